@@ -1,0 +1,149 @@
+//! Misbehaves on request, one path a fault. For tests: each must hurt nothing but its own request.
+
+use std::hint::black_box;
+use std::thread::sleep;
+use std::time::Duration;
+use std::{env, process};
+
+use wasip2::exports::http::incoming_handler::Guest;
+use wasip2::http::outgoing_handler;
+use wasip2::http::types::{Fields, IncomingRequest, OutgoingBody, OutgoingRequest, OutgoingResponse, ResponseOutparam};
+
+struct Faulty;
+
+wasip2::http::proxy::export!(Faulty);
+
+impl Guest for Faulty {
+    fn handle(request: IncomingRequest, out: ResponseOutparam) {
+        let path = request.path_with_query().unwrap_or_default();
+        let (path, argument) = path.split_once('?').unwrap_or((&path, ""));
+        match path {
+            // Never ends, never waits.
+            "/loop" => loop {
+                black_box(());
+            },
+            // Takes `argument` MiB, or all there is, and says how much it got.
+            "/eat" => answer(out, &eat(argument.parse().unwrap_or(usize::MAX))),
+            // As `/eat`, but takes the refusal as a program would: it aborts.
+            "/gorge" => {
+                black_box(vec![1u8; argument.parse::<usize>().unwrap_or(1 << 10) << 20]);
+                answer(out, "had enough");
+            }
+            "/panic" => panic!("on purpose"),
+            "/trap" => std::arch::wasm32::unreachable(),
+            "/overflow" => answer(out, &descend(1).to_string()),
+            "/exit" => process::exit(1),
+            // Ends without an answer.
+            "/silent" => {}
+            // Answers after `argument` milliseconds.
+            "/slow" => {
+                sleep(Duration::from_millis(argument.parse().unwrap_or(0)));
+                answer(out, "at last");
+            }
+            // Answers with `argument` KiB.
+            "/big" => big(out, argument.parse().unwrap_or(0)),
+            // Fails in the middle of its answer.
+            "/half" => {
+                let body = begin(out);
+                if let Ok(stream) = body.write() {
+                    let _ = stream.blocking_write_and_flush(b"half of it");
+                }
+                std::arch::wasm32::unreachable()
+            }
+            // Tries whatever might be left open, and says what was.
+            "/escape" => answer(out, &escape()),
+            // Says `argument` lines.
+            "/chatter" => {
+                for n in 0..argument.parse().unwrap_or(0u32) {
+                    println!("line {n}");
+                }
+                answer(out, "said");
+            }
+            "/env" => {
+                let all: Vec<_> = env::vars().map(|(name, value)| format!("{name}={value}")).collect();
+                answer(out, &all.join("\n"));
+            }
+            _ => answer(out, "ok"),
+        }
+    }
+}
+
+fn begin(out: ResponseOutparam) -> OutgoingBody {
+    let response = OutgoingResponse::new(Fields::new());
+    let body = response.body().expect("a new response has a body");
+    ResponseOutparam::set(out, Ok(response));
+    body
+}
+
+fn answer(out: ResponseOutparam, text: &str) {
+    let body = begin(out);
+    if let Ok(stream) = body.write() {
+        for chunk in text.as_bytes().chunks(4096) {
+            if stream.blocking_write_and_flush(chunk).is_err() {
+                return; // the client is gone
+            }
+        }
+    }
+    let _ = OutgoingBody::finish(body, None);
+}
+
+fn big(out: ResponseOutparam, kib: usize) {
+    let body = begin(out);
+    if let Ok(stream) = body.write() {
+        for _ in 0..kib {
+            if stream.blocking_write_and_flush(&[b'x'; 1024]).is_err() {
+                return; // the client is gone
+            }
+        }
+    }
+    let _ = OutgoingBody::finish(body, None);
+}
+
+/// Asks for memory page by page and takes no for an answer.
+fn eat(mib: usize) -> String {
+    let mut pages = 0;
+    while pages < mib.saturating_mul(16) {
+        if std::arch::wasm32::memory_grow::<0>(1) == usize::MAX {
+            break;
+        }
+        pages += 1;
+    }
+    format!("{pages} pages")
+}
+
+fn descend(depth: u64) -> u64 {
+    let frame = black_box([depth; 64]);
+    if depth == u64::MAX { 0 } else { descend(depth + 1) + frame[63] }
+}
+
+fn escape() -> String {
+    let file = std::fs::read_to_string("/etc/passwd").is_ok();
+    let folder = std::fs::read_dir("/").is_ok();
+    let write = std::fs::write("/tmp/escaped", "x").is_ok();
+    let connect = std::net::TcpStream::connect("127.0.0.1:1").map_err(|error| error.kind());
+    let listen = std::net::TcpListener::bind("127.0.0.1:0").is_ok();
+    let udp = std::net::UdpSocket::bind("127.0.0.1:0").is_ok();
+    let arguments = env::args().count();
+    format!(
+        "file {file}, folder {folder}, write {write}, connect {connect:?}, listen {listen}, udp {udp}, \
+         arguments {arguments}, http {}",
+        fetch()
+    )
+}
+
+/// An HTTP request of its own.
+fn fetch() -> String {
+    let request = OutgoingRequest::new(Fields::new());
+    let _ = request.set_authority(Some("127.0.0.1:1"));
+    let _ = request.set_path_with_query(Some("/"));
+    let future = match outgoing_handler::handle(request, None) {
+        Ok(future) => future,
+        Err(code) => return format!("refused {code:?}"),
+    };
+    future.subscribe().block();
+    match future.get() {
+        Some(Ok(Ok(_))) => "answered".to_owned(),
+        Some(Ok(Err(code))) => format!("refused {code:?}"),
+        _ => "nothing".to_owned(),
+    }
+}

@@ -1,0 +1,83 @@
+//! What the API and the ingress ask of the core, in owned values. The driver answers; a test answers instead.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use shoal_protocol::model::view::{EventView, ExplainView, NodeView, StatusView, WorkloadView};
+use shoal_protocol::model::{NodeId, ReplicaId, ReplicaName, WorkloadName};
+use shoal_protocol::node::{Command, Reply, Routes};
+use tokio::sync::{broadcast, watch};
+
+use crate::driver::{DriverHandle, Stopped};
+
+/// An answer that comes soon, or not at all because the node stops.
+pub type Soon<'a, T> = BoxFuture<'a, Result<T, Stopped>>;
+
+/// The core as those see it who ask on a user's behalf.
+#[allow(missing_docs)]
+pub trait Core: Send + Sync + 'static {
+    /// Asks for a change and waits for the answer.
+    fn command(&self, command: Command) -> Soon<'_, Reply>;
+    fn status(&self) -> Soon<'_, StatusView>;
+    fn nodes(&self) -> Soon<'_, Vec<NodeView>>;
+    fn workloads(&self) -> Soon<'_, Vec<WorkloadView>>;
+    fn workload(&self, name: WorkloadName) -> Soon<'_, Option<WorkloadView>>;
+    fn explain(&self, replica: ReplicaName) -> Soon<'_, Option<ExplainView>>;
+    /// The nodes that claim a replica, this one first.
+    fn holders(&self, replica: ReplicaName) -> Soon<'_, Vec<(NodeId, ReplicaId)>>;
+    /// The latest events with a number above `since`, and those to come.
+    fn events(&self, since: u64) -> (Vec<Arc<EventView>>, broadcast::Receiver<Arc<EventView>>);
+    /// Grows whenever a view may have changed.
+    fn changes(&self) -> watch::Receiver<u64>;
+    fn routes(&self) -> watch::Receiver<Arc<Routes>>;
+    /// Counters of the body, to be merged with the core's.
+    fn counters(&self) -> BTreeMap<String, u64>;
+}
+
+impl Core for DriverHandle {
+    fn command(&self, command: Command) -> Soon<'_, Reply> {
+        DriverHandle::command(self, command).boxed()
+    }
+
+    fn status(&self) -> Soon<'_, StatusView> {
+        self.query(|node| node.status()).boxed()
+    }
+
+    fn nodes(&self) -> Soon<'_, Vec<NodeView>> {
+        self.query(|node| node.nodes()).boxed()
+    }
+
+    fn workloads(&self) -> Soon<'_, Vec<WorkloadView>> {
+        self.query(|node| node.workloads()).boxed()
+    }
+
+    fn workload(&self, name: WorkloadName) -> Soon<'_, Option<WorkloadView>> {
+        self.query(move |node| node.workload(&name)).boxed()
+    }
+
+    fn explain(&self, replica: ReplicaName) -> Soon<'_, Option<ExplainView>> {
+        self.query(move |node| node.explain(&replica)).boxed()
+    }
+
+    fn holders(&self, replica: ReplicaName) -> Soon<'_, Vec<(NodeId, ReplicaId)>> {
+        self.query(move |node| node.holders(&replica)).boxed()
+    }
+
+    fn events(&self, since: u64) -> (Vec<Arc<EventView>>, broadcast::Receiver<Arc<EventView>>) {
+        DriverHandle::events(self, since)
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        DriverHandle::changes(self)
+    }
+
+    fn routes(&self) -> watch::Receiver<Arc<Routes>> {
+        DriverHandle::routes(self)
+    }
+
+    fn counters(&self) -> BTreeMap<String, u64> {
+        DriverHandle::counters(self)
+    }
+}

@@ -1,0 +1,90 @@
+//! What the API answers when it does not do what was asked: a status, a word for programs, a sentence, and what to do.
+
+use http::StatusCode;
+use shoal_protocol::node::Refusal;
+
+use super::form::{ErrorBody, ErrorParts};
+use crate::driver::Stopped;
+
+/// Not done. Unless it says otherwise, nothing changed.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct ApiError {
+    /// The HTTP status.
+    pub status: StatusCode,
+    /// A word for programs, as in `no-such-workload`.
+    pub code: String,
+    /// A sentence.
+    pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+impl ApiError {
+    /// An error without a hint.
+    pub fn new(status: StatusCode, code: &str, message: impl Into<String>) -> Self {
+        ApiError { status, code: code.into(), message: message.into(), hint: None }
+    }
+
+    /// The same with what to do about it.
+    pub fn hint(self, hint: impl Into<String>) -> Self {
+        ApiError { hint: Some(hint.into()), ..self }
+    }
+
+    /// The asker sent something that cannot be.
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", message)
+    }
+
+    /// Whether preparing and signing again may succeed.
+    pub fn is_stale(&self) -> bool {
+        self.code == STALE
+    }
+
+    /// The JSON of it.
+    pub fn body(&self) -> ErrorBody {
+        ErrorBody {
+            error: ErrorParts { code: self.code.clone(), message: self.message.clone(), hint: self.hint.clone() },
+        }
+    }
+
+    /// What came as JSON from another process.
+    pub fn from_body(status: StatusCode, body: ErrorBody) -> Self {
+        let ErrorParts { code, message, hint } = body.error;
+        ApiError { status, code, message, hint }
+    }
+}
+
+const STALE: &str = "stale";
+
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> Self {
+        let message = refusal.to_string();
+        let new = |status, code| ApiError::new(status, code, message.clone());
+        match refusal {
+            Refusal::NoSuchWorkload(_) => new(StatusCode::NOT_FOUND, "no-such-workload"),
+            Refusal::Unplaceable(_) => new(StatusCode::UNPROCESSABLE_ENTITY, "unplaceable")
+                .hint("Ask for less, label a node, add a node, or publish it all the same with --force."),
+            Refusal::ReadOnly(_) => new(StatusCode::SERVICE_UNAVAILABLE, "read-only")
+                .hint("Look at this node's disk, then start its daemon again. Another node takes the write now."),
+            Refusal::Invalid(_) => new(StatusCode::UNPROCESSABLE_ENTITY, "invalid"),
+            Refusal::Stale => new(StatusCode::CONFLICT, STALE).hint("Prepare and sign again."),
+            Refusal::Full(_) => new(StatusCode::INSUFFICIENT_STORAGE, "full"),
+            Refusal::Busy(_) => new(StatusCode::SERVICE_UNAVAILABLE, "busy").hint("Try again in a moment."),
+            Refusal::NotJoined(_) => new(StatusCode::SERVICE_UNAVAILABLE, "not-joined")
+                .hint("`shoal status` shows what it waits for; is the address in the join line right?"),
+        }
+    }
+}
+
+impl From<Stopped> for ApiError {
+    fn from(stopped: Stopped) -> Self {
+        ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", stopped.to_string())
+    }
+}
+
+impl axum::response::IntoResponse for ApiError {
+    fn into_response(self) -> axum::response::Response {
+        (self.status, axum::Json(self.body())).into_response()
+    }
+}

@@ -1,0 +1,132 @@
+//! How a replica came to where it is. The auction's summary lies with whoever held it and whoever won it, so they are
+//! asked too.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use http::Request;
+use http_body_util::BodyExt;
+use shoal_protocol::model::view::{AuctionView, ExplainView};
+use shoal_protocol::model::{NodeId, ReplicaName};
+use shoal_runtimes::{Body, body};
+use tokio::time::timeout;
+use tracing::debug;
+
+use super::form::full_name;
+use super::{ApiError, Service};
+use crate::ingress::host::NODE_API;
+
+/// Nodes asked: the winner, the owner and the guardians are hardly more.
+const ASKED: usize = 8;
+/// How long one may take. Who is gone has nothing to tell.
+const WITHIN: Duration = Duration::from_secs(1);
+/// Bytes of one answer.
+const MOST: usize = 1024 * 1024;
+/// Auctions told.
+const TOLD: usize = 16;
+
+impl Service {
+    /// What this node alone knows.
+    pub async fn explain_here(&self, replica: &ReplicaName) -> Result<ExplainView, ApiError> {
+        match self.core.explain(replica.clone()).await? {
+            // A place beyond the wished ones is one only if somebody holds it or held it.
+            Some(view) if view.now.is_empty() && view.auctions.is_empty() => Err(self.no_such_replica(replica).await),
+            Some(view) => Ok(view),
+            None => Err(self.no_such_replica(replica).await),
+        }
+    }
+
+    /// What this node knows, and those it names.
+    pub async fn explain(&self, replica: &ReplicaName) -> Result<ExplainView, ApiError> {
+        let mut view = self.explain_here(replica).await?;
+        let others = view.ask.iter().filter_map(|id| id.parse::<NodeId>().ok()).filter(|id| *id != self.about.node);
+        let asked = others.take(ASKED).map(|node| timeout(WITHIN, self.ask(node, replica)));
+        for (answer, node) in futures::future::join_all(asked).await.into_iter().zip(&view.ask) {
+            match answer {
+                Ok(Ok(theirs)) => view.auctions.extend(theirs.auctions),
+                Ok(Err(why)) => debug!(node, "does not explain: {why}"),
+                Err(_) => debug!(node, "does not explain: no answer"),
+            }
+        }
+        view.auctions = merged(view.auctions);
+        Ok(view)
+    }
+
+    async fn ask(&self, node: NodeId, replica: &ReplicaName) -> Result<ExplainView, String> {
+        let uri = format!("http://{NODE_API}/v1/explain/{}/{}", full_name(&replica.workload), replica.place);
+        let request =
+            Request::get(uri).header(http::header::HOST, NODE_API).body(body("")).map_err(|error| error.to_string())?;
+        let response = self.peers.send(node, request).await.map_err(|error| format!("{error:?}"))?;
+        if !response.status().is_success() {
+            return Err(response.status().to_string());
+        }
+        let bytes = within(response.into_body(), MOST).await?;
+        serde_json::from_slice(&bytes).map_err(|error| error.to_string())
+    }
+}
+
+/// All of a body, if it is not larger than `most`.
+async fn within(mut from: Body, most: usize) -> Result<Vec<u8>, String> {
+    let mut bytes = Vec::new();
+    while let Some(frame) = from.frame().await {
+        let frame = frame.map_err(|error| error.to_string())?;
+        bytes.extend_from_slice(frame.data_ref().map(|data| data.as_ref()).unwrap_or_default());
+        if bytes.len() > most {
+            return Err(format!("more than {most} bytes"));
+        }
+    }
+    Ok(bytes)
+}
+
+/// One view an auction, the fullest; the latest first.
+fn merged(all: Vec<AuctionView>) -> Vec<AuctionView> {
+    let mut by_name: BTreeMap<(String, String), AuctionView> = BTreeMap::new();
+    for view in all {
+        let told = |view: &AuctionView| view.bids.len() + view.declines.len() + view.not_asked.len();
+        match by_name.entry((view.auction.clone(), view.replica.clone())) {
+            std::collections::btree_map::Entry::Occupied(mut known) if told(&view) > told(known.get()) => {
+                known.insert(view);
+            }
+            std::collections::btree_map::Entry::Occupied(_) => {}
+            std::collections::btree_map::Entry::Vacant(place) => {
+                place.insert(view);
+            }
+        }
+    }
+    let mut views: Vec<AuctionView> = by_name.into_values().collect();
+    views.sort_by(|a, b| b.opened.cmp(&a.opened).then_with(|| a.auction.cmp(&b.auction)));
+    views.truncate(TOLD);
+    views
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use shoal_protocol::model::view::BidView;
+
+    fn auction(name: &str, opened: &str, bids: usize) -> AuctionView {
+        let bid = BidView { node: "n".into(), price: 1, share: 1, fetch: 0, spread: 0 };
+        AuctionView {
+            auction: name.into(),
+            replica: "web/0".into(),
+            why: String::new(),
+            owner: "n1".into(),
+            opened: opened.into(),
+            took_ms: 1.0,
+            bids: vec![bid; bids],
+            declines: vec![],
+            not_asked: vec![],
+            winner: None,
+            token: None,
+            outcome: String::new(),
+        }
+    }
+
+    #[test]
+    fn each_auction_comes_once_at_its_fullest_and_the_latest_first() {
+        let views =
+            merged(vec![auction("a", "2026-01-01", 1), auction("b", "2026-01-02", 0), auction("a", "2026-01-01", 3)]);
+        let told: Vec<_> = views.iter().map(|view| (view.auction.as_str(), view.bids.len())).collect();
+        assert_eq!(told, [("b", 0), ("a", 3)]);
+    }
+}

@@ -1,0 +1,97 @@
+//! Things that go on: events as they come, views whenever they have changed.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{Stream, StreamExt, stream};
+use shoal_protocol::model::WorkloadName;
+use shoal_protocol::model::view::{EventView, WorkloadView};
+use tokio::sync::broadcast::{self, error::RecvError};
+
+use super::{ApiError, Core, Service};
+
+/// Views are told at most this often to those who watch: a burst of changes is one change to a person.
+const PACE: Duration = Duration::from_millis(20);
+
+impl Service {
+    /// The events with a number above `since`, then those to come.
+    pub fn events(&self, since: u64) -> Pin<Box<dyn Stream<Item = EventView> + Send>> {
+        let (history, live) = self.core.events(since);
+        let follower = Follower { core: self.core.clone(), last: since, history: history.into(), live };
+        let events = stream::unfold(follower, |mut follower| async move {
+            let event = follower.next().await?;
+            Some((EventView::clone(&event), follower))
+        });
+        Box::pin(events)
+    }
+
+    /// Waits until all replicas of a workload are healthy.
+    pub async fn healthy(&self, name: &WorkloadName) -> Result<WorkloadView, ApiError> {
+        let (core, wanted) = (self.core.clone(), name.clone());
+        let look = move || {
+            let (core, name) = (core.clone(), wanted.clone());
+            async move { core.workload(name).await.ok().flatten() }
+        };
+        let mut views = std::pin::pin!(follow(self.core.clone(), look));
+        while let Some(view) = views.next().await {
+            if view.healthy >= view.desired {
+                return Ok(view);
+            }
+        }
+        Err(self.no_such_workload(name).await)
+    }
+}
+
+/// Reads events as they come.
+struct Follower {
+    core: Arc<dyn Core>,
+    last: u64,
+    history: VecDeque<Arc<EventView>>,
+    live: broadcast::Receiver<Arc<EventView>>,
+}
+
+impl Follower {
+    async fn next(&mut self) -> Option<Arc<EventView>> {
+        loop {
+            if let Some(event) = self.history.pop_front() {
+                self.last = event.seq;
+                return Some(event);
+            }
+            match self.live.recv().await {
+                Ok(event) => self.history.extend((event.seq > self.last).then_some(event)),
+                // Too slow for what comes: the history may still have it.
+                Err(RecvError::Lagged(_)) => {
+                    let (missed, live) = self.core.events(self.last);
+                    (self.history, self.live) = (missed.into(), live);
+                }
+                Err(RecvError::Closed) => return None,
+            }
+        }
+    }
+}
+
+/// Follows a view: what it is now, then what it is whenever it has changed. Ends when the node stops.
+pub(super) fn follow<T, F, L>(core: Arc<dyn Core>, look: L) -> impl Stream<Item = T> + Send
+where
+    T: PartialEq + Clone + Send,
+    F: Future<Output = Option<T>> + Send,
+    L: Fn() -> F + Send,
+{
+    let changes = core.changes();
+    stream::unfold((changes, look, None::<T>), |(mut changes, look, last)| async move {
+        loop {
+            if last.is_some() {
+                changes.changed().await.ok()?;
+                tokio::time::sleep(PACE).await;
+            }
+            changes.mark_unchanged();
+            let now = look().await?;
+            if last.as_ref() != Some(&now) {
+                return Some((now.clone(), (changes, look, Some(now))));
+            }
+        }
+    })
+    .fuse()
+}

@@ -1,0 +1,134 @@
+//! What a replica says, from whichever node runs it.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use axum::body::{Body, Bytes};
+use futures::StreamExt;
+use http::{Request, Response, StatusCode, header};
+use shoal_protocol::model::{NodeId, ReplicaId, ReplicaName, WallClock};
+use shoal_runtimes::logs::{LogLine, Tail};
+use shoal_runtimes::{LogsError, body};
+
+use super::form::{LogBody, full_name};
+use super::{ApiError, Service};
+use crate::ingress::host::NODE_API;
+use crate::ingress::peers::SendError;
+
+/// JSON, one value a line.
+pub(super) const JSON_LINES: &str = "application/jsonl";
+
+impl Service {
+    /// The lines of a replica, JSON a line: from here if it runs here, else from the node that runs it.
+    pub async fn logs(&self, replica: &ReplicaName, tail: Tail) -> Result<Response<Body>, ApiError> {
+        let holders = self.core.holders(replica.clone()).await?;
+        let here = |(node, _): &&(NodeId, ReplicaId)| *node == self.about.node;
+        if let Some((_, id)) = holders.iter().find(here) {
+            return self.logs_of(replica, id, tail).await;
+        }
+        let mut last = None;
+        for (node, _) in &holders {
+            match self.logs_there(*node, replica, tail).await {
+                Ok(response) => return Ok(response),
+                Err(error) => last = Some(error),
+            }
+        }
+        if let Some(error) = last {
+            return Err(error);
+        }
+        let view = self.workload(&replica.workload).await?;
+        let id = view.uid.parse().ok().map(|uid| ReplicaId { uid, place: replica.place });
+        // It ran here once: what it said last may be the reason why it does not any more.
+        match id.filter(|id| self.directory.instance(id).is_some()) {
+            Some(id) => self.logs_of(replica, &id, Tail { follow: false, ..tail }).await,
+            None => Err(self.not_running(replica).await),
+        }
+    }
+
+    /// The lines of a replica that runs, or ran, on this node.
+    pub async fn logs_here(&self, replica: &ReplicaName, tail: Tail) -> Result<Response<Body>, ApiError> {
+        let holders = self.core.holders(replica.clone()).await?;
+        match holders.iter().find(|(node, _)| *node == self.about.node) {
+            Some((_, id)) => self.logs_of(replica, id, tail).await,
+            None => Err(self.not_running(replica).await),
+        }
+    }
+
+    async fn logs_of(&self, replica: &ReplicaName, id: &ReplicaId, tail: Tail) -> Result<Response<Body>, ApiError> {
+        let Some(instance) = self.directory.instance(id) else { return Ok(lines(Body::empty())) };
+        match self.runtime.logs(&instance, tail).await {
+            Ok(stream) => {
+                Ok(lines(Body::from_stream(stream.map(|line| Ok::<_, std::convert::Infallible>(json(&line))))))
+            }
+            // It said nothing yet.
+            Err(LogsError::Unknown(_)) => Ok(lines(Body::empty())),
+            Err(error @ LogsError::Device(_)) => Err(ApiError::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "disk",
+                format!("the logs of `{replica}` cannot be read: {error}"),
+            )),
+        }
+    }
+
+    async fn logs_there(&self, node: NodeId, replica: &ReplicaName, tail: Tail) -> Result<Response<Body>, ApiError> {
+        let unreachable = |why: &str| {
+            let message = format!("the node that runs `{replica}` ({}) cannot be asked: {why}", node.short());
+            ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "unreachable", message)
+        };
+        let uri = format!(
+            "http://{NODE_API}/v1/logs/{}/{}?lines={}&follow={}",
+            full_name(&replica.workload),
+            replica.place,
+            tail.lines,
+            tail.follow
+        );
+        let request = Request::get(uri)
+            .header(header::HOST, NODE_API)
+            .body(body(""))
+            .map_err(|error| unreachable(&error.to_string()))?;
+        match self.peers.send(node, request).await {
+            Ok(response) if response.status().is_success() => Ok(lines(Body::new(response.into_body()))),
+            Ok(response) => Err(unreachable(&format!("it answers {}", response.status()))),
+            Err(SendError::NotSent { why, .. } | SendError::Sent { why }) => Err(unreachable(&why)),
+        }
+    }
+
+    async fn not_running(&self, replica: &ReplicaName) -> ApiError {
+        let view = match self.workload(&replica.workload).await {
+            Ok(view) => view,
+            Err(error) => return error,
+        };
+        let name = replica.to_string();
+        match view.replicas.iter().find(|view| view.replica == name) {
+            None => self.no_such_replica(replica).await,
+            Some(view) => {
+                let reason = view.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+                let message = format!("no node runs `{name}` now; it is {}{reason}", view.phase);
+                ApiError::new(StatusCode::NOT_FOUND, "not-running", message)
+                    .hint(format!("`shoal explain {name}` tells why."))
+            }
+        }
+    }
+}
+
+pub(super) fn lines(body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    response.headers_mut().insert(header::CONTENT_TYPE, http::HeaderValue::from_static(JSON_LINES));
+    response
+}
+
+fn json(line: &LogLine) -> Bytes {
+    let body = LogBody { at: rfc3339(line.at), stream: line.stream.as_str().into(), text: line.text.clone() };
+    json_line(&body)
+}
+
+/// A value and a line's end.
+pub(super) fn json_line(value: &impl serde::Serialize) -> Bytes {
+    let mut bytes = serde_json::to_vec(value).expect("plain values always become JSON");
+    bytes.push(b'\n');
+    bytes.into()
+}
+
+fn rfc3339(at: SystemTime) -> String {
+    let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+    WallClock(u64::try_from(since.as_millis()).unwrap_or(u64::MAX)).to_string()
+}

@@ -1,0 +1,34 @@
+//! The node's API: HTTP with JSON on a unix socket, for the command line and for programs on the same device.
+//!
+//! | request | answer |
+//! | --- | --- |
+//! | `GET /v1/status`, `/v1/nodes`, `/v1/join-line`, `/metrics` | as it is now |
+//! | `GET /v1/workloads[?watch=true]`, `/v1/workloads/{ns}/{name}[?watch=true]` | with `watch` a line of JSON whenever it changed |
+//! | `GET /v1/explain/{ns}/{name}/{index}` | the place, and the auctions that filled it, asked of those who held them |
+//! | `GET /v1/logs/{ns}/{name}/{index}[?lines=N&follow=true]` | lines of JSON, from the node that runs it |
+//! | `GET /v1/events[?follow=true&since=SEQ]` | lines of JSON |
+//! | `HEAD`, `PUT /v1/artifacts/{sha256}` | whether it is here; the bytes, verified and looked into |
+//! | `POST /v1/prepare`, `/v1/submit` | what to sign; accepted once it is on disk |
+//! | `POST /v1/down` | stops gracefully |
+//!
+//! **The socket is the permission**: its file is its owner's alone. What changes desired state must be signed besides.
+//!
+//! Every answer that is no success has a body `{"error": {"code", "message", "hint"}}`.
+
+mod core;
+mod error;
+mod explain;
+mod follow;
+pub mod form;
+mod logs;
+mod routes;
+mod service;
+mod socket;
+
+pub use core::{Core, Soon};
+pub use error::ApiError;
+pub use service::{About, Service, StatusBody, short_name};
+pub use socket::{ForPeers, Socket, SocketError};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,237 @@
+//! The paths of the API, as thin as they can be.
+
+use std::convert::Infallible;
+
+use axum::body::{Body, Bytes};
+use axum::extract::{Path, Query, Request, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, head, post, put};
+use axum::{Json, Router};
+use futures::{Stream, StreamExt, TryStreamExt, stream};
+use http::{HeaderValue, StatusCode, header};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use shoal_protocol::model::{Digest, ReplicaName, WorkloadName};
+use shoal_runtimes::logs::Tail;
+use tokio_util::io::StreamReader;
+
+use super::follow::follow;
+use super::logs::{json_line, lines};
+use super::{ApiError, Service};
+use crate::telemetry;
+
+/// Bytes of a request's JSON: a wish with a full environment takes some 60 KiB.
+const JSON_BYTES: usize = 1024 * 1024;
+/// Log lines given when nobody says how many.
+const LINES: usize = 100;
+
+type Answer = Result<Response, ApiError>;
+
+/// Everything, for the unix socket.
+pub fn all(service: Service) -> Router {
+    Router::new()
+        .route("/v1/status", get(status))
+        .route("/v1/nodes", get(nodes))
+        .route("/v1/workloads", get(workloads))
+        .route("/v1/workloads/{namespace}/{name}", get(workload))
+        .route("/v1/explain/{namespace}/{name}/{index}", get(explain))
+        .route("/v1/logs/{namespace}/{name}/{index}", get(logs))
+        .route("/v1/events", get(events))
+        .route("/v1/join-line", get(join_line))
+        .route("/v1/artifacts/{digest}", head(artifact).merge(put(upload)))
+        .route("/v1/prepare", post(prepare))
+        .route("/v1/submit", post(submit))
+        .route("/v1/down", post(down))
+        .route("/metrics", get(metrics))
+        .fallback(no_such_path)
+        .method_not_allowed_fallback(no_such_path)
+        .with_state(service)
+}
+
+/// What other nodes may ask, each of what this node itself knows.
+pub fn for_peers(service: Service) -> Router {
+    Router::new()
+        .route("/v1/explain/{namespace}/{name}/{index}", get(explain_here))
+        .route("/v1/logs/{namespace}/{name}/{index}", get(logs_here))
+        .fallback(no_such_path)
+        .method_not_allowed_fallback(no_such_path)
+        .with_state(service)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WatchQuery {
+    #[serde(default)]
+    watch: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EventsQuery {
+    #[serde(default)]
+    follow: bool,
+    #[serde(default)]
+    since: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LogsQuery {
+    lines: Option<usize>,
+    #[serde(default)]
+    follow: bool,
+}
+
+impl LogsQuery {
+    fn tail(&self) -> Tail {
+        Tail { lines: self.lines.unwrap_or(LINES), follow: self.follow }
+    }
+}
+
+async fn status(State(service): State<Service>) -> Answer {
+    json(&service.status().await?)
+}
+
+async fn nodes(State(service): State<Service>) -> Answer {
+    json(&service.nodes().await?)
+}
+
+async fn workloads(State(service): State<Service>, request: Request) -> Answer {
+    let WatchQuery { watch } = query(&request)?;
+    if !watch {
+        return json(&service.workloads().await?);
+    }
+    let core = service.core.clone();
+    let look = move || {
+        let core = core.clone();
+        async move { core.workloads().await.ok() }
+    };
+    Ok(lines(streamed(follow(service.core, look))))
+}
+
+async fn workload(
+    State(service): State<Service>,
+    Path((namespace, name)): Path<(String, String)>,
+    request: Request,
+) -> Answer {
+    let WatchQuery { watch } = query(&request)?;
+    let name = workload_name(&namespace, &name)?;
+    let view = service.workload(&name).await?;
+    if !watch {
+        return json(&view);
+    }
+    let core = service.core.clone();
+    // The stream ends when the workload is gone.
+    let look = move || {
+        let (core, name) = (core.clone(), name.clone());
+        async move { core.workload(name).await.ok().flatten() }
+    };
+    Ok(lines(streamed(follow(service.core, look))))
+}
+
+async fn explain(State(service): State<Service>, Path(path): Path<(String, String, String)>) -> Answer {
+    json(&service.explain(&replica_name(&path)?).await?)
+}
+
+async fn explain_here(State(service): State<Service>, Path(path): Path<(String, String, String)>) -> Answer {
+    json(&service.explain_here(&replica_name(&path)?).await?)
+}
+
+async fn logs(State(service): State<Service>, Path(path): Path<(String, String, String)>, request: Request) -> Answer {
+    let tail = query::<LogsQuery>(&request)?.tail();
+    service.logs(&replica_name(&path)?, tail).await
+}
+
+async fn logs_here(
+    State(service): State<Service>,
+    Path(path): Path<(String, String, String)>,
+    request: Request,
+) -> Answer {
+    let tail = query::<LogsQuery>(&request)?.tail();
+    service.logs_here(&replica_name(&path)?, tail).await
+}
+
+async fn events(State(service): State<Service>, request: Request) -> Answer {
+    let EventsQuery { follow, since } = query(&request)?;
+    if follow {
+        return Ok(lines(streamed(service.events(since))));
+    }
+    let (history, _) = service.core.events(since);
+    Ok(lines(streamed(stream::iter(history))))
+}
+
+async fn join_line(State(service): State<Service>) -> Answer {
+    json(&service.join_line()?)
+}
+
+async fn artifact(State(service): State<Service>, Path(digest): Path<String>) -> Answer {
+    let digest: Digest = digest.parse().map_err(|error| ApiError::invalid(format!("{error}")))?;
+    match service.holds(&digest) {
+        Some(_) => Ok(StatusCode::OK.into_response()),
+        None => {
+            let message = format!("artifact {} is not on this node", digest.short());
+            Err(ApiError::new(StatusCode::NOT_FOUND, "no-such-artifact", message))
+        }
+    }
+}
+
+async fn upload(State(service): State<Service>, Path(digest): Path<String>, body: Body) -> Answer {
+    let digest: Digest = digest.parse().map_err(|error| ApiError::invalid(format!("{error}")))?;
+    let reader = StreamReader::new(body.into_data_stream().map_err(std::io::Error::other));
+    service.upload(digest, Box::pin(reader)).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+async fn prepare(State(service): State<Service>, request: Request) -> Answer {
+    json(&service.prepare(from_json(request).await?).await?)
+}
+
+async fn submit(State(service): State<Service>, request: Request) -> Answer {
+    json(&service.submit(from_json(request).await?).await?)
+}
+
+async fn down(State(service): State<Service>) -> Answer {
+    service.down();
+    Ok((StatusCode::ACCEPTED, Json(serde_json::json!({ "stopping": true }))).into_response())
+}
+
+async fn metrics(State(service): State<Service>) -> Answer {
+    let text = telemetry::metrics(&service.status().await?.view);
+    Ok(([(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4"))], text).into_response())
+}
+
+async fn no_such_path(request: Request) -> ApiError {
+    let message = format!("there is no `{} {}` in this API", request.method(), request.uri().path());
+    ApiError::new(StatusCode::NOT_FOUND, "no-such-path", message)
+}
+
+fn json(value: &impl Serialize) -> Answer {
+    let mut bytes = serde_json::to_vec(value).map_err(|error| {
+        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", format!("the answer cannot be written: {error}"))
+    })?;
+    bytes.push(b'\n');
+    Ok(([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], bytes).into_response())
+}
+
+fn streamed<T: Serialize>(values: impl Stream<Item = T> + Send + 'static) -> Body {
+    Body::from_stream(values.map(|value| Ok::<Bytes, Infallible>(json_line(&value))))
+}
+
+fn query<T: DeserializeOwned>(request: &Request) -> Result<T, ApiError> {
+    Query::try_from_uri(request.uri()).map(|Query(query)| query).map_err(|error| ApiError::invalid(error.body_text()))
+}
+
+async fn from_json<T: DeserializeOwned>(request: Request) -> Result<T, ApiError> {
+    let bytes = axum::body::to_bytes(request.into_body(), JSON_BYTES)
+        .await
+        .map_err(|error| ApiError::new(StatusCode::BAD_REQUEST, "cut-short", format!("the request's body: {error}")))?;
+    serde_json::from_slice(&bytes).map_err(|error| ApiError::invalid(format!("the request's body: {error}")))
+}
+
+fn workload_name(namespace: &str, name: &str) -> Result<WorkloadName, ApiError> {
+    format!("{namespace}/{name}").parse().map_err(|error| ApiError::invalid(format!("{error}")))
+}
+
+fn replica_name((namespace, name, index): &(String, String, String)) -> Result<ReplicaName, ApiError> {
+    format!("{namespace}/{name}/{index}").parse().map_err(ApiError::invalid)
+}

@@ -1,0 +1,248 @@
+//! What the API does, without the HTTP around it. A program that holds a node calls this directly.
+
+use std::sync::Arc;
+
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use shoal_protocol::model::view::{NodeView, StatusView, WorkloadView};
+use shoal_protocol::model::{Artifact, ClusterId, Digest, NodeId, RawChange, ReplicaName, Spec, WorkloadName, codec};
+use shoal_protocol::node::{Command, Reply};
+use shoal_protocol::trust::JoinLine;
+use shoal_runtimes::Runtime;
+use shoal_runtimes::artifacts::{self, ArtifactStore};
+use tokio::io::AsyncRead;
+use tokio_util::sync::CancellationToken;
+
+use super::form::{AcceptedBody, JoinLineBody, PrepareBody, PreparedBody, SpecBody, SubmitBody, from_hex};
+use super::{ApiError, Core};
+use crate::executor::Directory;
+use crate::ingress::peers::Peers;
+use crate::nearest::nearest;
+
+/// The largest artifact that is looked into while it is uploaded, since that takes its size in memory. What is wrong
+/// with a larger one is found when it is compiled, in a process of its own.
+const INSPECTED: u64 = 64 << 20;
+
+/// What does not change while the node runs.
+#[derive(Clone)]
+pub struct About {
+    /// Its id.
+    pub node: NodeId,
+    /// Its cluster.
+    pub cluster: ClusterId,
+    /// The cluster's root key and join seed, for the join line.
+    pub root: shoal_protocol::model::PublicKey,
+    /// See `root`.
+    pub join_seed: [u8; 32],
+    /// Where the mesh listens, `ip:port`.
+    pub mesh: String,
+    /// Where the HTTP port listens, `ip:port`.
+    pub http: String,
+    /// Where others can reach this node, `host:port`, the best first. Asked each time: addresses change.
+    pub addresses: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
+}
+
+/// The API of one node.
+#[derive(Clone)]
+pub struct Service {
+    pub(super) core: Arc<dyn Core>,
+    pub(super) peers: Peers,
+    pub(super) runtime: Arc<dyn Runtime>,
+    pub(super) artifacts: ArtifactStore,
+    pub(super) directory: Directory,
+    pub(super) about: About,
+    /// Cancelled when a user asks the node to stop.
+    pub(super) down: CancellationToken,
+}
+
+/// `GET /v1/status`: the core's view, and what only the body knows.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct StatusBody {
+    /// The core's view; its counters hold the body's as well.
+    #[serde(flatten)]
+    pub view: StatusView,
+    /// Where the mesh listens.
+    pub mesh: String,
+    /// Where the HTTP port listens.
+    pub http: String,
+    /// The daemon's process.
+    pub pid: u32,
+}
+
+impl Service {
+    /// The API over these parts. `down` is cancelled when a user asks the node to stop.
+    pub fn new(
+        core: Arc<dyn Core>,
+        peers: Peers,
+        runtime: Arc<dyn Runtime>,
+        artifacts: ArtifactStore,
+        directory: Directory,
+        about: About,
+        down: CancellationToken,
+    ) -> Self {
+        Service { core, peers, runtime, artifacts, directory, about, down }
+    }
+
+    /// The node and the cluster in short.
+    pub async fn status(&self) -> Result<StatusBody, ApiError> {
+        let mut view = self.core.status().await?;
+        view.counters.extend(self.core.counters());
+        let About { mesh, http, .. } = self.about.clone();
+        Ok(StatusBody { view, mesh, http, pid: std::process::id() })
+    }
+
+    /// All nodes.
+    pub async fn nodes(&self) -> Result<Vec<NodeView>, ApiError> {
+        Ok(self.core.nodes().await?)
+    }
+
+    /// All workloads.
+    pub async fn workloads(&self) -> Result<Vec<WorkloadView>, ApiError> {
+        Ok(self.core.workloads().await?)
+    }
+
+    /// One workload; `no-such-workload` with the nearest name when there is none.
+    pub async fn workload(&self, name: &WorkloadName) -> Result<WorkloadView, ApiError> {
+        match self.core.workload(name.clone()).await? {
+            Some(view) => Ok(view),
+            None => Err(self.no_such_workload(name).await),
+        }
+    }
+
+    /// The line that lets another device join.
+    pub fn join_line(&self) -> Result<JoinLineBody, ApiError> {
+        let mut addresses = (self.about.addresses)();
+        addresses.truncate(shoal_protocol::trust::MAX_ADDRESSES);
+        if addresses.is_empty() {
+            let error = ApiError::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "no-address",
+                "this node knows no address at which others could reach it",
+            );
+            return Err(error.hint("Start it with --advertise IP:PORT."));
+        }
+        let line = JoinLine { root: self.about.root, join_seed: self.about.join_seed, addresses };
+        Ok(JoinLineBody { line: line.to_string() })
+    }
+
+    /// Asks the node to stop. Returns at once.
+    pub fn down(&self) {
+        self.down.cancel();
+    }
+
+    /// Returns once somebody has asked the node to stop.
+    pub async fn asked_to_stop(&self) {
+        self.down.cancelled().await;
+    }
+
+    /// Whether this node has these bytes, and how many they are.
+    pub fn holds(&self, digest: &Digest) -> Option<u64> {
+        self.artifacts.has(digest)
+    }
+
+    /// Takes the bytes of an artifact, verified and looked into: what could never run is refused, and not kept.
+    pub async fn upload(&self, digest: Digest, bytes: impl AsyncRead + Unpin + Send) -> Result<(), ApiError> {
+        let (_, size) = self.artifacts.put_from(bytes, Some(digest)).await.map_err(of_store)?;
+        if size <= INSPECTED {
+            let bytes = self.artifacts.read(&digest).await.map_err(of_store)?;
+            if let Err(error) = shoal_runtimes::wasm::inspect(&bytes) {
+                self.artifacts.remove(&digest).await.map_err(of_store)?;
+                return Err(ApiError::invalid(format!("artifact {}: {error}", digest.short())));
+            }
+        }
+        match self.core.command(Command::Uploaded { artifact: Artifact { digest, size } }).await? {
+            Reply::Refused(refusal) => Err(refusal.into()),
+            Reply::Done | Reply::Prepared { .. } | Reply::Accepted { .. } => Ok(()),
+        }
+    }
+
+    /// Checks a wish and tells what its author must sign.
+    pub async fn prepare(&self, body: PrepareBody) -> Result<PreparedBody, ApiError> {
+        let invalid = |error: &dyn std::fmt::Display| ApiError::invalid(error.to_string());
+        let name: WorkloadName = body.name.parse().map_err(|error| invalid(&error))?;
+        let spec = body.spec.map(Spec::try_from).transpose().map_err(|error| invalid(&error))?;
+        if spec.as_ref().is_some_and(|spec| spec.name != name) {
+            return Err(ApiError::invalid(format!("the wish bears another name than `{name}`")));
+        }
+        let command = Command::Prepare { name: name.clone(), spec, force: body.force };
+        match self.core.command(command).await? {
+            Reply::Prepared { draft, current } => Ok(PreparedBody {
+                clock: draft.clock.iter().map(|(writer, serial)| (writer.to_string(), *serial)).collect(),
+                serial: draft.serial,
+                uid: draft.uid.map(|uid| uid.to_string()),
+                current: current.as_ref().map(SpecBody::from),
+                cluster: self.about.cluster,
+            }),
+            Reply::Refused(shoal_protocol::node::Refusal::NoSuchWorkload(name)) => {
+                Err(self.no_such_workload(&name).await)
+            }
+            Reply::Refused(refusal) => Err(refusal.into()),
+            Reply::Accepted { .. } | Reply::Done => Err(off_the_script()),
+        }
+    }
+
+    /// Takes a signed change; returns once it is on disk.
+    pub async fn submit(&self, body: SubmitBody) -> Result<AcceptedBody, ApiError> {
+        let bytes = from_hex(&body.change).ok_or_else(|| ApiError::invalid("`change` is not hexadecimal digits"))?;
+        let change: RawChange =
+            codec::decode(&bytes).map_err(|error| ApiError::invalid(format!("`change`: {error}")))?;
+        match self.core.command(Command::Submit { change }).await? {
+            Reply::Accepted { uid, change } => Ok(AcceptedBody { uid: uid.to_string(), change: change.to_string() }),
+            Reply::Refused(refusal) => Err(refusal.into()),
+            Reply::Prepared { .. } | Reply::Done => Err(off_the_script()),
+        }
+    }
+
+    pub(super) async fn no_such_workload(&self, name: &WorkloadName) -> ApiError {
+        let error = ApiError::new(StatusCode::NOT_FOUND, "no-such-workload", format!("there is no workload `{name}`"));
+        let Ok(views) = self.core.workloads().await else { return error };
+        let names: Vec<String> = views.iter().map(short_name).collect();
+        let text = name.to_string();
+        // The same name elsewhere is a likelier slip than a similar one here.
+        let elsewhere = views.iter().position(|view| view.name == name.name.as_str()).map(|at| names[at].as_str());
+        match elsewhere.or_else(|| nearest(&text, names.iter().map(String::as_str))) {
+            Some(near) => error.hint(format!("Did you mean `{near}`?")),
+            None => error.hint("`shoal ps` lists what there is."),
+        }
+    }
+
+    pub(super) async fn no_such_replica(&self, replica: &ReplicaName) -> ApiError {
+        match self.core.workload(replica.workload.clone()).await {
+            Ok(Some(view)) => {
+                let message = format!("there is no replica `{replica}`: `{}` has {}", replica.workload, view.desired);
+                ApiError::new(StatusCode::NOT_FOUND, "no-such-replica", message).hint("They are counted from 0.")
+            }
+            Ok(None) => self.no_such_workload(&replica.workload).await,
+            Err(stopped) => stopped.into(),
+        }
+    }
+}
+
+/// `name`, with the namespace in front when it is not the default.
+pub fn short_name(view: &WorkloadView) -> String {
+    let full = format!("{}/{}", view.namespace, view.name);
+    full.parse::<WorkloadName>().map_or(full, |name| name.to_string())
+}
+
+fn off_the_script() -> ApiError {
+    ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the core answered something else than was asked")
+}
+
+fn of_store(error: artifacts::Error) -> ApiError {
+    use artifacts::Error;
+    let message = error.to_string();
+    match error {
+        Error::Mismatch { .. } | Error::Empty => ApiError::invalid(message),
+        Error::TooLarge { .. } => ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", message),
+        Error::Full { .. } | Error::DiskFull { .. } => ApiError::new(StatusCode::INSUFFICIENT_STORAGE, "full", message)
+            .hint("Remove workloads that are not needed, or give the state folder's disk more room."),
+        Error::Source { .. } => ApiError::new(StatusCode::BAD_REQUEST, "cut-short", message),
+        Error::Missing { .. } => ApiError::new(StatusCode::NOT_FOUND, "no-such-artifact", message),
+        Error::Busy { .. } => {
+            ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message).hint("Try again in a moment.")
+        }
+        Error::Altered { .. } | Error::Offset { .. } | Error::Incomplete { .. } | Error::Io { .. } => {
+            ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "disk", message)
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! The unix socket of the API, and the way in for other nodes.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use http::{Request, Response};
+use http_body_util::BodyExt;
+use hyper::server::conn::http1;
+use hyper::service::Service as _;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use shoal_protocol::model::NodeId;
+use shoal_runtimes::{Body, BodyError};
+use tokio::net::UnixListener;
+use tokio::sync::Semaphore;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, warn};
+
+use super::{Service, routes};
+use crate::ingress::server::PeerApi;
+
+/// Programs that talk to the API at one time. They are of this machine and of its owner.
+const CLIENTS: usize = 128;
+/// How long a client may take for a request's head, and sit idle between two.
+const HEAD_WITHIN: Duration = Duration::from_secs(60);
+/// What answers under way may take when the node stops; those who watch are cut then.
+const DRAIN: Duration = Duration::from_millis(500);
+/// Bytes of a path that the kernel takes for a unix socket, its closing zero included.
+const LONGEST_PATH: usize = 108;
+
+/// The API's socket could not be made.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum SocketError {
+    #[error("the path of the API's socket is too long for a socket ({} bytes, {} at most): {}", .0.as_os_str().len(), LONGEST_PATH - 1, .0.display())]
+    TooLong(PathBuf),
+    #[error("{} is in the way of the API's socket, and is no socket: move it away", .0.display())]
+    InTheWay(PathBuf),
+    #[error("the API's socket {} cannot be made: {source}", path.display())]
+    Io { path: PathBuf, source: io::Error },
+}
+
+/// The bound socket. Its file goes when this is dropped.
+pub struct Socket {
+    path: PathBuf,
+    listener: UnixListener,
+}
+
+impl Socket {
+    /// Binds `path`, for its owner alone. What an earlier daemon left is replaced: **the caller holds the state
+    /// folder's lock**, so nobody listens on it.
+    pub fn bind(path: &Path) -> Result<Socket, SocketError> {
+        if path.as_os_str().len() >= LONGEST_PATH {
+            return Err(SocketError::TooLong(path.to_owned()));
+        }
+        let failed = |source| SocketError::Io { path: path.to_owned(), source };
+        match fs::symlink_metadata(path) {
+            Ok(found) if found.file_type().is_socket() => fs::remove_file(path).map_err(failed)?,
+            Ok(_) => return Err(SocketError::InTheWay(path.to_owned())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(failed(error)),
+        }
+        let listener = UnixListener::bind(path).map_err(failed)?;
+        let socket = Socket { path: path.to_owned(), listener };
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(failed)?;
+        Ok(socket)
+    }
+
+    /// Serves the API until `stop`.
+    pub async fn serve(self, service: Service, stop: CancellationToken) {
+        let router = routes::all(service);
+        let clients = Arc::new(Semaphore::new(CLIENTS));
+        let open = TaskTracker::new();
+        loop {
+            let permit = tokio::select! {
+                permit = clients.clone().acquire_owned() => permit.expect("the semaphore is never closed"),
+                () = stop.cancelled() => break,
+            };
+            let accepted = tokio::select! {
+                accepted = self.listener.accept() => accepted,
+                () = stop.cancelled() => break,
+            };
+            let stream = match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    warn!("no client of the API can be taken: {error}");
+                    sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            };
+            let (router, stop) = (router.clone(), stop.clone());
+            open.spawn(async move {
+                let _permit = permit;
+                let connection = http1::Builder::new()
+                    .timer(TokioTimer::new())
+                    .header_read_timeout(HEAD_WITHIN)
+                    .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+                let mut connection = std::pin::pin!(connection);
+                let ended = tokio::select! {
+                    ended = connection.as_mut() => ended,
+                    () = stop.cancelled() => {
+                        connection.as_mut().graceful_shutdown();
+                        timeout(DRAIN, connection).await.unwrap_or(Ok(()))
+                    }
+                };
+                if let Err(error) = ended {
+                    debug!("a client of the API left: {error}");
+                }
+            });
+        }
+        open.close();
+        open.wait().await;
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_file(&self.path) {
+            debug!("{}: {error}", self.path.display());
+        }
+    }
+}
+
+/// The part of the API that other nodes may use.
+pub struct ForPeers(Router);
+
+impl ForPeers {
+    /// Over this service.
+    pub fn new(service: Service) -> Self {
+        ForPeers(routes::for_peers(service))
+    }
+}
+
+impl PeerApi for ForPeers {
+    fn answer(&self, from: NodeId, request: Request<Body>) -> BoxFuture<'_, Response<Body>> {
+        debug!(from = %from.short(), path = request.uri().path(), "asked");
+        let router = TowerToHyperService::new(self.0.clone());
+        let answered = router.call(request.map(axum::body::Body::new));
+        async move {
+            let response = match answered.await {
+                Ok(response) => response,
+                Err(never) => match never {},
+            };
+            response.map(|body| body.map_err(|error| -> BodyError { Box::new(error) }).boxed_unsync())
+        }
+        .boxed()
+    }
+}

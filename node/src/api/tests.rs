@@ -1,0 +1,332 @@
+use std::sync::Arc;
+
+use futures::StreamExt;
+use http::{Method, Request, StatusCode};
+use http_body_util::BodyExt;
+use shoal_protocol::model::view::ExplainView;
+use shoal_protocol::model::{ClusterId, Digest, NodeId, PublicKey};
+use shoal_protocol::node::{Command, Draft, Refusal, Reply};
+use shoal_runtimes::artifacts::{ArtifactStore, Limits};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio_util::sync::CancellationToken;
+
+use super::form::{PrepareBody, SpecBody, to_hex};
+use super::*;
+use crate::executor::executor;
+use crate::fakes::{FakeCore, FakeMesh, FakeRuntime, NODE, OTHER, replica, replica_view, spec, workload_view};
+use crate::ingress::peers::Peers;
+use crate::ingress::{Ingress, server};
+use crate::network::Acceptor;
+
+struct World {
+    _folder: tempfile::TempDir,
+    core: Arc<FakeCore>,
+    runtime: Arc<FakeRuntime>,
+    mesh: Arc<FakeMesh>,
+    service: Service,
+    down: CancellationToken,
+}
+
+impl World {
+    async fn new() -> Self {
+        Self::of(NODE, Arc::default()).await
+    }
+
+    async fn of(node: NodeId, mesh: Arc<FakeMesh>) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (core, runtime) = (FakeCore::new(), FakeRuntime::new());
+        let limits = Limits { keep_free: 0, ..Limits::default() };
+        let artifacts = ArtifactStore::open(folder.path(), limits).await.unwrap();
+        let about = About {
+            node,
+            cluster: ClusterId([3; 32]),
+            root: PublicKey([4; 32]),
+            join_seed: [5; 32],
+            mesh: "10.0.0.5:7700".into(),
+            http: "0.0.0.0:8080".into(),
+            addresses: Arc::new(|| vec!["10.0.0.5:7700".into()]),
+        };
+        let down = CancellationToken::new();
+        let (mut sink, waiting) = executor();
+        let host = crate::executor::Host { node, name: "n1".into() };
+        let directory = waiting.start(host, runtime.clone(), Arc::new(NoReports)).directory();
+        // Its executor is gone; what it knew is not needed here but for what the test orders.
+        crate::driver::Orders::order(&mut sink, shoal_protocol::node::Order::Stop { replica: replica(9) });
+        let peers = Peers::new(mesh.clone());
+        let service = Service::new(core.clone(), peers, runtime.clone(), artifacts, directory, about, down.clone());
+        World { _folder: folder, core, runtime, mesh, service, down }
+    }
+
+    async fn call(&self, method: Method, path: &str, body: &str) -> (StatusCode, String) {
+        let request =
+            Request::builder().method(method).uri(path).body(axum::body::Body::from(body.to_owned())).unwrap();
+        let router = hyper_util::service::TowerToHyperService::new(routes::all(self.service.clone()));
+        let response = hyper::service::Service::call(&router, request).await.unwrap();
+        let status = response.status();
+        let bytes = response.into_body().collect().await.unwrap().to_bytes();
+        (status, String::from_utf8(bytes.to_vec()).unwrap())
+    }
+
+    async fn get(&self, path: &str) -> (StatusCode, String) {
+        self.call(Method::GET, path, "").await
+    }
+}
+
+struct NoReports;
+
+impl crate::executor::Reports for NoReports {
+    fn report(&self, _: shoal_protocol::node::Report) -> futures::future::BoxFuture<'_, ()> {
+        Box::pin(async {})
+    }
+}
+
+#[tokio::test]
+async fn status_joins_the_cores_view_with_what_the_body_knows() {
+    let world = World::new().await;
+    let (status, text) = world.get("/v1/status").await;
+    assert_eq!(status, StatusCode::OK);
+    let body: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((body["nodes_up"].as_u64(), body["mesh"].as_str()), (Some(2), Some("10.0.0.5:7700")));
+    assert_eq!(body["counters"]["messages"], 7);
+    assert_eq!(body["counters"]["net_bytes_sent"], 5);
+    assert_eq!(body["pid"].as_u64(), Some(std::process::id().into()));
+    let (_, metrics) = world.get("/metrics").await;
+    assert!(metrics.contains("\nshoal_net_bytes_sent_total 5\n"), "{metrics}");
+}
+
+#[tokio::test]
+async fn an_unknown_name_is_refused_with_the_nearest() {
+    let world = World::new().await;
+    let mut far = workload_view("till", vec![]);
+    far.namespace = "shop".into();
+    world.core.show(vec![workload_view("hello", vec![]), far]);
+    for (path, near) in [("default/helo", "hello"), ("default/till", "shop/till"), ("shop/til", "shop/till")] {
+        let (status, text) = world.get(&format!("/v1/workloads/{path}")).await;
+        assert_eq!(status, StatusCode::NOT_FOUND);
+        let body: form::ErrorBody = serde_json::from_str(&text).unwrap();
+        assert_eq!(body.error.code, "no-such-workload");
+        assert_eq!(body.error.hint.unwrap(), format!("Did you mean `{near}`?"));
+    }
+    let (status, text) = world.get("/v1/workloads/default/Hello").await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{text}");
+    let (status, text) = world.get("/v2/x").await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
+    assert!(text.contains("no-such-path"), "{text}");
+    let (status, text) = world.get("/v1/workloads?wach=true").await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(text.contains("wach"), "{text}");
+}
+
+#[tokio::test]
+async fn prepare_and_submit_speak_json_and_hex() {
+    let world = World::new().await;
+    let wish = spec("shop/web", 2);
+    let draft =
+        Draft { clock: [(shoal_protocol::model::WriterId([6; 32]), 4)].into(), serial: 5, uid: Some(Digest([8; 32])) };
+    world.core.replies.lock().unwrap().push(Reply::Prepared { draft, current: Some(wish.clone()) });
+    let body = PrepareBody { name: "shop/web".into(), spec: Some(SpecBody::from(&wish)), force: true };
+    let (status, text) = world.call(Method::POST, "/v1/prepare", &serde_json::to_string(&body).unwrap()).await;
+    assert_eq!(status, StatusCode::OK, "{text}");
+    let prepared: form::PreparedBody = serde_json::from_str(&text).unwrap();
+    assert_eq!((prepared.serial, prepared.clock[&"06".repeat(32)], prepared.cluster), (5, 4, ClusterId([3; 32])));
+    assert_eq!(prepared.current, body.spec);
+    let commands = std::mem::take(&mut *world.core.commands.lock().unwrap());
+    assert!(matches!(&commands[..], [Command::Prepare { force: true, spec: Some(sent), .. }] if *sent == wish));
+
+    for (change, message) in [("xyz", "not hexadecimal"), ("00", "malformed")] {
+        let (status, text) = world.call(Method::POST, "/v1/submit", &format!("{{\"change\":\"{change}\"}}")).await;
+        assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+        assert!(text.contains(message), "{text}");
+    }
+    let (status, text) = world.call(Method::POST, "/v1/prepare", "{\"nam\":1}").await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(text.contains("unknown field `nam`"), "{text}");
+}
+
+#[tokio::test]
+async fn a_refusal_has_its_status_its_word_and_a_hint() {
+    let world = World::new().await;
+    let body = serde_json::to_string(&PrepareBody { name: "web".into(), spec: None, force: false }).unwrap();
+    for (refusal, status, code) in [
+        (Refusal::Stale, StatusCode::CONFLICT, "stale"),
+        (
+            Refusal::Unplaceable(vec!["3 nodes: 2 TiB of memory required".into()]),
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "unplaceable",
+        ),
+        (Refusal::ReadOnly("no space left".into()), StatusCode::SERVICE_UNAVAILABLE, "read-only"),
+        (Refusal::NotJoined("no seed answers".into()), StatusCode::SERVICE_UNAVAILABLE, "not-joined"),
+        (Refusal::NoSuchWorkload("web".parse().unwrap()), StatusCode::NOT_FOUND, "no-such-workload"),
+    ] {
+        world.core.replies.lock().unwrap().push(Reply::Refused(refusal));
+        let (answered, text) = world.call(Method::POST, "/v1/prepare", &body).await;
+        let body: form::ErrorBody = serde_json::from_str(&text).unwrap();
+        assert_eq!((answered, body.error.code.as_str()), (status, code));
+        assert!(body.error.hint.is_some(), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn bytes_are_taken_only_if_they_are_what_they_are_called_and_could_run() {
+    let world = World::new().await;
+    world.core.replies.lock().unwrap().push(Reply::Done);
+    let text = "just a text file";
+    let name = Digest::of(text.as_bytes());
+    let (status, said) = world.call(Method::PUT, &format!("/v1/artifacts/{name}"), text).await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(said.contains("not WebAssembly"), "{said}");
+    assert_eq!(world.get(&format!("/v1/artifacts/{name}")).await.0, StatusCode::NOT_FOUND);
+    let (status, said) = world.call(Method::PUT, &format!("/v1/artifacts/{}", Digest([1; 32])), text).await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(said.contains("nothing was kept"), "{said}");
+    assert_eq!(world.call(Method::HEAD, &format!("/v1/artifacts/{name}"), "").await.0, StatusCode::NOT_FOUND);
+    assert!(world.core.commands.lock().unwrap().is_empty(), "the core hears of nothing that was refused");
+}
+
+#[tokio::test]
+async fn a_watch_tells_what_is_and_then_only_what_changed() {
+    let world = World::new().await;
+    let view = |phase| workload_view("web", vec![replica_view("web/0", phase, Some("n2"))]);
+    world.core.show(vec![view("starting")]);
+    let name = "web".parse().unwrap();
+    let (core, looked) = (world.service.core.clone(), name);
+    let look = move || {
+        let (core, name): (_, shoal_protocol::model::WorkloadName) = (core.clone(), Clone::clone(&looked));
+        async move { core.workload(name).await.ok().flatten() }
+    };
+    let mut views = std::pin::pin!(super::follow::follow(world.service.core.clone(), look));
+    assert_eq!(views.next().await.unwrap().replicas[0].phase, "starting");
+    // A change of something else tells nothing; the next of this one does.
+    world.core.show(vec![view("starting"), workload_view("other", vec![])]);
+    let next = tokio::spawn({
+        let core = world.core.clone();
+        let view = view("healthy");
+        async move { core.show(vec![view]) }
+    });
+    assert_eq!(views.next().await.unwrap().replicas[0].phase, "healthy");
+    next.await.unwrap();
+    world.core.show(vec![]);
+    assert!(views.next().await.is_none(), "it ends when the workload is gone");
+}
+
+#[tokio::test]
+async fn events_come_once_in_order_also_to_a_reader_that_lags() {
+    let world = World::new().await;
+    let event = |seq| {
+        Arc::new(shoal_protocol::model::view::EventView {
+            seq,
+            at: String::new(),
+            level: "info".into(),
+            kind: "test".into(),
+            subject: None,
+            node: None,
+            message: String::new(),
+        })
+    };
+    world.core.history.lock().unwrap().extend((1..=3).map(event));
+    let mut events = world.service.events(1);
+    assert_eq!(events.next().await.unwrap().seq, 2);
+    // More than the channel holds.
+    for seq in 4..=9 {
+        world.core.history.lock().unwrap().push(event(seq));
+        let _ = world.core.events.send(event(seq));
+    }
+    for seq in 3..=9 {
+        assert_eq!(events.next().await.unwrap().seq, seq);
+    }
+}
+
+#[tokio::test]
+async fn logs_and_auctions_are_asked_of_the_node_that_has_them() {
+    let mesh = Arc::new(FakeMesh::default());
+    let (here, there) = (World::of(NODE, mesh.clone()).await, World::of(OTHER, mesh.clone()).await);
+    let tunnels = Acceptor::new(mesh.take(OTHER));
+    let ingress = Ingress::new("n2", there.core.clone(), there.runtime.clone(), Peers::new(mesh.clone()));
+    let api = Arc::new(ForPeers::new(there.service.clone()));
+    tokio::spawn(server::serve_tunnels(tunnels, Arc::new(ingress), api, CancellationToken::new()));
+
+    let place = |ask: Vec<String>| ExplainView {
+        replica: "web/0".into(),
+        now: vec![replica_view("web/0", "healthy", Some("n2"))],
+        auctions: vec![],
+        ask,
+    };
+    *here.core.explain.lock().unwrap() = Some(place(vec![OTHER.to_string(), NodeId([8; 32]).to_string()]));
+    let mut known = place(vec![]);
+    known.auctions.push(shoal_protocol::model::view::AuctionView {
+        auction: "a-1.1".into(),
+        replica: "web/0".into(),
+        why: "never placed".into(),
+        owner: "n2".into(),
+        opened: "2026-11-21T03:00:00.000Z".into(),
+        took_ms: 2.0,
+        bids: vec![],
+        declines: vec![],
+        not_asked: vec![],
+        winner: Some("n2".into()),
+        token: Some(1),
+        outcome: "the only bid".into(),
+    });
+    *there.core.explain.lock().unwrap() = Some(known);
+    let (status, text) = here.get("/v1/explain/default/web/0").await;
+    assert_eq!(status, StatusCode::OK, "{text}");
+    let view: ExplainView = serde_json::from_str(&text).unwrap();
+    assert_eq!(view.auctions.len(), 1, "what the other knows is merged; one that is gone is passed over");
+
+    for world in [&here, &there] {
+        *world.core.holders.lock().unwrap() = vec![(OTHER, replica(0))];
+    }
+    let (status, text) = here.get("/v1/logs/default/web/0?lines=5").await;
+    assert_eq!((status, text.as_str()), (StatusCode::OK, ""), "it runs there and has said nothing");
+    *here.core.holders.lock().unwrap() = vec![(NodeId([8; 32]), replica(0))];
+    let (status, text) = here.get("/v1/logs/default/web/0").await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(text.contains("cannot be asked: there is no link"), "{text}");
+    // What changes something cannot be asked through a tunnel.
+    let post = Request::post("http://api.node.internal/v1/down").header("host", "api.node.internal");
+    let answer = Peers::new(mesh).send(OTHER, post.body(shoal_runtimes::body("")).unwrap()).await.unwrap();
+    assert_eq!(answer.status(), StatusCode::NOT_FOUND);
+    assert!(!there.down.is_cancelled());
+    drop(here.mesh.clone());
+}
+
+#[tokio::test]
+async fn the_join_line_leads_here_and_down_asks_for_the_end() {
+    let world = World::new().await;
+    let (_, text) = world.get("/v1/join-line").await;
+    let body: form::JoinLineBody = serde_json::from_str(&text).unwrap();
+    let line: shoal_protocol::trust::JoinLine = body.line.parse().unwrap();
+    assert_eq!(
+        (line.root, line.join_seed, line.addresses),
+        (PublicKey([4; 32]), [5; 32], vec!["10.0.0.5:7700".to_owned()])
+    );
+    assert!(!world.down.is_cancelled());
+    assert_eq!(world.call(Method::POST, "/v1/down", "").await.0, StatusCode::ACCEPTED);
+    assert!(world.down.is_cancelled());
+}
+
+#[tokio::test]
+async fn the_socket_replaces_a_stale_one_but_nothing_else_and_goes_when_it_ends() {
+    let world = World::new().await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("api.sock");
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    assert!(path.exists(), "a socket that nobody listens on");
+    let socket = Socket::bind(&path).unwrap();
+    let stop = CancellationToken::new();
+    let serving = tokio::spawn(socket.serve(world.service.clone(), stop.clone()));
+    let mut client = UnixStream::connect(&path).await.unwrap();
+    client.write_all(b"GET /v1/join-line HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+    stop.cancel();
+    serving.await.unwrap();
+    assert!(!path.exists());
+
+    std::fs::write(&path, "a file of somebody's").unwrap();
+    assert!(matches!(Socket::bind(&path), Err(SocketError::InTheWay(_))));
+    assert!(matches!(Socket::bind(&folder.path().join("x".repeat(200))), Err(SocketError::TooLong(_))));
+    assert_eq!(to_hex(&std::fs::read(&path).unwrap()[..1]), "61");
+}

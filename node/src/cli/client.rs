@@ -1,0 +1,207 @@
+//! HTTP/1.1 over the daemon's unix socket.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::{Method, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use shoal_protocol::model::{Artifact, Digest, WorkloadName};
+use tokio::net::UnixStream;
+use tokio::time::timeout;
+
+use super::error::NO_DAEMON;
+use crate::api::ApiError;
+use crate::api::form::{AcceptedBody, ErrorBody, PrepareBody, PreparedBody, SubmitBody};
+use crate::publish::Door;
+
+/// How long the daemon may take to begin an answer. Longer than a slow flash, shorter than a person waits in doubt.
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+/// The same after an upload, which is hashed and synced first.
+const UPLOADED_WITHIN: Duration = Duration::from_secs(300);
+/// Bytes of one line of a stream; a view of a workload with thousands of replicas takes some megabytes.
+const LINE: usize = 64 << 20;
+
+/// The way to one daemon. Each request has a connection of its own.
+#[derive(Clone, Debug)]
+pub struct Client {
+    socket: PathBuf,
+}
+
+/// Lines of JSON as they come.
+pub struct Lines {
+    body: Incoming,
+    buffer: BytesMut,
+}
+
+impl Client {
+    /// The daemon behind this socket.
+    pub fn new(socket: PathBuf) -> Self {
+        Client { socket }
+    }
+
+    /// The value at `path`.
+    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ApiError> {
+        parse(&self.get_bytes(path).await?)
+    }
+
+    /// The bytes at `path`, as they come.
+    pub async fn get_bytes(&self, path: &str) -> Result<Bytes, ApiError> {
+        let response = self.send(Method::GET, path, Bytes::new(), ANSWER_WITHIN).await?;
+        self.collect(response).await
+    }
+
+    /// The lines at `path`.
+    pub async fn lines(&self, path: &str) -> Result<Lines, ApiError> {
+        let response = self.send(Method::GET, path, Bytes::new(), ANSWER_WITHIN).await?;
+        Ok(Lines { body: response.into_body(), buffer: BytesMut::new() })
+    }
+
+    /// Sends `body` as JSON and gives the answer.
+    pub async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, ApiError> {
+        let body =
+            serde_json::to_vec(body).map_err(|error| internal(format!("the request cannot be written: {error}")))?;
+        let response = self.send(Method::POST, path, body.into(), ANSWER_WITHIN).await?;
+        parse(&self.collect(response).await?)
+    }
+
+    async fn collect(&self, response: Response<Incoming>) -> Result<Bytes, ApiError> {
+        let body = response.into_body().collect().await.map_err(|error| self.left(&error))?;
+        Ok(body.to_bytes())
+    }
+
+    /// Sends one request; an answer that is no success is the error in it.
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+        within: Duration,
+    ) -> Result<Response<Incoming>, ApiError> {
+        let stream = UnixStream::connect(&self.socket).await.map_err(|error| self.no_daemon(&error))?;
+        let (mut sender, connection) =
+            http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.left(&error))?;
+        tokio::spawn(async move {
+            // What breaks it breaks the request that is on it, which tells.
+            let _ = connection.await;
+        });
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::HOST, "shoal")
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Full::new(body))
+            .map_err(|error| internal(format!("the request cannot be made: {error}")))?;
+        let response = match timeout(within, sender.send_request(request)).await {
+            Ok(answered) => answered.map_err(|error| self.left(&error))?,
+            Err(_) => {
+                let message =
+                    format!("the daemon at {} did not answer within {} s", self.socket.display(), within.as_secs());
+                return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, NO_DAEMON, message));
+            }
+        };
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let status = response.status();
+        let bytes = self.collect(response).await?;
+        match serde_json::from_slice::<ErrorBody>(&bytes) {
+            Ok(body) => Err(ApiError::from_body(status, body)),
+            Err(_) => Err(ApiError::new(status, "unknown", format!("the daemon answered {status}"))),
+        }
+    }
+
+    fn no_daemon(&self, error: &io::Error) -> ApiError {
+        let socket = self.socket.display();
+        let (message, hint) = match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => (
+                format!("no daemon answers at {socket}"),
+                "Start one with `shoal up`, or name another with --state, --socket, SHOAL_STATE or SHOAL_SOCKET.",
+            ),
+            io::ErrorKind::PermissionDenied => {
+                (format!("{socket} is another user's: permission denied"), "Call shoal as the user whose daemon it is.")
+            }
+            _ => (format!("no daemon answers at {socket}: {error}"), "Is --socket right?"),
+        };
+        ApiError::new(StatusCode::SERVICE_UNAVAILABLE, NO_DAEMON, message).hint(hint)
+    }
+
+    fn left(&self, error: &hyper::Error) -> ApiError {
+        let message = format!("the daemon at {} went away: {error}", self.socket.display());
+        ApiError::new(StatusCode::SERVICE_UNAVAILABLE, NO_DAEMON, message)
+            .hint("Was it stopped? Look at its standard error.")
+    }
+}
+
+impl Lines {
+    /// The next value; none at the end.
+    pub async fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, ApiError> {
+        match self.next_line().await? {
+            Some(line) => parse(&line).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// The next line with its end; none at the end.
+    pub async fn next_line(&mut self) -> Result<Option<Bytes>, ApiError> {
+        loop {
+            if let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
+                return Ok(Some(self.buffer.split_to(end + 1).freeze()));
+            }
+            if self.buffer.len() > LINE {
+                return Err(internal(format!("the daemon sent a line of more than {LINE} bytes")));
+            }
+            match self.body.frame().await {
+                Some(Ok(frame)) => self.buffer.extend_from_slice(frame.data_ref().unwrap_or(&Bytes::new())),
+                Some(Err(error)) => {
+                    let message = format!("the daemon went away: {error}");
+                    return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, NO_DAEMON, message));
+                }
+                None => return Ok(None),
+            }
+        }
+    }
+}
+
+impl Door for Client {
+    async fn holds(&self, digest: &Digest) -> Result<bool, ApiError> {
+        match self.send(Method::HEAD, &format!("/v1/artifacts/{digest}"), Bytes::new(), ANSWER_WITHIN).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.status == StatusCode::NOT_FOUND => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn upload(&self, artifact: Artifact, bytes: Bytes) -> Result<(), ApiError> {
+        let path = format!("/v1/artifacts/{}", artifact.digest);
+        self.send(Method::PUT, &path, bytes, UPLOADED_WITHIN).await.map(drop)
+    }
+
+    async fn prepare(&self, body: PrepareBody) -> Result<PreparedBody, ApiError> {
+        self.post("/v1/prepare", &body).await
+    }
+
+    async fn submit(&self, body: SubmitBody) -> Result<AcceptedBody, ApiError> {
+        self.post("/v1/submit", &body).await
+    }
+}
+
+/// The path of a workload below `/v1/{what}`.
+pub fn path_of(what: &str, name: &WorkloadName) -> String {
+    format!("/v1/{what}/{}/{}", name.namespace, name.name)
+}
+
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+    serde_json::from_slice(bytes)
+        .map_err(|error| internal(format!("the daemon's answer makes no sense ({error}): is it another version?")))
+}
+
+fn internal(message: String) -> ApiError {
+    ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message)
+}

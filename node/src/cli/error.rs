@@ -1,0 +1,147 @@
+//! How a command fails: a sentence, a hint, and a code for scripts.
+
+use std::process::ExitCode;
+
+use crate::api::ApiError;
+use crate::manifest::ManifestError;
+use crate::publish::{OperatorError, PublishError};
+
+/// What a script can rely on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Exit {
+    /// Done.
+    Done = 0,
+    /// Failed.
+    Failed = 1,
+    /// Wrong usage, or a file or a wish that cannot be.
+    Usage = 2,
+    /// No such thing.
+    NoSuchThing = 3,
+    /// Refused by the cluster; nothing changed.
+    Refused = 4,
+    /// Accepted, but not healthy in time.
+    Unhealthy = 5,
+    /// No daemon answers.
+    NoDaemon = 6,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> ExitCode {
+        ExitCode::from(exit as u8)
+    }
+}
+
+/// Why a command did not do what it was asked.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CliError {
+    /// The code for scripts.
+    pub exit: Exit,
+    /// What went wrong. Empty: nothing is said, as when the reader of a pipe has gone.
+    pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+impl CliError {
+    /// An error with this code.
+    pub fn new(exit: Exit, message: impl Into<String>) -> Self {
+        CliError { exit, message: message.into(), hint: None }
+    }
+
+    /// Something did not work.
+    pub fn failed(message: impl Into<String>) -> Self {
+        Self::new(Exit::Failed, message)
+    }
+
+    /// Something was given that cannot be.
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self::new(Exit::Usage, message)
+    }
+
+    /// The same with what to do about it.
+    pub fn hint(self, hint: impl Into<String>) -> Self {
+        CliError { hint: Some(hint.into()), ..self }
+    }
+
+    /// Says it on standard error.
+    pub fn show(&self) {
+        if !self.message.is_empty() {
+            super::out::complain(&self.text());
+        }
+    }
+
+    fn text(&self) -> String {
+        let mut text = format!("error: {}", self.message);
+        if let Some(hint) = &self.hint {
+            text.push_str(&format!("\nhint: {hint}"));
+        }
+        text
+    }
+}
+
+impl From<ApiError> for CliError {
+    fn from(error: ApiError) -> Self {
+        let exit = match (error.status.as_u16(), error.code.as_str()) {
+            (_, NO_DAEMON) => Exit::NoDaemon,
+            (404, _) => Exit::NoSuchThing,
+            (409 | 413 | 422 | 503 | 507, _) => Exit::Refused,
+            _ => Exit::Failed,
+        };
+        CliError { exit, message: error.message, hint: error.hint }
+    }
+}
+
+/// The code of the [`ApiError`] that stands for a daemon which does not answer.
+pub const NO_DAEMON: &str = "no-daemon";
+
+impl From<PublishError> for CliError {
+    fn from(error: PublishError) -> Self {
+        let exit = match &error {
+            PublishError::Api(error) => CliError::from(error.clone()).exit,
+            PublishError::File { .. } | PublishError::NotRunnable { .. } | PublishError::Spec(_) => Exit::Usage,
+            PublishError::OtherCluster { .. } | PublishError::Contended(_) => Exit::Refused,
+            PublishError::NoOperator(_) | PublishError::Signing(_) | PublishError::Answer(_) => Exit::Failed,
+        };
+        CliError { exit, message: error.to_string(), hint: error.hint() }
+    }
+}
+
+impl From<OperatorError> for CliError {
+    fn from(error: OperatorError) -> Self {
+        CliError { exit: Exit::Failed, message: error.to_string(), hint: error.hint().map(str::to_owned) }
+    }
+}
+
+impl CliError {
+    /// A manifest that cannot be read.
+    pub fn of_manifest(file: &str, error: ManifestError) -> Self {
+        CliError { exit: Exit::Usage, message: format!("{file}: {error}"), hint: error.hint }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::StatusCode;
+    use shoal_protocol::node::Refusal;
+
+    #[test]
+    fn scripts_can_tell_what_happened() {
+        let exit = |refusal: Refusal| CliError::from(ApiError::from(refusal)).exit;
+        assert_eq!(exit(Refusal::NoSuchWorkload("a".parse().unwrap())), Exit::NoSuchThing);
+        assert_eq!(exit(Refusal::Unplaceable(vec![])), Exit::Refused);
+        assert_eq!(exit(Refusal::Stale), Exit::Refused);
+        assert_eq!(exit(Refusal::ReadOnly(String::new())), Exit::Refused);
+        assert_eq!(exit(Refusal::Full(String::new())), Exit::Refused);
+        let internal = ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "x");
+        assert_eq!(CliError::from(internal).exit, Exit::Failed);
+        let gone = ApiError::new(StatusCode::SERVICE_UNAVAILABLE, NO_DAEMON, "x");
+        assert_eq!(CliError::from(gone).exit, Exit::NoDaemon);
+    }
+
+    #[test]
+    fn a_hint_stands_on_its_own_line() {
+        let error = CliError::failed("it broke").hint("Mend it.");
+        assert_eq!(error.text(), "error: it broke\nhint: Mend it.");
+    }
+}

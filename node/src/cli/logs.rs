@@ -1,0 +1,168 @@
+//! `shoal logs`.
+
+use clap::Args;
+use shoal_protocol::model::view::WorkloadView;
+use shoal_protocol::model::{Place, ReplicaName, WorkloadName};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use super::client::{Client, path_of};
+use super::context::Context;
+use super::error::{CliError, Exit};
+use super::out;
+use crate::api::ApiError;
+use crate::api::form::LogBody;
+
+/// Lines that wait to be printed: a slow terminal holds the readers back, not the memory.
+const WAITING: usize = 256;
+/// Replicas followed at one time: each takes a connection, and nobody reads more side by side.
+const FOLLOWED: u32 = 64;
+
+/// Show what replicas wrote to their standard output and error
+#[derive(Args)]
+#[command(
+    after_help = "Examples:\n  shoal logs hello          # all replicas\n  shoal logs hello/0 -f     # one, and what it writes from now on\n  shoal logs hello --tail 20"
+)]
+pub struct Logs {
+    /// NAME for all its replicas, or NAME/NUMBER for one
+    #[arg(value_name = "NAME[/NUMBER]", value_parser = target)]
+    target: Target,
+    /// Go on with what is written from now on
+    #[arg(short, long)]
+    follow: bool,
+    /// How many of the last lines of each replica
+    #[arg(long, default_value_t = 100, value_name = "N")]
+    tail: usize,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Target {
+    All(WorkloadName),
+    One(ReplicaName),
+}
+
+/// `NAME`, `NAMESPACE/NAME`, or either with a number behind it. `a/1` is replica 1 of `a`.
+fn target(text: &str) -> Result<Target, String> {
+    let last = text.rsplit_once('/').map(|(_, last)| last).unwrap_or_default();
+    if !last.is_empty() && last.bytes().all(|b| b.is_ascii_digit()) {
+        return text.parse().map(Target::One);
+    }
+    text.parse().map(Target::All).map_err(|error| format!("{error}"))
+}
+
+impl Logs {
+    pub(super) async fn run(self, context: &Context) -> Result<(), CliError> {
+        tokio::select! {
+            shown = self.show(context) => shown,
+            () = out::reader_gone(), if self.follow => Ok(()),
+        }
+    }
+
+    async fn show(&self, context: &Context) -> Result<(), CliError> {
+        let client = context.client();
+        match &self.target {
+            Target::One(replica) => {
+                let (sender, receiver) = mpsc::channel(WAITING);
+                let reading = read(client, replica.clone(), self.query(), sender);
+                let (read, printed) = tokio::join!(reading, print(context, receiver, None));
+                printed?;
+                Ok(read?)
+            }
+            Target::All(name) => self.all(context, client, name).await,
+        }
+    }
+
+    async fn all(&self, context: &Context, client: Client, name: &WorkloadName) -> Result<(), CliError> {
+        let view: WorkloadView = client.get(&path_of("workloads", name)).await?;
+        let replicas = (0..view.desired.min(FOLLOWED))
+            .map(|index| ReplicaName { workload: name.clone(), place: Place::Index(index) });
+        let width = replicas.clone().map(|replica| replica.to_string().len()).max().unwrap_or(0);
+        if view.desired > FOLLOWED {
+            context.note(&format!("the first {FOLLOWED} of {} replicas are shown", view.desired));
+        }
+        let (sender, receiver) = mpsc::channel(WAITING);
+        let mut readers = JoinSet::new();
+        for replica in replicas {
+            let reading = read(client.clone(), replica.clone(), self.query(), sender.clone());
+            readers.spawn(async move { (replica, reading.await) });
+        }
+        drop(sender);
+        print(context, receiver, Some(width)).await?;
+        // One that has nothing to show is told of; only if none has, that is a failure.
+        let (mut shown, mut last) = (false, None);
+        while let Some(ended) = readers.join_next().await {
+            match ended {
+                Ok((_, Ok(()))) => shown = true,
+                Ok((replica, Err(error))) => {
+                    context.note(&format!("{replica}: {error}"));
+                    last = Some(error);
+                }
+                Err(error) => return Err(CliError::failed(format!("a reader failed: {error}"))),
+            }
+        }
+        match last {
+            Some(error) if !shown => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+
+    fn query(&self) -> String {
+        format!("?lines={}&follow={}", self.tail, self.follow)
+    }
+}
+
+/// Reads one replica's lines until they end, or until nobody wants them.
+async fn read(
+    client: Client,
+    replica: ReplicaName,
+    query: String,
+    to: mpsc::Sender<(String, LogBody)>,
+) -> Result<(), ApiError> {
+    let path = format!("{}/{}{query}", path_of("logs", &replica.workload), replica.place);
+    let mut lines = client.lines(&path).await?;
+    while let Some(line) = lines.next::<LogBody>().await? {
+        if to.send((replica.to_string(), line)).await.is_err() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+async fn print(
+    context: &Context,
+    mut from: mpsc::Receiver<(String, LogBody)>,
+    prefixed: Option<usize>,
+) -> Result<(), CliError> {
+    while let Some((replica, line)) = from.recv().await {
+        if context.json() {
+            let mut value =
+                serde_json::to_value(&line).map_err(|error| CliError::new(Exit::Failed, error.to_string()))?;
+            if let Some(object) = value.as_object_mut() {
+                object.insert("replica".into(), replica.into());
+            }
+            out::say(&value.to_string())?;
+        } else if let Some(width) = prefixed {
+            out::say(&format!("{replica:<width$} | {}", line.text))?;
+        } else {
+            out::say(&line.text)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_at_the_end_names_a_replica() {
+        let all = |name: &str| Ok(Target::All(name.parse().unwrap()));
+        let one = |name: &str| Ok(Target::One(name.parse().unwrap()));
+        assert_eq!(target("web"), all("web"));
+        assert_eq!(target("shop/web"), all("shop/web"));
+        assert_eq!(target("web/0"), one("web/0"));
+        assert_eq!(target("shop/web/12"), one("shop/web/12"));
+        assert!(target("Web").is_err());
+        assert!(target("a/b/c/d").is_err());
+    }
+}

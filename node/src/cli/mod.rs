@@ -1,0 +1,131 @@
+//! The command line: one file a verb, over the API of a daemon.
+//!
+//! Tables and events go to standard output, progress and complaints to standard error. Scripts can rely on [`Exit`].
+
+mod client;
+mod context;
+mod error;
+mod out;
+mod render;
+mod wait;
+
+mod describe;
+mod down;
+mod events;
+mod explain;
+mod join_line;
+mod logs;
+mod nodes;
+mod ps;
+mod publish;
+mod rm;
+mod run;
+mod scale;
+mod status;
+mod up;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use context::{Context, Global};
+pub use error::{CliError, Exit};
+
+/// Runs workloads on a group of devices that follow no leader.
+#[derive(Parser)]
+#[command(
+    name = "shoal",
+    version,
+    arg_required_else_help = true,
+    disable_help_subcommand = true,
+    max_term_width = 100,
+    after_help = "The way in:\n  \
+        shoal up                                    # on the first device; prints the line for the others\n  \
+        shoal up --join shoal1:..@10.0.0.5:7700     # on every other one\n  \
+        shoal run hello.wasm --name hello --replicas 2\n  \
+        curl http://hello.localhost:8080/\n\n\
+        Exit codes: 0 done, 1 failed, 2 wrong usage or a bad file, 3 no such thing, 4 refused by the cluster\n\
+        (nothing changed), 5 accepted but not healthy in time, 6 no daemon answers."
+)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    Up(Box<up::Up>),
+    Down(down::Down),
+    JoinLine(join_line::JoinLine),
+    Status(status::Status),
+    Run(run::Run),
+    Publish(publish::Publish),
+    Ps(ps::Ps),
+    Nodes(nodes::Nodes),
+    Describe(describe::Describe),
+    Logs(logs::Logs),
+    Events(events::Events),
+    Explain(explain::Explain),
+    Scale(scale::Scale),
+    Rm(rm::Rm),
+}
+
+/// Does what the process was called for.
+pub fn main() -> ExitCode {
+    let Cli { global, verb } = Cli::parse();
+    let done = Context::new(global).and_then(|context| run(&context, verb));
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            error.show();
+            error.exit.into()
+        }
+    }
+}
+
+fn run(context: &Context, verb: Verb) -> Result<(), CliError> {
+    if let Verb::Up(up) = verb {
+        return up.run(context);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| CliError::failed(format!("the system gives no event loop: {error}")))?;
+    runtime.block_on(async {
+        match verb {
+            Verb::Up(up) => up.run(context),
+            Verb::Down(down) => down.run(context).await,
+            Verb::JoinLine(join_line) => join_line.run(context).await,
+            Verb::Status(status) => status.run(context).await,
+            Verb::Run(run) => run.run(context).await,
+            Verb::Publish(publish) => publish.run(context).await,
+            Verb::Ps(ps) => ps.run(context).await,
+            Verb::Nodes(nodes) => nodes.run(context).await,
+            Verb::Describe(describe) => describe.run(context).await,
+            Verb::Logs(logs) => logs.run(context).await,
+            Verb::Events(events) => events.run(context).await,
+            Verb::Explain(explain) => explain.run(context).await,
+            Verb::Scale(scale) => scale.run(context).await,
+            Verb::Rm(rm) => rm.run(context).await,
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_commands_are_well_formed_and_each_has_an_example() {
+        Cli::command().debug_assert();
+        for verb in Cli::command().get_subcommands() {
+            let help = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains(&format!("shoal {}", verb.get_name())), "`{}` shows no example", verb.get_name());
+            assert!(verb.get_about().is_some(), "`{}` does not say what it does", verb.get_name());
+        }
+    }
+}

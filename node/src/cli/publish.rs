@@ -1,0 +1,124 @@
+//! `shoal publish`, and what `run` shares with it.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use shoal_protocol::model::view::WorkloadView;
+
+use super::client::{Client, path_of};
+use super::context::Context;
+use super::error::CliError;
+use super::wait::{WaitArgs, healthy};
+use super::{out, render};
+use crate::api::StatusBody;
+use crate::manifest::{self, MAX_MANIFEST};
+use crate::publish::{self as writing, Outcome, Published, Workload, ready};
+
+/// Publish what a file describes
+///
+/// Nothing is published unless all of the file is sound. Publishing the same again changes nothing.
+#[derive(Args)]
+#[command(after_help = "Examples:\n  shoal publish -f shop.yaml\n  generate | shoal publish -f - --no-wait\n\n\
+    The form, with all there is:\n\n    \
+    name: hello            # a DNS label\n    \
+    namespace: default     # optional\n    \
+    wasm: hello.wasm       # path relative to the file\n    \
+    replicas: 2            # default 1\n    \
+    memory: 64MiB          # default 64MiB\n    \
+    cpu: 0.1               # cores, or 100m; default 0.1\n    \
+    env: { GREETING: hi }\n    \
+    require: { zone: shop }\n\n\
+    Several documents may stand in one file, divided by `---`.")]
+pub struct Publish {
+    /// The file; `-` reads standard input
+    #[arg(short, long, value_name = "FILE")]
+    file: PathBuf,
+    /// Publish it even if no known node can run it now
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    wait: WaitArgs,
+}
+
+impl Publish {
+    pub(super) async fn run(self, context: &Context) -> Result<(), CliError> {
+        let from_stdin = self.file == Path::new("-");
+        let name = if from_stdin { "standard input".to_owned() } else { self.file.display().to_string() };
+        let text =
+            read(&self.file, from_stdin).map_err(|error| CliError::usage(format!("{name} cannot be read: {error}")))?;
+        let base = if from_stdin { Path::new(".") } else { self.file.parent().unwrap_or(Path::new(".")) };
+        let workloads = manifest::parse(&text, base).map_err(|error| CliError::of_manifest(&name, error))?;
+        publish(context, &workloads, self.force, &self.wait).await
+    }
+}
+
+fn read(file: &Path, from_stdin: bool) -> std::io::Result<String> {
+    let mut text = String::new();
+    // One more than is allowed, so that the manifest's own check speaks.
+    let most = MAX_MANIFEST as u64 + 1;
+    if from_stdin {
+        std::io::stdin().lock().take(most).read_to_string(&mut text)?;
+    } else {
+        std::fs::File::open(file)?.take(most).read_to_string(&mut text)?;
+    }
+    Ok(text)
+}
+
+/// Publishes all, waits for all, and says where they answer.
+pub(super) async fn publish(
+    context: &Context,
+    workloads: &[Workload],
+    force: bool,
+    wait: &WaitArgs,
+) -> Result<(), CliError> {
+    let mut all = Vec::with_capacity(workloads.len());
+    for workload in workloads {
+        all.push(ready(workload).await?);
+    }
+    let client = context.client();
+    // Before the key is looked for: without a daemon that is the thing to say.
+    let status: StatusBody = client.get("/v1/status").await?;
+    let operator = context.operator()?;
+    let deadline = wait.deadline();
+    for ready in &all {
+        let published = writing::publish(&client, &operator, ready, force).await?;
+        context.note(&told(&published));
+    }
+    let mut views: Vec<WorkloadView> = Vec::new();
+    for ready in &all {
+        views.push(match deadline {
+            Some(deadline) => healthy(context, &client, &ready.spec, true, deadline).await?,
+            None => client.get(&path_of("workloads", &ready.spec.name)).await?,
+        });
+    }
+    if context.json() {
+        return match views.as_slice() {
+            [only] => out::say_json(only),
+            several => out::say_json(&several),
+        };
+    }
+    for view in &views {
+        out::say(&render::url(&view.namespace, &view.name, &status.http))?;
+    }
+    Ok(())
+}
+
+/// What became of a wish, in a line.
+pub(super) fn told(published: &Published) -> String {
+    let name = &published.name;
+    match &published.outcome {
+        Outcome::Created => format!("{name}: created"),
+        Outcome::Unchanged => format!("{name} is up to date"),
+        Outcome::Removed => format!("{name}: removed"),
+        Outcome::Changed(differences) => {
+            let differences: Vec<String> = differences.iter().map(ToString::to_string).collect();
+            format!("{name}: changed: {}", differences.join(", "))
+        }
+    }
+}
+
+/// The view of one workload, for those who print it after a change.
+pub(super) async fn view(client: &Client, published: &Published) -> Result<WorkloadView, CliError> {
+    Ok(client.get(&path_of("workloads", &published.name)).await?)
+}

@@ -1,0 +1,48 @@
+//! `describe`: all there is to know of one workload.
+
+use std::collections::BTreeMap;
+
+use shoal_protocol::model::view::WorkloadView;
+
+use super::short;
+use super::workloads::{replicas, url};
+use crate::api::short_name;
+use crate::manifest::quantity::{show_cpu, show_size};
+
+/// The wish, who looks after it, and its replicas. `http` is the HTTP port's address.
+pub fn describe(view: &WorkloadView, http: &str, now: u64) -> String {
+    let mut text = String::new();
+    let mut line = |name: &str, value: &str| text.push_str(&format!("{name:<11} {value}\n"));
+    line("name", &short_name(view));
+    line("url", &url(&view.namespace, &view.name, http));
+    line("uid", &short(&view.uid));
+    line("generation", &short(&view.generation));
+    let held = match view.artifact_holders {
+        1 => "held by 1 node".to_owned(),
+        count => format!("held by {count} nodes"),
+    };
+    line(
+        "artifact",
+        &format!("{} ({}), {}, {held}", short(&view.artifact), show_size(view.artifact_size), view.runtime),
+    );
+    line("replicas", &format!("{} of {} healthy", view.healthy, view.desired));
+    line("limits", &format!("{} of memory, {} of a core, each", show_size(view.memory), show_cpu(view.cpu)));
+    line("env", &pairs(&view.env));
+    line("require", &pairs(&view.require));
+    line("owner", view.owner.as_deref().unwrap_or("none"));
+    line("guardians", &if view.guardians.is_empty() { "none".to_owned() } else { view.guardians.join(", ") });
+    if view.conflict {
+        line(
+            "conflict",
+            "two operators changed it without knowing of one another; the later change counts. Publish again to settle it.",
+        );
+    }
+    text.push('\n');
+    text.push_str(&replicas(std::slice::from_ref(view), now));
+    text
+}
+
+fn pairs(map: &BTreeMap<String, String>) -> String {
+    let pairs: Vec<String> = map.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    if pairs.is_empty() { "none".into() } else { pairs.join(" ") }
+}

@@ -1,0 +1,41 @@
+//! From views to text. Pure functions of a view and the time, so that each can be held against a text.
+
+mod describe;
+mod explain;
+mod nodes;
+mod status;
+mod table;
+mod time;
+mod workloads;
+
+pub use describe::describe;
+pub use explain::explain;
+pub use nodes::nodes;
+pub use status::status;
+pub use time::{now, seconds};
+pub use workloads::{replicas, url, workloads};
+
+use shoal_protocol::model::view::EventView;
+
+/// The first eight digits of an id.
+pub fn short(id: &str) -> String {
+    id.chars().take(8).collect()
+}
+
+/// An event in one line: when, how grave, what.
+pub fn event(event: &EventView) -> String {
+    let at = event.at.split_once('.').map_or(event.at.as_str(), |(seconds, _)| seconds).replace('T', " ");
+    let level = if event.level == "info" { "" } else { event.level.as_str() };
+    format!("{at}  {level:<7}  {:<18}  {}", event.kind, told(event))
+}
+
+/// What happened, with what it happened to in front.
+pub fn told(event: &EventView) -> String {
+    match event.subject.as_ref().or(event.node.as_ref()) {
+        Some(whom) => format!("{whom}: {}", event.message),
+        None => event.message.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,63 @@
+//! `nodes`: a line a node.
+
+use shoal_protocol::model::view::NodeView;
+
+use super::short;
+use super::table::table;
+use crate::manifest::quantity::{show_cpu, show_size};
+
+/// A line a node; `wide` with where it is and what it is.
+pub fn nodes(views: &[NodeView], wide: bool) -> String {
+    let mut heads = vec!["NAME", "ID", "STATE", ">REPLICAS", ">MEMORY", ">CPU", ">RTT", "LABELS"];
+    if wide {
+        heads.extend(["ARCH", "VERSION", ">INCARNATION", "ADDRESSES"]);
+    }
+    heads.push("NOTE");
+    let rows: Vec<Vec<String>> = views.iter().map(|view| row(view, wide)).collect();
+    table(&heads, &rows)
+}
+
+fn row(view: &NodeView, wide: bool) -> Vec<String> {
+    let mut cells = vec![
+        view.name.clone(),
+        short(&view.id),
+        view.state.clone(),
+        view.replicas.to_string(),
+        format!("{} / {}", show_size(view.memory_used), show_size(view.memory)),
+        format!("{} / {}", show_cpu(view.cpu_used), show_cpu(view.cpu)),
+        view.rtt_us.map_or("-".into(), rtt),
+        labels(view),
+    ];
+    if wide {
+        cells.extend([view.arch.clone(), view.version.clone(), view.incarnation.to_string(), list(&view.addresses)]);
+    }
+    cells.push(note(view));
+    cells
+}
+
+fn note(view: &NodeView) -> String {
+    let mut notes = Vec::new();
+    if view.me {
+        notes.push("this node".to_owned());
+    }
+    if view.state == "up" && !view.ready {
+        notes.push("not in step yet".to_owned());
+    }
+    notes.extend(view.reason.clone());
+    notes.join("; ")
+}
+
+fn labels(view: &NodeView) -> String {
+    let labels: Vec<String> = view.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    list(&labels)
+}
+
+fn list(items: &[String]) -> String {
+    if items.is_empty() { "-".into() } else { items.join(",") }
+}
+
+/// Microseconds as `0.3 ms`.
+fn rtt(micros: u64) -> String {
+    let tenths = micros.div_ceil(100);
+    format!("{}.{} ms", tenths / 10, tenths % 10)
+}

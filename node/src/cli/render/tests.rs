@@ -1,0 +1,185 @@
+use shoal_protocol::model::WallClock;
+use shoal_protocol::model::view::{AuctionView, BidView, DeclineView, EventView, ExplainView, NodeView};
+
+use super::*;
+use crate::api::StatusBody;
+use crate::fakes::{NODE, replica_view, status as status_view, workload_view};
+
+/// 2026-11-21 03:05:00 UTC, five minutes after the fakes' replicas came to be.
+const NOW: u64 = 1_795_230_300_000;
+
+fn web() -> shoal_protocol::model::view::WorkloadView {
+    let mut missing = replica_view("web/1", "missing", None);
+    missing.reason = Some("its node n3 is down".into());
+    workload_view("web", vec![replica_view("web/0", "healthy", Some("n2")), missing])
+}
+
+#[test]
+fn the_tests_know_what_time_it_is() {
+    assert_eq!(WallClock(NOW).to_string(), "2026-11-21T03:05:00.000Z");
+}
+
+#[test]
+fn ps_shows_a_line_a_workload() {
+    let mut shop = workload_view("a-long-name", vec![]);
+    shop.namespace = "shop".into();
+    shop.conflict = true;
+    let text = workloads(&[web(), shop]);
+    assert_eq!(
+        text,
+        "NAME              REPLICAS  STATE                  NODES  ARTIFACT  MEMORY  CPU\n\
+         web                    1/2  1 missing              n2     cdcdcdcd  64 MiB  0.1\n\
+         shop/a-long-name       0/0  scaled to 0, conflict  -      cdcdcdcd  64 MiB  0.1\n"
+    );
+    assert!(workloads(&[]).starts_with("Nothing is published yet."));
+}
+
+#[test]
+fn ps_of_one_shows_a_line_a_replica() {
+    assert_eq!(
+        replicas(&[web()], NOW),
+        "REPLICA  PHASE    NODE  SINCE  RESTARTS  TOKEN  REASON\n\
+         web/0    healthy  n2       5m         0      3\n\
+         web/1    missing  -         -         0      -  its node n3 is down\n"
+    );
+}
+
+#[test]
+fn describe_shows_all_there_is() {
+    assert_eq!(
+        describe(&web(), "0.0.0.0:8080", NOW),
+        "name        web\n\
+         url         http://web.localhost:8080/\n\
+         uid         09090909\n\
+         generation  abababab\n\
+         artifact    cdcdcdcd (53.7 KiB), wasm, held by 2 nodes\n\
+         replicas    1 of 2 healthy\n\
+         limits      64 MiB of memory, 0.1 of a core, each\n\
+         env         GREETING=hi\n\
+         require     none\n\
+         owner       n1\n\
+         guardians   n1, n2\n\
+         \n\
+         REPLICA  PHASE    NODE  SINCE  RESTARTS  TOKEN  REASON\n\
+         web/0    healthy  n2       5m         0      3\n\
+         web/1    missing  -         -         0      -  its node n3 is down\n"
+    );
+}
+
+#[test]
+fn nodes_shows_who_is_there_and_why_not() {
+    let node = |name: &str, state: &str, me| NodeView {
+        id: NODE.to_string(),
+        name: name.into(),
+        state: state.into(),
+        reason: (state == "down").then(|| "2 of 2 observers agree".into()),
+        me,
+        ready: true,
+        incarnation: 1,
+        addresses: vec!["/ip4/10.0.0.5/tcp/7700".into()],
+        arch: "x86_64".into(),
+        runtimes: vec!["wasm".into()],
+        labels: [("zone".to_owned(), "shop".to_owned())].into(),
+        memory: 1 << 30,
+        cpu: 4000,
+        memory_used: 64 << 20,
+        cpu_used: 100,
+        replicas: 1,
+        version: "0.1.0".into(),
+        rtt_us: (!me).then_some(310),
+    };
+    let views = [node("n1", "up", true), node("n2", "down", false)];
+    assert_eq!(
+        nodes(&views, false),
+        "NAME  ID        STATE  REPLICAS          MEMORY      CPU     RTT  LABELS     NOTE\n\
+         n1    01010101  up            1  64 MiB / 1 GiB  0.1 / 4       -  zone=shop  this node\n\
+         n2    01010101  down          1  64 MiB / 1 GiB  0.1 / 4  0.4 ms  zone=shop  2 of 2 observers agree\n"
+    );
+    assert!(
+        nodes(&views, true).contains("x86_64  0.1.0              1  /ip4/10.0.0.5/tcp/7700"),
+        "{}",
+        nodes(&views, true)
+    );
+}
+
+#[test]
+fn status_ends_with_what_needs_attention() {
+    let body = StatusBody { view: status_view(), mesh: "10.0.0.5:7700".into(), http: "0.0.0.0:8080".into(), pid: 7 };
+    assert_eq!(
+        status(&body, false),
+        "cluster    c1c1c1c1, 2 of 3 nodes up\n\
+         node       n1 (01010101), ready, 1 link\n\
+         workloads  1, 1 of 2 replicas healthy\n\
+         mesh       10.0.0.5:7700\n\
+         http       0.0.0.0:8080\n\
+         warning: the seed 10.0.0.9:7700 does not answer\n"
+    );
+    assert!(status(&body, true).contains("pid        7\n  messages                 7\n"));
+}
+
+#[test]
+fn explain_shows_the_auction() {
+    let bid = |node: &str, share| BidView { node: node.into(), price: share + 5, share, fetch: 5, spread: 0 };
+    let not = |node: &str, reason: &str| DeclineView { node: node.into(), reason: reason.into() };
+    let auction = AuctionView {
+        auction: "01010101-1.4".into(),
+        replica: "web/0".into(),
+        why: "its node n3 is down".into(),
+        owner: "n1".into(),
+        opened: "2026-11-21T03:00:00.000Z".into(),
+        took_ms: 1.25,
+        bids: vec![bid("n2", 62_500), bid("n1", 125_000)],
+        declines: vec![not("n4", "no room")],
+        not_asked: vec![not("n5", "label zone=shop is required")],
+        winner: Some("n2".into()),
+        token: Some(3),
+        outcome: "the lowest price".into(),
+    };
+    let mut view = ExplainView {
+        replica: "web/0".into(),
+        now: vec![replica_view("web/0", "healthy", Some("n2"))],
+        auctions: vec![auction.clone()],
+        ask: vec![],
+    };
+    assert_eq!(
+        explain(&view, false, NOW),
+        "web/0 is healthy on n2 since 5m under token 3\n\
+         \n\
+         auction 01010101-1.4 of n1, 2026-11-21T03:00:00.000Z, took 1.2 ms\n  \
+           because   its node n3 is down\n  \
+           winner    n2 under token 3: the lowest price\n  \
+           BID BY   PRICE   SHARE  FETCH  SPREAD\n  \
+           n2       62505   62500      5       0\n  \
+           n1      125005  125000      5       0\n  \
+           declined  n4: no room\n  \
+           not asked n5: label zone=shop is required\n"
+    );
+    view.auctions = vec![auction; 5];
+    assert!(explain(&view, false, NOW).ends_with("\n2 earlier ones are known: -o wide shows them.\n"));
+    assert_eq!(explain(&view, true, NOW).matches("auction 0101").count(), 5);
+    view.auctions.clear();
+    assert!(explain(&view, false, NOW).ends_with("No auction for it is remembered by those who could be asked.\n"));
+}
+
+#[test]
+fn an_event_is_one_line() {
+    let mut view = EventView {
+        seq: 1,
+        at: "2026-11-21T03:00:00.123Z".into(),
+        level: "warning".into(),
+        kind: "node-down".into(),
+        subject: None,
+        node: Some("n3".into()),
+        message: "2 of 2 observers agree".into(),
+    };
+    assert_eq!(event(&view), "2026-11-21 03:00:00  warning  node-down           n3: 2 of 2 observers agree");
+    (view.level, view.subject) = ("info".into(), Some("web/0".into()));
+    assert_eq!(event(&view), "2026-11-21 03:00:00           node-down           web/0: 2 of 2 observers agree");
+}
+
+#[test]
+fn the_url_is_one_that_works_here() {
+    assert_eq!(url("default", "web", "0.0.0.0:8080"), "http://web.localhost:8080/");
+    assert_eq!(url("shop", "web", "127.0.0.1:80"), "http://web.shop.localhost/");
+    assert_eq!(url("default", "web", "10.0.0.5:8080"), "http://10.0.0.5:8080/ (with the header `Host: web.shoal`)");
+}

@@ -1,0 +1,102 @@
+//! `ps`: a line a workload, or a line a replica.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+
+use shoal_protocol::model::name::DEFAULT_NAMESPACE;
+use shoal_protocol::model::view::{ReplicaView, WorkloadView};
+
+use super::short;
+use super::table::table;
+use super::time::age;
+use crate::api::short_name;
+use crate::manifest::quantity::{show_cpu, show_size};
+
+/// A line a workload.
+pub fn workloads(views: &[WorkloadView]) -> String {
+    if views.is_empty() {
+        return "Nothing is published yet. Try: shoal run hello.wasm --name hello\n".into();
+    }
+    let rows: Vec<Vec<String>> = views
+        .iter()
+        .map(|view| {
+            vec![
+                short_name(view),
+                format!("{}/{}", view.healthy, view.desired),
+                state(view),
+                nodes(view),
+                short(&view.artifact),
+                show_size(view.memory),
+                show_cpu(view.cpu),
+            ]
+        })
+        .collect();
+    table(&["NAME", ">REPLICAS", "STATE", "NODES", "ARTIFACT", ">MEMORY", ">CPU"], &rows)
+}
+
+/// A line a replica.
+pub fn replicas(views: &[WorkloadView], now: u64) -> String {
+    let rows: Vec<Vec<String>> = views.iter().flat_map(|view| &view.replicas).map(|view| row(view, now)).collect();
+    if rows.is_empty() {
+        return "There are no replicas: it is scaled to 0.\n".into();
+    }
+    table(&["REPLICA", "PHASE", "NODE", ">SINCE", ">RESTARTS", ">TOKEN", "REASON"], &rows)
+}
+
+fn row(view: &ReplicaView, now: u64) -> Vec<String> {
+    let phase = if view.current || view.node.is_none() { view.phase.clone() } else { format!("{} (old)", view.phase) };
+    vec![
+        view.replica.clone(),
+        phase,
+        view.node_name.clone().or_else(|| view.node.as_deref().map(short)).unwrap_or_else(|| "-".into()),
+        view.since.as_deref().map_or("-".into(), |since| age(since, now)),
+        view.restarts.to_string(),
+        view.token.map_or("-".into(), |token| token.to_string()),
+        view.reason.clone().unwrap_or_default(),
+    ]
+}
+
+/// `healthy`, or what is not: `1 missing, 1 starting`.
+fn state(view: &WorkloadView) -> String {
+    let mut state = if view.desired == 0 && view.replicas.is_empty() {
+        "scaled to 0".to_owned()
+    } else if view.healthy >= view.desired
+        && view.replicas.iter().all(|replica| matches!(replica.phase.as_str(), "healthy" | "lost"))
+    {
+        "healthy".to_owned()
+    } else {
+        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+        for replica in view.replicas.iter().filter(|replica| replica.phase != "healthy") {
+            *counts.entry(&replica.phase).or_default() += 1;
+        }
+        let parts: Vec<String> = counts.iter().map(|(phase, count)| format!("{count} {phase}")).collect();
+        if parts.is_empty() { "settling".to_owned() } else { parts.join(", ") }
+    };
+    if view.conflict {
+        state.push_str(", conflict");
+    }
+    state
+}
+
+/// The living nodes that hold replicas, each once.
+fn nodes(view: &WorkloadView) -> String {
+    let held = view.replicas.iter().filter(|replica| replica.phase != "lost");
+    let mut names: Vec<&str> = held.filter_map(|replica| replica.node_name.as_deref()).collect();
+    names.sort_unstable();
+    names.dedup();
+    if names.is_empty() { "-".into() } else { names.join(",") }
+}
+
+/// How a workload is asked through the HTTP port at `http`, on this machine.
+pub fn url(namespace: &str, name: &str, http: &str) -> String {
+    let host = if namespace == DEFAULT_NAMESPACE { name.to_owned() } else { format!("{name}.{namespace}") };
+    let Ok(address) = http.parse::<SocketAddr>() else { return format!("http://{host}.localhost/") };
+    let port = if address.port() == 80 { String::new() } else { format!(":{}", address.port()) };
+    let local = address.ip().is_loopback() || address.ip().is_unspecified();
+    match address.ip() {
+        _ if local => format!("http://{host}.localhost{port}/"),
+        // Only that address answers, and it has no name.
+        IpAddr::V4(ip) => format!("http://{ip}{port}/ (with the header `Host: {host}.shoal`)"),
+        IpAddr::V6(ip) => format!("http://[{ip}]{port}/ (with the header `Host: {host}.shoal`)"),
+    }
+}

@@ -1,0 +1,96 @@
+//! `shoal run`.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use clap::Args;
+use shoal_protocol::model::spec::{DEFAULT_CPU, DEFAULT_MEMORY, MAX_REPLICAS};
+use shoal_protocol::model::{Resources, WorkloadName};
+
+use super::context::Context;
+use super::error::CliError;
+use super::publish::publish;
+use super::wait::WaitArgs;
+use crate::manifest::quantity;
+use crate::publish::{Source, Workload};
+
+/// Run a WebAssembly component that answers HTTP, on as many nodes as wished
+///
+/// A workload of that name that is there already is replaced; what changes is shown. The change is signed with the
+/// operator's key.
+#[derive(Args)]
+#[command(after_help = "Examples:\n  \
+    shoal run hello.wasm --name hello\n  \
+    shoal run hello.wasm --name hello --replicas 2 --env GREETING=hi --memory 32MiB\n  \
+    shoal run till.wasm --name till --namespace shop --require zone=front --no-wait\n\n\
+    A component is built with: cargo build --release --target wasm32-wasip2")]
+pub struct Run {
+    /// The component
+    file: PathBuf,
+    /// What to call it, a DNS label: it is also its host name
+    #[arg(long)]
+    name: String,
+    /// The namespace it is in
+    #[arg(long, default_value = "default")]
+    namespace: String,
+    /// How many at once
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(..=i64::from(MAX_REPLICAS)))]
+    replicas: u32,
+    /// A variable in its environment; may be given several times
+    #[arg(long = "env", value_name = "K=V", value_parser = pair)]
+    env: Vec<(String, String)>,
+    /// The memory a replica may take [default: 64MiB]
+    #[arg(long, value_name = "SIZE", value_parser = quantity::size)]
+    memory: Option<u64>,
+    /// The share of CPU a replica may take, in cores [default: 0.1]
+    #[arg(long, value_name = "CORES", value_parser = quantity::cpu)]
+    cpu: Option<u32>,
+    /// A label its nodes must have; may be given several times
+    #[arg(long = "require", value_name = "K=V", value_parser = pair)]
+    require: Vec<(String, String)>,
+    /// Publish it even if no known node can run it now
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    wait: WaitArgs,
+}
+
+impl Run {
+    pub(super) async fn run(self, context: &Context) -> Result<(), CliError> {
+        let named = |what: &str, error: &dyn std::fmt::Display| CliError::usage(format!("--{what}: {error}"));
+        let name = WorkloadName {
+            namespace: self.namespace.parse().map_err(|error| named("namespace", &error))?,
+            name: self.name.parse().map_err(|error| named("name", &error))?,
+        };
+        let workload = Workload {
+            name,
+            source: Source::File(self.file),
+            replicas: self.replicas,
+            resources: Resources {
+                memory: self.memory.unwrap_or(DEFAULT_MEMORY),
+                cpu: self.cpu.unwrap_or(DEFAULT_CPU),
+            },
+            env: unique("env", self.env)?,
+            require: unique("require", self.require)?,
+        };
+        publish(context, &[workload], self.force, &self.wait).await
+    }
+}
+
+/// `K=V` as a pair. The value may hold further `=`.
+pub(super) fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err(format!("`{text}` is not of the form NAME=VALUE")),
+    }
+}
+
+fn unique(what: &str, pairs: Vec<(String, String)>) -> Result<BTreeMap<String, String>, CliError> {
+    let mut map = BTreeMap::new();
+    for (name, value) in pairs {
+        if let Some(earlier) = map.insert(name.clone(), value) {
+            return Err(CliError::usage(format!("--{what}: `{name}` is given twice, once as `{earlier}`")));
+        }
+    }
+    Ok(map)
+}

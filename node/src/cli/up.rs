@@ -1,0 +1,148 @@
+//! `shoal up`: this device's daemon, in the foreground.
+
+use std::net::SocketAddr;
+use std::process::exit;
+use std::time::Duration;
+
+use clap::Args;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::context::Context;
+use super::error::{CliError, Exit};
+use super::out;
+use super::run::pair;
+use crate::embed::{BACK_IN, Node, StartError, event_loop};
+use crate::telemetry;
+
+/// Run this device's daemon in the foreground
+///
+/// The first one makes the cluster and prints the line with which others join. What is given here is remembered in the
+/// state folder: started again, it needs no options.
+#[derive(Args)]
+#[command(after_help = "Examples:\n  \
+    shoal up                                          # the first device\n  \
+    shoal up --join shoal1:..@10.0.0.5:7700           # every other one\n  \
+    shoal up --label zone=front --memory 512MiB       # with labels and a limit\n  \
+    shoal up --state /tmp/n2 --listen 127.0.0.1:0 --http 127.0.0.1:0 --join \"$(shoal join-line)\"   # a second one here")]
+pub struct Up {
+    /// The line that `shoal join-line` prints on a node of the cluster
+    #[arg(long, value_name = "LINE")]
+    join: Option<String>,
+    /// What to call this device [default: the host's name]
+    #[arg(long)]
+    name: Option<String>,
+    /// Where other nodes connect; port 0 takes any free one [default: 0.0.0.0:7700]
+    #[arg(long, value_name = "IP:PORT")]
+    listen: Option<SocketAddr>,
+    /// Where clients of workloads connect [default: 0.0.0.0:8080]
+    #[arg(long, value_name = "IP:PORT")]
+    http: Option<SocketAddr>,
+    /// Where others shall be told to reach this node; may be given several times [default: its interfaces]
+    #[arg(long, value_name = "IP:PORT")]
+    advertise: Vec<SocketAddr>,
+    /// A label that workloads can require; may be given several times
+    #[arg(long = "label", value_name = "K=V", value_parser = pair)]
+    labels: Vec<(String, String)>,
+    /// Memory offered to workloads [default: three quarters of what there is]
+    #[arg(long, value_name = "SIZE")]
+    memory: Option<String>,
+    /// CPU offered to workloads, in cores [default: all]
+    #[arg(long, value_name = "CORES")]
+    cpu: Option<String>,
+}
+
+impl Up {
+    pub(super) fn run(self, context: &Context) -> Result<(), CliError> {
+        telemetry::log_to_stderr();
+        let runtime =
+            event_loop().map_err(|error| CliError::failed(format!("the system gives no event loop: {error}")))?;
+        runtime.block_on(self.serve(context))
+    }
+
+    async fn serve(self, context: &Context) -> Result<(), CliError> {
+        // Before anything is begun: a signal during the start must end it in order, too.
+        let mut signals = Signals::new()?;
+        let mut builder = Node::builder()
+            .state(&context.state)
+            .operator_folder(&context.config)
+            .socket(&context.socket)
+            .advertise(self.advertise)
+            .labels(self.labels);
+        if let Some(line) = self.join {
+            builder = builder.join(line);
+        }
+        if let Some(name) = self.name {
+            builder = builder.name(name);
+        }
+        if let Some(address) = self.listen {
+            builder = builder.listen(address);
+        }
+        if let Some(address) = self.http {
+            builder = builder.http(address);
+        }
+        if let Some(memory) = self.memory {
+            builder = builder.memory(memory);
+        }
+        if let Some(cpu) = self.cpu {
+            builder = builder.cpu(cpu);
+        }
+        let node = tokio::select! {
+            started = builder.start() => started.map_err(refused)?,
+            () = signals.next() => return Ok(()),
+        };
+        announce(&node)?;
+        let (back_in, ended) = tokio::select! {
+            () = signals.next() => (BACK_IN, Ok(())),
+            // Nobody says when it comes back, so its replicas need not wait.
+            () = node.asked_to_stop() => (Duration::ZERO, Ok(())),
+            why = node.failed() => (BACK_IN, Err(CliError::failed(why))),
+        };
+        tokio::select! {
+            () = node.stop_for(back_in) => ended,
+            () = signals.next() => exit(130),
+        }
+    }
+}
+
+/// The lines that scripts wait for.
+fn announce(node: &Node) -> Result<(), CliError> {
+    let up = format!(
+        "shoal: node {} ({}) is up, api {}, mesh {}, http {}",
+        node.name(),
+        node.id().short(),
+        node.socket().display(),
+        node.mesh(),
+        node.http()
+    );
+    out::say(&up)?;
+    if node.founded()
+        && let Ok(line) = node.join_line()
+    {
+        out::say(&format!("join: shoal up --join {line}"))?;
+    }
+    Ok(())
+}
+
+fn refused(error: StartError) -> CliError {
+    let exit = if error.is_usage() { Exit::Usage } else { Exit::Failed };
+    CliError { exit, message: error.to_string(), hint: error.hint() }
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Signals, CliError> {
+        let listen = |kind| signal(kind).map_err(|error| CliError::failed(format!("signals cannot be taken: {error}")));
+        Ok(Signals { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! The one task that owns the [`shoal_protocol::node::Node`]: inputs in, effects out, and nothing decided here.
+//!
+//! ```text
+//!   network ─┐                                  ┌─ network  send, dial, verdict
+//!   store   ─┤   handle(now, input)             ├─ store    persist
+//!   runtime ─┼─────────────────────▶ Node ──────┼─ runtime  orders, fetches
+//!   API     ─┤   poll_effect()                  ├─ API      replies, events
+//!   timer   ─┘                                  └─ timer    poll_timeout
+//! ```
+//!
+//! **An effect that names a batch waits here until that batch is on disk; all others go out at once**: a slow flash must not look like
+//! death to the neighbours.
+
+mod clock;
+mod events;
+mod handle;
+mod hands;
+mod run;
+
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use shoal_protocol::model::Facts;
+use shoal_protocol::node::{Config, Node, Saved};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use crate::identity::{self, Identity, IdentityError};
+use crate::network::{Inbox, Network};
+use crate::store::Store;
+
+pub use handle::{Count, DriverHandle, Fetches, Orders, Stopped};
+pub use run::DriverError;
+
+use clock::Alarm;
+use handle::Ends;
+use hands::Hands;
+use run::Driver;
+
+/// Answers of the store that may wait: it sleeps until the driver takes them.
+const ANSWERS: usize = 16;
+
+/// What a driver is made of.
+pub struct Parts {
+    /// The core's configuration. Its addresses are those where the network can be reached, or what the user advertises instead.
+    pub config: Config,
+    /// Who this node is.
+    pub identity: Identity,
+    /// What was on disk.
+    pub saved: Saved,
+    /// The device's facts.
+    pub facts: Facts,
+    /// The store, open.
+    pub store: Store,
+    /// The network, listening.
+    pub network: Network,
+    /// What it tells.
+    pub inbox: Inbox,
+    /// Where orders go.
+    pub orders: Box<dyn Orders>,
+    /// Where fetches go.
+    pub fetches: Box<dyn Fetches>,
+}
+
+/// Why the driver did not start.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum StartError {
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    #[error("the system gives no {what}: {source}")]
+    System { what: &'static str, source: io::Error },
+}
+
+/// A driver that does not run yet, though its handle can be handed out: what it is made of needs the handle.
+pub struct Idle {
+    handle: DriverHandle,
+    ends: Ends,
+}
+
+/// A handle, and the driver that will answer it.
+pub fn driver() -> (DriverHandle, Idle) {
+    let (handle, ends) = handle::handle();
+    (handle.clone(), Idle { handle, ends })
+}
+
+impl Idle {
+    /// Starts the driver on the current tokio runtime. It ends when it was asked to stop and the network was stopped after that, or with
+    /// an error that leaves no node to speak of.
+    pub fn start(self, parts: Parts) -> Result<JoinHandle<Result<(), DriverError>>, StartError> {
+        let Parts { config, identity, saved, facts, store, network, inbox, orders, fetches } = parts;
+        let system = |what| move |source| StartError::System { what, source };
+        let (answers_in, answers) = mpsc::channel(ANSWERS);
+        let store = store.start(answers_in).map_err(system("thread for the store"))?;
+        let alarm = Alarm::new().map_err(system("timer"))?;
+        let seed = identity::random()?;
+        let now = clock::now();
+        let node = Node::new(config, identity.for_core(), saved, facts, clock::wall(), seed, now);
+        let (net, disk) = (network.counters().clone(), store.counters().clone());
+        self.handle.count(Box::new(move |all| {
+            net.report(all);
+            all.insert("disk_commits".into(), disk.commits.load(Relaxed));
+            all.insert("disk_bytes".into(), disk.bytes.load(Relaxed));
+            all.insert("disk_syncs".into(), disk.syncs.load(Relaxed));
+        }));
+        network.set_directory(Arc::new(self.handle));
+        let hands = Hands::new(network, store, orders, fetches, self.ends.events.clone());
+        let driver = Driver::new(node, hands, answers, self.ends, inbox, alarm, now);
+        Ok(tokio::spawn(driver.run()))
+    }
+}

@@ -1,0 +1,271 @@
+//! How a node is started.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use shoal_protocol::trust::JoinLine;
+use tokio::net::TcpListener;
+use tracing::warn;
+
+use super::found::{Found, find};
+use super::running::{self, Doors};
+use super::{Node, StartError};
+use crate::config::{self, Config};
+use crate::network::{self, Network, NetworkConfig, NetworkError};
+use crate::publish::{Operator, OperatorError, files};
+use crate::store::Lock;
+
+/// The API's socket in the state folder.
+const SOCKET_FILE: &str = "api.sock";
+/// Where the operator's key is kept when nobody says otherwise and a cluster is made.
+const OPERATOR_FOLDER: &str = "operator";
+/// The ports that were taken when any free one was asked for.
+const PORTS_FILE: &str = "ports.json";
+
+/// Settings of a node. What is not set here is what it was when the node ran last in this state folder, or the default.
+#[derive(Default)]
+pub struct Builder {
+    state: Option<PathBuf>,
+    socket: Option<PathBuf>,
+    operators: Option<PathBuf>,
+    operator: Option<Operator>,
+    join: Option<String>,
+    name: Option<String>,
+    listen: Option<SocketAddr>,
+    http: Option<SocketAddr>,
+    advertise: Vec<SocketAddr>,
+    labels: Vec<(String, String)>,
+    memory: Option<String>,
+    cpu: Option<String>,
+    compiler: Option<PathBuf>,
+}
+
+impl Builder {
+    /// The folder for all that the node must not forget, made when it is missing. Default: as `shoal up`'s.
+    pub fn state(mut self, folder: impl AsRef<Path>) -> Self {
+        self.state = Some(folder.as_ref().to_owned());
+        self
+    }
+
+    /// Where the API's unix socket shall be. Default: `api.sock` in the state folder.
+    pub fn socket(mut self, path: impl AsRef<Path>) -> Self {
+        self.socket = Some(path.as_ref().to_owned());
+        self
+    }
+
+    /// The folder of the operator's key: read from there, and written there by the first node of a cluster. Default:
+    /// `operator` in the state folder.
+    pub fn operator_folder(mut self, folder: impl AsRef<Path>) -> Self {
+        self.operators = Some(folder.as_ref().to_owned());
+        self
+    }
+
+    /// The operator that signs what this program publishes, where it does not lie in a folder.
+    pub fn operator(mut self, operator: Operator) -> Self {
+        self.operator = Some(operator);
+        self
+    }
+
+    /// The line that another node's [`Node::join_line`] gave. Without one the first start makes a cluster.
+    pub fn join(mut self, line: impl Into<String>) -> Self {
+        self.join = Some(line.into());
+        self
+    }
+
+    /// What people call this device. Default: the host's name.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// Where other nodes connect. Port 0 takes any free one. Default: `0.0.0.0:7700`.
+    pub fn listen(mut self, address: SocketAddr) -> Self {
+        self.listen = Some(address);
+        self
+    }
+
+    /// Where clients of workloads connect. Port 0 takes any free one. Default: `0.0.0.0:8080`.
+    pub fn http(mut self, address: SocketAddr) -> Self {
+        self.http = Some(address);
+        self
+    }
+
+    /// Where others shall be told to reach this node. Default: the addresses of its interfaces.
+    pub fn advertise(mut self, addresses: impl IntoIterator<Item = SocketAddr>) -> Self {
+        self.advertise.extend(addresses);
+        self
+    }
+
+    /// A label that workloads can require.
+    pub fn label(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.labels.push((name.into(), value.into()));
+        self
+    }
+
+    /// Labels that workloads can require.
+    pub fn labels(mut self, labels: impl IntoIterator<Item = (String, String)>) -> Self {
+        self.labels.extend(labels);
+        self
+    }
+
+    /// Memory offered to workloads, as in `512MiB`. Default: three quarters of what there is.
+    pub fn memory(mut self, size: impl Into<String>) -> Self {
+        self.memory = Some(size.into());
+        self
+    }
+
+    /// CPU offered to workloads in cores, as in `1.5`. Default: all.
+    pub fn cpu(mut self, cores: impl Into<String>) -> Self {
+        self.cpu = Some(cores.into());
+        self
+    }
+
+    /// A program that calls [`super::init`] first thing in its `main`, where this one cannot: it compiles components.
+    pub fn compiler(mut self, program: impl AsRef<Path>) -> Self {
+        self.compiler = Some(program.as_ref().to_owned());
+        self
+    }
+
+    /// Starts the node on the current tokio runtime, and returns when its API answers.
+    pub async fn start(mut self) -> Result<Node, StartError> {
+        let line = self.join.take().map(|line| line.parse::<JoinLine>()).transpose()?;
+        let state = absolute(self.state.take().unwrap_or_else(config::default_state))?;
+        files::make_folder(&state)?;
+        let lock = Lock::take(&state)?;
+        let config = self.config(&state, line.as_ref())?;
+        let facts = config.facts()?;
+        let socket = absolute(self.socket.take().unwrap_or_else(|| state.join(SOCKET_FILE)))?;
+        let operators = self.operators.take().unwrap_or_else(|| state.join(OPERATOR_FOLDER));
+
+        // Ports before files: what fails most often leaves nothing behind. The mesh listens only once the node knows
+        // who it is.
+        let ports = Ports::load(&state);
+        let http = bind_http(config.http, ports.http).await?;
+        drop(TcpListener::bind(config.listen).await.map_err(|source| refused(config.listen, source))?);
+        let found = {
+            let (state, operators, line) = (state.clone(), operators.clone(), line);
+            blocking(move || find(&state, &operators, line.as_ref())).await?
+        };
+        let (network, inbox) = bind_mesh(&found, config.listen, ports.mesh).await?;
+        let http_address = http.local_addr().map_err(|source| StartError::Http { address: config.http, source })?;
+        Ports { mesh: network.listening().port(), http: http_address.port() }.save(&state, &config);
+        config.save(&state)?;
+
+        let operator = match (self.operator.take(), &found.operator) {
+            (Some(given), _) => Ok(given),
+            (None, Some(made)) => Ok(made.clone()),
+            (None, None) => Operator::load(&operators),
+        };
+        let operator = operator.and_then(|operator| of_this_cluster(operator, &found, &operators));
+        let doors = Doors { http, http_address, network, inbox, socket: socket.clone() };
+        let (name, id, founded) = (config.node_name()?, found.identity.node(), found.founded);
+        let mesh = doors.network.listening();
+        let compiler = self.compiler.take();
+        let running = running::start(running::Plan { state, lock, config, facts, found, doors, compiler }).await?;
+        Ok(Node { id, name, mesh, http: http_address, socket, founded, operator, service: running.service(), running })
+    }
+
+    /// What stands in the state folder, and what was set here above it.
+    fn config(&mut self, state: &Path, line: Option<&JoinLine>) -> Result<Config, StartError> {
+        let mut config = Config::load(state)?;
+        config.name = self.name.take().or(config.name);
+        config.listen = self.listen.unwrap_or(config.listen);
+        config.http = self.http.unwrap_or(config.http);
+        config.memory = self.memory.take().or(config.memory);
+        config.cpu = self.cpu.take().or(config.cpu);
+        if !self.advertise.is_empty() {
+            config.advertise = std::mem::take(&mut self.advertise);
+        }
+        if !self.labels.is_empty() {
+            config.labels = std::mem::take(&mut self.labels).into_iter().collect::<BTreeMap<_, _>>();
+        }
+        if let Some(line) = line {
+            config.seeds = line.addresses.clone();
+        }
+        Ok(config)
+    }
+}
+
+/// So that what is shown can be used from any folder, and the host program may change its own.
+fn absolute(path: PathBuf) -> Result<PathBuf, StartError> {
+    std::path::absolute(&path).map_err(|source| StartError::System { doing: "the current folder's name", source })
+}
+
+fn of_this_cluster(operator: Operator, found: &Found, folder: &Path) -> Result<Operator, OperatorError> {
+    let other = operator.cluster();
+    if other == found.identity.cluster() {
+        return Ok(operator);
+    }
+    Err(OperatorError::OtherCluster { file: folder.join(crate::publish::OPERATOR_FILE), other })
+}
+
+async fn bind_http(wanted: SocketAddr, last: u16) -> Result<TcpListener, StartError> {
+    if wanted.port() == 0
+        && last != 0
+        && let Ok(listener) = TcpListener::bind(SocketAddr::new(wanted.ip(), last)).await
+    {
+        return Ok(listener);
+    }
+    TcpListener::bind(wanted).await.map_err(|source| match source.kind() {
+        std::io::ErrorKind::AddrInUse => StartError::HttpTaken(wanted),
+        _ => StartError::Http { address: wanted, source },
+    })
+}
+
+async fn bind_mesh(found: &Found, wanted: SocketAddr, last: u16) -> Result<(Network, network::Inbox), StartError> {
+    let identity = &found.identity;
+    let config = |listen| NetworkConfig {
+        seed: *identity.node_seed(),
+        cluster: identity.cluster(),
+        secret: identity.transport_secret(),
+        listen,
+    };
+    if wanted.port() == 0 && last != 0 {
+        match network::start(config(SocketAddr::new(wanted.ip(), last))).await {
+            Ok(started) => return Ok(started),
+            Err(NetworkError::Taken(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(network::start(config(wanted)).await?)
+}
+
+fn refused(address: SocketAddr, source: std::io::Error) -> NetworkError {
+    match source.kind() {
+        std::io::ErrorKind::AddrInUse => NetworkError::Taken(address),
+        _ => NetworkError::Listen { address, source },
+    }
+}
+
+/// The ports of the last start, so that a node that may take any stays where others know it.
+#[derive(Default, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
+struct Ports {
+    mesh: u16,
+    http: u16,
+}
+
+impl Ports {
+    /// None when there are none: it is a convenience, and no reason not to start.
+    fn load(state: &Path) -> Ports {
+        let text = files::read(&state.join(PORTS_FILE)).ok().flatten().unwrap_or_default();
+        serde_json::from_str(&text).unwrap_or_default()
+    }
+
+    fn save(&self, state: &Path, config: &Config) {
+        if config.listen.port() != 0 && config.http.port() != 0 {
+            return;
+        }
+        if let Err(error) = files::write_json(&state.join(PORTS_FILE), self) {
+            warn!("the ports are not remembered: {error}");
+        }
+    }
+}
+
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StartError> + Send + 'static,
+) -> Result<T, StartError> {
+    let join = tokio::task::spawn_blocking(work).await;
+    join.map_err(|error| StartError::System { doing: "a thread for the disk", source: std::io::Error::other(error) })?
+}

@@ -1,0 +1,79 @@
+//! Who this node is: read from its state folder, or made on the first start.
+//!
+//! A first start writes several files in an order in which it can be cut off anywhere and go on the next time: the
+//! founding, the operator's files, the empty store, the identity; then the founding is deleted. A node with an identity
+//! has all the others.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use shoal_protocol::node::Saved;
+use shoal_protocol::trust::JoinLine;
+
+use super::StartError;
+use crate::identity::Identity;
+use crate::publish::{FileError, Founding, Operator};
+use crate::store::Store;
+
+/// Where a founding is kept until it is complete.
+const FOUNDING_FILE: &str = "founding.json";
+/// What the first operator is called in its certificate.
+const FIRST_OPERATOR: &str = "founder";
+
+/// A node's identity and what it saved.
+pub(super) struct Found {
+    pub identity: Identity,
+    pub store: Store,
+    pub saved: Saved,
+    /// This start made the cluster.
+    pub founded: bool,
+    /// The cluster's first operator, when this start made it.
+    pub operator: Option<Operator>,
+}
+
+/// Reads or makes the node in `state`. `operators` is where the operator's key goes when a cluster is made. Blocks.
+pub(super) fn find(state: &Path, operators: &Path, join: Option<&JoinLine>) -> Result<Found, StartError> {
+    let founding_file = state.join(FOUNDING_FILE);
+    if let Some(identity) = Identity::load(state)? {
+        if let Some(line) = join {
+            identity.check_cluster(line.genesis().cluster())?;
+        }
+        let (store, saved) = Store::open(state, identity.cluster(), identity.node())?;
+        delete(&founding_file)?;
+        return Ok(Found { identity, store, saved, founded: false, operator: None });
+    }
+    let (identity, operator) = match join {
+        Some(line) => (Identity::draw(line.genesis(), line.join_seed)?, None),
+        None => {
+            let (founding, operator) = found(&founding_file, operators)?;
+            (Identity::found(founding.genesis(), founding.join_seed)?, Some(operator))
+        }
+    };
+    let store = Store::create(state, identity.cluster(), identity.node())?;
+    identity.create(state)?;
+    delete(&founding_file)?;
+    Ok(Found { identity, store, saved: Saved::default(), founded: operator.is_some(), operator })
+}
+
+fn found(file: &Path, operators: &Path) -> Result<(Founding, Operator), StartError> {
+    let founding = match Founding::load(file)? {
+        Some(begun) => begun,
+        None => {
+            // Refused before anything is written: the folder may hold another cluster's key.
+            Founding::check_free(operators)?;
+            let founding = Founding::draw()?;
+            founding.save(file)?;
+            founding
+        }
+    };
+    let operator = founding.establish(operators, FIRST_OPERATOR)?;
+    Ok((founding, operator))
+}
+
+fn delete(file: &Path) -> Result<(), StartError> {
+    match fs::remove_file(file) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(FileError::new(file, "deleted", error).into()),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,58 @@
+//! A node inside a program: what `shoal up` runs, for whoever wants it in a process of their own.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let node = shoal::Node::builder().state("/var/lib/gateway/shoal").name("gateway-7").start().await?;
+//! node.publish(shoal::Workload::wasm("hello", "hello.wasm")?.replicas(2)).await?;
+//! println!("join with: {}", node.join_line()?);
+//! node.stop().await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! **Call [`init`] first thing in `main`**: components are compiled in a child process, which is the same program
+//! started anew.
+
+mod address;
+mod builder;
+mod error;
+mod found;
+mod node;
+mod running;
+
+use std::io;
+use std::time::Duration;
+
+pub use builder::Builder;
+pub use error::StartError;
+pub use node::{Node, NodeDoor};
+
+/// How soon a node that stops by a signal hopes to be back. A service manager restarts in a second or two; for what
+/// takes longer its replicas move.
+pub const BACK_IN: Duration = Duration::from_secs(10);
+
+/// Threads of the event loop. Guests compute on threads of their own; what is left is small, and each thread costs
+/// memory.
+const THREADS: usize = 2;
+/// Threads for blocking file work, started when there is some.
+const BLOCKING: usize = 8;
+/// Stacks are touched to some tens of KiB; the rest is address space.
+const STACK: usize = 1024 * 1024;
+
+/// To be called first thing in `main`. In a process that was started to compile a component it does that and does not
+/// return.
+pub fn init() {
+    shoal_runtimes::wasm::compiler_entry();
+}
+
+/// An event loop that is sparing with memory. Any other multi-threaded one of tokio will do.
+pub fn event_loop() -> io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(THREADS)
+        .max_blocking_threads(BLOCKING)
+        .thread_keep_alive(Duration::from_secs(2))
+        .thread_stack_size(STACK)
+        .thread_name("shoal")
+        .enable_all()
+        .build()
+}

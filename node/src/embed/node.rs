@@ -1,0 +1,171 @@
+//! The running node, as the program that holds it sees it.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::Stream;
+use shoal_protocol::model::view::{EventView, ExplainView, NodeView, WorkloadView};
+use shoal_protocol::model::{Artifact, Digest, NodeId, ReplicaName, WorkloadName};
+
+use super::builder::Builder;
+use super::running::Running;
+use crate::api::form::{AcceptedBody, PrepareBody, PreparedBody, SubmitBody};
+use crate::api::{ApiError, Service, StatusBody};
+use crate::publish::{self, Door, Operator, OperatorError, PublishError, Published, Workload};
+
+/// A running node. Dropping it ends it at once, as a crash would; [`Node::stop`] ends it in order.
+pub struct Node {
+    pub(super) id: NodeId,
+    pub(super) name: String,
+    pub(super) mesh: SocketAddr,
+    pub(super) http: SocketAddr,
+    pub(super) socket: PathBuf,
+    pub(super) founded: bool,
+    pub(super) operator: Result<Operator, OperatorError>,
+    pub(super) service: Service,
+    pub(super) running: Running,
+}
+
+impl Node {
+    /// How a node is started.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// Its id: its public key.
+    pub fn id(&self) -> NodeId {
+        self.id
+    }
+
+    /// What people call it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Where other nodes connect.
+    pub fn mesh(&self) -> SocketAddr {
+        self.mesh
+    }
+
+    /// Where clients of workloads connect.
+    pub fn http(&self) -> SocketAddr {
+        self.http
+    }
+
+    /// The API's unix socket.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// Whether this start made the cluster.
+    pub fn founded(&self) -> bool {
+        self.founded
+    }
+
+    /// The line with which other devices join. A secret.
+    pub fn join_line(&self) -> Result<String, ApiError> {
+        self.service.join_line().map(|body| body.line)
+    }
+
+    /// Publishes a workload, signed with this node's operator key. Returns once it is on disk here; [`Node::healthy`]
+    /// waits for more.
+    pub async fn publish(&self, workload: Workload) -> Result<Published, PublishError> {
+        let ready = publish::ready(&workload).await?;
+        publish::publish(&NodeDoor(&self.service), self.operator()?, &ready, false).await
+    }
+
+    /// Changes how many replicas a workload has.
+    pub async fn scale(&self, name: &WorkloadName, replicas: u32) -> Result<Published, PublishError> {
+        publish::scale(&NodeDoor(&self.service), self.operator()?, name, replicas, false).await
+    }
+
+    /// Removes a workload.
+    pub async fn remove(&self, name: &WorkloadName) -> Result<Published, PublishError> {
+        publish::remove(&NodeDoor(&self.service), self.operator()?, name).await
+    }
+
+    /// All workloads, as this node sees them.
+    pub async fn workloads(&self) -> Result<Vec<WorkloadView>, ApiError> {
+        self.service.workloads().await
+    }
+
+    /// One workload.
+    pub async fn workload(&self, name: &WorkloadName) -> Result<WorkloadView, ApiError> {
+        self.service.workload(name).await
+    }
+
+    /// Waits until all replicas of a workload are healthy. Waits as long as it takes: put a time-out around it.
+    pub async fn healthy(&self, name: &WorkloadName) -> Result<WorkloadView, ApiError> {
+        self.service.healthy(name).await
+    }
+
+    /// All nodes, as this one sees them.
+    pub async fn nodes(&self) -> Result<Vec<NodeView>, ApiError> {
+        self.service.nodes().await
+    }
+
+    /// This node and the cluster in short.
+    pub async fn status(&self) -> Result<StatusBody, ApiError> {
+        self.service.status().await
+    }
+
+    /// Why a replica is where it is.
+    pub async fn explain(&self, replica: &ReplicaName) -> Result<ExplainView, ApiError> {
+        self.service.explain(replica).await
+    }
+
+    /// What happened here since the start, the latest thousand, and what happens from now on. Ends with the node.
+    pub fn events(&self) -> impl Stream<Item = EventView> + Send + Unpin + 'static {
+        self.service.events(0)
+    }
+
+    /// Returns when a user has asked this node to stop, by `shoal down`. It is for the program to do so.
+    pub async fn asked_to_stop(&self) {
+        self.service.asked_to_stop().await;
+    }
+
+    /// Returns why this node cannot go on, should that happen. What is left of it is to be stopped, and started anew.
+    pub async fn failed(&self) -> String {
+        self.running.failed().await
+    }
+
+    /// Stops in order: tells the others, lets requests and guests end, leaves everything on disk. The node hopes to be
+    /// back soon, so its replicas are left in place for [`super::BACK_IN`].
+    pub async fn stop(self) {
+        self.stop_for(super::BACK_IN).await;
+    }
+
+    /// The same, hoping to be back in so long; zero: its replicas move at once. At most 30 seconds are honoured by the
+    /// others.
+    pub async fn stop_for(self, back_in: Duration) {
+        self.running.stop(back_in).await;
+    }
+
+    fn operator(&self) -> Result<&Operator, PublishError> {
+        self.operator.as_ref().map_err(|error| PublishError::NoOperator(error.to_string()))
+    }
+}
+
+/// The way to this very node, without a socket.
+pub struct NodeDoor<'a>(&'a Service);
+
+impl Door for NodeDoor<'_> {
+    async fn holds(&self, digest: &Digest) -> Result<bool, ApiError> {
+        Ok(self.0.holds(digest).is_some())
+    }
+
+    async fn upload(&self, artifact: Artifact, bytes: Bytes) -> Result<(), ApiError> {
+        self.0.upload(artifact.digest, std::io::Cursor::new(bytes)).await
+    }
+
+    fn prepare(&self, body: PrepareBody) -> impl Future<Output = Result<PreparedBody, ApiError>> + Send {
+        self.0.prepare(body)
+    }
+
+    fn submit(&self, body: SubmitBody) -> impl Future<Output = Result<AcceptedBody, ApiError>> + Send {
+        self.0.submit(body)
+    }
+}

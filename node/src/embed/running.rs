@@ -1,0 +1,263 @@
+//! All parts of a running node, put together and taken apart in order.
+//!
+//! Each part is started with what it needs of the others; what needs one another in a circle has two ends, one of which
+//! is handed out before the other runs.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use shoal_protocol::model::view::EventView;
+use shoal_protocol::model::{Facts, RuntimeKind};
+use shoal_protocol::node;
+use shoal_runtimes::Runtime;
+use shoal_runtimes::artifacts::{ArtifactStore, Limits};
+use shoal_runtimes::wasm::{self, Wasm};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{error, info, warn};
+
+use super::StartError;
+use super::address::{multiaddr, resolve, socket};
+use super::found::Found;
+use crate::api::{About, Core, ForPeers, Service, Socket};
+use crate::config::Config;
+use crate::driver::{self, DriverError, DriverHandle};
+use crate::executor::{Executor, Host, executor};
+use crate::ingress::peers::Peers;
+use crate::ingress::{Ingress, server};
+use crate::network::{Inbox, Mesh, Network, Purpose};
+use crate::store::Lock;
+use crate::transfer::{self, Transfer};
+
+/// How long all of an orderly stop may take; what hangs then is left to the kernel.
+const STOP_WITHIN: Duration = Duration::from_secs(20);
+
+/// What the world knocks at, bound.
+pub(super) struct Doors {
+    pub http: TcpListener,
+    pub http_address: SocketAddr,
+    pub network: Network,
+    pub inbox: Inbox,
+    pub socket: PathBuf,
+}
+
+/// The parts that run.
+pub(super) struct Running {
+    service: Service,
+    handle: DriverHandle,
+    /// Ends when the driver has; aborting it aborts the driver.
+    driver: JoinHandle<()>,
+    failure: watch::Receiver<Option<String>>,
+    executor: Option<Executor>,
+    transfer: Option<Transfer>,
+    network: Network,
+    stop: CancellationToken,
+    servers: TaskTracker,
+    _lock: Lock,
+}
+
+/// What a node is put together from.
+pub(super) struct Plan {
+    pub state: PathBuf,
+    pub lock: Lock,
+    pub config: Config,
+    pub facts: Facts,
+    pub found: Found,
+    pub doors: Doors,
+    pub compiler: Option<PathBuf>,
+}
+
+/// Puts a node together. When this returns, its API answers.
+pub(super) async fn start(plan: Plan) -> Result<Running, StartError> {
+    let Plan { state, lock, config, facts, found, doors, compiler } = plan;
+    let Found { identity, store, saved, .. } = found;
+    let Doors { http, http_address, network, inbox, socket: socket_path } = doors;
+    let name = config.node_name()?;
+    let api = Socket::bind(&socket_path)?;
+    let artifacts = ArtifactStore::open(state.join("artifacts"), Limits::default()).await?;
+    let wasm_config = wasm::Config { compiler, ..wasm::Config::new(state.join("cache"), state.join("logs")) };
+    let wasm = Wasm::new(wasm_config, artifacts.clone()).await?;
+    let runtime: Arc<dyn Runtime> = Arc::new(wasm);
+    let mesh: Arc<dyn Mesh> = Arc::new(network.clone());
+
+    let (handle, idle) = driver::driver();
+    let (orders, waiting) = executor();
+    let (fetches, transfers) = transfer::transfer();
+    let core_config = node::Config {
+        name: name.clone(),
+        addresses: addresses(&config, &network),
+        seeds: resolve(&config.seeds).await,
+        version: env!("CARGO_PKG_VERSION").into(),
+        founder: identity.is_founder(),
+        ..node::Config::default()
+    };
+    let parts = driver::Parts {
+        config: core_config,
+        identity: identity.clone(),
+        saved,
+        facts,
+        store,
+        network: network.clone(),
+        inbox,
+        orders: Box::new(orders),
+        fetches: Box::new(fetches),
+    };
+    let (driver, failure) = supervised(idle.start(parts)?);
+    let transfer = transfers.start(transfer::Parts {
+        config: transfer::Config::default(),
+        mesh: mesh.clone(),
+        acceptor: network.accept(Purpose::Artifact).await,
+        store: artifacts.clone(),
+        runtimes: BTreeMap::from([(RuntimeKind::Wasm, runtime.clone())]),
+        client: Arc::new(handle.clone()),
+    });
+    handle.count(transfer.count());
+    let host = Host { node: identity.node(), name: name.clone() };
+    let executor = waiting.start(host, runtime.clone(), Arc::new(handle.clone()));
+
+    let core: Arc<dyn Core> = Arc::new(handle.clone());
+    let peers = Peers::new(mesh);
+    let known = network.clone();
+    let about = About {
+        node: identity.node(),
+        cluster: identity.cluster(),
+        root: identity.genesis().root,
+        join_seed: *identity.join_seed(),
+        mesh: network.listening().to_string(),
+        http: http_address.to_string(),
+        addresses: Arc::new(move || {
+            addresses(&config, &known).iter().filter_map(|text| socket(text)).map(|found| found.to_string()).collect()
+        }),
+    };
+    let down = CancellationToken::new();
+    let service =
+        Service::new(core.clone(), peers.clone(), runtime.clone(), artifacts, executor.directory(), about, down);
+    let ingress = Arc::new(Ingress::new(&name, core, runtime, peers));
+    let tunnels = network.accept(Purpose::Http).await;
+    let (stop, servers) = (CancellationToken::new(), TaskTracker::new());
+    servers.spawn(server::serve_tunnels(
+        tunnels,
+        ingress.clone(),
+        Arc::new(ForPeers::new(service.clone())),
+        stop.clone(),
+    ));
+    servers.spawn(server::serve_port(http, ingress, stop.clone()));
+    servers.spawn(api.serve(service.clone(), stop.clone()));
+    servers.spawn(log_events(service.clone(), stop.clone()));
+    servers.close();
+    Ok(Running {
+        service,
+        handle,
+        driver,
+        failure,
+        executor: Some(executor),
+        transfer: Some(transfer),
+        network,
+        stop,
+        servers,
+        _lock: lock,
+    })
+}
+
+impl Running {
+    pub(super) fn service(&self) -> Service {
+        self.service.clone()
+    }
+
+    /// Returns why the node cannot go on, when it cannot.
+    pub(super) async fn failed(&self) -> String {
+        let mut failure = self.failure.clone();
+        match failure.wait_for(Option::is_some).await {
+            Ok(why) => why.clone().unwrap_or_default(),
+            // It ended as it was asked to.
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// Takes the node apart: nobody comes in any more, the others are told, guests end, what waits is written, links
+    /// close.
+    pub(super) async fn stop(mut self, back_in: Duration) {
+        let orderly = async {
+            self.stop.cancel();
+            // The others are told while requests end: who would come next goes elsewhere.
+            self.handle.stop(back_in).await;
+            self.servers.wait().await;
+            if let Some(executor) = self.executor.take() {
+                executor.stop().await;
+            }
+            drop(self.transfer.take());
+            self.network.stop().await;
+            // An error means that it was aborted.
+            let _ = (&mut self.driver).await;
+        };
+        if timeout(STOP_WITHIN, orderly).await.is_err() {
+            warn!("not all ended within {STOP_WITHIN:?}");
+        }
+    }
+}
+
+/// Aborts what it guards when it is dropped.
+struct Aborting(JoinHandle<Result<(), DriverError>>);
+
+impl Drop for Aborting {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Watches over the driver: why it ended, if nobody asked for it.
+fn supervised(driver: JoinHandle<Result<(), DriverError>>) -> (JoinHandle<()>, watch::Receiver<Option<String>>) {
+    let (failed, failure) = watch::channel(None);
+    let task = tokio::spawn(async move {
+        let mut driver = Aborting(driver);
+        let why = match (&mut driver.0).await {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => error.to_string(),
+            Err(error) => format!("the driver ended with a fault of shoal's ({error}): start the daemon again"),
+        };
+        error!("{why}");
+        failed.send_replace(Some(why));
+    });
+    (task, failure)
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        self.driver.abort();
+    }
+}
+
+/// Where others can dial this node: what the user says, or what the network found.
+fn addresses(config: &Config, network: &Network) -> Vec<String> {
+    if config.advertise.is_empty() {
+        return network.addresses().borrow().clone();
+    }
+    config.advertise.iter().map(multiaddr).collect()
+}
+
+/// Writes what happens into the log, for who reads the daemon's standard error.
+async fn log_events(service: Service, stop: CancellationToken) {
+    let mut events = service.events(0);
+    loop {
+        let event = tokio::select! {
+            event = events.next() => event,
+            () = stop.cancelled() => None,
+        };
+        let Some(event) = event else { return };
+        let EventView { level, kind, subject, node, message, .. } = event;
+        let whom = subject.or(node).map(|whom| format!("{whom}: ")).unwrap_or_default();
+        match level.as_str() {
+            "info" => info!(target: "shoal", "{whom}{message} ({kind})"),
+            _ => warn!(target: "shoal", "{whom}{message} ({kind})"),
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! Mailboxes in which a later word about a replica replaces the earlier one, and what is known of instances.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use shoal_protocol::model::ReplicaId;
+use shoal_protocol::node::{Order, Report};
+use shoal_runtimes::InstanceId;
+use tokio::sync::Notify;
+
+/// Orders that were noted and not yet looked at. Bounded by the number of replicas a node can hold, since each has one
+/// place.
+#[derive(Clone, Default)]
+pub(super) struct Inbox(Arc<Level<Order>>);
+
+/// Reports that were not yet handed over; one place a replica.
+#[derive(Clone, Default)]
+pub(super) struct Outbox(Arc<Level<Report>>);
+
+struct Level<T> {
+    latest: Mutex<(BTreeMap<ReplicaId, T>, bool)>,
+    wake: Notify,
+}
+
+impl<T> Default for Level<T> {
+    fn default() -> Self {
+        Level { latest: Mutex::default(), wake: Notify::new() }
+    }
+}
+
+impl<T> Level<T> {
+    fn put(&self, replica: ReplicaId, value: T) {
+        let mut latest = lock(&self.latest);
+        if !latest.1 {
+            latest.0.insert(replica, value);
+            self.wake.notify_one();
+        }
+    }
+}
+
+impl Inbox {
+    pub(super) fn put(&self, order: Order) {
+        let replica = match &order {
+            Order::Run { replica, .. } | Order::Stop { replica } => *replica,
+        };
+        self.0.put(replica, order);
+    }
+
+    /// Waits for orders, and takes all.
+    pub(super) async fn take(&self) -> BTreeMap<ReplicaId, Order> {
+        loop {
+            let orders = std::mem::take(&mut lock(&self.0.latest).0);
+            if !orders.is_empty() {
+                return orders;
+            }
+            self.0.wake.notified().await;
+        }
+    }
+
+    /// From now on orders are dropped: the node stops.
+    pub(super) fn close(&self) {
+        let mut latest = lock(&self.0.latest);
+        latest.0.clear();
+        latest.1 = true;
+    }
+}
+
+impl Outbox {
+    pub(super) fn put(&self, report: Report) {
+        self.0.put(report.replica, report);
+    }
+
+    pub(super) async fn next(&self) -> Report {
+        loop {
+            let first = lock(&self.0.latest).0.pop_first();
+            if let Some((_, report)) = first {
+                return report;
+            }
+            self.0.wake.notified().await;
+        }
+    }
+}
+
+/// Replicas that ended here and whose logs can still be asked for: what a person may look into after a bad night.
+const REMEMBERED: usize = 512;
+
+/// Which instance stands, or stood last, for a replica on this node.
+#[derive(Clone, Default)]
+pub struct Directory(Arc<Mutex<Known>>);
+
+#[derive(Default)]
+struct Known {
+    latest: BTreeMap<ReplicaId, InstanceId>,
+    ended: VecDeque<ReplicaId>,
+}
+
+impl Directory {
+    /// The latest instance of this replica on this node.
+    pub fn instance(&self, replica: &ReplicaId) -> Option<InstanceId> {
+        lock(&self.0).latest.get(replica).cloned()
+    }
+
+    pub(super) fn knows(&self, instance: &InstanceId) -> bool {
+        lock(&self.0).latest.values().any(|known| known == instance)
+    }
+
+    pub(super) fn began(&self, replica: ReplicaId, instance: InstanceId) {
+        let mut known = lock(&self.0);
+        known.ended.retain(|ended| *ended != replica);
+        known.latest.insert(replica, instance);
+    }
+
+    pub(super) fn ended(&self, replica: ReplicaId) {
+        let mut known = lock(&self.0);
+        if known.latest.contains_key(&replica) && !known.ended.contains(&replica) {
+            known.ended.push_back(replica);
+        }
+        if known.ended.len() > REMEMBERED
+            && let Some(oldest) = known.ended.pop_front()
+        {
+            known.latest.remove(&oldest);
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Each change under these locks is one statement: a panic elsewhere leaves nothing half done.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

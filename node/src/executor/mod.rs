@@ -1,0 +1,163 @@
+//! Carries out the core's orders at the runtimes, and tells it how replicas fare.
+//!
+//! ```text
+//!   driver ── order(Run | Stop) ──▶ Inbox ──▶ ┌──────────────┐ ── start, stop ──▶ Runtime
+//!            (noted, latest counts)           │ one task,    │                      │
+//!   driver ◀── report ◀── Outbox ◀─────────── │ a slot each  │ ◀──── watch ─────────┘
+//!            (latest counts)                  └──────────────┘
+//! ```
+//!
+//! **Both ways are levels, not edges**: an order that is overtaken is never carried out, a report that is overtaken is
+//! never sent. Calls to a runtime run beside the task, one a replica and a bounded number in all, each under a
+//! time-out: a runtime that hangs on one replica delays no other.
+
+mod levels;
+mod slot;
+mod task;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use shoal_protocol::model::{Digest, NodeId, Place, ReplicaId, ReplicaName, Spec, WorkloadName};
+use shoal_protocol::node::{Order, Report};
+use shoal_runtimes::{InstanceId, Launch, Runtime};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use crate::driver::{DriverHandle, Orders};
+
+pub use levels::Directory;
+use levels::{Inbox, Outbox};
+
+/// How long a guest may take to end its requests before it is cut.
+pub const GRACE: Duration = Duration::from_secs(5);
+
+/// Where reports go.
+pub trait Reports: Send + Sync + 'static {
+    /// Hands over one report; waits while the driver is busy.
+    fn report(&self, report: Report) -> BoxFuture<'_, ()>;
+}
+
+impl Reports for DriverHandle {
+    fn report(&self, report: Report) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            // A driver that has stopped wants no reports.
+            let _ = DriverHandle::report(self, report).await;
+        })
+    }
+}
+
+/// This node, as guests are told of it.
+#[derive(Clone, Debug)]
+pub struct Host {
+    /// Its id, `SHOAL_NODE_ID` in the environment of a guest.
+    pub node: NodeId,
+    /// Its name, `SHOAL_NODE` in the environment of a guest.
+    pub name: String,
+}
+
+/// The executor's two ends: where the driver notes orders, and what the rest of the node may ask.
+pub struct Executor {
+    inbox: Inbox,
+    directory: Directory,
+    stop: Option<oneshot::Sender<()>>,
+    task: JoinHandle<()>,
+    reporter: JoinHandle<()>,
+}
+
+/// The driver's end.
+pub struct OrderSink(Inbox);
+
+impl Orders for OrderSink {
+    fn order(&mut self, order: Order) {
+        self.0.put(order);
+    }
+}
+
+/// Notes orders while the executor does not run yet. The driver needs this end before the executor can have the
+/// driver's.
+pub struct Waiting {
+    inbox: Inbox,
+}
+
+/// The two ends before the executor is started.
+pub fn executor() -> (OrderSink, Waiting) {
+    let inbox = Inbox::default();
+    (OrderSink(inbox.clone()), Waiting { inbox })
+}
+
+impl Waiting {
+    /// Starts to carry out orders. What a runtime runs at this moment and no order asks for soon is stopped.
+    pub fn start(self, host: Host, runtime: Arc<dyn Runtime>, reports: Arc<dyn Reports>) -> Executor {
+        let directory = Directory::default();
+        let outbox = Outbox::default();
+        let (stop, stopped) = oneshot::channel();
+        let task = task::Task::new(host, runtime, self.inbox.clone(), outbox.clone(), directory.clone());
+        let task = tokio::spawn(task.run(stopped));
+        let reporter = tokio::spawn(async move {
+            loop {
+                let report = outbox.next().await;
+                reports.report(report).await;
+            }
+        });
+        Executor { inbox: self.inbox, directory, stop: Some(stop), task, reporter }
+    }
+}
+
+impl Executor {
+    /// Which instance stands for a replica.
+    pub fn directory(&self) -> Directory {
+        self.directory.clone()
+    }
+
+    /// Stops every guest, each with its grace, and returns when they are gone or the grace is over. Nothing is reported
+    /// any more: the claims stay, so that the next start runs them again.
+    pub async fn stop(mut self) {
+        self.reporter.abort();
+        self.inbox.close();
+        if let Some(stop) = self.stop.take() {
+            let _ = stop.send(());
+        }
+        // An error here is a panic of the task: nothing is left to wait for.
+        let _ = (&mut self.task).await;
+    }
+}
+
+impl Drop for Executor {
+    fn drop(&mut self) {
+        self.reporter.abort();
+        self.task.abort();
+    }
+}
+
+/// What a replica of one generation is called at the runtime. Stable, so that logs are found after a restart; never the
+/// same for two workloads that bore one name in turn.
+pub fn instance_id(name: &WorkloadName, replica: &ReplicaId, generation: &Digest) -> InstanceId {
+    let Place::Index(index) = replica.place;
+    let start = |digest: &Digest| digest.to_string().chars().take(16).collect::<String>();
+    let text = format!("{}/{}/{index}.{}.{}", name.namespace, name.name, start(&replica.uid), start(generation));
+    InstanceId::new(text).expect("labels of 63 and digits of an index stay under 200 visible characters")
+}
+
+fn launch(host: &Host, name: &WorkloadName, replica: &ReplicaId, generation: &Digest, spec: &Spec) -> Launch {
+    let replica_name = ReplicaName { workload: name.clone(), place: replica.place };
+    let mut env: BTreeMap<String, String> = spec.env.clone();
+    env.insert("SHOAL_REPLICA".into(), replica_name.to_string());
+    env.insert("SHOAL_NODE".into(), host.name.clone());
+    env.insert("SHOAL_NODE_ID".into(), host.node.to_string());
+    env.insert("SHOAL_WORKLOAD".into(), name.name.to_string());
+    env.insert("SHOAL_NAMESPACE".into(), name.namespace.to_string());
+    Launch {
+        id: instance_id(name, replica, generation),
+        workload: name.to_string(),
+        artifact: spec.artifact.digest,
+        env,
+        memory: spec.resources.memory,
+        cpu: spec.resources.cpu,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,254 @@
+//! The task that owns the slots.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use shoal_protocol::model::{Digest, ReplicaId};
+use shoal_protocol::node::{Order, ReplicaState, Report};
+use shoal_runtimes::{InstanceId, Runtime, StartError, Status, Watch};
+use tokio::sync::{Semaphore, oneshot};
+use tokio::task::{Id, JoinError, JoinSet};
+use tokio::time::{sleep, timeout};
+use tracing::{debug, warn};
+
+use super::levels::{Directory, Inbox, Outbox};
+use super::slot::{Slot, Step, Wanted};
+use super::{GRACE, Host, launch};
+
+/// Calls to a runtime at one time. More would only queue inside it, and each holds memory.
+const CALLS: usize = 32;
+/// A start only accepts; a runtime that takes longer hangs.
+const START_WITHIN: Duration = Duration::from_secs(30);
+/// What a stop may take beyond its grace.
+const STOP_WITHIN: Duration = Duration::from_secs(10);
+/// Pause after a stop that did not work, before the next try.
+const STOP_AGAIN_AFTER: Duration = Duration::from_secs(5);
+/// How long what was found running at start may wait for an order that wants it.
+const FOUND_WAITS: Duration = Duration::from_secs(10);
+
+pub(super) struct Task {
+    host: Host,
+    runtime: Arc<dyn Runtime>,
+    inbox: Inbox,
+    outbox: Outbox,
+    directory: Directory,
+    slots: BTreeMap<ReplicaId, Slot>,
+    by_instance: BTreeMap<InstanceId, ReplicaId>,
+    calls: Arc<Semaphore>,
+    steps: JoinSet<(ReplicaId, Done)>,
+    /// Whose step a task is, so that a panic in an adapter frees the slot.
+    step_of: BTreeMap<Id, (ReplicaId, Step)>,
+}
+
+/// How a step ended.
+enum Done {
+    Started(InstanceId),
+    Refused { id: InstanceId, reason: String, retryable: bool },
+    Stopped(InstanceId),
+    NotStopped,
+}
+
+impl Task {
+    pub(super) fn new(
+        host: Host,
+        runtime: Arc<dyn Runtime>,
+        inbox: Inbox,
+        outbox: Outbox,
+        directory: Directory,
+    ) -> Self {
+        Task {
+            host,
+            runtime,
+            inbox,
+            outbox,
+            directory,
+            slots: BTreeMap::new(),
+            by_instance: BTreeMap::new(),
+            calls: Arc::new(Semaphore::new(CALLS)),
+            steps: JoinSet::new(),
+            step_of: BTreeMap::new(),
+        }
+    }
+
+    pub(super) async fn run(mut self, mut stopped: oneshot::Receiver<()>) {
+        let mut watch = self.runtime.watch();
+        let strays = tokio::spawn(stop_strays(self.runtime.clone(), self.directory.clone()));
+        while tokio::select! {
+            biased;
+            _ = &mut stopped => false,
+            () = self.turn(&mut watch) => true,
+        } {}
+        strays.abort();
+        self.stop_all().await;
+    }
+
+    /// Takes one thing that happened. Cancelling it loses nothing: each branch waits first, then acts without awaiting.
+    async fn turn(&mut self, watch: &mut Watch) {
+        tokio::select! {
+            orders = self.inbox.take() => orders.into_iter().for_each(|(replica, order)| self.on_order(replica, order)),
+            Some(step) = self.steps.join_next_with_id() => self.on_step(step),
+            statuses = watch.next() => statuses.into_iter().for_each(|status| self.on_status(status)),
+        }
+    }
+
+    fn on_order(&mut self, replica: ReplicaId, order: Order) {
+        match order {
+            Order::Run { name, generation, spec, .. } => {
+                let launch = launch(&self.host, &name, &replica, &generation, &spec);
+                self.directory.began(replica, launch.id.clone());
+                self.by_instance.insert(launch.id.clone(), replica);
+                self.slots.entry(replica).or_insert_with(|| Slot::new(generation)).run(generation, launch);
+            }
+            // Without a slot nothing runs here: the core is told so.
+            Order::Stop { .. } => self.slots.entry(replica).or_insert_with(|| Slot::new(Digest([0; 32]))).stop(),
+        }
+        self.advance(replica);
+    }
+
+    fn on_status(&mut self, status: Status) {
+        let Some(replica) = self.by_instance.get(&status.id).copied() else { return };
+        if let Some(report) = self.slots.get(&replica).and_then(|slot| slot.report(replica, &status.id, status.state)) {
+            self.outbox.put(report);
+        }
+        self.advance(replica);
+    }
+
+    fn on_step(&mut self, step: Result<(Id, (ReplicaId, Done)), JoinError>) {
+        let (replica, done) = match step {
+            Ok((id, done)) => {
+                self.step_of.remove(&id);
+                done
+            }
+            Err(error) => {
+                let Some((replica, step)) = self.step_of.remove(&error.id()) else { return };
+                warn!(%replica, "a runtime panicked: {error}");
+                let done = match step {
+                    Step::Start(launch) => {
+                        Done::Refused { id: launch.id, reason: "the runtime panicked".into(), retryable: true }
+                    }
+                    Step::Stop(_) => Done::NotStopped,
+                };
+                (replica, done)
+            }
+        };
+        let Some(slot) = self.slots.get_mut(&replica) else { return };
+        slot.busy = false;
+        match done {
+            Done::Started(id) => {
+                // The state may not have changed by this, so that nobody would tell it.
+                let report = self.runtime.status(&id).and_then(|status| slot.report(replica, &id, status.state));
+                if let Some(report) = report {
+                    self.outbox.put(report);
+                }
+            }
+            Done::Refused { id, reason, retryable } => {
+                if let Wanted::Run { generation, launch } = &slot.wanted
+                    && launch.id == id
+                    && !slot.start_due
+                {
+                    let state = ReplicaState::Failed { reason, retryable };
+                    self.outbox.put(Report { replica, generation: *generation, state });
+                }
+            }
+            Done::Stopped(id) => {
+                slot.begun.remove(&id);
+                self.by_instance.remove(&id);
+                if let Wanted::Run { launch, .. } = &slot.wanted
+                    && launch.id == id
+                {
+                    self.by_instance.insert(id, replica);
+                }
+            }
+            Done::NotStopped => {}
+        }
+        self.advance(replica);
+    }
+
+    /// Begins the next step of a replica, if one is due.
+    fn advance(&mut self, replica: ReplicaId) {
+        let Some(slot) = self.slots.get_mut(&replica) else { return };
+        if slot.gone() {
+            self.outbox.put(Report { replica, generation: slot.generation, state: ReplicaState::Stopped });
+            self.slots.remove(&replica);
+            self.by_instance.retain(|_, other| *other != replica);
+            self.directory.ended(replica);
+            return;
+        }
+        let runtime = &self.runtime;
+        let Some(step) = slot.next(|id| runtime.status(id).map(|status| status.state)) else { return };
+        slot.busy = true;
+        if let Step::Start(launch) = &step {
+            slot.start_due = false;
+            // Noted before the call: if it is cut short, something may have begun.
+            slot.begun.insert(launch.id.clone());
+        }
+        let call = call(self.runtime.clone(), self.calls.clone(), step.clone());
+        let task = self.steps.spawn(async move { (replica, call.await) });
+        self.step_of.insert(task.id(), (replica, step));
+    }
+
+    async fn stop_all(mut self) {
+        self.steps.abort_all();
+        let begun: BTreeSet<InstanceId> = self.slots.into_values().flat_map(|slot| slot.begun).collect();
+        let stops = begun.iter().map(|id| self.runtime.stop(id, GRACE));
+        match timeout(GRACE + STOP_WITHIN, futures::future::join_all(stops)).await {
+            Ok(results) => results.into_iter().filter_map(Result::err).for_each(|error| warn!("{error}")),
+            Err(_) => warn!("some guests did not stop within {:?}; they end with this process", GRACE + STOP_WITHIN),
+        }
+    }
+}
+
+async fn call(runtime: Arc<dyn Runtime>, calls: Arc<Semaphore>, step: Step) -> Done {
+    let permit = calls.acquire().await.expect("the semaphore is never closed");
+    match step {
+        Step::Start(launch) => {
+            let id = launch.id.clone();
+            debug!(%id, "start");
+            match timeout(START_WITHIN, runtime.start(*launch)).await {
+                Ok(Ok(())) => Done::Started(id),
+                Ok(Err(error)) => {
+                    let retryable = !matches!(error, StartError::Invalid { .. });
+                    Done::Refused { id, reason: error.to_string(), retryable }
+                }
+                Err(_) => {
+                    let reason = format!("the {} runtime did not take it within {START_WITHIN:?}", runtime.kind());
+                    Done::Refused { id, reason, retryable: true }
+                }
+            }
+        }
+        Step::Stop(id) => {
+            debug!(%id, "stop");
+            let stopped = timeout(GRACE + STOP_WITHIN, runtime.stop(&id, GRACE)).await;
+            let why = match stopped {
+                Ok(Ok(())) => return Done::Stopped(id),
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => format!("the {} runtime did not answer", runtime.kind()),
+            };
+            // Others may call meanwhile.
+            drop(permit);
+            warn!(%id, "not stopped, trying again in {STOP_AGAIN_AFTER:?}: {why}");
+            sleep(STOP_AGAIN_AFTER).await;
+            Done::NotStopped
+        }
+    }
+}
+
+/// What runs at start and nobody wants: left over from a life that ended between an order and its record.
+async fn stop_strays(runtime: Arc<dyn Runtime>, directory: Directory) {
+    let found = match timeout(START_WITHIN, runtime.instances()).await {
+        Ok(Ok(found)) => found,
+        Ok(Err(error)) => return warn!("what runs here already is not known: {error}"),
+        Err(_) => return warn!("what runs here already is not known: the {} runtime did not answer", runtime.kind()),
+    };
+    if found.is_empty() {
+        return;
+    }
+    sleep(FOUND_WAITS).await;
+    for stray in found.into_iter().filter(|instance| !directory.knows(&instance.id)) {
+        warn!(id = %stray.id, "stopped: it ran here and no order wants it");
+        if let Ok(Err(error)) = timeout(GRACE + STOP_WITHIN, runtime.stop(&stray.id, GRACE)).await {
+            warn!(id = %stray.id, "not stopped: {error}");
+        }
+    }
+}

@@ -1,0 +1,191 @@
+use std::sync::Arc;
+
+use shoal_protocol::model::Digest;
+use shoal_protocol::node::ReplicaState;
+use shoal_runtimes::{Instance, State};
+use tokio::sync::mpsc;
+
+use super::*;
+use crate::fakes::{FakeRuntime, NODE, OnStart, replica, spec};
+
+struct Told(mpsc::UnboundedSender<Report>);
+
+impl Reports for Told {
+    fn report(&self, report: Report) -> BoxFuture<'_, ()> {
+        let _ = self.0.send(report);
+        Box::pin(async {})
+    }
+}
+
+struct World {
+    runtime: Arc<FakeRuntime>,
+    orders: OrderSink,
+    executor: Executor,
+    told: mpsc::UnboundedReceiver<Report>,
+}
+
+impl World {
+    fn new() -> Self {
+        Self::with(FakeRuntime::new())
+    }
+
+    fn with(runtime: Arc<FakeRuntime>) -> Self {
+        let (orders, waiting) = executor();
+        let (sender, told) = mpsc::unbounded_channel();
+        let host = Host { node: NODE, name: "n1".into() };
+        let executor = waiting.start(host, runtime.clone(), Arc::new(Told(sender)));
+        World { runtime, orders, executor, told }
+    }
+
+    fn run(&mut self, index: u32, generation: u8) -> InstanceId {
+        let (name, generation) = ("web".parse().unwrap(), Digest([generation; 32]));
+        let id = instance_id(&name, &replica(index), &generation);
+        self.orders.order(Order::Run { replica: replica(index), name, generation, spec: spec("web", 2) });
+        id
+    }
+
+    fn stop(&mut self, index: u32) {
+        self.orders.order(Order::Stop { replica: replica(index) });
+    }
+
+    /// Waits for a report of this state.
+    async fn until(&mut self, index: u32, state: ReplicaState) -> Report {
+        loop {
+            let report = self.told.recv().await.unwrap();
+            if report.replica == replica(index) && report.state == state {
+                return report;
+            }
+        }
+    }
+}
+
+fn failed(reason: &str) -> ReplicaState {
+    ReplicaState::Failed { reason: reason.into(), retryable: true }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_ordered_runs_with_its_surroundings_in_its_environment() {
+    let mut world = World::new();
+    let id = world.run(1, 1);
+    let report = world.until(1, ReplicaState::Healthy).await;
+    assert_eq!(report.generation, Digest([1; 32]));
+    assert_eq!(world.executor.directory().instance(&replica(1)), Some(id));
+
+    let host = Host { node: NODE, name: "n1".into() };
+    let launch = launch(&host, &"shop/web".parse().unwrap(), &replica(1), &Digest([1; 32]), &spec("shop/web", 2));
+    let env: Vec<&str> = ["SHOAL_REPLICA", "SHOAL_NODE", "SHOAL_WORKLOAD", "SHOAL_NAMESPACE"]
+        .map(|name| launch.env[name].as_str())
+        .into();
+    assert_eq!(env, ["shop/web/1", "n1", "web", "shop"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_generation_is_up_before_the_old_one_goes() {
+    let mut world = World::new();
+    let old = world.run(0, 1);
+    world.until(0, ReplicaState::Healthy).await;
+    *world.runtime.on_start.lock().unwrap() = OnStart::Wait;
+    let new = world.run(0, 2);
+    world.until(0, ReplicaState::Starting).await;
+    assert_eq!(world.runtime.calls(2).await, [format!("start {old}"), format!("start {new}")]);
+    world.runtime.tell(&new, State::Running);
+    let report = world.until(0, ReplicaState::Healthy).await;
+    assert_eq!(report.generation, Digest([2; 32]));
+    assert_eq!(world.runtime.calls(3).await[2], format!("stop {old}"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_is_told_with_its_reason_and_a_second_order_tries_again() {
+    let mut world = World::new();
+    *world.runtime.on_start.lock().unwrap() = OnStart::Fail("it cannot be instantiated");
+    let id = world.run(0, 1);
+    world.until(0, failed("it cannot be instantiated")).await;
+    *world.runtime.on_start.lock().unwrap() = OnStart::Run;
+    world.run(0, 1);
+    world.until(0, ReplicaState::Healthy).await;
+    assert_eq!(world.runtime.calls(2).await, [format!("start {id}"), format!("start {id}")]);
+    // And one that dies later.
+    world.runtime.tell(&id, State::Failed { reason: "trapped".into(), retryable: true });
+    world.until(0, failed("trapped")).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stopped_replica_is_told_of_when_it_is_gone_and_one_that_never_ran_too() {
+    let mut world = World::new();
+    let id = world.run(0, 1);
+    world.until(0, ReplicaState::Healthy).await;
+    world.stop(0);
+    let report = world.until(0, ReplicaState::Stopped).await;
+    assert_eq!(report.generation, Digest([1; 32]));
+    assert_eq!(world.runtime.calls(2).await[1], format!("stop {id}"));
+    // Its logs can still be found.
+    assert_eq!(world.executor.directory().instance(&replica(0)), Some(id));
+    world.stop(5);
+    world.until(5, ReplicaState::Stopped).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_runtime_that_hangs_on_one_replica_delays_no_other_and_is_told_of() {
+    let mut world = World::new();
+    *world.runtime.on_start.lock().unwrap() = OnStart::Hang;
+    world.run(0, 1);
+    world.runtime.calls(1).await;
+    *world.runtime.on_start.lock().unwrap() = OnStart::Run;
+    world.run(1, 1);
+    world.until(1, ReplicaState::Healthy).await;
+    // Time stands still but for time-outs.
+    world.until(0, failed("the fake runtime did not take it within 30s")).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_that_hangs_is_tried_again_until_it_works() {
+    let mut world = World::new();
+    let id = world.run(0, 1);
+    world.until(0, ReplicaState::Healthy).await;
+    world.runtime.stuck.lock().unwrap().insert(id.to_string());
+    world.stop(0);
+    world.runtime.calls(3).await;
+    world.runtime.stuck.lock().unwrap().clear();
+    world.until(0, ReplicaState::Stopped).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_order_that_is_overtaken_is_not_carried_out() {
+    let mut world = World::new();
+    // Without a chance for the task to run in between.
+    world.run(0, 1);
+    world.stop(0);
+    let id = world.run(0, 2);
+    world.until(0, ReplicaState::Healthy).await;
+    assert_eq!(world.runtime.calls(1).await, [format!("start {id}")]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_earlier_life_left_running_is_stopped_unless_it_is_ordered() {
+    let runtime = FakeRuntime::new();
+    let name = "web".parse().unwrap();
+    let wanted = instance_id(&name, &replica(0), &Digest([1; 32]));
+    let stray = instance_id(&name, &replica(1), &Digest([1; 32]));
+    for id in [&wanted, &stray] {
+        runtime.run(id.clone());
+        runtime.found.lock().unwrap().push(Instance { id: id.clone(), artifact: Digest([7; 32]) });
+    }
+    let mut world = World::with(runtime);
+    world.run(0, 1);
+    world.until(0, ReplicaState::Healthy).await;
+    assert_eq!(world.runtime.calls(2).await, [format!("start {wanted}"), format!("stop {stray}")]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_of_the_node_stops_all_guests_and_takes_no_orders() {
+    let mut world = World::new();
+    let ids = [world.run(0, 1), world.run(1, 1)];
+    world.until(0, ReplicaState::Healthy).await;
+    world.until(1, ReplicaState::Healthy).await;
+    let World { runtime, mut orders, executor, .. } = world;
+    executor.stop().await;
+    orders.order(Order::Stop { replica: replica(0) });
+    let calls = runtime.calls(4).await;
+    assert!(ids.iter().all(|id| calls.contains(&format!("stop {id}"))), "{calls:?}");
+    assert_eq!(calls.len(), 4);
+}

@@ -1,0 +1,379 @@
+//! The world around the body, for tests: a runtime, a core, a mesh that do what they are told.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+use futures::{FutureExt, StreamExt};
+use http::{Request, Response};
+use shoal_protocol::model::view::{EventView, ExplainView, NodeView, ReplicaView, StatusView, WorkloadView};
+use shoal_protocol::model::{
+    Artifact, Digest, NodeId, Place, ReplicaId, ReplicaName, Resources, RuntimeKind, Spec, SpecForm, WorkloadName,
+};
+use shoal_protocol::node::{Command, Refusal, Reply, Routes};
+use shoal_runtimes::logs::{LogLine, LogStream, Tail};
+use shoal_runtimes::{
+    Board, Body, DeviceError, Instance, InstanceId, Launch, LogsError, PrepareError, Runtime, Seat, ServeError,
+    StartError, State, Status, Usage, Watch, body,
+};
+use tokio::sync::{broadcast, mpsc, watch};
+
+use crate::api::{Core, Soon};
+use crate::network::{Incoming, Mesh, MeshStream, OpenError, Purpose};
+
+pub const NODE: NodeId = NodeId([1; 32]);
+pub const OTHER: NodeId = NodeId([2; 32]);
+
+pub fn spec(name: &str, replicas: u32) -> Spec {
+    Spec::try_from(SpecForm {
+        name: name.parse().unwrap(),
+        runtime: RuntimeKind::Wasm,
+        artifact: Artifact { digest: Digest([7; 32]), size: 10 },
+        replicas,
+        resources: Resources { memory: 64 << 20, cpu: 100 },
+        env: BTreeMap::new(),
+        require: BTreeMap::new(),
+    })
+    .unwrap()
+}
+
+pub fn replica(index: u32) -> ReplicaId {
+    ReplicaId { uid: Digest([9; 32]), place: Place::Index(index) }
+}
+
+/// A runtime on a real board. What it is told to do at a start is set beforehand.
+pub struct FakeRuntime {
+    board: Board,
+    seats: Mutex<BTreeMap<InstanceId, Seat>>,
+    pub on_start: Mutex<OnStart>,
+    /// Instances whose stop hangs.
+    pub stuck: Mutex<BTreeSet<String>>,
+    pub found: Mutex<Vec<Instance>>,
+    /// What was called, in order.
+    pub calls: Mutex<Vec<String>>,
+    called: watch::Sender<usize>,
+    /// Requests served.
+    pub served: AtomicUsize,
+    pub busy: Mutex<bool>,
+}
+
+/// What a start does.
+#[derive(Clone)]
+pub enum OnStart {
+    Run,
+    Fail(&'static str),
+    Hang,
+    Wait,
+}
+
+impl FakeRuntime {
+    pub fn new() -> Arc<Self> {
+        Arc::new(FakeRuntime {
+            board: Board::new(),
+            seats: Mutex::default(),
+            on_start: Mutex::new(OnStart::Run),
+            stuck: Mutex::default(),
+            found: Mutex::default(),
+            calls: Mutex::default(),
+            called: watch::Sender::new(0),
+            served: AtomicUsize::new(0),
+            busy: Mutex::new(false),
+        })
+    }
+
+    fn call(&self, what: String) {
+        self.calls.lock().unwrap().push(what);
+        self.called.send_modify(|count| *count += 1);
+    }
+
+    /// Waits until so many calls were made, and gives them.
+    pub async fn calls(&self, count: usize) -> Vec<String> {
+        self.called.subscribe().wait_for(|made| *made >= count).await.unwrap();
+        self.calls.lock().unwrap().clone()
+    }
+
+    /// Tells a state of an instance, as a guest that came up or went down would.
+    pub fn tell(&self, id: &InstanceId, state: State) {
+        self.seats.lock().unwrap()[id].set(state);
+    }
+
+    /// Makes an instance run without an order.
+    pub fn run(&self, id: InstanceId) {
+        let seat = self.board.begin(id.clone(), Digest([7; 32]));
+        seat.set(State::Running);
+        self.seats.lock().unwrap().insert(id, seat);
+    }
+}
+
+impl Runtime for FakeRuntime {
+    fn kind(&self) -> &'static str {
+        "fake"
+    }
+
+    fn prepare(&self, _: Digest) -> BoxFuture<'_, Result<(), PrepareError>> {
+        async { Ok(()) }.boxed()
+    }
+
+    fn start(&self, launch: Launch) -> BoxFuture<'_, Result<(), StartError>> {
+        self.call(format!("start {}", launch.id));
+        async move {
+            let how = self.on_start.lock().unwrap().clone();
+            if let OnStart::Hang = how {
+                return std::future::pending().await;
+            }
+            let seat = self.board.begin(launch.id.clone(), launch.artifact);
+            match how {
+                OnStart::Run => seat.set(State::Running),
+                OnStart::Fail(reason) => seat.set(State::Failed { reason: reason.into(), retryable: true }),
+                OnStart::Wait | OnStart::Hang => {}
+            }
+            self.seats.lock().unwrap().insert(launch.id, seat);
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn stop(&self, id: &InstanceId, _: Duration) -> BoxFuture<'_, Result<(), DeviceError>> {
+        self.call(format!("stop {id}"));
+        let id = id.clone();
+        async move {
+            if self.stuck.lock().unwrap().contains(id.as_str()) {
+                return std::future::pending().await;
+            }
+            if let Some(seat) = self.seats.lock().unwrap().get(&id) {
+                seat.set(State::Stopped);
+            }
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn status(&self, id: &InstanceId) -> Option<Status> {
+        self.board.status(id)
+    }
+
+    fn watch(&self) -> Watch {
+        self.board.watch()
+    }
+
+    fn instances(&self) -> BoxFuture<'_, Result<Vec<Instance>, DeviceError>> {
+        let found = self.found.lock().unwrap().clone();
+        async { Ok(found) }.boxed()
+    }
+
+    fn usage(&self, _: &InstanceId) -> BoxFuture<'_, Option<Usage>> {
+        async { None }.boxed()
+    }
+
+    fn serve(&self, id: &InstanceId, request: Request<Body>) -> BoxFuture<'_, Result<Response<Body>, ServeError>> {
+        let id = id.clone();
+        async move {
+            match self.board.status(&id).map(|status| status.state) {
+                None => Err(ServeError::Unknown(id)),
+                Some(State::Running) if *self.busy.lock().unwrap() => Err(ServeError::Busy { id, limit: 1 }),
+                Some(State::Running) => {
+                    self.served.fetch_add(1, Ordering::Relaxed);
+                    let forwarded =
+                        request.headers().get("x-forwarded-for").map(|value| value.to_str().unwrap().to_owned());
+                    let said =
+                        format!("{} {} for {}", request.method(), request.uri().path(), forwarded.unwrap_or_default());
+                    Ok(Response::builder().header("connection", "close").body(body(said)).unwrap())
+                }
+                Some(state) => Err(ServeError::NotRunning { id, state: state.word() }),
+            }
+        }
+        .boxed()
+    }
+
+    fn logs(&self, id: &InstanceId, tail: Tail) -> BoxFuture<'_, Result<BoxStream<'static, LogLine>, LogsError>> {
+        let line =
+            LogLine { at: std::time::UNIX_EPOCH, stream: LogStream::Out, text: format!("{id} says {}", tail.lines) };
+        async move { Ok(futures::stream::iter([line]).boxed()) }.boxed()
+    }
+}
+
+/// A core that shows what it is given.
+pub struct FakeCore {
+    pub workloads: Mutex<Vec<WorkloadView>>,
+    pub holders: Mutex<Vec<(NodeId, ReplicaId)>>,
+    pub explain: Mutex<Option<ExplainView>>,
+    pub replies: Mutex<Vec<Reply>>,
+    pub commands: Mutex<Vec<Command>>,
+    pub looks: AtomicUsize,
+    pub changes: watch::Sender<u64>,
+    pub routes: watch::Sender<Arc<Routes>>,
+    pub history: Mutex<Vec<Arc<EventView>>>,
+    pub events: broadcast::Sender<Arc<EventView>>,
+}
+
+impl FakeCore {
+    pub fn new() -> Arc<Self> {
+        Arc::new(FakeCore {
+            workloads: Mutex::default(),
+            holders: Mutex::default(),
+            explain: Mutex::default(),
+            replies: Mutex::default(),
+            commands: Mutex::default(),
+            looks: AtomicUsize::new(0),
+            changes: watch::Sender::new(1),
+            routes: watch::Sender::new(Arc::default()),
+            history: Mutex::default(),
+            events: broadcast::channel(2).0,
+        })
+    }
+
+    /// Shows these workloads from now on.
+    pub fn show(&self, views: Vec<WorkloadView>) {
+        *self.workloads.lock().unwrap() = views;
+        self.changes.send_modify(|version| *version += 1);
+    }
+}
+
+fn soon<'a, T: Send + 'a>(value: T) -> Soon<'a, T> {
+    async move { Ok(value) }.boxed()
+}
+
+impl Core for FakeCore {
+    fn command(&self, command: Command) -> Soon<'_, Reply> {
+        self.commands.lock().unwrap().push(command);
+        let mut replies = self.replies.lock().unwrap();
+        let none = Reply::Refused(Refusal::Busy("the test gave no reply".into()));
+        soon(if replies.is_empty() { none } else { replies.remove(0) })
+    }
+
+    fn status(&self) -> Soon<'_, StatusView> {
+        soon(status())
+    }
+
+    fn nodes(&self) -> Soon<'_, Vec<NodeView>> {
+        soon(Vec::new())
+    }
+
+    fn workloads(&self) -> Soon<'_, Vec<WorkloadView>> {
+        soon(self.workloads.lock().unwrap().clone())
+    }
+
+    fn workload(&self, name: WorkloadName) -> Soon<'_, Option<WorkloadView>> {
+        self.looks.fetch_add(1, Ordering::Relaxed);
+        let views = self.workloads.lock().unwrap();
+        let found =
+            views.iter().find(|view| view.name == name.name.as_str() && view.namespace == name.namespace.as_str());
+        soon(found.cloned())
+    }
+
+    fn explain(&self, _: ReplicaName) -> Soon<'_, Option<ExplainView>> {
+        soon(self.explain.lock().unwrap().clone())
+    }
+
+    fn holders(&self, _: ReplicaName) -> Soon<'_, Vec<(NodeId, ReplicaId)>> {
+        soon(self.holders.lock().unwrap().clone())
+    }
+
+    fn events(&self, since: u64) -> (Vec<Arc<EventView>>, broadcast::Receiver<Arc<EventView>>) {
+        let history = self.history.lock().unwrap();
+        (history.iter().filter(|event| event.seq > since).cloned().collect(), self.events.subscribe())
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    fn routes(&self) -> watch::Receiver<Arc<Routes>> {
+        self.routes.subscribe()
+    }
+
+    fn counters(&self) -> BTreeMap<String, u64> {
+        [("net_bytes_sent".to_owned(), 5)].into()
+    }
+}
+
+/// A mesh of pipes: each stream that is opened to a node comes out where it is taken.
+#[derive(Default)]
+pub struct FakeMesh {
+    takers: Mutex<BTreeMap<NodeId, mpsc::Sender<Incoming>>>,
+    pub opened: AtomicUsize,
+}
+
+impl FakeMesh {
+    /// Where streams to `node` come out.
+    pub fn take(&self, node: NodeId) -> mpsc::Receiver<Incoming> {
+        let (sender, receiver) = mpsc::channel(16);
+        self.takers.lock().unwrap().insert(node, sender);
+        receiver
+    }
+}
+
+impl Mesh for FakeMesh {
+    fn open(&self, node: NodeId, purpose: Purpose) -> BoxFuture<'_, Result<MeshStream, OpenError>> {
+        assert_eq!(purpose, Purpose::Http);
+        let taker = self.takers.lock().unwrap().get(&node).cloned();
+        async move {
+            let taker = taker.ok_or(OpenError::NoLink(node))?;
+            let (here, there) = tokio::io::duplex(64 * 1024);
+            let incoming = Incoming { from: NODE, stream: MeshStream::new(there) };
+            taker.send(incoming).await.map_err(|_| OpenError::NoLink(node))?;
+            self.opened.fetch_add(1, Ordering::Relaxed);
+            Ok(MeshStream::new(here))
+        }
+        .boxed()
+    }
+}
+
+pub fn status() -> StatusView {
+    StatusView {
+        cluster: "c1".repeat(32),
+        node: NODE.to_string(),
+        name: "n1".into(),
+        ready: true,
+        nodes_up: 2,
+        nodes: 3,
+        links: 1,
+        workloads: 1,
+        replicas: 2,
+        healthy: 1,
+        read_only: None,
+        warnings: vec!["the seed 10.0.0.9:7700 does not answer".into()],
+        counters: [("messages".to_owned(), 7)].into(),
+    }
+}
+
+pub fn workload_view(name: &str, replicas: Vec<ReplicaView>) -> WorkloadView {
+    let healthy = replicas.iter().filter(|replica| replica.phase == "healthy").count();
+    WorkloadView {
+        namespace: "default".into(),
+        name: name.into(),
+        uid: Digest([9; 32]).to_string(),
+        generation: "ab".repeat(32),
+        runtime: "wasm".into(),
+        artifact: "cd".repeat(32),
+        artifact_size: 55_000,
+        artifact_holders: 2,
+        desired: u32::try_from(replicas.len()).unwrap(),
+        healthy: u32::try_from(healthy).unwrap(),
+        memory: 64 << 20,
+        cpu: 100,
+        env: [("GREETING".to_owned(), "hi".to_owned())].into(),
+        require: BTreeMap::new(),
+        owner: Some("n1".into()),
+        guardians: vec!["n1".into(), "n2".into()],
+        conflict: false,
+        replicas,
+    }
+}
+
+pub fn replica_view(replica: &str, phase: &str, node: Option<&str>) -> ReplicaView {
+    ReplicaView {
+        replica: replica.into(),
+        phase: phase.into(),
+        reason: None,
+        node: node.map(|_| OTHER.to_string()),
+        node_name: node.map(str::to_owned),
+        current: node.is_some(),
+        token: node.map(|_| 3),
+        since: node.map(|_| "2026-11-21T03:00:00.000Z".into()),
+        restarts: 0,
+    }
+}

@@ -1,0 +1,329 @@
+//! Who this node is: its own key, and which cluster it belongs to. One small file, written once, believed only whole.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use ring::rand::{SecureRandom, SystemRandom};
+use serde::{Deserialize, Serialize};
+use shoal_protocol::model::{ClusterId, Digest, KeyPair, NodeId, PublicKey};
+use shoal_protocol::node;
+use shoal_protocol::trust::{self, Genesis};
+
+/// The identity's file in the state folder.
+pub const FILE: &str = "identity.json";
+const FORMAT: u32 = 1;
+
+/// A node's secrets. None of them appears in `Debug`.
+#[derive(Clone)]
+pub struct Identity {
+    node_seed: [u8; 32],
+    genesis: Genesis,
+    join_seed: [u8; 32],
+    founder: bool,
+}
+
+/// Why there is no identity to work with. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum IdentityError {
+    #[error(
+        "{} was cut short or altered: {why}. Restore it from a copy, or move {} away and rejoin with an empty state: `shoal up --join \
+         LINE`, with the line that `shoal join-line` prints on another node",
+        file.display(), folder.display()
+    )]
+    Damaged { file: PathBuf, folder: PathBuf, why: String },
+    #[error("{} was written by a newer shoal (format {format}): run that one", file.display())]
+    Newer { file: PathBuf, format: u32 },
+    #[error(
+        "this node belongs to cluster {}, and the join line is of cluster {}. To keep the first, leave --join away; to join the second, name \
+         an empty folder with --state", own.short(), other.short()
+    )]
+    OtherCluster { own: ClusterId, other: ClusterId },
+    #[error("the join line does not fit together: its join key is not that of its cluster. Copy it again, whole")]
+    Mismatched,
+    #[error("{} cannot be {doing}: {source}", file.display())]
+    Io { file: PathBuf, doing: &'static str, source: io::Error },
+    #[error("the system gives no random numbers")]
+    NoRandom,
+}
+
+/// The file's form. Keys, seeds and the checksum are 64 hexadecimal digits.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Form {
+    format: u32,
+    node_seed: String,
+    root: String,
+    join: String,
+    join_seed: String,
+    /// Only a founder's file has it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    founder: bool,
+    checksum: String,
+}
+
+impl Identity {
+    /// A new node of the cluster that `genesis` and `join_seed` make.
+    pub fn draw(genesis: Genesis, join_seed: [u8; 32]) -> Result<Identity, IdentityError> {
+        if KeyPair::from_seed(&join_seed).public() != genesis.join {
+            return Err(IdentityError::Mismatched);
+        }
+        Ok(Identity { node_seed: random()?, genesis, join_seed, founder: false })
+    }
+
+    /// The first node of a new cluster. That it is the first is part of who it is: a start that is cut off before the node has admitted
+    /// itself must not make it wait for ever for others to do so.
+    pub fn found(genesis: Genesis, join_seed: [u8; 32]) -> Result<Identity, IdentityError> {
+        Ok(Identity { founder: true, ..Self::draw(genesis, join_seed)? })
+    }
+
+    /// The identity in `folder`; none when there is none yet.
+    pub fn load(folder: &Path) -> Result<Option<Identity>, IdentityError> {
+        let file = folder.join(FILE);
+        let text = match fs::read(&file) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(IdentityError::Io { file, doing: "read", source }),
+        };
+        let damaged = |why: String| IdentityError::Damaged { file: file.clone(), folder: folder.to_owned(), why };
+        // What a newer program wrote may have other fields: its number comes first.
+        let value: serde_json::Value = serde_json::from_slice(&text).map_err(|error| damaged(error.to_string()))?;
+        if let Some(format) =
+            value.get("format").and_then(serde_json::Value::as_u64).filter(|format| *format > FORMAT.into())
+        {
+            return Err(IdentityError::Newer { file, format: u32::try_from(format).unwrap_or(u32::MAX) });
+        }
+        let form: Form = serde_json::from_value(value).map_err(|error| damaged(error.to_string()))?;
+        if form.checksum != form.sum() {
+            return Err(damaged("its checksum does not match".into()));
+        }
+        form.identity().map(Some).map_err(damaged)
+    }
+
+    /// Writes the identity into `folder`, readable by its owner alone. Never replaces one.
+    pub fn create(&self, folder: &Path) -> Result<(), IdentityError> {
+        let (file, fresh) = (folder.join(FILE), folder.join("identity.json.new"));
+        let cannot = |source| IdentityError::Io { file: file.clone(), doing: "made", source };
+        let text = serde_json::to_string_pretty(&Form::of(self)).map_err(|error| cannot(error.into()))?;
+        // A leftover of a start that was cut off.
+        match fs::remove_file(&fresh) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(cannot(error)),
+            _ => {}
+        }
+        let mut out = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh).map_err(cannot)?;
+        out.write_all(text.as_bytes()).and_then(|()| out.sync_all()).map_err(cannot)?;
+        // A hard link fails where a rename would replace.
+        fs::hard_link(&fresh, &file).map_err(cannot)?;
+        fs::remove_file(&fresh).map_err(cannot)?;
+        File::open(folder).and_then(|folder| folder.sync_all()).map_err(cannot)
+    }
+
+    /// Refuses a join line of another cluster.
+    pub fn check_cluster(&self, other: ClusterId) -> Result<(), IdentityError> {
+        let own = self.cluster();
+        if own == other { Ok(()) } else { Err(IdentityError::OtherCluster { own, other }) }
+    }
+
+    /// The node's id.
+    pub fn node(&self) -> NodeId {
+        NodeId(KeyPair::from_seed(&self.node_seed).public().0)
+    }
+
+    /// The cluster's id.
+    pub fn cluster(&self) -> ClusterId {
+        self.genesis.cluster()
+    }
+
+    /// The cluster's beginning: its root and join keys.
+    pub fn genesis(&self) -> Genesis {
+        self.genesis
+    }
+
+    /// The seed of the cluster's join key, which the join line carries.
+    pub fn join_seed(&self) -> &[u8; 32] {
+        &self.join_seed
+    }
+
+    /// Whether this node made the cluster: it admits itself when nobody is admitted yet.
+    pub fn is_founder(&self) -> bool {
+        self.founder
+    }
+
+    /// The seed of the node's own key.
+    pub(crate) fn node_seed(&self) -> &[u8; 32] {
+        &self.node_seed
+    }
+
+    /// What only those know who hold the join line: peers that do not know it cannot even greet one another.
+    pub(crate) fn transport_secret(&self) -> [u8; 32] {
+        trust::transport_secret(&self.join_seed)
+    }
+
+    /// The form the core takes.
+    pub fn for_core(&self) -> node::Identity {
+        node::Identity {
+            keys: KeyPair::from_seed(&self.node_seed),
+            genesis: self.genesis,
+            join: KeyPair::from_seed(&self.join_seed),
+        }
+    }
+}
+
+impl std::fmt::Debug for Identity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Identity({:?} of {:?})", self.node(), self.cluster())
+    }
+}
+
+impl Form {
+    fn of(identity: &Identity) -> Form {
+        let hex = |bytes: [u8; 32]| Digest(bytes).to_string();
+        let mut form = Form {
+            format: FORMAT,
+            node_seed: hex(identity.node_seed),
+            root: identity.genesis.root.to_string(),
+            join: identity.genesis.join.to_string(),
+            join_seed: hex(identity.join_seed),
+            founder: identity.founder,
+            checksum: String::new(),
+        };
+        form.checksum = form.sum();
+        form
+    }
+
+    fn sum(&self) -> String {
+        let parts = [&self.node_seed, &self.root, &self.join, &self.join_seed].map(|part| part.as_bytes());
+        let parts: Vec<&[u8]> = parts.iter().flat_map(|part| [*part, b"\n".as_slice()]).collect();
+        let founder: &[u8] = if self.founder { b"founder\n" } else { b"" };
+        Digest::of_parts(&[b"shoal/identity/1\n", parts.concat().as_slice(), founder]).to_string()
+    }
+
+    fn identity(&self) -> Result<Identity, String> {
+        let seed = |name: &str, text: &str| {
+            text.parse::<Digest>().map(|seed| seed.0).map_err(|error| format!("{name}: {error}"))
+        };
+        let key = |name: &str, text: &str| text.parse::<PublicKey>().map_err(|error| format!("{name}: {error}"));
+        let genesis = Genesis { root: key("root", &self.root)?, join: key("join", &self.join)? };
+        let join_seed = seed("join_seed", &self.join_seed)?;
+        if KeyPair::from_seed(&join_seed).public() != genesis.join {
+            return Err("its join seed and join key do not belong together".into());
+        }
+        Ok(Identity { node_seed: seed("node_seed", &self.node_seed)?, genesis, join_seed, founder: self.founder })
+    }
+}
+
+/// 32 bytes that nobody can guess.
+pub fn random() -> Result<[u8; 32], IdentityError> {
+    let mut bytes = [0; 32];
+    SystemRandom::new().fill(&mut bytes).map_err(|_| IdentityError::NoRandom)?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn genesis(join_seed: u8) -> (Genesis, [u8; 32]) {
+        let join_seed = [join_seed; 32];
+        let root = KeyPair::from_seed(&[1; 32]).public();
+        (Genesis { root, join: KeyPair::from_seed(&join_seed).public() }, join_seed)
+    }
+
+    fn made() -> (tempfile::TempDir, Identity) {
+        let folder = tempfile::TempDir::new().unwrap();
+        let (genesis, join_seed) = genesis(2);
+        let identity = Identity::draw(genesis, join_seed).unwrap();
+        identity.create(folder.path()).unwrap();
+        (folder, identity)
+    }
+
+    #[test]
+    fn an_identity_comes_back_and_is_for_its_owner_alone() {
+        let (folder, identity) = made();
+        let back = Identity::load(folder.path()).unwrap().unwrap();
+        assert_eq!((back.node(), back.cluster()), (identity.node(), identity.cluster()));
+        assert_eq!(back.for_core().keys.public().0, identity.node().0);
+        let mode = fs::metadata(folder.path().join(FILE)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert!(Identity::load(tempfile::TempDir::new().unwrap().path()).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_founder_stays_one_and_nobody_becomes_one() {
+        let (folder, _) = made();
+        assert!(!Identity::load(folder.path()).unwrap().unwrap().is_founder());
+        let joined = fs::read_to_string(folder.path().join(FILE)).unwrap();
+        fs::write(folder.path().join(FILE), joined.replacen('{', "{\"founder\": true,", 1)).unwrap();
+        assert!(matches!(Identity::load(folder.path()), Err(IdentityError::Damaged { .. })));
+        let folder = tempfile::TempDir::new().unwrap();
+        let (genesis, join_seed) = genesis(2);
+        Identity::found(genesis, join_seed).unwrap().create(folder.path()).unwrap();
+        assert!(Identity::load(folder.path()).unwrap().unwrap().is_founder());
+    }
+
+    #[test]
+    fn an_identity_is_never_replaced() {
+        let (folder, identity) = made();
+        let (genesis, join_seed) = genesis(2);
+        assert!(Identity::draw(genesis, join_seed).unwrap().create(folder.path()).is_err());
+        assert_eq!(Identity::load(folder.path()).unwrap().unwrap().node(), identity.node());
+    }
+
+    #[test]
+    fn a_start_that_was_cut_off_does_not_stand_in_the_way() {
+        let folder = tempfile::TempDir::new().unwrap();
+        fs::write(folder.path().join("identity.json.new"), b"{\"for").unwrap();
+        let (genesis, join_seed) = genesis(2);
+        Identity::draw(genesis, join_seed).unwrap().create(folder.path()).unwrap();
+        assert!(Identity::load(folder.path()).unwrap().is_some());
+    }
+
+    #[test]
+    fn any_cut_and_any_altered_byte_is_refused_by_name() {
+        let (folder, identity) = made();
+        let path = folder.path().join(FILE);
+        let whole = fs::read(&path).unwrap();
+        let refused = |bytes: &[u8]| {
+            fs::write(&path, bytes).unwrap();
+            match Identity::load(folder.path()) {
+                Ok(read) => {
+                    assert_eq!(read.map(|read| read.node()), Some(identity.node()), "only white space may differ")
+                }
+                Err(error) => {
+                    let text = error.to_string();
+                    assert!(text.contains(FILE), "{text}");
+                }
+            }
+        };
+        (0..whole.len()).for_each(|cut| refused(&whole[..cut]));
+        for at in 0..whole.len() {
+            let mut altered = whole.clone();
+            altered[at] ^= 4;
+            refused(&altered);
+        }
+        fs::write(&path, &whole[..whole.len() / 2]).unwrap();
+        let text = Identity::load(folder.path()).unwrap_err().to_string();
+        assert!(text.contains("shoal up --join LINE"), "{text}");
+    }
+
+    #[test]
+    fn a_join_line_of_another_cluster_is_refused() {
+        let (_folder, identity) = made();
+        identity.check_cluster(identity.cluster()).unwrap();
+        let text = identity.check_cluster(genesis(3).0.cluster()).unwrap_err().to_string();
+        assert!(text.contains(&identity.cluster().short()) && text.contains("--state"), "{text}");
+        let (genesis, _) = genesis(2);
+        assert!(matches!(Identity::draw(genesis, [9; 32]), Err(IdentityError::Mismatched)));
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let (_folder, identity) = made();
+        let shown = format!("{identity:?}");
+        assert!(!shown.contains(&Digest(identity.node_seed).to_string()) && !shown.contains("020202"), "{shown}");
+    }
+}

@@ -1,0 +1,296 @@
+//! Requests from outside find a replica: a local one first, else one on another node, through the mesh.
+//!
+//! ```text
+//!   client ── TCP ──▶ server ─┐                     ┌─ here ──▶ Runtime::serve
+//!                             ├─▶ Ingress::answer ──┤
+//!   node ── tunnel ▶ server ──┘   (Host -> Routes)  └─ there ─▶ Peers ── tunnel ──▶ that node's Ingress
+//! ```
+//!
+//! **A request that came through a tunnel is served here or refused**: no request ever goes round in circles, whatever
+//! two nodes believe about one another. A request is tried once more elsewhere when nothing of it was acted on.
+
+pub mod host;
+mod nowhere;
+mod patience;
+pub mod peers;
+pub mod server;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, Empty};
+use hyper::body::Body as _;
+use shoal_protocol::model::{NodeId, ReplicaName, WorkloadName};
+use shoal_protocol::node::{Route, Routes};
+use shoal_runtimes::{Body, Runtime};
+use tokio::sync::{Semaphore, watch};
+use tracing::debug;
+
+use crate::api::Core;
+use crate::executor::instance_id;
+use nowhere::Nowhere;
+use patience::Keeping;
+use peers::{Peers, SendError};
+
+/// The answering node's name.
+pub const NODE_HEADER: HeaderName = HeaderName::from_static("x-shoal-node");
+/// The answering replica's name.
+pub const REPLICA_HEADER: HeaderName = HeaderName::from_static("x-shoal-replica");
+/// Between nodes only: the request was refused before a guest saw any of it.
+const UNTOUCHED_HEADER: HeaderName = HeaderName::from_static("x-shoal-untouched");
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
+/// Requests answered at one time. Each may hold a guest's memory and a stream; a device that is asked for more says so.
+const REQUESTS: usize = 256;
+/// A replica, and one more when the first was not there.
+const TRIES: usize = 2;
+
+/// Headers that speak of one connection, not of the request (RFC 9110, 7.6.1).
+const HOP_BY_HOP: [HeaderName; 7] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+
+/// Where a request came from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Origin {
+    /// From outside, at this address.
+    Client(SocketAddr),
+    /// From another node, through a tunnel.
+    Peer(NodeId),
+}
+
+/// The router.
+pub struct Ingress {
+    name: HeaderValue,
+    routes: watch::Receiver<Arc<Routes>>,
+    runtime: Arc<dyn Runtime>,
+    peers: Peers,
+    nowhere: Nowhere,
+    requests: Arc<Semaphore>,
+    turn: AtomicUsize,
+}
+
+/// How one try ended when it gave no answer.
+struct Miss {
+    /// The request, when nothing of it was acted on and it is still whole.
+    request: Option<Request<Body>>,
+    /// Whether a replica may have acted on it.
+    touched: bool,
+    /// What a client is told.
+    response: Response<Body>,
+}
+
+impl Ingress {
+    /// A router for the node called `name`.
+    pub fn new(name: &str, core: Arc<dyn Core>, runtime: Arc<dyn Runtime>, peers: Peers) -> Self {
+        Ingress {
+            name: HeaderValue::from_str(name).unwrap_or(HeaderValue::from_static("unnamed")),
+            routes: core.routes(),
+            runtime,
+            peers,
+            nowhere: Nowhere::new(core),
+            requests: Arc::new(Semaphore::new(REQUESTS)),
+            turn: AtomicUsize::new(0),
+        }
+    }
+
+    /// Answers one request, in any case.
+    pub async fn answer(&self, origin: Origin, mut request: Request<Body>) -> Response<Body> {
+        let Ok(permit) = self.requests.clone().try_acquire_owned() else {
+            return refusal(
+                StatusCode::SERVICE_UNAVAILABLE,
+                &format!("this node answers {REQUESTS} requests already"),
+                true,
+            );
+        };
+        let host = host::host(request.uri(), request.headers());
+        let Some(name) = host.as_deref().and_then(host::workload) else {
+            let host = host.unwrap_or_default();
+            return refusal(StatusCode::NOT_FOUND, &format!("no workload answers to `{host}`: {}", host::FORMS), false);
+        };
+        clean(request.headers_mut(), origin);
+        let response = self.route(origin, &name, request).await;
+        response.map(|body| Keeping::new(body, permit).boxed_unsync())
+    }
+
+    async fn route(&self, origin: Origin, name: &WorkloadName, mut request: Request<Body>) -> Response<Body> {
+        let candidates = self.candidates(origin, name);
+        if candidates.is_empty() {
+            let mut response = self.nowhere.response(name).await;
+            response.headers_mut().insert(UNTOUCHED_HEADER, HeaderValue::from_static("1"));
+            return outward(origin, response);
+        }
+        let again = Again::of(&request);
+        let mut last = None;
+        for route in candidates.iter().take(TRIES) {
+            let tried =
+                if route.local { self.here(name, route, request).await } else { self.there(route, request).await };
+            let miss = match tried {
+                Ok(response) => return outward(origin, response),
+                Err(miss) => miss,
+            };
+            debug!(replica = %route.replica, node = %route.node.short(), "no answer: {}", miss.response.status());
+            last = Some(miss.response);
+            match miss.request.or_else(|| again.request(miss.touched)) {
+                Some(whole) => request = whole,
+                None => break,
+            }
+        }
+        let nobody = || refusal(StatusCode::SERVICE_UNAVAILABLE, "no replica answered", true);
+        outward(origin, last.unwrap_or_else(nobody))
+    }
+
+    /// The replicas to try: local ones first, the others in turn.
+    fn candidates(&self, origin: Origin, name: &WorkloadName) -> Vec<Route> {
+        let routes = self.routes.borrow();
+        let all = routes.get(name).map(Vec::as_slice).unwrap_or_default();
+        let (mut local, mut remote): (Vec<Route>, Vec<Route>) = all.iter().cloned().partition(|route| route.local);
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        for routes in [&mut local, &mut remote] {
+            if !routes.is_empty() {
+                let by = turn % routes.len();
+                routes.rotate_left(by);
+            }
+        }
+        if matches!(origin, Origin::Client(_)) {
+            local.append(&mut remote);
+        }
+        local
+    }
+
+    async fn here(&self, name: &WorkloadName, route: &Route, request: Request<Body>) -> Result<Response<Body>, Miss> {
+        let id = instance_id(name, &route.replica, &route.generation);
+        let replica = ReplicaName { workload: name.clone(), place: route.replica.place }.to_string();
+        let answered = self.runtime.serve(&id, request).await;
+        let (mut response, untouched) = match answered {
+            Ok(response) => (response, false),
+            Err(error) => {
+                let untouched = error.untouched();
+                // The instance's name is for this device; people know the replica's.
+                let text = error.to_string().replace(id.as_str(), &replica);
+                let mut response = error.into_response();
+                *response.body_mut() = shoal_runtimes::body(format!("{text}\n"));
+                (response, untouched)
+            }
+        };
+        let headers = response.headers_mut();
+        headers.remove(UNTOUCHED_HEADER);
+        headers.insert(NODE_HEADER, self.name.clone());
+        if let Ok(replica) = HeaderValue::from_str(&replica) {
+            headers.insert(REPLICA_HEADER, replica);
+        }
+        if untouched {
+            headers.insert(UNTOUCHED_HEADER, HeaderValue::from_static("1"));
+            return Err(Miss { request: None, touched: false, response });
+        }
+        Ok(response)
+    }
+
+    async fn there(&self, route: &Route, request: Request<Body>) -> Result<Response<Body>, Miss> {
+        match self.peers.send(route.node, request).await {
+            Ok(response) if response.headers().contains_key(UNTOUCHED_HEADER) => {
+                Err(Miss { request: None, touched: false, response })
+            }
+            Ok(response) => Ok(response),
+            Err(SendError::NotSent { request, why }) => {
+                let response =
+                    refusal(StatusCode::BAD_GATEWAY, &format!("a replica's node cannot be reached: {why}"), true);
+                Err(Miss { request: Some(*request), touched: false, response })
+            }
+            Err(SendError::Sent { why }) => {
+                let response =
+                    refusal(StatusCode::BAD_GATEWAY, &format!("a replica's node did not answer: {why}"), true);
+                Err(Miss { request: None, touched: true, response })
+            }
+        }
+    }
+}
+
+/// What is needed to send a request once more: only one without a body can be made again, and one that may have been
+/// acted on only if doing it twice is doing it once (RFC 9110, 9.2.2).
+struct Again {
+    head: Option<http::request::Parts>,
+    idempotent: bool,
+}
+
+impl Again {
+    fn of(request: &Request<Body>) -> Self {
+        let method = request.method();
+        let idempotent =
+            [Method::GET, Method::HEAD, Method::OPTIONS, Method::TRACE, Method::PUT, Method::DELETE].contains(method);
+        let head = request.body().is_end_stream().then(|| {
+            let mut copy = Request::new(());
+            *copy.method_mut() = method.clone();
+            *copy.uri_mut() = request.uri().clone();
+            *copy.headers_mut() = request.headers().clone();
+            copy.into_parts().0
+        });
+        Again { head, idempotent }
+    }
+
+    fn request(&self, touched: bool) -> Option<Request<Body>> {
+        let head = self.head.as_ref().filter(|_| self.idempotent || !touched)?;
+        let empty = Empty::new().map_err(|never| match never {}).boxed_unsync();
+        Some(Request::from_parts(head.clone(), empty))
+    }
+}
+
+/// Takes away what only this connection or only nodes may say, and notes where the request came from.
+fn clean(headers: &mut HeaderMap, origin: Origin) {
+    drop_hop_by_hop(headers);
+    headers.remove(UNTOUCHED_HEADER);
+    if let Origin::Client(address) = origin {
+        let ip = address.ip().to_string();
+        let chain = match headers.get(&FORWARDED_FOR).and_then(|value| value.to_str().ok()) {
+            Some(chain) => format!("{chain}, {ip}"),
+            None => ip,
+        };
+        if let Ok(value) = HeaderValue::from_str(&chain) {
+            headers.insert(FORWARDED_FOR, value);
+        }
+    }
+}
+
+/// The answer as it leaves: what nodes tell one another stays among them.
+fn outward(origin: Origin, mut response: Response<Body>) -> Response<Body> {
+    drop_hop_by_hop(response.headers_mut());
+    if matches!(origin, Origin::Client(_)) {
+        response.headers_mut().remove(UNTOUCHED_HEADER);
+    }
+    response
+}
+
+fn drop_hop_by_hop(headers: &mut HeaderMap) {
+    let listed: Vec<HeaderName> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        .collect();
+    for name in listed.iter().chain(&HOP_BY_HOP) {
+        headers.remove(name);
+    }
+}
+
+/// An answer of the ingress itself: a plain sentence.
+fn refusal(status: StatusCode, sentence: &str, soon: bool) -> Response<Body> {
+    let mut response = Response::new(shoal_runtimes::body(format!("{sentence}\n")));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    if soon {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests;

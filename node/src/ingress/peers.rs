@@ -1,0 +1,143 @@
+//! HTTP/1.1 to other nodes, over the mesh, on streams that are used again.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use http::{Request, Response};
+use http_body_util::BodyExt;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use shoal_protocol::model::NodeId;
+use shoal_runtimes::{Body, BodyError};
+use tokio::time::timeout;
+
+use crate::network::{Mesh, Purpose};
+
+/// Streams kept for one peer. More requests than this at one time open streams that are closed after one use.
+const KEPT: usize = 8;
+/// Peers to which streams are kept: the standing links of a large cluster are fewer.
+const KEPT_PEERS: usize = 64;
+/// How long a peer may take to begin its answer. Longer than a guest may compute, so that the guest's own limit speaks
+/// first.
+const ANSWER_WITHIN: Duration = Duration::from_secs(60);
+/// Bytes of an answer's head, and what is read at a time.
+const BUFFER: usize = 16 * 1024;
+
+/// Why a peer did not answer.
+#[derive(Debug)]
+pub enum SendError {
+    /// Nothing of it was sent: it can go elsewhere, whatever it is.
+    NotSent {
+        /// The request, untouched.
+        request: Box<Request<Body>>,
+        /// What was in the way.
+        why: String,
+    },
+    /// It was sent, and may have been acted on.
+    Sent {
+        /// What happened then.
+        why: String,
+    },
+}
+
+/// The way to other nodes. Cheap to clone.
+#[derive(Clone)]
+pub struct Peers {
+    mesh: Arc<dyn Mesh>,
+    kept: Arc<Mutex<BTreeMap<NodeId, Vec<SendRequest<Body>>>>>,
+}
+
+impl Peers {
+    /// Over this mesh.
+    pub fn new(mesh: Arc<dyn Mesh>) -> Self {
+        Peers { mesh, kept: Arc::default() }
+    }
+
+    /// Sends a request to `node` and gives the head of its answer; the body streams.
+    pub async fn send(&self, node: NodeId, mut request: Request<Body>) -> Result<Response<Body>, SendError> {
+        // A kept stream may have been closed a moment ago: then the request comes back unsent, and the next one or a
+        // new one serves.
+        for _ in 0..=KEPT {
+            let Some(mut sender) = self.take(node) else { break };
+            match self.on(&mut sender, request).await {
+                Err(SendError::NotSent { request: unsent, .. }) => request = *unsent,
+                answered => {
+                    self.keep(node, sender);
+                    return answered;
+                }
+            }
+        }
+        let mut sender = match self.open(node).await {
+            Ok(sender) => sender,
+            Err(why) => return Err(SendError::NotSent { request: Box::new(request), why }),
+        };
+        let answered = self.on(&mut sender, request).await;
+        self.keep(node, sender);
+        answered
+    }
+
+    async fn on(&self, sender: &mut SendRequest<Body>, request: Request<Body>) -> Result<Response<Body>, SendError> {
+        match timeout(ANSWER_WITHIN, sender.try_send_request(request)).await {
+            Ok(Ok(response)) => {
+                Ok(response.map(|body| body.map_err(|error| -> BodyError { Box::new(error) }).boxed_unsync()))
+            }
+            Ok(Err(mut error)) => {
+                let why = error.error().to_string();
+                match error.take_message() {
+                    Some(request) => Err(SendError::NotSent { request: Box::new(request), why }),
+                    None => Err(SendError::Sent { why }),
+                }
+            }
+            Err(_) => Err(SendError::Sent { why: format!("no answer within {} s", ANSWER_WITHIN.as_secs()) }),
+        }
+    }
+
+    async fn open(&self, node: NodeId) -> Result<SendRequest<Body>, String> {
+        let stream = self.mesh.open(node, Purpose::Http).await.map_err(|error| error.to_string())?;
+        let (sender, connection) = http1::Builder::new()
+            .max_buf_size(BUFFER)
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| error.to_string())?;
+        tokio::spawn(async move {
+            // What breaks it breaks the request that is on it, which tells.
+            let _ = connection.await;
+        });
+        Ok(sender)
+    }
+
+    /// A kept stream that is free. Closed ones are dropped on the way.
+    fn take(&self, node: NodeId) -> Option<SendRequest<Body>> {
+        let mut kept = self.lock();
+        let senders = kept.get_mut(&node)?;
+        senders.retain(|sender| !sender.is_closed());
+        let free = senders.iter().position(SendRequest::is_ready).map(|at| senders.swap_remove(at));
+        if senders.is_empty() {
+            kept.remove(&node);
+        }
+        free
+    }
+
+    /// Keeps a stream, also while its answer's body still streams: it is free again after that.
+    fn keep(&self, node: NodeId, sender: SendRequest<Body>) {
+        if sender.is_closed() {
+            return;
+        }
+        let mut kept = self.lock();
+        kept.retain(|_, senders| {
+            senders.retain(|sender| !sender.is_closed());
+            !senders.is_empty()
+        });
+        if kept.contains_key(&node) || kept.len() < KEPT_PEERS {
+            let senders = kept.entry(node).or_default();
+            if senders.len() < KEPT {
+                senders.push(sender);
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<NodeId, Vec<SendRequest<Body>>>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,164 @@
+//! HTTP/1.1 servers: one on the node's HTTP port, one for the tunnels of other nodes.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use http::{Request, Response};
+use http_body_util::BodyExt;
+use hyper::body::Incoming as IncomingBody;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use shoal_protocol::model::NodeId;
+use shoal_runtimes::Body;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, warn};
+
+use super::host::{NODE_API, host};
+use super::patience::{Patient, Timely};
+use super::{Ingress, Origin};
+use crate::network::{Acceptor, Incoming};
+
+/// Clients at one time. Each costs a file and some 10 KB; the next ones wait in the kernel.
+const CLIENTS: usize = 512;
+/// How long a client may take for a request's head, and sit idle between two.
+const HEAD_WITHIN: Duration = Duration::from_secs(30);
+/// The same for a node's kept tunnels.
+const TUNNEL_IDLE: Duration = Duration::from_secs(60);
+/// Bytes of a request's head. Browsers with many cookies stay below.
+const HEAD_BYTES: usize = 16 * 1024;
+/// Headers of a request.
+const HEADERS: usize = 100;
+/// What requests under way may take when the node stops.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// Answers what other nodes ask this node's API through a tunnel.
+pub trait PeerApi: Send + Sync + 'static {
+    /// Answers one request.
+    fn answer(&self, from: NodeId, request: Request<Body>) -> BoxFuture<'_, Response<Body>>;
+}
+
+/// Serves the HTTP port until `stop`; then lets requests under way end.
+pub async fn serve_port(listener: TcpListener, ingress: Arc<Ingress>, stop: CancellationToken) {
+    let clients = Arc::new(Semaphore::new(CLIENTS));
+    let open = TaskTracker::new();
+    while let Some((stream, address)) = accept(&listener, &stop).await {
+        // Answers are small and wanted now.
+        if let Err(error) = stream.set_nodelay(true) {
+            debug!("a client left at once: {error}");
+            continue;
+        }
+        let permit = tokio::select! {
+            permit = clients.clone().acquire_owned() => permit.expect("the semaphore is never closed"),
+            () = stop.cancelled() => break,
+        };
+        let (ingress, stop) = (ingress.clone(), stop.clone());
+        open.spawn(async move {
+            let _permit = permit;
+            let service = |request| {
+                let ingress = ingress.clone();
+                async move { ingress.answer(Origin::Client(address), request).await }
+            };
+            connection(Patient::new(stream), HEAD_WITHIN, service, &stop).await;
+        });
+    }
+    drain(open).await;
+}
+
+/// Serves the tunnels that other nodes open until `stop`, or until the network ends.
+pub async fn serve_tunnels(
+    mut tunnels: Acceptor,
+    ingress: Arc<Ingress>,
+    api: Arc<dyn PeerApi>,
+    stop: CancellationToken,
+) {
+    let open = TaskTracker::new();
+    loop {
+        let Incoming { from, stream } = tokio::select! {
+            next = tunnels.next() => match next {
+                Some(incoming) => incoming,
+                None => break,
+            },
+            () = stop.cancelled() => break,
+        };
+        let (ingress, api, stop) = (ingress.clone(), api.clone(), stop.clone());
+        open.spawn(async move {
+            let service = |request: Request<Body>| {
+                let (ingress, api) = (ingress.clone(), api.clone());
+                async move {
+                    let to_api = host(request.uri(), request.headers()).is_some_and(|host| host == NODE_API);
+                    if to_api {
+                        api.answer(from, request).await
+                    } else {
+                        ingress.answer(Origin::Peer(from), request).await
+                    }
+                }
+            };
+            connection(Patient::new(stream), TUNNEL_IDLE, service, &stop).await;
+        });
+    }
+    drain(open).await;
+}
+
+async fn accept(listener: &TcpListener, stop: &CancellationToken) -> Option<(tokio::net::TcpStream, SocketAddr)> {
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = stop.cancelled() => return None,
+        };
+        match accepted {
+            Ok(client) => return Some(client),
+            // Mostly: no file is free. Without a pause this would spin until one is.
+            Err(error) => {
+                warn!("no client can be taken: {error}");
+                sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn connection<T, S, F>(bytes: T, head_within: Duration, service: S, stop: &CancellationToken)
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+    S: Fn(Request<Body>) -> F,
+    F: Future<Output = Response<Body>>,
+{
+    let service = service_fn(|request: Request<IncomingBody>| {
+        let answer = service(request.map(|body| Timely::new(body).boxed_unsync()));
+        async move { Ok::<_, Infallible>(answer.await) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(head_within)
+        .max_buf_size(HEAD_BYTES)
+        .max_headers(HEADERS)
+        .serve_connection(TokioIo::new(bytes), service);
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            match timeout(DRAIN, connection).await {
+                Ok(ended) => ended,
+                Err(_) => return debug!("a connection was cut: its request did not end within {DRAIN:?}"),
+            }
+        }
+    };
+    if let Err(error) = ended {
+        debug!("a connection ended: {error}");
+    }
+}
+
+/// Each connection sees the stop, and has its own end to it.
+async fn drain(open: TaskTracker) {
+    open.close();
+    open.wait().await;
+}

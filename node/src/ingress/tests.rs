@@ -1,0 +1,241 @@
+use std::sync::atomic::Ordering;
+
+use futures::future::BoxFuture;
+use shoal_protocol::model::Digest;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+
+use super::server::{PeerApi, serve_port, serve_tunnels};
+use super::*;
+use crate::fakes::{FakeCore, FakeMesh, FakeRuntime, NODE, OTHER, replica, replica_view, workload_view};
+use crate::network::{Acceptor, Incoming};
+
+const GENERATION: Digest = Digest([1; 32]);
+
+struct NoApi;
+
+impl PeerApi for NoApi {
+    fn answer(&self, from: NodeId, _: Request<Body>) -> BoxFuture<'_, Response<Body>> {
+        Box::pin(async move { Response::new(shoal_runtimes::body(format!("the API, for {}", from.short()))) })
+    }
+}
+
+struct Node {
+    core: Arc<FakeCore>,
+    runtime: Arc<FakeRuntime>,
+    ingress: Arc<Ingress>,
+    stop: CancellationToken,
+}
+
+impl Node {
+    fn new(name: &str, mesh: &Arc<FakeMesh>) -> Self {
+        let (core, runtime) = (FakeCore::new(), FakeRuntime::new());
+        let ingress = Arc::new(Ingress::new(name, core.clone(), runtime.clone(), Peers::new(mesh.clone())));
+        Node { core, runtime, ingress, stop: CancellationToken::new() }
+    }
+
+    fn route(&self, to: &[(u32, NodeId, bool)]) {
+        let routes = to.iter().map(|(index, node, local)| Route {
+            replica: replica(*index),
+            generation: GENERATION,
+            node: *node,
+            local: *local,
+        });
+        let routes: Routes = [("web".parse().unwrap(), routes.collect())].into();
+        self.core.routes.send_replace(Arc::new(routes));
+    }
+
+    fn run(&self, index: u32) {
+        self.runtime.run(instance_id(&"web".parse().unwrap(), &replica(index), &GENERATION));
+    }
+
+    fn tunnels(&self, incoming: tokio::sync::mpsc::Receiver<Incoming>) {
+        tokio::spawn(serve_tunnels(Acceptor::new(incoming), self.ingress.clone(), Arc::new(NoApi), self.stop.clone()));
+    }
+
+    async fn ask(&self, request: Request<Body>) -> (StatusCode, HeaderMap, String) {
+        let client = Origin::Client("10.0.0.3:9".parse().unwrap());
+        let (head, body) = self.ingress.answer(client, request).await.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        (head.status, head.headers, String::from_utf8(body.to_vec()).unwrap())
+    }
+}
+
+fn get(host: &str) -> Request<Body> {
+    Request::get("/path").header("host", host).body(shoal_runtimes::body("")).unwrap()
+}
+
+#[tokio::test]
+async fn a_local_replica_answers_and_says_who_it_is() {
+    let node = Node::new("n1", &Arc::default());
+    node.route(&[(3, NODE, true)]);
+    node.run(3);
+    let (status, headers, said) = node.ask(get("web.localhost:8080")).await;
+    assert_eq!((status, said.as_str()), (StatusCode::OK, "GET /path for 10.0.0.3"));
+    assert_eq!((&headers[NODE_HEADER], &headers[REPLICA_HEADER]), (&"n1".parse().unwrap(), &"web/3".parse().unwrap()));
+    assert!(!headers.contains_key("connection"), "what concerns one connection stays there");
+}
+
+#[tokio::test]
+async fn a_request_finds_a_replica_on_another_node_and_streams_are_used_again() {
+    let mesh = Arc::new(FakeMesh::default());
+    let (here, there) = (Node::new("n1", &mesh), Node::new("n2", &mesh));
+    there.tunnels(mesh.take(OTHER));
+    here.route(&[(0, OTHER, false)]);
+    there.route(&[(0, OTHER, true)]);
+    there.run(0);
+    for _ in 0..3 {
+        let (status, headers, said) = here.ask(get("web.shoal")).await;
+        assert_eq!((status, said.as_str()), (StatusCode::OK, "GET /path for 10.0.0.3"));
+        assert_eq!(headers[NODE_HEADER], "n2");
+    }
+    assert_eq!(mesh.opened.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
+async fn two_nodes_that_believe_in_one_another_do_not_go_round_in_circles() {
+    let mesh = Arc::new(FakeMesh::default());
+    let (here, there) = (Node::new("n1", &mesh), Node::new("n2", &mesh));
+    here.tunnels(mesh.take(NODE));
+    there.tunnels(mesh.take(OTHER));
+    here.route(&[(0, OTHER, false)]);
+    there.route(&[(0, NODE, false)]);
+    there.core.show(vec![workload_view("web", vec![replica_view("web/0", "healthy", Some("n1"))])]);
+    let (status, headers, _) = here.ask(get("web.shoal")).await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(!headers.contains_key(UNTOUCHED_HEADER));
+    assert_eq!(headers[header::RETRY_AFTER], "1");
+}
+
+#[tokio::test]
+async fn a_replica_that_is_not_there_any_more_costs_nothing_while_another_is() {
+    let mesh = Arc::new(FakeMesh::default());
+    let (here, there) = (Node::new("n1", &mesh), Node::new("n2", &mesh));
+    there.tunnels(mesh.take(OTHER));
+    there.route(&[(1, OTHER, true)]);
+    there.run(1);
+    // Replica 0 is routed here and does not run; a node without a link comes before the good one now and then.
+    here.route(&[(0, NODE, true), (1, OTHER, false)]);
+    let (status, headers, _) = here.ask(get("web.shoal")).await;
+    assert_eq!((status, &headers[REPLICA_HEADER]), (StatusCode::OK, &"web/1".parse().unwrap()));
+    here.route(&[(0, NodeId([8; 32]), false), (1, OTHER, false)]);
+    for _ in 0..2 {
+        let mut request = get("web.shoal");
+        *request.method_mut() = Method::POST;
+        *request.body_mut() = shoal_runtimes::body("some");
+        assert_eq!(here.ask(request).await.0, StatusCode::OK, "nothing was sent, so even a body can go elsewhere");
+    }
+}
+
+#[tokio::test]
+async fn what_may_have_been_acted_on_is_sent_again_only_if_twice_is_once() {
+    let mesh = Arc::new(FakeMesh::default());
+    let here = Node::new("n1", &mesh);
+    here.route(&[(0, OTHER, false), (1, OTHER, false)]);
+    let mut streams = mesh.take(OTHER);
+    // A node that reads the request and dies.
+    let dying = tokio::spawn(async move {
+        let mut seen = Vec::new();
+        while let Some(Incoming { mut stream, .. }) = streams.recv().await {
+            let mut head = [0; 3];
+            stream.read_exact(&mut head).await.unwrap();
+            seen.push(String::from_utf8(head.to_vec()).unwrap());
+            if seen.len() == 3 {
+                return seen;
+            }
+        }
+        seen
+    });
+    let mut post = get("web.shoal");
+    *post.method_mut() = Method::POST;
+    assert_eq!(here.ask(post).await.0, StatusCode::BAD_GATEWAY);
+    assert_eq!(here.ask(get("web.shoal")).await.0, StatusCode::BAD_GATEWAY);
+    assert_eq!(dying.await.unwrap(), ["POS", "GET", "GET"]);
+}
+
+#[tokio::test]
+async fn a_busy_replica_says_so_and_others_are_tried() {
+    let node = Node::new("n1", &Arc::default());
+    node.route(&[(0, NODE, true)]);
+    node.run(0);
+    *node.runtime.busy.lock().unwrap() = true;
+    let (status, headers, said) = node.ask(get("web.shoal")).await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(headers[header::RETRY_AFTER], "1");
+    assert!(said.contains("`web/0` is busy"), "{said}");
+}
+
+#[tokio::test]
+async fn who_asks_for_nothing_that_is_there_is_told_how_and_why() {
+    let node = Node::new("n1", &Arc::default());
+    let (status, _, said) = node.ask(get("web.example.org")).await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
+    assert!(said.contains("`web.example.org`") && said.contains("NAME.shoal"), "{said}");
+    let (status, _, said) = node.ask(get("api.node.internal")).await;
+    assert_eq!(status, StatusCode::NOT_FOUND, "{said}");
+    let (status, _, said) = node.ask(get("web.shoal")).await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
+    assert!(said.starts_with("there is no workload `web`"), "{said}");
+
+    let mut missing = replica_view("web/0", "missing", None);
+    missing.reason = Some("2 nodes: no room".into());
+    node.core.show(vec![workload_view("web", vec![missing])]);
+    let looks = node.core.looks.load(Ordering::Relaxed);
+    for _ in 0..5 {
+        let (status, _, said) = node.ask(get("web.shoal")).await;
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+        assert!(said.contains("web/0 is missing: 2 nodes: no room"), "{said}");
+    }
+    assert_eq!(node.core.looks.load(Ordering::Relaxed), looks + 1, "a client that asks on does not keep the core busy");
+}
+
+#[tokio::test]
+async fn the_port_speaks_http_and_ends_what_is_under_way() {
+    let node = Node::new("n1", &Arc::default());
+    node.route(&[(0, NODE, true)]);
+    node.run(0);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let serving = tokio::spawn(serve_port(listener, node.ingress.clone(), node.stop.clone()));
+    let mut client = TcpStream::connect(address).await.unwrap();
+    for path in ["/a", "/b"] {
+        client.write_all(format!("GET {path} HTTP/1.1\r\nHost: web.shoal\r\n\r\n").as_bytes()).await.unwrap();
+        let mut answer = [0; 12];
+        client.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 200");
+        let mut rest = Vec::new();
+        while !rest.ends_with(format!("GET {path} for 127.0.0.1").as_bytes()) {
+            rest.push(client.read_u8().await.unwrap());
+        }
+    }
+    node.stop.cancel();
+    serving.await.unwrap();
+    assert_eq!(client.read(&mut [0; 1]).await.unwrap(), 0, "an idle client is let go");
+    assert!(TcpStream::connect(address).await.is_err());
+}
+
+#[tokio::test]
+async fn a_head_that_is_too_large_is_refused() {
+    let node = Node::new("n1", &Arc::default());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(serve_port(listener, node.ingress.clone(), node.stop.clone()));
+    let mut client = TcpStream::connect(address).await.unwrap();
+    let head = format!("GET / HTTP/1.1\r\nHost: web.shoal\r\nX: {}\r\n\r\n", "x".repeat(64 * 1024));
+    // The server may close before all of it is written.
+    let _ = client.write_all(head.as_bytes()).await;
+    let mut answer = [0; 12];
+    client.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 431");
+}
+
+#[tokio::test]
+async fn nodes_reach_one_anothers_api_through_a_tunnel_and_nobody_else_does() {
+    let mesh = Arc::new(FakeMesh::default());
+    let there = Node::new("n2", &mesh);
+    there.tunnels(mesh.take(OTHER));
+    let response = Peers::new(mesh).send(OTHER, get(host::NODE_API)).await.unwrap();
+    let said = response.into_body().collect().await.unwrap().to_bytes();
+    assert_eq!(said, format!("the API, for {}", NODE.short()));
+}

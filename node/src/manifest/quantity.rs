@@ -1,0 +1,164 @@
+//! Quantities as people write them: `64MiB`, `0.1` cores, `5s`.
+
+use std::time::Duration;
+
+/// A text that is not the quantity it should be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{text}` is not {what}")]
+pub struct NotAQuantity {
+    text: String,
+    what: &'static str,
+}
+
+/// Bytes: `64MiB`, `64Mi`, `64M` (each in its own sense: `M` is a million), `1.5GiB`, or plain bytes.
+pub fn size(text: &str) -> Result<u64, NotAQuantity> {
+    const UNITS: [(&str, u64); 15] = [
+        ("tib", 1 << 40),
+        ("ti", 1 << 40),
+        ("kib", 1 << 10),
+        ("ki", 1 << 10),
+        ("mib", 1 << 20),
+        ("mi", 1 << 20),
+        ("gib", 1 << 30),
+        ("gi", 1 << 30),
+        ("kb", 1_000),
+        ("k", 1_000),
+        ("mb", 1_000_000),
+        ("m", 1_000_000),
+        ("gb", 1_000_000_000),
+        ("g", 1_000_000_000),
+        ("b", 1),
+    ];
+    let wrong =
+        || NotAQuantity { text: text.to_owned(), what: "a size: a number with a unit is expected, as in `64MiB`" };
+    let (number, unit) = split(text);
+    let factor = match unit.to_ascii_lowercase().as_str() {
+        "" => 1,
+        unit => UNITS.iter().find(|(name, _)| *name == unit).ok_or_else(wrong)?.1,
+    };
+    let thousandths = thousandths(number).ok_or_else(wrong)?;
+    thousandths.checked_mul(u128::from(factor)).and_then(|size| u64::try_from(size / 1000).ok()).ok_or_else(wrong)
+}
+
+/// Thousandths of a core: `0.1` (cores) or `100m`.
+pub fn cpu(text: &str) -> Result<u32, NotAQuantity> {
+    let wrong = || NotAQuantity {
+        text: text.to_owned(),
+        what: "an amount of CPU: cores as in `0.1`, or thousandths as in `100m`",
+    };
+    let (number, unit) = split(text);
+    let value = match unit {
+        "" => thousandths(number),
+        "m" => number.parse().ok(),
+        _ => None,
+    };
+    value.and_then(|value| u32::try_from(value).ok()).ok_or_else(wrong)
+}
+
+/// A duration: `500ms`, `5s`, `2m`, `1h`.
+pub fn duration(text: &str) -> Result<Duration, NotAQuantity> {
+    let wrong = || NotAQuantity {
+        text: text.to_owned(),
+        what: "a duration: a number with a unit is expected, as in `5s`, `500ms` or `2m`",
+    };
+    let (number, unit) = split(text);
+    let millis = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" | "min" => 60_000,
+        "h" => 3_600_000,
+        _ => return Err(wrong()),
+    };
+    let thousandths = thousandths(number).ok_or_else(wrong)?;
+    // A year is longer than anybody waits, and keeps sums of durations far from overflow.
+    const YEAR: u64 = 366 * 24 * 3_600_000;
+    let total = u64::try_from(thousandths.saturating_mul(millis) / 1000).unwrap_or(u64::MAX);
+    if total <= YEAR { Ok(Duration::from_millis(total)) } else { Err(wrong()) }
+}
+
+/// `67108864` as `64 MiB`: the largest unit that leaves at most one decimal.
+pub fn show_size(bytes: u64) -> String {
+    const UNITS: [(&str, u64); 4] = [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+    let Some((unit, size)) = UNITS.iter().find(|(_, size)| bytes >= *size) else { return format!("{bytes} B") };
+    let tenths = (u128::from(bytes) * 10 + u128::from(size / 2)) / u128::from(*size);
+    if tenths % 10 == 0 { format!("{} {unit}", tenths / 10) } else { format!("{}.{} {unit}", tenths / 10, tenths % 10) }
+}
+
+/// `100` thousandths as `0.1`.
+pub fn show_cpu(millis: u32) -> String {
+    let text = format!("{}.{:03}", millis / 1000, millis % 1000);
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+fn split(text: &str) -> (&str, &str) {
+    let text = text.trim();
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    (number, unit.trim_start())
+}
+
+/// A decimal number in thousandths, exactly; `None` for more than three decimals, a sign, or no number.
+fn thousandths(number: &str) -> Option<u128> {
+    let (whole, part) = number.split_once('.').unwrap_or((number, ""));
+    if (whole.is_empty() && part.is_empty()) || part.len() > 3 || part.contains('.') {
+        return None;
+    }
+    let whole: u128 = if whole.is_empty() { 0 } else { whole.parse::<u64>().ok()?.into() };
+    let part: u128 = format!("{part:0<3}").parse().ok()?;
+    Some(whole * 1000 + part)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_exactly() {
+        assert_eq!(size("64MiB"), Ok(64 << 20));
+        assert_eq!(size("64Mi"), Ok(64 << 20));
+        assert_eq!(size("64M"), Ok(64_000_000));
+        assert_eq!(size("1.5 GiB"), Ok(3 << 29));
+        assert_eq!(size("4096"), Ok(4096));
+        for wrong in ["", "MiB", "-1M", "64 furlongs", "1.2.3M", "99999999999999999999", "18446744073709551615G", "é"]
+        {
+            assert!(size(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn cpu_is_cores_or_thousandths() {
+        assert_eq!(cpu("0.1"), Ok(100));
+        assert_eq!(cpu(".25"), Ok(250));
+        assert_eq!(cpu("100m"), Ok(100));
+        assert_eq!(cpu("2"), Ok(2000));
+        assert!(cpu("0.1m").is_err());
+        assert!(cpu("lots").is_err());
+        assert_eq!(
+            cpu("lots").unwrap_err().to_string(),
+            "`lots` is not an amount of CPU: cores as in `0.1`, or thousandths as in `100m`"
+        );
+    }
+
+    #[test]
+    fn durations_need_a_unit() {
+        assert_eq!(duration("5s"), Ok(Duration::from_secs(5)));
+        assert_eq!(duration("1.5s"), Ok(Duration::from_millis(1500)));
+        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
+        assert!(duration("5").is_err());
+        assert!(duration("999999999h").is_err());
+    }
+
+    #[test]
+    fn what_is_shown_can_be_read_again() {
+        for bytes in [0, 1023, 1024, 64 << 20, 3 << 29, 1 << 40] {
+            let read = size(&show_size(bytes)).unwrap();
+            assert!(read.abs_diff(bytes) * 20 <= bytes, "{bytes} came back as {read}");
+        }
+        assert_eq!(show_size(64 << 20), "64 MiB");
+        assert_eq!(show_size(1_610_612_736), "1.5 GiB");
+        assert_eq!(show_size(1), "1 B");
+        assert_eq!(show_cpu(100), "0.1");
+        assert_eq!(show_cpu(2000), "2");
+        assert_eq!(show_cpu(1250), "1.25");
+    }
+}

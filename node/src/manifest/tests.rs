@@ -1,0 +1,98 @@
+use super::*;
+
+fn read(text: &str) -> Result<Vec<Workload>, ManifestError> {
+    parse(text, Path::new("/shop"))
+}
+
+fn refusal(text: &str) -> (Option<u64>, String, String) {
+    let error = read(text).unwrap_err();
+    (error.line, error.message, error.hint.unwrap_or_default())
+}
+
+#[test]
+fn the_full_form_and_the_least_form_are_read() {
+    let text = "name: hello\nnamespace: shop\nwasm: hello.wasm\nreplicas: 2\nmemory: 128MiB\ncpu: 250m\n\
+                env: { GREETING: hi, N: 5 }\nrequire: { zone: shop }\n---\nname: least\nwasm: /abs/least.wasm\n";
+    let workloads = read(text).unwrap();
+    let hello = &workloads[0];
+    assert_eq!(hello.name.to_string(), "shop/hello");
+    assert_eq!(hello.source, Source::File("/shop/hello.wasm".into()));
+    assert_eq!((hello.replicas, hello.resources), (2, Resources { memory: 128 << 20, cpu: 250 }));
+    assert_eq!(hello.env["N"], "5");
+    assert_eq!(hello.require["zone"], "shop");
+    let least = &workloads[1];
+    assert_eq!(least.source, Source::File("/abs/least.wasm".into()));
+    assert_eq!((least.replicas, least.resources), (1, Resources { memory: DEFAULT_MEMORY, cpu: DEFAULT_CPU }));
+}
+
+#[test]
+fn an_unknown_field_is_named_with_its_line_and_the_nearest() {
+    let (line, message, hint) = refusal("name: hello\nwasm: hello.wasm\nreplica: 2\n");
+    assert_eq!(
+        (line, message.as_str(), hint.as_str()),
+        (Some(3), "unknown field `replica`", "Did you mean `replicas`?")
+    );
+    let (line, message, hint) = refusal("name: hello\nwasm: hello.wasm\nvolumes: [a]\n");
+    assert_eq!((line, message.as_str()), (Some(3), "unknown field `volumes`"));
+    assert!(hint.starts_with("Known are name, namespace, wasm,"), "{hint}");
+}
+
+#[test]
+fn an_unknown_field_of_the_second_document_has_its_own_line() {
+    let (line, message, _) = refusal("name: a\nwasm: a.wasm\n---\nname: b\nwasm: b.wasm\nenvs: {}\n");
+    assert_eq!((line, message.as_str()), (Some(6), "unknown field `envs`"));
+}
+
+#[test]
+fn wrong_values_name_field_line_and_form() {
+    let (line, message, _) = refusal("name: Hello\nwasm: a\n");
+    assert_eq!(line, Some(1));
+    assert!(
+        message.starts_with("name: `Hello` is not a DNS label") && message.ends_with("Perhaps `hello`?"),
+        "{message}"
+    );
+    let (line, message, _) = refusal("name: a\nwasm: a\nmemory: much\n");
+    assert_eq!(
+        (line, message.as_str()),
+        (Some(3), "memory: `much` is not a size: a number with a unit is expected, as in `64MiB`")
+    );
+    let (line, message, _) = refusal("name: a\nwasm: a\n\ncpu: x\n");
+    assert_eq!(line, Some(4));
+    assert!(message.starts_with("cpu: `x` is not an amount of CPU"), "{message}");
+    let (line, message, _) = refusal("name: a\nwasm: a\nreplicas: -1\n");
+    assert_eq!(line, Some(3));
+    assert!(message.starts_with("replicas: `-1` is not a number of replicas"), "{message}");
+    let (line, message, _) = refusal("name: a\nwasm: a\nenv: [x]\n");
+    assert_eq!(line, Some(3), "{message}");
+}
+
+#[test]
+fn missing_and_repeated_things_are_named() {
+    let (_, message, _) = refusal("name: a\n");
+    assert_eq!(message, "the field `wasm` is missing");
+    let (line, message, _) = refusal("name: a\nwasm: a\nname: b\n");
+    assert_eq!((line, message.as_str()), (Some(3), "`name` stands here twice"));
+    let (line, message, _) = refusal("name: a\nwasm: a\n---\nname: a\nwasm: b\n");
+    assert_eq!((line, message.as_str()), (Some(4), "`a` stands in this file twice"));
+    assert_eq!(refusal("").1, "there is nothing in it");
+    assert_eq!(refusal("# only words\n").1, "there is nothing in it");
+}
+
+#[test]
+fn what_is_not_yaml_is_refused_with_its_line() {
+    let (line, message, _) = refusal("name: a\nwasm: [a\n");
+    assert!(line.is_some(), "{message}");
+    assert!(!message.contains('\n') && !message.contains("line"), "{message}");
+    assert!(read("just words").is_err());
+    assert!(read("[1, 2]").is_err());
+    assert!(read(&format!("name: a\nwasm: {}", "x".repeat(MAX_MANIFEST))).is_err());
+}
+
+#[test]
+fn the_examples_can_be_read_and_show_the_defaults() {
+    let hello = read(include_str!("../../../examples/manifests/hello.yaml")).unwrap();
+    assert_eq!(hello[0].resources, Resources { memory: DEFAULT_MEMORY, cpu: DEFAULT_CPU });
+    let shop = read(include_str!("../../../examples/manifests/shop.yaml")).unwrap();
+    let names: Vec<String> = shop.iter().map(|workload| workload.name.to_string()).collect();
+    assert_eq!(names, ["shop/till", "shop/stock"]);
+}

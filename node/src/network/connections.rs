@@ -1,0 +1,162 @@
+//! Connections and what comes of them: one link a peer.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::FutureExt;
+use libp2p::swarm::ConnectionId;
+use libp2p::{PeerId, Stream};
+use shoal_protocol::model::{Lane, NodeId};
+use shoal_protocol::node::{DialFailure, Input};
+use tokio_util::compat::FuturesAsyncReadCompatExt;
+
+use super::dialing::Asker;
+use super::link::{self, Lanes, LinkHandle};
+use super::peers::Plan;
+use super::streams::{Event, For, Kind};
+use super::swarm::{Done, Ended, Task};
+use super::{add, names};
+
+/// A connection of which no link came by then is closed: the peer hangs, or keeps another one.
+const LINK_TIMEOUT: Duration = Duration::from_secs(5);
+
+impl Task {
+    pub(super) async fn on_connected(&mut self, id: PeerId, connection: ConnectionId, inbound: bool) -> Done {
+        let Some(node) = names::node_id(&id) else {
+            self.swarm.close_connection(connection);
+            return Ok(());
+        };
+        let peer = self.peers.entry(node).or_default();
+        if let Some(dial) = self.dials.remove(&connection) {
+            peer.waiting.push((connection, dial.asker));
+        }
+        let plan = peer.connected(&self.me, &node, connection, inbound, Instant::now());
+        match plan {
+            Plan::Open => {
+                let streams = &mut self.swarm.behaviour_mut().streams;
+                streams.open(id, connection, For::Link(Lane::Urgent));
+                streams.open(id, connection, For::Link(Lane::Bulk));
+            }
+            Plan::Await => {}
+            Plan::Close => return self.hang_up(node, connection).await,
+        }
+        self.deadlines.push(tokio::time::sleep(LINK_TIMEOUT).map(move |()| (node, connection)).boxed());
+        Ok(())
+    }
+
+    pub(super) async fn on_closed(&mut self, id: &PeerId, connection: ConnectionId) -> Done {
+        let Some(node) = names::node_id(id) else { return Ok(()) };
+        let Some(peer) = self.peers.get_mut(&node) else { return Ok(()) };
+        peer.closed(connection);
+        if let Some(link) = peer.link.as_ref().filter(|link| link.connection == connection) {
+            // Its task reads what the peer said before it went, and then ends.
+            link.handle.lost();
+            return Ok(());
+        }
+        self.settle(node, connection).await
+    }
+
+    /// Closes a connection that is not, or no longer, the link.
+    pub(super) async fn hang_up(&mut self, node: NodeId, connection: ConnectionId) -> Done {
+        self.swarm.close_connection(connection);
+        if let Some(peer) = self.peers.get_mut(&node) {
+            // From now on it is as if it were closed: that may take long when nobody acknowledges it.
+            peer.closed(connection);
+        }
+        self.settle(node, connection).await
+    }
+
+    /// Answers the dials that led to a connection which is gone, and forgets a peer of which nothing is left.
+    async fn settle(&mut self, node: NodeId, connection: ConnectionId) -> Done {
+        let Some(peer) = self.peers.get_mut(&node) else { return Ok(()) };
+        let gone = peer.is_gone();
+        let linked = peer.link.is_some();
+        // While another connection may yet become the link, its outcome is theirs, too.
+        let answered: Vec<_> = peer.waiting.extract_if(.., |(of, _)| gone || (linked && *of == connection)).collect();
+        if gone {
+            self.peers.remove(&node);
+        }
+        for (_, asker) in answered {
+            if linked {
+                self.dial_led_to_link(asker, node).await?;
+            } else {
+                self.dial_failed(asker, DialFailure::TimedOut).await?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) async fn on_stream(&mut self, event: Event) -> Done {
+        let (id, connection, lane, stream) = match event {
+            Event::Incoming { peer, kind: Kind::Service(purpose), stream, .. } => {
+                self.on_service(&peer, purpose, stream);
+                return Ok(());
+            }
+            Event::Incoming { peer, connection, kind: Kind::Lane(lane), stream } => (peer, connection, lane, stream),
+            Event::Opened { peer, connection, lane, result: Ok(stream) } => (peer, connection, lane, stream),
+            Event::Opened { peer, connection, result: Err(error), .. } => {
+                tracing::debug!(?error, "a lane could not be opened");
+                return match names::node_id(&peer) {
+                    Some(node) => self.hang_up(node, connection).await,
+                    None => Ok(()),
+                };
+            }
+        };
+        let Some(node) = names::node_id(&id) else { return Ok(()) };
+        let Some(peer) = self.peers.get_mut(&node) else { return Ok(()) };
+        match peer.lane(connection, lane, stream) {
+            Some(lanes) => self.establish(node, connection, lanes).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn establish(&mut self, node: NodeId, connection: ConnectionId, streams: Lanes<Stream>) -> Done {
+        let Some(peer) = self.peers.get_mut(&node) else { return Ok(()) };
+        let handle = Arc::<LinkHandle>::default();
+        let old = peer.linked(connection, handle.clone(), Instant::now());
+        for (_, asker) in peer.waiting.drain(..) {
+            // The core hears of the link itself.
+            if let Asker::Stream(_, linked) = asker {
+                let _ = linked.send(());
+            }
+        }
+        self.links.with(|links| links.insert(node, handle.clone()));
+        if let Some(old) = old {
+            old.handle.close();
+            self.tell(Input::LinkDown { peer: node }).await?;
+            self.hang_up(node, old.connection).await?;
+        }
+        add(&self.counters.links_up, 1);
+        // Before the link's task can put anything into the other inboxes.
+        self.tell(Input::LinkUp { peer: node }).await?;
+        let streams = Lanes { urgent: streams.urgent.compat(), bulk: streams.bulk.compat() };
+        let inbox = Lanes { urgent: self.inputs.urgent.clone(), bulk: self.inputs.bulk.clone() };
+        let counters = self.counters.clone();
+        self.running.spawn(async move {
+            // A link whose task ends without a word would stay up for ever.
+            let run = AssertUnwindSafe(link::run(node, handle, streams, inbox, counters)).catch_unwind();
+            let why = run.await.unwrap_or_else(|_| "its task met a state that should not be".into());
+            Ended { node, connection, why }
+        });
+        Ok(())
+    }
+
+    pub(super) async fn on_ended(&mut self, ended: Ended) -> Done {
+        let Ended { node, connection, why } = ended;
+        tracing::debug!(peer = %node.short(), %why, "a link ended");
+        if self.peers.get_mut(&node).is_some_and(|peer| peer.unlinked(connection)) {
+            self.links.with(|links| links.remove(&node));
+            self.tell(Input::LinkDown { peer: node }).await?;
+        }
+        self.hang_up(node, connection).await
+    }
+
+    pub(super) async fn on_deadline(&mut self, node: NodeId, connection: ConnectionId) -> Done {
+        if self.peers.get(&node).is_some_and(|peer| peer.is_unlinked(connection)) {
+            tracing::debug!(peer = %node.short(), "no link came of a connection");
+            self.hang_up(node, connection).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,248 @@
+//! The mesh. The only place that knows libp2p: the rest of the node speaks of NodeIds, messages and byte streams.
+//!
+//! ```text
+//!   driver ── send ───────────────▶ a queue a peer and lane ──▶ link's task ──▶ urgent, bulk ─┐
+//!          ── dial, disconnect,                                                             yamux
+//!             broadcast, verdict ─▶ swarm's task ◀── gossipsub, connections, limits          noise ── TCP
+//!          ◀─ Input ────────────── link's task, swarm's task                                  │
+//!   others ── Mesh::open, accept ─▶ a stream of their own ───────────────────────────────────┘
+//! ```
+//!
+//! **A link is one connection with both message streams open.** It is up when both can be used and down when the connection closes, which
+//! a killed process shows within a millisecond. The core decides whom to dial and when to hang up; here a dial is tried once. Of two
+//! connections between the same nodes, the node with the lower id decides which one to keep, so that both keep the same.
+//!
+//! Nothing here waits for the driver while the driver waits for it: what the driver hands over is queued or, when there is no room, dropped
+//! and counted; what it is told waits for it.
+
+mod connections;
+mod counters;
+mod dialing;
+mod gossip;
+mod lane;
+mod link;
+mod names;
+mod peers;
+mod start;
+mod stream;
+mod streams;
+mod swarm;
+mod transport;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use shoal_protocol::model::{ClusterId, Lane, NodeId};
+use shoal_protocol::node::{DialTarget, Input, Message, Ticket, Verdict};
+use shoal_protocol::wire;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::compat::FuturesAsyncReadCompatExt;
+
+use crate::identity::Identity;
+
+pub use counters::NetCounters;
+pub use start::{NetworkError, start};
+pub use stream::{Acceptor, Incoming, Mesh, MeshStream, OpenError, Purpose};
+
+use counters::add;
+use link::LinkHandle;
+use streams::NotOpened;
+use swarm::Command;
+
+/// How long an asked-for stream may take to open.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// What a network needs to start.
+#[derive(Clone)]
+pub struct NetworkConfig {
+    /// The seed of the node's key.
+    pub seed: [u8; 32],
+    /// The cluster, whose id is in every protocol's name.
+    pub cluster: ClusterId,
+    /// What only members know: handshakes of others fail.
+    pub secret: [u8; 32],
+    /// Where to listen. Port 0 takes any free one.
+    pub listen: SocketAddr,
+}
+
+impl NetworkConfig {
+    /// The network of this node, listening there.
+    pub fn new(identity: &Identity, listen: SocketAddr) -> Self {
+        NetworkConfig {
+            seed: *identity.node_seed(),
+            cluster: identity.cluster(),
+            secret: identity.transport_secret(),
+            listen,
+        }
+    }
+}
+
+/// What the network tells the driver. A link's `LinkUp` is in `urgent` before anything of that link is in one of the others.
+#[derive(Debug)]
+pub struct Inbox {
+    /// Links, dials, and what came on the urgent lanes.
+    pub urgent: mpsc::Receiver<Input>,
+    /// What came by gossip.
+    pub gossip: mpsc::Receiver<Input>,
+    /// What came on the bulk lanes.
+    pub bulk: mpsc::Receiver<Input>,
+}
+
+/// The running network. Dropping all clones stops it.
+#[derive(Clone)]
+pub struct Network {
+    commands: mpsc::Sender<Command>,
+    links: Links,
+    counters: Arc<NetCounters>,
+    listening: SocketAddr,
+    addresses: watch::Receiver<Vec<String>>,
+    directory: Arc<OnceLock<Arc<dyn Directory>>>,
+}
+
+/// Knows where nodes can be dialled.
+pub trait Directory: Send + Sync + 'static {
+    /// A node's addresses, as multiaddrs; none when they are not known.
+    fn addresses(&self, node: NodeId) -> BoxFuture<'_, Vec<String>>;
+}
+
+/// The links that are up, and what waits for each. Locked for a look-up, never across an await.
+#[derive(Clone, Default)]
+struct Links(Arc<Mutex<BTreeMap<NodeId, Arc<LinkHandle>>>>);
+
+impl Links {
+    fn with<T>(&self, act: impl FnOnce(&mut BTreeMap<NodeId, Arc<LinkHandle>>) -> T) -> T {
+        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Network {
+    /// Queues a message for a peer. Dropped, and counted, when there is no link or no room.
+    pub fn send(&self, to: &NodeId, lane: Lane, message: &Message) {
+        let Some(link) = self.links.with(|links| links.get(to).cloned()) else {
+            return add(&self.counters.messages_dropped, 1);
+        };
+        let frame = wire::encode(message);
+        let fits = frame.len() <= wire::MAX_MESSAGE;
+        debug_assert!(fits, "the core keeps its messages within {} bytes", wire::MAX_MESSAGE);
+        if !fits || !link.send(lane, frame) {
+            add(&self.counters.messages_dropped, 1);
+        }
+    }
+
+    /// Says something to all, by gossip.
+    pub fn broadcast(&self, message: &Message) {
+        if self.commands.try_send(Command::Broadcast(wire::encode(message))).is_err() {
+            add(&self.counters.gossip_dropped, 1);
+        }
+    }
+
+    /// Dials once. The outcome comes as a `LinkUp` or a `DialFailed`. False when the network has no time to try.
+    #[must_use]
+    pub fn dial(&self, target: DialTarget, addresses: Vec<String>) -> bool {
+        self.commands.try_send(Command::Dial { target, addresses }).is_ok()
+    }
+
+    /// Writes what waits for this peer, for a moment, then closes the link.
+    pub fn disconnect(&self, node: NodeId) {
+        // A link hears it directly, so that no flood of commands can keep it open.
+        match self.links.with(|links| links.get(&node).cloned()) {
+            Some(link) => link.close(),
+            None => drop(self.commands.try_send(Command::Disconnect(node))),
+        }
+    }
+
+    /// Relays a gossip message, or not.
+    pub fn verdict(&self, ticket: Ticket, verdict: Verdict) {
+        if self.commands.try_send(Command::Verdict(ticket, verdict)).is_err() {
+            add(&self.counters.gossip_dropped, 1);
+        }
+    }
+
+    /// Gives it a directory, once: from then on [`Mesh::open`] makes a link where there is none.
+    pub fn set_directory(&self, directory: Arc<dyn Directory>) {
+        // A second one would know the same.
+        let _ = self.directory.set(directory);
+    }
+
+    /// The streams of a purpose that others open from now on. The last one who asks gets them.
+    pub async fn accept(&self, purpose: Purpose) -> Acceptor {
+        let (taker, incoming) = mpsc::channel(swarm::MAX_UNTAKEN);
+        // The network has stopped: then nothing will ever come.
+        let _ = self.commands.send(Command::Accept(purpose, taker)).await;
+        Acceptor { incoming }
+    }
+
+    /// Where it listens, with the port that was taken.
+    pub fn listening(&self) -> SocketAddr {
+        self.listening
+    }
+
+    /// Where others may reach it, as multiaddrs: the listening address, or each interface's when that is a wildcard. Changes with them.
+    pub fn addresses(&self) -> watch::Receiver<Vec<String>> {
+        self.addresses.clone()
+    }
+
+    /// Counters since the start.
+    pub fn counters(&self) -> &Arc<NetCounters> {
+        &self.counters
+    }
+
+    /// Writes what waits on all links, for a moment, then closes everything.
+    pub async fn stop(&self) {
+        let (done, stopped) = oneshot::channel();
+        if self.commands.send(Command::Stop(done)).await.is_ok() {
+            // An error means that it has stopped.
+            let _ = stopped.await;
+        }
+    }
+}
+
+impl Network {
+    async fn open_on_link(&self, node: NodeId, purpose: Purpose) -> Result<MeshStream, OpenError> {
+        let (reply, answer) = oneshot::channel();
+        let command = Command::Open { node, purpose, reply };
+        self.commands.send(command).await.map_err(|_| OpenError::Stopping)?;
+        match answer.await {
+            Ok(Ok(stream)) => Ok(MeshStream::new(stream.compat())),
+            Ok(Err(NotOpened::NoLink)) => Err(OpenError::NoLink(node)),
+            Ok(Err(NotOpened::NotOffered)) => Err(OpenError::NotOffered(node)),
+            Ok(Err(NotOpened::TimedOut)) => Err(OpenError::TimedOut(node)),
+            Ok(Err(NotOpened::Broken(why))) => Err(OpenError::Broken { node, why }),
+            Err(_) => Err(OpenError::Broken { node, why: "its connection closed".into() }),
+        }
+    }
+
+    /// Makes a link to a node that there is none to. In a large cluster that is most of them.
+    async fn reach(&self, node: NodeId) -> Result<(), OpenError> {
+        let directory = self.directory.get().ok_or(OpenError::NoLink(node))?;
+        let addresses = directory.addresses(node).await;
+        let (linked, led_to_link) = oneshot::channel();
+        let command = Command::Reach { node, addresses, linked };
+        self.commands.send(command).await.map_err(|_| OpenError::Stopping)?;
+        led_to_link.await.map_err(|_| OpenError::NoLink(node))
+    }
+}
+
+impl Mesh for Network {
+    fn open(&self, node: NodeId, purpose: Purpose) -> BoxFuture<'_, Result<MeshStream, OpenError>> {
+        async move {
+            let opened = async {
+                match self.open_on_link(node, purpose).await {
+                    Err(OpenError::NoLink(_)) => {}
+                    opened => return opened,
+                }
+                self.reach(node).await?;
+                self.open_on_link(node, purpose).await
+            };
+            tokio::time::timeout(OPEN_TIMEOUT, opened).await.unwrap_or(Err(OpenError::TimedOut(node)))
+        }
+        .boxed()
+    }
+}

@@ -1,0 +1,161 @@
+//! Which connections there are to whom, and which of them is the link. Plain bookkeeping: it decides, the swarm's task acts.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use libp2p::Stream;
+use libp2p::swarm::ConnectionId;
+use shoal_protocol::model::{Lane, NodeId};
+
+use super::dialing::Asker;
+use super::link::{Lanes, LinkHandle};
+
+/// A link older than this that its peer dials anew is dead on the peer's side; a younger one is the other half of a simultaneous dial.
+const STALE: Duration = Duration::from_secs(10);
+
+/// What is known of one peer while there is a connection to it.
+#[derive(Default)]
+pub(super) struct Peer {
+    connections: BTreeMap<ConnectionId, Connection>,
+    pub link: Option<Link>,
+    /// Dials that led here and are not yet answered, by the connection that came of them.
+    pub waiting: Vec<(ConnectionId, Asker)>,
+}
+
+struct Connection {
+    urgent: Option<Stream>,
+    bulk: Option<Stream>,
+}
+
+pub(super) struct Link {
+    pub connection: ConnectionId,
+    pub handle: Arc<LinkHandle>,
+    since: Instant,
+}
+
+/// What to do with a new connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Plan {
+    /// Open the lanes on it.
+    Open,
+    /// The peer decides; its lanes come, or it closes this one.
+    Await,
+    /// There is a better one already.
+    Close,
+}
+
+impl Peer {
+    /// Notes a connection. Of two nodes the one with the lower id decides which connection carries the link, so both use the same.
+    pub(super) fn connected(
+        &mut self,
+        me: &NodeId,
+        peer: &NodeId,
+        id: ConnectionId,
+        inbound: bool,
+        now: Instant,
+    ) -> Plan {
+        let plan = if me > peer {
+            Plan::Await
+        } else if let Some(link) = self.link.as_ref().filter(|link| self.connections.contains_key(&link.connection)) {
+            let stale = inbound && now.saturating_duration_since(link.since) > STALE;
+            if stale { Plan::Open } else { Plan::Close }
+        } else if self.connections.is_empty() {
+            Plan::Open
+        } else {
+            Plan::Close
+        };
+        if plan != Plan::Close {
+            self.connections.insert(id, Connection { urgent: None, bulk: None });
+        }
+        plan
+    }
+
+    /// Notes a lane's stream, whoever opened it; gives both once both are there. One that is not wanted is dropped, which resets it.
+    pub(super) fn lane(&mut self, id: ConnectionId, lane: Lane, stream: Stream) -> Option<Lanes<Stream>> {
+        let linked = self.link.as_ref().is_some_and(|link| link.connection == id);
+        let connection = self.connections.get_mut(&id).filter(|_| !linked)?;
+        let place = match lane {
+            Lane::Urgent => &mut connection.urgent,
+            Lane::Bulk => &mut connection.bulk,
+        };
+        place.get_or_insert(stream);
+        match (connection.urgent.take(), connection.bulk.take()) {
+            (Some(urgent), Some(bulk)) => Some(Lanes { urgent, bulk }),
+            (urgent, bulk) => {
+                (connection.urgent, connection.bulk) = (urgent, bulk);
+                None
+            }
+        }
+    }
+
+    /// Notes the link; gives back the one it replaces.
+    pub(super) fn linked(&mut self, connection: ConnectionId, handle: Arc<LinkHandle>, now: Instant) -> Option<Link> {
+        self.link.replace(Link { connection, handle, since: now })
+    }
+
+    /// Forgets the link if this connection carried it.
+    pub(super) fn unlinked(&mut self, id: ConnectionId) -> bool {
+        self.link.take_if(|link| link.connection == id).is_some()
+    }
+
+    /// Forgets a connection.
+    pub(super) fn closed(&mut self, id: ConnectionId) {
+        self.connections.remove(&id);
+    }
+
+    /// Whether this connection is one that no link came of.
+    pub(super) fn is_unlinked(&self, id: ConnectionId) -> bool {
+        self.connections.contains_key(&id) && self.link.as_ref().is_none_or(|link| link.connection != id)
+    }
+
+    /// Its connections that no link came of.
+    pub(super) fn unlinked_ids(&self) -> impl Iterator<Item = ConnectionId> {
+        self.connections.keys().copied().filter(|id| self.is_unlinked(*id))
+    }
+
+    /// Whether nothing is left to know.
+    pub(super) fn is_gone(&self) -> bool {
+        self.connections.is_empty() && self.link.is_none()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(number: usize) -> ConnectionId {
+        ConnectionId::new_unchecked(number)
+    }
+
+    const LOW: NodeId = NodeId([1; 32]);
+    const HIGH: NodeId = NodeId([2; 32]);
+
+    #[test]
+    fn of_two_simultaneous_dials_the_lower_node_keeps_one_and_the_higher_follows() {
+        let now = Instant::now();
+        let (mut low, mut high) = (Peer::default(), Peer::default());
+        // The two ends see the two connections in different orders.
+        assert_eq!(low.connected(&LOW, &HIGH, id(1), false, now), Plan::Open);
+        assert_eq!(low.connected(&LOW, &HIGH, id(2), true, now), Plan::Close);
+        assert_eq!(high.connected(&HIGH, &LOW, id(2), false, now), Plan::Await);
+        assert_eq!(high.connected(&HIGH, &LOW, id(1), true, now), Plan::Await);
+    }
+
+    #[test]
+    fn a_peer_that_comes_anew_replaces_its_old_link_but_not_a_fresh_one() {
+        let now = Instant::now();
+        let mut low = Peer::default();
+        low.connected(&LOW, &HIGH, id(1), true, now);
+        assert!(low.linked(id(1), Arc::default(), now).is_none());
+        assert_eq!(low.connected(&LOW, &HIGH, id(2), true, now + STALE), Plan::Close);
+        assert_eq!(low.connected(&LOW, &HIGH, id(3), false, now + STALE * 2), Plan::Close, "our own second dial");
+        assert_eq!(low.connected(&LOW, &HIGH, id(4), true, now + STALE * 2), Plan::Open);
+        let old = low.linked(id(4), Arc::default(), now + STALE * 2).unwrap();
+        assert_eq!(old.connection, id(1));
+        low.closed(id(1));
+        assert!(!low.unlinked(id(1)) && low.unlinked(id(4)));
+        low.closed(id(4));
+        assert!(low.is_gone());
+    }
+}

@@ -1,0 +1,296 @@
+//! The task that owns the swarm.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use libp2p::swarm::{ConnectionId, SwarmEvent};
+use libp2p::{Multiaddr, PeerId, Stream, Swarm, gossipsub};
+use shoal_protocol::model::NodeId;
+use shoal_protocol::node::{DialTarget, Input, Ticket, Verdict};
+use shoal_protocol::wire;
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+use tokio_util::compat::FuturesAsyncReadCompatExt;
+
+use super::dialing::{Asker, Dial};
+use super::gossip::{Gossip, MAX_GOSSIP};
+use super::peers::Peer;
+use super::start::{Behaviour, BehaviourEvent, reachable};
+use super::stream::{Incoming, MeshStream, Purpose};
+use super::streams::{For, NotOpened};
+use super::{Links, NetCounters, NetworkConfig, add, names};
+
+/// How long all links together may take to write what waits when the node stops.
+const STOP_TIMEOUT: Duration = Duration::from_millis(500);
+/// How long gossip may take to go out when the node stops.
+const LAST_WORDS: Duration = Duration::from_millis(50);
+/// Streams of others that may wait for whoever takes them.
+pub(super) const MAX_UNTAKEN: usize = 32;
+/// Streams of others that may live at once. An artifact is large, and few at a time are faster; requests are small and many.
+const fn most(purpose: Purpose) -> usize {
+    match purpose {
+        Purpose::Artifact => 16,
+        Purpose::Http => 256,
+    }
+}
+
+pub(super) enum Command {
+    Broadcast(Vec<u8>),
+    Dial { target: DialTarget, addresses: Vec<String> },
+    Reach { node: NodeId, addresses: Vec<String>, linked: oneshot::Sender<()> },
+    Disconnect(NodeId),
+    Verdict(Ticket, Verdict),
+    Open { node: NodeId, purpose: Purpose, reply: oneshot::Sender<Result<Stream, NotOpened>> },
+    Accept(Purpose, mpsc::Sender<Incoming>),
+    Stop(oneshot::Sender<()>),
+}
+
+/// The driver's inbox, from inside.
+pub(super) struct Inputs {
+    pub urgent: mpsc::Sender<Input>,
+    pub gossip: mpsc::Sender<Input>,
+    pub bulk: mpsc::Sender<Input>,
+}
+
+/// How a link ended.
+pub(super) struct Ended {
+    pub node: NodeId,
+    pub connection: ConnectionId,
+    pub why: String,
+}
+
+/// The driver is gone: there is nobody to work for.
+pub(super) struct Gone;
+
+pub(super) type Done = Result<(), Gone>;
+
+struct Taker {
+    streams: Option<mpsc::Sender<Incoming>>,
+    room: Arc<Semaphore>,
+}
+
+pub(super) struct Task {
+    pub(super) swarm: Swarm<Behaviour>,
+    gossip: Gossip,
+    pub(super) me: NodeId,
+    pub(super) links: Links,
+    pub(super) counters: Arc<NetCounters>,
+    pub(super) inputs: Inputs,
+    addresses: watch::Sender<Vec<String>>,
+    found: Vec<SocketAddr>,
+    pub(super) peers: BTreeMap<NodeId, Peer>,
+    pub(super) dials: BTreeMap<ConnectionId, Dial>,
+    artifacts: Taker,
+    http: Taker,
+    pub(super) running: JoinSet<Ended>,
+    pub(super) deadlines: FuturesUnordered<BoxFuture<'static, (NodeId, ConnectionId)>>,
+}
+
+impl Task {
+    #[expect(clippy::too_many_arguments, reason = "called once, by start, which has just made them all")]
+    pub(super) fn new(
+        swarm: Swarm<Behaviour>,
+        gossip: Gossip,
+        config: &NetworkConfig,
+        links: Links,
+        counters: Arc<NetCounters>,
+        inputs: Inputs,
+        addresses: watch::Sender<Vec<String>>,
+        found: Vec<SocketAddr>,
+    ) -> Self {
+        let me = names::node_id(swarm.local_peer_id()).expect("our own key is an Ed25519 key");
+        debug_assert_eq!(Some(*swarm.local_peer_id()), names::peer_id(&me), "of {:?}", config.cluster);
+        let taker = |purpose| Taker { streams: None, room: Arc::new(Semaphore::new(most(purpose))) };
+        Task {
+            swarm,
+            gossip,
+            me,
+            links,
+            counters,
+            inputs,
+            addresses,
+            found,
+            peers: BTreeMap::new(),
+            dials: BTreeMap::new(),
+            artifacts: taker(Purpose::Artifact),
+            http: taker(Purpose::Http),
+            running: JoinSet::new(),
+            deadlines: FuturesUnordered::new(),
+        }
+    }
+
+    pub(super) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+        loop {
+            let done = tokio::select! {
+                command = commands.recv() => match command {
+                    Some(Command::Stop(done)) => {
+                        self.stop().await;
+                        // The asker may have given up.
+                        let _ = done.send(());
+                        return;
+                    }
+                    Some(command) => self.on_command(command).await,
+                    None => return,
+                },
+                event = self.swarm.select_next_some() => self.on_swarm(event).await,
+                Some(Ok(ended)) = self.running.join_next() => self.on_ended(ended).await,
+                Some((node, connection)) = self.deadlines.next() => self.on_deadline(node, connection).await,
+            };
+            if done.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn on_command(&mut self, command: Command) -> Done {
+        match command {
+            Command::Broadcast(bytes) => {
+                let fits = bytes.len() <= MAX_GOSSIP;
+                debug_assert!(fits, "the core keeps what it broadcasts within {MAX_GOSSIP} bytes");
+                let sent = fits && self.gossip.publish(&mut self.swarm.behaviour_mut().gossip, bytes);
+                add(if sent { &self.counters.gossip_sent } else { &self.counters.gossip_dropped }, 1);
+            }
+            Command::Dial { target, addresses } => return self.on_dial(Asker::Core(target), addresses).await,
+            Command::Reach { node, addresses, linked } => {
+                if self.peers.get(&node).is_none_or(|peer| peer.link.is_none()) {
+                    return self.on_dial(Asker::Stream(node, linked), addresses).await;
+                }
+                // The asker may have given up.
+                let _ = linked.send(());
+            }
+            Command::Disconnect(node) => {
+                let unlinked: Vec<_> = self.peers.get(&node).into_iter().flat_map(Peer::unlinked_ids).collect();
+                for connection in unlinked {
+                    self.hang_up(node, connection).await?;
+                }
+            }
+            Command::Verdict(ticket, verdict) => {
+                self.gossip.judge(&mut self.swarm.behaviour_mut().gossip, ticket, verdict);
+            }
+            Command::Open { node, purpose, reply } => {
+                let link = self.peers.get(&node).and_then(|peer| peer.link.as_ref());
+                match (link, names::peer_id(&node)) {
+                    (Some(link), Some(peer)) => {
+                        self.swarm.behaviour_mut().streams.open(peer, link.connection, For::Asker(purpose, reply));
+                    }
+                    // The asker may have given up.
+                    _ => drop(reply.send(Err(NotOpened::NoLink))),
+                }
+            }
+            Command::Accept(Purpose::Artifact, streams) => self.artifacts.streams = Some(streams),
+            Command::Accept(Purpose::Http, streams) => self.http.streams = Some(streams),
+            Command::Stop(_) => unreachable!("run takes it"),
+        }
+        Ok(())
+    }
+
+    async fn on_swarm(&mut self, event: SwarmEvent<BehaviourEvent>) -> Done {
+        match event {
+            SwarmEvent::Behaviour(BehaviourEvent::Streams(event)) => return self.on_stream(event).await,
+            SwarmEvent::Behaviour(BehaviourEvent::Gossip(event)) => self.on_gossip(event),
+            SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
+                return self.on_connected(peer_id, connection_id, endpoint.is_listener()).await;
+            }
+            SwarmEvent::ConnectionClosed { peer_id, connection_id, .. } => {
+                return self.on_closed(&peer_id, connection_id).await;
+            }
+            SwarmEvent::OutgoingConnectionError { connection_id, error, .. } => {
+                return self.on_dial_error(connection_id, &error).await;
+            }
+            SwarmEvent::IncomingConnectionError { send_back_addr, error, .. } => {
+                add(&self.counters.connections_refused, 1);
+                tracing::debug!(from = %send_back_addr, %error, "a connection was refused");
+            }
+            SwarmEvent::NewListenAddr { address, .. } => self.on_address(&address, true),
+            SwarmEvent::ExpiredListenAddr { address, .. } => self.on_address(&address, false),
+            SwarmEvent::ListenerClosed { reason, .. } => tracing::error!(?reason, "the mesh no longer listens"),
+            // libp2p's enum is open; the others tell of steps that end in one of these.
+            _ => {}
+        }
+        Ok(())
+    }
+
+    pub(super) fn on_service(&mut self, id: &PeerId, purpose: Purpose, stream: Stream) {
+        let taker = match purpose {
+            Purpose::Artifact => &self.artifacts,
+            Purpose::Http => &self.http,
+        };
+        let taken = names::node_id(id).zip(taker.streams.as_ref()).and_then(|(from, streams)| {
+            let permit = taker.room.clone().try_acquire_owned().ok()?;
+            streams.try_send(Incoming { from, stream: MeshStream::counted(stream.compat(), permit) }).ok()
+        });
+        if taken.is_none() {
+            // Dropping it resets it, which the opener sees at once.
+            self.counters.streams_refused.fetch_add(1, Relaxed);
+        }
+    }
+
+    fn on_gossip(&mut self, event: gossipsub::Event) {
+        let gossipsub::Event::Message { propagation_source, message_id, message } = event else { return };
+        let Some(from) = names::node_id(&propagation_source) else { return };
+        let behaviour = &mut self.swarm.behaviour_mut().gossip;
+        let ticket = self.gossip.ticket(behaviour, message_id, propagation_source);
+        add(&self.counters.gossip_received, 1);
+        let (input, judged) = match wire::decode(&message.data) {
+            Ok(message) => (Input::Gossip { ticket, from, message }, false),
+            Err(error) => {
+                add(&self.counters.garbage, 1);
+                // A newer program may say what this one does not know, so the relay is not blamed.
+                (Input::Garbage { from, why: error.to_string() }, true)
+            }
+        };
+        let told = self.inputs.gossip.try_send(input).is_ok();
+        if !told {
+            add(&self.counters.gossip_dropped, 1);
+        }
+        if judged || !told {
+            self.gossip.judge(&mut self.swarm.behaviour_mut().gossip, ticket, Verdict::Ignore);
+        }
+    }
+
+    fn on_address(&mut self, address: &Multiaddr, is_new: bool) {
+        let Some(address) = names::socket(address) else { return };
+        self.found.retain(|other| *other != address);
+        if is_new {
+            self.found.push(address);
+        }
+        let reachable = reachable(&self.found);
+        self.addresses.send_if_modified(|addresses| {
+            let changed = *addresses != reachable;
+            *addresses = reachable;
+            changed
+        });
+    }
+
+    pub(super) async fn tell(&mut self, input: Input) -> Done {
+        self.inputs.urgent.send(input).await.map_err(|_| Gone)
+    }
+
+    /// Lets the links write what waits. Nobody is told anything any more.
+    async fn stop(&mut self) {
+        self.links.with(|links| links.values().for_each(|link| link.close()));
+        let all_written = async {
+            loop {
+                tokio::select! {
+                    ended = self.running.join_next() => if ended.is_none() { return },
+                    // Links make progress only while the swarm is polled.
+                    _ = self.swarm.select_next_some() => {}
+                }
+            }
+        };
+        // Who does not take it in time will not take it.
+        let _ = tokio::time::timeout(STOP_TIMEOUT, all_written).await;
+        let last_words = async {
+            loop {
+                self.swarm.select_next_some().await;
+            }
+        };
+        let _ = tokio::time::timeout(LAST_WORDS, last_words).await;
+    }
+}

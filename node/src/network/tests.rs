@@ -1,0 +1,423 @@
+//! Real swarms on loopback. Every wait is for something that must happen; a test that would wait for ever fails by its time-out.
+
+use std::future::Future;
+use std::time::Duration;
+
+use shoal_protocol::model::{Digest, KeyPair};
+use shoal_protocol::node::DialFailure;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::*;
+
+const CLUSTER: ClusterId = ClusterId([7; 32]);
+const SECRET: [u8; 32] = [8; 32];
+
+struct Peer {
+    id: NodeId,
+    network: Network,
+    inbox: Inbox,
+}
+
+async fn within<T>(what: &str, wait: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(Duration::from_secs(30), wait).await {
+        Ok(value) => value,
+        Err(_) => panic!("{what} never came"),
+    }
+}
+
+fn config(seed: u8, secret: [u8; 32]) -> NetworkConfig {
+    NetworkConfig { seed: [seed; 32], cluster: CLUSTER, secret, listen: "127.0.0.1:0".parse().unwrap() }
+}
+
+fn id(seed: u8) -> NodeId {
+    NodeId(KeyPair::from_seed(&[seed; 32]).public().0)
+}
+
+async fn peer(seed: u8) -> Peer {
+    let (network, inbox) = start(config(seed, SECRET)).await.unwrap();
+    Peer { id: id(seed), network, inbox }
+}
+
+/// A message that can be told from others.
+fn word(number: u64) -> Message {
+    Message::Have { node: NodeId([0; 32]), digest: Digest::of(&number.to_be_bytes()) }
+}
+
+fn large(number: u64, bytes: usize) -> Vec<u8> {
+    let mut frame = wire::encode(&word(number));
+    frame.resize(bytes, 0);
+    frame
+}
+
+impl Peer {
+    fn address(&self) -> String {
+        self.network.addresses().borrow()[0].clone()
+    }
+
+    fn dial(&self, other: &Peer) {
+        assert!(self.network.dial(DialTarget::Node(other.id), vec![other.address()]));
+    }
+
+    async fn urgent(&mut self) -> Input {
+        within("an urgent input", self.inbox.urgent.recv()).await.expect("the network runs")
+    }
+
+    async fn link_up(&mut self) -> NodeId {
+        match self.urgent().await {
+            Input::LinkUp { peer } => peer,
+            other => panic!("a link was expected, not {other:?}"),
+        }
+    }
+
+    async fn dial_failed(&mut self) -> DialFailure {
+        match self.urgent().await {
+            Input::DialFailed { how, .. } => how,
+            other => panic!("a failed dial was expected, not {other:?}"),
+        }
+    }
+
+    async fn heard(&mut self) -> (NodeId, Message) {
+        match self.urgent().await {
+            Input::Message { from, message } => (from, message),
+            other => panic!("a message was expected, not {other:?}"),
+        }
+    }
+
+    fn count(&self, name: &str) -> u64 {
+        let mut all = BTreeMap::new();
+        self.network.counters().report(&mut all);
+        all[name]
+    }
+}
+
+async fn linked(one: u8, other: u8) -> (Peer, Peer) {
+    let (mut one, mut other) = (peer(one).await, peer(other).await);
+    one.dial(&other);
+    assert_eq!(one.link_up().await, other.id);
+    assert_eq!(other.link_up().await, one.id);
+    (one, other)
+}
+
+#[tokio::test]
+async fn a_link_carries_both_lanes_both_ways() {
+    let (mut a, mut b) = linked(1, 2).await;
+    a.network.send(&b.id, Lane::Urgent, &word(1));
+    a.network.send(&b.id, Lane::Bulk, &word(2));
+    b.network.send(&a.id, Lane::Urgent, &word(3));
+    assert_eq!(b.heard().await, (a.id, word(1)));
+    assert_eq!(a.heard().await, (b.id, word(3)));
+    let bulk = within("a bulk message", b.inbox.bulk.recv()).await.unwrap();
+    assert!(matches!(bulk, Input::Message { from, message } if from == a.id && message == word(2)));
+    assert_eq!((b.count("net_messages_received"), b.count("net_messages_dropped")), (2, 0));
+    assert!(a.count("net_bytes_sent") > 100 && b.count("net_bytes_received") > 100);
+}
+
+#[tokio::test]
+async fn a_peer_that_dies_is_noticed_and_comes_back_at_another_port() {
+    for (survivor, victim) in [(1, 2), (2, 1)] {
+        let (mut a, b) = linked(survivor, victim).await;
+        let (id, address) = (b.id, b.address());
+        drop(b);
+        assert!(matches!(a.urgent().await, Input::LinkDown { peer } if peer == id));
+        assert!(a.network.dial(DialTarget::Node(id), vec![address]));
+        assert_eq!(a.dial_failed().await, DialFailure::Refused);
+        a.network.send(&id, Lane::Urgent, &word(1));
+        assert_eq!(a.count("net_messages_dropped"), 1);
+        let mut b = peer(victim).await;
+        b.dial(&a);
+        assert_eq!((a.link_up().await, b.link_up().await), (b.id, a.id));
+    }
+}
+
+#[tokio::test]
+async fn who_does_not_hold_the_join_line_is_a_stranger() {
+    let b = peer(2).await;
+    let (network, inbox) = start(config(1, [9; 32])).await.unwrap();
+    let mut stranger = Peer { id: id(1), network, inbox };
+    stranger.dial(&b);
+    let how = stranger.dial_failed().await;
+    assert!(matches!(&how, DialFailure::Stranger(why) if why.contains("another cluster")), "{how:?}");
+    assert!(stranger.network.dial(DialTarget::Address(b.address()), vec![b.address()]));
+    let how = stranger.dial_failed().await;
+    let shown = b.network.listening().to_string();
+    assert!(matches!(&how, DialFailure::Stranger(why) if why.contains(&shown)), "{how:?}");
+    assert!(b.count("net_connections_refused") > 0);
+}
+
+#[tokio::test]
+async fn what_is_not_shoal_is_told_from_a_dead_end() {
+    let mut a = peer(1).await;
+    let other = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = other.local_addr().unwrap().to_string();
+    assert!(a.network.dial(DialTarget::Address(address.clone()), vec![address.clone()]));
+    let (mut stream, _) = other.accept().await.unwrap();
+    let page = format!("HTTP/1.1 400 Bad Request\r\nContent-Length: 200\r\n\r\n{}", "x".repeat(200));
+    stream.write_all(page.as_bytes()).await.unwrap();
+    let how = a.dial_failed().await;
+    assert!(matches!(&how, DialFailure::Stranger(why) if why.contains("not shoal")), "{how:?}");
+    // Takes the connection and never says a word: as a cut looks.
+    assert!(a.network.dial(DialTarget::Address(address.clone()), vec![address]));
+    assert_eq!(a.dial_failed().await, DialFailure::TimedOut);
+    assert!(a.network.dial(DialTarget::Address("kitchen".into()), vec!["kitchen".into()]));
+    let how = a.dial_failed().await;
+    assert!(matches!(&how, DialFailure::Stranger(why) if why.contains("kitchen")), "{how:?}");
+}
+
+#[tokio::test]
+async fn at_one_of_its_addresses_a_node_is_found_though_others_answer_at_the_rest() {
+    let (mut a, b, mut c) = (peer(1).await, peer(2).await, peer(3).await);
+    let all = vec![b.address(), a.address(), c.address()];
+    assert!(a.network.dial(DialTarget::Node(c.id), all.clone()));
+    assert_eq!((a.link_up().await, c.link_up().await), (c.id, a.id));
+    // Nobody has the key 4; where nobody listens counts, strangers do not.
+    assert!(a.network.dial(DialTarget::Node(id(4)), all.clone()));
+    assert!(matches!(a.dial_failed().await, DialFailure::Stranger(_)));
+    let mut with_dead = all;
+    with_dead.push("/ip4/127.0.0.1/tcp/1".into());
+    assert!(a.network.dial(DialTarget::Node(id(4)), with_dead));
+    assert_eq!(a.dial_failed().await, DialFailure::Refused);
+}
+
+#[tokio::test]
+async fn two_who_dial_one_another_at_once_keep_one_link() {
+    for _ in 0..10 {
+        let (mut a, mut b) = (peer(1).await, peer(2).await);
+        a.dial(&b);
+        b.dial(&a);
+        let (mut at_a, mut at_b) = (0, 0);
+        a.link_up().await;
+        b.link_up().await;
+        // The second connection goes during these; neither its end nor its dial's outcome may end the link.
+        for round in 0..50 {
+            a.network.send(&b.id, Lane::Urgent, &word(round));
+            b.network.send(&a.id, Lane::Urgent, &word(round));
+            for (peer, met) in [(&mut a, &mut at_a), (&mut b, &mut at_b)] {
+                loop {
+                    match peer.urgent().await {
+                        Input::Message { message, .. } => break assert_eq!(message, word(round)),
+                        Input::LinkUp { .. } => *met += 1,
+                        other => panic!("{other:?}"),
+                    }
+                }
+            }
+        }
+        assert!(at_a <= 1 && at_b <= 1, "a dial is answered once");
+    }
+}
+
+#[tokio::test]
+async fn a_seed_that_is_linked_already_answers_its_dial() {
+    let (mut a, b) = linked(1, 2).await;
+    assert!(a.network.dial(DialTarget::Address(b.address()), vec![b.address()]));
+    assert_eq!(a.link_up().await, b.id);
+    assert!(a.network.dial(DialTarget::Address(a.address()), vec![a.address()]));
+    let how = a.dial_failed().await;
+    assert!(matches!(&how, DialFailure::Stranger(why) if why.contains("this node itself")), "{how:?}");
+}
+
+#[tokio::test]
+async fn what_was_said_before_a_disconnect_still_arrives() {
+    let (mut a, mut b) = linked(1, 2).await;
+    for number in 0..20 {
+        a.network.send(&b.id, Lane::Urgent, &word(number));
+    }
+    a.network.disconnect(b.id);
+    for number in 0..20 {
+        assert_eq!(b.heard().await, (a.id, word(number)));
+    }
+    assert!(matches!(b.urgent().await, Input::LinkDown { peer } if peer == a.id));
+    assert!(matches!(a.urgent().await, Input::LinkDown { peer } if peer == b.id));
+}
+
+#[tokio::test]
+async fn garbage_is_dropped_counted_and_in_the_end_cuts_the_link() {
+    let (mut a, mut b) = linked(1, 2).await;
+    let link = a.network.links.with(|links| links.get(&b.id).cloned()).unwrap();
+    let send = |frame: Vec<u8>| assert!(link.send(Lane::Urgent, frame));
+    send(vec![0xff; 9]);
+    send(wire::encode(&word(1)));
+    assert!(matches!(b.urgent().await, Input::Garbage { from, .. } if from == a.id));
+    assert_eq!(b.heard().await, (a.id, word(1)), "one bad frame does not end a link");
+    (0..7).for_each(|_| send(vec![0xff; 9]));
+    for _ in 0..7 {
+        assert!(matches!(b.urgent().await, Input::Garbage { .. }));
+    }
+    assert!(matches!(b.urgent().await, Input::LinkDown { .. }));
+    assert!(matches!(a.urgent().await, Input::LinkDown { .. }));
+    assert_eq!(b.count("net_garbage"), 8);
+}
+
+#[tokio::test]
+async fn a_frame_that_is_too_long_cuts_the_link_at_once() {
+    let (mut a, mut b) = linked(1, 2).await;
+    let link = a.network.links.with(|links| links.get(&b.id).cloned()).unwrap();
+    assert!(link.send(Lane::Bulk, large(1, wire::MAX_MESSAGE + 1)));
+    assert!(matches!(within("garbage", b.inbox.bulk.recv()).await.unwrap(), Input::Garbage { .. }));
+    assert!(matches!(b.urgent().await, Input::LinkDown { .. }));
+    assert!(matches!(a.urgent().await, Input::LinkDown { .. }));
+}
+
+#[tokio::test]
+async fn urgent_passes_bulk_that_is_stuck() {
+    let (a, mut b) = linked(1, 2).await;
+    let link = a.network.links.with(|links| links.get(&b.id).cloned()).unwrap();
+    // Nobody reads b's bulk inbox: in time the stream, the queue, everything is full.
+    let mut sent = 0;
+    within("a full queue", async {
+        while link.send(Lane::Bulk, wire::encode(&word(sent))) || sent < 10_000 {
+            sent += 1;
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    a.network.send(&b.id, Lane::Urgent, &word(42));
+    assert_eq!(b.heard().await, (a.id, word(42)));
+    a.network.send(&b.id, Lane::Bulk, &word(43));
+    assert!(a.count("net_messages_dropped") <= 1);
+}
+
+#[tokio::test]
+async fn gossip_goes_on_only_after_a_verdict() {
+    let (mut a, mut b, mut c) = (peer(1).await, peer(2).await, peer(3).await);
+    a.dial(&b);
+    c.dial(&b);
+    a.link_up().await;
+    c.link_up().await;
+    // Subscriptions travel after the link: words are repeated until one gets through.
+    let mut number = 0;
+    let mut next = |network: &Network| {
+        number += 1;
+        network.broadcast(&word(number));
+        number
+    };
+    let heard = |input: Option<Input>| match input {
+        Some(Input::Gossip { ticket, from, message }) => (ticket, from, message),
+        other => panic!("gossip was expected, not {other:?}"),
+    };
+    let mut beat = tokio::time::interval(Duration::from_millis(50));
+    let mut accepted = Vec::new();
+    let (from, relayed) = within("gossip", async {
+        let mut toggle = false;
+        loop {
+            tokio::select! {
+                _ = beat.tick() => drop(next(&a.network)),
+                input = b.inbox.gossip.recv() => {
+                    let (ticket, from, message) = heard(input);
+                    assert_eq!(from, a.id);
+                    toggle = !toggle;
+                    if toggle {
+                        b.network.verdict(ticket, Verdict::Ignore);
+                    } else {
+                        accepted.push(message);
+                        b.network.verdict(ticket, Verdict::Accept);
+                    }
+                }
+                input = c.inbox.gossip.recv() => {
+                    let (_, from, message) = heard(input);
+                    break (from, message);
+                }
+            }
+        }
+    })
+    .await;
+    assert_eq!(from, b.id, "the relay, not the writer");
+    assert!(accepted.contains(&relayed), "only what was accepted is relayed");
+}
+
+#[tokio::test]
+async fn a_lone_node_may_broadcast() {
+    let a = peer(1).await;
+    a.network.broadcast(&word(1));
+    // Commands are taken in turn: this one's answer means that the broadcast is done.
+    assert!(matches!(a.network.open(id(2), Purpose::Http).await, Err(OpenError::NoLink(_))));
+    assert_eq!((a.count("net_gossip_sent"), a.count("net_gossip_dropped")), (1, 0));
+}
+
+#[tokio::test]
+async fn services_have_streams_of_their_own() {
+    let (a, b) = linked(1, 2).await;
+    let mut acceptor = b.network.accept(Purpose::Artifact).await;
+    let mut stream = a.network.open(b.id, Purpose::Artifact).await.unwrap();
+    stream.write_all(b"which?").await.unwrap();
+    stream.shutdown().await.unwrap();
+    let mut incoming = within("the stream", acceptor.next()).await.unwrap();
+    assert_eq!(incoming.from, a.id);
+    let mut asked = String::new();
+    incoming.stream.read_to_string(&mut asked).await.unwrap();
+    let answer = tokio::spawn(async move {
+        incoming.stream.write_all(&vec![5; 600_000]).await.unwrap();
+        incoming.stream.shutdown().await.unwrap();
+    });
+    let mut got = Vec::new();
+    within("the answer", stream.read_to_end(&mut got)).await.unwrap();
+    answer.await.unwrap();
+    assert_eq!((asked.as_str(), got.len()), ("which?", 600_000));
+}
+
+struct Book(NodeId, String);
+
+impl Directory for Book {
+    fn addresses(&self, node: NodeId) -> BoxFuture<'_, Vec<String>> {
+        let known = (node == self.0).then(|| self.1.clone());
+        std::future::ready(known.into_iter().collect()).boxed()
+    }
+}
+
+#[tokio::test]
+async fn a_stream_to_a_node_without_a_link_makes_one() {
+    let (mut a, mut b) = (peer(1).await, peer(2).await);
+    let _acceptor = b.network.accept(Purpose::Http).await;
+    assert!(matches!(a.network.open(b.id, Purpose::Http).await, Err(OpenError::NoLink(_))), "nobody knows where it is");
+    a.network.set_directory(Arc::new(Book(b.id, b.address())));
+    within("a stream", a.network.open(b.id, Purpose::Http)).await.unwrap();
+    assert_eq!((a.link_up().await, b.link_up().await), (b.id, a.id));
+    // Who is not where the book says is not waited for.
+    drop(b);
+    assert!(matches!(a.urgent().await, Input::LinkDown { .. }));
+    assert!(matches!(a.network.open(id(2), Purpose::Http).await, Err(OpenError::NoLink(_))));
+    assert!(a.inbox.urgent.try_recv().is_err(), "the core did not ask for that dial");
+}
+
+#[tokio::test]
+async fn streams_nobody_takes_and_streams_above_the_bound_are_refused() {
+    let (a, b) = linked(1, 2).await;
+    // Nobody serves HTTP at b yet.
+    let mut refused = a.network.open(b.id, Purpose::Http).await.unwrap();
+    assert_eq!(within("the end", refused.read(&mut [0; 1])).await.unwrap_or(0), 0);
+    let mut acceptor = b.network.accept(Purpose::Artifact).await;
+    let mut living = Vec::new();
+    for _ in 0..16 {
+        let mine = a.network.open(b.id, Purpose::Artifact).await.unwrap();
+        living.push((mine, within("a stream", acceptor.next()).await.unwrap()));
+    }
+    let mut refused = a.network.open(b.id, Purpose::Artifact).await.unwrap();
+    assert_eq!(within("the end", refused.read(&mut [0; 1])).await.unwrap_or(0), 0);
+    assert_eq!(b.count("net_streams_refused"), 2);
+    // Room is given back when a stream ends.
+    living.truncate(15);
+    let mine = a.network.open(b.id, Purpose::Artifact).await.unwrap();
+    let incoming = within("a stream", acceptor.next()).await.unwrap();
+    drop((mine, incoming));
+}
+
+#[tokio::test]
+async fn a_taken_port_is_named() {
+    let a = peer(1).await;
+    let listen = a.network.listening();
+    let error = start(NetworkConfig { listen, ..config(2, SECRET) }).await.map(|_| ()).unwrap_err();
+    assert!(matches!(error, NetworkError::Taken(address) if address == listen));
+    assert!(error.to_string().contains(&listen.port().to_string()), "{error}");
+}
+
+#[tokio::test]
+async fn a_stop_says_what_is_left_to_say() {
+    let (a, mut b) = linked(1, 2).await;
+    for number in 0..50 {
+        a.network.send(&b.id, Lane::Urgent, &word(number));
+    }
+    within("the stop", a.network.stop()).await;
+    for number in 0..50 {
+        assert_eq!(b.heard().await, (a.id, word(number)));
+    }
+    assert!(matches!(b.urgent().await, Input::LinkDown { peer } if peer == a.id));
+}

@@ -1,0 +1,62 @@
+//! What a publish changes, field by field.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use shoal_protocol::model::Spec;
+
+use crate::manifest::quantity::{show_cpu, show_size};
+
+/// One field that differs. None on one side: it was added or removed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Difference {
+    /// Which, as in `replicas` or `env GREETING`.
+    pub field: String,
+    /// What it is.
+    pub from: Option<String>,
+    /// What it shall be.
+    pub to: Option<String>,
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.from, &self.to) {
+            (Some(from), Some(to)) => write!(f, "{} {from} -> {to}", self.field),
+            (None, Some(to)) => write!(f, "{} {to} (new)", self.field),
+            (Some(from), None) => write!(f, "{} {from} (removed)", self.field),
+            (None, None) => write!(f, "{}", self.field),
+        }
+    }
+}
+
+/// The fields in which `new` differs from `old`; empty when the two are one and the same wish.
+pub fn differences(old: &Spec, new: &Spec) -> Vec<Difference> {
+    let mut all = Vec::new();
+    let mut note = |field: &str, from: String, to: String| {
+        if from != to {
+            all.push(Difference { field: field.to_owned(), from: Some(from), to: Some(to) });
+        }
+    };
+    note("artifact", old.artifact.digest.short(), new.artifact.digest.short());
+    note("replicas", old.replicas.to_string(), new.replicas.to_string());
+    note("memory", show_size(old.resources.memory), show_size(new.resources.memory));
+    note("cpu", show_cpu(old.resources.cpu), show_cpu(new.resources.cpu));
+    note("runtime", old.runtime.as_str().to_owned(), new.runtime.as_str().to_owned());
+    maps("env", &old.env, &new.env, &mut all);
+    maps("require", &old.require, &new.require, &mut all);
+    // Two sizes may read alike and differ all the same.
+    if all.is_empty() && old != new {
+        all.push(Difference { field: "details".into(), from: None, to: None });
+    }
+    all
+}
+
+fn maps(what: &str, old: &BTreeMap<String, String>, new: &BTreeMap<String, String>, all: &mut Vec<Difference>) {
+    let names: std::collections::BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+    for name in names {
+        let (from, to) = (old.get(name), new.get(name));
+        if from != to {
+            all.push(Difference { field: format!("{what} {name}"), from: from.cloned(), to: to.cloned() });
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! Small private files that are whole or absent: written beside, synced, renamed.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+/// A file that could not be read or written.
+#[derive(Debug, thiserror::Error)]
+#[error("{} cannot be {doing}: {source}", file.display())]
+pub struct FileError {
+    file: PathBuf,
+    doing: &'static str,
+    source: io::Error,
+}
+
+impl FileError {
+    /// `file` cannot be `doing` (a participle: read, written, deleted).
+    pub fn new(file: &Path, doing: &'static str, source: io::Error) -> Self {
+        FileError { file: file.to_owned(), doing, source }
+    }
+}
+
+/// Above any file of ours; a folder's name mistaken for a file's must not fill the memory.
+const LARGEST: u64 = 1024 * 1024;
+
+/// The text of `file`; none when there is no such file.
+pub fn read(file: &Path) -> Result<Option<String>, FileError> {
+    let cannot = |source| FileError { file: file.to_owned(), doing: "read", source };
+    match fs::metadata(file) {
+        Ok(found) if found.len() > LARGEST => Err(cannot(io::Error::other("it is far too large"))),
+        Ok(_) => fs::read_to_string(file).map(Some).map_err(cannot),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(cannot(error)),
+    }
+}
+
+/// Makes a folder and those above it, for its owner alone.
+pub fn make_folder(folder: &Path) -> Result<(), FileError> {
+    DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|source| FileError {
+        file: folder.to_owned(),
+        doing: "made",
+        source,
+    })
+}
+
+/// Writes `value` as JSON, for its owner alone.
+pub fn write_json(file: &Path, value: &impl Serialize) -> Result<(), FileError> {
+    let cannot =
+        |source: serde_json::Error| FileError { file: file.to_owned(), doing: "written", source: source.into() };
+    let mut text = serde_json::to_string_pretty(value).map_err(cannot)?;
+    text.push('\n');
+    write(file, text.as_bytes())
+}
+
+/// Writes `bytes`, for the file's owner alone; a reader sees all of it or what was there before.
+pub fn write(file: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    let cannot = |source| FileError { file: file.to_owned(), doing: "written", source };
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    make_folder(folder)?;
+    let fresh = file.with_extension(format!("new.{}", std::process::id()));
+    let mut out =
+        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh).map_err(cannot)?;
+    let written = out.write_all(bytes).and_then(|()| out.sync_all()).and_then(|()| fs::rename(&fresh, file));
+    if let Err(error) = written {
+        // What is left of it is of no use to anybody; the first error is the one to tell.
+        let _ = fs::remove_file(&fresh);
+        return Err(cannot(error));
+    }
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(cannot)
+}

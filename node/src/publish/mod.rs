@@ -1,0 +1,266 @@
+//! From a person's wish to a signed change on a node's disk.
+//!
+//! ```text
+//!   author                                node
+//!     prepare(name, spec)  ─────────────▶  checks it, tells clock, serial, what is there now
+//!     upload(bytes)        ─────────────▶  verifies, keeps
+//!     sign
+//!     submit(change)       ─────────────▶  accepted once it is on disk; `stale`: prepare again
+//! ```
+//!
+//! The command line does this over the socket, a program that holds a node does it directly: one [`Door`], two ways in.
+
+mod difference;
+pub(crate) mod files;
+mod operator;
+mod workload;
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use shoal_protocol::model::spec::InvalidSpec;
+use shoal_protocol::model::{Artifact, ClusterId, Digest, Spec, WorkloadName, codec};
+use shoal_protocol::trust::Rejection;
+
+use crate::api::ApiError;
+use crate::api::form::{self, AcceptedBody, PrepareBody, PreparedBody, SpecBody, SubmitBody};
+
+pub use difference::{Difference, differences};
+pub use files::FileError;
+pub use operator::{Founding, INSTALLATION_FILE, OPERATOR_FILE, Operator, OperatorError, ROOT_FILE};
+pub use workload::{Source, Workload};
+
+/// Tries of one change: each failure means that somebody else changed the same workload in between.
+const TRIES: usize = 5;
+
+/// The way to a node that takes changes.
+pub trait Door: Sync {
+    /// Whether the node has these bytes already.
+    fn holds(&self, digest: &Digest) -> impl Future<Output = Result<bool, ApiError>> + Send;
+    /// Gives it the bytes of an artifact.
+    fn upload(&self, artifact: Artifact, bytes: Bytes) -> impl Future<Output = Result<(), ApiError>> + Send;
+    /// Asks what is to be signed.
+    fn prepare(&self, body: PrepareBody) -> impl Future<Output = Result<PreparedBody, ApiError>> + Send;
+    /// Hands over what was signed.
+    fn submit(&self, body: SubmitBody) -> impl Future<Output = Result<AcceptedBody, ApiError>> + Send;
+}
+
+/// What became of a wish.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Outcome {
+    /// It is new.
+    Created,
+    /// It was there, otherwise.
+    Changed(Vec<Difference>),
+    /// It was there, just so; nothing was written.
+    Unchanged,
+    /// It is gone.
+    Removed,
+}
+
+/// A wish that a node has taken.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Published {
+    /// Its name.
+    pub name: WorkloadName,
+    /// What it is now; none when it was removed.
+    pub spec: Option<Spec>,
+    /// What that changed.
+    pub outcome: Outcome,
+}
+
+/// Why a wish was not published. Nothing changed, unless the node says otherwise.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum PublishError {
+    #[error("{} cannot be read: {source}", file.display())]
+    File { file: PathBuf, source: std::io::Error },
+    #[error("{what} cannot be run: {why}")]
+    NotRunnable { what: String, why: String },
+    #[error(transparent)]
+    Spec(#[from] InvalidSpec),
+    #[error(transparent)]
+    Api(#[from] ApiError),
+    #[error("nothing can be signed: {0}")]
+    NoOperator(String),
+    #[error("the change cannot be signed: {0}")]
+    Signing(#[from] Rejection),
+    #[error("the operator key is of cluster {}, this node is of cluster {}", operator.short(), node.short())]
+    OtherCluster { operator: ClusterId, node: ClusterId },
+    #[error("the node's answer makes no sense: {0}")]
+    Answer(String),
+    #[error("others kept changing `{0}` at the same time; nothing was changed")]
+    Contended(WorkloadName),
+}
+
+impl PublishError {
+    /// What a person can do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            PublishError::Api(error) => error.hint.clone(),
+            PublishError::OtherCluster { .. } => Some(
+                "Name the folder with this cluster's operator key with --config or SHOAL_CONFIG, or another daemon with --socket.".into(),
+            ),
+            PublishError::Contended(_) => Some("Try again.".into()),
+            PublishError::File { .. }
+            | PublishError::NotRunnable { .. }
+            | PublishError::Spec(_)
+            | PublishError::NoOperator(_)
+            | PublishError::Signing(_)
+            | PublishError::Answer(_) => None,
+        }
+    }
+}
+
+/// A workload whose bytes were read, found to be runnable, and hashed.
+#[derive(Clone, Debug)]
+pub struct Ready {
+    /// The wish.
+    pub spec: Spec,
+    /// What it runs.
+    pub bytes: Bytes,
+}
+
+/// Reads and checks a workload's bytes. Touches no node.
+pub async fn ready(workload: &Workload) -> Result<Ready, PublishError> {
+    let (what, bytes) = match &workload.source {
+        Source::Bytes(bytes) => (format!("`{}`", workload.name), bytes.clone()),
+        Source::File(file) => {
+            let read = tokio::fs::read(file).await;
+            let bytes = read.map_err(|source| PublishError::File { file: file.clone(), source })?;
+            (file.display().to_string(), bytes.into())
+        }
+    };
+    shoal_runtimes::wasm::inspect(&bytes)
+        .map_err(|error| PublishError::NotRunnable { what, why: error.to_string() })?;
+    let artifact = Artifact { digest: Digest::of(&bytes), size: bytes.len() as u64 };
+    Ok(Ready { spec: workload.spec(artifact)?, bytes })
+}
+
+/// Publishes a workload that is [`ready`]. `force`: also when no known node can run it now.
+pub async fn publish(
+    door: &impl Door,
+    operator: &Operator,
+    ready: &Ready,
+    force: bool,
+) -> Result<Published, PublishError> {
+    let name = &ready.spec.name;
+    for _ in 0..TRIES {
+        let wish = Wish { spec: Some(ready.spec.clone()), bytes: Some(&ready.bytes), instead_of: None, force };
+        if let Some(published) = attempt(door, operator, name, wish).await? {
+            return Ok(published);
+        }
+    }
+    Err(PublishError::Contended(name.clone()))
+}
+
+/// Changes how many replicas a workload has.
+pub async fn scale(
+    door: &impl Door,
+    operator: &Operator,
+    name: &WorkloadName,
+    replicas: u32,
+    force: bool,
+) -> Result<Published, PublishError> {
+    for _ in 0..TRIES {
+        let current = look(door, name).await?;
+        let spec = current.scaled(replicas)?;
+        let wish = Wish { spec: Some(spec), bytes: None, instead_of: Some(current), force };
+        if let Some(published) = attempt(door, operator, name, wish).await? {
+            return Ok(published);
+        }
+    }
+    Err(PublishError::Contended(name.clone()))
+}
+
+/// Removes a workload.
+pub async fn remove(door: &impl Door, operator: &Operator, name: &WorkloadName) -> Result<Published, PublishError> {
+    for _ in 0..TRIES {
+        let wish = Wish { spec: None, bytes: None, instead_of: None, force: false };
+        if let Some(published) = attempt(door, operator, name, wish).await? {
+            return Ok(published);
+        }
+    }
+    Err(PublishError::Contended(name.clone()))
+}
+
+/// What is there now. Asked for as if it were to be removed, which changes nothing until something is submitted.
+async fn look(door: &impl Door, name: &WorkloadName) -> Result<Spec, PublishError> {
+    let prepared = door.prepare(PrepareBody { name: form::full_name(name), spec: None, force: false }).await?;
+    let none = || PublishError::Answer(format!("`{name}` can be removed, and yet is not there"));
+    spec_of(prepared.current.ok_or_else(none)?)
+}
+
+/// What shall be, for one attempt.
+struct Wish<'a> {
+    /// None to remove.
+    spec: Option<Spec>,
+    /// The artifact's, where they are at hand.
+    bytes: Option<&'a Bytes>,
+    /// What this was derived from: the attempt is void if something else is there meanwhile.
+    instead_of: Option<Spec>,
+    force: bool,
+}
+
+/// Prepares, signs and submits once. `None`: somebody else was in between.
+async fn attempt(
+    door: &impl Door,
+    operator: &Operator,
+    name: &WorkloadName,
+    wish: Wish<'_>,
+) -> Result<Option<Published>, PublishError> {
+    let spec = wish.spec.as_ref().map(SpecBody::from);
+    let prepared = door.prepare(PrepareBody { name: form::full_name(name), spec, force: wish.force }).await?;
+    if prepared.cluster != operator.cluster() {
+        return Err(PublishError::OtherCluster { operator: operator.cluster(), node: prepared.cluster });
+    }
+    let current = prepared.current.clone().map(spec_of).transpose()?;
+    if wish.instead_of.is_some() && wish.instead_of != current {
+        return Ok(None);
+    }
+    let outcome = match (&current, &wish.spec) {
+        (_, None) => Outcome::Removed,
+        (None, Some(_)) => Outcome::Created,
+        (Some(old), Some(new)) if old == new => Outcome::Unchanged,
+        (Some(old), Some(new)) => Outcome::Changed(differences(old, new)),
+    };
+    let published = Published { name: name.clone(), spec: wish.spec, outcome };
+    if published.outcome == Outcome::Unchanged {
+        return Ok(Some(published));
+    }
+    if let (Some(spec), Some(bytes)) = (&published.spec, wish.bytes)
+        && !door.holds(&spec.artifact.digest).await?
+    {
+        door.upload(spec.artifact, bytes.clone()).await?;
+    }
+    let change = sign(operator, name, published.spec.as_ref(), &prepared)?;
+    match door.submit(change).await {
+        Ok(_) => Ok(Some(published)),
+        Err(error) if error.is_stale() => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn sign(
+    operator: &Operator,
+    name: &WorkloadName,
+    spec: Option<&Spec>,
+    prepared: &PreparedBody,
+) -> Result<SubmitBody, PublishError> {
+    let nonsense = |error: &dyn std::fmt::Display| PublishError::Answer(error.to_string());
+    let clock: Result<BTreeMap<_, _>, _> =
+        prepared.clock.iter().map(|(writer, serial)| writer.parse().map(|writer| (writer, *serial))).collect();
+    let clock = clock.map_err(|error| nonsense(&error))?;
+    let uid = prepared.uid.as_deref().map(str::parse).transpose().map_err(|error| nonsense(&error))?;
+    let change = operator.sign(name, spec, clock, prepared.serial, uid)?;
+    Ok(SubmitBody { change: form::to_hex(&codec::encode(&change)) })
+}
+
+fn spec_of(body: SpecBody) -> Result<Spec, PublishError> {
+    Spec::try_from(body).map_err(|error| PublishError::Answer(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests;

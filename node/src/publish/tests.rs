@@ -1,0 +1,245 @@
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Mutex;
+
+use http::StatusCode;
+use shoal_protocol::model::{RawChange, Value};
+use shoal_protocol::node::Refusal;
+use shoal_protocol::trust::{self, Genesis};
+
+use super::*;
+use crate::fakes::spec;
+
+fn founded(folder: &Path) -> (Genesis, Operator) {
+    let founding = Founding::draw().unwrap();
+    let operator = founding.establish(folder, "founder").unwrap();
+    (founding.genesis(), operator)
+}
+
+#[test]
+fn the_founder_can_write_what_every_node_accepts() {
+    let folder = tempfile::tempdir().unwrap();
+    let (genesis, operator) = founded(folder.path());
+    let wish = spec("web", 2);
+    let change = operator.sign(&wish.name, Some(&wish), [].into(), 7, None).unwrap();
+    let accepted = trust::accept(&genesis, change).unwrap();
+    assert_eq!(accepted.signed.value.spec().as_ref(), Some(&wish));
+    // Loaded again it is the same writer: two dots of one installation never meet.
+    let again = Operator::load(folder.path()).unwrap();
+    let change = again.sign(&wish.name, None, accepted.signed.clock.clone(), 8, Some(accepted.uid())).unwrap();
+    let removed = trust::accept(&genesis, change).unwrap();
+    assert_eq!((&removed.signed.value, removed.signed.writer), (&Value::Tombstone, accepted.signed.writer));
+    assert_eq!(removed.signed.clock.len(), 1);
+}
+
+#[test]
+fn keys_are_their_owners_alone_and_never_overwritten() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("config");
+    founded(&config);
+    for file in [OPERATOR_FILE, ROOT_FILE, INSTALLATION_FILE] {
+        assert_eq!(fs::metadata(config.join(file)).unwrap().permissions().mode() & 0o777, 0o600, "{file}");
+    }
+    let before = fs::read(config.join(OPERATOR_FILE)).unwrap();
+    let second = Founding::draw().unwrap();
+    assert!(matches!(second.establish(&config, "founder"), Err(OperatorError::OtherCluster { .. })));
+    assert!(matches!(Founding::check_free(&config), Err(OperatorError::OtherCluster { .. })));
+    assert_eq!(fs::read(config.join(OPERATOR_FILE)).unwrap(), before);
+}
+
+#[test]
+fn a_founding_that_was_cut_off_anywhere_goes_on_with_the_same_cluster() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, config) = (folder.path().join("founding.json"), folder.path().join("config"));
+    assert!(Founding::load(&file).unwrap().is_none());
+    Founding::draw().unwrap().save(&file).unwrap();
+    let begun = Founding::load(&file).unwrap().unwrap();
+    begun.establish(&config, "founder").unwrap();
+    // Cut off between the root's file and the operator's.
+    fs::remove_file(config.join(OPERATOR_FILE)).unwrap();
+    let again = Founding::load(&file).unwrap().unwrap();
+    let operator = again.establish(&config, "founder").unwrap();
+    assert_eq!(operator.cluster(), begun.genesis().cluster());
+    assert!(again.establish(&config, "founder").is_ok(), "the same once more is fine");
+}
+
+#[test]
+fn a_damaged_key_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    founded(folder.path());
+    let file = folder.path().join(OPERATOR_FILE);
+    let whole = fs::read_to_string(&file).unwrap();
+    let other = founded(&folder.path().join("other")).0;
+    let swapped = whole.replace(
+        &serde_json::from_str::<serde_json::Value>(&whole).unwrap()["root"].as_str().unwrap().to_owned(),
+        &other.root.to_string(),
+    );
+    let half: String = whole.chars().take(whole.len() / 2).collect();
+    for damaged in [half.as_str(), &swapped, "{}"] {
+        fs::write(&file, damaged).unwrap();
+        let error = Operator::load(folder.path()).unwrap_err();
+        assert!(matches!(error, OperatorError::Damaged { .. }), "{error}");
+        assert!(error.to_string().contains("operator.json") && error.hint().is_some());
+    }
+    fs::remove_file(&file).unwrap();
+    assert!(matches!(Operator::load(folder.path()), Err(OperatorError::None(_))));
+    fs::write(folder.path().join(INSTALLATION_FILE), "12").unwrap();
+    fs::write(&file, &whole).unwrap();
+    assert!(Operator::load(folder.path()).unwrap_err().to_string().contains("installation"));
+}
+
+/// A node that keeps one workload and follows a script of what others do in between.
+struct Node {
+    genesis: Genesis,
+    current: Mutex<Option<Spec>>,
+    /// What somebody else makes of the workload just before each submit, first to last.
+    others: Mutex<Vec<Spec>>,
+    held: bool,
+    calls: Mutex<Vec<&'static str>>,
+}
+
+impl Node {
+    fn new(genesis: Genesis, current: Option<Spec>) -> Self {
+        Node { genesis, current: Mutex::new(current), others: Mutex::default(), held: false, calls: Mutex::default() }
+    }
+
+    fn calls(&self) -> Vec<&'static str> {
+        std::mem::take(&mut self.calls.lock().unwrap())
+    }
+}
+
+impl Door for Node {
+    async fn holds(&self, _: &Digest) -> Result<bool, ApiError> {
+        Ok(self.held)
+    }
+
+    async fn upload(&self, artifact: Artifact, bytes: Bytes) -> Result<(), ApiError> {
+        assert_eq!((artifact.digest, artifact.size), (Digest::of(&bytes), bytes.len() as u64));
+        self.calls.lock().unwrap().push("upload");
+        Ok(())
+    }
+
+    async fn prepare(&self, body: PrepareBody) -> Result<PreparedBody, ApiError> {
+        self.calls.lock().unwrap().push("prepare");
+        let current = self.current.lock().unwrap();
+        if body.spec.is_none() && current.is_none() {
+            return Err(Refusal::NoSuchWorkload(body.name.parse().unwrap()).into());
+        }
+        let uid = current.as_ref().map(|_| Digest([9; 32]).to_string());
+        Ok(PreparedBody {
+            clock: [].into(),
+            serial: 7,
+            uid,
+            current: current.as_ref().map(SpecBody::from),
+            cluster: self.genesis.cluster(),
+        })
+    }
+
+    async fn submit(&self, body: SubmitBody) -> Result<AcceptedBody, ApiError> {
+        self.calls.lock().unwrap().push("submit");
+        let mut others = self.others.lock().unwrap();
+        if !others.is_empty() {
+            *self.current.lock().unwrap() = Some(others.remove(0));
+            return Err(Refusal::Stale.into());
+        }
+        let raw: RawChange = codec::decode(&form::from_hex(&body.change).unwrap()).unwrap();
+        let change = trust::accept(&self.genesis, raw).unwrap();
+        *self.current.lock().unwrap() = change.signed.value.spec();
+        Ok(AcceptedBody { uid: change.uid().to_string(), change: change.hash().to_string() })
+    }
+}
+
+fn ready_to_go(replicas: u32) -> Ready {
+    let bytes = Bytes::from_static(b"a component");
+    let artifact = Artifact { digest: Digest::of(&bytes), size: bytes.len() as u64 };
+    let workload = Workload::wasm("web", bytes.clone()).unwrap().replicas(replicas).env("A", replicas.to_string());
+    Ready { spec: workload.spec(artifact).unwrap(), bytes }
+}
+
+#[tokio::test]
+async fn a_publish_creates_then_changes_then_finds_nothing_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let (genesis, operator) = founded(folder.path());
+    let node = Node::new(genesis, None);
+    let created = publish(&node, &operator, &ready_to_go(1), false).await.unwrap();
+    assert_eq!(created.outcome, Outcome::Created);
+    assert_eq!(node.calls(), ["prepare", "upload", "submit"]);
+    let changed = publish(&node, &operator, &ready_to_go(2), false).await.unwrap();
+    let Outcome::Changed(differences) = changed.outcome else { panic!("{changed:?}") };
+    let told: Vec<String> = differences.iter().map(ToString::to_string).collect();
+    assert_eq!(told, ["replicas 1 -> 2", "env A 1 -> 2"]);
+    node.calls();
+    assert_eq!(publish(&node, &operator, &ready_to_go(2), false).await.unwrap().outcome, Outcome::Unchanged);
+    assert_eq!(node.calls(), ["prepare"], "nothing was written");
+}
+
+#[tokio::test]
+async fn who_was_overtaken_prepares_again_and_in_the_end_gives_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let (genesis, operator) = founded(folder.path());
+    let node = Node::new(genesis, Some(spec("web", 9)));
+    node.others.lock().unwrap().push(spec("web", 8));
+    let published = publish(&node, &operator, &ready_to_go(1), false).await.unwrap();
+    assert!(matches!(published.outcome, Outcome::Changed(_)));
+    assert_eq!(node.current.lock().unwrap().as_ref().unwrap().replicas, 1);
+
+    node.others.lock().unwrap().extend((1..=9).map(|replicas| spec("web", 100 + replicas)));
+    let error = publish(&node, &operator, &ready_to_go(2), false).await.unwrap_err();
+    assert!(matches!(error, PublishError::Contended(_)), "{error}");
+}
+
+#[tokio::test]
+async fn scaling_keeps_what_somebody_else_changed_in_between() {
+    let folder = tempfile::tempdir().unwrap();
+    let (genesis, operator) = founded(folder.path());
+    let node = Node::new(genesis, Some(spec("web", 1)));
+    let mut other = shoal_protocol::model::SpecForm::from(spec("web", 1));
+    other.resources.cpu = 777;
+    node.others.lock().unwrap().push(other.try_into().unwrap());
+    scale(&node, &operator, &"web".parse().unwrap(), 4, false).await.unwrap();
+    let now = node.current.lock().unwrap().clone().unwrap();
+    assert_eq!((now.replicas, now.resources.cpu), (4, 777));
+}
+
+#[tokio::test]
+async fn a_removal_of_nothing_is_refused_and_of_something_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (genesis, operator) = founded(folder.path());
+    let node = Node::new(genesis, Some(spec("web", 1)));
+    let name = "web".parse().unwrap();
+    assert_eq!(remove(&node, &operator, &name).await.unwrap().outcome, Outcome::Removed);
+    match remove(&node, &operator, &name).await.unwrap_err() {
+        PublishError::Api(error) => assert_eq!(error.status, StatusCode::NOT_FOUND),
+        other => panic!("{other}"),
+    }
+}
+
+#[tokio::test]
+async fn another_clusters_key_signs_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_, operator) = founded(&folder.path().join("a"));
+    let (genesis, _) = founded(&folder.path().join("b"));
+    let node = Node::new(genesis, None);
+    let error = publish(&node, &operator, &ready_to_go(1), false).await.unwrap_err();
+    assert!(
+        matches!(error, PublishError::OtherCluster { .. }) && error.hint().unwrap().contains("--config"),
+        "{error}"
+    );
+    assert_eq!(node.calls(), ["prepare"]);
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_run_is_refused_before_any_node_hears_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("readme.txt");
+    fs::write(&file, "hello").unwrap();
+    let workload = |source: &Path| Workload::wasm("web", source.to_owned()).unwrap();
+    let error = ready(&workload(&file)).await.unwrap_err().to_string();
+    assert!(error.contains("readme.txt cannot be run") && error.contains("not WebAssembly"), "{error}");
+    fs::write(&file, b"\0asm\x01\0\0\0").unwrap();
+    let error = ready(&workload(&file)).await.unwrap_err().to_string();
+    assert!(error.contains("core WebAssembly module"), "{error}");
+    let error = ready(&workload(&folder.path().join("none"))).await.unwrap_err();
+    assert!(matches!(error, PublishError::File { .. }), "{error}");
+}

@@ -1,0 +1,115 @@
+//! A wish as a person states it, before its bytes are read and hashed.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use shoal_protocol::model::name::NotALabel;
+use shoal_protocol::model::spec::{DEFAULT_CPU, DEFAULT_MEMORY, InvalidSpec};
+use shoal_protocol::model::{Artifact, Resources, RuntimeKind, Spec, SpecForm, WorkloadName};
+
+/// What to run, where it comes from, and how much of it.
+///
+/// ```
+/// let workload = shoal::Workload::wasm("hello", "hello.wasm")?.replicas(2).env("GREETING", "hi");
+/// # Ok::<(), shoal::protocol::model::name::NotALabel>(())
+/// ```
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Workload {
+    /// How people call it; also its host name.
+    pub name: WorkloadName,
+    /// Where its bytes are.
+    pub source: Source,
+    /// How many at once.
+    pub replicas: u32,
+    /// What each replica may take: memory in bytes is a hard limit, CPU is in thousandths of a core.
+    pub resources: Resources,
+    /// Environment of each replica.
+    pub env: BTreeMap<String, String>,
+    /// Labels a node must have, all of them.
+    pub require: BTreeMap<String, String>,
+}
+
+/// Where a workload's bytes are.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Source {
+    /// In a file, read when the workload is published.
+    File(PathBuf),
+    /// Here.
+    Bytes(Bytes),
+}
+
+impl From<&str> for Source {
+    fn from(path: &str) -> Source {
+        Source::File(path.into())
+    }
+}
+
+impl From<PathBuf> for Source {
+    fn from(path: PathBuf) -> Source {
+        Source::File(path)
+    }
+}
+
+impl From<Bytes> for Source {
+    fn from(bytes: Bytes) -> Source {
+        Source::Bytes(bytes)
+    }
+}
+
+impl Workload {
+    /// One replica of a WebAssembly component with the `wasi:http/proxy` world, with default limits. `name` is `hello`
+    /// or `namespace/hello`.
+    pub fn wasm(name: &str, source: impl Into<Source>) -> Result<Workload, NotALabel> {
+        Ok(Workload {
+            name: name.parse()?,
+            source: source.into(),
+            replicas: 1,
+            resources: Resources { memory: DEFAULT_MEMORY, cpu: DEFAULT_CPU },
+            env: BTreeMap::new(),
+            require: BTreeMap::new(),
+        })
+    }
+
+    /// How many at once.
+    pub fn replicas(self, replicas: u32) -> Workload {
+        Workload { replicas, ..self }
+    }
+
+    /// The hard limit of a replica's memory, in bytes.
+    pub fn memory(mut self, bytes: u64) -> Workload {
+        self.resources.memory = bytes;
+        self
+    }
+
+    /// A replica's share of CPU, in thousandths of a core.
+    pub fn cpu(mut self, millicores: u32) -> Workload {
+        self.resources.cpu = millicores;
+        self
+    }
+
+    /// Sets a variable in the environment of each replica.
+    pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Workload {
+        self.env.insert(name.into(), value.into());
+        self
+    }
+
+    /// Only on nodes with this label.
+    pub fn require(mut self, name: impl Into<String>, value: impl Into<String>) -> Workload {
+        self.require.insert(name.into(), value.into());
+        self
+    }
+
+    /// The wish that is signed, once the artifact is known.
+    pub fn spec(&self, artifact: Artifact) -> Result<Spec, InvalidSpec> {
+        Spec::try_from(SpecForm {
+            name: self.name.clone(),
+            runtime: RuntimeKind::Wasm,
+            artifact,
+            replicas: self.replicas,
+            resources: self.resources,
+            env: self.env.clone(),
+            require: self.require.clone(),
+        })
+    }
+}

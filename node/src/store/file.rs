@@ -1,0 +1,284 @@
+//! `state.redb`: made, opened and checked, written.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use redb::{Builder, Database, ReadableDatabase, ReadableTable, TableDefinition};
+use shoal_protocol::model::{ClusterId, NodeId};
+use shoal_protocol::node::{Record, Saved};
+
+use super::disk::{Disk, DiskCounters};
+use super::row::{self, RowKey};
+use super::{FILE, StoreError};
+
+/// The records.
+const ROWS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("rows");
+/// What the file says of itself.
+const ABOUT: TableDefinition<&str, &[u8]> = TableDefinition::new("about");
+
+/// The form of the file.
+const FORMAT: u16 = 1;
+/// Pages kept in memory. All is read once, at start; after that only what is rewritten.
+const CACHE: usize = 8 * 1024 * 1024;
+/// A file below this is not worth compacting, and one above it only when more than half is air.
+const COMPACT_ABOVE: u64 = 4 * 1024 * 1024;
+
+pub(super) struct StateFile {
+    path: PathBuf,
+    database: Database,
+    #[cfg(test)]
+    pub(super) fault: Arc<super::tests::Fault>,
+}
+
+impl std::fmt::Debug for StateFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "StateFile({})", self.path.display())
+    }
+}
+
+impl StateFile {
+    pub(super) fn create(
+        folder: &Path,
+        cluster: ClusterId,
+        node: NodeId,
+        counters: &Arc<DiskCounters>,
+    ) -> Result<StateFile, StoreError> {
+        let path = folder.join(FILE);
+        let fresh = folder.join("state.redb.new");
+        let cannot = |source| StoreError::Io { file: path.clone(), doing: "made", source };
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&fresh)
+            .map_err(cannot)?;
+        let made = Self::with(path.clone(), file, counters).map_err(|bad| cannot(bad.into_io()))?;
+        made.introduce(cluster, node).map_err(|error| cannot(Bad::from(error).into_io()))?;
+        // A name in the folder means a whole file behind it.
+        fs::rename(&fresh, &path).map_err(cannot)?;
+        File::open(folder).and_then(|folder| folder.sync_all()).map_err(cannot)?;
+        Ok(made)
+    }
+
+    pub(super) fn open(
+        folder: &Path,
+        cluster: ClusterId,
+        node: NodeId,
+        counters: &Arc<DiskCounters>,
+    ) -> Result<(StateFile, Saved), StoreError> {
+        let path = folder.join(FILE);
+        let file = match OpenOptions::new().read(true).write(true).open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(StoreError::Missing { file: path, folder: folder.to_owned() });
+            }
+            Err(source) => return Err(StoreError::Io { file: path, doing: "opened for writing", source }),
+        };
+        // redb asserts what a damaged file may break.
+        catch_unwind(AssertUnwindSafe(|| Self::open_checked(path.clone(), file, cluster, node, counters)))
+            .unwrap_or_else(|_| Err(Bad::Damaged("its pages contradict one another".into())))
+            .map_err(|bad| match bad {
+                Bad::Damaged(why) => StoreError::Damaged { file: path, folder: folder.to_owned(), why },
+                Bad::Foreign(what) => StoreError::Foreign { file: path, what },
+                Bad::Newer(format) => StoreError::Newer { file: path, format, known: FORMAT },
+                Bad::Io(source) => StoreError::Io { file: path, doing: "read", source },
+            })
+    }
+
+    fn open_checked(
+        path: PathBuf,
+        file: File,
+        cluster: ClusterId,
+        node: NodeId,
+        counters: &Arc<DiskCounters>,
+    ) -> Result<(StateFile, Saved), Bad> {
+        let length = file.metadata()?.len();
+        if length == 0 {
+            // redb would take it for a new one.
+            return Err(Bad::Damaged("it is empty".into()));
+        }
+        let mut opened = Self::with(path, file, counters)?;
+        // Rebuilds what redb remembers of free pages: damage there would show only when the next write trips over it.
+        opened.database.check_integrity().map_err(redb::Error::from)?;
+        let saved = opened.read(cluster, node)?;
+        opened.compact(length)?;
+        Ok((opened, saved))
+    }
+
+    fn with(path: PathBuf, file: File, counters: &Arc<DiskCounters>) -> Result<StateFile, Bad> {
+        #[cfg(test)]
+        let fault: Arc<super::tests::Fault> = Arc::default();
+        let disk = Disk {
+            file,
+            counters: counters.clone(),
+            #[cfg(test)]
+            fault: fault.clone(),
+        };
+        let database = Builder::new().set_cache_size(CACHE).create_with_backend(disk).map_err(redb::Error::from)?;
+        Ok(StateFile {
+            path,
+            database,
+            #[cfg(test)]
+            fault,
+        })
+    }
+
+    /// Writes whose the file is, and that there is nothing in it.
+    fn introduce(&self, cluster: ClusterId, node: NodeId) -> Result<(), redb::Error> {
+        let transaction = self.database.begin_write()?;
+        transaction.open_table(ROWS)?;
+        {
+            let mut about = transaction.open_table(ABOUT)?;
+            about.insert("format", FORMAT.to_be_bytes().as_slice())?;
+            about.insert("cluster", cluster.as_bytes().as_slice())?;
+            about.insert("node", node.as_bytes().as_slice())?;
+            about.insert("sum", [0; 32].as_slice())?;
+        }
+        Ok(transaction.commit()?)
+    }
+
+    /// Reads everything, and believes nothing.
+    fn read(&self, cluster: ClusterId, node: NodeId) -> Result<Saved, Bad> {
+        let transaction = self.database.begin_read().map_err(redb::Error::from)?;
+        let about = transaction.open_table(ABOUT).map_err(redb::Error::from)?;
+        let format = fixed::<2>(&about, "format")?;
+        if u16::from_be_bytes(format) != FORMAT {
+            return Err(Bad::Newer(u16::from_be_bytes(format)));
+        }
+        if fixed(&about, "cluster")? != cluster.0 {
+            return Err(Bad::Foreign("cluster"));
+        }
+        if fixed(&about, "node")? != node.0 {
+            return Err(Bad::Foreign("node"));
+        }
+        let (mut saved, mut sum) = (Saved::default(), [0; 32]);
+        let rows = transaction.open_table(ROWS).map_err(redb::Error::from)?;
+        for entry in rows.iter().map_err(redb::Error::from)? {
+            let (key, value) = entry.map_err(redb::Error::from)?;
+            add(&mut sum, row::weight(key.value(), value.value()));
+            row::load(RowKey(key.value().to_vec()), value.value(), &mut saved)
+                .map_err(|error| Bad::Damaged(error.to_string()))?;
+        }
+        if sum != fixed(&about, "sum")? {
+            return Err(Bad::Damaged("rows are missing, or older than they should be".into()));
+        }
+        Ok(saved)
+    }
+
+    /// Gives back what is mostly air. The file was read and found good before.
+    fn compact(&mut self, length: u64) -> Result<(), Bad> {
+        if length <= COMPACT_ABOVE {
+            return Ok(());
+        }
+        let transaction = self.database.begin_write().map_err(redb::Error::from)?;
+        let stats = transaction.stats().map_err(redb::Error::from)?;
+        transaction.abort().map_err(redb::Error::from)?;
+        if stats.stored_bytes() + stats.metadata_bytes() < length / 2 {
+            self.database.compact().map_err(redb::Error::from)?;
+        }
+        Ok(())
+    }
+
+    /// Writes all of these or none, and returns when they are on disk. The error is for people.
+    pub(super) fn commit(&self, records: &BTreeMap<RowKey, Record>) -> Result<(), String> {
+        self.write(records).map_err(|error| {
+            let file = self.path.display();
+            match error {
+                redb::Error::Io(error) if error.kind() == io::ErrorKind::StorageFull => {
+                    format!("{file} cannot be written: the disk is full. Free some space and start the daemon again")
+                }
+                error => format!("{file} cannot be written: {error}. Look at the disk, then start the daemon again"),
+            }
+        })
+    }
+
+    fn write(&self, records: &BTreeMap<RowKey, Record>) -> Result<(), redb::Error> {
+        let transaction = self.database.begin_write()?;
+        {
+            let mut rows = transaction.open_table(ROWS)?;
+            let mut about = transaction.open_table(ABOUT)?;
+            let mut sum: [u8; 32] = match about.get("sum")? {
+                Some(sum) => sum.value().try_into().map_err(|_| corrupted())?,
+                None => return Err(corrupted()),
+            };
+            for (key, record) in records {
+                let key_bytes = key.0.as_slice();
+                let old = match row::value(key, record) {
+                    Some(value) => {
+                        add(&mut sum, row::weight(key_bytes, &value));
+                        rows.insert(key_bytes, value.as_slice())?
+                    }
+                    None => rows.remove(key_bytes)?,
+                };
+                if let Some(old) = old {
+                    add(&mut sum, row::weight(key_bytes, old.value()));
+                }
+            }
+            about.insert("sum", sum.as_slice())?;
+        }
+        Ok(transaction.commit()?)
+    }
+}
+
+/// What may be wrong with a file.
+enum Bad {
+    Damaged(String),
+    Foreign(&'static str),
+    Newer(u16),
+    Io(io::Error),
+}
+
+impl Bad {
+    /// For a file that was just made: there it is the disk's fault.
+    fn into_io(self) -> io::Error {
+        match self {
+            Bad::Io(error) => error,
+            Bad::Damaged(why) => io::Error::other(why),
+            Bad::Foreign(what) => io::Error::other(what),
+            Bad::Newer(format) => io::Error::other(format!("format {format}")),
+        }
+    }
+}
+
+impl From<io::Error> for Bad {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            // A page that should be there is not.
+            io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => {
+                Bad::Damaged(error.to_string())
+            }
+            _ => Bad::Io(error),
+        }
+    }
+}
+
+impl From<redb::Error> for Bad {
+    fn from(error: redb::Error) -> Self {
+        match error {
+            redb::Error::Io(error) => error.into(),
+            error => Bad::Damaged(error.to_string()),
+        }
+    }
+}
+
+fn corrupted() -> redb::Error {
+    redb::Error::Corrupted("the sum over all rows is not there".into())
+}
+
+fn fixed<const N: usize>(about: &impl ReadableTable<&'static str, &'static [u8]>, name: &str) -> Result<[u8; N], Bad> {
+    let value = about.get(name).map_err(redb::Error::from)?;
+    value
+        .and_then(|value| value.value().try_into().ok())
+        .ok_or_else(|| Bad::Damaged(format!("its header has no `{name}`")))
+}
+
+fn add(sum: &mut [u8; 32], weight: [u8; 32]) {
+    sum.iter_mut().zip(weight).for_each(|(sum, weight)| *sum ^= weight);
+}

@@ -1,0 +1,52 @@
+//! One daemon a folder.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek, Write};
+use std::path::{Path, PathBuf};
+
+/// A state folder taken by this process, until it is dropped or the process ends, however it ends.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
+/// Why a folder could not be taken.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum LockError {
+    #[error(
+        "a shoal daemon{} already runs on {}: stop it with `shoal down`, or give this one another folder with --state",
+        pid.map(|pid| format!(" (process {pid})")).unwrap_or_default(), folder.display()
+    )]
+    Taken { folder: PathBuf, pid: Option<u32> },
+    #[error("{} cannot be written: {source}. A node needs a folder that it may write; name one with --state", file.display())]
+    Io { file: PathBuf, source: io::Error },
+}
+
+impl Lock {
+    /// Takes `folder`, which must exist.
+    pub fn take(folder: &Path) -> Result<Lock, LockError> {
+        let path = folder.join("lock");
+        let io = |source| LockError::Io { file: path.clone(), source };
+        let mut file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(io)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(LockError::Taken { folder: folder.to_owned(), pid: holder(&mut file) });
+            }
+            Err(TryLockError::Error(source)) => return Err(io(source)),
+        }
+        // For the person who meets the lock; the lock itself is the kernel's.
+        file.set_len(0).map_err(io)?;
+        file.rewind().map_err(io)?;
+        writeln!(file, "{}", std::process::id()).map_err(io)?;
+        Ok(Lock { _file: file })
+    }
+}
+
+fn holder(file: &mut File) -> Option<u32> {
+    let mut text = String::new();
+    file.take(32).read_to_string(&mut text).ok()?;
+    text.trim().parse().ok()
+}

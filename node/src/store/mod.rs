@@ -1,0 +1,144 @@
+//! What survives a power cut. The only place that knows redb.
+//!
+//! One file, `state.redb`, with one row a record. One thread owns it: it takes what has been asked for since its last transaction, writes
+//! it as one, syncs once, and says up to where everything is on disk. At rest it sleeps and the flash is not touched.
+//!
+//! **Nothing is believed because redb read it.** Each row carries its format and a checksum over key and bytes; the file carries a sum over
+//! all rows, so that a row that vanished is missed, too. What does not fit is refused with the file's name and the way out, never
+//! repaired in silence: a node that forgot what it claimed could take it twice.
+
+mod disk;
+mod file;
+mod lock;
+mod row;
+mod thread;
+
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use shoal_protocol::model::{ClusterId, NodeId};
+use shoal_protocol::node::{PersistId, Record, Saved};
+use tokio::sync::mpsc;
+
+pub use disk::DiskCounters;
+pub use lock::{Lock, LockError};
+
+use file::StateFile;
+use thread::Queue;
+
+/// The state's file in the state folder.
+pub const FILE: &str = "state.redb";
+
+/// What the store's thread says.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Answer {
+    /// Everything up to this batch is on disk.
+    Stored {
+        /// The last batch that is.
+        upto: PersistId,
+        /// How long the transaction took. A slow flash is seen here first.
+        took: std::time::Duration,
+    },
+    /// The disk takes no writes; nothing more is tried until the daemon starts anew.
+    Failed {
+        /// What the disk said, and what to do.
+        why: String,
+    },
+}
+
+/// Why a store was not opened. The file was not altered.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum StoreError {
+    #[error(
+        "{} was cut short or altered: {why}. Nothing in it was used. To rejoin with an empty state, move {} away and run \
+         `shoal up --join LINE` with the line that `shoal join-line` prints on another node",
+        file.display(), folder.display()
+    )]
+    Damaged { file: PathBuf, folder: PathBuf, why: String },
+    #[error(
+        "{} is missing though this node has an identity: it was deleted, or not all of {} was copied. To rejoin with an empty state, move \
+         {} away and run `shoal up --join LINE`",
+        file.display(), folder.display(), folder.display()
+    )]
+    Missing { file: PathBuf, folder: PathBuf },
+    #[error("{} belongs to another {what} than identity.json beside it: the folder was mixed from two. Restore one of them, or start in an \
+             empty folder", file.display())]
+    Foreign { file: PathBuf, what: &'static str },
+    #[error("{} was written by a newer shoal (format {format}, this one knows {known}): run that one", file.display())]
+    Newer { file: PathBuf, format: u16, known: u16 },
+    #[error("{} cannot be {doing}: {source}", file.display())]
+    Io { file: PathBuf, doing: &'static str, source: io::Error },
+}
+
+/// An open store whose thread does not run yet.
+#[derive(Debug)]
+pub struct Store {
+    file: StateFile,
+    counters: Arc<DiskCounters>,
+}
+
+impl Store {
+    /// Makes an empty store in `folder` for a node that never ran. One of a first start that was cut off is replaced.
+    pub fn create(folder: &Path, cluster: ClusterId, node: NodeId) -> Result<Store, StoreError> {
+        let counters = Arc::default();
+        Ok(Store { file: StateFile::create(folder, cluster, node, &counters)?, counters })
+    }
+
+    /// Opens the store in `folder`, reads and checks all of it, and compacts it when that is worth the while. Blocks.
+    pub fn open(folder: &Path, cluster: ClusterId, node: NodeId) -> Result<(Store, Saved), StoreError> {
+        let counters = Arc::default();
+        let (file, saved) = StateFile::open(folder, cluster, node, &counters)?;
+        Ok((Store { file, counters }, saved))
+    }
+
+    /// The same on a disk that is full after so many more writes and syncs.
+    #[cfg(test)]
+    pub(crate) fn failing_after(self, passes: i64) -> Store {
+        self.file.fault.fail_after(passes);
+        self
+    }
+
+    /// Starts the thread. Its answers come by `answers`.
+    pub fn start(self, answers: mpsc::Sender<Answer>) -> io::Result<StoreHandle> {
+        let Store { file, counters } = self;
+        let queue = Arc::new(Queue::default());
+        let thread = thread::spawn(file, queue.clone(), counters.clone(), answers)?;
+        Ok(StoreHandle { queue, counters, thread: Some(thread) })
+    }
+}
+
+/// The running store. Dropping it puts on disk what was asked for, then closes the file.
+#[derive(Debug)]
+pub struct StoreHandle {
+    queue: Arc<Queue>,
+    counters: Arc<DiskCounters>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl StoreHandle {
+    /// Asks for these to be on disk, in one transaction. Never blocks: records wait by key, of which the latest counts, so what waits is
+    /// bounded by the state itself however slow the disk is.
+    pub fn persist(&self, id: PersistId, records: Vec<Record>) {
+        self.queue.push(id, records);
+    }
+
+    /// Counters since the start.
+    pub fn counters(&self) -> &Arc<DiskCounters> {
+        &self.counters
+    }
+}
+
+impl Drop for StoreHandle {
+    fn drop(&mut self) {
+        self.queue.close();
+        if let Some(thread) = self.thread.take() {
+            // A panic in there was caught and answered as a failure.
+            let _ = thread.join();
+        }
+    }
+}

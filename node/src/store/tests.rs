@@ -1,0 +1,310 @@
+//! The store against a bad world: power cuts, full disks, altered bytes.
+
+use std::fs;
+use std::io;
+use std::sync::atomic::{AtomicI64, Ordering::SeqCst};
+
+use shoal_protocol::model::{ChangeBody, Facts, Key, RawChange, Resources, Value, WriterId};
+use shoal_protocol::model::{Digest, KeyPair, NodeRecord, Ruling, RulingKey, RulingKind, Signed, Slot};
+use tempfile::TempDir;
+
+use super::*;
+
+/// A disk that fails once so many writes and syncs have passed.
+#[derive(Debug)]
+pub(super) struct Fault {
+    left: AtomicI64,
+    kind: io::ErrorKind,
+}
+
+impl Default for Fault {
+    fn default() -> Self {
+        Fault { left: AtomicI64::new(i64::MAX), kind: io::ErrorKind::StorageFull }
+    }
+}
+
+impl Fault {
+    pub(super) fn fail_after(&self, passes: i64) {
+        self.left.store(passes, SeqCst);
+    }
+
+    pub(super) fn check(&self) -> io::Result<()> {
+        if self.left.fetch_sub(1, SeqCst) > 0 { Ok(()) } else { Err(self.kind.into()) }
+    }
+}
+
+const CLUSTER: ClusterId = ClusterId([7; 32]);
+
+fn node() -> NodeId {
+    NodeId([9; 32])
+}
+
+fn keys() -> KeyPair {
+    KeyPair::from_seed(&[1; 32])
+}
+
+fn slot(number: u8, counter: u64) -> Record {
+    let slot = Signed::sign(Slot { slot: number, counter, claims: vec![] }, &keys(), &CLUSTER);
+    Record::Slot { node: node(), slot: slot.wire().clone() }
+}
+
+fn ruling(tick: u64) -> Record {
+    let key = RulingKey { uid: Digest([1; 32]), kind: RulingKind::CronTick, generation: Digest([2; 32]), tick };
+    let ruling = Signed::sign(Ruling { key, sequence: 1, value: 3 }, &keys(), &CLUSTER);
+    Record::Ruling { key: Digest::of(&tick.to_be_bytes()), ruling: ruling.wire().clone() }
+}
+
+fn node_record(counter: u64) -> Record {
+    let facts = Facts {
+        arch: "x86_64".into(),
+        runtimes: [].into(),
+        labels: [].into(),
+        capacity: Resources { memory: 1, cpu: 1 },
+    };
+    let record = NodeRecord {
+        counter,
+        incarnation: 1,
+        name: "n1".into(),
+        addresses: vec!["/ip4/127.0.0.1/tcp/1".into()],
+        facts,
+        version: "1".into(),
+        ready: true,
+        leaving: false,
+    };
+    Record::Node { node: node(), record: Signed::sign(record, &keys(), &CLUSTER).wire().clone() }
+}
+
+/// What a reader sees, in a form that can be compared.
+fn seen(saved: &Saved) -> (u64, Vec<u64>, Vec<Digest>, Vec<Digest>) {
+    let counters = saved.slots.iter().map(|(_, slot)| slot.peek().unwrap().counter).collect();
+    let hashes = saved.rulings.iter().map(|ruling| ruling.hash()).collect();
+    (saved.incarnation, counters, hashes, saved.nodes.iter().map(|node| node.hash()).collect())
+}
+
+fn reopen(folder: &TempDir) -> Result<(Store, Saved), StoreError> {
+    Store::open(folder.path(), CLUSTER, node())
+}
+
+/// A folder with a state of some size in it, and what it holds.
+fn written(rulings: u64) -> (TempDir, Saved) {
+    let folder = TempDir::new().unwrap();
+    let store = Store::create(folder.path(), CLUSTER, node()).unwrap();
+    let (answers, mut heard) = mpsc::channel(16);
+    let handle = store.start(answers).unwrap();
+    handle.persist(PersistId(1), vec![Record::Incarnation(5), slot(3, 1), node_record(1)]);
+    handle.persist(PersistId(2), (0..rulings).map(ruling).collect());
+    drop(handle);
+    while let Some(answer) = heard.blocking_recv() {
+        assert!(matches!(answer, Answer::Stored { .. }), "{answer:?}");
+    }
+    let (_, saved) = reopen(&folder).unwrap();
+    assert_eq!(saved.rulings.len() as u64, rulings);
+    (folder, saved)
+}
+
+#[test]
+fn what_was_stored_is_there_again_and_the_latest_counts() {
+    let folder = TempDir::new().unwrap();
+    let store = Store::create(folder.path(), CLUSTER, node()).unwrap();
+    let (answers, mut heard) = mpsc::channel(16);
+    let handle = store.start(answers).unwrap();
+    for incarnation in 1..=50 {
+        handle.persist(PersistId(incarnation), vec![Record::Incarnation(incarnation), slot(0, incarnation)]);
+    }
+    let mut upto = PersistId(0);
+    while upto < PersistId(50) {
+        let Answer::Stored { upto: next, .. } = heard.blocking_recv().unwrap() else { panic!("a good disk") };
+        assert!(next > upto, "answers grow");
+        upto = next;
+        // What is said to be stored is on disk now, whatever happens to this process.
+        let copy = TempDir::new().unwrap();
+        fs::copy(folder.path().join(FILE), copy.path().join(FILE)).unwrap();
+        let (_, saved) = reopen(&copy).unwrap();
+        assert!(saved.incarnation >= upto.0);
+        assert_eq!(seen(&saved).1, [saved.incarnation], "one transaction holds a batch");
+    }
+    let commits = handle.counters().commits.load(SeqCst);
+    assert!(commits < 50, "what waits together is written together: {commits} transactions");
+    drop(handle);
+    let (_, saved) = reopen(&folder).unwrap();
+    assert_eq!((saved.incarnation, seen(&saved).1), (50, vec![50]));
+}
+
+#[test]
+fn a_key_without_changes_is_gone() {
+    let folder = TempDir::new().unwrap();
+    let handle = Store::create(folder.path(), CLUSTER, node()).unwrap().start(mpsc::channel(8).0).unwrap();
+    let key = Digest([4; 32]);
+    handle.persist(PersistId(1), vec![Record::Desired { key, changes: vec![] }, Record::Incarnation(1)]);
+    drop(handle);
+    let (_, saved) = reopen(&folder).unwrap();
+    assert_eq!((saved.changes.len(), saved.incarnation), (0, 1));
+}
+
+#[test]
+fn a_batch_costs_one_sync() {
+    let (folder, _) = written(3);
+    let (store, _) = reopen(&folder).unwrap();
+    let (answers, mut heard) = mpsc::channel(8);
+    let handle = store.start(answers).unwrap();
+    // The first transaction after an opening may sync once more, to say that the file is open.
+    handle.persist(PersistId(1), vec![Record::Incarnation(6)]);
+    heard.blocking_recv().unwrap();
+    let syncs = handle.counters().syncs.load(SeqCst);
+    handle.persist(PersistId(2), (0..100).map(ruling).collect());
+    heard.blocking_recv().unwrap();
+    assert_eq!(handle.counters().syncs.load(SeqCst), syncs + 1);
+    assert_eq!(handle.counters().commits.load(SeqCst), 2);
+}
+
+#[test]
+fn a_file_cut_short_anywhere_is_refused_by_name() {
+    let (folder, _) = written(200);
+    let whole = fs::read(folder.path().join(FILE)).unwrap();
+    let cuts = (0..whole.len()).step_by(whole.len() / 97).chain([1, 511, 512, 4095, 4096, whole.len() - 1]);
+    for cut in cuts {
+        fs::write(folder.path().join(FILE), &whole[..cut]).unwrap();
+        let error = reopen(&folder).map(|_| ()).expect_err(&format!("cut at {cut}"));
+        assert!(matches!(error, StoreError::Damaged { .. }), "cut at {cut}: {error}");
+        let text = error.to_string();
+        assert!(text.contains(FILE) && text.contains("shoal up --join"), "{text}");
+    }
+}
+
+#[test]
+fn an_altered_byte_is_refused_or_harmless_but_never_believed() {
+    let (folder, saved) = written(200);
+    let path = folder.path().join(FILE);
+    let whole = fs::read(&path).unwrap();
+    let (mut refused, mut state) = (0, 0x9e37_79b9_7f4a_7c15_u64);
+    for round in 0..400 {
+        // xorshift: the same bytes in every run.
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        let at = usize::try_from(state).unwrap() % whole.len();
+        let mut altered = whole.clone();
+        altered[at] ^= 1 << (round % 8);
+        fs::write(&path, &altered).unwrap();
+        match reopen(&folder) {
+            Ok((_, read)) => assert_eq!(seen(&read), seen(&saved), "byte {at}"),
+            Err(StoreError::Damaged { .. } | StoreError::Foreign { .. } | StoreError::Newer { .. }) => refused += 1,
+            Err(other) => panic!("byte {at}: {other}"),
+        }
+    }
+    assert!(refused > 20, "only {refused} of 400 alterations were noticed");
+}
+
+#[test]
+fn every_byte_of_the_rows_is_covered() {
+    let (folder, _) = written(20);
+    let path = folder.path().join(FILE);
+    let whole = fs::read(&path).unwrap();
+    // The ruling's signature is somewhere in the file: each copy that counts must be noticed.
+    let Record::Ruling { ruling: wire, .. } = ruling(7) else { panic!("a ruling") };
+    let needle = &wire.raw()[..40];
+    let hits: Vec<_> = whole.windows(needle.len()).enumerate().filter(|(_, found)| *found == needle).collect();
+    assert!(!hits.is_empty(), "the rows are in the file as they are");
+    let mut altered = whole.clone();
+    hits.iter().for_each(|(at, _)| altered[at + 11] ^= 0x40);
+    fs::write(&path, &altered).unwrap();
+    assert!(matches!(reopen(&folder), Err(StoreError::Damaged { .. })));
+}
+
+#[test]
+fn a_missing_file_is_not_a_fresh_one() {
+    let folder = TempDir::new().unwrap();
+    assert!(matches!(reopen(&folder), Err(StoreError::Missing { .. })));
+    fs::write(folder.path().join(FILE), b"").unwrap();
+    assert!(matches!(reopen(&folder), Err(StoreError::Damaged { .. })));
+    fs::write(folder.path().join(FILE), b"not a database at all, but long enough to hold a header".repeat(200))
+        .unwrap();
+    assert!(matches!(reopen(&folder), Err(StoreError::Damaged { .. })));
+}
+
+#[test]
+fn a_file_of_another_node_or_cluster_is_refused() {
+    let (folder, _) = written(1);
+    let other = Store::open(folder.path(), CLUSTER, NodeId([1; 32])).map(|_| ()).unwrap_err();
+    assert!(other.to_string().contains("belongs to another node"), "{other}");
+    let other = Store::open(folder.path(), ClusterId([1; 32]), node()).map(|_| ()).unwrap_err();
+    assert!(other.to_string().contains("belongs to another cluster"), "{other}");
+}
+
+#[test]
+fn a_full_disk_fails_once_and_loses_nothing_that_was_stored() {
+    for passes in 0..12 {
+        let (folder, _) = written(3);
+        let (store, _) = reopen(&folder).unwrap();
+        let store = store.failing_after(passes);
+        let (answers, mut heard) = mpsc::channel(8);
+        let handle = store.start(answers).unwrap();
+        let mut stored = 5;
+        for incarnation in 6..20 {
+            handle.persist(PersistId(incarnation), vec![Record::Incarnation(incarnation)]);
+            match heard.blocking_recv().unwrap() {
+                Answer::Stored { .. } => stored = incarnation,
+                Answer::Failed { why } => {
+                    assert!(why.contains(FILE), "{why}");
+                    break;
+                }
+            }
+        }
+        assert!(stored < 19, "the disk was full after {passes} writes");
+        // Nothing more is tried, and nothing blocks.
+        handle.persist(PersistId(99), vec![Record::Incarnation(99)]);
+        drop(handle);
+        assert!(heard.blocking_recv().is_none());
+        let (_, saved) = reopen(&folder).unwrap();
+        assert!((stored..=stored + 1).contains(&saved.incarnation), "{} after {stored}", saved.incarnation);
+    }
+}
+
+#[test]
+fn a_store_that_cannot_be_made_says_where() {
+    let folder = TempDir::new().unwrap();
+    let error = Store::create(&folder.path().join("absent"), CLUSTER, node()).map(|_| ()).unwrap_err();
+    assert!(error.to_string().contains("absent/state.redb cannot be made"), "{error}");
+}
+
+#[test]
+fn a_folder_is_taken_once_and_the_holder_is_named() {
+    let folder = TempDir::new().unwrap();
+    let lock = Lock::take(folder.path()).unwrap();
+    let error = Lock::take(folder.path()).unwrap_err();
+    assert!(matches!(&error, LockError::Taken { pid: Some(pid), .. } if *pid == std::process::id()), "{error}");
+    drop(lock);
+    Lock::take(folder.path()).unwrap();
+}
+
+#[test]
+fn a_file_full_of_air_shrinks_at_start() {
+    let folder = TempDir::new().unwrap();
+    let handle = Store::create(folder.path(), CLUSTER, node()).unwrap().start(mpsc::channel(8).0).unwrap();
+    let body = ChangeBody {
+        key: Key::Workload("web".parse().unwrap()),
+        writer: WriterId([1; 32]),
+        serial: 1,
+        clock: [(WriterId([1; 32]), 1)].into(),
+        uid: None,
+        value: Value::Workload { version: 1, bytes: vec![5; 2_000] },
+    };
+    let change = RawChange { change: Signed::sign(body, &keys(), &CLUSTER).wire().clone(), certificate: None };
+    let desired = |many: u64, changes: Vec<RawChange>| {
+        (0..many).map(|n| Record::Desired { key: Digest::of(&n.to_be_bytes()), changes: changes.clone() }).collect()
+    };
+    handle.persist(PersistId(1), desired(4_000, vec![change]));
+    handle.persist(PersistId(2), vec![Record::Incarnation(8)]);
+    drop(handle);
+    let (store, saved) = reopen(&folder).unwrap();
+    assert_eq!(saved.changes.len(), 4_000);
+    let handle = store.start(mpsc::channel(8).0).unwrap();
+    handle.persist(PersistId(3), desired(3_999, vec![]));
+    drop(handle);
+    let large = fs::metadata(folder.path().join(FILE)).unwrap().len();
+    let (store, saved) = reopen(&folder).unwrap();
+    drop(store);
+    let small = fs::metadata(folder.path().join(FILE)).unwrap().len();
+    assert!(small < large / 2, "{large} -> {small}");
+    assert_eq!((saved.changes.len(), saved.incarnation), (1, 8));
+}

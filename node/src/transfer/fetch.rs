@@ -1,0 +1,189 @@
+//! Gets what this node wants.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use shoal_protocol::model::{Artifact, Digest, NodeId, RuntimeKind};
+use shoal_protocol::node::FetchOutcome;
+use shoal_runtimes::Runtime;
+use shoal_runtimes::artifacts::{ArtifactStore, Error, Partial};
+use tokio::io::AsyncReadExt;
+use tokio::task::JoinSet;
+
+use crate::network::{Mesh, OpenError, Purpose};
+
+use super::exchange::{Answer, CHUNK, Question};
+use super::inbox::{Inbox, Wanted};
+use super::pace::Pace;
+use super::{Client, Counters, within};
+
+pub(super) struct Fetcher {
+    pub mesh: Arc<dyn Mesh>,
+    pub store: ArtifactStore,
+    pub runtimes: BTreeMap<RuntimeKind, Arc<dyn Runtime>>,
+    pub client: Arc<dyn Client>,
+    pub pace: Pace,
+    pub patience: Duration,
+    pub counters: Arc<Counters>,
+}
+
+/// Takes fetches, a bounded number at a time, one an artifact.
+pub(super) async fn run(inbox: Inbox, fetcher: Arc<Fetcher>, most: usize) {
+    let mut running = JoinSet::new();
+    let mut under_way = BTreeSet::new();
+    loop {
+        let room = running.len() < most;
+        tokio::select! {
+            wanted = inbox.take(&under_way), if room => {
+                under_way.insert(wanted.artifact.digest);
+                let fetcher = fetcher.clone();
+                running.spawn(async move {
+                    let digest = wanted.artifact.digest;
+                    let outcome = fetcher.fetch(wanted).await;
+                    fetcher.tell(digest, outcome).await;
+                    digest
+                });
+            }
+            Some(ended) = running.join_next() => match ended {
+                Ok(digest) => drop(under_way.remove(&digest)),
+                Err(error) => {
+                    // Which one it was is not known; none of the others is harmed by being asked for twice.
+                    tracing::error!(%error, "a fetch ended by a fault of shoal's");
+                    under_way.clear();
+                }
+            },
+        }
+    }
+}
+
+/// Why a candidate did not give an artifact.
+#[derive(Debug, thiserror::Error)]
+enum NotGiven {
+    #[error(transparent)]
+    NoStream(#[from] OpenError),
+    #[error("node {} does not have it", .0.short())]
+    Missing(NodeId),
+    #[error("node {} is busy", .0.short())]
+    Busy(NodeId),
+    #[error("node {} has {found} bytes of it, {expected} were announced", node.short())]
+    Size { node: NodeId, found: u64, expected: u64 },
+    #[error("node {} broke off: {source}", node.short())]
+    Broke { node: NodeId, source: io::Error },
+    #[error("node {} gave other bytes than it should", .0.short())]
+    Forged(NodeId),
+    /// This device's own fault: nobody else need be asked.
+    #[error(transparent)]
+    Store(Error),
+}
+
+impl Fetcher {
+    async fn tell(&self, digest: Digest, outcome: FetchOutcome) {
+        match &outcome {
+            FetchOutcome::Ready => drop(self.counters.fetched.fetch_add(1, Relaxed)),
+            FetchOutcome::Unusable(why) | FetchOutcome::Failed(why) => {
+                self.counters.failed.fetch_add(1, Relaxed);
+                tracing::debug!(artifact = %digest.short(), %why, "an artifact is not ready");
+            }
+        }
+        self.client.fetched(digest, outcome).await;
+    }
+
+    async fn fetch(&self, wanted: Wanted) -> FetchOutcome {
+        let Some(runtime) = self.runtimes.get(&wanted.runtime) else {
+            return FetchOutcome::Unusable(format!("this node has no {} runtime", wanted.runtime.as_str()));
+        };
+        if self.store.has(&wanted.artifact.digest).is_none()
+            && let Err(why) = self.get(wanted.artifact, &wanted.candidates).await
+        {
+            return FetchOutcome::Failed(why);
+        }
+        match runtime.prepare(wanted.artifact.digest).await {
+            Ok(()) => FetchOutcome::Ready,
+            Err(error) if error.retryable() => FetchOutcome::Failed(error.to_string()),
+            Err(error) => FetchOutcome::Unusable(error.to_string()),
+        }
+    }
+
+    /// Asks one candidate after the other.
+    async fn get(&self, artifact: Artifact, candidates: &[NodeId]) -> Result<(), String> {
+        if candidates.is_empty() {
+            return Err("no other node is known to have it".into());
+        }
+        // What must stay may have changed since the last time room was made.
+        self.store.pin(self.client.pinned().await);
+        let mut whys = Vec::new();
+        for candidate in candidates {
+            match self.get_from(*candidate, artifact).await {
+                Ok(()) => return Ok(()),
+                Err(NotGiven::Store(error)) => return Err(error.to_string()),
+                Err(error) => whys.push(error.to_string()),
+            }
+        }
+        Err(whys.join("; "))
+    }
+
+    async fn get_from(&self, node: NodeId, artifact: Artifact) -> Result<(), NotGiven> {
+        loop {
+            let Some(mut partial) =
+                self.store.partial(&artifact.digest, artifact.size).await.map_err(NotGiven::Store)?
+            else {
+                return Ok(());
+            };
+            let resumed = partial.offset();
+            self.pull(node, artifact, &mut partial).await?;
+            match partial.finish().await {
+                Ok(()) => return Ok(()),
+                // What came before may have been another node's doing: this one is judged by all of its own bytes.
+                Err(Error::Mismatch { .. }) if resumed > 0 => {}
+                Err(Error::Mismatch { .. }) => return Err(NotGiven::Forged(node)),
+                Err(error) => return Err(NotGiven::Store(error)),
+            }
+        }
+    }
+
+    /// Gets what is missing. What came stays in `partial`, however this ends.
+    async fn pull(&self, node: NodeId, artifact: Artifact, partial: &mut Partial) -> Result<(), NotGiven> {
+        if partial.offset() == artifact.size {
+            return Ok(());
+        }
+        let broke = |source| NotGiven::Broke { node, source };
+        let mut stream = self.mesh.open(node, Purpose::Artifact).await?;
+        let question = Question { digest: artifact.digest, offset: partial.offset() };
+        within(self.patience, question.write(&mut stream)).await.map_err(broke)?;
+        match within(self.patience, Answer::read(&mut stream)).await.map_err(broke)? {
+            Answer::Here { size } if size == artifact.size => {}
+            Answer::Here { size } => return Err(NotGiven::Size { node, found: size, expected: artifact.size }),
+            Answer::Missing => return Err(NotGiven::Missing(node)),
+            Answer::Busy => return Err(NotGiven::Busy(node)),
+        }
+        let mut chunk = BytesMut::new();
+        while partial.offset() < artifact.size {
+            chunk.reserve(CHUNK);
+            let missing = usize::try_from(artifact.size - partial.offset()).unwrap_or(usize::MAX);
+            // Whatever is there, so that a slow link is heard; a chunk's worth, so that the disk is not bothered with crumbs.
+            let ended = loop {
+                let read = within(self.patience, stream.read_buf(&mut chunk)).await;
+                match read {
+                    Ok(0) => break Some(io::ErrorKind::UnexpectedEof.into()),
+                    Ok(_) if chunk.len() >= CHUNK.min(missing) => break None,
+                    Ok(_) => {}
+                    Err(error) => break Some(error),
+                }
+            };
+            // More than was announced is nobody's business.
+            chunk.truncate(missing);
+            let got = chunk.split().freeze();
+            self.counters.bytes_fetched.fetch_add(got.len() as u64, Relaxed);
+            self.pace.take(got.len()).await;
+            partial.append(partial.offset(), got).await.map_err(NotGiven::Store)?;
+            if let Some(error) = ended.filter(|_| partial.offset() < artifact.size) {
+                return Err(broke(error));
+            }
+        }
+        Ok(())
+    }
+}

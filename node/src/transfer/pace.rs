@@ -1,0 +1,58 @@
+//! Bytes a second, shared by all transfers of one direction.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Bytes that may go at once after a rest, in seconds of the rate: a small artifact is not slowed down at all.
+const BURST: Duration = Duration::from_millis(250);
+
+#[derive(Debug)]
+pub(super) struct Pace {
+    /// Zero: no limit.
+    bytes_per_second: u64,
+    /// Up to when what was taken so far is paid for.
+    paid_until: Mutex<Instant>,
+}
+
+impl Pace {
+    pub(super) fn new(bytes_per_second: u64) -> Self {
+        Pace { bytes_per_second, paid_until: Mutex::new(Instant::now()) }
+    }
+
+    /// Waits until these bytes may go.
+    pub(super) async fn take(&self, bytes: usize) {
+        let wait = self.wait(bytes, Instant::now());
+        if !wait.is_zero() {
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    fn wait(&self, bytes: usize, now: Instant) -> Duration {
+        let Some(cost) = (bytes as u64).saturating_mul(1_000_000).checked_div(self.bytes_per_second) else {
+            return Duration::ZERO;
+        };
+        let mut paid_until = self.paid_until.lock().unwrap_or_else(PoisonError::into_inner);
+        *paid_until = (*paid_until).max(now) + Duration::from_micros(cost);
+        paid_until.saturating_duration_since(now).saturating_sub(BURST)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_is_free_and_the_rest_comes_at_the_rate() {
+        let (pace, start) = (Pace::new(1_000_000), Instant::now());
+        assert_eq!(pace.wait(250_000, start), Duration::ZERO);
+        assert_eq!(pace.wait(500_000, start), Duration::from_millis(500));
+        assert_eq!(pace.wait(500_000, start), Duration::from_secs(1));
+        // After a rest there is one burst again, not two.
+        let later = start + Duration::from_secs(60);
+        assert_eq!(pace.wait(250_000, later), Duration::ZERO);
+        assert_eq!(pace.wait(100_000, later), Duration::from_millis(100));
+        assert_eq!(Pace::new(0).wait(usize::MAX, start), Duration::ZERO);
+    }
+}

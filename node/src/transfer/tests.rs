@@ -1,0 +1,382 @@
+//! Transfers over pipes between real stores, with a runtime and a core that only take notes.
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::stream::BoxStream;
+use shoal_protocol::model::{Artifact, NodeId};
+use shoal_runtimes::artifacts::Limits;
+use shoal_runtimes::logs::{LogLine, Tail};
+use shoal_runtimes::{
+    Body, DeviceError, Instance, InstanceId, Launch, LogsError, PrepareError, ServeError, StartError, Status, Usage,
+    Watch,
+};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::sync::mpsc;
+
+use crate::driver::Fetches;
+use crate::network::{Incoming, MeshStream, OpenError, Purpose};
+
+use super::exchange::{Answer, Question};
+use super::*;
+
+const ME: NodeId = NodeId([0; 32]);
+
+fn node(number: u8) -> NodeId {
+    NodeId([number; 32])
+}
+
+/// What answers behind a node's name.
+#[derive(Clone)]
+enum Answers {
+    /// A node that serves.
+    Server(mpsc::Sender<Incoming>),
+    /// Whatever a test does with the other end.
+    Script(mpsc::Sender<DuplexStream>),
+}
+
+#[derive(Default)]
+struct FakeMesh {
+    nodes: Mutex<BTreeMap<NodeId, Answers>>,
+    opened: Mutex<Vec<NodeId>>,
+}
+
+impl Mesh for FakeMesh {
+    fn open(&self, node: NodeId, purpose: Purpose) -> BoxFuture<'_, Result<MeshStream, OpenError>> {
+        assert_eq!(purpose, Purpose::Artifact);
+        self.opened.lock().unwrap().push(node);
+        let answers = self.nodes.lock().unwrap().get(&node).cloned();
+        async move {
+            let (mine, theirs) = tokio::io::duplex(64 * 1024);
+            match answers.ok_or(OpenError::NoLink(node))? {
+                Answers::Server(incoming) => {
+                    let incoming = incoming.send(Incoming { from: ME, stream: MeshStream::new(theirs) }).await;
+                    incoming.map_err(|_| OpenError::Stopping)?;
+                }
+                Answers::Script(script) => script.send(theirs).await.map_err(|_| OpenError::Stopping)?,
+            }
+            Ok(MeshStream::new(mine))
+        }
+        .boxed()
+    }
+}
+
+struct FakeRuntime {
+    refuses: bool,
+    prepared: Mutex<Vec<Digest>>,
+}
+
+impl Runtime for FakeRuntime {
+    fn kind(&self) -> &'static str {
+        "wasm"
+    }
+
+    fn prepare(&self, artifact: Digest) -> BoxFuture<'_, Result<(), PrepareError>> {
+        self.prepared.lock().unwrap().push(artifact);
+        let refused = PrepareError::Refused { digest: artifact, reason: "it is a poem".into() };
+        std::future::ready(if self.refuses { Err(refused) } else { Ok(()) }).boxed()
+    }
+
+    fn start(&self, _: Launch) -> BoxFuture<'_, Result<(), StartError>> {
+        unreachable!("transfers start nothing")
+    }
+
+    fn stop(&self, _: &InstanceId, _: Duration) -> BoxFuture<'_, Result<(), DeviceError>> {
+        unreachable!("transfers stop nothing")
+    }
+
+    fn status(&self, _: &InstanceId) -> Option<Status> {
+        None
+    }
+
+    fn watch(&self) -> Watch {
+        unreachable!("transfers watch nothing")
+    }
+
+    fn instances(&self) -> BoxFuture<'_, Result<Vec<Instance>, DeviceError>> {
+        std::future::ready(Ok(Vec::new())).boxed()
+    }
+
+    fn usage(&self, _: &InstanceId) -> BoxFuture<'_, Option<Usage>> {
+        std::future::ready(None).boxed()
+    }
+
+    fn serve(&self, _: &InstanceId, _: http::Request<Body>) -> BoxFuture<'_, Result<http::Response<Body>, ServeError>> {
+        unreachable!("transfers serve no requests")
+    }
+
+    fn logs(&self, _: &InstanceId, _: Tail) -> BoxFuture<'_, Result<BoxStream<'static, LogLine>, LogsError>> {
+        unreachable!("transfers read no logs")
+    }
+}
+
+struct FakeCore(mpsc::Sender<(Digest, FetchOutcome)>);
+
+impl Client for FakeCore {
+    fn fetched(&self, digest: Digest, outcome: FetchOutcome) -> BoxFuture<'_, ()> {
+        async move { self.0.send((digest, outcome)).await.unwrap() }.boxed()
+    }
+
+    fn pinned(&self) -> BoxFuture<'_, BTreeSet<Digest>> {
+        std::future::ready(BTreeSet::new()).boxed()
+    }
+}
+
+async fn store(folder: &TempDir) -> ArtifactStore {
+    let limits = Limits { keep_free: 0, ..Limits::default() };
+    ArtifactStore::open(folder.path().join("artifacts"), limits).await.unwrap()
+}
+
+/// A node that fetches, and the world around it.
+struct World {
+    folder: TempDir,
+    store: ArtifactStore,
+    mesh: Arc<FakeMesh>,
+    runtime: Arc<FakeRuntime>,
+    sink: FetchSink,
+    outcomes: mpsc::Receiver<(Digest, FetchOutcome)>,
+    transfer: Transfer,
+}
+
+impl World {
+    async fn new(refuses: bool) -> World {
+        let folder = TempDir::new().unwrap();
+        let store = store(&folder).await;
+        let mesh = Arc::<FakeMesh>::default();
+        let runtime = Arc::new(FakeRuntime { refuses, prepared: Mutex::default() });
+        let (core, outcomes) = mpsc::channel(16);
+        let (sink, waiting) = transfer();
+        let transfer = waiting.start(Parts {
+            config: Config { patience: Duration::from_secs(3), ..Config::default() },
+            mesh: mesh.clone(),
+            acceptor: Acceptor::new(mpsc::channel(1).1),
+            store: store.clone(),
+            runtimes: [(RuntimeKind::Wasm, runtime.clone() as Arc<dyn Runtime>)].into(),
+            client: Arc::new(FakeCore(core)),
+        });
+        World { folder, store, mesh, runtime, sink, outcomes, transfer }
+    }
+
+    /// A node that has these bytes and serves them.
+    async fn holder(&self, number: u8, bytes: &[u8], config: Config) -> Transfer {
+        let folder = TempDir::new().unwrap();
+        let store = store(&folder).await;
+        store.put(bytes.to_vec()).await.unwrap();
+        let (streams, acceptor) = mpsc::channel(8);
+        self.mesh.nodes.lock().unwrap().insert(node(number), Answers::Server(streams));
+        let (_, waiting) = transfer();
+        let transfer = waiting.start(Parts {
+            config,
+            mesh: self.mesh.clone(),
+            acceptor: Acceptor::new(acceptor),
+            store,
+            runtimes: BTreeMap::new(),
+            client: Arc::new(FakeCore(mpsc::channel(1).0)),
+        });
+        // The folder's files are open or gone with the test.
+        let _ = folder.keep();
+        transfer
+    }
+
+    /// The test plays this node.
+    fn script(&self, number: u8) -> mpsc::Receiver<DuplexStream> {
+        let (streams, script) = mpsc::channel(8);
+        self.mesh.nodes.lock().unwrap().insert(node(number), Answers::Script(streams));
+        script
+    }
+
+    fn fetch(&mut self, artifact: Artifact, candidates: &[u8]) {
+        self.sink.fetch(artifact, RuntimeKind::Wasm, candidates.iter().copied().map(node).collect());
+    }
+
+    async fn outcome(&mut self) -> FetchOutcome {
+        let outcome = tokio::time::timeout(Duration::from_secs(30), self.outcomes.recv()).await;
+        outcome.expect("a fetch ends").expect("the fetcher runs").1
+    }
+
+    fn count(&self, name: &str) -> u64 {
+        let mut all = BTreeMap::new();
+        self.transfer.count()(&mut all);
+        all[name]
+    }
+}
+
+fn bytes(length: usize) -> (Vec<u8>, Artifact) {
+    let bytes: Vec<u8> = (0..length).map(|at| (at * 31 % 251) as u8).collect();
+    let artifact = Artifact { digest: Digest::of(&bytes), size: length as u64 };
+    (bytes, artifact)
+}
+
+async fn question(stream: &mut DuplexStream) -> Question {
+    Question::read(stream).await.unwrap()
+}
+
+#[tokio::test]
+async fn an_artifact_comes_whole_and_is_made_ready() {
+    let mut world = World::new(false).await;
+    let (bytes, artifact) = bytes(1_000_003);
+    let _holder = world.holder(1, &bytes, Config::default()).await;
+    world.fetch(artifact, &[9, 1]);
+    assert_eq!(world.outcome().await, FetchOutcome::Ready);
+    assert_eq!(world.store.read(&artifact.digest).await.unwrap(), bytes);
+    assert_eq!(*world.runtime.prepared.lock().unwrap(), [artifact.digest]);
+    assert_eq!(*world.mesh.opened.lock().unwrap(), [node(9), node(1)], "in order, and past the one without a link");
+    assert_eq!(world.count("artifact_bytes_fetched"), 1_000_003);
+    // What is here is not fetched again, only made ready.
+    world.fetch(artifact, &[]);
+    assert_eq!(world.outcome().await, FetchOutcome::Ready);
+    assert_eq!(world.count("artifact_bytes_fetched"), 1_000_003);
+}
+
+#[tokio::test]
+async fn what_broke_off_goes_on_where_it_was_at_the_next_candidate() {
+    let mut world = World::new(false).await;
+    let (bytes, artifact) = bytes(700_000);
+    let mut script = world.script(1);
+    let _holder = world.holder(2, &bytes, Config::default()).await;
+    world.fetch(artifact, &[1, 2]);
+    let mut stream = script.recv().await.unwrap();
+    assert_eq!(question(&mut stream).await, Question { digest: artifact.digest, offset: 0 });
+    Answer::Here { size: artifact.size }.write(&mut stream).await.unwrap();
+    stream.write_all(&bytes[..300_001]).await.unwrap();
+    drop(stream);
+    assert_eq!(world.outcome().await, FetchOutcome::Ready);
+    assert_eq!(world.store.read(&artifact.digest).await.unwrap(), bytes);
+    assert_eq!(world.count("artifact_bytes_fetched"), 700_000, "nothing came twice");
+}
+
+#[tokio::test]
+async fn what_came_survives_a_restart() {
+    let (bytes, artifact) = bytes(500_000);
+    let mut world = World::new(false).await;
+    let mut script = world.script(1);
+    world.fetch(artifact, &[1]);
+    let mut stream = script.recv().await.unwrap();
+    question(&mut stream).await;
+    Answer::Here { size: artifact.size }.write(&mut stream).await.unwrap();
+    stream.write_all(&bytes[..200_000]).await.unwrap();
+    drop(stream);
+    assert!(matches!(world.outcome().await, FetchOutcome::Failed(why) if why.contains("broke off")));
+    let World { folder, transfer, store: old, .. } = world;
+    drop((transfer, old));
+    let again = store(&folder).await;
+    let partial = again.partial(&artifact.digest, artifact.size).await.unwrap().unwrap();
+    assert_eq!(partial.offset(), 200_000);
+}
+
+#[tokio::test]
+async fn forged_bytes_are_refused_and_the_next_candidate_is_asked() {
+    let mut world = World::new(false).await;
+    let (bytes, artifact) = bytes(300_000);
+    let mut script = world.script(1);
+    let _holder = world.holder(2, &bytes, Config::default()).await;
+    world.fetch(artifact, &[1, 2]);
+    let mut stream = script.recv().await.unwrap();
+    question(&mut stream).await;
+    Answer::Here { size: artifact.size }.write(&mut stream).await.unwrap();
+    stream.write_all(&vec![0; 300_000]).await.unwrap();
+    assert_eq!(world.outcome().await, FetchOutcome::Ready);
+    assert_eq!(world.store.read(&artifact.digest).await.unwrap(), bytes);
+}
+
+#[tokio::test]
+async fn who_goes_on_after_a_forger_is_not_blamed() {
+    let mut world = World::new(false).await;
+    let (bytes, artifact) = bytes(300_000);
+    let mut script = world.script(1);
+    let _holder = world.holder(2, &bytes, Config::default()).await;
+    world.fetch(artifact, &[1, 2]);
+    let mut stream = script.recv().await.unwrap();
+    question(&mut stream).await;
+    Answer::Here { size: artifact.size }.write(&mut stream).await.unwrap();
+    stream.write_all(&vec![0; 100_000]).await.unwrap();
+    drop(stream);
+    assert_eq!(world.outcome().await, FetchOutcome::Ready);
+    assert_eq!(world.count("artifact_bytes_fetched"), 100_000 + 200_000 + 300_000);
+}
+
+#[tokio::test]
+async fn each_candidate_says_why_it_did_not_give() {
+    let mut world = World::new(false).await;
+    let (_, artifact) = bytes(1_000);
+    let _other = world.holder(1, b"something else", Config::default()).await;
+    let _busy = world.holder(2, b"busy", Config { serves: 0, ..Config::default() }).await;
+    let mut script = world.script(3);
+    world.fetch(artifact, &[1, 2, 3, 4]);
+    let mut stream = script.recv().await.unwrap();
+    question(&mut stream).await;
+    Answer::Here { size: 999 }.write(&mut stream).await.unwrap();
+    let FetchOutcome::Failed(why) = world.outcome().await else { panic!("nobody has it") };
+    for part in
+        ["01010101 does not have it", "02020202 is busy", "03030303 has 999 bytes of it", "no link to node 04040404"]
+    {
+        assert!(why.contains(part), "{part} is not in: {why}");
+    }
+    world.fetch(artifact, &[]);
+    assert_eq!(world.outcome().await, FetchOutcome::Failed("no other node is known to have it".into()));
+    assert_eq!(world.count("artifact_fetches_failed"), 2);
+}
+
+#[tokio::test]
+async fn what_the_runtime_refuses_is_refused_for_good() {
+    let mut world = World::new(true).await;
+    let (bytes, artifact) = bytes(10);
+    world.store.put(bytes).await.unwrap();
+    world.fetch(artifact, &[]);
+    assert!(matches!(world.outcome().await, FetchOutcome::Unusable(why) if why.contains("a poem")));
+}
+
+#[tokio::test]
+async fn a_candidate_that_falls_silent_is_given_up() {
+    let mut world = World::new(false).await;
+    let (bytes, artifact) = bytes(1_000);
+    let mut script = world.script(1);
+    let _holder = world.holder(2, &bytes, Config::default()).await;
+    world.fetch(artifact, &[1, 2]);
+    let silent = script.recv().await.unwrap();
+    assert_eq!(world.outcome().await, FetchOutcome::Ready);
+    drop(silent);
+}
+
+#[tokio::test]
+async fn fetches_are_bounded_and_one_an_artifact() {
+    let mut world = World::new(false).await;
+    let mut script = world.script(1);
+    let wanted: Vec<_> = (1..=6).map(|length| bytes(length * 1_000)).collect();
+    for (_, artifact) in wanted.iter().chain(&wanted) {
+        world.fetch(*artifact, &[1]);
+    }
+    let mut streams = Vec::new();
+    for _ in 0..Config::default().fetches {
+        let mut stream = script.recv().await.unwrap();
+        let asked = question(&mut stream).await.digest;
+        streams.push((stream, asked));
+    }
+    assert!(script.try_recv().is_err(), "no more than that at once");
+    let distinct: BTreeSet<_> = streams.iter().map(|(_, digest)| *digest).collect();
+    assert_eq!(distinct.len(), streams.len());
+    for (mut stream, digest) in streams {
+        let (bytes, artifact) = wanted.iter().find(|(_, artifact)| artifact.digest == digest).unwrap();
+        Answer::Here { size: artifact.size }.write(&mut stream).await.unwrap();
+        stream.write_all(bytes).await.unwrap();
+        assert_eq!(world.outcome().await, FetchOutcome::Ready);
+    }
+    // The places are free for the rest.
+    let mut stream = script.recv().await.unwrap();
+    assert!(!distinct.contains(&question(&mut stream).await.digest));
+}
+
+#[tokio::test]
+async fn a_question_that_makes_no_sense_gets_an_end() {
+    let world = World::new(false).await;
+    let (bytes, artifact) = bytes(1_000);
+    let _holder = world.holder(1, &bytes, Config::default()).await;
+    let mut stream = world.mesh.open(node(1), Purpose::Artifact).await.unwrap();
+    Question { digest: artifact.digest, offset: u64::MAX }.write(&mut stream).await.unwrap();
+    assert_eq!(Answer::read(&mut stream).await.unwrap(), Answer::Here { size: 1_000 });
+    let mut rest = Vec::new();
+    stream.read_to_end(&mut rest).await.unwrap();
+    assert!(rest.is_empty());
+}

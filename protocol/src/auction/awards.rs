@@ -1,0 +1,199 @@
+//! An owner's awards until their claims are made: said again when nothing is heard, cancelled when that does not help.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::model::{Award, Digest, NodeId, ReplicaId, Signed, Time, Token};
+
+use super::fact::{Fact, NotTaken, Reason};
+use super::message::Message;
+use super::summary::Summary;
+use super::turn::Turn;
+
+/// Awards given up on that are remembered, for the claim that was made all the same. Their winners answer within seconds.
+const MAX_PAST: usize = 1_024;
+
+/// Awards that wait for their claim. Bounded by [`super::Config::max_awards`].
+#[derive(Debug, Default)]
+pub(super) struct Awards {
+    open: BTreeMap<ReplicaId, Given>,
+    past: VecDeque<(ReplicaId, Token, NodeId)>,
+}
+
+#[derive(Debug)]
+struct Given {
+    award: Signed<Award>,
+    summary: Arc<Summary>,
+    again_at: Time,
+    again_after: Duration,
+    cancel_at: Time,
+    cancelled: bool,
+}
+
+/// Whether a claim was awaited.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Claimed {
+    /// It was.
+    InTime,
+    /// Its award had been given up on.
+    Late,
+    /// It is not known here.
+    Unknown,
+}
+
+impl Awards {
+    pub(super) fn len(&self) -> usize {
+        self.open.len()
+    }
+
+    pub(super) fn is_open(&self, replica: &ReplicaId) -> bool {
+        self.open.contains_key(replica)
+    }
+
+    /// What generation an open award is for.
+    pub(super) fn generation(&self, replica: &ReplicaId) -> Option<Digest> {
+        self.open.get(replica).map(|given| given.award.generation)
+    }
+
+    /// How long a guardian should wait for the claim of an award to `to`.
+    pub(super) fn open_for(turn: &Turn<'_>, to: &NodeId) -> Duration {
+        let config = &turn.base.config;
+        config.claim_within + config.cancel_within + turn.desk.rtt(to) * 4
+    }
+
+    /// Sends awards of one auction to their winner.
+    pub(super) fn give(&mut self, turn: &mut Turn<'_>, to: NodeId, awards: Vec<Signed<Award>>, summary: &Arc<Summary>) {
+        let config = &turn.base.config;
+        let round_trip = turn.desk.rtt(&to) * 2;
+        let again_after = (config.award_again_after + round_trip).max(Duration::from_millis(1));
+        let (again_at, cancel_at) = (turn.now + again_after, turn.now + config.claim_within + round_trip);
+        let wire = awards.iter().map(|award| award.wire().clone()).collect();
+        for award in awards {
+            turn.base.timers.set(Reason::AwardUnanswered(award.replica), again_at.min(cancel_at));
+            let summary = Arc::clone(summary);
+            let given = Given { summary, again_at, again_after, cancel_at, cancelled: false, award };
+            self.open.insert(given.award.replica, given);
+        }
+        turn.send(to, Message::Award { awards: wire, summary: Box::new(summary.as_ref().clone()) });
+    }
+
+    /// The winner has its claim, by its own word or by its sheet.
+    pub(super) fn claimed(&mut self, turn: &mut Turn<'_>, node: NodeId, replica: ReplicaId, token: Token) -> Claimed {
+        if self.matching(&node, &replica, &token).is_some() {
+            self.drop_open(turn, &replica);
+            turn.facts.push(Fact::Settled { replica, node, token });
+            return Claimed::InTime;
+        }
+        let before = self.past.len();
+        self.past.retain(|past| *past != (replica, token, node));
+        if self.past.len() == before {
+            return Claimed::Unknown;
+        }
+        turn.facts.push(Fact::Settled { replica, node, token });
+        // Somebody else was awarded it meanwhile: perhaps that can still be stopped.
+        if let Some(given) = self.drop_open(turn, &replica) {
+            let (auction, token, to) = (given.award.auction, given.award.token, given.award.to);
+            self.keep_past(replica, token, to);
+            turn.send(to, Message::Cancel { auction, replica, token });
+        }
+        Claimed::Late
+    }
+
+    /// The winner does not take it, or cannot. Whether that was an open award.
+    pub(super) fn lost(
+        &mut self,
+        turn: &mut Turn<'_>,
+        node: NodeId,
+        replica: ReplicaId,
+        token: Token,
+        why: NotTaken,
+    ) -> bool {
+        if self.matching(&node, &replica, &token).is_none() {
+            return false;
+        }
+        self.drop_open(turn, &replica);
+        turn.facts.push(Fact::Reopen { replica, node, why });
+        true
+    }
+
+    /// An award is unanswered. Returns its winner and what was awarded if it is given up on.
+    pub(super) fn on_due(&mut self, turn: &mut Turn<'_>, replica: ReplicaId) -> Option<Signed<Award>> {
+        let given = self.open.get_mut(&replica)?;
+        let (to, auction, token) = (given.award.to, given.award.auction, given.award.token);
+        if given.cancelled {
+            let award = self.drop_open(turn, &replica)?.award;
+            self.keep_past(replica, token, to);
+            turn.facts.push(Fact::Reopen { replica, node: to, why: NotTaken::Silent });
+            return Some(award);
+        }
+        if turn.now >= given.cancel_at {
+            given.cancelled = true;
+            let until = turn.now + turn.base.config.cancel_within + turn.desk.rtt(&to) * 2;
+            turn.base.timers.set(Reason::AwardUnanswered(replica), until);
+            turn.send(to, Message::Cancel { auction, replica, token });
+        } else if turn.now >= given.again_at {
+            self.say_again(turn, replica);
+        } else {
+            turn.base.timers.set(Reason::AwardUnanswered(replica), given.again_at.min(given.cancel_at));
+        }
+        None
+    }
+
+    /// All open awards of one auction to one winner go in one message, since it frees what is not in it.
+    fn say_again(&mut self, turn: &mut Turn<'_>, replica: ReplicaId) {
+        let Some(given) = self.open.get(&replica) else { return };
+        let (to, auction, summary) = (given.award.to, given.award.auction, Arc::clone(&given.summary));
+        let mut awards = Vec::new();
+        for given in self.open.values_mut() {
+            if given.award.auction == auction && given.award.to == to && !given.cancelled {
+                given.again_after *= 2;
+                given.again_at = turn.now + given.again_after;
+                awards.push(given.award.wire().clone());
+                let reason = Reason::AwardUnanswered(given.award.replica);
+                turn.base.timers.set(reason, given.again_at.min(given.cancel_at));
+            }
+        }
+        turn.send(to, Message::Award { awards, summary: Box::new(summary.as_ref().clone()) });
+    }
+
+    /// The winner is down: it does not have to be waited for.
+    pub(super) fn node_down(&mut self, turn: &mut Turn<'_>, node: &NodeId) {
+        let lost: Vec<(ReplicaId, Token)> = self
+            .open
+            .values()
+            .filter(|given| given.award.to == *node)
+            .map(|given| (given.award.replica, given.award.token))
+            .collect();
+        for (replica, token) in lost {
+            self.lost(turn, *node, replica, token, NotTaken::Down);
+            self.keep_past(replica, token, *node);
+        }
+    }
+
+    /// Stops waiting for awards of a workload; they stand.
+    pub(super) fn forget_workload(&mut self, turn: &mut Turn<'_>, uid: &Digest) {
+        let gone: Vec<ReplicaId> = self.open.keys().filter(|replica| replica.uid == *uid).copied().collect();
+        for replica in gone {
+            if let Some(given) = self.drop_open(turn, &replica) {
+                self.keep_past(replica, given.award.token, given.award.to);
+            }
+        }
+    }
+
+    fn matching(&self, node: &NodeId, replica: &ReplicaId, token: &Token) -> Option<&Given> {
+        self.open.get(replica).filter(|given| given.award.to == *node && given.award.token == *token)
+    }
+
+    fn drop_open(&mut self, turn: &mut Turn<'_>, replica: &ReplicaId) -> Option<Given> {
+        turn.base.timers.cancel(Reason::AwardUnanswered(*replica));
+        self.open.remove(replica)
+    }
+
+    fn keep_past(&mut self, replica: ReplicaId, token: Token, node: NodeId) {
+        if self.past.len() >= MAX_PAST {
+            self.past.pop_front();
+        }
+        self.past.push_back((replica, token, node));
+    }
+}

@@ -1,0 +1,179 @@
+//! The owner's half from the end of a round: awards, goes on with what is left over, follows awards until they are claimed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::model::{AuctionId, Award, NodeId, Place, ReplicaId, Signed, Token};
+
+use super::awards::{Awards, Claimed};
+use super::fact::{Fact, NotTaken, Reason};
+use super::message::{Message, Refusal};
+use super::owner::Owner;
+use super::round::{Answer, Assignment, Round, Stage};
+use super::summary::{NoBid, Won};
+use super::timers::millis;
+use super::turn::Turn;
+
+/// How far ahead a counter may be that a winner claims to have seen; half of what claims allow, so that what is awarded
+/// above it is still believed.
+const MAX_SEEN_JUMP: u64 = 1 << 19;
+/// How often a node is asked that does not answer.
+const MAX_TIMES_SILENT: u32 = 2;
+
+impl Owner {
+    /// Awards what was bid for; the rest goes on.
+    pub(super) fn close(&mut self, turn: &mut Turn<'_>, number: u64) {
+        let Some(round) = self.take_out(turn, number) else { return };
+        let auction = AuctionId { owner: turn.base.me, number };
+        let assignment = round.assign();
+        let winners: BTreeSet<NodeId> = assignment.values().map(|(node, _)| *node).collect();
+        for (node, _) in round.offers().filter(|(node, _)| !winners.contains(node)) {
+            turn.send(node, Message::Release { auction });
+        }
+        if !assignment.is_empty() {
+            self.award(turn, &round, auction, &assignment);
+        }
+        let rest = round.after(&assignment);
+        if !rest.lot.places.is_empty() {
+            self.go_on(turn, rest);
+        }
+    }
+
+    fn award(&mut self, turn: &mut Turn<'_>, round: &Round, auction: AuctionId, assignment: &Assignment) {
+        let (uid, generation) = (round.lot.uid, round.lot.generation);
+        let least = |place: &Place| {
+            round.lot.places.iter().find(|known| known.place == *place).map_or(1, |known| known.counter)
+        };
+        let mut won: BTreeMap<NodeId, Vec<Signed<Award>>> = BTreeMap::new();
+        let mut lines = Vec::new();
+        for (place, (to, price)) in assignment {
+            let replica = ReplicaId { uid, place: *place };
+            let counter = self.drawn.draw(replica, least(place).max(1));
+            let token = Token { counter, by: turn.base.me, incarnation: turn.base.incarnation };
+            lines.push(Won { place: *place, to: *to, token, price: *price });
+            let award = Award { auction, replica, generation, token, to: *to };
+            won.entry(*to).or_default().push(Signed::sign(award, &turn.base.keys, &turn.base.cluster));
+        }
+        self.memory.succeeded(&uid);
+        let summary = Arc::new(round.summary(auction, turn.now, lines));
+        turn.keep(&summary);
+        for (to, awards) in won {
+            for award in &awards {
+                let (replica, token) = (award.replica, award.token);
+                turn.facts.push(Fact::Awarded { replica, node: to, token, summary: Arc::clone(&summary) });
+            }
+            let notice: Vec<_> = awards.iter().map(|award| award.wire().clone()).collect();
+            let open_ms = millis(Awards::open_for(turn, &to));
+            let me = turn.base.me;
+            for guardian in round.lot.guardians.iter().filter(|guardian| **guardian != me && **guardian != to) {
+                turn.send(*guardian, Message::Notice { awards: notice.clone(), open_ms });
+            }
+            self.awards.give(turn, to, awards, &summary);
+        }
+    }
+
+    /// Places are left over: asks further, asks again, waits, or gives up.
+    pub(super) fn go_on(&mut self, turn: &mut Turn<'_>, mut round: Round) {
+        if turn.now.since(round.opened_at) >= turn.base.config.give_up_after {
+            return self.unplaceable(turn, round);
+        }
+        let mut wake_at = None;
+        if !round.unasked.is_empty() {
+            match self.widening.take(turn.now) {
+                Ok(()) => {
+                    round.sample = round.sample.saturating_mul(turn.base.config.widen_factor.max(1));
+                    return self.ask_unasked(turn, round);
+                }
+                Err(at) => wake_at = Some(at),
+            }
+        }
+        let again: Vec<NodeId> =
+            round.answers.iter().filter(|(_, answer)| answer.is_due(turn)).map(|(node, _)| *node).collect();
+        if !again.is_empty() {
+            return self.ask(turn, round, &again);
+        }
+        match wake_at.into_iter().chain(round.next_later()).min() {
+            Some(at) => {
+                round.stage = Stage::Parked;
+                let number = self.enter(round);
+                turn.base.timers.set(Reason::RoundAsksAgain(number), at);
+            }
+            None => self.unplaceable(turn, round),
+        }
+    }
+
+    pub(super) fn unplaceable(&mut self, turn: &mut Turn<'_>, round: Round) {
+        let (uid, generation) = (round.lot.uid, round.lot.generation);
+        for (node, answer) in &round.answers {
+            if matches!(answer, Answer::Silent { .. }) {
+                self.memory.remember(&turn.base.config, turn.now, (uid, generation), *node, &NoBid::Silent);
+            }
+        }
+        let auction = AuctionId { owner: turn.base.me, number: self.next_number };
+        self.next_number += 1;
+        turn.keep(&Arc::new(round.summary(auction, turn.now, Vec::new())));
+        turn.facts.push(Fact::Unplaceable {
+            uid,
+            places: round.places().collect(),
+            why: round.excluded(),
+            retry_after: self.memory.failed(&turn.base.config, uid),
+        });
+    }
+
+    pub(super) fn on_claimed(&mut self, turn: &mut Turn<'_>, from: NodeId, replica: ReplicaId, token: Token) {
+        match self.awards.claimed(turn, from, replica, token) {
+            Claimed::Late => self.withdraw(turn, &replica),
+            Claimed::InTime | Claimed::Unknown => {}
+        }
+    }
+
+    /// A claim stands in a sheet: whoever awarded it, the place needs no auction.
+    pub(super) fn saw_claim(&mut self, turn: &mut Turn<'_>, node: NodeId, replica: ReplicaId, token: Token) {
+        self.awards.claimed(turn, node, replica, token);
+        self.withdraw(turn, &replica);
+    }
+
+    pub(super) fn on_refused(
+        &mut self,
+        turn: &mut Turn<'_>,
+        from: NodeId,
+        replica: ReplicaId,
+        token: Token,
+        why: Refusal,
+    ) {
+        let Some(generation) = self.awards.generation(&replica) else { return };
+        if !self.awards.lost(turn, from, replica, token, NotTaken::Refused(why.clone())) {
+            return;
+        }
+        let lies = |seen: &Token| seen.counter > token.counter.saturating_add(MAX_SEEN_JUMP);
+        if matches!(&why, Refusal::SeenToken { seen } if lies(seen)) {
+            turn.misbehaved(from, "a token that is too far ahead");
+        }
+        match why {
+            Refusal::SeenToken { seen } if !lies(&seen) => self.drawn.raise(replica, seen.counter),
+            Refusal::SeenToken { .. } | Refusal::NoReservation | Refusal::CannotClaim(_) | Refusal::NotRightful => {
+                let what = (replica.uid, generation);
+                self.memory.remember(&turn.base.config, turn.now, what, from, &NoBid::Refused);
+            }
+            Refusal::OtherGeneration | Refusal::Holds | Refusal::Cancelled => {}
+        }
+    }
+
+    pub(super) fn on_unanswered(&mut self, turn: &mut Turn<'_>, replica: ReplicaId) {
+        if let Some(award) = self.awards.on_due(turn, replica) {
+            let what = (replica.uid, award.generation);
+            self.memory.remember(&turn.base.config, turn.now, what, award.to, &NoBid::Silent);
+        }
+    }
+}
+
+impl Answer {
+    /// Whether another question makes sense now.
+    fn is_due(&self, turn: &Turn<'_>) -> bool {
+        match self {
+            Answer::Later { at, .. } => *at <= turn.now,
+            Answer::Silent { times } => *times < MAX_TIMES_SILENT,
+            Answer::Waiting { .. } | Answer::Offer(_) | Answer::No(_) => false,
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! Replicas that failed here and are left to others for a growing while.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::model::claim::short_reason;
+use crate::model::{Decline, Digest, ReplicaId, Time};
+
+use super::config::Config;
+use super::timers::millis;
+
+/// Failures remembered; a node that fails more replicas than this has other troubles, and the oldest are forgotten.
+const MAX_COOLING: usize = 1024;
+
+/// What failed here, and until when it is left alone. Another generation of it may well succeed, and is not held back.
+#[derive(Debug, Default)]
+pub(super) struct Cooling {
+    failed: BTreeMap<ReplicaId, Failure>,
+}
+
+#[derive(Debug)]
+struct Failure {
+    generation: Digest,
+    times: u32,
+    at: Time,
+    until: Time,
+    reason: String,
+}
+
+impl Cooling {
+    pub(super) fn failed(&mut self, config: &Config, now: Time, replica: ReplicaId, generation: Digest, reason: &str) {
+        let before = self
+            .failed
+            .remove(&replica)
+            .filter(|failure| failure.generation == generation && now.since(failure.until) < config.cool_at_most);
+        if self.failed.len() >= MAX_COOLING
+            && let Some(oldest) = self.failed.iter().min_by_key(|(_, failure)| failure.at).map(|(replica, _)| *replica)
+        {
+            self.failed.remove(&oldest);
+        }
+        let times = before.map_or(0, |failure| failure.times + 1);
+        let wait = doubled(config.cool_at_least, times, config.cool_at_most);
+        let failure =
+            Failure { generation, times, at: now, until: now + wait, reason: short_reason(reason.to_owned()) };
+        self.failed.insert(replica, failure);
+    }
+
+    pub(super) fn look(&self, now: Time, replica: &ReplicaId, generation: &Digest) -> Option<Decline> {
+        let failure = self.failed.get(replica)?;
+        let cools = failure.generation == *generation && now < failure.until;
+        let retry_ms = millis(failure.until.since(now));
+        cools.then(|| Decline::Cooling { retry_ms, reason: failure.reason.clone() })
+    }
+}
+
+/// `least` doubled so many times, at most `most`.
+pub(super) fn doubled(least: Duration, times: u32, most: Duration) -> Duration {
+    1u32.checked_shl(times).and_then(|factor| least.checked_mul(factor)).unwrap_or(most).min(most)
+}

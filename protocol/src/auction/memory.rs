@@ -1,0 +1,104 @@
+//! What an owner remembers from one auction to the next: who had no room, and which counters it has drawn.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use crate::model::{Decline, Digest, NodeId, ReplicaId, Time};
+
+use super::config::Config;
+use super::cooling::doubled;
+use super::summary::NoBid;
+
+/// Refusals remembered. It is but a cache: when it is full of what still counts, it starts anew.
+const MAX_REMEMBERED: usize = 8_192;
+/// Workloads of which failed attempts are counted; the same.
+const MAX_FAILED: usize = 4_096;
+/// Counters remembered. The oldest is forgotten: by then its award is long claimed or void.
+const MAX_DRAWN: usize = 16_384;
+
+/// Who did not want what, and until when that is taken for an answer.
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    refusals: BTreeMap<(Digest, Digest, NodeId), (Time, NoBid)>,
+    failed: BTreeMap<Digest, u32>,
+}
+
+impl Memory {
+    pub(super) fn remember(&mut self, config: &Config, now: Time, what: (Digest, Digest), node: NodeId, why: &NoBid) {
+        let Some(wait) = how_long(config, why) else { return };
+        if self.refusals.len() >= MAX_REMEMBERED {
+            self.refusals.retain(|_, (until, _)| now < *until);
+        }
+        if self.refusals.len() >= MAX_REMEMBERED {
+            self.refusals.clear();
+        }
+        self.refusals.insert((what.0, what.1, node), (now + wait, why.clone()));
+    }
+
+    /// What `node` answered lately about this generation of this workload.
+    pub(super) fn look(&self, now: Time, what: (Digest, Digest), node: NodeId) -> Option<&NoBid> {
+        self.refusals.get(&(what.0, what.1, node)).filter(|(until, _)| now < *until).map(|(_, why)| why)
+    }
+
+    /// Nobody took it: after how long another try makes sense.
+    pub(super) fn failed(&mut self, config: &Config, uid: Digest) -> Duration {
+        if self.failed.len() >= MAX_FAILED && !self.failed.contains_key(&uid) {
+            self.failed.clear();
+        }
+        let times = self.failed.entry(uid).or_default();
+        let wait = doubled(config.retry_at_least, *times, config.retry_at_most);
+        *times += 1;
+        wait
+    }
+
+    pub(super) fn succeeded(&mut self, uid: &Digest) {
+        self.failed.remove(uid);
+    }
+}
+
+/// Only what says something about the node and the workload, not about a place or the moment.
+fn how_long(config: &Config, why: &NoBid) -> Option<Duration> {
+    match why {
+        NoBid::Declined(Decline::Unfit(_)) => Some(config.remember_unfit),
+        NoBid::Declined(Decline::NoRoom { .. } | Decline::ReadOnly | Decline::Leaving) => Some(config.remember_no_room),
+        NoBid::Silent | NoBid::Refused => Some(config.remember_silent),
+        NoBid::Declined(
+            Decline::Busy { .. } | Decline::NotInStep { .. } | Decline::Cooling { .. } | Decline::Holds,
+        )
+        | NoBid::Down
+        | NoBid::Taken => None,
+    }
+}
+
+/// The counters of tokens that this node drew: none is drawn twice, whatever became of the award.
+#[derive(Debug, Default)]
+pub(super) struct Drawn {
+    counters: BTreeMap<ReplicaId, u64>,
+    /// Replicas in the order in which they were first drawn for.
+    order: VecDeque<ReplicaId>,
+}
+
+impl Drawn {
+    /// A counter not below `least`, and above every one drawn before.
+    pub(super) fn draw(&mut self, replica: ReplicaId, least: u64) -> u64 {
+        let counter = self.counters.get(&replica).map_or(least, |drawn| least.max(drawn.saturating_add(1)));
+        self.raise(replica, counter);
+        counter
+    }
+
+    /// A counter was seen elsewhere: the next is above it.
+    pub(super) fn raise(&mut self, replica: ReplicaId, seen: u64) {
+        match self.counters.get_mut(&replica) {
+            Some(drawn) => *drawn = (*drawn).max(seen),
+            None => {
+                if self.order.len() >= MAX_DRAWN
+                    && let Some(oldest) = self.order.pop_front()
+                {
+                    self.counters.remove(&oldest);
+                }
+                self.order.push_back(replica);
+                self.counters.insert(replica, seen);
+            }
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! Who takes it: the owner of a gap asks, nodes reserve and bid, the cheapest is awarded and claims.
+//!
+//! An owner holds no truth: whatever it forgets, a plan finds again. What must hold whoever dies, and whatever is lost:
+//! a bidder never promises more than it has; a token is never won by two nodes; a reservation lapses by itself.
+//! A node bids at its own auctions by the same messages, which then do not leave the room.
+
+mod awards;
+mod bidder;
+mod closing;
+mod config;
+mod cooling;
+mod fact;
+mod ledger;
+mod lot;
+mod memory;
+mod message;
+mod notices;
+mod owner;
+mod round;
+mod summary;
+#[cfg(test)]
+mod tests;
+mod timers;
+mod turn;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng;
+
+use crate::model::claim::short_reason;
+use crate::model::{Award, ClusterId, Digest, KeyPair, NodeId, Out, ReplicaId, Resources, Signed, Time, Token};
+
+use bidder::Bidder;
+use notices::Notices;
+use owner::Owner;
+use timers::Timers;
+use turn::{Base, Turn};
+
+pub use config::Config;
+pub use fact::{Excluded, Exclusion, Fact, NotTaken, Reason};
+pub use lot::{Desk, Look, Lot, LotPlace, MAX_PLACES};
+pub use message::{Announce, Message, Refusal};
+pub use summary::{MAX_LINES, MAX_PRICES, NoBid, NotAsked, Summary, Won};
+
+/// All auctions that this node holds, bids in, or guards.
+#[derive(Debug)]
+pub struct Auction {
+    base: Base,
+    parts: Parts,
+}
+
+/// The three roles of a node; none knows another, they meet by messages.
+#[derive(Debug)]
+struct Parts {
+    owner: Owner,
+    bidder: Bidder,
+    notices: Notices,
+}
+
+/// An award of another owner whose claim has not come yet, as its guardian knows it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct OpenAward {
+    /// What.
+    pub replica: ReplicaId,
+    /// To whom.
+    pub to: NodeId,
+    /// Under which right.
+    pub token: Token,
+    /// Until when to wait for the claim.
+    pub until: Time,
+}
+
+impl Auction {
+    /// Nothing under way, no capacity. `incarnation` keeps auction numbers of two lives apart.
+    pub fn new(
+        config: Config,
+        me: NodeId,
+        keys: KeyPair,
+        cluster: ClusterId,
+        incarnation: u64,
+        seed: [u8; 32],
+    ) -> Self {
+        let owner = Owner::new(&config, incarnation);
+        let base = Base {
+            config,
+            me,
+            keys,
+            cluster,
+            incarnation,
+            rng: ChaCha8Rng::from_seed(seed),
+            timers: Timers::default(),
+            summaries: VecDeque::new(),
+            own_mail: VecDeque::new(),
+        };
+        Auction { base, parts: Parts { owner, bidder: Bidder::default(), notices: Notices::default() } }
+    }
+
+    /// What this node offers to workloads in all. May be below what is committed: then there is no room.
+    pub fn set_capacity(&mut self, capacity: Resources) {
+        self.parts.bidder.ledger.set_capacity(capacity);
+    }
+
+    /// A claim of this node takes so much: at boot, and when its generation changes. Replaces what was committed for it.
+    pub fn commit(&mut self, replica: ReplicaId, resources: Resources) {
+        self.parts.bidder.ledger.commit(replica, resources);
+    }
+
+    /// A claim of this node is gone.
+    pub fn free(&mut self, replica: &ReplicaId) {
+        self.parts.bidder.free(replica);
+    }
+
+    /// A replica of this generation failed here for good: it is left to others for a growing while.
+    pub fn cool(&mut self, now: Time, replica: ReplicaId, generation: Digest, reason: &str) {
+        self.parts.bidder.cooling.failed(&self.base.config, now, replica, generation, reason);
+    }
+
+    /// Owner: puts missing places up. Those that are under way are left out, so calling again is harmless. Takes at most
+    /// [`MAX_PLACES`] at a time, the rest is told by [`Fact::Full`].
+    pub fn open(&mut self, now: Time, lot: Lot, desk: &dyn Desk, out: &mut Out<Message>) -> Vec<Fact> {
+        self.turn(now, desk, out, |parts, turn| parts.owner.open(turn, lot))
+    }
+
+    /// Owner: drops what is under way for a workload: ownership moved, or it was removed. Bidders are released; awards
+    /// that were given stand, but are no longer waited for.
+    pub fn close_all_for(&mut self, now: Time, uid: &Digest, desk: &dyn Desk, out: &mut Out<Message>) -> Vec<Fact> {
+        self.turn(now, desk, out, |parts, turn| parts.owner.close_all_for(turn, uid))
+    }
+
+    /// Takes a peer's message.
+    pub fn handle_message(
+        &mut self,
+        now: Time,
+        from: NodeId,
+        message: Message,
+        desk: &dyn Desk,
+        out: &mut Out<Message>,
+    ) -> Vec<Fact> {
+        self.turn(now, desk, out, |parts, turn| match message.check() {
+            Ok(()) => parts.deliver(turn, from, message),
+            Err(why) => turn.misbehaved(from, why),
+        })
+    }
+
+    /// Looks at what is due. Spurious calls are harmless.
+    pub fn handle_timeout(&mut self, now: Time, desk: &dyn Desk, out: &mut Out<Message>) -> Vec<Fact> {
+        self.turn(now, desk, out, |parts, turn| {
+            while let Some(reason) = turn.base.timers.pop_due(now) {
+                parts.on_due(turn, reason);
+            }
+        })
+    }
+
+    /// When to call `handle_timeout`, and why.
+    pub fn poll_timeout(&self) -> Option<(Time, Reason)> {
+        self.base.timers.first()
+    }
+
+    /// A node is held to be down: it is not waited for, and what was reserved for it is free.
+    pub fn node_down(&mut self, now: Time, node: &NodeId, desk: &dyn Desk, out: &mut Out<Message>) -> Vec<Fact> {
+        self.turn(now, desk, out, |parts, turn| {
+            parts.bidder.node_down(turn, node);
+            parts.owner.node_down(turn, node);
+            parts.notices.node_down(turn, node);
+        })
+    }
+
+    /// Bidder: a wish became known or changed: auctions that came too early for it are answered now.
+    pub fn learned(&mut self, now: Time, uid: &Digest, desk: &dyn Desk, out: &mut Out<Message>) -> Vec<Fact> {
+        self.turn(now, desk, out, |parts, turn| parts.bidder.learned(turn, uid))
+    }
+
+    /// Winner: the claim of `award` is on disk; tells the owner.
+    pub fn claimed(&mut self, now: Time, award: &Signed<Award>, desk: &dyn Desk, out: &mut Out<Message>) -> Vec<Fact> {
+        self.turn(now, desk, out, |parts, turn| parts.bidder.claimed(turn, award))
+    }
+
+    /// Winner: the claim of `award` could not be made (a broken disk, a full sheet): frees what was committed for it and
+    /// tells the owner.
+    pub fn unclaimed(
+        &mut self,
+        now: Time,
+        award: &Signed<Award>,
+        reason: &str,
+        desk: &dyn Desk,
+        out: &mut Out<Message>,
+    ) -> Vec<Fact> {
+        self.turn(now, desk, out, |parts, turn| parts.bidder.unclaimed(turn, award, short_reason(reason.to_owned())))
+    }
+
+    /// Owner and guardian: a claim of a node that is up was seen in its sheet, made under an award with this token. Settles
+    /// the award if the answer was lost, and takes the place out of an auction.
+    pub fn saw_claim(
+        &mut self,
+        now: Time,
+        replica: &ReplicaId,
+        node: &NodeId,
+        token: Token,
+        desk: &dyn Desk,
+        out: &mut Out<Message>,
+    ) -> Vec<Fact> {
+        self.turn(now, desk, out, |parts, turn| {
+            parts.notices.saw_claim(turn, replica, node, token);
+            parts.owner.saw_claim(turn, *node, *replica, token);
+        })
+    }
+
+    /// Whether a place is being auctioned or awarded by this node now.
+    pub fn is_under_way(&self, replica: &ReplicaId) -> bool {
+        self.parts.owner.is_under_way(replica)
+    }
+
+    /// Open awards of other owners for a workload: wait for `until` before these places are auctioned again, or for
+    /// [`Fact::AwardLapsed`].
+    pub fn open_awards(&self, uid: &Digest) -> Vec<OpenAward> {
+        self.parts.notices.of_workload(uid)
+    }
+
+    /// What is known of how a replica was placed, the latest first.
+    pub fn summaries(&self, replica: &ReplicaId) -> Vec<Arc<Summary>> {
+        self.base.summaries(replica)
+    }
+
+    /// What is free for bids now: capacity less what is committed and reserved.
+    pub fn unreserved(&self) -> Resources {
+        self.parts.bidder.ledger.unreserved()
+    }
+
+    /// What this node's claims take.
+    pub fn committed(&self) -> Resources {
+        self.parts.bidder.ledger.committed()
+    }
+
+    /// What is reserved for auctions that are not decided.
+    pub fn reserved(&self) -> Resources {
+        self.parts.bidder.ledger.reserved()
+    }
+
+    /// One call: does `work`, then what this node has to say to itself.
+    fn turn(
+        &mut self,
+        now: Time,
+        desk: &dyn Desk,
+        out: &mut Out<Message>,
+        work: impl FnOnce(&mut Parts, &mut Turn<'_>),
+    ) -> Vec<Fact> {
+        let mut turn = Turn { base: &mut self.base, now, desk, out, facts: Vec::new() };
+        work(&mut self.parts, &mut turn);
+        while let Some(message) = turn.base.own_mail.pop_front() {
+            let me = turn.base.me;
+            self.parts.deliver(&mut turn, me, message);
+        }
+        turn.facts
+    }
+}
+
+impl Parts {
+    fn deliver(&mut self, turn: &mut Turn<'_>, from: NodeId, message: Message) {
+        match message {
+            Message::Announce(announce) => self.bidder.on_announce(turn, from, announce),
+            Message::Bid { auction, prices, without } => self.owner.on_bid(turn, from, auction, prices, without),
+            Message::Decline { auction, why } => self.owner.on_decline(turn, from, auction, why),
+            Message::Award { awards, summary } => self.bidder.on_award(turn, from, awards, *summary),
+            Message::Release { auction } => self.bidder.on_release(turn, from, auction),
+            Message::Claimed { replica, token, .. } => self.owner.on_claimed(turn, from, replica, token),
+            Message::Refused { replica, token, why, .. } => self.owner.on_refused(turn, from, replica, token, why),
+            Message::Cancel { auction, replica, token } => self.bidder.on_cancel(turn, from, auction, replica, token),
+            Message::Notice { awards, open_ms } => self.notices.on_notice(turn, from, awards, open_ms),
+        }
+    }
+
+    fn on_due(&mut self, turn: &mut Turn<'_>, reason: Reason) {
+        match reason {
+            Reason::RoundCloses(number) => self.owner.close(turn, number),
+            Reason::RoundAsksAgain(number) => self.owner.on_asks_again(turn, number),
+            Reason::AwardUnanswered(replica) => self.owner.on_unanswered(turn, replica),
+            Reason::ReservationLapses(auction) => self.bidder.on_lapse(turn, auction),
+            Reason::NoticeLapses(replica, owner) => self.notices.on_lapse(turn, replica, owner),
+        }
+    }
+}

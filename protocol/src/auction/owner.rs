@@ -1,0 +1,307 @@
+//! The owner's half until the award: opens rounds, asks, hears answers.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::model::claim::short_reason;
+use crate::model::{AuctionId, Decline, Digest, NodeId, Place, Price, ReplicaId};
+
+use super::awards::Awards;
+use super::config::Config;
+use super::fact::{Fact, Reason};
+use super::lot::{Lot, MAX_PLACES};
+use super::memory::{Drawn, Memory};
+use super::message::{Announce, Message};
+use super::round::{Answer, Offer, Round, Stage};
+use super::summary::NoBid;
+use super::timers::{Bucket, millis};
+use super::turn::Turn;
+
+/// Auctions of this node.
+#[derive(Debug)]
+pub(super) struct Owner {
+    pub(super) next_number: u64,
+    /// Bounded by [`Config::max_auctions`].
+    rounds: BTreeMap<u64, Round>,
+    /// Which round seeks a replica.
+    sought: BTreeMap<ReplicaId, u64>,
+    pub(super) awards: Awards,
+    pub(super) memory: Memory,
+    pub(super) drawn: Drawn,
+    pub(super) widening: Bucket,
+}
+
+impl Owner {
+    pub(super) fn new(config: &Config, incarnation: u64) -> Self {
+        Owner {
+            next_number: (incarnation & u64::from(u32::MAX)) << 32,
+            rounds: BTreeMap::new(),
+            sought: BTreeMap::new(),
+            awards: Awards::default(),
+            memory: Memory::default(),
+            drawn: Drawn::default(),
+            widening: Bucket::new(config.widen_burst, config.widen_every),
+        }
+    }
+
+    pub(super) fn is_under_way(&self, replica: &ReplicaId) -> bool {
+        self.sought.contains_key(replica) || self.awards.is_open(replica)
+    }
+
+    pub(super) fn open(&mut self, turn: &mut Turn<'_>, mut lot: Lot) {
+        let uid = lot.uid;
+        lot.places.sort_by_key(|place| place.place);
+        lot.places.dedup_by_key(|place| place.place);
+        lot.places.retain(|place| !self.is_under_way(&ReplicaId { uid, place: place.place }));
+        let config = &turn.base.config;
+        let full = self.rounds.len() >= config.max_auctions || self.awards.len() >= config.max_awards;
+        let left_out = lot.places.split_off(if full { 0 } else { lot.places.len().min(MAX_PLACES) });
+        if !left_out.is_empty() {
+            let places = left_out.into_iter().map(|place| place.place).collect();
+            turn.facts.push(Fact::Full { uid, places });
+        }
+        if lot.places.is_empty() {
+            return;
+        }
+        for place in &mut lot.places {
+            place.why = short_reason(std::mem::take(&mut place.why));
+        }
+        let (unasked, lately) = self.choose(turn, &mut lot);
+        let sample = (lot.places.len() * turn.base.config.sample_per_replica).max(turn.base.config.sample_at_least);
+        let round = Round {
+            lot,
+            unasked,
+            answers: BTreeMap::new(),
+            lately,
+            opened_at: turn.now,
+            opened: turn.desk.wall(),
+            sample,
+            stage: Stage::Parked,
+        };
+        self.ask_unasked(turn, round);
+    }
+
+    /// Candidates in random order, this node first, without those that lately gave an answer that still counts.
+    fn choose(&self, turn: &mut Turn<'_>, lot: &mut Lot) -> (Vec<NodeId>, Vec<(NodeId, NoBid)>) {
+        let candidates: BTreeSet<NodeId> = std::mem::take(&mut lot.candidates).into_iter().collect();
+        // In a small cluster a question costs nothing, and room may have come free. Broken promises are remembered anyway.
+        let few = candidates.len() <= turn.base.config.sample_at_least;
+        let (mut unasked, mut lately) = (Vec::new(), Vec::new());
+        for node in candidates {
+            match self.memory.look(turn.now, (lot.uid, lot.generation), node) {
+                Some(why) if !few || matches!(why, NoBid::Refused | NoBid::Silent) => lately.push((node, why.clone())),
+                Some(_) | None => unasked.push(node),
+            }
+        }
+        for i in (1..unasked.len()).rev() {
+            let other = usize::try_from(turn.random_below(i as u64 + 1)).unwrap_or(i);
+            unasked.swap(i, other);
+        }
+        if let Some(me) = unasked.iter().position(|node| *node == turn.base.me) {
+            unasked.swap(0, me);
+        }
+        (unasked, lately)
+    }
+
+    pub(super) fn ask_unasked(&mut self, turn: &mut Turn<'_>, mut round: Round) {
+        let rest = round.unasked.split_off(round.sample.min(round.unasked.len()));
+        let sample = std::mem::replace(&mut round.unasked, rest);
+        if sample.is_empty() { self.unplaceable(turn, round) } else { self.ask(turn, round, &sample) }
+    }
+
+    /// Announces what is left of a round to `sample`, under a fresh number.
+    pub(super) fn ask(&mut self, turn: &mut Turn<'_>, mut round: Round, sample: &[NodeId]) {
+        let config = &turn.base.config;
+        let round_trip = sample.iter().map(|node| turn.desk.rtt(node)).max().unwrap_or_default() * 2;
+        let window = (config.answer_at_least + round_trip).min(config.answer_at_most);
+        let closes_at = turn.now + window;
+        round.stage = Stage::Asking { closes_at };
+        for node in sample {
+            let times = match round.answers.get(node) {
+                Some(Answer::Waiting { times } | Answer::Later { times, .. } | Answer::Silent { times }) => times + 1,
+                Some(Answer::Offer(_) | Answer::No(_)) | None => 1,
+            };
+            round.answers.insert(*node, Answer::Waiting { times });
+        }
+        let number = self.enter(round);
+        turn.base.timers.set(Reason::RoundCloses(number), closes_at);
+        self.announce(turn, number, sample);
+    }
+
+    fn announce(&self, turn: &mut Turn<'_>, number: u64, nodes: &[NodeId]) {
+        let Some(round) = self.rounds.get(&number) else { return };
+        let Stage::Asking { closes_at } = round.stage else { return };
+        let answer = closes_at.since(turn.now);
+        for node in nodes {
+            let config = &turn.base.config;
+            let hold = answer + config.claim_within + config.cancel_within + turn.desk.rtt(node) * 4;
+            let announce = Announce {
+                auction: AuctionId { owner: turn.base.me, number },
+                uid: round.lot.uid,
+                generation: round.lot.generation,
+                places: round.places().collect(),
+                answer_ms: millis(answer),
+                hold_ms: millis(hold),
+            };
+            turn.send(*node, Message::Announce(announce));
+        }
+    }
+
+    /// Gives a round a number of its own.
+    pub(super) fn enter(&mut self, round: Round) -> u64 {
+        let number = self.next_number;
+        self.next_number += 1;
+        for place in round.places() {
+            self.sought.insert(ReplicaId { uid: round.lot.uid, place }, number);
+        }
+        self.rounds.insert(number, round);
+        number
+    }
+
+    pub(super) fn take_out(&mut self, turn: &mut Turn<'_>, number: u64) -> Option<Round> {
+        turn.base.timers.cancel(Reason::RoundCloses(number));
+        turn.base.timers.cancel(Reason::RoundAsksAgain(number));
+        let round = self.rounds.remove(&number)?;
+        for place in round.places() {
+            self.sought.remove(&ReplicaId { uid: round.lot.uid, place });
+        }
+        Some(round)
+    }
+
+    pub(super) fn on_bid(
+        &mut self,
+        turn: &mut Turn<'_>,
+        from: NodeId,
+        auction: AuctionId,
+        prices: Vec<Price>,
+        without: Vec<(Place, Decline)>,
+    ) {
+        if auction.owner != turn.base.me {
+            return turn.misbehaved(from, "a bid at somebody else's auction");
+        }
+        match self.rounds.get_mut(&auction.number).and_then(|round| round.answers.get_mut(&from)) {
+            // Said twice.
+            Some(Answer::Offer(_)) => {}
+            Some(answer) => {
+                *answer = Answer::Offer(Offer { prices, without: without.into_iter().collect() });
+                self.progress(turn, auction.number);
+            }
+            // Too late: what it reserved is free.
+            None => turn.send(from, Message::Release { auction }),
+        }
+    }
+
+    pub(super) fn on_decline(&mut self, turn: &mut Turn<'_>, from: NodeId, auction: AuctionId, why: Decline) {
+        if auction.owner != turn.base.me {
+            return turn.misbehaved(from, "an answer to somebody else's auction");
+        }
+        let Some(round) = self.rounds.get_mut(&auction.number) else { return };
+        let what = (round.lot.uid, round.lot.generation);
+        let Some(answer) = round.answers.get_mut(&from) else { return };
+        // One that asked to be asked again may have found its answer by itself meanwhile.
+        let (Answer::Waiting { times } | Answer::Later { times, .. }) = answer else { return };
+        let times = *times;
+        *answer = match &why {
+            Decline::Busy { retry_ms } | Decline::NotInStep { retry_ms } => {
+                let wait = std::time::Duration::from_millis(u64::from(*retry_ms)).min(turn.base.config.answer_at_most);
+                // Never at once, or two hasty nodes would talk without end.
+                let wait = wait.max(turn.base.config.not_in_step_retry / 4);
+                Answer::Later { at: turn.now + wait, why, times }
+            }
+            Decline::Unfit(_)
+            | Decline::NoRoom { .. }
+            | Decline::Cooling { .. }
+            | Decline::ReadOnly
+            | Decline::Leaving
+            | Decline::Holds => {
+                let why = NoBid::Declined(why);
+                self.memory.remember(&turn.base.config, turn.now, what, from, &why);
+                Answer::No(why)
+            }
+        };
+        self.progress(turn, auction.number);
+    }
+
+    /// After an answer: closes the round if there is nothing left to wait for.
+    fn progress(&mut self, turn: &mut Turn<'_>, number: u64) {
+        let Some(round) = self.rounds.get(&number).filter(|round| round.stage != Stage::Parked) else { return };
+        if let Some(at) = round.next_later() {
+            turn.base.timers.set(Reason::RoundAsksAgain(number), at);
+        }
+        if !round.is_waiting() && !round.needs_laters() {
+            self.close(turn, number);
+        }
+    }
+
+    pub(super) fn on_asks_again(&mut self, turn: &mut Turn<'_>, number: u64) {
+        let Some(round) = self.rounds.get_mut(&number) else { return };
+        if round.stage == Stage::Parked {
+            if let Some(round) = self.take_out(turn, number) {
+                self.go_on(turn, round);
+            }
+            return;
+        }
+        let mut due = Vec::new();
+        for (node, answer) in &mut round.answers {
+            if let Answer::Later { at, times, .. } = answer
+                && *at <= turn.now
+            {
+                *answer = Answer::Waiting { times: *times + 1 };
+                due.push(*node);
+            }
+        }
+        if let Some(at) = round.next_later() {
+            turn.base.timers.set(Reason::RoundAsksAgain(number), at);
+        }
+        self.announce(turn, number, &due);
+    }
+
+    /// Takes one place out of the round that seeks it.
+    pub(super) fn withdraw(&mut self, turn: &mut Turn<'_>, replica: &ReplicaId) {
+        let Some(number) = self.sought.remove(replica) else { return };
+        let Some(round) = self.rounds.get_mut(&number) else { return };
+        round.lot.places.retain(|place| place.place != replica.place);
+        if round.lot.places.is_empty() {
+            self.call_off(turn, number);
+        } else {
+            self.progress(turn, number);
+        }
+    }
+
+    /// Ends a round without an award.
+    fn call_off(&mut self, turn: &mut Turn<'_>, number: u64) {
+        let Some(round) = self.take_out(turn, number) else { return };
+        let auction = AuctionId { owner: turn.base.me, number };
+        for (node, answer) in &round.answers {
+            // Those, too, that may be answering now, or remember that they were asked too early.
+            if matches!(answer, Answer::Waiting { .. } | Answer::Later { .. } | Answer::Offer(_)) {
+                turn.send(*node, Message::Release { auction });
+            }
+        }
+    }
+
+    pub(super) fn close_all_for(&mut self, turn: &mut Turn<'_>, uid: &Digest) {
+        let numbers: Vec<u64> =
+            self.rounds.iter().filter(|(_, round)| round.lot.uid == *uid).map(|(number, _)| *number).collect();
+        for number in numbers {
+            self.call_off(turn, number);
+        }
+        self.awards.forget_workload(turn, uid);
+        self.memory.succeeded(uid);
+    }
+
+    pub(super) fn node_down(&mut self, turn: &mut Turn<'_>, node: &NodeId) {
+        self.awards.node_down(turn, node);
+        let mut numbers = Vec::new();
+        for (number, round) in &mut self.rounds {
+            round.unasked.retain(|unasked| unasked != node);
+            round.lot.guardians.retain(|guardian| guardian != node);
+            if let Some(answer) = round.answers.get_mut(node) {
+                *answer = Answer::No(NoBid::Down);
+                numbers.push(*number);
+            }
+        }
+        for number in numbers {
+            self.progress(turn, number);
+        }
+    }
+}

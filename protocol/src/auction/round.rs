@@ -1,0 +1,219 @@
+//! One auction while it asks: who was asked, who answered what, and who is the cheapest.
+
+use std::collections::BTreeMap;
+
+use crate::model::{AuctionId, Decline, NodeId, Place, Price, Time, WallClock};
+
+use super::fact::{Excluded, Exclusion};
+use super::lot::{Lot, LotPlace};
+use super::summary::{MAX_LINES, MAX_PRICES, NoBid, NotAsked, Summary, Won};
+
+/// An auction that is not awarded yet. With each widening it goes on under another number.
+#[derive(Debug)]
+pub(super) struct Round {
+    /// What is put up; its places are those still sought.
+    pub(super) lot: Lot,
+    /// Eligible, and not asked yet, in random order, this node first.
+    pub(super) unasked: Vec<NodeId>,
+    pub(super) answers: BTreeMap<NodeId, Answer>,
+    /// Not asked because of what they answered lately.
+    pub(super) lately: Vec<(NodeId, NoBid)>,
+    pub(super) opened_at: Time,
+    pub(super) opened: WallClock,
+    /// How many were asked last.
+    pub(super) sample: usize,
+    pub(super) stage: Stage,
+}
+
+/// What a round waits for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Stage {
+    /// Answers, at most until then.
+    Asking {
+        /// When it closes.
+        closes_at: Time,
+    },
+    /// The time to ask again, or further.
+    Parked,
+}
+
+/// What is known from a node that was asked.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Answer {
+    Waiting {
+        times: u32,
+    },
+    Later {
+        at: Time,
+        why: Decline,
+        times: u32,
+    },
+    Offer(Offer),
+    /// It did not answer while the round was open.
+    Silent {
+        times: u32,
+    },
+    No(NoBid),
+}
+
+/// A bid.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Offer {
+    pub(super) prices: Vec<Price>,
+    pub(super) without: BTreeMap<Place, Decline>,
+}
+
+/// Who gets which place, at which price.
+pub(super) type Assignment = BTreeMap<Place, (NodeId, Price)>;
+
+impl Round {
+    pub(super) fn places(&self) -> impl Iterator<Item = Place> {
+        self.lot.places.iter().map(|place| place.place)
+    }
+
+    pub(super) fn is_waiting(&self) -> bool {
+        self.answers.values().any(|answer| matches!(answer, Answer::Waiting { .. }))
+    }
+
+    /// When the first of those that want to be asked again wants it.
+    pub(super) fn next_later(&self) -> Option<Time> {
+        self.laters().map(|(at, ..)| at).min()
+    }
+
+    /// Whether those that want to be asked again are worth waiting for: nobody else takes it; or they only have not heard
+    /// of the workload yet, which right after a publish is everybody but the owner, and changes within milliseconds.
+    pub(super) fn needs_laters(&self) -> bool {
+        self.laters().any(|(_, why, times)| times <= 1 && matches!(why, Decline::NotInStep { .. }))
+            || (self.laters().next().is_some() && self.assign().len() < self.lot.places.len())
+    }
+
+    fn laters(&self) -> impl Iterator<Item = (Time, &Decline, u32)> {
+        self.answers.values().filter_map(|answer| match answer {
+            Answer::Later { at, why, times } => Some((*at, why, *times)),
+            Answer::Waiting { .. } | Answer::Offer(_) | Answer::Silent { .. } | Answer::No(_) => None,
+        })
+    }
+
+    /// The cheapest assignment: each place to the least next price, those that few would take first; of equal prices to
+    /// the lower id.
+    pub(super) fn assign(&self) -> Assignment {
+        let offers: Vec<(NodeId, &Offer)> = self.offers().collect();
+        let takers = |place: &Place| offers.iter().filter(|(_, offer)| !offer.without.contains_key(place)).count();
+        let mut places: Vec<(usize, Place)> = self.places().map(|place| (takers(&place), place)).collect();
+        places.sort();
+        let mut taken: BTreeMap<NodeId, usize> = BTreeMap::new();
+        let mut assignment = Assignment::new();
+        for (_, place) in places {
+            let next_price = |(node, offer): &(NodeId, &Offer)| {
+                let price = offer.prices.get(taken.get(node).copied().unwrap_or(0))?;
+                (!offer.without.contains_key(&place)).then_some((price.total(), *node, *price))
+            };
+            if let Some((_, node, price)) =
+                offers.iter().filter_map(next_price).min_by_key(|(sum, node, _)| (*sum, *node))
+            {
+                *taken.entry(node).or_default() += 1;
+                assignment.insert(place, (node, price));
+            }
+        }
+        assignment
+    }
+
+    pub(super) fn offers(&self) -> impl Iterator<Item = (NodeId, &Offer)> {
+        self.answers.iter().filter_map(|(node, answer)| match answer {
+            Answer::Offer(offer) => Some((*node, offer)),
+            Answer::Waiting { .. } | Answer::Later { .. } | Answer::Silent { .. } | Answer::No(_) => None,
+        })
+    }
+
+    /// What is left after `assignment` was awarded; every answer that was for this number only becomes a past one.
+    pub(super) fn after(mut self, assignment: &Assignment) -> Round {
+        self.lot.places.retain(|place| !assignment.contains_key(&place.place));
+        let left: Vec<Place> = self.places().collect();
+        for answer in self.answers.values_mut() {
+            let past = match answer {
+                Answer::Waiting { times } => Answer::Silent { times: *times },
+                Answer::Offer(offer) => {
+                    let declined = left.iter().find_map(|place| offer.without.get(place)).cloned();
+                    Answer::No(declined.map_or(NoBid::Taken, NoBid::Declined))
+                }
+                Answer::Later { .. } | Answer::Silent { .. } | Answer::No(_) => continue,
+            };
+            *answer = past;
+        }
+        self
+    }
+
+    /// How it went, as far as it went.
+    pub(super) fn summary(&self, auction: AuctionId, now: Time, awards: Vec<Won>) -> Summary {
+        let mut bids: Vec<(NodeId, Vec<Price>)> =
+            self.offers().map(|(node, offer)| (node, offer.prices.clone())).collect();
+        bids.sort_by_key(|(node, prices)| (prices.first().map(Price::total), *node));
+        bids.iter_mut().for_each(|(_, prices)| prices.truncate(MAX_PRICES));
+        let declines: Vec<(NodeId, NoBid)> =
+            self.answers.iter().filter_map(|(node, answer)| Some((*node, no_bid(answer)?))).collect();
+        let unfit = self.lot.excluded.iter().map(|(node, why)| (*node, NotAsked::Unfit(why.clone())));
+        let lately = self.lately.iter().map(|(node, why)| (*node, NotAsked::Lately(why.clone())));
+        let others = self.unasked.iter().map(|node| (*node, NotAsked::NotSampled));
+        let not_asked: Vec<(NodeId, NotAsked)> = unfit.chain(lately).chain(others).collect();
+        let (bids, more_bids) = cut(bids);
+        let (declines, more_declines) = cut(declines);
+        let (not_asked, more_not_asked) = cut(not_asked);
+        let place = |place: &LotPlace| (place.place, place.why.clone());
+        Summary {
+            auction,
+            name: self.lot.name.clone(),
+            uid: self.lot.uid,
+            generation: self.lot.generation,
+            resources: self.lot.resources,
+            places: self.lot.places.iter().map(place).collect(),
+            opened: self.opened,
+            took_us: u64::try_from(now.since(self.opened_at).as_micros()).unwrap_or(u64::MAX),
+            bids,
+            declines,
+            not_asked,
+            omitted: [more_bids, more_declines, more_not_asked],
+            awards,
+        }
+    }
+
+    /// Which reason excluded how many nodes, the most frequent first.
+    pub(super) fn excluded(&self) -> Vec<Excluded> {
+        let mut counts: BTreeMap<Exclusion, usize> = BTreeMap::new();
+        let unfit = self.lot.excluded.iter().map(|(_, why)| Exclusion::Unfit(why.clone()));
+        let answers = self.answers.values().filter_map(no_bid).map(|why| exclusion(&why));
+        let lately = self.lately.iter().map(|(_, why)| exclusion(why));
+        let others = self.unasked.iter().map(|_| Exclusion::NotAsked);
+        for why in unfit.chain(answers).chain(lately).chain(others) {
+            *counts.entry(why).or_default() += 1;
+        }
+        let mut excluded: Vec<Excluded> = counts.into_iter().map(|(why, nodes)| Excluded { why, nodes }).collect();
+        excluded.sort_by_key(|excluded| std::cmp::Reverse(excluded.nodes));
+        excluded
+    }
+}
+
+fn no_bid(answer: &Answer) -> Option<NoBid> {
+    match answer {
+        Answer::Waiting { .. } | Answer::Silent { .. } => Some(NoBid::Silent),
+        Answer::Later { why, .. } => Some(NoBid::Declined(why.clone())),
+        Answer::No(why) => Some(why.clone()),
+        Answer::Offer(_) => None,
+    }
+}
+
+fn exclusion(why: &NoBid) -> Exclusion {
+    match why {
+        NoBid::Declined(decline) => decline.into(),
+        NoBid::Silent => Exclusion::Silent,
+        NoBid::Down => Exclusion::Down,
+        NoBid::Refused => Exclusion::Refused,
+        NoBid::Taken => Exclusion::Taken,
+    }
+}
+
+/// The first [`MAX_LINES`], and how many more there were.
+fn cut<T>(mut list: Vec<T>) -> (Vec<T>, u32) {
+    let more = list.len().saturating_sub(MAX_LINES);
+    list.truncate(MAX_LINES);
+    (list, u32::try_from(more).unwrap_or(u32::MAX))
+}

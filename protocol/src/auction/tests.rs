@@ -1,0 +1,4 @@
+mod awards;
+mod bids;
+mod faults;
+mod world;

@@ -1,0 +1,441 @@
+//! From the award to the claim, with messages lost, late, or to nobody.
+
+use std::time::Duration;
+
+use super::world::*;
+use crate::auction::*;
+use crate::model::claim::MAX_REASON;
+use crate::model::{AuctionId, Decline, Place};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Node 1 is the cheapest and owner 0 has no room, so that every award goes over the network.
+fn two() -> World {
+    let mut world = World::new(2, 1);
+    world.fill(0, 0);
+    world
+}
+
+fn counter(world: &World, n: usize) -> u64 {
+    world.nodes[n].desk.claims[&replica(UID, 0)].counter
+}
+
+#[test]
+fn an_award_that_is_lost_is_said_again() {
+    let mut world = two();
+    let mut lost = 0;
+    world.rule = Box::new(move |_, _, message| match message {
+        Message::Award { .. } if lost < 2 => {
+            lost += 1;
+            Fate::Lose
+        }
+        _ => Fate::Deliver,
+    });
+    world.open(0, world.lot(0..3));
+    world.run(SECOND * 3);
+    assert!((0..3).all(|index| world.holders(index) == [1]));
+    assert_eq!((world.count(0, is_settled), world.count(0, is_reopen)), (3, 0));
+    world.assert_nothing_reserved();
+}
+
+#[test]
+fn when_all_awards_are_lost_the_place_is_opened_again_under_a_higher_counter() {
+    let mut world = two();
+    world.rule =
+        Box::new(|_, _, message| if matches!(message, Message::Award { .. }) { Fate::Lose } else { Fate::Deliver });
+    world.open(0, world.lot([0]));
+    world.run(SECOND * 5);
+    assert_eq!(world.count(0, is_reopen), 1);
+    assert!(world.holders(0).is_empty());
+    world.assert_nothing_reserved();
+    world.rule = Box::new(|_, _, _| Fate::Deliver);
+    world.open(0, world.lot([0]));
+    world.run(SECOND);
+    assert_eq!((world.holders(0), counter(&world, 1)), (vec![1], 2));
+}
+
+#[test]
+fn a_winner_that_claimed_answers_a_cancel_with_its_claim() {
+    let mut world = two();
+    let mut lost = 0;
+    world.rule = Box::new(move |_, _, message| match message {
+        Message::Claimed { .. } if lost < 3 => {
+            lost += 1;
+            Fate::Lose
+        }
+        _ => Fate::Deliver,
+    });
+    world.open(0, world.lot([0]));
+    world.run(SECOND * 5);
+    assert_eq!((world.count(0, is_settled), world.count(0, is_reopen)), (1, 0));
+    assert_eq!(world.holders(0), [1]);
+}
+
+#[test]
+fn a_claim_that_shows_late_ends_the_second_auction() {
+    let mut world = World::new(3, 2);
+    world.fill(0, 0);
+    world.fill(2, 5);
+    // The bid must come in time, what follows it is slow.
+    let mut first = true;
+    world.rule = Box::new(move |from, to, message| match message {
+        Message::Bid { .. } if from == 1 && std::mem::take(&mut first) => Fate::Deliver,
+        _ if (from, to) == (1, 0) => Fate::Lose,
+        _ => Fate::Deliver,
+    });
+    world.open(0, world.lot([0]));
+    world.run(SECOND * 4);
+    assert_eq!(world.count(0, is_reopen), 1, "{:?}", world.nodes[0].facts);
+    assert_eq!(world.holders(0), [1]);
+    // The owner asks again; while it waits for the silent one, its claim shows in the sheet.
+    world.open(0, world.lot([0]));
+    let token = world.nodes[1].desk.claims[&replica(UID, 0)];
+    world.call(0, |room, now, desk, out| room.saw_claim(now, &replica(UID, 0), &id(1), token, desk, out));
+    world.run(SECOND * 3);
+    assert_eq!(world.holders(0), [1], "no second one");
+    assert_eq!(world.count(0, is_settled), 1);
+    world.assert_nothing_reserved();
+}
+
+#[test]
+fn a_claim_that_is_told_late_ends_the_second_auction() {
+    let mut world = World::new(3, 2);
+    world.fill(0, 0);
+    world.fill(2, 5);
+    world.fsync = SECOND * 3;
+    let mut silent = false;
+    world.rule = Box::new(move |from, to, message| match message {
+        // From the second auction on, node 2 keeps the owner waiting.
+        Message::Cancel { .. } => {
+            silent = true;
+            Fate::Deliver
+        }
+        Message::Bid { .. } if silent && (from, to) == (2, 0) => Fate::After(SECOND / 10),
+        _ => Fate::Deliver,
+    });
+    world.open(0, world.lot([0]));
+    world.run(SECOND * 299 / 100);
+    assert_eq!((world.holders(0), world.count(0, is_reopen)), (vec![1], 1));
+    world.open(0, world.lot([0]));
+    world.run(SECOND * 3);
+    assert_eq!(world.holders(0), [1], "no second one");
+    assert_eq!((world.count(0, is_settled), world.count(0, is_reopen)), (1, 1));
+    assert_eq!(world.count(0, |fact| matches!(fact, Fact::Awarded { .. })), 1);
+    world.assert_nothing_reserved();
+}
+
+#[test]
+fn a_claim_that_shows_after_another_was_awarded_stops_that_if_it_can() {
+    let mut world = World::new(3, 3);
+    world.fill(0, 0);
+    world.fill(2, 5);
+    world.rule = Box::new(|from, to, message| match message {
+        Message::Award { .. } if to == 2 => Fate::After(SECOND / 5),
+        Message::Claimed { .. } if from == 1 => Fate::Lose,
+        Message::Cancel { .. } if to == 1 => Fate::Lose,
+        _ => Fate::Deliver,
+    });
+    world.open(0, world.lot([0]));
+    world.run(SECOND * 3);
+    assert_eq!((world.holders(0), world.count(0, is_reopen)), (vec![1], 1));
+    world.open(0, world.lot([0]));
+    world.run(Duration::from_millis(50));
+    let awarded = world.count(0, |fact| matches!(fact, Fact::Awarded { .. }));
+    assert_eq!(awarded, 2, "node 2 is about to hear of its award");
+    let token = world.nodes[1].desk.claims[&replica(UID, 0)];
+    world.call(0, |room, now, desk, out| room.saw_claim(now, &replica(UID, 0), &id(1), token, desk, out));
+    world.run(SECOND * 3);
+    assert_eq!(world.holders(0), [1]);
+    world.assert_nothing_reserved();
+}
+
+#[test]
+fn a_slow_disk_is_waited_for() {
+    let mut world = two();
+    world.fsync = SECOND;
+    world.open(0, world.lot([0]));
+    world.run(SECOND * 3);
+    assert_eq!((world.count(0, is_settled), world.count(0, is_reopen)), (1, 0));
+    // Slower than patience: the owner gives up, yet believes the claim when it comes.
+    let mut world = two();
+    world.fsync = SECOND * 4;
+    world.open(0, world.lot([0]));
+    world.run(SECOND * 3);
+    assert_eq!((world.count(0, is_settled), world.count(0, is_reopen)), (0, 1));
+    world.run(SECOND * 3);
+    assert_eq!(world.count(0, is_settled), 1);
+    assert_eq!(world.holders(0), [1]);
+}
+
+#[test]
+fn a_bid_that_comes_too_late_is_released_at_once() {
+    let mut world = World::new(3, 4);
+    world.rule = Box::new(|from, _, message| match message {
+        Message::Bid { .. } if from == 2 => Fate::After(SECOND),
+        _ => Fate::Deliver,
+    });
+    world.open(0, world.lot([0]));
+    world.run(SECOND / 2);
+    assert_eq!(world.holders(0).len(), 1);
+    assert_ne!(world.nodes[2].room.reserved(), Resources::default());
+    world.run(SECOND * 6 / 10);
+    world.assert_nothing_reserved();
+}
+
+#[test]
+fn a_winner_that_goes_down_is_not_waited_for() {
+    let mut world = World::new(3, 5);
+    world.fill(0, 0);
+    world.fill(2, 5);
+    world.rule = Box::new(|_, to, message| match message {
+        Message::Award { .. } if to == 1 => Fate::Lose,
+        _ => Fate::Deliver,
+    });
+    world.open(0, world.lot([0]));
+    world.run(Duration::from_millis(20));
+    assert_eq!(world.count(0, |fact| matches!(fact, Fact::Awarded { .. })), 1);
+    world.kill(1);
+    world.tell_down(1);
+    assert_eq!(world.count(0, |fact| matches!(fact, Fact::Reopen { why: NotTaken::Down, .. })), 1);
+    world.open(0, world.lot([0]));
+    world.run(Duration::from_millis(20));
+    assert_eq!((world.holders(0), counter(&world, 2)), (vec![2], 2));
+}
+
+#[test]
+fn a_bidder_that_goes_down_is_not_waited_for() {
+    let mut world = World::new(3, 6);
+    world.rule = Box::new(|_, to, _| if to == 2 { Fate::Lose } else { Fate::Deliver });
+    world.open(0, world.lot([0]));
+    world.run(Duration::from_millis(20));
+    assert!(world.holders(0).is_empty(), "node 2 has not answered");
+    world.kill(2);
+    world.tell_down(2);
+    world.run(Duration::from_millis(20));
+    assert_eq!(world.holders(0).len(), 1);
+}
+
+#[test]
+fn a_counter_that_was_seen_elsewhere_is_overtaken() {
+    let mut world = two();
+    world.nodes[1].desk.seen.insert(replica(UID, 0), Token { counter: 40, by: id(0), incarnation: 1 });
+    world.open(0, world.lot([0]));
+    world.run(SECOND / 10);
+    let refused = |fact: &Fact| matches!(fact, Fact::Reopen { why: NotTaken::Refused(Refusal::SeenToken { .. }), .. });
+    assert_eq!(world.count(0, refused), 1);
+    assert!(world.holders(0).is_empty());
+    world.open(0, world.lot([0]));
+    world.run(SECOND / 10);
+    assert_eq!((world.holders(0), counter(&world, 1)), (vec![1], 41));
+}
+
+/// A workload was scaled down while its owner still lacked that change (simulated seeds 105 and 520). The owner saw the
+/// surplus claim go, auctioned the place again, and a node that knew better took it: it had held its claims against what it
+/// knew before, and nothing made it look again. The replica ran for ever, wanted by nobody.
+#[test]
+fn an_owner_that_missed_a_scaling_down_finds_no_taker() {
+    let mut world = two();
+    world.nodes[1].desk.replicas = Some(1);
+    world.open(0, world.lot([0, 1]));
+    world.run(SECOND);
+    assert_eq!((world.holders(0), world.holders(1)), (vec![1], vec![]));
+    world.assert_nothing_reserved();
+}
+
+/// The same, when the change comes between bid and award.
+#[test]
+fn a_place_that_is_wished_away_after_the_bid_is_not_claimed() {
+    let mut world = two();
+    world.rule = Box::new(|_, _, message| match message {
+        Message::Award { .. } => Fate::After(SECOND / 20),
+        _ => Fate::Deliver,
+    });
+    world.open(0, world.lot([0]));
+    world.run(SECOND / 25);
+    world.nodes[1].desk.replicas = Some(0);
+    world.run(SECOND / 10);
+    assert!(world.holders(0).is_empty());
+    let refused = |fact: &Fact| matches!(fact, Fact::Reopen { why: NotTaken::Refused(Refusal::OtherGeneration), .. });
+    assert_eq!(world.count(0, refused), 1, "{:?}", world.transcript);
+    world.assert_nothing_reserved();
+}
+
+#[test]
+fn a_claim_that_cannot_be_made_frees_the_room_and_the_place() {
+    let mut world = two();
+    world.fsync = SECOND * 60;
+    world.open(0, world.lot([0]));
+    world.run(SECOND / 10);
+    let Some(Fact::Won { award, .. }) = world.nodes[1].facts.pop() else { panic!("not won") };
+    world.nodes[1].desk.claims.clear();
+    world.call(1, |room, now, desk, out| room.unclaimed(now, &award, "disk full", desk, out));
+    assert_eq!(world.nodes[1].room.committed(), Resources::default());
+    world.run(SECOND / 10);
+    let told = world.nodes[0].facts.iter().any(
+        |fact| matches!(fact, Fact::Reopen { why, .. } if why.to_string() == "the winner refused: the claim could not be made: disk full"),
+    );
+    assert!(told, "{:?}", world.nodes[0].facts);
+}
+
+#[test]
+fn a_winner_that_restarted_still_answers_for_its_claim() {
+    let mut world = two();
+    world.rule =
+        Box::new(|_, _, message| if matches!(message, Message::Claimed { .. }) { Fate::Lose } else { Fate::Deliver });
+    world.open(0, world.lot([0]));
+    world.run(SECOND / 10);
+    assert_eq!(world.holders(0), [1]);
+    let mut room = Auction::new(Config::default(), id(1), keys(1), CLUSTER, 2, [0; 32]);
+    room.set_capacity(NODE);
+    room.commit(replica(UID, 0), SMALL);
+    world.nodes[1].room = room;
+    world.rule = Box::new(|_, _, _| Fate::Deliver);
+    world.run(SECOND * 5);
+    assert_eq!((world.count(0, is_settled), world.count(0, is_reopen)), (1, 0));
+}
+
+#[test]
+fn guardians_know_of_an_open_award_until_it_is_claimed_or_lapses() {
+    let mut world = World::new(4, 7);
+    world.fill(0, 0);
+    world.fill(2, 0);
+    world.fill(3, 0);
+    let guarded = |world: &World| Lot { guardians: vec![id(0), id(2), id(3)], ..world.lot([0]) };
+    world.open(0, guarded(&world));
+    world.run(SECOND / 10);
+    let open = world.nodes[2].room.open_awards(&UID);
+    assert_eq!(open.len(), 1);
+    assert_eq!((open[0].replica, open[0].to, open[0].token.counter), (replica(UID, 0), id(1), 1));
+    assert!(open[0].until > world.now);
+    assert!(world.nodes[1].room.open_awards(&UID).is_empty(), "the winner is no guardian");
+    // One sees the claim, one does not, and one learns that the winner died.
+    world.call(2, |room, now, desk, out| {
+        room.saw_claim(now, &replica(UID, 0), &id(1), Token { counter: 1, by: id(0), incarnation: 1 }, desk, out)
+    });
+    assert!(world.nodes[2].room.open_awards(&UID).is_empty());
+    world.run(SECOND * 11);
+    assert!(world.nodes[3].room.open_awards(&UID).is_empty());
+    let lapsed = |fact: &Fact| matches!(fact, Fact::AwardLapsed { .. });
+    assert_eq!((world.count(2, lapsed), world.count(3, lapsed)), (0, 1));
+    world.nodes[1].desk.claims.clear();
+    world.nodes[1].room.free(&replica(UID, 0));
+    world.open(0, guarded(&world));
+    world.run(SECOND / 10);
+    world.kill(1);
+    world.tell_down(1);
+    assert!(world.nodes[3].room.open_awards(&UID).is_empty());
+    assert_eq!(world.count(3, lapsed), 2);
+}
+
+#[test]
+fn closing_for_a_workload_releases_everybody() {
+    let mut world = World::new(3, 8);
+    world.rule = Box::new(|from, _, message| match message {
+        Message::Bid { .. } if from == 2 => Fate::Lose,
+        _ => Fate::Deliver,
+    });
+    world.open(0, world.lot([0]));
+    world.run(Duration::from_millis(20));
+    assert_ne!(world.nodes[0].room.reserved(), Resources::default());
+    world.call(0, |room, now, desk, out| room.close_all_for(now, &UID, desk, out));
+    world.run(Duration::from_millis(20));
+    world.assert_nothing_reserved();
+    assert!(!world.nodes[0].room.is_under_way(&replica(UID, 0)));
+    world.run(SECOND * 5);
+    assert!(world.winners.is_empty());
+}
+
+#[test]
+fn two_owners_that_award_one_place_to_one_node_make_one_claim() {
+    let mut world = World::new(3, 10);
+    world.fill(0, 0);
+    world.fill(1, 0);
+    world.rule = Box::new(|from, _, message| match message {
+        Message::Award { .. } if from == 1 => Fate::After(Duration::from_millis(20)),
+        _ => Fate::Deliver,
+    });
+    for (owner, counter) in [(0, 3), (1, 8)] {
+        let mut lot = world.lot([0]);
+        lot.places[0].counter = counter;
+        world.open(owner, lot);
+        // Node 2 bids at both before it knows of either award.
+        world.run(Duration::from_micros(200));
+    }
+    world.run(SECOND / 10);
+    assert_eq!(world.holders(0), [2]);
+    assert_eq!(world.nodes[2].room.committed(), SMALL);
+    let refused = |fact: &Fact| matches!(fact, Fact::Reopen { why: NotTaken::Refused(Refusal::Holds), .. });
+    assert_eq!(world.count(1, refused), 1);
+    world.assert_nothing_reserved();
+}
+
+/// A link's frame is at most 64 KiB.
+#[test]
+fn the_largest_award_fits_a_frame() {
+    let mut world = two();
+    world.open(0, world.lot([0]));
+    world.run(SECOND);
+    let mut summary = world.nodes[1].room.summaries(&replica(UID, 0))[0].as_ref().clone();
+    let cooling = || Decline::Cooling { retry_ms: u32::MAX, reason: "x".repeat(MAX_REASON) };
+    let price = crate::model::Price { share: u32::MAX, fetch: u32::MAX, spread: u32::MAX };
+    let places = u32::MAX - MAX_PLACES as u32..u32::MAX;
+    summary.places = places.clone().map(|index| (Place::Index(index), "x".repeat(MAX_REASON))).collect();
+    summary.bids = vec![(id(0), vec![price; MAX_PRICES]); MAX_LINES];
+    summary.declines = vec![(id(0), NoBid::Declined(cooling())); MAX_LINES];
+    summary.not_asked = vec![(id(0), NotAsked::Lately(NoBid::Declined(cooling()))); MAX_LINES];
+    let token = Token { counter: u64::MAX, by: id(0), incarnation: 1 };
+    let award = |index| {
+        let auction = AuctionId { owner: id(0), number: u64::MAX };
+        let award = Award { auction, replica: replica(UID, index), generation: GENERATION, token, to: id(1) };
+        Signed::sign(award, &keys(0), &CLUSTER).wire().clone()
+    };
+    summary.awards = places.clone().map(|index| Won { place: Place::Index(index), to: id(1), token, price }).collect();
+    let message = Message::Award { awards: places.map(award).collect(), summary: Box::new(summary) };
+    assert_eq!(message.check(), Ok(()));
+    let bytes = crate::model::codec::encode(&message);
+    assert!(bytes.len() < 64 * 1024, "{} bytes", bytes.len());
+    assert_eq!(crate::model::codec::decode(&bytes), Ok(message));
+}
+
+#[test]
+fn what_an_honest_peer_would_not_say_changes_nothing() {
+    let mut world = World::new(3, 9);
+    let foreign = AuctionId { owner: id(1), number: 7 };
+    let announce = |auction, places: Vec<u32>| {
+        let places = places.into_iter().map(Place::Index).collect();
+        Message::Announce(Announce { auction, uid: UID, generation: GENERATION, places, answer_ms: 9, hold_ms: 9 })
+    };
+    let award = Award {
+        auction: foreign,
+        replica: replica(UID, 0),
+        generation: GENERATION,
+        token: Token { counter: 1, by: id(1), incarnation: 1 },
+        to: id(0),
+    };
+    let signed = |award: &Award, by: usize| Signed::sign(award.clone(), &keys(by), &CLUSTER).wire().clone();
+    let mine = world.auction(0, 1);
+    let cases = [
+        announce(mine, vec![0]),
+        announce(foreign, vec![]),
+        announce(foreign, vec![1, 1]),
+        announce(foreign, (0..=MAX_PLACES as u32).collect()),
+        Message::Bid { auction: foreign, prices: vec![Default::default()], without: vec![] },
+        Message::Bid { auction: mine, prices: vec![], without: vec![] },
+        Message::Bid {
+            auction: mine,
+            prices: vec![crate::model::Price { share: 2, fetch: 0, spread: 0 }, Default::default()],
+            without: vec![],
+        },
+        Message::Decline { auction: foreign, why: Decline::Holds },
+        Message::Cancel { auction: mine, replica: award.replica, token: award.token },
+        Message::Release { auction: mine },
+        Message::Notice { awards: vec![signed(&award, 2)], open_ms: 9 },
+    ];
+    for message in cases {
+        let text = format!("{message:?}");
+        world.call(0, |room, now, desk, out| room.handle_message(now, id(1), message, desk, out));
+        assert!(world.nodes[0].facts.pop().is_some_and(|fact| is_misbehaved(&fact)), "{text}");
+    }
+    world.assert_nothing_reserved();
+    assert!(world.nodes[0].room.open_awards(&UID).is_empty());
+}

@@ -1,0 +1,391 @@
+//! Who is asked, who bids what, and who gets it.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::world::*;
+use crate::auction::*;
+use crate::model::{Decline, Place, Unfit};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn unplaceable(world: &World, owner: usize) -> (Vec<Place>, Vec<String>) {
+    let found = world.nodes[owner].facts.iter().rev().find_map(|fact| match fact {
+        Fact::Unplaceable { places, why, .. } => Some((places.clone(), why.iter().map(ToString::to_string).collect())),
+        _ => None,
+    });
+    found.expect("it is unplaceable")
+}
+
+#[test]
+fn the_cheapest_wins_and_nothing_stays_reserved() {
+    let mut world = World::new(3, 1);
+    world.fill(0, 50);
+    world.fill(1, 70);
+    world.fill(2, 30);
+    world.open(0, world.lot([0]));
+    world.run(SECOND);
+    assert_eq!(world.holders(0), [1]);
+    assert_eq!(world.count(0, is_settled), 1);
+    assert_eq!(world.count(0, is_reopen), 0);
+    world.assert_nothing_reserved();
+    assert_eq!(world.nodes[1].room.committed().memory, NODE.memory - 69 * SMALL.memory);
+}
+
+#[test]
+fn equal_prices_go_to_the_lower_id_whatever_the_seed() {
+    let lowest = (0..4).min_by_key(|n| id(*n)).unwrap();
+    for seed in 0..10 {
+        let mut world = World::new(4, seed);
+        world.open(1, world.lot([0]));
+        world.run(SECOND);
+        assert_eq!(world.holders(0), [lowest]);
+    }
+}
+
+#[test]
+fn a_lone_node_takes_it_within_the_call() {
+    let mut world = World::new(1, 1);
+    world.open(0, world.lot([0]));
+    assert_eq!(world.holders(0), [0]);
+    assert!(world.nodes[0].room.is_under_way(&replica(UID, 0)), "until the claim is on disk");
+    world.run(SECOND);
+    assert_eq!(world.count(0, is_settled), 1);
+    assert!(!world.nodes[0].room.is_under_way(&replica(UID, 0)));
+}
+
+#[test]
+fn replicas_spread_before_they_pile_up() {
+    let mut world = World::new(3, 2);
+    world.fill(0, 90);
+    world.fill(1, 20);
+    world.fill(2, 60);
+    world.open(0, world.lot(0..3));
+    world.run(SECOND / 10);
+    world.assert_nothing_reserved(); // Each had bid for all three, and is told at once that it keeps one.
+    let mut holders: Vec<usize> = (0..3).flat_map(|index| world.holders(index)).collect();
+    holders.sort_unstable();
+    assert_eq!(holders, [0, 1, 2]);
+}
+
+#[test]
+fn bytes_to_fetch_count() {
+    let mut world = World::new(2, 3);
+    for (n, fetch) in [(0, 0), (1, 500 * MIB)] {
+        world.nodes[n].desk.known.insert((UID, GENERATION), (SMALL, Ok(()), fetch));
+    }
+    let mut without = World::new(2, 3);
+    // Node 0 is a quarter full: alone that would lose, but node 1 would have to fetch for longer than that is worth.
+    world.fill(0, 75);
+    without.fill(0, 75);
+    for (world, winner) in [(&mut world, 0), (&mut without, 1)] {
+        world.open(0, world.lot([0]));
+        world.run(SECOND);
+        assert_eq!(world.holders(0), [winner]);
+    }
+}
+
+#[test]
+fn nobody_is_filled_beyond_its_capacity() {
+    let mut world = World::new(3, 4);
+    (0..3).for_each(|n| world.fill(n, 5));
+    for round in 0..3 {
+        world.open(round, world.lot((round as u32 * 10)..(round as u32 * 10 + 10)));
+    }
+    world.run(SECOND * 20);
+    let placed: usize = (0..30).map(|index| world.holders(index).len()).sum();
+    assert_eq!(placed, 15, "all there was room for");
+    world.assert_nothing_reserved();
+}
+
+#[test]
+fn what_nobody_can_take_is_told_with_reasons_that_count_nodes() {
+    let mut world = World::new(5, 5);
+    world.fill(0, 0);
+    world.fill(1, 0);
+    world.nodes[2].desk.known.insert((UID, GENERATION), (SMALL, Err(Unfit::Memory(5 * MIB)), 0));
+    world.nodes[3].desk.leaving = true;
+    world.nodes[4].desk.read_only = true;
+    let mut lot = world.lot([0, 1]);
+    let label = Unfit::Label { name: "arch".into(), value: "arm64".into() };
+    lot.excluded = vec![(id(6), label.clone()), (id(7), label.clone()), (id(8), label)];
+    world.open(0, lot);
+    world.run(SECOND * 10);
+    let (places, why) = unplaceable(&world, 0);
+    assert_eq!(places, [Place::Index(0), Place::Index(1)]);
+    assert_eq!(
+        why,
+        [
+            "3 nodes: label arch=arm64 is required",
+            "2 nodes: no room",
+            "1 node: 5 MiB of memory required, more than the node has",
+            "1 node: disk takes no writes",
+            "1 node: leaving",
+        ]
+    );
+    assert_eq!(world.count(0, |fact| matches!(fact, Fact::Unplaceable { .. })), 1);
+    assert!(!world.nodes[0].room.is_under_way(&replica(UID, 0)));
+    let summary = &world.nodes[0].room.summaries(&replica(UID, 1))[0];
+    assert!(summary.awards.is_empty());
+    assert_eq!((summary.declines.len(), summary.not_asked.len()), (5, 3));
+}
+
+#[test]
+fn each_further_failure_is_tried_again_later() {
+    let mut world = World::new(1, 5);
+    world.fill(0, 0);
+    for _ in 0..4 {
+        world.open(0, world.lot([0]));
+        world.run(SECOND * 10);
+    }
+    let waits: Vec<u64> = world.nodes[0]
+        .facts
+        .iter()
+        .filter_map(
+            |fact| if let Fact::Unplaceable { retry_after, .. } = fact { Some(retry_after.as_secs()) } else { None },
+        )
+        .collect();
+    assert_eq!(waits, [1, 2, 4, 8]);
+}
+
+#[test]
+fn a_small_sample_is_asked_first_and_widened_until_the_one_with_room_is_found() {
+    let mut world = World::new(60, 6);
+    (0..59).for_each(|n| world.fill(n, 0));
+    world.open(0, world.lot([0]));
+    assert_eq!(asked(&world.transcript).len(), 7, "eight with the owner itself");
+    world.run(SECOND * 2);
+    assert_eq!(world.holders(0), [59]);
+    let first: BTreeSet<String> = asked(&world.transcript).into_iter().collect();
+    // Who had no room is not asked again for a while.
+    world.transcript.clear();
+    world.open(0, world.lot([1]));
+    world.run(SECOND / 2);
+    let again: Vec<String> =
+        asked(&world.transcript).into_iter().filter(|to| first.contains(to) && to != "59").collect();
+    assert!(again.is_empty(), "{again:?}");
+    assert_eq!(world.holders(1), [59]);
+}
+
+/// Whom the announcements in a transcript went to.
+fn asked(transcript: &[String]) -> Vec<String> {
+    let to = |line: &String| Some(line.split_once(" Announce(")?.0.split_once("->")?.1.to_owned());
+    transcript.iter().filter_map(to).collect()
+}
+
+#[test]
+fn whoever_hears_of_the_workload_a_little_later_bids_as_soon_as_it_does() {
+    let mut world = World::new(3, 7);
+    for n in 1..3 {
+        world.nodes[n].desk.known.clear();
+    }
+    world.open(0, world.lot([0, 1]));
+    world.run(Duration::from_millis(8));
+    assert_eq!(world.winners.len(), 0, "the owner waits a moment for those that cannot know yet");
+    for n in 1..3 {
+        world.nodes[n].desk.known.insert((UID, GENERATION), (SMALL, Ok(()), 0));
+        world.call(n, |room, now, desk, out| room.learned(now, &UID, desk, out));
+    }
+    world.run(Duration::from_millis(8));
+    let holders: Vec<usize> = (0..2).flat_map(|index| world.holders(index)).collect();
+    assert_eq!(holders.len(), 2);
+    assert_ne!(holders[0], holders[1], "not both on the owner");
+}
+
+#[test]
+fn whoever_hears_of_a_scaling_up_a_little_later_bids_as_soon_as_it_does() {
+    let mut world = World::new(2, 7);
+    world.fill(0, 0);
+    world.nodes[1].desk.replicas = Some(1);
+    world.open(0, world.lot([1]));
+    world.run(Duration::from_millis(8));
+    assert_eq!(world.winners.len(), 0);
+    world.nodes[1].desk.replicas = Some(2);
+    world.call(1, |room, now, desk, out| room.learned(now, &UID, desk, out));
+    world.run(Duration::from_millis(8));
+    assert_eq!(world.holders(1), [1]);
+}
+
+#[test]
+fn who_never_hears_of_it_does_not_hold_the_others_up_for_long() {
+    let mut world = World::new(3, 8);
+    world.nodes[2].desk.known.clear();
+    world.open(0, world.lot([0]));
+    world.run(Duration::from_millis(100));
+    assert_eq!(world.holders(0).len(), 1);
+}
+
+#[test]
+fn room_that_is_only_reserved_is_worth_waiting_for() {
+    let mut world = World::new(2, 9);
+    world.fill(0, 0);
+    world.fill(1, 1);
+    // Another owner's auction that is never decided holds node 1's last room for a while.
+    let announce = Announce {
+        auction: world.auction(0, 1_000),
+        uid: UID,
+        generation: GENERATION,
+        places: vec![Place::Index(9)],
+        answer_ms: 100,
+        hold_ms: 700,
+    };
+    world.call(1, |room, now, desk, out| room.handle_message(now, id(0), Message::Announce(announce), desk, out));
+    world.rule = Box::new(|_, _, message| match message {
+        Message::Release { auction } if auction.number & 0xffff == 1_000 => Fate::Lose,
+        _ => Fate::Deliver,
+    });
+    world.open(0, world.lot([0]));
+    world.run(Duration::from_millis(500));
+    assert_eq!(world.holders(0), [], "busy is not no");
+    world.run(SECOND);
+    assert_eq!(world.holders(0), [1]);
+    world.assert_nothing_reserved();
+}
+
+#[test]
+fn a_bidder_bounds_what_one_owner_can_reserve() {
+    let config = Config { max_reservations: 5, max_reservations_per_owner: 3, ..Config::default() };
+    let mut world = World::with(3, 10, config);
+    let reserve = |world: &mut World, owner: usize, number: u64| {
+        let announce = Announce {
+            auction: world.auction(owner, number),
+            uid: UID,
+            generation: GENERATION,
+            places: vec![Place::Index(0)],
+            answer_ms: 100,
+            hold_ms: u32::MAX,
+        };
+        world.call(2, |room, now, desk, out| {
+            room.handle_message(now, id(owner), Message::Announce(announce), desk, out)
+        });
+        world.nodes[2].room.reserved().memory / SMALL.memory
+    };
+    let held: Vec<u64> = (100..105).map(|number| reserve(&mut world, 0, number)).collect();
+    assert_eq!(held, [1, 2, 3, 3, 3]);
+    let held: Vec<u64> = (100..105).map(|number| reserve(&mut world, 1, number)).collect();
+    assert_eq!(held, [4, 5, 5, 5, 5]);
+    world.rule = Box::new(|_, _, _| Fate::Lose);
+    world.run(Config::default().hold_at_most + SECOND);
+    world.assert_nothing_reserved();
+}
+
+#[test]
+fn a_replica_that_failed_here_is_left_to_others_longer_and_longer() {
+    let mut world = World::new(2, 11);
+    world.fill(1, 1); // Dear, but it has not failed there.
+    let now = world.now;
+    world.nodes[0].room.cool(now, replica(UID, 0), GENERATION, "trap: unreachable");
+    world.open(0, world.lot([0, 1]));
+    world.run(SECOND);
+    assert_eq!((world.holders(0), world.holders(1)), (vec![1], vec![0]));
+    let summary = &world.nodes[0].room.summaries(&replica(UID, 0))[0];
+    assert!(summary.declines.is_empty(), "it bid for the other place");
+
+    let mut alone = World::new(1, 11);
+    let mut cools_for = Vec::new();
+    for _ in 0..3 {
+        let now = alone.now;
+        alone.nodes[0].room.cool(now, replica(UID, 0), GENERATION, "trap: unreachable");
+        while alone.holders(0).is_empty() {
+            alone.run(SECOND);
+            alone.open(0, alone.lot([0]));
+            alone.run(SECOND);
+        }
+        cools_for.push(alone.now.since(now).as_secs());
+        alone.nodes[0].desk.claims.clear();
+        alone.nodes[0].room.free(&replica(UID, 0));
+        alone.nodes[0].desk.seen.clear();
+    }
+    assert!(cools_for.is_sorted_by(|a, b| a < b), "{cools_for:?}");
+
+    // A new generation may well be the cure.
+    let fixed = Digest([66; 32]);
+    let now = alone.now;
+    alone.nodes[0].room.cool(now, replica(UID, 0), GENERATION, "trap: unreachable");
+    alone.nodes[0].desk.known.insert((UID, fixed), (SMALL, Ok(()), 0));
+    let lot = Lot { generation: fixed, ..alone.lot([0]) };
+    alone.open(0, lot);
+    assert_eq!(alone.holders(0), [0]);
+}
+
+#[test]
+fn who_holds_a_replica_does_not_take_it_again() {
+    let mut world = World::new(2, 12);
+    world.fill(1, 1);
+    world.nodes[0].room.commit(replica(UID, 0), SMALL);
+    world.nodes[0].desk.claims.insert(replica(UID, 0), Token { counter: 1, by: id(1), incarnation: 1 });
+    world.open(1, world.lot([0]));
+    world.run(SECOND);
+    assert_eq!(world.holders(0), [0, 1]);
+    let summary = &world.nodes[1].room.summaries(&replica(UID, 0))[0];
+    assert_eq!(summary.declines, [(id(0), NoBid::Declined(Decline::Holds))]);
+}
+
+#[test]
+fn owner_and_winner_can_tell_how_it_went() {
+    let mut world = World::new(4, 13);
+    world.fill(0, 20);
+    world.fill(1, 80);
+    world.fill(2, 0);
+    let mut lot = world.lot([3]);
+    lot.candidates.truncate(3);
+    lot.excluded = vec![(id(3), Unfit::Cpu(9))];
+    lot.places[0].why = "its node n9 is down: 2 of 2 observers".into();
+    world.open(0, lot);
+    world.run(SECOND);
+    for n in [0, 1] {
+        let summaries = world.nodes[n].room.summaries(&replica(UID, 3));
+        assert_eq!(summaries.len(), 1, "node {n}");
+        let summary = &summaries[0];
+        assert_eq!(summary.places, [(Place::Index(3), "its node n9 is down: 2 of 2 observers".to_owned())]);
+        let bidders: Vec<NodeId> = summary.bids.iter().map(|(node, _)| *node).collect();
+        assert_eq!(bidders, [id(1), id(0)], "the cheapest first");
+        assert!(matches!(&summary.declines[..], [(node, NoBid::Declined(Decline::NoRoom { .. }))] if *node == id(2)));
+        assert_eq!(summary.not_asked, [(id(3), NotAsked::Unfit(Unfit::Cpu(9)))]);
+        assert_eq!(summary.awards[0].to, id(1));
+        assert_eq!(summary.awards[0].price, summary.bids[0].1[0]);
+        assert!(summary.took_us > 0);
+    }
+    assert!(world.nodes[2].room.summaries(&replica(UID, 3)).is_empty());
+}
+
+#[test]
+fn more_places_than_fit_into_one_auction_are_put_up_in_turn() {
+    let mut world = World::new(3, 14);
+    let wanted = MAX_PLACES as u32 + 20;
+    world.open(0, world.lot(0..wanted));
+    let left_out = world.nodes[0].facts.iter().find_map(|fact| match fact {
+        Fact::Full { places, .. } => Some(places.len()),
+        _ => None,
+    });
+    assert_eq!(left_out, Some(20));
+    world.run(SECOND);
+    world.open(0, world.lot((0..wanted).filter(|index| world.holders(*index).is_empty())));
+    world.run(SECOND);
+    assert!((0..wanted).all(|index| world.holders(index).len() == 1));
+}
+
+#[test]
+fn a_place_that_is_under_way_is_not_put_up_twice() {
+    let mut world = World::new(3, 15);
+    world.open(0, world.lot([0, 1]));
+    world.open(0, world.lot([0, 1, 2]));
+    world.run(SECOND);
+    world.open(0, world.lot([]));
+    assert!((0..3).all(|index| world.holders(index).len() == 1));
+    assert_eq!(world.winners.len(), 3);
+}
+
+#[test]
+fn the_same_seed_and_inputs_give_the_same_run() {
+    let run = |seed| {
+        let mut world = World::new(12, seed);
+        (0..12).for_each(|n| world.fill(n, n as u64 % 4));
+        world.open(3, world.lot(0..5));
+        world.open(4, world.lot(5..9));
+        world.run(SECOND * 10);
+        world.transcript
+    };
+    assert_eq!(run(1), run(1));
+    assert_ne!(run(1), run(2));
+}

@@ -1,0 +1,177 @@
+//! Owners that die at any message, and random schedules.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::world::*;
+use crate::auction::*;
+use crate::model::AuctionId;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[test]
+fn an_owner_may_die_after_any_message() {
+    for told in [true, false] {
+        for k in 0..60 {
+            let mut world = World::new(4, 20);
+            world.fill(0, 0);
+            world.open(0, Lot { guardians: vec![id(1), id(2)], ..world.lot(0..4) });
+            world.run_until_delivered(k);
+            world.kill(0);
+            if told {
+                world.tell_down(0);
+                // Nothing that is reserved for the dead stands in the heir's way.
+                let reserved = (1..4).any(|n| world.nodes[n].room.reserved() != Resources::default());
+                assert!(!reserved, "after {k} messages");
+            }
+            world.run(SECOND * 20);
+            world.assert_nothing_reserved();
+            for n in 1..4 {
+                let claims = world.nodes[n].desk.claims.len() as u64;
+                assert_eq!(world.nodes[n].room.committed().memory, claims * SMALL.memory, "after {k} messages");
+            }
+            // The heir closes the gap that is left.
+            let missing: Vec<u32> = (0..4).filter(|index| world.holders(*index).is_empty()).collect();
+            world.open(1, world.lot(missing));
+            world.run(SECOND * 2);
+            assert!((0..4).all(|index| world.holders(index).len() == 1), "after {k} messages");
+        }
+    }
+}
+
+#[test]
+fn a_refused_award_under_a_forged_signature_or_a_spent_reservation_wins_nothing() {
+    let mut world = World::new(2, 21);
+    world.fill(0, 0);
+    world.open(0, world.lot([0]));
+    world.run(SECOND);
+    let summary = world.nodes[1].room.summaries(&replica(UID, 0))[0].as_ref().clone();
+    let award = |auction: AuctionId, counter: u64| Award {
+        auction,
+        replica: replica(UID, 1),
+        generation: GENERATION,
+        token: Token { counter, by: id(0), incarnation: 1 },
+        to: id(1),
+    };
+    // The auction is over: what it had reserved is gone.
+    let late = Signed::sign(award(summary.auction, 9), &keys(0), &CLUSTER).wire().clone();
+    let forged = Signed::sign(award(summary.auction, 9), &keys(3), &CLUSTER).wire().clone();
+    for awards in [vec![late], vec![forged]] {
+        let message = Message::Award { awards, summary: Box::new(summary.clone()) };
+        world.call(1, |room, now, desk, out| room.handle_message(now, id(0), message, desk, out));
+    }
+    assert!(world.holders(1).is_empty());
+    assert_eq!(world.winners.len(), 1);
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Open { owner: usize, places: BTreeSet<u32> },
+    Run { ms: u64 },
+    Release { node: usize },
+    Kill { node: usize },
+    Close { owner: usize },
+    Cool { node: usize, index: u32 },
+    Learn { node: usize },
+    SawClaims { node: usize },
+}
+
+fn any_step() -> impl Strategy<Value = Step> {
+    let node = 0usize..5;
+    prop_oneof![
+        6 => (node.clone(), proptest::collection::btree_set(0u32..12, 1..6))
+            .prop_map(|(owner, places)| Step::Open { owner, places }),
+        8 => (0u64..700).prop_map(|ms| Step::Run { ms }),
+        2 => node.clone().prop_map(|node| Step::Release { node }),
+        1 => node.clone().prop_map(|node| Step::Kill { node }),
+        1 => node.clone().prop_map(|owner| Step::Close { owner }),
+        1 => (node.clone(), 0u32..12).prop_map(|(node, index)| Step::Cool { node, index }),
+        1 => node.clone().prop_map(|node| Step::Learn { node }),
+        3 => node.prop_map(|node| Step::SawClaims { node }),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 150, ..ProptestConfig::default() })]
+
+    /// Capacity, and one winner a token, are asserted by the world at every step.
+    #[test]
+    fn whatever_happens_no_node_promises_too_much_and_no_token_is_won_twice(
+        seed in any::<u64>(),
+        loss in 0u64..30,
+        left in proptest::collection::vec(0u64..6, 5),
+        unknowing in proptest::collection::btree_set(0usize..5, 0..3),
+        steps in proptest::collection::vec(any_step(), 1..40),
+    ) {
+        let mut world = World::new(5, seed);
+        left.iter().enumerate().for_each(|(n, left)| world.fill(n, *left));
+        for n in &unknowing {
+            world.nodes[*n].desk.known.clear();
+        }
+        let mut dice = seed | 1;
+        world.rule = Box::new(move |_, _, _| {
+            // A small generator of its own (xorshift): loss and delays that reorder.
+            dice ^= dice << 13;
+            dice ^= dice >> 7;
+            dice ^= dice << 17;
+            match dice % 100 {
+                roll if roll < loss => Fate::Lose,
+                roll if roll < loss + 20 => Fate::After(Duration::from_millis(dice % 1_500)),
+                _ => Fate::Deliver,
+            }
+        });
+        for step in steps {
+            match step {
+                Step::Open { owner, places } if world.nodes[owner].alive => {
+                    let missing = places.into_iter().filter(|index| world.holders(*index).is_empty());
+                    let lot = world.lot(missing.collect::<Vec<_>>());
+                    world.open(owner, lot);
+                }
+                Step::Run { ms } => world.run(Duration::from_millis(ms)),
+                Step::Release { node } => {
+                    if let Some((gone, _)) = world.nodes[node].desk.claims.pop_first() {
+                        world.nodes[node].room.free(&gone);
+                    }
+                }
+                Step::Kill { node } if world.nodes.iter().filter(|node| node.alive).count() > 2 => {
+                    world.kill(node);
+                    world.tell_down(node);
+                }
+                Step::Close { owner } => {
+                    world.call(owner, |room, now, desk, out| room.close_all_for(now, &UID, desk, out));
+                }
+                Step::Cool { node, index } => {
+                    let now = world.now;
+                    world.nodes[node].room.cool(now, replica(UID, index), GENERATION, "failed");
+                }
+                Step::Learn { node } => {
+                    world.nodes[node].desk.known.insert((UID, GENERATION), (SMALL, Ok(()), 0));
+                    world.call(node, |room, now, desk, out| room.learned(now, &UID, desk, out));
+                }
+                Step::SawClaims { node } => {
+                    let alive: Vec<usize> = (0..5).filter(|other| world.nodes[*other].alive).collect();
+                    for other in alive {
+                        for (replica, token) in world.nodes[other].desk.claims.clone() {
+                            world.call(node, |room, now, desk, out| {
+                                room.saw_claim(now, &replica, &id(other), token, desk, out)
+                            });
+                        }
+                    }
+                }
+                Step::Open { .. } | Step::Kill { .. } => {}
+            }
+        }
+        // In the end nothing is left hanging.
+        world.run(SECOND * 40);
+        world.assert_nothing_reserved();
+        for n in (0..5).filter(|n| world.nodes[*n].alive) {
+            for index in 0..12 {
+                prop_assert!(!world.nodes[n].room.is_under_way(&replica(UID, index)));
+            }
+            prop_assert!(world.nodes[n].room.poll_timeout().is_none(), "a deadline for nothing");
+            prop_assert_eq!(world.count(n, is_misbehaved), 0, "honest nodes accuse nobody");
+        }
+    }
+}

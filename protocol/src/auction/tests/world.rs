@@ -1,0 +1,342 @@
+//! A small network of auction rooms: seeded delays, faults by rule, a disk that takes its time, and claims as they would be
+//! kept by the node.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{RngCore, SeedableRng};
+
+use crate::auction::*;
+use crate::model::out::Outgoing;
+use crate::model::{AuctionId, Place, Unfit, WallClock};
+
+pub(super) const CLUSTER: ClusterId = ClusterId([9; 32]);
+pub(super) const UID: Digest = Digest([5; 32]);
+pub(super) const GENERATION: Digest = Digest([6; 32]);
+pub(super) const MIB: u64 = 1024 * 1024;
+/// What a replica of the tests' workloads needs, a hundredth of a node.
+pub(super) const SMALL: Resources = Resources { memory: 10 * MIB, cpu: 10 };
+pub(super) const NODE: Resources = Resources { memory: 1000 * MIB, cpu: 1000 };
+
+/// Derived once: the worlds of a property test look nodes up far more often than they sign.
+static KEYS: LazyLock<Vec<KeyPair>> = LazyLock::new(|| (1..=u8::MAX).map(|n| KeyPair::from_seed(&[n; 32])).collect());
+
+pub(super) fn keys(n: usize) -> KeyPair {
+    KEYS[n].clone()
+}
+
+pub(super) fn id(n: usize) -> NodeId {
+    NodeId(KEYS[n].public().0)
+}
+
+pub(super) fn replica(uid: Digest, index: u32) -> ReplicaId {
+    ReplicaId { uid, place: Place::Index(index) }
+}
+
+/// What a replica needs, whether the device can run it, bytes to fetch.
+pub(super) type Wish = (Resources, Result<(), Unfit>, u64);
+
+/// What a node knows besides its auctions.
+#[derive(Clone, Debug, Default)]
+pub(super) struct TestDesk {
+    /// By uid and generation.
+    pub(super) known: BTreeMap<(Digest, Digest), Wish>,
+    /// Replicas wished for; none bounds nothing.
+    pub(super) replicas: Option<u32>,
+    pub(super) claims: BTreeMap<ReplicaId, Token>,
+    pub(super) seen: BTreeMap<ReplicaId, Token>,
+    pub(super) read_only: bool,
+    pub(super) leaving: bool,
+}
+
+impl Desk for TestDesk {
+    fn look(&self, uid: &Digest, generation: &Digest) -> Look {
+        let here = self.claims.keys().filter(|replica| replica.uid == *uid).count();
+        self.known.get(&(*uid, *generation)).map_or(Look::Unknown, |(resources, fit, fetch_bytes)| Look::Known {
+            resources: *resources,
+            fit: fit.clone(),
+            fetch_bytes: *fetch_bytes,
+            here: u32::try_from(here).unwrap(),
+        })
+    }
+
+    fn wants(&self, replica: &ReplicaId) -> bool {
+        let Place::Index(index) = replica.place;
+        self.replicas.is_none_or(|replicas| index < replicas)
+    }
+
+    fn claimed_under(&self, replica: &ReplicaId) -> Option<Token> {
+        self.claims.get(replica).copied()
+    }
+
+    fn seen(&self, replica: &ReplicaId) -> Option<Token> {
+        self.seen.get(replica).copied()
+    }
+
+    fn read_only(&self) -> bool {
+        self.read_only
+    }
+
+    fn leaving(&self) -> bool {
+        self.leaving
+    }
+
+    fn rtt(&self, _: &NodeId) -> Duration {
+        Duration::from_millis(4)
+    }
+
+    fn wall(&self) -> WallClock {
+        WallClock(1_000)
+    }
+}
+
+pub(super) struct Node {
+    pub(super) room: Auction,
+    pub(super) desk: TestDesk,
+    pub(super) alive: bool,
+    pub(super) facts: Vec<Fact>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Fate {
+    Deliver,
+    Lose,
+    After(Duration),
+}
+
+#[derive(PartialEq, Eq, Debug)]
+enum Happening {
+    Message { from: usize, to: usize, message: Message },
+    Stored { node: usize, award: Signed<Award> },
+}
+
+type Rule = Box<dyn FnMut(usize, usize, &Message) -> Fate>;
+
+pub(super) struct World {
+    pub(super) nodes: Vec<Node>,
+    pub(super) now: Time,
+    queue: BTreeMap<(Time, u64), Happening>,
+    next: u64,
+    rng: ChaCha8Rng,
+    pub(super) rule: Rule,
+    pub(super) fsync: Duration,
+    /// Who won under which token, over the whole run.
+    pub(super) winners: BTreeMap<(ReplicaId, Token), BTreeSet<usize>>,
+    pub(super) transcript: Vec<String>,
+    pub(super) delivered: usize,
+}
+
+impl World {
+    pub(super) fn new(count: usize, seed: u64) -> Self {
+        Self::with(count, seed, Config::default())
+    }
+
+    /// Nodes with equal capacity that all know the workload.
+    pub(super) fn with(count: usize, seed: u64, config: Config) -> Self {
+        let node = |n: usize| {
+            let mut bytes = [u8::try_from(n).unwrap(); 32];
+            bytes[..8].copy_from_slice(&seed.to_le_bytes());
+            let mut room = Auction::new(config.clone(), id(n), keys(n), CLUSTER, 1, bytes);
+            room.set_capacity(NODE);
+            let mut desk = TestDesk::default();
+            desk.known.insert((UID, GENERATION), (SMALL, Ok(()), 0));
+            Node { room, desk, alive: true, facts: Vec::new() }
+        };
+        World {
+            nodes: (0..count).map(node).collect(),
+            now: Time::ZERO + Duration::from_secs(60),
+            queue: BTreeMap::new(),
+            next: 0,
+            rng: ChaCha8Rng::seed_from_u64(seed),
+            rule: Box::new(|_, _, _| Fate::Deliver),
+            fsync: Duration::from_millis(2),
+            winners: BTreeMap::new(),
+            transcript: Vec::new(),
+            delivered: 0,
+        }
+    }
+
+    pub(super) fn index_of(&self, node: &NodeId) -> usize {
+        (0..self.nodes.len()).find(|n| id(*n) == *node).expect("a node of this world")
+    }
+
+    /// A lot of UID's places, all nodes but the dead being candidates.
+    pub(super) fn lot(&self, places: impl IntoIterator<Item = u32>) -> Lot {
+        Lot {
+            uid: UID,
+            name: "web".parse().unwrap(),
+            generation: GENERATION,
+            resources: SMALL,
+            places: places
+                .into_iter()
+                .map(|index| LotPlace { place: Place::Index(index), counter: 1, why: "never placed".into() })
+                .collect(),
+            candidates: (0..self.nodes.len()).filter(|n| self.nodes[*n].alive).map(id).collect(),
+            excluded: Vec::new(),
+            guardians: Vec::new(),
+        }
+    }
+
+    pub(super) fn open(&mut self, owner: usize, lot: Lot) {
+        self.call(owner, |room, now, desk, out| room.open(now, lot, desk, out));
+    }
+
+    /// Lets one room work, and does what it asks for.
+    pub(super) fn call(
+        &mut self,
+        n: usize,
+        work: impl FnOnce(&mut Auction, Time, &TestDesk, &mut Out<Message>) -> Vec<Fact>,
+    ) {
+        let mut out = Out::new();
+        let node = &mut self.nodes[n];
+        if !node.alive {
+            return;
+        }
+        let facts = work(&mut node.room, self.now, &node.desk, &mut out);
+        while let Some(outgoing) = out.pop() {
+            let Outgoing::Send { to, message, .. } = outgoing else { panic!("only sends are expected") };
+            let to = self.index_of(&to);
+            self.transcript.push(format!("{} {n}->{to} {message:?}", self.now.as_micros()));
+            let delay = match (self.rule)(n, to, &message) {
+                Fate::Lose => continue,
+                Fate::Deliver => Duration::from_micros(500 + self.rng.next_u64() % 2_000),
+                Fate::After(delay) => delay,
+            };
+            self.push(delay, Happening::Message { from: n, to, message });
+        }
+        for fact in facts {
+            self.transcript.push(format!("{} {n}: {fact:?}", self.now.as_micros()));
+            self.act(n, &fact);
+            self.nodes[n].facts.push(fact);
+        }
+        self.check(n);
+    }
+
+    /// What a node does with a fact: claims what it won.
+    fn act(&mut self, n: usize, fact: &Fact) {
+        let Fact::Won { award, .. } = fact else { return };
+        let (replica, token) = (award.replica, award.token);
+        let winners = self.winners.entry((replica, token)).or_default();
+        winners.insert(n);
+        assert_eq!(winners.len(), 1, "{replica} was won by several nodes under one token");
+        let before = self.nodes[n].desk.claims.insert(replica, token);
+        assert_eq!(before, None, "{replica} was won by node {n}, which held it");
+        self.nodes[n].desk.seen.insert(replica, token);
+        self.push(self.fsync, Happening::Stored { node: n, award: award.clone() });
+    }
+
+    /// What must hold whatever happens.
+    fn check(&self, n: usize) {
+        let room = &self.nodes[n].room;
+        let promised = room.committed().plus(room.reserved());
+        assert!(NODE.holds(promised), "node {n} promised {promised:?}");
+        let claimed = self.nodes[n].desk.claims.len() as u64;
+        assert!(room.committed().memory >= claimed * SMALL.memory, "node {n} claims what it has not committed");
+    }
+
+    fn push(&mut self, after: Duration, happening: Happening) {
+        self.queue.insert((self.now + after, self.next), happening);
+        self.next += 1;
+    }
+
+    /// Does the next thing, if it is due before `until`.
+    fn step(&mut self, until: Time) -> bool {
+        let timers = self.nodes.iter().enumerate().filter(|(_, node)| node.alive);
+        let timer = timers.filter_map(|(n, node)| Some((node.room.poll_timeout()?.0, n))).min();
+        let event = self.queue.first_key_value().map(|((at, _), _)| *at);
+        match (timer, event) {
+            (Some((at, n)), event) if at <= until && event.is_none_or(|event| at <= event) => {
+                self.now = self.now.max(at);
+                self.call(n, |room, now, desk, out| room.handle_timeout(now, desk, out));
+            }
+            (_, Some(at)) if at <= until => {
+                self.now = self.now.max(at);
+                let (_, happening) = self.queue.pop_first().expect("it was seen");
+                self.happen(happening);
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        match happening {
+            Happening::Message { from, to, message } if self.nodes[to].alive => {
+                self.delivered += 1;
+                self.call(to, |room, now, desk, out| room.handle_message(now, id(from), message, desk, out));
+            }
+            Happening::Stored { node, award } if self.nodes[node].alive => {
+                self.call(node, |room, now, desk, out| room.claimed(now, &award, desk, out));
+            }
+            Happening::Message { .. } | Happening::Stored { .. } => {}
+        }
+    }
+
+    pub(super) fn run(&mut self, time: Duration) {
+        let until = self.now + time;
+        while self.step(until) {}
+        self.now = until;
+    }
+
+    /// Runs until `count` messages were delivered in all, or nothing is left to do.
+    pub(super) fn run_until_delivered(&mut self, count: usize) {
+        let until = self.now + Duration::from_secs(60);
+        while self.delivered < count && self.step(until) {}
+    }
+
+    /// `n` is no more, and the others know.
+    pub(super) fn kill(&mut self, n: usize) {
+        self.nodes[n].alive = false;
+    }
+
+    pub(super) fn tell_down(&mut self, n: usize) {
+        for other in (0..self.nodes.len()).filter(|other| *other != n) {
+            if self.nodes[other].alive {
+                self.call(other, |room, now, desk, out| room.node_down(now, &id(n), desk, out));
+            }
+        }
+    }
+
+    /// Fills a node so that `left` replicas still fit.
+    pub(super) fn fill(&mut self, n: usize, left: u64) {
+        let used = Resources { memory: NODE.memory - left * SMALL.memory, cpu: 0 };
+        let other = ReplicaId { uid: Digest([77; 32]), place: Place::Index(0) };
+        self.nodes[n].room.commit(other, used);
+    }
+
+    /// Who claims a replica of UID.
+    pub(super) fn holders(&self, index: u32) -> Vec<usize> {
+        let replica = replica(UID, index);
+        (0..self.nodes.len())
+            .filter(|n| self.nodes[*n].alive && self.nodes[*n].desk.claims.contains_key(&replica))
+            .collect()
+    }
+
+    pub(super) fn assert_nothing_reserved(&self) {
+        for (n, node) in self.nodes.iter().enumerate().filter(|(_, node)| node.alive) {
+            assert_eq!(node.room.reserved(), Resources::default(), "node {n}");
+        }
+    }
+
+    pub(super) fn count(&self, n: usize, is: impl Fn(&Fact) -> bool) -> usize {
+        self.nodes[n].facts.iter().filter(|fact| is(fact)).count()
+    }
+
+    pub(super) fn auction(&self, owner: usize, number: u64) -> AuctionId {
+        AuctionId { owner: id(owner), number: (1 << 32) + number }
+    }
+}
+
+pub(super) fn is_settled(fact: &Fact) -> bool {
+    matches!(fact, Fact::Settled { .. })
+}
+
+pub(super) fn is_reopen(fact: &Fact) -> bool {
+    matches!(fact, Fact::Reopen { .. })
+}
+
+pub(super) fn is_misbehaved(fact: &Fact) -> bool {
+    matches!(fact, Fact::Misbehaved { .. })
+}

@@ -1,0 +1,82 @@
+//! One call into the room: what every part of it needs, and where its mail goes.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::RngCore;
+
+use crate::model::{ClusterId, KeyPair, NodeId, Out, ReplicaId, Time};
+
+use super::config::Config;
+use super::fact::Fact;
+use super::lot::Desk;
+use super::message::Message;
+use super::summary::Summary;
+use super::timers::Timers;
+
+/// What the parts of the room share.
+#[derive(Debug)]
+pub(super) struct Base {
+    pub(super) config: Config,
+    pub(super) me: NodeId,
+    pub(super) keys: KeyPair,
+    pub(super) cluster: ClusterId,
+    /// This life of the node, for tokens.
+    pub(super) incarnation: u64,
+    pub(super) rng: ChaCha8Rng,
+    pub(super) timers: Timers,
+    pub(super) summaries: VecDeque<Arc<Summary>>,
+    /// From this node to itself. Empty between calls.
+    pub(super) own_mail: VecDeque<Message>,
+}
+
+/// One call.
+pub(super) struct Turn<'a> {
+    pub(super) base: &'a mut Base,
+    pub(super) now: Time,
+    pub(super) desk: &'a dyn Desk,
+    pub(super) out: &'a mut Out<Message>,
+    pub(super) facts: Vec<Fact>,
+}
+
+impl Turn<'_> {
+    pub(super) fn send(&mut self, to: NodeId, message: Message) {
+        if to == self.base.me {
+            self.base.own_mail.push_back(message);
+        } else {
+            self.out.send(to, message);
+        }
+    }
+
+    pub(super) fn misbehaved(&mut self, peer: NodeId, why: &'static str) {
+        self.facts.push(Fact::Misbehaved { peer, why });
+    }
+
+    /// A number below `bound`, which is small, so the bias does not matter.
+    pub(super) fn random_below(&mut self, bound: u64) -> u64 {
+        self.base.rng.next_u64() % bound.max(1)
+    }
+
+    /// Keeps a summary, once an auction: the owner's own when it is the winner, too.
+    pub(super) fn keep(&mut self, summary: &Arc<Summary>) {
+        let known = |kept: &Arc<Summary>| kept.auction == summary.auction;
+        // The same auction can only be among the last few.
+        if self.base.summaries.iter().rev().take(8).any(known) {
+            return;
+        }
+        if self.base.summaries.len() >= self.base.config.max_summaries {
+            self.base.summaries.pop_front();
+        }
+        self.base.summaries.push_back(Arc::clone(summary));
+    }
+}
+
+impl Base {
+    pub(super) fn summaries(&self, replica: &ReplicaId) -> Vec<Arc<Summary>> {
+        let concerns = |summary: &&Arc<Summary>| {
+            summary.uid == replica.uid && summary.places.iter().any(|(place, _)| *place == replica.place)
+        };
+        self.summaries.iter().rev().filter(concerns).cloned().collect()
+    }
+}

@@ -1,0 +1,193 @@
+//! Replicas that this node holds together with others, and how all but one of them stop.
+//!
+//! A loser stops only when the keeper itself answers healthy, now. Two holders that see different claims may each take
+//! the other for the keeper; so whoever answers "healthy" drops its own open question about the replica. Were both to
+//! stop, each would have asked after it had answered, and answered after it was asked: an order that bites its own tail.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::model::{Claim, Digest, NodeId, Out, Phase, ReplicaId, Time, Token};
+
+use super::config::Config;
+use super::index::Index;
+use super::keeper::{Keeper, is_good, keeper};
+use super::message::{Fact, Message, Reason};
+use super::validity::MAX_JUMP;
+
+/// How far a token may be ahead that a peer merely mentions. Below [`MAX_JUMP`], so that the claim which adopts it is
+/// still believed by those who have seen a little less.
+const MAX_MENTIONED_JUMP: u64 = MAX_JUMP / 2;
+
+/// Open disputes. Bounded by this node's own claims.
+#[derive(Debug)]
+pub(super) struct Duplicates {
+    config: Config,
+    /// Replicas of this node that others claim, too, be they up or not.
+    contested: BTreeSet<ReplicaId>,
+    disputes: BTreeMap<ReplicaId, Dispute>,
+    next_question: u64,
+}
+
+/// One replica with several holders that are up.
+#[derive(Debug)]
+struct Dispute {
+    keeper: Keeper,
+    /// The question whose answer counts.
+    question: Option<u64>,
+    /// What the keeper must run to be worth stopping for: set when this node's own replica is good.
+    generation: Option<Digest>,
+    ask_at: Time,
+    wait: Duration,
+    /// The node was told to yield.
+    yielded: bool,
+}
+
+impl Duplicates {
+    pub(super) fn new(config: Config) -> Self {
+        Duplicates { config, contested: BTreeSet::new(), disputes: BTreeMap::new(), next_question: 0 }
+    }
+
+    /// The holders of a replica changed.
+    pub(super) fn note(&mut self, replica: ReplicaId, mine: bool, holders: usize) {
+        if mine && holders > 1 {
+            self.contested.insert(replica);
+        } else {
+            self.contested.remove(&replica);
+            self.disputes.remove(&replica);
+        }
+    }
+
+    pub(super) fn reconsider(
+        &mut self,
+        now: Time,
+        me: NodeId,
+        index: &Index,
+        up: &dyn Fn(&NodeId) -> bool,
+        current: &dyn Fn(&Digest) -> Option<Digest>,
+        out: &mut Out<Message>,
+    ) -> Vec<Fact> {
+        let mut facts = Vec::new();
+        let mut due = Vec::new();
+        for replica in &self.contested {
+            let mut holders = index.of(replica);
+            holders.retain(|(node, _)| *node == me || up(node));
+            let wished = current(&replica.uid);
+            let kept = keeper(&holders, wished.as_ref());
+            let mine = holders.iter().find(|(node, _)| *node == me);
+            let (Some(kept), Some((_, mine)), true) = (kept, mine, holders.len() > 1) else {
+                self.disputes.remove(replica);
+                continue;
+            };
+            match self.disputes.get(replica) {
+                // The node has it on its way out, whoever is kept.
+                Some(known) if known.yielded => continue,
+                Some(known) if known.keeper.node == kept.node => {}
+                Some(_) | None => {
+                    self.disputes.insert(*replica, Dispute::new(kept, now, self.config.ask_again_after));
+                    facts.push(Fact::Duplicate { replica: *replica, keeper: kept.node, because: kept.because });
+                }
+            }
+            if kept.node == me {
+                adopt(replica, mine, &holders, &mut facts);
+            } else if let Some(dispute) = self.disputes.get_mut(replica) {
+                dispute.keeper = kept;
+                dispute.generation = wished.filter(|wished| is_good(mine, Some(wished)));
+                if dispute.ask_at <= now {
+                    due.push((dispute.wait, *replica, mine.token));
+                }
+            }
+        }
+        self.ask(now, due, out);
+        facts
+    }
+
+    /// Those that were asked least come first, so that none starves when there are many.
+    fn ask(&mut self, now: Time, mut due: Vec<(Duration, ReplicaId, Token)>, out: &mut Out<Message>) {
+        due.sort();
+        for (i, (_, replica, token)) in due.into_iter().enumerate() {
+            let Some(dispute) = self.disputes.get_mut(&replica) else { continue };
+            dispute.ask_at = now + dispute.wait;
+            if i < self.config.max_asks_at_once {
+                dispute.wait = (dispute.wait * 2).min(self.config.ask_at_most_every);
+                dispute.question = Some(self.next_question);
+                let question = self.next_question;
+                self.next_question += 1;
+                out.send(dispute.keeper.node, Message::AskKeeper { replica, token, question });
+            }
+        }
+    }
+
+    pub(super) fn handle_message(
+        &mut self,
+        me: NodeId,
+        index: &Index,
+        from: NodeId,
+        message: Message,
+        out: &mut Out<Message>,
+    ) -> Vec<Fact> {
+        match message {
+            Message::AskKeeper { replica, token, question } => {
+                // Not held here: the asker will see that in this node's sheet.
+                let Some(mine) = index.claim(&me, &replica) else { return Vec::new() };
+                self.on_ask(mine, from, token, question, out)
+            }
+            Message::Keeping { replica, question, generation, healthy } => {
+                self.on_answer(from, replica, question, generation, healthy)
+            }
+        }
+    }
+
+    fn on_ask(&mut self, mine: &Claim, from: NodeId, token: Token, question: u64, out: &mut Out<Message>) -> Vec<Fact> {
+        if token.counter > mine.token.counter.saturating_add(MAX_MENTIONED_JUMP) {
+            return vec![Fact::Misbehaved { peer: from, why: "a token that is too far ahead" }];
+        }
+        let replica = mine.replica;
+        let dispute = self.disputes.get_mut(&replica);
+        let healthy = mine.phase == Phase::Healthy && dispute.as_ref().is_none_or(|dispute| !dispute.yielded);
+        if let (true, Some(dispute)) = (healthy, dispute) {
+            dispute.question = None;
+        }
+        out.send(from, Message::Keeping { replica, question, generation: mine.generation, healthy });
+        let adopts = healthy && token > mine.token;
+        if adopts { vec![Fact::Adopt { replica, token }] } else { Vec::new() }
+    }
+
+    fn on_answer(
+        &mut self,
+        from: NodeId,
+        replica: ReplicaId,
+        question: u64,
+        generation: Digest,
+        healthy: bool,
+    ) -> Vec<Fact> {
+        let Some(dispute) = self.disputes.get_mut(&replica) else { return Vec::new() };
+        if dispute.keeper.node != from || dispute.question != Some(question) {
+            return Vec::new();
+        }
+        dispute.question = None;
+        if !healthy || dispute.generation.is_some_and(|wanted| wanted != generation) {
+            return Vec::new();
+        }
+        dispute.yielded = true;
+        vec![Fact::Yield { replica, to: from, because: dispute.keeper.because }]
+    }
+
+    pub(super) fn poll_timeout(&self, me: &NodeId) -> Option<(Time, Reason)> {
+        let asking = self.disputes.values().filter(|dispute| dispute.keeper.node != *me && !dispute.yielded);
+        asking.map(|dispute| (dispute.ask_at, Reason::AskKeeperAgain)).min()
+    }
+}
+
+impl Dispute {
+    fn new(keeper: Keeper, now: Time, wait: Duration) -> Self {
+        Dispute { keeper, question: None, generation: None, ask_at: now, wait, yielded: false }
+    }
+}
+
+fn adopt(replica: &ReplicaId, mine: &Claim, holders: &[(NodeId, &Claim)], facts: &mut Vec<Fact>) {
+    let highest = holders.iter().map(|(_, claim)| claim.token).max();
+    if let Some(token) = highest.filter(|token| *token > mine.token) {
+        facts.push(Fact::Adopt { replica: *replica, token });
+    }
+}

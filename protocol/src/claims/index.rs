@@ -1,0 +1,104 @@
+//! Every slot, and where each replica's claims are found in them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::model::{Claim, Digest, NodeId, Place, ReplicaId, Signed, Slot};
+
+/// Slots by node and number. Bounded by the roster: a stranger's slot is not let in, each node has 64 slots of 128 claims.
+#[derive(Debug, Default)]
+pub(super) struct Index {
+    slots: BTreeMap<(NodeId, u8), Signed<Slot>>,
+    /// The slot number saves a hash at every look.
+    holders: BTreeMap<(ReplicaId, NodeId), u8>,
+    keys: BTreeMap<Digest, (NodeId, u8)>,
+}
+
+const FIRST_NODE: NodeId = NodeId([0; 32]);
+
+impl Index {
+    pub(super) fn slot(&self, node: &NodeId, slot: u8) -> Option<&Signed<Slot>> {
+        self.slots.get(&(*node, slot))
+    }
+
+    pub(super) fn slots(&self) -> impl Iterator<Item = &Signed<Slot>> {
+        self.slots.values()
+    }
+
+    pub(super) fn item(&self, key: &Digest) -> Option<&Signed<Slot>> {
+        self.slots.get(self.keys.get(key)?)
+    }
+
+    /// Whether `slot` replaces what is known: the greater counter, of equal ones the greater hash.
+    pub(super) fn is_newer(&self, node: &NodeId, slot: &Signed<Slot>) -> bool {
+        self.slot(node, slot.slot).is_none_or(|known| (known.counter, known.hash()) < (slot.counter, slot.hash()))
+    }
+
+    pub(super) fn claim(&self, node: &NodeId, replica: &ReplicaId) -> Option<&Claim> {
+        let slot = self.holders.get(&(*replica, *node))?;
+        self.find(node, *slot, replica)
+    }
+
+    pub(super) fn of(&self, replica: &ReplicaId) -> Vec<(NodeId, &Claim)> {
+        let holders = self.holders.range((*replica, FIRST_NODE)..).take_while(|((found, _), _)| found == replica);
+        holders.filter_map(|((_, node), slot)| Some((*node, self.find(node, *slot, replica)?))).collect()
+    }
+
+    pub(super) fn of_workload(&self, uid: &Digest) -> Vec<(NodeId, &Claim)> {
+        let first = ReplicaId { uid: *uid, place: Place::Index(0) };
+        let holders = self.holders.range((first, FIRST_NODE)..).take_while(|((found, _), _)| found.uid == *uid);
+        holders.filter_map(|((replica, node), slot)| Some((*node, self.find(node, *slot, replica)?))).collect()
+    }
+
+    pub(super) fn of_node(&self, node: &NodeId) -> impl Iterator<Item = &Claim> {
+        self.slots.range((*node, 0)..=(*node, u8::MAX)).flat_map(|(_, slot)| &slot.claims)
+    }
+
+    /// Puts `slot` in the place of what was there. Returns the replicas whose claims came, went or changed.
+    pub(super) fn put(&mut self, node: NodeId, slot: Signed<Slot>) -> Vec<ReplicaId> {
+        let number = slot.slot;
+        for claim in &slot.claims {
+            self.holders.insert((claim.replica, node), number);
+        }
+        self.keys.insert(super::Claims::key(&node, number), (node, number));
+        let before = self.slots.insert((node, number), slot);
+        let before = before.as_ref().map_or(&[][..], |slot| &slot.claims);
+        let after = self.slots.get(&(node, number)).map_or(&[][..], |slot| &slot.claims);
+        let mut changed: BTreeSet<ReplicaId> = BTreeSet::new();
+        for old in before {
+            match find_in(after, &old.replica) {
+                None => {
+                    self.holders.remove(&(old.replica, node));
+                    changed.insert(old.replica);
+                }
+                Some(new) if new != old => _ = changed.insert(old.replica),
+                Some(_) => {}
+            }
+        }
+        changed.extend(after.iter().map(|new| new.replica).filter(|new| find_in(before, new).is_none()));
+        changed.into_iter().collect()
+    }
+
+    /// Drops all of a node's slots. Returns the replicas it claimed.
+    pub(super) fn forget_node(&mut self, node: &NodeId) -> Vec<ReplicaId> {
+        let gone: Vec<ReplicaId> = self.of_node(node).map(|claim| claim.replica).collect();
+        for replica in &gone {
+            self.holders.remove(&(*replica, *node));
+        }
+        let numbers: Vec<u8> =
+            self.slots.range((*node, 0)..=(*node, u8::MAX)).map(|((_, number), _)| *number).collect();
+        for number in numbers {
+            self.slots.remove(&(*node, number));
+            self.keys.remove(&super::Claims::key(node, number));
+        }
+        gone
+    }
+
+    fn find(&self, node: &NodeId, slot: u8, replica: &ReplicaId) -> Option<&Claim> {
+        find_in(&self.slots.get(&(*node, slot))?.claims, replica)
+    }
+}
+
+/// Claims of a slot are sorted: `validity` sees to it.
+pub(super) fn find_in<'a>(claims: &'a [Claim], replica: &ReplicaId) -> Option<&'a Claim> {
+    claims.binary_search_by_key(replica, |claim| claim.replica).ok().map(|at| &claims[at])
+}

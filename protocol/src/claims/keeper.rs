@@ -1,0 +1,88 @@
+//! Which of several holders is kept. Pure, so that every holder decides alike once it sees the same claims.
+
+use std::cmp::Reverse;
+use std::fmt;
+
+use crate::model::{Claim, Digest, NodeId, Phase, Token};
+
+/// The holder that is kept.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Keeper {
+    /// The node.
+    pub node: NodeId,
+    /// Why it, and not the next best.
+    pub because: KeptBecause,
+}
+
+/// Why a holder is kept.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum KeptBecause {
+    /// There is no other.
+    Alone,
+    /// Only it is healthy and of the wished generation.
+    Healthy,
+    /// Its claim is the older one.
+    Older {
+        /// The counter under which it was awarded.
+        counter: u64,
+        /// That of the next best.
+        than: u64,
+    },
+    /// All else is equal: the lower id, of the awarding owner, then of the holder.
+    LowerId,
+}
+
+impl fmt::Display for KeptBecause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            KeptBecause::Alone => f.write_str("there is no other"),
+            KeptBecause::Healthy => f.write_str("only it is healthy and of the wished generation"),
+            KeptBecause::Older { counter, than } => {
+                write!(f, "its claim is older: awarded under token {counter}, the other under {than}")
+            }
+            KeptBecause::LowerId => f.write_str("all else being equal, it has the lower id"),
+        }
+    }
+}
+
+/// Who of `holders` is kept; `None` only for no holders. `current` is the wished generation, where it is known.
+///
+/// A healthy claim of the wished generation beats one that is not; then the older one is kept. Older is who was awarded
+/// under the lower token: a claim's own token grows when its holder adopts one, and a rule that looked at it would turn
+/// round in the middle of a dispute.
+pub fn keeper(holders: &[(NodeId, &Claim)], current: Option<&Digest>) -> Option<Keeper> {
+    let mut ranks: Vec<Rank> = holders.iter().map(|(node, claim)| rank(*node, claim, current)).collect();
+    ranks.sort();
+    let best = ranks.first()?;
+    let because = match ranks.get(1) {
+        None => KeptBecause::Alone,
+        Some(next) if next.good != best.good => KeptBecause::Healthy,
+        Some(next) if next.award.counter != best.award.counter => {
+            KeptBecause::Older { counter: best.award.counter, than: next.award.counter }
+        }
+        Some(_) => KeptBecause::LowerId,
+    };
+    Some(Keeper { node: best.node, because })
+}
+
+/// The token of the award that a claim came from. The claim's own may be greater: it was adopted.
+pub fn awarded_under(claim: &Claim) -> Token {
+    // Every claim that was let in shows an award that can be read.
+    claim.award.peek().map_or(claim.token, |award| award.token)
+}
+
+/// Whether a claim is healthy and of the wished generation.
+pub(super) fn is_good(claim: &Claim, current: Option<&Digest>) -> bool {
+    claim.phase == Phase::Healthy && current.is_none_or(|current| claim.generation == *current)
+}
+
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Rank {
+    good: Reverse<bool>,
+    award: Token,
+    node: NodeId,
+}
+
+fn rank(node: NodeId, claim: &Claim, current: Option<&Digest>) -> Rank {
+    Rank { good: Reverse(is_good(claim, current)), award: awarded_under(claim), node }
+}

@@ -1,0 +1,363 @@
+//! What runs where: every node's own statements, in signed slots, and what becomes of two holders of one replica.
+//!
+//! A node alone says what it runs, and is believed; nobody can make it run or stop anything by writing here. A slot is
+//! judged by its bytes and by who is a member, nothing else. Memory is changed at once, what a method returns is to be
+//! persisted before it is told to anyone.
+
+mod config;
+mod duplicates;
+mod index;
+mod keeper;
+mod message;
+#[cfg(test)]
+mod tests;
+mod tokens;
+mod validity;
+
+use crate::model::claim::{MAX_SLOT_CLAIMS, SLOTS, short_reason};
+use crate::model::{
+    Claim, ClusterId, Digest, KeyPair, NodeId, Out, Phase, ReplicaId, Signed, Slot, Time, Token, WallClock,
+};
+
+use duplicates::Duplicates;
+use index::Index;
+use tokens::Tokens;
+
+pub use config::Config;
+pub use keeper::{Keeper, KeptBecause, awarded_under, keeper};
+pub use message::{Fact, Message, Reason};
+pub use validity::{Invalid, Premature, Rejection};
+
+/// Sheets of all nodes, and the disputes about replicas that this node holds together with others.
+#[derive(Debug)]
+pub struct Claims {
+    me: NodeId,
+    keys: KeyPair,
+    cluster: ClusterId,
+    index: Index,
+    tokens: Tokens,
+    duplicates: Duplicates,
+}
+
+/// What became of a slot.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// It, or a newer one, was known.
+    Known,
+    /// It is new. To be persisted (cached), noted for repair, and considered.
+    Changed {
+        /// Whose.
+        node: NodeId,
+        /// Replicas whose claims came, went or changed.
+        replicas: Vec<ReplicaId>,
+    },
+    /// It speaks of me and I did not write it: this one, above it, says what is true. To be persisted, then told.
+    Reissue(Signed<Slot>),
+}
+
+/// What the roster says of a node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Standing {
+    /// It is on it.
+    Member,
+    /// It was: what it claims is gone, what it awarded is still good.
+    Left,
+    /// It never was, as far as is known here.
+    Stranger,
+}
+
+/// A slot of the own sheet is full; nothing was changed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("this node's sheet has no room for another claim in slot {slot}: it holds {claims}")]
+pub struct SheetFull {
+    /// The slot.
+    pub slot: u8,
+    /// How many claims it holds.
+    pub claims: usize,
+}
+
+impl Claims {
+    /// Empty; `restore` brings back what was on disk.
+    pub fn new(config: Config, me: NodeId, keys: KeyPair, cluster: ClusterId) -> Self {
+        Claims {
+            me,
+            keys,
+            cluster,
+            index: Index::default(),
+            tokens: Tokens::new(config.max_idle_tokens),
+            duplicates: Duplicates::new(config),
+        }
+    }
+
+    /// Takes back slots from disk: this node's own, and others' as last seen. Awards in them were verified before they
+    /// were stored and are not verified again. Returns what was left out, and why.
+    pub fn restore(&mut self, slots: Vec<Signed<Slot>>) -> Vec<(NodeId, u8, Rejection)> {
+        let mut left_out = Vec::new();
+        for slot in slots {
+            let node = NodeId(slot.by().0);
+            if let Err(invalid) = validity::check_form(&slot) {
+                left_out.push((node, slot.slot, Rejection::Never(invalid)));
+            } else if self.index.is_newer(&node, &slot) {
+                self.put(node, slot);
+            }
+        }
+        left_out
+    }
+
+    /// Takes a slot from a peer.
+    ///
+    /// A rejection that is [`Rejection::Never`] is bad for everyone; one that is `NotYet` may be good later.
+    pub fn handle_slot(
+        &mut self,
+        slot: Signed<Slot>,
+        standing: &dyn Fn(&NodeId) -> Standing,
+    ) -> Result<Outcome, Rejection> {
+        let node = NodeId(slot.by().0);
+        validity::check_form(&slot)?;
+        if node == self.me {
+            return Ok(self.own_slot_from_elsewhere(&slot));
+        }
+        if !self.index.is_newer(&node, &slot) {
+            return Ok(Outcome::Known);
+        }
+        let known = self.index.slot(&node, slot.slot);
+        let highest = |replica: &ReplicaId| self.tokens.highest(replica);
+        validity::check_rights(&slot, known, &self.cluster, standing, &highest)?;
+        let replicas = self.put(node, slot);
+        Ok(Outcome::Changed { node, replicas })
+    }
+
+    /// States that this node runs a replica, by an award to it that was verified, under at least its token. With a claim of the same replica already there, replaces it.
+    pub fn claim(&mut self, claim: Claim) -> Result<Signed<Slot>, SheetFull> {
+        let number = claim.replica.slot();
+        let (counter, mut claims) = self.own_slot(number);
+        match claims.binary_search_by_key(&claim.replica, |known| known.replica) {
+            Ok(at) => claims[at] = claim,
+            Err(_) if claims.len() >= MAX_SLOT_CLAIMS => return Err(SheetFull { slot: number, claims: claims.len() }),
+            Err(at) => claims.insert(at, claim),
+        }
+        Ok(self.issue(number, counter, claims))
+    }
+
+    /// Changes how far a claim has come; cuts a reason that is too long. `None` when that is no change, or this node has no such claim.
+    pub fn set_phase(&mut self, replica: &ReplicaId, phase: Phase, since: WallClock) -> Option<Signed<Slot>> {
+        let phase = match phase {
+            Phase::Failing { reason, restarts } => Phase::Failing { reason: short_reason(reason), restarts },
+            Phase::Starting | Phase::Healthy => phase,
+        };
+        self.alter(replica, |claim| {
+            if claim.phase == phase {
+                return false;
+            }
+            // A reason or a count that changes is not a new phase to people.
+            if claim.phase.as_str() != phase.as_str() {
+                claim.since = since;
+            }
+            claim.phase = phase;
+            true
+        })
+    }
+
+    /// Says that the replica is replaced in place by another generation: starting. `None` as in `set_phase`.
+    pub fn set_generation(
+        &mut self,
+        replica: &ReplicaId,
+        generation: Digest,
+        since: WallClock,
+    ) -> Option<Signed<Slot>> {
+        self.alter(replica, |claim| {
+            let changes = claim.generation != generation;
+            if changes {
+                (claim.generation, claim.phase, claim.since) = (generation, Phase::Starting, since);
+            }
+            changes
+        })
+    }
+
+    /// Takes over a greater token without a restart (see [`Fact::Adopt`]). `None` when it is not greater.
+    pub fn adopt(&mut self, replica: &ReplicaId, token: Token) -> Option<Signed<Slot>> {
+        self.alter(replica, |claim| {
+            let changes = claim.token < token;
+            claim.token = claim.token.max(token);
+            changes
+        })
+    }
+
+    /// Says that this node no longer runs the replica. `None` when it did not claim it.
+    pub fn release(&mut self, replica: &ReplicaId) -> Option<Signed<Slot>> {
+        self.index.claim(&self.me, replica)?;
+        let number = replica.slot();
+        let (counter, mut claims) = self.own_slot(number);
+        claims.retain(|claim| claim.replica != *replica);
+        Some(self.issue(number, counter, claims))
+    }
+
+    /// At a start of the daemon nothing runs yet: every own claim that says otherwise is put back to starting.
+    pub fn restarting(&mut self, since: WallClock) -> Vec<Signed<Slot>> {
+        let mut issued = Vec::new();
+        for number in 0..SLOTS {
+            let (counter, mut claims) = self.own_slot(number);
+            let mut changed = false;
+            for claim in claims.iter_mut().filter(|claim| claim.phase != Phase::Starting) {
+                (claim.phase, claim.since, changed) = (Phase::Starting, since, true);
+            }
+            if changed {
+                issued.push(self.issue(number, counter, claims));
+            }
+        }
+        issued
+    }
+
+    /// A node left the roster: its sheet goes, the greatest tokens stay. Returns the replicas it claimed.
+    pub fn forget_node(&mut self, node: &NodeId) -> Vec<ReplicaId> {
+        if *node == self.me {
+            return Vec::new();
+        }
+        let gone = self.index.forget_node(node);
+        self.after_change(&gone);
+        gone
+    }
+
+    /// A workload is gone for good: tokens of its replicas that nobody claims are forgotten. Call again when the last
+    /// claims are gone; what is missed is bounded all the same.
+    pub fn forget_workload(&mut self, uid: &Digest) {
+        self.tokens.forget_workload(uid);
+    }
+
+    /// Looks at every replica that this node holds together with others; asks keepers, adopts tokens. To be called when
+    /// claims, who is up or what is wished for changed, and when [`Claims::poll_timeout`] is due.
+    ///
+    /// `up` says whether a node is held to be up: one that is not does not make this node yield. `current` gives the
+    /// wished generation of a uid.
+    pub fn reconsider(
+        &mut self,
+        now: Time,
+        up: &dyn Fn(&NodeId) -> bool,
+        current: &dyn Fn(&Digest) -> Option<Digest>,
+        out: &mut Out<Message>,
+    ) -> Vec<Fact> {
+        self.duplicates.reconsider(now, self.me, &self.index, up, current, out)
+    }
+
+    /// Takes a peer's word about a duplicate.
+    pub fn handle_message(&mut self, from: NodeId, message: Message, out: &mut Out<Message>) -> Vec<Fact> {
+        self.duplicates.handle_message(self.me, &self.index, from, message, out)
+    }
+
+    /// When `reconsider` wants to be called next.
+    pub fn poll_timeout(&self) -> Option<(Time, Reason)> {
+        self.duplicates.poll_timeout(&self.me)
+    }
+
+    /// This node's own claims, by replica.
+    pub fn mine(&self) -> impl Iterator<Item = &Claim> {
+        self.index.of_node(&self.me)
+    }
+
+    /// This node's own claim of a replica.
+    pub fn my_claim(&self, replica: &ReplicaId) -> Option<&Claim> {
+        self.index.claim(&self.me, replica)
+    }
+
+    /// Every claim of a replica, by node.
+    pub fn of(&self, replica: &ReplicaId) -> Vec<(NodeId, &Claim)> {
+        self.index.of(replica)
+    }
+
+    /// Every claim of a workload, by place, then node.
+    pub fn of_workload(&self, uid: &Digest) -> Vec<(NodeId, &Claim)> {
+        self.index.of_workload(uid)
+    }
+
+    /// Every claim of a node, by slot.
+    pub fn of_node(&self, node: &NodeId) -> impl Iterator<Item = &Claim> {
+        self.index.of_node(node)
+    }
+
+    /// Whose claim of a replica is kept among the holders that are up; `None` when none of them holds it.
+    pub fn keeper_of(
+        &self,
+        replica: &ReplicaId,
+        up: &dyn Fn(&NodeId) -> bool,
+        current: Option<&Digest>,
+    ) -> Option<Keeper> {
+        let mut holders = self.index.of(replica);
+        holders.retain(|(node, _)| *node == self.me || up(node));
+        keeper(&holders, current)
+    }
+
+    /// The greatest token seen for a replica, also of claims that are gone.
+    pub fn highest_token(&self, replica: &ReplicaId) -> Option<Token> {
+        self.tokens.highest(replica)
+    }
+
+    /// A slot as it is known.
+    pub fn slot(&self, node: &NodeId, slot: u8) -> Option<&Signed<Slot>> {
+        self.index.slot(node, slot)
+    }
+
+    /// Every slot that is known, by node and number.
+    pub fn slots(&self) -> impl Iterator<Item = &Signed<Slot>> {
+        self.index.slots()
+    }
+
+    /// Where a slot lies in digests and on disk.
+    pub fn key(node: &NodeId, slot: u8) -> Digest {
+        Digest::of_parts(&[node.as_bytes(), &[slot]])
+    }
+
+    /// The slot that lies at `key`.
+    pub fn item(&self, key: &Digest) -> Option<&Signed<Slot>> {
+        self.index.item(key)
+    }
+
+    /// Every slot's key and hash, for repair.
+    pub fn hashes(&self) -> impl Iterator<Item = (Digest, Digest)> {
+        self.index.slots().map(|slot| (Self::key(&NodeId(slot.by().0), slot.slot), slot.hash()))
+    }
+
+    fn own_slot_from_elsewhere(&mut self, slot: &Signed<Slot>) -> Outcome {
+        if !self.index.is_newer(&self.me, slot) {
+            return Outcome::Known;
+        }
+        let (_, claims) = self.own_slot(slot.slot);
+        Outcome::Reissue(self.issue(slot.slot, slot.counter, claims))
+    }
+
+    fn alter(&mut self, replica: &ReplicaId, change: impl FnOnce(&mut Claim) -> bool) -> Option<Signed<Slot>> {
+        self.index.claim(&self.me, replica)?;
+        let number = replica.slot();
+        let (counter, mut claims) = self.own_slot(number);
+        let claim = claims.iter_mut().find(|claim| claim.replica == *replica)?;
+        change(claim).then(|| self.issue(number, counter, claims))
+    }
+
+    /// The counter and the claims of a slot of this node's own sheet.
+    fn own_slot(&self, number: u8) -> (u64, Vec<Claim>) {
+        self.index.slot(&self.me, number).map_or((0, Vec::new()), |slot| (slot.counter, slot.claims.clone()))
+    }
+
+    /// Issues a slot of this node's own sheet anew, above a counter.
+    fn issue(&mut self, slot: u8, above: u64, claims: Vec<Claim>) -> Signed<Slot> {
+        let issued = Signed::sign(Slot { slot, counter: above + 1, claims }, &self.keys, &self.cluster);
+        debug_assert_eq!(validity::check_form(&issued), Ok(()), "peers refuse what this node says of itself");
+        self.put(self.me, issued.clone());
+        issued
+    }
+
+    /// Puts a slot that was judged good in its place. Returns the replicas whose claims changed by it.
+    fn put(&mut self, node: NodeId, slot: Signed<Slot>) -> Vec<ReplicaId> {
+        let replicas = self.index.put(node, slot);
+        self.after_change(&replicas);
+        replicas
+    }
+
+    fn after_change(&mut self, replicas: &[ReplicaId]) {
+        for replica in replicas {
+            let holders = self.index.of(replica);
+            self.tokens.note(replica, holders.iter().map(|(_, claim)| claim.token).max());
+            let mine = holders.iter().any(|(node, _)| *node == self.me);
+            self.duplicates.note(*replica, mine, holders.len());
+        }
+    }
+}

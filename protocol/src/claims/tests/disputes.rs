@@ -1,0 +1,354 @@
+//! Several holders of one replica: all but one stop, never all.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use crate::model::out::Outgoing;
+use crate::model::{Out, Time};
+
+use super::*;
+
+/// Nodes 1.. that hold replica 0, a network that may lose and reorder, and a clock.
+struct World {
+    rooms: Vec<Claims>,
+    /// Sender, receiver, message. Links keep order, but a link may be replaced by another: the rule must hold without.
+    mail: Vec<(usize, usize, Message)>,
+    now: Time,
+    yields: Vec<(usize, NodeId)>,
+    wished: Vec<Option<Digest>>,
+    unreachable: BTreeSet<(usize, usize)>,
+}
+
+impl World {
+    /// Node `i` holds replica 0 under `counters[i]`; nobody knows of another yet.
+    fn new(counters: &[u64]) -> Self {
+        let mut rooms = Vec::new();
+        for (i, counter) in counters.iter().enumerate() {
+            let n = u8::try_from(i + 1).unwrap();
+            let mut room = room(n);
+            room.claim(claim(replica(0), n, *counter)).unwrap();
+            rooms.push(room);
+        }
+        let wished = vec![Some(CURRENT); rooms.len()];
+        World { rooms, mail: Vec::new(), now: Time::ZERO, yields: Vec::new(), wished, unreachable: BTreeSet::new() }
+    }
+
+    fn index_of(node: &NodeId) -> usize {
+        (1..=9).position(|n| id(n) == *node).expect("a node of this world")
+    }
+
+    /// `to` hears the sheet of `from` as it is now.
+    fn tell(&mut self, from: usize, to: usize) {
+        let slots: Vec<_> = self.rooms[from].slots().filter(|slot| slot.by() == self.public(from)).cloned().collect();
+        for slot in slots {
+            self.rooms[to].handle_slot(slot, &everyone).unwrap();
+        }
+    }
+
+    fn public(&self, node: usize) -> crate::model::PublicKey {
+        keys(u8::try_from(node + 1).unwrap()).public()
+    }
+
+    fn tell_all(&mut self) {
+        for from in 0..self.rooms.len() {
+            for to in (0..self.rooms.len()).filter(|to| *to != from) {
+                self.tell(from, to);
+            }
+        }
+    }
+
+    fn reconsider(&mut self, node: usize) {
+        let mut out = Out::new();
+        let wished = self.wished[node];
+        let cut: BTreeSet<NodeId> = self
+            .unreachable
+            .iter()
+            .filter(|(at, _)| *at == node)
+            .map(|(_, other)| id(u8::try_from(other + 1).unwrap()))
+            .collect();
+        let facts = self.rooms[node].reconsider(self.now, &|other| !cut.contains(other), &|_| wished, &mut out);
+        self.act(node, facts, out);
+    }
+
+    fn act(&mut self, node: usize, facts: Vec<Fact>, mut out: Out<Message>) {
+        while let Some(outgoing) = out.pop() {
+            let Outgoing::Send { to, message, .. } = outgoing else { panic!("only sends are expected") };
+            let to = Self::index_of(&to);
+            self.mail.push((node, to, message));
+        }
+        for fact in facts {
+            match fact {
+                Fact::Yield { replica, to, .. } => {
+                    self.yields.push((node, to));
+                    self.rooms[node].release(&replica).expect("it held it");
+                }
+                Fact::Adopt { replica, token } => _ = self.rooms[node].adopt(&replica, token).expect("a greater token"),
+                Fact::Duplicate { .. } => {}
+                Fact::Misbehaved { why, .. } => panic!("an honest node accused: {why}"),
+            }
+        }
+    }
+
+    /// Delivers some message.
+    fn deliver(&mut self, choice: usize, lose: bool) {
+        if self.mail.is_empty() {
+            return;
+        }
+        let (from, to, message) = self.mail.remove(choice % self.mail.len());
+        if lose {
+            return;
+        }
+        let mut out = Out::new();
+        let from = id(u8::try_from(from + 1).unwrap());
+        let facts = self.rooms[to].handle_message(from, message, &mut out);
+        self.act(to, facts, out);
+    }
+
+    /// Everything is told and delivered, for as long as it takes.
+    fn settle(&mut self) {
+        for _ in 0..10 {
+            self.tell_all();
+            (0..self.rooms.len()).for_each(|node| self.reconsider(node));
+            while !self.mail.is_empty() {
+                self.deliver(0, false);
+            }
+            self.now = self.now + Duration::from_secs(5);
+        }
+    }
+
+    fn holders(&self) -> Vec<usize> {
+        (0..self.rooms.len()).filter(|node| self.rooms[*node].my_claim(&replica(0)).is_some()).collect()
+    }
+
+    fn set_phase(&mut self, node: usize, healthy: bool) {
+        let failing = Phase::Failing { reason: "x".into(), restarts: 0 };
+        let phase = if healthy { Phase::Healthy } else { failing };
+        self.rooms[node].set_phase(&replica(0), phase, WallClock(1));
+    }
+}
+
+#[test]
+fn of_two_healthy_holders_the_older_is_kept_and_takes_the_greater_token() {
+    let mut world = World::new(&[3, 7]);
+    world.settle();
+    assert_eq!(world.holders(), [0]);
+    assert_eq!(world.yields, [(1, id(1))]);
+    let kept = world.rooms[0].my_claim(&replica(0)).unwrap();
+    assert_eq!((kept.token.counter, &kept.phase), (7, &Phase::Healthy), "without a restart");
+}
+
+#[test]
+fn the_keeper_is_the_older_also_after_it_adopted_the_greater_token() {
+    let (older, newer) = (claim(replica(0), 9, 3), claim(replica(0), 1, 7));
+    let adopted = Claim { token: newer.token, ..older.clone() };
+    for older in [older, adopted] {
+        let kept = keeper(&[(id(1), &newer), (id(9), &older)], Some(&CURRENT)).unwrap();
+        assert_eq!(kept, Keeper { node: id(9), because: KeptBecause::Older { counter: 3, than: 7 } });
+    }
+}
+
+#[test]
+fn a_healthy_claim_of_the_wished_generation_beats_an_older_one() {
+    let newer = claim(replica(0), 1, 7);
+    let starting = Claim { phase: Phase::Starting, ..claim(replica(0), 2, 3) };
+    let outdated = Claim { generation: OLD, ..claim(replica(0), 2, 3) };
+    for older in [starting, outdated] {
+        let kept = keeper(&[(id(2), &older), (id(1), &newer)], Some(&CURRENT)).unwrap();
+        assert_eq!(kept, Keeper { node: id(1), because: KeptBecause::Healthy });
+    }
+    assert_eq!(keeper(&[], None), None);
+    assert_eq!(keeper(&[(id(1), &newer)], None).unwrap().because, KeptBecause::Alone);
+}
+
+#[test]
+fn a_loser_goes_on_until_the_keeper_is_healthy() {
+    let mut world = World::new(&[3, 7]);
+    world.set_phase(0, false);
+    world.set_phase(1, false);
+    world.settle();
+    assert_eq!(world.holders(), [0, 1], "nobody stops for one that does not run");
+    world.set_phase(0, true);
+    world.settle();
+    assert_eq!(world.holders(), [0]);
+}
+
+#[test]
+fn the_newer_is_kept_while_the_older_fails() {
+    let mut world = World::new(&[3, 7]);
+    world.set_phase(0, false);
+    world.settle();
+    assert_eq!(world.holders(), [1]);
+}
+
+#[test]
+fn a_holder_that_is_not_up_makes_nobody_yield() {
+    let mut world = World::new(&[3, 7]);
+    world.unreachable = [(1, 0)].into();
+    world.tell_all();
+    world.reconsider(1);
+    assert!(world.mail.is_empty());
+    assert_eq!(world.rooms[1].poll_timeout(), None);
+    assert_eq!(world.holders(), [0, 1]);
+}
+
+#[test]
+fn a_keeper_that_does_not_answer_is_asked_again_less_and_less_often() {
+    let mut world = World::new(&[3, 7]);
+    world.tell_all();
+    let mut waits = Vec::new();
+    for _ in 0..8 {
+        world.reconsider(1);
+        world.reconsider(1); // A spurious call asks nothing.
+        assert_eq!(world.mail.len(), 1);
+        world.deliver(0, true);
+        let (at, _) = world.rooms[1].poll_timeout().expect("it asks again");
+        waits.push(at.since(world.now).as_millis());
+        world.now = at;
+    }
+    assert_eq!(waits, [250, 500, 1000, 2000, 4000, 5000, 5000, 5000]);
+    assert_eq!(world.holders(), [0, 1]);
+}
+
+#[test]
+fn questions_are_paced_and_everyone_gets_a_turn() {
+    let config = Config { max_asks_at_once: 3, ..Config::default() };
+    let mut b = Claims::new(config, id(2), keys(2), CLUSTER);
+    let mut a = room(1);
+    for index in 0..10 {
+        a.claim(claim(replica(index), 1, 1)).unwrap();
+        b.claim(claim(replica(index), 2, 2)).unwrap();
+    }
+    a.slots().for_each(|slot| _ = b.handle_slot(slot.clone(), &everyone).unwrap());
+    let mut asked = BTreeSet::new();
+    let mut now = Time::ZERO;
+    for _ in 0..4 {
+        let mut out = Out::new();
+        b.reconsider(now, &|_| true, &|_| Some(CURRENT), &mut out);
+        let mut count = 0;
+        while let Some(Outgoing::Send { message: Message::AskKeeper { replica, .. }, .. }) = out.pop() {
+            asked.insert(replica);
+            count += 1;
+        }
+        assert!(count <= 3);
+        now = b.poll_timeout().expect("more to ask").0;
+    }
+    assert_eq!(asked.len(), 10);
+}
+
+#[test]
+fn an_answer_to_an_older_question_or_from_another_node_stops_nobody() {
+    let mut world = World::new(&[3, 7]);
+    world.tell_all();
+    world.reconsider(1);
+    let answer = |question| Message::Keeping { replica: replica(0), question, generation: CURRENT, healthy: true };
+    let mut out = Out::new();
+    assert_eq!(world.rooms[1].handle_message(id(3), answer(0), &mut out), []);
+    assert_eq!(world.rooms[1].handle_message(id(1), answer(17), &mut out), []);
+    let facts = world.rooms[1].handle_message(id(1), answer(0), &mut out);
+    assert!(matches!(facts.as_slice(), [Fact::Yield { .. }]), "{facts:?}");
+    assert_eq!(world.rooms[1].handle_message(id(1), answer(0), &mut out), [], "once");
+}
+
+/// Two holders with different views, each the keeper in the other's eyes, ask at the same time and both are healthy.
+/// Without the rule that an answer voids one's own question, both would stop.
+#[test]
+fn two_that_take_each_other_for_the_keeper_do_not_both_stop() {
+    let mut world = World::new(&[3, 7]);
+    // Node 1 believes that node 0 is older, which it is. Node 0 heard that before its own replica failed a moment ago.
+    world.set_phase(0, false);
+    world.tell(1, 0);
+    world.reconsider(0);
+    world.set_phase(0, true);
+    world.tell(0, 1);
+    world.reconsider(1);
+    assert_eq!(world.mail.len(), 2, "both ask");
+    while !world.mail.is_empty() {
+        world.deliver(0, false); // Both questions, then both answers.
+    }
+    assert_eq!(world.holders(), [0, 1], "nobody stops on an answer from before its own");
+    world.settle();
+    assert_eq!(world.holders(), [0]);
+}
+
+#[test]
+fn a_token_far_ahead_is_not_adopted_from_hearsay() {
+    let mut a = room(1);
+    a.claim(claim(replica(0), 1, 3)).unwrap();
+    let ask = |counter| Message::AskKeeper {
+        replica: replica(0),
+        token: Token { counter, by: id(7), incarnation: 1 },
+        question: 1,
+    };
+    let mut out = Out::new();
+    let facts = a.handle_message(id(7), ask(u64::MAX), &mut out);
+    assert!(matches!(facts.as_slice(), [Fact::Misbehaved { .. }]), "{facts:?}");
+    assert_eq!(out.pop(), None);
+    let facts = a.handle_message(id(7), ask(4), &mut out);
+    assert_eq!(facts, [Fact::Adopt { replica: replica(0), token: Token { counter: 4, by: id(7), incarnation: 1 } }]);
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Tell(usize, usize),
+    Reconsider(usize),
+    Deliver(usize),
+    Lose(usize),
+    Phase(usize, bool),
+    /// It fails for a moment, and asks in that moment.
+    Blink(usize),
+    Wish(usize, bool),
+    Wait(u64),
+}
+
+fn any_step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => (0usize..4, 0usize..4).prop_map(|(a, b)| Step::Tell(a, b)),
+        4 => (0usize..4).prop_map(Step::Reconsider),
+        8 => (0usize..16).prop_map(Step::Deliver),
+        1 => (0usize..16).prop_map(Step::Lose),
+        2 => (0usize..4, any::<bool>()).prop_map(|(a, b)| Step::Phase(a, b)),
+        3 => (0usize..4).prop_map(Step::Blink),
+        1 => (0usize..4, any::<bool>()).prop_map(|(a, b)| Step::Wish(a, b)),
+        2 => (0u64..6_000).prop_map(Step::Wait),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 300, ..ProptestConfig::default() })]
+
+    #[test]
+    fn somebody_always_goes_on_and_in_the_end_exactly_one_does(
+        counters in proptest::collection::vec(1u64..4, 2..5),
+        steps in proptest::collection::vec(any_step(), 0..150),
+    ) {
+        let mut world = World::new(&counters);
+        let count = counters.len();
+        for step in steps {
+            match step {
+                Step::Tell(a, b) if a % count != b % count => world.tell(a % count, b % count),
+                Step::Tell(..) => {}
+                Step::Reconsider(a) => world.reconsider(a % count),
+                Step::Deliver(choice) => world.deliver(choice, false),
+                Step::Lose(choice) => world.deliver(choice, true),
+                Step::Phase(a, healthy) => world.set_phase(a % count, healthy),
+                Step::Blink(a) => {
+                    world.set_phase(a % count, false);
+                    world.reconsider(a % count);
+                    world.set_phase(a % count, true);
+                }
+                Step::Wish(a, old) => world.wished[a % count] = Some(if old { OLD } else { CURRENT }),
+                Step::Wait(ms) => world.now = world.now + Duration::from_millis(ms),
+            }
+            prop_assert!(!world.holders().is_empty(), "all stopped: {:?}", world.yields);
+        }
+        world.wished = vec![Some(CURRENT); count];
+        (0..count).for_each(|node| world.set_phase(node, true));
+        let before = world.holders();
+        world.settle();
+        let after = world.holders();
+        prop_assert_eq!(after.len(), 1);
+        prop_assert!(before.contains(&after[0]));
+    }
+}

@@ -1,0 +1,257 @@
+//! What should run, and on which roster: a CRDT that operators write through any node.
+//!
+//! One `crdts::MVReg` a key. A change carries its author's signed clock; changes that have not seen one another stay side by
+//! side as siblings, one of which is effective, the same one everywhere. **The state depends on the set of changes applied,
+//! never on their order.** Changes come in accepted (see `trust`) and are applied as operations: no register is ever decoded,
+//! and a whole `Map` register is avoided because it diverges.
+//!
+//! A removal is a value like any other, so what has been seen by it never comes back. A later workload under the same name
+//! has seen the removal, names no uid and so becomes another workload, with a uid of its own: nothing of the old one - claims,
+//! rulings, tokens - is taken for its.
+//!
+//! Removals stay for ever, as do the clocks in them: dropping one is safe only when every member of the roster has it, and
+//! that bookkeeping is not there yet. The bound on keys counts them.
+
+mod register;
+mod wishes;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
+use crate::model::change::MAX_SERIAL;
+use crate::model::{Change, ChangeBody, Clock, Digest, Key, NodeId, RawChange, Value, WallClock, WorkloadName};
+
+use register::Register;
+use wishes::Wishes;
+
+pub use register::MAX_SIBLINGS;
+pub use wishes::Wish;
+
+/// The clock of a device that was never set starts before this: 2020-01-01.
+const EARLIEST: WallClock = WallClock(1_577_836_800_000);
+/// A clock beyond this is broken: 2200-01-01. It must not push serials where honest ones cannot follow.
+const LATEST: WallClock = WallClock(7_258_118_400_000);
+/// The bits of a serial below the milliseconds: 65,536 writes to a key within one.
+const SERIAL_SHIFT: u32 = 16;
+/// How far an author's clock may be ahead of the node's that takes its change.
+const MAX_AHEAD_MS: u64 = 24 * 60 * 60 * 1000;
+
+/// Bounds. They must be the same at all nodes of a cluster: a node that keeps fewer keys is never in step with the others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Workload keys, removed ones included. 20,000: at a few hundred bytes each they fit a small device's memory.
+    pub max_workloads: usize,
+    /// Member keys, removed ones included. 20,000. Counted apart, because any node can admit: a flood of members must not
+    /// keep operators from writing.
+    pub max_members: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config { max_workloads: 20_000, max_members: 20_000 }
+    }
+}
+
+/// What became of a change.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Applied {
+    /// It is here already.
+    Known,
+    /// Something here has seen it or beats it. Nothing changed.
+    Superseded,
+    /// It is here now, and its key's [`Desired::item`] and [`Desired::digest`] are others.
+    New {
+        /// Whether another change is effective now.
+        effective: bool,
+    },
+}
+
+/// There is no room for another key. Nothing changed; keys that are here can still be written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum Full {
+    #[error("the cluster has {0} workload names, removed ones included, and can have no more: use a name again")]
+    Workloads(usize),
+    #[error("the cluster has {0} members, removed ones included, and can have no more")]
+    Members(usize),
+}
+
+/// What an author must know to write a key next.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Context {
+    /// All that was seen of the key. The author adds its writer at `serial`.
+    pub clock: Clock,
+    /// Above everything that was seen.
+    pub serial: u64,
+    /// The living workload that the write alters; none when there is none, removed ones included, and for members.
+    pub uid: Option<Digest>,
+}
+
+/// A serial that cannot be. Nothing changed.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum Implausible {
+    #[error("somebody wrote this key with the greatest serial there is: it can be written no more, use another name")]
+    Exhausted,
+    #[error("the author's clock says {author}, this node's {here}: set the one that is wrong, then write again")]
+    Ahead { author: WallClock, here: WallClock },
+}
+
+/// What should run.
+#[derive(Debug, Default)]
+pub struct Desired {
+    config: Config,
+    registers: BTreeMap<Key, Register>,
+    /// Keys by their hash, as sync and the disk call them.
+    keys: BTreeMap<Digest, Key>,
+    workload_keys: usize,
+    wishes: Wishes,
+    roster: BTreeMap<NodeId, u64>,
+}
+
+impl Desired {
+    /// Nothing desired yet.
+    pub fn new(config: Config) -> Self {
+        Desired { config, ..Self::default() }
+    }
+
+    /// Takes a change that `trust` accepted, in any order and any number of times.
+    pub fn apply(&mut self, change: Change) -> Result<Applied, Full> {
+        let key = change.signed.key.clone();
+        self.check_room(&key)?;
+        let register = match self.registers.entry(key.clone()) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => {
+                self.keys.insert(key.hash(), key.clone());
+                self.workload_keys += usize::from(matches!(key, Key::Workload(_)));
+                entry.insert(Register::default())
+            }
+        };
+        let applied = register.apply(change);
+        if applied == (Applied::New { effective: true }) {
+            self.on_effective(&key);
+        }
+        Ok(applied)
+    }
+
+    /// For the node that takes a change from its author: whether the serial is near this node's clock or near what is known.
+    /// Changes from peers are not judged so, since acceptance must not depend on local time. A node whose own clock was
+    /// plainly never set lets all pass.
+    pub fn plausible(&self, body: &ChangeBody, here: WallClock) -> Result<(), Implausible> {
+        if !(EARLIEST..=LATEST).contains(&here) {
+            return Ok(());
+        }
+        let by_clock = (here.0 + MAX_AHEAD_MS) << SERIAL_SHIFT;
+        let known = self.registers.get(&body.key).map_or(0, Register::highest);
+        if body.serial <= by_clock.max(known.saturating_add(1 << 20)) {
+            return Ok(());
+        }
+        Err(Implausible::Ahead { author: WallClock(body.serial >> SERIAL_SHIFT), here })
+    }
+
+    /// What the next write of `key` must say. A device whose clock stands in 1970 still writes above what it has seen, and
+    /// one whose clock is broken the other way does not use it.
+    pub fn context(&self, key: &Key, here: WallClock) -> Result<Context, Implausible> {
+        let hybrid = if here > LATEST { 0 } else { here.0 << SERIAL_SHIFT };
+        let register = self.registers.get(key);
+        let next = register.map_or(0, Register::highest) + 1;
+        let serial = hybrid.max(next);
+        if serial > MAX_SERIAL {
+            return Err(Implausible::Exhausted);
+        }
+        let living = self.effective(key).filter(|change| matches!(change.signed.value, Value::Workload { .. }));
+        Ok(Context { clock: register.map(Register::clock).unwrap_or_default(), serial, uid: living.map(Change::uid) })
+    }
+
+    /// The change of `key` that counts; it may be a removal.
+    pub fn effective(&self, key: &Key) -> Option<&Change> {
+        Some(&self.registers.get(key)?.effective()?.change)
+    }
+
+    /// All changes of `key` that have not seen one another, the effective one first.
+    pub fn siblings(&self, key: &Key) -> impl Iterator<Item = &Change> {
+        self.registers.get(key).into_iter().flat_map(Register::siblings).map(|sibling| &sibling.change)
+    }
+
+    /// The keys that were written at once by authors who did not know of one another, by key.
+    pub fn conflicts(&self) -> impl Iterator<Item = &Key> {
+        self.registers.iter().filter(|(_, register)| register.siblings().len() > 1).map(|(key, _)| key)
+    }
+
+    /// The living workloads in a form this program knows, by name.
+    pub fn workloads(&self) -> impl Iterator<Item = &Wish> {
+        self.wishes.iter()
+    }
+
+    /// One of [`Desired::workloads`].
+    pub fn workload(&self, name: &WorkloadName) -> Option<&Wish> {
+        self.wishes.by_name(name)
+    }
+
+    /// One of [`Desired::workloads`].
+    pub fn by_uid(&self, uid: &Digest) -> Option<&Wish> {
+        self.wishes.by_uid(uid)
+    }
+
+    /// The living workloads in a newer form, with their uid: kept and relayed, neither owned nor bid on here.
+    pub fn opaque(&self) -> impl Iterator<Item = (&WorkloadName, Digest)> {
+        self.wishes.opaque()
+    }
+
+    /// The roster: who was admitted and not removed, alive or not, with the salt of its point on the ring.
+    pub fn members(&self) -> &BTreeMap<NodeId, u64> {
+        &self.roster
+    }
+
+    /// The siblings of the key with this hash, by change hash; empty when there is no such key.
+    pub fn item(&self, key_hash: &Digest) -> Vec<RawChange> {
+        let register = self.keys.get(key_hash).and_then(|key| self.registers.get(key));
+        register.map(raw).unwrap_or_default()
+    }
+
+    /// The hash of `key` and the hash of its siblings, for sync.
+    pub fn digest(&self, key: &Key) -> Option<(Digest, Digest)> {
+        Some((key.hash(), self.registers.get(key)?.digest()))
+    }
+
+    /// [`Desired::digest`] of all keys, by key hash.
+    pub fn digests(&self) -> impl Iterator<Item = (Digest, Digest)> {
+        self.keys.iter().filter_map(|(hash, key)| Some((*hash, self.registers.get(key)?.digest())))
+    }
+
+    /// Everything, for the disk: each key's hash and siblings, by key hash.
+    pub fn iter(&self) -> impl Iterator<Item = (Digest, Vec<RawChange>)> {
+        self.keys.iter().filter_map(|(hash, key)| Some((*hash, raw(self.registers.get(key)?))))
+    }
+
+    fn check_room(&self, key: &Key) -> Result<(), Full> {
+        let member_keys = self.registers.len() - self.workload_keys;
+        match key {
+            _ if self.registers.contains_key(key) => Ok(()),
+            Key::Workload(_) if self.workload_keys >= self.config.max_workloads => {
+                Err(Full::Workloads(self.workload_keys))
+            }
+            Key::Member(_) if member_keys >= self.config.max_members => Err(Full::Members(member_keys)),
+            Key::Workload(_) | Key::Member(_) => Ok(()),
+        }
+    }
+
+    /// Brings the views up to date with the change that counts now.
+    fn on_effective(&mut self, key: &Key) {
+        let effective = self.registers.get(key).and_then(Register::effective);
+        match key {
+            Key::Workload(name) => self.wishes.set(name, effective.map(|sibling| &sibling.change)),
+            Key::Member(node) => match effective.map(|sibling| &sibling.change.signed.value) {
+                Some(Value::Member { salt }) => drop(self.roster.insert(*node, *salt)),
+                Some(Value::Workload { .. } | Value::Tombstone) | None => drop(self.roster.remove(node)),
+            },
+        }
+    }
+}
+
+fn raw(register: &Register) -> Vec<RawChange> {
+    register.canonical().into_iter().map(|sibling| sibling.change.raw()).collect()
+}

@@ -1,0 +1,318 @@
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{RngCore, SeedableRng};
+
+use super::*;
+use crate::model::{Artifact, ClusterId, KeyPair, Resources, RuntimeKind, Signed, Spec, SpecForm, WriterId, codec};
+
+mod fuzz;
+
+const NOW: WallClock = WallClock(1_795_219_200_000);
+
+fn name(text: &str) -> WorkloadName {
+    text.parse().unwrap()
+}
+
+fn key(text: &str) -> Key {
+    Key::Workload(name(text))
+}
+
+fn spec(text: &str, replicas: u32) -> Spec {
+    let form = SpecForm {
+        name: name(text),
+        runtime: RuntimeKind::Wasm,
+        artifact: Artifact { digest: Digest::of(b"artifact"), size: 10 },
+        replicas,
+        resources: Resources { memory: 64 << 20, cpu: 100 },
+        env: BTreeMap::new(),
+        require: BTreeMap::new(),
+    };
+    form.try_into().unwrap()
+}
+
+fn wish(text: &str, replicas: u32) -> Value {
+    Value::workload(&spec(text, replicas))
+}
+
+/// An operator's installation.
+struct Author {
+    keys: KeyPair,
+    writer: WriterId,
+}
+
+fn author(number: u8) -> Author {
+    Author { keys: KeyPair::from_seed(&[number; 32]), writer: WriterId([number; 32]) }
+}
+
+impl Author {
+    fn sign(&self, body: ChangeBody) -> Change {
+        Change { signed: Signed::sign(body, &self.keys, &ClusterId([0; 32])), certificate: None }
+    }
+
+    /// Writes `value` under `key` as one who has seen what `desired` has.
+    fn write(&self, desired: &Desired, key: &Key, value: Value) -> Change {
+        self.write_at(desired, key, value, NOW)
+    }
+
+    fn write_at(&self, desired: &Desired, key: &Key, value: Value, wall: WallClock) -> Change {
+        let Context { mut clock, serial, uid } = desired.context(key, wall).unwrap();
+        clock.insert(self.writer, serial);
+        self.sign(ChangeBody { key: key.clone(), writer: self.writer, serial, clock, uid, value })
+    }
+
+    /// Writes with this very clock, whose own entry is the serial.
+    fn write_with(&self, key: &Key, clock: &[(u8, u64)], value: Value) -> Change {
+        let clock: Clock = clock.iter().map(|(writer, serial)| (WriterId([*writer; 32]), *serial)).collect();
+        let serial = clock[&self.writer];
+        self.sign(ChangeBody { key: key.clone(), writer: self.writer, serial, clock, uid: None, value })
+    }
+}
+
+fn fresh(desired: &mut Desired, change: &Change) -> bool {
+    match desired.apply(change.clone()).unwrap() {
+        Applied::New { effective } => effective,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// All that a replica would send or store, as bytes.
+fn bytes(desired: &Desired) -> Vec<u8> {
+    codec::encode(&desired.iter().collect::<Vec<_>>())
+}
+
+fn replica(changes: &[Change]) -> Desired {
+    let mut desired = Desired::default();
+    for change in changes {
+        desired.apply(change.clone()).unwrap();
+    }
+    desired
+}
+
+fn shuffled(changes: &[Change], seed: u64) -> Vec<Change> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut changes = changes.to_vec();
+    for i in (1..changes.len()).rev() {
+        changes.swap(i, (rng.next_u64() % (i as u64 + 1)) as usize);
+    }
+    changes
+}
+
+#[test]
+fn a_wish_is_written_altered_removed_and_written_anew() {
+    let (ada, mut desired, web) = (author(1), Desired::default(), key("web"));
+    let created = ada.write(&desired, &web, wish("web", 1));
+    assert!(fresh(&mut desired, &created));
+    assert_eq!(desired.apply(created.clone()), Ok(Applied::Known));
+    let first = desired.workload(&name("web")).unwrap().clone();
+    assert_eq!((first.uid, first.change, first.spec.replicas), (created.hash(), created.hash(), 1));
+
+    let scaled = ada.write(&desired, &web, wish("web", 3));
+    assert!(fresh(&mut desired, &scaled));
+    let second = desired.workload(&name("web")).unwrap();
+    assert_eq!((second.uid, second.generation, second.spec.replicas), (first.uid, first.generation, 3));
+    assert_eq!(desired.apply(created), Ok(Applied::Superseded));
+
+    let removed = ada.write(&desired, &web, Value::Tombstone);
+    assert!(fresh(&mut desired, &removed));
+    assert_eq!(desired.workload(&name("web")), None);
+    assert_eq!(desired.by_uid(&first.uid), None);
+    assert_eq!(desired.apply(scaled), Ok(Applied::Superseded));
+    assert_eq!(desired.context(&web, NOW).unwrap().uid, None);
+
+    let again = ada.write(&desired, &web, wish("web", 1));
+    assert!(fresh(&mut desired, &again));
+    let third = desired.workload(&name("web")).unwrap();
+    assert_ne!(third.uid, first.uid);
+    assert_eq!(third.generation, first.generation);
+    assert_eq!(desired.by_uid(&third.uid), Some(third));
+    assert_eq!(desired.apply(removed), Ok(Applied::Superseded));
+}
+
+#[test]
+fn authors_who_did_not_know_of_one_another_are_shown_as_a_conflict_until_one_has_seen_both() {
+    let (ada, bob, web) = (author(1), author(2), key("web"));
+    let empty = Desired::default();
+    let early = ada.write_at(&empty, &web, wish("web", 1), NOW);
+    let late = bob.write_at(&empty, &web, wish("web", 2), WallClock(NOW.0 + 1));
+    for order in [[&early, &late], [&late, &early]] {
+        let mut desired = replica(&order.map(Clone::clone));
+        assert_eq!(desired.effective(&web), Some(&late));
+        assert_eq!(desired.siblings(&web).collect::<Vec<_>>(), [&late, &early]);
+        assert_eq!(desired.conflicts().collect::<Vec<_>>(), [&web]);
+        let settled = ada.write(&desired, &web, wish("web", 4));
+        assert_eq!(settled.uid(), late.hash());
+        assert!(fresh(&mut desired, &settled));
+        assert_eq!(desired.siblings(&web).collect::<Vec<_>>(), [&settled]);
+        assert_eq!(desired.conflicts().next(), None);
+    }
+}
+
+#[test]
+fn a_device_whose_clock_stands_in_1970_writes_above_what_it_has_seen() {
+    let (ada, bob, mut desired, web) = (author(1), author(2), Desired::default(), key("web"));
+    let first = ada.write(&desired, &web, wish("web", 1));
+    fresh(&mut desired, &first);
+    let second = bob.write_at(&desired, &web, wish("web", 2), WallClock(5));
+    assert_eq!(second.signed.serial, first.signed.serial + 1);
+    assert!(fresh(&mut desired, &second));
+    assert_eq!(desired.workload(&name("web")).unwrap().spec.replicas, 2);
+    let on_an_empty_node = Desired::default().context(&web, WallClock(0)).unwrap();
+    assert_eq!(on_an_empty_node.serial, 1);
+}
+
+#[test]
+fn a_clock_in_the_far_future_is_not_believed() {
+    let (ada, mut desired, web) = (author(1), Desired::default(), key("web"));
+    assert_eq!(desired.context(&web, WallClock(u64::MAX)).unwrap().serial, 1);
+
+    let ahead = ada.write_at(&desired, &web, wish("web", 1), WallClock(NOW.0 + 2 * MAX_AHEAD_MS));
+    let refused = desired.plausible(&ahead.signed, NOW);
+    let author = WallClock(NOW.0 + 2 * MAX_AHEAD_MS);
+    assert_eq!(refused, Err(Implausible::Ahead { author, here: NOW }));
+    assert_eq!(desired.plausible(&ahead.signed, WallClock(7)), Ok(()), "a clock that was never set judges nobody");
+
+    // Once it is here all the same, others must be able to write above it.
+    fresh(&mut desired, &ahead);
+    let next = ada.write(&desired, &web, wish("web", 2));
+    assert_eq!(desired.plausible(&next.signed, NOW), Ok(()));
+    assert!(fresh(&mut desired, &next));
+}
+
+#[test]
+fn the_greatest_serial_ends_a_key_without_a_panic() {
+    let (ada, mut desired, web) = (author(1), Desired::default(), key("web"));
+    let last = ada.write_with(&web, &[(1, MAX_SERIAL)], wish("web", 1));
+    assert!(fresh(&mut desired, &last));
+    assert_eq!(desired.context(&web, NOW), Err(Implausible::Exhausted));
+    assert!(desired.context(&key("other"), NOW).is_ok());
+}
+
+#[test]
+fn one_dot_with_two_contents_meets_in_the_same_one_everywhere() {
+    let (ada, web) = (author(1), key("web"));
+    let one = ada.write_with(&web, &[(1, 9)], wish("web", 1));
+    let other = ada.write_with(&web, &[(1, 9)], wish("web", 2));
+    let greater = if one.hash() > other.hash() { &one } else { &other };
+    let left = replica(&[one.clone(), other.clone()]);
+    let right = replica(&[other.clone(), one.clone()]);
+    assert_eq!(left.siblings(&web).collect::<Vec<_>>(), [greater]);
+    assert_eq!(bytes(&left), bytes(&right));
+}
+
+#[test]
+fn newer_forms_are_kept_and_relayed_but_are_no_workloads() {
+    let (ada, mut desired, web) = (author(1), Desired::default(), key("web"));
+    let newer = ada.write(&desired, &web, Value::Workload { version: 2, bytes: vec![1, 2, 3] });
+    assert!(fresh(&mut desired, &newer));
+    assert_eq!(desired.workload(&name("web")), None);
+    assert_eq!(desired.opaque().collect::<Vec<_>>(), [(&name("web"), newer.hash())]);
+    assert_eq!(desired.item(&web.hash()), [newer.raw()]);
+    assert_eq!(desired.context(&web, NOW).unwrap().uid, Some(newer.hash()));
+    let removed = ada.write(&desired, &web, Value::Tombstone);
+    fresh(&mut desired, &removed);
+    assert_eq!(desired.opaque().next(), None);
+}
+
+#[test]
+fn a_forged_uid_leaves_the_workload_with_the_first_name() {
+    let (ada, mut desired) = (author(1), Desired::default());
+    let real = ada.write(&desired, &key("b"), wish("b", 1));
+    fresh(&mut desired, &real);
+    for thief in ["a", "c"] {
+        let mut body = ada.write(&desired, &key(thief), wish(thief, 1)).signed.body().clone();
+        body.uid = Some(real.hash());
+        fresh(&mut desired, &ada.sign(body));
+    }
+    let names: Vec<_> = desired.workloads().map(|wish| wish.name.to_string()).collect();
+    assert_eq!(names, ["a"]);
+    assert_eq!(desired.by_uid(&real.hash()).unwrap().name, name("a"));
+    let removed = ada.write(&desired, &key("a"), Value::Tombstone);
+    fresh(&mut desired, &removed);
+    assert_eq!(desired.by_uid(&real.hash()).unwrap().name, name("b"));
+}
+
+#[test]
+fn a_removed_member_cannot_admit_itself_again() {
+    let (ada, joiner, mut desired, node) = (author(1), author(2), Desired::default(), NodeId([7; 32]));
+    let member = Key::Member(node);
+    let admitted = joiner.write_with(&member, &[(2, 5)], Value::Member { salt: 40 });
+    assert!(fresh(&mut desired, &admitted));
+    assert_eq!(desired.members(), &BTreeMap::from([(node, 40)]));
+
+    let removed = ada.write_at(&desired, &member, Value::Tombstone, WallClock(0));
+    assert!(fresh(&mut desired, &removed));
+    assert!(desired.members().is_empty());
+    // It has seen nothing, so it stands beside the removal, with a greater serial.
+    let by_itself = joiner.write_with(&member, &[(2, 1 << 50)], Value::Member { salt: 41 });
+    assert!(!fresh(&mut desired, &by_itself));
+    assert!(desired.members().is_empty());
+    assert_eq!(desired.effective(&member), Some(&removed));
+
+    let by_an_operator = ada.write(&desired, &member, Value::Member { salt: 42 });
+    assert!(fresh(&mut desired, &by_an_operator));
+    assert_eq!(desired.members(), &BTreeMap::from([(node, 42)]));
+}
+
+#[test]
+fn a_full_room_refuses_new_keys_and_nothing_else() {
+    let ada = author(1);
+    let mut desired = Desired::new(Config { max_workloads: 2, max_members: 1 });
+    for text in ["a", "b"] {
+        let change = ada.write(&desired, &key(text), wish(text, 1));
+        fresh(&mut desired, &change);
+    }
+    let before = bytes(&desired);
+    let third = ada.write(&desired, &key("c"), wish("c", 1));
+    assert_eq!(desired.apply(third), Err(Full::Workloads(2)));
+    assert_eq!(bytes(&desired), before);
+    assert_eq!(desired.digest(&key("c")), None);
+
+    for (node, expected) in [(1, Ok(Applied::New { effective: true })), (2, Err(Full::Members(1)))] {
+        let change = ada.write(&desired, &Key::Member(NodeId([node; 32])), Value::Member { salt: 1 });
+        assert_eq!(desired.apply(change), expected);
+    }
+    let removed = ada.write(&desired, &key("a"), Value::Tombstone);
+    assert!(fresh(&mut desired, &removed));
+}
+
+#[test]
+fn digests_tell_whether_two_replicas_hold_the_same() {
+    let (ada, bob, web) = (author(1), author(2), key("web"));
+    let one = ada.write_with(&web, &[(1, 9)], wish("web", 1));
+    let other = bob.write_with(&web, &[(2, 9)], wish("web", 2));
+    let (left, right) = (replica(&[one.clone(), other.clone()]), replica(&[other, one.clone()]));
+    assert_eq!(left.digest(&web), right.digest(&web));
+    assert_ne!(left.digest(&web), replica(&[one]).digest(&web));
+    assert_eq!(left.digests().collect::<Vec<_>>(), [left.digest(&web).unwrap()]);
+    assert_eq!(left.item(&Digest::of(b"unknown")), []);
+}
+
+#[test]
+fn more_siblings_than_are_kept_still_end_in_one_state() {
+    let web = key("web");
+    let changes: Vec<Change> = (1..=80u8)
+        .map(|number| {
+            let replicas = u32::from(number);
+            // A few have seen some of the others, so that dropping and superseding mix.
+            let clock: &[(u8, u64)] = match number {
+                10 | 50 => &[(number, 1000), (11, 900), (12, 900), (60, 900)],
+                _ => &[(number, 100 + u64::from(number % 7))],
+            };
+            author(number).write_with(&web, clock, wish("web", replicas))
+        })
+        .collect();
+    let written: Vec<(RawChange, Change)> = changes.iter().map(|change| (change.raw(), change.clone())).collect();
+    for seed in 0..20 {
+        let mut replicas: Vec<Desired> = (0..3).map(|i| replica(&shuffled(&changes, seed * 3 + i))).collect();
+        for _ in 0..10 {
+            for (from, to) in [(0, 1), (1, 2), (2, 0), (0, 2), (2, 1), (1, 0)] {
+                for raw in replicas[from].item(&web.hash()) {
+                    // What travels is what was written; signatures are other tests' business, and cost seconds here.
+                    let (_, change) = written.iter().find(|(known, _)| *known == raw).expect("one of those written");
+                    replicas[to].apply(change.clone()).unwrap();
+                }
+            }
+        }
+        assert!(replicas[0].siblings(&web).count() <= MAX_SIBLINGS);
+        assert!(replicas.iter().all(|replica| bytes(replica) == bytes(&replicas[0])), "seed {seed}");
+    }
+}

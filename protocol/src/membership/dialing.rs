@@ -1,0 +1,337 @@
+//! Who should have a link with whom, and who dials when.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use rand_chacha::rand_core::RngCore;
+
+use crate::model::{NodeId, Time};
+
+use super::evidence::{Cause, Suspicion};
+use super::members::Life;
+use super::message::{Message, Wish};
+use super::paths::Link;
+use super::{Cx, DialFailure, Membership, Reason};
+
+/// Members walked over in search of live ones, each way. More dead neighbours than this in a row are left to others.
+const REACH: usize = 64;
+/// When a record is gossiped again after the first link.
+const ANNOUNCE: Duration = Duration::from_secs(1);
+/// How long a peer that probes us is beaten for: it watches us.
+const WATCHED: Duration = Duration::from_secs(10);
+
+impl Membership {
+    /// Works out anew who watches whom and who should be linked. Cost is flat in the size of the roster.
+    pub(super) fn refresh_topology(&mut self, cx: &mut Cx<'_>) {
+        let (ahead, watchers) = self.walk(true);
+        let (behind, _) = self.walk(false);
+        // I watch those for whom I am among the first live successors: all that the walk back passed.
+        let watched: BTreeSet<NodeId> = behind.iter().copied().filter(|node| !self.is_down(node)).collect();
+        let mut wanted: BTreeSet<NodeId> = if self.salt.is_none() {
+            BTreeSet::new()
+        } else if self.members.len() < self.config.full_mesh {
+            self.members.keys().copied().collect()
+        } else {
+            let shortcuts = (0..self.config.random_links as u64).filter_map(|n| {
+                let mut members = self.circle.shortcut(&self.me, n).take(REACH);
+                members.find(|node| *node != self.me && self.is_up(node))
+            });
+            ahead.into_iter().chain(behind).chain(shortcuts).collect()
+        };
+        wanted.extend(self.sought.iter().filter(|node| self.members.contains_key(node)));
+        if self.is_lonely() {
+            self.timers.set_by(Reason::Explore, cx.now + self.config.redial_most);
+        }
+        self.watchers = watchers;
+        self.watch(cx, watched);
+        self.want(cx, wanted);
+    }
+
+    /// Members one way around, up to the last of as many live ones as a node has observers; and those live ones.
+    fn walk(&self, ahead: bool) -> (Vec<NodeId>, BTreeSet<NodeId>) {
+        let Some(salt) = self.salt else { return Default::default() };
+        let (mut passed, mut live) = (Vec::new(), BTreeSet::new());
+        let mut unknown = 0;
+        let mut step = |node: NodeId| {
+            passed.push(node);
+            match self.members.get(&node).map(|member| &member.life) {
+                Some(Life::Up) => {
+                    live.insert(node);
+                }
+                // At boot all are unknown. Some will answer and tell of the others.
+                Some(Life::Unknown { .. }) => unknown += 1,
+                Some(Life::BackBy(_) | Life::Down(_)) | None => {}
+            }
+            live.len() < self.config.quorum_size() && unknown < 4 * self.config.quorum_size()
+        };
+        if ahead {
+            let _ = self.circle.after(self.me, salt).take(REACH).all(&mut step);
+        } else {
+            let _ = self.circle.before(self.me, salt).take(REACH).all(&mut step);
+        }
+        (passed, live)
+    }
+
+    fn watch(&mut self, cx: &mut Cx<'_>, watched: BTreeSet<NodeId>) {
+        let before = std::mem::take(&mut self.watched);
+        for node in watched {
+            let since = before.get(&node).copied();
+            self.watched.insert(node, since.unwrap_or(cx.now));
+            if since.is_none() {
+                self.expect(cx, node);
+            }
+        }
+    }
+
+    /// A watched node shall be heard in time, or linked in some more.
+    pub(super) fn expect(&mut self, cx: &mut Cx<'_>, node: NodeId) {
+        if self.watched.contains_key(&node) {
+            let wait = if self.has_link(&node) { self.config.beat } else { self.config.cut };
+            self.timers.set(Reason::Quiet(node), cx.now + wait);
+        }
+    }
+
+    fn want(&mut self, cx: &mut Cx<'_>, wanted: BTreeSet<NodeId>) {
+        let before = std::mem::replace(&mut self.wanted, wanted);
+        for node in before.difference(&self.wanted) {
+            if !self.dialling.contains(node) {
+                self.timers.clear(Reason::Dial(*node));
+            }
+        }
+        let new: Vec<NodeId> = self.wanted.difference(&before).copied().collect();
+        for node in new {
+            self.dial_soon(cx, node);
+        }
+    }
+
+    /// In a large cluster, and everybody near is out of reach.
+    fn is_lonely(&self) -> bool {
+        self.members.len() >= self.config.full_mesh && self.links().count() < self.config.quorum_size()
+    }
+
+    /// Tries members drawn by lot, until there are links enough to hear of the others.
+    pub(super) fn explore(&mut self, cx: &mut Cx<'_>) {
+        self.sought.clear();
+        if self.is_lonely() {
+            for _ in 0..self.config.random_links {
+                let lot = self.rng.next_u64();
+                self.sought.extend(self.circle.shortcut(&self.me, lot).find(|node| *node != self.me));
+            }
+            self.timers.set(Reason::Explore, cx.now + self.config.redial_most);
+        }
+        self.unsettled_topology = true;
+    }
+
+    /// Dials now, if this node is the one to dial first; else after the courtesy. The rule mends crossing dials: both ends
+    /// of a lost link notice at once, and two dials that cross make two connections.
+    pub(super) fn dial_soon(&mut self, cx: &mut Cx<'_>, node: NodeId) {
+        if self.has_link(&node) || self.dialling.contains(&node) {
+            return;
+        }
+        if self.me < node {
+            self.dial(cx, node);
+        } else {
+            let courtesy = self.courtesy(&node);
+            self.timers.set_by(Reason::Dial(node), cx.now + courtesy);
+        }
+    }
+
+    fn courtesy(&self, node: &NodeId) -> Duration {
+        match self.rtt(node) {
+            // A handshake takes some five round trips.
+            Some(rtt) => self.config.courtesy.max(rtt * 6).min(Duration::from_secs(5)),
+            None => self.config.courtesy_unknown,
+        }
+    }
+
+    /// Dials once, or gives up on a dial whose outcome was never told.
+    pub(super) fn dial(&mut self, cx: &mut Cx<'_>, node: NodeId) {
+        if self.has_link(&node) {
+            return;
+        }
+        if let Some(since) = self.paths.get(&node).and_then(|path| path.dialling) {
+            let lost_at = since + self.config.dial_lost;
+            if cx.now >= lost_at {
+                self.on_dial_failed(cx, node, DialFailure::TimedOut);
+            } else {
+                self.timers.set(Reason::Dial(node), lost_at);
+            }
+            return;
+        }
+        let is_dialled_for = self.wanted.contains(&node) || self.doubts.contains_key(&node);
+        if !is_dialled_for || self.own.is_parting || self.addresses(&node).is_empty() {
+            return; // a record or a sighting brings us back here
+        }
+        if self.dialling.len() >= self.config.max_dials {
+            let later = self.config.probe_every + self.jitter(self.config.probe_every);
+            self.timers.set(Reason::Dial(node), cx.now + later);
+            return;
+        }
+        self.dialling.insert(node);
+        self.paths.entry(node).or_default().dialling = Some(cx.now);
+        self.timers.set(Reason::Dial(node), cx.now + self.config.dial_lost);
+        cx.out.dial(node);
+    }
+
+    pub(super) fn on_dial_failed(&mut self, cx: &mut Cx<'_>, node: NodeId, how: DialFailure) {
+        if !self.members.contains_key(&node) || self.has_link(&node) {
+            return; // somebody removed meanwhile, or a crossing dial that won
+        }
+        let path = self.paths.entry(node).or_default();
+        path.dialling = None;
+        path.failures = path.failures.saturating_add(1);
+        path.refused = how == DialFailure::Refused;
+        let doublings = path.failures.saturating_sub(1).min(16);
+        self.dialling.remove(&node);
+        let pause = (self.config.redial_first * (1 << doublings)).min(self.config.redial_most);
+        let pause = pause * 3 / 4 + self.jitter(pause / 2);
+        let courtesy = if self.me < node { Duration::ZERO } else { self.courtesy(&node) };
+        self.timers.set(Reason::Dial(node), cx.now + pause + courtesy);
+        self.unjudged = true;
+        if self.is_near(&node) {
+            self.doubt(cx, node, Suspicion::NoLink);
+        }
+    }
+
+    pub(super) fn on_link_up(&mut self, cx: &mut Cx<'_>, peer: NodeId) {
+        if peer == self.me {
+            return;
+        }
+        let path = self.paths.entry(peer).or_default();
+        path.link = Some(Link::new(&self.config));
+        path.dialling = None;
+        path.failures = 0;
+        path.closed_at = None;
+        path.heard(cx.now);
+        self.dialling.remove(&peer);
+        self.timers.clear(Reason::Dial(peer));
+        if self.links().nth(1).is_none() {
+            // The first link, and gossip needs a moment to find its ways.
+            let pause = ANNOUNCE + self.jitter(ANNOUNCE);
+            self.timers.set(Reason::Announce, cx.now + pause);
+        }
+        let record = self.own.record().map(|record| record.wire().clone());
+        cx.out.send(peer, Message::Hello { record, settled: self.settled() });
+        self.probe(cx, peer, Wish::None);
+        let spread = self.jitter(self.config.rtt_every);
+        self.timers.set(Reason::Rtt(peer), cx.now + self.config.rtt_every / 2 + spread);
+        self.expect(cx, peer);
+        match self.members.get(&peer).map(|member| &member.life) {
+            Some(Life::Unknown { .. }) => self.rise(cx, peer),
+            // Our own belief only, and here it is. If it is a new life, its hello is about to say so.
+            Some(Life::Down(fall)) if fall.notice.is_none() && fall.why.cause != Cause::Goodbye => self.rise(cx, peer),
+            // Its hello shows whether this is the life that ended, which then has to be told, or a new one.
+            Some(Life::Down(_) | Life::BackBy(_)) | None => {}
+            Some(Life::Up) => self.drop_doubt(cx, &peer),
+        }
+        self.prune(cx, peer);
+    }
+
+    pub(super) fn on_link_down(&mut self, cx: &mut Cx<'_>, peer: NodeId) {
+        let Some(path) = self.paths.get_mut(&peer) else { return };
+        if path.link.take().is_none() {
+            return;
+        }
+        path.closed_at = Some(cx.now);
+        path.refused = false;
+        for timer in [Reason::Quiet(peer), Reason::Rtt(peer), Reason::Repair(peer)] {
+            self.timers.clear(timer);
+        }
+        self.unjudged = true;
+        let Some(member) = self.members.get(&peer) else {
+            self.paths.remove(&peer);
+            return;
+        };
+        match member.life {
+            Life::Up | Life::Unknown { .. } => {
+                if self.is_near(&peer) {
+                    self.doubt(cx, peer, Suspicion::LinkClosed);
+                    self.dial_soon(cx, peer);
+                }
+            }
+            Life::BackBy(_) | Life::Down(_) => {
+                if self.wanted.contains(&peer) {
+                    let pause = self.config.redial_first + self.jitter(self.config.redial_first);
+                    self.timers.set(Reason::Dial(peer), cx.now + pause);
+                }
+            }
+        }
+    }
+
+    /// Whoever returns may show that the network does: the other dead are dialled soon, in no order.
+    pub(super) fn dial_the_dead(&mut self, cx: &mut Cx<'_>) {
+        let dead: Vec<NodeId> =
+            self.wanted.iter().copied().filter(|node| self.is_down(node) && !self.has_link(node)).collect();
+        for node in dead {
+            if self.dialling.contains(&node) {
+                continue;
+            }
+            if let Some(path) = self.paths.get_mut(&node) {
+                path.failures = 0;
+            }
+            let pause = self.jitter(self.config.redial_first * 2);
+            self.timers.set_by(Reason::Dial(node), cx.now + pause);
+        }
+    }
+
+    /// Whether this node has no use for the link. Strangers may be members to be, and one that is not in the roster itself
+    /// cannot tell.
+    pub(super) fn is_spare(&self, now: Time, peer: &NodeId) -> bool {
+        let is_used = self.wanted.contains(peer) || self.doubts.contains_key(peer) || self.watches_me(now, peer);
+        !is_used && self.salt.is_some() && self.members.contains_key(peer)
+    }
+
+    /// Closes links that nobody here wants when there are too many, those heard longest ago first.
+    fn prune(&mut self, cx: &mut Cx<'_>, newest: NodeId) {
+        let links: Vec<NodeId> = self.links().collect();
+        let surplus = links.len().saturating_sub(self.config.max_links);
+        if surplus == 0 {
+            return;
+        }
+        let now = cx.now;
+        let mut spare: Vec<(Option<Time>, NodeId)> = links
+            .into_iter()
+            .filter(|peer| *peer != newest && self.is_spare(now, peer))
+            .map(|peer| (self.paths.get(&peer).and_then(|path| path.heard_at), peer))
+            .collect();
+        spare.sort_unstable();
+        for (_, peer) in spare.into_iter().take(surplus) {
+            cx.out.hangup(peer);
+        }
+    }
+
+    /// Whether this node shall beat for that one: by our reckoning, or because it probes us.
+    pub(super) fn watches_me(&self, now: Time, peer: &NodeId) -> bool {
+        let lease = self.paths.get(peer).and_then(|path| path.link.as_ref()).map(|link| link.watched_until);
+        self.watchers.contains(peer) || lease.is_some_and(|until| until > now)
+    }
+
+    pub(super) fn extend_watch(&mut self, now: Time, peer: &NodeId) {
+        if let Some(link) = self.paths.get_mut(peer).and_then(|path| path.link.as_mut()) {
+            link.watched_until = now + WATCHED;
+        }
+    }
+
+    /// Whether this node should have a link with that one, and so has something to say about its loss.
+    pub(super) fn is_near(&self, node: &NodeId) -> bool {
+        self.watched.contains_key(node) || self.wanted.contains(node)
+    }
+
+    pub(super) fn is_down(&self, node: &NodeId) -> bool {
+        self.members.get(node).is_some_and(|member| matches!(member.life, Life::Down(_)))
+    }
+
+    /// The first live members after a node: its observers. Also those of a node that is down, who dial it.
+    pub fn observers_of(&self, node: &NodeId) -> Vec<NodeId> {
+        let salt = if *node == self.me { self.salt } else { self.members.get(node).map(|member| member.salt) };
+        let Some(salt) = salt else { return Vec::new() };
+        let up = self.circle.after(*node, salt).take(REACH).filter(|other| self.is_up(other));
+        up.take(self.config.quorum_size()).collect()
+    }
+
+    /// Live members after a node, in order: those who could be its observers.
+    pub(super) fn successors_of(&self, node: &NodeId) -> Vec<NodeId> {
+        let Some(member) = self.members.get(node) else { return Vec::new() };
+        self.circle.after(*node, member.salt).take(REACH).filter(|other| self.is_up(other)).collect()
+    }
+}

@@ -1,0 +1,371 @@
+//! Doubt about a member: asking the other observers, and answering them.
+//!
+//! Two races shape this file.
+//!
+//! *The link of one observer closes a moment before another's.* Asked from memory, the other would say "heard it 50 ms
+//! ago", and a dead node would live on. So `Alive` is said only when the subject has answered a probe that was sent **after
+//! the question came** ([`Membership::vouch`]); the asker then counts it as heard at the moment it asked.
+//!
+//! *A vote outlives what it was cast for.* Two observers that each lost the subject once, an hour apart, are no majority.
+//! So votes come from their signer over a link, count for seconds, and are asked for again while a doubt lasts.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use crate::model::{NodeId, Signed, Time, Unverified};
+
+use super::evidence::Suspicion;
+use super::members::{Fall, Life};
+use super::message::{Message, Notice, Seen, Vote, Wish};
+use super::{Cx, Fact, Membership, Reason};
+
+/// Questions of one doubt whose moment is remembered: two seconds of them.
+const MAX_ROUNDS: usize = 16;
+/// Nodes whose answers are kept for one doubt: all observers and those who stand in for them.
+const MAX_ANSWERS: usize = 32;
+/// Nodes that wait for word of one subject: a full mesh.
+const MAX_INQUIRERS: usize = 32;
+/// Subjects that others may ask about at once.
+const MAX_INQUIRIES: usize = 256;
+/// Whoever asked and was not heard of for so long has its answer from elsewhere.
+const INQUIRY_TTL: Duration = Duration::from_secs(5);
+/// Probes for others go out at most every so often.
+const PROBE_GAP: Duration = Duration::from_millis(20);
+
+/// What is known since a member's life came into question.
+#[derive(Debug)]
+pub(super) struct Doubt {
+    pub incarnation: u64,
+    pub opened: Time,
+    why: Suspicion,
+    /// People were told. Not before there is something to vote on: a beat lost and a probe late happen every hour.
+    accused: bool,
+    /// Questions and when they went out.
+    rounds: VecDeque<(u32, Time)>,
+    /// Asked since then, and not answered yet.
+    pub waiting: BTreeMap<NodeId, Time>,
+    /// The latest word of each.
+    pub answers: BTreeMap<NodeId, Answer>,
+    /// What I signed: one vote for each thing that can be seen.
+    signed: BTreeMap<Seen, Signed<Vote>>,
+    /// What the others know that I see.
+    pub told: Option<Seen>,
+    /// Since when a majority has stood.
+    pub ready_at: Option<Time>,
+    /// A notice that lacks a majority as I know the observers; my own evidence makes up for it.
+    pub notice: Option<Notice>,
+}
+
+/// What an observer answered.
+#[derive(Clone, Debug)]
+pub(super) enum Answer {
+    /// The subject was alive at this moment: when the question went out.
+    Alive(Time),
+    /// It cannot reach it, as of this moment.
+    Vote(Time, Signed<Vote>),
+}
+
+/// Somebody wants to know of a subject.
+#[derive(Debug)]
+pub(super) struct Inquiry {
+    round: u32,
+    /// The answer to this probe, or a later one, is news to it.
+    from_seq: u64,
+    at: Time,
+}
+
+impl Doubt {
+    /// The last moment at which another observer showed it alive.
+    pub fn alive_at(&self) -> Option<Time> {
+        let times = self.answers.values().filter_map(|answer| match answer {
+            Answer::Alive(at) => Some(*at),
+            Answer::Vote(..) => None,
+        });
+        times.max()
+    }
+
+    /// We stalled: what we waited for may lie unread.
+    pub fn forgive(&mut self, now: Time) {
+        self.waiting.values_mut().for_each(|since| *since = now);
+        self.ready_at = None;
+    }
+
+    fn note(&mut self, from: NodeId, answer: Answer) {
+        self.waiting.remove(&from);
+        if self.answers.len() < MAX_ANSWERS || self.answers.contains_key(&from) {
+            self.answers.insert(from, answer);
+        }
+    }
+}
+
+impl Membership {
+    /// Opens a doubt, unless there is one. Observers ask at once; others leave that to them for a moment.
+    pub(super) fn doubt(&mut self, cx: &mut Cx<'_>, subject: NodeId, why: Suspicion) {
+        let Some(member) = self.members.get(&subject) else { return };
+        let is_honoured = matches!(member.life, Life::BackBy(until) if cx.now < until);
+        if is_honoured
+            || matches!(member.life, Life::Down(_))
+            || self.doubts.contains_key(&subject)
+            || self.own.is_parting
+        {
+            return;
+        }
+        let doubt = Doubt {
+            incarnation: member.incarnation,
+            opened: cx.now,
+            why,
+            accused: false,
+            rounds: VecDeque::new(),
+            waiting: BTreeMap::new(),
+            answers: BTreeMap::new(),
+            signed: BTreeMap::new(),
+            told: None,
+            ready_at: None,
+            notice: None,
+        };
+        self.paths.entry(subject).or_default();
+        self.doubts.insert(subject, doubt);
+        self.unjudged = true;
+        if self.watched.contains_key(&subject) {
+            self.pursue(cx, subject);
+        } else {
+            self.timers.set(Reason::Doubt(subject), cx.now + self.config.bystander);
+        }
+    }
+
+    /// What is seen is worth a vote: people may know.
+    pub(super) fn accuse(&mut self, cx: &mut Cx<'_>, subject: &NodeId) {
+        let Some(doubt) = self.doubts.get_mut(subject).filter(|doubt| !doubt.accused) else { return };
+        doubt.accused = true;
+        cx.facts.push(Fact::Accused { node: *subject, why: doubt.why });
+    }
+
+    /// The doubt ended well, or its subject's life did not matter any more.
+    pub(super) fn drop_doubt(&mut self, cx: &mut Cx<'_>, subject: &NodeId) {
+        let Some(doubt) = self.doubts.remove(subject) else { return };
+        self.timers.clear(Reason::Doubt(*subject));
+        self.unjudged = true;
+        if doubt.accused {
+            cx.facts.push(Fact::Cleared { node: *subject });
+        }
+    }
+
+    /// One more round of questions, and the time of the next.
+    pub(super) fn pursue(&mut self, cx: &mut Cx<'_>, subject: NodeId) {
+        let Some(doubt) = self.doubts.get(&subject) else { return };
+        let is_asked_about = self.inquiries.contains_key(&subject);
+        if !self.is_near(&subject) && doubt.notice.is_none() && !is_asked_about {
+            self.drop_doubt(cx, &subject);
+            return;
+        }
+        let relayed = doubt.alive_at().is_some_and(|at| cx.now.since(at) < self.config.beat * 2);
+        let age = cx.now.since(doubt.opened);
+        let pace = if relayed {
+            self.config.beat
+        } else if age < self.config.cut_alone {
+            self.config.probe_every
+        } else {
+            // It is not decided though everything should be known: grace of the unknown, or others who see what I do not.
+            self.config.beat * 2
+        };
+        self.ask(cx, subject);
+        if let Some(inquiries) = self.inquiries.get_mut(&subject) {
+            inquiries.retain(|_, inquiry| cx.now.since(inquiry.at) < INQUIRY_TTL);
+            if inquiries.is_empty() {
+                self.inquiries.remove(&subject);
+            }
+        }
+        self.timers.set(Reason::Doubt(subject), cx.now + pace);
+        self.unjudged = true;
+    }
+
+    fn ask(&mut self, cx: &mut Cx<'_>, subject: NodeId) {
+        let vote = self.current_vote(cx.now, &subject);
+        let asked: Vec<NodeId> =
+            self.electorate(cx.now, &subject).into_iter().filter(|node| self.has_link(node)).collect();
+        let Some(doubt) = self.doubts.get_mut(&subject) else { return };
+        let round = self.next_round;
+        self.next_round = self.next_round.wrapping_add(1);
+        if doubt.rounds.len() == MAX_ROUNDS {
+            doubt.rounds.pop_front();
+        }
+        doubt.rounds.push_back((round, cx.now));
+        doubt.told = vote.as_ref().map(|vote| vote.seen);
+        let incarnation = doubt.incarnation;
+        for peer in asked {
+            doubt.waiting.entry(peer).or_insert(cx.now);
+            let vote = vote.as_ref().map(|vote| vote.wire().clone());
+            cx.out.send(peer, Message::Ask { subject, incarnation, round, vote });
+        }
+    }
+
+    /// What I see became more: the others hear it at once, those who asked me as well.
+    pub(super) fn tell(&mut self, cx: &mut Cx<'_>, subject: NodeId) {
+        let Some(vote) = self.current_vote(cx.now, &subject) else { return };
+        let asked = self.electorate(cx.now, &subject);
+        let inquirers = self.inquiries.get(&subject).into_iter().flatten().map(|(node, _)| *node);
+        let others: Vec<NodeId> = inquirers.filter(|node| !asked.contains(node) && self.has_link(node)).collect();
+        for peer in others {
+            cx.out.send(peer, Message::Vote(vote.wire().clone()));
+        }
+        self.ask(cx, subject);
+    }
+
+    /// My signed word on what I see now; nothing if I see nothing amiss.
+    pub(super) fn current_vote(&mut self, now: Time, subject: &NodeId) -> Option<Signed<Vote>> {
+        let seen = self.seen(now, subject)?;
+        let doubt = self.doubts.get_mut(subject)?;
+        let vote = doubt.signed.entry(seen).or_insert_with(|| {
+            let vote = Vote { subject: *subject, incarnation: doubt.incarnation, seen };
+            Signed::sign(vote, &self.keys, &self.cluster)
+        });
+        Some(vote.clone())
+    }
+
+    /// How the subject looks from here.
+    pub(super) fn seen(&self, now: Time, subject: &NodeId) -> Option<Seen> {
+        if now < self.honoured_until(subject) {
+            return None;
+        }
+        let path = self.paths.get(subject)?;
+        let is_silent = self.silence(now, subject) >= self.cut(now, subject, self.config.cut);
+        match &path.link {
+            // Three probes: a single lost one is no silence.
+            Some(link) => (is_silent && link.unanswered >= 3).then_some(Seen::Silent),
+            None if path.refused => Some(Seen::Refused),
+            None if is_silent => Some(Seen::Silent),
+            None => path.closed_at.map(|_| Seen::Closed),
+        }
+    }
+
+    pub(super) fn on_ask(
+        &mut self,
+        cx: &mut Cx<'_>,
+        from: NodeId,
+        subject: NodeId,
+        incarnation: u64,
+        round: u32,
+        vote: Option<Unverified<Vote>>,
+    ) {
+        let Some(member) = self.members.get(&subject) else { return };
+        if !self.members.contains_key(&from) || subject == from {
+            return;
+        }
+        match &member.life {
+            Life::Down(Fall { notice: Some(_), .. }) => {
+                self.show_fall(cx, from, &subject);
+                return;
+            }
+            Life::Up if member.incarnation > incarnation => {
+                self.vouch_for_return(cx, from, &subject);
+                return;
+            }
+            Life::BackBy(until) if cx.now < *until => {
+                if let Some(goodbye) = &member.goodbye {
+                    cx.out.send(from, Message::Goodbye(goodbye.wire().clone()));
+                }
+                return;
+            }
+            Life::Unknown { .. } | Life::Up | Life::BackBy(_) | Life::Down(_) => {}
+        }
+        if !self.note_inquiry(cx.now, from, subject, round) {
+            return;
+        }
+        if self.has_link(&subject) {
+            self.probe_for_others(cx, subject);
+        } else {
+            // Not one of its observers by our reckoning, or not linked yet: then now.
+            self.doubt(cx, subject, Suspicion::AskedByOthers);
+            self.dial_for_others(cx, subject);
+        }
+        if let Some(vote) = vote {
+            self.on_vote(cx, from, vote);
+        }
+        if let Some(vote) = self.current_vote(cx.now, &subject) {
+            cx.out.send(from, Message::Vote(vote.wire().clone()));
+        }
+    }
+
+    fn note_inquiry(&mut self, now: Time, from: NodeId, subject: NodeId, round: u32) -> bool {
+        if self.inquiries.len() >= MAX_INQUIRIES && !self.inquiries.contains_key(&subject) {
+            self.inquiries.retain(|_, of| of.values().any(|inquiry| now.since(inquiry.at) < INQUIRY_TTL));
+            if self.inquiries.len() >= MAX_INQUIRIES {
+                return false;
+            }
+        }
+        let of_subject = self.inquiries.entry(subject).or_default();
+        if of_subject.len() >= MAX_INQUIRERS && !of_subject.contains_key(&from) {
+            return false;
+        }
+        of_subject.insert(from, Inquiry { round, from_seq: self.next_seq, at: now });
+        true
+    }
+
+    /// A probe that answers all questions that have come; many questions at once take one probe.
+    fn probe_for_others(&mut self, cx: &mut Cx<'_>, subject: NodeId) {
+        let link = self.paths.get(&subject).and_then(|path| path.link.as_ref());
+        match link.and_then(|link| link.last_probe()) {
+            Some((_, at)) if cx.now < at + PROBE_GAP && self.watched.contains_key(&subject) => {
+                self.timers.set_by(Reason::Quiet(subject), at + PROBE_GAP);
+            }
+            Some(_) | None => self.probe(cx, subject, Wish::None),
+        }
+    }
+
+    fn dial_for_others(&mut self, cx: &mut Cx<'_>, subject: NodeId) {
+        // Failed dials pace themselves; a first one waits for nothing.
+        if !self.timers.is_set(Reason::Dial(subject)) {
+            self.dial_soon(cx, subject);
+        }
+    }
+
+    /// The subject answered a probe: whoever asked before that probe went out shall know.
+    pub(super) fn vouch(&mut self, cx: &mut Cx<'_>, subject: NodeId, seq: u64) {
+        let Some(member) = self.members.get(&subject) else { return };
+        let Some(of_subject) = self.inquiries.get_mut(&subject) else { return };
+        let incarnation = member.incarnation;
+        of_subject.retain(|asker, inquiry| {
+            let waits = inquiry.from_seq > seq;
+            if !waits {
+                cx.out.send(*asker, Message::Alive { subject, incarnation, round: inquiry.round });
+            }
+            waits
+        });
+        if of_subject.is_empty() {
+            self.inquiries.remove(&subject);
+        }
+    }
+
+    pub(super) fn on_alive(&mut self, cx: &mut Cx<'_>, from: NodeId, subject: NodeId, incarnation: u64, round: u32) {
+        let Some(doubt) = self.doubts.get_mut(&subject) else { return };
+        let Some(&(_, asked_at)) = doubt.rounds.iter().find(|(number, _)| *number == round) else { return };
+        if incarnation < doubt.incarnation || !self.members.contains_key(&from) {
+            return;
+        }
+        doubt.note(from, Answer::Alive(asked_at));
+        self.unjudged = true;
+        if let Some(Life::Unknown { .. }) = self.members.get(&subject).map(|member| &member.life) {
+            self.rise(cx, subject);
+        }
+    }
+
+    pub(super) fn on_vote(&mut self, cx: &mut Cx<'_>, from: NodeId, vote: Unverified<Vote>) {
+        // From its signer alone: only so its age is known.
+        if vote.by().0 != from.0 || !self.members.contains_key(&from) {
+            return;
+        }
+        let Ok(body) = vote.peek() else { return };
+        let Some(doubt) = self.doubts.get(&body.subject) else { return };
+        if body.incarnation != doubt.incarnation {
+            return;
+        }
+        let known = match doubt.answers.get(&from) {
+            Some(Answer::Vote(_, known)) if *known.wire() == vote => Some(known.clone()),
+            Some(Answer::Vote(..) | Answer::Alive(_)) | None => None,
+        };
+        let Some(vote) = known.or_else(|| vote.verify(&self.cluster).ok()) else { return };
+        let doubt = self.doubts.get_mut(&body.subject).expect("just seen");
+        doubt.note(from, Answer::Vote(cx.now, vote));
+        self.unjudged = true;
+    }
+}

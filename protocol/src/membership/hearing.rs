@@ -1,0 +1,189 @@
+//! Beats, probes and what comes over links.
+
+use std::time::Duration;
+
+use crate::model::{NodeId, NodeRecord, Signed, Time};
+
+use super::evidence::{Cause, Suspicion};
+use super::members::Life;
+use super::message::{Message, Wish};
+use super::records::Source;
+use super::{Cx, Membership, Reason};
+
+impl Membership {
+    pub(super) fn on_message(&mut self, cx: &mut Cx<'_>, from: NodeId, message: Message) {
+        if !self.has_link(&from) {
+            return; // said before the link was lost: no sign of life any more
+        }
+        self.heard(cx, from, &message);
+        match message {
+            Message::Hello { record, settled } => {
+                if let Some(record) = record.and_then(|record| record.verify(&self.cluster).ok()) {
+                    self.on_record_from(cx, from, record, Source::Hello);
+                }
+                if !settled && self.settled() {
+                    self.show_view(cx, from);
+                }
+            }
+            Message::Beat { lag_ms, view } => {
+                self.note_lag(from, lag_ms);
+                self.compare_view(cx, from, view);
+            }
+            Message::Probe { seq, wish } => {
+                match wish {
+                    Wish::None => {}
+                    Wish::Beats => self.extend_watch(cx.now, &from),
+
+                    Wish::Parting => {}
+                }
+                cx.out.send(from, Message::Answer { seq, lag_ms: self.attention.lag_ms(cx.now) });
+            }
+            Message::Answer { seq, lag_ms } => {
+                self.note_lag(from, lag_ms);
+                let path = self.paths.get_mut(&from).expect("a link has a path");
+                if path.answered(cx.now, seq) {
+                    self.vouch(cx, from, seq);
+                }
+            }
+            Message::Ask { subject, incarnation, round, vote } => {
+                self.on_ask(cx, from, subject, incarnation, round, vote)
+            }
+            Message::Alive { subject, incarnation, round } => self.on_alive(cx, from, subject, incarnation, round),
+            Message::Vote(vote) => self.on_vote(cx, from, vote),
+            Message::Down(notice, record) => {
+                if let Some(record) = record.and_then(|record| record.verify(&self.cluster).ok()) {
+                    self.on_last_record(cx, record, &notice);
+                }
+                self.on_notice(cx, notice, Some(from));
+            }
+            Message::Goodbye(goodbye) => {
+                self.on_goodbye(cx, goodbye);
+            }
+            Message::Record(record) => {
+                if let Ok(record) = record.verify(&self.cluster) {
+                    self.on_record_from(cx, from, record, Source::Itself);
+                }
+            }
+            Message::View { after, upto, gone } => self.on_view(cx, from, after, upto, gone),
+            Message::Want(nodes) => self.on_want(cx, from, nodes),
+        }
+    }
+
+    fn on_record_from(&mut self, cx: &mut Cx<'_>, from: NodeId, record: Signed<NodeRecord>, own: Source) {
+        let source = if record.by().0 == from.0 { own } else { Source::Gossip };
+        self.on_record(cx, record, source);
+    }
+
+    /// Whatever comes over a link shows that its sender lives.
+    fn heard(&mut self, cx: &mut Cx<'_>, from: NodeId, message: &Message) {
+        let path = self.paths.get_mut(&from).expect("a link has a path");
+        path.heard(cx.now);
+        let Some(member) = self.members.get(&from) else { return };
+        match &member.life {
+            Life::Up => self.drop_doubt(cx, &from),
+            Life::Unknown { .. } => self.rise(cx, from),
+            // Last words of one that stops on purpose.
+            Life::BackBy(_) => {}
+            Life::Down(fall) if fall.why.cause == Cause::Goodbye => {}
+            Life::Down(fall) if fall.notice.is_none() => self.rise(cx, from),
+            Life::Down(_) => {
+                // A record says itself which life this is.
+                if !matches!(message, Message::Hello { .. } | Message::Record(_)) {
+                    self.tell_it_is_down(cx, from);
+                }
+            }
+        }
+    }
+
+    fn note_lag(&mut self, from: NodeId, lag_ms: u16) {
+        let lag = Duration::from_millis(lag_ms.into()).min(self.config.lag_most);
+        if let Some(path) = self.paths.get_mut(&from) {
+            path.lag = lag;
+        }
+    }
+
+    /// Shows the observers that we live.
+    pub(super) fn beat(&mut self, cx: &mut Cx<'_>) {
+        let beat = Message::Beat { lag_ms: self.attention.lag_ms(cx.now), view: self.view };
+        let watchers: Vec<NodeId> = self.links().filter(|peer| self.watches_me(cx.now, peer)).collect();
+        for peer in watchers {
+            cx.out.send(peer, beat.clone());
+        }
+        // A little early rather than late, and not in step with everybody else's.
+        let early = self.jitter(self.config.beat / 10);
+        self.timers.set(Reason::Beat, cx.now + self.config.beat.saturating_sub(early));
+    }
+
+    /// Asks a peer whether it lives, and notes the question's number.
+    pub(super) fn probe(&mut self, cx: &mut Cx<'_>, peer: NodeId, wish: Wish) {
+        let Some(link) = self.paths.get_mut(&peer).and_then(|path| path.link.as_mut()) else { return };
+        let seq = self.next_seq;
+        self.next_seq += 1;
+        link.probed(cx.now, seq);
+        cx.out.send(peer, Message::Probe { seq, wish });
+    }
+
+    /// The regular look at an idle link's round trip, and at whether anybody needs it.
+    pub(super) fn measure(&mut self, cx: &mut Cx<'_>, peer: NodeId) {
+        let Some(link) = self.paths.get(&peer).and_then(|path| path.link.as_ref()) else { return };
+        if link.awaiting.is_some_and(|since| cx.now.since(since.max(self.attention.since)) >= self.config.rtt_every / 2)
+        {
+            // The other end died without a word, and nobody here watches it: the link is an empty shell.
+            cx.out.hangup(peer);
+        } else {
+            let wish = if self.is_spare(cx.now, &peer) { Wish::Parting } else { Wish::None };
+            self.probe(cx, peer, wish);
+        }
+        let early = self.jitter(self.config.rtt_every / 4);
+        self.timers.set(Reason::Rtt(peer), cx.now + self.config.rtt_every.saturating_sub(early));
+    }
+
+    /// A watched node should have been heard by now. If not it is probed, and if that helps not, doubted.
+    pub(super) fn look_whether_quiet(&mut self, cx: &mut Cx<'_>, node: NodeId) {
+        if !self.watched.contains_key(&node) {
+            return;
+        }
+        let Some((path, link)) = self.paths.get(&node).and_then(|path| Some((path, path.link.as_ref()?))) else {
+            // It should have been linked by now. A dial that failed says so itself; this is for want of addresses.
+            self.doubt(cx, node, Suspicion::NoLink);
+            return;
+        };
+        let late = self.config.probe_floor.max(path.round_trip() * 3 / 2) + path.lag + self.attention.lag(cx.now);
+        let beat_by = self.config.beat * 5 / 4 + path.round_trip() / 2 + path.lag;
+        let silence = self.silence(cx.now, &node);
+        if silence < beat_by {
+            // Time has whole microseconds: rounded down this would be now, again and again.
+            self.timers.set(Reason::Quiet(node), cx.now + beat_by.saturating_sub(silence) + Duration::from_micros(1));
+            return;
+        }
+        let unanswered = link.awaiting.is_some_and(|since| cx.now.since(since.max(self.attention.since)) >= late);
+        self.probe(cx, node, Wish::Beats);
+        let wait = if unanswered { self.config.probe_every.max(late / 2) } else { late };
+        self.timers.set(Reason::Quiet(node), cx.now + wait);
+        if unanswered {
+            self.doubt(cx, node, Suspicion::Silent);
+            self.unjudged = true;
+        }
+    }
+
+    /// How long a node has been silent over all paths while we listened and had reason to expect it.
+    pub(super) fn silence(&self, now: Time, node: &NodeId) -> Duration {
+        let doubt = self.doubts.get(node);
+        let Some(path) = self.paths.get(node) else { return Duration::ZERO };
+        let expecting = match &path.link {
+            // It beats for us; or else it owes us an answer; or else its silence means nothing.
+            Some(link) => self.watched.get(node).copied().or(link.awaiting),
+            None => path.closed_at.or(doubt.map(|doubt| doubt.opened)),
+        };
+        let Some(expecting) = expecting else { return Duration::ZERO };
+        let relayed = doubt.and_then(|doubt| doubt.alive_at()).unwrap_or_default();
+        now.since(self.attention.since.max(path.heard_at.unwrap_or_default()).max(expecting).max(relayed))
+    }
+
+    /// How long a node must have been silent to be voted down: what the configuration says, more where the path is slow,
+    /// the node stalls, or we do.
+    pub(super) fn cut(&self, now: Time, node: &NodeId, base: Duration) -> Duration {
+        let (round_trip, lag) = self.paths.get(node).map(|path| (path.round_trip(), path.lag)).unwrap_or_default();
+        base + round_trip * 2 + lag * 2 + self.attention.lag(now)
+    }
+}

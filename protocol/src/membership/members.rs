@@ -1,0 +1,303 @@
+//! The roster's members and their lives: how they rise, fall and go away for a while.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::model::{NodeId, NodeRecord, Signed, Time, Unverified};
+
+use super::evidence::{Cause, Evidence, Suspicion};
+use super::message::{Goodbye, Message, Notice, are_decent};
+use super::observers::fingerprint;
+use super::records::Source;
+use super::{Cx, Fact, Membership, Reason, Worth};
+
+/// Of one admitted node.
+#[derive(Debug)]
+pub(super) struct Member {
+    pub salt: u64,
+    /// The highest known.
+    pub incarnation: u64,
+    pub record: Option<Signed<NodeRecord>>,
+    /// Where somebody saw it last.
+    pub sighted: Vec<String>,
+    pub life: Life,
+    /// Its last goodbye that was honoured.
+    pub goodbye: Option<Signed<Goodbye>>,
+}
+
+#[derive(Debug)]
+pub(super) enum Life {
+    Unknown { since: Time },
+    Up,
+    BackBy(Time),
+    Down(Fall),
+}
+
+/// How a member fell.
+#[derive(Debug)]
+pub(super) struct Fall {
+    pub why: Evidence,
+    /// With it others were told, so only a higher incarnation ends it. Without, it is this node's own belief, and any sign
+    /// of life ends it.
+    pub notice: Option<Notice>,
+    /// Whether gossip carried the notice past us.
+    pub heard: bool,
+}
+
+impl Membership {
+    pub(super) fn on_roster(&mut self, cx: &mut Cx<'_>, roster: &BTreeMap<NodeId, u64>) {
+        let gone: Vec<NodeId> = self.members.keys().filter(|node| !roster.contains_key(node)).copied().collect();
+        for node in gone {
+            self.remove_member(cx, node);
+        }
+        if self.salt != roster.get(&self.me).copied() {
+            self.unsettled_topology = true;
+            if let Some(salt) = std::mem::replace(&mut self.salt, roster.get(&self.me).copied()) {
+                self.circle.remove(self.me, salt);
+            }
+            if let Some(salt) = self.salt {
+                self.circle.insert(self.me, salt);
+            }
+        }
+        let me = self.me;
+        for (&node, &salt) in roster.iter().filter(|(node, _)| **node != me) {
+            match self.members.get_mut(&node) {
+                Some(member) if member.salt == salt => {}
+                Some(member) => {
+                    self.circle.remove(node, std::mem::replace(&mut member.salt, salt));
+                    self.circle.insert(node, salt);
+                    self.unsettled_topology = true;
+                }
+                None => self.add_member(cx, node, salt),
+            }
+        }
+    }
+
+    fn add_member(&mut self, cx: &mut Cx<'_>, node: NodeId, salt: u64) {
+        let life = Life::Unknown { since: cx.now };
+        let member = Member { salt, incarnation: 0, record: None, sighted: Vec::new(), life, goodbye: None };
+        self.members.insert(node, member);
+        self.circle.insert(node, salt);
+        self.keys_in_sync.insert(Self::item_key(&node), node);
+        self.unknown += 1;
+        self.unsettled_topology = true;
+        self.timers.set(Reason::Unknown(node), cx.now + self.config.unknown_grace);
+        // It may be linked already: a link needs a key, the roster takes a moment longer.
+        let link = self.paths.get_mut(&node).and_then(|path| path.link.as_mut());
+        if let Some(hello) = link.map(|link| link.hello.take()) {
+            self.rise(cx, node);
+            if let Some(record) = hello {
+                self.on_record(cx, record, Source::Hello);
+            }
+        }
+    }
+
+    fn remove_member(&mut self, cx: &mut Cx<'_>, node: NodeId) {
+        let Some(member) = self.members.remove(&node) else { return };
+        self.circle.remove(node, member.salt);
+        self.keys_in_sync.remove(&Self::item_key(&node));
+        match member.life {
+            Life::Unknown { .. } => self.unknown -= 1,
+            Life::Down(_) => self.view ^= fingerprint(&node, member.incarnation),
+            Life::Up | Life::BackBy(_) => {}
+        }
+        self.doubts.remove(&node);
+        self.inquiries.remove(&node);
+        for timer in [
+            Reason::Quiet(node),
+            Reason::Doubt(node),
+            Reason::Dial(node),
+            Reason::Unknown(node),
+            Reason::BackBy(node),
+            Reason::Spread(node),
+        ] {
+            self.timers.clear(timer);
+        }
+        self.dialling.remove(&node);
+        if self.has_link(&node) {
+            cx.out.hangup(node);
+        } else {
+            self.paths.remove(&node);
+        }
+        self.unsettled_topology = true;
+        self.unjudged = true;
+    }
+
+    /// The member lives.
+    pub(super) fn rise(&mut self, cx: &mut Cx<'_>, node: NodeId) {
+        let Some(member) = self.members.get_mut(&node) else { return };
+        let was_down = match std::mem::replace(&mut member.life, Life::Up) {
+            Life::Up => return,
+            Life::Unknown { .. } => {
+                self.unknown -= 1;
+                false
+            }
+            Life::BackBy(_) => false,
+            Life::Down(_) => {
+                self.view ^= fingerprint(&node, member.incarnation);
+                true
+            }
+        };
+        for timer in [Reason::Unknown(node), Reason::BackBy(node), Reason::Spread(node)] {
+            self.timers.clear(timer);
+        }
+        if let Some(path) = self.paths.get_mut(&node) {
+            // What was refused was refused by the life before.
+            path.refused = false;
+            path.closed_at = None;
+        }
+        self.drop_doubt(cx, &node);
+        self.expect(cx, node);
+        self.unsettled_topology = true;
+        self.unjudged = true;
+        cx.facts.push(Fact::Up { node });
+        if was_down {
+            self.dial_the_dead(cx);
+        }
+    }
+
+    /// The member is down.
+    pub(super) fn fall(&mut self, cx: &mut Cx<'_>, node: NodeId, fall: Fall) {
+        let Some(member) = self.members.get_mut(&node) else { return };
+        let why = fall.why.clone();
+        match std::mem::replace(&mut member.life, Life::Down(fall)) {
+            Life::Unknown { .. } => self.unknown -= 1,
+            Life::Up | Life::BackBy(_) => {}
+            Life::Down(_) => return, // known; the newer notice was taken over
+        }
+        self.view ^= fingerprint(&node, member.incarnation);
+        for timer in [Reason::Unknown(node), Reason::BackBy(node), Reason::Doubt(node), Reason::Quiet(node)] {
+            self.timers.clear(timer);
+        }
+        self.doubts.remove(&node);
+        self.inquiries.remove(&node);
+        if self.has_link(&node) {
+            // A silent link may hang in TCP's retransmission for minutes after the network healed; a new one does not.
+            cx.out.hangup(node);
+        }
+        self.unsettled_topology = true;
+        self.unjudged = true;
+        cx.facts.push(Fact::Down { node, why });
+    }
+
+    /// Takes over a higher incarnation; what it means for the member's life is the caller's to say.
+    pub(super) fn raise_incarnation(&mut self, node: NodeId, incarnation: u64) {
+        let Some(member) = self.members.get_mut(&node) else { return };
+        if matches!(member.life, Life::Down(_)) {
+            self.view ^= fingerprint(&node, member.incarnation) ^ fingerprint(&node, incarnation);
+        }
+        member.incarnation = incarnation;
+    }
+
+    /// An unknown member's grace is over, or an absent one's second one.
+    pub(super) fn lose_patience(&mut self, cx: &mut Cx<'_>, node: NodeId) {
+        let Some(member) = self.members.get(&node) else { return };
+        let grace = self.config.unknown_grace;
+        let (since, cause) = match member.life {
+            Life::Unknown { since } => (since, Cause::NeverSeen),
+            Life::BackBy(until) => (until, Cause::Overdue),
+            Life::Up | Life::Down(_) => return,
+        };
+        if cx.now < since + grace * 2 {
+            // Those near are judged first, by what dialling them and asking others showed.
+            self.timers.set(Reason::Unknown(node), since + grace * 2);
+            if self.is_near(&node) {
+                self.doubt(cx, node, Suspicion::NoLink);
+                self.unjudged = true;
+            }
+        } else if !self.is_near(&node) {
+            // Others watch it, and they have not called it down. When a whole cluster boots, nobody has heard of those far
+            // away, and to call them all down would move everything.
+            self.rise(cx, node);
+        } else {
+            let why = Evidence { cause, by: vec![self.me] };
+            self.fall(cx, node, Fall { why, notice: None, heard: false });
+        }
+    }
+
+    pub(super) fn say_goodbye(&mut self, cx: &mut Cx<'_>, back_in: Duration) {
+        self.own.is_parting = true;
+        let back_in = back_in.min(self.config.back_by_most);
+        let back_in_ms = u32::try_from(back_in.as_millis()).expect("an absence is bounded");
+        let goodbye = Goodbye { incarnation: self.own.incarnation(), back_in_ms };
+        let goodbye = Signed::sign(goodbye, &self.keys, &self.cluster).wire().clone();
+        let linked: Vec<NodeId> = self.links().collect();
+        for peer in linked {
+            cx.out.send(peer, Message::Goodbye(goodbye.clone()));
+        }
+        cx.out.broadcast(Message::Goodbye(goodbye));
+    }
+
+    pub(super) fn on_goodbye(&mut self, cx: &mut Cx<'_>, goodbye: Unverified<Goodbye>) -> Worth {
+        let node = NodeId(goodbye.by().0);
+        let Some(member) = self.members.get(&node) else { return Worth::Ignore };
+        let Ok(goodbye) = goodbye.verify(&self.cluster) else { return Worth::Reject };
+        let known = member.goodbye.as_ref().is_some_and(|known| known.incarnation >= goodbye.incarnation);
+        // One of a life not heard of yet cannot be judged: its record is on its way.
+        if known || goodbye.incarnation != member.incarnation || matches!(member.life, Life::Down(_)) {
+            return Worth::Ignore;
+        }
+        let back_in = Duration::from_millis(goodbye.back_in_ms.into()).min(self.config.back_by_most);
+        self.members.get_mut(&node).expect("just seen").goodbye = Some(goodbye);
+        if back_in.is_zero() {
+            let why = Evidence { cause: Cause::Goodbye, by: Vec::new() };
+            self.fall(cx, node, Fall { why, notice: None, heard: true });
+        } else {
+            self.go_away(cx, node, cx.now + back_in);
+        }
+        Worth::Relay
+    }
+
+    fn go_away(&mut self, cx: &mut Cx<'_>, node: NodeId, until: Time) {
+        let member = self.members.get_mut(&node).expect("the caller has seen it");
+        if let Life::Unknown { .. } = std::mem::replace(&mut member.life, Life::BackBy(until)) {
+            self.unknown -= 1;
+            self.timers.clear(Reason::Unknown(node));
+        }
+        self.doubts.remove(&node);
+        self.timers.clear(Reason::Doubt(node));
+        self.timers.set(Reason::BackBy(node), until);
+        self.unsettled_topology = true;
+        self.unjudged = true;
+        cx.facts.push(Fact::BackBy { node, until });
+    }
+
+    /// A planned absence is over.
+    pub(super) fn miss(&mut self, cx: &mut Cx<'_>, node: NodeId) {
+        let Some(Life::BackBy(until)) = self.members.get(&node).map(|member| &member.life) else { return };
+        let until = *until;
+        if self.has_link(&node) {
+            self.rise(cx, node); // it never went
+            return;
+        }
+        self.timers.set(Reason::Unknown(node), until + self.config.unknown_grace);
+        if self.is_near(&node) {
+            self.doubt(cx, node, Suspicion::NoLink);
+            self.dial_soon(cx, node);
+        }
+    }
+
+    pub(super) fn on_sighted(&mut self, cx: &mut Cx<'_>, node: NodeId, addresses: Vec<String>) {
+        let Some(member) = self.members.get_mut(&node) else { return };
+        if !are_decent(&addresses) || member.sighted == addresses {
+            return; // the same sighting again is no news: dials keep their pace
+        }
+        member.sighted = addresses;
+        if self.wanted.contains(&node) {
+            self.dial_soon(cx, node);
+        }
+    }
+
+    /// Before this moment a member is not judged, whatever is seen of it.
+    pub(super) fn honoured_until(&self, node: &NodeId) -> Time {
+        match self.members.get(node).map(|member| &member.life) {
+            Some(Life::Unknown { since }) => *since + self.config.unknown_grace,
+            Some(Life::BackBy(until)) => *until,
+            Some(Life::Up | Life::Down(_)) | None => Time::ZERO,
+        }
+    }
+
+    pub(super) fn is_up(&self, node: &NodeId) -> bool {
+        *node == self.me || self.members.get(node).is_some_and(|member| matches!(member.life, Life::Up))
+    }
+}

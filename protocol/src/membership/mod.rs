@@ -1,0 +1,442 @@
+//! Who is alive: a failure detector of few watchers, and what each node says of itself.
+//!
+//! ```text
+//!   beats          S -> its m observers (the next live nodes on a circle of points), every 400 ms
+//!   doubt          a closed link, or silence and an unanswered probe, opens a doubt at whoever notices
+//!   asking         it dials S again, and asks the other observers: can you reach S, now?
+//!   answers        Alive (S answered a probe sent after the question) or a signed Vote (Closed, Silent, Refused)
+//!   verdict        a majority of the observers that can be asked, and no live path  ->  Down, gossiped with the votes
+//!   refutation     a node that hears it is down takes a higher incarnation; that beats all said of the lower one
+//! ```
+//!
+//! **Down is decided by evidence gathered after the doubt began, never from memory.** The rules that look odd mend races;
+//! each says which, where it stands: `doubts.rs` (asking, answering), `votes.rs` (verdict, notices), `paths.rs` (our own
+//! stalls), `dialing.rs` (crossing dials, splits), `records.rs` (incarnations), `repair.rs` (lost gossip).
+//!
+//! What is not here: addresses (the driver dials), disks (the node persists), and what being down means for workloads.
+
+mod config;
+mod dialing;
+mod doubts;
+mod evidence;
+mod hearing;
+mod members;
+mod message;
+mod observers;
+mod paths;
+mod records;
+mod repair;
+mod timers;
+mod views;
+mod votes;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{RngCore, SeedableRng};
+
+use crate::model::{ClusterId, Digest, Facts, KeyPair, NodeId, NodeRecord, Out, Signed, Time};
+
+pub use config::Config;
+pub use evidence::{Cause, Evidence, Suspicion};
+pub use message::{Gone, Goodbye, Message, Notice, Seen, Vote, Wish};
+pub use timers::Reason;
+
+use doubts::{Doubt, Inquiry};
+use members::Member;
+use observers::Circle;
+use paths::{Attention, Path};
+use records::Own;
+use timers::Timers;
+
+/// What the node must know.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Fact {
+    /// A member is alive that was unknown, down or away.
+    Up {
+        /// The member.
+        node: NodeId,
+    },
+    /// A member is down.
+    Down {
+        /// The member.
+        node: NodeId,
+        /// Why it is held to be.
+        why: Evidence,
+    },
+    /// A member stops for a moment and hopes to be back.
+    BackBy {
+        /// The member.
+        node: NodeId,
+        /// By when.
+        until: Time,
+    },
+    /// The record of this member (or of this node) changed: keep it, note it in sync.
+    Record {
+        /// The member.
+        node: NodeId,
+    },
+    /// Put this incarnation on disk, then call [`Membership::incarnation_stored`].
+    Incarnation(u64),
+    /// This node cannot reach a member and asks others; for events.
+    Accused {
+        /// The member.
+        node: NodeId,
+        /// Why.
+        why: Suspicion,
+    },
+    /// An accused member showed that it lives; for events.
+    Cleared {
+        /// The member.
+        node: NodeId,
+    },
+}
+
+/// How a dial that was asked for ended without a link.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DialFailure {
+    /// Every address refused: nobody listens there.
+    Refused,
+    /// No answer, no way, or somebody else answered: nothing is proven.
+    TimedOut,
+}
+
+/// How a member is held to be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum State {
+    /// A stranger, or a member not heard of since this node's start or the member's admission.
+    Unknown,
+    /// Alive.
+    Up,
+    /// It stopped on purpose and hopes to be back by then. May lie in the past until its observers agree that it is down.
+    BackBy(Time),
+    /// Dead, or out of everybody's reach.
+    Down,
+}
+
+/// What a gossip message is worth to others.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Worth {
+    /// Good and new enough: let it travel on.
+    Relay,
+    /// Old, or cannot be judged here: stop it, blame nobody.
+    Ignore,
+    /// Bad for everyone for ever: stop it, blame the relay.
+    Reject,
+}
+
+/// What a node says of itself. Counter and incarnation are kept here.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Profile {
+    /// What people call the device, at most 128 bytes.
+    pub name: String,
+    /// Where it can be dialled, as multiaddrs; at most 16 of at most 300 bytes, the rest is cut off.
+    pub addresses: Vec<String>,
+    /// Its static facts.
+    pub facts: Facts,
+    /// The version of its program.
+    pub version: String,
+    /// It may own workloads.
+    pub ready: bool,
+    /// It wants no work.
+    pub leaving: bool,
+}
+
+/// Who is alive, as this node sees it.
+#[derive(Debug)]
+pub struct Membership {
+    config: Config,
+    me: NodeId,
+    keys: KeyPair,
+    cluster: ClusterId,
+    rng: ChaCha8Rng,
+    own: Own,
+    /// The roster without me.
+    members: BTreeMap<NodeId, Member>,
+    /// My own salt; none while I am not in the roster: then I watch nobody and vote on nobody.
+    salt: Option<u64>,
+    circle: Circle,
+    /// By node: linked, dialled or remembered. Members, and strangers while they have a link.
+    paths: BTreeMap<NodeId, Path>,
+    /// Dials under way, at most `config.max_dials`.
+    dialling: BTreeSet<NodeId>,
+    /// Who should have a link with me.
+    wanted: BTreeSet<NodeId>,
+    /// Drawn by lot, while those near are out of reach; at most `config.random_links`.
+    sought: BTreeSet<NodeId>,
+    /// Whom I watch, and since when.
+    watched: BTreeMap<NodeId, Time>,
+    /// Who watches me.
+    watchers: BTreeSet<NodeId>,
+    /// Members whose life is in question here. Bounded by the roster.
+    doubts: BTreeMap<NodeId, Doubt>,
+    /// Who wants to know of whom; bounded in `doubts.rs`.
+    inquiries: BTreeMap<NodeId, BTreeMap<NodeId, Inquiry>>,
+    attention: Attention,
+    timers: Timers,
+    /// Numbers probes. Never repeats, so an answer names its moment.
+    next_seq: u64,
+    /// Numbers questions.
+    next_round: u32,
+    /// Fingerprint of who is down.
+    view: u32,
+    /// How many members are unknown.
+    unknown: usize,
+    /// Members and this node by the key of their record in sync.
+    keys_in_sync: BTreeMap<Digest, NodeId>,
+    /// Something a verdict depends on changed.
+    unjudged: bool,
+    /// Something that says who watches whom changed.
+    unsettled_topology: bool,
+}
+
+/// One call: when it is, what goes out, what the node will be told.
+struct Cx<'a> {
+    now: Time,
+    out: &'a mut Out<Message>,
+    facts: Vec<Fact>,
+}
+
+impl<'a> Cx<'a> {
+    fn new(now: Time, out: &'a mut Out<Message>) -> Self {
+        Cx { now, out, facts: Vec::new() }
+    }
+}
+
+impl Membership {
+    /// A node that knows nobody. `incarnation` is on disk already and was never used before.
+    pub fn new(
+        now: Time,
+        config: Config,
+        me: NodeId,
+        keys: KeyPair,
+        cluster: ClusterId,
+        incarnation: u64,
+        seed: [u8; 32],
+    ) -> Self {
+        let mut room = Membership {
+            own: Own::new(incarnation),
+            config,
+            me,
+            keys,
+            cluster,
+            rng: ChaCha8Rng::from_seed(seed),
+            members: BTreeMap::new(),
+            salt: None,
+            circle: Circle::default(),
+            paths: BTreeMap::new(),
+            dialling: BTreeSet::new(),
+            wanted: BTreeSet::new(),
+            sought: BTreeSet::new(),
+            watched: BTreeMap::new(),
+            watchers: BTreeSet::new(),
+            doubts: BTreeMap::new(),
+            inquiries: BTreeMap::new(),
+            attention: Attention::default(),
+            timers: Timers::default(),
+            next_seq: 1,
+            next_round: 1,
+            view: 0,
+            unknown: 0,
+            keys_in_sync: BTreeMap::from([(Membership::item_key(&me), me)]),
+            unjudged: false,
+            unsettled_topology: false,
+        };
+        room.attention.since = now;
+        let first = room.jitter(room.config.beat);
+        room.timers.set(Reason::Beat, now + first);
+        room
+    }
+
+    /// Who was admitted, this node included, with the salts of their points. Those no longer named are forgotten.
+    pub fn set_roster(&mut self, now: Time, roster: &BTreeMap<NodeId, u64>, out: &mut Out<Message>) -> Vec<Fact> {
+        let mut cx = Cx::new(now, out);
+        self.on_roster(&mut cx, roster);
+        self.finish(cx)
+    }
+
+    /// What this node says of itself. If that changed, its record is issued anew: [`Fact::Record`] names this node.
+    pub fn set_record(&mut self, now: Time, profile: Profile, out: &mut Out<Message>) -> Vec<Fact> {
+        let mut cx = Cx::new(now, out);
+        self.on_profile(&mut cx, profile);
+        self.finish(cx)
+    }
+
+    /// A record from the disk or from sync, this node's own included. It is no sign of life: who is up or down does not
+    /// follow from it.
+    pub fn handle_record(&mut self, now: Time, record: Signed<NodeRecord>, out: &mut Out<Message>) -> Vec<Fact> {
+        let mut cx = Cx::new(now, out);
+        self.on_record(&mut cx, record, records::Source::Hearsay);
+        self.finish(cx)
+    }
+
+    /// The incarnation of [`Fact::Incarnation`] is on disk.
+    pub fn incarnation_stored(&mut self, now: Time, incarnation: u64, out: &mut Out<Message>) -> Vec<Fact> {
+        let mut cx = Cx::new(now, out);
+        self.on_incarnation_stored(&mut cx, incarnation);
+        self.finish(cx)
+    }
+
+    /// There is a link to this peer now. A second one without a loss between replaces the first.
+    pub fn handle_link_up(&mut self, now: Time, peer: NodeId, out: &mut Out<Message>) -> Vec<Fact> {
+        let mut cx = Cx::new(now, out);
+        self.on_link_up(&mut cx, peer);
+        self.finish(cx)
+    }
+
+    /// The link is gone.
+    pub fn handle_link_down(&mut self, now: Time, peer: NodeId, out: &mut Out<Message>) -> Vec<Fact> {
+        let mut cx = Cx::new(now, out);
+        self.on_link_down(&mut cx, peer);
+        self.finish(cx)
+    }
+
+    /// A dial that was asked for led to no link.
+    pub fn handle_dial_failed(
+        &mut self,
+        now: Time,
+        node: NodeId,
+        how: DialFailure,
+        out: &mut Out<Message>,
+    ) -> Vec<Fact> {
+        let mut cx = Cx::new(now, out);
+        self.on_dial_failed(&mut cx, node, how);
+        self.finish(cx)
+    }
+
+    /// A peer said something over its link.
+    pub fn handle_message(&mut self, now: Time, from: NodeId, message: Message, out: &mut Out<Message>) -> Vec<Fact> {
+        let mut cx = Cx::new(now, out);
+        self.on_message(&mut cx, from, message);
+        self.finish(cx)
+    }
+
+    /// Something came by gossip; `from` relayed it and need not have written it.
+    pub fn handle_gossip(
+        &mut self,
+        now: Time,
+        _from: NodeId,
+        message: Message,
+        out: &mut Out<Message>,
+    ) -> (Worth, Vec<Fact>) {
+        let mut cx = Cx::new(now, out);
+        let worth = match message {
+            Message::Record(record) => match record.verify(&self.cluster) {
+                Ok(record) => self.on_record(&mut cx, record, records::Source::Gossip),
+                Err(_) => Worth::Reject,
+            },
+            Message::Down(notice, _) => self.on_notice(&mut cx, notice, None),
+            Message::Goodbye(goodbye) => self.on_goodbye(&mut cx, goodbye),
+            // These belong on links; who gossips them is broken.
+            Message::Hello { .. }
+            | Message::Beat { .. }
+            | Message::Probe { .. }
+            | Message::Answer { .. }
+            | Message::Ask { .. }
+            | Message::Alive { .. }
+            | Message::Vote(_)
+            | Message::View { .. }
+            | Message::Want(_) => Worth::Reject,
+        };
+        (worth, self.finish(cx))
+    }
+
+    /// Somebody says that a node can be reached at these addresses. A hint: it is dialled, believed it is not.
+    pub fn handle_sighted(
+        &mut self,
+        now: Time,
+        node: NodeId,
+        addresses: Vec<String>,
+        out: &mut Out<Message>,
+    ) -> Vec<Fact> {
+        let mut cx = Cx::new(now, out);
+        self.on_sighted(&mut cx, node, addresses);
+        self.finish(cx)
+    }
+
+    /// This process did not run for so long though it wanted to. (A late `handle_timeout` is noticed without this.)
+    pub fn handle_lag(&mut self, now: Time, lag: Duration) {
+        if lag >= self.config.lag_floor {
+            self.stalled(now, lag);
+        }
+    }
+
+    /// This node is about to stop on purpose. Zero: not to be back soon, its work shall go elsewhere at once. More than
+    /// `config.back_by_most` is cut to that. From now on this node answers, but dials and doubts nobody.
+    pub fn handle_goodbye(&mut self, now: Time, back_in: Duration, out: &mut Out<Message>) {
+        let mut cx = Cx::new(now, out);
+        self.say_goodbye(&mut cx, back_in);
+        self.finish(cx);
+    }
+
+    /// To be called at [`Self::poll_timeout`], or at any other time.
+    pub fn handle_timeout(&mut self, now: Time, out: &mut Out<Message>) -> Vec<Fact> {
+        // A timer that fires late shows a stall. It must be noted before any silence is measured: what the others sent
+        // meanwhile may lie unread behind this very call.
+        if let Some((due, _)) = self.timers.next() {
+            self.handle_lag(now, now.since(due));
+        }
+        let mut cx = Cx::new(now, out);
+        // Taken first, so that a deadline which sets itself anew for this very moment waits for the next call.
+        let mut due = Vec::new();
+        while let Some(reason) = self.timers.pop_due(now) {
+            due.push(reason);
+        }
+        for reason in due {
+            self.on_due(&mut cx, reason);
+        }
+        self.finish(cx)
+    }
+
+    /// The next deadline.
+    pub fn poll_timeout(&self) -> Option<(Time, Reason)> {
+        self.timers.next()
+    }
+
+    fn on_due(&mut self, cx: &mut Cx<'_>, reason: Reason) {
+        match reason {
+            Reason::Beat => self.beat(cx),
+            Reason::Quiet(node) => self.look_whether_quiet(cx, node),
+            Reason::Doubt(node) => self.pursue(cx, node),
+            Reason::Dial(node) => self.dial(cx, node),
+            Reason::Rtt(node) => self.measure(cx, node),
+            Reason::Unknown(node) => self.lose_patience(cx, node),
+            Reason::BackBy(node) => self.miss(cx, node),
+            Reason::Spread(node) => self.spread(cx, node),
+            Reason::Repair(node) => self.repair(cx, node),
+            Reason::Reissue => self.reissue_if_challenged(cx),
+            Reason::Announce => self.announce(cx),
+            Reason::Explore => self.explore(cx),
+        }
+    }
+
+    /// What every call ends with: topology and verdicts follow from what it changed, in turns, until nothing more follows.
+    fn finish(&mut self, mut cx: Cx<'_>) -> Vec<Fact> {
+        loop {
+            if std::mem::take(&mut self.unsettled_topology) {
+                self.refresh_topology(&mut cx);
+            } else if std::mem::take(&mut self.unjudged) {
+                self.judge_all(&mut cx);
+            } else {
+                return cx.facts;
+            }
+        }
+    }
+
+    fn stalled(&mut self, now: Time, lag: Duration) {
+        self.attention.stalled(now, lag, &self.config);
+        for doubt in self.doubts.values_mut() {
+            doubt.forgive(now);
+        }
+    }
+
+    /// Anything in `0..most`.
+    fn jitter(&mut self, most: Duration) -> Duration {
+        let micros = u64::try_from(most.as_micros()).unwrap_or(u64::MAX >> 32).min(u64::MAX >> 32);
+        Duration::from_micros((micros * u64::from(self.rng.next_u32())) >> 32)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,257 @@
+//! What nodes say of themselves, and the incarnations by which the living outdo word of their death.
+
+use crate::model::{Digest, NodeId, NodeRecord, Signed, Time};
+
+use super::evidence::Cause;
+use super::members::Life;
+use super::message::{MAX_ADDRESS, MAX_COUNTER, Message, Notice, is_decent};
+use super::{Cx, Fact, Membership, Profile, Reason, Worth};
+
+/// This node's word on itself.
+#[derive(Debug)]
+pub(super) struct Own {
+    /// The one in use: on disk, and in every record and goodbye.
+    incarnation: u64,
+    /// The one asked to be put on disk; at least `incarnation`.
+    asked: u64,
+    /// The highest known counter of a record of ours.
+    counter: u64,
+    profile: Option<Profile>,
+    record: Option<Signed<NodeRecord>>,
+    /// What others know that we must rise above: a counter, and the incarnation that is spent.
+    challenge: Option<(u64, Option<u64>)>,
+    /// It said goodbye: it dials nobody and doubts nobody any more.
+    pub is_parting: bool,
+    /// Not before then may the next challenge be answered.
+    reissue_from: Time,
+}
+
+impl Own {
+    pub fn new(incarnation: u64) -> Own {
+        Own {
+            incarnation,
+            asked: incarnation,
+            counter: 0,
+            profile: None,
+            record: None,
+            challenge: None,
+            is_parting: false,
+            reissue_from: Time::ZERO,
+        }
+    }
+
+    pub fn incarnation(&self) -> u64 {
+        self.incarnation
+    }
+
+    pub fn record(&self) -> Option<&Signed<NodeRecord>> {
+        self.record.as_ref()
+    }
+}
+
+/// Whence a record came: what it shows of its node's life.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Source {
+    /// Over a link with the node itself, as the first thing.
+    Hello,
+    /// Over a link with the node itself, later.
+    Itself,
+    /// By gossip, so it was issued a moment ago; or from a peer that holds its node to be up.
+    Gossip,
+    /// From a disk, or from somebody's disk: it shows nothing.
+    Hearsay,
+}
+
+impl Membership {
+    pub(super) fn on_profile(&mut self, cx: &mut Cx<'_>, mut profile: Profile) {
+        profile.addresses.retain(|address| address.len() <= MAX_ADDRESS);
+        profile.addresses.truncate(crate::model::record::MAX_ADDRESSES);
+        if self.own.profile.as_ref() != Some(&profile) {
+            self.own.profile = Some(profile);
+            self.issue(cx);
+        }
+    }
+
+    /// Signs the next record, keeps it, and tells everybody.
+    fn issue(&mut self, cx: &mut Cx<'_>) {
+        let Some(profile) = self.own.profile.clone() else { return };
+        self.own.counter += 1;
+        let record = NodeRecord {
+            counter: self.own.counter,
+            incarnation: self.own.incarnation,
+            name: profile.name,
+            addresses: profile.addresses,
+            facts: profile.facts,
+            version: profile.version,
+            ready: profile.ready,
+            leaving: profile.leaving,
+        };
+        let record = Signed::sign(record, &self.keys, &self.cluster);
+        let wire = record.wire().clone();
+        self.own.record = Some(record);
+        cx.facts.push(Fact::Record { node: self.me });
+        // Over the links as well: whoever holds us down must not wait for gossip.
+        let linked: Vec<NodeId> = self.links().collect();
+        for peer in linked {
+            cx.out.send(peer, Message::Record(wire.clone()));
+        }
+        cx.out.broadcast(Message::Record(wire));
+    }
+
+    /// Says again who we are: those far away, who have no link with us, know from gossip alone that we started.
+    pub(super) fn announce(&mut self, cx: &mut Cx<'_>) {
+        if let Some(record) = &self.own.record {
+            cx.out.broadcast(Message::Record(record.wire().clone()));
+        }
+    }
+
+    pub(super) fn on_incarnation_stored(&mut self, cx: &mut Cx<'_>, incarnation: u64) {
+        if incarnation > self.own.incarnation {
+            self.own.incarnation = incarnation;
+            self.own.asked = self.own.asked.max(incarnation);
+            self.issue(cx);
+        }
+    }
+
+    /// Others hold something of us that we must rise above: a record we do not know (a disk was lost or cloned), or our
+    /// death in incarnation `spent`. Paced: a peer that repeats it must not wear out our disk.
+    pub(super) fn challenged(&mut self, cx: &mut Cx<'_>, counter: u64, spent: Option<u64>) {
+        let (known, before) = self.own.challenge.unwrap_or_default();
+        self.own.challenge = Some((known.max(counter), before.max(spent)));
+        let at = self.own.reissue_from;
+        if at <= cx.now {
+            self.reissue_if_challenged(cx);
+        } else {
+            self.timers.set(Reason::Reissue, at);
+        }
+    }
+
+    pub(super) fn reissue_if_challenged(&mut self, cx: &mut Cx<'_>) {
+        let Some((counter, spent)) = self.own.challenge.take() else { return };
+        self.own.reissue_from = cx.now + self.config.reissue_every;
+        self.own.counter = self.own.counter.max(counter);
+        match spent {
+            // The record follows when the disk has it: a node that forgot an incarnation it used could not be outdone.
+            Some(spent) if spent >= self.own.asked => {
+                self.own.asked = spent + 1;
+                cx.facts.push(Fact::Incarnation(self.own.asked));
+            }
+            Some(spent) if spent >= self.own.incarnation => {} // on its way to the disk
+            Some(_) | None => self.issue(cx),
+        }
+    }
+
+    pub(super) fn on_record(&mut self, cx: &mut Cx<'_>, record: Signed<NodeRecord>, source: Source) -> Worth {
+        if !is_decent(&record) {
+            return Worth::Reject;
+        }
+        let node = NodeId(record.by().0);
+        if node == self.me {
+            return self.on_own_record(cx, &record);
+        }
+        let Some(member) = self.members.get_mut(&node) else {
+            // A member whose admission has not come yet, perhaps. The link keeps its word; sync brings the others' again.
+            let link = self.paths.get_mut(&node).and_then(|path| path.link.as_mut());
+            if let (Some(link), Source::Hello | Source::Itself) = (link, source) {
+                link.hello = Some(record);
+            }
+            return Worth::Ignore;
+        };
+        let incarnation = record.incarnation;
+        let is_new = match &member.record {
+            None => true,
+            Some(known) => (record.counter, record.hash()) > (known.counter, known.hash()),
+        };
+        if is_new {
+            member.record = Some(record);
+            cx.facts.push(Fact::Record { node });
+        } else if let (Some(known), Source::Hello) = (&member.record, source)
+            && known.hash() != record.hash()
+        {
+            // It lost its disk: told so, it re-issues above what is known of it.
+            cx.out.send(node, Message::Record(known.wire().clone()));
+        }
+        let may_raise = source != Source::Hearsay || matches!(member.life, Life::Up | Life::Unknown { .. });
+        if incarnation > member.incarnation && may_raise {
+            self.raise_incarnation(node, incarnation);
+            self.on_new_life(cx, node, source);
+        } else if incarnation == member.incarnation && (is_new || source == Source::Hello) {
+            self.on_same_life(cx, node, source);
+        }
+        if is_new && self.wanted.contains(&node) && !self.has_link(&node) && !self.timers.is_set(Reason::Dial(node)) {
+            self.dial_soon(cx, node); // until now there may have been no address
+        }
+        if is_new { Worth::Relay } else { Worth::Ignore }
+    }
+
+    fn on_own_record(&mut self, cx: &mut Cx<'_>, record: &Signed<NodeRecord>) -> Worth {
+        let ours = (self.own.counter, self.own.record.as_ref().map(Signed::hash));
+        if (record.counter, Some(record.hash())) <= ours {
+            return Worth::Ignore;
+        }
+        let spent = (record.incarnation >= self.own.incarnation).then_some(record.incarnation);
+        self.challenged(cx, record.counter, spent);
+        Worth::Ignore
+    }
+
+    /// A higher incarnation beats all that was said of lower ones.
+    fn on_new_life(&mut self, cx: &mut Cx<'_>, node: NodeId, source: Source) {
+        let Some(member) = self.members.get(&node) else { return };
+        match member.life {
+            // At boot the disk is full of records of lives not heard of yet: they show nothing.
+            Life::Unknown { .. } if source == Source::Hearsay => {}
+            Life::Unknown { .. } | Life::BackBy(_) | Life::Down(_) => self.rise(cx, node),
+            Life::Up => {
+                // Restarted before anybody called it down. What was seen was its former life's end.
+                self.drop_doubt(cx, &node);
+                if let Some(path) = self.paths.get_mut(&node) {
+                    path.refused = false;
+                    path.closed_at = None;
+                    path.failures = 0;
+                }
+                self.expect(cx, node);
+            }
+        }
+        if self.wanted.contains(&node) {
+            self.dial_soon(cx, node);
+        }
+    }
+
+    /// The record of a life that ended, from a peer that holds its node to be down.
+    pub(super) fn on_last_record(&mut self, cx: &mut Cx<'_>, record: Signed<NodeRecord>, notice: &Notice) {
+        let node = NodeId(record.by().0);
+        let is_of_it = node == notice.subject && record.incarnation == notice.incarnation && node != self.me;
+        let Some(member) = self.members.get(&node).filter(|_| is_of_it && is_decent(&record)) else { return };
+        let is_newer_fall = matches!(member.life, Life::Down(_)) && record.incarnation > member.incarnation;
+        self.on_record(cx, record, Source::Hearsay);
+        if is_newer_fall {
+            // Down before, down again: the return between passed us by.
+            self.raise_incarnation(node, notice.incarnation);
+        }
+    }
+
+    /// A word of the life that is known.
+    fn on_same_life(&mut self, cx: &mut Cx<'_>, node: NodeId, source: Source) {
+        let Some(member) = self.members.get(&node) else { return };
+        match (&member.life, source) {
+            (_, Source::Hearsay) | (Life::Up, _) => {}
+            // It said goodbye, and what it had said before comes later. Only a new link shows that it stayed.
+            (Life::BackBy(_), Source::Itself | Source::Gossip) => {}
+            (Life::Down(fall), Source::Itself | Source::Gossip) if fall.why.cause == Cause::Goodbye => {}
+            (Life::Unknown { .. }, _) | (Life::BackBy(_), Source::Hello) => self.rise(cx, node),
+            (Life::Down(fall), _) if fall.notice.is_none() => self.rise(cx, node),
+            (Life::Down(_), Source::Hello | Source::Itself) => self.tell_it_is_down(cx, node),
+            (Life::Down(_), Source::Gossip) => {}
+        }
+    }
+
+    /// Whether an incarnation is far from where adding one overflows.
+    pub(super) fn is_decent_incarnation(incarnation: u64) -> bool {
+        incarnation < MAX_COUNTER
+    }
+
+    /// The key under which a node's record lies in sync.
+    pub fn item_key(node: &NodeId) -> Digest {
+        Digest::of(node.as_bytes())
+    }
+}

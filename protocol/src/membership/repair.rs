@@ -1,0 +1,149 @@
+//! What gossip lost: neighbours compare whom they hold to be down, and newcomers learn how everyone is.
+
+use std::collections::BTreeMap;
+
+use crate::model::NodeId;
+
+use super::evidence::{Cause, Evidence};
+use super::members::{Fall, Life};
+use super::message::{Gone, MAX_VIEW, MAX_WANTED, Message};
+use super::{Cx, Membership, Reason};
+
+impl Membership {
+    /// A beat told the fingerprint of whom its sender holds to be down.
+    pub(super) fn compare_view(&mut self, cx: &mut Cx<'_>, peer: NodeId, view: u32) {
+        let differs = view != self.view;
+        let Some(link) = self.paths.get_mut(&peer).and_then(|path| path.link.as_mut()) else { return };
+        link.differs = differs;
+        if !differs {
+            link.repair_gap = self.config.repair_after;
+            self.timers.clear(Reason::Repair(peer));
+        } else if !self.timers.is_set(Reason::Repair(peer)) {
+            let gap = link.repair_gap;
+            let spread = self.jitter(gap / 4);
+            self.timers.set(Reason::Repair(peer), cx.now + gap + spread);
+        }
+    }
+
+    /// A difference lasted: it is not gossip on its way.
+    pub(super) fn repair(&mut self, cx: &mut Cx<'_>, peer: NodeId) {
+        let Some(link) = self.paths.get_mut(&peer).and_then(|path| path.link.as_mut()) else { return };
+        if link.differs {
+            link.repair_gap = (link.repair_gap * 2).min(self.config.repair_most);
+            self.show_view(cx, peer);
+        }
+    }
+
+    /// Tells a peer who is not up here. Nothing, while we know too little ourselves: who is not named counts as up.
+    pub(super) fn show_view(&mut self, cx: &mut Cx<'_>, peer: NodeId) {
+        if !self.settled() {
+            return;
+        }
+        let gone = self.members.iter().filter_map(|(node, member)| {
+            let down = match member.life {
+                Life::Up | Life::BackBy(_) => return None,
+                Life::Unknown { .. } => false,
+                Life::Down(_) => true,
+            };
+            Some(Gone { node: *node, incarnation: member.incarnation, down })
+        });
+        let gone: Vec<Gone> = gone.collect();
+        let mut after = None;
+        let mut parts = gone.chunks(MAX_VIEW).peekable();
+        loop {
+            let part = parts.next().unwrap_or_default();
+            let upto = parts.peek().and_then(|_| part.last()).map(|last| last.node);
+            cx.out.send_bulk(peer, Message::View { after, upto, gone: part.to_vec() });
+            if upto.is_none() {
+                return;
+            }
+            after = upto;
+        }
+    }
+
+    pub(super) fn on_view(
+        &mut self,
+        cx: &mut Cx<'_>,
+        from: NodeId,
+        after: Option<NodeId>,
+        upto: Option<NodeId>,
+        gone: Vec<Gone>,
+    ) {
+        if !self.is_up(&from) || gone.len() > MAX_VIEW {
+            return;
+        }
+        let gone: BTreeMap<NodeId, Gone> = gone.into_iter().map(|gone| (gone.node, gone)).collect();
+        let in_range = |node: &NodeId| after.is_none_or(|after| *node > after) && upto.is_none_or(|upto| *node <= upto);
+        let nodes: Vec<NodeId> = self.members.keys().copied().filter(|node| *node != from && in_range(node)).collect();
+        let mut shown = 0;
+        let mut lacking = Vec::new();
+        for node in nodes {
+            let Some(member) = self.members.get(&node) else { continue };
+            let theirs = gone.get(&node);
+            match (&member.life, theirs) {
+                // Of a life that is over.
+                (Life::Up | Life::Down(_), Some(gone)) if gone.incarnation < member.incarnation => {
+                    if shown < MAX_WANTED {
+                        shown += 1;
+                        self.vouch_for_return(cx, from, &node);
+                        self.show_fall(cx, from, &node);
+                    }
+                }
+                (Life::Unknown { .. }, Some(gone)) if gone.down => {
+                    // We know nothing, so a peer's word is better than that. It holds until a sign of life. Its incarnation is
+                    // not taken over: a lie could put that where the node itself never gets.
+                    let why = Evidence { cause: Cause::Hearsay, by: vec![from] };
+                    self.fall(cx, node, Fall { why, notice: None, heard: true });
+                }
+                (Life::Up | Life::BackBy(_), Some(gone)) if gone.down => {
+                    if lacking.len() < MAX_WANTED {
+                        lacking.push(node);
+                    }
+                }
+                (Life::Unknown { .. }, None) => self.rise(cx, node),
+                // A belief of ours that the peer does not share.
+                (Life::Down(fall), None) if fall.notice.is_none() && fall.why.cause != Cause::Goodbye => {
+                    self.rise(cx, node)
+                }
+                (Life::Down(_), None) => {
+                    if shown < MAX_WANTED {
+                        shown += 1;
+                        self.show_fall(cx, from, &node);
+                    }
+                }
+                (Life::Up | Life::BackBy(_), None) | (_, Some(_)) => {}
+            }
+        }
+        if !lacking.is_empty() {
+            cx.out.send_bulk(from, Message::Want(lacking));
+        }
+    }
+
+    pub(super) fn on_want(&mut self, cx: &mut Cx<'_>, from: NodeId, nodes: Vec<NodeId>) {
+        for node in nodes.into_iter().take(MAX_WANTED) {
+            self.show_fall(cx, from, &node);
+        }
+    }
+
+    /// Somebody holds a member to be down that came back.
+    pub(super) fn vouch_for_return(&self, cx: &mut Cx<'_>, to: NodeId, node: &NodeId) {
+        if let Some(member) = self.members.get(node)
+            && let (Life::Up, Some(record)) = (&member.life, &member.record)
+            && record.incarnation == member.incarnation
+        {
+            cx.out.send_bulk(to, Message::Record(record.wire().clone()));
+        }
+    }
+
+    /// Somebody does not know that a member is down, or in which of its lives.
+    pub(super) fn show_fall(&self, cx: &mut Cx<'_>, to: NodeId, node: &NodeId) {
+        let Some(member) = self.members.get(node) else { return };
+        let Life::Down(fall) = &member.life else { return };
+        if let Some(notice) = &fall.notice {
+            let record = member.record.as_ref().map(|record| record.wire().clone());
+            cx.out.send(to, Message::Down(notice.clone(), record));
+        } else if let (Cause::Goodbye, Some(goodbye)) = (fall.why.cause, &member.goodbye) {
+            cx.out.send_bulk(to, Message::Goodbye(goodbye.wire().clone()));
+        }
+    }
+}

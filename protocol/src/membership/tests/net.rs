@@ -1,0 +1,499 @@
+//! A network of memberships: virtual time, links that close, hang, lose and lie, processes that die, stall and return.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use crate::model::{Outgoing, Resources};
+
+use super::super::*;
+
+pub const MS: Duration = Duration::from_millis(1);
+pub const SECOND: Duration = Duration::from_secs(1);
+const CLUSTER: ClusterId = ClusterId([9; 32]);
+/// A driver's patience with a dial that nobody answers.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(3);
+
+pub struct Device {
+    pub id: NodeId,
+    keys: KeyPair,
+    pub room: Option<Membership>,
+    /// The incarnation on its disk.
+    disk: u64,
+    /// Its network is gone, or its power: nothing goes in or out, nothing is refused.
+    pub dark: bool,
+    paused: bool,
+    unread: VecDeque<Event>,
+    /// Its side of its connections.
+    links: BTreeMap<usize, u64>,
+}
+
+#[derive(Clone)]
+enum Event {
+    Message { from: usize, connection: u64, message: Message },
+    Gossip { from: usize, message: Message },
+    Up { peer: usize, connection: u64, dialled: bool },
+    Closed { peer: usize, connection: u64 },
+    DialFailed { peer: usize, how: DialFailure },
+    Stored { incarnation: u64, life: u64 },
+    Dialled { by: usize },
+}
+
+pub struct Net {
+    pub now: Time,
+    pub devices: Vec<Device>,
+    queue: BTreeMap<(Time, u64), (usize, Event)>,
+    /// When each awake device's next timer fires.
+    timers: BTreeSet<(Time, usize)>,
+    timer_of: BTreeMap<usize, Time>,
+    next: u64,
+    /// From, to: what is said there is lost.
+    pub cuts: BTreeSet<(usize, usize)>,
+    /// Of a thousand messages over links.
+    pub loss: u32,
+    /// As TCP does: what is lost comes later, and all that was said after it waits.
+    pub retransmits: bool,
+    /// One way.
+    pub latency: Duration,
+    pub gossip_works: bool,
+    /// Addresses that refuse though their process lives.
+    pub unreachable: BTreeSet<(usize, usize)>,
+    pub facts: Vec<(Time, usize, Fact)>,
+    pub messages: u64,
+    pub dials: Vec<(Time, usize, usize)>,
+    /// When the last thing said arrives, by direction: links keep order.
+    arrivals: BTreeMap<(usize, usize), Time>,
+    pub rng: ChaCha8Rng,
+    config: Config,
+    roster: BTreeMap<NodeId, u64>,
+}
+
+impl Net {
+    pub fn new(size: usize, seed: u64) -> Net {
+        Net::with(size, seed, Config::default())
+    }
+
+    pub fn with(size: usize, seed: u64, config: Config) -> Net {
+        let devices: Vec<Device> = (0..size)
+            .map(|n| {
+                let mut key = [n as u8; 32];
+                key[1..9].copy_from_slice(&seed.to_be_bytes());
+                key[9] = (n >> 8) as u8;
+                let keys = KeyPair::from_seed(&key);
+                Device {
+                    id: NodeId(keys.public().0),
+                    keys,
+                    room: None,
+                    disk: 0,
+                    dark: false,
+                    paused: false,
+                    unread: VecDeque::new(),
+                    links: BTreeMap::new(),
+                }
+            })
+            .collect();
+        let roster = devices.iter().enumerate().map(|(n, device)| (device.id, n as u64)).collect();
+        Net {
+            now: Time::from_micros(1_000_000),
+            devices,
+            queue: BTreeMap::new(),
+            timers: BTreeSet::new(),
+            timer_of: BTreeMap::new(),
+            next: 0,
+            cuts: BTreeSet::new(),
+            loss: 0,
+            retransmits: false,
+            latency: MS / 4,
+            gossip_works: true,
+            unreachable: BTreeSet::new(),
+            facts: Vec::new(),
+            messages: 0,
+            dials: Vec::new(),
+            arrivals: BTreeMap::new(),
+            rng: ChaCha8Rng::seed_from_u64(seed),
+            config,
+            roster,
+        }
+    }
+
+    /// All started and linked, everybody up for everybody.
+    pub fn running(size: usize, seed: u64) -> Net {
+        let mut net = Net::new(size, seed);
+        net.start_all();
+        net
+    }
+
+    pub fn start_all(&mut self) {
+        for n in 0..self.devices.len() {
+            self.start(n);
+        }
+        self.run(5 * SECOND);
+        for n in 0..self.devices.len() {
+            assert_eq!(self.ups(n), self.devices.len(), "{n} knows everybody");
+        }
+        self.facts.clear();
+        self.messages = 0;
+        self.dials.clear();
+    }
+
+    /// Starts a process; again with the next incarnation.
+    pub fn start(&mut self, n: usize) {
+        let device = &mut self.devices[n];
+        assert!(device.room.is_none(), "{n} runs");
+        device.disk += 1;
+        device.links.clear();
+        let seed = {
+            let mut seed = [0; 32];
+            self.rng.fill_bytes(&mut seed);
+            seed
+        };
+        let id = device.id;
+        let (keys, disk) = (device.keys.clone(), device.disk);
+        device.room = Some(Membership::new(self.now, self.config.clone(), id, keys, CLUSTER, disk, seed));
+        let roster = self.roster.clone();
+        let address = format!("/node/{n}");
+        self.with_room(n, |room, now, out| room.set_record(now, profile(address), out));
+        // What its disk would know: where the others are.
+        let records: Vec<_> =
+            self.devices.iter().filter(|other| other.id != id).map(|other| other.record(&self.roster)).collect();
+        self.with_room(n, |room, now, out| room.set_roster(now, &roster, out));
+        for record in records {
+            self.with_room(n, |room, now, out| room.handle_record(now, record.clone(), out));
+        }
+    }
+
+    /// kill -9: the system closes its links and refuses its dials.
+    pub fn kill(&mut self, n: usize) {
+        self.devices[n].room = None;
+        self.set_timer(n);
+        let links = std::mem::take(&mut self.devices[n].links);
+        for (peer, connection) in links {
+            if self.passes(n, peer) {
+                // Not all at once: an observer may be asked before its own link has closed.
+                let skew = MS / 100 * (self.rng.next_u32() % 500);
+                self.later(self.latency + skew, peer, Event::Closed { peer: n, connection });
+            }
+        }
+    }
+
+    pub fn stop(&mut self, n: usize, back_in: Duration) {
+        self.with_room(n, |room, now, out| {
+            room.handle_goodbye(now, back_in, out);
+            Vec::new()
+        });
+        self.run(2 * MS);
+        self.kill(n);
+    }
+
+    /// The process stalls: nothing is read, no timer fires.
+    pub fn pause(&mut self, n: usize) {
+        self.devices[n].paused = true;
+        self.set_timer(n);
+    }
+
+    /// It goes on. Its timers come first: the worst order.
+    pub fn resume(&mut self, n: usize) {
+        self.devices[n].paused = false;
+        self.with_room(n, |room, now, out| room.handle_timeout(now, out));
+        for event in std::mem::take(&mut self.devices[n].unread) {
+            self.deliver(n, event);
+        }
+    }
+
+    /// Splits the network into these groups; who is in none stays with the first.
+    pub fn split(&mut self, groups: &[&[usize]]) {
+        let group = |n: usize| groups.iter().position(|group| group.contains(&n)).unwrap_or(0);
+        let all = 0..self.devices.len();
+        self.cuts = all
+            .clone()
+            .flat_map(|a| all.clone().map(move |b| (a, b)))
+            .filter(|(a, b)| group(*a) != group(*b))
+            .collect();
+    }
+
+    /// This device says that to that one, whatever its room would say.
+    pub fn inject(&mut self, from: usize, to: usize, message: Message) {
+        if let Some(&connection) = self.devices[from].links.get(&to) {
+            self.later(self.latency, to, Event::Message { from, connection, message });
+        }
+    }
+
+    pub fn sign<T: crate::model::Signable + Clone>(&self, n: usize, body: T) -> crate::model::Unverified<T> {
+        Signed::sign(body, &self.devices[n].keys, &CLUSTER).wire().clone()
+    }
+
+    pub fn gossip(&mut self, from: usize, message: Message) {
+        self.carry(from, Outgoing::Broadcast(message));
+    }
+
+    pub fn close_link(&mut self, a: usize, b: usize) {
+        for (this, other) in [(a, b), (b, a)] {
+            let connection = self.devices[this].links[&other];
+            self.later(Duration::ZERO, this, Event::Closed { peer: other, connection });
+        }
+    }
+
+    pub fn run(&mut self, time: Duration) {
+        let end = self.now + time;
+        while self.step(end) {}
+        self.now = end;
+    }
+
+    /// Runs until `done`, at most for `limit`; how long it took.
+    pub fn run_until(&mut self, limit: Duration, done: impl Fn(&Net) -> bool) -> Option<Duration> {
+        let (start, end) = (self.now, self.now + limit);
+        while !done(self) {
+            if !self.step(end) {
+                return None;
+            }
+        }
+        Some(self.now.since(start))
+    }
+
+    fn step(&mut self, end: Time) -> bool {
+        let timer = self.timers.first().copied();
+        let event = self.queue.keys().next().copied();
+        let at = timer.map(|(at, _)| at).into_iter().chain(event.map(|(at, _)| at)).min();
+        let Some(at) = at.filter(|at| *at <= end) else { return false };
+        self.now = self.now.max(at);
+        match (event, timer) {
+            (Some(key), _) if key.0 == at => {
+                let (n, event) = self.queue.remove(&key).unwrap();
+                self.deliver(n, event);
+            }
+            (_, Some((_, n))) => self.with_room(n, |room, now, out| room.handle_timeout(now, out)),
+            (_, None) => unreachable!("something was due"),
+        }
+        true
+    }
+
+    fn set_timer(&mut self, n: usize) {
+        if let Some(at) = self.timer_of.remove(&n) {
+            self.timers.remove(&(at, n));
+        }
+        let room = self.devices[n].room.as_ref().filter(|_| !self.devices[n].paused);
+        if let Some((at, _)) = room.and_then(|room| room.poll_timeout()) {
+            self.timers.insert((at, n));
+            self.timer_of.insert(n, at);
+        }
+    }
+
+    fn later(&mut self, after: Duration, to: usize, event: Event) {
+        self.next += 1;
+        self.queue.insert((self.now + after, self.next), (to, event));
+    }
+
+    fn passes(&self, from: usize, to: usize) -> bool {
+        !self.devices[from].dark && !self.devices[to].dark && !self.cuts.contains(&(from, to))
+    }
+
+    fn with_room(&mut self, n: usize, call: impl FnOnce(&mut Membership, Time, &mut Out<Message>) -> Vec<Fact>) {
+        let mut out = Out::new();
+        let Some(room) = self.devices[n].room.as_mut() else { return };
+        let facts = call(room, self.now, &mut out);
+        self.set_timer(n);
+        for fact in facts {
+            if let Fact::Incarnation(incarnation) = fact {
+                let life = self.devices[n].disk;
+                self.later(5 * MS, n, Event::Stored { incarnation, life });
+            }
+            self.facts.push((self.now, n, fact));
+        }
+        while let Some(outgoing) = out.pop() {
+            self.carry(n, outgoing);
+        }
+    }
+
+    fn carry(&mut self, n: usize, outgoing: Outgoing<Message>) {
+        match outgoing {
+            Outgoing::Send { to, message, .. } => {
+                let to = self.index(&to);
+                let Some(&connection) = self.devices[n].links.get(&to) else { return };
+                self.messages += 1;
+                // Through the form that travels, so that what cannot be encoded shows.
+                let bytes = crate::model::codec::encode(&message);
+                let message = crate::model::codec::decode(&bytes).expect("what was sent can be read");
+                let mut late = self.latency * (self.rng.next_u32() % 100) / 100;
+                let mut wait = 200 * MS;
+                while self.retransmits && self.rng.next_u32() % 1000 < self.loss {
+                    late += wait;
+                    wait *= 2;
+                }
+                if self.passes(n, to) && (self.retransmits || self.rng.next_u32() % 1000 >= self.loss) {
+                    let last = self.arrivals.get(&(n, to)).copied().unwrap_or_default();
+                    let at = last.max(self.now + self.latency + late);
+                    self.arrivals.insert((n, to), at);
+                    self.later(at.since(self.now), to, Event::Message { from: n, connection, message });
+                }
+            }
+            Outgoing::Broadcast(message) => {
+                if !self.gossip_works {
+                    return;
+                }
+                for to in self.reached_by(n) {
+                    self.messages += 1;
+                    self.later(self.latency * 2, to, Event::Gossip { from: n, message: message.clone() });
+                }
+            }
+            Outgoing::Dial(to) => {
+                let to = self.index(&to);
+                self.dials.push((self.now, n, to));
+                if self.passes(n, to) && self.passes(to, n) {
+                    self.later(self.latency, to, Event::Dialled { by: n });
+                } else {
+                    self.later(DIAL_TIMEOUT, n, Event::DialFailed { peer: to, how: DialFailure::TimedOut });
+                }
+            }
+            Outgoing::Hangup(to) => {
+                let to = self.index(&to);
+                if let Some(&connection) = self.devices[n].links.get(&to) {
+                    self.later(Duration::ZERO, n, Event::Closed { peer: to, connection });
+                    if self.passes(n, to) {
+                        self.later(self.latency, to, Event::Closed { peer: n, connection });
+                    }
+                }
+            }
+        }
+    }
+
+    fn deliver(&mut self, n: usize, event: Event) {
+        if let Event::Dialled { by } = event {
+            self.answer_dial(n, by); // the system does that, whether the process stalls or not
+            return;
+        }
+        if self.devices[n].room.is_none() {
+            return;
+        }
+        if self.devices[n].paused {
+            self.devices[n].unread.push_back(event);
+            return;
+        }
+        let id = |peer: usize| self.devices[peer].id;
+        match event {
+            Event::Message { from, connection, message } => {
+                if self.devices[n].links.get(&from) == Some(&connection) {
+                    let from = id(from);
+                    self.with_room(n, |room, now, out| room.handle_message(now, from, message, out));
+                }
+            }
+            Event::Gossip { from, message } => {
+                let from = id(from);
+                self.with_room(n, |room, now, out| room.handle_gossip(now, from, message, out).1);
+            }
+            Event::Up { peer, connection, dialled } => {
+                let from = id(peer);
+                // As a driver does: of two dials that cross one connection stays, and it is the same at both ends.
+                let has_one = self.devices[n].links.get(&peer).copied();
+                let is_whole = has_one.is_some() && has_one == self.devices[peer].links.get(&n).copied();
+                let was_refused = dialled && self.devices[peer].links.get(&n) != Some(&connection);
+                if is_whole || was_refused {
+                    return;
+                }
+                self.devices[n].links.insert(peer, connection);
+                self.with_room(n, |room, now, out| room.handle_link_up(now, from, out));
+            }
+            Event::Closed { peer, connection } => {
+                let from = id(peer);
+                if self.devices[n].links.get(&peer) == Some(&connection) {
+                    self.devices[n].links.remove(&peer);
+                    self.with_room(n, |room, now, out| room.handle_link_down(now, from, out));
+                }
+            }
+            Event::DialFailed { peer, how } => {
+                let from = id(peer);
+                self.with_room(n, |room, now, out| room.handle_dial_failed(now, from, how, out));
+            }
+            Event::Stored { incarnation, life } => {
+                if self.devices[n].disk == life {
+                    self.devices[n].disk = incarnation;
+                    self.with_room(n, |room, now, out| room.incarnation_stored(now, incarnation, out));
+                }
+            }
+            Event::Dialled { .. } => unreachable!("answered above"),
+        }
+    }
+
+    fn answer_dial(&mut self, n: usize, by: usize) {
+        if self.devices[n].room.is_none() || self.unreachable.contains(&(by, n)) {
+            self.later(self.latency, by, Event::DialFailed { peer: n, how: DialFailure::Refused });
+            return;
+        }
+        // A handshake takes two round trips more.
+        self.next += 1;
+        let connection = self.next;
+        self.later(self.latency * 4, n, Event::Up { peer: by, connection, dialled: false });
+        self.later(self.latency * 5, by, Event::Up { peer: n, connection, dialled: true });
+    }
+
+    /// Whom gossip of this device reaches: over links that work.
+    fn reached_by(&self, n: usize) -> BTreeSet<usize> {
+        let mut reached = BTreeSet::from([n]);
+        let mut todo = vec![n];
+        while let Some(at) = todo.pop() {
+            for &peer in self.devices[at].links.keys() {
+                if self.passes(at, peer) && self.devices[peer].room.is_some() && reached.insert(peer) {
+                    todo.push(peer);
+                }
+            }
+        }
+        reached.remove(&n);
+        reached
+    }
+
+    pub fn index(&self, id: &NodeId) -> usize {
+        self.devices.iter().position(|device| device.id == *id).expect("known")
+    }
+
+    pub fn room(&self, n: usize) -> &Membership {
+        self.devices[n].room.as_ref().expect("it runs")
+    }
+
+    pub fn state(&self, at: usize, of: usize) -> State {
+        self.room(at).state(&self.devices[of].id)
+    }
+
+    pub fn ups(&self, at: usize) -> usize {
+        self.room(at).up().count()
+    }
+
+    /// Of every running device.
+    pub fn all_hold(&self, of: usize, state: State) -> bool {
+        (0..self.devices.len()).all(|n| n == of || self.devices[n].room.is_none() || self.state(n, of) == state)
+    }
+
+    pub fn downs(&self) -> Vec<(usize, usize)> {
+        let down = |(_, at, fact): &(Time, usize, Fact)| match fact {
+            Fact::Down { node, .. } => Some((*at, self.index(node))),
+            _ => None,
+        };
+        self.facts.iter().filter_map(down).collect()
+    }
+}
+
+impl Device {
+    pub fn forget(&mut self) {
+        self.disk = 0;
+    }
+
+    /// Its record as others remember it from long ago.
+    fn record(&self, roster: &BTreeMap<NodeId, u64>) -> Signed<NodeRecord> {
+        let Profile { name, addresses, facts, version, ready, leaving } =
+            profile(format!("/node/{}", roster[&self.id]));
+        let record = NodeRecord { counter: 0, incarnation: 0, name, addresses, facts, version, ready, leaving };
+        Signed::sign(record, &self.keys, &CLUSTER)
+    }
+}
+
+pub fn profile(address: String) -> Profile {
+    Profile {
+        name: address.replace('/', "-"),
+        addresses: vec![address],
+        facts: Facts {
+            arch: "x86_64".into(),
+            runtimes: BTreeSet::new(),
+            labels: BTreeMap::new(),
+            capacity: Resources { memory: 1 << 30, cpu: 4000 },
+        },
+        version: "0.1.0".into(),
+        ready: true,
+        leaving: false,
+    }
+}

@@ -1,0 +1,103 @@
+//! What others may look at.
+
+use std::time::Duration;
+
+use crate::model::{Digest, NodeId, NodeRecord, Signed};
+
+use super::members::Life;
+use super::{Membership, State};
+
+impl Membership {
+    /// How a member is held to be. This node is up.
+    pub fn state(&self, node: &NodeId) -> State {
+        if *node == self.me {
+            return State::Up;
+        }
+        match self.members.get(node).map(|member| &member.life) {
+            None | Some(Life::Unknown { .. }) => State::Unknown,
+            Some(Life::Up) => State::Up,
+            Some(Life::BackBy(until)) => State::BackBy(*until),
+            Some(Life::Down(_)) => State::Down,
+        }
+    }
+
+    /// Members held to be up and this node, by id. Those away on purpose are not among them.
+    pub fn up(&self) -> impl Iterator<Item = NodeId> + '_ {
+        let me = std::iter::once(self.me);
+        let (less, greater) = (self.members.range(..self.me), self.members.range(self.me..));
+        let up = |(node, member): (&NodeId, &super::Member)| matches!(member.life, Life::Up).then_some(*node);
+        less.filter_map(up).chain(me).chain(greater.filter_map(up))
+    }
+
+    /// No member is unknown: each was heard of, or given up.
+    pub fn settled(&self) -> bool {
+        self.unknown == 0
+    }
+
+    /// This node's incarnation in use.
+    pub fn incarnation(&self) -> u64 {
+        self.own.incarnation()
+    }
+
+    /// The highest incarnation known of a member or of this node.
+    pub fn incarnation_of(&self, node: &NodeId) -> Option<u64> {
+        if *node == self.me {
+            return Some(self.own.incarnation());
+        }
+        self.members.get(node).map(|member| member.incarnation)
+    }
+
+    /// What a member, or this node, says of itself.
+    pub fn record(&self, node: &NodeId) -> Option<&Signed<NodeRecord>> {
+        if *node == self.me {
+            return self.own.record();
+        }
+        self.members.get(node).and_then(|member| member.record.as_ref())
+    }
+
+    /// All records, this node's own last. In sync a record lies under [`Self::item_key`] with the hash [`Signed::hash`].
+    pub fn records(&self) -> impl Iterator<Item = (NodeId, &Signed<NodeRecord>)> {
+        let others = self.members.iter().filter_map(|(node, member)| Some((*node, member.record.as_ref()?)));
+        others.chain(self.own.record().map(|record| (self.me, record)))
+    }
+
+    /// The record that lies under this key in sync.
+    pub fn item(&self, key: &Digest) -> Option<&Signed<NodeRecord>> {
+        self.keys_in_sync.get(key).and_then(|node| self.record(node))
+    }
+
+    /// Where to dial a member: where it was seen last, then where it says it is.
+    pub fn addresses(&self, node: &NodeId) -> Vec<String> {
+        let Some(member) = self.members.get(node) else { return Vec::new() };
+        let mut addresses = member.sighted.clone();
+        for address in member.record.iter().flat_map(|record| &record.addresses) {
+            if !addresses.contains(address) {
+                addresses.push(address.clone());
+            }
+        }
+        addresses
+    }
+
+    /// Peers there is a link to, strangers included, by id.
+    pub fn links(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.paths.iter().filter(|(_, path)| path.link.is_some()).map(|(node, _)| *node)
+    }
+
+    /// Whether there is a link to this peer.
+    pub fn has_link(&self, node: &NodeId) -> bool {
+        self.paths.get(node).is_some_and(|path| path.link.is_some())
+    }
+
+    /// The smoothed round trip to a node, where it was measured in this run.
+    pub fn rtt(&self, node: &NodeId) -> Option<Duration> {
+        self.paths.get(node).and_then(|path| path.rtt())
+    }
+
+    /// Why a member is held to be down, in words; nothing unless it is.
+    pub fn why_down(&self, node: &NodeId) -> Option<String> {
+        match self.members.get(node).map(|member| &member.life) {
+            Some(Life::Down(fall)) => Some(fall.why.to_string()),
+            Some(Life::Unknown { .. } | Life::Up | Life::BackBy(_)) | None => None,
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! The verdict on a member in doubt, and the notices that carry it.
+//!
+//! Who decides: the first m live members after the subject **that can be asked**, this node among them or not. That way
+//! the deaths of a node and of its observers are decided in one go, by whoever is left; the last survivor decides alone.
+//!
+//! When: more than half of them voted, and
+//! - somebody among them was refused: `Closed` votes of the others then count, so that a killed process is found out by one
+//!   re-dial; or `Silent` and `Refused` votes alone are the majority;
+//! - nobody showed the subject alive within the time of a cut: one live path is life;
+//! - all of them answered, or the rest had `patience` to name such a path.
+//!
+//! Alone, a refusal decides, and silence only after `cut_alone`: nobody is there to correct us.
+
+use std::collections::BTreeSet;
+
+use crate::model::{NodeId, Signed, Time};
+
+use super::doubts::Answer;
+use super::evidence::{Evidence, Suspicion};
+use super::members::{Fall, Life};
+use super::message::{MAX_VOTES, Message, Notice, Seen, Vote};
+use super::{Cx, Membership, Reason, Worth};
+
+/// A node that is down and talks to us is told so once in so long.
+const TELL_EVERY: std::time::Duration = std::time::Duration::from_millis(500);
+/// Observers gossip a fall one after another, so that mostly only the first has to.
+const SPREAD_STEP: std::time::Duration = std::time::Duration::from_millis(150);
+
+impl Membership {
+    /// Judges all doubts. A verdict changes who decides on the others, so the caller comes again.
+    pub(super) fn judge_all(&mut self, cx: &mut Cx<'_>) {
+        let subjects: Vec<NodeId> = self.doubts.keys().copied().collect();
+        for subject in subjects {
+            let seen = self.seen(cx.now, &subject);
+            if seen.is_some() {
+                self.accuse(cx, &subject);
+            }
+            if self.doubts.get(&subject).is_some_and(|doubt| seen > doubt.told) && self.is_asked(cx.now, &subject) {
+                self.tell(cx, subject);
+            }
+            if let Some(votes) = self.judge(cx, subject) {
+                self.sentence(cx, subject, votes);
+                return;
+            }
+        }
+    }
+
+    /// The votes that decide, if they do.
+    fn judge(&mut self, cx: &mut Cx<'_>, subject: NodeId) -> Option<Vec<Signed<Vote>>> {
+        if cx.now < self.honoured_until(&subject) {
+            return None;
+        }
+        let cut = self.cut(cx.now, &subject, self.config.cut);
+        let seen = self.seen(cx.now, &subject);
+        let doubt = self.doubts.get(&subject)?;
+        if doubt.alive_at().is_some_and(|at| cx.now.since(at) < cut) {
+            self.doubts.get_mut(&subject)?.ready_at = None;
+            return None;
+        }
+        let proven = seen >= Some(Seen::Silent)
+            || (seen == Some(Seen::Closed) && doubt.notice.as_ref().is_some_and(has_refusal));
+        if let (Some(notice), true) = (&doubt.notice, proven) {
+            // Verified when it was taken.
+            let votes = notice.votes.iter().filter_map(|vote| vote.clone().verify(&self.cluster).ok()).collect();
+            return Some(votes);
+        }
+        let electorate = self.electorate(cx.now, &subject);
+        if electorate.iter().all(|node| *node == self.me) {
+            let alone = self.cut(cx.now, &subject, self.config.cut_alone);
+            let decides = match seen? {
+                Seen::Refused => true,
+                Seen::Silent => self.silence(cx.now, &subject) >= alone,
+                Seen::Closed => false,
+            };
+            return if decides { self.current_vote(cx.now, &subject).map(|vote| vec![vote]) } else { None };
+        }
+        let mut votes = Vec::new();
+        for node in &electorate {
+            if *node == self.me {
+                votes.push(self.current_vote(cx.now, &subject)?);
+            } else if let Some(Answer::Vote(at, vote)) = self.doubts.get(&subject)?.answers.get(node)
+                && cx.now.since(*at) < self.config.vote_ttl
+            {
+                votes.push(vote.clone());
+            }
+        }
+        let refused = votes.iter().any(|vote| vote.seen == Seen::Refused);
+        let firm = votes.iter().filter(|vote| vote.seen != Seen::Closed).count();
+        let enough = 2 * votes.len() > electorate.len() && (refused || 2 * firm > electorate.len());
+        let doubt = self.doubts.get_mut(&subject)?;
+        if !enough {
+            doubt.ready_at = None;
+            return None;
+        }
+        let ready_at = *doubt.ready_at.get_or_insert(cx.now);
+        if votes.len() == electorate.len() || cx.now >= ready_at + self.config.patience {
+            return Some(votes);
+        }
+        self.timers.set_by(Reason::Doubt(subject), ready_at + self.config.patience);
+        None
+    }
+
+    /// Who decides on this subject: the first live members after it that can be asked, in order.
+    pub(super) fn electorate(&self, now: Time, subject: &NodeId) -> Vec<NodeId> {
+        let candidates = self.successors_of(subject).into_iter();
+        candidates
+            .filter(|node| *node == self.me || self.can_be_asked(now, subject, node))
+            .take(self.config.quorum_size())
+            .collect()
+    }
+
+    /// Whether others want to know what this node sees.
+    fn is_asked(&self, now: Time, subject: &NodeId) -> bool {
+        self.watched.contains_key(subject)
+            || self.inquiries.contains_key(subject)
+            || self.electorate(now, subject).contains(&self.me)
+    }
+
+    /// Whether an answer of this observer is worth waiting for. One whose link closed a moment ago may be back in another,
+    /// or know a path: it is waited for until a refusal or the time of a cut shows that it is gone too.
+    fn can_be_asked(&self, now: Time, subject: &NodeId, node: &NodeId) -> bool {
+        let Some(path) = self.paths.get(node) else { return false };
+        if path.link.is_none() && (path.refused || path.closed_at.is_none()) {
+            return false;
+        }
+        if self.silence(now, node) >= self.cut(now, node, self.config.cut) {
+            return false;
+        }
+        let waiting = self.doubts.get(subject).and_then(|doubt| doubt.waiting.get(node));
+        waiting.is_none_or(|since| now.since(*since) < self.cut(now, node, self.config.answer))
+    }
+
+    /// The verdict is down.
+    fn sentence(&mut self, cx: &mut Cx<'_>, subject: NodeId, votes: Vec<Signed<Vote>>) {
+        let Some(member) = self.members.get(&subject) else { return };
+        let incarnation = member.incarnation;
+        let place = votes.iter().position(|vote| vote.by().0 == self.me.0);
+        let why = Evidence::of_votes(votes.iter().map(|vote| (NodeId(vote.by().0), vote.seen)));
+        let votes = votes.iter().take(MAX_VOTES).map(|vote| vote.wire().clone()).collect();
+        // With no link at all nobody hears of it: a belief of our own, which the first sign of life ends.
+        let is_told = self.links().any(|peer| peer != subject);
+        let notice = is_told.then_some(Notice { subject, incarnation, votes });
+        self.fall(cx, subject, Fall { why, notice, heard: false });
+        match place {
+            Some(0) if is_told => self.spread(cx, subject),
+            Some(place) if is_told => {
+                let wait = SPREAD_STEP * u32::try_from(place).expect("few observers");
+                self.timers.set(Reason::Spread(subject), cx.now + wait);
+            }
+            Some(_) | None => {}
+        }
+    }
+
+    /// Gossips a fall, unless somebody has.
+    pub(super) fn spread(&mut self, cx: &mut Cx<'_>, subject: NodeId) {
+        if let Some(Life::Down(fall)) = self.members.get_mut(&subject).map(|member| &mut member.life)
+            && let Fall { notice: Some(notice), heard: false, .. } = fall
+        {
+            cx.out.broadcast(Message::Down(notice.clone(), None));
+            fall.heard = true;
+        }
+    }
+
+    /// The life that ended according to others goes on: only a higher incarnation makes that known to all of them.
+    pub(super) fn tell_it_is_down(&mut self, cx: &mut Cx<'_>, node: NodeId) {
+        let Some(Life::Down(Fall { notice: Some(notice), .. })) = self.members.get(&node).map(|member| &member.life)
+        else {
+            return;
+        };
+        let Some(link) = self.paths.get_mut(&node).and_then(|path| path.link.as_mut()) else { return };
+        if link.told_at.is_none_or(|at| cx.now >= at + TELL_EVERY) {
+            link.told_at = Some(cx.now);
+            cx.out.send(node, Message::Down(notice.clone(), None));
+        }
+    }
+
+    /// Others hold a node to be down. `from` said so over its link; none is gossip.
+    pub(super) fn on_notice(&mut self, cx: &mut Cx<'_>, notice: Notice, from: Option<NodeId>) -> Worth {
+        let by_gossip = from.is_none();
+        let subject = notice.subject;
+        if !(1..=MAX_VOTES).contains(&notice.votes.len()) || !Self::is_decent_incarnation(notice.incarnation) {
+            return Worth::Reject;
+        }
+        let known = match self.members.get_mut(&subject) {
+            Some(member) => {
+                if let Life::Down(fall) = &mut member.life
+                    && notice.incarnation == member.incarnation
+                    && fall.notice.is_some()
+                {
+                    fall.heard |= by_gossip;
+                    return Worth::Relay; // it was verified when it was taken, and others may lack it still
+                }
+                member.incarnation
+            }
+            None if subject == self.me => self.own.incarnation(),
+            None => return Worth::Ignore,
+        };
+        if notice.incarnation < known {
+            if let Some(from) = from {
+                self.vouch_for_return(cx, from, &subject);
+            }
+            return Worth::Ignore; // of a former life
+        }
+        let mut voters = BTreeSet::new();
+        let mut seen = Vec::new();
+        for vote in &notice.votes {
+            let by = NodeId(vote.by().0);
+            if !self.members.contains_key(&by) && by != self.me {
+                continue; // admitted a moment ago, perhaps
+            }
+            let Ok(vote) = vote.clone().verify(&self.cluster) else { return Worth::Reject };
+            let is_about_this = vote.subject == subject && vote.incarnation == notice.incarnation;
+            if by == subject || !is_about_this || !voters.insert(by) {
+                return Worth::Reject;
+            }
+            seen.push((by, vote.seen));
+        }
+        if voters.is_empty() {
+            return Worth::Ignore;
+        }
+        if subject == self.me {
+            self.challenged(cx, 0, Some(notice.incarnation));
+            return Worth::Relay;
+        }
+        if notice.incarnation > known {
+            return Worth::Ignore; // a life we have not heard of: repair brings it again with its record
+        }
+        self.weigh(cx, notice, voters, Evidence::of_votes(seen.into_iter()), by_gossip)
+    }
+
+    /// A notice whose votes are good. It needs the majority of the observers as we know them, or evidence of our own.
+    fn weigh(
+        &mut self,
+        cx: &mut Cx<'_>,
+        notice: Notice,
+        voters: BTreeSet<NodeId>,
+        why: Evidence,
+        by_gossip: bool,
+    ) -> Worth {
+        let subject = notice.subject;
+        let observers = self.observers_of(&subject);
+        let agree = observers.iter().filter(|node| voters.contains(node)).count();
+        let is_belief = self.is_down(&subject);
+        if 2 * agree > observers.len() || is_belief {
+            if is_belief && let Some(member) = self.members.get_mut(&subject) {
+                member.life = Life::Down(Fall { why, notice: Some(notice), heard: by_gossip });
+            } else {
+                self.fall(cx, subject, Fall { why, notice: Some(notice), heard: by_gossip });
+            }
+            return Worth::Relay;
+        }
+        // Seen by too few, or by others than we would ask. If it is linked, it shall answer for itself. If not, a dial will
+        // show, and until then the notice waits in the doubt.
+        if self.has_link(&subject) && !self.doubts.contains_key(&subject) {
+            cx.out.send(subject, Message::Down(notice, None));
+        } else {
+            self.doubt(cx, subject, Suspicion::AskedByOthers);
+            if let Some(doubt) = self.doubts.get_mut(&subject) {
+                doubt.notice = Some(notice);
+                self.unjudged = true;
+                self.dial_soon(cx, subject);
+            }
+        }
+        Worth::Ignore
+    }
+}
+
+fn has_refusal(notice: &Notice) -> bool {
+    notice.votes.iter().any(|vote| vote.peek().is_ok_and(|vote| vote.seen == Seen::Refused))
+}

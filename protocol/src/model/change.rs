@@ -1,0 +1,144 @@
+//! Desired state as it is written: signed changes, one a key and a moment.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::codec;
+use super::id::{Digest, NodeId, PublicKey, WriterId};
+use super::name::WorkloadName;
+use super::sign::{Signable, Signed, Unverified};
+use super::spec::{SPEC_VERSION, Spec};
+
+/// Entries a clock may have. Only operator installations write, so more is an attack or a mistake.
+pub const MAX_CLOCK: usize = 64;
+/// The greatest serial. A hybrid clock reaches it in the year 4199, and from the year 2200 it leaves room for 2^61 further
+/// writes, so no honest counter comes near a point where adding one would overflow.
+pub const MAX_SERIAL: u64 = 1 << 62;
+
+/// What a change is about.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub enum Key {
+    /// A wish.
+    Workload(WorkloadName),
+    /// The admission of a node to the roster.
+    Member(NodeId),
+}
+
+impl Key {
+    /// Where this key lies in digests and on disk.
+    pub fn hash(&self) -> Digest {
+        Digest::of(&codec::encode(self))
+    }
+}
+
+/// Which writes a change has seen: the greatest serial of each writer.
+pub type Clock = BTreeMap<WriterId, u64>;
+
+/// The signed part of a change.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ChangeBody {
+    /// What it is about.
+    pub key: Key,
+    /// Which installation of the author's key wrote it.
+    pub writer: WriterId,
+    /// This write's place in time: `max(hybrid clock, highest known for the key + 1)`. Also `writer`'s entry in `clock`.
+    pub serial: u64,
+    /// Everything the author had seen of this key, itself included. At most [`MAX_CLOCK`] entries.
+    pub clock: Clock,
+    /// The change that created what this one alters; none when this one creates.
+    pub uid: Option<Digest>,
+    /// What shall be.
+    pub value: Value,
+}
+
+impl Signable for ChangeBody {
+    const DOMAIN: &'static str = "shoal/change/1";
+}
+
+/// What shall be under a key.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Value {
+    /// A wish, in the spec form of that version.
+    Workload {
+        /// The form of `bytes`; one above [`SPEC_VERSION`] is kept and relayed, not acted on.
+        version: u16,
+        /// The spec.
+        bytes: Vec<u8>,
+    },
+    /// An admitted node, with the salt of its point on the ring, drawn by whoever admitted it.
+    Member {
+        /// The salt.
+        salt: u64,
+    },
+    /// Nothing: it was removed, and stays removed.
+    Tombstone,
+}
+
+impl Value {
+    /// The value of this spec.
+    pub fn workload(spec: &Spec) -> Value {
+        Value::Workload { version: SPEC_VERSION, bytes: codec::encode(spec) }
+    }
+
+    /// The spec, if this is a workload in a form this program knows. `None` for all else.
+    pub fn spec(&self) -> Option<Spec> {
+        match self {
+            Value::Workload { version, bytes } if *version <= SPEC_VERSION => codec::decode(bytes).ok(),
+            Value::Workload { .. } | Value::Member { .. } | Value::Tombstone => None,
+        }
+    }
+}
+
+/// The cluster root's word that a key may write workloads.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Certificate {
+    /// The operator's key.
+    pub subject: PublicKey,
+    /// What a person calls the operator.
+    pub name: String,
+}
+
+impl Signable for Certificate {
+    const DOMAIN: &'static str = "shoal/certificate/1";
+}
+
+/// A change as it travels, with the chain that shows its author's right to write it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct RawChange {
+    /// The change.
+    pub change: Unverified<ChangeBody>,
+    /// The author's certificate, where the key needs one.
+    pub certificate: Option<Unverified<Certificate>>,
+}
+
+/// A change that `trust` has accepted.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Change {
+    /// The change.
+    pub signed: Signed<ChangeBody>,
+    /// The author's certificate, as it came.
+    pub certificate: Option<Unverified<Certificate>>,
+}
+
+impl Change {
+    /// The form that travels and is stored.
+    pub fn raw(&self) -> RawChange {
+        RawChange { change: self.signed.wire().clone(), certificate: self.certificate.clone() }
+    }
+
+    /// The hash of author and bytes, which names the change.
+    pub fn hash(&self) -> Digest {
+        self.signed.hash()
+    }
+
+    /// The identity of what this change creates or alters.
+    pub fn uid(&self) -> Digest {
+        self.signed.uid.unwrap_or_else(|| self.hash())
+    }
+
+    /// The order in which siblings are resolved: the greatest is effective.
+    pub fn precedence(&self) -> (u64, PublicKey, Digest) {
+        (self.signed.serial, self.signed.by(), self.hash())
+    }
+}

@@ -1,0 +1,152 @@
+//! Names of things: nodes, clusters, bytes. Plain 32-byte values with a text form.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// A text that is not 64 hexadecimal digits.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a {1}: 64 hexadecimal digits are expected")]
+pub struct NotAnId(pub String, pub &'static str);
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident, $what:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        pub struct $name(pub [u8; 32]);
+
+        impl $name {
+            /// The bytes themselves.
+            pub fn as_bytes(&self) -> &[u8; 32] {
+                &self.0
+            }
+
+            /// The first eight hexadecimal digits: enough for a person, never for a decision.
+            pub fn short(&self) -> String {
+                self.0[..4].iter().map(|b| format!("{b:02x}")).collect()
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.iter().try_for_each(|b| write!(f, "{b:02x}"))
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{}({})", stringify!($name), self.short())
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = NotAnId;
+
+            fn from_str(text: &str) -> Result<Self, NotAnId> {
+                parse_hex(text).map($name).ok_or_else(|| NotAnId(text.to_owned(), $what))
+            }
+        }
+    };
+}
+
+id! {
+    /// One device's daemon: its Ed25519 public key. libp2p's PeerId is made from it at the edge.
+    NodeId, "node id"
+}
+id! {
+    /// SHA-256 of some bytes: names artifacts, changes, generations.
+    Digest, "digest"
+}
+id! {
+    /// An Ed25519 public key that is not (or not only) a node's: an operator's, the cluster's root or join key.
+    PublicKey, "public key"
+}
+id! {
+    /// The cluster: the hash of its genesis (see `trust`).
+    ClusterId, "cluster id"
+}
+id! {
+    /// One installation of an operator's key, the actor of every clock in desired state.
+    WriterId, "writer id"
+}
+
+impl Digest {
+    /// SHA-256 of `bytes`.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self::of_parts(&[bytes])
+    }
+
+    /// SHA-256 of the parts laid end to end. The caller sees to it that the borders are unambiguous.
+    pub fn of_parts(parts: &[&[u8]]) -> Self {
+        let mut context = ring::digest::Context::new(&ring::digest::SHA256);
+        for part in parts {
+            context.update(part);
+        }
+        let mut out = [0; 32];
+        out.copy_from_slice(context.finish().as_ref());
+        Digest(out)
+    }
+}
+
+impl From<NodeId> for PublicKey {
+    fn from(node: NodeId) -> Self {
+        PublicKey(node.0)
+    }
+}
+
+/// Human-readable formats would like text, and JSON has no byte arrays: these are for `#[serde(with)]`.
+pub mod hex {
+    use serde::{Deserialize, Deserializer, Serializer};
+    use std::fmt::Display;
+    use std::str::FromStr;
+
+    /// Writes the text form.
+    pub fn serialize<T: Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(value)
+    }
+
+    /// Reads the text form.
+    pub fn deserialize<'de, T, D>(deserializer: D) -> Result<T, D::Error>
+    where
+        T: FromStr,
+        T::Err: Display,
+        D: Deserializer<'de>,
+    {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+fn parse_hex(text: &str) -> Option<[u8; 32]> {
+    let bytes = text.as_bytes();
+    if bytes.len() != 64 {
+        return None;
+    }
+    let mut out = [0; 32];
+    for (i, pair) in bytes.chunks_exact(2).enumerate() {
+        let high = char::from(pair[0]).to_digit(16)?;
+        let low = char::from(pair[1]).to_digit(16)?;
+        out[i] = u8::try_from(high * 16 + low).ok()?;
+    }
+    Some(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_form_comes_back() {
+        let digest = Digest::of(b"shoal");
+        assert_eq!(digest.to_string().parse::<Digest>(), Ok(digest));
+        assert_eq!(digest.to_string().len(), 64);
+    }
+
+    #[test]
+    fn what_is_not_an_id_is_named() {
+        let error = "xyz".parse::<NodeId>().unwrap_err();
+        assert_eq!(error.to_string(), "`xyz` is not a node id: 64 hexadecimal digits are expected");
+        assert!("é".repeat(32).parse::<Digest>().is_err());
+    }
+}

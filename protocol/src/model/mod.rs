@@ -1,0 +1,27 @@
+//! Leaves: plain types that rooms share. No room's logic lives here.
+
+pub mod bid;
+pub mod change;
+pub mod claim;
+pub mod codec;
+pub mod id;
+pub mod name;
+pub mod out;
+pub mod record;
+pub mod ruling;
+pub mod sign;
+pub mod spec;
+pub mod time;
+pub mod view;
+
+pub use bid::{AuctionId, Award, Decline, Price};
+pub use change::{Certificate, Change, ChangeBody, Clock, Key, RawChange, Value};
+pub use claim::{Claim, Phase, Place, ReplicaId, ReplicaName, Slot, Token, generation};
+pub use id::{ClusterId, Digest, NodeId, PublicKey, WriterId};
+pub use name::{Label, WorkloadName};
+pub use out::{Lane, Out, Outgoing};
+pub use record::NodeRecord;
+pub use ruling::{Ruling, RulingKey, RulingKind};
+pub use sign::{KeyPair, Signable, Signed, Unverified};
+pub use spec::{Artifact, Facts, Resources, RuntimeKind, Spec, SpecForm, Unfit};
+pub use time::{Time, WallClock};

@@ -1,0 +1,160 @@
+//! From what was saved to a running node. A fresh node is an empty `Saved`; boot and recovery are one path.
+
+use std::collections::BTreeMap;
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{RngCore, SeedableRng};
+
+use crate::auction::Auction;
+use crate::claims::Claims;
+use crate::desired::Desired;
+use crate::membership::Membership;
+use crate::model::{Facts, Key, NodeId, Time, WallClock};
+use crate::plan::Pace;
+use crate::ring::Ring;
+use crate::rulings::Rulings;
+use crate::sync::{Repair, Tree};
+use crate::trust;
+
+use super::artifacts::Artifacts;
+use super::contract::Saved;
+use super::links::Seed;
+use super::outbox::Outbox;
+use super::persisting::Cache;
+use super::settling::Due;
+use super::{Config, Identity, Level, Node};
+
+impl Node {
+    /// A node that runs from `now` on. `seed` makes its randomness; the same seed and inputs give the same effects.
+    pub fn new(
+        config: Config,
+        identity: Identity,
+        saved: Saved,
+        facts: Facts,
+        wall: WallClock,
+        seed: [u8; 32],
+        now: Time,
+    ) -> Node {
+        let mut rng = ChaCha8Rng::from_seed(seed);
+        let mut draw = || {
+            let mut seed = [0; 32];
+            rng.fill_bytes(&mut seed);
+            seed
+        };
+        let (me, cluster) = (NodeId(identity.keys.public().0), identity.genesis.cluster());
+        let keys = || identity.keys.clone();
+        let incarnation = saved.incarnation;
+        let membership = Membership::new(now, config.membership.clone(), me, keys(), cluster, incarnation, draw());
+        let auction = Auction::new(config.auction.clone(), me, keys(), cluster, incarnation, draw());
+        let mut node = Node {
+            membership,
+            ring: Ring::default(),
+            desired: Desired::new(config.desired.clone()),
+            rulings: Rulings::new(config.rulings.clone()),
+            repair: Repair::new(config.repair.clone(), me, draw()),
+            claims: Claims::new(config.claims.clone(), me, keys(), cluster),
+            auction,
+            artifacts: Artifacts::default(),
+            pace: Pace::new(config.pace.clone()),
+            outbox: Outbox::default(),
+            cache: Cache::default(),
+            incarnations: Vec::new(),
+            read_only: None,
+            started: now,
+            ready: false,
+            leaving: false,
+            seeds: config.seeds.iter().map(|address| (address.clone(), Seed::new(now))).collect(),
+            join_at: None,
+            uploads: BTreeMap::new(),
+            running: BTreeMap::new(),
+            replan: BTreeMap::new(),
+            due: Due::default(),
+            routes: (0, BTreeMap::new()),
+            views: 0,
+            events: 0,
+            counters: BTreeMap::new(),
+            clock: (wall, now),
+            rng,
+            me,
+            cluster,
+            facts,
+            identity,
+            config,
+        };
+        node.recover(now, saved);
+        node
+    }
+
+    fn recover(&mut self, now: Time, saved: Saved) {
+        self.auction.set_capacity(self.facts.capacity);
+        let mut unreadable = 0;
+        for raw in saved.changes {
+            match trust::accept(&self.identity.genesis, raw) {
+                Ok(change) => unreadable += usize::from(self.desired.apply(change).is_err()),
+                Err(_) => unreadable += 1,
+            }
+        }
+        for (key, hash) in self.desired.digests() {
+            self.repair.restore(Tree::Desired, key, hash);
+        }
+        for ruling in saved.rulings {
+            match ruling.verify(&self.cluster) {
+                Ok(ruling) if self.desired.by_uid(&ruling.key.uid).is_some() => _ = self.rulings.apply(ruling),
+                Ok(_) => {}
+                Err(_) => unreadable += 1,
+            }
+        }
+        for (key, hash) in self.rulings.digests() {
+            self.repair.restore(Tree::Rulings, key, hash);
+        }
+        self.found(now);
+        self.publish_roster(now);
+        for record in saved.nodes {
+            match record.verify(&self.cluster) {
+                Ok(record) => self.with_membership(now, |room, now, out| room.handle_record(now, record, out)),
+                Err(_) => unreadable += 1,
+            }
+        }
+        let slots = saved.slots.into_iter().filter_map(|(_, slot)| slot.verify(&self.cluster).ok()).collect();
+        unreadable += self.claims.restore(slots).len();
+        for (key, hash) in self.claims.hashes() {
+            self.repair.restore(Tree::Sheets, key, hash);
+        }
+        let wall = self.wall(now);
+        for slot in self.claims.restarting(wall) {
+            self.issue_lightly(now, slot);
+        }
+        self.publish_profile(now);
+        self.adopt_own_claims(now);
+        if unreadable > 0 {
+            let message = format!(
+                "{unreadable} saved records were left out, they cannot be read; the others will send them again"
+            );
+            self.tell(now, Level::Warning, "saved-unreadable", None, Some(self.me), message);
+        }
+        self.due.all();
+        self.mark_all();
+        self.settle(now);
+    }
+
+    /// The node that makes the cluster admits itself.
+    fn found(&mut self, now: Time) {
+        if self.config.founder && self.desired.members().is_empty() {
+            self.admit(now, self.me);
+        }
+    }
+
+    /// Tells membership who is on the roster.
+    pub(super) fn publish_roster(&mut self, now: Time) {
+        let roster = self.desired.members().clone();
+        self.with_membership(now, |membership, now, out| membership.set_roster(now, &roster, out));
+        self.due.ring = true;
+        self.due.holding = true;
+        self.views += 1;
+    }
+
+    /// The key under which a node's admission stands.
+    pub(super) fn member_key(node: NodeId) -> Key {
+        Key::Member(node)
+    }
+}

@@ -1,0 +1,194 @@
+//! Lending the rooms what they ask of their node while they work, and wrapping what they want to say.
+
+use std::time::Duration;
+
+use crate::auction::{Auction, Desk, Look};
+use crate::claims::Claims;
+use crate::desired::Desired;
+use crate::membership::{self, Membership};
+use crate::model::{Digest, Facts, NodeId, Out, Outgoing, Place, ReplicaId, Time, Token, WallClock, codec};
+use crate::rulings::Rulings;
+use crate::sync::{self, Repair, Source, Tree};
+use crate::{auction, claims};
+
+use super::Node;
+use super::artifacts::Artifacts;
+use super::contract::{Action, DialTarget, PersistId};
+use super::message::Message;
+
+/// The round trip that is assumed where none was measured.
+const GUESSED_RTT: Duration = Duration::from_millis(50);
+
+/// What a bidder or an owner may ask of its node.
+pub(super) struct Bench<'a> {
+    pub claims: &'a Claims,
+    pub desired: &'a Desired,
+    pub artifacts: &'a Artifacts,
+    pub membership: &'a Membership,
+    pub facts: &'a Facts,
+    pub read_only: bool,
+    pub leaving: bool,
+    pub wall: WallClock,
+}
+
+impl Desk for Bench<'_> {
+    fn look(&self, uid: &Digest, generation: &Digest) -> Look {
+        let Some(wish) = self.desired.by_uid(uid).filter(|wish| wish.generation == *generation) else {
+            return Look::Unknown;
+        };
+        let ready = self.artifacts.is_ready(&wish.spec.artifact.digest);
+        let here = self.claims.mine().filter(|claim| claim.replica.uid == *uid).count();
+        Look::Known {
+            resources: wish.spec.resources,
+            fit: self.facts.fits(&wish.spec),
+            fetch_bytes: if ready { 0 } else { wish.spec.artifact.size },
+            here: u32::try_from(here).unwrap_or(u32::MAX),
+        }
+    }
+
+    fn wants(&self, replica: &ReplicaId) -> bool {
+        let Place::Index(index) = replica.place;
+        self.desired.by_uid(&replica.uid).is_some_and(|wish| index < wish.spec.replicas)
+    }
+
+    fn claimed_under(&self, replica: &ReplicaId) -> Option<Token> {
+        let award = self.claims.my_claim(replica)?.award.peek();
+        award.ok().map(|award| award.token)
+    }
+
+    fn seen(&self, replica: &ReplicaId) -> Option<Token> {
+        self.claims.highest_token(replica)
+    }
+
+    fn read_only(&self) -> bool {
+        self.read_only
+    }
+
+    fn leaving(&self) -> bool {
+        self.leaving
+    }
+
+    fn rtt(&self, node: &NodeId) -> Duration {
+        self.membership.rtt(node).unwrap_or(GUESSED_RTT)
+    }
+
+    fn wall(&self) -> WallClock {
+        self.wall
+    }
+}
+
+/// Where repair finds what a peer lacks.
+pub(super) struct Shelves<'a> {
+    pub desired: &'a Desired,
+    pub rulings: &'a Rulings,
+    pub claims: &'a Claims,
+    pub membership: &'a Membership,
+}
+
+impl Source for Shelves<'_> {
+    fn load(&self, tree: Tree, key: &Digest) -> Vec<Vec<u8>> {
+        match tree {
+            Tree::Desired => self.desired.item(key).iter().map(codec::encode).collect(),
+            Tree::Rulings => self.rulings.item(key).map(|ruling| codec::encode(ruling.wire())).into_iter().collect(),
+            Tree::Sheets => self.claims.item(key).map(|slot| codec::encode(slot.wire())).into_iter().collect(),
+            Tree::Records => self.membership.item(key).map(|record| codec::encode(record.wire())).into_iter().collect(),
+        }
+    }
+}
+
+impl Node {
+    /// Lets membership work, sends what it says, and acts on its facts.
+    pub(super) fn with_membership(
+        &mut self,
+        now: Time,
+        work: impl FnOnce(&mut Membership, Time, &mut Out<membership::Message>) -> Vec<membership::Fact>,
+    ) {
+        let mut out = Out::new();
+        let facts = work(&mut self.membership, now, &mut out);
+        self.post(out, None, Message::Membership);
+        for fact in facts {
+            self.on_membership(now, fact);
+        }
+    }
+
+    pub(super) fn with_repair(
+        &mut self,
+        now: Time,
+        work: impl FnOnce(&mut Repair, Time, &dyn Source, &mut Out<sync::Message>) -> Vec<sync::Fact>,
+    ) {
+        let mut out = Out::new();
+        let shelves = Shelves {
+            desired: &self.desired,
+            rulings: &self.rulings,
+            claims: &self.claims,
+            membership: &self.membership,
+        };
+        let facts = work(&mut self.repair, now, &shelves, &mut out);
+        self.post(out, None, Message::Repair);
+        for fact in facts {
+            self.on_repair(now, fact);
+        }
+    }
+
+    pub(super) fn with_auction(
+        &mut self,
+        now: Time,
+        work: impl FnOnce(&mut Auction, Time, &dyn Desk, &mut Out<auction::Message>) -> Vec<auction::Fact>,
+    ) {
+        self.with_auction_after(None, now, work);
+    }
+
+    /// As `with_auction`, but what is said waits for the disk.
+    pub(super) fn with_auction_after(
+        &mut self,
+        after: Option<PersistId>,
+        now: Time,
+        work: impl FnOnce(&mut Auction, Time, &dyn Desk, &mut Out<auction::Message>) -> Vec<auction::Fact>,
+    ) {
+        let mut out = Out::new();
+        let desk = Bench {
+            claims: &self.claims,
+            desired: &self.desired,
+            artifacts: &self.artifacts,
+            membership: &self.membership,
+            facts: &self.facts,
+            read_only: self.read_only.is_some(),
+            leaving: self.leaving,
+            wall: self.wall(now),
+        };
+        let facts = work(&mut self.auction, now, &desk, &mut out);
+        self.post(out, after, Message::Auction);
+        for fact in facts {
+            self.on_auction(now, fact);
+        }
+    }
+
+    /// Sends what a room has put into its outbox.
+    pub(super) fn post<M>(&mut self, mut out: Out<M>, after: Option<PersistId>, wrap: impl Fn(M) -> Message) {
+        while let Some(outgoing) = out.pop() {
+            let action = match outgoing {
+                Outgoing::Send { to, lane, message } => Action::Send { to, lane, message: wrap(message) },
+                Outgoing::Broadcast(message) => Action::Broadcast(wrap(message)),
+                Outgoing::Dial(node) => {
+                    let addresses = self.membership.addresses(&node);
+                    Action::Dial { target: DialTarget::Node(node), addresses }
+                }
+                Outgoing::Hangup(node) => Action::Disconnect(node),
+            };
+            self.outbox.push_after(after, action);
+        }
+    }
+
+    pub(super) fn with_claims(
+        &mut self,
+        now: Time,
+        work: impl FnOnce(&mut Claims, &mut Out<claims::Message>) -> Vec<claims::Fact>,
+    ) {
+        let mut out = Out::new();
+        let facts = work(&mut self.claims, &mut out);
+        self.post(out, None, Message::Claims);
+        for fact in facts {
+            self.on_claims(now, fact);
+        }
+    }
+}

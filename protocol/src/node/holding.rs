@@ -1,0 +1,300 @@
+//! What this node claims: getting it to run, replacing it, trying again, letting it go. Needs nobody's help.
+
+use std::time::Duration;
+
+use crate::claims::SheetFull;
+use crate::desired::Wish;
+use crate::model::claim::short_reason;
+use crate::model::{Award, Change, Claim, Digest, Key, Phase, ReplicaId, ReplicaName, Signed, Time};
+
+use super::artifacts::Local;
+use super::contract::{Action, Order, PersistId, ReplicaState, Report};
+use super::{Level, Node};
+
+/// Tries on this node before a replica is given up to others.
+const MAX_RESTARTS: u32 = 3;
+/// The wait before the first restart; doubles.
+const RESTART_AFTER: Duration = Duration::from_secs(1);
+/// A replica that was healthy for so long starts with a clean slate when it fails.
+const FORGIVEN_AFTER: Duration = Duration::from_secs(60);
+/// How long a hopeless failure is shown in the claim before the replica is given up: so that people see the reason.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// How running a claim goes.
+#[derive(Debug, Default)]
+pub(super) struct Running {
+    /// The batch that puts the claim on disk: nothing runs before it is there.
+    written: Option<PersistId>,
+    /// The generation that the runtime was told to run.
+    ordered: Option<Digest>,
+    restarts: u32,
+    healthy_since: Option<Time>,
+    next: Option<Next>,
+}
+
+#[derive(Debug)]
+enum Next {
+    Restart(Time),
+    GiveUp(Time, String),
+}
+
+impl Next {
+    fn at(&self) -> Time {
+        match self {
+            Next::Restart(at) | Next::GiveUp(at, _) => *at,
+        }
+    }
+}
+
+/// What becomes of an own claim.
+enum Fate {
+    Keep(Box<Wish>),
+    LetGo(&'static str, String),
+    /// Not known yet, or not understood: goes on as it is.
+    Leave,
+}
+
+impl Node {
+    /// An award was taken: the claim is made, put on disk, told, and run.
+    pub(super) fn on_won(&mut self, now: Time, award: &Signed<Award>) {
+        let wish = self.desired.by_uid(&award.replica.uid).filter(|wish| wish.generation == award.generation).cloned();
+        let Some(wish) = wish.filter(|_| self.read_only.is_none()) else {
+            return self.with_auction(now, |auction, now, desk, out| {
+                auction.unclaimed(now, award, "the workload changed meanwhile, or the disk takes no writes", desk, out)
+            });
+        };
+        let claim = Claim {
+            replica: award.replica,
+            name: wish.name.clone(),
+            generation: wish.generation,
+            token: award.token,
+            phase: Phase::Starting,
+            since: self.wall(now),
+            award: award.wire().clone(),
+        };
+        match self.claims.claim(claim) {
+            Ok(slot) => {
+                self.auction.commit(award.replica, wish.spec.resources);
+                let after = self.issue(now, slot);
+                self.with_auction_after(after, now, |auction, now, desk, out| auction.claimed(now, award, desk, out));
+                self.running.insert(award.replica, Running { written: after, ..Running::default() });
+                self.on_own_change(&award.replica);
+                self.run(now, &award.replica, &wish);
+            }
+            Err(full @ SheetFull { .. }) => {
+                let reason = full.to_string();
+                self.with_auction(now, |auction, now, desk, out| auction.unclaimed(now, award, &reason, desk, out));
+            }
+        }
+    }
+
+    /// At boot: everything claimed is committed, and run as soon as `hold` finds it.
+    pub(super) fn adopt_own_claims(&mut self, _now: Time) {
+        let mine: Vec<ReplicaId> = self.claims.mine().map(|claim| claim.replica).collect();
+        for replica in mine {
+            if let Some(wish) = self.desired.by_uid(&replica.uid) {
+                self.auction.commit(replica, wish.spec.resources);
+            }
+            self.running.insert(replica, Running::default());
+        }
+    }
+
+    /// Compares every own claim with desired state.
+    pub(super) fn hold(&mut self, now: Time) {
+        let mine: Vec<Claim> = self.claims.mine().cloned().collect();
+        for claim in mine {
+            match self.fate(&claim) {
+                Fate::Leave => {}
+                Fate::LetGo(kind, why) => self.release(now, &claim.replica, kind, why),
+                Fate::Keep(wish) if wish.generation == claim.generation => self.run(now, &claim.replica, &wish),
+                Fate::Keep(wish) => self.replace(now, &claim, &wish),
+            }
+        }
+    }
+
+    fn fate(&self, claim: &Claim) -> Fate {
+        let crate::model::Place::Index(index) = claim.replica.place;
+        if let Some(wish) = self.desired.by_uid(&claim.replica.uid) {
+            if index >= wish.spec.replicas {
+                let why = format!("only {} replicas are wished for", wish.spec.replicas);
+                return Fate::LetGo("replica-surplus", why);
+            }
+            return Fate::Keep(Box::new(wish.clone()));
+        }
+        let key = Key::Workload(claim.name.clone());
+        match self.desired.effective(&key).map(Change::uid) {
+            // A newer form of the same workload: kept running by what is known of it.
+            Some(uid) if self.desired.opaque().any(|(_, opaque)| opaque == uid && uid == claim.replica.uid) => {
+                Fate::Leave
+            }
+            Some(_) => Fate::LetGo("replica-removed", "the workload was removed".into()),
+            None if self.ready => Fate::LetGo("replica-removed", "nobody knows of the workload".into()),
+            None => Fate::Leave,
+        }
+    }
+
+    /// Another generation of the same place: replaced here if it fits here.
+    fn replace(&mut self, now: Time, claim: &Claim, wish: &Wish) {
+        if let Err(unfit) = self.facts.fits(&wish.spec) {
+            return self.release(
+                now,
+                &claim.replica,
+                "replica-moves",
+                format!("the new version does not fit here: {unfit}"),
+            );
+        }
+        let others = self.claims.mine().filter(|other| other.replica != claim.replica);
+        let used = others.filter_map(|other| self.desired.by_uid(&other.replica.uid)).map(|wish| wish.spec.resources);
+        let used = used.fold(crate::model::Resources::default(), crate::model::Resources::plus);
+        if !self.facts.capacity.holds(used.plus(wish.spec.resources)) {
+            return self.release(now, &claim.replica, "replica-moves", "the new version finds no room here".into());
+        }
+        let since = self.wall(now);
+        let Some(slot) = self.claims.set_generation(&claim.replica, wish.generation, since) else { return };
+        self.auction.commit(claim.replica, wish.spec.resources);
+        let after = self.issue(now, slot);
+        if let Some(running) = self.running.get_mut(&claim.replica) {
+            *running = Running { written: after, ordered: running.ordered, ..Running::default() };
+        }
+        self.on_own_change(&claim.replica);
+        self.run(now, &claim.replica, wish);
+    }
+
+    /// Tells the runtime to run a claim, unless it was told; gets the bytes first.
+    fn run(&mut self, now: Time, replica: &ReplicaId, wish: &Wish) {
+        let running = self.running.entry(*replica).or_default();
+        if running.ordered == Some(wish.generation) || running.next.is_some() {
+            return;
+        }
+        match self.artifacts.local(&wish.spec.artifact.digest).clone() {
+            Local::Ready => {
+                running.ordered = Some(wish.generation);
+                let order = Order::Run {
+                    replica: *replica,
+                    name: wish.name.clone(),
+                    generation: wish.generation,
+                    spec: wish.spec.clone(),
+                };
+                let written = running.written;
+                self.outbox.push_after(written, Action::Order(order));
+            }
+            Local::Unusable(why) => self.on_failed(now, replica, why, false),
+            Local::Absent | Local::Fetching | Local::Waiting { .. } => self.fetch(now, wish.spec.artifact),
+        }
+    }
+
+    /// How a replica fares.
+    pub(super) fn on_report(&mut self, now: Time, report: Report) {
+        let claim = self.claims.my_claim(&report.replica);
+        if claim.is_none_or(|claim| claim.generation != report.generation) {
+            return;
+        }
+        match report.state {
+            ReplicaState::Starting => {}
+            ReplicaState::Healthy => {
+                if let Some(running) = self.running.get_mut(&report.replica) {
+                    running.healthy_since.get_or_insert(now);
+                    running.next = None;
+                }
+                self.set_phase(now, &report.replica, Phase::Healthy);
+            }
+            ReplicaState::Failed { reason, retryable } => self.on_failed(now, &report.replica, reason, retryable),
+            ReplicaState::Stopped => self.on_failed(now, &report.replica, "it stopped by itself".into(), true),
+        }
+    }
+
+    fn on_failed(&mut self, now: Time, replica: &ReplicaId, reason: String, retryable: bool) {
+        let Some(running) = self.running.get_mut(replica) else { return };
+        if running.next.is_some() {
+            return;
+        }
+        if running.healthy_since.take().is_some_and(|since| now.since(since) >= FORGIVEN_AFTER) {
+            running.restarts = 0;
+        }
+        let reason = short_reason(reason);
+        running.ordered = None;
+        running.next = Some(if retryable && running.restarts < MAX_RESTARTS {
+            let wait = RESTART_AFTER.saturating_mul(1 << running.restarts);
+            running.restarts += 1;
+            Next::Restart(now + wait)
+        } else {
+            Next::GiveUp(now + LAST_WORDS, reason.clone())
+        });
+        let restarts = running.restarts;
+        let name = self.replica_name(replica);
+        self.tell(now, Level::Warning, "replica-failed", Some(name), Some(self.me), reason.clone());
+        self.count("replica_failures");
+        self.set_phase(now, replica, Phase::Failing { reason, restarts });
+    }
+
+    fn set_phase(&mut self, now: Time, replica: &ReplicaId, phase: Phase) {
+        let (since, healthy) = (self.wall(now), phase == Phase::Healthy);
+        let Some(slot) = self.claims.set_phase(replica, phase, since) else { return };
+        self.issue_lightly(now, slot);
+        self.on_own_change(replica);
+        if healthy {
+            let name = self.replica_name(replica);
+            self.tell(now, Level::Info, "replica-healthy", Some(name), Some(self.me), "it runs and answers".into());
+        }
+    }
+
+    /// Lets a claim go: what runs is stopped, what was committed is free.
+    pub(super) fn release(&mut self, now: Time, replica: &ReplicaId, kind: &str, why: String) {
+        let name = self.replica_name(replica);
+        let Some(slot) = self.claims.release(replica) else { return };
+        let written = self.running.remove(replica).and_then(|running| running.written);
+        self.auction.free(replica);
+        self.issue(now, slot);
+        let stop = || Action::Order(Order::Stop { replica: *replica });
+        self.outbox.push(stop());
+        // An order to run it may still wait for the disk; it must not come last.
+        if self.outbox.is_waiting(written) {
+            self.outbox.push_after(written, stop());
+        }
+        self.tell(now, Level::Info, kind, Some(name), Some(self.me), format!("let go: {why}"));
+        self.on_own_change(replica);
+        if self.desired.by_uid(&replica.uid).is_none() {
+            self.claims.forget_workload(&replica.uid);
+        }
+    }
+
+    /// What is due of restarts and last words.
+    pub(super) fn retry_replicas(&mut self, now: Time) {
+        let due = |running: &Running| running.next.as_ref().is_some_and(|next| next.at() <= now);
+        let due: Vec<ReplicaId> = self.running.iter().filter(|(_, it)| due(it)).map(|(replica, _)| *replica).collect();
+        for replica in due {
+            match self.running.get_mut(&replica).and_then(|running| running.next.take()) {
+                Some(Next::Restart(_)) => self.due.holding = true,
+                Some(Next::GiveUp(_, reason)) => {
+                    if let Some(claim) = self.claims.my_claim(&replica) {
+                        let generation = claim.generation;
+                        self.auction.cool(now, replica, generation, &reason);
+                    }
+                    self.release(now, &replica, "replica-given-up", format!("it fails here: {reason}"));
+                }
+                None => {}
+            }
+        }
+    }
+
+    pub(super) fn next_restart(&self) -> Option<Time> {
+        self.running.values().filter_map(|running| running.next.as_ref()).map(Next::at).min()
+    }
+
+    fn on_own_change(&mut self, replica: &ReplicaId) {
+        self.due.dirty.insert(replica.uid);
+        self.due.duplicates = true;
+        self.due.routes = true;
+        self.views += 1;
+    }
+
+    /// What people call a replica.
+    pub(super) fn replica_name(&self, replica: &ReplicaId) -> String {
+        let wish = self.desired.by_uid(&replica.uid).map(|wish| wish.name.clone());
+        let claimed = || self.claims.of(replica).first().map(|(_, claim)| claim.name.clone());
+        match wish.or_else(claimed) {
+            Some(workload) => ReplicaName { workload, place: replica.place }.to_string(),
+            None => replica.to_string(),
+        }
+    }
+}

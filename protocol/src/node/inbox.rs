@@ -1,0 +1,360 @@
+//! What others say, over links and by gossip, and what the rooms make of it.
+
+use crate::claims::{Outcome, Standing};
+use crate::membership::{self, Worth};
+use crate::model::{NodeId, RawChange, Ruling, Signed, Slot, Time, Unverified, codec};
+use crate::rulings::Applied;
+use crate::sync::{self, Tree};
+use crate::trust::{self, Rejection};
+use crate::{auction, claims};
+
+use super::contract::{Action, Record, Ticket, Verdict};
+use super::message::{MAX_CHANGES, Message};
+use super::{Level, Node};
+
+impl Node {
+    pub(super) fn on_message(&mut self, now: Time, from: NodeId, message: Message) {
+        let is_member = self.desired.members().contains_key(&from);
+        match message {
+            Message::Join { record } => self.on_join(now, from, record),
+            Message::Admitted { changes } => self.on_admitted(now, changes),
+            // Repair is how one who is not admitted yet, or does not know who is, learns of it.
+            Message::Repair(message) => {
+                self.with_repair(now, |repair, now, source, out| repair.handle_message(now, from, message, source, out))
+            }
+            Message::Membership(message) => {
+                self.with_membership(now, |room, now, out| room.handle_message(now, from, message, out));
+            }
+            _ if !is_member => self.count("dropped_stranger"),
+            Message::Claims(message) => {
+                self.with_claims(now, |claims, out| claims.handle_message(from, message, out));
+            }
+            Message::Auction(message) => {
+                self.with_auction(now, |auction, now, desk, out| auction.handle_message(now, from, message, desk, out))
+            }
+            // Gossip may also come over a link; nobody waits for a verdict then.
+            Message::Changed { .. } | Message::Slot(_) | Message::Ruled(_) | Message::Have { .. } => {
+                let verdict = self.judge(now, from, message);
+                if verdict == Verdict::Reject {
+                    self.on_garbage(now, from, "a statement that is bad for everyone");
+                }
+            }
+        }
+    }
+
+    pub(super) fn on_gossip(&mut self, now: Time, ticket: Ticket, from: NodeId, message: Message) {
+        let verdict = self.judge(now, from, message);
+        if verdict == Verdict::Reject {
+            self.count("gossip_rejected");
+        }
+        self.outbox.push(Action::Verdict { ticket, verdict });
+    }
+
+    fn judge(&mut self, now: Time, from: NodeId, message: Message) -> Verdict {
+        match message {
+            Message::Changed { change, holder } => self.on_changed(now, change, holder),
+            Message::Slot(slot) => self.on_slot(now, slot),
+            Message::Ruled(ruling) => self.on_ruled(now, ruling),
+            Message::Have { node, digest } => {
+                let known = self.desired.members().contains_key(&node);
+                if known && self.artifacts.held_by(digest, node) { Verdict::Accept } else { Verdict::Ignore }
+            }
+            Message::Membership(message) => {
+                let mut worth = Worth::Ignore;
+                self.with_membership(now, |room, now, out| {
+                    let (judged, facts) = room.handle_gossip(now, from, message, out);
+                    worth = judged;
+                    facts
+                });
+                match worth {
+                    Worth::Relay => Verdict::Accept,
+                    Worth::Ignore => Verdict::Ignore,
+                    Worth::Reject => Verdict::Reject,
+                }
+            }
+            // These are between two nodes; whoever gossips them is broken.
+            Message::Repair(_)
+            | Message::Claims(_)
+            | Message::Auction(_)
+            | Message::Join { .. }
+            | Message::Admitted { .. } => Verdict::Reject,
+        }
+    }
+
+    pub(super) fn on_garbage(&mut self, now: Time, from: NodeId, why: &str) {
+        self.count("garbage");
+        // One event at the first and then at every power of two: a broken peer shall not fill the log.
+        if self.counters.get("garbage").is_some_and(|count| count.is_power_of_two()) {
+            self.tell(
+                now,
+                Level::Warning,
+                "garbage",
+                None,
+                Some(from),
+                format!("a peer sent what cannot be: {why}; it was dropped"),
+            );
+        }
+    }
+
+    fn on_changed(&mut self, now: Time, raw: RawChange, holder: Option<NodeId>) -> Verdict {
+        let change = match trust::accept(&self.identity.genesis, raw) {
+            Ok(change) => change,
+            Err(Rejection::Never(_)) => return Verdict::Reject,
+            Err(Rejection::NotYet(_)) => return Verdict::Ignore,
+        };
+        let artifact = change.signed.value.spec().map(|spec| spec.artifact.digest);
+        if let (Some(digest), Some(holder)) = (artifact, holder) {
+            self.artifacts.held_by(digest, holder);
+        }
+        match self.apply_change(now, change) {
+            Ok(_) => Verdict::Accept,
+            Err(why) => {
+                self.count("changes_refused_full");
+                self.tell(now, Level::Warning, "full", None, Some(self.me), format!("a change was left out: {why}"));
+                Verdict::Ignore
+            }
+        }
+    }
+
+    pub(super) fn on_slot(&mut self, now: Time, slot: Unverified<Slot>) -> Verdict {
+        let Ok(slot) = slot.verify(&self.cluster) else { return Verdict::Reject };
+        let node = NodeId(slot.by().0);
+        if !self.desired.members().contains_key(&node) {
+            return Verdict::Ignore;
+        }
+        let number = slot.slot;
+        let desired = &self.desired;
+        let standing = |node: &NodeId| match desired.effective(&Self::member_key(*node)) {
+            _ if desired.members().contains_key(node) => Standing::Member,
+            Some(_) => Standing::Left,
+            None => Standing::Stranger,
+        };
+        match self.claims.handle_slot(slot, &standing) {
+            Ok(Outcome::Known) => Verdict::Ignore,
+            Ok(Outcome::Changed { node, replicas }) => {
+                self.cache.slot(now, node, number);
+                if let Some(slot) = self.claims.slot(&node, number).cloned() {
+                    self.note_slot(now, &slot);
+                }
+                self.on_replicas_changed(now, node, &replicas);
+                Verdict::Accept
+            }
+            Ok(Outcome::Reissue(slot)) => {
+                self.issue(now, slot);
+                Verdict::Ignore
+            }
+            Err(claims::Rejection::Never(_)) => Verdict::Reject,
+            Err(claims::Rejection::NotYet(_)) => Verdict::Ignore,
+        }
+    }
+
+    fn on_replicas_changed(&mut self, now: Time, node: NodeId, replicas: &[crate::model::ReplicaId]) {
+        for replica in replicas {
+            self.due.dirty.insert(replica.uid);
+            let award = self.claims.of(replica).into_iter().find(|(holder, _)| *holder == node);
+            if let Some(token) = award.and_then(|(_, claim)| claim.award.peek().ok()).map(|award| award.token) {
+                self.with_auction(now, |room, now, desk, out| room.saw_claim(now, replica, &node, token, desk, out));
+            }
+        }
+        self.due.duplicates = true;
+        self.due.routes = true;
+        self.views += 1;
+    }
+
+    fn on_ruled(&mut self, now: Time, ruling: Unverified<Ruling>) -> Verdict {
+        let Ok(ruling) = ruling.verify(&self.cluster) else { return Verdict::Reject };
+        self.apply_ruling(now, ruling)
+    }
+
+    /// Takes a ruling whose signature is good: by a member, about a workload that lives.
+    fn apply_ruling(&mut self, now: Time, ruling: Signed<Ruling>) -> Verdict {
+        let by_member = self.desired.members().contains_key(&NodeId(ruling.by().0));
+        if !by_member || self.desired.by_uid(&ruling.key.uid).is_none() {
+            return Verdict::Ignore;
+        }
+        let Applied::New { dropped } = self.rulings.apply(ruling.clone()) else { return Verdict::Ignore };
+        let key = crate::model::Digest::of(&codec::encode(&ruling.key));
+        self.repair.note(now, Tree::Rulings, key, ruling.hash());
+        let mut records = vec![Record::Ruling { key, ruling: ruling.wire().clone() }];
+        if let Some(dropped) = dropped {
+            self.repair.forget(now, Tree::Rulings, &dropped);
+            records.push(Record::NoRuling { key: dropped });
+        }
+        self.persist(records);
+        self.due.dirty.insert(ruling.key.uid);
+        Verdict::Accept
+    }
+
+    /// A stranger that holds the join key, or we could not talk, asks to be a member.
+    fn on_join(&mut self, now: Time, from: NodeId, record: Unverified<crate::model::NodeRecord>) {
+        let Ok(record) = record.verify(&self.cluster) else {
+            return self.on_garbage(now, from, "a join that is not signed");
+        };
+        if NodeId(record.by().0) != from || !self.admitted() {
+            return;
+        }
+        let key = Self::member_key(from);
+        let after = if self.desired.members().contains_key(&from) {
+            None
+        } else if self.read_only.is_some() {
+            return;
+        } else {
+            self.admit(now, from)
+        };
+        if !self.desired.members().contains_key(&from) {
+            return;
+        }
+        let changes = self.desired.item(&key.hash());
+        let message = Message::Admitted { changes };
+        self.outbox.push_after(after, Action::Send { to: from, lane: crate::model::Lane::Urgent, message });
+        self.with_membership(now, |room, now, out| room.handle_record(now, record, out));
+    }
+
+    fn on_admitted(&mut self, now: Time, changes: Vec<RawChange>) {
+        for raw in changes.into_iter().take(MAX_CHANGES) {
+            if let Ok(change) = trust::accept(&self.identity.genesis, raw) {
+                _ = self.apply_change(now, change);
+            }
+        }
+    }
+
+    pub(super) fn on_repair(&mut self, now: Time, fact: sync::Fact) {
+        match fact {
+            sync::Fact::Received { from, tree, payload } => self.on_received(now, from, tree, &payload),
+            sync::Fact::InStep { .. } | sync::Fact::OutOfStep { .. } => self.due.ready = true,
+        }
+    }
+
+    fn on_received(&mut self, now: Time, from: NodeId, tree: Tree, payload: &[u8]) {
+        let verdict = match tree {
+            Tree::Desired => codec::decode(payload).map(|change| self.on_changed(now, change, None)),
+            Tree::Rulings => codec::decode(payload).map(|ruling| self.on_ruled(now, ruling)),
+            Tree::Sheets => codec::decode(payload).map(|slot| self.on_slot(now, slot)),
+            Tree::Records => codec::decode(payload).map(|record| self.on_record(now, record)),
+        };
+        match verdict {
+            Ok(Verdict::Accept | Verdict::Ignore) => {}
+            Ok(Verdict::Reject) => self.on_garbage(now, from, "an entry that is bad for everyone"),
+            Err(malformed) => self.on_garbage(now, from, &malformed.to_string()),
+        }
+    }
+
+    fn on_record(&mut self, now: Time, record: Unverified<crate::model::NodeRecord>) -> Verdict {
+        let Ok(record) = record.verify(&self.cluster) else { return Verdict::Reject };
+        if !self.desired.members().contains_key(&NodeId(record.by().0)) {
+            return Verdict::Ignore;
+        }
+        self.with_membership(now, |room, now, out| room.handle_record(now, record, out));
+        Verdict::Accept
+    }
+
+    pub(super) fn on_membership(&mut self, now: Time, fact: membership::Fact) {
+        self.views += 1;
+        match fact {
+            membership::Fact::Up { node } => {
+                self.pace.returned(&node);
+                self.tell(now, Level::Info, "node-up", None, Some(node), "the node is up".into());
+                self.on_liveness(node);
+            }
+            membership::Fact::Down { node, why } => {
+                let up = self.membership.up().count();
+                self.pace.lost(now, node, up);
+                self.count("nodes_down");
+                self.tell(now, Level::Warning, "node-down", None, Some(node), format!("the node is down: {why}"));
+                self.with_auction(now, |room, now, desk, out| room.node_down(now, &node, desk, out));
+                self.on_liveness(node);
+            }
+            membership::Fact::BackBy { node, until } => {
+                let message = format!("the node stops on purpose and hopes to be back by {}", self.wall_at(now, until));
+                self.tell(now, Level::Info, "node-back-by", None, Some(node), message);
+                self.on_liveness(node);
+            }
+            membership::Fact::Record { node } => {
+                self.cache.record(now, node);
+                if let Some(hash) = self.membership.record(&node).map(Signed::hash) {
+                    self.repair.note(now, Tree::Records, membership::Membership::item_key(&node), hash);
+                }
+                self.due.ring = true;
+                self.due.facts = true;
+            }
+            membership::Fact::Incarnation(incarnation) => {
+                if let Some(id) = self.persist(vec![Record::Incarnation(incarnation)]) {
+                    self.incarnations.push((id, incarnation));
+                }
+            }
+            membership::Fact::Accused { .. } => self.count("accusations"),
+            membership::Fact::Cleared { .. } => self.count("accusations_cleared"),
+        }
+    }
+
+    fn on_liveness(&mut self, node: NodeId) {
+        self.due.ring = true;
+        self.due.ready = true;
+        self.due.duplicates = true;
+        self.due.routes = true;
+        let uids = self.claims.of_node(&node).map(|claim| claim.replica.uid).collect::<Vec<_>>();
+        self.due.dirty.extend(uids);
+        self.due.facts = true;
+    }
+
+    pub(super) fn on_claims(&mut self, now: Time, fact: claims::Fact) {
+        match fact {
+            claims::Fact::Yield { replica, to, because } => {
+                let keeper = self.name_of(&to);
+                self.release(now, &replica, "duplicate-yielded", format!("{keeper} keeps it: {because}"));
+            }
+            claims::Fact::Adopt { replica, token } => {
+                if let Some(slot) = self.claims.adopt(&replica, token) {
+                    self.issue(now, slot);
+                }
+            }
+            claims::Fact::Duplicate { replica, keeper, because } => {
+                let name = self.replica_name(&replica);
+                let message = format!("several nodes hold it; {} is to keep it: {because}", self.name_of(&keeper));
+                self.tell(now, Level::Warning, "duplicate", Some(name), Some(keeper), message);
+            }
+            claims::Fact::Misbehaved { peer, why } => self.on_garbage(now, peer, why),
+        }
+    }
+
+    pub(super) fn on_auction(&mut self, now: Time, fact: auction::Fact) {
+        match fact {
+            auction::Fact::Won { award, .. } => self.on_won(now, &award),
+            auction::Fact::Awarded { replica, node, summary, .. } => {
+                let name = self.replica_name(&replica);
+                let message = format!(
+                    "awarded to {} in {:.1} ms, {} bid and {} declined",
+                    self.name_of(&node),
+                    summary.took_us as f64 / 1e3,
+                    summary.bids.len(),
+                    summary.declines.len()
+                );
+                self.count("awards");
+                self.tell(now, Level::Info, "awarded", Some(name), Some(node), message);
+            }
+            auction::Fact::Settled { replica, .. } => {
+                self.due.dirty.insert(replica.uid);
+            }
+            auction::Fact::Reopen { replica, node, why } => {
+                let name = self.replica_name(&replica);
+                self.tell(
+                    now,
+                    Level::Warning,
+                    "award-failed",
+                    Some(name),
+                    Some(node),
+                    format!("{why}; auctioned again"),
+                );
+                self.due.dirty.insert(replica.uid);
+            }
+            auction::Fact::Unplaceable { uid, places, why, retry_after } => {
+                self.on_unplaceable(now, uid, places.len(), &why, retry_after);
+            }
+            auction::Fact::Full { uid, .. } => self.plan_again(now + super::planning::FULL_RETRY, uid),
+            auction::Fact::AwardLapsed { replica } => {
+                self.due.dirty.insert(replica.uid);
+            }
+            auction::Fact::Misbehaved { peer, why } => self.on_garbage(now, peer, why),
+        }
+    }
+}

@@ -1,0 +1,335 @@
+//! One node's brain: the only room that knows all rooms. It wraps their messages into one [`Message`], passes facts between them, and
+//! decides what none of them can decide alone.
+//!
+//! One file an input, as far as it goes; then `settle` does what became due: it closes gaps, holds what is claimed, publishes routes.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `contract` | the boundary: inputs, effects, records |
+//! | `boot` | from what was saved to a running node |
+//! | `links`, `inbox` | the network: links, messages, gossip |
+//! | `commands` | users |
+//! | `writing` | desired state: applying changes, admitting nodes |
+//! | `holding` | what this node claims: running, replacing, restarting, releasing it |
+//! | `planning` | what this node owns: finding gaps, opening auctions |
+//! | `fetching`, `artifacts` | bytes |
+//! | `settling` | what follows from any of it: ring, readiness, duplicates, routes |
+//! | `views`, `explaining` | what people are shown |
+
+mod artifacts;
+mod boot;
+mod commands;
+mod contract;
+mod desk;
+mod explaining;
+mod fetching;
+mod holding;
+mod inbox;
+mod links;
+mod message;
+mod outbox;
+mod persisting;
+mod planning;
+mod settling;
+#[cfg(test)]
+mod tests;
+mod views;
+mod writing;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use rand_chacha::ChaCha8Rng;
+
+use crate::auction::{self, Auction};
+use crate::claims::{self, Claims};
+use crate::desired::Desired;
+use crate::membership::{self, Membership};
+use crate::model::view::EventView;
+use crate::model::{ClusterId, Digest, Facts, KeyPair, NodeId, ReplicaId, Time, WallClock};
+use crate::plan::Pace;
+use crate::ring::Ring;
+use crate::rulings::Rulings;
+use crate::sync::{self, Repair};
+use crate::trust::Genesis;
+
+use artifacts::Artifacts;
+use holding::Running;
+use outbox::Outbox;
+
+pub use contract::*;
+pub use message::{MAX_CHANGES, Message};
+
+/// Uploads remembered: a user who uploads more at once publishes before the oldest is evicted.
+const MAX_UPLOADS: usize = 64;
+
+/// What a node is started with.
+#[derive(Clone, Debug, Default)]
+pub struct Config {
+    /// What people call the device; a host name. Shown everywhere, decides nothing.
+    pub name: String,
+    /// Where this node can be dialled, as multiaddrs.
+    pub addresses: Vec<String>,
+    /// Addresses that are dialled until the cluster is joined, as multiaddrs.
+    pub seeds: Vec<String>,
+    /// The program's version, for people.
+    pub version: String,
+    /// Whether this node makes the cluster: it admits itself. Only with a fresh state.
+    pub founder: bool,
+    /// Tuning of who is alive.
+    pub membership: membership::Config,
+    /// Bounds of desired state; the same at all nodes of a cluster.
+    pub desired: crate::desired::Config,
+    /// Bounds of rulings.
+    pub rulings: crate::rulings::Config,
+    /// Tuning of repair.
+    pub repair: sync::Config,
+    /// Tuning of claims.
+    pub claims: claims::Config,
+    /// Tuning of auctions.
+    pub auction: auction::Config,
+    /// Tuning of rescue.
+    pub pace: crate::plan::PaceConfig,
+}
+
+/// Who this node is.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// Its key.
+    pub keys: KeyPair,
+    /// The cluster.
+    pub genesis: Genesis,
+    /// The cluster's join key, with which members admit others.
+    pub join: KeyPair,
+}
+
+/// Why the node wants to be called at a time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reason {
+    /// Who is alive.
+    Membership(membership::Reason),
+    /// Repair.
+    Repair(sync::Reason),
+    /// Two holders of a replica.
+    Claims(claims::Reason),
+    /// An auction.
+    Auction(auction::Reason),
+    /// A failed fetch is tried again.
+    Fetch,
+    /// A failed replica is tried again, or given up.
+    Restart,
+    /// A gap is looked at again.
+    Plan,
+    /// A seed is dialled again.
+    Seed,
+    /// With nobody to compare with, this node has waited long enough to act on what it knows.
+    Alone,
+    /// What others said is written down, so that a restart without network knows it.
+    Cache,
+    /// A member is asked again for admission.
+    Join,
+}
+
+/// How an event looks to people.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Level {
+    Info,
+    Warning,
+}
+
+/// One node's brain.
+pub struct Node {
+    config: Config,
+    identity: Identity,
+    me: NodeId,
+    cluster: ClusterId,
+    rng: ChaCha8Rng,
+    /// What the device's clock said, and when it said so.
+    clock: (WallClock, Time),
+    facts: Facts,
+
+    membership: Membership,
+    ring: Ring,
+    desired: Desired,
+    rulings: Rulings,
+    repair: Repair,
+    claims: Claims,
+    auction: Auction,
+    artifacts: Artifacts,
+    pace: Pace,
+
+    outbox: Outbox,
+    /// Facts of others that are not on disk yet.
+    cache: persisting::Cache,
+    /// Incarnations on their way to disk.
+    incarnations: Vec<(PersistId, u64)>,
+    /// Why the disk takes no writes.
+    read_only: Option<String>,
+    /// Since when this node runs.
+    started: Time,
+    /// It knows enough to own workloads.
+    ready: bool,
+    leaving: bool,
+    seeds: BTreeMap<String, links::Seed>,
+    /// When a member is asked (again) for admission.
+    join_at: Option<Time>,
+    /// Artifacts that users put here lately, which nobody may want yet.
+    uploads: BTreeMap<Digest, Time>,
+    /// Own claims, and how running them goes.
+    running: BTreeMap<ReplicaId, Running>,
+    /// When a workload's gap is looked at again, for no other reason than time.
+    replan: BTreeMap<Digest, Time>,
+    due: settling::Due,
+    routes: (u64, Routes),
+    views: u64,
+    events: u64,
+    counters: BTreeMap<&'static str, u64>,
+}
+
+impl Node {
+    /// Takes in what happened. Never fails: a bad peer becomes an event, a bad command a reply.
+    pub fn handle(&mut self, now: Time, input: Input) {
+        match input {
+            Input::Message { from, message } => self.on_message(now, from, message),
+            Input::Gossip { ticket, from, message } => self.on_gossip(now, ticket, from, message),
+            Input::Garbage { from, why } => self.on_garbage(now, from, &why),
+            Input::LinkUp { peer } => self.on_link_up(now, peer),
+            Input::LinkDown { peer } => self.on_link_down(now, peer),
+            Input::DialFailed { target, how } => self.on_dial_failed(now, target, how),
+            Input::Sighted { node, addresses } => self.on_sighted(now, node, addresses),
+            Input::Command { request, command } => self.on_command(now, request, command),
+            Input::Report(report) => self.on_report(now, report),
+            Input::Facts(facts) => self.on_facts(now, facts),
+            Input::Fetched { digest, outcome } => self.on_fetched(now, digest, outcome),
+            Input::Stored { upto } => self.on_stored(now, upto),
+            Input::StoreFailed { why } => self.on_store_failed(now, why),
+            Input::WallClock(wall) => self.clock = (wall, now),
+            Input::Lag(lag) => self.membership.handle_lag(now, lag),
+            Input::Goodbye { back_in } => self.on_goodbye(now, back_in),
+        }
+        self.settle(now);
+    }
+
+    /// Looks at what is due. A spurious call is harmless.
+    pub fn handle_timeout(&mut self, now: Time) {
+        self.with_membership(now, |membership, now, out| membership.handle_timeout(now, out));
+        self.with_repair(now, |repair, now, source, out| repair.handle_timeout(now, source, out));
+        self.with_auction(now, |auction, now, desk, out| auction.handle_timeout(now, desk, out));
+        if self.claims.poll_timeout().is_some_and(|(at, _)| at <= now) {
+            self.due.duplicates = true;
+        }
+        self.retry_fetches(now);
+        self.retry_replicas(now);
+        self.retry_plans(now);
+        self.retry_seeds(now);
+        self.retry_join(now);
+        self.flush_cache(now);
+        self.settle(now);
+    }
+
+    /// When to call `handle_timeout`, and why.
+    pub fn poll_timeout(&self) -> Option<(Time, Reason)> {
+        let after = |at: Option<Time>, reason| at.map(|at| (at, reason));
+        [
+            self.membership.poll_timeout().map(|(at, why)| (at, Reason::Membership(why))),
+            self.repair.poll_timeout().map(|(at, why)| (at, Reason::Repair(why))),
+            self.claims.poll_timeout().map(|(at, why)| (at, Reason::Claims(why))),
+            self.auction.poll_timeout().map(|(at, why)| (at, Reason::Auction(why))),
+            after(self.artifacts.next_retry(), Reason::Fetch),
+            after(self.next_restart(), Reason::Restart),
+            after(self.replan.values().min().copied(), Reason::Plan),
+            after(self.next_seed(), Reason::Seed),
+            after(self.alone_at(), Reason::Alone),
+            after(self.cache.due(), Reason::Cache),
+            after(self.join_at, Reason::Join),
+        ]
+        .into_iter()
+        .flatten()
+        .min_by_key(|(at, _)| *at)
+    }
+
+    /// The next thing to do. Take all of them after every call.
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        self.outbox.pop()
+    }
+
+    /// This node's id.
+    pub fn id(&self) -> NodeId {
+        self.me
+    }
+
+    /// What the device's clock would say.
+    fn wall(&self, now: Time) -> WallClock {
+        let (wall, at) = self.clock;
+        WallClock(wall.0.saturating_add(u64::try_from(now.since(at).as_millis()).unwrap_or(u64::MAX)))
+    }
+
+    /// What people call a node: its name where that is known, else a short id.
+    fn name_of(&self, node: &NodeId) -> String {
+        match self.membership.record(node) {
+            Some(record) => record.name.clone(),
+            None if *node == self.me => self.config.name.clone(),
+            None => node.short(),
+        }
+    }
+
+    /// Whether this node is on the roster.
+    fn admitted(&self) -> bool {
+        self.desired.members().contains_key(&self.me)
+    }
+
+    fn count(&mut self, what: &'static str) {
+        *self.counters.entry(what).or_default() += 1;
+    }
+
+    /// Tells people.
+    fn tell(
+        &mut self,
+        now: Time,
+        level: Level,
+        kind: &str,
+        subject: Option<String>,
+        node: Option<NodeId>,
+        message: String,
+    ) {
+        self.events += 1;
+        let event = EventView {
+            seq: self.events,
+            at: self.wall(now).to_string(),
+            level: match level {
+                Level::Info => "info".into(),
+                Level::Warning => "warning".into(),
+            },
+            kind: kind.into(),
+            subject,
+            node: node.map(|node| self.name_of(&node)),
+            message,
+        };
+        self.outbox.push(Action::Notify(event));
+    }
+
+    fn on_goodbye(&mut self, now: Time, back_in: Duration) {
+        self.leaving = true;
+        self.publish_profile(now);
+        self.with_membership(now, |membership, now, out| {
+            membership.handle_goodbye(now, back_in, out);
+            Vec::new()
+        });
+    }
+
+    fn on_facts(&mut self, now: Time, facts: Facts) {
+        self.auction.set_capacity(facts.capacity);
+        self.facts = facts;
+        self.publish_profile(now);
+        self.due.holding = true;
+        self.mark_all();
+    }
+
+    /// Artifacts that must not be evicted: those of workloads that this node claims or guards, and fresh uploads.
+    pub fn pinned(&self) -> BTreeSet<Digest> {
+        let guarded = self.desired.workloads().filter(|wish| {
+            self.is_guardian(&wish.name) || self.claims.mine().any(|claim| claim.replica.uid == wish.uid)
+        });
+        guarded.map(|wish| wish.spec.artifact.digest).chain(self.uploads.keys().copied()).collect()
+    }
+}

@@ -1,0 +1,141 @@
+//! What goes to disk, and when.
+//!
+//! What this node says must be on disk before it is said. What others said is cached: it goes along with the next batch, or after a
+//! while, so that gossip does not wear the flash out and a restart without network still knows most.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use crate::claims::Claims;
+use crate::model::{Key, NodeId, Signed, Slot, Time};
+use crate::sync::Tree;
+
+use super::contract::{PersistId, Record};
+use super::{Level, Node};
+
+/// The longest that what others said waits for the disk. A restart within it asks the others again.
+const CACHE_AFTER: Duration = Duration::from_secs(60);
+/// Cached facts in one batch; the rest goes with the next.
+const CACHE_BATCH: usize = 512;
+
+/// Facts of others, and phases of this node's own claims, that are not on disk yet. As many as there are nodes and slots.
+#[derive(Debug, Default)]
+pub(super) struct Cache {
+    slots: BTreeSet<(NodeId, u8)>,
+    records: BTreeSet<NodeId>,
+    due: Option<Time>,
+}
+
+impl Cache {
+    pub fn slot(&mut self, now: Time, node: NodeId, slot: u8) {
+        self.slots.insert((node, slot));
+        self.due.get_or_insert(now + CACHE_AFTER);
+    }
+
+    pub fn record(&mut self, now: Time, node: NodeId) {
+        self.records.insert(node);
+        self.due.get_or_insert(now + CACHE_AFTER);
+    }
+
+    /// When it is to be written by itself.
+    pub fn due(&self) -> Option<Time> {
+        self.due
+    }
+}
+
+impl Node {
+    /// Asks for `records` on disk, with some of what is cached. What depends on them waits for the answer.
+    pub(super) fn persist(&mut self, mut records: Vec<Record>) -> Option<PersistId> {
+        if self.read_only.is_some() {
+            return None;
+        }
+        let mut room = CACHE_BATCH;
+        while room > 0 {
+            let Some((node, slot)) = self.cache.slots.pop_first() else { break };
+            if let Some(slot) = self.claims.slot(&node, slot) {
+                records.push(Record::Slot { node, slot: slot.wire().clone() });
+                room -= 1;
+            }
+        }
+        while room > 0 {
+            let Some(node) = self.cache.records.pop_first() else { break };
+            if let Some(record) = self.membership.record(&node) {
+                records.push(Record::Node { node, record: record.wire().clone() });
+                room -= 1;
+            }
+        }
+        if self.cache.slots.is_empty() && self.cache.records.is_empty() {
+            self.cache.due = None;
+        }
+        self.outbox.persist(records)
+    }
+
+    pub(super) fn flush_cache(&mut self, now: Time) {
+        if self.cache.due.is_some_and(|at| at <= now) {
+            self.cache.due = Some(now + CACHE_AFTER);
+            self.persist(Vec::new());
+            if self.read_only.is_some() {
+                self.cache = Cache::default();
+            }
+        }
+    }
+
+    /// Puts all siblings of a key on disk.
+    pub(super) fn persist_key(&mut self, key: &Key) -> Option<PersistId> {
+        let hash = key.hash();
+        let changes = self.desired.item(&hash);
+        self.persist(vec![Record::Desired { key: hash, changes }])
+    }
+
+    /// A slot of this node's own that was just issued: on disk before anybody hears of it.
+    pub(super) fn issue(&mut self, now: Time, slot: Signed<Slot>) -> Option<PersistId> {
+        self.note_slot(now, &slot);
+        let after = self.persist(vec![Record::Slot { node: self.me, slot: slot.wire().clone() }]);
+        self.gossip_slot(after, slot);
+        after
+    }
+
+    /// As `issue`, for what need not survive a crash: how far a claim has come is found anew after a restart.
+    pub(super) fn issue_lightly(&mut self, now: Time, slot: Signed<Slot>) {
+        self.note_slot(now, &slot);
+        self.cache.slot(now, self.me, slot.slot);
+        self.gossip_slot(None, slot);
+    }
+
+    fn gossip_slot(&mut self, after: Option<PersistId>, slot: Signed<Slot>) {
+        // A node that cannot write makes no claims, but lets go of some; that may be said.
+        let message = super::Message::Slot(slot.wire().clone());
+        self.outbox.push_after(after, super::Action::Broadcast(message));
+    }
+
+    /// Whoever's slot it is: for repair.
+    pub(super) fn note_slot(&mut self, now: Time, slot: &Signed<Slot>) {
+        let node = NodeId(slot.by().0);
+        self.repair.note(now, Tree::Sheets, Claims::key(&node, slot.slot), slot.hash());
+    }
+
+    pub(super) fn on_stored(&mut self, now: Time, upto: PersistId) {
+        self.outbox.stored(upto);
+        let (done, waiting) = self.incarnations.drain(..).partition::<Vec<_>, _>(|(id, _)| *id <= upto);
+        self.incarnations = waiting;
+        for (_, incarnation) in done {
+            self.with_membership(now, |membership, now, out| membership.incarnation_stored(now, incarnation, out));
+        }
+    }
+
+    pub(super) fn on_store_failed(&mut self, now: Time, why: String) {
+        if self.read_only.is_some() {
+            return;
+        }
+        self.tell(
+            now,
+            Level::Warning,
+            "store-failed",
+            None,
+            Some(self.me),
+            format!("the disk takes no writes ({why}): this node keeps running what it runs, and takes nothing new until it is restarted"),
+        );
+        self.read_only = Some(why);
+        self.views += 1;
+    }
+}

@@ -1,0 +1,218 @@
+//! What this node owns: finding gaps, and closing them by auction.
+
+use std::time::Duration;
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::RngCore;
+
+use crate::auction::{Excluded, Lot, LotPlace};
+use crate::desired::Wish;
+use crate::membership::State;
+use crate::model::claim::short_reason;
+use crate::model::{Digest, NodeId, Phase, Place, ReplicaId, Time, Unfit, WallClock};
+use crate::plan::{Desire, Gap, Holder, HolderPhase, Missing, MissingWhy, NodeState, plan};
+
+use super::{Level, Node};
+
+/// Nodes that answer for a workload: the owner and two heirs.
+pub(super) const GUARDIANS: usize = 3;
+/// When a workload is looked at again that found all of this node's auctions taken.
+pub(super) const FULL_RETRY: Duration = Duration::from_millis(200);
+
+impl Node {
+    /// Looks at every workload that something happened to, as far as this node owns it.
+    pub(super) fn plan(&mut self, now: Time) {
+        if !self.ready || self.leaving || !self.membership.settled() {
+            return;
+        }
+        for uid in std::mem::take(&mut self.due.dirty) {
+            let Some(wish) = self.desired.by_uid(&uid).cloned() else { continue };
+            if self.owner(&wish) == Some(self.me) {
+                self.close_gap(now, &wish);
+            } else if self.replan.remove(&uid).is_some() {
+                self.with_auction(now, |auction, now, desk, out| auction.close_all_for(now, &uid, desk, out));
+            }
+        }
+    }
+
+    /// The node that closes a workload's gaps.
+    pub(super) fn owner(&self, wish: &Wish) -> Option<NodeId> {
+        self.ring.owner(&crate::model::Key::Workload(wish.name.clone()).hash())
+    }
+
+    /// What is between a wish and its claims, as this node sees it.
+    pub(super) fn gap(&self, now: Time, wish: &Wish) -> Gap {
+        let desire = Desire::Run { replicas: wish.spec.replicas, generation: wish.generation };
+        let holders: Vec<Holder> = self
+            .claims
+            .of_workload(&wish.uid)
+            .into_iter()
+            .map(|(node, claim)| Holder {
+                place: claim.replica.place,
+                node,
+                token: claim.token,
+                generation: claim.generation,
+                phase: match &claim.phase {
+                    Phase::Starting => HolderPhase::Starting,
+                    Phase::Healthy => HolderPhase::Healthy,
+                    Phase::Failing { reason, restarts } => {
+                        HolderPhase::Failing { reason: reason.clone(), restarts: *restarts }
+                    }
+                },
+                state: self.state_of(now, &node),
+                yields_to: self.yields_to(&claim.replica, node, &wish.generation),
+            })
+            .collect();
+        let seen = |place: Place| self.claims.highest_token(&ReplicaId { uid: wish.uid, place });
+        plan(&desire, &holders, &seen)
+    }
+
+    fn yields_to(&self, replica: &ReplicaId, holder: NodeId, generation: &Digest) -> Option<NodeId> {
+        let up = |node: &NodeId| self.is_up(node);
+        self.claims.keeper_of(replica, &up, Some(generation)).map(|keeper| keeper.node).filter(|node| *node != holder)
+    }
+
+    /// Whether a node is held to be up; this one always is.
+    pub(super) fn is_up(&self, node: &NodeId) -> bool {
+        *node == self.me || self.membership.state(node) == State::Up
+    }
+
+    fn state_of(&self, now: Time, node: &NodeId) -> NodeState {
+        if *node == self.me {
+            return NodeState::Up;
+        }
+        if !self.desired.members().contains_key(node) {
+            return NodeState::Left;
+        }
+        match self.membership.state(node) {
+            State::Up => NodeState::Up,
+            State::BackBy(until) => NodeState::BackBy { until: self.wall_at(now, until) },
+            State::Down => NodeState::Down { evidence: self.membership.why_down(node).unwrap_or_default() },
+            State::Unknown if !self.membership.settled() => NodeState::Grace,
+            State::Unknown => NodeState::Down { evidence: "not heard of since this node started".into() },
+        }
+    }
+
+    fn close_gap(&mut self, now: Time, wish: &Wish) {
+        let gap = self.gap(now, wish);
+        let open: Vec<(ReplicaId, Time)> =
+            self.auction.open_awards(&wish.uid).into_iter().map(|award| (award.replica, award.until)).collect();
+        let mut places = Vec::new();
+        for missing in gap.missing {
+            let replica = ReplicaId { uid: wish.uid, place: missing.place };
+            if self.auction.is_under_way(&replica) {
+                continue;
+            }
+            // Another owner has just awarded it: its winner is about to say so.
+            if let Some((_, until)) = open.iter().find(|(awarded, until)| *awarded == replica && *until > now) {
+                self.plan_again(*until, wish.uid);
+                continue;
+            }
+            if let Err(at) = self.may_move(now, &missing) {
+                self.plan_again(at, wish.uid);
+                break;
+            }
+            places.push(LotPlace {
+                place: missing.place,
+                counter: missing.counter,
+                why: short_reason(missing.why.to_string()),
+            });
+        }
+        if places.is_empty() {
+            return;
+        }
+        let (candidates, excluded) = self.bidders(wish);
+        for places in places.chunks(crate::auction::MAX_PLACES) {
+            let lot = Lot {
+                uid: wish.uid,
+                name: wish.name.clone(),
+                generation: wish.generation,
+                resources: wish.spec.resources,
+                places: places.to_vec(),
+                candidates: candidates.clone(),
+                excluded: excluded.clone(),
+                guardians: self.guardians(&wish.name),
+            };
+            self.count("auctions");
+            self.with_auction(now, |auction, now, desk, out| auction.open(now, lot, desk, out));
+        }
+    }
+
+    /// Replicas of dead nodes are moved at the pace of rescue; what was never placed is nobody's loss.
+    fn may_move(&mut self, now: Time, missing: &Missing) -> Result<(), Time> {
+        match missing.why {
+            MissingWhy::NodeDown { .. } => self.pace.take(now),
+            MissingWhy::NeverPlaced | MissingWhy::GivenUp | MissingWhy::NodeLeft { .. } => Ok(()),
+        }
+    }
+
+    /// Who can be asked, by static facts: in random order, so that no node is always asked first.
+    fn bidders(&mut self, wish: &Wish) -> (Vec<NodeId>, Vec<(NodeId, Unfit)>) {
+        let (mut candidates, mut excluded) = (Vec::new(), Vec::new());
+        for node in self.membership.up() {
+            let Some(record) = self.membership.record(&node) else { continue };
+            if record.leaving {
+                continue;
+            }
+            match record.facts.fits(&wish.spec) {
+                Ok(()) => candidates.push(node),
+                Err(unfit) => excluded.push((node, unfit)),
+            }
+        }
+        for index in (1..candidates.len()).rev() {
+            if let Some(other) = pick(&mut self.rng, index + 1) {
+                candidates.swap(index, other);
+            }
+        }
+        (candidates, excluded)
+    }
+
+    pub(super) fn on_unplaceable(
+        &mut self,
+        now: Time,
+        uid: Digest,
+        places: usize,
+        why: &[Excluded],
+        retry_after: Duration,
+    ) {
+        let Some(name) = self.desired.by_uid(&uid).map(|wish| wish.name.to_string()) else { return };
+        let why: Vec<String> = why.iter().map(Excluded::to_string).collect();
+        let why = if why.is_empty() { "there is no node to ask".to_owned() } else { why.join("; ") };
+        let replicas = if places == 1 { "replica finds" } else { "replicas find" };
+        let message = format!("{places} {replicas} no taker: {why}");
+        self.tell(now, Level::Warning, "unplaceable", Some(name), None, message);
+        self.plan_again(now + retry_after, uid);
+    }
+
+    /// Looks at a workload again at `at`, or earlier when something happens to it.
+    pub(super) fn plan_again(&mut self, at: Time, uid: Digest) {
+        let due = self.replan.entry(uid).or_insert(at);
+        *due = at.min(*due);
+    }
+
+    pub(super) fn retry_plans(&mut self, now: Time) {
+        let due: Vec<Digest> = self.replan.iter().filter(|(_, at)| **at <= now).map(|(uid, _)| *uid).collect();
+        for uid in due {
+            self.replan.remove(&uid);
+            self.due.dirty.insert(uid);
+        }
+    }
+
+    /// Every workload is looked at.
+    pub(super) fn mark_all(&mut self) {
+        let uids: Vec<Digest> = self.desired.workloads().map(|wish| wish.uid).collect();
+        self.due.dirty.extend(uids);
+    }
+
+    /// What the device's clock will say at `at`.
+    pub(super) fn wall_at(&self, now: Time, at: Time) -> WallClock {
+        let ahead = u64::try_from(at.since(now).as_millis()).unwrap_or(u64::MAX);
+        WallClock(self.wall(now).0.saturating_add(ahead))
+    }
+}
+
+/// An index below `len`; none when there is nothing to pick.
+pub(super) fn pick(rng: &mut ChaCha8Rng, len: usize) -> Option<usize> {
+    let len = u64::try_from(len).ok().filter(|len| *len > 0)?;
+    usize::try_from(rng.next_u64() % len).ok()
+}

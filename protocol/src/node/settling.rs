@@ -1,0 +1,228 @@
+//! What follows from what happened: the ring, readiness, own claims, duplicates, gaps, routes; in this order, until all is quiet.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use crate::membership::{Profile, State};
+use crate::model::{Digest, NodeId, Phase, ReplicaId, Time};
+use crate::ring::Ring;
+
+use super::contract::{Route, Routes};
+use super::{Level, Node};
+
+/// With nobody to compare with, a node acts on what it knows after so long: a survivor of a power cut is not to wait for ever.
+const ALONE_AFTER: Duration = Duration::from_secs(3);
+/// Peers that one has to be in step with before one owns workloads.
+const WITNESSES: usize = 2;
+/// Rounds of settling. Each is caused by the one before; a chain as long as this is a bug, and is left for the next input.
+const ROUNDS: usize = 16;
+
+/// What is to be looked at.
+#[derive(Debug, Default)]
+pub(super) struct Due {
+    /// Who is up, or ready, has changed.
+    pub ring: bool,
+    /// Whether this node knows enough may have changed.
+    pub ready: bool,
+    /// Own claims are to be compared with desired state.
+    pub holding: bool,
+    /// Claims, or who is up, have changed.
+    pub duplicates: bool,
+    /// Nodes' facts have changed: what nobody took may be taken now.
+    pub facts: bool,
+    pub routes: bool,
+    /// Workloads whose gaps are to be looked at. At most as many as there are.
+    pub dirty: BTreeSet<Digest>,
+}
+
+impl Due {
+    pub fn all(&mut self) {
+        (self.ring, self.ready, self.holding) = (true, true, true);
+        (self.duplicates, self.routes) = (true, true);
+    }
+
+    fn quiet(&self) -> bool {
+        let Due { ring, ready, holding, duplicates, facts, routes, dirty } = self;
+        !(*ring || *ready || *holding || *duplicates || *facts || *routes) && dirty.is_empty()
+    }
+}
+
+impl Node {
+    pub(super) fn settle(&mut self, now: Time) {
+        for _ in 0..ROUNDS {
+            if std::mem::take(&mut self.due.ready) || self.alone_at().is_some_and(|at| at <= now) {
+                self.become_ready(now);
+            }
+            if std::mem::take(&mut self.due.ring) {
+                self.redraw_ring(now);
+            }
+            if std::mem::take(&mut self.due.facts) {
+                self.retry_what_waits();
+            }
+            if std::mem::take(&mut self.due.holding) {
+                self.hold(now);
+            }
+            if std::mem::take(&mut self.due.duplicates) {
+                self.reconsider(now);
+            }
+            self.plan(now);
+            if std::mem::take(&mut self.due.routes) {
+                self.draw_routes();
+            }
+            // What cannot be planned yet stays dirty.
+            let planless = !self.ready || self.leaving || !self.membership.settled();
+            if self.due.quiet() || (planless && self.only_dirty()) {
+                return;
+            }
+        }
+    }
+
+    fn only_dirty(&self) -> bool {
+        let Due { ring, ready, holding, duplicates, facts, routes, dirty: _ } = &self.due;
+        !(*ring || *ready || *holding || *duplicates || *facts || *routes)
+    }
+
+    /// Takes a place on the ring once this node knows what those know that it can reach.
+    fn become_ready(&mut self, now: Time) {
+        if self.ready || !self.admitted() {
+            return;
+        }
+        let reachable: Vec<NodeId> = self.membership.links().filter(|peer| self.is_member(peer)).collect();
+        let in_step = reachable.iter().filter(|peer| self.repair.in_step(peer)).count();
+        let enough = if reachable.is_empty() {
+            self.is_alone() && self.alone_at().is_none_or(|at| at <= now)
+        } else {
+            in_step >= WITNESSES.min(reachable.len())
+        };
+        if !enough {
+            return;
+        }
+        self.ready = true;
+        self.publish_profile(now);
+        let message = match in_step {
+            0 => "nobody else can be reached; this node acts on what it knows".to_owned(),
+            peers => format!("in step with {peers} of {} linked nodes", reachable.len()),
+        };
+        self.tell(now, Level::Info, "ready", None, Some(self.me), message);
+        self.due.ring = true;
+        self.due.holding = true;
+        self.mark_all();
+    }
+
+    /// When a node that has nobody to compare with acts on what it knows. None when it is ready, or not alone.
+    pub(super) fn alone_at(&self) -> Option<Time> {
+        if self.ready || !self.admitted() || !self.is_alone() {
+            return None;
+        }
+        // The only member has nobody to wait for.
+        let wait = if self.desired.members().len() == 1 { Duration::ZERO } else { ALONE_AFTER };
+        Some(self.started + wait)
+    }
+
+    fn is_alone(&self) -> bool {
+        !self.membership.links().any(|peer| self.is_member(&peer))
+    }
+
+    fn is_member(&self, node: &NodeId) -> bool {
+        self.desired.members().contains_key(node)
+    }
+
+    /// A node that was just admitted compares with everyone it is linked to.
+    pub(super) fn with_peers_in_step(&mut self, _now: Time) {
+        self.due.ready = true;
+    }
+
+    /// On the ring are the members that are up and say that they know enough.
+    fn redraw_ring(&mut self, now: Time) {
+        let me = self.me;
+        let on_ring = |node: &NodeId| match self.membership.record(node) {
+            _ if *node == me => self.ready && !self.leaving,
+            Some(record) => record.ready && !record.leaving && self.membership.state(node) == State::Up,
+            None => false,
+        };
+        let members = self.desired.members().iter().filter(|(node, _)| on_ring(node));
+        let ring = Ring::new(members.map(|(node, salt)| (*node, *salt)));
+        if ring == self.ring {
+            return;
+        }
+        self.ring = ring;
+        self.views += 1;
+        self.mark_all();
+        self.want_artifacts(now);
+    }
+
+    /// More room, or more nodes: what waits for a taker need not wait longer.
+    fn retry_what_waits(&mut self) {
+        let waiting: Vec<Digest> = self.replan.keys().copied().collect();
+        self.due.dirty.extend(waiting);
+    }
+
+    fn reconsider(&mut self, now: Time) {
+        let (membership, desired, me) = (&self.membership, &self.desired, self.me);
+        let mut out = crate::model::Out::new();
+        let up = |node: &NodeId| *node == me || membership.state(node) == State::Up;
+        let current = |uid: &Digest| desired.by_uid(uid).map(|wish| wish.generation);
+        let facts = self.claims.reconsider(now, &up, &current, &mut out);
+        self.post(out, None, super::Message::Claims);
+        for fact in facts {
+            self.on_claims(now, fact);
+        }
+    }
+
+    fn draw_routes(&mut self) {
+        let mut routes = Routes::new();
+        for wish in self.desired.workloads() {
+            let healthy = self
+                .claims
+                .of_workload(&wish.uid)
+                .into_iter()
+                .filter(|(node, claim)| claim.phase == Phase::Healthy && self.is_up(node));
+            let mut found: Vec<Route> = healthy
+                .map(|(node, claim)| Route {
+                    replica: claim.replica,
+                    generation: claim.generation,
+                    node,
+                    local: node == self.me,
+                })
+                .collect();
+            // During a replacement the new version is preferred, the old one better than nothing.
+            if found.iter().any(|route| route.generation == wish.generation) {
+                found.retain(|route| route.generation == wish.generation);
+            }
+            routes.insert(wish.name.clone(), found);
+        }
+        if routes != self.routes.1 {
+            self.routes = (self.routes.0 + 1, routes);
+        }
+    }
+
+    /// The routing table and its version, which grows with each change.
+    pub fn routes(&self) -> (u64, &Routes) {
+        (self.routes.0, &self.routes.1)
+    }
+
+    /// What this node says of itself.
+    pub(super) fn publish_profile(&mut self, now: Time) {
+        let profile = Profile {
+            name: self.config.name.clone(),
+            addresses: self.config.addresses.clone(),
+            facts: self.facts.clone(),
+            version: self.config.version.clone(),
+            ready: self.ready,
+            leaving: self.leaving,
+        };
+        self.with_membership(now, |membership, now, out| membership.set_record(now, profile, out));
+    }
+
+    /// The addresses under which this node can be dialled have become known, or changed.
+    pub fn set_addresses(&mut self, now: Time, addresses: Vec<String>) {
+        self.config.addresses = addresses;
+        self.publish_profile(now);
+        self.settle(now);
+    }
+
+    /// Own claims whose replica the runtime is to have: for a runtime that lost count.
+    pub fn claimed(&self) -> impl Iterator<Item = ReplicaId> {
+        self.claims.mine().map(|claim| claim.replica)
+    }
+}

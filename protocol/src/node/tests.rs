@@ -1,0 +1,324 @@
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::*;
+use crate::model::{
+    Artifact, Change, ChangeBody, Key, Resources, RuntimeKind, Spec, SpecForm, Unverified, Value, WorkloadName,
+};
+use crate::trust;
+
+struct Cluster {
+    genesis: Genesis,
+    root: KeyPair,
+    join: KeyPair,
+    operator: KeyPair,
+}
+
+fn cluster() -> Cluster {
+    let (root, join) = (KeyPair::from_seed(&[1; 32]), KeyPair::from_seed(&[2; 32]));
+    let genesis = Genesis { root: root.public(), join: join.public() };
+    Cluster { genesis, root, join, operator: KeyPair::from_seed(&[3; 32]) }
+}
+
+impl Cluster {
+    fn identity(&self, number: u8) -> Identity {
+        let keys = KeyPair::from_seed(&[number; 32]);
+        Identity { keys, genesis: self.genesis, join: self.join.clone() }
+    }
+
+    /// A node that makes the cluster, alone in it.
+    fn founder(&self, saved: Saved) -> Node {
+        let config = Config { name: "a".into(), founder: true, ..Config::default() };
+        Node::new(config, self.identity(10), saved, facts(), WallClock(1_800_000_000_000), [7; 32], Time::ZERO)
+    }
+
+    fn sign(&self, draft: Draft, name: &WorkloadName, value: Value) -> Change {
+        let certificate = trust::certify(&self.genesis, &self.root, self.operator.public(), "me").unwrap();
+        let writer = trust::writer_id(&self.operator.public(), &[0; 16]);
+        let Draft { mut clock, serial, uid } = draft;
+        clock.insert(writer, serial);
+        let body = ChangeBody { key: Key::Workload(name.clone()), writer, serial, clock, uid, value };
+        trust::sign_change(&self.genesis, &self.operator, Some(&certificate), body).unwrap()
+    }
+}
+
+fn facts() -> Facts {
+    Facts {
+        arch: "x86_64".into(),
+        runtimes: [RuntimeKind::Wasm].into(),
+        labels: BTreeMap::new(),
+        capacity: Resources { memory: 1 << 30, cpu: 4_000 },
+    }
+}
+
+fn spec(replicas: u32, memory: u64) -> Spec {
+    SpecForm {
+        name: "web".parse().unwrap(),
+        runtime: RuntimeKind::Wasm,
+        artifact: Artifact { digest: Digest::of(b"bytes"), size: 5 },
+        replicas,
+        resources: Resources { memory, cpu: 100 },
+        env: BTreeMap::new(),
+        require: BTreeMap::new(),
+    }
+    .try_into()
+    .unwrap()
+}
+
+/// A driver in a bottle: a disk that syncs at once, a runtime that starts at once, and a record of everything asked for.
+struct Bottle {
+    node: Node,
+    now: Time,
+    disk: bool,
+    stored: PersistId,
+    held: Vec<(PersistId, Action)>,
+    asked: Vec<String>,
+    replies: Vec<Reply>,
+    records: Vec<Record>,
+    orders: Vec<Order>,
+    requests: u64,
+}
+
+impl Bottle {
+    fn new(node: Node) -> Self {
+        let mut bottle = Bottle {
+            node,
+            now: Time::ZERO,
+            disk: true,
+            stored: PersistId(0),
+            held: Vec::new(),
+            asked: Vec::new(),
+            replies: Vec::new(),
+            records: Vec::new(),
+            orders: Vec::new(),
+            requests: 0,
+        };
+        bottle.drain();
+        bottle
+    }
+
+    fn input(&mut self, input: Input) {
+        self.node.handle(self.now, input);
+        self.drain();
+    }
+
+    fn run_for(&mut self, after: Duration) {
+        let end = self.now + after;
+        while let Some((at, _)) = self.node.poll_timeout().filter(|(at, _)| *at <= end) {
+            self.now = at.max(self.now);
+            self.node.handle_timeout(self.now);
+            self.drain();
+        }
+        self.now = end;
+    }
+
+    fn command(&mut self, command: Command) -> Reply {
+        self.requests += 1;
+        let request = RequestId(self.requests);
+        self.input(Input::Command { request, command });
+        self.replies.pop().expect("answered at once")
+    }
+
+    fn draft(&mut self, spec: Option<Spec>) -> Result<Draft, Refusal> {
+        match self.command(Command::Prepare { name: "web".parse().unwrap(), spec, force: false }) {
+            Reply::Prepared { draft, .. } => Ok(draft),
+            Reply::Refused(refusal) => Err(refusal),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn drain(&mut self) {
+        while let Some(Effect { after, action }) = self.node.poll_effect() {
+            self.asked.push(written(&after, &action));
+            match after {
+                Some(batch) if batch > self.stored => self.held.push((batch, action)),
+                Some(_) => self.act(action),
+                None => self.act(action),
+            }
+        }
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Persist { id, records } if self.disk => {
+                self.records.extend(records);
+                self.stored = id;
+                self.node.handle(self.now, Input::Stored { upto: id });
+                let (ready, held) = self.held.drain(..).partition::<Vec<_>, _>(|(batch, _)| *batch <= id);
+                self.held = held;
+                ready.into_iter().for_each(|(_, action)| self.act(action));
+                self.drain();
+            }
+            Action::Persist { .. } => {}
+            Action::Order(order) => {
+                self.orders.push(order.clone());
+                if let Order::Run { replica, generation, .. } = order {
+                    let report = Report { replica, generation, state: ReplicaState::Healthy };
+                    self.input(Input::Report(report));
+                }
+            }
+            Action::Fetch { artifact, .. } => {
+                self.input(Input::Fetched { digest: artifact.digest, outcome: FetchOutcome::Ready });
+            }
+            Action::Reply { reply, .. } => self.replies.push(reply),
+            Action::Send { .. }
+            | Action::Broadcast(_)
+            | Action::Dial { .. }
+            | Action::Disconnect(_)
+            | Action::Verdict { .. }
+            | Action::Notify(_) => {}
+        }
+    }
+}
+
+/// An effect in full, messages by their bytes.
+fn written(after: &Option<PersistId>, action: &Action) -> String {
+    match action {
+        Action::Send { to, lane, message } => {
+            format!("{after:?} send {to} {lane:?} {:?}", crate::wire::encode(message))
+        }
+        Action::Broadcast(message) => format!("{after:?} broadcast {:?}", crate::wire::encode(message)),
+        other => format!("{after:?} {other:?}"),
+    }
+}
+
+fn a_life(seed_of_founder: [u8; 32]) -> Vec<String> {
+    let cluster = cluster();
+    let config = Config { name: "a".into(), founder: true, ..Config::default() };
+    let wall = WallClock(1_800_000_000_000);
+    let node = Node::new(config, cluster.identity(10), Saved::default(), facts(), wall, seed_of_founder, Time::ZERO);
+    let mut bottle = Bottle::new(node);
+    let draft = bottle.draft(Some(spec(3, 32 << 20))).unwrap();
+    let change = cluster.sign(draft, &"web".parse().unwrap(), Value::workload(&spec(3, 32 << 20)));
+    bottle.command(Command::Submit { change: change.raw() });
+    bottle.input(Input::LinkUp { peer: NodeId([9; 32]) });
+    bottle.input(Input::Garbage { from: NodeId([9; 32]), why: "noise".into() });
+    bottle.run_for(Duration::from_secs(30));
+    bottle.input(Input::LinkDown { peer: NodeId([9; 32]) });
+    bottle.run_for(Duration::from_secs(30));
+    bottle.asked
+}
+
+#[test]
+fn the_same_seed_and_inputs_give_the_same_effects_byte_for_byte() {
+    let (one, other) = (a_life([7; 32]), a_life([7; 32]));
+    assert!(one.len() > 10, "{one:?}");
+    assert_eq!(one, other);
+    assert_ne!(one, a_life([8; 32]), "the seed is used");
+}
+
+#[test]
+fn a_lone_founder_places_what_is_published() {
+    let cluster = cluster();
+    let mut bottle = Bottle::new(cluster.founder(Saved::default()));
+    let draft = bottle.draft(Some(spec(2, 32 << 20))).unwrap();
+    let change = cluster.sign(draft, &"web".parse().unwrap(), Value::workload(&spec(2, 32 << 20)));
+    let reply = bottle.command(Command::Submit { change: change.raw() });
+    assert_eq!(reply, Reply::Accepted { uid: change.uid(), change: change.hash() });
+    bottle.run_for(Duration::from_secs(5));
+    let view = bottle.node.workload(&"web".parse().unwrap()).unwrap();
+    assert_eq!((view.desired, view.healthy), (2, 2), "{view:?}");
+    assert_eq!(bottle.node.routes().1[&"web".parse().unwrap()].len(), 2);
+    let explained = bottle.node.explain(&"web/1".parse().unwrap()).unwrap();
+    assert_eq!(explained.auctions[0].winner.as_deref(), Some("a"), "{explained:?}");
+}
+
+#[test]
+fn an_answer_waits_for_the_disk() {
+    let cluster = cluster();
+    let mut bottle = Bottle::new(cluster.founder(Saved::default()));
+    let draft = bottle.draft(Some(spec(1, 32 << 20))).unwrap();
+    bottle.disk = false;
+    let change = cluster.sign(draft, &"web".parse().unwrap(), Value::workload(&spec(1, 32 << 20)));
+    bottle.requests += 1;
+    let request = RequestId(bottle.requests);
+    bottle.input(Input::Command { request, command: Command::Submit { change: change.raw() } });
+    assert!(bottle.replies.is_empty(), "answered before it was on disk");
+    assert!(bottle.held.iter().any(|(_, action)| matches!(action, Action::Reply { .. })));
+    bottle.run_for(Duration::from_secs(5));
+    assert!(bottle.orders.is_empty(), "ran what it had not written down");
+}
+
+#[test]
+fn a_restart_runs_what_was_claimed_and_knows_what_was_wished() {
+    let cluster = cluster();
+    let mut bottle = Bottle::new(cluster.founder(Saved::default()));
+    let draft = bottle.draft(Some(spec(2, 32 << 20))).unwrap();
+    let change = cluster.sign(draft, &"web".parse().unwrap(), Value::workload(&spec(2, 32 << 20)));
+    bottle.command(Command::Submit { change: change.raw() });
+    bottle.run_for(Duration::from_secs(5));
+    assert_eq!(bottle.orders.len(), 2);
+    let again = Bottle::new(cluster.founder(saved(&bottle.records)));
+    assert_eq!(again.orders.len(), 2, "before any timer, with no peer");
+    assert_eq!(again.node.spec(&"web".parse().unwrap()), Some(&spec(2, 32 << 20)));
+}
+
+/// What a disk would give back.
+fn saved(records: &[Record]) -> Saved {
+    let mut saved = Saved { incarnation: 1, ..Saved::default() };
+    let mut slots: BTreeMap<(NodeId, u8), Unverified<crate::model::Slot>> = BTreeMap::new();
+    let mut desired = BTreeMap::new();
+    for record in records.iter().cloned() {
+        match record {
+            Record::Incarnation(incarnation) => saved.incarnation = incarnation + 1,
+            Record::Desired { key, changes } => _ = desired.insert(key, changes),
+            Record::Slot { node, slot } => _ = slots.insert((node, slot.peek().unwrap().slot), slot),
+            Record::Node { record, .. } => saved.nodes.push(record),
+            Record::Ruling { ruling, .. } => saved.rulings.push(ruling),
+            Record::NoRuling { .. } => {}
+        }
+    }
+    saved.changes = desired.into_values().flatten().collect();
+    saved.slots = slots.into_iter().map(|((node, _), slot)| (node, slot)).collect();
+    saved
+}
+
+#[test]
+fn more_than_any_node_has_is_refused_with_the_requirement() {
+    let cluster = cluster();
+    let mut bottle = Bottle::new(cluster.founder(Saved::default()));
+    let refusal = bottle.draft(Some(spec(1, 1 << 39))).unwrap_err();
+    let text = refusal.to_string();
+    assert!(text.contains("524288 MiB of memory required") && text.contains("1 node left out"), "{text}");
+}
+
+#[test]
+fn a_change_that_did_not_know_what_is_here_is_stale() {
+    let cluster = cluster();
+    let mut bottle = Bottle::new(cluster.founder(Saved::default()));
+    let draft = bottle.draft(Some(spec(1, 32 << 20))).unwrap();
+    let first = cluster.sign(draft.clone(), &"web".parse().unwrap(), Value::workload(&spec(1, 32 << 20)));
+    bottle.command(Command::Submit { change: first.raw() });
+    let second = cluster.sign(draft, &"web".parse().unwrap(), Value::workload(&spec(2, 32 << 20)));
+    assert_eq!(bottle.command(Command::Submit { change: second.raw() }), Reply::Refused(Refusal::Stale));
+    assert_eq!(bottle.node.spec(&"web".parse().unwrap()).unwrap().replicas, 1);
+}
+
+#[test]
+fn a_failed_disk_makes_the_node_read_only_and_it_goes_on() {
+    let cluster = cluster();
+    let mut bottle = Bottle::new(cluster.founder(Saved::default()));
+    bottle.input(Input::StoreFailed { why: "no space left".into() });
+    let refusal = bottle.draft(Some(spec(1, 32 << 20))).unwrap_err();
+    assert_eq!(refusal, Refusal::ReadOnly("no space left".into()));
+    assert_eq!(bottle.node.status().read_only.as_deref(), Some("no space left"));
+}
+
+#[test]
+fn what_cannot_start_is_given_up_with_its_reason() {
+    let cluster = cluster();
+    let mut bottle = Bottle::new(cluster.founder(Saved::default()));
+    let draft = bottle.draft(Some(spec(1, 32 << 20))).unwrap();
+    let change = cluster.sign(draft, &"web".parse().unwrap(), Value::workload(&spec(1, 32 << 20)));
+    bottle.command(Command::Submit { change: change.raw() });
+    bottle.run_for(Duration::from_millis(500));
+    let Order::Run { replica, generation, .. } = bottle.orders[0].clone() else { panic!("{:?}", bottle.orders) };
+    let state = ReplicaState::Failed { reason: "trapped".into(), retryable: false };
+    bottle.input(Input::Report(Report { replica, generation, state }));
+    let view = bottle.node.workload(&"web".parse().unwrap()).unwrap();
+    assert_eq!((view.replicas[0].phase.as_str(), view.replicas[0].reason.as_deref()), ("failing", Some("trapped")));
+    bottle.run_for(Duration::from_secs(5));
+    assert!(bottle.orders.contains(&Order::Stop { replica }), "{:?}", bottle.orders);
+    let reason = bottle.node.workload(&"web".parse().unwrap()).unwrap().replicas[0].reason.clone().unwrap();
+    assert!(reason.contains("trapped"), "{reason}");
+}

@@ -1,0 +1,291 @@
+//! What people and programs are shown. Reads only.
+
+use crate::desired::Wish;
+use crate::membership::State;
+use crate::model::view::{NodeView, ReplicaView, StatusView, WorkloadView};
+use crate::model::{
+    Claim, Digest, Key, NodeId, Phase, Place, ReplicaId, ReplicaName, Resources, Spec, Time, WorkloadName,
+};
+use crate::plan::{Gap, HeldWhy};
+
+use super::Node;
+
+impl Node {
+    /// Grows whenever anything that views show may have changed.
+    pub fn views_version(&self) -> u64 {
+        self.views
+    }
+
+    /// This node and the cluster in short.
+    pub fn status(&self) -> StatusView {
+        let members = self.desired.members();
+        let mut counters: std::collections::BTreeMap<String, u64> =
+            self.counters.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect();
+        counters.insert("incarnation".into(), self.membership.incarnation());
+        StatusView {
+            cluster: self.cluster.to_string(),
+            node: self.me.to_string(),
+            name: self.config.name.clone(),
+            ready: self.ready,
+            nodes_up: members.keys().filter(|node| self.is_up(node)).count(),
+            nodes: members.len(),
+            links: self.membership.links().count(),
+            workloads: self.desired.workloads().count(),
+            replicas: self.desired.workloads().map(|wish| u64::from(wish.spec.replicas)).sum(),
+            healthy: self.desired.workloads().map(|wish| u64::from(self.healthy(wish))).sum(),
+            read_only: self.read_only.clone(),
+            warnings: self.warnings(),
+            counters,
+        }
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if let Some(why) = &self.read_only {
+            warnings.push(format!("the disk takes no writes ({why}): free or replace it, then restart this daemon"));
+        }
+        if !self.admitted() {
+            warnings.push("not a member yet: no member has answered; check that a seed address can be reached".into());
+        } else if !self.ready {
+            warnings.push("catching up: this node owns nothing until it knows what the others know".into());
+        }
+        if self.membership.links().next().is_none() {
+            let failed = self.seeds.iter().filter_map(|(address, seed)| Some((address, seed.failed.as_ref()?)));
+            warnings.extend(failed.map(|(address, why)| format!("seed {address}: {why}; it is tried again")));
+        }
+        for key in self.desired.conflicts() {
+            if let Key::Workload(name) = key {
+                warnings.push(format!("{name} was changed by two operators at once, the later change counts: publish it again to settle it"));
+            }
+        }
+        for (name, _) in self.desired.opaque() {
+            warnings.push(format!("{name} is in a form this version does not know: update shoal on this device"));
+        }
+        warnings
+    }
+
+    /// Every member, by name.
+    pub fn nodes(&self) -> Vec<NodeView> {
+        let mut nodes: Vec<NodeView> = self.desired.members().keys().map(|node| self.node_view(node)).collect();
+        nodes.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
+        nodes
+    }
+
+    fn node_view(&self, node: &NodeId) -> NodeView {
+        let record = self.membership.record(node);
+        let facts = record.map(|record| &record.facts);
+        let claims: Vec<&Claim> = self.claims.of_node(node).collect();
+        let wishes = claims.iter().filter_map(|claim| self.desired.by_uid(&claim.replica.uid));
+        let used = wishes.map(|wish| wish.spec.resources).fold(Resources::default(), Resources::plus);
+        let me = *node == self.me;
+        NodeView {
+            id: node.to_string(),
+            name: self.name_of(node),
+            state: match self.membership.state(node) {
+                _ if me => "up",
+                State::Up => "up",
+                State::BackBy(_) => "back-by",
+                State::Down => "down",
+                State::Unknown => "unknown",
+            }
+            .into(),
+            reason: self.membership.why_down(node),
+            me,
+            ready: if me { self.ready } else { record.is_some_and(|record| record.ready) },
+            incarnation: self.membership.incarnation_of(node).unwrap_or_default(),
+            addresses: record.map(|record| record.addresses.clone()).unwrap_or_default(),
+            arch: facts.map(|facts| facts.arch.clone()).unwrap_or_default(),
+            runtimes: facts.into_iter().flat_map(|facts| &facts.runtimes).map(|kind| kind.as_str().into()).collect(),
+            labels: facts.map(|facts| facts.labels.clone()).unwrap_or_default(),
+            memory: facts.map_or(0, |facts| facts.capacity.memory),
+            cpu: facts.map_or(0, |facts| facts.capacity.cpu),
+            memory_used: used.memory,
+            cpu_used: used.cpu,
+            replicas: claims.len(),
+            version: record.map(|record| record.version.clone()).unwrap_or_default(),
+            rtt_us: self.membership.rtt(node).map(|rtt| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX)),
+        }
+    }
+
+    /// Every workload, by name.
+    pub fn workloads(&self) -> Vec<WorkloadView> {
+        self.desired.workloads().map(|wish| self.workload_view(wish)).collect()
+    }
+
+    /// One workload.
+    pub fn workload(&self, name: &WorkloadName) -> Option<WorkloadView> {
+        self.desired.workload(name).map(|wish| self.workload_view(wish))
+    }
+
+    fn workload_view(&self, wish: &Wish) -> WorkloadView {
+        let guardians = self.guardians(&wish.name);
+        let names: Vec<String> = guardians.iter().map(|node| self.name_of(node)).collect();
+        WorkloadView {
+            namespace: wish.name.namespace.to_string(),
+            name: wish.name.name.to_string(),
+            uid: wish.uid.to_string(),
+            generation: wish.generation.to_string(),
+            runtime: wish.spec.runtime.as_str().into(),
+            artifact: wish.spec.artifact.digest.to_string(),
+            artifact_size: wish.spec.artifact.size,
+            artifact_holders: self.artifacts.holders(&wish.spec.artifact.digest).count(),
+            desired: wish.spec.replicas,
+            healthy: self.healthy(wish),
+            memory: wish.spec.resources.memory,
+            cpu: wish.spec.resources.cpu,
+            env: wish.spec.env.clone(),
+            require: wish.spec.require.clone(),
+            owner: names.first().cloned(),
+            guardians: names,
+            conflict: self.desired.siblings(&Key::Workload(wish.name.clone())).count() > 1,
+            replicas: self.replica_views(wish),
+        }
+    }
+
+    /// Places whose replica runs the current generation, healthy, on a node that is up.
+    fn healthy(&self, wish: &Wish) -> u32 {
+        let mut places = std::collections::BTreeSet::new();
+        for (node, claim) in self.claims.of_workload(&wish.uid) {
+            let Place::Index(index) = claim.replica.place;
+            let right = claim.phase == Phase::Healthy && claim.generation == wish.generation;
+            if right && index < wish.spec.replicas && self.is_up(&node) {
+                places.insert(index);
+            }
+        }
+        u32::try_from(places.len()).unwrap_or(u32::MAX)
+    }
+
+    fn replica_views(&self, wish: &Wish) -> Vec<ReplicaView> {
+        let gap = self.gap(self.clock.1, wish);
+        let mut views: Vec<(Place, ReplicaView)> = Vec::new();
+        for (node, claim) in self.claims.of_workload(&wish.uid) {
+            let place = claim.replica.place;
+            // What a dead node last said of a place is of no interest once another has taken it.
+            let elsewhere = gap.counted.get(&place).is_some_and(|holder| *holder != node);
+            if elsewhere && !self.is_up(&node) {
+                continue;
+            }
+            views.push((place, self.claim_view(wish, node, claim, &gap)));
+        }
+        for missing in &gap.missing {
+            let name = ReplicaName { workload: wish.name.clone(), place: missing.place }.to_string();
+            let replica = ReplicaId { uid: wish.uid, place: missing.place };
+            let reason = self.missing_reason(&replica).unwrap_or_else(|| missing.why.to_string());
+            let view = ReplicaView {
+                replica: name,
+                phase: "missing".into(),
+                reason: Some(reason),
+                node: None,
+                node_name: None,
+                current: false,
+                token: None,
+                since: None,
+                restarts: 0,
+            };
+            views.push((missing.place, view));
+        }
+        views.sort_by_key(|(place, _)| *place);
+        views.into_iter().map(|(_, view)| view).collect()
+    }
+
+    /// Why the last auction of a missing place came to nothing, where this node knows.
+    fn missing_reason(&self, replica: &ReplicaId) -> Option<String> {
+        let summary = self.auction.summaries(replica).into_iter().next()?;
+        let won = summary.awards.iter().any(|won| won.place == replica.place);
+        if won { None } else { Some(super::explaining::no_taker(&summary)) }
+    }
+
+    pub(super) fn claim_view(&self, wish: &Wish, node: NodeId, claim: &Claim, gap: &Gap) -> ReplicaView {
+        let place = claim.replica.place;
+        let current = claim.generation == wish.generation;
+        let held = gap.held.iter().find(|held| held.place == place && held.node == node);
+        let surplus = gap.surplus.iter().find(|surplus| surplus.place == place && surplus.node == node);
+        let lost = self.membership.state(&node) == State::Down && node != self.me;
+        let (phase, mut reason, restarts) = match &claim.phase {
+            Phase::Failing { reason, restarts } => ("failing", Some(reason.clone()), *restarts),
+            phase @ (Phase::Starting | Phase::Healthy) => (phase.as_str(), None, 0),
+        };
+        let phase = match (lost, surplus) {
+            (true, _) => {
+                reason = self.membership.why_down(&node);
+                "lost"
+            }
+            (false, Some(surplus)) => {
+                reason = Some(surplus.why.to_string());
+                "stopping"
+            }
+            (false, None) => {
+                let told = |why: &HeldWhy| !matches!(why, HeldWhy::Starting | HeldWhy::Failing { .. });
+                reason = reason.or(held.filter(|held| told(&held.why)).map(|held| held.why.to_string()));
+                phase
+            }
+        };
+        ReplicaView {
+            replica: ReplicaName { workload: wish.name.clone(), place }.to_string(),
+            phase: phase.into(),
+            reason,
+            node: Some(node.to_string()),
+            node_name: Some(self.name_of(&node)),
+            current,
+            token: Some(claim.token.counter),
+            since: Some(claim.since.to_string()),
+            restarts,
+        }
+    }
+
+    /// The nodes that claim a replica, this one first.
+    pub fn holders(&self, replica: &ReplicaName) -> Vec<(NodeId, ReplicaId)> {
+        let Some(wish) = self.desired.workload(&replica.workload) else { return Vec::new() };
+        let id = ReplicaId { uid: wish.uid, place: replica.place };
+        let mut holders: Vec<(NodeId, ReplicaId)> =
+            self.claims.of(&id).into_iter().map(|(node, _)| (node, id)).filter(|(node, _)| self.is_up(node)).collect();
+        holders.sort_by_key(|(node, _)| *node != self.me);
+        holders
+    }
+
+    /// This node's own claims, by replica.
+    pub fn own_claims(&self) -> impl Iterator<Item = &Claim> {
+        self.claims.mine()
+    }
+
+    /// This node's own claim of a replica.
+    pub fn own_claim(&self, replica: &ReplicaId) -> Option<&Claim> {
+        self.claims.my_claim(replica)
+    }
+
+    /// What this node's claims and reservations take of what it offers.
+    pub fn committed(&self) -> Resources {
+        self.facts.capacity.minus(self.auction.unreserved())
+    }
+
+    /// The roots of the trees that are compared with others.
+    pub fn roots(&self) -> [Digest; 4] {
+        self.repair.roots().map(|(_, root)| root)
+    }
+
+    /// The wish as it counts now.
+    pub fn spec(&self, name: &WorkloadName) -> Option<&Spec> {
+        self.desired.workload(name).map(|wish| &wish.spec)
+    }
+
+    /// The replicas that are wished for.
+    pub fn wanted(&self, name: &WorkloadName) -> Vec<ReplicaId> {
+        let Some(wish) = self.desired.workload(name) else { return Vec::new() };
+        (0..wish.spec.replicas).map(|index| ReplicaId { uid: wish.uid, place: Place::Index(index) }).collect()
+    }
+
+    /// The generation that is wished for.
+    pub fn generation(&self, uid: &Digest) -> Option<Digest> {
+        self.desired.by_uid(uid).map(|wish| wish.generation)
+    }
+
+    /// Whether this node is one of the workload's guardians, which hold its artifact.
+    pub fn guards(&self, name: &WorkloadName) -> bool {
+        self.is_guardian(name)
+    }
+
+    /// Since when this node runs, by its own time.
+    pub fn started(&self) -> Time {
+        self.started
+    }
+}

@@ -1,0 +1,96 @@
+//! Desired state: applying changes from users and peers, and admitting nodes.
+
+use rand_chacha::rand_core::RngCore;
+
+use crate::desired::Applied;
+use crate::model::{Change, Key, NodeId, Time};
+use crate::sync::Tree;
+use crate::trust;
+
+use super::contract::{Action, PersistId, Record};
+use super::message::Message;
+use super::{Level, Node};
+
+impl Node {
+    /// Takes an accepted change, whoever it came from. What depends on it waits for the answer.
+    pub(super) fn apply_change(&mut self, now: Time, change: Change) -> Result<Option<PersistId>, String> {
+        let key = change.signed.key.clone();
+        let before = self.desired.effective(&key).map(Change::uid);
+        let applied = self.desired.apply(change).map_err(|full| full.to_string())?;
+        let Applied::New { effective } = applied else { return Ok(None) };
+        let after = self.persist_key(&key);
+        if let Some((key, hash)) = self.desired.digest(&key) {
+            self.repair.note(now, Tree::Desired, key, hash);
+        }
+        self.views += 1;
+        if !effective {
+            return Ok(after);
+        }
+        match &key {
+            Key::Member(node) => self.on_member(now, *node),
+            Key::Workload(name) => {
+                let uid = self.desired.workload(name).map(|wish| wish.uid);
+                if let Some(gone) = before.filter(|before| uid != Some(*before)) {
+                    self.forget_workload(now, &gone);
+                }
+                if let Some(uid) = uid {
+                    self.due.dirty.insert(uid);
+                    self.with_auction(now, |auction, now, desk, out| auction.learned(now, &uid, desk, out));
+                    self.want_artifact(now, &uid);
+                }
+                self.due.holding = true;
+                self.due.duplicates = true;
+                self.due.routes = true;
+            }
+        }
+        Ok(after)
+    }
+
+    fn forget_workload(&mut self, now: Time, uid: &crate::model::Digest) {
+        self.with_auction(now, |auction, now, desk, out| auction.close_all_for(now, uid, desk, out));
+        self.replan.remove(uid);
+        self.claims.forget_workload(uid);
+        let rulings = self.rulings.forget(uid);
+        rulings.iter().for_each(|key| self.repair.forget(now, Tree::Rulings, key));
+        self.persist(rulings.into_iter().map(|key| Record::NoRuling { key }).collect());
+        let wanted = self.desired.workloads().map(|wish| wish.spec.artifact.digest).chain(self.uploads.keys().copied());
+        self.artifacts.retain(&wanted.collect());
+    }
+
+    fn on_member(&mut self, now: Time, node: NodeId) {
+        let joined = self.desired.members().contains_key(&node);
+        self.publish_roster(now);
+        if joined {
+            let message = if node == self.me { "this node is a member now" } else { "a node was admitted" };
+            self.tell(now, Level::Info, "node-admitted", None, Some(node), message.into());
+            if node == self.me {
+                self.join_at = None;
+                self.with_peers_in_step(now);
+            }
+        } else {
+            self.claims.forget_node(&node);
+            self.artifacts.forget_holder(&node);
+            self.tell(now, Level::Info, "node-left", None, Some(node), "a node was removed from the cluster".into());
+        }
+        self.mark_all();
+    }
+
+    /// Signs a node's admission with the join key. What depends on it waits for the answer.
+    pub(super) fn admit(&mut self, now: Time, node: NodeId) -> Option<PersistId> {
+        let wall = self.wall(now);
+        let context = self.desired.context(&Self::member_key(node), wall).ok()?;
+        let salt = self.rng.next_u64();
+        let change = trust::admit(&self.identity.genesis, &self.identity.join, node, salt, context.serial).ok()?;
+        let raw = change.raw();
+        match self.apply_change(now, change) {
+            Ok(after) => {
+                self.outbox.push_after(after, Action::Broadcast(Message::Changed { change: raw, holder: None }));
+                after
+            }
+            Err(full) => {
+                self.tell(now, Level::Warning, "node-refused", None, Some(node), format!("not admitted: {full}"));
+                None
+            }
+        }
+    }
+}

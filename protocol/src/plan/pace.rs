@@ -1,0 +1,89 @@
+//! How fast an owner may move replicas. When most of a cluster vanishes at once, the likeliest reason is the survivor's own
+//! network: moving everything in that second would crush it, moving nothing would fail those who really lost their nodes.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::model::{NodeId, Time};
+
+/// When and how moves are paced.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PaceConfig {
+    /// Losses within this time count as one. About the time in which a cut is noticed by all. Sane: 10 s.
+    pub window: Duration,
+    /// The least number of nodes lost at once that slows moves down. Of fewer, each loss is plausible. Sane: 3.
+    pub at_least: usize,
+    /// The time between two moves while paced. Sane: 200 ms, some five starts a second on one owner.
+    pub move_every: Duration,
+    /// How long after the last loss moves stay paced; by then the loss is real. Sane: 30 s.
+    pub calm_after: Duration,
+}
+
+impl Default for PaceConfig {
+    fn default() -> Self {
+        PaceConfig {
+            window: Duration::from_secs(10),
+            at_least: 3,
+            move_every: Duration::from_millis(200),
+            calm_after: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Losses that are remembered; more of them change nothing, over half is over half.
+const MAX_LOST: usize = 1024;
+
+/// Paces moves after a mass loss. The first move always goes at once, none is ever refused for good.
+#[derive(Debug)]
+pub struct Pace {
+    config: PaceConfig,
+    lost: VecDeque<(Time, NodeId)>,
+    paced_until: Option<Time>,
+    next_move_at: Time,
+}
+
+impl Pace {
+    /// Not paced.
+    pub fn new(config: PaceConfig) -> Self {
+        Pace { config, lost: VecDeque::new(), paced_until: None, next_move_at: Time::ZERO }
+    }
+
+    /// A node was lost; `up` members are left, this one included.
+    pub fn lost(&mut self, now: Time, node: NodeId, up: usize) {
+        self.lost.retain(|(at, lost)| *lost != node && now.since(*at) <= self.config.calm_after);
+        if self.lost.len() == MAX_LOST {
+            self.lost.pop_front();
+        }
+        self.lost.push_back((now, node));
+        let gone = self.lost.iter().filter(|(at, _)| now.since(*at) <= self.config.window).count();
+        if gone >= self.config.at_least && gone > up {
+            self.paced_until = Some(now + self.config.calm_after);
+        }
+    }
+
+    /// A node is back. When fewer than [`PaceConfig::at_least`] are still gone, the cut has healed.
+    pub fn returned(&mut self, node: &NodeId) {
+        self.lost.retain(|(_, lost)| lost != node);
+        if self.lost.len() < self.config.at_least {
+            self.paced_until = None;
+        }
+    }
+
+    /// Whether moves are paced now.
+    pub fn is_paced(&self, now: Time) -> bool {
+        self.paced_until.is_some_and(|until| now < until)
+    }
+
+    /// Asks to move one replica: yes, or when to ask again.
+    pub fn take(&mut self, now: Time) -> Result<(), Time> {
+        if !self.is_paced(now) {
+            self.next_move_at = now;
+            return Ok(());
+        }
+        if now < self.next_move_at {
+            return Err(self.paced_until.map_or(self.next_move_at, |until| until.min(self.next_move_at)));
+        }
+        self.next_move_at = now + self.config.move_every;
+        Ok(())
+    }
+}

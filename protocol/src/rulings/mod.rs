@@ -1,0 +1,137 @@
+//! What owners decided and must outlive them: rollout verdicts, cron ticks, autoscale values, job results.
+//!
+//! One ruling a key counts: the one with the greatest `(sequence, owner, hash)`. A decision that is made once has sequence 0,
+//! and an owner decides only where it knows of no decision; a number that goes up and down takes the sequence above the one
+//! it replaces. **The state depends on the set of rulings applied, never on their order.**
+//!
+//! The caller has checked the signature, that the signer is a member, and that the workload lives.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use crate::model::{Digest, PublicKey, Ruling, RulingKey, Signed, codec};
+
+/// Bounds. They must be the same at all nodes of a cluster: a node that keeps fewer rulings is never in step with the others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Workloads that may have rulings. 20,000, as many as there may be workloads.
+    pub max_workloads: usize,
+    /// Rulings of one kind of one workload. 32, the last ones by tick, then by sequence: whoever asks about an older cron run
+    /// or rollout does so in the events.
+    pub max_per_kind: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config { max_workloads: 20_000, max_per_kind: 32 }
+    }
+}
+
+/// What became of a ruling.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Applied {
+    /// It counts now: to be stored and passed on.
+    New {
+        /// The hash of the key of an earlier ruling that made room for it: to be taken from disk and sync.
+        dropped: Option<Digest>,
+    },
+    /// Nothing changed: it is known, a greater one of its key is here, its kind has as many later ones as are kept, there is
+    /// no room for another workload, or its sequence is beyond [`MAX_SEQUENCE`].
+    NotNews,
+}
+
+/// The greatest sequence, far from where adding one would overflow.
+pub const MAX_SEQUENCE: u64 = 1 << 62;
+
+/// What owners decided.
+#[derive(Debug, Default)]
+pub struct Rulings {
+    config: Config,
+    by_uid: BTreeMap<Digest, BTreeMap<RulingKey, Signed<Ruling>>>,
+    /// Keys by their hash, as sync and the disk call them.
+    keys: BTreeMap<Digest, RulingKey>,
+}
+
+impl Rulings {
+    /// Nothing decided yet.
+    pub fn new(config: Config) -> Self {
+        Rulings { config, ..Self::default() }
+    }
+
+    /// Takes a ruling, in any order and any number of times.
+    pub fn apply(&mut self, ruling: Signed<Ruling>) -> Applied {
+        let key = ruling.key;
+        let full = !self.by_uid.contains_key(&key.uid) && self.by_uid.len() >= self.config.max_workloads;
+        let beaten = self.get(&key).is_some_and(|known| standing(known) >= standing(&ruling));
+        if full || beaten || ruling.sequence > MAX_SEQUENCE {
+            return Applied::NotNews;
+        }
+        self.by_uid.entry(key.uid).or_default().insert(key, ruling);
+        self.keys.insert(key_hash(&key), key);
+        match self.drop_earliest(&key) {
+            Some(dropped) if dropped == key => Applied::NotNews,
+            dropped => Applied::New { dropped: dropped.as_ref().map(key_hash) },
+        }
+    }
+
+    /// The ruling that counts.
+    pub fn get(&self, key: &RulingKey) -> Option<&Signed<Ruling>> {
+        self.by_uid.get(&key.uid)?.get(key)
+    }
+
+    /// All rulings of one workload, by key.
+    pub fn of(&self, uid: &Digest) -> impl Iterator<Item = &Signed<Ruling>> {
+        self.by_uid.get(uid).into_iter().flat_map(BTreeMap::values)
+    }
+
+    /// All rulings, by workload and key.
+    pub fn iter(&self) -> impl Iterator<Item = &Signed<Ruling>> {
+        self.by_uid.values().flat_map(BTreeMap::values)
+    }
+
+    /// The ruling whose key has this hash.
+    pub fn item(&self, key_hash: &Digest) -> Option<&Signed<Ruling>> {
+        self.get(self.keys.get(key_hash)?)
+    }
+
+    /// The hash of each key and of the ruling that counts there, for sync, by key hash.
+    pub fn digests(&self) -> impl Iterator<Item = (Digest, Digest)> {
+        self.keys.iter().filter_map(|(hash, key)| Some((*hash, self.get(key)?.hash())))
+    }
+
+    /// Drops all rulings of a workload that is no more, and returns the hashes of their keys.
+    pub fn forget(&mut self, uid: &Digest) -> Vec<Digest> {
+        let rulings = self.by_uid.remove(uid).unwrap_or_default();
+        let hashes: Vec<Digest> = rulings.keys().map(key_hash).collect();
+        for hash in &hashes {
+            self.keys.remove(hash);
+        }
+        hashes
+    }
+
+    /// Holds the bound of the kind of `key`, and returns what was dropped for it.
+    fn drop_earliest(&mut self, key: &RulingKey) -> Option<RulingKey> {
+        let rulings = self.by_uid.get_mut(&key.uid)?;
+        let of_kind = || rulings.iter().filter(|(other, _)| other.kind == key.kind);
+        if of_kind().count() <= self.config.max_per_kind {
+            return None;
+        }
+        let earliest = of_kind().min_by_key(|(other, ruling)| (other.tick, standing(ruling), **other))?.0;
+        let earliest = *earliest;
+        rulings.remove(&earliest);
+        self.keys.remove(&key_hash(&earliest));
+        Some(earliest)
+    }
+}
+
+/// The hash under which sync and the disk keep a ruling.
+pub fn key_hash(key: &RulingKey) -> Digest {
+    Digest::of(&codec::encode(key))
+}
+
+/// Of two rulings of one key, the one that stands higher counts.
+fn standing(ruling: &Signed<Ruling>) -> (u64, PublicKey, Digest) {
+    (ruling.sequence, ruling.by(), ruling.hash())
+}

@@ -1,0 +1,263 @@
+//! Taking in: what is wanted of a peer, fetched a handful at a time.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::model::{NodeId, Out, Time};
+
+use super::compare::MAX_TRIES;
+use super::message::{LEAF_BYTES, Leaf, Message, Round, Tree};
+use super::print::Print;
+use super::{Fact, MAX_PAYLOAD, Repair};
+
+/// What may be queued of one peer: some megabytes of entries. What is beyond is found by the next comparison.
+const MAX_WANTED: usize = 8192;
+/// Keys in one fetch.
+pub(super) const MAX_HEADS: usize = 256;
+/// Entries in one offer.
+const MAX_OFFERED: usize = 1024;
+/// Payloads in one answer: far more than fit a message.
+const MAX_ITEMS: usize = 4096;
+
+#[derive(Clone, Copy, Debug)]
+struct Want {
+    tree: Tree,
+    head: Print,
+    /// The peer's version, if this node has one too and must look afterwards which of them is left.
+    review: Option<Print>,
+}
+
+/// A fetch under way.
+#[derive(Debug)]
+struct Fetching {
+    request: u32,
+    tree: Tree,
+    wants: Vec<Want>,
+    skip: u16,
+    tries: u8,
+    asked_at: Time,
+    answer_by: Time,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Intake {
+    queue: VecDeque<Want>,
+    fetching: Option<Fetching>,
+    /// When it must be done, so that one slow peer does not keep the others waiting.
+    end_by: Option<Time>,
+    reviews: Vec<Want>,
+    /// Everything came: look what is left, then compare again.
+    review_at: Option<Time>,
+}
+
+impl Intake {
+    pub(super) fn is_busy(&self) -> bool {
+        self.fetching.is_some() || !self.queue.is_empty() || self.review_at.is_some()
+    }
+
+    pub(super) fn deadline(&self) -> Option<Time> {
+        let answer_by = self.fetching.as_ref().map(|fetching| fetching.answer_by);
+        answer_by.into_iter().chain(self.end_by).min()
+    }
+
+    pub(super) fn review_at(&self) -> Option<Time> {
+        self.review_at
+    }
+
+    /// Forgets what is wanted, and returns it.
+    pub(super) fn abandon(&mut self) -> Vec<(Tree, Print)> {
+        let fetching = self.fetching.take().map(|fetching| fetching.wants).unwrap_or_default();
+        self.end_by = None;
+        self.reviews.clear();
+        self.queue.drain(..).chain(fetching).map(|want| (want.tree, want.head)).collect()
+    }
+}
+
+impl Repair {
+    /// Puts an entry of the peer's on the list, unless it is there, with this peer or another.
+    pub(super) fn want(&mut self, now: Time, from: NodeId, tree: Tree, head: Print, review: Option<Print>) {
+        let Some(peer) = self.peers.get_mut(&from) else {
+            return;
+        };
+        if peer.intake.queue.len() >= MAX_WANTED || !self.wanted.insert((tree, head)) {
+            return;
+        }
+        peer.intake.end_by.get_or_insert(now + self.config.limit_after);
+        peer.intake.queue.push_back(Want { tree, head, review });
+    }
+
+    /// Fetches the next handful, if nothing is under way.
+    pub(super) fn fetch_next(&mut self, now: Time, from: NodeId, out: &mut Out<Message>) {
+        let Some(peer) = self.peers.get_mut(&from) else {
+            return;
+        };
+        let queue = &mut peer.intake.queue;
+        if peer.intake.fetching.is_some() || queue.is_empty() {
+            return;
+        }
+        let tree = queue[0].tree;
+        let same = queue.iter().take(MAX_HEADS).take_while(|want| want.tree == tree).count();
+        let wants: Vec<Want> = queue.drain(..same).collect();
+        self.fetch(now, from, tree, wants, 0, out);
+    }
+
+    fn fetch(&mut self, now: Time, from: NodeId, tree: Tree, wants: Vec<Want>, skip: u16, out: &mut Out<Message>) {
+        self.requests = self.requests.wrapping_add(1);
+        let Some(peer) = self.peers.get_mut(&from) else {
+            return;
+        };
+        let answer_by = peer.answer_by(now, 0, self.config.answer_after);
+        let fetching = Fetching { request: self.requests, tree, wants, skip, tries: 0, asked_at: now, answer_by };
+        out.send_bulk(from, fetching.message());
+        peer.intake.fetching = Some(fetching);
+    }
+
+    #[allow(clippy::too_many_arguments)] // one message, taken apart
+    pub(super) fn on_items(
+        &mut self,
+        now: Time,
+        from: NodeId,
+        request: u32,
+        items: Vec<Vec<u8>>,
+        (answered, skip): (u16, u16),
+        out: &mut Out<Message>,
+        facts: &mut Vec<Fact>,
+    ) {
+        let Some(peer) = self.peers.get_mut(&from) else {
+            return;
+        };
+        let Some(fetching) = peer.intake.fetching.as_ref().filter(|fetching| fetching.request == request) else {
+            return;
+        };
+        let answered = usize::from(answered);
+        let goes_on = answered > 0 || skip > fetching.skip;
+        if !goes_on || answered > fetching.wants.len() || items.len() > MAX_ITEMS {
+            return self.abandon(now, from);
+        }
+        let Some(mut fetching) = peer.intake.fetching.take() else {
+            return;
+        };
+        peer.on_answer(now, fetching.asked_at, fetching.tries);
+        // It gets on: whatever differs then is no reason to slow down.
+        peer.failures = 0;
+        let tree = fetching.tree;
+        // The one after the answered may have come in part.
+        self.delivered.extend(fetching.wants.iter().take(answered + 1).map(|want| (tree, want.head)));
+        let rest = fetching.wants.split_off(answered);
+        for want in &fetching.wants {
+            self.wanted.remove(&(tree, want.head));
+        }
+        peer.intake.reviews.extend(fetching.wants.iter().filter(|want| want.review.is_some()));
+        let sound = items.into_iter().filter(|payload| payload.len() <= MAX_PAYLOAD);
+        facts.extend(sound.map(|payload| Fact::Received { from, tree, payload }));
+        if rest.is_empty() {
+            self.fetch_next(now, from, out);
+        } else {
+            self.fetch(now, from, tree, rest, skip, out);
+        }
+        if let Some(peer) = self.peers.get_mut(&from).filter(|peer| peer.intake.fetching.is_none()) {
+            peer.intake.end_by = None;
+            peer.intake.review_at = Some(now);
+        }
+    }
+
+    /// The node has applied what came: what of it does the peer not have yet? Then compares again, to be sure.
+    pub(super) fn review(&mut self, now: Time, out: &mut Out<Message>) {
+        let ready: Vec<NodeId> =
+            self.peers.iter().filter(|(_, peer)| peer.intake.review_at.is_some()).map(|(id, _)| *id).collect();
+        for id in ready {
+            let Some(peer) = self.peers.get_mut(&id) else {
+                continue;
+            };
+            peer.intake.review_at = None;
+            let (round, reviews) = (peer.round(), std::mem::take(&mut peer.intake.reviews));
+            // The peer compares when it has what is offered; this node only if it does not.
+            peer.compare_at = Some(now);
+            let mut offers: BTreeMap<Tree, Vec<Leaf>> = BTreeMap::new();
+            for Want { tree, head, review } in reviews {
+                let mine = self.indexes[tree as usize].under(now, head, round.salt);
+                let lacking = mine.filter(|(hash, leaf)| hash.is_some() && Some(leaf.version) != review);
+                offers.entry(tree).or_default().extend(lacking.map(|(_, leaf)| leaf));
+            }
+            if offers.values().any(|leaves| !leaves.is_empty()) {
+                self.retry(now, id);
+            }
+            self.send_offers(id, round, offers, out);
+            self.pass_on(now);
+        }
+    }
+
+    pub(super) fn send_offers(
+        &mut self,
+        to: NodeId,
+        round: Round,
+        offers: BTreeMap<Tree, Vec<Leaf>>,
+        out: &mut Out<Message>,
+    ) {
+        for (tree, leaves) in offers {
+            for leaves in leaves.chunks(MAX_OFFERED) {
+                self.pace.take(leaves.len() * LEAF_BYTES);
+                out.send_bulk(to, Message::Offer { round, tree, leaves: leaves.to_vec() });
+            }
+        }
+    }
+
+    pub(super) fn on_offer(
+        &mut self,
+        now: Time,
+        from: NodeId,
+        round: Round,
+        tree: Tree,
+        leaves: &[Leaf],
+        out: &mut Out<Message>,
+    ) {
+        for leaf in leaves.iter().take(MAX_OFFERED) {
+            let mut mine = self.indexes[tree as usize].under(now, leaf.head, round.salt);
+            // What was just forgotten here is not taken back because another has not heard of it yet.
+            let settled = mine.any(|(hash, own)| own.version == leaf.version || hash.is_none() && own.fresh);
+            drop(mine);
+            if !settled {
+                self.want(now, from, tree, leaf.head, None);
+            }
+        }
+        self.fetch_next(now, from, out);
+    }
+
+    /// Repeats fetches, and gives up on peers that do not answer or take too long.
+    pub(super) fn expire_intakes(&mut self, now: Time, out: &mut Out<Message>) {
+        let late = |at: Option<Time>| at.is_some_and(|at| at <= now);
+        let ids: Vec<NodeId> =
+            self.peers.iter().filter(|(_, peer)| late(peer.intake.deadline())).map(|(id, _)| *id).collect();
+        for id in ids {
+            let Some(peer) = self.peers.get_mut(&id) else {
+                continue;
+            };
+            let over = late(peer.intake.end_by);
+            match peer.intake.fetching.take_if(|fetching| !over && fetching.tries + 1 < MAX_TRIES) {
+                Some(mut fetching) => {
+                    fetching.tries += 1;
+                    fetching.answer_by = peer.answer_by(now, fetching.tries, self.config.answer_after);
+                    out.send_bulk(id, fetching.message());
+                    peer.intake.fetching = Some(fetching);
+                }
+                None => self.abandon(now, id),
+            }
+        }
+    }
+
+    fn abandon(&mut self, now: Time, id: NodeId) {
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return;
+        };
+        for want in peer.intake.abandon() {
+            self.wanted.remove(&want);
+        }
+        self.retry(now, id);
+    }
+}
+
+impl Fetching {
+    fn message(&self) -> Message {
+        let heads = self.wants.iter().map(|want| want.head).collect();
+        Message::Fetch { request: self.request, tree: self.tree, heads, skip: self.skip }
+    }
+}

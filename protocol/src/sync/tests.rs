@@ -1,0 +1,420 @@
+//! A small world: rooms, links with delay, loss and reordering, and a store in which the greater version wins.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::model::{Outgoing, codec};
+
+mod hostile;
+mod world;
+
+use world::World;
+
+fn id(number: u8) -> NodeId {
+    NodeId([number; 32])
+}
+
+fn secs(secs: u64) -> Duration {
+    Duration::from_secs(secs)
+}
+
+fn millis(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+/// Two nodes that hold the same `entries` and are in step.
+fn in_step(entries: u64) -> World {
+    let mut world = World::new(2, Config::default(), 1);
+    for entry in 0..entries {
+        world.restore(0, entry, 1);
+        world.restore(1, entry, 1);
+    }
+    world.link(0, 1);
+    world.run(millis(500));
+    assert_eq!(world.in_step(0, 1), (true, true));
+    world
+}
+
+#[test]
+fn equal_nodes_are_in_step_after_one_round_trip() {
+    let mut world = World::new(2, Config::default(), 1);
+    for entry in 0..1000 {
+        world.restore(0, entry, 1);
+        world.restore(1, entry, 1);
+    }
+    world.link(0, 1);
+    world.run(millis(25));
+    assert_eq!(world.in_step(0, 1), (true, true));
+    assert_eq!(world.facts(0), [Fact::InStep { peer: id(1) }]);
+    assert_eq!(world.facts(1), [Fact::InStep { peer: id(0) }]);
+    assert!(world.bytes < 300, "{}", world.bytes);
+}
+
+#[test]
+fn two_nodes_give_one_another_what_they_lack_and_only_that() {
+    let mut world = World::new(2, Config::default(), 1);
+    for entry in 0..2000 {
+        match entry % 100 {
+            0 => world.restore(0, entry, 1),
+            1 => world.restore(1, entry, 1),
+            2 | 3 => {
+                world.restore(0, entry, 1 + entry % 2);
+                world.restore(1, entry, 2 - entry % 2);
+            }
+            _ => (0..2).for_each(|node| world.restore(node, entry, 1)),
+        }
+    }
+    world.link(0, 1);
+    world.run(millis(900));
+    assert!(world.converged());
+    assert_eq!(world.in_step(0, 1), (true, true));
+    assert_eq!(world.holds(0), 2000);
+    // 20 each that the other lacked, and of 40 that differed the newer one, which takes a look at the older one for half.
+    assert_eq!(world.received(0), 20 + 40);
+    assert_eq!(world.received(1), 20 + 20);
+}
+
+#[test]
+fn nothing_is_offered_that_the_peer_has() {
+    let mut world = World::new(2, Config::default(), 1);
+    for entry in 0..1000 {
+        world.restore(0, entry, 1);
+        world.restore(1, entry, 1 + u64::from(entry % 50 == 0));
+    }
+    world.link(0, 1);
+    world.run(millis(200));
+    assert!(world.converged());
+    assert_eq!(world.in_step(0, 1), (true, true), "there was nobody to wait for");
+    let said = world.transcript.iter().map(|(.., bytes)| codec::decode::<Message>(bytes).unwrap());
+    assert!(!said.into_iter().any(|message| matches!(message, Message::Offer { .. })));
+}
+
+#[test]
+fn a_small_difference_in_a_large_state_costs_little() {
+    let mut world = World::new(2, Config::default(), 1);
+    let mut difference = 0;
+    for entry in 0..10_000 {
+        let (left, right) = match entry % 200 {
+            0 => (1, 2),
+            100 => (2, 1),
+            _ => (1, 1),
+        };
+        difference += if left == right { 0 } else { world.size_of(entry, 2) };
+        world.restore(0, entry, left);
+        world.restore(1, entry, right);
+    }
+    world.link(0, 1);
+    world.run(secs(3));
+    assert!(world.converged());
+    assert_eq!(world.in_step(0, 1), (true, true));
+    assert!(world.bytes < 3 * difference + 8 * 1024, "difference {difference}, exchanged {}", world.bytes);
+}
+
+#[test]
+fn at_rest_next_to_nothing_is_said() {
+    let mut world = in_step(10_000);
+    let before = world.bytes;
+    world.run(secs(600));
+    let per_second = (world.bytes - before) / 600 / 2;
+    assert!(per_second < 64, "{per_second}");
+    assert_eq!(world.facts(0).len() + world.facts(1).len(), 2, "nobody fell out of step");
+}
+
+#[test]
+fn a_recent_change_is_no_difference_but_one_that_lasts_is() {
+    let mut world = in_step(100);
+    world.set(0, 7, 2);
+    world.compare(0, 1);
+    world.run(millis(500));
+    assert_eq!((world.in_step(0, 1), world.received(1)), ((true, true), 0));
+    // Gossip never brings it.
+    world.run(secs(12));
+    assert_eq!((world.in_step(0, 1), world.received(1)), ((true, true), 1));
+    assert!(world.converged());
+}
+
+#[test]
+fn a_recent_change_beside_an_old_difference_is_left_to_gossip() {
+    for changed in [0, 1] {
+        let mut world = World::new(2, Config::default(), 1);
+        for entry in 0..100 {
+            // Of every tree one that differs, in both directions.
+            world.restore(0, entry, 1 + u64::from(entry < 4));
+            world.restore(1, entry, 1 + u64::from((4..8).contains(&entry)));
+        }
+        (20..40).for_each(|entry| world.set(changed, entry, 2));
+        (200..220).for_each(|entry| world.set(changed, entry, 1));
+        world.link(0, 1);
+        world.run(secs(1));
+        assert_eq!((world.version(0, 4), world.version(1, 0)), (Some(2), Some(2)));
+        assert_eq!(
+            (world.version(0, 20), world.version(1, 20)),
+            if changed == 0 { (Some(2), Some(1)) } else { (Some(1), Some(2)) }
+        );
+        assert_eq!(world.version(1 - changed, 200), None);
+        assert_eq!(world.in_step(0, 1), (true, true));
+        world.run(secs(15));
+        assert!(world.converged());
+    }
+}
+
+#[test]
+fn a_change_that_came_to_both_at_different_times_is_not_looked_for() {
+    let mut world = in_step(1000);
+    world.set(0, 7, 2);
+    world.run(secs(1));
+    world.set(1, 7, 2);
+    // At rest in one of them only.
+    world.run(millis(1500));
+    let before = world.bytes;
+    world.compare(0, 1);
+    world.run(millis(30));
+    assert!((1..200).contains(&(world.bytes - before)), "{}", world.bytes - before);
+}
+
+#[test]
+fn what_changes_all_the_time_is_found_too() {
+    let mut world = in_step(100);
+    for version in 2..32 {
+        world.set(0, 7, version);
+        world.run(millis(700));
+    }
+    assert!(world.version(1, 7) > Some(2), "{:?}", world.version(1, 7));
+}
+
+#[test]
+fn what_was_just_forgotten_does_not_come_back() {
+    let mut world = in_step(100);
+    world.forget(0, 7);
+    world.compare(0, 1);
+    world.compare(1, 0);
+    world.run(secs(1));
+    world.forget(1, 7);
+    world.run(secs(20));
+    assert_eq!((world.version(0, 7), world.version(1, 7)), (None, None));
+    assert_eq!((world.received(0), world.received(1)), (0, 0));
+
+    // An offer that was on its way meanwhile.
+    world.forget(1, 8);
+    let leaf = Leaf { head: Print::head(&world::key(8)), version: Print::head(&world::key(9)), fresh: false };
+    let round = Round { salt: 1, number: 1 };
+    world.inject(0, 1, Message::Offer { round, tree: world::tree(8), leaves: vec![leaf] });
+    world.run(secs(1));
+    assert_eq!((world.received(1), world.version(1, 8)), (0, None));
+}
+
+#[test]
+fn what_was_on_disk_is_compared_at_once() {
+    let mut world = World::new(2, Config::default(), 1);
+    for entry in 0..100 {
+        world.restore(0, entry, 1);
+        world.restore(1, entry, 1 + entry % 2);
+    }
+    world.link(0, 1);
+    world.run(millis(500));
+    assert!(world.converged());
+}
+
+#[test]
+fn a_newcomer_among_many_is_told_everything_about_once() {
+    let mut world = World::new(10, Config::default(), 1);
+    let mut size = 0;
+    for entry in 0..2000 {
+        (0..9).for_each(|node| world.restore(node, entry, 1));
+        size += world.size_of(entry, 1);
+    }
+    for node in 0..9 {
+        world.link(node, 9);
+    }
+    world.run(secs(20));
+    assert!(world.converged());
+    assert!((0..9).all(|node| world.in_step(node, 9) == (true, true)));
+    assert_eq!(world.received(9), 2000, "nothing is fetched twice");
+    assert!(world.bytes < 2 * size, "state {size}, exchanged {}", world.bytes);
+}
+
+#[test]
+fn five_nodes_in_a_row_converge_over_links_that_lose_and_reorder() {
+    let config = Config::default();
+    let mut world = World::new(5, config, 3);
+    world.loss_percent = 20;
+    world.jitter = millis(80);
+    for entry in 0..400 {
+        world.restore((entry % 5) as usize, entry, 1);
+        world.restore((entry % 3) as usize, entry, 2);
+    }
+    for node in 0..4 {
+        world.link(node, node + 1);
+    }
+    world.run(secs(120));
+    assert!(world.converged());
+    assert!((0..4).all(|node| world.in_step(node, node + 1) == (true, true)));
+}
+
+#[test]
+fn messages_stay_within_the_rate_and_the_size() {
+    let config = Config { bytes_per_second: 64 * 1024, burst: 32 * 1024, ..Config::default() };
+    let mut world = World::new(2, config, 1);
+    for entry in 0..2000 {
+        world.restore(0, entry, 1);
+    }
+    world.link(0, 1);
+    for second in 1..=8 {
+        world.run(secs(1));
+        // One answer of at most 64 KiB and one offer of 1,024 leaves may overdraw; questions are not held back.
+        let most = (32 + 64 + 17 + second * (64 + 1)) * 1024;
+        let sent: usize =
+            world.transcript.iter().filter(|(_, from, ..)| *from == 0).map(|(.., bytes)| bytes.len()).sum();
+        assert!(sent <= most as usize, "{sent} bytes in {second} s");
+    }
+    assert!(!world.converged(), "or the rate was no bound");
+    world.run(secs(60));
+    assert!(world.converged());
+    assert!(world.largest <= 64 * 1024, "{}", world.largest);
+}
+
+#[test]
+fn one_entry_larger_than_a_message_travels_in_parts() {
+    let mut world = World::new(2, Config::default(), 1);
+    world.set_parts(32, 28 * 1024);
+    for entry in 0..3 {
+        world.restore(0, entry, 1);
+    }
+    world.link(0, 1);
+    world.run(secs(30));
+    assert!(world.converged());
+    assert_eq!(world.received(1), 3 * 32);
+    assert!(world.largest <= 64 * 1024, "{}", world.largest);
+}
+
+#[test]
+fn a_difference_that_cannot_be_mended_does_not_keep_nodes_apart() {
+    for refusing in [0, 1] {
+        let mut world = World::new(2, Config::default(), 1);
+        for entry in 0..50 {
+            world.restore(0, entry, 1);
+            world.restore(1, entry, 1 + u64::from(entry == 7));
+        }
+        world.restore(1 - refusing, 99, 1);
+        world.refuse(refusing, 7);
+        world.refuse(refusing, 99);
+        world.link(0, 1);
+        world.run(secs(55));
+        assert_eq!(world.in_step(0, 1), (true, true), "{refusing} refuses");
+        let received = world.received(refusing);
+        assert!((1..=14).contains(&received), "{received}");
+        world.run(secs(600));
+        assert!(world.received(refusing) - received <= 4 * 11, "{}", world.received(refusing) - received);
+        // Once it takes them, they come without a restart.
+        world.refusals.clear();
+        world.run(secs(180));
+        assert!(world.converged());
+    }
+}
+
+#[test]
+fn a_link_that_breaks_in_the_middle_leaves_the_rest_to_others() {
+    let config = Config { bytes_per_second: 256 * 1024, burst: 64 * 1024, ..Config::default() };
+    let mut world = World::new(3, config, 1);
+    for entry in 0..2000 {
+        world.restore(0, entry, 1);
+        world.restore(2, entry, 1);
+    }
+    world.link(0, 1);
+    world.run(secs(1));
+    let some = world.holds(1);
+    assert!((1..2000).contains(&some), "{some}");
+    world.unlink(0, 1);
+    assert!(!world.rooms[1].repair.in_step(&id(0)));
+    world.link(1, 2);
+    world.run(secs(20));
+    assert!(world.converged());
+    assert_eq!(world.in_step(1, 2), (true, true));
+}
+
+#[test]
+fn a_peer_that_never_answers_does_not_stop_the_others() {
+    let mut world = World::new(7, Config::default(), 1);
+    for entry in 0..500 {
+        world.restore(6, entry, 1);
+    }
+    for silent in 1..6 {
+        world.link(0, silent);
+        world.mute(silent);
+    }
+    world.link(0, 6);
+    world.run(secs(10));
+    assert_eq!(world.holds(0), 500);
+    assert_eq!(world.in_step(0, 6), (true, true));
+    assert_eq!(world.in_step(0, 1), (false, false));
+}
+
+#[test]
+fn a_spurious_timeout_says_nothing() {
+    let mut world = in_step(10);
+    let now = world.now;
+    let room = &mut world.rooms[0];
+    let next = room.repair.poll_timeout().unwrap();
+    assert!(next.0 > now);
+    let mut out = Out::new();
+    for _ in 0..3 {
+        assert_eq!(room.repair.handle_timeout(now, &room.store, &mut out), []);
+    }
+    assert_eq!(out.pop(), None);
+    assert_eq!(room.repair.poll_timeout(), Some(next));
+}
+
+#[test]
+fn the_same_seed_and_inputs_give_the_same_messages() {
+    let run = |seed| {
+        let mut world = World::new(4, Config::default(), seed);
+        world.loss_percent = 10;
+        for entry in 0..300 {
+            world.restore((entry % 4) as usize, entry, 1);
+        }
+        for (left, right) in [(0, 1), (1, 2), (2, 3), (0, 3)] {
+            world.link(left, right);
+        }
+        world.run(secs(30));
+        world.transcript
+    };
+    assert_eq!(run(1), run(1));
+    assert_ne!(run(1), run(2));
+}
+
+#[test]
+fn roots_tell_whether_two_nodes_hold_the_same() {
+    let mut world = in_step(10);
+    assert_eq!(world.rooms[0].repair.roots(), world.rooms[1].repair.roots());
+    world.set(0, 3, 2);
+    let (left, right) = (world.rooms[0].repair.roots(), world.rooms[1].repair.roots());
+    assert_eq!(left.iter().zip(&right).filter(|(left, right)| left != right).count(), 1);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    #[test]
+    fn random_differences_are_mended(
+        entries in proptest::collection::vec((0..300u64, 0..3usize, 1..4u64), 0..200),
+        later in proptest::collection::vec((0..300u64, 0..3usize, 1..9u64, 0..3000u64), 0..40),
+        loss in 0..30u32,
+        seed: u64,
+    ) {
+        let mut world = World::new(3, Config::default(), seed);
+        world.loss_percent = loss;
+        world.jitter = millis(50);
+        for (entry, node, version) in entries {
+            world.restore(node, entry, version);
+        }
+        world.link(0, 1);
+        world.link(1, 2);
+        for (entry, node, version, after) in later {
+            world.run(millis(after));
+            world.set(node, entry, version);
+        }
+        world.run(secs(240));
+        prop_assert!(world.converged());
+        prop_assert_eq!((world.in_step(0, 1), world.in_step(1, 2)), ((true, true), (true, true)));
+    }
+}

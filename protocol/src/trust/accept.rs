@@ -1,0 +1,224 @@
+//! The judgement on a change.
+
+use crate::model::change::{MAX_CLOCK, MAX_SERIAL};
+use crate::model::codec::{self, Malformed};
+use crate::model::sign::BadSigned;
+use crate::model::spec::SPEC_VERSION;
+use crate::model::{Certificate, Change, ChangeBody, Key, NodeId, PublicKey, RawChange, Spec, Unverified, Value};
+use crate::model::{Clock, WorkloadName};
+
+use super::{Genesis, MAX_CERTIFICATE, MAX_CHANGE, MAX_OPERATOR_NAME, admission_writer};
+
+/// Why a change was not accepted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Rejection {
+    /// Bad for everyone for ever; who relays it is at fault too.
+    #[error(transparent)]
+    Never(#[from] Fault),
+    /// Rightly signed, but in a form this program does not know: nobody is at fault, a newer program may accept it.
+    #[error(transparent)]
+    NotYet(#[from] Unjudged),
+}
+
+/// What is wrong with a change or a certificate; its author or its relay is at fault.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum Fault {
+    #[error("the change has {0} bytes, at most {MAX_CHANGE} are allowed")]
+    Size(usize),
+    #[error("the change's signature by {} does not match", .0.short())]
+    Signature(PublicKey),
+    #[error("key {} may not write this: it needs a certificate of this cluster's root", .0.short())]
+    Stranger(PublicKey),
+    #[error("the certificate has {0} bytes, at most {MAX_CERTIFICATE} are allowed")]
+    CertificateSize(usize),
+    #[error("the certificate was signed by {}, which is not this cluster's root, or was altered", .0.short())]
+    CertificateIssuer(PublicKey),
+    #[error("the certificate is for key {}, but {} signed", .subject.short(), .author.short())]
+    CertificateSubject { subject: PublicKey, author: PublicKey },
+    #[error("an operator's name has 1 to {MAX_OPERATOR_NAME} bytes and no control characters")]
+    OperatorName,
+    #[error("a certificate is carried that the author does not need")]
+    NeedlessCertificate,
+    #[error("the clock has {0} entries, 1 to {MAX_CLOCK} are allowed")]
+    ClockSize(usize),
+    #[error("the clock's entry of the writer is not the change's serial")]
+    ClockWriter,
+    #[error("the clock has an entry of zero")]
+    ClockZero,
+    #[error("the clock has another writer's entry that is not below the change's serial")]
+    ClockAhead,
+    #[error("serial {0} is outside 1 to {MAX_SERIAL}")]
+    Serial(u64),
+    #[error("the value is not of the key's kind")]
+    Kind,
+    #[error("spec: version {0} does not exist")]
+    SpecVersion(u16),
+    #[error("spec: {0}")]
+    Spec(Malformed),
+    #[error("the spec is called `{spec}`, but stands under `{key}`")]
+    Name { spec: WorkloadName, key: WorkloadName },
+    #[error("a removal must name the workload that it removes")]
+    RemovalOfNothing,
+    #[error("a member has no uid")]
+    MemberUid,
+    #[error("the join key admits under a writer of its own, with nothing else in the clock")]
+    Admission,
+    #[error("the join key only admits nodes; removing {} takes an operator", .0.short())]
+    JoinKeyRemoves(NodeId),
+}
+
+/// What this program does not understand.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum Unjudged {
+    #[error("the change is in a form this program does not know ({0}); a newer program wrote it: upgrade this node")]
+    Change(Malformed),
+    #[error(
+        "the certificate is in a form this program does not know ({0}); a newer program wrote it: upgrade this node"
+    )]
+    Certificate(Malformed),
+}
+
+/// By what right an author writes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Right {
+    /// The root, or one that the root certified.
+    Operator,
+    /// The join key.
+    Admission,
+}
+
+/// Judges a change by its bytes and the chain it carries, for the cluster of `genesis`.
+pub fn accept(genesis: &Genesis, raw: RawChange) -> Result<Change, Rejection> {
+    let bytes = raw.change.raw().len();
+    if bytes > MAX_CHANGE {
+        return Err(Fault::Size(bytes).into());
+    }
+    let author = raw.change.by();
+    let right = right(genesis, author, raw.certificate.as_ref())?;
+    let signed = raw.change.verify(&genesis.cluster()).map_err(|bad| match bad {
+        BadSigned::Signature(by) => Rejection::Never(Fault::Signature(by)),
+        // The author may write and did write this, so it is the reader that is too old.
+        BadSigned::Malformed(malformed) => Rejection::NotYet(Unjudged::Change(malformed)),
+    })?;
+    check_clock(signed.body())?;
+    match &signed.key {
+        Key::Workload(name) => check_workload(name, signed.body(), right, author)?,
+        Key::Member(node) => check_member(node, signed.body(), right, genesis)?,
+    }
+    Ok(Change { signed, certificate: raw.certificate })
+}
+
+/// Checks that the root of `genesis` gave this certificate; an operator's own, when it is read from disk, as well.
+pub fn check_certificate(genesis: &Genesis, certificate: &Unverified<Certificate>) -> Result<Certificate, Rejection> {
+    let bytes = certificate.raw().len();
+    if bytes > MAX_CERTIFICATE {
+        return Err(Fault::CertificateSize(bytes).into());
+    }
+    let issuer = certificate.by();
+    if issuer != genesis.root {
+        return Err(Fault::CertificateIssuer(issuer).into());
+    }
+    let signed = certificate.clone().verify(&genesis.cluster()).map_err(|bad| match bad {
+        BadSigned::Signature(by) => Rejection::Never(Fault::CertificateIssuer(by)),
+        BadSigned::Malformed(malformed) => Rejection::NotYet(Unjudged::Certificate(malformed)),
+    })?;
+    check_operator_name(&signed.name)?;
+    Ok(signed.body().clone())
+}
+
+pub(super) fn check_operator_name(name: &str) -> Result<(), Fault> {
+    let good = (1..=MAX_OPERATOR_NAME).contains(&name.len()) && !name.chars().any(char::is_control);
+    if good { Ok(()) } else { Err(Fault::OperatorName) }
+}
+
+fn right(
+    genesis: &Genesis,
+    author: PublicKey,
+    certificate: Option<&Unverified<Certificate>>,
+) -> Result<Right, Rejection> {
+    let own = if author == genesis.root {
+        Some(Right::Operator)
+    } else if author == genesis.join {
+        Some(Right::Admission)
+    } else {
+        None
+    };
+    match (own, certificate) {
+        (Some(right), None) => Ok(right),
+        // One change, one form: a relay must not be able to hang things on it.
+        (Some(_), Some(_)) => Err(Fault::NeedlessCertificate.into()),
+        (None, None) => Err(Fault::Stranger(author).into()),
+        (None, Some(certificate)) => {
+            let subject = check_certificate(genesis, certificate)?.subject;
+            if subject != author {
+                return Err(Fault::CertificateSubject { subject, author }.into());
+            }
+            Ok(Right::Operator)
+        }
+    }
+}
+
+/// What makes clocks safe to merge for ever.
+///
+/// No zeros: `crdts` finds `{a: 1}` and `{a: 1, b: 0}` each greater than the other. Nothing but the writer's own entry at
+/// the serial or above: then whoever has seen a change has a greater serial, so that the order of siblings and the order of
+/// clocks never contradict one another, and equal clocks mean one and the same dot.
+fn check_clock(body: &ChangeBody) -> Result<(), Fault> {
+    let clock: &Clock = &body.clock;
+    if !(1..=MAX_SERIAL).contains(&body.serial) {
+        return Err(Fault::Serial(body.serial));
+    }
+    if !(1..=MAX_CLOCK).contains(&clock.len()) {
+        return Err(Fault::ClockSize(clock.len()));
+    }
+    if clock.get(&body.writer) != Some(&body.serial) {
+        return Err(Fault::ClockWriter);
+    }
+    if clock.values().any(|serial| *serial == 0) {
+        return Err(Fault::ClockZero);
+    }
+    if clock.iter().any(|(writer, serial)| *writer != body.writer && *serial >= body.serial) {
+        return Err(Fault::ClockAhead);
+    }
+    Ok(())
+}
+
+fn check_workload(name: &WorkloadName, body: &ChangeBody, right: Right, author: PublicKey) -> Result<(), Fault> {
+    if right != Right::Operator {
+        return Err(Fault::Stranger(author));
+    }
+    match &body.value {
+        Value::Tombstone if body.uid.is_none() => Err(Fault::RemovalOfNothing),
+        Value::Tombstone => Ok(()),
+        Value::Workload { version: 0, .. } => Err(Fault::SpecVersion(0)),
+        // A newer form is the business of newer programs; here it is kept and relayed as it is.
+        Value::Workload { version, .. } if *version > SPEC_VERSION => Ok(()),
+        Value::Workload { bytes, .. } => {
+            let spec: Spec = codec::decode(bytes).map_err(Fault::Spec)?;
+            if spec.name == *name { Ok(()) } else { Err(Fault::Name { spec: spec.name.clone(), key: name.clone() }) }
+        }
+        Value::Member { .. } => Err(Fault::Kind),
+    }
+}
+
+/// Operators admit and remove like they write anything else. The join key, which every node holds, only admits: under a
+/// writer fixed by the node's id, and having seen nothing. So what it writes can never supersede an operator's removal.
+fn check_member(node: &NodeId, body: &ChangeBody, right: Right, genesis: &Genesis) -> Result<(), Fault> {
+    if matches!(body.value, Value::Workload { .. }) {
+        return Err(Fault::Kind);
+    }
+    if body.uid.is_some() {
+        return Err(Fault::MemberUid);
+    }
+    if right == Right::Admission {
+        if body.value == Value::Tombstone {
+            return Err(Fault::JoinKeyRemoves(*node));
+        }
+        if body.writer != admission_writer(&genesis.join, node) || body.clock.len() != 1 {
+            return Err(Fault::Admission);
+        }
+    }
+    Ok(())
+}

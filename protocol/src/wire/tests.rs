@@ -1,0 +1,129 @@
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::auction;
+use crate::claims;
+use crate::model::*;
+use crate::trust::{self, Genesis};
+
+/// One message of each kind this room can make by itself, from fixed keys.
+fn samples() -> Vec<(&'static str, Message)> {
+    let (root, join, node) = (KeyPair::from_seed(&[1; 32]), KeyPair::from_seed(&[2; 32]), KeyPair::from_seed(&[3; 32]));
+    let genesis = Genesis { root: root.public(), join: join.public() };
+    let cluster = genesis.cluster();
+    let id = NodeId(node.public().0);
+    let admission = trust::admit(&genesis, &join, id, 77, 1_000).unwrap().raw();
+    let replica = ReplicaId { uid: Digest([4; 32]), place: Place::Index(2) };
+    let token = Token { counter: 9, by: id, incarnation: 1 };
+    let auction = AuctionId { owner: id, number: (5 << 32) | 6 };
+    let award = Award { auction, replica, generation: Digest([5; 32]), token, to: id };
+    let award = Signed::sign(award, &node, &cluster);
+    let claim = Claim {
+        replica,
+        name: "shop/web".parse().unwrap(),
+        generation: Digest([5; 32]),
+        token,
+        phase: Phase::Failing { reason: "trapped".into(), restarts: 1 },
+        since: WallClock(1_800_000_000_000),
+        award: award.wire().clone(),
+    };
+    let slot = Signed::sign(Slot { slot: replica.slot(), counter: 3, claims: vec![claim] }, &node, &cluster);
+    let facts = Facts {
+        arch: "aarch64".into(),
+        runtimes: [RuntimeKind::Wasm].into(),
+        labels: BTreeMap::from([("zone".into(), "shop".into())]),
+        capacity: Resources { memory: 1 << 30, cpu: 4_000 },
+    };
+    let record = NodeRecord {
+        counter: 1,
+        incarnation: 2,
+        name: "till-1".into(),
+        addresses: vec!["/ip4/10.0.0.5/tcp/7700".into()],
+        facts,
+        version: "0.1.0".into(),
+        ready: true,
+        leaving: false,
+    };
+    let record = Signed::sign(record, &node, &cluster);
+    let key = RulingKey { uid: Digest([4; 32]), kind: RulingKind::JobResult, generation: Digest([5; 32]), tick: 1 };
+    let ruling = Signed::sign(Ruling { key, sequence: 1, value: -1 }, &node, &cluster);
+    vec![
+        ("changed", Message::Changed { change: admission.clone(), holder: Some(id) }),
+        ("slot", Message::Slot(slot.wire().clone())),
+        ("ruled", Message::Ruled(ruling.wire().clone())),
+        ("have", Message::Have { node: id, digest: Digest([6; 32]) }),
+        ("join", Message::Join { record: record.wire().clone() }),
+        ("admitted", Message::Admitted { changes: vec![admission] }),
+        ("claims", Message::Claims(claims::Message::AskKeeper { replica, token, question: 1 })),
+        ("auction", Message::Auction(auction::Message::Claimed { auction, replica, token })),
+    ]
+}
+
+/// The bytes on the wire are frozen: a change here is a change that deployed nodes do not understand.
+#[test]
+fn the_bytes_of_messages_do_not_change() {
+    let golden: BTreeMap<&str, &str> = BTreeMap::from(GOLDEN);
+    for (name, message) in samples() {
+        let bytes = encode(&message);
+        let hash = Digest::of(&bytes).short();
+        assert_eq!(Some(&hash.as_str()), golden.get(name), "{name}: {} bytes, {hash}", bytes.len());
+    }
+}
+
+const GOLDEN: [(&str, &str); 8] = [
+    ("changed", "1f4cd0ee"),
+    ("slot", "2c59baf8"),
+    ("ruled", "2ed44d44"),
+    ("have", "1563a627"),
+    ("join", "f3329033"),
+    ("admitted", "f0248836"),
+    ("claims", "00e5fd5e"),
+    ("auction", "66bf6685"),
+];
+
+#[test]
+fn what_was_sent_arrives() {
+    for (name, message) in samples() {
+        assert_eq!(decode(&encode(&message)), Ok(message), "{name}");
+    }
+}
+
+#[test]
+fn another_version_is_named() {
+    let (_, message) = samples().remove(0);
+    let mut bytes = encode(&message);
+    bytes[0] = 9;
+    assert_eq!(decode(&bytes), Err(BadMessage::Version(9)));
+    assert_eq!(decode(&[]), Err(BadMessage::Empty));
+    assert_eq!(decode(&vec![VERSION; MAX_MESSAGE + 1]), Err(BadMessage::TooLong(MAX_MESSAGE + 1)));
+}
+
+#[test]
+fn a_message_that_is_cut_short_or_goes_on_is_refused() {
+    for (name, message) in samples() {
+        let bytes = encode(&message);
+        for end in 0..bytes.len() {
+            assert!(decode(&bytes[..end]).is_err(), "{name} cut at {end}");
+        }
+        assert!(decode(&[bytes, vec![0]].concat()).is_err(), "{name} with a byte more");
+    }
+}
+
+proptest! {
+    /// Whatever comes, it is a message or an error, and never more memory than the limit.
+    #[test]
+    fn any_bytes_are_survived(body in proptest::collection::vec(any::<u8>(), 0..2_000)) {
+        _ = decode(&[vec![VERSION], body].concat());
+    }
+
+    #[test]
+    fn altered_messages_are_survived(which in 0usize..8, at in any::<prop::sample::Index>(), with in any::<u8>()) {
+        let (_, message) = samples().swap_remove(which);
+        let mut bytes = encode(&message);
+        let at = at.index(bytes.len());
+        bytes[at] = with;
+        _ = decode(&bytes);
+    }
+}

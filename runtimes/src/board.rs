@@ -1,0 +1,325 @@
+//! The latest state of each instance, for whoever wants to know. Level-triggered: a watcher that sleeps through ten changes
+//! of an instance sees the tenth.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use shoal_protocol::model::Digest;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::runtime::InstanceId;
+
+/// Ended instances that are remembered: enough to tell why something is gone, little enough for a node that runs for years.
+const MAX_ENDED: usize = 256;
+/// Faults alone are told at most this often: a guest that fails at each request must not keep the whole node busy.
+const FAULTS_EVERY: Duration = Duration::from_secs(1);
+
+/// Where an instance is in its life.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum State {
+    /// Accepted; being made ready.
+    Starting,
+    /// Answers.
+    Running,
+    /// Does not run, and will not unless it is started again.
+    Failed {
+        /// Why, for a person.
+        reason: String,
+        /// Whether starting the same again may succeed on this node.
+        retryable: bool,
+    },
+    /// Was asked to end, and did.
+    Stopped,
+}
+
+impl State {
+    /// The state as a word.
+    pub fn word(&self) -> &'static str {
+        match self {
+            State::Starting => "starting",
+            State::Running => "running",
+            State::Failed { .. } => "failed",
+            State::Stopped => "stopped",
+        }
+    }
+
+    /// Whether nothing more comes unless it is started again.
+    pub fn ended(&self) -> bool {
+        matches!(self, State::Failed { .. } | State::Stopped)
+    }
+}
+
+/// Something a guest did wrong that did not end the instance.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Fault {
+    /// When.
+    pub at: SystemTime,
+    /// What, as a predicate of the instance: `exceeded its memory limit of 32 MiB`.
+    pub reason: String,
+}
+
+/// All that is known of one instance.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Status {
+    /// Which one.
+    pub id: InstanceId,
+    /// What it runs.
+    pub artifact: Digest,
+    /// Where it is in its life.
+    pub state: State,
+    /// Since when.
+    pub since: SystemTime,
+    /// Requests taken since it was started.
+    pub requests: u64,
+    /// Faults since it was started.
+    pub faults: u64,
+    /// The last of them.
+    pub last_fault: Option<Fault>,
+}
+
+/// The states of all instances of one adapter.
+#[derive(Clone)]
+pub struct Board {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    entries: Mutex<Entries>,
+    /// The newest revision; its changes wake the watchers.
+    newest: watch::Sender<u64>,
+}
+
+#[derive(Default)]
+struct Entries {
+    revision: u64,
+    by_id: BTreeMap<InstanceId, Entry>,
+    /// Revision to instance, so that a watcher pays for what changed alone.
+    by_revision: BTreeMap<u64, InstanceId>,
+}
+
+struct Entry {
+    life: u64,
+    /// When anything changed.
+    revision: u64,
+    /// When the state changed.
+    state_revision: u64,
+    artifact: Digest,
+    state: State,
+    since: SystemTime,
+    tally: Arc<Tally>,
+    last_fault: Option<Fault>,
+}
+
+#[derive(Default)]
+struct Tally {
+    requests: AtomicU64,
+    faults: AtomicU64,
+}
+
+/// The right to tell one life of an instance. A new life under the same id silences the older seats.
+pub struct Seat {
+    board: Board,
+    id: InstanceId,
+    life: u64,
+    tally: Arc<Tally>,
+}
+
+/// Follows a [`Board`].
+pub struct Watch {
+    board: Board,
+    newest: watch::Receiver<u64>,
+    seen: u64,
+    faults_told_at: Option<Instant>,
+}
+
+impl Default for Board {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Board {
+    /// An empty board.
+    pub fn new() -> Self {
+        Board { shared: Arc::new(Shared { entries: Mutex::default(), newest: watch::Sender::new(0) }) }
+    }
+
+    /// Begins a new life under `id`, in state `Starting`.
+    pub fn begin(&self, id: InstanceId, artifact: Digest) -> Seat {
+        let tally = Arc::new(Tally::default());
+        let mut entries = self.lock();
+        let life = entries.revision + 1;
+        let entry = Entry {
+            life,
+            revision: 0,
+            state_revision: 0,
+            artifact,
+            state: State::Starting,
+            since: SystemTime::now(),
+            tally: tally.clone(),
+            last_fault: None,
+        };
+        if let Some(old) = entries.by_id.insert(id.clone(), entry) {
+            entries.by_revision.remove(&old.revision);
+        }
+        entries.touch(&id, true);
+        self.announce(entries);
+        Seat { board: self.clone(), id, life, tally }
+    }
+
+    /// The latest of one instance.
+    pub fn status(&self, id: &InstanceId) -> Option<Status> {
+        let entries = self.lock();
+        entries.by_id.get(id).map(|entry| entry.status(id))
+    }
+
+    /// Follows all instances; the first answer holds every one.
+    pub fn watch(&self) -> Watch {
+        Watch { board: self.clone(), newest: self.shared.newest.subscribe(), seen: 0, faults_told_at: None }
+    }
+
+    fn announce(&self, entries: MutexGuard<'_, Entries>) {
+        let revision = entries.revision;
+        drop(entries);
+        // Two changes may arrive here in the wrong order; the newest counts.
+        self.shared.newest.send_if_modified(|newest| {
+            let grew = revision > *newest;
+            *newest = revision.max(*newest);
+            grew
+        });
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Entries> {
+        // Each change is complete before the lock is given back, also when a panic does that.
+        self.shared.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Entries {
+    fn touch(&mut self, id: &InstanceId, state: bool) {
+        self.revision += 1;
+        let revision = self.revision;
+        if let Some(entry) = self.by_id.get_mut(id) {
+            self.by_revision.remove(&entry.revision);
+            entry.revision = revision;
+            if state {
+                entry.state_revision = revision;
+            }
+            self.by_revision.insert(revision, id.clone());
+        }
+    }
+
+    fn forget_oldest_ended(&mut self) {
+        let ended = self.by_id.values().filter(|entry| entry.state == State::Stopped).count();
+        for _ in MAX_ENDED..ended {
+            let oldest = self.by_revision.iter().find_map(|(revision, id)| {
+                let stopped = self.by_id.get(id).is_some_and(|entry| entry.state == State::Stopped);
+                stopped.then(|| (*revision, id.clone()))
+            });
+            if let Some((revision, id)) = oldest {
+                self.by_revision.remove(&revision);
+                self.by_id.remove(&id);
+            }
+        }
+    }
+}
+
+impl Entry {
+    fn status(&self, id: &InstanceId) -> Status {
+        Status {
+            id: id.clone(),
+            artifact: self.artifact,
+            state: self.state.clone(),
+            since: self.since,
+            requests: self.tally.requests.load(Ordering::Relaxed),
+            faults: self.tally.faults.load(Ordering::Relaxed),
+            last_fault: self.last_fault.clone(),
+        }
+    }
+}
+
+impl Seat {
+    /// Tells a new state. Nothing happens when it is told already, or when a newer life has begun.
+    pub fn set(&self, state: State) {
+        let mut entries = self.board.lock();
+        let Some(entry) = entries.by_id.get_mut(&self.id).filter(|entry| entry.life == self.life) else { return };
+        if entry.state == state {
+            return;
+        }
+        entry.state = state;
+        entry.since = SystemTime::now();
+        entries.touch(&self.id, true);
+        entries.forget_oldest_ended();
+        self.board.announce(entries);
+    }
+
+    /// The state told last, while this life is the newest.
+    pub fn state(&self) -> Option<State> {
+        let entries = self.board.lock();
+        entries.by_id.get(&self.id).filter(|entry| entry.life == self.life).map(|entry| entry.state.clone())
+    }
+
+    /// Counts a request.
+    pub fn count_request(&self) {
+        self.tally.requests.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a fault and keeps it as the last one.
+    pub fn fault(&self, reason: impl Into<String>) {
+        self.tally.faults.fetch_add(1, Ordering::Relaxed);
+        let mut entries = self.board.lock();
+        let Some(entry) = entries.by_id.get_mut(&self.id).filter(|entry| entry.life == self.life) else { return };
+        entry.last_fault = Some(Fault { at: SystemTime::now(), reason: reason.into() });
+        entries.touch(&self.id, false);
+        self.board.announce(entries);
+    }
+}
+
+impl Watch {
+    /// Waits until something changed since the last call, and gives the latest of each instance that did. Changes of state
+    /// are told at once, faults alone at most once a second.
+    pub async fn next(&mut self) -> Vec<Status> {
+        loop {
+            self.newest.borrow_and_update();
+            let (revision, states_changed, changes) = self.changes();
+            let due = self.faults_told_at.map(|told_at| told_at + FAULTS_EVERY);
+            if changes.is_empty() {
+                self.changed().await;
+            } else if states_changed || due.is_none_or(|due| due <= Instant::now()) {
+                self.seen = revision;
+                self.faults_told_at = Some(Instant::now());
+                return changes;
+            } else if let Some(due) = due {
+                tokio::select! {
+                    () = tokio::time::sleep_until(due) => {}
+                    () = self.changed() => {}
+                }
+            }
+        }
+    }
+
+    async fn changed(&mut self) {
+        let _holds = self.board.clone();
+        self.newest.changed().await.expect("the board that is held here holds the sender");
+    }
+
+    fn changes(&self) -> (u64, bool, Vec<Status>) {
+        let entries = self.board.lock();
+        let mut states_changed = false;
+        let changed = entries.by_revision.range(self.seen + 1..);
+        let changes = changed
+            .filter_map(|(_, id)| {
+                let entry = entries.by_id.get(id)?;
+                states_changed |= entry.state_revision > self.seen;
+                Some(entry.status(id))
+            })
+            .collect();
+        (entries.revision, states_changed, changes)
+    }
+}
+
+#[cfg(test)]
+mod tests;

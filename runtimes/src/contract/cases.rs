@@ -1,0 +1,330 @@
+//! The cases. Each begins with an adapter that runs nothing.
+
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::future::join_all;
+
+use super::{PATIENCE, Subject, get, instance, run, stop, tail, wait_for};
+use crate::board::State;
+use crate::error::{LogsError, PrepareError, ServeError, StartError};
+
+/// Longer than any request of these cases takes.
+const GRACE: Duration = Duration::from_secs(60);
+
+/// Preparing twice is like preparing once; preparing that was given up can be done again.
+pub async fn preparing_is_idempotent_and_can_be_given_up(subject: &impl Subject) {
+    let (runtime, samples) = (subject.runtime(), subject.samples());
+    // Polled once, so that it has begun, and dropped.
+    futures::future::select(runtime.prepare(samples.hello), std::future::ready(())).await;
+    for _ in 0..2 {
+        runtime.prepare(samples.hello).await.expect("a sound artifact");
+    }
+    let all = join_all((0..4).map(|_| runtime.prepare(samples.faulty))).await;
+    assert!(all.iter().all(Result::is_ok), "{all:?}");
+}
+
+/// Whoever prepares learns whether to fetch, to try again, or to give up.
+pub async fn a_missing_artifact_is_told_from_one_that_cannot_run(subject: &impl Subject) {
+    let (runtime, samples) = (subject.runtime(), subject.samples());
+    let missing = runtime.prepare(samples.missing()).await.expect_err("nobody has it");
+    assert!(matches!(missing, PrepareError::Missing(digest) if digest == samples.missing()), "{missing}");
+    assert!(missing.retryable());
+    let refused = runtime.prepare(samples.refused).await.expect_err("it cannot run");
+    assert!(matches!(&refused, PrepareError::Refused { reason, .. } if !reason.is_empty()), "{refused}");
+    assert!(!refused.retryable());
+}
+
+/// From a launch to an answer, without having prepared.
+pub async fn a_start_runs_and_answers(subject: &impl Subject) {
+    let (runtime, samples) = (subject.runtime(), subject.samples());
+    run(&runtime, samples.launch("web/0", samples.hello)).await;
+    let (status, text) = get(&runtime, "web/0", "/some/path").await.expect("an answer");
+    assert_eq!(status, 200);
+    assert!(text.contains("hello, web/0") && text.contains("/some/path"), "{text}");
+    let instances = runtime.instances().await.expect("the engine answers");
+    assert_eq!(
+        instances.iter().map(|found| (found.id.as_str(), found.artifact)).collect::<Vec<_>>(),
+        [("web/0", samples.hello)]
+    );
+    let usage = runtime.usage(&instance("web/0")).await.expect("it runs");
+    assert!(usage.cpu > Duration::ZERO);
+    assert_eq!(runtime.status(&instance("web/0")).expect("it runs").requests, 1);
+}
+
+/// Orders are repeated; repeating one disturbs nothing.
+pub async fn the_same_start_again_changes_nothing(subject: &impl Subject) {
+    let (runtime, samples) = (subject.runtime(), subject.samples());
+    let launch = samples.launch("web/0", samples.hello);
+    runtime.start(launch.clone()).await.expect("accepted");
+    runtime.start(launch.clone()).await.expect("while it starts");
+    run(&runtime, launch.clone()).await;
+    get(&runtime, "web/0", "/").await.expect("an answer");
+    let before = runtime.status(&instance("web/0"));
+    runtime.start(launch).await.expect("while it runs");
+    assert_eq!(runtime.status(&instance("web/0")), before, "the same life, its requests counted on");
+}
+
+/// One id, one launch.
+pub async fn another_launch_under_a_live_id_is_refused(subject: &impl Subject) {
+    let (runtime, samples) = (subject.runtime(), subject.samples());
+    run(&runtime, samples.launch("web/0", samples.hello)).await;
+    let mut other = samples.launch("web/0", samples.hello);
+    other.env.insert("NAME".into(), "other".into());
+    let error = runtime.start(other.clone()).await.expect_err("the id is taken");
+    assert!(matches!(error, StartError::Differs(_)), "{error}");
+    assert!(get(&runtime, "web/0", "/").await.expect("undisturbed").1.contains("hello, web/0"));
+    stop(&runtime, "web/0", GRACE).await;
+    run(&runtime, other).await;
+    assert!(get(&runtime, "web/0", "/").await.expect("the new one").1.contains("hello, other"));
+}
+
+/// A person must be able to read why, and an executor whether to try again.
+pub async fn a_failed_start_says_why_and_can_be_repeated(subject: &impl Subject) {
+    let (runtime, samples) = (subject.runtime(), subject.samples());
+    for (artifact, may_be_retried) in [(samples.refused, false), (samples.missing(), true)] {
+        for _ in 0..2 {
+            runtime.start(samples.launch("web/0", artifact)).await.expect("accepted, whatever becomes of it");
+            let status = wait_for(&runtime, "web/0", State::ended).await;
+            let State::Failed { reason, retryable } = status.state else { panic!("{status:?}") };
+            assert!(!reason.is_empty());
+            assert_eq!(retryable, may_be_retried, "{reason}");
+        }
+        assert_eq!(runtime.instances().await.expect("the engine answers"), []);
+        let error = get(&runtime, "web/0", "/").await.expect_err("it does not run");
+        assert!(error.untouched(), "{error}");
+    }
+    run(&runtime, samples.launch("web/0", samples.hello)).await;
+}
+
+/// Stopping what is unknown, what runs and what has stopped.
+pub async fn stopping_is_idempotent_and_leaves_nothing(subject: &impl Subject) {
+    let (runtime, samples) = (subject.runtime(), subject.samples());
+    stop(&runtime, "nobody/0", GRACE).await;
+    run(&runtime, samples.launch("web/0", samples.hello)).await;
+    let id = instance("web/0");
+    let (first, second) = tokio::join!(runtime.stop(&id, GRACE), runtime.stop(&id, Duration::ZERO));
+    first.expect("stops");
+    second.expect("stops");
+    stop(&runtime, "web/0", GRACE).await;
+    assert_eq!(runtime.status(&id).map(|status| status.state), Some(State::Stopped));
+    assert_eq!(runtime.instances().await.expect("the engine answers"), []);
+    assert_eq!(runtime.usage(&id).await, None);
+    let error = get(&runtime, "web/0", "/").await.expect_err("it is gone");
+    assert!(error.untouched(), "{error}");
+    subject.nothing_is_left().await.expect("nothing");
+}
+
+/// Under the same id, with a life of its own.
+pub async fn a_stopped_instance_starts_again(subject: &impl Subject) {
+    let (runtime, samples) = (subject.runtime(), subject.samples());
+    for _ in 0..3 {
+        run(&runtime, samples.launch("web/0", samples.hello)).await;
+        get(&runtime, "web/0", "/").await.expect("an answer");
+        assert_eq!(runtime.status(&instance("web/0")).expect("it runs").requests, 1);
+        stop(&runtime, "web/0", GRACE).await;
+    }
+    // Stopped while it starts.
+    runtime.start(samples.launch("web/0", samples.hello)).await.expect("accepted");
+    stop(&runtime, "web/0", GRACE).await;
+    assert_eq!(runtime.status(&instance("web/0")).map(|status| status.state), Some(State::Stopped));
+    // Started while it stops.
+    run(&runtime, samples.launch("web/0", samples.hello)).await;
+    let id = instance("web/0");
+    let stopping = runtime.stop(&id, GRACE);
+    runtime.start(samples.launch("web/0", samples.hello)).await.expect("accepted");
+    stopping.await.expect("stops");
+    wait_for(&runtime, "web/0", |state| *state == State::Running).await;
+    get(&runtime, "web/0", "/").await.expect("the newer one answers");
+}
+
+/// What was begun in time is answered.
+pub async fn a_request_under_way_has_the_grace_to_end(subject: &impl Subject) {
+    let (runtime, samples) = (subject.runtime(), subject.samples());
+    run(&runtime, samples.launch("slow/0", samples.faulty)).await;
+    let (answer, ()) = tokio::join!(get(&runtime, "slow/0", "/slow?500"), async {
+        under_way(subject, "slow/0").await;
+        stop(&runtime, "slow/0", GRACE).await;
+    });
+    assert_eq!(answer.expect("an answer").1, "at last");
+}
+
+/// What takes longer is not waited for.
+pub async fn a_request_that_outlives_the_grace_is_cut(subject: &impl Subject) {
+    let (runtime, samples) = (subject.runtime(), subject.samples());
+    run(&runtime, samples.launch("slow/0", samples.faulty)).await;
+    let (answer, ()) = tokio::join!(get(&runtime, "slow/0", "/slow?600000"), async {
+        under_way(subject, "slow/0").await;
+        stop(&runtime, "slow/0", Duration::ZERO).await;
+    });
+    answer.expect_err("it was cut");
+    assert_eq!(runtime.status(&instance("slow/0")).map(|status| status.state), Some(State::Stopped));
+    subject.nothing_is_left().await.expect("nothing");
+}
+
+/// Waits until a request is being answered.
+async fn under_way(subject: &impl Subject, id: &str) {
+    let runtime = subject.runtime();
+    let begun = async {
+        while runtime.usage(&instance(id)).await.is_none_or(|usage| usage.active == 0) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, begun).await.expect("the request begins");
+}
+
+/// Nothing depends on having seen each step.
+pub async fn a_watcher_that_comes_late_sees_everything(subject: &impl Subject) {
+    let (runtime, samples) = (subject.runtime(), subject.samples());
+    run(&runtime, samples.launch("a/0", samples.hello)).await;
+    run(&runtime, samples.launch("b/0", samples.hello)).await;
+    stop(&runtime, "b/0", GRACE).await;
+    let mut seen = runtime.watch().next().await;
+    seen.sort_by(|a, b| a.id.cmp(&b.id));
+    let seen: Vec<_> = seen.into_iter().map(|status| (status.id.to_string(), status.state)).collect();
+    assert_eq!(seen, [("a/0".to_owned(), State::Running), ("b/0".to_owned(), State::Stopped)]);
+}
+
+/// The host's environment stays at home.
+pub async fn the_environment_is_the_launch_s_and_no_more(subject: &impl Subject) {
+    let (runtime, samples) = (subject.runtime(), subject.samples());
+    let mut launch = samples.launch("env/0", samples.faulty);
+    launch.env.insert("GREETING".into(), "grüß dich = ok".into());
+    run(&runtime, launch).await;
+    let (_, text) = get(&runtime, "env/0", "/env").await.expect("an answer");
+    assert!(text.lines().any(|line| line == "GREETING=grüß dich = ok"), "{text}");
+    assert!(text.lines().any(|line| line == "NAME=env/0"), "{text}");
+    // Every test has a PATH, whose value no guest may see.
+    let path = std::env::var("PATH").expect("tests are run with a PATH");
+    assert!(!text.contains(&path), "{text}");
+}
+
+/// A crash is explained by the last lines, so they must survive it.
+pub async fn logs_come_and_outlive_the_instance(subject: &impl Subject) {
+    let (runtime, samples) = (subject.runtime(), subject.samples());
+    run(&runtime, samples.launch("web/0", samples.hello)).await;
+    get(&runtime, "web/0", "/first").await.expect("an answer");
+    get(&runtime, "web/0", "/second").await.expect("an answer");
+    stop(&runtime, "web/0", GRACE).await;
+    let lines = runtime.logs(&instance("web/0"), tail(100, false)).await.expect("there are logs");
+    let lines: Vec<_> = lines.map(|line| line.text).collect().await;
+    let at = |text: &str| lines.iter().position(|line| line.contains(text));
+    assert!(at("/first").is_some() && at("/first") < at("/second"), "{lines:?}");
+    let followed = runtime.logs(&instance("web/0"), tail(0, true)).await.expect("there are logs");
+    let more = tokio::time::timeout(PATIENCE, followed.count()).await;
+    assert_eq!(more.expect("following what has stopped ends"), 0);
+    let unknown = runtime.logs(&instance("nobody/0"), tail(1, false)).await.err();
+    assert!(matches!(unknown, Some(LogsError::Unknown(_))), "{unknown:?}");
+}
+
+/// `logs -f`.
+pub async fn a_follower_sees_lines_as_they_come(subject: &impl Subject) {
+    let (runtime, samples) = (subject.runtime(), subject.samples());
+    run(&runtime, samples.launch("web/0", samples.hello)).await;
+    let mut lines = runtime.logs(&instance("web/0"), tail(0, true)).await.expect("there are logs");
+    for path in ["/one", "/two"] {
+        get(&runtime, "web/0", path).await.expect("an answer");
+        let line = async {
+            while let Some(line) = lines.next().await {
+                if line.text.contains(path) {
+                    return true;
+                }
+            }
+            false
+        };
+        assert!(tokio::time::timeout(PATIENCE, line).await.expect("the line comes"));
+    }
+}
+
+/// Ingress must know that nothing was done, to ask another replica.
+pub async fn an_unknown_instance_is_a_typed_error(subject: &impl Subject) {
+    let runtime = subject.runtime();
+    let error = get(&runtime, "nobody/0", "/").await.expect_err("nobody is there");
+    assert!(matches!(&error, ServeError::Unknown(id) if *id == instance("nobody/0")), "{error}");
+    assert!(error.untouched());
+    assert_eq!(error.into_response().status(), 503);
+    assert_eq!(runtime.status(&instance("nobody/0")), None);
+    assert_eq!(runtime.usage(&instance("nobody/0")).await, None);
+}
+
+/// The memory limit holds, and is named.
+pub async fn a_guest_beyond_its_memory_hurts_only_that_request(subject: &impl Subject) {
+    let (runtime, samples) = (subject.runtime(), subject.samples());
+    run(&runtime, samples.launch("eater/0", samples.faulty)).await;
+    run(&runtime, samples.launch("web/0", samples.hello)).await;
+    let error = get(&runtime, "eater/0", "/gorge?64").await.expect_err("64 MiB are more than the limit");
+    assert!(!error.untouched());
+    assert!(error.to_string().contains("memory limit"), "{error}");
+    let status = runtime.status(&instance("eater/0")).expect("it is known");
+    assert_eq!(status.faults, 1);
+    let fault = status.last_fault.expect("there was one");
+    assert!(fault.reason.contains("memory limit"), "{}", fault.reason);
+    get(&runtime, "web/0", "/").await.expect("its neighbour answers");
+    wait_for(&runtime, "eater/0", |state| *state == State::Running).await;
+    assert_eq!(get(&runtime, "eater/0", "/").await.expect("it answers again").1, "ok");
+}
+
+/// A crash is answered, counted and explained.
+pub async fn a_guest_that_crashes_hurts_only_that_request(subject: &impl Subject) {
+    let (runtime, samples) = (subject.runtime(), subject.samples());
+    run(&runtime, samples.launch("faulty/0", samples.faulty)).await;
+    let error = get(&runtime, "faulty/0", "/panic").await.expect_err("it panics");
+    let response = error.into_response();
+    assert!(response.status().is_server_error());
+    wait_for(&runtime, "faulty/0", |state| *state == State::Running).await;
+    assert_eq!(get(&runtime, "faulty/0", "/").await.expect("it answers again").1, "ok");
+    let status = runtime.status(&instance("faulty/0")).expect("it is known");
+    assert_eq!(status.faults, 1);
+    assert!(status.last_fault.is_some_and(|fault| !fault.reason.is_empty()));
+    let lines = runtime.logs(&instance("faulty/0"), tail(100, false)).await.expect("there are logs");
+    let lines: Vec<_> = lines.map(|line| line.text).collect().await;
+    assert!(lines.iter().any(|line| line.contains("on purpose")), "the panic's message: {lines:?}");
+}
+
+/// The device is shared.
+pub async fn a_guest_that_loops_does_not_stop_its_neighbours(subject: &impl Subject) {
+    let (runtime, samples) = (subject.runtime(), subject.samples());
+    run(&runtime, samples.launch("loops/0", samples.faulty)).await;
+    run(&runtime, samples.launch("web/0", samples.hello)).await;
+    let looping = join_all((0..8).map(|_| get(&runtime, "loops/0", "/loop")));
+    let neighbour = async {
+        under_way(subject, "loops/0").await;
+        for _ in 0..10 {
+            get(&runtime, "web/0", "/").await.expect("its neighbour answers");
+        }
+        stop(&runtime, "loops/0", Duration::ZERO).await;
+    };
+    let (ends, ()) = tokio::join!(looping, neighbour);
+    assert!(ends.iter().all(Result::is_err), "{ends:?}");
+    subject.nothing_is_left().await.expect_err("the neighbour still runs");
+    stop(&runtime, "web/0", GRACE).await;
+    subject.nothing_is_left().await.expect("nothing");
+}
+
+/// Whatever the order, what remains is what was asked for last.
+pub async fn starts_and_stops_at_once_leave_nothing(subject: &impl Subject) {
+    let (runtime, samples) = (subject.runtime(), subject.samples());
+    runtime.prepare(samples.hello).await.expect("a sound artifact");
+    let rounds = (0..8).map(|n| {
+        let runtime = subject.runtime();
+        async move {
+            let name = format!("web/{}", n % 4);
+            let id = instance(&name);
+            for round in 0..8 {
+                // Two tasks fight over each id: a start may be accepted, or the other's stop may win.
+                let _ = runtime.start(samples.launch(&name, samples.hello)).await;
+                if round % 2 == 0 {
+                    let _ = get(&runtime, &name, "/").await;
+                }
+                let _ = runtime.stop(&id, GRACE).await;
+            }
+        }
+    });
+    join_all(rounds).await;
+    for n in 0..4 {
+        stop(&runtime, &format!("web/{n}"), GRACE).await;
+        assert_eq!(runtime.status(&instance(&format!("web/{n}"))).map(|status| status.state), Some(State::Stopped));
+    }
+    assert_eq!(runtime.instances().await.expect("the engine answers"), []);
+    subject.nothing_is_left().await.expect("nothing");
+}

@@ -1,0 +1,157 @@
+//! What every adapter must do, as tests that any adapter can be put through.
+//!
+//! An adapter's tests implement [`Subject`] and write `shoal_runtimes::contract_suite!(subject)`, where `subject` is an
+//! expression that makes one; each case becomes a test of its own. The cases speak to guests over HTTP, so the samples
+//! must be the guests of `examples/guests` or do the same.
+
+mod cases;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use http_body_util::BodyExt;
+use shoal_protocol::model::Digest;
+
+use crate::board::{State, Status};
+use crate::error::ServeError;
+use crate::logs::Tail;
+use crate::runtime::{InstanceId, Launch, Runtime, body};
+
+pub use cases::*;
+
+/// Nothing here takes that long; when it does, the case fails instead of hanging.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// An adapter under test, with nothing running.
+pub trait Subject: Send + Sync {
+    /// The adapter.
+    fn runtime(&self) -> Arc<dyn Runtime>;
+
+    /// What it can be asked to run.
+    fn samples(&self) -> &Samples;
+
+    /// Waits, bounded, until nothing of any instance is left on the device: the adapter's own look, not its word.
+    fn nothing_is_left(&self) -> BoxFuture<'_, Result<(), String>>;
+}
+
+/// Artifacts in the adapter's store.
+#[derive(Clone, Debug)]
+pub struct Samples {
+    /// Answers `hello, $NAME` to any path, and says the path on its standard output.
+    pub hello: Digest,
+    /// Misbehaves by path, as `examples/guests/faulty` does.
+    pub faulty: Digest,
+    /// Bytes that are in the store, and that the adapter cannot run.
+    pub refused: Digest,
+    /// A memory limit in bytes that both guests live with, below 64 MiB.
+    pub memory: u64,
+}
+
+impl Samples {
+    /// A digest whose bytes nobody has.
+    pub fn missing(&self) -> Digest {
+        Digest::of(b"nobody has these bytes")
+    }
+
+    /// A launch of `artifact` with plenty of everything but memory.
+    pub fn launch(&self, id: &str, artifact: Digest) -> Launch {
+        Launch {
+            id: instance(id),
+            workload: "default/sample".into(),
+            artifact,
+            env: BTreeMap::from([("NAME".into(), id.into())]),
+            memory: self.memory,
+            cpu: 4000,
+        }
+    }
+}
+
+/// Makes a test of each case. `$subject` is evaluated in each, in an async context.
+#[macro_export]
+macro_rules! contract_suite {
+    ($subject:expr) => {
+        $crate::contract_suite! { $subject =>
+            preparing_is_idempotent_and_can_be_given_up
+            a_missing_artifact_is_told_from_one_that_cannot_run
+            a_start_runs_and_answers
+            the_same_start_again_changes_nothing
+            another_launch_under_a_live_id_is_refused
+            a_failed_start_says_why_and_can_be_repeated
+            stopping_is_idempotent_and_leaves_nothing
+            a_stopped_instance_starts_again
+            a_request_under_way_has_the_grace_to_end
+            a_request_that_outlives_the_grace_is_cut
+            a_watcher_that_comes_late_sees_everything
+            the_environment_is_the_launch_s_and_no_more
+            logs_come_and_outlive_the_instance
+            a_follower_sees_lines_as_they_come
+            an_unknown_instance_is_a_typed_error
+            a_guest_beyond_its_memory_hurts_only_that_request
+            a_guest_that_crashes_hurts_only_that_request
+            a_guest_that_loops_does_not_stop_its_neighbours
+            starts_and_stops_at_once_leave_nothing
+        }
+    };
+    ($subject:expr => $($case:ident)*) => {
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() {
+                let subject = $subject;
+                $crate::contract::$case(&subject).await;
+            }
+        )*
+    };
+}
+
+fn instance(id: &str) -> InstanceId {
+    InstanceId::new(id).expect("the ids of this suite are valid")
+}
+
+/// Waits for a state that ends the wait, and gives the status.
+async fn wait_for(runtime: &Arc<dyn Runtime>, id: &str, wanted: impl Fn(&State) -> bool) -> Status {
+    let mut watch = runtime.watch();
+    let id = instance(id);
+    let found = async {
+        loop {
+            let found = watch.next().await.into_iter().find(|status| status.id == id && wanted(&status.state));
+            if let Some(status) = found {
+                return status;
+            }
+        }
+    };
+    match tokio::time::timeout(PATIENCE, found).await {
+        Ok(status) => status,
+        Err(_) => panic!("`{id}` did not get there: {:?}", runtime.status(&id)),
+    }
+}
+
+/// Starts it and waits until it runs.
+async fn run(runtime: &Arc<dyn Runtime>, launch: Launch) {
+    let id = launch.id.to_string();
+    runtime.start(launch).await.expect("a fresh launch is accepted");
+    let status = wait_for(runtime, &id, |state| *state == State::Running || state.ended()).await;
+    assert_eq!(status.state, State::Running);
+}
+
+/// The answer's status and text.
+async fn get(runtime: &Arc<dyn Runtime>, id: &str, path: &str) -> Result<(u16, String), ServeError> {
+    let request = http::Request::builder().uri(path).header(http::header::HOST, "sample.localhost");
+    let request = request.body(body(Bytes::new())).expect("the paths of this suite are valid");
+    let served = tokio::time::timeout(PATIENCE, runtime.serve(&instance(id), request)).await;
+    let answer = served.expect("an answer or an error comes in time")?;
+    let status = answer.status().as_u16();
+    let bytes = answer.into_body().collect().await.expect("the whole answer comes").to_bytes();
+    Ok((status, String::from_utf8_lossy(&bytes).into_owned()))
+}
+
+async fn stop(runtime: &Arc<dyn Runtime>, id: &str, grace: Duration) {
+    let stopped = tokio::time::timeout(PATIENCE, runtime.stop(&instance(id), grace)).await;
+    stopped.expect("it stops in time").expect("the engine obeys");
+}
+
+fn tail(lines: usize, follow: bool) -> Tail {
+    Tail { lines, follow }
+}

@@ -1,0 +1,336 @@
+//! What guests say, line by line, within bounds.
+//!
+//! The last lines of each instance are in memory. All go to two files an instance, `current.log` and `previous.log`, which
+//! rotate: together they stay within [`Limits::bytes`]. **Flash is spared**: lines are written at most once in
+//! [`Limits::flush_every`], at most [`Limits::burst`] bytes at a time - more than that is counted and said, not kept - and
+//! nothing is ever fsynced. A power cut loses the last seconds.
+
+mod files;
+mod follow;
+mod lines;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, SystemTime};
+
+use futures::stream::{BoxStream, StreamExt};
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+
+use crate::error::{DeviceError, LogsError};
+use crate::runtime::InstanceId;
+use files::Files;
+pub use lines::Lines;
+
+/// Where a line came from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LogStream {
+    /// The guest's standard output.
+    Out,
+    /// The guest's standard error.
+    Err,
+    /// The runtime, about the guest: started, failed because, stopped.
+    System,
+}
+
+impl LogStream {
+    /// `stdout`, `stderr` or `system`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            LogStream::Out => "stdout",
+            LogStream::Err => "stderr",
+            LogStream::System => "system",
+        }
+    }
+}
+
+/// One line. Control characters are shown as their pictures, so that a guest cannot play with a terminal.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LogLine {
+    /// When it was said, to a millisecond.
+    pub at: SystemTime,
+    /// By whom.
+    pub stream: LogStream,
+    /// What, without the line's end.
+    pub text: String,
+}
+
+/// Which lines are asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Tail {
+    /// How many of the last ones; 0 for none, `usize::MAX` for all that are kept.
+    pub lines: usize,
+    /// Whether those to come are wanted too. The stream ends when the instance is stopped.
+    pub follow: bool,
+}
+
+/// Bounds of the logs of one node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// Bytes on disk of each instance.
+    pub bytes: u64,
+    /// Bytes in memory of each instance, for those who follow.
+    pub memory: usize,
+    /// Bytes that are written at a time; what a guest says beyond it is not kept on disk.
+    pub burst: usize,
+    /// How long lines may wait to be written.
+    pub flush_every: Duration,
+    /// Bytes of a line; the rest of it is cut, and that is said.
+    pub line: usize,
+    /// Instances whose files are kept after they ended; the oldest go first.
+    pub instances: usize,
+}
+
+impl Default for Limits {
+    /// 1 MiB on disk and 32 KiB in memory an instance, 64 KiB at most each 5 seconds, lines of 8 KiB, 256 ended instances.
+    fn default() -> Self {
+        Limits {
+            bytes: 1 << 20,
+            memory: 32 << 10,
+            burst: 64 << 10,
+            flush_every: Duration::from_secs(5),
+            line: 8 << 10,
+            instances: 256,
+        }
+    }
+}
+
+/// The logs of all instances of one adapter, in a folder of their own. Cheap to clone.
+#[derive(Clone)]
+pub struct Logs {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    folder: PathBuf,
+    limits: Limits,
+    /// Where files are written. Guests log from threads of their own, which must not.
+    handle: Handle,
+    open: Mutex<BTreeMap<InstanceId, Weak<Inner>>>,
+}
+
+/// The log of one instance. Cheap to clone.
+#[derive(Clone)]
+pub struct Log {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    id: InstanceId,
+    shared: Arc<Shared>,
+    recent: Mutex<Recent>,
+    /// The number of the next line; its changes wake those who follow.
+    next: watch::Sender<u64>,
+    /// Held while files are read or written, so that a reader knows what they hold.
+    files: tokio::sync::Mutex<Files>,
+}
+
+#[derive(Default)]
+struct Recent {
+    /// The number of the next line.
+    next: u64,
+    /// The last lines; the last of them is number `next - 1`.
+    ring: VecDeque<LogLine>,
+    ring_bytes: usize,
+    /// Encoded lines that wait to be written.
+    pending: String,
+    /// Lines that did not fit into `pending`.
+    dropped: u64,
+    flush_is_due: bool,
+    closed: bool,
+}
+
+impl Logs {
+    /// Logs in `folder`, which is made when there is something to write. Call it on the runtime that does the writing.
+    pub fn new(folder: impl Into<PathBuf>, limits: Limits) -> Self {
+        let shared = Shared { folder: folder.into(), limits, handle: Handle::current(), open: Mutex::default() };
+        Logs { shared: Arc::new(shared) }
+    }
+
+    /// The log of an instance that lives: the same one for the same id, as long as anybody has it.
+    pub fn open(&self, id: &InstanceId) -> Log {
+        let log = self.get(id);
+        log.inner.lock().closed = false;
+        log
+    }
+
+    /// The last lines, and those to come when they are asked for.
+    ///
+    /// # Errors
+    /// Nothing is known of this id, or the device failed.
+    pub async fn read(&self, id: &InstanceId, tail: Tail) -> Result<BoxStream<'static, LogLine>, LogsError> {
+        let known = self.lock().get(id).and_then(Weak::upgrade);
+        let log = match known {
+            Some(inner) => Log { inner },
+            None => {
+                let files = Files::new(&self.shared.folder, id);
+                let there = self.shared.handle.spawn_blocking(move || files.exist()).await;
+                if !there.map_err(|stopped| DeviceError::new("looking for logs", stopped))? {
+                    return Err(LogsError::Unknown(id.clone()));
+                }
+                let log = self.get(id);
+                log.inner.lock().closed = true;
+                log
+            }
+        };
+        log.read(tail).await
+    }
+
+    fn get(&self, id: &InstanceId) -> Log {
+        let mut open = self.lock();
+        if let Some(inner) = open.get(id).and_then(Weak::upgrade) {
+            return Log { inner };
+        }
+        open.retain(|_, inner| inner.strong_count() > 0);
+        let inner = Arc::new(Inner {
+            id: id.clone(),
+            shared: self.shared.clone(),
+            recent: Mutex::default(),
+            next: watch::Sender::new(0),
+            files: tokio::sync::Mutex::new(Files::new(&self.shared.folder, id)),
+        });
+        open.insert(id.clone(), Arc::downgrade(&inner));
+        Log { inner }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<InstanceId, Weak<Inner>>> {
+        self.shared.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Log {
+    /// Adds a line. Never waits and never fails: what cannot be kept is counted, and that is said in the log.
+    pub fn say(&self, stream: LogStream, text: &str) {
+        let line = LogLine { at: SystemTime::now(), stream, text: lines::visible(text) };
+        let mut recent = self.inner.lock();
+        recent.add(line, &self.inner.shared.limits);
+        let next = recent.next;
+        let flush_is_due = std::mem::replace(&mut recent.flush_is_due, true);
+        drop(recent);
+        self.inner.next.send_replace(next);
+        if !flush_is_due {
+            let inner = self.inner.clone();
+            self.inner.shared.handle.spawn(async move {
+                tokio::time::sleep(inner.shared.limits.flush_every).await;
+                inner.lock().flush_is_due = false;
+                Log { inner }.flush().await;
+            });
+        }
+    }
+
+    /// Lines from a byte stream.
+    pub fn lines(&self, stream: LogStream) -> Lines {
+        Lines::new(self.clone(), stream, self.inner.shared.limits.line)
+    }
+
+    /// Writes what waits to be written. A disk that refuses is reported once in a while, and the lines are lost.
+    pub async fn flush(&self) {
+        let mut files = self.inner.files.lock().await;
+        self.flush_into(&mut files).await;
+    }
+
+    /// The instance is no more: what waits is written, and those who follow come to an end.
+    pub async fn close(&self) {
+        self.flush().await;
+        let mut recent = self.inner.lock();
+        recent.closed = true;
+        let next = recent.next;
+        drop(recent);
+        self.inner.next.send_replace(next);
+    }
+
+    async fn flush_into(&self, files: &mut Files) -> u64 {
+        let (text, next) = self.inner.lock().take_pending();
+        if !text.is_empty() {
+            let limits = self.inner.shared.limits;
+            let open = self.inner.shared.alive();
+            let mut writer = files.clone();
+            let written = self.inner.shared.handle.spawn_blocking(move || {
+                let result = writer.append(&text, limits.bytes, limits.instances, &open);
+                (writer, result)
+            });
+            match written.await {
+                Ok((writer, Ok(()))) => *files = writer,
+                Ok((_, Err(error))) => {
+                    tracing::warn!(instance = %self.inner.id, %error, "lines of a log could not be written and are lost");
+                }
+                Err(_) => {} // the program ends
+            }
+        }
+        next
+    }
+
+    async fn read(self, tail: Tail) -> Result<BoxStream<'static, LogLine>, LogsError> {
+        let in_memory = self.inner.lock().last(tail.lines);
+        let (last, next) = match in_memory {
+            Some(found) => found,
+            None => self.read_files(tail.lines).await?,
+        };
+        let last = futures::stream::iter(last);
+        Ok(if tail.follow { last.chain(follow::from(self, next)).boxed() } else { last.boxed() })
+    }
+
+    async fn read_files(&self, lines: usize) -> Result<(Vec<LogLine>, u64), LogsError> {
+        let mut files = self.inner.files.lock().await;
+        let next = self.flush_into(&mut files).await;
+        let reader = files.clone();
+        let read = self.inner.shared.handle.spawn_blocking(move || reader.last(lines));
+        let read = read.await.map_err(|stopped| DeviceError::new("reading a log", stopped))?;
+        let last = read.map_err(|error| DeviceError::new(format!("reading the log of {}", self.inner.id), error))?;
+        Ok((last, next))
+    }
+}
+
+impl Shared {
+    /// Those that may still say something.
+    fn alive(&self) -> Vec<InstanceId> {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let alive = |inner: &Weak<Inner>| inner.upgrade().is_some_and(|inner| !inner.lock().closed);
+        open.iter().filter(|(_, inner)| alive(inner)).map(|(id, _)| id.clone()).collect()
+    }
+}
+
+impl Inner {
+    fn lock(&self) -> MutexGuard<'_, Recent> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a line costs in memory beside its text.
+const LINE_OVERHEAD: usize = size_of::<LogLine>();
+
+impl Recent {
+    fn add(&mut self, line: LogLine, limits: &Limits) {
+        if self.pending.len() + line.text.len() < limits.burst {
+            files::encode(&line, &mut self.pending);
+        } else {
+            self.dropped += 1;
+        }
+        self.next += 1;
+        self.ring_bytes += line.text.len() + LINE_OVERHEAD;
+        self.ring.push_back(line);
+        while self.ring_bytes > limits.memory {
+            let Some(oldest) = self.ring.pop_front() else { break };
+            self.ring_bytes -= oldest.text.len() + LINE_OVERHEAD;
+        }
+    }
+
+    fn take_pending(&mut self) -> (String, u64) {
+        let mut text = std::mem::take(&mut self.pending);
+        let dropped = std::mem::take(&mut self.dropped);
+        if dropped > 0 {
+            let text_of = format!("{dropped} lines were not kept: they came faster than they may be written");
+            files::encode(&LogLine { at: SystemTime::now(), stream: LogStream::System, text: text_of }, &mut text);
+        }
+        (text, self.next)
+    }
+
+    /// The last lines, when memory has that many.
+    fn last(&self, lines: usize) -> Option<(Vec<LogLine>, u64)> {
+        let first = self.ring.len().checked_sub(lines)?;
+        Some((self.ring.range(first..).cloned().collect(), self.next))
+    }
+}

@@ -1,0 +1,166 @@
+use super::*;
+
+fn id(text: &str) -> InstanceId {
+    InstanceId::new(text).unwrap()
+}
+
+async fn texts(logs: &Logs, name: &str, lines: usize) -> Vec<String> {
+    let stream = logs.read(&id(name), Tail { lines, follow: false }).await.unwrap();
+    stream.map(|line| line.text).collect().await
+}
+
+#[tokio::test]
+async fn lines_are_there_at_once_and_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let logs = Logs::new(folder.path(), Limits::default());
+    let log = logs.open(&id("default/web/0"));
+    log.say(LogStream::Out, "one");
+    log.say(LogStream::Err, "two");
+    assert_eq!(texts(&logs, "default/web/0", 1).await, ["two"], "not yet on disk");
+    log.close().await;
+
+    let logs = Logs::new(folder.path(), Limits::default());
+    let stream = logs.read(&id("default/web/0"), Tail { lines: 10, follow: true }).await.unwrap();
+    let lines: Vec<_> = stream.collect().await;
+    let seen: Vec<_> = lines.iter().map(|line| (line.stream, line.text.as_str())).collect();
+    assert_eq!(seen, [(LogStream::Out, "one"), (LogStream::Err, "two")]);
+}
+
+#[tokio::test]
+async fn an_id_cannot_leave_the_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let logs = Logs::new(folder.path().join("logs"), Limits::default());
+    for name in ["../../escaped", "..", "/etc/passwd"] {
+        let log = logs.open(&id(name));
+        log.say(LogStream::Out, name);
+        log.close().await;
+        assert_eq!(texts(&logs, name, 9).await, [name]);
+    }
+    let outside: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(outside, ["logs"]);
+    assert_eq!(std::fs::read_dir(folder.path().join("logs")).unwrap().count(), 3);
+}
+
+#[tokio::test]
+async fn what_was_never_heard_of_is_unknown() {
+    let folder = tempfile::tempdir().unwrap();
+    let logs = Logs::new(folder.path(), Limits::default());
+    let error = logs.read(&id("nobody"), Tail { lines: 1, follow: false }).await.err();
+    assert!(matches!(error, Some(LogsError::Unknown(_))), "{error:?}");
+}
+
+#[tokio::test]
+async fn the_disk_is_bounded_and_the_newest_stay() {
+    let folder = tempfile::tempdir().unwrap();
+    let limits = Limits { bytes: 4096, memory: 0, ..Limits::default() };
+    let logs = Logs::new(folder.path(), limits);
+    let log = logs.open(&id("a"));
+    for n in 0..1000 {
+        log.say(LogStream::Out, &format!("line {n}"));
+        log.flush().await;
+    }
+    let bytes: u64 =
+        std::fs::read_dir(folder.path().join("a")).unwrap().map(|file| file.unwrap().metadata().unwrap().len()).sum();
+    assert!(bytes <= 4096, "{bytes} bytes");
+    assert_eq!(texts(&logs, "a", 2).await, ["line 998", "line 999"]);
+    let all = texts(&logs, "a", usize::MAX).await;
+    assert!(all.len() > 50 && all.len() < 1000, "{} lines", all.len());
+}
+
+#[tokio::test]
+async fn a_flood_is_counted_and_not_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let limits = Limits { burst: 1024, memory: 0, ..Limits::default() };
+    let logs = Logs::new(folder.path(), limits);
+    let log = logs.open(&id("a"));
+    for n in 0..10_000 {
+        log.say(LogStream::Out, &format!("line {n}"));
+    }
+    log.flush().await;
+    let all = texts(&logs, "a", usize::MAX).await;
+    let kept = all.len() - 1;
+    assert!(kept < 100);
+    assert_eq!(
+        *all.last().unwrap(),
+        format!("{} lines were not kept: they came faster than they may be written", 10_000 - kept)
+    );
+}
+
+/// The last `lines`, and then one that is said while following.
+async fn follow_five(lines: usize) -> Vec<String> {
+    let folder = tempfile::tempdir().unwrap();
+    let logs = Logs::new(folder.path(), Limits::default());
+    let log = logs.open(&id("a"));
+    for n in 0..5 {
+        log.say(LogStream::Out, &n.to_string());
+    }
+    let stream = logs.read(&id("a"), Tail { lines, follow: true }).await.unwrap();
+    log.say(LogStream::Out, "new");
+    log.close().await;
+    stream.map(|line| line.text).collect().await
+}
+
+#[tokio::test]
+async fn a_follower_gets_the_tail_from_memory_and_then_each_line_once() {
+    assert_eq!(follow_five(2).await, ["3", "4", "new"]);
+}
+
+#[tokio::test]
+async fn a_follower_gets_the_tail_from_the_files_and_then_each_line_once() {
+    assert_eq!(follow_five(100).await, ["0", "1", "2", "3", "4", "new"]);
+}
+
+#[tokio::test]
+async fn a_slow_follower_is_told_what_it_missed() {
+    let folder = tempfile::tempdir().unwrap();
+    let limits = Limits { memory: 5 * (LINE_OVERHEAD + 1), ..Limits::default() };
+    let logs = Logs::new(folder.path(), limits);
+    let log = logs.open(&id("a"));
+    let mut stream = logs.read(&id("a"), Tail { lines: 0, follow: true }).await.unwrap();
+    for n in 0..8 {
+        log.say(LogStream::Out, &n.to_string());
+    }
+    let first = stream.next().await.unwrap();
+    assert_eq!(first.stream, LogStream::System);
+    assert_eq!(first.text, "3 lines skipped: they came faster than they were read");
+    assert_eq!(stream.next().await.unwrap().text, "3");
+}
+
+#[tokio::test]
+async fn long_lines_are_cut_and_marked_and_halves_are_joined() {
+    let folder = tempfile::tempdir().unwrap();
+    let logs = Logs::new(folder.path(), Limits { line: 8, ..Limits::default() });
+    let log = logs.open(&id("a"));
+    let mut lines = log.lines(LogStream::Out);
+    lines.write(b"ab");
+    lines.write(b"cd\n0123456789\n\nlast");
+    drop(lines);
+    assert_eq!(texts(&logs, "a", 4).await, ["abcd", "01234567 ... (2 more bytes cut)", "", "last"]);
+}
+
+#[tokio::test]
+async fn a_guest_cannot_play_with_the_terminal_or_forge_lines() {
+    let folder = tempfile::tempdir().unwrap();
+    let logs = Logs::new(folder.path(), Limits::default());
+    let log = logs.open(&id("a"));
+    log.say(LogStream::Out, "\x1b[2Jgone\r\n1 system forged\u{9b}");
+    log.close().await;
+    assert_eq!(texts(&logs, "a", 10).await, ["\u{241b}[2Jgone\u{240d}\u{240a}1 system forged\u{fffd}"]);
+}
+
+#[tokio::test]
+async fn ended_instances_are_kept_within_a_bound() {
+    let folder = tempfile::tempdir().unwrap();
+    let logs = Logs::new(folder.path(), Limits { instances: 3, ..Limits::default() });
+    let alive = logs.open(&id("alive"));
+    alive.say(LogStream::Out, "here");
+    alive.flush().await;
+    for n in 0..10 {
+        let log = logs.open(&id(&format!("i{n}")));
+        log.say(LogStream::Out, "x");
+        log.close().await;
+    }
+    assert!(std::fs::read_dir(folder.path()).unwrap().count() <= 5);
+    assert_eq!(texts(&logs, "alive", 1).await, ["here"]);
+    assert_eq!(texts(&logs, "i9", 1).await, ["x"]);
+}

@@ -1,0 +1,58 @@
+//! The engine's settings. Host and compiling child must agree on them, so both take them from here.
+
+use ring::digest::{Context, SHA256};
+use wasmtime::{Config, Engine, OptLevel};
+
+/// What the engine is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    /// Runs compiled code. It has no compiler, which would cost memory that is never used.
+    Run,
+    /// Compiles, in a child process.
+    Compile,
+}
+
+/// An engine with shoal's settings.
+pub(super) fn engine(role: Role) -> wasmtime::Result<Engine> {
+    let mut config = Config::new();
+    config
+        .wasm_component_model(true)
+        // Guests are interrupted at loop heads and calls, when the ticker says so.
+        .epoch_interruption(true)
+        // The defaults reserve gigabytes of addresses a memory, more than small ARM devices have.
+        .memory_reservation(16 << 20)
+        .memory_reservation_for_growth(1 << 20)
+        .memory_guard_size(64 << 10)
+        // For backtraces and profilers, which nothing here reads: compiled code would be half as large again.
+        .generate_address_map(false)
+        .native_unwind_info(false)
+        // Components of preview 3 are refused; without it a store is cheaper.
+        .concurrency_support(false);
+    match role {
+        Role::Compile => config.cranelift_opt_level(OptLevel::Speed),
+        Role::Run => config.enable_compiler(false),
+    };
+    Engine::new(&config)
+}
+
+/// A name for all that decides whether compiled code fits this engine.
+pub(super) fn compatibility(engine: &Engine) -> [u8; 32] {
+    struct Sha(Context);
+
+    impl std::hash::Hasher for Sha {
+        fn write(&mut self, bytes: &[u8]) {
+            self.0.update(bytes);
+        }
+
+        fn finish(&self) -> u64 {
+            0 // never asked: the digest is taken instead
+        }
+    }
+
+    let mut sha = Sha(Context::new(&SHA256));
+    std::hash::Hash::hash(&engine.precompile_compatibility_hash(), &mut sha);
+    sha.0.update(std::env::consts::ARCH.as_bytes());
+    let mut out = [0; 32];
+    out.copy_from_slice(sha.0.finish().as_ref());
+    out
+}

@@ -1,0 +1,130 @@
+//! What a guest did wrong, in words.
+
+use std::time::Duration;
+
+use http::StatusCode;
+use wasmtime::Trap;
+use wasmtime_wasi::I32Exit;
+
+use crate::error::ServeError;
+use crate::runtime::InstanceId;
+
+/// A guest's failure at one request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Fault {
+    pub status: StatusCode,
+    /// A predicate: `exceeded its memory limit of 32 MiB`.
+    pub reason: String,
+    pub blame: Blame,
+}
+
+/// Whose fault it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Blame {
+    /// The guest's. Counted and told.
+    Guest,
+    /// Nobody's: it was stopped, or its client went away.
+    Nobody,
+    /// Nobody's, and the guest has seen nothing yet: the replica's other requests have all its memory.
+    NoRoom,
+}
+
+impl Fault {
+    fn new(status: StatusCode, reason: impl Into<String>) -> Self {
+        Fault { status, reason: reason.into(), blame: Blame::Guest }
+    }
+
+    pub fn out_of_memory(limit: u64, others: u64) -> Self {
+        let shared = match others {
+            0 => String::new(),
+            1 => ", which it shared with another request".to_owned(),
+            others => format!(", which it shared with {others} other requests"),
+        };
+        Fault::new(StatusCode::INSUFFICIENT_STORAGE, format!("exceeded its memory limit of {}{shared}", mib(limit)))
+    }
+
+    /// `throttled` is the time that it could not compute because of its CPU limit.
+    pub fn too_slow(limit: Duration, throttled: Duration, millicores: u32) -> Self {
+        let why = match throttled.as_millis() {
+            0 => String::new(),
+            _ => format!(" (held back for {} by its CPU limit of {millicores}m)", secs(throttled)),
+        };
+        Fault::new(StatusCode::GATEWAY_TIMEOUT, format!("ran longer than {} without an answer{why}", secs(limit)))
+    }
+
+    pub fn stalled(limit: Duration) -> Self {
+        Fault::new(StatusCode::GATEWAY_TIMEOUT, format!("made no progress with its answer for {}", secs(limit)))
+    }
+
+    pub fn too_much_cpu(limit: Duration) -> Self {
+        Fault::new(StatusCode::GATEWAY_TIMEOUT, format!("used more than {} of CPU time for one request", secs(limit)))
+    }
+
+    pub fn no_answer() -> Self {
+        Fault::new(StatusCode::BAD_GATEWAY, "ended without an answer")
+    }
+
+    pub fn answered_with_error(code: &impl std::fmt::Debug) -> Self {
+        Fault::new(StatusCode::BAD_GATEWAY, format!("answered with the error {code:?}"))
+    }
+
+    pub fn stopped() -> Self {
+        Fault { blame: Blame::Nobody, ..Fault::new(StatusCode::SERVICE_UNAVAILABLE, "was stopped before it answered") }
+    }
+
+    pub fn client_gone() -> Self {
+        Fault { blame: Blame::Nobody, ..Fault::new(StatusCode::BAD_GATEWAY, "was cut off, since its client is gone") }
+    }
+
+    pub fn no_room() -> Self {
+        let reason = "has no memory left for another request at this moment";
+        Fault { blame: Blame::NoRoom, ..Fault::new(StatusCode::SERVICE_UNAVAILABLE, reason) }
+    }
+
+    pub fn host(reason: impl std::fmt::Display) -> Self {
+        Fault::new(StatusCode::BAD_GATEWAY, format!("could not be run: {reason}"))
+    }
+
+    /// From what the engine says.
+    pub fn from_engine(error: &wasmtime::Error) -> Self {
+        if let Some(exit) = error.downcast_ref::<I32Exit>() {
+            return Fault::new(StatusCode::BAD_GATEWAY, format!("exited with code {} instead of answering", exit.0));
+        }
+        let reason = match error.downcast_ref::<Trap>() {
+            Some(Trap::UnreachableCodeReached) => {
+                "trapped: unreachable executed (a panic or an abort; its log may tell)".into()
+            }
+            // Rust's stack lies below its data: a recursion without end runs out of bounds.
+            Some(Trap::MemoryOutOfBounds) => {
+                "trapped: out of bounds memory access (a recursion without end, or a bad pointer?)".into()
+            }
+            Some(Trap::StackOverflow) => "trapped: call stack exhausted (a recursion without end?)".into(),
+            Some(trap) => {
+                let trap = trap.to_string();
+                format!("trapped: {}", trap.strip_prefix("wasm trap: ").unwrap_or(&trap))
+            }
+            None => format!("failed: {}", error.root_cause()),
+        };
+        Fault::new(StatusCode::BAD_GATEWAY, reason)
+    }
+
+    pub fn into_error(self, id: &InstanceId) -> ServeError {
+        ServeError::Guest { id: id.clone(), status: self.status, reason: self.reason }
+    }
+}
+
+/// Bytes for a person.
+pub(super) fn mib(bytes: u64) -> String {
+    match bytes {
+        bytes if bytes.is_multiple_of(1 << 20) => format!("{} MiB", bytes >> 20),
+        bytes => format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20)),
+    }
+}
+
+fn secs(time: Duration) -> String {
+    match time.as_millis() {
+        millis if millis.is_multiple_of(1000) => format!("{} s", millis / 1000),
+        millis if millis < 1000 => format!("{millis} ms"),
+        millis => format!("{:.1} s", millis as f64 / 1000.0),
+    }
+}

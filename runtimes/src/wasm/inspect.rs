@@ -1,0 +1,246 @@
+//! What a file is, without compiling it.
+
+use wasmparser::{BinaryReaderError, ComponentExternalKind, ComponentTypeRef, Encoding, Parser, Payload};
+
+/// What shoal can do with a component.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Kind {
+    /// It answers HTTP: the world `wasi:http/proxy`.
+    Http,
+}
+
+/// Why a file is refused. Says what was found and what is expected.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// No bytes.
+    #[error("the file is empty; shoal runs WebAssembly components: build with --target wasm32-wasip2")]
+    Empty,
+    /// Something else altogether.
+    #[error("this is {found}, not WebAssembly; shoal runs components: build with --target wasm32-wasip2")]
+    NotWasm {
+        /// What its first bytes say.
+        found: &'static str,
+    },
+    /// The older kind of file.
+    #[error("this is a core WebAssembly module; shoal runs components: build with --target wasm32-wasip2")]
+    CoreModule,
+    /// Cut short or altered.
+    #[error("this WebAssembly file is damaged at byte {offset}: {reason}; build or copy it again")]
+    Damaged {
+        /// Where.
+        offset: u64,
+        /// What is wrong there.
+        reason: String,
+    },
+    /// A component that does something else.
+    #[error("this component is {found}; shoal runs components that answer HTTP: export wasi:http/incoming-handler@0.2")]
+    OtherWorld {
+        /// What it is instead.
+        found: String,
+    },
+    /// It needs what shoal does not have.
+    #[error("this component imports {}, which shoal does not offer; it offers WASI 0.2 ({})", .imports.join(", "), OFFERED.join(", "))]
+    UnknownImports {
+        /// What, the first few.
+        imports: Vec<String>,
+    },
+}
+
+/// The packages that a component may import, all of version 0.2.
+const OFFERED: [&str; 7] =
+    ["wasi:cli", "wasi:clocks", "wasi:filesystem", "wasi:http", "wasi:io", "wasi:random", "wasi:sockets"];
+/// What a component that answers HTTP exports.
+const HANDLER: &str = "wasi:http/incoming-handler";
+/// Imports that are named in a refusal: enough to see what is missing.
+const NAMED: usize = 5;
+
+/// Tells whether shoal can run these bytes, by reading their outline. What only a compiler can find is found when they are
+/// prepared.
+///
+/// # Errors
+/// Why they cannot be run.
+pub fn inspect(bytes: &[u8]) -> Result<Kind, Refusal> {
+    if bytes.is_empty() {
+        return Err(Refusal::Empty);
+    }
+    if !bytes.starts_with(b"\0asm") {
+        return Err(Refusal::NotWasm { found: what_else(bytes) });
+    }
+    let outline = Outline::read(bytes)?;
+    outline.judge()
+}
+
+/// Names of what a component imports and exports.
+#[derive(Default)]
+struct Outline {
+    imports: Vec<String>,
+    exports: Vec<String>,
+}
+
+impl Outline {
+    fn read(bytes: &[u8]) -> Result<Self, Refusal> {
+        let damaged = |error: BinaryReaderError| Refusal::Damaged {
+            offset: error.offset() as u64,
+            reason: error.message().to_owned(),
+        };
+        let mut outline = Outline::default();
+        // Components nest: only the outermost speaks to shoal.
+        let mut depth = 0u32;
+        for payload in Parser::new(0).parse_all(bytes) {
+            match payload.map_err(damaged)? {
+                Payload::Version { encoding: Encoding::Module, .. } if depth == 0 => return Err(Refusal::CoreModule),
+                Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
+                Payload::End(_) => depth = depth.saturating_sub(1),
+                Payload::ComponentImportSection(section) if depth == 0 => {
+                    for import in section {
+                        let import = import.map_err(damaged)?;
+                        // An imported type is a name for something; nobody has to provide it.
+                        if !matches!(import.ty, ComponentTypeRef::Type(_)) {
+                            outline.imports.push(import.name.name.to_owned());
+                        }
+                    }
+                }
+                Payload::ComponentExportSection(section) if depth == 0 => {
+                    for export in section {
+                        let export = export.map_err(damaged)?;
+                        if export.kind == ComponentExternalKind::Instance {
+                            outline.exports.push(export.name.name.to_owned());
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(outline)
+    }
+
+    fn judge(self) -> Result<Kind, Refusal> {
+        let unknown = self.imports.iter().filter(|import| !is_offered(import));
+        let unknown: Vec<_> = unknown.take(NAMED).cloned().collect();
+        // The world first: a component of another world would import other things too.
+        if !self.exports.iter().any(|export| is_version_02(export, HANDLER)) {
+            return Err(Refusal::OtherWorld { found: self.world() });
+        }
+        if unknown.is_empty() { Ok(Kind::Http) } else { Err(Refusal::UnknownImports { imports: unknown }) }
+    }
+
+    fn world(&self) -> String {
+        let exports = |prefix: &str| self.exports.iter().find(|export| export.starts_with(prefix)).cloned();
+        if let Some(run) = exports("wasi:cli/run") {
+            return format!("a command (it exports {run})");
+        }
+        if let Some(handler) = exports("wasi:http/") {
+            return format!("for another version of WASI (it exports {handler})");
+        }
+        match self.exports.first() {
+            Some(first) => format!("for another world (it exports {first})"),
+            None => "without any exported interface".to_owned(),
+        }
+    }
+}
+
+fn is_offered(import: &str) -> bool {
+    match import.split_once('/') {
+        Some((package, _)) => {
+            OFFERED.contains(&package) && is_version_02(import, import.split('@').next().unwrap_or(""))
+        }
+        None => false,
+    }
+}
+
+fn is_version_02(name: &str, interface: &str) -> bool {
+    name.strip_prefix(interface).is_some_and(|version| version.starts_with("@0.2."))
+}
+
+/// What a file that is not WebAssembly probably is, by its first bytes.
+fn what_else(bytes: &[u8]) -> &'static str {
+    const KNOWN: [(&[u8], &str); 9] = [
+        (b"\x7fELF", "a Linux program"),
+        (b"MZ", "a Windows program"),
+        (b"\xcf\xfa\xed\xfe", "a macOS program"),
+        (b"PK\x03\x04", "a zip archive"),
+        (b"\x1f\x8b", "a gzip archive"),
+        (b"#!", "a script"),
+        (b"(module", "WebAssembly in its text form"),
+        (b"(component", "WebAssembly in its text form"),
+        (b"!<arch>", "a static library"),
+    ];
+    let known = KNOWN.iter().find(|(magic, _)| bytes.starts_with(magic));
+    match known {
+        Some((_, found)) => found,
+        None if std::str::from_utf8(&bytes[..bytes.len().min(512)]).is_ok() => "a text file",
+        None => "data of an unknown kind",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const COMPONENT: [u8; 8] = *b"\0asm\x0d\0\x01\0";
+
+    /// A component that imports an empty instance under one name and exports it under another.
+    fn passing_on(import: &str, export: &str) -> Vec<u8> {
+        let section = |id: u8, content: Vec<u8>| {
+            let len = u8::try_from(content.len()).unwrap();
+            assert!(len < 128);
+            [vec![id, len], content].concat()
+        };
+        let named = |name: &str| [vec![0, u8::try_from(name.len()).unwrap()], name.as_bytes().to_vec()].concat();
+        let types = section(7, vec![1, 0x42, 0]);
+        let imports = section(10, [vec![1], named(import), vec![5, 0]].concat());
+        let exports = section(11, [vec![1], named(export), vec![5, 0, 0]].concat());
+        [COMPONENT.to_vec(), types, imports, exports].concat()
+    }
+
+    #[test]
+    fn each_wrong_file_is_called_by_its_name() {
+        assert_eq!(inspect(b""), Err(Refusal::Empty));
+        assert_eq!(inspect(b"\x7fELF\x02"), Err(Refusal::NotWasm { found: "a Linux program" }));
+        assert_eq!(inspect(b"hello"), Err(Refusal::NotWasm { found: "a text file" }));
+        assert_eq!(inspect(b"\xff\x00\xfe"), Err(Refusal::NotWasm { found: "data of an unknown kind" }));
+        assert_eq!(inspect(b"\0asm\x01\0\0\0"), Err(Refusal::CoreModule));
+        assert_eq!(
+            inspect(b"\0asm\x01\0\0\0").unwrap_err().to_string(),
+            "this is a core WebAssembly module; shoal runs components: build with --target wasm32-wasip2"
+        );
+    }
+
+    #[test]
+    fn a_component_that_answers_http_is_known_whatever_its_patch_version() {
+        for version in ["0.2.0", "0.2.12"] {
+            let bytes =
+                passing_on(&format!("wasi:io/poll@{version}"), &format!("wasi:http/incoming-handler@{version}"));
+            assert_eq!(inspect(&bytes), Ok(Kind::Http));
+        }
+    }
+
+    #[test]
+    fn other_worlds_are_named() {
+        let command = inspect(&passing_on("wasi:io/poll@0.2.0", "wasi:cli/run@0.2.0")).unwrap_err();
+        assert!(command.to_string().contains("a command (it exports wasi:cli/run@0.2.0)"), "{command}");
+        let next = inspect(&passing_on("wasi:io/poll@0.2.0", "wasi:http/handler@0.3.0")).unwrap_err();
+        assert!(next.to_string().contains("for another version of WASI"), "{next}");
+        let none = inspect(&COMPONENT).unwrap_err();
+        assert!(none.to_string().contains("without any exported interface"), "{none}");
+    }
+
+    #[test]
+    fn what_is_not_offered_is_named() {
+        for import in ["acme:sensor/read", "wasi:nn/tensor@0.2.0", "wasi:io/poll@0.3.0", "wasi:io/poll", "plain"] {
+            let refusal = inspect(&passing_on(import, "wasi:http/incoming-handler@0.2.0"));
+            assert_eq!(refusal, Err(Refusal::UnknownImports { imports: vec![import.to_owned()] }));
+        }
+    }
+
+    #[test]
+    fn a_file_that_was_cut_short_is_damaged_wherever_the_cut_is() {
+        let whole = passing_on("wasi:io/poll@0.2.0", "wasi:http/incoming-handler@0.2.0");
+        for len in 4..whole.len() {
+            let refusal = inspect(&whole[..len]).expect_err("a part of a file");
+            let found_at_a_border = matches!(refusal, Refusal::OtherWorld { .. });
+            assert!(found_at_a_border || matches!(refusal, Refusal::Damaged { .. }), "{len}: {refusal}");
+        }
+    }
+}

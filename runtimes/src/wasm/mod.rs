@@ -1,0 +1,267 @@
+//! WebAssembly components on wasmtime.
+//!
+//! ```text
+//! prepare: artifact --verified--> child process --compiled--> MAC --> cache --loaded--> Program (shared by its replicas)
+//! serve:   request -> slot -> fresh instance of the Program -> answer streams; the instance is dropped
+//! ```
+//!
+//! **A guest hurts only itself.** Each request has an instance of its own, so a trap ends one request. What one replica's
+//! requests use together is bounded: memory by a hard limit, CPU by a share over time, their number by slots. One
+//! request is bounded by CPU time and by a time without progress. Guests compute on threads of their own at low priority, and
+//! are interrupted every few milliseconds, so that a node that is busy with guests is not taken for dead.
+//!
+//! **A guest is given nothing ambient**: the environment of its [`Launch`], clocks, random bytes, its own log. No files, no
+//! sockets, no standard input. Requests of its own over `wasi:http/outgoing-handler` are denied for now, which the guest sees
+//! as `http-request-denied` and its log says.
+
+mod cache;
+mod child;
+mod compile;
+mod engine;
+mod exchange;
+mod fault;
+mod guest;
+mod host;
+mod inspect;
+mod replica;
+mod request;
+mod share;
+mod ticker;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+use shoal_protocol::model::Digest;
+
+pub use child::compiler_entry;
+pub use compile::CompileLimits;
+pub use inspect::{Kind, Refusal, inspect};
+
+use crate::artifacts::ArtifactStore;
+use crate::board::{State, Status, Watch};
+use crate::error::{DeviceError, LogsError, PrepareError, ServeError, StartError};
+use crate::logs::{self, LogLine, Tail};
+use crate::runtime::{Body, Instance, InstanceId, Launch, Runtime, Usage};
+use host::Host;
+use replica::Replica;
+
+/// The least memory limit: less cannot hold even an empty component.
+const MIN_MEMORY: u64 = 64 << 10;
+/// Bytes of all names and values of an environment; each request copies it.
+const MAX_ENV: usize = 64 << 10;
+
+/// Settings of the adapter. [`Config::new`] has sane ones.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// A folder for compiled code. Only this node may write to it.
+    pub cache: PathBuf,
+    /// Bytes of compiled code that are kept; what is not there is compiled anew.
+    pub cache_bytes: u64,
+    /// A folder for logs.
+    pub logs: PathBuf,
+    /// Bounds of the logs.
+    pub log_limits: logs::Limits,
+    /// The program that compiles: one that calls [`compiler_entry`] first. `None`: this program, which must have done so.
+    pub compiler: Option<PathBuf>,
+    /// What one compilation may take.
+    pub compile: CompileLimits,
+    /// Threads on which guests compute.
+    pub threads: usize,
+    /// How long a guest may go without progress: before its answer begins, and between two parts of it.
+    pub request_time: Duration,
+    /// CPU time that one request may use.
+    pub request_cpu: Duration,
+    /// Requests that one replica answers at a time, if its memory limit has room for that many instances.
+    pub concurrent: usize,
+    /// Requests of one replica that wait for their turn; more are answered 503 at once.
+    pub waiting: usize,
+    /// Replicas on this node, those that failed included.
+    pub instances: usize,
+}
+
+impl Config {
+    /// 512 MiB of compiled code, a thread a core, 30 s without progress, 10 s of CPU, 64 requests at a time and 64 waiting,
+    /// 4096 replicas.
+    pub fn new(cache: impl Into<PathBuf>, logs: impl Into<PathBuf>) -> Self {
+        Config {
+            cache: cache.into(),
+            cache_bytes: 512 << 20,
+            logs: logs.into(),
+            log_limits: logs::Limits::default(),
+            compiler: None,
+            compile: CompileLimits::default(),
+            threads: std::thread::available_parallelism().map_or(1, usize::from),
+            request_time: Duration::from_secs(30),
+            request_cpu: Duration::from_secs(10),
+            concurrent: 64,
+            waiting: 64,
+            instances: 4096,
+        }
+    }
+}
+
+/// Why the adapter cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// The program forgot something.
+    #[error(
+        "this program cannot be started anew to compile: call shoal_runtimes::wasm::compiler_entry() first thing in main, \
+         or name a program that does in Config::compiler"
+    )]
+    NoCompiler,
+    /// This device is guilty.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+}
+
+/// The adapter. Dropping it cuts all guests off.
+pub struct Wasm {
+    host: Arc<Host>,
+    replicas: Arc<Replicas>,
+}
+
+type Replicas = Mutex<BTreeMap<InstanceId, Arc<Replica>>>;
+
+impl Wasm {
+    /// Makes the adapter. Call it on the runtime that shall write logs and wait for compilers.
+    ///
+    /// # Errors
+    /// [`SetupError::NoCompiler`]: the program is not prepared for it. Else the device is guilty.
+    pub async fn new(config: Config, artifacts: ArtifactStore) -> Result<Self, SetupError> {
+        let host = Host::new(config, artifacts).await?;
+        Ok(Wasm { host: Arc::new(host), replicas: Arc::default() })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<InstanceId, Arc<Replica>>> {
+        lock(&self.replicas)
+    }
+
+    fn check(&self, launch: &Launch) -> Result<(), StartError> {
+        let invalid = |reason: String| Err(StartError::Invalid { id: launch.id.clone(), reason });
+        if launch.memory < MIN_MEMORY {
+            return invalid(format!("a memory limit of {} bytes cannot hold any component", launch.memory));
+        }
+        if let Some(name) = launch.env.keys().find(|name| name.is_empty() || name.contains(['=', '\0'])) {
+            return invalid(format!("{name:?} cannot name a variable"));
+        }
+        let env: usize = launch.env.iter().map(|(name, value)| name.len() + value.len()).sum();
+        if env > MAX_ENV {
+            return invalid(format!("{env} bytes of environment, at most {MAX_ENV} are allowed"));
+        }
+        Ok(())
+    }
+
+    fn accept(&self, launch: Launch) -> Result<(), StartError> {
+        self.check(&launch)?;
+        let mut replicas = self.lock();
+        if let Some(present) = replicas.get(&launch.id).filter(|present| present.is_alive()) {
+            return if present.launch() == &launch { Ok(()) } else { Err(StartError::Differs(launch.id)) };
+        }
+        if !replicas.contains_key(&launch.id) && replicas.len() >= self.host.config.instances {
+            return Err(StartError::Full(replicas.len()));
+        }
+        let replica = Replica::start(self.host.clone(), launch);
+        replicas.insert(replica.launch().id.clone(), replica);
+        Ok(())
+    }
+
+    fn end(&self, id: &InstanceId, grace: Duration) -> Option<BoxFuture<'static, ()>> {
+        let replica = self.lock().get(id)?.clone();
+        let replicas = self.replicas.clone();
+        let ended = replica.clone();
+        let forget = move || {
+            let mut replicas = lock(&replicas);
+            // A newer one may have been started under this id meanwhile.
+            if replicas.get(&ended.launch().id).is_some_and(|present| Arc::ptr_eq(present, &ended)) {
+                replicas.remove(&ended.launch().id);
+            }
+        };
+        Some(replica.stop(grace, forget).boxed())
+    }
+}
+
+fn lock(replicas: &Replicas) -> MutexGuard<'_, BTreeMap<InstanceId, Arc<Replica>>> {
+    // Each change is one insertion or removal, complete also when a panic gives the lock back.
+    replicas.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Runtime for Wasm {
+    fn kind(&self) -> &'static str {
+        "wasm"
+    }
+
+    fn prepare(&self, artifact: Digest) -> BoxFuture<'_, Result<(), PrepareError>> {
+        async move { self.host.program(artifact).await.map(|_| ()) }.boxed()
+    }
+
+    fn start(&self, launch: Launch) -> BoxFuture<'_, Result<(), StartError>> {
+        async move { self.accept(launch) }.boxed()
+    }
+
+    fn stop(&self, id: &InstanceId, grace: Duration) -> BoxFuture<'_, Result<(), DeviceError>> {
+        let ended = self.end(id, grace);
+        async move {
+            if let Some(ended) = ended {
+                ended.await;
+            }
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn status(&self, id: &InstanceId) -> Option<Status> {
+        self.host.board.status(id)
+    }
+
+    fn watch(&self) -> Watch {
+        self.host.board.watch()
+    }
+
+    fn instances(&self) -> BoxFuture<'_, Result<Vec<Instance>, DeviceError>> {
+        let replicas = self.lock();
+        let running = replicas.values().filter(|replica| !matches!(replica.state(), Some(State::Failed { .. })));
+        let instance =
+            |replica: &Arc<Replica>| Instance { id: replica.launch().id.clone(), artifact: replica.launch().artifact };
+        let instances = running.map(instance).collect();
+        async move { Ok(instances) }.boxed()
+    }
+
+    fn usage(&self, id: &InstanceId) -> BoxFuture<'_, Option<Usage>> {
+        let usage = self.lock().get(id).filter(|replica| replica.is_alive()).map(|replica| replica.usage());
+        async move { usage }.boxed()
+    }
+
+    fn serve(
+        &self,
+        id: &InstanceId,
+        request: http::Request<Body>,
+    ) -> BoxFuture<'_, Result<http::Response<Body>, ServeError>> {
+        let replica = self.lock().get(id).cloned();
+        let id = id.clone();
+        async move {
+            match replica {
+                Some(replica) => request::serve(replica, request).await,
+                None => Err(ServeError::Unknown(id)),
+            }
+        }
+        .boxed()
+    }
+
+    fn logs(&self, id: &InstanceId, tail: Tail) -> BoxFuture<'_, Result<BoxStream<'static, LogLine>, LogsError>> {
+        let id = id.clone();
+        async move { self.host.logs.read(&id, tail).await }.boxed()
+    }
+}
+
+impl Drop for Wasm {
+    fn drop(&mut self) {
+        for replica in self.lock().values() {
+            replica.cut_off();
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! One replica: from its start to its end.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::fault::{Blame, Fault, mib};
+use super::guest::{Guest, MemoryPool};
+use super::host::{Host, Program};
+use super::share::{Meter, Share};
+use crate::board::{Seat, State};
+use crate::error::{PrepareError, ServeError};
+use crate::logs::{Log, LogStream};
+use crate::runtime::{Launch, Usage};
+
+pub(super) struct Replica {
+    pub host: Arc<Host>,
+    pub launch: Launch,
+    pub seat: Seat,
+    pub log: Log,
+    pub memory: Arc<MemoryPool>,
+    pub share: Arc<Share>,
+    ready: OnceLock<Ready>,
+    /// The start and all requests: the replica has ended when they have.
+    pub tasks: TaskTracker,
+    /// Nothing new begins.
+    draining: CancellationToken,
+    /// What is under way is given up.
+    pub cut: CancellationToken,
+    ended: CancellationToken,
+    stopping: AtomicBool,
+}
+
+/// What a replica has once it runs.
+pub(super) struct Ready {
+    pub program: Arc<Program>,
+    /// Requests that are being answered hold one of these.
+    pub slots: Arc<Semaphore>,
+    /// Requests that are being answered or wait hold one of these.
+    pub room: Arc<Semaphore>,
+    pub concurrent: usize,
+    pub limit: usize,
+}
+
+impl Replica {
+    /// Begins to start it.
+    pub fn start(host: Arc<Host>, launch: Launch) -> Arc<Self> {
+        let replica = Arc::new(Replica {
+            seat: host.board.begin(launch.id.clone(), launch.artifact),
+            log: host.logs.open(&launch.id),
+            memory: Arc::new(MemoryPool::new(launch.memory)),
+            share: Arc::new(Share::new(launch.cpu)),
+            ready: OnceLock::new(),
+            tasks: TaskTracker::new(),
+            draining: CancellationToken::new(),
+            cut: CancellationToken::new(),
+            ended: CancellationToken::new(),
+            stopping: AtomicBool::new(false),
+            host,
+            launch,
+        });
+        let starting = replica.clone();
+        replica.tasks.spawn_on(async move { starting.bring_up().await }, &replica.host.node);
+        replica
+    }
+
+    pub fn launch(&self) -> &Launch {
+        &self.launch
+    }
+
+    pub fn state(&self) -> Option<State> {
+        self.seat.state()
+    }
+
+    /// Whether it starts or runs, and nobody asked it to end.
+    pub fn is_alive(&self) -> bool {
+        !self.draining.is_cancelled() && self.state().is_some_and(|state| !state.ended())
+    }
+
+    /// What a request needs, when there can be requests.
+    pub fn ready(&self) -> Result<&Ready, ServeError> {
+        let not_running = |state| ServeError::NotRunning { id: self.launch.id.clone(), state };
+        if self.draining.is_cancelled() {
+            return Err(not_running("stopping"));
+        }
+        self.ready.get().ok_or_else(|| not_running(self.state().map_or("stopped", |state| state.word())))
+    }
+
+    /// Ends when nothing new may begin.
+    pub async fn draining(&self) {
+        self.draining.cancelled().await;
+    }
+
+    pub fn usage(&self) -> Usage {
+        let (cpu, throttled) = self.share.used();
+        let active = self.ready.get().map_or(0, |ready| ready.concurrent - ready.slots.available_permits());
+        Usage { memory: self.memory.used(), cpu, throttled, active: u32::try_from(active).unwrap_or(u32::MAX) }
+    }
+
+    /// Counts a fault and tells it, unless it is excused.
+    pub fn blame(&self, request: &str, fault: &Fault) {
+        if fault.blame == Blame::Guest {
+            self.log.say(LogStream::System, &format!("{request}: the guest {}", fault.reason));
+            self.seat.fault(fault.reason.clone());
+        }
+    }
+
+    /// Ends it: at once what does not run yet, after `grace` what does. `forget` is called at the end. Goes on when the
+    /// future is dropped.
+    pub fn stop(
+        self: Arc<Self>,
+        grace: Duration,
+        forget: impl FnOnce() + Send + 'static,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        self.draining.cancel();
+        self.tasks.close();
+        let node = self.host.node.clone();
+        if !self.stopping.swap(true, Ordering::SeqCst) {
+            let replica = self.clone();
+            node.spawn(async move {
+                replica.tasks.wait().await;
+                if !matches!(replica.state(), Some(State::Failed { .. })) {
+                    replica.log.say(LogStream::System, "stopped");
+                }
+                replica.log.close().await;
+                forget();
+                replica.seat.set(State::Stopped);
+                replica.ended.cancel();
+            });
+        }
+        let replica = self.clone();
+        // A later call may be less patient: each has its own watch.
+        node.spawn(async move {
+            if tokio::time::timeout(grace, replica.ended.cancelled()).await.is_err() {
+                replica.cut.cancel();
+            }
+        });
+        async move { self.ended.cancelled().await }
+    }
+
+    /// Gives everything up without waiting.
+    pub fn cut_off(&self) {
+        self.draining.cancel();
+        self.cut.cancel();
+    }
+
+    async fn bring_up(self: Arc<Self>) {
+        let started = tokio::select! {
+            biased;
+            () = self.draining.cancelled() => return,
+            started = self.try_to_start() => started,
+        };
+        match started {
+            Ok(ready) => {
+                let slots = ready.concurrent;
+                // Set once: a replica starts once.
+                let _ = self.ready.set(ready);
+                self.log.say(LogStream::System, &format!("started, answers up to {slots} requests at a time"));
+                self.seat.set(State::Running);
+            }
+            Err((reason, retryable)) => {
+                self.log.say(LogStream::System, &format!("cannot start: {reason}"));
+                self.log.flush().await;
+                self.seat.set(State::Failed { reason, retryable });
+            }
+        }
+    }
+
+    async fn try_to_start(self: &Arc<Self>) -> Result<Ready, (String, bool)> {
+        let program = self.host.program(self.launch.artifact).await;
+        let program = program.map_err(|error: PrepareError| (error.to_string(), error.retryable()))?;
+        let trial = self.clone().try_once(program.clone());
+        let instance = self.host.guests().spawn(trial).await;
+        let instance = instance.map_err(|stopped| (format!("the engine failed: {stopped}"), true))?;
+        let instance = instance.map_err(|fault| (fault.reason, fault.blame != Blame::Guest))?;
+        let fitting = usize::try_from(self.launch.memory / instance.max(1)).unwrap_or(usize::MAX);
+        let concurrent = fitting.clamp(1, self.host.config.concurrent.max(1));
+        let limit = concurrent + self.host.config.waiting;
+        Ok(Ready {
+            program,
+            slots: Arc::new(Semaphore::new(concurrent)),
+            room: Arc::new(Semaphore::new(limit)),
+            concurrent,
+            limit,
+        })
+    }
+
+    /// Makes one instance, to see whether that works and how much memory it takes.
+    async fn try_once(self: Arc<Self>, program: Arc<Program>) -> Result<u64, Fault> {
+        let refused = Arc::new(AtomicBool::new(false));
+        let store = Guest::store(&self.host.engine, &self.launch, &self.memory, &self.log, &refused);
+        let mut store = store.map_err(Fault::host)?;
+        let config = &self.host.config;
+        let instantiated = async {
+            program.pre.instantiate_async(&mut store).await?;
+            Ok(store.data().memory.own())
+        };
+        let meter = Meter::new(&self.share, &self.host.ticker, config.request_cpu);
+        let result = tokio::select! {
+            biased;
+            () = self.cut.cancelled() => Err(Fault::stopped()),
+            result = tokio::time::timeout(config.request_time, meter.run(instantiated)) => match result {
+                Ok(result) => result,
+                Err(_) => Err(meter.too_slow(config.request_time)),
+            },
+        };
+        match result? {
+            Ok(bytes) => Ok(bytes),
+            Err(_) if refused.load(Ordering::Relaxed) => {
+                let reason = format!("needs more than its memory limit of {} to start", mib(self.launch.memory));
+                Err(Fault { reason, ..Fault::out_of_memory(self.launch.memory, 0) })
+            }
+            Err(error) => Err(Fault::from_engine(&error)),
+        }
+    }
+}
+
+impl Ready {
+    /// A place among those that are answered or wait.
+    pub fn enter(&self) -> Option<OwnedSemaphorePermit> {
+        self.room.clone().try_acquire_owned().ok()
+    }
+
+    /// A slot, after those who came before.
+    pub async fn slot(&self) -> OwnedSemaphorePermit {
+        self.slots.clone().acquire_owned().await.expect("the semaphore is never closed")
+    }
+}

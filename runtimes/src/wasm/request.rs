@@ -1,0 +1,226 @@
+//! One request: a fresh instance, its limits, its answer.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use http_body_util::BodyExt;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use wasmtime::Store;
+use wasmtime_wasi::I32Exit;
+use wasmtime_wasi_http::WasiHttpView;
+use wasmtime_wasi_http::p2::bindings::Proxy;
+use wasmtime_wasi_http::p2::bindings::http::types::{ErrorCode, Scheme};
+use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
+
+use super::exchange::{AnswerBody, Client, Exchange, Overdue, RequestBody};
+use super::fault::{Blame, Fault};
+use super::guest::Guest;
+use super::host::Program;
+use super::replica::Replica;
+use super::share::Meter;
+use crate::error::ServeError;
+use crate::runtime::Body;
+
+type Answer = http::Response<HyperOutgoingBody>;
+
+/// Hands `request` to a fresh instance of the replica's program.
+pub(super) async fn serve(
+    replica: Arc<Replica>,
+    request: http::Request<Body>,
+) -> Result<http::Response<Body>, ServeError> {
+    let id = &replica.launch.id;
+    check(&replica, &request)?;
+    // Before looking: either this sees that the replica ends, or its end waits for this.
+    let token = replica.tasks.token();
+    let ready = replica.ready()?;
+    let busy = || ServeError::Busy { id: id.clone(), limit: ready.limit };
+    let place = ready.enter().ok_or_else(busy)?;
+    let slot = tokio::select! {
+        biased;
+        () = replica.draining() => return Err(ServeError::NotRunning { id: id.clone(), state: "stopping" }),
+        slot = tokio::time::timeout(replica.host.config.request_time, ready.slot()) => slot.map_err(|_| busy())?,
+    };
+    replica.seat.count_request();
+
+    let exchange = Exchange::new(replica.host.config.request_time);
+    let client = Client::of(&exchange);
+    let (answer, answered) = oneshot::channel();
+    let call = Call {
+        replica: replica.clone(),
+        program: ready.program.clone(),
+        exchange: exchange.clone(),
+        answer,
+        _held: (place, slot),
+    };
+    let running = replica.tasks.spawn_on(call.run(request), replica.host.guests());
+    drop(token);
+    if let Ok(answer) = answered.await {
+        let (head, inner) = answer.into_parts();
+        return Ok(http::Response::from_parts(head, AnswerBody { inner, exchange, client }.boxed_unsync()));
+    }
+    // No answer will come: the task has ended, or is about to, and says why.
+    Err(match running.await {
+        Ok(Err(fault)) if fault.blame == Blame::NoRoom => busy(),
+        Ok(Err(fault)) => fault.into_error(id),
+        Ok(Ok(())) => Fault::no_answer().into_error(id),
+        Err(stopped) => {
+            // A panic of the host's; the guest's are traps.
+            let fault = Fault::host(stopped);
+            replica.blame("a request", &fault);
+            fault.into_error(id)
+        }
+    })
+}
+
+fn check(replica: &Replica, request: &http::Request<Body>) -> Result<(), ServeError> {
+    let wrong = |reason: &str| Err(ServeError::Request { id: replica.launch.id.clone(), reason: reason.to_owned() });
+    if request.uri().authority().is_some() {
+        return Ok(());
+    }
+    match request.headers().get(http::header::HOST).map(|host| host.to_str()) {
+        Some(Ok(_)) => Ok(()),
+        Some(Err(_)) => wrong("its host is not a name"),
+        None => wrong("it names no host"),
+    }
+}
+
+struct Call {
+    replica: Arc<Replica>,
+    program: Arc<Program>,
+    exchange: Arc<Exchange>,
+    answer: oneshot::Sender<Answer>,
+    /// The place and the slot, given back when the instance is gone.
+    _held: (OwnedSemaphorePermit, OwnedSemaphorePermit),
+}
+
+impl Call {
+    async fn run(self, request: http::Request<Body>) -> Result<(), Fault> {
+        let Call { replica, program, exchange, answer, _held } = self;
+        let what = format!("{} {}", request.method(), request.uri().path());
+        let meter = Meter::new(&replica.share, &replica.host.ticker, replica.host.config.request_cpu);
+        let limits = Limits { replica: &replica, exchange: &exchange, meter: &meter };
+        let mut fresh = limits.instance(&program).await.inspect_err(|fault| replica.blame(&what, fault))?;
+        let given = Arc::new(OnceLock::new());
+        let result = limits.hold(fresh.handle(request, &exchange, answer, &given)).await;
+        let result = result.and_then(|ended| match ended {
+            Err(error) => limits.judge(&error, &fresh),
+            Ok(()) => match given.get() {
+                Some(code) => Err(Fault::answered_with_error(code)),
+                None if exchange.is_answered() => Ok(()),
+                None => Err(Fault::no_answer()),
+            },
+        });
+        if let Err(fault) = &result {
+            replica.blame(&what, fault);
+            // Before the store goes, and with it the sending end of the answer.
+            exchange.fail(fault.clone());
+        }
+        drop(fresh);
+        result
+    }
+}
+
+/// An instance that has seen nothing yet.
+struct Fresh {
+    store: Store<Guest>,
+    proxy: Proxy,
+    /// Memory was refused.
+    refused: Arc<AtomicBool>,
+}
+
+impl Fresh {
+    async fn handle(
+        &mut self,
+        request: http::Request<Body>,
+        exchange: &Arc<Exchange>,
+        answer: oneshot::Sender<Answer>,
+        given: &Arc<OnceLock<ErrorCode>>,
+    ) -> wasmtime::Result<()> {
+        let (head, inner) = request.into_parts();
+        let body = RequestBody { inner, exchange: exchange.clone() };
+        let request = http::Request::from_parts(head, body);
+        let mut http = self.store.data_mut().http();
+        let request = http.new_incoming_request(Scheme::Http, request)?;
+        let (exchange, given) = (exchange.clone(), given.clone());
+        let out = http.new_response_outparam_from_callback(move |value| match value {
+            Ok(value) => {
+                exchange.answered();
+                // Nobody waits for it when the client is gone.
+                let _ = answer.send(value);
+            }
+            Err(code) => {
+                // Set once: the resource that leads here is consumed.
+                let _ = given.set(code);
+            }
+        })?;
+        self.proxy.wasi_http_incoming_handler().call_handle(&mut self.store, request, out).await
+    }
+}
+
+/// What ends a guest that does not end by itself.
+struct Limits<'a> {
+    replica: &'a Replica,
+    exchange: &'a Exchange,
+    meter: &'a Meter,
+}
+
+impl Limits<'_> {
+    async fn hold<T>(&self, guest: impl Future<Output = T>) -> Result<T, Fault> {
+        let late = tokio::select! {
+            biased;
+            () = self.replica.cut.cancelled() => None,
+            overdue = self.exchange.overdue() => Some(overdue),
+            result = self.meter.run(guest) => return result,
+        };
+        // The guest was dropped with the statement above, so the meter has all of its waiting.
+        Err(late.map_or_else(Fault::stopped, |overdue| self.late(overdue)))
+    }
+
+    fn late(&self, overdue: Overdue) -> Fault {
+        let limit = self.replica.host.config.request_time;
+        match overdue {
+            Overdue::NoAnswer => self.meter.too_slow(limit),
+            Overdue::Stalled => Fault::stalled(limit),
+            Overdue::ClientGone => Fault::client_gone(),
+        }
+    }
+
+    /// A fresh instance; waits for memory when the replica's other requests have it.
+    async fn instance(&self, program: &Program) -> Result<Fresh, Fault> {
+        let Replica { host, launch, memory, log, .. } = self.replica;
+        loop {
+            let released = memory.released();
+            let refused = Arc::new(AtomicBool::new(false));
+            let store = Guest::store(&host.engine, launch, memory, log, &refused);
+            let mut store = store.map_err(Fault::host)?;
+            match self.hold(program.pre.instantiate_async(&mut store)).await? {
+                Ok(proxy) => return Ok(Fresh { store, proxy, refused }),
+                // It fitted when the replica was started, so others have what is missing.
+                Err(_) if refused.load(Ordering::Relaxed) => {
+                    drop(store);
+                    tokio::select! {
+                        biased;
+                        () = self.replica.cut.cancelled() => return Err(Fault::stopped()),
+                        _ = self.exchange.overdue() => return Err(Fault::no_room()),
+                        () = released => {}
+                    }
+                }
+                Err(error) => return Err(Fault::from_engine(&error)),
+            }
+        }
+    }
+
+    /// Why the engine ended the guest.
+    fn judge(&self, error: &wasmtime::Error, guest: &Fresh) -> Result<(), Fault> {
+        match error.downcast_ref::<I32Exit>() {
+            // A guest may end itself once it has answered.
+            Some(I32Exit(0)) if self.exchange.is_answered() => Ok(()),
+            // Guests rarely live on without the memory they asked for: Rust's abort.
+            None if guest.refused.load(Ordering::Relaxed) => {
+                let others = u64::from(self.replica.usage().active.saturating_sub(1));
+                Err(Fault::out_of_memory(self.replica.memory.limit(), others))
+            }
+            _ => Err(Fault::from_engine(error)),
+        }
+    }
+}

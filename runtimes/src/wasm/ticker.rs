@@ -1,0 +1,114 @@
+//! The clock that interrupts guests.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::thread::{self, Thread};
+use std::time::Duration;
+
+use wasmtime::Engine;
+
+/// How often running guests are interrupted. They give way to each other, and to their limits, this often.
+pub(super) const TICK: Duration = Duration::from_millis(5);
+/// The thread calls next to nothing.
+const STACK: usize = 64 << 10;
+
+/// Advances the engine's epoch while guests compute, and sleeps when none does: an idle machine is not woken.
+///
+/// A thread of its own, since guests that never wait would keep a task from running.
+pub(super) struct Ticker {
+    shared: Arc<Shared>,
+    thread: Thread,
+}
+
+#[derive(Default)]
+struct Shared {
+    computing: AtomicUsize,
+    asleep: AtomicBool,
+    ended: AtomicBool,
+}
+
+/// A guest computes while this lives.
+pub(super) struct Computing<'a>(&'a Shared);
+
+impl Ticker {
+    pub fn start(engine: &Engine) -> io::Result<Self> {
+        let shared = Arc::new(Shared::default());
+        let (engine, theirs) = (engine.weak(), shared.clone());
+        let run = move || {
+            while theirs.wait_for_guests() {
+                thread::sleep(TICK);
+                match engine.upgrade() {
+                    Some(engine) => engine.increment_epoch(),
+                    None => return,
+                }
+            }
+        };
+        let thread = thread::Builder::new().name("wasm-ticker".into()).stack_size(STACK).spawn(run)?;
+        Ok(Ticker { shared, thread: thread.thread().clone() })
+    }
+
+    /// Begins to tick when nobody computed so far.
+    pub fn computing(&self) -> Computing<'_> {
+        self.shared.computing.fetch_add(1, SeqCst);
+        // Mostly false: the thread looks once a tick, so short requests wake it at most that often.
+        if self.shared.asleep.swap(false, SeqCst) {
+            self.thread.unpark();
+        }
+        Computing(&self.shared)
+    }
+}
+
+impl Shared {
+    /// Returns `true` when somebody computes, `false` at the end.
+    fn wait_for_guests(&self) -> bool {
+        loop {
+            if self.ended.load(SeqCst) {
+                return false;
+            }
+            // Said before looking, so that whoever begins in between sees it and wakes this thread.
+            self.asleep.store(true, SeqCst);
+            if self.computing.load(SeqCst) > 0 {
+                self.asleep.store(false, SeqCst);
+                return true;
+            }
+            thread::park();
+        }
+    }
+}
+
+impl Drop for Ticker {
+    fn drop(&mut self) {
+        self.shared.ended.store(true, SeqCst);
+        self.thread.unpark();
+    }
+}
+
+impl Drop for Computing<'_> {
+    fn drop(&mut self) {
+        self.0.computing.fetch_sub(1, SeqCst);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_ticks_while_somebody_computes_and_sleeps_otherwise() {
+        let engine = Engine::new(wasmtime::Config::new().epoch_interruption(true)).unwrap();
+        let ticker = Ticker::start(&engine).unwrap();
+        let asleep = || ticker.shared.asleep.load(SeqCst);
+        for _ in 0..3 {
+            while !asleep() {
+                thread::yield_now();
+            }
+            let computing = ticker.computing();
+            assert!(!asleep(), "woken by the first guest");
+            let another = ticker.computing();
+            drop(computing);
+            assert!(!asleep());
+            drop(another);
+        }
+    }
+}

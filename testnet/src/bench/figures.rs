@@ -1,0 +1,100 @@
+//! Measured values and how they are shown.
+
+use std::fmt::Write;
+
+use serde::Serialize;
+
+/// The values of one case.
+#[derive(Clone, Debug)]
+pub(super) struct Figures {
+    pub(super) bench: &'static str,
+    pub(super) case: &'static str,
+    pub(super) unit: &'static str,
+    /// What we want to reach, in words; it is never judged here.
+    pub(super) goal: &'static str,
+    pub(super) values: Vec<f64>,
+}
+
+impl Figures {
+    /// The value that `percent` of the values do not exceed (nearest rank); NaN without values.
+    fn percentile(&self, percent: usize) -> f64 {
+        let mut sorted = self.values.clone();
+        sorted.sort_by(f64::total_cmp);
+        let rank = (sorted.len() * percent).div_ceil(100);
+        sorted.get(rank.saturating_sub(1)).copied().unwrap_or(f64::NAN)
+    }
+
+    /// One line for programs.
+    pub(super) fn json(&self) -> String {
+        let [p50, p99, min, max] = self.four().map(rounded);
+        let line =
+            Line { bench: self.bench, case: self.case, unit: self.unit, n: self.values.len(), p50, p99, min, max };
+        serde_json::to_string(&line).expect("words and numbers are always JSON")
+    }
+
+    fn four(&self) -> [f64; 4] {
+        [self.percentile(50), self.percentile(99), self.percentile(0), self.percentile(100)]
+    }
+}
+
+/// The fields that programs rely on, in the order in which people read them.
+#[derive(Serialize)]
+struct Line {
+    bench: &'static str,
+    case: &'static str,
+    unit: &'static str,
+    n: usize,
+    p50: f64,
+    p99: f64,
+    min: f64,
+    max: f64,
+}
+
+/// Three decimals are more than any clock here is good for.
+fn rounded(value: f64) -> f64 {
+    (value * 1000.0).round() / 1000.0
+}
+
+/// A table for people.
+pub(super) fn table(all: &[Figures]) -> String {
+    let mut table = format!(
+        "{:<10} {:<12} {:>5} {:>10} {:>10} {:>10} {:>10}  {:<8} goal\n",
+        "bench", "case", "n", "p50", "p99", "min", "max", "unit"
+    );
+    for figures in all {
+        let [p50, p99, min, max] = figures.four().map(|value| format!("{value:.*}", if value < 10.0 { 3 } else { 1 }));
+        let Figures { bench, case, unit, goal, values } = figures;
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            table,
+            "{bench:<10} {case:<12} {:>5} {p50:>10} {p99:>10} {min:>10} {max:>10}  {unit:<8} {goal}",
+            values.len()
+        );
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn figures(values: Vec<f64>) -> Figures {
+        Figures { bench: "failover", case: "kill", unit: "ms", goal: "p50 200", values }
+    }
+
+    #[test]
+    fn percentiles_are_values_that_were_measured() {
+        let hundred = figures((1..=100).rev().map(f64::from).collect());
+        assert_eq!(hundred.four(), [50.0, 99.0, 1.0, 100.0]);
+        assert_eq!(figures(vec![7.0]).four(), [7.0; 4]);
+        // Of thirty the worst is the 99th percentile.
+        assert_eq!(figures((1..=30).map(f64::from).collect()).percentile(99), 30.0);
+    }
+
+    #[test]
+    fn a_line_for_programs_has_its_fixed_fields() {
+        let expected =
+            r#"{"bench":"failover","case":"kill","unit":"ms","n":2,"p50":212.0,"p99":501.0,"min":212.0,"max":501.0}"#;
+        assert_eq!(figures(vec![212.0004, 501.0]).json(), expected);
+    }
+}

@@ -1,0 +1,89 @@
+//! From the start of `shoal run` to the first HTTP 200 at the node it was given to.
+//!
+//! As a user would meet it: the command line's own start, hashing, upload and signing are in the figure.
+//! - warm: another workload of the same component runs, so every node holds it, compiled;
+//! - cold: a component no node has seen (the same one with a different custom section), so it is uploaded and compiled.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::Figures;
+use crate::kill::HELLO;
+use crate::real::traffic::ask_once;
+use crate::real::{Cluster, Options, PATIENCE};
+
+pub(super) fn measure(options: &Options, runs: u32) -> Result<Vec<Figures>> {
+    let cluster = Cluster::start(options, 3)?;
+    let figures = cases(&cluster, runs);
+    cluster.told(figures)
+}
+
+fn cases(cluster: &Cluster, runs: u32) -> Result<Vec<Figures>> {
+    let component = cluster.guest(HELLO)?;
+    cluster.publish(0, &component, HELLO, 1)?;
+    cluster.held_everywhere(0, HELLO)?;
+    let mut warm = Vec::new();
+    for run in 0..runs {
+        warm.push(publish(cluster, &component, &format!("warm-{run}"))?);
+    }
+    println!("  warm: done");
+    let bytes = fs::read(&component).with_context(|| format!("cannot read {}", component.display()))?;
+    let mut cold = Vec::new();
+    for run in 0..runs {
+        let file = cluster.folder().join(format!("cold-{run}.wasm"));
+        fs::write(&file, another(&bytes, run)).with_context(|| format!("cannot write {}", file.display()))?;
+        cold.push(publish(cluster, &file, &format!("cold-{run}"))?);
+    }
+    println!("  cold: done");
+    Ok(vec![
+        Figures { bench: "publish", case: "warm", unit: "ms", goal: "p50 10 ms", values: warm },
+        Figures { bench: "publish", case: "cold", unit: "ms", goal: "compile + 30 ms", values: cold },
+    ])
+}
+
+/// The same component under another digest: a custom section, which no engine looks at, is added at its end.
+fn another(component: &[u8], number: u32) -> Vec<u8> {
+    let name = b"bench";
+    let mut section = vec![u8::try_from(name.len()).expect("a short name")];
+    section.extend(name);
+    section.extend(number.to_le_bytes());
+    let mut bytes = component.to_vec();
+    bytes.extend([0, u8::try_from(section.len()).expect("a short section")]);
+    bytes.extend(section);
+    bytes
+}
+
+/// Milliseconds to the first 200; the workload is removed again.
+fn publish(cluster: &Cluster, file: &Path, name: &str) -> Result<f64> {
+    let node = &cluster.nodes[0];
+    let file = file.to_str().context("the component's path is not text")?;
+    let mut command = node.shoal(&["run", file, "--name", name, "--no-wait"]);
+    command.stdout(Stdio::null()).stderr(Stdio::piped());
+    let started = Instant::now();
+    let run = command.spawn().context("cannot run shoal")?;
+    let answered = first_answer(node.http()?, &format!("{name}.localhost"));
+    let output = run.wait_with_output().context("cannot wait for shoal")?;
+    ensure!(output.status.success(), "`shoal run` failed: {}", String::from_utf8_lossy(&output.stderr).trim());
+    let taken = answered? - started;
+    cluster.shoal(0, &["rm", name])?;
+    Ok(taken.as_secs_f64() * 1000.0)
+}
+
+fn first_answer(port: SocketAddr, host: &str) -> Result<Instant> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let sample = ask_once(port, host);
+        if sample.good() {
+            return Ok(sample.ended);
+        }
+        if Instant::now() > deadline {
+            bail!("{host} never answered; the last time: {:?} {}", sample.answer, sample.text.trim());
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}

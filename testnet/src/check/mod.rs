@@ -1,0 +1,101 @@
+//! The gate: one command that a person runs and the one that CI runs.
+
+mod deny;
+mod steps;
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use clap::ValueEnum;
+
+use crate::workspace::Workspace;
+
+/// One step of the gate, in the order they run: what fails fastest comes first.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum Step {
+    /// The WASM target, the example guests, cargo-deny.
+    Setup,
+    /// rustfmt, workspace and guests.
+    Format,
+    /// The import law.
+    Law,
+    /// cargo-deny: banned crates, licenses, sources.
+    Deny,
+    /// clippy without warnings, workspace and guests.
+    Clippy,
+    /// The documentation builds without warnings.
+    Docs,
+    /// All tests, the simulator's fixed seeds among them.
+    Tests,
+}
+
+/// Runs the steps asked for (none: all) and stops at the first failure. True when all passed.
+pub fn run(workspace: &Workspace, asked: &[Step]) -> Result<bool> {
+    let steps: Vec<Step> =
+        Step::value_variants().iter().copied().filter(|step| asked.is_empty() || asked.contains(step)).collect();
+    println!("building into {}", workspace.target.display());
+    let started = Instant::now();
+    let mut taken = Vec::new();
+    for (index, step) in steps.iter().enumerate() {
+        println!("\n== {}/{} {}", index + 1, steps.len(), step.title());
+        let step_started = Instant::now();
+        if let Err(error) = step.run(workspace) {
+            println!("\n== {} FAILED after {}: {error:#}", step.title(), seconds(step_started.elapsed()));
+            println!("   {}", step.remedy());
+            println!("   Again, this step alone: cargo testnet check {}", step.name());
+            return Ok(false);
+        }
+        println!("   passed in {}", seconds(step_started.elapsed()));
+        taken.push((step, step_started.elapsed()));
+    }
+    println!("\n== all passed in {}", seconds(started.elapsed()));
+    for (step, elapsed) in taken {
+        println!("   {:>8}  {}", seconds(elapsed), step.title());
+    }
+    Ok(true)
+}
+
+fn seconds(elapsed: Duration) -> String {
+    format!("{:.1} s", elapsed.as_secs_f64())
+}
+
+impl Step {
+    fn name(self) -> String {
+        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+
+    fn title(self) -> &'static str {
+        match self {
+            Step::Setup => "set-up: WASM target, example guests, cargo-deny",
+            Step::Format => "format: cargo fmt --check",
+            Step::Law => "law: who may import what",
+            Step::Deny => "deny: banned crates, licenses, sources",
+            Step::Clippy => "clippy: no warnings",
+            Step::Docs => "docs: no warnings",
+            Step::Tests => "tests: cargo test --workspace",
+        }
+    }
+
+    /// What to do when it fails.
+    fn remedy(self) -> &'static str {
+        match self {
+            Step::Setup => {
+                "Set-up needs rustup, a C compiler and a way to crates.io; the lines above say which was missing."
+            }
+            Step::Format => {
+                "Run: cargo fmt --all, and cargo fmt --all --manifest-path examples/guests/Cargo.toml; look at the diff, keep it."
+            }
+            Step::Law => {
+                "Each line above says what to do; if the law itself is wrong, change testnet/src/law and say why."
+            }
+            Step::Deny => "Drop the dependency, or add the exception with its reason to deny.toml.",
+            Step::Clippy => {
+                "Mend what the lines above name; an exception is #[expect(.., reason = \"..\")] at the smallest scope."
+            }
+            Step::Docs => "Mend the links and comments that the lines above name.",
+            Step::Tests => {
+                "One test alone: cargo test -p PACKAGE NAME -- --nocapture. A simulator's seed is in its message."
+            }
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! What each step of the gate does.
+
+use std::process::Command;
+
+use anyhow::{Result, bail};
+
+use super::{Step, deny};
+use crate::law;
+use crate::workspace::{Profile, WASM_TARGET, Workspace, passes};
+
+impl Step {
+    pub(super) fn run(self, workspace: &Workspace) -> Result<()> {
+        match self {
+            Step::Setup => setup(workspace),
+            Step::Format => format(workspace),
+            Step::Law => law(workspace),
+            Step::Deny => deny::run(workspace),
+            Step::Clippy => clippy(workspace),
+            Step::Docs => docs(workspace),
+            Step::Tests => tests(workspace),
+        }
+    }
+}
+
+fn setup(workspace: &Workspace) -> Result<()> {
+    workspace.build_guests()?;
+    deny::install(workspace)
+}
+
+fn format(workspace: &Workspace) -> Result<()> {
+    passes(workspace.cargo(["fmt", "--all", "--check"]))?;
+    passes(guests(workspace, ["fmt", "--all", "--check"]))
+}
+
+fn law(workspace: &Workspace) -> Result<()> {
+    if !law::run(workspace)? {
+        bail!("the import law is broken");
+    }
+    Ok(())
+}
+
+fn clippy(workspace: &Workspace) -> Result<()> {
+    let mut clippy = workspace.cargo(["clippy", "--workspace", "--all-targets", "--locked"]);
+    clippy.args(["--", "-D", "warnings"]);
+    passes(clippy)?;
+    // Their target comes with building them; without it clippy would fail in a way that hides the cause.
+    workspace.build_guests()?;
+    let mut clippy = guests(workspace, ["clippy", "--locked", "--target", WASM_TARGET]);
+    clippy.args(["--", "-D", "warnings"]);
+    passes(clippy)
+}
+
+fn docs(workspace: &Workspace) -> Result<()> {
+    let mut doc = workspace.cargo(["doc", "--workspace", "--no-deps", "--locked"]);
+    doc.env("RUSTDOCFLAGS", "-D warnings");
+    passes(doc)
+}
+
+fn tests(workspace: &Workspace) -> Result<()> {
+    workspace.build_guests()?;
+    // With the features that the tests use: `--package shoal` alone would build half of the libraries twice.
+    passes(workspace.cargo(["build", "--workspace", "--all-targets", "--locked"]))?;
+    let daemon = workspace.daemon(Profile::Dev);
+    let mut test = workspace.cargo(["test", "--workspace", "--locked", "--no-fail-fast"]);
+    test.env("SHOAL_GUESTS_DIR", workspace.guests()).env("SHOAL_BIN", daemon);
+    passes(test)
+}
+
+/// A cargo command on the guests' own workspace.
+fn guests<const N: usize>(workspace: &Workspace, arguments: [&str; N]) -> Command {
+    let mut command = workspace.cargo(&arguments[..1]);
+    command.arg("--manifest-path").arg(workspace.guests_manifest()).args(&arguments[1..]);
+    command.env("CARGO_TARGET_DIR", workspace.target.join("guests"));
+    command
+}

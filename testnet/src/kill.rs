@@ -1,0 +1,114 @@
+//! The spine in one test: three real nodes, one workload, one kill, and the answer coming from another node.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use shoal_protocol::model::view::{AuctionView, WorkloadView};
+
+use crate::real::traffic::{Sample, Traffic};
+use crate::real::{Cluster, Options, eventually, held};
+
+/// The name of the example workload.
+pub const HELLO: &str = "hello";
+/// The host under which every node's HTTP port serves it.
+pub const HELLO_HOST: &str = "hello.localhost";
+
+/// How one kill went.
+pub struct Outcome {
+    /// The node that was killed.
+    pub victim: String,
+    /// The node that answered next.
+    pub survivor: String,
+    /// From the kill to the first good answer at a survivor.
+    pub gap: Duration,
+    /// Why it runs where it runs now.
+    pub auction: AuctionView,
+}
+
+/// Starts three nodes, publishes a workload of one replica, kills its node, and waits until a survivor serves it, says by
+/// which auction, and is its only holder. Everything it started is gone when it returns.
+pub fn once(options: &Options) -> Result<Outcome> {
+    let mut cluster = Cluster::start(options, 3)?;
+    let outcome = kill_the_holder(&mut cluster);
+    cluster.told(outcome)
+}
+
+fn kill_the_holder(cluster: &mut Cluster) -> Result<Outcome> {
+    let view = cluster.publish(0, &cluster.guest(HELLO)?, HELLO, 1)?;
+    let victim = holder(cluster, &view)?;
+    let (at, answer, traffic) = kill_under_traffic(cluster, victim, Duration::from_millis(10))?;
+    drop(traffic);
+
+    let survivor = server(cluster, &answer)?;
+    ensure!(survivor != victim, "the dead node answered");
+    let name = cluster.nodes[survivor].name.clone();
+    let api = cluster.any()?.api();
+    let id = cluster.nodes[survivor].id();
+    api.watch(HELLO, "the survivor is its only holder", |view| {
+        view.healthy == 1 && held(view).count() == 1 && held(view).all(|one| one.node.as_deref() == Some(id))
+    })?;
+    // The first answer may overtake the owner's summary.
+    let auction = eventually("an auction that names the survivor", || {
+        let explained = api.explain(HELLO, 0)?;
+        let winner = |auction: &AuctionView| auction.winner.as_deref() == Some(&name);
+        explained.auctions.into_iter().find(winner).with_context(|| format!("no auction was won by {name}"))
+    })?;
+    let victim = cluster.nodes[victim].name.clone();
+    Ok(Outcome { victim, survivor: name, gap: answer.ended.duration_since(at), auction })
+}
+
+/// Asks all other nodes at a steady pace, kills `victim`, and waits for the first good answer to a question asked after
+/// that. Returns the moment of the kill, the answer, and the traffic, which goes on.
+pub fn kill_under_traffic(
+    cluster: &mut Cluster,
+    victim: usize,
+    pace: Duration,
+) -> Result<(std::time::Instant, Sample, Traffic)> {
+    let others = cluster.running().into_iter().filter(|index| *index != victim);
+    let targets = others.map(|index| cluster.nodes[index].http()).collect::<Result<Vec<_>>>()?;
+    let traffic = Traffic::start(targets, HELLO_HOST, pace);
+    traffic.until("a good answer before the kill", Sample::good)?;
+    let at = cluster.nodes[victim].kill()?;
+    let (answer, _) = traffic.until("a good answer at a survivor", |sample| sample.good() && sample.sent >= at)?;
+    Ok((at, answer, traffic))
+}
+
+/// The node that holds the one replica of a workload.
+pub fn holder(cluster: &Cluster, view: &WorkloadView) -> Result<usize> {
+    let held: Vec<_> = held(view).collect();
+    let [replica] = held[..] else { bail!("{} is held {} times", view.name, held.len()) };
+    cluster.by_id(replica.node.as_deref().context("nobody holds the replica")?)
+}
+
+/// The node that served an answer, by what its header says: a name or an id, whole or short.
+pub fn server(cluster: &Cluster, answer: &Sample) -> Result<usize> {
+    let said = answer.served_by.as_deref().context("the answer does not say which node served it")?;
+    let found =
+        cluster.nodes.iter().position(|node| node.name == said || (said.len() >= 8 && node.id().starts_with(said)));
+    found.with_context(|| format!("the answer comes from {said}, which is no node of ours"))
+}
+
+/// `cargo testnet kill`: the same kill again and again, each in a fresh cluster. True when each went well.
+pub fn run(options: &Options, times: u32) -> Result<bool> {
+    let mut gaps = Vec::new();
+    for turn in 1..=times {
+        match once(options) {
+            Ok(outcome) => {
+                let Outcome { victim, survivor, gap, auction } = outcome;
+                let gap = gap.as_secs_f64() * 1000.0;
+                println!(
+                    "{turn:>3}/{times}  killed {victim}, {survivor} answered after {gap:.0} ms  ({})",
+                    auction.outcome
+                );
+                gaps.push(gap);
+            }
+            Err(error) => {
+                println!("{turn:>3}/{times}  FAILED: {error:#}");
+                return Ok(false);
+            }
+        }
+    }
+    let (least, most) = gaps.iter().fold((f64::MAX, 0f64), |(least, most), gap| (least.min(*gap), most.max(*gap)));
+    println!("{times} of {times} kills were survived, after {least:.0} to {most:.0} ms");
+    Ok(true)
+}

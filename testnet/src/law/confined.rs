@@ -1,0 +1,57 @@
+//! A library that one folder alone may name, so that it can be replaced there.
+
+use super::{Source, Violation};
+
+struct Confined {
+    /// The crate; one that begins with it and `_` counts as well.
+    library: &'static str,
+    /// The folder, or file without its `.rs`, relative to the workspace's root.
+    home: &'static str,
+    why: &'static str,
+}
+
+const CONFINED: &[Confined] = &[
+    Confined {
+        library: "bincode",
+        home: "protocol/src/model/codec",
+        why: "what is signed and hashed has one encoding, and bincode is no longer maintained: it must be replaceable there",
+    },
+    Confined {
+        library: "libp2p",
+        home: "node/src/network",
+        why: "the rest of the node speaks of NodeIds and frames, whatever carries them",
+    },
+    Confined {
+        library: "redb",
+        home: "node/src/store",
+        why: "the rest of the node speaks of records, whatever keeps them",
+    },
+    Confined {
+        library: "wasmtime",
+        home: "runtimes/src/wasm",
+        why: "everything else speaks of `Runtime`, whatever runs a workload",
+    },
+];
+
+pub(super) fn check(source: &Source) -> Vec<Violation> {
+    let mut violations = Vec::new();
+    for named in &source.named {
+        let Some(first) = named.path.first() else { continue };
+        for rule in CONFINED {
+            let family = first.strip_prefix(rule.library).is_some_and(|rest| rest.is_empty() || rest.starts_with('_'));
+            // A lone name may be a variable; a path or an import names the crate.
+            if family && named.path.len() > 1 && !at_home(&source.file, rule.home) {
+                violations.push(source.violation(
+                    named.line,
+                    "a library stays in its folder",
+                    format!("`{}` is named outside {}: {}", named.path.join("::"), rule.home, rule.why),
+                ));
+            }
+        }
+    }
+    violations
+}
+
+fn at_home(file: &str, home: &str) -> bool {
+    file.strip_prefix(home).is_some_and(|rest| rest.starts_with('/') || rest == ".rs")
+}

@@ -1,0 +1,167 @@
+//! What each crate may depend on, with a reason a line. What is not here is refused, what is here and unused too.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use super::Violation;
+
+struct Package {
+    name: &'static str,
+    /// What it may link, and why.
+    uses: &'static [(&'static str, &'static str)],
+    /// What its tests may link besides, and why.
+    tests_use: &'static [(&'static str, &'static str)],
+}
+
+const PACKAGES: &[Package] = &[
+    Package {
+        name: "shoal-protocol",
+        uses: &[
+            ("bincode", "the bytes on the wire and on disk"),
+            ("crdts", "MVReg, the register of desired state"),
+            ("rand_chacha", "the one seeded generator, equal on every platform"),
+            ("ring", "Ed25519 and SHA-256"),
+            ("serde", "the frozen wire types"),
+            ("thiserror", "typed errors"),
+        ],
+        tests_use: &[("proptest", "random histories against small models")],
+    },
+    Package {
+        name: "shoal-runtimes",
+        uses: &[
+            ("shoal-protocol", "Digest, the name of an artifact, and no more"),
+            ("bytes", "request and response bodies"),
+            ("futures", "streams of log lines"),
+            ("http", "requests that reach a replica"),
+            ("http-body-util", "bodies"),
+            ("hyper", "bodies, as wasmtime-wasi-http speaks them"),
+            ("ring", "SHA-256 of artifacts, the MAC over compiled code"),
+            ("rustix", "limits of the compiler child, room on the disk, CPU time"),
+            ("thiserror", "typed errors"),
+            ("tokio", "files, child processes and timers"),
+            ("tokio-util", "ends the requests of a replica with it"),
+            ("tracing", "diagnostics"),
+            ("wasmparser", "looks at a file without compiling it; the version wasmtime has"),
+            ("wasmtime", "runs components"),
+            ("wasmtime-wasi", "the guest's clock, chance and streams"),
+            ("wasmtime-wasi-http", "the guest's HTTP"),
+        ],
+        tests_use: &[("tempfile", "folders that vanish")],
+    },
+    Package {
+        name: "shoal",
+        uses: &[
+            ("shoal-protocol", "the brain"),
+            ("shoal-runtimes", "the hands"),
+            ("axum", "the API on the unix socket"),
+            ("bytes", "frames and bodies"),
+            ("clap", "the command line"),
+            ("futures", "streams"),
+            ("http", "requests to replicas"),
+            ("http-body-util", "bodies"),
+            ("hyper", "the HTTP port, and the client of the unix socket"),
+            ("hyper-util", "hyper on tokio"),
+            ("libp2p", "the mesh"),
+            ("libp2p-stream", "byte streams over the mesh"),
+            ("redb", "the store"),
+            ("ring", "keys"),
+            ("rustix", "CLOCK_BOOTTIME, signals, file locks"),
+            ("serde", "the API's types"),
+            ("serde_json", "the API's bodies"),
+            ("serde-saphyr", "YAML at the door"),
+            ("thiserror", "typed errors"),
+            ("tokio", "the event loop"),
+            ("tokio-util", "codecs and streams on tokio"),
+            ("tracing", "diagnostics"),
+            ("tracing-subscriber", "diagnostics to a terminal"),
+        ],
+        tests_use: &[("tempfile", "folders that vanish")],
+    },
+    Package {
+        name: "shoal-testnet",
+        // Never shoal, shoal-runtimes, libp2p or wasmtime: real nodes are the binary, and the gate must build quickly.
+        uses: &[
+            ("shoal-protocol", "the state machine the simulator drives"),
+            ("anyhow", "errors that only a person reads"),
+            ("clap", "the command line"),
+            ("rand_chacha", "the simulator's seeded generator"),
+            ("rustix", "process groups, and the death signal of children"),
+            ("serde", "benchmark lines"),
+            ("serde_json", "the API's bodies, `cargo metadata`"),
+            ("signal-hook", "Ctrl-C leaves nothing behind"),
+        ],
+        tests_use: &[],
+    },
+    Package {
+        name: "gateway",
+        uses: &[
+            ("shoal", "the node as a library"),
+            ("anyhow", "errors that only a person reads"),
+            ("futures", "to take events from a stream"),
+            ("tokio", "the gateway's own event loop"),
+        ],
+        tests_use: &[],
+    },
+];
+
+pub(super) fn check(root: &Path, metadata: &Value) -> Result<Vec<Violation>> {
+    let mut violations = Vec::new();
+    for package in metadata["packages"].as_array().context("`cargo metadata` lists no packages")? {
+        let name = package["name"].as_str().context("a package without a name")?;
+        let manifest = Path::new(package["manifest_path"].as_str().context("a package without a manifest")?);
+        let text = std::fs::read_to_string(manifest).unwrap_or_default();
+        let file = manifest.strip_prefix(root).unwrap_or(manifest).to_string_lossy().into_owned();
+        let mut found = |word: &str, why: String| {
+            let line = 1 + text.lines().position(|line| line.trim_start().starts_with(word)).unwrap_or(0);
+            violations.push(Violation { file: file.clone(), line, rule: "every dependency has its reason", why });
+        };
+        let Some(allowed) = PACKAGES.iter().find(|allowed| allowed.name == name) else {
+            found("name", format!("the package `{name}` has no entry in testnet/src/law/dependencies.rs"));
+            continue;
+        };
+        let (uses, tests_use) = dependencies(package);
+        for dependency in &uses {
+            if !allowed.uses.iter().any(|(known, _)| known == dependency) {
+                found(
+                    dependency,
+                    format!(
+                        "`{name}` may not depend on `{dependency}`: do without, or give the reason in \
+                         testnet/src/law/dependencies.rs"
+                    ),
+                );
+            }
+        }
+        for dependency in &tests_use {
+            if !allowed.uses.iter().chain(allowed.tests_use).any(|(known, _)| known == dependency) {
+                found(
+                    dependency,
+                    format!(
+                        "the tests of `{name}` may not depend on `{dependency}`: do without, or give the reason in \
+                         testnet/src/law/dependencies.rs"
+                    ),
+                );
+            }
+        }
+        let unused = allowed.uses.iter().filter(|(known, _)| !uses.contains(known));
+        let unused = unused.chain(allowed.tests_use.iter().filter(|(known, _)| !tests_use.contains(known)));
+        for (dependency, _) in unused {
+            found(
+                "name",
+                format!("`{name}` no longer depends on `{dependency}`: remove it from testnet/src/law/dependencies.rs"),
+            );
+        }
+    }
+    Ok(violations)
+}
+
+/// The names of what a package links, and of what its tests link.
+fn dependencies(package: &Value) -> (Vec<&str>, Vec<&str>) {
+    let all = package["dependencies"].as_array().map_or(&[][..], Vec::as_slice);
+    let of = |tests: bool| {
+        let wanted = all.iter().filter(move |one| (one["kind"] == "dev") == tests);
+        wanted.filter_map(|one| one["name"].as_str()).collect()
+    };
+    (of(false), of(true))
+}

@@ -1,0 +1,81 @@
+//! `cargo testnet`: the gate, the demo and the benchmarks. `cargo testnet help` lists them.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use shoal_testnet::bench::{self, Bench};
+use shoal_testnet::check::{self, Step};
+use shoal_testnet::real::Options;
+use shoal_testnet::sim::{self, command::Sim};
+use shoal_testnet::workspace::{Profile, Workspace};
+use shoal_testnet::{demo, kill, law};
+
+/// The world around shoal: the gate, the demo, the benchmarks.
+#[derive(Parser)]
+#[command(name = "cargo testnet", bin_name = "cargo testnet", disable_version_flag = true)]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// The gate: everything that must pass before a change is accepted.
+    ///
+    /// It sets up what it needs (WASM target, cargo-deny, example guests), says what it does and how long each step took,
+    /// and stops at the first failure with what to do.
+    Check {
+        /// Run only these steps, in the gate's order.
+        #[arg(value_enum)]
+        steps: Vec<Step>,
+    },
+    /// The import law alone: which room and which crate may name what.
+    Law,
+    /// Three real nodes, a workload of two replicas, two kills: seen and timed, in about a minute.
+    Demo {
+        /// Leave the folder with state and logs when it ends.
+        #[arg(long)]
+        keep: bool,
+    },
+    /// One kill over real processes, as the test does it, again and again.
+    Kill {
+        /// How often.
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+        times: u32,
+        /// Leave the folders with state and logs.
+        #[arg(long)]
+        keep: bool,
+    },
+    /// Benchmarks: a table and JSON lines. For a quiet machine.
+    #[command(subcommand)]
+    Bench(Bench),
+    /// One random history in the simulated world, told event by event.
+    Sim(Sim),
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().verb) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether the command found everything in order; an error says why it could not find out.
+fn run(verb: Verb) -> anyhow::Result<bool> {
+    let workspace = Workspace::find()?;
+    match verb {
+        Verb::Check { steps } => check::run(&workspace, &steps),
+        Verb::Law => law::run(&workspace),
+        Verb::Demo { keep } => demo::run(&workspace, keep).map(|()| true),
+        Verb::Kill { times, keep } => {
+            let options = Options { keep, ..Options::build(&workspace, Profile::Dev)? };
+            kill::run(&options, times)
+        }
+        Verb::Bench(bench) => bench::run(&workspace, &bench).map(|()| true),
+        Verb::Sim(sim) => Ok(sim::command::run(&sim)),
+    }
+}

@@ -1,0 +1,242 @@
+//! Some daemons that make one cluster, in one folder that goes with them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+use shoal_protocol::model::view::WorkloadView;
+
+use super::leftovers::Folder;
+use super::{Daemon, eventually, held};
+use crate::workspace::{Profile, Workspace};
+
+/// What a cluster is made from.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The `shoal` binary.
+    pub binary: PathBuf,
+    /// The folder with the example components.
+    pub guests: PathBuf,
+    /// Leave the folder, with logs and state, when it ends.
+    pub keep: bool,
+    /// Give each node a copy of the binary, so that they share no pages of it.
+    pub own_binaries: bool,
+}
+
+impl Options {
+    /// Builds what is needed, except what `SHOAL_BIN` and `SHOAL_GUESTS_DIR` name: the gate has built that already.
+    pub fn build(workspace: &Workspace, profile: Profile) -> Result<Self> {
+        let guests = match std::env::var_os("SHOAL_GUESTS_DIR") {
+            Some(folder) => PathBuf::from(folder),
+            None => {
+                workspace.build_guests()?;
+                workspace.guests()
+            }
+        };
+        let binary = match std::env::var_os("SHOAL_BIN") {
+            Some(binary) => PathBuf::from(binary),
+            None => workspace.build_daemon(profile)?,
+        };
+        for file in [&binary, &guests] {
+            if !file.exists() {
+                bail!("{} does not exist", file.display());
+            }
+        }
+        Ok(Options { binary, guests, keep: false, own_binaries: false })
+    }
+}
+
+/// Daemons `n1`, `n2`, ... on loopback; `n1` made the cluster. Dropped, it kills what runs and removes its folder.
+pub struct Cluster {
+    /// The nodes, in the order of their names. Declared before the folder, so that they are gone before it is removed.
+    pub nodes: Vec<Daemon>,
+    options: Options,
+    folder: Folder,
+}
+
+impl Cluster {
+    /// Starts `size` daemons and waits until each knows all others, is linked to them and ready.
+    pub fn start(options: &Options, size: usize) -> Result<Self> {
+        let folder = Folder::new(options.keep)?;
+        let binary = own_name(&options.binary, folder.path())?;
+        let options = Options { binary, ..options.clone() };
+        let mut cluster = Cluster { nodes: Vec::new(), options, folder };
+        for _ in 0..size {
+            let started = cluster.add();
+            cluster.told(started)?;
+        }
+        let settled = cluster.settled();
+        cluster.told(settled)?;
+        Ok(cluster)
+    }
+
+    fn add(&mut self) -> Result<()> {
+        let name = format!("n{}", self.nodes.len() + 1);
+        let folder = self.folder.path().join(&name);
+        let binary = if self.options.own_binaries {
+            copied(&self.options.binary, &self.folder.path().join(format!("shoal-{name}")))?
+        } else {
+            self.options.binary.clone()
+        };
+        let mut node = Daemon::new(&name, &binary, folder, self.operator())?;
+        // Only the first may make an operator key; the others only run nodes.
+        let line = match self.nodes.first() {
+            Some(first) => Some(join_line(first)?),
+            None => None,
+        };
+        let mut arguments = vec!["--name", &name, "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"];
+        arguments.extend(line.iter().flat_map(|line| ["--join", line]));
+        let started = node.start(&arguments);
+        // Kept even when it fails, so that its last lines can be shown.
+        self.nodes.push(node);
+        started?;
+        self.nodes.last_mut().context("a node was just added")?.ready()?;
+        Ok(())
+    }
+
+    /// The folder of the operator's key.
+    pub fn operator(&self) -> PathBuf {
+        self.folder.path().join("operator")
+    }
+
+    /// An example component, as in `hello`.
+    pub fn guest(&self, name: &str) -> Result<PathBuf> {
+        let path = self.options.guests.join(format!("{name}.wasm"));
+        if !path.is_file() {
+            bail!("there is no example component {}", path.display());
+        }
+        Ok(path)
+    }
+
+    /// The folder of this run, for files that go with it.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The node with this id.
+    pub fn by_id(&self, id: &str) -> Result<usize> {
+        let found = self.nodes.iter().position(|node| node.id() == id);
+        found.with_context(|| format!("no node of ours has the id {id}"))
+    }
+
+    /// The nodes that run, by place in `nodes`.
+    pub fn running(&self) -> Vec<usize> {
+        (0..self.nodes.len()).filter(|index| self.nodes[*index].runs()).collect()
+    }
+
+    /// Any node that runs.
+    pub fn any(&self) -> Result<&Daemon> {
+        self.nodes.iter().find(|node| node.runs()).context("no node runs")
+    }
+
+    /// Waits until those that run are linked to one another and ready to own workloads.
+    pub fn settled(&mut self) -> Result<()> {
+        let running = self.running();
+        let size = running.len() as u64;
+        for index in running {
+            let node = &mut self.nodes[index];
+            let what = format!("{} in step with {} others", node.name, size - 1);
+            // The outer result is for what may still come about, the inner one for what will not.
+            let look = || match node.lives() {
+                Ok(()) => in_step(node, size).map(Ok),
+                Err(ended) => Ok(Err(ended)),
+            };
+            eventually(&what, look).flatten()?;
+        }
+        Ok(())
+    }
+
+    /// Starts a node that was killed or stopped, with what it remembers, and waits until its API answers.
+    pub fn restart(&mut self, index: usize) -> Result<()> {
+        self.nodes[index].start(&[])?;
+        self.nodes[index].ready()?;
+        Ok(())
+    }
+
+    /// Runs `shoal` at a node; its stdout, or an error with what it wrote on stderr.
+    pub fn shoal(&self, index: usize, arguments: &[&str]) -> Result<String> {
+        let mut command = self.nodes[index].shoal(arguments);
+        let shown = format!("`shoal {}` at {}", arguments.join(" "), self.nodes[index].name);
+        let output = command.stderr(Stdio::piped()).output().with_context(|| format!("cannot run {shown}"))?;
+        if !output.status.success() {
+            bail!("{shown} failed ({}):\n{}", output.status, String::from_utf8_lossy(&output.stderr).trim_end());
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// Publishes a component and waits until all replicas are healthy (and, as `shoal run` does, two nodes hold it).
+    pub fn publish(&self, index: usize, file: &Path, name: &str, replicas: u32) -> Result<WorkloadView> {
+        let file = file.to_str().context("the component's path is not text")?;
+        self.shoal(index, &["run", file, "--name", name, "--replicas", &replicas.to_string()])?;
+        self.healthy(index, name)
+    }
+
+    /// Waits until a workload is healthy as wished and every running node holds its artifact.
+    pub fn held_everywhere(&self, index: usize, name: &str) -> Result<WorkloadView> {
+        let nodes = self.running().len();
+        let what = format!("{name} is healthy and its artifact held by {nodes} nodes");
+        self.watched(index, name, &what, |view| whole(view) && view.artifact_holders >= nodes)
+    }
+
+    /// Waits until a workload is healthy as wished, and nobody holds more of it.
+    pub fn healthy(&self, index: usize, name: &str) -> Result<WorkloadView> {
+        self.watched(index, name, &format!("{name} is healthy"), whole)
+    }
+
+    fn watched(
+        &self,
+        index: usize,
+        name: &str,
+        what: &str,
+        wanted: impl Fn(&WorkloadView) -> bool,
+    ) -> Result<WorkloadView> {
+        self.nodes[index].api().watch(name, what, wanted).map(|(_, view)| view)
+    }
+
+    /// Stops every node gracefully.
+    pub fn stop(&mut self) -> Result<()> {
+        self.nodes.iter_mut().filter(|node| node.runs()).try_for_each(Daemon::stop)
+    }
+
+    /// Passes a result on; a failure is told with the last lines of every node.
+    pub fn told<T>(&self, result: Result<T>) -> Result<T> {
+        if result.is_err() {
+            for node in &self.nodes {
+                eprintln!("{}", node.last_lines(15));
+            }
+        }
+        result
+    }
+}
+
+fn whole(view: &WorkloadView) -> bool {
+    view.healthy == view.desired && held(view).count() as u32 == view.desired
+}
+
+fn in_step(node: &Daemon, size: u64) -> Result<()> {
+    let status = node.api().status()?;
+    let (up, links) = (status["nodes_up"].as_u64(), status["links"].as_u64());
+    if (up, links) != (Some(size), Some(size - 1)) || status["ready"] != Value::Bool(true) {
+        bail!("nodes up {up:?}, links {links:?}, ready {}", status["ready"]);
+    }
+    Ok(())
+}
+
+fn join_line(first: &Daemon) -> Result<String> {
+    let answer: Value = first.api().get("/v1/join-line")?;
+    Ok(answer["line"].as_str().context("the API gives no join line")?.to_owned())
+}
+
+/// The binary under a name of its own: cargo replaces files, and what runs must stay what was started.
+fn own_name(binary: &Path, folder: &Path) -> Result<PathBuf> {
+    let name = folder.join("shoal");
+    // A link does not reach another file system.
+    if fs::hard_link(binary, &name).is_err() { copied(binary, &name) } else { Ok(name) }
+}
+
+fn copied(binary: &Path, name: &Path) -> Result<PathBuf> {
+    fs::copy(binary, name).with_context(|| format!("cannot copy {} to {}", binary.display(), name.display()))?;
+    Ok(name.to_path_buf())
+}

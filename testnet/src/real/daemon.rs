@@ -1,0 +1,201 @@
+//! One daemon: its folder, its process, its ways in.
+
+use std::fs::{self, File};
+use std::io::{Read, Seek, SeekFrom};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use rustix::process::Signal;
+use serde_json::Value;
+
+use super::{Api, eventually, leftovers};
+
+/// How long a daemon may take to stop when it is asked to: it announces, flushes, stops guests.
+const STOP_PATIENCE: Duration = Duration::from_secs(20);
+
+/// A node on this machine, running or not.
+pub struct Daemon {
+    /// As in `n1`.
+    pub name: String,
+    /// What its process runs; a file of its own, so that a build meanwhile does not change it.
+    pub binary: PathBuf,
+    folder: PathBuf,
+    operator: PathBuf,
+    child: Option<Child>,
+    id: String,
+    http: Option<SocketAddr>,
+}
+
+impl Daemon {
+    /// A node that was never started. `folder` becomes its world; `operator` is where its cluster's operator key is.
+    pub(super) fn new(name: &str, binary: &Path, folder: PathBuf, operator: PathBuf) -> Result<Self> {
+        fs::create_dir_all(folder.join("home")).with_context(|| format!("cannot make {}", folder.display()))?;
+        let (name, binary) = (name.to_owned(), binary.to_path_buf());
+        Ok(Daemon { name, binary, folder, operator, child: None, id: String::new(), http: None })
+    }
+
+    /// Where it keeps its state.
+    pub fn state(&self) -> PathBuf {
+        self.folder.join("state")
+    }
+
+    /// Its API; it answers when the daemon runs.
+    pub fn api(&self) -> Api {
+        Api::new(self.state().join("api.sock"))
+    }
+
+    /// Its id, known once it was up.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Its HTTP port, known once it was up.
+    pub fn http(&self) -> Result<SocketAddr> {
+        self.http.with_context(|| format!("{} was never up", self.name))
+    }
+
+    /// The process, while it runs.
+    pub fn pid(&self) -> Result<u32> {
+        self.child.as_ref().map(Child::id).with_context(|| format!("{} does not run", self.name))
+    }
+
+    /// Whether a process was started and not stopped by us.
+    pub fn runs(&self) -> bool {
+        self.child.is_some()
+    }
+
+    /// An error when its process is not there any more, though nobody here stopped it.
+    pub fn lives(&mut self) -> Result<()> {
+        let child = self.child.as_mut().with_context(|| format!("{} does not run", self.name))?;
+        match child.try_wait().with_context(|| format!("cannot look after {}", self.name))? {
+            None => Ok(()),
+            Some(status) => bail!("{} ended by itself: {status}", self.name),
+        }
+    }
+
+    /// `shoal ARGUMENTS` as this node's user, with the operator's key.
+    pub fn shoal(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.binary);
+        let home = self.folder.join("home");
+        for (name, _) in std::env::vars_os() {
+            // The user's own node must not leak in; how much is logged may.
+            if name.to_string_lossy().starts_with("SHOAL_") && name != "SHOAL_LOG" {
+                command.env_remove(&name);
+            }
+        }
+        command.env("SHOAL_STATE", self.state()).env("SHOAL_CONFIG", &self.operator).env("HOME", &home);
+        command.env("XDG_CONFIG_HOME", home.join("config")).env("XDG_STATE_HOME", home.join("state"));
+        command.args(arguments).current_dir(&self.folder).stdin(Stdio::null());
+        command
+    }
+
+    /// Starts the process with `shoal up ARGUMENTS`; returns when it was started, without waiting for it to be ready.
+    pub fn start(&mut self, arguments: &[&str]) -> Result<Instant> {
+        if self.runs() {
+            bail!("{} runs already", self.name);
+        }
+        let mut command = self.shoal(&["up"]);
+        command.args(arguments).stdout(self.log("out")?).stderr(self.log("err")?);
+        let started = Instant::now();
+        let child = leftovers::start(&mut command);
+        self.child = Some(child.with_context(|| format!("cannot start {}", self.binary.display()))?);
+        Ok(started)
+    }
+
+    fn log(&self, of: &str) -> Result<File> {
+        let path = self.folder.join(format!("std{of}.log"));
+        File::options().create(true).append(true).open(&path).with_context(|| format!("cannot open {}", path.display()))
+    }
+
+    /// Waits until the API answers; returns the status and when it came.
+    pub fn ready(&mut self) -> Result<(Instant, Value)> {
+        let (api, name) = (self.api(), self.name.clone());
+        let answer = eventually(&format!("{name}'s API"), || {
+            // One that ended will not answer any more: no use in asking again.
+            Ok(match self.lives() {
+                Ok(()) => Ok((api.status()?, Instant::now())),
+                Err(ended) => Err(ended),
+            })
+        });
+        let (status, at) = match answer.flatten() {
+            Ok(answer) => answer,
+            Err(error) => {
+                self.gone();
+                return Err(error);
+            }
+        };
+        let text =
+            |field: &str| status[field].as_str().with_context(|| format!("the status of {name} has no `{field}`"));
+        self.id = text("node")?.to_owned();
+        self.http = Some(text("http")?.parse().with_context(|| format!("the `http` of {name} is no address"))?);
+        Ok((at, status))
+    }
+
+    /// `kill -9`, to the daemon and whatever it started; returns the moment before. Its state stays.
+    pub fn kill(&mut self) -> Result<Instant> {
+        let child = self.child.as_ref().with_context(|| format!("{} does not run", self.name))?;
+        let at = Instant::now();
+        leftovers::signal(child, Signal::KILL);
+        self.gone();
+        Ok(at)
+    }
+
+    /// A graceful stop; an error when it does not end in time or not with 0.
+    pub fn stop(&mut self) -> Result<()> {
+        let child = self.child.as_mut().with_context(|| format!("{} does not run", self.name))?;
+        leftovers::signal(child, Signal::TERM);
+        let deadline = Instant::now() + STOP_PATIENCE;
+        let status = loop {
+            match child.try_wait().with_context(|| format!("cannot wait for {}", self.name))? {
+                Some(status) => break Some(status),
+                None if Instant::now() > deadline => break None,
+                None => std::thread::sleep(Duration::from_millis(2)),
+            }
+        };
+        self.gone();
+        match status {
+            Some(status) if status.success() => Ok(()),
+            Some(status) => bail!("{} was asked to stop and ended with {status}", self.name),
+            None => bail!("{} did not stop within {} s of being asked", self.name, STOP_PATIENCE.as_secs()),
+        }
+    }
+
+    /// Sees to it that nothing of the process is left.
+    fn gone(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            leftovers::end(&mut child);
+        }
+    }
+
+    /// The last lines that it wrote, for messages of failure.
+    pub fn last_lines(&self, count: usize) -> String {
+        let tail = |of: &str| {
+            let path = self.folder.join(format!("std{of}.log"));
+            let text = tail(&path).unwrap_or_default();
+            let lines: Vec<&str> = text.lines().collect();
+            let shown: Vec<String> = lines.iter().rev().take(count).rev().map(|line| format!("  {line}")).collect();
+            shown.join("\n")
+        };
+        let runs = if self.runs() { "runs" } else { "does not run" };
+        format!("-- {} ({runs}), its last lines\n{}\n{}", self.name, tail("out"), tail("err"))
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        self.gone();
+    }
+}
+
+/// The end of a file: at most 64 KiB.
+fn tail(path: &Path) -> std::io::Result<String> {
+    let mut file = File::open(path)?;
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(64 * 1024)))?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}

@@ -1,0 +1,205 @@
+//! Nothing is left behind: every process and folder of a run is noted here, and removed however the run ends.
+//!
+//! - at the end, and on panic: `Drop` of what holds them;
+//! - on SIGINT, SIGTERM, SIGHUP: a thread kills and removes what is noted, then exits;
+//! - when this process is killed outright: the kernel kills its children (PR_SET_PDEATHSIG), and the next run removes the
+//!   folder, whose name says whose it was.
+//!
+//! **Processes are started from a thread that outlives them**: the kernel counts the death of the thread that forked.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::sync::{Mutex, MutexGuard, Once, PoisonError};
+
+use anyhow::{Context, Result};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process_group, set_parent_process_death_signal, waitpid};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+const PREFIX: &str = "shoal-testnet-";
+
+struct Noted {
+    /// Leaders of process groups.
+    groups: BTreeSet<i32>,
+    folders: BTreeSet<PathBuf>,
+    /// A signal came: nothing may be started any more.
+    closing: bool,
+}
+
+static NOTED: Mutex<Noted> = Mutex::new(Noted { groups: BTreeSet::new(), folders: BTreeSet::new(), closing: false });
+
+fn noted() -> MutexGuard<'static, Noted> {
+    // A panic elsewhere must not keep the rest from being cleaned up.
+    NOTED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Starts a process as the leader of its own group, noted until `end`.
+pub(super) fn start(command: &mut Command) -> io::Result<Child> {
+    command.process_group(0);
+    #[expect(unsafe_code, reason = "the one way to be told of our own death: the child must ask for it itself")]
+    // SAFETY: the closure runs in the child between fork and exec; it makes one system call and allocates nothing.
+    unsafe {
+        command.pre_exec(|| Ok(set_parent_process_death_signal(Some(Signal::KILL))?));
+    }
+    let mut noted = noted();
+    if noted.closing {
+        return Err(io::Error::other("a signal came: nothing is started any more"));
+    }
+    let child = command.spawn()?;
+    noted.groups.insert(child.id().cast_signed());
+    Ok(child)
+}
+
+/// Sends a signal to a process and all it started; to those that are gone, nothing.
+pub(super) fn signal(child: &Child, signal: Signal) {
+    if let Some(group) = Pid::from_raw(child.id().cast_signed()) {
+        // ESRCH: it is gone, which is what was wanted.
+        let _ = kill_process_group(group, signal);
+    }
+}
+
+/// Kills a process group, waits until its leader is gone, and forgets it.
+pub(super) fn end(child: &mut Child) {
+    signal(child, Signal::KILL);
+    // It was killed and is our own child, so this returns; an error means that it was waited for already.
+    let _ = child.wait();
+    noted().groups.remove(&child.id().cast_signed());
+}
+
+/// A folder of this run, removed with it.
+#[derive(Debug)]
+pub(super) struct Folder {
+    path: PathBuf,
+    keep: bool,
+}
+
+impl Folder {
+    /// A new folder under the system's folder for temporary files, short enough for unix sockets in it.
+    pub(super) fn new(keep: bool) -> Result<Self> {
+        on_signals();
+        let parent = std::env::temp_dir();
+        sweep(&parent);
+        for number in 0.. {
+            let path = parent.join(format!("{PREFIX}{}-{number}", std::process::id()));
+            match fs::create_dir(&path) {
+                Ok(()) => {
+                    if !keep {
+                        noted().folders.insert(path.clone());
+                    }
+                    return Ok(Folder { path, keep });
+                }
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error).with_context(|| format!("cannot make the folder {}", path.display())),
+            }
+        }
+        unreachable!("one of so many numbers is free")
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if self.keep {
+            println!("kept: {}", self.path.display());
+            return;
+        }
+        if let Err(error) = fs::remove_dir_all(&self.path) {
+            eprintln!("warning: cannot remove {}: {error}", self.path.display());
+        }
+        noted().folders.remove(&self.path);
+    }
+}
+
+/// Removes the folders of runs that were killed outright.
+fn sweep(parent: &Path) {
+    for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let owner = name.to_str().and_then(|name| name.strip_prefix(PREFIX)).and_then(|rest| rest.split('-').next());
+        if let Some(owner) = owner.and_then(|owner| owner.parse::<u32>().ok())
+            && !Path::new("/proc").join(owner.to_string()).exists()
+        {
+            // Somebody else's, or gone meanwhile: not ours to complain about.
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+/// Once in a process: a thread that waits for a signal to end the run.
+fn on_signals() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| match Signals::new([SIGINT, SIGTERM, SIGHUP]) {
+        Ok(mut signals) => {
+            std::thread::spawn(move || {
+                if let Some(signal) = signals.forever().next() {
+                    remove_all();
+                    eprintln!("\nstopped by a signal: all that was started is gone");
+                    std::process::exit(128 + signal);
+                }
+            });
+        }
+        Err(error) => eprintln!("warning: cannot watch for signals ({error}): an interrupted run leaves its folder"),
+    });
+}
+
+fn remove_all() {
+    let mut noted = noted();
+    noted.closing = true;
+    let groups: Vec<Pid> = noted.groups.iter().filter_map(|group| Pid::from_raw(*group)).collect();
+    for group in &groups {
+        let _ = kill_process_group(*group, Signal::KILL);
+    }
+    for group in groups {
+        // Until it is gone it may still write into the folder; another thread may have waited for it already.
+        let _ = waitpid(Some(group), WaitOptions::empty());
+    }
+    for folder in &noted.folders {
+        let _ = fs::remove_dir_all(folder);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_and_what_it_started_are_gone_after_end() {
+        let mut command = Command::new("sh");
+        // The shell prints its child's id, so that we can see that child vanish.
+        command.args(["-c", "sleep 1000 & echo $!; wait"]).stdout(std::process::Stdio::piped());
+        let mut child = start(&mut command).unwrap();
+        let mut line = String::new();
+        let output = child.stdout.take().unwrap();
+        io::BufRead::read_line(&mut io::BufReader::new(output), &mut line).unwrap();
+        let grandchild = PathBuf::from("/proc").join(line.trim());
+        assert!(grandchild.exists());
+        end(&mut child);
+        assert!(child.try_wait().unwrap().is_some());
+        // The kernel has sent it the signal; whoever adopted it may take a moment to reap it.
+        let gone = || match fs::read_to_string(grandchild.join("stat")) {
+            Ok(stat) if !stat.contains(") Z ") => anyhow::bail!("it lives: {stat}"),
+            _ => Ok(()),
+        };
+        crate::real::eventually("the end of the grandchild", gone).unwrap();
+    }
+
+    #[test]
+    fn a_folder_is_removed_with_its_run_and_those_of_dead_runs_are_swept() {
+        let parent = std::env::temp_dir();
+        // No process has this id: it is above the kernel's limit.
+        let orphan = parent.join(format!("{PREFIX}4999999-0"));
+        fs::create_dir_all(orphan.join("n1")).unwrap();
+        let folder = Folder::new(false).unwrap();
+        let path = folder.path().to_path_buf();
+        fs::write(path.join("log"), "text").unwrap();
+        assert!(!orphan.exists());
+        drop(folder);
+        assert!(!path.exists());
+    }
+}

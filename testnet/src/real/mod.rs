@@ -1,0 +1,35 @@
+//! Real nodes: the `shoal` binary as child processes on loopback, driven as a user would drive them.
+
+mod api;
+mod cluster;
+mod daemon;
+pub mod http;
+mod leftovers;
+pub mod traffic;
+
+pub use api::{Api, held};
+pub use cluster::{Cluster, Options};
+pub use daemon::Daemon;
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+
+/// How long the harness waits for anything before it gives up: far above what a loaded two-core machine needs, so that it
+/// is met only when something hangs.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Asks `look` again and again until it has an answer; an error after `PATIENCE`, with what it said last.
+pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Result<T>) -> Result<T> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match look() {
+            Ok(found) => return Ok(found),
+            Err(error) if Instant::now() >= deadline => {
+                bail!("{what} did not come about within {} s: {error:#}", PATIENCE.as_secs())
+            }
+            // Short against what is waited for (milliseconds to seconds), long against what a look costs.
+            Err(_) => std::thread::sleep(Duration::from_millis(2)),
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! Requests at a steady pace, as a user's clients would make them while things break.
+
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+
+use super::http::{Request, ask};
+
+/// How long a client waits for an answer.
+const CLIENT_PATIENCE: Duration = Duration::from_secs(5);
+/// The most requests under way at once; beyond, a tick passes without one. Far above pace times a sane delay.
+const MAX_UNDER_WAY: usize = 256;
+
+/// One request and how it ended.
+#[derive(Clone, Debug)]
+pub struct Sample {
+    /// Whom it was sent to.
+    pub asked: SocketAddr,
+    /// When it was sent.
+    pub sent: Instant,
+    /// When the answer was complete, or the failure known.
+    pub ended: Instant,
+    /// The status, or why there is none.
+    pub answer: Result<u16, String>,
+    /// The node that served it, as it says.
+    pub served_by: Option<String>,
+    /// What it served.
+    pub text: String,
+}
+
+impl Sample {
+    /// Whether it is an answer of the workload.
+    pub fn good(&self) -> bool {
+        self.answer == Ok(200)
+    }
+}
+
+/// Asks once for `/` of `host`, at the HTTP port of some node.
+pub fn ask_once(asked: SocketAddr, host: &str) -> Sample {
+    let sent = Instant::now();
+    let exchange = || -> std::io::Result<(u16, Option<String>, String)> {
+        let stream = TcpStream::connect_timeout(&asked, CLIENT_PATIENCE)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(CLIENT_PATIENCE))?;
+        let answer = ask(stream, &Request { method: "GET", target: "/", host, body: &[] })?;
+        let (status, node) = (answer.status, answer.header("x-shoal-node").map(str::to_owned));
+        Ok((status, node, answer.text()?))
+    };
+    let (answer, served_by, text) = match exchange() {
+        Ok((status, node, text)) => (Ok(status), node, text),
+        Err(error) => (Err(error.to_string()), None, String::new()),
+    };
+    Sample { asked, sent, ended: Instant::now(), answer, served_by, text }
+}
+
+/// Clients that ask in turn, one request a tick, whether or not earlier ones have been answered.
+pub struct Traffic {
+    stopped: Arc<AtomicBool>,
+    targets: Arc<Mutex<Vec<SocketAddr>>>,
+    samples: Receiver<Sample>,
+    clock: Option<JoinHandle<()>>,
+}
+
+impl Traffic {
+    /// Starts to ask `targets` in turn for `host`, one request each `pace`.
+    pub fn start(targets: Vec<SocketAddr>, host: &str, pace: Duration) -> Self {
+        let (sender, samples) = channel();
+        let stopped = Arc::new(AtomicBool::new(false));
+        let targets = Arc::new(Mutex::new(targets));
+        let clock = {
+            let (stopped, targets, host) = (stopped.clone(), targets.clone(), host.to_owned());
+            std::thread::spawn(move || tick(&stopped, &targets, &host, pace, &sender))
+        };
+        Traffic { stopped, targets, samples, clock: Some(clock) }
+    }
+
+    /// From now on other nodes are asked.
+    pub fn aim(&self, targets: Vec<SocketAddr>) {
+        *self.targets.lock().unwrap_or_else(PoisonError::into_inner) = targets;
+    }
+
+    /// Waits for the first sample that is as `wanted`; returns it with those that came before.
+    pub fn until(&self, what: &str, wanted: impl Fn(&Sample) -> bool) -> Result<(Sample, Vec<Sample>)> {
+        let deadline = Instant::now() + super::PATIENCE;
+        let mut before = Vec::new();
+        while let Ok(sample) = self.samples.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            if wanted(&sample) {
+                return Ok((sample, before));
+            }
+            before.push(sample);
+        }
+        let last = before
+            .last()
+            .map_or("no answer at all".to_owned(), |last: &Sample| format!("{:?} {}", last.answer, last.text.trim()));
+        bail!("waited for {what}, in vain; the last of {} answers: {last}", before.len())
+    }
+
+    /// Stops asking and returns what has not been looked at yet, once all is answered.
+    pub fn stop(mut self) -> Vec<Sample> {
+        self.halt();
+        self.samples.iter().collect()
+    }
+
+    fn halt(&mut self) {
+        self.stopped.store(true, Ordering::Relaxed);
+        if let Some(clock) = self.clock.take() {
+            // It panics nowhere; if it did, there are only fewer samples.
+            let _ = clock.join();
+        }
+    }
+}
+
+impl Drop for Traffic {
+    fn drop(&mut self) {
+        self.halt();
+    }
+}
+
+fn tick(stopped: &AtomicBool, targets: &Mutex<Vec<SocketAddr>>, host: &str, pace: Duration, sender: &Sender<Sample>) {
+    let under_way = Arc::new(());
+    let mut next = Instant::now();
+    for turn in 0usize.. {
+        std::thread::sleep(next.saturating_duration_since(Instant::now()));
+        if stopped.load(Ordering::Relaxed) {
+            return;
+        }
+        // Ticks that were missed, on a busy machine, are not made up for.
+        next = (next + pace).max(Instant::now());
+        let target = {
+            let targets = targets.lock().unwrap_or_else(PoisonError::into_inner);
+            if targets.is_empty() { continue } else { targets[turn % targets.len()] }
+        };
+        if Arc::strong_count(&under_way) > MAX_UNDER_WAY {
+            continue;
+        }
+        let (sender, host, guard) = (sender.clone(), host.to_owned(), under_way.clone());
+        // One thread a request: a slow answer must not delay the next question.
+        let client = std::thread::Builder::new().stack_size(256 * 1024).spawn(move || {
+            let _guard = guard;
+            // Nobody listens any more when the run is over.
+            let _ = sender.send(ask_once(target, &host));
+        });
+        if client.is_err() {
+            continue;
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! A person with an operator's key, who talks to any device.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use shoal_protocol::model::{
+    Artifact, Certificate, Change, ChangeBody, Digest, Key, KeyPair, Resources, RuntimeKind, Spec, SpecForm,
+    Unverified, Value, WorkloadName,
+};
+use shoal_protocol::node::{Command, Draft, Reply};
+use shoal_protocol::trust;
+
+use super::world::{World, derived};
+
+/// The operator.
+pub struct Operator {
+    keys: KeyPair,
+    certificate: Unverified<Certificate>,
+}
+
+/// What became of a wish.
+#[derive(Debug, PartialEq)]
+pub enum Outcome {
+    /// On disk at the node that was asked.
+    Accepted,
+    /// The cluster said no, and why.
+    Refused(String),
+    /// No answer: it may have been taken or not.
+    Unknown,
+}
+
+impl Operator {
+    /// The operator of this world.
+    pub fn new(world: &World, seed: u64) -> Self {
+        let keys = KeyPair::from_seed(&derived(seed, "operator", 0));
+        let certificate = trust::certify(&world.genesis, &world.root, keys.public(), "tester").expect("a good name");
+        Operator { keys, certificate }
+    }
+
+    /// Wishes for a workload, through `device`.
+    pub fn publish(&self, world: &mut World, device: usize, spec: &Spec) -> Result<Outcome, String> {
+        world.devices[device].artifacts.insert(spec.artifact.digest);
+        world.command(device, Command::Uploaded { artifact: spec.artifact });
+        self.write(world, device, &spec.name, Some(spec))
+    }
+
+    /// Wishes a workload away, through `device`.
+    pub fn remove(&self, world: &mut World, device: usize, name: &WorkloadName) -> Result<Outcome, String> {
+        self.write(world, device, name, None)
+    }
+
+    fn write(
+        &self,
+        world: &mut World,
+        device: usize,
+        name: &WorkloadName,
+        spec: Option<&Spec>,
+    ) -> Result<Outcome, String> {
+        let prepare = Command::Prepare { name: name.clone(), spec: spec.cloned(), force: true };
+        let draft = match self.ask(world, device, prepare)? {
+            Some(Reply::Prepared { draft, .. }) => draft,
+            Some(Reply::Refused(refusal)) => return Ok(Outcome::Refused(refusal.to_string())),
+            Some(other) => return Err(format!("an odd answer to prepare: {other:?}")),
+            None => return Ok(Outcome::Unknown),
+        };
+        let value = spec.map_or(Value::Tombstone, Value::workload);
+        let change = self.sign(world, device, Key::Workload(name.clone()), value, draft);
+        match self.ask(world, device, Command::Submit { change: change.raw() })? {
+            Some(Reply::Accepted { .. }) => Ok(Outcome::Accepted),
+            Some(Reply::Refused(refusal)) => Ok(Outcome::Refused(refusal.to_string())),
+            Some(other) => Err(format!("an odd answer to submit: {other:?}")),
+            None => Ok(Outcome::Unknown),
+        }
+    }
+
+    fn sign(&self, world: &World, device: usize, key: Key, value: Value, draft: Draft) -> Change {
+        let mut installation = [0; 16];
+        installation[..8].copy_from_slice(&(device as u64).to_be_bytes());
+        let writer = trust::writer_id(&self.keys.public(), &installation);
+        let Draft { mut clock, serial, uid } = draft;
+        clock.insert(writer, serial);
+        let body = ChangeBody { key, writer, serial, clock, uid, value };
+        trust::sign_change(&world.genesis, &self.keys, Some(&self.certificate), body).expect("a change that all accept")
+    }
+
+    /// The answer to a command; none if the device died over it.
+    fn ask(&self, world: &mut World, device: usize, command: Command) -> Result<Option<Reply>, String> {
+        let Some(request) = world.command(device, command) else { return Ok(None) };
+        let boot = world.devices[device].boot;
+        for _ in 0..20_000 {
+            if let Some(found) = world.answers.iter().position(|answer| answer.request == request) {
+                return Ok(world.answers.remove(found).map(|answer| answer.reply));
+            }
+            if world.devices[device].node.is_none() || world.devices[device].boot != boot {
+                return Ok(None);
+            }
+            world.run_for(Duration::from_millis(1))?;
+        }
+        if world.devices[device].disk.full {
+            Ok(None)
+        } else {
+            Err("a command was not answered within 20 seconds".into())
+        }
+    }
+}
+
+/// A small workload.
+pub fn workload(name: &str, version: u32, replicas: u32) -> Spec {
+    SpecForm {
+        name: name.parse().expect("a test's own name"),
+        runtime: RuntimeKind::Wasm,
+        artifact: Artifact { digest: Digest::of(format!("{name} {version}").as_bytes()), size: 60_000 },
+        replicas,
+        resources: Resources { memory: 32 << 20, cpu: 100 },
+        env: BTreeMap::new(),
+        require: BTreeMap::new(),
+    }
+    .try_into()
+    .expect("a test's own spec")
+}
