@@ -33,7 +33,8 @@ impl Membership {
                 match wish {
                     Wish::None => {}
                     Wish::Beats => self.extend_watch(cx.now, &from),
-
+                    // Only if neither end has a use for the link: else the one that has would dial again at once.
+                    Wish::Parting if self.is_spare(cx.now, &from) => return cx.out.hangup(from),
                     Wish::Parting => {}
                 }
                 cx.out.send(from, Message::Answer { seq, lag_ms: self.attention.lag_ms(cx.now) });

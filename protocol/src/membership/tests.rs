@@ -223,8 +223,8 @@ fn in_a_large_cluster_links_are_few_and_a_kill_is_known_soon() {
     net.start_all();
     net.run(60 * SECOND);
     let links: Vec<usize> = (0..100).map(|n| net.room(n).links().count()).collect();
-    // Far from a full mesh. The goal is 32 at most: one node was seen with 48, which is still to be understood.
-    assert!(*links.iter().max().unwrap() <= 64 && links.iter().sum::<usize>() <= 2400, "{links:?}");
+    // Far from a full mesh, and what the start needed more of is closed again.
+    assert!(*links.iter().max().unwrap() <= 32 && links.iter().sum::<usize>() <= 1600, "{links:?}");
     net.facts.clear();
     (0..10).for_each(|n| net.kill(n * 10));
     net.run_until(SECOND, |net| (0..10).all(|n| net.all_hold(n * 10, State::Down))).expect("found out");
