@@ -86,7 +86,7 @@ async fn start(folder: &Path, number: u8, seeds: &[SocketAddr]) -> Body {
 }
 
 async fn start_with(folder: &Path, number: u8, seeds: &[SocketAddr], alter: impl FnOnce(Store) -> Store) -> Body {
-    let (identity, store, saved) = match Identity::load(folder).unwrap() {
+    let (identity, store, mut saved) = match Identity::load(folder).unwrap() {
         Some(identity) => {
             let (store, saved) = Store::open(folder, identity.cluster(), identity.node()).unwrap();
             (identity, store, saved)
@@ -98,6 +98,7 @@ async fn start_with(folder: &Path, number: u8, seeds: &[SocketAddr], alter: impl
             (identity, store, Saved::default())
         }
     };
+    store.draw_incarnation(&mut saved).unwrap();
     let (network, inbox) = network::start(NetworkConfig::new(&identity, "127.0.0.1:0".parse().unwrap())).await.unwrap();
     let config = Config {
         name: format!("n{number}"),

@@ -39,7 +39,8 @@ pub(super) fn find(state: &Path, operators: &Path, join: Option<&JoinLine>) -> R
         if let Some(line) = join {
             identity.check_cluster(line.genesis().cluster())?;
         }
-        let (store, saved) = Store::open(state, identity.cluster(), identity.node())?;
+        let (store, mut saved) = Store::open(state, identity.cluster(), identity.node())?;
+        store.draw_incarnation(&mut saved)?;
         delete(&founding_file)?;
         return Ok(Found { identity, store, saved, founded: false, operator: None });
     }
@@ -51,9 +52,11 @@ pub(super) fn find(state: &Path, operators: &Path, join: Option<&JoinLine>) -> R
         }
     };
     let store = Store::create(state, identity.cluster(), identity.node())?;
+    let mut saved = Saved::default();
+    store.draw_incarnation(&mut saved)?;
     identity.create(state)?;
     delete(&founding_file)?;
-    Ok(Found { identity, store, saved: Saved::default(), founded: operator.is_some(), operator })
+    Ok(Found { identity, store, saved, founded: operator.is_some(), operator })
 }
 
 fn found(file: &Path, operators: &Path) -> Result<(Founding, Operator), StartError> {

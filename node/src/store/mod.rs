@@ -16,6 +16,7 @@ mod thread;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -71,6 +72,8 @@ pub enum StoreError {
     Foreign { file: PathBuf, what: &'static str },
     #[error("{} was written by a newer shoal (format {format}, this one knows {known}): run that one", file.display())]
     Newer { file: PathBuf, format: u16, known: u16 },
+    #[error("{0}")]
+    Unwritable(String),
     #[error("{} cannot be {doing}: {source}", file.display())]
     Io { file: PathBuf, doing: &'static str, source: io::Error },
 }
@@ -94,6 +97,15 @@ impl Store {
         let counters = Arc::default();
         let (file, saved) = StateFile::open(folder, cluster, node, &counters)?;
         Ok((Store { file, counters }, saved))
+    }
+
+    /// Draws the incarnation of this start, one above any that was used before, and returns once it is on disk: no two
+    /// lives of a node may be taken for one another. Blocks.
+    pub fn draw_incarnation(&self, saved: &mut Saved) -> Result<(), StoreError> {
+        let drawn = Record::Incarnation(saved.incarnation + 1);
+        self.file.commit(&BTreeMap::from([(row::key(&drawn), drawn)])).map_err(StoreError::Unwritable)?;
+        saved.incarnation += 1;
+        Ok(())
     }
 
     /// The same on a disk that is full after so many more writes and syncs.

@@ -131,6 +131,27 @@ fn what_was_stored_is_there_again_and_the_latest_counts() {
 }
 
 #[test]
+fn no_incarnation_comes_twice() {
+    let folder = TempDir::new().unwrap();
+    let (store, mut saved) = (Store::create(folder.path(), CLUSTER, node()).unwrap(), Saved::default());
+    store.draw_incarnation(&mut saved).unwrap();
+    assert_eq!(saved.incarnation, 1);
+    // The core rises above a false report of its death.
+    let handle = store.start(mpsc::channel(8).0).unwrap();
+    handle.persist(PersistId(1), vec![Record::Incarnation(5)]);
+    drop(handle);
+    for drawn in [6, 7] {
+        let (store, mut saved) = reopen(&folder).unwrap();
+        store.draw_incarnation(&mut saved).unwrap();
+        assert_eq!(saved.incarnation, drawn);
+    }
+    let (store, mut saved) = reopen(&folder).unwrap();
+    let error = store.failing_after(0).draw_incarnation(&mut saved).unwrap_err().to_string();
+    assert!(error.contains("state.redb") && error.contains("disk is full"), "{error}");
+    assert_eq!(saved.incarnation, 7, "one that is not on disk is not used");
+}
+
+#[test]
 fn a_key_without_changes_is_gone() {
     let folder = TempDir::new().unwrap();
     let handle = Store::create(folder.path(), CLUSTER, node()).unwrap().start(mpsc::channel(8).0).unwrap();

@@ -34,6 +34,8 @@ pub struct Claims {
     me: NodeId,
     keys: KeyPair,
     cluster: ClusterId,
+    /// Every counter of this life is above all of the lives before.
+    floor: u64,
     index: Index,
     tokens: Tokens,
     duplicates: Duplicates,
@@ -78,11 +80,15 @@ pub struct SheetFull {
 
 impl Claims {
     /// Empty; `restore` brings back what was on disk.
-    pub fn new(config: Config, me: NodeId, keys: KeyPair, cluster: ClusterId) -> Self {
+    ///
+    /// `incarnation` makes the upper half of the counters of this node's slots: phases need not be on disk before they are
+    /// told, and still no version of a slot is told twice with other contents.
+    pub fn new(config: Config, me: NodeId, keys: KeyPair, cluster: ClusterId, incarnation: u64) -> Self {
         Claims {
             me,
             keys,
             cluster,
+            floor: incarnation.saturating_mul(1 << 32).min(validity::MAX_COUNTER / 2),
             index: Index::default(),
             tokens: Tokens::new(config.max_idle_tokens),
             duplicates: Duplicates::new(config),
@@ -339,7 +345,7 @@ impl Claims {
 
     /// Issues a slot of this node's own sheet anew, above a counter.
     fn issue(&mut self, slot: u8, above: u64, claims: Vec<Claim>) -> Signed<Slot> {
-        let issued = Signed::sign(Slot { slot, counter: above + 1, claims }, &self.keys, &self.cluster);
+        let issued = Signed::sign(Slot { slot, counter: (above + 1).max(self.floor), claims }, &self.keys, &self.cluster);
         debug_assert_eq!(validity::check_form(&issued), Ok(()), "peers refuse what this node says of itself");
         self.put(self.me, issued.clone());
         issued

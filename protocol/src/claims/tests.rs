@@ -26,7 +26,7 @@ fn id(n: u8) -> NodeId {
 }
 
 fn room(n: u8) -> Claims {
-    Claims::new(Config::default(), id(n), keys(n), CLUSTER)
+    Claims::new(Config::default(), id(n), keys(n), CLUSTER, 0)
 }
 
 fn replica(index: u32) -> ReplicaId {

@@ -10,7 +10,7 @@ use super::index::find_in;
 /// use the counter up. An honest one grows by one an award.
 pub(super) const MAX_JUMP: u64 = 1 << 20;
 /// No counter, of a token or of a slot, is ever above this; so adding to one never overflows.
-const MAX_COUNTER: u64 = 1 << 62;
+pub(super) const MAX_COUNTER: u64 = 1 << 62;
 
 /// Why a slot was refused. Nothing was changed.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]

@@ -52,7 +52,7 @@ impl Node {
             desired: Desired::new(config.desired.clone()),
             rulings: Rulings::new(config.rulings.clone()),
             repair: Repair::new(config.repair.clone(), me, draw()),
-            claims: Claims::new(config.claims.clone(), me, keys(), cluster),
+            claims: Claims::new(config.claims.clone(), me, keys(), cluster, incarnation),
             auction,
             artifacts: Artifacts::default(),
             pace: Pace::new(config.pace.clone()),

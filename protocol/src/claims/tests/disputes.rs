@@ -214,7 +214,7 @@ fn a_keeper_that_does_not_answer_is_asked_again_less_and_less_often() {
 #[test]
 fn questions_are_paced_and_everyone_gets_a_turn() {
     let config = Config { max_asks_at_once: 3, ..Config::default() };
-    let mut b = Claims::new(config, id(2), keys(2), CLUSTER);
+    let mut b = Claims::new(config, id(2), keys(2), CLUSTER, 0);
     let mut a = room(1);
     for index in 0..10 {
         a.claim(claim(replica(index), 1, 1)).unwrap();

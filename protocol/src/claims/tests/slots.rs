@@ -206,7 +206,7 @@ fn a_node_that_left_takes_its_claims_along_but_not_its_tokens() {
 
 #[test]
 fn idle_tokens_are_bounded_and_the_longest_idle_goes_first() {
-    let mut a = Claims::new(Config { max_idle_tokens: 2, ..Config::default() }, id(1), keys(1), CLUSTER);
+    let mut a = Claims::new(Config { max_idle_tokens: 2, ..Config::default() }, id(1), keys(1), CLUSTER, 0);
     for index in 0..4 {
         a.claim(claim(replica(index), 1, 1)).unwrap();
     }
@@ -230,4 +230,17 @@ fn what_repair_asks_for_is_what_it_gets() {
     }
     assert_eq!(a.hashes().collect::<Vec<_>>(), b.hashes().collect::<Vec<_>>());
     assert_eq!(b.of_node(&id(1)).count(), 50);
+}
+
+#[test]
+fn a_life_counts_above_what_the_one_before_told_and_did_not_store() {
+    let life = |incarnation| Claims::new(Config::default(), id(1), keys(1), CLUSTER, incarnation);
+    let mut first = life(1);
+    let stored = first.claim(claim(replica(0), 1, 1)).unwrap();
+    let told = first.set_phase(&replica(0), Phase::Starting, WallClock(5)).unwrap();
+    // A power cut: the claim is on disk, the phase is not.
+    let mut second = life(2);
+    second.restore(vec![stored]);
+    let again = second.set_phase(&replica(0), Phase::Failing { reason: "it trapped".into(), restarts: 1 }, WallClock(9));
+    assert!(again.unwrap().counter > told.counter);
 }
