@@ -80,9 +80,8 @@ async fn two_nodes_answer_for_one_another_and_only_the_operators_key_writes() {
     assert_eq!(published.outcome, Outcome::Created);
     in_time("the replica is healthy", one.healthy(&published.name)).await.unwrap();
     for node in [&one, &two] {
-        let answered = until("an answer", async || {
-            get(node, "hello.localhost").await.ok().filter(|(status, _)| *status == 200)
-        });
+        let answered =
+            until("an answer", async || get(node, "hello.localhost").await.ok().filter(|(status, _)| *status == 200));
         assert!(answered.await.1.contains("hello, gateway"), "at {}", node.name());
     }
     assert_eq!(get(&two, "nobody.localhost").await.unwrap().0, 404);
@@ -106,7 +105,14 @@ async fn two_nodes_answer_for_one_another_and_only_the_operators_key_writes() {
     });
     assert!(answered.await.1.contains("hello, gateway"));
     in_time("both replicas are at the survivor", async {
-        while two.healthy(&published.name).await.unwrap().replicas.iter().any(|replica| replica.node_name.as_deref() != Some("two")) {
+        while two
+            .healthy(&published.name)
+            .await
+            .unwrap()
+            .replicas
+            .iter()
+            .any(|replica| replica.node_name.as_deref() != Some("two"))
+        {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     })

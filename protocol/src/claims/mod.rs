@@ -345,7 +345,8 @@ impl Claims {
 
     /// Issues a slot of this node's own sheet anew, above a counter.
     fn issue(&mut self, slot: u8, above: u64, claims: Vec<Claim>) -> Signed<Slot> {
-        let issued = Signed::sign(Slot { slot, counter: (above + 1).max(self.floor), claims }, &self.keys, &self.cluster);
+        let issued =
+            Signed::sign(Slot { slot, counter: (above + 1).max(self.floor), claims }, &self.keys, &self.cluster);
         debug_assert_eq!(validity::check_form(&issued), Ok(()), "peers refuse what this node says of itself");
         self.put(self.me, issued.clone());
         issued

@@ -241,6 +241,7 @@ fn a_life_counts_above_what_the_one_before_told_and_did_not_store() {
     // A power cut: the claim is on disk, the phase is not.
     let mut second = life(2);
     second.restore(vec![stored]);
-    let again = second.set_phase(&replica(0), Phase::Failing { reason: "it trapped".into(), restarts: 1 }, WallClock(9));
+    let again =
+        second.set_phase(&replica(0), Phase::Failing { reason: "it trapped".into(), restarts: 1 }, WallClock(9));
     assert!(again.unwrap().counter > told.counter);
 }
