@@ -120,10 +120,15 @@ impl Owner {
         });
     }
 
-    pub(super) fn on_claimed(&mut self, turn: &mut Turn<'_>, from: NodeId, replica: ReplicaId, token: Token) {
+    /// The winner says that it has its claim. Whether that is news: its sheet has not been seen then.
+    pub(super) fn on_claimed(&mut self, turn: &mut Turn<'_>, from: NodeId, replica: ReplicaId, token: Token) -> bool {
         match self.awards.claimed(turn, from, replica, token) {
-            Claimed::Late => self.withdraw(turn, &replica),
-            Claimed::InTime | Claimed::Unknown => {}
+            Claimed::InTime => true,
+            Claimed::Late => {
+                self.withdraw(turn, &replica);
+                true
+            }
+            Claimed::Unknown => false,
         }
     }
 

@@ -59,7 +59,7 @@ struct Parts {
     notices: Notices,
 }
 
-/// An award of another owner whose claim has not come yet, as its guardian knows it.
+/// An award whose claim has not been seen yet: of another owner, as its guardian knows it, or of this node.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct OpenAward {
     /// What.
@@ -212,7 +212,7 @@ impl Auction {
         self.parts.owner.is_under_way(replica)
     }
 
-    /// Open awards of other owners for a workload: wait for `until` before these places are auctioned again, or for
+    /// Awards for a workload whose claims are still to be seen: wait for `until` before these places are auctioned again, or for
     /// [`Fact::AwardLapsed`].
     pub fn open_awards(&self, uid: &Digest) -> Vec<OpenAward> {
         self.parts.notices.of_workload(uid)
@@ -264,7 +264,11 @@ impl Parts {
             Message::Decline { auction, why } => self.owner.on_decline(turn, from, auction, why),
             Message::Award { awards, summary } => self.bidder.on_award(turn, from, awards, *summary),
             Message::Release { auction } => self.bidder.on_release(turn, from, auction),
-            Message::Claimed { replica, token, .. } => self.owner.on_claimed(turn, from, replica, token),
+            Message::Claimed { replica, token, .. } => {
+                if self.owner.on_claimed(turn, from, replica, token) {
+                    self.notices.await_sheet(turn, from, replica, token);
+                }
+            }
             Message::Refused { replica, token, why, .. } => self.owner.on_refused(turn, from, replica, token, why),
             Message::Cancel { auction, replica, token } => self.bidder.on_cancel(turn, from, auction, replica, token),
             Message::Notice { awards, open_ms } => self.notices.on_notice(turn, from, awards, open_ms),

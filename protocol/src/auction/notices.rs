@@ -1,4 +1,5 @@
-//! What a guardian knows of other owners' open awards, so that an heir does not auction what is just being claimed.
+//! Awards whose claims have not been seen yet: other owners', as their guardian knows them, so that an heir does not auction
+//! what is just being claimed; and own ones that the winner says it has claimed, whose sheet is still on its way.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -6,6 +7,7 @@ use std::time::Duration;
 use crate::model::{Award, Digest, NodeId, Place, ReplicaId, Token, Unverified};
 
 use super::OpenAward;
+use super::awards::Awards;
 use super::fact::{Fact, Reason};
 use super::turn::Turn;
 
@@ -48,6 +50,17 @@ impl Notices {
         let until = turn.now + Duration::from_millis(u64::from(open_ms)).min(OPEN_AT_MOST);
         self.open.insert(key, OpenAward { replica: award.replica, to: award.to, token: award.token, until });
         turn.base.timers.set(Reason::NoticeLapses(award.replica, from), until);
+    }
+
+    /// The winner of an award of this node's says that it has its claim; its sheet, which comes by gossip, will say so.
+    pub(super) fn await_sheet(&mut self, turn: &mut Turn<'_>, to: NodeId, replica: ReplicaId, token: Token) {
+        let me = turn.base.me;
+        if to == me || self.open.len() >= turn.base.config.max_notices {
+            return;
+        }
+        let until = turn.now + Awards::open_for(turn, &to);
+        self.open.insert((replica, me), OpenAward { replica, to, token, until });
+        turn.base.timers.set(Reason::NoticeLapses(replica, me), until);
     }
 
     pub(super) fn on_lapse(&mut self, turn: &mut Turn<'_>, replica: ReplicaId, owner: NodeId) {

@@ -22,6 +22,7 @@ use super::links::Seed;
 use super::outbox::Outbox;
 use super::persisting::Cache;
 use super::settling::Due;
+use super::spreading::Spreading;
 use super::{Config, Identity, Level, Node};
 
 impl Node {
@@ -66,6 +67,7 @@ impl Node {
             seeds: config.seeds.iter().map(|address| (address.clone(), Seed::new(now))).collect(),
             join_at: None,
             uploads: BTreeMap::new(),
+            spreading: Spreading::default(),
             running: BTreeMap::new(),
             replan: BTreeMap::new(),
             due: Due::default(),

@@ -67,8 +67,8 @@ impl Node {
             return self.outbox.push(Action::Reply { request, reply: Reply::Refused(refusal) });
         }
         let (uid, hash, raw) = (change.uid(), change.hash(), change.raw());
-        let holder = change.signed.value.spec().map(|spec| spec.artifact.digest);
-        let holder = holder.filter(|digest| self.artifacts.is_ready(digest)).map(|_| self.me);
+        let artifact = change.signed.value.spec().map(|spec| spec.artifact.digest);
+        let holder = artifact.filter(|digest| self.artifacts.is_ready(digest)).map(|_| self.me);
         let after = match self.apply_change(now, change) {
             Ok(after) => after,
             Err(why) => {
@@ -78,6 +78,9 @@ impl Node {
         };
         self.outbox.push_after(after, Action::Reply { request, reply: Reply::Accepted { uid, change: hash } });
         self.outbox.push_after(after, Action::Broadcast(Message::Changed { change: raw, holder }));
+        if let Some(digest) = artifact {
+            self.spreading.begin(now, digest);
+        }
     }
 
     /// An author who did not know what is here would overwrite it unseen.

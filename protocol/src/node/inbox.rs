@@ -32,6 +32,7 @@ impl Node {
             Message::Auction(message) => {
                 self.with_auction(now, |auction, now, desk, out| auction.handle_message(now, from, message, desk, out))
             }
+            Message::AskHolder { digest } => self.on_ask_holder(from, digest),
             // Gossip may also come over a link; nobody waits for a verdict then.
             Message::Changed { .. } | Message::Slot(_) | Message::Ruled(_) | Message::Have { .. } => {
                 let verdict = self.judge(now, from, message);
@@ -56,8 +57,9 @@ impl Node {
             Message::Slot(slot) => self.on_slot(now, slot),
             Message::Ruled(ruling) => self.on_ruled(now, ruling),
             Message::Have { node, digest } => {
-                let known = self.desired.members().contains_key(&node);
-                if known && self.artifacts.held_by(digest, node) { Verdict::Accept } else { Verdict::Ignore }
+                let news = self.desired.members().contains_key(&node) && self.artifacts.held_by(digest, node);
+                self.views += u64::from(news);
+                if news { Verdict::Accept } else { Verdict::Ignore }
             }
             Message::Membership(message) => {
                 let mut worth = Worth::Ignore;
@@ -77,7 +79,8 @@ impl Node {
             | Message::Claims(_)
             | Message::Auction(_)
             | Message::Join { .. }
-            | Message::Admitted { .. } => Verdict::Reject,
+            | Message::Admitted { .. }
+            | Message::AskHolder { .. } => Verdict::Reject,
         }
     }
 
@@ -104,7 +107,7 @@ impl Node {
         };
         let artifact = change.signed.value.spec().map(|spec| spec.artifact.digest);
         if let (Some(digest), Some(holder)) = (artifact, holder) {
-            self.artifacts.held_by(digest, holder);
+            self.views += u64::from(self.artifacts.held_by(digest, holder));
         }
         match self.apply_change(now, change) {
             Ok(_) => Verdict::Accept,
@@ -149,9 +152,10 @@ impl Node {
     }
 
     fn on_replicas_changed(&mut self, now: Time, node: NodeId, replicas: &[crate::model::ReplicaId]) {
+        let is_up = self.is_up(&node);
         for replica in replicas {
             self.due.dirty.insert(replica.uid);
-            let award = self.claims.of(replica).into_iter().find(|(holder, _)| *holder == node);
+            let award = self.claims.of(replica).into_iter().find(|(holder, _)| is_up && *holder == node);
             if let Some(token) = award.and_then(|(_, claim)| claim.award.peek().ok()).map(|award| award.token) {
                 self.with_auction(now, |room, now, desk, out| room.saw_claim(now, replica, &node, token, desk, out));
             }

@@ -47,6 +47,11 @@ pub enum Message {
         /// At most [`MAX_CHANGES`].
         changes: Vec<RawChange>,
     },
+    /// Do you hold this artifact, ready to start? Answered by `Have`, or not.
+    AskHolder {
+        /// What.
+        digest: Digest,
+    },
 }
 
 impl Message {
@@ -63,6 +68,7 @@ impl Message {
             Message::Have { .. } => "have",
             Message::Join { .. } => "join",
             Message::Admitted { .. } => "admitted",
+            Message::AskHolder { .. } => "ask-holder",
         }
     }
 }

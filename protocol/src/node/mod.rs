@@ -31,6 +31,7 @@ mod outbox;
 mod persisting;
 mod planning;
 mod settling;
+mod spreading;
 #[cfg(test)]
 mod tests;
 mod views;
@@ -116,6 +117,8 @@ pub enum Reason {
     Auction(auction::Reason),
     /// A failed fetch is tried again.
     Fetch,
+    /// Guardians are asked whether they hold what was published here.
+    Holders,
     /// A failed replica is tried again, or given up.
     Restart,
     /// A gap is looked at again.
@@ -175,6 +178,8 @@ pub struct Node {
     join_at: Option<Time>,
     /// Artifacts that users put here lately, which nobody may want yet.
     uploads: BTreeMap<Digest, Time>,
+    /// Artifacts of what was published here, as long as not all guardians have said that they hold them.
+    spreading: spreading::Spreading,
     /// Own claims, and how running them goes.
     running: BTreeMap<ReplicaId, Running>,
     /// When a workload's gap is looked at again, for no other reason than time.
@@ -219,6 +224,7 @@ impl Node {
             self.due.duplicates = true;
         }
         self.retry_fetches(now);
+        self.ask_holders(now);
         self.retry_replicas(now);
         self.retry_plans(now);
         self.retry_seeds(now);
@@ -236,6 +242,7 @@ impl Node {
             self.claims.poll_timeout().map(|(at, why)| (at, Reason::Claims(why))),
             self.auction.poll_timeout().map(|(at, why)| (at, Reason::Auction(why))),
             after(self.artifacts.next_retry(), Reason::Fetch),
+            after(self.spreading.next(), Reason::Holders),
             after(self.next_restart(), Reason::Restart),
             after(self.replan.values().min().copied(), Reason::Plan),
             after(self.next_seed(), Reason::Seed),

@@ -103,7 +103,7 @@ impl Node {
             if self.auction.is_under_way(&replica) {
                 continue;
             }
-            // Another owner has just awarded it: its winner is about to say so.
+            // It was awarded just now, perhaps by another owner: the winner's sheet is about to say so.
             if let Some((_, until)) = open.iter().find(|(awarded, until)| *awarded == replica && *until > now) {
                 self.plan_again(*until, wish.uid);
                 continue;

@@ -115,20 +115,29 @@ impl Node {
             return None;
         }
         // The only member has nobody to wait for.
-        let wait = if self.desired.members().len() == 1 { Duration::ZERO } else { ALONE_AFTER };
+        let wait = if self.is_only_member() { Duration::ZERO } else { ALONE_AFTER };
         Some(self.started + wait)
     }
 
+    /// Nobody can be reached who might know more. One that joined and knows of itself alone has not heard of those who
+    /// admitted it yet: it knows nothing.
     fn is_alone(&self) -> bool {
-        !self.membership.links().any(|peer| self.is_member(&peer))
+        (self.config.founder || !self.is_only_member()) && !self.membership.links().any(|peer| self.is_member(&peer))
+    }
+
+    fn is_only_member(&self) -> bool {
+        self.desired.members().len() == 1
     }
 
     fn is_member(&self, node: &NodeId) -> bool {
         self.desired.members().contains_key(node)
     }
 
-    /// A node that was just admitted compares with everyone it is linked to.
-    pub(super) fn with_peers_in_step(&mut self, _now: Time) {
+    /// A node that was just admitted compares with everyone it is linked to: who admitted it knows of others.
+    pub(super) fn compare_with_all(&mut self, now: Time) {
+        let mut out = crate::model::Out::new();
+        self.repair.compare_anew(now, &mut out);
+        self.post(out, None, super::Message::Repair);
         self.due.ready = true;
     }
 

@@ -65,7 +65,7 @@ impl Node {
             self.tell(now, Level::Info, "node-admitted", None, Some(node), message.into());
             if node == self.me {
                 self.join_at = None;
-                self.with_peers_in_step(now);
+                self.compare_with_all(now);
             }
         } else {
             self.claims.forget_node(&node);

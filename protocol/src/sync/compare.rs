@@ -41,6 +41,8 @@ pub(super) struct Walk {
     answer_by: Time,
     end_by: Time,
     differs: bool,
+    /// Also what changed a moment ago is looked at.
+    is_first: bool,
     /// Not all was looked at.
     cut: bool,
     offers: BTreeMap<Tree, Vec<Leaf>>,
@@ -95,6 +97,7 @@ impl Repair {
             answer_by: peer.answer_by(now, 0, self.config.answer_after),
             end_by: now + self.config.limit_after,
             differs: false,
+            is_first: peer.is_new,
             cut: false,
             offers: BTreeMap::new(),
         };
@@ -102,11 +105,14 @@ impl Repair {
     }
 
     /// This node's roots for a round.
-    pub(super) fn salted_roots(&mut self, salt: u64) -> Vec<Root> {
+    ///
+    /// In a first comparison only `now` may agree: nobody's settled root is the one of nothing at all.
+    pub(super) fn salted_roots(&mut self, salt: u64, is_first: bool) -> Vec<Root> {
         let root = |index: &mut Index| {
             index.warm();
             let print = |view| Print::of(salt, &[index.root(view).as_bytes()]);
-            Root { settled: print(View::Settled), now: print(View::Now) }
+            let settled = if is_first { Print::NONE } else { print(View::Settled) };
+            Root { settled, now: print(View::Now) }
         };
         self.indexes.iter_mut().map(root).collect()
     }
@@ -114,6 +120,7 @@ impl Repair {
     pub(super) fn on_agree(&mut self, now: Time, from: NodeId, round: Round, facts: &mut Vec<Fact>) {
         if let Some(walk) = self.take_walk(from, round).filter(|walk| walk.step == 0) {
             self.on_answer(now, from, &walk);
+            self.came_to_an_end(&from, &walk);
             self.set_in_step(from, facts);
         }
     }
@@ -157,7 +164,7 @@ impl Repair {
             };
             walk.asked.swap_remove(place);
             let index = &self.indexes[asked.tree as usize];
-            let Ok((deeper, differences)) = compare(index, now, *asked, node, round.salt) else {
+            let Ok((deeper, differences)) = compare(index, now, *asked, node, &walk) else {
                 return self.give_up(now, from, walk, out);
             };
             walk.cut |= walk.todo.len() + deeper.len() > MAX_TODO;
@@ -230,7 +237,7 @@ impl Repair {
     fn ask(&mut self, now: Time, id: NodeId, mut walk: Walk, out: &mut Out<Message>) {
         let round = walk.round;
         let message = match walk.step {
-            0 => Message::Roots { round, roots: self.salted_roots(round.salt) },
+            0 => Message::Roots { round, roots: self.salted_roots(round.salt, walk.is_first) },
             step => Message::Ask { round, step, asked: walk.asked.clone() },
         };
         if let Some(peer) = self.peers.get_mut(&id) {
@@ -242,6 +249,7 @@ impl Repair {
     }
 
     fn finish(&mut self, now: Time, from: NodeId, walk: Walk, out: &mut Out<Message>, facts: &mut Vec<Fact>) {
+        self.came_to_an_end(&from, &walk);
         let agreed = !walk.differs && !walk.cut;
         out.send_bulk(from, Message::Outcome { round: walk.round, agreed });
         self.send_offers(from, walk.round, walk.offers, out);
@@ -251,6 +259,12 @@ impl Repair {
             self.retry(now, from);
         }
         self.fetch_next(now, from, out);
+    }
+
+    fn came_to_an_end(&mut self, peer: &NodeId, walk: &Walk) {
+        if let Some(peer) = self.peers.get_mut(peer) {
+            peer.is_new &= !walk.is_first;
+        }
     }
 
     /// The walk came to nothing; what it found until then is mended all the same.
@@ -348,9 +362,10 @@ fn compare(
     now: Time,
     asked: Asked,
     node: &Node,
-    salt: u64,
+    walk: &Walk,
 ) -> Result<(Vec<Asked>, Vec<Difference>), Nonsense> {
     let Asked { tree, prefix, .. } = asked;
+    let salt = walk.round.salt;
     let (mut deeper, mut differences) = (Vec::new(), Vec::new());
     match node {
         Node::Split(prints) => {
@@ -362,13 +377,13 @@ fn compare(
                     continue;
                 }
                 if *theirs == Print::NONE {
-                    compare_leaves(index, now, tree, child, &[], salt, &mut differences);
+                    compare_leaves(index, now, tree, child, &[], walk, &mut differences);
                 } else {
                     deeper.push(Asked { tree, prefix: child, whole: index.is_sparse(child) });
                 }
             }
         }
-        Node::Leaves(leaves) => compare_leaves(index, now, tree, prefix, leaves, salt, &mut differences),
+        Node::Leaves(leaves) => compare_leaves(index, now, tree, prefix, leaves, walk, &mut differences),
     }
     Ok((deeper, differences))
 }
@@ -379,21 +394,21 @@ fn compare_leaves(
     tree: Tree,
     prefix: Prefix,
     theirs: &[Leaf],
-    salt: u64,
+    walk: &Walk,
     differences: &mut Vec<Difference>,
 ) {
     let within = theirs.iter().filter(|leaf| prefix.holds(leaf.head));
     let mut theirs: BTreeMap<Print, &Leaf> = within.map(|leaf| (leaf.head, leaf)).collect();
-    for (hash, mine) in index.leaves(now, prefix, salt) {
+    for (hash, mine) in index.leaves(now, prefix, walk.round.salt) {
         let their = theirs.remove(&mine.head);
-        let fresh = mine.fresh || their.is_some_and(|leaf| leaf.fresh);
+        let fresh = !walk.is_first && (mine.fresh || their.is_some_and(|leaf| leaf.fresh));
         let same = their.is_some_and(|leaf| leaf.version == mine.version);
         if let Some(hash) = hash.filter(|_| !fresh && !same) {
             let theirs = their.map(|leaf| leaf.version);
             differences.push(Difference { tree, head: mine.head, theirs, mine: Some((hash, mine)) });
         }
     }
-    for leaf in theirs.into_values().filter(|leaf| !leaf.fresh) {
+    for leaf in theirs.into_values().filter(|leaf| walk.is_first || !leaf.fresh) {
         differences.push(Difference { tree, head: leaf.head, theirs: Some(leaf.version), mine: None });
     }
 }

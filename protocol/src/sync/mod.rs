@@ -218,6 +218,15 @@ impl Repair {
         Vec::new()
     }
 
+    /// This node was a stranger to its peers until now: what they have is compared anew, at once.
+    pub fn compare_anew(&mut self, now: Time, out: &mut Out<Message>) {
+        self.begin(now);
+        for peer in self.peers.values_mut() {
+            (peer.is_new, peer.in_step, peer.walk, peer.compare_at) = (true, false, None, Some(now));
+        }
+        self.start_due(now, out);
+    }
+
     /// A link is gone.
     pub fn handle_link_down(&mut self, now: Time, peer: &NodeId) {
         self.begin(now);
@@ -239,7 +248,7 @@ impl Repair {
             return facts;
         }
         match message {
-            Message::Roots { round, roots } => self.on_roots(from, round, &roots, out, &mut facts),
+            Message::Roots { round, roots } => self.on_roots(now, from, round, &roots, out, &mut facts),
             Message::Agree { round } => self.on_agree(now, from, round, &mut facts),
             Message::Later { round } => self.on_later(now, from, round),
             Message::Ask { round, step, asked } => self.on_ask(from, round, step, asked),

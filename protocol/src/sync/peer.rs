@@ -26,6 +26,9 @@ pub(super) struct Peer {
     pub(super) salt: u64,
     pub(super) rounds: u32,
     pub(super) in_step: bool,
+    /// No comparison over this link has come to its end: what is fresh counts too, since whoever was not linked has not
+    /// heard of it by gossip.
+    pub(super) is_new: bool,
     /// When to compare; none while in step, where chance decides.
     pub(super) compare_at: Option<Time>,
     pub(super) failures: u32,
@@ -45,6 +48,7 @@ impl Peer {
             salt,
             rounds: 0,
             in_step: false,
+            is_new: true,
             compare_at: Some(due),
             failures: 0,
             walk: None,

@@ -23,6 +23,7 @@ pub(super) enum Job {
 impl Repair {
     pub(super) fn on_roots(
         &mut self,
+        now: Time,
         from: NodeId,
         round: Round,
         roots: &[Root],
@@ -32,14 +33,15 @@ impl Repair {
         if !(Tree::ALL.len()..=MAX_ROOTS).contains(&roots.len()) {
             return;
         }
-        let own = self.salted_roots(round.salt);
+        let own = self.salted_roots(round.salt, false);
         let pairs = Tree::ALL.iter().zip(own.iter().zip(roots));
         let differing = pairs.filter(|(_, (own, theirs))| own.settled != theirs.settled && own.now != theirs.now);
         let asked: Vec<Asked> =
             differing.map(|(tree, _)| Asked { tree: *tree, prefix: Prefix::ALL, whole: false }).collect();
         if asked.is_empty() {
             out.send_bulk(from, Message::Agree { round });
-            return self.set_in_step(from, facts);
+            let same = own.iter().zip(roots).all(|(own, theirs)| own.now == theirs.now);
+            return self.agreed_with(now, from, same, facts);
         }
         let taking_in = self.peers.values().any(|peer| peer.intake.is_busy());
         let Some(peer) = self.peers.get_mut(&from) else {
@@ -78,7 +80,7 @@ impl Repair {
             return;
         }
         if agreed {
-            return self.set_in_step(from, facts);
+            return self.agreed_with(now, from, false, facts);
         }
         if std::mem::take(&mut peer.in_step) {
             facts.push(Fact::OutOfStep { peer: from });
@@ -86,6 +88,20 @@ impl Repair {
         // The peer compares again when it has what it lacked; if it does not, this node does.
         if peer.compare_at.is_none() && peer.walk.is_none() {
             self.retry(now, from);
+        }
+    }
+
+    /// The asker found no difference at rest. That is not all that one wants to know who has not compared itself yet.
+    fn agreed_with(&mut self, now: Time, from: NodeId, same: bool, facts: &mut Vec<Fact>) {
+        let Some(peer) = self.peers.get_mut(&from) else {
+            return;
+        };
+        peer.is_new &= !same;
+        if !peer.is_new {
+            return self.set_in_step(from, facts);
+        }
+        if peer.walk.is_none() {
+            peer.compare_at = Some(now);
         }
     }
 

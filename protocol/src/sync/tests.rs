@@ -136,7 +136,7 @@ fn a_recent_change_is_no_difference_but_one_that_lasts_is() {
 #[test]
 fn a_recent_change_beside_an_old_difference_is_left_to_gossip() {
     for changed in [0, 1] {
-        let mut world = World::new(2, Config::default(), 1);
+        let mut world = in_step(100);
         for entry in 0..100 {
             // Of every tree one that differs, in both directions.
             world.restore(0, entry, 1 + u64::from(entry < 4));
@@ -144,7 +144,7 @@ fn a_recent_change_beside_an_old_difference_is_left_to_gossip() {
         }
         (20..40).for_each(|entry| world.set(changed, entry, 2));
         (200..220).for_each(|entry| world.set(changed, entry, 1));
-        world.link(0, 1);
+        world.compare(0, 1);
         world.run(secs(1));
         assert_eq!((world.version(0, 4), world.version(1, 0)), (Some(2), Some(2)));
         assert_eq!(
@@ -154,6 +154,26 @@ fn a_recent_change_beside_an_old_difference_is_left_to_gossip() {
         assert_eq!(world.version(1 - changed, 200), None);
         assert_eq!(world.in_step(0, 1), (true, true));
         world.run(secs(15));
+        assert!(world.converged());
+    }
+}
+
+/// Gossip reaches only those who were linked when it began.
+#[test]
+fn whoever_was_not_linked_is_not_in_step_before_it_has_what_changed_a_moment_ago() {
+    for changed in [0, 1] {
+        let mut world = World::new(2, Config::default(), 1);
+        (0..100).for_each(|entry| (0..2).for_each(|node| world.restore(node, entry, 1)));
+        world.set(changed, 7, 2);
+        world.set(changed, 200, 1);
+        world.link(0, 1);
+        for _ in 0..500 {
+            world.run(millis(1));
+            let (left, right) = world.in_step(0, 1);
+            let in_step = if changed == 0 { right } else { left };
+            assert!(!in_step || world.converged(), "in step without what changed");
+        }
+        assert_eq!(world.in_step(0, 1), (true, true));
         assert!(world.converged());
     }
 }

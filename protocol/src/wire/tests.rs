@@ -56,6 +56,7 @@ fn samples() -> Vec<(&'static str, Message)> {
         ("have", Message::Have { node: id, digest: Digest([6; 32]) }),
         ("join", Message::Join { record: record.wire().clone() }),
         ("admitted", Message::Admitted { changes: vec![admission] }),
+        ("ask-holder", Message::AskHolder { digest: Digest([6; 32]) }),
         ("claims", Message::Claims(claims::Message::AskKeeper { replica, token, question: 1 })),
         ("auction", Message::Auction(auction::Message::Claimed { auction, replica, token })),
     ]
@@ -72,13 +73,14 @@ fn the_bytes_of_messages_do_not_change() {
     }
 }
 
-const GOLDEN: [(&str, &str); 8] = [
+const GOLDEN: [(&str, &str); 9] = [
     ("changed", "1f4cd0ee"),
     ("slot", "2c59baf8"),
     ("ruled", "2ed44d44"),
     ("have", "1563a627"),
     ("join", "f3329033"),
     ("admitted", "f0248836"),
+    ("ask-holder", "f3ed0642"),
     ("claims", "00e5fd5e"),
     ("auction", "66bf6685"),
 ];

@@ -294,6 +294,20 @@ fn a_winner_that_restarted_still_answers_for_its_claim() {
     assert_eq!((world.count(0, is_settled), world.count(0, is_reopen)), (1, 0));
 }
 
+/// The winner's word goes straight to the owner, its sheet goes by gossip and may take longer.
+#[test]
+fn what_was_claimed_is_not_put_up_again_before_its_sheet_came() {
+    let mut world = two();
+    world.open(0, world.lot([0]));
+    world.run(SECOND / 10);
+    assert_eq!((world.count(0, is_settled), world.holders(0)), (1, vec![1]));
+    let open = world.nodes[0].room.open_awards(&UID);
+    assert_eq!(open.iter().map(|open| (open.replica, open.to)).collect::<Vec<_>>(), [(replica(UID, 0), id(1))]);
+    let token = world.nodes[1].desk.claims[&replica(UID, 0)];
+    world.call(0, |room, now, desk, out| room.saw_claim(now, &replica(UID, 0), &id(1), token, desk, out));
+    assert_eq!(world.nodes[0].room.open_awards(&UID), []);
+}
+
 #[test]
 fn guardians_know_of_an_open_award_until_it_is_claimed_or_lapses() {
     let mut world = World::new(4, 7);

@@ -1,0 +1,79 @@
+//! After a publish: which guardians hold the artifact by now. They say so by gossip, which may be lost; whoever published
+//! waits for it, so those who were not heard are asked.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::model::{Digest, Lane, NodeId, Time};
+
+use super::Node;
+use super::contract::Action;
+use super::message::Message;
+
+/// The first wait, longer than gossip takes, and the longest.
+const ASK_AFTER: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+/// Who has not got it by then is on its own: it fetches when it can.
+const GIVE_UP_AFTER: Duration = Duration::from_secs(600);
+/// Artifacts asked for at a time. Beyond that gossip alone has to do.
+const MOST: usize = 64;
+
+/// Artifacts of changes that were written here.
+#[derive(Debug, Default)]
+pub(super) struct Spreading(BTreeMap<Digest, Asking>);
+
+#[derive(Debug)]
+struct Asking {
+    since: Time,
+    at: Time,
+    gap: Duration,
+}
+
+impl Spreading {
+    pub fn begin(&mut self, now: Time, digest: Digest) {
+        if self.0.len() < MOST || self.0.contains_key(&digest) {
+            self.0.insert(digest, Asking { since: now, at: now + ASK_AFTER.0, gap: ASK_AFTER.0 });
+        }
+    }
+
+    pub fn next(&self) -> Option<Time> {
+        self.0.values().map(|asking| asking.at).min()
+    }
+}
+
+impl Node {
+    pub(super) fn ask_holders(&mut self, now: Time) {
+        let due: Vec<Digest> =
+            self.spreading.0.iter().filter(|(_, asking)| asking.at <= now).map(|(digest, _)| *digest).collect();
+        for digest in due {
+            let silent = self.silent_guardians(&digest);
+            let asking = self.spreading.0.get_mut(&digest);
+            let Some(asking) = asking.filter(|asking| !silent.is_empty() && now.since(asking.since) < GIVE_UP_AFTER)
+            else {
+                self.spreading.0.remove(&digest);
+                continue;
+            };
+            asking.gap = (asking.gap * 2).min(ASK_AFTER.1);
+            asking.at = now + asking.gap;
+            for to in silent {
+                self.outbox.push(Action::Send { to, lane: Lane::Bulk, message: Message::AskHolder { digest } });
+            }
+        }
+    }
+
+    /// Guardians of what runs this artifact that have not said that they hold it.
+    fn silent_guardians(&self, digest: &Digest) -> Vec<NodeId> {
+        let wishes = self.desired.workloads().filter(|wish| wish.spec.artifact.digest == *digest);
+        let mut silent: Vec<NodeId> = wishes.flat_map(|wish| self.guardians(&wish.name)).collect();
+        silent.retain(|node| *node != self.me && self.artifacts.holders(digest).all(|holder| holder != node));
+        silent.sort_unstable();
+        silent.dedup();
+        silent
+    }
+
+    pub(super) fn on_ask_holder(&mut self, from: NodeId, digest: Digest) {
+        if self.artifacts.is_ready(&digest) {
+            let message = Message::Have { node: self.me, digest };
+            self.outbox.push(Action::Send { to: from, lane: Lane::Bulk, message });
+        }
+    }
+}
