@@ -120,10 +120,13 @@ impl Workspace {
 
     /// Builds the daemon and returns the path of the `shoal` binary.
     pub fn build_daemon(&self, profile: Profile) -> Result<PathBuf> {
-        let mut build = self.cargo(["build", "--locked", "--package", "shoal", "--bin", "shoal"]);
-        if profile == Profile::Release {
-            build.arg("--release");
-        }
+        let mut build = self.cargo(["build", "--locked", "--bin", "shoal"]);
+        match profile {
+            // With the features that the tests build with, so that neither makes the other build anew.
+            Profile::Dev => build.arg("--workspace"),
+            // As users build it.
+            Profile::Release => build.args(["--package", "shoal", "--release"]),
+        };
         passes(build)?;
         Ok(self.daemon(profile))
     }

@@ -27,10 +27,24 @@ impl Default for Weather {
     }
 }
 
+/// How gossip gets through, beside the weather.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Gossip {
+    /// As the weather is.
+    #[default]
+    Fair,
+    /// So many microseconds later.
+    Late(u64),
+    /// Not at all.
+    Lost,
+}
+
 /// The state of the network.
 #[derive(Default)]
 pub struct Network {
     pub weather: Weather,
+    /// What gossip is like.
+    pub gossip: Gossip,
     /// Directions in which nothing gets through.
     cut: BTreeSet<(usize, usize)>,
     /// When the last packet of a stream arrives, so that none overtakes another.

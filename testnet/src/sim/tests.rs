@@ -4,7 +4,7 @@ use shoal_protocol::node::DialTarget;
 
 use super::history;
 use super::invariants;
-use super::network::Weather;
+use super::network::{Gossip, Weather};
 use super::operator::workload;
 use super::scenario::Play;
 use super::world::World;
@@ -137,6 +137,55 @@ fn a_joiner_moves_nothing() {
     play.world.start(joiner, false, &[0]);
     play.settle().unwrap();
     assert_eq!(held(&play), before);
+}
+
+/// It was handed its own admission alone, and took itself for the only member.
+#[test]
+fn a_joiner_acts_on_nothing_before_it_knows_of_those_who_admitted_it() {
+    for seed in 0..20 {
+        let mut play = cluster(seed, 3);
+        play.publish(0, &workload("web", 1, 2)).unwrap();
+        play.settle().unwrap();
+        let joiner = play.world.add();
+        play.world.start(joiner, false, &[0]);
+        let view = |world: &World| world.devices[joiner].node.as_ref().unwrap().status();
+        while !view(&play.world).ready {
+            assert!(play.world.run_for(Duration::from_micros(100)).is_ok() && play.world.now < 600_000_000);
+        }
+        let view = view(&play.world);
+        assert_eq!((view.nodes, view.workloads), (4, 1), "seed {seed}: it was ready without knowing what there is");
+    }
+}
+
+/// An owner heard from the winner, had not seen its sheet, and took the place for a gap.
+#[test]
+fn a_place_is_awarded_once_however_late_gossip_is() {
+    for late in [1_000, 100_000, 1_000_000] {
+        let mut play = cluster(10, 5);
+        play.world.network.gossip = Gossip::Late(late);
+        play.publish(0, &workload("web", 1, 3)).unwrap();
+        play.settle().unwrap();
+        let awards = |i: usize| play.world.devices[i].node.as_ref().unwrap().status().counters.get("awards").copied();
+        let awards: u64 = (0..5).filter_map(awards).sum();
+        assert_eq!(awards, 3, "gossip was late by {late} us");
+    }
+}
+
+/// Who waits for a publish waits for holders of the artifact, and they were told by gossip alone.
+#[test]
+fn without_gossip_all_still_comes_true() {
+    let mut play = cluster(11, 5);
+    play.world.network.gossip = Gossip::Lost;
+    play.publish(1, &workload("web", 1, 3)).unwrap();
+    play.settle().unwrap();
+    play.world
+        .run_till(Duration::from_secs(30), "all guardians are known to hold the artifact", |world| {
+            let view = world.devices[1].node.as_ref().unwrap().workloads().remove(0);
+            view.artifact_holders >= view.guardians.len()
+        })
+        .unwrap();
+    play.remove(2, "web").unwrap();
+    play.settle().unwrap();
 }
 
 #[test]

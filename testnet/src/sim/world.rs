@@ -15,7 +15,7 @@ use shoal_protocol::trust::Genesis;
 use shoal_protocol::wire;
 
 use super::device::{Device, Disk, Running, Runtime};
-use super::network::{Network, below};
+use super::network::{Gossip, Network, below};
 
 /// 2026-01-01, in milliseconds: what honest clocks say at the world's zero.
 const EPOCH: u64 = 1_767_225_600_000;
@@ -493,8 +493,14 @@ impl World {
             peers.swap_remove(index);
         }
         for to in peers {
-            if let Some(at) = self.network.packet(self.now, device, to, &mut self.rng) {
-                self.at(at, Happening::Gossip { from: device, to, id, message: message.clone() });
+            let Some(at) = self.network.packet(self.now, device, to, &mut self.rng) else { continue };
+            let late = match self.network.gossip {
+                Gossip::Fair => Some(0),
+                Gossip::Late(by) => Some(by),
+                Gossip::Lost => None,
+            };
+            if let Some(late) = late {
+                self.at(at + late, Happening::Gossip { from: device, to, id, message: message.clone() });
             }
         }
     }
