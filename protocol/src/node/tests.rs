@@ -322,3 +322,20 @@ fn what_cannot_start_is_given_up_with_its_reason() {
     let reason = bottle.node.workload(&"web".parse().unwrap()).unwrap().replicas[0].reason.clone().unwrap();
     assert!(reason.contains("trapped"), "{reason}");
 }
+
+/// It is handed its own admission alone: who admitted it, and what runs, it has still to hear.
+#[test]
+fn one_that_was_just_admitted_is_not_ready_by_being_the_only_member_it_knows() {
+    let cluster = cluster();
+    let config = Config { name: "b".into(), founder: false, ..Config::default() };
+    let wall = WallClock(1_800_000_000_000);
+    let node = Node::new(config, cluster.identity(20), Saved::default(), facts(), wall, [7; 32], Time::ZERO);
+    let (me, other) = (node.id(), NodeId([9; 32]));
+    let mut bottle = Bottle::new(node);
+    bottle.input(Input::LinkUp { peer: other });
+    let admission = trust::admit(&cluster.genesis, &cluster.join, me, 1, 1).unwrap();
+    bottle.input(Input::Message { from: other, message: Message::Admitted { changes: vec![admission.raw()] } });
+    bottle.run_for(Duration::from_secs(60));
+    let status = bottle.node.status();
+    assert_eq!((status.nodes, status.ready), (1, false));
+}
