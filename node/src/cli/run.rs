@@ -34,7 +34,7 @@ pub struct Run {
     #[arg(long, default_value = "default")]
     namespace: String,
     /// How many at once
-    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(..=i64::from(MAX_REPLICAS)))]
+    #[arg(long, default_value_t = 1, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(..=i64::from(MAX_REPLICAS)))]
     replicas: u32,
     /// A variable in its environment; may be given several times
     #[arg(long = "env", value_name = "K=V", value_parser = pair)]

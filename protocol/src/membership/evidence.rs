@@ -71,21 +71,21 @@ impl Evidence {
     }
 }
 
-impl fmt::Display for Evidence {
-    /// As in `its links closed and nobody listens at its addresses (seen by 1a2b3c4d, 5e6f7a8b)`.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.cause {
+impl Evidence {
+    /// As in `its links closed and nobody listens at its addresses (seen by till-1, till-2)`.
+    pub fn told(&self, name: impl Fn(&NodeId) -> String) -> String {
+        let cause = match self.cause {
             Cause::Refused => "its links closed and nobody listens at its addresses",
             Cause::Silent => "nothing was heard from it over any path",
             Cause::Goodbye => "it said goodbye",
             Cause::NeverSeen => "it was not heard of since this node started",
             Cause::Overdue => "it did not return from a planned absence",
             Cause::Hearsay => "a peer said so",
-        })?;
+        };
         if self.by.is_empty() {
-            return Ok(());
+            return cause.to_owned();
         }
-        let names: Vec<String> = self.by.iter().map(NodeId::short).collect();
-        write!(f, " (seen by {})", names.join(", "))
+        let names: Vec<String> = self.by.iter().map(name).collect();
+        format!("{cause} (seen by {})", names.join(", "))
     }
 }

@@ -93,10 +93,15 @@ impl Membership {
         self.paths.get(node).and_then(|path| path.rtt())
     }
 
+    /// What people call a node, as far as its record is known.
+    pub fn name(&self, node: &NodeId) -> String {
+        self.record(node).map_or_else(|| node.short(), |record| record.name.clone())
+    }
+
     /// Why a member is held to be down, in words; nothing unless it is.
     pub fn why_down(&self, node: &NodeId) -> Option<String> {
         match self.members.get(node).map(|member| &member.life) {
-            Some(Life::Down(fall)) => Some(fall.why.to_string()),
+            Some(Life::Down(fall)) => Some(fall.why.told(|node| self.name(node))),
             Some(Life::Unknown { .. } | Life::Up | Life::BackBy(_)) | None => None,
         }
     }

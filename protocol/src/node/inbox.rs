@@ -264,6 +264,7 @@ impl Node {
                 let up = self.membership.up().count();
                 self.pace.lost(now, node, up);
                 self.count("nodes_down");
+                let why = why.told(|node| self.name_of(node));
                 self.tell(now, Level::Warning, "node-down", None, Some(node), format!("the node is down: {why}"));
                 self.with_auction(now, |room, now, desk, out| room.node_down(now, &node, desk, out));
                 self.on_liveness(node);

@@ -115,7 +115,7 @@ impl Node {
             places.push(LotPlace {
                 place: missing.place,
                 counter: missing.counter,
-                why: short_reason(missing.why.to_string()),
+                why: short_reason(self.told(&missing.why)),
             });
         }
         if places.is_empty() {
@@ -135,6 +135,15 @@ impl Node {
             };
             self.count("auctions");
             self.with_auction(now, |auction, now, desk, out| auction.open(now, lot, desk, out));
+        }
+    }
+
+    /// Why a replica is missing, for people.
+    pub(super) fn told(&self, why: &MissingWhy) -> String {
+        match why {
+            MissingWhy::NodeDown { node, evidence } => format!("its node {} is down: {evidence}", self.name_of(node)),
+            MissingWhy::NodeLeft { node } => format!("its node {} left the cluster", self.name_of(node)),
+            MissingWhy::NeverPlaced | MissingWhy::GivenUp => why.to_string(),
         }
     }
 

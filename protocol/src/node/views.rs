@@ -170,7 +170,7 @@ impl Node {
         for missing in &gap.missing {
             let name = ReplicaName { workload: wish.name.clone(), place: missing.place }.to_string();
             let replica = ReplicaId { uid: wish.uid, place: missing.place };
-            let reason = self.missing_reason(&replica).unwrap_or_else(|| missing.why.to_string());
+            let reason = self.missing_reason(&replica).unwrap_or_else(|| self.told(&missing.why));
             let view = ReplicaView {
                 replica: name,
                 phase: "missing".into(),
