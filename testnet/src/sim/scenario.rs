@@ -6,7 +6,7 @@ use std::time::Duration;
 use shoal_protocol::model::{Digest, Spec};
 
 use super::invariants;
-use super::network::{Weather, below};
+use super::network::{Gossip, Weather, below};
 use super::operator::{Operator, Outcome, workload};
 use super::world::World;
 
@@ -131,7 +131,7 @@ impl Play {
         let running = self.world.running();
         let stopped: Vec<usize> = (0..self.world.devices.len()).filter(|i| !running.contains(i)).collect();
         let device = running[below(&mut self.world.rng, running.len() as u64) as usize];
-        match below(&mut self.world.rng, 10) {
+        match below(&mut self.world.rng, 11) {
             0..=2 => {
                 self.published += 1;
                 let name = format!("w{}", below(&mut self.world.rng, 4));
@@ -154,6 +154,14 @@ impl Play {
                 let (left, right): (Vec<usize>, Vec<usize>) = (0..self.world.devices.len()).partition(|i| *i < half);
                 let cut = below(&mut self.world.rng, 2) == 0;
                 self.world.partition(&left, &right, cut);
+            }
+            8 => {
+                // It stays so, also after the heal: nothing may depend on gossip.
+                self.world.network.gossip = match below(&mut self.world.rng, 3) {
+                    0 => Gossip::Fair,
+                    1 => Gossip::Late(below(&mut self.world.rng, 2_000_000)),
+                    _ => Gossip::Lost,
+                };
             }
             _ => {
                 if let Some(&device) = stopped.first() {
