@@ -39,6 +39,7 @@ impl Membership {
             ahead.into_iter().chain(behind).chain(shortcuts).collect()
         };
         wanted.extend(self.sought.iter().filter(|node| self.members.contains_key(node)));
+        wanted.extend(self.errands.keys().filter(|node| self.members.contains_key(node)));
         if self.is_lonely() {
             self.timers.set_by(Reason::Explore, cx.now + self.config.redial_most);
         }
@@ -190,6 +191,9 @@ impl Membership {
         self.unjudged = true;
         if self.is_near(&node) {
             self.doubt(cx, node, Suspicion::NoLink);
+        }
+        if self.errands.remove(&node).is_some() {
+            self.unsettled_topology = true; // whoever had business has dropped it
         }
     }
 

@@ -18,6 +18,7 @@
 mod config;
 mod dialing;
 mod doubts;
+mod errands;
 mod evidence;
 mod hearing;
 mod members;
@@ -165,6 +166,8 @@ pub struct Membership {
     wanted: BTreeSet<NodeId>,
     /// Drawn by lot, while those near are out of reach; at most `config.random_links`.
     sought: BTreeSet<NodeId>,
+    /// Whom this node has business with, and until when the link is kept for it; at most `errands::MOST`.
+    errands: BTreeMap<NodeId, Time>,
     /// Whom I watch, and since when.
     watched: BTreeMap<NodeId, Time>,
     /// Who watches me.
@@ -229,6 +232,7 @@ impl Membership {
             dialling: BTreeSet::new(),
             wanted: BTreeSet::new(),
             sought: BTreeSet::new(),
+            errands: BTreeMap::new(),
             watched: BTreeMap::new(),
             watchers: BTreeSet::new(),
             doubts: BTreeMap::new(),
@@ -408,6 +412,7 @@ impl Membership {
             Reason::Reissue => self.reissue_if_challenged(cx),
             Reason::Announce => self.announce(cx),
             Reason::Explore => self.explore(cx),
+            Reason::Errand => self.end_errands(cx),
         }
     }
 

@@ -31,6 +31,8 @@ pub enum Reason {
     Announce,
     /// Look for others, where nearly all members are out of reach.
     Explore,
+    /// A link that was kept for some business may be let go.
+    Errand,
 }
 
 /// One deadline a reason. Bounded by the reasons: a few for each member.

@@ -18,6 +18,7 @@ use crate::trust;
 
 use super::artifacts::Artifacts;
 use super::contract::Saved;
+use super::letters::Letters;
 use super::links::Seed;
 use super::outbox::Outbox;
 use super::persisting::Cache;
@@ -58,6 +59,7 @@ impl Node {
             artifacts: Artifacts::default(),
             pace: Pace::new(config.pace.clone()),
             outbox: Outbox::default(),
+            letters: Letters::default(),
             cache: Cache::default(),
             incarnations: Vec::new(),
             read_only: None,

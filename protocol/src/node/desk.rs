@@ -14,6 +14,7 @@ use crate::{auction, claims};
 use super::Node;
 use super::artifacts::Artifacts;
 use super::contract::{Action, DialTarget, PersistId};
+use super::letters::Letter;
 use super::message::Message;
 
 /// The round trip that is assumed where none was measured.
@@ -69,7 +70,9 @@ impl Desk for Bench<'_> {
     }
 
     fn rtt(&self, node: &NodeId) -> Duration {
-        self.membership.rtt(node).unwrap_or(GUESSED_RTT)
+        let rtt = self.membership.rtt(node).unwrap_or(GUESSED_RTT);
+        // The first word needs a link first, and a handshake takes some five round trips.
+        if self.membership.has_link(node) { rtt } else { rtt * 6 }
     }
 
     fn wall(&self) -> WallClock {
@@ -105,7 +108,7 @@ impl Node {
     ) {
         let mut out = Out::new();
         let facts = work(&mut self.membership, now, &mut out);
-        self.post(out, None, Message::Membership);
+        self.post(now, out, None, Message::Membership);
         for fact in facts {
             self.on_membership(now, fact);
         }
@@ -124,7 +127,7 @@ impl Node {
             membership: &self.membership,
         };
         let facts = work(&mut self.repair, now, &shelves, &mut out);
-        self.post(out, None, Message::Repair);
+        self.post(now, out, None, Message::Repair);
         for fact in facts {
             self.on_repair(now, fact);
         }
@@ -157,17 +160,26 @@ impl Node {
             wall: self.wall(now),
         };
         let facts = work(&mut self.auction, now, &desk, &mut out);
-        self.post(out, after, Message::Auction);
+        self.post(now, out, after, Message::Auction);
         for fact in facts {
             self.on_auction(now, fact);
         }
     }
 
     /// Sends what a room has put into its outbox.
-    pub(super) fn post<M>(&mut self, mut out: Out<M>, after: Option<PersistId>, wrap: impl Fn(M) -> Message) {
+    pub(super) fn post<M>(
+        &mut self,
+        now: Time,
+        mut out: Out<M>,
+        after: Option<PersistId>,
+        wrap: impl Fn(M) -> Message,
+    ) {
         while let Some(outgoing) = out.pop() {
             let action = match outgoing {
-                Outgoing::Send { to, lane, message } => Action::Send { to, lane, message: wrap(message) },
+                Outgoing::Send { to, lane, message } => {
+                    self.deliver(now, to, Letter { at: now, after, lane, message: wrap(message) });
+                    continue;
+                }
                 Outgoing::Broadcast(message) => Action::Broadcast(wrap(message)),
                 Outgoing::Dial(node) => {
                     let addresses = self.membership.addresses(&node);
@@ -186,7 +198,7 @@ impl Node {
     ) {
         let mut out = Out::new();
         let facts = work(&mut self.claims, &mut out);
-        self.post(out, None, Message::Claims);
+        self.post(now, out, None, Message::Claims);
         for fact in facts {
             self.on_claims(now, fact);
         }

@@ -34,9 +34,10 @@ impl Node {
     pub(super) fn on_link_up(&mut self, now: Time, peer: NodeId) {
         self.rest_seeds(now);
         self.with_membership(now, |membership, now, out| membership.handle_link_up(now, peer, out));
+        self.send_letters(now, peer);
         let mut out = crate::model::Out::new();
         let facts = self.repair.handle_link_up(now, peer, &mut out);
-        self.post(out, None, Message::Repair);
+        self.post(now, out, None, Message::Repair);
         facts.into_iter().for_each(|fact| self.on_repair(now, fact));
         if !self.admitted() {
             self.ask_to_join(now, peer);
@@ -55,6 +56,7 @@ impl Node {
     pub(super) fn on_dial_failed(&mut self, now: Time, target: DialTarget, how: DialFailure) {
         match target {
             DialTarget::Node(node) => {
+                self.drop_letters(&node);
                 let failure = match how {
                     DialFailure::Refused => membership::DialFailure::Refused,
                     DialFailure::TimedOut | DialFailure::Stranger(_) => membership::DialFailure::TimedOut,

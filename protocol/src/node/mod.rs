@@ -7,7 +7,7 @@
 //! | --- | --- |
 //! | `contract` | the boundary: inputs, effects, records |
 //! | `boot` | from what was saved to a running node |
-//! | `links`, `inbox` | the network: links, messages, gossip |
+//! | `links`, `letters`, `inbox` | the network: links, messages for nodes without one, gossip |
 //! | `commands` | users |
 //! | `writing` | desired state: applying changes, admitting nodes |
 //! | `holding` | what this node claims: running, replacing, restarting, releasing it |
@@ -25,6 +25,7 @@ mod explaining;
 mod fetching;
 mod holding;
 mod inbox;
+mod letters;
 mod links;
 mod message;
 mod outbox;
@@ -162,6 +163,8 @@ pub struct Node {
     pace: Pace,
 
     outbox: Outbox,
+    /// What waits for a link.
+    letters: letters::Letters,
     /// Facts of others that are not on disk yet.
     cache: persisting::Cache,
     /// Incarnations on their way to disk.

@@ -8,6 +8,7 @@ use crate::model::{Digest, Lane, NodeId, Time};
 
 use super::Node;
 use super::contract::Action;
+use super::letters::Letter;
 use super::message::Message;
 
 /// The first wait, longer than gossip takes, and the longest.
@@ -55,7 +56,8 @@ impl Node {
             asking.gap = (asking.gap * 2).min(ASK_AFTER.1);
             asking.at = now + asking.gap;
             for to in silent {
-                self.outbox.push(Action::Send { to, lane: Lane::Bulk, message: Message::AskHolder { digest } });
+                let message = Message::AskHolder { digest };
+                self.deliver(now, to, Letter { at: now, after: None, lane: Lane::Bulk, message });
             }
         }
     }

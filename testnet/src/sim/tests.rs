@@ -233,3 +233,31 @@ fn of_two_dials_that_cross_one_link_is_left() {
         }
     }
 }
+
+/// Above a full mesh an owner is linked to a few nodes only, and asks others as well; of two holders of a replica neither
+/// need be linked to the other.
+#[test]
+fn beyond_a_full_mesh_nodes_talk_to_whom_they_need_to() {
+    let mut play = cluster(12, 48);
+    for number in 0..8 {
+        play.publish(number, &workload(&format!("w{number}"), 1, 4)).unwrap();
+    }
+    play.settle().unwrap();
+    let (left, right): (Vec<usize>, Vec<usize>) = (0..48).partition(|device| device % 2 == 0);
+    play.world.partition(&left, &right, true);
+    play.world
+        .run_till(Duration::from_secs(60), "each half runs everything", |world| {
+            [&left, &right].into_iter().all(|half| {
+                let claims = half.iter().map(|i| world.devices[*i].node.as_ref().unwrap().own_claims().count());
+                claims.sum::<usize>() >= 32
+            })
+        })
+        .unwrap();
+    play.heal().unwrap();
+    play.settle().unwrap();
+    for device in &play.world.devices {
+        let undeliverable = device.node.as_ref().unwrap().status().counters.get("letters_undeliverable").copied();
+        assert_eq!(undeliverable, None, "{} had something to say and did not", device.name);
+        assert!(device.links.len() < 48, "{} has {} links", device.name, device.links.len());
+    }
+}

@@ -1,0 +1,97 @@
+//! Messages for members without a link. Beyond a full mesh an owner asks nodes that it is not linked to, and of two holders of
+//! a replica neither need be linked to the other: the link is made on demand, and what was to be said waits for it.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use crate::model::{Lane, NodeId, Time};
+
+use super::Node;
+use super::contract::{Action, PersistId};
+use super::message::Message;
+
+/// What waits for longer is no longer true: who wrote it has its own time-outs, and says it anew.
+const STALE_AFTER: Duration = Duration::from_secs(5);
+/// Nodes written to at a time; more than an auction asks at once.
+const MOST_NODES: usize = 64;
+/// Letters a node; an auction's turns for a few replicas.
+const MOST_EACH: usize = 16;
+
+/// What waits for a link, by node.
+#[derive(Debug, Default)]
+pub(super) struct Letters(BTreeMap<NodeId, VecDeque<Letter>>);
+
+/// Something to be said.
+#[derive(Debug)]
+pub(super) struct Letter {
+    pub at: Time,
+    /// The batch it waits for, beside the link.
+    pub after: Option<PersistId>,
+    pub lane: Lane,
+    pub message: Message,
+}
+
+impl Letters {
+    fn keep(&mut self, now: Time, to: NodeId, letter: Letter) {
+        self.0.retain(|_, letters| letters.back().is_some_and(|last| now.since(last.at) < STALE_AFTER));
+        if self.0.len() >= MOST_NODES && !self.0.contains_key(&to) {
+            return;
+        }
+        let letters = self.0.entry(to).or_default();
+        if letters.len() == MOST_EACH {
+            letters.pop_front();
+        }
+        letters.push_back(letter);
+    }
+}
+
+impl Node {
+    /// Says it over the link, or makes one for it.
+    pub(super) fn deliver(&mut self, now: Time, to: NodeId, letter: Letter) {
+        let is_business = match letter.message {
+            Message::Claims(_) | Message::Auction(_) | Message::AskHolder { .. } | Message::Have { .. } => true,
+            // These speak of a link, or are said to whoever has one.
+            Message::Membership(_)
+            | Message::Repair(_)
+            | Message::Join { .. }
+            | Message::Admitted { .. }
+            | Message::Changed { .. }
+            | Message::Slot(_)
+            | Message::Ruled(_) => false,
+        };
+        if !is_business || self.membership.has_link(&to) {
+            if is_business {
+                self.membership.dealt_with(now, &to);
+            }
+            let Letter { after, lane, message, .. } = letter;
+            self.outbox.push_after(after, Action::Send { to, lane, message });
+            return;
+        }
+        let mut is_coming = false;
+        self.with_membership(now, |room, now, out| {
+            let (coming, facts) = room.reach(now, to, out);
+            is_coming = coming;
+            facts
+        });
+        if is_coming {
+            self.letters.keep(now, to, letter);
+        } else {
+            self.count("letters_undeliverable");
+        }
+    }
+
+    /// There is a link now.
+    pub(super) fn send_letters(&mut self, now: Time, to: NodeId) {
+        for letter in self.letters.0.remove(&to).into_iter().flatten() {
+            if now.since(letter.at) < STALE_AFTER {
+                let Letter { after, lane, message, .. } = letter;
+                self.outbox.push_after(after, Action::Send { to, lane, message });
+            }
+        }
+    }
+
+    /// There will be none.
+    pub(super) fn drop_letters(&mut self, to: &NodeId) {
+        self.letters.0.remove(to);
+    }
+}
