@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use shoal_testnet::bench::{self, Bench};
 use shoal_testnet::check::{self, Step};
-use shoal_testnet::real::Options;
+use shoal_testnet::real::{Options, leave_to_signal};
 use shoal_testnet::sim::{self, command::Sim};
 use shoal_testnet::workspace::{Profile, Workspace};
 use shoal_testnet::{demo, kill, law};
@@ -54,7 +54,9 @@ enum Verb {
 }
 
 fn main() -> ExitCode {
-    match run(Arguments::parse().verb) {
+    let ended = run(Arguments::parse().verb);
+    leave_to_signal();
+    match ended {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {

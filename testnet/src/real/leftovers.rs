@@ -148,6 +148,16 @@ fn on_signals() {
     });
 }
 
+/// To be called before the process ends by itself: when a signal came, its thread is about to end it with the signal's code, and what
+/// went wrong meanwhile went wrong because of it.
+pub fn leave_to_signal() {
+    if noted().closing {
+        loop {
+            std::thread::park();
+        }
+    }
+}
+
 fn remove_all() {
     let mut noted = noted();
     noted.closing = true;

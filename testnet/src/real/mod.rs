@@ -10,6 +10,7 @@ pub mod traffic;
 pub use api::{Api, held};
 pub use cluster::{Cluster, Options};
 pub use daemon::Daemon;
+pub use leftovers::leave_to_signal;
 
 use std::time::{Duration, Instant};
 
