@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::claim::short_reason;
-use crate::model::{AuctionId, Decline, Digest, NodeId, Place, Price, ReplicaId};
+use crate::model::{AuctionId, Bucket, Decline, Digest, NodeId, Place, Price, ReplicaId};
 
 use super::awards::Awards;
 use super::config::Config;
@@ -13,7 +13,7 @@ use super::memory::{Drawn, Memory};
 use super::message::{Announce, Message};
 use super::round::{Answer, Offer, Round, Stage};
 use super::summary::NoBid;
-use super::timers::{Bucket, millis};
+use super::timers::millis;
 use super::turn::Turn;
 
 /// Auctions of this node.

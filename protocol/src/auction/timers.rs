@@ -41,39 +41,6 @@ impl Timers {
     }
 }
 
-/// A token bucket: a burst at once, then one a period.
-#[derive(Debug)]
-pub(super) struct Bucket {
-    burst: u32,
-    every: Duration,
-    left: u32,
-    filled_at: Time,
-}
-
-impl Bucket {
-    /// Full.
-    pub(super) fn new(burst: u32, every: Duration) -> Self {
-        Bucket { burst, every, left: burst, filled_at: Time::ZERO }
-    }
-
-    /// Takes one, or tells when to come again.
-    pub(super) fn take(&mut self, now: Time) -> Result<(), Time> {
-        let periods = now.since(self.filled_at).as_micros() / self.every.as_micros().max(1);
-        let gained = u32::try_from(periods).unwrap_or(u32::MAX);
-        self.left = self.left.saturating_add(gained).min(self.burst);
-        if self.left == self.burst {
-            self.filled_at = now;
-        } else {
-            self.filled_at = self.filled_at + self.every * gained;
-        }
-        if self.left == 0 {
-            return Err(self.filled_at + self.every);
-        }
-        self.left -= 1;
-        Ok(())
-    }
-}
-
 /// Milliseconds for a message, rounded up.
 pub(super) fn millis(duration: Duration) -> u32 {
     u32::try_from(duration.as_micros().div_ceil(1000)).unwrap_or(u32::MAX)

@@ -20,6 +20,11 @@ const ANNOUNCE: Duration = Duration::from_secs(1);
 /// How long a peer that probes us is beaten for: it watches us.
 const WATCHED: Duration = Duration::from_secs(10);
 
+/// A link that is lost sooner was of no use: a network that comes and goes, or two devices with one key that take it from one
+/// another. After a few of those in a row there is a pause before each dial.
+const BRIEF: Duration = Duration::from_secs(5);
+const BRIEF_FORGIVEN: u32 = 3;
+
 impl Membership {
     /// Works out anew who watches whom and who should be linked. Cost is flat in the size of the roster.
     pub(super) fn refresh_topology(&mut self, cx: &mut Cx<'_>) {
@@ -202,7 +207,7 @@ impl Membership {
             return;
         }
         let path = self.paths.entry(peer).or_default();
-        path.link = Some(Link::new(&self.config));
+        path.link = Some(Link::new(cx.now, &self.config));
         path.dialling = None;
         path.failures = 0;
         path.closed_at = None;
@@ -233,9 +238,9 @@ impl Membership {
 
     pub(super) fn on_link_down(&mut self, cx: &mut Cx<'_>, peer: NodeId) {
         let Some(path) = self.paths.get_mut(&peer) else { return };
-        if path.link.take().is_none() {
-            return;
-        }
+        let Some(link) = path.link.take() else { return };
+        path.brief = if cx.now.since(link.since) < BRIEF { path.brief.saturating_add(1) } else { 0 };
+        let brief = path.brief;
         path.closed_at = Some(cx.now);
         path.refused = false;
         for timer in [Reason::Quiet(peer), Reason::Rtt(peer), Reason::Repair(peer)] {
@@ -250,7 +255,14 @@ impl Membership {
             Life::Up | Life::Unknown { .. } => {
                 if self.is_near(&peer) {
                     self.doubt(cx, peer, Suspicion::LinkClosed);
-                    self.dial_soon(cx, peer);
+                    if brief <= BRIEF_FORGIVEN {
+                        self.dial_soon(cx, peer);
+                    } else {
+                        let doublings = (brief - BRIEF_FORGIVEN).min(16);
+                        let pause = (self.config.redial_first * (1 << doublings)).min(self.config.redial_most);
+                        let pause = pause * 3 / 4 + self.jitter(pause / 2);
+                        self.timers.set_by(Reason::Dial(peer), cx.now + pause);
+                    }
                 }
             }
             Life::BackBy(_) | Life::Down(_) => {

@@ -80,6 +80,8 @@ pub enum Fact {
     },
     /// Put this incarnation on disk, then call [`Membership::incarnation_stored`].
     Incarnation(u64),
+    /// Somebody else goes on speaking in this node's name: another device has a copy of its key.
+    Contested,
     /// This node cannot reach a member and asks others; for events.
     Accused {
         /// The member.

@@ -26,6 +26,8 @@ pub(super) struct Path {
     pub dialling: Option<Time>,
     /// Dials that failed in a row.
     pub failures: u32,
+    /// Links in a row that were lost soon after they came up.
+    pub brief: u32,
     /// How long it stalled lately, by its own word.
     pub lag: Duration,
     rtt: Option<Rtt>,
@@ -40,6 +42,8 @@ struct Rtt {
 /// An open link.
 #[derive(Debug)]
 pub(super) struct Link {
+    /// Since when it is open.
+    pub since: Time,
     /// When the oldest probe went out that nothing has come after.
     pub awaiting: Option<Time>,
     /// How many probes went out since something came.
@@ -58,8 +62,9 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub fn new(config: &Config) -> Link {
+    pub fn new(now: Time, config: &Config) -> Link {
         Link {
+            since: now,
             awaiting: None,
             unanswered: 0,
             probes: VecDeque::new(),

@@ -1,6 +1,8 @@
 //! What nodes say of themselves, and the incarnations by which the living outdo word of their death.
 
-use crate::model::{Digest, NodeId, NodeRecord, Signed, Time};
+use std::time::Duration;
+
+use crate::model::{Bucket, Digest, NodeId, NodeRecord, Signed, Time};
 
 use super::evidence::Cause;
 use super::members::Life;
@@ -24,7 +26,15 @@ pub(super) struct Own {
     pub is_parting: bool,
     /// Not before then may the next challenge be answered.
     reissue_from: Time,
+    /// How often a record of ours that we did not write may be outdone: a disk that was lost is found out at once, and against
+    /// another device with a copy of our key there is no winning.
+    rebuttals: Bucket,
+    /// Whether that was told.
+    is_contested: bool,
 }
+
+/// Rebuttals at once, and the pause between further ones. Each costs a disk write.
+const REBUTTALS: (u32, Duration) = (8, Duration::from_secs(60));
 
 impl Own {
     pub fn new(incarnation: u64) -> Own {
@@ -37,6 +47,8 @@ impl Own {
             challenge: None,
             is_parting: false,
             reissue_from: Time::ZERO,
+            rebuttals: Bucket::new(REBUTTALS.0, REBUTTALS.1),
+            is_contested: false,
         }
     }
 
@@ -187,6 +199,12 @@ impl Membership {
     fn on_own_record(&mut self, cx: &mut Cx<'_>, record: &Signed<NodeRecord>) -> Worth {
         let ours = (self.own.counter, self.own.record.as_ref().map(Signed::hash));
         if (record.counter, Some(record.hash())) <= ours {
+            return Worth::Ignore;
+        }
+        if self.own.rebuttals.take(cx.now).is_err() {
+            if !std::mem::replace(&mut self.own.is_contested, true) {
+                cx.facts.push(Fact::Contested);
+            }
             return Worth::Ignore;
         }
         let spent = (record.incarnation >= self.own.incarnation).then_some(record.incarnation);

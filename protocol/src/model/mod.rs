@@ -1,6 +1,7 @@
 //! Leaves: plain types that rooms share. No room's logic lives here.
 
 pub mod bid;
+pub mod bucket;
 pub mod change;
 pub mod claim;
 pub mod codec;
@@ -15,6 +16,7 @@ pub mod time;
 pub mod view;
 
 pub use bid::{AuctionId, Award, Decline, Price};
+pub use bucket::Bucket;
 pub use change::{Certificate, Change, ChangeBody, Clock, Key, RawChange, Value};
 pub use claim::{Claim, Phase, Place, ReplicaId, ReplicaName, Slot, Token, generation};
 pub use id::{ClusterId, Digest, NodeId, PublicKey, WriterId};

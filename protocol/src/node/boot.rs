@@ -9,7 +9,7 @@ use crate::auction::Auction;
 use crate::claims::Claims;
 use crate::desired::Desired;
 use crate::membership::Membership;
-use crate::model::{Facts, Key, NodeId, Time, WallClock};
+use crate::model::{Bucket, Facts, Key, NodeId, Time, WallClock};
 use crate::plan::Pace;
 use crate::ring::Ring;
 use crate::rulings::Rulings;
@@ -24,7 +24,7 @@ use super::outbox::Outbox;
 use super::persisting::Cache;
 use super::settling::Due;
 use super::spreading::Spreading;
-use super::{Config, Identity, Level, Node};
+use super::{Config, Identity, Level, Node, REBUTTALS};
 
 impl Node {
     /// A node that runs from `now` on. `seed` makes its randomness; the same seed and inputs give the same effects.
@@ -62,6 +62,9 @@ impl Node {
             letters: Letters::default(),
             cache: Cache::default(),
             incarnations: Vec::new(),
+            claiming: Vec::new(),
+            rebuttals: Bucket::new(REBUTTALS.0, REBUTTALS.1),
+            is_contested: false,
             read_only: None,
             started: now,
             ready: false,

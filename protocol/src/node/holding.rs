@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use crate::claims::SheetFull;
+use crate::claims::{SheetFull, awarded_under};
 use crate::desired::Wish;
 use crate::model::claim::short_reason;
-use crate::model::{Award, Change, Claim, Digest, Key, Phase, ReplicaId, ReplicaName, Signed, Time};
+use crate::model::{Award, Change, Claim, Digest, Key, Phase, ReplicaId, ReplicaName, Signed, Slot, Time};
 
 use super::artifacts::Local;
 use super::contract::{Action, Order, PersistId, ReplicaState, Report};
@@ -75,9 +75,10 @@ impl Node {
         match self.claims.claim(claim) {
             Ok(slot) => {
                 self.auction.commit(award.replica, wish.spec.resources);
-                let after = self.issue(now, slot);
-                self.with_auction_after(after, now, |auction, now, desk, out| auction.claimed(now, award, desk, out));
-                self.running.insert(award.replica, Running { written: after, ..Running::default() });
+                let written = self.issue(now, slot);
+                // The owner hears of it, also if it asks again, when it is on disk.
+                self.claiming.extend(written.map(|batch| (batch, award.clone())));
+                self.running.insert(award.replica, Running { written, ..Running::default() });
                 self.on_own_change(&award.replica);
                 self.run(now, &award.replica, &wish);
             }
@@ -86,6 +87,35 @@ impl Node {
                 self.with_auction(now, |auction, now, desk, out| auction.unclaimed(now, award, &reason, desk, out));
             }
         }
+    }
+
+    /// Claims up to this batch are on disk.
+    pub(super) fn on_claims_written(&mut self, now: Time, upto: PersistId) {
+        for (_, award) in self.claiming.extract_if(.., |(batch, _)| *batch <= upto).collect::<Vec<_>>() {
+            // Let go of meanwhile: whoever asks again hears that the token was seen.
+            if self.claims.my_claim(&award.replica).map(awarded_under) != Some(award.token) {
+                continue;
+            }
+            self.with_auction(now, |auction, now, desk, out| auction.claimed(now, &award, desk, out));
+        }
+    }
+
+    /// The disk has failed: what is claimed and not on it is let go, since a restart would not know of it.
+    pub(super) fn unclaim_unwritten(&mut self, now: Time) {
+        const WHY: &str = "the disk takes no writes";
+        for (_, award) in std::mem::take(&mut self.claiming) {
+            self.with_auction(now, |auction, now, desk, out| auction.unclaimed(now, &award, WHY, desk, out));
+        }
+        let unwritten = self.running.iter().filter(|(_, running)| self.outbox.is_waiting(running.written));
+        for replica in unwritten.map(|(replica, _)| *replica).collect::<Vec<_>>() {
+            self.release(now, &replica, "replica-moves", WHY.into());
+        }
+    }
+
+    /// The batch that what this slot of our own says waits for.
+    pub(super) fn slot_written(&self, slot: &Slot) -> Option<PersistId> {
+        let written = slot.claims.iter().filter_map(|claim| self.running.get(&claim.replica)?.written);
+        written.filter(|batch| self.outbox.is_waiting(Some(*batch))).max()
     }
 
     /// At boot: everything claimed is committed, and run as soon as `hold` finds it.
@@ -143,6 +173,10 @@ impl Node {
                 format!("the new version does not fit here: {unfit}"),
             );
         }
+        if self.read_only.is_some() {
+            let why = "a new version is wished for, and the disk takes no writes".to_owned();
+            return self.release(now, &claim.replica, "replica-moves", why);
+        }
         let others = self.claims.mine().filter(|other| other.replica != claim.replica);
         let used = others.filter_map(|other| self.desired.by_uid(&other.replica.uid)).map(|wish| wish.spec.resources);
         let used = used.fold(crate::model::Resources::default(), crate::model::Resources::plus);
@@ -196,11 +230,29 @@ impl Node {
                     running.healthy_since.get_or_insert(now);
                     running.next = None;
                 }
-                self.set_phase(now, &report.replica, Phase::Healthy);
+                self.due.routes = true;
+                if self.ready {
+                    self.set_phase(now, &report.replica, Phase::Healthy);
+                }
             }
             ReplicaState::Failed { reason, retryable } => self.on_failed(now, &report.replica, reason, retryable),
             ReplicaState::Stopped => self.on_failed(now, &report.replica, "it stopped by itself".into(), true),
         }
+    }
+
+    /// This node knows what the others know now: what it restarted meanwhile is theirs to use. Before, it could not know whether
+    /// somebody had taken over, and two healthy holders would be weighed by age alone: what runs elsewhere would come back for
+    /// nothing.
+    pub(super) fn tell_health(&mut self, now: Time) {
+        let healthy = self.running.iter().filter(|(_, running)| running.healthy_since.is_some());
+        for replica in healthy.map(|(replica, _)| *replica).collect::<Vec<_>>() {
+            self.set_phase(now, &replica, Phase::Healthy);
+        }
+    }
+
+    /// Whether what this node claims runs here and answers, told or not.
+    pub(super) fn is_running(&self, replica: &ReplicaId) -> bool {
+        self.running.get(replica).is_some_and(|running| running.healthy_since.is_some())
     }
 
     fn on_failed(&mut self, now: Time, replica: &ReplicaId, reason: String, retryable: bool) {

@@ -126,6 +126,12 @@ impl Node {
             return Verdict::Ignore;
         }
         let number = slot.slot;
+        let is_foreign =
+            node == self.me && self.claims.slot(&node, number).is_none_or(|own| own.counter < slot.counter);
+        if is_foreign && self.rebuttals.take(now).is_err() {
+            self.on_contested(now);
+            return Verdict::Ignore;
+        }
         let desired = &self.desired;
         let standing = |node: &NodeId| match desired.effective(&Self::member_key(*node)) {
             _ if desired.members().contains_key(node) => Standing::Member,
@@ -148,6 +154,15 @@ impl Node {
             }
             Err(claims::Rejection::Never(_)) => Verdict::Reject,
             Err(claims::Rejection::NotYet(_)) => Verdict::Ignore,
+        }
+    }
+
+    /// Another device speaks in this node's name. There is no winning against it, so it is told, once.
+    fn on_contested(&mut self, now: Time) {
+        if !std::mem::replace(&mut self.is_contested, true) {
+            let message = "another device runs with this node's identity, as after copying a disk: wipe the state folder of one of them";
+            self.tell(now, Level::Warning, "identity-shared", None, Some(self.me), message.into());
+            self.views += 1;
         }
     }
 
@@ -287,6 +302,7 @@ impl Node {
                     self.incarnations.push((id, incarnation));
                 }
             }
+            membership::Fact::Contested => self.on_contested(now),
             membership::Fact::Accused { .. } => self.count("accusations"),
             membership::Fact::Cleared { .. } => self.count("accusations_cleared"),
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::model::{Lane, NodeId, Time};
 
 use super::Node;
-use super::contract::{Action, PersistId};
+use super::contract::Action;
 use super::message::Message;
 
 /// What waits for longer is no longer true: who wrote it has its own time-outs, and says it anew.
@@ -25,8 +25,6 @@ pub(super) struct Letters(BTreeMap<NodeId, VecDeque<Letter>>);
 #[derive(Debug)]
 pub(super) struct Letter {
     pub at: Time,
-    /// The batch it waits for, beside the link.
-    pub after: Option<PersistId>,
     pub lane: Lane,
     pub message: Message,
 }
@@ -63,8 +61,8 @@ impl Node {
             if is_business {
                 self.membership.dealt_with(now, &to);
             }
-            let Letter { after, lane, message, .. } = letter;
-            self.outbox.push_after(after, Action::Send { to, lane, message });
+            let Letter { lane, message, .. } = letter;
+            self.outbox.push(Action::Send { to, lane, message });
             return;
         }
         let mut is_coming = false;
@@ -84,8 +82,8 @@ impl Node {
     pub(super) fn send_letters(&mut self, now: Time, to: NodeId) {
         for letter in self.letters.0.remove(&to).into_iter().flatten() {
             if now.since(letter.at) < STALE_AFTER {
-                let Letter { after, lane, message, .. } = letter;
-                self.outbox.push_after(after, Action::Send { to, lane, message });
+                let Letter { lane, message, .. } = letter;
+                self.outbox.push(Action::Send { to, lane, message });
             }
         }
     }

@@ -37,7 +37,7 @@ impl Node {
         self.send_letters(now, peer);
         let mut out = crate::model::Out::new();
         let facts = self.repair.handle_link_up(now, peer, &mut out);
-        self.post(now, out, None, Message::Repair);
+        self.post(now, out, Message::Repair);
         facts.into_iter().for_each(|fact| self.on_repair(now, fact));
         if !self.admitted() {
             self.ask_to_join(now, peer);

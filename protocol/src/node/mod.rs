@@ -48,7 +48,7 @@ use crate::claims::{self, Claims};
 use crate::desired::Desired;
 use crate::membership::{self, Membership};
 use crate::model::view::EventView;
-use crate::model::{ClusterId, Digest, Facts, KeyPair, NodeId, ReplicaId, Time, WallClock};
+use crate::model::{Award, Bucket, ClusterId, Digest, Facts, KeyPair, NodeId, ReplicaId, Signed, Time, WallClock};
 use crate::plan::Pace;
 use crate::ring::Ring;
 use crate::rulings::Rulings;
@@ -64,6 +64,9 @@ pub use message::{MAX_CHANGES, Message};
 
 /// Uploads remembered: a user who uploads more at once publishes before the oldest is evicted.
 const MAX_UPLOADS: usize = 64;
+
+/// Rebuttals at once, two for each slot of a sheet, and the pause between further ones. Each costs a disk write.
+const REBUTTALS: (u32, Duration) = (128, Duration::from_secs(10));
 
 /// What a node is started with.
 #[derive(Clone, Debug, Default)]
@@ -169,6 +172,12 @@ pub struct Node {
     cache: persisting::Cache,
     /// Incarnations on their way to disk.
     incarnations: Vec<(PersistId, u64)>,
+    /// Awards whose claims are on their way to disk. No more than what is committed.
+    claiming: Vec<(PersistId, Signed<Award>)>,
+    /// How often a slot of this node that it did not write may be outdone: all of a lost disk's at once, not a copied disk's for ever.
+    rebuttals: Bucket,
+    /// Another device speaks in this node's name.
+    is_contested: bool,
     /// Why the disk takes no writes.
     read_only: Option<String>,
     /// Since when this node runs.

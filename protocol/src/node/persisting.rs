@@ -99,7 +99,7 @@ impl Node {
     pub(super) fn issue_lightly(&mut self, now: Time, slot: Signed<Slot>) {
         self.note_slot(now, &slot);
         self.cache.slot(now, self.me, slot.slot);
-        self.gossip_slot(None, slot);
+        self.gossip_slot(self.slot_written(&slot), slot);
     }
 
     fn gossip_slot(&mut self, after: Option<PersistId>, slot: Signed<Slot>) {
@@ -116,6 +116,7 @@ impl Node {
 
     pub(super) fn on_stored(&mut self, now: Time, upto: PersistId) {
         self.outbox.stored(upto);
+        self.on_claims_written(now, upto);
         let (done, waiting) = self.incarnations.drain(..).partition::<Vec<_>, _>(|(id, _)| *id <= upto);
         self.incarnations = waiting;
         for (_, incarnation) in done {
@@ -136,6 +137,7 @@ impl Node {
             format!("the disk takes no writes ({why}): this node keeps running what it runs, and takes nothing new until it is restarted"),
         );
         self.read_only = Some(why);
+        self.unclaim_unwritten(now);
         self.views += 1;
     }
 }

@@ -98,6 +98,7 @@ impl Node {
             return;
         }
         self.ready = true;
+        self.tell_health(now);
         self.publish_profile(now);
         let message = match in_step {
             0 => "nobody else can be reached; this node acts on what it knows".to_owned(),
@@ -137,7 +138,7 @@ impl Node {
     pub(super) fn compare_with_all(&mut self, now: Time) {
         let mut out = crate::model::Out::new();
         self.repair.compare_anew(now, &mut out);
-        self.post(now, out, None, super::Message::Repair);
+        self.post(now, out, super::Message::Repair);
         self.due.ready = true;
     }
 
@@ -172,7 +173,7 @@ impl Node {
         let up = |node: &NodeId| *node == me || membership.state(node) == State::Up;
         let current = |uid: &Digest| desired.by_uid(uid).map(|wish| wish.generation);
         let facts = self.claims.reconsider(now, &up, &current, &mut out);
-        self.post(now, out, None, super::Message::Claims);
+        self.post(now, out, super::Message::Claims);
         for fact in facts {
             self.on_claims(now, fact);
         }
@@ -181,11 +182,11 @@ impl Node {
     fn draw_routes(&mut self) {
         let mut routes = Routes::new();
         for wish in self.desired.workloads() {
-            let healthy = self
-                .claims
-                .of_workload(&wish.uid)
-                .into_iter()
-                .filter(|(node, claim)| claim.phase == Phase::Healthy && self.is_up(node));
+            let healthy =
+                self.claims.of_workload(&wish.uid).into_iter().filter(|(node, claim)| match *node == self.me {
+                    true => self.is_running(&claim.replica),
+                    false => claim.phase == Phase::Healthy && self.is_up(node),
+                });
             let mut found: Vec<Route> = healthy
                 .map(|(node, claim)| Route {
                     replica: claim.replica,

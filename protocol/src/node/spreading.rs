@@ -57,7 +57,7 @@ impl Node {
             asking.at = now + asking.gap;
             for to in silent {
                 let message = Message::AskHolder { digest };
-                self.deliver(now, to, Letter { at: now, after: None, lane: Lane::Bulk, message });
+                self.deliver(now, to, Letter { at: now, lane: Lane::Bulk, message });
             }
         }
     }

@@ -44,6 +44,9 @@ impl Node {
         if let Some(why) = &self.read_only {
             warnings.push(format!("the disk takes no writes ({why}): free or replace it, then restart this daemon"));
         }
+        if self.is_contested {
+            warnings.push("another device runs with this node's identity: wipe the state folder of one of them".into());
+        }
         if !self.admitted() {
             warnings.push("not a member yet: no member has answered; check that a seed address can be reached".into());
         } else if !self.ready {

@@ -2,9 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use shoal_protocol::model::{Digest, NodeId, RawChange, ReplicaId, Unverified};
-use shoal_protocol::model::{NodeRecord, Ruling, Slot};
-use shoal_protocol::node::{Action, Identity, Node, PersistId, Record, Saved};
+use shoal_protocol::model::{Digest, NodeId, ReplicaId, Time};
+use shoal_protocol::node::{Action, Identity, Node, PersistId};
+
+use super::clock::Clock;
+use super::disk::Disk;
+use super::happening::Happening;
+
+/// What a device has not got round to yet; beyond it the kernel's buffers are full, and what comes is lost.
+const MAX_BACKLOG: usize = 4_096;
 
 /// A device. `node` is there while its daemon runs.
 pub struct Device {
@@ -13,84 +19,49 @@ pub struct Device {
     pub identity: Identity,
     /// The running daemon's brain.
     pub node: Option<Node>,
+    /// Whether the computer is on: one without a daemon refuses dials, one that is off does not answer.
+    pub is_on: bool,
     /// Grows with each start, so that what an earlier daemon was waiting for finds nobody.
     pub boot: u32,
-    /// When this daemon started: the zero of its `Time`.
-    pub started: u64,
-    /// What its clock says beside the world's, in milliseconds.
-    pub clock_skew: i64,
+    pub clock: Clock,
     pub disk: Disk,
     pub runtime: Runtime,
     /// Artifacts it holds; they survive a crash.
     pub artifacts: BTreeSet<Digest>,
-    /// Peers it has a link to, as it believes.
-    pub links: BTreeSet<usize>,
+    /// Peers it has a link to, as it believes, and which link that is.
+    pub links: BTreeMap<usize, u64>,
     /// Effects that wait for the disk.
     pub held: VecDeque<(PersistId, Action)>,
     /// When its timer is set to, so that it is not set twice.
     pub timer: Option<u64>,
     /// Gossip it has seen, oldest first.
     pub seen: VecDeque<Digest>,
+    pub pulse: Pulse,
+    /// It dies after so many more effects.
+    pub doom: Option<u32>,
+    /// It runs with another device's identity.
+    pub is_clone: bool,
+    /// It speaks a newer version: some of what it says nobody else understands.
+    pub is_newer: bool,
 }
 
-/// A disk: what is durable, and what is on its way there.
+/// Whether and how fast a device does anything.
 #[derive(Default)]
-pub struct Disk {
-    pub incarnation: u64,
-    pub desired: BTreeMap<Digest, Vec<RawChange>>,
-    pub slots: BTreeMap<(NodeId, u8), Unverified<Slot>>,
-    pub nodes: BTreeMap<NodeId, Unverified<NodeRecord>>,
-    pub rulings: BTreeMap<Digest, Unverified<Ruling>>,
-    /// Batches that were asked for and are not durable yet, in order.
-    pub pending: VecDeque<(PersistId, Vec<Record>)>,
-    /// No writes any more.
-    pub full: bool,
-    /// Transactions that became durable.
-    pub commits: u64,
+pub struct Pulse {
+    /// Until when it is stopped, or busy with what came before, microseconds.
+    pub busy_until: u64,
+    /// How long it takes over each happening, microseconds.
+    pub slowness: u64,
+    /// What waits, in order.
+    pub backlog: VecDeque<Happening>,
 }
 
-impl Disk {
-    /// Makes the oldest pending batch durable.
-    pub fn commit(&mut self) -> Option<PersistId> {
-        let (id, records) = self.pending.pop_front()?;
-        for record in records {
-            self.write(record);
-        }
-        self.commits += 1;
-        Some(id)
-    }
-
-    fn write(&mut self, record: Record) {
-        match record {
-            Record::Incarnation(incarnation) => self.incarnation = incarnation,
-            Record::Desired { key, changes } => {
-                self.desired.insert(key, changes);
-            }
-            Record::Slot { node, slot } => {
-                let index = slot.peek().expect("the core persists what it can read").slot;
-                self.slots.insert((node, index), slot);
-            }
-            Record::Node { node, record } => {
-                self.nodes.insert(node, record);
-            }
-            Record::Ruling { key, ruling } => {
-                self.rulings.insert(key, ruling);
-            }
-            Record::NoRuling { key } => {
-                self.rulings.remove(&key);
-            }
-        }
-    }
-
-    /// What a daemon finds at its start, its new incarnation on disk included.
-    pub fn load(&mut self) -> Saved {
-        self.incarnation += 1;
-        Saved {
-            incarnation: self.incarnation,
-            changes: self.desired.values().flatten().cloned().collect(),
-            slots: self.slots.iter().map(|((node, _), slot)| (*node, slot.clone())).collect(),
-            nodes: self.nodes.values().cloned().collect(),
-            rulings: self.rulings.values().cloned().collect(),
+impl Pulse {
+    /// Leaves it for later.
+    pub fn put_off(&mut self, happening: Happening) {
+        // A daemon's own timers and completions are not in the kernel's buffers.
+        if self.backlog.len() < MAX_BACKLOG || !happening.is_from_outside() {
+            self.backlog.push_back(happening);
         }
     }
 }
@@ -100,8 +71,20 @@ impl Disk {
 pub struct Runtime {
     /// What it was told to run, and whether it does by now.
     pub replicas: BTreeMap<ReplicaId, Running>,
-    /// Every start fails with this reason.
-    pub broken: Option<String>,
+    pub mood: Mood,
+}
+
+/// How a runtime behaves.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Mood {
+    #[default]
+    Works,
+    /// Every start fails.
+    Fails,
+    /// What started dies a moment later.
+    Dies,
+    /// Starts never end.
+    Hangs,
 }
 
 /// A replica in a runtime.
@@ -113,6 +96,42 @@ pub struct Running {
 }
 
 impl Device {
+    /// A device with an empty disk, switched on, its daemon not started.
+    pub fn new(name: String, identity: Identity) -> Self {
+        Device {
+            id: NodeId(identity.keys.public().0),
+            name,
+            identity,
+            node: None,
+            is_on: true,
+            boot: 0,
+            clock: Clock::default(),
+            disk: Disk::default(),
+            runtime: Runtime::default(),
+            artifacts: BTreeSet::new(),
+            links: BTreeMap::new(),
+            held: VecDeque::new(),
+            timer: None,
+            seen: VecDeque::new(),
+            pulse: Pulse::default(),
+            doom: None,
+            is_clone: false,
+            is_newer: false,
+        }
+    }
+
+    /// Everything that dies with a process.
+    pub fn forget_process(&mut self) {
+        self.node = None;
+        self.runtime.replicas.clear();
+        self.held.clear();
+        self.seen.clear();
+        self.timer = None;
+        self.doom = None;
+        self.pulse.backlog.clear();
+        self.pulse.busy_until = 0;
+    }
+
     /// Whether this gossip is new here; it is not from now on.
     pub fn first_sight(&mut self, id: Digest) -> bool {
         /// Gossip remembered; the mesh forgets after some minutes as well.
@@ -125,5 +144,11 @@ impl Device {
         }
         self.seen.push_back(id);
         true
+    }
+
+    /// How late the daemon is called, if it wanted to be called before.
+    pub fn lateness(&self, now: Time) -> Option<std::time::Duration> {
+        let (due, _) = self.node.as_ref()?.poll_timeout()?;
+        (due < now).then(|| now.since(due))
     }
 }

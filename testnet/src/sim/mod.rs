@@ -1,15 +1,32 @@
 //! The simulated world: the real core of every node, under one clock, one seed and every fault.
 //!
-//! Only the outside of the core is fake: disks, links, runtimes. Two runs of one seed are the same, step for step.
+//! Only the outside of the core is fake: disks, links, runtimes, clocks. Two runs of one seed are the same, step for step.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `world`, `happening`, `effects` | the world: what lies ahead, what happens, what nodes ask for |
+//! | `device`, `disk`, `clock`, `network` | what is fake |
+//! | `deed` | what users and fate do, in words |
+//! | `play`, `operator` | a world with its user, who remembers what was promised |
+//! | `history`, `scenario` | deeds drawn from the seed; deeds written down |
+//! | `invariants` | what must hold after every step, and at the end |
+//! | `command`, `campaign` | `cargo testnet sim` |
 
+mod campaign;
+mod clock;
 pub mod command;
+mod deed;
 mod device;
+mod disk;
+mod effects;
+mod happening;
+mod history;
 mod invariants;
 mod network;
 mod operator;
+mod play;
 mod scenario;
+mod telling;
 #[cfg(test)]
 mod tests;
 mod world;
-
-pub use scenario::history;

@@ -85,6 +85,9 @@ impl Operator {
 
     /// The answer to a command; none if the device died over it.
     fn ask(&self, world: &mut World, device: usize, command: Command) -> Result<Option<Reply>, String> {
+        if world.devices[device].pulse.busy_until > world.now + 1_000_000 {
+            return Ok(None); // stopped: nobody takes the request
+        }
         let Some(request) = world.command(device, command) else { return Ok(None) };
         let boot = world.devices[device].boot;
         for _ in 0..20_000 {
@@ -96,10 +99,11 @@ impl Operator {
             }
             world.run_for(Duration::from_millis(1))?;
         }
-        if world.devices[device].disk.full {
+        let it = &world.devices[device];
+        if it.disk.full || it.disk.stalled_until + 20_000_000 > world.now || it.pulse.slowness > 0 {
             Ok(None)
         } else {
-            Err("a command was not answered within 20 seconds".into())
+            Err(format!("n{device} did not answer a command within 20 seconds\n{}", world.report_on(device)))
         }
     }
 }

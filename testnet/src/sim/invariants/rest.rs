@@ -1,34 +1,11 @@
-//! What must hold after every step, and what must hold when all faults are over.
+//! What must hold when all faults are over.
 
 use std::collections::BTreeMap;
 
-use shoal_protocol::claims::awarded_under;
-use shoal_protocol::model::{Phase, ReplicaId};
+use shoal_protocol::model::{Digest, Phase, ReplicaId};
 
-use super::scenario::{Wish, Wishes};
-use super::world::{World, facts};
-
-/// Cheap checks of the device that just did something.
-pub fn after_step(world: &World, device: usize) -> Result<(), String> {
-    let it = &world.devices[device];
-    let Some(node) = &it.node else { return Ok(()) };
-    let capacity = facts().capacity;
-    let used = node.committed();
-    if !capacity.holds(used) {
-        return Err(fail(world, device, &format!("{used:?} committed or reserved, more than {capacity:?}")));
-    }
-    for claim in node.own_claims() {
-        for (other, peer) in world.devices.iter().enumerate().filter(|(other, _)| *other != device) {
-            let twin = peer.node.as_ref().and_then(|peer| peer.own_claim(&claim.replica));
-            // The claim's own token may have been adopted from a twin that is about to yield.
-            if twin.is_some_and(|twin| awarded_under(twin) == awarded_under(claim)) {
-                let what = format!("{} was awarded under one token to n{device} and n{other}", claim.replica);
-                return Err(fail(world, device, &what));
-            }
-        }
-    }
-    Ok(())
-}
+use crate::sim::play::{Wish, Wishes};
+use crate::sim::world::World;
 
 /// Whether all running nodes are of one mind, and everything runs that shall, once, and nothing else.
 pub fn at_rest(world: &World, wishes: &Wishes) -> Result<(), String> {
@@ -97,6 +74,19 @@ pub fn at_rest(world: &World, wishes: &Wishes) -> Result<(), String> {
     }
 }
 
-fn fail(world: &World, device: usize, what: &str) -> String {
-    format!("after a step of n{device}: {what}\n{}", world.report())
+/// Replicas that exactly one running device runs, healthy: which, and in which version.
+pub fn healthy_alone(world: &World) -> BTreeMap<ReplicaId, (usize, Digest)> {
+    let mut found: BTreeMap<ReplicaId, Vec<(usize, Digest)>> = BTreeMap::new();
+    for device in world.running() {
+        let it = &world.devices[device];
+        let healthy = it.runtime.replicas.iter().filter(|(_, running)| running.healthy);
+        for (replica, running) in healthy {
+            let node = it.node.as_ref().expect("it runs");
+            let claim = node.own_claim(replica).filter(|claim| claim.phase == Phase::Healthy);
+            if claim.is_some_and(|claim| claim.generation == running.generation) {
+                found.entry(*replica).or_default().push((device, running.generation));
+            }
+        }
+    }
+    found.into_iter().filter_map(|(replica, at)| (at.len() == 1).then(|| (replica, at[0]))).collect()
 }

@@ -1,0 +1,100 @@
+//! Many histories, one seed after another, on all cores, until time is up.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use super::history::{self, Ended};
+use super::scenario::Scenario;
+
+/// Failures that are told in full; of the others the first line.
+const TOLD: usize = 3;
+
+#[derive(Default)]
+struct Sum {
+    histories: u64,
+    /// Simulated, microseconds.
+    lasted: u64,
+    steps: u64,
+    deeds: BTreeMap<&'static str, u64>,
+    failed: Vec<(u64, String)>,
+}
+
+/// What is printed of a history that failed.
+pub fn failure(seed: u64, scenario: &str, report: &str) -> String {
+    let scenario = if scenario == "random" { String::new() } else { format!(" --scenario {scenario}") };
+    format!("seed {seed} failed: {}\nto see it again: cargo testnet sim --seed {seed}{scenario}", report.trim_end())
+}
+
+/// Runs histories from `first` on. Whether all ended well.
+pub fn run(first: u64, time: Duration, name: &str, scenario: Option<&Scenario>) -> bool {
+    let began = Instant::now();
+    let (next, sum) = (AtomicU64::new(first), Mutex::new(Sum::default()));
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                while began.elapsed() < time {
+                    let seed = next.fetch_add(1, Relaxed);
+                    let ended = one(seed, scenario);
+                    let mut sum = sum.lock().expect("nobody panics over a sum");
+                    sum.histories += 1;
+                    match ended {
+                        Ok(ended) => {
+                            sum.lasted += ended.lasted;
+                            sum.steps += ended.steps;
+                            for (deed, count) in ended.deeds {
+                                *sum.deeds.entry(deed).or_default() += count;
+                            }
+                        }
+                        Err(report) => {
+                            if sum.failed.len() < TOLD {
+                                println!("{}\n", failure(seed, name, &report));
+                            } else {
+                                println!("seed {seed} failed: {}\n", report.lines().next().unwrap_or_default());
+                            }
+                            sum.failed.push((seed, report));
+                        }
+                    }
+                }
+            });
+        }
+    });
+    let sum = sum.into_inner().expect("nobody panics over a sum");
+    tell(&sum, first, began.elapsed());
+    sum.failed.is_empty()
+}
+
+/// A panic of the core is a failure like any other.
+fn one(seed: u64, scenario: Option<&Scenario>) -> Result<Ended, String> {
+    let run = || match scenario {
+        Some(scenario) => scenario.run(seed, false),
+        None => history::hurried(seed),
+    };
+    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
+        let said = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+        Err(format!("a panic: {}", said.unwrap_or("of an odd kind")))
+    })
+}
+
+fn tell(sum: &Sum, first: u64, took: Duration) {
+    let hours = sum.lasted as f64 / 3.6e9;
+    println!(
+        "{} histories (seeds {first}..{}) in {:.1} minutes: {hours:.1} cluster-hours simulated, {:.0} events a second, {} failed",
+        sum.histories,
+        first + sum.histories,
+        took.as_secs_f64() / 60.0,
+        sum.steps as f64 / took.as_secs_f64(),
+        sum.failed.len()
+    );
+    println!("deeds of users and fate:");
+    for (deed, count) in &sum.deeds {
+        println!("  {deed:<10} {count:>8}");
+    }
+    if !sum.failed.is_empty() {
+        let seeds: Vec<String> = sum.failed.iter().map(|(seed, _)| seed.to_string()).collect();
+        println!("seeds that failed: {}", seeds.join(" "));
+    }
+}

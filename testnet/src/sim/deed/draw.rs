@@ -1,0 +1,99 @@
+//! Deeds drawn from the seed.
+
+use std::time::Duration;
+
+use rand_chacha::ChaCha8Rng;
+
+use crate::sim::device::Mood;
+use crate::sim::network::{Gossip, Weather, below};
+use crate::sim::world::World;
+
+use super::{ClockFault, Deed, Whom};
+
+/// Workloads in a random history.
+const NAMES: u64 = 4;
+/// Devices in a random history, those included that joined, or came by a copied disk.
+const MOST: usize = 12;
+
+/// Something that may befall this world now. Each kind about as often as it finds something; users act the most.
+pub fn draw(world: &mut World) -> Deed {
+    let running = world.running();
+    let stopped: Vec<usize> = (0..world.devices.len())
+        .filter(|device| world.node(*device).is_none() && !world.devices[*device].is_clone)
+        .collect();
+    let (many, rng) = (running.len() > 1, &mut world.rng);
+    let one = Whom::Node(running[below(rng, running.len() as u64) as usize]);
+    let name = format!("w{}", below(rng, NAMES));
+    match below(rng, 40) {
+        0..=6 => Deed::Publish { name, replicas: 1 + below(rng, 4) as u32, version: below(rng, 3) as u32, via: one },
+        7..=8 => Deed::Remove { name, via: one },
+        9..=10 if many => Deed::Kill { whom: one, after: 0 },
+        11..=12 if many => Deed::Kill { whom: one, after: 1 + below(rng, 30) as u32 },
+        13 if many => Deed::Unplug(one),
+        14 if many => Deed::Leave(one, Duration::from_secs(below(rng, 40))),
+        15 if many => Deed::Lose(one),
+        16 => Deed::Pause(one, millis(rng, 90_000)),
+        17 => Deed::Suspend(one, millis(rng, 180_000)),
+        18 => Deed::Slow(one, Duration::from_micros(below(rng, 20_000))),
+        19..=20 => Deed::Stall(one, millis(rng, 10_000)),
+        21 if many => Deed::Fill(one),
+        22 => Deed::Clock(one, clock(rng)),
+        23 if world.devices.len() < MOST => Deed::Clone(one),
+        24 => Deed::Runtime(one, [Mood::Works, Mood::Fails, Mood::Dies, Mood::Hangs][below(rng, 4) as usize]),
+        25 => Deed::Weather(None, weather(rng)),
+        26 => Deed::Weather(Some(one), weather(rng)),
+        27 if many => Deed::Cut { one, other: another(world), both: true },
+        28 if many => Deed::Cut { one, other: another(world), both: false },
+        29 if many => Deed::Isolate(one),
+        30 if many => partition(world),
+        31 if many => {
+            let (every, lasting) = (millis(rng, 5_000), millis(rng, 40_000));
+            Deed::Flap { one, other: another(world), every, lasting }
+        }
+        32..=33 => Deed::Mend,
+        34 => Deed::Gossip(match below(rng, 3) {
+            0 => Gossip::Fair,
+            1 => Gossip::Late(below(rng, 2_000_000)),
+            _ => Gossip::Lost,
+        }),
+        35 => Deed::Upgrade(one),
+        36 if world.devices.len() + 2 < MOST => Deed::Join(1 + below(rng, 2) as u32),
+        _ => match stopped.first() {
+            Some(device) => Deed::Start(Whom::Node(*device)),
+            None => Deed::Mend,
+        },
+    }
+}
+
+fn another(world: &mut World) -> Whom {
+    Whom::Node(below(&mut world.rng, world.devices.len() as u64) as usize)
+}
+
+fn weather(rng: &mut ChaCha8Rng) -> &'static str {
+    Weather::NAMES[below(rng, Weather::NAMES.len() as u64) as usize]
+}
+
+fn millis(rng: &mut ChaCha8Rng, most: u64) -> Duration {
+    Duration::from_millis(1 + below(rng, most))
+}
+
+fn clock(rng: &mut ChaCha8Rng) -> ClockFault {
+    /// Ten years, in milliseconds.
+    const DECADE: i64 = 315_360_000_000;
+    match below(rng, 4) {
+        0 => ClockFault::Forgets,
+        1 => ClockFault::Pace(950 + below(rng, 100)),
+        2 => ClockFault::Jump(below(rng, 2 * DECADE as u64) as i64 - DECADE),
+        _ => ClockFault::Jump(below(rng, 120_000) as i64 - 60_000),
+    }
+}
+
+fn partition(world: &mut World) -> Deed {
+    let mut groups = vec![Vec::new(); 2 + below(&mut world.rng, 2) as usize];
+    for device in 0..world.devices.len() {
+        let index = below(&mut world.rng, groups.len() as u64) as usize;
+        groups[index].push(device);
+    }
+    groups.retain(|group| !group.is_empty());
+    if groups.len() < 2 { Deed::Mend } else { Deed::Partition(groups) }
+}

@@ -1,0 +1,169 @@
+//! From a scenario's words to deeds.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use super::words::{NotUnderstood, Words, time};
+use super::{ClockFault, Deed, Whom};
+use crate::sim::device::Mood;
+use crate::sim::network::{Gossip, Weather};
+
+/// Every deed's word and what follows it, for people.
+const KNOWN: [(&str, &str); 24] = [
+    ("publish", "NAME REPLICAS [version NUMBER] [via NODE]"),
+    ("remove", "NAME [via NODE]"),
+    ("kill", "NODE [after EFFECTS]"),
+    ("unplug", "NODE"),
+    ("leave", "NODE TIME"),
+    ("start", "NODE"),
+    ("join", "COUNT"),
+    ("lose", "NODE"),
+    ("pause", "NODE TIME"),
+    ("suspend", "NODE TIME"),
+    ("slow", "NODE TIME"),
+    ("stall", "NODE TIME"),
+    ("fill", "NODE"),
+    ("clock", "NODE jump [+|-]TIME | forgets | pace THOUSANDTHS"),
+    ("clone", "NODE"),
+    ("runtime", "NODE works | fails | dies | hangs"),
+    ("weather", "lan | wan | radio | satellite [NODE]"),
+    ("cut", "NODE [>] NODE"),
+    ("isolate", "NODE"),
+    ("partition", "NODE .. | NODE .. [| ..]"),
+    ("flap", "NODE NODE every TIME for TIME"),
+    ("mend", ""),
+    ("gossip", "fair | late TIME | lost"),
+    ("upgrade", "NODE"),
+];
+
+/// Every deed, a line each.
+pub fn known() -> String {
+    KNOWN.iter().map(|(word, usage)| format!("  {word} {usage}").trim_end().to_owned() + "\n").collect()
+}
+
+impl FromStr for Deed {
+    type Err = NotUnderstood;
+
+    fn from_str(line: &str) -> Result<Self, NotUnderstood> {
+        let mut words = Words::of(line);
+        let word = words.some("a deed")?;
+        let Some((_, usage)) = KNOWN.iter().find(|(known, _)| *known == word) else {
+            let known: Vec<&str> = KNOWN.iter().map(|(word, _)| *word).collect();
+            return Err(NotUnderstood(format!("`{word}` is no deed; known are {}", known.join(", "))));
+        };
+        let deed = rest(word, &mut words).and_then(|deed| words.end().map(|()| deed));
+        deed.map_err(|NotUnderstood(why)| {
+            NotUnderstood(format!("{why}; it is `{}`", format!("{word} {usage}").trim_end()))
+        })
+    }
+}
+
+fn rest(word: &str, words: &mut Words<'_>) -> Result<Deed, NotUnderstood> {
+    Ok(match word {
+        "publish" => {
+            let (name, replicas) = (name(words)?, words.number("a number of replicas")?);
+            let version = if words.skip("version") { words.number("a version")? } else { 1 };
+            Deed::Publish { name, replicas, version, via: via(words)? }
+        }
+        "remove" => Deed::Remove { name: name(words)?, via: via(words)? },
+        "kill" => {
+            let whom = words.whom()?;
+            Deed::Kill { whom, after: if words.skip("after") { words.number("a number of effects")? } else { 0 } }
+        }
+        "unplug" => Deed::Unplug(words.whom()?),
+        "leave" => Deed::Leave(words.whom()?, words.time()?),
+        "start" => Deed::Start(words.whom()?),
+        "join" => Deed::Join(words.number("a number of devices")?),
+        "lose" => Deed::Lose(words.whom()?),
+        "pause" => Deed::Pause(words.whom()?, words.time()?),
+        "suspend" => Deed::Suspend(words.whom()?, words.time()?),
+        "slow" => Deed::Slow(words.whom()?, words.time()?),
+        "stall" => Deed::Stall(words.whom()?, words.time()?),
+        "fill" => Deed::Fill(words.whom()?),
+        "clock" => Deed::Clock(words.whom()?, clock(words)?),
+        "clone" => Deed::Clone(words.whom()?),
+        "runtime" => {
+            let whom = words.whom()?;
+            let mood = match words.some("what it does")? {
+                "works" => Mood::Works,
+                "fails" => Mood::Fails,
+                "dies" => Mood::Dies,
+                "hangs" => Mood::Hangs,
+                other => return Err(NotUnderstood(format!("a runtime does not `{other}`"))),
+            };
+            Deed::Runtime(whom, mood)
+        }
+        "weather" => {
+            let word = words.some("the weather")?;
+            let name = Weather::NAMES.into_iter().find(|name| *name == word);
+            let name = name.ok_or_else(|| NotUnderstood(format!("`{word}` is no weather")))?;
+            Deed::Weather(if words.is_at_end() { None } else { Some(words.whom()?) }, name)
+        }
+        "cut" => {
+            let one = words.whom()?;
+            let both = !words.skip(">");
+            Deed::Cut { one, other: words.whom()?, both }
+        }
+        "isolate" => Deed::Isolate(words.whom()?),
+        "partition" => Deed::Partition(groups(words)?),
+        "flap" => {
+            let (one, other) = (words.whom()?, words.whom()?);
+            let every = if words.skip("every") { words.time()? } else { Duration::from_secs(1) };
+            let lasting = if words.skip("for") { words.time()? } else { Duration::from_secs(10) };
+            Deed::Flap { one, other, every, lasting }
+        }
+        "mend" => Deed::Mend,
+        "gossip" => Deed::Gossip(match words.some("what becomes of it")? {
+            "fair" => Gossip::Fair,
+            "lost" => Gossip::Lost,
+            "late" => Gossip::Late(u64::try_from(words.time()?.as_micros()).unwrap_or(u64::MAX)),
+            other => return Err(NotUnderstood(format!("gossip is not `{other}`"))),
+        }),
+        "upgrade" => Deed::Upgrade(words.whom()?),
+        _ => unreachable!("the caller has looked it up"),
+    })
+}
+
+fn name(words: &mut Words<'_>) -> Result<String, NotUnderstood> {
+    let word = words.some("a name")?;
+    let name: Result<shoal_protocol::model::WorkloadName, _> = word.parse();
+    name.map(|_| word.to_owned()).map_err(|why| NotUnderstood(why.to_string()))
+}
+
+fn via(words: &mut Words<'_>) -> Result<Whom, NotUnderstood> {
+    if words.skip("via") { words.whom() } else { Ok(Whom::Any) }
+}
+
+fn clock(words: &mut Words<'_>) -> Result<ClockFault, NotUnderstood> {
+    Ok(match words.some("what it does")? {
+        "forgets" => ClockFault::Forgets,
+        "pace" => ClockFault::Pace(words.number("a number of thousandths")?),
+        "jump" => {
+            let word = words.some("a time")?;
+            let (sign, rest) = match word.strip_prefix('-') {
+                Some(rest) => (-1, rest),
+                None => (1, word.strip_prefix('+').unwrap_or(word)),
+            };
+            let by = time(rest).ok_or_else(|| NotUnderstood(format!("`{word}` is no time")))?;
+            ClockFault::Jump(sign * i64::try_from(by.as_millis()).unwrap_or(i64::MAX))
+        }
+        other => return Err(NotUnderstood(format!("a clock does not `{other}`"))),
+    })
+}
+
+fn groups(words: &mut Words<'_>) -> Result<Vec<Vec<usize>>, NotUnderstood> {
+    let mut groups = vec![Vec::new()];
+    while !words.is_at_end() {
+        if words.skip("|") {
+            groups.push(Vec::new());
+        } else if let Whom::Node(node) = words.whom()? {
+            groups.last_mut().expect("there is one").push(node);
+        } else {
+            return Err(NotUnderstood("a partition names devices by number, as in `n0`".into()));
+        }
+    }
+    if groups.len() < 2 || groups.iter().any(Vec::is_empty) {
+        return Err(NotUnderstood("a partition has two groups or more".into()));
+    }
+    Ok(groups)
+}

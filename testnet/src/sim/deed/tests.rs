@@ -1,0 +1,47 @@
+use super::{Deed, known};
+use crate::sim::network::below;
+use crate::sim::world::World;
+
+#[test]
+fn what_is_drawn_can_be_written_down_and_read_again() {
+    let mut world = World::new(1);
+    for device in 0..5 {
+        world.add();
+        world.start(device, device == 0, &[]);
+    }
+    let mut words = std::collections::BTreeSet::new();
+    for _ in 0..3_000 {
+        let deed = super::draw(&mut world);
+        let read: Deed = deed.to_string().parse().unwrap_or_else(|why| panic!("{deed}: {why}"));
+        assert_eq!(read, deed);
+        words.insert(deed.word());
+        if below(&mut world.rng, 10) == 0 && world.running().len() > 1 {
+            world.kill(4);
+        }
+    }
+    for line in known().lines() {
+        let word = line.split_whitespace().next().unwrap();
+        assert!(words.contains(word), "nobody ever draws `{word}`");
+    }
+}
+
+#[test]
+fn what_is_not_understood_is_named_with_what_would_be() {
+    for (line, what) in [
+        ("", "a deed is missing"),
+        ("explode n1", "`explode` is no deed; known are publish, remove, kill"),
+        ("kill", "a device is missing; it is `kill NODE [after EFFECTS]`"),
+        ("kill 3", "`3` is no device: `n0`, `any`, `holder:web/0` or `owner:web` are"),
+        ("kill n1 n2", "`n2` is one word too many"),
+        ("pause n1 soon", "`soon` is no time"),
+        ("publish Web 3", "it is `publish NAME REPLICAS"),
+        ("publish web many", "`many` is not a number of replicas"),
+        ("partition n0 n1", "a partition has two groups or more"),
+        ("weather hail", "`hail` is no weather"),
+        ("runtime n0 sleeps", "a runtime does not `sleeps`"),
+        ("clock n0 stops", "a clock does not `stops`"),
+    ] {
+        let why = line.parse::<Deed>().expect_err(line).to_string();
+        assert!(why.contains(what), "`{line}`: {why}");
+    }
+}

@@ -1,0 +1,105 @@
+//! The words that deeds are made of.
+
+use std::time::Duration;
+
+use super::Whom;
+
+/// Why a line was not understood: what was met, and what would have been.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct NotUnderstood(pub String);
+
+/// The words of one line, taken one by one.
+pub struct Words<'a> {
+    words: std::iter::Peekable<std::str::SplitWhitespace<'a>>,
+}
+
+impl<'a> Words<'a> {
+    pub fn of(line: &'a str) -> Self {
+        Words { words: line.split_whitespace().peekable() }
+    }
+
+    /// The next word, whatever it is.
+    pub fn next(&mut self) -> Option<&'a str> {
+        self.words.next()
+    }
+
+    /// The next word, which must be there.
+    pub fn some(&mut self, what: &str) -> Result<&'a str, NotUnderstood> {
+        self.words.next().ok_or_else(|| NotUnderstood(format!("{what} is missing")))
+    }
+
+    /// Takes the next word if it is this one.
+    pub fn skip(&mut self, word: &str) -> bool {
+        self.words.next_if_eq(&word).is_some()
+    }
+
+    /// That nothing more follows.
+    pub fn end(&mut self) -> Result<(), NotUnderstood> {
+        match self.words.next() {
+            None => Ok(()),
+            Some(word) => Err(NotUnderstood(format!("`{word}` is one word too many"))),
+        }
+    }
+
+    pub fn is_at_end(&mut self) -> bool {
+        self.words.peek().is_none()
+    }
+
+    pub fn number<T: std::str::FromStr>(&mut self, what: &str) -> Result<T, NotUnderstood> {
+        let word = self.some(what)?;
+        word.parse().map_err(|_| NotUnderstood(format!("`{word}` is not {what}")))
+    }
+
+    /// A device.
+    pub fn whom(&mut self) -> Result<Whom, NotUnderstood> {
+        let word = self.some("a device")?;
+        let wrong = || NotUnderstood(format!("`{word}` is no device: `n0`, `any`, `holder:web/0` or `owner:web` are"));
+        if word == "any" {
+            return Ok(Whom::Any);
+        }
+        if let Some(name) = word.strip_prefix("owner:") {
+            return Ok(Whom::Owner(name.to_owned()));
+        }
+        if let Some(replica) = word.strip_prefix("holder:") {
+            let (name, index) = replica.split_once('/').ok_or_else(wrong)?;
+            return Ok(Whom::Holder(name.to_owned(), index.parse().map_err(|_| wrong())?));
+        }
+        Ok(Whom::Node(word.strip_prefix('n').and_then(|number| number.parse().ok()).ok_or_else(wrong)?))
+    }
+
+    /// A time: `200ms`, `5s`, `3m`, `2h`.
+    pub fn time(&mut self) -> Result<Duration, NotUnderstood> {
+        let word = self.some("a time")?;
+        time(word).ok_or_else(|| NotUnderstood(format!("`{word}` is no time: `200ms`, `5s`, `3m` or `2h` is")))
+    }
+}
+
+/// A time of one of these words.
+pub fn time(word: &str) -> Option<Duration> {
+    let unit = word.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+    let (number, unit) = word.split_at(unit);
+    let number: f64 = number.parse().ok()?;
+    let seconds = match unit {
+        "us" => 1e-6,
+        "ms" => 1e-3,
+        "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3600.0,
+        _ => return None,
+    };
+    Duration::try_from_secs_f64(number * seconds).ok()
+}
+
+/// A time as a scenario has it.
+pub fn in_words(time: Duration) -> String {
+    let micros = time.as_micros();
+    match micros {
+        0 => "0s".into(),
+        _ if micros % 3_600_000_000 == 0 => format!("{}h", micros / 3_600_000_000),
+        _ if micros % 60_000_000 == 0 => format!("{}m", micros / 60_000_000),
+        _ if micros % 1_000_000 == 0 => format!("{}s", micros / 1_000_000),
+        _ if micros % 1_000 == 0 => format!("{}ms", micros / 1_000),
+        _ => format!("{micros}us"),
+    }
+}

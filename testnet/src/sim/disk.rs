@@ -1,0 +1,70 @@
+//! A fake disk: what is durable, what is on its way there, and what can go wrong with it.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use shoal_protocol::model::{Digest, NodeId, NodeRecord, RawChange, Ruling, Slot, Unverified};
+use shoal_protocol::node::{PersistId, Record, Saved};
+
+/// A disk.
+#[derive(Clone, Default)]
+pub struct Disk {
+    pub incarnation: u64,
+    pub desired: BTreeMap<Digest, Vec<RawChange>>,
+    pub slots: BTreeMap<(NodeId, u8), Unverified<Slot>>,
+    pub nodes: BTreeMap<NodeId, Unverified<NodeRecord>>,
+    pub rulings: BTreeMap<Digest, Unverified<Ruling>>,
+    /// Batches that were asked for and are not durable yet, in order.
+    pub pending: VecDeque<(PersistId, Vec<Record>)>,
+    /// No writes any more.
+    pub full: bool,
+    /// Until when nothing becomes durable, microseconds.
+    pub stalled_until: u64,
+    /// Transactions that became durable.
+    pub commits: u64,
+}
+
+impl Disk {
+    /// Makes the oldest pending batch durable.
+    pub fn commit(&mut self) -> Option<PersistId> {
+        let (id, records) = self.pending.pop_front()?;
+        for record in records {
+            self.write(record);
+        }
+        self.commits += 1;
+        Some(id)
+    }
+
+    fn write(&mut self, record: Record) {
+        match record {
+            Record::Incarnation(incarnation) => self.incarnation = incarnation,
+            Record::Desired { key, changes } => {
+                self.desired.insert(key, changes);
+            }
+            Record::Slot { node, slot } => {
+                let index = slot.peek().expect("the core persists what it can read").slot;
+                self.slots.insert((node, index), slot);
+            }
+            Record::Node { node, record } => {
+                self.nodes.insert(node, record);
+            }
+            Record::Ruling { key, ruling } => {
+                self.rulings.insert(key, ruling);
+            }
+            Record::NoRuling { key } => {
+                self.rulings.remove(&key);
+            }
+        }
+    }
+
+    /// What a daemon finds at its start, its new incarnation on disk included.
+    pub fn load(&mut self) -> Saved {
+        self.incarnation += 1;
+        Saved {
+            incarnation: self.incarnation,
+            changes: self.desired.values().flatten().cloned().collect(),
+            slots: self.slots.iter().map(|((node, _), slot)| (*node, slot.clone())).collect(),
+            nodes: self.nodes.values().cloned().collect(),
+            rulings: self.rulings.values().cloned().collect(),
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! What a daemon asks for is done here: the simulator's driver. One match, without a wildcard.
+
+use shoal_protocol::model::{Digest, NodeId, codec};
+use shoal_protocol::node::{Action, DialTarget, Effect, Message, Node, Order, PersistId, Record, Verdict};
+use shoal_protocol::wire;
+
+use super::device::Running;
+use super::happening::Happening;
+use super::network::{Gossip, below};
+use super::world::{Answered, CLOSE, World, index_of};
+
+/// How long a dial waits for an answer, microseconds.
+const DIAL_TIMEOUT: u64 = 2_000_000;
+/// Gossipsub's mesh degree.
+const DEGREE: usize = 6;
+/// Of a thousand messages that a device of a newer version sends, so many are in a form that this version does not know.
+const NEWER: u64 = 50;
+
+impl World {
+    /// Does everything a daemon asks for, then sets its timer.
+    pub(super) fn drain(&mut self, device: usize) {
+        while let Some(Effect { after, action }) = self.devices[device].node.as_mut().and_then(Node::poll_effect) {
+            if let Some(left) = &mut self.devices[device].doom {
+                if *left == 0 {
+                    self.kill(device);
+                    return;
+                }
+                *left -= 1;
+            }
+            self.note_effect(device, &action);
+            self.watch_ask(device, &action);
+            match after {
+                Some(batch) => self.devices[device].held.push_back((batch, action)),
+                None => self.act(device, action),
+            }
+        }
+        self.set_timer(device);
+    }
+
+    pub(super) fn set_timer(&mut self, device: usize) {
+        let it = &mut self.devices[device];
+        let Some((due, _)) = it.node.as_ref().and_then(Node::poll_timeout) else { return };
+        let due = it.clock.moment_of(due).max(self.now);
+        if it.timer.is_none_or(|set| due < set || set < self.now) {
+            it.timer = Some(due);
+            let boot = it.boot;
+            self.at(due, Happening::Timer { device, boot });
+        }
+    }
+
+    fn act(&mut self, device: usize, action: Action) {
+        self.watch_act(device, &action);
+        match action {
+            Action::Send { to, lane, message } => {
+                let Some(to) = self.linked(device, to) else { return };
+                let link = self.devices[device].links[&to];
+                if self.devices[device].is_newer && below(&mut self.rng, 1000) < NEWER {
+                    self.stream(device, to, lane, Happening::Garbage { from: device, to, link });
+                }
+                self.stream(device, to, lane, Happening::Message { from: device, to, link, message });
+            }
+            Action::Broadcast(message) => {
+                let id = Digest::of(&codec::encode(&message));
+                self.devices[device].first_sight(id);
+                self.relay(device, device, id, &message);
+            }
+            Action::Dial { target, addresses } => self.dial(device, target, &addresses),
+            Action::Disconnect(peer) => {
+                if let Some(peer) = self.linked(device, peer) {
+                    self.close(device, peer);
+                }
+            }
+            Action::Persist { id, records } => self.persist(device, id, records),
+            Action::Order(order) => self.order(device, order),
+            Action::Fetch { artifact, runtime: _, candidates } => {
+                let holds = |index: &usize| self.devices[*index].artifacts.contains(&artifact.digest);
+                let reachable = |index: &usize| self.node(*index).is_some() && self.network.open(device, *index);
+                let mut asked = candidates.iter().filter_map(|id| self.ids.get(id)).flatten();
+                let found = holds(&device) || asked.any(|index| reachable(index) && holds(index));
+                let after = if holds(&device) { 1_000 } else { 10_000 + below(&mut self.rng, 50_000) };
+                let (boot, digest) = (self.devices[device].boot, artifact.digest);
+                self.at(self.now + after, Happening::Fetched { device, boot, digest, found });
+            }
+            Action::Reply { request, reply } => self.answers.push_back(Answered { request, reply }),
+            Action::Verdict { ticket, verdict } => {
+                let (at, from, id, message) = self.relays.remove(&ticket.0).expect("one verdict a ticket");
+                assert_eq!(at, device, "a verdict by another node");
+                match verdict {
+                    Verdict::Accept => self.relay(device, from, id, &message),
+                    Verdict::Ignore | Verdict::Reject => {}
+                }
+            }
+            Action::Notify(event) => {
+                let subject = event.subject.map(|subject| format!("{subject}: ")).unwrap_or_default();
+                let about = event.node.map(|node| format!(" ({node})")).unwrap_or_default();
+                self.say(device, format!("{}{about} {subject}{}", event.kind, event.message));
+            }
+        }
+    }
+
+    /// The device with this id that `device` has a link to: with a cloned disk there are two.
+    fn linked(&self, device: usize, to: NodeId) -> Option<usize> {
+        let links = &self.devices[device].links;
+        self.ids.get(&to)?.iter().copied().find(|to| links.contains_key(to))
+    }
+
+    fn stream(&mut self, from: usize, to: usize, lane: shoal_protocol::model::Lane, packet: Happening) {
+        if self.network.leads(from, to) {
+            let at = self.network.stream(self.now, from, to, lane, &mut self.rng);
+            self.at(at, packet);
+        } else {
+            self.network.stall(from, to, packet);
+        }
+    }
+
+    fn relay(&mut self, device: usize, origin: usize, id: Digest, message: &Message) {
+        let mut peers: Vec<usize> = self.devices[device].links.keys().copied().filter(|peer| *peer != origin).collect();
+        while peers.len() > DEGREE {
+            let index = below(&mut self.rng, peers.len() as u64) as usize;
+            peers.swap_remove(index);
+        }
+        for to in peers {
+            let late = match self.network.gossip {
+                Gossip::Fair => 0,
+                Gossip::Late(by) => by,
+                Gossip::Lost => continue,
+            };
+            let twice = self.network.is_doubled(device, to, &mut self.rng);
+            for _ in 0..=usize::from(twice) {
+                if let Some(at) = self.network.packet(self.now, device, to, &mut self.rng) {
+                    self.at(at + late, Happening::Gossip { from: device, to, id, message: message.clone() });
+                }
+            }
+        }
+    }
+
+    pub(super) fn dial(&mut self, device: usize, target: DialTarget, addresses: &[String]) {
+        let boot = self.devices[device].boot;
+        let peer = addresses.iter().find_map(|address| index_of(address)).filter(|peer| *peer < self.devices.len());
+        let peer = peer.filter(|peer| self.network.open(device, *peer) && self.devices[*peer].is_on);
+        let after = match peer {
+            // A handshake is some four round trips; a refusal is told after one.
+            Some(peer) if self.node(peer).is_some() => 8 * self.network.least(device, peer) + 500,
+            Some(peer) => 2 * self.network.least(device, peer) + 300,
+            None => DIAL_TIMEOUT,
+        };
+        self.at(self.now + after, Happening::Dialled { device, boot, target, peer });
+    }
+
+    fn persist(&mut self, device: usize, id: PersistId, records: Vec<Record>) {
+        let boot = self.devices[device].boot;
+        self.devices[device].disk.pending.push_back((id, records));
+        let after = self.fsync / 2 + below(&mut self.rng, self.fsync.max(1));
+        self.at(self.now + after, Happening::Synced { device, boot });
+    }
+
+    pub(super) fn synced(&mut self, device: usize) {
+        let (now, boot) = (self.now, self.devices[device].boot);
+        let disk = &mut self.devices[device].disk;
+        if disk.pending.is_empty() {
+            return;
+        }
+        if disk.stalled_until > now {
+            let until = disk.stalled_until;
+            return self.at(until, Happening::Synced { device, boot });
+        }
+        if disk.full {
+            disk.pending.clear();
+            // What waited must not happen: what it rests on is not on disk.
+            self.devices[device].held.clear();
+            let why = "no space left on device".into();
+            return self.input(device, shoal_protocol::node::Input::StoreFailed { why });
+        }
+        self.watch_commit(device);
+        let Some(upto) = self.devices[device].disk.commit() else { return };
+        self.input(device, shoal_protocol::node::Input::Stored { upto });
+        // The daemon may die over any of these.
+        while self.devices[device].boot == boot
+            && self.devices[device].held.front().is_some_and(|(batch, _)| *batch <= upto)
+        {
+            let (_, action) = self.devices[device].held.pop_front().expect("it was just seen");
+            self.act(device, action);
+        }
+    }
+
+    fn order(&mut self, device: usize, order: Order) {
+        let boot = self.devices[device].boot;
+        match order {
+            Order::Run { replica, name: _, generation, spec } => {
+                assert!(
+                    self.devices[device].artifacts.contains(&spec.artifact.digest),
+                    "an order for bytes that are not here"
+                );
+                self.starts += 1;
+                let start = self.starts;
+                self.devices[device].runtime.replicas.insert(replica, Running { generation, healthy: false, start });
+                let after = 1_000 + below(&mut self.rng, 30_000);
+                self.at(self.now + after, Happening::Started { device, boot, replica, start });
+            }
+            Order::Stop { replica } => {
+                self.devices[device].runtime.replicas.remove(&replica);
+            }
+        }
+    }
+
+    /// Both ends of a link are told that it is gone; the far one if it can be.
+    pub(super) fn close(&mut self, device: usize, peer: usize) {
+        let Some(link) = self.devices[device].links.get(&peer).copied() else { return };
+        self.at(self.now, Happening::Closed { device, peer, link });
+        if self.network.leads(device, peer) {
+            self.at(self.now + CLOSE, Happening::Closed { device: peer, peer: device, link });
+        }
+    }
+
+    /// What a node says counts by its bytes.
+    fn note_effect(&mut self, device: usize, action: &Action) {
+        if !self.is_hashed {
+            return;
+        }
+        let bytes = match action {
+            Action::Send { message, .. } | Action::Broadcast(message) => wire::encode(message),
+            Action::Dial { .. }
+            | Action::Disconnect(_)
+            | Action::Persist { .. }
+            | Action::Order(_)
+            | Action::Fetch { .. }
+            | Action::Reply { .. }
+            | Action::Verdict { .. }
+            | Action::Notify(_) => format!("{action:?}").into_bytes(),
+        };
+        let at = [self.now.to_be_bytes(), (device as u64).to_be_bytes()].concat();
+        self.history = Digest::of_parts(&[self.history.as_bytes(), &at, &bytes]);
+    }
+
+    pub(super) fn note(&mut self, device: usize, what: &str) {
+        if self.is_hashed {
+            let line = format!("{} {} {what}", self.now, device);
+            self.history = Digest::of_parts(&[self.history.as_bytes(), line.as_bytes()]);
+        }
+    }
+}

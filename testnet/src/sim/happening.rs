@@ -1,0 +1,278 @@
+//! What lies ahead in the world, and what it does when its time comes.
+
+use shoal_protocol::model::{Digest, ReplicaId};
+use shoal_protocol::node::{DialFailure, DialTarget, FetchOutcome, Input, Message, Node, ReplicaState, Report, Ticket};
+
+use super::device::Mood;
+use super::world::{CLOSE, World};
+
+/// What lies ahead.
+pub enum Happening {
+    /// A timer that a daemon set.
+    Timer { device: usize, boot: u32 },
+    /// A device has time for what waits.
+    Wake { device: usize, boot: u32 },
+    /// A message arrives over a link.
+    Message { from: usize, to: usize, link: u64, message: Message },
+    /// Bytes arrive that this version does not know.
+    Garbage { from: usize, to: usize, link: u64 },
+    /// A gossip message arrives.
+    Gossip { from: usize, to: usize, id: Digest, message: Message },
+    /// A dial has ended.
+    Dialled { device: usize, boot: u32, target: DialTarget, peer: Option<usize> },
+    /// A device learns that a link is gone.
+    Closed { device: usize, peer: usize, link: u64 },
+    /// The disk is done with a batch, or cannot be.
+    Synced { device: usize, boot: u32 },
+    /// A replica's start has ended.
+    Started { device: usize, boot: u32, replica: ReplicaId, start: u64 },
+    /// A replica that ran is dead.
+    Died { device: usize, boot: u32, replica: ReplicaId, start: u64 },
+    /// A fetch has ended.
+    Fetched { device: usize, boot: u32, digest: Digest, found: bool },
+    /// A device notices that its clock was set.
+    ClockSet { device: usize, boot: u32 },
+    /// A link between two flaps: it changes, and does so again.
+    Flap { one: usize, other: usize, every: u64, until: u64 },
+    /// A device that was away, suspended with its network, is back.
+    Back { device: usize, cut: Vec<(usize, usize)> },
+}
+
+impl Happening {
+    /// The device to which it happens. None for what happens between devices.
+    pub fn device(&self) -> Option<usize> {
+        match self {
+            Happening::Timer { device, .. }
+            | Happening::Wake { device, .. }
+            | Happening::Dialled { device, .. }
+            | Happening::Closed { device, .. }
+            | Happening::Synced { device, .. }
+            | Happening::Started { device, .. }
+            | Happening::Died { device, .. }
+            | Happening::Fetched { device, .. }
+            | Happening::ClockSet { device, .. } => Some(*device),
+            Happening::Message { to, .. } | Happening::Garbage { to, .. } | Happening::Gossip { to, .. } => Some(*to),
+            Happening::Flap { .. } | Happening::Back { .. } => None,
+        }
+    }
+
+    /// Whether it waits in a kernel's buffers rather than in the device itself.
+    pub fn is_from_outside(&self) -> bool {
+        matches!(self, Happening::Message { .. } | Happening::Garbage { .. } | Happening::Gossip { .. })
+    }
+}
+
+impl World {
+    /// It happens. The device that did something over it.
+    pub(super) fn happen(&mut self, happening: Happening) -> Option<usize> {
+        match happening {
+            Happening::Timer { device, boot } => {
+                self.alive(device, boot)?;
+                // An earlier one was set since, and has done its work.
+                if self.devices[device].timer.is_none_or(|at| at > self.now) {
+                    return None;
+                }
+                self.devices[device].timer = None;
+                let now = self.local(device);
+                self.devices[device].node.as_mut()?.handle_timeout(now);
+                self.drain(device);
+                Some(device)
+            }
+            Happening::Wake { device, boot } => {
+                self.alive(device, boot)?;
+                self.wake(device)
+            }
+            Happening::Message { from, to, link, message } => {
+                self.over_link(from, to, link)?;
+                self.note(to, message.kind());
+                let from = self.devices[from].id;
+                self.input(to, Input::Message { from, message });
+                Some(to)
+            }
+            Happening::Garbage { from, to, link } => {
+                self.over_link(from, to, link)?;
+                let (from, why) = (self.devices[from].id, "a message of version 2, this program speaks 1".to_owned());
+                self.input(to, Input::Garbage { from, why });
+                Some(to)
+            }
+            Happening::Gossip { from, to, id, message } => {
+                if self.devices[to].node.is_none() || !self.devices[to].first_sight(id) {
+                    return None;
+                }
+                self.note(to, message.kind());
+                self.tickets += 1;
+                let ticket = Ticket(self.tickets);
+                self.relays.insert(ticket.0, (to, from, id, message.clone()));
+                let from = self.devices[from].id;
+                self.input(to, Input::Gossip { ticket, from, message });
+                Some(to)
+            }
+            Happening::Dialled { device, boot, target, peer } => {
+                self.alive(device, boot)?;
+                self.dialled(device, target, peer);
+                Some(device)
+            }
+            Happening::Closed { device, peer, link } => {
+                if self.devices[device].node.is_none() || self.devices[device].links.get(&peer) != Some(&link) {
+                    return None;
+                }
+                self.unlinked(device, peer);
+                Some(device)
+            }
+            Happening::Synced { device, boot } => {
+                self.alive(device, boot)?;
+                self.synced(device);
+                Some(device)
+            }
+            Happening::Started { device, boot, replica, start } => {
+                self.alive(device, boot)?;
+                self.started(device, replica, start)
+            }
+            Happening::Died { device, boot, replica, start } => {
+                self.alive(device, boot)?;
+                let running = self.devices[device].runtime.replicas.get_mut(&replica)?;
+                if running.start != start {
+                    return None;
+                }
+                running.healthy = false;
+                let generation = running.generation;
+                self.failed(device, replica, generation, "it ended by itself");
+                Some(device)
+            }
+            Happening::Fetched { device, boot, digest, found } => {
+                self.alive(device, boot)?;
+                let outcome = if found {
+                    self.devices[device].artifacts.insert(digest);
+                    FetchOutcome::Ready
+                } else {
+                    FetchOutcome::Failed("no candidate has it".into())
+                };
+                self.input(device, Input::Fetched { digest, outcome });
+                Some(device)
+            }
+            Happening::ClockSet { device, boot } => {
+                self.alive(device, boot)?;
+                let wall = self.devices[device].clock.wall(self.now);
+                self.input(device, Input::WallClock(wall));
+                Some(device)
+            }
+            Happening::Flap { one, other, every, until } => {
+                let is_cut = !self.network.open(one, other);
+                for way in [(one, other), (other, one)] {
+                    if is_cut { self.heal_way(way) } else { self.cut_way(way) }
+                }
+                if self.now < until || !is_cut {
+                    self.at(self.now + every, Happening::Flap { one, other, every, until });
+                }
+                None
+            }
+            Happening::Back { device, cut } => {
+                cut.into_iter().for_each(|way| self.heal_way(way));
+                self.say(device, "is back");
+                None
+            }
+        }
+    }
+
+    /// Whether something arrives over a link that its receiver knows. If not, the sender is told that there is none.
+    fn over_link(&mut self, from: usize, to: usize, link: u64) -> Option<()> {
+        if self.devices[to].node.is_some() && self.devices[to].links.get(&from) == Some(&link) {
+            return Some(());
+        }
+        if self.devices[to].is_on && self.network.leads(to, from) {
+            self.at(self.now + CLOSE, Happening::Closed { device: from, peer: to, link });
+        }
+        None
+    }
+
+    /// What waited is done now: all of it, or the first where each takes its time.
+    fn wake(&mut self, device: usize) -> Option<usize> {
+        if self.now < self.devices[device].pulse.busy_until {
+            return None; // it was stopped once more
+        }
+        let now = self.local(device);
+        if let Some(late) = self.devices[device].lateness(now).filter(|late| late.as_millis() > 50) {
+            self.input(device, Input::Lag(late));
+        }
+        let boot = self.devices[device].boot;
+        while let Some(next) = self.devices[device].pulse.backlog.pop_front() {
+            self.happen(next);
+            if self.alive(device, boot).is_none() {
+                return None;
+            }
+            if self.tire(device) {
+                break;
+            }
+        }
+        // Its timer may have come while it could not look.
+        if self.devices[device].pulse.backlog.is_empty() {
+            self.set_timer(device);
+        }
+        Some(device)
+    }
+
+    /// A slow device is busy for a while after whatever it did. Whether it is.
+    pub(super) fn tire(&mut self, device: usize) -> bool {
+        let (now, boot) = (self.now, self.devices[device].boot);
+        let pulse = &mut self.devices[device].pulse;
+        if pulse.slowness == 0 {
+            return false;
+        }
+        pulse.busy_until = pulse.busy_until.max(now + pulse.slowness);
+        let at = pulse.busy_until;
+        self.at(at, Happening::Wake { device, boot });
+        true
+    }
+
+    fn started(&mut self, device: usize, replica: ReplicaId, start: u64) -> Option<usize> {
+        let (boot, mood) = (self.devices[device].boot, self.devices[device].runtime.mood);
+        let running = self.devices[device].runtime.replicas.get_mut(&replica).filter(|it| it.start == start)?;
+        let generation = running.generation;
+        match mood {
+            Mood::Fails => self.failed(device, replica, generation, "it does not start"),
+            Mood::Hangs => return None,
+            Mood::Works | Mood::Dies => {
+                running.healthy = true;
+                if mood == Mood::Dies {
+                    let after = 1 + super::network::below(&mut self.rng, 3_000_000);
+                    self.at(self.now + after, Happening::Died { device, boot, replica, start });
+                }
+                self.input(device, Input::Report(Report { replica, generation, state: ReplicaState::Healthy }));
+            }
+        }
+        Some(device)
+    }
+
+    fn failed(&mut self, device: usize, replica: ReplicaId, generation: Digest, reason: &str) {
+        let state = ReplicaState::Failed { reason: reason.into(), retryable: true };
+        self.input(device, Input::Report(Report { replica, generation, state }));
+    }
+
+    fn dialled(&mut self, device: usize, target: DialTarget, peer: Option<usize>) {
+        let how = match peer {
+            None => DialFailure::TimedOut,
+            Some(peer) if !self.network.open(device, peer) || !self.devices[peer].is_on => DialFailure::TimedOut,
+            Some(peer) if self.devices[peer].node.is_none() => DialFailure::Refused,
+            // The kernel takes the call, and nobody answers it.
+            Some(peer) if self.devices[peer].pulse.busy_until > self.now + 2_000_000 => DialFailure::TimedOut,
+            Some(peer) if self.devices[peer].id == self.devices[device].id => {
+                DialFailure::Stranger("that is this node itself".into())
+            }
+            Some(peer) => {
+                let link = self.devices[device].links.get(&peer);
+                // Of two dials that cross the second finds a link; it is closed again, and nobody hears of it.
+                if link.is_some() && link == self.devices[peer].links.get(&device) {
+                    return;
+                }
+                self.link(device, peer);
+                return;
+            }
+        };
+        self.input(device, Input::DialFailed { target, how });
+    }
+
+    /// A daemon's `Node`, if it runs.
+    pub fn node(&self, device: usize) -> Option<&Node> {
+        self.devices[device].node.as_ref()
+    }
+}

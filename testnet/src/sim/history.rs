@@ -1,0 +1,74 @@
+//! Random histories: a small cluster, a user who writes, and faults; then peace, quiet, and the question whether all is well.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use shoal_protocol::model::Digest;
+
+use super::deed::draw;
+use super::network::{Weather, below};
+use super::play::Play;
+use super::world::World;
+
+/// What became of a history.
+pub struct Ended {
+    /// Everything that happened, hashed.
+    pub history: Digest,
+    /// Simulated time, microseconds.
+    pub lasted: u64,
+    pub steps: u64,
+    /// Deeds by kind.
+    pub deeds: BTreeMap<&'static str, u64>,
+    /// What was told, if it was kept.
+    pub trace: String,
+}
+
+/// Runs the history of `seed`. What went wrong, if anything did.
+pub fn history(seed: u64) -> Result<Ended, String> {
+    run(seed, World::new(seed)).map(Ended::from)
+}
+
+/// As [`history`], as fast as it goes: not hashed.
+pub fn hurried(seed: u64) -> Result<Ended, String> {
+    let mut world = World::new(seed);
+    world.is_hashed = false;
+    run(seed, world).map(Ended::from)
+}
+
+/// As [`history`], told in full: the trace of events comes first, and an error holds it.
+pub fn told(seed: u64) -> Result<Ended, String> {
+    let mut world = World::new(seed);
+    world.keep_all();
+    run(seed, world).map(|play| Ended { trace: play.world.trace(), ..Ended::from(play) })
+}
+
+impl From<Play> for Ended {
+    fn from(play: Play) -> Self {
+        let Play { world, deeds, .. } = play;
+        Ended { history: world.history, lasted: world.now, steps: world.steps, deeds, trace: String::new() }
+    }
+}
+
+fn run(seed: u64, mut world: World) -> Result<Play, String> {
+    let size = 3 + below(&mut world.rng, 6) as usize;
+    world.network.weather = match below(&mut world.rng, 4) {
+        0..=1 => Weather::LAN,
+        2 => Weather::WAN,
+        _ => Weather::RADIO,
+    };
+    let mut play = Play::with(seed, world, size)?;
+    for _ in 0..6 + below(&mut play.world.rng, 14) {
+        let deed = draw(&mut play.world);
+        play.world.say(0, format!("-- {deed}"));
+        play.apply(&deed)?;
+        let pause = below(&mut play.world.rng, 4_000);
+        play.world.run_for(Duration::from_millis(pause))?;
+        // The last one may have died over it.
+        if play.world.running().is_empty() {
+            play.heal()?;
+        }
+    }
+    play.heal()?;
+    play.settle()?;
+    Ok(play)
+}

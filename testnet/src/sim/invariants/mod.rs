@@ -1,0 +1,7 @@
+//! What must hold after every step, and what must hold when all faults are over.
+
+mod rest;
+mod step;
+
+pub use rest::{at_rest, healthy_alone};
+pub use step::Watch;

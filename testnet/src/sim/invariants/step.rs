@@ -1,0 +1,206 @@
+//! What must hold after every step. Each check looks at what a node does from outside: at its disk, its words, its orders.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use shoal_protocol::auction;
+use shoal_protocol::claims::awarded_under;
+use shoal_protocol::model::claim::generation;
+use shoal_protocol::model::{Claim, Digest, NodeId, RawChange, ReplicaId, Slot, Token, Unverified};
+use shoal_protocol::node::{Action, Message, Order, Record, Reply};
+
+use crate::sim::disk::Disk;
+use crate::sim::world::{World, facts};
+
+/// Effects that may wait for a disk: the driver of real nodes gives a disk up that lets more wait.
+const MAX_HELD: usize = 65_536;
+
+/// What was seen so far, and what it was held against.
+#[derive(Default)]
+pub struct Watch {
+    /// Large worlds cannot afford it.
+    pub is_off: bool,
+    /// Every version of every workload that was ever wished for.
+    generations: BTreeSet<(Digest, Digest)>,
+    /// Who claims, or has asked its disk to remember that it claims, what under which award.
+    holders: BTreeMap<(ReplicaId, Token), BTreeSet<NodeId>>,
+    /// The same, by slot.
+    slots: BTreeMap<(NodeId, u8), Vec<(ReplicaId, Token)>>,
+    /// The first thing that was wrong, and with whom.
+    broken: Option<(usize, String)>,
+}
+
+impl Watch {
+    fn hold(&mut self, node: NodeId, slot: u8, claims: Vec<(ReplicaId, Token)>) -> Option<String> {
+        self.let_go(node, slot);
+        let mut twin = None;
+        for claim in &claims {
+            let holders = self.holders.entry(*claim).or_default();
+            holders.insert(node);
+            if holders.len() > 1 {
+                let holders: Vec<String> = holders.iter().map(NodeId::short).collect();
+                twin = Some(format!("{} is claimed under one award by {}", claim.0, holders.join(" and ")));
+            }
+        }
+        self.slots.insert((node, slot), claims);
+        twin
+    }
+
+    fn let_go(&mut self, node: NodeId, slot: u8) {
+        for claim in self.slots.remove(&(node, slot)).unwrap_or_default() {
+            if let Some(holders) = self.holders.get_mut(&claim) {
+                holders.remove(&node);
+                if holders.is_empty() {
+                    self.holders.remove(&claim);
+                }
+            }
+        }
+    }
+}
+
+impl World {
+    /// A daemon asks for something, which may have to wait.
+    pub(in crate::sim) fn watch_ask(&mut self, device: usize, action: &Action) {
+        let Action::Persist { records, .. } = action else { return };
+        if self.watch.is_off {
+            return;
+        }
+        let me = self.devices[device].id;
+        for record in records {
+            match record {
+                Record::Slot { node, slot } if *node == me => self.watch_own_slot(device, slot),
+                Record::Desired { changes, .. } => {
+                    let known = changes.iter().filter_map(|raw| {
+                        let body = raw.change.peek().ok()?;
+                        let spec = body.value.spec()?;
+                        Some((body.uid.unwrap_or_else(|| raw.change.hash()), generation(&spec)))
+                    });
+                    self.watch.generations.extend(known);
+                }
+                Record::Slot { .. }
+                | Record::Incarnation(_)
+                | Record::Node { .. }
+                | Record::Ruling { .. }
+                | Record::NoRuling { .. } => {}
+            }
+        }
+    }
+
+    fn watch_own_slot(&mut self, device: usize, slot: &Unverified<Slot>) {
+        let Ok(slot) = slot.peek() else { return self.broken(device, "it persists a slot that cannot be read".into()) };
+        for claim in &slot.claims {
+            if !self.watch.generations.contains(&(claim.replica.uid, claim.generation)) {
+                self.broken(device, format!("it claims {} of a version that nobody wished for", claim.replica));
+            }
+        }
+        let claims = slot.claims.iter().map(held).collect();
+        if let Some(twins) = self.watch.hold(self.devices[device].id, slot.slot, claims) {
+            self.broken(device, twins);
+        }
+    }
+
+    /// A daemon's wish is carried out: what it rests on must be on disk.
+    pub(in crate::sim) fn watch_act(&mut self, device: usize, action: &Action) {
+        if self.watch.is_off {
+            return;
+        }
+        let (disk, me) = (&self.devices[device].disk, self.devices[device].id);
+        let wrong = match action {
+            Action::Broadcast(Message::Slot(slot)) if slot.by().0 == me.0 => {
+                let claims = slot.peek().map(|slot| slot.claims).unwrap_or_default();
+                let unwritten = claims
+                    .iter()
+                    .find(|claim| !claims_on(disk, me, &claim.replica).any(|written| held(&written) == held(claim)));
+                unwritten.map(|claim| format!("it tells of its claim to {} before it is on disk", claim.replica))
+            }
+            Action::Send { message: Message::Auction(auction::Message::Claimed { replica, token, .. }), .. } => {
+                let is_written = claims_on(disk, me, replica).any(|written| awarded_under(&written) == *token);
+                (!is_written).then(|| format!("it tells the owner of its claim to {replica} before it is on disk"))
+            }
+            Action::Order(Order::Run { replica, generation, .. }) => {
+                let is_written = claims_on(disk, me, replica).any(|written| written.generation == *generation);
+                (!is_written).then(|| format!("it starts {replica} before the claim is on disk"))
+            }
+            Action::Reply { reply: Reply::Accepted { change, .. }, .. } => {
+                let is_written = disk.desired.values().flatten().any(|raw| raw.change.hash() == *change);
+                (!is_written).then(|| "it acknowledges a change before it is on disk".to_owned())
+            }
+            _ => None,
+        };
+        if let Some(wrong) = wrong {
+            self.broken(device, wrong);
+        }
+    }
+
+    /// A batch is about to become durable: what it replaces must be older than what replaces it.
+    pub(in crate::sim) fn watch_commit(&mut self, device: usize) {
+        if self.watch.is_off {
+            return;
+        }
+        let disk = &self.devices[device].disk;
+        let Some((_, records)) = disk.pending.front() else { return };
+        let lost = records.iter().any(|record| {
+            let Record::Desired { key, changes } = record else { return false };
+            disk.desired.get(key).is_some_and(|before| before.iter().any(|old| !is_kept(old, changes)))
+        });
+        if lost {
+            self.broken(device, "its disk loses a change that nothing newer replaces".into());
+        }
+    }
+
+    /// A daemon has started or ended: of its claims those on disk are left.
+    pub(in crate::sim) fn watch_disk(&mut self, device: usize) {
+        let me = self.devices[device].id;
+        let known: Vec<u8> = self.watch.slots.range((me, 0)..=(me, u8::MAX)).map(|((_, slot), _)| *slot).collect();
+        known.into_iter().for_each(|slot| self.watch.let_go(me, slot));
+        let written: Vec<Slot> = self.devices[device]
+            .disk
+            .slots
+            .range((me, 0)..=(me, u8::MAX))
+            .filter_map(|(_, slot)| slot.peek().ok())
+            .collect();
+        for slot in written {
+            _ = self.watch.hold(me, slot.slot, slot.claims.iter().map(held).collect());
+        }
+    }
+
+    /// Cheap checks of the device that just did something.
+    pub(in crate::sim) fn after_step(&mut self, device: usize) -> Result<(), String> {
+        let it = &self.devices[device];
+        if let Some(node) = &it.node {
+            let capacity = facts().capacity;
+            if !capacity.holds(node.committed()) {
+                let used = node.committed();
+                self.broken(device, format!("{used:?} committed or reserved, more than {capacity:?}"));
+            } else if it.held.len() > MAX_HELD {
+                self.broken(device, format!("{} effects wait for its disk", it.held.len()));
+            }
+        }
+        match self.watch.broken.take() {
+            None => Ok(()),
+            Some((device, what)) => Err(format!("n{device}: {what}\n{}", self.report_on(device))),
+        }
+    }
+
+    fn broken(&mut self, device: usize, what: String) {
+        self.watch.broken.get_or_insert((device, what));
+    }
+}
+
+fn held(claim: &Claim) -> (ReplicaId, Token) {
+    (claim.replica, awarded_under(claim))
+}
+
+fn claims_on(disk: &Disk, node: NodeId, replica: &ReplicaId) -> impl Iterator<Item = Claim> + use<> {
+    let slot = disk.slots.get(&(node, replica.slot())).and_then(|slot| slot.peek().ok());
+    let replica = *replica;
+    slot.into_iter().flat_map(|slot| slot.claims).filter(move |claim| claim.replica == replica)
+}
+
+/// Whether a change is still there, or one that has seen it.
+fn is_kept(old: &RawChange, changes: &[RawChange]) -> bool {
+    let Ok(old_body) = old.change.peek() else { return false };
+    changes.iter().any(|new| {
+        let seen = |body: &shoal_protocol::model::ChangeBody| body.clock.get(&old_body.writer).copied();
+        new == old || new.change.peek().is_ok_and(|body| seen(&body).is_some_and(|seen| seen >= old_body.serial))
+    })
+}

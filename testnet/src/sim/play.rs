@@ -1,0 +1,187 @@
+//! A world, its user, and what the user was promised.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use shoal_protocol::model::{Digest, ReplicaId, Spec};
+
+use super::device::Mood;
+use super::happening::Happening;
+use super::invariants;
+use super::network::Weather;
+use super::operator::{Operator, Outcome};
+use super::world::World;
+
+/// How long a cluster may take to be of one mind after the last fault.
+const QUIET: Duration = Duration::from_secs(180);
+/// How long it then has to stay so.
+const STEADY: Duration = Duration::from_secs(20);
+
+/// A workload as the user has left it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Wish {
+    /// It was accepted, and nothing later was.
+    Is(Spec),
+    /// It was removed.
+    Gone,
+    /// The node died over the question: either is right.
+    Either(Vec<Option<Spec>>),
+}
+
+/// What the user knows.
+pub type Wishes = BTreeMap<String, Wish>;
+
+/// A world, its user, and what the user was promised.
+pub struct Play {
+    pub world: World,
+    pub operator: Operator,
+    pub wishes: Wishes,
+    /// Whether the network was whole when the faults ended.
+    was_whole: bool,
+    /// How often each kind of deed was done.
+    pub deeds: BTreeMap<&'static str, u64>,
+}
+
+impl Play {
+    /// A cluster of `size` that has come together in `world`.
+    pub fn with(seed: u64, mut world: World, size: usize) -> Result<Self, String> {
+        for index in 0..size {
+            world.add();
+            world.start(index, index == 0, if index == 0 { &[] } else { &[0] });
+        }
+        let operator = Operator::new(&world, seed);
+        world.run_till(Duration::from_secs(60), "the cluster comes together", |world| {
+            world.devices.iter().filter_map(|device| device.node.as_ref()).all(|node| {
+                let status = node.status();
+                status.ready && status.nodes_up == size && status.nodes == size
+            })
+        })?;
+        Ok(Play { world, operator, wishes: Wishes::new(), was_whole: true, deeds: BTreeMap::new() })
+    }
+
+    /// Publishes through `device` and remembers what was promised.
+    pub fn publish(&mut self, device: usize, spec: &Spec) -> Result<(), String> {
+        let outcome = self.operator.publish(&mut self.world, device, spec)?;
+        let (name, replicas, artifact) = (&spec.name, spec.replicas, spec.artifact.digest.short());
+        self.world.say(device, format!("a user wished for {replicas} of {name} ({artifact}): {outcome:?}"));
+        self.remember(&spec.name.to_string(), Some(spec.clone()), outcome);
+        Ok(())
+    }
+
+    /// Removes through `device` and remembers what was promised.
+    pub fn remove(&mut self, device: usize, name: &str) -> Result<(), String> {
+        let name = name.parse().map_err(|_| format!("`{name}` is no name"))?;
+        let outcome = self.operator.remove(&mut self.world, device, &name)?;
+        self.world.say(device, format!("a user removed {name}: {outcome:?}"));
+        self.remember(&name.to_string(), None, outcome);
+        Ok(())
+    }
+
+    fn remember(&mut self, name: &str, value: Option<Spec>, outcome: Outcome) {
+        match outcome {
+            Outcome::Accepted => {
+                self.wishes.insert(name.to_owned(), value.map_or(Wish::Gone, Wish::Is));
+            }
+            Outcome::Refused(_) => {}
+            Outcome::Unknown => {
+                let mut either = match self.wishes.get(name) {
+                    None | Some(Wish::Gone) => vec![None],
+                    Some(Wish::Is(spec)) => vec![Some(spec.clone())],
+                    Some(Wish::Either(values)) => values.clone(),
+                };
+                either.push(value);
+                self.wishes.insert(name.to_owned(), Wish::Either(either));
+            }
+        }
+    }
+
+    /// Ends every fault. Clocks stay as wrong as they are, gossip as bad: nothing may depend on them.
+    pub fn heal(&mut self) -> Result<(), String> {
+        let world = &mut self.world;
+        world.say(0, "every fault ends");
+        world.network.weather = Weather::LAN;
+        world.network.access.clear();
+        self.was_whole = world.network.cuts().is_empty();
+        world.network.cuts().into_iter().for_each(|way| world.heal_way(way));
+        for device in 0..world.devices.len() {
+            let now = world.now;
+            let it = &mut world.devices[device];
+            it.doom = None;
+            it.disk.stalled_until = 0;
+            it.pulse.slowness = 0;
+            if std::mem::take(&mut it.disk.full) && it.node.is_some() {
+                world.kill(device);
+            }
+            if world.devices[device].pulse.busy_until > now {
+                world.pause(device, 0);
+            }
+            if std::mem::take(&mut world.devices[device].runtime.mood) == Mood::Hangs {
+                world.end_hanging(device);
+            }
+            if world.devices[device].is_clone {
+                world.unplug(device);
+            } else if world.node(device).is_none() {
+                world.start(device, false, &[]);
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until all is well, then sees that it stays so, and that nothing was moved that need not be.
+    pub fn settle(&mut self) -> Result<(), String> {
+        let before = invariants::healthy_alone(&self.world);
+        let wishes = &self.wishes;
+        let settled = |world: &World| invariants::at_rest(world, wishes).is_ok();
+        if let Err(error) = self.world.run_till(QUIET, "all is well", settled) {
+            let why = invariants::at_rest(&self.world, &self.wishes).err().unwrap_or_default();
+            return Err(format!("{why}\n{error}"));
+        }
+        let well = invariants::healthy_alone(&self.world);
+        self.world.run_for(STEADY)?;
+        invariants::at_rest(&self.world, &self.wishes)
+            .map_err(|why| format!("{why} (it had been well)\n{}", self.world.report()))?;
+        let after = invariants::healthy_alone(&self.world);
+        self.moved(&well, &after, "while all was well")?;
+        // As long as nodes do not see one another each side may take over what it misses.
+        if self.was_whole {
+            self.moved(&before, &after, "though nobody else ran it when the faults ended")?;
+        }
+        Ok(())
+    }
+
+    /// What ran at one place alone, healthy and in the right version, shall be there still, unless it is no longer wished for.
+    fn moved(&self, before: &Healthy, after: &Healthy, when: &str) -> Result<(), String> {
+        for (replica, place) in before {
+            let Some(now) = after.get(replica).filter(|now| *now != place && now.1 == place.1) else { continue };
+            // With two devices of one identity nothing is promised.
+            if !self.world.is_cloned(place.0) && !self.world.is_cloned(now.0) {
+                let what = format!("{replica} was moved from n{} to n{} for nothing, {when}", place.0, now.0);
+                return Err(format!("{what}\n{}", self.world.report()));
+            }
+        }
+        Ok(())
+    }
+}
+
+type Healthy = BTreeMap<ReplicaId, (usize, Digest)>;
+
+impl World {
+    /// Starts that never ended fail at last: the runtime was restarted.
+    fn end_hanging(&mut self, device: usize) {
+        let (now, boot) = (self.now, self.devices[device].boot);
+        let hanging: Vec<_> = self.devices[device]
+            .runtime
+            .replicas
+            .iter()
+            .filter(|(_, running)| !running.healthy)
+            .map(|(replica, running)| (*replica, running.start))
+            .collect();
+        for (replica, start) in hanging {
+            self.at(now + 1, Happening::Died { device, boot, replica, start });
+        }
+    }
+
+    fn is_cloned(&self, device: usize) -> bool {
+        self.ids.get(&self.devices[device].id).is_some_and(|twins| twins.len() > 1)
+    }
+}

@@ -1,0 +1,128 @@
+//! Scenarios: what is done when, in words. One deed a line, each at its time; the faults end and all must be well.
+//!
+//! ```text
+//! # what it is about
+//! nodes 5
+//! at 1s   publish web 3
+//! at 5s   kill holder:web/0
+//! at 20s  start n2
+//! ```
+
+use std::time::Duration;
+
+use super::deed::{self, Deed, NotUnderstood, Words};
+use super::history::Ended;
+use super::play::Play;
+use super::world::World;
+
+/// Scenarios that come with the program, by name.
+const BUILT_IN: [(&str, &str); 14] = [
+    ("bad-clocks", include_str!("../../scenarios/bad-clocks.txt")),
+    ("blackout", include_str!("../../scenarios/blackout.txt")),
+    ("clone", include_str!("../../scenarios/clone.txt")),
+    ("disks", include_str!("../../scenarios/disks.txt")),
+    ("flapping", include_str!("../../scenarios/flapping.txt")),
+    ("kill", include_str!("../../scenarios/kill.txt")),
+    ("one-way", include_str!("../../scenarios/one-way.txt")),
+    ("partition", include_str!("../../scenarios/partition.txt")),
+    ("paused", include_str!("../../scenarios/paused.txt")),
+    ("rolling", include_str!("../../scenarios/rolling.txt")),
+    ("runtimes", include_str!("../../scenarios/runtimes.txt")),
+    ("satellite", include_str!("../../scenarios/satellite.txt")),
+    ("versions", include_str!("../../scenarios/versions.txt")),
+    ("waves", include_str!("../../scenarios/waves.txt")),
+];
+/// Devices at the start of a scenario, at most.
+const MOST_NODES: usize = 10_000;
+
+/// What is done when.
+#[derive(Debug, PartialEq)]
+pub struct Scenario {
+    /// The first comment: what it is about.
+    pub about: String,
+    nodes: usize,
+    deeds: Vec<(Duration, Deed)>,
+}
+
+/// The names of those that come with the program.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    BUILT_IN.iter().map(|(name, _)| *name)
+}
+
+impl Scenario {
+    /// One that comes with the program, or one in a file.
+    pub fn find(name: &str) -> Result<Scenario, String> {
+        if let Some((_, text)) = BUILT_IN.iter().find(|(known, _)| *known == name) {
+            return Scenario::parse(text).map_err(|why| format!("{name}: {why}"));
+        }
+        let text = std::fs::read_to_string(name).map_err(|why| {
+            let known: Vec<&str> = names().collect();
+            format!("there is no scenario `{name}`, and no such file ({why}); known are random, {}", known.join(", "))
+        })?;
+        Scenario::parse(&text).map_err(|why| format!("{name}: {why}"))
+    }
+
+    /// From its words. An error names the line.
+    pub fn parse(text: &str) -> Result<Scenario, String> {
+        let mut scenario = Scenario { about: String::new(), nodes: 3, deeds: Vec::new() };
+        for (index, line) in text.lines().enumerate() {
+            let line = line.trim();
+            if let Some(comment) = line.strip_prefix('#') {
+                if scenario.about.is_empty() {
+                    scenario.about = comment.trim().to_owned();
+                }
+            } else if !line.is_empty() {
+                scenario.line(line).map_err(|NotUnderstood(why)| format!("line {}: {why}", index + 1))?;
+            }
+        }
+        Ok(scenario)
+    }
+
+    fn line(&mut self, line: &str) -> Result<(), NotUnderstood> {
+        let mut words = Words::of(line);
+        match words.some("a word")? {
+            "nodes" => {
+                self.nodes = words.number("a number of devices")?;
+                if self.nodes == 0 || self.nodes > MOST_NODES {
+                    return Err(NotUnderstood(format!("1 to {MOST_NODES} devices can be had")));
+                }
+                words.end()
+            }
+            "at" => {
+                let time = words.time()?;
+                if self.deeds.last().is_some_and(|(before, _)| *before > time) {
+                    return Err(NotUnderstood("it is earlier than the line before".into()));
+                }
+                let rest: Vec<&str> = std::iter::from_fn(|| words.next()).collect();
+                self.deeds.push((time, rest.join(" ").parse()?));
+                Ok(())
+            }
+            other => Err(NotUnderstood(format!("`{other}` begins no line: `nodes NUMBER` and `at TIME DEED` do"))),
+        }
+    }
+
+    /// Runs it in the world of `seed`.
+    pub fn run(&self, seed: u64, is_told: bool) -> Result<Ended, String> {
+        let mut world = World::new(seed);
+        if is_told {
+            world.keep_all();
+        }
+        let mut play = Play::with(seed, world, self.nodes)?;
+        let zero = play.world.now;
+        for (at, deed) in &self.deeds {
+            let at = zero + u64::try_from(at.as_micros()).unwrap_or(u64::MAX >> 1);
+            play.world.run_until(at.max(play.world.now))?;
+            play.world.say(0, format!("-- {deed}"));
+            play.apply(deed).map_err(|why| format!("`{deed}`: {why}"))?;
+        }
+        play.heal()?;
+        play.settle()?;
+        let trace = if is_told { play.world.trace() } else { String::new() };
+        Ok(Ended { trace, ..Ended::from(play) })
+    }
+}
+
+/// How a scenario is written, for people.
+pub fn grammar() -> String {
+    format!("nodes NUMBER\nat TIME DEED\nA DEED is one of\n{}", deed::known())
+}

@@ -1,0 +1,85 @@
+//! What the world tells a person: the trace, and the report of a failure.
+
+use std::collections::VecDeque;
+use std::fmt::Write as _;
+
+use super::world::World;
+
+/// Events in a report: enough to see what led to a failure.
+const EVENTS: usize = 200;
+/// Nodes in a report, with what they wait for.
+const NODES: usize = 16;
+
+/// What nodes told people and what befell them: when, who, what.
+pub struct Telling {
+    events: VecDeque<(u64, usize, String)>,
+    most: usize,
+}
+
+impl Default for Telling {
+    fn default() -> Self {
+        Telling { events: VecDeque::new(), most: EVENTS }
+    }
+}
+
+impl World {
+    /// Everything that is told from now on is kept, for one who reads the whole history.
+    pub fn keep_all(&mut self) {
+        self.telling.most = usize::MAX;
+    }
+
+    /// Nothing is kept: for large worlds.
+    pub fn keep_none(&mut self) {
+        self.telling.most = 0;
+    }
+
+    /// Something befell a device, or it told people something.
+    pub fn say(&mut self, device: usize, what: impl AsRef<str>) {
+        let telling = &mut self.telling;
+        while telling.events.len() >= telling.most.max(1) {
+            telling.events.pop_front();
+        }
+        if telling.most > 0 {
+            telling.events.push_back((self.now, device, what.as_ref().to_owned()));
+        }
+    }
+
+    /// What was told, a line an event: seconds, who, what.
+    pub fn trace(&self) -> String {
+        self.lines(|_| true)
+    }
+
+    fn lines(&self, about: impl Fn(usize) -> bool) -> String {
+        let mut text = String::new();
+        for (at, device, what) in self.telling.events.iter().filter(|(_, device, _)| about(*device)) {
+            let _ = writeln!(text, "  {:>10.3} n{device}: {what}", *at as f64 / 1e6);
+        }
+        text
+    }
+
+    /// The last events, for a person who looks for a cause.
+    pub fn report(&self) -> String {
+        let mut text = format!("at {:.3} s, step {}\n", self.now as f64 / 1e6, self.steps);
+        text.push_str(&self.trace());
+        for (index, device) in self.devices.iter().enumerate().take(NODES) {
+            if let Some(node) = &device.node {
+                let waits = node.poll_timeout();
+                let _ = writeln!(text, "  {} at {:?} waits for {waits:?}", device.name, self.local(index));
+            }
+        }
+        text
+    }
+
+    /// As [`World::report`], of one device and what was said of it.
+    pub fn report_on(&self, device: usize) -> String {
+        let name = &self.devices[device].name;
+        let mut text = format!("at {:.3} s, step {}\n", self.now as f64 / 1e6, self.steps);
+        text.push_str(&self.lines(|other| other == device));
+        let _ = writeln!(text, "  said of {name} by others:");
+        let events = self.telling.events.iter().filter(|(_, by, what)| *by != device && what.contains(name.as_str()));
+        for (at, by, what) in events {
+            let _ = writeln!(text, "  {:>10.3} n{by}: {what}", *at as f64 / 1e6);
+        }
+        text
+    }
+}
