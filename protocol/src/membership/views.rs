@@ -34,6 +34,11 @@ impl Membership {
         self.unknown == 0
     }
 
+    /// No member is down or unknown.
+    pub fn is_whole(&self) -> bool {
+        self.view == 0 && self.unknown == 0
+    }
+
     /// This node's incarnation in use.
     pub fn incarnation(&self) -> u64 {
         self.own.incarnation()

@@ -68,6 +68,7 @@ impl Node {
             read_only: None,
             started: now,
             ready: false,
+            waits_until: None,
             leaving: false,
             seeds: config.seeds.iter().map(|address| (address.clone(), Seed::new(now))).collect(),
             join_at: None,
@@ -139,6 +140,7 @@ impl Node {
             );
             self.tell(now, Level::Warning, "saved-unreadable", None, Some(self.me), message);
         }
+        self.wait_for_others(now);
         self.due.all();
         self.mark_all();
         self.settle(now);

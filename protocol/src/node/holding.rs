@@ -29,6 +29,8 @@ pub(super) struct Running {
     ordered: Option<Digest>,
     restarts: u32,
     healthy_since: Option<Time>,
+    /// It was claimed in an earlier life, and has not been told to be healthy in this one.
+    is_returning: bool,
     next: Option<Next>,
 }
 
@@ -125,7 +127,7 @@ impl Node {
             if let Some(wish) = self.desired.by_uid(&replica.uid) {
                 self.auction.commit(replica, wish.spec.resources);
             }
-            self.running.insert(replica, Running::default());
+            self.running.insert(replica, Running { is_returning: true, ..Running::default() });
         }
     }
 
@@ -231,7 +233,9 @@ impl Node {
                     running.next = None;
                 }
                 self.due.routes = true;
-                if self.ready {
+                if self.running.get(&report.replica).is_some_and(|running| running.is_returning) {
+                    self.tell_health(now);
+                } else {
                     self.set_phase(now, &report.replica, Phase::Healthy);
                 }
             }
@@ -240,14 +244,28 @@ impl Node {
         }
     }
 
-    /// This node knows what the others know now: what it restarted meanwhile is theirs to use. Before, it could not know whether
-    /// somebody had taken over, and two healthy holders would be weighed by age alone: what runs elsewhere would come back for
+    /// What was claimed in an earlier life runs again: told only once this node knows what the others know, and while nobody who
+    /// took over runs it well. Else two healthy holders would be weighed by age, and what runs elsewhere would come back for
     /// nothing.
     pub(super) fn tell_health(&mut self, now: Time) {
-        let healthy = self.running.iter().filter(|(_, running)| running.healthy_since.is_some());
-        for replica in healthy.map(|(replica, _)| *replica).collect::<Vec<_>>() {
+        if !self.ready {
+            return;
+        }
+        let silent = self.running.iter().filter(|(_, running)| running.is_returning && running.healthy_since.is_some());
+        let free = silent.map(|(replica, _)| *replica).filter(|replica| !self.is_taken_over(replica));
+        for replica in free.collect::<Vec<_>>() {
+            if let Some(running) = self.running.get_mut(&replica) {
+                running.is_returning = false;
+            }
             self.set_phase(now, &replica, Phase::Healthy);
         }
+    }
+
+    fn is_taken_over(&self, replica: &ReplicaId) -> bool {
+        let Some(mine) = self.claims.my_claim(replica).map(|claim| claim.generation) else { return true };
+        self.claims.of(replica).iter().any(|(node, claim)| {
+            *node != self.me && self.is_up(node) && claim.phase == Phase::Healthy && claim.generation == mine
+        })
     }
 
     /// Whether what this node claims runs here and answers, told or not.

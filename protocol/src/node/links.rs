@@ -17,7 +17,7 @@ const JOIN_RETRY: Duration = Duration::from_secs(2);
 /// An address whose node is not known.
 #[derive(Debug)]
 pub(super) struct Seed {
-    /// When it is dialled; none while a dial is under way.
+    /// When it is dialled (again), if there is need of it.
     pub at: Option<Time>,
     tries: u32,
     /// What the last dial said.
@@ -91,21 +91,34 @@ impl Node {
         self.with_membership(now, |membership, now, out| membership.handle_sighted(now, node, addresses, out));
     }
 
-    /// Seeds matter while nobody is linked: then they are dialled, again and again.
+    /// Seeds matter while this node is not admitted or has no link, and while members are missing: those may have moved, and the
+    /// seeds may know them under a new address.
+    fn needs_seeds(&self) -> bool {
+        !self.admitted() || !self.membership.is_whole() || self.membership.links().next().is_none()
+    }
+
     pub(super) fn retry_seeds(&mut self, now: Time) {
-        if self.membership.links().next().is_some() {
+        if !self.needs_seeds() {
             return;
         }
-        let due = self.seeds.iter_mut().filter(|(_, seed)| seed.at.is_some_and(|at| at <= now));
-        for (address, seed) in due {
-            seed.at = None;
-            let target = DialTarget::Address(address.clone());
-            self.outbox.push(Action::Dial { target, addresses: vec![address.clone()] });
+        let due = self.seeds.iter().filter(|(_, seed)| seed.at.is_some_and(|at| at <= now));
+        for address in due.map(|(address, _)| address.clone()).collect::<Vec<_>>() {
+            let mut linked = self.membership.links();
+            let is_linked = linked.any(|peer| self.membership.addresses(&peer).contains(&address));
+            drop(linked);
+            if let Some(seed) = self.seeds.get_mut(&address) {
+                // The next try, should nobody tell how this one ends.
+                seed.at = Some(now + SEED_RETRY.1);
+            }
+            if !is_linked {
+                let target = DialTarget::Address(address.clone());
+                self.outbox.push(Action::Dial { target, addresses: vec![address] });
+            }
         }
     }
 
     pub(super) fn next_seed(&self) -> Option<Time> {
-        if self.membership.links().next().is_some() {
+        if !self.needs_seeds() {
             return None;
         }
         self.seeds.values().filter_map(|seed| seed.at).min()
@@ -131,10 +144,12 @@ impl Node {
         }
     }
 
-    /// With a link there is no need of seeds; when it is lost, members are dialled first.
+    /// With a link there is less need of seeds; when it is lost, members are dialled first. Whoever is not admitted may be linked
+    /// to others that are not, who cannot admit it.
     fn rest_seeds(&mut self, now: Time) {
+        let pause = if self.admitted() { SEED_RETRY.1 } else { JOIN_RETRY };
         for seed in self.seeds.values_mut() {
-            *seed = Seed { at: Some(now + SEED_RETRY.1), tries: 0, failed: None };
+            *seed = Seed { at: Some(now + pause), tries: 0, failed: None };
         }
     }
 }

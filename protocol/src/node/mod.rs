@@ -129,8 +129,8 @@ pub enum Reason {
     Plan,
     /// A seed is dialled again.
     Seed,
-    /// With nobody to compare with, this node has waited long enough to act on what it knows.
-    Alone,
+    /// This node has waited long enough for those it has not heard of, and acts on what it knows.
+    Patience,
     /// What others said is written down, so that a restart without network knows it.
     Cache,
     /// A member is asked again for admission.
@@ -184,6 +184,8 @@ pub struct Node {
     started: Time,
     /// It knows enough to own workloads.
     ready: bool,
+    /// Until then, and not ready, it waits for members it has not heard of.
+    waits_until: Option<Time>,
     leaving: bool,
     seeds: BTreeMap<String, links::Seed>,
     /// When a member is asked (again) for admission.
@@ -235,6 +237,7 @@ impl Node {
         if self.claims.poll_timeout().is_some_and(|(at, _)| at <= now) {
             self.due.duplicates = true;
         }
+        self.lose_patience(now);
         self.retry_fetches(now);
         self.ask_holders(now);
         self.retry_replicas(now);
@@ -258,7 +261,7 @@ impl Node {
             after(self.next_restart(), Reason::Restart),
             after(self.replan.values().min().copied(), Reason::Plan),
             after(self.next_seed(), Reason::Seed),
-            after(self.alone_at(), Reason::Alone),
+            after(self.waits_until, Reason::Patience),
             after(self.cache.due(), Reason::Cache),
             after(self.join_at, Reason::Join),
         ]

@@ -10,8 +10,9 @@ use crate::ring::Ring;
 use super::contract::{Route, Routes};
 use super::{Level, Node};
 
-/// With nobody to compare with, a node acts on what it knows after so long: a survivor of a power cut is not to wait for ever.
-const ALONE_AFTER: Duration = Duration::from_secs(3);
+/// With nobody to compare with, or members it has not heard of, a node acts on what it knows after so long: a survivor of a power
+/// cut is not to wait for ever.
+const PATIENCE: Duration = Duration::from_secs(3);
 /// Peers that one has to be in step with before one owns workloads.
 const WITNESSES: usize = 2;
 /// Rounds of settling. Each is caused by the one before; a chain as long as this is a bug, and is left for the next input.
@@ -50,7 +51,7 @@ impl Due {
 impl Node {
     pub(super) fn settle(&mut self, now: Time) {
         for _ in 0..ROUNDS {
-            if std::mem::take(&mut self.due.ready) || self.alone_at().is_some_and(|at| at <= now) {
+            if std::mem::take(&mut self.due.ready) {
                 self.become_ready(now);
             }
             if std::mem::take(&mut self.due.ring) {
@@ -63,6 +64,7 @@ impl Node {
                 self.hold(now);
             }
             if std::mem::take(&mut self.due.duplicates) {
+                self.tell_health(now);
                 self.reconsider(now);
             }
             self.plan(now);
@@ -82,23 +84,30 @@ impl Node {
         !(*ring || *ready || *holding || *duplicates || *facts || *routes)
     }
 
-    /// Takes a place on the ring once this node knows what those know that it can reach.
+    /// Takes a place on the ring once this node knows what those know that it can reach. Those it has not heard of yet are waited
+    /// for a little: of devices that boot together some meet first, and what they decide the others may know better.
     fn become_ready(&mut self, now: Time) {
         if self.ready || !self.admitted() {
             return;
         }
-        let reachable: Vec<NodeId> = self.membership.links().filter(|peer| self.is_member(peer)).collect();
+        let linked: Vec<NodeId> = self.membership.links().filter(|peer| self.is_member(peer)).collect();
+        let is_ready = |peer: &NodeId| self.membership.record(peer).is_some_and(|record| record.ready);
+        // Whoever boots at the same time knows no more.
+        let knowing: Vec<NodeId> = linked.iter().copied().filter(is_ready).collect();
+        let reachable = if knowing.is_empty() { linked } else { knowing };
         let in_step = reachable.iter().filter(|peer| self.repair.in_step(peer)).count();
+        let is_patient = self.waits_until.is_some();
         let enough = if reachable.is_empty() {
-            self.is_alone() && self.alone_at().is_none_or(|at| at <= now)
+            self.is_alone() && !is_patient
         } else {
-            in_step >= WITNESSES.min(reachable.len())
+            in_step >= WITNESSES.min(reachable.len()) && (self.membership.settled() || !is_patient)
         };
         if !enough {
             return;
         }
         self.ready = true;
-        self.tell_health(now);
+        self.waits_until = None;
+        self.due.duplicates = true;
         self.publish_profile(now);
         let message = match in_step {
             0 => "nobody else can be reached; this node acts on what it knows".to_owned(),
@@ -110,14 +119,18 @@ impl Node {
         self.mark_all();
     }
 
-    /// When a node that has nobody to compare with acts on what it knows. None when it is ready, or not alone.
-    pub(super) fn alone_at(&self) -> Option<Time> {
-        if self.ready || !self.admitted() || !self.is_alone() {
-            return None;
+    /// A member that knows others: it has to hear of them first, but not for ever. The only one has nobody to wait for.
+    pub(super) fn wait_for_others(&mut self, now: Time) {
+        let has_none = self.config.founder && self.is_only_member();
+        self.waits_until = (!has_none && self.admitted()).then(|| now + PATIENCE);
+        self.due.ready = true;
+    }
+
+    pub(super) fn lose_patience(&mut self, now: Time) {
+        if self.waits_until.is_some_and(|until| until <= now) {
+            self.waits_until = None;
+            self.due.ready = true;
         }
-        // The only member has nobody to wait for.
-        let wait = if self.is_only_member() { Duration::ZERO } else { ALONE_AFTER };
-        Some(self.started + wait)
     }
 
     /// Nobody can be reached who might know more. One that joined and knows of itself alone has not heard of those who
@@ -136,6 +149,7 @@ impl Node {
 
     /// A node that was just admitted compares with everyone it is linked to: who admitted it knows of others.
     pub(super) fn compare_with_all(&mut self, now: Time) {
+        self.wait_for_others(now);
         let mut out = crate::model::Out::new();
         self.repair.compare_anew(now, &mut out);
         self.post(now, out, super::Message::Repair);

@@ -26,6 +26,8 @@ pub struct Device {
     pub clock: Clock,
     pub disk: Disk,
     pub runtime: Runtime,
+    /// Whom it dials when it knows nobody: the line it joined by is kept.
+    pub seeds: Vec<usize>,
     /// Artifacts it holds; they survive a crash.
     pub artifacts: BTreeSet<Digest>,
     /// Peers it has a link to, as it believes, and which link that is.
@@ -41,6 +43,8 @@ pub struct Device {
     pub doom: Option<u32>,
     /// It runs with another device's identity.
     pub is_clone: bool,
+    /// It will never be back.
+    pub is_gone: bool,
     /// It speaks a newer version: some of what it says nobody else understands.
     pub is_newer: bool,
 }
@@ -108,6 +112,7 @@ impl Device {
             clock: Clock::default(),
             disk: Disk::default(),
             runtime: Runtime::default(),
+            seeds: Vec::new(),
             artifacts: BTreeSet::new(),
             links: BTreeMap::new(),
             held: VecDeque::new(),
@@ -116,6 +121,7 @@ impl Device {
             pulse: Pulse::default(),
             doom: None,
             is_clone: false,
+            is_gone: false,
             is_newer: false,
         }
     }

@@ -130,9 +130,10 @@ impl World {
             }
             Happening::Died { device, boot, replica, start } => {
                 self.alive(device, boot)?;
-                let running = self.devices[device].runtime.replicas.get_mut(&replica)?;
-                if running.start != start {
-                    return None;
+                let runtime = &mut self.devices[device].runtime;
+                let running = runtime.replicas.get_mut(&replica).filter(|running| running.start == start)?;
+                if running.healthy && runtime.mood != Mood::Dies {
+                    return None; // whatever was to kill it is over
                 }
                 running.healthy = false;
                 let generation = running.generation;

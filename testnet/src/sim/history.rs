@@ -24,6 +24,7 @@ pub struct Ended {
 }
 
 /// Runs the history of `seed`. What went wrong, if anything did.
+#[cfg(test)]
 pub fn history(seed: u64) -> Result<Ended, String> {
     run(seed, World::new(seed)).map(Ended::from)
 }

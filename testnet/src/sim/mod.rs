@@ -7,7 +7,7 @@
 //! | `world`, `happening`, `effects` | the world: what lies ahead, what happens, what nodes ask for |
 //! | `device`, `disk`, `clock`, `network` | what is fake |
 //! | `deed` | what users and fate do, in words |
-//! | `play`, `operator` | a world with its user, who remembers what was promised |
+//! | `play`, `operator`, `wishes` | a world with its user, who remembers what was promised |
 //! | `history`, `scenario` | deeds drawn from the seed; deeds written down |
 //! | `invariants` | what must hold after every step, and at the end |
 //! | `command`, `campaign` | `cargo testnet sim` |
@@ -29,4 +29,5 @@ mod scenario;
 mod telling;
 #[cfg(test)]
 mod tests;
+mod wishes;
 mod world;

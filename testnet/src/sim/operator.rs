@@ -7,7 +7,7 @@ use shoal_protocol::model::{
     Artifact, Certificate, Change, ChangeBody, Digest, Key, KeyPair, Resources, RuntimeKind, Spec, SpecForm,
     Unverified, Value, WorkloadName,
 };
-use shoal_protocol::node::{Command, Draft, Reply};
+use shoal_protocol::node::{Command, Draft, Refusal, Reply};
 use shoal_protocol::trust;
 
 use super::world::{World, derived};
@@ -37,15 +37,20 @@ impl Operator {
         Operator { keys, certificate }
     }
 
-    /// Wishes for a workload, through `device`.
-    pub fn publish(&self, world: &mut World, device: usize, spec: &Spec) -> Result<Outcome, String> {
+    /// Wishes for a workload, through `device`: what became of it, and what was written if anything was.
+    pub fn publish(&self, world: &mut World, device: usize, spec: &Spec) -> Result<(Outcome, Option<Change>), String> {
         world.devices[device].artifacts.insert(spec.artifact.digest);
         world.command(device, Command::Uploaded { artifact: spec.artifact });
         self.write(world, device, &spec.name, Some(spec))
     }
 
     /// Wishes a workload away, through `device`.
-    pub fn remove(&self, world: &mut World, device: usize, name: &WorkloadName) -> Result<Outcome, String> {
+    pub fn remove(
+        &self,
+        world: &mut World,
+        device: usize,
+        name: &WorkloadName,
+    ) -> Result<(Outcome, Option<Change>), String> {
         self.write(world, device, name, None)
     }
 
@@ -55,22 +60,25 @@ impl Operator {
         device: usize,
         name: &WorkloadName,
         spec: Option<&Spec>,
-    ) -> Result<Outcome, String> {
+    ) -> Result<(Outcome, Option<Change>), String> {
         let prepare = Command::Prepare { name: name.clone(), spec: spec.cloned(), force: true };
         let draft = match self.ask(world, device, prepare)? {
             Some(Reply::Prepared { draft, .. }) => draft,
-            Some(Reply::Refused(refusal)) => return Ok(Outcome::Refused(refusal.to_string())),
+            Some(Reply::Refused(refusal)) => return Ok((Outcome::Refused(refusal.to_string()), None)),
             Some(other) => return Err(format!("an odd answer to prepare: {other:?}")),
-            None => return Ok(Outcome::Unknown),
+            None => return Ok((Outcome::Unknown, None)),
         };
         let value = spec.map_or(Value::Tombstone, Value::workload);
         let change = self.sign(world, device, Key::Workload(name.clone()), value, draft);
-        match self.ask(world, device, Command::Submit { change: change.raw() })? {
-            Some(Reply::Accepted { .. }) => Ok(Outcome::Accepted),
-            Some(Reply::Refused(refusal)) => Ok(Outcome::Refused(refusal.to_string())),
-            Some(other) => Err(format!("an odd answer to submit: {other:?}")),
-            None => Ok(Outcome::Unknown),
-        }
+        let outcome = match self.ask(world, device, Command::Submit { change: change.raw() })? {
+            Some(Reply::Accepted { .. }) => Outcome::Accepted,
+            // A disk that failed over it may have it all the same.
+            Some(Reply::Refused(Refusal::ReadOnly(_))) => Outcome::Unknown,
+            Some(Reply::Refused(refusal)) => Outcome::Refused(refusal.to_string()),
+            Some(other) => return Err(format!("an odd answer to submit: {other:?}")),
+            None => Outcome::Unknown,
+        };
+        Ok((outcome, Some(change)))
     }
 
     fn sign(&self, world: &World, device: usize, key: Key, value: Value, draft: Draft) -> Change {

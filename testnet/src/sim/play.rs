@@ -3,33 +3,21 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use shoal_protocol::model::{Digest, ReplicaId, Spec};
+use shoal_protocol::model::{Change, Digest, ReplicaId, Spec};
 
-use super::device::Mood;
+use super::device::{Device, Mood};
+use super::disk::Disk;
 use super::happening::Happening;
 use super::invariants;
 use super::network::Weather;
 use super::operator::{Operator, Outcome};
+use super::wishes::{Wishes, Written};
 use super::world::World;
 
 /// How long a cluster may take to be of one mind after the last fault.
 const QUIET: Duration = Duration::from_secs(180);
 /// How long it then has to stay so.
 const STEADY: Duration = Duration::from_secs(20);
-
-/// A workload as the user has left it.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Wish {
-    /// It was accepted, and nothing later was.
-    Is(Spec),
-    /// It was removed.
-    Gone,
-    /// The node died over the question: either is right.
-    Either(Vec<Option<Spec>>),
-}
-
-/// What the user knows.
-pub type Wishes = BTreeMap<String, Wish>;
 
 /// A world, its user, and what the user was promised.
 pub struct Play {
@@ -56,47 +44,52 @@ impl Play {
                 status.ready && status.nodes_up == size && status.nodes == size
             })
         })?;
-        Ok(Play { world, operator, wishes: Wishes::new(), was_whole: true, deeds: BTreeMap::new() })
+        Ok(Play { world, operator, wishes: Wishes::default(), was_whole: true, deeds: BTreeMap::new() })
     }
 
     /// Publishes through `device` and remembers what was promised.
     pub fn publish(&mut self, device: usize, spec: &Spec) -> Result<(), String> {
-        let outcome = self.operator.publish(&mut self.world, device, spec)?;
+        let (outcome, change) = self.operator.publish(&mut self.world, device, spec)?;
         let (name, replicas, artifact) = (&spec.name, spec.replicas, spec.artifact.digest.short());
         self.world.say(device, format!("a user wished for {replicas} of {name} ({artifact}): {outcome:?}"));
-        self.remember(&spec.name.to_string(), Some(spec.clone()), outcome);
+        self.remember(spec.name.to_string(), Some(spec.clone()), change, &outcome);
         Ok(())
     }
 
     /// Removes through `device` and remembers what was promised.
     pub fn remove(&mut self, device: usize, name: &str) -> Result<(), String> {
         let name = name.parse().map_err(|_| format!("`{name}` is no name"))?;
-        let outcome = self.operator.remove(&mut self.world, device, &name)?;
+        let (outcome, change) = self.operator.remove(&mut self.world, device, &name)?;
         self.world.say(device, format!("a user removed {name}: {outcome:?}"));
-        self.remember(&name.to_string(), None, outcome);
+        self.remember(name.to_string(), None, change, &outcome);
         Ok(())
     }
 
-    fn remember(&mut self, name: &str, value: Option<Spec>, outcome: Outcome) {
-        match outcome {
-            Outcome::Accepted => {
-                self.wishes.insert(name.to_owned(), value.map_or(Wish::Gone, Wish::Is));
-            }
-            Outcome::Refused(_) => {}
-            Outcome::Unknown => {
-                let mut either = match self.wishes.get(name) {
-                    None | Some(Wish::Gone) => vec![None],
-                    Some(Wish::Is(spec)) => vec![Some(spec.clone())],
-                    Some(Wish::Either(values)) => values.clone(),
-                };
-                either.push(value);
-                self.wishes.insert(name.to_owned(), Wish::Either(either));
-            }
+    fn remember(&mut self, name: String, value: Option<Spec>, change: Option<Change>, outcome: &Outcome) {
+        let is_promised = *outcome == Outcome::Accepted;
+        if let Some(change) = change.filter(|_| is_promised || *outcome == Outcome::Unknown) {
+            self.wishes.note(name, Written { value, change, is_promised });
         }
+    }
+
+    /// A disk is lost, with what nobody else has on disk.
+    pub fn lose(&mut self, device: usize, seeds: &[usize]) {
+        self.world.devices[device].is_gone = true;
+        self.promise_less();
+        self.world.lose_disk(device, seeds);
+    }
+
+    /// What is on no disk that is to stay is promised no more.
+    fn promise_less(&mut self) {
+        let stays = |device: &&Device| !device.is_clone && !device.is_gone;
+        let disks: Vec<&Disk> = self.world.devices.iter().filter(stays).map(|device| &device.disk).collect();
+        self.wishes.lose(&disks);
     }
 
     /// Ends every fault. Clocks stay as wrong as they are, gossip as bad: nothing may depend on them.
     pub fn heal(&mut self) -> Result<(), String> {
+        // Devices with copied disks are taken away.
+        self.promise_less();
         let world = &mut self.world;
         world.say(0, "every fault ends");
         world.network.weather = Weather::LAN;
@@ -120,7 +113,7 @@ impl Play {
             }
             if world.devices[device].is_clone {
                 world.unplug(device);
-            } else if world.node(device).is_none() {
+            } else if world.node(device).is_none() && !world.devices[device].is_gone {
                 world.start(device, false, &[]);
             }
         }

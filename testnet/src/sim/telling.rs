@@ -28,20 +28,13 @@ impl World {
         self.telling.most = usize::MAX;
     }
 
-    /// Nothing is kept: for large worlds.
-    pub fn keep_none(&mut self) {
-        self.telling.most = 0;
-    }
-
     /// Something befell a device, or it told people something.
     pub fn say(&mut self, device: usize, what: impl AsRef<str>) {
         let telling = &mut self.telling;
-        while telling.events.len() >= telling.most.max(1) {
+        while telling.events.len() >= telling.most {
             telling.events.pop_front();
         }
-        if telling.most > 0 {
-            telling.events.push_back((self.now, device, what.as_ref().to_owned()));
-        }
+        telling.events.push_back((self.now, device, what.as_ref().to_owned()));
     }
 
     /// What was told, a line an event: seconds, who, what.
@@ -63,8 +56,19 @@ impl World {
         text.push_str(&self.trace());
         for (index, device) in self.devices.iter().enumerate().take(NODES) {
             if let Some(node) = &device.node {
-                let waits = node.poll_timeout();
-                let _ = writeln!(text, "  {} at {:?} waits for {waits:?}", device.name, self.local(index));
+                let (waits, status) = (node.poll_timeout(), node.status());
+                let links: Vec<String> = device.links.keys().map(|peer| format!("n{peer}")).collect();
+                let _ = writeln!(
+                    text,
+                    "  {} ({}) at {:?}: {} of {} nodes up, ready: {}, links: {}, waits for {waits:?}",
+                    device.name,
+                    device.id.short(),
+                    self.local(index),
+                    status.nodes_up,
+                    status.nodes,
+                    status.ready,
+                    links.join(" ")
+                );
             }
         }
         text

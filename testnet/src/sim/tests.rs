@@ -55,10 +55,10 @@ fn a_killed_nodes_replicas_are_claimed_elsewhere() {
     play.settle().unwrap();
     let victim = (1..5).find(|i| play.world.devices[*i].node.as_ref().unwrap().own_claims().next().is_some()).unwrap();
     play.world.kill(victim);
-    let wishes = play.wishes.clone();
+    let wishes = &play.wishes;
     play.world
         .run_till(Duration::from_secs(10), "the replicas are healthy elsewhere", |world| {
-            invariants::at_rest(world, &wishes).is_ok()
+            invariants::at_rest(world, wishes).is_ok()
         })
         .unwrap();
 }
@@ -71,9 +71,9 @@ fn the_last_survivor_runs_everything_and_takes_writes() {
     play.world.kill(0);
     play.world.kill(1);
     play.publish(2, &workload("more", 1, 1)).unwrap();
-    let wishes = play.wishes.clone();
+    let wishes = &play.wishes;
     play.world
-        .run_till(Duration::from_secs(20), "the survivor runs all", |world| invariants::at_rest(world, &wishes).is_ok())
+        .run_till(Duration::from_secs(20), "the survivor runs all", |world| invariants::at_rest(world, wishes).is_ok())
         .unwrap();
     assert!(all_well(&play));
 }

@@ -125,11 +125,15 @@ impl World {
         Identity { keys: KeyPair::from_seed(&seed), genesis: self.genesis, join: self.join.clone() }
     }
 
-    /// Starts a device's daemon. The first of a cluster is its founder; others are told of seeds. A daemon whose disk takes no
+    /// Starts a device's daemon. The first of a cluster is its founder; others are told of seeds, once. A daemon whose disk takes no
     /// writes does not start.
     pub fn start(&mut self, device: usize, founder: bool, seeds: &[usize]) {
         let mut seed = [0; 32];
         self.rng.fill_bytes(&mut seed);
+        if !seeds.is_empty() {
+            self.devices[device].seeds = seeds.to_vec();
+        }
+        let seeds = &self.devices[device].seeds;
         let config = Config {
             name: format!("n{device}"),
             addresses: vec![address(device)],
@@ -204,19 +208,12 @@ impl World {
         self.watch_disk(device);
     }
 
-    /// The device loses its disk, and joins anew as somebody else.
+    /// The device loses its disk, and joins anew as somebody else: as another device of this world, this one never returns.
     pub fn lose_disk(&mut self, device: usize, seeds: &[usize]) {
         self.kill(device);
-        let identity = self.draw_identity();
-        let it = &mut self.devices[device];
-        it.id = NodeId(identity.keys.public().0);
-        it.identity = identity;
-        it.disk = Disk::default();
-        it.artifacts.clear();
-        self.ids.entry(self.devices[device].id).or_default().insert(device);
-        self.say(device, "has a new, empty disk");
-        self.watch_disk(device);
-        self.start(device, false, seeds);
+        let anew = self.add();
+        self.say(device, format!("has lost its disk, and joins anew as n{anew}"));
+        self.start(anew, false, seeds);
     }
 
     /// The device does nothing for a while; its kernel takes what comes.

@@ -123,10 +123,13 @@ impl Play {
             Deed::Unplug(_) => world.unplug(device),
             Deed::Leave(_, back_in) => world.leave(device, *back_in),
             Deed::Start(_) if runs => return Err(format!("n{device} runs already")),
+            Deed::Start(_) if world.devices[device].is_gone => {
+                return Err(format!("n{device} has lost its disk for good"));
+            }
             Deed::Start(_) => world.start(device, false, &[]),
             Deed::Lose(_) => {
                 let seeds: Vec<usize> = world.running().into_iter().filter(|other| *other != device).take(3).collect();
-                world.lose_disk(device, &seeds);
+                self.lose(device, &seeds);
             }
             Deed::Pause(_, time) => {
                 world.say(device, format!("is stopped for {time:?}"));

@@ -19,9 +19,12 @@ const MOST: usize = 12;
 pub fn draw(world: &mut World) -> Deed {
     let running = world.running();
     let stopped: Vec<usize> = (0..world.devices.len())
-        .filter(|device| world.node(*device).is_none() && !world.devices[*device].is_clone)
+        .filter(|device| {
+            let it = &world.devices[*device];
+            it.node.is_none() && !it.is_clone && !it.is_gone
+        })
         .collect();
-    let (many, rng) = (running.len() > 1, &mut world.rng);
+    let (many, count, rng) = (running.len() > 1, world.devices.len(), &mut world.rng);
     let one = Whom::Node(running[below(rng, running.len() as u64) as usize]);
     let name = format!("w{}", below(rng, NAMES));
     match below(rng, 40) {
@@ -31,14 +34,14 @@ pub fn draw(world: &mut World) -> Deed {
         11..=12 if many => Deed::Kill { whom: one, after: 1 + below(rng, 30) as u32 },
         13 if many => Deed::Unplug(one),
         14 if many => Deed::Leave(one, Duration::from_secs(below(rng, 40))),
-        15 if many => Deed::Lose(one),
+        15 if many && count < MOST => Deed::Lose(one),
         16 => Deed::Pause(one, millis(rng, 90_000)),
         17 => Deed::Suspend(one, millis(rng, 180_000)),
         18 => Deed::Slow(one, Duration::from_micros(below(rng, 20_000))),
         19..=20 => Deed::Stall(one, millis(rng, 10_000)),
         21 if many => Deed::Fill(one),
         22 => Deed::Clock(one, clock(rng)),
-        23 if world.devices.len() < MOST => Deed::Clone(one),
+        23 if count < MOST => Deed::Clone(one),
         24 => Deed::Runtime(one, [Mood::Works, Mood::Fails, Mood::Dies, Mood::Hangs][below(rng, 4) as usize]),
         25 => Deed::Weather(None, weather(rng)),
         26 => Deed::Weather(Some(one), weather(rng)),
@@ -57,7 +60,7 @@ pub fn draw(world: &mut World) -> Deed {
             _ => Gossip::Lost,
         }),
         35 => Deed::Upgrade(one),
-        36 if world.devices.len() + 2 < MOST => Deed::Join(1 + below(rng, 2) as u32),
+        36 if count + 2 < MOST => Deed::Join(1 + below(rng, 2) as u32),
         _ => match stopped.first() {
             Some(device) => Deed::Start(Whom::Node(*device)),
             None => Deed::Mend,

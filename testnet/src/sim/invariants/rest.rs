@@ -1,60 +1,73 @@
 //! What must hold when all faults are over.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use shoal_protocol::model::{Digest, Phase, ReplicaId};
+use shoal_protocol::model::{Digest, Phase, ReplicaId, Spec};
+use shoal_protocol::node::Node;
 
-use crate::sim::play::{Wish, Wishes};
+use crate::sim::wishes::Wishes;
 use crate::sim::world::World;
 
 /// Whether all running nodes are of one mind, and everything runs that shall, once, and nothing else.
 pub fn at_rest(world: &World, wishes: &Wishes) -> Result<(), String> {
     let running = world.running();
-    let mut roots = BTreeMap::new();
-    for &device in &running {
-        let node = world.devices[device].node.as_ref().expect("it runs");
-        roots.entry(node.roots()).or_insert_with(Vec::new).push(device);
+    of_one_mind(world, &running)?;
+    let first = node(world, *running.first().ok_or("nothing runs")?);
+    let mut wanted = BTreeSet::new();
+    let mut lost = BTreeSet::new();
+    for (name, allowed) in wishes.allowed() {
+        let name = name.parse().expect("a test's own name");
+        let found = first.spec(&name);
+        if !allowed.contains(&found) {
+            return Err(format!("{name}: one of {allowed:?} was promised, {found:?} is there"));
+        }
+        let is_lost = found.is_some_and(|spec| !is_anywhere(world, spec));
+        (if is_lost { &mut lost } else { &mut wanted }).extend(first.wanted(&name));
+    }
+    let held = held(world, &running, &wanted, &lost)?;
+    match wanted.iter().find(|replica| !held.contains_key(replica)) {
+        Some(replica) => Err(format!("nobody runs {replica}")),
+        None => Ok(()),
+    }
+}
+
+fn of_one_mind(world: &World, running: &[usize]) -> Result<(), String> {
+    let mut roots: BTreeMap<_, Vec<usize>> = BTreeMap::new();
+    for &device in running {
+        let node = node(world, device);
+        roots.entry(node.roots()).or_default().push(device);
         let status = node.status();
         if status.nodes_up != running.len() || !status.ready {
-            return Err(format!(
-                "n{device} sees {} of {} nodes up, ready: {}",
-                status.nodes_up,
-                running.len(),
-                status.ready
-            ));
+            let (sees, all) = (status.nodes_up, running.len());
+            return Err(format!("n{device} sees {sees} of {all} nodes up, ready: {}", status.ready));
         }
     }
-    if roots.len() != 1 {
-        return Err(format!("not of one mind: {:?}", roots.values().collect::<Vec<_>>()));
-    }
-    let first = world.devices[*running.first().ok_or("nothing runs")?].node.as_ref().expect("it runs");
-    let mut wanted: BTreeMap<ReplicaId, String> = BTreeMap::new();
-    for (name, wish) in wishes {
-        let found = first.spec(&name.parse().expect("a test's own name")).cloned();
-        let right = match wish {
-            Wish::Is(spec) => found.as_ref() == Some(spec),
-            Wish::Gone => found.is_none(),
-            Wish::Either(values) => values.contains(&found),
-        };
-        if !right {
-            return Err(format!("{name}: {wish:?} was promised, {found:?} is there"));
-        }
-        for replica in first.wanted(&name.parse().expect("a test's own name")) {
-            wanted.insert(replica, name.clone());
-        }
-    }
-    let mut seen: BTreeMap<ReplicaId, usize> = BTreeMap::new();
-    for &device in &running {
-        let it = &world.devices[device];
-        let node = it.node.as_ref().expect("it runs");
-        for claim in node.own_claims() {
-            if !wanted.contains_key(&claim.replica) {
+    if roots.len() == 1 { Ok(()) } else { Err(format!("not of one mind: {:?}", roots.values().collect::<Vec<_>>())) }
+}
+
+/// Whether any device that is to stay has the bytes: with the only disk that had them a workload is lost.
+fn is_anywhere(world: &World, spec: &Spec) -> bool {
+    world.devices.iter().any(|it| !it.is_gone && !it.is_clone && it.artifacts.contains(&spec.artifact.digest))
+}
+
+/// Who holds what: each replica at most once, healthy, and nothing that is not wished for.
+fn held(
+    world: &World,
+    running: &[usize],
+    wanted: &BTreeSet<ReplicaId>,
+    lost: &BTreeSet<ReplicaId>,
+) -> Result<BTreeMap<ReplicaId, usize>, String> {
+    let mut held: BTreeMap<ReplicaId, usize> = BTreeMap::new();
+    for &device in running {
+        let (it, node) = (&world.devices[device], node(world, device));
+        for claim in node.own_claims().filter(|claim| !lost.contains(&claim.replica)) {
+            if !wanted.contains(&claim.replica) {
                 return Err(format!("n{device} claims {}, which nobody wants", claim.replica));
             }
             if claim.phase != Phase::Healthy || node.generation(&claim.replica.uid) != Some(claim.generation) {
                 return Err(format!("{} at n{device} is {:?}", claim.replica, claim.phase));
             }
-            if let Some(other) = seen.insert(claim.replica, device) {
+            if let Some(other) = held.insert(claim.replica, device) {
                 return Err(format!("{} is claimed by n{other} and n{device}", claim.replica));
             }
             let runs = it.runtime.replicas.get(&claim.replica);
@@ -62,31 +75,28 @@ pub fn at_rest(world: &World, wishes: &Wishes) -> Result<(), String> {
                 return Err(format!("n{device} claims {} and does not run it", claim.replica));
             }
         }
-        for replica in it.runtime.replicas.keys() {
-            if node.own_claim(replica).is_none() {
-                return Err(format!("n{device} runs {replica} and does not claim it"));
-            }
+        if let Some(replica) = it.runtime.replicas.keys().find(|replica| node.own_claim(replica).is_none()) {
+            return Err(format!("n{device} runs {replica} and does not claim it"));
         }
     }
-    match wanted.keys().find(|replica| !seen.contains_key(replica)) {
-        Some(replica) => Err(format!("nobody runs {replica} of {}", wanted[replica])),
-        None => Ok(()),
-    }
+    Ok(held)
 }
 
 /// Replicas that exactly one running device runs, healthy: which, and in which version.
 pub fn healthy_alone(world: &World) -> BTreeMap<ReplicaId, (usize, Digest)> {
     let mut found: BTreeMap<ReplicaId, Vec<(usize, Digest)>> = BTreeMap::new();
     for device in world.running() {
-        let it = &world.devices[device];
-        let healthy = it.runtime.replicas.iter().filter(|(_, running)| running.healthy);
+        let healthy = world.devices[device].runtime.replicas.iter().filter(|(_, running)| running.healthy);
         for (replica, running) in healthy {
-            let node = it.node.as_ref().expect("it runs");
-            let claim = node.own_claim(replica).filter(|claim| claim.phase == Phase::Healthy);
+            let claim = node(world, device).own_claim(replica).filter(|claim| claim.phase == Phase::Healthy);
             if claim.is_some_and(|claim| claim.generation == running.generation) {
                 found.entry(*replica).or_default().push((device, running.generation));
             }
         }
     }
     found.into_iter().filter_map(|(replica, at)| (at.len() == 1).then(|| (replica, at[0]))).collect()
+}
+
+fn node(world: &World, device: usize) -> &Node {
+    world.node(device).expect("it runs")
 }

@@ -1,0 +1,73 @@
+//! What the user was promised. Writes through nodes that do not know of one another are concurrent: of those the one with the greatest
+//! serial counts, as documented, so what is promised is not simply the last write.
+
+use std::collections::BTreeMap;
+
+use shoal_protocol::model::{Change, Spec};
+
+use super::disk::Disk;
+
+/// A write, and whether it was acknowledged.
+#[derive(Clone)]
+pub struct Written {
+    /// What was wished for; none to remove it.
+    pub value: Option<Spec>,
+    pub change: Change,
+    /// If not, it may have been taken or not: the node died over the question, or with the only disk that had it.
+    pub is_promised: bool,
+}
+
+/// All writes, by workload.
+#[derive(Default)]
+pub struct Wishes(BTreeMap<String, Vec<Written>>);
+
+impl Wishes {
+    /// Notes a write.
+    pub fn note(&mut self, name: String, written: Written) {
+        self.0.entry(name).or_default().push(written);
+    }
+
+    /// Every workload that was ever written, and what may be there when all nodes are of one mind.
+    pub fn allowed(&self) -> impl Iterator<Item = (&str, Vec<Option<&Spec>>)> {
+        self.0.iter().map(|(name, writes)| {
+            let standing = writes.iter().filter(|write| {
+                let promised = |other: &&Written| other.is_promised && other.change.hash() != write.change.hash();
+                writes.iter().filter(promised).all(|other| {
+                    let beaten = other.change.precedence() > write.change.precedence();
+                    let is_replaced = writes.iter().any(|third| has_seen(third, other));
+                    !has_seen(other, write) && (!beaten || is_replaced)
+                })
+            });
+            let mut values: Vec<Option<&Spec>> = standing.map(|write| write.value.as_ref()).collect();
+            if !writes.iter().any(|write| write.is_promised) {
+                values.push(None);
+            }
+            (name.as_str(), values)
+        })
+    }
+
+    /// A disk is lost: what nobody else has of it is promised no more.
+    pub fn lose(&mut self, others: &[&Disk]) {
+        for write in self.0.values_mut().flatten() {
+            let hash = write.change.hash();
+            let key = write.change.signed.key.hash();
+            let has = |disk: &&Disk| {
+                let changes = disk.desired.get(&key).map(Vec::as_slice).unwrap_or_default();
+                changes.iter().any(|raw| {
+                    raw.change.hash() == hash
+                        || raw.change.peek().is_ok_and(|body| {
+                            body.clock
+                                .get(&write.change.signed.writer)
+                                .is_some_and(|seen| *seen >= write.change.signed.serial)
+                        })
+                })
+            };
+            write.is_promised &= others.iter().any(has);
+        }
+    }
+}
+
+fn has_seen(later: &Written, earlier: &Written) -> bool {
+    let seen = later.change.signed.clock.get(&earlier.change.signed.writer);
+    later.change.hash() != earlier.change.hash() && seen.is_some_and(|seen| *seen >= earlier.change.signed.serial)
+}
