@@ -290,9 +290,10 @@ impl Node {
                 self.on_liveness(node);
             }
             membership::Fact::Record { node } => {
-                self.cache.record(now, node);
+                let key = membership::Membership::item_key(&node);
+                self.cache.record(now, node, !self.repair.knows(Tree::Records, &key));
                 if let Some(hash) = self.membership.record(&node).map(Signed::hash) {
-                    self.repair.note(now, Tree::Records, membership::Membership::item_key(&node), hash);
+                    self.repair.note(now, Tree::Records, key, hash);
                 }
                 self.due.ring = true;
                 self.due.facts = true;

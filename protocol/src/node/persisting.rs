@@ -15,6 +15,8 @@ use super::{Level, Node};
 
 /// The longest that what others said waits for the disk. A restart within it asks the others again.
 const CACHE_AFTER: Duration = Duration::from_secs(60);
+/// The same for the first that is known of a node: who is newly come to a large cluster is told of many at once.
+const FIRST_AFTER: Duration = Duration::from_secs(2);
 /// Cached facts in one batch; the rest goes with the next.
 const CACHE_BATCH: usize = 512;
 
@@ -32,9 +34,11 @@ impl Cache {
         self.due.get_or_insert(now + CACHE_AFTER);
     }
 
-    pub fn record(&mut self, now: Time, node: NodeId) {
+    /// A node's first record is how it is found again, so it waits less long.
+    pub fn record(&mut self, now: Time, node: NodeId, is_first: bool) {
         self.records.insert(node);
-        self.due.get_or_insert(now + CACHE_AFTER);
+        let due = now + if is_first { FIRST_AFTER } else { CACHE_AFTER };
+        self.due = Some(self.due.map_or(due, |before| before.min(due)));
     }
 
     /// When it is to be written by itself.

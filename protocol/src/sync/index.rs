@@ -107,6 +107,11 @@ impl Index {
         self.forget_digests(&key);
     }
 
+    /// Whether there is an entry.
+    pub(super) fn knows(&self, key: &Digest) -> bool {
+        self.entries.get(key).is_some_and(|entry| entry.now.is_some())
+    }
+
     /// Lets entries come to rest.
     pub(super) fn settle(&mut self, now: Time) {
         while let Some((due, key)) = self.unrest.first().copied().filter(|(due, _)| *due <= now) {

@@ -194,6 +194,11 @@ impl Repair {
         }
     }
 
+    /// Whether there is an entry under `key`.
+    pub fn knows(&self, tree: Tree, key: &Digest) -> bool {
+        self.indexes[tree as usize].knows(key)
+    }
+
     /// The same for what was found on disk at start: it is old, however late this node learns of it.
     pub fn restore(&mut self, tree: Tree, key: Digest, hash: Digest) {
         self.index(tree).set_settled(key, hash);

@@ -80,15 +80,15 @@ pub fn time(word: &str) -> Option<Duration> {
     let unit = word.find(|c: char| !c.is_ascii_digit() && c != '.')?;
     let (number, unit) = word.split_at(unit);
     let number: f64 = number.parse().ok()?;
-    let seconds = match unit {
-        "us" => 1e-6,
-        "ms" => 1e-3,
-        "s" => 1.0,
-        "m" => 60.0,
-        "h" => 3600.0,
+    let micros = match unit {
+        "us" => 1.0,
+        "ms" => 1e3,
+        "s" => 1e6,
+        "m" => 60e6,
+        "h" => 3600e6,
         _ => return None,
     };
-    Duration::try_from_secs_f64(number * seconds).ok()
+    Some(Duration::from_micros((number * micros).round() as u64))
 }
 
 /// A time as a scenario has it.
