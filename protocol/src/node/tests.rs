@@ -295,6 +295,20 @@ fn a_change_that_did_not_know_what_is_here_is_stale() {
 }
 
 #[test]
+fn the_status_tells_by_digests_what_is_held() {
+    let cluster = cluster();
+    let mut bottle = Bottle::new(cluster.founder(Saved::default()));
+    let before = bottle.node.status().roots;
+    assert_eq!(before.keys().collect::<Vec<_>>(), ["desired", "records", "rulings", "sheets"]);
+    let draft = bottle.draft(Some(spec(1, 32 << 20))).unwrap();
+    let change = cluster.sign(draft, &"web".parse().unwrap(), Value::workload(&spec(1, 32 << 20)));
+    bottle.command(Command::Submit { change: change.raw() });
+    let after = bottle.node.status().roots;
+    assert_ne!(after["desired"], before["desired"]);
+    assert_eq!(after["rulings"], before["rulings"]);
+}
+
+#[test]
 fn a_failed_disk_makes_the_node_read_only_and_it_goes_on() {
     let cluster = cluster();
     let mut bottle = Bottle::new(cluster.founder(Saved::default()));
