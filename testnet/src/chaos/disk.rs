@@ -11,8 +11,8 @@ use super::net::missing_of;
 use crate::real::leftovers::{self, Folder};
 use crate::real::made::{Made, quietly};
 
-/// Room for a node's state, its artifacts and their compiled forms.
-const MIB: u64 = 48;
+/// Room for a node's state, its artifacts and their compiled forms, above the 64 MiB that the artifact store keeps free.
+const MIB: u64 = 128;
 
 /// A disk for one node's state. Dropped, it is unmounted and gone; the node must be gone before.
 pub struct Disk {
