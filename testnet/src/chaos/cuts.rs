@@ -23,11 +23,9 @@ pub(super) fn cable(setup: &Setup) -> Result<Findings> {
         world.net()?.mend(victim)?;
         world.say("the cable is in again");
         let what = format!(
-            "{} replicas elsewhere after {}; of {} requests {} failed; gap: between answers at survivors",
+            "{} replicas elsewhere after {}; {outage}; gap: between answers at survivors",
             lost.len(),
-            lasts(healed - at),
-            outage.asked,
-            outage.failed
+            lasts(healed - at)
         );
         Ok(Findings { what, worst_gap: Some(outage.worst) })
     })

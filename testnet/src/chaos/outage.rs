@@ -1,5 +1,7 @@
 //! What clients notice.
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -21,8 +23,17 @@ pub(super) struct Clients {
 pub(super) struct Outage {
     /// The longest time between two good answers.
     pub(super) worst: Duration,
-    pub(super) asked: usize,
-    pub(super) failed: usize,
+    asked: usize,
+    failed: usize,
+    /// What most of those that failed said, in a line.
+    mostly: Option<String>,
+}
+
+impl fmt::Display for Outage {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(to, "of {} requests {} failed", self.asked, self.failed)?;
+        self.mostly.iter().try_for_each(|why| write!(to, " (mostly: {why})"))
+    }
 }
 
 impl Clients {
@@ -45,12 +56,23 @@ impl Clients {
 }
 
 fn outage(good_at: Instant, samples: &[Sample]) -> Outage {
-    let mut good: Vec<Instant> = samples.iter().filter(|sample| sample.good()).map(|sample| sample.ended).collect();
-    let failed = samples.len() - good.len();
-    good.push(good_at);
-    good.sort_unstable();
-    let worst = good.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or_default();
-    Outage { worst, asked: samples.len(), failed }
+    let (good, bad): (Vec<&Sample>, Vec<&Sample>) = samples.iter().partition(|sample| sample.good());
+    let mut answers: Vec<Instant> = good.iter().map(|sample| sample.ended).chain([good_at]).collect();
+    answers.sort_unstable();
+    let worst = answers.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or_default();
+    let mut whys: BTreeMap<String, usize> = BTreeMap::new();
+    for sample in &bad {
+        *whys.entry(why(sample)).or_default() += 1;
+    }
+    let mostly = whys.into_iter().max_by_key(|(_, count)| *count).map(|(why, _)| why);
+    Outage { worst, asked: samples.len(), failed: bad.len(), mostly }
+}
+
+fn why(sample: &Sample) -> String {
+    match &sample.answer {
+        Ok(status) => format!("{status} {}", sample.text.lines().next().unwrap_or_default()),
+        Err(error) => error.clone(),
+    }
 }
 
 #[cfg(test)]
@@ -71,6 +93,7 @@ mod tests {
         // In the order in which they came to be known, which is not that of their ends.
         let samples = [sample(950, true), sample(20, false), sample(900, true), sample(500, false)];
         let outage = outage(start, &samples);
-        assert_eq!((outage.worst, outage.asked, outage.failed), (Duration::from_millis(900), 4, 2));
+        assert_eq!(outage.worst, Duration::from_millis(900));
+        assert_eq!(outage.to_string(), "of 4 requests 2 failed (mostly: refused)");
     }
 }

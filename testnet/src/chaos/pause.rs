@@ -27,11 +27,9 @@ pub(super) fn play(setup: &Setup) -> Result<Findings> {
         world.cluster.nodes[victim].resume()?;
         world.say(&format!("{} goes on, after {}", world.name(victim), lasts(at.elapsed())));
         let what = format!(
-            "{} replicas elsewhere after {}; of {} requests {} failed; gap: between answers at survivors",
+            "{} replicas elsewhere after {}; {outage}; gap: between answers at survivors",
             lost.len(),
-            lasts(healed - at),
-            outage.asked,
-            outage.failed
+            lasts(healed - at)
         );
         Ok(Findings { what, worst_gap: Some(outage.worst) })
     })

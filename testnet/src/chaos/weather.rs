@@ -54,12 +54,10 @@ pub(super) fn play(setup: &Setup) -> Result<Findings> {
         after.moved_nothing(&before)?;
         let doubted = after.accusations - before.accusations;
         let what = format!(
-            "{} of weather, {stalls} disk stalls of {}: nobody taken for dead, nothing moved, {doubted} doubts cleared; of \
-             {} requests {} failed; gap: between answers",
+            "{} of weather, {stalls} disk stalls of {}: nobody taken for dead, nothing moved, {doubted} doubts cleared; \
+             {outage}; gap: between answers",
             lasts(setup.lasting),
-            lasts(STALL),
-            outage.asked,
-            outage.failed
+            lasts(STALL)
         );
         Ok(Findings { what, worst_gap: Some(outage.worst) })
     })
