@@ -172,7 +172,8 @@ fn on_signals() {
         Ok(mut signals) => {
             std::thread::spawn(move || {
                 if let Some(signal) = signals.forever().next() {
-                    remove_all();
+                    // Kept to the end: who meets it meanwhile would take the end of what was killed for a failure.
+                    let _noted = remove_all();
                     eprintln!("\nstopped by a signal: all that was started is gone");
                     std::process::exit(128 + signal);
                 }
@@ -182,7 +183,7 @@ fn on_signals() {
     });
 }
 
-fn remove_all() {
+fn remove_all() -> MutexGuard<'static, Noted> {
     let mut noted = noted();
     noted.closing = true;
     let groups: Vec<Pid> = noted.groups.iter().filter_map(|group| Pid::from_raw(*group)).collect();
@@ -205,6 +206,7 @@ fn remove_all() {
     for folder in &noted.folders {
         let _ = fs::remove_dir_all(folder);
     }
+    noted
 }
 
 #[cfg(test)]
