@@ -33,7 +33,7 @@ use net::Net;
 #[derive(Clone, Debug, Args)]
 pub struct Chaos {
     /// Only these scenarios.
-    #[arg(value_enum)]
+    #[arg(value_enum, value_name = "SCENARIO")]
     scenarios: Vec<Scenario>,
     /// How often kill-loop kills.
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]

@@ -100,11 +100,7 @@ fn tap(name: &str) -> Result<File> {
     #[expect(unsafe_code, reason = "no library of ours knows TUNSETIFF")]
     // SAFETY: the opcode is TUNSETIFF, `_IOW('T', 202, int)`, which reads a `struct ifreq`; `Request` has its layout and
     // size (40 bytes on every 64-bit target; 32 are read elsewhere).
-    unsafe { ioctl(file.as_fd(), Setter::<{ opcode::write::<libc_int>(b'T', 202) }, Request>::new(request)) }
+    unsafe { ioctl(file.as_fd(), Setter::<{ opcode::write::<std::ffi::c_int>(b'T', 202) }, Request>::new(request)) }
         .with_context(|| format!("cannot make the TAP interface {name}"))?;
     Ok(file)
 }
-
-/// What the opcode was defined with, whatever it reads.
-#[expect(non_camel_case_types, reason = "C's name for it")]
-type libc_int = i32;
