@@ -337,6 +337,7 @@ pub fn status() -> StatusView {
         read_only: None,
         warnings: vec!["the seed 10.0.0.9:7700 does not answer".into()],
         counters: [("messages".to_owned(), 7)].into(),
+        roots: [].into(),
     }
 }
 

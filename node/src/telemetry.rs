@@ -75,6 +75,7 @@ mod tests {
             read_only: None,
             warnings: vec![],
             counters: [("net-bytes.sent".to_owned(), 7)].into(),
+            roots: [].into(),
         };
         let text = metrics(&status);
         assert!(text.contains("# TYPE shoal_nodes_up gauge\nshoal_nodes_up 2\n"), "{text}");

@@ -1,6 +1,6 @@
 //! The spine in one test: three real nodes, one workload, one kill, and the answer coming from another node.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use shoal_protocol::model::view::{AuctionView, WorkloadView};
@@ -59,17 +59,24 @@ fn kill_the_holder(cluster: &mut Cluster) -> Result<Outcome> {
 
 /// Asks all other nodes at a steady pace, kills `victim`, and waits for the first good answer to a question asked after
 /// that. Returns the moment of the kill, the answer, and the traffic, which goes on.
-pub fn kill_under_traffic(
+pub fn kill_under_traffic(cluster: &mut Cluster, victim: usize, pace: Duration) -> Result<(Instant, Sample, Traffic)> {
+    under_traffic(cluster, victim, pace, |cluster, victim| cluster.nodes[victim].kill().map(|at| (at, at)))
+}
+
+/// The same with another way to lose a node. It gives the moment just before, and the one from which on nothing can come
+/// from that node: answers to what was asked in between are not counted.
+pub fn under_traffic(
     cluster: &mut Cluster,
     victim: usize,
     pace: Duration,
-) -> Result<(std::time::Instant, Sample, Traffic)> {
+    lose: impl FnOnce(&mut Cluster, usize) -> Result<(Instant, Instant)>,
+) -> Result<(Instant, Sample, Traffic)> {
     let others = cluster.running().into_iter().filter(|index| *index != victim);
     let targets = others.map(|index| cluster.nodes[index].http()).collect::<Result<Vec<_>>>()?;
     let traffic = Traffic::start(targets, HELLO_HOST, pace);
-    traffic.until("a good answer before the kill", Sample::good)?;
-    let at = cluster.nodes[victim].kill()?;
-    let (answer, _) = traffic.until("a good answer at a survivor", |sample| sample.good() && sample.sent >= at)?;
+    traffic.until("a good answer before the loss", Sample::good)?;
+    let (at, lost) = lose(cluster, victim)?;
+    let (answer, _) = traffic.until("a good answer at a survivor", |sample| sample.good() && sample.sent >= lost)?;
     Ok((at, answer, traffic))
 }
 

@@ -8,6 +8,7 @@
 #![expect(clippy::print_stdout, reason = "its commands speak to a person at a terminal")]
 
 pub mod bench;
+pub mod chaos;
 pub mod check;
 pub mod demo;
 pub mod kill;

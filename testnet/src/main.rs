@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use shoal_testnet::bench::{self, Bench};
+use shoal_testnet::chaos::{self, Chaos};
 use shoal_testnet::check::{self, Step};
 use shoal_testnet::real::{Options, leave_to_signal};
 use shoal_testnet::sim::{self, command::Sim};
@@ -46,6 +47,10 @@ enum Verb {
         #[arg(long)]
         keep: bool,
     },
+    /// What goes wrong out there, done to real daemons: kills, cuts, hangs, full disks, clocks, blackouts, bad weather.
+    ///
+    /// As root each node gets a network of its own; otherwise what needs one is skipped. Nothing is left behind.
+    Chaos(Chaos),
     /// Benchmarks: a table and JSON lines. For a quiet machine.
     #[command(subcommand)]
     Bench(Bench),
@@ -77,6 +82,7 @@ fn run(verb: Verb) -> anyhow::Result<bool> {
             let options = Options { keep, ..Options::build(&workspace, Profile::Dev)? };
             kill::run(&options, times)
         }
+        Verb::Chaos(chaos) => chaos::run(&workspace, &chaos),
         Verb::Bench(bench) => bench::run(&workspace, &bench).map(|()| true),
         Verb::Sim(sim) => Ok(sim::command::run(&sim)),
     }

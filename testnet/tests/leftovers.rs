@@ -32,15 +32,20 @@ impl World {
 
     /// `testnet kill`, waiting for its first daemon; and that daemon's process.
     fn waiting_run(&self) -> (Child, PathBuf) {
+        self.waiting(&["kill"])
+    }
+
+    fn waiting(&self, arguments: &[&str]) -> (Child, PathBuf) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_testnet"));
-        command.arg("kill").env("TMPDIR", self.0.join("tmp")).env("SHOAL_BIN", self.0.join("daemon"));
+        command.args(arguments).env("TMPDIR", self.0.join("tmp")).env("SHOAL_BIN", self.0.join("daemon"));
         command.env("SHOAL_GUESTS_DIR", &self.0).stdout(Stdio::null()).stderr(Stdio::null());
         let run = command.spawn().expect("the testnet binary starts");
         let daemon = eventually("the daemon's process", || {
             let own = format!("-{}-", run.id());
-            let named = |folder: &PathBuf| folder.to_string_lossy().contains(&own);
-            let folder = self.runs().into_iter().rfind(named).context("no folder yet")?;
-            Ok(Path::new("/proc").join(fs::read_to_string(folder.join("n1/home/pid"))?.trim()))
+            let named = self.runs().into_iter().filter(|folder| folder.to_string_lossy().contains(&own));
+            // A run may have folders besides that of its nodes.
+            let pid = named.filter_map(|folder| fs::read_to_string(folder.join("n1/home/pid")).ok()).next();
+            Ok(Path::new("/proc").join(pid.context("no process yet")?.trim()))
         });
         (run, daemon.unwrap())
     }
@@ -97,4 +102,48 @@ fn a_run_that_is_killed_outright_leaves_no_process_and_its_folder_goes_with_the_
     signal(&next, Signal::INT);
     next.wait().unwrap();
     assert_eq!(world.runs(), Vec::<PathBuf>::new(), "was left: {left:?}");
+}
+
+/// Namespaces, interfaces and mounts that a run made, by their names.
+fn made_by(run: &Child) -> Vec<String> {
+    let id = run.id();
+    let names = |folder: &str| {
+        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect::<Vec<_>>()
+    };
+    let namespaces =
+        names("/var/run/netns").into_iter().filter(|name| name.starts_with(&format!("shoal-testnet-{id}-")));
+    let links = names("/sys/class/net").into_iter().filter(|name| name.starts_with(&format!("shl{id}")));
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+    let mounts = mounts.lines().filter(|line| line.contains(&format!("/shoal-testnet-{id}-"))).map(str::to_owned);
+    // A namespace is itself a mount.
+    namespaces.chain(links).chain(mounts.filter(|line| !line.starts_with("nsfs"))).collect()
+}
+
+#[test]
+fn a_run_in_namespaces_leaves_none_and_no_mount_whether_interrupted_or_killed() {
+    if let Some(why) = shoal_testnet::chaos::net::Net::impossible() {
+        println!("not tried: {why}");
+        return;
+    }
+    let world = World::new("net");
+    let (mut run, daemon) = world.waiting(&["chaos", "full-disk"]);
+    // The switch, four nodes and one to spare, this machine's link, the small disk.
+    assert_eq!(made_by(&run).len(), 8, "{:?}", made_by(&run));
+    signal(&run, Signal::INT);
+    assert_eq!(run.wait().unwrap().code(), Some(130));
+    is_gone(&daemon);
+    assert_eq!(made_by(&run), Vec::<String>::new());
+    assert_eq!(world.runs(), Vec::<PathBuf>::new());
+
+    let (mut run, daemon) = world.waiting(&["chaos", "full-disk"]);
+    signal(&run, Signal::KILL);
+    run.wait().unwrap();
+    is_gone(&daemon);
+    assert!(!made_by(&run).is_empty());
+    let (mut next, _) = world.waiting_run();
+    signal(&next, Signal::INT);
+    next.wait().unwrap();
+    assert_eq!(made_by(&run), Vec::<String>::new());
+    assert_eq!(world.runs(), Vec::<PathBuf>::new());
 }

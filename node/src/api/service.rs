@@ -67,6 +67,9 @@ pub struct StatusBody {
     pub http: String,
     /// The daemon's process.
     pub pid: u32,
+    /// How many instances really run on this device, as their engine tells it; none when it does not answer.
+    #[serde(default)]
+    pub instances: Option<usize>,
 }
 
 impl Service {
@@ -88,7 +91,8 @@ impl Service {
         let mut view = self.core.status().await?;
         view.counters.extend(self.core.counters());
         let About { mesh, http, .. } = self.about.clone();
-        Ok(StatusBody { view, mesh, http, pid: std::process::id() })
+        let instances = self.runtime.instances().await.ok().map(|all| all.len());
+        Ok(StatusBody { view, mesh, http, pid: std::process::id(), instances })
     }
 
     /// All nodes.

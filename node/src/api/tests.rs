@@ -91,6 +91,7 @@ async fn status_joins_the_cores_view_with_what_the_body_knows() {
     assert_eq!(body["counters"]["messages"], 7);
     assert_eq!(body["counters"]["net_bytes_sent"], 5);
     assert_eq!(body["pid"].as_u64(), Some(std::process::id().into()));
+    assert_eq!(body["instances"], 0);
     let (_, metrics) = world.get("/metrics").await;
     assert!(metrics.contains("\nshoal_net_bytes_sent_total 5\n"), "{metrics}");
 }

@@ -135,8 +135,9 @@ impl Task {
         let counters = self.counters.clone();
         self.running.spawn(async move {
             // A link whose task ends without a word would stay up for ever.
-            let run = AssertUnwindSafe(link::run(node, handle, streams, inbox, counters)).catch_unwind();
+            let run = AssertUnwindSafe(link::run(node, handle.clone(), streams, inbox, counters)).catch_unwind();
             let why = run.await.unwrap_or_else(|_| "its task met a state that should not be".into());
+            handle.over.cancel();
             Ended { node, connection, why }
         });
         Ok(())

@@ -12,6 +12,7 @@ use shoal_protocol::node::Input;
 use shoal_protocol::wire;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{Notify, mpsc};
+use tokio_util::sync::CancellationToken;
 
 use super::counters::{NetCounters, add};
 use super::lane::{HEADER, LaneQueue};
@@ -36,6 +37,8 @@ pub(super) struct LinkHandle {
     urgent: LaneQueue,
     bulk: LaneQueue,
     closing: Notify,
+    /// Cancelled when the link has ended: then its connection carries nothing more, though closing it may take long.
+    pub(super) over: CancellationToken,
 }
 
 impl LinkHandle {

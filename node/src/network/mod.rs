@@ -210,7 +210,7 @@ impl Network {
         let command = Command::Open { node, purpose, reply };
         self.commands.send(command).await.map_err(|_| OpenError::Stopping)?;
         match answer.await {
-            Ok(Ok(stream)) => Ok(MeshStream::new(stream.compat())),
+            Ok(Ok((stream, over))) => Ok(MeshStream::until(stream.compat(), over)),
             Ok(Err(NotOpened::NoLink)) => Err(OpenError::NoLink(node)),
             Ok(Err(NotOpened::NotOffered)) => Err(OpenError::NotOffered(node)),
             Ok(Err(NotOpened::TimedOut)) => Err(OpenError::TimedOut(node)),

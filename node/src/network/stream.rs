@@ -1,5 +1,6 @@
 //! What others see of the mesh: byte streams to and from nodes.
 
+use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -8,6 +9,7 @@ use futures::future::BoxFuture;
 use shoal_protocol::model::NodeId;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 /// What a stream is for. Each has its own protocol name, so that a node may refuse one and take the other.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -48,16 +50,34 @@ pub struct MeshStream {
     bytes: Pin<Box<dyn Duplex>>,
     /// Taken streams count against a bound for as long as they live.
     _permit: Option<OwnedSemaphorePermit>,
+    /// The end of the link that carries it.
+    over: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
 }
 
 impl MeshStream {
     /// Any two-way bytes: the mesh's own, or one end of a pipe in a test.
     pub fn new(bytes: impl AsyncRead + AsyncWrite + Send + 'static) -> Self {
-        MeshStream { bytes: Box::pin(bytes), _permit: None }
+        MeshStream { bytes: Box::pin(bytes), _permit: None, over: None }
+    }
+
+    /// One that ends with its link. The bytes alone would not: yamux wakes no reader of a connection that is closed here.
+    pub(super) fn until(bytes: impl AsyncRead + AsyncWrite + Send + 'static, over: CancellationToken) -> Self {
+        MeshStream { over: Some(Box::pin(over.cancelled_owned())), ..MeshStream::new(bytes) }
+    }
+
+    /// What to say instead of waiting on, once the link is over.
+    fn or_over<T>(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        let Some(over) = self.over.as_mut().filter(|_| polled.is_pending()) else { return polled };
+        match over.as_mut().poll(cx) {
+            Poll::Ready(()) => {
+                Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionReset, "the link to the node is down")))
+            }
+            Poll::Pending => Poll::Pending,
+        }
     }
 
     pub(super) fn counted(bytes: impl AsyncRead + AsyncWrite + Send + 'static, permit: OwnedSemaphorePermit) -> Self {
-        MeshStream { bytes: Box::pin(bytes), _permit: Some(permit) }
+        MeshStream { bytes: Box::pin(bytes), _permit: Some(permit), over: None }
     }
 }
 
@@ -69,21 +89,25 @@ impl std::fmt::Debug for MeshStream {
 
 impl AsyncRead for MeshStream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        self.bytes.as_mut().poll_read(cx, buf)
+        let polled = self.bytes.as_mut().poll_read(cx, buf);
+        self.or_over(cx, polled)
     }
 }
 
 impl AsyncWrite for MeshStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.bytes.as_mut().poll_write(cx, buf)
+        let polled = self.bytes.as_mut().poll_write(cx, buf);
+        self.or_over(cx, polled)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.bytes.as_mut().poll_flush(cx)
+        let polled = self.bytes.as_mut().poll_flush(cx);
+        self.or_over(cx, polled)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.bytes.as_mut().poll_shutdown(cx)
+        let polled = self.bytes.as_mut().poll_shutdown(cx);
+        self.or_over(cx, polled)
     }
 }
 

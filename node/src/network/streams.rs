@@ -20,6 +20,7 @@ use libp2p::swarm::{
 use libp2p::{Multiaddr, PeerId, Stream, StreamProtocol};
 use shoal_protocol::model::{ClusterId, Lane};
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 
 use super::names;
 use super::stream::Purpose;
@@ -58,19 +59,22 @@ pub(super) enum NotOpened {
     Broken(String),
 }
 
+/// A service's stream, and what is cancelled when its link is over: a connection that is closed here wakes no readers.
+pub(super) type OnLink = (Stream, CancellationToken);
+
 /// Who gets an opened stream.
 pub(super) enum For {
     /// The swarm's task, as [`Event::Opened`].
     Link(Lane),
-    /// Whoever asked.
-    Asker(Purpose, oneshot::Sender<Result<Stream, NotOpened>>),
+    /// Whoever asked, and hears by the token when the link is over.
+    Asker(Purpose, CancellationToken, oneshot::Sender<Result<OnLink, NotOpened>>),
 }
 
 impl For {
     fn kind(&self) -> Kind {
         match self {
             For::Link(lane) => Kind::Lane(*lane),
-            For::Asker(purpose, _) => Kind::Service(*purpose),
+            For::Asker(purpose, ..) => Kind::Service(*purpose),
         }
     }
 }
@@ -169,7 +173,7 @@ impl Handler {
         match whom {
             For::Link(lane) => self.heard.push_back(Heard::Opened(lane, result)),
             // An asker that gave up drops the stream, which resets it.
-            For::Asker(_, asker) => drop(asker.send(result)),
+            For::Asker(_, over, asker) => drop(asker.send(result.map(|stream| (stream, over)))),
         }
     }
 

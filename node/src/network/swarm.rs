@@ -23,7 +23,7 @@ use super::gossip::{Gossip, MAX_GOSSIP};
 use super::peers::Peer;
 use super::start::{Behaviour, BehaviourEvent, reachable};
 use super::stream::{Incoming, MeshStream, Purpose};
-use super::streams::{For, NotOpened};
+use super::streams::{For, NotOpened, OnLink};
 use super::{Links, NetCounters, NetworkConfig, add, names};
 
 /// How long all links together may take to write what waits when the node stops.
@@ -46,7 +46,7 @@ pub(super) enum Command {
     Reach { node: NodeId, addresses: Vec<String>, linked: oneshot::Sender<()> },
     Disconnect(NodeId),
     Verdict(Ticket, Verdict),
-    Open { node: NodeId, purpose: Purpose, reply: oneshot::Sender<Result<Stream, NotOpened>> },
+    Open { node: NodeId, purpose: Purpose, reply: oneshot::Sender<Result<OnLink, NotOpened>> },
     Accept(Purpose, mpsc::Sender<Incoming>),
     Stop(oneshot::Sender<()>),
 }
@@ -177,7 +177,8 @@ impl Task {
                 let link = self.peers.get(&node).and_then(|peer| peer.link.as_ref());
                 match (link, names::peer_id(&node)) {
                     (Some(link), Some(peer)) => {
-                        self.swarm.behaviour_mut().streams.open(peer, link.connection, For::Asker(purpose, reply));
+                        let whom = For::Asker(purpose, link.handle.over.clone(), reply);
+                        self.swarm.behaviour_mut().streams.open(peer, link.connection, whom);
                     }
                     // The asker may have given up.
                     _ => drop(reply.send(Err(NotOpened::NoLink))),

@@ -354,6 +354,21 @@ async fn services_have_streams_of_their_own() {
     assert_eq!((asked.as_str(), got.len()), ("which?", 600_000));
 }
 
+/// A node was cut off while it had requests; whoever asked waited for a minute, long after the link was given up.
+#[tokio::test]
+async fn who_waits_on_a_stream_hears_at_once_that_its_link_is_over() {
+    let (a, b) = linked(1, 2).await;
+    let mut acceptor = b.network.accept(Purpose::Http).await;
+    let mut asking = a.network.open(b.id, Purpose::Http).await.unwrap();
+    asking.write_all(b"what?").await.unwrap();
+    // Taken, and never answered.
+    let _taken = within("the stream", acceptor.next()).await.unwrap();
+    let answer = tokio::spawn(async move { asking.read(&mut [0; 1]).await });
+    a.network.disconnect(b.id);
+    let ended = within("the end", answer).await.unwrap();
+    assert_eq!(ended.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+}
+
 struct Book(NodeId, String);
 
 impl Directory for Book {

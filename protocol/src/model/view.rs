@@ -140,6 +140,10 @@ pub struct StatusView {
     pub warnings: Vec<String>,
     /// Counters of this node since its start.
     pub counters: BTreeMap<String, u64>,
+    /// The digest of what this node holds, by tree: `desired`, `rulings`, `sheets`, `records`. Equal at two nodes that are of
+    /// one mind; for moments after a change they differ.
+    #[serde(default)]
+    pub roots: BTreeMap<String, String>,
 }
 
 /// An auction, for `explain`.

@@ -13,6 +13,9 @@ use super::{Level, Node};
 
 /// Tries on this node before a replica is given up to others.
 const MAX_RESTARTS: u32 = 3;
+/// Fetches in a row that may fail before a replica that nothing runs of is given up to others: some eight seconds. This
+/// device may be the reason, by a full disk for example, and nobody else is asked while it holds the place.
+const MAX_FETCHES: u32 = 4;
 /// The wait before the first restart; doubles.
 const RESTART_AFTER: Duration = Duration::from_secs(1);
 /// A replica that was healthy for so long starts with a clean slate when it fails.
@@ -215,6 +218,10 @@ impl Node {
                 self.outbox.push_after(written, Action::Order(order));
             }
             Local::Unusable(why) => self.on_failed(now, replica, why, false),
+            // What runs of an older generation goes on meanwhile: it is not given up for bytes that may be nowhere.
+            Local::Waiting { tries, why, .. } if tries > MAX_FETCHES && running.ordered.is_none() => {
+                self.on_failed(now, replica, why, false)
+            }
             Local::Absent | Local::Fetching | Local::Waiting { .. } => self.fetch(now, wish.spec.artifact),
         }
     }

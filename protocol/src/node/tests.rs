@@ -70,6 +70,8 @@ struct Bottle {
     node: Node,
     now: Time,
     disk: bool,
+    /// Why no bytes come, when none do.
+    no_bytes: Option<&'static str>,
     stored: PersistId,
     held: Vec<(PersistId, Action)>,
     asked: Vec<String>,
@@ -85,6 +87,7 @@ impl Bottle {
             node,
             now: Time::ZERO,
             disk: true,
+            no_bytes: None,
             stored: PersistId(0),
             held: Vec::new(),
             asked: Vec::new(),
@@ -158,7 +161,9 @@ impl Bottle {
                 }
             }
             Action::Fetch { artifact, .. } => {
-                self.input(Input::Fetched { digest: artifact.digest, outcome: FetchOutcome::Ready });
+                let failed = self.no_bytes.map(|why| FetchOutcome::Failed(why.into()));
+                let outcome = failed.unwrap_or(FetchOutcome::Ready);
+                self.input(Input::Fetched { digest: artifact.digest, outcome });
             }
             Action::Reply { reply, .. } => self.replies.push(reply),
             Action::Send { .. }
@@ -295,6 +300,20 @@ fn a_change_that_did_not_know_what_is_here_is_stale() {
 }
 
 #[test]
+fn the_status_tells_by_digests_what_is_held() {
+    let cluster = cluster();
+    let mut bottle = Bottle::new(cluster.founder(Saved::default()));
+    let before = bottle.node.status().roots;
+    assert_eq!(before.keys().collect::<Vec<_>>(), ["desired", "records", "rulings", "sheets"]);
+    let draft = bottle.draft(Some(spec(1, 32 << 20))).unwrap();
+    let change = cluster.sign(draft, &"web".parse().unwrap(), Value::workload(&spec(1, 32 << 20)));
+    bottle.command(Command::Submit { change: change.raw() });
+    let after = bottle.node.status().roots;
+    assert_ne!(after["desired"], before["desired"]);
+    assert_eq!(after["rulings"], before["rulings"]);
+}
+
+#[test]
 fn a_failed_disk_makes_the_node_read_only_and_it_goes_on() {
     let cluster = cluster();
     let mut bottle = Bottle::new(cluster.founder(Saved::default()));
@@ -321,6 +340,28 @@ fn what_cannot_start_is_given_up_with_its_reason() {
     assert!(bottle.orders.contains(&Order::Stop { replica }), "{:?}", bottle.orders);
     let reason = bottle.node.workload(&"web".parse().unwrap()).unwrap().replicas[0].reason.clone().unwrap();
     assert!(reason.contains("trapped"), "{reason}");
+}
+
+/// A device with a small disk won an auction and could not store the component. It held the place, `starting`, for good, while
+/// others had room.
+#[test]
+fn a_replica_whose_bytes_do_not_come_is_given_up_with_the_reason() {
+    let cluster = cluster();
+    let mut bottle = Bottle::new(cluster.founder(Saved::default()));
+    bottle.no_bytes = Some("no space left on the disk");
+    let draft = bottle.draft(Some(spec(1, 32 << 20))).unwrap();
+    let change = cluster.sign(draft, &"web".parse().unwrap(), Value::workload(&spec(1, 32 << 20)));
+    bottle.command(Command::Submit { change: change.raw() });
+    bottle.run_for(Duration::from_secs(1));
+    assert_eq!(bottle.node.own_claims().count(), 1);
+    bottle.run_for(Duration::from_secs(11));
+    assert_eq!(bottle.node.own_claims().count(), 0);
+    let reason = bottle.node.workload(&"web".parse().unwrap()).unwrap().replicas[0].reason.clone().unwrap();
+    assert!(reason.contains("no space left"), "{reason}");
+    // Once there is room again, so is the replica.
+    bottle.no_bytes = None;
+    bottle.run_for(Duration::from_secs(120));
+    assert_eq!(bottle.node.workload(&"web".parse().unwrap()).unwrap().healthy, 1);
 }
 
 /// It is handed its own admission alone: who admitted it, and what runs, it has still to hear.

@@ -36,6 +36,7 @@ impl Node {
             read_only: self.read_only.clone(),
             warnings: self.warnings(),
             counters,
+            roots: self.repair.roots().map(|(tree, root)| (tree.as_str().to_owned(), root.to_string())).into(),
         }
     }
 

@@ -20,6 +20,16 @@ pub enum Tree {
 impl Tree {
     /// All there are, in the order of [`Message::Roots`].
     pub const ALL: [Tree; 4] = [Tree::Desired, Tree::Rulings, Tree::Sheets, Tree::Records];
+
+    /// As people and programs are shown it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Tree::Desired => "desired",
+            Tree::Rulings => "rulings",
+            Tree::Sheets => "sheets",
+            Tree::Records => "records",
+        }
+    }
 }
 
 /// One comparison between two nodes: whose it is follows from who speaks, the salt is drawn once a link by that one.

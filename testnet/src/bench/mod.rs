@@ -1,7 +1,7 @@
 //! Benchmarks, run by hand on a quiet machine, with release binaries. They print a table for people and one JSON object a
 //! line for programs, and say what was measured, whatever came out.
 
-mod failover;
+pub mod failover;
 mod figures;
 mod footprint;
 mod publish;
@@ -13,14 +13,19 @@ use clap::Subcommand;
 
 use crate::real::Options;
 use crate::workspace::{Profile, Workspace};
+use failover::Case;
 use figures::Figures;
 
 /// What to measure.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Bench {
-    /// Case kill: kill -9 the node of a one-replica workload, until a survivor answers. Three nodes.
+    /// Lose the node of a one-replica workload, until a survivor answers. Cases kill (kill -9) and cut (its link is cut,
+    /// which needs root). Three nodes.
     Failover {
-        /// How many kills.
+        /// Only this case; may be given several times.
+        #[arg(long = "case", value_enum)]
+        cases: Vec<Case>,
+        /// How many losses a case.
         #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
         runs: u32,
     },
@@ -44,7 +49,7 @@ pub fn run(workspace: &Workspace, bench: &Bench) -> Result<()> {
     let options = Options::build(workspace, Profile::Release)?;
     println!("measuring {} on {}", options.binary.display(), machine());
     let all = match bench {
-        Bench::Failover { runs } => failover::measure(&options, *runs)?,
+        Bench::Failover { cases, runs } => failover::measure(&options, cases, *runs)?,
         Bench::Publish { runs } => publish::measure(&options, *runs)?,
         Bench::Footprint { seconds } => footprint::measure(&options, Duration::from_secs(*seconds))?,
     };

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use shoal_protocol::model::view::{ExplainView, NodeView, ReplicaView, WorkloadView};
+use shoal_protocol::model::view::{EventView, ExplainView, NodeView, ReplicaView, WorkloadView};
 
 use super::PATIENCE;
 use super::http::{Answer, Request, ask};
@@ -45,8 +45,13 @@ impl Api {
 
     /// One answer. `status` is a plain `Value`: the daemon adds its body's figures to the core's.
     pub fn get<T: DeserializeOwned>(&self, target: &str) -> Result<T> {
-        let text = self.request("GET", target, PATIENCE)?.text().with_context(|| format!("GET {target}"))?;
+        let text = self.text(target)?;
         serde_json::from_str(&text).with_context(|| format!("GET {target} answered what we do not understand: {text}"))
+    }
+
+    /// An answer as it came.
+    pub fn text(&self, target: &str) -> Result<String> {
+        self.request("GET", target, PATIENCE)?.text().with_context(|| format!("GET {target}"))
     }
 
     /// `/v1/status`
@@ -57,6 +62,18 @@ impl Api {
     /// `/v1/nodes`
     pub fn nodes(&self) -> Result<Vec<NodeView>> {
         self.get("/v1/nodes")
+    }
+
+    /// `/v1/workloads`
+    pub fn workloads(&self) -> Result<Vec<WorkloadView>> {
+        self.get("/v1/workloads")
+    }
+
+    /// What happened at the node since its start, the latest thousand.
+    pub fn events(&self) -> Result<Vec<EventView>> {
+        let text = self.text("/v1/events")?;
+        let lines = text.lines().map(|line| serde_json::from_str(line).with_context(|| format!("an event is {line}")));
+        lines.collect()
     }
 
     /// A workload of the default namespace.
@@ -95,7 +112,7 @@ impl Api {
                 break;
             }
         }
-        bail!("waited until {what}, in vain; last seen: {}", shown(last.as_ref()))
+        bail!("waited until {what}, in vain; last seen: {}", last.as_ref().map_or("nothing".to_owned(), shown))
     }
 }
 
@@ -105,8 +122,7 @@ pub fn held(view: &WorkloadView) -> impl Iterator<Item = &ReplicaView> {
 }
 
 /// A workload in a line, for messages of failure.
-fn shown(view: Option<&WorkloadView>) -> String {
-    let Some(view) = view else { return "nothing".to_owned() };
+pub fn shown(view: &WorkloadView) -> String {
     let replica = |one: &ReplicaView| {
         let reason = one.reason.as_deref().map(|reason| format!(" ({reason})")).unwrap_or_default();
         format!("{} {} on {}{reason}", one.replica, one.phase, one.node_name.as_deref().unwrap_or("no node"))

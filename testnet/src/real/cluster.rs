@@ -9,7 +9,7 @@ use serde_json::Value;
 use shoal_protocol::model::view::WorkloadView;
 
 use super::leftovers::Folder;
-use super::{Daemon, eventually, held};
+use super::{Daemon, Place, eventually, held};
 use crate::workspace::{Profile, Workspace};
 
 /// What a cluster is made from.
@@ -28,6 +28,11 @@ pub struct Options {
 impl Options {
     /// Builds what is needed, except what `SHOAL_BIN` and `SHOAL_GUESTS_DIR` name: the gate has built that already.
     pub fn build(workspace: &Workspace, profile: Profile) -> Result<Self> {
+        Self::build_around(workspace, profile, None)
+    }
+
+    /// The same, with this daemon instead of one that is built.
+    pub fn build_around(workspace: &Workspace, profile: Profile, daemon: Option<PathBuf>) -> Result<Self> {
         let guests = match std::env::var_os("SHOAL_GUESTS_DIR") {
             Some(folder) => PathBuf::from(folder),
             None => {
@@ -35,8 +40,8 @@ impl Options {
                 workspace.guests()
             }
         };
-        let binary = match std::env::var_os("SHOAL_BIN") {
-            Some(binary) => PathBuf::from(binary),
+        let binary = match daemon.or_else(|| std::env::var_os("SHOAL_BIN").map(PathBuf::from)) {
+            Some(binary) => binary,
             None => workspace.build_daemon(profile)?,
         };
         for file in [&binary, &guests] {
@@ -48,7 +53,7 @@ impl Options {
     }
 }
 
-/// Daemons `n1`, `n2`, ... on loopback; `n1` made the cluster. Dropped, it kills what runs and removes its folder.
+/// Daemons `n1`, `n2`, ...; `n1` made the cluster. Dropped, it kills what runs and removes its folder.
 pub struct Cluster {
     /// The nodes, in the order of their names. Declared before the folder, so that they are gone before it is removed.
     pub nodes: Vec<Daemon>,
@@ -57,14 +62,19 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Starts `size` daemons and waits until each knows all others, is linked to them and ready.
+    /// Starts `size` daemons on loopback and waits until each knows all others, is linked to them and ready.
     pub fn start(options: &Options, size: usize) -> Result<Self> {
+        Self::start_at(options, vec![Place::loopback(); size])
+    }
+
+    /// The same with a daemon at each of these places.
+    pub fn start_at(options: &Options, places: Vec<Place>) -> Result<Self> {
         let folder = Folder::new(options.keep)?;
         let binary = own_name(&options.binary, folder.path())?;
         let options = Options { binary, ..options.clone() };
         let mut cluster = Cluster { nodes: Vec::new(), options, folder };
-        for _ in 0..size {
-            let started = cluster.add();
+        for place in places {
+            let started = cluster.add(place);
             cluster.told(started)?;
         }
         let settled = cluster.settled();
@@ -72,7 +82,7 @@ impl Cluster {
         Ok(cluster)
     }
 
-    fn add(&mut self) -> Result<()> {
+    fn add(&mut self, place: Place) -> Result<()> {
         let name = format!("n{}", self.nodes.len() + 1);
         let folder = self.folder.path().join(&name);
         let binary = if self.options.own_binaries {
@@ -80,13 +90,14 @@ impl Cluster {
         } else {
             self.options.binary.clone()
         };
-        let mut node = Daemon::new(&name, &binary, folder, self.operator())?;
+        let mut node = Daemon::new(&name, &binary, folder, self.operator(), place)?;
         // Only the first may make an operator key; the others only run nodes.
         let line = match self.nodes.first() {
             Some(first) => Some(join_line(first)?),
             None => None,
         };
-        let mut arguments = vec!["--name", &name, "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"];
+        let Place { listen, http, .. } = node.place.clone();
+        let mut arguments = vec!["--name", &name, "--listen", &listen, "--http", &http];
         arguments.extend(line.iter().flat_map(|line| ["--join", line]));
         let started = node.start(&arguments);
         // Kept even when it fails, so that its last lines can be shown.

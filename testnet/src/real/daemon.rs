@@ -16,12 +16,36 @@ use super::{Api, eventually, leftovers};
 /// How long a daemon may take to stop when it is asked to: it announces, flushes, stops guests.
 const STOP_PATIENCE: Duration = Duration::from_secs(20);
 
+/// Where a node runs and listens.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// The command through which its process is started, as in `nsenter --net=.. --`; empty for none. It must end in an
+    /// exec, so that the process is the daemon.
+    pub through: Vec<String>,
+    /// Where other nodes reach it.
+    pub listen: String,
+    /// Where clients reach it.
+    pub http: String,
+    /// Its state folder, when that is not to be within its own.
+    pub state: Option<PathBuf>,
+}
+
+impl Place {
+    /// This machine, any free ports.
+    pub fn loopback() -> Self {
+        let any = || "127.0.0.1:0".to_owned();
+        Place { through: Vec::new(), listen: any(), http: any(), state: None }
+    }
+}
+
 /// A node on this machine, running or not.
 pub struct Daemon {
     /// As in `n1`.
     pub name: String,
     /// What its process runs; a file of its own, so that a build meanwhile does not change it.
     pub binary: PathBuf,
+    /// Where it runs. A change counts from its next start on; where it listens it remembers from its first.
+    pub place: Place,
     folder: PathBuf,
     operator: PathBuf,
     child: Option<Child>,
@@ -31,15 +55,15 @@ pub struct Daemon {
 
 impl Daemon {
     /// A node that was never started. `folder` becomes its world; `operator` is where its cluster's operator key is.
-    pub(super) fn new(name: &str, binary: &Path, folder: PathBuf, operator: PathBuf) -> Result<Self> {
+    pub(super) fn new(name: &str, binary: &Path, folder: PathBuf, operator: PathBuf, place: Place) -> Result<Self> {
         fs::create_dir_all(folder.join("home")).with_context(|| format!("cannot make {}", folder.display()))?;
         let (name, binary) = (name.to_owned(), binary.to_path_buf());
-        Ok(Daemon { name, binary, folder, operator, child: None, id: String::new(), http: None })
+        Ok(Daemon { name, binary, place, folder, operator, child: None, id: String::new(), http: None })
     }
 
     /// Where it keeps its state.
     pub fn state(&self) -> PathBuf {
-        self.folder.join("state")
+        self.place.state.clone().unwrap_or_else(|| self.folder.join("state"))
     }
 
     /// Its API; it answers when the daemon runs.
@@ -78,7 +102,10 @@ impl Daemon {
 
     /// `shoal ARGUMENTS` as this node's user, with the operator's key.
     pub fn shoal(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(&self.binary);
+        self.as_its_user(Command::new(&self.binary), arguments)
+    }
+
+    fn as_its_user(&self, mut command: Command, arguments: &[&str]) -> Command {
         let home = self.folder.join("home");
         for (name, _) in std::env::vars_os() {
             // The user's own node must not leak in; how much is logged may.
@@ -97,7 +124,15 @@ impl Daemon {
         if self.runs() {
             bail!("{} runs already", self.name);
         }
-        let mut command = self.shoal(&["up"]);
+        let program = match &self.place.through[..] {
+            [] => Command::new(&self.binary),
+            [first, rest @ ..] => {
+                let mut through = Command::new(first);
+                through.args(rest).arg(&self.binary);
+                through
+            }
+        };
+        let mut command = self.as_its_user(program, &["up"]);
         command.args(arguments).stdout(self.log("out")?).stderr(self.log("err")?);
         let started = Instant::now();
         let child = leftovers::start(&mut command);
@@ -141,6 +176,34 @@ impl Daemon {
         leftovers::signal(child, Signal::KILL);
         self.gone();
         Ok(at)
+    }
+
+    /// SIGSTOP: it stays there and does nothing, as on a device that hangs.
+    pub fn pause(&self) -> Result<Instant> {
+        let at = Instant::now();
+        self.signal(Signal::STOP)?;
+        Ok(at)
+    }
+
+    /// SIGCONT.
+    pub fn resume(&self) -> Result<()> {
+        self.signal(Signal::CONT)
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
+        let child = self.child.as_ref().with_context(|| format!("{} does not run", self.name))?;
+        leftovers::signal(child, signal);
+        Ok(())
+    }
+
+    /// Copies what it wrote into a folder.
+    pub(crate) fn save_logs(&self, into: &Path) -> Result<()> {
+        for of in ["out", "err"] {
+            let (from, to) =
+                (self.folder.join(format!("std{of}.log")), into.join(format!("{}.std{of}.log", self.name)));
+            fs::copy(&from, &to).with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))?;
+        }
+        Ok(())
     }
 
     /// A graceful stop; an error when it does not end in time or not with 0.

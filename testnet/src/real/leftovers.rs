@@ -1,9 +1,10 @@
-//! Nothing is left behind: every process and folder of a run is noted here, and removed however the run ends.
+//! Nothing is left behind: every process and folder of a run, and what it made besides, is noted here, and removed however
+//! the run ends.
 //!
 //! - at the end, and on panic: `Drop` of what holds them;
 //! - on SIGINT, SIGTERM, SIGHUP: a thread kills and removes what is noted, then exits;
 //! - when this process is killed outright: the kernel kills its children (PR_SET_PDEATHSIG), and the next run removes the
-//!   folder, whose name says whose it was.
+//!   rest, whose names say whose it was.
 //!
 //! **Processes are started from a thread that outlives them**: the kernel counts the death of the thread that forked.
 
@@ -15,22 +16,27 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process_group, set_parent_process_death_signal, waitpid};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-const PREFIX: &str = "shoal-testnet-";
+use super::made::{Made, quietly};
+
+/// What names of folders and namespaces begin with; this process's id follows.
+pub(crate) const PREFIX: &str = "shoal-testnet-";
 
 struct Noted {
     /// Leaders of process groups.
     groups: BTreeSet<i32>,
     folders: BTreeSet<PathBuf>,
+    made: BTreeSet<Made>,
     /// A signal came: nothing may be started any more.
     closing: bool,
 }
 
-static NOTED: Mutex<Noted> = Mutex::new(Noted { groups: BTreeSet::new(), folders: BTreeSet::new(), closing: false });
+static NOTED: Mutex<Noted> =
+    Mutex::new(Noted { groups: BTreeSet::new(), folders: BTreeSet::new(), made: BTreeSet::new(), closing: false });
 
 fn noted() -> MutexGuard<'static, Noted> {
     // A panic elsewhere must not keep the rest from being cleaned up.
@@ -38,7 +44,7 @@ fn noted() -> MutexGuard<'static, Noted> {
 }
 
 /// Starts a process as the leader of its own group, noted until `end`.
-pub(super) fn start(command: &mut Command) -> io::Result<Child> {
+pub(crate) fn start(command: &mut Command) -> io::Result<Child> {
     command.process_group(0);
     #[expect(unsafe_code, reason = "the one way to be told of our own death: the child must ask for it itself")]
     // SAFETY: the closure runs in the child between fork and exec; it makes one system call and allocates nothing.
@@ -55,7 +61,7 @@ pub(super) fn start(command: &mut Command) -> io::Result<Child> {
 }
 
 /// Sends a signal to a process and all it started; to those that are gone, nothing.
-pub(super) fn signal(child: &Child, signal: Signal) {
+pub(crate) fn signal(child: &Child, signal: Signal) {
     if let Some(group) = Pid::from_raw(child.id().cast_signed()) {
         // ESRCH: it is gone, which is what was wanted.
         let _ = kill_process_group(group, signal);
@@ -63,23 +69,43 @@ pub(super) fn signal(child: &Child, signal: Signal) {
 }
 
 /// Kills a process group, waits until its leader is gone, and forgets it.
-pub(super) fn end(child: &mut Child) {
+pub(crate) fn end(child: &mut Child) {
     signal(child, Signal::KILL);
     // It was killed and is our own child, so this returns; an error means that it was waited for already.
     let _ = child.wait();
     noted().groups.remove(&child.id().cast_signed());
 }
 
+/// Makes something outside of the run's folder by a command, noted until `unmake`.
+pub(crate) fn make(made: Made, command: &mut Command) -> Result<()> {
+    on_signals();
+    let mut noted = noted();
+    if noted.closing {
+        bail!("a signal came: nothing is made any more");
+    }
+    // First, since a command that fails may have done half of it.
+    noted.made.insert(made);
+    quietly(command)
+}
+
+/// Undoes what was made, and forgets it.
+pub(crate) fn unmake(made: &Made) {
+    if let Err(error) = made.undo() {
+        eprintln!("warning: {made} is left: {error:#}");
+    }
+    noted().made.remove(made);
+}
+
 /// A folder of this run, removed with it.
 #[derive(Debug)]
-pub(super) struct Folder {
+pub(crate) struct Folder {
     path: PathBuf,
     keep: bool,
 }
 
 impl Folder {
     /// A new folder under the system's folder for temporary files, short enough for unix sockets in it.
-    pub(super) fn new(keep: bool) -> Result<Self> {
+    pub(crate) fn new(keep: bool) -> Result<Self> {
         on_signals();
         let parent = std::env::temp_dir();
         sweep(&parent);
@@ -99,7 +125,7 @@ impl Folder {
         unreachable!("one of so many numbers is free")
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 }
@@ -117,18 +143,26 @@ impl Drop for Folder {
     }
 }
 
-/// Removes the folders of runs that were killed outright.
+/// Removes what is left of runs that were killed outright.
 fn sweep(parent: &Path) {
+    for made in Made::left_by_the_dead(parent) {
+        // Another run may be sweeping as well.
+        let _ = made.undo();
+    }
     for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
         let name = entry.file_name();
-        let owner = name.to_str().and_then(|name| name.strip_prefix(PREFIX)).and_then(|rest| rest.split('-').next());
-        if let Some(owner) = owner.and_then(|owner| owner.parse::<u32>().ok())
-            && !Path::new("/proc").join(owner.to_string()).exists()
-        {
+        if name.to_str().is_some_and(|name| is_of_the_dead(name, PREFIX)) {
             // Somebody else's, or gone meanwhile: not ours to complain about.
             let _ = fs::remove_dir_all(entry.path());
         }
     }
+}
+
+/// Whether a name begins with the prefix and the id of a process that is no more.
+pub(super) fn is_of_the_dead(name: &str, prefix: &str) -> bool {
+    let rest = name.strip_prefix(prefix).unwrap_or_default();
+    let digits = rest.split(|character: char| !character.is_ascii_digit()).next().unwrap_or_default();
+    digits.parse::<u32>().is_ok_and(|owner| !Path::new("/proc").join(owner.to_string()).exists())
 }
 
 /// Once in a process: a thread that waits for a signal to end the run.
@@ -138,7 +172,8 @@ fn on_signals() {
         Ok(mut signals) => {
             std::thread::spawn(move || {
                 if let Some(signal) = signals.forever().next() {
-                    remove_all();
+                    // Kept to the end: who meets it meanwhile would take the end of what was killed for a failure.
+                    let _noted = remove_all();
                     eprintln!("\nstopped by a signal: all that was started is gone");
                     std::process::exit(128 + signal);
                 }
@@ -148,30 +183,36 @@ fn on_signals() {
     });
 }
 
-/// To be called before the process ends by itself: when a signal came, its thread is about to end it with the signal's code, and what
-/// went wrong meanwhile went wrong because of it.
+/// To be called before the process ends by itself: when a signal came, its thread ends it with the signal's code, and what went wrong
+/// meanwhile went wrong because of it.
 pub fn leave_to_signal() {
-    if noted().closing {
-        loop {
-            std::thread::park();
-        }
-    }
+    drop(noted());
 }
 
-fn remove_all() {
+fn remove_all() -> MutexGuard<'static, Noted> {
     let mut noted = noted();
     noted.closing = true;
     let groups: Vec<Pid> = noted.groups.iter().filter_map(|group| Pid::from_raw(*group)).collect();
     for group in &groups {
         let _ = kill_process_group(*group, Signal::KILL);
     }
+    for made in &noted.made {
+        // What waits for a disk that stalls cannot die before the disk goes on.
+        made.release();
+    }
     for group in groups {
         // Until it is gone it may still write into the folder; another thread may have waited for it already.
         let _ = waitpid(Some(group), WaitOptions::empty());
     }
+    for made in &noted.made {
+        if let Err(error) = made.undo() {
+            eprintln!("warning: {made} is left: {error:#}");
+        }
+    }
     for folder in &noted.folders {
         let _ = fs::remove_dir_all(folder);
     }
+    noted
 }
 
 #[cfg(test)]

@@ -1,15 +1,16 @@
-//! Real nodes: the `shoal` binary as child processes on loopback, driven as a user would drive them.
+//! Real nodes: the `shoal` binary as child processes, driven as a user would drive them.
 
 mod api;
 mod cluster;
 mod daemon;
 pub mod http;
-mod leftovers;
+pub(crate) mod leftovers;
+pub(crate) mod made;
 pub mod traffic;
 
-pub use api::{Api, held};
+pub use api::{Api, held, shown};
 pub use cluster::{Cluster, Options};
-pub use daemon::Daemon;
+pub use daemon::{Daemon, Place};
 pub use leftovers::leave_to_signal;
 
 use std::time::{Duration, Instant};
@@ -32,5 +33,14 @@ pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Result<T>) -> Result<
             // Short against what is waited for (milliseconds to seconds), long against what a look costs.
             Err(_) => std::thread::sleep(Duration::from_millis(2)),
         }
+    }
+}
+
+/// A duration as people read it.
+pub(crate) fn lasts(duration: Duration) -> String {
+    if duration < Duration::from_secs(10) {
+        format!("{:.0} ms", duration.as_secs_f64() * 1000.0)
+    } else {
+        format!("{:.1} s", duration.as_secs_f64())
     }
 }

@@ -104,7 +104,8 @@ fn nodes_shows_who_is_there_and_why_not() {
 
 #[test]
 fn status_ends_with_what_needs_attention() {
-    let body = StatusBody { view: status_view(), mesh: "10.0.0.5:7700".into(), http: "0.0.0.0:8080".into(), pid: 7 };
+    let (mesh, http) = ("10.0.0.5:7700".into(), "0.0.0.0:8080".into());
+    let body = StatusBody { view: status_view(), mesh, http, pid: 7, instances: Some(1) };
     assert_eq!(
         status(&body, false),
         "cluster    c1c1c1c1, 2 of 3 nodes up\n\

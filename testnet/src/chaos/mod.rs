@@ -1,0 +1,259 @@
+//! `cargo testnet chaos`: what goes wrong out there, done to real daemons, and what must hold afterwards.
+//!
+//! Each scenario starts a cluster of its own, wishes for a few workloads, does its harm, and ends with the checks of
+//! [`rest`], which are the simulated world's: all nodes of one mind, every replica healthy once, nothing else running. The
+//! network is namespaces and a bridge, see [`net`]; without root only what needs no network of its own is done, on loopback.
+
+mod blackout;
+mod clock;
+mod cuts;
+mod disk;
+mod full_disk;
+mod kills;
+pub mod net;
+mod outage;
+mod pause;
+pub mod rest;
+mod weather;
+mod wire;
+mod world;
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use clap::{Args, ValueEnum};
+
+use crate::real::{Options, lasts};
+use crate::workspace::{Profile, Workspace};
+use disk::Disk;
+use net::Net;
+
+/// What is done, and how much of it.
+#[derive(Clone, Debug, Args)]
+pub struct Chaos {
+    /// Only these scenarios.
+    #[arg(value_enum, value_name = "SCENARIO")]
+    scenarios: Vec<Scenario>,
+    /// How often kill-loop kills.
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
+    kills: u32,
+    /// How many nodes. Four, so that either half of a partition can hold an artifact twice; up to 32 all nodes are linked.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u8).range(4..=32))]
+    nodes: u8,
+    /// How long weather lasts.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
+    minutes: u64,
+    /// The daemon to test, instead of building it.
+    #[arg(long, value_name = "PATH")]
+    daemon: Option<PathBuf>,
+    /// Leave the folders with state and logs.
+    #[arg(long)]
+    keep: bool,
+}
+
+/// What can be done to a cluster.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum Scenario {
+    /// kill -9 of a serving node, again and again.
+    KillLoop,
+    /// The mesh falls into two halves, both are written to, it heals.
+    Partition,
+    /// One node's cable is pulled, and put in again.
+    CutCable,
+    /// One node hangs for a minute.
+    Pause,
+    /// One node's disk is full.
+    FullDisk,
+    /// Nodes whose boot clocks differ by a month, or have just begun.
+    Clock,
+    /// All nodes lose power at once, and come back before their network does.
+    Blackout,
+    /// Late and lost packets, busy cores, disks that stall: nobody may be taken for dead.
+    Weather,
+}
+
+impl Scenario {
+    /// As on the command line.
+    fn name(self) -> &'static str {
+        match self {
+            Scenario::KillLoop => "kill-loop",
+            Scenario::Partition => "partition",
+            Scenario::CutCable => "cut-cable",
+            Scenario::Pause => "pause",
+            Scenario::FullDisk => "full-disk",
+            Scenario::Clock => "clock",
+            Scenario::Blackout => "blackout",
+            Scenario::Weather => "weather",
+        }
+    }
+
+    /// Why it cannot be done here; none when it can.
+    fn impossible(self, setup: &Setup) -> Option<String> {
+        match self {
+            // They do without a network of their own: blackout then restarts with the network there.
+            Scenario::KillLoop | Scenario::Pause | Scenario::Blackout => None,
+            Scenario::Partition | Scenario::CutCable | Scenario::Weather => setup.no_net.clone(),
+            Scenario::FullDisk => Disk::impossible(),
+            Scenario::Clock => clock::impossible(),
+        }
+    }
+
+    fn play(self, setup: &Setup) -> Result<Findings> {
+        match self {
+            Scenario::KillLoop => kills::play(setup),
+            Scenario::Partition => cuts::partition(setup),
+            Scenario::CutCable => cuts::cable(setup),
+            Scenario::Pause => pause::play(setup),
+            Scenario::FullDisk => full_disk::play(setup),
+            Scenario::Clock => clock::play(setup),
+            Scenario::Blackout => blackout::play(setup),
+            Scenario::Weather => weather::play(setup),
+        }
+    }
+}
+
+/// What every scenario is made from.
+struct Setup {
+    options: Options,
+    nodes: usize,
+    kills: u32,
+    lasting: Duration,
+    /// Why there is no network of its own; none when there is.
+    no_net: Option<String>,
+    /// Where logs and views go when a scenario fails.
+    evidence: PathBuf,
+}
+
+/// What a scenario that went well has to tell.
+struct Findings {
+    what: String,
+    /// The longest time for which what was wished for was not there, as the scenario measures it.
+    worst_gap: Option<Duration>,
+}
+
+enum Outcome {
+    Passed(Findings),
+    Skipped(String),
+    Failed(String),
+}
+
+/// Runs the scenarios. True when none failed.
+pub fn run(workspace: &Workspace, chaos: &Chaos) -> Result<bool> {
+    let scenarios = if chaos.scenarios.is_empty() { Scenario::value_variants() } else { &chaos.scenarios };
+    let built = Options::build_around(workspace, Profile::Dev, chaos.daemon.clone())?;
+    let setup = Setup {
+        options: Options { keep: chaos.keep, ..built },
+        nodes: usize::from(chaos.nodes),
+        kills: chaos.kills,
+        lasting: Duration::from_secs(chaos.minutes * 60),
+        no_net: Net::impossible(),
+        evidence: workspace.target.join("chaos"),
+    };
+    println!("{} nodes of {}", setup.nodes, setup.options.binary.display());
+    if let Some(why) = &setup.no_net {
+        println!("on loopback, without a network that could be cut: {why}");
+    }
+    let mut rows = Vec::new();
+    for scenario in scenarios {
+        let started = Instant::now();
+        let outcome = match scenario.impossible(&setup) {
+            Some(why) => Outcome::Skipped(why),
+            None => match scenario.play(&setup) {
+                Ok(findings) => Outcome::Passed(findings),
+                Err(error) => Outcome::Failed(format!("{error:#}")),
+            },
+        };
+        match &outcome {
+            Outcome::Passed(findings) => println!("{}: passed: {}\n", scenario.name(), findings.what),
+            Outcome::Skipped(why) => println!("{}: skipped: {why}\n", scenario.name()),
+            Outcome::Failed(why) => {
+                println!("{}: FAILED: {why}\nagain: {}\n", scenario.name(), again(*scenario, chaos))
+            }
+        }
+        rows.push((*scenario, started.elapsed(), outcome));
+    }
+    println!("{}", table(&rows));
+    Ok(!rows.iter().any(|(_, _, outcome)| matches!(outcome, Outcome::Failed(_))))
+}
+
+/// The command that does one scenario as it was done.
+fn again(scenario: Scenario, chaos: &Chaos) -> String {
+    let mut command = format!("cargo testnet chaos {} --nodes {}", scenario.name(), chaos.nodes);
+    match scenario {
+        Scenario::KillLoop => command += &format!(" --kills {}", chaos.kills),
+        Scenario::Weather => command += &format!(" --minutes {}", chaos.minutes),
+        _ => {}
+    }
+    if let Some(daemon) = &chaos.daemon {
+        command += &format!(" --daemon {}", daemon.display());
+    }
+    command
+}
+
+fn table(rows: &[(Scenario, Duration, Outcome)]) -> String {
+    let mut table = format!("{:<10} {:<8} {:>8} {:>10}  what\n", "scenario", "result", "took", "worst gap");
+    for (scenario, took, outcome) in rows {
+        let (result, what, gap) = match outcome {
+            Outcome::Passed(findings) => ("passed", &findings.what, findings.worst_gap),
+            Outcome::Skipped(why) => ("skipped", why, None),
+            Outcome::Failed(why) => ("FAILED", why, None),
+        };
+        // A failure's report has been shown in full.
+        let what = what.lines().next().unwrap_or_default();
+        let gap = gap.map_or("-".to_owned(), lasts);
+        let took = format!("{:.0} s", took.as_secs_f64());
+        table += &format!("{:<10} {result:<8} {took:>8} {gap:>10}  {what}\n", scenario.name());
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        chaos: Chaos,
+    }
+
+    #[test]
+    fn the_command_that_is_told_after_a_failure_does_the_same_again() {
+        let given = ["chaos", "kill-loop", "weather", "--nodes", "7", "--kills", "9", "--minutes", "3"];
+        let chaos = Line::try_parse_from(given).unwrap().chaos;
+        for scenario in &chaos.scenarios {
+            let told = again(*scenario, &chaos);
+            let told = Line::try_parse_from(told.split(' ').skip(2)).unwrap().chaos;
+            assert_eq!((told.scenarios, told.nodes), (vec![*scenario], 7));
+        }
+        assert!(again(Scenario::KillLoop, &chaos).ends_with("--kills 9"));
+        assert!(again(Scenario::Weather, &chaos).ends_with("--minutes 3"));
+    }
+
+    #[test]
+    fn an_unknown_scenario_is_refused_with_those_there_are() {
+        let refusal = Line::try_parse_from(["chaos", "meteor"]).err().unwrap().to_string();
+        for scenario in Scenario::value_variants() {
+            assert!(refusal.contains(scenario.name()), "{refusal}");
+        }
+    }
+
+    #[test]
+    fn the_table_has_a_line_each_and_only_the_first_of_a_long_report() {
+        let passed = Findings { what: "200 kills".into(), worst_gap: Some(Duration::from_millis(512)) };
+        let rows = [
+            (Scenario::KillLoop, Duration::from_secs(61), Outcome::Passed(passed)),
+            (Scenario::Clock, Duration::ZERO, Outcome::Skipped("needs root".into())),
+            (Scenario::Pause, Duration::from_secs(5), Outcome::Failed("n1 died\nof this".into())),
+        ];
+        let table = table(&rows);
+        let lines: Vec<&str> = table.lines().collect();
+        assert_eq!(lines[1], "kill-loop  passed       61 s     512 ms  200 kills");
+        assert_eq!(lines[2], "clock      skipped       0 s          -  needs root");
+        assert_eq!(lines[3], "pause      FAILED        5 s          -  n1 died");
+        assert_eq!(lines.len(), 4);
+    }
+}

@@ -1,0 +1,248 @@
+//! A network of its own: each node in a network namespace, joined by a bridge in another, with one link to this machine.
+//!
+//! ```text
+//!   this machine           namespace ..-switch                namespace ..-n1, ..-n2, ..
+//!   shl4711a .1 ─────────── host ┐
+//!                           p1 ──┼── left      right ──┐      eth0 .11
+//!                           p2 ──┘          (a split)  p3     eth0 .12, ..
+//! ```
+//!
+//! The bridge has a namespace to itself so that the machine's own packet filter, which container engines fill, does not see
+//! what crosses it. The addresses are from the block that is set aside for testing networks (198.18.0.0/15).
+
+use std::fs::File;
+use std::net::SocketAddr;
+use std::process::Command;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use super::wire::Wire;
+use crate::real::leftovers::{self, PREFIX};
+use crate::real::made::{LINK_PREFIX, Made, NAMESPACES, quietly};
+use crate::real::{Place, traffic::Sample, traffic::ask_once};
+
+/// Where nodes listen for one another, and for clients: what `shoal up` takes without options.
+const PORTS: (u16, u16) = (7700, 8080);
+/// Nodes that fit into the addresses.
+pub const MOST_NODES: usize = 99;
+
+/// What every packet that leaves a node meets.
+#[derive(Clone, Copy, Debug)]
+pub struct Weather {
+    /// How much later it arrives.
+    pub delay: Duration,
+    /// Of a thousand packets, how many are lost.
+    pub lost_per_mille: u16,
+}
+
+/// The network of one cluster. Dropped, all of it is gone; the nodes must be gone before.
+pub struct Net {
+    /// As in `shoal-testnet-4711-a`.
+    name: String,
+    /// The third byte of the addresses 198.18.x.y.
+    subnet: u8,
+    nodes: usize,
+    made: Vec<Made>,
+    wires: Vec<Wire>,
+}
+
+impl Net {
+    /// Why there can be no such network here, for people; none when there can.
+    pub fn impossible() -> Option<String> {
+        if !rustix::process::geteuid().is_root() {
+            return Some("network namespaces need root: run it as root".to_owned());
+        }
+        let missing = missing_of(&[("ip", "iproute2"), ("nsenter", "util-linux")]);
+        if missing.is_some() {
+            return missing;
+        }
+        // A container's root may be root in name only.
+        let probe = quietly(Command::new("unshare").args(["--net", "true"]));
+        probe.err().map(|error| format!("this machine allows no network namespaces: {error:#}"))
+    }
+
+    /// A network for so many nodes, all linked, no weather.
+    pub fn new(nodes: usize) -> Result<Self> {
+        static TURN: AtomicU8 = AtomicU8::new(0);
+        ensure!(nodes <= MOST_NODES, "{nodes} nodes: no more than {MOST_NODES} fit into the network");
+        let letter = char::from(b'a' + TURN.fetch_add(1, Ordering::Relaxed) % 26);
+        let process = std::process::id();
+        let name = format!("{PREFIX}{process}-{letter}");
+        let subnet = free_subnet(process)?;
+        // From here on what was made is undone by Drop, also when the rest fails.
+        let mut net = Net { name, subnet, nodes, made: Vec::new(), wires: Vec::new() };
+        net.lay(&format!("{LINK_PREFIX}{process}{letter}")).context("cannot lay the test's network")?;
+        Ok(net)
+    }
+
+    fn lay(&mut self, link: &str) -> Result<()> {
+        let switch = self.switch();
+        self.make(Made::Namespace(switch.clone()), &format!("netns add {switch}"))?;
+        for bridge in ["left", "right"] {
+            ip(&format!("-n {switch} link add {bridge} type bridge"))?;
+            ip(&format!("-n {switch} link set {bridge} up"))?;
+        }
+        self.make(Made::Link(link.to_owned()), &format!("link add {link} type veth peer name host netns {switch}"))?;
+        ip(&format!("-n {switch} link set host master left up"))?;
+        ip(&format!("addr add 198.18.{}.1/24 dev {link}", self.subnet))?;
+        ip(&format!("link set {link} up"))?;
+        for node in 0..self.nodes {
+            let (namespace, address) = (self.namespace(node), self.address(node));
+            self.make(Made::Namespace(namespace.clone()), &format!("netns add {namespace}"))?;
+            let port = port(node);
+            ip(&format!("-n {namespace} link add eth0 type veth peer name {port} netns {switch}"))?;
+            ip(&format!("-n {switch} link set {port} master left up"))?;
+            ip(&format!("-n {namespace} addr add {address}/24 dev eth0"))?;
+            ip(&format!("-n {namespace} link set lo up"))?;
+            ip(&format!("-n {namespace} link set eth0 up"))?;
+        }
+        Ok(())
+    }
+
+    fn make(&mut self, made: Made, arguments: &str) -> Result<()> {
+        self.made.push(made.clone());
+        leftovers::make(made, Command::new("ip").args(arguments.split(' ')))
+    }
+
+    /// Where a node is to run.
+    pub fn place(&self, node: usize) -> Place {
+        let address = self.address(node);
+        Place {
+            through: vec!["nsenter".into(), format!("--net={NAMESPACES}/{}", self.namespace(node)), "--".into()],
+            listen: format!("{address}:{}", PORTS.0),
+            http: format!("{address}:{}", PORTS.1),
+            state: None,
+        }
+    }
+
+    /// Pulls a node's cable.
+    pub fn cut(&self, node: usize) -> Result<()> {
+        ip(&format!("-n {} link set {} down", self.switch(), port(node)))
+    }
+
+    /// Puts it in again.
+    pub fn mend(&self, node: usize) -> Result<()> {
+        ip(&format!("-n {} link set {} up", self.switch(), port(node)))
+    }
+
+    /// Moves these nodes to a switch of their own. Nobody sees a link go: only the others are silent.
+    pub fn split(&self, nodes: &[usize]) -> Result<()> {
+        nodes.iter().try_for_each(|node| self.plug(&port(*node), "right"))
+    }
+
+    /// Back to one switch.
+    pub fn join(&self) -> Result<()> {
+        (0..self.nodes).try_for_each(|node| self.plug(&port(node), "left"))
+    }
+
+    fn plug(&self, port: &str, bridge: &str) -> Result<()> {
+        ip(&format!("-n {} link set {port} master {bridge}", self.switch()))
+    }
+
+    /// Lets packets be late and lost from now on, and says what does it: the kernel's netem, or wires of our own where it
+    /// has none.
+    pub fn weather(&mut self, weather: Weather) -> Result<&'static str> {
+        let Weather { delay, lost_per_mille } = weather;
+        let (delay, percent) = (delay.as_micros(), f64::from(lost_per_mille) / 10.0);
+        for node in 0..self.nodes {
+            let (namespace, switch) = (self.namespace(node), self.switch());
+            let netem = format!("-n {namespace} qdisc add dev eth0 root netem delay {delay}us loss {percent}%");
+            if self.wires.is_empty() && quietly(Command::new("tc").args(netem.split(' '))).is_ok() {
+                continue;
+            }
+            // The node's port moves to a bridge with the wire's near end, and the far end takes its place.
+            let (near, far, bridge) = (format!("near{node}"), format!("far{node}"), format!("wire{node}"));
+            let (from, to) = (near.clone(), far.clone());
+            let seed = u64::try_from(node).expect("few nodes");
+            self.wires.push(within(&switch, move || Wire::new(&from, &to, weather, seed))??);
+            ip(&format!("-n {switch} link add {bridge} type bridge"))?;
+            for up in [&bridge, &near, &far] {
+                ip(&format!("-n {switch} link set {up} up"))?;
+            }
+            self.plug(&far, "left")?;
+            self.plug(&near, &bridge)?;
+            self.plug(&port(node), &bridge)?;
+        }
+        Ok(if self.wires.is_empty() { "netem" } else { "wires of our own, since this kernel has no netem" })
+    }
+
+    /// Asks at a node's HTTP port from within its namespace, which works without any link.
+    pub fn ask_within(&self, node: usize, asked: SocketAddr, host: &str) -> Result<Sample> {
+        let host = host.to_owned();
+        within(&self.namespace(node), move || ask_once(asked, &host))
+    }
+
+    fn switch(&self) -> String {
+        format!("{}-switch", self.name)
+    }
+
+    fn namespace(&self, node: usize) -> String {
+        format!("{}-n{}", self.name, node + 1)
+    }
+
+    fn address(&self, node: usize) -> String {
+        format!("198.18.{}.{}", self.subnet, 11 + node)
+    }
+}
+
+impl Drop for Net {
+    fn drop(&mut self) {
+        // An open wire holds its namespace, and its threads end with its interfaces.
+        for node in 0..self.wires.len() {
+            for end in ["near", "far"] {
+                let _ = ip(&format!("-n {} link delete {end}{node}", self.switch()));
+            }
+        }
+        self.wires.clear();
+        for made in self.made.iter().rev() {
+            leftovers::unmake(made);
+        }
+    }
+}
+
+fn port(node: usize) -> String {
+    format!("p{}", node + 1)
+}
+
+/// The programs that are not installed, with the packages that have them.
+pub(super) fn missing_of(programs: &[(&str, &str)]) -> Option<String> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let there = |program: &str| std::env::split_paths(&path).any(|folder| folder.join(program).is_file());
+    let missing: Vec<_> = programs.iter().filter(|(program, _)| !there(program)).collect();
+    let (first, package) = missing.first()?;
+    Some(format!("the program `{first}` is missing: install the package {package} (apt-get install {package})"))
+}
+
+fn ip(arguments: &str) -> Result<()> {
+    quietly(Command::new("ip").args(arguments.split(' ')))
+}
+
+/// A third byte of 198.18.x that no interface here uses.
+fn free_subnet(process: u32) -> Result<u8> {
+    let shown = crate::workspace::output({
+        let mut command = Command::new("ip");
+        command.args(["-brief", "-4", "addr"]);
+        command
+    })?;
+    // Two runs at a time begin their search at different ends, mostly.
+    let mut tried = (0..=255u8).map(|turn| turn.wrapping_add(u8::try_from(process % 256).expect("below 256")));
+    tried.find(|byte| !shown.contains(&format!(" 198.18.{byte}."))).context("every network of 198.18.x is in use here")
+}
+
+/// Runs something on a thread of its own within a network namespace. It must start no process.
+fn within<T: Send + 'static>(namespace: &str, what: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    let path = format!("{NAMESPACES}/{namespace}");
+    let file = File::open(&path).with_context(|| format!("cannot open {path}"))?;
+    let thread = std::thread::spawn(move || -> Result<T> {
+        let moved = move_into_link_name_space(std::os::fd::AsFd::as_fd(&file), Some(LinkNameSpaceType::Network));
+        moved.with_context(|| format!("cannot enter the network namespace {path}"))?;
+        Ok(what())
+    });
+    match thread.join() {
+        Ok(outcome) => outcome,
+        Err(_) => bail!(anyhow!("a look into the namespace {namespace} ended in a panic")),
+    }
+}

@@ -1,0 +1,122 @@
+//! What must hold once all faults are over: the checks that the simulated world makes at rest, made on real nodes through
+//! their API and their HTTP ports.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+use shoal_protocol::model::view::WorkloadView;
+
+use crate::real::traffic::ask_once;
+use crate::real::{Cluster, Daemon, shown};
+
+use super::world::Wishes;
+
+/// How long nodes may take to come to rest. The dead are dialled each ten seconds at most, digests compared each five, and
+/// what failed on a node is tried there again after a growing while; a busy machine doubles it all.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// Between two looks: a look asks every node a few things, which must not be what keeps them busy.
+const EVERY: Duration = Duration::from_millis(100);
+
+/// Waits until the running nodes are of one mind, and everything runs that is wished for, once, and nothing else.
+pub fn at_rest(cluster: &mut Cluster, wishes: &Wishes) -> Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        for index in cluster.running() {
+            cluster.nodes[index].lives()?;
+        }
+        match look(cluster, wishes) {
+            Ok(()) => return Ok(()),
+            Err(seen) if Instant::now() >= deadline => {
+                bail!("the nodes did not come to rest within {} s: {seen:#}", PATIENCE.as_secs())
+            }
+            Err(_) => std::thread::sleep(EVERY),
+        }
+    }
+}
+
+/// One look; an error says what is not as it should be.
+fn look(cluster: &Cluster, wishes: &Wishes) -> Result<()> {
+    let nodes: Vec<&Daemon> = cluster.running().into_iter().map(|index| &cluster.nodes[index]).collect();
+    for node in &nodes {
+        sees_all_up(node, nodes.len())?;
+    }
+    are_of_one_mind(&nodes)?;
+    let views = nodes.iter().map(|node| Ok((*node, node.api().workloads()?))).collect::<Result<Vec<_>>>()?;
+    for (node, workloads) in &views {
+        as_wished(cluster, workloads, wishes).with_context(|| format!("as {} sees it", node.name))?;
+    }
+    nothing_unwished(&nodes, wishes)?;
+    for node in &nodes {
+        for (name, replicas) in wishes {
+            answers(node, name, *replicas)?;
+        }
+    }
+    Ok(())
+}
+
+fn sees_all_up(node: &Daemon, size: usize) -> Result<()> {
+    let status = node.api().status()?;
+    ensure!(status["ready"] == Value::Bool(true), "{} is not ready: {}", node.name, status["warnings"]);
+    ensure!(status["read_only"].is_null(), "{} takes no writes: {}", node.name, status["read_only"]);
+    let members = node.api().nodes()?;
+    let wrong = members.iter().find(|member| member.state != "up" || !member.ready);
+    if let Some(member) = wrong {
+        let why = member.reason.as_deref().unwrap_or("no reason given");
+        bail!("{} sees {} {}, ready: {} ({why})", node.name, member.name, member.state, member.ready);
+    }
+    ensure!(members.len() == size, "{} knows {} members, {size} run", node.name, members.len());
+    ensure!(status["links"].as_u64() == Some(size as u64 - 1), "{} has {} links", node.name, status["links"]);
+    Ok(())
+}
+
+fn are_of_one_mind(nodes: &[&Daemon]) -> Result<()> {
+    let mut minds: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    for node in nodes {
+        let roots = node.api().status()?["roots"].clone();
+        minds.entry(roots.to_string()).or_default().push(&node.name);
+    }
+    ensure!(minds.len() == 1, "not of one mind: {minds:?}");
+    Ok(())
+}
+
+fn as_wished(cluster: &Cluster, workloads: &[WorkloadView], wishes: &Wishes) -> Result<()> {
+    let found: BTreeMap<&str, u32> = workloads.iter().map(|view| (view.name.as_str(), view.desired)).collect();
+    let wished: BTreeMap<&str, u32> = wishes.iter().map(|(name, replicas)| (name.as_str(), *replicas)).collect();
+    ensure!(found == wished, "wished for is {wished:?}, shown is {found:?}");
+    for view in workloads {
+        ensure!(view.replicas.len() == view.desired as usize, "{}: {}", view.name, shown(view));
+        let mut places: Vec<&str> = view.replicas.iter().map(|one| one.replica.as_str()).collect();
+        places.dedup();
+        ensure!(places.len() == view.replicas.len(), "a place is held twice: {}", shown(view));
+        for one in &view.replicas {
+            ensure!(one.phase == "healthy" && one.current, "{}: {}", view.name, shown(view));
+            cluster.by_id(one.node.as_deref().context("nobody holds it")?)?;
+        }
+    }
+    Ok(())
+}
+
+/// Claims as nodes tell them, and instances as their engines do: a node may run what nobody knows of.
+fn nothing_unwished(nodes: &[&Daemon], wishes: &Wishes) -> Result<()> {
+    let wished = wishes.values().map(|replicas| u64::from(*replicas)).sum::<u64>();
+    for node in nodes {
+        let claims: usize = node.api().nodes()?.iter().map(|member| member.replicas).sum();
+        ensure!(claims as u64 == wished, "{} knows of {claims} claims, {wished} are wished for", node.name);
+    }
+    let running = nodes.iter().map(|node| Ok((&node.name, node.api().status()?["instances"].as_u64())));
+    let running = running.collect::<Result<BTreeMap<_, _>>>()?;
+    let sum = running.values().copied().map(Option::unwrap_or_default).sum::<u64>();
+    ensure!(sum == wished, "{sum} instances run, {wished} are wished for: {running:?}");
+    Ok(())
+}
+
+fn answers(node: &Daemon, name: &str, replicas: u32) -> Result<()> {
+    if replicas == 0 {
+        return Ok(());
+    }
+    let sample = ask_once(node.http()?, &format!("{name}.localhost"));
+    ensure!(sample.good(), "{name} does not answer at {}: {:?} {}", node.name, sample.answer, sample.text.trim());
+    Ok(())
+}

@@ -1,0 +1,157 @@
+//! weather: packets are late and lost, all cores are busy, disks stall. Nothing is broken, so nobody may be taken for dead.
+
+use std::collections::BTreeMap;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use super::disk::Disk;
+use super::net::Weather;
+use super::outage::Clients;
+use super::world::{EACH, World};
+use super::{Findings, Setup};
+use crate::real::{Place, lasts, leftovers};
+
+/// 20 ms there and back, and one packet in a hundred lost, each way: a poor radio link.
+const WEATHER: Weather = Weather { delay: Duration::from_millis(10), lost_per_mille: 10 };
+/// Nodes whose disks stall, in turn.
+const SLOW_DISKS: [usize; 2] = [1, 2];
+/// How long a disk stalls: what cheap flash does when it cleans up.
+const STALL: Duration = Duration::from_millis(700);
+/// How often one does.
+const STALL_EVERY: Duration = Duration::from_secs(10);
+
+pub(super) fn play(setup: &Setup) -> Result<Findings> {
+    let no_stalls = Disk::stalls_impossible();
+    let disks = |places: &mut Vec<Place>| {
+        if let Some(why) = &no_stalls {
+            println!("no disk stalls: {why}");
+            return Ok(Vec::new());
+        }
+        let slow = |node: usize| {
+            let disk = Disk::stalling()?;
+            places[node].state = Some(disk.state());
+            Ok(disk)
+        };
+        SLOW_DISKS.into_iter().map(slow).collect()
+    };
+    World::run_at(setup, "weather", disks, |world| {
+        let before = Seen::of(world)?;
+        let by = world.net.as_mut().context("there is no network of its own")?.weather(WEATHER)?;
+        let busy = Busy::start()?;
+        world.say(&format!(
+            "{} ms late and {:.1} % lost on every packet out of a node, by {by}; {} busy processes",
+            WEATHER.delay.as_millis(),
+            f64::from(WEATHER.lost_per_mille) / 10.0,
+            busy.0.len()
+        ));
+        let clients = Clients::of(world, EACH, &world.others(&[]))?;
+        let stalls = endure(world, setup.lasting, &before)?;
+        let outage = clients.done()?;
+        drop(busy);
+        let after = Seen::of(world)?;
+        after.moved_nothing(&before)?;
+        let doubted = after.accusations - before.accusations;
+        let what = format!(
+            "{} of weather, {stalls} disk stalls of {}: nobody taken for dead, nothing moved, {doubted} doubts cleared; \
+             {outage}; gap: between answers",
+            lasts(setup.lasting),
+            lasts(STALL)
+        );
+        Ok(Findings { what, worst_gap: Some(outage.worst) })
+    })
+}
+
+/// Lets it last, and looks after the nodes all the while; how many times a disk stalled.
+fn endure(world: &World, lasting: Duration, before: &Seen) -> Result<usize> {
+    let end = Instant::now() + lasting;
+    let mut stalls = 0;
+    while Instant::now() < end {
+        let next = Instant::now() + STALL_EVERY;
+        if let Some(disk) = world.disks.get(stalls % SLOW_DISKS.len()) {
+            disk.stall()?;
+            std::thread::sleep(STALL);
+            disk.go_on()?;
+            stalls += 1;
+        }
+        let now = Seen::of(world)?;
+        now.nobody_down(world, before)?;
+        let left = end.saturating_duration_since(Instant::now());
+        if stalls % 6 == 0 {
+            world.say(&format!("{} left, {} doubts so far", lasts(left), now.accusations - before.accusations));
+        }
+        std::thread::sleep(next.min(end).saturating_duration_since(Instant::now()));
+    }
+    Ok(stalls)
+}
+
+/// What nodes have counted, and where everything is.
+struct Seen {
+    /// By node's name: how often it held another to be down since its start.
+    downs: BTreeMap<String, u64>,
+    accusations: u64,
+    /// Replicas, each with its holder and the counter of its token.
+    holders: BTreeMap<String, (Option<String>, Option<u64>)>,
+}
+
+impl Seen {
+    fn of(world: &World) -> Result<Self> {
+        let mut seen = Seen { downs: BTreeMap::new(), accusations: 0, holders: BTreeMap::new() };
+        for node in &world.cluster.nodes {
+            let counters = node.api().status()?["counters"].clone();
+            let count = |name: &str| counters[name].as_u64().unwrap_or_default();
+            seen.downs.insert(node.name.clone(), count("nodes_down"));
+            seen.accusations += count("accusations");
+        }
+        for one in world.cluster.nodes[0].api().workloads()?.into_iter().flat_map(|view| view.replicas) {
+            seen.holders.insert(one.replica, (one.node_name, one.token));
+        }
+        Ok(seen)
+    }
+
+    fn nobody_down(&self, world: &World, before: &Seen) -> Result<()> {
+        for node in &world.cluster.nodes {
+            if self.downs[&node.name] > before.downs[&node.name] {
+                let events = node.api().events()?;
+                let down = events.iter().rfind(|event| event.kind == "node-down");
+                let told = down.map(|event| {
+                    format!("{}: {} ({})", event.at, event.message, event.node.as_deref().unwrap_or("somebody"))
+                });
+                bail!("a false failover: {} took a node for dead: {}", node.name, told.unwrap_or_default());
+            }
+        }
+        Ok(())
+    }
+
+    fn moved_nothing(&self, before: &Seen) -> Result<()> {
+        for (replica, holder) in &before.holders {
+            let now = self.holders.get(replica);
+            if now != Some(holder) {
+                bail!("{replica} moved though nobody was down: {holder:?} before, {now:?} after");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// As many processes as there are cores, each taking all it gets.
+struct Busy(Vec<Child>);
+
+impl Busy {
+    fn start() -> Result<Self> {
+        let mut busy = Busy(Vec::new());
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            let mut command = Command::new("sh");
+            command.args(["-c", "while :; do :; done"]).stdin(Stdio::null());
+            busy.0.push(leftovers::start(&mut command).context("cannot start a busy process")?);
+        }
+        Ok(busy)
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.iter_mut().for_each(leftovers::end);
+    }
+}

@@ -1,0 +1,103 @@
+//! What a run makes outside of its folder: mounts, links, namespaces. Their names say whose they are.
+
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+use super::leftovers::{PREFIX, is_of_the_dead};
+
+/// What names of links begin with; they may have fifteen characters.
+pub(crate) const LINK_PREFIX: &str = "shl";
+
+/// One such thing. They are undone in this order: the last of a namespace's links goes with it.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Made {
+    /// Something mounted there.
+    Mount(PathBuf),
+    /// A network interface of the machine's own namespace.
+    Link(String),
+    /// A network namespace that has a name.
+    Namespace(String),
+}
+
+impl Made {
+    /// Undoes it; what is not there any more, or never was, is undone.
+    pub(super) fn undo(&self) -> Result<()> {
+        if !self.exists() {
+            return Ok(());
+        }
+        match self {
+            Made::Mount(path) => {
+                self.release();
+                quietly(Command::new("umount").arg(path))
+            }
+            Made::Link(name) => quietly(Command::new("ip").args(["link", "delete", name])),
+            Made::Namespace(name) => quietly(Command::new("ip").args(["netns", "delete", name])),
+        }
+    }
+
+    /// Lets a disk that was made to stall go on.
+    pub(super) fn release(&self) {
+        if let Made::Mount(path) = self {
+            // It fails where nothing was stalled, or where the file system cannot be.
+            let _ = quietly(Command::new("fsfreeze").arg("--unfreeze").arg(path));
+        }
+    }
+
+    fn exists(&self) -> bool {
+        match self {
+            Made::Mount(path) => mounts().any(|mounted| mounted == *path),
+            Made::Link(name) => Path::new("/sys/class/net").join(name).exists(),
+            Made::Namespace(name) => Path::new(NAMESPACES).join(name).exists(),
+        }
+    }
+
+    /// What runs left that were killed outright; `folders` is where they had their folders.
+    pub(super) fn left_by_the_dead(folders: &Path) -> Vec<Made> {
+        let dead = |path: &PathBuf| {
+            let below = path.strip_prefix(folders).ok().and_then(|below| below.iter().next());
+            below.and_then(|name| name.to_str()).is_some_and(|name| is_of_the_dead(name, PREFIX))
+        };
+        let named = |folder: &str, prefix: &'static str| {
+            let names = fs::read_dir(folder).into_iter().flatten().flatten();
+            let names = names.filter_map(|entry| entry.file_name().into_string().ok());
+            names.filter(move |name| is_of_the_dead(name, prefix))
+        };
+        let links = named("/sys/class/net", LINK_PREFIX).map(Made::Link);
+        let namespaces = named(NAMESPACES, PREFIX).map(Made::Namespace);
+        mounts().filter(dead).map(Made::Mount).chain(links).chain(namespaces).collect()
+    }
+}
+
+impl fmt::Display for Made {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Made::Mount(path) => write!(to, "the mount at {}", path.display()),
+            Made::Link(name) => write!(to, "the network interface {name}"),
+            Made::Namespace(name) => write!(to, "the network namespace {name}"),
+        }
+    }
+}
+
+/// Where `ip netns` keeps its names.
+pub(crate) const NAMESPACES: &str = "/var/run/netns";
+
+fn mounts() -> impl Iterator<Item = PathBuf> {
+    let text = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    // Spaces are written otherwise there; none of our paths has one.
+    let paths = text.lines().filter_map(|line| line.split(' ').nth(1)).map(PathBuf::from);
+    paths.collect::<Vec<_>>().into_iter()
+}
+
+/// Runs a command that prints nothing for people; an error is what it wrote on stderr.
+pub(crate) fn quietly(command: &mut Command) -> Result<()> {
+    let shown = crate::workspace::shown(command);
+    let output = command.stdin(Stdio::null()).output().with_context(|| format!("cannot start {shown}"))?;
+    if !output.status.success() {
+        bail!("{shown} failed ({}): {}", output.status, String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(())
+}
