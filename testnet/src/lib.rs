@@ -15,4 +15,5 @@ pub mod kill;
 pub mod law;
 pub mod real;
 pub mod sim;
+pub mod simulate;
 pub mod workspace;

@@ -7,7 +7,7 @@ use shoal_testnet::bench::{self, Bench};
 use shoal_testnet::chaos::{self, Chaos};
 use shoal_testnet::check::{self, Step};
 use shoal_testnet::real::{Options, leave_to_signal};
-use shoal_testnet::sim::{self, command::Sim};
+use shoal_testnet::simulate::{self, Sim};
 use shoal_testnet::workspace::{Profile, Workspace};
 use shoal_testnet::{demo, kill, law};
 
@@ -84,6 +84,6 @@ fn run(verb: Verb) -> anyhow::Result<bool> {
         }
         Verb::Chaos(chaos) => chaos::run(&workspace, &chaos),
         Verb::Bench(bench) => bench::run(&workspace, &bench).map(|()| true),
-        Verb::Sim(sim) => Ok(sim::command::run(&sim)),
+        Verb::Sim(sim) => Ok(simulate::run(&sim)),
     }
 }

@@ -10,22 +10,19 @@
 //! | `play`, `operator`, `wishes` | a world with its user, who remembers what was promised |
 //! | `history`, `scenario` | deeds drawn from the seed; deeds written down |
 //! | `invariants` | what must hold after every step, and at the end |
-//! | `command`, `campaign` | `cargo testnet sim` |
 
-mod campaign;
 mod clock;
-pub mod command;
 mod deed;
 mod device;
 mod disk;
 mod effects;
 mod happening;
-mod history;
+pub(crate) mod history;
 mod invariants;
 mod network;
 mod operator;
 mod play;
-mod scenario;
+pub(crate) mod scenario;
 mod telling;
 #[cfg(test)]
 mod tests;

@@ -49,19 +49,12 @@ pub fn names() -> impl Iterator<Item = &'static str> {
     BUILT_IN.iter().map(|(name, _)| *name)
 }
 
-impl Scenario {
-    /// One that comes with the program, or one in a file.
-    pub fn find(name: &str) -> Result<Scenario, String> {
-        if let Some((_, text)) = BUILT_IN.iter().find(|(known, _)| *known == name) {
-            return Scenario::parse(text).map_err(|why| format!("{name}: {why}"));
-        }
-        let text = std::fs::read_to_string(name).map_err(|why| {
-            let known: Vec<&str> = names().collect();
-            format!("there is no scenario `{name}`, and no such file ({why}); known are random, {}", known.join(", "))
-        })?;
-        Scenario::parse(&text).map_err(|why| format!("{name}: {why}"))
-    }
+/// The words of one that comes with the program.
+pub fn built_in(name: &str) -> Option<&'static str> {
+    BUILT_IN.iter().find(|(known, _)| *known == name).map(|(_, text)| *text)
+}
 
+impl Scenario {
     /// From its words. An error names the line.
     pub fn parse(text: &str) -> Result<Scenario, String> {
         let mut scenario = Scenario { about: String::new(), nodes: 3, deeds: Vec::new() };

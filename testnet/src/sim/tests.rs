@@ -31,7 +31,7 @@ fn a_hundred_histories_end_well() {
 #[test]
 fn every_scenario_ends_well() {
     for name in scenario::names() {
-        let scenario = Scenario::find(name).unwrap();
+        let scenario = Scenario::parse(scenario::built_in(name).unwrap()).unwrap();
         assert!(!scenario.about.is_empty(), "{name} does not say what it is about");
         for seed in 0..3 {
             scenario.run(seed, false).map_err(|why| panic!("{name}, seed {seed}: {why}")).ok();

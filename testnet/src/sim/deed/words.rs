@@ -1,13 +1,19 @@
 //! The words that deeds are made of.
 
+use std::fmt;
 use std::time::Duration;
 
 use super::Whom;
 
 /// Why a line was not understood: what was met, and what would have been.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("{0}")]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct NotUnderstood(pub String);
+
+impl fmt::Display for NotUnderstood {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
 
 /// The words of one line, taken one by one.
 pub struct Words<'a> {

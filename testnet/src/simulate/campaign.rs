@@ -6,8 +6,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use super::history::{self, Ended};
-use super::scenario::Scenario;
+use crate::sim::history::{self, Ended};
+use crate::sim::scenario::Scenario;
 
 /// Failures that are told in full; of the others the first line.
 const TOLD: usize = 3;

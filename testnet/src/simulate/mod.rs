@@ -1,10 +1,13 @@
-//! `cargo testnet sim`: one history to be read by a person, or as many as fit into some minutes.
+//! `cargo testnet sim`: one history to be read by a person, or as many as fit into some minutes. Here are threads, files and clocks,
+//! which the simulated world itself must not know.
+
+mod campaign;
 
 use std::time::Duration;
 
 use clap::Args;
 
-use super::{campaign, history, scenario};
+use crate::sim::{history, scenario};
 
 /// Runs histories in the simulated world: thousands of hours of a cluster's life, every fault, one seed each.
 ///
@@ -31,7 +34,7 @@ pub fn run(sim: &Sim) -> bool {
     if sim.list {
         println!("random          deeds drawn from the seed");
         for name in scenario::names() {
-            let about = scenario::Scenario::find(name).map(|it| it.about).unwrap_or_default();
+            let about = find(name).map(|it| it.about).unwrap_or_default();
             println!("{name:<15} {about}");
         }
         println!(
@@ -42,7 +45,7 @@ pub fn run(sim: &Sim) -> bool {
     }
     let scenario = match sim.scenario.as_str() {
         "random" => None,
-        name => match scenario::Scenario::find(name) {
+        name => match find(name) {
             Ok(scenario) => Some(scenario),
             Err(why) => {
                 eprintln!("error: {why}");
@@ -68,4 +71,16 @@ pub fn run(sim: &Sim) -> bool {
             false
         }
     }
+}
+
+/// One that comes with the program, or one in a file.
+fn find(name: &str) -> Result<scenario::Scenario, String> {
+    let text = match scenario::built_in(name) {
+        Some(text) => text.to_owned(),
+        None => std::fs::read_to_string(name).map_err(|why| {
+            let known: Vec<&str> = scenario::names().collect();
+            format!("there is no scenario `{name}`, and no such file ({why}); known are random, {}", known.join(", "))
+        })?,
+    };
+    scenario::Scenario::parse(&text).map_err(|why| format!("{name}: {why}"))
 }
