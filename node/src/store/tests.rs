@@ -45,13 +45,13 @@ fn keys() -> KeyPair {
 
 fn slot(number: u8, counter: u64) -> Record {
     let slot = Signed::sign(Slot { slot: number, counter, claims: vec![] }, &keys(), &CLUSTER);
-    Record::Slot { node: node(), slot: slot.wire().clone() }
+    Record::Slot { node: node(), slot: slot.wire() }
 }
 
 fn ruling(tick: u64) -> Record {
     let key = RulingKey { uid: Digest([1; 32]), kind: RulingKind::CronTick, generation: Digest([2; 32]), tick };
     let ruling = Signed::sign(Ruling { key, sequence: 1, value: 3 }, &keys(), &CLUSTER);
-    Record::Ruling { key: Digest::of(&tick.to_be_bytes()), ruling: ruling.wire().clone() }
+    Record::Ruling { key: Digest::of(&tick.to_be_bytes()), ruling: ruling.wire() }
 }
 
 fn node_record(counter: u64) -> Record {
@@ -71,7 +71,7 @@ fn node_record(counter: u64) -> Record {
         ready: true,
         leaving: false,
     };
-    Record::Node { node: node(), record: Signed::sign(record, &keys(), &CLUSTER).wire().clone() }
+    Record::Node { node: node(), record: Signed::sign(record, &keys(), &CLUSTER).wire() }
 }
 
 /// What a reader sees, in a form that can be compared.
@@ -310,7 +310,7 @@ fn a_file_full_of_air_shrinks_at_start() {
         uid: None,
         value: Value::Workload { version: 1, bytes: vec![5; 2_000] },
     };
-    let change = RawChange { change: Signed::sign(body, &keys(), &CLUSTER).wire().clone(), certificate: None };
+    let change = RawChange { change: Signed::sign(body, &keys(), &CLUSTER).wire(), certificate: None };
     let desired = |many: u64, changes: Vec<RawChange>| {
         (0..many).map(|n| Record::Desired { key: Digest::of(&n.to_be_bytes()), changes: changes.clone() }).collect()
     };

@@ -68,7 +68,7 @@ impl Awards {
         let round_trip = turn.desk.rtt(&to) * 2;
         let again_after = (config.award_again_after + round_trip).max(Duration::from_millis(1));
         let (again_at, cancel_at) = (turn.now + again_after, turn.now + config.claim_within + round_trip);
-        let wire = awards.iter().map(|award| award.wire().clone()).collect();
+        let wire = awards.iter().map(|award| award.wire()).collect();
         for award in awards {
             turn.base.timers.set(Reason::AwardUnanswered(award.replica), again_at.min(cancel_at));
             let summary = Arc::clone(summary);
@@ -149,7 +149,7 @@ impl Awards {
             if given.award.auction == auction && given.award.to == to && !given.cancelled {
                 given.again_after *= 2;
                 given.again_at = turn.now + given.again_after;
-                awards.push(given.award.wire().clone());
+                awards.push(given.award.wire());
                 let reason = Reason::AwardUnanswered(given.award.replica);
                 turn.base.timers.set(reason, given.again_at.min(given.cancel_at));
             }

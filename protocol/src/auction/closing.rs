@@ -62,7 +62,7 @@ impl Owner {
                 let (replica, token) = (award.replica, award.token);
                 turn.facts.push(Fact::Awarded { replica, node: to, token, summary: Arc::clone(&summary) });
             }
-            let notice: Vec<_> = awards.iter().map(|award| award.wire().clone()).collect();
+            let notice: Vec<_> = awards.iter().map(|award| award.wire()).collect();
             let open_ms = millis(Awards::open_for(turn, &to));
             let me = turn.base.me;
             for guardian in round.lot.guardians.iter().filter(|guardian| **guardian != me && **guardian != to) {

@@ -48,7 +48,7 @@ fn claim_by(award: &Signed<Award>) -> Claim {
         token: award.token,
         phase: Phase::Healthy,
         since: WallClock(0),
-        award: award.wire().clone(),
+        award: award.wire(),
     }
 }
 

@@ -219,7 +219,7 @@ impl Membership {
             let pause = ANNOUNCE + self.jitter(ANNOUNCE);
             self.timers.set(Reason::Announce, cx.now + pause);
         }
-        let record = self.own.record().map(|record| record.wire().clone());
+        let record = self.own.record().map(|record| record.wire());
         cx.out.send(peer, Message::Hello { record, settled: self.settled() });
         self.probe(cx, peer, Wish::None);
         let spread = self.jitter(self.config.rtt_every);

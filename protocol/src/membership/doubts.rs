@@ -194,7 +194,7 @@ impl Membership {
         let incarnation = doubt.incarnation;
         for peer in asked {
             doubt.waiting.entry(peer).or_insert(cx.now);
-            let vote = vote.as_ref().map(|vote| vote.wire().clone());
+            let vote = vote.as_ref().map(|vote| vote.wire());
             cx.out.send(peer, Message::Ask { subject, incarnation, round, vote });
         }
     }
@@ -206,7 +206,7 @@ impl Membership {
         let inquirers = self.inquiries.get(&subject).into_iter().flatten().map(|(node, _)| *node);
         let others: Vec<NodeId> = inquirers.filter(|node| !asked.contains(node) && self.has_link(node)).collect();
         for peer in others {
-            cx.out.send(peer, Message::Vote(vote.wire().clone()));
+            cx.out.send(peer, Message::Vote(vote.wire()));
         }
         self.ask(cx, subject);
     }
@@ -262,7 +262,7 @@ impl Membership {
             }
             Life::BackBy(until) if cx.now < *until => {
                 if let Some(goodbye) = &member.goodbye {
-                    cx.out.send(from, Message::Goodbye(goodbye.wire().clone()));
+                    cx.out.send(from, Message::Goodbye(goodbye.wire()));
                 }
                 return;
             }
@@ -282,7 +282,7 @@ impl Membership {
             self.on_vote(cx, from, vote);
         }
         if let Some(vote) = self.current_vote(cx.now, &subject) {
-            cx.out.send(from, Message::Vote(vote.wire().clone()));
+            cx.out.send(from, Message::Vote(vote.wire()));
         }
     }
 
@@ -360,7 +360,7 @@ impl Membership {
             return;
         }
         let known = match doubt.answers.get(&from) {
-            Some(Answer::Vote(_, known)) if *known.wire() == vote => Some(known.clone()),
+            Some(Answer::Vote(_, known)) if known.wire() == vote => Some(known.clone()),
             Some(Answer::Vote(..) | Answer::Alive(_)) | None => None,
         };
         let Some(vote) = known.or_else(|| vote.verify(&self.cluster).ok()) else { return };

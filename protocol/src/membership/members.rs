@@ -50,26 +50,45 @@ impl Membership {
         for node in gone {
             self.remove_member(cx, node);
         }
-        if self.salt != roster.get(&self.me).copied() {
+        self.place_me(roster.get(&self.me).copied());
+        for (&node, &salt) in roster {
+            self.place(cx, node, salt);
+        }
+    }
+
+    /// One came, went, or has another salt.
+    pub(super) fn on_member(&mut self, cx: &mut Cx<'_>, node: NodeId, salt: Option<u64>) {
+        match salt {
+            salt if node == self.me => self.place_me(salt),
+            Some(salt) => self.place(cx, node, salt),
+            None => self.remove_member(cx, node),
+        }
+    }
+
+    fn place_me(&mut self, salt: Option<u64>) {
+        if self.salt != salt {
             self.unsettled_topology = true;
-            if let Some(salt) = std::mem::replace(&mut self.salt, roster.get(&self.me).copied()) {
+            if let Some(salt) = std::mem::replace(&mut self.salt, salt) {
                 self.circle.remove(self.me, salt);
             }
             if let Some(salt) = self.salt {
                 self.circle.insert(self.me, salt);
             }
         }
-        let me = self.me;
-        for (&node, &salt) in roster.iter().filter(|(node, _)| **node != me) {
-            match self.members.get_mut(&node) {
-                Some(member) if member.salt == salt => {}
-                Some(member) => {
-                    self.circle.remove(node, std::mem::replace(&mut member.salt, salt));
-                    self.circle.insert(node, salt);
-                    self.unsettled_topology = true;
-                }
-                None => self.add_member(cx, node, salt),
+    }
+
+    fn place(&mut self, cx: &mut Cx<'_>, node: NodeId, salt: u64) {
+        if node == self.me {
+            return;
+        }
+        match self.members.get_mut(&node) {
+            Some(member) if member.salt == salt => {}
+            Some(member) => {
+                self.circle.remove(node, std::mem::replace(&mut member.salt, salt));
+                self.circle.insert(node, salt);
+                self.unsettled_topology = true;
             }
+            None => self.add_member(cx, node, salt),
         }
     }
 
@@ -220,7 +239,7 @@ impl Membership {
         let back_in = back_in.min(self.config.back_by_most);
         let back_in_ms = u32::try_from(back_in.as_millis()).expect("an absence is bounded");
         let goodbye = Goodbye { incarnation: self.own.incarnation(), back_in_ms };
-        let goodbye = Signed::sign(goodbye, &self.keys, &self.cluster).wire().clone();
+        let goodbye = Signed::sign(goodbye, &self.keys, &self.cluster).wire();
         let linked: Vec<NodeId> = self.links().collect();
         for peer in linked {
             cx.out.send(peer, Message::Goodbye(goodbye.clone()));

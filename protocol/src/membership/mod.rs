@@ -262,6 +262,13 @@ impl Membership {
         self.finish(cx)
     }
 
+    /// One node was admitted, with this salt, or is no longer a member.
+    pub fn set_member(&mut self, now: Time, node: NodeId, salt: Option<u64>, out: &mut Out<Message>) -> Vec<Fact> {
+        let mut cx = Cx::new(now, out);
+        self.on_member(&mut cx, node, salt);
+        self.finish(cx)
+    }
+
     /// What this node says of itself. If that changed, its record is issued anew: [`Fact::Record`] names this node.
     pub fn set_record(&mut self, now: Time, profile: Profile, out: &mut Out<Message>) -> Vec<Fact> {
         let mut cx = Cx::new(now, out);

@@ -99,7 +99,7 @@ impl Membership {
             leaving: profile.leaving,
         };
         let record = Signed::sign(record, &self.keys, &self.cluster);
-        let wire = record.wire().clone();
+        let wire = record.wire();
         self.own.record = Some(record);
         cx.facts.push(Fact::Record { node: self.me });
         // Over the links as well: whoever holds us down must not wait for gossip.
@@ -113,7 +113,7 @@ impl Membership {
     /// Says again who we are: those far away, who have no link with us, know from gossip alone that we started.
     pub(super) fn announce(&mut self, cx: &mut Cx<'_>) {
         if let Some(record) = &self.own.record {
-            cx.out.broadcast(Message::Record(record.wire().clone()));
+            cx.out.broadcast(Message::Record(record.wire()));
         }
     }
 
@@ -181,7 +181,7 @@ impl Membership {
             && known.hash() != record.hash()
         {
             // It lost its disk: told so, it re-issues above what is known of it.
-            cx.out.send(node, Message::Record(known.wire().clone()));
+            cx.out.send(node, Message::Record(known.wire()));
         }
         let may_raise = source != Source::Hearsay || matches!(member.life, Life::Up | Life::Unknown { .. });
         if incarnation > member.incarnation && may_raise {

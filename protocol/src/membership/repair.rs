@@ -131,7 +131,7 @@ impl Membership {
             && let (Life::Up, Some(record)) = (&member.life, &member.record)
             && record.incarnation == member.incarnation
         {
-            cx.out.send_bulk(to, Message::Record(record.wire().clone()));
+            cx.out.send_bulk(to, Message::Record(record.wire()));
         }
     }
 
@@ -140,10 +140,10 @@ impl Membership {
         let Some(member) = self.members.get(node) else { return };
         let Life::Down(fall) = &member.life else { return };
         if let Some(notice) = &fall.notice {
-            let record = member.record.as_ref().map(|record| record.wire().clone());
+            let record = member.record.as_ref().map(|record| record.wire());
             cx.out.send(to, Message::Down(notice.clone(), record));
         } else if let (Cause::Goodbye, Some(goodbye)) = (fall.why.cause, &member.goodbye) {
-            cx.out.send_bulk(to, Message::Goodbye(goodbye.wire().clone()));
+            cx.out.send_bulk(to, Message::Goodbye(goodbye.wire()));
         }
     }
 }

@@ -537,7 +537,7 @@ fn a_link_that_was_there_before_the_admission_counts_afterwards() {
     let mut net = Net::running(3, 30);
     let all: BTreeMap<NodeId, u64> = (0..3).map(|n| (net.devices[n].id, n as u64)).collect();
     let id = net.devices[2].id;
-    let hello = Message::Hello { record: net.room(2).record(&id).map(|record| record.wire().clone()), settled: true };
+    let hello = Message::Hello { record: net.room(2).record(&id).map(|record| record.wire()), settled: true };
     let (mut out, now) = (Out::new(), net.now);
     let room = net.devices[0].room.as_mut().unwrap();
     let few = all.iter().filter(|(node, _)| **node != id).map(|(node, salt)| (*node, *salt)).collect();

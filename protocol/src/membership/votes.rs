@@ -136,7 +136,7 @@ impl Membership {
         let incarnation = member.incarnation;
         let place = votes.iter().position(|vote| vote.by().0 == self.me.0);
         let why = Evidence::of_votes(votes.iter().map(|vote| (NodeId(vote.by().0), vote.seen)));
-        let votes = votes.iter().take(MAX_VOTES).map(|vote| vote.wire().clone()).collect();
+        let votes = votes.iter().take(MAX_VOTES).map(|vote| vote.wire()).collect();
         // With no link at all nobody hears of it: a belief of our own, which the first sign of life ends.
         let is_told = self.links().any(|peer| peer != subject);
         let notice = is_told.then_some(Notice { subject, incarnation, votes });

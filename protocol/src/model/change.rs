@@ -124,7 +124,7 @@ pub struct Change {
 impl Change {
     /// The form that travels and is stored.
     pub fn raw(&self) -> RawChange {
-        RawChange { change: self.signed.wire().clone(), certificate: self.certificate.clone() }
+        RawChange { change: self.signed.wire(), certificate: self.certificate.clone() }
     }
 
     /// The hash of author and bytes, which names the change.

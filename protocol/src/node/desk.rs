@@ -92,9 +92,11 @@ impl Source for Shelves<'_> {
     fn load(&self, tree: Tree, key: &Digest) -> Vec<Vec<u8>> {
         match tree {
             Tree::Desired => self.desired.item(key).iter().map(codec::encode).collect(),
-            Tree::Rulings => self.rulings.item(key).map(|ruling| codec::encode(ruling.wire())).into_iter().collect(),
-            Tree::Sheets => self.claims.item(key).map(|slot| codec::encode(slot.wire())).into_iter().collect(),
-            Tree::Records => self.membership.item(key).map(|record| codec::encode(record.wire())).into_iter().collect(),
+            Tree::Rulings => self.rulings.item(key).map(|ruling| codec::encode(&ruling.wire())).into_iter().collect(),
+            Tree::Sheets => self.claims.item(key).map(|slot| codec::encode(&slot.wire())).into_iter().collect(),
+            Tree::Records => {
+                self.membership.item(key).map(|record| codec::encode(&record.wire())).into_iter().collect()
+            }
         }
     }
 }

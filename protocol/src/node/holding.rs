@@ -75,7 +75,7 @@ impl Node {
             token: award.token,
             phase: Phase::Starting,
             since: self.wall(now),
-            award: award.wire().clone(),
+            award: award.wire(),
         };
         match self.claims.claim(claim) {
             Ok(slot) => {

@@ -194,7 +194,7 @@ impl Node {
         let Applied::New { dropped } = self.rulings.apply(ruling.clone()) else { return Verdict::Ignore };
         let key = crate::model::Digest::of(&codec::encode(&ruling.key));
         self.repair.note(now, Tree::Rulings, key, ruling.hash());
-        let mut records = vec![Record::Ruling { key, ruling: ruling.wire().clone() }];
+        let mut records = vec![Record::Ruling { key, ruling: ruling.wire() }];
         if let Some(dropped) = dropped {
             self.repair.forget(now, Tree::Rulings, &dropped);
             records.push(Record::NoRuling { key: dropped });
@@ -295,7 +295,7 @@ impl Node {
                 if let Some(hash) = self.membership.record(&node).map(Signed::hash) {
                     self.repair.note(now, Tree::Records, key, hash);
                 }
-                self.due.ring = true;
+                self.due.ring.insert(node);
                 self.due.facts = true;
             }
             membership::Fact::Incarnation(incarnation) => {
@@ -310,7 +310,7 @@ impl Node {
     }
 
     fn on_liveness(&mut self, node: NodeId) {
-        self.due.ring = true;
+        self.due.ring.insert(node);
         self.due.ready = true;
         self.due.duplicates = true;
         self.due.routes = true;

@@ -126,7 +126,7 @@ impl Node {
 
     fn ask_to_join(&mut self, now: Time, peer: NodeId) {
         let Some(record) = self.membership.record(&self.me) else { return };
-        let message = Message::Join { record: record.wire().clone() };
+        let message = Message::Join { record: record.wire() };
         self.outbox.push(Action::Send { to: peer, lane: Lane::Urgent, message });
         self.join_at = Some(now + JOIN_RETRY);
     }

@@ -57,14 +57,14 @@ impl Node {
         while room > 0 {
             let Some((node, slot)) = self.cache.slots.pop_first() else { break };
             if let Some(slot) = self.claims.slot(&node, slot) {
-                records.push(Record::Slot { node, slot: slot.wire().clone() });
+                records.push(Record::Slot { node, slot: slot.wire() });
                 room -= 1;
             }
         }
         while room > 0 {
             let Some(node) = self.cache.records.pop_first() else { break };
             if let Some(record) = self.membership.record(&node) {
-                records.push(Record::Node { node, record: record.wire().clone() });
+                records.push(Record::Node { node, record: record.wire() });
                 room -= 1;
             }
         }
@@ -94,7 +94,7 @@ impl Node {
     /// A slot of this node's own that was just issued: on disk before anybody hears of it.
     pub(super) fn issue(&mut self, now: Time, slot: Signed<Slot>) -> Option<PersistId> {
         self.note_slot(now, &slot);
-        let after = self.persist(vec![Record::Slot { node: self.me, slot: slot.wire().clone() }]);
+        let after = self.persist(vec![Record::Slot { node: self.me, slot: slot.wire() }]);
         self.gossip_slot(after, slot);
         after
     }
@@ -108,7 +108,7 @@ impl Node {
 
     fn gossip_slot(&mut self, after: Option<PersistId>, slot: Signed<Slot>) {
         // A node that cannot write makes no claims, but lets go of some; that may be said.
-        let message = super::Message::Slot(slot.wire().clone());
+        let message = super::Message::Slot(slot.wire());
         self.outbox.push_after(after, super::Action::Broadcast(message));
     }
 

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use crate::membership::{Profile, State};
 use crate::model::{Digest, NodeId, Phase, ReplicaId, Time};
-use crate::ring::Ring;
 
 use super::contract::{Route, Routes};
 use super::{Level, Node};
@@ -21,8 +20,8 @@ const ROUNDS: usize = 16;
 /// What is to be looked at.
 #[derive(Debug, Default)]
 pub(super) struct Due {
-    /// Who is up, or ready, has changed.
-    pub ring: bool,
+    /// Nodes that may have come to the ring or left it: up or down, ready or not. At most as many as there are members.
+    pub ring: BTreeSet<NodeId>,
     /// Whether this node knows enough may have changed.
     pub ready: bool,
     /// Own claims are to be compared with desired state.
@@ -38,13 +37,13 @@ pub(super) struct Due {
 
 impl Due {
     pub fn all(&mut self) {
-        (self.ring, self.ready, self.holding) = (true, true, true);
+        (self.ready, self.holding) = (true, true);
         (self.duplicates, self.routes) = (true, true);
     }
 
     fn quiet(&self) -> bool {
         let Due { ring, ready, holding, duplicates, facts, routes, dirty } = self;
-        !(*ring || *ready || *holding || *duplicates || *facts || *routes) && dirty.is_empty()
+        !(*ready || *holding || *duplicates || *facts || *routes) && ring.is_empty() && dirty.is_empty()
     }
 }
 
@@ -54,8 +53,9 @@ impl Node {
             if std::mem::take(&mut self.due.ready) {
                 self.become_ready(now);
             }
-            if std::mem::take(&mut self.due.ring) {
-                self.redraw_ring(now);
+            let moved = std::mem::take(&mut self.due.ring);
+            if !moved.is_empty() {
+                self.redraw_ring(now, moved);
             }
             if std::mem::take(&mut self.due.facts) {
                 self.retry_what_waits();
@@ -81,7 +81,7 @@ impl Node {
 
     fn only_dirty(&self) -> bool {
         let Due { ring, ready, holding, duplicates, facts, routes, dirty: _ } = &self.due;
-        !(*ring || *ready || *holding || *duplicates || *facts || *routes)
+        !(*ready || *holding || *duplicates || *facts || *routes) && ring.is_empty()
     }
 
     /// Takes a place on the ring once this node knows what those know that it can reach. Those it has not heard of yet are waited
@@ -114,7 +114,7 @@ impl Node {
             peers => format!("in step with {peers} of {} linked nodes", reachable.len()),
         };
         self.tell(now, Level::Info, "ready", None, Some(self.me), message);
-        self.due.ring = true;
+        self.due.ring.insert(self.me);
         self.due.holding = true;
         self.mark_all();
     }
@@ -157,22 +157,28 @@ impl Node {
     }
 
     /// On the ring are the members that are up and say that they know enough.
-    fn redraw_ring(&mut self, now: Time) {
-        let me = self.me;
-        let on_ring = |node: &NodeId| match self.membership.record(node) {
-            _ if *node == me => self.ready && !self.leaving,
+    fn redraw_ring(&mut self, now: Time, moved: BTreeSet<NodeId>) {
+        let mut changed = false;
+        for node in moved {
+            let salt = self.desired.members().get(&node).copied().filter(|_| self.may_own(&node));
+            changed |= match salt {
+                Some(salt) => self.ring.insert(node, salt),
+                None => self.ring.remove(&node),
+            };
+        }
+        if changed {
+            self.views += 1;
+            self.mark_all();
+            self.want_artifacts(now);
+        }
+    }
+
+    fn may_own(&self, node: &NodeId) -> bool {
+        match self.membership.record(node) {
+            _ if *node == self.me => self.ready && !self.leaving,
             Some(record) => record.ready && !record.leaving && self.membership.state(node) == State::Up,
             None => false,
-        };
-        let members = self.desired.members().iter().filter(|(node, _)| on_ring(node));
-        let ring = Ring::new(members.map(|(node, salt)| (*node, *salt)));
-        if ring == self.ring {
-            return;
         }
-        self.ring = ring;
-        self.views += 1;
-        self.mark_all();
-        self.want_artifacts(now);
     }
 
     /// More room, or more nodes: what waits for a taker need not wait longer.

@@ -58,8 +58,12 @@ impl Node {
     }
 
     fn on_member(&mut self, now: Time, node: NodeId) {
-        let joined = self.desired.members().contains_key(&node);
-        self.publish_roster(now);
+        let salt = self.desired.members().get(&node).copied();
+        let joined = salt.is_some();
+        self.with_membership(now, |membership, now, out| membership.set_member(now, node, salt, out));
+        self.due.ring.insert(node);
+        self.due.holding = true;
+        self.views += 1;
         if joined {
             let message = if node == self.me { "this node is a member now" } else { "a node was admitted" };
             self.tell(now, Level::Info, "node-admitted", None, Some(node), message.into());
@@ -71,8 +75,8 @@ impl Node {
             self.claims.forget_node(&node);
             self.artifacts.forget_holder(&node);
             self.tell(now, Level::Info, "node-left", None, Some(node), "a node was removed from the cluster".into());
+            self.mark_all();
         }
-        self.mark_all();
     }
 
     /// Signs a node's admission with the join key. What depends on it waits for the answer.

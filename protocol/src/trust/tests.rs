@@ -69,7 +69,7 @@ fn fault(change: impl FnOnce(&mut ChangeBody)) -> Fault {
 
 fn raw(cluster: &Cluster, keys: &KeyPair, certificate: Option<&Unverified<Certificate>>) -> RawChange {
     let signed = Signed::sign(body(cluster), keys, &cluster.genesis.cluster());
-    RawChange { change: signed.wire().clone(), certificate: certificate.cloned() }
+    RawChange { change: signed.wire(), certificate: certificate.cloned() }
 }
 
 #[test]
@@ -104,7 +104,7 @@ fn nobody_else_writes_workloads() {
 
     let own = Certificate { subject: stranger.public(), name: "me".into() };
     let own = Signed::sign(own, &stranger, &cluster.genesis.cluster());
-    let self_made = raw(&cluster, &stranger, Some(own.wire()));
+    let self_made = raw(&cluster, &stranger, Some(&own.wire()));
     assert_eq!(judge(self_made), Fault::CertificateIssuer(stranger.public()).into());
 }
 
@@ -135,7 +135,7 @@ fn no_byte_of_a_change_can_be_altered() {
 fn a_change_of_another_cluster_is_refused() {
     let cluster = cluster();
     let signed = Signed::sign(body(&cluster), &cluster.root, &ClusterId([8; 32]));
-    let raw = RawChange { change: signed.wire().clone(), certificate: None };
+    let raw = RawChange { change: signed.wire(), certificate: None };
     assert_eq!(accept(&cluster.genesis, raw), Err(Fault::Signature(cluster.root.public()).into()));
 }
 
@@ -211,7 +211,7 @@ fn a_newer_spec_is_kept_and_a_newer_change_is_not_blamed_on_anyone() {
     }
     let raw = |keys: &KeyPair, certificate: Option<&Unverified<Certificate>>| {
         let signed = Signed::sign(Newer(255), keys, &cluster.genesis.cluster());
-        let change = codec::decode(&codec::encode(signed.wire())).unwrap();
+        let change = codec::decode(&codec::encode(&signed.wire())).unwrap();
         RawChange { change, certificate: certificate.cloned() }
     };
     let verdict = accept(&cluster.genesis, raw(&cluster.operator, Some(&cluster.certificate)));

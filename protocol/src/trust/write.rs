@@ -15,7 +15,7 @@ pub fn sign_change(
     body: ChangeBody,
 ) -> Result<Change, Rejection> {
     let signed = Signed::sign(body, keys, &genesis.cluster());
-    accept(genesis, RawChange { change: signed.wire().clone(), certificate: certificate.cloned() })
+    accept(genesis, RawChange { change: signed.wire(), certificate: certificate.cloned() })
 }
 
 /// Admits `node` with the join key; `salt` is to be random, `serial` the next one of the key. Has no effect on a node that
@@ -45,5 +45,5 @@ pub fn certify(
     }
     check_operator_name(name)?;
     let certificate = Certificate { subject, name: name.to_owned() };
-    Ok(Signed::sign(certificate, root, &genesis.cluster()).wire().clone())
+    Ok(Signed::sign(certificate, root, &genesis.cluster()).wire())
 }

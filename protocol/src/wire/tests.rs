@@ -27,7 +27,7 @@ fn samples() -> Vec<(&'static str, Message)> {
         token,
         phase: Phase::Failing { reason: "trapped".into(), restarts: 1 },
         since: WallClock(1_800_000_000_000),
-        award: award.wire().clone(),
+        award: award.wire(),
     };
     let slot = Signed::sign(Slot { slot: replica.slot(), counter: 3, claims: vec![claim] }, &node, &cluster);
     let facts = Facts {
@@ -51,10 +51,10 @@ fn samples() -> Vec<(&'static str, Message)> {
     let ruling = Signed::sign(Ruling { key, sequence: 1, value: -1 }, &node, &cluster);
     vec![
         ("changed", Message::Changed { change: admission.clone(), holder: Some(id) }),
-        ("slot", Message::Slot(slot.wire().clone())),
-        ("ruled", Message::Ruled(ruling.wire().clone())),
+        ("slot", Message::Slot(slot.wire())),
+        ("ruled", Message::Ruled(ruling.wire())),
         ("have", Message::Have { node: id, digest: Digest([6; 32]) }),
-        ("join", Message::Join { record: record.wire().clone() }),
+        ("join", Message::Join { record: record.wire() }),
         ("admitted", Message::Admitted { changes: vec![admission] }),
         ("ask-holder", Message::AskHolder { digest: Digest([6; 32]) }),
         ("claims", Message::Claims(claims::Message::AskKeeper { replica, token, question: 1 })),

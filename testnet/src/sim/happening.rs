@@ -198,9 +198,7 @@ impl World {
         let boot = self.devices[device].boot;
         while let Some(next) = self.devices[device].pulse.backlog.pop_front() {
             self.happen(next);
-            if self.alive(device, boot).is_none() {
-                return None;
-            }
+            self.alive(device, boot)?;
             if self.tire(device) {
                 break;
             }

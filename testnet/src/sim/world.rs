@@ -339,14 +339,16 @@ impl World {
         self.run_until(self.now + after.as_micros() as u64)
     }
 
-    /// Lets the world go on until `done`, looking every 10 ms; an error if that takes more than `within`.
+    /// Lets the world go on until `done`; an error if that takes more than `within`. It looks every 10 ms, in a large world less often:
+    /// a look costs as much as there are nodes.
     pub fn run_till(&mut self, within: Duration, what: &str, done: impl Fn(&World) -> bool) -> Result<(), String> {
         let end = self.now + within.as_micros() as u64;
+        let pause = 10_000 * (self.devices.len() as u64).div_ceil(20);
         while !done(self) {
             if self.now >= end {
                 return Err(format!("not within {within:?}: {what}\n{}", self.report()));
             }
-            self.run_until(self.now + 10_000)?;
+            self.run_until(self.now + pause)?;
         }
         Ok(())
     }

@@ -401,7 +401,7 @@ fn the_largest_award_fits_a_frame() {
     let award = |index| {
         let auction = AuctionId { owner: id(0), number: u64::MAX };
         let award = Award { auction, replica: replica(UID, index), generation: GENERATION, token, to: id(1) };
-        Signed::sign(award, &keys(0), &CLUSTER).wire().clone()
+        Signed::sign(award, &keys(0), &CLUSTER).wire()
     };
     summary.awards = places.clone().map(|index| Won { place: Place::Index(index), to: id(1), token, price }).collect();
     let message = Message::Award { awards: places.map(award).collect(), summary: Box::new(summary) };
@@ -426,7 +426,7 @@ fn what_an_honest_peer_would_not_say_changes_nothing() {
         token: Token { counter: 1, by: id(1), incarnation: 1 },
         to: id(0),
     };
-    let signed = |award: &Award, by: usize| Signed::sign(award.clone(), &keys(by), &CLUSTER).wire().clone();
+    let signed = |award: &Award, by: usize| Signed::sign(award.clone(), &keys(by), &CLUSTER).wire();
     let mine = world.auction(0, 1);
     let cases = [
         announce(mine, vec![0]),

@@ -56,8 +56,8 @@ fn a_refused_award_under_a_forged_signature_or_a_spent_reservation_wins_nothing(
         to: id(1),
     };
     // The auction is over: what it had reserved is gone.
-    let late = Signed::sign(award(summary.auction, 9), &keys(0), &CLUSTER).wire().clone();
-    let forged = Signed::sign(award(summary.auction, 9), &keys(3), &CLUSTER).wire().clone();
+    let late = Signed::sign(award(summary.auction, 9), &keys(0), &CLUSTER).wire();
+    let forged = Signed::sign(award(summary.auction, 9), &keys(3), &CLUSTER).wire();
     for awards in [vec![late], vec![forged]] {
         let message = Message::Award { awards, summary: Box::new(summary.clone()) };
         world.call(1, |room, now, desk, out| room.handle_message(now, id(0), message, desk, out));

@@ -217,7 +217,7 @@ impl Net {
     }
 
     pub fn sign<T: crate::model::Signable + Clone>(&self, n: usize, body: T) -> crate::model::Unverified<T> {
-        Signed::sign(body, &self.devices[n].keys, &CLUSTER).wire().clone()
+        Signed::sign(body, &self.devices[n].keys, &CLUSTER).wire()
     }
 
     pub fn gossip(&mut self, from: usize, message: Message) {

@@ -101,7 +101,7 @@ impl Play {
             | Deed::Upgrade(whom) => {
                 // Whether anybody holds or owns something depends on the seed.
                 match self.find(whom) {
-                    Ok(device) => self.to_device(device, deed)?,
+                    Ok(device) => self.befall(device, deed)?,
                     Err(why) if matches!(whom, Whom::Holder(..) | Whom::Owner(_)) => self.world.say(0, why),
                     Err(why) => return Err(why),
                 }
@@ -111,7 +111,7 @@ impl Play {
         self.world.after_step(0)
     }
 
-    fn to_device(&mut self, device: usize, deed: &Deed) -> Result<(), String> {
+    fn befall(&mut self, device: usize, deed: &Deed) -> Result<(), String> {
         let runs = self.world.node(device).is_some();
         let world = &mut self.world;
         match deed {
