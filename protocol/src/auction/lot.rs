@@ -43,8 +43,8 @@ pub struct LotPlace {
 pub trait Desk {
     /// What is known of this generation of a workload, for a bid.
     fn look(&self, uid: &Digest, generation: &Digest) -> Look;
-    /// Whether this place of a known workload is wished for, as far as this node knows. Generations do not tell: one that
-    /// wishes for fewer or more replicas is still the same.
+    /// Whether this place of a known workload is wished for and nobody who is up runs it well, as far as this node knows.
+    /// Generations do not tell: one that wishes for fewer or more replicas is still the same.
     fn wants(&self, replica: &ReplicaId) -> bool;
     /// The token of the award under which this node claims the replica; `None` when it does not claim it. Not the claim's
     /// own token, which may have grown since.

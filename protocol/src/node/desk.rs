@@ -5,8 +5,8 @@ use std::time::Duration;
 use crate::auction::{Auction, Desk, Look};
 use crate::claims::Claims;
 use crate::desired::Desired;
-use crate::membership::{self, Membership};
-use crate::model::{Digest, Facts, NodeId, Out, Outgoing, Place, ReplicaId, Time, Token, WallClock, codec};
+use crate::membership::{self, Membership, State};
+use crate::model::{Digest, Facts, NodeId, Out, Outgoing, Phase, Place, ReplicaId, Time, Token, WallClock, codec};
 use crate::rulings::Rulings;
 use crate::sync::{self, Repair, Source, Tree};
 use crate::{auction, claims};
@@ -49,7 +49,8 @@ impl Desk for Bench<'_> {
 
     fn wants(&self, replica: &ReplicaId) -> bool {
         let Place::Index(index) = replica.place;
-        self.desired.by_uid(&replica.uid).is_some_and(|wish| index < wish.spec.replicas)
+        let wish = self.desired.by_uid(&replica.uid).filter(|wish| index < wish.spec.replicas);
+        wish.is_some_and(|wish| !self.runs_elsewhere(replica, &wish.generation))
     }
 
     fn claimed_under(&self, replica: &ReplicaId) -> Option<Token> {
@@ -77,6 +78,15 @@ impl Desk for Bench<'_> {
 
     fn wall(&self) -> WallClock {
         self.wall
+    }
+}
+
+impl Bench<'_> {
+    /// Whether somebody who is up, as far as is known here, runs it well. An owner that knows less would award it again and again.
+    fn runs_elsewhere(&self, replica: &ReplicaId, generation: &Digest) -> bool {
+        self.claims.of(replica).iter().any(|(node, claim)| {
+            self.membership.state(node) == State::Up && claim.phase == Phase::Healthy && claim.generation == *generation
+        })
     }
 }
 

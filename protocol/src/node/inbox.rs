@@ -1,5 +1,7 @@
 //! What others say, over links and by gossip, and what the rooms make of it.
 
+use std::collections::BTreeSet;
+
 use crate::claims::{Outcome, Standing};
 use crate::membership::{self, Worth};
 use crate::model::{NodeId, RawChange, Ruling, Signed, Slot, Time, Unverified, codec};
@@ -283,6 +285,10 @@ impl Node {
                 self.tell(now, Level::Warning, "node-down", None, Some(node), format!("the node is down: {why}"));
                 self.with_auction(now, |room, now, desk, out| room.node_down(now, &node, desk, out));
                 self.on_liveness(node);
+                // Who asked for takers a moment before this was known here is answered now.
+                for uid in self.claims.of_node(&node).map(|claim| claim.replica.uid).collect::<BTreeSet<_>>() {
+                    self.with_auction(now, |room, now, desk, out| room.learned(now, &uid, desk, out));
+                }
             }
             membership::Fact::BackBy { node, until } => {
                 let message = format!("the node stops on purpose and hopes to be back by {}", self.wall_at(now, until));

@@ -33,7 +33,7 @@ pub struct Device {
     /// Peers it has a link to, as it believes, and which link that is.
     pub links: BTreeMap<usize, u64>,
     /// Effects that wait for the disk.
-    pub held: VecDeque<(PersistId, Action)>,
+    pub held: BTreeMap<PersistId, Vec<Action>>,
     /// When its timer is set to, so that it is not set twice.
     pub timer: Option<u64>,
     /// Gossip it has seen, oldest first.
@@ -115,7 +115,7 @@ impl Device {
             seeds: Vec::new(),
             artifacts: BTreeSet::new(),
             links: BTreeMap::new(),
-            held: VecDeque::new(),
+            held: BTreeMap::new(),
             timer: None,
             seen: VecDeque::new(),
             pulse: Pulse::default(),

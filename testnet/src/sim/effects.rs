@@ -30,7 +30,7 @@ impl World {
             self.note_effect(device, &action);
             self.watch_ask(device, &action);
             match after {
-                Some(batch) => self.devices[device].held.push_back((batch, action)),
+                Some(batch) => self.devices[device].held.entry(batch).or_default().push(action),
                 None => self.act(device, action),
             }
         }
@@ -173,13 +173,18 @@ impl World {
         }
         self.watch_commit(device);
         let Some(upto) = self.devices[device].disk.commit() else { return };
-        self.input(device, shoal_protocol::node::Input::Stored { upto });
-        // The daemon may die over any of these.
-        while self.devices[device].boot == boot
-            && self.devices[device].held.front().is_some_and(|(batch, _)| *batch <= upto)
+        // What waited comes first, then what follows from that it is written; the daemon may die over any of it.
+        while self.alive(device, boot).is_some()
+            && let Some(batch) = self.devices[device].held.first_entry().filter(|batch| *batch.key() <= upto)
         {
-            let (_, action) = self.devices[device].held.pop_front().expect("it was just seen");
-            self.act(device, action);
+            for action in batch.remove() {
+                if self.alive(device, boot).is_some() {
+                    self.act(device, action);
+                }
+            }
+        }
+        if self.alive(device, boot).is_some() {
+            self.input(device, shoal_protocol::node::Input::Stored { upto });
         }
     }
 

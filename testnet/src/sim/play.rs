@@ -9,7 +9,7 @@ use super::device::{Device, Mood};
 use super::disk::Disk;
 use super::happening::Happening;
 use super::invariants;
-use super::network::Weather;
+use super::network::{Gossip, Weather};
 use super::operator::{Operator, Outcome};
 use super::wishes::{Wishes, Written};
 use super::world::World;
@@ -24,7 +24,7 @@ pub struct Play {
     pub world: World,
     pub operator: Operator,
     pub wishes: Wishes,
-    /// Whether the network was whole when the faults ended.
+    /// Whether all nodes could know all when the faults ended: the network was whole, and gossip got through.
     was_whole: bool,
     /// How often each kind of deed was done.
     pub deeds: BTreeMap<&'static str, u64>,
@@ -94,7 +94,7 @@ impl Play {
         world.say(0, "every fault ends");
         world.network.weather = Weather::LAN;
         world.network.access.clear();
-        self.was_whole = world.network.cuts().is_empty();
+        self.was_whole = world.network.cuts().is_empty() && world.network.gossip == Gossip::Fair;
         world.network.cuts().into_iter().for_each(|way| world.heal_way(way));
         for device in 0..world.devices.len() {
             let now = world.now;
@@ -108,9 +108,8 @@ impl Play {
             if world.devices[device].pulse.busy_until > now {
                 world.pause(device, 0);
             }
-            if std::mem::take(&mut world.devices[device].runtime.mood) == Mood::Hangs {
-                world.end_hanging(device);
-            }
+            world.devices[device].runtime.mood = Mood::Works;
+            world.end_hanging(device);
             if world.devices[device].is_clone {
                 world.unplug(device);
             } else if world.node(device).is_none() && !world.devices[device].is_gone {

@@ -171,8 +171,8 @@ impl World {
             if !capacity.holds(node.committed()) {
                 let used = node.committed();
                 self.broken(device, format!("{used:?} committed or reserved, more than {capacity:?}"));
-            } else if it.held.len() > MAX_HELD {
-                self.broken(device, format!("{} effects wait for its disk", it.held.len()));
+            } else if it.held.values().map(Vec::len).sum::<usize>() > MAX_HELD {
+                self.broken(device, format!("more than {MAX_HELD} effects wait for its disk"));
             }
         }
         match self.watch.broken.take() {
