@@ -274,3 +274,89 @@ fn beyond_a_full_mesh_nodes_talk_to_whom_they_need_to() {
         assert!(device.links.len() < 48, "{} has {} links", device.name, device.links.len());
     }
 }
+
+/// A node that was away came back, ran what it had claimed, and being the older holder took it from whoever had taken over.
+#[test]
+fn a_return_moves_nothing() {
+    for seed in 0..10 {
+        let mut play = cluster(seed, 4);
+        play.publish(0, &workload("web", 1, 4)).unwrap();
+        play.settle().unwrap();
+        play.world.kill(1);
+        play.world.run_for(Duration::from_secs(10)).unwrap();
+        let before = invariants::healthy_alone(&play.world);
+        assert_eq!(before.len(), 4, "seed {seed}: the others have taken over");
+        play.world.start(1, false, &[]);
+        play.settle().unwrap();
+        assert_eq!(invariants::healthy_alone(&play.world), before, "seed {seed}");
+    }
+}
+
+/// With a link, seeds were left alone; two that were admitted by nobody had a link, to one another.
+#[test]
+fn two_that_wait_for_admission_do_not_wait_for_one_another() {
+    let mut play = cluster(13, 3);
+    let (one, other) = (play.world.add(), play.world.add());
+    play.world.partition(&[one, other], &[0, 1, 2], true);
+    play.world.start(one, false, &[0]);
+    play.world.start(other, false, &[one, 0]);
+    play.world.run_for(Duration::from_secs(20)).unwrap();
+    play.heal().unwrap();
+    play.settle().unwrap();
+}
+
+/// Both took the link to a third from one another, as fast as messages travel, and outdid one another's records on disk.
+#[test]
+fn two_devices_with_one_key_are_told_of_and_wear_nothing_out() {
+    let mut play = cluster(14, 3);
+    play.publish(0, &workload("web", 1, 3)).unwrap();
+    play.settle().unwrap();
+    let twin = play.world.clone_of(1);
+    play.world.start(twin, false, &[]);
+    let (steps, commits) = (play.world.steps, play.world.devices[1].disk.commits);
+    play.world.run_for(Duration::from_secs(600)).unwrap();
+    let (steps, commits) = (play.world.steps - steps, play.world.devices[1].disk.commits - commits);
+    assert!(steps < 100_000, "{steps} steps in ten minutes");
+    assert!(commits < 400, "{commits} writes in ten minutes");
+    let told = |device: usize| play.world.node(device).unwrap().status().warnings.join(" ").contains("identity");
+    assert!(told(1) || told(twin), "nobody says what is wrong");
+}
+
+/// An owner that held a node to be down awarded its replica to others, who knew better, let it go, and won it again at once.
+#[test]
+fn nobody_takes_what_somebody_runs_well() {
+    let mut play = cluster(15, 5);
+    play.publish(0, &workload("web", 1, 2)).unwrap();
+    play.settle().unwrap();
+    let uid = play.world.node(0).unwrap().wanted(&"web".parse().unwrap())[0];
+    let holder = (0..5).find(|i| play.world.node(*i).unwrap().own_claim(&uid).is_some()).unwrap();
+    let owner = play.find(&super::deed::Whom::Owner("web".into())).unwrap();
+    for _ in 0..20 {
+        play.world.partition(&[owner], &[holder], true);
+        play.world.run_for(Duration::from_millis(700)).unwrap();
+        play.world.partition(&[owner], &[holder], false);
+        play.world.run_for(Duration::from_millis(700)).unwrap();
+    }
+    let awards = |i: usize| play.world.node(i).unwrap().status().counters.get("awards").copied().unwrap_or(0);
+    let awards: u64 = (0..5).map(awards).sum();
+    assert!(awards <= 4, "{awards} awards for two replicas that nobody lost");
+    play.heal().unwrap();
+    play.settle().unwrap();
+}
+
+#[test]
+fn a_scenario_that_is_wrong_is_refused_with_its_line() {
+    for (text, why) in [
+        ("nodes 3\nat 1s kil n0", "line 2: `kil` is no deed; known are"),
+        ("nodes none", "line 1: `none` is not a number of devices"),
+        ("# a\n\nat soon kill n0", "line 3: `soon` is no time"),
+        ("at 5s mend\nat 1s mend", "line 2: it is earlier than the line before"),
+        ("kill n0", "line 1: `kill` begins no line"),
+        ("nodes 0", "line 1: 1 to 10000 devices can be had"),
+    ] {
+        let error = Scenario::parse(text).expect_err(text);
+        assert!(error.starts_with(why), "{text}: {error}");
+    }
+    let there_is_none = Scenario::parse("at 1s kill n7").unwrap().run(0, false).err().unwrap();
+    assert!(there_is_none.starts_with("`kill n7`: there is no n7, the last is n2"), "{there_is_none}");
+}
