@@ -322,26 +322,13 @@ fn two_devices_with_one_key_are_told_of_and_wear_nothing_out() {
     assert!(told(1) || told(twin), "nobody says what is wrong");
 }
 
-/// An owner that held a node to be down awarded its replica to others, who knew better, let it go, and won it again at once.
+/// After a heal an owner held nodes to be down of which others knew better: it awarded what these ran, the winner let it go at once,
+/// and was awarded it again, many times a second. These histories had such fights.
 #[test]
 fn nobody_takes_what_somebody_runs_well() {
-    let mut play = cluster(15, 5);
-    play.publish(0, &workload("web", 1, 2)).unwrap();
-    play.settle().unwrap();
-    let uid = play.world.node(0).unwrap().wanted(&"web".parse().unwrap())[0];
-    let holder = (0..5).find(|i| play.world.node(*i).unwrap().own_claim(&uid).is_some()).unwrap();
-    let owner = play.find(&super::deed::Whom::Owner("web".into())).unwrap();
-    for _ in 0..20 {
-        play.world.partition(&[owner], &[holder], true);
-        play.world.run_for(Duration::from_millis(700)).unwrap();
-        play.world.partition(&[owner], &[holder], false);
-        play.world.run_for(Duration::from_millis(700)).unwrap();
+    for seed in [2036, 2061, 2175, 2243, 2333] {
+        hurried(seed).map_err(|why| panic!("seed {seed}: {why}")).ok();
     }
-    let awards = |i: usize| play.world.node(i).unwrap().status().counters.get("awards").copied().unwrap_or(0);
-    let awards: u64 = (0..5).map(awards).sum();
-    assert!(awards <= 4, "{awards} awards for two replicas that nobody lost");
-    play.heal().unwrap();
-    play.settle().unwrap();
 }
 
 #[test]

@@ -14,6 +14,9 @@ use crate::sim::world::{World, facts};
 /// Effects that may wait for a disk: the driver of real nodes gives a disk up that lets more wait.
 const MAX_HELD: usize = 65_536;
 
+/// How often a node may let go of one replica to another holder in one history. More is a fight, and each round of it a disk write.
+const MAX_YIELDS: u32 = 20;
+
 /// What was seen so far, and what it was held against.
 #[derive(Default)]
 pub struct Watch {
@@ -25,6 +28,8 @@ pub struct Watch {
     holders: BTreeMap<(ReplicaId, Token), BTreeSet<NodeId>>,
     /// The same, by slot.
     slots: BTreeMap<(NodeId, u8), Vec<(ReplicaId, Token)>>,
+    /// How often a device let a replica go to another holder.
+    yields: BTreeMap<(usize, Option<String>), u32>,
     /// The first thing that was wrong, and with whom.
     broken: Option<(usize, String)>,
 }
@@ -115,6 +120,11 @@ impl World {
             Action::Send { message: Message::Auction(auction::Message::Claimed { replica, token, .. }), .. } => {
                 let is_written = claims_on(disk, me, replica).any(|written| awarded_under(&written) == *token);
                 (!is_written).then(|| format!("it tells the owner of its claim to {replica} before it is on disk"))
+            }
+            Action::Notify(event) if event.kind == "duplicate-yielded" => {
+                let yields = self.watch.yields.entry((device, event.subject.clone())).or_default();
+                *yields += 1;
+                (*yields > MAX_YIELDS).then(|| "it takes a replica and lets it go, again and again".to_owned())
             }
             Action::Order(Order::Run { replica, generation, .. }) => {
                 let is_written = claims_on(disk, me, replica).any(|written| written.generation == *generation);
