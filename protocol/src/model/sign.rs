@@ -109,7 +109,7 @@ impl<T> Unverified<T> {
 
 impl<T> fmt::Debug for Unverified<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Unverified({} bytes by {})", self.raw.len(), self.by.short())
+        write!(f, "Unverified({} by {})", self.hash().short(), self.by.short())
     }
 }
 

@@ -18,7 +18,7 @@ const WITNESSES: usize = 2;
 const ROUNDS: usize = 16;
 
 /// What is to be looked at.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Due {
     /// Who is up, or ready, has changed.
     pub ring: bool,
