@@ -60,6 +60,7 @@ impl Node {
             outbox: Outbox::default(),
             cache: Cache::default(),
             incarnations: Vec::new(),
+            claiming: Vec::new(),
             read_only: None,
             started: now,
             ready: false,

@@ -13,7 +13,7 @@ use crate::{auction, claims};
 
 use super::Node;
 use super::artifacts::Artifacts;
-use super::contract::{Action, DialTarget, PersistId};
+use super::contract::{Action, DialTarget};
 use super::message::Message;
 
 /// The round trip that is assumed where none was measured.
@@ -105,7 +105,7 @@ impl Node {
     ) {
         let mut out = Out::new();
         let facts = work(&mut self.membership, now, &mut out);
-        self.post(out, None, Message::Membership);
+        self.post(out, Message::Membership);
         for fact in facts {
             self.on_membership(now, fact);
         }
@@ -124,7 +124,7 @@ impl Node {
             membership: &self.membership,
         };
         let facts = work(&mut self.repair, now, &shelves, &mut out);
-        self.post(out, None, Message::Repair);
+        self.post(out, Message::Repair);
         for fact in facts {
             self.on_repair(now, fact);
         }
@@ -132,16 +132,6 @@ impl Node {
 
     pub(super) fn with_auction(
         &mut self,
-        now: Time,
-        work: impl FnOnce(&mut Auction, Time, &dyn Desk, &mut Out<auction::Message>) -> Vec<auction::Fact>,
-    ) {
-        self.with_auction_after(None, now, work);
-    }
-
-    /// As `with_auction`, but what is said waits for the disk.
-    pub(super) fn with_auction_after(
-        &mut self,
-        after: Option<PersistId>,
         now: Time,
         work: impl FnOnce(&mut Auction, Time, &dyn Desk, &mut Out<auction::Message>) -> Vec<auction::Fact>,
     ) {
@@ -157,14 +147,14 @@ impl Node {
             wall: self.wall(now),
         };
         let facts = work(&mut self.auction, now, &desk, &mut out);
-        self.post(out, after, Message::Auction);
+        self.post(out, Message::Auction);
         for fact in facts {
             self.on_auction(now, fact);
         }
     }
 
     /// Sends what a room has put into its outbox.
-    pub(super) fn post<M>(&mut self, mut out: Out<M>, after: Option<PersistId>, wrap: impl Fn(M) -> Message) {
+    pub(super) fn post<M>(&mut self, mut out: Out<M>, wrap: impl Fn(M) -> Message) {
         while let Some(outgoing) = out.pop() {
             let action = match outgoing {
                 Outgoing::Send { to, lane, message } => Action::Send { to, lane, message: wrap(message) },
@@ -175,7 +165,7 @@ impl Node {
                 }
                 Outgoing::Hangup(node) => Action::Disconnect(node),
             };
-            self.outbox.push_after(after, action);
+            self.outbox.push(action);
         }
     }
 
@@ -186,7 +176,7 @@ impl Node {
     ) {
         let mut out = Out::new();
         let facts = work(&mut self.claims, &mut out);
-        self.post(out, None, Message::Claims);
+        self.post(out, Message::Claims);
         for fact in facts {
             self.on_claims(now, fact);
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::claims::SheetFull;
+use crate::claims::{SheetFull, awarded_under};
 use crate::desired::Wish;
 use crate::model::claim::short_reason;
 use crate::model::{Award, Change, Claim, Digest, Key, Phase, ReplicaId, ReplicaName, Signed, Time};
@@ -76,7 +76,10 @@ impl Node {
             Ok(slot) => {
                 self.auction.commit(award.replica, wish.spec.resources);
                 let after = self.issue(now, slot);
-                self.with_auction_after(after, now, |auction, now, desk, out| auction.claimed(now, award, desk, out));
+                match after {
+                    Some(batch) => self.claiming.push((batch, award.clone())),
+                    None => self.on_claim_written(now, award),
+                }
                 self.running.insert(award.replica, Running { written: after, ..Running::default() });
                 self.on_own_change(&award.replica);
                 self.run(now, &award.replica, &wish);
@@ -85,6 +88,15 @@ impl Node {
                 let reason = full.to_string();
                 self.with_auction(now, |auction, now, desk, out| auction.unclaimed(now, award, &reason, desk, out));
             }
+        }
+    }
+
+    /// The claim of an award is on disk: its owner may know. Until then the auction says nothing, asked again or cancelled.
+    pub(super) fn on_claim_written(&mut self, now: Time, award: &Signed<Award>) {
+        let held = self.claims.my_claim(&award.replica).map(awarded_under);
+        // Let go of meanwhile: whoever asks again hears that the token was seen.
+        if held == Some(award.token) {
+            self.with_auction(now, |auction, now, desk, out| auction.claimed(now, award, desk, out));
         }
     }
 

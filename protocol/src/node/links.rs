@@ -36,7 +36,7 @@ impl Node {
         self.with_membership(now, |membership, now, out| membership.handle_link_up(now, peer, out));
         let mut out = crate::model::Out::new();
         let facts = self.repair.handle_link_up(now, peer, &mut out);
-        self.post(out, None, Message::Repair);
+        self.post(out, Message::Repair);
         facts.into_iter().for_each(|fact| self.on_repair(now, fact));
         if !self.admitted() {
             self.ask_to_join(now, peer);

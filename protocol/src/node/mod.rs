@@ -49,7 +49,7 @@ use crate::claims::{self, Claims};
 use crate::desired::Desired;
 use crate::membership::{self, Membership};
 use crate::model::view::EventView;
-use crate::model::{ClusterId, Digest, Facts, KeyPair, NodeId, ReplicaId, Time, WallClock};
+use crate::model::{Award, ClusterId, Digest, Facts, KeyPair, NodeId, ReplicaId, Signed, Time, WallClock};
 use crate::plan::Pace;
 use crate::ring::Ring;
 use crate::rulings::Rulings;
@@ -169,6 +169,8 @@ pub struct Node {
     cache: persisting::Cache,
     /// Incarnations on their way to disk.
     incarnations: Vec<(PersistId, u64)>,
+    /// Awards whose claims are on their way to disk: their owners are told when they are there. Bounded by the claims.
+    claiming: Vec<(PersistId, Signed<Award>)>,
     /// Why the disk takes no writes.
     read_only: Option<String>,
     /// Since when this node runs.

@@ -121,6 +121,11 @@ impl Node {
         for (_, incarnation) in done {
             self.with_membership(now, |membership, now, out| membership.incarnation_stored(now, incarnation, out));
         }
+        let (done, waiting) = self.claiming.drain(..).partition::<Vec<_>, _>(|(id, _)| *id <= upto);
+        self.claiming = waiting;
+        for (_, award) in done {
+            self.on_claim_written(now, &award);
+        }
     }
 
     pub(super) fn on_store_failed(&mut self, now: Time, why: String) {

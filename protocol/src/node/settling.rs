@@ -137,7 +137,7 @@ impl Node {
     pub(super) fn compare_with_all(&mut self, now: Time) {
         let mut out = crate::model::Out::new();
         self.repair.compare_anew(now, &mut out);
-        self.post(out, None, super::Message::Repair);
+        self.post(out, super::Message::Repair);
         self.due.ready = true;
     }
 
@@ -172,7 +172,7 @@ impl Node {
         let up = |node: &NodeId| *node == me || membership.state(node) == State::Up;
         let current = |uid: &Digest| desired.by_uid(uid).map(|wish| wish.generation);
         let facts = self.claims.reconsider(now, &up, &current, &mut out);
-        self.post(out, None, super::Message::Claims);
+        self.post(out, super::Message::Claims);
         for fact in facts {
             self.on_claims(now, fact);
         }

@@ -3,7 +3,8 @@ use std::time::Duration;
 
 use super::*;
 use crate::model::{
-    Artifact, Change, ChangeBody, Key, Resources, RuntimeKind, Spec, SpecForm, Unverified, Value, WorkloadName,
+    Artifact, AuctionId, Change, ChangeBody, Key, Place, Resources, RuntimeKind, Spec, SpecForm, Token, Unverified,
+    Value, WorkloadName,
 };
 use crate::trust;
 
@@ -76,6 +77,7 @@ struct Bottle {
     replies: Vec<Reply>,
     records: Vec<Record>,
     orders: Vec<Order>,
+    said: Vec<Message>,
     requests: u64,
 }
 
@@ -91,6 +93,7 @@ impl Bottle {
             replies: Vec::new(),
             records: Vec::new(),
             orders: Vec::new(),
+            said: Vec::new(),
             requests: 0,
         };
         bottle.drain();
@@ -161,8 +164,8 @@ impl Bottle {
                 self.input(Input::Fetched { digest: artifact.digest, outcome: FetchOutcome::Ready });
             }
             Action::Reply { reply, .. } => self.replies.push(reply),
-            Action::Send { .. }
-            | Action::Broadcast(_)
+            Action::Send { message, .. } => self.said.push(message),
+            Action::Broadcast(_)
             | Action::Dial { .. }
             | Action::Disconnect(_)
             | Action::Verdict { .. }
@@ -338,4 +341,59 @@ fn one_that_was_just_admitted_is_not_ready_by_being_the_only_member_it_knows() {
     bottle.run_for(Duration::from_secs(60));
     let status = bottle.node.status();
     assert_eq!((status.nodes, status.ready), (1, false));
+}
+
+/// Its flash takes a second, and the owner asks again, then cancels. Were it told "claimed" and power cut then, the claim
+/// would be gone, and the owner would wait for it.
+#[test]
+fn nobody_hears_of_a_claim_that_is_not_on_disk_however_often_they_ask() {
+    let cluster = cluster();
+    let (mine, owners) = (cluster.identity(10), cluster.identity(20));
+    let (me, owner) = (NodeId(mine.keys.public().0), NodeId(owners.keys.public().0));
+    let admit = |node| trust::admit(&cluster.genesis, &cluster.join, node, 1, 1).unwrap().raw();
+    let name: WorkloadName = "web".parse().unwrap();
+    let draft = Draft { clock: crate::model::Clock::new(), serial: 1, uid: None };
+    let wish = cluster.sign(draft, &name, Value::workload(&spec(1, 32 << 20)));
+    let saved = Saved { incarnation: 1, changes: vec![admit(me), admit(owner), wish.raw()], ..Saved::default() };
+    let wall = WallClock(1_800_000_000_000);
+    let mut bottle = Bottle::new(Node::new(Config::default(), mine, saved, facts(), wall, [7; 32], Time::ZERO));
+    bottle.disk = false;
+
+    let (uid, generation) = (wish.uid(), crate::model::claim::generation(&spec(1, 32 << 20)));
+    let replica = ReplicaId { uid, place: Place::Index(0) };
+    let auction = AuctionId { owner, number: 1 };
+    let say = |bottle: &mut Bottle, message| {
+        bottle.said.clear();
+        bottle.input(Input::Message { from: owner, message: Message::Auction(message) });
+        std::mem::take(&mut bottle.said)
+    };
+    let announce =
+        auction::Announce { auction, uid, generation, places: vec![replica.place], answer_ms: 100, hold_ms: 5_000 };
+    let said = say(&mut bottle, auction::Message::Announce(announce));
+    assert!(matches!(said[..], [Message::Auction(auction::Message::Bid { .. })]), "{said:?}");
+
+    let token = Token { counter: 1, by: owner, incarnation: 1 };
+    let award = Award { auction, replica, generation, token, to: me };
+    let award = Signed::sign(award, &owners.keys, &cluster.genesis.cluster());
+    let summary = Box::new(auction::Summary {
+        auction,
+        name,
+        uid,
+        generation,
+        resources: Resources::default(),
+        places: Vec::new(),
+        opened: wall,
+        took_us: 0,
+        bids: Vec::new(),
+        declines: Vec::new(),
+        not_asked: Vec::new(),
+        omitted: [0; 3],
+        awards: Vec::new(),
+    });
+    let awarded = auction::Message::Award { awards: vec![award.wire().clone()], summary };
+    assert_eq!(say(&mut bottle, awarded.clone()), []);
+    assert_eq!(say(&mut bottle, awarded), [], "asked again");
+    assert_eq!(say(&mut bottle, auction::Message::Cancel { auction, replica, token }), [], "cancelled");
+    bottle.input(Input::Stored { upto: PersistId(u64::MAX) });
+    assert_eq!(bottle.said, [Message::Auction(auction::Message::Claimed { auction, replica, token })]);
 }
