@@ -24,6 +24,8 @@ pub struct Bounds {
 pub enum Scene {
     /// A wish for one replica is on its way to each of the three.
     Wished,
+    /// All know it, and their owner has just asked who takes it.
+    Asked,
     /// One of them runs it, and nothing is left to do.
     Running,
 }
@@ -33,6 +35,8 @@ pub enum Scene {
 pub struct Plot {
     pub scene: Scene,
     pub bounds: Bounds,
+    /// Longer histories are not followed to their end; none: all are.
+    pub steps: Option<usize>,
 }
 
 impl FromStr for Plot {
@@ -43,12 +47,17 @@ impl FromStr for Plot {
         let mut parts = text.split(',').map(str::trim);
         let scene = match parts.next() {
             Some("wished") => Scene::Wished,
+            Some("asked") => Scene::Asked,
             Some("running") => Scene::Running,
-            _ => return Err(format!("`{text}` does not begin with `wished` or `running`")),
+            _ => return Err(format!("`{text}` does not begin with `wished`, `asked` or `running`")),
         };
-        let mut bounds = Bounds::default();
+        let (mut bounds, mut steps) = (Bounds::default(), None);
         for part in parts {
             let (name, count) = part.split_once('=').ok_or_else(|| format!("`{part}` is not NAME=COUNT"))?;
+            if name == "steps" {
+                steps = Some(count.parse().map_err(|_| format!("`{count}` is not a number of steps"))?);
+                continue;
+            }
             let count = count.parse().map_err(|_| format!("`{count}` is not a count"))?;
             *match name {
                 "crashes" => &mut bounds.crashes,
@@ -60,6 +69,6 @@ impl FromStr for Plot {
                 _ => return Err(format!("there is no fault `{name}`")),
             } = count;
         }
-        Ok(Plot { scene, bounds })
+        Ok(Plot { scene, bounds, steps })
     }
 }

@@ -132,8 +132,13 @@ impl Device {
     }
 
     pub fn spoke(&mut self, slot: Unverified<Slot>) {
-        let number = slot.peek().expect("the core says what it can read").slot;
-        self.spoken.insert(number, slot);
+        let issue = |slot: &Unverified<Slot>| slot.peek().map(|slot| (slot.slot, slot.counter));
+        let new = issue(&slot).expect("the core says what it can read");
+        // What waited for the disk may be said after what is newer and did not have to.
+        let known = self.spoken.get(&new.0).and_then(|known| issue(known).ok());
+        if known < Some(new) {
+            self.spoken.insert(new.0, slot);
+        }
     }
 
     /// Whether a power cut now would leave a claim of this award.

@@ -16,7 +16,14 @@ use super::world::{State, Step};
 pub fn check(plot: &str) {
     let started = Instant::now();
     let histories = Histories::new(plot.parse().expect("a plot"));
-    let checker = histories.checker().threads(2).finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
+    let steps = histories.plot.steps;
+    let checker = histories.checker().finish_when(HasDiscoveries::AnyFailures);
+    // Two threads do not meet states in the order of their depth, so a bound on that takes one.
+    let checker = match steps {
+        Some(steps) => checker.threads(1).target_max_depth(steps + 1),
+        None => checker.threads(2),
+    };
+    let checker = checker.spawn_bfs().join();
     let (states, steps, depth) = (checker.unique_state_count(), checker.state_count(), checker.max_depth());
     println!("{plot}: {states} states, {steps} steps, at most {depth} deep, {:.1} s", started.elapsed().as_secs_f64());
     let told: Vec<String> = checker.discoveries().into_iter().map(|(name, path)| told(name, path)).collect();

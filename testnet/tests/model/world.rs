@@ -109,7 +109,13 @@ impl State {
         for node in 0..NODES {
             state.switch_on(cast, node);
         }
-        while plot.scene == Scene::Running && !state.is_at_rest() {
+        // The owner is the last to hear of the wish; all that flies then is its question.
+        let is_there = |state: &State| match plot.scene {
+            Scene::Wished => true,
+            Scene::Asked => state.flying.iter().all(|item| item.what != "changed"),
+            Scene::Running => state.is_at_rest(),
+        };
+        while !is_there(&state) {
             let step = state.calm_step().expect("it is not at rest");
             state = state.after(cast, &step);
         }
