@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::claims::Claims;
+use crate::claims::{Claims, awarded_under};
 use crate::model::{Key, NodeId, Signed, Slot, Time};
 use crate::sync::Tree;
 
@@ -99,7 +99,10 @@ impl Node {
     pub(super) fn issue_lightly(&mut self, now: Time, slot: Signed<Slot>) {
         self.note_slot(now, &slot);
         self.cache.slot(now, self.me, slot.slot);
-        self.gossip_slot(None, slot);
+        // In the slot, or the very claim that changed, may stand one that is not on disk yet.
+        let in_slot = self.claiming.iter().filter(|(_, award)| award.replica.slot() == slot.slot);
+        let after = in_slot.map(|(batch, _)| *batch).max();
+        self.gossip_slot(after, slot);
     }
 
     fn gossip_slot(&mut self, after: Option<PersistId>, slot: Signed<Slot>) {
@@ -142,5 +145,13 @@ impl Node {
         );
         self.read_only = Some(why);
         self.views += 1;
+        // Nobody has heard of these, and nothing of them runs: their owners find other nodes.
+        for (_, award) in std::mem::take(&mut self.claiming) {
+            let why = "the disk takes no writes";
+            self.with_auction(now, |auction, now, desk, out| auction.unclaimed(now, &award, why, desk, out));
+            if self.claims.my_claim(&award.replica).map(awarded_under) == Some(award.token) {
+                self.release(now, &award.replica, "claim-failed", why.to_owned());
+            }
+        }
     }
 }
