@@ -63,8 +63,7 @@ impl Cast {
 
     /// The daemon of a device, made of what its disk has.
     pub fn boot(&self, node: usize, saved: Saved, wall: model::WallClock, now: Time) -> Node {
-        let identity =
-            Identity { keys: self.keys[node].clone(), genesis: self.genesis.clone(), join: self.join.clone() };
+        let identity = Identity { keys: self.keys[node].clone(), genesis: self.genesis, join: self.join.clone() };
         // Chance orders questions and spreads waits, no more: one seed stands for all.
         Node::new(config(node), identity, saved, self.facts(), wall, [7; 32], now)
     }

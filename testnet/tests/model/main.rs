@@ -63,6 +63,13 @@ fn a_replica_is_held_once_though_any_node_is_taken_for_dead_and_any_message_is_l
     check("running,suspicions=1,losses=1");
 }
 
+/// The owner lives and asks, its heir takes it for dead and asks as well. All orders of the first fourteen steps: beyond them
+/// lie millions of states.
+#[test]
+fn two_owners_at_once_do_not_promise_or_take_anything_twice() {
+    check("asked,suspicions=1,steps=14");
+}
+
 /// Minutes, or hours: see above.
 #[test]
 #[ignore = "by hand: takes as long as the bounds in SHOAL_MODEL say"]

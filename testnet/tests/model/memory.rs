@@ -13,6 +13,9 @@ use super::world::Flying;
 /// Whose turn it was, how it looked, when, and what came.
 pub type Turn = (usize, u64, Time, u64);
 
+/// Devices by how they look, and when.
+type Alike = HashMap<(u64, Time), Arc<Device>>;
+
 /// What came of a turn.
 pub struct Outcome {
     pub device: Arc<Device>,
@@ -26,7 +29,7 @@ pub struct Outcome {
 pub struct Memory {
     turns: Mutex<HashMap<Turn, Arc<Outcome>>>,
     /// Equal devices are kept once.
-    devices: [Mutex<HashMap<(u64, Time), Arc<Device>>>; NODES],
+    devices: [Mutex<Alike>; NODES],
     /// How a device looks later: its digest, when that was, and when it is looked at.
     looks: Mutex<HashMap<(u64, Time, Time), u64>>,
 }
