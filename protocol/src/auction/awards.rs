@@ -15,13 +15,13 @@ use super::turn::Turn;
 const MAX_PAST: usize = 1_024;
 
 /// Awards that wait for their claim. Bounded by [`super::Config::max_awards`].
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Awards {
     open: BTreeMap<ReplicaId, Given>,
     past: VecDeque<(ReplicaId, Token, NodeId)>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Given {
     award: Signed<Award>,
     summary: Arc<Summary>,

@@ -22,7 +22,7 @@ use super::turn::Turn;
 const MAX_EARLY: usize = 128;
 
 /// What this node has promised, to whom, and until when.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Bidder {
     pub(super) ledger: Ledger,
     pub(super) cooling: Cooling,
@@ -34,7 +34,7 @@ pub(super) struct Bidder {
 }
 
 /// Room kept for one auction.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Reservation {
     uid: Digest,
     generation: Digest,
@@ -49,7 +49,7 @@ struct Reservation {
     without: Vec<(Place, Decline)>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Early {
     announce: Announce,
     until: Time,

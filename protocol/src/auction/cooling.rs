@@ -13,12 +13,12 @@ use super::timers::millis;
 const MAX_COOLING: usize = 1024;
 
 /// What failed here, and until when it is left alone. Another generation of it may well succeed, and is not held back.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Cooling {
     failed: BTreeMap<ReplicaId, Failure>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Failure {
     generation: Digest,
     times: u32,

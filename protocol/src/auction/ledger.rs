@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::model::{ReplicaId, Resources};
 
 /// Capacity, commitments by replica, and the sum of all reservations.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Ledger {
     capacity: Resources,
     /// Bounded by the sheet: one entry a claim, or a claim about to be made.

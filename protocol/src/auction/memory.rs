@@ -17,7 +17,7 @@ const MAX_FAILED: usize = 4_096;
 const MAX_DRAWN: usize = 16_384;
 
 /// Who did not want what, and until when that is taken for an answer.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Memory {
     refusals: BTreeMap<(Digest, Digest, NodeId), (Time, NoBid)>,
     failed: BTreeMap<Digest, u32>,
@@ -71,7 +71,7 @@ fn how_long(config: &Config, why: &NoBid) -> Option<Duration> {
 }
 
 /// The counters of tokens that this node drew: none is drawn twice, whatever became of the award.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Drawn {
     counters: BTreeMap<ReplicaId, u64>,
     /// Replicas in the order in which they were first drawn for.

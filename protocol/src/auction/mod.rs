@@ -45,14 +45,14 @@ pub use message::{Announce, Message, Refusal};
 pub use summary::{MAX_LINES, MAX_PRICES, NoBid, NotAsked, Summary, Won};
 
 /// All auctions that this node holds, bids in, or guards.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Auction {
     base: Base,
     parts: Parts,
 }
 
 /// The three roles of a node; none knows another, they meet by messages.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Parts {
     owner: Owner,
     bidder: Bidder,

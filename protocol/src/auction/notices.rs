@@ -16,7 +16,7 @@ const OPEN_AT_MOST: Duration = Duration::from_secs(10);
 
 /// Open awards by replica and owner. Bounded by [`super::Config::max_notices`]; one that is not kept costs at most a
 /// duplicate, which claims settle.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Notices {
     open: BTreeMap<(ReplicaId, NodeId), OpenAward>,
 }

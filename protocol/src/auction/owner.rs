@@ -17,7 +17,7 @@ use super::timers::millis;
 use super::turn::Turn;
 
 /// Auctions of this node.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Owner {
     pub(super) next_number: u64,
     /// Bounded by [`Config::max_auctions`].

@@ -9,7 +9,7 @@ use super::lot::{Lot, LotPlace};
 use super::summary::{MAX_LINES, MAX_PRICES, NoBid, NotAsked, Summary, Won};
 
 /// An auction that is not awarded yet. With each widening it goes on under another number.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Round {
     /// What is put up; its places are those still sought.
     pub(super) lot: Lot,

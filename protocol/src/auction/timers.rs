@@ -8,7 +8,7 @@ use crate::model::Time;
 use super::fact::Reason;
 
 /// At most one deadline a reason. Bounded by what the reasons speak of: rounds, awards, reservations, notices.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Timers {
     by_time: BTreeSet<(Time, Reason)>,
     by_reason: BTreeMap<Reason, Time>,

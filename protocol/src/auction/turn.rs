@@ -16,7 +16,7 @@ use super::summary::Summary;
 use super::timers::Timers;
 
 /// What the parts of the room share.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Base {
     pub(super) config: Config,
     pub(super) me: NodeId,

@@ -20,7 +20,7 @@ use super::validity::MAX_JUMP;
 const MAX_MENTIONED_JUMP: u64 = MAX_JUMP / 2;
 
 /// Open disputes. Bounded by this node's own claims.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Duplicates {
     config: Config,
     /// Replicas of this node that others claim, too, be they up or not.
@@ -30,7 +30,7 @@ pub(super) struct Duplicates {
 }
 
 /// One replica with several holders that are up.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Dispute {
     keeper: Keeper,
     /// The question whose answer counts.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::model::{Claim, Digest, NodeId, Place, ReplicaId, Signed, Slot};
 
 /// Slots by node and number. Bounded by the roster: a stranger's slot is not let in, each node has 64 slots of 128 claims.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Index {
     slots: BTreeMap<(NodeId, u8), Signed<Slot>>,
     /// The slot number saves a hash at every look.

@@ -29,7 +29,7 @@ pub use message::{Fact, Message, Reason};
 pub use validity::{Invalid, Premature, Rejection};
 
 /// Sheets of all nodes, and the disputes about replicas that this node holds together with others.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Claims {
     me: NodeId,
     keys: KeyPair,

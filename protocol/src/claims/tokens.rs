@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::model::{Digest, Place, ReplicaId, Token};
 
 /// Bounded: replicas that are claimed by the bounds of the sheets, all others by `max_idle`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Tokens {
     max_idle: usize,
     highest: BTreeMap<ReplicaId, Remembered>,
@@ -14,7 +14,7 @@ pub(super) struct Tokens {
     next: u64,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Remembered {
     token: Token,
     idle: Option<u64>,

@@ -101,7 +101,7 @@ pub enum Implausible {
 }
 
 /// What should run.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Desired {
     config: Config,
     registers: BTreeMap<Key, Register>,

@@ -13,7 +13,7 @@ use super::Applied;
 /// than a few is a fault or an attack, and all of them travel together.
 pub const MAX_SIBLINGS: usize = 32;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Sibling {
     pub(super) hash: Digest,
     pub(super) change: Change,
@@ -38,7 +38,7 @@ impl Sibling {
 }
 
 /// Never empty once something was applied.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Register {
     values: MVReg<Arc<Sibling>, WriterId>,
     /// What `values` holds, by precedence, the effective one first. `MVReg` keeps them in order of arrival.

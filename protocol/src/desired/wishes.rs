@@ -19,7 +19,7 @@ pub struct Wish {
     pub change: Digest,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Wishes {
     known: BTreeMap<WorkloadName, Wish>,
     opaque: BTreeMap<WorkloadName, Digest>,

@@ -33,7 +33,7 @@ const INQUIRY_TTL: Duration = Duration::from_secs(5);
 const PROBE_GAP: Duration = Duration::from_millis(20);
 
 /// What is known since a member's life came into question.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Doubt {
     pub incarnation: u64,
     pub opened: Time,
@@ -66,7 +66,7 @@ pub(super) enum Answer {
 }
 
 /// Somebody wants to know of a subject.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Inquiry {
     round: u32,
     /// The answer to this probe, or a later one, is news to it.

@@ -12,7 +12,7 @@ use super::records::Source;
 use super::{Cx, Fact, Membership, Reason, Worth};
 
 /// Of one admitted node.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Member {
     pub salt: u64,
     /// The highest known.
@@ -25,7 +25,7 @@ pub(super) struct Member {
     pub goodbye: Option<Signed<Goodbye>>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Life {
     Unknown { since: Time },
     Up,
@@ -34,7 +34,7 @@ pub(super) enum Life {
 }
 
 /// How a member fell.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Fall {
     pub why: Evidence,
     /// With it others were told, so only a higher incarnation ends it. Without, it is this node's own belief, and any sign

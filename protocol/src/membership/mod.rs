@@ -147,7 +147,7 @@ pub struct Profile {
 }
 
 /// Who is alive, as this node sees it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Membership {
     config: Config,
     me: NodeId,

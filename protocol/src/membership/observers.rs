@@ -9,7 +9,7 @@ const POINT_DOMAIN: &[u8] = b"shoal/observers/point/1";
 const SHORTCUT_DOMAIN: &[u8] = b"shoal/observers/shortcut/1";
 
 /// All members by point, dead ones included. Bounded by the roster.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Circle {
     points: BTreeSet<(u64, NodeId)>,
 }

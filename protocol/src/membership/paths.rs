@@ -13,7 +13,7 @@ const MAX_PROBES: usize = 8;
 const MAX_SWING: Duration = Duration::from_secs(5);
 
 /// The way to one node: the link, or what is remembered of it.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Path {
     pub link: Option<Link>,
     /// When anything came from it.
@@ -40,7 +40,7 @@ struct Rtt {
 }
 
 /// An open link.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Link {
     /// Since when it is open.
     pub since: Time,
@@ -130,7 +130,7 @@ impl Path {
 }
 
 /// Whether we ourselves were awake. **Silence counts only while we listened**: a stall of ours makes everybody look silent.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Attention {
     /// Silence before this does not count.
     pub since: Time,

@@ -10,7 +10,7 @@ use super::message::{MAX_ADDRESS, MAX_COUNTER, Message, Notice, is_decent};
 use super::{Cx, Fact, Membership, Profile, Reason, Worth};
 
 /// This node's word on itself.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Own {
     /// The one in use: on disk, and in every record and goodbye.
     incarnation: u64,

@@ -36,7 +36,7 @@ pub enum Reason {
 }
 
 /// One deadline a reason. Bounded by the reasons: a few for each member.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Timers {
     by_time: BTreeSet<(Time, Reason)>,
     by_reason: BTreeMap<Reason, Time>,

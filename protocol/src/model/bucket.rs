@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::time::Time;
 
 /// A token bucket: a burst at once, then one a period.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Bucket {
     burst: u32,
     every: Duration,

@@ -148,7 +148,7 @@ impl<T> Eq for Unverified<T> {}
 
 impl<T> fmt::Debug for Unverified<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Unverified({} bytes by {})", self.parts.raw.len(), self.parts.by.short())
+        write!(f, "Unverified({} by {})", self.hash().short(), self.parts.by.short())
     }
 }
 

@@ -35,7 +35,7 @@ pub(super) enum Local {
     Unusable(String),
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Entry {
     local: Local,
     tries: u32,
@@ -43,7 +43,7 @@ struct Entry {
 }
 
 /// The book of artifacts.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Artifacts {
     entries: BTreeMap<Digest, Entry>,
 }

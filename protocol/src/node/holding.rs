@@ -24,7 +24,7 @@ const FORGIVEN_AFTER: Duration = Duration::from_secs(60);
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// How running a claim goes.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Running {
     /// The batch that puts the claim on disk: nothing runs before it is there.
     written: Option<PersistId>,
@@ -37,7 +37,7 @@ pub(super) struct Running {
     next: Option<Next>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Next {
     Restart(Time),
     GiveUp(Time, String),

@@ -18,11 +18,11 @@ const MOST_NODES: usize = 64;
 const MOST_EACH: usize = 16;
 
 /// What waits for a link, by node.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Letters(BTreeMap<NodeId, VecDeque<Letter>>);
 
 /// Something to be said.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Letter {
     pub at: Time,
     pub lane: Lane,

@@ -15,7 +15,7 @@ const SEED_RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::
 const JOIN_RETRY: Duration = Duration::from_secs(2);
 
 /// An address whose node is not known.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Seed {
     /// When it is dialled (again), if there is need of it.
     pub at: Option<Time>,

@@ -15,6 +15,7 @@
 //! | `fetching`, `artifacts` | bytes |
 //! | `settling` | what follows from any of it: ring, readiness, duplicates, routes |
 //! | `views`, `explaining` | what people are shown |
+//! | `imprint` | what tests compare |
 
 mod artifacts;
 mod boot;
@@ -24,6 +25,7 @@ mod desk;
 mod explaining;
 mod fetching;
 mod holding;
+mod imprint;
 mod inbox;
 mod letters;
 mod links;
@@ -144,7 +146,8 @@ enum Level {
     Warning,
 }
 
-/// One node's brain.
+/// One node's brain. A copy of it goes on by itself: a model checker tries every way in which a state can go on.
+#[derive(Clone)]
 pub struct Node {
     config: Config,
     identity: Identity,

@@ -21,7 +21,7 @@ const FIRST_AFTER: Duration = Duration::from_secs(2);
 const CACHE_BATCH: usize = 512;
 
 /// Facts of others, and phases of this node's own claims, that are not on disk yet. As many as there are nodes and slots.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Cache {
     slots: BTreeSet<(NodeId, u8)>,
     records: BTreeSet<NodeId>,

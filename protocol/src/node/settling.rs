@@ -18,7 +18,7 @@ const WITNESSES: usize = 2;
 const ROUNDS: usize = 16;
 
 /// What is to be looked at.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Due {
     /// Nodes that may have come to the ring or left it: up or down, ready or not. At most as many as there are members.
     pub ring: BTreeSet<NodeId>,

@@ -19,10 +19,10 @@ const GIVE_UP_AFTER: Duration = Duration::from_secs(600);
 const MOST: usize = 64;
 
 /// Artifacts of changes that were written here.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Spreading(BTreeMap<Digest, Asking>);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Asking {
     since: Time,
     at: Time,

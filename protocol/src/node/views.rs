@@ -4,7 +4,7 @@ use crate::desired::Wish;
 use crate::membership::State;
 use crate::model::view::{NodeView, ReplicaView, StatusView, WorkloadView};
 use crate::model::{
-    Claim, Digest, Key, NodeId, Phase, Place, ReplicaId, ReplicaName, Resources, Spec, Time, WorkloadName,
+    Claim, Digest, Key, NodeId, Phase, Place, ReplicaId, ReplicaName, Resources, Spec, Time, Token, WorkloadName,
 };
 use crate::plan::{Gap, HeldWhy};
 
@@ -260,6 +260,17 @@ impl Node {
     /// What this node's claims and reservations take of what it offers.
     pub fn committed(&self) -> Resources {
         self.facts.capacity.minus(self.auction.unreserved())
+    }
+
+    /// What is committed to claims and reserved for bids, together. Never more than the node offers, unless it came to offer
+    /// less.
+    pub fn promised(&self) -> Resources {
+        self.auction.committed().plus(self.auction.reserved())
+    }
+
+    /// The greatest token seen for a replica.
+    pub fn seen_token(&self, replica: &ReplicaId) -> Option<Token> {
+        self.claims.highest_token(replica)
     }
 
     /// The roots of the trees that are compared with others.

@@ -34,7 +34,7 @@ impl Default for PaceConfig {
 const MAX_LOST: usize = 1024;
 
 /// Paces moves after a mass loss. The first move always goes at once, none is ever refused for good.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Pace {
     config: PaceConfig,
     lost: VecDeque<(Time, NodeId)>,

@@ -46,7 +46,7 @@ pub enum Applied {
 pub const MAX_SEQUENCE: u64 = 1 << 62;
 
 /// What owners decided.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Rulings {
     config: Config,
     by_uid: BTreeMap<Digest, BTreeMap<RulingKey, Signed<Ruling>>>,

@@ -27,7 +27,7 @@ const PASS_ON: usize = 2;
 pub(super) const MAX_TRIES: u8 = 4;
 
 /// A comparison under way.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Walk {
     round: Round,
     /// Of the last question; 0 is that for the roots.

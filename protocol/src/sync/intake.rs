@@ -27,7 +27,7 @@ struct Want {
 }
 
 /// A fetch under way.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Fetching {
     request: u32,
     tree: Tree,
@@ -38,7 +38,7 @@ struct Fetching {
     answer_by: Time,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Intake {
     queue: VecDeque<Want>,
     fetching: Option<Fetching>,

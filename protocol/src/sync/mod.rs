@@ -137,7 +137,7 @@ pub trait Source {
 }
 
 /// The room. (`Sync` is Rust's own word.)
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Repair {
     config: Config,
     me: NodeId,

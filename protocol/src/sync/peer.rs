@@ -20,7 +20,7 @@ const SOON: Duration = Duration::from_millis(250);
 /// How many differences are remembered as tried. Beyond that they are tried every time, which costs traffic only.
 const MAX_TRIED: usize = 1024;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Peer {
     /// Of the rounds that this node opens with it.
     pub(super) salt: u64,
@@ -93,10 +93,10 @@ pub(super) enum Judgement {
     Leave,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Tried(BTreeMap<(Tree, Print), Try>);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Try {
     theirs: Option<Print>,
     mine: Option<Digest>,

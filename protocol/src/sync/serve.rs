@@ -14,7 +14,7 @@ const MAX_PARTS: usize = 62 * 1024;
 const MAX_ROOTS: usize = 16;
 
 /// An answer that is owed. At most one of each kind a peer: a peer has one question and one fetch under way.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Job {
     Nodes { round: Round, step: u32, asked: Vec<Asked> },
     Items { request: u32, tree: Tree, heads: Vec<Print>, skip: u16 },

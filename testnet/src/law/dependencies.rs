@@ -92,7 +92,10 @@ const PACKAGES: &[Package] = &[
             ("serde_json", "the API's bodies, `cargo metadata`"),
             ("signal-hook", "Ctrl-C leaves nothing behind"),
         ],
-        tests_use: &[],
+        tests_use: &[(
+            "stateright",
+            "takes every step of three nodes in turn, and finds the shortest way to what is wrong",
+        )],
     },
     Package {
         name: "gateway",

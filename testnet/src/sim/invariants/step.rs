@@ -178,8 +178,8 @@ impl World {
         let it = &self.devices[device];
         if let Some(node) = &it.node {
             let capacity = facts().capacity;
-            if !capacity.holds(node.committed()) {
-                let used = node.committed();
+            if !capacity.holds(node.promised()) {
+                let used = node.promised();
                 self.broken(device, format!("{used:?} committed or reserved, more than {capacity:?}"));
             } else if it.held.values().map(Vec::len).sum::<usize>() > MAX_HELD {
                 self.broken(device, format!("more than {MAX_HELD} effects wait for its disk"));

@@ -1,0 +1,38 @@
+//! How a node looks to a test that compares whole states: all that decides what becomes of workloads, and nothing that merely
+//! counts, paces what is said to whom, or is written for people. Sound as long as who is up changes by what comes in only.
+
+use std::fmt;
+
+use crate::membership::State;
+use crate::model::NodeId;
+
+use super::Node;
+
+/// A member, as far as it matters for workloads.
+struct Standing(NodeId, State, Option<u64>, bool);
+
+impl fmt::Debug for Standing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Standing(node, state, incarnation, ready) = self;
+        write!(f, "{node:?} {state:?} {incarnation:?} {ready}")
+    }
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let member = |node: &NodeId| {
+            let ready = self.membership.record(node).is_some_and(|record| record.ready && !record.leaving);
+            Standing(*node, self.membership.state(node), self.membership.incarnation_of(node), ready)
+        };
+        f.debug_struct("Node")
+            .field("ready", &(self.ready, self.leaving, &self.read_only))
+            .field("members", &self.desired.members().keys().map(member).collect::<Vec<_>>())
+            .field("wishes", &self.desired.workloads().map(|wish| (wish.uid, wish.generation)).collect::<Vec<_>>())
+            .field("claims", &self.claims)
+            .field("auction", &self.auction)
+            .field("running", &self.running)
+            .field("replan", &self.replan)
+            .field("due", &self.due)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,208 @@
+//! One device: the real core, with a disk that loses what it was not done with, and a runtime that starts one thing.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use shoal_protocol::claims::awarded_under;
+use shoal_protocol::model::{Claim, Digest, NodeId, RawChange, ReplicaId, Slot, Time, Token, Unverified, WallClock};
+use shoal_protocol::node::{Action, Input, Node, Order, PersistId, Record, Saved};
+
+use super::digest;
+
+/// What every clock says: people's time has no say in anything.
+const WALL: WallClock = WallClock(1_800_000_000_000);
+
+/// A device. `node` is there while its daemon runs.
+#[derive(Clone)]
+pub struct Device {
+    pub node: Option<Node>,
+    pub disk: Disk,
+    /// What waits for the disk, in order.
+    held: VecDeque<(PersistId, Action)>,
+    /// What the runtime was told to run, and whether it does by now.
+    pub runtime: Option<Running>,
+    /// The slots of this node's sheet as it last told them.
+    spoken: BTreeMap<u8, Unverified<Slot>>,
+    /// When the core last heard what its clock says.
+    told_wall: Option<Time>,
+}
+
+/// A replica in the runtime.
+#[derive(Clone, Debug)]
+pub struct Running {
+    pub replica: ReplicaId,
+    pub generation: Digest,
+    pub healthy: bool,
+}
+
+/// What is durable, and what is on its way there.
+#[derive(Clone, Default)]
+pub struct Disk {
+    pub incarnation: u64,
+    changes: BTreeMap<Digest, Vec<RawChange>>,
+    slots: BTreeMap<(NodeId, u8), Unverified<Slot>>,
+    pending: VecDeque<(PersistId, Vec<Record>)>,
+    stored: u64,
+}
+
+impl Device {
+    /// Switched off, with these changes on its disk.
+    pub fn new(changes: &[(Digest, RawChange)]) -> Self {
+        let changes = changes.iter().map(|(key, change)| (*key, vec![change.clone()])).collect();
+        let disk = Disk { changes, ..Disk::default() };
+        Device { node: None, disk, held: VecDeque::new(), runtime: None, spoken: BTreeMap::new(), told_wall: None }
+    }
+
+    /// Starts the daemon that `boot` makes of what is on disk.
+    pub fn start(&mut self, now: Time, boot: impl FnOnce(Saved, WallClock) -> Node) -> Vec<Action> {
+        self.disk.incarnation += 1;
+        let disk = &mut self.disk;
+        let saved = Saved {
+            incarnation: disk.incarnation,
+            changes: disk.changes.values().flatten().cloned().collect(),
+            slots: disk.slots.iter().map(|((node, _), slot)| (*node, slot.clone())).collect(),
+            ..Saved::default()
+        };
+        disk.stored = 0;
+        self.node = Some(boot(saved, WALL));
+        self.told_wall = Some(now);
+        self.let_work(now, |_| {})
+    }
+
+    /// Power is gone: so is all that was not durable.
+    pub fn crash(&mut self) {
+        (self.node, self.runtime) = (None, None);
+        (self.held, self.spoken) = (VecDeque::new(), BTreeMap::new());
+        self.disk.pending.clear();
+    }
+
+    /// Lets the core take something in, and returns what is to be done now.
+    pub fn input(&mut self, now: Time, input: Input) -> Vec<Action> {
+        self.let_work(now, |node| node.handle(now, input))
+    }
+
+    /// Lets the core look at what is due.
+    pub fn timeout(&mut self, now: Time) -> Vec<Action> {
+        self.let_work(now, |node| node.handle_timeout(now))
+    }
+
+    fn let_work(&mut self, now: Time, work: impl FnOnce(&mut Node)) -> Vec<Action> {
+        self.tell_wall(now);
+        let Some(node) = &mut self.node else { return Vec::new() };
+        work(node);
+        let mut actions = self.drain();
+        // Whether wishes are on this disk yet is nothing that these laws speak of.
+        let at_once = |(_, records): &(PersistId, Vec<Record>)| records.iter().all(|record| !record_matters(record));
+        while self.disk.pending.front().is_some_and(at_once) {
+            actions.extend(self.store(now));
+        }
+        actions
+    }
+
+    /// Makes the oldest batch durable.
+    pub fn store(&mut self, now: Time) -> Vec<Action> {
+        let Some((id, records)) = self.disk.pending.pop_front() else { return Vec::new() };
+        records.into_iter().for_each(|record| self.disk.write(record));
+        self.disk.stored = id.0;
+        let mut actions = self.input(now, Input::Stored { upto: id });
+        while self.held.front().is_some_and(|(batch, _)| *batch <= id) {
+            actions.extend(self.held.pop_front().map(|(_, action)| action));
+        }
+        actions
+    }
+
+    pub fn is_storing(&self) -> bool {
+        !self.disk.pending.is_empty()
+    }
+
+    pub fn order(&mut self, order: Order) {
+        self.runtime = match order {
+            Order::Run { replica, generation, .. } => Some(Running { replica, generation, healthy: false }),
+            Order::Stop { .. } => None,
+        };
+    }
+
+    /// This node's own claim, while its daemon runs.
+    pub fn claim(&self) -> Option<&Claim> {
+        self.node.as_ref()?.own_claims().next()
+    }
+
+    /// What anybody who asks can be told of this node's sheet.
+    pub fn spoken(&self) -> impl Iterator<Item = &Unverified<Slot>> {
+        self.spoken.values()
+    }
+
+    pub fn spoke(&mut self, slot: Unverified<Slot>) {
+        let issue = |slot: &Unverified<Slot>| slot.peek().map(|slot| (slot.slot, slot.counter));
+        let new = issue(&slot).expect("the core says what it can read");
+        // What waited for the disk may be said after what is newer and did not have to.
+        let known = self.spoken.get(&new.0).and_then(|known| issue(known).ok());
+        if known < Some(new) {
+            self.spoken.insert(new.0, slot);
+        }
+    }
+
+    /// Whether a power cut now would leave a claim of this award.
+    pub fn has_on_disk(&self, me: NodeId, award: Token) -> bool {
+        let mine = self.disk.slots.iter().filter(|((node, _), _)| *node == me);
+        let mut claims = mine.filter_map(|(_, slot)| slot.peek().ok()).flat_map(|slot| slot.claims);
+        claims.any(|claim| awarded_under(&claim) == award)
+    }
+
+    /// A text that differs where the device does, as seen at `now`, hashed.
+    pub fn digest(&self, now: Time) -> u64 {
+        let Disk { incarnation, changes: _, slots, pending, stored } = &self.disk;
+        let pending: Vec<_> = pending.iter().map(|(id, records)| (id, record_words(records))).collect();
+        let due = self.node.as_ref().and_then(Node::poll_timeout);
+        let text =
+            format!("{:?}", (&self.node, due, incarnation, slots, pending, &self.held, &self.runtime, &self.spoken));
+        digest::of_text(&text, now, *stored)
+    }
+
+    /// Every time is people's time here: an hour's difference is no other state.
+    fn tell_wall(&mut self, now: Time) {
+        if self.told_wall == Some(now) {
+            return;
+        }
+        self.told_wall = Some(now);
+        if let Some(node) = &mut self.node {
+            node.handle(now, Input::WallClock(WALL));
+        }
+    }
+
+    /// What of the core's effects need not wait for the disk; the rest is held.
+    fn drain(&mut self) -> Vec<Action> {
+        let mut actions = Vec::new();
+        while let Some(effect) = self.node.as_mut().and_then(Node::poll_effect) {
+            match (effect.after, effect.action) {
+                (_, Action::Persist { id, records }) => self.disk.pending.push_back((id, records)),
+                (Some(batch), action) => self.held.push_back((batch, action)),
+                (None, action) => actions.push(action),
+            }
+        }
+        actions
+    }
+}
+
+impl Disk {
+    fn write(&mut self, record: Record) {
+        match record {
+            Record::Incarnation(incarnation) => self.incarnation = incarnation,
+            Record::Desired { key, changes } => _ = self.changes.insert(key, changes),
+            Record::Slot { node, slot } => {
+                let number = slot.peek().expect("the core persists what it can read").slot;
+                self.slots.insert((node, number), slot);
+            }
+            // Who the others are is asked anew at each start.
+            Record::Node { .. } => {}
+            Record::Ruling { .. } | Record::NoRuling { .. } => panic!("nobody rules here"),
+        }
+    }
+}
+
+fn record_words(records: &[Record]) -> Vec<String> {
+    records.iter().filter(|record| record_matters(record)).map(|record| format!("{record:?}")).collect()
+}
+
+fn record_matters(record: &Record) -> bool {
+    matches!(record, Record::Incarnation(_) | Record::Slot { .. })
+}

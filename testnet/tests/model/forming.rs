@@ -1,0 +1,135 @@
+//! What every history begins with: three devices that are members of one cluster and linked, and a wish on its way to them.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use shoal_protocol::membership::{self, Notice, Seen, Vote};
+use shoal_protocol::model::{
+    Artifact, ChangeBody, Clock, ClusterId, Digest, Facts, Key, KeyPair, NodeId, RawChange, Resources, RuntimeKind,
+    Signed, Spec, SpecForm, Time, Value,
+};
+use shoal_protocol::node::{Config, Identity, Node, Saved};
+use shoal_protocol::trust::{self, Genesis};
+use shoal_protocol::{model, sync};
+
+use super::memory::Memory;
+
+/// Three: one that owns, one that holds, one that takes over; any two can be at odds with the third.
+pub const NODES: usize = 3;
+/// Nothing that is due later ever comes: the detector and repair rest.
+pub const NEVER: Duration = Duration::from_secs(3600);
+
+/// Who they are, and what is wished for.
+pub struct Cast {
+    genesis: Genesis,
+    join: KeyPair,
+    keys: [KeyPair; NODES],
+    pub ids: [NodeId; NODES],
+    pub cluster: ClusterId,
+    /// Each on every disk from the beginning.
+    pub admissions: Vec<(Digest, RawChange)>,
+    /// One replica of one workload.
+    pub wish: RawChange,
+    pub size: Resources,
+    pub memory: Memory,
+}
+
+impl Cast {
+    pub fn new() -> Self {
+        let secret = |number: u8| KeyPair::from_seed(&[number; 32]);
+        let (root, join, keys) = (secret(101), secret(102), [secret(1), secret(2), secret(3)]);
+        let genesis = Genesis { root: root.public(), join: join.public() };
+        let ids = keys.each_ref().map(|keys| NodeId(keys.public().0));
+        let admit = |(salt, id): (u64, &NodeId)| {
+            let change = trust::admit(&genesis, &join, *id, salt, 1).expect("an honest admission");
+            (Key::Member(*id).hash(), change.raw())
+        };
+        let admissions = (0..).zip(&ids).map(admit).collect();
+        let operator = secret(103);
+        let certificate = trust::certify(&genesis, &root, operator.public(), "tester").expect("a good name");
+        let spec = workload();
+        let size = spec.resources;
+        let writer = trust::writer_id(&operator.public(), &[0; 16]);
+        let key = Key::Workload(spec.name.clone());
+        let clock = Clock::from([(writer, 1)]);
+        let body = ChangeBody { key, writer, serial: 1, clock, uid: None, value: Value::workload(&spec) };
+        let wish = trust::sign_change(&genesis, &operator, Some(&certificate), body).expect("an honest wish").raw();
+        Cast { cluster: genesis.cluster(), genesis, join, keys, ids, admissions, wish, size, memory: Memory::default() }
+    }
+
+    pub fn index(&self, id: &NodeId) -> usize {
+        self.ids.iter().position(|known| known == id).expect("one of the three")
+    }
+
+    /// The daemon of a device, made of what its disk has.
+    pub fn boot(&self, node: usize, saved: Saved, wall: model::WallClock, now: Time) -> Node {
+        let identity = Identity { keys: self.keys[node].clone(), genesis: self.genesis, join: self.join.clone() };
+        // Chance orders questions and spreads waits, no more: one seed stands for all.
+        Node::new(config(node), identity, saved, self.facts(), wall, [7; 32], now)
+    }
+
+    /// What convinces the others that this life of a node is over: both of them say so.
+    pub fn fall(&self, subject: usize, incarnation: u64) -> membership::Message {
+        let vote = Vote { subject: self.ids[subject], incarnation, seen: Seen::Refused };
+        let others = (0..NODES).filter(|node| *node != subject);
+        let votes = others.map(|node| Signed::sign(vote, &self.keys[node], &self.cluster).wire().clone()).collect();
+        membership::Message::Down(Notice { subject: self.ids[subject], incarnation, votes }, None)
+    }
+
+    /// Room for one replica on each device: two auctions at once meet.
+    fn facts(&self) -> Facts {
+        let runtimes = [RuntimeKind::Wasm].into();
+        Facts { arch: "x86_64".into(), runtimes, labels: BTreeMap::new(), capacity: self.size }
+    }
+}
+
+fn workload() -> Spec {
+    SpecForm {
+        name: "web".parse().expect("a name"),
+        runtime: RuntimeKind::Wasm,
+        artifact: Artifact { digest: Digest::of(b"web"), size: 60_000 },
+        replicas: 1,
+        resources: Resources { memory: 32 << 20, cpu: 100 },
+        env: BTreeMap::new(),
+        require: BTreeMap::new(),
+    }
+    .try_into()
+    .expect("a good spec")
+}
+
+/// The rooms under test as they are in the field; the detector and repair do nothing by themselves.
+fn config(node: usize) -> Config {
+    let late = NEVER * 100;
+    Config {
+        name: format!("n{node}"),
+        addresses: vec![format!("/memory/{}", node + 1)],
+        membership: membership::Config {
+            beat: late,
+            probe_every: late,
+            probe_floor: late,
+            cut: late,
+            cut_alone: late,
+            answer: late,
+            bystander: late,
+            courtesy: late,
+            courtesy_unknown: late,
+            dial_lost: late,
+            redial_first: late,
+            redial_most: late,
+            unknown_grace: late,
+            rtt_every: late,
+            repair_after: late,
+            repair_most: late,
+            reissue_every: Duration::ZERO,
+            ..membership::Config::default()
+        },
+        repair: sync::Config {
+            compare_after: late,
+            retry_after: late,
+            answer_after: late,
+            limit_after: late,
+            ..sync::Config::default()
+        },
+        ..Config::default()
+    }
+}

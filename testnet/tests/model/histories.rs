@@ -1,0 +1,116 @@
+//! The model as the checker takes it.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt::Write as _;
+use std::sync::Mutex;
+use std::time::Instant;
+
+use stateright::{Checker, HasDiscoveries, Model, Path, Property};
+
+use super::bounds::Plot;
+use super::forming::Cast;
+use super::laws::Law;
+use super::world::{State, Step};
+
+/// Tries all histories of a plot.
+pub fn check(plot: &str) {
+    let started = Instant::now();
+    let histories = Histories::new(plot.parse().expect("a plot"));
+    let steps = histories.plot.steps;
+    let checker = histories.checker().finish_when(HasDiscoveries::AnyFailures);
+    // Two threads do not meet states in the order of their depth, so a bound on that takes one.
+    let checker = match steps {
+        Some(steps) => checker.threads(1).target_max_depth(steps + 1),
+        None => checker.threads(2),
+    };
+    let checker = checker.spawn_bfs().join();
+    let (states, steps, depth) = (checker.unique_state_count(), checker.state_count(), checker.max_depth());
+    println!("{plot}: {states} states, {steps} steps, at most {depth} deep, {:.1} s", started.elapsed().as_secs_f64());
+    let told: Vec<String> = checker.discoveries().into_iter().map(|(name, path)| told(name, path)).collect();
+    assert!(told.is_empty(), "{plot}: {states} states were seen\n{}", told.join("\n"));
+    let endless = checker.model().endless();
+    assert!(endless.is_empty(), "{plot}: {} of {states} states do not come to rest by themselves", endless.len());
+}
+
+fn told(law: &str, path: Path<State, Step>) -> String {
+    let steps = path.into_vec();
+    let mut text = format!("{law} is broken, {} steps from the beginning:\n", steps.len() - 1);
+    for (state, step) in steps {
+        let step = step.map(|step| format!("{step:?}")).unwrap_or_default();
+        _ = writeln!(text, "  {state:?}\n    {step}");
+    }
+    text
+}
+
+struct Histories {
+    cast: Cast,
+    plot: Plot,
+    /// What follows each state when no further fault happens and what comes next is chosen in one way.
+    calm: Mutex<HashMap<u64, u64>>,
+}
+
+impl Histories {
+    fn new(plot: Plot) -> Self {
+        Histories { cast: Cast::new(), plot, calm: Mutex::default() }
+    }
+
+    /// States from which, without a further fault, all does not come to rest. To be asked when every state was seen.
+    fn endless(&self) -> Vec<u64> {
+        let calm = self.calm.lock().expect("no thread fails with it");
+        let mut ends: HashSet<u64> = HashSet::new();
+        let mut endless = Vec::new();
+        for &from in calm.keys() {
+            let (mut at, mut path) = (from, HashSet::new());
+            while !ends.contains(&at) && path.insert(at) {
+                match calm.get(&at) {
+                    Some(next) => at = *next,
+                    None => _ = ends.insert(at),
+                }
+            }
+            if ends.contains(&at) {
+                ends.extend(path);
+            } else {
+                endless.push(from);
+            }
+        }
+        endless
+    }
+}
+
+impl Model for Histories {
+    type State = State;
+    type Action = Step;
+
+    fn init_states(&self) -> Vec<State> {
+        vec![State::first(&self.cast, self.plot)]
+    }
+
+    fn actions(&self, state: &State, steps: &mut Vec<Step>) {
+        // What follows from a broken law says nothing new.
+        if state.broken.is_empty() {
+            state.steps(steps);
+        }
+    }
+
+    fn next_state(&self, state: &State, step: Step) -> Option<State> {
+        let next = state.after(&self.cast, &step);
+        if state.calm_step().as_ref() == Some(&step) {
+            self.calm.lock().expect("no thread fails with it").insert(state.digest(), next.digest());
+        }
+        Some(next)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        vec![
+            Property::always("one winner", |_, state: &State| !state.broken.contains(&Law::OneWinner)),
+            Property::always("fits", |_, state: &State| !state.broken.contains(&Law::Fits)),
+            Property::always("new counter", |_, state: &State| !state.broken.contains(&Law::NewCounter)),
+            Property::always("written before said", |_, state: &State| !state.broken.contains(&Law::WrittenBeforeSaid)),
+            Property::always("yields to the healthy", |_, state: &State| {
+                !state.broken.contains(&Law::YieldsToTheHealthy)
+            }),
+            Property::always("keeper stays", |_, state: &State| !state.broken.contains(&Law::KeeperStays)),
+            Property::always("rests well", |_, state: &State| !state.broken.contains(&Law::RestsWell)),
+        ]
+    }
+}

@@ -1,0 +1,105 @@
+//! What must hold in every state, and in every state that is at rest.
+
+use std::sync::Arc;
+
+use shoal_protocol::claims::{self, awarded_under};
+use shoal_protocol::model::{Claim, Phase, Resources};
+use shoal_protocol::node::Message;
+
+use super::forming::{Cast, NODES};
+use super::world::{State, Step};
+
+/// A law that can be broken.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Law {
+    /// No two nodes claim under one award, and none claims twice under it.
+    OneWinner,
+    /// Reserved and committed together never exceed what a node offers; what it claims is committed.
+    Fits,
+    /// No award is taken under a counter that the winner has seen.
+    NewCounter,
+    /// A claim is on disk before it is spoken of, and before it runs.
+    WrittenBeforeSaid,
+    /// A holder stops when it gives up what fails, or when the keeper has said that it is healthy, which then was so.
+    YieldsToTheHealthy,
+    /// Who is yielded to goes on.
+    KeeperStays,
+    /// At rest one node holds the replica, healthy, and nothing is reserved.
+    RestsWell,
+}
+
+/// Looks at a state and the step that led to it.
+pub fn judge(cast: &Cast, before: &State, step: &Step, after: &mut State) {
+    let mut broken = Vec::new();
+    for node in 0..NODES {
+        if Arc::ptr_eq(&before.devices[node], &after.devices[node]) {
+            continue;
+        }
+        let (Some(_), Some(now)) = (&before.devices[node].node, &after.devices[node].node) else { continue };
+        let promised = now.promised();
+        let claimed = after.devices[node].claim().map_or(Resources::default(), |_| cast.size);
+        if !cast.size.holds(promised) || !promised.holds(claimed) {
+            broken.push(Law::Fits);
+        }
+        let (old, new) = (before.devices[node].claim().cloned(), after.devices[node].claim().cloned());
+        match (old, new) {
+            (Some(old), None) => broken.extend(let_go(before, step, after, node, &old)),
+            (old, Some(new)) if old.as_ref().map(awarded_under) != Some(awarded_under(&new)) => {
+                broken.extend(took(before, after, node, &new));
+            }
+            _ => {}
+        }
+    }
+    after.broken.extend(broken);
+    if after.is_at_rest() && !rests_well(cast, after) {
+        after.broken.insert(Law::RestsWell);
+    }
+}
+
+fn took(before: &State, after: &mut State, node: usize, claim: &Claim) -> Vec<Law> {
+    let award = awarded_under(claim);
+    let mut broken = Vec::new();
+    if after.won.insert((claim.replica, award), node).is_some() {
+        broken.push(Law::OneWinner);
+    }
+    let seen = before.devices[node].node.as_ref().and_then(|node| node.seen_token(&claim.replica));
+    if seen.is_some_and(|seen| seen.counter >= award.counter) {
+        broken.push(Law::NewCounter);
+    }
+    broken
+}
+
+fn let_go(before: &State, step: &Step, after: &State, node: usize, claim: &Claim) -> Vec<Law> {
+    if matches!((&claim.phase, step), (Phase::Failing { .. }, Step::Pass(_) | Step::PassEarly(_))) {
+        return Vec::new();
+    }
+    let (Step::Deliver(label) | Step::Repeat(label)) = step else { return vec![Law::YieldsToTheHealthy] };
+    let item = before.flying.iter().find(|item| item.digest == label.digest);
+    let Some(item) = item.filter(|item| {
+        let keeping =
+            |message: &Message| matches!(message, Message::Claims(claims::Message::Keeping { healthy: true, .. }));
+        item.to == node && keeping(&item.message)
+    }) else {
+        return vec![Law::YieldsToTheHealthy];
+    };
+    let keeper = &after.devices[item.from];
+    let gone = keeper.node.is_some() && keeper.claim().is_none() && !after.failed;
+    if gone { vec![Law::KeeperStays] } else { Vec::new() }
+}
+
+fn rests_well(cast: &Cast, state: &State) -> bool {
+    let mut holders = 0;
+    for device in &state.devices {
+        let Some(node) = &device.node else { continue };
+        let claim = device.claim();
+        let holds = claim.is_some();
+        let healthy = claim.is_none_or(|claim| claim.phase == Phase::Healthy);
+        let runs = device.runtime.as_ref().is_some_and(|it| it.healthy);
+        let promised = if holds { cast.size } else { Resources::default() };
+        if !healthy || runs != holds || node.promised() != promised {
+            return false;
+        }
+        holders += usize::from(holds);
+    }
+    holders == 1
+}

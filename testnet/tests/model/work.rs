@@ -1,0 +1,177 @@
+//! A step at work: what a node asks of the world, and what it says.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use shoal_protocol::claims::awarded_under;
+use shoal_protocol::model::{NodeId, Phase, Time};
+use shoal_protocol::node::{Action as Effect, FetchOutcome, Input, Message, Node, Order, Reason};
+use shoal_protocol::{auction, claims, membership};
+
+use super::device::Device;
+use super::forming::{Cast, NODES};
+use super::laws::Law;
+use super::world::{Flying, State};
+
+/// What comes of one step.
+pub struct Work<'a> {
+    cast: &'a Cast,
+    state: &'a mut State,
+    /// Repair's questions and answers, and hellos: they come at once and in order, their course is not what is checked here.
+    talk: VecDeque<(usize, usize, Message)>,
+    /// A node comes into step: what the detector says comes at once, too.
+    in_step: bool,
+    said: Vec<Flying>,
+    broken: Vec<Law>,
+}
+
+impl<'a> Work<'a> {
+    pub fn new(cast: &'a Cast, state: &'a mut State) -> Self {
+        Work { cast, state, talk: VecDeque::new(), in_step: false, said: Vec::new(), broken: Vec::new() }
+    }
+
+    pub fn in_step(self) -> Self {
+        Work { in_step: true, ..self }
+    }
+
+    pub fn is_up(&self, node: usize) -> bool {
+        self.state.devices[node].node.is_some()
+    }
+
+    /// Lets a device work, and does what it asks for.
+    pub fn on(&mut self, node: usize, input: impl FnOnce(&mut Device, Time) -> Vec<Effect>) {
+        let now = self.state.now;
+        let effects = input(Arc::make_mut(&mut self.state.devices[node]), now);
+        effects.into_iter().for_each(|effect| self.act(node, effect));
+    }
+
+    /// Until all is said. Whether anything was.
+    pub fn converse(&mut self) -> bool {
+        let talks = !self.talk.is_empty();
+        while let Some((from, to, message)) = self.talk.pop_front() {
+            let from = self.cast.ids[from];
+            self.on(to, |device, now| device.input(now, Input::Message { from, message }));
+        }
+        talks
+    }
+
+    /// What went out, and what was broken by it.
+    pub fn end(self) -> (Vec<Flying>, Vec<Law>) {
+        (self.said, self.broken)
+    }
+
+    fn send(&mut self, from: usize, to: usize, message: Message) {
+        let item = Flying::new(from, to, message);
+        self.said.push(item.clone());
+        self.state.send(item);
+    }
+
+    fn breaks(&mut self, law: Law) {
+        self.broken.push(law);
+        self.state.broken.insert(law);
+    }
+
+    /// Until all is compared, too.
+    pub fn come_into_step(&mut self) {
+        self.converse();
+        while let Some(node) = (0..NODES).find(|node| self.compares_now(*node)) {
+            self.on(node, |device, now| device.timeout(now));
+            self.converse();
+        }
+    }
+
+    fn compares_now(&self, node: usize) -> bool {
+        let due = self.state.devices[node].node.as_ref().and_then(Node::poll_timeout);
+        due.is_some_and(|(at, why)| at <= self.state.now && matches!(why, Reason::Repair(_)))
+    }
+
+    fn act(&mut self, node: usize, effect: Effect) {
+        match effect {
+            Effect::Send { to, lane: _, message } => self.say(node, self.cast.index(&to), message),
+            Effect::Broadcast(message) => self.gossip(node, message),
+            Effect::Order(order) => {
+                if let Order::Run { .. } = &order
+                    && let Some(award) = self.state.devices[node].claim().map(awarded_under)
+                {
+                    self.check_written(node, award);
+                }
+                Arc::make_mut(&mut self.state.devices[node]).order(order);
+            }
+            // Bytes are everywhere.
+            Effect::Fetch { artifact, .. } => {
+                let fetched = Input::Fetched { digest: artifact.digest, outcome: FetchOutcome::Ready };
+                self.on(node, |device, now| device.input(now, fetched));
+            }
+            Effect::Persist { .. } => unreachable!("the device keeps these"),
+            // Links hold; there is nobody to be told.
+            Effect::Dial { .. }
+            | Effect::Disconnect(_)
+            | Effect::Reply { .. }
+            | Effect::Verdict { .. }
+            | Effect::Notify(_) => {}
+        }
+    }
+
+    fn say(&mut self, from: usize, to: usize, message: Message) {
+        match &message {
+            Message::Auction(auction::Message::Claimed { token, .. }) => self.check_written(from, *token),
+            Message::Claims(claims::Message::Keeping { healthy: true, .. }) => {
+                let claim = self.state.devices[from].claim();
+                if claim.is_none_or(|claim| claim.phase != Phase::Healthy) {
+                    self.breaks(Law::YieldsToTheHealthy);
+                }
+            }
+            _ => {}
+        }
+        match &message {
+            Message::Auction(_) | Message::Claims(_) => self.send(from, to, message),
+            Message::Membership(membership::Message::Record(_)) if !self.in_step => self.send(from, to, message),
+            Message::Membership(_) if !self.in_step => {}
+            Message::Membership(_) | Message::Repair(_) if self.is_up(to) => self.talk.push_back((from, to, message)),
+            _ => {}
+        }
+    }
+
+    fn gossip(&mut self, from: usize, message: Message) {
+        // Records go over the links as well; of who has which bytes nobody makes a difference here.
+        let Message::Slot(slot) = &message else { return };
+        if NodeId(slot.by().0) == self.cast.ids[from] {
+            let claims = slot.peek().map(|slot| slot.claims).unwrap_or_default();
+            claims.iter().for_each(|claim| self.check_written(from, awarded_under(claim)));
+            Arc::make_mut(&mut self.state.devices[from]).spoke(slot.clone());
+        }
+        for to in (0..NODES).filter(|to| *to != from) {
+            self.send(from, to, message.clone());
+        }
+    }
+
+    /// A power cut now must not make it a lie.
+    fn check_written(&mut self, node: usize, award: shoal_protocol::model::Token) {
+        if !self.state.devices[node].has_on_disk(self.cast.ids[node], award) {
+            self.breaks(Law::WrittenBeforeSaid);
+        }
+    }
+}
+
+/// What a message says, for people.
+pub fn word(message: &Message) -> &'static str {
+    match message {
+        Message::Auction(message) => match message {
+            auction::Message::Announce(_) => "announce",
+            auction::Message::Bid { .. } => "bid",
+            auction::Message::Decline { .. } => "decline",
+            auction::Message::Award { .. } => "award",
+            auction::Message::Release { .. } => "release",
+            auction::Message::Claimed { .. } => "claimed",
+            auction::Message::Refused { .. } => "refused",
+            auction::Message::Cancel { .. } => "cancel",
+            auction::Message::Notice { .. } => "notice",
+        },
+        Message::Claims(claims::Message::AskKeeper { .. }) => "ask-keeper",
+        Message::Claims(claims::Message::Keeping { healthy: true, .. }) => "keeping",
+        Message::Claims(claims::Message::Keeping { healthy: false, .. }) => "not-healthy",
+        Message::Membership(membership::Message::Down(..)) => "down",
+        Message::Membership(_) => "record",
+        other => other.kind(),
+    }
+}
