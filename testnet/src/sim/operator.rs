@@ -68,12 +68,23 @@ impl Operator {
             Some(other) => return Err(format!("an odd answer to prepare: {other:?}")),
             None => return Ok((Outcome::Unknown, None)),
         };
+        let before = draft.clock.clone();
         let value = spec.map_or(Value::Tombstone, Value::workload);
         let change = self.sign(world, device, Key::Workload(name.clone()), value, draft);
         let outcome = match self.ask(world, device, Command::Submit { change: change.raw() })? {
             Some(Reply::Accepted { .. }) => Outcome::Accepted,
             // A disk that failed over it may have it all the same.
             Some(Reply::Refused(Refusal::ReadOnly(_))) => Outcome::Unknown,
+            Some(Reply::Refused(Refusal::Stale)) => {
+                // Somebody else's write may have come between. If nothing did, it refuses what it drafted itself.
+                let prepare = Command::Prepare { name: name.clone(), spec: spec.cloned(), force: true };
+                match self.ask(world, device, prepare)? {
+                    Some(Reply::Prepared { draft, .. }) if draft.clock == before => {
+                        return Err(format!("n{device} refuses what it drafted as stale\n{}", world.report_on(device)));
+                    }
+                    _ => Outcome::Refused(Refusal::Stale.to_string()),
+                }
+            }
             Some(Reply::Refused(refusal)) => Outcome::Refused(refusal.to_string()),
             Some(other) => return Err(format!("an odd answer to submit: {other:?}")),
             None => Outcome::Unknown,

@@ -16,10 +16,11 @@ use super::play::Play;
 use super::world::World;
 
 /// Scenarios that come with the program, by name.
-const BUILT_IN: [(&str, &str); 14] = [
+const BUILT_IN: [(&str, &str); 15] = [
     ("bad-clocks", include_str!("../../scenarios/bad-clocks.txt")),
     ("blackout", include_str!("../../scenarios/blackout.txt")),
     ("clone", include_str!("../../scenarios/clone.txt")),
+    ("crowded", include_str!("../../scenarios/crowded.txt")),
     ("disks", include_str!("../../scenarios/disks.txt")),
     ("flapping", include_str!("../../scenarios/flapping.txt")),
     ("kill", include_str!("../../scenarios/kill.txt")),

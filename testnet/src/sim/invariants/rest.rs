@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use shoal_protocol::model::{Digest, Phase, ReplicaId, Spec};
+use shoal_protocol::model::{Digest, Phase, ReplicaId, Resources, Spec};
 use shoal_protocol::node::Node;
 
 use crate::sim::wishes::Wishes;
@@ -25,6 +25,9 @@ pub fn at_rest(world: &World, wishes: &Wishes) -> Result<(), String> {
         (if is_lost { &mut lost } else { &mut wanted }).extend(first.wanted(&name));
     }
     let held = held(world, &running, &wanted, &lost)?;
+    if lost.is_empty() {
+        nothing_is_kept_back(world, &running)?;
+    }
     match wanted.iter().find(|replica| !held.contains_key(replica)) {
         Some(replica) => Err(format!("nobody runs {replica}")),
         None => Ok(()),
@@ -80,6 +83,19 @@ fn held(
         }
     }
     Ok(held)
+}
+
+/// With nothing to auction no room is reserved: what a node keeps back is what its claims take.
+fn nothing_is_kept_back(world: &World, running: &[usize]) -> Result<(), String> {
+    for &device in running {
+        let node = node(world, device);
+        let claimed = node.own_claims().filter_map(|claim| Some(node.spec(&claim.name)?.resources));
+        let (claimed, committed) = (claimed.fold(Resources::default(), Resources::plus), node.committed());
+        if claimed != committed {
+            return Err(format!("n{device} keeps {committed:?} back, its claims take {claimed:?}"));
+        }
+    }
+    Ok(())
 }
 
 /// Replicas that exactly one running device runs, healthy: which, and in which version.

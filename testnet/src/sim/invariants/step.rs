@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use shoal_protocol::auction;
-use shoal_protocol::claims::awarded_under;
+use shoal_protocol::claims::{self, awarded_under};
+use shoal_protocol::membership;
 use shoal_protocol::model::claim::generation;
-use shoal_protocol::model::{Claim, Digest, NodeId, RawChange, ReplicaId, Slot, Token, Unverified};
-use shoal_protocol::node::{Action, Message, Order, Record, Reply};
+use shoal_protocol::model::{Claim, Digest, NodeId, RawChange, ReplicaId, Resources, Slot, Token, Unverified};
+use shoal_protocol::node::{Action, Message, Node, Order, Record, Reply};
 
 use crate::sim::disk::Disk;
 use crate::sim::world::{World, facts};
@@ -19,8 +20,14 @@ const MAX_HELD: usize = 65_536;
 pub struct Watch {
     /// Large worlds cannot afford it.
     pub is_off: bool,
-    /// Every version of every workload that was ever wished for.
-    generations: BTreeSet<(Digest, Digest)>,
+    /// Every version of every workload that was ever wished for, and what one replica of it takes.
+    generations: BTreeMap<(Digest, Digest), Resources>,
+    /// What a device told of a slot under a counter.
+    told: BTreeMap<(usize, u8, u64), Digest>,
+    /// Who was told of what replica that another holds it, healthy, and keeps it.
+    kept: BTreeSet<(NodeId, ReplicaId)>,
+    /// Of each device the start, the highest incarnation told before it, and the highest told since.
+    lives: BTreeMap<usize, (u32, u64, u64)>,
     /// Who claims, or has asked its disk to remember that it claims, what under which award.
     holders: BTreeMap<(ReplicaId, Token), BTreeSet<NodeId>>,
     /// The same, by slot.
@@ -72,7 +79,7 @@ impl World {
                     let known = changes.iter().filter_map(|raw| {
                         let body = raw.change.peek().ok()?;
                         let spec = body.value.spec()?;
-                        Some((body.uid.unwrap_or_else(|| raw.change.hash()), generation(&spec)))
+                        Some(((body.uid.unwrap_or_else(|| raw.change.hash()), generation(&spec)), spec.resources))
                     });
                     self.watch.generations.extend(known);
                 }
@@ -88,7 +95,7 @@ impl World {
     fn watch_own_slot(&mut self, device: usize, slot: &Unverified<Slot>) {
         let Ok(slot) = slot.peek() else { return self.broken(device, "it persists a slot that cannot be read".into()) };
         for claim in &slot.claims {
-            if !self.watch.generations.contains(&(claim.replica.uid, claim.generation)) {
+            if !self.watch.generations.contains_key(&(claim.replica.uid, claim.generation)) {
                 self.broken(device, format!("it claims {} of a version that nobody wished for", claim.replica));
             }
         }
@@ -103,6 +110,7 @@ impl World {
         if self.watch.is_off {
             return;
         }
+        self.watch_words(device, action);
         let (disk, me) = (&self.devices[device].disk, self.devices[device].id);
         let wrong = match action {
             Action::Broadcast(Message::Slot(slot)) if slot.by().0 == me.0 => {
@@ -129,6 +137,64 @@ impl World {
         if let Some(wrong) = wrong {
             self.broken(device, wrong);
         }
+    }
+
+    /// What a daemon says of itself bears a number that it never used for anything else, in this life or an earlier one.
+    fn watch_words(&mut self, device: usize, action: &Action) {
+        let me = self.devices[device].id;
+        match action {
+            Action::Broadcast(Message::Slot(slot)) if slot.by().0 == me.0 => {
+                let Ok(body) = slot.peek() else { return };
+                let known = *self.watch.told.entry((device, body.slot, body.counter)).or_insert(slot.hash());
+                if known != slot.hash() {
+                    let what = format!("it says two things of slot {} under counter {}", body.slot, body.counter);
+                    self.broken(device, what);
+                }
+            }
+            Action::Broadcast(Message::Membership(membership::Message::Record(record))) if record.by().0 == me.0 => {
+                let Ok(body) = record.peek() else { return };
+                let boot = self.devices[device].boot;
+                let (life, over, highest) = self.watch.lives.entry(device).or_insert((boot, 0, 0));
+                if *life != boot {
+                    (*life, *over) = (boot, *highest);
+                }
+                *highest = body.incarnation.max(*highest);
+                if body.incarnation <= *over {
+                    self.broken(device, format!("incarnation {} is of a life that is over", body.incarnation));
+                }
+            }
+            Action::Send {
+                to,
+                message: Message::Claims(claims::Message::Keeping { replica, healthy: true, .. }),
+                ..
+            } => {
+                self.watch.kept.insert((*to, *replica));
+            }
+            Action::Order(Order::Stop { replica }) => {
+                let was_told = self.watch.kept.remove(&(me, *replica));
+                if !was_told && self.is_good(device, replica) {
+                    self.broken(device, format!("it stops {replica}, which is wished for, and nobody said to keep it"));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether a device runs a replica as wished for, healthy, and its disk is no reason to let go of it.
+    fn is_good(&self, device: usize, replica: &ReplicaId) -> bool {
+        let it = &self.devices[device];
+        let (Some(node), Some(runs)) = (&it.node, it.runtime.replicas.get(replica)) else { return false };
+        let Some(claim) = claims_on(&it.disk, it.id, replica).next() else { return false };
+        runs.healthy
+            && !it.disk.full
+            && node.wanted(&claim.name).contains(replica)
+            && node.generation(&replica.uid) == Some(runs.generation)
+    }
+
+    /// What a daemon's own claims take, by what was wished for.
+    fn claimed(&self, node: &Node) -> Resources {
+        let resources = node.own_claims().filter_map(|it| self.watch.generations.get(&(it.replica.uid, it.generation)));
+        resources.copied().fold(Resources::default(), Resources::plus)
     }
 
     /// A batch is about to become durable: what it replaces must be older than what replaces it.
@@ -167,10 +233,10 @@ impl World {
     pub(in crate::sim) fn after_step(&mut self, device: usize) -> Result<(), String> {
         let it = &self.devices[device];
         if let Some(node) = &it.node {
-            let capacity = facts().capacity;
-            if !capacity.holds(node.committed()) {
-                let used = node.committed();
-                self.broken(device, format!("{used:?} committed or reserved, more than {capacity:?}"));
+            // Counted here: what the node itself says is left never falls below nothing.
+            let (capacity, used) = (facts().capacity, self.claimed(node));
+            if !capacity.holds(used) {
+                self.broken(device, format!("it claims {used:?}, more than {capacity:?}"));
             } else if it.held.len() > MAX_HELD {
                 self.broken(device, format!("{} effects wait for its disk", it.held.len()));
             }
