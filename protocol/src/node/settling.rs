@@ -96,11 +96,14 @@ impl Node {
         let knowing: Vec<NodeId> = linked.iter().copied().filter(is_ready).collect();
         let reachable = if knowing.is_empty() { linked } else { knowing };
         let in_step = reachable.iter().filter(|peer| self.repair.in_step(peer)).count();
-        let is_patient = self.waits_until.is_some();
-        let enough = if reachable.is_empty() {
-            self.is_alone() && !is_patient
+        let enough = if self.waits_until.is_some() {
+            // Links to those that are up are about to come: one witness may be one that was cut off itself.
+            let others = self.membership.up().count().saturating_sub(1);
+            !reachable.is_empty() && in_step >= WITNESSES.min(others) && self.membership.settled()
+        } else if reachable.is_empty() {
+            self.is_alone()
         } else {
-            in_step >= WITNESSES.min(reachable.len()) && (self.membership.settled() || !is_patient)
+            in_step >= WITNESSES.min(reachable.len())
         };
         if !enough {
             return;

@@ -177,7 +177,8 @@ impl World {
         }
     }
 
-    fn is_cloned(&self, device: usize) -> bool {
+    /// Whether two devices have this one's key.
+    pub fn is_cloned(&self, device: usize) -> bool {
         self.ids.get(&self.devices[device].id).is_some_and(|twins| twins.len() > 1)
     }
 }

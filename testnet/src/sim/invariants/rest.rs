@@ -11,7 +11,6 @@ use crate::sim::world::World;
 /// Whether all running nodes are of one mind, and everything runs that shall, once, and nothing else.
 pub fn at_rest(world: &World, wishes: &Wishes) -> Result<(), String> {
     let running = world.running();
-    of_one_mind(world, &running)?;
     let first = node(world, *running.first().ok_or("nothing runs")?);
     let mut wanted = BTreeSet::new();
     let mut lost = BTreeSet::new();
@@ -24,6 +23,7 @@ pub fn at_rest(world: &World, wishes: &Wishes) -> Result<(), String> {
         let is_lost = found.is_some_and(|spec| !is_anywhere(world, spec));
         (if is_lost { &mut lost } else { &mut wanted }).extend(first.wanted(&name));
     }
+    of_one_mind(world, &running, lost.is_empty())?;
     let held = held(world, &running, &wanted, &lost)?;
     if lost.is_empty() {
         nothing_is_kept_back(world, &running)?;
@@ -34,11 +34,13 @@ pub fn at_rest(world: &World, wishes: &Wishes) -> Result<(), String> {
     }
 }
 
-fn of_one_mind(world: &World, running: &[usize]) -> Result<(), String> {
+/// What is lost with its bytes is tried anew now and then, so that claims come and go: then what is wished for has to agree.
+fn of_one_mind(world: &World, running: &[usize], with_claims: bool) -> Result<(), String> {
     let mut roots: BTreeMap<_, Vec<usize>> = BTreeMap::new();
     for &device in running {
         let node = node(world, device);
-        roots.entry(node.roots()).or_default().push(device);
+        let trees = if with_claims { 4 } else { 1 };
+        roots.entry(node.roots()[..trees].to_vec()).or_default().push(device);
         let status = node.status();
         if status.nodes_up != running.len() || !status.ready {
             let (sees, all) = (status.nodes_up, running.len());

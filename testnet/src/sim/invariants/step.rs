@@ -129,7 +129,7 @@ impl World {
                 let is_written = claims_on(disk, me, replica).any(|written| awarded_under(&written) == *token);
                 (!is_written).then(|| format!("it tells the owner of its claim to {replica} before it is on disk"))
             }
-            Action::Notify(event) if event.kind == "duplicate-yielded" => {
+            Action::Notify(event) if event.kind == "duplicate-yielded" && !self.is_cloned(device) => {
                 let yields = self.watch.yields.entry((device, event.subject.clone())).or_default();
                 *yields += 1;
                 (*yields > MAX_YIELDS).then(|| "it takes a replica and lets it go, again and again".to_owned())
@@ -152,8 +152,10 @@ impl World {
     /// What a daemon says of itself bears a number that it never used for anything else, in this life or an earlier one.
     fn watch_words(&mut self, device: usize, action: &Action) {
         let me = self.devices[device].id;
+        // Of two that speak in one name each outdoes what the other says.
+        let is_alone = !self.is_cloned(device);
         match action {
-            Action::Broadcast(Message::Slot(slot)) if slot.by().0 == me.0 => {
+            Action::Broadcast(Message::Slot(slot)) if slot.by().0 == me.0 && is_alone => {
                 let Ok(body) = slot.peek() else { return };
                 let known = *self.watch.told.entry((device, body.slot, body.counter)).or_insert(slot.hash());
                 if known != slot.hash() {
@@ -161,7 +163,9 @@ impl World {
                     self.broken(device, what);
                 }
             }
-            Action::Broadcast(Message::Membership(membership::Message::Record(record))) if record.by().0 == me.0 => {
+            Action::Broadcast(Message::Membership(membership::Message::Record(record)))
+                if record.by().0 == me.0 && is_alone =>
+            {
                 let Ok(body) = record.peek() else { return };
                 let boot = self.devices[device].boot;
                 let (life, over, highest) = self.watch.lives.entry(device).or_insert((boot, 0, 0));
