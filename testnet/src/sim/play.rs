@@ -177,6 +177,11 @@ impl World {
         }
     }
 
+    /// Whether any two devices have one key: what these two say in turns keeps others busy.
+    pub fn has_clones(&self) -> bool {
+        self.devices.iter().any(|device| device.is_clone)
+    }
+
     /// Whether two devices have this one's key.
     pub fn is_cloned(&self, device: usize) -> bool {
         self.ids.get(&self.devices[device].id).is_some_and(|twins| twins.len() > 1)

@@ -129,7 +129,7 @@ impl World {
                 let is_written = claims_on(disk, me, replica).any(|written| awarded_under(&written) == *token);
                 (!is_written).then(|| format!("it tells the owner of its claim to {replica} before it is on disk"))
             }
-            Action::Notify(event) if event.kind == "duplicate-yielded" && !self.is_cloned(device) => {
+            Action::Notify(event) if event.kind == "duplicate-yielded" && !self.has_clones() => {
                 let yields = self.watch.yields.entry((device, event.subject.clone())).or_default();
                 *yields += 1;
                 (*yields > MAX_YIELDS).then(|| "it takes a replica and lets it go, again and again".to_owned())
