@@ -29,9 +29,9 @@ impl Play {
             }
             Deed::Join(count) => {
                 for _ in 0..*count {
-                    let seeds = self.world.running();
                     let device = self.world.add();
-                    self.world.start(device, false, &seeds[..seeds.len().min(3)]);
+                    let seeds = self.seeds(device);
+                    self.world.start(device, false, &seeds);
                 }
             }
             Deed::Weather(None, name) => {
@@ -128,7 +128,7 @@ impl Play {
             }
             Deed::Start(_) => world.start(device, false, &[]),
             Deed::Lose(_) => {
-                let seeds: Vec<usize> = world.running().into_iter().filter(|other| *other != device).take(3).collect();
+                let seeds = self.seeds(device);
                 self.lose(device, &seeds);
             }
             Deed::Pause(_, time) => {
@@ -197,6 +197,16 @@ impl Play {
                 running.iter().copied().find(is_it).ok_or_else(|| format!("{owner}, which owns {name}, does not run"))
             }
         }
+    }
+
+    /// Whom a new device is told of: some that will stay, those that run first.
+    fn seeds(&self, device: usize) -> Vec<usize> {
+        let devices = &self.world.devices;
+        let stays = |other: &usize| *other != device && !devices[*other].is_clone && !devices[*other].is_gone;
+        let mut seeds: Vec<usize> = (0..devices.len()).filter(stays).collect();
+        seeds.sort_by_key(|other| devices[*other].node.is_none());
+        seeds.truncate(3);
+        seeds
     }
 
     fn others(&self, than: &BTreeSet<usize>) -> BTreeSet<usize> {
