@@ -1,16 +1,18 @@
 //! Every slot, and where each replica's claims are found in them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+
+use imbl::OrdMap;
 
 use crate::model::{Claim, Digest, NodeId, Place, ReplicaId, Signed, Slot};
 
 /// Slots by node and number. Bounded by the roster: a stranger's slot is not let in, each node has 64 slots of 128 claims.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Index {
-    slots: BTreeMap<(NodeId, u8), Signed<Slot>>,
+    slots: OrdMap<(NodeId, u8), Signed<Slot>>,
     /// The slot number saves a hash at every look.
-    holders: BTreeMap<(ReplicaId, NodeId), u8>,
-    keys: BTreeMap<Digest, (NodeId, u8)>,
+    holders: OrdMap<(ReplicaId, NodeId), u8>,
+    keys: OrdMap<Digest, (NodeId, u8)>,
 }
 
 const FIRST_NODE: NodeId = NodeId([0; 32]);
@@ -57,9 +59,13 @@ impl Index {
     pub(super) fn put(&mut self, node: NodeId, slot: Signed<Slot>) -> Vec<ReplicaId> {
         let number = slot.slot;
         for claim in &slot.claims {
-            self.holders.insert((claim.replica, node), number);
+            if !self.holders.contains_key(&(claim.replica, node)) {
+                self.holders.insert((claim.replica, node), number);
+            }
         }
-        self.keys.insert(super::Claims::key(&node, number), (node, number));
+        if !self.slots.contains_key(&(node, number)) {
+            self.keys.insert(super::Claims::key(&node, number), (node, number));
+        }
         let before = self.slots.insert((node, number), slot);
         let before = before.as_ref().map_or(&[][..], |slot| &slot.claims);
         let after = self.slots.get(&(node, number)).map_or(&[][..], |slot| &slot.claims);

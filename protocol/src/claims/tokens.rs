@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use imbl::OrdMap;
+
 use crate::model::{Digest, Place, ReplicaId, Token};
 
 /// Bounded: replicas that are claimed by the bounds of the sheets, all others by `max_idle`.
 #[derive(Clone, Debug)]
 pub(super) struct Tokens {
     max_idle: usize,
-    highest: BTreeMap<ReplicaId, Remembered>,
+    highest: OrdMap<ReplicaId, Remembered>,
     /// Replicas that nobody claims, the longest idle first.
     idle: BTreeMap<u64, ReplicaId>,
     next: u64,
@@ -22,7 +24,7 @@ struct Remembered {
 
 impl Tokens {
     pub(super) fn new(max_idle: usize) -> Self {
-        Tokens { max_idle, highest: BTreeMap::new(), idle: BTreeMap::new(), next: 0 }
+        Tokens { max_idle, highest: OrdMap::new(), idle: BTreeMap::new(), next: 0 }
     }
 
     pub(super) fn highest(&self, replica: &ReplicaId) -> Option<Token> {
@@ -31,18 +33,17 @@ impl Tokens {
 
     /// The greatest token among a replica's claims now; none when nobody claims it any longer.
     pub(super) fn note(&mut self, replica: &ReplicaId, claimed: Option<Token>) {
-        match (claimed, self.highest.get_mut(replica)) {
-            (Some(token), Some(known)) => {
-                known.token = known.token.max(token);
-                if let Some(at) = known.idle.take() {
+        match (claimed, self.highest.get(replica)) {
+            (Some(token), Some(known)) if known.idle.is_none() && known.token >= token => {}
+            (Some(token), known) => {
+                if let Some(at) = known.and_then(|known| known.idle) {
                     self.idle.remove(&at);
                 }
-            }
-            (Some(token), None) => {
+                let token = known.map_or(token, |known| known.token.max(token));
                 self.highest.insert(*replica, Remembered { token, idle: None });
             }
             (None, Some(known)) if known.idle.is_none() => {
-                known.idle = Some(self.next);
+                self.highest.insert(*replica, Remembered { idle: Some(self.next), ..known.clone() });
                 self.idle.insert(self.next, *replica);
                 self.next += 1;
             }

@@ -18,8 +18,9 @@ mod wishes;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
+use std::sync::Arc;
+
+use imbl::OrdMap;
 
 use crate::model::change::MAX_SERIAL;
 use crate::model::{Change, ChangeBody, Clock, Digest, Key, NodeId, RawChange, Value, WallClock, WorkloadName};
@@ -104,12 +105,12 @@ pub enum Implausible {
 #[derive(Clone, Debug, Default)]
 pub struct Desired {
     config: Config,
-    registers: BTreeMap<Key, Register>,
+    registers: OrdMap<Key, Arc<Register>>,
     /// Keys by their hash, as sync and the disk call them.
-    keys: BTreeMap<Digest, Key>,
+    keys: OrdMap<Digest, Key>,
     workload_keys: usize,
     wishes: Wishes,
-    roster: BTreeMap<NodeId, u64>,
+    roster: OrdMap<NodeId, u64>,
 }
 
 impl Desired {
@@ -122,15 +123,19 @@ impl Desired {
     pub fn apply(&mut self, change: Change) -> Result<Applied, Full> {
         let key = change.signed.key.clone();
         self.check_room(&key)?;
-        let register = match self.registers.entry(key.clone()) {
-            Entry::Occupied(entry) => entry.into_mut(),
-            Entry::Vacant(entry) => {
+        let mut register = match self.registers.get(&key) {
+            Some(known) if known.holds(&change) => return Ok(Applied::Known),
+            Some(known) => Register::clone(known),
+            None => {
                 self.keys.insert(key.hash(), key.clone());
                 self.workload_keys += usize::from(matches!(key, Key::Workload(_)));
-                entry.insert(Register::default())
+                Register::default()
             }
         };
         let applied = register.apply(change);
+        if applied != Applied::Superseded {
+            self.registers.insert(key.clone(), Arc::new(register));
+        }
         if applied == (Applied::New { effective: true }) {
             self.on_effective(&key);
         }
@@ -145,7 +150,7 @@ impl Desired {
             return Ok(());
         }
         let by_clock = (here.0 + MAX_AHEAD_MS) << SERIAL_SHIFT;
-        let known = self.registers.get(&body.key).map_or(0, Register::highest);
+        let known = self.registers.get(&body.key).map_or(0, |register| register.highest());
         if body.serial <= by_clock.max(known.saturating_add(1 << 20)) {
             return Ok(());
         }
@@ -157,13 +162,13 @@ impl Desired {
     pub fn context(&self, key: &Key, here: WallClock) -> Result<Context, Implausible> {
         let hybrid = if here > LATEST { 0 } else { here.0 << SERIAL_SHIFT };
         let register = self.registers.get(key);
-        let next = register.map_or(0, Register::highest) + 1;
+        let next = register.map_or(0, |register| register.highest()) + 1;
         let serial = hybrid.max(next);
         if serial > MAX_SERIAL {
             return Err(Implausible::Exhausted);
         }
         let living = self.effective(key).filter(|change| matches!(change.signed.value, Value::Workload { .. }));
-        Ok(Context { clock: register.map(Register::clock).unwrap_or_default(), serial, uid: living.map(Change::uid) })
+        Ok(Context { clock: register.map(|register| register.clock()).unwrap_or_default(), serial, uid: living.map(Change::uid) })
     }
 
     /// The change of `key` that counts; it may be a removal.
@@ -173,7 +178,7 @@ impl Desired {
 
     /// All changes of `key` that have not seen one another, the effective one first.
     pub fn siblings(&self, key: &Key) -> impl Iterator<Item = &Change> {
-        self.registers.get(key).into_iter().flat_map(Register::siblings).map(|sibling| &sibling.change)
+        self.registers.get(key).into_iter().flat_map(|register| register.siblings()).map(|sibling| &sibling.change)
     }
 
     /// The keys that were written at once by authors who did not know of one another, by key.
@@ -202,14 +207,14 @@ impl Desired {
     }
 
     /// The roster: who was admitted and not removed, alive or not, with the salt of its point on the ring.
-    pub fn members(&self) -> &BTreeMap<NodeId, u64> {
+    pub fn members(&self) -> &OrdMap<NodeId, u64> {
         &self.roster
     }
 
     /// The siblings of the key with this hash, by change hash; empty when there is no such key.
     pub fn item(&self, key_hash: &Digest) -> Vec<RawChange> {
         let register = self.keys.get(key_hash).and_then(|key| self.registers.get(key));
-        register.map(raw).unwrap_or_default()
+        register.map(|register| raw(register)).unwrap_or_default()
     }
 
     /// The hash of `key` and the hash of its siblings, for sync.
@@ -241,7 +246,7 @@ impl Desired {
 
     /// Brings the views up to date with the change that counts now.
     fn on_effective(&mut self, key: &Key) {
-        let effective = self.registers.get(key).and_then(Register::effective);
+        let effective = self.registers.get(key).and_then(|register| register.effective());
         match key {
             Key::Workload(name) => self.wishes.set(name, effective.map(|sibling| &sibling.change)),
             Key::Member(node) => match effective.map(|sibling| &sibling.change.signed.value) {

@@ -46,6 +46,12 @@ pub(super) struct Register {
 }
 
 impl Register {
+    /// Whether this change is here.
+    pub(super) fn holds(&self, change: &Change) -> bool {
+        let hash = change.hash();
+        self.siblings.iter().any(|sibling| sibling.hash == hash)
+    }
+
     pub(super) fn apply(&mut self, change: Change) -> Applied {
         let new = Arc::new(Sibling { hash: change.hash(), change });
         if self.siblings.iter().any(|sibling| sibling.hash == new.hash) {

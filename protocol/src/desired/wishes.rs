@@ -1,6 +1,9 @@
 //! The effective workloads, decoded once.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use imbl::OrdMap;
 
 use crate::model::{Change, Digest, Spec, Value, WorkloadName, generation};
 
@@ -21,17 +24,19 @@ pub struct Wish {
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Wishes {
-    known: BTreeMap<WorkloadName, Wish>,
-    opaque: BTreeMap<WorkloadName, Digest>,
+    known: OrdMap<WorkloadName, Arc<Wish>>,
+    opaque: OrdMap<WorkloadName, Digest>,
     /// The names under each uid. More than one only when an operator forged a uid: then the first name has it, everywhere,
     /// and the others are no workloads, since nobody could tell their claims apart.
-    names: BTreeMap<Digest, BTreeSet<WorkloadName>>,
+    names: OrdMap<Digest, BTreeSet<WorkloadName>>,
 }
 
 impl Wishes {
     /// `change` is what counts for `name` now.
     pub(super) fn set(&mut self, name: &WorkloadName, change: Option<&Change>) {
-        self.opaque.remove(name);
+        if self.opaque.contains_key(name) {
+            self.opaque.remove(name);
+        }
         if let Some(wish) = self.known.remove(name) {
             self.leave(&wish);
         }
@@ -55,7 +60,7 @@ impl Wishes {
 
     fn enter(&mut self, wish: Wish) {
         self.names.entry(wish.uid).or_default().insert(wish.name.clone());
-        self.known.insert(wish.name.clone(), wish);
+        self.known.insert(wish.name.clone(), Arc::new(wish));
     }
 
     fn leave(&mut self, wish: &Wish) {
@@ -72,15 +77,15 @@ impl Wishes {
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Wish> {
-        self.known.values().filter(|wish| self.has_its_uid(wish))
+        self.known.values().map(Arc::as_ref).filter(|wish| self.has_its_uid(wish))
     }
 
     pub(super) fn by_name(&self, name: &WorkloadName) -> Option<&Wish> {
-        self.known.get(name).filter(|wish| self.has_its_uid(wish))
+        self.known.get(name).map(Arc::as_ref).filter(|wish| self.has_its_uid(wish))
     }
 
     pub(super) fn by_uid(&self, uid: &Digest) -> Option<&Wish> {
-        self.known.get(self.names.get(uid)?.first()?)
+        self.known.get(self.names.get(uid)?.first()?).map(Arc::as_ref)
     }
 
     pub(super) fn opaque(&self) -> impl Iterator<Item = (&WorkloadName, Digest)> {

@@ -43,8 +43,8 @@ impl Membership {
             });
             ahead.into_iter().chain(behind).chain(shortcuts).collect()
         };
-        wanted.extend(self.sought.iter().filter(|node| self.members.contains_key(node)));
-        wanted.extend(self.errands.keys().filter(|node| self.members.contains_key(node)));
+        wanted.extend(self.sought.iter().filter(|node| self.members.contains_key(*node)));
+        wanted.extend(self.errands.keys().filter(|node| self.members.contains_key(*node)));
         if self.is_lonely() {
             self.timers.set_by(Reason::Explore, cx.now + self.config.redial_most);
         }

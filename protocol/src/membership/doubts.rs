@@ -15,7 +15,7 @@ use std::time::Duration;
 use crate::model::{NodeId, Signed, Time, Unverified};
 
 use super::evidence::Suspicion;
-use super::members::{Fall, Life};
+use super::members::Life;
 use super::message::{Message, Notice, Seen, Vote, Wish};
 use super::{Cx, Fact, Membership, Reason};
 
@@ -252,7 +252,7 @@ impl Membership {
             return;
         }
         match &member.life {
-            Life::Down(Fall { notice: Some(_), .. }) => {
+            Life::Down(fall) if fall.notice.is_some() => {
                 self.show_fall(cx, from, &subject);
                 return;
             }

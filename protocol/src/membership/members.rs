@@ -1,7 +1,8 @@
 //! The roster's members and their lives: how they rise, fall and go away for a while.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
+
+use imbl::OrdMap;
 
 use crate::model::{NodeId, NodeRecord, Signed, Time, Unverified};
 
@@ -30,7 +31,7 @@ pub(super) enum Life {
     Unknown { since: Time },
     Up,
     BackBy(Time),
-    Down(Fall),
+    Down(Box<Fall>),
 }
 
 /// How a member fell.
@@ -45,8 +46,8 @@ pub(super) struct Fall {
 }
 
 impl Membership {
-    pub(super) fn on_roster(&mut self, cx: &mut Cx<'_>, roster: &BTreeMap<NodeId, u64>) {
-        let gone: Vec<NodeId> = self.members.keys().filter(|node| !roster.contains_key(node)).copied().collect();
+    pub(super) fn on_roster(&mut self, cx: &mut Cx<'_>, roster: &OrdMap<NodeId, u64>) {
+        let gone: Vec<NodeId> = self.members.keys().filter(|node| !roster.contains_key(*node)).copied().collect();
         for node in gone {
             self.remove_member(cx, node);
         }
@@ -81,10 +82,11 @@ impl Membership {
         if node == self.me {
             return;
         }
-        match self.members.get_mut(&node) {
+        match self.members.get(&node) {
             Some(member) if member.salt == salt => {}
             Some(member) => {
-                self.circle.remove(node, std::mem::replace(&mut member.salt, salt));
+                self.circle.remove(node, member.salt);
+                self.members.insert(node, Member { salt, ..member.clone() });
                 self.circle.insert(node, salt);
                 self.unsettled_topology = true;
             }
@@ -144,6 +146,9 @@ impl Membership {
 
     /// The member lives.
     pub(super) fn rise(&mut self, cx: &mut Cx<'_>, node: NodeId) {
+        if self.is_up(&node) {
+            return;
+        }
         let Some(member) = self.members.get_mut(&node) else { return };
         let was_down = match std::mem::replace(&mut member.life, Life::Up) {
             Life::Up => return,
@@ -179,7 +184,7 @@ impl Membership {
     pub(super) fn fall(&mut self, cx: &mut Cx<'_>, node: NodeId, fall: Fall) {
         let Some(member) = self.members.get_mut(&node) else { return };
         let why = fall.why.clone();
-        match std::mem::replace(&mut member.life, Life::Down(fall)) {
+        match std::mem::replace(&mut member.life, Life::Down(Box::new(fall))) {
             Life::Unknown { .. } => self.unknown -= 1,
             Life::Up | Life::BackBy(_) => {}
             Life::Down(_) => return, // known; the newer notice was taken over
@@ -297,10 +302,11 @@ impl Membership {
     }
 
     pub(super) fn on_sighted(&mut self, cx: &mut Cx<'_>, node: NodeId, addresses: Vec<String>) {
-        let Some(member) = self.members.get_mut(&node) else { return };
-        if !are_decent(&addresses) || member.sighted == addresses {
+        let is_news = self.members.get(&node).is_some_and(|member| member.sighted != addresses);
+        if !is_news || !are_decent(&addresses) {
             return; // the same sighting again is no news: dials keep their pace
         }
+        let Some(member) = self.members.get_mut(&node) else { return };
         member.sighted = addresses;
         if self.wanted.contains(&node) {
             self.dial_soon(cx, node);

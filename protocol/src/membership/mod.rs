@@ -34,6 +34,7 @@ mod votes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use imbl::OrdMap;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
@@ -156,7 +157,7 @@ pub struct Membership {
     rng: ChaCha8Rng,
     own: Own,
     /// The roster without me.
-    members: BTreeMap<NodeId, Member>,
+    members: OrdMap<NodeId, Member>,
     /// My own salt; none while I am not in the roster: then I watch nobody and vote on nobody.
     salt: Option<u64>,
     circle: Circle,
@@ -189,7 +190,7 @@ pub struct Membership {
     /// How many members are unknown.
     unknown: usize,
     /// Members and this node by the key of their record in sync.
-    keys_in_sync: BTreeMap<Digest, NodeId>,
+    keys_in_sync: OrdMap<Digest, NodeId>,
     /// Something a verdict depends on changed.
     unjudged: bool,
     /// Something that says who watches whom changed.
@@ -227,7 +228,7 @@ impl Membership {
             keys,
             cluster,
             rng: ChaCha8Rng::from_seed(seed),
-            members: BTreeMap::new(),
+            members: OrdMap::new(),
             salt: None,
             circle: Circle::default(),
             paths: BTreeMap::new(),
@@ -245,7 +246,7 @@ impl Membership {
             next_round: 1,
             view: 0,
             unknown: 0,
-            keys_in_sync: BTreeMap::from([(Membership::item_key(&me), me)]),
+            keys_in_sync: OrdMap::unit(Membership::item_key(&me), me),
             unjudged: false,
             unsettled_topology: false,
         };
@@ -256,7 +257,7 @@ impl Membership {
     }
 
     /// Who was admitted, this node included, with the salts of their points. Those no longer named are forgotten.
-    pub fn set_roster(&mut self, now: Time, roster: &BTreeMap<NodeId, u64>, out: &mut Out<Message>) -> Vec<Fact> {
+    pub fn set_roster(&mut self, now: Time, roster: &OrdMap<NodeId, u64>, out: &mut Out<Message>) -> Vec<Fact> {
         let mut cx = Cx::new(now, out);
         self.on_roster(&mut cx, roster);
         self.finish(cx)

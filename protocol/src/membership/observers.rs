@@ -1,6 +1,6 @@
 //! The circle of node points that says who watches whom.
 
-use std::collections::BTreeSet;
+use imbl::OrdSet;
 
 use crate::model::{Digest, NodeId};
 
@@ -11,7 +11,7 @@ const SHORTCUT_DOMAIN: &[u8] = b"shoal/observers/shortcut/1";
 /// All members by point, dead ones included. Bounded by the roster.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Circle {
-    points: BTreeSet<(u64, NodeId)>,
+    points: OrdSet<(u64, NodeId)>,
 }
 
 impl Circle {

@@ -161,7 +161,7 @@ impl Membership {
         if node == self.me {
             return self.on_own_record(cx, &record);
         }
-        let Some(member) = self.members.get_mut(&node) else {
+        let Some(member) = self.members.get(&node) else {
             // A member whose admission has not come yet, perhaps. The link keeps its word; sync brings the others' again.
             let link = self.paths.get_mut(&node).and_then(|path| path.link.as_mut());
             if let (Some(link), Source::Hello | Source::Itself) = (link, source) {
@@ -174,8 +174,11 @@ impl Membership {
             None => true,
             Some(known) => (record.counter, record.hash()) > (known.counter, known.hash()),
         };
+        let (highest, may_be_raised) = (member.incarnation, matches!(member.life, Life::Up | Life::Unknown { .. }));
         if is_new {
-            member.record = Some(record);
+            if let Some(member) = self.members.get_mut(&node) {
+                member.record = Some(record);
+            }
             cx.facts.push(Fact::Record { node });
         } else if let (Some(known), Source::Hello) = (&member.record, source)
             && known.hash() != record.hash()
@@ -183,11 +186,11 @@ impl Membership {
             // It lost its disk: told so, it re-issues above what is known of it.
             cx.out.send(node, Message::Record(known.wire()));
         }
-        let may_raise = source != Source::Hearsay || matches!(member.life, Life::Up | Life::Unknown { .. });
-        if incarnation > member.incarnation && may_raise {
+        let may_raise = source != Source::Hearsay || may_be_raised;
+        if incarnation > highest && may_raise {
             self.raise_incarnation(node, incarnation);
             self.on_new_life(cx, node, source);
-        } else if incarnation == member.incarnation && (is_new || source == Source::Hello) {
+        } else if incarnation == highest && (is_new || source == Source::Hello) {
             self.on_same_life(cx, node, source);
         }
         if is_new && self.wanted.contains(&node) && !self.has_link(&node) && !self.timers.is_set(Reason::Dial(node)) {

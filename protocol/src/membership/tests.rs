@@ -511,7 +511,7 @@ fn a_node_that_lost_its_disk_rises_above_what_others_know_of_it() {
 fn a_member_that_leaves_the_roster_is_forgotten() {
     let mut net = Net::running(4, 28);
     let gone = net.devices[3].id;
-    let roster: BTreeMap<NodeId, u64> = (0..3).map(|n| (net.devices[n].id, n as u64)).collect();
+    let roster: imbl::OrdMap<NodeId, u64> = (0..3).map(|n| (net.devices[n].id, n as u64)).collect();
     let (mut out, now) = (Out::new(), net.now);
     let room = net.devices[0].room.as_mut().unwrap();
     room.set_roster(now, &roster, &mut out);
@@ -535,7 +535,7 @@ fn a_record_lies_in_sync_under_its_key() {
 #[test]
 fn a_link_that_was_there_before_the_admission_counts_afterwards() {
     let mut net = Net::running(3, 30);
-    let all: BTreeMap<NodeId, u64> = (0..3).map(|n| (net.devices[n].id, n as u64)).collect();
+    let all: imbl::OrdMap<NodeId, u64> = (0..3).map(|n| (net.devices[n].id, n as u64)).collect();
     let id = net.devices[2].id;
     let hello = Message::Hello { record: net.room(2).record(&id).map(|record| record.wire()), settled: true };
     let (mut out, now) = (Out::new(), net.now);

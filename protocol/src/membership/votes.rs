@@ -154,7 +154,7 @@ impl Membership {
     /// Gossips a fall, unless somebody has.
     pub(super) fn spread(&mut self, cx: &mut Cx<'_>, subject: NodeId) {
         if let Some(Life::Down(fall)) = self.members.get_mut(&subject).map(|member| &mut member.life)
-            && let Fall { notice: Some(notice), heard: false, .. } = fall
+            && let Fall { notice: Some(notice), heard: false, .. } = &**fall
         {
             cx.out.broadcast(Message::Down(notice.clone(), None));
             fall.heard = true;
@@ -163,10 +163,8 @@ impl Membership {
 
     /// The life that ended according to others goes on: only a higher incarnation makes that known to all of them.
     pub(super) fn tell_it_is_down(&mut self, cx: &mut Cx<'_>, node: NodeId) {
-        let Some(Life::Down(Fall { notice: Some(notice), .. })) = self.members.get(&node).map(|member| &member.life)
-        else {
-            return;
-        };
+        let Some(Life::Down(fall)) = self.members.get(&node).map(|member| &member.life) else { return };
+        let Some(notice) = &fall.notice else { return };
         let Some(link) = self.paths.get_mut(&node).and_then(|path| path.link.as_mut()) else { return };
         if link.told_at.is_none_or(|at| cx.now >= at + TELL_EVERY) {
             link.told_at = Some(cx.now);
@@ -181,13 +179,15 @@ impl Membership {
         if !(1..=MAX_VOTES).contains(&notice.votes.len()) || !Self::is_decent_incarnation(notice.incarnation) {
             return Worth::Reject;
         }
-        let known = match self.members.get_mut(&subject) {
+        let known = match self.members.get(&subject) {
             Some(member) => {
-                if let Life::Down(fall) = &mut member.life
+                if let Life::Down(fall) = &member.life
                     && notice.incarnation == member.incarnation
                     && fall.notice.is_some()
                 {
-                    fall.heard |= by_gossip;
+                    if by_gossip && !fall.heard {
+                        self.hear_of_fall(&subject);
+                    }
                     return Worth::Relay; // it was verified when it was taken, and others may lack it still
                 }
                 member.incarnation
@@ -228,6 +228,13 @@ impl Membership {
         self.weigh(cx, notice, voters, Evidence::of_votes(seen.into_iter()), by_gossip)
     }
 
+    /// Gossip has carried what is known of this fall.
+    fn hear_of_fall(&mut self, subject: &NodeId) {
+        if let Some(Life::Down(fall)) = self.members.get_mut(subject).map(|member| &mut member.life) {
+            fall.heard = true;
+        }
+    }
+
     /// A notice whose votes are good. It needs the majority of the observers as we know them, or evidence of our own.
     fn weigh(
         &mut self,
@@ -243,7 +250,7 @@ impl Membership {
         let is_belief = self.is_down(&subject);
         if 2 * agree > observers.len() || is_belief {
             if is_belief && let Some(member) = self.members.get_mut(&subject) {
-                member.life = Life::Down(Fall { why, notice: Some(notice), heard: by_gossip });
+                member.life = Life::Down(Box::new(Fall { why, notice: Some(notice), heard: by_gossip }));
             } else {
                 self.fall(cx, subject, Fall { why, notice: Some(notice), heard: by_gossip });
             }

@@ -157,7 +157,7 @@ impl Node {
     pub(super) fn publish_roster(&mut self, now: Time) {
         let roster = self.desired.members().clone();
         self.with_membership(now, |membership, now, out| membership.set_roster(now, &roster, out));
-        self.due.ring.extend(roster.into_keys());
+        self.due.ring.extend(roster.keys().copied());
         self.due.holding = true;
         self.views += 1;
     }

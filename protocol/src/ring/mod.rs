@@ -10,6 +10,8 @@
 
 use std::collections::BTreeMap;
 
+use imbl::{OrdMap, OrdSet};
+
 use crate::model::{Digest, NodeId};
 
 /// Points of a key. More would balance better and look up slower; 21 is where the paper's curve flattens.
@@ -22,17 +24,16 @@ const PROBE_DOMAIN: &[u8] = b"shoal/ring/probe/1";
 /// The ring. Bounded by the roster, whose members are put on it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ring {
-    salts: BTreeMap<NodeId, u64>,
-    /// Sorted, the id breaking ties. A vector: reads by binary search outnumber changes by far.
-    points: Vec<(u64, NodeId)>,
+    salts: OrdMap<NodeId, u64>,
+    /// The id breaks ties.
+    points: OrdSet<(u64, NodeId)>,
 }
 
 impl Ring {
     /// The ring of these nodes, with the salts drawn by whoever admitted them.
     pub fn new(nodes: impl IntoIterator<Item = (NodeId, u64)>) -> Ring {
-        let salts: BTreeMap<NodeId, u64> = nodes.into_iter().collect();
-        let mut points: Vec<_> = salts.iter().map(|(node, salt)| (point(node, *salt), *node)).collect();
-        points.sort_unstable();
+        let salts: OrdMap<NodeId, u64> = nodes.into_iter().collect();
+        let points = salts.iter().map(|(node, salt)| (point(node, *salt), *node)).collect();
         Ring { salts, points }
     }
 
@@ -43,18 +44,15 @@ impl Ring {
         }
         self.remove(&node);
         self.salts.insert(node, salt);
-        let entry = (point(&node, salt), node);
-        let at = self.points.partition_point(|other| *other < entry);
-        self.points.insert(at, entry);
+        self.points.insert((point(&node, salt), node));
         true
     }
 
     /// Takes a node off the ring. Whether it was there.
     pub fn remove(&mut self, node: &NodeId) -> bool {
-        let Some(salt) = self.salts.remove(node) else { return false };
-        let entry = (point(node, salt), *node);
-        let at = self.points.binary_search(&entry).expect("a node with a salt has a point");
-        self.points.remove(at);
+        let Some(salt) = self.salts.get(node).copied() else { return false };
+        self.salts.remove(node);
+        self.points.remove(&(point(node, salt), *node));
         true
     }
 
@@ -105,8 +103,8 @@ impl Ring {
 
     /// Once around, from `start`.
     fn clockwise(&self, start: u64) -> impl Iterator<Item = (u64, NodeId)> + '_ {
-        let at = self.points.partition_point(|(point, _)| *point < start);
-        self.points[at..].iter().chain(&self.points[..at]).copied()
+        let at = (start, NodeId([0; 32]));
+        self.points.range(at..).chain(self.points.range(..at)).copied()
     }
 }
 

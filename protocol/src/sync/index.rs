@@ -1,7 +1,11 @@
 //! One tree: hashes by key, with digests over buckets that are computed when somebody asks.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::Duration;
+
+use imbl::OrdMap;
 
 use crate::model::{Digest, Time};
 
@@ -24,18 +28,21 @@ pub(super) struct Rest {
 
 /// An entry that changed and has not come to rest.
 #[derive(Clone, Copy, Debug)]
-struct Unrest {
+struct Moving {
+    /// What it is now; none when it is gone.
+    now: Option<Digest>,
     first: Time,
     last: Time,
     /// When to look again; its place in `Index::unrest`.
     due: Time,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
-struct Entry {
-    now: Option<Digest>,
-    settled: Option<Digest>,
-    unrest: Option<Unrest>,
+/// What is known of one key.
+#[derive(Clone, Copy)]
+struct Entry<'a> {
+    now: Option<&'a Digest>,
+    settled: Option<&'a Digest>,
+    moving: Option<&'a Moving>,
 }
 
 /// Of which state a digest is asked.
@@ -58,79 +65,112 @@ struct Cache {
 #[derive(Clone, Debug)]
 pub(super) struct Index {
     rest: Rest,
-    entries: BTreeMap<Digest, Entry>,
+    /// Each entry as it was when it last came to rest: nearly all of them, as they are.
+    settled: OrdMap<Digest, Digest>,
+    moving: BTreeMap<Digest, Moving>,
     unrest: BTreeSet<(Time, Digest)>,
-    now: Cache,
-    settled: Cache,
+    digests: Digests,
+}
+
+/// What was computed of either view. Copies of an index share it.
+#[derive(Clone, Debug)]
+struct Digests {
+    now: Arc<Cache>,
+    settled: Arc<Cache>,
 }
 
 impl Index {
     pub(super) fn new(rest: Rest) -> Self {
-        let cache = Cache { buckets: vec![None; 256], root: None };
-        Index { rest, entries: BTreeMap::new(), unrest: BTreeSet::new(), now: cache.clone(), settled: cache }
+        let cache = Arc::new(Cache { buckets: vec![None; 256], root: None });
+        let digests = Digests { now: Arc::clone(&cache), settled: cache };
+        Index { rest, settled: OrdMap::new(), moving: BTreeMap::new(), unrest: BTreeSet::new(), digests }
     }
 
     /// The entry has this hash, or is gone, from `now` on.
     pub(super) fn set(&mut self, now: Time, key: Digest, hash: Option<Digest>) {
-        let entry = self.entries.entry(key).or_default();
-        if entry.now == hash {
-            if entry.now.is_none() && entry.unrest.is_none() {
-                self.entries.remove(&key);
-            }
+        if self.get(&key) == hash.as_ref() {
             return;
         }
-        entry.now = hash;
-        let first = entry.unrest.map_or(now, |unrest| unrest.first);
-        if let Some(unrest) = entry.unrest.take() {
-            self.unrest.remove(&(unrest.due, key));
-        }
-        if entry.settled != hash {
+        let first = self.stop(&key).map_or(now, |moving| moving.first);
+        if self.settled.get(&key) != hash.as_ref() {
             let restless = now.since(first) >= self.rest.at_last;
             if restless {
-                entry.settled = hash;
+                self.lay(key, hash);
             }
             let due =
                 if restless { now + self.rest.after } else { (now + self.rest.after).min(first + self.rest.at_last) };
-            entry.unrest = Some(Unrest { first, last: now, due });
-            self.unrest.insert((due, key));
+            self.go_on(key, Moving { now: hash, first, last: now, due });
         }
         self.forget_digests(&key);
     }
 
     /// The entry has this hash, and had it long before.
     pub(super) fn set_settled(&mut self, key: Digest, hash: Digest) {
-        let entry = self.entries.entry(key).or_default();
-        if let Some(unrest) = entry.unrest.take() {
-            self.unrest.remove(&(unrest.due, key));
+        let moved = self.stop(&key).is_some();
+        if moved || self.settled.get(&key) != Some(&hash) {
+            self.settled.insert(key, hash);
+            self.forget_digests(&key);
         }
-        *entry = Entry { now: Some(hash), settled: Some(hash), unrest: None };
-        self.forget_digests(&key);
     }
 
     /// Whether there is an entry.
     pub(super) fn knows(&self, key: &Digest) -> bool {
-        self.entries.get(key).is_some_and(|entry| entry.now.is_some())
+        self.get(key).is_some()
     }
 
     /// Lets entries come to rest.
     pub(super) fn settle(&mut self, now: Time) {
-        while let Some((due, key)) = self.unrest.first().copied().filter(|(due, _)| *due <= now) {
-            self.unrest.remove(&(due, key));
-            let Some(entry) = self.entries.get_mut(&key) else {
-                continue;
-            };
-            entry.settled = entry.now;
-            entry.unrest = entry.unrest.take().and_then(|unrest| {
-                let due = unrest.last + self.rest.after;
-                (due > now).then_some(Unrest { due, ..unrest })
-            });
-            match entry.unrest {
-                Some(unrest) => drop(self.unrest.insert((unrest.due, key))),
-                None if entry.now.is_none() => drop(self.entries.remove(&key)),
-                None => {}
+        while let Some((_, key)) = self.unrest.first().copied().filter(|(due, _)| *due <= now) {
+            let Some(moving) = self.stop(&key) else { continue };
+            self.lay(key, moving.now);
+            let due = moving.last + self.rest.after;
+            if due > now {
+                self.go_on(key, Moving { due, ..moving });
             }
             self.forget_digests(&key);
         }
+    }
+
+    fn get(&self, key: &Digest) -> Option<&Digest> {
+        match self.moving.get(key) {
+            Some(moving) => moving.now.as_ref(),
+            None => self.settled.get(key),
+        }
+    }
+
+    fn go_on(&mut self, key: Digest, moving: Moving) {
+        self.unrest.insert((moving.due, key));
+        self.moving.insert(key, moving);
+    }
+
+    fn stop(&mut self, key: &Digest) -> Option<Moving> {
+        let moving = self.moving.remove(key)?;
+        self.unrest.remove(&(moving.due, *key));
+        Some(moving)
+    }
+
+    fn lay(&mut self, key: Digest, hash: Option<Digest>) {
+        match hash {
+            Some(hash) => drop(self.settled.insert(key, hash)),
+            None => drop(self.settled.remove(&key)),
+        }
+    }
+
+    /// What is known in a range, by key: what is at rest, and what moves.
+    fn range(&self, keys: RangeInclusive<Digest>) -> impl Iterator<Item = (&Digest, Entry<'_>)> {
+        let mut settled = self.settled.range(keys.clone()).peekable();
+        let mut moving = self.moving.range(keys).peekable();
+        std::iter::from_fn(move || {
+            let is_next = match (settled.peek(), moving.peek()) {
+                (Some((at_rest, _)), Some((moves, _))) => (at_rest <= moves, moves <= at_rest),
+                (at_rest, moves) => (at_rest.is_some(), moves.is_some()),
+            };
+            let at_rest = settled.next_if(|_| is_next.0);
+            let moves = moving.next_if(|_| is_next.1);
+            let (key, hash) = (at_rest.map(|(key, _)| key).or(moves.map(|(key, _)| key))?, at_rest.map(|(_, hash)| hash));
+            let now = moves.map_or(hash, |(_, moving)| moving.now.as_ref());
+            Some((key, Entry { now, settled: hash, moving: moves.map(|(_, moving)| moving) }))
+        })
     }
 
     /// The root, from what is cached where it can.
@@ -146,11 +186,15 @@ impl Index {
     /// Computes all digests that are missing.
     pub(super) fn warm(&mut self) {
         for view in [View::Now, View::Settled] {
+            if self.cache(view).root.is_some() {
+                continue;
+            }
             for bucket in 0..=255u8 {
                 let digest = self.bucket(view, bucket);
                 self.cache_mut(view).buckets[usize::from(bucket)] = Some(digest);
             }
-            self.cache_mut(view).root = Some(self.root(view));
+            let root = self.root(view);
+            self.cache_mut(view).root = Some(root);
         }
     }
 
@@ -176,7 +220,7 @@ impl Index {
 
     /// The entries in a range, the hash of each beside its leaf.
     pub(super) fn leaves(&self, now: Time, prefix: Prefix, salt: u64) -> impl Iterator<Item = (Option<Digest>, Leaf)> {
-        self.entries.range(prefix.keys()).map(move |(key, entry)| (entry.now, self.leaf(now, key, entry, salt)))
+        self.range(prefix.keys()).map(move |(key, entry)| (entry.now.copied(), self.leaf(now, key, entry, salt)))
     }
 
     /// Whether there are so few entries in a range that leaves are cheaper than a split.
@@ -186,24 +230,24 @@ impl Index {
 
     /// The leaves under a head; one, but for an accident or an attack.
     pub(super) fn under(&self, now: Time, head: Print, salt: u64) -> impl Iterator<Item = (Option<Digest>, Leaf)> {
-        self.entries.range(head.keys()).map(move |(key, entry)| (entry.now, self.leaf(now, key, entry, salt)))
+        self.range(head.keys()).map(move |(key, entry)| (entry.now.copied(), self.leaf(now, key, entry, salt)))
     }
 
     /// The keys under a head that are there.
     pub(super) fn keys(&self, head: Print) -> impl Iterator<Item = &Digest> {
-        self.entries.range(head.keys()).filter(|(_, entry)| entry.now.is_some()).map(|(key, _)| key)
+        self.range(head.keys()).filter(|(_, entry)| entry.now.is_some()).map(|(key, _)| key)
     }
 
-    fn leaf(&self, now: Time, key: &Digest, entry: &Entry, salt: u64) -> Leaf {
+    fn leaf(&self, now: Time, key: &Digest, entry: Entry<'_>, salt: u64) -> Leaf {
         let version = entry.now.map_or(Print::NONE, |hash| Print::of(salt, &[key.as_bytes(), hash.as_bytes()]));
-        let fresh = entry.unrest.is_some_and(|unrest| {
-            now.since(unrest.last) < self.rest.after && now.since(unrest.first) < self.rest.at_last
+        let fresh = entry.moving.is_some_and(|moving| {
+            now.since(moving.last) < self.rest.after && now.since(moving.first) < self.rest.at_last
         });
         Leaf { head: Print::head(key), version, fresh }
     }
 
     fn count(&self, prefix: Prefix, upto: usize) -> usize {
-        self.entries.range(prefix.keys()).take(upto).count()
+        self.range(prefix.keys()).take(upto).count()
     }
 
     fn bucket(&self, view: View, bucket: u8) -> Digest {
@@ -218,12 +262,12 @@ impl Index {
         self.parts_of(view, prefix.keys())
     }
 
-    fn parts_of(&self, view: View, keys: std::ops::RangeInclusive<Digest>) -> Vec<&[u8]> {
+    fn parts_of(&self, view: View, keys: RangeInclusive<Digest>) -> Vec<&[u8]> {
         let mut parts: Vec<&[u8]> = Vec::new();
-        for (key, entry) in self.entries.range(keys) {
+        for (key, entry) in self.range(keys) {
             let hash = match view {
-                View::Now => &entry.now,
-                View::Settled => &entry.settled,
+                View::Now => entry.now,
+                View::Settled => entry.settled,
             };
             if let Some(hash) = hash {
                 parts.extend([key.as_bytes().as_slice(), hash.as_bytes().as_slice()]);
@@ -234,20 +278,21 @@ impl Index {
 
     fn cache(&self, view: View) -> &Cache {
         match view {
-            View::Now => &self.now,
-            View::Settled => &self.settled,
+            View::Now => &self.digests.now,
+            View::Settled => &self.digests.settled,
         }
     }
 
     fn cache_mut(&mut self, view: View) -> &mut Cache {
         match view {
-            View::Now => &mut self.now,
-            View::Settled => &mut self.settled,
+            View::Now => Arc::make_mut(&mut self.digests.now),
+            View::Settled => Arc::make_mut(&mut self.digests.settled),
         }
     }
 
     fn forget_digests(&mut self, key: &Digest) {
-        for cache in [&mut self.now, &mut self.settled] {
+        for view in [View::Now, View::Settled] {
+            let cache = self.cache_mut(view);
             cache.buckets[usize::from(key.0[0])] = None;
             cache.root = None;
         }

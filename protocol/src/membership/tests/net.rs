@@ -148,7 +148,7 @@ impl Net {
         let id = device.id;
         let (keys, disk) = (device.keys.clone(), device.disk);
         device.room = Some(Membership::new(self.now, self.config.clone(), id, keys, CLUSTER, disk, seed));
-        let roster = self.roster.clone();
+        let roster = self.roster.iter().map(|(node, salt)| (*node, *salt)).collect();
         let address = format!("/node/{n}");
         self.with_room(n, |room, now, out| room.set_record(now, profile(address), out));
         // What its disk would know: where the others are.
