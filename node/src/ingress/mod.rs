@@ -151,7 +151,7 @@ impl Ingress {
     /// The replicas to try: local ones first, the others in turn.
     fn candidates(&self, origin: Origin, name: &WorkloadName) -> Vec<Route> {
         let routes = self.routes.borrow();
-        let all = routes.get(name).map(Vec::as_slice).unwrap_or_default();
+        let all = routes.get(name).map(|routes| &routes[..]).unwrap_or_default();
         let (mut local, mut remote): (Vec<Route>, Vec<Route>) = all.iter().cloned().partition(|route| route.local);
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         for routes in [&mut local, &mut remote] {

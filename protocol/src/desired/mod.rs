@@ -168,7 +168,11 @@ impl Desired {
             return Err(Implausible::Exhausted);
         }
         let living = self.effective(key).filter(|change| matches!(change.signed.value, Value::Workload { .. }));
-        Ok(Context { clock: register.map(|register| register.clock()).unwrap_or_default(), serial, uid: living.map(Change::uid) })
+        Ok(Context {
+            clock: register.map(|register| register.clock()).unwrap_or_default(),
+            serial,
+            uid: living.map(Change::uid),
+        })
     }
 
     /// The change of `key` that counts; it may be a removal.

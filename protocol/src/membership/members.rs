@@ -120,7 +120,8 @@ impl Membership {
         match member.life {
             Life::Unknown { .. } => self.unknown -= 1,
             Life::Down(_) => self.view ^= fingerprint(&node, member.incarnation),
-            Life::Up | Life::BackBy(_) => {}
+            Life::Up => self.up -= 1,
+            Life::BackBy(_) => {}
         }
         self.doubts.remove(&node);
         self.inquiries.remove(&node);
@@ -162,6 +163,7 @@ impl Membership {
                 true
             }
         };
+        self.up += 1;
         for timer in [Reason::Unknown(node), Reason::BackBy(node), Reason::Spread(node)] {
             self.timers.clear(timer);
         }
@@ -186,7 +188,8 @@ impl Membership {
         let why = fall.why.clone();
         match std::mem::replace(&mut member.life, Life::Down(Box::new(fall))) {
             Life::Unknown { .. } => self.unknown -= 1,
-            Life::Up | Life::BackBy(_) => {}
+            Life::Up => self.up -= 1,
+            Life::BackBy(_) => {}
             Life::Down(_) => return, // known; the newer notice was taken over
         }
         self.view ^= fingerprint(&node, member.incarnation);
@@ -274,9 +277,13 @@ impl Membership {
 
     fn go_away(&mut self, cx: &mut Cx<'_>, node: NodeId, until: Time) {
         let member = self.members.get_mut(&node).expect("the caller has seen it");
-        if let Life::Unknown { .. } = std::mem::replace(&mut member.life, Life::BackBy(until)) {
-            self.unknown -= 1;
-            self.timers.clear(Reason::Unknown(node));
+        match std::mem::replace(&mut member.life, Life::BackBy(until)) {
+            Life::Unknown { .. } => {
+                self.unknown -= 1;
+                self.timers.clear(Reason::Unknown(node));
+            }
+            Life::Up => self.up -= 1,
+            Life::BackBy(_) | Life::Down(_) => {}
         }
         self.doubts.remove(&node);
         self.timers.clear(Reason::Doubt(node));

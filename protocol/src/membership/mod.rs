@@ -189,6 +189,8 @@ pub struct Membership {
     view: u32,
     /// How many members are unknown.
     unknown: usize,
+    /// How many are up.
+    up: usize,
     /// Members and this node by the key of their record in sync.
     keys_in_sync: OrdMap<Digest, NodeId>,
     /// Something a verdict depends on changed.
@@ -246,6 +248,7 @@ impl Membership {
             next_round: 1,
             view: 0,
             unknown: 0,
+            up: 0,
             keys_in_sync: OrdMap::unit(Membership::item_key(&me), me),
             unjudged: false,
             unsettled_topology: false,

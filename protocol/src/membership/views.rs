@@ -29,6 +29,11 @@ impl Membership {
         less.filter_map(up).chain(me).chain(greater.filter_map(up))
     }
 
+    /// How many [`Self::up`] names.
+    pub fn up_count(&self) -> usize {
+        self.up + 1
+    }
+
     /// No member is unknown: each was heard of, or given up.
     pub fn settled(&self) -> bool {
         self.unknown == 0

@@ -46,6 +46,8 @@ struct Entry {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Artifacts {
     entries: BTreeMap<Digest, Entry>,
+    /// Those that are waiting, and some that were a moment ago.
+    waiting: BTreeSet<Digest>,
 }
 
 impl Artifacts {
@@ -110,27 +112,30 @@ impl Artifacts {
             let wait = RETRY.0.saturating_mul(1 << entry.tries.min(8)).min(RETRY.1);
             entry.tries = entry.tries.saturating_add(1);
             entry.local = Local::Waiting { until: now + wait, tries: entry.tries, why };
+            self.waiting.insert(digest);
         }
     }
 
     /// Retries that were due and that nobody took up: they are not wanted now.
     pub fn drop_due(&mut self, now: Time) {
-        for entry in self.entries.values_mut() {
-            if matches!(&entry.local, Local::Waiting { until, .. } if *until <= now) {
+        let entries = &mut self.entries;
+        self.waiting.retain(|digest| {
+            let Some(entry) = entries.get_mut(digest) else { return false };
+            let Local::Waiting { until, .. } = entry.local else { return false };
+            if until <= now {
                 entry.local = Local::Absent;
             }
-        }
+            until > now
+        });
     }
 
     /// When the next failed fetch is due.
     pub fn next_retry(&self) -> Option<Time> {
-        self.entries
-            .values()
-            .filter_map(|entry| match &entry.local {
-                Local::Waiting { until, .. } => Some(*until),
-                _ => None,
-            })
-            .min()
+        let until = |digest| match self.local(digest) {
+            Local::Waiting { until, .. } => Some(*until),
+            Local::Absent | Local::Fetching | Local::Ready | Local::Unusable(_) => None,
+        };
+        self.waiting.iter().filter_map(until).min()
     }
 
     /// Forgets all that are not in `wanted`, but for those that are being fetched.

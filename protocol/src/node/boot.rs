@@ -51,6 +51,7 @@ impl Node {
         let mut node = Node {
             membership,
             ring: Ring::default(),
+            wards: super::wards::Wards::default(),
             desired: Desired::new(config.desired.clone()),
             rulings: Rulings::new(config.rulings.clone()),
             repair: Repair::new(config.repair.clone(), me, draw()),
@@ -77,7 +78,7 @@ impl Node {
             running: BTreeMap::new(),
             replan: BTreeMap::new(),
             due: Due::default(),
-            routes: (0, BTreeMap::new()),
+            routes: Default::default(),
             views: 0,
             events: 0,
             counters: BTreeMap::new(),
@@ -114,6 +115,11 @@ impl Node {
         }
         for (key, hash) in self.rulings.digests() {
             self.repair.restore(Tree::Rulings, key, hash);
+        }
+        let living = self.desired.workloads().map(|wish| (wish.uid, wish.name.clone())).collect::<Vec<_>>();
+        for (uid, name) in living {
+            self.ward(uid);
+            self.due.routes.insert(name);
         }
         self.found(now);
         self.publish_roster(now);

@@ -423,5 +423,5 @@ pub struct Route {
     pub local: bool,
 }
 
-/// The table that ingress reads: healthy replicas on nodes that are up, by workload.
-pub type Routes = std::collections::BTreeMap<WorkloadName, Vec<Route>>;
+/// The table that ingress reads: healthy replicas on nodes that are up, by workload. A copy costs nothing.
+pub type Routes = imbl::OrdMap<WorkloadName, std::sync::Arc<[Route]>>;

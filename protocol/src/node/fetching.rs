@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::model::{Artifact, Digest, NodeId, Phase, RuntimeKind, Time, WorkloadName};
+use crate::model::{Artifact, Digest, NodeId, Phase, RuntimeKind, Time};
 
 use super::artifacts::Local;
 use super::contract::{Action, FetchOutcome};
@@ -26,17 +26,10 @@ impl Node {
     /// Gets the artifact of a workload that this node guards.
     pub(super) fn want_artifact(&mut self, now: Time, uid: &Digest) {
         let Some(wish) = self.desired.by_uid(uid) else { return };
-        let (artifact, name) = (wish.spec.artifact, wish.name.clone());
-        if self.is_guardian(&name) {
+        let artifact = wish.spec.artifact;
+        if self.is_guardian(uid, &wish.name) {
             self.fetch(now, artifact);
         }
-    }
-
-    /// The same for all workloads, when the ring has moved.
-    pub(super) fn want_artifacts(&mut self, now: Time) {
-        let guarded = self.desired.workloads().filter(|wish| self.is_guardian(&wish.name));
-        let artifacts: Vec<Artifact> = guarded.map(|wish| wish.spec.artifact).collect();
-        artifacts.into_iter().for_each(|artifact| self.fetch(now, artifact));
     }
 
     /// Known holders first, then who runs it, then the guardians, then anybody.
@@ -89,8 +82,7 @@ impl Node {
             return;
         }
         let claimed = self.claims.mine().filter_map(|claim| self.desired.by_uid(&claim.replica.uid));
-        let guarded = self.desired.workloads().filter(|wish| self.is_guardian(&wish.name));
-        let wanted: Vec<Artifact> = claimed.chain(guarded).map(|wish| wish.spec.artifact).collect();
+        let wanted: Vec<Artifact> = claimed.chain(self.guarded()).map(|wish| wish.spec.artifact).collect();
         for artifact in wanted {
             self.fetch(now, artifact);
         }
@@ -100,14 +92,5 @@ impl Node {
         let wanted = wanted.collect();
         self.artifacts.retain(&wanted);
         self.artifacts.drop_due(now);
-    }
-
-    /// The nodes that answer for a workload, its owner first.
-    pub(super) fn guardians(&self, name: &WorkloadName) -> Vec<NodeId> {
-        self.ring.guardians(&crate::model::Key::Workload(name.clone()).hash(), super::planning::GUARDIANS)
-    }
-
-    pub(super) fn is_guardian(&self, name: &WorkloadName) -> bool {
-        self.guardians(name).contains(&self.me)
     }
 }

@@ -239,7 +239,7 @@ impl Node {
                     running.healthy_since.get_or_insert(now);
                     running.next = None;
                 }
-                self.due.routes = true;
+                self.reroute([report.replica.uid]);
                 if self.running.get(&report.replica).is_some_and(|running| running.is_returning) {
                     self.tell_health(now);
                 } else {
@@ -361,7 +361,7 @@ impl Node {
     fn on_own_change(&mut self, replica: &ReplicaId) {
         self.due.dirty.insert(replica.uid);
         self.due.duplicates = true;
-        self.due.routes = true;
+        self.reroute([replica.uid]);
         self.views += 1;
     }
 

@@ -178,7 +178,7 @@ impl Node {
             }
         }
         self.due.duplicates = true;
-        self.due.routes = true;
+        self.reroute(replicas.iter().map(|replica| replica.uid));
         self.views += 1;
     }
 
@@ -278,7 +278,7 @@ impl Node {
                 self.on_liveness(node);
             }
             membership::Fact::Down { node, why } => {
-                let up = self.membership.up().count();
+                let up = self.membership.up_count();
                 self.pace.lost(now, node, up);
                 self.count("nodes_down");
                 let why = why.told(|node| self.name_of(node));
@@ -319,8 +319,8 @@ impl Node {
         self.due.ring.insert(node);
         self.due.ready = true;
         self.due.duplicates = true;
-        self.due.routes = true;
-        let uids = self.claims.of_node(&node).map(|claim| claim.replica.uid).collect::<Vec<_>>();
+        let uids = self.claims.of_node(&node).map(|claim| claim.replica.uid).collect::<BTreeSet<_>>();
+        self.reroute(uids.iter().copied());
         self.due.dirty.extend(uids);
         self.due.facts = true;
     }

@@ -15,6 +15,7 @@
 //! | `fetching`, `artifacts` | bytes |
 //! | `settling` | what follows from any of it: ring, readiness, duplicates, routes |
 //! | `views`, `explaining` | what people are shown |
+//! | `wards` | which workloads may be this node's |
 //! | `imprint` | what tests compare |
 
 mod artifacts;
@@ -38,6 +39,7 @@ mod spreading;
 #[cfg(test)]
 mod tests;
 mod views;
+mod wards;
 mod writing;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -160,6 +162,7 @@ pub struct Node {
 
     membership: Membership,
     ring: Ring,
+    wards: wards::Wards,
     desired: Desired,
     rulings: Rulings,
     repair: Repair,
@@ -352,9 +355,8 @@ impl Node {
 
     /// Artifacts that must not be evicted: those of workloads that this node claims or guards, and fresh uploads.
     pub fn pinned(&self) -> BTreeSet<Digest> {
-        let guarded = self.desired.workloads().filter(|wish| {
-            self.is_guardian(&wish.name) || self.claims.mine().any(|claim| claim.replica.uid == wish.uid)
-        });
-        guarded.map(|wish| wish.spec.artifact.digest).chain(self.uploads.keys().copied()).collect()
+        let claimed = self.claims.mine().filter_map(|claim| self.desired.by_uid(&claim.replica.uid));
+        let wanted = self.guarded().chain(claimed).map(|wish| wish.spec.artifact.digest);
+        wanted.chain(self.uploads.keys().copied()).collect()
     }
 }

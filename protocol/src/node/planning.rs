@@ -27,17 +27,12 @@ impl Node {
         }
         for uid in std::mem::take(&mut self.due.dirty) {
             let Some(wish) = self.desired.by_uid(&uid).cloned() else { continue };
-            if self.owner(&wish) == Some(self.me) {
+            if self.is_owner(&uid, &wish.name) {
                 self.close_gap(now, &wish);
             } else if self.replan.remove(&uid).is_some() {
                 self.with_auction(now, |auction, now, desk, out| auction.close_all_for(now, &uid, desk, out));
             }
         }
-    }
-
-    /// The node that closes a workload's gaps.
-    pub(super) fn owner(&self, wish: &Wish) -> Option<NodeId> {
-        self.ring.owner(&crate::model::Key::Workload(wish.name.clone()).hash())
     }
 
     /// What is between a wish and its claims, as this node sees it.
@@ -205,12 +200,6 @@ impl Node {
             self.replan.remove(&uid);
             self.due.dirty.insert(uid);
         }
-    }
-
-    /// Every workload is looked at.
-    pub(super) fn mark_all(&mut self) {
-        let uids: Vec<Digest> = self.desired.workloads().map(|wish| wish.uid).collect();
-        self.due.dirty.extend(uids);
     }
 
     /// What the device's clock will say at `at`.

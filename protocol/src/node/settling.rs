@@ -3,8 +3,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use crate::desired::Wish;
 use crate::membership::{Profile, State};
-use crate::model::{Digest, NodeId, Phase, ReplicaId, Time};
+use crate::model::{Digest, NodeId, Phase, ReplicaId, Time, WorkloadName};
+use crate::ring;
 
 use super::contract::{Route, Routes};
 use super::{Level, Node};
@@ -30,7 +32,8 @@ pub(super) struct Due {
     pub duplicates: bool,
     /// Nodes' facts have changed: what nobody took may be taken now.
     pub facts: bool,
-    pub routes: bool,
+    /// Workloads whose routes may be others. At most as many as there are, and were a moment ago.
+    pub routes: BTreeSet<WorkloadName>,
     /// Workloads whose gaps are to be looked at. At most as many as there are.
     pub dirty: BTreeSet<Digest>,
 }
@@ -38,12 +41,12 @@ pub(super) struct Due {
 impl Due {
     pub fn all(&mut self) {
         (self.ready, self.holding) = (true, true);
-        (self.duplicates, self.routes) = (true, true);
+        self.duplicates = true;
     }
 
     fn quiet(&self) -> bool {
         let Due { ring, ready, holding, duplicates, facts, routes, dirty } = self;
-        !(*ready || *holding || *duplicates || *facts || *routes) && ring.is_empty() && dirty.is_empty()
+        !(*ready || *holding || *duplicates || *facts) && ring.is_empty() && dirty.is_empty() && routes.is_empty()
     }
 }
 
@@ -68,8 +71,8 @@ impl Node {
                 self.reconsider(now);
             }
             self.plan(now);
-            if std::mem::take(&mut self.due.routes) {
-                self.draw_routes();
+            for name in std::mem::take(&mut self.due.routes) {
+                self.draw_routes(&name);
             }
             // What cannot be planned yet stays dirty.
             let planless = !self.ready || self.leaving || !self.membership.settled();
@@ -81,7 +84,7 @@ impl Node {
 
     fn only_dirty(&self) -> bool {
         let Due { ring, ready, holding, duplicates, facts, routes, dirty: _ } = &self.due;
-        !(*ready || *holding || *duplicates || *facts || *routes) && ring.is_empty()
+        !(*ready || *holding || *duplicates || *facts) && ring.is_empty() && routes.is_empty()
     }
 
     /// Takes a place on the ring once this node knows what those know that it can reach. Those it has not heard of yet are waited
@@ -98,7 +101,7 @@ impl Node {
         let in_step = reachable.iter().filter(|peer| self.repair.in_step(peer)).count();
         let enough = if self.waits_until.is_some() {
             // Links to those that are up are about to come: one witness may be one that was cut off itself.
-            let others = self.membership.up().count().saturating_sub(1);
+            let others = self.membership.up_count().saturating_sub(1);
             !reachable.is_empty() && in_step >= WITNESSES.min(others) && self.membership.settled()
         } else if reachable.is_empty() {
             self.is_alone()
@@ -161,18 +164,21 @@ impl Node {
 
     /// On the ring are the members that are up and say that they know enough.
     fn redraw_ring(&mut self, now: Time, moved: BTreeSet<NodeId>) {
-        let mut changed = false;
+        let mut points = Vec::new();
         for node in moved {
-            let salt = self.desired.members().get(&node).copied().filter(|_| self.may_own(&node));
-            changed |= match salt {
-                Some(salt) => self.ring.insert(node, salt),
-                None => self.ring.remove(&node),
-            };
+            let before = self.ring.salt(&node);
+            let after = self.desired.members().get(&node).copied().filter(|_| self.may_own(&node));
+            if before != after {
+                points.extend([before, after].into_iter().flatten().map(|salt| ring::point(&node, salt)));
+                match after {
+                    Some(salt) => self.ring.insert(node, salt),
+                    None => self.ring.remove(&node),
+                };
+            }
         }
-        if changed {
+        if !points.is_empty() {
             self.views += 1;
-            self.mark_all();
-            self.want_artifacts(now);
+            self.turn_to_wards(now, &points);
         }
     }
 
@@ -202,30 +208,42 @@ impl Node {
         }
     }
 
-    fn draw_routes(&mut self) {
-        let mut routes = Routes::new();
-        for wish in self.desired.workloads() {
-            let healthy =
-                self.claims.of_workload(&wish.uid).into_iter().filter(|(node, claim)| match *node == self.me {
-                    true => self.is_running(&claim.replica),
-                    false => claim.phase == Phase::Healthy && self.is_up(node),
-                });
-            let mut found: Vec<Route> = healthy
-                .map(|(node, claim)| Route {
-                    replica: claim.replica,
-                    generation: claim.generation,
-                    node,
-                    local: node == self.me,
-                })
-                .collect();
-            // During a replacement the new version is preferred, the old one better than nothing.
-            if found.iter().any(|route| route.generation == wish.generation) {
-                found.retain(|route| route.generation == wish.generation);
+    fn draw_routes(&mut self, name: &WorkloadName) {
+        let found = self.desired.workload(name).map(|wish| self.routes_of(wish));
+        let (version, routes) = &mut self.routes;
+        if routes.get(name).map(|known| &known[..]) != found.as_deref() {
+            *version += 1;
+            match found {
+                Some(found) => drop(routes.insert(name.clone(), found.into())),
+                None => drop(routes.remove(name)),
             }
-            routes.insert(wish.name.clone(), found);
         }
-        if routes != self.routes.1 {
-            self.routes = (self.routes.0 + 1, routes);
+    }
+
+    fn routes_of(&self, wish: &Wish) -> Vec<Route> {
+        let healthy = self.claims.of_workload(&wish.uid).into_iter().filter(|(node, claim)| match *node == self.me {
+            true => self.is_running(&claim.replica),
+            false => claim.phase == Phase::Healthy && self.is_up(node),
+        });
+        let mut found: Vec<Route> = healthy
+            .map(|(node, claim)| Route {
+                replica: claim.replica,
+                generation: claim.generation,
+                node,
+                local: node == self.me,
+            })
+            .collect();
+        // During a replacement the new version is preferred, the old one better than nothing.
+        if found.iter().any(|route| route.generation == wish.generation) {
+            found.retain(|route| route.generation == wish.generation);
+        }
+        found
+    }
+
+    /// Where these workloads are found may be something else now.
+    pub(super) fn reroute(&mut self, uids: impl IntoIterator<Item = Digest>) {
+        for uid in uids {
+            self.due.routes.extend(self.desired.by_uid(&uid).map(|wish| wish.name.clone()));
         }
     }
 

@@ -227,7 +227,7 @@ fn a_lone_founder_places_what_is_published() {
     bottle.run_for(Duration::from_secs(5));
     let view = bottle.node.workload(&"web".parse().unwrap()).unwrap();
     assert_eq!((view.desired, view.healthy), (2, 2), "{view:?}");
-    assert_eq!(bottle.node.routes().1[&"web".parse().unwrap()].len(), 2);
+    assert_eq!(bottle.node.routes().1[&"web".parse::<WorkloadName>().unwrap()].len(), 2);
     let explained = bottle.node.explain(&"web/1".parse().unwrap()).unwrap();
     assert_eq!(explained.auctions[0].winner.as_deref(), Some("a"), "{explained:?}");
 }

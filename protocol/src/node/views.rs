@@ -296,7 +296,7 @@ impl Node {
 
     /// Whether this node is one of the workload's guardians, which hold its artifact.
     pub fn guards(&self, name: &WorkloadName) -> bool {
-        self.is_guardian(name)
+        self.desired.workload(name).is_some_and(|wish| self.is_guardian(&wish.uid, name))
     }
 
     /// Since when this node runs, by its own time.

@@ -30,7 +30,11 @@ impl Node {
             Key::Member(node) => self.on_member(now, *node),
             Key::Workload(name) => {
                 let uid = self.desired.workload(name).map(|wish| wish.uid);
+                self.due.routes.insert(name.clone());
+                let counts = self.desired.effective(&key).map(Change::uid);
+                [before, counts].into_iter().flatten().for_each(|uid| self.ward(uid));
                 if let Some(gone) = before.filter(|before| uid != Some(*before)) {
+                    self.reroute([gone]);
                     self.forget_workload(now, &gone);
                 }
                 if let Some(uid) = uid {
@@ -40,7 +44,6 @@ impl Node {
                 }
                 self.due.holding = true;
                 self.due.duplicates = true;
-                self.due.routes = true;
             }
         }
         Ok(after)
@@ -72,7 +75,8 @@ impl Node {
                 self.compare_with_all(now);
             }
         } else {
-            self.claims.forget_node(&node);
+            let claimed = self.claims.forget_node(&node);
+            self.reroute(claimed.into_iter().map(|replica| replica.uid));
             self.artifacts.forget_holder(&node);
             self.tell(now, Level::Info, "node-left", None, Some(node), "a node was removed from the cluster".into());
             self.mark_all();

@@ -9,6 +9,7 @@
 //! of hundreds.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use imbl::{OrdMap, OrdSet};
 
@@ -20,6 +21,29 @@ pub const PROBES: usize = 21;
 /// Changing a domain moves every key in every cluster: never.
 const POINT_DOMAIN: &[u8] = b"shoal/ring/point/1";
 const PROBE_DOMAIN: &[u8] = b"shoal/ring/probe/1";
+
+/// Where a key looks for nodes, worked out once. Copies share it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Probes(Arc<[u64; PROBES]>);
+
+impl Probes {
+    /// Those of this key: each hash gives four.
+    pub fn of(key: &Digest) -> Probes {
+        let mut probes = [0; PROBES];
+        for (round, four) in (0u8..).zip(probes.chunks_mut(4)) {
+            let hash = Digest::of_parts(&[PROBE_DOMAIN, key.as_bytes(), &[round]]);
+            for (probe, bytes) in four.iter_mut().zip(hash.0.chunks_exact(8)) {
+                *probe = first_u64(bytes);
+            }
+        }
+        Probes(Arc::new(probes))
+    }
+
+    /// How far the key is from a node at this point.
+    pub fn distance(&self, point: u64) -> u64 {
+        self.0.iter().map(|probe| point.wrapping_sub(*probe)).min().unwrap_or(u64::MAX)
+    }
+}
 
 /// The ring. Bounded by the roster, whose members are put on it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -56,6 +80,11 @@ impl Ring {
         true
     }
 
+    /// The salt of a node that is on the ring.
+    pub fn salt(&self, node: &NodeId) -> Option<u64> {
+        self.salts.get(node).copied()
+    }
+
     /// Whether the node is on the ring.
     pub fn contains(&self, node: &NodeId) -> bool {
         self.salts.contains_key(node)
@@ -77,20 +106,17 @@ impl Ring {
     }
 
     /// The nearest node; none when the ring is empty.
-    pub fn owner(&self, key: &Digest) -> Option<NodeId> {
-        probes(key)
-            .into_iter()
-            .filter_map(|probe| self.clockwise(probe).next().map(|(point, node)| (point.wrapping_sub(probe), node)))
-            .min()
-            .map(|(_, node)| node)
+    pub fn owner(&self, key: &Probes) -> Option<NodeId> {
+        let first = |probe: &u64| self.clockwise(*probe).next().map(|(point, node)| (point.wrapping_sub(*probe), node));
+        key.0.iter().filter_map(first).min().map(|(_, node)| node)
     }
 
     /// The `k` nearest nodes, the owner first; all of them, ranked, when there are fewer.
-    pub fn guardians(&self, key: &Digest, k: usize) -> Vec<NodeId> {
+    pub fn guardians(&self, key: &Probes, k: usize) -> Vec<NodeId> {
         // A node among the k nearest has fewer than k nodes between itself and its best probe, for each of those is nearer.
         // So the k first of every probe are enough.
         let mut nearest: BTreeMap<NodeId, u64> = BTreeMap::new();
-        for probe in probes(key) {
+        for &probe in key.0.iter() {
             for (point, node) in self.clockwise(probe).take(k) {
                 let distance = point.wrapping_sub(probe);
                 nearest.entry(node).and_modify(|least| *least = distance.min(*least)).or_insert(distance);
@@ -109,20 +135,8 @@ impl Ring {
 }
 
 /// Where a node stands.
-fn point(node: &NodeId, salt: u64) -> u64 {
+pub fn point(node: &NodeId, salt: u64) -> u64 {
     first_u64(&Digest::of_parts(&[POINT_DOMAIN, node.as_bytes(), &salt.to_be_bytes()]).0)
-}
-
-/// Where a key looks for nodes: each hash gives four probes.
-fn probes(key: &Digest) -> [u64; PROBES] {
-    let mut probes = [0; PROBES];
-    for (round, four) in (0u8..).zip(probes.chunks_mut(4)) {
-        let hash = Digest::of_parts(&[PROBE_DOMAIN, key.as_bytes(), &[round]]);
-        for (probe, bytes) in four.iter_mut().zip(hash.0.chunks_exact(8)) {
-            *probe = first_u64(bytes);
-        }
-    }
-    probes
 }
 
 fn first_u64(bytes: &[u8]) -> u64 {

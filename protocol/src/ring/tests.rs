@@ -6,8 +6,8 @@ fn node(n: u16) -> NodeId {
     NodeId(Digest::of_parts(&[b"node", &n.to_be_bytes()]).0)
 }
 
-fn key(n: u32) -> Digest {
-    Digest::of_parts(&[b"key", &n.to_be_bytes()])
+fn key(n: u32) -> Probes {
+    Probes::of(&Digest::of_parts(&[b"key", &n.to_be_bytes()]))
 }
 
 fn ring(nodes: u16) -> Ring {
@@ -19,13 +19,13 @@ fn ring(nodes: u16) -> Ring {
 #[test]
 fn golden() {
     assert_eq!(point(&NodeId([1; 32]), 42), 0xa31e_744b_d155_a812);
-    let probes = probes(&Digest([2; 32]));
+    let probes = Probes::of(&Digest([2; 32])).0;
     assert_eq!(probes[0], 0x26b7_253b_c410_55dd);
     assert_eq!(probes[3], 0xaf14_543a_6ef7_b98e, "the last of the first hash");
     assert_eq!(probes[4], 0x6ad1_11ff_71e4_d718, "the first of the second hash");
     assert_eq!(probes[20], 0x7f79_0714_1149_60cc);
     let ring = Ring::new((0..10).map(|n| (NodeId([n; 32]), u64::from(n))));
-    let ranked: Vec<u8> = ring.guardians(&Digest([3; 32]), 10).iter().map(|node| node.0[0]).collect();
+    let ranked: Vec<u8> = ring.guardians(&Probes::of(&Digest([3; 32])), 10).iter().map(|node| node.0[0]).collect();
     assert_eq!(ranked, [7, 3, 6, 4, 2, 0, 9, 8, 5, 1]);
 }
 

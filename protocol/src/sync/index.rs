@@ -167,7 +167,8 @@ impl Index {
             };
             let at_rest = settled.next_if(|_| is_next.0);
             let moves = moving.next_if(|_| is_next.1);
-            let (key, hash) = (at_rest.map(|(key, _)| key).or(moves.map(|(key, _)| key))?, at_rest.map(|(_, hash)| hash));
+            let (key, hash) =
+                (at_rest.map(|(key, _)| key).or(moves.map(|(key, _)| key))?, at_rest.map(|(_, hash)| hash));
             let now = moves.map_or(hash, |(_, moving)| moving.now.as_ref());
             Some((key, Entry { now, settled: hash, moving: moves.map(|(_, moving)| moving) }))
         })
