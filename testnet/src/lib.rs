@@ -15,5 +15,6 @@ pub mod kill;
 pub mod law;
 pub mod real;
 pub mod sim;
+pub mod scale;
 pub mod simulate;
 pub mod workspace;

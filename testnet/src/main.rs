@@ -7,6 +7,7 @@ use shoal_testnet::bench::{self, Bench};
 use shoal_testnet::chaos::{self, Chaos};
 use shoal_testnet::check::{self, Step};
 use shoal_testnet::real::{Options, leave_to_signal};
+use shoal_testnet::scale::{self, Scale};
 use shoal_testnet::simulate::{self, Sim};
 use shoal_testnet::workspace::{Profile, Workspace};
 use shoal_testnet::{demo, kill, law};
@@ -56,6 +57,8 @@ enum Verb {
     Bench(Bench),
     /// One random history in the simulated world, told event by event.
     Sim(Sim),
+    /// How what a cluster costs grows with its size.
+    Scale(Scale),
 }
 
 fn main() -> ExitCode {
@@ -85,5 +88,6 @@ fn run(verb: Verb) -> anyhow::Result<bool> {
         Verb::Chaos(chaos) => chaos::run(&workspace, &chaos),
         Verb::Bench(bench) => bench::run(&workspace, &bench).map(|()| true),
         Verb::Sim(sim) => Ok(simulate::run(&sim)),
+        Verb::Scale(scale) => Ok(scale::run(&scale)),
     }
 }

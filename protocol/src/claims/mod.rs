@@ -95,6 +95,12 @@ impl Claims {
         }
     }
 
+    /// The same sheets, as another node has them.
+    pub fn like(&self, config: Config, me: NodeId, keys: KeyPair, incarnation: u64) -> Self {
+        let fresh = Claims::new(config, me, keys, self.cluster, incarnation);
+        Claims { index: self.index.clone(), tokens: self.tokens.clone(), ..fresh }
+    }
+
     /// Takes back slots from disk: this node's own, and others' as last seen. Awards in them were verified before they
     /// were stored and are not verified again. Returns what was left out, and why.
     pub fn restore(&mut self, slots: Vec<Signed<Slot>>) -> Vec<(NodeId, u8, Rejection)> {

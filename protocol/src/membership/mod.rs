@@ -21,6 +21,7 @@ mod doubts;
 mod errands;
 mod evidence;
 mod hearing;
+mod likeness;
 mod members;
 mod message;
 mod observers;

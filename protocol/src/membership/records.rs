@@ -52,6 +52,13 @@ impl Own {
         }
     }
 
+    /// The word of one that has long been up.
+    pub fn with_record(record: Signed<NodeRecord>) -> Own {
+        let NodeRecord { counter, incarnation, name, addresses, facts, version, ready, leaving } = record.body().clone();
+        let profile = Profile { name, addresses, facts, version, ready, leaving };
+        Own { counter, profile: Some(profile), record: Some(record), ..Own::new(incarnation) }
+    }
+
     pub fn incarnation(&self) -> u64 {
         self.incarnation
     }

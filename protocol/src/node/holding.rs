@@ -37,6 +37,13 @@ pub(super) struct Running {
     next: Option<Next>,
 }
 
+impl Running {
+    /// It runs, and has been told to.
+    pub fn healthy(since: Time, generation: Digest) -> Running {
+        Running { ordered: Some(generation), healthy_since: Some(since), ..Running::default() }
+    }
+}
+
 #[derive(Clone, Debug)]
 enum Next {
     Restart(Time),

@@ -16,6 +16,7 @@
 //! | `settling` | what follows from any of it: ring, readiness, duplicates, routes |
 //! | `views`, `explaining` | what people are shown |
 //! | `wards` | which workloads may be this node's |
+//! | `likeness` | a node that knows what another knows |
 //! | `imprint` | what tests compare |
 
 mod artifacts;
@@ -29,6 +30,7 @@ mod holding;
 mod imprint;
 mod inbox;
 mod letters;
+mod likeness;
 mod links;
 mod message;
 mod outbox;

@@ -131,6 +131,16 @@ impl Index {
         }
     }
 
+    /// Lets all of them come to rest.
+    pub(super) fn settle_all(&mut self) {
+        for (key, moving) in std::mem::take(&mut self.moving) {
+            self.lay(key, moving.now);
+            self.forget_digests(&key);
+        }
+        self.unrest.clear();
+        self.warm();
+    }
+
     fn get(&self, key: &Digest) -> Option<&Digest> {
         match self.moving.get(key) {
             Some(moving) => moving.now.as_ref(),

@@ -184,6 +184,13 @@ impl Repair {
         }
     }
 
+    /// The same entries, all of them at rest, as another node has them that has no peers yet.
+    pub fn like(&self, config: Config, me: NodeId, seed: [u8; 32]) -> Self {
+        let mut indexes = self.indexes.clone();
+        indexes.iter_mut().for_each(Index::settle_all);
+        Repair { indexes, ..Repair::new(config, me, seed) }
+    }
+
     /// The entry under `key` has this hash now. To be called after every change, whether it came by gossip, from a user, or
     /// as [`Fact::Received`] (then at once).
     pub fn note(&mut self, now: Time, tree: Tree, key: Digest, hash: Digest) {

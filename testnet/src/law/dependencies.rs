@@ -21,6 +21,7 @@ const PACKAGES: &[Package] = &[
         uses: &[
             ("bincode", "the bytes on the wire and on disk"),
             ("crdts", "MVReg, the register of desired state"),
+            ("imbl", "maps whose copies share what they have in common"),
             ("rand_chacha", "the one seeded generator, equal on every platform"),
             ("ring", "Ed25519 and SHA-256"),
             ("serde", "the frozen wire types"),
@@ -86,6 +87,7 @@ const PACKAGES: &[Package] = &[
             ("shoal-protocol", "the state machine the simulator drives"),
             ("anyhow", "errors that only a person reads"),
             ("clap", "the command line"),
+            ("imbl", "the disks of ten thousand devices share what they have in common"),
             ("rand_chacha", "the simulator's seeded generator"),
             ("rustix", "process groups, and the death signal of children"),
             ("serde", "benchmark lines"),

@@ -36,8 +36,7 @@ pub struct Device {
     pub held: BTreeMap<PersistId, Vec<Action>>,
     /// When its timer is set to, so that it is not set twice.
     pub timer: Option<u64>,
-    /// Gossip it has seen, oldest first.
-    pub seen: VecDeque<Digest>,
+    pub seen: Seen,
     pub pulse: Pulse,
     /// It dies after so many more effects.
     pub doom: Option<u32>,
@@ -58,6 +57,32 @@ pub struct Pulse {
     pub slowness: u64,
     /// What waits, in order.
     pub backlog: VecDeque<Happening>,
+}
+
+/// Gossip that a daemon has seen.
+#[derive(Default)]
+pub struct Seen {
+    known: BTreeSet<u64>,
+    /// Oldest first.
+    order: VecDeque<u64>,
+}
+
+impl Seen {
+    /// Whether this is new here; it is not from now on.
+    pub fn first_sight(&mut self, id: u64) -> bool {
+        /// Gossip remembered; the mesh forgets after some minutes as well.
+        const MOST: usize = 4_096;
+        if !self.known.insert(id) {
+            return false;
+        }
+        self.order.push_back(id);
+        if self.order.len() > MOST
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.known.remove(&oldest);
+        }
+        true
+    }
 }
 
 impl Pulse {
@@ -117,7 +142,7 @@ impl Device {
             links: BTreeMap::new(),
             held: BTreeMap::new(),
             timer: None,
-            seen: VecDeque::new(),
+            seen: Seen::default(),
             pulse: Pulse::default(),
             doom: None,
             is_clone: false,
@@ -131,25 +156,11 @@ impl Device {
         self.node = None;
         self.runtime.replicas.clear();
         self.held.clear();
-        self.seen.clear();
+        self.seen = Seen::default();
         self.timer = None;
         self.doom = None;
         self.pulse.backlog.clear();
         self.pulse.busy_until = 0;
-    }
-
-    /// Whether this gossip is new here; it is not from now on.
-    pub fn first_sight(&mut self, id: Digest) -> bool {
-        /// Gossip remembered; the mesh forgets after some minutes as well.
-        const SEEN: usize = 4_096;
-        if self.seen.contains(&id) {
-            return false;
-        }
-        if self.seen.len() >= SEEN {
-            self.seen.pop_front();
-        }
-        self.seen.push_back(id);
-        true
     }
 
     /// How late the daemon is called, if it wanted to be called before.

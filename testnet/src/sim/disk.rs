@@ -1,18 +1,19 @@
 //! A fake disk: what is durable, what is on its way there, and what can go wrong with it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
+use imbl::OrdMap;
 use shoal_protocol::model::{Digest, NodeId, NodeRecord, RawChange, Ruling, Slot, Unverified};
 use shoal_protocol::node::{PersistId, Record, Saved};
 
-/// A disk.
+/// A disk. What two disks hold in common they share.
 #[derive(Clone, Default)]
 pub struct Disk {
     pub incarnation: u64,
-    pub desired: BTreeMap<Digest, Vec<RawChange>>,
-    pub slots: BTreeMap<(NodeId, u8), Unverified<Slot>>,
-    pub nodes: BTreeMap<NodeId, Unverified<NodeRecord>>,
-    pub rulings: BTreeMap<Digest, Unverified<Ruling>>,
+    pub desired: OrdMap<Digest, Vec<RawChange>>,
+    pub slots: OrdMap<(NodeId, u8), Unverified<Slot>>,
+    pub nodes: OrdMap<NodeId, Unverified<NodeRecord>>,
+    pub rulings: OrdMap<Digest, Unverified<Ruling>>,
     /// Batches that were asked for and are not durable yet, in order.
     pub pending: VecDeque<(PersistId, Vec<Record>)>,
     /// No writes any more.

@@ -1,11 +1,14 @@
 //! What a daemon asks for is done here: the simulator's driver. One match, without a wildcard.
 
-use shoal_protocol::model::{Digest, NodeId, codec};
-use shoal_protocol::node::{Action, DialTarget, Effect, Message, Node, Order, PersistId, Record, Verdict};
+use std::sync::Arc;
+
+use shoal_protocol::model::{Digest, NodeId};
+use shoal_protocol::node::{Action, DialTarget, Effect, Node, Order, PersistId, Record, Verdict};
 use shoal_protocol::wire;
 
 use super::device::Running;
 use super::happening::Happening;
+use super::meter::{Rumour, Told};
 use super::network::{Gossip, below};
 use super::world::{Answered, CLOSE, World, index_of};
 
@@ -15,6 +18,14 @@ const DIAL_TIMEOUT: u64 = 2_000_000;
 const DEGREE: usize = 6;
 /// Of a thousand messages that a device of a newer version sends, so many are in a form that this version does not know.
 const NEWER: u64 = 50;
+
+/// Gossip that waits for its verdict.
+pub struct Relay {
+    pub at: usize,
+    pub from: usize,
+    pub hops: u32,
+    pub rumour: Arc<Rumour>,
+}
 
 impl World {
     /// Does everything a daemon asks for, then sets its timer.
@@ -54,15 +65,16 @@ impl World {
             Action::Send { to, lane, message } => {
                 let Some(to) = self.linked(device, to) else { return };
                 let link = self.devices[device].links[&to];
+                self.meter.sends(device, &message);
                 if self.devices[device].is_newer && below(&mut self.rng, 1000) < NEWER {
                     self.stream(device, to, lane, Happening::Garbage { from: device, to, link });
                 }
                 self.stream(device, to, lane, Happening::Message { from: device, to, link, message });
             }
             Action::Broadcast(message) => {
-                let id = Digest::of(&codec::encode(&message));
-                self.devices[device].first_sight(id);
-                self.relay(device, device, id, &message);
+                let rumour = Rumour::new(self.now, message);
+                self.devices[device].seen.first_sight(rumour.id);
+                self.relay(device, device, 1, &rumour);
             }
             Action::Dial { target, addresses } => self.dial(device, target, &addresses),
             Action::Disconnect(peer) => {
@@ -83,14 +95,18 @@ impl World {
             }
             Action::Reply { request, reply } => self.answers.push_back(Answered { request, reply }),
             Action::Verdict { ticket, verdict } => {
-                let (at, from, id, message) = self.relays.remove(&ticket.0).expect("one verdict a ticket");
+                let Relay { at, from, hops, rumour } = self.relays.remove(&ticket.0).expect("one verdict a ticket");
                 assert_eq!(at, device, "a verdict by another node");
                 match verdict {
-                    Verdict::Accept => self.relay(device, from, id, &message),
+                    Verdict::Accept => self.relay(device, from, hops + 1, &rumour),
                     Verdict::Ignore | Verdict::Reject => {}
                 }
             }
             Action::Notify(event) => {
+                if self.meter.is_on {
+                    let (kind, subject, node) = (event.kind.clone(), event.subject.clone(), event.node.clone());
+                    self.meter.told.push(Told { at: self.now, device, kind, subject, node });
+                }
                 let subject = event.subject.map(|subject| format!("{subject}: ")).unwrap_or_default();
                 let about = event.node.map(|node| format!(" ({node})")).unwrap_or_default();
                 self.say(device, format!("{}{about} {subject}{}", event.kind, event.message));
@@ -113,13 +129,14 @@ impl World {
         }
     }
 
-    fn relay(&mut self, device: usize, origin: usize, id: Digest, message: &Message) {
+    fn relay(&mut self, device: usize, origin: usize, hops: u32, rumour: &Arc<Rumour>) {
         let mut peers: Vec<usize> = self.devices[device].links.keys().copied().filter(|peer| *peer != origin).collect();
         while peers.len() > DEGREE {
             let index = below(&mut self.rng, peers.len() as u64) as usize;
             peers.swap_remove(index);
         }
         for to in peers {
+            self.meter.relays(device, rumour);
             let late = match self.network.gossip {
                 Gossip::Fair => 0,
                 Gossip::Late(by) => by,
@@ -128,7 +145,7 @@ impl World {
             let twice = self.network.is_doubled(device, to, &mut self.rng);
             for _ in 0..=usize::from(twice) {
                 if let Some(at) = self.network.packet(self.now, device, to, &mut self.rng) {
-                    self.at(at + late, Happening::Gossip { from: device, to, id, message: message.clone() });
+                    self.at(at + late, Happening::Gossip { from: device, to, hops, rumour: Arc::clone(rumour) });
                 }
             }
         }

@@ -1,9 +1,13 @@
 //! What lies ahead in the world, and what it does when its time comes.
 
+use std::sync::Arc;
+
 use shoal_protocol::model::{Digest, ReplicaId};
 use shoal_protocol::node::{DialFailure, DialTarget, FetchOutcome, Input, Message, Node, ReplicaState, Report, Ticket};
 
 use super::device::Mood;
+use super::effects::Relay;
+use super::meter::Rumour;
 use super::world::{CLOSE, World};
 
 /// What lies ahead.
@@ -17,7 +21,7 @@ pub enum Happening {
     /// Bytes arrive that this version does not know.
     Garbage { from: usize, to: usize, link: u64 },
     /// A gossip message arrives.
-    Gossip { from: usize, to: usize, id: Digest, message: Message },
+    Gossip { from: usize, to: usize, hops: u32, rumour: Arc<Rumour> },
     /// A dial has ended.
     Dialled { device: usize, boot: u32, target: DialTarget, peer: Option<usize> },
     /// A device learns that a link is gone.
@@ -95,14 +99,16 @@ impl World {
                 self.input(to, Input::Garbage { from, why });
                 Some(to)
             }
-            Happening::Gossip { from, to, id, message } => {
-                if self.devices[to].node.is_none() || !self.devices[to].first_sight(id) {
+            Happening::Gossip { from, to, hops, rumour } => {
+                if self.devices[to].node.is_none() || !self.devices[to].seen.first_sight(rumour.id) {
                     return None;
                 }
+                self.meter.reaches(self.now, &rumour, hops);
+                let message = rumour.message.clone();
                 self.note(to, message.kind());
                 self.tickets += 1;
                 let ticket = Ticket(self.tickets);
-                self.relays.insert(ticket.0, (to, from, id, message.clone()));
+                self.relays.insert(ticket.0, Relay { at: to, from, hops, rumour });
                 let from = self.devices[from].id;
                 self.input(to, Input::Gossip { ticket, from, message });
                 Some(to)

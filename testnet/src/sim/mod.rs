@@ -9,6 +9,8 @@
 //! | `deed` | what users and fate do, in words |
 //! | `play`, `operator`, `wishes` | a world with its user, who remembers what was promised |
 //! | `history`, `scenario` | deeds drawn from the seed; deeds written down |
+//! | `formed` | a large cluster that has long been up |
+//! | `meter` | what it costs |
 //! | `invariants` | what must hold after every step, and at the end |
 
 mod clock;
@@ -16,15 +18,17 @@ mod deed;
 mod device;
 mod disk;
 mod effects;
+pub(crate) mod formed;
 mod happening;
 pub(crate) mod history;
 mod invariants;
+pub(crate) mod meter;
 mod network;
-mod operator;
+pub(crate) mod operator;
 mod play;
 pub(crate) mod scenario;
 mod telling;
 #[cfg(test)]
 mod tests;
 mod wishes;
-mod world;
+pub(crate) mod world;

@@ -6,13 +6,15 @@ use std::time::Duration;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 use shoal_protocol::model::{Digest, Facts, KeyPair, Lane, NodeId, Resources, RuntimeKind, Time};
-use shoal_protocol::node::{Command, Config, Identity, Input, Message, Node, Reply, RequestId};
+use shoal_protocol::node::{Command, Config, Identity, Input, Node, Reply, RequestId};
 use shoal_protocol::trust::Genesis;
 
 use super::device::Device;
 use super::disk::Disk;
+use super::effects::Relay;
 use super::happening::Happening;
 use super::invariants::Watch;
+use super::meter::Meter;
 use super::network::{Network, below, between};
 use super::telling::Telling;
 
@@ -45,6 +47,7 @@ pub struct World {
     pub is_hashed: bool,
     /// Steps so far.
     pub steps: u64,
+    pub meter: Meter,
     pub(super) telling: Telling,
     pub(super) watch: Watch,
     /// Steps since time last went on.
@@ -54,7 +57,7 @@ pub struct World {
     links: u64,
     /// More than one device an id where a disk was cloned.
     pub(super) ids: BTreeMap<NodeId, BTreeSet<usize>>,
-    pub(super) relays: BTreeMap<u64, (usize, usize, Digest, Message)>,
+    pub(super) relays: BTreeMap<u64, Relay>,
     pub(super) tickets: u64,
     pub(super) starts: u64,
     requests: u64,
@@ -78,6 +81,7 @@ impl World {
             history: Digest::of(b""),
             is_hashed: true,
             steps: 0,
+            meter: Meter::default(),
             telling: Telling::default(),
             watch: Watch::default(),
             standstill: 0,
@@ -133,15 +137,7 @@ impl World {
         if !seeds.is_empty() {
             self.devices[device].seeds = seeds.to_vec();
         }
-        let seeds = &self.devices[device].seeds;
-        let config = Config {
-            name: format!("n{device}"),
-            addresses: vec![address(device)],
-            seeds: seeds.iter().map(|seed| address(*seed)).collect(),
-            version: "0".into(),
-            founder,
-            ..Config::default()
-        };
+        let config = self.config(device, founder);
         let now = self.now;
         let it = &mut self.devices[device];
         assert!(it.node.is_none(), "n{device} runs already");
@@ -160,6 +156,17 @@ impl World {
         self.say(device, if founder { "starts, and founds the cluster" } else { "starts" });
         self.watch_disk(device);
         self.drain(device);
+    }
+
+    pub(super) fn config(&self, device: usize, founder: bool) -> Config {
+        Config {
+            name: format!("n{device}"),
+            addresses: vec![address(device)],
+            seeds: self.devices[device].seeds.iter().map(|seed| address(*seed)).collect(),
+            version: "0".into(),
+            founder,
+            ..Config::default()
+        }
     }
 
     /// kill -9: peers see their links close.
@@ -392,7 +399,7 @@ pub fn facts() -> Facts {
     }
 }
 
-fn address(device: usize) -> String {
+pub(super) fn address(device: usize) -> String {
     format!("/memory/{}", device + 1)
 }
 

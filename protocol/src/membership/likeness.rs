@@ -1,0 +1,42 @@
+//! Another member's view, made of this node's: see [`crate::node::Node::like`].
+
+use crate::model::{KeyPair, NodeId, Out, Time};
+
+use super::members::{Life, Member};
+use super::message::Message;
+use super::records::Own;
+use super::{Config, Cx, Membership};
+
+impl Membership {
+    /// As another member sees the others that has heard of all that this node has heard of, and dials its neighbours now. Nothing if this
+    /// node has no record of its life `incarnation`, or has not heard of somebody.
+    #[expect(clippy::too_many_arguments, reason = "as many as a room is made of")]
+    pub fn like(
+        &self,
+        now: Time,
+        config: Config,
+        me: NodeId,
+        keys: KeyPair,
+        incarnation: u64,
+        seed: [u8; 32],
+        out: &mut Out<Message>,
+    ) -> Option<Self> {
+        let (mine, salt) = (self.members.get(&me)?, self.salt?);
+        let record = mine.record.clone().filter(|record| record.incarnation == incarnation)?;
+        if !self.settled() || !matches!(mine.life, Life::Up) {
+            return None;
+        }
+        let mut room = Membership::new(now, config, me, keys, self.cluster, incarnation, seed);
+        room.salt = Some(mine.salt);
+        room.own = Own::with_record(record);
+        room.members = self.members.without(&me);
+        let incarnation = self.own.incarnation();
+        let record = self.own.record().cloned();
+        room.members.insert(self.me, Member { salt, incarnation, record, sighted: Vec::new(), life: Life::Up, goodbye: None });
+        (room.circle, room.keys_in_sync) = (self.circle.clone(), self.keys_in_sync.clone());
+        (room.up, room.view) = (self.up, self.view);
+        room.unsettled_topology = true;
+        room.finish(Cx::new(now, out));
+        Some(room)
+    }
+}

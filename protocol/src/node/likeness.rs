@@ -1,0 +1,83 @@
+//! A node that knows what another knows, as though it had been told all of it. For simulations of large clusters: such nodes share what
+//! they have in common, where ten thousand that each read it from a disk of their own would fill the memory of ten computers.
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng;
+
+use crate::auction::Auction;
+use crate::model::{Claim, Facts, NodeId, Out, Time, WallClock};
+use crate::ring;
+
+use super::holding::Running;
+use super::outbox::Outbox;
+use super::{Config, Identity, Message, Node};
+
+impl Node {
+    /// Another member, in its first life, that has long been up: it knows of desired state, claims and members what this node knows
+    /// and holds none of them to be unknown, it runs what it claims. Nothing if this node has not heard of it, or is not ready.
+    pub fn like(
+        &self,
+        config: Config,
+        identity: Identity,
+        facts: Facts,
+        wall: WallClock,
+        seed: [u8; 32],
+        now: Time,
+    ) -> Option<Node> {
+        const LIFE: u64 = 1;
+        let (me, keys) = (NodeId(identity.keys.public().0), || identity.keys.clone());
+        let mut out = Out::new();
+        let room = config.membership.clone();
+        let membership = self.membership.like(now, room, me, keys(), LIFE, self.drawn(&seed, 1), &mut out)?;
+        if !self.ready || membership.record(&me).is_none_or(|record| !record.ready) {
+            return None;
+        }
+        let auction = Auction::new(config.auction.clone(), me, keys(), self.cluster, LIFE, self.drawn(&seed, 2));
+        let mut node = Node {
+            membership,
+            auction,
+            claims: self.claims.like(config.claims.clone(), me, keys(), LIFE),
+            repair: self.repair.like(config.repair.clone(), me, self.drawn(&seed, 3)),
+            outbox: Outbox::default(),
+            rng: ChaCha8Rng::from_seed(self.drawn(&seed, 0)),
+            started: now,
+            clock: (wall, now),
+            me,
+            facts,
+            identity,
+            config,
+            ..self.bare()
+        };
+        let point = node.desired.members().get(&me).map(|salt| ring::point(&me, *salt));
+        node.wards.redraw(point, node.ring.len());
+        node.auction.set_capacity(node.facts.capacity);
+        let mine: Vec<Claim> = node.claims.mine().cloned().collect();
+        for claim in mine {
+            let Some(wish) = node.desired.by_uid(&claim.replica.uid) else { continue };
+            node.auction.commit(claim.replica, wish.spec.resources);
+            node.artifacts.ready(wish.spec.artifact.digest, me);
+            node.running.insert(claim.replica, Running::healthy(now, claim.generation));
+            node.reroute([claim.replica.uid]);
+        }
+        let theirs: Vec<_> = self.claims.mine().map(|claim| claim.replica.uid).collect();
+        node.reroute(theirs);
+        node.post(now, out, Message::Membership);
+        node.settle(now);
+        Some(node)
+    }
+
+    /// What is shared, and nothing of what this node itself is busy with.
+    fn bare(&self) -> Node {
+        let mut bare = self.clone();
+        (bare.due, bare.cache, bare.letters) = Default::default();
+        (bare.running, bare.replan, bare.uploads) = Default::default();
+        (bare.seeds, bare.incarnations, bare.claiming) = Default::default();
+        (bare.artifacts, bare.spreading, bare.counters) = Default::default();
+        (bare.events, bare.views, bare.join_at) = (0, 0, None);
+        bare
+    }
+
+    fn drawn(&self, seed: &[u8; 32], number: u8) -> [u8; 32] {
+        crate::model::Digest::of_parts(&[seed, &[number]]).0
+    }
+}

@@ -1,0 +1,251 @@
+//! A large cluster that has long been up: what everybody knows is made once, and every node starts with it. Links are the only thing that
+//! has to come about.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use rand_chacha::rand_core::RngCore;
+use shoal_protocol::membership;
+use shoal_protocol::model::claim::{SLOTS, generation};
+use shoal_protocol::model::{
+    Artifact, Award, AuctionId, Change, ChangeBody, Claim, ClusterId, Digest, Key, NodeId, NodeRecord, Phase, Place, ReplicaId, Resources, RuntimeKind, Signed,
+    Slot, Spec, SpecForm, Time, Token, Value,
+};
+use shoal_protocol::node::{Input, Message, Node, Saved, Ticket};
+use shoal_protocol::ring::{Probes, Ring};
+use shoal_protocol::trust;
+
+use super::clock::EPOCH;
+use super::device::Running;
+use super::disk::Disk;
+use super::world::{World, address, facts};
+
+/// How large it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    pub nodes: usize,
+    pub workloads: usize,
+    /// Of each workload.
+    pub replicas: u32,
+}
+
+/// Bytes that workloads run: few, so that a device need not hold thousands.
+const ARTIFACTS: usize = 16;
+/// What a node that nobody knows yet waits for before it acts on its own: longer than its patience.
+const ALONE: u64 = 5_000_000;
+
+/// What stands, and who says it.
+struct Standing {
+    changes: Vec<Change>,
+    records: Vec<Signed<NodeRecord>>,
+    slots: Vec<(NodeId, Signed<Slot>)>,
+    claims: Vec<(usize, Claim)>,
+}
+
+impl World {
+    /// A cluster of this shape, linked as such a cluster is, a while after.
+    pub fn formed(seed: u64, shape: Shape) -> Result<World, String> {
+        let mut world = World::new(seed);
+        world.is_hashed = false;
+        world.watch.is_off = true;
+        for _ in 0..shape.nodes {
+            world.add();
+        }
+        let order = world.standing(shape);
+        let template = world.first_of(&order)?;
+        world.now = ALONE;
+        let disk = order.disk();
+        for device in 0..shape.nodes {
+            world.devices[device].disk = disk.clone();
+        }
+        for (device, claim) in &order.claims {
+            world.starts += 1;
+            let running = Running { generation: claim.generation, healthy: true, start: world.starts };
+            world.devices[*device].runtime.replicas.insert(claim.replica, running);
+            world.devices[*device].artifacts.insert(artifact(&claim.name.to_string()));
+        }
+        for device in 0..shape.nodes {
+            world.rise(device, &template)?;
+        }
+        drop(template);
+        // Links, and what their ends tell each other first.
+        world.run_for(Duration::from_secs(20))?;
+        Ok(world)
+    }
+
+    fn rise(&mut self, device: usize, template: &Node) -> Result<(), String> {
+        let mut seed = [0; 32];
+        self.rng.fill_bytes(&mut seed);
+        let (config, now) = (self.config(device, device == 0), self.now);
+        let it = &mut self.devices[device];
+        it.boot += 1;
+        let node = match template.id() == it.id {
+            true => Some(template.clone()),
+            false => {
+                it.clock.restart(now);
+                template.like(config, it.identity.clone(), facts(), it.clock.wall(now), seed, Time::ZERO)
+            }
+        };
+        it.node = Some(node.ok_or_else(|| format!("n{device} is not known to the others"))?);
+        self.drain(device);
+        Ok(())
+    }
+
+    /// A node to whom all of it was told.
+    fn first_of(&mut self, order: &Standing) -> Result<Node, String> {
+        let it = &self.devices[0];
+        let saved = Saved {
+            incarnation: 1,
+            changes: order.changes.iter().map(Change::raw).collect(),
+            slots: order.slots.iter().map(|(node, slot)| (*node, slot.wire())).collect(),
+            nodes: Vec::new(),
+            rulings: Vec::new(),
+        };
+        let wall = it.clock.wall(0);
+        let mut node = Node::new(self.config(0, true), it.identity.clone(), saved, facts(), wall, [0; 32], Time::ZERO);
+        // Nobody can be reached: it acts on what it knows. Then it hears of all the others in one moment.
+        let alone = Time::from_micros(ALONE);
+        node.handle_timeout(alone);
+        for record in order.records.iter().skip(1) {
+            let message = Message::Membership(membership::Message::Record(record.wire()));
+            node.handle(alone, Input::Gossip { ticket: Ticket(0), from: self.devices[1].id, message });
+            while node.poll_effect().is_some() {}
+        }
+        let status = node.status();
+        match status.ready && status.nodes_up == self.devices.len() {
+            true => Ok(node),
+            false => Err(format!("only {} of {} nodes are up, ready: {}", status.nodes_up, self.devices.len(), status.ready)),
+        }
+    }
+
+    /// Everything that is to stand.
+    fn standing(&mut self, shape: Shape) -> Standing {
+        let cluster = self.genesis.cluster();
+        let salts: Vec<u64> = (0..shape.nodes).map(|_| self.rng.next_u64()).collect();
+        let ids: Vec<NodeId> = self.devices.iter().map(|it| it.id).collect();
+        let ring = Ring::new(ids.iter().copied().zip(salts.iter().copied()));
+        let mut changes: Vec<Change> = ids
+            .iter()
+            .zip(&salts)
+            .map(|(id, salt)| trust::admit(&self.genesis, &self.join, *id, *salt, EPOCH << 16).expect("a good admission"))
+            .collect();
+        let index: BTreeMap<NodeId, usize> = ids.iter().enumerate().map(|(index, id)| (*id, index)).collect();
+        let (mut claims, mut next) = (Vec::new(), 0);
+        for number in 0..shape.workloads {
+            let spec = large_workload(number, shape.replicas);
+            let change = self.wish(&spec);
+            let uid = change.uid();
+            let key = Probes::of(&change.signed.key.hash());
+            changes.push(change);
+            let owner = ring.owner(&key).expect("nodes are there");
+            for place in 0..shape.replicas {
+                // The first keeps nothing: everybody is made after it.
+                next = if shape.nodes == 1 { 0 } else { next % (shape.nodes - 1) + 1 };
+                let replica = ReplicaId { uid, place: Place::Index(place) };
+                let claim = self.claim(&spec, replica, ids[next], &self.devices[index[&owner]].identity.keys, claims.len());
+                claims.push((next, claim));
+            }
+        }
+        let records = (0..shape.nodes).map(|device| self.record(device, &cluster)).collect();
+        let slots = self.slots(&claims, &cluster);
+        Standing { changes, records, slots, claims }
+    }
+
+    fn wish(&self, spec: &Spec) -> Change {
+        let writer = trust::writer_id(&self.root.public(), &[0; 16]);
+        let serial = EPOCH << 16;
+        let body = ChangeBody {
+            key: Key::Workload(spec.name.clone()),
+            writer,
+            serial,
+            clock: [(writer, serial)].into(),
+            uid: None,
+            value: Value::workload(spec),
+        };
+        trust::sign_change(&self.genesis, &self.root, None, body).expect("the root may write")
+    }
+
+    fn claim(
+        &self,
+        spec: &Spec,
+        replica: ReplicaId,
+        to: NodeId,
+        owner: &shoal_protocol::model::KeyPair,
+        number: usize,
+    ) -> Claim {
+        let by = NodeId(owner.public().0);
+        let token = Token { counter: 1, by, incarnation: 1 };
+        let auction = AuctionId { owner: by, number: (1 << 32) | number as u64 };
+        let generation = generation(spec);
+        let award = Signed::sign(Award { auction, replica, generation, token, to }, owner, &self.genesis.cluster());
+        let since = shoal_protocol::model::WallClock(EPOCH);
+        Claim { replica, name: spec.name.clone(), generation, token, phase: Phase::Healthy, since, award: award.wire() }
+    }
+
+    fn record(&self, device: usize, cluster: &ClusterId) -> Signed<NodeRecord> {
+        let record = NodeRecord {
+            counter: 1,
+            incarnation: 1,
+            name: format!("n{device}"),
+            addresses: vec![address(device)],
+            facts: facts(),
+            version: "0".into(),
+            ready: true,
+            leaving: false,
+        };
+        Signed::sign(record, &self.devices[device].identity.keys, cluster)
+    }
+
+    fn slots(&self, claims: &[(usize, Claim)], cluster: &ClusterId) -> Vec<(NodeId, Signed<Slot>)> {
+        let mut sheets: BTreeMap<(usize, u8), Vec<Claim>> = BTreeMap::new();
+        for (device, claim) in claims {
+            sheets.entry((*device, claim.replica.slot() % SLOTS)).or_default().push(claim.clone());
+        }
+        let signed = |((device, slot), mut claims): ((usize, u8), Vec<Claim>)| {
+            claims.sort_by_key(|claim| claim.replica);
+            let it = &self.devices[device];
+            (it.id, Signed::sign(Slot { slot, counter: 1 << 32, claims }, &it.identity.keys, cluster))
+        };
+        sheets.into_iter().map(signed).collect()
+    }
+}
+
+impl Standing {
+    /// A disk that has all of it.
+    fn disk(&self) -> Disk {
+        let mut disk = Disk { incarnation: 1, ..Disk::default() };
+        for change in &self.changes {
+            disk.desired.insert(change.signed.key.hash(), vec![change.raw()]);
+        }
+        for (node, slot) in &self.slots {
+            disk.slots.insert((*node, slot.slot), slot.wire());
+        }
+        for record in &self.records {
+            disk.nodes.insert(NodeId(record.by().0), record.wire());
+        }
+        disk
+    }
+}
+
+/// One of many workloads.
+pub fn large_workload(number: usize, replicas: u32) -> Spec {
+    let name = format!("w{number}");
+    let digest = artifact(&name);
+    SpecForm {
+        name: name.parse().expect("a good name"),
+        runtime: RuntimeKind::Wasm,
+        artifact: Artifact { digest, size: 60_000 },
+        replicas,
+        resources: Resources { memory: 8 << 20, cpu: 5 },
+        env: BTreeMap::new(),
+        require: BTreeMap::new(),
+    }
+    .try_into()
+    .expect("a good spec")
+}
+
+/// What a workload of this name runs.
+fn artifact(name: &str) -> Digest {
+    let number: usize = name.rsplit('w').next().and_then(|number| number.parse().ok()).unwrap_or_default();
+    Digest::of(&[(number % ARTIFACTS) as u8])
+}
