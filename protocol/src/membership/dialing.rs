@@ -10,11 +10,10 @@ use crate::model::{NodeId, Time};
 use super::evidence::{Cause, Suspicion};
 use super::members::Life;
 use super::message::{Message, Wish};
+use super::observers::{REACH, lots};
 use super::paths::Link;
 use super::{Cx, DialFailure, Membership, Reason};
 
-/// Members walked over in search of live ones, each way. More dead neighbours than this in a row are left to others.
-const REACH: usize = 64;
 /// When a record is gossiped again after the first link.
 const ANNOUNCE: Duration = Duration::from_secs(1);
 /// How long a peer that probes us is beaten for: it watches us.
@@ -37,10 +36,8 @@ impl Membership {
         } else if self.members.len() < self.config.full_mesh {
             self.members.keys().copied().collect()
         } else {
-            let shortcuts = (0..self.config.random_links as u64).filter_map(|n| {
-                let mut members = self.circle.shortcut(&self.me, n).take(REACH);
-                members.find(|node| *node != self.me && self.is_up(node))
-            });
+            let fit = |node: &NodeId| *node != self.me && self.is_up(node);
+            let shortcuts = self.shortcuts.iter().filter_map(|lots| self.circle.nearest(lots, fit));
             ahead.into_iter().chain(behind).chain(shortcuts).collect()
         };
         wanted.extend(self.sought.iter().filter(|node| self.members.contains_key(*node)));
@@ -121,7 +118,7 @@ impl Membership {
         if self.is_lonely() {
             for _ in 0..self.config.random_links {
                 let lot = self.rng.next_u64();
-                self.sought.extend(self.circle.shortcut(&self.me, lot).find(|node| *node != self.me));
+                self.sought.extend(self.circle.nearest(&lots(&self.me, lot), |node| *node != self.me));
             }
             self.timers.set(Reason::Explore, cx.now + self.config.redial_most);
         }

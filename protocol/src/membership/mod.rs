@@ -48,7 +48,7 @@ pub use timers::Reason;
 
 use doubts::{Doubt, Inquiry};
 use members::Member;
-use observers::Circle;
+use observers::{Circle, Lots, lots};
 use paths::{Attention, Path};
 use records::Own;
 use timers::Timers;
@@ -162,6 +162,8 @@ pub struct Membership {
     /// My own salt; none while I am not in the roster: then I watch nobody and vote on nobody.
     salt: Option<u64>,
     circle: Circle,
+    /// Where this node's links across the circle may lead.
+    shortcuts: Vec<Lots>,
     /// By node: linked, dialled or remembered. Members, and strangers while they have a link.
     paths: BTreeMap<NodeId, Path>,
     /// Dials under way, at most `config.max_dials`.
@@ -226,6 +228,7 @@ impl Membership {
     ) -> Self {
         let mut room = Membership {
             own: Own::new(incarnation),
+            shortcuts: (0..config.random_links as u64).map(|n| lots(&me, n)).collect(),
             config,
             me,
             keys,

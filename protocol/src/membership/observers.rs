@@ -6,7 +6,10 @@ use crate::model::{Digest, NodeId};
 
 /// Apart from the ring of owners: whoever owns much must not also watch much.
 const POINT_DOMAIN: &[u8] = b"shoal/observers/point/1";
-const SHORTCUT_DOMAIN: &[u8] = b"shoal/observers/shortcut/1";
+const SHORTCUT_DOMAIN: &[u8] = b"shoal/observers/shortcut/2";
+
+/// Members walked over in search of live ones, each way. More dead neighbours than this in a row are left to others.
+pub(super) const REACH: usize = 64;
 
 /// All members by point, dead ones included. Bounded by the roster.
 #[derive(Clone, Debug, Default)]
@@ -37,12 +40,32 @@ impl Circle {
         self.points.range(..at).rev().chain(self.points.range(rest).rev()).map(|(_, node)| *node)
     }
 
-    /// Where this node's `n`th shortcut begins: members from there on. Steady, so that links are not made and unmade.
-    pub fn shortcut(&self, node: &NodeId, n: u64) -> impl Iterator<Item = NodeId> + '_ {
-        let start = first_u64(&Digest::of_parts(&[SHORTCUT_DOMAIN, node.as_bytes(), &n.to_be_bytes()]));
-        let at = (start, NodeId([0; 32]));
-        self.points.range(at..).chain(self.points.range(..at)).map(|(_, node)| *node)
+    /// Of the first members after each of the lots that are `fit` the one that is nearest to its lot. Steady, so that links are not
+    /// made and unmade.
+    pub fn nearest(&self, lots: &Lots, fit: impl Fn(&NodeId) -> bool) -> Option<NodeId> {
+        let after = |lot: u64| {
+            let at = (lot, NodeId([0; 32]));
+            let (point, node) = self.points.range(at..).chain(self.points.range(..at)).take(REACH).find(|(_, it)| fit(it))?;
+            Some((point.wrapping_sub(lot), *node))
+        };
+        lots.iter().filter_map(|lot| after(*lot)).min().map(|(_, node)| node)
     }
+}
+
+/// Where a shortcut may lead. With a single lot, a member with nobody long before it would be drawn by a dozen times as many as the
+/// average: more than it can bear, so that links would be made and closed without end.
+pub(super) type Lots = [u64; 8];
+
+/// The lots of this node's `n`th shortcut.
+pub(super) fn lots(node: &NodeId, n: u64) -> Lots {
+    let mut lots = [0; 8];
+    for (half, four) in (0u8..).zip(lots.chunks_mut(4)) {
+        let hash = Digest::of_parts(&[SHORTCUT_DOMAIN, node.as_bytes(), &n.to_be_bytes(), &[half]]);
+        for (lot, bytes) in four.iter_mut().zip(hash.0.chunks_exact(8)) {
+            *lot = u64::from_be_bytes(bytes.try_into().expect("eight bytes"));
+        }
+    }
+    lots
 }
 
 fn point(node: &NodeId, salt: u64) -> u64 {
@@ -57,4 +80,27 @@ pub(super) fn fingerprint(node: &NodeId, incarnation: u64) -> u32 {
 
 fn first_u64(digest: &Digest) -> u64 {
     u64::from_be_bytes(digest.0[..8].try_into().expect("a digest has 32 bytes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    /// Of three thousand nodes one was drawn by so many as a shortcut that it could not hold all the links. It closed those that it had
+    /// no use for itself, whoever had drawn it dialled again and doubted it meanwhile, and some called it down.
+    #[test]
+    fn nobody_is_drawn_as_a_shortcut_by_many_more_than_the_others() {
+        let node = |n: u64| NodeId(Digest::of(&n.to_be_bytes()).0);
+        let mut circle = Circle::default();
+        (0..3_000).for_each(|n| circle.insert(node(n), n));
+        let mut drawn: BTreeMap<NodeId, u32> = BTreeMap::new();
+        for (me, n) in (0..3_000).flat_map(|me| (0..4).map(move |n| (node(me), n))) {
+            let found = circle.nearest(&lots(&me, n), |other| *other != me).unwrap();
+            *drawn.entry(found).or_default() += 1;
+        }
+        let most = drawn.values().max().unwrap();
+        assert!(*most < 20, "{most}, and four on average");
+    }
 }

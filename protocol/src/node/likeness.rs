@@ -66,6 +66,11 @@ impl Node {
         Some(node)
     }
 
+    /// What it knows counts as known for long: for one after whom others are made.
+    pub fn rest(&mut self) {
+        self.repair.rest();
+    }
+
     /// What is shared, and nothing of what this node itself is busy with.
     fn bare(&self) -> Node {
         let mut bare = self.clone();

@@ -184,11 +184,14 @@ impl Repair {
         }
     }
 
-    /// The same entries, all of them at rest, as another node has them that has no peers yet.
+    /// The same entries, as another node has them that has no peers yet.
     pub fn like(&self, config: Config, me: NodeId, seed: [u8; 32]) -> Self {
-        let mut indexes = self.indexes.clone();
-        indexes.iter_mut().for_each(Index::settle_all);
-        Repair { indexes, ..Repair::new(config, me, seed) }
+        Repair { indexes: self.indexes.clone(), ..Repair::new(config, me, seed) }
+    }
+
+    /// Whatever was noted counts as old.
+    pub fn rest(&mut self) {
+        self.indexes.iter_mut().for_each(Index::settle_all);
     }
 
     /// The entry under `key` has this hash now. To be called after every change, whether it came by gossip, from a user, or

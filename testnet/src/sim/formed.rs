@@ -111,6 +111,7 @@ impl World {
             node.handle(alone, Input::Gossip { ticket: Ticket(0), from: self.devices[1].id, message });
             while node.poll_effect().is_some() {}
         }
+        node.rest();
         let status = node.status();
         match status.ready && status.nodes_up == self.devices.len() {
             true => Ok(node),

@@ -319,8 +319,9 @@ impl World {
             }
             let ((at, _), happening) = self.agenda.pop_first().expect("it was just seen");
             self.standstill = if at == self.now { self.standstill + 1 } else { 0 };
-            if self.standstill > MAX_STANDSTILL {
-                return Err(format!("time stands still: {MAX_STANDSTILL} steps without end\n{}", self.report()));
+            if self.standstill > MAX_STANDSTILL.max(100 * self.devices.len() as u64) {
+                let steps = self.standstill;
+                return Err(format!("time stands still: {steps} steps without end\n{}", self.report()));
             }
             self.now = at;
             let is_wake = matches!(happening, Happening::Wake { .. });

@@ -245,6 +245,9 @@ impl World {
 
     /// Cheap checks of the device that just did something.
     pub(in crate::sim) fn after_step(&mut self, device: usize) -> Result<(), String> {
+        if self.watch.is_off {
+            return Ok(());
+        }
         let it = &self.devices[device];
         if let Some(node) = &it.node {
             // Counted here as well: what the node itself says is one thing, what it claims another.
