@@ -1,50 +1,44 @@
-//! `cargo testnet scale`: how what a cluster costs grows with its size.
+//! `cargo testnet scale`: how what a cluster costs grows with its size. Here are files and clocks, which the simulated world must not know.
 
-use std::time::{Duration, Instant};
+mod measure;
+
+use std::time::Instant;
 
 use clap::Args;
 
 use crate::sim::formed::Shape;
-use crate::sim::world::World;
+use measure::Figures;
 
 #[derive(Args)]
 pub struct Scale {
-    #[arg(long, value_delimiter = ',', default_value = "10,30,100,300,1000")]
+    #[arg(long, value_delimiter = ',', default_value = "10,30,100,300,1000,3000,10000")]
     nodes: Vec<usize>,
+    /// Replicas a node, of workloads with two replicas each.
     #[arg(long, default_value_t = 2)]
     replicas: usize,
 }
 
 pub fn run(scale: &Scale) -> bool {
+    let mut all: Vec<(usize, Figures)> = Vec::new();
     for &nodes in &scale.nodes {
         let began = Instant::now();
         let shape = Shape { nodes, workloads: nodes * scale.replicas / 2, replicas: 2 };
-        let mut world = match World::formed(1, shape) {
-            Ok(world) => world,
+        match measure::cluster(1, shape) {
+            Ok(mut figures) => {
+                println!("{nodes}: {:.1} s, {} MB", began.elapsed().as_secs_f64(), memory());
+                figures.extend(measure::ring(nodes));
+                println!("{figures:?}");
+                all.push((nodes, figures));
+            }
             Err(why) => {
-                println!("{nodes}: {why}");
+                let lines: Vec<&str> = why.lines().collect();
+                println!("{nodes}: {}\n{}", lines[0], lines[lines.len().saturating_sub(30)..].join("\n"));
                 return false;
             }
-        };
-        if std::env::var("FORM").is_ok() { return true }
-        println!("{nodes}: formed in {:.1} s, {} steps, {} MB", began.elapsed().as_secs_f64(), world.steps, memory());
-        for round in 0..2 {
-            let (began, steps) = (Instant::now(), world.steps);
-            world.measure();
-            world.run_for(Duration::from_secs(10)).unwrap();
-            let total = world.meter.total();
-            println!(
-                "  {round}: 10 s took {:.1} s, {} steps, {:.1} msg/s, {:.1} B/s a node, {} MB",
-                began.elapsed().as_secs_f64(),
-                world.steps - steps,
-                total.messages as f64 / nodes as f64 / 10.0,
-                total.bytes as f64 / nodes as f64 / 10.0,
-                memory()
-            );
-            println!("{:?} {:?}", world.meter.sent, world.meter.gossiped);
-            println!("told {}", world.meter.told.len());
-            if let Ok(device) = std::env::var("ON") { println!("{}", world.report_on(device.parse().unwrap())) }
         }
+    }
+    for news in [1, 10, 100, 1000] {
+        println!("{news}: {:?}", measure::difference(1, 10_000, news));
     }
     true
 }

@@ -130,12 +130,7 @@ impl World {
     }
 
     fn relay(&mut self, device: usize, origin: usize, hops: u32, rumour: &Arc<Rumour>) {
-        let mut peers: Vec<usize> = self.devices[device].links.keys().copied().filter(|peer| *peer != origin).collect();
-        while peers.len() > DEGREE {
-            let index = below(&mut self.rng, peers.len() as u64) as usize;
-            peers.swap_remove(index);
-        }
-        for to in peers {
+        for to in self.told_on(device, origin) {
             self.meter.relays(device, rumour);
             let late = match self.network.gossip {
                 Gossip::Fair => 0,
@@ -149,6 +144,27 @@ impl World {
                 }
             }
         }
+    }
+
+    /// To whom gossip goes on: some drawn by lot, so that much of it is lost on the way, or those of a mesh as gossipsub keeps it.
+    fn told_on(&mut self, device: usize, origin: usize) -> Vec<usize> {
+        let links = &self.devices[device].links;
+        let mut peers: Vec<usize> = links.keys().copied().filter(|peer| *peer != origin).collect();
+        if self.network.is_meshed {
+            peers.retain(|peer| self.is_grafted(device, links[peer]) || self.is_grafted(*peer, links[peer]));
+            return peers;
+        }
+        while peers.len() > DEGREE {
+            let index = below(&mut self.rng, peers.len() as u64) as usize;
+            peers.swap_remove(index);
+        }
+        peers
+    }
+
+    /// Whether a device has taken one of its links into its mesh: each takes as many as gossipsub does, and keeps them.
+    fn is_grafted(&self, device: usize, link: u64) -> bool {
+        let lot = |link: u64| link.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.devices[device].links.values().filter(|other| lot(**other) < lot(link)).count() < DEGREE
     }
 
     pub(super) fn dial(&mut self, device: usize, target: DialTarget, addresses: &[String]) {

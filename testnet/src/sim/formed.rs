@@ -47,6 +47,7 @@ impl World {
     pub fn formed(seed: u64, shape: Shape) -> Result<World, String> {
         let mut world = World::new(seed);
         world.is_hashed = false;
+        world.network.is_meshed = true;
         world.watch.is_off = true;
         for _ in 0..shape.nodes {
             world.add();
@@ -64,10 +65,12 @@ impl World {
             world.devices[*device].runtime.replicas.insert(claim.replica, running);
             world.devices[*device].artifacts.insert(artifact(&claim.name.to_string()));
         }
-        for device in 0..shape.nodes {
+        for device in 1..shape.nodes {
             world.rise(device, &template)?;
         }
-        drop(template);
+        // Nobody did what the first asked for while it was told; it is made anew, after the second.
+        let second = world.node(1).cloned().ok_or("a cluster has two nodes at least")?;
+        world.rise(0, &second)?;
         // Links, and what their ends tell each other first.
         world.run_for(Duration::from_secs(20))?;
         Ok(world)
@@ -79,13 +82,8 @@ impl World {
         let (config, now) = (self.config(device, device == 0), self.now);
         let it = &mut self.devices[device];
         it.boot += 1;
-        let node = match template.id() == it.id {
-            true => Some(template.clone()),
-            false => {
-                it.clock.restart(now);
-                template.like(config, it.identity.clone(), facts(), it.clock.wall(now), seed, Time::ZERO)
-            }
-        };
+        it.clock.restart(now);
+        let node = template.like(config, it.identity.clone(), facts(), it.clock.wall(now), seed, Time::ZERO);
         it.node = Some(node.ok_or_else(|| format!("n{device} is not known to the others"))?);
         self.drain(device);
         Ok(())
@@ -141,7 +139,7 @@ impl World {
             let owner = ring.owner(&key).expect("nodes are there");
             for place in 0..shape.replicas {
                 // The first keeps nothing: everybody is made after it.
-                next = if shape.nodes == 1 { 0 } else { next % (shape.nodes - 1) + 1 };
+                next = next % (shape.nodes - 1) + 1;
                 let replica = ReplicaId { uid, place: Place::Index(place) };
                 let claim = self.claim(&spec, replica, ids[next], &self.devices[index[&owner]].identity.keys, claims.len());
                 claims.push((next, claim));

@@ -78,6 +78,8 @@ pub struct Network {
     pub access: BTreeMap<usize, Weather>,
     /// What gossip is like.
     pub gossip: Gossip,
+    /// Whether it keeps to a mesh, in which nothing gets lost but by the weather.
+    pub is_meshed: bool,
     /// Directions in which nothing gets through, and since when.
     cut: BTreeMap<(usize, usize), u64>,
     /// What was sent into a cut.
@@ -92,6 +94,7 @@ impl Default for Network {
             weather: Weather::LAN,
             access: BTreeMap::new(),
             gossip: Gossip::Fair,
+            is_meshed: false,
             cut: BTreeMap::new(),
             stalled: BTreeMap::new(),
             tail: BTreeMap::new(),
