@@ -14,7 +14,7 @@ pub mod demo;
 pub mod kill;
 pub mod law;
 pub mod real;
-pub mod sim;
 pub mod scale;
+pub mod sim;
 pub mod simulate;
 pub mod workspace;

@@ -57,7 +57,7 @@ enum Verb {
     Bench(Bench),
     /// One random history in the simulated world, told event by event.
     Sim(Sim),
-    /// How what a cluster costs grows with its size.
+    /// How what a cluster costs grows with its size: tables and plots from the simulated world.
     Scale(Scale),
 }
 
@@ -88,6 +88,6 @@ fn run(verb: Verb) -> anyhow::Result<bool> {
         Verb::Chaos(chaos) => chaos::run(&workspace, &chaos),
         Verb::Bench(bench) => bench::run(&workspace, &bench).map(|()| true),
         Verb::Sim(sim) => Ok(simulate::run(&sim)),
-        Verb::Scale(scale) => Ok(scale::run(&scale)),
+        Verb::Scale(scale) => scale::run(&scale),
     }
 }

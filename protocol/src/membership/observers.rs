@@ -45,7 +45,8 @@ impl Circle {
     pub fn nearest(&self, lots: &Lots, fit: impl Fn(&NodeId) -> bool) -> Option<NodeId> {
         let after = |lot: u64| {
             let at = (lot, NodeId([0; 32]));
-            let (point, node) = self.points.range(at..).chain(self.points.range(..at)).take(REACH).find(|(_, it)| fit(it))?;
+            let (point, node) =
+                self.points.range(at..).chain(self.points.range(..at)).take(REACH).find(|(_, it)| fit(it))?;
             Some((point.wrapping_sub(lot), *node))
         };
         lots.iter().filter_map(|lot| after(*lot)).min().map(|(_, node)| node)

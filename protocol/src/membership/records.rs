@@ -54,7 +54,8 @@ impl Own {
 
     /// The word of one that has long been up.
     pub fn with_record(record: Signed<NodeRecord>) -> Own {
-        let NodeRecord { counter, incarnation, name, addresses, facts, version, ready, leaving } = record.body().clone();
+        let NodeRecord { counter, incarnation, name, addresses, facts, version, ready, leaving } =
+            record.body().clone();
         let profile = Profile { name, addresses, facts, version, ready, leaving };
         Own { counter, profile: Some(profile), record: Some(record), ..Own::new(incarnation) }
     }

@@ -13,8 +13,21 @@ pub struct NotAnId(pub String, pub &'static str);
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident, $what:literal) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
         pub struct $name(pub [u8; 32]);
+
+        // By the bytes. Nearly always the first eight decide, and maps compare all day.
+        impl Ord for $name {
+            fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+                head(&self.0).cmp(&head(&other.0)).then_with(|| self.0.cmp(&other.0))
+            }
+        }
+
+        impl PartialOrd for $name {
+            fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+                Some(self.cmp(other))
+            }
+        }
 
         impl $name {
             /// The bytes themselves.
@@ -69,6 +82,11 @@ id! {
 id! {
     /// One installation of an operator's key, the actor of every clock in desired state.
     WriterId, "writer id"
+}
+
+fn head(bytes: &[u8; 32]) -> u64 {
+    let (head, _) = bytes.split_first_chunk().expect("32 bytes are more than eight");
+    u64::from_be_bytes(*head)
 }
 
 impl Digest {

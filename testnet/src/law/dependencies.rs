@@ -88,6 +88,7 @@ const PACKAGES: &[Package] = &[
             ("anyhow", "errors that only a person reads"),
             ("clap", "the command line"),
             ("imbl", "the disks of ten thousand devices share what they have in common"),
+            ("plotters", "the curves of `scale`"),
             ("rand_chacha", "the simulator's seeded generator"),
             ("rustix", "process groups, and the death signal of children"),
             ("serde", "benchmark lines"),

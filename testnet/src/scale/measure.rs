@@ -23,10 +23,11 @@ const GOINGS: usize = 10;
 /// After that nothing is expected any more.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// All of it, for one size.
-pub fn cluster(seed: u64, shape: Shape) -> Result<Figures, String> {
+/// All of it, for one size. `memory` tells what the process uses for it, in bytes.
+pub fn cluster(seed: u64, shape: Shape, memory: impl Fn() -> u64) -> Result<Figures, String> {
     let mut world = World::formed(seed, shape)?;
     let mut figures = rest(&mut world)?;
+    figures.push(("memory_shared", memory() as f64 / shape.nodes as f64 / 1024.0));
     figures.extend(news(&mut world, seed, shape)?);
     figures.extend(losses(&mut world, true, ["kill_detected", "kill_known", "kill_failover"])?);
     figures.extend(losses(&mut world, false, ["cut_detected", "cut_known", "cut_failover"])?);
@@ -140,7 +141,11 @@ fn churn(world: &mut World) -> Result<Figures, String> {
     world.run_for(Duration::from_secs(20))?;
     let up = world.node(1).map(|node| node.status().nodes_up);
     if up != Some(world.devices.len()) {
-        return Err(format!("after the churn n1 sees {up:?} of {} nodes up\n{}", world.devices.len(), world.report_on(1)));
+        return Err(format!(
+            "after the churn n1 sees {up:?} of {} nodes up\n{}",
+            world.devices.len(),
+            world.report_on(1)
+        ));
     }
     Ok(vec![("churn_messages", total.messages as f64 * a_node), ("churn_bytes", total.bytes as f64 * a_node)])
 }

@@ -8,10 +8,10 @@ use rand_chacha::rand_core::RngCore;
 use shoal_protocol::membership;
 use shoal_protocol::model::claim::{SLOTS, generation};
 use shoal_protocol::model::{
-    Artifact, Award, AuctionId, Change, ChangeBody, Claim, ClusterId, Digest, Key, NodeId, NodeRecord, Phase, Place, ReplicaId, Resources, RuntimeKind, Signed,
-    Slot, Spec, SpecForm, Time, Token, Value,
+    Artifact, AuctionId, Award, Change, ChangeBody, Claim, ClusterId, Digest, Key, NodeId, NodeRecord, Phase, Place,
+    ReplicaId, Resources, RuntimeKind, Signed, Slot, Spec, SpecForm, Time, Token, Value, codec,
 };
-use shoal_protocol::node::{Input, Message, Node, Saved, Ticket};
+use shoal_protocol::node::{Config, Identity, Input, Message, Node, Saved, Ticket};
 use shoal_protocol::ring::{Probes, Ring};
 use shoal_protocol::trust;
 
@@ -35,11 +35,13 @@ const ARTIFACTS: usize = 16;
 const ALONE: u64 = 5_000_000;
 
 /// What stands, and who says it.
-struct Standing {
+pub struct Standing {
     changes: Vec<Change>,
     records: Vec<Signed<NodeRecord>>,
     slots: Vec<(NodeId, Signed<Slot>)>,
     claims: Vec<(usize, Claim)>,
+    /// Of the first.
+    identity: Identity,
 }
 
 impl World {
@@ -113,7 +115,9 @@ impl World {
         let status = node.status();
         match status.ready && status.nodes_up == self.devices.len() {
             true => Ok(node),
-            false => Err(format!("only {} of {} nodes are up, ready: {}", status.nodes_up, self.devices.len(), status.ready)),
+            false => {
+                Err(format!("only {} of {} nodes are up, ready: {}", status.nodes_up, self.devices.len(), status.ready))
+            }
         }
     }
 
@@ -126,7 +130,9 @@ impl World {
         let mut changes: Vec<Change> = ids
             .iter()
             .zip(&salts)
-            .map(|(id, salt)| trust::admit(&self.genesis, &self.join, *id, *salt, EPOCH << 16).expect("a good admission"))
+            .map(|(id, salt)| {
+                trust::admit(&self.genesis, &self.join, *id, *salt, EPOCH << 16).expect("a good admission")
+            })
             .collect();
         let index: BTreeMap<NodeId, usize> = ids.iter().enumerate().map(|(index, id)| (*id, index)).collect();
         let (mut claims, mut next) = (Vec::new(), 0);
@@ -141,13 +147,14 @@ impl World {
                 // The first keeps nothing: everybody is made after it.
                 next = next % (shape.nodes - 1) + 1;
                 let replica = ReplicaId { uid, place: Place::Index(place) };
-                let claim = self.claim(&spec, replica, ids[next], &self.devices[index[&owner]].identity.keys, claims.len());
+                let claim =
+                    self.claim(&spec, replica, ids[next], &self.devices[index[&owner]].identity.keys, claims.len());
                 claims.push((next, claim));
             }
         }
         let records = (0..shape.nodes).map(|device| self.record(device, &cluster)).collect();
         let slots = self.slots(&claims, &cluster);
-        Standing { changes, records, slots, claims }
+        Standing { changes, records, slots, claims, identity: self.devices[0].identity.clone() }
     }
 
     fn wish(&self, spec: &Spec) -> Change {
@@ -210,6 +217,34 @@ impl World {
 }
 
 impl Standing {
+    /// What stands in a cluster of this shape.
+    pub fn new(seed: u64, shape: Shape) -> Standing {
+        let mut world = World::new(seed);
+        for _ in 0..shape.nodes {
+            world.add();
+        }
+        world.standing(shape)
+    }
+
+    /// The first node, that read all of it from its own disk and shares nothing with anybody.
+    pub fn newcomer(&self) -> Node {
+        fn apart<T: serde::Serialize + serde::de::DeserializeOwned>(value: &T) -> T {
+            codec::decode(&codec::encode(value)).expect("what was encoded can be decoded")
+        }
+        let saved = Saved {
+            incarnation: 1,
+            changes: self.changes.iter().map(|change| apart(&change.raw())).collect(),
+            slots: self.slots.iter().map(|(node, slot)| (*node, apart(&slot.wire()))).collect(),
+            nodes: self.records.iter().skip(1).map(|record| apart(&record.wire())).collect(),
+            rulings: Vec::new(),
+        };
+        let wall = shoal_protocol::model::WallClock(EPOCH);
+        let config = Config { name: "n0".into(), founder: true, ..Config::default() };
+        let mut node = Node::new(config, self.identity.clone(), saved, facts(), wall, [0; 32], Time::ZERO);
+        while node.poll_effect().is_some() {}
+        node
+    }
+
     /// A disk that has all of it.
     fn disk(&self) -> Disk {
         let mut disk = Disk { incarnation: 1, ..Disk::default() };
