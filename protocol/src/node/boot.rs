@@ -61,6 +61,7 @@ impl Node {
             outbox: Outbox::default(),
             letters: Letters::default(),
             cache: Cache::default(),
+            unwritten: BTreeMap::new(),
             incarnations: Vec::new(),
             claiming: Vec::new(),
             rebuttals: Bucket::new(REBUTTALS.0, REBUTTALS.1),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::claims::{SheetFull, awarded_under};
 use crate::desired::Wish;
 use crate::model::claim::short_reason;
-use crate::model::{Award, Change, Claim, Digest, Key, Phase, ReplicaId, ReplicaName, Signed, Slot, Time};
+use crate::model::{Award, Change, Claim, Digest, Key, Phase, ReplicaId, ReplicaName, Signed, Time};
 
 use super::artifacts::Local;
 use super::contract::{Action, Order, PersistId, ReplicaState, Report};
@@ -115,12 +115,6 @@ impl Node {
         for replica in unwritten.map(|(replica, _)| *replica).collect::<Vec<_>>() {
             self.release(now, &replica, "replica-moves", WHY.into());
         }
-    }
-
-    /// The batch that what this slot of our own says waits for.
-    pub(super) fn slot_written(&self, slot: &Slot) -> Option<PersistId> {
-        let written = slot.claims.iter().filter_map(|claim| self.running.get(&claim.replica)?.written);
-        written.filter(|batch| self.outbox.is_waiting(Some(*batch))).max()
     }
 
     /// At boot: everything claimed is committed, and run as soon as `hold` finds it.

@@ -331,6 +331,8 @@ impl Node {
                 let keeper = self.name_of(&to);
                 self.release(now, &replica, "duplicate-yielded", format!("{keeper} keeps it: {because}"));
             }
+            // It would not outlive a restart.
+            claims::Fact::Adopt { .. } if self.read_only.is_some() => {}
             claims::Fact::Adopt { replica, token } => {
                 if let Some(slot) = self.claims.adopt(&replica, token) {
                     self.issue(now, slot);

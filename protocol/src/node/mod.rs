@@ -173,6 +173,9 @@ pub struct Node {
     letters: letters::Letters,
     /// Facts of others that are not on disk yet.
     cache: persisting::Cache,
+    /// Slots of this node's own on their way to disk, each with its last batch: nobody is told of them. At most as many as
+    /// a sheet has.
+    unwritten: BTreeMap<u8, PersistId>,
     /// Incarnations on their way to disk.
     incarnations: Vec<(PersistId, u64)>,
     /// Awards whose claims are on their way to disk. No more than what is committed.

@@ -1,3 +1,5 @@
+mod unwritten;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
