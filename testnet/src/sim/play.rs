@@ -16,6 +16,9 @@ use super::world::World;
 
 /// How long a cluster may take to be of one mind after the last fault.
 const QUIET: Duration = Duration::from_secs(180);
+/// What devices with copied disks said last, and is still on its way or in somebody's memory, is outdone within that time: the
+/// one whose key it is may have spent its rebuttals, and has another one in a minute.
+const OUTDONE: Duration = Duration::from_secs(70);
 /// How long it then has to stay so.
 const STEADY: Duration = Duration::from_secs(20);
 
@@ -122,6 +125,9 @@ impl Play {
     /// Waits until all is well, then sees that it stays so, and that nothing was moved that need not be.
     pub fn settle(&mut self) -> Result<(), String> {
         let before = invariants::healthy_alone(&self.world);
+        if self.world.has_clones() {
+            self.world.run_for(OUTDONE)?;
+        }
         let wishes = &self.wishes;
         let settled = |world: &World| invariants::at_rest(world, wishes).is_ok();
         if let Err(error) = self.world.run_till(QUIET, "all is well", settled) {
