@@ -70,6 +70,7 @@ impl Node {
             started: now,
             ready: false,
             waits_until: None,
+            hears_out_until: None,
             leaving: false,
             seeds: config.seeds.iter().map(|address| (address.clone(), Seed::new(now))).collect(),
             join_at: None,

@@ -34,6 +34,8 @@ pub(super) struct Running {
     healthy_since: Option<Time>,
     /// It was claimed in an earlier life, and has not been told to be healthy in this one.
     is_returning: bool,
+    /// It runs and answers, and that is still to be told.
+    is_untold: bool,
     next: Option<Next>,
 }
 
@@ -187,7 +189,9 @@ impl Node {
         self.auction.commit(claim.replica, wish.spec.resources);
         let after = self.issue(now, slot);
         if let Some(running) = self.running.get_mut(&claim.replica) {
-            *running = Running { written: after, ordered: running.ordered, ..Running::default() };
+            // A claim that returns still returns: whoever took over may have the new version already.
+            let Running { ordered, is_returning, .. } = *running;
+            *running = Running { written: after, ordered, is_returning, ..Running::default() };
         }
         self.on_own_change(&claim.replica);
         self.run(now, &claim.replica, wish);
@@ -232,31 +236,32 @@ impl Node {
                 if let Some(running) = self.running.get_mut(&report.replica) {
                     running.healthy_since.get_or_insert(now);
                     running.next = None;
+                    running.is_untold = true;
                 }
                 self.due.routes = true;
-                if self.running.get(&report.replica).is_some_and(|running| running.is_returning) {
-                    self.tell_health(now);
-                } else {
-                    self.set_phase(now, &report.replica, Phase::Healthy);
-                }
+                self.tell_health(now);
             }
             ReplicaState::Failed { reason, retryable } => self.on_failed(now, &report.replica, reason, retryable),
             ReplicaState::Stopped => self.on_failed(now, &report.replica, "it stopped by itself".into(), true),
         }
     }
 
-    /// What was claimed in an earlier life runs again: told only once this node knows what the others know, and while nobody who
-    /// took over runs it well. Else two healthy holders would be weighed by age, and what runs elsewhere would come back for
-    /// nothing.
+    /// That something runs is told while nobody else who took over runs it well: else two healthy holders would be weighed by
+    /// age, and what runs elsewhere would come back for nothing. What was claimed in an earlier life is not told before this
+    /// node knows what the others know.
     pub(super) fn tell_health(&mut self, now: Time) {
-        if !self.ready {
-            return;
+        let untold = self.running.iter().filter(|(_, running)| running.is_untold);
+        let mut untold: Vec<(ReplicaId, bool)> =
+            untold.map(|(replica, running)| (*replica, running.is_returning)).collect();
+        if untold.iter().any(|(_, is_returning)| *is_returning) && !self.has_compared() {
+            untold.retain(|(_, is_returning)| !is_returning);
         }
-        let silent = self.running.iter().filter(|(_, running)| running.is_returning && running.healthy_since.is_some());
-        let free = silent.map(|(replica, _)| *replica).filter(|replica| !self.is_taken_over(replica));
-        for replica in free.collect::<Vec<_>>() {
+        for (replica, _) in untold {
+            if self.is_taken_over(&replica) {
+                continue;
+            }
             if let Some(running) = self.running.get_mut(&replica) {
-                running.is_returning = false;
+                (running.is_returning, running.is_untold) = (false, false);
             }
             self.set_phase(now, &replica, Phase::Healthy);
         }
@@ -283,6 +288,7 @@ impl Node {
             running.restarts = 0;
         }
         let reason = short_reason(reason);
+        running.is_untold = false;
         running.ordered = None;
         running.next = Some(if retryable && running.restarts < MAX_RESTARTS {
             let wait = RESTART_AFTER.saturating_mul(1 << running.restarts);

@@ -242,7 +242,10 @@ impl Node {
     pub(super) fn on_repair(&mut self, now: Time, fact: sync::Fact) {
         match fact {
             sync::Fact::Received { from, tree, payload } => self.on_received(now, from, tree, &payload),
-            sync::Fact::InStep { .. } | sync::Fact::OutOfStep { .. } => self.due.ready = true,
+            sync::Fact::InStep { .. } | sync::Fact::OutOfStep { .. } => {
+                self.due.ready = true;
+                self.due.duplicates |= self.hears_out_until.is_some();
+            }
         }
     }
 

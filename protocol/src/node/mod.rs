@@ -192,6 +192,8 @@ pub struct Node {
     ready: bool,
     /// Until then, and not ready, it waits for members it has not heard of.
     waits_until: Option<Time>,
+    /// Until then, though ready, it hears out those it has not compared with.
+    hears_out_until: Option<Time>,
     leaving: bool,
     seeds: BTreeMap<String, links::Seed>,
     /// When a member is asked (again) for admission.
@@ -268,6 +270,7 @@ impl Node {
             after(self.replan.values().min().copied(), Reason::Plan),
             after(self.next_seed(), Reason::Seed),
             after(self.waits_until, Reason::Patience),
+            after(self.hears_out_until, Reason::Patience),
             after(self.cache.due(), Reason::Cache),
             after(self.join_at, Reason::Join),
         ]

@@ -110,6 +110,7 @@ impl Node {
         }
         self.ready = true;
         self.waits_until = None;
+        self.hears_out_until = Some(now + PATIENCE);
         self.due.duplicates = true;
         self.publish_profile(now);
         let message = match in_step {
@@ -134,6 +135,24 @@ impl Node {
             self.waits_until = None;
             self.due.ready = true;
         }
+        if self.hears_out_until.is_some_and(|until| until <= now) {
+            self.hears_out_until = None;
+            self.due.duplicates = true;
+        }
+    }
+
+    /// Whether it knows what everybody knows that it can hear, or has waited for that long enough. To own workloads two witnesses
+    /// are enough; who took a replica over may be a third, whom both had lost as well.
+    pub(super) fn has_compared(&self) -> bool {
+        if !self.ready || self.hears_out_until.is_none() {
+            return self.ready;
+        }
+        let in_step = |peer: &NodeId| self.membership.has_link(peer) && self.repair.in_step(peer);
+        if self.desired.members().len() <= self.config.membership.full_mesh {
+            self.membership.up().all(|peer| peer == self.me || in_step(&peer))
+        } else {
+            self.membership.links().all(|peer| !self.is_member(&peer) || in_step(&peer))
+        }
     }
 
     /// Nobody can be reached who might know more. One that joined and knows of itself alone has not heard of those who
@@ -146,7 +165,8 @@ impl Node {
         self.desired.members().len() == 1
     }
 
-    fn is_member(&self, node: &NodeId) -> bool {
+    /// Whether a node was admitted, as far as is known here.
+    pub fn is_member(&self, node: &NodeId) -> bool {
         self.desired.members().contains_key(node)
     }
 

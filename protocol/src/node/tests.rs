@@ -1,3 +1,4 @@
+mod returning;
 mod unwritten;
 
 use std::collections::BTreeMap;

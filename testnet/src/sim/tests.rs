@@ -1,3 +1,5 @@
+mod returns;
+
 use std::time::Duration;
 
 use shoal_protocol::node::DialTarget;
