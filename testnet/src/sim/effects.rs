@@ -91,6 +91,7 @@ impl World {
                 }
             }
             Action::Notify(event) => {
+                self.weigh_event(device, &event);
                 let subject = event.subject.map(|subject| format!("{subject}: ")).unwrap_or_default();
                 let about = event.node.map(|node| format!(" ({node})")).unwrap_or_default();
                 self.say(device, format!("{}{about} {subject}{}", event.kind, event.message));

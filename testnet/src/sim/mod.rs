@@ -9,6 +9,7 @@
 //! | `deed` | what users and fate do, in words |
 //! | `play`, `operator`, `wishes` | a world with its user, who remembers what was promised |
 //! | `history`, `scenario` | deeds drawn from the seed; deeds written down |
+//! | `failovers` | who was taken for dead and was not |
 //! | `invariants` | what must hold after every step, and at the end |
 
 mod clock;
@@ -16,6 +17,7 @@ mod deed;
 mod device;
 mod disk;
 mod effects;
+pub(crate) mod failovers;
 mod happening;
 pub(crate) mod history;
 mod invariants;

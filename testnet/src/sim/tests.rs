@@ -1,3 +1,4 @@
+mod failovers;
 mod returns;
 
 use std::time::Duration;

@@ -11,6 +11,7 @@ use shoal_protocol::trust::Genesis;
 
 use super::device::Device;
 use super::disk::Disk;
+use super::failovers::Failovers;
 use super::happening::Happening;
 use super::invariants::Watch;
 use super::network::{Network, below, between};
@@ -47,6 +48,7 @@ pub struct World {
     pub steps: u64,
     pub(super) telling: Telling,
     pub(super) watch: Watch,
+    pub(super) failovers: Failovers,
     /// Steps since time last went on.
     standstill: u64,
     agenda: BTreeMap<(u64, u64), Happening>,
@@ -80,6 +82,7 @@ impl World {
             steps: 0,
             telling: Telling::default(),
             watch: Watch::default(),
+            failovers: Failovers::default(),
             standstill: 0,
             agenda: BTreeMap::new(),
             sequence: 0,
@@ -315,6 +318,7 @@ impl World {
             if self.standstill > MAX_STANDSTILL {
                 return Err(format!("time stands still: {MAX_STANDSTILL} steps without end\n{}", self.report()));
             }
+            self.look_who_is_well(at);
             self.now = at;
             let is_wake = matches!(happening, Happening::Wake { .. });
             if let Some(device) = happening.device().filter(|_| !is_wake) {
