@@ -267,6 +267,13 @@ impl Node {
         }
     }
 
+    /// What is not told to be healthy counts as claimed in an earlier life.
+    pub(super) fn return_unhealthy(&mut self) {
+        for running in self.running.values_mut() {
+            running.is_returning |= running.is_untold || running.healthy_since.is_none();
+        }
+    }
+
     fn is_taken_over(&self, replica: &ReplicaId) -> bool {
         let Some(mine) = self.claims.my_claim(replica).map(|claim| claim.generation) else { return true };
         self.claims.of(replica).iter().any(|(node, claim)| {

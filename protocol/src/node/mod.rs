@@ -231,7 +231,7 @@ impl Node {
             Input::Stored { upto } => self.on_stored(now, upto),
             Input::StoreFailed { why } => self.on_store_failed(now, why),
             Input::WallClock(wall) => self.clock = (wall, now),
-            Input::Lag(lag) => self.membership.handle_lag(now, lag),
+            Input::Lag(lag) => self.on_lag(now, lag),
             Input::Goodbye { back_in } => self.on_goodbye(now, back_in),
         }
         self.settle(now);

@@ -155,6 +155,20 @@ impl Node {
         }
     }
 
+    /// This process stood still for so long. If others may have given it up, what it has not said to run is as after a restart.
+    pub(super) fn on_lag(&mut self, now: Time, lag: Duration) {
+        self.membership.handle_lag(now, lag);
+        if lag < self.config.membership.cut {
+            return;
+        }
+        self.return_unhealthy();
+        // Only as long as it stood still: a device that stalls now and then has to come to an end of waiting.
+        self.hears_out_until = Some(self.hears_out_until.map_or(now + PATIENCE, |until| until + lag));
+        let mut out = crate::model::Out::new();
+        self.repair.compare_anew(now, &mut out);
+        self.post(now, out, super::Message::Repair);
+    }
+
     /// Nobody can be reached who might know more. One that joined and knows of itself alone has not heard of those who
     /// admitted it yet: it knows nothing.
     fn is_alone(&self) -> bool {

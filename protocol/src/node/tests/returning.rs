@@ -58,3 +58,22 @@ fn what_recovers_is_not_told_to_be_healthy_while_another_runs_it_well() {
     it.bottle.run_for(Duration::from_secs(10));
     assert_eq!(phase(&it), "healthy", "with the other gone");
 }
+
+/// It was suspended while a replica was starting, and others took that over. When it woke up, word from its own runtime was read first:
+/// it said that the replica was healthy, and being the older holder took it back.
+#[test]
+fn what_starts_while_its_node_stands_still_is_not_told_before_the_others_are_heard() {
+    let mut it = Bidding::new();
+    it.bottle.no_bytes = Some("nobody has it");
+    it.asked();
+    it.hears(it.award());
+    it.bottle.input(Input::Lag(Duration::from_secs(5)));
+    it.bottle.no_bytes = None;
+    it.bottle.run_for(Duration::from_secs(2));
+    assert_eq!(it.bottle.orders.len(), 1, "it runs: {:?}", it.bottle.orders);
+    let phase = |it: &Bidding| it.bottle.node.own_claim(&it.replica).unwrap().phase.as_str();
+    assert_eq!(phase(&it), "starting");
+    it.bottle.input(Input::LinkDown { peer: it.auction().owner });
+    it.bottle.run_for(Duration::from_secs(15));
+    assert_eq!(phase(&it), "healthy", "with nobody there it is told");
+}
