@@ -40,6 +40,8 @@ pub(super) struct Failovers {
     looked_at: u64,
     /// When a device was last seen in trouble.
     troubled: BTreeMap<usize, u64>,
+    /// Which of its starts was seen last.
+    boots: BTreeMap<usize, u32>,
     /// When the way between two was last seen cut, either way. The lesser comes first.
     apart: BTreeMap<(usize, usize), u64>,
     /// Whom a node has called down since, and whether falsely.
@@ -60,7 +62,9 @@ impl World {
         }
         for device in 0..self.devices.len() {
             let heard = running.iter().filter(|other| **other == device || self.network.open(device, **other)).count();
-            if 2 * heard <= running.len() || self.is_in_trouble(device) {
+            let boot = self.devices[device].boot;
+            let has_started = self.failovers.boots.insert(device, boot) != Some(boot);
+            if has_started || 2 * heard <= running.len() || self.is_in_trouble(device) {
                 self.failovers.troubled.insert(device, until);
             }
         }
@@ -79,7 +83,8 @@ impl World {
     /// Whether a device runs, and has had no trouble for long enough.
     fn was_well(&self, device: usize) -> bool {
         let last = self.failovers.troubled.get(&device).copied().unwrap_or(0);
-        !self.is_in_trouble(device) && self.now >= last + AFTERMATH
+        let is_same = self.failovers.boots.get(&device) == Some(&self.devices[device].boot);
+        is_same && !self.is_in_trouble(device) && self.now >= last + AFTERMATH
     }
 
     fn were_well_together(&self, one: usize, other: usize) -> bool {
