@@ -16,7 +16,7 @@ fn who_returns_hears_out_those_it_has_not_compared_with() {
         let before = invariants::healthy_alone(&play.world);
         play.world.devices[3].pulse.slowness = 20_000;
         (1..3).for_each(|device| play.world.start(device, false, &[]));
-        play.world.run_for(Duration::from_secs(5)).unwrap();
+        play.world.run_for(Duration::from_millis(300)).unwrap();
         play.world.devices[3].pulse.slowness = 0;
         play.settle().unwrap();
         let after = invariants::healthy_alone(&play.world);
