@@ -90,6 +90,17 @@ impl Doubt {
         self.ready_at = None;
     }
 
+    /// It is about another life from now on. How long the node has been silent stays true; what was said and signed of the life
+    /// before does not: a verdict on one life with votes on another convinces nobody, and its subject cannot refute it.
+    pub fn turn_to(&mut self, incarnation: u64) {
+        self.incarnation = incarnation;
+        self.waiting.clear();
+        self.answers.clear();
+        self.signed.clear();
+        self.notice.take_if(|notice| notice.incarnation != incarnation);
+        (self.told, self.ready_at) = (None, None);
+    }
+
     fn note(&mut self, from: NodeId, answer: Answer) {
         self.waiting.remove(&from);
         if self.answers.len() < MAX_ANSWERS || self.answers.contains_key(&from) {

@@ -214,6 +214,9 @@ impl Membership {
             self.view ^= fingerprint(&node, member.incarnation) ^ fingerprint(&node, incarnation);
         }
         member.incarnation = incarnation;
+        if let Some(doubt) = self.doubts.get_mut(&node) {
+            doubt.turn_to(incarnation);
+        }
     }
 
     /// An unknown member's grace is over, or an absent one's second one.

@@ -473,6 +473,28 @@ fn garbage_of_one_member_harms_nobody_else() {
     }
 }
 
+/// Its peer doubted a member of which it had heard nothing but the name, and learned from somebody's disk in which life it was. The
+/// verdict then spoke of that life and its votes of life 0: nobody took it, its subject could not refute it, and was down for good.
+#[test]
+fn one_that_is_doubted_before_its_record_comes_can_refute_its_death() {
+    let mut net = Net::new(3, 31);
+    net.start(0);
+    net.start(1);
+    net.devices[2].dark = true;
+    net.start(2);
+    net.run(9 * SECOND);
+    let subject = net.devices[2].id;
+    let record = net.room(2).record(&subject).unwrap().clone();
+    for n in [0, 1] {
+        assert_eq!((net.state(n, 2), net.room(n).incarnation_of(&subject)), (State::Unknown, Some(0)));
+        let room = net.devices[n].room.as_mut().unwrap();
+        room.handle_record(net.now, record.clone(), &mut Out::new());
+    }
+    net.run_until(15 * SECOND, |net| net.all_hold(2, State::Down)).expect("it cannot be reached");
+    net.devices[2].dark = false;
+    net.run_until(15 * SECOND, |net| (0..3).all(|n| net.ups(n) == 3)).expect("it is there, and says so");
+}
+
 /// An incarnation that is used before it is on the disk could be used again after a crash, and then not outdo its own death.
 #[test]
 fn a_higher_incarnation_is_used_only_once_it_is_stored() {

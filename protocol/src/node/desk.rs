@@ -1,19 +1,22 @@
 //! Lending the rooms what they ask of their node while they work, and wrapping what they want to say.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::auction::{Auction, Desk, Look};
 use crate::claims::Claims;
 use crate::desired::Desired;
 use crate::membership::{self, Membership, State};
-use crate::model::{Digest, Facts, NodeId, Out, Outgoing, Phase, Place, ReplicaId, Time, Token, WallClock, codec};
+use crate::model::{
+    Digest, Facts, NodeId, Out, Outgoing, Phase, Place, ReplicaId, Signed, Slot, Time, Token, WallClock, codec,
+};
 use crate::rulings::Rulings;
 use crate::sync::{self, Repair, Source, Tree};
 use crate::{auction, claims};
 
 use super::Node;
 use super::artifacts::Artifacts;
-use super::contract::{Action, DialTarget};
+use super::contract::{Action, DialTarget, PersistId};
 use super::letters::Letter;
 use super::message::Message;
 
@@ -96,6 +99,9 @@ pub(super) struct Shelves<'a> {
     pub rulings: &'a Rulings,
     pub claims: &'a Claims,
     pub membership: &'a Membership,
+    pub me: NodeId,
+    /// Own slots that are not on disk yet.
+    pub unwritten: &'a BTreeMap<u8, PersistId>,
 }
 
 impl Source for Shelves<'_> {
@@ -103,7 +109,11 @@ impl Source for Shelves<'_> {
         match tree {
             Tree::Desired => self.desired.item(key).iter().map(codec::encode).collect(),
             Tree::Rulings => self.rulings.item(key).map(|ruling| codec::encode(&ruling.wire())).into_iter().collect(),
-            Tree::Sheets => self.claims.item(key).map(|slot| codec::encode(&slot.wire())).into_iter().collect(),
+            Tree::Sheets => {
+                let is_told =
+                    |slot: &&Signed<Slot>| slot.by().0 != self.me.0 || !self.unwritten.contains_key(&slot.slot);
+                self.claims.item(key).filter(is_told).map(|slot| codec::encode(&slot.wire())).into_iter().collect()
+            }
             Tree::Records => {
                 self.membership.item(key).map(|record| codec::encode(&record.wire())).into_iter().collect()
             }
@@ -137,6 +147,8 @@ impl Node {
             rulings: &self.rulings,
             claims: &self.claims,
             membership: &self.membership,
+            me: self.me,
+            unwritten: &self.unwritten,
         };
         let facts = work(&mut self.repair, now, &shelves, &mut out);
         self.post(now, out, Message::Repair);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::claims::{SheetFull, awarded_under};
 use crate::desired::Wish;
 use crate::model::claim::short_reason;
-use crate::model::{Award, Change, Claim, Digest, Key, Phase, ReplicaId, ReplicaName, Signed, Slot, Time};
+use crate::model::{Award, Change, Claim, Digest, Key, Phase, ReplicaId, ReplicaName, Signed, Time};
 
 use super::artifacts::Local;
 use super::contract::{Action, Order, PersistId, ReplicaState, Report};
@@ -34,6 +34,8 @@ pub(super) struct Running {
     healthy_since: Option<Time>,
     /// It was claimed in an earlier life, and has not been told to be healthy in this one.
     is_returning: bool,
+    /// It runs and answers, and that is still to be told.
+    is_untold: bool,
     next: Option<Next>,
 }
 
@@ -124,12 +126,6 @@ impl Node {
         }
     }
 
-    /// The batch that what this slot of our own says waits for.
-    pub(super) fn slot_written(&self, slot: &Slot) -> Option<PersistId> {
-        let written = slot.claims.iter().filter_map(|claim| self.running.get(&claim.replica)?.written);
-        written.filter(|batch| self.outbox.is_waiting(Some(*batch))).max()
-    }
-
     /// At boot: everything claimed is committed, and run as soon as `hold` finds it.
     pub(super) fn adopt_own_claims(&mut self, _now: Time) {
         let mine: Vec<ReplicaId> = self.claims.mine().map(|claim| claim.replica).collect();
@@ -200,7 +196,9 @@ impl Node {
         self.auction.commit(claim.replica, wish.spec.resources);
         let after = self.issue(now, slot);
         if let Some(running) = self.running.get_mut(&claim.replica) {
-            *running = Running { written: after, ordered: running.ordered, ..Running::default() };
+            // A claim that returns still returns: whoever took over may have the new version already.
+            let Running { ordered, is_returning, .. } = *running;
+            *running = Running { written: after, ordered, is_returning, ..Running::default() };
         }
         self.on_own_change(&claim.replica);
         self.run(now, &claim.replica, wish);
@@ -245,33 +243,41 @@ impl Node {
                 if let Some(running) = self.running.get_mut(&report.replica) {
                     running.healthy_since.get_or_insert(now);
                     running.next = None;
+                    running.is_untold = true;
                 }
                 self.reroute([report.replica.uid]);
-                if self.running.get(&report.replica).is_some_and(|running| running.is_returning) {
-                    self.tell_health(now);
-                } else {
-                    self.set_phase(now, &report.replica, Phase::Healthy);
-                }
+                self.tell_health(now);
             }
             ReplicaState::Failed { reason, retryable } => self.on_failed(now, &report.replica, reason, retryable),
             ReplicaState::Stopped => self.on_failed(now, &report.replica, "it stopped by itself".into(), true),
         }
     }
 
-    /// What was claimed in an earlier life runs again: told only once this node knows what the others know, and while nobody who
-    /// took over runs it well. Else two healthy holders would be weighed by age, and what runs elsewhere would come back for
-    /// nothing.
+    /// That something runs is told while nobody else who took over runs it well: else two healthy holders would be weighed by
+    /// age, and what runs elsewhere would come back for nothing. What was claimed in an earlier life is not told before this
+    /// node knows what the others know.
     pub(super) fn tell_health(&mut self, now: Time) {
-        if !self.ready {
-            return;
+        let untold = self.running.iter().filter(|(_, running)| running.is_untold);
+        let mut untold: Vec<(ReplicaId, bool)> =
+            untold.map(|(replica, running)| (*replica, running.is_returning)).collect();
+        if untold.iter().any(|(_, is_returning)| *is_returning) && !self.has_compared() {
+            untold.retain(|(_, is_returning)| !is_returning);
         }
-        let silent = self.running.iter().filter(|(_, running)| running.is_returning && running.healthy_since.is_some());
-        let free = silent.map(|(replica, _)| *replica).filter(|replica| !self.is_taken_over(replica));
-        for replica in free.collect::<Vec<_>>() {
+        for (replica, _) in untold {
+            if self.is_taken_over(&replica) {
+                continue;
+            }
             if let Some(running) = self.running.get_mut(&replica) {
-                running.is_returning = false;
+                (running.is_returning, running.is_untold) = (false, false);
             }
             self.set_phase(now, &replica, Phase::Healthy);
+        }
+    }
+
+    /// What is not told to be healthy counts as claimed in an earlier life.
+    pub(super) fn return_unhealthy(&mut self) {
+        for running in self.running.values_mut() {
+            running.is_returning |= running.is_untold || running.healthy_since.is_none();
         }
     }
 
@@ -296,6 +302,7 @@ impl Node {
             running.restarts = 0;
         }
         let reason = short_reason(reason);
+        running.is_untold = false;
         running.ordered = None;
         running.next = Some(if retryable && running.restarts < MAX_RESTARTS {
             let wait = RESTART_AFTER.saturating_mul(1 << running.restarts);

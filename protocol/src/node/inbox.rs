@@ -242,7 +242,10 @@ impl Node {
     pub(super) fn on_repair(&mut self, now: Time, fact: sync::Fact) {
         match fact {
             sync::Fact::Received { from, tree, payload } => self.on_received(now, from, tree, &payload),
-            sync::Fact::InStep { .. } | sync::Fact::OutOfStep { .. } => self.due.ready = true,
+            sync::Fact::InStep { .. } | sync::Fact::OutOfStep { .. } => {
+                self.due.ready = true;
+                self.due.duplicates |= self.hears_out_until.is_some();
+            }
         }
     }
 
@@ -331,6 +334,8 @@ impl Node {
                 let keeper = self.name_of(&to);
                 self.release(now, &replica, "duplicate-yielded", format!("{keeper} keeps it: {because}"));
             }
+            // It would not outlive a restart.
+            claims::Fact::Adopt { .. } if self.read_only.is_some() => {}
             claims::Fact::Adopt { replica, token } => {
                 if let Some(slot) = self.claims.adopt(&replica, token) {
                     self.issue(now, slot);

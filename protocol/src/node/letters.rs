@@ -4,6 +4,8 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use crate::auction;
+use crate::claims::awarded_under;
 use crate::model::{Lane, NodeId, Time};
 
 use super::Node;
@@ -81,11 +83,17 @@ impl Node {
     /// There is a link now.
     pub(super) fn send_letters(&mut self, now: Time, to: NodeId) {
         for letter in self.letters.0.remove(&to).into_iter().flatten() {
-            if now.since(letter.at) < STALE_AFTER {
+            if now.since(letter.at) < STALE_AFTER && self.is_still_true(&letter.message) {
                 let Letter { lane, message, .. } = letter;
                 self.outbox.push(Action::Send { to, lane, message });
             }
         }
+    }
+
+    /// What was claimed may have been let go while the link was made.
+    fn is_still_true(&self, message: &Message) -> bool {
+        let Message::Auction(auction::Message::Claimed { replica, token, .. }) = message else { return true };
+        self.claims.my_claim(replica).map(awarded_under) == Some(*token)
     }
 
     /// There will be none.

@@ -178,6 +178,9 @@ pub struct Node {
     letters: letters::Letters,
     /// Facts of others that are not on disk yet.
     cache: persisting::Cache,
+    /// Slots of this node's own on their way to disk, each with its last batch: nobody is told of them. At most as many as
+    /// a sheet has.
+    unwritten: BTreeMap<u8, PersistId>,
     /// Incarnations on their way to disk.
     incarnations: Vec<(PersistId, u64)>,
     /// Awards whose claims are on their way to disk. No more than what is committed.
@@ -194,6 +197,8 @@ pub struct Node {
     ready: bool,
     /// Until then, and not ready, it waits for members it has not heard of.
     waits_until: Option<Time>,
+    /// Until then, though ready, it hears out those it has not compared with.
+    hears_out_until: Option<Time>,
     leaving: bool,
     seeds: BTreeMap<String, links::Seed>,
     /// When a member is asked (again) for admission.
@@ -231,7 +236,7 @@ impl Node {
             Input::Stored { upto } => self.on_stored(now, upto),
             Input::StoreFailed { why } => self.on_store_failed(now, why),
             Input::WallClock(wall) => self.clock = (wall, now),
-            Input::Lag(lag) => self.membership.handle_lag(now, lag),
+            Input::Lag(lag) => self.on_lag(now, lag),
             Input::Goodbye { back_in } => self.on_goodbye(now, back_in),
         }
         self.settle(now);
@@ -270,6 +275,7 @@ impl Node {
             after(self.replan.values().min().copied(), Reason::Plan),
             after(self.next_seed(), Reason::Seed),
             after(self.waits_until, Reason::Patience),
+            after(self.hears_out_until, Reason::Patience),
             after(self.cache.due(), Reason::Cache),
             after(self.join_at, Reason::Join),
         ]

@@ -91,25 +91,41 @@ impl Node {
         self.persist(vec![Record::Desired { key: hash, changes }])
     }
 
-    /// A slot of this node's own that was just issued: on disk before anybody hears of it.
+    /// A slot of this node's own that was just issued: on disk before anybody hears of it, by gossip or by comparison.
     pub(super) fn issue(&mut self, now: Time, slot: Signed<Slot>) -> Option<PersistId> {
-        self.note_slot(now, &slot);
-        let after = self.persist(vec![Record::Slot { node: self.me, slot: slot.wire() }]);
-        self.gossip_slot(after, slot);
-        after
+        let batch = self.persist(vec![Record::Slot { node: self.me, slot: slot.wire() }]);
+        if let Some(batch) = batch {
+            self.unwritten.insert(slot.slot, batch);
+        }
+        self.tell_slot(now, &slot);
+        batch
     }
 
     /// As `issue`, for what need not survive a crash: how far a claim has come is found anew after a restart.
     pub(super) fn issue_lightly(&mut self, now: Time, slot: Signed<Slot>) {
-        self.note_slot(now, &slot);
         self.cache.slot(now, self.me, slot.slot);
-        self.gossip_slot(self.slot_written(&slot), slot);
+        self.tell_slot(now, &slot);
     }
 
-    fn gossip_slot(&mut self, after: Option<PersistId>, slot: Signed<Slot>) {
-        // A node that cannot write makes no claims, but lets go of some; that may be said.
-        let message = super::Message::Slot(slot.wire());
-        self.outbox.push_after(after, super::Action::Broadcast(message));
+    /// A slot is told as a whole, so it waits for everything in it. A node that cannot write makes no claims, but lets go of
+    /// some; that may be said.
+    fn tell_slot(&mut self, now: Time, slot: &Signed<Slot>) {
+        let batch = self.unwritten.get(&slot.slot).copied();
+        if batch.is_some() && self.read_only.is_some() {
+            return; // what never gets to disk is being taken out of it
+        }
+        if batch.is_none() {
+            self.note_slot(now, slot);
+        }
+        self.outbox.push_after(batch, super::Action::Broadcast(super::Message::Slot(slot.wire())));
+    }
+
+    /// Of this node's own slots those that `are_done` waiting for the disk are told to whoever compares.
+    fn note_written(&mut self, now: Time, are_done: impl Fn(PersistId) -> bool) -> Vec<Signed<Slot>> {
+        let done: Vec<u8> = self.unwritten.extract_if(.., |_, batch| are_done(*batch)).map(|(slot, _)| slot).collect();
+        let slots: Vec<_> = done.iter().filter_map(|number| self.claims.slot(&self.me, *number).cloned()).collect();
+        slots.iter().for_each(|slot| self.note_slot(now, slot));
+        slots
     }
 
     /// Whoever's slot it is: for repair.
@@ -120,6 +136,7 @@ impl Node {
 
     pub(super) fn on_stored(&mut self, now: Time, upto: PersistId) {
         self.outbox.stored(upto);
+        self.note_written(now, |batch| batch <= upto);
         self.on_claims_written(now, upto);
         let (done, waiting) = self.incarnations.drain(..).partition::<Vec<_>, _>(|(id, _)| *id <= upto);
         self.incarnations = waiting;
@@ -142,6 +159,10 @@ impl Node {
         );
         self.read_only = Some(why);
         self.unclaim_unwritten(now);
+        // What was to be told when it is written was dropped with it, also that something was let go.
+        for slot in self.note_written(now, |_| true) {
+            self.outbox.push(super::Action::Broadcast(super::Message::Slot(slot.wire())));
+        }
         self.views += 1;
     }
 }

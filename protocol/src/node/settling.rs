@@ -113,6 +113,7 @@ impl Node {
         }
         self.ready = true;
         self.waits_until = None;
+        self.hears_out_until = Some(now + PATIENCE);
         self.due.duplicates = true;
         self.publish_profile(now);
         let message = match in_step {
@@ -137,6 +138,38 @@ impl Node {
             self.waits_until = None;
             self.due.ready = true;
         }
+        if self.hears_out_until.is_some_and(|until| until <= now) {
+            self.hears_out_until = None;
+            self.due.duplicates = true;
+        }
+    }
+
+    /// Whether it knows what everybody knows that it can hear, or has waited for that long enough. To own workloads two witnesses
+    /// are enough; who took a replica over may be a third, whom both had lost as well.
+    pub(super) fn has_compared(&self) -> bool {
+        if !self.ready || self.hears_out_until.is_none() {
+            return self.ready;
+        }
+        let in_step = |peer: &NodeId| self.membership.has_link(peer) && self.repair.in_step(peer);
+        if self.desired.members().len() <= self.config.membership.full_mesh {
+            self.membership.up().all(|peer| peer == self.me || in_step(&peer))
+        } else {
+            self.membership.links().all(|peer| !self.is_member(&peer) || in_step(&peer))
+        }
+    }
+
+    /// This process stood still for so long. If others may have given it up, what it has not said to run is as after a restart.
+    pub(super) fn on_lag(&mut self, now: Time, lag: Duration) {
+        self.membership.handle_lag(now, lag);
+        if lag < self.config.membership.cut {
+            return;
+        }
+        self.return_unhealthy();
+        // Only as long as it stood still: a device that stalls now and then has to come to an end of waiting.
+        self.hears_out_until = Some(self.hears_out_until.map_or(now + PATIENCE, |until| until + lag));
+        let mut out = crate::model::Out::new();
+        self.repair.compare_anew(now, &mut out);
+        self.post(now, out, super::Message::Repair);
     }
 
     /// Nobody can be reached who might know more. One that joined and knows of itself alone has not heard of those who
@@ -149,7 +182,8 @@ impl Node {
         self.desired.members().len() == 1
     }
 
-    fn is_member(&self, node: &NodeId) -> bool {
+    /// Whether a node was admitted, as far as is known here.
+    pub fn is_member(&self, node: &NodeId) -> bool {
         self.desired.members().contains_key(node)
     }
 

@@ -1,3 +1,6 @@
+mod returning;
+mod unwritten;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 

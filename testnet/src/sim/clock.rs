@@ -61,6 +61,11 @@ impl Clock {
         self.wall = 0;
     }
 
+    /// Whether it keeps pace; what year it says is another matter.
+    pub fn is_honest(&self) -> bool {
+        self.pace == HONEST
+    }
+
     /// From now on it runs at this pace.
     pub fn set_pace(&mut self, now: u64, pace: u64) {
         self.go_on(now);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use shoal_protocol::model::Digest;
 
 use super::deed::draw;
+use super::failovers::Tally;
 use super::network::{Weather, below};
 use super::play::Play;
 use super::world::World;
@@ -19,6 +20,8 @@ pub struct Ended {
     pub steps: u64,
     /// Deeds by kind.
     pub deeds: BTreeMap<&'static str, u64>,
+    /// Who was taken for dead and was not.
+    pub tally: Tally,
     /// What was told, if it was kept.
     pub trace: String,
 }
@@ -46,7 +49,8 @@ pub fn told(seed: u64) -> Result<Ended, String> {
 impl From<Play> for Ended {
     fn from(play: Play) -> Self {
         let Play { world, deeds, .. } = play;
-        Ended { history: world.history, lasted: world.now, steps: world.steps, deeds, trace: String::new() }
+        let (history, lasted, steps, tally) = (world.history, world.now, world.steps, world.failovers.tally);
+        Ended { history, lasted, steps, deeds, tally, trace: String::new() }
     }
 }
 

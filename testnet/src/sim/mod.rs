@@ -11,6 +11,7 @@
 //! | `history`, `scenario` | deeds drawn from the seed; deeds written down |
 //! | `formed` | a large cluster that has long been up |
 //! | `meter` | what it costs |
+//! | `failovers` | who was taken for dead and was not |
 //! | `invariants` | what must hold after every step, and at the end |
 
 mod clock;
@@ -18,6 +19,7 @@ mod deed;
 mod device;
 mod disk;
 mod effects;
+pub(crate) mod failovers;
 pub(crate) mod formed;
 mod happening;
 pub(crate) mod history;

@@ -1,3 +1,6 @@
+mod failovers;
+mod returns;
+
 use std::time::Duration;
 
 use shoal_protocol::node::DialTarget;

@@ -12,6 +12,7 @@ use shoal_protocol::trust::Genesis;
 use super::device::Device;
 use super::disk::Disk;
 use super::effects::Relay;
+use super::failovers::Failovers;
 use super::happening::Happening;
 use super::invariants::Watch;
 use super::meter::Meter;
@@ -50,6 +51,7 @@ pub struct World {
     pub meter: Meter,
     pub(super) telling: Telling,
     pub(super) watch: Watch,
+    pub(super) failovers: Failovers,
     /// Steps since time last went on.
     standstill: u64,
     agenda: BTreeMap<(u64, u64), Happening>,
@@ -84,6 +86,7 @@ impl World {
             meter: Meter::default(),
             telling: Telling::default(),
             watch: Watch::default(),
+            failovers: Failovers::default(),
             standstill: 0,
             agenda: BTreeMap::new(),
             sequence: 0,
@@ -323,6 +326,7 @@ impl World {
                 let steps = self.standstill;
                 return Err(format!("time stands still: {steps} steps without end\n{}", self.report()));
             }
+            self.look_who_is_well(at);
             self.now = at;
             let is_wake = matches!(happening, Happening::Wake { .. });
             if let Some(device) = happening.device().filter(|_| !is_wake) {

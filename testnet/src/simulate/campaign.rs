@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use crate::sim::failovers::Tally;
 use crate::sim::history::{self, Ended};
 use crate::sim::scenario::Scenario;
 
@@ -18,6 +19,7 @@ struct Sum {
     /// Simulated, microseconds.
     lasted: u64,
     steps: u64,
+    tally: Tally,
     deeds: BTreeMap<&'static str, u64>,
     failed: Vec<(u64, String)>,
 }
@@ -45,6 +47,7 @@ pub fn run(first: u64, time: Duration, name: &str, scenario: Option<&Scenario>) 
                         Ok(ended) => {
                             sum.lasted += ended.lasted;
                             sum.steps += ended.steps;
+                            sum.tally.add(ended.tally);
                             for (deed, count) in ended.deeds {
                                 *sum.deeds.entry(deed).or_default() += count;
                             }
@@ -89,6 +92,7 @@ fn tell(sum: &Sum, first: u64, took: Duration) {
         sum.steps as f64 / took.as_secs_f64(),
         sum.failed.len()
     );
+    tell_falls(&sum.tally);
     println!("deeds of users and fate:");
     for (deed, count) in &sum.deeds {
         println!("  {deed:<10} {count:>8}");
@@ -97,4 +101,14 @@ fn tell(sum: &Sum, first: u64, took: Duration) {
         let seeds: Vec<String> = sum.failed.iter().map(|(seed, _)| seed.to_string()).collect();
         println!("seeds that failed: {}", seeds.join(" "));
     }
+}
+
+/// What is said of nodes that were well. Histories that failed are not in it.
+fn tell_falls(tally: &Tally) {
+    let Tally { ran, well, falls, failovers } = *tally;
+    let (hours, well) = (ran as f64 / 3.6e9, well as f64 / 3.6e9);
+    let rate = |count: u64| if ran == 0 { 0.0 } else { count as f64 * 1e3 / hours };
+    println!("{hours:.1} node-hours simulated, {well:.1} of them without trouble for ten seconds:");
+    println!("  false failovers {failovers:>6}, {:.2} per 1,000 node-hours", rate(failovers));
+    println!("  false falls     {falls:>6}, {:.2} per 1,000 node-hours", rate(falls));
 }

@@ -8,6 +8,9 @@ use shoal_protocol::node::Node;
 use crate::sim::wishes::Wishes;
 use crate::sim::world::World;
 
+/// The trees whose roots a node tells, for people.
+const TREES: [&str; 4] = ["what is wished for", "rulings", "claims", "records"];
+
 /// Whether all running nodes are of one mind, and everything runs that shall, once, and nothing else.
 pub fn at_rest(world: &World, wishes: &Wishes) -> Result<(), String> {
     let running = world.running();
@@ -47,7 +50,13 @@ fn of_one_mind(world: &World, running: &[usize], with_claims: bool) -> Result<()
             return Err(format!("n{device} sees {sees} of {all} nodes up, ready: {}", status.ready));
         }
     }
-    if roots.len() == 1 { Ok(()) } else { Err(format!("not of one mind: {:?}", roots.values().collect::<Vec<_>>())) }
+    if roots.len() == 1 {
+        return Ok(());
+    }
+    let trees = roots.first_key_value().map_or(&[][..], |(trees, _)| trees);
+    let apart = (0..trees.len()).filter(|at| roots.keys().any(|of| of[*at] != trees[*at]));
+    let apart: Vec<&str> = apart.map(|at| TREES[at]).collect();
+    Err(format!("not of one mind about {}: {:?}", apart.join(", "), roots.values().collect::<Vec<_>>()))
 }
 
 /// Whether any device that is to stay has the bytes: with the only disk that had them a workload is lost.

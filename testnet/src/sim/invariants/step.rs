@@ -185,7 +185,8 @@ impl World {
                 self.watch.kept.insert((*to, *replica));
             }
             Action::Order(Order::Stop { replica }) => {
-                let was_told = self.watch.kept.remove(&(me, *replica));
+                // Of two that hear in one name either may have been told.
+                let was_told = self.watch.kept.remove(&(me, *replica)) || !is_alone;
                 if !was_told && self.is_good(device, replica) {
                     self.broken(device, format!("it stops {replica}, which is wished for, and nobody said to keep it"));
                 }

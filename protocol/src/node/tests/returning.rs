@@ -1,0 +1,79 @@
+//! One that was away, and what it says before it knows what the others know.
+
+use super::*;
+use crate::model::Phase;
+
+/// While it was away a new version was published, and another node took over. It came back, replaced what it ran in place, said at
+/// once that it was healthy, and being the older holder took the replica back.
+#[test]
+fn what_returns_in_an_old_version_is_not_told_to_be_healthy_before_its_node_knows_what_the_others_know() {
+    let cluster = cluster();
+    let mut bottle = Bottle::new(cluster.founder(Saved::default()));
+    let draft = bottle.draft(Some(spec(1, 32 << 20))).unwrap();
+    let change = cluster.sign(draft, &"web".parse().unwrap(), Value::workload(&spec(1, 32 << 20)));
+    bottle.command(Command::Submit { change: change.raw() });
+    let Reply::Prepared { draft: newer, .. } =
+        bottle.command(Command::Prepare { name: "web".parse().unwrap(), spec: Some(spec(1, 64 << 20)), force: false })
+    else {
+        panic!("prepared")
+    };
+    let mut saved = saved(&bottle.records);
+    let other = NodeId(cluster.identity(20).keys.public().0);
+    saved.changes.push(trust::admit(&cluster.genesis, &cluster.join, other, 1, 1).unwrap().raw());
+    let mut again = Bottle::new(cluster.founder(saved));
+    let newer = cluster.sign(newer, &"web".parse().unwrap(), Value::workload(&spec(1, 64 << 20)));
+    again.input(Input::Message { from: other, message: Message::Changed { change: newer.raw(), holder: None } });
+    assert_eq!(again.orders.len(), 2, "the new version starts at once: {:?}", again.orders);
+    let phase = |bottle: &Bottle| bottle.node.own_claims().next().unwrap().phase.clone();
+    assert_eq!((again.node.status().ready, phase(&again)), (false, Phase::Starting));
+    again.run_for(Duration::from_secs(15));
+    assert_eq!((again.node.status().ready, phase(&again)), (true, Phase::Healthy), "with nobody there it is told");
+}
+
+/// It was cut off, and another took its replica over. When the two met again its own had just failed; it was started anew, said to be
+/// healthy, and being the older holder took the replica from the one that had run it well all the while.
+#[test]
+fn what_recovers_is_not_told_to_be_healthy_while_another_runs_it_well() {
+    let mut it = Bidding::new();
+    it.asked();
+    it.hears(it.award());
+    let phase = |it: &Bidding| it.bottle.node.own_claim(&it.replica).unwrap().phase.as_str();
+    assert_eq!(phase(&it), "healthy");
+    let (replica, generation, other) = (it.replica, it.generation, it.auction().owner);
+    let state = ReplicaState::Failed { reason: "trapped".into(), retryable: true };
+    it.bottle.input(Input::Report(Report { replica, generation, state }));
+    let token = Token { counter: 2, by: other, incarnation: 1 };
+    let award = Award { auction: it.auction(), replica, generation, token, to: other };
+    let award = Signed::sign(award, &it.owners.keys, &it.genesis.cluster()).wire();
+    let since = WallClock(1_800_000_000_000);
+    let name = "web".parse().unwrap();
+    let claim = crate::model::Claim { replica, name, generation, token, phase: Phase::Healthy, since, award };
+    let slot = crate::model::Slot { slot: replica.slot(), counter: 1, claims: vec![claim] };
+    let slot = Signed::sign(slot, &it.owners.keys, &it.genesis.cluster()).wire();
+    it.bottle.input(Input::Message { from: other, message: Message::Slot(slot) });
+    it.bottle.run_for(Duration::from_secs(2));
+    assert_eq!(it.bottle.orders.len(), 2, "it is started anew: {:?}", it.bottle.orders);
+    assert_eq!(phase(&it), "failing", "and yields when the other says that it is healthy");
+    it.bottle.input(Input::LinkDown { peer: other });
+    it.bottle.run_for(Duration::from_secs(10));
+    assert_eq!(phase(&it), "healthy", "with the other gone");
+}
+
+/// It was suspended while a replica was starting, and others took that over. When it woke up, word from its own runtime was read first:
+/// it said that the replica was healthy, and being the older holder took it back.
+#[test]
+fn what_starts_while_its_node_stands_still_is_not_told_before_the_others_are_heard() {
+    let mut it = Bidding::new();
+    it.bottle.no_bytes = Some("nobody has it");
+    it.asked();
+    it.hears(it.award());
+    it.bottle.input(Input::Lag(Duration::from_secs(5)));
+    it.bottle.no_bytes = None;
+    it.bottle.run_for(Duration::from_secs(2));
+    assert_eq!(it.bottle.orders.len(), 1, "it runs: {:?}", it.bottle.orders);
+    let phase = |it: &Bidding| it.bottle.node.own_claim(&it.replica).unwrap().phase.as_str();
+    assert_eq!(phase(&it), "starting");
+    it.bottle.input(Input::LinkDown { peer: it.auction().owner });
+    it.bottle.run_for(Duration::from_secs(15));
+    assert_eq!(phase(&it), "healthy", "with nobody there it is told");
+}
