@@ -9,6 +9,7 @@
 //! | `deed` | what users and fate do, in words |
 //! | `play`, `operator`, `wishes` | a world with its user, who remembers what was promised |
 //! | `history`, `scenario` | deeds drawn from the seed; deeds written down |
+//! | `stage` | the door for tests outside this crate |
 //! | `invariants` | what must hold after every step, and at the end |
 
 mod clock;
@@ -23,8 +24,11 @@ mod network;
 mod operator;
 mod play;
 pub(crate) mod scenario;
+mod stage;
 mod telling;
 #[cfg(test)]
 mod tests;
 mod wishes;
 mod world;
+
+pub use stage::Stage;
