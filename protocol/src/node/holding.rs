@@ -193,7 +193,9 @@ impl Node {
         self.auction.commit(claim.replica, wish.spec.resources);
         let after = self.issue(now, slot);
         if let Some(running) = self.running.get_mut(&claim.replica) {
-            *running = Running { written: after, ordered: running.ordered, ..Running::default() };
+            // Back to what the runtime was told before it heard of anything else: it is told once more, and says how that fares.
+            let ordered = running.ordered.filter(|ordered| *ordered != wish.generation);
+            *running = Running { written: after, ordered, ..Running::default() };
         }
         self.on_own_change(&claim.replica);
         self.run(now, &claim.replica, wish);

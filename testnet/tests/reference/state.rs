@@ -247,13 +247,16 @@ impl State {
         }
         if matches!(twist, Twist::Dies(_)) {
             may.insert(Said::Nothing);
-            self.stop(via);
         }
         if twist != Twist::Forged && !says.is_empty() {
             let knows = if may == [Said::Accepted].into() { Knows::Surely } else { Knows::Perhaps };
             self.writes.push(Write { name, says, via, known: [(via, knows)].into() });
         }
         self.may_say = may;
+        if matches!(twist, Twist::Dies(_)) {
+            self.hear();
+            self.stop(via);
+        }
     }
 
     /// Whoever can be reached may hear of everything at once; who is stopped in its tracks hears it later.
