@@ -36,9 +36,8 @@ impl ReferenceStateMachine for Reference {
             state.devices[device].life == Life::Stopped && state.devices[device].disk == Disk::Works
         });
         let paused = one(|state, device| state.devices[device].life == Life::Paused);
-        let full = one(|state, device| {
-            state.devices[device].disk != Disk::Works && state.devices[device].life != Life::Gone
-        });
+        let full =
+            one(|state, device| state.devices[device].disk != Disk::Works && state.devices[device].life != Life::Gone);
         let left = one(|state, device| state.devices[device].life != Life::Gone);
         let mut kinds: Vec<(u32, BoxedStrategy<Step>)> = vec![
             (6, select(vec![1, 5, 20, LONG]).prop_map(Step::Wait).boxed()),

@@ -1,23 +1,17 @@
 //! Random histories beside a small reference.
 
 mod draw;
+mod run;
 mod state;
 mod step;
 mod trial;
 mod user;
 
-use std::fmt::Write as _;
-
-use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
-use proptest_state_machine::{ReferenceStateMachine, StateMachineTest};
-
-use draw::Reference;
-use trial::Trial;
+use state::State;
+use step::{Request, Step, Twist, Wish};
 
 /// Histories in the gate, and the seed from which they are drawn: the gate never meets new ones.
-const GATE: (u32, u64) = (40, 1);
-/// Steps of one history, at most.
-const STEPS: usize = 20;
+const GATE: (u32, u64) = (120, 1);
 
 #[test]
 fn whatever_is_done_nodes_say_and_show_what_a_person_who_watched_expects() {
@@ -28,31 +22,18 @@ fn whatever_is_done_nodes_say_and_show_what_a_person_who_watched_expects() {
     let cases = number("SHOAL_CASES").map(|cases| u32::try_from(cases).expect("not so many"));
     let fresh = || std::time::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs());
     let seed = number("SHOAL_SEED").unwrap_or_else(|| if cases.is_some() { fresh() } else { GATE.1 });
-    if let Err(why) = run(seed, cases.unwrap_or(GATE.0)) {
-        panic!("{why}");
-    }
+    run::random(seed, cases.unwrap_or(GATE.0)).unwrap_or_else(|why| panic!("{why}"));
 }
 
-/// Runs so many histories, and makes the first that fails as short as it goes.
-fn run(seed: u64, cases: u32) -> Result<(), String> {
-    let config = Config { cases, failure_persistence: None, max_shrink_iters: 600, ..Config::default() };
-    let mut bytes = [0; 32];
-    bytes[..8].copy_from_slice(&seed.to_be_bytes());
-    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
-    let mut runner = TestRunner::new_with_rng(config.clone(), rng);
-    let ended = runner.run(&Reference::sequential_strategy(1..=STEPS), |(state, steps, seen)| {
-        Trial::test_sequential(config.clone(), state, steps, seen);
-        Ok::<(), TestCaseError>(())
-    });
-    match ended {
-        Ok(()) => Ok(()),
-        Err(TestError::Abort(why)) => Err(format!("seed {seed}: no history could be drawn: {why}")),
-        Err(TestError::Fail(why, (state, steps, _))) => {
-            let mut told = format!("a history of {} steps goes wrong, with {state:?}:\n", steps.len());
-            for (number, step) in steps.iter().enumerate() {
-                let _ = writeln!(told, "  {:>2} {step:?}", number + 1);
-            }
-            Err(format!("{told}{why}\nto see it again: SHOAL_CASES={cases} SHOAL_SEED={seed}"))
-        }
+/// A device is awarded several places at once, and its disk turns out to be full before the claims are on it. It let go of one after the
+/// other, and with the first word of that told of the others, which were never written: a restart would not know of them.
+#[test]
+#[ignore = "known: a disk that fails before several claims are on it"]
+fn a_disk_that_is_full_when_claims_come_makes_nobody_tell_of_them() {
+    let wish = Wish { version: 1, replicas: 4, is_huge: false };
+    let request = Request::Publish { wish, force: false };
+    let steps = [Step::Ask { name: "db", request, via: 2, twist: Twist::None }, Step::Fill(0)];
+    for seed in 0..100 {
+        run::one(&State::new(seed, 3), &steps).unwrap_or_else(|why| panic!("{why}"));
     }
 }

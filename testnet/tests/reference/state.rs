@@ -151,9 +151,8 @@ impl State {
 
     /// Whether nothing is wrong anywhere.
     pub fn is_calm(&self) -> bool {
-        let is_well = |it: &Device| {
-            it.life == Life::Gone || it.life == Life::Runs && it.disk == Disk::Works && it.is_member
-        };
+        let is_well =
+            |it: &Device| it.life == Life::Gone || it.life == Life::Runs && it.disk == Disk::Works && it.is_member;
         !self.is_cut && self.devices.iter().all(is_well)
     }
 
@@ -209,8 +208,16 @@ impl State {
         // What could be written, if it is taken.
         let mut says: BTreeSet<Option<Wish>> = match request {
             Request::Publish { wish, .. } => [Some(wish)].into(),
-            Request::Scale { replicas } => before.iter().flatten().map(|wish| Some(Wish { replicas, ..*wish })).collect(),
-            Request::Remove => if is_there { [None].into() } else { BTreeSet::new() },
+            Request::Scale { replicas } => {
+                before.iter().flatten().map(|wish| Some(Wish { replicas, ..*wish })).collect()
+            }
+            Request::Remove => {
+                if is_there {
+                    [None].into()
+                } else {
+                    BTreeSet::new()
+                }
+            }
         };
         if !matches!(request, Request::Publish { .. }) && before.contains(&None) {
             may.insert(Said::NoSuchWorkload);

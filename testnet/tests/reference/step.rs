@@ -41,7 +41,12 @@ pub enum Twist {
 /// One thing that is done.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Step {
-    Ask { name: &'static str, request: Request, via: usize, twist: Twist },
+    Ask {
+        name: &'static str,
+        request: Request,
+        via: usize,
+        twist: Twist,
+    },
     Kill(usize),
     Unplug(usize),
     /// Stops on purpose and says that it hopes to be back in so many seconds.
@@ -61,7 +66,9 @@ pub enum Step {
     Stall(usize, u64),
     Join,
     /// Gossip is lost from now on, or is not.
-    Gossip { is_lost: bool },
+    Gossip {
+        is_lost: bool,
+    },
     /// So many seconds pass.
     Wait(u64),
 }

@@ -125,14 +125,7 @@ impl Trial {
         Ok(())
     }
 
-    fn ask(
-        &mut self,
-        state: &State,
-        name: &str,
-        request: Request,
-        via: usize,
-        twist: Twist,
-    ) -> Result<(), String> {
+    fn ask(&mut self, state: &State, name: &str, request: Request, via: usize, twist: Twist) -> Result<(), String> {
         // Two writes in one millisecond have no order that anybody could name.
         self.stage.pass(Duration::from_millis(5))?;
         let author = if twist == Twist::Forged { &self.stranger } else { &self.operator };
@@ -150,7 +143,10 @@ impl Trial {
         self.stage.say(via, &format!("a user was told: {said:?}"));
         if !state.may_say.contains(&said) {
             let may = &state.may_say;
-            return Err(format!("a user was told {said:?}, and should have been one of {may:?}\n{}", self.stage.report()));
+            return Err(format!(
+                "a user was told {said:?}, and should have been one of {may:?}\n{}",
+                self.stage.report()
+            ));
         }
         if state.writes.len() > self.outcomes.len() {
             self.outcomes.push(match (said, wish) {
@@ -238,7 +234,9 @@ impl Trial {
         let reached: BTreeSet<_> = routes.iter().map(|route| route.replica).collect();
         if healthy != wished || reached.len() != routes.len() || routes.len() != wished as usize {
             let routes = routes.len();
-            return Err(format!("n{device} shows {healthy} of {wished} of {name} healthy, and sends requests to {routes}"));
+            return Err(format!(
+                "n{device} shows {healthy} of {wished} of {name} healthy, and sends requests to {routes}"
+            ));
         }
         Ok(())
     }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use shoal_protocol::model::{
-    Artifact, Certificate, Change, ChangeBody, Digest, Key, KeyPair, Resources, RuntimeKind, Spec, SpecForm, Unverified, Value,
-    WorkloadName,
+    Artifact, Certificate, Change, ChangeBody, Digest, Key, KeyPair, Resources, RuntimeKind, Spec, SpecForm,
+    Unverified, Value, WorkloadName,
 };
 use shoal_protocol::node::{Command, Draft, Refusal, Reply};
 use shoal_protocol::trust::{self, Genesis};
