@@ -1,4 +1,28 @@
-//! Random histories beside a small reference.
+//! Random histories beside a small reference: real cores on simulated devices, and a person who watches.
+//!
+//! A history is a row of steps: users ask for things through any device, also for what must be refused, and devices are killed, cut off,
+//! paused, filled, lost and added. After each step the answer is held against what the reference says, and so is what every node shows. In
+//! the end all faults end, and then what was promised must be there: shown by every node, run as often as was wished for, and reached from
+//! everywhere. All the while the world checks what it always checks, claims before words and disks before answers among it.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `state` | **the reference: what may be answered, shown and there in the end**, by rules that fit on a page or two |
+//! | `step` | what can be done, in words |
+//! | `draw` | which steps make sense when, and how often each comes |
+//! | `trial` | the cluster beside the reference: does the steps, compares |
+//! | `user` | what the command line does |
+//! | `run` | from a seed to histories, and from one that fails to a short one |
+//!
+//! **What the reference leaves open:** of what a device may have heard and of what was not answered it allows both. Who was cut off has
+//! heard nothing; who could be reached for a minute and a half has heard all. Clocks are honest, so that of two writes the later one counts;
+//! that a wrong clock does no harm is for `cargo testnet sim`, as are clones, bad weather and runtimes that fail.
+//!
+//! By hand, more of them and new ones; without `SHOAL_SEED` the seed is fresh, and a failure names it:
+//!
+//! ```text
+//! SHOAL_CASES=1000 SHOAL_SEED=7 cargo test --release -p shoal-testnet --test reference
+//! ```
 
 mod draw;
 mod run;

@@ -1,6 +1,7 @@
 //! Drawing histories from a seed, and making the first that fails as short as it goes.
 
 use std::fmt::Write as _;
+use std::time::{Duration, Instant};
 
 use proptest::strategy::Just;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
@@ -13,12 +14,12 @@ use super::trial::Trial;
 
 /// Steps of one history, at most.
 const STEPS: usize = 20;
-/// How often proptest, and afterwards [`shorten`], may try to make a history shorter: a minute or two.
-const TRIES: u32 = 500;
+/// How long proptest, and afterwards [`shorten`], may try to make a history shorter.
+const TRYING: Duration = Duration::from_secs(45);
 
 /// Runs so many histories of this seed.
 pub fn random(seed: u64, cases: u32) -> Result<(), String> {
-    let config = Config { cases, max_shrink_iters: TRIES, ..quiet() };
+    let config = Config { cases, max_shrink_time: TRYING.as_millis() as u32, ..quiet() };
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_be_bytes());
     let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
@@ -47,7 +48,7 @@ pub fn one(state: &State, steps: &[Step]) -> Result<(), String> {
 /// Proptest takes steps away while later ones still need them, and does not come back to them. Here it is tried once more, also with
 /// two at a time: who is killed and started again need be neither.
 fn shorten(state: &State, mut steps: Vec<Step>, mut why: String) -> (Vec<Step>, String) {
-    let mut tries = 0;
+    let began = Instant::now();
     'anew: loop {
         let singles = (0..steps.len()).rev().map(|last| (last, last));
         let pairs = (0..steps.len()).rev().flat_map(|last| (0..last).rev().map(move |first| (first, last)));
@@ -63,8 +64,7 @@ fn shorten(state: &State, mut steps: Vec<Step>, mut why: String) -> (Vec<Step>, 
                 (steps, why) = (fewer, still);
                 continue 'anew;
             }
-            tries += 1;
-            if tries == TRIES {
+            if began.elapsed() > TRYING {
                 break;
             }
         }

@@ -89,6 +89,8 @@ pub struct State {
     pub writes: Vec<Write>,
     /// What may be answered to the last request.
     pub may_say: BTreeSet<Said>,
+    /// Whether what it was about was there, if that is certain: what alters a workload leaves it the same one, what creates one makes another.
+    pub was_there: Option<bool>,
 }
 
 impl fmt::Debug for State {
@@ -102,7 +104,7 @@ impl State {
         let device = Device { life: Life::Runs, disk: Disk::Works, is_member: true, is_far: false };
         let devices = vec![device; size];
         let (writes, may_say) = (Vec::new(), BTreeSet::new());
-        State { seed, devices, is_cut: false, is_gossip_lost: false, writes, may_say }
+        State { seed, devices, is_cut: false, is_gossip_lost: false, writes, may_say, was_there: None }
     }
 
     /// What a device may show under a name.
@@ -204,6 +206,7 @@ impl State {
     fn ask(&mut self, name: &'static str, request: Request, via: usize, twist: Twist) {
         let before = self.possible_at(via, name);
         let is_there = before.iter().any(Option::is_some);
+        self.was_there = (is_there != before.contains(&None)).then_some(is_there);
         let mut may = BTreeSet::new();
         // What could be written, if it is taken.
         let mut says: BTreeSet<Option<Wish>> = match request {

@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use proptest_state_machine::StateMachineTest;
+use shoal_protocol::model::Digest;
 use shoal_testnet::sim::Stage;
 
 use super::draw::Reference;
 use super::state::{Life, Outcome, Said, State};
 use super::step::{LONG, NAMES, Request, Step, Twist, Wish};
-use super::user::{User, parsed, prepare, spec, wish_of};
+use super::user::{Told, User, parsed, prepare, spec, wish_of};
 
 /// A cluster, and what users heard.
 pub struct Trial {
@@ -20,6 +21,8 @@ pub struct Trial {
     far: BTreeSet<usize>,
     devices: usize,
     outcomes: Vec<Outcome>,
+    /// Every workload that there ever was.
+    uids: BTreeSet<Digest>,
 }
 
 /// Runs one history to its end.
@@ -31,8 +34,8 @@ impl StateMachineTest for Trial {
         let devices = state.devices.len();
         let stage = Stage::new(state.seed, devices).unwrap_or_else(|why| panic!("{why}"));
         let (operator, colleague) = (User::operator(&stage, 1), User::operator(&stage, 2));
-        let (far, outcomes) = (BTreeSet::new(), Vec::new());
-        Trial { stage, operator, colleague, stranger: User::stranger(3), far, devices, outcomes }
+        let (stranger, far, outcomes, uids) = (User::stranger(3), BTreeSet::new(), Vec::new(), BTreeSet::new());
+        Trial { stage, operator, colleague, stranger, far, devices, outcomes, uids }
     }
 
     fn apply(mut trial: Trial, state: &State, step: Step) -> Trial {
@@ -136,7 +139,7 @@ impl Trial {
         if let Twist::Dies(after) = twist {
             self.stage.befall(&format!("kill n{via} after {after}"))?;
         }
-        let (said, wish) = author.ask(&mut self.stage, via, name, request)?;
+        let Told { said, wish, uid } = author.ask(&mut self.stage, via, name, request)?;
         if matches!(twist, Twist::Dies(_)) && self.stage.node(via).is_some() {
             self.stage.befall(&format!("kill n{via}"))?;
         }
@@ -157,8 +160,15 @@ impl Trial {
                 _ => Outcome::Refused,
             });
         }
+        if let Some(uid) = uid {
+            let is_known = !self.uids.insert(uid);
+            if state.was_there.is_some_and(|was_there| was_there != is_known) {
+                let what = if is_known { "takes the place of one that was there before" } else { "is another one now" };
+                return Err(format!("{name}, {uid}, {what}\n{}", self.stage.report()));
+            }
+        }
         if let Some((draft, _)) = draft.filter(|_| said == Said::Accepted) {
-            let late = self.colleague.submit(&mut self.stage, via, name, Some(LATE), draft)?;
+            let late = self.colleague.submit(&mut self.stage, via, name, Some(LATE), draft)?.said;
             if late != Said::Stale {
                 let why = format!("who wrote over what came between was told {late:?}, and not that it is stale");
                 return Err(format!("{why}\n{}", self.stage.report()));

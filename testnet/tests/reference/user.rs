@@ -27,8 +27,20 @@ pub struct User {
     certificate: Unverified<Certificate>,
 }
 
-/// What a user was told, and what was written or would have been, once that was known.
-pub type Told = (Said, Option<Option<Wish>>);
+/// What became of a request.
+pub struct Told {
+    pub said: Said,
+    /// What was written or would have been, once that was known.
+    pub wish: Option<Option<Wish>>,
+    /// What it was about, if it was taken.
+    pub uid: Option<Digest>,
+}
+
+impl Told {
+    fn no(said: Said, wish: Option<Option<Wish>>) -> Told {
+        Told { said, wish, uid: None }
+    }
+}
 
 impl User {
     /// One whom the cluster's root has made an operator.
@@ -51,10 +63,10 @@ impl User {
         if let Request::Publish { wish, .. } = request {
             stage.upload(via, spec(name, wish).artifact);
         }
-        let mut told = (Said::Stale, None);
+        let mut told = Told::no(Said::Stale, None);
         for _ in 0..TRIES {
             told = self.attempt(stage, via, name, request)?;
-            if told.0 != Said::Stale {
+            if told.said != Said::Stale {
                 break;
             }
         }
@@ -68,15 +80,15 @@ impl User {
             Request::Scale { replicas } => match prepare(stage, via, name, None, false)? {
                 Ok((_, Some(current))) => Some(Wish { replicas, ..wish_of(&current) }),
                 Ok((_, None)) => return Err(format!("n{via} would remove {name}, which is not there")),
-                Err(said) => return Ok((said, None)),
+                Err(said) => return Ok(Told::no(said, None)),
             },
         };
         let force = matches!(request, Request::Publish { force: true, .. });
         let draft = match prepare(stage, via, name, wish.map(|wish| spec(name, wish)), force)? {
             Ok((draft, _)) => draft,
-            Err(said) => return Ok((said, Some(wish))),
+            Err(said) => return Ok(Told::no(said, Some(wish))),
         };
-        Ok((self.submit(stage, via, name, wish, draft)?, Some(wish)))
+        self.submit(stage, via, name, wish, draft)
     }
 
     /// Signs a draft and submits it.
@@ -87,7 +99,7 @@ impl User {
         name: &str,
         wish: Option<Wish>,
         draft: Draft,
-    ) -> Result<Said, String> {
+    ) -> Result<Told, String> {
         let mut installation = [0; 16];
         installation[..8].copy_from_slice(&(via as u64).to_be_bytes());
         let writer = trust::writer_id(&self.keys.public(), &installation);
@@ -98,10 +110,10 @@ impl User {
         let signed = trust::sign_change(&self.genesis, &self.keys, Some(&self.certificate), body);
         let change: Change = signed.map_err(|why| format!("a change cannot be signed: {why}"))?;
         match stage.ask(via, Command::Submit { change: change.raw() })? {
-            Some(Reply::Accepted { .. }) => Ok(Said::Accepted),
-            Some(Reply::Refused(refusal)) => Ok(said(&refusal)),
+            Some(Reply::Accepted { uid, .. }) => Ok(Told { said: Said::Accepted, wish: Some(wish), uid: Some(uid) }),
+            Some(Reply::Refused(refusal)) => Ok(Told::no(said(&refusal), Some(wish))),
             Some(odd @ (Reply::Prepared { .. } | Reply::Done)) => Err(format!("an odd answer to a change: {odd:?}")),
-            None => Ok(Said::Nothing),
+            None => Ok(Told::no(Said::Nothing, Some(wish))),
         }
     }
 }
