@@ -196,8 +196,10 @@ impl Node {
         self.auction.commit(claim.replica, wish.spec.resources);
         let after = self.issue(now, slot);
         if let Some(running) = self.running.get_mut(&claim.replica) {
+            // Back to what the runtime was told before it heard of anything else: it is told once more, and says how that fares.
+            let ordered = running.ordered.filter(|ordered| *ordered != wish.generation);
             // A claim that returns still returns: whoever took over may have the new version already.
-            let Running { ordered, is_returning, .. } = *running;
+            let is_returning = running.is_returning;
             *running = Running { written: after, ordered, is_returning, ..Running::default() };
         }
         self.on_own_change(&claim.replica);

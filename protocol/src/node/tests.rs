@@ -371,6 +371,28 @@ fn a_replica_whose_bytes_do_not_come_is_given_up_with_the_reason() {
     assert_eq!(bottle.node.workload(&"web".parse().unwrap()).unwrap().healthy, 1);
 }
 
+/// A new version was published, and the old one again before the new one's bytes had come. The runtime was never told of the new one, so
+/// the node saw nothing to order, heard of no start, and the replica stayed `starting` for good, without requests, though it ran.
+#[test]
+fn what_is_taken_back_before_its_bytes_came_leaves_the_old_version_healthy() {
+    let cluster = cluster();
+    let mut bottle = Bottle::new(cluster.founder(Saved::default()));
+    let web: WorkloadName = "web".parse().unwrap();
+    let old = spec(1, 32 << 20);
+    let artifact = Artifact { digest: Digest::of(b"other bytes"), size: 11 };
+    let new: Spec = SpecForm { artifact, ..SpecForm::from(old.clone()) }.try_into().unwrap();
+    for (spec, no_bytes) in [(&old, None), (&new, Some("nobody has it yet")), (&old, Some("nobody has it yet"))] {
+        bottle.no_bytes = no_bytes;
+        let draft = bottle.draft(Some(spec.clone())).unwrap();
+        let change = cluster.sign(draft, &web, Value::workload(spec));
+        bottle.command(Command::Submit { change: change.raw() });
+        bottle.run_for(Duration::from_millis(100));
+    }
+    let view = bottle.node.workload(&web).unwrap();
+    assert_eq!((view.replicas[0].phase.as_str(), view.healthy), ("healthy", 1));
+    assert_eq!(bottle.node.routes().1[&web].len(), 1);
+}
+
 /// It is handed its own admission alone: who admitted it, and what runs, it has still to hear.
 #[test]
 fn one_that_was_just_admitted_is_not_ready_by_being_the_only_member_it_knows() {

@@ -95,10 +95,11 @@ const PACKAGES: &[Package] = &[
             ("serde_json", "the API's bodies, `cargo metadata`"),
             ("signal-hook", "Ctrl-C leaves nothing behind"),
         ],
-        tests_use: &[(
-            "stateright",
-            "takes every step of three nodes in turn, and finds the shortest way to what is wrong",
-        )],
+        tests_use: &[
+            ("proptest", "draws what users and fate do, and makes what failed short"),
+            ("proptest-state-machine", "the same, one step after another, beside a small model"),
+            ("stateright", "takes every step of three nodes in turn, and finds the shortest way to what is wrong"),
+        ],
     },
     Package {
         name: "gateway",

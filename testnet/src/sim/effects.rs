@@ -230,6 +230,12 @@ impl World {
                     self.devices[device].artifacts.contains(&spec.artifact.digest),
                     "an order for bytes that are not here"
                 );
+                let runs = self.devices[device].runtime.replicas.get(&replica);
+                if let Some(it) = runs.filter(|it| it.healthy && it.generation == generation) {
+                    // The same again changes nothing, and how it fares is told once more.
+                    let start = it.start;
+                    return self.at(self.now + 1_000, Happening::Started { device, boot, replica, start });
+                }
                 self.starts += 1;
                 let start = self.starts;
                 self.devices[device].runtime.replicas.insert(replica, Running { generation, healthy: false, start });

@@ -12,6 +12,7 @@
 //! | `formed` | a large cluster that has long been up |
 //! | `meter` | what it costs |
 //! | `failovers` | who was taken for dead and was not |
+//! | `stage` | the door for tests outside this crate |
 //! | `invariants` | what must hold after every step, and at the end |
 
 mod clock;
@@ -29,8 +30,11 @@ mod network;
 pub(crate) mod operator;
 mod play;
 pub(crate) mod scenario;
+mod stage;
 mod telling;
 #[cfg(test)]
 mod tests;
 mod wishes;
 pub(crate) mod world;
+
+pub use stage::Stage;

@@ -103,7 +103,7 @@ impl Operator {
     }
 
     /// The answer to a command; none if the device died over it.
-    fn ask(&self, world: &mut World, device: usize, command: Command) -> Result<Option<Reply>, String> {
+    pub(super) fn ask(&self, world: &mut World, device: usize, command: Command) -> Result<Option<Reply>, String> {
         if world.devices[device].pulse.busy_until > world.now + 1_000_000 {
             return Ok(None); // stopped: nobody takes the request
         }

@@ -124,28 +124,33 @@ impl Play {
 
     /// Waits until all is well, then sees that it stays so, and that nothing was moved that need not be.
     pub fn settle(&mut self) -> Result<(), String> {
+        let wishes = std::mem::take(&mut self.wishes);
+        let settled = self.settle_as(|world| invariants::at_rest(world, &wishes));
+        self.wishes = wishes;
+        settled
+    }
+
+    /// As [`Play::settle`], with another notion of what is well.
+    pub fn settle_as(&mut self, well: impl Fn(&World) -> Result<(), String>) -> Result<(), String> {
         let mut before = invariants::healthy_alone(&self.world);
         // Whom others have not heard of, since the disks of those who admitted it are lost, they do not know what it runs.
         before.retain(|_, (device, _)| self.world.is_known_to_all(*device));
         if self.world.has_clones() {
             self.world.run_for(OUTDONE)?;
         }
-        let wishes = &self.wishes;
-        let settled = |world: &World| invariants::at_rest(world, wishes).is_ok();
-        if let Err(error) = self.world.run_till(QUIET, "all is well", settled) {
+        if let Err(error) = self.world.run_till(QUIET, "all is well", |world| well(world).is_ok()) {
             // Something broke: what it looks like at rest is beside the point.
             if !error.starts_with("not within") {
                 return Err(error);
             }
-            let why = invariants::at_rest(&self.world, &self.wishes).err().unwrap_or_default();
+            let why = well(&self.world).err().unwrap_or_default();
             return Err(format!("{why}\n{error}"));
         }
-        let well = invariants::healthy_alone(&self.world);
+        let between = invariants::healthy_alone(&self.world);
         self.world.run_for(STEADY)?;
-        invariants::at_rest(&self.world, &self.wishes)
-            .map_err(|why| format!("{why} (it had been well)\n{}", self.world.report()))?;
+        well(&self.world).map_err(|why| format!("{why} (it had been well)\n{}", self.world.report()))?;
         let after = invariants::healthy_alone(&self.world);
-        self.moved(&well, &after, "while all was well")?;
+        self.moved(&between, &after, "while all was well")?;
         // As long as nodes do not see one another each side may take over what it misses.
         if self.was_whole {
             self.moved(&before, &after, "though nobody else ran it when the faults ended")?;

@@ -2,29 +2,42 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use shoal_protocol::model::{Digest, Phase, ReplicaId, Resources, Spec};
+use shoal_protocol::model::{Digest, Phase, ReplicaId, Resources, Spec, WorkloadName};
 use shoal_protocol::node::Node;
 
 use crate::sim::wishes::Wishes;
-use crate::sim::world::World;
+use crate::sim::world::{World, facts};
 
 /// The trees whose roots a node tells, for people.
 const TREES: [&str; 4] = ["what is wished for", "rulings", "claims", "records"];
 
-/// Whether all running nodes are of one mind, and everything runs that shall, once, and nothing else.
+/// Whether what was promised is there, and all is [`well`].
 pub fn at_rest(world: &World, wishes: &Wishes) -> Result<(), String> {
-    let running = world.running();
-    let first = node(world, *running.first().ok_or("nothing runs")?);
-    let mut wanted = BTreeSet::new();
-    let mut lost = BTreeSet::new();
+    let first = node(world, *world.running().first().ok_or("nothing runs")?);
+    let mut names = Vec::new();
     for (name, allowed) in wishes.allowed() {
         let name = name.parse().expect("a test's own name");
         let found = first.spec(&name);
         if !allowed.contains(&found) {
             return Err(format!("{name}: one of {allowed:?} was promised, {found:?} is there"));
         }
-        let is_lost = found.is_some_and(|spec| !is_anywhere(world, spec));
-        (if is_lost { &mut lost } else { &mut wanted }).extend(first.wanted(&name));
+        names.push(name);
+    }
+    well(world, &names)
+}
+
+/// Whether all running nodes are of one mind, and everything runs that is wished for under these names, once, and nothing else.
+pub fn well(world: &World, names: &[WorkloadName]) -> Result<(), String> {
+    let running = world.running();
+    let first = node(world, *running.first().ok_or("nothing runs")?);
+    let mut wanted = BTreeSet::new();
+    let mut lost = BTreeSet::new();
+    for name in names {
+        match first.spec(name) {
+            Some(spec) if facts().fits(spec).is_err() => {}
+            Some(spec) if is_lost(world, spec) => lost.extend(first.wanted(name)),
+            Some(_) | None => wanted.extend(first.wanted(name)),
+        }
     }
     of_one_mind(world, &running, lost.is_empty())?;
     let held = held(world, &running, &wanted, &lost)?;
@@ -59,9 +72,9 @@ fn of_one_mind(world: &World, running: &[usize], with_claims: bool) -> Result<()
     Err(format!("not of one mind about {}: {:?}", apart.join(", "), roots.values().collect::<Vec<_>>()))
 }
 
-/// Whether any device that is to stay has the bytes: with the only disk that had them a workload is lost.
-fn is_anywhere(world: &World, spec: &Spec) -> bool {
-    world.devices.iter().any(|it| !it.is_gone && !it.is_clone && it.artifacts.contains(&spec.artifact.digest))
+/// Whether no device that is to stay has the bytes: with the only disk that had them a workload is lost.
+pub fn is_lost(world: &World, spec: &Spec) -> bool {
+    !world.devices.iter().any(|it| !it.is_gone && !it.is_clone && it.artifacts.contains(&spec.artifact.digest))
 }
 
 /// Who holds what: each replica at most once, healthy, and nothing that is not wished for.

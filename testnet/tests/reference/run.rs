@@ -1,0 +1,108 @@
+//! Drawing histories from a seed, and making the first that fails as short as it goes.
+
+use std::fmt::Write as _;
+use std::time::{Duration, Instant};
+
+use proptest::strategy::Just;
+use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
+use proptest_state_machine::{ReferenceStateMachine, StateMachineTest};
+
+use super::draw::Reference;
+use super::state::State;
+use super::step::Step;
+use super::trial::Trial;
+
+/// Steps of one history, at most.
+const STEPS: usize = 20;
+/// How long proptest, and afterwards [`shorten`], may try to make a history shorter.
+const TRYING: Duration = Duration::from_secs(45);
+
+/// Runs so many histories of this seed.
+pub fn random(seed: u64, cases: u32) -> Result<(), String> {
+    let config = Config { cases, max_shrink_time: TRYING.as_millis() as u32, ..quiet() };
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&seed.to_be_bytes());
+    let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
+    let ended = runner.run(&Reference::sequential_strategy(1..=STEPS), |(state, steps, seen)| {
+        Trial::test_sequential(quiet(), state, steps, seen);
+        Ok::<(), TestCaseError>(())
+    });
+    match ended {
+        Ok(()) => Ok(()),
+        Err(TestError::Abort(why)) => Err(format!("seed {seed}: no history could be drawn: {why}")),
+        Err(TestError::Fail(why, (state, steps, _))) => {
+            let (steps, why) = shorten(&state, steps, why.message().to_owned());
+            Err(format!("{}to see it again: SHOAL_CASES={cases} SHOAL_SEED={seed}", told(&state, &steps, &why)))
+        }
+    }
+}
+
+/// Runs one history.
+pub fn one(state: &State, steps: &[Step]) -> Result<(), String> {
+    match failure(state, steps) {
+        Some(why) => Err(told(state, steps, &why)),
+        None => Ok(()),
+    }
+}
+
+/// Proptest takes steps away while later ones still need them, and does not come back to them. Here it is tried once more, also with
+/// two at a time: who is killed and started again need be neither.
+fn shorten(state: &State, mut steps: Vec<Step>, mut why: String) -> (Vec<Step>, String) {
+    let began = Instant::now();
+    'anew: loop {
+        let singles = (0..steps.len()).rev().map(|last| (last, last));
+        let pairs = (0..steps.len()).rev().flat_map(|last| (0..last).rev().map(move |first| (first, last)));
+        for (first, last) in singles.chain(pairs) {
+            let mut fewer = steps.clone();
+            fewer.remove(last);
+            if first != last {
+                fewer.remove(first);
+            }
+            if is_sensible(state.clone(), &fewer)
+                && let Some(still) = failure(state, &fewer)
+            {
+                (steps, why) = (fewer, still);
+                continue 'anew;
+            }
+            if began.elapsed() > TRYING {
+                break;
+            }
+        }
+        return (steps, why);
+    }
+}
+
+fn is_sensible(mut state: State, steps: &[Step]) -> bool {
+    steps.iter().all(|step| {
+        let is_sensible = Reference::preconditions(&state, step);
+        if is_sensible {
+            state.take(step);
+        }
+        is_sensible
+    })
+}
+
+/// Why a history fails, if it does. Panics are caught, and not told at once.
+fn failure(state: &State, steps: &[Step]) -> Option<String> {
+    let mut runner = TestRunner::new(Config { cases: 1, ..quiet() });
+    let ended = runner.run(&Just((state.clone(), steps.to_vec())), |(state, steps)| {
+        Trial::test_sequential(quiet(), state, steps, None);
+        Ok::<(), TestCaseError>(())
+    });
+    ended.err().map(|error| match error {
+        TestError::Fail(why, _) | TestError::Abort(why) => why.message().to_owned(),
+    })
+}
+
+/// Nothing is written beside the sources.
+fn quiet() -> Config {
+    Config { failure_persistence: None, ..Config::default() }
+}
+
+fn told(state: &State, steps: &[Step], why: &str) -> String {
+    let mut told = format!("a history of {} steps goes wrong, with {state:?}:\n", steps.len());
+    for (number, step) in steps.iter().enumerate() {
+        let _ = writeln!(told, "  {:>2} {step:?}", number + 1);
+    }
+    told + why.trim_end() + "\n"
+}

@@ -1,0 +1,309 @@
+//! The reference: what a person who watched would know, and no more. No clocks, no siblings, no ring, no auctions.
+//!
+//! **Of two writes the later one counts**, wherever they were made: clocks are honest here. So of each name the writes stand in a row,
+//! and what a device may show is found by going back from the last: writes it may have heard of are possible, the first that it has
+//! heard of for certain ends the search.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use super::step::{LONG, Request, Step, Twist, Wish};
+
+/// What a user can be told.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Said {
+    Accepted,
+    NoSuchWorkload,
+    Unplaceable,
+    ReadOnly,
+    NotJoined,
+    Stale,
+    Invalid,
+    Busy,
+    Full,
+    /// No answer.
+    Nothing,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Life {
+    Runs,
+    Paused,
+    Stopped,
+    /// With its disk; it will never be back.
+    Gone,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Disk {
+    Works,
+    /// Full, and its daemon may know or not: it knows when a write has failed.
+    Full,
+    /// Full, and its daemon knows.
+    ReadOnly,
+}
+
+#[derive(Clone)]
+pub struct Device {
+    pub life: Life,
+    pub disk: Disk,
+    /// Whether it was admitted for certain.
+    pub is_member: bool,
+    /// Whether it is on the far side of the cut, if there is one.
+    pub is_far: bool,
+}
+
+/// How well a device knows of a write.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Knows {
+    Perhaps,
+    /// On its disk.
+    Surely,
+}
+
+#[derive(Clone)]
+pub struct Write {
+    pub name: &'static str,
+    /// What it says, one of these: what is scaled is what the node knew. None to remove.
+    pub says: BTreeSet<Option<Wish>>,
+    pub via: usize,
+    /// The devices that know of it, as far as that can be.
+    pub known: BTreeMap<usize, Knows>,
+}
+
+/// What became of a write, for the one who made it.
+#[derive(Clone, Copy, Debug)]
+pub enum Outcome {
+    Accepted(Option<Wish>),
+    Refused,
+    /// It may have been taken or not.
+    Unknown,
+}
+
+#[derive(Clone)]
+pub struct State {
+    pub seed: u64,
+    pub devices: Vec<Device>,
+    pub is_cut: bool,
+    pub is_gossip_lost: bool,
+    pub writes: Vec<Write>,
+    /// What may be answered to the last request.
+    pub may_say: BTreeSet<Said>,
+    /// Whether what it was about was there, if that is certain: what alters a workload leaves it the same one, what creates one makes another.
+    pub was_there: Option<bool>,
+}
+
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} devices, world {}", self.devices.len(), self.seed)
+    }
+}
+
+impl State {
+    pub fn new(seed: u64, size: usize) -> State {
+        let device = Device { life: Life::Runs, disk: Disk::Works, is_member: true, is_far: false };
+        let devices = vec![device; size];
+        let (writes, may_say) = (Vec::new(), BTreeSet::new());
+        State { seed, devices, is_cut: false, is_gossip_lost: false, writes, may_say, was_there: None }
+    }
+
+    /// What a device may show under a name.
+    pub fn possible_at(&self, device: usize, name: &str) -> BTreeSet<Option<Wish>> {
+        self.possible(name, |write| write.known.get(&device).copied())
+    }
+
+    /// What may be there in the end, at all devices that are left.
+    pub fn possible_at_last(&self, name: &str) -> BTreeSet<Option<Wish>> {
+        let is_left = |device: &usize| self.devices[*device].life != Life::Gone;
+        self.possible(name, |write| {
+            write.known.iter().filter(|(device, _)| is_left(device)).map(|(_, knows)| *knows).max()
+        })
+    }
+
+    fn possible(&self, name: &str, known: impl Fn(&Write) -> Option<Knows>) -> BTreeSet<Option<Wish>> {
+        let mut possible = BTreeSet::new();
+        for write in self.writes.iter().rev().filter(|write| write.name == name) {
+            let Some(knows) = known(write) else { continue };
+            possible.extend(&write.says);
+            if knows == Knows::Surely {
+                return possible;
+            }
+        }
+        possible.insert(None);
+        possible
+    }
+
+    /// The same, by one who has also heard the answers.
+    pub fn having_heard(&self, outcomes: &[Outcome]) -> State {
+        let mut state = self.clone();
+        for (write, outcome) in state.writes.iter_mut().zip(outcomes) {
+            match outcome {
+                Outcome::Accepted(wish) => {
+                    write.says = [*wish].into();
+                    if self.devices[write.via].life != Life::Gone {
+                        write.known.insert(write.via, Knows::Surely);
+                    }
+                }
+                Outcome::Refused => write.known.clear(),
+                Outcome::Unknown => {}
+            }
+        }
+        state
+    }
+
+    /// Whether nothing is wrong anywhere.
+    pub fn is_calm(&self) -> bool {
+        let is_well =
+            |it: &Device| it.life == Life::Gone || it.life == Life::Runs && it.disk == Disk::Works && it.is_member;
+        !self.is_cut && self.devices.iter().all(is_well)
+    }
+
+    /// The devices that run.
+    pub fn running(&self) -> impl Iterator<Item = usize> {
+        (0..self.devices.len()).filter(|device| self.devices[*device].life == Life::Runs)
+    }
+
+    /// Takes a step.
+    pub fn take(&mut self, step: &Step) {
+        match step {
+            Step::Ask { name, request, via, twist } => self.ask(name, *request, *via, *twist),
+            Step::Kill(device) | Step::Unplug(device) | Step::Leave(device, _) => self.stop(*device),
+            Step::Start(device) | Step::Resume(device) => self.devices[*device].life = Life::Runs,
+            Step::Pause(device) => self.devices[*device].life = Life::Paused,
+            Step::Cut(devices) => {
+                self.is_cut = true;
+                devices.iter().for_each(|device| self.devices[*device].is_far = true);
+            }
+            Step::Mend => {
+                self.is_cut = false;
+                self.devices.iter_mut().for_each(|it| it.is_far = false);
+            }
+            Step::Fill(device) => self.devices[*device].disk = Disk::Full,
+            Step::Free(device) => {
+                self.devices[*device].disk = Disk::Works;
+                self.devices[*device].life = Life::Runs;
+            }
+            Step::Lose(device) => {
+                self.devices[*device].life = Life::Gone;
+                let is_far = self.devices[*device].is_far;
+                self.devices.push(Device { life: Life::Runs, disk: Disk::Works, is_member: false, is_far });
+            }
+            Step::Join => {
+                self.devices.push(Device { life: Life::Runs, disk: Disk::Works, is_member: false, is_far: false });
+            }
+            Step::Gossip { is_lost } => self.is_gossip_lost = *is_lost,
+            Step::Stall(..) => {}
+            Step::Wait(seconds) if *seconds >= LONG => self.agree(),
+            Step::Wait(_) => {}
+        }
+        self.hear();
+    }
+
+    fn stop(&mut self, device: usize) {
+        self.devices[device].life = Life::Stopped;
+    }
+
+    fn ask(&mut self, name: &'static str, request: Request, via: usize, twist: Twist) {
+        let before = self.possible_at(via, name);
+        let is_there = before.iter().any(Option::is_some);
+        self.was_there = (is_there != before.contains(&None)).then_some(is_there);
+        let mut may = BTreeSet::new();
+        // What could be written, if it is taken.
+        let mut says: BTreeSet<Option<Wish>> = match request {
+            Request::Publish { wish, .. } => [Some(wish)].into(),
+            Request::Scale { replicas } => {
+                before.iter().flatten().map(|wish| Some(Wish { replicas, ..*wish })).collect()
+            }
+            Request::Remove => {
+                if is_there {
+                    [None].into()
+                } else {
+                    BTreeSet::new()
+                }
+            }
+        };
+        if !matches!(request, Request::Publish { .. }) && before.contains(&None) {
+            may.insert(Said::NoSuchWorkload);
+        }
+        let is_forced = matches!(request, Request::Publish { force: true, .. });
+        let fits = |says: &Option<Wish>| is_forced || says.is_none_or(|wish| !wish.is_huge || wish.replicas == 0);
+        if !says.iter().all(fits) {
+            may.insert(Said::Unplaceable);
+            says.retain(fits);
+        }
+        if !says.is_empty() {
+            may.insert(if twist == Twist::Forged { Said::Invalid } else { Said::Accepted });
+        }
+        let it = &mut self.devices[via];
+        if !it.is_member {
+            may.insert(Said::NotJoined);
+        }
+        match it.disk {
+            Disk::Works => {}
+            Disk::Full => {
+                // Who was told no before anything was written has learned nothing of the disk.
+                if may.remove(&Said::Accepted) {
+                    may.insert(Said::Nothing);
+                    if may.len() == 1 {
+                        it.disk = Disk::ReadOnly;
+                    }
+                }
+                may.insert(Said::ReadOnly);
+            }
+            Disk::ReadOnly => {
+                may = [Said::ReadOnly].into();
+                says.clear();
+            }
+        }
+        if matches!(twist, Twist::Dies(_)) {
+            may.insert(Said::Nothing);
+        }
+        if twist != Twist::Forged && !says.is_empty() {
+            let knows = if may == [Said::Accepted].into() { Knows::Surely } else { Knows::Perhaps };
+            self.writes.push(Write { name, says, via, known: [(via, knows)].into() });
+        }
+        self.may_say = may;
+        if matches!(twist, Twist::Dies(_)) {
+            self.hear();
+            self.stop(via);
+        }
+    }
+
+    /// Whoever can be reached may hear of everything at once; who is stopped in its tracks hears it later.
+    fn hear(&mut self) {
+        for is_far in [false, true] {
+            let group = self.group(is_far, |it| matches!(it.life, Life::Runs | Life::Paused));
+            for write in &mut self.writes {
+                if group.iter().any(|device| write.known.contains_key(device)) {
+                    for device in &group {
+                        write.known.entry(*device).or_insert(Knows::Perhaps);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whoever could be reached all the time knows what any of them surely knew. Who wished to join was admitted if it could reach all,
+    /// those among them whom it was told of.
+    fn agree(&mut self) {
+        let all_run = self.devices.iter().all(|it| matches!(it.life, Life::Runs | Life::Gone));
+        if all_run && !self.is_cut {
+            self.devices.iter_mut().for_each(|it| it.is_member |= it.disk == Disk::Works);
+        }
+        for is_far in [false, true] {
+            let group = self.group(is_far, |it| it.life == Life::Runs && it.is_member);
+            for write in &mut self.writes {
+                if group.iter().any(|device| write.known.get(device) == Some(&Knows::Surely)) {
+                    for device in group.iter().filter(|device| self.devices[**device].disk == Disk::Works) {
+                        write.known.insert(*device, Knows::Surely);
+                    }
+                }
+            }
+        }
+    }
+
+    fn group(&self, is_far: bool, of: impl Fn(&Device) -> bool) -> Vec<usize> {
+        let devices = self.devices.iter().enumerate();
+        devices.filter(|(_, it)| it.is_far == is_far && of(it)).map(|(device, _)| device).collect()
+    }
+}

@@ -1,0 +1,256 @@
+//! The cluster under test, driven step by step beside the reference.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use proptest_state_machine::StateMachineTest;
+use shoal_protocol::model::Digest;
+use shoal_testnet::sim::Stage;
+
+use super::draw::Reference;
+use super::state::{Life, Outcome, Said, State};
+use super::step::{LONG, NAMES, Request, Step, Twist, Wish};
+use super::user::{Told, User, parsed, prepare, spec, wish_of};
+
+/// A cluster, and what users heard.
+pub struct Trial {
+    stage: Stage,
+    operator: User,
+    colleague: User,
+    stranger: User,
+    far: BTreeSet<usize>,
+    devices: usize,
+    outcomes: Vec<Outcome>,
+    /// Every workload that there ever was.
+    uids: BTreeSet<Digest>,
+}
+
+/// Runs one history to its end.
+impl StateMachineTest for Trial {
+    type SystemUnderTest = Trial;
+    type Reference = Reference;
+
+    fn init_test(state: &State) -> Trial {
+        let devices = state.devices.len();
+        let stage = Stage::new(state.seed, devices).unwrap_or_else(|why| panic!("{why}"));
+        let (operator, colleague) = (User::operator(&stage, 1), User::operator(&stage, 2));
+        let (stranger, far, outcomes, uids) = (User::stranger(3), BTreeSet::new(), Vec::new(), BTreeSet::new());
+        Trial { stage, operator, colleague, stranger, far, devices, outcomes, uids }
+    }
+
+    fn apply(mut trial: Trial, state: &State, step: Step) -> Trial {
+        trial.step(state, &step).unwrap_or_else(|why| panic!("{why}"));
+        trial
+    }
+
+    fn check_invariants(trial: &Trial, state: &State) {
+        trial.shows_what_is_possible(&state.having_heard(&trial.outcomes)).unwrap_or_else(|why| trial.wrong(&why));
+    }
+
+    fn teardown(mut trial: Trial, state: State) {
+        trial.end(&state).unwrap_or_else(|why| panic!("in the end: {why}"));
+        let state = state.having_heard(&trial.outcomes);
+        trial.shows_all_in_order(&state).unwrap_or_else(|why| trial.wrong(&format!("in the end: {why}")));
+    }
+}
+
+impl Trial {
+    fn wrong(&self, why: &str) -> ! {
+        panic!("{why}\n{}", self.stage.report())
+    }
+
+    /// Ends every fault, and waits until all is well as nodes themselves understand it.
+    fn end(&mut self, state: &State) -> Result<(), String> {
+        // Who was stopped in the middle of a start ends it first: only then can be said who runs what.
+        let paused = (0..state.devices.len()).filter(|device| state.devices[*device].life == Life::Paused);
+        for device in paused {
+            self.stage.befall(&format!("{:?}", Step::Resume(device)))?;
+        }
+        self.stage.pass(Duration::from_secs(5))?;
+        let names: Vec<_> = NAMES.into_iter().map(parsed).collect();
+        self.stage.settle(&names)
+    }
+
+    fn step(&mut self, state: &State, step: &Step) -> Result<(), String> {
+        match step {
+            Step::Ask { name, request, via, twist } => self.ask(state, name, *request, *via, *twist)?,
+            Step::Cut(devices) => {
+                self.far = devices.clone();
+                let named = |far: bool| -> String {
+                    (0..self.devices).filter(|it| devices.contains(it) == far).map(|it| format!(" n{it}")).collect()
+                };
+                let words = format!("partition{} |{}", named(true), named(false));
+                self.stage.befall(&words)?;
+            }
+            Step::Mend => {
+                self.far.clear();
+                self.stage.befall("mend")?;
+            }
+            Step::Lose(_) | Step::Join => {
+                let is_far = matches!(step, Step::Lose(device) if self.far.contains(device));
+                let is_cut = !self.far.is_empty();
+                let others: Vec<usize> =
+                    (0..self.devices).filter(|it| is_cut && self.far.contains(it) != is_far).collect();
+                if is_far {
+                    self.far.insert(self.devices);
+                }
+                self.devices += 1;
+                self.stage.befall_and_cut(&format!("{step:?}"), &others)?;
+            }
+            Step::Start(_) | Step::Free(_) => {
+                // A daemon takes a moment to start, and what was on its way to the one before is lost by then.
+                self.stage.pass(Duration::from_millis(100))?;
+                match step {
+                    Step::Free(device) => self.stage.free(*device)?,
+                    _ => self.stage.befall(&format!("{step:?}"))?,
+                }
+            }
+            Step::Wait(seconds) => self.wait(state, *seconds)?,
+            Step::Kill(_)
+            | Step::Unplug(_)
+            | Step::Leave(..)
+            | Step::Pause(_)
+            | Step::Resume(_)
+            | Step::Fill(_)
+            | Step::Stall(..)
+            | Step::Gossip { .. } => self.stage.befall(&format!("{step:?}"))?,
+        }
+        Ok(())
+    }
+
+    fn wait(&mut self, state: &State, seconds: u64) -> Result<(), String> {
+        self.stage.pass(Duration::from_secs(seconds))?;
+        if seconds >= LONG && state.is_calm() {
+            let state = state.having_heard(&self.outcomes);
+            self.shows_all_in_order(&state)
+                .map_err(|why| format!("after {seconds} s of calm: {why}\n{}", self.stage.report()))?;
+        }
+        Ok(())
+    }
+
+    fn ask(&mut self, state: &State, name: &str, request: Request, via: usize, twist: Twist) -> Result<(), String> {
+        // Two writes in one millisecond have no order that anybody could name.
+        self.stage.pass(Duration::from_millis(5))?;
+        let author = if twist == Twist::Forged { &self.stranger } else { &self.operator };
+        let draft = match twist {
+            Twist::Overtakes => prepare(&mut self.stage, via, name, Some(spec(name, LATE)), true)?.ok(),
+            Twist::None | Twist::Dies(_) | Twist::Forged => None,
+        };
+        if let Twist::Dies(after) = twist {
+            self.stage.befall(&format!("kill n{via} after {after}"))?;
+        }
+        let Told { said, wish, uid } = author.ask(&mut self.stage, via, name, request)?;
+        if matches!(twist, Twist::Dies(_)) && self.stage.node(via).is_some() {
+            self.stage.befall(&format!("kill n{via}"))?;
+        }
+        self.stage.say(via, &format!("a user was told: {said:?}"));
+        if !state.may_say.contains(&said) {
+            let may = &state.may_say;
+            return Err(format!(
+                "a user was told {said:?}, and should have been one of {may:?}\n{}",
+                self.stage.report()
+            ));
+        }
+        if state.writes.len() > self.outcomes.len() {
+            self.outcomes.push(match (said, wish) {
+                (Said::Accepted, Some(wish)) => Outcome::Accepted(wish),
+                (Said::Nothing, _) => Outcome::Unknown,
+                // A disk that failed over it may have let it through all the same.
+                (Said::ReadOnly, _) => Outcome::Unknown,
+                _ => Outcome::Refused,
+            });
+        }
+        if let Some(uid) = uid {
+            let is_known = !self.uids.insert(uid);
+            if state.was_there.is_some_and(|was_there| was_there != is_known) {
+                let what = if is_known { "takes the place of one that was there before" } else { "is another one now" };
+                return Err(format!("{name}, {uid}, {what}\n{}", self.stage.report()));
+            }
+        }
+        if let Some((draft, _)) = draft.filter(|_| said == Said::Accepted) {
+            let late = self.colleague.submit(&mut self.stage, via, name, Some(LATE), draft)?.said;
+            if late != Said::Stale {
+                let why = format!("who wrote over what came between was told {late:?}, and not that it is stale");
+                return Err(format!("{why}\n{}", self.stage.report()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Each node shows of each name something that it may know.
+    fn shows_what_is_possible(&self, state: &State) -> Result<(), String> {
+        let running: Vec<usize> = state.running().collect();
+        let really: Vec<usize> = self.stage.running();
+        if let Some(device) = running.iter().find(|device| !really.contains(device)) {
+            return Err(format!("n{device} should run, and does not"));
+        }
+        for device in really {
+            for name in NAMES {
+                self.shows(device, name, &state.possible_at(device, name))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn shows(&self, device: usize, name: &str, possible: &BTreeSet<Option<Wish>>) -> Result<Option<Wish>, String> {
+        let node = self.stage.node(device).expect("it runs");
+        let found = node.spec(&parsed(name)).map(wish_of);
+        if possible.contains(&found) {
+            return Ok(found);
+        }
+        Err(format!("n{device} shows {found:?} under {name}, which should be one of {possible:?}"))
+    }
+
+    /// All nodes show the same, it is what was promised, and all of it runs.
+    fn shows_all_in_order(&self, state: &State) -> Result<(), String> {
+        let running = self.stage.running();
+        let mut seen: BTreeMap<&str, Option<Wish>> = BTreeMap::new();
+        for device in &running {
+            let node = self.stage.node(*device).expect("it runs");
+            let up = node.nodes().iter().filter(|it| it.state == "up").count();
+            if up != running.len() {
+                return Err(format!("n{device} shows {up} of {} nodes up", running.len()));
+            }
+            if let Some(odd) = node.workloads().iter().find(|it| !NAMES.contains(&it.name.as_str())) {
+                return Err(format!("n{device} shows {}, which nobody ever wished for", odd.name));
+            }
+            for name in NAMES {
+                let found = self.shows(*device, name, &state.possible_at_last(name))?;
+                if *seen.entry(name).or_insert(found) != found {
+                    return Err(format!("n{device} shows {found:?} under {name}, another node {:?}", seen[name]));
+                }
+                self.serves(*device, name, found)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A node shows so many replicas, healthy, and sends requests to each of them.
+    fn serves(&self, device: usize, name: &str, wish: Option<Wish>) -> Result<(), String> {
+        let node = self.stage.node(device).expect("it runs");
+        let routes = node.routes().1.get(&parsed(name)).map(|routes| &routes[..]).unwrap_or_default();
+        let (view, Some(wish)) = (node.workload(&parsed(name)), wish) else {
+            return match routes {
+                [] => Ok(()),
+                _ => Err(format!("n{device} sends requests to {name}, which is not there")),
+            };
+        };
+        let spec = spec(name, wish);
+        if self.stage.is_lost(&spec) {
+            return Ok(());
+        }
+        let wished = if wish.is_huge { 0 } else { wish.replicas };
+        let healthy = view.map_or(0, |view| view.healthy);
+        let reached: BTreeSet<_> = routes.iter().map(|route| route.replica).collect();
+        if healthy != wished || reached.len() != routes.len() || routes.len() != wished as usize {
+            let routes = routes.len();
+            return Err(format!(
+                "n{device} shows {healthy} of {wished} of {name} healthy, and sends requests to {routes}"
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// What a colleague wishes for who comes too late.
+const LATE: Wish = Wish { version: 9, replicas: 1, is_huge: false };
