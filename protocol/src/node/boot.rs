@@ -79,6 +79,7 @@ impl Node {
             spreading: Spreading::default(),
             running: BTreeMap::new(),
             replan: BTreeMap::new(),
+            hearsay: BTreeMap::new(),
             due: Due::default(),
             routes: Default::default(),
             views: 0,

@@ -101,7 +101,7 @@ impl Node {
         }
     }
 
-    fn on_changed(&mut self, now: Time, raw: RawChange, holder: Option<NodeId>) -> Verdict {
+    pub(super) fn on_changed(&mut self, now: Time, raw: RawChange, holder: Option<NodeId>) -> Verdict {
         let change = match trust::accept(&self.identity.genesis, raw) {
             Ok(change) => change,
             Err(Rejection::Never(_)) => return Verdict::Reject,
@@ -243,6 +243,9 @@ impl Node {
         match fact {
             sync::Fact::Received { from, tree, payload } => self.on_received(now, from, tree, &payload),
             sync::Fact::InStep { .. } | sync::Fact::OutOfStep { .. } => {
+                if let sync::Fact::InStep { peer } = &fact {
+                    self.believe(peer);
+                }
                 self.due.ready = true;
                 self.due.duplicates |= self.hears_out_until.is_some();
             }
@@ -251,7 +254,7 @@ impl Node {
 
     fn on_received(&mut self, now: Time, from: NodeId, tree: Tree, payload: &[u8]) {
         let verdict = match tree {
-            Tree::Desired => codec::decode(payload).map(|change| self.on_changed(now, change, None)),
+            Tree::Desired => codec::decode(payload).map(|change| self.on_compared(now, from, change)),
             Tree::Rulings => codec::decode(payload).map(|ruling| self.on_ruled(now, ruling)),
             Tree::Sheets => codec::decode(payload).map(|slot| self.on_slot(now, slot)),
             Tree::Records => codec::decode(payload).map(|record| self.on_record(now, record)),
@@ -276,7 +279,7 @@ impl Node {
         self.views += 1;
         match fact {
             membership::Fact::Up { node } => {
-                self.pace.returned(&node);
+                self.pace.returned(now, &node);
                 self.tell(now, Level::Info, "node-up", None, Some(node), "the node is up".into());
                 self.on_liveness(node);
             }

@@ -76,6 +76,7 @@ impl Node {
         let mut bare = self.clone();
         (bare.due, bare.cache, bare.letters) = Default::default();
         (bare.running, bare.replan, bare.uploads) = Default::default();
+        bare.hearsay.clear();
         (bare.seeds, bare.incarnations, bare.claiming) = Default::default();
         (bare.artifacts, bare.spreading, bare.counters) = Default::default();
         (bare.events, bare.views, bare.join_at) = (0, 0, None);

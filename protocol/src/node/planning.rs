@@ -9,13 +9,16 @@ use crate::auction::{Excluded, Lot, LotPlace};
 use crate::desired::Wish;
 use crate::membership::State;
 use crate::model::claim::short_reason;
-use crate::model::{Digest, NodeId, Phase, Place, ReplicaId, Time, Unfit, WallClock};
+use crate::model::{Digest, NodeId, Phase, Place, RawChange, ReplicaId, Time, Unfit, WallClock};
 use crate::plan::{Desire, Gap, Holder, HolderPhase, Missing, MissingWhy, NodeState, plan};
 
+use super::contract::Verdict;
 use super::{Level, Node};
 
 /// Nodes that answer for a workload: the owner and two heirs.
 pub(super) const GUARDIANS: usize = 3;
+/// The longest wait for who runs what a comparison has brought.
+const HEARSAY: Duration = Duration::from_secs(3);
 /// When a workload is looked at again that found all of this node's auctions taken.
 pub(super) const FULL_RETRY: Duration = Duration::from_millis(200);
 
@@ -27,12 +30,33 @@ impl Node {
         }
         for uid in std::mem::take(&mut self.due.dirty) {
             let Some(wish) = self.desired.by_uid(&uid).cloned() else { continue };
-            if self.is_owner(&uid, &wish.name) {
+            let is_owner = self.is_owner(&uid, &wish.name);
+            if let Some((_, until)) = self.hearsay.get(&uid).copied().filter(|(_, until)| is_owner && now < *until) {
+                self.plan_again(until, uid);
+            } else if is_owner {
                 self.close_gap(now, &wish);
             } else if self.replan.remove(&uid).is_some() {
                 self.with_auction(now, |auction, now, desk, out| auction.close_all_for(now, &uid, desk, out));
             }
         }
+    }
+
+    /// A change that a comparison brought. Who runs its workload comes from the same peer, a moment later: what is planned before then
+    /// would be placed a second time.
+    pub(super) fn on_compared(&mut self, now: Time, from: NodeId, raw: RawChange) -> Verdict {
+        let uid = raw.change.peek().ok().map(|body| body.uid.unwrap_or_else(|| raw.change.hash()));
+        let uid = uid.filter(|uid| self.desired.by_uid(uid).is_none());
+        let verdict = self.on_changed(now, raw, None);
+        if let Some(uid) = uid.filter(|uid| self.desired.by_uid(uid).is_some()) {
+            self.hearsay.insert(uid, (from, now + HEARSAY));
+        }
+        verdict
+    }
+
+    /// All that this peer holds is known here.
+    pub(super) fn believe(&mut self, peer: &NodeId) {
+        let believed = self.hearsay.extract_if(.., |_, (from, _)| from == peer);
+        self.due.dirty.extend(believed.map(|(uid, _)| uid));
     }
 
     /// What is between a wish and its claims, as this node sees it.
@@ -144,8 +168,8 @@ impl Node {
 
     /// Replicas of dead nodes are moved at the pace of rescue; what was never placed is nobody's loss.
     fn may_move(&mut self, now: Time, missing: &Missing) -> Result<(), Time> {
-        match missing.why {
-            MissingWhy::NodeDown { .. } => self.pace.take(now),
+        match &missing.why {
+            MissingWhy::NodeDown { node, .. } => self.pace.take(now, node),
             MissingWhy::NeverPlaced | MissingWhy::GivenUp | MissingWhy::NodeLeft { .. } => Ok(()),
         }
     }

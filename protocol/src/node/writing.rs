@@ -52,6 +52,7 @@ impl Node {
     fn forget_workload(&mut self, now: Time, uid: &crate::model::Digest) {
         self.with_auction(now, |auction, now, desk, out| auction.close_all_for(now, uid, desk, out));
         self.replan.remove(uid);
+        self.hearsay.remove(uid);
         self.claims.forget_workload(uid);
         let rulings = self.rulings.forget(uid);
         rulings.iter().for_each(|key| self.repair.forget(now, Tree::Rulings, key));

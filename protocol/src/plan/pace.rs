@@ -17,6 +17,9 @@ pub struct PaceConfig {
     pub move_every: Duration,
     /// How long after the last loss moves stay paced; by then the loss is real. Sane: 30 s.
     pub calm_after: Duration,
+    /// After a node has returned, what others held that were lost before it is left where it is for so long: where one comes back,
+    /// the others are about to. Sane: 2 s, in which all that are lost are dialled again.
+    pub heal_after: Duration,
 }
 
 impl Default for PaceConfig {
@@ -26,6 +29,7 @@ impl Default for PaceConfig {
             at_least: 3,
             move_every: Duration::from_millis(200),
             calm_after: Duration::from_secs(30),
+            heal_after: Duration::from_secs(2),
         }
     }
 }
@@ -40,12 +44,14 @@ pub struct Pace {
     lost: VecDeque<(Time, NodeId)>,
     paced_until: Option<Time>,
     next_move_at: Time,
+    /// When a node returned, first of some.
+    heals_since: Option<Time>,
 }
 
 impl Pace {
     /// Not paced.
     pub fn new(config: PaceConfig) -> Self {
-        Pace { config, lost: VecDeque::new(), paced_until: None, next_move_at: Time::ZERO }
+        Pace { config, lost: VecDeque::new(), paced_until: None, next_move_at: Time::ZERO, heals_since: None }
     }
 
     /// A node was lost; `up` members are left, this one included.
@@ -62,11 +68,22 @@ impl Pace {
     }
 
     /// A node is back. When fewer than [`PaceConfig::at_least`] are still gone, the cut has healed.
-    pub fn returned(&mut self, node: &NodeId) {
+    pub fn returned(&mut self, now: Time, node: &NodeId) {
+        // One that comes and goes all the time holds nobody up for longer.
+        if self.heals_since.is_none_or(|since| now.since(since) > self.config.window) {
+            self.heals_since = Some(now);
+        }
         self.lost.retain(|(_, lost)| lost != node);
         if self.lost.len() < self.config.at_least {
             self.paced_until = None;
         }
+    }
+
+    /// Until when nodes return that were lost with this one; none if it was lost after the first of them.
+    fn heals_for(&self, holder: &NodeId) -> Option<Time> {
+        let since = self.heals_since?;
+        let is_new = self.lost.iter().any(|(at, lost)| lost == holder && *at >= since);
+        (!is_new).then(|| since + self.config.heal_after)
     }
 
     /// Whether moves are paced now.
@@ -74,8 +91,11 @@ impl Pace {
         self.paced_until.is_some_and(|until| now < until)
     }
 
-    /// Asks to move one replica: yes, or when to ask again.
-    pub fn take(&mut self, now: Time) -> Result<(), Time> {
+    /// Asks to move one replica that this node held: yes, or when to ask again.
+    pub fn take(&mut self, now: Time, holder: &NodeId) -> Result<(), Time> {
+        if let Some(healed) = self.heals_for(holder).filter(|healed| now < *healed) {
+            return Err(healed);
+        }
         if !self.is_paced(now) {
             self.next_move_at = now;
             return Ok(());

@@ -196,7 +196,7 @@ fn one_or_two_losses_do_not_slow_moves() {
     let mut pace = Pace::new(PaceConfig::default());
     pace.lost(second(0), node(1), 2);
     pace.lost(second(0), node(2), 1);
-    assert!((0..100).all(|_| pace.take(second(0)).is_ok()));
+    assert!((0..100).all(|_| pace.take(second(0), &node(1)).is_ok()));
 }
 
 #[test]
@@ -207,12 +207,12 @@ fn a_mass_loss_paces_moves_but_refuses_none() {
     }
     assert!(pace.is_paced(second(0)));
     let mut now = second(0);
-    assert_eq!(pace.take(now), Ok(()), "the first is immediate");
+    assert_eq!(pace.take(now, &node(1)), Ok(()), "the first is immediate");
     for _ in 0..10 {
-        let at = pace.take(now).expect_err("paced");
+        let at = pace.take(now, &node(1)).expect_err("paced");
         assert!(at > now && at.since(now) <= PaceConfig::default().move_every);
         now = at;
-        assert_eq!(pace.take(now), Ok(()));
+        assert_eq!(pace.take(now, &node(1)), Ok(()));
     }
     assert!(!pace.is_paced(second(31)), "by then the loss is real");
 }
@@ -238,8 +238,25 @@ fn a_healed_cut_ends_the_pace() {
         pace.lost(second(0), node(n), 1);
     }
     assert!(pace.is_paced(second(1)));
-    pace.returned(&node(0));
+    pace.returned(second(1), &node(0));
     assert!(pace.is_paced(second(1)));
-    pace.returned(&node(1));
+    pace.returned(second(1), &node(1));
     assert!(!pace.is_paced(second(1)));
+}
+
+/// Two halves of a cluster met again. The first that heard of a workload of the other half held its holder to be down still, and moved
+/// what the holder ran; a tenth of a second later the holder was back.
+#[test]
+fn where_one_returns_the_others_are_waited_for_a_moment_but_not_whoever_is_lost_after_it() {
+    let mut pace = Pace::new(PaceConfig::default());
+    pace.lost(second(0), node(1), 4);
+    pace.lost(second(0), node(2), 3);
+    assert_eq!(pace.take(second(0), &node(2)), Ok(()));
+    pace.returned(second(40), &node(1));
+    assert_eq!(pace.take(second(40), &node(2)), Err(second(42)), "it was lost with the one that is back");
+    assert_eq!(pace.take(second(42), &node(2)), Ok(()));
+    pace.lost(second(41), node(3), 3);
+    assert_eq!(pace.take(second(41), &node(3)), Ok(()), "it was lost when the others were back");
+    pace.returned(second(45), &node(1));
+    assert_eq!(pace.take(second(45), &node(2)), Ok(()), "one that comes and goes holds up nobody");
 }
