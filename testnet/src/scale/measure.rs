@@ -1,6 +1,6 @@
 //! What one cluster of a size costs, measured in the simulated world.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use shoal_protocol::model::{Digest, NodeId};
@@ -14,31 +14,47 @@ use crate::sim::world::World;
 /// What was measured: which quantity, and its value in the unit that [`super::QUANTITIES`] says.
 pub type Figures = Vec<(&'static str, f64)>;
 
-/// How long a quiet cluster is watched.
-const REST: Duration = Duration::from_secs(30);
-/// Changes published, nodes killed, nodes cut off.
-const TIMES: usize = 5;
-/// Nodes that go and return, one after the other, while a restless cluster is watched: one every two seconds.
-const GOINGS: usize = 10;
+/// How much is measured.
+#[derive(Clone, Copy)]
+pub struct Effort {
+    /// How long a quiet cluster is watched.
+    pub rest: Duration,
+    /// Changes published, nodes killed, nodes unplugged.
+    pub times: usize,
+    /// Nodes that go and return, one after the other, while a restless cluster is watched: one every two seconds.
+    pub goings: usize,
+}
+
+impl Effort {
+    /// As much as is good for a cluster of so many nodes: in a large one each event costs as much as all before.
+    pub fn of(nodes: usize) -> Effort {
+        Effort { rest: Duration::from_secs(30), times: if nodes > 2_000 { 3 } else { 5 }, goings: 5 }
+    }
+}
+
+/// Of fewer nodes than so many the program itself is most of its memory.
+const TELLING: usize = 1_000;
 /// After that nothing is expected any more.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// All of it, for one size. `memory` tells what the process uses for it, in bytes.
-pub fn cluster(seed: u64, shape: Shape, memory: impl Fn() -> u64) -> Result<Figures, String> {
+/// All of it, for one size. `memory` tells what the process uses, in bytes.
+pub fn cluster(seed: u64, shape: Shape, effort: Effort, memory: impl Fn() -> u64) -> Result<Figures, String> {
     let mut world = World::formed(seed, shape)?;
-    let mut figures = rest(&mut world)?;
-    figures.push(("memory_shared", memory() as f64 / shape.nodes as f64 / 1024.0));
-    figures.extend(news(&mut world, seed, shape)?);
-    figures.extend(losses(&mut world, true, ["kill_detected", "kill_known", "kill_failover"])?);
-    figures.extend(losses(&mut world, false, ["cut_detected", "cut_known", "cut_failover"])?);
-    figures.extend(churn(&mut world)?);
+    let mut figures = rest(&mut world, effort)?;
+    if shape.nodes >= TELLING {
+        figures.push(("memory_shared", memory() as f64 / shape.nodes as f64 / 1024.0));
+    }
+    figures.extend(news(&mut world, seed, shape, effort)?);
+    figures.extend(losses(&mut world, effort, true, ["kill_detected", "kill_known", "kill_failover", "kill_return"])?);
+    figures.extend(losses(&mut world, effort, false, ["cut_detected", "cut_known", "cut_failover", "cut_return"])?);
+    figures.extend(churn(&mut world, effort)?);
     Ok(figures)
 }
 
-fn rest(world: &mut World) -> Result<Figures, String> {
+fn rest(world: &mut World, effort: Effort) -> Result<Figures, String> {
     world.measure();
-    world.run_for(REST)?;
-    let (total, a_node) = (world.meter.total(), per_node_second(world, REST));
+    world.run_for(effort.rest)?;
+    let (total, a_node) = (world.meter.total(), per_node_second(world, effort.rest));
     let busiest = world.meter.by_device.iter().max().copied().unwrap_or_default();
     if let Some(told) = world.meter.told.first() {
         return Err(format!("a quiet cluster is not quiet: {told:?}\n{}", world.report_on(told.device)));
@@ -46,15 +62,15 @@ fn rest(world: &mut World) -> Result<Figures, String> {
     Ok(vec![
         ("rest_messages", total.messages as f64 * a_node),
         ("rest_bytes", total.bytes as f64 * a_node),
-        ("rest_busiest", busiest as f64 / REST.as_secs_f64()),
+        ("rest_busiest", busiest as f64 / effort.rest.as_secs_f64()),
     ])
 }
 
 /// Changes are published at one node: how they get round, and what it takes until they run.
-fn news(world: &mut World, seed: u64, shape: Shape) -> Result<Figures, String> {
+fn news(world: &mut World, seed: u64, shape: Shape, effort: Effort) -> Result<Figures, String> {
     let operator = Operator::new(world, seed);
     let (mut times, mut hops, mut copies, mut auctions, mut runs) = (vec![], vec![], vec![], vec![], vec![]);
-    for number in 0..TIMES {
+    for number in 0..effort.times {
         let spec = large_workload(shape.workloads + number, 1);
         world.measure();
         let began = world.now;
@@ -92,10 +108,10 @@ fn news(world: &mut World, seed: u64, shape: Shape) -> Result<Figures, String> {
 }
 
 /// Nodes are lost, one after the other: until the first knows it, until 99 of 100 do, until all it ran runs elsewhere.
-fn losses(world: &mut World, by_kill: bool, names: [&'static str; 3]) -> Result<Figures, String> {
-    let (mut first, mut known, mut moved) = (vec![], vec![], vec![]);
-    for number in 0..TIMES {
-        let lost = pick(world, TIMES + number + if by_kill { 0 } else { TIMES });
+fn losses(world: &mut World, effort: Effort, by_kill: bool, names: [&'static str; 4]) -> Result<Figures, String> {
+    let (mut first, mut known, mut moved, mut back) = (vec![], vec![], vec![], vec![]);
+    for number in 0..effort.times {
+        let lost = pick(world, number + if by_kill { 100 } else { 200 });
         let ran: Vec<String> = replicas_of(world, lost);
         let (name, others) = (world.devices[lost].name.clone(), world.devices.len() - 1);
         world.measure();
@@ -107,30 +123,37 @@ fn losses(world: &mut World, by_kill: bool, names: [&'static str; 3]) -> Result<
         }
         let is_over = |world: &World| {
             ran.iter().all(|replica| told(world, "replica-healthy", replica).is_some())
-                && noticed(world, &name).len() * 100 >= others * 99
+                && noticed(world, "node-down", &name).len() * 100 >= others * 99
         };
         world.run_till(PATIENCE, "what a lost node ran runs elsewhere", is_over)?;
-        let mut at = noticed(world, &name);
-        at.sort_unstable();
+        let at = noticed(world, "node-down", &name);
         let since = |at: u64| (at - began) as f64 / 1e3;
         first.push(since(at[0]));
         known.push(since(at[(others * 99).div_ceil(100) - 1]));
         let last = ran.iter().filter_map(|replica| told(world, "replica-healthy", replica)).max();
         moved.extend(last.map(since));
         world.run_for(Duration::from_secs(2))?;
+        let began = world.now;
         world.start(lost, false, &[]);
-        world.run_for(Duration::from_secs(8))?;
+        let is_back = |world: &World| noticed(world, "node-up", &name).len() >= others;
+        world.run_till(PATIENCE, "everybody knows that a node is back", is_back)?;
+        let at = noticed(world, "node-up", &name);
+        back.push((at[(others * 99).div_ceil(100) - 1] - began) as f64 / 1e3);
+        world.run_for(Duration::from_secs(5))?;
     }
-    let figures = [&mut first, &mut known, &mut moved].map(|values| percentile(values, 50));
+    let figures = [&mut first, &mut known, &mut moved, &mut back].map(|values| percentile(values, 50));
     Ok(names.into_iter().zip(figures).collect())
 }
 
 /// One node after the other goes and returns: what that costs each of the others.
-fn churn(world: &mut World) -> Result<Figures, String> {
+fn churn(world: &mut World, effort: Effort) -> Result<Figures, String> {
+    if effort.goings == 0 {
+        return Ok(Vec::new());
+    }
     world.measure();
     let began = world.now;
-    for number in 0..GOINGS {
-        let goes = pick(world, 3 * TIMES + number);
+    for number in 0..effort.goings {
+        let goes = pick(world, number + 300);
         world.kill(goes);
         world.run_for(Duration::from_secs(1))?;
         world.start(goes, false, &[]);
@@ -159,7 +182,7 @@ pub fn ring(nodes: usize) -> Figures {
     let mut after = before.clone();
     let gone = id(nodes / 2);
     after.remove(&gone);
-    let (mut owned, mut moved) = (std::collections::BTreeMap::<NodeId, u64>::new(), 0u64);
+    let (mut owned, mut moved) = (BTreeMap::<NodeId, u64>::new(), 0u64);
     for key in 0..keys {
         let key = Probes::of(&Digest::of(&key.to_be_bytes()));
         let Some(owner) = before.owner(&key) else { continue };
@@ -212,10 +235,15 @@ fn told(world: &World, kind: &str, subject: &str) -> Option<u64> {
     said.map(|told| told.at)
 }
 
-/// When each node noticed that this one is down.
-fn noticed(world: &World, name: &str) -> Vec<u64> {
-    let said = world.meter.told.iter().filter(|told| told.kind == "node-down" && told.node.as_deref() == Some(name));
-    said.map(|told| told.at).collect()
+/// When each other node first said that of this one, ascending.
+fn noticed(world: &World, kind: &str, name: &str) -> Vec<u64> {
+    let said = world.meter.told.iter().filter(|told| told.kind == kind && told.node.as_deref() == Some(name));
+    let mut first: BTreeMap<usize, u64> = BTreeMap::new();
+    said.filter(|told| world.devices[told.device].name != name)
+        .for_each(|told| _ = first.entry(told.device).or_insert(told.at));
+    let mut at: Vec<u64> = first.into_values().collect();
+    at.sort_unstable();
+    at
 }
 
 fn per_node_second(world: &World, lasted: Duration) -> f64 {
@@ -227,4 +255,36 @@ fn percentile(values: &mut [f64], percent: usize) -> f64 {
     values.sort_by(f64::total_cmp);
     let rank = (values.len() * percent).div_ceil(100);
     values.get(rank.saturating_sub(1)).copied().unwrap_or(f64::NAN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(figures: &Figures, name: &str) -> f64 {
+        figures.iter().find(|(known, _)| *known == name).expect("it was measured").1
+    }
+
+    /// A change gets everywhere, what a lost node ran runs elsewhere, and a node of a thousand says no more than one of a hundred.
+    #[test]
+    fn a_thousand_nodes_cost_each_of_them_what_a_hundred_do() {
+        let effort = Effort { rest: Duration::from_secs(5), times: 1, goings: 0 };
+        let [small, large] = [100, 1_000].map(|nodes| {
+            let shape = Shape { nodes, workloads: nodes, replicas: 2 };
+            cluster(3, shape, effort, || 0).unwrap_or_else(|why| panic!("{nodes} nodes: {why}"))
+        });
+        for name in ["rest_bytes", "rest_messages", "placement_messages", "news_copies"] {
+            let (small, large) = (of(&small, name), of(&large, name));
+            assert!(large <= small * 1.25, "{name}: {small} of a hundred, {large} of a thousand");
+        }
+        assert!(of(&large, "hops_100") <= of(&small, "hops_100") + 3.0, "hops grow as a logarithm does");
+        let moved = ring(300);
+        assert!((0.5..2.0).contains(&of(&moved, "keys_moved")) && of(&moved, "balance") < 1.5, "{moved:?}");
+    }
+
+    #[test]
+    fn who_lacks_a_hundred_of_two_thousand_entries_gets_them_for_less_than_three_times_their_size() {
+        let ratio = difference(1, 2_000, 100).unwrap();
+        assert!((1.0..3.0).contains(&ratio), "{ratio}");
+    }
 }

@@ -6,13 +6,14 @@ mod plots;
 mod quantities;
 
 use std::path::PathBuf;
+use std::sync::Mutex;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
 use clap::Args;
 
 use crate::sim::formed::{Shape, Standing};
-use measure::Figures;
+use measure::{Effort, Figures};
 
 /// Entries of which some differ, when it is measured what repair costs; and how many of them do.
 const ENTRIES: usize = 10_000;
@@ -36,6 +37,9 @@ pub struct Scale {
     /// Which world: everything is drawn from it.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Measures the one size given in this process, and prints its line.
+    #[arg(long, hide = true)]
+    one: bool,
     /// Writes `figures.md`, `figures.jsonl` and the plots into this folder.
     #[arg(long, value_name = "FOLDER")]
     write: Option<PathBuf>,
@@ -43,25 +47,12 @@ pub struct Scale {
 
 /// Measures, prints, writes. Whether every cluster did what it is there for.
 pub fn run(scale: &Scale) -> Result<bool> {
-    let mut all: Vec<(usize, Figures)> = Vec::new();
-    for nodes in scale.nodes.iter().map(|nodes| *nodes as usize) {
-        let shape = Shape { nodes, workloads: nodes * scale.replicas as usize / EACH as usize, replicas: EACH };
-        let began = Instant::now();
-        match size(scale.seed, shape) {
-            Ok(figures) => {
-                println!("{}", quantities::json(nodes, &figures));
-                eprintln!("{nodes} nodes took {:.0} s", began.elapsed().as_secs_f64());
-                all.push((nodes, figures));
-            }
-            Err(why) => {
-                println!("{nodes} nodes, seed {}: {why}", scale.seed);
-                return Ok(false);
-            }
-        }
-        if let Some(folder) = &scale.write {
-            write(folder, &all, &[])?;
-        }
+    if let (true, [nodes]) = (scale.one, &scale.nodes[..]) {
+        return one(scale, *nodes as usize);
     }
+    let all = each_in_its_process(scale)?;
+    let Some(mut all) = all.into_iter().collect::<Option<Vec<(usize, Figures)>>>() else { return Ok(false) };
+    all.sort_by_key(|(nodes, _)| *nodes);
     let mut differences = Vec::new();
     for news in DIFFER {
         match measure::difference(scale.seed, ENTRIES, news) {
@@ -79,13 +70,59 @@ pub fn run(scale: &Scale) -> Result<bool> {
     Ok(true)
 }
 
-fn size(seed: u64, shape: Shape) -> Result<Figures, String> {
-    let alone = memory_alone(seed, shape);
-    let before = memory();
-    let mut figures = measure::cluster(seed, shape, || memory().saturating_sub(before))?;
-    figures.extend(measure::ring(shape.nodes));
-    figures.push(("memory_alone", alone));
-    Ok(figures)
+/// Each size has a process of its own, so that the memory of one is not taken for another's; the largest begins.
+fn each_in_its_process(scale: &Scale) -> Result<Vec<Option<(usize, Figures)>>> {
+    let mut sizes = scale.nodes.clone();
+    sizes.sort_unstable();
+    sizes.dedup();
+    let (sizes, found) = (Mutex::new(sizes), Mutex::new(Vec::new()));
+    let next = || sizes.lock().expect("nobody panics over a list").pop();
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    let work = || -> Result<()> {
+        while let Some(nodes) = next() {
+            let measured = in_a_process(scale, nodes as usize)?;
+            found.lock().expect("nobody panics over a list").push(measured);
+        }
+        Ok(())
+    };
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().try_for_each(|worker| worker.join().expect("a worker does not panic"))
+    })?;
+    Ok(found.into_inner().expect("nobody panics over a list"))
+}
+
+fn in_a_process(scale: &Scale, nodes: usize) -> Result<Option<(usize, Figures)>> {
+    let began = Instant::now();
+    let mut child = std::process::Command::new(std::env::current_exe()?);
+    let arguments = [("--nodes", nodes as u64), ("--replicas", scale.replicas.into()), ("--seed", scale.seed)];
+    child
+        .arg("scale")
+        .arg("--one")
+        .args(arguments.iter().flat_map(|(name, value)| [(*name).to_owned(), value.to_string()]));
+    let output =
+        child.stderr(std::process::Stdio::inherit()).output().context("this program cannot be started once more")?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    print!("{said}");
+    eprintln!("{nodes} nodes took {:.0} s", began.elapsed().as_secs_f64());
+    Ok(said.lines().find_map(quantities::of_json))
+}
+
+/// One size, in this process.
+fn one(scale: &Scale, nodes: usize) -> Result<bool> {
+    let shape = Shape { nodes, workloads: nodes * scale.replicas as usize / EACH as usize, replicas: EACH };
+    let alone = memory_alone(scale.seed, shape);
+    let measured = measure::cluster(scale.seed, shape, Effort::of(nodes), memory);
+    let (figures, ended_well) = match measured {
+        Ok(mut figures) => {
+            figures.extend(measure::ring(nodes));
+            figures.push(("memory_alone", alone));
+            (quantities::json(nodes, &figures), true)
+        }
+        Err(why) => (format!("{nodes} nodes, seed {}: {why}", scale.seed), false),
+    };
+    println!("{figures}");
+    Ok(ended_well)
 }
 
 /// What one brain takes that read everything from a disk of its own, KiB.

@@ -37,9 +37,11 @@ pub const QUANTITIES: &[Quantity] = &[
     quantity("kill_detected", "daemon killed: the first knows", "ms", 1),
     quantity("kill_known", "daemon killed: 99 of 100 know", "ms", 1),
     quantity("kill_failover", "daemon killed: all it ran is healthy elsewhere", "ms", 0),
+    quantity("kill_return", "daemon started again: 99 of 100 know", "ms", 0),
     quantity("cut_detected", "device unplugged: the first knows", "ms", 0),
     quantity("cut_known", "device unplugged: 99 of 100 know", "ms", 0),
     quantity("cut_failover", "device unplugged: all it ran is healthy elsewhere", "ms", 0),
+    quantity("cut_return", "device switched on again: 99 of 100 know", "ms", 0),
     quantity("keys_moved", "keys that move when a node goes, of one node's fair share", "", 2),
     quantity("balance", "keys of the busiest owner, of the average", "", 2),
     quantity("memory_alone", "memory of one node's brain on a device", "KiB", 0),
@@ -63,6 +65,14 @@ pub fn json(nodes: usize, figures: &Figures) -> String {
         .map(|(name, value)| ((*name).to_owned(), serde_json::json!((value * 1000.0).round() / 1000.0)))
         .collect();
     serde_json::json!({ "bench": "scale", "nodes": nodes, "figures": values }).to_string()
+}
+
+/// What [`json`] made of a size; nothing for any other line.
+pub fn of_json(line: &str) -> Option<(usize, Figures)> {
+    let line: serde_json::Value = serde_json::from_str(line).ok()?;
+    let values = line.get("figures")?;
+    let known = QUANTITIES.iter().filter_map(|it| Some((it.name, values.get(it.name)?.as_f64()?)));
+    Some((usize::try_from(line.get("nodes")?.as_u64()?).ok()?, known.collect()))
 }
 
 /// The table in Markdown: a row a quantity, a column a size.
@@ -106,6 +116,7 @@ mod tests {
         assert!(table.contains("| at rest, sent a node | B/s | 65 | 80 |"), "{table}");
         assert!(table.contains("| keys of the busiest owner, of the average |  | - | 1.10 |"), "{table}");
         assert_eq!(table.lines().count(), QUANTITIES.len() + 2);
+        assert_eq!(of_json(&json(30, &all[1].1)), Some(all[1].clone()));
         assert_eq!(json(30, &all[1].1), r#"{"bench":"scale","figures":{"balance":1.1,"rest_bytes":80.2},"nodes":30}"#);
     }
 }
