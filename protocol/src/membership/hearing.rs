@@ -8,7 +8,7 @@ use super::evidence::{Cause, Suspicion};
 use super::members::Life;
 use super::message::{Message, Wish};
 use super::records::Source;
-use super::{Cx, Membership, Reason};
+use super::{Cx, Membership, Reason, Worth};
 
 impl Membership {
     pub(super) fn on_message(&mut self, cx: &mut Cx<'_>, from: NodeId, message: Message) {
@@ -71,8 +71,16 @@ impl Membership {
     }
 
     fn on_record_from(&mut self, cx: &mut Cx<'_>, from: NodeId, record: Signed<NodeRecord>, own: Source) {
-        let source = if record.by().0 == from.0 { own } else { Source::Gossip };
-        self.on_record(cx, record, source);
+        let node = NodeId(record.by().0);
+        if node == from {
+            self.on_record(cx, record, own);
+            return;
+        }
+        // A peer vouches for a return that passed us by. Others may have missed it as well, and gossip carries nothing twice.
+        let (was_up, said) = (self.is_up(&node), record.wire());
+        if self.on_record(cx, record, Source::Gossip) == Worth::Relay && !was_up && self.is_up(&node) {
+            cx.out.broadcast(Message::Record(said));
+        }
     }
 
     /// Whatever comes over a link shows that its sender lives.

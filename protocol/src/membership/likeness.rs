@@ -32,8 +32,18 @@ impl Membership {
         room.members = self.members.without(&me);
         let incarnation = self.own.incarnation();
         let record = self.own.record().cloned();
-        room.members
-            .insert(self.me, Member { salt, incarnation, record, sighted: Vec::new(), life: Life::Up, goodbye: None });
+        room.members.insert(
+            self.me,
+            Member {
+                salt,
+                incarnation,
+                record,
+                was_gossiped: true,
+                sighted: Vec::new(),
+                life: Life::Up,
+                goodbye: None,
+            },
+        );
         (room.circle, room.keys_in_sync) = (self.circle.clone(), self.keys_in_sync.clone());
         (room.up, room.view) = (self.up, self.view);
         room.unsettled_topology = true;

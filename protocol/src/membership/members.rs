@@ -19,6 +19,9 @@ pub(super) struct Member {
     /// The highest known.
     pub incarnation: u64,
     pub record: Option<Signed<NodeRecord>>,
+    /// Whether gossip has brought that record: who had it over a link before passes it on all the same, or all those who are linked
+    /// to a node would stop what it says.
+    pub was_gossiped: bool,
     /// Where somebody saw it last.
     pub sighted: Vec<String>,
     pub life: Life,
@@ -96,7 +99,15 @@ impl Membership {
 
     fn add_member(&mut self, cx: &mut Cx<'_>, node: NodeId, salt: u64) {
         let life = Life::Unknown { since: cx.now };
-        let member = Member { salt, incarnation: 0, record: None, sighted: Vec::new(), life, goodbye: None };
+        let member = Member {
+            salt,
+            incarnation: 0,
+            record: None,
+            was_gossiped: false,
+            sighted: Vec::new(),
+            life,
+            goodbye: None,
+        };
         self.members.insert(node, member);
         self.circle.insert(node, salt);
         self.keys_in_sync.insert(Self::item_key(&node), node);
@@ -262,6 +273,9 @@ impl Membership {
         let node = NodeId(goodbye.by().0);
         let Some(member) = self.members.get(&node) else { return Worth::Ignore };
         let Ok(goodbye) = goodbye.verify(&self.cluster) else { return Worth::Reject };
+        if member.goodbye.as_ref() == Some(&goodbye) {
+            return Worth::Relay; // it came over the link first; gossip carries nothing twice
+        }
         let known = member.goodbye.as_ref().is_some_and(|known| known.incarnation >= goodbye.incarnation);
         // One of a life not heard of yet cannot be judged: its record is on its way.
         if known || goodbye.incarnation != member.incarnation || matches!(member.life, Life::Down(_)) {

@@ -177,7 +177,7 @@ impl Membership {
             }
             return Worth::Ignore;
         };
-        let incarnation = record.incarnation;
+        let (incarnation, hash) = (record.incarnation, record.hash());
         let is_new = match &member.record {
             None => true,
             Some(known) => (record.counter, record.hash()) > (known.counter, known.hash()),
@@ -186,6 +186,7 @@ impl Membership {
         if is_new {
             if let Some(member) = self.members.get_mut(&node) {
                 member.record = Some(record);
+                member.was_gossiped = source == Source::Gossip;
             }
             cx.facts.push(Fact::Record { node });
         } else if let (Some(known), Source::Hello) = (&member.record, source)
@@ -204,7 +205,19 @@ impl Membership {
         if is_new && self.wanted.contains(&node) && !self.has_link(&node) && !self.timers.is_set(Reason::Dial(node)) {
             self.dial_soon(cx, node); // until now there may have been no address
         }
-        if is_new { Worth::Relay } else { Worth::Ignore }
+        if is_new || self.goes_on(&node, &hash, source) { Worth::Relay } else { Worth::Ignore }
+    }
+
+    /// Whether a record that was known is to be passed on: once, by gossip, if it came over a link before.
+    fn goes_on(&mut self, node: &NodeId, hash: &Digest, source: Source) -> bool {
+        let is_first = self.members.get(node).is_some_and(|member| {
+            !member.was_gossiped && member.record.as_ref().is_some_and(|known| known.hash() == *hash)
+        });
+        let goes_on = is_first && source == Source::Gossip;
+        if goes_on && let Some(member) = self.members.get_mut(node) {
+            member.was_gossiped = true;
+        }
+        goes_on
     }
 
     fn on_own_record(&mut self, cx: &mut Cx<'_>, record: &Signed<NodeRecord>) -> Worth {

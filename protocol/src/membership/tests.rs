@@ -543,6 +543,49 @@ fn a_member_that_leaves_the_roster_is_forgotten() {
     assert!(!room.links().any(|peer| peer == gone) && room.records().count() == 3);
 }
 
+/// A node that returned said so over its links, and by gossip. Those who were linked to it had heard it over the link a moment before, took
+/// the gossip for stale, and nobody told the rest of the cluster: 2,987 of 3,000 nodes held it to be down for a minute.
+#[test]
+fn what_came_over_a_link_first_is_passed_on_when_gossip_brings_it_and_only_once() {
+    let mut net = Net::running(3, 32);
+    let mut record = net.room(1).record(&net.devices[1].id).unwrap().body().clone();
+    record.counter += 1;
+    let (from, now) = (net.devices[1].id, net.now);
+    let record = net.sign(1, record);
+    let goodbye = Goodbye { incarnation: net.room(1).incarnation(), back_in_ms: 5_000 };
+    let goodbye = net.sign(1, goodbye);
+    let mut out = Out::new();
+    let room = net.devices[0].room.as_mut().unwrap();
+    for message in [Message::Record(record), Message::Goodbye(goodbye)] {
+        room.handle_message(now, from, message.clone(), &mut out);
+        assert_eq!(room.handle_gossip(now, from, message, &mut out).0, Worth::Relay);
+    }
+    let (record, hash) = room.record(&from).map(|it| (it.wire(), it.hash())).unwrap();
+    assert_eq!(room.handle_gossip(now, from, Message::Record(record), &mut out).0, Worth::Ignore, "{hash:?}");
+}
+
+/// Gossip of a return passed many by. Those that a peer told of it, when they compared whom they hold to be down, kept it to themselves: it
+/// went from neighbour to neighbour, at seconds each.
+#[test]
+fn who_hears_of_a_return_from_a_peer_tells_all() {
+    let mut net = Net::running(4, 33);
+    net.kill(3);
+    net.run_until(SECOND, |net| net.all_hold(3, State::Down)).expect("found out");
+    let gone = net.devices[3].id;
+    let mut record = net.room(0).record(&gone).unwrap().body().clone();
+    (record.counter, record.incarnation) = (record.counter + 1, record.incarnation + 1);
+    let (record, peer, now) = (net.sign(3, record), net.devices[1].id, net.now);
+    let room = net.devices[0].room.as_mut().unwrap();
+    for is_news in [true, false] {
+        let mut out = Out::new();
+        room.handle_message(now, peer, Message::Record(record.clone()), &mut out);
+        assert_eq!(room.state(&gone), State::Up);
+        let said: Vec<_> = std::iter::from_fn(|| out.pop()).collect();
+        let tells = crate::model::Outgoing::Broadcast(Message::Record(record.clone()));
+        assert_eq!(said.contains(&tells), is_news, "{said:?}");
+    }
+}
+
 #[test]
 fn a_record_lies_in_sync_under_its_key() {
     let net = Net::running(2, 29);
