@@ -170,7 +170,7 @@ fn a_whole_tree_is_read_and_every_violation_says_where_and_why() {
     ];
     let tree = Tree::new("tree", &files.into_iter().collect());
     let dependency = |name: &str, kind: Value| json!({ "name": name, "kind": kind });
-    let mut used: Vec<Value> = ["bincode", "crdts", "rand_chacha", "ring", "serde", "tokio"]
+    let mut used: Vec<Value> = ["bincode", "crdts", "imbl", "rand_chacha", "ring", "serde", "tokio"]
         .iter()
         .map(|name| dependency(name, Value::Null))
         .collect();

@@ -52,7 +52,6 @@ fn whatever_is_done_nodes_say_and_show_what_a_person_who_watched_expects() {
 /// A device is awarded several places at once, and its disk turns out to be full before the claims are on it. It let go of one after the
 /// other, and with the first word of that told of the others, which were never written: a restart would not know of them.
 #[test]
-#[ignore = "known: a disk that fails before several claims are on it"]
 fn a_disk_that_is_full_when_claims_come_makes_nobody_tell_of_them() {
     let wish = Wish { version: 1, replicas: 4, is_huge: false };
     let request = Request::Publish { wish, force: false };
