@@ -42,7 +42,7 @@ impl Node {
             node: *node,
             local: *local,
         });
-        let routes: Routes = [("web".parse().unwrap(), routes.collect())].into_iter().collect();
+        let routes: Routes = [("web".parse().unwrap(), routes.collect::<Arc<[Route]>>())].into_iter().collect();
         self.core.routes.send_replace(Arc::new(routes));
     }
 

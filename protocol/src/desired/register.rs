@@ -40,8 +40,8 @@ impl Sibling {
 /// Never empty once something was applied.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Register {
-    values: MVReg<Arc<Sibling>, WriterId>,
-    /// What `values` holds, by precedence, the effective one first. `MVReg` keeps them in order of arrival.
+    /// By precedence, the effective one first. The `MVReg` of these is made when it is asked: it would keep each one's clock a second
+    /// time, and there is a register for every member of the cluster.
     siblings: Vec<Arc<Sibling>>,
 }
 
@@ -64,8 +64,9 @@ impl Register {
             return Applied::Superseded;
         }
         let effective = self.effective().map(|sibling| sibling.hash);
-        self.put(Arc::clone(&new));
-        self.siblings = self.values.read().val;
+        let mut values = self.values();
+        put(&mut values, &new);
+        self.siblings = values.read().val;
         self.drop_lowest();
         self.resolve();
         if !self.siblings.iter().any(|sibling| sibling.hash == new.hash) {
@@ -74,9 +75,10 @@ impl Register {
         Applied::New { effective: effective != self.effective().map(|sibling| sibling.hash) }
     }
 
-    fn put(&mut self, sibling: Arc<Sibling>) {
-        let clock = VClock { dots: sibling.change.signed.clock.clone() };
-        self.values.apply(Op::Put { clock, val: sibling });
+    fn values(&self) -> MVReg<Arc<Sibling>, WriterId> {
+        let mut values = MVReg::default();
+        self.siblings.iter().for_each(|sibling| put(&mut values, sibling));
+        values
     }
 
     /// Holds the bound. Replicas may drop in different orders, yet the exchange of what they kept ends: each step raises the
@@ -87,11 +89,6 @@ impl Register {
         }
         self.siblings.sort_by_key(|sibling| std::cmp::Reverse(sibling.rank()));
         self.siblings.truncate(MAX_SIBLINGS);
-        // `MVReg` cannot forget one value.
-        self.values = MVReg::default();
-        for sibling in self.siblings.clone() {
-            self.put(sibling);
-        }
     }
 
     /// The greatest precedence comes first; but of a member, a removal does, so that a device whose clock is ahead cannot
@@ -127,11 +124,16 @@ impl Register {
 
     /// All that was seen.
     pub(super) fn clock(&self) -> Clock {
-        self.values.read_ctx().add_clock.dots
+        self.values().read_ctx().add_clock.dots
     }
 
     /// The greatest serial; zero when empty.
     pub(super) fn highest(&self) -> u64 {
         self.siblings.iter().map(|sibling| sibling.change.signed.serial).max().unwrap_or(0)
     }
+}
+
+fn put(values: &mut MVReg<Arc<Sibling>, WriterId>, sibling: &Arc<Sibling>) {
+    let clock = VClock { dots: sibling.change.signed.clock.clone() };
+    values.apply(Op::Put { clock, val: Arc::clone(sibling) });
 }
