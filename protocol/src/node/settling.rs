@@ -168,7 +168,7 @@ impl Node {
         // Only as long as it stood still: a device that stalls now and then has to come to an end of waiting.
         self.hears_out_until = Some(self.hears_out_until.map_or(now + PATIENCE, |until| until + lag));
         let mut out = crate::model::Out::new();
-        self.repair.compare_anew(now, &mut out);
+        self.repair.stood_still(now, &mut out);
         self.post(now, out, super::Message::Repair);
     }
 

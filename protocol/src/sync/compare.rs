@@ -264,6 +264,7 @@ impl Repair {
     fn came_to_an_end(&mut self, peer: &NodeId, walk: &Walk) {
         if let Some(peer) = self.peers.get_mut(peer) {
             peer.is_new &= !walk.is_first;
+            peer.is_doubted &= !walk.is_first;
         }
     }
 

@@ -242,6 +242,12 @@ impl Repair {
         self.start_due(now, out);
     }
 
+    /// This node stood still. What is unread was asked before, and agrees with what was true then.
+    pub fn stood_still(&mut self, now: Time, out: &mut Out<Message>) {
+        self.peers.values_mut().for_each(|peer| peer.is_doubted = true);
+        self.compare_anew(now, out);
+    }
+
     /// A link is gone.
     pub fn handle_link_down(&mut self, now: Time, peer: &NodeId) {
         self.begin(now);

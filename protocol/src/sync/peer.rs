@@ -29,6 +29,8 @@ pub(super) struct Peer {
     /// No comparison over this link has come to its end: what is fresh counts too, since whoever was not linked has not
     /// heard of it by gossip.
     pub(super) is_new: bool,
+    /// What it asked may have lain here for long: only what it answers counts.
+    pub(super) is_doubted: bool,
     /// When to compare; none while in step, where chance decides.
     pub(super) compare_at: Option<Time>,
     pub(super) failures: u32,
@@ -49,6 +51,7 @@ impl Peer {
             rounds: 0,
             in_step: false,
             is_new: true,
+            is_doubted: false,
             compare_at: Some(due),
             failures: 0,
             walk: None,

@@ -96,7 +96,7 @@ impl Repair {
         let Some(peer) = self.peers.get_mut(&from) else {
             return;
         };
-        peer.is_new &= !same;
+        peer.is_new &= !same || peer.is_doubted;
         if !peer.is_new {
             return self.set_in_step(from, facts);
         }

@@ -50,6 +50,20 @@ fn equal_nodes_are_in_step_after_one_round_trip() {
     assert!(world.bytes < 300, "{}", world.bytes);
 }
 
+/// A node was paused for a minute. When it went on, a question lay there that its peer had asked before the minute: it agreed with all that
+/// the node knew, so the node held itself to be in step, said that a replica was healthy here, and so took it back from its peer.
+#[test]
+fn who_stood_still_is_in_step_by_what_it_asks_itself_not_by_what_it_was_asked_long_ago() {
+    let mut world = in_step(10);
+    world.compare(1, 0);
+    world.run(Duration::ZERO);
+    world.wake(0);
+    world.run(millis(15));
+    assert!(!world.in_step(0, 1).0, "the question has come, the answer has not");
+    world.run(millis(50));
+    assert_eq!(world.in_step(0, 1), (true, true));
+}
+
 #[test]
 fn two_nodes_give_one_another_what_they_lack_and_only_that() {
     let mut world = World::new(2, Config::default(), 1);

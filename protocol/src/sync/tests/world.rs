@@ -145,6 +145,13 @@ impl World {
         self.rooms[right].repair.handle_link_down(self.now, &id(left as u8));
     }
 
+    /// `node` wakes up after it stood still for long.
+    pub fn wake(&mut self, node: usize) {
+        let mut out = Out::new();
+        self.rooms[node].repair.stood_still(self.now, &mut out);
+        self.after(node, Vec::new(), out);
+    }
+
     /// Makes `node` compare with `peer` now, as chance does.
     pub fn compare(&mut self, node: usize, peer: usize) {
         let known = self.rooms[node].repair.peers.get_mut(&id(peer as u8)).expect("they are linked");

@@ -42,7 +42,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    fn hold(&mut self, node: NodeId, slot: u8, claims: Vec<(ReplicaId, Token)>) -> Option<String> {
+    fn hold(&mut self, node: NodeId, slot: u8, claims: Vec<(ReplicaId, Token)>) -> Option<(Token, String)> {
         self.let_go(node, slot);
         let mut twin = None;
         for claim in &claims {
@@ -50,7 +50,8 @@ impl Watch {
             holders.insert(node);
             if holders.len() > 1 {
                 let holders: Vec<String> = holders.iter().map(NodeId::short).collect();
-                twin = Some(format!("{} is claimed under one award by {}", claim.0, holders.join(" and ")));
+                let what = format!("{} is claimed under one award by {}", claim.0, holders.join(" and "));
+                twin = Some((claim.1, what));
             }
         }
         self.slots.insert((node, slot), claims);
@@ -105,7 +106,10 @@ impl World {
             }
         }
         let claims = slot.claims.iter().map(held).collect();
-        if let Some(twins) = self.watch.hold(self.devices[device].id, slot.slot, claims) {
+        // Two owners with one key may draw the same token.
+        if let Some((token, twins)) = self.watch.hold(self.devices[device].id, slot.slot, claims)
+            && self.ids.get(&token.by).is_none_or(|owners| owners.len() < 2)
+        {
             self.broken(device, twins);
         }
     }
