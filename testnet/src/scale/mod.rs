@@ -23,7 +23,7 @@ const EACH: u32 = 2;
 
 /// Measures clusters of growing size in the simulated world: traffic, news, lost nodes, placements, the ring, memory.
 ///
-/// Each size is one process's work on one core. Ten thousand nodes take some 12 GB and, built for release, the better part of an hour:
+/// Each size is one process's work on one core. Ten thousand nodes take some 9 GB and, built for release, some twenty minutes:
 /// `cargo run --release --package shoal-testnet -- scale`.
 #[derive(Args)]
 pub struct Scale {
