@@ -18,8 +18,8 @@ use measure::{Effort, Figures};
 /// Entries of which some differ, when it is measured what repair costs; and how many of them do.
 const ENTRIES: usize = 10_000;
 const DIFFER: [usize; 4] = [1, 10, 100, 1_000];
-/// Replicas of one workload.
-const EACH: u32 = 2;
+/// Workloads at most: half of what a cluster may have. More replicas are more of each.
+const WORKLOADS: usize = 10_000;
 
 /// Measures clusters of growing size in the simulated world: traffic, news, lost nodes, placements, the ring, memory.
 ///
@@ -31,7 +31,7 @@ pub struct Scale {
     #[arg(long, value_delimiter = ',', value_name = "N,..", default_value = "10,30,100,300,1000,3000,10000",
           value_parser = clap::value_parser!(u32).range(4..=20_000))]
     nodes: Vec<u32>,
-    /// Replicas a node, of workloads of two each.
+    /// Replicas a node, of workloads of two each; of more each where there would be too many workloads.
     #[arg(long, value_name = "R", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=100))]
     replicas: u32,
     /// Which world: everything is drawn from it.
@@ -110,7 +110,10 @@ fn in_a_process(scale: &Scale, nodes: usize) -> Result<Option<(usize, Figures)>>
 
 /// One size, in this process.
 fn one(scale: &Scale, nodes: usize) -> Result<bool> {
-    let shape = Shape { nodes, workloads: nodes * scale.replicas as usize / EACH as usize, replicas: EACH };
+    let all = nodes * scale.replicas as usize;
+    let each = all.div_ceil(WORKLOADS).max(2);
+    let replicas = u32::try_from(each).context("so many replicas")?;
+    let shape = Shape { nodes, workloads: all / each, replicas };
     let alone = memory_alone(scale.seed, shape);
     let measured = measure::cluster(scale.seed, shape, Effort::of(nodes), memory);
     let (figures, ended_well) = match measured {
