@@ -46,7 +46,7 @@ struct Entry {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Artifacts {
     entries: BTreeMap<Digest, Entry>,
-    /// Those that are waiting, and some that were a moment ago.
+    /// Those that are waiting, and some that were a moment ago: among the entries, all of them.
     waiting: BTreeSet<Digest>,
 }
 
@@ -141,6 +141,7 @@ impl Artifacts {
     /// Forgets all that are not in `wanted`, but for those that are being fetched.
     pub fn retain(&mut self, wanted: &BTreeSet<Digest>) {
         self.entries.retain(|digest, entry| wanted.contains(digest) || entry.local == Local::Fetching);
+        self.waiting.retain(|digest| self.entries.contains_key(digest));
     }
 
     fn entry(&mut self, digest: Digest) -> Option<&mut Entry> {
@@ -148,5 +149,23 @@ impl Artifacts {
             return None;
         }
         Some(self.entries.entry(digest).or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_workloads_that_are_gone_nothing_is_kept_though_their_bytes_never_came() {
+        let mut artifacts = Artifacts::default();
+        for n in 0..100u64 {
+            let digest = Digest::of(&n.to_be_bytes());
+            assert!(artifacts.begin(Time::ZERO, digest));
+            artifacts.failed(Time::ZERO, digest, "nobody has it".into());
+            assert!(artifacts.next_retry().is_some());
+            artifacts.retain(&BTreeSet::new());
+        }
+        assert_eq!((artifacts.next_retry(), artifacts.entries.len(), artifacts.waiting.len()), (None, 0, 0));
     }
 }

@@ -211,7 +211,8 @@ pub struct Node {
     running: BTreeMap<ReplicaId, Running>,
     /// When a workload's gap is looked at again, for no other reason than time.
     replan: BTreeMap<Digest, Time>,
-    /// Workloads that a comparison brought, from whom, and until when it is waited for what it brings of who runs them.
+    /// Workloads that a comparison brought, from whom, and until when it is waited for what it brings of who runs them. At most as
+    /// many as there are.
     hearsay: BTreeMap<Digest, (NodeId, Time)>,
     due: settling::Due,
     routes: (u64, Routes),

@@ -31,7 +31,7 @@ impl Node {
         for uid in std::mem::take(&mut self.due.dirty) {
             let Some(wish) = self.desired.by_uid(&uid).cloned() else { continue };
             let is_owner = self.is_owner(&uid, &wish.name);
-            if let Some((_, until)) = self.hearsay.get(&uid).copied().filter(|(_, until)| is_owner && now < *until) {
+            if let Some(until) = self.is_hearsay(now, &uid).filter(|_| is_owner) {
                 self.plan_again(until, uid);
             } else if is_owner {
                 self.close_gap(now, &wish);
@@ -51,6 +51,15 @@ impl Node {
             self.hearsay.insert(uid, (from, now + HEARSAY));
         }
         verdict
+    }
+
+    /// Until when it is waited for who runs a workload.
+    fn is_hearsay(&mut self, now: Time, uid: &Digest) -> Option<Time> {
+        let (_, until) = *self.hearsay.get(uid)?;
+        if until <= now {
+            self.hearsay.remove(uid);
+        }
+        (until > now).then_some(until)
     }
 
     /// All that this peer holds is known here.

@@ -11,7 +11,7 @@ use crate::sim::meter::Spread;
 use crate::sim::operator::{Operator, Outcome};
 use crate::sim::world::World;
 
-/// What was measured: which quantity, and its value in the unit that [`super::QUANTITIES`] says.
+/// What was measured: which quantity, and its value in the unit that [`super::quantities::QUANTITIES`] says.
 pub type Figures = Vec<(&'static str, f64)>;
 
 /// How much is measured.

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use rand_chacha::rand_core::RngCore;
 use shoal_protocol::membership;
-use shoal_protocol::model::claim::{SLOTS, generation};
+use shoal_protocol::model::claim::generation;
 use shoal_protocol::model::{
-    Artifact, AuctionId, Award, Change, ChangeBody, Claim, ClusterId, Digest, Key, NodeId, NodeRecord, Phase, Place,
-    ReplicaId, Resources, RuntimeKind, Signed, Slot, Spec, SpecForm, Time, Token, Value, codec,
+    Artifact, AuctionId, Award, Change, ChangeBody, Claim, ClusterId, Digest, Key, KeyPair, NodeId, NodeRecord, Phase,
+    Place, ReplicaId, Resources, RuntimeKind, Signed, Slot, Spec, SpecForm, Time, Token, Value, WallClock, codec,
 };
 use shoal_protocol::node::{Config, Identity, Input, Message, Node, Saved, Ticket};
 use shoal_protocol::ring::{Probes, Ring};
@@ -54,14 +54,14 @@ impl World {
         for _ in 0..shape.nodes {
             world.add();
         }
-        let order = world.standing(shape);
-        let template = world.first_of(&order)?;
+        let standing = world.standing(shape);
+        let template = world.first_of(&standing)?;
         world.now = ALONE;
-        let disk = order.disk();
+        let disk = standing.disk();
         for device in 0..shape.nodes {
             world.devices[device].disk = disk.clone();
         }
-        for (device, claim) in &order.claims {
+        for (device, claim) in &standing.claims {
             world.starts += 1;
             let running = Running { generation: claim.generation, healthy: true, start: world.starts };
             world.devices[*device].runtime.replicas.insert(claim.replica, running);
@@ -92,12 +92,12 @@ impl World {
     }
 
     /// A node to whom all of it was told.
-    fn first_of(&mut self, order: &Standing) -> Result<Node, String> {
+    fn first_of(&mut self, standing: &Standing) -> Result<Node, String> {
         let it = &self.devices[0];
         let saved = Saved {
             incarnation: 1,
-            changes: order.changes.iter().map(Change::raw).collect(),
-            slots: order.slots.iter().map(|(node, slot)| (*node, slot.wire())).collect(),
+            changes: standing.changes.iter().map(Change::raw).collect(),
+            slots: standing.slots.iter().map(|(node, slot)| (*node, slot.wire())).collect(),
             nodes: Vec::new(),
             rulings: Vec::new(),
         };
@@ -106,13 +106,17 @@ impl World {
         // Nobody can be reached: it acts on what it knows. Then it hears of all the others in one moment.
         let alone = Time::from_micros(ALONE);
         node.handle_timeout(alone);
-        for record in order.records.iter().skip(1) {
+        for record in standing.records.iter().skip(1) {
             let message = Message::Membership(membership::Message::Record(record.wire()));
             node.handle(alone, Input::Gossip { ticket: Ticket(0), from: self.devices[1].id, message });
             while node.poll_effect().is_some() {}
         }
         node.rest();
         let status = node.status();
+        let wished = standing.changes.len() - self.devices.len();
+        if status.workloads != wished {
+            return Err(format!("a cluster holds {} of {wished} workloads", status.workloads));
+        }
         match status.ready && status.nodes_up == self.devices.len() {
             true => Ok(node),
             false => {
@@ -171,20 +175,13 @@ impl World {
         trust::sign_change(&self.genesis, &self.root, None, body).expect("the root may write")
     }
 
-    fn claim(
-        &self,
-        spec: &Spec,
-        replica: ReplicaId,
-        to: NodeId,
-        owner: &shoal_protocol::model::KeyPair,
-        number: usize,
-    ) -> Claim {
+    fn claim(&self, spec: &Spec, replica: ReplicaId, to: NodeId, owner: &KeyPair, number: usize) -> Claim {
         let by = NodeId(owner.public().0);
         let token = Token { counter: 1, by, incarnation: 1 };
         let auction = AuctionId { owner: by, number: (1 << 32) | number as u64 };
         let generation = generation(spec);
         let award = Signed::sign(Award { auction, replica, generation, token, to }, owner, &self.genesis.cluster());
-        let since = shoal_protocol::model::WallClock(EPOCH);
+        let since = WallClock(EPOCH);
         Claim { replica, name: spec.name.clone(), generation, token, phase: Phase::Healthy, since, award: award.wire() }
     }
 
@@ -205,7 +202,7 @@ impl World {
     fn slots(&self, claims: &[(usize, Claim)], cluster: &ClusterId) -> Vec<(NodeId, Signed<Slot>)> {
         let mut sheets: BTreeMap<(usize, u8), Vec<Claim>> = BTreeMap::new();
         for (device, claim) in claims {
-            sheets.entry((*device, claim.replica.slot() % SLOTS)).or_default().push(claim.clone());
+            sheets.entry((*device, claim.replica.slot())).or_default().push(claim.clone());
         }
         let signed = |((device, slot), mut claims): ((usize, u8), Vec<Claim>)| {
             claims.sort_by_key(|claim| claim.replica);
@@ -238,7 +235,7 @@ impl Standing {
             nodes: self.records.iter().skip(1).map(|record| apart(&record.wire())).collect(),
             rulings: Vec::new(),
         };
-        let wall = shoal_protocol::model::WallClock(EPOCH);
+        let wall = WallClock(EPOCH);
         let config = Config { name: "n0".into(), founder: true, ..Config::default() };
         let mut node = Node::new(config, self.identity.clone(), saved, facts(), wall, [0; 32], Time::ZERO);
         while node.poll_effect().is_some() {}
