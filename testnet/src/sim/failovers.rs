@@ -19,8 +19,10 @@ pub struct Tally {
     pub ran: u64,
     /// For how much of that they were well, so that a fall would have been false.
     pub well: u64,
-    /// Nodes that were well and were called down by one that was well.
+    /// Nodes that were well and were called down by nodes that were well.
     pub falls: u64,
+    /// Nodes that were well and were called down on the word of one that was not.
+    pub misled: u64,
     /// Replicas that were awarded to another for that reason, though they ran well.
     pub failovers: u64,
 }
@@ -28,9 +30,10 @@ pub struct Tally {
 impl Tally {
     /// Adds another history's.
     pub fn add(&mut self, other: Tally) {
-        let Tally { ran, well, falls, failovers } = other;
+        let Tally { ran, well, falls, misled, failovers } = other;
         (self.ran, self.well) = (self.ran + ran, self.well + well);
-        (self.falls, self.failovers) = (self.falls + falls, self.failovers + failovers);
+        (self.falls, self.misled) = (self.falls + falls, self.misled + misled);
+        self.failovers += failovers;
     }
 }
 
@@ -97,23 +100,36 @@ impl World {
         if self.watch.is_off {
             return;
         }
-        let about = event.node.as_ref().and_then(|name| name.strip_prefix('n')?.parse::<usize>().ok());
-        let Some(about) = about.filter(|about| *about < self.devices.len()) else { return };
+        let Some(about) = event.node.as_ref().and_then(|name| self.device_named(name)) else { return };
         match event.kind.as_str() {
             "node-up" => {
                 self.failovers.fallen.remove(&(device, about));
             }
             "node-down" => {
-                let is_false = self.were_well_together(device, about);
+                let is_well = self.were_well_together(device, about);
+                let is_false = is_well && self.witnesses(event).all(|witness| self.were_well_together(witness, about));
                 self.failovers.fallen.insert((device, about), is_false);
                 if is_false {
                     self.failovers.tally.falls += 1;
                     self.say(device, format!("n{about} is well: a false fall"));
+                } else if is_well {
+                    self.failovers.tally.misled += 1;
                 }
             }
             "awarded" => self.weigh_award(device, about, event.subject.as_deref().unwrap_or_default()),
             _ => {}
         }
+    }
+
+    /// By whose word a node is held to be down.
+    fn witnesses(&self, event: &EventView) -> impl Iterator<Item = usize> {
+        let (_, names) = event.message.rsplit_once("(seen by ").unwrap_or_default();
+        names.trim_end_matches(')').split(", ").filter_map(|name| self.device_named(name))
+    }
+
+    fn device_named(&self, name: &str) -> Option<usize> {
+        let device = name.strip_prefix('n')?.parse().ok()?;
+        (device < self.devices.len()).then_some(device)
     }
 
     fn weigh_award(&mut self, owner: usize, winner: usize, name: &str) {

@@ -105,10 +105,11 @@ fn tell(sum: &Sum, first: u64, took: Duration) {
 
 /// What is said of nodes that were well. Histories that failed are not in it.
 fn tell_falls(tally: &Tally) {
-    let Tally { ran, well, falls, failovers } = *tally;
+    let Tally { ran, well, falls, misled, failovers } = *tally;
     let (hours, well) = (ran as f64 / 3.6e9, well as f64 / 3.6e9);
     let rate = |count: u64| if ran == 0 { 0.0 } else { count as f64 * 1e3 / hours };
     println!("{hours:.1} node-hours simulated, {well:.1} of them without trouble for ten seconds:");
     println!("  false failovers {failovers:>6}, {:.2} per 1,000 node-hours", rate(failovers));
     println!("  false falls     {falls:>6}, {:.2} per 1,000 node-hours", rate(falls));
+    println!("  misled          {misled:>6}, {:.2} per 1,000 node-hours", rate(misled));
 }
