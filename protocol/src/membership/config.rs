@@ -56,7 +56,8 @@ pub struct Config {
     pub max_links: usize,
     /// How often an idle link's round trip is measured.
     pub rtt_every: Duration,
-    /// How long a neighbour's view of who is down may differ before views are exchanged: gossip needs a moment.
+    /// How long a neighbour's view of who is down may differ before views are exchanged: gossip needs a moment. An eighth of it
+    /// with one that returns.
     pub repair_after: Duration,
     /// The longest pause between exchanges that did not help; they start at `repair_after` and double.
     pub repair_most: Duration,

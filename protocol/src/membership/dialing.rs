@@ -203,8 +203,11 @@ impl Membership {
         if peer == self.me {
             return;
         }
+        // Where one has fallen and returns, others have that one or this does not see yet.
+        let returns = self.members.get(&peer).is_some_and(|member| matches!(member.life, Life::Down(_)));
+        let repair_gap = self.config.repair_after / if returns { 8 } else { 1 };
         let path = self.paths.entry(peer).or_default();
-        path.link = Some(Link::new(cx.now, &self.config));
+        path.link = Some(Link::new(cx.now, repair_gap));
         path.dialling = None;
         path.failures = 0;
         path.closed_at = None;

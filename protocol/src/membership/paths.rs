@@ -62,7 +62,7 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub fn new(now: Time, config: &Config) -> Link {
+    pub fn new(now: Time, repair_gap: Duration) -> Link {
         Link {
             since: now,
             awaiting: None,
@@ -71,7 +71,7 @@ impl Link {
             watched_until: Time::ZERO,
             told_at: None,
             differs: false,
-            repair_gap: config.repair_after,
+            repair_gap,
             hello: None,
         }
     }

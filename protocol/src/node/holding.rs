@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::claims::{SheetFull, awarded_under};
 use crate::desired::Wish;
 use crate::model::claim::short_reason;
-use crate::model::{Award, Change, Claim, Digest, Key, Phase, ReplicaId, ReplicaName, Signed, Time};
+use crate::model::{Award, Change, Claim, Digest, Key, NodeId, Phase, ReplicaId, ReplicaName, Signed, Time};
 
 use super::artifacts::Local;
 use super::contract::{Action, Order, PersistId, ReplicaState, Report};
@@ -266,7 +266,7 @@ impl Node {
             untold.retain(|(_, is_returning)| !is_returning);
         }
         for (replica, _) in untold {
-            if self.is_taken_over(&replica) {
+            if self.is_taken_over(now, &replica) {
                 continue;
             }
             if let Some(running) = self.running.get_mut(&replica) {
@@ -283,11 +283,12 @@ impl Node {
         }
     }
 
-    fn is_taken_over(&self, replica: &ReplicaId) -> bool {
+    /// Whether another runs it well, who is up or may be about to return.
+    fn is_taken_over(&self, now: Time, replica: &ReplicaId) -> bool {
         let Some(mine) = self.claims.my_claim(replica).map(|claim| claim.generation) else { return true };
-        self.claims.of(replica).iter().any(|(node, claim)| {
-            *node != self.me && self.is_up(node) && claim.phase == Phase::Healthy && claim.generation == mine
-        })
+        let counts = |node: &NodeId| self.is_up(node) || self.pace.heals_for(now, node).is_some();
+        let is_good = |claim: &Claim| claim.phase == Phase::Healthy && claim.generation == mine;
+        self.claims.of(replica).iter().any(|(node, claim)| *node != self.me && is_good(claim) && counts(node))
     }
 
     /// Whether what this node claims runs here and answers, told or not.

@@ -33,6 +33,10 @@ impl Seed {
 impl Node {
     pub(super) fn on_link_up(&mut self, now: Time, peer: NodeId) {
         self.rest_seeds(now);
+        // What the peer tells comes before the news that it is up.
+        if self.membership.state(&peer) == membership::State::Down {
+            self.pace.reached(now);
+        }
         self.with_membership(now, |membership, now, out| membership.handle_link_up(now, peer, out));
         self.send_letters(now, peer);
         let mut out = crate::model::Out::new();

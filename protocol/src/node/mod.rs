@@ -279,6 +279,7 @@ impl Node {
             after(self.next_seed(), Reason::Seed),
             after(self.waits_until, Reason::Patience),
             after(self.hears_out_until, Reason::Patience),
+            after(self.pace.poll_timeout(), Reason::Patience),
             after(self.cache.due(), Reason::Cache),
             after(self.join_at, Reason::Join),
         ]

@@ -142,6 +142,7 @@ impl Node {
             self.hears_out_until = None;
             self.due.duplicates = true;
         }
+        self.due.duplicates |= self.pace.is_healed(now);
     }
 
     /// Whether it knows what everybody knows that it can hear, or has waited for that long enough. To own workloads two witnesses

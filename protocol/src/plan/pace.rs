@@ -46,12 +46,21 @@ pub struct Pace {
     next_move_at: Time,
     /// When a node returned, first of some.
     heals_since: Option<Time>,
+    /// Until when others are waited for, until that is over.
+    heals_until: Option<Time>,
 }
 
 impl Pace {
     /// Not paced.
     pub fn new(config: PaceConfig) -> Self {
-        Pace { config, lost: VecDeque::new(), paced_until: None, next_move_at: Time::ZERO, heals_since: None }
+        Pace {
+            config,
+            lost: VecDeque::new(),
+            paced_until: None,
+            next_move_at: Time::ZERO,
+            heals_since: None,
+            heals_until: None,
+        }
     }
 
     /// A node was lost; `up` members are left, this one included.
@@ -67,23 +76,39 @@ impl Pace {
         }
     }
 
-    /// A node is back. When fewer than [`PaceConfig::at_least`] are still gone, the cut has healed.
-    pub fn returned(&mut self, now: Time, node: &NodeId) {
+    /// A node that was lost can be reached again, and is about to return.
+    pub fn reached(&mut self, now: Time) {
         // One that comes and goes all the time holds nobody up for longer.
         if self.heals_since.is_none_or(|since| now.since(since) > self.config.window) {
             self.heals_since = Some(now);
+            self.heals_until = Some(now + self.config.heal_after);
         }
+    }
+
+    /// A node is back. When fewer than [`PaceConfig::at_least`] are still gone, the cut has healed.
+    pub fn returned(&mut self, now: Time, node: &NodeId) {
+        self.reached(now);
         self.lost.retain(|(_, lost)| lost != node);
         if self.lost.len() < self.config.at_least {
             self.paced_until = None;
         }
     }
 
-    /// Until when nodes return that were lost with this one; none if it was lost after the first of them.
-    fn heals_for(&self, holder: &NodeId) -> Option<Time> {
+    /// Until when nodes return that were lost with this one; none if it was lost after the first of them, or the time is over.
+    pub fn heals_for(&self, now: Time, holder: &NodeId) -> Option<Time> {
         let since = self.heals_since?;
         let is_new = self.lost.iter().any(|(at, lost)| lost == holder && *at >= since);
-        (!is_new).then(|| since + self.config.heal_after)
+        (!is_new).then(|| since + self.config.heal_after).filter(|until| now < *until)
+    }
+
+    /// When nobody is waited for any more.
+    pub fn poll_timeout(&self) -> Option<Time> {
+        self.heals_until
+    }
+
+    /// Whether that time has just come.
+    pub fn is_healed(&mut self, now: Time) -> bool {
+        self.heals_until.take_if(|until| *until <= now).is_some()
     }
 
     /// Whether moves are paced now.
@@ -93,7 +118,7 @@ impl Pace {
 
     /// Asks to move one replica that this node held: yes, or when to ask again.
     pub fn take(&mut self, now: Time, holder: &NodeId) -> Result<(), Time> {
-        if let Some(healed) = self.heals_for(holder).filter(|healed| now < *healed) {
+        if let Some(healed) = self.heals_for(now, holder) {
             return Err(healed);
         }
         if !self.is_paced(now) {

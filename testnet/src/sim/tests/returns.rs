@@ -26,3 +26,34 @@ fn who_returns_hears_out_those_it_has_not_compared_with() {
         );
     }
 }
+
+/// One that was cut off found one of the others again, and through it a new version of what it ran. It replaced its own replica and
+/// said that it was healthy, a moment before it saw the node that had taken over: what ran there well went back for nothing.
+#[test]
+fn who_returns_says_nothing_of_what_others_took_over_before_it_has_seen_them() {
+    for seed in 0..10 {
+        let mut play = cluster(seed, 5);
+        play.publish(0, &workload("web", 1, 1)).unwrap();
+        play.settle().unwrap();
+        let holder = holders(&play.world)[0];
+        let others: Vec<usize> = (0..5).filter(|device| *device != holder).collect();
+        play.world.partition(&[holder], &others, true);
+        play.world.run_for(Duration::from_secs(12)).unwrap();
+        play.publish(others[0], &workload("web", 2, 1)).unwrap();
+        play.world.run_for(Duration::from_secs(2)).unwrap();
+        let taker = holders(&play.world).into_iter().find(|device| *device != holder).expect("somebody took over");
+        let others: Vec<usize> = others.into_iter().filter(|device| *device != taker).collect();
+        play.world.partition(&[holder], &others, false);
+        let is_back = |world: &World| others.iter().any(|other| world.devices[holder].links.contains_key(other));
+        play.world.run_till(Duration::from_secs(30), "a link is back", is_back).unwrap();
+        play.world.run_for(Duration::from_secs(1)).unwrap();
+        play.world.partition(&[holder], &[taker], false);
+        play.settle().unwrap();
+        assert_eq!(holders(&play.world), [taker], "seed {seed}: n{holder} was cut off");
+    }
+}
+
+fn holders(world: &World) -> Vec<usize> {
+    let holds = |device: &usize| world.node(*device).is_some_and(|node| node.own_claims().next().is_some());
+    (0..world.devices.len()).filter(holds).collect()
+}
