@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use crate::model::{Outgoing, Resources};
+use crate::model::{Facts, Outgoing, Resources};
 
 use super::super::*;
 
