@@ -1,7 +1,8 @@
 //! One that was away, and what it says before it knows what the others know.
 
+use super::bidding::Bidding;
 use super::*;
-use crate::model::Phase;
+use crate::model::{Phase, Token};
 
 /// While it was away a new version was published, and another node took over. It came back, replaced what it ran in place, said at
 /// once that it was healthy, and being the older holder took the replica back.
@@ -9,19 +10,12 @@ use crate::model::Phase;
 fn what_returns_in_an_old_version_is_not_told_to_be_healthy_before_its_node_knows_what_the_others_know() {
     let cluster = cluster();
     let mut bottle = Bottle::new(cluster.founder(Saved::default()));
-    let draft = bottle.draft(Some(spec(1, 32 << 20))).unwrap();
-    let change = cluster.sign(draft, &"web".parse().unwrap(), Value::workload(&spec(1, 32 << 20)));
-    bottle.command(Command::Submit { change: change.raw() });
-    let Reply::Prepared { draft: newer, .. } =
-        bottle.command(Command::Prepare { name: "web".parse().unwrap(), spec: Some(spec(1, 64 << 20)), force: false })
-    else {
-        panic!("prepared")
-    };
+    bottle.publish(&cluster, &spec(1, 32 << 20));
+    let newer = bottle.signed(&cluster, &spec(1, 64 << 20));
     let mut saved = saved(&bottle.records);
     let other = NodeId(cluster.identity(20).keys.public().0);
     saved.changes.push(trust::admit(&cluster.genesis, &cluster.join, other, 1, 1).unwrap().raw());
     let mut again = Bottle::new(cluster.founder(saved));
-    let newer = cluster.sign(newer, &"web".parse().unwrap(), Value::workload(&spec(1, 64 << 20)));
     again.input(Input::Message { from: other, message: Message::Changed { change: newer.raw(), holder: None } });
     assert_eq!(again.orders.len(), 2, "the new version starts at once: {:?}", again.orders);
     let phase = |bottle: &Bottle| bottle.node.own_claims().next().unwrap().phase.clone();

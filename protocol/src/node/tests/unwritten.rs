@@ -1,8 +1,8 @@
 //! What is not on disk is not told, by whatever way; and what was let go is.
 
+use super::bidding::Bidding;
 use super::*;
-use crate::claims;
-use crate::model::{Phase, Slot};
+use crate::model::{Phase, Slot, Token};
 
 /// Slots that went out by gossip, oldest first.
 fn told(bottle: &Bottle) -> Vec<Slot> {
@@ -30,9 +30,8 @@ fn shown(it: &mut Bidding) -> Vec<Vec<u8>> {
 fn a_node_whose_disk_fails_does_not_tell_of_one_claim_while_it_lets_go_of_another() {
     let cluster = cluster();
     let mut bottle = Bottle::new(cluster.founder(Saved::default()));
-    let draft = bottle.draft(Some(spec(30, 16 << 20))).unwrap();
+    let change = bottle.signed(&cluster, &spec(30, 16 << 20));
     bottle.disk = false;
-    let change = cluster.sign(draft, &"web".parse().unwrap(), Value::workload(&spec(30, 16 << 20)));
     bottle.input(Input::Command { request: RequestId(9), command: Command::Submit { change: change.raw() } });
     assert_eq!(bottle.node.own_claims().count(), 30);
     bottle.input(Input::StoreFailed { why: "no space left".into() });
@@ -47,9 +46,7 @@ fn a_node_whose_disk_fails_does_not_tell_of_one_claim_while_it_lets_go_of_anothe
 fn what_was_let_go_is_told_though_the_disk_failed_over_it() {
     let cluster = cluster();
     let mut bottle = Bottle::new(cluster.founder(Saved::default()));
-    let draft = bottle.draft(Some(spec(1, 32 << 20))).unwrap();
-    let change = cluster.sign(draft, &"web".parse().unwrap(), Value::workload(&spec(1, 32 << 20)));
-    bottle.command(Command::Submit { change: change.raw() });
+    bottle.publish(&cluster, &spec(1, 32 << 20));
     assert_eq!(told(&bottle).last().map(|slot| slot.claims.len()), Some(1));
     let before = bottle.node.roots();
     bottle.disk = false;

@@ -1,0 +1,100 @@
+//! What the node must know of who is alive, and the words for it.
+
+use crate::model::{Facts, NodeId, Time};
+
+use super::evidence::{Evidence, Suspicion};
+
+/// What the node must know.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Fact {
+    /// A member is alive that was unknown, down or away.
+    Up {
+        /// The member.
+        node: NodeId,
+    },
+    /// A member is down.
+    Down {
+        /// The member.
+        node: NodeId,
+        /// Why it is held to be.
+        why: Evidence,
+    },
+    /// A member stops for a moment and hopes to be back.
+    BackBy {
+        /// The member.
+        node: NodeId,
+        /// By when.
+        until: Time,
+    },
+    /// The record of this member (or of this node) changed: keep it, note it in sync.
+    Record {
+        /// The member.
+        node: NodeId,
+    },
+    /// Put this incarnation on disk, then call [`Membership::incarnation_stored`](super::Membership::incarnation_stored).
+    Incarnation(u64),
+    /// Somebody else goes on speaking in this node's name: another device has a copy of its key.
+    Contested,
+    /// This node cannot reach a member and asks others; for events.
+    Accused {
+        /// The member.
+        node: NodeId,
+        /// Why.
+        why: Suspicion,
+    },
+    /// An accused member showed that it lives; for events.
+    Cleared {
+        /// The member.
+        node: NodeId,
+    },
+}
+
+/// How a dial that was asked for ended without a link.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DialFailure {
+    /// Every address refused: nobody listens there.
+    Refused,
+    /// No answer, no way, or somebody else answered: nothing is proven.
+    TimedOut,
+}
+
+/// How a member is held to be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum State {
+    /// A stranger, or a member not heard of since this node's start or the member's admission.
+    Unknown,
+    /// Alive.
+    Up,
+    /// It stopped on purpose and hopes to be back by then. May lie in the past until its observers agree that it is down.
+    BackBy(Time),
+    /// Dead, or out of everybody's reach.
+    Down,
+}
+
+/// What a gossip message is worth to others.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Worth {
+    /// Good and new enough: let it travel on.
+    Relay,
+    /// Old, or cannot be judged here: stop it, blame nobody.
+    Ignore,
+    /// Bad for everyone for ever: stop it, blame the relay.
+    Reject,
+}
+
+/// What a node says of itself. Counter and incarnation are kept here.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Profile {
+    /// What people call the device, at most 128 bytes.
+    pub name: String,
+    /// Where it can be dialled, as multiaddrs; at most 16 of at most 300 bytes, the rest is cut off.
+    pub addresses: Vec<String>,
+    /// Its static facts.
+    pub facts: Facts,
+    /// The version of its program.
+    pub version: String,
+    /// It may own workloads.
+    pub ready: bool,
+    /// It wants no work.
+    pub leaving: bool,
+}

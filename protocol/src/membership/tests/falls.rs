@@ -1,0 +1,131 @@
+//! Who is gone, and how soon the others know.
+
+use std::time::Duration;
+
+use super::net::{MS, Net, SECOND};
+use crate::membership::{Config, State};
+
+#[test]
+fn a_killed_node_is_down_within_a_few_round_trips() {
+    for seed in 0..20 {
+        let mut net = Net::running(3, seed);
+        net.kill(2);
+        let took = net.run_until(SECOND, |net| net.all_hold(2, State::Down)).expect("found out");
+        assert!(took < 40 * MS, "seed {seed}: {took:?}");
+        assert_eq!(net.ups(0), 2);
+        assert!(net.room(0).why_down(&net.devices[2].id).unwrap().contains("nobody listens"));
+    }
+}
+
+#[test]
+fn of_two_nodes_the_survivor_decides_alone() {
+    let mut net = Net::running(2, 1);
+    net.kill(1);
+    let took = net.run_until(SECOND, |net| net.all_hold(1, State::Down)).expect("found out");
+    assert!(took < 40 * MS, "{took:?}");
+}
+
+#[test]
+fn a_kill_among_twenty_is_known_to_all() {
+    let mut net = Net::running(20, 3);
+    net.kill(7);
+    let took = net.run_until(SECOND, |net| net.all_hold(7, State::Down)).expect("found out");
+    assert!(took < 60 * MS, "{took:?}");
+    net.run(5 * SECOND);
+    assert_eq!(net.downs().iter().filter(|(_, of)| *of != 7).count(), 0, "nobody else fell");
+}
+
+#[test]
+fn the_last_survivor_knows_that_it_is_alone() {
+    for size in [3, 5, 20] {
+        let mut net = Net::running(size, 4);
+        (1..size).for_each(|n| net.kill(n));
+        let took = net.run_until(5 * SECOND, |net| net.ups(0) == 1).expect("found out");
+        assert!(took < 100 * MS, "{size}: {took:?}");
+    }
+}
+
+#[test]
+fn a_cut_node_is_down_in_about_a_second_and_itself_takes_longer_to_give_up_on_the_others() {
+    for seed in 0..10 {
+        let mut net = Net::running(3, seed);
+        net.devices[2].dark = true;
+        let took = net.run_until(5 * SECOND, |net| net.state(0, 2) == State::Down && net.state(1, 2) == State::Down);
+        let took = took.expect("found out");
+        assert!(took > 500 * MS && took < 1300 * MS, "seed {seed}: {took:?}");
+        assert_eq!(net.ups(2), 3, "with nobody to correct it, it waits");
+        net.run_until(5 * SECOND, |net| net.ups(2) == 1).expect("but not for ever");
+        net.run(5 * SECOND);
+        net.devices[2].dark = false;
+        net.run_until(15 * SECOND, |net| (0..3).all(|n| net.ups(n) == 3)).expect("a healed cut is found");
+    }
+}
+
+#[test]
+fn nobody_may_be_away_for_longer_than_the_bound() {
+    let mut net = Net::running(3, 12);
+    net.stop(2, 3600 * SECOND);
+    net.run(32 * SECOND);
+    assert!(net.all_hold(2, State::Down));
+}
+
+#[test]
+fn a_goodbye_for_good_is_death_at_once() {
+    let mut net = Net::running(5, 13);
+    net.stop(2, Duration::ZERO);
+    assert!(net.all_hold(2, State::Down), "before its links were even closed");
+    net.run(5 * SECOND);
+    assert!(net.room(0).why_down(&net.devices[2].id).unwrap().contains("goodbye"));
+    net.start(2);
+    net.run_until(12 * SECOND, |net| (0..5).all(|n| net.ups(n) == 5)).expect("and may come back");
+}
+
+#[test]
+fn in_a_large_cluster_links_are_few_and_a_kill_is_known_soon() {
+    let mut net = Net::with(100, 15, Config { full_mesh: 0, ..Config::default() });
+    net.start_all();
+    net.run(60 * SECOND);
+    let links: Vec<usize> = (0..100).map(|n| net.room(n).links().count()).collect();
+    // Far from a full mesh, and what the start needed more of is closed again.
+    assert!(*links.iter().max().unwrap() <= 32 && links.iter().sum::<usize>() <= 1600, "{links:?}");
+    net.facts.clear();
+    (0..10).for_each(|n| net.kill(n * 10));
+    net.run_until(SECOND, |net| (0..10).all(|n| net.all_hold(n * 10, State::Down))).expect("found out");
+    net.run(5 * SECOND);
+    assert!(net.downs().iter().all(|(_, of)| of % 10 == 0), "nobody else fell");
+}
+
+#[test]
+fn half_of_a_large_cluster_dies_and_the_rest_knows() {
+    let mut net = Net::with(60, 16, Config { full_mesh: 0, ..Config::default() });
+    net.start_all();
+    (0..30).for_each(|n| net.kill(n * 2));
+    net.run_until(20 * SECOND, |net| (0..30).all(|n| net.all_hold(n * 2, State::Down))).expect("found out");
+    assert!(net.downs().iter().all(|(_, of)| of % 2 == 0), "nobody else fell");
+}
+
+#[test]
+fn a_member_that_never_comes_is_down_after_the_grace_and_no_sooner() {
+    let mut net = Net::new(3, 21);
+    net.start(0);
+    net.start(1);
+    net.run(9 * SECOND);
+    assert_eq!(net.state(0, 2), State::Unknown, "devices of one mains switch boot seconds apart");
+    assert!(!net.room(0).settled());
+    net.run(2 * SECOND);
+    assert!(net.all_hold(2, State::Down) && net.room(0).settled());
+    net.start(2);
+    net.run_until(12 * SECOND, |net| (0..3).all(|n| net.ups(n) == 3)).expect("late but here");
+}
+
+#[test]
+fn a_newcomer_learns_who_is_down_from_its_first_neighbour() {
+    let mut net = Net::running(5, 22);
+    net.kill(1);
+    net.kill(2);
+    net.run(5 * SECOND);
+    net.start(1);
+    net.run(SECOND / 2);
+    assert_eq!(net.state(1, 2), State::Down, "long before its grace is over");
+    assert!(net.room(1).settled());
+}

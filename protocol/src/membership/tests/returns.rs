@@ -1,0 +1,183 @@
+//! Who comes back, and how the others learn of it.
+
+use super::net::{MS, Net, SECOND};
+use crate::membership::{Config, Fact, Goodbye, Message, Notice, Seen, State, Vote, Worth};
+use crate::model::{Out, Outgoing};
+
+#[test]
+fn two_halves_call_each_other_down_and_heal() {
+    let mut net = Net::running(6, 5);
+    net.split(&[&[0, 1, 2], &[3, 4, 5]]);
+    net.run(10 * SECOND);
+    assert!((0..6).all(|n| net.ups(n) == 3));
+    net.cuts.clear();
+    net.run_until(15 * SECOND, |net| (0..6).all(|n| net.ups(n) == 6)).expect("the halves meet");
+    net.facts.clear();
+    net.run(60 * SECOND);
+    assert_eq!(net.downs(), [], "and stay together");
+    let incarnations: Vec<u64> = (0..6).map(|n| net.room(0).incarnation_of(&net.devices[n].id).unwrap()).collect();
+    assert!(incarnations.iter().all(|incarnation| *incarnation <= 3), "without a storm: {incarnations:?}");
+}
+
+#[test]
+fn a_restarted_node_is_up_with_its_next_incarnation() {
+    let mut net = Net::running(3, 10);
+    net.kill(1);
+    net.run(3 * SECOND);
+    assert!(net.all_hold(1, State::Down));
+    net.start(1);
+    net.run_until(12 * SECOND, |net| (0..3).all(|n| net.ups(n) == 3)).expect("back");
+    assert!([0, 2].iter().all(|n| net.room(*n).incarnation_of(&net.devices[1].id) == Some(2)));
+    net.facts.clear();
+    net.run(30 * SECOND);
+    assert_eq!(net.downs(), []);
+}
+
+/// The old process's end and the new one's beginning reach different nodes in different order.
+#[test]
+fn a_restart_in_an_instant_ends_up() {
+    for seed in 0..20 {
+        let mut net = Net::running(4, seed);
+        net.kill(1);
+        net.run(MS * (seed as u32 % 5));
+        net.start(1);
+        net.run(15 * SECOND);
+        assert!((0..4).all(|n| net.ups(n) == 4), "seed {seed}");
+    }
+}
+
+#[test]
+fn a_planned_absence_is_honoured_and_an_overdue_one_is_not() {
+    let mut net = Net::running(3, 11);
+    net.stop(2, 10 * SECOND);
+    net.run(9 * SECOND);
+    assert!([0, 1].iter().all(|n| matches!(net.state(*n, 2), State::BackBy(_))));
+    net.start(2);
+    net.run(SECOND);
+    assert!((0..3).all(|n| net.ups(n) == 3));
+    assert_eq!(net.downs(), []);
+    net.stop(2, 10 * SECOND);
+    net.run(11 * SECOND);
+    assert!(net.all_hold(2, State::Down), "it did not keep its word");
+}
+
+#[test]
+fn what_gossip_loses_is_repaired() {
+    let mut net = Net::with(40, 14, Config { full_mesh: 0, ..Config::default() });
+    net.start_all();
+    net.gossip_works = false;
+    net.kill(5);
+    net.run_until(300 * SECOND, |net| net.all_hold(5, State::Down)).expect("everybody learns of the fall");
+    net.start(5);
+    net.run_until(300 * SECOND, |net| net.all_hold(5, State::Up)).expect("and of the return");
+}
+
+#[test]
+fn a_large_split_heals() {
+    let mut net = Net::with(40, 17, Config { full_mesh: 0, ..Config::default() });
+    net.start_all();
+    net.split(&[&(0..20).collect::<Vec<_>>(), &(20..40).collect::<Vec<_>>()]);
+    net.run(30 * SECOND);
+    assert!((0..40).all(|n| net.ups(n) == 20), "{:?}", (0..40).map(|n| net.ups(n)).collect::<Vec<_>>());
+    net.cuts.clear();
+    net.run_until(60 * SECOND, |net| (0..40).all(|n| net.ups(n) == 40)).expect("healed");
+}
+
+/// Its peer doubted a member of which it had heard nothing but the name, and learned from somebody's disk in which life it was. The
+/// verdict then spoke of that life and its votes of life 0: nobody took it, its subject could not refute it, and was down for good.
+#[test]
+fn one_that_is_doubted_before_its_record_comes_can_refute_its_death() {
+    let mut net = Net::new(3, 31);
+    net.start(0);
+    net.start(1);
+    net.devices[2].dark = true;
+    net.start(2);
+    net.run(9 * SECOND);
+    let subject = net.devices[2].id;
+    let record = net.room(2).record(&subject).unwrap().clone();
+    for n in [0, 1] {
+        assert_eq!((net.state(n, 2), net.room(n).incarnation_of(&subject)), (State::Unknown, Some(0)));
+        let room = net.devices[n].room.as_mut().unwrap();
+        room.handle_record(net.now, record.clone(), &mut Out::new());
+    }
+    net.run_until(15 * SECOND, |net| net.all_hold(2, State::Down)).expect("it cannot be reached");
+    net.devices[2].dark = false;
+    net.run_until(15 * SECOND, |net| (0..3).all(|n| net.ups(n) == 3)).expect("it is there, and says so");
+}
+
+/// An incarnation that is used before it is on the disk could be used again after a crash, and then not outdo its own death.
+#[test]
+fn a_higher_incarnation_is_used_only_once_it_is_stored() {
+    let mut net = Net::running(3, 26);
+    let (me, now) = (net.devices[0].id, net.now);
+    let vote = |n: usize| net.sign(n, Vote { subject: me, incarnation: 1, seen: Seen::Silent });
+    let notice = Notice { subject: me, incarnation: 1, votes: vec![vote(1), vote(2)] };
+    let peer = net.devices[1].id;
+    let room = net.devices[0].room.as_mut().unwrap();
+    let mut out = Out::new();
+    let facts = room.handle_message(now, peer, Message::Down(notice.clone(), None), &mut out);
+    assert_eq!(facts, [Fact::Incarnation(2)]);
+    assert_eq!(room.handle_message(now, peer, Message::Down(notice, None), &mut out), [], "once is enough");
+    assert_eq!((room.incarnation(), room.record(&me).unwrap().incarnation, out.pop()), (1, 1, None));
+    let facts = room.incarnation_stored(now, 2, &mut out);
+    assert_eq!(facts, [Fact::Record { node: me }]);
+    assert_eq!(room.record(&me).unwrap().incarnation, 2);
+    assert!(out.pop().is_some(), "and told at once");
+}
+
+#[test]
+fn a_node_that_lost_its_disk_rises_above_what_others_know_of_it() {
+    let mut net = Net::running(3, 27);
+    net.run(SECOND);
+    net.kill(1);
+    net.run(SECOND);
+    net.devices[1].forget();
+    net.start(1);
+    net.run_until(20 * SECOND, |net| (0..3).all(|n| net.ups(n) == 3))
+        .expect("it comes back though it forgot its lives");
+    let id = net.devices[1].id;
+    assert!([0, 2].iter().all(|n| net.room(*n).record(&id) == net.room(1).record(&id)), "and its word counts");
+}
+
+/// A node that returned said so over its links, and by gossip. Those who were linked to it had heard it over the link a moment before, took
+/// the gossip for stale, and nobody told the rest of the cluster: 2,987 of 3,000 nodes held it to be down for a minute.
+#[test]
+fn what_came_over_a_link_first_is_passed_on_when_gossip_brings_it_and_only_once() {
+    let mut net = Net::running(3, 32);
+    let mut record = net.room(1).record(&net.devices[1].id).unwrap().body().clone();
+    record.counter += 1;
+    let (from, now) = (net.devices[1].id, net.now);
+    let record = net.sign(1, record);
+    let goodbye = Goodbye { incarnation: net.room(1).incarnation(), back_in_ms: 5_000 };
+    let goodbye = net.sign(1, goodbye);
+    let mut out = Out::new();
+    let room = net.devices[0].room.as_mut().unwrap();
+    for message in [Message::Record(record), Message::Goodbye(goodbye)] {
+        room.handle_message(now, from, message.clone(), &mut out);
+        assert_eq!(room.handle_gossip(now, from, message, &mut out).0, Worth::Relay);
+    }
+    let (record, hash) = room.record(&from).map(|it| (it.wire(), it.hash())).unwrap();
+    assert_eq!(room.handle_gossip(now, from, Message::Record(record), &mut out).0, Worth::Ignore, "{hash:?}");
+}
+
+/// Gossip of a return passed many by. Those that a peer told of it, when they compared whom they hold to be down, kept it to themselves: it
+/// went from neighbour to neighbour, at seconds each.
+#[test]
+fn who_hears_of_a_return_from_a_peer_tells_all() {
+    let mut net = Net::running(4, 33);
+    net.kill(3);
+    net.run_until(SECOND, |net| net.all_hold(3, State::Down)).expect("found out");
+    let gone = net.devices[3].id;
+    let mut record = net.room(0).record(&gone).unwrap().body().clone();
+    (record.counter, record.incarnation) = (record.counter + 1, record.incarnation + 1);
+    let (record, peer, now) = (net.sign(3, record), net.devices[1].id, net.now);
+    let room = net.devices[0].room.as_mut().unwrap();
+    for is_news in [true, false] {
+        let mut out = Out::new();
+        room.handle_message(now, peer, Message::Record(record.clone()), &mut out);
+        assert_eq!(room.state(&gone), State::Up);
+        let said: Vec<_> = std::iter::from_fn(|| out.pop()).collect();
+        let tells = Outgoing::Broadcast(Message::Record(record.clone()));
+        assert_eq!(said.contains(&tells), is_news, "{said:?}");
+    }
+}

@@ -1,0 +1,149 @@
+//! What is said, false and broken words too, and who counts as a member.
+
+use rand_chacha::rand_core::RngCore;
+
+use super::net::{MS, Net, SECOND};
+use crate::membership::{Config, Fact, Gone, Goodbye, Membership, Message, Notice, Seen, State, Vote, Wish, Worth};
+use crate::model::{Digest, NodeId, Out, Outgoing};
+
+/// One member's word is no majority, and the accused shows that it lives.
+#[test]
+fn a_false_notice_by_one_member_fells_nobody() {
+    for size in [5, 40] {
+        let mut net = Net::with(size, 25, Config { full_mesh: 8, ..Config::default() });
+        net.start_all();
+        let subject = net.devices[1].id;
+        let vote = net.sign(0, Vote { subject, incarnation: 1, seen: Seen::Refused });
+        let notice = Notice { subject, incarnation: 1, votes: vec![vote.clone()] };
+        net.gossip(0, Message::Down(notice.clone(), None));
+        (2..size).for_each(|to| net.inject(0, to, Message::Down(notice.clone(), None)));
+        net.run(5 * SECOND);
+        assert_eq!(net.downs(), []);
+        let forged = net.sign(0, Vote { subject, incarnation: 1, seen: Seen::Silent });
+        let twice = Notice { subject, incarnation: 1, votes: vec![vote, forged] };
+        let relay = net.devices[0].id;
+        let mut out = Out::new();
+        let now = net.now;
+        let room = net.devices[2].room.as_mut().unwrap();
+        assert_eq!(
+            room.handle_gossip(now, relay, Message::Down(twice, None), &mut out).0,
+            Worth::Ignore,
+            "an old life"
+        );
+    }
+}
+
+/// What a broken or stolen member says over its links harms none of the others.
+#[test]
+fn garbage_of_one_member_harms_nobody_else() {
+    for seed in 0..6 {
+        let mut net = Net::running(5, seed);
+        let ids: Vec<NodeId> = net.devices.iter().map(|device| device.id).chain([NodeId([7; 32])]).collect();
+        for _ in 0..3000 {
+            let mut any = || net.rng.next_u32();
+            let (subject, other) = (ids[any() as usize % 6], ids[any() as usize % 6]);
+            let incarnation = [0, 1, 2, 3, u64::MAX][any() as usize % 5];
+            let (round, to, kind) = (any() % 200, 1 + any() as usize % 4, any() % 11);
+            let seen = [Seen::Closed, Seen::Silent, Seen::Refused][any() as usize % 3];
+            let vote = net.sign(0, Vote { subject, incarnation, seen });
+            let gone = Gone { node: subject, incarnation, down: round % 2 == 0 };
+            let message = match kind {
+                0 => Message::Hello { record: None, settled: false },
+                1 => Message::Beat { lag_ms: u16::MAX, view: round },
+                2 => Message::Probe { seq: incarnation, wish: [Wish::Beats, Wish::Parting][round as usize % 2] },
+                3 => Message::Answer { seq: incarnation, lag_ms: u16::MAX },
+                4 => Message::Ask { subject, incarnation, round, vote: Some(vote) },
+                5 => Message::Alive { subject, incarnation, round },
+                6 => Message::Vote(vote),
+                7 => Message::Down(Notice { subject, incarnation, votes: vec![vote; round as usize % 3] }, None),
+                8 => Message::View { after: Some(other), upto: None, gone: vec![gone] },
+                9 => Message::Want(vec![subject; 100]),
+                _ => Message::Goodbye(net.sign(0, Goodbye { incarnation, back_in_ms: 1 << (round % 32) })),
+            };
+            net.inject(0, to, message);
+            let pause = MS * (net.rng.next_u32() % 20);
+            net.run(pause);
+        }
+        let fallen: Vec<_> = net.downs().into_iter().filter(|(_, of)| *of != 0).collect();
+        assert_eq!(fallen, [], "seed {seed}");
+        net.run(40 * SECOND);
+        assert!((1..5).all(|n| net.ups(n) == 5), "seed {seed}");
+        net.kill(3);
+        net.run_until(15 * SECOND, |net| net.all_hold(3, State::Down)).expect("deaths are still found");
+    }
+}
+
+#[test]
+fn a_member_that_leaves_the_roster_is_forgotten() {
+    let mut net = Net::running(4, 28);
+    let gone = net.devices[3].id;
+    let roster: imbl::OrdMap<NodeId, u64> = (0..3).map(|n| (net.devices[n].id, n as u64)).collect();
+    let (mut out, now) = (Out::new(), net.now);
+    let room = net.devices[0].room.as_mut().unwrap();
+    room.set_roster(now, &roster, &mut out);
+    assert_eq!(out.pop(), Some(Outgoing::Hangup(gone)));
+    room.handle_link_down(now, gone, &mut out);
+    assert_eq!((room.state(&gone), room.record(&gone), room.has_link(&gone)), (State::Unknown, None, false));
+    assert!(!room.links().any(|peer| peer == gone) && room.records().count() == 3);
+}
+
+#[test]
+fn a_record_lies_in_sync_under_its_key() {
+    let net = Net::running(2, 29);
+    for device in &net.devices {
+        let record = net.room(0).item(&Membership::item_key(&device.id)).expect("both are known");
+        assert_eq!(record.by().0, device.id.0);
+    }
+    assert!(net.room(0).item(&Digest([0; 32])).is_none());
+}
+
+/// A stranger may be a member whose admission is still on its way here.
+#[test]
+fn a_link_that_was_there_before_the_admission_counts_afterwards() {
+    let mut net = Net::running(3, 30);
+    let all: imbl::OrdMap<NodeId, u64> = (0..3).map(|n| (net.devices[n].id, n as u64)).collect();
+    let id = net.devices[2].id;
+    let hello = Message::Hello { record: net.room(2).record(&id).map(|record| record.wire()), settled: true };
+    let (mut out, now) = (Out::new(), net.now);
+    let room = net.devices[0].room.as_mut().unwrap();
+    let few = all.iter().filter(|(node, _)| **node != id).map(|(node, salt)| (*node, *salt)).collect();
+    room.set_roster(now, &few, &mut out);
+    room.handle_link_down(now, id, &mut out);
+    room.handle_link_up(now, id, &mut out);
+    assert_eq!(room.handle_message(now, id, hello, &mut out), [], "nobody we know");
+    let facts = room.set_roster(now, &all, &mut out);
+    assert_eq!(facts, [Fact::Up { node: id }, Fact::Record { node: id }]);
+}
+
+#[test]
+fn oversized_words_are_refused() {
+    let mut net = Net::running(2, 31);
+    let mut record = net.room(1).record(&net.devices[1].id).unwrap().body().clone();
+    record.counter += 1;
+    record.addresses = vec!["/x".into(); 17];
+    let (relay, now) = (net.devices[1].id, net.now);
+    let long = net.sign(1, record.clone());
+    record.addresses.clear();
+    record.incarnation = u64::MAX;
+    let high = net.sign(1, record);
+    let mut out = Out::new();
+    let room = net.devices[0].room.as_mut().unwrap();
+    for record in [long, high] {
+        assert_eq!(room.handle_gossip(now, relay, Message::Record(record), &mut out), (Worth::Reject, vec![]));
+    }
+    let stray = Message::Beat { lag_ms: 0, view: 0 };
+    assert_eq!(room.handle_gossip(now, relay, stray, &mut out).0, Worth::Reject, "beats do not travel by gossip");
+}
+
+#[test]
+fn a_spurious_timeout_is_harmless() {
+    let mut net = Net::running(3, 32);
+    let now = net.now;
+    let room = net.devices[0].room.as_mut().unwrap();
+    let before = room.poll_timeout();
+    let mut out = Out::new();
+    for _ in 0..5 {
+        assert_eq!(room.handle_timeout(now, &mut out), []);
+    }
+    assert_eq!((room.poll_timeout(), out.pop()), (before, None));
+}

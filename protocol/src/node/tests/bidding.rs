@@ -1,0 +1,126 @@
+//! One that bids, its owner, and its disk: what it answers before the claim is on it, and after.
+
+use super::*;
+use crate::model::{AuctionId, Place, Resources, Token, Value};
+
+/// One that may bid: it knows a wish and its owner, who has a place to give.
+pub struct Bidding {
+    pub bottle: Bottle,
+    pub me: NodeId,
+    pub owners: Identity,
+    pub genesis: Genesis,
+    pub replica: ReplicaId,
+    pub generation: Digest,
+}
+
+impl Bidding {
+    pub fn new() -> Self {
+        let cluster = cluster();
+        let (mine, owners) = (cluster.identity(10), cluster.identity(20));
+        let (me, owner) = (NodeId(mine.keys.public().0), NodeId(owners.keys.public().0));
+        let admit = |node| trust::admit(&cluster.genesis, &cluster.join, node, 1, 1).unwrap().raw();
+        let draft = Draft { clock: crate::model::Clock::new(), serial: 1, uid: None };
+        let wish = cluster.sign(draft, &"web".parse().unwrap(), Value::workload(&spec(1, 32 << 20)));
+        let saved = Saved { incarnation: 1, changes: vec![admit(me), admit(owner), wish.raw()], ..Saved::default() };
+        let wall = WallClock(1_800_000_000_000);
+        let mut bottle = Bottle::new(Node::new(Config::default(), mine, saved, facts(), wall, [7; 32], Time::ZERO));
+        bottle.input(Input::LinkUp { peer: owner });
+        let replica = ReplicaId { uid: wish.uid(), place: Place::Index(0) };
+        let generation = crate::model::claim::generation(&spec(1, 32 << 20));
+        Bidding { bottle, me, owners, genesis: cluster.genesis, replica, generation }
+    }
+
+    pub fn auction(&self) -> AuctionId {
+        AuctionId { owner: NodeId(self.owners.keys.public().0), number: 1 }
+    }
+
+    fn token(&self) -> Token {
+        Token { counter: 1, by: self.auction().owner, incarnation: 1 }
+    }
+
+    /// What it answers its owner.
+    pub fn hears(&mut self, message: auction::Message) -> Vec<Message> {
+        self.bottle.said.clear();
+        self.bottle.input(Input::Message { from: self.auction().owner, message: Message::Auction(message) });
+        std::mem::take(&mut self.bottle.said)
+    }
+
+    /// It bids.
+    pub fn asked(&mut self) {
+        let (auction, ReplicaId { uid, place }) = (self.auction(), self.replica);
+        let generation = self.generation;
+        let announce =
+            auction::Announce { auction, uid, generation, places: vec![place], answer_ms: 100, hold_ms: 5_000 };
+        let said = self.hears(auction::Message::Announce(announce));
+        assert!(matches!(said[..], [Message::Auction(auction::Message::Bid { .. })]), "{said:?}");
+    }
+
+    pub fn award(&self) -> auction::Message {
+        let (auction, token) = (self.auction(), self.token());
+        let award = Award { auction, replica: self.replica, generation: self.generation, token, to: self.me };
+        let award = Signed::sign(award, &self.owners.keys, &self.genesis.cluster());
+        let summary = Box::new(auction::Summary {
+            auction,
+            name: "web".parse().unwrap(),
+            uid: self.replica.uid,
+            generation: self.generation,
+            resources: Resources::default(),
+            places: Vec::new(),
+            opened: WallClock(0),
+            took_us: 0,
+            bids: Vec::new(),
+            declines: Vec::new(),
+            not_asked: Vec::new(),
+            omitted: [0; 3],
+            awards: Vec::new(),
+        });
+        auction::Message::Award { awards: vec![award.wire()], summary }
+    }
+}
+
+/// Its flash takes a second, and the owner asks again, then cancels. Were it told "claimed" and power cut then, the claim
+/// would be gone, and the owner would wait for it.
+#[test]
+fn nobody_hears_of_a_claim_that_is_not_on_disk_however_often_they_ask() {
+    let mut it = Bidding::new();
+    it.bottle.disk = false;
+    it.asked();
+    let (auction, replica, token, award) = (it.auction(), it.replica, it.token(), it.award());
+    assert_eq!(it.hears(award.clone()), []);
+    assert_eq!(it.hears(award), [], "asked again");
+    assert_eq!(it.hears(auction::Message::Cancel { auction, replica, token }), [], "cancelled");
+    it.bottle.input(Input::Stored { upto: PersistId(u64::MAX) });
+    assert_eq!(it.bottle.said, [Message::Auction(auction::Message::Claimed { auction, replica, token })]);
+}
+
+/// What was won cannot be started, which is known before the claim is on disk.
+#[test]
+fn a_phase_is_not_told_before_the_claim_is_on_disk() {
+    let mut it = Bidding::new();
+    it.bottle.disk = false;
+    it.bottle.fetched = FetchOutcome::Unusable("no component".into());
+    it.asked();
+    it.hears(it.award());
+    assert_eq!(it.bottle.node.own_claim(&it.replica).unwrap().phase.as_str(), "failing");
+    let told = it.bottle.told_all.iter().filter(|message| matches!(message, Message::Slot(_))).count();
+    assert_eq!(told, 0, "of a claim that a power cut would take back");
+}
+
+/// Without that the owner would wait in vain, and the place would stay taken here, where nothing of it ever runs.
+#[test]
+fn what_a_failing_disk_could_not_take_goes_to_another_node() {
+    let mut it = Bidding::new();
+    it.bottle.disk = false;
+    it.asked();
+    it.hears(it.award());
+    it.bottle.input(Input::StoreFailed { why: "no space left".into() });
+    let said = &it.bottle.said;
+    let refused = |message: &Message| {
+        let Message::Auction(auction::Message::Refused { why, .. }) = message else { return false };
+        matches!(why, auction::Refusal::CannotClaim(_))
+    };
+    assert!(matches!(&said[..], [message] if refused(message)), "{said:?}");
+    assert_eq!(it.bottle.node.own_claim(&it.replica), None);
+    assert_eq!(it.bottle.node.promised(), Resources::default());
+    assert!(it.bottle.orders.iter().all(|order| matches!(order, Order::Stop { .. })), "{:?}", it.bottle.orders);
+}

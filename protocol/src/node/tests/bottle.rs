@@ -1,0 +1,222 @@
+//! A driver in a bottle, a cluster's keys, and what they are given.
+
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::model::{
+    Artifact, Change, ChangeBody, Key, Resources, RuntimeKind, Slot, Spec, SpecForm, Unverified, Value, WorkloadName,
+};
+
+pub struct Cluster {
+    pub genesis: Genesis,
+    root: KeyPair,
+    pub join: KeyPair,
+    operator: KeyPair,
+}
+
+pub fn cluster() -> Cluster {
+    let (root, join) = (KeyPair::from_seed(&[1; 32]), KeyPair::from_seed(&[2; 32]));
+    let genesis = Genesis { root: root.public(), join: join.public() };
+    Cluster { genesis, root, join, operator: KeyPair::from_seed(&[3; 32]) }
+}
+
+impl Cluster {
+    pub fn identity(&self, number: u8) -> Identity {
+        let keys = KeyPair::from_seed(&[number; 32]);
+        Identity { keys, genesis: self.genesis, join: self.join.clone() }
+    }
+
+    /// A node that makes the cluster, alone in it.
+    pub fn founder(&self, saved: Saved) -> Node {
+        let config = Config { name: "a".into(), founder: true, ..Config::default() };
+        Node::new(config, self.identity(10), saved, facts(), WallClock(1_800_000_000_000), [7; 32], Time::ZERO)
+    }
+
+    pub fn sign(&self, draft: Draft, name: &WorkloadName, value: Value) -> Change {
+        let certificate = trust::certify(&self.genesis, &self.root, self.operator.public(), "me").unwrap();
+        let writer = trust::writer_id(&self.operator.public(), &[0; 16]);
+        let Draft { mut clock, serial, uid } = draft;
+        clock.insert(writer, serial);
+        let body = ChangeBody { key: Key::Workload(name.clone()), writer, serial, clock, uid, value };
+        trust::sign_change(&self.genesis, &self.operator, Some(&certificate), body).unwrap()
+    }
+}
+
+pub fn facts() -> Facts {
+    Facts {
+        arch: "x86_64".into(),
+        runtimes: [RuntimeKind::Wasm].into(),
+        labels: BTreeMap::new(),
+        capacity: Resources { memory: 1 << 30, cpu: 4_000 },
+    }
+}
+
+pub fn spec(replicas: u32, memory: u64) -> Spec {
+    SpecForm {
+        name: "web".parse().unwrap(),
+        runtime: RuntimeKind::Wasm,
+        artifact: Artifact { digest: Digest::of(b"bytes"), size: 5 },
+        replicas,
+        resources: Resources { memory, cpu: 100 },
+        env: BTreeMap::new(),
+        require: BTreeMap::new(),
+    }
+    .try_into()
+    .unwrap()
+}
+
+/// A driver in a bottle: a disk that syncs at once, a runtime that starts at once, and a record of everything asked for.
+pub struct Bottle {
+    pub node: Node,
+    pub now: Time,
+    pub disk: bool,
+    /// Why no bytes come, when none do.
+    pub no_bytes: Option<&'static str>,
+    stored: PersistId,
+    pub held: Vec<(PersistId, Action)>,
+    pub asked: Vec<String>,
+    pub replies: Vec<Reply>,
+    pub records: Vec<Record>,
+    pub orders: Vec<Order>,
+    pub said: Vec<Message>,
+    pub told_all: Vec<Message>,
+    pub fetched: FetchOutcome,
+    pub requests: u64,
+}
+
+impl Bottle {
+    pub fn new(node: Node) -> Self {
+        let mut bottle = Bottle {
+            node,
+            now: Time::ZERO,
+            disk: true,
+            no_bytes: None,
+            stored: PersistId(0),
+            held: Vec::new(),
+            asked: Vec::new(),
+            replies: Vec::new(),
+            records: Vec::new(),
+            orders: Vec::new(),
+            said: Vec::new(),
+            told_all: Vec::new(),
+            fetched: FetchOutcome::Ready,
+            requests: 0,
+        };
+        bottle.drain();
+        bottle
+    }
+
+    pub fn input(&mut self, input: Input) {
+        self.node.handle(self.now, input);
+        self.drain();
+    }
+
+    pub fn run_for(&mut self, after: Duration) {
+        let end = self.now + after;
+        while let Some((at, _)) = self.node.poll_timeout().filter(|(at, _)| *at <= end) {
+            self.now = at.max(self.now);
+            self.node.handle_timeout(self.now);
+            self.drain();
+        }
+        self.now = end;
+    }
+
+    pub fn command(&mut self, command: Command) -> Reply {
+        self.requests += 1;
+        let request = RequestId(self.requests);
+        self.input(Input::Command { request, command });
+        self.replies.pop().expect("answered at once")
+    }
+
+    pub fn draft(&mut self, spec: Option<Spec>) -> Result<Draft, Refusal> {
+        match self.command(Command::Prepare { name: "web".parse().unwrap(), spec, force: false }) {
+            Reply::Prepared { draft, .. } => Ok(draft),
+            Reply::Refused(refusal) => Err(refusal),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Prepared and signed, not yet submitted.
+    pub fn signed(&mut self, cluster: &Cluster, spec: &Spec) -> Change {
+        let draft = self.draft(Some(spec.clone())).unwrap();
+        cluster.sign(draft, &spec.name, Value::workload(spec))
+    }
+
+    pub fn publish(&mut self, cluster: &Cluster, spec: &Spec) -> Reply {
+        let change = self.signed(cluster, spec);
+        self.command(Command::Submit { change: change.raw() })
+    }
+
+    fn drain(&mut self) {
+        while let Some(Effect { after, action }) = self.node.poll_effect() {
+            self.asked.push(written(&after, &action));
+            match after {
+                Some(batch) if batch > self.stored => self.held.push((batch, action)),
+                Some(_) => self.act(action),
+                None => self.act(action),
+            }
+        }
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Persist { id, records } if self.disk => {
+                self.records.extend(records);
+                self.stored = id;
+                self.node.handle(self.now, Input::Stored { upto: id });
+                let (ready, held) = self.held.drain(..).partition::<Vec<_>, _>(|(batch, _)| *batch <= id);
+                self.held = held;
+                ready.into_iter().for_each(|(_, action)| self.act(action));
+                self.drain();
+            }
+            Action::Persist { .. } => {}
+            Action::Order(order) => {
+                self.orders.push(order.clone());
+                if let Order::Run { replica, generation, .. } = order {
+                    let report = Report { replica, generation, state: ReplicaState::Healthy };
+                    self.input(Input::Report(report));
+                }
+            }
+            Action::Fetch { artifact, .. } => {
+                let failed = self.no_bytes.map(|why| FetchOutcome::Failed(why.into()));
+                let outcome = failed.unwrap_or_else(|| self.fetched.clone());
+                self.input(Input::Fetched { digest: artifact.digest, outcome });
+            }
+            Action::Reply { reply, .. } => self.replies.push(reply),
+            Action::Send { message, .. } => self.said.push(message),
+            Action::Broadcast(message) => self.told_all.push(message),
+            Action::Dial { .. } | Action::Disconnect(_) | Action::Verdict { .. } | Action::Notify(_) => {}
+        }
+    }
+}
+
+/// An effect in full, messages by their bytes.
+fn written(after: &Option<PersistId>, action: &Action) -> String {
+    match action {
+        Action::Send { to, lane, message } => {
+            format!("{after:?} send {to} {lane:?} {:?}", crate::wire::encode(message))
+        }
+        Action::Broadcast(message) => format!("{after:?} broadcast {:?}", crate::wire::encode(message)),
+        other => format!("{after:?} {other:?}"),
+    }
+}
+
+/// What a disk would give back.
+pub fn saved(records: &[Record]) -> Saved {
+    let mut saved = Saved { incarnation: 1, ..Saved::default() };
+    let mut slots: BTreeMap<(NodeId, u8), Unverified<Slot>> = BTreeMap::new();
+    let mut desired = BTreeMap::new();
+    for record in records.iter().cloned() {
+        match record {
+            Record::Incarnation(incarnation) => saved.incarnation = incarnation + 1,
+            Record::Desired { key, changes } => _ = desired.insert(key, changes),
+            Record::Slot { node, slot } => _ = slots.insert((node, slot.peek().unwrap().slot), slot),
+            Record::Node { record, .. } => saved.nodes.push(record),
+            Record::Ruling { ruling, .. } => saved.rulings.push(ruling),
+            Record::NoRuling { .. } => {}
+        }
+    }
+    saved.changes = desired.into_values().flatten().collect();
+    saved.slots = slots.into_iter().map(|((node, _), slot)| (node, slot)).collect();
+    saved
+}
