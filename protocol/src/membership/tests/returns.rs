@@ -19,6 +19,20 @@ fn two_halves_call_each_other_down_and_heal() {
     assert!(incarnations.iter().all(|incarnation| *incarnation <= 3), "without a storm: {incarnations:?}");
 }
 
+/// Its own way to one of them stays cut: that one is up for all the others.
+#[test]
+fn who_meets_one_again_soon_knows_of_all_that_are_up() {
+    for seed in 0..10 {
+        let mut net = Net::running(5, seed);
+        net.split(&[&[0], &[1, 2, 3, 4]]);
+        net.run_until(20 * SECOND, |net| net.ups(0) == 1).expect("it gives up on all");
+        net.cuts = [(0, 4), (4, 0)].into();
+        net.run_until(15 * SECOND, |net| net.ups(0) > 1).expect("it meets one of them");
+        let took = net.run_until(5 * SECOND, |net| net.state(0, 4) == State::Up).expect("and hears of the last");
+        assert!(took < 1500 * MS, "seed {seed}: {took:?}");
+    }
+}
+
 #[test]
 fn a_restarted_node_is_up_with_its_next_incarnation() {
     let mut net = Net::running(3, 10);
