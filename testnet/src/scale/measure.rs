@@ -37,16 +37,27 @@ const TELLING: usize = 1_000;
 /// After that nothing is expected any more.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// All of it, for one size. `memory` tells what the process uses, in bytes.
-pub fn cluster(seed: u64, shape: Shape, effort: Effort, memory: impl Fn() -> u64) -> Result<Figures, String> {
+/// All of it, for one size. `memory` tells what the process uses, in bytes; `tell` is told how far it has come.
+pub fn cluster(
+    seed: u64,
+    shape: Shape,
+    effort: Effort,
+    memory: impl Fn() -> u64,
+    tell: impl Fn(&str),
+) -> Result<Figures, String> {
     let mut world = World::formed(seed, shape)?;
+    tell("the cluster stands");
     let mut figures = rest(&mut world, effort)?;
+    tell("its rest was watched");
     if shape.nodes >= TELLING {
         figures.push(("memory_shared", memory() as f64 / shape.nodes as f64 / 1024.0));
     }
     figures.extend(news(&mut world, seed, shape, effort)?);
+    tell("changes were published");
     figures.extend(losses(&mut world, effort, true, ["kill_detected", "kill_known", "kill_failover", "kill_return"])?);
+    tell("nodes were killed, and came back");
     figures.extend(losses(&mut world, effort, false, ["cut_detected", "cut_known", "cut_failover", "cut_return"])?);
+    tell("nodes were unplugged, and came back");
     figures.extend(churn(&mut world, effort)?);
     Ok(figures)
 }
@@ -271,7 +282,7 @@ mod tests {
         let effort = Effort { rest: Duration::from_secs(5), times: 1, goings: 0 };
         let [small, large] = [100, 1_000].map(|nodes| {
             let shape = Shape { nodes, workloads: nodes, replicas: 2 };
-            cluster(3, shape, effort, || 0).unwrap_or_else(|why| panic!("{nodes} nodes: {why}"))
+            cluster(3, shape, effort, || 0, |_| ()).unwrap_or_else(|why| panic!("{nodes} nodes: {why}"))
         });
         for name in ["rest_bytes", "rest_messages", "placement_messages", "news_copies"] {
             let (small, large) = (of(&small, name), of(&large, name));

@@ -20,6 +20,8 @@ const ENTRIES: usize = 10_000;
 const DIFFER: [usize; 4] = [1, 10, 100, 1_000];
 /// Workloads at most: half of what a cluster may have. More replicas are more of each.
 const WORKLOADS: usize = 10_000;
+/// Of clusters with so many replicas it is told how far they have come.
+const TELLING: usize = 2_000;
 
 /// Measures clusters of growing size in the simulated world: traffic, news, lost nodes, placements, the ring, memory.
 ///
@@ -115,7 +117,14 @@ fn one(scale: &Scale, nodes: usize) -> Result<bool> {
     let replicas = u32::try_from(each).context("so many replicas")?;
     let shape = Shape { nodes, workloads: all / each, replicas };
     let alone = memory_alone(scale.seed, shape);
-    let measured = measure::cluster(scale.seed, shape, Effort::of(nodes), memory);
+    let began = Instant::now();
+    // Of a large one a person wants to know whether it still goes on.
+    let tell = |stage: &str| {
+        if nodes * scale.replicas as usize >= TELLING {
+            eprintln!("{nodes} nodes: {stage}, {:.0} s, {} MiB", began.elapsed().as_secs_f64(), memory() >> 20);
+        }
+    };
+    let measured = measure::cluster(scale.seed, shape, Effort::of(nodes), memory, tell);
     let (figures, ended_well) = match measured {
         Ok(mut figures) => {
             figures.extend(measure::ring(nodes));
