@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::model::{Award, Digest, NodeId, ReplicaId, Signed, Time, Token};
+use crate::model::{Award, Digest, NodeId, Queue, ReplicaId, Signed, Time, Token};
 
 use super::fact::{Fact, NotTaken, Reason};
 use super::message::Message;
@@ -45,6 +45,11 @@ pub(super) enum Claimed {
 impl Awards {
     pub(super) fn len(&self) -> usize {
         self.open.len()
+    }
+
+    /// Awards given up on.
+    pub(super) fn past(&self) -> Queue {
+        Queue::new("awards given up on", self.past.len(), MAX_PAST)
     }
 
     pub(super) fn is_open(&self, replica: &ReplicaId) -> bool {

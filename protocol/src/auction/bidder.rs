@@ -19,7 +19,7 @@ use super::timers::millis;
 use super::turn::Turn;
 
 /// Announcements kept that came before the workload itself did. They live as long as their auction's first round.
-const MAX_EARLY: usize = 128;
+pub(super) const MAX_EARLY: usize = 128;
 
 /// What this node has promised, to whom, and until when.
 #[derive(Clone, Debug, Default)]
@@ -63,6 +63,11 @@ struct Known {
 }
 
 impl Bidder {
+    /// Reservations, early announcements, and awards taken.
+    pub(super) fn len(&self) -> (usize, usize, usize) {
+        (self.reservations.len(), self.early.len(), self.claiming.len())
+    }
+
     pub(super) fn on_announce(&mut self, turn: &mut Turn<'_>, from: NodeId, announce: Announce) {
         let auction = announce.auction;
         if auction.owner != from {

@@ -10,7 +10,7 @@ use super::config::Config;
 use super::timers::millis;
 
 /// Failures remembered; a node that fails more replicas than this has other troubles, and the oldest are forgotten.
-const MAX_COOLING: usize = 1024;
+pub(super) const MAX_COOLING: usize = 1024;
 
 /// What failed here, and until when it is left alone. Another generation of it may well succeed, and is not held back.
 #[derive(Clone, Debug, Default)]
@@ -28,6 +28,10 @@ struct Failure {
 }
 
 impl Cooling {
+    pub(super) fn len(&self) -> usize {
+        self.failed.len()
+    }
+
     pub(super) fn failed(&mut self, config: &Config, now: Time, replica: ReplicaId, generation: Digest, reason: &str) {
         let before = self
             .failed

@@ -26,6 +26,11 @@ impl Ledger {
         self.capacity = capacity;
     }
 
+    /// Replicas that something is committed for.
+    pub(super) fn len(&self) -> usize {
+        self.committed.len()
+    }
+
     /// Replaces what was committed for the replica.
     pub(super) fn commit(&mut self, replica: ReplicaId, resources: Resources) {
         self.free(&replica);

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use crate::model::{Decline, Digest, NodeId, ReplicaId, Time};
+use crate::model::{Decline, Digest, NodeId, Queue, ReplicaId, Time};
 
 use super::config::Config;
 use super::cooling::doubled;
@@ -51,6 +51,13 @@ impl Memory {
         wait
     }
 
+    pub(super) fn queues(&self) -> [Queue; 2] {
+        [
+            Queue::new("refusals remembered", self.refusals.len(), MAX_REMEMBERED),
+            Queue::new("failed workloads remembered", self.failed.len(), MAX_FAILED),
+        ]
+    }
+
     pub(super) fn succeeded(&mut self, uid: &Digest) {
         self.failed.remove(uid);
     }
@@ -84,6 +91,10 @@ impl Drawn {
         let counter = self.counters.get(&replica).map_or(least, |drawn| least.max(drawn.saturating_add(1)));
         self.raise(replica, counter);
         counter
+    }
+
+    pub(super) fn queue(&self) -> Queue {
+        Queue::new("counters drawn", self.counters.len().max(self.order.len()), MAX_DRAWN)
     }
 
     /// A counter was seen elsewhere: the next is above it.

@@ -16,6 +16,7 @@ mod memory;
 mod message;
 mod notices;
 mod owner;
+mod queues;
 mod round;
 mod summary;
 #[cfg(test)]

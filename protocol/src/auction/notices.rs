@@ -22,6 +22,10 @@ pub(super) struct Notices {
 }
 
 impl Notices {
+    pub(super) fn len(&self) -> usize {
+        self.open.len()
+    }
+
     pub(super) fn on_notice(
         &mut self,
         turn: &mut Turn<'_>,

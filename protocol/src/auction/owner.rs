@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::claim::short_reason;
-use crate::model::{AuctionId, Bucket, Decline, Digest, NodeId, Place, Price, ReplicaId};
+use crate::model::{AuctionId, Bucket, Decline, Digest, NodeId, Place, Price, Queue, ReplicaId};
 
 use super::awards::Awards;
 use super::config::Config;
@@ -41,6 +41,15 @@ impl Owner {
             drawn: Drawn::default(),
             widening: Bucket::new(config.widen_burst, config.widen_every),
         }
+    }
+
+    /// Auctions, and replicas they seek.
+    pub(super) fn len(&self) -> (usize, usize) {
+        (self.rounds.len(), self.sought.len())
+    }
+
+    pub(super) fn remembered(&self) -> impl Iterator<Item = Queue> {
+        self.memory.queues().into_iter().chain([self.drawn.queue(), self.awards.past()])
     }
 
     pub(super) fn is_under_way(&self, replica: &ReplicaId) -> bool {

@@ -48,6 +48,11 @@ impl Duplicates {
         Duplicates { config, contested: BTreeSet::new(), disputes: BTreeMap::new(), next_question: 0 }
     }
 
+    /// Replicas held with others, and disputes about them.
+    pub(super) fn len(&self) -> (usize, usize) {
+        (self.contested.len(), self.disputes.len())
+    }
+
     /// The holders of a replica changed.
     pub(super) fn note(&mut self, replica: ReplicaId, mine: bool, holders: usize) {
         if mine && holders > 1 {

@@ -16,7 +16,7 @@ mod validity;
 
 use crate::model::claim::{MAX_SLOT_CLAIMS, SLOTS, short_reason};
 use crate::model::{
-    Claim, ClusterId, Digest, KeyPair, NodeId, Out, Phase, ReplicaId, Signed, Slot, Time, Token, WallClock,
+    Claim, ClusterId, Digest, KeyPair, NodeId, Out, Phase, Queue, ReplicaId, Signed, Slot, Time, Token, WallClock,
 };
 
 use duplicates::Duplicates;
@@ -93,6 +93,18 @@ impl Claims {
             tokens: Tokens::new(config.max_idle_tokens),
             duplicates: Duplicates::new(config),
         }
+    }
+
+    /// What grows, with its bound.
+    pub fn queues(&self) -> Vec<Queue> {
+        let mine = self.mine().count();
+        let (contested, disputes) = self.duplicates.len();
+        let (idle, most_idle) = self.tokens.idle();
+        vec![
+            Queue::new("replicas held with others", contested, mine),
+            Queue::new("disputes", disputes, mine),
+            Queue::new("tokens of replicas that nobody claims", idle, most_idle),
+        ]
     }
 
     /// The same sheets, as another node has them.

@@ -27,6 +27,11 @@ impl Tokens {
         Tokens { max_idle, highest: OrdMap::new(), idle: BTreeMap::new(), next: 0 }
     }
 
+    /// How many replicas are remembered that nobody claims, and how many may be.
+    pub(super) fn idle(&self) -> (usize, usize) {
+        (self.idle.len(), self.max_idle)
+    }
+
     pub(super) fn highest(&self, replica: &ReplicaId) -> Option<Token> {
         self.highest.get(replica).map(|remembered| remembered.token)
     }

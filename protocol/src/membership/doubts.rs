@@ -24,9 +24,9 @@ const MAX_ROUNDS: usize = 16;
 /// Nodes whose answers are kept for one doubt: all observers and those who stand in for them.
 const MAX_ANSWERS: usize = 32;
 /// Nodes that wait for word of one subject: a full mesh.
-const MAX_INQUIRERS: usize = 32;
+pub(super) const MAX_INQUIRERS: usize = 32;
 /// Subjects that others may ask about at once.
-const MAX_INQUIRIES: usize = 256;
+pub(super) const MAX_INQUIRIES: usize = 256;
 /// Whoever asked and was not heard of for so long has its answer from elsewhere.
 const INQUIRY_TTL: Duration = Duration::from_secs(5);
 /// Probes for others go out at most every so often.

@@ -9,7 +9,7 @@ use super::{Cx, Fact, Membership, Message, Reason};
 /// How long a link is kept after the last business. An auction has some three turns, and the next one often asks the same.
 const LEASE: Duration = Duration::from_secs(30);
 /// Links kept so at a time. With those that stand anyway they stay below `config.max_links`.
-const MOST: usize = 32;
+pub(super) const MOST: usize = 32;
 
 impl Membership {
     /// This node wants to talk to that one, which is up and has no link: it is dialled at once, and the link is kept for a

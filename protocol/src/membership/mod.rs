@@ -27,6 +27,7 @@ mod members;
 mod message;
 mod observers;
 mod paths;
+mod queues;
 mod records;
 mod repair;
 mod timers;

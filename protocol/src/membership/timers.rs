@@ -63,6 +63,10 @@ impl Timers {
         }
     }
 
+    pub fn len(&self) -> usize {
+        self.by_reason.len().max(self.by_time.len())
+    }
+
     pub fn is_set(&self, reason: Reason) -> bool {
         self.by_reason.contains_key(&reason)
     }

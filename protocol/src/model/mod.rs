@@ -8,6 +8,7 @@ pub mod codec;
 pub mod id;
 pub mod name;
 pub mod out;
+pub mod queue;
 pub mod record;
 pub mod ruling;
 pub mod sign;
@@ -22,6 +23,7 @@ pub use claim::{Claim, Phase, Place, ReplicaId, ReplicaName, Slot, Token, genera
 pub use id::{ClusterId, Digest, NodeId, PublicKey, WriterId};
 pub use name::{Label, WorkloadName};
 pub use out::{Lane, Out, Outgoing};
+pub use queue::Queue;
 pub use record::NodeRecord;
 pub use ruling::{Ruling, RulingKey, RulingKind};
 pub use sign::{KeyPair, Signable, Signed, Unverified};

@@ -138,6 +138,16 @@ impl Artifacts {
         self.waiting.iter().filter_map(until).min()
     }
 
+    /// Artifacts that something is known of.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Those that are waited for, or were.
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
     /// Forgets all that are not in `wanted`, but for those that are being fetched.
     pub fn retain(&mut self, wanted: &BTreeSet<Digest>) {
         self.entries.retain(|digest, entry| wanted.contains(digest) || entry.local == Local::Fetching);

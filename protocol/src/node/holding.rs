@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::claims::{SheetFull, awarded_under};
+use crate::claims::SheetFull;
 use crate::desired::Wish;
 use crate::model::claim::short_reason;
 use crate::model::{Award, Change, Claim, Digest, Key, NodeId, Phase, ReplicaId, ReplicaName, Signed, Time};
@@ -106,10 +106,6 @@ impl Node {
     /// Claims up to this batch are on disk.
     pub(super) fn on_claims_written(&mut self, now: Time, upto: PersistId) {
         for (_, award) in self.claiming.extract_if(.., |(batch, _)| *batch <= upto).collect::<Vec<_>>() {
-            // Let go of meanwhile: whoever asks again hears that the token was seen.
-            if self.claims.my_claim(&award.replica).map(awarded_under) != Some(award.token) {
-                continue;
-            }
             self.with_auction(now, |auction, now, desk, out| auction.claimed(now, &award, desk, out));
         }
     }
@@ -337,6 +333,7 @@ impl Node {
         let name = self.replica_name(replica);
         let Some(slot) = self.claims.release(replica) else { return };
         let written = self.running.remove(replica).and_then(|running| running.written);
+        self.claiming.retain(|(_, award)| award.replica != *replica);
         self.auction.free(replica);
         self.issue(now, slot);
         let stop = || Action::Order(Order::Stop { replica: *replica });

@@ -15,9 +15,9 @@ use super::message::Message;
 /// What waits for longer is no longer true: who wrote it has its own time-outs, and says it anew.
 const STALE_AFTER: Duration = Duration::from_secs(5);
 /// Nodes written to at a time; more than an auction asks at once.
-const MOST_NODES: usize = 64;
+pub(super) const MOST_NODES: usize = 64;
 /// Letters a node; an auction's turns for a few replicas.
-const MOST_EACH: usize = 16;
+pub(super) const MOST_EACH: usize = 16;
 
 /// What waits for a link, by node.
 #[derive(Clone, Debug, Default)]
@@ -32,6 +32,11 @@ pub(super) struct Letter {
 }
 
 impl Letters {
+    /// Nodes written to, and the most letters to one.
+    pub fn len(&self) -> (usize, usize) {
+        (self.0.len(), self.0.values().map(VecDeque::len).max().unwrap_or_default())
+    }
+
     fn keep(&mut self, now: Time, to: NodeId, letter: Letter) {
         self.0.retain(|_, letters| letters.back().is_some_and(|last| now.since(last.at) < STALE_AFTER));
         if self.0.len() >= MOST_NODES && !self.0.contains_key(&to) {

@@ -15,6 +15,7 @@
 //! | `fetching`, `artifacts` | bytes |
 //! | `settling` | what follows from any of it: ring, readiness, duplicates, routes |
 //! | `views`, `explaining` | what people are shown |
+//! | `queues` | what grows, and its bounds |
 //! | `wards` | which workloads may be this node's |
 //! | `likeness` | a node that knows what another knows |
 //! | `imprint` | what tests compare |
@@ -36,6 +37,7 @@ mod message;
 mod outbox;
 mod persisting;
 mod planning;
+mod queues;
 mod settling;
 mod spreading;
 #[cfg(test)]

@@ -29,6 +29,11 @@ pub(super) struct Cache {
 }
 
 impl Cache {
+    /// Slots and records.
+    pub fn len(&self) -> (usize, usize) {
+        (self.slots.len(), self.records.len())
+    }
+
     pub fn slot(&mut self, now: Time, node: NodeId, slot: u8) {
         self.slots.insert((node, slot));
         self.due.get_or_insert(now + CACHE_AFTER);

@@ -41,13 +41,15 @@ impl Node {
         }
     }
 
-    /// A change that a comparison brought. Who runs its workload comes from the same peer, a moment later: what is planned before then
-    /// would be placed a second time.
+    /// A change that a comparison brought. Who runs its new places comes from the same peer, a moment later: what is planned before
+    /// then would be placed a second time.
     pub(super) fn on_compared(&mut self, now: Time, from: NodeId, raw: RawChange) -> Verdict {
         let uid = raw.change.peek().ok().map(|body| body.uid.unwrap_or_else(|| raw.change.hash()));
-        let uid = uid.filter(|uid| self.desired.by_uid(uid).is_none());
+        let Some(uid) = uid else { return self.on_changed(now, raw, None) };
+        let places = |node: &Node| node.desired.by_uid(&uid).map_or(0, |wish| wish.spec.replicas);
+        let before = places(self);
         let verdict = self.on_changed(now, raw, None);
-        if let Some(uid) = uid.filter(|uid| self.desired.by_uid(uid).is_some()) {
+        if places(self) > before {
             self.hearsay.insert(uid, (from, now + HEARSAY));
         }
         verdict
@@ -175,11 +177,13 @@ impl Node {
         }
     }
 
-    /// Replicas of dead nodes are moved at the pace of rescue; what was never placed is nobody's loss.
+    /// Replicas of dead nodes are moved at the pace of rescue; what was never placed is nobody's loss. What a node has let go that
+    /// returns was mostly taken over by one that returns a moment later.
     fn may_move(&mut self, now: Time, missing: &Missing) -> Result<(), Time> {
         match &missing.why {
             MissingWhy::NodeDown { node, .. } => self.pace.take(now, node),
-            MissingWhy::NeverPlaced | MissingWhy::GivenUp | MissingWhy::NodeLeft { .. } => Ok(()),
+            MissingWhy::GivenUp => self.pace.heals(now).map_or(Ok(()), Err),
+            MissingWhy::NeverPlaced | MissingWhy::NodeLeft { .. } => Ok(()),
         }
     }
 

@@ -16,7 +16,7 @@ const ASK_AFTER: (Duration, Duration) = (Duration::from_secs(1), Duration::from_
 /// Who has not got it by then is on its own: it fetches when it can.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(600);
 /// Artifacts asked for at a time. Beyond that gossip alone has to do.
-const MOST: usize = 64;
+pub(super) const MOST: usize = 64;
 
 /// Artifacts of changes that were written here.
 #[derive(Clone, Debug, Default)]
@@ -30,6 +30,10 @@ struct Asking {
 }
 
 impl Spreading {
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
     pub fn begin(&mut self, now: Time, digest: Digest) {
         if self.0.len() < MOST || self.0.contains_key(&digest) {
             self.0.insert(digest, Asking { since: now, at: now + ASK_AFTER.0, gap: ASK_AFTER.0 });

@@ -76,7 +76,11 @@ impl Node {
     pub(super) fn ward(&mut self, uid: Digest) {
         match self.desired.by_uid(&uid) {
             Some(wish) => self.wards.set(uid, Probes::of(&Key::Workload(wish.name.clone()).hash())),
-            None => self.wards.forget(&uid),
+            None => {
+                self.wards.forget(&uid);
+                self.hearsay.remove(&uid);
+                self.replan.remove(&uid);
+            }
         }
     }
 

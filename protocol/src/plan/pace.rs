@@ -96,9 +96,13 @@ impl Pace {
 
     /// Until when nodes return that were lost with this one; none if it was lost after the first of them, or the time is over.
     pub fn heals_for(&self, now: Time, holder: &NodeId) -> Option<Time> {
-        let since = self.heals_since?;
-        let is_new = self.lost.iter().any(|(at, lost)| lost == holder && *at >= since);
-        (!is_new).then(|| since + self.config.heal_after).filter(|until| now < *until)
+        let is_new = self.lost.iter().any(|(at, lost)| lost == holder && Some(*at) >= self.heals_since);
+        self.heals(now).filter(|_| !is_new)
+    }
+
+    /// Until when nodes return.
+    pub fn heals(&self, now: Time) -> Option<Time> {
+        self.heals_since.map(|since| since + self.config.heal_after).filter(|until| now < *until)
     }
 
     /// When nobody is waited for any more.

@@ -13,6 +13,8 @@ use super::{Fact, MAX_PAYLOAD, Repair};
 const MAX_WANTED: usize = 8192;
 /// Keys in one fetch.
 pub(super) const MAX_HEADS: usize = 256;
+/// Of one peer, queued and under way.
+pub(super) const MAX_QUEUED: usize = MAX_WANTED + MAX_HEADS;
 /// Entries in one offer.
 const MAX_OFFERED: usize = 1024;
 /// Payloads in one answer: far more than fit a message.
@@ -50,6 +52,10 @@ pub(super) struct Intake {
 }
 
 impl Intake {
+    pub(super) fn len(&self) -> usize {
+        self.queue.len() + self.fetching.as_ref().map_or(0, |fetching| fetching.wants.len())
+    }
+
     pub(super) fn is_busy(&self) -> bool {
         self.fetching.is_some() || !self.queue.is_empty() || self.review_at.is_some()
     }

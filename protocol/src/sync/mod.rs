@@ -28,6 +28,7 @@ mod message;
 mod pace;
 mod peer;
 mod print;
+mod queues;
 mod serve;
 
 #[cfg(test)]

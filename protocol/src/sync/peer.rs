@@ -18,7 +18,7 @@ const TRY_AGAIN_AFTER: Duration = Duration::from_secs(60);
 /// No question is repeated sooner, however fast the link is: the peer may be busy.
 const SOON: Duration = Duration::from_millis(250);
 /// How many differences are remembered as tried. Beyond that they are tried every time, which costs traffic only.
-const MAX_TRIED: usize = 1024;
+pub(super) const MAX_TRIED: usize = 1024;
 
 #[derive(Clone, Debug)]
 pub(super) struct Peer {
@@ -108,6 +108,10 @@ struct Try {
 }
 
 impl Tried {
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     pub(super) fn judge(&mut self, now: Time, difference: &Difference) -> Judgement {
         let place = (difference.tree, difference.head);
         let (theirs, mine) = (difference.theirs, difference.mine.as_ref().map(|(hash, _)| *hash));

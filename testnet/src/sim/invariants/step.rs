@@ -6,7 +6,7 @@ use shoal_protocol::auction;
 use shoal_protocol::claims::{self, awarded_under};
 use shoal_protocol::membership;
 use shoal_protocol::model::claim::generation;
-use shoal_protocol::model::{Claim, Digest, NodeId, RawChange, ReplicaId, Resources, Slot, Token, Unverified};
+use shoal_protocol::model::{Claim, Digest, NodeId, Queue, RawChange, ReplicaId, Resources, Slot, Token, Unverified};
 use shoal_protocol::node::{Action, Message, Node, Order, Record, Reply};
 
 use crate::sim::disk::Disk;
@@ -261,6 +261,8 @@ impl World {
                 self.broken(device, format!("it claims {claimed:?} and promised {promised:?}, more than {capacity:?}"));
             } else if it.held.values().map(Vec::len).sum::<usize>() > MAX_HELD {
                 self.broken(device, format!("more than {MAX_HELD} effects wait for its disk"));
+            } else if let Some(Queue { name, len, most }) = node.queues().into_iter().find(Queue::is_overfull) {
+                self.broken(device, format!("{name}: {len}, and {most} at most"));
             }
         }
         match self.watch.broken.take() {

@@ -53,6 +53,34 @@ fn who_returns_says_nothing_of_what_others_took_over_before_it_has_seen_them() {
     }
 }
 
+/// One that was cut off found the others again and heard that there should be more of what it knew. It placed them, a moment before it
+/// heard that they had been placed long ago.
+#[test]
+fn who_returns_places_nothing_a_second_time() {
+    for seed in 0..10 {
+        let mut play = cluster(seed, 5);
+        play.publish(0, &workload("web", 1, 1)).unwrap();
+        play.settle().unwrap();
+        for away in 0..5 {
+            let others: Vec<usize> = (0..5).filter(|device| *device != away).collect();
+            play.world.partition(&[away], &others, true);
+            play.world.run_for(Duration::from_secs(12)).unwrap();
+            play.publish(others[0], &workload("web", 1, 2 + away as u32 * 3)).unwrap();
+            play.world.run_for(Duration::from_secs(5)).unwrap();
+            let before = awards(&play.world);
+            play.world.partition(&[away], &others, false);
+            play.settle().unwrap();
+            assert_eq!(awards(&play.world), before, "seed {seed}: n{away} was cut off");
+        }
+    }
+}
+
+/// Of each device how many auctions it has awarded in this life.
+fn awards(world: &World) -> Vec<u64> {
+    let count = |device| world.node(device).and_then(|node| node.status().counters.get("auctions").copied());
+    (0..world.devices.len()).map(|device| count(device).unwrap_or_default()).collect()
+}
+
 fn holders(world: &World) -> Vec<usize> {
     let holds = |device: &usize| world.node(*device).is_some_and(|node| node.own_claims().next().is_some());
     (0..world.devices.len()).filter(holds).collect()

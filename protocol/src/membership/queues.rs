@@ -1,0 +1,36 @@
+//! What of this room grows, and how far it may.
+
+use crate::model::Queue;
+
+use super::Membership;
+use super::doubts::{MAX_INQUIRERS, MAX_INQUIRIES};
+use super::errands::MOST;
+
+/// Deadlines that one node may have at a time, and those that belong to none.
+const DEADLINES: (usize, usize) = (9, 8);
+
+impl Membership {
+    /// What grows, with its bound.
+    pub fn queues(&self) -> Vec<Queue> {
+        let (members, config) = (self.members.len(), &self.config);
+        let has_reason = |(node, path): (&crate::model::NodeId, &super::Path)| {
+            path.link.is_some() || path.dialling.is_some() || self.members.contains_key(node)
+        };
+        let most_asked = self.inquiries.values().map(std::collections::BTreeMap::len).max().unwrap_or_default();
+        vec![
+            Queue::new("dials", self.dialling.len(), config.max_dials),
+            Queue::new("nodes sought", self.sought.len(), config.random_links),
+            Queue::new("errands", self.errands.len(), MOST),
+            Queue::new("doubts", self.doubts.len(), members),
+            Queue::new("nodes asked about", self.inquiries.len(), MAX_INQUIRIES),
+            Queue::new("nodes that ask about one", most_asked, MAX_INQUIRERS),
+            Queue::new("nodes watched", self.watched.len(), members),
+            Queue::new("ways to strangers", self.paths.iter().filter(|path| !has_reason(*path)).count(), 0),
+            Queue::new(
+                "deadlines of membership",
+                self.timers.len(),
+                (members + self.paths.len()) * DEADLINES.0 + DEADLINES.1,
+            ),
+        ]
+    }
+}

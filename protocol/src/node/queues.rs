@@ -1,0 +1,40 @@
+//! What grows in a node with what happens to it, and how far it may. The simulated world looks after every step.
+
+use crate::model::Queue;
+use crate::model::claim::SLOTS;
+
+use super::{MAX_UPLOADS, Node, letters, spreading};
+
+/// Incarnations on their way to disk: one at boot, and one for each time that this node hears it is down while the disk hangs.
+const MAX_INCARNATIONS: usize = 64;
+
+impl Node {
+    /// Everything that grows, with its bound.
+    pub fn queues(&self) -> Vec<Queue> {
+        let (members, workloads) = (self.desired.members().len(), self.desired.workloads().count());
+        let (slots, mine) = (usize::from(SLOTS), self.claims.mine().count());
+        let (waiting_nodes, letters_to_one) = self.letters.len();
+        let (cached_slots, cached_records) = self.cache.len();
+        let links = self.membership.links().count();
+        let mut queues = vec![
+            Queue::new("own slots on their way to disk", self.unwritten.len(), slots),
+            Queue::new("incarnations on their way to disk", self.incarnations.len(), MAX_INCARNATIONS),
+            Queue::new("awards on their way to disk", self.claiming.len(), self.auction.commitments()),
+            Queue::new("others' slots on their way to disk", cached_slots, (members + 1) * slots),
+            Queue::new("records on their way to disk", cached_records, members + 1),
+            Queue::new("nodes written to that have no link", waiting_nodes, letters::MOST_NODES),
+            Queue::new("letters to one of them", letters_to_one, letters::MOST_EACH),
+            Queue::new("uploads", self.uploads.len(), MAX_UPLOADS),
+            Queue::new("artifacts that spread", self.spreading.len(), spreading::MOST),
+            Queue::new("replicas run", self.running.len(), mine),
+            Queue::new("workloads to be planned again", self.replan.len(), workloads),
+            Queue::new("workloads known by hearsay", self.hearsay.len(), workloads),
+            Queue::new("artifacts waited for", self.artifacts.waiting(), self.artifacts.len()),
+        ];
+        queues.extend(self.membership.queues());
+        queues.extend(self.claims.queues());
+        queues.extend(self.auction.queues());
+        queues.extend(self.repair.queues(links));
+        queues
+    }
+}
