@@ -31,7 +31,7 @@ pub enum Bench {
         /// How many losses a case.
         #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
         runs: u32,
-        /// How many losses a case of Docker Swarm, spread among ours; each takes half a minute. 0: without Swarm.
+        /// How many losses a case of Docker Swarm, spread among ours; each takes about a minute. 0: without Swarm.
         #[arg(long, default_value_t = 3)]
         swarm_times: u32,
     },

@@ -1,7 +1,7 @@
 //! Three engines that make one Swarm, all of them managers, with one service of one replica.
 
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::json;
@@ -11,7 +11,7 @@ use super::image::{self, PROGRAM};
 use super::view::View;
 use crate::bench::failover::{Case, NODES, PACE};
 use crate::chaos::net::{Net, missing_of};
-use crate::real::eventually;
+use crate::real::eventually_within;
 use crate::real::leftovers::{self, Folder, PREFIX};
 use crate::real::made::Made;
 use crate::real::traffic::{Sample, Traffic, ask_once};
@@ -22,10 +22,18 @@ const PORT: u16 = 2377;
 /// The service asks nobody for whom a request is.
 const HOST: &str = "answerer";
 
+/// How long Swarm may take to be whole again. After a cut it may choose a new leader, nodes report to it again with pauses
+/// of up to 8 s, and then only does the one that was cut off hear what it must end: 50 s were seen.
+const RECOVERY: Duration = Duration::from_secs(240);
+/// Between two looks, which ask all managers: they are to recover, not to answer us.
+const LOOKS: Duration = Duration::from_millis(200);
+
 /// One loss of the node that runs the replica.
 pub(super) struct Loss {
-    /// As in `s1`.
-    pub(super) victim: String,
+    victim: usize,
+    case: Case,
+    /// The victim's, as in `s1`.
+    pub(super) name: String,
     /// From just before the loss to the end of the first good answer of a survivor.
     pub(super) milliseconds: f64,
 }
@@ -100,7 +108,7 @@ impl Swarm {
         self.whole()
     }
 
-    /// Loses the node that runs the replica, until a survivor answers; then brings it back, and waits until all is whole.
+    /// Loses the node that runs the replica, until a survivor answers.
     pub(super) fn lose(&mut self, case: Case) -> Result<Loss> {
         let lost = self.lose_holder(case);
         self.told(lost)
@@ -121,24 +129,30 @@ impl Swarm {
         let good = |sample: &Sample| sample.good() && sample.sent >= lost;
         let (answer, _) = traffic.until("an answer of Swarm's service at a survivor", good)?;
         drop(traffic);
-        match case {
-            Case::Kill => self.engines[victim].start()?,
-            Case::Cut => self.net.mend(victim)?,
-        }
-        self.whole()?;
         let milliseconds = (answer.ended - at).as_secs_f64() * 1000.0;
-        Ok(Loss { victim: self.engines[victim].name.clone(), milliseconds })
+        Ok(Loss { victim, case, name: self.engines[victim].name.clone(), milliseconds })
+    }
+
+    /// Brings a lost node back, and waits until all is whole.
+    pub(super) fn bring_back(&mut self, loss: &Loss) -> Result<()> {
+        let back = match loss.case {
+            Case::Kill => self.engines[loss.victim].start(),
+            Case::Cut => self.net.mend(loss.victim),
+        };
+        let whole = back.and_then(|()| self.whole());
+        self.told(whole)
     }
 
     /// Waits until all managers are sound and of one mind, and only the one replica answers.
     fn whole(&self) -> Result<()> {
-        eventually("three managers of one mind, and a service that answers", || self.look().map(drop))
+        let what = "three managers of one mind, and a service that answers";
+        eventually_within(RECOVERY, LOOKS, what, || self.look().map(drop))
     }
 
     /// The same, with the replica at an engine that does not lead: which. Where it is at the leader it is moved.
     fn follower(&self) -> Result<usize> {
         let mut barred = None;
-        eventually("a replica at a manager that does not lead", || {
+        eventually_within(RECOVERY, LOOKS, "a replica at a manager that does not lead", || {
             let (holder, leader) = self.look()?;
             if holder != leader {
                 return Ok(holder);

@@ -14,6 +14,8 @@ mod image;
 mod managers;
 mod view;
 
+use anyhow::Result;
+
 use super::failover::Case;
 use crate::real::leave_to_signal;
 use crate::workspace::Workspace;
@@ -38,25 +40,22 @@ impl Beside {
     /// To be called after the loss `run` of `runs` of ours: loses theirs as often as it is due.
     pub(super) fn after(&mut self, case: Case, run: u32, runs: u32) {
         for _ in 0..due(run, runs, self.times) {
-            let Some(swarm) = &mut self.swarm else { return };
-            match swarm.lose(case) {
-                Ok(loss) => {
-                    self.values.push(loss.milliseconds);
-                    println!(
-                        "  swarm {}/{}  {} lost, answered after {:.0} ms",
-                        self.values.len(),
-                        self.times,
-                        loss.victim,
-                        loss.milliseconds
-                    );
-                }
-                Err(error) => {
-                    leave_to_signal();
-                    println!("  swarm: left out from here on: {error:#}");
-                    self.swarm = None;
-                }
+            if let Err(error) = self.turn(case) {
+                leave_to_signal();
+                println!("  swarm: left out from here on: {error:#}");
+                self.swarm = None;
             }
         }
+    }
+
+    fn turn(&mut self, case: Case) -> Result<()> {
+        let Some(swarm) = &mut self.swarm else { return Ok(()) };
+        let loss = swarm.lose(case)?;
+        // What was measured counts, whether or not the node comes back.
+        self.values.push(loss.milliseconds);
+        let (turn, times) = (self.values.len(), self.times);
+        println!("  swarm {turn}/{times}  {} lost, answered after {:.0} ms", loss.name, loss.milliseconds);
+        swarm.bring_back(&loss)
     }
 
     /// The milliseconds of the case that has ended; the next begins without.
