@@ -104,7 +104,7 @@ fn a_run_that_is_killed_outright_leaves_no_process_and_its_folder_goes_with_the_
     assert_eq!(world.runs(), Vec::<PathBuf>::new(), "was left: {left:?}");
 }
 
-/// Namespaces, interfaces and mounts that a run made, by their names.
+/// Namespaces, interfaces, mounts and control groups that a run made, by their names.
 fn made_by(run: &Child) -> Vec<String> {
     let id = run.id();
     let names = |folder: &str| {
@@ -117,7 +117,11 @@ fn made_by(run: &Child) -> Vec<String> {
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
     let mounts = mounts.lines().filter(|line| line.contains(&format!("/shoal-testnet-{id}-"))).map(str::to_owned);
     // A namespace is itself a mount.
-    namespaces.chain(links).chain(mounts.filter(|line| !line.starts_with("nsfs"))).collect()
+    let mounts = mounts.filter(|line| !line.starts_with("nsfs"));
+    // One folder on new systems, one for each kind on old ones.
+    let groups = names("/sys/fs/cgroup").into_iter().flat_map(|kind| names(&format!("/sys/fs/cgroup/{kind}")));
+    let groups = groups.chain(names("/sys/fs/cgroup")).filter(|name| name.starts_with(&format!("shoal-testnet-{id}-")));
+    namespaces.chain(links).chain(mounts).chain(groups).collect()
 }
 
 #[test]
@@ -146,4 +150,46 @@ fn a_run_in_namespaces_leaves_none_and_no_mount_whether_interrupted_or_killed() 
     next.wait().unwrap();
     assert_eq!(made_by(&run), Vec::<String>::new());
     assert_eq!(world.runs(), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn a_run_beside_docker_swarm_leaves_no_engine_and_no_control_group_whether_interrupted_or_killed() {
+    if let Some(why) = shoal_testnet::bench::swarm::impossible() {
+        println!("not tried: {why}");
+        return;
+    }
+    let world = World::new("swarm");
+    // Swarm is there when the first daemon starts.
+    let bench = ["bench", "failover", "--case", "cut"];
+    let (mut run, _) = world.waiting(&bench);
+    let engines = engines_of(&run);
+    assert_eq!(engines.len(), 3);
+    assert!(made_by(&run).iter().any(|made| made.ends_with("-swarm")), "no control group: {:?}", made_by(&run));
+    signal(&run, Signal::INT);
+    assert_eq!(run.wait().unwrap().code(), Some(130));
+    engines.iter().for_each(|engine| is_gone(engine));
+    assert_eq!(made_by(&run), Vec::<String>::new());
+    assert_eq!(world.runs(), Vec::<PathBuf>::new());
+
+    let (mut run, _) = world.waiting(&bench);
+    let engines = engines_of(&run);
+    signal(&run, Signal::KILL);
+    run.wait().unwrap();
+    engines.iter().for_each(|engine| is_gone(engine));
+    let (mut next, _) = world.waiting_run();
+    signal(&next, Signal::INT);
+    next.wait().unwrap();
+    assert_eq!(made_by(&run), Vec::<String>::new());
+    assert_eq!(world.runs(), Vec::<PathBuf>::new());
+}
+
+/// The processes whose command names dockerd and this run's folder.
+fn engines_of(run: &Child) -> Vec<PathBuf> {
+    let folder = format!("/shoal-testnet-{}-", run.id());
+    let processes = fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap().path());
+    let is_engine = |process: &PathBuf| {
+        let line = fs::read_to_string(process.join("cmdline")).unwrap_or_default();
+        line.starts_with("dockerd\0") && line.contains(&folder)
+    };
+    processes.filter(is_engine).collect()
 }

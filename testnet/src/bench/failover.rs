@@ -6,7 +6,7 @@
 //! - kill: kill -9, on loopback; between two kills the dead node is started again on its own state;
 //! - cut: its link is cut, in network namespaces, which need root; between two cuts the link is mended.
 //!
-//! Before the next loss all must be whole.
+//! Before the next loss all must be whole. Between ours, Docker Swarm loses its node in the same ways, see [`super::swarm`].
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -14,13 +14,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 
-use super::Figures;
+use super::{Against, Beside, Figures};
 use crate::chaos::net::Net;
 use crate::kill::{HELLO, holder, under_traffic};
 use crate::real::{Cluster, Options, eventually, shown};
 
-const PACE: Duration = Duration::from_millis(4);
-const NODES: usize = 3;
+pub(super) const PACE: Duration = Duration::from_millis(4);
+pub(super) const NODES: usize = 3;
 
 /// How a node is lost.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
@@ -31,28 +31,44 @@ pub enum Case {
     Cut,
 }
 
-pub(super) fn measure(options: &Options, cases: &[Case], runs: u32) -> Result<Vec<Figures>> {
+pub(super) fn measure(options: &Options, cases: &[Case], runs: u32, mut beside: Beside) -> Result<Vec<Figures>> {
     let cases = if cases.is_empty() { Case::value_variants() } else { cases };
     let mut figures = Vec::new();
     for case in cases {
-        figures.extend(match case {
-            Case::Kill => Some(kill(options, runs)?),
-            Case::Cut => cut(options, runs)?,
-        });
+        let ours = match case {
+            Case::Kill => Some(kill(options, runs, &mut beside)?),
+            Case::Cut => cut(options, runs, &mut beside)?,
+        };
+        figures.extend(ours.into_iter().flat_map(|ours| compared(*case, ours, beside.taken())));
     }
     Ok(figures)
 }
 
-fn kill(options: &Options, runs: u32) -> Result<Figures> {
+/// Our figures of a case, and Swarm's under a name of their own when it took part.
+fn compared(case: Case, ours: Vec<f64>, theirs: Vec<f64>) -> Vec<Figures> {
+    let (case, swarm, goal) = match case {
+        Case::Kill => ("kill", "swarm-kill", "p50 200 ms, p99 600 ms"),
+        Case::Cut => ("cut", "swarm-cut", "p50 1200 ms, p99 2000 ms"),
+    };
+    let figures = |case, goal, values| Figures { bench: "failover", case, unit: "ms", goal, values, against: None };
+    let ours = figures(case, goal, ours);
+    if theirs.is_empty() {
+        return vec![ours];
+    }
+    let theirs = figures(swarm, "none: Docker Swarm, in turn with ours", theirs);
+    let against = Some(Against { name: "swarm", p50: theirs.percentile(50) });
+    vec![Figures { against, ..ours }, theirs]
+}
+
+fn kill(options: &Options, runs: u32, beside: &mut Beside) -> Result<Vec<f64>> {
     let mut cluster = Cluster::start(options, NODES)?;
     let lose = |cluster: &mut Cluster, victim: usize| cluster.nodes[victim].kill().map(|at| (at, at));
-    let values = losses(&mut cluster, runs, lose, Cluster::restart);
-    let values = cluster.told(values)?;
-    Ok(Figures { bench: "failover", case: "kill", unit: "ms", goal: "p50 200 ms, p99 600 ms", values })
+    let values = losses(&mut cluster, runs, lose, Cluster::restart, |run| beside.after(Case::Kill, run, runs));
+    cluster.told(values)
 }
 
 /// None, with a line that says why, where links cannot be cut.
-fn cut(options: &Options, runs: u32) -> Result<Option<Figures>> {
+fn cut(options: &Options, runs: u32, beside: &mut Beside) -> Result<Option<Vec<f64>>> {
     if let Some(why) = Net::impossible() {
         println!("  cut: skipped: {why}");
         return Ok(None);
@@ -66,9 +82,9 @@ fn cut(options: &Options, runs: u32) -> Result<Option<Figures>> {
         // The command that cuts takes some milliseconds, in which the victim still answers.
         Ok((at, Instant::now()))
     };
-    let values = losses(&mut cluster, runs, lose, |_, victim| net.mend(victim));
-    let values = cluster.told(values)?;
-    Ok(Some(Figures { bench: "failover", case: "cut", unit: "ms", goal: "p50 1200 ms, p99 2000 ms", values }))
+    let mend = |_: &mut Cluster, victim: usize| net.mend(victim);
+    let values = losses(&mut cluster, runs, lose, mend, |run| beside.after(Case::Cut, run, runs));
+    cluster.told(values).map(Some)
 }
 
 /// The node that serves alone, as every node sees it: one that was cut off for a moment may not know yet that it was.
@@ -88,12 +104,12 @@ fn losses(
     runs: u32,
     lose: impl Fn(&mut Cluster, usize) -> Result<(Instant, Instant)>,
     bring_back: impl Fn(&mut Cluster, usize) -> Result<()>,
+    mut after: impl FnMut(u32),
 ) -> Result<Vec<f64>> {
     cluster.publish(0, &cluster.guest(HELLO)?, HELLO, 1)?;
     cluster.held_everywhere(0, HELLO)?;
     let mut values = Vec::new();
     for run in 1..=runs {
-        cluster.settled()?;
         let victim = eventually("one holder whom all agree on", || sole_holder(cluster))?;
         let (at, answer, traffic) = under_traffic(cluster, victim, PACE, &lose)?;
         drop(traffic);
@@ -101,6 +117,23 @@ fn losses(
         println!("  {run:>3}/{runs}  {} lost, answered after {gap:.0} ms", cluster.nodes[victim].name);
         values.push(gap);
         bring_back(cluster, victim)?;
+        cluster.settled()?;
+        after(run);
     }
     Ok(values)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn swarm_stands_beside_ours_under_a_name_of_its_own_or_not_at_all() {
+        let lines = |theirs| compared(Case::Cut, vec![1100.0], theirs).iter().map(Figures::json).collect::<Vec<_>>();
+        let [ours, theirs] = &lines(vec![16_000.0, 17_600.0, 16_500.0])[..] else { panic!("two lines") };
+        assert!(ours.contains(r#""case":"cut""#) && ours.ends_with(r#""against":"swarm","ratio":0.0667}"#), "{ours}");
+        assert!(theirs.contains(r#""case":"swarm-cut","unit":"ms","n":3,"p50":16500.0"#), "{theirs}");
+        let [alone] = &lines(Vec::new())[..] else { panic!("one line") };
+        assert!(!alone.contains("against"), "{alone}");
+    }
 }

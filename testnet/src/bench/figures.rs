@@ -13,11 +13,21 @@ pub(super) struct Figures {
     /// What we want to reach, in words; it is never judged here.
     pub(super) goal: &'static str,
     pub(super) values: Vec<f64>,
+    /// Whom they were measured beside, in turn.
+    pub(super) against: Option<Against>,
+}
+
+/// Another's p50 in the same run.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Against {
+    /// As in `swarm`.
+    pub(super) name: &'static str,
+    pub(super) p50: f64,
 }
 
 impl Figures {
     /// The value that `percent` of the values do not exceed (nearest rank); NaN without values.
-    fn percentile(&self, percent: usize) -> f64 {
+    pub(super) fn percentile(&self, percent: usize) -> f64 {
         let mut sorted = self.values.clone();
         sorted.sort_by(f64::total_cmp);
         let rank = (sorted.len() * percent).div_ceil(100);
@@ -27,9 +37,16 @@ impl Figures {
     /// One line for programs.
     pub(super) fn json(&self) -> String {
         let [p50, p99, min, max] = self.four().map(rounded);
-        let line =
-            Line { bench: self.bench, case: self.case, unit: self.unit, n: self.values.len(), p50, p99, min, max };
+        let Figures { bench, case, unit, .. } = *self;
+        let against = self.against.map(|against| against.name);
+        let n = self.values.len();
+        let line = Line { bench, case, unit, n, p50, p99, min, max, against, ratio: self.ratio() };
         serde_json::to_string(&line).expect("words and numbers are always JSON")
+    }
+
+    /// Ours by theirs, of the p50s.
+    fn ratio(&self) -> Option<f64> {
+        self.against.map(|against| significant(self.percentile(50) / against.p50))
     }
 
     fn four(&self) -> [f64; 4] {
@@ -48,11 +65,24 @@ struct Line {
     p99: f64,
     min: f64,
     max: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    against: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ratio: Option<f64>,
 }
 
 /// Three decimals are more than any clock here is good for.
 fn rounded(value: f64) -> f64 {
     (value * 1000.0).round() / 1000.0
+}
+
+/// Three digits that say something, however small it is.
+fn significant(value: f64) -> f64 {
+    if !value.is_normal() {
+        return value;
+    }
+    // Printed and read again, so that no digit is left over from a multiplication.
+    format!("{value:.2e}").parse().expect("a number that was printed as one")
 }
 
 /// A table for people.
@@ -63,11 +93,14 @@ pub(super) fn table(all: &[Figures]) -> String {
     );
     for figures in all {
         let [p50, p99, min, max] = figures.four().map(|value| format!("{value:.*}", if value < 10.0 { 3 } else { 1 }));
-        let Figures { bench, case, unit, goal, values } = figures;
+        let Figures { bench, case, unit, goal, values, against } = figures;
+        let beside =
+            against.zip(figures.ratio()).map(|(against, ratio)| format!("; {ratio} of {}'s p50", against.name));
+        let beside = beside.unwrap_or_default();
         // Writing to a String cannot fail.
         let _ = writeln!(
             table,
-            "{bench:<10} {case:<12} {:>5} {p50:>10} {p99:>10} {min:>10} {max:>10}  {unit:<8} {goal}",
+            "{bench:<10} {case:<12} {:>5} {p50:>10} {p99:>10} {min:>10} {max:>10}  {unit:<8} {goal}{beside}",
             values.len()
         );
     }
@@ -79,7 +112,7 @@ mod tests {
     use super::*;
 
     fn figures(values: Vec<f64>) -> Figures {
-        Figures { bench: "failover", case: "kill", unit: "ms", goal: "p50 200", values }
+        Figures { bench: "failover", case: "kill", unit: "ms", goal: "p50 200", values, against: None }
     }
 
     #[test]
@@ -96,5 +129,14 @@ mod tests {
         let expected =
             r#"{"bench":"failover","case":"kill","unit":"ms","n":2,"p50":212.0,"p99":501.0,"min":212.0,"max":501.0}"#;
         assert_eq!(figures(vec![212.0004, 501.0]).json(), expected);
+    }
+
+    #[test]
+    fn a_comparison_is_ours_by_theirs_and_stays_readable_when_small() {
+        let against = Some(Against { name: "swarm", p50: 16_000.0 });
+        let ours = Figures { against, ..figures(vec![27.0]) };
+        assert!(ours.json().ends_with(r#""max":27.0,"against":"swarm","ratio":0.00169}"#), "{}", ours.json());
+        assert!(table(&[ours]).ends_with("p50 200; 0.00169 of swarm's p50\n"));
+        assert_eq!([significant(1234.0), significant(0.123_456), significant(0.0)], [1230.0, 0.123, 0.0]);
     }
 }

@@ -37,7 +37,7 @@ fn cases(cluster: &mut Cluster, idle: Duration) -> Result<Vec<Figures>> {
         let grown = before.iter().zip(&after).map(|(before, after)| of(after).saturating_sub(of(before)));
         grown.map(|grown| grown as f64 / seconds).collect()
     };
-    let figures = |case, unit, goal, values| Figures { bench: "footprint", case, unit, goal, values };
+    let figures = |case, unit, goal, values| Figures { bench: "footprint", case, unit, goal, values, against: None };
     let pss = all(cluster, |node| Ok(number_of(&proc(node, "smaps_rollup")?, "Pss:")? as f64 / 1024.0))?;
     let cpu = per_second(|reading| reading.cpu_ns).into_iter().map(|ns| ns / 1e7).collect();
     Ok(vec![

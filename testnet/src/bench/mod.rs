@@ -5,6 +5,7 @@ pub mod failover;
 mod figures;
 mod footprint;
 mod publish;
+pub mod swarm;
 
 use std::time::Duration;
 
@@ -14,13 +15,15 @@ use clap::Subcommand;
 use crate::real::Options;
 use crate::workspace::{Profile, Workspace};
 use failover::Case;
-use figures::Figures;
+use figures::{Against, Figures};
+use swarm::Beside;
 
 /// What to measure.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Bench {
     /// Lose the node of a one-replica workload, until a survivor answers. Cases kill (kill -9) and cut (its link is cut,
-    /// which needs root). Three nodes.
+    /// which needs root). Three nodes; beside them, in turn, a Docker Swarm of three managers where there can be one (root
+    /// and dockerd).
     Failover {
         /// Only this case; may be given several times.
         #[arg(long = "case", value_enum)]
@@ -28,6 +31,9 @@ pub enum Bench {
         /// How many losses a case.
         #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
         runs: u32,
+        /// How many losses a case of Docker Swarm, spread among ours; each takes about a minute. 0: without Swarm.
+        #[arg(long, default_value_t = 3)]
+        swarm_times: u32,
     },
     /// From `shoal run` to the first HTTP 200. Cases warm (artifact held and compiled) and cold (never seen). Three nodes.
     Publish {
@@ -49,7 +55,9 @@ pub fn run(workspace: &Workspace, bench: &Bench) -> Result<()> {
     let options = Options::build(workspace, Profile::Release)?;
     println!("measuring {} on {}", options.binary.display(), machine());
     let all = match bench {
-        Bench::Failover { cases, runs } => failover::measure(&options, cases, *runs)?,
+        Bench::Failover { cases, runs, swarm_times } => {
+            failover::measure(&options, cases, *runs, Beside::start(workspace, *swarm_times))?
+        }
         Bench::Publish { runs } => publish::measure(&options, *runs)?,
         Bench::Footprint { seconds } => footprint::measure(&options, Duration::from_secs(*seconds))?,
     };

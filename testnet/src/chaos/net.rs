@@ -208,7 +208,7 @@ fn port(node: usize) -> String {
 }
 
 /// The programs that are not installed, with the packages that have them.
-pub(super) fn missing_of(programs: &[(&str, &str)]) -> Option<String> {
+pub(crate) fn missing_of(programs: &[(&str, &str)]) -> Option<String> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let there = |program: &str| std::env::split_paths(&path).any(|folder| folder.join(program).is_file());
     let missing: Vec<_> = programs.iter().filter(|(program, _)| !there(program)).collect();

@@ -15,6 +15,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process_group, set_parent_process_death_signal, waitpid};
@@ -25,6 +26,9 @@ use super::made::{Made, quietly};
 
 /// What names of folders and namespaces begin with; this process's id follows.
 pub(crate) const PREFIX: &str = "shoal-testnet-";
+
+/// How long processes that were killed may take to be gone, each with its memory, files and mounts.
+const DYING: Duration = Duration::from_secs(10);
 
 struct Noted {
     /// Leaders of process groups.
@@ -78,14 +82,25 @@ pub(crate) fn end(child: &mut Child) {
 
 /// Makes something outside of the run's folder by a command, noted until `unmake`.
 pub(crate) fn make(made: Made, command: &mut Command) -> Result<()> {
+    // First, since a command that fails may have done half of it.
+    let _noted = insert(made)?;
+    quietly(command)
+}
+
+/// Notes what a process that is about to be started will make; until `unmake`.
+pub(crate) fn note(made: Made) -> Result<Made> {
+    drop(insert(made.clone())?);
+    Ok(made)
+}
+
+fn insert(made: Made) -> Result<MutexGuard<'static, Noted>> {
     on_signals();
     let mut noted = noted();
     if noted.closing {
         bail!("a signal came: nothing is made any more");
     }
-    // First, since a command that fails may have done half of it.
     noted.made.insert(made);
-    quietly(command)
+    Ok(noted)
 }
 
 /// Undoes what was made, and forgets it.
@@ -140,6 +155,17 @@ impl Drop for Folder {
             eprintln!("warning: cannot remove {}: {error}", self.path.display());
         }
         noted().folders.remove(&self.path);
+    }
+}
+
+/// Tries something again while it fails as it may while processes die, for a few seconds at most.
+pub(super) fn soon(try_it: impl Fn() -> io::Result<()>, may_pass: impl Fn(&io::Error) -> bool) -> io::Result<()> {
+    let deadline = Instant::now() + DYING;
+    loop {
+        match try_it() {
+            Err(error) if may_pass(&error) && Instant::now() < deadline => std::thread::sleep(Duration::from_millis(2)),
+            ended => return ended,
+        }
     }
 }
 
@@ -210,7 +236,8 @@ fn remove_all() -> MutexGuard<'static, Noted> {
         }
     }
     for folder in &noted.folders {
-        let _ = fs::remove_dir_all(folder);
+        // What processes started in their turn may still be dying, and writing.
+        let _ = soon(|| fs::remove_dir_all(folder), |error| error.kind() == io::ErrorKind::DirectoryNotEmpty);
     }
     noted
 }

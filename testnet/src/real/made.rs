@@ -1,13 +1,15 @@
-//! What a run makes outside of its folder: mounts, links, namespaces. Their names say whose they are.
+//! What a run makes outside of its folder: control groups, mounts, links, namespaces. Their names say whose they are.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-use super::leftovers::{PREFIX, is_of_the_dead};
+use super::leftovers::{PREFIX, is_of_the_dead, soon};
 
 /// What names of links begin with; they may have fifteen characters.
 pub(crate) const LINK_PREFIX: &str = "shl";
@@ -15,6 +17,8 @@ pub(crate) const LINK_PREFIX: &str = "shl";
 /// One such thing. They are undone in this order: the last of a namespace's links goes with it.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Made {
+    /// A control group, in every hierarchy there is, with those in it. Its processes must have been killed.
+    Cgroup(String),
     /// Something mounted there.
     Mount(PathBuf),
     /// A network interface of the machine's own namespace.
@@ -30,6 +34,7 @@ impl Made {
             return Ok(());
         }
         match self {
+            Made::Cgroup(_) => self.groups().try_for_each(|group| remove_group(&group)),
             Made::Mount(path) => {
                 self.release();
                 quietly(Command::new("umount").arg(path))
@@ -47,8 +52,16 @@ impl Made {
         }
     }
 
+    /// The folders that stand for a control group.
+    fn groups(&self) -> impl Iterator<Item = PathBuf> {
+        let name = if let Made::Cgroup(name) = self { Some(name.clone()) } else { None };
+        let below = |name: String| hierarchies().map(move |hierarchy| hierarchy.join(&name));
+        name.into_iter().flat_map(below).filter(|group| group.is_dir())
+    }
+
     fn exists(&self) -> bool {
         match self {
+            Made::Cgroup(_) => self.groups().next().is_some(),
             Made::Mount(path) => mounts().any(|mounted| mounted == *path),
             Made::Link(name) => Path::new("/sys/class/net").join(name).exists(),
             Made::Namespace(name) => Path::new(NAMESPACES).join(name).exists(),
@@ -61,20 +74,24 @@ impl Made {
             let below = path.strip_prefix(folders).ok().and_then(|below| below.iter().next());
             below.and_then(|name| name.to_str()).is_some_and(|name| is_of_the_dead(name, PREFIX))
         };
-        let named = |folder: &str, prefix: &'static str| {
+        let named = |folder: &Path, prefix: &'static str| {
             let names = fs::read_dir(folder).into_iter().flatten().flatten();
             let names = names.filter_map(|entry| entry.file_name().into_string().ok());
             names.filter(move |name| is_of_the_dead(name, prefix))
         };
-        let links = named("/sys/class/net", LINK_PREFIX).map(Made::Link);
-        let namespaces = named(NAMESPACES, PREFIX).map(Made::Namespace);
-        mounts().filter(dead).map(Made::Mount).chain(links).chain(namespaces).collect()
+        let links = named(Path::new("/sys/class/net"), LINK_PREFIX).map(Made::Link);
+        let namespaces = named(Path::new(NAMESPACES), PREFIX).map(Made::Namespace);
+        let groups: BTreeSet<_> =
+            hierarchies().flat_map(|hierarchy| named(&hierarchy, PREFIX).collect::<Vec<_>>()).collect();
+        let groups = groups.into_iter().map(Made::Cgroup);
+        groups.chain(mounts().filter(dead).map(Made::Mount)).chain(links).chain(namespaces).collect()
     }
 }
 
 impl fmt::Display for Made {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Made::Cgroup(name) => write!(to, "the control group {name}"),
             Made::Mount(path) => write!(to, "the mount at {}", path.display()),
             Made::Link(name) => write!(to, "the network interface {name}"),
             Made::Namespace(name) => write!(to, "the network namespace {name}"),
@@ -86,10 +103,38 @@ impl fmt::Display for Made {
 pub(crate) const NAMESPACES: &str = "/var/run/netns";
 
 fn mounts() -> impl Iterator<Item = PathBuf> {
+    mounted(|_| true)
+}
+
+/// Where control groups are: one folder on new systems, one for each kind on old ones.
+fn hierarchies() -> impl Iterator<Item = PathBuf> {
+    mounted(|kind| kind == "cgroup" || kind == "cgroup2")
+}
+
+fn mounted(wanted: impl Fn(&str) -> bool) -> impl Iterator<Item = PathBuf> {
     let text = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-    // Spaces are written otherwise there; none of our paths has one.
-    let paths = text.lines().filter_map(|line| line.split(' ').nth(1)).map(PathBuf::from);
-    paths.collect::<Vec<_>>().into_iter()
+    let mut paths = Vec::new();
+    for line in text.lines() {
+        // Device, path, kind. Spaces are written otherwise there; none of our paths has one.
+        let mut words = line.split(' ').skip(1);
+        if let (Some(path), Some(kind)) = (words.next(), words.next())
+            && wanted(kind)
+        {
+            paths.push(PathBuf::from(path));
+        }
+    }
+    paths.into_iter()
+}
+
+/// Removes a control group and those in it, once their processes, which were killed, are gone.
+fn remove_group(group: &Path) -> Result<()> {
+    for inner in fs::read_dir(group).into_iter().flatten().flatten() {
+        if inner.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_group(&inner.path())?;
+        }
+    }
+    soon(|| fs::remove_dir(group), |error| error.kind() == io::ErrorKind::ResourceBusy)
+        .with_context(|| format!("cannot remove {}", group.display()))
 }
 
 /// Runs a command that prints nothing for people; an error is what it wrote on stderr.

@@ -22,16 +22,26 @@ use anyhow::{Result, bail};
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Asks `look` again and again until it has an answer; an error after `PATIENCE`, with what it said last.
-pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Result<T>) -> Result<T> {
-    let deadline = Instant::now() + PATIENCE;
+pub fn eventually<T>(what: &str, look: impl FnMut() -> Result<T>) -> Result<T> {
+    // Short against what is waited for (milliseconds to seconds), long against what a look costs.
+    eventually_within(PATIENCE, Duration::from_millis(2), what, look)
+}
+
+/// The same with a patience of its own, and a pause between looks.
+pub(crate) fn eventually_within<T>(
+    patience: Duration,
+    pause: Duration,
+    what: &str,
+    mut look: impl FnMut() -> Result<T>,
+) -> Result<T> {
+    let deadline = Instant::now() + patience;
     loop {
         match look() {
             Ok(found) => return Ok(found),
             Err(error) if Instant::now() >= deadline => {
-                bail!("{what} did not come about within {} s: {error:#}", PATIENCE.as_secs())
+                bail!("{what} did not come about within {} s: {error:#}", patience.as_secs())
             }
-            // Short against what is waited for (milliseconds to seconds), long against what a look costs.
-            Err(_) => std::thread::sleep(Duration::from_millis(2)),
+            Err(_) => std::thread::sleep(pause),
         }
     }
 }
