@@ -1,6 +1,6 @@
 //! A world, its user, and what the user was promised.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use shoal_protocol::model::{Change, Digest, ReplicaId, Spec};
@@ -29,6 +29,8 @@ pub struct Play {
     pub wishes: Wishes,
     /// Whether all nodes could know all when the faults ended: the network was whole, and gossip got through.
     was_whole: bool,
+    /// Devices that ran and had no link when the faults ended, though others ran: of what they did nobody could know.
+    were_cut_off: BTreeSet<usize>,
     /// How often each kind of deed was done.
     pub deeds: BTreeMap<&'static str, u64>,
 }
@@ -47,7 +49,14 @@ impl Play {
                 status.ready && status.nodes_up == size && status.nodes == size
             })
         })?;
-        Ok(Play { world, operator, wishes: Wishes::default(), was_whole: true, deeds: BTreeMap::new() })
+        Ok(Play {
+            world,
+            operator,
+            wishes: Wishes::default(),
+            was_whole: true,
+            were_cut_off: BTreeSet::new(),
+            deeds: BTreeMap::new(),
+        })
     }
 
     /// Publishes through `device` and remembers what was promised.
@@ -98,6 +107,9 @@ impl Play {
         world.network.weather = Weather::LAN;
         world.network.access.clear();
         self.was_whole = world.network.cuts().is_empty() && world.network.gossip == Gossip::Fair;
+        let running = world.running();
+        let is_cut_off = |device: &usize| running.len() > 1 && world.devices[*device].links.is_empty();
+        self.were_cut_off = running.iter().copied().filter(is_cut_off).collect();
         world.network.cuts().into_iter().for_each(|way| world.heal_way(way));
         for device in 0..world.devices.len() {
             let now = world.now;
@@ -134,7 +146,7 @@ impl Play {
     pub fn settle_as(&mut self, well: impl Fn(&World) -> Result<(), String>) -> Result<(), String> {
         let mut before = invariants::healthy_alone(&self.world);
         // Whom others have not heard of, since the disks of those who admitted it are lost, they do not know what it runs.
-        before.retain(|_, (device, _)| self.world.is_known_to_all(*device));
+        before.retain(|_, (device, _)| self.world.is_known_to_all(*device) && !self.were_cut_off.contains(device));
         if self.world.has_clones() {
             self.world.run_for(OUTDONE)?;
         }
