@@ -285,7 +285,9 @@ impl Node {
             }
             membership::Fact::Down { node, why } => {
                 let up = self.membership.up_count();
-                self.pace.lost(now, node, up);
+                // One that knew nothing is told of losses of long ago.
+                let is_news = why.cause != membership::Cause::Hearsay;
+                self.pace.lost(now, node, up, is_news);
                 self.count("nodes_down");
                 let why = why.told(|node| self.name_of(node));
                 self.tell(now, Level::Warning, "node-down", None, Some(node), format!("the node is down: {why}"));

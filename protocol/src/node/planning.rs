@@ -25,7 +25,7 @@ pub(super) const FULL_RETRY: Duration = Duration::from_millis(200);
 impl Node {
     /// Looks at every workload that something happened to, as far as this node owns it.
     pub(super) fn plan(&mut self, now: Time) {
-        if !self.ready || self.leaving || !self.membership.settled() {
+        if !self.may_plan() {
             return;
         }
         for uid in std::mem::take(&mut self.due.dirty) {
@@ -39,6 +39,11 @@ impl Node {
                 self.with_auction(now, |auction, now, desk, out| auction.close_all_for(now, &uid, desk, out));
             }
         }
+    }
+
+    /// Whether it knows enough. Who was away, or stood still, hears first what became of what it owned.
+    pub(super) fn may_plan(&self) -> bool {
+        self.ready && !self.leaving && self.membership.settled() && self.has_compared()
     }
 
     /// A change that a comparison brought. Who runs its new places comes from the same peer, a moment later: what is planned before

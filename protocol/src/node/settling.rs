@@ -75,8 +75,7 @@ impl Node {
                 self.draw_routes(&name);
             }
             // What cannot be planned yet stays dirty.
-            let planless = !self.ready || self.leaving || !self.membership.settled();
-            if self.due.quiet() || (planless && self.only_dirty()) {
+            if self.due.quiet() || (!self.may_plan() && self.only_dirty()) {
                 return;
             }
         }
@@ -113,7 +112,9 @@ impl Node {
         }
         self.ready = true;
         self.waits_until = None;
-        self.hears_out_until = Some(now + PATIENCE);
+        // With nobody there it has waited already.
+        self.hears_out_until = (in_step > 0).then(|| now + PATIENCE);
+        self.pace.reached(now);
         self.due.duplicates = true;
         self.publish_profile(now);
         let message = match in_step {
@@ -152,11 +153,12 @@ impl Node {
             return self.ready;
         }
         let in_step = |peer: &NodeId| self.membership.has_link(peer) && self.repair.in_step(peer);
-        if self.desired.members().len() <= self.config.membership.full_mesh {
-            self.membership.up().all(|peer| peer == self.me || in_step(&peer))
+        let heard: Vec<NodeId> = if self.desired.members().len() <= self.config.membership.full_mesh {
+            self.membership.up().filter(|peer| *peer != self.me).collect()
         } else {
-            self.membership.links().all(|peer| !self.is_member(&peer) || in_step(&peer))
-        }
+            self.membership.links().filter(|peer| self.is_member(peer)).collect()
+        };
+        !heard.is_empty() && heard.iter().all(in_step)
     }
 
     /// This process stood still for so long. If others may have given it up, what it has not said to run is as after a restart.
@@ -166,6 +168,9 @@ impl Node {
             return;
         }
         self.return_unhealthy();
+        if self.is_only_member() {
+            return;
+        }
         // Only as long as it stood still: a device that stalls now and then has to come to an end of waiting.
         self.hears_out_until = Some(self.hears_out_until.map_or(now + PATIENCE, |until| until + lag));
         let mut out = crate::model::Out::new();

@@ -41,7 +41,8 @@ const MAX_LOST: usize = 1024;
 #[derive(Clone, Debug)]
 pub struct Pace {
     config: PaceConfig,
-    lost: VecDeque<(Time, NodeId)>,
+    /// With whether that was news.
+    lost: VecDeque<(Time, NodeId, bool)>,
     paced_until: Option<Time>,
     next_move_at: Time,
     /// When a node returned, first of some.
@@ -63,14 +64,14 @@ impl Pace {
         }
     }
 
-    /// A node was lost; `up` members are left, this one included.
-    pub fn lost(&mut self, now: Time, node: NodeId, up: usize) {
-        self.lost.retain(|(at, lost)| *lost != node && now.since(*at) <= self.config.calm_after);
+    /// A node was lost; `up` members are left, this one included. It is no news when it was lost long ago.
+    pub fn lost(&mut self, now: Time, node: NodeId, up: usize, is_news: bool) {
+        self.lost.retain(|(at, lost, _)| *lost != node && now.since(*at) <= self.config.calm_after);
         if self.lost.len() == MAX_LOST {
             self.lost.pop_front();
         }
-        self.lost.push_back((now, node));
-        let gone = self.lost.iter().filter(|(at, _)| now.since(*at) <= self.config.window).count();
+        self.lost.push_back((now, node, is_news));
+        let gone = self.lost.iter().filter(|(at, ..)| now.since(*at) <= self.config.window).count();
         if gone >= self.config.at_least && gone > up {
             self.paced_until = Some(now + self.config.calm_after);
         }
@@ -88,7 +89,7 @@ impl Pace {
     /// A node is back. When fewer than [`PaceConfig::at_least`] are still gone, the cut has healed.
     pub fn returned(&mut self, now: Time, node: &NodeId) {
         self.reached(now);
-        self.lost.retain(|(_, lost)| lost != node);
+        self.lost.retain(|(_, lost, _)| lost != node);
         if self.lost.len() < self.config.at_least {
             self.paced_until = None;
         }
@@ -96,7 +97,8 @@ impl Pace {
 
     /// Until when nodes return that were lost with this one; none if it was lost after the first of them, or the time is over.
     pub fn heals_for(&self, now: Time, holder: &NodeId) -> Option<Time> {
-        let is_new = self.lost.iter().any(|(at, lost)| lost == holder && Some(*at) >= self.heals_since);
+        let is_later = |at: &Time| Some(*at) >= self.heals_since;
+        let is_new = self.lost.iter().any(|(at, lost, is_news)| lost == holder && *is_news && is_later(at));
         self.heals(now).filter(|_| !is_new)
     }
 

@@ -194,8 +194,8 @@ fn second(n: u64) -> Time {
 #[test]
 fn one_or_two_losses_do_not_slow_moves() {
     let mut pace = Pace::new(PaceConfig::default());
-    pace.lost(second(0), node(1), 2);
-    pace.lost(second(0), node(2), 1);
+    pace.lost(second(0), node(1), 2, true);
+    pace.lost(second(0), node(2), 1, true);
     assert!((0..100).all(|_| pace.take(second(0), &node(1)).is_ok()));
 }
 
@@ -203,7 +203,7 @@ fn one_or_two_losses_do_not_slow_moves() {
 fn a_mass_loss_paces_moves_but_refuses_none() {
     let mut pace = Pace::new(PaceConfig::default());
     for n in 0..6 {
-        pace.lost(second(0), node(n), 10 - usize::from(n) - 1);
+        pace.lost(second(0), node(n), 10 - usize::from(n) - 1, true);
     }
     assert!(pace.is_paced(second(0)));
     let mut now = second(0);
@@ -221,12 +221,12 @@ fn a_mass_loss_paces_moves_but_refuses_none() {
 fn half_of_many_is_not_over_half_and_losses_far_apart_do_not_add_up() {
     let mut pace = Pace::new(PaceConfig::default());
     for n in 0..5 {
-        pace.lost(second(0), node(n), 10 - usize::from(n) - 1);
+        pace.lost(second(0), node(n), 10 - usize::from(n) - 1, true);
     }
     assert!(!pace.is_paced(second(0)));
     let mut pace = Pace::new(PaceConfig::default());
     for n in 0..6 {
-        pace.lost(second(20 * u64::from(n)), node(n), 10 - usize::from(n) - 1);
+        pace.lost(second(20 * u64::from(n)), node(n), 10 - usize::from(n) - 1, true);
     }
     assert!(!pace.is_paced(second(100)));
 }
@@ -235,7 +235,7 @@ fn half_of_many_is_not_over_half_and_losses_far_apart_do_not_add_up() {
 fn a_healed_cut_ends_the_pace() {
     let mut pace = Pace::new(PaceConfig::default());
     for n in 0..4 {
-        pace.lost(second(0), node(n), 1);
+        pace.lost(second(0), node(n), 1, true);
     }
     assert!(pace.is_paced(second(1)));
     pace.returned(second(1), &node(0));
@@ -249,17 +249,19 @@ fn a_healed_cut_ends_the_pace() {
 #[test]
 fn where_one_returns_the_others_are_waited_for_a_moment_but_not_whoever_is_lost_after_it() {
     let mut pace = Pace::new(PaceConfig::default());
-    pace.lost(second(0), node(1), 4);
-    pace.lost(second(0), node(2), 3);
+    pace.lost(second(0), node(1), 4, true);
+    pace.lost(second(0), node(2), 3, true);
     assert_eq!(pace.take(second(0), &node(2)), Ok(()));
     pace.returned(second(40), &node(1));
     assert_eq!(pace.take(second(40), &node(2)), Err(second(42)), "it was lost with the one that is back");
     assert_eq!(pace.take(second(42), &node(2)), Ok(()));
-    pace.lost(second(41), node(3), 3);
+    pace.lost(second(41), node(3), 3, true);
     assert_eq!(pace.take(second(41), &node(3)), Ok(()), "it was lost when the others were back");
     pace.returned(second(45), &node(1));
     assert_eq!(pace.take(second(45), &node(2)), Ok(()), "one that comes and goes holds up nobody");
+    pace.lost(second(60), node(4), 3, false);
     pace.reached(second(60));
+    assert_eq!(pace.take(second(60), &node(4)), Err(second(62)), "it is told now, and was lost before");
     assert_eq!(pace.take(second(61), &node(2)), Err(second(62)), "it can be reached again");
     assert_eq!((pace.heals(second(61)), pace.heals(second(62))), (Some(second(62)), None));
     assert!(!pace.is_healed(second(61)) && pace.poll_timeout() == Some(second(62)));

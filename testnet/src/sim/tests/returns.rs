@@ -75,6 +75,27 @@ fn who_returns_places_nothing_a_second_time() {
     }
 }
 
+/// A device slept. Meanwhile the only one that it saw died, and one that had been cut off took over. It woke, found the dead one dead, and
+/// placed what that had run: it had compared with everybody in sight, which was nobody.
+#[test]
+fn who_stood_still_and_sees_nobody_places_nothing() {
+    for seed in 0..10 {
+        let mut play = cluster(seed, 3);
+        play.publish(0, &workload("web", 1, 6)).unwrap();
+        play.settle().unwrap();
+        play.world.partition(&[1], &[0, 2], true);
+        play.world.run_for(Duration::from_secs(12)).unwrap();
+        play.world.suspend(0, 40_000_000);
+        play.world.partition(&[1], &[0, 2], false);
+        play.world.run_for(Duration::from_secs(20)).unwrap();
+        play.world.kill(2);
+        play.world.run_for(Duration::from_millis(19_900)).unwrap();
+        let before = awards(&play.world)[0];
+        play.world.run_for(Duration::from_secs(20)).unwrap();
+        assert_eq!(awards(&play.world)[0], before, "seed {seed}");
+    }
+}
+
 /// Of each device how many auctions it has awarded in this life.
 fn awards(world: &World) -> Vec<u64> {
     let count = |device| world.node(device).and_then(|node| node.status().counters.get("auctions").copied());
