@@ -37,6 +37,21 @@ impl Node {
         seed: [u8; 32],
         now: Time,
     ) -> Node {
+        let mut node = Node::blank(config, identity, saved.incarnation, facts, wall, seed, now);
+        node.recover(now, saved);
+        node
+    }
+
+    /// One that knows nothing.
+    pub(super) fn blank(
+        config: Config,
+        identity: Identity,
+        incarnation: u64,
+        facts: Facts,
+        wall: WallClock,
+        seed: [u8; 32],
+        now: Time,
+    ) -> Node {
         let mut rng = ChaCha8Rng::from_seed(seed);
         let mut draw = || {
             let mut seed = [0; 32];
@@ -45,10 +60,9 @@ impl Node {
         };
         let (me, cluster) = (NodeId(identity.keys.public().0), identity.genesis.cluster());
         let keys = || identity.keys.clone();
-        let incarnation = saved.incarnation;
         let membership = Membership::new(now, config.membership.clone(), me, keys(), cluster, incarnation, draw());
         let auction = Auction::new(config.auction.clone(), me, keys(), cluster, incarnation, draw());
-        let mut node = Node {
+        Node {
             membership,
             ring: Ring::default(),
             wards: super::wards::Wards::default(),
@@ -92,9 +106,7 @@ impl Node {
             facts,
             identity,
             config,
-        };
-        node.recover(now, saved);
-        node
+        }
     }
 
     fn recover(&mut self, now: Time, saved: Saved) {

@@ -1,15 +1,10 @@
 //! A node that knows what another knows, as though it had been told all of it. For simulations of large clusters: such nodes share what
 //! they have in common, where ten thousand that each read it from a disk of their own would fill the memory of ten computers.
 
-use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::SeedableRng;
-
-use crate::auction::Auction;
 use crate::model::{Claim, Facts, NodeId, Out, Time, WallClock};
 use crate::ring;
 
 use super::holding::Running;
-use super::outbox::Outbox;
 use super::{Config, Identity, Message, Node};
 
 impl Node {
@@ -25,28 +20,25 @@ impl Node {
         now: Time,
     ) -> Option<Node> {
         const LIFE: u64 = 1;
-        let (me, keys) = (NodeId(identity.keys.public().0), || identity.keys.clone());
+        let (me, keys) = (NodeId(identity.keys.public().0), identity.keys.clone());
         let mut out = Out::new();
         let room = config.membership.clone();
-        let membership = self.membership.like(now, room, me, keys(), LIFE, self.drawn(&seed, 1), &mut out)?;
+        let membership = self.membership.like(now, room, me, keys.clone(), LIFE, self.drawn(&seed, 1), &mut out)?;
         if !self.ready || membership.record(&me).is_none_or(|record| !record.ready) {
             return None;
         }
-        let auction = Auction::new(config.auction.clone(), me, keys(), self.cluster, LIFE, self.drawn(&seed, 2));
+        let blank = Node::blank(config.clone(), identity, LIFE, facts, wall, seed, now);
         let mut node = Node {
             membership,
-            auction,
-            claims: self.claims.like(config.claims.clone(), me, keys(), LIFE),
+            claims: self.claims.like(config.claims.clone(), me, keys, LIFE),
             repair: self.repair.like(config.repair.clone(), me, self.drawn(&seed, 3)),
-            outbox: Outbox::default(),
-            rng: ChaCha8Rng::from_seed(self.drawn(&seed, 0)),
-            started: now,
-            clock: (wall, now),
-            me,
-            facts,
-            identity,
-            config,
-            ..self.bare()
+            ring: self.ring.clone(),
+            wards: self.wards.clone(),
+            desired: self.desired.clone(),
+            rulings: self.rulings.clone(),
+            routes: self.routes.clone(),
+            ready: true,
+            ..blank
         };
         let point = node.desired.members().get(&me).map(|salt| ring::point(&me, *salt));
         node.wards.redraw(point, node.ring.len());
@@ -69,18 +61,6 @@ impl Node {
     /// What it knows counts as known for long: for one after whom others are made.
     pub fn rest(&mut self) {
         self.repair.rest();
-    }
-
-    /// What is shared, and nothing of what this node itself is busy with.
-    fn bare(&self) -> Node {
-        let mut bare = self.clone();
-        (bare.due, bare.cache, bare.letters) = Default::default();
-        (bare.running, bare.replan, bare.uploads) = Default::default();
-        bare.hearsay.clear();
-        (bare.seeds, bare.incarnations, bare.claiming) = Default::default();
-        (bare.artifacts, bare.spreading, bare.counters) = Default::default();
-        (bare.events, bare.views, bare.join_at) = (0, 0, None);
-        bare
     }
 
     fn drawn(&self, seed: &[u8; 32], number: u8) -> [u8; 32] {
