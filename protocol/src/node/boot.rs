@@ -84,6 +84,7 @@ impl Node {
             read_only: None,
             started: now,
             ready: false,
+            is_newcomer: false,
             waits_until: None,
             hears_out_until: None,
             leaving: false,

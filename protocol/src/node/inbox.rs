@@ -14,6 +14,9 @@ use super::contract::{Action, Record, Ticket, Verdict};
 use super::message::{MAX_CHANGES, Message};
 use super::{Level, Node};
 
+/// Members that a joiner is told of with its admission; it hears of the others by comparing.
+const MAX_INTRODUCED: usize = 16;
+
 impl Node {
     pub(super) fn on_message(&mut self, now: Time, from: NodeId, message: Message) {
         let is_member = self.desired.members().contains_key(&from);
@@ -225,7 +228,11 @@ impl Node {
         if !self.desired.members().contains_key(&from) {
             return;
         }
-        let changes = self.desired.item(&key.hash());
+        // With some of those that were there before: should this node be gone the next moment the joiner still knows of them, and looks
+        // for them.
+        let others = [self.me].into_iter().chain(self.membership.up().filter(|node| *node != self.me && *node != from));
+        let others = others.take(MAX_INTRODUCED).flat_map(|node| self.desired.item(&Self::member_key(node).hash()));
+        let changes = self.desired.item(&key.hash()).into_iter().chain(others).take(MAX_CHANGES).collect();
         let message = Message::Admitted { changes };
         self.outbox.push_after(after, Action::Send { to: from, lane: crate::model::Lane::Urgent, message });
         self.with_membership(now, |room, now, out| room.handle_record(now, record, out));

@@ -42,7 +42,7 @@ pub enum Message {
         /// What the joiner says of itself.
         record: Unverified<NodeRecord>,
     },
-    /// You are admitted: the joiner's own admission.
+    /// You are admitted: the joiner's own admission, then those of some that were there before.
     Admitted {
         /// At most [`MAX_CHANGES`].
         changes: Vec<RawChange>,

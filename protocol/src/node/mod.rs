@@ -197,6 +197,8 @@ pub struct Node {
     started: Time,
     /// It knows enough to own workloads.
     ready: bool,
+    /// Admitted in this life, it has not compared with anybody yet that was there before: it knows nothing.
+    is_newcomer: bool,
     /// Until then, and not ready, it waits for members it has not heard of.
     waits_until: Option<Time>,
     /// Until then, though ready, it hears out those it has not compared with.

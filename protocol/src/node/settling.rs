@@ -107,10 +107,12 @@ impl Node {
         } else {
             in_step >= WITNESSES.min(reachable.len())
         };
-        if !enough {
+        let is_known = !self.is_newcomer || reachable.iter().any(|peer| is_ready(peer) && self.repair.in_step(peer));
+        if !enough || !is_known {
             return;
         }
         self.ready = true;
+        self.is_newcomer = false;
         self.waits_until = None;
         // With nobody there it has waited already.
         self.hears_out_until = (in_step > 0).then(|| now + PATIENCE);
@@ -195,6 +197,7 @@ impl Node {
 
     /// A node that was just admitted compares with everyone it is linked to: who admitted it knows of others.
     pub(super) fn compare_with_all(&mut self, now: Time) {
+        self.is_newcomer = !self.config.founder;
         self.wait_for_others(now);
         let mut out = crate::model::Out::new();
         self.repair.compare_anew(now, &mut out);

@@ -96,6 +96,25 @@ fn who_stood_still_and_sees_nobody_places_nothing() {
     }
 }
 
+/// Two devices joined through a third, which died in that instant. They had been admitted, knew of nobody else, took one another for the
+/// cluster, and served; whoever asked them was told that all was well. Nobody looked for anybody any more.
+#[test]
+fn newcomers_whose_only_friend_dies_look_for_the_others_and_take_no_orders() {
+    for effects in 1..40 {
+        let mut play = cluster(effects.into(), 3);
+        play.world.devices[2].doom = Some(effects);
+        for device in [play.world.add(), play.world.add()] {
+            play.world.partition(&[device], &[0, 1], true);
+            play.world.start(device, false, &[0, 1, 2]);
+        }
+        play.world.run_for(Duration::from_secs(25)).unwrap();
+        let is_alone = |device: usize| play.world.node(device).is_some_and(|node| node.status().ready);
+        assert!(play.world.node(2).is_some() || !is_alone(3) && !is_alone(4), "after {effects} effects");
+        play.heal().unwrap();
+        play.settle().unwrap();
+    }
+}
+
 /// Of each device how many auctions it has awarded in this life.
 fn awards(world: &World) -> Vec<u64> {
     let count = |device| world.node(device).and_then(|node| node.status().counters.get("auctions").copied());
