@@ -64,7 +64,7 @@ impl Author {
     /// Writes with this very clock, whose own entry is the serial.
     fn write_with(&self, key: &Key, clock: &[(u8, u64)], value: Value) -> Change {
         let clock: Clock = clock.iter().map(|(writer, serial)| (WriterId([*writer; 32]), *serial)).collect();
-        let serial = clock[&self.writer];
+        let serial = *clock.get(&self.writer).unwrap();
         self.sign(ChangeBody { key: key.clone(), writer: self.writer, serial, clock, uid: None, value })
     }
 }
