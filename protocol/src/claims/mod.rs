@@ -133,7 +133,7 @@ impl Claims {
             return Ok(Outcome::Known);
         }
         let known = self.index.slot(&node, slot.slot);
-        let highest = |replica: &ReplicaId| self.tokens.highest(replica);
+        let highest = |replica: &ReplicaId| self.highest_token(replica);
         validity::check_rights(&slot, known, &self.cluster, standing, &highest)?;
         let replicas = self.put(node, slot);
         Ok(Outcome::Changed { node, replicas })
@@ -226,8 +226,7 @@ impl Claims {
             return Vec::new();
         }
         let gone = self.index.forget_node(node);
-        self.after_change(&gone);
-        gone
+        self.after_change(gone)
     }
 
     /// A workload is gone for good: tokens of its replicas that nobody claims are forgotten. Call again when the last
@@ -300,7 +299,7 @@ impl Claims {
 
     /// The greatest token seen for a replica, also of claims that are gone.
     pub fn highest_token(&self, replica: &ReplicaId) -> Option<Token> {
-        self.tokens.highest(replica)
+        self.tokens.above_claims(replica).max(self.index.highest_token(replica))
     }
 
     /// A slot as it is known.
@@ -360,17 +359,18 @@ impl Claims {
 
     /// Puts a slot that was judged good in its place. Returns the replicas whose claims changed by it.
     fn put(&mut self, node: NodeId, slot: Signed<Slot>) -> Vec<ReplicaId> {
-        let replicas = self.index.put(node, slot);
-        self.after_change(&replicas);
-        replicas
+        let changed = self.index.put(node, slot);
+        self.after_change(changed)
     }
 
-    fn after_change(&mut self, replicas: &[ReplicaId]) {
-        for replica in replicas {
+    /// These replicas' claims changed, one of which may have had a token before. Returns the replicas.
+    fn after_change(&mut self, changed: Vec<(ReplicaId, Option<Token>)>) -> Vec<ReplicaId> {
+        for (replica, before) in &changed {
             let holders = self.index.of(replica);
-            self.tokens.note(replica, holders.iter().map(|(_, claim)| claim.token).max());
+            self.tokens.note(replica, *before, holders.iter().map(|(_, claim)| claim.token).max());
             let mine = holders.iter().any(|(node, _)| *node == self.me);
             self.duplicates.note(*replica, mine, holders.len());
         }
+        changed.into_iter().map(|(replica, _)| replica).collect()
     }
 }
