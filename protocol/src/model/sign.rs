@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::codec;
-use super::id::{ClusterId, Digest, PublicKey};
+use super::id::{ClusterId, Digest, PublicKey, head};
 
 /// An Ed25519 key pair. Its seed never appears in `Debug`.
 #[derive(Clone)]
@@ -67,8 +67,8 @@ struct Told<T> {
 
 /// What a first look at it found out.
 struct Found<T> {
-    /// For which cluster the signature was checked.
-    cluster: ClusterId,
+    /// For which cluster the signature was checked: the head of its id. A device knows one cluster, a test a few.
+    cluster: u64,
     matches: bool,
     body: OnceLock<Result<Signed<T>, codec::Malformed>>,
 }
@@ -79,8 +79,8 @@ struct Checked<T> {
     by: PublicKey,
     signature: SignatureBytes,
     hash: Digest,
-    /// For which cluster.
-    cluster: ClusterId,
+    /// As [`Found::cluster`].
+    cluster: u64,
     /// What was signed, where that is not what the body encodes to; it nearly always is.
     raw: Option<Box<[u8]>>,
 }
@@ -99,7 +99,7 @@ impl<T: Signable> Unverified<T> {
     /// Checks the signature and decodes the body.
     pub fn verify(self, cluster: &ClusterId) -> Result<Signed<T>, BadSigned> {
         let told = match self.0 {
-            Form::Checked(signed) if signed.0.cluster == *cluster => return Ok(signed),
+            Form::Checked(signed) if signed.0.cluster == head(&cluster.0) => return Ok(signed),
             Form::Checked(signed) => Arc::new(signed.told()),
             Form::Told(told) => told,
         };
@@ -109,7 +109,7 @@ impl<T: Signable> Unverified<T> {
     /// Checks the signature alone.
     pub fn check(&self, cluster: &ClusterId) -> Result<(), BadSigned> {
         match &self.0 {
-            Form::Checked(signed) if signed.0.cluster == *cluster => Ok(()),
+            Form::Checked(signed) if signed.0.cluster == head(&cluster.0) => Ok(()),
             Form::Checked(signed) => signed.told().check(cluster).map(drop),
             Form::Told(told) => told.anew_unless_for(cluster).check(cluster).map(drop),
         }
@@ -158,7 +158,7 @@ impl<T: Signable> Told<T> {
 
     /// Once checked for one cluster nothing can be found out for another: it starts anew.
     fn anew_unless_for(self: &Arc<Self>, cluster: &ClusterId) -> Arc<Self> {
-        match self.found.get().is_none_or(|found| found.cluster == *cluster) {
+        match self.found.get().is_none_or(|found| found.cluster == head(&cluster.0)) {
             true => Arc::clone(self),
             false => Arc::new(Told::new(self.raw.clone(), self.by, self.signature)),
         }
@@ -169,7 +169,7 @@ impl<T: Signable> Told<T> {
             let message = to_sign::<T>(cluster, &self.raw);
             let key = UnparsedPublicKey::new(&ED25519, self.by.as_bytes());
             let matches = key.verify(&message, &self.signature.0).is_ok();
-            Box::new(Found { cluster: *cluster, matches, body: OnceLock::new() })
+            Box::new(Found { cluster: head(&cluster.0), matches, body: OnceLock::new() })
         });
         if found.matches { Ok(found) } else { Err(BadSigned::Signature(self.by)) }
     }
@@ -180,7 +180,7 @@ impl<T: Signable> Told<T> {
             let body: T = codec::decode(&self.raw)?;
             let raw = (codec::encode(&body) != *self.raw).then(|| self.raw.clone());
             let (by, signature, hash) = (self.by, self.signature, name_of(&self.by, &self.raw));
-            Ok(Signed(Arc::new(Checked { body, by, signature, hash, cluster: *cluster, raw })))
+            Ok(Signed(Arc::new(Checked { body, by, signature, hash, cluster: found.cluster, raw })))
         });
         body.clone().map_err(BadSigned::Malformed)
     }
@@ -244,7 +244,7 @@ impl<T: Signable> Signed<T> {
         let mut bytes = [0; 64];
         bytes.copy_from_slice(signature.as_ref());
         let (by, signature, hash) = (keys.public, SignatureBytes(bytes), name_of(&keys.public, &raw));
-        Signed(Arc::new(Checked { body, by, signature, hash, cluster: *cluster, raw: None }))
+        Signed(Arc::new(Checked { body, by, signature, hash, cluster: head(&cluster.0), raw: None }))
     }
 
     fn raw(&self) -> Cow<'_, [u8]> {
