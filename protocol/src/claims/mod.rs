@@ -16,7 +16,7 @@ mod validity;
 
 use crate::model::claim::{MAX_SLOT_CLAIMS, SLOTS, short_reason};
 use crate::model::{
-    Claim, ClusterId, Digest, KeyPair, NodeId, Out, Phase, ReplicaId, Signed, Slot, Time, Token, WallClock,
+    Claim, ClusterId, Digest, KeyPair, NodeId, Out, Phase, ReplicaId, Signed, Slot, Time, Token, WallClock, filling,
 };
 
 use duplicates::Duplicates;
@@ -103,9 +103,10 @@ impl Claims {
 
     /// Takes back slots from disk: this node's own, and others' as last seen. Awards in them were verified before they
     /// were stored and are not verified again. Returns what was left out, and why.
-    pub fn restore(&mut self, slots: Vec<Signed<Slot>>) -> Vec<(NodeId, u8, Rejection)> {
+    pub fn restore(&mut self, mut slots: Vec<Signed<Slot>>) -> Vec<(NodeId, u8, Rejection)> {
         let mut left_out = Vec::new();
-        for slot in slots {
+        slots.sort_by_key(|slot| (slot.by(), slot.slot));
+        for slot in filling(slots) {
             let node = NodeId(slot.by().0);
             if let Err(invalid) = validity::check_form(&slot) {
                 left_out.push((node, slot.slot, Rejection::Never(invalid)));
