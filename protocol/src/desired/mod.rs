@@ -23,7 +23,9 @@ use std::collections::BTreeSet;
 use imbl::OrdMap;
 
 use crate::model::change::MAX_SERIAL;
-use crate::model::{Change, ChangeBody, Clock, Digest, Key, NodeId, RawChange, Value, WallClock, WorkloadName};
+use crate::model::{
+    Certificate, Change, ChangeBody, Clock, Digest, Key, NodeId, RawChange, Unverified, Value, WallClock, WorkloadName,
+};
 
 use register::Register;
 use wishes::Wishes;
@@ -39,6 +41,9 @@ const LATEST: WallClock = WallClock(7_258_118_400_000);
 const SERIAL_SHIFT: u32 = 16;
 /// How far an author's clock may be ahead of the node's that takes its change.
 const MAX_AHEAD_MS: u64 = 24 * 60 * 60 * 1000;
+
+/// Certificates that are kept once for all changes that bear them. More operators than that pay in memory only.
+const SHARED_CERTIFICATES: usize = 64;
 
 /// Bounds. They must be the same at all nodes of a cluster: a node that keeps fewer keys is never in step with the others.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,6 +115,8 @@ pub struct Desired {
     workload_keys: usize,
     wishes: Wishes,
     roster: OrdMap<NodeId, u64>,
+    /// Those that came with changes, the first [`SHARED_CERTIFICATES`]: every change of an operator brings the same one along.
+    certificates: Vec<Unverified<Certificate>>,
 }
 
 impl Desired {
@@ -119,7 +126,7 @@ impl Desired {
     }
 
     /// Takes a change that `trust` accepted, in any order and any number of times.
-    pub fn apply(&mut self, change: Change) -> Result<Applied, Full> {
+    pub fn apply(&mut self, mut change: Change) -> Result<Applied, Full> {
         let at = change.signed.key.hash();
         let mut register = match self.registers.get(&at) {
             Some(known) if known.holds(&change) => return Ok(Applied::Known),
@@ -130,6 +137,7 @@ impl Desired {
                 Register::default()
             }
         };
+        self.share_certificate(&mut change);
         let applied = register.apply(change);
         let effective = register.effective().cloned();
         if applied != Applied::Superseded {
@@ -233,6 +241,15 @@ impl Desired {
     /// Everything, for the disk: each key's hash and siblings, by key hash.
     pub fn iter(&self) -> impl Iterator<Item = (Digest, Vec<RawChange>)> {
         self.registers.iter().map(|(at, register)| (*at, raw(register)))
+    }
+
+    fn share_certificate(&mut self, change: &mut Change) {
+        let Some(certificate) = &mut change.certificate else { return };
+        match self.certificates.iter().find(|known| *known == certificate) {
+            Some(known) => *certificate = known.clone(),
+            None if self.certificates.len() < SHARED_CERTIFICATES => self.certificates.push(certificate.clone()),
+            None => {}
+        }
     }
 
     fn register(&self, key: &Key) -> Option<&Register> {

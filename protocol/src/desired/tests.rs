@@ -277,6 +277,23 @@ fn a_full_room_refuses_new_keys_and_nothing_else() {
 }
 
 #[test]
+fn what_all_changes_of_an_operator_bring_along_is_kept_once() {
+    let (ada, root) = (author(1), KeyPair::from_seed(&[9; 32]));
+    let certified = |name: &str| {
+        let certificate = Certificate { subject: ada.keys.public(), name: name.into() };
+        let signed = Signed::sign(certificate, &root, &ClusterId([0; 32])).wire();
+        codec::decode::<Unverified<Certificate>>(&codec::encode(&signed)).unwrap()
+    };
+    let mut desired = Desired::default();
+    for (text, operator) in [("a", "ada"), ("b", "ada"), ("c", "a. lovelace"), ("d", "ada")] {
+        let change = ada.write(&desired, &key(text), wish(text, 1));
+        fresh(&mut desired, &Change { certificate: Some(certified(operator)), ..change });
+        assert_eq!(desired.effective(&key(text)).unwrap().certificate, Some(certified(operator)));
+    }
+    assert_eq!(desired.certificates, [certified("ada"), certified("a. lovelace")]);
+}
+
+#[test]
 fn digests_tell_whether_two_replicas_hold_the_same() {
     let (ada, bob, web) = (author(1), author(2), key("web"));
     let one = ada.write_with(&web, &[(1, 9)], wish("web", 1));
