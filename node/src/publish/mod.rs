@@ -15,13 +15,12 @@ pub(crate) mod files;
 mod operator;
 mod workload;
 
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::PathBuf;
 
 use bytes::Bytes;
 use shoal_protocol::model::spec::InvalidSpec;
-use shoal_protocol::model::{Artifact, ClusterId, Digest, Spec, WorkloadName, codec};
+use shoal_protocol::model::{Artifact, Clock, ClusterId, Digest, Spec, WorkloadName, codec};
 use shoal_protocol::trust::Rejection;
 
 use crate::api::ApiError;
@@ -250,7 +249,7 @@ fn sign(
     prepared: &PreparedBody,
 ) -> Result<SubmitBody, PublishError> {
     let nonsense = |error: &dyn std::fmt::Display| PublishError::Answer(error.to_string());
-    let clock: Result<BTreeMap<_, _>, _> =
+    let clock: Result<Clock, _> =
         prepared.clock.iter().map(|(writer, serial)| writer.parse().map(|writer| (writer, *serial))).collect();
     let clock = clock.map_err(|error| nonsense(&error))?;
     let uid = prepared.uid.as_deref().map(str::parse).transpose().map_err(|error| nonsense(&error))?;

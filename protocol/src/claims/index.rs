@@ -1,10 +1,10 @@
 //! Every slot, and where each replica's claims are found in them.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use imbl::OrdMap;
 
-use crate::model::{Claim, Digest, NodeId, Place, ReplicaId, Signed, Slot};
+use crate::model::{Claim, Digest, NodeId, Place, ReplicaId, Signed, Slot, Token};
 
 /// Slots by node and number. Bounded by the roster: a stranger's slot is not let in, each node has 64 slots of 128 claims.
 #[derive(Clone, Debug, Default)]
@@ -12,7 +12,7 @@ pub(super) struct Index {
     slots: OrdMap<(NodeId, u8), Signed<Slot>>,
     /// The slot number saves a hash at every look.
     holders: OrdMap<(ReplicaId, NodeId), u8>,
-    keys: OrdMap<Digest, (NodeId, u8)>,
+    keys: OrdMap<Digest, Signed<Slot>>,
 }
 
 const FIRST_NODE: NodeId = NodeId([0; 32]);
@@ -27,7 +27,7 @@ impl Index {
     }
 
     pub(super) fn item(&self, key: &Digest) -> Option<&Signed<Slot>> {
-        self.slots.get(self.keys.get(key)?)
+        self.keys.get(key)
     }
 
     /// Whether `slot` replaces what is known: the greater counter, of equal ones the greater hash.
@@ -55,39 +55,44 @@ impl Index {
         self.slots.range((*node, 0)..=(*node, u8::MAX)).flat_map(|(_, slot)| &slot.claims)
     }
 
-    /// Puts `slot` in the place of what was there. Returns the replicas whose claims came, went or changed.
-    pub(super) fn put(&mut self, node: NodeId, slot: Signed<Slot>) -> Vec<ReplicaId> {
+    /// The greatest token of the claims of a replica.
+    pub(super) fn highest_token(&self, replica: &ReplicaId) -> Option<Token> {
+        self.of(replica).into_iter().map(|(_, claim)| claim.token).max()
+    }
+
+    /// Puts `slot` in the place of what was there. Returns the replicas whose claims came, went or changed, with the tokens of those that
+    /// were there.
+    pub(super) fn put(&mut self, node: NodeId, slot: Signed<Slot>) -> Vec<(ReplicaId, Option<Token>)> {
         let number = slot.slot;
         for claim in &slot.claims {
             if !self.holders.contains_key(&(claim.replica, node)) {
                 self.holders.insert((claim.replica, node), number);
             }
         }
-        if !self.slots.contains_key(&(node, number)) {
-            self.keys.insert(super::Claims::key(&node, number), (node, number));
-        }
+        self.keys.insert(super::Claims::key(&node, number), slot.clone());
         let before = self.slots.insert((node, number), slot);
         let before = before.as_ref().map_or(&[][..], |slot| &slot.claims);
         let after = self.slots.get(&(node, number)).map_or(&[][..], |slot| &slot.claims);
-        let mut changed: BTreeSet<ReplicaId> = BTreeSet::new();
+        let mut changed = BTreeMap::new();
         for old in before {
             match find_in(after, &old.replica) {
                 None => {
                     self.holders.remove(&(old.replica, node));
-                    changed.insert(old.replica);
+                    changed.insert(old.replica, Some(old.token));
                 }
-                Some(new) if new != old => _ = changed.insert(old.replica),
+                Some(new) if new != old => _ = changed.insert(old.replica, Some(old.token)),
                 Some(_) => {}
             }
         }
-        changed.extend(after.iter().map(|new| new.replica).filter(|new| find_in(before, new).is_none()));
+        let new = after.iter().map(|new| new.replica).filter(|new| find_in(before, new).is_none());
+        changed.extend(new.map(|new| (new, None)));
         changed.into_iter().collect()
     }
 
-    /// Drops all of a node's slots. Returns the replicas it claimed.
-    pub(super) fn forget_node(&mut self, node: &NodeId) -> Vec<ReplicaId> {
-        let gone: Vec<ReplicaId> = self.of_node(node).map(|claim| claim.replica).collect();
-        for replica in &gone {
+    /// Drops all of a node's slots. Returns the replicas it claimed, with the tokens.
+    pub(super) fn forget_node(&mut self, node: &NodeId) -> Vec<(ReplicaId, Option<Token>)> {
+        let gone: Vec<_> = self.of_node(node).map(|claim| (claim.replica, Some(claim.token))).collect();
+        for (replica, _) in &gone {
             self.holders.remove(&(*replica, *node));
         }
         let numbers: Vec<u8> =

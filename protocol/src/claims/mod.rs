@@ -17,6 +17,7 @@ mod validity;
 use crate::model::claim::{MAX_SLOT_CLAIMS, SLOTS, short_reason};
 use crate::model::{
     Claim, ClusterId, Digest, KeyPair, NodeId, Out, Phase, Queue, ReplicaId, Signed, Slot, Time, Token, WallClock,
+    filling,
 };
 
 use duplicates::Duplicates;
@@ -115,9 +116,10 @@ impl Claims {
 
     /// Takes back slots from disk: this node's own, and others' as last seen. Awards in them were verified before they
     /// were stored and are not verified again. Returns what was left out, and why.
-    pub fn restore(&mut self, slots: Vec<Signed<Slot>>) -> Vec<(NodeId, u8, Rejection)> {
+    pub fn restore(&mut self, mut slots: Vec<Signed<Slot>>) -> Vec<(NodeId, u8, Rejection)> {
         let mut left_out = Vec::new();
-        for slot in slots {
+        slots.sort_by_key(|slot| (slot.by(), slot.slot));
+        for slot in filling(slots) {
             let node = NodeId(slot.by().0);
             if let Err(invalid) = validity::check_form(&slot) {
                 left_out.push((node, slot.slot, Rejection::Never(invalid)));
@@ -145,7 +147,7 @@ impl Claims {
             return Ok(Outcome::Known);
         }
         let known = self.index.slot(&node, slot.slot);
-        let highest = |replica: &ReplicaId| self.tokens.highest(replica);
+        let highest = |replica: &ReplicaId| self.highest_token(replica);
         validity::check_rights(&slot, known, &self.cluster, standing, &highest)?;
         let replicas = self.put(node, slot);
         Ok(Outcome::Changed { node, replicas })
@@ -238,8 +240,7 @@ impl Claims {
             return Vec::new();
         }
         let gone = self.index.forget_node(node);
-        self.after_change(&gone);
-        gone
+        self.after_change(gone)
     }
 
     /// A workload is gone for good: tokens of its replicas that nobody claims are forgotten. Call again when the last
@@ -312,7 +313,7 @@ impl Claims {
 
     /// The greatest token seen for a replica, also of claims that are gone.
     pub fn highest_token(&self, replica: &ReplicaId) -> Option<Token> {
-        self.tokens.highest(replica)
+        self.tokens.above_claims(replica).max(self.index.highest_token(replica))
     }
 
     /// A slot as it is known.
@@ -372,17 +373,18 @@ impl Claims {
 
     /// Puts a slot that was judged good in its place. Returns the replicas whose claims changed by it.
     fn put(&mut self, node: NodeId, slot: Signed<Slot>) -> Vec<ReplicaId> {
-        let replicas = self.index.put(node, slot);
-        self.after_change(&replicas);
-        replicas
+        let changed = self.index.put(node, slot);
+        self.after_change(changed)
     }
 
-    fn after_change(&mut self, replicas: &[ReplicaId]) {
-        for replica in replicas {
+    /// These replicas' claims changed, one of which may have had a token before. Returns the replicas.
+    fn after_change(&mut self, changed: Vec<(ReplicaId, Option<Token>)>) -> Vec<ReplicaId> {
+        for (replica, before) in &changed {
             let holders = self.index.of(replica);
-            self.tokens.note(replica, holders.iter().map(|(_, claim)| claim.token).max());
+            self.tokens.note(replica, *before, holders.iter().map(|(_, claim)| claim.token).max());
             let mine = holders.iter().any(|(node, _)| *node == self.me);
             self.duplicates.note(*replica, mine, holders.len());
         }
+        changed.into_iter().map(|(replica, _)| replica).collect()
     }
 }

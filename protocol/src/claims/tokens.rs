@@ -1,4 +1,5 @@
-//! The greatest token seen for each replica. It outlives the claim, so that a later award is told from an earlier one.
+//! The greatest token seen for each replica. It outlives the claim, so that a later award is told from an earlier one. What the claims
+//! themselves show, which is nearly all of it, is not written down a second time.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +11,8 @@ use crate::model::{Digest, Place, ReplicaId, Token};
 #[derive(Clone, Debug)]
 pub(super) struct Tokens {
     max_idle: usize,
-    highest: OrdMap<ReplicaId, Remembered>,
+    /// Those above the tokens of all claims of their replica.
+    gone: OrdMap<ReplicaId, Remembered>,
     /// Replicas that nobody claims, the longest idle first.
     idle: BTreeMap<u64, ReplicaId>,
     next: u64,
@@ -24,7 +26,7 @@ struct Remembered {
 
 impl Tokens {
     pub(super) fn new(max_idle: usize) -> Self {
-        Tokens { max_idle, highest: OrdMap::new(), idle: BTreeMap::new(), next: 0 }
+        Tokens { max_idle, gone: OrdMap::new(), idle: BTreeMap::new(), next: 0 }
     }
 
     /// How many replicas are remembered that nobody claims, and how many may be.
@@ -32,31 +34,39 @@ impl Tokens {
         (self.idle.len(), self.max_idle)
     }
 
-    pub(super) fn highest(&self, replica: &ReplicaId) -> Option<Token> {
-        self.highest.get(replica).map(|remembered| remembered.token)
+    /// The greatest that was seen, if it is above those of the claims.
+    pub(super) fn above_claims(&self, replica: &ReplicaId) -> Option<Token> {
+        self.gone.get(replica).map(|remembered| remembered.token)
     }
 
-    /// The greatest token among a replica's claims now; none when nobody claims it any longer.
-    pub(super) fn note(&mut self, replica: &ReplicaId, claimed: Option<Token>) {
-        match (claimed, self.highest.get(replica)) {
-            (Some(token), Some(known)) if known.idle.is_none() && known.token >= token => {}
-            (Some(token), known) => {
-                if let Some(at) = known.and_then(|known| known.idle) {
-                    self.idle.remove(&at);
-                }
-                let token = known.map_or(token, |known| known.token.max(token));
-                self.highest.insert(*replica, Remembered { token, idle: None });
-            }
-            (None, Some(known)) if known.idle.is_none() => {
-                self.highest.insert(*replica, Remembered { idle: Some(self.next), ..known.clone() });
+    /// The greatest token among a replica's claims now, none when nobody claims it any longer; and that of a claim that was there
+    /// before.
+    pub(super) fn note(&mut self, replica: &ReplicaId, before: Option<Token>, claimed: Option<Token>) {
+        let known = self.gone.get(replica);
+        let was_idle = known.and_then(|known| known.idle);
+        let highest = known.map(|known| known.token).max(before);
+        if claimed.is_some()
+            && let Some(at) = was_idle
+        {
+            self.idle.remove(&at);
+        }
+        match (claimed, highest) {
+            (None, None) => {}
+            (None, Some(_)) if was_idle.is_some() => {}
+            (None, Some(token)) => {
+                self.gone.insert(*replica, Remembered { token, idle: Some(self.next) });
                 self.idle.insert(self.next, *replica);
                 self.next += 1;
             }
-            (None, _) => {}
+            (Some(claimed), Some(token)) if token > claimed => {
+                self.gone.insert(*replica, Remembered { token, idle: None });
+            }
+            (Some(_), _) if known.is_some() => _ = self.gone.remove(replica),
+            (Some(_), _) => {}
         }
         while self.idle.len() > self.max_idle {
             if let Some((_, longest)) = self.idle.pop_first() {
-                self.highest.remove(&longest);
+                self.gone.remove(&longest);
             }
         }
     }
@@ -64,10 +74,10 @@ impl Tokens {
     /// Forgets those of `uid` that nobody claims.
     pub(super) fn forget_workload(&mut self, uid: &Digest) {
         let first = ReplicaId { uid: *uid, place: Place::Index(0) };
-        let of_uid = self.highest.range(first..).take_while(|(replica, _)| replica.uid == *uid);
+        let of_uid = self.gone.range(first..).take_while(|(replica, _)| replica.uid == *uid);
         let gone: Vec<(ReplicaId, u64)> = of_uid.filter_map(|(replica, known)| Some((*replica, known.idle?))).collect();
         for (replica, at) in gone {
-            self.highest.remove(&replica);
+            self.gone.remove(&replica);
             self.idle.remove(&at);
         }
     }

@@ -139,7 +139,7 @@ pub(super) fn check_rights(
         if standing(&signer) == Standing::Stranger {
             return Err(Premature::StrangersAward { by: signer, replica: claim.replica }.into());
         }
-        claim.award.clone().verify(cluster).map_err(|_| Invalid::AwardSignature(claim.replica))?;
+        claim.award.check(cluster).map_err(|_| Invalid::AwardSignature(claim.replica))?;
     }
     Ok(())
 }

@@ -18,12 +18,14 @@ mod wishes;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
 
 use imbl::OrdMap;
 
 use crate::model::change::MAX_SERIAL;
-use crate::model::{Change, ChangeBody, Clock, Digest, Key, NodeId, RawChange, Value, WallClock, WorkloadName};
+use crate::model::{
+    Certificate, Change, ChangeBody, Clock, Digest, Key, NodeId, RawChange, Unverified, Value, WallClock, WorkloadName,
+};
 
 use register::Register;
 use wishes::Wishes;
@@ -39,6 +41,9 @@ const LATEST: WallClock = WallClock(7_258_118_400_000);
 const SERIAL_SHIFT: u32 = 16;
 /// How far an author's clock may be ahead of the node's that takes its change.
 const MAX_AHEAD_MS: u64 = 24 * 60 * 60 * 1000;
+
+/// Certificates that are kept once for all changes that bear them. More operators than that pay in memory only.
+const SHARED_CERTIFICATES: usize = 64;
 
 /// Bounds. They must be the same at all nodes of a cluster: a node that keeps fewer keys is never in step with the others.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,12 +110,13 @@ pub enum Implausible {
 #[derive(Clone, Debug, Default)]
 pub struct Desired {
     config: Config,
-    registers: OrdMap<Key, Arc<Register>>,
-    /// Keys by their hash, as sync and the disk call them.
-    keys: OrdMap<Digest, Key>,
+    /// By the hash of the key, as sync and the disk call it.
+    registers: OrdMap<Digest, Register>,
     workload_keys: usize,
     wishes: Wishes,
     roster: OrdMap<NodeId, u64>,
+    /// Those that came with changes, the first [`SHARED_CERTIFICATES`]: every change of an operator brings the same one along.
+    certificates: Vec<Unverified<Certificate>>,
 }
 
 impl Desired {
@@ -120,24 +126,25 @@ impl Desired {
     }
 
     /// Takes a change that `trust` accepted, in any order and any number of times.
-    pub fn apply(&mut self, change: Change) -> Result<Applied, Full> {
-        let key = change.signed.key.clone();
-        self.check_room(&key)?;
-        let mut register = match self.registers.get(&key) {
+    pub fn apply(&mut self, mut change: Change) -> Result<Applied, Full> {
+        let at = change.signed.key.hash();
+        let mut register = match self.registers.get(&at) {
             Some(known) if known.holds(&change) => return Ok(Applied::Known),
-            Some(known) => Register::clone(known),
+            Some(known) => known.clone(),
             None => {
-                self.keys.insert(key.hash(), key.clone());
-                self.workload_keys += usize::from(matches!(key, Key::Workload(_)));
+                self.check_room(&change.signed.key)?;
+                self.workload_keys += usize::from(matches!(change.signed.key, Key::Workload(_)));
                 Register::default()
             }
         };
+        self.share_certificate(&mut change);
         let applied = register.apply(change);
+        let effective = register.effective().cloned();
         if applied != Applied::Superseded {
-            self.registers.insert(key.clone(), Arc::new(register));
+            self.registers.insert(at, register);
         }
-        if applied == (Applied::New { effective: true }) {
-            self.on_effective(&key);
+        if let (Applied::New { effective: true }, Some(effective)) = (applied, effective) {
+            self.on_effective(&effective);
         }
         Ok(applied)
     }
@@ -150,7 +157,7 @@ impl Desired {
             return Ok(());
         }
         let by_clock = (here.0 + MAX_AHEAD_MS) << SERIAL_SHIFT;
-        let known = self.registers.get(&body.key).map_or(0, |register| register.highest());
+        let known = self.register(&body.key).map_or(0, Register::highest);
         if body.serial <= by_clock.max(known.saturating_add(1 << 20)) {
             return Ok(());
         }
@@ -161,33 +168,33 @@ impl Desired {
     /// one whose clock is broken the other way does not use it.
     pub fn context(&self, key: &Key, here: WallClock) -> Result<Context, Implausible> {
         let hybrid = if here > LATEST { 0 } else { here.0 << SERIAL_SHIFT };
-        let register = self.registers.get(key);
-        let next = register.map_or(0, |register| register.highest()) + 1;
+        let register = self.register(key);
+        let next = register.map_or(0, Register::highest) + 1;
         let serial = hybrid.max(next);
         if serial > MAX_SERIAL {
             return Err(Implausible::Exhausted);
         }
-        let living = self.effective(key).filter(|change| matches!(change.signed.value, Value::Workload { .. }));
-        Ok(Context {
-            clock: register.map(|register| register.clock()).unwrap_or_default(),
-            serial,
-            uid: living.map(Change::uid),
-        })
+        let living = register
+            .and_then(Register::effective)
+            .filter(|change| matches!(change.signed.value, Value::Workload { .. }));
+        Ok(Context { clock: register.map(Register::clock).unwrap_or_default(), serial, uid: living.map(Change::uid) })
     }
 
     /// The change of `key` that counts; it may be a removal.
     pub fn effective(&self, key: &Key) -> Option<&Change> {
-        Some(&self.registers.get(key)?.effective()?.change)
+        self.register(key)?.effective()
     }
 
     /// All changes of `key` that have not seen one another, the effective one first.
     pub fn siblings(&self, key: &Key) -> impl Iterator<Item = &Change> {
-        self.registers.get(key).into_iter().flat_map(|register| register.siblings()).map(|sibling| &sibling.change)
+        self.register(key).into_iter().flat_map(Register::siblings)
     }
 
     /// The keys that were written at once by authors who did not know of one another, by key.
     pub fn conflicts(&self) -> impl Iterator<Item = &Key> {
-        self.registers.iter().filter(|(_, register)| register.siblings().len() > 1).map(|(key, _)| key)
+        let contested = self.registers.values().filter(|register| register.siblings().len() > 1);
+        let keys: BTreeSet<&Key> = contested.filter_map(|register| Some(&register.effective()?.signed.key)).collect();
+        keys.into_iter()
     }
 
     /// The living workloads in a form this program knows, by name.
@@ -217,29 +224,42 @@ impl Desired {
 
     /// The siblings of the key with this hash, by change hash; empty when there is no such key.
     pub fn item(&self, key_hash: &Digest) -> Vec<RawChange> {
-        let register = self.keys.get(key_hash).and_then(|key| self.registers.get(key));
-        register.map(|register| raw(register)).unwrap_or_default()
+        self.registers.get(key_hash).map(raw).unwrap_or_default()
     }
 
     /// The hash of `key` and the hash of its siblings, for sync.
     pub fn digest(&self, key: &Key) -> Option<(Digest, Digest)> {
-        Some((key.hash(), self.registers.get(key)?.digest()))
+        let at = key.hash();
+        Some((at, self.registers.get(&at)?.digest()))
     }
 
     /// [`Desired::digest`] of all keys, by key hash.
     pub fn digests(&self) -> impl Iterator<Item = (Digest, Digest)> {
-        self.keys.iter().filter_map(|(hash, key)| Some((*hash, self.registers.get(key)?.digest())))
+        self.registers.iter().map(|(at, register)| (*at, register.digest()))
     }
 
     /// Everything, for the disk: each key's hash and siblings, by key hash.
     pub fn iter(&self) -> impl Iterator<Item = (Digest, Vec<RawChange>)> {
-        self.keys.iter().filter_map(|(hash, key)| Some((*hash, raw(self.registers.get(key)?))))
+        self.registers.iter().map(|(at, register)| (*at, raw(register)))
     }
 
+    fn share_certificate(&mut self, change: &mut Change) {
+        let Some(certificate) = &mut change.certificate else { return };
+        match self.certificates.iter().find(|known| *known == certificate) {
+            Some(known) => *certificate = known.clone(),
+            None if self.certificates.len() < SHARED_CERTIFICATES => self.certificates.push(certificate.clone()),
+            None => {}
+        }
+    }
+
+    fn register(&self, key: &Key) -> Option<&Register> {
+        self.registers.get(&key.hash())
+    }
+
+    /// Whether there is room for another key.
     fn check_room(&self, key: &Key) -> Result<(), Full> {
         let member_keys = self.registers.len() - self.workload_keys;
         match key {
-            _ if self.registers.contains_key(key) => Ok(()),
             Key::Workload(_) if self.workload_keys >= self.config.max_workloads => {
                 Err(Full::Workloads(self.workload_keys))
             }
@@ -249,18 +269,15 @@ impl Desired {
     }
 
     /// Brings the views up to date with the change that counts now.
-    fn on_effective(&mut self, key: &Key) {
-        let effective = self.registers.get(key).and_then(|register| register.effective());
-        match key {
-            Key::Workload(name) => self.wishes.set(name, effective.map(|sibling| &sibling.change)),
-            Key::Member(node) => match effective.map(|sibling| &sibling.change.signed.value) {
-                Some(Value::Member { salt }) => drop(self.roster.insert(*node, *salt)),
-                Some(Value::Workload { .. } | Value::Tombstone) | None => drop(self.roster.remove(node)),
-            },
+    fn on_effective(&mut self, change: &Change) {
+        match (&change.signed.key, &change.signed.value) {
+            (Key::Workload(name), _) => self.wishes.set(name, change),
+            (Key::Member(node), Value::Member { salt }) => drop(self.roster.insert(*node, *salt)),
+            (Key::Member(node), Value::Workload { .. } | Value::Tombstone) => drop(self.roster.remove(node)),
         }
     }
 }
 
 fn raw(register: &Register) -> Vec<RawChange> {
-    register.canonical().into_iter().map(|sibling| sibling.change.raw()).collect()
+    register.canonical().into_iter().map(Change::raw).collect()
 }

@@ -64,7 +64,7 @@ impl Author {
     /// Writes with this very clock, whose own entry is the serial.
     fn write_with(&self, key: &Key, clock: &[(u8, u64)], value: Value) -> Change {
         let clock: Clock = clock.iter().map(|(writer, serial)| (WriterId([*writer; 32]), *serial)).collect();
-        let serial = clock[&self.writer];
+        let serial = *clock.get(&self.writer).unwrap();
         self.sign(ChangeBody { key: key.clone(), writer: self.writer, serial, clock, uid: None, value })
     }
 }
@@ -274,6 +274,23 @@ fn a_full_room_refuses_new_keys_and_nothing_else() {
     }
     let removed = ada.write(&desired, &key("a"), Value::Tombstone);
     assert!(fresh(&mut desired, &removed));
+}
+
+#[test]
+fn what_all_changes_of_an_operator_bring_along_is_kept_once() {
+    let (ada, root) = (author(1), KeyPair::from_seed(&[9; 32]));
+    let certified = |name: &str| {
+        let certificate = Certificate { subject: ada.keys.public(), name: name.into() };
+        let signed = Signed::sign(certificate, &root, &ClusterId([0; 32])).wire();
+        codec::decode::<Unverified<Certificate>>(&codec::encode(&signed)).unwrap()
+    };
+    let mut desired = Desired::default();
+    for (text, operator) in [("a", "ada"), ("b", "ada"), ("c", "a. lovelace"), ("d", "ada")] {
+        let change = ada.write(&desired, &key(text), wish(text, 1));
+        fresh(&mut desired, &Change { certificate: Some(certified(operator)), ..change });
+        assert_eq!(desired.effective(&key(text)).unwrap().certificate, Some(certified(operator)));
+    }
+    assert_eq!(desired.certificates, [certified("ada"), certified("a. lovelace")]);
 }
 
 #[test]

@@ -26,23 +26,21 @@ pub struct Wish {
 pub(super) struct Wishes {
     known: OrdMap<WorkloadName, Arc<Wish>>,
     opaque: OrdMap<WorkloadName, Digest>,
-    /// The names under each uid. More than one only when an operator forged a uid: then the first name has it, everywhere,
-    /// and the others are no workloads, since nobody could tell their claims apart.
-    names: OrdMap<Digest, BTreeSet<WorkloadName>>,
+    by_uid: OrdMap<Digest, Arc<Wish>>,
+    /// Names whose uid another has: only when an operator forged one. Then the first name has it, everywhere, and the others are no
+    /// workloads, since nobody could tell their claims apart.
+    rivals: BTreeSet<(Digest, WorkloadName)>,
 }
 
 impl Wishes {
     /// `change` is what counts for `name` now.
-    pub(super) fn set(&mut self, name: &WorkloadName, change: Option<&Change>) {
+    pub(super) fn set(&mut self, name: &WorkloadName, change: &Change) {
         if self.opaque.contains_key(name) {
             self.opaque.remove(name);
         }
         if let Some(wish) = self.known.remove(name) {
             self.leave(&wish);
         }
-        let Some(change) = change else {
-            return;
-        };
         match (&change.signed.value, change.signed.value.spec()) {
             (_, Some(spec)) => self.enter(Wish {
                 name: name.clone(),
@@ -59,21 +57,31 @@ impl Wishes {
     }
 
     fn enter(&mut self, wish: Wish) {
-        self.names.entry(wish.uid).or_default().insert(wish.name.clone());
-        self.known.insert(wish.name.clone(), Arc::new(wish));
-    }
-
-    fn leave(&mut self, wish: &Wish) {
-        if let Some(names) = self.names.get_mut(&wish.uid) {
-            names.remove(&wish.name);
-            if names.is_empty() {
-                self.names.remove(&wish.uid);
+        let wish = Arc::new(wish);
+        self.known.insert(wish.name.clone(), Arc::clone(&wish));
+        match self.by_uid.get(&wish.uid) {
+            Some(first) if first.name < wish.name => _ = self.rivals.insert((wish.uid, wish.name.clone())),
+            first => {
+                self.rivals.extend(first.map(|later| (wish.uid, later.name.clone())));
+                self.by_uid.insert(wish.uid, wish);
             }
         }
     }
 
+    fn leave(&mut self, wish: &Wish) {
+        if self.rivals.remove(&(wish.uid, wish.name.clone())) {
+            return;
+        }
+        self.by_uid.remove(&wish.uid);
+        let next = self.rivals.iter().find(|(uid, _)| *uid == wish.uid).cloned();
+        if let Some(heir) = next.as_ref().and_then(|(_, name)| self.known.get(name)) {
+            self.by_uid.insert(wish.uid, Arc::clone(heir));
+        }
+        next.map(|next| self.rivals.remove(&next));
+    }
+
     fn has_its_uid(&self, wish: &Wish) -> bool {
-        self.names.get(&wish.uid).and_then(BTreeSet::first) == Some(&wish.name)
+        self.rivals.is_empty() || !self.rivals.contains(&(wish.uid, wish.name.clone()))
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Wish> {
@@ -85,7 +93,7 @@ impl Wishes {
     }
 
     pub(super) fn by_uid(&self, uid: &Digest) -> Option<&Wish> {
-        self.known.get(self.names.get(uid)?.first()?).map(Arc::as_ref)
+        self.by_uid.get(uid).map(Arc::as_ref)
     }
 
     pub(super) fn opaque(&self) -> impl Iterator<Item = (&WorkloadName, Digest)> {

@@ -39,7 +39,7 @@ impl Membership {
                 incarnation,
                 record,
                 was_gossiped: true,
-                sighted: Vec::new(),
+                sighted: Box::default(),
                 life: Life::Up,
                 goodbye: None,
             },

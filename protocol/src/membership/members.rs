@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use imbl::OrdMap;
 
-use crate::model::{NodeId, NodeRecord, Signed, Time, Unverified};
+use crate::model::{NodeId, NodeRecord, Signed, Time, Unverified, filling};
 
 use super::evidence::{Cause, Evidence, Suspicion};
 use super::message::{Goodbye, Message, Notice, are_decent};
@@ -23,7 +23,7 @@ pub(super) struct Member {
     /// to a node would stop what it says.
     pub was_gossiped: bool,
     /// Where somebody saw it last.
-    pub sighted: Vec<String>,
+    pub sighted: Box<[String]>,
     pub life: Life,
     /// Its last goodbye that was honoured.
     pub goodbye: Option<Signed<Goodbye>>,
@@ -55,7 +55,7 @@ impl Membership {
             self.remove_member(cx, node);
         }
         self.place_me(roster.get(&self.me).copied());
-        for (&node, &salt) in roster {
+        for (&node, &salt) in filling(roster.iter().collect()) {
             self.place(cx, node, salt);
         }
     }
@@ -104,7 +104,7 @@ impl Membership {
             incarnation: 0,
             record: None,
             was_gossiped: false,
-            sighted: Vec::new(),
+            sighted: Box::default(),
             life,
             goodbye: None,
         };
@@ -326,12 +326,12 @@ impl Membership {
     }
 
     pub(super) fn on_sighted(&mut self, cx: &mut Cx<'_>, node: NodeId, addresses: Vec<String>) {
-        let is_news = self.members.get(&node).is_some_and(|member| member.sighted != addresses);
+        let is_news = self.members.get(&node).is_some_and(|member| *member.sighted != *addresses);
         if !is_news || !are_decent(&addresses) {
             return; // the same sighting again is no news: dials keep their pace
         }
         let Some(member) = self.members.get_mut(&node) else { return };
-        member.sighted = addresses;
+        member.sighted = addresses.into();
         if self.wanted.contains(&node) {
             self.dial_soon(cx, node);
         }

@@ -79,7 +79,7 @@ impl Membership {
     /// Where to dial a member: where it was seen last, then where it says it is.
     pub fn addresses(&self, node: &NodeId) -> Vec<String> {
         let Some(member) = self.members.get(node) else { return Vec::new() };
-        let mut addresses = member.sighted.clone();
+        let mut addresses = member.sighted.to_vec();
         for address in member.record.iter().flat_map(|record| &record.addresses) {
             if !addresses.contains(address) {
                 addresses.push(address.clone());

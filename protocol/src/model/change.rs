@@ -32,8 +32,80 @@ impl Key {
     }
 }
 
-/// Which writes a change has seen: the greatest serial of each writer.
-pub type Clock = BTreeMap<WriterId, u64>;
+/// Which writes a change has seen: the greatest serial of each writer. Nearly all name one writer, and there is one for every key,
+/// so it takes no more room than its entries do.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Deserialize)]
+#[serde(from = "BTreeMap<WriterId, u64>")]
+pub struct Clock(Box<[(WriterId, u64)]>);
+
+impl Clock {
+    /// Nothing was seen.
+    pub fn new() -> Clock {
+        Clock::default()
+    }
+
+    /// How many writers it names.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether nothing was seen.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The greatest serial of a writer.
+    pub fn get(&self, writer: &WriterId) -> Option<&u64> {
+        let at = self.0.binary_search_by_key(writer, |(known, _)| *known).ok()?;
+        Some(&self.0[at].1)
+    }
+
+    /// By writer.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&WriterId, &u64)> {
+        self.0.iter().map(|(writer, serial)| (writer, serial))
+    }
+
+    /// The serials, by writer.
+    pub fn values(&self) -> impl ExactSizeIterator<Item = &u64> {
+        self.0.iter().map(|(_, serial)| serial)
+    }
+
+    /// Sets the serial of a writer.
+    pub fn insert(&mut self, writer: WriterId, serial: u64) {
+        self.extend([(writer, serial)]);
+    }
+}
+
+impl Serialize for Clock {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.iter())
+    }
+}
+
+impl Extend<(WriterId, u64)> for Clock {
+    fn extend<I: IntoIterator<Item = (WriterId, u64)>>(&mut self, entries: I) {
+        let known = std::mem::take(&mut self.0).into_iter();
+        *self = known.chain(entries).collect();
+    }
+}
+
+impl FromIterator<(WriterId, u64)> for Clock {
+    fn from_iter<I: IntoIterator<Item = (WriterId, u64)>>(entries: I) -> Clock {
+        entries.into_iter().collect::<BTreeMap<_, _>>().into()
+    }
+}
+
+impl<const N: usize> From<[(WriterId, u64); N]> for Clock {
+    fn from(entries: [(WriterId, u64); N]) -> Clock {
+        entries.into_iter().collect()
+    }
+}
+
+impl From<BTreeMap<WriterId, u64>> for Clock {
+    fn from(entries: BTreeMap<WriterId, u64>) -> Clock {
+        Clock(entries.into_iter().collect())
+    }
+}
 
 /// The signed part of a change.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]

@@ -84,7 +84,7 @@ id! {
     WriterId, "writer id"
 }
 
-fn head(bytes: &[u8; 32]) -> u64 {
+pub(super) fn head(bytes: &[u8; 32]) -> u64 {
     let (head, _) = bytes.split_first_chunk().expect("32 bytes are more than eight");
     u64::from_be_bytes(*head)
 }

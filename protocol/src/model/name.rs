@@ -1,7 +1,9 @@
 //! Names that people give: DNS labels, so that every workload is also a host name.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -23,15 +25,37 @@ fn suggestion(text: &str) -> String {
     if fixed.is_empty() || fixed == text { String::new() } else { format!(". Perhaps `{fixed}`?") }
 }
 
-/// A DNS label (RFC 1123): 1 to 63 bytes of `a-z`, `0-9`, `-`, not at the ends.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Label(String);
+/// A DNS label (RFC 1123): 1 to 63 bytes of `a-z`, `0-9`, `-`, not at the ends. Copies share the text.
+#[derive(Clone, PartialEq, Eq, Hash, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Label(
+    /// None is [`DEFAULT_NAMESPACE`], which nearly every name of a workload begins with.
+    Option<Arc<str>>,
+);
 
 impl Label {
     /// The text.
     pub fn as_str(&self) -> &str {
-        &self.0
+        self.0.as_deref().unwrap_or(DEFAULT_NAMESPACE)
+    }
+}
+
+/// By the text.
+impl Ord for Label {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.as_str().cmp(other.as_str())
+    }
+}
+
+impl PartialOrd for Label {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Serialize for Label {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
     }
 }
 
@@ -44,7 +68,11 @@ impl TryFrom<String> for Label {
             && text.as_bytes().iter().all(inner)
             && !text.starts_with('-')
             && !text.ends_with('-');
-        if good { Ok(Label(text)) } else { Err(NotALabel { text }) }
+        match (good, text.as_str()) {
+            (true, DEFAULT_NAMESPACE) => Ok(Label(None)),
+            (true, text) => Ok(Label(Some(text.into()))),
+            (false, _) => Err(NotALabel { text }),
+        }
     }
 }
 
@@ -56,21 +84,15 @@ impl FromStr for Label {
     }
 }
 
-impl From<Label> for String {
-    fn from(label: Label) -> String {
-        label.0
-    }
-}
-
 impl fmt::Display for Label {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(self.as_str())
     }
 }
 
 impl fmt::Debug for Label {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}", self.0)
+        write!(f, "{:?}", self.as_str())
     }
 }
 
@@ -129,6 +151,9 @@ mod tests {
         let name: WorkloadName = "web".parse().unwrap();
         assert_eq!(name.namespace.as_str(), "default");
         assert_eq!(name.to_string(), "web");
+        assert_eq!("default/web".parse(), Ok(name));
+        let sorted = ["cafe", "default", "shop"].map(|text| text.parse::<Label>().unwrap());
+        assert!(sorted.is_sorted());
         assert_eq!("shop/web".parse::<WorkloadName>().unwrap().to_string(), "shop/web");
         assert!("a/b/c".parse::<WorkloadName>().is_err());
     }

@@ -1,5 +1,6 @@
-//! Keys and signatures. A signature covers a domain, the cluster and the raw bytes, which are kept as they came.
+//! Keys and signatures. A signature covers a domain, the cluster and the raw bytes, which travel on as they came.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
@@ -8,7 +9,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::codec;
-use super::id::{ClusterId, Digest, PublicKey};
+use super::id::{ClusterId, Digest, PublicKey, head};
 
 /// An Ed25519 key pair. Its seed never appears in `Debug`.
 #[derive(Clone)]
@@ -44,26 +45,44 @@ pub trait Signable: Serialize + DeserializeOwned {
     const DOMAIN: &'static str;
 }
 
-/// Signed bytes from somewhere, not yet checked. Copies share them, and what was found out about them.
-#[derive(Clone)]
-pub struct Unverified<T> {
-    parts: Arc<Parts<T>>,
+/// Signed bytes from somewhere, not yet checked; or the form in which what was checked travels. Copies share them, and what was
+/// found out about them.
+pub struct Unverified<T>(Form<T>);
+
+enum Form<T> {
+    Told(Arc<Told<T>>),
+    Checked(Signed<T>),
 }
 
 /// A body whose signature was checked, or that was signed here. Its raw bytes travel on unchanged.
-#[derive(Clone)]
-pub struct Signed<T> {
-    /// Their check went well.
-    parts: Arc<Parts<T>>,
-}
+pub struct Signed<T>(Arc<Checked<T>>);
 
-struct Parts<T> {
+/// As it came.
+struct Told<T> {
     raw: Box<[u8]>,
     by: PublicKey,
     signature: SignatureBytes,
-    hash: OnceLock<Digest>,
-    /// For which cluster they were checked first, and how that went.
-    checked: OnceLock<(ClusterId, Result<T, BadSigned>)>,
+    found: OnceLock<Box<Found<T>>>,
+}
+
+/// What a first look at it found out.
+struct Found<T> {
+    /// For which cluster the signature was checked: the head of its id. A device knows one cluster, a test a few.
+    cluster: u64,
+    matches: bool,
+    body: OnceLock<Result<Signed<T>, codec::Malformed>>,
+}
+
+/// What is kept of it for long: a node has one for everything that it knows of the cluster.
+struct Checked<T> {
+    body: T,
+    by: PublicKey,
+    signature: SignatureBytes,
+    hash: Digest,
+    /// As [`Found::cluster`].
+    cluster: u64,
+    /// What was signed, where that is not what the body encodes to; it nearly always is.
+    raw: Option<Box<[u8]>>,
 }
 
 /// Why signed bytes were refused.
@@ -79,105 +98,141 @@ pub enum BadSigned {
 impl<T: Signable> Unverified<T> {
     /// Checks the signature and decodes the body.
     pub fn verify(self, cluster: &ClusterId) -> Result<Signed<T>, BadSigned> {
-        let (checked_for, checked) = self.parts.checked.get_or_init(|| (*cluster, self.parts.check(cluster)));
-        if checked_for != cluster {
-            // Once checked for one cluster nothing can be found out for another: it starts anew.
-            let Parts { raw, by, signature, .. } = &*self.parts;
-            return Unverified::from_parts(raw.clone(), *by, *signature).verify(cluster);
-        }
-        match checked {
-            Ok(_) => Ok(Signed { parts: self.parts }),
-            Err(bad) => Err(bad.clone()),
+        let told = match self.0 {
+            Form::Checked(signed) if signed.0.cluster == head(&cluster.0) => return Ok(signed),
+            Form::Checked(signed) => Arc::new(signed.told()),
+            Form::Told(told) => told,
+        };
+        told.anew_unless_for(cluster).verify(cluster)
+    }
+
+    /// Checks the signature alone.
+    pub fn check(&self, cluster: &ClusterId) -> Result<(), BadSigned> {
+        match &self.0 {
+            Form::Checked(signed) if signed.0.cluster == head(&cluster.0) => Ok(()),
+            Form::Checked(signed) => signed.told().check(cluster).map(drop),
+            Form::Told(told) => told.anew_unless_for(cluster).check(cluster).map(drop),
         }
     }
 
     /// The body as it claims to be, for a look that decides nothing.
     pub fn peek(&self) -> Result<T, codec::Malformed> {
-        codec::decode(&self.parts.raw)
-    }
-}
-
-impl<T: Signable> Parts<T> {
-    fn check(&self, cluster: &ClusterId) -> Result<T, BadSigned> {
-        let message = to_sign::<T>(cluster, &self.raw);
-        UnparsedPublicKey::new(&ED25519, self.by.as_bytes())
-            .verify(&message, &self.signature.0)
-            .map_err(|_| BadSigned::Signature(self.by))?;
-        Ok(codec::decode(&self.raw)?)
-    }
-}
-
-impl<T> Parts<T> {
-    fn hash(&self) -> Digest {
-        *self.hash.get_or_init(|| Digest::of_parts(&[self.by.as_bytes(), &self.raw]))
-    }
-
-    fn is(&self, other: &Parts<T>) -> bool {
-        std::ptr::eq(self, other) || (self.raw == other.raw && self.by == other.by && self.signature == other.signature)
-    }
-}
-
-impl<T> Unverified<T> {
-    fn from_parts(raw: Box<[u8]>, by: PublicKey, signature: SignatureBytes) -> Self {
-        Unverified { parts: Arc::new(Parts { raw, by, signature, hash: OnceLock::new(), checked: OnceLock::new() }) }
-    }
-
-    /// Who is said to have signed.
-    pub fn by(&self) -> PublicKey {
-        self.parts.by
+        codec::decode(&self.raw())
     }
 
     /// The signed bytes.
-    pub fn raw(&self) -> &[u8] {
-        &self.parts.raw
+    pub fn raw(&self) -> Cow<'_, [u8]> {
+        match &self.0 {
+            Form::Told(told) => Cow::Borrowed(&told.raw),
+            Form::Checked(signed) => signed.raw(),
+        }
     }
 
     /// The hash of signer and bytes: the name of this statement.
     pub fn hash(&self) -> Digest {
-        self.parts.hash()
+        match &self.0 {
+            Form::Told(told) => name_of(&told.by, &told.raw),
+            Form::Checked(signed) => signed.hash(),
+        }
     }
 }
 
-impl<T> PartialEq for Unverified<T> {
+impl<T> Unverified<T> {
+    /// Who is said to have signed.
+    pub fn by(&self) -> PublicKey {
+        self.signer().0
+    }
+
+    fn signer(&self) -> (PublicKey, SignatureBytes) {
+        match &self.0 {
+            Form::Told(told) => (told.by, told.signature),
+            Form::Checked(signed) => (signed.0.by, signed.0.signature),
+        }
+    }
+}
+
+impl<T: Signable> Told<T> {
+    fn new(raw: Box<[u8]>, by: PublicKey, signature: SignatureBytes) -> Self {
+        Told { raw, by, signature, found: OnceLock::new() }
+    }
+
+    /// Once checked for one cluster nothing can be found out for another: it starts anew.
+    fn anew_unless_for(self: &Arc<Self>, cluster: &ClusterId) -> Arc<Self> {
+        match self.found.get().is_none_or(|found| found.cluster == head(&cluster.0)) {
+            true => Arc::clone(self),
+            false => Arc::new(Told::new(self.raw.clone(), self.by, self.signature)),
+        }
+    }
+
+    fn check(&self, cluster: &ClusterId) -> Result<&Found<T>, BadSigned> {
+        let found = self.found.get_or_init(|| {
+            let message = to_sign::<T>(cluster, &self.raw);
+            let key = UnparsedPublicKey::new(&ED25519, self.by.as_bytes());
+            let matches = key.verify(&message, &self.signature.0).is_ok();
+            Box::new(Found { cluster: head(&cluster.0), matches, body: OnceLock::new() })
+        });
+        if found.matches { Ok(found) } else { Err(BadSigned::Signature(self.by)) }
+    }
+
+    fn verify(&self, cluster: &ClusterId) -> Result<Signed<T>, BadSigned> {
+        let found = self.check(cluster)?;
+        let body = found.body.get_or_init(|| {
+            let body: T = codec::decode(&self.raw)?;
+            let raw = (codec::encode(&body) != *self.raw).then(|| self.raw.clone());
+            let (by, signature, hash) = (self.by, self.signature, name_of(&self.by, &self.raw));
+            Ok(Signed(Arc::new(Checked { body, by, signature, hash, cluster: found.cluster, raw })))
+        });
+        body.clone().map_err(BadSigned::Malformed)
+    }
+}
+
+impl<T> Clone for Unverified<T> {
+    fn clone(&self) -> Self {
+        Unverified(match &self.0 {
+            Form::Told(told) => Form::Told(Arc::clone(told)),
+            Form::Checked(signed) => Form::Checked(signed.clone()),
+        })
+    }
+}
+
+/// Of the very same bytes.
+impl<T: Signable> PartialEq for Unverified<T> {
     fn eq(&self, other: &Self) -> bool {
-        self.parts.is(&other.parts)
+        match (&self.0, &other.0) {
+            (Form::Told(one), Form::Told(other)) if Arc::ptr_eq(one, other) => true,
+            (Form::Checked(one), Form::Checked(other)) => one == other,
+            _ => self.signer() == other.signer() && self.raw() == other.raw(),
+        }
     }
 }
 
-impl<T> Eq for Unverified<T> {}
+impl<T: Signable> Eq for Unverified<T> {}
 
-impl<T> fmt::Debug for Unverified<T> {
+impl<T: Signable> fmt::Debug for Unverified<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Unverified({} by {})", self.hash().short(), self.parts.by.short())
+        write!(f, "Unverified({} by {})", self.hash().short(), self.by().short())
     }
 }
 
 /// What travels and is stored, in this order.
-#[derive(Serialize)]
-struct Form<'a> {
-    raw: &'a [u8],
+#[derive(Serialize, Deserialize)]
+struct Travelling<Raw> {
+    raw: Raw,
     by: PublicKey,
     signature: SignatureBytes,
 }
 
-#[derive(Deserialize)]
-struct OwnedForm {
-    raw: Box<[u8]>,
-    by: PublicKey,
-    signature: SignatureBytes,
-}
-
-impl<T> Serialize for Unverified<T> {
+impl<T: Signable> Serialize for Unverified<T> {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Parts { raw, by, signature, .. } = &*self.parts;
-        Form { raw, by: *by, signature: *signature }.serialize(serializer)
+        let ((by, signature), raw) = (self.signer(), self.raw());
+        Travelling { raw: &*raw, by, signature }.serialize(serializer)
     }
 }
 
-impl<'de, T> Deserialize<'de> for Unverified<T> {
+impl<'de, T: Signable> Deserialize<'de> for Unverified<T> {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let OwnedForm { raw, by, signature } = OwnedForm::deserialize(deserializer)?;
-        Ok(Unverified::from_parts(raw, by, signature))
+        let Travelling { raw, by, signature } = Travelling::<Box<[u8]>>::deserialize(deserializer)?;
+        Ok(Unverified(Form::Told(Arc::new(Told::new(raw, by, signature)))))
     }
 }
 
@@ -188,46 +243,54 @@ impl<T: Signable> Signed<T> {
         let signature = keys.pair.sign(&to_sign::<T>(cluster, &raw));
         let mut bytes = [0; 64];
         bytes.copy_from_slice(signature.as_ref());
-        let checked = OnceLock::from((*cluster, Ok(body)));
-        let parts = Parts {
-            raw: raw.into(),
-            by: keys.public,
-            signature: SignatureBytes(bytes),
-            hash: OnceLock::new(),
-            checked,
-        };
-        Signed { parts: Arc::new(parts) }
+        let (by, signature, hash) = (keys.public, SignatureBytes(bytes), name_of(&keys.public, &raw));
+        Signed(Arc::new(Checked { body, by, signature, hash, cluster: head(&cluster.0), raw: None }))
+    }
+
+    fn raw(&self) -> Cow<'_, [u8]> {
+        match &self.0.raw {
+            Some(raw) => Cow::Borrowed(raw),
+            None => Cow::Owned(codec::encode(&self.0.body)),
+        }
+    }
+
+    fn told(&self) -> Told<T> {
+        Told::new(self.raw().into(), self.0.by, self.0.signature)
     }
 }
 
 impl<T> Signed<T> {
     /// What was signed.
     pub fn body(&self) -> &T {
-        match self.parts.checked.get() {
-            Some((_, Ok(body))) => body,
-            Some((_, Err(_))) | None => unreachable!("only what was checked well becomes this"),
-        }
+        &self.0.body
     }
 
     /// Who signed.
     pub fn by(&self) -> PublicKey {
-        self.parts.by
+        self.0.by
     }
 
     /// The form that travels and is stored.
     pub fn wire(&self) -> Unverified<T> {
-        Unverified { parts: Arc::clone(&self.parts) }
+        Unverified(Form::Checked(self.clone()))
     }
 
     /// The hash of signer and bytes.
     pub fn hash(&self) -> Digest {
-        self.parts.hash()
+        self.0.hash
     }
 }
 
+impl<T> Clone for Signed<T> {
+    fn clone(&self) -> Self {
+        Signed(Arc::clone(&self.0))
+    }
+}
+
+/// Of the very same bytes, which their hash stands for.
 impl<T> PartialEq for Signed<T> {
     fn eq(&self, other: &Self) -> bool {
-        self.parts.is(&other.parts)
+        Arc::ptr_eq(&self.0, &other.0) || (self.hash() == other.hash() && self.0.signature == other.0.signature)
     }
 }
 
@@ -243,8 +306,13 @@ impl<T> std::ops::Deref for Signed<T> {
 
 impl<T: fmt::Debug> fmt::Debug for Signed<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Signed({:?} by {})", self.body(), self.parts.by.short())
+        write!(f, "Signed({:?} by {})", self.body(), self.by().short())
     }
+}
+
+/// The name of a statement.
+fn name_of(by: &PublicKey, raw: &[u8]) -> Digest {
+    Digest::of_parts(&[by.as_bytes(), raw])
 }
 
 fn to_sign<T: Signable>(cluster: &ClusterId, raw: &[u8]) -> Vec<u8> {
@@ -279,45 +347,4 @@ impl<'de> Deserialize<'de> for SignatureBytes {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-    struct Note(String);
-    impl Signable for Note {
-        const DOMAIN: &'static str = "note/1";
-    }
-    #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-    struct Order(String);
-    impl Signable for Order {
-        const DOMAIN: &'static str = "order/1";
-    }
-
-    fn note() -> (Signed<Note>, ClusterId) {
-        let cluster = ClusterId([7; 32]);
-        (Signed::sign(Note("hi".into()), &KeyPair::from_seed(&[1; 32]), &cluster), cluster)
-    }
-
-    #[test]
-    fn what_was_signed_verifies_after_a_journey() {
-        let (signed, cluster) = note();
-        let bytes = codec::encode(&signed.wire());
-        let arrived: Unverified<Note> = codec::decode(&bytes).unwrap();
-        assert_eq!(arrived.verify(&cluster).unwrap(), signed);
-    }
-
-    #[test]
-    fn another_cluster_another_kind_or_another_byte_is_refused() {
-        let (signed, cluster) = note();
-        assert!(signed.wire().verify(&ClusterId([8; 32])).is_err());
-        let bytes = codec::encode(&signed.wire());
-        assert!(codec::decode::<Unverified<Order>>(&bytes).unwrap().verify(&cluster).is_err());
-        for i in 0..bytes.len() {
-            let mut altered = bytes.clone();
-            altered[i] ^= 1;
-            let refused =
-                codec::decode::<Unverified<Note>>(&altered).map_or(true, |note| note.verify(&cluster).is_err());
-            assert!(refused, "byte {i}");
-        }
-    }
-}
+mod tests;

@@ -9,7 +9,7 @@ use crate::auction::Auction;
 use crate::claims::Claims;
 use crate::desired::Desired;
 use crate::membership::Membership;
-use crate::model::{Bucket, Facts, Key, NodeId, Time, WallClock};
+use crate::model::{Bucket, Facts, Key, NodeId, Time, WallClock, filling};
 use crate::plan::Pace;
 use crate::ring::Ring;
 use crate::rulings::Rulings;
@@ -113,15 +113,14 @@ impl Node {
     fn recover(&mut self, now: Time, saved: Saved) {
         self.auction.set_capacity(self.facts.capacity);
         let mut unreadable = 0;
-        for raw in saved.changes {
+        // By key, as they lie on disk.
+        for raw in filling(saved.changes) {
             match trust::accept(&self.identity.genesis, raw) {
                 Ok(change) => unreadable += usize::from(self.desired.apply(change).is_err()),
                 Err(_) => unreadable += 1,
             }
         }
-        for (key, hash) in self.desired.digests() {
-            self.repair.restore(Tree::Desired, key, hash);
-        }
+        self.repair.restore_all(Tree::Desired, self.desired.digests());
         for ruling in saved.rulings {
             match ruling.verify(&self.cluster) {
                 Ok(ruling) if self.desired.by_uid(&ruling.key.uid).is_some() => _ = self.rulings.apply(ruling),
@@ -129,9 +128,7 @@ impl Node {
                 Err(_) => unreadable += 1,
             }
         }
-        for (key, hash) in self.rulings.digests() {
-            self.repair.restore(Tree::Rulings, key, hash);
-        }
+        self.repair.restore_all(Tree::Rulings, self.rulings.digests());
         let living = self.desired.workloads().map(|wish| (wish.uid, wish.name.clone())).collect::<Vec<_>>();
         for (uid, name) in living {
             self.ward(uid);
@@ -147,9 +144,7 @@ impl Node {
         }
         let slots = saved.slots.into_iter().filter_map(|(_, slot)| slot.verify(&self.cluster).ok()).collect();
         unreadable += self.claims.restore(slots).len();
-        for (key, hash) in self.claims.hashes() {
-            self.repair.restore(Tree::Sheets, key, hash);
-        }
+        self.repair.restore_all(Tree::Sheets, self.claims.hashes());
         let wall = self.wall(now);
         for slot in self.claims.restarting(wall) {
             self.issue_lightly(now, slot);

@@ -40,7 +40,7 @@ use std::time::Duration;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
-use crate::model::{Digest, NodeId, Out, Time};
+use crate::model::{Digest, NodeId, Out, Time, filling};
 
 use compare::MAX_WALKS;
 use index::{Index, Rest, View};
@@ -213,6 +213,13 @@ impl Repair {
     /// The same for what was found on disk at start: it is old, however late this node learns of it.
     pub fn restore(&mut self, tree: Tree, key: Digest, hash: Digest) {
         self.index(tree).set_settled(key, hash);
+    }
+
+    /// [`Repair::restore`] of many.
+    pub fn restore_all(&mut self, tree: Tree, entries: impl Iterator<Item = (Digest, Digest)>) {
+        let mut entries: Vec<(Digest, Digest)> = entries.collect();
+        entries.sort_unstable();
+        filling(entries).for_each(|(key, hash)| self.restore(tree, key, hash));
     }
 
     /// There is no entry under `key` any more.
