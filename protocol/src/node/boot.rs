@@ -87,6 +87,7 @@ impl Node {
             is_newcomer: false,
             waits_until: None,
             hears_out_until: None,
+            stood_still: false,
             leaving: false,
             seeds: config.seeds.iter().map(|address| (address.clone(), Seed::new(now))).collect(),
             join_at: None,

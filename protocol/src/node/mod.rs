@@ -203,6 +203,8 @@ pub struct Node {
     waits_until: Option<Time>,
     /// Until then, though ready, it hears out those it has not compared with.
     hears_out_until: Option<Time>,
+    /// That is so since it stood still.
+    stood_still: bool,
     leaving: bool,
     seeds: BTreeMap<String, links::Seed>,
     /// When a member is asked (again) for admission.

@@ -41,9 +41,9 @@ impl Node {
         }
     }
 
-    /// Whether it knows enough. Who was away, or stood still, hears first what became of what it owned.
+    /// Whether it knows enough. Who stood still hears first what became of what it owned.
     pub(super) fn may_plan(&self) -> bool {
-        self.ready && !self.leaving && self.membership.settled() && self.has_compared()
+        self.ready && !self.leaving && self.membership.settled() && (!self.stood_still || self.has_compared())
     }
 
     /// A change that a comparison brought. Who runs its new places comes from the same peer, a moment later: what is planned before

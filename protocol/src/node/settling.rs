@@ -142,7 +142,7 @@ impl Node {
             self.due.ready = true;
         }
         if self.hears_out_until.is_some_and(|until| until <= now) {
-            self.hears_out_until = None;
+            (self.hears_out_until, self.stood_still) = (None, false);
             self.due.duplicates = true;
         }
         self.due.duplicates |= self.pace.is_healed(now);
@@ -173,6 +173,7 @@ impl Node {
         if self.is_only_member() {
             return;
         }
+        self.stood_still = true;
         // Only as long as it stood still: a device that stalls now and then has to come to an end of waiting.
         self.hears_out_until = Some(self.hears_out_until.map_or(now + PATIENCE, |until| until + lag));
         let mut out = crate::model::Out::new();

@@ -95,11 +95,16 @@ impl Pace {
         }
     }
 
-    /// Until when nodes return that were lost with this one; none if it was lost after the first of them, or the time is over.
+    /// Until when nodes return that were lost with this one; none if it was lost after the first of them, or the time is over. A loss
+    /// of which one was only told may be an old one.
     pub fn heals_for(&self, now: Time, holder: &NodeId) -> Option<Time> {
+        self.heals(now).filter(|_| !self.is_lost_since(holder, false))
+    }
+
+    /// Whether a node was lost after the first of those returned, as far as is known.
+    fn is_lost_since(&self, holder: &NodeId, is_told: bool) -> bool {
         let is_later = |at: &Time| Some(*at) >= self.heals_since;
-        let is_new = self.lost.iter().any(|(at, lost, is_news)| lost == holder && *is_news && is_later(at));
-        self.heals(now).filter(|_| !is_new)
+        self.lost.iter().any(|(at, lost, is_news)| lost == holder && (is_told || *is_news) && is_later(at))
     }
 
     /// Until when nodes return.
@@ -124,7 +129,8 @@ impl Pace {
 
     /// Asks to move one replica that this node held: yes, or when to ask again.
     pub fn take(&mut self, now: Time, holder: &NodeId) -> Result<(), Time> {
-        if let Some(healed) = self.heals_for(now, holder) {
+        // A loss that was told is acted on at once: it may be of this moment, and a rescue too much is mended.
+        if let Some(healed) = self.heals(now).filter(|_| !self.is_lost_since(holder, true)) {
             return Err(healed);
         }
         if !self.is_paced(now) {
