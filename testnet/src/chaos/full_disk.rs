@@ -5,11 +5,14 @@ use anyhow::{Context, Result, bail, ensure};
 use super::disk::Disk;
 use super::world::{EACH, World};
 use super::{Findings, Setup};
+use crate::kill::HELLO;
 use crate::real::traffic::ask_once;
 use crate::real::{eventually, lasts};
 
 /// Not the first: that one publishes.
 const FULL: usize = 1;
+/// What is changed again and again.
+const NOTE: &str = "note";
 
 pub(super) fn play(setup: &Setup) -> Result<Findings> {
     let small = |places: &mut Vec<crate::real::Place>| {
@@ -22,13 +25,21 @@ pub(super) fn play(setup: &Setup) -> Result<Findings> {
         let held = world.held_by(FULL)?;
         world.disks[0].fill()?;
         let at = std::time::Instant::now();
-        // Something that it would have to write down.
         world.publish(0, "news", 1)?;
+        // A disk that is full may have room left in a file that it has begun: what has to be written down is written until it has not.
+        let mut written = 0;
         let status = eventually("a read-only node", || {
             let status = world.cluster.nodes[FULL].api().status()?;
-            ensure!(!status["read_only"].is_null(), "{name} says nothing of its full disk");
+            if status["read_only"].is_null() {
+                written += 1;
+                note(world, written)?;
+                bail!("{name} says nothing of its full disk, {written} changes after");
+            }
             Ok(status)
         })?;
+        if written > 0 {
+            world.cluster.shoal(0, &["rm", NOTE])?;
+        }
         let said = lasts(at.elapsed());
         world.say(&format!("{name} says, {said} after a change: {}", status["read_only"]));
         ensure!(!status["warnings"].as_array().is_none_or(Vec::is_empty), "{name} warns nobody");
@@ -55,8 +66,16 @@ pub(super) fn play(setup: &Setup) -> Result<Findings> {
     })
 }
 
+/// A change of many bytes, of something that nobody has to run.
+fn note(world: &World, number: usize) -> Result<()> {
+    let guest = world.cluster.guest(HELLO)?;
+    let guest = guest.to_str().context("the component's path is not text")?;
+    let bytes = format!("NOTE={number}-{}", "x".repeat(16 << 10));
+    world.cluster.shoal(0, &["run", guest, "--name", NOTE, "--replicas", "0", "--env", &bytes]).map(drop)
+}
+
 fn refuses_a_publish(world: &World) -> Result<()> {
-    let guest = world.cluster.guest(crate::kill::HELLO)?;
+    let guest = world.cluster.guest(HELLO)?;
     let guest = guest.to_str().context("the component's path is not text")?;
     match world.cluster.shoal(FULL, &["run", guest, "--name", "refused"]) {
         Ok(_) => bail!("{} took a publish that it cannot keep", world.name(FULL)),
