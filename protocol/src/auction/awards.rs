@@ -14,7 +14,8 @@ use super::turn::Turn;
 /// Awards given up on that are remembered, for the claim that was made all the same. Their winners answer within seconds.
 const MAX_PAST: usize = 1_024;
 
-/// Awards that wait for their claim. Bounded by [`super::Config::max_awards`].
+/// Awards that wait for their claim. Bounded by [`super::Config::max_awards`] when an auction is opened, so by what the open ones
+/// seek above that.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Awards {
     open: BTreeMap<ReplicaId, Given>,

@@ -19,7 +19,7 @@ impl Auction {
         let mut queues = vec![
             Queue::new("auctions", rounds, config.max_auctions),
             Queue::new("replicas sought", sought, config.max_auctions * MAX_PLACES),
-            // One auction more may end while there is room for one award.
+            // Those that are open when it is full still end.
             Queue::new("awards", parts.owner.awards.len(), config.max_awards + config.max_auctions * MAX_PLACES),
             Queue::new("reservations", reservations, config.max_reservations),
             Queue::new("early announcements", early, super::bidder::MAX_EARLY),

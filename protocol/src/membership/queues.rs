@@ -1,22 +1,24 @@
 //! What of this room grows, and how far it may.
 
-use crate::model::Queue;
+use std::collections::BTreeMap;
 
-use super::Membership;
+use crate::model::{NodeId, Queue};
+
 use super::doubts::{MAX_INQUIRERS, MAX_INQUIRIES};
 use super::errands::MOST;
+use super::{Membership, Path};
 
-/// Deadlines that one node may have at a time, and those that belong to none.
-const DEADLINES: (usize, usize) = (9, 8);
+/// Deadlines that one node may have at a time, and those that belong to none: as many as there are such reasons.
+const DEADLINES: (usize, usize) = (8, 5);
 
 impl Membership {
     /// What grows, with its bound.
     pub fn queues(&self) -> Vec<Queue> {
         let (members, config) = (self.members.len(), &self.config);
-        let has_reason = |(node, path): (&crate::model::NodeId, &super::Path)| {
+        let has_reason = |(node, path): (&NodeId, &Path)| {
             path.link.is_some() || path.dialling.is_some() || self.members.contains_key(node)
         };
-        let most_asked = self.inquiries.values().map(std::collections::BTreeMap::len).max().unwrap_or_default();
+        let most_asked = self.inquiries.values().map(BTreeMap::len).max().unwrap_or_default();
         vec![
             Queue::new("dials", self.dialling.len(), config.max_dials),
             Queue::new("nodes sought", self.sought.len(), config.random_links),

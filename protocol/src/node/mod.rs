@@ -203,7 +203,7 @@ pub struct Node {
     waits_until: Option<Time>,
     /// Until then, though ready, it hears out those it has not compared with.
     hears_out_until: Option<Time>,
-    /// That is so since it stood still.
+    /// It hears them out because it stood still: before, it plans nothing.
     stood_still: bool,
     leaving: bool,
     seeds: BTreeMap<String, links::Seed>,

@@ -5,7 +5,8 @@ use crate::model::claim::SLOTS;
 
 use super::{MAX_UPLOADS, Node, letters, spreading};
 
-/// Incarnations on their way to disk: one at boot, and one for each time that this node hears it is down while the disk hangs.
+/// Incarnations on their way to disk. Nothing but their pace holds them to it: one each time that others hold this node down in the last
+/// one it asked for. A disk that hangs for so long is given up by the driver.
 const MAX_INCARNATIONS: usize = 64;
 
 impl Node {

@@ -176,6 +176,30 @@ fn what_is_taken_back_before_its_bytes_came_leaves_the_old_version_healthy() {
     assert_eq!(bottle.node.routes().1[&web].len(), 1);
 }
 
+/// One that is told of nobody would look for nobody, should its admitter die in the next moment.
+#[test]
+fn a_joiner_is_told_of_who_admits_it() {
+    let cluster = cluster();
+    let mut bottle = Bottle::new(cluster.founder(Saved::default()));
+    let joiner = cluster.identity(20);
+    let node = NodeId(joiner.keys.public().0);
+    let stranger = Node::new(Config::default(), joiner, Saved::default(), facts(), WallClock(0), [7; 32], Time::ZERO);
+    let mut stranger = Bottle::new(stranger);
+    bottle.input(Input::LinkUp { peer: node });
+    stranger.input(Input::LinkUp { peer: bottle.node.id() });
+    let is_join = |message: &&Message| matches!(message, Message::Join { .. });
+    let join = stranger.said.iter().find(is_join).expect("it asks").clone();
+    bottle.said.clear();
+    bottle.input(Input::Message { from: node, message: join });
+    let Some(Message::Admitted { changes }) = bottle.said.iter().find(|it| matches!(it, Message::Admitted { .. }))
+    else {
+        panic!("{:?}", bottle.said)
+    };
+    let message = Message::Admitted { changes: changes.clone() };
+    stranger.input(Input::Message { from: bottle.node.id(), message });
+    assert_eq!(stranger.node.status().nodes, 2);
+}
+
 /// It is handed its own admission alone: who admitted it, and what runs, it has still to hear.
 #[test]
 fn one_that_was_just_admitted_is_not_ready_by_being_the_only_member_it_knows() {

@@ -7,9 +7,7 @@ use super::*;
 #[test]
 fn who_returns_hears_out_those_it_has_not_compared_with() {
     for seed in 0..20 {
-        let mut play = cluster(seed, 4);
-        play.publish(0, &workload("web", 1, 4)).unwrap();
-        play.settle().unwrap();
+        let mut play = at_work(seed, 4, 4);
         play.world.pause(0, 15_000_000);
         (1..3).for_each(|device| play.world.kill(device));
         play.world.run_for(Duration::from_secs(15)).unwrap();
@@ -32,9 +30,7 @@ fn who_returns_hears_out_those_it_has_not_compared_with() {
 #[test]
 fn who_returns_says_nothing_of_what_others_took_over_before_it_has_seen_them() {
     for seed in 0..10 {
-        let mut play = cluster(seed, 5);
-        play.publish(0, &workload("web", 1, 1)).unwrap();
-        play.settle().unwrap();
+        let mut play = at_work(seed, 5, 1);
         let holder = holders(&play.world)[0];
         let others: Vec<usize> = (0..5).filter(|device| *device != holder).collect();
         play.world.partition(&[holder], &others, true);
@@ -58,19 +54,17 @@ fn who_returns_says_nothing_of_what_others_took_over_before_it_has_seen_them() {
 #[test]
 fn who_returns_places_nothing_a_second_time() {
     for seed in 0..10 {
-        let mut play = cluster(seed, 5);
-        play.publish(0, &workload("web", 1, 1)).unwrap();
-        play.settle().unwrap();
+        let mut play = at_work(seed, 5, 1);
         for away in 0..5 {
             let others: Vec<usize> = (0..5).filter(|device| *device != away).collect();
             play.world.partition(&[away], &others, true);
             play.world.run_for(Duration::from_secs(12)).unwrap();
             play.publish(others[0], &workload("web", 1, 2 + away as u32 * 3)).unwrap();
             play.world.run_for(Duration::from_secs(5)).unwrap();
-            let before = awards(&play.world);
+            let before = auctions(&play.world);
             play.world.partition(&[away], &others, false);
             play.settle().unwrap();
-            assert_eq!(awards(&play.world), before, "seed {seed}: n{away} was cut off");
+            assert_eq!(auctions(&play.world), before, "seed {seed}: n{away} was cut off");
         }
     }
 }
@@ -80,9 +74,7 @@ fn who_returns_places_nothing_a_second_time() {
 #[test]
 fn who_stood_still_and_sees_nobody_places_nothing() {
     for seed in 0..10 {
-        let mut play = cluster(seed, 3);
-        play.publish(0, &workload("web", 1, 6)).unwrap();
-        play.settle().unwrap();
+        let mut play = at_work(seed, 3, 6);
         play.world.partition(&[1], &[0, 2], true);
         play.world.run_for(Duration::from_secs(12)).unwrap();
         play.world.suspend(0, 40_000_000);
@@ -90,9 +82,9 @@ fn who_stood_still_and_sees_nobody_places_nothing() {
         play.world.run_for(Duration::from_secs(20)).unwrap();
         play.world.kill(2);
         play.world.run_for(Duration::from_millis(19_900)).unwrap();
-        let before = awards(&play.world)[0];
+        let before = auctions(&play.world)[0];
         play.world.run_for(Duration::from_secs(20)).unwrap();
-        assert_eq!(awards(&play.world)[0], before, "seed {seed}");
+        assert_eq!(auctions(&play.world)[0], before, "seed {seed}");
     }
 }
 
@@ -115,10 +107,18 @@ fn newcomers_whose_only_friend_dies_look_for_the_others_and_take_no_orders() {
     }
 }
 
-/// Of each device how many auctions it has awarded in this life.
-fn awards(world: &World) -> Vec<u64> {
+/// Of each device how many auctions it has opened in this life.
+fn auctions(world: &World) -> Vec<u64> {
     let count = |device| world.node(device).and_then(|node| node.status().counters.get("auctions").copied());
     (0..world.devices.len()).map(|device| count(device).unwrap_or_default()).collect()
+}
+
+/// A cluster that runs so many replicas of one workload.
+fn at_work(seed: u64, size: usize, replicas: u32) -> Play {
+    let mut play = cluster(seed, size);
+    play.publish(0, &workload("web", 1, replicas)).unwrap();
+    play.settle().unwrap();
+    play
 }
 
 fn holders(world: &World) -> Vec<usize> {
