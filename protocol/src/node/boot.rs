@@ -143,6 +143,7 @@ impl Node {
                 Err(_) => unreadable += 1,
             }
         }
+        self.records_are_on_disk();
         let slots = saved.slots.into_iter().filter_map(|(_, slot)| slot.verify(&self.cluster).ok()).collect();
         unreadable += self.claims.restore(slots).len();
         self.repair.restore_all(Tree::Sheets, self.claims.hashes());
@@ -162,6 +163,13 @@ impl Node {
         self.due.all();
         self.mark_all();
         self.settle(now);
+    }
+
+    /// The records that were just taken in came from disk: they are old, and need not be written again.
+    fn records_are_on_disk(&mut self) {
+        let hashes = self.membership.records().map(|(node, record)| (Membership::item_key(&node), record.hash()));
+        self.repair.restore_all(Tree::Records, hashes);
+        self.cache = Cache::default();
     }
 
     /// The node that makes the cluster admits itself.

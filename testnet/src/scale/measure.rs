@@ -26,9 +26,10 @@ pub struct Effort {
 }
 
 impl Effort {
-    /// As much as is good for a cluster of so many nodes: in a large one each event costs as much as all before.
-    pub fn of(nodes: usize) -> Effort {
-        Effort { rest: Duration::from_secs(30), times: if nodes > 2_000 { 3 } else { 5 }, goings: 5 }
+    /// As much as is good for a cluster of this shape: in a large one each event costs as much as all before.
+    pub fn of(shape: Shape) -> Effort {
+        let is_large = shape.nodes > 2_000 || shape.workloads * shape.replicas as usize > 20_000;
+        Effort { rest: Duration::from_secs(30), times: if is_large { 3 } else { 5 }, goings: 5 }
     }
 }
 
@@ -54,11 +55,12 @@ pub fn cluster(
     }
     figures.extend(news(&mut world, seed, shape, effort)?);
     tell("changes were published");
-    figures.extend(losses(&mut world, effort, true, ["kill_detected", "kill_known", "kill_failover", "kill_return"])?);
-    tell("nodes were killed, and came back");
-    figures.extend(losses(&mut world, effort, false, ["cut_detected", "cut_known", "cut_failover", "cut_return"])?);
-    tell("nodes were unplugged, and came back");
+    let names = ["kill_detected", "kill_known", "kill_failover", "kill_return"];
+    figures.extend(losses(&mut world, effort, true, names, &tell)?);
+    let names = ["cut_detected", "cut_known", "cut_failover", "cut_return"];
+    figures.extend(losses(&mut world, effort, false, names, &tell)?);
     figures.extend(churn(&mut world, effort)?);
+    tell("nodes went and came back, one after the other");
     Ok(figures)
 }
 
@@ -119,7 +121,13 @@ fn news(world: &mut World, seed: u64, shape: Shape, effort: Effort) -> Result<Fi
 }
 
 /// Nodes are lost, one after the other: until the first knows it, until 99 of 100 do, until all it ran runs elsewhere.
-fn losses(world: &mut World, effort: Effort, by_kill: bool, names: [&'static str; 4]) -> Result<Figures, String> {
+fn losses(
+    world: &mut World,
+    effort: Effort,
+    by_kill: bool,
+    names: [&'static str; 4],
+    tell: &impl Fn(&str),
+) -> Result<Figures, String> {
     let (mut first, mut known, mut moved, mut back) = (vec![], vec![], vec![], vec![]);
     for number in 0..effort.times {
         let lost = pick(world, number + if by_kill { 100 } else { 200 });
@@ -151,6 +159,8 @@ fn losses(world: &mut World, effort: Effort, by_kill: bool, names: [&'static str
         let at = noticed(world, "node-up", &name);
         back.push((at[(others * 99).div_ceil(100) - 1] - began) as f64 / 1e3);
         world.run_for(Duration::from_secs(5))?;
+        let how = if by_kill { "killed" } else { "unplugged" };
+        tell(&format!("{} of {} were {how}, and came back", number + 1, effort.times));
     }
     let figures = [&mut first, &mut known, &mut moved, &mut back].map(|values| percentile(values, 50));
     Ok(names.into_iter().zip(figures).collect())

@@ -124,7 +124,7 @@ fn one(scale: &Scale, nodes: usize) -> Result<bool> {
             eprintln!("{nodes} nodes: {stage}, {:.0} s, {} MiB", began.elapsed().as_secs_f64(), memory() >> 20);
         }
     };
-    let measured = measure::cluster(scale.seed, shape, Effort::of(nodes), memory, tell);
+    let measured = measure::cluster(scale.seed, shape, Effort::of(shape), memory, tell);
     let (figures, ended_well) = match measured {
         Ok(mut figures) => {
             figures.extend(measure::ring(nodes));

@@ -32,6 +32,23 @@ impl Cluster {
         Node::new(config, self.identity(10), saved, facts(), WallClock(1_800_000_000_000), [7; 32], Time::ZERO)
     }
 
+    /// A device with a key of this number asks a founder to be let in, and is.
+    pub fn joins(&self, number: u8, founder: &mut Bottle) -> Bottle {
+        let joiner = self.identity(number);
+        let id = NodeId(joiner.keys.public().0);
+        let node = Node::new(Config::default(), joiner, Saved::default(), facts(), WallClock(0), [7; 32], Time::ZERO);
+        let mut joiner = Bottle::new(node);
+        founder.input(Input::LinkUp { peer: id });
+        joiner.input(Input::LinkUp { peer: founder.node.id() });
+        let join = joiner.said.iter().find(|message| matches!(message, Message::Join { .. })).expect("it asks").clone();
+        founder.said.clear();
+        founder.input(Input::Message { from: id, message: join });
+        let is_answer = |message: &&Message| matches!(message, Message::Admitted { .. });
+        let answer = founder.said.iter().find(is_answer).expect("it is answered").clone();
+        joiner.input(Input::Message { from: founder.node.id(), message: answer });
+        joiner
+    }
+
     pub fn sign(&self, draft: Draft, name: &WorkloadName, value: Value) -> Change {
         let certificate = trust::certify(&self.genesis, &self.root, self.operator.public(), "me").unwrap();
         let writer = trust::writer_id(&self.operator.public(), &[0; 16]);
