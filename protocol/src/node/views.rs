@@ -27,7 +27,7 @@ impl Node {
             node: self.me.to_string(),
             name: self.config.name.clone(),
             ready: self.ready,
-            nodes_up: members.keys().filter(|node| self.is_up(node)).count(),
+            nodes_up: self.nodes_up(),
             nodes: members.len(),
             links: self.membership.links().count(),
             workloads: self.desired.workloads().count(),
@@ -271,6 +271,16 @@ impl Node {
     /// The greatest token seen for a replica.
     pub fn seen_token(&self, replica: &ReplicaId) -> Option<Token> {
         self.claims.highest_token(replica)
+    }
+
+    /// Whether it knows enough to own workloads.
+    pub fn is_ready(&self) -> bool {
+        self.ready
+    }
+
+    /// How many members it holds to be up, itself among them.
+    pub fn nodes_up(&self) -> usize {
+        self.desired.members().keys().filter(|node| self.is_up(node)).count()
     }
 
     /// The roots of the trees that are compared with others.

@@ -183,7 +183,7 @@ fn churn(world: &mut World, effort: Effort) -> Result<Figures, String> {
     let lasted = Duration::from_micros(world.now - began);
     let (total, a_node) = (world.meter.total(), per_node_second(world, lasted));
     world.run_for(Duration::from_secs(20))?;
-    let up = world.node(1).map(|node| node.status().nodes_up);
+    let up = world.node(1).map(|node| node.nodes_up());
     if up != Some(world.devices.len()) {
         return Err(format!(
             "after the churn n1 sees {up:?} of {} nodes up\n{}",

@@ -44,10 +44,8 @@ impl Play {
         }
         let operator = Operator::new(&world, seed);
         world.run_till(Duration::from_secs(60), "the cluster comes together", |world| {
-            world.devices.iter().filter_map(|device| device.node.as_ref()).all(|node| {
-                let status = node.status();
-                status.ready && status.nodes_up == size && status.nodes == size
-            })
+            let mut nodes = world.devices.iter().filter_map(|device| device.node.as_ref());
+            nodes.all(|node| node.is_ready() && node.nodes_up() == size)
         })?;
         Ok(Play {
             world,

@@ -226,7 +226,7 @@ fn a_slow_disk_is_not_a_death() {
     for _ in 0..100 {
         play.world.run_for(Duration::from_secs(1)).unwrap();
         for device in &play.world.devices {
-            assert_eq!(device.node.as_ref().unwrap().status().nodes_up, 5);
+            assert_eq!(device.node.as_ref().unwrap().nodes_up(), 5);
         }
     }
 }

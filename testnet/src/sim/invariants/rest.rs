@@ -55,13 +55,14 @@ fn of_one_mind(world: &World, running: &[usize], with_claims: bool) -> Result<()
     let mut roots: BTreeMap<_, Vec<usize>> = BTreeMap::new();
     for &device in running {
         let node = node(world, device);
-        let trees = if with_claims { 4 } else { 1 };
-        roots.entry(node.roots()[..trees].to_vec()).or_default().push(device);
-        let status = node.status();
-        if status.nodes_up != running.len() || !status.ready {
-            let (sees, all) = (status.nodes_up, running.len());
-            return Err(format!("n{device} sees {sees} of {all} nodes up, ready: {}", status.ready));
+        let (sees, all) = (node.nodes_up(), running.len());
+        if sees != all || !node.is_ready() {
+            return Err(format!("n{device} sees {sees} of {all} nodes up, ready: {}", node.is_ready()));
         }
+    }
+    for &device in running {
+        let trees = if with_claims { 4 } else { 1 };
+        roots.entry(node(world, device).roots()[..trees].to_vec()).or_default().push(device);
     }
     if roots.len() == 1 {
         return Ok(());

@@ -100,7 +100,7 @@ fn newcomers_whose_only_friend_dies_look_for_the_others_and_take_no_orders() {
             play.world.start(device, false, &[0, 1, 2]);
         }
         play.world.run_for(Duration::from_secs(25)).unwrap();
-        let is_alone = |device: usize| play.world.node(device).is_some_and(|node| node.status().ready);
+        let is_alone = |device: usize| play.world.node(device).is_some_and(|node| node.is_ready());
         assert!(play.world.node(2).is_some() || !is_alone(3) && !is_alone(4), "after {effects} effects");
         play.heal().unwrap();
         play.settle().unwrap();
