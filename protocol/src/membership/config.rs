@@ -52,7 +52,8 @@ pub struct Config {
     pub full_mesh: usize,
     /// Links beyond observers and observed in larger clusters: gossip and repair need shortcuts.
     pub random_links: usize,
-    /// Links in all; above it those that nobody here wants are closed. One costs some 70 KB.
+    /// Links in all; above it those that nobody here wants are closed as soon as they are idle, above twice as many at once. One costs
+    /// some 70 KB.
     pub max_links: usize,
     /// How often an idle link's round trip is measured.
     pub rtt_every: Duration,

@@ -23,6 +23,8 @@ const WATCHED: Duration = Duration::from_secs(10);
 /// another. After a few of those in a row there is a pause before each dial.
 const BRIEF: Duration = Duration::from_secs(5);
 const BRIEF_FORGIVEN: u32 = 3;
+/// A link that something came over within so long is in use.
+const IN_USE: Duration = Duration::from_secs(1);
 
 impl Membership {
     /// Works out anew who watches whom and who should be linked. Cost is flat in the size of the roster.
@@ -197,6 +199,7 @@ impl Membership {
         if self.errands.remove(&node).is_some() {
             self.unsettled_topology = true; // whoever had business has dropped it
         }
+        self.dial_for_errands(cx);
     }
 
     pub(super) fn on_link_up(&mut self, cx: &mut Cx<'_>, peer: NodeId) {
@@ -233,7 +236,9 @@ impl Membership {
             Some(Life::Down(_) | Life::BackBy(_)) | None => {}
             Some(Life::Up) => self.drop_doubt(cx, &peer),
         }
-        self.prune(cx, peer);
+        self.keep_for_errands(&peer);
+        self.dial_for_errands(cx);
+        self.prune(cx);
     }
 
     pub(super) fn on_link_down(&mut self, cx: &mut Cx<'_>, peer: NodeId) {
@@ -247,6 +252,10 @@ impl Membership {
             self.timers.clear(timer);
         }
         self.unjudged = true;
+        if self.errands.remove(&peer).is_some() {
+            // The other end needs it no more; what is still to be said makes a new one.
+            self.refresh_topology(cx);
+        }
         let Some(member) = self.members.get(&peer) else {
             self.paths.remove(&peer);
             return;
@@ -297,21 +306,24 @@ impl Membership {
         !is_used && self.salt.is_some() && self.members.contains_key(peer)
     }
 
-    /// Closes links that nobody here wants when there are too many, those heard longest ago first.
-    fn prune(&mut self, cx: &mut Cx<'_>, newest: NodeId) {
+    /// Closes links that nobody here wants when there are too many, those heard longest ago first. One that is in use stays a little:
+    /// what is on its way over it would be lost.
+    pub(super) fn prune(&mut self, cx: &mut Cx<'_>) {
         let links: Vec<NodeId> = self.links().collect();
         let surplus = links.len().saturating_sub(self.config.max_links);
         if surplus == 0 {
             return;
         }
-        let now = cx.now;
-        let mut spare: Vec<(Option<Time>, NodeId)> = links
-            .into_iter()
-            .filter(|peer| *peer != newest && self.is_spare(now, peer))
-            .map(|peer| (self.paths.get(&peer).and_then(|path| path.heard_at), peer))
-            .collect();
+        let heard_at = |peer: &NodeId| self.paths.get(peer).and_then(|path| path.heard_at).unwrap_or(Time::ZERO);
+        let spare = links.iter().filter(|peer| self.is_spare(cx.now, peer));
+        let mut spare: Vec<(Time, NodeId)> = spare.map(|peer| (heard_at(peer), *peer)).collect();
         spare.sort_unstable();
-        for (_, peer) in spare.into_iter().take(surplus) {
+        let at_once = links.len().saturating_sub(2 * self.config.max_links);
+        for (number, (heard, peer)) in spare.into_iter().take(surplus).enumerate() {
+            let idle_at = heard + IN_USE;
+            if number >= at_once && idle_at > cx.now {
+                return self.timers.set_by(Reason::Errand, idle_at);
+            }
             cx.out.hangup(peer);
         }
     }

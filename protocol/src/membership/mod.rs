@@ -80,7 +80,7 @@ pub struct Membership {
     wanted: BTreeSet<NodeId>,
     /// Drawn by lot, while those near are out of reach; at most `config.random_links`.
     sought: BTreeSet<NodeId>,
-    /// Whom this node has business with, and until when the link is kept for it; at most `errands::MOST`.
+    /// Whom this node has business with, and until when the link is kept for it; at most `MOST_KEPT` and `MOST_COMING`.
     errands: BTreeMap<NodeId, Time>,
     /// Whom I watch, and since when.
     watched: BTreeMap<NodeId, Time>,

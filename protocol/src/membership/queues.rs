@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::model::{NodeId, Queue};
 
 use super::doubts::{MAX_INQUIRERS, MAX_INQUIRIES};
-use super::errands::MOST;
+use super::errands::{MOST_COMING, MOST_KEPT};
 use super::{Membership, Path};
 
 /// Deadlines that one node may have at a time, and those that belong to none: as many as there are such reasons.
@@ -22,7 +22,7 @@ impl Membership {
         vec![
             Queue::new("dials", self.dialling.len(), config.max_dials),
             Queue::new("nodes sought", self.sought.len(), config.random_links),
-            Queue::new("errands", self.errands.len(), MOST),
+            Queue::new("errands", self.errands.len(), MOST_KEPT + MOST_COMING),
             Queue::new("doubts", self.doubts.len(), members),
             Queue::new("nodes asked about", self.inquiries.len(), MAX_INQUIRIES),
             Queue::new("nodes that ask about one", most_asked, MAX_INQUIRERS),

@@ -284,6 +284,17 @@ impl Net {
         }
     }
 
+    /// `from` has business with `to`. Whether it may hope for a link.
+    pub fn reach(&mut self, from: usize, to: usize) -> bool {
+        let (id, mut is_coming) = (self.devices[to].id, false);
+        self.with_room(from, |room, now, out| {
+            let (coming, facts) = room.reach(now, id, out);
+            is_coming = coming;
+            facts
+        });
+        is_coming
+    }
+
     pub fn index(&self, id: &NodeId) -> usize {
         self.devices.iter().position(|device| device.id == *id).expect("known")
     }

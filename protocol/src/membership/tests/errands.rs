@@ -1,0 +1,82 @@
+//! Business with nodes to which there is no standing link.
+
+use std::collections::BTreeSet;
+
+use super::super::errands::{MOST_COMING, MOST_KEPT};
+use super::net::{MS, Net, SECOND};
+use crate::membership::Config;
+
+const NODES: usize = 120;
+
+/// A cluster beyond a full mesh, that has been up for a while.
+fn large(config: Config) -> Net {
+    let mut net = Net::with(NODES, 21, Config { full_mesh: 0, ..config });
+    net.start_all();
+    net.run(60 * SECOND);
+    net.dials.clear();
+    net
+}
+
+/// Nodes that `n` has no link to.
+fn far_from(net: &Net, n: usize) -> Vec<usize> {
+    (0..NODES).filter(|other| *other != n && !net.room(n).has_link(&net.devices[*other].id)).collect()
+}
+
+fn is_linked(net: &Net, one: usize, other: usize) -> bool {
+    net.room(one).has_link(&net.devices[other].id)
+}
+
+/// Dials are few at a time, and one begins when another has ended, not a while later.
+#[test]
+fn who_has_business_with_many_gets_to_each_at_once() {
+    let mut net = large(Config { max_dials: 2, ..Config::default() });
+    let far = far_from(&net, 5);
+    assert!(far.len() > MOST_COMING, "{}", far.len());
+    let hopeful: Vec<usize> = far.iter().copied().filter(|other| net.reach(5, *other)).collect();
+    assert_eq!(hopeful.len(), MOST_COMING);
+    let all_dialled = |net: &Net| {
+        let dialled: BTreeSet<usize> = net.dials.iter().filter(|(_, from, _)| *from == 5).map(|(.., to)| *to).collect();
+        hopeful.iter().all(|other| dialled.contains(other))
+    };
+    net.run_until(100 * MS, all_dialled).expect("all of them were dialled");
+    // And the others right afterwards.
+    let rest: Vec<usize> = far.into_iter().filter(|other| !hopeful.contains(other)).collect();
+    net.run(10 * MS);
+    assert!(rest.iter().all(|other| net.reach(5, *other)));
+}
+
+/// Both ends would otherwise dial and hang up in turns for as long as one of them keeps the link.
+#[test]
+fn a_link_for_business_that_the_other_end_closes_is_not_dialled_again() {
+    let mut net = large(Config::default());
+    let other = far_from(&net, 5)[0];
+    assert!(net.reach(5, other));
+    net.run_until(SECOND, |net| is_linked(net, 5, other)).expect("they are linked");
+    net.dials.clear();
+    net.close_link(5, other);
+    net.run(5 * SECOND);
+    assert!(!is_linked(&net, 5, other));
+    assert!(net.downs().is_empty() && !net.dials.iter().any(|(_, from, to)| [*from, *to] == [5, other]));
+    assert!(net.reach(5, other));
+    net.run_until(SECOND, |net| is_linked(net, 5, other)).expect("new business, new link");
+}
+
+/// What is on its way over a link in use would be lost with it.
+#[test]
+fn too_many_links_are_closed_when_they_are_idle_and_not_before() {
+    let config = Config::default();
+    let mut net = large(config.clone());
+    let callers: Vec<usize> =
+        far_from(&net, 5).into_iter().take(2 * config.max_links - net.room(5).links().count()).collect();
+    for caller in &callers {
+        assert!(net.reach(*caller, 5));
+        net.run(5 * MS);
+    }
+    assert!(net.room(5).links().count() > config.max_links + 20);
+    assert!(callers.iter().all(|caller| is_linked(&net, *caller, 5)));
+    net.run(3 * SECOND);
+    assert!(net.room(5).links().count() <= config.max_links, "{}", net.room(5).links().count());
+    assert!(net.downs().is_empty());
+    let kept = net.room(callers[0]).links().count();
+    assert!(kept <= 32 + MOST_KEPT, "{kept}");
+}
