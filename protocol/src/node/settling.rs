@@ -173,6 +173,8 @@ impl Node {
         if self.is_only_member() {
             return;
         }
+        // Who stood still has not waited for anybody.
+        self.waits_until = self.waits_until.map(|until| until + lag);
         self.stood_still = true;
         // Only as long as it stood still: a device that stalls now and then has to come to an end of waiting.
         self.hears_out_until = Some(self.hears_out_until.map_or(now + PATIENCE, |until| until + lag));

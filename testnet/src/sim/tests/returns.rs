@@ -107,6 +107,29 @@ fn newcomers_whose_only_friend_dies_look_for_the_others_and_take_no_orders() {
     }
 }
 
+/// Seed 980777: a device that had just started stood still, and woke up when its patience with the others was over. It had not heard
+/// that another had taken over what it ran, took it back, and the other let go of it.
+#[test]
+fn who_stands_still_right_after_its_start_has_not_waited_for_the_others() {
+    for seed in 0..10 {
+        let mut play = at_work(seed, 5, 1);
+        play.world.network.weather = Weather { delay: 40_000, ..Weather::LAN };
+        play.world.run_for(Duration::from_secs(5)).unwrap();
+        let holder = holders(&play.world)[0];
+        play.world.kill(holder);
+        play.world.start(holder, false, &[]);
+        let is_linked = |world: &World| !world.devices[holder].links.is_empty();
+        play.world.run_till(Duration::from_secs(2), "it is linked", is_linked).unwrap();
+        play.world.pause(holder, 60_000_000);
+        play.world.run_for(Duration::from_millis(2_900)).unwrap();
+        let taken_over_by: Vec<usize> = holders(&play.world).into_iter().filter(|device| *device != holder).collect();
+        assert_eq!(taken_over_by.len(), 1, "seed {seed}");
+        play.heal().unwrap();
+        play.settle().unwrap();
+        assert_eq!(holders(&play.world), taken_over_by, "seed {seed}: it was moved back");
+    }
+}
+
 /// Of each device how many auctions it has opened in this life.
 fn auctions(world: &World) -> Vec<u64> {
     let count = |device| world.node(device).and_then(|node| node.status().counters.get("auctions").copied());
