@@ -54,6 +54,8 @@ pub struct Evidence {
     pub cause: Cause,
     /// Who saw it, by id.
     pub by: Vec<NodeId>,
+    /// Whether it fell just now. What a peer tells where two compare whom they hold to be down may be long ago.
+    pub is_news: bool,
 }
 
 impl Evidence {
@@ -67,7 +69,7 @@ impl Evidence {
             by.push(node);
         }
         by.sort_unstable();
-        Evidence { cause, by }
+        Evidence { cause, by, is_news: true }
     }
 }
 

@@ -251,7 +251,7 @@ impl Membership {
             // away, and to call them all down would move everything.
             self.rise(cx, node);
         } else {
-            let why = Evidence { cause, by: vec![self.me] };
+            let why = Evidence { cause, by: vec![self.me], is_news: true };
             self.fall(cx, node, Fall { why, notice: None, heard: false });
         }
     }
@@ -284,7 +284,7 @@ impl Membership {
         let back_in = Duration::from_millis(goodbye.back_in_ms.into()).min(self.config.back_by_most);
         self.members.get_mut(&node).expect("just seen").goodbye = Some(goodbye);
         if back_in.is_zero() {
-            let why = Evidence { cause: Cause::Goodbye, by: Vec::new() };
+            let why = Evidence { cause: Cause::Goodbye, by: Vec::new(), is_news: true };
             self.fall(cx, node, Fall { why, notice: None, heard: true });
         } else {
             self.go_away(cx, node, cx.now + back_in);

@@ -263,12 +263,8 @@ impl Membership {
     pub(super) fn on_last_record(&mut self, cx: &mut Cx<'_>, record: Signed<NodeRecord>, notice: &Notice) {
         let node = NodeId(record.by().0);
         let is_of_it = node == notice.subject && record.incarnation == notice.incarnation && node != self.me;
-        let Some(member) = self.members.get(&node).filter(|_| is_of_it && is_decent(&record)) else { return };
-        let is_newer_fall = matches!(member.life, Life::Down(_)) && record.incarnation > member.incarnation;
-        self.on_record(cx, record, Source::Hearsay);
-        if is_newer_fall {
-            // Down before, down again: the return between passed us by.
-            self.raise_incarnation(node, notice.incarnation);
+        if is_of_it && is_decent(&record) && self.members.contains_key(&node) {
+            self.on_record(cx, record, Source::Hearsay);
         }
     }
 

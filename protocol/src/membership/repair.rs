@@ -92,7 +92,7 @@ impl Membership {
                 (Life::Unknown { .. }, Some(gone)) if gone.down => {
                     // We know nothing, so a peer's word is better than that. It holds until a sign of life. Its incarnation is
                     // not taken over: a lie could put that where the node itself never gets.
-                    let why = Evidence { cause: Cause::Hearsay, by: vec![from] };
+                    let why = Evidence { cause: Cause::Hearsay, by: vec![from], is_news: false };
                     self.fall(cx, node, Fall { why, notice: None, heard: true });
                 }
                 (Life::Up | Life::BackBy(_), Some(gone)) if gone.down => {

@@ -222,10 +222,19 @@ impl Membership {
             self.challenged(cx, 0, Some(notice.incarnation));
             return Worth::Relay;
         }
-        if notice.incarnation > known {
+        if notice.incarnation > known && !self.has_fallen_again(&notice) {
             return Worth::Ignore; // a life we have not heard of: repair brings it again with its record
         }
-        self.weigh(cx, notice, voters, Evidence::of_votes(seen.into_iter()), by_gossip)
+        let why = Evidence { is_news: by_gossip, ..Evidence::of_votes(seen.into_iter()) };
+        self.weigh(cx, notice, voters, why, by_gossip)
+    }
+
+    /// Down before, down again: the return between passed this node by, but its record is here.
+    fn has_fallen_again(&self, notice: &Notice) -> bool {
+        self.members.get(&notice.subject).is_some_and(|member| {
+            let last = member.record.as_ref().map(|record| record.incarnation);
+            matches!(member.life, Life::Down(_)) && last == Some(notice.incarnation)
+        })
     }
 
     /// Gossip has carried what is known of this fall.
@@ -249,6 +258,9 @@ impl Membership {
         let agree = observers.iter().filter(|node| voters.contains(node)).count();
         let is_belief = self.is_down(&subject);
         if 2 * agree > observers.len() || is_belief {
+            if is_belief {
+                self.raise_incarnation(subject, notice.incarnation);
+            }
             if is_belief && let Some(member) = self.members.get_mut(&subject) {
                 member.life = Life::Down(Box::new(Fall { why, notice: Some(notice), heard: by_gossip }));
             } else {

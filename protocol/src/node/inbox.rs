@@ -292,9 +292,7 @@ impl Node {
             }
             membership::Fact::Down { node, why } => {
                 let up = self.membership.up_count();
-                // One that knew nothing is told of losses of long ago.
-                let is_news = why.cause != membership::Cause::Hearsay;
-                self.pace.lost(now, node, up, is_news);
+                self.pace.lost(now, node, up, why.is_news);
                 self.count("nodes_down");
                 let why = why.told(|node| self.name_of(node));
                 self.tell(now, Level::Warning, "node-down", None, Some(node), format!("the node is down: {why}"));
@@ -318,6 +316,7 @@ impl Node {
                 }
                 self.due.ring.insert(node);
                 self.due.facts = true;
+                self.due.ready = true;
             }
             membership::Fact::Incarnation(incarnation) => {
                 if let Some(id) = self.persist(vec![Record::Incarnation(incarnation)]) {

@@ -31,6 +31,8 @@ pub struct Play {
     was_whole: bool,
     /// Devices that ran and had no link when the faults ended, though others ran: of what they did nobody could know.
     were_cut_off: BTreeSet<usize>,
+    /// What ran at one place alone when the faults ended, before the daemons with full disks were restarted: they ran things, too.
+    ran_alone: Option<Healthy>,
     /// How often each kind of deed was done.
     pub deeds: BTreeMap<&'static str, u64>,
 }
@@ -53,6 +55,7 @@ impl Play {
             wishes: Wishes::default(),
             was_whole: true,
             were_cut_off: BTreeSet::new(),
+            ran_alone: None,
             deeds: BTreeMap::new(),
         })
     }
@@ -100,6 +103,7 @@ impl Play {
     pub fn heal(&mut self) -> Result<(), String> {
         // Devices with copied disks are taken away.
         self.promise_less();
+        self.ran_alone = Some(invariants::healthy_alone(&self.world));
         let world = &mut self.world;
         world.say(0, "every fault ends");
         world.network.weather = Weather::LAN;
@@ -113,7 +117,6 @@ impl Play {
             let now = world.now;
             let it = &mut world.devices[device];
             it.doom = None;
-            it.disk.stalled_until = 0;
             it.pulse.slowness = 0;
             if std::mem::take(&mut it.disk.full) && it.node.is_some() {
                 world.kill(device);
@@ -122,6 +125,7 @@ impl Play {
                 world.pause(device, 0);
             }
             world.devices[device].runtime.mood = Mood::Works;
+            world.end_stall(device);
             world.end_hanging(device);
             if world.devices[device].is_clone {
                 world.unplug(device);
@@ -143,6 +147,9 @@ impl Play {
     /// As [`Play::settle`], with another notion of what is well.
     pub fn settle_as(&mut self, well: impl Fn(&World) -> Result<(), String>) -> Result<(), String> {
         let mut before = invariants::healthy_alone(&self.world);
+        if let Some(earlier) = self.ran_alone.take() {
+            before.retain(|replica, place| earlier.get(replica) == Some(place));
+        }
         // Whom others have not heard of, since the disks of those who admitted it are lost, they do not know what it runs.
         before.retain(|_, (device, _)| self.world.is_known_to_all(*device) && !self.were_cut_off.contains(device));
         if self.world.has_clones() {
@@ -185,6 +192,17 @@ impl Play {
 type Healthy = BTreeMap<ReplicaId, (usize, Digest)>;
 
 impl World {
+    /// What hangs in the disk is written.
+    fn end_stall(&mut self, device: usize) {
+        let (now, boot) = (self.now, self.devices[device].boot);
+        let disk = &mut self.devices[device].disk;
+        if std::mem::take(&mut disk.stalled_until) > now {
+            for _ in 0..disk.pending.len() {
+                self.at(now, Happening::Synced { device, boot });
+            }
+        }
+    }
+
     /// Starts that never ended fail at last: the runtime was restarted.
     fn end_hanging(&mut self, device: usize) {
         let (now, boot) = (self.now, self.devices[device].boot);

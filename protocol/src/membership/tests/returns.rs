@@ -2,7 +2,7 @@
 
 use super::net::{MS, Net, SECOND};
 use crate::membership::{Config, Fact, Goodbye, Message, Notice, Seen, State, Vote, Worth};
-use crate::model::{Out, Outgoing};
+use crate::model::{NodeRecord, Out, Outgoing};
 
 #[test]
 fn two_halves_call_each_other_down_and_heal() {
@@ -117,6 +117,62 @@ fn one_that_is_doubted_before_its_record_comes_can_refute_its_death() {
     net.run_until(15 * SECOND, |net| net.all_hold(2, State::Down)).expect("it cannot be reached");
     net.devices[2].dark = false;
     net.run_until(15 * SECOND, |net| (0..3).all(|n| net.ups(n) == 3)).expect("it is there, and says so");
+}
+
+/// Seed 1003270: one that was down rose and fell again while this node heard nothing of it. It took over in which life that was, and kept
+/// the notice of the life before: what it told of that its subject took for an old story, and was down here for good.
+#[test]
+fn one_that_fell_again_unheard_is_told_of_its_last_death() {
+    let mut net = Net::running(3, 33);
+    let (subject, peer, now) = (net.devices[1].id, net.devices[2].id, net.now);
+    let notice = |incarnation| {
+        let vote = |n: usize| net.sign(n, Vote { subject, incarnation, seen: Seen::Silent });
+        Notice { subject, incarnation, votes: vec![vote(0), vote(2)] }
+    };
+    let body = net.room(1).record(&subject).unwrap().body().clone();
+    let second = net.sign(1, NodeRecord { counter: body.counter + 1, incarnation: 2, ..body });
+    let (first_fall, second_fall) = (notice(1), notice(2));
+    let foreign = Notice {
+        votes: vec![net.sign(1, Vote { subject, incarnation: 2, seen: Seen::Silent })],
+        ..second_fall.clone()
+    };
+    let mut out = Out::new();
+    let room = net.devices[0].room.as_mut().unwrap();
+    room.handle_message(now, peer, Message::Down(first_fall, None), &mut out);
+    room.handle_link_down(now, subject, &mut out);
+    room.handle_message(now, peer, Message::Down(foreign, Some(second.clone())), &mut out);
+    assert_eq!(
+        (room.state(&subject), room.incarnation_of(&subject)),
+        (State::Down, Some(1)),
+        "its own word is no vote"
+    );
+    room.handle_message(now, peer, Message::Down(second_fall.clone(), Some(second.clone())), &mut out);
+    assert_eq!((room.state(&subject), room.incarnation_of(&subject)), (State::Down, Some(2)));
+    room.handle_link_up(now, subject, &mut out);
+    while out.pop().is_some() {}
+    room.handle_message(now, subject, Message::Hello { record: Some(second), settled: true }, &mut out);
+    let told = std::iter::from_fn(|| out.pop()).find_map(|it| match it {
+        Outgoing::Send { to, message: Message::Down(notice, _), .. } if to == subject => Some(notice),
+        _ => None,
+    });
+    assert_eq!(told, Some(second_fall));
+}
+
+/// Seed 992862: a peer told one that had just started of a death of long ago, when they compared whom they hold to be down. It was taken for
+/// a new one, whose subject would not return, and what that had taken over came back for nothing.
+#[test]
+fn what_a_peer_tells_of_a_death_is_no_news_and_what_gossip_tells_is() {
+    let net = Net::running(5, 34);
+    let (subject, peer, now) = (net.devices[1].id, net.devices[2].id, net.now);
+    let vote = |n: usize| net.sign(n, Vote { subject, incarnation: 1, seen: Seen::Silent });
+    let message = Message::Down(Notice { subject, incarnation: 1, votes: [2, 3, 4].map(vote).to_vec() }, None);
+    let is_news = |facts: Vec<Fact>| {
+        facts.into_iter().find_map(|fact| if let Fact::Down { why, .. } = fact { Some(why.is_news) } else { None })
+    };
+    let mut out = Out::new();
+    let told = net.room(0).clone().handle_message(now, peer, message.clone(), &mut out);
+    let (_, gossiped) = net.room(0).clone().handle_gossip(now, peer, message, &mut out);
+    assert_eq!((is_news(told), is_news(gossiped)), (Some(false), Some(true)));
 }
 
 /// An incarnation that is used before it is on the disk could be used again after a crash, and then not outdo its own death.

@@ -107,6 +107,31 @@ fn newcomers_whose_only_friend_dies_look_for_the_others_and_take_no_orders() {
     }
 }
 
+/// Seeds 995473 and 996904: everybody but a newcomer lost power before it was ready. Who came back compared with it, and was ready a moment
+/// later. Nothing made the newcomer look again, and it never was.
+#[test]
+fn a_newcomer_is_ready_as_soon_as_somebody_is_whom_it_has_compared_with() {
+    for seed in 0..10 {
+        let mut play = cluster(seed, 3);
+        let newcomer = play.world.add();
+        play.world.partition(&[newcomer], &[0, 1], true);
+        play.world.start(newcomer, false, &[2]);
+        let knows_all = |world: &World| world.node(newcomer).is_some_and(|node| node.status().nodes == 4);
+        play.world.run_till(Duration::from_secs(2), "it is admitted", knows_all).unwrap();
+        (0..3).for_each(|device| play.world.kill(device));
+        play.world.run_for(Duration::from_secs(20)).unwrap();
+        assert!(!play.world.node(newcomer).unwrap().is_ready(), "seed {seed}: it knows nothing yet");
+        play.world.partition(&[newcomer], &[0], false);
+        play.world.partition(&[newcomer], &[1, 2], true);
+        (0..3).for_each(|device| play.world.start(device, false, &[newcomer]));
+        play.world.run_for(Duration::from_secs(30)).unwrap();
+        let is_ready = |device: usize| play.world.node(device).unwrap().is_ready();
+        assert_eq!((is_ready(0), is_ready(newcomer)), (true, true), "seed {seed}");
+        play.heal().unwrap();
+        play.settle().unwrap();
+    }
+}
+
 /// Seed 980777: a device that had just started stood still, and woke up when its patience with the others was over. It had not heard
 /// that another had taken over what it ran, took it back, and the other let go of it.
 #[test]
