@@ -11,8 +11,9 @@ const LEASE: Duration = Duration::from_secs(30);
 /// Links kept so at a time; for one more, that with the oldest business is not kept any longer. With those that stand anyway
 /// they leave room within `config.max_links` for the business of others with this node.
 pub(super) const MOST_KEPT: usize = 16;
-/// Links that are still to come about: as many nodes as there may be letters for.
-pub(super) const MOST_COMING: usize = 64;
+/// Links for business that are still to come about, at most: more than an auction asks for at once. Of as many nodes there may be
+/// something to be said that waits for them.
+pub const MOST_COMING: usize = 64;
 
 impl Membership {
     /// This node wants to talk to that one, which is up and has no link: it is dialled as soon as can be, and the link is kept for a

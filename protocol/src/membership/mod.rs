@@ -44,6 +44,7 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 use crate::model::{ClusterId, Digest, KeyPair, NodeId, NodeRecord, Out, Signed, Time};
 
 pub use config::Config;
+pub use errands::MOST_COMING;
 pub use evidence::{Cause, Evidence, Suspicion};
 pub use fact::{DialFailure, Fact, Profile, State, Worth};
 pub use message::{Gone, Goodbye, Message, Notice, Seen, Vote, Wish};

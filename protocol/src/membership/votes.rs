@@ -257,14 +257,14 @@ impl Membership {
         let observers = self.observers_of(&subject);
         let agree = observers.iter().filter(|node| voters.contains(node)).count();
         let is_belief = self.is_down(&subject);
+        if is_belief {
+            self.raise_incarnation(subject, notice.incarnation);
+        }
         if 2 * agree > observers.len() || is_belief {
-            if is_belief {
-                self.raise_incarnation(subject, notice.incarnation);
-            }
-            if is_belief && let Some(member) = self.members.get_mut(&subject) {
-                member.life = Life::Down(Box::new(Fall { why, notice: Some(notice), heard: by_gossip }));
-            } else {
-                self.fall(cx, subject, Fall { why, notice: Some(notice), heard: by_gossip });
+            let fall = Fall { why, notice: Some(notice), heard: by_gossip };
+            match self.members.get_mut(&subject) {
+                Some(member) if is_belief => member.life = Life::Down(Box::new(fall)),
+                Some(_) | None => self.fall(cx, subject, fall),
             }
             return Worth::Relay;
         }

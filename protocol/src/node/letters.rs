@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::auction;
 use crate::claims::awarded_under;
+use crate::membership::MOST_COMING;
 use crate::model::{Lane, NodeId, Time};
 
 use super::Node;
@@ -14,8 +15,8 @@ use super::message::Message;
 
 /// What waits for longer is no longer true: who wrote it has its own time-outs, and says it anew.
 const STALE_AFTER: Duration = Duration::from_secs(5);
-/// Nodes written to at a time; more than an auction asks at once.
-pub(super) const MOST_NODES: usize = 64;
+/// Nodes written to at a time: those whose link may be waited for.
+pub(super) const MOST_NODES: usize = MOST_COMING;
 /// Letters a node; an auction's turns for a few replicas.
 pub(super) const MOST_EACH: usize = 16;
 

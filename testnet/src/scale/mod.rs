@@ -25,7 +25,7 @@ const TELLING: usize = 2_000;
 
 /// Measures clusters of growing size in the simulated world: traffic, news, lost nodes, placements, the ring, memory.
 ///
-/// Each size is one process's work on one core. Ten thousand nodes take some 9 GB and, built for release, some twenty minutes:
+/// Each size is one process's work on one core. All sizes take some 8 GB and, built for release on two cores, a quarter of an hour:
 /// `cargo run --release --package shoal-testnet -- scale`.
 #[derive(Args)]
 pub struct Scale {
