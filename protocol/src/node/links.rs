@@ -96,9 +96,9 @@ impl Node {
     }
 
     /// Seeds matter while this node is not admitted or has no link, and while members are missing: those may have moved, and the
-    /// seeds may know them under a new address.
+    /// seeds may know them under a new address. A newcomer that is not ready may know of nobody but other newcomers.
     fn needs_seeds(&self) -> bool {
-        !self.admitted() || !self.membership.is_whole() || self.membership.links().next().is_none()
+        !self.admitted() || self.is_newcomer || !self.membership.is_whole() || self.membership.links().next().is_none()
     }
 
     pub(super) fn retry_seeds(&mut self, now: Time) {
@@ -151,7 +151,7 @@ impl Node {
     /// With a link there is less need of seeds; when it is lost, members are dialled first. Whoever is not admitted may be linked
     /// to others that are not, who cannot admit it.
     fn rest_seeds(&mut self, now: Time) {
-        let pause = if self.admitted() { SEED_RETRY.1 } else { JOIN_RETRY };
+        let pause = if self.admitted() && !self.is_newcomer { SEED_RETRY.1 } else { JOIN_RETRY };
         for seed in self.seeds.values_mut() {
             *seed = Seed { at: Some(now + pause), tries: 0, failed: None };
         }

@@ -37,7 +37,7 @@ pub enum Happening {
     /// A device notices that its clock was set.
     ClockSet { device: usize, boot: u32 },
     /// A link between two flaps: it changes, and does so again.
-    Flap { one: usize, other: usize, every: u64, until: u64 },
+    Flap { one: usize, other: usize, every: u64 },
     /// A device that was away, suspended with its network, is back.
     Back { device: usize, cut: Vec<(usize, usize)> },
 }
@@ -163,13 +163,16 @@ impl World {
                 self.input(device, Input::WallClock(wall));
                 Some(device)
             }
-            Happening::Flap { one, other, every, until } => {
+            Happening::Flap { one, other, every } => {
+                let until = *self.network.flaps.get(&(one, other))?;
                 let is_cut = !self.network.open(one, other);
                 for way in [(one, other), (other, one)] {
                     if is_cut { self.heal_way(way) } else { self.cut_way(way) }
                 }
                 if self.now < until || !is_cut {
-                    self.at(self.now + every, Happening::Flap { one, other, every, until });
+                    self.at(self.now + every, Happening::Flap { one, other, every });
+                } else {
+                    self.network.flaps.remove(&(one, other));
                 }
                 None
             }

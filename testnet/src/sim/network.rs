@@ -80,6 +80,8 @@ pub struct Network {
     pub gossip: Gossip,
     /// Whether it keeps to a mesh, in which nothing gets lost but by the weather.
     pub is_meshed: bool,
+    /// Ways that come and go, and until when.
+    pub flaps: BTreeMap<(usize, usize), u64>,
     /// Directions in which nothing gets through, and since when.
     cut: BTreeMap<(usize, usize), u64>,
     /// What was sent into a cut.
@@ -95,6 +97,7 @@ impl Default for Network {
             access: BTreeMap::new(),
             gossip: Gossip::Fair,
             is_meshed: false,
+            flaps: BTreeMap::new(),
             cut: BTreeMap::new(),
             stalled: BTreeMap::new(),
             tail: BTreeMap::new(),

@@ -108,6 +108,7 @@ impl Play {
         world.say(0, "every fault ends");
         world.network.weather = Weather::LAN;
         world.network.access.clear();
+        world.network.flaps.clear();
         self.was_whole = world.network.cuts().is_empty() && world.network.gossip == Gossip::Fair;
         let running = world.running();
         let is_cut_off = |device: &usize| running.len() > 1 && world.devices[*device].links.is_empty();

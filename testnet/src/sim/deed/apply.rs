@@ -3,7 +3,11 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use shoal_protocol::model::{Digest, Ruling, RulingKey, RulingKind, Signed};
+use shoal_protocol::node::Message;
+
 use crate::sim::happening::Happening;
+use crate::sim::meter::Rumour;
 use crate::sim::network::{Weather, below, between};
 use crate::sim::operator::workload;
 use crate::sim::play::Play;
@@ -26,6 +30,10 @@ impl Play {
             Deed::Remove { name, via } => {
                 let device = self.find(via)?;
                 return self.remove(device, name);
+            }
+            Deed::Rule { name, value, via } => {
+                let device = self.find(via)?;
+                self.world.rule(device, name, *value);
             }
             Deed::Join(count) => {
                 for _ in 0..*count {
@@ -77,7 +85,8 @@ impl Play {
             Deed::Flap { one, other, every, lasting } => {
                 let (one, other) = (self.find(one)?, self.find(other)?);
                 let (every, until) = (micros(*every).max(1), self.world.now + micros(*lasting));
-                self.world.at(self.world.now, Happening::Flap { one, other, every, until });
+                self.world.network.flaps.insert((one, other), until);
+                self.world.at(self.world.now, Happening::Flap { one, other, every });
                 self.world.say(one, format!("the way to n{other} flaps"));
             }
             Deed::Mend => {
@@ -211,6 +220,23 @@ impl Play {
 
     fn others(&self, than: &BTreeSet<usize>) -> BTreeSet<usize> {
         (0..self.world.devices.len()).filter(|device| !than.contains(device)).collect()
+    }
+}
+
+impl World {
+    /// A device that runs and knows the workload signs a decision about it. It hears it as gossip, like everybody else.
+    fn rule(&mut self, device: usize, name: &str, value: u32) {
+        let name = name.parse().expect("parsing knows names");
+        let uid = self.node(device).and_then(|node| Some(node.wanted(&name).first()?.uid));
+        let Some(uid) = uid else { return self.say(device, format!("knows no {name} to decide about")) };
+        let key = RulingKey { uid, kind: RulingKind::Autoscale, generation: Digest([0; 32]), tick: 0 };
+        // Later decisions have greater numbers: whoever decides knows the last one.
+        let ruling = Ruling { key, sequence: self.now, value: value.into() };
+        let identity = &self.devices[device].identity;
+        let ruling = Signed::sign(ruling, &identity.keys, &identity.genesis.cluster()).wire();
+        let rumour = Rumour::new(self.now, Message::Ruled(ruling));
+        self.say(device, format!("decides that {name} is to have {value}"));
+        self.at(self.now, Happening::Gossip { from: device, to: device, hops: 0, rumour });
     }
 }
 

@@ -61,6 +61,7 @@ pub fn draw(world: &mut World) -> Deed {
         }),
         35 => Deed::Upgrade(one),
         36 if count + 2 < MOST => Deed::Join(1 + below(rng, 2) as u32),
+        37 => Deed::Rule { name, value: below(rng, 5) as u32, via: one },
         _ => match stopped.first() {
             Some(device) => Deed::Start(Whom::Node(*device)),
             None => Deed::Mend,

@@ -24,6 +24,8 @@ pub enum Deed {
     Publish { name: String, replicas: u32, version: u32, via: Whom },
     /// A user no longer wishes for a workload.
     Remove { name: String, via: Whom },
+    /// A node decides how many replicas an autoscaled workload is to have: a decision that must outlive it.
+    Rule { name: String, value: u32, via: Whom },
     /// kill -9, at once or in the middle of what it is about to do.
     Kill { whom: Whom, after: u32 },
     /// The power is cut.
@@ -100,6 +102,7 @@ impl Deed {
         match self {
             Deed::Publish { .. } => "publish",
             Deed::Remove { .. } => "remove",
+            Deed::Rule { .. } => "rule",
             Deed::Kill { .. } => "kill",
             Deed::Unplug(_) => "unplug",
             Deed::Leave(..) => "leave",
@@ -135,6 +138,7 @@ impl fmt::Display for Deed {
                 write!(f, " {name} {replicas} version {version} via {via}")
             }
             Deed::Remove { name, via } => write!(f, " {name} via {via}"),
+            Deed::Rule { name, value, via } => write!(f, " {name} {value} via {via}"),
             Deed::Kill { whom, after: 0 } => write!(f, " {whom}"),
             Deed::Kill { whom, after } => write!(f, " {whom} after {after}"),
             Deed::Unplug(whom)

@@ -9,9 +9,10 @@ use crate::sim::device::Mood;
 use crate::sim::network::{Gossip, Weather};
 
 /// Every deed's word and what follows it, for people.
-const KNOWN: [(&str, &str); 24] = [
+const KNOWN: [(&str, &str); 25] = [
     ("publish", "NAME REPLICAS [version NUMBER] [via NODE]"),
     ("remove", "NAME [via NODE]"),
+    ("rule", "NAME VALUE [via NODE]"),
     ("kill", "NODE [after EFFECTS]"),
     ("unplug", "NODE"),
     ("leave", "NODE TIME"),
@@ -66,6 +67,7 @@ fn rest(word: &str, words: &mut Words<'_>) -> Result<Deed, NotUnderstood> {
             Deed::Publish { name, replicas, version, via: via(words)? }
         }
         "remove" => Deed::Remove { name: name(words)?, via: via(words)? },
+        "rule" => Deed::Rule { name: name(words)?, value: words.number("a value")?, via: via(words)? },
         "kill" => {
             let whom = words.whom()?;
             Deed::Kill { whom, after: if words.skip("after") { words.number("a number of effects")? } else { 0 } }

@@ -29,12 +29,13 @@ fn what_is_drawn_can_be_written_down_and_read_again() {
 fn what_is_not_understood_is_named_with_what_would_be() {
     for (line, what) in [
         ("", "a deed is missing"),
-        ("explode n1", "`explode` is no deed; known are publish, remove, kill"),
+        ("explode n1", "`explode` is no deed; known are publish, remove, rule, kill"),
         ("kill", "a device is missing; it is `kill NODE [after EFFECTS]`"),
         ("kill 3", "`3` is no device: `n0`, `any`, `holder:web/0` or `owner:web` are"),
         ("kill n1 n2", "`n2` is one word too many"),
         ("pause n1 soon", "`soon` is no time"),
         ("publish Web 3", "it is `publish NAME REPLICAS"),
+        ("rule web many", "`many` is not a value"),
         ("publish web many", "`many` is not a number of replicas"),
         ("partition n0 n1", "a partition has two groups or more"),
         ("weather hail", "`hail` is no weather"),

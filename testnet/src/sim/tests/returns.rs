@@ -107,6 +107,25 @@ fn newcomers_whose_only_friend_dies_look_for_the_others_and_take_no_orders() {
     }
 }
 
+/// Seed 1221294: one that admitted two newcomers died before it could tell them of itself, and all they had was what gossip had brought of
+/// their admission. They had one another, all members that they knew of, and asked their seeds no more.
+#[test]
+fn newcomers_that_know_of_nobody_but_one_another_go_on_asking_their_seeds() {
+    for seed in 0..300 {
+        let effects = 8 + seed as u32 % 20;
+        let mut play = cluster(seed, 1);
+        play.world.run_for(Duration::from_secs(1)).unwrap();
+        play.world.network.weather = Weather::WAN;
+        play.world.devices[0].doom = Some(effects);
+        for device in [play.world.add(), play.world.add()] {
+            play.world.start(device, false, &[0, 1]);
+        }
+        play.world.run_for(Duration::from_secs(25)).unwrap();
+        play.heal().unwrap();
+        play.settle().unwrap_or_else(|why| panic!("seed {seed}, after {effects} effects: {why}"));
+    }
+}
+
 /// Seeds 995473 and 996904: everybody but a newcomer lost power before it was ready. Who came back compared with it, and was ready a moment
 /// later. Nothing made the newcomer look again, and it never was.
 #[test]
