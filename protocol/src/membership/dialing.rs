@@ -217,6 +217,8 @@ impl Membership {
         path.heard(cx.now);
         self.dialling.remove(&peer);
         self.timers.clear(Reason::Dial(peer));
+        // What it was asked before came to nothing: it is asked anew.
+        self.doubts.values_mut().for_each(|doubt| _ = doubt.waiting.remove(&peer));
         if self.links().nth(1).is_none() {
             // The first link, and gossip needs a moment to find its ways.
             let pause = ANNOUNCE + self.jitter(ANNOUNCE);

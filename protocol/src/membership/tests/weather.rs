@@ -41,6 +41,21 @@ fn a_link_that_closes_and_comes_back_moves_nothing_and_is_dialled_once() {
     }
 }
 
+/// Seed 1305521: one that had been cut off from all asked in vain who sees the others. When most could be reached again it asked nobody a
+/// second time, took itself for alone, and called the last one down.
+#[test]
+fn who_returns_is_asked_anew_whether_it_sees_another() {
+    for seed in 0..20 {
+        let mut net = Net::running(5, seed);
+        net.cuts = (1..5).map(|other| (other, 0)).collect();
+        net.run(2000 * MS);
+        net.cuts = [(4, 0)].into();
+        (1..4).for_each(|other| net.close_link(0, other));
+        net.run(20 * SECOND);
+        assert_eq!(net.downs(), [], "seed {seed}");
+    }
+}
+
 /// After a stall everybody looks silent, since what they said lies unread.
 #[test]
 fn a_stalled_observer_accuses_nobody() {
