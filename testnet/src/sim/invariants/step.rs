@@ -27,8 +27,8 @@ pub struct Watch {
     generations: BTreeMap<(Digest, Digest), Resources>,
     /// What a device told of a slot under a counter.
     told: BTreeMap<(usize, u8, u64), Digest>,
-    /// Who was told of what replica that another holds it, healthy, and keeps it.
-    kept: BTreeSet<(NodeId, ReplicaId)>,
+    /// Who was told of what replica that another holds it, healthy, and keeps it; how many stops may follow from that.
+    kept: BTreeMap<(NodeId, ReplicaId), usize>,
     /// Of each device the start, the highest incarnation told before it, and the highest told since.
     lives: BTreeMap<usize, (u32, u64, u64)>,
     /// Who claims, or has asked its disk to remember that it claims, what under which award.
@@ -186,17 +186,27 @@ impl World {
                 message: Message::Claims(claims::Message::Keeping { replica, healthy: true, .. }),
                 ..
             } => {
-                self.watch.kept.insert((*to, *replica));
+                let waiting = self.stops_waiting(to, replica);
+                self.watch.kept.insert((*to, *replica), 1 + waiting);
             }
             Action::Order(Order::Stop { replica }) => {
                 // Of two that hear in one name either may have been told.
-                let was_told = self.watch.kept.remove(&(me, *replica)) || !is_alone;
+                let kept = self.watch.kept.entry((me, *replica)).or_default();
+                let was_told = *kept > 0 || !is_alone;
+                *kept = kept.saturating_sub(1);
                 if !was_told && self.is_good(device, replica) {
                     self.broken(device, format!("it stops {replica}, which is wished for, and nobody said to keep it"));
                 }
             }
             _ => {}
         }
+    }
+
+    /// How often this node is already about to stop a replica, once its disk has what is to be there before.
+    fn stops_waiting(&self, node: &NodeId, replica: &ReplicaId) -> usize {
+        let devices = self.ids.get(node).into_iter().flatten();
+        let held = devices.flat_map(|device| self.devices[*device].held.values().flatten());
+        held.filter(|action| matches!(action, Action::Order(Order::Stop { replica: it }) if it == replica)).count()
     }
 
     /// Whether a device runs a replica as wished for, healthy, and its disk is no reason to let go of it.
