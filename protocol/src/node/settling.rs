@@ -173,11 +173,12 @@ impl Node {
         if self.is_only_member() {
             return;
         }
-        // Who stood still has not waited for anybody.
-        self.waits_until = self.waits_until.map(|until| until + lag);
+        // Who stood still has not waited for anybody, and those who have closed their links meanwhile need a moment. No longer than it stood
+        // still: a device that stalls now and then has to come to an end of waiting.
+        let later = |until: Time| (until + lag).max(now + lag.min(PATIENCE));
+        self.waits_until = self.waits_until.map(later);
         self.stood_still = true;
-        // Only as long as it stood still: a device that stalls now and then has to come to an end of waiting.
-        self.hears_out_until = Some(self.hears_out_until.map_or(now + PATIENCE, |until| until + lag));
+        self.hears_out_until = Some(self.hears_out_until.map_or(now + PATIENCE, later));
         let mut out = crate::model::Out::new();
         self.repair.stood_still(now, &mut out);
         self.post(now, out, super::Message::Repair);

@@ -174,6 +174,28 @@ fn who_stands_still_right_after_its_start_has_not_waited_for_the_others() {
     }
 }
 
+/// Seed 1505978: as above, but what it overslept first was the end of its patience. That much later was now.
+#[test]
+fn who_oversleeps_the_end_of_its_patience_waits_once_more() {
+    for seed in 0..10 {
+        let mut play = at_work(seed, 5, 1);
+        play.world.network.weather = Weather { delay: 400_000, ..Weather::LAN };
+        play.world.run_for(Duration::from_secs(20)).unwrap();
+        let holder = holders(&play.world)[0];
+        play.world.kill(holder);
+        play.world.start(holder, false, &[]);
+        play.world.run_for(Duration::from_millis(2_990)).unwrap();
+        assert!(!play.world.node(holder).unwrap().is_ready(), "seed {seed}: it has heard too little");
+        play.world.pause(holder, 60_000_000);
+        play.world.run_for(Duration::from_secs(12)).unwrap();
+        let taken_over_by: Vec<usize> = holders(&play.world).into_iter().filter(|device| *device != holder).collect();
+        assert_eq!(taken_over_by.len(), 1, "seed {seed}");
+        play.heal().unwrap();
+        play.settle().unwrap();
+        assert_eq!(holders(&play.world), taken_over_by, "seed {seed}: it was moved back");
+    }
+}
+
 /// Of each device how many auctions it has opened in this life.
 fn auctions(world: &World) -> Vec<u64> {
     let count = |device| world.node(device).and_then(|node| node.status().counters.get("auctions").copied());
