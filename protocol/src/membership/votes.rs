@@ -225,7 +225,9 @@ impl Membership {
         if notice.incarnation > known && !self.has_fallen_again(&notice) {
             return Worth::Ignore; // a life we have not heard of: repair brings it again with its record
         }
-        let why = Evidence { is_news: by_gossip, ..Evidence::of_votes(seen.into_iter()) };
+        // Whom this node doubts itself fell just now, however it hears of it.
+        let is_news = by_gossip || self.doubts.contains_key(&subject);
+        let why = Evidence { is_news, ..Evidence::of_votes(seen.into_iter()) };
         self.weigh(cx, notice, voters, why, by_gossip)
     }
 

@@ -171,8 +171,12 @@ fn what_a_peer_tells_of_a_death_is_no_news_and_what_gossip_tells_is() {
     };
     let mut out = Out::new();
     let told = net.room(0).clone().handle_message(now, peer, message.clone(), &mut out);
+    let mut doubting = net.room(0).clone();
+    doubting.handle_link_down(now, subject, &mut out);
+    let confirmed = doubting.handle_message(now, peer, message.clone(), &mut out);
     let (_, gossiped) = net.room(0).clone().handle_gossip(now, peer, message, &mut out);
-    assert_eq!((is_news(told), is_news(gossiped)), (Some(false), Some(true)));
+    let heard = (is_news(told), is_news(confirmed), is_news(gossiped));
+    assert_eq!(heard, (Some(false), Some(true), Some(true)), "what it doubts itself is news");
 }
 
 /// An incarnation that is used before it is on the disk could be used again after a crash, and then not outdo its own death.
