@@ -256,18 +256,19 @@ impl Membership {
         by_gossip: bool,
     ) -> Worth {
         let subject = notice.subject;
+        let fall = Fall { why, notice: Some(notice.clone()), heard: by_gossip };
+        if self.is_down(&subject) {
+            // Until now a belief, or of a life before.
+            self.raise_incarnation(subject, notice.incarnation);
+            if let Some(member) = self.members.get_mut(&subject) {
+                member.life = Life::Down(Box::new(fall));
+            }
+            return Worth::Relay;
+        }
         let observers = self.observers_of(&subject);
         let agree = observers.iter().filter(|node| voters.contains(node)).count();
-        let is_belief = self.is_down(&subject);
-        if is_belief {
-            self.raise_incarnation(subject, notice.incarnation);
-        }
-        if 2 * agree > observers.len() || is_belief {
-            let fall = Fall { why, notice: Some(notice), heard: by_gossip };
-            match self.members.get_mut(&subject) {
-                Some(member) if is_belief => member.life = Life::Down(Box::new(fall)),
-                Some(_) | None => self.fall(cx, subject, fall),
-            }
+        if 2 * agree > observers.len() {
+            self.fall(cx, subject, fall);
             return Worth::Relay;
         }
         // Seen by too few, or by others than we would ask. If it is linked, it shall answer for itself. If not, a dial will

@@ -148,8 +148,8 @@ impl Node {
         }
     }
 
-    /// With a link there is less need of seeds; when it is lost, members are dialled first. Whoever is not admitted may be linked
-    /// to others that are not, who cannot admit it.
+    /// With a link there is less need of seeds; when it is lost, members are dialled first. Whoever is not admitted, or a
+    /// newcomer, may be linked to nobody but others that are the same.
     fn rest_seeds(&mut self, now: Time) {
         let pause = if self.admitted() && !self.is_newcomer { SEED_RETRY.1 } else { JOIN_RETRY };
         for seed in self.seeds.values_mut() {
