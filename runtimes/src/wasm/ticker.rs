@@ -66,13 +66,15 @@ impl Shared {
             if self.ended.load(SeqCst) {
                 return false;
             }
-            // Said before looking, so that whoever begins in between sees it and wakes this thread.
-            self.asleep.store(true, SeqCst);
             if self.computing.load(SeqCst) > 0 {
-                self.asleep.store(false, SeqCst);
                 return true;
             }
-            thread::park();
+            // Said before looking again, so that whoever begins in between sees it and wakes this thread.
+            self.asleep.store(true, SeqCst);
+            if self.computing.load(SeqCst) == 0 {
+                thread::park();
+            }
+            self.asleep.store(false, SeqCst);
         }
     }
 }
@@ -92,22 +94,35 @@ impl Drop for Computing<'_> {
 
 #[cfg(test)]
 mod tests {
+    use wasmtime::{Instance, Module, Store, Trap};
+
     use super::*;
+
+    /// `(module (func (export "spin") (loop (br 0))))`
+    const SPINS: &[u8] = b"\0asm\x01\0\0\0\x01\x04\x01\x60\0\0\x03\x02\x01\0\x07\x08\x01\x04spin\0\0\x0a\x09\x01\x07\0\x03\x40\x0c\0\x0b\x0b";
 
     #[test]
     fn it_ticks_while_somebody_computes_and_sleeps_otherwise() {
         let engine = Engine::new(wasmtime::Config::new().epoch_interruption(true)).unwrap();
+        let module = Module::new(&engine, SPINS).unwrap();
         let ticker = Ticker::start(&engine).unwrap();
-        let asleep = || ticker.shared.asleep.load(SeqCst);
+        // Two ticks: the first may have been on its way when it began.
+        let is_interrupted = || {
+            let mut store = Store::new(&engine, ());
+            store.set_epoch_deadline(2);
+            let guest = Instance::new(&mut store, &module, &[]).unwrap();
+            let spin = guest.get_typed_func::<(), ()>(&mut store, "spin").unwrap();
+            assert_eq!(spin.call(&mut store, ()).unwrap_err().downcast::<Trap>().unwrap(), Trap::Interrupt);
+        };
         for _ in 0..3 {
-            while !asleep() {
+            while !ticker.shared.asleep.load(SeqCst) {
                 thread::yield_now();
             }
             let computing = ticker.computing();
-            assert!(!asleep(), "woken by the first guest");
+            is_interrupted();
             let another = ticker.computing();
             drop(computing);
-            assert!(!asleep());
+            is_interrupted();
             drop(another);
         }
     }
