@@ -58,7 +58,7 @@ pub struct Config {
     /// How often an idle link's round trip is measured.
     pub rtt_every: Duration,
     /// How long a neighbour's view of who is down may differ before views are exchanged: gossip needs a moment. An eighth of it
-    /// with one that returns.
+    /// with one that returns, or when one returns of whom no gossip tells.
     pub repair_after: Duration,
     /// The longest pause between exchanges that did not help; they start at `repair_after` and double.
     pub repair_most: Duration,
@@ -110,5 +110,10 @@ impl Config {
     /// How many observers a node has: the setting, held between 3 and 8.
     pub(super) fn quorum_size(&self) -> usize {
         self.observers.clamp(3, 8)
+    }
+
+    /// The first pause before views are exchanged when no gossip is on its way.
+    pub(super) fn repair_soon(&self) -> Duration {
+        self.repair_after / 8
     }
 }

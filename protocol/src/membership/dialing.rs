@@ -208,7 +208,7 @@ impl Membership {
         }
         // Where one has fallen and returns, others have that one or this does not see yet.
         let returns = self.members.get(&peer).is_some_and(|member| matches!(member.life, Life::Down(_)));
-        let repair_gap = self.config.repair_after / if returns { 8 } else { 1 };
+        let repair_gap = if returns { self.config.repair_soon() } else { self.config.repair_after };
         let path = self.paths.entry(peer).or_default();
         path.link = Some(Link::new(cx.now, repair_gap));
         path.dialling = None;

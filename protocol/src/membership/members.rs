@@ -169,8 +169,11 @@ impl Membership {
                 false
             }
             Life::BackBy(_) => false,
-            Life::Down(_) => {
+            Life::Down(fall) => {
                 self.view ^= fingerprint(&node, member.incarnation);
+                if fall.notice.is_none() {
+                    self.compare_soon();
+                }
                 true
             }
         };

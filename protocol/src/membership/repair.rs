@@ -25,6 +25,15 @@ impl Membership {
         }
     }
 
+    /// One returned who was down for this node alone. It has nothing to refute, so those for whom it was down as well, each by itself,
+    /// do not hear of it by gossip.
+    pub(super) fn compare_soon(&mut self) {
+        let soon = self.config.repair_soon();
+        for link in self.paths.values_mut().filter_map(|path| path.link.as_mut()) {
+            link.repair_gap = link.repair_gap.min(soon);
+        }
+    }
+
     /// A difference lasted: it is not gossip on its way.
     pub(super) fn repair(&mut self, cx: &mut Cx<'_>, peer: NodeId) {
         let Some(link) = self.paths.get_mut(&peer).and_then(|path| path.link.as_mut()) else { return };

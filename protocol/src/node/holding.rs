@@ -191,11 +191,12 @@ impl Node {
         let Some(slot) = self.claims.set_generation(&claim.replica, wish.generation, since) else { return };
         self.auction.commit(claim.replica, wish.spec.resources);
         let after = self.issue(now, slot);
+        let others_know_more = !self.has_compared();
         if let Some(running) = self.running.get_mut(&claim.replica) {
             // Back to what the runtime was told before it heard of anything else: it is told once more, and says how that fares.
             let ordered = running.ordered.filter(|ordered| *ordered != wish.generation);
-            // A claim that returns still returns: whoever took over may have the new version already.
-            let is_returning = running.is_returning;
+            // Whoever took over may have the new version already.
+            let is_returning = running.is_returning || others_know_more;
             *running = Running { written: after, ordered, is_returning, ..Running::default() };
         }
         self.on_own_change(&claim.replica);

@@ -287,6 +287,7 @@ impl Node {
         match fact {
             membership::Fact::Up { node } => {
                 self.pace.returned(now, &node);
+                self.hear_out_returned(now);
                 self.tell(now, Level::Info, "node-up", None, Some(node), "the node is up".into());
                 self.on_liveness(node);
             }

@@ -163,6 +163,11 @@ impl Node {
         !heard.is_empty() && heard.iter().all(in_step)
     }
 
+    /// Somebody is back, and may know of takers on its side of a cut, or bring a new version before it tells who runs that already.
+    pub(super) fn hear_out_returned(&mut self, now: Time) {
+        self.hears_out_until = self.hears_out_until.max(self.pace.heals(now));
+    }
+
     /// This process stood still for so long. If others may have given it up, what it has not said to run is as after a restart.
     pub(super) fn on_lag(&mut self, now: Time, lag: Duration) {
         self.membership.handle_lag(now, lag);

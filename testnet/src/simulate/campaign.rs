@@ -20,6 +20,8 @@ struct Sum {
     lasted: u64,
     steps: u64,
     tally: Tally,
+    /// Seeds in whose histories a node that was well was called down by such.
+    with_falls: Vec<u64>,
     deeds: BTreeMap<&'static str, u64>,
     failed: Vec<(u64, String)>,
 }
@@ -48,6 +50,9 @@ pub fn run(first: u64, time: Duration, name: &str, scenario: Option<&Scenario>) 
                             sum.lasted += ended.lasted;
                             sum.steps += ended.steps;
                             sum.tally.add(ended.tally);
+                            if ended.tally.falls > 0 {
+                                sum.with_falls.push(seed);
+                            }
                             for (deed, count) in ended.deeds {
                                 *sum.deeds.entry(deed).or_default() += count;
                             }
@@ -93,14 +98,21 @@ fn tell(sum: &Sum, first: u64, took: Duration) {
         sum.failed.len()
     );
     tell_falls(&sum.tally);
+    if !sum.with_falls.is_empty() {
+        println!("seeds with false falls: {}", listed(&sum.with_falls));
+    }
     println!("deeds of users and fate:");
     for (deed, count) in &sum.deeds {
         println!("  {deed:<10} {count:>8}");
     }
     if !sum.failed.is_empty() {
-        let seeds: Vec<String> = sum.failed.iter().map(|(seed, _)| seed.to_string()).collect();
-        println!("seeds that failed: {}", seeds.join(" "));
+        let seeds: Vec<u64> = sum.failed.iter().map(|(seed, _)| *seed).collect();
+        println!("seeds that failed: {}", listed(&seeds));
     }
+}
+
+fn listed(seeds: &[u64]) -> String {
+    seeds.iter().map(u64::to_string).collect::<Vec<_>>().join(" ")
 }
 
 /// What is said of nodes that were well. Histories that failed are not in it.

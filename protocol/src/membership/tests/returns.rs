@@ -33,6 +33,23 @@ fn who_meets_one_again_soon_knows_of_all_that_are_up() {
     }
 }
 
+/// Nobody told anybody that it was down, so it has nothing to refute; and its way to the first of them stays cut.
+#[test]
+fn whom_a_friend_meets_again_is_soon_up_for_both() {
+    for seed in 0..10 {
+        let mut net = Net::running(3, seed);
+        net.split(&[&[0], &[1], &[2]]);
+        net.run_until(20 * SECOND, |net| (0..3).all(|n| net.ups(n) == 1)).expect("each is alone");
+        net.split(&[&[0, 1], &[2]]);
+        net.run_until(15 * SECOND, |net| net.ups(0) == 2 && net.ups(1) == 2).expect("two meet");
+        net.run(3 * SECOND);
+        net.cuts = [(0, 2), (2, 0)].into();
+        net.run_until(15 * SECOND, |net| net.state(1, 2) == State::Up).expect("one meets the third");
+        let took = net.run_until(5 * SECOND, |net| net.state(0, 2) == State::Up).expect("the other hears of it");
+        assert!(took < 1000 * MS, "seed {seed}: {took:?}");
+    }
+}
+
 #[test]
 fn a_restarted_node_is_up_with_its_next_incarnation() {
     let mut net = Net::running(3, 10);

@@ -49,6 +49,26 @@ fn who_returns_says_nothing_of_what_others_took_over_before_it_has_seen_them() {
     }
 }
 
+/// Seed 1638610: as above, but the taker itself was the first that it found, and what it had missed came in that order: the new version, and
+/// then who ran that already.
+#[test]
+fn who_returns_says_nothing_of_a_new_version_before_it_knows_who_runs_that() {
+    for seed in 0..60 {
+        let mut play = at_work(seed, 2, 1);
+        let holder = holders(&play.world)[0];
+        let taker = 1 - holder;
+        play.world.partition(&[holder], &[taker], true);
+        play.world.run_for(Duration::from_secs(12)).unwrap();
+        play.publish(taker, &workload("web", 2, 1)).unwrap();
+        play.world.run_for(Duration::from_secs(2)).unwrap();
+        assert_eq!(holders(&play.world).len(), 2, "seed {seed}: nobody took over");
+        play.world.network.weather = Weather::WAN;
+        play.world.partition(&[holder], &[taker], false);
+        play.settle().unwrap();
+        assert_eq!(holders(&play.world), [taker], "seed {seed}: n{holder} was cut off");
+    }
+}
+
 /// One that was cut off found the others again and heard that there should be more of what it knew. It placed them, a moment before it
 /// heard that they had been placed long ago.
 #[test]
