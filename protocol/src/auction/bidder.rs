@@ -77,12 +77,29 @@ impl Bidder {
         let answer = match self.reservations.get(&auction) {
             // Asked again: the answer may have been lost.
             Some(held) => Message::Bid { auction, prices: held.prices.clone(), without: held.without.clone() },
-            None => self.consider(turn, &announce).unwrap_or_else(|why| Message::Decline { auction, why }),
+            None => match self.consider(turn, &announce) {
+                Ok(bid) => bid,
+                Err(why) => {
+                    let answer = self.no_bid(turn, &announce, &why);
+                    if matches!(why, Decline::NotInStep { .. }) {
+                        self.keep_early(turn, announce);
+                    }
+                    answer
+                }
+            },
         };
-        if let Message::Decline { why: Decline::NotInStep { .. }, .. } = &answer {
-            self.keep_early(turn, announce);
-        }
         turn.send(from, answer);
+    }
+
+    /// Why it takes nothing. The owner has to know what is held here already: it seeks that since it has not heard of it.
+    fn no_bid(&self, turn: &Turn<'_>, announce: &Announce, why: &Decline) -> Message {
+        let auction = announce.auction;
+        let holds = |place: &Place| self.holds(turn, &ReplicaId { uid: announce.uid, place: *place });
+        if turn.desk.leaving() || !announce.places.iter().any(holds) {
+            return Message::Decline { auction, why: why.clone() };
+        }
+        let why = |place: &Place| (*place, if holds(place) { Decline::Holds } else { why.clone() });
+        Message::Bid { auction, prices: Vec::new(), without: announce.places.iter().map(why).collect() }
     }
 
     /// Reserves and bids, or tells why not.
@@ -134,13 +151,21 @@ impl Bidder {
 
     fn unwilling(&self, turn: &Turn<'_>, announce: &Announce, place: Place) -> Option<Decline> {
         let replica = ReplicaId { uid: announce.uid, place };
-        if self.has(turn, &replica) {
+        if self.claiming.contains_key(&replica) {
+            return Some(Decline::Busy { retry_ms: millis(turn.base.config.busy_retry) });
+        }
+        if self.holds(turn, &replica) {
             return Some(Decline::Holds);
         }
         if !turn.desk.wants(&replica) {
             return Some(Decline::NotInStep { retry_ms: millis(turn.base.config.not_in_step_retry) });
         }
         self.cooling.look(turn.now, &replica, &announce.generation)
+    }
+
+    /// Whether its claim is on disk. One that is on its way there may never arrive.
+    fn holds(&self, turn: &Turn<'_>, replica: &ReplicaId) -> bool {
+        self.has(turn, replica) && !self.claiming.contains_key(replica)
     }
 
     fn has(&self, turn: &Turn<'_>, replica: &ReplicaId) -> bool {

@@ -49,6 +49,13 @@ pub enum Fact {
         /// What happened.
         why: NotTaken,
     },
+    /// Owner: a bidder says that it holds this already, so it is not awarded. Its claim comes with its sheet; if not, open again.
+    Held {
+        /// What.
+        replica: ReplicaId,
+        /// Who.
+        node: NodeId,
+    },
     /// Owner: nobody takes these. Open again after `retry_after`, or when nodes or wishes change.
     Unplaceable {
         /// The workload.

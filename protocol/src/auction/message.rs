@@ -122,8 +122,9 @@ impl Message {
         match self {
             Message::Announce(announce) => announce.check(),
             Message::Bid { prices, without, .. } => {
-                if prices.is_empty() || prices.len() > MAX_PLACES || without.len() > MAX_PLACES {
-                    return Err("a bid with too many or no prices");
+                let says_nothing = prices.is_empty() && without.is_empty();
+                if says_nothing || prices.len() > MAX_PLACES || without.len() > MAX_PLACES {
+                    return Err("a bid with too many prices, or that says nothing");
                 }
                 if !prices.is_sorted_by_key(|price| price.total()) {
                     return Err("a bid whose prices do not rise");

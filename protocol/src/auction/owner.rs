@@ -187,15 +187,38 @@ impl Owner {
         if auction.owner != turn.base.me {
             return turn.misbehaved(from, "a bid at somebody else's auction");
         }
-        match self.rounds.get_mut(&auction.number).and_then(|round| round.answers.get_mut(&from)) {
-            // Said twice.
-            Some(Answer::Offer(_)) => {}
-            Some(answer) => {
-                *answer = Answer::Offer(Offer { prices, without: without.into_iter().collect() });
-                self.progress(turn, auction.number);
+        let Some(answer) = self.rounds.get_mut(&auction.number).and_then(|round| round.answers.get_mut(&from)) else {
+            return turn.send(from, Message::Release { auction }); // too late: what it reserved is free
+        };
+        if matches!(answer, Answer::Offer(_)) {
+            return; // said twice
+        }
+        let is_held = |(_, why): &&(Place, Decline)| *why == Decline::Holds;
+        let held: Vec<Place> = without.iter().filter(is_held).map(|(place, _)| *place).collect();
+        if prices.is_empty() {
+            let other = without.iter().find(|line| !is_held(line)).map_or(Decline::Holds, |(_, why)| why.clone());
+            self.leave(turn, auction.number, from, &held);
+            return self.on_decline(turn, from, auction, other);
+        }
+        *answer = Answer::Offer(Offer { prices, without: without.into_iter().collect() });
+        self.leave(turn, auction.number, from, &held);
+        self.progress(turn, auction.number);
+    }
+
+    /// These places are held already: their holder is up, and its claims are on their way here.
+    fn leave(&mut self, turn: &mut Turn<'_>, number: u64, holder: NodeId, places: &[Place]) {
+        let Some(round) = self.rounds.get_mut(&number) else { return };
+        for place in places {
+            let replica = ReplicaId { uid: round.lot.uid, place: *place };
+            // What it was not asked about is none of its business.
+            if self.sought.get(&replica) == Some(&number) {
+                self.sought.remove(&replica);
+                round.lot.places.retain(|sought| sought.place != *place);
+                turn.facts.push(Fact::Held { replica, node: holder });
             }
-            // Too late: what it reserved is free.
-            None => turn.send(from, Message::Release { auction }),
+        }
+        if round.lot.places.is_empty() {
+            self.call_off(turn, number);
         }
     }
 

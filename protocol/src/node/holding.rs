@@ -20,6 +20,8 @@ const MAX_FETCHES: u32 = 4;
 const RESTART_AFTER: Duration = Duration::from_secs(1);
 /// A replica that was healthy for so long starts with a clean slate when it fails.
 const FORGIVEN_AFTER: Duration = Duration::from_secs(60);
+/// For how long a claim that was on disk too late is not told to be healthy: its owner may have found another, who says so meanwhile.
+const LATE: Duration = Duration::from_secs(1);
 /// How long a hopeless failure is shown in the claim before the replica is given up: so that people see the reason.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
@@ -36,6 +38,8 @@ pub(super) struct Running {
     is_returning: bool,
     /// It runs and answers, and that is still to be told.
     is_untold: bool,
+    /// Not to be told before then.
+    tells_at: Option<Time>,
     next: Option<Next>,
 }
 
@@ -91,7 +95,7 @@ impl Node {
                 self.auction.commit(award.replica, wish.spec.resources);
                 let written = self.issue(now, slot);
                 // The owner hears of it, also if it asks again, when it is on disk.
-                self.claiming.extend(written.map(|batch| (batch, award.clone())));
+                self.claiming.extend(written.map(|batch| (batch, now, award.clone())));
                 self.running.insert(award.replica, Running { written, ..Running::default() });
                 self.on_own_change(&award.replica);
                 self.run(now, &award.replica, &wish);
@@ -105,7 +109,11 @@ impl Node {
 
     /// Claims up to this batch are on disk.
     pub(super) fn on_claims_written(&mut self, now: Time, upto: PersistId) {
-        for (_, award) in self.claiming.extract_if(.., |(batch, _)| *batch <= upto).collect::<Vec<_>>() {
+        for (_, won_at, award) in self.claiming.extract_if(.., |(batch, ..)| *batch <= upto).collect::<Vec<_>>() {
+            let is_late = now.since(won_at) >= self.config.auction.claim_within;
+            if let Some(running) = self.running.get_mut(&award.replica).filter(|_| is_late) {
+                running.tells_at = Some(now + LATE);
+            }
             self.with_auction(now, |auction, now, desk, out| auction.claimed(now, &award, desk, out));
         }
     }
@@ -113,7 +121,7 @@ impl Node {
     /// The disk has failed: what is claimed and not on it is let go, since a restart would not know of it.
     pub(super) fn unclaim_unwritten(&mut self, now: Time) {
         const WHY: &str = "the disk takes no writes";
-        for (_, award) in std::mem::take(&mut self.claiming) {
+        for (_, _, award) in std::mem::take(&mut self.claiming) {
             self.with_auction(now, |auction, now, desk, out| auction.unclaimed(now, &award, WHY, desk, out));
         }
         let unwritten = self.running.iter().filter(|(_, running)| self.outbox.is_waiting(running.written));
@@ -256,7 +264,7 @@ impl Node {
     /// age, and what runs elsewhere would come back for nothing. What was claimed in an earlier life is not told before this
     /// node knows what the others know.
     pub(super) fn tell_health(&mut self, now: Time) {
-        let untold = self.running.iter().filter(|(_, running)| running.is_untold);
+        let untold = self.running.iter().filter(|(_, running)| running.is_untold && running.tells_at.is_none());
         let mut untold: Vec<(ReplicaId, bool)> =
             untold.map(|(replica, running)| (*replica, running.is_returning)).collect();
         if untold.iter().any(|(_, is_returning)| *is_returning) && !self.has_compared() {
@@ -334,7 +342,7 @@ impl Node {
         let name = self.replica_name(replica);
         let Some(slot) = self.claims.release(replica) else { return };
         let written = self.running.remove(replica).and_then(|running| running.written);
-        self.claiming.retain(|(_, award)| award.replica != *replica);
+        self.claiming.retain(|(_, _, award)| award.replica != *replica);
         self.auction.free(replica);
         self.issue(now, slot);
         let stop = || Action::Order(Order::Stop { replica: *replica });
@@ -350,8 +358,11 @@ impl Node {
         }
     }
 
-    /// What is due of restarts and last words.
+    /// What is due of restarts, last words and late news.
     pub(super) fn retry_replicas(&mut self, now: Time) {
+        for running in self.running.values_mut() {
+            self.due.duplicates |= running.tells_at.take_if(|at| *at <= now).is_some();
+        }
         let due = |running: &Running| running.next.as_ref().is_some_and(|next| next.at() <= now);
         let due: Vec<ReplicaId> = self.running.iter().filter(|(_, it)| due(it)).map(|(replica, _)| *replica).collect();
         for replica in due {
@@ -370,7 +381,10 @@ impl Node {
     }
 
     pub(super) fn next_restart(&self) -> Option<Time> {
-        self.running.values().filter_map(|running| running.next.as_ref()).map(Next::at).min()
+        self.running
+            .values()
+            .flat_map(|running| running.next.as_ref().map(Next::at).into_iter().chain(running.tells_at))
+            .min()
     }
 
     fn on_own_change(&mut self, replica: &ReplicaId) {

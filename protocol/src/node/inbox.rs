@@ -392,6 +392,7 @@ impl Node {
                 );
                 self.due.dirty.insert(replica.uid);
             }
+            auction::Fact::Held { replica, .. } => self.plan_again(now + super::planning::HELD_RETRY, replica.uid),
             auction::Fact::Unplaceable { uid, places, why, retry_after } => {
                 self.on_unplaceable(now, uid, places.len(), &why, retry_after);
             }

@@ -186,7 +186,7 @@ pub struct Node {
     /// Incarnations on their way to disk.
     incarnations: Vec<(PersistId, u64)>,
     /// Awards whose claims are on their way to disk. No more than what is committed.
-    claiming: Vec<(PersistId, Signed<Award>)>,
+    claiming: Vec<(PersistId, Time, Signed<Award>)>,
     /// How often a slot of this node that it did not write may be outdone: all of a lost disk's at once, not a copied disk's for ever.
     rebuttals: Bucket,
     /// Another device speaks in this node's name.

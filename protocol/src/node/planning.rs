@@ -19,6 +19,8 @@ use super::{Level, Node};
 pub(super) const GUARDIANS: usize = 3;
 /// The longest wait for who runs what a comparison has brought.
 const HEARSAY: Duration = Duration::from_secs(3);
+/// When a place is looked at again that somebody says to hold whose claim is not known here: one comparison later.
+pub(super) const HELD_RETRY: Duration = Duration::from_secs(1);
 /// When a workload is looked at again that found all of this node's auctions taken.
 pub(super) const FULL_RETRY: Duration = Duration::from_millis(200);
 

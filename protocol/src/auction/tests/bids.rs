@@ -308,17 +308,68 @@ fn a_replica_that_failed_here_is_left_to_others_longer_and_longer() {
     assert_eq!(alone.holders(0), [0]);
 }
 
+/// The owner has not heard of its claim, and everybody else bids.
 #[test]
-fn who_holds_a_replica_does_not_take_it_again() {
+fn what_somebody_holds_is_awarded_to_nobody() {
+    for seed in 0..10 {
+        let mut world = World::new(3, seed);
+        world.hold(0, 1);
+        world.open(1, world.lot([0, 1, 2]));
+        world.run(SECOND);
+        assert_eq!(world.holders(1), [0], "seed {seed}");
+        assert_eq!((world.holders(0).len(), world.holders(2).len()), (1, 1), "the others are placed");
+        let is_held = |fact: &Fact| *fact == Fact::Held { replica: replica(UID, 1), node: id(0) };
+        assert_eq!(world.count(1, is_held), 1);
+        world.assert_nothing_reserved();
+    }
+}
+
+/// It has no room for the others, or takes no writes: that it holds one is to be said all the same.
+#[test]
+fn who_bids_for_nothing_still_says_what_it_holds() {
+    for is_full in [true, false] {
+        let mut world = World::new(2, 12);
+        world.hold(0, 1);
+        if is_full {
+            world.fill(0, 1);
+        } else {
+            world.nodes[0].desk.read_only = true;
+        }
+        world.open(1, world.lot([0, 1]));
+        world.run(SECOND);
+        assert_eq!((world.holders(0), world.holders(1)), (vec![1], vec![0]), "{is_full}");
+        let summary = &world.nodes[1].room.summaries(&replica(UID, 0))[0];
+        let is_said = |(node, why): &(_, NoBid)| *node == id(0) && *why != NoBid::Declined(Decline::Holds);
+        assert!(summary.declines.iter().any(is_said), "why it does not take the other: {:?}", summary.declines);
+        world.assert_nothing_reserved();
+    }
+}
+
+/// Whoever leaves lets go of what it holds, and an owner must find another.
+#[test]
+fn what_a_leaving_node_holds_is_awarded_to_another() {
     let mut world = World::new(2, 12);
-    world.fill(1, 1);
-    world.nodes[0].room.commit(replica(UID, 0), SMALL);
-    world.nodes[0].desk.claims.insert(replica(UID, 0), Token { counter: 1, by: id(1), incarnation: 1 });
+    world.hold(0, 0);
+    world.nodes[0].desk.leaving = true;
     world.open(1, world.lot([0]));
     world.run(SECOND);
     assert_eq!(world.holders(0), [0, 1]);
-    let summary = &world.nodes[1].room.summaries(&replica(UID, 0))[0];
-    assert_eq!(summary.declines, [(id(0), NoBid::Declined(Decline::Holds))]);
+}
+
+/// Its disk hangs, perhaps for good.
+#[test]
+fn a_claim_that_is_not_on_disk_holds_nothing() {
+    let mut world = World::new(3, 12);
+    world.fill(1, 1);
+    world.fill(2, 2);
+    world.fsync = 60 * SECOND;
+    world.open(1, world.lot([0]));
+    world.run(SECOND / 10);
+    assert_eq!(world.holders(0), [0]);
+    world.fsync = Duration::from_millis(2);
+    world.open(2, world.lot([0]));
+    world.run(SECOND);
+    assert_eq!(world.holders(0), [0, 2]);
 }
 
 #[test]

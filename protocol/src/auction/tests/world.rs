@@ -306,6 +306,12 @@ impl World {
         self.nodes[n].room.commit(other, used);
     }
 
+    /// A node claims a replica of UID, on disk, and nobody else knows.
+    pub(super) fn hold(&mut self, n: usize, index: u32) {
+        self.nodes[n].room.commit(replica(UID, index), SMALL);
+        self.nodes[n].desk.claims.insert(replica(UID, index), Token { counter: 1, by: id(n), incarnation: 1 });
+    }
+
     /// Who claims a replica of UID.
     pub(super) fn holders(&self, index: u32) -> Vec<usize> {
         let replica = replica(UID, index);

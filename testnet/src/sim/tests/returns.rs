@@ -215,6 +215,26 @@ fn wakes_after(play: &mut Play, holder: usize, time: Duration) {
     assert_eq!(holders(&play.world), taken_over_by, "it was moved back");
 }
 
+/// Seed 1733913: a winner's disk hung. When its claim was written its owner had found another, and that ran it well; the winner had not
+/// heard of it, said that it was healthy, and being the older it was left alone.
+#[test]
+fn whose_claim_comes_late_says_nothing_before_it_can_know_who_was_found_instead() {
+    let mut came_late = 0;
+    for seed in 0..40 {
+        let mut play = cluster(seed, 3);
+        play.world.network.weather = Weather { delay: 100_000, jitter: 50_000, ..Weather::LAN };
+        play.world.run_for(Duration::from_secs(5)).unwrap();
+        play.world.devices[1].disk.stalled_until = play.world.now + 60_000_000;
+        play.publish(0, &workload("web", 1, 1)).unwrap();
+        let is_healthy = |world: &World| !invariants::healthy_alone(world).is_empty();
+        play.world.run_till(Duration::from_secs(20), "somebody runs it", is_healthy).unwrap();
+        came_late += u32::from(play.world.node(1).unwrap().own_claims().next().is_some());
+        play.heal().unwrap();
+        play.settle().unwrap_or_else(|why| panic!("seed {seed}: {why}"));
+    }
+    assert!(came_late > 5, "of {came_late} claims only");
+}
+
 /// Of each device how many auctions it has opened in this life.
 fn auctions(world: &World) -> Vec<u64> {
     let count = |device| world.node(device).and_then(|node| node.status().counters.get("auctions").copied());
