@@ -107,6 +107,7 @@ impl World {
                     let (kind, subject, node) = (event.kind.clone(), event.subject.clone(), event.node.clone());
                     self.meter.told.push(Told { at: self.now, device, kind, subject, node });
                 }
+                self.devices[device].was_ready |= event.kind == "ready";
                 self.weigh_event(device, &event);
                 let subject = event.subject.map(|subject| format!("{subject}: ")).unwrap_or_default();
                 let about = event.node.map(|node| format!(" ({node})")).unwrap_or_default();

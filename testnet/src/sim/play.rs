@@ -29,8 +29,9 @@ pub struct Play {
     pub wishes: Wishes,
     /// Whether all nodes could know all when the faults ended: the network was whole, and gossip got through.
     was_whole: bool,
-    /// Devices that ran and had no link when the faults ended, though others ran: of what they did nobody could know.
-    were_cut_off: BTreeSet<usize>,
+    /// Devices that ran and had no link when the faults ended, though others ran: of what they did nobody could know. And those so slow
+    /// that they had not read their mail: they went by what had been so.
+    were_out_of_touch: BTreeSet<usize>,
     /// What ran at one place alone when the faults ended, before the daemons with full disks were restarted: they ran things, too.
     ran_alone: Option<Healthy>,
     /// How often each kind of deed was done.
@@ -54,7 +55,7 @@ impl Play {
             operator,
             wishes: Wishes::default(),
             was_whole: true,
-            were_cut_off: BTreeSet::new(),
+            were_out_of_touch: BTreeSet::new(),
             ran_alone: None,
             deeds: BTreeMap::new(),
         })
@@ -111,15 +112,20 @@ impl Play {
         world.network.flaps.clear();
         self.was_whole = world.network.cuts().is_empty() && world.network.gossip == Gossip::Fair;
         let running = world.running();
-        let is_cut_off = |device: &usize| running.len() > 1 && world.devices[*device].links.is_empty();
-        self.were_cut_off = running.iter().copied().filter(is_cut_off).collect();
+        let is_out_of_touch = |device: &usize| {
+            let it = &world.devices[*device];
+            running.len() > 1 && it.links.is_empty() || it.pulse.slowness > 0 && !it.pulse.backlog.is_empty()
+        };
+        self.were_out_of_touch = running.iter().copied().filter(is_out_of_touch).collect();
         world.network.cuts().into_iter().for_each(|way| world.heal_way(way));
+        // With all that ever knew anything lost for good, newcomers wait for somebody to say so, by a restart.
+        let are_forlorn = !world.devices.iter().any(|it| it.was_ready && !it.is_gone && !it.is_clone);
         for device in 0..world.devices.len() {
             let now = world.now;
             let it = &mut world.devices[device];
             it.doom = None;
             it.pulse.slowness = 0;
-            if std::mem::take(&mut it.disk.full) && it.node.is_some() {
+            if (std::mem::take(&mut it.disk.full) || are_forlorn) && it.node.is_some() {
                 world.kill(device);
             }
             if world.devices[device].pulse.busy_until > now {
@@ -152,7 +158,7 @@ impl Play {
             before.retain(|replica, place| earlier.get(replica) == Some(place));
         }
         // Whom others have not heard of, since the disks of those who admitted it are lost, they do not know what it runs.
-        before.retain(|_, (device, _)| self.world.is_known_to_all(*device) && !self.were_cut_off.contains(device));
+        before.retain(|_, (device, _)| self.world.is_known_to_all(*device) && !self.were_out_of_touch.contains(device));
         if self.world.has_clones() {
             self.world.run_for(OUTDONE)?;
         }

@@ -146,6 +146,25 @@ fn newcomers_that_know_of_nobody_but_one_another_go_on_asking_their_seeds() {
     }
 }
 
+/// Seed 1819737: all that knew anything lost their disks, and newcomers had one another. They do not take themselves for the cluster, and go
+/// on with what they know when they are restarted.
+#[test]
+fn newcomers_whose_friends_are_gone_for_good_go_on_when_somebody_restarts_them() {
+    for seed in 0..20 {
+        let mut play = cluster(seed, 1);
+        let newcomers = [play.world.add(), play.world.add()];
+        newcomers.iter().for_each(|newcomer| play.world.start(*newcomer, false, &[0]));
+        let know_all = |world: &World| newcomers.iter().all(|it| world.node(*it).unwrap().status().nodes == 3);
+        play.world.run_till(Duration::from_secs(2), "they are admitted", know_all).unwrap();
+        play.lose(0, &newcomers);
+        play.world.run_for(Duration::from_secs(60)).unwrap();
+        let is_any_ready = play.world.devices.iter().filter_map(|it| it.node.as_ref()).any(|node| node.is_ready());
+        assert!(!is_any_ready, "seed {seed}: nobody knows anything");
+        play.heal().unwrap();
+        play.settle().unwrap();
+    }
+}
+
 /// Seeds 995473 and 996904: everybody but a newcomer lost power before it was ready. Who came back compared with it, and was ready a moment
 /// later. Nothing made the newcomer look again, and it never was.
 #[test]
