@@ -1,7 +1,7 @@
 //! One that bids, its owner, and its disk: what it answers before the claim is on it, and after.
 
 use super::*;
-use crate::model::{AuctionId, Place, Resources, Token, Value};
+use crate::model::{AuctionId, Decline, Place, Resources, Token, Value};
 
 /// One that may bid: it knows a wish and its owner, who has a place to give.
 pub struct Bidding {
@@ -123,4 +123,29 @@ fn what_a_failing_disk_could_not_take_goes_to_another_node() {
     assert_eq!(it.bottle.node.own_claim(&it.replica), None);
     assert_eq!(it.bottle.node.promised(), Resources::default());
     assert!(it.bottle.orders.iter().all(|order| matches!(order, Order::Stop { .. })), "{:?}", it.bottle.orders);
+}
+
+/// It says so in an auction, and is never heard of again: the place is not to stay empty for that.
+#[test]
+fn what_somebody_says_to_hold_is_put_up_again_when_no_claim_comes() {
+    let cluster = cluster();
+    let mut owner = Bottle::new(cluster.founder(Saved::default()));
+    let mut other = cluster.joins(20, &mut owner);
+    let from = other.node.id();
+    for message in std::mem::take(&mut other.said) {
+        owner.input(Input::Message { from, message });
+    }
+    owner.publish(&cluster, &spec(1, 32 << 20));
+    let asked = owner.said.iter().find_map(|message| match message {
+        Message::Auction(auction::Message::Announce(announce)) => Some(announce.clone()),
+        _ => None,
+    });
+    let announce = asked.expect("the other is asked, too");
+    let without = announce.places.iter().map(|place| (*place, Decline::Holds)).collect();
+    let holds = auction::Message::Bid { auction: announce.auction, prices: Vec::new(), without };
+    owner.input(Input::Message { from, message: Message::Auction(holds) });
+    owner.run_for(Duration::from_millis(900));
+    assert_eq!(owner.node.own_claims().count(), 0, "it took what another holds");
+    owner.run_for(Duration::from_millis(1_000));
+    assert_eq!(owner.node.own_claims().count(), 1);
 }
