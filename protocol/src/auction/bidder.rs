@@ -151,11 +151,11 @@ impl Bidder {
 
     fn unwilling(&self, turn: &Turn<'_>, announce: &Announce, place: Place) -> Option<Decline> {
         let replica = ReplicaId { uid: announce.uid, place };
-        if self.claiming.contains_key(&replica) {
-            return Some(Decline::Busy { retry_ms: millis(turn.base.config.busy_retry) });
-        }
         if self.holds(turn, &replica) {
             return Some(Decline::Holds);
+        }
+        if self.claiming.contains_key(&replica) {
+            return Some(Decline::Busy { retry_ms: millis(turn.base.config.busy_retry) });
         }
         if !turn.desk.wants(&replica) {
             return Some(Decline::NotInStep { retry_ms: millis(turn.base.config.not_in_step_retry) });

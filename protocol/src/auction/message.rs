@@ -13,7 +13,7 @@ use super::summary::Summary;
 pub enum Message {
     /// Owner to bidders: who takes these?
     Announce(Announce),
-    /// Bidder to owner: reserved, at these prices.
+    /// Bidder to owner: reserved, at these prices. Without any nothing is, and some of the places are held by the bidder.
     Bid {
         /// Which auction.
         auction: AuctionId,

@@ -197,16 +197,16 @@ impl Owner {
         let held: Vec<Place> = without.iter().filter(is_held).map(|(place, _)| *place).collect();
         if prices.is_empty() {
             let other = without.iter().find(|line| !is_held(line)).map_or(Decline::Holds, |(_, why)| why.clone());
-            self.leave(turn, auction.number, from, &held);
+            self.withdraw_held(turn, auction.number, from, &held);
             return self.on_decline(turn, from, auction, other);
         }
         *answer = Answer::Offer(Offer { prices, without: without.into_iter().collect() });
-        self.leave(turn, auction.number, from, &held);
+        self.withdraw_held(turn, auction.number, from, &held);
         self.progress(turn, auction.number);
     }
 
     /// These places are held already: their holder is up, and its claims are on their way here.
-    fn leave(&mut self, turn: &mut Turn<'_>, number: u64, holder: NodeId, places: &[Place]) {
+    fn withdraw_held(&mut self, turn: &mut Turn<'_>, number: u64, holder: NodeId, places: &[Place]) {
         let Some(round) = self.rounds.get_mut(&number) else { return };
         for place in places {
             let replica = ReplicaId { uid: round.lot.uid, place: *place };

@@ -185,7 +185,7 @@ pub struct Node {
     unwritten: BTreeMap<u8, PersistId>,
     /// Incarnations on their way to disk.
     incarnations: Vec<(PersistId, u64)>,
-    /// Awards whose claims are on their way to disk. No more than what is committed.
+    /// Awards whose claims are on their way to disk, and since when. No more than what is committed.
     claiming: Vec<(PersistId, Time, Signed<Award>)>,
     /// How often a slot of this node that it did not write may be outdone: all of a lost disk's at once, not a copied disk's for ever.
     rebuttals: Bucket,

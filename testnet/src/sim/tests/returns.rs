@@ -203,7 +203,7 @@ fn who_stands_still_right_after_its_start_has_not_waited_for_the_others() {
         play.world.start(holder, false, &[]);
         let is_linked = |world: &World| !world.devices[holder].links.is_empty();
         play.world.run_till(Duration::from_secs(2), "it is linked", is_linked).unwrap();
-        wakes_after(&mut play, holder, Duration::from_millis(2_900));
+        wakes_after(seed, &mut play, holder, Duration::from_millis(2_900));
     }
 }
 
@@ -219,19 +219,19 @@ fn who_oversleeps_the_end_of_its_patience_waits_once_more() {
         play.world.start(holder, false, &[]);
         play.world.run_for(Duration::from_millis(2_990)).unwrap();
         assert!(!play.world.node(holder).unwrap().is_ready(), "seed {seed}: it has heard too little");
-        wakes_after(&mut play, holder, Duration::from_secs(12));
+        wakes_after(seed, &mut play, holder, Duration::from_secs(12));
     }
 }
 
 /// A holder stands still for so long, and another takes over what it ran. When it wakes up that stays where it is.
-fn wakes_after(play: &mut Play, holder: usize, time: Duration) {
+fn wakes_after(seed: u64, play: &mut Play, holder: usize, time: Duration) {
     play.world.pause(holder, 60_000_000);
     play.world.run_for(time).unwrap();
     let taken_over_by: Vec<usize> = holders(&play.world).into_iter().filter(|device| *device != holder).collect();
-    assert_eq!(taken_over_by.len(), 1);
+    assert_eq!(taken_over_by.len(), 1, "seed {seed}");
     play.heal().unwrap();
     play.settle().unwrap();
-    assert_eq!(holders(&play.world), taken_over_by, "it was moved back");
+    assert_eq!(holders(&play.world), taken_over_by, "seed {seed}: it was moved back");
 }
 
 /// Seed 1733913: a winner's disk hung. When its claim was written its owner had found another, and that ran it well; the winner had not
@@ -251,7 +251,7 @@ fn whose_claim_comes_late_says_nothing_before_it_can_know_who_was_found_instead(
         play.heal().unwrap();
         play.settle().unwrap_or_else(|why| panic!("seed {seed}: {why}"));
     }
-    assert!(came_late > 5, "of {came_late} claims only");
+    assert!(came_late > 5, "only {came_late} claims came late");
 }
 
 /// Of each device how many auctions it has opened in this life.
