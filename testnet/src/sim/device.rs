@@ -44,6 +44,8 @@ pub struct Device {
     pub is_clone: bool,
     /// It will never be back.
     pub is_gone: bool,
+    /// It knows that it was admitted.
+    pub is_member: bool,
     /// It has said once that it is ready.
     pub was_ready: bool,
     /// It speaks a newer version: some of what it says nobody else understands.
@@ -149,6 +151,7 @@ impl Device {
             doom: None,
             is_clone: false,
             is_gone: false,
+            is_member: false,
             was_ready: false,
             is_newer: false,
         }

@@ -107,7 +107,9 @@ impl World {
                     let (kind, subject, node) = (event.kind.clone(), event.subject.clone(), event.node.clone());
                     self.meter.told.push(Told { at: self.now, device, kind, subject, node });
                 }
-                self.devices[device].was_ready |= event.kind == "ready";
+                let it = &mut self.devices[device];
+                it.is_member |= event.kind == "node-admitted" && event.node == Some(it.name.clone());
+                it.was_ready |= event.kind == "ready";
                 self.weigh_event(device, &event);
                 let subject = event.subject.map(|subject| format!("{subject}: ")).unwrap_or_default();
                 let about = event.node.map(|node| format!(" ({node})")).unwrap_or_default();

@@ -237,6 +237,12 @@ impl World {
         nodes.all(|node| node.is_member(&id))
     }
 
+    /// Whether nobody but this device could admit anybody, ever.
+    pub fn is_last_member(&self, device: usize) -> bool {
+        let stays = |(_, it): &(usize, &Device)| it.is_member && !it.is_gone && !it.is_clone;
+        self.devices.iter().enumerate().filter(stays).all(|(other, _)| other == device)
+    }
+
     /// Whether two devices have this one's key.
     pub fn is_cloned(&self, device: usize) -> bool {
         self.ids.get(&self.devices[device].id).is_some_and(|twins| twins.len() > 1)

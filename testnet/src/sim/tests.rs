@@ -350,4 +350,7 @@ fn a_scenario_that_is_wrong_is_refused_with_its_line() {
     }
     let there_is_none = Scenario::parse("at 1s kill n7").unwrap().run(0, false).err().unwrap();
     assert!(there_is_none.starts_with("`kill n7`: there is no n7, the last is n2"), "{there_is_none}");
+    let leaves_none = "nodes 2\nat 1s join 1\nat 9s lose n0\nat 9s lose n1\nat 9s lose n2";
+    let leaves_none = Scenario::parse(leaves_none).unwrap().run(0, false).err().unwrap();
+    assert!(leaves_none.starts_with("`lose n2`: n2 is the last member that has a disk"), "{leaves_none}");
 }

@@ -136,6 +136,9 @@ impl Play {
                 return Err(format!("n{device} has lost its disk for good"));
             }
             Deed::Start(_) => world.start(device, false, &[]),
+            Deed::Lose(_) if world.is_last_member(device) => {
+                return Err(format!("n{device} is the last member that has a disk: nobody else could admit anybody"));
+            }
             Deed::Lose(_) => {
                 let seeds = self.seeds(device);
                 self.lose(device, &seeds);

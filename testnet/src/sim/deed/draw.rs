@@ -24,8 +24,10 @@ pub fn draw(world: &mut World) -> Deed {
             it.node.is_none() && !it.is_clone && !it.is_gone
         })
         .collect();
-    let (many, count, rng) = (running.len() > 1, world.devices.len(), &mut world.rng);
-    let one = Whom::Node(running[below(rng, running.len() as u64) as usize]);
+    let (many, count) = (running.len() > 1, world.devices.len());
+    let index = running[below(&mut world.rng, running.len() as u64) as usize];
+    let (one, is_last_member) = (Whom::Node(index), world.is_last_member(index));
+    let rng = &mut world.rng;
     let name = format!("w{}", below(rng, NAMES));
     match below(rng, 40) {
         0..=6 => Deed::Publish { name, replicas: 1 + below(rng, 4) as u32, version: below(rng, 3) as u32, via: one },
@@ -34,7 +36,7 @@ pub fn draw(world: &mut World) -> Deed {
         11..=12 if many => Deed::Kill { whom: one, after: 1 + below(rng, 30) as u32 },
         13 if many => Deed::Unplug(one),
         14 if many => Deed::Leave(one, Duration::from_secs(below(rng, 40))),
-        15 if many && count < MOST => Deed::Lose(one),
+        15 if many && count < MOST && !is_last_member => Deed::Lose(one),
         16 => Deed::Pause(one, millis(rng, 90_000)),
         17 => Deed::Suspend(one, millis(rng, 180_000)),
         18 => Deed::Slow(one, Duration::from_micros(below(rng, 20_000))),
