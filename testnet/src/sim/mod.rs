@@ -4,7 +4,7 @@
 //!
 //! | file | what |
 //! | --- | --- |
-//! | `world`, `happening`, `effects` | the world: what lies ahead, what happens, what nodes ask for |
+//! | `world`, `power`, `happening`, `effects` | the world: what lies ahead, who runs, what happens, what nodes ask for |
 //! | `device`, `disk`, `clock`, `network` | what is fake |
 //! | `deed` | what users and fate do, in words |
 //! | `play`, `operator`, `wishes` | a world with its user, who remembers what was promised |
@@ -29,6 +29,7 @@ pub(crate) mod meter;
 mod network;
 pub(crate) mod operator;
 mod play;
+mod power;
 pub(crate) mod scenario;
 mod stage;
 mod telling;

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
-use shoal_protocol::model::{Digest, Facts, KeyPair, Lane, NodeId, Resources, RuntimeKind, Time};
-use shoal_protocol::node::{Command, Config, Identity, Input, Node, Reply, RequestId};
+use shoal_protocol::model::{Digest, Facts, KeyPair, NodeId, Resources, RuntimeKind, Time};
+use shoal_protocol::node::{Command, Identity, Input, Reply, RequestId};
 use shoal_protocol::trust::Genesis;
 
 use super::device::Device;
@@ -130,119 +130,6 @@ impl World {
         let mut seed = [0; 32];
         self.rng.fill_bytes(&mut seed);
         Identity { keys: KeyPair::from_seed(&seed), genesis: self.genesis, join: self.join.clone() }
-    }
-
-    /// Starts a device's daemon. The first of a cluster is its founder; others are told of seeds, once. A daemon whose disk takes no
-    /// writes does not start.
-    pub fn start(&mut self, device: usize, founder: bool, seeds: &[usize]) {
-        let mut seed = [0; 32];
-        self.rng.fill_bytes(&mut seed);
-        if !seeds.is_empty() {
-            self.devices[device].seeds = seeds.to_vec();
-        }
-        let config = self.config(device, founder);
-        let now = self.now;
-        let it = &mut self.devices[device];
-        assert!(it.node.is_none(), "n{device} runs already");
-        it.is_on = true;
-        if it.disk.full {
-            return self.say(device, "does not start: its disk is full");
-        }
-        it.boot += 1;
-        it.clock.restart(now);
-        it.forget_process();
-        it.links.clear();
-        let wall = it.clock.wall(now);
-        let node = Node::new(config, it.identity.clone(), it.disk.load(), facts(), wall, seed, Time::ZERO);
-        it.node = Some(node);
-        self.note(device, "start");
-        self.say(device, if founder { "starts, and founds the cluster" } else { "starts" });
-        self.watch_disk(device);
-        self.drain(device);
-    }
-
-    pub(super) fn config(&self, device: usize, founder: bool) -> Config {
-        Config {
-            name: format!("n{device}"),
-            addresses: vec![address(device)],
-            seeds: self.devices[device].seeds.iter().map(|seed| address(*seed)).collect(),
-            version: "0".into(),
-            founder,
-            ..Config::default()
-        }
-    }
-
-    /// kill -9: peers see their links close.
-    pub fn kill(&mut self, device: usize) {
-        self.stop(device, true);
-    }
-
-    /// The plug is pulled: peers see nothing any more.
-    pub fn unplug(&mut self, device: usize) {
-        self.stop(device, false);
-        self.devices[device].is_on = false;
-    }
-
-    /// The daemon stops on purpose: it says so, and that it hopes to be back.
-    pub fn leave(&mut self, device: usize, back_in: Duration) {
-        self.input(device, Input::Goodbye { back_in });
-        self.stop(device, true);
-    }
-
-    fn stop(&mut self, device: usize, told: bool) {
-        if self.node(device).is_none() {
-            return;
-        }
-        self.say(device, if told { "is killed" } else { "is unplugged" });
-        self.note(device, if told { "kill" } else { "unplug" });
-        // What was on its way to the disk may have got there.
-        let pending = self.devices[device].disk.pending.len() as u64;
-        let (kept, full) = (below(&mut self.rng, pending + 1), self.devices[device].disk.full);
-        for _ in 0..if full { 0 } else { kept } {
-            self.watch_commit(device);
-            self.devices[device].disk.commit();
-        }
-        let it = &mut self.devices[device];
-        it.disk.pending.clear();
-        it.forget_process();
-        let links = std::mem::take(&mut it.links);
-        for (peer, link) in links {
-            if told && self.network.leads(device, peer) {
-                // Its kernel sends what it was given and then closes, or resets if something lies unread.
-                let in_order = below(&mut self.rng, 2) == 0;
-                let at = self.network.stream(self.now, device, peer, Lane::Urgent, &mut self.rng);
-                let at = if in_order { at } else { self.now + CLOSE };
-                self.at(at, Happening::Closed { device: peer, peer: device, link });
-            }
-        }
-        self.watch_disk(device);
-    }
-
-    /// The device loses its disk, and joins anew as somebody else: as another device of this world, this one never returns.
-    pub fn lose_disk(&mut self, device: usize, seeds: &[usize]) {
-        self.kill(device);
-        let anew = self.add();
-        self.say(device, format!("has lost its disk, and joins anew as n{anew}"));
-        self.start(anew, false, seeds);
-    }
-
-    /// The device does nothing for a while; its kernel takes what comes.
-    pub fn pause(&mut self, device: usize, micros: u64) {
-        let (until, boot) = (self.now + micros, self.devices[device].boot);
-        self.devices[device].pulse.busy_until = until;
-        self.at(until, Happening::Wake { device, boot });
-    }
-
-    /// The device sleeps, and so does its network.
-    pub fn suspend(&mut self, device: usize, micros: u64) {
-        let others = (0..self.devices.len()).collect();
-        let cut: Vec<_> = between(&BTreeSet::from([device]), &others)
-            .into_iter()
-            .filter(|(from, to)| self.network.leads(*from, *to))
-            .collect();
-        cut.iter().for_each(|way| self.cut_way(*way));
-        self.at(self.now + micros, Happening::Back { device, cut });
-        self.pause(device, micros);
     }
 
     /// Nothing gets through that way any more.
