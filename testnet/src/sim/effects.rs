@@ -31,12 +31,8 @@ impl World {
     /// Does everything a daemon asks for, then sets its timer.
     pub(super) fn drain(&mut self, device: usize) {
         while let Some(Effect { after, action }) = self.devices[device].node.as_mut().and_then(Node::poll_effect) {
-            if let Some(left) = &mut self.devices[device].doom {
-                if *left == 0 {
-                    self.kill(device);
-                    return;
-                }
-                *left -= 1;
+            if self.is_doomed(device) {
+                return;
             }
             self.note_effect(device, &action);
             self.watch_ask(device, &action);
@@ -46,6 +42,17 @@ impl World {
             }
         }
         self.set_timer(device);
+    }
+
+    /// Whether a daemon dies rather than do one effect more.
+    fn is_doomed(&mut self, device: usize) -> bool {
+        let Some(left) = &mut self.devices[device].doom else { return false };
+        let is_over = *left == 0;
+        *left = left.saturating_sub(1);
+        if is_over {
+            self.kill(device);
+        }
+        is_over
     }
 
     pub(super) fn set_timer(&mut self, device: usize) {
@@ -211,18 +218,15 @@ impl World {
         self.watch_commit(device);
         let Some(upto) = self.devices[device].disk.commit() else { return };
         // What waited comes first, then what follows from that it is written; the daemon may die over any of it.
-        while self.alive(device, boot).is_some()
-            && let Some(batch) = self.devices[device].held.first_entry().filter(|batch| *batch.key() <= upto)
-        {
+        while let Some(batch) = self.devices[device].held.first_entry().filter(|batch| *batch.key() <= upto) {
             for action in batch.remove() {
-                if self.alive(device, boot).is_some() {
-                    self.act(device, action);
+                if self.is_doomed(device) {
+                    return;
                 }
+                self.act(device, action);
             }
         }
-        if self.alive(device, boot).is_some() {
-            self.input(device, shoal_protocol::node::Input::Stored { upto });
-        }
+        self.input(device, shoal_protocol::node::Input::Stored { upto });
     }
 
     fn order(&mut self, device: usize, order: Order) {

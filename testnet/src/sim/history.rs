@@ -1,15 +1,17 @@
 //! Random histories: a small cluster, a user who writes, and faults; then peace, quiet, and the question whether all is well.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use shoal_protocol::model::Digest;
 
-use super::deed::draw;
+use super::deed::{draw, gap, wave};
 use super::failovers::Tally;
 use super::network::{Weather, below};
 use super::play::Play;
 use super::world::World;
+
+/// Of so many deeds one is a wave of several.
+const WAVES: u64 = 16;
 
 /// What became of a history.
 pub struct Ended {
@@ -63,11 +65,16 @@ fn run(seed: u64, mut world: World) -> Result<Play, String> {
     };
     let mut play = Play::with(seed, world, size)?;
     for _ in 0..6 + below(&mut play.world.rng, 14) {
-        let deed = draw(&mut play.world);
-        play.world.say(0, format!("-- {deed}"));
-        play.apply(&deed)?;
-        let pause = below(&mut play.world.rng, 4_000);
-        play.world.run_for(Duration::from_millis(pause))?;
+        let deeds = match below(&mut play.world.rng, WAVES) {
+            0 => wave(&mut play.world),
+            _ => vec![draw(&mut play.world)],
+        };
+        for deed in deeds {
+            play.world.say(0, format!("-- {deed}"));
+            play.apply(&deed)?;
+        }
+        let gap = gap(&mut play.world.rng);
+        play.world.run_for(gap)?;
         // The last one may have died over it.
         if play.world.running().is_empty() {
             play.heal()?;

@@ -15,7 +15,7 @@ const MAX_STALLED: usize = 256;
 const MAX_RETRY: u64 = 60_000_000;
 
 /// What the way between two devices is like.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Weather {
     /// The least one-way delay, microseconds.
     pub delay: u64,
@@ -44,19 +44,9 @@ impl Weather {
     pub const SATELLITE: Weather =
         Weather { delay: 270_000, jitter: 30_000, loss: 5, repeat: 900_000, duplicates: 1, stray: 10 };
 
-    /// One by its name.
-    pub fn named(name: &str) -> Option<Weather> {
-        Some(match name {
-            "lan" => Self::LAN,
-            "wan" => Self::WAN,
-            "radio" => Self::RADIO,
-            "satellite" => Self::SATELLITE,
-            _ => return None,
-        })
-    }
-
-    /// The names of all, for people.
-    pub const NAMES: [&str; 4] = ["lan", "wan", "radio", "satellite"];
+    /// All that have a name.
+    pub const NAMED: [(&str, Weather); 4] =
+        [("lan", Self::LAN), ("wan", Self::WAN), ("radio", Self::RADIO), ("satellite", Self::SATELLITE)];
 }
 
 /// How gossip gets through, beside the weather.

@@ -8,7 +8,7 @@ use shoal_protocol::node::Message;
 
 use crate::sim::happening::Happening;
 use crate::sim::meter::Rumour;
-use crate::sim::network::{Weather, below, between};
+use crate::sim::network::{below, between};
 use crate::sim::operator::workload;
 use crate::sim::play::Play;
 use crate::sim::world::World;
@@ -42,15 +42,15 @@ impl Play {
                     self.world.start(device, false, &seeds);
                 }
             }
-            Deed::Weather(None, name) => {
-                self.world.network.weather = Weather::named(name).expect("parsing knows them");
+            Deed::Weather(None, weather) => {
+                self.world.network.weather = *weather;
                 self.world.network.access.clear();
-                self.world.say(0, format!("the weather is {name} now"));
+                self.world.say(0, format!("the weather is {weather} now"));
             }
-            Deed::Weather(Some(whom), name) => {
+            Deed::Weather(Some(whom), weather) => {
                 let device = self.find(whom)?;
-                self.world.network.access.insert(device, Weather::named(name).expect("parsing knows them"));
-                self.world.say(device, format!("its access is {name} now"));
+                self.world.network.access.insert(device, *weather);
+                self.world.say(device, format!("its access is {weather} now"));
             }
             Deed::Cut { one, other, both } => {
                 let (one, other) = (self.find(one)?, self.find(other)?);

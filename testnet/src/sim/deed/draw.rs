@@ -15,15 +15,47 @@ const NAMES: u64 = 4;
 /// Devices in a random history, those included that joined, or came by a copied disk.
 const MOST: usize = 12;
 
+/// Several things that befall this world at once: many come, stop, die, or start.
+pub fn wave(world: &mut World) -> Vec<Deed> {
+    let mut running = world.running();
+    let room = MOST.saturating_sub(world.devices.len()) as u64;
+    // One stays.
+    running.swap_remove(below(&mut world.rng, running.len() as u64) as usize);
+    running.retain(|_| below(&mut world.rng, 3) > 0);
+    let each = |deed: fn(Whom) -> Deed, devices: Vec<usize>| devices.into_iter().map(Whom::Node).map(deed).collect();
+    match below(&mut world.rng, 5) {
+        0 if room > 2 => vec![Deed::Join(2 + below(&mut world.rng, room - 2) as u32)],
+        1 => {
+            let back_in = Duration::from_secs(below(&mut world.rng, 40));
+            running.into_iter().map(|device| Deed::Leave(Whom::Node(device), back_in)).collect()
+        }
+        2 => each(Deed::Unplug, running),
+        3 => running.into_iter().map(|device| Deed::Kill { whom: Whom::Node(device), after: 0 }).collect(),
+        _ => each(Deed::Start, stopped(world)),
+    }
+}
+
+/// How long it then is until something else happens: mostly a moment, now and then long enough for beliefs to get old.
+pub fn gap(rng: &mut ChaCha8Rng) -> Duration {
+    match below(rng, 30) {
+        0 => Duration::from_secs(30 + below(rng, 210)),
+        1..=3 => Duration::ZERO,
+        _ => millis(rng, 4_000),
+    }
+}
+
+fn stopped(world: &World) -> Vec<usize> {
+    let may_start = |device: &usize| {
+        let it = &world.devices[*device];
+        it.node.is_none() && !it.is_clone && !it.is_gone
+    };
+    (0..world.devices.len()).filter(may_start).collect()
+}
+
 /// Something that may befall this world now. Each kind about as often as it finds something; users act the most.
 pub fn draw(world: &mut World) -> Deed {
     let running = world.running();
-    let stopped: Vec<usize> = (0..world.devices.len())
-        .filter(|device| {
-            let it = &world.devices[*device];
-            it.node.is_none() && !it.is_clone && !it.is_gone
-        })
-        .collect();
+    let stopped = stopped(world);
     let (many, count) = (running.len() > 1, world.devices.len());
     let index = running[below(&mut world.rng, running.len() as u64) as usize];
     let (one, is_last_member) = (Whom::Node(index), world.is_last_member(index));
@@ -75,8 +107,19 @@ fn another(world: &mut World) -> Whom {
     Whom::Node(below(&mut world.rng, world.devices.len() as u64) as usize)
 }
 
-fn weather(rng: &mut ChaCha8Rng) -> &'static str {
-    Weather::NAMES[below(rng, Weather::NAMES.len() as u64) as usize]
+/// One that has a name, or one that nobody has thought of.
+fn weather(rng: &mut ChaCha8Rng) -> Weather {
+    if let Some((_, named)) = Weather::NAMED.get(below(rng, 6) as usize) {
+        return *named;
+    }
+    Weather {
+        delay: below(rng, 300_000),
+        jitter: below(rng, 200_000),
+        loss: below(rng, 200) as u32,
+        repeat: 200_000 + below(rng, 800_000),
+        duplicates: below(rng, 300) as u32,
+        stray: below(rng, 300) as u32,
+    }
 }
 
 fn millis(rng: &mut ChaCha8Rng, most: u64) -> Duration {

@@ -11,9 +11,9 @@ use std::fmt;
 use std::time::Duration;
 
 use super::device::Mood;
-use super::network::Gossip;
+use super::network::{Gossip, Weather};
 
-pub use draw::draw;
+pub use draw::{draw, gap, wave};
 pub use parse::known;
 pub use words::{NotUnderstood, Words, in_words};
 
@@ -55,7 +55,7 @@ pub enum Deed {
     /// How its runtime behaves.
     Runtime(Whom, Mood),
     /// What its access is like, or that of all.
-    Weather(Option<Whom>, &'static str),
+    Weather(Option<Whom>, Weather),
     /// Nothing gets through between two, or in one direction only.
     Cut { one: Whom, other: Whom, both: bool },
     /// Nobody reaches it.
@@ -161,8 +161,8 @@ impl fmt::Display for Deed {
                 write!(f, " {whom} jump {sign}{}", in_words(Duration::from_millis(by.unsigned_abs())))
             }
             Deed::Runtime(whom, mood) => write!(f, " {whom} {}", format!("{mood:?}").to_lowercase()),
-            Deed::Weather(Some(whom), name) => write!(f, " {name} {whom}"),
-            Deed::Weather(None, name) => write!(f, " {name}"),
+            Deed::Weather(Some(whom), weather) => write!(f, " {weather} {whom}"),
+            Deed::Weather(None, weather) => write!(f, " {weather}"),
             Deed::Cut { one, other, both: true } => write!(f, " {one} {other}"),
             Deed::Cut { one, other, both: false } => write!(f, " {one} > {other}"),
             Deed::Partition(groups) => {
@@ -177,6 +177,18 @@ impl fmt::Display for Deed {
             Deed::Gossip(Gossip::Late(by)) => write!(f, " late {}", in_words(Duration::from_micros(*by))),
             Deed::Gossip(Gossip::Lost) => write!(f, " lost"),
         }
+    }
+}
+
+/// Its name, or its parts.
+impl fmt::Display for Weather {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some((name, _)) = Weather::NAMED.iter().find(|(_, named)| named == self) {
+            return f.write_str(name);
+        }
+        let Weather { delay, jitter, loss, repeat, duplicates, stray } = *self;
+        let [delay, jitter, repeat] = [delay, jitter, repeat].map(|it| in_words(Duration::from_micros(it)));
+        write!(f, "delay {delay} jitter {jitter} loss {loss} repeat {repeat} duplicates {duplicates} stray {stray}")
     }
 }
 

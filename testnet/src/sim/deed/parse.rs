@@ -3,12 +3,19 @@
 use std::str::FromStr;
 use std::time::Duration;
 
+use shoal_protocol::model::spec::MAX_REPLICAS;
+
 use super::words::{NotUnderstood, Words, time};
 use super::{ClockFault, Deed, Whom};
 use crate::sim::device::Mood;
 use crate::sim::network::{Gossip, Weather};
 
-/// Every deed's word and what follows it, for people.
+/// Devices that one line can bring.
+const MOST_AT_ONCE: u32 = 1_000;
+/// The fastest clock, in thousandths.
+const MOST_PACE: u64 = 100_000;
+
+/// Every deed's word and what follows it, for people. A RATE is so many of a thousand.
 const KNOWN: [(&str, &str); 25] = [
     ("publish", "NAME REPLICAS [version NUMBER] [via NODE]"),
     ("remove", "NAME [via NODE]"),
@@ -27,7 +34,10 @@ const KNOWN: [(&str, &str); 25] = [
     ("clock", "NODE jump [+|-]TIME | forgets | pace THOUSANDTHS"),
     ("clone", "NODE"),
     ("runtime", "NODE works | fails | dies | hangs"),
-    ("weather", "lan | wan | radio | satellite [NODE]"),
+    (
+        "weather",
+        "lan | wan | radio | satellite | [delay TIME] [jitter TIME] [loss RATE] [repeat TIME] [duplicates RATE] [stray RATE] [NODE]",
+    ),
     ("cut", "NODE [>] NODE"),
     ("isolate", "NODE"),
     ("partition", "NODE .. | NODE .. [| ..]"),
@@ -62,7 +72,7 @@ impl FromStr for Deed {
 fn rest(word: &str, words: &mut Words<'_>) -> Result<Deed, NotUnderstood> {
     Ok(match word {
         "publish" => {
-            let (name, replicas) = (name(words)?, words.number("a number of replicas")?);
+            let (name, replicas) = (name(words)?, words.number_in(0..=MAX_REPLICAS, "a number of replicas")?);
             let version = if words.skip("version") { words.number("a version")? } else { 1 };
             Deed::Publish { name, replicas, version, via: via(words)? }
         }
@@ -75,7 +85,7 @@ fn rest(word: &str, words: &mut Words<'_>) -> Result<Deed, NotUnderstood> {
         "unplug" => Deed::Unplug(words.whom()?),
         "leave" => Deed::Leave(words.whom()?, words.time()?),
         "start" => Deed::Start(words.whom()?),
-        "join" => Deed::Join(words.number("a number of devices")?),
+        "join" => Deed::Join(words.number_in(1..=MOST_AT_ONCE, "a number of devices")?),
         "lose" => Deed::Lose(words.whom()?),
         "pause" => Deed::Pause(words.whom()?, words.time()?),
         "suspend" => Deed::Suspend(words.whom()?, words.time()?),
@@ -96,10 +106,8 @@ fn rest(word: &str, words: &mut Words<'_>) -> Result<Deed, NotUnderstood> {
             Deed::Runtime(whom, mood)
         }
         "weather" => {
-            let word = words.some("the weather")?;
-            let name = Weather::NAMES.into_iter().find(|name| *name == word);
-            let name = name.ok_or_else(|| NotUnderstood(format!("`{word}` is no weather")))?;
-            Deed::Weather(if words.is_at_end() { None } else { Some(words.whom()?) }, name)
+            let weather = weather(words)?;
+            Deed::Weather(if words.is_at_end() { None } else { Some(words.whom()?) }, weather)
         }
         "cut" => {
             let one = words.whom()?;
@@ -118,7 +126,7 @@ fn rest(word: &str, words: &mut Words<'_>) -> Result<Deed, NotUnderstood> {
         "gossip" => Deed::Gossip(match words.some("what becomes of it")? {
             "fair" => Gossip::Fair,
             "lost" => Gossip::Lost,
-            "late" => Gossip::Late(u64::try_from(words.time()?.as_micros()).unwrap_or(u64::MAX)),
+            "late" => Gossip::Late(words.micros()?),
             other => return Err(NotUnderstood(format!("gossip is not `{other}`"))),
         }),
         "upgrade" => Deed::Upgrade(words.whom()?),
@@ -136,10 +144,38 @@ fn via(words: &mut Words<'_>) -> Result<Whom, NotUnderstood> {
     if words.skip("via") { words.whom() } else { Ok(Whom::Any) }
 }
 
+/// One by its name, or by what is not as in a local network.
+fn weather(words: &mut Words<'_>) -> Result<Weather, NotUnderstood> {
+    if let Some((_, named)) = Weather::NAMED.iter().find(|(name, _)| words.skip(name)) {
+        return Ok(*named);
+    }
+    let (mut weather, mut is_bare) = (Weather::LAN, true);
+    loop {
+        if words.skip("delay") {
+            weather.delay = words.micros()?;
+        } else if words.skip("jitter") {
+            weather.jitter = words.micros()?;
+        } else if words.skip("loss") {
+            weather.loss = words.rate()?;
+        } else if words.skip("repeat") {
+            weather.repeat = words.micros()?;
+        } else if words.skip("duplicates") {
+            weather.duplicates = words.rate()?;
+        } else if words.skip("stray") {
+            weather.stray = words.rate()?;
+        } else if is_bare {
+            return Err(NotUnderstood(format!("`{}` is no weather", words.some("the weather")?)));
+        } else {
+            return Ok(weather);
+        }
+        is_bare = false;
+    }
+}
+
 fn clock(words: &mut Words<'_>) -> Result<ClockFault, NotUnderstood> {
     Ok(match words.some("what it does")? {
         "forgets" => ClockFault::Forgets,
-        "pace" => ClockFault::Pace(words.number("a number of thousandths")?),
+        "pace" => ClockFault::Pace(words.number_in(1..=MOST_PACE, "a number of thousandths")?),
         "jump" => {
             let word = words.some("a time")?;
             let (sign, rest) = match word.strip_prefix('-') {

@@ -1,9 +1,15 @@
 //! The words that deeds are made of.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::Whom;
+
+/// The longest time that anything in a scenario takes.
+const LONGEST: Duration = Duration::from_secs(1_000 * 3_600);
+/// The longest time that there is: a clock may be wrong by a hundred years, in microseconds.
+const AGE: f64 = 100.0 * 365.25 * 24.0 * 3_600e6;
 
 /// Why a line was not understood: what was met, and what would have been.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -57,6 +63,23 @@ impl<'a> Words<'a> {
         word.parse().map_err(|_| NotUnderstood(format!("`{word}` is not {what}")))
     }
 
+    /// A number that is no smaller and no greater.
+    pub fn number_in<T>(&mut self, range: RangeInclusive<T>, what: &str) -> Result<T, NotUnderstood>
+    where
+        T: std::str::FromStr + PartialOrd + fmt::Display,
+    {
+        let number = self.number(what)?;
+        if range.contains(&number) {
+            return Ok(number);
+        }
+        Err(NotUnderstood(format!("{number} is not {what} from {} to {}", range.start(), range.end())))
+    }
+
+    /// So many of a thousand. Not all: what is repeated until it gets through has to.
+    pub fn rate(&mut self) -> Result<u32, NotUnderstood> {
+        self.number_in(0..=999, "a number of a thousand")
+    }
+
     /// A device.
     pub fn whom(&mut self) -> Result<Whom, NotUnderstood> {
         let word = self.some("a device")?;
@@ -77,7 +100,17 @@ impl<'a> Words<'a> {
     /// A time: `200ms`, `5s`, `3m`, `2h`.
     pub fn time(&mut self) -> Result<Duration, NotUnderstood> {
         let word = self.some("a time")?;
-        time(word).ok_or_else(|| NotUnderstood(format!("`{word}` is no time: `200ms`, `5s`, `3m` or `2h` is")))
+        let time =
+            time(word).ok_or_else(|| NotUnderstood(format!("`{word}` is no time: `200ms`, `5s`, `3m` or `2h` is")))?;
+        if time > LONGEST {
+            return Err(NotUnderstood(format!("`{word}` is longer than {}", in_words(LONGEST))));
+        }
+        Ok(time)
+    }
+
+    /// A time, in microseconds.
+    pub fn micros(&mut self) -> Result<u64, NotUnderstood> {
+        self.time().map(|time| time.as_micros() as u64)
     }
 }
 
@@ -94,7 +127,8 @@ pub fn time(word: &str) -> Option<Duration> {
         "h" => 3600e6,
         _ => return None,
     };
-    Some(Duration::from_micros((number * micros).round() as u64))
+    let micros = (number * micros).round();
+    (micros <= AGE).then(|| Duration::from_micros(micros as u64))
 }
 
 /// A time as a scenario has it.
