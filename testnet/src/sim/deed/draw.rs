@@ -114,11 +114,11 @@ fn weather(rng: &mut ChaCha8Rng) -> Weather {
     }
     Weather {
         delay: below(rng, 300_000),
-        jitter: below(rng, 200_000),
-        loss: below(rng, 200) as u32,
+        jitter: below(rng, 100_000),
+        loss: below(rng, 50) as u32,
         repeat: 200_000 + below(rng, 800_000),
         duplicates: below(rng, 300) as u32,
-        stray: below(rng, 300) as u32,
+        stray: below(rng, 100) as u32,
     }
 }
 

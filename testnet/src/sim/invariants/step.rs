@@ -6,8 +6,10 @@ use shoal_protocol::auction;
 use shoal_protocol::claims::{self, awarded_under};
 use shoal_protocol::membership;
 use shoal_protocol::model::claim::generation;
+use shoal_protocol::model::codec;
 use shoal_protocol::model::{Claim, Digest, NodeId, Queue, RawChange, ReplicaId, Resources, Slot, Token, Unverified};
 use shoal_protocol::node::{Action, Message, Node, Order, Record, Reply};
+use shoal_protocol::sync;
 
 use crate::sim::disk::Disk;
 use crate::sim::world::{World, facts};
@@ -122,12 +124,11 @@ impl World {
         self.watch_words(device, action);
         let (disk, me) = (&self.devices[device].disk, self.devices[device].id);
         let wrong = match action {
-            Action::Broadcast(Message::Slot(slot)) if slot.by().0 == me.0 => {
-                let claims = slot.peek().map(|slot| slot.claims).unwrap_or_default();
-                let unwritten = claims
-                    .iter()
-                    .find(|claim| !claims_on(disk, me, &claim.replica).any(|written| held(&written) == held(claim)));
-                unwritten.map(|claim| format!("it tells of its claim to {} before it is on disk", claim.replica))
+            Action::Broadcast(Message::Slot(slot)) => unwritten(disk, me, slot),
+            // What is told of the other trees is nobody's own, or no promise.
+            Action::Send { message: Message::Repair(sync::Message::Items { items, .. }), .. } => {
+                let slots = items.iter().filter_map(|item| codec::decode::<Unverified<Slot>>(item).ok());
+                slots.filter_map(|slot| unwritten(disk, me, &slot)).next()
             }
             Action::Send { message: Message::Auction(auction::Message::Claimed { replica, token, .. }), .. } => {
                 let is_written = claims_on(disk, me, replica).any(|written| awarded_under(&written) == *token);
@@ -288,6 +289,14 @@ impl World {
 
 fn held(claim: &Claim) -> (ReplicaId, Token) {
     (claim.replica, awarded_under(claim))
+}
+
+/// What a device tells in its own name of what it claims, and has not on disk.
+fn unwritten(disk: &Disk, me: NodeId, slot: &Unverified<Slot>) -> Option<String> {
+    let slot = slot.peek().ok().filter(|_| slot.by().0 == me.0)?;
+    let is_written = |claim: &&Claim| claims_on(disk, me, &claim.replica).any(|written| held(&written) == held(claim));
+    let claim = slot.claims.iter().find(|claim| !is_written(claim))?;
+    Some(format!("it tells of its claim to {} before it is on disk", claim.replica))
 }
 
 fn claims_on(disk: &Disk, node: NodeId, replica: &ReplicaId) -> impl Iterator<Item = Claim> + use<> {
