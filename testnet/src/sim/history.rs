@@ -56,6 +56,12 @@ impl From<Play> for Ended {
     }
 }
 
+/// What is printed of a history that failed.
+pub fn failure(seed: u64, scenario: Option<&str>, report: &str) -> String {
+    let scenario = scenario.map(|name| format!(" --scenario {name}")).unwrap_or_default();
+    format!("seed {seed} failed: {}\nto see it again: cargo testnet sim --seed {seed}{scenario}", report.trim_end())
+}
+
 fn run(seed: u64, mut world: World) -> Result<Play, String> {
     let size = 3 + below(&mut world.rng, 6) as usize;
     world.network.weather = match below(&mut world.rng, 4) {
@@ -63,24 +69,25 @@ fn run(seed: u64, mut world: World) -> Result<Play, String> {
         2 => Weather::WAN,
         _ => Weather::RADIO,
     };
-    let mut play = Play::with(seed, world, size)?;
-    for _ in 0..6 + below(&mut play.world.rng, 14) {
-        let deeds = match below(&mut play.world.rng, WAVES) {
-            0 => wave(&mut play.world),
-            _ => vec![draw(&mut play.world)],
-        };
-        for deed in deeds {
-            play.world.say(0, format!("-- {deed}"));
-            play.apply(&deed)?;
+    let play = Play::with(seed, world, size)?.out(|play| {
+        for _ in 0..6 + below(&mut play.world.rng, 14) {
+            let deeds = match below(&mut play.world.rng, WAVES) {
+                0 => wave(&mut play.world),
+                _ => vec![draw(&mut play.world)],
+            };
+            for deed in deeds {
+                play.world.say(0, format!("-- {deed}"));
+                play.apply(&deed)?;
+            }
+            let gap = gap(&mut play.world.rng);
+            play.world.run_for(gap)?;
+            // The last one may have died over it.
+            if play.world.running().is_empty() {
+                play.heal()?;
+            }
         }
-        let gap = gap(&mut play.world.rng);
-        play.world.run_for(gap)?;
-        // The last one may have died over it.
-        if play.world.running().is_empty() {
-            play.heal()?;
-        }
-    }
-    play.heal()?;
-    play.settle()?;
-    Ok(play)
+        play.heal()?;
+        Ok(play.settle()?)
+    });
+    play.map_err(|trouble| trouble.to_string())
 }

@@ -16,7 +16,7 @@
 //! | `invariants` | what must hold after every step, and at the end |
 
 mod clock;
-mod deed;
+pub(crate) mod deed;
 mod device;
 mod disk;
 mod effects;

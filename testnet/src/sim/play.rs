@@ -1,10 +1,12 @@
 //! A world, its user, and what the user was promised.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use shoal_protocol::model::{Change, Digest, ReplicaId, Spec};
 
+use super::deed::Trouble;
 use super::device::{Device, Mood};
 use super::disk::Disk;
 use super::happening::Happening;
@@ -59,6 +61,17 @@ impl Play {
             ran_alone: None,
             deeds: BTreeMap::new(),
         })
+    }
+
+    /// Plays it. A panic, of a node or of this world, is a failure like any other: told with what led there.
+    pub fn out(mut self, steps: impl FnOnce(&mut Play) -> Result<(), Trouble>) -> Result<Self, Trouble> {
+        let played = catch_unwind(AssertUnwindSafe(|| steps(&mut self)));
+        played.unwrap_or_else(|panic| {
+            let said = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+            let said = said.unwrap_or("of an odd kind");
+            Err(Trouble::Broken(format!("a panic: {said}\n{}", self.world.report())))
+        })?;
+        Ok(self)
     }
 
     /// Publishes through `device` and remembers what was promised.

@@ -10,7 +10,7 @@
 
 use std::time::Duration;
 
-use super::deed::{self, Deed, NotUnderstood, Words};
+use super::deed::{self, Deed, NotUnderstood, Trouble, Words};
 use super::history::Ended;
 use super::play::Play;
 use super::world::World;
@@ -42,7 +42,15 @@ pub struct Scenario {
     /// The first comment: what it is about.
     pub about: String,
     nodes: usize,
-    deeds: Vec<(Duration, Deed)>,
+    deeds: Vec<Line>,
+}
+
+/// A deed, where it stands, and when it is done.
+#[derive(Debug, PartialEq)]
+struct Line {
+    number: usize,
+    at: Duration,
+    deed: Deed,
 }
 
 /// The names of those that come with the program.
@@ -66,13 +74,14 @@ impl Scenario {
                     scenario.about = comment.trim().to_owned();
                 }
             } else if !line.is_empty() {
-                scenario.line(line).map_err(|NotUnderstood(why)| format!("line {}: {why}", index + 1))?;
+                let number = index + 1;
+                scenario.line(number, line).map_err(|NotUnderstood(why)| format!("line {number}: {why}"))?;
             }
         }
         Ok(scenario)
     }
 
-    fn line(&mut self, line: &str) -> Result<(), NotUnderstood> {
+    fn line(&mut self, number: usize, line: &str) -> Result<(), NotUnderstood> {
         let mut words = Words::of(line);
         match words.some("a word")? {
             "nodes" => {
@@ -83,12 +92,12 @@ impl Scenario {
                 words.end()
             }
             "at" => {
-                let time = words.time()?;
-                if self.deeds.last().is_some_and(|(before, _)| *before > time) {
+                let at = words.time()?;
+                if self.deeds.last().is_some_and(|before| before.at > at) {
                     return Err(NotUnderstood("it is earlier than the line before".into()));
                 }
                 let rest: Vec<&str> = std::iter::from_fn(|| words.next()).collect();
-                self.deeds.push((time, rest.join(" ").parse()?));
+                self.deeds.push(Line { number, at, deed: rest.join(" ").parse()? });
                 Ok(())
             }
             other => Err(NotUnderstood(format!("`{other}` begins no line: `nodes NUMBER` and `at TIME DEED` do"))),
@@ -96,21 +105,25 @@ impl Scenario {
     }
 
     /// Runs it in the world of `seed`.
-    pub fn run(&self, seed: u64, is_told: bool) -> Result<Ended, String> {
+    pub fn run(&self, seed: u64, is_told: bool) -> Result<Ended, Trouble> {
         let mut world = World::new(seed);
         if is_told {
             world.keep_all();
         }
-        let mut play = Play::with(seed, world, self.nodes)?;
-        let zero = play.world.now;
-        for (at, deed) in &self.deeds {
-            let at = zero + u64::try_from(at.as_micros()).unwrap_or(u64::MAX >> 1);
-            play.world.run_until(at.max(play.world.now))?;
-            play.world.say(0, format!("-- {deed}"));
-            play.apply(deed).map_err(|why| format!("`{deed}`: {why}"))?;
-        }
-        play.heal()?;
-        play.settle()?;
+        let play = Play::with(seed, world, self.nodes)?.out(|play| {
+            let zero = play.world.now;
+            for Line { number, at, deed } in &self.deeds {
+                let at = zero + at.as_micros() as u64;
+                play.world.run_until(at.max(play.world.now))?;
+                play.world.say(0, format!("-- {deed}"));
+                play.apply(deed).map_err(|trouble| match trouble {
+                    Trouble::Impossible(why) => Trouble::Impossible(format!("line {number}: `{deed}`: {why}")),
+                    other => other,
+                })?;
+            }
+            play.heal()?;
+            Ok(play.settle()?)
+        })?;
         let trace = if is_told { play.world.trace() } else { String::new() };
         Ok(Ended { trace, ..Ended::from(play) })
     }

@@ -30,7 +30,7 @@ impl Stage {
     pub fn befall(&mut self, words: &str) -> Result<(), String> {
         let deed: Deed = words.parse().map_err(|why| format!("`{words}`: {why}"))?;
         self.play.world.say(0, format!("-- {deed}"));
-        self.play.apply(&deed)
+        self.play.apply(&deed).map_err(|trouble| trouble.to_string())
     }
 
     /// Does a deed by which one more device comes; these others it cannot reach, from the first moment on.

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use shoal_protocol::node::DialTarget;
 
-use super::history::{history, hurried};
+use super::deed::Trouble;
+use super::history::{failure, history, hurried};
 use super::invariants;
 use super::network::{Gossip, Weather};
 use super::operator::workload;
@@ -26,7 +27,7 @@ fn all_well(play: &Play) -> bool {
 #[test]
 fn a_hundred_histories_end_well() {
     let failed: Vec<String> =
-        (0..100).filter_map(|seed| hurried(seed).err().map(|error| format!("seed {seed}: {error}"))).collect();
+        (0..100).filter_map(|seed| hurried(seed).err().map(|error| failure(seed, None, &error))).collect();
     // One report in full is enough to begin with; `cargo testnet sim --seed N` tells the others.
     let short: Vec<&str> = failed.iter().filter_map(|error| error.lines().next()).collect();
     assert!(failed.is_empty(), "{} of 100 failed: {short:#?}\n{}", failed.len(), failed[0]);
@@ -38,7 +39,9 @@ fn every_scenario_ends_well() {
         let scenario = Scenario::parse(scenario::built_in(name).unwrap()).unwrap();
         assert!(!scenario.about.is_empty(), "{name} does not say what it is about");
         for seed in 0..3 {
-            scenario.run(seed, false).map_err(|why| panic!("{name}, seed {seed}: {why}")).ok();
+            if let Err(why) = scenario.run(seed, false) {
+                panic!("{}", failure(seed, Some(name), &why.to_string()));
+            }
         }
     }
 }
@@ -348,9 +351,35 @@ fn a_scenario_that_is_wrong_is_refused_with_its_line() {
         let error = Scenario::parse(text).expect_err(text);
         assert!(error.starts_with(why), "{text}: {error}");
     }
-    let there_is_none = Scenario::parse("at 1s kill n7").unwrap().run(0, false).err().unwrap();
-    assert!(there_is_none.starts_with("`kill n7`: there is no n7, the last is n2"), "{there_is_none}");
-    let leaves_none = "nodes 2\nat 1s join 1\nat 9s lose n0\nat 9s lose n1\nat 9s lose n2";
-    let leaves_none = Scenario::parse(leaves_none).unwrap().run(0, false).err().unwrap();
-    assert!(leaves_none.starts_with("`lose n2`: n2 is the last member that has a disk"), "{leaves_none}");
+    // What only the world knows.
+    for (text, why) in [
+        ("at 1s mend\nat 1s kill n7", "line 2: `kill n7`: there is no n7, the last is n2"),
+        ("at 1s start n0", "line 1: `start n0`: n0 runs already"),
+        (
+            "nodes 2\nat 1s join 1\nat 9s lose n0\nat 9s lose n1\nat 9s lose n2",
+            "line 5: `lose n2`: n2 is the last member",
+        ),
+    ] {
+        match Scenario::parse(text).unwrap().run(0, false) {
+            Err(Trouble::Impossible(error)) => assert!(error.starts_with(why), "{text}: {error}"),
+            other => panic!("{text}: {:?}", other.map(|ended| ended.steps)),
+        }
+    }
+}
+
+#[test]
+fn a_deed_about_one_who_is_not_there_now_is_passed_over() {
+    let text = "at 1s cut holder:web/0 n1\nat 1s isolate owner:web\nat 1s publish web 1 via holder:db/0\nat 2s kill holder:web/0";
+    Scenario::parse(text).unwrap().run(0, false).unwrap();
+}
+
+#[test]
+fn a_panic_is_told_with_what_led_there() {
+    let played = cluster(3, 2).out(|play| {
+        play.world.say(1, "is about to break");
+        panic!("nobody has thought of this");
+    });
+    let Err(Trouble::Broken(why)) = played else { panic!("it went on") };
+    assert!(why.starts_with("a panic: nobody has thought of this\nat "), "{why}");
+    assert!(why.contains("n1: is about to break"), "{why}");
 }

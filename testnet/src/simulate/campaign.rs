@@ -1,7 +1,6 @@
 //! Many histories, one seed after another, on all cores, until time is up.
 
 use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -24,12 +23,6 @@ struct Sum {
     with_falls: Vec<u64>,
     deeds: BTreeMap<&'static str, u64>,
     failed: Vec<(u64, String)>,
-}
-
-/// What is printed of a history that failed.
-pub fn failure(seed: u64, scenario: &str, report: &str) -> String {
-    let scenario = if scenario == "random" { String::new() } else { format!(" --scenario {scenario}") };
-    format!("seed {seed} failed: {}\nto see it again: cargo testnet sim --seed {seed}{scenario}", report.trim_end())
 }
 
 /// Runs histories from `first` on. Whether all ended well.
@@ -59,7 +52,7 @@ pub fn run(first: u64, time: Duration, name: &str, scenario: Option<&Scenario>) 
                         }
                         Err(report) => {
                             if sum.failed.len() < TOLD {
-                                println!("{}\n", failure(seed, name, &report));
+                                println!("{}\n", history::failure(seed, scenario.map(|_| name), &report));
                             } else {
                                 println!("seed {seed} failed: {}\n", report.lines().next().unwrap_or_default());
                             }
@@ -75,16 +68,11 @@ pub fn run(first: u64, time: Duration, name: &str, scenario: Option<&Scenario>) 
     sum.failed.is_empty()
 }
 
-/// A panic of the core is a failure like any other.
 fn one(seed: u64, scenario: Option<&Scenario>) -> Result<Ended, String> {
-    let run = || match scenario {
-        Some(scenario) => scenario.run(seed, false),
+    match scenario {
+        Some(scenario) => scenario.run(seed, false).map_err(|trouble| trouble.to_string()),
         None => history::hurried(seed),
-    };
-    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
-        let said = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
-        Err(format!("a panic: {}", said.unwrap_or("of an odd kind")))
-    })
+    }
 }
 
 fn tell(sum: &Sum, first: u64, took: Duration) {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 
+use crate::sim::deed::Trouble;
 use crate::sim::{history, scenario};
 
 /// Runs histories in the simulated world: thousands of hours of a cluster's life, every fault, one seed each.
@@ -58,7 +59,7 @@ pub fn run(sim: &Sim) -> bool {
     }
     let told = match &scenario {
         Some(scenario) => scenario.run(sim.seed, true),
-        None => history::told(sim.seed),
+        None => history::told(sim.seed).map_err(Trouble::Broken),
     };
     match told {
         Ok(ended) => {
@@ -66,8 +67,13 @@ pub fn run(sim: &Sim) -> bool {
             println!("seed {} ended well after {} steps: {}", sim.seed, ended.steps, ended.history);
             true
         }
+        Err(Trouble::Impossible(why)) => {
+            eprintln!("error: {}: {why}", sim.scenario);
+            false
+        }
         Err(report) => {
-            println!("{}", campaign::failure(sim.seed, &sim.scenario, &report));
+            let name = scenario.map(|_| sim.scenario.as_str());
+            println!("{}", history::failure(sim.seed, name, &report.to_string()));
             false
         }
     }

@@ -13,23 +13,32 @@ use crate::sim::operator::workload;
 use crate::sim::play::Play;
 use crate::sim::world::World;
 
-use super::{ClockFault, Deed, Whom};
+use super::{ClockFault, Deed, Trouble, Whom};
 
 /// Effects until a death: whatever a daemon does at once is less than this.
 const LONG: u32 = 1_000;
 
 impl Play {
-    /// Does it. An error names what cannot be done, or what broke over it.
-    pub fn apply(&mut self, deed: &Deed) -> Result<(), String> {
+    /// Does it, if there is whom it is about.
+    pub fn apply(&mut self, deed: &Deed) -> Result<(), Trouble> {
         *self.deeds.entry(deed.word()).or_default() += 1;
+        match self.done(deed) {
+            Err(Trouble::Nobody(why)) => self.world.say(0, why),
+            done => done?,
+        }
+        // What was done is a step as well.
+        Ok(self.world.after_step(0)?)
+    }
+
+    fn done(&mut self, deed: &Deed) -> Result<(), Trouble> {
         match deed {
             Deed::Publish { name, replicas, version, via } => {
                 let device = self.find(via)?;
-                return self.publish(device, &workload(name, *version, *replicas));
+                self.publish(device, &workload(name, *version, *replicas))?;
             }
             Deed::Remove { name, via } => {
                 let device = self.find(via)?;
-                return self.remove(device, name);
+                self.remove(device, name)?;
             }
             Deed::Rule { name, value, via } => {
                 let device = self.find(via)?;
@@ -108,21 +117,17 @@ impl Play {
             | Deed::Clone(whom)
             | Deed::Runtime(whom, _)
             | Deed::Upgrade(whom) => {
-                // Whether anybody holds or owns something depends on the seed.
-                match self.find(whom) {
-                    Ok(device) => self.befall(device, deed)?,
-                    Err(why) if matches!(whom, Whom::Holder(..) | Whom::Owner(_)) => self.world.say(0, why),
-                    Err(why) => return Err(why),
-                }
+                let device = self.find(whom)?;
+                self.befall(device, deed)?;
             }
         }
-        // What was done is a step as well.
-        self.world.after_step(0)
+        Ok(())
     }
 
-    fn befall(&mut self, device: usize, deed: &Deed) -> Result<(), String> {
+    fn befall(&mut self, device: usize, deed: &Deed) -> Result<(), Trouble> {
         let runs = self.world.node(device).is_some();
         let world = &mut self.world;
+        let impossible = |why: &str| Err(Trouble::Impossible(format!("n{device} {why}")));
         match deed {
             Deed::Kill { after: 0, .. } => world.kill(device),
             Deed::Kill { after, .. } => {
@@ -131,13 +136,11 @@ impl Play {
             }
             Deed::Unplug(_) => world.unplug(device),
             Deed::Leave(_, back_in) => world.leave(device, *back_in),
-            Deed::Start(_) if runs => return Err(format!("n{device} runs already")),
-            Deed::Start(_) if world.devices[device].is_gone => {
-                return Err(format!("n{device} has lost its disk for good"));
-            }
+            Deed::Start(_) if runs => return impossible("runs already"),
+            Deed::Start(_) if world.devices[device].is_gone => return impossible("has lost its disk for good"),
             Deed::Start(_) => world.start(device, false, &[]),
             Deed::Lose(_) if world.is_last_member(device) => {
-                return Err(format!("n{device} is the last member that has a disk: nobody else could admit anybody"));
+                return impossible("is the last member that has a disk: nobody else could admit anybody");
             }
             Deed::Lose(_) => {
                 let seeds = self.seeds(device);
@@ -184,31 +187,34 @@ impl Play {
     }
 
     /// The device that is meant.
-    pub fn find(&mut self, whom: &Whom) -> Result<usize, String> {
-        let running = self.world.running();
+    fn find(&mut self, whom: &Whom) -> Result<usize, Trouble> {
+        let (running, last) = (self.world.running(), self.world.devices.len() - 1);
         match whom {
-            Whom::Node(node) if *node < self.world.devices.len() => Ok(*node),
-            Whom::Node(node) => Err(format!("there is no n{node}, the last is n{}", self.world.devices.len() - 1)),
-            Whom::Any if running.is_empty() => Err("no device runs".into()),
+            Whom::Node(node) if *node <= last => Ok(*node),
+            Whom::Node(node) => Err(Trouble::Impossible(format!("there is no n{node}, the last is n{last}"))),
+            Whom::Any if running.is_empty() => Err(Trouble::Nobody("no device runs".into())),
             Whom::Any => Ok(running[below(&mut self.world.rng, running.len() as u64) as usize]),
-            Whom::Holder(name, index) => {
-                let workload = name.parse().map_err(|_| format!("`{name}` is no name"))?;
-                let node = self.world.node(*running.first().ok_or("no device runs")?).expect("it runs");
-                let replica = node.wanted(&workload).into_iter().nth(*index as usize);
-                let replica = replica.ok_or_else(|| format!("nobody wishes for {name}/{index}"))?;
-                let holds =
-                    |device: &usize| self.world.node(*device).is_some_and(|it| it.own_claim(&replica).is_some());
-                running.iter().copied().find(holds).ok_or_else(|| format!("nobody holds {name}/{index}"))
-            }
-            Whom::Owner(name) => {
-                let workload = name.parse().map_err(|_| format!("`{name}` is no name"))?;
-                let node = self.world.node(*running.first().ok_or("no device runs")?).expect("it runs");
-                let owner = node.workload(&workload).and_then(|view| view.owner);
-                let owner = owner.ok_or_else(|| format!("{name} has no owner"))?;
-                let is_it = |device: &usize| self.world.devices[*device].name == owner;
-                running.iter().copied().find(is_it).ok_or_else(|| format!("{owner}, which owns {name}, does not run"))
-            }
+            Whom::Holder(name, index) => self.holder(&running, name, *index).map_err(Trouble::Nobody),
+            Whom::Owner(name) => self.owner(&running, name).map_err(Trouble::Nobody),
         }
+    }
+
+    fn holder(&self, running: &[usize], name: &str, index: u32) -> Result<usize, String> {
+        let workload = name.parse().map_err(|_| format!("`{name}` is no name"))?;
+        let node = self.world.node(*running.first().ok_or("no device runs")?).expect("it runs");
+        let replica = node.wanted(&workload).into_iter().nth(index as usize);
+        let replica = replica.ok_or_else(|| format!("nobody wishes for {name}/{index}"))?;
+        let holds = |device: &usize| self.world.node(*device).is_some_and(|it| it.own_claim(&replica).is_some());
+        running.iter().copied().find(holds).ok_or_else(|| format!("nobody holds {name}/{index}"))
+    }
+
+    fn owner(&self, running: &[usize], name: &str) -> Result<usize, String> {
+        let workload = name.parse().map_err(|_| format!("`{name}` is no name"))?;
+        let node = self.world.node(*running.first().ok_or("no device runs")?).expect("it runs");
+        let owner = node.workload(&workload).and_then(|view| view.owner);
+        let owner = owner.ok_or_else(|| format!("{name} has no owner"))?;
+        let is_it = |device: &usize| self.world.devices[*device].name == owner;
+        running.iter().copied().find(is_it).ok_or_else(|| format!("{owner}, which owns {name}, does not run"))
     }
 
     /// Whom a new device is told of: some that will stay, those that run first.

@@ -72,6 +72,30 @@ pub enum Deed {
     Upgrade(Whom),
 }
 
+/// Why a deed was not done.
+#[derive(PartialEq, Debug)]
+pub enum Trouble {
+    /// It is about somebody whom this world does not have now. That depends on the seed.
+    Nobody(String),
+    /// Whoever asks for it asks for what cannot be.
+    Impossible(String),
+    /// A rule was broken over it.
+    Broken(String),
+}
+
+impl From<String> for Trouble {
+    fn from(why: String) -> Self {
+        Trouble::Broken(why)
+    }
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Trouble::Nobody(why) | Trouble::Impossible(why) | Trouble::Broken(why)) = self;
+        f.write_str(why)
+    }
+}
+
 /// A device.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Whom {

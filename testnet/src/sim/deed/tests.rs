@@ -26,6 +26,13 @@ fn what_is_drawn_can_be_written_down_and_read_again() {
 }
 
 #[test]
+fn weather_may_be_told_in_parts() {
+    let parts = "weather loss 20 delay 40ms n1".parse::<Deed>().unwrap();
+    assert_eq!(parts.to_string(), "weather delay 40ms jitter 200us loss 20 repeat 200ms duplicates 0 stray 0 n1");
+    assert_eq!("weather satellite".parse::<Deed>().unwrap().to_string(), "weather satellite");
+}
+
+#[test]
 fn what_is_not_understood_is_named_with_what_would_be() {
     for (line, what) in [
         ("", "a deed is missing"),
@@ -39,6 +46,15 @@ fn what_is_not_understood_is_named_with_what_would_be() {
         ("publish web many", "`many` is not a number of replicas"),
         ("partition n0 n1", "a partition has two groups or more"),
         ("weather hail", "`hail` is no weather"),
+        ("weather", "the weather is missing"),
+        ("weather delay", "a time is missing"),
+        ("weather loss 1000", "1000 is not a number of a thousand from 0 to 999"),
+        ("weather loss 20 n1 n2", "`n2` is one word too many"),
+        ("publish web 20000", "20000 is not a number of replicas from 0 to 10000"),
+        ("join 0", "0 is not a number of devices from 1 to 1000"),
+        ("clock n0 pace 0", "0 is not a number of thousandths from 1 to 100000"),
+        ("clock n0 jump 99999999h", "`99999999h` is no time"),
+        ("pause n1 9999h", "`9999h` is longer than 1000h"),
         ("runtime n0 sleeps", "a runtime does not `sleeps`"),
         ("clock n0 stops", "a clock does not `stops`"),
     ] {
