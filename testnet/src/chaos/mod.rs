@@ -1,7 +1,7 @@
 //! `cargo testnet chaos`: what goes wrong out there, done to real daemons, and what must hold afterwards.
 //!
 //! Each scenario starts a cluster of its own, wishes for a few workloads, does its harm, and ends with the checks of
-//! [`rest`], which are the simulated world's: all nodes of one mind, every replica healthy once, nothing else running. The
+//! [`rest`]: all nodes of one mind, every replica healthy once, nothing else running, and so it stays. The
 //! network is namespaces and a bridge, see [`net`]; without root only what needs no network of its own is done, on loopback.
 
 mod blackout;
@@ -93,7 +93,8 @@ impl Scenario {
         match self {
             // They do without a network of their own: blackout then restarts with the network there.
             Scenario::KillLoop | Scenario::Pause | Scenario::Blackout => None,
-            Scenario::Partition | Scenario::CutCable | Scenario::Weather => setup.no_net.clone(),
+            Scenario::Partition | Scenario::CutCable => setup.no_net.clone(),
+            Scenario::Weather => setup.no_net.clone().or_else(Disk::stalls_impossible),
             Scenario::FullDisk => Disk::impossible(),
             Scenario::Clock => clock::impossible(),
         }

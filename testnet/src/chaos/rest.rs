@@ -18,6 +18,8 @@ use super::world::Wishes;
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Between two looks: a look asks every node a few things, which must not be what keeps them busy.
 const EVERY: Duration = Duration::from_millis(100);
+/// How long all has to stay as it is: a few rounds of everything that nodes do in turn.
+const STEADY: Duration = Duration::from_secs(10);
 
 /// Waits until the running nodes are of one mind, and everything runs that is wished for, once, and nothing else.
 pub fn at_rest(cluster: &mut Cluster, wishes: &Wishes) -> Result<()> {
@@ -34,6 +36,40 @@ pub fn at_rest(cluster: &mut Cluster, wishes: &Wishes) -> Result<()> {
             Err(_) => std::thread::sleep(EVERY),
         }
     }
+}
+
+/// Sees that rest is rest: for a while every look finds the same, and nothing moves.
+pub fn stays(cluster: &Cluster, wishes: &Wishes) -> Result<()> {
+    let witness = &cluster.nodes[*cluster.running().first().context("no node runs")?];
+    let (until, before) = (Instant::now() + STEADY, places(witness)?);
+    while Instant::now() < until {
+        std::thread::sleep(EVERY * 5);
+        look(cluster, wishes).context("it had been at rest")?;
+        nothing_moved(&before, &places(witness)?).context("it had been at rest")?;
+    }
+    Ok(())
+}
+
+/// Every replica's holder, and the counter of the token it is held under, as a node sees it.
+pub type Places = BTreeMap<String, (Option<String>, Option<u64>)>;
+
+/// Who holds what now.
+pub fn places(node: &Daemon) -> Result<Places> {
+    let workloads = node.api().workloads()?;
+    Ok(workloads
+        .into_iter()
+        .flat_map(|view| view.replicas)
+        .map(|one| (one.replica, (one.node_name, one.token)))
+        .collect())
+}
+
+/// Nothing was moved, or awarded anew where it was.
+pub fn nothing_moved(before: &Places, after: &Places) -> Result<()> {
+    for (replica, holder) in before {
+        let now = after.get(replica);
+        ensure!(now == Some(holder), "{replica} moved for nothing: {holder:?} before, {now:?} after");
+    }
+    Ok(())
 }
 
 /// One look; an error says what is not as it should be.

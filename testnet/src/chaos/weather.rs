@@ -10,7 +10,7 @@ use super::disk::Disk;
 use super::net::Weather;
 use super::outage::Clients;
 use super::world::{EACH, World};
-use super::{Findings, Setup};
+use super::{Findings, Setup, rest};
 use crate::real::{Place, lasts, leftovers};
 
 /// 20 ms there and back, and one packet in a hundred lost, each way: a poor radio link.
@@ -23,12 +23,7 @@ const STALL: Duration = Duration::from_millis(700);
 const STALL_EVERY: Duration = Duration::from_secs(10);
 
 pub(super) fn play(setup: &Setup) -> Result<Findings> {
-    let no_stalls = Disk::stalls_impossible();
     let disks = |places: &mut Vec<Place>| {
-        if let Some(why) = &no_stalls {
-            println!("no disk stalls: {why}");
-            return Ok(Vec::new());
-        }
         let slow = |node: usize| {
             let disk = Disk::stalling()?;
             places[node].state = Some(disk.state());
@@ -51,7 +46,7 @@ pub(super) fn play(setup: &Setup) -> Result<Findings> {
         let outage = clients.done()?;
         drop(busy);
         let after = Seen::of(world)?;
-        after.moved_nothing(&before)?;
+        rest::nothing_moved(&before.places, &after.places)?;
         let doubted = after.accusations - before.accusations;
         let what = format!(
             "{} of weather, {stalls} disk stalls of {}: nobody taken for dead, nothing moved, {doubted} doubts cleared; \
@@ -91,21 +86,17 @@ struct Seen {
     /// By node's name: how often it held another to be down since its start.
     downs: BTreeMap<String, u64>,
     accusations: u64,
-    /// Replicas, each with its holder and the counter of its token.
-    holders: BTreeMap<String, (Option<String>, Option<u64>)>,
+    places: rest::Places,
 }
 
 impl Seen {
     fn of(world: &World) -> Result<Self> {
-        let mut seen = Seen { downs: BTreeMap::new(), accusations: 0, holders: BTreeMap::new() };
+        let mut seen = Seen { downs: BTreeMap::new(), accusations: 0, places: rest::places(&world.cluster.nodes[0])? };
         for node in &world.cluster.nodes {
             let counters = node.api().status()?["counters"].clone();
             let count = |name: &str| counters[name].as_u64().unwrap_or_default();
             seen.downs.insert(node.name.clone(), count("nodes_down"));
             seen.accusations += count("accusations");
-        }
-        for one in world.cluster.nodes[0].api().workloads()?.into_iter().flat_map(|view| view.replicas) {
-            seen.holders.insert(one.replica, (one.node_name, one.token));
         }
         Ok(seen)
     }
@@ -119,16 +110,6 @@ impl Seen {
                     format!("{}: {} ({})", event.at, event.message, event.node.as_deref().unwrap_or("somebody"))
                 });
                 bail!("a false failover: {} took a node for dead: {}", node.name, told.unwrap_or_default());
-            }
-        }
-        Ok(())
-    }
-
-    fn moved_nothing(&self, before: &Seen) -> Result<()> {
-        for (replica, holder) in &before.holders {
-            let now = self.holders.get(replica);
-            if now != Some(holder) {
-                bail!("{replica} moved though nobody was down: {holder:?} before, {now:?} after");
             }
         }
         Ok(())

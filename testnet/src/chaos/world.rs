@@ -84,7 +84,8 @@ impl World {
         let findings = play(self)?;
         self.say("waiting for rest");
         self.rest()?;
-        self.say("at rest: of one mind, every replica healthy once, nothing else runs");
+        rest::stays(&self.cluster, &self.wishes)?;
+        self.say("at rest, and it stays so: of one mind, every replica healthy once, nothing else runs, nothing moves");
         Ok(findings)
     }
 
