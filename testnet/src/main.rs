@@ -55,9 +55,7 @@ enum Verb {
     /// Benchmarks: a table and JSON lines. For a quiet machine.
     #[command(subcommand)]
     Bench(Bench),
-    /// One random history in the simulated world, told event by event.
     Sim(Sim),
-    /// How what a cluster costs grows with its size: tables and plots from the simulated world.
     Scale(Scale),
 }
 

@@ -5,7 +5,7 @@ mod measure;
 mod plots;
 mod quantities;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Instant;
 
@@ -67,7 +67,7 @@ pub fn run(scale: &Scale) -> Result<bool> {
     }
     println!("\n{}\n{}", quantities::table(&all), quantities::differences(ENTRIES, &differences));
     if let Some(folder) = &scale.write {
-        write(folder, &all, &differences)?;
+        write(scale, folder, &all, &differences)?;
     }
     Ok(true)
 }
@@ -155,12 +155,20 @@ fn memory() -> u64 {
     pages * rustix::param::page_size() as u64
 }
 
-fn write(folder: &std::path::Path, all: &[(usize, Figures)], differences: &[(usize, f64)]) -> Result<()> {
+fn write(scale: &Scale, folder: &Path, all: &[(usize, Figures)], differences: &[(usize, f64)]) -> Result<()> {
     let within = || format!("in {}", folder.display());
     std::fs::create_dir_all(folder).with_context(within)?;
-    let tables = format!("{}\n{}", quantities::table(all), quantities::differences(ENTRIES, differences));
+    let sizes: Vec<String> = all.iter().map(|(nodes, _)| nodes.to_string()).collect();
+    let (sizes, Scale { replicas, seed, .. }) = (sizes.join(","), scale);
+    let tables = format!(
+        "Made by `scale --nodes {sizes} --replicas {replicas} --seed {seed} --write {}`.\n\n{}\n{}",
+        folder.display(),
+        quantities::table(all),
+        quantities::differences(ENTRIES, differences)
+    );
     std::fs::write(folder.join("figures.md"), tables).with_context(within)?;
     let lines: String = all.iter().map(|(nodes, figures)| quantities::json(*nodes, figures) + "\n").collect();
+    let lines = lines + &quantities::differences_json(ENTRIES, differences);
     std::fs::write(folder.join("figures.jsonl"), lines).with_context(within)?;
-    plots::draw(folder, all)
+    plots::draw(folder, all, differences)
 }

@@ -1,4 +1,4 @@
-//! The plots: how quantities grow with the size of the cluster.
+//! The plots: how quantities grow with the size of the cluster, and repair with the size of the difference.
 
 use std::path::Path;
 
@@ -13,14 +13,19 @@ struct Plot {
     file: &'static str,
     title: &'static str,
     axis: &'static str,
+    /// What it grows with.
+    across: &'static str,
     curves: &'static [(&'static str, &'static str)],
 }
+
+const NODES: &str = "nodes";
 
 const PLOTS: &[Plot] = &[
     Plot {
         file: "traffic.svg",
         title: "Bytes that a node sends a second",
         axis: "B/s",
+        across: NODES,
         curves: &[
             ("rest_bytes", "at rest"),
             ("rest_busiest", "at rest, the busiest"),
@@ -28,21 +33,31 @@ const PLOTS: &[Plot] = &[
         ],
     },
     Plot {
+        file: "messages.svg",
+        title: "Messages that a node sends a second",
+        axis: "messages/s",
+        across: NODES,
+        curves: &[("rest_messages", "at rest"), ("churn_messages", "a node goes and returns every 2 s")],
+    },
+    Plot {
         file: "spread.svg",
         title: "A change gets round, in a wired local network",
         axis: "ms",
+        across: NODES,
         curves: &[("news_50", "half of the nodes"), ("news_99", "99 of 100"), ("news_100", "all")],
     },
     Plot {
         file: "hops.svg",
         title: "Hops of a change",
         axis: "hops",
+        across: NODES,
         curves: &[("hops_50", "half of the nodes"), ("hops_99", "99 of 100"), ("hops_100", "all")],
     },
     Plot {
         file: "failover.svg",
         title: "A node is lost",
         axis: "ms",
+        across: NODES,
         curves: &[
             ("kill_known", "daemon killed: 99 of 100 know"),
             ("kill_failover", "daemon killed: healthy elsewhere"),
@@ -54,25 +69,39 @@ const PLOTS: &[Plot] = &[
         file: "placement.svg",
         title: "Messages of an auction, a placement",
         axis: "messages",
+        across: NODES,
         curves: &[("placement_messages", "messages")],
     },
     Plot {
         file: "ring.svg",
         title: "The ring",
         axis: "of the average",
+        across: NODES,
         curves: &[("balance", "keys of the busiest owner"), ("keys_moved", "keys moved when a node goes")],
     },
     Plot {
         file: "memory.svg",
         title: "Memory of a node's brain",
         axis: "KiB",
+        across: NODES,
         curves: &[("memory_alone", "on a device"), ("memory_shared", "in the simulator")],
     },
 ];
 
+const REPAIR: Plot = Plot {
+    file: "repair.svg",
+    title: "Bytes of repair for each byte that was lacking",
+    axis: "bytes",
+    across: "entries that differ",
+    curves: &[("repair", "of 10,000 entries")],
+};
+
 /// Draws all of them into a folder.
-pub fn draw(folder: &Path, all: &[(usize, Figures)]) -> Result<()> {
-    PLOTS.iter().try_for_each(|plot| plot.draw(folder, all).map_err(|why| anyhow!("{}: {why}", plot.file)))
+pub fn draw(folder: &Path, all: &[(usize, Figures)], differences: &[(usize, f64)]) -> Result<()> {
+    let repair: Vec<(usize, Figures)> =
+        differences.iter().map(|(news, ratio)| (*news, vec![("repair", *ratio)])).collect();
+    let plots = PLOTS.iter().map(|plot| (plot, all)).chain([(&REPAIR, &repair[..])]);
+    plots.into_iter().try_for_each(|(plot, all)| plot.draw(folder, all).map_err(|why| anyhow!("{}: {why}", plot.file)))
 }
 
 impl Plot {
@@ -98,7 +127,7 @@ impl Plot {
             .x_label_area_size(40)
             .y_label_area_size(64)
             .build_cartesian_2d((small..large * 1.1).log_scale(), (least / 2.0..most * 2.0).log_scale())?;
-        chart.configure_mesh().x_desc("nodes").y_desc(self.axis).light_line_style(WHITE).draw()?;
+        chart.configure_mesh().x_desc(self.across).y_desc(self.axis).light_line_style(WHITE).draw()?;
         for (number, (title, points)) in curves.into_iter().enumerate() {
             let color = Palette99::pick(number).to_rgba();
             chart

@@ -105,6 +105,16 @@ pub fn differences(entries: usize, all: &[(usize, f64)]) -> String {
     text
 }
 
+/// The same, a line each for programs.
+pub fn differences_json(entries: usize, all: &[(usize, f64)]) -> String {
+    let line = |(news, ratio): &(usize, f64)| {
+        let ratio = (ratio * 1000.0).round() / 1000.0;
+        serde_json::json!({ "bench": "scale-repair", "entries": entries, "differ": news, "ratio": ratio }).to_string()
+            + "\n"
+    };
+    all.iter().map(line).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
