@@ -35,6 +35,11 @@ pub enum Fact {
     Incarnation(u64),
     /// Somebody else goes on speaking in this node's name: another device has a copy of its key.
     Contested,
+    /// This node was called down again soon after it had taken that back: it does not do so once more before then.
+    Waits {
+        /// Until when.
+        until: Time,
+    },
     /// This node cannot reach a member and asks others; for events.
     Accused {
         /// The member.

@@ -6,7 +6,8 @@
 //!   asking         it dials S again, and asks the other observers: can you reach S, now?
 //!   answers        Alive (S answered a probe sent after the question) or a signed Vote (Closed, Silent, Refused)
 //!   verdict        a majority of the observers that can be asked, and no live path  ->  Down, gossiped with the votes
-//!   refutation     a node that hears it is down takes a higher incarnation; that beats all said of the lower one
+//!   refutation     a node that hears it is down takes a higher incarnation; that beats all said of the lower one. Again and
+//!                  again, and it does so more and more rarely
 //! ```
 //!
 //! **Down is decided by evidence gathered after the doubt began, never from memory.** The rules that look odd mend races;

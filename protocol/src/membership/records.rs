@@ -26,11 +26,44 @@ pub(super) struct Own {
     pub is_parting: bool,
     /// Not before then may the next challenge be answered.
     reissue_from: Time,
+    /// Word of its death.
+    returns: Returns,
     /// How often a record of ours that we did not write may be outdone: a disk that was lost is found out at once, and against
     /// another device with a copy of our key there is no winning.
     rebuttals: Bucket,
     /// Whether that was told.
     is_contested: bool,
+}
+
+/// When this node took word of its death back. Where few can reach it, and its observers cannot, it is lost again as often as it returns,
+/// and each time all that it runs is placed anew: so it returns more and more rarely.
+#[derive(Clone, Debug, Default)]
+struct Returns {
+    /// The last time; none in this process.
+    last: Option<Time>,
+    /// How long after that the next may be.
+    pause: Duration,
+    /// Whether it was told that it waits.
+    is_told: bool,
+}
+
+impl Returns {
+    /// The pause after the second return of a row. It doubles with each further one.
+    const FIRST: Duration = Duration::from_secs(4);
+    const MOST: Duration = Duration::from_secs(60);
+    /// Who stays for so long, on top of the pause, is lost for another reason the next time.
+    const CALM: Duration = Duration::from_secs(30);
+
+    /// Not before then is the next.
+    fn next(&self, now: Time) -> Time {
+        self.last.map_or(now, |last| last + self.pause)
+    }
+
+    fn returned(&mut self, now: Time) {
+        let is_row = self.last.is_some_and(|last| now.since(last) < Self::CALM + self.pause);
+        self.pause = if is_row { (self.pause * 2).clamp(Self::FIRST, Self::MOST) } else { Duration::ZERO };
+        (self.last, self.is_told) = (Some(now), false);
+    }
 }
 
 /// Rebuttals at once, and the pause between further ones. Each costs a disk write.
@@ -47,6 +80,7 @@ impl Own {
             challenge: None,
             is_parting: false,
             reissue_from: Time::ZERO,
+            returns: Returns::default(),
             rebuttals: Bucket::new(REBUTTALS.0, REBUTTALS.1),
             is_contested: false,
         }
@@ -137,8 +171,16 @@ impl Membership {
     /// death in incarnation `spent`. Paced: a peer that repeats it must not wear out our disk.
     pub(super) fn challenged(&mut self, cx: &mut Cx<'_>, counter: u64, spent: Option<u64>) {
         let (known, before) = self.own.challenge.unwrap_or_default();
-        self.own.challenge = Some((known.max(counter), before.max(spent)));
-        let at = self.own.reissue_from;
+        let spent = before.max(spent);
+        self.own.challenge = Some((known.max(counter), spent));
+        let mut at = self.own.reissue_from;
+        if spent.is_some_and(|spent| spent >= self.own.asked) {
+            let returns = self.own.returns.next(cx.now);
+            if returns > cx.now && !std::mem::replace(&mut self.own.returns.is_told, true) {
+                cx.facts.push(Fact::Waits { until: returns });
+            }
+            at = at.max(returns);
+        }
         if at <= cx.now {
             self.reissue_if_challenged(cx);
         } else {
@@ -154,6 +196,7 @@ impl Membership {
             // The record follows when the disk has it: a node that forgot an incarnation it used could not be outdone.
             Some(spent) if spent >= self.own.asked => {
                 self.own.asked = spent + 1;
+                self.own.returns.returned(cx.now);
                 cx.facts.push(Fact::Incarnation(self.own.asked));
             }
             Some(spent) if spent >= self.own.incarnation => {} // on its way to the disk

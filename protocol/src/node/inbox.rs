@@ -325,6 +325,13 @@ impl Node {
                 }
             }
             membership::Fact::Contested => self.on_contested(now),
+            membership::Fact::Waits { until } => {
+                let wait = until.since(now).as_secs_f64();
+                let message = format!(
+                    "others have lost this node again and again, as when too few of them can reach it; it returns in {wait:.0} s"
+                );
+                self.tell(now, Level::Warning, "return-delayed", None, Some(self.me), message);
+            }
             membership::Fact::Accused { .. } => self.count("accusations"),
             membership::Fact::Cleared { .. } => self.count("accusations_cleared"),
         }

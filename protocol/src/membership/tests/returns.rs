@@ -50,6 +50,32 @@ fn whom_a_friend_meets_again_is_soon_up_for_both() {
     }
 }
 
+/// Seeds 2324099 and 2324789: two that its observers are not could reach a node, its observers could not. Every seven seconds it was lost and
+/// returned, for as long as that lasted; each time all that it ran was placed anew, and let go of.
+#[test]
+fn who_is_lost_again_and_again_returns_more_and_more_rarely() {
+    let mut most = 0;
+    for seed in 0..3 {
+        let mut net = Net::running(8, seed);
+        net.latency = 150 * MS;
+        net.run(30 * SECOND);
+        net.cuts = (0..5).flat_map(|n| [(n, 7), (7, n)]).collect();
+        net.run(600 * SECOND);
+        let lives = net.room(7).incarnation();
+        assert!(lives <= 20, "seed {seed}: {lives} lives in ten minutes");
+        most = most.max(lives);
+        net.cuts.clear();
+        net.run_until(75 * SECOND, |net| (0..8).all(|n| net.ups(n) == 8)).expect("it is back a minute later");
+        // It has been well for long: the next return is at once.
+        net.run(120 * SECOND);
+        net.split(&[&[0, 1, 2, 3, 4, 5, 6], &[7]]);
+        net.run_until(10 * SECOND, |net| (0..7).all(|n| net.state(n, 7) == State::Down)).expect("it is lost once more");
+        net.cuts.clear();
+        net.run_until(15 * SECOND, |net| (0..8).all(|n| net.ups(n) == 8)).expect("and back at once");
+    }
+    assert!(most > 8, "nobody was lost again and again: {most}");
+}
+
 #[test]
 fn a_restarted_node_is_up_with_its_next_incarnation() {
     let mut net = Net::running(3, 10);
