@@ -224,6 +224,7 @@ impl Membership {
             let pause = ANNOUNCE + self.jitter(ANNOUNCE);
             self.timers.set(Reason::Announce, cx.now + pause);
         }
+        self.answer_challenge(cx);
         let record = self.own.record().map(|record| record.wire());
         cx.out.send(peer, Message::Hello { record, settled: self.settled() });
         self.probe(cx, peer, Wish::None);

@@ -35,7 +35,8 @@ pub enum Fact {
     Incarnation(u64),
     /// Somebody else goes on speaking in this node's name: another device has a copy of its key.
     Contested,
-    /// This node was called down again soon after it had taken that back: it does not do so once more before then.
+    /// This node was called down again soon after it had taken that back: it does not do so once more before then, unless it meets those that
+    /// did.
     Waits {
         /// Until when.
         until: Time,

@@ -336,7 +336,7 @@ impl Membership {
             Reason::BackBy(node) => self.miss(cx, node),
             Reason::Spread(node) => self.spread(cx, node),
             Reason::Repair(node) => self.repair(cx, node),
-            Reason::Reissue => self.reissue_if_challenged(cx),
+            Reason::Reissue => self.answer_challenge(cx),
             Reason::Announce => self.announce(cx),
             Reason::Explore => self.explore(cx),
             Reason::Errand => self.end_errands(cx),

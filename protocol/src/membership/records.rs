@@ -1,5 +1,6 @@
 //! What nodes say of themselves, and the incarnations by which the living outdo word of their death.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::model::{Bucket, Digest, NodeId, NodeRecord, Signed, Time};
@@ -43,6 +44,8 @@ struct Returns {
     last: Option<Time>,
     /// How long after that the next may be.
     pause: Duration,
+    /// Who called it down the last time.
+    accusers: BTreeSet<NodeId>,
     /// Whether it was told that it waits.
     is_told: bool,
 }
@@ -171,25 +174,38 @@ impl Membership {
     /// death in incarnation `spent`. Paced: a peer that repeats it must not wear out our disk.
     pub(super) fn challenged(&mut self, cx: &mut Cx<'_>, counter: u64, spent: Option<u64>) {
         let (known, before) = self.own.challenge.unwrap_or_default();
-        let spent = before.max(spent);
-        self.own.challenge = Some((known.max(counter), spent));
-        let mut at = self.own.reissue_from;
-        if spent.is_some_and(|spent| spent >= self.own.asked) {
-            let returns = self.own.returns.next(cx.now);
-            if returns > cx.now && !std::mem::replace(&mut self.own.returns.is_told, true) {
-                cx.facts.push(Fact::Waits { until: returns });
-            }
-            at = at.max(returns);
-        }
-        if at <= cx.now {
-            self.reissue_if_challenged(cx);
-        } else {
-            self.timers.set(Reason::Reissue, at);
-        }
+        self.own.challenge = Some((known.max(counter), before.max(spent)));
+        self.answer_challenge(cx);
     }
 
-    pub(super) fn reissue_if_challenged(&mut self, cx: &mut Cx<'_>) {
-        let Some((counter, spent)) = self.own.challenge.take() else { return };
+    /// These called this node down.
+    pub(super) fn called_down(&mut self, cx: &mut Cx<'_>, incarnation: u64, by: BTreeSet<NodeId>) {
+        self.own.returns.accusers = by;
+        self.challenged(cx, 0, Some(incarnation));
+    }
+
+    /// When a challenge may be answered that names this incarnation.
+    fn may_answer(&self, now: Time, spent: Option<u64>) -> Time {
+        let is_news = spent.is_some_and(|spent| spent >= self.own.asked);
+        let accusers = &self.own.returns.accusers;
+        let met = accusers.iter().filter(|node| self.has_link(node)).count();
+        // Those that it can talk with lose it for another reason.
+        let returns = if is_news && 2 * met < accusers.len() { self.own.returns.next(now) } else { now };
+        self.own.reissue_from.max(returns)
+    }
+
+    /// Answers what others hold of this node, as soon as it may.
+    pub(super) fn answer_challenge(&mut self, cx: &mut Cx<'_>) {
+        let Some((counter, spent)) = self.own.challenge else { return };
+        let at = self.may_answer(cx.now, spent);
+        if at > cx.now {
+            if at > self.own.reissue_from && !std::mem::replace(&mut self.own.returns.is_told, true) {
+                cx.facts.push(Fact::Waits { until: at });
+            }
+            self.timers.set(Reason::Reissue, at);
+            return;
+        }
+        self.own.challenge = None;
         self.own.reissue_from = cx.now + self.config.reissue_every;
         self.own.counter = self.own.counter.max(counter);
         match spent {

@@ -219,7 +219,7 @@ impl Membership {
             return Worth::Ignore;
         }
         if subject == self.me {
-            self.challenged(cx, 0, Some(notice.incarnation));
+            self.called_down(cx, notice.incarnation, voters);
             return Worth::Relay;
         }
         if notice.incarnation > known && !self.has_fallen_again(&notice) {

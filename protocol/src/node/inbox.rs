@@ -328,7 +328,7 @@ impl Node {
             membership::Fact::Waits { until } => {
                 let wait = until.since(now).as_secs_f64();
                 let message = format!(
-                    "others have lost this node again and again, as when too few of them can reach it; it returns in {wait:.0} s"
+                    "others have lost this node again and again, as when too few of them can reach it; it returns in {wait:.0} s, or when it meets them"
                 );
                 self.tell(now, Level::Warning, "return-delayed", None, Some(self.me), message);
             }
