@@ -224,9 +224,9 @@ impl Membership {
             let pause = ANNOUNCE + self.jitter(ANNOUNCE);
             self.timers.set(Reason::Announce, cx.now + pause);
         }
-        self.answer_challenge(cx);
         let record = self.own.record().map(|record| record.wire());
         cx.out.send(peer, Message::Hello { record, settled: self.settled() });
+        self.answer_challenge(cx);
         self.probe(cx, peer, Wish::None);
         let spread = self.jitter(self.config.rtt_every);
         self.timers.set(Reason::Rtt(peer), cx.now + self.config.rtt_every / 2 + spread);

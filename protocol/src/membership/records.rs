@@ -27,7 +27,7 @@ pub(super) struct Own {
     pub is_parting: bool,
     /// Not before then may the next challenge be answered.
     reissue_from: Time,
-    /// Word of its death.
+    /// How often word of its death was taken back.
     returns: Returns,
     /// How often a record of ours that we did not write may be outdone: a disk that was lost is found out at once, and against
     /// another device with a copy of our key there is no winning.
@@ -40,11 +40,11 @@ pub(super) struct Own {
 /// and each time all that it runs is placed anew: so it returns more and more rarely.
 #[derive(Clone, Debug, Default)]
 struct Returns {
-    /// The last time; none in this process.
+    /// The last time; none yet in this process.
     last: Option<Time>,
     /// How long after that the next may be.
     pause: Duration,
-    /// Who called it down the last time.
+    /// Who calls it down now, until that is taken back.
     accusers: BTreeSet<NodeId>,
     /// Whether it was told that it waits.
     is_told: bool,
@@ -54,7 +54,7 @@ impl Returns {
     /// The pause after the second return of a row. It doubles with each further one.
     const FIRST: Duration = Duration::from_secs(4);
     const MOST: Duration = Duration::from_secs(60);
-    /// Who stays for so long, on top of the pause, is lost for another reason the next time.
+    /// If the last return is longer ago than that and the pause, the next is of another row.
     const CALM: Duration = Duration::from_secs(30);
 
     /// Not before then is the next.
@@ -66,6 +66,7 @@ impl Returns {
         let is_row = self.last.is_some_and(|last| now.since(last) < Self::CALM + self.pause);
         self.pause = if is_row { (self.pause * 2).clamp(Self::FIRST, Self::MOST) } else { Duration::ZERO };
         (self.last, self.is_told) = (Some(now), false);
+        self.accusers.clear();
     }
 }
 
@@ -189,14 +190,14 @@ impl Membership {
         let is_news = spent.is_some_and(|spent| spent >= self.own.asked);
         let accusers = &self.own.returns.accusers;
         let met = accusers.iter().filter(|node| self.has_link(node)).count();
-        // Those that it can talk with lose it for another reason.
+        // Those that it can talk with lose it for another reason. With no accuser it is a record that is to be outdone.
         let returns = if is_news && 2 * met < accusers.len() { self.own.returns.next(now) } else { now };
         self.own.reissue_from.max(returns)
     }
 
     /// Answers what others hold of this node, as soon as it may.
     pub(super) fn answer_challenge(&mut self, cx: &mut Cx<'_>) {
-        let Some((counter, spent)) = self.own.challenge else { return };
+        let Some((counter, spent)) = self.own.challenge.filter(|_| !self.own.is_parting) else { return };
         let at = self.may_answer(cx.now, spent);
         if at > cx.now {
             if at > self.own.reissue_from && !std::mem::replace(&mut self.own.returns.is_told, true) {
@@ -212,7 +213,9 @@ impl Membership {
             // The record follows when the disk has it: a node that forgot an incarnation it used could not be outdone.
             Some(spent) if spent >= self.own.asked => {
                 self.own.asked = spent + 1;
-                self.own.returns.returned(cx.now);
+                if !self.own.returns.accusers.is_empty() {
+                    self.own.returns.returned(cx.now);
+                }
                 cx.facts.push(Fact::Incarnation(self.own.asked));
             }
             Some(spent) if spent >= self.own.incarnation => {} // on its way to the disk
@@ -350,5 +353,26 @@ impl Membership {
     /// The key under which a node's record lies in sync.
     pub fn item_key(node: &NodeId) -> Digest {
         Digest::of(node.as_bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pauses_of_a_row_grow_to_a_minute_and_a_row_ends_when_all_is_calm() {
+        let (mut returns, mut now) = (Returns::default(), Time::ZERO + Duration::from_secs(100));
+        let mut pauses = Vec::new();
+        for _ in 0..8 {
+            returns.returned(now);
+            pauses.push(returns.next(now).since(now).as_secs());
+            now = returns.next(now) + Duration::from_secs(7);
+        }
+        assert_eq!(pauses, [0, 4, 8, 16, 32, 60, 60, 60]);
+        now = now + Duration::from_secs(60);
+        assert!(returns.next(now) <= now, "the pause is over");
+        returns.returned(now);
+        assert_eq!(returns.next(now), now, "the second of a new row waits for nothing");
     }
 }

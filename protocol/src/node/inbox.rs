@@ -326,7 +326,7 @@ impl Node {
             }
             membership::Fact::Contested => self.on_contested(now),
             membership::Fact::Waits { until } => {
-                let wait = until.since(now).as_secs_f64();
+                let wait = until.since(now).as_secs_f64().ceil();
                 let message = format!(
                     "others have lost this node again and again, as when too few of them can reach it; it returns in {wait:.0} s, or when it meets them"
                 );
