@@ -13,19 +13,14 @@ struct Plot {
     file: &'static str,
     title: &'static str,
     axis: &'static str,
-    /// What it grows with.
-    across: &'static str,
     curves: &'static [(&'static str, &'static str)],
 }
-
-const NODES: &str = "nodes";
 
 const PLOTS: &[Plot] = &[
     Plot {
         file: "traffic.svg",
         title: "Bytes that a node sends a second",
         axis: "B/s",
-        across: NODES,
         curves: &[
             ("rest_bytes", "at rest"),
             ("rest_busiest", "at rest, the busiest"),
@@ -36,28 +31,24 @@ const PLOTS: &[Plot] = &[
         file: "messages.svg",
         title: "Messages that a node sends a second",
         axis: "messages/s",
-        across: NODES,
         curves: &[("rest_messages", "at rest"), ("churn_messages", "a node goes and returns every 2 s")],
     },
     Plot {
         file: "spread.svg",
         title: "A change gets round, in a wired local network",
         axis: "ms",
-        across: NODES,
         curves: &[("news_50", "half of the nodes"), ("news_99", "99 of 100"), ("news_100", "all")],
     },
     Plot {
         file: "hops.svg",
         title: "Hops of a change",
         axis: "hops",
-        across: NODES,
         curves: &[("hops_50", "half of the nodes"), ("hops_99", "99 of 100"), ("hops_100", "all")],
     },
     Plot {
         file: "failover.svg",
         title: "A node is lost",
         axis: "ms",
-        across: NODES,
         curves: &[
             ("kill_known", "daemon killed: 99 of 100 know"),
             ("kill_failover", "daemon killed: healthy elsewhere"),
@@ -69,21 +60,18 @@ const PLOTS: &[Plot] = &[
         file: "placement.svg",
         title: "Messages of an auction, a placement",
         axis: "messages",
-        across: NODES,
         curves: &[("placement_messages", "messages")],
     },
     Plot {
         file: "ring.svg",
         title: "The ring",
         axis: "of the average",
-        across: NODES,
         curves: &[("balance", "keys of the busiest owner"), ("keys_moved", "keys moved when a node goes")],
     },
     Plot {
         file: "memory.svg",
         title: "Memory of a node's brain",
         axis: "KiB",
-        across: NODES,
         curves: &[("memory_alone", "on a device"), ("memory_shared", "in the simulator")],
     },
 ];
@@ -92,7 +80,6 @@ const REPAIR: Plot = Plot {
     file: "repair.svg",
     title: "Bytes of repair for each byte that was lacking",
     axis: "bytes",
-    across: "entries that differ",
     curves: &[("repair", "of 10,000 entries")],
 };
 
@@ -100,12 +87,16 @@ const REPAIR: Plot = Plot {
 pub fn draw(folder: &Path, all: &[(usize, Figures)], differences: &[(usize, f64)]) -> Result<()> {
     let repair: Vec<(usize, Figures)> =
         differences.iter().map(|(news, ratio)| (*news, vec![("repair", *ratio)])).collect();
-    let plots = PLOTS.iter().map(|plot| (plot, all)).chain([(&REPAIR, &repair[..])]);
-    plots.into_iter().try_for_each(|(plot, all)| plot.draw(folder, all).map_err(|why| anyhow!("{}: {why}", plot.file)))
+    PLOTS.iter().try_for_each(|plot| plot.draw(folder, all, "nodes"))?;
+    REPAIR.draw(folder, &repair, "entries that differ")
 }
 
 impl Plot {
-    fn draw(&self, folder: &Path, all: &[(usize, Figures)]) -> Result<(), Box<dyn std::error::Error>> {
+    fn draw(&self, folder: &Path, all: &[(usize, Figures)], across: &str) -> Result<()> {
+        self.paint(folder, all, across).map_err(|why| anyhow!("{}: {why}", self.file))
+    }
+
+    fn paint(&self, folder: &Path, all: &[(usize, Figures)], across: &str) -> Result<(), Box<dyn std::error::Error>> {
         let curve = |name: &str| -> Vec<(f64, f64)> {
             all.iter().filter_map(|(nodes, figures)| Some((*nodes as f64, value(figures, name)?))).collect()
         };
@@ -127,7 +118,7 @@ impl Plot {
             .x_label_area_size(40)
             .y_label_area_size(64)
             .build_cartesian_2d((small..large * 1.1).log_scale(), (least / 2.0..most * 2.0).log_scale())?;
-        chart.configure_mesh().x_desc(self.across).y_desc(self.axis).light_line_style(WHITE).draw()?;
+        chart.configure_mesh().x_desc(across).y_desc(self.axis).light_line_style(WHITE).draw()?;
         for (number, (title, points)) in curves.into_iter().enumerate() {
             let color = Palette99::pick(number).to_rgba();
             chart

@@ -42,25 +42,28 @@ pub struct Play {
 
 impl Play {
     /// A cluster of `size` that has come together in `world`.
-    pub fn with(seed: u64, mut world: World, size: usize) -> Result<Self, String> {
-        for index in 0..size {
-            world.add();
-            world.start(index, index == 0, if index == 0 { &[] } else { &[0] });
-        }
-        let operator = Operator::new(&world, seed);
-        world.run_till(Duration::from_secs(60), "the cluster comes together", |world| {
-            let mut nodes = world.devices.iter().filter_map(|device| device.node.as_ref());
-            nodes.all(|node| node.is_ready() && node.nodes_up() == size)
-        })?;
-        Ok(Play {
+    pub fn with(seed: u64, world: World, size: usize) -> Result<Self, String> {
+        let play = Play {
+            operator: Operator::new(&world, seed),
             world,
-            operator,
             wishes: Wishes::default(),
             was_whole: true,
             were_out_of_touch: BTreeSet::new(),
             ran_alone: None,
             deeds: BTreeMap::new(),
-        })
+        };
+        let together = play.out(|Play { world, .. }| {
+            for index in 0..size {
+                world.add();
+                world.start(index, index == 0, if index == 0 { &[] } else { &[0] });
+            }
+            world.run_till(Duration::from_secs(60), "the cluster comes together", |world| {
+                let mut nodes = world.devices.iter().filter_map(|device| device.node.as_ref());
+                nodes.all(|node| node.is_ready() && node.nodes_up() == size)
+            })?;
+            Ok(())
+        });
+        together.map_err(|trouble| trouble.to_string())
     }
 
     /// Plays it. A panic, of a node or of this world, is a failure like any other: told with what led there.

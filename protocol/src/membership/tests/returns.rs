@@ -240,6 +240,18 @@ fn a_higher_incarnation_is_used_only_once_it_is_stored() {
 }
 
 #[test]
+fn who_said_goodbye_takes_no_word_of_its_death_back() {
+    let mut net = Net::running(3, 26);
+    let (me, peer, now) = (net.devices[0].id, net.devices[1].id, net.now);
+    let vote = |n: usize| net.sign(n, Vote { subject: me, incarnation: 1, seen: Seen::Silent });
+    let notice = Notice { subject: me, incarnation: 1, votes: vec![vote(1), vote(2)] };
+    let room = net.devices[0].room.as_mut().unwrap();
+    let mut out = Out::new();
+    room.handle_goodbye(now, SECOND, &mut out);
+    assert_eq!(room.handle_message(now, peer, Message::Down(notice, None), &mut out), []);
+}
+
+#[test]
 fn a_node_that_lost_its_disk_rises_above_what_others_know_of_it() {
     let mut net = Net::running(3, 27);
     net.run(SECOND);

@@ -22,17 +22,20 @@ pub fn wave(world: &mut World) -> Vec<Deed> {
     // One stays.
     running.swap_remove(below(&mut world.rng, running.len() as u64) as usize);
     running.retain(|_| below(&mut world.rng, 3) > 0);
-    let each = |deed: fn(Whom) -> Deed, devices: Vec<usize>| devices.into_iter().map(Whom::Node).map(deed).collect();
     match below(&mut world.rng, 5) {
         0 if room > 2 => vec![Deed::Join(2 + below(&mut world.rng, room - 2) as u32)],
         1 => {
             let back_in = Duration::from_secs(below(&mut world.rng, 40));
-            running.into_iter().map(|device| Deed::Leave(Whom::Node(device), back_in)).collect()
+            each(running, |whom| Deed::Leave(whom, back_in))
         }
-        2 => each(Deed::Unplug, running),
-        3 => running.into_iter().map(|device| Deed::Kill { whom: Whom::Node(device), after: 0 }).collect(),
-        _ => each(Deed::Start, stopped(world)),
+        2 => each(running, Deed::Unplug),
+        3 => each(running, |whom| Deed::Kill { whom, after: 0 }),
+        _ => each(stopped(world), Deed::Start),
     }
+}
+
+fn each(devices: Vec<usize>, deed: impl Fn(Whom) -> Deed) -> Vec<Deed> {
+    devices.into_iter().map(|device| deed(Whom::Node(device))).collect()
 }
 
 /// How long it then is until something else happens: mostly a moment, now and then long enough for beliefs to get old.
