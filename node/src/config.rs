@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use shoal_protocol::model::spec::{MAX_CPU, MAX_LABELS, MAX_MEMORY, is_label_text};
+use shoal_protocol::model::spec::{MAX_CPU, MAX_LABELS, MAX_MEMORY, MIN_MEMORY, is_label_text};
 use shoal_protocol::model::{Facts, Resources, RuntimeKind};
 
 use crate::manifest::quantity;
@@ -138,6 +138,14 @@ impl Config {
                 "{} is more than {}",
                 quantity::show_size(memory),
                 quantity::show_size(MAX_MEMORY)
+            )));
+        }
+        // A number whose unit was forgotten would take the node out of every auction, and what it runs off it.
+        if (1..MIN_MEMORY).contains(&memory) {
+            return Err(ConfigError::Memory(format!(
+                "{} is less than any workload can have ({}): give a unit, as in `512MiB`, or 0 to offer none",
+                quantity::show_size(memory),
+                quantity::show_size(MIN_MEMORY)
             )));
         }
         let cpu = match &self.cpu {
@@ -284,6 +292,7 @@ mod tests {
         };
         assert!(wrong(|config| config.name = Some("a b".into())).starts_with("name: `a b`"));
         assert!(wrong(|config| config.memory = Some("much".into())).starts_with("memory: `much`"));
+        assert!(wrong(|config| config.memory = Some("512".into())).starts_with("memory: 512 B is less"));
         assert!(wrong(|config| config.cpu = Some("2GHz".into())).starts_with("cpu: `2GHz`"));
         assert!(wrong(|config| drop(config.labels.insert("a b".into(), "c".into()))).starts_with("labels: `a b`"));
         assert!(wrong(|config| config.advertise.push("0.0.0.0:1".parse().unwrap())).starts_with("advertise:"));

@@ -3,6 +3,7 @@
 //! Ids are 64 hexadecimal digits, sizes bytes, CPU thousandths of a core.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use shoal_protocol::model::id::hex;
@@ -136,6 +137,15 @@ pub struct AcceptedBody {
     pub uid: String,
     /// The change's hash.
     pub change: String,
+}
+
+/// The answer of `POST /v1/down`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct DownBody {
+    /// Always true: the node is about to stop.
+    pub stopping: bool,
+    /// Its state folder, which is free once the node has stopped.
+    pub state: PathBuf,
 }
 
 /// The answer of `GET /v1/join-line`.

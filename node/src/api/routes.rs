@@ -191,8 +191,7 @@ async fn submit(State(service): State<Service>, request: Request) -> Answer {
 }
 
 async fn down(State(service): State<Service>) -> Answer {
-    service.down();
-    Ok((StatusCode::ACCEPTED, Json(serde_json::json!({ "stopping": true }))).into_response())
+    Ok((StatusCode::ACCEPTED, Json(service.down())).into_response())
 }
 
 async fn metrics(State(service): State<Service>) -> Answer {

@@ -1,5 +1,6 @@
 //! What the API does, without the HTTP around it. A program that holds a node calls this directly.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use http::StatusCode;
@@ -13,7 +14,7 @@ use shoal_runtimes::artifacts::{self, ArtifactStore};
 use tokio::io::AsyncRead;
 use tokio_util::sync::CancellationToken;
 
-use super::form::{AcceptedBody, JoinLineBody, PrepareBody, PreparedBody, SpecBody, SubmitBody, from_hex};
+use super::form::{AcceptedBody, DownBody, JoinLineBody, PrepareBody, PreparedBody, SpecBody, SubmitBody, from_hex};
 use super::{ApiError, Core};
 use crate::executor::Directory;
 use crate::ingress::peers::Peers;
@@ -28,6 +29,8 @@ const INSPECTED: u64 = 64 << 20;
 pub struct About {
     /// Its id.
     pub node: NodeId,
+    /// Its state folder.
+    pub state: PathBuf,
     /// Its cluster.
     pub cluster: ClusterId,
     /// The cluster's root key and join seed, for the join line.
@@ -129,9 +132,10 @@ impl Service {
         Ok(JoinLineBody { line: line.to_string() })
     }
 
-    /// Asks the node to stop. Returns at once.
-    pub fn down(&self) {
+    /// Asks the node to stop. Returns at once, and says what to look at for its end.
+    pub fn down(&self) -> DownBody {
         self.down.cancel();
+        DownBody { stopping: true, state: self.about.state.clone() }
     }
 
     /// Returns once somebody has asked the node to stop.

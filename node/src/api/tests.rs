@@ -40,6 +40,7 @@ impl World {
         let artifacts = ArtifactStore::open(folder.path(), limits).await.unwrap();
         let about = About {
             node,
+            state: "/var/lib/shoal".into(),
             cluster: ClusterId([3; 32]),
             root: PublicKey([4; 32]),
             join_seed: [5; 32],
@@ -303,7 +304,8 @@ async fn the_join_line_leads_here_and_down_asks_for_the_end() {
         (PublicKey([4; 32]), [5; 32], vec!["10.0.0.5:7700".to_owned()])
     );
     assert!(!world.down.is_cancelled());
-    assert_eq!(world.call(Method::POST, "/v1/down", "").await.0, StatusCode::ACCEPTED);
+    let (status, text) = world.call(Method::POST, "/v1/down", "").await;
+    assert_eq!((status, text.as_str()), (StatusCode::ACCEPTED, r#"{"stopping":true,"state":"/var/lib/shoal"}"#));
     assert!(world.down.is_cancelled());
 }
 

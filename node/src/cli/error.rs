@@ -19,7 +19,7 @@ pub enum Exit {
     NoSuchThing = 3,
     /// Refused by the cluster; nothing changed.
     Refused = 4,
-    /// Accepted, but not healthy in time.
+    /// Accepted, but not done in time: not healthy, not gone, not stopped.
     Unhealthy = 5,
     /// No daemon answers.
     NoDaemon = 6,

@@ -45,7 +45,7 @@ pub use error::{CliError, Exit};
         shoal run hello.wasm --name hello --replicas 2\n  \
         curl http://hello.localhost:8080/\n\n\
         Exit codes: 0 done, 1 failed, 2 wrong usage or a bad file, 3 no such thing, 4 refused by the cluster\n\
-        (nothing changed), 5 accepted but not healthy in time, 6 no daemon answers."
+        (nothing changed), 5 accepted but not done in time, 6 no daemon answers."
 )]
 struct Cli {
     #[command(flatten)]

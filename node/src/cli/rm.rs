@@ -1,5 +1,7 @@
 //! `shoal rm`.
 
+use std::collections::BTreeSet;
+
 use clap::Args;
 use shoal_protocol::model::WorkloadName;
 use shoal_protocol::model::view::WorkloadView;
@@ -22,20 +24,26 @@ pub struct Rm {
     wait: WaitArgs,
 }
 
+/// Each once: a name that is given twice must not fail after its first removal, with others left undone.
+fn distinct(names: &[WorkloadName]) -> BTreeSet<&WorkloadName> {
+    names.iter().collect()
+}
+
 impl Rm {
     pub(super) async fn run(self, context: &Context) -> Result<(), CliError> {
         let client = context.client();
+        let names = distinct(&self.names);
         // A slip in one name removes nothing.
-        for name in &self.names {
+        for name in &names {
             client.get::<WorkloadView>(&path_of("workloads", name)).await?;
         }
         let operator = context.operator()?;
         let deadline = self.wait.deadline();
-        for name in &self.names {
+        for name in &names {
             context.note(&told(&writing::remove(&client, &operator, name).await?));
         }
         if let Some(deadline) = deadline {
-            for name in &self.names {
+            for name in &names {
                 gone(&client, name, deadline).await?;
             }
         }

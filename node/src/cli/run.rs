@@ -34,7 +34,7 @@ pub struct Run {
     #[arg(long, default_value = "default")]
     namespace: String,
     /// How many at once
-    #[arg(long, default_value_t = 1, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(..=i64::from(MAX_REPLICAS)))]
+    #[arg(long, default_value_t = 1, value_name = "N", allow_negative_numbers = true, value_parser = replicas)]
     replicas: u32,
     /// A variable in its environment; may be given several times
     #[arg(long = "env", value_name = "K=V", value_parser = pair)]
@@ -75,6 +75,12 @@ impl Run {
         };
         publish(context, &[workload], self.force, &self.wait).await
     }
+}
+
+/// A number of replicas.
+pub(super) fn replicas(text: &str) -> Result<u32, String> {
+    let number = quantity::count(text).map_err(|error| error.to_string())?;
+    if number > MAX_REPLICAS { Err(format!("{number} replicas are more than {MAX_REPLICAS}")) } else { Ok(number) }
 }
 
 /// `K=V` as a pair. The value may hold further `=`.

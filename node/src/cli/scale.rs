@@ -2,16 +2,23 @@
 
 use clap::Args;
 use shoal_protocol::model::WorkloadName;
-use shoal_protocol::model::spec::MAX_REPLICAS;
+use shoal_protocol::model::view::WorkloadView;
 
+use super::client::{Client, path_of};
 use super::context::Context;
-use super::error::CliError;
+use super::error::{CliError, Exit};
 use super::out;
 use super::publish::{told, view};
+use super::run;
 use super::wait::{WaitArgs, healthy};
+use crate::manifest::quantity;
 use crate::publish as writing;
 
 /// Change how many replicas a workload has
+///
+/// N is the number that it shall have, digits alone. `+1` and `-1` are refused, and nothing changes: two operators who both add one
+/// at once, or a script that repeats a command whose answer was lost, would not get what they meant. The refusal names the
+/// number to write.
 #[derive(Args)]
 #[command(
     after_help = "Examples:\n  shoal scale hello=3\n  shoal scale hello 3\n  shoal scale shop/till=0   # stops it and keeps it"
@@ -21,7 +28,7 @@ pub struct Scale {
     #[arg(value_name = "NAME[=N]")]
     name: String,
     /// N, where it is not given with the name
-    #[arg(value_name = "N")]
+    #[arg(value_name = "N", allow_negative_numbers = true)]
     replicas: Option<String>,
     /// Do it even if no known node can run it now
     #[arg(long)]
@@ -30,10 +37,22 @@ pub struct Scale {
     wait: WaitArgs,
 }
 
+/// How many there shall be.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Number {
+    To(u32),
+    /// So many more or fewer, as it was written.
+    By(i64, String),
+}
+
 impl Scale {
     pub(super) async fn run(self, context: &Context) -> Result<(), CliError> {
-        let (name, replicas) = wish(&self.name, self.replicas.as_deref())?;
+        let (name, number) = wish(&self.name, self.replicas.as_deref())?;
         let client = context.client();
+        let replicas = match number {
+            Number::To(replicas) => replicas,
+            Number::By(more, written) => return Err(relative(&client, &name, more, &written).await),
+        };
         client.get_bytes("/v1/status").await?;
         let operator = context.operator()?;
         let deadline = self.wait.deadline();
@@ -49,7 +68,30 @@ impl Scale {
     }
 }
 
-fn wish(name: &str, replicas: Option<&str>) -> Result<(WorkloadName, u32), CliError> {
+/// Why a change of the number is refused, with the number that the asker most likely means.
+async fn relative(client: &Client, name: &WorkloadName, more: i64, written: &str) -> CliError {
+    let has = match client.get::<WorkloadView>(&path_of("workloads", name)).await.map_err(CliError::from) {
+        Ok(view) => Some(view.desired),
+        // A wrong name is the first thing to mend.
+        Err(error) if error.exit == Exit::NoSuchThing => return error,
+        Err(_) => None,
+    };
+    refusal(name, more, written, has)
+}
+
+fn refusal(name: &WorkloadName, more: i64, written: &str, has: Option<u32>) -> CliError {
+    let error = CliError::usage(format!(
+        "`{written}` is a change, and scale takes the number that `{name}` shall have; nothing was changed"
+    ));
+    let Some(has) = has else { return error.hint(format!("Write the number itself: shoal scale {name}=N")) };
+    let then = i64::from(has).saturating_add(more);
+    match u32::try_from(then).ok().and_then(|then| run::replicas(&then.to_string()).ok()) {
+        Some(then) => error.hint(format!("Write {name}={then} (it has {has} now).")),
+        None => error.hint(format!("It has {has} now: {then} is no number of replicas.")),
+    }
+}
+
+fn wish(name: &str, replicas: Option<&str>) -> Result<(WorkloadName, Number), CliError> {
     let (name, number) = match (name.split_once('='), replicas) {
         (Some((name, number)), None) => (name, number),
         (None, Some(number)) => (name, number),
@@ -58,9 +100,22 @@ fn wish(name: &str, replicas: Option<&str>) -> Result<(WorkloadName, u32), CliEr
         }
         (None, None) => return Err(CliError::usage("how many replicas?").hint(format!("shoal scale {name}=3"))),
     };
-    let wrong = || CliError::usage(format!("`{number}` is not a number of replicas: 0 to {MAX_REPLICAS} are expected"));
-    let replicas = number.parse().ok().filter(|replicas| *replicas <= MAX_REPLICAS).ok_or_else(wrong)?;
-    Ok((name.parse().map_err(|error| CliError::usage(format!("{error}")))?, replicas))
+    let parsed = name.parse().map_err(|error| CliError::usage(format!("{error}")))?;
+    if number.is_empty() {
+        let hint = format!("Is a variable empty? As in: shoal scale {name}=3");
+        return Err(CliError::usage(format!("there is no number behind `{name}=`; nothing was changed")).hint(hint));
+    }
+    Ok((parsed, amount(number)?))
+}
+
+fn amount(text: &str) -> Result<Number, CliError> {
+    let signed = text.strip_prefix('+').map(|rest| (1, rest)).or(text.strip_prefix('-').map(|rest| (-1, rest)));
+    if let Some((sign, rest)) = signed
+        && let Ok(number) = quantity::count(rest)
+    {
+        return Ok(Number::By(sign * i64::from(number), text.to_owned()));
+    }
+    run::replicas(text).map(Number::To).map_err(CliError::usage)
 }
 
 #[cfg(test)]
@@ -69,18 +124,47 @@ mod tests {
 
     #[test]
     fn both_forms_say_the_same() {
-        let good = ("shop/web".parse().unwrap(), 3);
+        let good = ("shop/web".parse().unwrap(), Number::To(3));
         assert_eq!(wish("shop/web=3", None), Ok(good.clone()));
         assert_eq!(wish("shop/web", Some("3")), Ok(good));
         for (name, replicas) in [
             ("web", None),
             ("web=3", Some("3")),
             ("web=x", None),
-            ("web", Some("-1")),
+            ("web=", None),
+            ("web", Some("")),
+            ("web= 3", None),
+            ("web=03", None),
+            ("web=3MiB", None),
+            ("web=+", None),
+            ("web=++1", None),
             ("Web=1", None),
             ("web=10001", None),
         ] {
-            assert_eq!(wish(name, replicas).unwrap_err().exit, crate::cli::Exit::Usage, "{name} {replicas:?}");
+            assert_eq!(wish(name, replicas).unwrap_err().exit, Exit::Usage, "{name} {replicas:?}");
         }
+    }
+
+    /// `scale web=+1` on three replicas set one: two were stopped, and the answer was a success.
+    #[test]
+    fn a_change_of_the_number_is_refused_with_the_number() {
+        let by = |text: &str| match wish("web", Some(text)).unwrap() {
+            (name, Number::By(more, written)) => refusal(&name, more, &written, Some(3)),
+            other => panic!("{text} was taken as {other:?}"),
+        };
+        for (text, hint) in [
+            ("+1", "Write web=4 (it has 3 now)."),
+            ("-1", "Write web=2 (it has 3 now)."),
+            ("-3", "Write web=0 (it has 3 now)."),
+            ("-4", "It has 3 now: -1 is no number of replicas."),
+            ("+9998", "It has 3 now: 10001 is no number of replicas."),
+        ] {
+            let error = by(text);
+            assert_eq!((error.exit, error.hint.as_deref()), (Exit::Usage, Some(hint)), "{text}");
+            assert!(error.message.contains("nothing was changed"), "{}", error.message);
+        }
+        assert_eq!(wish("web=+1", None), wish("web", Some("+1")));
+        let unknown = refusal(&"web".parse().unwrap(), 1, "+1", None);
+        assert_eq!(unknown.hint.as_deref(), Some("Write the number itself: shoal scale web=N"));
     }
 }

@@ -128,6 +128,7 @@ pub(super) async fn start(plan: Plan) -> Result<Running, StartError> {
     let known = network.clone();
     let about = About {
         node: identity.node(),
+        state,
         cluster: identity.cluster(),
         root: identity.genesis().root,
         join_seed: *identity.join_seed(),

@@ -93,7 +93,7 @@ impl Document {
         if self.wasm.value.is_empty() {
             return Err(ManifestError::at(self.wasm.referenced.line(), "wasm: the path of a file is expected"));
         }
-        let replicas = self.replicas.as_ref().map(|text| field("replicas", text, parse_replicas)).transpose()?;
+        let replicas = self.replicas.as_ref().map(|text| field("replicas", text, quantity::count)).transpose()?;
         let memory = self.memory.as_ref().map(|text| field("memory", text, quantity::size)).transpose()?;
         let cpu = self.cpu.as_ref().map(|text| field("cpu", text, quantity::cpu)).transpose()?;
         Ok(Workload {
@@ -105,10 +105,6 @@ impl Document {
             require: self.require,
         })
     }
-}
-
-fn parse_replicas(text: &str) -> Result<u32, String> {
-    text.parse().map_err(|_| format!("`{text}` is not a number of replicas: a whole number is expected, as in `2`"))
 }
 
 fn field<T, E: std::fmt::Display>(

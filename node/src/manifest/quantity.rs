@@ -55,6 +55,17 @@ pub fn cpu(text: &str) -> Result<u32, NotAQuantity> {
     value.and_then(|value| u32::try_from(value).ok()).ok_or_else(wrong)
 }
 
+/// How many: decimal digits alone. `+2` and `-2` ask for a change of a number and not for a number, and `010` is eight to
+/// some readers of YAML: none of them is taken for what its writer may not have meant.
+pub fn count(text: &str) -> Result<u32, NotAQuantity> {
+    let wrong = || NotAQuantity {
+        text: text.to_owned(),
+        what: "a number: digits alone are expected, as in `2`, with no sign, unit or leading zero",
+    };
+    let plain = text.bytes().all(|digit| digit.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
+    text.parse().ok().filter(|_| plain).ok_or_else(wrong)
+}
+
 /// A duration: `500ms`, `5s`, `2m`, `1h`.
 pub fn duration(text: &str) -> Result<Duration, NotAQuantity> {
     let wrong = || NotAQuantity {
@@ -137,6 +148,14 @@ mod tests {
             cpu("lots").unwrap_err().to_string(),
             "`lots` is not an amount of CPU: cores as in `0.1`, or thousandths as in `100m`"
         );
+    }
+
+    #[test]
+    fn a_number_is_digits_alone() {
+        assert_eq!([count("0"), count("3"), count("10000")], [Ok(0), Ok(3), Ok(10_000)]);
+        for wrong in ["", "+2", "-2", " 2", "2 ", "02", "2.0", "1e3", "2k", "1_000", "0x2", "4294967296", "٣"] {
+            assert!(count(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -61,7 +61,11 @@ fn wrong_values_name_field_line_and_form() {
     assert!(message.starts_with("cpu: `x` is not an amount of CPU"), "{message}");
     let (line, message, _) = refusal("name: a\nwasm: a\nreplicas: -1\n");
     assert_eq!(line, Some(3));
-    assert!(message.starts_with("replicas: `-1` is not a number of replicas"), "{message}");
+    assert!(message.starts_with("replicas: `-1` is not a number"), "{message}");
+    for number in ["+2", "010", "'2 '", "2.0"] {
+        let (line, message, _) = refusal(&format!("name: a\nwasm: a\nreplicas: {number}\n"));
+        assert!(message.starts_with("replicas: `") && line == Some(3), "{number}: {message}");
+    }
     let (line, message, _) = refusal("name: a\nwasm: a\nenv: [x]\n");
     assert_eq!(line, Some(3), "{message}");
 }

@@ -3,6 +3,11 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How often a folder that is taken is tried, and the pause between. Whoever asks for the [`holder`] has it for an instant, and must
+/// not keep a daemon from starting.
+const TRIES: (u32, Duration) = (20, Duration::from_millis(5));
 
 /// A state folder taken by this process, until it is dropped or the process ends, however it ends.
 #[derive(Debug)]
@@ -30,12 +35,19 @@ impl Lock {
         let io = |source| LockError::Io { file: path.clone(), source };
         let mut file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(io)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(LockError::Taken { folder: folder.to_owned(), pid: holder(&mut file) });
+        let mut tries = 0;
+        loop {
+            match file.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) if tries < TRIES.0 => {
+                    tries += 1;
+                    std::thread::sleep(TRIES.1);
+                }
+                Err(TryLockError::WouldBlock) => {
+                    return Err(LockError::Taken { folder: folder.to_owned(), pid: written(&mut file) });
+                }
+                Err(TryLockError::Error(source)) => return Err(io(source)),
             }
-            Err(TryLockError::Error(source)) => return Err(io(source)),
         }
         // For the person who meets the lock; the lock itself is the kernel's.
         file.set_len(0).map_err(io)?;
@@ -45,7 +57,24 @@ impl Lock {
     }
 }
 
-fn holder(file: &mut File) -> Option<u32> {
+/// Who has a folder.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Holder {
+    /// Its process, as it calls itself.
+    pub pid: Option<u32>,
+}
+
+/// Who has `folder` now; none when it is free, or there is no such folder.
+pub fn holder(folder: &Path) -> Option<Holder> {
+    let mut file = File::open(folder.join("lock")).ok()?;
+    match file.try_lock_shared() {
+        Err(TryLockError::WouldBlock) => Some(Holder { pid: written(&mut file) }),
+        // Given back when the file is closed, at the end of this.
+        Ok(()) | Err(TryLockError::Error(_)) => None,
+    }
+}
+
+fn written(file: &mut File) -> Option<u32> {
     let mut text = String::new();
     file.take(32).read_to_string(&mut text).ok()?;
     text.trim().parse().ok()

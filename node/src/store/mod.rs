@@ -26,7 +26,7 @@ use shoal_protocol::node::{PersistId, Record, Saved};
 use tokio::sync::mpsc;
 
 pub use disk::DiskCounters;
-pub use lock::{Lock, LockError};
+pub use lock::{Holder, Lock, LockError, holder};
 
 use file::StateFile;
 use thread::Queue;

@@ -226,6 +226,18 @@ impl Daemon {
         }
     }
 
+    /// An error when its process is still there; one that has ended, and with 0, is forgotten, so that it can be started again.
+    pub fn ended(&mut self) -> Result<()> {
+        let child = self.child.as_mut().with_context(|| format!("{} does not run", self.name))?;
+        let status = child.try_wait().with_context(|| format!("cannot look after {}", self.name))?;
+        let status = status.with_context(|| format!("the process of {} still runs", self.name))?;
+        self.gone();
+        if !status.success() {
+            bail!("{} ended with {status}", self.name);
+        }
+        Ok(())
+    }
+
     /// Sees to it that nothing of the process is left.
     fn gone(&mut self) {
         if let Some(mut child) = self.child.take() {
