@@ -200,6 +200,7 @@ pub struct FakeCore {
     pub workloads: Mutex<Vec<WorkloadView>>,
     pub holders: Mutex<Vec<(NodeId, ReplicaId)>>,
     pub explain: Mutex<Option<ExplainView>>,
+    pub pinned: Mutex<BTreeSet<Digest>>,
     pub replies: Mutex<Vec<Reply>>,
     pub commands: Mutex<Vec<Command>>,
     pub looks: AtomicUsize,
@@ -215,6 +216,7 @@ impl FakeCore {
             workloads: Mutex::default(),
             holders: Mutex::default(),
             explain: Mutex::default(),
+            pinned: Mutex::default(),
             replies: Mutex::default(),
             commands: Mutex::default(),
             looks: AtomicUsize::new(0),
@@ -266,6 +268,10 @@ impl Core for FakeCore {
 
     fn explain(&self, _: ReplicaName) -> Soon<'_, Option<ExplainView>> {
         soon(self.explain.lock().unwrap().clone())
+    }
+
+    fn pinned(&self) -> Soon<'_, BTreeSet<Digest>> {
+        soon(self.pinned.lock().unwrap().clone())
     }
 
     fn holders(&self, _: ReplicaName) -> Soon<'_, Vec<(NodeId, ReplicaId)>> {

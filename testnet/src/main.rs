@@ -2,8 +2,9 @@
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
-use shoal_testnet::bench::{self, Bench};
+use anyhow::Context;
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
+use shoal_testnet::bench::{self, Benches};
 use shoal_testnet::chaos::{self, Chaos};
 use shoal_testnet::check::{self, Step};
 use shoal_testnet::real::{Options, leave_to_signal};
@@ -52,15 +53,15 @@ enum Verb {
     ///
     /// As root each node gets a network of its own; otherwise what needs one is skipped. Nothing is left behind.
     Chaos(Chaos),
-    /// Benchmarks: a table and JSON lines. For a quiet machine.
-    #[command(subcommand)]
-    Bench(Bench),
+    Bench(Benches),
     Sim(Sim),
     Scale(Scale),
 }
 
 fn main() -> ExitCode {
-    let ended = run(Arguments::parse().verb);
+    let matches = Arguments::command().get_matches();
+    let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let ended = run(arguments.verb, &matches);
     leave_to_signal();
     match ended {
         Ok(true) => ExitCode::SUCCESS,
@@ -73,7 +74,7 @@ fn main() -> ExitCode {
 }
 
 /// Whether the command found everything in order; an error says why it could not find out.
-fn run(verb: Verb) -> anyhow::Result<bool> {
+fn run(verb: Verb, matches: &ArgMatches) -> anyhow::Result<bool> {
     let workspace = Workspace::find()?;
     match verb {
         Verb::Check { steps } => check::run(&workspace, &steps),
@@ -84,7 +85,10 @@ fn run(verb: Verb) -> anyhow::Result<bool> {
             kill::run(&options, times)
         }
         Verb::Chaos(chaos) => chaos::run(&workspace, &chaos),
-        Verb::Bench(bench) => bench::run(&workspace, &bench).map(|()| true),
+        Verb::Bench(benches) => {
+            let own = matches.subcommand_matches("bench").context("the verb has another name")?;
+            bench::run(&workspace, &benches, own).map(|()| true)
+        }
         Verb::Sim(sim) => Ok(simulate::run(&sim)),
         Verb::Scale(scale) => scale::run(&scale),
     }

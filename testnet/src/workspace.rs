@@ -59,6 +59,20 @@ impl Workspace {
         Ok(workspace)
     }
 
+    /// Another checkout, built into a folder of its own.
+    pub fn beside(&self, root: PathBuf, target: PathBuf) -> Self {
+        Workspace { root, target, metadata: Value::Null, cargo: self.cargo.clone() }
+    }
+
+    /// A program in the workspace's root that may call cargo itself: it finds this checkout and this build folder.
+    pub fn program(&self, program: &Path) -> Command {
+        let mut command = Command::new(program);
+        command.current_dir(&self.root).stdin(Stdio::null());
+        forget_package(&mut command);
+        command.env("CARGO", &self.cargo).env("CARGO_TARGET_DIR", &self.target);
+        command
+    }
+
     /// A cargo command in the workspace's root, building into the one build folder.
     pub fn cargo<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Command {
         let mut command = self.cargo_without_target(arguments);
@@ -69,15 +83,7 @@ impl Workspace {
     fn cargo_without_target<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Command {
         let mut command = Command::new(&self.cargo);
         command.args(arguments).current_dir(&self.root).stdin(Stdio::null());
-        // What `cargo run` told this program about itself must not reach the cargo it starts: build scripts that watch
-        // these variables (ring's does) would be run again each time, and all that depends on them built anew.
-        for (name, _) in std::env::vars_os() {
-            let text = name.to_string_lossy();
-            let of_a_package = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_"];
-            if of_a_package.iter().any(|prefix| text.starts_with(prefix)) || text == "CARGO_PRIMARY_PACKAGE" {
-                command.env_remove(&name);
-            }
-        }
+        forget_package(&mut command);
         command
     }
 
@@ -134,6 +140,18 @@ impl Workspace {
     /// Where `build_daemon` leaves the binary.
     pub fn daemon(&self, profile: Profile) -> PathBuf {
         self.target.join(profile.folder()).join("shoal")
+    }
+}
+
+/// What `cargo run` told this program about itself must not reach the cargo it starts: build scripts that watch these variables (ring's
+/// does) would be run again each time, and all that depends on them built anew.
+fn forget_package(command: &mut Command) {
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        let of_a_package = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_"];
+        if of_a_package.iter().any(|prefix| text.starts_with(prefix)) || text == "CARGO_PRIMARY_PACKAGE" {
+            command.env_remove(&name);
+        }
     }
 }
 

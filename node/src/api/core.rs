@@ -1,12 +1,12 @@
 //! What the API and the ingress ask of the core, in owned values. The driver answers; a test answers instead.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use shoal_protocol::model::view::{EventView, ExplainView, NodeView, StatusView, WorkloadView};
-use shoal_protocol::model::{NodeId, ReplicaId, ReplicaName, WorkloadName};
+use shoal_protocol::model::{Digest, NodeId, ReplicaId, ReplicaName, WorkloadName};
 use shoal_protocol::node::{Command, Reply, Routes};
 use tokio::sync::{broadcast, watch};
 
@@ -25,6 +25,8 @@ pub trait Core: Send + Sync + 'static {
     fn workloads(&self) -> Soon<'_, Vec<WorkloadView>>;
     fn workload(&self, name: WorkloadName) -> Soon<'_, Option<WorkloadView>>;
     fn explain(&self, replica: ReplicaName) -> Soon<'_, Option<ExplainView>>;
+    /// Artifacts that must stay in the store.
+    fn pinned(&self) -> Soon<'_, BTreeSet<Digest>>;
     /// The nodes that claim a replica, this one first.
     fn holders(&self, replica: ReplicaName) -> Soon<'_, Vec<(NodeId, ReplicaId)>>;
     /// The latest events with a number above `since`, and those to come.
@@ -59,6 +61,10 @@ impl Core for DriverHandle {
 
     fn explain(&self, replica: ReplicaName) -> Soon<'_, Option<ExplainView>> {
         self.query(move |node| node.explain(&replica)).boxed()
+    }
+
+    fn pinned(&self) -> Soon<'_, BTreeSet<Digest>> {
+        self.query(|node| node.pinned()).boxed()
     }
 
     fn holders(&self, replica: ReplicaName) -> Soon<'_, Vec<(NodeId, ReplicaId)>> {

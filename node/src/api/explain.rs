@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http::Request;
 use http_body_util::BodyExt;
-use shoal_protocol::model::view::{AuctionView, ExplainView};
+use shoal_protocol::model::view::{AuctionView, ExplainView, ReplicaView};
 use shoal_protocol::model::{NodeId, ReplicaName};
 use shoal_runtimes::{Body, body};
 use tokio::time::timeout;
@@ -43,7 +43,10 @@ impl Service {
         let asked = others.take(ASKED).map(|node| timeout(WITHIN, self.ask(node, replica)));
         for (answer, node) in futures::future::join_all(asked).await.into_iter().zip(&view.ask) {
             match answer {
-                Ok(Ok(theirs)) => view.auctions.extend(theirs.auctions),
+                Ok(Ok(theirs)) => {
+                    adopt_reasons(&mut view.now, &theirs.now, node);
+                    view.auctions.extend(theirs.auctions);
+                }
                 Ok(Err(why)) => debug!(node, "does not explain: {why}"),
                 Err(_) => debug!(node, "does not explain: no answer"),
             }
@@ -62,6 +65,14 @@ impl Service {
         }
         let bytes = within(response.into_body(), MOST).await?;
         serde_json::from_slice(&bytes).map_err(|error| error.to_string())
+    }
+}
+
+/// Why a replica does not run yet, as in bytes that cannot be fetched, is known to its own node alone.
+fn adopt_reasons(now: &mut [ReplicaView], theirs: &[ReplicaView], node: &str) {
+    for view in now.iter_mut().filter(|view| view.reason.is_none() && view.node.as_deref() == Some(node)) {
+        let told = theirs.iter().find(|told| told.node == view.node && told.phase == view.phase);
+        view.reason = told.and_then(|told| told.reason.clone());
     }
 }
 

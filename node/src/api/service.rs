@@ -148,8 +148,11 @@ impl Service {
         self.artifacts.has(digest)
     }
 
-    /// Takes the bytes of an artifact, verified and looked into: what could never run is refused, and not kept.
+    /// Takes the bytes of an artifact, verified and looked into: what could never run is refused, and not kept. What the core is too busy
+    /// for is refused in words and kept: it can be published.
     pub async fn upload(&self, digest: Digest, bytes: impl AsyncRead + Unpin + Send) -> Result<(), ApiError> {
+        // An upload makes room among what nothing needs: never by what runs here, nor by what was put here a moment ago.
+        self.artifacts.pin(self.core.pinned().await?);
         let (_, size) = self.artifacts.put_from(bytes, Some(digest)).await.map_err(of_store)?;
         if size <= INSPECTED {
             let bytes = self.artifacts.read(&digest).await.map_err(of_store)?;

@@ -34,9 +34,14 @@ impl World {
     }
 
     async fn of(node: NodeId, mesh: Arc<FakeMesh>) -> Self {
+        Self::with_room(node, mesh, Limits::default().bytes).await
+    }
+
+    /// With so many bytes for artifacts.
+    async fn with_room(node: NodeId, mesh: Arc<FakeMesh>, bytes: u64) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (core, runtime) = (FakeCore::new(), FakeRuntime::new());
-        let limits = Limits { keep_free: 0, ..Limits::default() };
+        let limits = Limits { keep_free: 0, bytes, ..Limits::default() };
         let artifacts = ArtifactStore::open(folder.path(), limits).await.unwrap();
         let about = About {
             node,
@@ -256,6 +261,7 @@ async fn logs_and_auctions_are_asked_of_the_node_that_has_them() {
     };
     *here.core.explain.lock().unwrap() = Some(place(vec![OTHER.to_string(), NodeId([8; 32]).to_string()]));
     let mut known = place(vec![]);
+    known.now[0].reason = Some("its artifact could not be fetched".into());
     known.auctions.push(shoal_protocol::model::view::AuctionView {
         auction: "a-1.1".into(),
         replica: "web/0".into(),
@@ -275,6 +281,7 @@ async fn logs_and_auctions_are_asked_of_the_node_that_has_them() {
     assert_eq!(status, StatusCode::OK, "{text}");
     let view: ExplainView = serde_json::from_str(&text).unwrap();
     assert_eq!(view.auctions.len(), 1, "what the other knows is merged; one that is gone is passed over");
+    assert_eq!(view.now[0].reason.as_deref(), Some("its artifact could not be fetched"), "its own node says why");
 
     for world in [&here, &there] {
         *world.core.holders.lock().unwrap() = vec![(OTHER, replica(0))];
@@ -291,6 +298,42 @@ async fn logs_and_auctions_are_asked_of_the_node_that_has_them() {
     assert_eq!(answer.status(), StatusCode::NOT_FOUND);
     assert!(!there.down.is_cancelled());
     drop(here.mesh.clone());
+}
+
+/// The store was told what must stay when something was fetched, not when something was uploaded: where all came by upload the artifact
+/// of a running workload went to make room.
+#[tokio::test]
+async fn an_upload_takes_no_room_from_what_is_needed() {
+    let world = World::with_room(NODE, Arc::default(), 100).await;
+    let needed = world.service.artifacts.put("bytes of what runs here ".repeat(3)).await.unwrap();
+    world.core.pinned.lock().unwrap().insert(needed);
+    let text = "bytes that nobody has published yet";
+    let (status, said) = world.call(Method::PUT, &format!("/v1/artifacts/{}", Digest::of(text.as_bytes())), text).await;
+    assert_eq!(status, StatusCode::INSUFFICIENT_STORAGE, "{said}");
+    assert!(world.service.holds(&needed).is_some());
+    // What nobody needs any more makes room.
+    world.core.pinned.lock().unwrap().clear();
+    let (status, _) = world.call(Method::PUT, &format!("/v1/artifacts/{}", Digest::of(text.as_bytes())), text).await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "there is room; it is no component");
+    assert!(world.service.holds(&needed).is_none());
+}
+
+#[tokio::test]
+async fn a_refused_upload_says_why_and_loses_nothing() {
+    let world = World::new().await;
+    // Too large to be looked into: it reaches the core.
+    let bytes = vec![0; (64 << 20) + 1];
+    let digest = Digest::of(&bytes);
+    world.core.replies.lock().unwrap().push(Reply::Refused(Refusal::Busy("256 uploads are being made ready".into())));
+    let request = Request::put(format!("/v1/artifacts/{digest}")).body(axum::body::Body::from(bytes)).unwrap();
+    let router = hyper_util::service::TowerToHyperService::new(routes::all(world.service.clone()));
+    let response = hyper::service::Service::call(&router, request).await.unwrap();
+    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    let body: form::ErrorBody = serde_json::from_slice(&body).unwrap();
+    assert_eq!(body.error.code, "busy");
+    assert!(body.error.message.contains("256 uploads are being made ready"), "{body:?}");
+    assert!(world.service.holds(&digest).is_some(), "the next try need not send it again");
 }
 
 #[tokio::test]

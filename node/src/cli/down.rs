@@ -28,9 +28,11 @@ const OUTLIVES: Duration = Duration::from_secs(2);
 /// Returns when its process has ended: its folder is free then, to be moved or to be started on again. A service manager that starts
 /// the daemon anew must be told to stop it, too.
 #[derive(Args)]
-#[command(after_help = "Examples:\n  shoal down\n  shoal down && shoal up       # a restart\n  shoal down --no-wait\n\n\
+#[command(
+    after_help = "Examples:\n  shoal down\n  shoal down && shoal up       # a restart\n  shoal down --no-wait\n\n\
     Its replicas move to other nodes unless it is back soon. Exit codes: 0 it has ended, 5 it still runs after --timeout,\n\
-    6 no daemon answers and none holds the folder.")]
+    6 no daemon answers and none holds the folder."
+)]
 pub struct Down {
     /// Return as soon as the daemon has taken the request
     #[arg(long)]
@@ -82,7 +84,9 @@ impl End {
         match (self, holder(&ending.state), pid) {
             (End::NodeOnly, _, Some(pid)) => format!("stopped; process {pid}, whose node it was, goes on"),
             (End::Ended, Some(Holder { pid: Some(new) }), Some(old)) if new != old => {
-                format!("stopped; process {new} was started on the folder again, as a service manager does: stop it there")
+                format!(
+                    "stopped; process {new} was started on the folder again, as a service manager does: stop it there"
+                )
             }
             _ => "stopped".to_owned(),
         }
@@ -161,12 +165,10 @@ impl Ending {
     fn late(&self, patience: Duration) -> CliError {
         let process = self.process.as_ref().map(|process| process.pid);
         let whom = process.map(|pid| format!(" (process {pid})")).unwrap_or_default();
-        let message = format!(
-            "the daemon{whom} was told to stop and still holds {} after {:?}",
-            self.state.display(),
-            patience
-        );
-        let kill = process.map(|pid| format!("; `kill -9 {pid}` ends it at once, as a crash would")).unwrap_or_default();
+        let message =
+            format!("the daemon{whom} was told to stop and still holds {} after {:?}", self.state.display(), patience);
+        let kill =
+            process.map(|pid| format!("; `kill -9 {pid}` ends it at once, as a crash would")).unwrap_or_default();
         CliError::new(Exit::Unhealthy, message).hint(format!("`shoal down` waits for it again{kill}."))
     }
 }

@@ -12,7 +12,7 @@ use shoal_protocol::node::FetchOutcome;
 use shoal_runtimes::Runtime;
 use shoal_runtimes::artifacts::{ArtifactStore, Error, Partial};
 use tokio::io::AsyncReadExt;
-use tokio::task::JoinSet;
+use tokio::task::{self, JoinError, JoinSet};
 
 use crate::network::{Mesh, OpenError, Purpose};
 
@@ -35,27 +35,31 @@ pub(super) struct Fetcher {
 pub(super) async fn run(inbox: Inbox, fetcher: Arc<Fetcher>, most: usize) {
     let mut running = JoinSet::new();
     let mut under_way = BTreeSet::new();
+    let mut tasks: Vec<(task::Id, Digest)> = Vec::new();
     loop {
         let room = running.len() < most;
         tokio::select! {
             wanted = inbox.take(&under_way), if room => {
                 under_way.insert(wanted.artifact.digest);
-                let fetcher = fetcher.clone();
-                running.spawn(async move {
-                    let digest = wanted.artifact.digest;
+                let (fetcher, digest) = (fetcher.clone(), wanted.artifact.digest);
+                let task = running.spawn(async move {
                     let outcome = fetcher.fetch(wanted).await;
                     fetcher.tell(digest, outcome).await;
-                    digest
                 });
+                tasks.push((task.id(), digest));
             }
-            Some(ended) = running.join_next() => match ended {
-                Ok(digest) => drop(under_way.remove(&digest)),
-                Err(error) => {
-                    // Which one it was is not known; none of the others is harmed by being asked for twice.
-                    tracing::error!(%error, "a fetch ended by a fault of shoal's");
-                    under_way.clear();
+            Some(ended) = running.join_next_with_id() => {
+                let id = ended.as_ref().map_or_else(JoinError::id, |(id, ())| *id);
+                let Some(at) = tasks.iter().position(|(task, _)| *task == id) else { continue };
+                let (_, digest) = tasks.swap_remove(at);
+                under_way.remove(&digest);
+                if let Err(error) = ended {
+                    // The core waits for an outcome: without one it would never ask for this artifact again.
+                    let why = format!("it ended with a fault of shoal's: {error}");
+                    tracing::error!(artifact = %digest.short(), "{why}");
+                    fetcher.tell(digest, FetchOutcome::Failed(why)).await;
                 }
-            },
+            }
         }
     }
 }

@@ -63,6 +63,9 @@ impl Mesh for FakeMesh {
     }
 }
 
+/// What the runtime falls over.
+const TRAP: &[u8] = b"a trap";
+
 struct FakeRuntime {
     refuses: bool,
     prepared: Mutex<Vec<Digest>>,
@@ -74,6 +77,7 @@ impl Runtime for FakeRuntime {
     }
 
     fn prepare(&self, artifact: Digest) -> BoxFuture<'_, Result<(), PrepareError>> {
+        assert_ne!(artifact, Digest::of(TRAP), "a fault of shoal's");
         self.prepared.lock().unwrap().push(artifact);
         let refused = PrepareError::Refused { digest: artifact, reason: "it is a poem".into() };
         std::future::ready(if self.refuses { Err(refused) } else { Ok(()) }).boxed()
@@ -326,6 +330,20 @@ async fn what_the_runtime_refuses_is_refused_for_good() {
     world.store.put(bytes).await.unwrap();
     world.fetch(artifact, &[]);
     assert!(matches!(world.outcome().await, FetchOutcome::Unusable(why) if why.contains("a poem")));
+}
+
+/// Nobody told the core how it ended, and the core never asked for the artifact again.
+#[tokio::test]
+async fn a_fetch_that_panics_has_failed() {
+    let mut world = World::new(false).await;
+    world.store.put(TRAP).await.unwrap();
+    world.fetch(Artifact { digest: Digest::of(TRAP), size: TRAP.len() as u64 }, &[]);
+    let FetchOutcome::Failed(why) = world.outcome().await else { panic!("it cannot be ready") };
+    assert!(why.contains("a fault of shoal's"), "{why}");
+    let (bytes, artifact) = bytes(10);
+    world.store.put(bytes).await.unwrap();
+    world.fetch(artifact, &[]);
+    assert_eq!(world.outcome().await, FetchOutcome::Ready);
 }
 
 #[tokio::test]

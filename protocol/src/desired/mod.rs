@@ -212,6 +212,16 @@ impl Desired {
         self.wishes.by_uid(uid)
     }
 
+    /// Whether one of [`Desired::workloads`] runs this artifact.
+    pub fn names_artifact(&self, artifact: &Digest) -> bool {
+        self.wishes.artifacts().contains_key(artifact)
+    }
+
+    /// How many artifacts [`Desired::workloads`] run.
+    pub fn artifacts(&self) -> usize {
+        self.wishes.artifacts().len()
+    }
+
     /// The living workloads in a newer form, with their uid: kept and relayed, neither owned nor bid on here.
     pub fn opaque(&self) -> impl Iterator<Item = (&WorkloadName, Digest)> {
         self.wishes.opaque()

@@ -27,6 +27,8 @@ pub(super) struct Wishes {
     known: OrdMap<WorkloadName, Arc<Wish>>,
     opaque: OrdMap<WorkloadName, Digest>,
     by_uid: OrdMap<Digest, Arc<Wish>>,
+    /// How many of `known` run each artifact. At most as many as those.
+    artifacts: OrdMap<Digest, u32>,
     /// Names whose uid another has: only when an operator forged one. Then the first name has it, everywhere, and the others are no
     /// workloads, since nobody could tell their claims apart.
     rivals: BTreeSet<(Digest, WorkloadName)>,
@@ -40,6 +42,7 @@ impl Wishes {
         }
         if let Some(wish) = self.known.remove(name) {
             self.leave(&wish);
+            self.runs_no_more(&wish.spec.artifact.digest);
         }
         match (&change.signed.value, change.signed.value.spec()) {
             (_, Some(spec)) => self.enter(Wish {
@@ -59,6 +62,7 @@ impl Wishes {
     fn enter(&mut self, wish: Wish) {
         let wish = Arc::new(wish);
         self.known.insert(wish.name.clone(), Arc::clone(&wish));
+        *self.artifacts.entry(wish.spec.artifact.digest).or_default() += 1;
         match self.by_uid.get(&wish.uid) {
             Some(first) if first.name < wish.name => _ = self.rivals.insert((wish.uid, wish.name.clone())),
             first => {
@@ -78,6 +82,17 @@ impl Wishes {
             self.by_uid.insert(wish.uid, Arc::clone(heir));
         }
         next.map(|next| self.rivals.remove(&next));
+    }
+
+    fn runs_no_more(&mut self, artifact: &Digest) {
+        match self.artifacts.get_mut(artifact) {
+            Some(count) if *count > 1 => *count -= 1,
+            Some(_) | None => drop(self.artifacts.remove(artifact)),
+        }
+    }
+
+    pub(super) fn artifacts(&self) -> &OrdMap<Digest, u32> {
+        &self.artifacts
     }
 
     fn has_its_uid(&self, wish: &Wish) -> bool {

@@ -7,8 +7,11 @@ use crate::model::{Digest, NodeId, Time};
 
 /// Holders remembered of one artifact: enough to fetch from, however large the cluster.
 const MAX_HOLDERS: usize = 16;
-/// Artifacts remembered. More workloads than this share artifacts, or are fetched from whoever claims them.
-const MAX_ARTIFACTS: usize = 4_096;
+/// Artifacts remembered that no workload names: fresh uploads, all of which fit, and versions of a moment ago. Those that workloads name
+/// come besides, however many: what is to run must never find the book full.
+pub(super) const MAX_SPARE: usize = 2 * super::MAX_UPLOADS;
+/// How many of them stay when there are more. So many fewer that a look at all of them pays.
+const KEPT_SPARE: usize = MAX_SPARE / 2;
 /// The first wait before a fetch that failed is tried again, and the longest.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 
@@ -40,12 +43,15 @@ struct Entry {
     local: Local,
     tries: u32,
     holders: BTreeSet<NodeId>,
+    /// Grows from entry to entry: the least is the oldest.
+    number: u64,
 }
 
-/// The book of artifacts.
+/// The book of artifacts: those that workloads name, and at most [`MAX_SPARE`] others, besides what is being fetched.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Artifacts {
     entries: BTreeMap<Digest, Entry>,
+    next: u64,
     /// Those that are waiting, and some that were a moment ago: among the entries, all of them.
     waiting: BTreeSet<Digest>,
 }
@@ -64,12 +70,20 @@ impl Artifacts {
         self.entries.get(digest).into_iter().flat_map(|entry| entry.holders.iter())
     }
 
-    /// `node` says that it holds it. Whether that is news.
+    /// Whether anything is known of it.
+    pub fn knows(&self, digest: &Digest) -> bool {
+        self.entries.contains_key(digest)
+    }
+
+    /// How many fetches of it failed in a row.
+    pub fn tries(&self, digest: &Digest) -> u32 {
+        self.entries.get(digest).map_or(0, |entry| entry.tries)
+    }
+
+    /// `node` says that it holds what a workload names. Whether that is news.
     pub fn held_by(&mut self, digest: Digest, node: NodeId) -> bool {
-        match self.entry(digest) {
-            Some(entry) if entry.holders.len() < MAX_HOLDERS => entry.holders.insert(node),
-            _ => false,
-        }
+        let entry = self.entry(digest);
+        entry.holders.len() < MAX_HOLDERS && entry.holders.insert(node)
     }
 
     /// `node` is gone from the roster, or was found not to hold anything.
@@ -81,7 +95,7 @@ impl Artifacts {
 
     /// Whether a fetch shall be asked for now; if so, it counts as asked.
     pub fn begin(&mut self, now: Time, digest: Digest) -> bool {
-        let Some(entry) = self.entry(digest) else { return false };
+        let entry = self.entry(digest);
         let due = match &entry.local {
             Local::Absent => true,
             Local::Waiting { until, .. } => *until <= now,
@@ -94,26 +108,22 @@ impl Artifacts {
     }
 
     pub fn ready(&mut self, digest: Digest, me: NodeId) {
-        if let Some(entry) = self.entry(digest) {
-            entry.local = Local::Ready;
-            entry.tries = 0;
-            entry.holders.insert(me);
-        }
+        let entry = self.entry(digest);
+        entry.local = Local::Ready;
+        entry.tries = 0;
+        entry.holders.insert(me);
     }
 
     pub fn unusable(&mut self, digest: Digest, why: String) {
-        if let Some(entry) = self.entry(digest) {
-            entry.local = Local::Unusable(why);
-        }
+        self.entry(digest).local = Local::Unusable(why);
     }
 
     pub fn failed(&mut self, now: Time, digest: Digest, why: String) {
-        if let Some(entry) = self.entry(digest) {
-            let wait = RETRY.0.saturating_mul(1 << entry.tries.min(8)).min(RETRY.1);
-            entry.tries = entry.tries.saturating_add(1);
-            entry.local = Local::Waiting { until: now + wait, tries: entry.tries, why };
-            self.waiting.insert(digest);
-        }
+        let entry = self.entry(digest);
+        let wait = RETRY.0.saturating_mul(1 << entry.tries.min(8)).min(RETRY.1);
+        entry.tries = entry.tries.saturating_add(1);
+        entry.local = Local::Waiting { until: now + wait, tries: entry.tries, why };
+        self.waiting.insert(digest);
     }
 
     /// Retries that were due and that nobody took up: they are not wanted now.
@@ -148,17 +158,41 @@ impl Artifacts {
         self.waiting.len()
     }
 
-    /// Forgets all that are not in `wanted`, but for those that are being fetched.
-    pub fn retain(&mut self, wanted: &BTreeSet<Digest>) {
-        self.entries.retain(|digest, entry| wanted.contains(digest) || entry.local == Local::Fetching);
+    /// Those that are being fetched and not wanted any more: each ends by itself.
+    pub fn fetching(&self, is_wanted: impl Fn(&Digest) -> bool) -> usize {
+        let fetching = |(digest, entry): &(&Digest, &Entry)| entry.local == Local::Fetching && !is_wanted(digest);
+        self.entries.iter().filter(fetching).count()
+    }
+
+    /// Forgets all that are not wanted, but for those that are being fetched.
+    pub fn retain(&mut self, is_wanted: impl Fn(&Digest) -> bool) {
+        self.entries.retain(|digest, entry| is_wanted(digest) || entry.local == Local::Fetching);
         self.waiting.retain(|digest| self.entries.contains_key(digest));
     }
 
-    fn entry(&mut self, digest: Digest) -> Option<&mut Entry> {
-        if self.entries.len() >= MAX_ARTIFACTS && !self.entries.contains_key(&digest) {
-            return None;
+    /// Forgets the oldest that are not wanted, but for those that are being fetched, when there are more than `named` and
+    /// [`MAX_SPARE`]. Whether there is room then. Looks at all of them once for each [`KEPT_SPARE`] that came.
+    pub fn prune(&mut self, named: usize, is_wanted: impl Fn(&Digest) -> bool) -> bool {
+        if self.entries.len() < named + MAX_SPARE {
+            return true;
         }
-        Some(self.entries.entry(digest).or_default())
+        let spare = self.entries.iter().filter(|(digest, entry)| !is_wanted(digest) && entry.local != Local::Fetching);
+        let mut spare: Vec<(u64, Digest)> = spare.map(|(digest, entry)| (entry.number, *digest)).collect();
+        spare.sort_unstable();
+        let surplus = self.entries.len().saturating_sub(named + KEPT_SPARE);
+        for (_, digest) in spare.into_iter().take(surplus) {
+            self.entries.remove(&digest);
+            self.waiting.remove(&digest);
+        }
+        self.entries.len() < named + MAX_SPARE
+    }
+
+    fn entry(&mut self, digest: Digest) -> &mut Entry {
+        let next = &mut self.next;
+        self.entries.entry(digest).or_insert_with(|| {
+            *next += 1;
+            Entry { number: *next, ..Entry::default() }
+        })
     }
 }
 
@@ -174,8 +208,30 @@ mod tests {
             assert!(artifacts.begin(Time::ZERO, digest));
             artifacts.failed(Time::ZERO, digest, "nobody has it".into());
             assert!(artifacts.next_retry().is_some());
-            artifacts.retain(&BTreeSet::new());
+            artifacts.retain(|_| false);
         }
         assert_eq!((artifacts.next_retry(), artifacts.entries.len(), artifacts.waiting.len()), (None, 0, 0));
+    }
+
+    #[test]
+    fn the_oldest_that_nobody_names_go_first() {
+        let digest = |n: u64| Digest::of(&n.to_be_bytes());
+        let mut artifacts = Artifacts::default();
+        let named: BTreeSet<Digest> = (0..5_000).map(digest).collect();
+        let most = named.len() + MAX_SPARE;
+        for n in 0..20_000 {
+            assert!(artifacts.prune(named.len(), |digest| named.contains(digest)));
+            assert!(artifacts.begin(Time::ZERO, digest(n)), "{n}");
+            // The first upload's fetch never ends.
+            if n != 5_000 {
+                artifacts.ready(digest(n), NodeId([1; 32]));
+            }
+        }
+        assert!(artifacts.len() <= most, "{}", artifacts.len());
+        assert!(named.iter().all(|digest| artifacts.knows(digest)), "what is named stays");
+        assert!(artifacts.knows(&digest(5_000)), "what is being fetched stays");
+        let kept: Vec<u64> = (5_001..20_000).filter(|n| artifacts.knows(&digest(*n))).collect();
+        assert_eq!(kept, (20_000 - kept.len() as u64..20_000).collect::<Vec<_>>(), "the latest");
+        assert!(kept.len() >= KEPT_SPARE - 1);
     }
 }

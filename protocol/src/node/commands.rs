@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::{Artifact, Change, Key, Spec, Time, WorkloadName};
+use crate::model::{Change, Key, Spec, Time, WorkloadName};
 use crate::trust::{self, Rejection};
 
+use super::Node;
 use super::contract::{Action, Command, Draft, Refusal, Reply, RequestId};
 use super::message::Message;
-use super::{Level, Node};
 
 impl Node {
     pub(super) fn on_command(&mut self, now: Time, request: RequestId, command: Command) {
@@ -34,6 +34,10 @@ impl Node {
             self.placeable(spec)?;
         }
         let wall = self.wall(now);
+        // Whoever prepares is about to wait for holders, also where nothing is to be written: words of some may have been lost.
+        if let Some(digest) = spec.as_ref().map(|spec| spec.artifact.digest) {
+            self.follow_up(now, digest);
+        }
         let context =
             self.desired.context(&Key::Workload(name), wall).map_err(|error| Refusal::Full(error.to_string()))?;
         let draft = Draft { clock: context.clock, serial: context.serial, uid: context.uid };
@@ -79,7 +83,7 @@ impl Node {
         self.outbox.push_after(after, Action::Reply { request, reply: Reply::Accepted { uid, change: hash } });
         self.outbox.push_after(after, Action::Broadcast(Message::Changed { change: raw, holder }));
         if let Some(digest) = artifact {
-            self.spreading.begin(now, digest);
+            self.follow_up(now, digest);
         }
     }
 
@@ -106,16 +110,5 @@ impl Node {
             return Err(Refusal::NotJoined("no member of it has answered".into()));
         }
         Ok(())
-    }
-
-    fn uploaded(&mut self, now: Time, artifact: Artifact) -> Result<Reply, Refusal> {
-        self.uploads.insert(artifact.digest, now);
-        while self.uploads.len() > super::MAX_UPLOADS {
-            let oldest = self.uploads.iter().min_by_key(|(_, at)| **at).map(|(digest, _)| *digest);
-            oldest.map(|digest| self.uploads.remove(&digest));
-        }
-        self.fetch(now, artifact);
-        self.tell(now, Level::Info, "artifact-uploaded", None, None, format!("{} bytes", artifact.size));
-        Ok(Reply::Done)
     }
 }

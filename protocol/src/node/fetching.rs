@@ -1,15 +1,16 @@
 //! Bytes: who has them, and getting those that this node guards or claims, before anybody asks.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::model::{Artifact, Digest, NodeId, Phase, RuntimeKind, Time};
 
 use super::artifacts::Local;
-use super::contract::{Action, FetchOutcome};
+use super::contract::{Action, FetchOutcome, Refusal, Reply, Verdict};
 use super::message::Message;
 use super::{Level, Node};
 
-/// Whom a fetch may ask, the best first; the next try asks again.
+/// Whom one fetch may ask, the best first. The next try asks again, and others: see [`Node::candidates`].
 const MAX_CANDIDATES: usize = 16;
 /// How long an upload is kept that nobody published.
 const UPLOAD_KEPT: Duration = Duration::from_secs(600);
@@ -32,33 +33,96 @@ impl Node {
         }
     }
 
-    /// Known holders first, then who runs it, then the guardians, then anybody.
-    fn candidates(&self, digest: &Digest) -> Vec<NodeId> {
+    /// Known holders first, then nodes that run it, then its guardians, then any. That a node holds it is told by messages that may be lost,
+    /// and by members that may lie. So after a failed try half are others than those, in turn, until each node that is up was
+    /// asked; and of those, too, each has its turn.
+    pub(super) fn candidates(&self, digest: &Digest) -> Vec<NodeId> {
+        let is_up = |node: &NodeId| *node != self.me && self.membership.state(node) == crate::membership::State::Up;
         let wishes = || self.desired.workloads().filter(|wish| wish.spec.artifact.digest == *digest);
         let running = wishes().flat_map(|wish| {
             let healthy = self.claims.of_workload(&wish.uid).into_iter();
             healthy.filter(|(_, claim)| claim.phase == Phase::Healthy && claim.generation == wish.generation)
         });
         let guardians = wishes().flat_map(|wish| self.guardians(&wish.name));
-        let ordered = self.artifacts.holders(digest).copied().chain(running.map(|(node, _)| node)).chain(guardians);
-        let mut candidates = Vec::new();
-        for node in ordered.chain(self.membership.up()) {
-            let up = self.membership.state(&node) == crate::membership::State::Up;
-            if node != self.me && up && !candidates.contains(&node) {
-                candidates.push(node);
-            }
-            if candidates.len() == MAX_CANDIDATES {
-                break;
-            }
+        let likely = self.artifacts.holders(digest).copied().chain(running.map(|(node, _)| node)).chain(guardians);
+        let mut seen = BTreeSet::new();
+        let mut likely: Vec<NodeId> = likely.filter(|node| is_up(node) && seen.insert(*node)).collect();
+        let mut others: Vec<NodeId> = self.membership.up().filter(|node| is_up(node) && !seen.contains(node)).collect();
+        let tries = usize::try_from(self.artifacts.tries(digest)).unwrap_or(usize::MAX);
+        if tries == 0 {
+            likely.extend(others);
+            likely.truncate(MAX_CANDIDATES);
+            return likely;
         }
+        // What does not come first comes after the other half, where there is room.
+        let half = MAX_CANDIDATES / 2;
+        for nodes in [&mut likely, &mut others] {
+            let turn = tries.saturating_sub(1).saturating_mul(half).checked_rem(nodes.len()).unwrap_or_default();
+            nodes.rotate_left(turn);
+        }
+        let (first, later) = likely.split_at(half.min(likely.len()));
+        let mut candidates: Vec<NodeId> = first.iter().copied().chain(others.iter().copied().take(half)).collect();
+        candidates.extend(later.iter().copied().chain(others.iter().copied().skip(half)));
+        candidates.truncate(MAX_CANDIDATES);
         candidates
     }
 
+    /// Whether a workload names it, or a user put it here lately.
+    pub(super) fn is_wanted(&self, digest: &Digest) -> bool {
+        self.desired.names_artifact(digest) || self.uploads.contains_key(digest)
+    }
+
+    /// Makes room in the book of artifacts, where there is need. Whether there is some.
+    pub(super) fn prune_artifacts(&mut self) -> bool {
+        let (desired, uploads) = (&self.desired, &self.uploads);
+        let is_wanted = |digest: &Digest| desired.names_artifact(digest) || uploads.contains_key(digest);
+        self.artifacts.prune(desired.artifacts(), is_wanted)
+    }
+
+    /// Forgets artifacts that nothing wants any more.
+    pub(super) fn forget_unwanted(&mut self) {
+        let (desired, uploads) = (&self.desired, &self.uploads);
+        self.artifacts.retain(|digest| desired.names_artifact(digest) || uploads.contains_key(digest));
+    }
+
+    /// An artifact was put here by a user. There is always room for one that a workload names.
+    pub(super) fn uploaded(&mut self, now: Time, artifact: Artifact) -> Result<Reply, Refusal> {
+        let digest = artifact.digest;
+        let is_known = self.desired.names_artifact(&digest) || self.artifacts.knows(&digest);
+        if !is_known && !self.prune_artifacts() {
+            let why =
+                "as many uploads as it remembers are still being made ready; the bytes are here, and can be published";
+            return Err(Refusal::Busy(why.into()));
+        }
+        self.uploads.insert(digest, now);
+        while self.uploads.len() > super::MAX_UPLOADS {
+            let oldest = self.uploads.iter().min_by_key(|(_, at)| **at).map(|(digest, _)| *digest);
+            oldest.map(|digest| self.uploads.remove(&digest));
+        }
+        self.fetch(now, artifact);
+        self.tell(now, Level::Info, "artifact-uploaded", None, None, format!("{} bytes", artifact.size));
+        Ok(Reply::Done)
+    }
+
+    pub(super) fn next_upload_end(&self) -> Option<Time> {
+        self.uploads.values().min().map(|at| *at + UPLOAD_KEPT)
+    }
+
+    /// What nobody published for so long gives its room in the store to what is needed.
+    pub(super) fn end_uploads(&mut self, now: Time) {
+        if self.next_upload_end().is_some_and(|end| end <= now) {
+            self.uploads.retain(|_, at| now.since(*at) < UPLOAD_KEPT);
+        }
+    }
+
     pub(super) fn on_fetched(&mut self, now: Time, digest: Digest, outcome: FetchOutcome) {
+        if !self.is_wanted(&digest) && !self.artifacts.knows(&digest) {
+            return;
+        }
         match outcome {
             FetchOutcome::Ready => {
                 self.artifacts.ready(digest, self.me);
-                self.outbox.push(Action::Broadcast(Message::Have { node: self.me, digest }));
+                self.say_held(digest);
             }
             FetchOutcome::Unusable(why) => {
                 let message = format!("{} cannot be run: {why}", digest.short());
@@ -86,11 +150,27 @@ impl Node {
         for artifact in wanted {
             self.fetch(now, artifact);
         }
-        self.uploads.retain(|_, at| now.since(*at) < UPLOAD_KEPT);
         // What nobody wants any more is not tried again.
-        let wanted = self.desired.workloads().map(|wish| wish.spec.artifact.digest).chain(self.uploads.keys().copied());
-        let wanted = wanted.collect();
-        self.artifacts.retain(&wanted);
+        self.forget_unwanted();
         self.artifacts.drop_due(now);
+    }
+
+    /// Tells all that this node holds what a workload names. Of other artifacts nobody would take it.
+    pub(super) fn say_held(&mut self, digest: Digest) {
+        if self.desired.names_artifact(&digest) && self.artifacts.is_ready(&digest) {
+            self.outbox.push(Action::Broadcast(Message::Have { node: self.me, digest }));
+        }
+    }
+
+    /// `node` says that it holds an artifact; it, too, says so without proof. Taken for those alone that a workload names: a member
+    /// could speak of any number of others. A word that comes before the change which names its artifact is dropped; see
+    /// [`super::spreading`] how it comes again.
+    pub(super) fn on_have(&mut self, node: NodeId, digest: Digest) -> Verdict {
+        let counts = self.desired.names_artifact(&digest) && self.is_member(&node);
+        if counts && self.artifacts.held_by(digest, node) {
+            self.views += 1;
+            return Verdict::Accept;
+        }
+        Verdict::Ignore
     }
 }

@@ -61,11 +61,7 @@ impl Node {
             Message::Changed { change, holder } => self.on_changed(now, change, holder),
             Message::Slot(slot) => self.on_slot(now, slot),
             Message::Ruled(ruling) => self.on_ruled(now, ruling),
-            Message::Have { node, digest } => {
-                let news = self.desired.members().contains_key(&node) && self.artifacts.held_by(digest, node);
-                self.views += u64::from(news);
-                if news { Verdict::Accept } else { Verdict::Ignore }
-            }
+            Message::Have { node, digest } => self.on_have(node, digest),
             Message::Membership(message) => {
                 let mut worth = Worth::Ignore;
                 self.with_membership(now, |room, now, out| {
@@ -111,11 +107,16 @@ impl Node {
             Err(Rejection::NotYet(_)) => return Verdict::Ignore,
         };
         let artifact = change.signed.value.spec().map(|spec| spec.artifact.digest);
-        if let (Some(digest), Some(holder)) = (artifact, holder) {
-            self.views += u64::from(self.artifacts.held_by(digest, holder));
-        }
+        let news = artifact.filter(|digest| !self.desired.names_artifact(digest));
         match self.apply_change(now, change) {
-            Ok(_) => Verdict::Accept,
+            Ok(_) => {
+                // Until now nobody would have taken it.
+                news.into_iter().for_each(|digest| self.say_held(digest));
+                if let (Some(digest), Some(holder)) = (artifact, holder) {
+                    self.on_have(holder, digest);
+                }
+                Verdict::Accept
+            }
             Err(why) => {
                 self.count("changes_refused_full");
                 self.tell(now, Level::Warning, "full", None, Some(self.me), format!("a change was left out: {why}"));

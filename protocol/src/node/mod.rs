@@ -70,8 +70,8 @@ use outbox::Outbox;
 pub use contract::*;
 pub use message::{MAX_CHANGES, Message};
 
-/// Uploads remembered: a user who uploads more at once publishes before the oldest is evicted.
-const MAX_UPLOADS: usize = 64;
+/// Uploads remembered, as many as one file can describe workloads: a user who uploads more at once publishes before the oldest is evicted.
+const MAX_UPLOADS: usize = 256;
 
 /// Rebuttals at once, two for each slot of a sheet, and the pause between further ones. Each costs a disk write.
 const REBUTTALS: (u32, Duration) = (128, Duration::from_secs(10));
@@ -129,6 +129,8 @@ pub enum Reason {
     Auction(auction::Reason),
     /// A failed fetch is tried again.
     Fetch,
+    /// An upload that nobody published need not stay any longer.
+    Upload,
     /// Guardians are asked whether they hold what was published here.
     Holders,
     /// A failed replica is tried again, or given up.
@@ -260,6 +262,7 @@ impl Node {
             self.due.duplicates = true;
         }
         self.lose_patience(now);
+        self.end_uploads(now);
         self.retry_fetches(now);
         self.ask_holders(now);
         self.retry_replicas(now);
@@ -279,6 +282,7 @@ impl Node {
             self.claims.poll_timeout().map(|(at, why)| (at, Reason::Claims(why))),
             self.auction.poll_timeout().map(|(at, why)| (at, Reason::Auction(why))),
             after(self.artifacts.next_retry(), Reason::Fetch),
+            after(self.next_upload_end(), Reason::Upload),
             after(self.spreading.next(), Reason::Holders),
             after(self.next_restart(), Reason::Restart),
             after(self.replan.values().min().copied(), Reason::Plan),

@@ -3,7 +3,7 @@
 use crate::model::Queue;
 use crate::model::claim::SLOTS;
 
-use super::{MAX_UPLOADS, Node, letters, spreading};
+use super::{MAX_UPLOADS, Node, artifacts, letters, spreading};
 
 /// Incarnations on their way to disk. Nothing but their pace holds them to it: one each time that others hold this node down in the last
 /// one it asked for. A disk that hangs for so long is given up by the driver.
@@ -17,6 +17,8 @@ impl Node {
         let (waiting_nodes, letters_to_one) = self.letters.len();
         let (cached_slots, cached_records) = self.cache.len();
         let links = self.membership.links().count();
+        let named = self.desired.artifacts();
+        let leaving = self.artifacts.fetching(|digest| self.desired.names_artifact(digest));
         let mut queues = vec![
             Queue::new("own slots on their way to disk", self.unwritten.len(), slots),
             Queue::new("incarnations on their way to disk", self.incarnations.len(), MAX_INCARNATIONS),
@@ -30,6 +32,8 @@ impl Node {
             Queue::new("replicas run", self.running.len(), mine),
             Queue::new("workloads to be planned again", self.replan.len(), workloads),
             Queue::new("workloads known by hearsay", self.hearsay.len(), workloads),
+            // What is fetched for a version that is not wished for any more ends by itself; operators set its pace.
+            Queue::new("artifacts known", self.artifacts.len(), named + artifacts::MAX_SPARE + leaving),
             Queue::new("artifacts waited for", self.artifacts.waiting(), self.artifacts.len()),
         ];
         queues.extend(self.membership.queues());

@@ -1,5 +1,11 @@
-//! After a publish: which guardians hold the artifact by now. They say so by gossip, which may be lost; whoever published
-//! waits for it, so those who were not heard are asked.
+//! Which guardians hold an artifact. They say so by gossip, which may be lost, or come before the change that names the artifact and be
+//! dropped. **Nothing depends on it**:
+//!
+//! - a change names a node that held the artifact when it was submitted;
+//! - a node that learns of a change whose artifact it has ready says so then;
+//! - a node that is asked to prepare or submit a wish asks the guardians that it has not heard of, until they answer;
+//! - a node that runs an artifact, healthy, holds it: its claim says so, and is compared;
+//! - a fetch asks guardians, and then each node that is up in turn, whatever was said.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,10 +21,10 @@ use super::message::Message;
 const ASK_AFTER: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 /// Who has not got it by then is on its own: it fetches when it can.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(600);
-/// Artifacts asked for at a time. Beyond that gossip alone has to do.
+/// Artifacts asked for at a time. For the next one the oldest is given up: whoever waits for that has waited longest.
 pub(super) const MOST: usize = 64;
 
-/// Artifacts of changes that were written here.
+/// Artifacts of changes that were prepared or written here.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Spreading(BTreeMap<Digest, Asking>);
 
@@ -35,9 +41,13 @@ impl Spreading {
     }
 
     pub fn begin(&mut self, now: Time, digest: Digest) {
-        if self.0.len() < MOST || self.0.contains_key(&digest) {
-            self.0.insert(digest, Asking { since: now, at: now + ASK_AFTER.0, gap: ASK_AFTER.0 });
+        if self.0.len() >= MOST
+            && !self.0.contains_key(&digest)
+            && let Some(oldest) = self.0.iter().min_by_key(|(_, asking)| asking.since).map(|(digest, _)| *digest)
+        {
+            self.0.remove(&oldest);
         }
+        self.0.insert(digest, Asking { since: now, at: now + ASK_AFTER.0, gap: ASK_AFTER.0 });
     }
 
     pub fn next(&self) -> Option<Time> {
@@ -46,6 +56,13 @@ impl Spreading {
 }
 
 impl Node {
+    /// Asks guardians of which nothing is heard in a moment whether they hold it.
+    pub(super) fn follow_up(&mut self, now: Time, digest: Digest) {
+        if self.desired.names_artifact(&digest) {
+            self.spreading.begin(now, digest);
+        }
+    }
+
     pub(super) fn ask_holders(&mut self, now: Time) {
         let due: Vec<Digest> =
             self.spreading.0.iter().filter(|(_, asking)| asking.at <= now).map(|(digest, _)| *digest).collect();
@@ -81,5 +98,22 @@ impl Node {
             let message = Message::Have { node: self.me, digest };
             self.outbox.push(Action::Send { to: from, lane: Lane::Bulk, message });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// With 64 on their way the next ones were left to gossip alone, for ten minutes.
+    #[test]
+    fn the_latest_artifact_is_always_followed_up() {
+        let mut spreading = Spreading::default();
+        let digest = |n: u64| Digest::of(&n.to_be_bytes());
+        for n in 0..MOST as u64 + 1 {
+            spreading.begin(Time::ZERO + Duration::from_millis(n), digest(n));
+        }
+        assert_eq!(spreading.len(), MOST);
+        assert!(spreading.0.contains_key(&digest(MOST as u64)) && !spreading.0.contains_key(&digest(0)));
     }
 }

@@ -1,5 +1,6 @@
 mod bidding;
 mod bottle;
+mod bytes;
 mod returning;
 mod unwritten;
 

@@ -9,6 +9,7 @@ use crate::model::{
 use crate::plan::{Gap, HeldWhy};
 
 use super::Node;
+use super::artifacts::Local;
 
 impl Node {
     /// Grows whenever anything that views show may have changed.
@@ -132,7 +133,7 @@ impl Node {
             runtime: wish.spec.runtime.as_str().into(),
             artifact: wish.spec.artifact.digest.to_string(),
             artifact_size: wish.spec.artifact.size,
-            artifact_holders: self.artifacts.holders(&wish.spec.artifact.digest).count(),
+            artifact_holders: self.artifact_holders(wish),
             desired: wish.spec.replicas,
             healthy: self.healthy(wish),
             memory: wish.spec.resources.memory,
@@ -144,6 +145,16 @@ impl Node {
             conflict: self.desired.siblings(&Key::Workload(wish.name.clone())).count() > 1,
             replicas: self.replica_views(wish),
         }
+    }
+
+    /// Nodes that say that they hold its artifact, and those that run it: a word may be lost, a claim is not.
+    fn artifact_holders(&self, wish: &Wish) -> usize {
+        let mut holders: std::collections::BTreeSet<NodeId> =
+            self.artifacts.holders(&wish.spec.artifact.digest).copied().collect();
+        let healthy = self.claims.of_workload(&wish.uid).into_iter();
+        let healthy = healthy.filter(|(_, claim)| claim.phase == Phase::Healthy && claim.generation == wish.generation);
+        holders.extend(healthy.map(|(node, _)| node));
+        holders.len()
     }
 
     /// Places whose replica runs the current generation, healthy, on a node that is up.
@@ -221,6 +232,8 @@ impl Node {
             (false, None) => {
                 let told = |why: &HeldWhy| !matches!(why, HeldWhy::Starting | HeldWhy::Failing { .. });
                 reason = reason.or(held.filter(|held| told(&held.why)).map(|held| held.why.to_string()));
+                let starts_here = node == self.me && claim.phase == Phase::Starting;
+                reason = reason.or_else(|| if starts_here { self.why_no_bytes(wish) } else { None });
                 phase
             }
         };
@@ -234,6 +247,18 @@ impl Node {
             token: Some(claim.token.counter),
             since: Some(claim.since.to_string()),
             restarts,
+        }
+    }
+
+    /// What a replica that starts here waits for, while its artifact is not ready.
+    fn why_no_bytes(&self, wish: &Wish) -> Option<String> {
+        match self.artifacts.local(&wish.spec.artifact.digest) {
+            Local::Absent => Some("its artifact is not here yet".into()),
+            Local::Fetching => Some("its artifact is being fetched and made ready".into()),
+            Local::Waiting { tries, why, .. } => {
+                Some(format!("its artifact could not be fetched, {tries} times: {why}"))
+            }
+            Local::Ready | Local::Unusable(_) => None,
         }
     }
 

@@ -42,6 +42,8 @@ impl Node {
                     self.with_auction(now, |auction, now, desk, out| auction.learned(now, &uid, desk, out));
                     self.want_artifact(now, &uid);
                 }
+                // Versions that were replaced leave theirs behind.
+                self.prune_artifacts();
                 self.due.holding = true;
                 self.due.duplicates = true;
             }
@@ -57,8 +59,7 @@ impl Node {
         let rulings = self.rulings.forget(uid);
         rulings.iter().for_each(|key| self.repair.forget(now, Tree::Rulings, key));
         self.persist(rulings.into_iter().map(|key| Record::NoRuling { key }).collect());
-        let wanted = self.desired.workloads().map(|wish| wish.spec.artifact.digest).chain(self.uploads.keys().copied());
-        self.artifacts.retain(&wanted.collect());
+        self.forget_unwanted();
     }
 
     fn on_member(&mut self, now: Time, node: NodeId) {

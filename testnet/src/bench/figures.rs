@@ -36,17 +36,13 @@ impl Figures {
 
     /// One line for programs.
     pub(super) fn json(&self) -> String {
-        let [p50, p99, min, max] = self.four().map(rounded);
-        let Figures { bench, case, unit, .. } = *self;
-        let against = self.against.map(|against| against.name);
-        let n = self.values.len();
-        let line = Line { bench, case, unit, n, p50, p99, min, max, against, ratio: self.ratio() };
-        serde_json::to_string(&line).expect("words and numbers are always JSON")
+        self.shown().json()
     }
 
-    /// Ours by theirs, of the p50s.
-    fn ratio(&self) -> Option<f64> {
-        self.against.map(|against| significant(self.percentile(50) / against.p50))
+    /// As they were measured, and beside whom.
+    pub(super) fn shown(&self) -> Shown<'_> {
+        let against = self.against.map(|against| (against.name, against.p50));
+        Shown { figures: self, p50: self.percentile(50), against }
     }
 
     fn four(&self) -> [f64; 4] {
@@ -54,9 +50,36 @@ impl Figures {
     }
 }
 
+/// Figures as they are printed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shown<'a> {
+    pub(super) figures: &'a Figures,
+    /// Of all values; of several rounds their median.
+    pub(super) p50: f64,
+    /// Whom they were measured beside, and its p50.
+    pub(super) against: Option<(&'a str, f64)>,
+}
+
+impl Shown<'_> {
+    /// One line for programs.
+    pub(super) fn json(&self) -> String {
+        let [_, p99, min, max] = self.figures.four().map(rounded);
+        let Figures { bench, case, unit, .. } = *self.figures;
+        let (n, p50) = (self.figures.values.len(), rounded(self.p50));
+        let against = self.against.map(|(name, _)| name);
+        let line = Line { bench, case, unit, n, p50, p99, min, max, against, ratio: self.ratio() };
+        serde_json::to_string(&line).expect("words and numbers are always JSON")
+    }
+
+    /// Ours by theirs, of the p50s.
+    fn ratio(&self) -> Option<f64> {
+        self.against.map(|(_, theirs)| significant(self.p50 / theirs))
+    }
+}
+
 /// The fields that programs rely on, in the order in which people read them.
 #[derive(Serialize)]
-struct Line {
+struct Line<'a> {
     bench: &'static str,
     case: &'static str,
     unit: &'static str,
@@ -66,7 +89,7 @@ struct Line {
     min: f64,
     max: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
-    against: Option<&'static str>,
+    against: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     ratio: Option<f64>,
 }
@@ -86,16 +109,17 @@ fn significant(value: f64) -> f64 {
 }
 
 /// A table for people.
-pub(super) fn table(all: &[Figures]) -> String {
+pub(super) fn table<'a>(all: impl IntoIterator<Item = Shown<'a>>) -> String {
     let mut table = format!(
         "{:<10} {:<12} {:>5} {:>10} {:>10} {:>10} {:>10}  {:<8} goal\n",
         "bench", "case", "n", "p50", "p99", "min", "max", "unit"
     );
-    for figures in all {
-        let [p50, p99, min, max] = figures.four().map(|value| format!("{value:.*}", if value < 10.0 { 3 } else { 1 }));
-        let Figures { bench, case, unit, goal, values, against } = figures;
-        let beside =
-            against.zip(figures.ratio()).map(|(against, ratio)| format!("; {ratio} of {}'s p50", against.name));
+    for shown in all {
+        let [_, p99, min, max] = shown.figures.four();
+        let digits = |value: f64| format!("{value:.*}", if value < 10.0 { 3 } else { 1 });
+        let [p50, p99, min, max] = [shown.p50, p99, min, max].map(digits);
+        let Figures { bench, case, unit, goal, values, .. } = shown.figures;
+        let beside = shown.against.zip(shown.ratio()).map(|((name, _), ratio)| format!("; {ratio} of {name}'s p50"));
         let beside = beside.unwrap_or_default();
         // Writing to a String cannot fail.
         let _ = writeln!(
@@ -136,7 +160,7 @@ mod tests {
         let against = Some(Against { name: "swarm", p50: 16_000.0 });
         let ours = Figures { against, ..figures(vec![27.0]) };
         assert!(ours.json().ends_with(r#""max":27.0,"against":"swarm","ratio":0.00169}"#), "{}", ours.json());
-        assert!(table(&[ours]).ends_with("p50 200; 0.00169 of swarm's p50\n"));
+        assert!(table([ours.shown()]).ends_with("p50 200; 0.00169 of swarm's p50\n"));
         assert_eq!([significant(1234.0), significant(0.123_456), significant(0.0)], [1230.0, 0.123, 0.0]);
     }
 }

@@ -1,22 +1,49 @@
 //! Benchmarks, run by hand on a quiet machine, with release binaries. They print a table for people and one JSON object a
-//! line for programs, and say what was measured, whatever came out.
+//! line for programs, and say what was measured, whatever came out. With `--against` an older commit's benchmark of the same name runs in
+//! turn with today's, and the ratio stands beside each figure.
 
 pub mod failover;
 mod figures;
 mod footprint;
+mod given;
+mod older;
 mod publish;
+mod rounds;
 pub mod swarm;
 
 use std::time::Duration;
 
 use anyhow::Result;
-use clap::Subcommand;
+use clap::{ArgMatches, Args, Subcommand};
 
 use crate::real::Options;
 use crate::workspace::{Profile, Workspace};
 use failover::Case;
-use figures::{Against, Figures};
+use figures::{Against, Figures, Shown};
+use given::{Given, given};
+use older::Older;
 use swarm::Beside;
+
+/// Benchmarks: a table and JSON lines. For a quiet machine.
+///
+/// `cargo testnet bench --against COMMIT NAME ..` measures an older commit beside today's code, in the same run: it clones and builds the
+/// commit (kept for the next time), runs its benchmark of that name and today's in turn, and prints the ratio of the p50s, ours /
+/// theirs, beside each figure and in the JSON lines.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "Examples:\n  cargo testnet bench publish --runs 50\n  \
+    cargo testnet bench --against HEAD~20 publish\n  cargo testnet bench --against 1a2b3c4 --rounds 5 failover --case kill --runs 10")]
+pub struct Benches {
+    /// An older commit to measure in turn with today's code. Options of the benchmark are passed on where it has them; a case that it
+    /// lacks has no ratio. Docker Swarm is left out unless --swarm-times is given.
+    #[arg(long, value_name = "COMMIT")]
+    against: Option<String>,
+    /// With --against: how often each of the two runs, in turn, the older one first. The figures are of all rounds, but p50 and ratio are of
+    /// the medians of the rounds' p50s.
+    #[arg(long, value_name = "N", default_value_t = 2, requires = "against", value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+    #[command(subcommand)]
+    bench: Bench,
+}
 
 /// What to measure.
 #[derive(Clone, Debug, Subcommand)]
@@ -49,23 +76,71 @@ pub enum Bench {
     },
 }
 
-/// Runs one benchmark and prints what it found.
-pub fn run(workspace: &Workspace, bench: &Bench) -> Result<()> {
+/// Options that have another default beside an older commit: what else is measured beside ours would take its turns, too.
+const LEAN: [(&str, &str); 1] = [("--swarm-times", "0")];
+
+/// Runs one benchmark and prints what it found. `matches` are those that `benches` was read from.
+pub fn run(workspace: &Workspace, benches: &Benches, matches: &ArgMatches) -> Result<()> {
+    let Some(commit) = &benches.against else {
+        let options = built(workspace)?;
+        let all = benches.bench.measure(workspace, &options)?;
+        show(all.iter().map(Figures::shown));
+        return Ok(());
+    };
+    let (name, mut given) = given(matches).expect("a benchmark was chosen: clap refuses to go on without");
+    // First, since it fails first: on a commit that does not exist, or does not build.
+    let older = Older::prepare(workspace, commit)?;
+    let options = built(workspace)?;
+    let bench = benches.bench.lean(&mut given);
+    let ways = older.ways(&name)?;
+    let Some(passed) = ways.and_then(|ways| ways.pass(&given, commit)) else {
+        println!("{commit} has no such benchmark: {name} of today's code alone");
+        let all = bench.measure(workspace, &options)?;
+        show(all.iter().map(Figures::shown));
+        return Ok(());
+    };
+    let all = rounds::in_turn(benches.rounds, || older.measure(&name, &passed), || bench.measure(workspace, &options))?;
+    show(all.iter().map(|compared| compared.shown(commit)));
+    Ok(())
+}
+
+fn built(workspace: &Workspace) -> Result<Options> {
     println!("building the daemon for release and the example component (the first time takes many minutes)");
     let options = Options::build(workspace, Profile::Release)?;
     println!("measuring {} on {}", options.binary.display(), machine());
-    let all = match bench {
-        Bench::Failover { cases, runs, swarm_times } => {
-            failover::measure(&options, cases, *runs, Beside::start(workspace, *swarm_times))?
-        }
-        Bench::Publish { runs } => publish::measure(&options, *runs)?,
-        Bench::Footprint { seconds } => footprint::measure(&options, Duration::from_secs(*seconds))?,
-    };
-    println!("\n{}", figures::table(&all));
-    for figures in &all {
-        println!("{}", figures.json());
+    Ok(options)
+}
+
+fn show<'a>(all: impl Iterator<Item = Shown<'a>> + Clone) {
+    println!("\n{}", figures::table(all.clone()));
+    for shown in all {
+        println!("{}", shown.json());
     }
-    Ok(())
+}
+
+impl Bench {
+    fn measure(&self, workspace: &Workspace, options: &Options) -> Result<Vec<Figures>> {
+        match self {
+            Bench::Failover { cases, runs, swarm_times } => {
+                failover::measure(options, cases, *runs, Beside::start(workspace, *swarm_times))
+            }
+            Bench::Publish { runs } => publish::measure(options, *runs),
+            Bench::Footprint { seconds } => footprint::measure(options, Duration::from_secs(*seconds)),
+        }
+    }
+
+    /// With the defaults of a comparison, here and in what is passed on.
+    fn lean(&self, given: &mut [Given]) -> Bench {
+        let mut bench = self.clone();
+        for Given { flag, values, by_user } in given {
+            let Some((_, value)) = LEAN.iter().find(|(name, _)| name == flag).filter(|_| !*by_user) else { continue };
+            *values = vec![(*value).to_owned()];
+            if let Bench::Failover { swarm_times, .. } = &mut bench {
+                *swarm_times = 0;
+            }
+        }
+        bench
+    }
 }
 
 /// Cores, architecture and load, since the figures mean little without them.

@@ -23,24 +23,34 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::made::{Made, quietly};
+use crate::workspace::shown;
 
 /// What names of folders and namespaces begin with; this process's id follows.
 pub(crate) const PREFIX: &str = "shoal-testnet-";
 
 /// How long processes that were killed may take to be gone, each with its memory, files and mounts.
 const DYING: Duration = Duration::from_secs(10);
+/// How long a run that was asked to stop may take: it waits for its own processes, too.
+const ENDING: Duration = Duration::from_secs(15);
 
 struct Noted {
     /// Leaders of process groups.
     groups: BTreeSet<i32>,
+    /// The same, of runs like this one: each removes what it made, when it is asked.
+    runs: BTreeSet<i32>,
     folders: BTreeSet<PathBuf>,
     made: BTreeSet<Made>,
     /// A signal came: nothing may be started any more.
     closing: bool,
 }
 
-static NOTED: Mutex<Noted> =
-    Mutex::new(Noted { groups: BTreeSet::new(), folders: BTreeSet::new(), made: BTreeSet::new(), closing: false });
+static NOTED: Mutex<Noted> = Mutex::new(Noted {
+    groups: BTreeSet::new(),
+    runs: BTreeSet::new(),
+    folders: BTreeSet::new(),
+    made: BTreeSet::new(),
+    closing: false,
+});
 
 fn noted() -> MutexGuard<'static, Noted> {
     // A panic elsewhere must not keep the rest from being cleaned up.
@@ -49,6 +59,30 @@ fn noted() -> MutexGuard<'static, Noted> {
 
 /// Starts a process as the leader of its own group, noted until `end`.
 pub(crate) fn start(command: &mut Command) -> io::Result<Child> {
+    started(command, |noted| &mut noted.groups)
+}
+
+/// The same for a run of its own with processes, folders and namespaces that it knows alone: at a signal, and by `end_run`, it is asked to
+/// stop, and killed when it does not.
+pub(crate) fn start_run(command: &mut Command) -> io::Result<Child> {
+    on_signals();
+    started(command, |noted| &mut noted.runs)
+}
+
+/// Runs a command to its end. At a signal it is killed, with all that it started.
+pub(crate) fn passes(command: &mut Command) -> Result<()> {
+    on_signals();
+    let mut child = start(command).with_context(|| format!("cannot start {}", shown(command)))?;
+    let ended = child.wait();
+    end(&mut child);
+    let status = ended.with_context(|| format!("cannot wait for {}", shown(command)))?;
+    if !status.success() {
+        bail!("{} failed: {status}", shown(command));
+    }
+    Ok(())
+}
+
+fn started(command: &mut Command, book: impl Fn(&mut Noted) -> &mut BTreeSet<i32>) -> io::Result<Child> {
     command.process_group(0);
     #[expect(unsafe_code, reason = "the one way to be told of our own death: the child must ask for it itself")]
     // SAFETY: the closure runs in the child between fork and exec; it makes one system call and allocates nothing.
@@ -60,7 +94,7 @@ pub(crate) fn start(command: &mut Command) -> io::Result<Child> {
         return Err(io::Error::other("a signal came: nothing is started any more"));
     }
     let child = command.spawn()?;
-    noted.groups.insert(child.id().cast_signed());
+    book(&mut noted).insert(child.id().cast_signed());
     Ok(child)
 }
 
@@ -78,6 +112,42 @@ pub(crate) fn end(child: &mut Child) {
     // It was killed and is our own child, so this returns; an error means that it was waited for already.
     let _ = child.wait();
     noted().groups.remove(&child.id().cast_signed());
+}
+
+/// Asks a run to stop, kills it when it does not, and forgets it. One that has ended is only forgotten.
+pub(crate) fn end_run(child: &mut Child) {
+    let group = child.id().cast_signed();
+    ask_to_end(&BTreeSet::from([group]));
+    end(child);
+    noted().runs.remove(&group);
+}
+
+/// Until all are gone, or time is up.
+fn ask_to_end(runs: &BTreeSet<i32>) {
+    let deadline = Instant::now() + ENDING;
+    for run in runs.iter().filter_map(|run| Pid::from_raw(*run)) {
+        let _ = kill_process_group(run, Signal::TERM);
+    }
+    for run in runs.iter().filter_map(|run| Pid::from_raw(*run)) {
+        // An error: somebody has waited for it.
+        while let Ok(None) = waitpid(Some(run), WaitOptions::NOHANG) {
+            if Instant::now() >= deadline {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+/// Notes a folder that is half made; until `forget_folder` it is removed at a signal.
+pub(crate) fn note_folder(path: &Path) {
+    on_signals();
+    noted().folders.insert(path.to_owned());
+}
+
+/// The folder is whole, or gone.
+pub(crate) fn forget_folder(path: &Path) {
+    noted().folders.remove(path);
 }
 
 /// Makes something outside of the run's folder by a command, noted until `unmake`.
@@ -218,7 +288,8 @@ pub fn leave_to_signal() {
 fn remove_all() -> MutexGuard<'static, Noted> {
     let mut noted = noted();
     noted.closing = true;
-    let groups: Vec<Pid> = noted.groups.iter().filter_map(|group| Pid::from_raw(*group)).collect();
+    ask_to_end(&noted.runs);
+    let groups: Vec<Pid> = noted.groups.iter().chain(&noted.runs).filter_map(|group| Pid::from_raw(*group)).collect();
     for group in &groups {
         let _ = kill_process_group(*group, Signal::KILL);
     }

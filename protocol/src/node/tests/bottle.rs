@@ -98,6 +98,8 @@ pub struct Bottle {
     pub said: Vec<Message>,
     pub told_all: Vec<Message>,
     pub fetched: FetchOutcome,
+    /// Fetches do not end.
+    pub is_fetching: bool,
     pub requests: u64,
 }
 
@@ -117,6 +119,7 @@ impl Bottle {
             said: Vec::new(),
             told_all: Vec::new(),
             fetched: FetchOutcome::Ready,
+            is_fetching: false,
             requests: 0,
         };
         bottle.drain();
@@ -194,6 +197,7 @@ impl Bottle {
                     self.input(Input::Report(report));
                 }
             }
+            Action::Fetch { .. } if self.is_fetching => {}
             Action::Fetch { artifact, .. } => {
                 let failed = self.no_bytes.map(|why| FetchOutcome::Failed(why.into()));
                 let outcome = failed.unwrap_or_else(|| self.fetched.clone());

@@ -1,0 +1,213 @@
+//! Artifacts: none that nobody wishes for keeps one from being fetched that somebody does, and no lost word hides a holder for good.
+
+use std::time::Duration;
+
+use super::bottle::{Bottle, cluster, facts, saved, spec};
+use super::*;
+use crate::model::{Artifact, NodeRecord, Spec, SpecForm, WorkloadName};
+use crate::trust;
+
+fn web() -> WorkloadName {
+    "web".parse().unwrap()
+}
+
+fn artifact(number: u64) -> Artifact {
+    Artifact { digest: Digest::of(&number.to_be_bytes()), size: 8 }
+}
+
+fn version(number: u64) -> Spec {
+    SpecForm { artifact: artifact(number), ..SpecForm::from(spec(1, 32 << 20)) }.try_into().unwrap()
+}
+
+fn healthy(bottle: &mut Bottle) -> u32 {
+    bottle.run_for(Duration::from_secs(5));
+    bottle.node.workload(&web()).unwrap().healthy
+}
+
+fn within_bounds(bottle: &Bottle) {
+    for queue in bottle.node.queues() {
+        assert!(!queue.is_overfull(), "{queue:?}");
+    }
+}
+
+/// After 4,096 uploads, of what can never run, the book was full: what was published then stayed `starting`, and nothing said why.
+#[test]
+fn uploads_do_not_keep_a_workload_from_running() {
+    let cluster = cluster();
+    let mut bottle = Bottle::new(cluster.founder(Saved::default()));
+    bottle.fetched = FetchOutcome::Unusable("an inner module that no compiler takes".into());
+    for number in 0..4_200 {
+        assert_eq!(bottle.command(Command::Uploaded { artifact: artifact(number) }), Reply::Done);
+    }
+    within_bounds(&bottle);
+    bottle.fetched = FetchOutcome::Ready;
+    bottle.publish(&cluster, &version(5_000));
+    assert_eq!(healthy(&mut bottle), 1);
+}
+
+/// Each version of a workload left its artifact behind until some workload was removed.
+#[test]
+fn replaced_versions_are_forgotten() {
+    let cluster = cluster();
+    let mut bottle = Bottle::new(cluster.founder(Saved::default()));
+    for number in 0..600 {
+        bottle.publish(&cluster, &version(number));
+        within_bounds(&bottle);
+    }
+    assert_eq!(healthy(&mut bottle), 1);
+}
+
+/// What is still being made ready cannot be forgotten, so more than fit are refused; what is wished for never is.
+#[test]
+fn too_many_uploads_at_once_are_refused_in_words() {
+    let cluster = cluster();
+    let mut bottle = Bottle::new(cluster.founder(Saved::default()));
+    bottle.is_fetching = true;
+    let replies: Vec<Reply> =
+        (0..2_000).map(|number| bottle.command(Command::Uploaded { artifact: artifact(number) })).collect();
+    within_bounds(&bottle);
+    assert_eq!(replies[..256], vec![Reply::Done; 256]);
+    let Reply::Refused(refusal) = &replies[1_999] else { panic!("{:?}", replies[1_999]) };
+    assert!(refusal.to_string().contains("still being made ready"), "{refusal}");
+    bottle.is_fetching = false;
+    bottle.publish(&cluster, &version(5_000));
+    assert_eq!(healthy(&mut bottle), 1);
+}
+
+#[test]
+fn an_upload_that_nobody_publishes_is_not_pinned_for_ever() {
+    let mut bottle = Bottle::new(cluster().founder(Saved::default()));
+    bottle.command(Command::Uploaded { artifact: artifact(1) });
+    bottle.run_for(Duration::from_secs(590));
+    assert!(bottle.node.pinned().contains(&artifact(1).digest));
+    bottle.run_for(Duration::from_secs(20));
+    assert!(bottle.node.pinned().is_empty());
+}
+
+/// A member told of 4,096 artifacts that do not exist: the node never fetched anything new again.
+#[test]
+fn words_about_what_nobody_wishes_for_are_dropped() {
+    let cluster = cluster();
+    let mut bottle = Bottle::new(cluster.founder(Saved::default()));
+    let peer = cluster.joins(20, &mut bottle).node.id();
+    for number in 0..4_200 {
+        let message = Message::Have { node: peer, digest: artifact(number).digest };
+        bottle.input(Input::Gossip { ticket: Ticket(number), from: peer, message });
+    }
+    within_bounds(&bottle);
+    assert_eq!(bottle.node.artifacts.len(), 0);
+    assert!(!bottle.asked.iter().any(|asked| asked.contains("Accept")), "relayed to others");
+    bottle.input(Input::LinkDown { peer });
+    bottle.publish(&cluster, &version(5_000));
+    assert_eq!(healthy(&mut bottle), 1);
+}
+
+/// A holder's word overtook the change that names its artifact, or was lost. It is not repeated by itself: a node that is asked for the
+/// workload asks the holder.
+#[test]
+fn a_holder_that_was_heard_too_early_is_heard_again() {
+    let cluster = cluster();
+    let mut bottle = Bottle::new(cluster.founder(Saved::default()));
+    let peer = ready_member(&cluster, 20, &mut bottle);
+    let change = bottle.signed(&cluster, &version(1));
+    let have = Message::Have { node: peer, digest: artifact(1).digest };
+    bottle.input(Input::Gossip { ticket: Ticket(1), from: peer, message: have.clone() });
+    bottle.input(Input::Message { from: peer, message: Message::Changed { change: change.raw(), holder: None } });
+    let holders = |bottle: &Bottle| bottle.node.workload(&web()).unwrap().artifact_holders;
+    assert_eq!(holders(&bottle), 1, "itself");
+    bottle.said.clear();
+    bottle.draft(Some(version(1))).unwrap();
+    bottle.run_for(Duration::from_secs(2));
+    assert!(bottle.said.contains(&Message::AskHolder { digest: artifact(1).digest }), "{:?}", bottle.said);
+    bottle.input(Input::Message { from: peer, message: have });
+    assert_eq!(holders(&bottle), 2);
+}
+
+/// It was ready before anybody wished for it, and nobody would have taken its word then.
+#[test]
+fn a_node_that_has_what_a_change_names_says_so() {
+    let cluster = cluster();
+    let mut bottle = Bottle::new(cluster.founder(Saved::default()));
+    let peer = cluster.joins(20, &mut bottle).node.id();
+    bottle.command(Command::Uploaded { artifact: artifact(1) });
+    let have = Message::Have { node: bottle.node.id(), digest: artifact(1).digest };
+    assert!(!bottle.told_all.contains(&have), "nobody names it yet");
+    let change = bottle.signed(&cluster, &version(1));
+    bottle.input(Input::Message { from: peer, message: Message::Changed { change: change.raw(), holder: None } });
+    assert!(bottle.told_all.contains(&have));
+}
+
+/// The only holder was no guardian and its word was lost; or sixteen members said falsely that they held it. The same sixteen were asked
+/// for ever.
+#[test]
+fn a_fetch_that_fails_asks_every_node_in_turn() {
+    let cluster = cluster();
+    let mut bottle = Bottle::new(cluster.founder(Saved::default()));
+    let members: BTreeSet<NodeId> = (20..60).map(|number| ready_member(&cluster, number, &mut bottle)).collect();
+    bottle.is_fetching = true;
+    bottle.publish(&cluster, &version(1));
+    let digest = artifact(1).digest;
+    for liar in members.iter().take(16) {
+        bottle.input(Input::Message { from: *liar, message: Message::Have { node: *liar, digest } });
+    }
+    let mut asked: BTreeSet<NodeId> = BTreeSet::new();
+    let first = bottle.node.candidates(&digest);
+    assert!(members.iter().take(16).all(|node| first.contains(node)), "those that say so come first");
+    for _ in 0..5 {
+        let candidates = bottle.node.candidates(&digest);
+        assert_eq!(candidates.len(), candidates.iter().collect::<BTreeSet<_>>().len());
+        asked.extend(candidates);
+        bottle.node.artifacts.failed(bottle.now, digest, "node does not have it".into());
+    }
+    assert_eq!(asked, members);
+}
+
+#[test]
+fn a_replica_that_waits_for_its_bytes_says_why() {
+    let cluster = cluster();
+    let mut bottle = Bottle::new(cluster.founder(Saved::default()));
+    bottle.is_fetching = true;
+    bottle.publish(&cluster, &version(1));
+    bottle.run_for(Duration::from_secs(1));
+    let why = |bottle: &Bottle| {
+        let explained = bottle.node.explain(&"web/0".parse().unwrap()).unwrap();
+        explained.now[0].reason.clone().unwrap_or_default()
+    };
+    assert_eq!(why(&bottle), "its artifact is being fetched and made ready");
+    let outcome = FetchOutcome::Failed("no space left on the disk".into());
+    bottle.input(Input::Fetched { digest: artifact(1).digest, outcome });
+    assert_eq!(why(&bottle), "its artifact could not be fetched, 1 times: no space left on the disk");
+}
+
+#[test]
+fn after_a_restart_what_was_published_is_named_again() {
+    let cluster = cluster();
+    let mut bottle = Bottle::new(cluster.founder(Saved::default()));
+    bottle.publish(&cluster, &version(1));
+    bottle.publish(&cluster, &version(2));
+    let again = cluster.founder(saved(&bottle.records));
+    assert!(again.desired.names_artifact(&artifact(2).digest));
+    assert_eq!((again.desired.artifacts(), again.desired.names_artifact(&artifact(1).digest)), (1, false));
+}
+
+/// A member with a link that is on the ring.
+fn ready_member(cluster: &bottle::Cluster, number: u8, bottle: &mut Bottle) -> NodeId {
+    let keys = cluster.identity(number).keys;
+    let id = NodeId(keys.public().0);
+    let admission = trust::admit(&cluster.genesis, &cluster.join, id, 1, 1).unwrap();
+    bottle.input(Input::Message { from: id, message: Message::Admitted { changes: vec![admission.raw()] } });
+    bottle.input(Input::LinkUp { peer: id });
+    let record = NodeRecord {
+        counter: 1,
+        incarnation: 1,
+        name: format!("n{number}"),
+        addresses: vec!["/ip4/127.0.0.1/tcp/9".into()],
+        facts: facts(),
+        version: String::new(),
+        ready: true,
+        leaving: false,
+    };
+    let record = Signed::sign(record, &keys, &bottle.node.cluster).wire();
+    bottle.input(Input::Message { from: id, message: Message::Membership(membership::Message::Record(record)) });
+    id
+}
