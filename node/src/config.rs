@@ -140,7 +140,8 @@ impl Config {
                 quantity::show_size(MAX_MEMORY)
             )));
         }
-        // A number whose unit was forgotten would take the node out of every auction, and what it runs off it.
+        // A number whose unit was forgotten would take the node out of every auction, and what it
+        // runs off it.
         if (1..MIN_MEMORY).contains(&memory) {
             return Err(ConfigError::Memory(format!(
                 "{} is less than any workload can have ({}): give a unit, as in `512MiB`, or 0 to offer none",

@@ -64,7 +64,8 @@ impl Workspace {
         Workspace { root, target, metadata: Value::Null, cargo: self.cargo.clone() }
     }
 
-    /// A program in the workspace's root that may call cargo itself: it finds this checkout and this build folder.
+    /// A program in the workspace's root that may call cargo itself: it finds this checkout and
+    /// this build folder.
     pub fn program(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
         command.current_dir(&self.root).stdin(Stdio::null());
@@ -143,8 +144,9 @@ impl Workspace {
     }
 }
 
-/// What `cargo run` told this program about itself must not reach the cargo it starts: build scripts that watch these variables (ring's
-/// does) would be run again each time, and all that depends on them built anew.
+/// What `cargo run` told this program about itself must not reach the cargo it starts: build
+/// scripts that watch these variables (ring's does) would be run again each time, and all that
+/// depends on them built anew.
 fn forget_package(command: &mut Command) {
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();

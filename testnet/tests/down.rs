@@ -7,8 +7,9 @@ use shoal_testnet::workspace::{Profile, Workspace};
 /// Restarts in a row: of an answer that comes some milliseconds too early most of them fail.
 const RESTARTS: usize = 10;
 
-/// `down` answered while the daemon still held its folder: the next `up` was refused, and a folder was moved under a daemon that wrote to
-/// it. When it returns the process has ended, its socket is gone, and another daemon starts at once.
+/// `down` answered while the daemon still held its folder: the next `up` was refused, and a folder
+/// was moved under a daemon that wrote to it. When it returns the process has ended, its socket is
+/// gone, and another daemon starts at once.
 #[test]
 fn after_down_the_next_up_starts_at_once() {
     let workspace = Workspace::find().expect("the test runs from a checkout");

@@ -68,7 +68,8 @@ impl Service {
     }
 }
 
-/// Why a replica does not run yet, as in bytes that cannot be fetched, is known to its own node alone.
+/// Why a replica does not run yet, as in bytes that cannot be fetched, is known to its own node
+/// alone.
 fn adopt_reasons(now: &mut [ReplicaView], theirs: &[ReplicaView], node: &str) {
     for view in now.iter_mut().filter(|view| view.reason.is_none() && view.node.as_deref() == Some(node)) {
         let told = theirs.iter().find(|told| told.node == view.node && told.phase == view.phase);

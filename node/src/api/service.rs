@@ -148,10 +148,12 @@ impl Service {
         self.artifacts.has(digest)
     }
 
-    /// Takes the bytes of an artifact, verified and looked into: what could never run is refused, and not kept. What the core is too busy
-    /// for is refused in words and kept: it can be published.
+    /// Takes the bytes of an artifact, verified and looked into: what could never run is refused,
+    /// and not kept. What the core is too busy for is refused in words and kept: it can be
+    /// published.
     pub async fn upload(&self, digest: Digest, bytes: impl AsyncRead + Unpin + Send) -> Result<(), ApiError> {
-        // An upload makes room among what nothing needs: never by what runs here, nor by what was put here a moment ago.
+        // An upload makes room among what nothing needs: never by what runs here, nor by what was
+        // put here a moment ago.
         self.artifacts.pin(self.core.pinned().await?);
         let (_, size) = self.artifacts.put_from(bytes, Some(digest)).await.map_err(of_store)?;
         if size <= INSPECTED {
@@ -174,6 +176,14 @@ impl Service {
         let spec = body.spec.map(Spec::try_from).transpose().map_err(|error| invalid(&error))?;
         if spec.as_ref().is_some_and(|spec| spec.name != name) {
             return Err(ApiError::invalid(format!("the wish bears another name than `{name}`")));
+        }
+        // Bytes that are here already are not sent again: the core has to know of them as of an
+        // upload, so that they stay and others are told where they are. Being too busy for that is
+        // no reason to refuse the wish.
+        let artifact = spec.as_ref().map(|spec| spec.artifact);
+        if let Some(artifact) = artifact.filter(|artifact| self.artifacts.has(&artifact.digest) == Some(artifact.size))
+        {
+            let _ = self.core.command(Command::Uploaded { artifact }).await?;
         }
         let command = Command::Prepare { name: name.clone(), spec, force: body.force };
         match self.core.command(command).await? {

@@ -300,8 +300,8 @@ async fn logs_and_auctions_are_asked_of_the_node_that_has_them() {
     drop(here.mesh.clone());
 }
 
-/// The store was told what must stay when something was fetched, not when something was uploaded: where all came by upload the artifact
-/// of a running workload went to make room.
+/// The store was told what must stay when something was fetched, not when something was uploaded:
+/// where all came by upload the artifact of a running workload went to make room.
 #[tokio::test]
 async fn an_upload_takes_no_room_from_what_is_needed() {
     let world = World::with_room(NODE, Arc::default(), 100).await;
@@ -316,6 +316,23 @@ async fn an_upload_takes_no_room_from_what_is_needed() {
     let (status, _) = world.call(Method::PUT, &format!("/v1/artifacts/{}", Digest::of(text.as_bytes())), text).await;
     assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "there is room; it is no component");
     assert!(world.service.holds(&needed).is_none());
+}
+
+/// Of a workload that was removed and published anew nobody knew who had the bytes: they were here,
+/// and were not sent again.
+#[tokio::test]
+async fn bytes_that_are_here_count_as_uploaded() {
+    let world = World::new().await;
+    let digest = world.service.artifacts.put("bytes").await.unwrap();
+    let mut wish = SpecBody::from(&spec("web", 1));
+    wish.artifact = form::ArtifactBody { digest, size: 5 };
+    let body = PrepareBody { name: wish.name.clone(), spec: Some(wish), force: false };
+    // The core answers neither: the test gave no reply.
+    world.service.prepare(body).await.unwrap_err();
+    let commands = world.core.commands.lock().unwrap();
+    assert!(
+        matches!(&commands[..], [Command::Uploaded { artifact }, Command::Prepare { .. }] if artifact.digest == digest)
+    );
 }
 
 #[tokio::test]

@@ -19,14 +19,14 @@ use crate::store::{Holder, holder};
 
 /// Between two looks at a daemon that is ending: nobody notices so little, and it costs nothing.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
-/// How long a process may outlive its node before it counts as a program that goes on without one: an embedded node has stopped
-/// when its folder is free.
+/// How long a process may outlive its node before it counts as a program that goes on without one:
+/// an embedded node has stopped when its folder is free.
 const OUTLIVES: Duration = Duration::from_secs(2);
 
 /// Stop this device's daemon: it tells the others, ends its guests and leaves nothing half done
 ///
-/// Returns when its process has ended: its folder is free then, to be moved or to be started on again. A service manager that starts
-/// the daemon anew must be told to stop it, too.
+/// Returns when its process has ended: its folder is free then, to be moved or to be started on
+/// again. A service manager that starts the daemon anew must be told to stop it, too.
 #[derive(Args)]
 #[command(
     after_help = "Examples:\n  shoal down\n  shoal down && shoal up       # a restart\n  shoal down --no-wait\n\n\
@@ -93,7 +93,8 @@ impl End {
     }
 }
 
-/// Tells the daemon to stop; one that holds the folder and does not answer is starting or ending already, and is asked again.
+/// Tells the daemon to stop; one that holds the folder and does not answer is starting or ending
+/// already, and is asked again.
 async fn begin(context: &Context, deadline: Instant) -> Result<Ending, CliError> {
     loop {
         let unanswered = match ask(context).await {
@@ -129,7 +130,8 @@ impl Process {
         Some(Process { pid, handle })
     }
 
-    /// Whether it is no more; one that nobody has waited for counts as well, since it holds nothing.
+    /// Whether it is no more; one that nobody has waited for counts as well, since it holds
+    /// nothing.
     fn has_ended(&self) -> bool {
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };
         poll(&mut [PollFd::new(&self.handle, PollFlags::IN)], Some(&now)).is_ok_and(|ready| ready > 0)
@@ -191,7 +193,8 @@ mod tests {
         Context { state: state.to_owned(), socket, config, form: Form::Table, quiet: true }
     }
 
-    /// Answers one request to stop as a daemon on `state` would, in this very process, and closes its door.
+    /// Answers one request to stop as a daemon on `state` would, in this very process, and closes
+    /// its door.
     async fn told(state: &Path) {
         let socket = state.join(SOCKET_FILE);
         let listener = UnixListener::bind(&socket).unwrap();

@@ -24,7 +24,8 @@ pub struct Rm {
     wait: WaitArgs,
 }
 
-/// Each once: a name that is given twice must not fail after its first removal, with others left undone.
+/// Each once: a name that is given twice must not fail after its first removal, with others left
+/// undone.
 fn distinct(names: &[WorkloadName]) -> BTreeSet<&WorkloadName> {
     names.iter().collect()
 }

@@ -16,9 +16,9 @@ use crate::publish as writing;
 
 /// Change how many replicas a workload has
 ///
-/// N is the number that it shall have, digits alone. `+1` and `-1` are refused, and nothing changes: two operators who both add one
-/// at once, or a script that repeats a command whose answer was lost, would not get what they meant. The refusal names the
-/// number to write.
+/// N is the number that it shall have, digits alone. `+1` and `-1` are refused, and nothing
+/// changes: two operators who both add one at once, or a script that repeats a command whose answer
+/// was lost, would not get what they meant. The refusal names the number to write.
 #[derive(Args)]
 #[command(
     after_help = "Examples:\n  shoal scale hello=3\n  shoal scale hello 3\n  shoal scale shop/till=0   # stops it and keeps it"

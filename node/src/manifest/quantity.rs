@@ -55,8 +55,9 @@ pub fn cpu(text: &str) -> Result<u32, NotAQuantity> {
     value.and_then(|value| u32::try_from(value).ok()).ok_or_else(wrong)
 }
 
-/// How many: decimal digits alone. `+2` and `-2` ask for a change of a number and not for a number, and `010` is eight to
-/// some readers of YAML: none of them is taken for what its writer may not have meant.
+/// How many: decimal digits alone. `+2` and `-2` ask for a change of a number and not for a number,
+/// and `010` is eight to some readers of YAML: none of them is taken for what its writer may not
+/// have meant.
 pub fn count(text: &str) -> Result<u32, NotAQuantity> {
     let wrong = || NotAQuantity {
         text: text.to_owned(),

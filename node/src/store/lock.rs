@@ -5,8 +5,8 @@ use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// How often a folder that is taken is tried, and the pause between. Whoever asks for the [`holder`] has it for an instant, and must
-/// not keep a daemon from starting.
+/// How often a folder that is taken is tried, and the pause between. A look at the [`holder`] takes
+/// the lock for an instant, and must not keep a daemon from starting.
 const TRIES: (u32, Duration) = (20, Duration::from_millis(5));
 
 /// A state folder taken by this process, until it is dropped or the process ends, however it ends.

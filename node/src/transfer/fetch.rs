@@ -54,7 +54,8 @@ pub(super) async fn run(inbox: Inbox, fetcher: Arc<Fetcher>, most: usize) {
                 let (_, digest) = tasks.swap_remove(at);
                 under_way.remove(&digest);
                 if let Err(error) = ended {
-                    // The core waits for an outcome: without one it would never ask for this artifact again.
+                    // The core waits for an outcome: without one it would never ask for this
+                    // artifact again.
                     let why = format!("it ended with a fault of shoal's: {error}");
                     tracing::error!(artifact = %digest.short(), "{why}");
                     fetcher.tell(digest, FetchOutcome::Failed(why)).await;

@@ -16,7 +16,8 @@ pub(super) struct Wanted {
     pub candidates: Vec<NodeId>,
 }
 
-/// By digest, of which the latest counts; so it is bounded by what the core keeps track of, which forgets nothing that is being fetched.
+/// By digest, of which the latest counts; so it is bounded by what the core keeps track of, which
+/// forgets nothing that is being fetched.
 #[derive(Clone, Default)]
 pub(super) struct Inbox(Arc<(Mutex<BTreeMap<Digest, Wanted>>, Notify)>);
 

@@ -74,7 +74,8 @@ impl FromStr for ReplicaName {
         let wrong =
             || format!("`{text}` is not a replica: NAME/NUMBER or NAMESPACE/NAME/NUMBER is expected, as in `web/0`");
         let (workload, index) = text.rsplit_once('/').ok_or_else(wrong)?;
-        let place = Place::Index(index.parse().map_err(|_| wrong())?);
+        let digits = index.bytes().all(|digit| digit.is_ascii_digit());
+        let place = Place::Index(index.parse().ok().filter(|_| digits).ok_or_else(wrong)?);
         Ok(ReplicaName { workload: workload.parse().map_err(|error| format!("{error}"))?, place })
     }
 }

@@ -7,8 +7,9 @@ use crate::model::{Digest, NodeId, Time};
 
 /// Holders remembered of one artifact: enough to fetch from, however large the cluster.
 const MAX_HOLDERS: usize = 16;
-/// Artifacts remembered that no workload names: fresh uploads, all of which fit, and versions of a moment ago. Those that workloads name
-/// come besides, however many: what is to run must never find the book full.
+/// Artifacts remembered that no workload names: fresh uploads, all of which fit, and versions of a
+/// moment ago. Those that workloads name come besides, however many: what is to run must never find
+/// the book full.
 pub(super) const MAX_SPARE: usize = 2 * super::MAX_UPLOADS;
 /// How many of them stay when there are more. So many fewer that a look at all of them pays.
 const KEPT_SPARE: usize = MAX_SPARE / 2;
@@ -47,7 +48,8 @@ struct Entry {
     number: u64,
 }
 
-/// The book of artifacts: those that workloads name, and at most [`MAX_SPARE`] others, besides what is being fetched.
+/// The book of artifacts: those that workloads name, and at most [`MAX_SPARE`] others, besides what
+/// is being fetched.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Artifacts {
     entries: BTreeMap<Digest, Entry>,
@@ -170,8 +172,9 @@ impl Artifacts {
         self.waiting.retain(|digest| self.entries.contains_key(digest));
     }
 
-    /// Forgets the oldest that are not wanted, but for those that are being fetched, when there are more than `named` and
-    /// [`MAX_SPARE`]. Whether there is room then. Looks at all of them once for each [`KEPT_SPARE`] that came.
+    /// Forgets the oldest that are not wanted, but for those that are being fetched, when there are
+    /// more than `named` and [`MAX_SPARE`]. Whether there is room then. Looks at all of them once
+    /// for each [`KEPT_SPARE`] that came.
     pub fn prune(&mut self, named: usize, is_wanted: impl Fn(&Digest) -> bool) -> bool {
         if self.entries.len() < named + MAX_SPARE {
             return true;

@@ -34,7 +34,8 @@ impl Node {
             self.placeable(spec)?;
         }
         let wall = self.wall(now);
-        // Whoever prepares is about to wait for holders, also where nothing is to be written: words of some may have been lost.
+        // The user is about to wait for holders, also where nothing is to be written, and the words
+        // of some may have been lost.
         if let Some(digest) = spec.as_ref().map(|spec| spec.artifact.digest) {
             self.follow_up(now, digest);
         }

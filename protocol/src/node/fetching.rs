@@ -10,7 +10,8 @@ use super::contract::{Action, FetchOutcome, Refusal, Reply, Verdict};
 use super::message::Message;
 use super::{Level, Node};
 
-/// Whom one fetch may ask, the best first. The next try asks again, and others: see [`Node::candidates`].
+/// Whom one fetch may ask, the best first. The next try asks again, and others: see
+/// [`Node::candidates`].
 const MAX_CANDIDATES: usize = 16;
 /// How long an upload is kept that nobody published.
 const UPLOAD_KEPT: Duration = Duration::from_secs(600);
@@ -33,9 +34,10 @@ impl Node {
         }
     }
 
-    /// Known holders first, then nodes that run it, then its guardians, then any. That a node holds it is told by messages that may be lost,
-    /// and by members that may lie. So after a failed try half are others than those, in turn, until each node that is up was
-    /// asked; and of those, too, each has its turn.
+    /// Known holders first, then nodes that run it, then its guardians, then any. That a node holds
+    /// it is told by messages that may be lost, and by members that may lie. So after a failed try
+    /// half are others than those, in turn, until each node that is up was asked; and of those,
+    /// too, each has its turn.
     pub(super) fn candidates(&self, digest: &Digest) -> Vec<NodeId> {
         let is_up = |node: &NodeId| *node != self.me && self.membership.state(node) == crate::membership::State::Up;
         let wishes = || self.desired.workloads().filter(|wish| wish.spec.artifact.digest == *digest);
@@ -100,7 +102,9 @@ impl Node {
             oldest.map(|digest| self.uploads.remove(&digest));
         }
         self.fetch(now, artifact);
-        self.tell(now, Level::Info, "artifact-uploaded", None, None, format!("{} bytes", artifact.size));
+        if !is_known {
+            self.tell(now, Level::Info, "artifact-uploaded", None, None, format!("{} bytes", artifact.size));
+        }
         Ok(Reply::Done)
     }
 
@@ -155,16 +159,18 @@ impl Node {
         self.artifacts.drop_due(now);
     }
 
-    /// Tells all that this node holds what a workload names. Of other artifacts nobody would take it.
+    /// Tells all that this node holds what a workload names. Of other artifacts nobody would take
+    /// it.
     pub(super) fn say_held(&mut self, digest: Digest) {
         if self.desired.names_artifact(&digest) && self.artifacts.is_ready(&digest) {
             self.outbox.push(Action::Broadcast(Message::Have { node: self.me, digest }));
         }
     }
 
-    /// `node` says that it holds an artifact; it, too, says so without proof. Taken for those alone that a workload names: a member
-    /// could speak of any number of others. A word that comes before the change which names its artifact is dropped; see
-    /// [`super::spreading`] how it comes again.
+    /// `node` says that it holds an artifact; it, too, says so without proof. Taken for those alone
+    /// that a workload names: a member could speak of any number of others. A word that comes
+    /// before the change which names its artifact is dropped; see [`super::spreading`] how it comes
+    /// again.
     pub(super) fn on_have(&mut self, node: NodeId, digest: Digest) -> Verdict {
         let counts = self.desired.names_artifact(&digest) && self.is_member(&node);
         if counts && self.artifacts.held_by(digest, node) {

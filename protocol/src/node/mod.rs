@@ -70,7 +70,8 @@ use outbox::Outbox;
 pub use contract::*;
 pub use message::{MAX_CHANGES, Message};
 
-/// Uploads remembered, as many as one file can describe workloads: a user who uploads more at once publishes before the oldest is evicted.
+/// Uploads remembered, as many as one file can describe workloads: a user who uploads more at once
+/// publishes before the oldest is evicted.
 const MAX_UPLOADS: usize = 256;
 
 /// Rebuttals at once, two for each slot of a sheet, and the pause between further ones. Each costs a disk write.

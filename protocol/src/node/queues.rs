@@ -32,7 +32,8 @@ impl Node {
             Queue::new("replicas run", self.running.len(), mine),
             Queue::new("workloads to be planned again", self.replan.len(), workloads),
             Queue::new("workloads known by hearsay", self.hearsay.len(), workloads),
-            // What is fetched for a version that is not wished for any more ends by itself; operators set its pace.
+            // What is fetched for a version that is not wished for any more ends by itself;
+            // operators set its pace.
             Queue::new("artifacts known", self.artifacts.len(), named + artifacts::MAX_SPARE + leaving),
             Queue::new("artifacts waited for", self.artifacts.waiting(), self.artifacts.len()),
         ];

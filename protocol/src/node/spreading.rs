@@ -1,9 +1,10 @@
-//! Which guardians hold an artifact. They say so by gossip, which may be lost, or come before the change that names the artifact and be
-//! dropped. **Nothing depends on it**:
+//! Which guardians hold an artifact. They say so by gossip, which may be lost, or come before the
+//! change that names the artifact and be dropped. **Nothing depends on it**:
 //!
 //! - a change names a node that held the artifact when it was submitted;
 //! - a node that learns of a change whose artifact it has ready says so then;
-//! - a node that is asked to prepare or submit a wish asks the guardians that it has not heard of, until they answer;
+//! - a node that is asked to prepare or submit a wish asks the guardians that it has not heard of,
+//!   until they answer;
 //! - a node that runs an artifact, healthy, holds it: its claim says so, and is compared;
 //! - a fetch asks guardians, and then each node that is up in turn, whatever was said.
 
@@ -21,7 +22,8 @@ use super::message::Message;
 const ASK_AFTER: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 /// Who has not got it by then is on its own: it fetches when it can.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(600);
-/// Artifacts asked for at a time. For the next one the oldest is given up: whoever waits for that has waited longest.
+/// Artifacts asked for at a time. For the next one the oldest is given up: its user has waited
+/// longest.
 pub(super) const MOST: usize = 64;
 
 /// Artifacts of changes that were prepared or written here.

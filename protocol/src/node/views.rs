@@ -147,7 +147,8 @@ impl Node {
         }
     }
 
-    /// Nodes that say that they hold its artifact, and those that run it: a word may be lost, a claim is not.
+    /// Nodes that say that they hold its artifact, and those that run it: a word may be lost, a
+    /// claim is not.
     fn artifact_holders(&self, wish: &Wish) -> usize {
         let mut holders: std::collections::BTreeSet<NodeId> =
             self.artifacts.holders(&wish.spec.artifact.digest).copied().collect();

@@ -1,6 +1,7 @@
-//! Benchmarks, run by hand on a quiet machine, with release binaries. They print a table for people and one JSON object a
-//! line for programs, and say what was measured, whatever came out. With `--against` an older commit's benchmark of the same name runs in
-//! turn with today's, and the ratio stands beside each figure.
+//! Benchmarks, run by hand on a quiet machine, with release binaries. They print a table for people
+//! and one JSON object a line for programs, and say what was measured, whatever came out. With
+//! `--against` an older commit's benchmark of the same name runs in turn with today's, and the
+//! ratio stands beside each figure.
 
 pub mod failover;
 mod figures;
@@ -26,19 +27,21 @@ use swarm::Beside;
 
 /// Benchmarks: a table and JSON lines. For a quiet machine.
 ///
-/// `cargo testnet bench --against COMMIT NAME ..` measures an older commit beside today's code, in the same run: it clones and builds the
-/// commit (kept for the next time), runs its benchmark of that name and today's in turn, and prints the ratio of the p50s, ours /
-/// theirs, beside each figure and in the JSON lines.
+/// `cargo testnet bench --against COMMIT NAME ..` measures an older commit beside today's code, in
+/// the same run: it clones and builds the commit (kept for the next time), runs its benchmark of
+/// that name and today's in turn, and prints the ratio of the p50s, ours / theirs, beside each
+/// figure and in the JSON lines.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "Examples:\n  cargo testnet bench publish --runs 50\n  \
     cargo testnet bench --against HEAD~20 publish\n  cargo testnet bench --against 1a2b3c4 --rounds 5 failover --case kill --runs 10")]
 pub struct Benches {
-    /// An older commit to measure in turn with today's code. Options of the benchmark are passed on where it has them; a case that it
-    /// lacks has no ratio. Docker Swarm is left out unless --swarm-times is given.
+    /// An older commit to measure in turn with today's code. Options of the benchmark are passed on
+    /// where it has them; a case that it lacks has no ratio. Docker Swarm is left out unless
+    /// --swarm-times is given.
     #[arg(long, value_name = "COMMIT")]
     against: Option<String>,
-    /// With --against: how often each of the two runs, in turn, the older one first. The figures are of all rounds, but p50 and ratio are of
-    /// the medians of the rounds' p50s.
+    /// With --against: how often each of the two runs, in turn, the older one first. The figures
+    /// are of all rounds, but p50 and ratio are of the medians of the rounds' p50s.
     #[arg(long, value_name = "N", default_value_t = 2, requires = "against", value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
     #[command(subcommand)]
@@ -76,7 +79,8 @@ pub enum Bench {
     },
 }
 
-/// Options that have another default beside an older commit: what else is measured beside ours would take its turns, too.
+/// Options that have another default beside an older commit: what else is measured beside ours
+/// would take its turns, too.
 const LEAN: [(&str, &str); 1] = [("--swarm-times", "0")];
 
 /// Runs one benchmark and prints what it found. `matches` are those that `benches` was read from.

@@ -1,11 +1,13 @@
-//! An older commit of this repository, in a clone and a build folder of its own: its benchmark is run as its own testnet program runs it.
+//! An older commit of this repository, in a clone and a build folder of its own: its benchmark is
+//! run as its own testnet program runs it.
 //!
 //! ```text
 //! <build folder>/against/<commit>/source   a clone, at that commit
 //!                                /target   what is built from it
 //! ```
 //!
-//! Both stay for the next time. A clone that is half made, and the folder of a commit that does not build, are removed.
+//! Both stay for the next time. A clone that is half made, and the folder of a commit that does not
+//! build, are removed.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -126,8 +128,9 @@ impl Older {
 }
 
 impl Ways {
-    /// What today's benchmark is told, as the older one can be told it. Options that it lacks are left out, and named where the user
-    /// gave them. None when it lacks all that the user asked for by one of them, as in a case.
+    /// What today's benchmark is told, as the older one can be told it. Options that it lacks are
+    /// left out, and named where the user gave them. None when it lacks all that the user asked for
+    /// by one of them, as in a case.
     pub(super) fn pass(&self, given: &[Given], name: &str) -> Option<Vec<String>> {
         let mut options = Vec::new();
         for Given { flag, values, by_user } in given {

@@ -5,8 +5,8 @@ use serde::Deserialize;
 
 use super::figures::{Figures, Shown};
 
-/// One case of the older commit, of one of its lines for programs. What it says besides is not looked at: another version may say more,
-/// or less.
+/// One case of the older commit, of one of its lines for programs. What it says besides is not
+/// looked at: another version may say more, or less.
 #[derive(Clone, PartialEq, Debug, Deserialize)]
 pub(super) struct Theirs {
     bench: String,
@@ -34,7 +34,8 @@ pub(super) struct Compared {
     theirs: Option<f64>,
 }
 
-/// Runs both as often as `rounds`, the older one first. Alternating, so that what the machine does besides hits both.
+/// Runs both as often as `rounds`, the older one first. Alternating, so that what the machine does
+/// besides hits both.
 pub(super) fn in_turn(
     rounds: u32,
     mut theirs: impl FnMut() -> Result<Vec<Theirs>>,
@@ -50,7 +51,8 @@ pub(super) fn in_turn(
     Ok(compared(all_ours, &all_theirs))
 }
 
-/// Cases are the same when their bench, name and unit are: milliseconds by microseconds is no ratio.
+/// Cases are the same when their bench, name and unit are: milliseconds by microseconds is no
+/// ratio.
 fn compared(ours: Vec<Figures>, theirs: &[Theirs]) -> Vec<Compared> {
     let mut all: Vec<(Figures, Vec<f64>)> = Vec::new();
     for figures in ours {
@@ -86,7 +88,8 @@ fn median(mut values: Vec<f64>) -> f64 {
 }
 
 impl Compared {
-    /// Beside the commit; beside whom it was measured in its own run, where the commit has no such case.
+    /// Beside the commit; beside whom it was measured in its own run, where the commit has no such
+    /// case.
     pub(super) fn shown<'a>(&'a self, commit: &'a str) -> Shown<'a> {
         let own = self.ours.shown();
         Shown { p50: self.p50, against: self.theirs.map(|theirs| (commit, theirs)).or(own.against), ..own }
@@ -170,7 +173,7 @@ publish    warm             3       11.0       13.1       10.2       13.1  ms   
     }
 
     #[test]
-    fn whom_a_case_was_measured_beside_stays_where_the_commit_lacks_it() {
+    fn what_a_case_was_beside_stays_where_the_commit_lacks_it() {
         let against = Some(Against { name: "swarm", p50: 100.0 });
         let ours = Figures { against, ..figures("warm", "ms", &[50.0]) };
         let alone = compared(vec![ours.clone()], &[]);

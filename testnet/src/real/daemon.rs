@@ -226,7 +226,8 @@ impl Daemon {
         }
     }
 
-    /// An error when its process is still there; one that has ended, and with 0, is forgotten, so that it can be started again.
+    /// An error when its process is still there; one that has ended, and with 0, is forgotten, so
+    /// that it can be started again.
     pub fn ended(&mut self) -> Result<()> {
         let child = self.child.as_mut().with_context(|| format!("{} does not run", self.name))?;
         let status = child.try_wait().with_context(|| format!("cannot look after {}", self.name))?;

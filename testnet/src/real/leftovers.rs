@@ -62,8 +62,8 @@ pub(crate) fn start(command: &mut Command) -> io::Result<Child> {
     started(command, |noted| &mut noted.groups)
 }
 
-/// The same for a run of its own with processes, folders and namespaces that it knows alone: at a signal, and by `end_run`, it is asked to
-/// stop, and killed when it does not.
+/// The same for a run of its own with processes, folders and namespaces that it knows alone: at a
+/// signal, and by `end_run`, it is asked to stop, and killed when it does not.
 pub(crate) fn start_run(command: &mut Command) -> io::Result<Child> {
     on_signals();
     started(command, |noted| &mut noted.runs)
@@ -114,7 +114,8 @@ pub(crate) fn end(child: &mut Child) {
     noted().groups.remove(&child.id().cast_signed());
 }
 
-/// Asks a run to stop, kills it when it does not, and forgets it. One that has ended is only forgotten.
+/// Asks a run to stop, kills it when it does not, and forgets it. One that has ended is only
+/// forgotten.
 pub(crate) fn end_run(child: &mut Child) {
     let group = child.id().cast_signed();
     ask_to_end(&BTreeSet::from([group]));

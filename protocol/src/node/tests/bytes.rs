@@ -1,4 +1,5 @@
-//! Artifacts: none that nobody wishes for keeps one from being fetched that somebody does, and no lost word hides a holder for good.
+//! Artifacts: none that nobody wishes for keeps one from being fetched that somebody does, and no
+//! lost word hides a holder for good.
 
 use std::time::Duration;
 
@@ -30,7 +31,8 @@ fn within_bounds(bottle: &Bottle) {
     }
 }
 
-/// After 4,096 uploads, of what can never run, the book was full: what was published then stayed `starting`, and nothing said why.
+/// After 4,096 uploads, of what can never run, the book was full: what was published then stayed
+/// `starting`, and nothing said why.
 #[test]
 fn uploads_do_not_keep_a_workload_from_running() {
     let cluster = cluster();
@@ -57,7 +59,8 @@ fn replaced_versions_are_forgotten() {
     assert_eq!(healthy(&mut bottle), 1);
 }
 
-/// What is still being made ready cannot be forgotten, so more than fit are refused; what is wished for never is.
+/// What is still being made ready cannot be forgotten, so more than fit are refused; what is wished
+/// for never is.
 #[test]
 fn too_many_uploads_at_once_are_refused_in_words() {
     let cluster = cluster();
@@ -102,8 +105,8 @@ fn words_about_what_nobody_wishes_for_are_dropped() {
     assert_eq!(healthy(&mut bottle), 1);
 }
 
-/// A holder's word overtook the change that names its artifact, or was lost. It is not repeated by itself: a node that is asked for the
-/// workload asks the holder.
+/// A holder's word overtook the change that names its artifact, or was lost. It is not repeated by
+/// itself: a node that is asked for the workload asks the holder.
 #[test]
 fn a_holder_that_was_heard_too_early_is_heard_again() {
     let cluster = cluster();
@@ -137,8 +140,8 @@ fn a_node_that_has_what_a_change_names_says_so() {
     assert!(bottle.told_all.contains(&have));
 }
 
-/// The only holder was no guardian and its word was lost; or sixteen members said falsely that they held it. The same sixteen were asked
-/// for ever.
+/// The only holder was no guardian and its word was lost; or sixteen members said falsely that they
+/// held it. The same sixteen were asked for ever.
 #[test]
 fn a_fetch_that_fails_asks_every_node_in_turn() {
     let cluster = cluster();

@@ -78,7 +78,8 @@ fn what_was_given_is_found_with_its_defaults() {
     assert!(Whole::try_parse_from(["bench", "--rounds", "3", "publish"]).is_err(), "rounds of what?");
 }
 
-/// A repository whose programs are as small as they can be; each commit replaces what its testnet does.
+/// A repository whose programs are as small as they can be; each commit replaces what its testnet
+/// does.
 struct Repository {
     folder: PathBuf,
     today: Workspace,
