@@ -14,8 +14,10 @@ use super::observers::{REACH, lots};
 use super::paths::Link;
 use super::{Cx, DialFailure, Membership, Reason};
 
-/// When a record is gossiped again after the first link.
+/// When a record is gossiped again after the first link. A device that has moved does so sooner: the others may know it under
+/// addresses that lead nowhere.
 const ANNOUNCE: Duration = Duration::from_secs(1);
+const ANNOUNCE_MOVED: Duration = Duration::from_millis(300);
 /// How long a peer that probes us is beaten for: it watches us.
 const WATCHED: Duration = Duration::from_secs(10);
 
@@ -133,7 +135,7 @@ impl Membership {
         if self.has_link(&node) || self.dialling.contains(&node) {
             return;
         }
-        if self.me < node {
+        if self.me < node || self.attention.has_moved(cx.now) {
             self.dial(cx, node);
         } else {
             let courtesy = self.courtesy(&node);
@@ -184,13 +186,20 @@ impl Membership {
         }
         let path = self.paths.entry(node).or_default();
         path.dialling = None;
+        self.dialling.remove(&node);
+        if std::mem::take(&mut path.dial_again) {
+            // It went to addresses of before, and whoever refused there may be somebody else.
+            self.timers.clear(Reason::Dial(node));
+            self.dial(cx, node);
+            return;
+        }
         path.failures = path.failures.saturating_add(1);
         path.refused = how == DialFailure::Refused;
         let doublings = path.failures.saturating_sub(1).min(16);
-        self.dialling.remove(&node);
         let pause = (self.config.redial_first * (1 << doublings)).min(self.config.redial_most);
         let pause = pause * 3 / 4 + self.jitter(pause / 2);
-        let courtesy = if self.me < node { Duration::ZERO } else { self.courtesy(&node) };
+        let is_first = self.me < node || self.attention.has_moved(cx.now);
+        let courtesy = if is_first { Duration::ZERO } else { self.courtesy(&node) };
         self.timers.set(Reason::Dial(node), cx.now + pause + courtesy);
         self.unjudged = true;
         if self.is_near(&node) {
@@ -212,6 +221,7 @@ impl Membership {
         let path = self.paths.entry(peer).or_default();
         path.link = Some(Link::new(cx.now, repair_gap));
         path.dialling = None;
+        path.dial_again = false;
         path.failures = 0;
         path.closed_at = None;
         path.heard(cx.now);
@@ -221,7 +231,8 @@ impl Membership {
         self.doubts.values_mut().for_each(|doubt| _ = doubt.waiting.remove(&peer));
         if self.links().nth(1).is_none() {
             // The first link, and gossip needs a moment to find its ways.
-            let pause = ANNOUNCE + self.jitter(ANNOUNCE);
+            let pause = if self.attention.has_moved(cx.now) { ANNOUNCE_MOVED } else { ANNOUNCE };
+            let pause = pause + self.jitter(pause);
             self.timers.set(Reason::Announce, cx.now + pause);
         }
         let record = self.own.record().map(|record| record.wire());
@@ -247,7 +258,8 @@ impl Membership {
     pub(super) fn on_link_down(&mut self, cx: &mut Cx<'_>, peer: NodeId) {
         let Some(path) = self.paths.get_mut(&peer) else { return };
         let Some(link) = path.link.take() else { return };
-        path.brief = if cx.now.since(link.since) < BRIEF { path.brief.saturating_add(1) } else { 0 };
+        let is_brief = cx.now.since(link.since) < BRIEF && !self.attention.has_moved(cx.now);
+        path.brief = if is_brief { path.brief.saturating_add(1) } else { 0 };
         let brief = path.brief;
         path.closed_at = Some(cx.now);
         path.refused = false;

@@ -31,6 +31,13 @@ pub enum Fact {
         /// The member.
         node: NodeId,
     },
+    /// A member can be dialled at other addresses than before; its record names them.
+    Moved {
+        /// The member.
+        node: NodeId,
+        /// Where it could be dialled before.
+        before: Vec<String>,
+    },
     /// Put this incarnation on disk, then call [`Membership::incarnation_stored`](super::Membership::incarnation_stored).
     Incarnation(u64),
     /// Somebody else goes on speaking in this node's name: another device has a copy of its key.

@@ -335,8 +335,8 @@ impl Membership {
         }
         let Some(member) = self.members.get_mut(&node) else { return };
         member.sighted = addresses.into();
-        if self.wanted.contains(&node) {
-            self.dial_soon(cx, node);
+        if !self.has_link(&node) {
+            self.dial_anew(cx, node);
         }
     }
 

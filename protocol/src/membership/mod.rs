@@ -12,7 +12,7 @@
 //!
 //! **Down is decided by evidence gathered after the doubt began, never from memory.** The rules that look odd mend races;
 //! each says which, where it stands: `doubts.rs` (asking, answering), `votes.rs` (verdict, notices), `paths.rs` (our own
-//! stalls), `dialing.rs` (crossing dials, splits), `records.rs` (incarnations), `repair.rs` (lost gossip).
+//! stalls), `dialing.rs` (crossing dials, splits), `moving.rs` (new addresses), `records.rs` (incarnations), `repair.rs` (lost gossip).
 //!
 //! What is not here: addresses (the driver dials), disks (the node persists), and what being down means for workloads.
 
@@ -26,6 +26,7 @@ mod hearing;
 mod likeness;
 mod members;
 mod message;
+mod moving;
 mod observers;
 mod paths;
 mod queues;

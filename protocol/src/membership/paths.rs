@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::model::{NodeRecord, Signed, Time};
 
 use super::Config;
+use super::moving::MOVING;
 
 /// Probes of one link that may still be answered; older ones only prove life.
 const MAX_PROBES: usize = 8;
@@ -24,6 +25,8 @@ pub(super) struct Path {
     pub refused: bool,
     /// Since when a dial is under way.
     pub dialling: Option<Time>,
+    /// Its addresses, or ours, changed since the dial under way began: it is dialled again when that has failed.
+    pub dial_again: bool,
     /// Dials that failed in a row.
     pub failures: u32,
     /// Links in a row that were lost soon after they came up.
@@ -136,6 +139,8 @@ pub(super) struct Attention {
     pub since: Time,
     lag: Duration,
     lag_at: Time,
+    /// When an address of this device last came or went.
+    moved_at: Option<Time>,
 }
 
 /// A stall is remembered by half for each of these.
@@ -148,6 +153,17 @@ impl Attention {
         self.lag = self.lag(now).max(lag).min(config.lag_most);
         self.lag_at = now;
         self.since = self.since.max(now - config.cut.saturating_sub(lag * 2));
+    }
+
+    /// This device has other addresses: its links are gone, and what it did not hear meanwhile is no sign of anything.
+    pub fn moved(&mut self, now: Time) {
+        self.since = now;
+        self.moved_at = Some(now);
+    }
+
+    /// Whether that was a moment ago.
+    pub fn has_moved(&self, now: Time) -> bool {
+        self.moved_at.is_some_and(|at| now.since(at) < MOVING)
     }
 
     /// How long we stalled lately, fading.

@@ -244,6 +244,8 @@ impl Membership {
             None => true,
             Some(known) => (record.counter, record.hash()) > (known.counter, known.hash()),
         };
+        let before = member.record.as_ref().map(|known| known.addresses.clone()).unwrap_or_default();
+        let moved = is_new && member.record.is_some() && before != record.addresses;
         let (highest, may_be_raised) = (member.incarnation, matches!(member.life, Life::Up | Life::Unknown { .. }));
         if is_new {
             if let Some(member) = self.members.get_mut(&node) {
@@ -251,6 +253,9 @@ impl Membership {
                 member.was_gossiped = source == Source::Gossip;
             }
             cx.facts.push(Fact::Record { node });
+            if moved {
+                cx.facts.push(Fact::Moved { node, before });
+            }
         } else if let (Some(known), Source::Hello) = (&member.record, source)
             && known.hash() != record.hash()
         {
@@ -264,7 +269,13 @@ impl Membership {
         } else if incarnation == highest && (is_new || source == Source::Hello) {
             self.on_same_life(cx, node, source);
         }
-        if is_new && self.wanted.contains(&node) && !self.has_link(&node) && !self.timers.is_set(Reason::Dial(node)) {
+        if moved && !self.has_link(&node) {
+            self.dial_anew(cx, node);
+        } else if is_new
+            && self.wanted.contains(&node)
+            && !self.has_link(&node)
+            && !self.timers.is_set(Reason::Dial(node))
+        {
             self.dial_soon(cx, node); // until now there may have been no address
         }
         if is_new || self.goes_on(&node, &hash, source) { Worth::Relay } else { Worth::Ignore }

@@ -2,6 +2,7 @@
 
 mod errands;
 mod falls;
+mod moves;
 mod net;
 mod returns;
 mod weather;

@@ -19,9 +19,9 @@ use crate::trust;
 use super::artifacts::Artifacts;
 use super::contract::Saved;
 use super::letters::Letters;
-use super::links::Seed;
 use super::outbox::Outbox;
 use super::persisting::Cache;
+use super::reach::Reach;
 use super::settling::Due;
 use super::spreading::Spreading;
 use super::{Config, Identity, Level, Node, REBUTTALS};
@@ -89,7 +89,7 @@ impl Node {
             hears_out_until: None,
             stood_still: false,
             leaving: false,
-            seeds: config.seeds.iter().map(|address| (address.clone(), Seed::new(now))).collect(),
+            reach: Reach::new(now, &config.seeds),
             join_at: None,
             uploads: BTreeMap::new(),
             spreading: Spreading::default(),

@@ -73,6 +73,16 @@ pub enum Input {
         /// Multiaddrs.
         addresses: Vec<String>,
     },
+    /// The device's addresses, or what else decides where this node can be dialled, changed. Also at start, unless others
+    /// can connect at [`Config`](super::Config)'s addresses.
+    Addresses(OwnAddresses),
+    /// How an [`Action::Resolve`] ended.
+    Resolved {
+        /// The seed.
+        seed: String,
+        /// Its addresses, as multiaddrs, or why there are none now.
+        found: Result<Vec<String>, String>,
+    },
     /// A user wants something.
     Command {
         /// For the reply.
@@ -110,6 +120,18 @@ pub enum Input {
         /// When it hopes to be back.
         back_in: Duration,
     },
+}
+
+/// Where this node can be dialled now.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct OwnAddresses {
+    /// As multiaddrs, the best first. A record takes 16.
+    pub addresses: Vec<String>,
+    /// Why nobody can connect to this node, and what to do, for people; none when others can.
+    pub trouble: Option<String>,
+    /// An address of the device came or went: links may be lost, and others may know this node by addresses that lead
+    /// nowhere.
+    pub moved: bool,
 }
 
 /// What is dialled.
@@ -281,6 +303,12 @@ pub enum Action {
         target: DialTarget,
         /// Where, as multiaddrs.
         addresses: Vec<String>,
+    },
+    /// Look up the name in a seed, `HOST:PORT`, anew: what was found a minute ago may be another device's address now. Answered
+    /// by one [`Input::Resolved`].
+    Resolve {
+        /// The seed.
+        seed: String,
     },
     /// Close the link.
     Disconnect(NodeId),

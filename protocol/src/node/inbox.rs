@@ -320,6 +320,7 @@ impl Node {
                 self.due.facts = true;
                 self.due.ready = true;
             }
+            membership::Fact::Moved { node, before } => self.on_moved(now, node, &before),
             membership::Fact::Incarnation(incarnation) => {
                 if let Some(id) = self.persist(vec![Record::Incarnation(incarnation)]) {
                     self.incarnations.push((id, incarnation));

@@ -8,6 +8,7 @@
 //! | `contract` | the boundary: inputs, effects, records |
 //! | `boot` | from what was saved to a running node |
 //! | `links`, `letters`, `inbox` | the network: links, messages for nodes without one, gossip |
+//! | `reach` | where this node can be dialled, and the seeds it dials |
 //! | `commands` | users |
 //! | `writing` | desired state: applying changes, admitting nodes |
 //! | `holding` | what this node claims: running, replacing, restarting, releasing it |
@@ -38,6 +39,7 @@ mod outbox;
 mod persisting;
 mod planning;
 mod queues;
+mod reach;
 mod settling;
 mod spreading;
 #[cfg(test)]
@@ -84,7 +86,7 @@ pub struct Config {
     pub name: String,
     /// Where this node can be dialled, as multiaddrs.
     pub addresses: Vec<String>,
-    /// Addresses that are dialled until the cluster is joined, as multiaddrs.
+    /// Addresses that are dialled until the cluster is joined, as multiaddrs, or `HOST:PORT` where the host is a name.
     pub seeds: Vec<String>,
     /// The program's version, for people.
     pub version: String,
@@ -209,7 +211,7 @@ pub struct Node {
     /// It hears them out because it stood still: before, it plans nothing.
     stood_still: bool,
     leaving: bool,
-    seeds: BTreeMap<String, links::Seed>,
+    reach: reach::Reach,
     /// When a member is asked (again) for admission.
     join_at: Option<Time>,
     /// Artifacts that users put here lately, which nobody may want yet.
@@ -241,6 +243,8 @@ impl Node {
             Input::LinkDown { peer } => self.on_link_down(now, peer),
             Input::DialFailed { target, how } => self.on_dial_failed(now, target, how),
             Input::Sighted { node, addresses } => self.on_sighted(now, node, addresses),
+            Input::Addresses(own) => self.on_addresses(now, own),
+            Input::Resolved { seed, found } => self.on_resolved(now, seed, found),
             Input::Command { request, command } => self.on_command(now, request, command),
             Input::Report(report) => self.on_report(now, report),
             Input::Facts(facts) => self.on_facts(now, facts),

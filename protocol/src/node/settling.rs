@@ -317,13 +317,6 @@ impl Node {
         self.with_membership(now, |membership, now, out| membership.set_record(now, profile, out));
     }
 
-    /// The addresses under which this node can be dialled have become known, or changed.
-    pub fn set_addresses(&mut self, now: Time, addresses: Vec<String>) {
-        self.config.addresses = addresses;
-        self.publish_profile(now);
-        self.settle(now);
-    }
-
     /// Own claims whose replica the runtime is to have: for a runtime that lost count.
     pub fn claimed(&self) -> impl Iterator<Item = ReplicaId> {
         self.claims.mine().map(|claim| claim.replica)

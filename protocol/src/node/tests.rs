@@ -1,6 +1,7 @@
 mod bidding;
 mod bottle;
 mod bytes;
+mod reach;
 mod returning;
 mod unwritten;
 

@@ -55,9 +55,9 @@ impl Node {
             warnings.push("catching up: this node owns nothing until it knows what the others know".into());
         }
         if self.membership.links().next().is_none() {
-            let failed = self.seeds.iter().filter_map(|(address, seed)| Some((address, seed.failed.as_ref()?)));
-            warnings.extend(failed.map(|(address, why)| format!("seed {address}: {why}; it is tried again")));
+            warnings.extend(self.reach.failed().map(|(seed, why)| format!("seed {seed}: {why}; it is tried again")));
         }
+        warnings.extend(self.reach.trouble.clone());
         for key in self.desired.conflicts() {
             if let Key::Workload(name) = key {
                 warnings.push(format!("{name} was changed by two operators at once, the later change counts: publish it again to settle it"));

@@ -284,6 +284,19 @@ impl Net {
         }
     }
 
+    /// `at` compares with somebody who knows that `of` can be dialled there now.
+    pub fn learns(&mut self, at: usize, of: usize, address: &str) {
+        let known = self.room(at).record(&self.devices[of].id).expect("it knows of it").body().clone();
+        let record = NodeRecord { counter: known.counter + 1, addresses: vec![address.into()], ..known };
+        let record = Signed::sign(record, &self.devices[of].keys, &CLUSTER);
+        self.with_room(at, |room, now, out| room.handle_record(now, record, out));
+    }
+
+    /// The network of this device changed; with `moved`, its own address did.
+    pub fn network_changed(&mut self, n: usize, moved: bool) {
+        self.with_room(n, |room, now, out| room.handle_network_changed(now, moved, out));
+    }
+
     /// `from` has business with `to`. Whether it may hope for a link.
     pub fn reach(&mut self, from: usize, to: usize) -> bool {
         let (id, mut is_coming) = (self.devices[to].id, false);

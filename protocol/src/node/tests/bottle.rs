@@ -206,7 +206,11 @@ impl Bottle {
             Action::Reply { reply, .. } => self.replies.push(reply),
             Action::Send { message, .. } => self.said.push(message),
             Action::Broadcast(message) => self.told_all.push(message),
-            Action::Dial { .. } | Action::Disconnect(_) | Action::Verdict { .. } | Action::Notify(_) => {}
+            Action::Dial { .. }
+            | Action::Resolve { .. }
+            | Action::Disconnect(_)
+            | Action::Verdict { .. }
+            | Action::Notify(_) => {}
         }
     }
 }

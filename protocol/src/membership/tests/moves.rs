@@ -1,0 +1,71 @@
+//! Nodes whose addresses change.
+
+use super::net::{MS, Net, SECOND};
+use crate::membership::Fact;
+
+/// Two nodes that cannot reach one another any more, so long ago that they dial ever more rarely.
+fn apart(seed: u64) -> Net {
+    let mut net = Net::running(2, seed);
+    net.unreachable.extend([(0, 1), (1, 0)]);
+    net.close_link(0, 1);
+    net.run(60 * SECOND);
+    net.dials.clear();
+    net.facts.clear();
+    net
+}
+
+fn dials(net: &Net, from: usize) -> usize {
+    net.dials.iter().filter(|(_, by, _)| *by == from).count()
+}
+
+/// The pause that dials to the old address had earned was kept for the new one: ten seconds, and more on top.
+#[test]
+fn a_new_address_is_dialled_without_back_off() {
+    for seed in 0..5 {
+        let mut net = apart(seed);
+        net.learns(0, 1, "/node/elsewhere");
+        net.run(300 * MS);
+        assert!(dials(&net, 0) >= 1, "seed {seed}: {:?}", net.dials);
+        let moved = net.facts.iter().filter(|(.., fact)| matches!(fact, Fact::Moved { .. })).count();
+        assert_eq!(moved, 1, "people are told");
+    }
+}
+
+/// A dial to the old address was under way, and had two seconds to go. When it failed the pause after a failed dial followed.
+#[test]
+fn a_dial_to_an_old_address_is_followed_by_one_to_the_new() {
+    for seed in 0..5 {
+        let mut net = Net::running(2, seed);
+        net.cuts.extend([(0, 1), (1, 0)]);
+        net.close_link(0, 1);
+        net.run_until(30 * SECOND, |net| net.dials.iter().filter(|(_, by, _)| *by == 0).count() == 6)
+            .expect("it dials");
+        net.run(SECOND);
+        net.dials.clear();
+        net.learns(0, 1, "/node/elsewhere");
+        net.run(2 * SECOND + 10 * MS);
+        assert_eq!(dials(&net, 0), 1, "seed {seed}: at once when the dial under way had ended");
+    }
+}
+
+/// A device without network dialled the others ever more rarely; when its cable was in again that pause went on.
+#[test]
+fn a_network_that_returns_is_used_at_once() {
+    for (seed, moved) in [(0, false), (1, true), (2, false), (3, true)] {
+        let mut net = apart(seed);
+        net.unreachable.clear();
+        net.network_changed(1, moved);
+        net.run(SECOND);
+        assert!(net.room(1).has_link(&net.devices[0].id), "seed {seed}");
+    }
+}
+
+/// An interface that flaps must not make the device dial without end.
+#[test]
+fn a_network_that_flaps_makes_few_dials() {
+    let mut net = apart(1);
+    for _ in 0..100 {
+        net.network_changed(0, true);
+    }
+    assert!(dials(&net, 0) <= 1, "{:?}", net.dials);
+}
