@@ -23,6 +23,8 @@ use crate::nearest::nearest;
 /// The largest artifact that is looked into while it is uploaded, since that takes its size in memory. What is wrong
 /// with a larger one is found when it is compiled, in a process of its own.
 const INSPECTED: u64 = 64 << 20;
+/// Why there is no join line where nothing else says so.
+const NO_ADDRESS: &str = "this node knows no address at which others could reach it";
 
 /// What does not change while the node runs.
 #[derive(Clone)]
@@ -41,8 +43,8 @@ pub struct About {
     pub mesh: String,
     /// Where the HTTP port listens, `ip:port`.
     pub http: String,
-    /// Where others can reach this node, `host:port`, the best first. Asked each time: addresses change.
-    pub addresses: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
+    /// Where others can reach this node, `host:port`, the best first, or why they cannot. Asked each time: addresses change.
+    pub addresses: Arc<dyn Fn() -> Result<Vec<String>, String> + Send + Sync>,
 }
 
 /// The API of one node.
@@ -94,6 +96,7 @@ impl Service {
         let mut view = self.core.status().await?;
         view.counters.extend(self.core.counters());
         let About { mesh, http, .. } = self.about.clone();
+        view.warnings.extend(missing_http(&http));
         let instances = self.runtime.instances().await.ok().map(|all| all.len());
         Ok(StatusBody { view, mesh, http, pid: std::process::id(), instances })
     }
@@ -118,16 +121,14 @@ impl Service {
 
     /// The line that lets another device join.
     pub fn join_line(&self) -> Result<JoinLineBody, ApiError> {
-        let mut addresses = (self.about.addresses)();
+        let told = (self.about.addresses)();
+        let told = told.and_then(|told| if told.is_empty() { Err(NO_ADDRESS.to_owned()) } else { Ok(told) });
+        let mut addresses = told.map_err(|why| {
+            // A line that leads nowhere would be carried to other devices in vain.
+            ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "no-address", why)
+                .hint("Ask a node that others can reach, or name an address that leads here with --advertise IP:PORT.")
+        })?;
         addresses.truncate(shoal_protocol::trust::MAX_ADDRESSES);
-        if addresses.is_empty() {
-            let error = ApiError::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "no-address",
-                "this node knows no address at which others could reach it",
-            );
-            return Err(error.hint("Start it with --advertise IP:PORT."));
-        }
         let line = JoinLine { root: self.about.root, join_seed: self.about.join_seed, addresses };
         Ok(JoinLineBody { line: line.to_string() })
     }
@@ -243,6 +244,15 @@ impl Service {
 pub fn short_name(view: &WorkloadView) -> String {
     let full = format!("{}/{}", view.namespace, view.name);
     full.parse::<WorkloadName>().map_or(full, |name| name.to_string())
+}
+
+/// The HTTP port listens at an address that this device does not have (now).
+fn missing_http(http: &str) -> Option<String> {
+    let address: std::net::SocketAddr = http.parse().ok()?;
+    let tried = std::net::UdpSocket::bind((address.ip(), 0));
+    tried.is_err_and(|error| error.kind() == std::io::ErrorKind::AddrNotAvailable).then(|| {
+        format!("{http}, where HTTP clients connect, is no address of this device: they cannot until it is there")
+    })
 }
 
 fn off_the_script() -> ApiError {

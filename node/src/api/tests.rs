@@ -51,7 +51,7 @@ impl World {
             join_seed: [5; 32],
             mesh: "10.0.0.5:7700".into(),
             http: "0.0.0.0:8080".into(),
-            addresses: Arc::new(|| vec!["10.0.0.5:7700".into()]),
+            addresses: Arc::new(|| Ok(vec!["10.0.0.5:7700".into()])),
         };
         let down = CancellationToken::new();
         let (mut sink, waiting) = executor();

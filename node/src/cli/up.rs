@@ -31,7 +31,7 @@ pub struct Up {
     /// What to call this device [default: the host's name]
     #[arg(long)]
     name: Option<String>,
-    /// Where other nodes connect; port 0 takes any free one [default: 0.0.0.0:7700]
+    /// Where other nodes connect; 0.0.0.0 follows the device's addresses, port 0 takes any free one [default: 0.0.0.0:7700]
     #[arg(long, value_name = "IP:PORT")]
     listen: Option<SocketAddr>,
     /// Where clients of workloads connect [default: 0.0.0.0:8080]
@@ -115,12 +115,13 @@ fn announce(node: &Node) -> Result<(), CliError> {
         node.http()
     );
     out::say(&up)?;
-    if node.founded()
-        && let Ok(line) = node.join_line()
-    {
-        out::say(&format!("join: shoal up --join {line}"))?;
+    if !node.founded() {
+        return Ok(());
     }
-    Ok(())
+    match node.join_line() {
+        Ok(line) => out::say(&format!("join: shoal up --join {line}")),
+        Err(error) => out::say(&format!("join: {error}; then `shoal join-line` prints the line for other devices")),
+    }
 }
 
 fn refused(error: StartError) -> CliError {

@@ -137,6 +137,12 @@ impl Hands {
                     self.back.push_back(Input::DialFailed { target, how: DialFailure::TimedOut });
                 }
             }
+            Action::Resolve { seed } => {
+                if !self.network.resolve(seed.clone()) {
+                    let found = Err("its name cannot be looked up: this node is too busy".into());
+                    self.back.push_back(Input::Resolved { seed, found });
+                }
+            }
             Action::Disconnect(node) => self.network.disconnect(node),
             Action::Persist { id, records } => {
                 if let Disk::Good { asked, .. } = &mut self.disk {

@@ -102,7 +102,7 @@ async fn start_with(folder: &Path, number: u8, seeds: &[SocketAddr], alter: impl
     let (network, inbox) = network::start(NetworkConfig::new(&identity, "127.0.0.1:0".parse().unwrap())).await.unwrap();
     let config = Config {
         name: format!("n{number}"),
-        addresses: network.addresses().borrow().clone(),
+        addresses: network.told().addresses,
         seeds: seeds.iter().map(|seed| format!("/ip4/{}/tcp/{}", seed.ip(), seed.port())).collect(),
         version: "test".into(),
         founder: seeds.is_empty(),

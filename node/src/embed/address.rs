@@ -2,9 +2,6 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use tokio::net::lookup_host;
-use tracing::warn;
-
 /// `/ip4/10.0.0.5/tcp/7700`.
 pub(super) fn multiaddr(address: &SocketAddr) -> String {
     let family = match address.ip() {
@@ -27,17 +24,9 @@ pub(super) fn socket(multiaddr: &str) -> Option<SocketAddr> {
     }
 }
 
-/// The multiaddrs of seeds given as `host:port`. A name that does not resolve now is left out, with a warning.
-pub(super) async fn resolve(seeds: &[String]) -> Vec<String> {
-    let mut found = Vec::new();
-    for seed in seeds {
-        match lookup_host(seed.as_str()).await {
-            Ok(addresses) => found.extend(addresses.map(|address| multiaddr(&address))),
-            Err(error) => warn!("the seed {seed} cannot be found: {error}"),
-        }
-    }
-    found.dedup();
-    found
+/// Seeds given as `host:port`, as the core takes them: multiaddrs, but for names, which are looked up each time they are dialled.
+pub(super) fn seeds(given: &[String]) -> Vec<String> {
+    given.iter().map(|seed| seed.parse().map_or_else(|_| seed.clone(), |address| multiaddr(&address))).collect()
 }
 
 #[cfg(test)]
@@ -55,9 +44,9 @@ mod tests {
         assert_eq!(socket("10.0.0.5:1"), None);
     }
 
-    #[tokio::test]
-    async fn a_seed_that_cannot_be_found_is_left_out() {
-        let seeds = ["127.0.0.1:7700".to_owned(), "no.such.host.invalid:1".to_owned()];
-        assert_eq!(resolve(&seeds).await, ["/ip4/127.0.0.1/tcp/7700"]);
+    #[test]
+    fn a_seed_given_by_name_keeps_its_name() {
+        let given = ["127.0.0.1:7700".to_owned(), "[::1]:9".to_owned(), "no.such.host.invalid:1".to_owned()];
+        assert_eq!(seeds(&given), ["/ip4/127.0.0.1/tcp/7700", "/ip6/::1/tcp/9", "no.such.host.invalid:1"]);
     }
 }

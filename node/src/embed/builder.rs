@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use shoal_protocol::trust::JoinLine;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tracing::warn;
 
 use super::found::{Found, find};
@@ -142,12 +142,12 @@ impl Builder {
         // who it is.
         let ports = Ports::load(&state);
         let http = bind_http(config.http, ports.http).await?;
-        drop(TcpListener::bind(config.listen).await.map_err(|source| refused(config.listen, source))?);
+        check_mesh(config.listen).await?;
         let found = {
             let (state, operators, line) = (state.clone(), operators.clone(), line);
             blocking(move || find(&state, &operators, line.as_ref())).await?
         };
-        let (network, inbox) = bind_mesh(&found, config.listen, ports.mesh).await?;
+        let (network, inbox) = bind_mesh(&found, &config, ports.mesh).await?;
         let http_address = http.local_addr().map_err(|source| StartError::Http { address: config.http, source })?;
         Ports { mesh: network.listening().port(), http: http_address.port() }.save(&state, &config);
         config.save(&state)?;
@@ -200,6 +200,7 @@ fn of_this_cluster(operator: Operator, found: &Found, folder: &Path) -> Result<O
     Err(OperatorError::OtherCluster { file: folder.join(crate::publish::OPERATOR_FILE), other })
 }
 
+/// Where the address is not there yet, the port opens when it comes: a device may boot before its network.
 async fn bind_http(wanted: SocketAddr, last: u16) -> Result<TcpListener, StartError> {
     if wanted.port() == 0
         && last != 0
@@ -207,19 +208,51 @@ async fn bind_http(wanted: SocketAddr, last: u16) -> Result<TcpListener, StartEr
     {
         return Ok(listener);
     }
-    TcpListener::bind(wanted).await.map_err(|source| match source.kind() {
+    let bound = match TcpListener::bind(wanted).await {
+        Err(error) if error.kind() == std::io::ErrorKind::AddrNotAvailable => {
+            warn!("{wanted}, where HTTP clients connect, is no address of this device: nobody can until it is there");
+            let port = if wanted.port() == 0 { last } else { wanted.port() };
+            bind_before_its_address(SocketAddr::new(wanted.ip(), port))
+        }
+        bound => bound,
+    };
+    bound.map_err(|source| match source.kind() {
         std::io::ErrorKind::AddrInUse => StartError::HttpTaken(wanted),
         _ => StartError::Http { address: wanted, source },
     })
 }
 
-async fn bind_mesh(found: &Found, wanted: SocketAddr, last: u16) -> Result<(Network, network::Inbox), StartError> {
-    let identity = &found.identity;
+/// Linux lets a socket listen at an address that is yet to come.
+fn bind_before_its_address(address: SocketAddr) -> std::io::Result<TcpListener> {
+    /// Connections that may wait to be taken, as the standard library has it.
+    const BACKLOG: u32 = 1024;
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    if address.is_ipv4() {
+        rustix::net::sockopt::set_ip_freebind(&socket, true)?;
+    } else {
+        rustix::net::sockopt::set_ipv6_freebind(&socket, true)?;
+    }
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// A port that another program has is told before anything is written; an address that is not there is waited for.
+async fn check_mesh(address: SocketAddr) -> Result<(), StartError> {
+    match TcpListener::bind(address).await {
+        Err(source) if source.kind() != std::io::ErrorKind::AddrNotAvailable => Err(refused(address, source).into()),
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
+async fn bind_mesh(found: &Found, config: &Config, last: u16) -> Result<(Network, network::Inbox), StartError> {
+    let (identity, wanted, advertise) = (&found.identity, config.listen, &config.advertise);
     let config = |listen| NetworkConfig {
         seed: *identity.node_seed(),
         cluster: identity.cluster(),
         secret: identity.transport_secret(),
         listen,
+        advertise: advertise.clone(),
     };
     if wanted.port() == 0 && last != 0 {
         match network::start(config(SocketAddr::new(wanted.ip(), last))).await {

@@ -25,7 +25,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
 use super::StartError;
-use super::address::{multiaddr, resolve, socket};
+use super::address::{seeds, socket};
 use super::found::Found;
 use crate::api::{About, Core, ForPeers, Service, Socket};
 use crate::config::Config;
@@ -93,8 +93,8 @@ pub(super) async fn start(plan: Plan) -> Result<Running, StartError> {
     let (fetches, transfers) = transfer::transfer();
     let core_config = node::Config {
         name: name.clone(),
-        addresses: addresses(&config, &network),
-        seeds: resolve(&config.seeds).await,
+        addresses: network.told().addresses,
+        seeds: seeds(&config.seeds),
         version: env!("CARGO_PKG_VERSION").into(),
         founder: identity.is_founder(),
         ..node::Config::default()
@@ -135,7 +135,9 @@ pub(super) async fn start(plan: Plan) -> Result<Running, StartError> {
         mesh: network.listening().to_string(),
         http: http_address.to_string(),
         addresses: Arc::new(move || {
-            addresses(&config, &known).iter().filter_map(|text| socket(text)).map(|found| found.to_string()).collect()
+            let told = known.told();
+            let addresses = told.addresses.iter().filter_map(|text| socket(text)).map(|found| found.to_string());
+            told.trouble.map_or_else(|| Ok(addresses.collect()), Err)
         }),
     };
     let down = CancellationToken::new();
@@ -235,14 +237,6 @@ impl Drop for Running {
         self.stop.cancel();
         self.driver.abort();
     }
-}
-
-/// Where others can dial this node: what the user says, or what the network found.
-fn addresses(config: &Config, network: &Network) -> Vec<String> {
-    if config.advertise.is_empty() {
-        return network.addresses().borrow().clone();
-    }
-    config.advertise.iter().map(multiaddr).collect()
 }
 
 /// Writes what happens into the log, for who reads the daemon's standard error.

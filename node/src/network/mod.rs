@@ -19,10 +19,15 @@ mod connections;
 mod counters;
 mod dialing;
 mod gossip;
+mod interfaces;
 mod lane;
 mod link;
+mod local;
 mod names;
+mod own_addresses;
 mod peers;
+mod ranking;
+mod resolving;
 mod start;
 mod stream;
 mod streams;
@@ -40,7 +45,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use shoal_protocol::model::{ClusterId, Lane, NodeId};
-use shoal_protocol::node::{DialTarget, Input, Message, Ticket, Verdict};
+use shoal_protocol::node::{DialTarget, Input, Message, OwnAddresses, Ticket, Verdict};
 use shoal_protocol::wire;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::compat::FuturesAsyncReadCompatExt;
@@ -68,8 +73,10 @@ pub struct NetworkConfig {
     pub cluster: ClusterId,
     /// What only members know: handshakes of others fail.
     pub secret: [u8; 32],
-    /// Where to listen. Port 0 takes any free one.
+    /// Where to listen. Port 0 takes any free one. An address that the device does not have is waited for.
     pub listen: SocketAddr,
+    /// Where others are told to dial this node; none for the device's own addresses.
+    pub advertise: Vec<SocketAddr>,
 }
 
 impl NetworkConfig {
@@ -80,6 +87,7 @@ impl NetworkConfig {
             cluster: identity.cluster(),
             secret: identity.transport_secret(),
             listen,
+            advertise: Vec::new(),
         }
     }
 }
@@ -102,7 +110,7 @@ pub struct Network {
     links: Links,
     counters: Arc<NetCounters>,
     listening: SocketAddr,
-    addresses: watch::Receiver<Vec<String>>,
+    told: watch::Receiver<OwnAddresses>,
     directory: Arc<OnceLock<Arc<dyn Directory>>>,
 }
 
@@ -149,6 +157,12 @@ impl Network {
         self.commands.try_send(Command::Dial { target, addresses }).is_ok()
     }
 
+    /// Looks up a seed's name. The answer comes as a `Resolved`. False when the network has no time to try.
+    #[must_use]
+    pub fn resolve(&self, seed: String) -> bool {
+        self.commands.try_send(Command::Resolve(seed)).is_ok()
+    }
+
     /// Writes what waits for this peer, for a moment, then closes the link.
     pub fn disconnect(&self, node: NodeId) {
         // A link hears it directly, so that no flood of commands can keep it open.
@@ -184,9 +198,9 @@ impl Network {
         self.listening
     }
 
-    /// Where others may reach it, as multiaddrs: the listening address, or each interface's when that is a wildcard. Changes with them.
-    pub fn addresses(&self) -> watch::Receiver<Vec<String>> {
-        self.addresses.clone()
+    /// Where others may reach it now, as multiaddrs, the best first, or why they cannot. The core is told when that changes.
+    pub fn told(&self) -> OwnAddresses {
+        self.told.borrow().clone()
     }
 
     /// Counters since the start.

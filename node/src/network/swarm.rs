@@ -1,7 +1,6 @@
 //! The task that owns the swarm.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -10,18 +9,20 @@ use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use libp2p::swarm::{ConnectionId, SwarmEvent};
-use libp2p::{Multiaddr, PeerId, Stream, Swarm, gossipsub};
+use libp2p::{PeerId, Stream, Swarm, gossipsub};
 use shoal_protocol::model::NodeId;
 use shoal_protocol::node::{DialTarget, Input, Ticket, Verdict};
 use shoal_protocol::wire;
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::compat::FuturesAsyncReadCompatExt;
 
 use super::dialing::{Asker, Dial};
 use super::gossip::{Gossip, MAX_GOSSIP};
+use super::own_addresses::Own;
 use super::peers::Peer;
-use super::start::{Behaviour, BehaviourEvent, reachable};
+use super::resolving::Resolver;
+use super::start::{Behaviour, BehaviourEvent};
 use super::stream::{Incoming, MeshStream, Purpose};
 use super::streams::{For, NotOpened, OnLink};
 use super::{Links, NetCounters, NetworkConfig, add, names};
@@ -44,6 +45,7 @@ pub(super) enum Command {
     Broadcast(Vec<u8>),
     Dial { target: DialTarget, addresses: Vec<String> },
     Reach { node: NodeId, addresses: Vec<String>, linked: oneshot::Sender<()> },
+    Resolve(String),
     Disconnect(NodeId),
     Verdict(Ticket, Verdict),
     Open { node: NodeId, purpose: Purpose, reply: oneshot::Sender<Result<OnLink, NotOpened>> },
@@ -82,8 +84,8 @@ pub(super) struct Task {
     pub(super) links: Links,
     pub(super) counters: Arc<NetCounters>,
     pub(super) inputs: Inputs,
-    addresses: watch::Sender<Vec<String>>,
-    found: Vec<SocketAddr>,
+    pub(super) own: Own,
+    resolver: Resolver,
     pub(super) peers: BTreeMap<NodeId, Peer>,
     pub(super) dials: BTreeMap<ConnectionId, Dial>,
     artifacts: Taker,
@@ -101,8 +103,7 @@ impl Task {
         links: Links,
         counters: Arc<NetCounters>,
         inputs: Inputs,
-        addresses: watch::Sender<Vec<String>>,
-        found: Vec<SocketAddr>,
+        own: Own,
     ) -> Self {
         let me = names::node_id(swarm.local_peer_id()).expect("our own key is an Ed25519 key");
         debug_assert_eq!(Some(*swarm.local_peer_id()), names::peer_id(&me), "of {:?}", config.cluster);
@@ -114,8 +115,8 @@ impl Task {
             links,
             counters,
             inputs,
-            addresses,
-            found,
+            own,
+            resolver: Resolver::default(),
             peers: BTreeMap::new(),
             dials: BTreeMap::new(),
             artifacts: taker(Purpose::Artifact),
@@ -126,6 +127,9 @@ impl Task {
     }
 
     pub(super) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+        if self.tell_trouble().await.is_err() {
+            return;
+        }
         loop {
             let done = tokio::select! {
                 command = commands.recv() => match command {
@@ -139,6 +143,7 @@ impl Task {
                     None => return,
                 },
                 event = self.swarm.select_next_some() => self.on_swarm(event).await,
+                () = self.own.changed() => self.on_own_addresses().await,
                 Some(Ok(ended)) = self.running.join_next() => self.on_ended(ended).await,
                 Some((node, connection)) = self.deadlines.next() => self.on_deadline(node, connection).await,
             };
@@ -164,6 +169,7 @@ impl Task {
                 // The asker may have given up.
                 let _ = linked.send(());
             }
+            Command::Resolve(seed) => self.resolver.look_up(seed, self.inputs.urgent.clone()),
             Command::Disconnect(node) => {
                 let unlinked: Vec<_> = self.peers.get(&node).into_iter().flat_map(Peer::unlinked_ids).collect();
                 for connection in unlinked {
@@ -196,9 +202,12 @@ impl Task {
             SwarmEvent::Behaviour(BehaviourEvent::Streams(event)) => return self.on_stream(event).await,
             SwarmEvent::Behaviour(BehaviourEvent::Gossip(event)) => self.on_gossip(event),
             SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
+                self.make_way(&peer_id, &endpoint).await?;
+                self.own.connected(connection_id, &endpoint);
                 return self.on_connected(peer_id, connection_id, endpoint.is_listener()).await;
             }
             SwarmEvent::ConnectionClosed { peer_id, connection_id, .. } => {
+                self.own.closed(connection_id);
                 return self.on_closed(&peer_id, connection_id).await;
             }
             SwarmEvent::OutgoingConnectionError { connection_id, error, .. } => {
@@ -208,9 +217,9 @@ impl Task {
                 add(&self.counters.connections_refused, 1);
                 tracing::debug!(from = %send_back_addr, %error, "a connection was refused");
             }
-            SwarmEvent::NewListenAddr { address, .. } => self.on_address(&address, true),
-            SwarmEvent::ExpiredListenAddr { address, .. } => self.on_address(&address, false),
-            SwarmEvent::ListenerClosed { reason, .. } => tracing::error!(?reason, "the mesh no longer listens"),
+            SwarmEvent::ListenerClosed { reason: Err(error), .. } => {
+                tracing::error!(%error, "the mesh no longer listens")
+            }
             // libp2p's enum is open; the others tell of steps that end in one of these.
             _ => {}
         }
@@ -253,20 +262,6 @@ impl Task {
         if judged || !told {
             self.gossip.judge(&mut self.swarm.behaviour_mut().gossip, ticket, Verdict::Ignore);
         }
-    }
-
-    fn on_address(&mut self, address: &Multiaddr, is_new: bool) {
-        let Some(address) = names::socket(address) else { return };
-        self.found.retain(|other| *other != address);
-        if is_new {
-            self.found.push(address);
-        }
-        let reachable = reachable(&self.found);
-        self.addresses.send_if_modified(|addresses| {
-            let changed = *addresses != reachable;
-            *addresses = reachable;
-            changed
-        });
     }
 
     pub(super) async fn tell(&mut self, input: Input) -> Done {

@@ -1,5 +1,7 @@
 //! Real swarms on loopback. Every wait is for something that must happen; a test that would wait for ever fails by its time-out.
 
+mod addresses;
+
 use std::future::Future;
 use std::time::Duration;
 
@@ -26,7 +28,13 @@ async fn within<T>(what: &str, wait: impl Future<Output = T>) -> T {
 }
 
 fn config(seed: u8, secret: [u8; 32]) -> NetworkConfig {
-    NetworkConfig { seed: [seed; 32], cluster: CLUSTER, secret, listen: "127.0.0.1:0".parse().unwrap() }
+    NetworkConfig {
+        seed: [seed; 32],
+        cluster: CLUSTER,
+        secret,
+        listen: "127.0.0.1:0".parse().unwrap(),
+        advertise: Vec::new(),
+    }
 }
 
 fn id(seed: u8) -> NodeId {
@@ -51,7 +59,7 @@ fn large(number: u64, bytes: usize) -> Vec<u8> {
 
 impl Peer {
     fn address(&self) -> String {
-        self.network.addresses().borrow()[0].clone()
+        self.network.told().addresses[0].clone()
     }
 
     fn dial(&self, other: &Peer) {

@@ -17,6 +17,7 @@ use libp2p::{Multiaddr, PeerId, Transport, noise, tcp, yamux};
 use shoal_protocol::node::DialFailure;
 
 use super::counters::{NetCounters, add};
+use super::local::Locals;
 use super::names;
 
 /// A dial and its handshake must be done by then; so must the handshake of one who dialled us.
@@ -28,14 +29,18 @@ pub(super) fn transport(
     keys: &Keypair,
     secret: [u8; 32],
     counters: &Arc<NetCounters>,
+    locals: &Locals,
 ) -> Result<Boxed<(PeerId, StreamMuxerBox)>, noise::Error> {
-    let counters = counters.clone();
+    let (counters, locals) = (counters.clone(), locals.clone());
     // Who does not know the secret cannot complete the handshake, so gossip never greets a stranger.
     let noise = noise::Config::new(keys)?.with_prologue(secret.to_vec());
     let mut yamux = yamux::Config::default();
     yamux.set_max_num_streams(MAX_STREAMS);
     Ok(tcp::tokio::Transport::new(tcp::Config::new().nodelay(true))
-        .map(move |stream, _| Counted { stream, counters })
+        .map(move |stream, _| {
+            let local = stream.0.local_addr().ok().map(|address| address.ip());
+            locals.tie(Counted { stream, counters }, local)
+        })
         .map_err(Tcp)
         .upgrade(Version::V1Lazy)
         .authenticate(noise)

@@ -4,7 +4,9 @@
 //! [`rest`]: all nodes of one mind, every replica healthy once, nothing else running, and so it stays. The
 //! network is namespaces and a bridge, see [`net`]; without root only what needs no network of its own is done, on loopback.
 
+mod addresses;
 mod blackout;
+mod boot;
 mod clock;
 mod cuts;
 mod disk;
@@ -44,6 +46,9 @@ pub struct Chaos {
     /// How long weather lasts.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
     minutes: u64,
+    /// Who gets new addresses in addresses; without it one, then two, then all.
+    #[arg(long, value_enum, value_name = "WHO")]
+    moved: Option<Moved>,
     /// The daemon to test, instead of building it.
     #[arg(long, value_name = "PATH")]
     daemon: Option<PathBuf>,
@@ -71,6 +76,21 @@ pub enum Scenario {
     Blackout,
     /// Late and lost packets, busy cores, disks that stall: nobody may be taken for dead.
     Weather,
+    /// Nodes get other addresses while they run: one, two one after the other, all at once.
+    Addresses,
+    /// Nodes start before their network is there.
+    BootBeforeNetwork,
+}
+
+/// Who gets new addresses.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum Moved {
+    /// One node.
+    One,
+    /// Two, one after the other, and then a restart of both.
+    Two,
+    /// All at once: they find one another by multicast.
+    All,
 }
 
 impl Scenario {
@@ -85,6 +105,8 @@ impl Scenario {
             Scenario::Clock => "clock",
             Scenario::Blackout => "blackout",
             Scenario::Weather => "weather",
+            Scenario::Addresses => "addresses",
+            Scenario::BootBeforeNetwork => "boot-before-network",
         }
     }
 
@@ -94,6 +116,7 @@ impl Scenario {
             // They do without a network of their own: blackout then restarts with the network there.
             Scenario::KillLoop | Scenario::Pause | Scenario::Blackout => None,
             Scenario::Partition | Scenario::CutCable => setup.no_net.clone(),
+            Scenario::Addresses | Scenario::BootBeforeNetwork => setup.no_net.clone(),
             Scenario::Weather => setup.no_net.clone().or_else(Disk::stalls_impossible),
             Scenario::FullDisk => Disk::impossible(),
             Scenario::Clock => clock::impossible(),
@@ -110,6 +133,8 @@ impl Scenario {
             Scenario::Clock => clock::play(setup),
             Scenario::Blackout => blackout::play(setup),
             Scenario::Weather => weather::play(setup),
+            Scenario::Addresses => addresses::play(setup),
+            Scenario::BootBeforeNetwork => boot::play(setup),
         }
     }
 }
@@ -120,6 +145,7 @@ struct Setup {
     nodes: usize,
     kills: u32,
     lasting: Duration,
+    moved: Option<Moved>,
     /// Why there is no network of its own; none when there is.
     no_net: Option<String>,
     /// Where logs and views go when a scenario fails.
@@ -148,6 +174,7 @@ pub fn run(workspace: &Workspace, chaos: &Chaos) -> Result<bool> {
         nodes: usize::from(chaos.nodes),
         kills: chaos.kills,
         lasting: Duration::from_secs(chaos.minutes * 60),
+        moved: chaos.moved,
         no_net: Net::impossible(),
         evidence: workspace.target.join("chaos"),
     };
@@ -184,6 +211,10 @@ fn again(scenario: Scenario, chaos: &Chaos) -> String {
     match scenario {
         Scenario::KillLoop => command += &format!(" --kills {}", chaos.kills),
         Scenario::Weather => command += &format!(" --minutes {}", chaos.minutes),
+        Scenario::Addresses => {
+            let moved = chaos.moved.and_then(|moved| moved.to_possible_value());
+            command += &moved.map(|moved| format!(" --moved {}", moved.get_name())).unwrap_or_default();
+        }
         _ => {}
     }
     if let Some(daemon) = &chaos.daemon {
@@ -193,7 +224,7 @@ fn again(scenario: Scenario, chaos: &Chaos) -> String {
 }
 
 fn table(rows: &[(Scenario, Duration, Outcome)]) -> String {
-    let mut table = format!("{:<10} {:<8} {:>8} {:>10}  what\n", "scenario", "result", "took", "worst gap");
+    let mut table = format!("{:<19} {:<8} {:>8} {:>10}  what\n", "scenario", "result", "took", "worst gap");
     for (scenario, took, outcome) in rows {
         let (result, what, gap) = match outcome {
             Outcome::Passed(findings) => ("passed", &findings.what, findings.worst_gap),
@@ -204,7 +235,7 @@ fn table(rows: &[(Scenario, Duration, Outcome)]) -> String {
         let what = what.lines().next().unwrap_or_default();
         let gap = gap.map_or("-".to_owned(), lasts);
         let took = format!("{:.0} s", took.as_secs_f64());
-        table += &format!("{:<10} {result:<8} {took:>8} {gap:>10}  {what}\n", scenario.name());
+        table += &format!("{:<19} {result:<8} {took:>8} {gap:>10}  {what}\n", scenario.name());
     }
     table
 }
@@ -223,8 +254,8 @@ mod tests {
 
     #[test]
     fn the_command_that_is_told_after_a_failure_does_the_same_again() {
-        let given = ["chaos", "kill-loop", "weather", "--nodes", "7", "--kills", "9", "--minutes", "3"];
-        let chaos = Line::try_parse_from(given).unwrap().chaos;
+        let given = "chaos kill-loop weather addresses --nodes 7 --kills 9 --minutes 3 --moved two";
+        let chaos = Line::try_parse_from(given.split(' ')).unwrap().chaos;
         for scenario in &chaos.scenarios {
             let told = again(*scenario, &chaos);
             let told = Line::try_parse_from(told.split(' ').skip(2)).unwrap().chaos;
@@ -232,6 +263,7 @@ mod tests {
         }
         assert!(again(Scenario::KillLoop, &chaos).ends_with("--kills 9"));
         assert!(again(Scenario::Weather, &chaos).ends_with("--minutes 3"));
+        assert!(again(Scenario::Addresses, &chaos).ends_with("--moved two"));
     }
 
     #[test]
@@ -252,9 +284,9 @@ mod tests {
         ];
         let table = table(&rows);
         let lines: Vec<&str> = table.lines().collect();
-        assert_eq!(lines[1], "kill-loop  passed       61 s     512 ms  200 kills");
-        assert_eq!(lines[2], "clock      skipped       0 s          -  needs root");
-        assert_eq!(lines[3], "pause      FAILED        5 s          -  n1 died");
+        assert_eq!(lines[1], "kill-loop           passed       61 s     512 ms  200 kills");
+        assert_eq!(lines[2], "clock               skipped       0 s          -  needs root");
+        assert_eq!(lines[3], "pause               FAILED        5 s          -  n1 died");
         assert_eq!(lines.len(), 4);
     }
 }

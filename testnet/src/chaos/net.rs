@@ -11,7 +11,7 @@
 //! what crosses it. The addresses are from the block that is set aside for testing networks (198.18.0.0/15).
 
 use std::fs::File;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::process::Command;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
@@ -45,6 +45,8 @@ pub struct Net {
     /// The third byte of the addresses 198.18.x.y.
     subnet: u8,
     nodes: usize,
+    /// How often each node's address has changed.
+    moves: Vec<u8>,
     made: Vec<Made>,
     wires: Vec<Wire>,
 }
@@ -73,7 +75,7 @@ impl Net {
         let name = format!("{PREFIX}{process}-{letter}");
         let subnet = free_subnet(process)?;
         // From here on what was made is undone by Drop, also when the rest fails.
-        let mut net = Net { name, subnet, nodes, made: Vec::new(), wires: Vec::new() };
+        let mut net = Net { name, subnet, nodes, moves: vec![0; nodes], made: Vec::new(), wires: Vec::new() };
         net.lay(&format!("{LINK_PREFIX}{process}{letter}")).context("cannot lay the test's network")?;
         Ok(net)
     }
@@ -112,10 +114,51 @@ impl Net {
         let address = self.address(node);
         Place {
             through: vec!["nsenter".into(), format!("--net={NAMESPACES}/{}", self.namespace(node)), "--".into()],
+            reach: None,
             listen: format!("{address}:{}", PORTS.0),
             http: format!("{address}:{}", PORTS.1),
             state: None,
         }
+    }
+
+    /// The same, on every interface that there is and will be.
+    pub fn place_anywhere(&self, node: usize) -> Place {
+        let any = |port| format!("0.0.0.0:{port}");
+        Place { reach: self.ip(node).ok(), listen: any(PORTS.0), http: any(PORTS.1), ..self.place(node) }
+    }
+
+    /// Gives a node another address, as a DHCP server does: the old one goes, the new one comes.
+    pub fn readdress(&mut self, node: usize) -> Result<IpAddr> {
+        self.take_address(node)?;
+        self.moves[node] = self.moves[node].wrapping_add(1);
+        self.give_address(node)?;
+        self.ip(node)
+    }
+
+    /// Shuts a node's interface, with its address gone.
+    pub fn shut(&self, node: usize) -> Result<()> {
+        self.take_address(node)?;
+        ip(&format!("-n {} link set eth0 down", self.namespace(node)))
+    }
+
+    /// Opens it again, with its address.
+    pub fn open(&self, node: usize) -> Result<()> {
+        ip(&format!("-n {} link set eth0 up", self.namespace(node)))?;
+        self.give_address(node)
+    }
+
+    fn take_address(&self, node: usize) -> Result<()> {
+        ip(&format!("-n {} addr del {}/24 dev eth0", self.namespace(node), self.address(node)))
+    }
+
+    fn give_address(&self, node: usize) -> Result<()> {
+        ip(&format!("-n {} addr add {}/24 dev eth0", self.namespace(node), self.address(node)))
+    }
+
+    /// A node's address.
+    pub fn ip(&self, node: usize) -> Result<IpAddr> {
+        let address = self.address(node);
+        address.parse().with_context(|| format!("{address} is no address"))
     }
 
     /// Pulls a node's cable.
@@ -184,7 +227,9 @@ impl Net {
     }
 
     fn address(&self, node: usize) -> String {
-        format!("198.18.{}.{}", self.subnet, 11 + node)
+        // Two places for each, side by side with nobody else's: those that nodes have and those that they get.
+        let place = usize::from(self.moves[node] % 2);
+        format!("198.18.{}.{}", self.subnet, 11 + node + place * (MOST_NODES + 1))
     }
 }
 

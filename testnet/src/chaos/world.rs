@@ -44,6 +44,18 @@ impl World {
         Self::run_at(setup, name, |_| Ok(Vec::new()), play)
     }
 
+    /// The same with nodes that listen on every interface that there is and will be.
+    pub(super) fn run_anywhere(
+        setup: &Setup,
+        name: &str,
+        play: impl FnOnce(&mut World) -> Result<Findings>,
+    ) -> Result<Findings> {
+        let began = Instant::now();
+        let net = Net::new(setup.nodes)?;
+        let places = (0..setup.nodes).map(|node| net.place_anywhere(node)).collect();
+        Self::run_in(setup, name, began, Some(net), places, Vec::new(), play)
+    }
+
     /// The same; `prepare` may change where nodes run, and makes the disks that they need for it.
     pub(super) fn run_at(
         setup: &Setup,
@@ -56,6 +68,18 @@ impl World {
         let place = |node| net.as_ref().map_or_else(Place::loopback, |net| net.place(node));
         let mut places: Vec<Place> = (0..setup.nodes).map(place).collect();
         let disks = prepare(&mut places)?;
+        Self::run_in(setup, name, began, net, places, disks, play)
+    }
+
+    fn run_in(
+        setup: &Setup,
+        name: &str,
+        began: Instant,
+        net: Option<Net>,
+        places: Vec<Place>,
+        disks: Vec<Disk>,
+        play: impl FnOnce(&mut World) -> Result<Findings>,
+    ) -> Result<Findings> {
         let cluster = Cluster::start_at(&setup.options, places)?;
         let mut world = World { cluster, disks, net, wishes: Wishes::new(), began };
         world.say(&format!("{name}: {} nodes are in step", setup.nodes));

@@ -27,6 +27,11 @@ const CONFINED: &[Confined] = &[
         why: "the rest of the node speaks of records, whatever keeps them",
     },
     Confined {
+        library: "rtnetlink",
+        home: "node/src/network",
+        why: "the rest of the node speaks of addresses, whatever the kernel calls what has them",
+    },
+    Confined {
         library: "wasmtime",
         home: "runtimes/src/wasm",
         why: "everything else speaks of `Runtime`, whatever runs a workload",

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -22,6 +22,8 @@ pub struct Place {
     /// The command through which its process is started, as in `nsenter --net=.. --`; empty for none. It must end in an
     /// exec, so that the process is the daemon.
     pub through: Vec<String>,
+    /// Where it is reached from outside, when it listens on every interface.
+    pub reach: Option<IpAddr>,
     /// Where other nodes reach it.
     pub listen: String,
     /// Where clients reach it.
@@ -34,7 +36,7 @@ impl Place {
     /// This machine, any free ports.
     pub fn loopback() -> Self {
         let any = || "127.0.0.1:0".to_owned();
-        Place { through: Vec::new(), listen: any(), http: any(), state: None }
+        Place { through: Vec::new(), reach: None, listen: any(), http: any(), state: None }
     }
 }
 
@@ -79,6 +81,12 @@ impl Daemon {
     /// Its HTTP port, known once it was up.
     pub fn http(&self) -> Result<SocketAddr> {
         self.http.with_context(|| format!("{} was never up", self.name))
+    }
+
+    /// Its device has another address.
+    pub fn moved(&mut self, to: IpAddr) {
+        self.place.reach = Some(to);
+        self.http = self.http.map(|http| SocketAddr::new(to, http.port()));
     }
 
     /// The process, while it runs.
@@ -165,7 +173,9 @@ impl Daemon {
         let text =
             |field: &str| status[field].as_str().with_context(|| format!("the status of {name} has no `{field}`"));
         self.id = text("node")?.to_owned();
-        self.http = Some(text("http")?.parse().with_context(|| format!("the `http` of {name} is no address"))?);
+        let http: SocketAddr = text("http")?.parse().with_context(|| format!("the `http` of {name} is no address"))?;
+        let reach = self.place.reach.filter(|_| http.ip().is_unspecified());
+        self.http = Some(SocketAddr::new(reach.unwrap_or(http.ip()), http.port()));
         Ok((at, status))
     }
 

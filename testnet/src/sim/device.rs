@@ -26,8 +26,10 @@ pub struct Device {
     pub clock: Clock,
     pub disk: Disk,
     pub runtime: Runtime,
-    /// Whom it dials when it knows nobody: the line it joined by is kept.
-    pub seeds: Vec<usize>,
+    /// How often its address has changed.
+    pub place: u32,
+    /// Where it dials when it knows nobody: the line it joined by is kept.
+    pub seeds: Vec<String>,
     /// Artifacts it holds; they survive a crash.
     pub artifacts: BTreeSet<Digest>,
     /// Peers it has a link to, as it believes, and which link that is.
@@ -141,6 +143,7 @@ impl Device {
             clock: Clock::default(),
             disk: Disk::default(),
             runtime: Runtime::default(),
+            place: 0,
             seeds: Vec::new(),
             artifacts: BTreeSet::new(),
             links: BTreeMap::new(),

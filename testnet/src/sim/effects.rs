@@ -84,6 +84,8 @@ impl World {
                 self.relay(device, device, 1, &rumour);
             }
             Action::Dial { target, addresses } => self.dial(device, target, &addresses),
+            // Nobody here has a name: all seeds are addresses.
+            Action::Resolve { .. } => {}
             Action::Disconnect(peer) => {
                 if let Some(peer) = self.linked(device, peer) {
                     self.close(device, peer);
@@ -180,7 +182,9 @@ impl World {
 
     pub(super) fn dial(&mut self, device: usize, target: DialTarget, addresses: &[String]) {
         let boot = self.devices[device].boot;
-        let peer = addresses.iter().find_map(|address| index_of(address)).filter(|peer| *peer < self.devices.len());
+        // At an address that its device has left nobody answers.
+        let is_there = |(peer, place): &(usize, u32)| self.devices.get(*peer).is_some_and(|it| it.place == *place);
+        let peer = addresses.iter().filter_map(|address| index_of(address)).find(is_there).map(|(peer, _)| peer);
         let peer = peer.filter(|peer| self.network.open(device, *peer) && self.devices[*peer].is_on);
         let after = match peer {
             // A handshake is some four round trips; a refusal is told after one.
@@ -188,7 +192,8 @@ impl World {
             Some(peer) => 2 * self.network.least(device, peer) + 300,
             None => DIAL_TIMEOUT,
         };
-        self.at(self.now + after, Happening::Dialled { device, boot, target, peer });
+        let places = [device, peer.unwrap_or(device)].map(|it| self.devices[it].place);
+        self.at(self.now + after, Happening::Dialled { device, boot, target, peer, places });
     }
 
     fn persist(&mut self, device: usize, id: PersistId, records: Vec<Record>) {
@@ -259,7 +264,7 @@ impl World {
     pub(super) fn close(&mut self, device: usize, peer: usize) {
         let Some(link) = self.devices[device].links.get(&peer).copied() else { return };
         self.at(self.now, Happening::Closed { device, peer, link });
-        if self.network.leads(device, peer) {
+        if self.network.leads(device, peer) && !self.is_dead(link) {
             self.at(self.now + CLOSE, Happening::Closed { device: peer, peer: device, link });
         }
     }
@@ -272,6 +277,7 @@ impl World {
         let bytes = match action {
             Action::Send { message, .. } | Action::Broadcast(message) => wire::encode(message),
             Action::Dial { .. }
+            | Action::Resolve { .. }
             | Action::Disconnect(_)
             | Action::Persist { .. }
             | Action::Order(_)

@@ -190,7 +190,7 @@ impl World {
             counter: 1,
             incarnation: 1,
             name: format!("n{device}"),
-            addresses: vec![address(device)],
+            addresses: vec![address(device, 0)],
             facts: facts(),
             version: "0".into(),
             ready: true,

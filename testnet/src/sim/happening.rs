@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use shoal_protocol::model::{Digest, ReplicaId};
-use shoal_protocol::node::{DialFailure, DialTarget, FetchOutcome, Input, Message, Node, ReplicaState, Report, Ticket};
+use shoal_protocol::node::{
+    DialFailure, DialTarget, FetchOutcome, Input, Message, Node, OwnAddresses, ReplicaState, Report, Ticket,
+};
 
 use super::device::Mood;
 use super::effects::Relay;
@@ -23,7 +25,9 @@ pub enum Happening {
     /// A gossip message arrives.
     Gossip { from: usize, to: usize, hops: u32, rumour: Arc<Rumour> },
     /// A dial has ended.
-    Dialled { device: usize, boot: u32, target: DialTarget, peer: Option<usize> },
+    Dialled { device: usize, boot: u32, target: DialTarget, peer: Option<usize>, places: [u32; 2] },
+    /// A daemon learns that its device has another address.
+    Moved { device: usize, boot: u32 },
     /// A device learns that a link is gone.
     Closed { device: usize, peer: usize, link: u64 },
     /// The disk is done with a batch, or cannot be.
@@ -49,6 +53,7 @@ impl Happening {
             Happening::Timer { device, .. }
             | Happening::Wake { device, .. }
             | Happening::Dialled { device, .. }
+            | Happening::Moved { device, .. }
             | Happening::Closed { device, .. }
             | Happening::Synced { device, .. }
             | Happening::Started { device, .. }
@@ -113,9 +118,22 @@ impl World {
                 self.input(to, Input::Gossip { ticket, from, message });
                 Some(to)
             }
-            Happening::Dialled { device, boot, target, peer } => {
+            Happening::Dialled { device, boot, target, peer, places } => {
                 self.alive(device, boot)?;
+                // Whoever moved meanwhile does not hear the answer.
+                let has_moved = places != [device, peer.unwrap_or(device)].map(|it| self.devices[it].place);
+                let peer = peer.filter(|_| !has_moved);
                 self.dialled(device, target, peer);
+                Some(device)
+            }
+            Happening::Moved { device, boot } => {
+                self.alive(device, boot)?;
+                let own = OwnAddresses { addresses: vec![self.address_of(device)], trouble: None, moved: true };
+                self.input(device, Input::Addresses(own));
+                let links: Vec<_> = self.devices[device].links.iter().map(|(peer, link)| (*peer, *link)).collect();
+                for (peer, _) in links.into_iter().filter(|(_, link)| self.dead.contains(link)).collect::<Vec<_>>() {
+                    self.unlinked(device, peer);
+                }
                 Some(device)
             }
             Happening::Closed { device, peer, link } => {
@@ -186,6 +204,9 @@ impl World {
 
     /// Whether something arrives over a link that its receiver knows. If not, the sender is told that there is none.
     fn over_link(&mut self, from: usize, to: usize, link: u64) -> Option<()> {
+        if self.is_dead(link) {
+            return None;
+        }
         if self.devices[to].node.is_some() && self.devices[to].links.get(&from) == Some(&link) {
             return Some(());
         }

@@ -9,7 +9,7 @@ use shoal_protocol::node::{Config, Input, Node};
 
 use super::happening::Happening;
 use super::network::{below, between};
-use super::world::{CLOSE, World, address, facts};
+use super::world::{CLOSE, World, facts};
 
 impl World {
     /// Starts a device's daemon. The first of a cluster is its founder; others are told of seeds, once. A daemon whose disk takes no
@@ -18,7 +18,7 @@ impl World {
         let mut seed = [0; 32];
         self.rng.fill_bytes(&mut seed);
         if !seeds.is_empty() {
-            self.devices[device].seeds = seeds.to_vec();
+            self.devices[device].seeds = seeds.iter().map(|seed| self.address_of(*seed)).collect();
         }
         let config = self.config(device, founder);
         let now = self.now;
@@ -44,8 +44,8 @@ impl World {
     pub(super) fn config(&self, device: usize, founder: bool) -> Config {
         Config {
             name: format!("n{device}"),
-            addresses: vec![address(device)],
-            seeds: self.devices[device].seeds.iter().map(|seed| address(*seed)).collect(),
+            addresses: vec![self.address_of(device)],
+            seeds: self.devices[device].seeds.clone(),
             version: "0".into(),
             founder,
             ..Config::default()
@@ -87,7 +87,7 @@ impl World {
         it.forget_process();
         let links = std::mem::take(&mut it.links);
         for (peer, link) in links {
-            if told && self.network.leads(device, peer) {
+            if told && self.network.leads(device, peer) && !self.is_dead(link) {
                 // Its kernel sends what it was given and then closes, or resets if something lies unread.
                 let in_order = below(&mut self.rng, 2) == 0;
                 let at = self.network.stream(self.now, device, peer, Lane::Urgent, &mut self.rng);
@@ -96,6 +96,19 @@ impl World {
             }
         }
         self.watch_disk(device);
+    }
+
+    /// The device gets another address. What hung on the old one is gone: its own kernel tells its daemon a moment later, and the peers'
+    /// kernels tell nobody, since nothing answers there any more.
+    pub fn relocate(&mut self, device: usize) {
+        let it = &mut self.devices[device];
+        it.place += 1;
+        let links: Vec<u64> = it.links.values().copied().collect();
+        self.dead.extend(links);
+        self.note(device, "move");
+        self.say(device, "has another address");
+        let (boot, after) = (self.devices[device].boot, 50_000 + below(&mut self.rng, 250_000));
+        self.at(self.now + after, Happening::Moved { device, boot });
     }
 
     /// The device loses its disk, and joins anew as somebody else: as another device of this world, this one never returns.

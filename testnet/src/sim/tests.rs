@@ -1,5 +1,6 @@
 mod busy;
 mod failovers;
+mod moves;
 mod returns;
 
 use std::time::Duration;

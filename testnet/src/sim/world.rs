@@ -59,6 +59,8 @@ pub struct World {
     links: u64,
     /// More than one device an id where a disk was cloned.
     pub(super) ids: BTreeMap<NodeId, BTreeSet<usize>>,
+    /// Links that hang on an address which is gone, by number.
+    pub(super) dead: BTreeSet<u64>,
     pub(super) relays: BTreeMap<u64, Relay>,
     pub(super) tickets: u64,
     pub(super) starts: u64,
@@ -92,6 +94,7 @@ impl World {
             sequence: 0,
             links: 0,
             ids: BTreeMap::new(),
+            dead: BTreeSet::new(),
             relays: BTreeMap::new(),
             tickets: 0,
             starts: 0,
@@ -103,6 +106,16 @@ impl World {
     pub fn add(&mut self) -> usize {
         let identity = self.draw_identity();
         self.place(identity)
+    }
+
+    /// Where a device can be dialled now.
+    pub fn address_of(&self, device: usize) -> String {
+        address(device, self.devices[device].place)
+    }
+
+    /// Whether nothing gets over a link any more, since one of its ends has moved.
+    pub(super) fn is_dead(&self, link: u64) -> bool {
+        self.dead.contains(&link)
     }
 
     /// Adds a device with another one's disk, key and all.
@@ -291,12 +304,19 @@ pub fn facts() -> Facts {
     }
 }
 
-pub(super) fn address(device: usize) -> String {
-    format!("/memory/{}", device + 1)
+/// Where a device is that has moved so often.
+pub(super) fn address(device: usize, place: u32) -> String {
+    match place {
+        0 => format!("/memory/{}", device + 1),
+        _ => format!("/memory/{}/{place}", device + 1),
+    }
 }
 
-pub(super) fn index_of(address: &str) -> Option<usize> {
-    address.strip_prefix("/memory/")?.parse::<usize>().ok()?.checked_sub(1)
+/// The device at an address, and how often it had moved when it was there.
+pub(super) fn index_of(address: &str) -> Option<(usize, u32)> {
+    let address = address.strip_prefix("/memory/")?;
+    let (device, place) = address.split_once('/').unwrap_or((address, "0"));
+    Some((device.parse::<usize>().ok()?.checked_sub(1)?, place.parse().ok()?))
 }
 
 /// A secret that belongs to this seed alone.

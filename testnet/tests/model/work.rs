@@ -108,6 +108,7 @@ impl<'a> Work<'a> {
             | Effect::Disconnect(_)
             | Effect::Reply { .. }
             | Effect::Verdict { .. }
+            | Effect::Resolve { .. }
             | Effect::Notify(_) => {}
         }
     }

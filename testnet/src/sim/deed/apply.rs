@@ -116,6 +116,7 @@ impl Play {
             | Deed::Clock(whom, _)
             | Deed::Clone(whom)
             | Deed::Runtime(whom, _)
+            | Deed::Move(whom)
             | Deed::Upgrade(whom) => {
                 let device = self.find(whom)?;
                 self.befall(device, deed)?;
@@ -175,6 +176,7 @@ impl Play {
                 world.say(device, format!("its runtime: {mood:?}"));
                 world.devices[device].runtime.mood = *mood;
             }
+            Deed::Move(_) => world.relocate(device),
             Deed::Upgrade(_) => {
                 world.kill(device);
                 world.devices[device].is_newer = true;

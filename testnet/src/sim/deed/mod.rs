@@ -68,6 +68,8 @@ pub enum Deed {
     Mend,
     /// What becomes of gossip.
     Gossip(Gossip),
+    /// It gets another address, which nobody else is told.
+    Move(Whom),
     /// It is updated to a newer version.
     Upgrade(Whom),
 }
@@ -148,6 +150,7 @@ impl Deed {
             Deed::Flap { .. } => "flap",
             Deed::Mend => "mend",
             Deed::Gossip(_) => "gossip",
+            Deed::Move(_) => "move",
             Deed::Upgrade(_) => "upgrade",
         }
     }
@@ -171,6 +174,7 @@ impl fmt::Display for Deed {
             | Deed::Fill(whom)
             | Deed::Clone(whom)
             | Deed::Isolate(whom)
+            | Deed::Move(whom)
             | Deed::Upgrade(whom) => write!(f, " {whom}"),
             Deed::Leave(whom, time)
             | Deed::Pause(whom, time)

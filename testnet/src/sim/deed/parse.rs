@@ -16,7 +16,7 @@ const MOST_AT_ONCE: u32 = 1_000;
 const MOST_PACE: u64 = 100_000;
 
 /// Every deed's word and what follows it, for people. A RATE is so many of a thousand.
-const KNOWN: [(&str, &str); 25] = [
+const KNOWN: [(&str, &str); 26] = [
     ("publish", "NAME REPLICAS [version NUMBER] [via NODE]"),
     ("remove", "NAME [via NODE]"),
     ("rule", "NAME VALUE [via NODE]"),
@@ -44,6 +44,7 @@ const KNOWN: [(&str, &str); 25] = [
     ("flap", "NODE NODE every TIME for TIME"),
     ("mend", ""),
     ("gossip", "fair | late TIME | lost"),
+    ("move", "NODE"),
     ("upgrade", "NODE"),
 ];
 
@@ -129,6 +130,7 @@ fn rest(word: &str, words: &mut Words<'_>) -> Result<Deed, NotUnderstood> {
             "late" => Gossip::Late(words.micros()?),
             other => return Err(NotUnderstood(format!("gossip is not `{other}`"))),
         }),
+        "move" => Deed::Move(words.whom()?),
         "upgrade" => Deed::Upgrade(words.whom()?),
         _ => unreachable!("the caller has looked it up"),
     })

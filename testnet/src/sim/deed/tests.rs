@@ -19,8 +19,13 @@ fn what_is_drawn_can_be_written_down_and_read_again() {
             world.kill(4);
         }
     }
+    // Where two have moved and nobody else knows both, only a person or multicast, which this world has not, brings them together.
+    let undrawn = ["move"];
     for line in known().lines() {
         let word = line.split_whitespace().next().unwrap();
+        if undrawn.contains(&word) {
+            continue;
+        }
         assert!(words.contains(word), "nobody ever draws `{word}`");
     }
 }

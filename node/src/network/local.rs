@@ -1,0 +1,128 @@
+//! Connections, by the address of this device that they hang on.
+//!
+//! TCP goes on for minutes with a connection whose own address is gone: nothing it sends can leave. Here it ends at once.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::task::{Context, Poll};
+
+use futures::{AsyncRead, AsyncWrite};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+
+/// The addresses that connections hang on. No more than there are connections.
+#[derive(Clone, Default)]
+pub(super) struct Locals(Arc<Mutex<BTreeMap<IpAddr, Weak<CancellationToken>>>>);
+
+impl Locals {
+    /// Ties a stream to the address of this device that it leaves by; one whose address is not known goes untied.
+    pub(super) fn tie<S>(&self, stream: S, local: Option<IpAddr>) -> Tied<S> {
+        let token = local.map(|ip| self.token(ip));
+        let gone = token.as_ref().map(|token| Box::pin(CancellationToken::clone(token).cancelled_owned()));
+        Tied { stream, gone, _token: token }
+    }
+
+    fn token(&self, ip: IpAddr) -> Arc<CancellationToken> {
+        let mut tokens = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(token) = tokens.get(&ip).and_then(Weak::upgrade) {
+            return token;
+        }
+        tokens.retain(|_, token| token.strong_count() > 0);
+        let token = Arc::<CancellationToken>::default();
+        tokens.insert(ip, Arc::downgrade(&token));
+        token
+    }
+
+    /// Ends what hangs on an address that is not among these.
+    pub(super) fn keep(&self, local: &BTreeSet<IpAddr>) {
+        let mut tokens = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        tokens.retain(|ip, token| {
+            let Some(token) = token.upgrade() else { return false };
+            let stays = local.contains(ip);
+            if !stays {
+                token.cancel();
+            }
+            stays
+        });
+    }
+}
+
+/// A stream that fails once the address it leaves by is gone.
+pub(super) struct Tied<S> {
+    stream: S,
+    gone: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+    _token: Option<Arc<CancellationToken>>,
+}
+
+impl<S> Tied<S> {
+    fn check(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        match self.gone.as_mut().map(|gone| gone.as_mut().poll(cx)) {
+            Some(Poll::Ready(())) => {
+                Err(io::Error::new(io::ErrorKind::ConnectionAborted, "this device has lost the address"))
+            }
+            Some(Poll::Pending) | None => Ok(()),
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Tied<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        self.check(cx)?;
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Tied<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.check(cx)?;
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.check(cx)?;
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.check(cx)?;
+        Pin::new(&mut self.stream).poll_close(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::AsyncReadExt;
+    use futures::io::Cursor;
+
+    use super::*;
+
+    const HERE: [u8; 4] = [10, 0, 0, 1];
+
+    #[tokio::test]
+    async fn a_stream_ends_with_its_own_address_and_no_other() {
+        let locals = Locals::default();
+        let stream = || Cursor::new(vec![7; 4]);
+        let (mut lost, mut kept) =
+            (locals.tie(stream(), Some(HERE.into())), locals.tie(stream(), Some([10, 0, 0, 2].into())));
+        let mut untied = locals.tie(stream(), None);
+        let mut byte = [0];
+        lost.read_exact(&mut byte).await.unwrap();
+        locals.keep(&[IpAddr::from([10, 0, 0, 2])].into());
+        assert_eq!(lost.read_exact(&mut byte).await.unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
+        kept.read_exact(&mut byte).await.unwrap();
+        untied.read_exact(&mut byte).await.unwrap();
+        // The address is back, and a connection over it has nothing to do with the one before.
+        let mut anew = locals.tie(stream(), Some(HERE.into()));
+        anew.read_exact(&mut byte).await.unwrap();
+    }
+
+    #[test]
+    fn what_has_ended_is_forgotten() {
+        let locals = Locals::default();
+        (0..100).for_each(|n| drop(locals.tie((), Some([10, 0, 0, n].into()))));
+        let _one = locals.tie((), Some(HERE.into()));
+        assert!(locals.0.lock().unwrap().len() <= 2);
+    }
+}

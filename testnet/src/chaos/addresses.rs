@@ -1,0 +1,136 @@
+//! addresses: nodes get other addresses while they run, as from a DHCP server. They tell the others, find one another again
+//! and move nothing; no restart, no new join line.
+
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::rest::{nothing_moved, places};
+use super::world::World;
+use super::{Findings, Moved, Setup};
+use crate::real::{eventually, lasts};
+
+pub(super) fn play(setup: &Setup) -> Result<Findings> {
+    World::run_anywhere(setup, "addresses", |world| {
+        let all = world.others(&[]);
+        let mut told = Vec::new();
+        let mut worst = Duration::ZERO;
+        let stages = setup.moved.map_or(vec![Moved::One, Moved::Two, Moved::All], |moved| vec![moved]);
+        for stage in stages {
+            let took = match stage {
+                Moved::One => moved(world, &all[..1])?,
+                Moved::Two => two(world, &all[1..3])?,
+                Moved::All => at_once(world, &all)?,
+            };
+            told.push(format!("{stage:?} together again after {}", lasts(took)).to_lowercase());
+            worst = worst.max(took);
+        }
+        let what = format!("{}; gap: from the last change to all linked at the new addresses", told.join(", "));
+        Ok(Findings { what, worst_gap: Some(worst) })
+    })
+}
+
+/// Moves these one after the other, each as soon as the one before has noticed its own move, and waits until all are together.
+/// Nobody is taken for dead, nothing moves.
+fn moved(world: &mut World, nodes: &[usize]) -> Result<Duration> {
+    let witness = world.others(nodes)[0];
+    let before = (places(&world.cluster.nodes[witness])?, falls(world)?);
+    for node in nodes {
+        readdress(world, *node)?;
+        let (name, api) = (world.name(*node), world.cluster.nodes[*node].api());
+        let ip = world.net()?.ip(*node)?;
+        eventually(&format!("{name} knows its new address"), || {
+            let own = api.nodes()?.into_iter().find(|view| view.me).context("it does not know itself")?;
+            ensure!(is_at(&own.addresses, ip), "it says {:?}", own.addresses);
+            Ok(())
+        })?;
+    }
+    let took = together(world)?;
+    nothing_moved(&before.0, &places(&world.cluster.nodes[witness])?)?;
+    ensure!(falls(world)? == before.1, "a node was taken for dead that had only moved");
+    says_so(world, nodes, witness)?;
+    Ok(took)
+}
+
+/// Two that move, each of which the other can only hear of from the rest; then both are restarted.
+fn two(world: &mut World, nodes: &[usize]) -> Result<Duration> {
+    let took = moved(world, nodes)?;
+    for node in nodes {
+        world.cluster.nodes[*node].kill()?;
+    }
+    for node in nodes {
+        world.cluster.restart(*node)?;
+    }
+    together(world)?;
+    world.say("and again after a restart of both");
+    Ok(took)
+}
+
+/// All at once: no node knows where any other is.
+fn at_once(world: &mut World, nodes: &[usize]) -> Result<Duration> {
+    for node in nodes {
+        readdress(world, *node)?;
+    }
+    together(world)
+}
+
+fn readdress(world: &mut World, node: usize) -> Result<()> {
+    let net = world.net.as_mut().context("there is no network of its own")?;
+    let ip = net.readdress(node)?;
+    world.cluster.nodes[node].moved(ip);
+    world.say(&format!("{} is at {ip} now", world.name(node)));
+    Ok(())
+}
+
+/// Waits until all are linked with all, and every node knows every other's address of now.
+fn together(world: &mut World) -> Result<Duration> {
+    let since = Instant::now();
+    world.cluster.settled()?;
+    let ips = world.others(&[]).into_iter().map(|node| world.net()?.ip(node)).collect::<Result<Vec<_>>>()?;
+    eventually("every node knows every address", || {
+        for node in &world.cluster.nodes {
+            for view in node.api().nodes()? {
+                let other = world.cluster.by_id(&view.id)?;
+                let told = is_at(&view.addresses, ips[other]) && view.addresses.len() == 1;
+                ensure!(told, "{} knows {} at {:?}", node.name, view.name, view.addresses);
+            }
+        }
+        Ok(())
+    })?;
+    world.say(&format!("all are together again, {} after the last change", lasts(since.elapsed())));
+    Ok(since.elapsed())
+}
+
+/// The node and the others say what happened, and the join line leads to where the node is.
+fn says_so(world: &World, moved: &[usize], witness: usize) -> Result<()> {
+    for node in moved {
+        let (name, ip) = (world.name(*node), world.net()?.ip(*node)?.to_string());
+        let own = world.cluster.nodes[*node].api().events()?;
+        ensure!(own.iter().any(|event| event.kind == "addresses-changed"), "{name} has no event about its own move");
+        let theirs = world.cluster.nodes[witness].api().events()?;
+        let is_told = theirs.iter().any(|event| event.kind == "node-moved" && event.node.as_deref() == Some(name));
+        ensure!(is_told, "{} has no event about the move of {name}", world.name(witness));
+        let line = world.cluster.shoal(*node, &["join-line"])?;
+        if !line.contains(&ip) {
+            bail!(
+                "the join line of {name}, which is at {ip}, leads to {}",
+                line.split('@').nth(1).unwrap_or("nowhere")
+            );
+        }
+    }
+    Ok(())
+}
+
+/// How often any node was held to be down, by all.
+fn falls(world: &World) -> Result<u64> {
+    let mut falls = 0;
+    for node in &world.cluster.nodes {
+        falls += node.api().status()?["counters"]["nodes_down"].as_u64().unwrap_or_default();
+    }
+    Ok(falls)
+}
+
+fn is_at(addresses: &[String], ip: IpAddr) -> bool {
+    addresses.iter().any(|address| address.split('/').nth(2) == Some(&ip.to_string()))
+}
