@@ -277,3 +277,15 @@ fn of_store(error: artifacts::Error) -> ApiError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_http_address_that_the_device_lacks_is_warned_of() {
+        // Of the block for documentation: no device has it.
+        assert!(missing_http("192.0.2.1:8080").unwrap().starts_with("192.0.2.1:8080, where HTTP clients connect"));
+        assert_eq!((missing_http("0.0.0.0:8080"), missing_http("127.0.0.1:8080")), (None, None));
+    }
+}

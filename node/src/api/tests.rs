@@ -393,3 +393,14 @@ async fn the_socket_replaces_a_stale_one_but_nothing_else_and_goes_when_it_ends(
     assert!(matches!(Socket::bind(&folder.path().join("x".repeat(200))), Err(SocketError::TooLong(_))));
     assert_eq!(to_hex(&std::fs::read(&path).unwrap()[..1]), "61");
 }
+
+/// The line was printed with an address that was gone, and carried to other devices in vain.
+#[tokio::test]
+async fn a_node_that_nobody_reaches_prints_no_join_line() {
+    let mut world = World::new().await;
+    let trouble = "10.0.0.5:7700, where this node listens, is no address of this device";
+    world.service.about.addresses = Arc::new(move || Err(trouble.to_owned()));
+    let (status, body) = world.get("/v1/join-line").await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(body.contains("no-address") && body.contains(trouble), "{body}");
+}

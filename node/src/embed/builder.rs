@@ -302,3 +302,32 @@ pub(super) async fn blocking<T: Send + 'static>(
     let join = tokio::task::spawn_blocking(work).await;
     join.map_err(|error| StartError::System { doing: "a thread for the disk", source: std::io::Error::other(error) })?
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A device boots before its network: the daemon did not start, and served nothing of what it claims.
+    #[tokio::test]
+    async fn an_address_that_is_yet_to_come_stops_no_start() {
+        // Of the block for documentation: no device has it.
+        let missing: SocketAddr = "192.0.2.1:0".parse().unwrap();
+        let http = bind_http(missing, 0).await.unwrap().local_addr().unwrap();
+        assert!(http.ip() == missing.ip() && http.port() != 0);
+        assert_eq!(
+            bind_http(missing, http.port()).await.unwrap().local_addr().unwrap(),
+            http,
+            "the port of the last start"
+        );
+        check_mesh(missing).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_port_of_another_program_stops_the_start() {
+        let other = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let taken = other.local_addr().unwrap();
+        let error = check_mesh(taken).await.unwrap_err().to_string();
+        assert!(error.contains("is taken by another program"), "{error}");
+        assert!(matches!(bind_http(taken, 0).await.unwrap_err(), StartError::HttpTaken(_)));
+    }
+}

@@ -35,7 +35,7 @@ use super::swarm::{Done, Task};
 const LISTEN_RETRY: Duration = Duration::from_secs(1);
 /// A link older than this that its peer dials anew from elsewhere is one that the peer has lost; two simultaneous dials, which a
 /// device of several addresses may receive from two of them, are over by then.
-const CROSSING: Duration = Duration::from_secs(2);
+const CROSSING: Duration = Duration::from_millis(600);
 
 /// A node's own addresses.
 pub(super) struct Own {

@@ -195,7 +195,9 @@ impl Membership {
         }
         path.failures = path.failures.saturating_add(1);
         path.refused = how == DialFailure::Refused;
-        let doublings = path.failures.saturating_sub(1).min(16);
+        // The others may not have lost their end of the old link yet, and refuse a second one for a moment.
+        let most = if self.attention.has_moved(cx.now) { 1 } else { 16 };
+        let doublings = path.failures.saturating_sub(1).min(most);
         let pause = (self.config.redial_first * (1 << doublings)).min(self.config.redial_most);
         let pause = pause * 3 / 4 + self.jitter(pause / 2);
         let is_first = self.me < node || self.attention.has_moved(cx.now);

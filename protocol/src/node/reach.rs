@@ -179,9 +179,9 @@ impl Node {
 }
 
 fn moved_message(whom: &str, now: &[String], before: &[String]) -> String {
-    let list = |addresses: &[String]| match addresses {
-        [] => "nowhere".to_owned(),
-        some => some.join(", "),
-    };
-    format!("{whom} can be dialled at {} now; before: {}", list(now), list(before))
+    match (now, before) {
+        ([], before) => format!("{whom} has no address now that others could dial; before: {}", before.join(", ")),
+        (now, []) => format!("{whom} can be dialled at {} now", now.join(", ")),
+        (now, before) => format!("{whom} can be dialled at {} now; before: {}", now.join(", "), before.join(", ")),
+    }
 }

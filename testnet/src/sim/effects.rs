@@ -162,7 +162,9 @@ impl World {
     /// To whom gossip goes on: some drawn by lot, so that much of it is lost on the way, or those of a mesh as gossipsub keeps it.
     fn told_on(&mut self, device: usize, origin: usize) -> Vec<usize> {
         let links = &self.devices[device].links;
-        let mut peers: Vec<usize> = links.keys().copied().filter(|peer| *peer != origin).collect();
+        let leads = |link: &u64| !self.is_dead(*link);
+        let alive = links.iter().filter(|(peer, link)| **peer != origin && leads(link));
+        let mut peers: Vec<usize> = alive.map(|(peer, _)| *peer).collect();
         if self.network.is_meshed {
             peers.retain(|peer| self.is_grafted(device, links[peer]) || self.is_grafted(*peer, links[peer]));
             return peers;

@@ -116,3 +116,17 @@ async fn a_kernel_that_tells_nothing_leaves_what_the_user_names() {
     let port = network.listening().port();
     assert_eq!(network.told().addresses, [format!("/ip4/127.0.0.1/tcp/{port}")]);
 }
+
+/// The address came back, and another program had taken the port meanwhile.
+#[tokio::test]
+async fn a_taken_port_is_told_and_tried_again() {
+    let (mut a, device) = peer_on(1, "127.0.0.1:0", interfaces(&[(Class::Lan, "10.0.0.5")])).await;
+    assert!(own(&mut a).await.trouble.is_some());
+    let other = std::net::TcpListener::bind(a.network.listening()).unwrap();
+    device.send_replace(interfaces(&[(Class::Lan, "127.0.0.1")]));
+    let told = own(&mut a).await;
+    assert!(told.addresses.is_empty() && told.trouble.as_ref().unwrap().contains("cannot be listened on"), "{told:?}");
+    drop(other);
+    let told = own(&mut a).await;
+    assert_eq!((told.addresses, told.trouble), (vec![at("127.0.0.1", &a)], None));
+}
