@@ -247,13 +247,7 @@ async fn check_mesh(address: SocketAddr) -> Result<(), StartError> {
 
 async fn bind_mesh(found: &Found, config: &Config, last: u16) -> Result<(Network, network::Inbox), StartError> {
     let (identity, wanted, advertise) = (&found.identity, config.listen, &config.advertise);
-    let config = |listen| NetworkConfig {
-        seed: *identity.node_seed(),
-        cluster: identity.cluster(),
-        secret: identity.transport_secret(),
-        listen,
-        advertise: advertise.clone(),
-    };
+    let config = |listen| NetworkConfig { advertise: advertise.clone(), ..NetworkConfig::new(identity, listen) };
     if wanted.port() == 0 && last != 0 {
         match network::start(config(SocketAddr::new(wanted.ip(), last))).await {
             Ok(started) => return Ok(started),

@@ -1,6 +1,7 @@
 //! HTTP/1.1 to other nodes, over the mesh, on streams that are used again.
 
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -83,7 +84,7 @@ impl Peers {
                 Ok(response.map(|body| body.map_err(|error| -> BodyError { Box::new(error) }).boxed_unsync()))
             }
             Ok(Err(mut error)) => {
-                let why = error.error().to_string();
+                let why = with_causes(error.error());
                 match error.take_message() {
                     Some(request) => Err(SendError::NotSent { request: Box::new(request), why }),
                     None => Err(SendError::Sent { why }),
@@ -140,4 +141,19 @@ impl Peers {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<NodeId, Vec<SendRequest<Body>>>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// An error and what is behind it: hyper's own words leave out what the stream said, such as that its path loses packets.
+fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        cause = error.source();
+    }
+    text
 }

@@ -239,3 +239,65 @@ async fn nodes_reach_one_anothers_api_through_a_tunnel_and_nobody_else_does() {
     let said = response.into_body().collect().await.unwrap().to_bytes();
     assert_eq!(said, format!("the API, for {}", NODE.short()));
 }
+
+/// A stream whose path loses what is large: it takes the question, and the answer never comes.
+struct Stalls;
+
+impl tokio::io::AsyncRead for Stalls {
+    fn poll_read(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+        _: &mut tokio::io::ReadBuf<'_>,
+    ) -> std::task::Poll<std::io::Result<()>> {
+        let why = "small messages pass, transfers stall";
+        std::task::Poll::Ready(Err(std::io::Error::new(std::io::ErrorKind::ConnectionReset, why)))
+    }
+}
+
+impl tokio::io::AsyncWrite for Stalls {
+    fn poll_write(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+        bytes: &[u8],
+    ) -> std::task::Poll<std::io::Result<usize>> {
+        std::task::Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<std::io::Result<()>> {
+        std::task::Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<std::io::Result<()>> {
+        std::task::Poll::Ready(Ok(()))
+    }
+}
+
+struct StallingMesh;
+
+impl crate::network::Mesh for StallingMesh {
+    fn open(
+        &self,
+        _: NodeId,
+        _: crate::network::Purpose,
+    ) -> BoxFuture<'_, Result<crate::network::MeshStream, crate::network::OpenError>> {
+        Box::pin(std::future::ready(Ok(crate::network::MeshStream::new(Stalls))))
+    }
+}
+
+/// The requester was told "connection error", and nobody knew that the path was the matter.
+#[tokio::test]
+async fn an_answer_that_stalls_on_the_way_names_the_path() {
+    let (core, runtime) = (FakeCore::new(), FakeRuntime::new());
+    let ingress = Arc::new(Ingress::new("n1", core.clone(), runtime.clone(), Peers::new(Arc::new(StallingMesh))));
+    let node = Node { core, runtime, ingress, stop: CancellationToken::new() };
+    node.route(&[(0, OTHER, false)]);
+    let (status, _, said) = node.ask(get("web.localhost")).await;
+    assert_eq!(status, StatusCode::BAD_GATEWAY);
+    assert!(said.contains("small messages pass, transfers stall"), "{said}");
+}

@@ -13,8 +13,8 @@ use tokio_util::compat::FuturesAsyncReadCompatExt;
 
 use super::dialing::Asker;
 use super::link::{self, Lanes, LinkHandle};
-use super::peers::Plan;
-use super::streams::{Event, For, Kind};
+use super::peers::{At, Plan};
+use super::streams::{Event, For, Kind, Word};
 use super::swarm::{Done, Ended, Task};
 use super::{add, names};
 
@@ -22,7 +22,8 @@ use super::{add, names};
 const LINK_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Task {
-    pub(super) async fn on_connected(&mut self, id: PeerId, connection: ConnectionId, inbound: bool) -> Done {
+    pub(super) async fn on_connected(&mut self, id: PeerId, connection: ConnectionId, at: At) -> Done {
+        let inbound = !matches!(at, At::Found(_));
         let Some(node) = names::node_id(&id) else {
             self.swarm.close_connection(connection);
             return Ok(());
@@ -41,6 +42,7 @@ impl Task {
             Plan::Await => {}
             Plan::Close => return self.hang_up(node, connection).await,
         }
+        peer.is_at(connection, at);
         self.deadlines.push(tokio::time::sleep(LINK_TIMEOUT).map(move |()| (node, connection)).boxed());
         Ok(())
     }
@@ -93,6 +95,13 @@ impl Task {
                 self.on_service(&peer, purpose, stream);
                 return Ok(());
             }
+            Event::Incoming { kind: Kind::Word(Word::Ping), .. } => return Ok(()),
+            Event::Incoming { peer, kind: Kind::Word(Word::Stalled), .. } => {
+                if let Some(node) = names::node_id(&peer) {
+                    self.carriers.told_stalled(node);
+                }
+                return Ok(());
+            }
             Event::Incoming { peer, connection, kind: Kind::Lane(lane), stream } => (peer, connection, lane, stream),
             Event::Opened { peer, connection, lane, result: Ok(stream) } => (peer, connection, lane, stream),
             Event::Opened { peer, connection, result: Err(error), .. } => {
@@ -113,7 +122,12 @@ impl Task {
 
     async fn establish(&mut self, node: NodeId, connection: ConnectionId, streams: Lanes<Stream>) -> Done {
         let Some(peer) = self.peers.get_mut(&node) else { return Ok(()) };
-        let handle = Arc::<LinkHandle>::default();
+        let (found_at, came_from) = match peer.at(connection) {
+            At::Found(address) => (Some(address), None),
+            At::CameFrom(ip) => (None, Some(ip)),
+            At::Unknown => (None, None),
+        };
+        let handle = Arc::new(LinkHandle::to(found_at, came_from));
         let old = peer.linked(connection, handle.clone(), Instant::now());
         for (_, asker) in peer.waiting.drain(..) {
             // The core hears of the link itself.
@@ -148,6 +162,7 @@ impl Task {
         tracing::debug!(peer = %node.short(), %why, "a link ended");
         if self.peers.get_mut(&node).is_some_and(|peer| peer.unlinked(connection)) {
             self.links.with(|links| links.remove(&node));
+            self.carriers.close(&node, "the link to the node is down");
             self.tell(Input::LinkDown { peer: node }).await?;
         }
         self.hang_up(node, connection).await

@@ -49,6 +49,10 @@ counters! {
     connections_refused,
     /// Streams of others that were refused because too many were open.
     streams_refused,
+    /// Connections for what is large that came up, whoever dialled.
+    carriers_up,
+    /// Those on which what was sent did not arrive, so that they were given up.
+    carriers_stalled,
 }
 
 pub(super) fn add(counter: &AtomicU64, more: usize) {

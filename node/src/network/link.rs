@@ -1,6 +1,7 @@
 //! A link: one connection's two message streams, what waits for them, and the task that reads and writes them.
 
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -34,6 +35,10 @@ pub(super) struct Lanes<T> {
 /// What is held of a running link by those who send on it.
 #[derive(Debug, Default)]
 pub(super) struct LinkHandle {
+    /// Where the peer was found, when this node dialled it: an address that works.
+    pub(super) found_at: Option<SocketAddr>,
+    /// Where the peer dialled from. Its port there is not one that it listens on.
+    pub(super) came_from: Option<IpAddr>,
     urgent: LaneQueue,
     bulk: LaneQueue,
     closing: Notify,
@@ -42,6 +47,11 @@ pub(super) struct LinkHandle {
 }
 
 impl LinkHandle {
+    /// Of a link to a peer that is there.
+    pub(super) fn to(found_at: Option<SocketAddr>, came_from: Option<IpAddr>) -> Self {
+        LinkHandle { found_at, came_from, ..LinkHandle::default() }
+    }
+
     /// Queues a frame; false when there is no room.
     pub(super) fn send(&self, lane: Lane, frame: Vec<u8>) -> bool {
         match lane {

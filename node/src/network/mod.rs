@@ -3,18 +3,20 @@
 //! ```text
 //!   driver ── send ───────────────▶ a queue a peer and lane ──▶ link's task ──▶ urgent, bulk ─┐
 //!          ── dial, disconnect,                                                             yamux
-//!             broadcast, verdict ─▶ swarm's task ◀── gossipsub, connections, limits          noise ── TCP
-//!          ◀─ Input ────────────── link's task, swarm's task                                  │
-//!   others ── Mesh::open, accept ─▶ a stream of their own ───────────────────────────────────┘
+//!             broadcast, verdict ─▶ swarm's task ◀── gossipsub, connections, limits          noise ── TCP, small segments
+//!          ◀─ Input ────────────── link's task, swarm's task
+//!   others ── Mesh::open, accept ─▶ a stream of their own ──▶ carrier's task ── yamux, noise ── TCP of its own
 //! ```
 //!
 //! **A link is one connection with both message streams open.** It is up when both can be used and down when the connection closes, which
 //! a killed process shows within a millisecond. The core decides whom to dial and when to hang up; here a dial is tried once. Of two
 //! connections between the same nodes, the node with the lower id decides which one to keep, so that both keep the same.
+//! What is large travels on [`carriers`], connections of their own, so that a transfer that stalls blocks no message.
 //!
 //! Nothing here waits for the driver while the driver waits for it: what the driver hands over is queued or, when there is no room, dropped
 //! and counted; what it is told waits for it.
 
+mod carriers;
 mod connections;
 mod counters;
 mod dialing;
@@ -28,10 +30,12 @@ mod own_addresses;
 mod peers;
 mod ranking;
 mod resolving;
+mod services;
 mod start;
 mod stream;
 mod streams;
 mod swarm;
+mod tcp;
 mod transport;
 
 #[cfg(test)]
@@ -52,10 +56,12 @@ use tokio_util::compat::FuturesAsyncReadCompatExt;
 
 use crate::identity::Identity;
 
+pub use carriers::Limits as CarrierLimits;
 pub use counters::NetCounters;
 pub use start::{NetworkError, start};
-pub use stream::{Acceptor, Incoming, Mesh, MeshStream, OpenError, Purpose};
+pub use stream::{Acceptor, Incoming, Mesh, MeshStream, Moved, OpenError, Purpose};
 
+use carriers::{Carrier, Carriers, Ready};
 use counters::add;
 use link::LinkHandle;
 use streams::NotOpened;
@@ -63,6 +69,9 @@ use swarm::Command;
 
 /// How long an asked-for stream may take to open.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How long a request waits for a carrier before it takes the link: a handshake on a good path.
+const CARRIER_WITHIN: Duration = Duration::from_millis(300);
 
 /// What a network needs to start.
 #[derive(Clone)]
@@ -77,6 +86,8 @@ pub struct NetworkConfig {
     pub listen: SocketAddr,
     /// Where others are told to dial this node; none for the device's own addresses.
     pub advertise: Vec<SocketAddr>,
+    /// When a connection for what is large is given up.
+    pub carriers: CarrierLimits,
 }
 
 impl NetworkConfig {
@@ -88,6 +99,7 @@ impl NetworkConfig {
             secret: identity.transport_secret(),
             listen,
             advertise: Vec::new(),
+            carriers: CarrierLimits::default(),
         }
     }
 }
@@ -109,6 +121,7 @@ pub struct Network {
     commands: mpsc::Sender<Command>,
     links: Links,
     counters: Arc<NetCounters>,
+    carriers: Arc<Carriers>,
     listening: SocketAddr,
     told: watch::Receiver<OwnAddresses>,
     directory: Arc<OnceLock<Arc<dyn Directory>>>,
@@ -187,7 +200,7 @@ impl Network {
 
     /// The streams of a purpose that others open from now on. The last one who asks gets them.
     pub async fn accept(&self, purpose: Purpose) -> Acceptor {
-        let (taker, incoming) = mpsc::channel(swarm::MAX_UNTAKEN);
+        let (taker, incoming) = mpsc::channel(services::MAX_UNTAKEN);
         // The network has stopped: then nothing will ever come.
         let _ = self.commands.send(Command::Accept(purpose, taker)).await;
         Acceptor { incoming }
@@ -219,6 +232,44 @@ impl Network {
 }
 
 impl Network {
+    /// A stream to a node that there is a link to: on a carrier, or, where none can be had, on the link.
+    async fn open_linked(&self, node: NodeId, purpose: Purpose) -> Result<MeshStream, OpenError> {
+        let link = self.links.with(|links| links.get(&node).cloned()).ok_or(OpenError::NoLink(node))?;
+        // One that is ready may end at this moment; one that was just made does not.
+        for _ in 0..2 {
+            // A request does not wait long for a carrier; the dial goes on, and the next request finds it.
+            let patience = if purpose == Purpose::Artifact { OPEN_TIMEOUT } else { CARRIER_WITHIN };
+            let found = tokio::time::timeout(patience, self.carrier(node, &link)).await;
+            let Ok(Some(carrier)) = found else { break };
+            if let Some(stream) = carrier.open(purpose).await {
+                return Ok(stream);
+            }
+        }
+        self.open_on_link(node, purpose).await
+    }
+
+    async fn carrier(&self, node: NodeId, link: &LinkHandle) -> Option<Arc<Carrier>> {
+        match self.carriers.ready(&node) {
+            Ready::Now(carrier) => Some(carrier),
+            Ready::Soon(dialing) => dialing.await,
+            Ready::Dial => self.carriers.dial(node, self.found_at(node, link).await).await,
+            Ready::Unreachable => None,
+        }
+    }
+
+    /// Where to dial a linked node: there where the link found it, else where it says to be, the address it came from first.
+    async fn found_at(&self, node: NodeId, link: &LinkHandle) -> Vec<SocketAddr> {
+        if let Some(address) = link.found_at {
+            return vec![address];
+        }
+        let Some(directory) = self.directory.get() else { return Vec::new() };
+        let told = directory.addresses(node).await;
+        let mut addresses: Vec<_> =
+            told.iter().filter_map(|text| names::parse(text)).filter_map(|address| names::socket(&address)).collect();
+        addresses.sort_by_key(|address| Some(address.ip()) != link.came_from);
+        addresses
+    }
+
     async fn open_on_link(&self, node: NodeId, purpose: Purpose) -> Result<MeshStream, OpenError> {
         let (reply, answer) = oneshot::channel();
         let command = Command::Open { node, purpose, reply };
@@ -248,12 +299,12 @@ impl Mesh for Network {
     fn open(&self, node: NodeId, purpose: Purpose) -> BoxFuture<'_, Result<MeshStream, OpenError>> {
         async move {
             let opened = async {
-                match self.open_on_link(node, purpose).await {
+                match self.open_linked(node, purpose).await {
                     Err(OpenError::NoLink(_)) => {}
                     opened => return opened,
                 }
                 self.reach(node).await?;
-                self.open_on_link(node, purpose).await
+                self.open_linked(node, purpose).await
             };
             tokio::time::timeout(OPEN_TIMEOUT, opened).await.unwrap_or(Err(OpenError::TimedOut(node)))
         }

@@ -1,6 +1,7 @@
 //! Which connections there are to whom, and which of them is the link. Plain bookkeeping: it decides, the swarm's task acts.
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -23,7 +24,9 @@ pub(super) struct Peer {
     pub waiting: Vec<(ConnectionId, Asker)>,
 }
 
+#[derive(Default)]
 struct Connection {
+    at: At,
     urgent: Option<Stream>,
     bulk: Option<Stream>,
 }
@@ -32,6 +35,17 @@ pub(super) struct Link {
     pub connection: ConnectionId,
     pub handle: Arc<LinkHandle>,
     since: Instant,
+}
+
+/// Where the other end of a connection is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) enum At {
+    #[default]
+    Unknown,
+    /// This node dialled it there.
+    Found(SocketAddr),
+    /// It dialled from there.
+    CameFrom(IpAddr),
 }
 
 /// What to do with a new connection.
@@ -66,9 +80,21 @@ impl Peer {
             Plan::Close
         };
         if plan != Plan::Close {
-            self.connections.insert(id, Connection { urgent: None, bulk: None });
+            self.connections.insert(id, Connection::default());
         }
         plan
+    }
+
+    /// Notes where a connection's other end is.
+    pub(super) fn is_at(&mut self, id: ConnectionId, at: At) {
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.at = at;
+        }
+    }
+
+    /// Where a connection's other end is.
+    pub(super) fn at(&self, id: ConnectionId) -> At {
+        self.connections.get(&id).map_or(At::Unknown, |connection| connection.at)
     }
 
     /// Notes a lane's stream, whoever opened it; gives both once both are there. One that is not wanted is dropped, which resets it.

@@ -15,6 +15,8 @@ use super::interfaces::{self, Interfaces};
 use super::local::Locals;
 use super::own_addresses::{self, Own};
 use super::swarm::Task;
+use super::carriers::{self, Carriers};
+use super::services::Services;
 use super::{Inbox, Links, NetCounters, Network, NetworkConfig, names, streams, transport};
 
 /// Handshakes of others at once. Each ends within the dial's time-out, so this many strangers can knock every two seconds.
@@ -72,7 +74,9 @@ pub(super) async fn start_among(
     let locals = Locals::default();
     let counters = Arc::<NetCounters>::default();
     let keys = names::keypair(&config.seed);
-    let transport = transport::transport(&keys, config.secret, &counters, &locals).map_err(|error| set_up(&error))?;
+    let (arrive, arrived) = mpsc::channel(carriers::MAX_PENDING_IN);
+    let transport =
+        transport::transport(&keys, config.secret, &counters, &locals, arrive).map_err(|error| set_up(&error))?;
     let (gossip_behaviour, gossip) = Gossip::new(&keys, &config.cluster).map_err(|error| set_up(&error))?;
     let limits = ConnectionLimits::default()
         .with_max_pending_incoming(Some(MAX_PENDING_IN))
@@ -99,10 +103,30 @@ pub(super) async fn start_among(
     let (bulk_in, bulk) = mpsc::channel(BULK);
     let links = Links::default();
     let inputs = super::swarm::Inputs { urgent: urgent_in, gossip: gossip_in, bulk: bulk_in };
-    let task = Task::new(swarm, gossip, &config, links.clone(), counters.clone(), inputs, own);
+    let services = Arc::new(Services::new(counters.clone()));
+    let carriers = Arc::new(Carriers::new(
+        keys,
+        config.secret,
+        counters.clone(),
+        services.clone(),
+        commands_in.downgrade(),
+        config.carriers,
+    ));
+    tokio::spawn(carriers.clone().take(arrived));
+    let task = Task::new(
+        swarm,
+        gossip,
+        &config,
+        links.clone(),
+        counters.clone(),
+        inputs,
+        own,
+        services,
+        carriers.clone(),
+    );
     tokio::spawn(task.run(commands));
     Ok((
-        Network { commands: commands_in, links, counters, listening, told, directory: Arc::default() },
+        Network { commands: commands_in, links, counters, carriers, listening, told, directory: Arc::default() },
         Inbox { urgent, gossip: gossip_out, bulk },
     ))
 }

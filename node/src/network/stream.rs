@@ -3,6 +3,8 @@
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll};
 
 use futures::future::BoxFuture;
@@ -10,6 +12,8 @@ use shoal_protocol::model::NodeId;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+
+use super::carriers::{Carrier, Hold};
 
 /// What a stream is for. Each has its own protocol name, so that a node may refuse one and take the other.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -50,14 +54,49 @@ pub struct MeshStream {
     bytes: Pin<Box<dyn Duplex>>,
     /// Taken streams count against a bound for as long as they live.
     _permit: Option<OwnedSemaphorePermit>,
-    /// The end of the link that carries it.
+    /// The end of the link, or of the carrier, that it lies on.
     over: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+    /// The carrier that it lies on, kept open by it.
+    hold: Option<Hold>,
+    /// Bytes that went through, both ways.
+    passed: Arc<AtomicU64>,
+}
+
+/// How much has moved on a stream's way: it grows while anything arrives, in either direction, if only a part of what is
+/// waited for. What does not grow for seconds stalls; what grows slowly is slow.
+#[derive(Clone)]
+pub struct Moved {
+    passed: Arc<AtomicU64>,
+    carrier: Option<Arc<Carrier>>,
+}
+
+impl Moved {
+    /// Bytes so far. On a connection that streams share, those of all.
+    pub fn bytes(&self) -> u64 {
+        let passed = self.passed.load(Relaxed);
+        self.carrier.as_ref().map_or(passed, |carrier| passed.wrapping_add(carrier.moved()))
+    }
 }
 
 impl MeshStream {
     /// Any two-way bytes: the mesh's own, or one end of a pipe in a test.
     pub fn new(bytes: impl AsyncRead + AsyncWrite + Send + 'static) -> Self {
-        MeshStream { bytes: Box::pin(bytes), _permit: None, over: None }
+        MeshStream { bytes: Box::pin(bytes), _permit: None, over: None, hold: None, passed: Arc::default() }
+    }
+
+    /// What to look at to tell whether it stalls.
+    pub fn moved(&self) -> Moved {
+        Moved { passed: self.passed.clone(), carrier: self.hold.as_ref().map(|hold| hold.carrier().clone()) }
+    }
+
+    /// One that lies on a carrier, ends with it, and says why.
+    pub(super) fn carried(
+        bytes: impl AsyncRead + AsyncWrite + Send + 'static,
+        hold: Hold,
+        permit: Option<OwnedSemaphorePermit>,
+    ) -> Self {
+        let over = hold.carrier().over().clone();
+        MeshStream { _permit: permit, hold: Some(hold), ..MeshStream::until(bytes, over) }
     }
 
     /// One that ends with its link. The bytes alone would not: yamux wakes no reader of a connection that is closed here.
@@ -65,19 +104,26 @@ impl MeshStream {
         MeshStream { over: Some(Box::pin(over.cancelled_owned())), ..MeshStream::new(bytes) }
     }
 
-    /// What to say instead of waiting on, once the link is over.
-    fn or_over<T>(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        let Some(over) = self.over.as_mut().filter(|_| polled.is_pending()) else { return polled };
+    /// What to say instead of waiting on, or of breaking off without a word, once what it lies on is over.
+    fn or_over<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        polled: Poll<io::Result<T>>,
+        is_end: bool,
+    ) -> Poll<io::Result<T>> {
+        let is_silent = is_end || !matches!(polled, Poll::Ready(Ok(_)));
+        let Some(over) = self.over.as_mut().filter(|_| is_silent) else { return polled };
         match over.as_mut().poll(cx) {
             Poll::Ready(()) => {
-                Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionReset, "the link to the node is down")))
+                let why = self.hold.as_ref().map_or("the link to the node is down", |hold| hold.carrier().why());
+                Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionReset, why)))
             }
-            Poll::Pending => Poll::Pending,
+            Poll::Pending => polled,
         }
     }
 
     pub(super) fn counted(bytes: impl AsyncRead + AsyncWrite + Send + 'static, permit: OwnedSemaphorePermit) -> Self {
-        MeshStream { bytes: Box::pin(bytes), _permit: Some(permit), over: None }
+        MeshStream { _permit: Some(permit), ..MeshStream::new(bytes) }
     }
 }
 
@@ -89,25 +135,33 @@ impl std::fmt::Debug for MeshStream {
 
 impl AsyncRead for MeshStream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
         let polled = self.bytes.as_mut().poll_read(cx, buf);
-        self.or_over(cx, polled)
+        let read = buf.filled().len().saturating_sub(before);
+        self.passed.fetch_add(read as u64, Relaxed);
+        // A carrier that is given up ends its streams as if they were over; one that ended well before is not asked why.
+        let is_end = read == 0 && buf.remaining() > 0 && self.hold.is_some();
+        self.or_over(cx, polled, is_end)
     }
 }
 
 impl AsyncWrite for MeshStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let polled = self.bytes.as_mut().poll_write(cx, buf);
-        self.or_over(cx, polled)
+        if let Poll::Ready(Ok(written)) = polled {
+            self.passed.fetch_add(written as u64, Relaxed);
+        }
+        self.or_over(cx, polled, false)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let polled = self.bytes.as_mut().poll_flush(cx);
-        self.or_over(cx, polled)
+        self.or_over(cx, polled, false)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let polled = self.bytes.as_mut().poll_shutdown(cx);
-        self.or_over(cx, polled)
+        self.or_over(cx, polled, false)
     }
 }
 

@@ -30,12 +30,29 @@ use super::stream::Purpose;
 pub(super) enum Kind {
     /// Messages, for as long as the link stands.
     Lane(Lane),
-    /// One request of one service.
+    /// One request of one service, where no carrier can be had.
     Service(Purpose),
+    /// Nothing: that it is opened says something.
+    Word(Word),
 }
 
-const KINDS: [Kind; 4] =
-    [Kind::Lane(Lane::Urgent), Kind::Lane(Lane::Bulk), Kind::Service(Purpose::Artifact), Kind::Service(Purpose::Http)];
+/// What is said by opening a stream on the link, and so is small.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Word {
+    /// Are you there?
+    Ping,
+    /// What I send to you on carriers does not arrive.
+    Stalled,
+}
+
+const KINDS: [Kind; 6] = [
+    Kind::Lane(Lane::Urgent),
+    Kind::Lane(Lane::Bulk),
+    Kind::Service(Purpose::Artifact),
+    Kind::Service(Purpose::Http),
+    Kind::Word(Word::Ping),
+    Kind::Word(Word::Stalled),
+];
 
 /// The protocols' names, which a change of what is spoken changes, too.
 fn name(cluster: &ClusterId, kind: Kind) -> StreamProtocol {
@@ -46,6 +63,8 @@ fn name(cluster: &ClusterId, kind: Kind) -> StreamProtocol {
             Kind::Lane(Lane::Bulk) => "bulk/1",
             Kind::Service(Purpose::Artifact) => "artifact/1",
             Kind::Service(Purpose::Http) => "http/1",
+            Kind::Word(Word::Ping) => "ping/1",
+            Kind::Word(Word::Stalled) => "stalled/1",
         },
     )
 }
@@ -68,6 +87,8 @@ pub(super) enum For {
     Link(Lane),
     /// Whoever asked, and hears by the token when the link is over.
     Asker(Purpose, CancellationToken, oneshot::Sender<Result<OnLink, NotOpened>>),
+    /// Whoever wants to know whether the peer has heard it.
+    Said(Word, oneshot::Sender<bool>),
 }
 
 impl For {
@@ -75,6 +96,7 @@ impl For {
         match self {
             For::Link(lane) => Kind::Lane(*lane),
             For::Asker(purpose, ..) => Kind::Service(*purpose),
+            For::Said(word, _) => Kind::Word(*word),
         }
     }
 }
@@ -95,7 +117,7 @@ pub(super) enum Event {
 }
 
 pub(super) struct Behaviour {
-    names: [StreamProtocol; 4],
+    names: [StreamProtocol; KINDS.len()],
     /// Emptied at each poll; as long as what was asked since.
     events: VecDeque<ToSwarm<Event, For>>,
 }
@@ -157,7 +179,7 @@ impl NetworkBehaviour for Behaviour {
 
 /// One connection's part.
 pub(super) struct Handler {
-    names: [StreamProtocol; 4],
+    names: [StreamProtocol; KINDS.len()],
     asked: VecDeque<For>,
     heard: VecDeque<Heard>,
 }
@@ -174,6 +196,7 @@ impl Handler {
             For::Link(lane) => self.heard.push_back(Heard::Opened(lane, result)),
             // An asker that gave up drops the stream, which resets it.
             For::Asker(_, over, asker) => drop(asker.send(result.map(|stream| (stream, over)))),
+            For::Said(_, asker) => drop(asker.send(result.is_ok())),
         }
     }
 
@@ -240,11 +263,11 @@ impl ConnectionHandler for Handler {
 
 /// Takes any of our streams.
 #[derive(Clone)]
-pub(super) struct Take([StreamProtocol; 4]);
+pub(super) struct Take([StreamProtocol; KINDS.len()]);
 
 impl UpgradeInfo for Take {
     type Info = StreamProtocol;
-    type InfoIter = [StreamProtocol; 4];
+    type InfoIter = [StreamProtocol; KINDS.len()];
 
     fn protocol_info(&self) -> Self::InfoIter {
         self.0.clone()

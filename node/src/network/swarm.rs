@@ -2,44 +2,37 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
+use libp2p::core::ConnectedPoint;
 use libp2p::swarm::{ConnectionId, SwarmEvent};
 use libp2p::{PeerId, Stream, Swarm, gossipsub};
 use shoal_protocol::model::NodeId;
 use shoal_protocol::node::{DialTarget, Input, Ticket, Verdict};
 use shoal_protocol::wire;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::compat::FuturesAsyncReadCompatExt;
 
+use super::carriers::Carriers;
 use super::dialing::{Asker, Dial};
 use super::gossip::{Gossip, MAX_GOSSIP};
 use super::own_addresses::Own;
-use super::peers::Peer;
+use super::peers::{At, Peer};
 use super::resolving::Resolver;
+use super::services::Services;
 use super::start::{Behaviour, BehaviourEvent};
 use super::stream::{Incoming, MeshStream, Purpose};
-use super::streams::{For, NotOpened, OnLink};
-use super::{Links, NetCounters, NetworkConfig, add, names};
+use super::streams::{For, NotOpened, OnLink, Word};
+use super::{Links, NetCounters, NetworkConfig, add, names, tcp};
 
 /// How long all links together may take to write what waits when the node stops.
 const STOP_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long gossip may take to go out when the node stops.
 const LAST_WORDS: Duration = Duration::from_millis(50);
-/// Streams of others that may wait for whoever takes them.
-pub(super) const MAX_UNTAKEN: usize = 32;
-/// Streams of others that may live at once. An artifact is large, and few at a time are faster; requests are small and many.
-const fn most(purpose: Purpose) -> usize {
-    match purpose {
-        Purpose::Artifact => 16,
-        Purpose::Http => 256,
-    }
-}
 
 pub(super) enum Command {
     Broadcast(Vec<u8>),
@@ -50,6 +43,10 @@ pub(super) enum Command {
     Verdict(Ticket, Verdict),
     Open { node: NodeId, purpose: Purpose, reply: oneshot::Sender<Result<OnLink, NotOpened>> },
     Accept(Purpose, mpsc::Sender<Incoming>),
+    /// Says something to a peer over the link, and answers whether it has heard.
+    Say { node: NodeId, word: Word, reply: oneshot::Sender<bool> },
+    /// Transfers on the path to this peer stall while small messages pass, or no longer do.
+    PathChanged { node: NodeId, is_stalling: bool },
     Stop(oneshot::Sender<()>),
 }
 
@@ -72,11 +69,6 @@ pub(super) struct Gone;
 
 pub(super) type Done = Result<(), Gone>;
 
-struct Taker {
-    streams: Option<mpsc::Sender<Incoming>>,
-    room: Arc<Semaphore>,
-}
-
 pub(super) struct Task {
     pub(super) swarm: Swarm<Behaviour>,
     gossip: Gossip,
@@ -88,8 +80,8 @@ pub(super) struct Task {
     resolver: Resolver,
     pub(super) peers: BTreeMap<NodeId, Peer>,
     pub(super) dials: BTreeMap<ConnectionId, Dial>,
-    artifacts: Taker,
-    http: Taker,
+    services: Arc<Services>,
+    pub(super) carriers: Arc<Carriers>,
     pub(super) running: JoinSet<Ended>,
     pub(super) deadlines: FuturesUnordered<BoxFuture<'static, (NodeId, ConnectionId)>>,
 }
@@ -104,10 +96,11 @@ impl Task {
         counters: Arc<NetCounters>,
         inputs: Inputs,
         own: Own,
+        services: Arc<Services>,
+        carriers: Arc<Carriers>,
     ) -> Self {
         let me = names::node_id(swarm.local_peer_id()).expect("our own key is an Ed25519 key");
         debug_assert_eq!(Some(*swarm.local_peer_id()), names::peer_id(&me), "of {:?}", config.cluster);
-        let taker = |purpose| Taker { streams: None, room: Arc::new(Semaphore::new(most(purpose))) };
         Task {
             swarm,
             gossip,
@@ -119,8 +112,8 @@ impl Task {
             resolver: Resolver::default(),
             peers: BTreeMap::new(),
             dials: BTreeMap::new(),
-            artifacts: taker(Purpose::Artifact),
-            http: taker(Purpose::Http),
+            services,
+            carriers,
             running: JoinSet::new(),
             deadlines: FuturesUnordered::new(),
         }
@@ -190,8 +183,17 @@ impl Task {
                     _ => drop(reply.send(Err(NotOpened::NoLink))),
                 }
             }
-            Command::Accept(Purpose::Artifact, streams) => self.artifacts.streams = Some(streams),
-            Command::Accept(Purpose::Http, streams) => self.http.streams = Some(streams),
+            Command::Accept(purpose, streams) => self.services.accept(purpose, streams),
+            Command::Say { node, word, reply } => {
+                let link = self.peers.get(&node).and_then(|peer| peer.link.as_ref());
+                // Without a link the asker's sender is dropped, which says that it was not heard.
+                if let Some((link, peer)) = link.zip(names::peer_id(&node)) {
+                    self.swarm.behaviour_mut().streams.open(peer, link.connection, For::Said(word, reply));
+                }
+            }
+            Command::PathChanged { node, is_stalling } => {
+                return self.tell(Input::PathChanged { peer: node, is_stalling }).await;
+            }
             Command::Stop(_) => unreachable!("run takes it"),
         }
         Ok(())
@@ -204,7 +206,7 @@ impl Task {
             SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
                 self.make_way(&peer_id, &endpoint).await?;
                 self.own.connected(connection_id, &endpoint);
-                return self.on_connected(peer_id, connection_id, endpoint.is_listener()).await;
+                return self.on_connected(peer_id, connection_id, at(&endpoint)).await;
             }
             SwarmEvent::ConnectionClosed { peer_id, connection_id, .. } => {
                 self.own.closed(connection_id);
@@ -213,6 +215,7 @@ impl Task {
             SwarmEvent::OutgoingConnectionError { connection_id, error, .. } => {
                 return self.on_dial_error(connection_id, &error).await;
             }
+            SwarmEvent::IncomingConnectionError { error, .. } if tcp::is_carrier(&error) => {}
             SwarmEvent::IncomingConnectionError { send_back_addr, error, .. } => {
                 add(&self.counters.connections_refused, 1);
                 tracing::debug!(from = %send_back_addr, %error, "a connection was refused");
@@ -227,17 +230,8 @@ impl Task {
     }
 
     pub(super) fn on_service(&mut self, id: &PeerId, purpose: Purpose, stream: Stream) {
-        let taker = match purpose {
-            Purpose::Artifact => &self.artifacts,
-            Purpose::Http => &self.http,
-        };
-        let taken = names::node_id(id).zip(taker.streams.as_ref()).and_then(|(from, streams)| {
-            let permit = taker.room.clone().try_acquire_owned().ok()?;
-            streams.try_send(Incoming { from, stream: MeshStream::counted(stream.compat(), permit) }).ok()
-        });
-        if taken.is_none() {
-            // Dropping it resets it, which the opener sees at once.
-            self.counters.streams_refused.fetch_add(1, Relaxed);
+        if let Some(from) = names::node_id(id) {
+            self.services.hand(from, purpose, |permit| MeshStream::counted(stream.compat(), permit));
         }
     }
 
@@ -282,11 +276,26 @@ impl Task {
         };
         // Who does not take it in time will not take it.
         let _ = tokio::time::timeout(STOP_TIMEOUT, all_written).await;
+        self.carriers.stop();
         let last_words = async {
             loop {
                 self.swarm.select_next_some().await;
             }
         };
         let _ = tokio::time::timeout(LAST_WORDS, last_words).await;
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.carriers.stop();
+    }
+}
+
+fn at(endpoint: &ConnectedPoint) -> At {
+    match (names::socket(endpoint.get_remote_address()), endpoint) {
+        (Some(address), ConnectedPoint::Dialer { .. }) => At::Found(address),
+        (Some(address), ConnectedPoint::Listener { .. }) => At::CameFrom(address.ip()),
+        (None, _) => At::Unknown,
     }
 }

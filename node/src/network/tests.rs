@@ -11,6 +11,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
 
+mod carriers;
+
 const CLUSTER: ClusterId = ClusterId([7; 32]);
 const SECRET: [u8; 32] = [8; 32];
 
@@ -34,6 +36,7 @@ fn config(seed: u8, secret: [u8; 32]) -> NetworkConfig {
         secret,
         listen: "127.0.0.1:0".parse().unwrap(),
         advertise: Vec::new(),
+        carriers: CarrierLimits { stall_after: Duration::from_millis(200), ..CarrierLimits::default() },
     }
 }
 

@@ -13,12 +13,14 @@ use libp2p::core::transport::{Boxed, TransportError};
 use libp2p::core::upgrade::{NegotiationError, Version};
 use libp2p::identity::Keypair;
 use libp2p::swarm::DialError;
-use libp2p::{Multiaddr, PeerId, Transport, noise, tcp, yamux};
+use libp2p::{Multiaddr, PeerId, Transport, noise, yamux};
 use shoal_protocol::node::DialFailure;
+use tokio::sync::mpsc;
 
 use super::counters::{NetCounters, add};
 use super::local::Locals;
 use super::names;
+use super::tcp::{self, Arrived};
 
 /// A dial and its handshake must be done by then; so must the handshake of one who dialled us.
 pub(super) const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
@@ -30,13 +32,12 @@ pub(super) fn transport(
     secret: [u8; 32],
     counters: &Arc<NetCounters>,
     locals: &Locals,
+    carriers: mpsc::Sender<Arrived>,
 ) -> Result<Boxed<(PeerId, StreamMuxerBox)>, noise::Error> {
     let (counters, locals) = (counters.clone(), locals.clone());
     // Who does not know the secret cannot complete the handshake, so gossip never greets a stranger.
     let noise = noise::Config::new(keys)?.with_prologue(secret.to_vec());
-    let mut yamux = yamux::Config::default();
-    yamux.set_max_num_streams(MAX_STREAMS);
-    Ok(tcp::tokio::Transport::new(tcp::Config::new().nodelay(true))
+    Ok(tcp::Tcp::new(carriers)
         .map(move |stream, _| {
             let local = stream.0.local_addr().ok().map(|address| address.ip());
             locals.tie(Counted { stream, counters }, local)
@@ -44,9 +45,16 @@ pub(super) fn transport(
         .map_err(Tcp)
         .upgrade(Version::V1Lazy)
         .authenticate(noise)
-        .multiplex(yamux)
+        .multiplex(yamux())
         .timeout(DIAL_TIMEOUT)
         .boxed())
+}
+
+/// Streams on one connection, of links and of carriers.
+pub(super) fn yamux() -> yamux::Config {
+    let mut yamux = yamux::Config::default();
+    yamux.set_max_num_streams(MAX_STREAMS);
+    yamux
 }
 
 /// TCP's own errors, kept apart so that they can be found again under what wraps them.
@@ -141,7 +149,7 @@ fn not_shoal(address: &Multiaddr) -> DialFailure {
 
 /// A TCP stream whose bytes are counted.
 struct Counted {
-    stream: tcp::tokio::TcpStream,
+    stream: libp2p::tcp::tokio::TcpStream,
     counters: Arc<NetCounters>,
 }
 

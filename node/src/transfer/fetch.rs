@@ -157,9 +157,10 @@ impl Fetcher {
         }
         let broke = |source| NotGiven::Broke { node, source };
         let mut stream = self.mesh.open(node, Purpose::Artifact).await?;
+        let moved = stream.moved();
         let question = Question { digest: artifact.digest, offset: partial.offset() };
-        within(self.patience, question.write(&mut stream)).await.map_err(broke)?;
-        match within(self.patience, Answer::read(&mut stream)).await.map_err(broke)? {
+        within(self.patience, &moved, question.write(&mut stream)).await.map_err(broke)?;
+        match within(self.patience, &moved, Answer::read(&mut stream)).await.map_err(broke)? {
             Answer::Here { size } if size == artifact.size => {}
             Answer::Here { size } => return Err(NotGiven::Size { node, found: size, expected: artifact.size }),
             Answer::Missing => return Err(NotGiven::Missing(node)),
@@ -171,7 +172,7 @@ impl Fetcher {
             let missing = usize::try_from(artifact.size - partial.offset()).unwrap_or(usize::MAX);
             // Whatever is there, so that a slow link is heard; a chunk's worth, so that the disk is not bothered with crumbs.
             let ended = loop {
-                let read = within(self.patience, stream.read_buf(&mut chunk)).await;
+                let read = within(self.patience, &moved, stream.read_buf(&mut chunk)).await;
                 match read {
                     Ok(0) => break Some(io::ErrorKind::UnexpectedEof.into()),
                     Ok(_) if chunk.len() >= CHUNK.min(missing) => break None,

@@ -32,7 +32,7 @@ use shoal_runtimes::artifacts::ArtifactStore;
 use tokio::task::JoinHandle;
 
 use crate::driver::{Count, DriverHandle};
-use crate::network::{Acceptor, Mesh};
+use crate::network::{Acceptor, Mesh, Moved};
 
 pub use inbox::FetchSink;
 use inbox::Inbox;
@@ -47,7 +47,8 @@ pub struct Config {
     pub serves: usize,
     /// Bytes a second in each direction, over all transfers, so that a large artifact leaves room for requests and probes.
     pub bytes_per_second: u64,
-    /// How long the other side may take for one step: to ask or to answer, to send the next bytes or to take them.
+    /// How long nothing at all may move while the other side is waited for: to ask or to answer, to send bytes or to take
+    /// them. A transfer that moves, however slowly, is not given up.
     pub patience: Duration,
 }
 
@@ -58,9 +59,26 @@ impl Default for Config {
     }
 }
 
-/// Gives up a step that takes longer than `patience`.
-async fn within<T>(patience: Duration, step: impl Future<Output = io::Result<T>>) -> io::Result<T> {
-    tokio::time::timeout(patience, step).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+/// Times that a step may use up its patience while something moves: the stream's way may be busy with other streams, and a
+/// peer that sends nothing on this one shall not hold it for ever.
+const MOST_PATIENCE: u32 = 12;
+
+/// Gives up a step during which nothing moves for `patience`. The size of a step does not count: at 5 KB/s one encrypted
+/// frame of 64 KiB takes 13 seconds, of which each brings some of it.
+async fn within<T>(patience: Duration, moved: &Moved, step: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    let mut step = std::pin::pin!(step);
+    let mut before = moved.bytes();
+    for _ in 0..MOST_PATIENCE {
+        if let Ok(ended) = tokio::time::timeout(patience, step.as_mut()).await {
+            return ended;
+        }
+        let now = moved.bytes();
+        if now == before {
+            break;
+        }
+        before = now;
+    }
+    Err(io::Error::new(io::ErrorKind::TimedOut, format!("nothing moved for {} s", patience.as_secs())))
 }
 
 /// Whom transfers work for.

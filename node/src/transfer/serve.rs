@@ -51,21 +51,22 @@ impl Server {
     }
 
     async fn serve(&self, mut stream: MeshStream) -> io::Result<()> {
-        let question = within(self.patience, Question::read(&mut stream)).await?;
+        let moved = stream.moved();
+        let question = within(self.patience, &moved, Question::read(&mut stream)).await?;
         let Ok(_room) = self.room.try_acquire() else {
             self.counters.busy.fetch_add(1, Relaxed);
-            return within(self.patience, finish(&mut stream, Answer::Busy)).await;
+            return within(self.patience, &moved, finish(&mut stream, Answer::Busy)).await;
         };
         // Opening verifies, and what is open is not evicted.
         let artifact = match self.store.open_artifact(&question.digest).await {
             Ok(artifact) => artifact,
-            Err(Error::Missing { .. }) => return within(self.patience, finish(&mut stream, Answer::Missing)).await,
+            Err(Error::Missing { .. }) => return within(self.patience, &moved, finish(&mut stream, Answer::Missing)).await,
             Err(error) => {
                 tracing::warn!(%error, "an artifact could not be given");
-                return within(self.patience, finish(&mut stream, Answer::Missing)).await;
+                return within(self.patience, &moved, finish(&mut stream, Answer::Missing)).await;
             }
         };
-        within(self.patience, Answer::Here { size: artifact.size }.write(&mut stream)).await?;
+        within(self.patience, &moved, Answer::Here { size: artifact.size }.write(&mut stream)).await?;
         let mut offset = question.offset;
         while offset < artifact.size {
             let chunk = self.store.read_at(&question.digest, offset, CHUNK).await.map_err(io::Error::other)?;
@@ -73,11 +74,11 @@ impl Server {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
             self.pace.take(chunk.len()).await;
-            within(self.patience, stream.write_all(&chunk)).await?;
+            within(self.patience, &moved, stream.write_all(&chunk)).await?;
             self.counters.bytes_served.fetch_add(chunk.len() as u64, Relaxed);
             offset += chunk.len() as u64;
         }
-        within(self.patience, stream.shutdown()).await
+        within(self.patience, &moved, stream.shutdown()).await
     }
 }
 

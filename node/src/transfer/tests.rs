@@ -35,6 +35,52 @@ enum Answers {
     Server(mpsc::Sender<Incoming>),
     /// Whatever a test does with the other end.
     Script(mpsc::Sender<DuplexStream>),
+    /// The same, and when that end is dropped the stream says that its path stalls.
+    Stalls(mpsc::Sender<DuplexStream>),
+}
+
+const STALL: &str = "small messages pass, transfers stall";
+
+/// A stream whose carrier is given up when its other end is dropped.
+struct Stalling(DuplexStream);
+
+impl tokio::io::AsyncRead for Stalling {
+    fn poll_read(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+        buf: &mut tokio::io::ReadBuf<'_>,
+    ) -> std::task::Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let polled = std::pin::Pin::new(&mut self.0).poll_read(cx, buf);
+        if polled.is_ready() && buf.filled().len() == before {
+            return std::task::Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionReset, STALL)));
+        }
+        polled
+    }
+}
+
+impl tokio::io::AsyncWrite for Stalling {
+    fn poll_write(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+        buf: &[u8],
+    ) -> std::task::Poll<io::Result<usize>> {
+        std::pin::Pin::new(&mut self.0).poll_write(cx, buf)
+    }
+
+    fn poll_flush(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<io::Result<()>> {
+        std::pin::Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<io::Result<()>> {
+        std::pin::Pin::new(&mut self.0).poll_shutdown(cx)
+    }
 }
 
 #[derive(Default)]
@@ -56,6 +102,10 @@ impl Mesh for FakeMesh {
                     incoming.map_err(|_| OpenError::Stopping)?;
                 }
                 Answers::Script(script) => script.send(theirs).await.map_err(|_| OpenError::Stopping)?,
+                Answers::Stalls(script) => {
+                    script.send(theirs).await.map_err(|_| OpenError::Stopping)?;
+                    return Ok(MeshStream::new(Stalling(mine)));
+                }
             }
             Ok(MeshStream::new(mine))
         }
@@ -188,6 +238,13 @@ impl World {
     fn script(&self, number: u8) -> mpsc::Receiver<DuplexStream> {
         let (streams, script) = mpsc::channel(8);
         self.mesh.nodes.lock().unwrap().insert(node(number), Answers::Script(streams));
+        script
+    }
+
+    /// The test plays this node, on a path that stalls once it drops the stream.
+    fn stalls(&self, number: u8) -> mpsc::Receiver<DuplexStream> {
+        let (streams, script) = mpsc::channel(8);
+        self.mesh.nodes.lock().unwrap().insert(node(number), Answers::Stalls(streams));
         script
     }
 
@@ -397,4 +454,53 @@ async fn a_question_that_makes_no_sense_gets_an_end() {
     let mut rest = Vec::new();
     stream.read_to_end(&mut rest).await.unwrap();
     assert!(rest.is_empty());
+}
+
+/// A transfer stalled and was given up: what came is kept, the next holder gives the rest, and if there is none the
+/// failure says what is the matter with the path.
+#[tokio::test]
+async fn a_stalled_transfer_goes_on_at_the_next_holder() {
+    let mut world = World::new(false).await;
+    let (bytes, artifact) = bytes(700_000);
+    let mut script = world.stalls(1);
+    let _holder = world.holder(2, &bytes, Config::default()).await;
+    for (candidates, from, to) in [(&[1][..], 0, 300_000), (&[1, 2][..], 300_000, 400_000)] {
+        world.fetch(artifact, candidates);
+        let mut stream = script.recv().await.unwrap();
+        assert_eq!(question(&mut stream).await, Question { digest: artifact.digest, offset: from as u64 });
+        Answer::Here { size: artifact.size }.write(&mut stream).await.unwrap();
+        stream.write_all(&bytes[from..to]).await.unwrap();
+        drop(stream);
+        match world.outcome().await {
+            FetchOutcome::Failed(why) => assert!(candidates.len() == 1 && why.contains(STALL), "{why}"),
+            FetchOutcome::Ready => assert_eq!(candidates.len(), 2),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(world.store.read(&artifact.digest).await.unwrap(), bytes);
+    assert_eq!(world.count("artifact_bytes_fetched"), 700_000, "nothing came twice");
+}
+
+/// 64 KiB that must come whole, at 2 KB/s with 3 s of patience: something moves all the time.
+#[tokio::test(start_paused = true)]
+async fn what_moves_slowly_is_no_stall_and_what_stops_is() {
+    let patience = Duration::from_secs(3);
+    let (mine, mut theirs) = tokio::io::duplex(1 << 20);
+    let mut stream = MeshStream::new(mine);
+    let moved = stream.moved();
+    tokio::spawn(async move {
+        for _ in 0..16 {
+            theirs.write_all(&[1; 4_096]).await.unwrap();
+            tokio::time::sleep(Duration::from_secs(2)).await;
+        }
+        theirs.write_all(&[1; 100]).await.unwrap();
+        // Nothing more, and no end.
+        std::future::pending::<()>().await;
+    });
+    let mut frame = vec![0; 65_536];
+    within(patience, &moved, stream.read_exact(&mut frame)).await.unwrap();
+    let started = tokio::time::Instant::now();
+    let ended = within(patience, &moved, stream.read_exact(&mut frame)).await.unwrap_err();
+    assert_eq!(ended.kind(), io::ErrorKind::TimedOut, "{ended}");
+    assert!(started.elapsed() <= patience * 3, "{:?}", started.elapsed());
 }

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use crate::model::{Digest, NodeId, Time};
 
+use super::stalls::Stalls;
+
 /// Holders remembered of one artifact: enough to fetch from, however large the cluster.
 const MAX_HOLDERS: usize = 16;
 /// Artifacts remembered that no workload names: fresh uploads, all of which fit, and versions of a
@@ -43,6 +45,8 @@ pub(super) enum Local {
 struct Entry {
     local: Local,
     tries: u32,
+    /// What the last failed fetch said, until one succeeds or nobody wants another.
+    failure: Option<String>,
     holders: BTreeSet<NodeId>,
     /// Grows from entry to entry: the least is the oldest.
     number: u64,
@@ -56,6 +60,8 @@ pub(super) struct Artifacts {
     next: u64,
     /// Those that are waiting, and some that were a moment ago: among the entries, all of them.
     waiting: BTreeSet<Digest>,
+    /// Peers from whom no bytes come.
+    pub stalls: Stalls,
 }
 
 impl Artifacts {
@@ -65,6 +71,11 @@ impl Artifacts {
 
     pub fn is_ready(&self, digest: &Digest) -> bool {
         *self.local(digest) == Local::Ready
+    }
+
+    /// Why the last try to get it failed, until one succeeds.
+    pub fn failure(&self, digest: &Digest) -> Option<&str> {
+        self.entries.get(digest)?.failure.as_deref()
     }
 
     /// Nodes known to hold it.
@@ -113,6 +124,7 @@ impl Artifacts {
         let entry = self.entry(digest);
         entry.local = Local::Ready;
         entry.tries = 0;
+        entry.failure = None;
         entry.holders.insert(me);
     }
 
@@ -124,6 +136,7 @@ impl Artifacts {
         let entry = self.entry(digest);
         let wait = RETRY.0.saturating_mul(1 << entry.tries.min(8)).min(RETRY.1);
         entry.tries = entry.tries.saturating_add(1);
+        entry.failure = Some(why.clone());
         entry.local = Local::Waiting { until: now + wait, tries: entry.tries, why };
         self.waiting.insert(digest);
     }
@@ -136,6 +149,7 @@ impl Artifacts {
             let Local::Waiting { until, .. } = entry.local else { return false };
             if until <= now {
                 entry.local = Local::Absent;
+                entry.failure = None;
             }
             until > now
         });

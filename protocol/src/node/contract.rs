@@ -59,6 +59,13 @@ pub enum Input {
         /// The peer.
         peer: NodeId,
     },
+    /// Transfers on the path to this peer stall while small messages pass, or no longer do. Seen at either end.
+    PathChanged {
+        /// The peer.
+        peer: NodeId,
+        /// Whether they stall.
+        is_stalling: bool,
+    },
     /// A dial of [`Action::Dial`] led to no link.
     DialFailed {
         /// What was dialled.

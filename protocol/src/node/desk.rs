@@ -40,12 +40,18 @@ impl Desk for Bench<'_> {
         let Some(wish) = self.desired.by_uid(uid).filter(|wish| wish.generation == *generation) else {
             return Look::Unknown;
         };
-        let ready = self.artifacts.is_ready(&wish.spec.artifact.digest);
+        let artifact = wish.spec.artifact;
+        let fetch_bytes = match self.artifacts.failure(&artifact.digest) {
+            _ if self.artifacts.is_ready(&artifact.digest) => 0,
+            // It could not be fetched lately: as dear as anything, so that a node that can get it wins.
+            Some(_) => u64::MAX,
+            None => artifact.size,
+        };
         let here = self.claims.mine().filter(|claim| claim.replica.uid == *uid).count();
         Look::Known {
             resources: wish.spec.resources,
             fit: self.facts.fits(&wish.spec),
-            fetch_bytes: if ready { 0 } else { wish.spec.artifact.size },
+            fetch_bytes,
             here: u32::try_from(here).unwrap_or(u32::MAX),
         }
     }

@@ -34,11 +34,17 @@ impl Node {
         }
     }
 
-    /// Known holders first, then nodes that run it, then its guardians, then any. That a node holds
-    /// it is told by messages that may be lost, and by members that may lie. So after a failed try
-    /// half are others than those, in turn, until each node that is up was asked; and of those,
-    /// too, each has its turn.
+    /// Known holders first, then nodes that run it, then its guardians, then any; last those on
+    /// whose paths transfers stall. That a node holds it is told by messages that may be lost, and
+    /// by members that may lie. So after a failed try half are others than those, in turn, until
+    /// each node that is up was asked; and of those, too, each has its turn.
     pub(super) fn candidates(&self, digest: &Digest) -> Vec<NodeId> {
+        let mut candidates = self.ordered_candidates(digest);
+        candidates.sort_by_key(|node| self.artifacts.stalls.contains(node));
+        candidates
+    }
+
+    fn ordered_candidates(&self, digest: &Digest) -> Vec<NodeId> {
         let is_up = |node: &NodeId| *node != self.me && self.membership.state(node) == crate::membership::State::Up;
         let wishes = || self.desired.workloads().filter(|wish| wish.spec.artifact.digest == *digest);
         let running = wishes().flat_map(|wish| {

@@ -13,7 +13,7 @@
 //! | `writing` | desired state: applying changes, admitting nodes |
 //! | `holding` | what this node claims: running, replacing, restarting, releasing it |
 //! | `planning` | what this node owns: finding gaps, opening auctions |
-//! | `fetching`, `artifacts` | bytes |
+//! | `fetching`, `artifacts`, `stalls` | bytes, and the paths that lose them |
 //! | `settling` | what follows from any of it: ring, readiness, duplicates, routes |
 //! | `views`, `explaining` | what people are shown |
 //! | `queues` | what grows, and its bounds |
@@ -42,6 +42,7 @@ mod queues;
 mod reach;
 mod settling;
 mod spreading;
+mod stalls;
 #[cfg(test)]
 mod tests;
 mod views;
@@ -241,6 +242,7 @@ impl Node {
             Input::Garbage { from, why } => self.on_garbage(now, from, &why),
             Input::LinkUp { peer } => self.on_link_up(now, peer),
             Input::LinkDown { peer } => self.on_link_down(now, peer),
+            Input::PathChanged { peer, is_stalling } => self.on_path_changed(now, peer, is_stalling),
             Input::DialFailed { target, how } => self.on_dial_failed(now, target, how),
             Input::Sighted { node, addresses } => self.on_sighted(now, node, addresses),
             Input::Addresses(own) => self.on_addresses(now, own),

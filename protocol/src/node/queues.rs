@@ -3,7 +3,7 @@
 use crate::model::Queue;
 use crate::model::claim::SLOTS;
 
-use super::{MAX_UPLOADS, Node, artifacts, letters, spreading};
+use super::{MAX_UPLOADS, Node, artifacts, letters, spreading, stalls};
 
 /// Incarnations on their way to disk. Nothing but their pace holds them to it: one each time that others hold this node down in the last
 /// one it asked for. A disk that hangs for so long is given up by the driver.
@@ -36,6 +36,7 @@ impl Node {
             // operators set its pace.
             Queue::new("artifacts known", self.artifacts.len(), named + artifacts::MAX_SPARE + leaving),
             Queue::new("artifacts waited for", self.artifacts.waiting(), self.artifacts.len()),
+            Queue::new("paths that lose full-sized packets", self.artifacts.stalls.len(), stalls::MAX_STALLS),
         ];
         queues.extend(self.membership.queues());
         queues.extend(self.claims.queues());

@@ -3,6 +3,7 @@ mod bottle;
 mod bytes;
 mod reach;
 mod returning;
+mod stalls;
 mod unwritten;
 
 use std::time::Duration;

@@ -108,6 +108,7 @@ impl Node {
             cpu_used: used.cpu,
             replicas: claims.len(),
             version: record.map(|record| record.version.clone()).unwrap_or_default(),
+            path: self.path_note(node),
             rtt_us: self.membership.rtt(node).map(|rtt| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX)),
         }
     }
@@ -255,7 +256,10 @@ impl Node {
     fn why_no_bytes(&self, wish: &Wish) -> Option<String> {
         match self.artifacts.local(&wish.spec.artifact.digest) {
             Local::Absent => Some("its artifact is not here yet".into()),
-            Local::Fetching => Some("its artifact is being fetched and made ready".into()),
+            Local::Fetching => Some(match self.artifacts.failure(&wish.spec.artifact.digest) {
+                Some(why) => format!("its artifact could not be fetched, it is tried again: {why}"),
+                None => "its artifact is being fetched and made ready".into(),
+            }),
             Local::Waiting { tries, why, .. } => {
                 Some(format!("its artifact could not be fetched, {tries} times: {why}"))
             }

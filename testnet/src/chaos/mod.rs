@@ -5,6 +5,7 @@
 //! network is namespaces and a bridge, see [`net`]; without root only what needs no network of its own is done, on loopback.
 
 mod addresses;
+mod black_hole;
 mod blackout;
 mod boot;
 mod clock;
@@ -74,6 +75,8 @@ pub enum Scenario {
     Clock,
     /// All nodes lose power at once, and come back before their network does.
     Blackout,
+    /// The path between two nodes loses full-sized packets, while a large component is published.
+    BlackHole,
     /// Late and lost packets, busy cores, disks that stall: nobody may be taken for dead.
     Weather,
     /// Nodes get other addresses while they run: one, two one after the other, all at once.
@@ -104,6 +107,7 @@ impl Scenario {
             Scenario::FullDisk => "full-disk",
             Scenario::Clock => "clock",
             Scenario::Blackout => "blackout",
+            Scenario::BlackHole => "black-hole",
             Scenario::Weather => "weather",
             Scenario::Addresses => "addresses",
             Scenario::BootBeforeNetwork => "boot-before-network",
@@ -115,7 +119,7 @@ impl Scenario {
         match self {
             // They do without a network of their own: blackout then restarts with the network there.
             Scenario::KillLoop | Scenario::Pause | Scenario::Blackout => None,
-            Scenario::Partition | Scenario::CutCable => setup.no_net.clone(),
+            Scenario::Partition | Scenario::CutCable | Scenario::BlackHole => setup.no_net.clone(),
             Scenario::Addresses | Scenario::BootBeforeNetwork => setup.no_net.clone(),
             Scenario::Weather => setup.no_net.clone().or_else(Disk::stalls_impossible),
             Scenario::FullDisk => Disk::impossible(),
@@ -132,6 +136,7 @@ impl Scenario {
             Scenario::FullDisk => full_disk::play(setup),
             Scenario::Clock => clock::play(setup),
             Scenario::Blackout => blackout::play(setup),
+            Scenario::BlackHole => black_hole::play(setup),
             Scenario::Weather => weather::play(setup),
             Scenario::Addresses => addresses::play(setup),
             Scenario::BootBeforeNetwork => boot::play(setup),

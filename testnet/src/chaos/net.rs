@@ -11,15 +11,16 @@
 //! what crosses it. The addresses are from the block that is set aside for testing networks (198.18.0.0/15).
 
 use std::fs::File;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::Command;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use super::wire::Wire;
+use super::wire::{Hole, Wire};
 use crate::real::leftovers::{self, PREFIX};
 use crate::real::made::{LINK_PREFIX, Made, NAMESPACES, quietly};
 use crate::real::{Place, traffic::Sample, traffic::ask_once};
@@ -157,6 +158,10 @@ impl Net {
 
     /// A node's address.
     pub fn ip(&self, node: usize) -> Result<IpAddr> {
+        self.ipv4(node).map(IpAddr::V4)
+    }
+
+    fn ipv4(&self, node: usize) -> Result<Ipv4Addr> {
         let address = self.address(node);
         address.parse().with_context(|| format!("{address} is no address"))
     }
@@ -191,25 +196,39 @@ impl Net {
         let Weather { delay, lost_per_mille } = weather;
         let (delay, percent) = (delay.as_micros(), f64::from(lost_per_mille) / 10.0);
         for node in 0..self.nodes {
-            let (namespace, switch) = (self.namespace(node), self.switch());
+            let namespace = self.namespace(node);
             let netem = format!("-n {namespace} qdisc add dev eth0 root netem delay {delay}us loss {percent}%");
             if self.wires.is_empty() && quietly(Command::new("tc").args(netem.split(' '))).is_ok() {
                 continue;
             }
-            // The node's port moves to a bridge with the wire's near end, and the far end takes its place.
-            let (near, far, bridge) = (format!("near{node}"), format!("far{node}"), format!("wire{node}"));
-            let (from, to) = (near.clone(), far.clone());
             let seed = u64::try_from(node).expect("few nodes");
-            self.wires.push(within(&switch, move || Wire::new(&from, &to, weather, seed))??);
-            ip(&format!("-n {switch} link add {bridge} type bridge"))?;
-            for up in [&bridge, &near, &far] {
-                ip(&format!("-n {switch} link set {up} up"))?;
-            }
-            self.plug(&far, "left")?;
-            self.plug(&near, &bridge)?;
-            self.plug(&port(node), &bridge)?;
+            self.wire(node, move |near, far| Wire::new(near, far, weather, seed))?;
         }
         Ok(if self.wires.is_empty() { "netem" } else { "wires of our own, since this kernel has no netem" })
+    }
+
+    /// From now on the path between two nodes loses packets longer than this, both ways, and tells nobody.
+    pub(super) fn hole(&mut self, one: usize, other: usize, longest: usize) -> Result<Arc<Hole>> {
+        let hole = Hole::new([self.ipv4(one)?, self.ipv4(other)?], longest);
+        let wired = hole.clone();
+        self.wire(one, move |near, far| Wire::with_hole(near, far, &wired))?;
+        Ok(hole)
+    }
+
+    /// Puts a wire of our own between a node and the switch.
+    fn wire(&mut self, node: usize, make: impl FnOnce(&str, &str) -> Result<Wire> + Send + 'static) -> Result<()> {
+        // The node's port moves to a bridge with the wire's near end, and the far end takes its place.
+        let (switch, number) = (self.switch(), self.wires.len());
+        let (near, far, bridge) = (format!("near{number}"), format!("far{number}"), format!("wire{number}"));
+        let (from, to) = (near.clone(), far.clone());
+        self.wires.push(within(&switch, move || make(&from, &to))??);
+        ip(&format!("-n {switch} link add {bridge} type bridge"))?;
+        for up in [&bridge, &near, &far] {
+            ip(&format!("-n {switch} link set {up} up"))?;
+        }
+        self.plug(&far, "left")?;
+        self.plug(&near, &bridge)?;
+        self.plug(&port(node), &bridge)
     }
 
     /// Asks at a node's HTTP port from within its namespace, which works without any link.

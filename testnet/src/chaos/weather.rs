@@ -82,7 +82,7 @@ fn endure(world: &World, lasting: Duration, before: &Seen) -> Result<usize> {
 }
 
 /// What nodes have counted, and where everything is.
-struct Seen {
+pub(super) struct Seen {
     /// By node's name: how often it held another to be down since its start.
     downs: BTreeMap<String, u64>,
     accusations: u64,
@@ -90,7 +90,7 @@ struct Seen {
 }
 
 impl Seen {
-    fn of(world: &World) -> Result<Self> {
+    pub(super) fn of(world: &World) -> Result<Self> {
         let mut seen = Seen { downs: BTreeMap::new(), accusations: 0, places: rest::places(&world.cluster.nodes[0])? };
         for node in &world.cluster.nodes {
             let counters = node.api().status()?["counters"].clone();
@@ -101,7 +101,7 @@ impl Seen {
         Ok(seen)
     }
 
-    fn nobody_down(&self, world: &World, before: &Seen) -> Result<()> {
+    pub(super) fn nobody_down(&self, world: &World, before: &Seen) -> Result<()> {
         for node in &world.cluster.nodes {
             if self.downs[&node.name] > before.downs[&node.name] {
                 let events = node.api().events()?;

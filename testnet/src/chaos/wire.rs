@@ -1,9 +1,12 @@
-//! A cable on which packets are late and lost, for kernels without netem: two TAP interfaces, and between them we carry
-//! each frame ourselves.
+//! A cable on which packets are late and lost: two TAP interfaces, and between them we carry each frame ourselves. For
+//! kernels without netem, and for what netem cannot do.
 
 use std::fs::File;
 use std::io::{Read, Write};
+use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -29,11 +32,25 @@ impl Wire {
     /// Makes both interfaces, down, in the calling thread's namespace. What enters `near` meets the weather and leaves at
     /// `far`; the other way it passes at once.
     pub(super) fn new(near: &str, far: &str, weather: Weather, seed: u64) -> Result<Self> {
+        let mut chance = ChaCha8Rng::seed_from_u64(seed);
+        let there = move |_: &[u8]| {
+            let is_lost = chance.next_u32() % 1000 < u32::from(weather.lost_per_mille);
+            (!is_lost).then_some(weather.delay)
+        };
+        Self::between(near, far, there, |_: &[u8]| Some(Duration::ZERO))
+    }
+
+    /// The same; frames that the hole takes are lost, both ways.
+    pub(super) fn with_hole(near: &str, far: &str, hole: &Arc<Hole>) -> Result<Self> {
+        let fate = |hole: Arc<Hole>| move |frame: &[u8]| hole.passes(frame).then_some(Duration::ZERO);
+        Self::between(near, far, fate(hole.clone()), fate(hole.clone()))
+    }
+
+    fn between(near: &str, far: &str, there: impl Fate, back: impl Fate) -> Result<Self> {
         let (near, far) = (tap(near)?, tap(far)?);
         let copy = |file: &File| file.try_clone().context("cannot share a TAP interface");
-        let calm = Weather { delay: Duration::ZERO, lost_per_mille: 0 };
-        let there = carry(copy(&near)?, copy(&far)?, weather, seed);
-        let back = carry(far, near, calm, seed);
+        let there = carry(copy(&near)?, copy(&far)?, there);
+        let back = carry(far, near, back);
         Ok(Wire { threads: there.into_iter().chain(back).collect() })
     }
 }
@@ -47,10 +64,60 @@ impl Drop for Wire {
     }
 }
 
+/// A path that loses what is long, between two addresses, and says nothing of it.
+#[derive(Debug)]
+pub(super) struct Hole {
+    between: [Ipv4Addr; 2],
+    /// Bytes of the longest IP packet that passes.
+    longest: usize,
+    lost: AtomicU64,
+    passed: AtomicU64,
+}
+
+impl Hole {
+    pub(super) fn new(between: [Ipv4Addr; 2], longest: usize) -> Arc<Self> {
+        Arc::new(Hole { between, longest, lost: AtomicU64::new(0), passed: AtomicU64::new(0) })
+    }
+
+    /// Packets that were lost so far.
+    pub(super) fn lost(&self) -> u64 {
+        self.lost.load(Relaxed)
+    }
+
+    /// Bytes that passed between the two so far.
+    pub(super) fn passed(&self) -> u64 {
+        self.passed.load(Relaxed)
+    }
+
+    fn passes(&self, frame: &[u8]) -> bool {
+        const HEADER: usize = 14;
+        let packet = frame.get(HEADER..).unwrap_or_default();
+        let address = |at: usize| <[u8; 4]>::try_from(packet.get(at..at + 4)?).ok().map(Ipv4Addr::from);
+        let is_ipv4 = frame.get(12..HEADER) == Some(&[8, 0]);
+        let ends = (address(12), address(16));
+        let [one, other] = self.between.map(Some);
+        if !is_ipv4 || (ends != (one, other) && ends != (other, one)) {
+            return true;
+        }
+        let passes = packet.len() <= self.longest;
+        if passes {
+            self.passed.fetch_add(packet.len() as u64, Relaxed);
+        } else {
+            self.lost.fetch_add(1, Relaxed);
+        }
+        passes
+    }
+}
+
+/// What becomes of a frame: how much later it comes out; none when it is lost.
+trait Fate: FnMut(&[u8]) -> Option<Duration> + Send + 'static {}
+
+impl<T: FnMut(&[u8]) -> Option<Duration> + Send + 'static> Fate for T {}
+
 /// Two threads: one takes frames in, the other lets each out when its time has come.
-fn carry(from: File, to: File, weather: Weather, seed: u64) -> [JoinHandle<()>; 2] {
+fn carry(from: File, to: File, fate: impl Fate) -> [JoinHandle<()>; 2] {
     let (sender, receiver) = sync_channel::<(Instant, Vec<u8>)>(ON_THE_WAY);
-    let taking = std::thread::spawn(move || take(from, weather, &mut ChaCha8Rng::seed_from_u64(seed), &sender));
+    let taking = std::thread::spawn(move || take(from, fate, &sender));
     let letting = std::thread::spawn(move || {
         let mut to = to;
         for (due, frame) in receiver {
@@ -62,14 +129,12 @@ fn carry(from: File, to: File, weather: Weather, seed: u64) -> [JoinHandle<()>; 
     [taking, letting]
 }
 
-fn take(mut from: File, weather: Weather, chance: &mut ChaCha8Rng, sender: &SyncSender<(Instant, Vec<u8>)>) {
+fn take(mut from: File, mut fate: impl Fate, sender: &SyncSender<(Instant, Vec<u8>)>) {
     let mut frame = vec![0; FRAME];
     // An error means that the interface is gone.
     while let Ok(length) = from.read(&mut frame) {
-        if chance.next_u32() % 1000 < u32::from(weather.lost_per_mille) {
-            continue;
-        }
-        let (due, frame) = (Instant::now() + weather.delay, frame[..length].to_vec());
+        let Some(delay) = fate(&frame[..length]) else { continue };
+        let (due, frame) = (Instant::now() + delay, frame[..length].to_vec());
         if let Err(std::sync::mpsc::TrySendError::Disconnected(_)) = sender.try_send((due, frame)) {
             return;
         }
@@ -103,4 +168,30 @@ fn tap(name: &str) -> Result<File> {
     unsafe { ioctl(file.as_fd(), Setter::<{ opcode::write::<std::ffi::c_int>(b'T', 202) }, Request>::new(request)) }
         .with_context(|| format!("cannot make the TAP interface {name}"))?;
     Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(kind: [u8; 2], from: [u8; 4], to: [u8; 4], bytes: usize) -> Vec<u8> {
+        let mut frame = vec![0; 14 + bytes];
+        frame[12..14].copy_from_slice(&kind);
+        frame[14 + 12..14 + 16].copy_from_slice(&from);
+        frame[14 + 16..14 + 20].copy_from_slice(&to);
+        frame
+    }
+
+    #[test]
+    fn a_hole_takes_long_packets_of_its_path_alone() {
+        let (one, other, third) = ([198, 18, 7, 11], [198, 18, 7, 12], [198, 18, 7, 13]);
+        let hole = Hole::new([one.into(), other.into()], 1_000);
+        assert!(hole.passes(&frame([8, 0], one, other, 1_000)));
+        assert!(!hole.passes(&frame([8, 0], one, other, 1_001)));
+        assert!(!hole.passes(&frame([8, 0], other, one, 1_500)));
+        assert!(hole.passes(&frame([8, 0], one, third, 1_500)));
+        assert!(hole.passes(&frame([8, 6], one, other, 1_500)), "no IPv4");
+        assert!(hole.passes(&[0; 10]));
+        assert_eq!((hole.lost(), hole.passed()), (2, 1_000));
+    }
 }

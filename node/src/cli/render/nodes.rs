@@ -44,6 +44,7 @@ fn note(view: &NodeView) -> String {
         notes.push("not in step yet".to_owned());
     }
     notes.extend(view.reason.clone());
+    notes.extend(view.path.clone());
     notes.join("; ")
 }
 

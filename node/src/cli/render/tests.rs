@@ -86,6 +86,7 @@ fn nodes_shows_who_is_there_and_why_not() {
         cpu_used: 100,
         replicas: 1,
         version: "0.1.0".into(),
+        path: None,
         rtt_us: (!me).then_some(310),
     };
     let views = [node("n1", "up", true), node("n2", "down", false)];

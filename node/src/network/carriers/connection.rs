@@ -1,0 +1,302 @@
+//! One carrier: the task that runs it, and what is held of it by its streams.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use libp2p::core::muxing::{StreamMuxerBox, StreamMuxerExt, SubstreamBox};
+use shoal_protocol::model::NodeId;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio_util::compat::FuturesAsyncReadCompatExt;
+use tokio_util::sync::CancellationToken;
+
+use super::Carriers;
+use super::paths::Way;
+use super::progress::{Backlog, Flow, Progress, Socket};
+use crate::network::stream::{MeshStream, Purpose};
+
+/// How often a carrier is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Streams that may wait to be opened; who asks above that waits in the channel.
+const WANTED: usize = 64;
+/// How long the opener of a stream may take to say what it is for.
+const PURPOSE_WITHIN: Duration = Duration::from_secs(3);
+/// How long closing may take to write what is left.
+const CLOSE_WITHIN: Duration = Duration::from_millis(250);
+/// Bytes in packets of full size after which a path is believed to carry them: far more than fits into small packets
+/// by chance.
+const PROOF: u64 = 256 * 1024;
+
+type Want = oneshot::Sender<SubstreamBox>;
+
+/// What others hold of a running carrier.
+pub(in crate::network) struct Carrier {
+    pub(super) node: NodeId,
+    wants: mpsc::Sender<Want>,
+    pub(super) flow: Arc<Flow>,
+    streams: AtomicUsize,
+    used: Mutex<Instant>,
+    over: CancellationToken,
+    why: OnceLock<String>,
+    /// It is being found out whether it stalls.
+    pub(super) is_doubted: AtomicBool,
+    /// What was sent does not arrive.
+    pub(super) is_stalled: AtomicBool,
+    /// Its packets may be longer than those that every path carries.
+    pub(super) is_full_sized: bool,
+    /// How long it stays open without streams.
+    idle_after: Duration,
+    /// What a test makes of the kernel's answer: nothing that was sent arrives any more.
+    #[cfg(test)]
+    pub(super) is_stuck: AtomicBool,
+}
+
+impl Carrier {
+    /// A carrier to `node`, and what its task takes.
+    pub(super) fn new(carriers: &Carriers, node: NodeId, flow: Arc<Flow>, socket: &Socket) -> (Arc<Self>, Wanted) {
+        let (wants, wanted) = mpsc::channel(WANTED);
+        let carrier = Carrier {
+            node,
+            wants,
+            flow,
+            streams: AtomicUsize::new(0),
+            used: Mutex::new(Instant::now()),
+            over: carriers.stop.child_token(),
+            why: OnceLock::new(),
+            is_doubted: AtomicBool::new(false),
+            is_stalled: AtomicBool::new(false),
+            is_full_sized: socket.is_full_sized(),
+            idle_after: carriers.limits.idle_after,
+            #[cfg(test)]
+            is_stuck: AtomicBool::new(false),
+        };
+        (Arc::new(carrier), Wanted(wanted))
+    }
+
+    /// A stream; none when the carrier has ended.
+    pub(in crate::network) async fn open(self: &Arc<Self>, purpose: Purpose) -> Option<MeshStream> {
+        // Counted from here on, so that the carrier does not end for being idle.
+        let hold = Hold::new(self);
+        let (want, wanted) = oneshot::channel();
+        self.wants.send(want).await.ok()?;
+        let mut stream = wanted.await.ok()?.compat();
+        stream.write_all(&[code(purpose)]).await.ok()?;
+        stream.flush().await.ok()?;
+        Some(MeshStream::carried(stream, hold, None))
+    }
+
+    /// Ends it. Its streams say why.
+    pub(in crate::network) fn end(&self, why: String) {
+        // The first reason is the one that counts.
+        let _ = self.why.set(why);
+        self.over.cancel();
+    }
+
+    pub(in crate::network) fn over(&self) -> &CancellationToken {
+        &self.over
+    }
+
+    /// Why it ended.
+    pub(in crate::network) fn why(&self) -> &str {
+        self.why.get().map_or("this node is stopping", String::as_str)
+    }
+
+    pub(in crate::network) fn moved(&self) -> u64 {
+        self.flow.moved()
+    }
+
+    /// Whether a stream may be opened on it. Either end closes an idle one; an opener leaves alone what is half as idle as
+    /// that, so that its stream never meets the end.
+    pub(super) fn is_fresh(&self) -> bool {
+        !self.over.is_cancelled() && (self.streams.load(Relaxed) > 0 || self.idle() < self.idle_after / 2)
+    }
+
+    fn idle(&self) -> Duration {
+        self.used.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
+    }
+
+    fn backlog(&self, socket: &Socket) -> Option<Backlog> {
+        #[cfg(test)]
+        if self.is_stuck.load(Relaxed) {
+            let unacknowledged = self.flow.written.load(Relaxed);
+            return Some(Backlog { unacknowledged, in_flight: unacknowledged });
+        }
+        socket.backlog()
+    }
+}
+
+/// A stream's hold on its carrier, which does not end for being idle meanwhile.
+pub(in crate::network) struct Hold(Arc<Carrier>);
+
+impl Hold {
+    fn new(carrier: &Arc<Carrier>) -> Self {
+        carrier.streams.fetch_add(1, Relaxed);
+        Hold(carrier.clone())
+    }
+
+    pub(in crate::network) fn carrier(&self) -> &Arc<Carrier> {
+        &self.0
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        *self.0.used.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        self.0.streams.fetch_sub(1, Relaxed);
+    }
+}
+
+/// Streams that are asked for.
+pub(super) struct Wanted(mpsc::Receiver<Want>);
+
+/// What a muxer has to tell.
+enum Event {
+    Opened(SubstreamBox),
+    Incoming(SubstreamBox),
+    Broke(String),
+}
+
+fn poll(muxer: &mut StreamMuxerBox, is_wanted: bool, cx: &mut Context<'_>) -> Poll<Event> {
+    let broke = |error: std::io::Error| Poll::Ready(Event::Broke(error.to_string()));
+    if is_wanted {
+        match muxer.poll_outbound_unpin(cx) {
+            Poll::Ready(Ok(stream)) => return Poll::Ready(Event::Opened(stream)),
+            Poll::Ready(Err(error)) => return broke(error),
+            Poll::Pending => {}
+        }
+    }
+    match muxer.poll_inbound_unpin(cx) {
+        Poll::Ready(Ok(stream)) => return Poll::Ready(Event::Incoming(stream)),
+        Poll::Ready(Err(error)) => return broke(error),
+        Poll::Pending => {}
+    }
+    loop {
+        match muxer.poll_unpin(cx) {
+            // TCP connections keep their addresses.
+            Poll::Ready(Ok(_)) => {}
+            Poll::Ready(Err(error)) => return broke(error),
+            Poll::Pending => return Poll::Pending,
+        }
+    }
+}
+
+/// How a carrier's task ended.
+enum End {
+    Broke(String),
+    Idle,
+    /// Somebody said so; the carrier knows why.
+    Told,
+}
+
+/// Runs a carrier to its end.
+pub(super) async fn run(
+    carriers: Arc<Carriers>,
+    carrier: Arc<Carrier>,
+    mut muxer: StreamMuxerBox,
+    wanted: Wanted,
+    socket: Socket,
+) {
+    match serve(&carriers, &carrier, &mut muxer, wanted, &socket).await {
+        End::Broke(why) => carrier.end(format!("the connection to node {} broke: {why}", carrier.node.short())),
+        End::Idle => carrier.end("it was closed, since nobody used it".into()),
+        End::Told => {}
+    }
+    carriers.forget(&carrier);
+    tracing::debug!(peer = %carrier.node.short(), why = carrier.why(), "a carrier ended");
+    // What can still be written is; on a path that loses it nothing can, and a reset says so.
+    if timeout(CLOSE_WITHIN, muxer.close()).await.is_err() || carrier.is_stalled.load(Relaxed) {
+        socket.reset_on_close();
+    }
+}
+
+async fn serve(
+    carriers: &Arc<Carriers>,
+    carrier: &Arc<Carrier>,
+    muxer: &mut StreamMuxerBox,
+    Wanted(mut wanted): Wanted,
+    socket: &Socket,
+) -> End {
+    let mut pending = VecDeque::<Want>::new();
+    let mut look = interval(LOOK_EVERY.min(carriers.limits.stall_after / 4));
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut watch = Watch { progress: Progress::new(), proven: (false, false) };
+    loop {
+        tokio::select! {
+            () = carrier.over.cancelled() => return End::Told,
+            event = poll_fn(|cx| poll(muxer, !pending.is_empty(), cx)) => match event {
+                // An asker that gave up drops the stream, which resets it.
+                Event::Opened(stream) => drop(pending.pop_front().map(|want| want.send(stream))),
+                Event::Incoming(stream) => drop(tokio::spawn(incoming(carriers.clone(), carrier.clone(), stream))),
+                Event::Broke(why) => return End::Broke(why),
+            },
+            Some(want) = wanted.recv(), if pending.len() < WANTED => pending.push_back(want),
+            _ = look.tick() => {
+                watch.look(carriers, carrier, socket);
+                if carrier.streams.load(Relaxed) == 0 && pending.is_empty() && carrier.idle() >= carrier.idle_after {
+                    return End::Idle;
+                }
+            }
+        }
+    }
+}
+
+/// What is made of a carrier's progress.
+struct Watch {
+    progress: Progress,
+    /// Whether full-sized packets were seen to pass, out and in.
+    proven: (bool, bool),
+}
+
+impl Watch {
+    fn look(&mut self, carriers: &Arc<Carriers>, carrier: &Arc<Carrier>, socket: &Socket) {
+        let Some(backlog) = carrier.backlog(socket) else { return };
+        let waited = self.progress.sample(Instant::now(), &carrier.flow, backlog);
+        let is_late = waited.is_some_and(|waited| waited >= carriers.limits.stall_after);
+        if is_late && !carrier.is_doubted.swap(true, Relaxed) {
+            tokio::spawn(carriers.clone().on_stall(carrier.clone()));
+        }
+        if carrier.is_full_sized {
+            let (out, into) = (&carrier.flow.acknowledged, &carrier.flow.read);
+            for (proven, bytes, way) in
+                [(&mut self.proven.0, out, Way::Out), (&mut self.proven.1, into, Way::In)]
+            {
+                if !*proven && bytes.load(Relaxed) >= PROOF {
+                    *proven = true;
+                    carriers.passed(carrier.node, way);
+                }
+            }
+        }
+    }
+}
+
+/// Takes a stream of the peer's, once it has said what for.
+async fn incoming(carriers: Arc<Carriers>, carrier: Arc<Carrier>, stream: SubstreamBox) {
+    let hold = Hold::new(&carrier);
+    let mut stream = stream.compat();
+    let Ok(Ok(code)) = timeout(PURPOSE_WITHIN, stream.read_u8()).await else { return };
+    // A newer program's purpose: dropping the stream tells its opener.
+    let Some(purpose) = purpose(code) else { return };
+    let node = carrier.node;
+    carriers.services.hand(node, purpose, |permit| MeshStream::carried(stream, hold, Some(permit)));
+}
+
+/// What a stream says first.
+fn code(purpose: Purpose) -> u8 {
+    match purpose {
+        Purpose::Artifact => 1,
+        Purpose::Http => 2,
+    }
+}
+
+fn purpose(code: u8) -> Option<Purpose> {
+    match code {
+        1 => Some(Purpose::Artifact),
+        2 => Some(Purpose::Http),
+        _ => None,
+    }
+}

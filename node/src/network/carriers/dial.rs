@@ -1,0 +1,155 @@
+//! How a carrier is made: TCP, the preamble, noise with the cluster's secret, yamux.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures::stream::FuturesUnordered;
+use futures::{AsyncRead, AsyncWrite, StreamExt};
+use libp2p::core::muxing::StreamMuxerBox;
+use libp2p::core::upgrade::{InboundConnectionUpgrade, OutboundConnectionUpgrade};
+use libp2p::noise;
+use shoal_protocol::model::NodeId;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
+use tokio_util::compat::{Compat, TokioAsyncReadCompatExt};
+
+use super::Carriers;
+use super::progress::{Flow, Socket};
+use crate::network::counters::{NetCounters, add};
+use crate::network::tcp::{PREAMBLE, connect};
+use crate::network::{names, transport};
+
+/// The head start of an address before the next one is tried.
+const HEAD_START: Duration = Duration::from_millis(150);
+/// Addresses tried: those that worked for the link come first.
+const MAX_ADDRESSES: usize = 8;
+
+/// A connection that is ready to carry streams.
+pub(super) struct Made {
+    pub(super) muxer: StreamMuxerBox,
+    pub(super) flow: Arc<Flow>,
+    pub(super) socket: Socket,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NotMade {
+    #[error("no address is known")]
+    NoAddress,
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error("the handshake failed: {0}")]
+    Handshake(#[from] noise::Error),
+    #[error("somebody else answers there")]
+    Stranger,
+    #[error("it took too long")]
+    TimedOut,
+}
+
+/// Dials a node at these addresses, each with a head start before the next.
+pub(super) async fn to(
+    carriers: &Carriers,
+    node: NodeId,
+    addresses: &[SocketAddr],
+    segment: Option<u32>,
+) -> Result<Made, NotMade> {
+    let mut tries: FuturesUnordered<_> = (0u32..)
+        .zip(addresses.iter().take(MAX_ADDRESSES))
+        .map(|(turn, address)| async move {
+            sleep(HEAD_START * turn).await;
+            to_address(carriers, node, *address, segment).await
+        })
+        .collect();
+    let first = async {
+        let mut why = NotMade::NoAddress;
+        while let Some(made) = tries.next().await {
+            match made {
+                Ok(made) => return Ok(made),
+                Err(error) => why = error,
+            }
+        }
+        Err(why)
+    };
+    timeout(transport::DIAL_TIMEOUT, first).await.unwrap_or(Err(NotMade::TimedOut))
+}
+
+async fn to_address(
+    carriers: &Carriers,
+    node: NodeId,
+    address: SocketAddr,
+    segment: Option<u32>,
+) -> Result<Made, NotMade> {
+    let mut stream = connect(address, segment).await?;
+    stream.write_all(&PREAMBLE).await?;
+    let (metered, flow, socket) = metered(stream, &carriers.counters)?;
+    let (peer, bytes) = noise(carriers)?.upgrade_outbound(metered, "/noise").await?;
+    if names::node_id(&peer) != Some(node) {
+        return Err(NotMade::Stranger);
+    }
+    let muxer = transport::yamux().upgrade_outbound(bytes, "/yamux/1.0.0").await?;
+    Ok(Made { muxer: StreamMuxerBox::new(muxer), flow, socket })
+}
+
+/// Shakes hands with a node that dialled; its preamble has been read.
+pub(super) async fn from(carriers: &Carriers, stream: TcpStream) -> Result<(NodeId, Made), NotMade> {
+    let shaken = async {
+        let (metered, flow, socket) = metered(stream, &carriers.counters)?;
+        let (peer, bytes) = noise(carriers)?.upgrade_inbound(metered, "/noise").await?;
+        let node = names::node_id(&peer).ok_or(NotMade::Stranger)?;
+        let muxer = transport::yamux().upgrade_inbound(bytes, "/yamux/1.0.0").await?;
+        Ok((node, Made { muxer: StreamMuxerBox::new(muxer), flow, socket }))
+    };
+    timeout(transport::DIAL_TIMEOUT, shaken).await.unwrap_or(Err(NotMade::TimedOut))
+}
+
+/// As for links: who does not know the secret cannot complete the handshake.
+fn noise(carriers: &Carriers) -> Result<noise::Config, noise::Error> {
+    Ok(noise::Config::new(&carriers.keys)?.with_prologue(carriers.secret.to_vec()))
+}
+
+fn metered(stream: TcpStream, counters: &Arc<NetCounters>) -> io::Result<(Metered, Arc<Flow>, Socket)> {
+    let (flow, socket) = (Arc::<Flow>::default(), Socket::of(&stream)?);
+    Ok((Metered { stream: stream.compat(), flow: flow.clone(), counters: counters.clone() }, flow, socket))
+}
+
+/// A TCP stream whose bytes are counted, for the node and for its carrier.
+struct Metered {
+    stream: Compat<TcpStream>,
+    flow: Arc<Flow>,
+    counters: Arc<NetCounters>,
+}
+
+impl AsyncRead for Metered {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if let Poll::Ready(Ok(bytes)) = polled {
+            self.flow.read.fetch_add(bytes as u64, Relaxed);
+            add(&self.counters.bytes_received, bytes);
+        }
+        polled
+    }
+}
+
+impl AsyncWrite for Metered {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.stream).poll_write(cx, buf);
+        if let Poll::Ready(Ok(bytes)) = polled {
+            self.flow.written.fetch_add(bytes as u64, Relaxed);
+            add(&self.counters.bytes_sent, bytes);
+        }
+        polled
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_close(cx)
+    }
+}

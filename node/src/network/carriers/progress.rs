@@ -1,0 +1,203 @@
+//! Whether what was sent on a connection arrives: a stall told from slowness by what the peer's kernel acknowledges.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use socket2::SockRef;
+
+use crate::network::tcp::SMALL_SEGMENT;
+
+/// Bytes since a connection's start, as this process handed them over and took them.
+#[derive(Debug, Default)]
+pub(super) struct Flow {
+    pub(super) written: AtomicU64,
+    pub(super) read: AtomicU64,
+    /// Of those written, how many the peer's kernel has; looked at now and then.
+    pub(super) acknowledged: AtomicU64,
+}
+
+impl Flow {
+    /// Grows with every byte that arrives anywhere.
+    pub(super) fn moved(&self) -> u64 {
+        self.read.load(Relaxed) + self.acknowledged.load(Relaxed)
+    }
+}
+
+/// What a connection's kernel says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct Backlog {
+    /// Bytes handed over that the peer's kernel has not acknowledged.
+    pub(super) unacknowledged: u64,
+    /// Of these, those that were sent. None are when the peer takes no more because it does not read.
+    pub(super) in_flight: u64,
+}
+
+/// Tells a stall. Between two samples some second should pass.
+#[derive(Debug)]
+pub(super) struct Progress {
+    acknowledged: u64,
+    /// Since when bytes are in flight and none of them arrives.
+    waiting: Option<Instant>,
+}
+
+impl Progress {
+    pub(super) fn new() -> Self {
+        Progress { acknowledged: 0, waiting: None }
+    }
+
+    /// For how long what was sent has not arrived; none while anything does, or while nothing is on its way.
+    pub(super) fn sample(&mut self, now: Instant, flow: &Flow, backlog: Backlog) -> Option<Duration> {
+        let acknowledged = flow.written.load(Relaxed).saturating_sub(backlog.unacknowledged);
+        flow.acknowledged.store(acknowledged, Relaxed);
+        if acknowledged != self.acknowledged || backlog.in_flight == 0 {
+            self.acknowledged = acknowledged;
+            self.waiting = None;
+        }
+        if backlog.in_flight == 0 {
+            return None;
+        }
+        let since = *self.waiting.get_or_insert(now);
+        Some(now.saturating_duration_since(since)).filter(|waited| !waited.is_zero())
+    }
+}
+
+/// A second handle of a connection's socket, to look at it and to end it. The connection closes when both are dropped.
+pub(super) struct Socket(OwnedFd);
+
+impl Socket {
+    pub(super) fn of(stream: &tokio::net::TcpStream) -> io::Result<Self> {
+        Ok(Socket(stream.as_fd().try_clone_to_owned()?))
+    }
+
+    /// None where the system does not tell; then no stall is seen.
+    pub(super) fn backlog(&self) -> Option<Backlog> {
+        let unacknowledged = kernel::unacknowledged(&self.0)?;
+        let unsent = kernel::unsent(&self.0)?;
+        Some(Backlog { unacknowledged, in_flight: unacknowledged.saturating_sub(unsent) })
+    }
+
+    /// Whether packets are longer than those that every path carries.
+    pub(super) fn is_full_sized(&self) -> bool {
+        SockRef::from(&self.0).tcp_mss().is_ok_and(|segment| segment > SMALL_SEGMENT)
+    }
+
+    /// Lets closing be a reset: nothing more is sent, and the peer hears of the end by a small packet, at once.
+    pub(super) fn reset_on_close(&self) {
+        // Without it the kernel goes on trying for minutes, which harms nobody.
+        let _ = SockRef::from(&self.0).set_linger(Some(Duration::ZERO));
+    }
+}
+
+#[cfg(all(
+    target_os = "linux",
+    any(target_arch = "x86_64", target_arch = "x86", target_arch = "aarch64", target_arch = "arm", target_arch = "riscv64")
+))]
+mod kernel {
+    use std::ffi::c_int;
+    use std::os::fd::OwnedFd;
+
+    use rustix::ioctl::{Getter, Opcode, ioctl};
+
+    /// `SIOCOUTQ` of these architectures: bytes that the peer has not acknowledged.
+    const OUTQ: Opcode = 0x5411;
+    /// `SIOCOUTQNSD`: bytes that were not sent yet.
+    const OUTQ_NOT_SENT: Opcode = 0x894b;
+
+    pub(super) fn unacknowledged(socket: &OwnedFd) -> Option<u64> {
+        #[expect(unsafe_code, reason = "no library of ours knows SIOCOUTQ")]
+        // SAFETY: on a TCP socket SIOCOUTQ writes one int, which `Getter` has room for.
+        let bytes = unsafe { ioctl(socket, Getter::<OUTQ, c_int>::new()) };
+        bytes.ok().and_then(|bytes| u64::try_from(bytes).ok())
+    }
+
+    pub(super) fn unsent(socket: &OwnedFd) -> Option<u64> {
+        #[expect(unsafe_code, reason = "no library of ours knows SIOCOUTQNSD")]
+        // SAFETY: on a TCP socket SIOCOUTQNSD writes one int, which `Getter` has room for.
+        let bytes = unsafe { ioctl(socket, Getter::<OUTQ_NOT_SENT, c_int>::new()) };
+        bytes.ok().and_then(|bytes| u64::try_from(bytes).ok())
+    }
+}
+
+#[cfg(not(all(
+    target_os = "linux",
+    any(target_arch = "x86_64", target_arch = "x86", target_arch = "aarch64", target_arch = "arm", target_arch = "riscv64")
+)))]
+mod kernel {
+    use std::os::fd::OwnedFd;
+
+    pub(super) fn unacknowledged(_: &OwnedFd) -> Option<u64> {
+        None
+    }
+
+    pub(super) fn unsent(_: &OwnedFd) -> Option<u64> {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// 5 MB at 20 KB/s take four minutes, and each second something arrives.
+    #[test]
+    fn a_slow_steady_transfer_is_no_stall() {
+        let (mut progress, flow, start) = (Progress::new(), Flow::default(), Instant::now());
+        flow.written.store(5_000_000, Relaxed);
+        for second in 0..250u32 {
+            let unacknowledged = 5_000_000 - u64::from(second) * 20_000;
+            let backlog = Backlog { unacknowledged, in_flight: unacknowledged.min(30_000) };
+            let waited = progress.sample(start + SECOND * second, &flow, backlog);
+            assert_eq!(waited, None, "after {second} s");
+        }
+        assert_eq!(flow.moved(), 249 * 20_000);
+    }
+
+    #[test]
+    fn what_is_sent_and_never_acknowledged_is_a_stall() {
+        let (mut progress, flow, start) = (Progress::new(), Flow::default(), Instant::now());
+        flow.written.store(100_300, Relaxed);
+        let stuck = Backlog { unacknowledged: 100_000, in_flight: 14_600 };
+        assert_eq!(progress.sample(start, &flow, stuck), None, "300 bytes have arrived");
+        assert_eq!(progress.sample(start + SECOND * 5, &flow, stuck), Some(SECOND * 5));
+        // More is written, none of it arrives.
+        flow.written.store(200_300, Relaxed);
+        let more = Backlog { unacknowledged: 200_000, in_flight: 14_600 };
+        assert_eq!(progress.sample(start + SECOND * 6, &flow, more), Some(SECOND * 6));
+        let moving = Backlog { unacknowledged: 190_000, in_flight: 14_600 };
+        assert_eq!(progress.sample(start + SECOND * 7, &flow, moving), None);
+    }
+
+    /// A peer that hangs, or that takes its time, closes its window: everything that was sent has arrived.
+    #[test]
+    fn a_peer_that_does_not_read_is_no_stall_of_the_path() {
+        let (mut progress, flow, start) = (Progress::new(), Flow::default(), Instant::now());
+        flow.written.store(100_000, Relaxed);
+        let closed = Backlog { unacknowledged: 60_000, in_flight: 0 };
+        for second in 0..60 {
+            assert_eq!(progress.sample(start + SECOND * second, &flow, closed), None);
+        }
+    }
+
+    #[tokio::test]
+    async fn the_kernel_tells_what_is_not_taken() {
+        use tokio::io::AsyncWriteExt;
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut full = crate::network::tcp::connect(address, None).await.unwrap();
+        let _taken = listener.accept().await.unwrap();
+        let socket = Socket::of(&full).unwrap();
+        assert_eq!(socket.backlog(), Some(Backlog::default()));
+        // Nobody reads: in time no write fits any more.
+        while tokio::time::timeout(Duration::from_millis(200), full.write_all(&[0; 65_536])).await.is_ok() {}
+        assert!(socket.backlog().unwrap().unacknowledged > 0);
+        assert!(socket.is_full_sized());
+        let small = crate::network::tcp::connect(address, Some(SMALL_SEGMENT)).await.unwrap();
+        let (taken, _) = listener.accept().await.unwrap();
+        assert!(!Socket::of(&small).unwrap().is_full_sized());
+        assert!(!Socket::of(&taken).unwrap().is_full_sized(), "the dialler's limit is for both ways");
+    }
+}

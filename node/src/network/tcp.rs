@@ -1,0 +1,143 @@
+//! TCP for the mesh: links in small segments, and one port for links and carriers.
+//!
+//! **No packet of a link is longer than any path must carry.** A path that loses full-sized packets (a tunnel that drops
+//! what it should refuse) then never blocks the messages that everything else needs. libp2p's own TCP transport sets
+//! no segment size, so the dial is made here; it still listens.
+
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use libp2p::core::transport::{DialOpts, ListenerId, TransportError, TransportEvent};
+use libp2p::{Multiaddr, Transport, tcp};
+use socket2::SockRef;
+use tokio::io::AsyncReadExt;
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::sync::mpsc;
+
+use super::names;
+
+/// The TCP payload of a packet of 576 bytes, which every IPv4 path carries (RFC 791; IPv6 paths carry 1,280). Set by
+/// the side that dials it limits both directions.
+pub(super) const SMALL_SEGMENT: u32 = 536;
+
+/// What a carrier's dialler sends first. No handshake of libp2p's begins with a zero.
+pub(super) const PREAMBLE: [u8; 9] = *b"\0carrier1";
+
+/// A connection of another node that is no link: its bytes after the preamble.
+pub(super) type Arrived = (TcpStream, SocketAddr);
+
+/// Connects; with `segment`, no packet carries more than that many bytes, either way.
+pub(super) async fn connect(address: SocketAddr, segment: Option<u32>) -> io::Result<TcpStream> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_nodelay(true)?;
+    if let Some(segment) = segment {
+        SockRef::from(&socket).set_tcp_mss(segment)?;
+    }
+    socket.connect(address).await
+}
+
+pub(super) struct Tcp {
+    listener: tcp::tokio::Transport,
+    carriers: mpsc::Sender<Arrived>,
+}
+
+impl Tcp {
+    /// Carriers that others open go to `carriers`; one that finds no room there is closed.
+    pub(super) fn new(carriers: mpsc::Sender<Arrived>) -> Self {
+        Tcp { listener: tcp::tokio::Transport::new(tcp::Config::new().nodelay(true)), carriers }
+    }
+}
+
+impl Transport for Tcp {
+    type Output = tcp::tokio::TcpStream;
+    type Error = io::Error;
+    type ListenerUpgrade = BoxFuture<'static, io::Result<Self::Output>>;
+    type Dial = BoxFuture<'static, io::Result<Self::Output>>;
+
+    fn listen_on(&mut self, id: ListenerId, address: Multiaddr) -> Result<(), TransportError<io::Error>> {
+        self.listener.listen_on(id, address)
+    }
+
+    fn remove_listener(&mut self, id: ListenerId) -> bool {
+        self.listener.remove_listener(id)
+    }
+
+    fn dial(&mut self, address: Multiaddr, _: DialOpts) -> Result<Self::Dial, TransportError<io::Error>> {
+        let socket = names::socket(&address).filter(|socket| socket.port() != 0 && !socket.ip().is_unspecified());
+        let socket = socket.ok_or(TransportError::MultiaddrNotSupported(address))?;
+        Ok(async move { connect(socket, Some(SMALL_SEGMENT)).await.map(tcp::tokio::TcpStream) }.boxed())
+    }
+
+    fn poll(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<TransportEvent<Self::ListenerUpgrade, io::Error>> {
+        let Poll::Ready(event) = Pin::new(&mut self.listener).poll(cx) else { return Poll::Pending };
+        let from = match &event {
+            TransportEvent::Incoming { send_back_addr, .. } => names::socket(send_back_addr),
+            _ => None,
+        };
+        let carriers = self.carriers.clone();
+        Poll::Ready(event.map_upgrade(move |accepted| {
+            async move {
+                let stream = accepted.await?;
+                match from {
+                    Some(from) => sort(stream.0, from, &carriers).await.map(tcp::tokio::TcpStream),
+                    None => Ok(stream),
+                }
+            }
+            .boxed()
+        }))
+    }
+}
+
+/// A link's connection comes back; a carrier's goes where carriers go. The caller bounds how long this takes.
+async fn sort(mut stream: TcpStream, from: SocketAddr, carriers: &mpsc::Sender<Arrived>) -> io::Result<TcpStream> {
+    let mut first = [0];
+    if stream.peek(&mut first).await? == 0 || first[0] != PREAMBLE[0] {
+        return Ok(stream);
+    }
+    let mut preamble = PREAMBLE;
+    stream.read_exact(&mut preamble).await?;
+    if preamble != PREAMBLE {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "neither a link nor a carrier"));
+    }
+    match carriers.try_send((stream, from)) {
+        Ok(()) => Err(io::Error::other(Diverted)),
+        Err(_) => Err(io::Error::other("more carriers come than can be taken")),
+    }
+}
+
+/// Stands for an error where libp2p must not go on with a connection, and nothing is wrong with it.
+#[derive(Debug)]
+struct Diverted;
+
+impl fmt::Display for Diverted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the connection is a carrier")
+    }
+}
+
+impl Error for Diverted {}
+
+/// Whether a failed connection of another node's failed only as a link, because it is a carrier.
+pub(super) fn is_carrier(error: &(dyn Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if error.is::<Diverted>() {
+            return true;
+        }
+        // An io::Error's source is the source of what it wraps, not what it wraps.
+        cause = match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            Some(wrapped) => Some(wrapped),
+            None => error.source(),
+        };
+    }
+    false
+}
