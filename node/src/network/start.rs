@@ -10,13 +10,13 @@ use libp2p::swarm::{self, NetworkBehaviour};
 use libp2p::{Swarm, gossipsub};
 use tokio::sync::{mpsc, watch};
 
+use super::carriers::{self, Carriers};
 use super::gossip::Gossip;
 use super::interfaces::{self, Interfaces};
 use super::local::Locals;
 use super::own_addresses::{self, Own};
-use super::swarm::Task;
-use super::carriers::{self, Carriers};
 use super::services::Services;
+use super::swarm::Task;
 use super::{Inbox, Links, NetCounters, Network, NetworkConfig, names, streams, transport};
 
 /// Handshakes of others at once. Each ends within the dial's time-out, so this many strangers can knock every two seconds.
@@ -113,17 +113,8 @@ pub(super) async fn start_among(
         config.carriers,
     ));
     tokio::spawn(carriers.clone().take(arrived));
-    let task = Task::new(
-        swarm,
-        gossip,
-        &config,
-        links.clone(),
-        counters.clone(),
-        inputs,
-        own,
-        services,
-        carriers.clone(),
-    );
+    let task =
+        Task::new(swarm, gossip, &config, links.clone(), counters.clone(), inputs, own, services, carriers.clone());
     tokio::spawn(task.run(commands));
     Ok((
         Network { commands: commands_in, links, counters, carriers, listening, told, directory: Arc::default() },

@@ -105,12 +105,7 @@ impl MeshStream {
     }
 
     /// What to say instead of waiting on, or of breaking off without a word, once what it lies on is over.
-    fn or_over<T>(
-        &mut self,
-        cx: &mut Context<'_>,
-        polled: Poll<io::Result<T>>,
-        is_end: bool,
-    ) -> Poll<io::Result<T>> {
+    fn or_over<T>(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<T>>, is_end: bool) -> Poll<io::Result<T>> {
         let is_silent = is_end || !matches!(polled, Poll::Ready(Ok(_)));
         let Some(over) = self.over.as_mut().filter(|_| is_silent) else { return polled };
         match over.as_mut().poll(cx) {

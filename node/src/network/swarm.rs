@@ -36,17 +36,35 @@ const LAST_WORDS: Duration = Duration::from_millis(50);
 
 pub(super) enum Command {
     Broadcast(Vec<u8>),
-    Dial { target: DialTarget, addresses: Vec<String> },
-    Reach { node: NodeId, addresses: Vec<String>, linked: oneshot::Sender<()> },
+    Dial {
+        target: DialTarget,
+        addresses: Vec<String>,
+    },
+    Reach {
+        node: NodeId,
+        addresses: Vec<String>,
+        linked: oneshot::Sender<()>,
+    },
     Resolve(String),
     Disconnect(NodeId),
     Verdict(Ticket, Verdict),
-    Open { node: NodeId, purpose: Purpose, reply: oneshot::Sender<Result<OnLink, NotOpened>> },
+    Open {
+        node: NodeId,
+        purpose: Purpose,
+        reply: oneshot::Sender<Result<OnLink, NotOpened>>,
+    },
     Accept(Purpose, mpsc::Sender<Incoming>),
     /// Says something to a peer over the link, and answers whether it has heard.
-    Say { node: NodeId, word: Word, reply: oneshot::Sender<bool> },
+    Say {
+        node: NodeId,
+        word: Word,
+        reply: oneshot::Sender<bool>,
+    },
     /// Transfers on the path to this peer stall while small messages pass, or no longer do.
-    PathChanged { node: NodeId, is_stalling: bool },
+    PathChanged {
+        node: NodeId,
+        is_stalling: bool,
+    },
     Stop(oneshot::Sender<()>),
 }
 

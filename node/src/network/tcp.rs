@@ -74,10 +74,7 @@ impl Transport for Tcp {
         Ok(async move { connect(socket, Some(SMALL_SEGMENT)).await.map(tcp::tokio::TcpStream) }.boxed())
     }
 
-    fn poll(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<TransportEvent<Self::ListenerUpgrade, io::Error>> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<TransportEvent<Self::ListenerUpgrade, io::Error>> {
         let Poll::Ready(event) = Pin::new(&mut self.listener).poll(cx) else { return Poll::Pending };
         let from = match &event {
             TransportEvent::Incoming { send_back_addr, .. } => names::socket(send_back_addr),

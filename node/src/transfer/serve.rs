@@ -60,7 +60,9 @@ impl Server {
         // Opening verifies, and what is open is not evicted.
         let artifact = match self.store.open_artifact(&question.digest).await {
             Ok(artifact) => artifact,
-            Err(Error::Missing { .. }) => return within(self.patience, &moved, finish(&mut stream, Answer::Missing)).await,
+            Err(Error::Missing { .. }) => {
+                return within(self.patience, &moved, finish(&mut stream, Answer::Missing)).await;
+            }
             Err(error) => {
                 tracing::warn!(%error, "an artifact could not be given");
                 return within(self.patience, &moved, finish(&mut stream, Answer::Missing)).await;

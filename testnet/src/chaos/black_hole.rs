@@ -2,7 +2,9 @@
 //! Small messages pass, so both nodes are well; a large component must arrive all the same, and people be told.
 
 use std::fs;
+use std::net::TcpStream;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -12,6 +14,7 @@ use super::world::{EACH, World};
 use super::{Findings, Setup};
 use crate::kill::HELLO;
 use crate::real::eventually;
+use crate::real::http::{Request, ask};
 
 /// Bytes of the longest packet that passes.
 const LONGEST: usize = 1_000;
@@ -19,19 +22,25 @@ const LONGEST: usize = 1_000;
 const LARGE: usize = 5_000_000;
 /// What people must be told.
 const WORDS: &str = "small messages pass, transfers stall";
-/// The workload whose component is large.
-const NAME: &str = "large";
+/// A workload whose answers are large when that is asked for, and the component that it runs.
+const BIG: &str = "big";
+const FAULTY: &str = "faulty";
+/// KiB of such an answer.
+const ANSWER_KIB: usize = 500;
+/// How long one may take.
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 
 pub(super) fn play(setup: &Setup) -> Result<Findings> {
     World::run(setup, "black-hole", |world| {
+        world.publish_of(0, FAULTY, BIG, 1)?;
+        let (near, far) = pair(world)?;
         // A guardian gets what is published at once, and from the only holder: the node where it is published.
-        world.publish(0, NAME, 1)?;
-        let (publisher, guardian) = pair(world)?;
-        let hole = world.net.as_mut().context("there is no network of its own")?.hole(publisher, guardian, LONGEST)?;
+        let name = guarded_by(world, far)?;
+        let hole = world.net.as_mut().context("there is no network of its own")?.hole(near, far, LONGEST)?;
         world.say(&format!(
             "between {} and {} packets of more than {LONGEST} bytes are lost",
-            world.name(publisher),
-            world.name(guardian)
+            world.name(near),
+            world.name(far)
         ));
         world.rest()?;
         let before = Seen::of(world)?;
@@ -39,36 +48,66 @@ pub(super) fn play(setup: &Setup) -> Result<Findings> {
         let clients = Clients::of(world, EACH, &world.others(&[]))?;
         let replicas = u32::try_from(world.cluster.nodes.len())?;
         let component = large(world)?;
-        world.cluster.publish(publisher, &component, NAME, replicas)?;
-        world.wishes.insert(NAME.to_owned(), replicas);
+        world.cluster.publish(near, &component, &name, replicas)?;
+        world.wishes.insert(name, replicas);
         world.say(&format!("{LARGE} bytes were published and run on {replicas} nodes"));
         ensure!(hole.lost() > 0, "no packet was lost: nothing was tried");
-        let told = told(world, publisher, guardian)?;
+        let told = told(world, near, far)?;
         world.say(&format!("`nodes` says: {told}"));
+        let came = hole.passed();
+        ensure!(came < LARGE as u64 / 2, "{came} bytes passed between the two: the component came that way");
+        // By now the path is known, and transfers on it go in small packets.
+        let got = big(world, near)?;
+        world.say(&format!("an answer of {} KiB passed the path as well", got / 1024));
+        world.cluster.shoal(near, &["rm", BIG])?;
+        world.wishes.remove(BIG);
         let outage = clients.done()?;
         let after = Seen::of(world)?;
         after.nobody_down(world, &before)?;
         ensure!(links_made(world)? == links, "a link broke: what is large was in the way of what is small");
-        let came = hole.passed();
-        ensure!(came < LARGE as u64 / 2, "{came} bytes passed between the two: the component came that way");
         let what = format!(
-            "{} long packets lost, {} KB of small ones passed; the component came from others, nobody was taken for dead, \
-             no link broke; {outage}; gap: between answers",
+            "{} long packets lost; the component came from others ({} KB over the path), an answer of {} KiB passed it, \
+             nobody was taken for dead, no link broke; {outage}; gap: between answers",
             hole.lost(),
-            came / 1000
+            came / 1000,
+            got / 1024
         );
         Ok(Findings { what, worst_gap: Some(outage.worst) })
     })
 }
 
-/// A node that does not guard the workload more than another does, and one that guards it.
+/// Another node, and the one that runs the only replica of the workload with large answers.
 fn pair(world: &World) -> Result<(usize, usize)> {
-    let view = world.cluster.nodes[0].api().workload(NAME)?;
-    let guards = |node: usize| view.guardians.iter().any(|name| name == world.name(node));
-    let nodes = || 0..world.cluster.nodes.len();
-    let guardian = nodes().rev().find(|node| guards(*node)).context("nobody guards the workload")?;
-    let publisher = nodes().find(|node| *node != guardian).context("there is only one node")?;
-    Ok((publisher, guardian))
+    let far = world.holder(0, BIG, 0)?;
+    let near = (0..world.cluster.nodes.len()).find(|node| *node != far).context("there is only one node")?;
+    Ok((near, far))
+}
+
+/// Publishes workloads until there is one that this node guards; its name.
+fn guarded_by(world: &mut World, guardian: usize) -> Result<String> {
+    for number in 0..20 {
+        let name = format!("large-{number}");
+        world.publish(0, &name, 1)?;
+        let view = world.cluster.nodes[0].api().workload(&name)?;
+        if view.guardians.iter().any(|guards| guards == world.name(guardian)) {
+            return Ok(name);
+        }
+    }
+    bail!("of twenty workloads {} guards none", world.name(guardian))
+}
+
+/// Asks a node for a large answer, which the replica on the other side of the path gives; its length.
+fn big(world: &World, at: usize) -> Result<usize> {
+    let target = format!("/big?{ANSWER_KIB}");
+    eventually("a large answer passes the path", || {
+        let stream = TcpStream::connect(world.cluster.nodes[at].http()?)?;
+        stream.set_read_timeout(Some(ANSWER_WITHIN))?;
+        let host = format!("{BIG}.localhost");
+        let answer = ask(stream, &Request { method: "GET", target: &target, host: &host, body: &[] })?;
+        let (status, text) = (answer.status, answer.text()?);
+        ensure!(status == 200 && text.len() == ANSWER_KIB * 1024, "{status}, {} bytes: {:.200}", text.len(), text);
+        Ok(text.len())
+    })
 }
 
 /// The example component with five megabytes that it never looks at: a section of a kind that engines skip.

@@ -130,7 +130,12 @@ impl World {
 
     /// Publishes the example component under a name.
     pub(super) fn publish(&mut self, at: usize, name: &str, replicas: u32) -> Result<()> {
-        let guest = self.cluster.guest(HELLO)?;
+        self.publish_of(at, HELLO, name, replicas)
+    }
+
+    /// Publishes another component.
+    pub(super) fn publish_of(&mut self, at: usize, guest: &str, name: &str, replicas: u32) -> Result<()> {
+        let guest = self.cluster.guest(guest)?;
         self.cluster.publish(at, &guest, name, replicas)?;
         self.wishes.insert(name.to_owned(), replicas);
         Ok(())

@@ -90,10 +90,15 @@ impl Carrier {
         Some(MeshStream::carried(stream, hold, None))
     }
 
-    /// Ends it. Its streams say why.
-    pub(in crate::network) fn end(&self, why: String) {
+    /// Whatever ends it from now on, this is why.
+    pub(super) fn blame(&self, why: String) {
         // The first reason is the one that counts.
         let _ = self.why.set(why);
+    }
+
+    /// Ends it. Its streams say why.
+    pub(in crate::network) fn end(&self, why: String) {
+        self.blame(why);
         self.over.cancel();
     }
 
@@ -262,9 +267,7 @@ impl Watch {
         }
         if carrier.is_full_sized {
             let (out, into) = (&carrier.flow.acknowledged, &carrier.flow.read);
-            for (proven, bytes, way) in
-                [(&mut self.proven.0, out, Way::Out), (&mut self.proven.1, into, Way::In)]
-            {
+            for (proven, bytes, way) in [(&mut self.proven.0, out, Way::Out), (&mut self.proven.1, into, Way::In)] {
                 if !*proven && bytes.load(Relaxed) >= PROOF {
                     *proven = true;
                     carriers.passed(carrier.node, way);

@@ -41,8 +41,8 @@ pub(super) use connection::{Carrier, Hold};
 
 /// Carriers to one peer: one that each side dialled, and some that are about to end.
 const MAX_PER_PEER: usize = 4;
-/// Carriers in all that others opened: as many as a node has busy peers; each takes some 70 KB.
-const MAX_IN: usize = 256;
+/// Carriers in all: more than a node has busy peers at a time; each takes some 70 KB. Beyond, links take the streams.
+const MAX_CARRIERS: usize = 256;
 /// Handshakes of others at once; each ends within the dial's time-out.
 pub(super) const MAX_PENDING_IN: usize = 64;
 /// How long no carrier is tried after a dial that failed. The link serves meanwhile.
@@ -51,6 +51,8 @@ const UNREACHABLE_FOR: Duration = Duration::from_secs(30);
 const MAX_PEERS: usize = 1024;
 /// How long the word of a stall may take over the link. What is small passes within a round trip, or not at all.
 const WORD_WITHIN: Duration = Duration::from_secs(3);
+/// How long a peer may take to act on a word that it has.
+const HEARD_WITHIN: Duration = Duration::from_millis(250);
 
 type Dialing = Shared<BoxFuture<'static, Option<Arc<Carrier>>>>;
 
@@ -233,12 +235,12 @@ impl Carriers {
         {
             let mut book = self.lock();
             let all: usize = book.peers.values().map(|peer| peer.carriers.len()).sum();
-            let peer = book.peers.entry(node).or_default();
-            if peer.carriers.len() >= MAX_PER_PEER || all >= MAX_IN {
+            let theirs = book.peers.get(&node).map_or(0, |peer| peer.carriers.len());
+            if theirs >= MAX_PER_PEER || all >= MAX_CARRIERS {
                 return None;
             }
             // The latest first: it has the segments that the path needs.
-            peer.carriers.insert(0, carrier.clone());
+            book.peers.entry(node).or_default().carriers.insert(0, carrier.clone());
         }
         add(&self.counters.carriers_up, 1);
         tokio::spawn(connection::run(self.clone(), carrier.clone(), made.muxer, wanted, made.socket));
@@ -282,7 +284,10 @@ impl Carriers {
         add(&self.counters.carriers_stalled, 1);
         carrier.is_stalled.store(true, Relaxed);
         if answers && self.say(node, Word::Stalled).await {
+            // The peer's streams end for this reason, not for the reset that follows; or the peer ends it first.
+            carrier.blame(stalled("to", &node));
             self.note(node, Way::Out).await;
+            tokio::time::sleep(HEARD_WITHIN).await;
             carrier.end(stalled("to", &node));
         } else {
             carrier.end(format!("nothing that was sent to node {} arrives", node.short()));
@@ -326,7 +331,6 @@ impl Carriers {
             let _ = swarm.send(Command::PathChanged { node, is_stalling }).await;
         }
     }
-
 }
 
 /// What tests see and do.

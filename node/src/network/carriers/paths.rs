@@ -31,7 +31,8 @@ impl Paths {
         let is_news = !self.troubled.contains_key(&node);
         if is_news
             && self.troubled.len() >= MAX_PATHS
-            && let Some(oldest) = self.troubled.iter().min_by_key(|(_, ways)| ways.values().max()).map(|(node, _)| *node)
+            && let Some(oldest) =
+                self.troubled.iter().min_by_key(|(_, ways)| ways.values().max()).map(|(node, _)| *node)
         {
             self.troubled.remove(&oldest);
         }

@@ -32,8 +32,7 @@ async fn filled(mut stream: MeshStream) -> std::io::Error {
 #[tokio::test]
 async fn streams_both_ways_share_one_carrier_beside_the_link() {
     let (mut a, mut b) = linked(1, 2).await;
-    let (mut at_a, mut at_b) =
-        (a.network.accept(Purpose::Http).await, b.network.accept(Purpose::Artifact).await);
+    let (mut at_a, mut at_b) = (a.network.accept(Purpose::Http).await, b.network.accept(Purpose::Artifact).await);
     let _there = stream(&a, &b, &mut at_b, Purpose::Artifact).await;
     let _back = stream(&b, &a, &mut at_a, Purpose::Http).await;
     assert_eq!((a.count("net_carriers_up"), b.count("net_carriers_up")), (1, 1));

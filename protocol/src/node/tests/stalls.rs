@@ -74,7 +74,7 @@ fn holders_on_stalling_paths_are_asked_last() {
 fn a_bidder_that_could_not_fetch_asks_the_most() {
     let mut it = Bidding::new();
     let dearest = auction::Config::default().price_of_fetch_at_most;
-    assert_eq!(asks(&mut it).fetch, 0);
+    assert!(asks(&mut it).fetch < dearest, "it has not tried");
     let mut it = Bidding::new();
     it.bottle.no_bytes = Some(WORDS);
     it.bottle.input(Input::Fetched { digest: digest(), outcome: FetchOutcome::Failed(WORDS.into()) });
