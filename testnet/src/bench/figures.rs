@@ -34,7 +34,7 @@ impl Figures {
         sorted.get(rank.saturating_sub(1)).copied().unwrap_or(f64::NAN)
     }
 
-    /// One line for programs.
+    #[cfg(test)]
     pub(super) fn json(&self) -> String {
         self.shown().json()
     }
