@@ -36,8 +36,9 @@ pub(super) fn play(setup: &Setup) -> Result<Findings> {
 fn moved(world: &mut World, nodes: &[usize]) -> Result<Duration> {
     let witness = world.others(nodes)[0];
     let before = (places(&world.cluster.nodes[witness])?, falls(world)?);
+    let mut last = Instant::now();
     for node in nodes {
-        readdress(world, *node)?;
+        last = readdress(world, *node)?;
         let (name, api) = (world.name(*node), world.cluster.nodes[*node].api());
         let ip = world.net()?.ip(*node)?;
         eventually(&format!("{name} knows its new address"), || {
@@ -46,7 +47,7 @@ fn moved(world: &mut World, nodes: &[usize]) -> Result<Duration> {
             Ok(())
         })?;
     }
-    let took = together(world)?;
+    let took = together(world, last)?;
     nothing_moved(&before.0, &places(&world.cluster.nodes[witness])?)?;
     ensure!(falls(world)? == before.1, "a node was taken for dead that had only moved");
     says_so(world, nodes, witness)?;
@@ -62,31 +63,32 @@ fn two(world: &mut World, nodes: &[usize]) -> Result<Duration> {
     for node in nodes {
         world.cluster.restart(*node)?;
     }
-    together(world)?;
+    together(world, Instant::now())?;
     world.say("and again after a restart of both");
     Ok(took)
 }
 
 /// All at once: no node knows where any other is.
 fn at_once(world: &mut World, nodes: &[usize]) -> Result<Duration> {
+    let mut last = Instant::now();
     for node in nodes {
-        readdress(world, *node)?;
+        last = readdress(world, *node)?;
     }
-    together(world)
+    together(world, last)
 }
 
-fn readdress(world: &mut World, node: usize) -> Result<()> {
+/// Gives a node another address; returns when it had it.
+fn readdress(world: &mut World, node: usize) -> Result<Instant> {
     let net = world.net.as_mut().context("there is no network of its own")?;
     let ip = net.readdress(node)?;
+    let at = Instant::now();
     world.cluster.nodes[node].moved(ip);
     world.say(&format!("{} is at {ip} now", world.name(node)));
-    Ok(())
+    Ok(at)
 }
 
 /// Waits until all are linked with all, and every node knows every other's address of now.
-fn together(world: &mut World) -> Result<Duration> {
-    let since = Instant::now();
-    world.cluster.settled()?;
+fn together(world: &mut World, since: Instant) -> Result<Duration> {
     let ips = world.others(&[]).into_iter().map(|node| world.net()?.ip(node)).collect::<Result<Vec<_>>>()?;
     eventually("every node knows every address", || {
         for node in &world.cluster.nodes {
@@ -98,6 +100,8 @@ fn together(world: &mut World) -> Result<Duration> {
         }
         Ok(())
     })?;
+    // Links that hung on old addresses may have been counted until then.
+    world.cluster.settled()?;
     world.say(&format!("all are together again, {} after the last change", lasts(since.elapsed())));
     Ok(since.elapsed())
 }
