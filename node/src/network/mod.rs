@@ -11,7 +11,7 @@
 //! **A link is one connection with both message streams open.** It is up when both can be used and down when the connection closes, which
 //! a killed process shows within a millisecond. The core decides whom to dial and when to hang up; here a dial is tried once. Of two
 //! connections between the same nodes, the node with the lower id decides which one to keep, so that both keep the same.
-//! What is large travels on [`carriers`], connections of their own, so that a transfer that stalls blocks no message.
+//! Artifacts and HTTP travel on [`carriers`], connections of their own, so that a transfer that stalls blocks no message.
 //!
 //! Nothing here waits for the driver while the driver waits for it: what the driver hands over is queued or, when there is no room, dropped
 //! and counted; what it is told waits for it.
@@ -235,7 +235,7 @@ impl Network {
     /// A stream to a node that there is a link to: on a carrier, or, where none can be had, on the link.
     async fn open_linked(&self, node: NodeId, purpose: Purpose) -> Result<MeshStream, OpenError> {
         let link = self.links.with(|links| links.get(&node).cloned()).ok_or(OpenError::NoLink(node))?;
-        // One that is ready may end at this moment; one that was just made does not.
+        // A carrier that is ready may end at this moment; a fresh one does not.
         for _ in 0..2 {
             // A request does not wait long for a carrier; the dial goes on, and the next request finds it.
             let patience = if purpose == Purpose::Artifact { OPEN_TIMEOUT } else { CARRIER_WITHIN };

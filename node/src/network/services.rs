@@ -1,4 +1,4 @@
-//! Who takes the streams that others open, and how many of them may live at once.
+//! The takers of streams that others open, and how many streams may live at once.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -63,7 +63,7 @@ pub struct MeshStream {
 }
 
 /// How much has moved on a stream's way: it grows while anything arrives, in either direction, if only a part of what is
-/// waited for. What does not grow for seconds stalls; what grows slowly is slow.
+/// waited for. If it does not grow for seconds the stream stalls; if it grows slowly the stream is slow.
 #[derive(Clone)]
 pub struct Moved {
     passed: Arc<AtomicU64>,
@@ -84,12 +84,12 @@ impl MeshStream {
         MeshStream { bytes: Box::pin(bytes), _permit: None, over: None, hold: None, passed: Arc::default() }
     }
 
-    /// What to look at to tell whether it stalls.
+    /// A measure that tells whether it stalls.
     pub fn moved(&self) -> Moved {
         Moved { passed: self.passed.clone(), carrier: self.hold.as_ref().map(|hold| hold.carrier().clone()) }
     }
 
-    /// One that lies on a carrier, ends with it, and says why.
+    /// A stream that lies on a carrier, ends with it, and says why.
     pub(super) fn carried(
         bytes: impl AsyncRead + AsyncWrite + Send + 'static,
         hold: Hold,
@@ -104,7 +104,7 @@ impl MeshStream {
         MeshStream { over: Some(Box::pin(over.cancelled_owned())), ..MeshStream::new(bytes) }
     }
 
-    /// What to say instead of waiting on, or of breaking off without a word, once what it lies on is over.
+    /// Once the link or carrier is over, an error instead of waiting on, or of breaking off without a word.
     fn or_over<T>(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<T>>, is_end: bool) -> Poll<io::Result<T>> {
         let is_silent = is_end || !matches!(polled, Poll::Ready(Ok(_)));
         let Some(over) = self.over.as_mut().filter(|_| is_silent) else { return polled };

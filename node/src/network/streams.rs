@@ -36,12 +36,12 @@ pub(super) enum Kind {
     Word(Word),
 }
 
-/// What is said by opening a stream on the link, and so is small.
+/// A word that is said by opening a stream on the link, and so is small.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Word {
     /// Are you there?
     Ping,
-    /// What I send to you on carriers does not arrive.
+    /// My bytes to you on carriers do not arrive.
     Stalled,
 }
 
@@ -87,7 +87,7 @@ pub(super) enum For {
     Link(Lane),
     /// Whoever asked, and hears by the token when the link is over.
     Asker(Purpose, CancellationToken, oneshot::Sender<Result<OnLink, NotOpened>>),
-    /// Whoever wants to know whether the peer has heard it.
+    /// The asker, who hears whether the peer has heard it.
     Said(Word, oneshot::Sender<bool>),
 }
 

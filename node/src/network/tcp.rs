@@ -26,7 +26,7 @@ use super::names;
 /// the side that dials it limits both directions.
 pub(super) const SMALL_SEGMENT: u32 = 536;
 
-/// What a carrier's dialler sends first. No handshake of libp2p's begins with a zero.
+/// The first bytes of a carrier's dialler. No handshake of libp2p's begins with a zero.
 pub(super) const PREAMBLE: [u8; 9] = *b"\0carrier1";
 
 /// A connection of another node that is no link: its bytes after the preamble.

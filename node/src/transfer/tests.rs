@@ -483,7 +483,7 @@ async fn a_stalled_transfer_goes_on_at_the_next_holder() {
 
 /// 64 KiB that must come whole, at 2 KB/s with 3 s of patience: something moves all the time.
 #[tokio::test(start_paused = true)]
-async fn what_moves_slowly_is_no_stall_and_what_stops_is() {
+async fn a_slow_stream_is_no_stall_and_a_silent_one_is() {
     let patience = Duration::from_secs(3);
     let (mine, mut theirs) = tokio::io::duplex(1 << 20);
     let mut stream = MeshStream::new(mine);

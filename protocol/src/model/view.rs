@@ -107,7 +107,7 @@ pub struct NodeView {
     pub replicas: usize,
     /// Its program's version.
     pub version: String,
-    /// What is wrong with the path between it and the answering node, though it is up.
+    /// The trouble on the path between it and the answering node, though it is up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
     /// The link's round trip in microseconds, where there is a link.

@@ -45,7 +45,7 @@ pub(super) enum Local {
 struct Entry {
     local: Local,
     tries: u32,
-    /// What the last failed fetch said, until one succeeds or nobody wants another.
+    /// The error of the last failed fetch, until one succeeds or nobody wants another.
     failure: Option<String>,
     holders: BTreeSet<NodeId>,
     /// Grows from entry to entry: the least is the oldest.

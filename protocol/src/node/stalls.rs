@@ -1,4 +1,4 @@
-//! Paths on which small messages pass and transfers stall: packets of full size are lost there. What is small holds the
+//! Paths on which small messages pass and transfers stall: packets of full size are lost there. Small messages hold the
 //! cluster together, so nobody is doubted for it; bytes are asked of others first, and people are told.
 
 use std::collections::BTreeMap;
@@ -56,7 +56,7 @@ impl Node {
         }
     }
 
-    /// What to say of the path to a peer, if something is wrong with it.
+    /// A note on the path to a peer, if something is wrong with it.
     pub(super) fn path_note(&self, peer: &NodeId) -> Option<String> {
         let since = self.artifacts.stalls.since.get(peer)?.to_string();
         // Hours and minutes of an RFC 3339 date.

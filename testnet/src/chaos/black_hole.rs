@@ -20,7 +20,7 @@ use crate::real::http::{Request, ask};
 const LONGEST: usize = 1_000;
 /// Bytes of the component that is published: thousands of packets, more than all buffers on the way hold.
 const LARGE: usize = 5_000_000;
-/// What people must be told.
+/// The words that people must be told.
 const WORDS: &str = "small messages pass, transfers stall";
 /// A workload whose answers are large when that is asked for, and the component that it runs.
 const BIG: &str = "big";

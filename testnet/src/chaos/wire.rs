@@ -109,7 +109,7 @@ impl Hole {
     }
 }
 
-/// What becomes of a frame: how much later it comes out; none when it is lost.
+/// Decides over a frame: how much later it comes out; none when it is lost.
 trait Fate: FnMut(&[u8]) -> Option<Duration> + Send + 'static {}
 
 impl<T: FnMut(&[u8]) -> Option<Duration> + Send + 'static> Fate for T {}

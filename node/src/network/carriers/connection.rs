@@ -22,7 +22,7 @@ use crate::network::stream::{MeshStream, Purpose};
 
 /// How often a carrier is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// Streams that may wait to be opened; who asks above that waits in the channel.
+/// Streams that may wait to be opened; askers above that wait in the channel.
 const WANTED: usize = 64;
 /// How long the opener of a stream may take to say what it is for.
 const PURPOSE_WITHIN: Duration = Duration::from_secs(3);
@@ -34,7 +34,7 @@ const PROOF: u64 = 256 * 1024;
 
 type Want = oneshot::Sender<SubstreamBox>;
 
-/// What others hold of a running carrier.
+/// A running carrier, as its streams and the book of carriers hold it.
 pub(in crate::network) struct Carrier {
     pub(super) node: NodeId,
     wants: mpsc::Sender<Want>,
@@ -45,13 +45,13 @@ pub(in crate::network) struct Carrier {
     why: OnceLock<String>,
     /// It is being found out whether it stalls.
     pub(super) is_doubted: AtomicBool,
-    /// What was sent does not arrive.
+    /// Bytes that were sent do not arrive.
     pub(super) is_stalled: AtomicBool,
     /// Its packets may be longer than those that every path carries.
     pub(super) is_full_sized: bool,
     /// How long it stays open without streams.
     idle_after: Duration,
-    /// What a test makes of the kernel's answer: nothing that was sent arrives any more.
+    /// A test lets the kernel say that nothing arrives any more.
     #[cfg(test)]
     pub(super) is_stuck: AtomicBool,
 }
@@ -159,7 +159,7 @@ impl Drop for Hold {
 /// Streams that are asked for.
 pub(super) struct Wanted(mpsc::Receiver<Want>);
 
-/// What a muxer has to tell.
+/// News of a muxer.
 enum Event {
     Opened(SubstreamBox),
     Incoming(SubstreamBox),
@@ -213,7 +213,7 @@ pub(super) async fn run(
     }
     carriers.forget(&carrier);
     tracing::debug!(peer = %carrier.node.short(), why = carrier.why(), "a carrier ended");
-    // What can still be written is; on a path that loses it nothing can, and a reset says so.
+    // The rest is written if it can be; on a path that loses it it cannot, and a reset says so.
     if timeout(CLOSE_WITHIN, muxer.close()).await.is_err() || carrier.is_stalled.load(Relaxed) {
         socket.reset_on_close();
     }
@@ -250,7 +250,7 @@ async fn serve(
     }
 }
 
-/// What is made of a carrier's progress.
+/// Draws conclusions from a carrier's progress.
 struct Watch {
     progress: Progress,
     /// Whether full-sized packets were seen to pass, out and in.
@@ -288,7 +288,7 @@ async fn incoming(carriers: Arc<Carriers>, carrier: Arc<Carrier>, stream: Substr
     carriers.services.hand(node, purpose, |permit| MeshStream::carried(stream, hold, Some(permit)));
 }
 
-/// What a stream says first.
+/// The first byte of a stream.
 fn code(purpose: Purpose) -> u8 {
     match purpose {
         Purpose::Artifact => 1,

@@ -49,7 +49,7 @@ pub(super) const MAX_PENDING_IN: usize = 64;
 const UNREACHABLE_FOR: Duration = Duration::from_secs(30);
 /// Peers of whom a failed dial is remembered.
 const MAX_PEERS: usize = 1024;
-/// How long the word of a stall may take over the link. What is small passes within a round trip, or not at all.
+/// How long the word of a stall may take over the link. A small packet passes within a round trip, or not at all.
 const WORD_WITHIN: Duration = Duration::from_secs(3);
 /// How long a peer may take to act on a word that it has.
 const HEARD_WITHIN: Duration = Duration::from_millis(250);
@@ -268,7 +268,7 @@ impl Carriers {
         self.stop.cancel();
     }
 
-    /// What was sent on a carrier has not arrived for a while. Whether anything arrives, the link shows.
+    /// Bytes sent on a carrier have not arrived for a while. Whether anything arrives, the link shows.
     async fn on_stall(self: Arc<Self>, carrier: Arc<Carrier>) {
         let node = carrier.node;
         let before = carrier.flow.acknowledged.load(Relaxed);
@@ -283,15 +283,15 @@ impl Carriers {
         }
         add(&self.counters.carriers_stalled, 1);
         carrier.is_stalled.store(true, Relaxed);
-        if answers && self.say(node, Word::Stalled).await {
-            // The peer's streams end for this reason, not for the reset that follows; or the peer ends it first.
+        if answers {
+            // At both ends this is why its streams end, whichever of them closes the connection first.
             carrier.blame(stalled("to", &node));
-            self.note(node, Way::Out).await;
-            tokio::time::sleep(HEARD_WITHIN).await;
-            carrier.end(stalled("to", &node));
-        } else {
-            carrier.end(format!("nothing that was sent to node {} arrives", node.short()));
+            if self.say(node, Word::Stalled).await {
+                self.note(node, Way::Out).await;
+                tokio::time::sleep(HEARD_WITHIN).await;
+            }
         }
+        carrier.end(format!("nothing that was sent to node {} arrives", node.short()));
     }
 
     async fn say(&self, node: NodeId, word: Word) -> bool {
@@ -333,7 +333,7 @@ impl Carriers {
     }
 }
 
-/// What tests see and do.
+/// For tests.
 #[cfg(test)]
 impl Carriers {
     /// From now on nothing that is sent to this peer on the carriers there are arrives, as their kernel tells it.

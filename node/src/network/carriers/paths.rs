@@ -1,4 +1,4 @@
-//! What is known of the paths to peers: on which of them full-sized packets are lost. Plain bookkeeping.
+//! The paths to peers on which full-sized packets are lost. Plain bookkeeping.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

@@ -14,7 +14,7 @@ use crate::network::tcp::SMALL_SEGMENT;
 pub(super) struct Flow {
     pub(super) written: AtomicU64,
     pub(super) read: AtomicU64,
-    /// Of those written, how many the peer's kernel has; looked at now and then.
+    /// Written bytes that the peer's kernel has; looked at now and then.
     pub(super) acknowledged: AtomicU64,
 }
 
@@ -25,12 +25,12 @@ impl Flow {
     }
 }
 
-/// What a connection's kernel says.
+/// The kernel's word on a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) struct Backlog {
     /// Bytes handed over that the peer's kernel has not acknowledged.
     pub(super) unacknowledged: u64,
-    /// Of these, those that were sent. None are when the peer takes no more because it does not read.
+    /// The part of these that was sent. It is zero when the peer takes no more because it does not read.
     pub(super) in_flight: u64,
 }
 
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_sent_and_never_acknowledged_is_a_stall() {
+    fn sent_bytes_never_acknowledged_are_a_stall() {
         let (mut progress, flow, start) = (Progress::new(), Flow::default(), Instant::now());
         flow.written.store(100_300, Relaxed);
         let stuck = Backlog { unacknowledged: 100_000, in_flight: 14_600 };

@@ -1,4 +1,4 @@
-//! What is large has a connection of its own.
+//! Artifacts and HTTP have a connection of their own.
 
 use super::*;
 
@@ -65,7 +65,7 @@ async fn links_go_in_small_packets() {
     assert!(socket2::SockRef::from(&full.unwrap()).tcp_mss().unwrap() > 536, "others have larger ones here");
 }
 
-/// What `a` sends does not arrive, though the link stands: both are told, both ends of the stream end, and the next
+/// Bytes that `a` sends do not arrive, though the link stands: both are told, both ends of the stream end, and the next
 /// transfer goes in packets that every path carries.
 #[tokio::test]
 async fn a_stalled_path_is_told_at_both_ends_then_small() {
