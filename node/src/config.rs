@@ -35,6 +35,8 @@ pub struct Config {
     /// Where others shall be told to reach this node, `IP:PORT`: behind a router that forwards a port. Where empty: the
     /// addresses of its interfaces.
     pub advertise: Vec<SocketAddr>,
+    /// Whether members look for one another on the local network. Off where packets are paid for, or are nobody's business.
+    pub mdns: bool,
     /// Nodes to dial until the cluster is known, `HOST:PORT`; what the join line named. At most 16.
     pub seeds: Vec<String>,
     /// What workloads can require, as in `{"zone": "shop"}`. At most 64, each name and value 1 to 63 letters, digits,
@@ -54,6 +56,7 @@ impl Default for Config {
             listen: any(7700),
             http: any(8080),
             advertise: Vec::new(),
+            mdns: true,
             seeds: Vec::new(),
             labels: BTreeMap::new(),
             memory: None,
@@ -205,7 +208,7 @@ fn home_folder(variable: &str, below_home: &str) -> PathBuf {
     set.unwrap_or_else(|| std::env::home_dir().unwrap_or_else(|| "/".into()).join(below_home))
 }
 
-const FIELDS: [&str; 8] = ["name", "listen", "http", "advertise", "seeds", "labels", "memory", "cpu"];
+const FIELDS: [&str; 9] = ["name", "listen", "http", "advertise", "mdns", "seeds", "labels", "memory", "cpu"];
 
 fn unknown_field(message: &str) -> Option<&str> {
     message.strip_prefix("unknown field `")?.split('`').next()
@@ -252,6 +255,7 @@ mod tests {
         "listen": "0.0.0.0:7700",
         "http": "0.0.0.0:8080",
         "advertise": [],
+        "mdns": true,
         "seeds": [],
         "labels": {},
         "memory": null,

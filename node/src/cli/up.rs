@@ -40,6 +40,12 @@ pub struct Up {
     /// Where others shall be told to reach this node; may be given several times [default: its interfaces]
     #[arg(long, value_name = "IP:PORT")]
     advertise: Vec<SocketAddr>,
+    /// Do not look for members on the local network by mDNS
+    #[arg(long, overrides_with = "mdns")]
+    no_mdns: bool,
+    /// Look for members on the local network, after --no-mdns had been given [default]
+    #[arg(long)]
+    mdns: bool,
     /// A label that workloads can require; may be given several times
     #[arg(long = "label", value_name = "K=V", value_parser = pair)]
     labels: Vec<(String, String)>,
@@ -73,6 +79,9 @@ impl Up {
         }
         if let Some(name) = self.name {
             builder = builder.name(name);
+        }
+        if self.mdns || self.no_mdns {
+            builder = builder.mdns(self.mdns);
         }
         if let Some(address) = self.listen {
             builder = builder.listen(address);

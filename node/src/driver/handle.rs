@@ -172,10 +172,6 @@ impl DriverHandle {
 
 impl Directory for DriverHandle {
     fn addresses(&self, node: NodeId) -> BoxFuture<'_, Vec<String>> {
-        let id = node.to_string();
-        Box::pin(async move {
-            let found = self.query(move |node| node.nodes().into_iter().find(|node| node.id == id)).await;
-            found.ok().flatten().map_or_else(Vec::new, |node| node.addresses)
-        })
+        Box::pin(async move { self.query(move |core| core.addresses_of(&node)).await.unwrap_or_default() })
     }
 }

@@ -35,6 +35,7 @@ pub struct Builder {
     listen: Option<SocketAddr>,
     http: Option<SocketAddr>,
     advertise: Vec<SocketAddr>,
+    mdns: Option<bool>,
     labels: Vec<(String, String)>,
     memory: Option<String>,
     cpu: Option<String>,
@@ -94,6 +95,12 @@ impl Builder {
     /// Where others shall be told to reach this node. Default: the addresses of its interfaces.
     pub fn advertise(mut self, addresses: impl IntoIterator<Item = SocketAddr>) -> Self {
         self.advertise.extend(addresses);
+        self
+    }
+
+    /// Whether members look for one another on the local network (mDNS). Default: yes.
+    pub fn mdns(mut self, on: bool) -> Self {
+        self.mdns = Some(on);
         self
     }
 
@@ -172,6 +179,7 @@ impl Builder {
         config.name = self.name.take().or(config.name);
         config.listen = self.listen.unwrap_or(config.listen);
         config.http = self.http.unwrap_or(config.http);
+        config.mdns = self.mdns.unwrap_or(config.mdns);
         config.memory = self.memory.take().or(config.memory);
         config.cpu = self.cpu.take().or(config.cpu);
         if !self.advertise.is_empty() {
@@ -247,7 +255,8 @@ async fn check_mesh(address: SocketAddr) -> Result<(), StartError> {
 
 async fn bind_mesh(found: &Found, config: &Config, last: u16) -> Result<(Network, network::Inbox), StartError> {
     let (identity, wanted, advertise) = (&found.identity, config.listen, &config.advertise);
-    let config = |listen| NetworkConfig { advertise: advertise.clone(), ..NetworkConfig::new(identity, listen) };
+    let mdns = config.mdns;
+    let config = |listen| NetworkConfig { advertise: advertise.clone(), mdns, ..NetworkConfig::new(identity, listen) };
     if wanted.port() == 0 && last != 0 {
         match network::start(config(SocketAddr::new(wanted.ip(), last))).await {
             Ok(started) => return Ok(started),

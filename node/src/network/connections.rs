@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
+use libp2p::core::ConnectedPoint;
 use libp2p::swarm::ConnectionId;
 use libp2p::{PeerId, Stream};
 use shoal_protocol::model::{Lane, NodeId};
@@ -22,16 +23,15 @@ use super::{add, names};
 const LINK_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Task {
-    pub(super) async fn on_connected(&mut self, id: PeerId, connection: ConnectionId, at: At) -> Done {
-        let inbound = !matches!(at, At::Found(_));
+    pub(super) async fn on_connected(&mut self, id: PeerId, connection: ConnectionId, end: &ConnectedPoint) -> Done {
+        let inbound = end.is_listener();
+        let askers = self.dials.won(connection, end);
         let Some(node) = names::node_id(&id) else {
             self.swarm.close_connection(connection);
             return Ok(());
         };
         let peer = self.peers.entry(node).or_default();
-        if let Some(dial) = self.dials.remove(&connection) {
-            peer.waiting.push((connection, dial.asker));
-        }
+        peer.waiting.extend(askers.into_iter().map(|asker| (connection, asker)));
         let plan = peer.connected(&self.me, &node, connection, inbound, Instant::now());
         match plan {
             Plan::Open => {
@@ -42,7 +42,7 @@ impl Task {
             Plan::Await => {}
             Plan::Close => return self.hang_up(node, connection).await,
         }
-        peer.is_at(connection, at);
+        peer.is_at(connection, At::of(end));
         self.deadlines.push(tokio::time::sleep(LINK_TIMEOUT).map(move |()| (node, connection)).boxed());
         Ok(())
     }
@@ -51,6 +51,7 @@ impl Task {
         let Some(node) = names::node_id(id) else { return Ok(()) };
         let Some(peer) = self.peers.get_mut(&node) else { return Ok(()) };
         peer.closed(connection);
+        self.dials.closed(connection);
         if let Some(link) = peer.link.as_ref().filter(|link| link.connection == connection) {
             // Its task reads what the peer said before it went, and then ends.
             link.handle.lost();
@@ -62,6 +63,7 @@ impl Task {
     /// Closes a connection that is not, or no longer, the link.
     pub(super) async fn hang_up(&mut self, node: NodeId, connection: ConnectionId) -> Done {
         self.swarm.close_connection(connection);
+        self.dials.closed(connection);
         if let Some(peer) = self.peers.get_mut(&node) {
             // From now on it is as if it were closed: that may take long when nobody acknowledges it.
             peer.closed(connection);
@@ -129,7 +131,8 @@ impl Task {
         };
         let handle = Arc::new(LinkHandle::to(found_at, came_from));
         let old = peer.linked(connection, handle.clone(), Instant::now());
-        for (_, asker) in peer.waiting.drain(..) {
+        let waiting = peer.waiting.drain(..).map(|(_, asker)| asker).chain(self.dials.linked(node, connection));
+        for asker in waiting {
             // The core hears of the link itself.
             if let Asker::Stream(_, linked) = asker {
                 let _ = linked.send(());

@@ -47,6 +47,10 @@ counters! {
     links_up,
     /// Connections that failed before they were one: strangers, scans, limits.
     connections_refused,
+    /// Packets of mDNS, one for each interface.
+    mdns_sent,
+    /// The same, inwards, other programs' included.
+    mdns_received,
     /// Streams of others that were refused because too many were open.
     streams_refused,
     /// Connections for what is large that came up, whoever dialled.

@@ -20,14 +20,17 @@ mod carriers;
 mod connections;
 mod counters;
 mod dialing;
+mod giving_up;
 mod gossip;
 mod interfaces;
 mod lane;
 mod link;
 mod local;
+mod mdns;
 mod names;
 mod own_addresses;
 mod peers;
+mod race;
 mod ranking;
 mod resolving;
 mod services;
@@ -37,6 +40,7 @@ mod streams;
 mod swarm;
 mod tcp;
 mod transport;
+mod ways;
 
 #[cfg(test)]
 mod tests;
@@ -88,6 +92,8 @@ pub struct NetworkConfig {
     pub advertise: Vec<SocketAddr>,
     /// When a connection for what is large is given up.
     pub carriers: CarrierLimits,
+    /// Whether members are looked for on the local network.
+    pub mdns: bool,
 }
 
 impl NetworkConfig {
@@ -100,6 +106,7 @@ impl NetworkConfig {
             listen,
             advertise: Vec::new(),
             carriers: CarrierLimits::default(),
+            mdns: true,
         }
     }
 }

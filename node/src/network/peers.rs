@@ -6,11 +6,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use libp2p::Stream;
+use libp2p::core::ConnectedPoint;
 use libp2p::swarm::ConnectionId;
 use shoal_protocol::model::{Lane, NodeId};
 
 use super::dialing::Asker;
 use super::link::{Lanes, LinkHandle};
+use super::names;
 
 /// A link older than this that its peer dials anew is dead on the peer's side; a younger one is the other half of a simultaneous dial.
 const STALE: Duration = Duration::from_secs(10);
@@ -46,6 +48,16 @@ pub(super) enum At {
     Found(SocketAddr),
     /// It dialled from there.
     CameFrom(IpAddr),
+}
+
+impl At {
+    pub(super) fn of(endpoint: &ConnectedPoint) -> At {
+        match (names::socket(endpoint.get_remote_address()), endpoint) {
+            (Some(address), ConnectedPoint::Dialer { .. }) => At::Found(address),
+            (Some(address), ConnectedPoint::Listener { .. }) => At::CameFrom(address.ip()),
+            (None, _) => At::Unknown,
+        }
+    }
 }
 
 /// What to do with a new connection.

@@ -2,7 +2,6 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::num::NonZeroU8;
 use std::sync::Arc;
 
 use libp2p::connection_limits::{self, ConnectionLimits};
@@ -11,9 +10,11 @@ use libp2p::{Swarm, gossipsub};
 use tokio::sync::{mpsc, watch};
 
 use super::carriers::{self, Carriers};
+use super::dialing::Dials;
 use super::gossip::Gossip;
 use super::interfaces::{self, Interfaces};
 use super::local::Locals;
+use super::mdns::Mdns;
 use super::own_addresses::{self, Own};
 use super::services::Services;
 use super::swarm::Task;
@@ -21,14 +22,13 @@ use super::{Inbox, Links, NetCounters, Network, NetworkConfig, names, streams, t
 
 /// Handshakes of others at once. Each ends within the dial's time-out, so this many strangers can knock every two seconds.
 const MAX_PENDING_IN: u32 = 64;
-/// Dials at once. The core asks for a few a second.
-const MAX_PENDING_OUT: u32 = 128;
+/// Addresses dialled at once: of 16 peers that the core dials at a time, with as many addresses as a
+/// record may have, and of those that requests need.
+const MAX_PENDING_OUT: u32 = 512;
 /// Connections from others. A node needs some tens; each takes about 70 KB.
 const MAX_IN: u32 = 512;
 /// Two when both dialled at the same time, and some that take long to close because nobody acknowledges it.
 const MAX_PER_PEER: u32 = 8;
-/// Addresses of one peer that are dialled at once: all that a record may have.
-const DIALS_PER_PEER: NonZeroU8 = NonZeroU8::new(16).expect("sixteen is not zero");
 
 /// Inputs that may wait for the driver. It takes hundreds in a turn; while it does not, peers are held back.
 const URGENT: usize = 1024;
@@ -75,7 +75,7 @@ pub(super) async fn start_among(
     let counters = Arc::<NetCounters>::default();
     let keys = names::keypair(&config.seed);
     let (arrive, arrived) = mpsc::channel(carriers::MAX_PENDING_IN);
-    let transport =
+    let (transport, given_up) =
         transport::transport(&keys, config.secret, &counters, &locals, arrive).map_err(|error| set_up(&error))?;
     let (gossip_behaviour, gossip) = Gossip::new(&keys, &config.cluster).map_err(|error| set_up(&error))?;
     let limits = ConnectionLimits::default()
@@ -88,9 +88,7 @@ pub(super) async fn start_among(
         streams: streams::Behaviour::new(&config.cluster),
         gossip: gossip_behaviour,
     };
-    let swarm_config = swarm::Config::with_tokio_executor()
-        .with_dial_concurrency_factor(DIALS_PER_PEER)
-        .with_max_negotiating_inbound_streams(32);
+    let swarm_config = swarm::Config::with_tokio_executor().with_max_negotiating_inbound_streams(32);
     let mut swarm = Swarm::new(transport, behaviour, keys.public().to_peer_id(), swarm_config);
     let listening = claim.address;
     let own = Own::start(&mut swarm, listening, &config.advertise, interfaces, locals)?;
@@ -103,6 +101,8 @@ pub(super) async fn start_among(
     let (bulk_in, bulk) = mpsc::channel(BULK);
     let links = Links::default();
     let inputs = super::swarm::Inputs { urgent: urgent_in, gossip: gossip_in, bulk: bulk_in };
+    let me = names::node_id(&keys.public().to_peer_id()).filter(|_| config.mdns);
+    let mdns = me.and_then(|me| Mdns::start(me, &config.secret, listening, inputs.urgent.clone(), counters.clone()));
     let services = Arc::new(Services::new(counters.clone()));
     let carriers = Arc::new(Carriers::new(
         keys,
@@ -113,8 +113,18 @@ pub(super) async fn start_among(
         config.carriers,
     ));
     tokio::spawn(carriers.clone().take(arrived));
-    let task =
-        Task::new(swarm, gossip, &config, links.clone(), counters.clone(), inputs, own, services, carriers.clone());
+    let task = Task::new(
+        swarm,
+        gossip,
+        &config,
+        links.clone(),
+        counters.clone(),
+        inputs,
+        own,
+        Dials::new(given_up, mdns),
+        services,
+        carriers.clone(),
+    );
     tokio::spawn(task.run(commands));
     Ok((
         Network { commands: commands_in, links, counters, carriers, listening, told, directory: Arc::default() },

@@ -7,7 +7,6 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
-use libp2p::core::ConnectedPoint;
 use libp2p::swarm::{ConnectionId, SwarmEvent};
 use libp2p::{PeerId, Stream, Swarm, gossipsub};
 use shoal_protocol::model::NodeId;
@@ -18,10 +17,10 @@ use tokio::task::JoinSet;
 use tokio_util::compat::FuturesAsyncReadCompatExt;
 
 use super::carriers::Carriers;
-use super::dialing::{Asker, Dial};
+use super::dialing::{Asker, Dials};
 use super::gossip::{Gossip, MAX_GOSSIP};
 use super::own_addresses::Own;
-use super::peers::{At, Peer};
+use super::peers::Peer;
 use super::resolving::Resolver;
 use super::services::Services;
 use super::start::{Behaviour, BehaviourEvent};
@@ -97,7 +96,7 @@ pub(super) struct Task {
     pub(super) own: Own,
     resolver: Resolver,
     pub(super) peers: BTreeMap<NodeId, Peer>,
-    pub(super) dials: BTreeMap<ConnectionId, Dial>,
+    pub(super) dials: Dials,
     services: Arc<Services>,
     pub(super) carriers: Arc<Carriers>,
     pub(super) running: JoinSet<Ended>,
@@ -113,6 +112,7 @@ impl Task {
         counters: Arc<NetCounters>,
         inputs: Inputs,
         own: Own,
+        dials: Dials,
         services: Arc<Services>,
         carriers: Arc<Carriers>,
     ) -> Self {
@@ -128,7 +128,7 @@ impl Task {
             own,
             resolver: Resolver::default(),
             peers: BTreeMap::new(),
-            dials: BTreeMap::new(),
+            dials,
             services,
             carriers,
             running: JoinSet::new(),
@@ -155,6 +155,7 @@ impl Task {
                 event = self.swarm.select_next_some() => self.on_swarm(event).await,
                 () = self.own.changed() => self.on_own_addresses().await,
                 Some(Ok(ended)) = self.running.join_next() => self.on_ended(ended).await,
+                Some(whom) = self.dials.wakes.next() => self.race(whom).await,
                 Some((node, connection)) = self.deadlines.next() => self.on_deadline(node, connection).await,
             };
             if done.is_err() {
@@ -223,7 +224,7 @@ impl Task {
             SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
                 self.make_way(&peer_id, &endpoint).await?;
                 self.own.connected(connection_id, &endpoint);
-                return self.on_connected(peer_id, connection_id, at(&endpoint)).await;
+                return self.on_connected(peer_id, connection_id, &endpoint).await;
             }
             SwarmEvent::ConnectionClosed { peer_id, connection_id, .. } => {
                 self.own.closed(connection_id);
@@ -306,13 +307,5 @@ impl Task {
 impl Drop for Task {
     fn drop(&mut self) {
         self.carriers.stop();
-    }
-}
-
-fn at(endpoint: &ConnectedPoint) -> At {
-    match (names::socket(endpoint.get_remote_address()), endpoint) {
-        (Some(address), ConnectedPoint::Dialer { .. }) => At::Found(address),
-        (Some(address), ConnectedPoint::Listener { .. }) => At::CameFrom(address.ip()),
-        (None, _) => At::Unknown,
     }
 }

@@ -6,7 +6,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use shoal_protocol::model::{Digest, KeyPair};
-use shoal_protocol::node::DialFailure;
+use shoal_protocol::node::{Answerer, DialFailure};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
@@ -15,6 +15,8 @@ mod carriers;
 
 const CLUSTER: ClusterId = ClusterId([7; 32]);
 const SECRET: [u8; 32] = [8; 32];
+/// Nobody listens there.
+const DEAD: &str = "/ip4/127.0.0.1/tcp/1";
 
 struct Peer {
     id: NodeId,
@@ -37,6 +39,7 @@ fn config(seed: u8, secret: [u8; 32]) -> NetworkConfig {
         listen: "127.0.0.1:0".parse().unwrap(),
         advertise: Vec::new(),
         carriers: CarrierLimits { stall_after: Duration::from_millis(200), ..CarrierLimits::default() },
+        mdns: false,
     }
 }
 
@@ -70,7 +73,21 @@ impl Peer {
     }
 
     async fn urgent(&mut self) -> Input {
-        within("an urgent input", self.inbox.urgent.recv()).await.expect("the network runs")
+        loop {
+            match within("an urgent input", self.inbox.urgent.recv()).await.expect("the network runs") {
+                // What single addresses said: those who want it take it by `answered`.
+                Input::Answered { .. } => {}
+                input => return input,
+            }
+        }
+    }
+
+    /// Who answered a dial in the node's place, at the next address where somebody did.
+    async fn answered(&mut self) -> (String, Answerer) {
+        match within("an answer", self.inbox.urgent.recv()).await.expect("the network runs") {
+            Input::Answered { address, by, .. } => (address, by),
+            other => panic!("an answer was expected, not {other:?}"),
+        }
     }
 
     async fn link_up(&mut self) -> NodeId {
@@ -180,13 +197,77 @@ async fn at_one_of_its_addresses_a_node_is_found_though_others_answer_at_the_res
     let all = vec![b.address(), a.address(), c.address()];
     assert!(a.network.dial(DialTarget::Node(c.id), all.clone()));
     assert_eq!((a.link_up().await, c.link_up().await), (c.id, a.id));
-    // Nobody has the key 4; where nobody listens counts, strangers do not.
+    // Nobody has the key 4. Others at its addresses show that these are old: that one refuses proves nothing.
     assert!(a.network.dial(DialTarget::Node(id(4)), all.clone()));
+    assert_eq!(a.answered().await, (b.address(), Answerer::Node(b.id)));
+    assert_eq!(a.answered().await, (c.address(), Answerer::Node(c.id)));
     assert!(matches!(a.dial_failed().await, DialFailure::Stranger(_)));
     let mut with_dead = all;
-    with_dead.push("/ip4/127.0.0.1/tcp/1".into());
+    with_dead.push(DEAD.into());
     assert!(a.network.dial(DialTarget::Node(id(4)), with_dead));
+    assert!(matches!(a.dial_failed().await, DialFailure::Stranger(_)));
+    assert!(a.network.dial(DialTarget::Node(id(4)), vec![DEAD.into()]));
     assert_eq!(a.dial_failed().await, DialFailure::Refused);
+}
+
+/// The peer has a second address from which nothing comes back, as one behind a firewall: its time-out hid the refusal
+/// of the address that worked for two seconds.
+#[tokio::test]
+async fn silent_address_does_not_delay_the_refusal_of_the_proven() {
+    let (mut a, b) = linked(1, 2).await;
+    let (id, address) = (b.id, b.address());
+    drop(b);
+    assert!(matches!(a.urgent().await, Input::LinkDown { peer } if peer == id));
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let black_hole = names::multiaddr(&silent.local_addr().unwrap()).to_string();
+    assert!(a.network.dial(DialTarget::Node(id), vec![black_hole, address.clone()]));
+    assert_eq!(a.answered().await, (address, Answerer::Nobody));
+    assert_eq!(a.dial_failed().await, DialFailure::Refused);
+    // The other address is tried all the same, and that dial goes on: it has not run into its time-out.
+    let (stream, _) = within("the second address' dial", silent.accept()).await.unwrap();
+    let mut greeting = [0; 256];
+    within("a greeting", stream.readable()).await.unwrap();
+    assert!(stream.try_read(&mut greeting).unwrap() > 0);
+    assert!(stream.try_read(&mut greeting).is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock));
+}
+
+/// The refusal of an address that was never seen to be the peer's is not hidden either, nor taken for more than it is.
+#[tokio::test]
+async fn where_the_proven_address_is_silent_a_refusal_proves_nothing() {
+    let (mut a, b) = linked(1, 2).await;
+    let (id, listening) = (b.id, b.network.listening());
+    drop(b);
+    assert!(matches!(a.urgent().await, Input::LinkDown { peer } if peer == id));
+    // Somebody takes its port and never says a word.
+    let silent = within("its port", async {
+        loop {
+            match tokio::net::TcpListener::bind(listening).await {
+                Ok(silent) => break silent,
+                Err(_) => tokio::task::yield_now().await,
+            }
+        }
+    })
+    .await;
+    let address = names::multiaddr(&silent.local_addr().unwrap()).to_string();
+    assert!(a.network.dial(DialTarget::Node(id), vec![DEAD.into(), address]));
+    assert_eq!(a.answered().await, (DEAD.into(), Answerer::Nobody));
+    assert_eq!(a.dial_failed().await, DialFailure::TimedOut);
+}
+
+/// A dial that lost makes no second connection at the peer.
+#[tokio::test]
+async fn dials_that_lost_are_given_up() {
+    let (mut a, b) = (peer(1).await, peer(2).await);
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let black_hole = names::multiaddr(&silent.local_addr().unwrap()).to_string();
+    assert!(a.network.dial(DialTarget::Node(b.id), vec![black_hole, b.address()]));
+    let (mut stream, _) = within("the first address' dial", silent.accept()).await.unwrap();
+    assert_eq!(a.link_up().await, b.id);
+    let mut all = Vec::new();
+    within("its end", stream.read_to_end(&mut all)).await.unwrap();
+    // Nobody hears of its end: what is next is what is asked next.
+    assert!(a.network.dial(DialTarget::Address("kitchen".into()), vec!["kitchen".into()]));
+    assert!(matches!(a.dial_failed().await, DialFailure::Stranger(_)));
 }
 
 #[tokio::test]

@@ -14,12 +14,13 @@ use libp2p::core::upgrade::{NegotiationError, Version};
 use libp2p::identity::Keypair;
 use libp2p::swarm::DialError;
 use libp2p::{Multiaddr, PeerId, Transport, noise, yamux};
-use shoal_protocol::node::DialFailure;
 use tokio::sync::mpsc;
 
 use super::counters::{NetCounters, add};
+use super::giving_up::{GivenUp, GivingUp};
 use super::local::Locals;
 use super::names;
+use super::race::Said;
 use super::tcp::{self, Arrived};
 
 /// A dial and its handshake must be done by then; so must the handshake of one who dialled us.
@@ -33,11 +34,11 @@ pub(super) fn transport(
     counters: &Arc<NetCounters>,
     locals: &Locals,
     carriers: mpsc::Sender<Arrived>,
-) -> Result<Boxed<(PeerId, StreamMuxerBox)>, noise::Error> {
+) -> Result<(Boxed<(PeerId, StreamMuxerBox)>, GivenUp), noise::Error> {
     let (counters, locals) = (counters.clone(), locals.clone());
     // Who does not know the secret cannot complete the handshake, so gossip never greets a stranger.
     let noise = noise::Config::new(keys)?.with_prologue(secret.to_vec());
-    Ok(tcp::Tcp::new(carriers)
+    let transport = tcp::Tcp::new(carriers)
         .map(move |stream, _| {
             let local = stream.0.local_addr().ok().map(|address| address.ip());
             locals.tie(Counted { stream, counters }, local)
@@ -47,7 +48,9 @@ pub(super) fn transport(
         .authenticate(noise)
         .multiplex(yamux())
         .timeout(DIAL_TIMEOUT)
-        .boxed())
+        .boxed();
+    let (transport, given_up) = GivingUp::new(transport);
+    Ok((transport.boxed(), given_up))
 }
 
 /// Streams on one connection, of links and of carriers.
@@ -62,53 +65,27 @@ pub(super) fn yamux() -> yamux::Config {
 #[error("{0}")]
 struct Tcp(#[source] io::Error);
 
-/// What a failed dial says about the other side.
-#[derive(Debug)]
-pub(super) enum Failed {
-    /// It is over; this is what to report.
-    All(DialFailure),
-    /// At this address somebody else answers. The others may yet be right.
-    Elsewhere(Multiaddr, String),
-}
-
-pub(super) fn judge(error: &DialError) -> Failed {
+/// What the end of a dial to one address says.
+pub(super) fn judge(error: &DialError) -> Said {
     match error {
-        DialError::LocalPeerId { address } => {
-            Failed::Elsewhere(address.clone(), "this node itself answers there".into())
-        }
-        DialError::WrongPeerId { obtained, address } => {
-            let who = names::node_id(obtained).map_or_else(|| obtained.to_string(), |node| node.short());
-            Failed::Elsewhere(address.clone(), format!("node {who} answers there"))
-        }
-        DialError::Transport(errors) => Failed::All(judge_all(errors)),
         // libp2p leaves out the addresses that this node listens on.
-        DialError::NoAddresses => Failed::All(DialFailure::Stranger("this node itself answers there".into())),
-        DialError::DialPeerConditionFalse(_) | DialError::Aborted | DialError::Denied { .. } => {
-            Failed::All(DialFailure::TimedOut)
+        DialError::LocalPeerId { .. } | DialError::NoAddresses => Said::Itself,
+        DialError::WrongPeerId { obtained, address } => match names::node_id(obtained) {
+            Some(node) => Said::Node(node),
+            None => other_cluster(address),
+        },
+        DialError::Transport(errors) => {
+            errors.first().map_or(Said::Nothing, |(address, error)| judge_one(address, error))
         }
+        // The limit on dials at once, or a dial that was given up.
+        DialError::DialPeerConditionFalse(_) | DialError::Aborted | DialError::Denied { .. } => Said::Unreachable,
     }
 }
 
-/// Refused only when every address that tells anything refused: it is taken as evidence of death.
-fn judge_all(errors: &[(Multiaddr, TransportError<io::Error>)]) -> DialFailure {
-    let each: Vec<_> = errors.iter().map(|(address, error)| judge_one(address, error)).collect();
-    let refused = each.contains(&DialFailure::Refused);
-    let stranger = each.iter().find(|failure| matches!(failure, DialFailure::Stranger(_)));
-    if each.is_empty() || each.contains(&DialFailure::TimedOut) {
-        DialFailure::TimedOut
-    } else if refused {
-        DialFailure::Refused
-    } else {
-        stranger.cloned().unwrap_or(DialFailure::TimedOut)
-    }
-}
-
-fn judge_one(address: &Multiaddr, error: &TransportError<io::Error>) -> DialFailure {
+fn judge_one(address: &Multiaddr, error: &TransportError<io::Error>) -> Said {
     let error = match error {
         TransportError::MultiaddrNotSupported(address) => {
-            return DialFailure::Stranger(format!(
-                "{address} cannot be dialled: an IP address and a TCP port are expected"
-            ));
+            return Said::Stranger(format!("{address} cannot be dialled: an IP address and a TCP port are expected"));
         }
         TransportError::Other(error) => error,
     };
@@ -127,8 +104,23 @@ fn judge_one(address: &Multiaddr, error: &TransportError<io::Error>) -> DialFail
             return not_shoal(address);
         }
         let io = error.downcast_ref::<io::Error>();
-        if io.is_some_and(|io| io.kind() == io::ErrorKind::ConnectionRefused) {
-            return DialFailure::Refused;
+        match io.map(io::Error::kind) {
+            Some(io::ErrorKind::ConnectionRefused) => return Said::Refused,
+            // No route, no neighbour, no source address, no such family, or a firewall of our own.
+            Some(
+                io::ErrorKind::NetworkUnreachable
+                | io::ErrorKind::HostUnreachable
+                | io::ErrorKind::NetworkDown
+                | io::ErrorKind::AddrNotAvailable
+                | io::ErrorKind::Unsupported
+                | io::ErrorKind::InvalidInput
+                | io::ErrorKind::PermissionDenied,
+            ) => return Said::Unreachable,
+            _ => {}
+        }
+        // EAFNOSUPPORT has no kind of its own.
+        if io.and_then(io::Error::raw_os_error) == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error()) {
+            return Said::Unreachable;
         }
         // An io::Error's source is the source of what it wraps, not what it wraps.
         cause = match io.and_then(io::Error::get_ref) {
@@ -136,15 +128,15 @@ fn judge_one(address: &Multiaddr, error: &TransportError<io::Error>) -> DialFail
             None => error.source(),
         };
     }
-    DialFailure::TimedOut
+    Said::Nothing
 }
 
-fn other_cluster(address: &Multiaddr) -> DialFailure {
-    DialFailure::Stranger(format!("{} is of another cluster, or the join line is not its", names::show(address)))
+fn other_cluster(address: &Multiaddr) -> Said {
+    Said::Stranger(format!("{} is of another cluster, or the join line is not its", names::show(address)))
 }
 
-fn not_shoal(address: &Multiaddr) -> DialFailure {
-    DialFailure::Stranger(format!("what answers at {} is not shoal", names::show(address)))
+fn not_shoal(address: &Multiaddr) -> Said {
+    Said::Stranger(format!("what answers at {} is not shoal", names::show(address)))
 }
 
 /// A TCP stream whose bytes are counted.
@@ -178,5 +170,30 @@ impl AsyncWrite for Counted {
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_close(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::io::Errno;
+
+    use super::*;
+
+    fn said(error: io::Error) -> Said {
+        let address: Multiaddr = "/ip4/192.0.2.1/tcp/7700".parse().unwrap();
+        // As it comes through the layers above TCP.
+        let wrapped = io::Error::other(io::Error::other(Tcp(error)));
+        judge(&DialError::Transport(vec![(address, TransportError::Other(wrapped))]))
+    }
+
+    /// A network without a way there is not a peer that is silent.
+    #[test]
+    fn no_way_there_is_told_from_silence_and_refusal() {
+        for errno in [Errno::NETUNREACH, Errno::HOSTUNREACH, Errno::ADDRNOTAVAIL, Errno::AFNOSUPPORT, Errno::ACCESS] {
+            assert_eq!(said(errno.into()), Said::Unreachable, "{errno:?}");
+        }
+        assert_eq!(said(Errno::CONNREFUSED.into()), Said::Refused);
+        assert_eq!(said(Errno::TIMEDOUT.into()), Said::Nothing);
+        assert_eq!(said(Errno::CONNRESET.into()), Said::Nothing);
     }
 }

@@ -184,6 +184,8 @@ impl Membership {
         if !self.members.contains_key(&node) || self.has_link(&node) {
             return; // somebody removed meanwhile, or a crossing dial that won
         }
+        // Where others answer, a refusal is theirs.
+        let refused = how == DialFailure::Refused && !self.is_displaced(&node);
         let path = self.paths.entry(node).or_default();
         path.dialling = None;
         self.dialling.remove(&node);
@@ -194,7 +196,7 @@ impl Membership {
             return;
         }
         path.failures = path.failures.saturating_add(1);
-        path.refused = how == DialFailure::Refused;
+        path.refused = refused;
         // The others may not have lost their end of the old link yet, and refuse a second one for a moment.
         let most = if self.attention.has_moved(cx.now) { 1 } else { 16 };
         let doublings = path.failures.saturating_sub(1).min(most);
@@ -227,6 +229,7 @@ impl Membership {
         path.failures = 0;
         path.closed_at = None;
         path.heard(cx.now);
+        self.is_reached(&peer);
         self.dialling.remove(&peer);
         self.timers.clear(Reason::Dial(peer));
         // What it was asked before came to nothing: it is asked anew.

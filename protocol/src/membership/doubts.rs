@@ -191,9 +191,13 @@ impl Membership {
     }
 
     fn ask(&mut self, cx: &mut Cx<'_>, subject: NodeId) {
+        let asked = self.electorate(cx.now, &subject).into_iter().filter(|node| self.has_link(node)).collect();
+        self.ask_these(cx, subject, asked);
+    }
+
+    /// Asks these, who are linked, whether they can reach the subject now.
+    pub(super) fn ask_these(&mut self, cx: &mut Cx<'_>, subject: NodeId, asked: Vec<NodeId>) {
         let vote = self.current_vote(cx.now, &subject);
-        let asked: Vec<NodeId> =
-            self.electorate(cx.now, &subject).into_iter().filter(|node| self.has_link(node)).collect();
         let Some(doubt) = self.doubts.get_mut(&subject) else { return };
         let round = self.next_round;
         self.next_round = self.next_round.wrapping_add(1);

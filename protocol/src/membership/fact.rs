@@ -65,10 +65,21 @@ pub enum Fact {
 /// How a dial that was asked for ended without a link.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum DialFailure {
-    /// Every address refused: nobody listens there.
+    /// The address that led to it last refused, or all that say anything did: nobody listens there.
     Refused,
     /// No answer, no way, or somebody else answered: nothing is proven.
     TimedOut,
+}
+
+/// Who answered at a member's address in its place.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Answerer {
+    /// This node, which proved its key: the address is its by now.
+    Node(NodeId),
+    /// A program that is not of this cluster.
+    Stranger,
+    /// Nobody: the device there refuses.
+    Nobody,
 }
 
 /// How a member is held to be.

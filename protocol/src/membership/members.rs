@@ -128,6 +128,7 @@ impl Membership {
         let Some(member) = self.members.remove(&node) else { return };
         self.circle.remove(node, member.salt);
         self.keys_in_sync.remove(&Self::item_key(&node));
+        self.residents.remove(&node);
         match member.life {
             Life::Unknown { .. } => self.unknown -= 1,
             Life::Down(_) => self.view ^= fingerprint(&node, member.incarnation),
@@ -329,10 +330,12 @@ impl Membership {
     }
 
     pub(super) fn on_sighted(&mut self, cx: &mut Cx<'_>, node: NodeId, addresses: Vec<String>) {
-        let is_news = self.members.get(&node).is_some_and(|member| *member.sighted != *addresses);
+        let was_anothers = addresses.iter().any(|address| self.is_anothers(&node, address));
+        let is_news = self.members.get(&node).is_some_and(|member| was_anothers || *member.sighted != *addresses);
         if !is_news || !are_decent(&addresses) {
             return; // the same sighting again is no news: dials keep their pace
         }
+        self.is_seen_at(&node, &addresses);
         let Some(member) = self.members.get_mut(&node) else { return };
         member.sighted = addresses.into();
         if !self.has_link(&node) {

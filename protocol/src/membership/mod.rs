@@ -32,6 +32,7 @@ mod paths;
 mod queues;
 mod records;
 mod repair;
+mod residents;
 mod timers;
 mod views;
 mod votes;
@@ -48,7 +49,7 @@ use crate::model::{ClusterId, Digest, KeyPair, NodeId, NodeRecord, Out, Signed, 
 pub use config::Config;
 pub use errands::MOST_COMING;
 pub use evidence::{Cause, Evidence, Suspicion};
-pub use fact::{DialFailure, Fact, Profile, State, Worth};
+pub use fact::{Answerer, DialFailure, Fact, Profile, State, Worth};
 pub use message::{Gone, Goodbye, Message, Notice, Seen, Vote, Wish};
 pub use timers::Reason;
 
@@ -57,6 +58,7 @@ use members::Member;
 use observers::{Circle, Lots, lots};
 use paths::{Attention, Path};
 use records::Own;
+use residents::Residents;
 use timers::Timers;
 
 /// Who is alive, as this node sees it.
@@ -93,6 +95,8 @@ pub struct Membership {
     doubts: BTreeMap<NodeId, Doubt>,
     /// Who wants to know of whom; bounded in `doubts.rs`.
     inquiries: BTreeMap<NodeId, BTreeMap<NodeId, Inquiry>>,
+    /// Who answers at members' addresses in their place.
+    residents: Residents,
     attention: Attention,
     timers: Timers,
     /// Numbers probes. Never repeats, so an answer names its moment.
@@ -157,6 +161,7 @@ impl Membership {
             watchers: BTreeSet::new(),
             doubts: BTreeMap::new(),
             inquiries: BTreeMap::new(),
+            residents: Residents::new(),
             attention: Attention::default(),
             timers: Timers::default(),
             next_seq: 1,
@@ -284,6 +289,20 @@ impl Membership {
     ) -> Vec<Fact> {
         let mut cx = Cx::new(now, out);
         self.on_sighted(&mut cx, node, addresses);
+        self.finish(cx)
+    }
+
+    /// A dial of this member was answered by somebody else at one of its addresses.
+    pub fn handle_answered(
+        &mut self,
+        now: Time,
+        node: NodeId,
+        address: String,
+        by: Answerer,
+        out: &mut Out<Message>,
+    ) -> Vec<Fact> {
+        let mut cx = Cx::new(now, out);
+        self.on_answered(&mut cx, node, address, by);
         self.finish(cx)
     }
 

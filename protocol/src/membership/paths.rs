@@ -21,7 +21,7 @@ pub(super) struct Path {
     pub heard_at: Option<Time>,
     /// When its last link was lost; none if there never was one in this life of it.
     pub closed_at: Option<Time>,
-    /// Since the link was lost, or without ever having had one, all its addresses refused.
+    /// Since the link was lost, or without ever having had one, a dial of it was refused.
     pub refused: bool,
     /// Since when a dial is under way.
     pub dialling: Option<Time>,

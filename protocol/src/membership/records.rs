@@ -269,6 +269,10 @@ impl Membership {
         } else if incarnation == highest && (is_new || source == Source::Hello) {
             self.on_same_life(cx, node, source);
         }
+        if moved {
+            // It says afresh where it is.
+            self.residents.remove(&node);
+        }
         if moved && !self.has_link(&node) {
             self.dial_anew(cx, node);
         } else if is_new

@@ -1,5 +1,6 @@
 //! Scenarios on a simulated network. Times are virtual, so bounds on them are exact, not hopes.
 
+mod addresses;
 mod errands;
 mod falls;
 mod moves;

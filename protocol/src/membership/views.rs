@@ -76,18 +76,6 @@ impl Membership {
         self.keys_in_sync.get(key).and_then(|node| self.record(node))
     }
 
-    /// Where to dial a member: where it was seen last, then where it says it is.
-    pub fn addresses(&self, node: &NodeId) -> Vec<String> {
-        let Some(member) = self.members.get(node) else { return Vec::new() };
-        let mut addresses = member.sighted.to_vec();
-        for address in member.record.iter().flat_map(|record| &record.addresses) {
-            if !addresses.contains(address) {
-                addresses.push(address.clone());
-            }
-        }
-        addresses
-    }
-
     /// Peers there is a link to, strangers included, by id.
     pub fn links(&self) -> impl Iterator<Item = NodeId> + '_ {
         self.paths.iter().filter(|(_, path)| path.link.is_some()).map(|(node, _)| *node)

@@ -7,7 +7,10 @@
 //! - somebody among them was refused: `Closed` votes of the others then count, so that a killed process is found out by one
 //!   re-dial; or `Silent` and `Refused` votes alone are the majority;
 //! - nobody showed the subject alive within the time of a cut: one live path is life;
-//! - all of them answered, or the rest had `patience` to name such a path.
+//! - all of them answered, or the rest had `patience` to name such a path;
+//! - where a refusal decides and not silence: the members beyond them that may have a link with the subject were asked as
+//!   well, and named no such path in that time. **A refused dial is death only if nobody else hears the node**: its old
+//!   address may be another device's by now, which refuses all who try. Only those that decide ask them.
 //!
 //! Alone, a refusal decides, and silence only after `cut_alone`: nobody is there to correct us.
 
@@ -23,6 +26,9 @@ use super::{Cx, Membership, Reason, Worth};
 
 /// A node that is down and talks to us is told so once in so long.
 const TELL_EVERY: std::time::Duration = std::time::Duration::from_millis(500);
+/// Members beyond those that decide who are asked before a refusal is taken for death: the rest of a full mesh. With the
+/// observers they fit into the answers that a doubt keeps.
+const MAX_WITNESSES: usize = 24;
 /// Observers gossip a fall one after another, so that mostly only the first has to.
 const SPREAD_STEP: std::time::Duration = std::time::Duration::from_millis(150);
 
@@ -85,6 +91,7 @@ impl Membership {
             }
         }
         let refused = votes.iter().any(|vote| vote.seen == Seen::Refused);
+        let silent = votes.iter().filter(|vote| vote.seen == Seen::Silent).count();
         let firm = votes.iter().filter(|vote| vote.seen != Seen::Closed).count();
         let enough = 2 * votes.len() > electorate.len() && (refused || 2 * firm > electorate.len());
         let doubt = self.doubts.get_mut(&subject)?;
@@ -93,11 +100,35 @@ impl Membership {
             return None;
         }
         let ready_at = *doubt.ready_at.get_or_insert(cx.now);
-        if votes.len() == electorate.len() || cx.now >= ready_at + self.config.patience {
+        let by_silence = 2 * silent > electorate.len();
+        if !by_silence && !electorate.contains(&self.me) {
+            return None; // those that decide will tell
+        }
+        let heard_out = by_silence || self.hears_out_witnesses(cx, subject, &electorate);
+        if (heard_out && votes.len() == electorate.len()) || cx.now >= ready_at + self.config.patience {
             return Some(votes);
         }
         self.timers.set_by(Reason::Doubt(subject), ready_at + self.config.patience);
         None
+    }
+
+    /// Whether the members that do not decide but may have a link with the subject have said that they cannot reach it.
+    /// Those that were not asked yet are asked now.
+    fn hears_out_witnesses(&mut self, cx: &mut Cx<'_>, subject: NodeId, electorate: &[NodeId]) -> bool {
+        let others = self.successors_of(&subject).into_iter();
+        let witnesses: Vec<NodeId> =
+            others.filter(|node| !electorate.contains(node) && self.has_link(node)).take(MAX_WITNESSES).collect();
+        let Some(doubt) = self.doubts.get(&subject) else { return true };
+        let has_voted = |node: &NodeId| {
+            let answer = doubt.answers.get(node);
+            matches!(answer, Some(Answer::Vote(at, _)) if cx.now.since(*at) < self.config.vote_ttl)
+        };
+        let missing: Vec<NodeId> = witnesses.into_iter().filter(|node| !has_voted(node)).collect();
+        let unasked: Vec<NodeId> = missing.iter().filter(|node| !doubt.waiting.contains_key(node)).copied().collect();
+        if !unasked.is_empty() {
+            self.ask_these(cx, subject, unasked);
+        }
+        missing.is_empty()
     }
 
     /// Who decides on this subject: the first live members after it that can be asked, in order.

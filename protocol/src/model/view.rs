@@ -110,6 +110,9 @@ pub struct NodeView {
     /// The trouble on the path between it and the answering node, though it is up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
+    /// Who answers at its addresses in its place, by address; empty while there is a link to it.
+    #[serde(default)]
+    pub answered_by: BTreeMap<String, String>,
     /// The link's round trip in microseconds, where there is a link.
     pub rtt_us: Option<u64>,
 }

@@ -10,6 +10,7 @@ use crate::model::{
 use crate::model::{NodeRecord, Ruling};
 
 use super::Message;
+pub use crate::membership::Answerer;
 
 /// A request of a user, so that the answer finds its way back. The driver draws it; it is never sent.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -90,6 +91,15 @@ pub enum Input {
         /// Its addresses, as multiaddrs, or why there are none now.
         found: Result<Vec<String>, String>,
     },
+    /// A dial of a node was answered at one of its addresses by somebody else.
+    Answered {
+        /// The node that was to be met.
+        node: NodeId,
+        /// Where, as a multiaddr.
+        address: String,
+        /// Who answers there.
+        by: Answerer,
+    },
     /// A user wants something.
     Command {
         /// For the reply.
@@ -153,7 +163,7 @@ pub enum DialTarget {
 /// How a dial failed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum DialFailure {
-    /// Every address refused: nobody listens there, so the process is gone.
+    /// The address that led there last refused, or all that say anything did: nobody listens, so the process is gone.
     Refused,
     /// No answer, or no way: the network may be cut.
     TimedOut,

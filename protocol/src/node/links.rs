@@ -6,7 +6,7 @@ use crate::membership;
 use crate::model::{Lane, NodeId, Time};
 
 use super::Node;
-use super::contract::{Action, DialFailure, DialTarget};
+use super::contract::{Action, Answerer, DialFailure, DialTarget};
 use super::message::Message;
 
 /// How long the answer to a request for admission may take before another member is asked.
@@ -58,6 +58,11 @@ impl Node {
 
     pub(super) fn on_sighted(&mut self, now: Time, node: NodeId, addresses: Vec<String>) {
         self.with_membership(now, |membership, now, out| membership.handle_sighted(now, node, addresses, out));
+    }
+
+    pub(super) fn on_answered(&mut self, now: Time, node: NodeId, address: String, by: Answerer) {
+        self.with_membership(now, |membership, now, out| membership.handle_answered(now, node, address, by, out));
+        self.views += 1;
     }
 
     fn ask_to_join(&mut self, now: Time, peer: NodeId) {

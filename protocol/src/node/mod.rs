@@ -247,6 +247,7 @@ impl Node {
             Input::Sighted { node, addresses } => self.on_sighted(now, node, addresses),
             Input::Addresses(own) => self.on_addresses(now, own),
             Input::Resolved { seed, found } => self.on_resolved(now, seed, found),
+            Input::Answered { node, address, by } => self.on_answered(now, node, address, by),
             Input::Command { request, command } => self.on_command(now, request, command),
             Input::Report(report) => self.on_report(now, report),
             Input::Facts(facts) => self.on_facts(now, facts),

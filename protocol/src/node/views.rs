@@ -8,8 +8,8 @@ use crate::model::{
 };
 use crate::plan::{Gap, HeldWhy};
 
-use super::Node;
 use super::artifacts::Local;
+use super::{Answerer, Node};
 
 impl Node {
     /// Grows whenever anything that views show may have changed.
@@ -109,7 +109,25 @@ impl Node {
             replicas: claims.len(),
             version: record.map(|record| record.version.clone()).unwrap_or_default(),
             path: self.path_note(node),
+            answered_by: self
+                .membership
+                .answers_at(node)
+                .map(|(address, by)| (address.clone(), self.who(by)))
+                .collect(),
             rtt_us: self.membership.rtt(node).map(|rtt| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX)),
+        }
+    }
+
+    /// Where a member is dialled, in order, as multiaddrs.
+    pub fn addresses_of(&self, node: &NodeId) -> Vec<String> {
+        self.membership.addresses(node)
+    }
+
+    fn who(&self, by: &Answerer) -> String {
+        match by {
+            Answerer::Node(other) => format!("node {}", self.name_of(other)),
+            Answerer::Stranger => "a program that is not of this cluster".into(),
+            Answerer::Nobody => "nobody: the device there refuses".into(),
         }
     }
 

@@ -4,6 +4,8 @@
 //! measured to about that. The clock runs from just before the loss to the end of the first good answer to a question
 //! asked after it.
 //! - kill: kill -9, on loopback; between two kills the dead node is started again on its own state;
+//! - bridges: kill -9 as well, of nodes that have two more addresses each, where what others send is lost without a word;
+//!   in network namespaces, which need root. That must cost nothing: its p50 belongs within 1.2 times kill's;
 //! - cut: its link is cut, in network namespaces, which need root; between two cuts the link is mended.
 //!
 //! Before the next loss all must be whole. Between ours, Docker Swarm loses its node in the same ways, see [`super::swarm`].
@@ -15,7 +17,7 @@ use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 
 use super::{Against, Beside, Figures};
-use crate::chaos::net::Net;
+use crate::chaos::net::{Clutter, Net};
 use crate::kill::{HELLO, holder, under_traffic};
 use crate::real::{Cluster, Options, eventually, shown};
 
@@ -27,6 +29,8 @@ pub(super) const NODES: usize = 3;
 pub enum Case {
     /// kill -9.
     Kill,
+    /// kill -9, where each node has two addresses that nobody reaches.
+    Bridges,
     /// Its link is cut.
     Cut,
 }
@@ -37,6 +41,7 @@ pub(super) fn measure(options: &Options, cases: &[Case], runs: u32, mut beside: 
     for case in cases {
         let ours = match case {
             Case::Kill => Some(kill(options, runs, &mut beside)?),
+            Case::Bridges => bridges(options, runs)?,
             Case::Cut => cut(options, runs, &mut beside)?,
         };
         figures.extend(ours.into_iter().flat_map(|ours| compared(*case, ours, beside.taken())));
@@ -48,6 +53,7 @@ pub(super) fn measure(options: &Options, cases: &[Case], runs: u32, mut beside: 
 fn compared(case: Case, ours: Vec<f64>, theirs: Vec<f64>) -> Vec<Figures> {
     let (case, swarm, goal) = match case {
         Case::Kill => ("kill", "swarm-kill", "p50 200 ms, p99 600 ms"),
+        Case::Bridges => ("bridges", "", "p50 1.2x kill's"),
         Case::Cut => ("cut", "swarm-cut", "p50 1200 ms, p99 2000 ms"),
     };
     let figures = |case, goal, values| Figures { bench: "failover", case, unit: "ms", goal, values, against: None };
@@ -65,6 +71,24 @@ fn kill(options: &Options, runs: u32, beside: &mut Beside) -> Result<Vec<f64>> {
     let lose = |cluster: &mut Cluster, victim: usize| cluster.nodes[victim].kill().map(|at| (at, at));
     let values = losses(&mut cluster, runs, lose, Cluster::restart, |run| beside.after(Case::Kill, run, runs));
     cluster.told(values)
+}
+
+/// None, with a line that says why, where there can be no network of its own.
+fn bridges(options: &Options, runs: u32) -> Result<Option<Vec<f64>>> {
+    if let Some(why) = Net::impossible() {
+        println!("  bridges: skipped: {why}");
+        return Ok(None);
+    }
+    // Declared first, so that the nodes are gone before it.
+    let net = Net::cluttered(NODES, Clutter::DeadEnds)?;
+    let mut cluster = Cluster::start_at(options, (0..NODES).map(|node| net.place(node)).collect())?;
+    for node in &cluster.nodes {
+        let told = node.api().nodes()?.into_iter().map(|view| view.addresses.len()).min();
+        ensure!(told == Some(3), "each node is to tell of three addresses, {} sees {told:?}", node.name);
+    }
+    let lose = |cluster: &mut Cluster, victim: usize| cluster.nodes[victim].kill().map(|at| (at, at));
+    let values = losses(&mut cluster, runs, lose, Cluster::restart, |_| {});
+    cluster.told(values).map(Some)
 }
 
 /// None, with a line that says why, where links cannot be cut.

@@ -51,8 +51,8 @@ pub struct Benches {
 /// What to measure.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Bench {
-    /// Lose the node of a one-replica workload, until a survivor answers. Cases kill (kill -9) and cut (its link is cut,
-    /// which needs root). Three nodes; beside them, in turn, a Docker Swarm of three managers where there can be one (root
+    /// Lose the node of a one-replica workload, until a survivor answers. Cases kill (kill -9), bridges (the same, where
+    /// each node has two addresses that nobody reaches; needs root) and cut (its link is cut, which needs root). Three nodes; beside them, in turn, a Docker Swarm of three managers where there can be one (root
     /// and dockerd).
     Failover {
         /// Only this case; may be given several times.

@@ -12,7 +12,9 @@ mod clock;
 mod cuts;
 mod disk;
 mod full_disk;
+mod interfaces;
 mod kills;
+mod moved;
 pub mod net;
 mod outage;
 mod pause;
@@ -77,6 +79,10 @@ pub enum Scenario {
     Blackout,
     /// The path between two nodes loses full-sized packets, while a large component is published.
     BlackHole,
+    /// Devices with nineteen container bridges each, most with the same addresses everywhere.
+    ManyInterfaces,
+    /// All nodes get other addresses while they are off, beside another cluster.
+    MovedWhileOff,
     /// Late and lost packets, busy cores, disks that stall: nobody may be taken for dead.
     Weather,
     /// Nodes get other addresses while they run: one, two one after the other, all at once.
@@ -108,6 +114,8 @@ impl Scenario {
             Scenario::Clock => "clock",
             Scenario::Blackout => "blackout",
             Scenario::BlackHole => "black-hole",
+            Scenario::ManyInterfaces => "many-interfaces",
+            Scenario::MovedWhileOff => "moved-while-off",
             Scenario::Weather => "weather",
             Scenario::Addresses => "addresses",
             Scenario::BootBeforeNetwork => "boot-before-network",
@@ -120,6 +128,7 @@ impl Scenario {
             // They do without a network of their own: blackout then restarts with the network there.
             Scenario::KillLoop | Scenario::Pause | Scenario::Blackout => None,
             Scenario::Partition | Scenario::CutCable | Scenario::BlackHole => setup.no_net.clone(),
+            Scenario::ManyInterfaces | Scenario::MovedWhileOff => setup.no_net.clone(),
             Scenario::Addresses | Scenario::BootBeforeNetwork => setup.no_net.clone(),
             Scenario::Weather => setup.no_net.clone().or_else(Disk::stalls_impossible),
             Scenario::FullDisk => Disk::impossible(),
@@ -137,6 +146,8 @@ impl Scenario {
             Scenario::Clock => clock::play(setup),
             Scenario::Blackout => blackout::play(setup),
             Scenario::BlackHole => black_hole::play(setup),
+            Scenario::ManyInterfaces => interfaces::play(setup),
+            Scenario::MovedWhileOff => moved::play(setup),
             Scenario::Weather => weather::play(setup),
             Scenario::Addresses => addresses::play(setup),
             Scenario::BootBeforeNetwork => boot::play(setup),

@@ -39,6 +39,24 @@ pub struct Weather {
     pub lost_per_mille: u16,
 }
 
+/// Interfaces of a node that lead nowhere: their addresses are told to the others as well, unless the node knows better.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Clutter {
+    /// None, and each node listens at its one address.
+    #[default]
+    None,
+    /// None, and nodes listen at whatever address they have.
+    AnyAddress,
+    /// Two more networks, of each node alone. What others send there is lost, and nobody says so.
+    DeadEnds,
+    /// A device full of containers: 18 bridges, made before the link, with the same addresses on every device; and one
+    /// more with an address of its own, where what others send is lost.
+    Bridges,
+}
+
+/// Bridges of [`Clutter::Bridges`] that have the same addresses on every device.
+pub const SAME_BRIDGES: usize = 18;
+
 /// The network of one cluster. Dropped, all of it is gone; the nodes must be gone before.
 pub struct Net {
     /// As in `shoal-testnet-4711-a`.
@@ -48,6 +66,7 @@ pub struct Net {
     nodes: usize,
     /// How often each node's address has changed.
     moves: Vec<u8>,
+    clutter: Clutter,
     made: Vec<Made>,
     wires: Vec<Wire>,
 }
@@ -69,6 +88,11 @@ impl Net {
 
     /// A network for so many nodes, all linked, no weather.
     pub fn new(nodes: usize) -> Result<Self> {
+        Self::cluttered(nodes, Clutter::None)
+    }
+
+    /// The same, each node with interfaces that lead nowhere.
+    pub fn cluttered(nodes: usize, clutter: Clutter) -> Result<Self> {
         static TURN: AtomicU8 = AtomicU8::new(0);
         ensure!(nodes <= MOST_NODES, "{nodes} nodes: no more than {MOST_NODES} fit into the network");
         let letter = char::from(b'a' + TURN.fetch_add(1, Ordering::Relaxed) % 26);
@@ -76,7 +100,8 @@ impl Net {
         let name = format!("{PREFIX}{process}-{letter}");
         let subnet = free_subnet(process)?;
         // From here on what was made is undone by Drop, also when the rest fails.
-        let mut net = Net { name, subnet, nodes, moves: vec![0; nodes], made: Vec::new(), wires: Vec::new() };
+        let moves = vec![0; nodes];
+        let mut net = Net { name, subnet, nodes, moves, clutter, made: Vec::new(), wires: Vec::new() };
         net.lay(&format!("{LINK_PREFIX}{process}{letter}")).context("cannot lay the test's network")?;
         Ok(net)
     }
@@ -96,11 +121,32 @@ impl Net {
             let (namespace, address) = (self.namespace(node), self.address(node));
             self.make(Made::Namespace(namespace.clone()), &format!("netns add {namespace}"))?;
             let port = port(node);
+            if self.clutter == Clutter::Bridges {
+                for bridge in 0..SAME_BRIDGES {
+                    add_bridge(&namespace, &engines_name(bridge), &format!("172.{}.0.1/16", 17 + bridge))?;
+                }
+                add_bridge(&namespace, "br-0123456789ab", &format!("172.{}.0.1/16", 100 + node))?;
+            }
             ip(&format!("-n {namespace} link add eth0 type veth peer name {port} netns {switch}"))?;
             ip(&format!("-n {switch} link set {port} master left up"))?;
             ip(&format!("-n {namespace} addr add {address}/24 dev eth0"))?;
             ip(&format!("-n {namespace} link set lo up"))?;
             ip(&format!("-n {namespace} link set eth0 up"))?;
+            if self.clutter == Clutter::DeadEnds {
+                for end in 1..=2 {
+                    let (near, far) = (format!("lan{end}"), format!("end{end}"));
+                    ip(&format!("-n {namespace} link add {near} type veth peer name {far}"))?;
+                    ip(&format!("-n {namespace} addr add 198.19.{}.1/24 dev {near}", 2 * node + end))?;
+                    ip(&format!("-n {namespace} link set {near} up"))?;
+                    ip(&format!("-n {namespace} link set {far} up"))?;
+                }
+            }
+            if matches!(self.clutter, Clutter::DeadEnds | Clutter::Bridges) {
+                // A router that never says a word: nobody has this hardware address.
+                let router = format!("198.18.{}.254", self.subnet);
+                ip(&format!("-n {namespace} neigh add {router} lladdr 02:00:00:00:00:fe dev eth0 nud permanent"))?;
+                ip(&format!("-n {namespace} route add default via {router}"))?;
+            }
         }
         Ok(())
     }
@@ -115,8 +161,12 @@ impl Net {
         let address = self.address(node);
         Place {
             through: vec!["nsenter".into(), format!("--net={NAMESPACES}/{}", self.namespace(node)), "--".into()],
-            reach: None,
-            listen: format!("{address}:{}", PORTS.0),
+            reach: self.ip(node).ok().filter(|_| self.clutter != Clutter::None),
+            // With interfaces that lead nowhere it is as on a device that was set up without a word about them.
+            listen: match self.clutter {
+                Clutter::None => format!("{address}:{}", PORTS.0),
+                Clutter::AnyAddress | Clutter::DeadEnds | Clutter::Bridges => format!("0.0.0.0:{}", PORTS.0),
+            },
             http: format!("{address}:{}", PORTS.1),
             state: None,
         }
@@ -265,6 +315,17 @@ impl Drop for Net {
             leftovers::unmake(made);
         }
     }
+}
+
+fn add_bridge(namespace: &str, name: &str, address: &str) -> Result<()> {
+    ip(&format!("-n {namespace} link add {name} type bridge"))?;
+    ip(&format!("-n {namespace} addr add {address} dev {name}"))?;
+    ip(&format!("-n {namespace} link set {name} up"))
+}
+
+/// As a container engine names them.
+fn engines_name(bridge: usize) -> String {
+    if bridge == 0 { "docker0".into() } else { format!("br-{bridge:012x}") }
 }
 
 fn port(node: usize) -> String {

@@ -63,8 +63,19 @@ impl World {
         prepare: impl FnOnce(&mut Vec<Place>) -> Result<Vec<Disk>>,
         play: impl FnOnce(&mut World) -> Result<Findings>,
     ) -> Result<Findings> {
-        let began = Instant::now();
         let net = if setup.no_net.is_none() { Some(Net::new(setup.nodes)?) } else { None };
+        Self::run_in(setup, name, net, prepare, play)
+    }
+
+    /// The same in a network that is made already.
+    pub(super) fn run_in(
+        setup: &Setup,
+        name: &str,
+        net: Option<Net>,
+        prepare: impl FnOnce(&mut Vec<Place>) -> Result<Vec<Disk>>,
+        play: impl FnOnce(&mut World) -> Result<Findings>,
+    ) -> Result<Findings> {
+        let began = Instant::now();
         let place = |node| net.as_ref().map_or_else(Place::loopback, |net| net.place(node));
         let mut places: Vec<Place> = (0..setup.nodes).map(place).collect();
         let disks = prepare(&mut places)?;

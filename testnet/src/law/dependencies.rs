@@ -73,7 +73,7 @@ const PACKAGES: &[Package] = &[
             ("serde", "the API's types"),
             ("serde_json", "the API's bodies"),
             ("serde-saphyr", "YAML at the door"),
-            ("socket2", "the segment size of connections, and an end by reset"),
+            ("socket2", "the segment size of connections, an end by reset, multicast on one interface"),
             ("thiserror", "typed errors"),
             ("tokio", "the event loop"),
             ("tokio-util", "codecs and streams on tokio"),

@@ -31,11 +31,11 @@ fn row(view: &NodeView, wide: bool) -> Vec<String> {
     if wide {
         cells.extend([view.arch.clone(), view.version.clone(), view.incarnation.to_string(), list(&view.addresses)]);
     }
-    cells.push(note(view));
+    cells.push(note(view, wide));
     cells
 }
 
-fn note(view: &NodeView) -> String {
+fn note(view: &NodeView, wide: bool) -> String {
     let mut notes = Vec::new();
     if view.me {
         notes.push("this node".to_owned());
@@ -45,6 +45,9 @@ fn note(view: &NodeView) -> String {
     }
     notes.extend(view.reason.clone());
     notes.extend(view.path.clone());
+    if wide {
+        notes.extend(view.answered_by.iter().map(|(address, who)| format!("at {address} answers {who}")));
+    }
     notes.join("; ")
 }
 

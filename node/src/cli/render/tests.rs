@@ -87,6 +87,7 @@ fn nodes_shows_who_is_there_and_why_not() {
         replicas: 1,
         version: "0.1.0".into(),
         path: None,
+        answered_by: [("/ip4/10.0.0.5/tcp/7700".to_owned(), "node n3".to_owned())].into(),
         rtt_us: (!me).then_some(310),
     };
     let views = [node("n1", "up", true), node("n2", "down", false)];
@@ -101,6 +102,7 @@ fn nodes_shows_who_is_there_and_why_not() {
         "{}",
         nodes(&views, true)
     );
+    assert!(nodes(&views, true).contains("observers agree; at /ip4/10.0.0.5/tcp/7700 answers node n3"));
 }
 
 #[test]

@@ -308,6 +308,34 @@ impl Net {
         is_coming
     }
 
+    /// A dial of `of` met somebody else.
+    pub fn answered(&mut self, at: usize, of: usize, address: &str, by: Answerer) {
+        let node = self.devices[of].id;
+        self.with_room(at, |room, now, out| room.handle_answered(now, node, address.to_owned(), by, out));
+    }
+
+    pub fn sighted(&mut self, at: usize, of: usize, addresses: &[&str]) {
+        let (node, addresses) = (self.devices[of].id, addresses.iter().map(|address| (*address).to_owned()).collect());
+        self.with_room(at, |room, now, out| room.handle_sighted(now, node, addresses, out));
+    }
+
+    /// It has another address, and says so.
+    pub fn moves(&mut self, n: usize, address: &str) {
+        self.with_room(n, |room, now, out| room.set_record(now, profile(address.to_owned()), out));
+    }
+
+    /// These two have no link, and no way to one.
+    pub fn cut_off(&mut self, a: usize, b: usize) {
+        self.cuts.extend([(a, b), (b, a)]);
+        self.close_link(a, b);
+        self.run(MS);
+    }
+
+    pub fn restore(&mut self, a: usize, b: usize) {
+        self.cuts.remove(&(a, b));
+        self.cuts.remove(&(b, a));
+    }
+
     pub fn index(&self, id: &NodeId) -> usize {
         self.devices.iter().position(|device| device.id == *id).expect("known")
     }

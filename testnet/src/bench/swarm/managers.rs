@@ -119,7 +119,7 @@ impl Swarm {
         let others = self.nodes.iter().enumerate().filter(|(index, _)| *index != victim);
         let traffic = Traffic::start(others.map(|(_, (_, address))| *address).collect(), HOST, PACE);
         let (at, lost) = match case {
-            Case::Kill => self.engines[victim].kill().map(|at| (at, at))?,
+            Case::Kill | Case::Bridges => self.engines[victim].kill().map(|at| (at, at))?,
             Case::Cut => {
                 let at = Instant::now();
                 self.net.cut(victim)?;
@@ -136,7 +136,7 @@ impl Swarm {
     /// Brings a lost node back, and waits until all is whole.
     pub(super) fn bring_back(&mut self, loss: &Loss) -> Result<()> {
         let back = match loss.case {
-            Case::Kill => self.engines[loss.victim].start(),
+            Case::Kill | Case::Bridges => self.engines[loss.victim].start(),
             Case::Cut => self.net.mend(loss.victim),
         };
         let whole = back.and_then(|()| self.whole());

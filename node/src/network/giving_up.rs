@@ -1,0 +1,101 @@
+//! A transport whose dials can be given up: libp2p's swarm has no way to end a single dial, and one
+//! that goes on after another address has won makes a second connection at the peer.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use libp2p::core::muxing::StreamMuxerBox;
+use libp2p::core::transport::{Boxed, DialOpts, ListenerId, TransportError, TransportEvent};
+use libp2p::{Multiaddr, PeerId, Transport};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+type Connection = (PeerId, StreamMuxerBox);
+type Inner = Boxed<Connection>;
+
+/// Ends the next dial when its guard is dropped. The swarm calls its transport within `Swarm::dial`,
+/// on the same task, so what is set just before is that dial's.
+#[derive(Clone, Default)]
+pub(super) struct GivenUp(Arc<Mutex<Option<CancellationToken>>>);
+
+impl GivenUp {
+    /// A guard for the dial that is asked for next.
+    pub(super) fn next_dial(&self) -> DropGuard {
+        let token = CancellationToken::new();
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(token.clone());
+        token.drop_guard()
+    }
+
+    fn take(&self) -> Option<CancellationToken> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// The inner transport, and what ends its dials.
+pub(super) struct GivingUp {
+    inner: Inner,
+    given_up: GivenUp,
+}
+
+impl GivingUp {
+    pub(super) fn new(inner: Inner) -> (Self, GivenUp) {
+        let given_up = GivenUp::default();
+        (GivingUp { inner, given_up: given_up.clone() }, given_up)
+    }
+}
+
+impl Transport for GivingUp {
+    type Output = Connection;
+    type Error = io::Error;
+    type ListenerUpgrade = <Inner as Transport>::ListenerUpgrade;
+    type Dial = BoxFuture<'static, io::Result<Connection>>;
+
+    fn listen_on(&mut self, id: ListenerId, address: Multiaddr) -> Result<(), TransportError<io::Error>> {
+        self.inner.listen_on(id, address)
+    }
+
+    fn remove_listener(&mut self, id: ListenerId) -> bool {
+        self.inner.remove_listener(id)
+    }
+
+    fn dial(&mut self, address: Multiaddr, options: DialOpts) -> Result<Self::Dial, TransportError<io::Error>> {
+        let given_up = self.given_up.take();
+        let dial = self.inner.dial(address, options)?;
+        let Some(given_up) = given_up else { return Ok(dial.boxed()) };
+        Ok(async move {
+            match given_up.run_until_cancelled(dial).await {
+                Some(outcome) => outcome,
+                None => Err(io::Error::new(io::ErrorKind::Interrupted, "given up")),
+            }
+        }
+        .boxed())
+    }
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<TransportEvent<Self::ListenerUpgrade, io::Error>> {
+        Pin::new(&mut self.inner).poll(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use libp2p::core::Endpoint;
+    use libp2p::core::transport::PortUse;
+
+    use super::super::{names, transport::transport};
+    use super::*;
+
+    #[tokio::test]
+    async fn dial_ends_when_its_guard_is_dropped() {
+        let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (mut transport, given_up) = transport(&names::keypair(&[1; 32]), [0; 32], &Arc::default()).unwrap();
+        let address = names::multiaddr(&silent.local_addr().unwrap());
+        let guard = given_up.next_dial();
+        let dial = transport.dial(address, DialOpts { role: Endpoint::Dialer, port_use: PortUse::New }).unwrap();
+        drop(guard);
+        // Without that it would be a time-out, two seconds later.
+        assert_eq!(dial.await.err().unwrap().to_string(), "given up");
+    }
+}

@@ -1,0 +1,276 @@
+//! Members find one another on the local network, also when all their addresses changed at once and
+//! nobody's record is right any more (RFC 6762, RFC 6763).
+//!
+//! A node announces itself when it starts, when an address or a cable comes, and then every
+//! [`REST`]; it asks for all when it starts, and for one member when a dial of that member failed.
+//! At rest that is one packet of some 250 bytes in ten minutes.
+//!
+//! **Only those who hold the cluster's secret are understood.** The questions carry a name made from
+//! that secret, so that clusters on one network do not hear one another; announcements carry a MAC
+//! under it, so that a stranger cannot make a node dial anything. An old announcement that is played
+//! again names old addresses of a member, no more than a record holds. The core hears of members as
+//! [`Input::Sighted`]: a hint, which is dialled, and believed once the key is proven.
+//!
+//! libp2p-mdns was weighed. It has one service name for all clusters, keeps what every stranger
+//! announces, joins every interface with an address, and announces every address on all of them.
+
+mod lan;
+mod packet;
+mod secret;
+mod socket;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use shoal_protocol::model::NodeId;
+use shoal_protocol::node::Input;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
+
+use super::counters::{NetCounters, add};
+use super::names;
+use lan::{Lan, Lans};
+use packet::{Heard, Question};
+use secret::Secret;
+use socket::{Received, Socket};
+
+/// Announcements and questions after a change, each so long after it: a radio loses one, not three.
+const BURST: [Duration; 3] = [Duration::from_millis(50), Duration::from_millis(1_000), Duration::from_millis(3_000)];
+/// Between announcements without a change. Only for those who missed the change itself.
+const REST: Duration = Duration::from_secs(600);
+/// Answers are no closer together: one packet answers all who ask (RFC 6762, section 6).
+const ANSWER_GAP: Duration = Duration::from_secs(1);
+/// The first pause between questions for missing members, and the longest: a member may be dead for years.
+const ASK_GAP: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// Members asked for in one question.
+const MOST_MISSING: usize = 16;
+/// Sightings told to the core within a second: more than a burst of thirty nodes.
+const MOST_SIGHTINGS: u32 = 64;
+/// Addresses of one node. A device has one or two networks.
+pub(super) const MOST_ADDRESSES: usize = 8;
+/// A change of interfaces comes as several messages.
+const SETTLE: Duration = Duration::from_millis(30);
+
+/// Who is looked for. Dropping it ends the task.
+pub(super) struct Mdns {
+    missing: mpsc::Sender<NodeId>,
+}
+
+impl Mdns {
+    /// A member cannot be dialled: it may have moved.
+    pub(super) fn look_for(&self, node: NodeId) {
+        // Full: enough is being looked for, and the next dial says it again.
+        let _ = self.missing.try_send(node);
+    }
+
+    /// Starts where there is a system that tells of its interfaces.
+    pub(super) fn start(
+        node: NodeId,
+        secret: &[u8; 32],
+        listening: SocketAddr,
+        sightings: mpsc::Sender<Input>,
+        counters: Arc<NetCounters>,
+    ) -> Option<Mdns> {
+        if listening.ip().is_loopback() {
+            return None; // nobody on another device could dial it
+        }
+        let lans = match Lans::watch(listening) {
+            Ok(lans) => lans,
+            Err(error) => {
+                tracing::warn!(%error, "this system does not tell of its interfaces: members are not looked for by mDNS");
+                return None;
+            }
+        };
+        let (missing, wanted) = mpsc::channel(MOST_MISSING);
+        let task = Task {
+            node,
+            secret: Secret::new(secret),
+            sightings,
+            counters,
+            sockets: BTreeMap::new(),
+            addresses: Vec::new(),
+            announce: BTreeSet::new(),
+            announced_at: None,
+            missing: BTreeSet::new(),
+            ask_at: None,
+            asked_at: None,
+            ask_gap: ASK_GAP.0,
+            told: (Instant::now(), 0),
+        };
+        tokio::spawn(task.run(lans, wanted));
+        Some(Mdns { missing })
+    }
+}
+
+struct Task {
+    node: NodeId,
+    secret: Secret,
+    sightings: mpsc::Sender<Input>,
+    counters: Arc<NetCounters>,
+    /// By interface.
+    sockets: BTreeMap<u32, Socket>,
+    /// Where this node can be dialled on its local networks.
+    addresses: Vec<SocketAddr>,
+    /// When to announce; `true`: and to ask for all.
+    announce: BTreeSet<(Instant, bool)>,
+    announced_at: Option<Instant>,
+    missing: BTreeSet<NodeId>,
+    ask_at: Option<Instant>,
+    asked_at: Option<Instant>,
+    ask_gap: Duration,
+    /// Sightings told to the core since then.
+    told: (Instant, u32),
+}
+
+impl Task {
+    async fn run(mut self, mut lans: Lans, mut wanted: mpsc::Receiver<NodeId>) {
+        let (received_in, mut received) = mpsc::channel(64);
+        loop {
+            let due = self.announce.first().map(|(at, _)| *at).into_iter().chain(self.ask_at).min();
+            let alarm = async {
+                match due {
+                    Some(at) => sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                found = lans.changed(SETTLE) => match found {
+                    Some(found) => self.on_lans(found, &received_in),
+                    None => return tracing::warn!("the system tells no more of its interfaces: mDNS ends"),
+                },
+                Some(received) = received.recv() => self.on_packet(received),
+                node = wanted.recv() => match node {
+                    Some(node) => self.on_missing(node),
+                    None => return,
+                },
+                () = alarm => self.on_alarm(),
+            }
+        }
+    }
+
+    /// Interfaces, or their addresses, are others now: sockets follow, and the others hear of it.
+    fn on_lans(&mut self, found: Vec<Lan>, received: &mpsc::Sender<Received>) {
+        let mut addresses: Vec<SocketAddr> = found.iter().flat_map(|lan| &lan.addresses).copied().collect();
+        addresses.truncate(MOST_ADDRESSES);
+        let mut is_news = addresses != self.addresses;
+        self.addresses = addresses;
+        self.sockets.retain(|index, socket| found.iter().any(|lan| lan.index == *index && socket.is_of(lan)));
+        for lan in found {
+            if self.sockets.contains_key(&lan.index) {
+                continue;
+            }
+            match Socket::open(&lan, received.clone()) {
+                Ok(socket) => {
+                    tracing::debug!(interface = lan.name, "members are looked for by mDNS");
+                    self.sockets.insert(lan.index, socket);
+                    is_news = true;
+                }
+                // Another program keeps the port to itself, or the interface is gone again.
+                Err(error) => tracing::warn!(interface = lan.name, %error, "no mDNS here"),
+            }
+        }
+        if is_news {
+            let now = Instant::now();
+            self.announce = BURST.iter().map(|after| (now + *after, true)).collect();
+            self.ask_gap = ASK_GAP.0;
+        }
+    }
+
+    fn on_alarm(&mut self) {
+        let now = Instant::now();
+        while let Some((at, asks)) = self.announce.first().copied().filter(|(at, _)| *at <= now) {
+            self.announce.remove(&(at, asks));
+            self.announce_now(now);
+            if asks {
+                self.send(&packet::question(&self.secret, &[]));
+            }
+        }
+        if self.announce.is_empty() {
+            // Not all at the same moment: a tenth sooner or later, by the node's id.
+            let spread = REST * u32::from(self.node.as_bytes()[0]) / 256 / 10;
+            self.announce.insert((now + REST + spread, false));
+        }
+        if self.ask_at.is_some_and(|at| at <= now) {
+            self.ask_at = None;
+            self.asked_at = Some(now);
+            self.ask_gap = (self.ask_gap * 2).min(ASK_GAP.1);
+            let missing: Vec<NodeId> = std::mem::take(&mut self.missing).into_iter().collect();
+            self.send(&packet::question(&self.secret, &missing));
+        }
+    }
+
+    /// The first question goes out at once, those after it more and more rarely; all who are
+    /// missing by then stand in it.
+    fn on_missing(&mut self, node: NodeId) {
+        if self.missing.len() < MOST_MISSING {
+            self.missing.insert(node);
+        }
+        let now = Instant::now();
+        if self.asked_at.is_some_and(|at| now > at + ASK_GAP.1 * 2) {
+            self.ask_gap = ASK_GAP.0; // long ago: another trouble
+        }
+        let next = self.asked_at.map_or(now, |at| (at + self.ask_gap).max(now));
+        self.ask_at.get_or_insert(next);
+    }
+
+    fn on_packet(&mut self, received: Received) {
+        add(&self.counters.mdns_received, 1);
+        let Some(heard) = packet::read(&received.bytes, &self.secret) else { return };
+        let Heard { questions, seen } = heard;
+        if questions.iter().any(|question| question.is_for(&self.node)) {
+            let now = Instant::now();
+            let soonest = self.announced_at.map_or(now, |at| (at + ANSWER_GAP).max(now));
+            // Up to 100 ms later, so that not all answer a question in the same moment.
+            let at = soonest + Duration::from_millis(20 + u64::from(self.node.as_bytes()[1]) / 3);
+            let is_due = self.announce.first().is_some_and(|(due, _)| *due <= at);
+            if !is_due {
+                self.announce.insert((at, false));
+            }
+        }
+        for (node, addresses) in seen {
+            if node != self.node {
+                self.tell(node, &addresses);
+            }
+        }
+    }
+
+    fn tell(&mut self, node: NodeId, addresses: &[SocketAddr]) {
+        let now = Instant::now();
+        if now > self.told.0 + Duration::from_secs(1) {
+            self.told = (now, 0);
+        }
+        self.told.1 += 1;
+        if self.told.1 > MOST_SIGHTINGS || addresses.is_empty() {
+            return;
+        }
+        let addresses = addresses.iter().map(|address| names::multiaddr(address).to_string()).collect();
+        // The driver is busy: the next announcement says it again.
+        let _ = self.sightings.try_send(Input::Sighted { node, addresses });
+    }
+
+    fn announce_now(&mut self, now: Instant) {
+        self.announced_at = Some(now);
+        if !self.addresses.is_empty() {
+            self.send(&packet::announcement(&self.secret, &self.node, &self.addresses));
+        }
+    }
+
+    fn send(&self, packet: &[u8]) {
+        for socket in self.sockets.values() {
+            if socket.send(packet) {
+                add(&self.counters.mdns_sent, 1);
+            }
+        }
+    }
+}
+
+impl Question {
+    fn is_for(&self, me: &NodeId) -> bool {
+        match self {
+            Question::All => true,
+            Question::One(label) => *label == packet::label(me),
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! Addresses that pass from one device to another.
+
+use super::net::{MS, Net, SECOND};
+use crate::membership::{Answerer, State};
+
+const OLD: &str = "/node/1";
+const NEW: &str = "/node/1/elsewhere";
+
+/// The old address of node 1 belongs to node 2 by now: it is not dialled any more, until node 1 says it anew.
+#[test]
+fn address_where_another_node_was_met_is_forgotten() {
+    let mut net = Net::running(3, 1);
+    let (moved, other) = (net.devices[1].id, net.devices[2].id);
+    net.sighted(0, 1, &[NEW]);
+    assert_eq!(net.room(0).addresses(&moved), [NEW, OLD]);
+    net.answered(0, 1, OLD, Answerer::Node(other));
+    assert_eq!(net.room(0).addresses(&moved), [NEW]);
+    // With no other left it is tried all the same: it may be its own again.
+    net.answered(0, 1, NEW, Answerer::Node(other));
+    assert_eq!(net.room(0).addresses(&moved), [NEW, OLD]);
+    net.sighted(0, 1, &[OLD]);
+    assert_eq!(net.room(0).addresses(&moved), [OLD], "it was seen there again");
+    net.answered(0, 1, OLD, Answerer::Node(other));
+    net.moves(1, NEW);
+    net.run(SECOND);
+    assert_eq!(net.room(0).addresses(&moved), [OLD, NEW], "a record with other addresses says all afresh");
+}
+
+#[test]
+fn strangers_and_refusals_leave_the_address_dialled() {
+    let mut net = Net::running(3, 2);
+    let node = net.devices[1].id;
+    net.cut_off(0, 1);
+    net.answered(0, 1, OLD, Answerer::Nobody);
+    assert_eq!(net.room(0).addresses(&node), [OLD], "a member that restarts refuses, too");
+    let told: Vec<_> = net.room(0).answers_at(&node).map(|(at, by)| (at.as_str(), *by)).collect();
+    assert_eq!(told, [(OLD, Answerer::Nobody)]);
+    net.answered(0, 1, "/node/7", Answerer::Stranger);
+    assert_eq!(net.room(0).answers_at(&node).count(), 1, "no address of it");
+    net.restore(0, 1);
+    net.run_until(15 * SECOND, |net| net.room(0).has_link(&node)).expect("linked again");
+    assert_eq!(net.room(0).answers_at(&node).count(), 0, "it answers for itself");
+}
+
+/// Node 2 holds the only address that node 0 knows of node 1, and then dies: what refuses there is not node 1.
+#[test]
+fn refusal_at_an_address_of_another_is_no_death() {
+    for seed in 0..10 {
+        let mut net = Net::running(2, seed);
+        net.answered(0, 1, OLD, Answerer::Node(crate::model::NodeId([7; 32])));
+        net.unreachable = [(0, 1), (1, 0)].into();
+        net.close_link(0, 1);
+        net.run(500 * MS);
+        assert_eq!(net.state(0, 1), State::Up, "seed {seed}");
+        // A time-out is what it is: nothing was heard over any path.
+        net.run_until(5 * SECOND, |net| net.state(0, 1) == State::Down).expect("silence decides in the end");
+        assert!(net.room(0).why_down(&net.devices[1].id).unwrap().contains("nothing was heard"));
+    }
+}
+
+/// A device that refuses has the old address of a node that moved. Its observers are refused, all but one.
+#[test]
+fn refusal_is_no_death_while_one_other_hears_the_node() {
+    for seed in 0..10 {
+        for hears in [1, 2, 3, 4] {
+            let mut net = Net::running(5, seed);
+            let deaf = (1..5).filter(|n| *n != hears);
+            net.unreachable = deaf.clone().flat_map(|n| [(n, 0), (0, n)]).collect();
+            deaf.for_each(|n| net.close_link(n, 0));
+            net.run(30 * SECOND);
+            assert!(net.downs().is_empty(), "seed {seed}, heard by {hears}: {:?}", net.downs());
+        }
+    }
+}
+
+/// An address that came while the old one was being dialled in vain is dialled next, without a pause.
+#[test]
+fn new_address_is_dialled_once_the_old_dial_has_failed() {
+    let mut net = Net::running(2, 4);
+    let node = net.devices[1].id;
+    net.cuts = [(0, 1), (1, 0)].into();
+    net.close_link(0, 1);
+    net.run(60 * SECOND);
+    net.run_until(60 * SECOND, |net| net.room(0).dialling.contains(&node)).expect("dialled for ever");
+    net.sighted(0, 1, &[NEW]);
+    net.cuts.clear();
+    let took = net.run_until(15 * SECOND, |net| net.room(0).has_link(&node)).expect("found");
+    assert!(took < 4 * SECOND, "a dial's time-out and no pause: {took:?}");
+}
+
+/// Whoever was met in another's place is a member that this node may have lost.
+#[test]
+fn member_met_in_anothers_place_is_found() {
+    let mut net = Net::running(3, 5);
+    let other = net.devices[2].id;
+    net.cut_off(0, 2);
+    net.answered(0, 1, OLD, Answerer::Node(other));
+    assert_eq!(net.room(0).addresses(&other), [OLD, "/node/2"]);
+}
