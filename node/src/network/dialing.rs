@@ -138,7 +138,10 @@ impl Task {
         let Dials { races, ways, .. } = &mut self.dials;
         let race = races.entry(whom.clone()).or_insert_with(|| Race::new(whom.node()));
         race.enter(&parsed, ways);
-        if race.askers.len() < MOST_ASKERS {
+        race.is_the_cores |= matches!(asker, Asker::Core(_));
+        // The core waits for one outcome, however many addresses came meanwhile.
+        let is_asked = |other: &Asker| matches!((other, &asker), (Asker::Core(one), Asker::Core(this)) if one == this);
+        if race.askers.len() < MOST_ASKERS && !race.askers.iter().any(is_asked) {
             race.askers.push(asker);
         }
         self.race(whom).await
@@ -204,6 +207,7 @@ impl Task {
         let Some(race) = self.dials.races.get_mut(whom) else { return Ok(()) };
         tracing::debug!(address = %names::show(address), ?said, "a dial ended without a link");
         race.ended(address, said.clone());
+        let is_the_cores = race.is_the_cores;
         let Some(node) = whom.node() else { return Ok(()) };
         let by = match said {
             Said::Refused => Answerer::Nobody,
@@ -216,6 +220,10 @@ impl Task {
             }
             Said::Nothing | Said::Unreachable | Said::Itself => return Ok(()),
         };
+        // Where another node is by now is worth knowing, whoever wanted the dial.
+        if !is_the_cores && !matches!(by, Answerer::Node(_)) {
+            return Ok(());
+        }
         self.tell(Input::Answered { node, address: plain(address), by }).await
     }
 

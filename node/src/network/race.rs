@@ -61,6 +61,8 @@ pub(super) enum Said {
 pub(super) struct Race {
     /// Who waits for its outcome.
     pub askers: Vec<Asker>,
+    /// The core asked for it, and hears what single addresses say.
+    pub is_the_cores: bool,
     /// Whom to meet; none when anybody of the cluster will do.
     node: Option<NodeId>,
     tries: Vec<Try>,
@@ -86,7 +88,7 @@ enum State {
 
 impl Race {
     pub(super) fn new(node: Option<NodeId>) -> Race {
-        Race { askers: Vec::new(), node, tries: Vec::new(), is_told: false }
+        Race { askers: Vec::new(), is_the_cores: false, node, tries: Vec::new(), is_told: false }
     }
 
     /// Dials these (again), the proven one first, the rest in their order. Dials under way stay.

@@ -38,15 +38,17 @@ impl Membership {
         self.finish(cx)
     }
 
-    /// Where a node can be dialled, or the way to it, is news: it is dialled at once, or as soon as the dial under way has
-    /// ended, which may have gone to an old address.
+    /// Where a node can be dialled, or the way to it, is news: it is dialled at once. New addresses join a dial under way,
+    /// once, and when that has failed it is dialled again without a pause: it may have left from an old address of ours.
     pub(super) fn dial_anew(&mut self, cx: &mut Cx<'_>, node: NodeId) {
         if let Some(path) = self.paths.get_mut(&node) {
             path.failures = 0;
             path.brief = 0;
             path.refused = false;
-            path.dial_again = path.dialling.is_some();
-            if path.dial_again {
+            if path.dialling.is_some() {
+                if !std::mem::replace(&mut path.dial_again, true) {
+                    cx.out.dial(node);
+                }
                 return;
             }
         }

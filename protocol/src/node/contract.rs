@@ -314,7 +314,8 @@ pub enum Action {
     },
     /// Say something to all, by gossip.
     Broadcast(Message),
-    /// Dial once: the outcome is a `LinkUp` or a `DialFailed`.
+    /// Dial once: the outcome is a `LinkUp` or a `DialFailed`. What is dialled already gets these addresses as well, and the
+    /// two have one outcome.
     Dial {
         /// Whom.
         target: DialTarget,

@@ -57,6 +57,10 @@ impl Node {
     }
 
     pub(super) fn on_sighted(&mut self, now: Time, node: NodeId, addresses: Vec<String>) {
+        // A newcomer knows no members. Where one was seen is as good as what the join line names, or better.
+        if !self.admitted() && self.membership.links().next().is_none() {
+            self.reach.sighted(now, &addresses);
+        }
         self.with_membership(now, |membership, now, out| membership.handle_sighted(now, node, addresses, out));
     }
 

@@ -13,10 +13,16 @@ use super::{Level, Node};
 /// The first wait before a seed is dialled again, and the longest.
 const SEED_RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 
+/// Seeds in all: those of a join line, and some that were seen on the network before this node was admitted.
+const MAX_SEEDS: usize = 48;
+/// Bytes of a seed that was seen.
+const MAX_SEED: usize = 300;
+
 /// How this node reaches others that it knows no record of, and how they reach it.
 #[derive(Clone, Debug)]
 pub(super) struct Reach {
-    /// By address. At most as many as the configuration names.
+    /// By address. As many as the configuration names, and of those that were seen as many as
+    /// `MAX_SEEDS` leaves room for.
     seeds: BTreeMap<String, Seed>,
     /// Why nobody can connect to this node, and what to do.
     pub trouble: Option<String>,
@@ -42,6 +48,22 @@ impl Reach {
     pub(super) fn new(now: Time, seeds: &[String]) -> Self {
         let seeds = seeds.iter().map(|address| (address.clone(), Seed::new(now))).collect();
         Reach { seeds, trouble: None }
+    }
+
+    /// Takes addresses where a member was seen for seeds.
+    pub(super) fn sighted(&mut self, now: Time, addresses: &[String]) {
+        let decent = addresses.iter().filter(|address| !is_name(address) && address.len() <= MAX_SEED);
+        for address in decent {
+            if self.seeds.len() < MAX_SEEDS {
+                self.seeds.entry(address.clone()).or_insert_with(|| Seed::new(now));
+            }
+        }
+    }
+
+    /// How many seeds there are.
+    #[cfg(test)]
+    pub(super) fn seeds(&self) -> usize {
+        self.seeds.len()
     }
 
     /// Seeds whose last dial failed, and why.

@@ -220,3 +220,38 @@ fn one_that_was_just_admitted_is_not_ready_by_being_the_only_member_it_knows() {
     let status = bottle.node.status();
     assert_eq!((status.nodes, status.ready), (1, false));
 }
+
+/// The join line may name addresses that lead nowhere from here; members are seen on the local network.
+#[test]
+fn newcomer_dials_where_a_member_was_seen() {
+    let cluster = cluster();
+    let config = Config { name: "b".into(), ..Config::default() };
+    let wall = WallClock(1_800_000_000_000);
+    let node = Node::new(config, cluster.identity(11), Saved::default(), facts(), wall, [7; 32], Time::ZERO);
+    let mut bottle = Bottle::new(node);
+    let seen = |n: u8| Input::Sighted { node: NodeId([n; 32]), addresses: vec![format!("/ip4/10.0.0.{n}/tcp/7700")] };
+    bottle.input(seen(9));
+    bottle.run_for(Duration::from_secs(1));
+    let dialled = bottle.asked.iter().any(|asked| asked.contains("Dial") && asked.contains("/ip4/10.0.0.9/tcp/7700"));
+    assert!(dialled, "{:?}", bottle.asked);
+    (0..200).for_each(|n| bottle.input(seen(n)));
+    assert!(bottle.node.reach.seeds() <= 48, "however many are seen");
+}
+
+/// The node's old address belongs to another one by now: people see that, and dials go elsewhere.
+#[test]
+fn view_of_a_node_names_who_answers_at_its_address() {
+    let cluster = cluster();
+    let mut bottle = Bottle::new(cluster.founder(Saved::default()));
+    let other = cluster.joins(11, &mut bottle);
+    let id = other.node.id();
+    bottle.input(Input::LinkDown { peer: id });
+    let address = "/ip4/10.0.0.9/tcp/7700".to_owned();
+    bottle.input(Input::Sighted { node: id, addresses: vec![address.clone()] });
+    let me = bottle.node.id();
+    bottle.input(Input::Answered { node: id, address: address.clone(), by: Answerer::Node(me) });
+    let view = |bottle: &Bottle| bottle.node.nodes().into_iter().find(|view| view.id == id.to_string()).unwrap();
+    assert_eq!(view(&bottle).answered_by, [(address, "node a".to_owned())].into());
+    bottle.input(Input::LinkUp { peer: id });
+    assert!(view(&bottle).answered_by.is_empty(), "it answers for itself");
+}
