@@ -15,6 +15,7 @@
 //! Alone, a refusal decides, and silence only after `cut_alone`: nobody is there to correct us.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use crate::model::{NodeId, Signed, Time};
 
@@ -25,12 +26,12 @@ use super::message::{MAX_VOTES, Message, Notice, Seen, Vote};
 use super::{Cx, Membership, Reason, Worth};
 
 /// A node that is down and talks to us is told so once in so long.
-const TELL_EVERY: std::time::Duration = std::time::Duration::from_millis(500);
+const TELL_EVERY: Duration = Duration::from_millis(500);
 /// Members beyond those that decide who are asked before a refusal is taken for death: the rest of a full mesh. With the
 /// observers they fit into the answers that a doubt keeps.
 const MAX_WITNESSES: usize = 24;
 /// Observers gossip a fall one after another, so that mostly only the first has to.
-const SPREAD_STEP: std::time::Duration = std::time::Duration::from_millis(150);
+const SPREAD_STEP: Duration = Duration::from_millis(150);
 
 impl Membership {
     /// Judges all doubts. A verdict changes who decides on the others, so the caller comes again.
@@ -104,21 +105,23 @@ impl Membership {
         if !by_silence && !electorate.contains(&self.me) {
             return None; // those that decide will tell
         }
-        let heard_out = by_silence || self.hears_out_witnesses(cx, subject, &electorate);
-        if (heard_out && votes.len() == electorate.len()) || cx.now >= ready_at + self.config.patience {
+        let for_votes = if votes.len() == electorate.len() { Duration::ZERO } else { self.config.patience };
+        let for_witnesses = if by_silence { Duration::ZERO } else { self.hear_witnesses(cx, subject, &electorate) };
+        let decided_at = ready_at + for_votes.max(for_witnesses);
+        if cx.now >= decided_at {
             return Some(votes);
         }
-        self.timers.set_by(Reason::Doubt(subject), ready_at + self.config.patience);
+        self.timers.set_by(Reason::Doubt(subject), decided_at);
         None
     }
 
-    /// Whether the members that do not decide but may have a link with the subject have said that they cannot reach it.
-    /// Those that were not asked yet are asked now.
-    fn hears_out_witnesses(&mut self, cx: &mut Cx<'_>, subject: NodeId, electorate: &[NodeId]) -> bool {
+    /// How long to wait for the members that do not decide but may have a link with the subject: not at all once each has
+    /// said that it cannot reach it. Those that were not asked yet are asked now.
+    fn hear_witnesses(&mut self, cx: &mut Cx<'_>, subject: NodeId, electorate: &[NodeId]) -> Duration {
         let others = self.successors_of(&subject).into_iter();
         let witnesses: Vec<NodeId> =
             others.filter(|node| !electorate.contains(node) && self.has_link(node)).take(MAX_WITNESSES).collect();
-        let Some(doubt) = self.doubts.get(&subject) else { return true };
+        let Some(doubt) = self.doubts.get(&subject) else { return Duration::ZERO };
         let has_voted = |node: &NodeId| {
             let answer = doubt.answers.get(node);
             matches!(answer, Some(Answer::Vote(at, _)) if cx.now.since(*at) < self.config.vote_ttl)
@@ -128,7 +131,9 @@ impl Membership {
         if !unasked.is_empty() {
             self.ask_these(cx, subject, unasked);
         }
-        missing.is_empty()
+        let way = |node: &NodeId| self.paths.get(node).map(|path| path.round_trip()).unwrap_or_default();
+        // To the witness and back, and from there to the subject and back.
+        missing.iter().map(way).max().map_or(Duration::ZERO, |way| self.config.patience + way * 2)
     }
 
     /// Who decides on this subject: the first live members after it that can be asked, in order.
