@@ -363,6 +363,7 @@ impl Node {
                 }
             }
             claims::Fact::Duplicate { replica, keeper, because } => {
+                self.count("duplicates");
                 let name = self.replica_name(&replica);
                 let message = format!("several nodes hold it; {} is to keep it: {because}", self.name_of(&keeper));
                 self.tell(now, Level::Warning, "duplicate", Some(name), Some(keeper), message);

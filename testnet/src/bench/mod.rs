@@ -10,6 +10,7 @@ mod given;
 mod older;
 mod publish;
 mod rounds;
+mod scale_step;
 pub mod swarm;
 
 use std::time::Duration;
@@ -77,6 +78,13 @@ pub enum Bench {
         #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
         seconds: u64,
     },
+    /// Scale a workload of 4 MiB replicas: steps of 500 up to 3,000, and one from 1,000 to 3,000; each until all are healthy.
+    /// Duplicates and dropped messages are counted, too. Three nodes.
+    ScaleStep {
+        /// How many times, each with a fresh cluster.
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+        runs: u32,
+    },
 }
 
 /// Options that have another default beside an older commit: what else is measured beside ours
@@ -129,6 +137,7 @@ impl Bench {
                 failover::measure(options, cases, *runs, Beside::start(workspace, *swarm_times))
             }
             Bench::Publish { runs } => publish::measure(options, *runs),
+            Bench::ScaleStep { runs } => scale_step::measure(options, *runs),
             Bench::Footprint { seconds } => footprint::measure(options, Duration::from_secs(*seconds)),
         }
     }
