@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::{Stream, StreamExt, stream};
 use shoal_protocol::model::WorkloadName;
@@ -14,6 +14,11 @@ use super::{ApiError, Core, Service};
 
 /// Views are told at most this often to those who watch: a burst of changes is one change to a person.
 const PACE: Duration = Duration::from_millis(20);
+/// A look that takes long, as at thousands of replicas, is followed by a pause so many times as long: whoever watches takes a
+/// tenth of the node's time at most.
+const REST: u32 = 10;
+/// The longest such pause; a person wants to see that it goes on.
+const LONGEST: Duration = Duration::from_millis(500);
 
 impl Service {
     /// The events with a number above `since`, then those to come.
@@ -80,16 +85,18 @@ where
     L: Fn() -> F + Send,
 {
     let changes = core.changes();
-    stream::unfold((changes, look, None::<T>), |(mut changes, look, last)| async move {
+    stream::unfold((changes, look, None::<T>, PACE), |(mut changes, look, last, mut pause)| async move {
         loop {
             if last.is_some() {
                 changes.changed().await.ok()?;
-                tokio::time::sleep(PACE).await;
+                tokio::time::sleep(pause).await;
             }
             changes.mark_unchanged();
+            let began = Instant::now();
             let now = look().await?;
+            pause = (began.elapsed() * REST).clamp(PACE, LONGEST);
             if last.as_ref() != Some(&now) {
-                return Some((now.clone(), (changes, look, Some(now))));
+                return Some((now.clone(), (changes, look, Some(now), pause)));
             }
         }
     })

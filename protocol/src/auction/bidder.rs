@@ -12,7 +12,7 @@ use super::config::Config;
 use super::cooling::Cooling;
 use super::fact::{Fact, Reason};
 use super::ledger::Ledger;
-use super::lot::Look;
+use super::lot::{Look, MAX_PLACES};
 use super::message::{Announce, Message, Refusal};
 use super::summary::Summary;
 use super::timers::millis;
@@ -248,6 +248,7 @@ impl Bidder {
         summary: Summary,
     ) {
         let summary = Arc::new(summary);
+        let mut claimed = Vec::new();
         for award in awards {
             let Ok(award) = award.verify(&turn.base.cluster) else {
                 turn.misbehaved(from, "an award with a wrong signature");
@@ -268,7 +269,7 @@ impl Bidder {
                 continue; // Said twice; the answer comes when the claim is on disk.
             }
             if turn.desk.claimed_under(&award.replica) == Some(award.token) {
-                turn.send(from, claimed_message(&award));
+                claimed.push(award);
                 continue;
             }
             match self.take(turn, &award) {
@@ -279,6 +280,7 @@ impl Bidder {
                 Err(why) => self.refuse(turn, &award, why, from),
             }
         }
+        say_claimed(turn, claimed.iter().map(Signed::body));
         // What was not awarded is free.
         if summary.auction.owner == from {
             self.release(turn, &summary.auction);
@@ -332,17 +334,19 @@ impl Bidder {
             return; // The claim is on its way to the disk; the answer comes with it.
         }
         if turn.desk.claimed_under(&replica) == Some(token) {
-            return turn.send(from, Message::Claimed { auction, replica, token });
+            return turn.send(from, Message::Claimed { auction, claims: vec![(replica, token)] });
         }
         // The award never came. Were it to come now, it would find nothing reserved.
         self.release(turn, &auction);
         turn.send(from, Message::Refused { auction, replica, token, why: Refusal::Cancelled });
     }
 
-    /// The claim is on disk.
-    pub(super) fn claimed(&mut self, turn: &mut Turn<'_>, award: &Award) {
-        self.claiming.remove(&award.replica);
-        turn.send(award.auction.owner, claimed_message(award));
+    /// These claims are on disk.
+    pub(super) fn claimed(&mut self, turn: &mut Turn<'_>, awards: &[Signed<Award>]) {
+        for award in awards {
+            self.claiming.remove(&award.replica);
+        }
+        say_claimed(turn, awards.iter().map(Signed::body));
     }
 
     /// The claim could not be made.
@@ -394,6 +398,15 @@ impl Bidder {
     }
 }
 
-fn claimed_message(award: &Award) -> Message {
-    Message::Claimed { auction: award.auction, replica: award.replica, token: award.token }
+/// Tells each auction's owner what of it is claimed, in as few messages as may be.
+fn say_claimed<'a>(turn: &mut Turn<'_>, awards: impl Iterator<Item = &'a Award>) {
+    let mut by_auction: BTreeMap<AuctionId, Vec<(ReplicaId, Token)>> = BTreeMap::new();
+    for award in awards {
+        by_auction.entry(award.auction).or_default().push((award.replica, award.token));
+    }
+    for (auction, claims) in by_auction {
+        for claims in claims.chunks(MAX_PLACES) {
+            turn.send(auction.owner, Message::Claimed { auction, claims: claims.to_vec() });
+        }
+    }
 }

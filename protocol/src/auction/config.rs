@@ -68,6 +68,9 @@ pub struct Config {
 
     /// Auctions of this owner at a time; further ones wait their turn. Each is some KiB. Sane: 256.
     pub max_auctions: usize,
+    /// Places of this owner that are sought, or awarded and not yet claimed, at a time; further ones wait until claims come in. It is
+    /// what a step of thousands asks of the mesh at once: a bidder's claims of so many go to its disk in one or two batches. Sane: 512.
+    pub max_under_way: usize,
     /// Awards of this owner waiting for their claim at a time. Each is some 500 bytes. Sane: 8,192, a full node's worth.
     pub max_awards: usize,
     /// Summaries kept for `explain`. Each is at most some 8 KiB, mostly 1. Sane: 256.
@@ -106,6 +109,7 @@ impl Default for Config {
             price_of_fetch_at_most: 300_000,
             price_per_neighbour: 1_500_000,
             max_auctions: 256,
+            max_under_way: 512,
             max_awards: 8_192,
             max_summaries: 256,
             max_notices: 4_096,

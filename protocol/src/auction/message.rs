@@ -41,14 +41,12 @@ pub enum Message {
         /// Which auction.
         auction: AuctionId,
     },
-    /// Winner to owner: the claim is on disk.
+    /// Winner to owner: these claims are on disk.
     Claimed {
         /// Which auction.
         auction: AuctionId,
-        /// What.
-        replica: ReplicaId,
-        /// Under which right it was awarded.
-        token: Token,
+        /// What, and under which right it was awarded. At most [`MAX_PLACES`].
+        claims: Vec<(ReplicaId, Token)>,
     },
     /// Winner to owner: not taken, and never will be under this token.
     Refused {
@@ -142,6 +140,7 @@ impl Message {
                 Err("a reason that is too long")
             }
             Message::Notice { awards, .. } if awards.len() > MAX_PLACES => Err("a notice of too many awards"),
+            Message::Claimed { claims, .. } if claims.len() > MAX_PLACES => Err("too many claims of one auction"),
             Message::Release { .. }
             | Message::Claimed { .. }
             | Message::Refused { .. }

@@ -24,14 +24,14 @@ mod tests;
 mod timers;
 mod turn;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
 use crate::model::claim::short_reason;
-use crate::model::{Award, ClusterId, Digest, KeyPair, NodeId, Out, ReplicaId, Resources, Signed, Time, Token};
+use crate::model::{Award, ClusterId, Digest, KeyPair, NodeId, Out, Place, ReplicaId, Resources, Signed, Time, Token};
 
 use bidder::Bidder;
 use notices::Notices;
@@ -173,9 +173,15 @@ impl Auction {
         self.turn(now, desk, out, |parts, turn| parts.bidder.learned(turn, uid))
     }
 
-    /// Winner: the claim of `award` is on disk; tells the owner.
-    pub fn claimed(&mut self, now: Time, award: &Signed<Award>, desk: &dyn Desk, out: &mut Out<Message>) -> Vec<Fact> {
-        self.turn(now, desk, out, |parts, turn| parts.bidder.claimed(turn, award))
+    /// Winner: the claims of these awards are on disk; tells their owners, once an auction.
+    pub fn claimed(
+        &mut self,
+        now: Time,
+        awards: &[Signed<Award>],
+        desk: &dyn Desk,
+        out: &mut Out<Message>,
+    ) -> Vec<Fact> {
+        self.turn(now, desk, out, |parts, turn| parts.bidder.claimed(turn, awards))
     }
 
     /// Winner: the claim of `award` could not be made (a broken disk, a full sheet): frees what was committed for it and
@@ -208,6 +214,11 @@ impl Auction {
         })
     }
 
+    /// Places that can be put up now.
+    pub fn room(&self) -> usize {
+        self.parts.owner.room(&self.base.config)
+    }
+
     /// Whether a place is being auctioned or awarded by this node now.
     pub fn is_under_way(&self, replica: &ReplicaId) -> bool {
         self.parts.owner.is_under_way(replica)
@@ -222,6 +233,11 @@ impl Auction {
     /// What is known of how a replica was placed, the latest first.
     pub fn summaries(&self, replica: &ReplicaId) -> Vec<Arc<Summary>> {
         self.base.summaries(replica)
+    }
+
+    /// The latest auction of each place of a workload, as far as they are remembered.
+    pub fn latest(&self, uid: &Digest) -> BTreeMap<Place, Arc<Summary>> {
+        self.base.latest(uid)
     }
 
     /// What is free for bids now: capacity less what is committed and reserved.
@@ -265,9 +281,11 @@ impl Parts {
             Message::Decline { auction, why } => self.owner.on_decline(turn, from, auction, why),
             Message::Award { awards, summary } => self.bidder.on_award(turn, from, awards, *summary),
             Message::Release { auction } => self.bidder.on_release(turn, from, auction),
-            Message::Claimed { replica, token, .. } => {
-                if self.owner.on_claimed(turn, from, replica, token) {
-                    self.notices.await_sheet(turn, from, replica, token);
+            Message::Claimed { claims, .. } => {
+                for (replica, token) in claims {
+                    if self.owner.on_claimed(turn, from, replica, token) {
+                        self.notices.await_sheet(turn, from, replica, token);
+                    }
                 }
             }
             Message::Refused { replica, token, why, .. } => self.owner.on_refused(turn, from, replica, token, why),

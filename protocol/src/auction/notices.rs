@@ -7,7 +7,6 @@ use std::time::Duration;
 use crate::model::{Award, Digest, NodeId, Place, ReplicaId, Token, Unverified};
 
 use super::OpenAward;
-use super::awards::Awards;
 use super::fact::{Fact, Reason};
 use super::turn::Turn;
 
@@ -62,7 +61,9 @@ impl Notices {
         if to == me || self.open.len() >= turn.base.config.max_notices {
             return;
         }
-        let until = turn.now + Awards::open_for(turn, &to);
+        // The winner is up, else its awards were dropped, so its sheet comes: by gossip, or by a comparison when a busy mesh drops that.
+        // What is awarded again before then is a duplicate.
+        let until = turn.now + OPEN_AT_MOST;
         self.open.insert((replica, me), OpenAward { replica, to, token, until });
         turn.base.timers.set(Reason::NoticeLapses(replica, me), until);
     }

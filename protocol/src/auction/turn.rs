@@ -1,12 +1,12 @@
 //! One call into the room: what every part of it needs, and where its mail goes.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::RngCore;
 
-use crate::model::{ClusterId, KeyPair, NodeId, Out, ReplicaId, Time};
+use crate::model::{ClusterId, Digest, KeyPair, NodeId, Out, Place, ReplicaId, Time};
 
 use super::config::Config;
 use super::fact::Fact;
@@ -73,6 +73,12 @@ impl Turn<'_> {
 }
 
 impl Base {
+    pub(super) fn latest(&self, uid: &Digest) -> BTreeMap<Place, Arc<Summary>> {
+        let of_uid = self.summaries.iter().filter(|summary| summary.uid == *uid);
+        // Later ones replace earlier ones.
+        of_uid.flat_map(|summary| summary.places.iter().map(|(place, _)| (*place, Arc::clone(summary)))).collect()
+    }
+
     pub(super) fn summaries(&self, replica: &ReplicaId) -> Vec<Arc<Summary>> {
         let concerns = |summary: &&Arc<Summary>| {
             summary.uid == replica.uid && summary.places.iter().any(|(place, _)| *place == replica.place)

@@ -14,6 +14,8 @@ mod tests;
 mod tokens;
 mod validity;
 
+use std::collections::BTreeMap;
+
 use crate::model::claim::{MAX_SLOT_CLAIMS, SLOTS, short_reason};
 use crate::model::{
     Claim, ClusterId, Digest, KeyPair, NodeId, Out, Phase, Queue, ReplicaId, Signed, Slot, Time, Token, WallClock,
@@ -153,16 +155,54 @@ impl Claims {
         Ok(Outcome::Changed { node, replicas })
     }
 
-    /// States that this node runs a replica, by an award to it that was verified, under at least its token. With a claim of the same replica already there, replaces it.
+    /// States that this node runs a replica, by an award to it that was verified, under at least its token. With a claim of the
+    /// same replica already there, replaces it.
     pub fn claim(&mut self, claim: Claim) -> Result<Signed<Slot>, SheetFull> {
-        let number = claim.replica.slot();
-        let (counter, mut claims) = self.own_slot(number);
-        match claims.binary_search_by_key(&claim.replica, |known| known.replica) {
-            Ok(at) => claims[at] = claim,
-            Err(_) if claims.len() >= MAX_SLOT_CLAIMS => return Err(SheetFull { slot: number, claims: claims.len() }),
-            Err(at) => claims.insert(at, claim),
+        let (mut issued, mut full) = self.claim_all(vec![claim]);
+        match full.pop() {
+            Some((_, full)) => Err(full),
+            None => Ok(issued.pop().expect("a claim that is made stands in a slot")),
         }
-        Ok(self.issue(number, counter, claims))
+    }
+
+    /// The same for several replicas at once: each slot that changes is issued once. Returns with them the replicas whose slot was full.
+    pub fn claim_all(&mut self, claims: Vec<Claim>) -> (Vec<Signed<Slot>>, Vec<(ReplicaId, SheetFull)>) {
+        let mut by_slot: BTreeMap<u8, Vec<Claim>> = BTreeMap::new();
+        for claim in claims {
+            by_slot.entry(claim.replica.slot()).or_default().push(claim);
+        }
+        let (mut issued, mut full) = (Vec::new(), Vec::new());
+        for (number, new) in by_slot {
+            let (counter, mut claims) = self.own_slot(number);
+            let mut changed = false;
+            for claim in new {
+                match claims.binary_search_by_key(&claim.replica, |known| known.replica) {
+                    Ok(at) => claims[at] = claim,
+                    Err(_) if claims.len() >= MAX_SLOT_CLAIMS => {
+                        full.push((claim.replica, SheetFull { slot: number, claims: claims.len() }));
+                        continue;
+                    }
+                    Err(at) => claims.insert(at, claim),
+                }
+                changed = true;
+            }
+            if changed {
+                issued.push(self.issue(number, counter, claims));
+            }
+        }
+        (issued, full)
+    }
+
+    /// These replicas of one slot run and answer. `None` when that is no change, or this node claims none of them.
+    pub fn set_healthy(&mut self, number: u8, replicas: &[ReplicaId], since: WallClock) -> Option<Signed<Slot>> {
+        let (counter, mut claims) = self.own_slot(number);
+        let mut changed = false;
+        for claim in claims.iter_mut().filter(|claim| replicas.contains(&claim.replica)) {
+            if claim.phase != Phase::Healthy {
+                (claim.phase, claim.since, changed) = (Phase::Healthy, since, true);
+            }
+        }
+        changed.then(|| self.issue(number, counter, claims))
     }
 
     /// Changes how far a claim has come; cuts a reason that is too long. `None` when that is no change, or this node has no such claim.

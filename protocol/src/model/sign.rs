@@ -115,9 +115,15 @@ impl<T: Signable> Unverified<T> {
         }
     }
 
-    /// The body as it claims to be, for a look that decides nothing.
-    pub fn peek(&self) -> Result<T, codec::Malformed> {
-        codec::decode(&self.raw())
+    /// The body as it claims to be, for a look that decides nothing. What was decoded before is not decoded again.
+    pub fn peek(&self) -> Result<T, codec::Malformed>
+    where
+        T: Clone,
+    {
+        match &self.0 {
+            Form::Checked(signed) => Ok(signed.body().clone()),
+            Form::Told(told) => codec::decode(&told.raw),
+        }
     }
 
     /// The signed bytes.

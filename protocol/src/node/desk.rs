@@ -181,8 +181,16 @@ impl Node {
         };
         let facts = work(&mut self.auction, now, &desk, &mut out);
         self.post(now, out, Message::Auction);
+        let mut won = Vec::new();
         for fact in facts {
-            self.on_auction(now, fact);
+            match fact {
+                // All at once: one batch on disk, one issue a slot.
+                auction::Fact::Won { award, .. } => won.push(award),
+                fact => self.on_auction(now, fact),
+            }
+        }
+        if !won.is_empty() {
+            self.on_won(now, won);
         }
     }
 

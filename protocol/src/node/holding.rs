@@ -1,5 +1,6 @@
 //! What this node claims: getting it to run, replacing it, trying again, letting it go. Needs nobody's help.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::claims::SheetFull;
@@ -36,8 +37,6 @@ pub(super) struct Running {
     healthy_since: Option<Time>,
     /// It was claimed in an earlier life, and has not been told to be healthy in this one.
     is_returning: bool,
-    /// It runs and answers, and that is still to be told.
-    is_untold: bool,
     /// Not to be told before then.
     tells_at: Option<Time>,
     next: Option<Next>,
@@ -73,48 +72,59 @@ enum Fate {
 }
 
 impl Node {
-    /// An award was taken: the claim is made, put on disk, told, and run.
-    pub(super) fn on_won(&mut self, now: Time, award: &Signed<Award>) {
-        let wish = self.desired.by_uid(&award.replica.uid).filter(|wish| wish.generation == award.generation).cloned();
-        let Some(wish) = wish.filter(|_| self.read_only.is_none()) else {
-            return self.with_auction(now, |auction, now, desk, out| {
-                auction.unclaimed(now, award, "the workload changed meanwhile, or the disk takes no writes", desk, out)
+    /// Awards were taken: the claims are made, put on disk in one batch, told, and run.
+    pub(super) fn on_won(&mut self, now: Time, awards: Vec<Signed<Award>>) {
+        let since = self.wall(now);
+        let (mut claims, mut won) = (Vec::new(), Vec::new());
+        for award in awards {
+            let wish = self.desired.by_uid(&award.replica.uid).filter(|wish| wish.generation == award.generation);
+            let Some(wish) = wish.filter(|_| self.read_only.is_none()).cloned() else {
+                const WHY: &str = "the workload changed meanwhile, or the disk takes no writes";
+                self.with_auction(now, |auction, now, desk, out| auction.unclaimed(now, &award, WHY, desk, out));
+                continue;
+            };
+            claims.push(Claim {
+                replica: award.replica,
+                name: wish.name.clone(),
+                generation: wish.generation,
+                token: award.token,
+                phase: Phase::Starting,
+                since,
+                award: award.wire(),
             });
-        };
-        let claim = Claim {
-            replica: award.replica,
-            name: wish.name.clone(),
-            generation: wish.generation,
-            token: award.token,
-            phase: Phase::Starting,
-            since: self.wall(now),
-            award: award.wire(),
-        };
-        match self.claims.claim(claim) {
-            Ok(slot) => {
-                self.auction.commit(award.replica, wish.spec.resources);
-                let written = self.issue(now, slot);
-                // The owner hears of it, also if it asks again, when it is on disk.
-                self.claiming.extend(written.map(|batch| (batch, now, award.clone())));
-                self.running.insert(award.replica, Running { written, ..Running::default() });
-                self.on_own_change(&award.replica);
-                self.run(now, &award.replica, &wish);
+            won.push((award, wish));
+        }
+        let (slots, full) = self.claims.claim_all(claims);
+        let full: BTreeMap<ReplicaId, SheetFull> = full.into_iter().collect();
+        let written = self.issue(now, &slots);
+        for (award, wish) in won {
+            let replica = award.replica;
+            if let Some(full) = full.get(&replica).map(SheetFull::to_string) {
+                self.with_auction(now, |auction, now, desk, out| auction.unclaimed(now, &award, &full, desk, out));
+                continue;
             }
-            Err(full @ SheetFull { .. }) => {
-                let reason = full.to_string();
-                self.with_auction(now, |auction, now, desk, out| auction.unclaimed(now, award, &reason, desk, out));
-            }
+            self.auction.commit(replica, wish.spec.resources);
+            // The owner hears of it, also if it asks again, when it is on disk.
+            self.claiming.extend(written.map(|batch| (batch, now, award)));
+            self.telling.forget(&replica);
+            self.running.insert(replica, Running { written, ..Running::default() });
+            self.on_own_change(&replica);
+            self.run(now, &replica, &wish);
         }
     }
 
     /// Claims up to this batch are on disk.
     pub(super) fn on_claims_written(&mut self, now: Time, upto: PersistId) {
-        for (_, won_at, award) in self.claiming.extract_if(.., |(batch, ..)| *batch <= upto).collect::<Vec<_>>() {
+        let mut claimed = Vec::new();
+        for (_, won_at, award) in self.claiming.extract_if(.., |(batch, ..)| *batch <= upto) {
             let is_late = now.since(won_at) >= self.config.auction.claim_within;
             if let Some(running) = self.running.get_mut(&award.replica).filter(|_| is_late) {
                 running.tells_at = Some(now + LATE);
             }
-            self.with_auction(now, |auction, now, desk, out| auction.claimed(now, &award, desk, out));
+            claimed.push(award);
+        }
+        if !claimed.is_empty() {
+            self.with_auction(now, |auction, now, desk, out| auction.claimed(now, &claimed, desk, out));
         }
     }
 
@@ -198,7 +208,7 @@ impl Node {
         let since = self.wall(now);
         let Some(slot) = self.claims.set_generation(&claim.replica, wish.generation, since) else { return };
         self.auction.commit(claim.replica, wish.spec.resources);
-        let after = self.issue(now, slot);
+        let after = self.issue(now, &[slot]);
         let others_know_more = !self.has_compared();
         if let Some(running) = self.running.get_mut(&claim.replica) {
             // Back to what the runtime was told before it heard of anything else: it is told once more, and says how that fares.
@@ -207,6 +217,7 @@ impl Node {
             let is_returning = running.is_returning || others_know_more;
             *running = Running { written: after, ordered, is_returning, ..Running::default() };
         }
+        self.telling.forget(&claim.replica);
         self.on_own_change(&claim.replica);
         self.run(now, &claim.replica, wish);
     }
@@ -250,41 +261,49 @@ impl Node {
                 if let Some(running) = self.running.get_mut(&report.replica) {
                     running.healthy_since.get_or_insert(now);
                     running.next = None;
-                    running.is_untold = true;
+                    if claim.is_some_and(|claim| claim.phase != Phase::Healthy) {
+                        self.telling.runs(&report.replica);
+                    }
                 }
                 self.reroute([report.replica.uid]);
-                self.tell_health(now);
+                if self.may_tell_health(now, &report.replica) {
+                    self.telling.note(report.replica.slot());
+                }
             }
             ReplicaState::Failed { reason, retryable } => self.on_failed(now, &report.replica, reason, retryable),
             ReplicaState::Stopped => self.on_failed(now, &report.replica, "it stopped by itself".into(), true),
         }
     }
 
+    /// What could not be told to be healthy before may be now.
+    pub(super) fn tell_health(&mut self, now: Time) {
+        let tellable: BTreeSet<u8> =
+            self.telling.untold().filter(|it| self.may_tell_health(now, it)).map(ReplicaId::slot).collect();
+        tellable.into_iter().for_each(|slot| self.telling.note(slot));
+    }
+
     /// That something runs is told while nobody else who took over runs it well: else two healthy holders would be weighed by
     /// age, and what runs elsewhere would come back for nothing. What was claimed in an earlier life is not told before this
     /// node knows what the others know.
-    pub(super) fn tell_health(&mut self, now: Time) {
-        let untold = self.running.iter().filter(|(_, running)| running.is_untold && running.tells_at.is_none());
-        let mut untold: Vec<(ReplicaId, bool)> =
-            untold.map(|(replica, running)| (*replica, running.is_returning)).collect();
-        if untold.iter().any(|(_, is_returning)| *is_returning) && !self.has_compared() {
-            untold.retain(|(_, is_returning)| !is_returning);
-        }
-        for (replica, _) in untold {
-            if self.is_taken_over(now, &replica) {
-                continue;
-            }
-            if let Some(running) = self.running.get_mut(&replica) {
-                (running.is_returning, running.is_untold) = (false, false);
-            }
-            self.set_phase(now, &replica, Phase::Healthy);
+    pub(super) fn may_tell_health(&self, now: Time, replica: &ReplicaId) -> bool {
+        self.running.get(replica).is_some_and(|running| {
+            running.tells_at.is_none()
+                && (!running.is_returning || self.has_compared())
+                && !self.is_taken_over(now, replica)
+        })
+    }
+
+    /// It has been told that the replica is healthy: in this life, too.
+    pub(super) fn has_told(&mut self, replica: &ReplicaId) {
+        if let Some(running) = self.running.get_mut(replica) {
+            running.is_returning = false;
         }
     }
 
     /// What is not told to be healthy counts as claimed in an earlier life.
     pub(super) fn return_unhealthy(&mut self) {
-        for running in self.running.values_mut() {
-            running.is_returning |= running.is_untold || running.healthy_since.is_none();
+        for (replica, running) in &mut self.running {
+            running.is_returning |= self.telling.is_untold(replica) || running.healthy_since.is_none();
         }
     }
 
@@ -310,7 +329,7 @@ impl Node {
             running.restarts = 0;
         }
         let reason = short_reason(reason);
-        running.is_untold = false;
+        self.telling.forget(replica);
         running.ordered = None;
         running.next = Some(if retryable && running.restarts < MAX_RESTARTS {
             let wait = RESTART_AFTER.saturating_mul(1 << running.restarts);
@@ -327,14 +346,10 @@ impl Node {
     }
 
     fn set_phase(&mut self, now: Time, replica: &ReplicaId, phase: Phase) {
-        let (since, healthy) = (self.wall(now), phase == Phase::Healthy);
+        let since = self.wall(now);
         let Some(slot) = self.claims.set_phase(replica, phase, since) else { return };
         self.issue_lightly(now, slot);
         self.on_own_change(replica);
-        if healthy {
-            let name = self.replica_name(replica);
-            self.tell(now, Level::Info, "replica-healthy", Some(name), Some(self.me), "it runs and answers".into());
-        }
     }
 
     /// Lets a claim go: what runs is stopped, what was committed is free.
@@ -344,7 +359,8 @@ impl Node {
         let written = self.running.remove(replica).and_then(|running| running.written);
         self.claiming.retain(|(_, _, award)| award.replica != *replica);
         self.auction.free(replica);
-        self.issue(now, slot);
+        self.telling.forget(replica);
+        self.issue(now, &[slot]);
         let stop = || Action::Order(Order::Stop { replica: *replica });
         self.outbox.push(stop());
         // An order to run it may still wait for the disk; it must not come last.
@@ -387,7 +403,7 @@ impl Node {
             .min()
     }
 
-    fn on_own_change(&mut self, replica: &ReplicaId) {
+    pub(super) fn on_own_change(&mut self, replica: &ReplicaId) {
         self.due.dirty.insert(replica.uid);
         self.due.duplicates = true;
         self.reroute([replica.uid]);

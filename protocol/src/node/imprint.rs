@@ -31,6 +31,7 @@ impl fmt::Debug for Node {
             .field("claims", &self.claims)
             .field("auction", &self.auction)
             .field("running", &self.running)
+            .field("untold", &self.telling.untold().collect::<Vec<_>>())
             .field("replan", &self.replan)
             .field("due", &self.due)
             .finish_non_exhaustive()

@@ -155,7 +155,7 @@ impl Node {
                 Verdict::Accept
             }
             Ok(Outcome::Reissue(slot)) => {
-                self.issue(now, slot);
+                self.issue(now, &[slot]);
                 Verdict::Ignore
             }
             Err(claims::Rejection::Never(_)) => Verdict::Reject,
@@ -359,7 +359,7 @@ impl Node {
             claims::Fact::Adopt { .. } if self.read_only.is_some() => {}
             claims::Fact::Adopt { replica, token } => {
                 if let Some(slot) = self.claims.adopt(&replica, token) {
-                    self.issue(now, slot);
+                    self.issue(now, &[slot]);
                 }
             }
             claims::Fact::Duplicate { replica, keeper, because } => {
@@ -374,7 +374,7 @@ impl Node {
 
     pub(super) fn on_auction(&mut self, now: Time, fact: auction::Fact) {
         match fact {
-            auction::Fact::Won { award, .. } => self.on_won(now, &award),
+            auction::Fact::Won { award, .. } => self.on_won(now, vec![award]),
             auction::Fact::Awarded { replica, node, summary, .. } => {
                 let name = self.replica_name(&replica);
                 let message = format!(

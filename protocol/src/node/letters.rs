@@ -98,8 +98,8 @@ impl Node {
 
     /// What was claimed may have been let go while the link was made.
     fn is_still_true(&self, message: &Message) -> bool {
-        let Message::Auction(auction::Message::Claimed { replica, token, .. }) = message else { return true };
-        self.claims.my_claim(replica).map(awarded_under) == Some(*token)
+        let Message::Auction(auction::Message::Claimed { claims, .. }) = message else { return true };
+        claims.iter().all(|(replica, token)| self.claims.my_claim(replica).map(awarded_under) == Some(*token))
     }
 
     /// There will be none.

@@ -17,6 +17,8 @@
 //! | `settling` | what follows from any of it: ring, readiness, duplicates, routes |
 //! | `views`, `explaining` | what people are shown |
 //! | `queues` | what grows, and its bounds |
+//! | `telling` | when this node's claims are told to all |
+//! | `pacing` | how often work is done that costs as much as a workload has replicas |
 //! | `wards` | which workloads may be this node's |
 //! | `likeness` | a node that knows what another knows |
 //! | `imprint` | what tests compare |
@@ -36,6 +38,7 @@ mod likeness;
 mod links;
 mod message;
 mod outbox;
+mod pacing;
 mod persisting;
 mod planning;
 mod queues;
@@ -43,6 +46,7 @@ mod reach;
 mod settling;
 mod spreading;
 mod stalls;
+mod telling;
 #[cfg(test)]
 mod tests;
 mod views;
@@ -139,6 +143,8 @@ pub enum Reason {
     Holders,
     /// A failed replica is tried again, or given up.
     Restart,
+    /// Slots of this node's sheet that wait to be told.
+    Tell,
     /// A gap is looked at again.
     Plan,
     /// A seed is dialled again.
@@ -193,6 +199,8 @@ pub struct Node {
     incarnations: Vec<(PersistId, u64)>,
     /// Awards whose claims are on their way to disk, and since when. No more than what is committed.
     claiming: Vec<(PersistId, Time, Signed<Award>)>,
+    /// What is still to be told of this node's sheet.
+    telling: telling::Telling,
     /// How often a slot of this node that it did not write may be outdone: all of a lost disk's at once, not a copied disk's for ever.
     rebuttals: Bucket,
     /// Another device speaks in this node's name.
@@ -223,6 +231,8 @@ pub struct Node {
     running: BTreeMap<ReplicaId, Running>,
     /// When a workload's gap is looked at again, for no other reason than time.
     replan: BTreeMap<Digest, Time>,
+    /// How often large workloads are looked at.
+    pacing: pacing::Pacing,
     /// Workloads that a comparison brought, from whom, and until when it is waited for what it brings of who runs them. At most as
     /// many as there are.
     hearsay: BTreeMap<Digest, (NodeId, Time)>,
@@ -275,6 +285,7 @@ impl Node {
         self.ask_holders(now);
         self.retry_replicas(now);
         self.retry_plans(now);
+        self.resume_paced(now);
         self.retry_seeds(now);
         self.retry_join(now);
         self.flush_cache(now);
@@ -293,6 +304,8 @@ impl Node {
             after(self.next_upload_end(), Reason::Upload),
             after(self.spreading.next(), Reason::Holders),
             after(self.next_restart(), Reason::Restart),
+            after(self.telling.due(), Reason::Tell),
+            after(self.pacing.due(), Reason::Plan),
             after(self.replan.values().min().copied(), Reason::Plan),
             after(self.next_seed(), Reason::Seed),
             after(self.waits_until, Reason::Patience),

@@ -96,13 +96,14 @@ impl Node {
         self.persist(vec![Record::Desired { key: hash, changes }])
     }
 
-    /// A slot of this node's own that was just issued: on disk before anybody hears of it, by gossip or by comparison.
-    pub(super) fn issue(&mut self, now: Time, slot: Signed<Slot>) -> Option<PersistId> {
-        let batch = self.persist(vec![Record::Slot { node: self.me, slot: slot.wire() }]);
+    /// Slots of this node's own that were just issued: on disk, in one batch, before anybody hears of them, by gossip or by comparison.
+    pub(super) fn issue(&mut self, now: Time, slots: &[Signed<Slot>]) -> Option<PersistId> {
+        let records = slots.iter().map(|slot| Record::Slot { node: self.me, slot: slot.wire() }).collect();
+        let batch = self.persist(records);
         if let Some(batch) = batch {
-            self.unwritten.insert(slot.slot, batch);
+            self.unwritten.extend(slots.iter().map(|slot| (slot.slot, batch)));
         }
-        self.tell_slot(now, &slot);
+        slots.iter().for_each(|slot| self.tell_slot(now, slot));
         batch
     }
 
@@ -112,17 +113,16 @@ impl Node {
         self.tell_slot(now, &slot);
     }
 
-    /// A slot is told as a whole, so it waits for everything in it. A node that cannot write makes no claims, but lets go of
-    /// some; that may be said.
+    /// To be told when its turn comes, and when it is on disk. A node that cannot write makes no claims, but lets go of some; that may be said.
     fn tell_slot(&mut self, now: Time, slot: &Signed<Slot>) {
-        let batch = self.unwritten.get(&slot.slot).copied();
-        if batch.is_some() && self.read_only.is_some() {
+        let is_unwritten = self.unwritten.contains_key(&slot.slot);
+        if is_unwritten && self.read_only.is_some() {
             return; // what never gets to disk is being taken out of it
         }
-        if batch.is_none() {
+        if !is_unwritten {
             self.note_slot(now, slot);
+            self.telling.note(slot.slot);
         }
-        self.outbox.push_after(batch, super::Action::Broadcast(super::Message::Slot(slot.wire())));
     }
 
     /// Of this node's own slots those that `are_done` waiting for the disk are told to whoever compares.
@@ -141,7 +141,9 @@ impl Node {
 
     pub(super) fn on_stored(&mut self, now: Time, upto: PersistId) {
         self.outbox.stored(upto);
-        self.note_written(now, |batch| batch <= upto);
+        for slot in self.note_written(now, |batch| batch <= upto) {
+            self.telling.note(slot.slot);
+        }
         self.on_claims_written(now, upto);
         let (done, waiting) = self.incarnations.drain(..).partition::<Vec<_>, _>(|(id, _)| *id <= upto);
         self.incarnations = waiting;

@@ -1,5 +1,6 @@
 //! What this node owns: finding gaps, and closing them by auction.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rand_chacha::ChaCha8Rng;
@@ -13,6 +14,7 @@ use crate::model::{Digest, NodeId, Phase, Place, RawChange, ReplicaId, Time, Unf
 use crate::plan::{Desire, Gap, Holder, HolderPhase, Missing, MissingWhy, NodeState, plan};
 
 use super::contract::Verdict;
+use super::pacing::Work;
 use super::{Level, Node};
 
 /// Nodes that answer for a workload: the owner and two heirs.
@@ -36,7 +38,9 @@ impl Node {
             if let Some(until) = self.is_hearsay(now, &uid).filter(|_| is_owner) {
                 self.plan_again(until, uid);
             } else if is_owner {
-                self.close_gap(now, &wish);
+                if self.pacing.may(now, Work::Plan, uid, wish.spec.replicas) {
+                    self.close_gap(now, &wish);
+                }
             } else if self.replan.remove(&uid).is_some() {
                 self.with_auction(now, |auction, now, desk, out| auction.close_all_for(now, &uid, desk, out));
             }
@@ -80,13 +84,16 @@ impl Node {
     /// What is between a wish and its claims, as this node sees it.
     pub(super) fn gap(&self, now: Time, wish: &Wish) -> Gap {
         let desire = Desire::Run { replicas: wish.spec.replicas, generation: wish.generation };
-        let holders: Vec<Holder> = self
-            .claims
-            .of_workload(&wish.uid)
-            .into_iter()
-            .map(|(node, claim)| Holder {
+        let claims = self.claims.of_workload(&wish.uid);
+        let holds = |at: usize| claims.get(at).map(|(_, claim)| claim.replica);
+        // By place: only of several holders of one, which are rare, it has to be found out who is kept.
+        let is_alone = |at: usize| holds(at) != at.checked_sub(1).and_then(holds) && holds(at) != holds(at + 1);
+        let holders: Vec<Holder> = claims
+            .iter()
+            .enumerate()
+            .map(|(at, (node, claim))| Holder {
                 place: claim.replica.place,
-                node,
+                node: *node,
                 token: claim.token,
                 generation: claim.generation,
                 phase: match &claim.phase {
@@ -96,8 +103,8 @@ impl Node {
                         HolderPhase::Failing { reason: reason.clone(), restarts: *restarts }
                     }
                 },
-                state: self.state_of(now, &node),
-                yields_to: self.yields_to(&claim.replica, node, &wish.generation),
+                state: self.state_of(now, node),
+                yields_to: (!is_alone(at)).then(|| self.yields_to(&claim.replica, *node, &wish.generation)).flatten(),
             })
             .collect();
         let seen = |place: Place| self.claims.highest_token(&ReplicaId { uid: wish.uid, place });
@@ -132,17 +139,26 @@ impl Node {
 
     fn close_gap(&mut self, now: Time, wish: &Wish) {
         let gap = self.gap(now, wish);
-        let open: Vec<(ReplicaId, Time)> =
-            self.auction.open_awards(&wish.uid).into_iter().map(|award| (award.replica, award.until)).collect();
+        let mut open: BTreeMap<ReplicaId, Time> = BTreeMap::new();
+        for award in self.auction.open_awards(&wish.uid) {
+            let until = open.entry(award.replica).or_default();
+            *until = award.until.max(*until);
+        }
         let mut places = Vec::new();
+        let room = self.auction.room();
         for missing in gap.missing {
+            if places.len() >= room {
+                // The next are put up as claims come in; should none come, a little later.
+                self.plan_again(now + FULL_RETRY, wish.uid);
+                break;
+            }
             let replica = ReplicaId { uid: wish.uid, place: missing.place };
             if self.auction.is_under_way(&replica) {
                 continue;
             }
             // It was awarded just now, perhaps by another owner: the winner's sheet is about to say so.
-            if let Some((_, until)) = open.iter().find(|(awarded, until)| *awarded == replica && *until > now) {
-                self.plan_again(*until, wish.uid);
+            if let Some(until) = open.get(&replica).copied().filter(|until| *until > now) {
+                self.plan_again(until, wish.uid);
                 continue;
             }
             if let Err(at) = self.may_move(now, &missing) {

@@ -19,6 +19,7 @@ impl Node {
         let links = self.membership.links().count();
         let named = self.desired.artifacts();
         let leaving = self.artifacts.fetching(|digest| self.desired.names_artifact(digest));
+        let ((resting, paced), (slots_to_tell, untold)) = (self.pacing.len(), self.telling.len());
         let mut queues = vec![
             Queue::new("own slots on their way to disk", self.unwritten.len(), slots),
             Queue::new("incarnations on their way to disk", self.incarnations.len(), MAX_INCARNATIONS),
@@ -31,6 +32,10 @@ impl Node {
             Queue::new("artifacts that spread", self.spreading.len(), spreading::MOST),
             Queue::new("replicas run", self.running.len(), mine),
             Queue::new("workloads to be planned again", self.replan.len(), workloads),
+            Queue::new("large workloads just looked at", resting, 2 * workloads),
+            Queue::new("large workloads to be looked at again", paced, resting),
+            Queue::new("own slots that wait to be told", slots_to_tell, slots),
+            Queue::new("replicas whose health is to be told", untold, mine),
             Queue::new("workloads known by hearsay", self.hearsay.len(), workloads),
             // What is fetched for a version that is not wished for any more ends by itself;
             // operators set its pace.

@@ -9,6 +9,7 @@ use crate::model::{Digest, NodeId, Phase, ReplicaId, Time, WorkloadName};
 use crate::ring;
 
 use super::contract::{Route, Routes};
+use super::pacing::Work;
 use super::{Level, Node};
 
 /// With nobody to compare with, or members it has not heard of, a node acts on what it knows after so long: a survivor of a power
@@ -72,8 +73,9 @@ impl Node {
             }
             self.plan(now);
             for name in std::mem::take(&mut self.due.routes) {
-                self.draw_routes(&name);
+                self.draw_routes(now, &name);
             }
+            self.tell_slots(now);
             // What cannot be planned yet stays dirty.
             if self.due.quiet() || (!self.may_plan() && self.only_dirty()) {
                 return;
@@ -260,7 +262,11 @@ impl Node {
         }
     }
 
-    fn draw_routes(&mut self, name: &WorkloadName) {
+    fn draw_routes(&mut self, now: Time, name: &WorkloadName) {
+        let size = self.desired.workload(name).map(|wish| (wish.uid, wish.spec.replicas));
+        if size.is_some_and(|(uid, replicas)| !self.pacing.may(now, Work::Routes, uid, replicas)) {
+            return;
+        }
         let found = self.desired.workload(name).map(|wish| self.routes_of(wish));
         let (version, routes) = &mut self.routes;
         if routes.get(name).map(|known| &known[..]) != found.as_deref() {

@@ -4,6 +4,7 @@ mod bytes;
 mod reach;
 mod returning;
 mod stalls;
+mod steps;
 mod unwritten;
 
 use std::time::Duration;

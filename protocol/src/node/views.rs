@@ -1,5 +1,9 @@
 //! What people and programs are shown. Reads only.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::auction::Summary;
 use crate::desired::Wish;
 use crate::membership::State;
 use crate::model::view::{NodeView, ReplicaView, StatusView, WorkloadView};
@@ -202,10 +206,13 @@ impl Node {
             }
             views.push((place, self.claim_view(wish, node, claim, &gap)));
         }
+        let latest = if gap.missing.is_empty() { BTreeMap::new() } else { self.auction.latest(&wish.uid) };
         for missing in &gap.missing {
             let name = ReplicaName { workload: wish.name.clone(), place: missing.place }.to_string();
-            let replica = ReplicaId { uid: wish.uid, place: missing.place };
-            let reason = self.missing_reason(&replica).unwrap_or_else(|| self.told(&missing.why));
+            // Why its last auction came to nothing, where this node knows.
+            let untaken = |summary: &&Arc<Summary>| summary.awards.iter().all(|won| won.place != missing.place);
+            let reason = latest.get(&missing.place).filter(untaken).map(|summary| super::explaining::no_taker(summary));
+            let reason = reason.unwrap_or_else(|| self.told(&missing.why));
             let view = ReplicaView {
                 replica: name,
                 phase: "missing".into(),
@@ -223,18 +230,14 @@ impl Node {
         views.into_iter().map(|(_, view)| view).collect()
     }
 
-    /// Why the last auction of a missing place came to nothing, where this node knows.
-    fn missing_reason(&self, replica: &ReplicaId) -> Option<String> {
-        let summary = self.auction.summaries(replica).into_iter().next()?;
-        let won = summary.awards.iter().any(|won| won.place == replica.place);
-        if won { None } else { Some(super::explaining::no_taker(&summary)) }
-    }
-
     pub(super) fn claim_view(&self, wish: &Wish, node: NodeId, claim: &Claim, gap: &Gap) -> ReplicaView {
         let place = claim.replica.place;
         let current = claim.generation == wish.generation;
-        let held = gap.held.iter().find(|held| held.place == place && held.node == node);
-        let surplus = gap.surplus.iter().find(|surplus| surplus.place == place && surplus.node == node);
+        // Both lists are ordered by place, then node; of thousands of replicas each is looked up.
+        let held = gap.held.binary_search_by_key(&(place, node), |held| (held.place, held.node)).ok();
+        let held = held.map(|at| &gap.held[at]);
+        let surplus = gap.surplus.binary_search_by_key(&(place, node), |surplus| (surplus.place, surplus.node)).ok();
+        let surplus = surplus.map(|at| &gap.surplus[at]);
         let lost = self.membership.state(&node) == State::Down && node != self.me;
         let (phase, mut reason, restarts) = match &claim.phase {
             Phase::Failing { reason, restarts } => ("failing", Some(reason.clone()), *restarts),

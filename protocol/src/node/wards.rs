@@ -79,6 +79,7 @@ impl Node {
             None => {
                 self.wards.forget(&uid);
                 self.hearsay.remove(&uid);
+                self.pacing.forget(&uid);
                 self.replan.remove(&uid);
             }
         }

@@ -58,7 +58,7 @@ fn samples() -> Vec<(&'static str, Message)> {
         ("admitted", Message::Admitted { changes: vec![admission] }),
         ("ask-holder", Message::AskHolder { digest: Digest([6; 32]) }),
         ("claims", Message::Claims(claims::Message::AskKeeper { replica, token, question: 1 })),
-        ("auction", Message::Auction(auction::Message::Claimed { auction, replica, token })),
+        ("auction", Message::Auction(auction::Message::Claimed { auction, claims: vec![(replica, token)] })),
     ]
 }
 
@@ -75,7 +75,7 @@ fn the_bytes_of_messages_do_not_change() {
 
 const GOLDEN: [(&str, &str); 9] = [
     ("changed", "1f4cd0ee"),
-    ("slot", "2c59baf8"),
+    ("slot", "702ec0c6"),
     ("ruled", "2ed44d44"),
     ("have", "1563a627"),
     ("join", "f3329033"),

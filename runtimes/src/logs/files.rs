@@ -1,6 +1,7 @@
 //! Two files an instance. Plain, blocking work.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
+use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, ErrorKind, Write as _};
@@ -29,11 +30,11 @@ impl Files {
         self.folder.is_dir()
     }
 
-    /// Adds encoded lines; rotates so that both files together stay within `bytes`.
-    pub fn append(&mut self, text: &str, bytes: u64, instances: usize, open: &[InstanceId]) -> io::Result<()> {
-        if !self.exist() {
+    /// Adds encoded lines; rotates so that both files together stay within `bytes`. Whether they are the first.
+    pub fn append(&mut self, text: &str, bytes: u64) -> io::Result<bool> {
+        let is_new = !self.exist();
+        if is_new {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
-            self.forget_oldest(instances, open);
         }
         let current = self.folder.join("current.log");
         let len = match fs::metadata(&current) {
@@ -45,7 +46,8 @@ impl Files {
             fs::rename(&current, self.folder.join("previous.log"))?;
         }
         let mut file = OpenOptions::new().append(true).create(true).mode(0o600).open(&current)?;
-        file.write_all(text.as_bytes())
+        file.write_all(text.as_bytes())?;
+        Ok(is_new)
     }
 
     /// The last lines of both files.
@@ -70,14 +72,16 @@ impl Files {
     }
 
     /// Deletes the folders that were written longest ago, beyond `instances`; those of `open` logs stay.
-    fn forget_oldest(&self, instances: usize, open: &[InstanceId]) {
+    pub fn forget_oldest(&self, instances: usize, open: &[InstanceId]) {
         let Ok(entries) = fs::read_dir(&self.logs) else { return };
-        let keep: Vec<_> = open.iter().map(|id| self.logs.join(folder_name(id))).collect();
+        let keep: HashSet<OsString> = open.iter().map(|id| folder_name(id).into()).collect();
         let mut folders: Vec<_> = entries
             .filter_map(|entry| {
-                let path = entry.ok()?.path();
+                // Thousands may be open: only what may go is looked at any closer.
+                let entry = entry.ok().filter(|entry| !keep.contains(&entry.file_name()))?;
+                let path = entry.path();
                 let written = fs::metadata(path.join("current.log")).and_then(|meta| meta.modified());
-                (!keep.contains(&path)).then(|| (written.unwrap_or(UNIX_EPOCH), path))
+                Some((written.unwrap_or(UNIX_EPOCH), path))
             })
             .collect();
         folders.sort();

@@ -13,6 +13,7 @@ mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
@@ -110,6 +111,8 @@ struct Shared {
     /// Where files are written. Guests log from threads of their own, which must not.
     handle: Handle,
     open: Mutex<BTreeMap<InstanceId, Weak<Inner>>>,
+    /// Folders made until the next look for those that are too many.
+    until_sweep: AtomicUsize,
 }
 
 /// The log of one instance. Cheap to clone.
@@ -143,10 +146,15 @@ struct Recent {
     closed: bool,
 }
 
+/// Logs that are opened between two looks for those that are closed. An entry is some 200 bytes.
+const SWEEP: usize = 256;
+
 impl Logs {
     /// Logs in `folder`, which is made when there is something to write. Call it on the runtime that does the writing.
     pub fn new(folder: impl Into<PathBuf>, limits: Limits) -> Self {
-        let shared = Shared { folder: folder.into(), limits, handle: Handle::current(), open: Mutex::default() };
+        // The first folder is followed by a look: earlier lives have left theirs.
+        let (handle, until_sweep) = (Handle::current(), AtomicUsize::new(0));
+        let shared = Shared { folder: folder.into(), limits, handle, open: Mutex::default(), until_sweep };
         Logs { shared: Arc::new(shared) }
     }
 
@@ -184,7 +192,10 @@ impl Logs {
         if let Some(inner) = open.get(id).and_then(Weak::upgrade) {
             return Log { inner };
         }
-        open.retain(|_, inner| inner.strong_count() > 0);
+        // Those that are gone are left out now and then: not once for each of thousands that start together.
+        if open.len().is_power_of_two() || open.len().is_multiple_of(SWEEP) {
+            open.retain(|_, inner| inner.strong_count() > 0);
+        }
         let inner = Arc::new(Inner {
             id: id.clone(),
             shared: self.shared.clone(),
@@ -245,15 +256,17 @@ impl Log {
     async fn flush_into(&self, files: &mut Files) -> u64 {
         let (text, next) = self.inner.lock().take_pending();
         if !text.is_empty() {
-            let limits = self.inner.shared.limits;
-            let open = self.inner.shared.alive();
+            let shared = self.inner.shared.clone();
             let mut writer = files.clone();
             let written = self.inner.shared.handle.spawn_blocking(move || {
-                let result = writer.append(&text, limits.bytes, limits.instances, &open);
+                let result = writer.append(&text, shared.limits.bytes);
+                if matches!(result, Ok(true)) && shared.is_sweep_due() {
+                    writer.forget_oldest(shared.limits.instances, &shared.alive());
+                }
                 (writer, result)
             });
             match written.await {
-                Ok((writer, Ok(()))) => *files = writer,
+                Ok((writer, Ok(_))) => *files = writer,
                 Ok((_, Err(error))) => {
                     tracing::warn!(instance = %self.inner.id, %error, "lines of a log could not be written and are lost");
                 }
@@ -285,6 +298,14 @@ impl Log {
 }
 
 impl Shared {
+    /// A folder was made. A look at all of them costs as much as there are, so that it is taken once in so many: a quarter of those
+    /// that may stay, by which they may exceed their number meanwhile.
+    fn is_sweep_due(&self) -> bool {
+        let next = self.limits.instances / 4;
+        let one_less = |left: usize| Some(left.checked_sub(1).unwrap_or(next));
+        self.until_sweep.fetch_update(Relaxed, Relaxed, one_less) == Ok(0)
+    }
+
     /// Those that may still say something.
     fn alive(&self) -> Vec<InstanceId> {
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);

@@ -148,6 +148,24 @@ async fn a_guest_cannot_play_with_the_terminal_or_forge_lines() {
     assert_eq!(texts(&logs, "a", 10).await, ["\u{241b}[2Jgone\u{240d}\u{240a}1 system forged\u{fffd}"]);
 }
 
+/// Thousands that start together must not look at each other's folders one by one; they look once in so many.
+#[tokio::test]
+async fn ended_instances_exceed_their_bound_by_a_quarter_at_most() {
+    let folder = tempfile::tempdir().unwrap();
+    for n in 0..30 {
+        std::fs::create_dir(folder.path().join(format!("earlier-life-{n}"))).unwrap();
+    }
+    let count = || std::fs::read_dir(folder.path()).unwrap().count();
+    let logs = Logs::new(folder.path(), Limits { instances: 8, ..Limits::default() });
+    for n in 0..40 {
+        let log = logs.open(&id(&format!("i{n}")));
+        log.say(LogStream::Out, "x");
+        log.close().await;
+        assert!(count() <= 8 + 2 + 1, "{} folders after {n}", count());
+    }
+    assert_eq!(texts(&logs, "i39", 1).await, ["x"]);
+}
+
 #[tokio::test]
 async fn ended_instances_are_kept_within_a_bound() {
     let folder = tempfile::tempdir().unwrap();

@@ -72,7 +72,7 @@ impl Step {
 fn once(cluster: &Cluster, run: u32, steps: &mut [Vec<Step>]) -> Result<()> {
     let file = cluster.guest(HELLO)?;
     let file = file.to_str().context("the component's path is not text")?;
-    cluster.shoal(0, &["run", file, "--name", NAME, "--replicas", "1", "--memory", "4MiB"])?;
+    cluster.shoal(0, &["run", file, "--name", NAME, "--replicas", "1", "--memory", "4MiB", "--cpu", "0.001"])?;
     cluster.held_everywhere(0, NAME)?;
     cluster.shoal(0, &["scale", &format!("{NAME}=0"), "--no-wait"])?;
     reach(cluster, 0, 0)?;

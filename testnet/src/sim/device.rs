@@ -12,6 +12,9 @@ use super::happening::Happening;
 /// What a device has not got round to yet; beyond it the kernel's buffers are full, and what comes is lost.
 const MAX_BACKLOG: usize = 4_096;
 
+/// Gossip that a daemon has not got round to, as in its inbox (`GOSSIP` in the daemon's `network/start.rs`); one more is dropped.
+const MAX_GOSSIP: usize = 256;
+
 /// A device. `node` is there while its daemon runs.
 pub struct Device {
     pub id: NodeId,
@@ -62,7 +65,11 @@ pub struct Pulse {
     /// How long it takes over each happening, microseconds.
     pub slowness: u64,
     /// What waits, in order.
-    pub backlog: VecDeque<Happening>,
+    backlog: VecDeque<Happening>,
+    /// Gossip among it.
+    gossip: usize,
+    /// Gossip that found the inbox full.
+    pub dropped: u64,
 }
 
 /// Gossip that a daemon has seen.
@@ -94,10 +101,34 @@ impl Seen {
 impl Pulse {
     /// Leaves it for later.
     pub fn put_off(&mut self, happening: Happening) {
+        let is_gossip = matches!(happening, Happening::Gossip { .. });
+        if is_gossip && self.gossip >= MAX_GOSSIP {
+            self.dropped += 1;
+            return;
+        }
         // A daemon's own timers and completions are not in the kernel's buffers.
         if self.backlog.len() < MAX_BACKLOG || !happening.is_from_outside() {
+            self.gossip += usize::from(is_gossip);
             self.backlog.push_back(happening);
         }
+    }
+
+    /// The next that waits.
+    pub fn pop(&mut self) -> Option<Happening> {
+        let next = self.backlog.pop_front()?;
+        self.gossip -= usize::from(matches!(next, Happening::Gossip { .. }));
+        Some(next)
+    }
+
+    /// Whether nothing waits.
+    pub fn is_idle(&self) -> bool {
+        self.backlog.is_empty()
+    }
+
+    /// What waits is lost.
+    pub fn clear(&mut self) {
+        self.backlog.clear();
+        self.gossip = 0;
     }
 }
 
@@ -168,7 +199,7 @@ impl Device {
         self.seen = Seen::default();
         self.timer = None;
         self.doom = None;
-        self.pulse.backlog.clear();
+        self.pulse.clear();
         self.pulse.busy_until = 0;
     }
 

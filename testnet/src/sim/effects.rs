@@ -135,8 +135,9 @@ impl World {
 
     fn stream(&mut self, from: usize, to: usize, lane: shoal_protocol::model::Lane, packet: Happening) {
         if self.network.leads(from, to) {
-            let at = self.network.stream(self.now, from, to, lane, &mut self.rng);
-            self.at(at, packet);
+            if let Some(at) = self.network.stream(self.now, from, to, lane, &mut self.rng) {
+                self.at(at, packet);
+            }
         } else {
             self.network.stall(from, to, packet);
         }

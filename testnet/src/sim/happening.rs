@@ -226,7 +226,7 @@ impl World {
             self.input(device, Input::Lag(late));
         }
         let boot = self.devices[device].boot;
-        while let Some(next) = self.devices[device].pulse.backlog.pop_front() {
+        while let Some(next) = self.devices[device].pulse.pop() {
             self.happen(next);
             self.alive(device, boot)?;
             if self.tire(device) {
@@ -234,7 +234,7 @@ impl World {
             }
         }
         // Its timer may have come while it could not look.
-        if self.devices[device].pulse.backlog.is_empty() {
+        if self.devices[device].pulse.is_idle() {
             self.set_timer(device);
         }
         Some(device)

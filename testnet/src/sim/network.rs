@@ -11,6 +11,9 @@ use super::happening::Happening;
 
 /// Messages that wait behind a cut, a direction; beyond it the sender's queue is full.
 const MAX_STALLED: usize = 256;
+/// Messages of one lane of a link that are on their way, a direction: what a daemon's lane queue holds (`MAX_FRAMES` in the daemon's
+/// `network/lane.rs`). One more is dropped.
+const MAX_LANE: usize = 256;
 /// The longest that TCP waits until it tries again after a cut, microseconds.
 const MAX_RETRY: u64 = 60_000_000;
 
@@ -76,8 +79,10 @@ pub struct Network {
     cut: BTreeMap<(usize, usize), u64>,
     /// What was sent into a cut.
     stalled: BTreeMap<(usize, usize), VecDeque<Happening>>,
-    /// When the last packet of a stream arrives, so that none overtakes another. The two lanes of a link are two streams.
-    tail: BTreeMap<(usize, usize, bool), u64>,
+    /// When the packets of a stream arrive that are on their way, so that none overtakes another. The two lanes of a link are two streams.
+    ahead: BTreeMap<(usize, usize, bool), VecDeque<u64>>,
+    /// Messages that found their lane full.
+    pub dropped: u64,
 }
 
 impl Default for Network {
@@ -90,22 +95,33 @@ impl Default for Network {
             flaps: BTreeMap::new(),
             cut: BTreeMap::new(),
             stalled: BTreeMap::new(),
-            tail: BTreeMap::new(),
+            ahead: BTreeMap::new(),
+            dropped: 0,
         }
     }
 }
 
 impl Network {
-    /// When something sent now by stream arrives.
-    pub fn stream(&mut self, now: u64, from: usize, to: usize, lane: Lane, rng: &mut ChaCha8Rng) -> u64 {
+    /// When something sent now by stream arrives. None when so much is on its way that it is dropped.
+    pub fn stream(&mut self, now: u64, from: usize, to: usize, lane: Lane, rng: &mut ChaCha8Rng) -> Option<u64> {
         let mut at = now + self.delay(from, to, rng);
         let repeat = self.ways(from, to).map(|way| way.repeat).max().unwrap_or_default();
         while self.lost(from, to, rng) {
             at += repeat;
         }
-        let tail = self.tail.entry((from, to, lane == Lane::Bulk)).or_default();
-        *tail = at.max(*tail + 1);
-        *tail
+        let ahead = self.ahead.entry((from, to, lane == Lane::Bulk)).or_default();
+        let last = ahead.back().copied();
+        // The last stays, whenever it arrived: the next must not overtake it.
+        while ahead.len() > 1 && ahead[0] <= now {
+            ahead.pop_front();
+        }
+        if ahead.len() >= MAX_LANE {
+            self.dropped += 1;
+            return None;
+        }
+        let at = last.map_or(at, |last| at.max(last + 1));
+        ahead.push_back(at);
+        Some(at)
     }
 
     /// When a lone packet sent now arrives. None if it does not.
@@ -138,15 +154,16 @@ impl Network {
         // TCP doubles its pause while nothing gets through, so the next try is at most as far ahead as the cut was long.
         let retry = 1 + below(rng, (now - since).clamp(200_000, MAX_RETRY));
         let stalled = self.stalled.remove(&(from, to)).unwrap_or_default();
-        stalled.into_iter().map(|packet| (self.stream(now + retry, from, to, Lane::Urgent, rng), packet)).collect()
+        let arrives = |packet| Some((self.stream(now + retry, from, to, Lane::Urgent, rng)?, packet));
+        stalled.into_iter().filter_map(arrives).collect()
     }
 
     /// A new link begins with empty streams.
     pub fn begin(&mut self, one: usize, other: usize) {
         for (from, to) in [(one, other), (other, one)] {
             self.stalled.remove(&(from, to));
-            self.tail.remove(&(from, to, false));
-            self.tail.remove(&(from, to, true));
+            self.ahead.remove(&(from, to, false));
+            self.ahead.remove(&(from, to, true));
         }
     }
 

@@ -130,7 +130,7 @@ impl Play {
         let running = world.running();
         let is_out_of_touch = |device: &usize| {
             let it = &world.devices[*device];
-            running.len() > 1 && it.links.is_empty() || it.pulse.slowness > 0 && !it.pulse.backlog.is_empty()
+            running.len() > 1 && it.links.is_empty() || it.pulse.slowness > 0 && !it.pulse.is_idle()
         };
         self.were_out_of_touch = running.iter().copied().filter(is_out_of_touch).collect();
         world.network.cuts().into_iter().for_each(|way| world.heal_way(way));

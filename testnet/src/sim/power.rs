@@ -91,7 +91,7 @@ impl World {
                 // Its kernel sends what it was given and then closes, or resets if something lies unread.
                 let in_order = below(&mut self.rng, 2) == 0;
                 let at = self.network.stream(self.now, device, peer, Lane::Urgent, &mut self.rng);
-                let at = if in_order { at } else { self.now + CLOSE };
+                let at = at.filter(|_| in_order).unwrap_or(self.now + CLOSE);
                 self.at(at, Happening::Closed { device: peer, peer: device, link });
             }
         }

@@ -2,6 +2,7 @@ mod busy;
 mod failovers;
 mod moves;
 mod returns;
+mod steps;
 
 use std::time::Duration;
 

@@ -231,7 +231,7 @@ impl World {
             let is_wake = matches!(happening, Happening::Wake { .. });
             if let Some(device) = happening.device().filter(|_| !is_wake) {
                 let pulse = &mut self.devices[device].pulse;
-                if pulse.busy_until > at || !pulse.backlog.is_empty() {
+                if pulse.busy_until > at || !pulse.is_idle() {
                     pulse.put_off(happening);
                     continue;
                 }

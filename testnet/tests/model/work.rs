@@ -115,7 +115,9 @@ impl<'a> Work<'a> {
 
     fn say(&mut self, from: usize, to: usize, message: Message) {
         match &message {
-            Message::Auction(auction::Message::Claimed { token, .. }) => self.check_written(from, *token),
+            Message::Auction(auction::Message::Claimed { claims, .. }) => {
+                claims.iter().for_each(|(_, token)| self.check_written(from, *token));
+            }
             Message::Claims(claims::Message::Keeping { healthy: true, .. }) => {
                 let claim = self.state.devices[from].claim();
                 if claim.is_none_or(|claim| claim.phase != Phase::Healthy) {

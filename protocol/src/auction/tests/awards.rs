@@ -308,6 +308,59 @@ fn what_was_claimed_is_not_put_up_again_before_its_sheet_came() {
     assert_eq!(world.nodes[0].room.open_awards(&UID), []);
 }
 
+/// In a mesh that is busy with thousands of claims gossip of one was dropped, and its place was awarded once more two seconds later,
+/// though the winner had said that it held it. A comparison brings the sheet within seconds, unless the winner goes down.
+#[test]
+fn claimed_place_waits_for_a_late_sheet() {
+    let mut world = two();
+    world.open(0, world.lot([0]));
+    world.run(SECOND * 6);
+    let open = |world: &World| world.nodes[0].room.open_awards(&UID).into_iter().any(|open| open.until > world.now);
+    assert!(open(&world), "the winner said that it has it");
+    world.run(SECOND * 6);
+    assert!(!open(&world), "but not for ever");
+    let lapsed = world.count(0, |fact| matches!(fact, Fact::AwardLapsed { .. }));
+    assert_eq!((world.count(0, is_settled), lapsed), (1, 1));
+}
+
+/// A disk writes what was won together in one batch. A message for each claim filled the owner's lane, and what did not fit was dropped.
+#[test]
+fn claims_written_together_are_told_together() {
+    let mut world = two();
+    world.fsync = SECOND / 5;
+    world.open(0, world.lot(0..5));
+    world.run(SECOND / 10);
+    let won = world.nodes[1].facts.iter().filter_map(|fact| match fact {
+        Fact::Won { award, .. } => Some(award.clone()),
+        _ => None,
+    });
+    let won: Vec<Signed<Award>> = won.collect();
+    assert_eq!(won.len(), 5);
+    world.call(1, |room, now, desk, out| room.claimed(now, &won, desk, out));
+    world.run(SECOND / 20);
+    assert_eq!(world.count(0, is_settled), 5);
+    assert_eq!(world.transcript.iter().filter(|line| line.contains("Claimed")).count(), 1);
+}
+
+/// Of a step of thousands an owner puts up so much that the answers can be digested, and goes on as claims come in.
+#[test]
+fn an_owner_has_a_bounded_number_of_places_under_way() {
+    let mut world = World::with(3, 3, Config { max_under_way: 10, ..Config::default() });
+    world.open(0, world.lot(0..8));
+    world.open(0, world.lot(8..16));
+    assert_eq!(world.nodes[0].room.room(), 0);
+    let full = world.nodes[0].facts.iter().find_map(|fact| match fact {
+        Fact::Full { places, .. } => Some(places.len()),
+        _ => None,
+    });
+    assert_eq!(full, Some(6));
+    world.run(SECOND);
+    assert_eq!((world.count(0, is_settled), world.nodes[0].room.room()), (10, 10));
+    world.open(0, world.lot(10..16));
+    world.run(SECOND);
+    assert_eq!(world.count(0, is_settled), 16);
+}
+
 #[test]
 fn guardians_know_of_an_open_award_until_it_is_claimed_or_lapses() {
     let mut world = World::new(4, 7);

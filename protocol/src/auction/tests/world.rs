@@ -268,7 +268,7 @@ impl World {
                 self.call(to, |room, now, desk, out| room.handle_message(now, id(from), message, desk, out));
             }
             Happening::Stored { node, award } if self.nodes[node].alive => {
-                self.call(node, |room, now, desk, out| room.claimed(now, &award, desk, out));
+                self.call(node, |room, now, desk, out| room.claimed(now, std::slice::from_ref(&award), desk, out));
             }
             Happening::Message { .. } | Happening::Stored { .. } => {}
         }

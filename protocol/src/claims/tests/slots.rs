@@ -105,6 +105,35 @@ fn two_versions_with_one_counter_end_as_one_everywhere() {
     assert_eq!(b.of(&replica(0)).len(), c.of(&replica(0)).len());
 }
 
+/// What is awarded together is signed and written together.
+#[test]
+fn claims_of_one_slot_are_issued_once() {
+    let mut a = room(1);
+    let run: Vec<ReplicaId> = (0..16).map(replica).collect();
+    assert!(run.iter().all(|replica| replica.slot() == run[0].slot()), "places that follow one another share a slot");
+    let (slots, full) = a.claim_all(run.iter().map(|replica| claim(*replica, 1, 1)).collect());
+    assert_eq!((slots.len(), full.len()), (1, 0));
+    assert_eq!(slots[0].claims.len(), 16);
+    let (_, full) = a.claim_all(neighbours(5, MAX_SLOT_CLAIMS + 2).iter().map(|it| claim(*it, 1, 1)).collect());
+    assert_eq!(full.len(), 2);
+    let healthy = |room: &Claims| room.mine().filter(|claim| claim.phase == Phase::Healthy).count();
+    let starting = |index| Claim { phase: Phase::Starting, ..claim(replica(index), 2, 1) };
+    let mut b = room(2);
+    b.claim_all((0..3).map(starting).collect());
+    let slot = b.set_healthy(run[0].slot(), &run[1..4], WallClock(7)).unwrap();
+    assert_eq!((healthy(&b), slot.claims[1].since), (2, WallClock(7)));
+    assert_eq!(b.set_healthy(run[0].slot(), &run[1..4], WallClock(8)), None, "no change");
+}
+
+/// One node that holds all of a large workload fills its slots evenly, up to the last.
+#[test]
+fn a_sheet_takes_all_of_a_large_workload() {
+    let most = u32::from(SLOTS) * MAX_SLOT_CLAIMS as u32;
+    let mut filled = std::collections::BTreeMap::<u8, usize>::new();
+    (0..most).for_each(|index| *filled.entry(replica(index).slot()).or_default() += 1);
+    assert!(filled.len() == usize::from(SLOTS) && filled.values().all(|claims| *claims == MAX_SLOT_CLAIMS));
+}
+
 #[test]
 fn a_full_slot_takes_no_more_and_stays_as_it_was() {
     let mut a = room(1);

@@ -90,7 +90,10 @@ fn nobody_hears_of_a_claim_that_is_not_on_disk_however_often_they_ask() {
     assert_eq!(it.hears(award), [], "asked again");
     assert_eq!(it.hears(auction::Message::Cancel { auction, replica, token }), [], "cancelled");
     it.bottle.input(Input::Stored { upto: PersistId(u64::MAX) });
-    assert_eq!(it.bottle.said, [Message::Auction(auction::Message::Claimed { auction, replica, token })]);
+    assert_eq!(
+        it.bottle.said,
+        [Message::Auction(auction::Message::Claimed { auction, claims: vec![(replica, token)] })]
+    );
 }
 
 /// What was won cannot be started, which is known before the claim is on disk.

@@ -130,9 +130,12 @@ impl World {
                 let slots = items.iter().filter_map(|item| codec::decode::<Unverified<Slot>>(item).ok());
                 slots.filter_map(|slot| unwritten(disk, me, &slot)).next()
             }
-            Action::Send { message: Message::Auction(auction::Message::Claimed { replica, token, .. }), .. } => {
-                let is_written = claims_on(disk, me, replica).any(|written| awarded_under(&written) == *token);
-                (!is_written).then(|| format!("it tells the owner of its claim to {replica} before it is on disk"))
+            Action::Send { message: Message::Auction(auction::Message::Claimed { claims, .. }), .. } => {
+                let is_written = |(replica, token): &&(ReplicaId, Token)| {
+                    claims_on(disk, me, replica).any(|written| awarded_under(&written) == *token)
+                };
+                let early = claims.iter().find(|claim| !is_written(claim));
+                early.map(|(replica, _)| format!("it tells the owner of its claim to {replica} before it is on disk"))
             }
             Action::Notify(event) if event.kind == "duplicate-yielded" && !self.has_clones() => {
                 let yields = self.watch.yields.entry((device, event.subject.clone())).or_default();
