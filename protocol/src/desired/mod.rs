@@ -132,7 +132,7 @@ impl Desired {
             Some(known) if known.holds(&change) => return Ok(Applied::Known),
             Some(known) => known.clone(),
             None => {
-                self.check_room(&change.signed.key)?;
+                self.check_room(&change.signed.key, 0)?;
                 self.workload_keys += usize::from(matches!(change.signed.key, Key::Workload(_)));
                 Register::default()
             }
@@ -147,6 +147,19 @@ impl Desired {
             self.on_effective(&effective);
         }
         Ok(applied)
+    }
+
+    /// What [`Desired::item`] of its key would be with this change; none when that would be no other. `more` further keys of
+    /// the same kind are about to be taken.
+    pub fn preview(&self, change: &Change, more: usize) -> Result<Option<Vec<RawChange>>, Full> {
+        let mut register = match self.register(&change.signed.key) {
+            Some(known) => known.clone(),
+            None => {
+                self.check_room(&change.signed.key, more)?;
+                Register::default()
+            }
+        };
+        Ok(matches!(register.apply(change.clone()), Applied::New { .. }).then(|| raw(&register)))
     }
 
     /// For the node that takes a change from its author: whether the serial is near this node's clock or near what is known.
@@ -243,6 +256,27 @@ impl Desired {
         Some((at, self.registers.get(&at)?.digest()))
     }
 
+    /// The hash of what is held under the key with this hash.
+    pub fn held(&self, key_hash: &Digest) -> Option<Digest> {
+        self.registers.get(key_hash).map(Register::digest)
+    }
+
+    /// The hash of the roster.
+    pub fn roster_digest(&self) -> Digest {
+        let members = self.roster.iter().flat_map(|(node, salt)| node.0.into_iter().chain(salt.to_be_bytes()));
+        Digest::of(&members.collect::<Vec<u8>>())
+    }
+
+    /// How many keys there are, removed ones included.
+    pub fn len(&self) -> usize {
+        self.registers.len()
+    }
+
+    /// Whether nothing was ever wished for.
+    pub fn is_empty(&self) -> bool {
+        self.registers.is_empty()
+    }
+
     /// [`Desired::digest`] of all keys, by key hash.
     pub fn digests(&self) -> impl Iterator<Item = (Digest, Digest)> {
         self.registers.iter().map(|(at, register)| (*at, register.digest()))
@@ -266,14 +300,14 @@ impl Desired {
         self.registers.get(&key.hash())
     }
 
-    /// Whether there is room for another key.
-    fn check_room(&self, key: &Key) -> Result<(), Full> {
+    /// Whether there is room for another key, and for `more` before it.
+    fn check_room(&self, key: &Key, more: usize) -> Result<(), Full> {
         let member_keys = self.registers.len() - self.workload_keys;
         match key {
-            Key::Workload(_) if self.workload_keys >= self.config.max_workloads => {
+            Key::Workload(_) if self.workload_keys + more >= self.config.max_workloads => {
                 Err(Full::Workloads(self.workload_keys))
             }
-            Key::Member(_) if member_keys >= self.config.max_members => Err(Full::Members(member_keys)),
+            Key::Member(_) if member_keys + more >= self.config.max_members => Err(Full::Members(member_keys)),
             Key::Workload(_) | Key::Member(_) => Ok(()),
         }
     }

@@ -17,11 +17,13 @@ use crate::sync::{Repair, Tree};
 use crate::trust;
 
 use super::artifacts::Artifacts;
+use super::asking::Questions;
 use super::contract::Saved;
 use super::letters::Letters;
 use super::outbox::Outbox;
 use super::persisting::Cache;
 use super::reach::Reach;
+use super::saving::Saving;
 use super::settling::Due;
 use super::spreading::Spreading;
 use super::{Config, Identity, Level, Node, REBUTTALS};
@@ -75,9 +77,8 @@ impl Node {
             pace: Pace::new(config.pace.clone()),
             outbox: Outbox::default(),
             letters: Letters::default(),
-            cache: Cache::default(),
-            unwritten: BTreeMap::new(),
-            incarnations: Vec::new(),
+            saving: Saving::default(),
+            questions: Questions::default(),
             claiming: Vec::new(),
             telling: Default::default(),
             rebuttals: Bucket::new(REBUTTALS.0, REBUTTALS.1),
@@ -171,13 +172,13 @@ impl Node {
     fn records_are_on_disk(&mut self) {
         let hashes = self.membership.records().map(|(node, record)| (Membership::item_key(&node), record.hash()));
         self.repair.restore_all(Tree::Records, hashes);
-        self.cache = Cache::default();
+        self.saving.cache = Cache::default();
     }
 
     /// The node that makes the cluster admits itself.
-    fn found(&mut self, now: Time) {
+    pub(super) fn found(&mut self, now: Time) {
         if self.config.founder && self.desired.members().is_empty() {
-            self.admit(now, self.me);
+            self.admit(now, self.me, None);
         }
     }
 

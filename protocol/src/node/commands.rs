@@ -6,15 +6,26 @@ use crate::model::{Change, Key, Spec, Time, WorkloadName};
 use crate::trust::{self, Rejection};
 
 use super::Node;
-use super::contract::{Action, Command, Draft, Refusal, Reply, RequestId};
-use super::message::Message;
+use super::asking::Idle;
+use super::contract::{Action, Command, Refusal, Reply, RequestId};
+use super::saving::Then;
 
 impl Node {
     pub(super) fn on_command(&mut self, now: Time, request: RequestId, command: Command) {
+        if key_of(&command).is_some_and(|key| self.saving.is_staged(&key.hash())) {
+            return self.defer(request, command);
+        }
         let outcome = match command {
-            Command::Prepare { name, spec, force } => self.prepare(now, name, spec, force),
+            Command::Prepare { name, spec, force } => match self.prepare(now, request, name, spec, force) {
+                Ok(Some(reply)) => Ok(reply),
+                Ok(None) => return, // the others are asked first
+                Err(refusal) => Err(refusal),
+            },
             Command::Submit { change } => match trust::accept(&self.identity.genesis, change) {
-                Ok(change) => return self.submit(now, request, change),
+                Ok(change) => match self.submit(now, request, change) {
+                    Ok(()) => return, // answered when it is on disk
+                    Err(refusal) => Err(refusal),
+                },
                 Err(Rejection::Never(why)) => Err(Refusal::Invalid(why.to_string())),
                 Err(Rejection::NotYet(why)) => Err(Refusal::Invalid(why.to_string())),
             },
@@ -24,25 +35,30 @@ impl Node {
         self.outbox.push(Action::Reply { request, reply });
     }
 
-    fn prepare(&mut self, now: Time, name: WorkloadName, spec: Option<Spec>, force: bool) -> Result<Reply, Refusal> {
+    /// The answer; none while others are asked whether they know better than this node what is there.
+    fn prepare(
+        &mut self,
+        now: Time,
+        request: RequestId,
+        name: WorkloadName,
+        spec: Option<Spec>,
+        force: bool,
+    ) -> Result<Option<Reply>, Refusal> {
         self.writable()?;
-        let current = self.desired.workload(&name).map(|wish| wish.spec.clone());
-        if current.is_none() && spec.is_none() {
-            return Err(Refusal::NoSuchWorkload(name));
-        }
         if let Some(spec) = spec.as_ref().filter(|spec| spec.replicas > 0 && !force) {
             self.placeable(spec)?;
         }
-        let wall = self.wall(now);
         // The user is about to wait for holders, also where nothing is to be written, and the words
         // of some may have been lost.
         if let Some(digest) = spec.as_ref().map(|spec| spec.artifact.digest) {
             self.follow_up(now, digest);
         }
-        let context =
-            self.desired.context(&Key::Workload(name), wall).map_err(|error| Refusal::Full(error.to_string()))?;
-        let draft = Draft { clock: context.clock, serial: context.serial, uid: context.uid };
-        Ok(Reply::Prepared { draft, current })
+        let is_idle = self.desired.workload(&name).map(|wish| &wish.spec) == spec.as_ref();
+        if is_idle {
+            self.ask_all(now, Idle { request, name, spec, force });
+            return Ok(None);
+        }
+        self.prepared(now, &name, Vec::new()).map(Some)
     }
 
     /// Whether any member that is up could ever run this, and if none, which requirement left out how many.
@@ -61,31 +77,14 @@ impl Node {
         Err(Refusal::Unplaceable(why.into_iter().map(count).collect()))
     }
 
-    fn submit(&mut self, now: Time, request: RequestId, change: Change) {
+    fn submit(&mut self, now: Time, request: RequestId, change: Change) -> Result<(), Refusal> {
+        self.writable()?;
+        self.is_next(&change)?;
         let wall = self.wall(now);
-        let plausible = || {
-            self.desired
-                .plausible(&change.signed, wall)
-                .map_err(|implausible| Refusal::Invalid(implausible.to_string()))
-        };
-        if let Err(refusal) = self.writable().and_then(|()| self.is_next(&change)).and_then(|()| plausible()) {
-            return self.outbox.push(Action::Reply { request, reply: Reply::Refused(refusal) });
-        }
-        let (uid, hash, raw) = (change.uid(), change.hash(), change.raw());
-        let artifact = change.signed.value.spec().map(|spec| spec.artifact.digest);
-        let holder = artifact.filter(|digest| self.artifacts.is_ready(digest)).map(|_| self.me);
-        let after = match self.apply_change(now, change) {
-            Ok(after) => after,
-            Err(why) => {
-                let reply = Reply::Refused(Refusal::Full(why));
-                return self.outbox.push(Action::Reply { request, reply });
-            }
-        };
-        self.outbox.push_after(after, Action::Reply { request, reply: Reply::Accepted { uid, change: hash } });
-        self.outbox.push_after(after, Action::Broadcast(Message::Changed { change: raw, holder }));
-        if let Some(digest) = artifact {
-            self.follow_up(now, digest);
-        }
+        self.desired
+            .plausible(&change.signed, wall)
+            .map_err(|implausible| Refusal::Invalid(implausible.to_string()))?;
+        self.stage(now, change, Then::Answer(request))
     }
 
     /// An author who did not know what is here would overwrite it unseen.
@@ -111,5 +110,14 @@ impl Node {
             return Err(Refusal::NotJoined("no member of it has answered".into()));
         }
         Ok(())
+    }
+}
+
+/// The key of desired state that a command is about.
+fn key_of(command: &Command) -> Option<Key> {
+    match command {
+        Command::Prepare { name, .. } => Some(Key::Workload(name.clone())),
+        Command::Submit { change } => change.change.peek().ok().map(|body| body.key.clone()),
+        Command::Uploaded { .. } => None,
     }
 }

@@ -123,11 +123,14 @@ pub enum Input {
         /// The last batch that is.
         upto: PersistId,
     },
-    /// The disk takes no writes. The node is read-only until it starts anew.
+    /// The disk takes no writes: nothing that was asked of it since the last [`Input::Stored`] is on it. The node is read-only
+    /// until [`Input::StoreRecovered`].
     StoreFailed {
         /// What the disk said.
         why: String,
     },
+    /// The disk takes writes again. It holds what it held at the last [`Input::Stored`], and perhaps parts of what failed.
+    StoreRecovered,
     /// The device's clock, at start and every second or so.
     WallClock(WallClock),
     /// This process did not run for so long though it wanted to.
@@ -182,6 +185,9 @@ pub enum FetchOutcome {
     Failed(String),
 }
 
+/// Members named in [`Reply::Prepared`]; of more it says how many.
+pub const MAX_UNHEARD: usize = 8;
+
 /// What a user can ask for that changes something.
 #[derive(Clone, Debug)]
 pub enum Command {
@@ -191,7 +197,7 @@ pub enum Command {
         name: WorkloadName,
         /// The wish; none to remove it.
         spec: Option<Spec>,
-        /// Accept a wish that no known node can fulfil now.
+        /// Accept a wish that no known node can fulfil now, and the removal of a workload that only others may know.
         force: bool,
     },
     /// Take a signed change. Answered by [`Reply::Accepted`] once it is on disk.
@@ -215,6 +221,10 @@ pub enum Reply {
         draft: Draft,
         /// What is there now, if anything.
         current: Option<Spec>,
+        /// Where the wish is what is there already: names of members that may know of another, because they cannot be asked
+        /// now or hold something else. None of them: nothing need be written. Some: whoever acknowledges the wish writes it
+        /// with this draft, so that it outlasts what they bring. At most [`MAX_UNHEARD`] names, and a count of the others.
+        unheard: Vec<String>,
     },
     /// The change is on this node's disk and on its way to the others.
     Accepted {
@@ -246,6 +256,11 @@ pub struct Draft {
 pub enum Refusal {
     #[error("there is no workload `{0}`")]
     NoSuchWorkload(WorkloadName),
+    #[error(
+        "there is no workload `{name}` on this node, but it may be known to others that cannot be asked now: {}",
+        unheard.join(", ")
+    )]
+    MayBeElsewhere { name: WorkloadName, unheard: Vec<String> },
     #[error("no node can run this: {}", .0.join("; "))]
     Unplaceable(Vec<String>),
     #[error("this node takes no writes: {0}")]

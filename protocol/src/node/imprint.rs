@@ -33,6 +33,8 @@ impl fmt::Debug for Node {
             .field("running", &self.running)
             .field("untold", &self.telling.untold().collect::<Vec<_>>())
             .field("replan", &self.replan)
+            .field("staged", &self.saving.staged.values().map(|it| (it.batch, it.change.hash())).collect::<Vec<_>>())
+            .field("waiting", &(self.saving.deferred.len(), self.questions.waiting()))
             .field("due", &self.due)
             .finish_non_exhaustive()
     }

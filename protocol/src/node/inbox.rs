@@ -38,6 +38,8 @@ impl Node {
                 self.with_auction(now, |auction, now, desk, out| auction.handle_message(now, from, message, desk, out))
             }
             Message::AskHolder { digest } => self.on_ask_holder(from, digest),
+            Message::AskKey { question, key, holds } => self.on_ask_key(from, question, &key, &holds),
+            Message::SameKey { question, same } => self.on_same_key(now, from, question, same),
             // Gossip may also come over a link; nobody waits for a verdict then.
             Message::Changed { .. } | Message::Slot(_) | Message::Ruled(_) | Message::Have { .. } => {
                 let verdict = self.judge(now, from, message);
@@ -81,7 +83,9 @@ impl Node {
             | Message::Auction(_)
             | Message::Join { .. }
             | Message::Admitted { .. }
-            | Message::AskHolder { .. } => Verdict::Reject,
+            | Message::AskHolder { .. }
+            | Message::AskKey { .. }
+            | Message::SameKey { .. } => Verdict::Reject,
         }
     }
 
@@ -109,7 +113,7 @@ impl Node {
         let artifact = change.signed.value.spec().map(|spec| spec.artifact.digest);
         let news = artifact.filter(|digest| !self.desired.names_artifact(digest));
         match self.apply_change(now, change) {
-            Ok(_) => {
+            Ok(()) => {
                 // Until now nobody would have taken it.
                 news.into_iter().for_each(|digest| self.say_held(digest));
                 if let (Some(digest), Some(holder)) = (artifact, holder) {
@@ -147,7 +151,7 @@ impl Node {
         match self.claims.handle_slot(slot, &standing) {
             Ok(Outcome::Known) => Verdict::Ignore,
             Ok(Outcome::Changed { node, replicas }) => {
-                self.cache.slot(now, node, number);
+                self.saving.cache.slot(now, node, number);
                 if let Some(slot) = self.claims.slot(&node, number).cloned() {
                     self.note_slot(now, &slot);
                 }
@@ -218,24 +222,23 @@ impl Node {
         if NodeId(record.by().0) != from || !self.admitted() {
             return;
         }
-        let key = Self::member_key(from);
-        let after = if self.desired.members().contains_key(&from) {
-            None
-        } else if self.read_only.is_some() {
-            return;
-        } else {
-            self.admit(now, from)
-        };
-        if !self.desired.members().contains_key(&from) {
-            return;
+        if self.desired.members().contains_key(&from) {
+            self.welcome(now, from, record);
+        } else if self.read_only.is_none() {
+            self.admit(now, from, Some(record));
         }
+    }
+
+    /// Tells a joining node that it is a member; its admission is on disk.
+    pub(super) fn welcome(&mut self, now: Time, from: NodeId, record: Signed<crate::model::NodeRecord>) {
+        let key = Self::member_key(from);
         // With some of those that were there before: should this node be gone the next moment the joiner still knows of them, and looks
         // for them.
         let others = [self.me].into_iter().chain(self.membership.up().filter(|node| *node != self.me && *node != from));
         let others = others.take(MAX_INTRODUCED).flat_map(|node| self.desired.item(&Self::member_key(node).hash()));
         let changes = self.desired.item(&key.hash()).into_iter().chain(others).take(MAX_CHANGES).collect();
         let message = Message::Admitted { changes };
-        self.outbox.push_after(after, Action::Send { to: from, lane: crate::model::Lane::Urgent, message });
+        self.outbox.push(Action::Send { to: from, lane: crate::model::Lane::Urgent, message });
         self.with_membership(now, |room, now, out| room.handle_record(now, record, out));
     }
 
@@ -290,7 +293,7 @@ impl Node {
                 self.pace.returned(now, &node);
                 self.hear_out_returned(now);
                 self.tell(now, Level::Info, "node-up", None, Some(node), "the node is up".into());
-                self.on_liveness(node);
+                self.on_liveness(now, node);
             }
             membership::Fact::Down { node, why } => {
                 let up = self.membership.up_count();
@@ -299,7 +302,7 @@ impl Node {
                 let why = why.told(|node| self.name_of(node));
                 self.tell(now, Level::Warning, "node-down", None, Some(node), format!("the node is down: {why}"));
                 self.with_auction(now, |room, now, desk, out| room.node_down(now, &node, desk, out));
-                self.on_liveness(node);
+                self.on_liveness(now, node);
                 // Who asked for takers a moment before this was known here is answered now.
                 for uid in self.claims.of_node(&node).map(|claim| claim.replica.uid).collect::<BTreeSet<_>>() {
                     self.with_auction(now, |room, now, desk, out| room.learned(now, &uid, desk, out));
@@ -308,11 +311,11 @@ impl Node {
             membership::Fact::BackBy { node, until } => {
                 let message = format!("the node stops on purpose and hopes to be back by {}", self.wall_at(now, until));
                 self.tell(now, Level::Info, "node-back-by", None, Some(node), message);
-                self.on_liveness(node);
+                self.on_liveness(now, node);
             }
             membership::Fact::Record { node } => {
                 let key = membership::Membership::item_key(&node);
-                self.cache.record(now, node, !self.repair.knows(Tree::Records, &key));
+                self.saving.cache.record(now, node, !self.repair.knows(Tree::Records, &key));
                 if let Some(hash) = self.membership.record(&node).map(Signed::hash) {
                     self.repair.note(now, Tree::Records, key, hash);
                 }
@@ -322,9 +325,7 @@ impl Node {
             }
             membership::Fact::Moved { node, before } => self.on_moved(now, node, &before),
             membership::Fact::Incarnation(incarnation) => {
-                if let Some(id) = self.persist(vec![Record::Incarnation(incarnation)]) {
-                    self.incarnations.push((id, incarnation));
-                }
+                self.persist_incarnation(incarnation);
             }
             membership::Fact::Contested => self.on_contested(now),
             membership::Fact::Waits { until } => {
@@ -339,7 +340,10 @@ impl Node {
         }
     }
 
-    fn on_liveness(&mut self, node: NodeId) {
+    fn on_liveness(&mut self, now: Time, node: NodeId) {
+        if !self.is_up(&node) {
+            self.lost_answerer(now, &node);
+        }
         self.due.ring.insert(node);
         self.due.ready = true;
         self.due.duplicates = true;

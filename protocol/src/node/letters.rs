@@ -63,7 +63,9 @@ impl Node {
             | Message::Admitted { .. }
             | Message::Changed { .. }
             | Message::Slot(_)
-            | Message::Ruled(_) => false,
+            | Message::Ruled(_)
+            | Message::AskKey { .. }
+            | Message::SameKey { .. } => false,
         };
         if !is_business || self.membership.has_link(&to) {
             if is_business {

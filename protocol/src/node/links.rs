@@ -36,6 +36,7 @@ impl Node {
     pub(super) fn on_link_down(&mut self, now: Time, peer: NodeId) {
         self.repair.handle_link_down(now, &peer);
         self.with_membership(now, |membership, now, out| membership.handle_link_down(now, peer, out));
+        self.lost_answerer(now, &peer);
         self.due.ready = true;
         self.views += 1;
     }

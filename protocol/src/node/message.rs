@@ -52,6 +52,22 @@ pub enum Message {
         /// What.
         digest: Digest,
     },
+    /// Do you hold the same of this key of desired state, and the same roster? Answered by `SameKey`.
+    AskKey {
+        /// The asker's number for it.
+        question: u64,
+        /// The key's hash.
+        key: Digest,
+        /// The hash of what the asker holds of both.
+        holds: Digest,
+    },
+    /// The answer to `AskKey`.
+    SameKey {
+        /// The question's number.
+        question: u64,
+        /// Whether it is the same, and nothing else is being written.
+        same: bool,
+    },
 }
 
 impl Message {
@@ -69,6 +85,8 @@ impl Message {
             Message::Join { .. } => "join",
             Message::Admitted { .. } => "admitted",
             Message::AskHolder { .. } => "ask-holder",
+            Message::AskKey { .. } => "ask-key",
+            Message::SameKey { .. } => "same-key",
         }
     }
 }

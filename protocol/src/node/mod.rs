@@ -9,8 +9,9 @@
 //! | `boot` | from what was saved to a running node |
 //! | `links`, `letters`, `inbox` | the network: links, messages for nodes without one, gossip |
 //! | `reach` | where this node can be dialled, and the seeds it dials |
-//! | `commands` | users |
+//! | `commands`, `asking` | users, and what others are asked before a user is answered |
 //! | `writing` | desired state: applying changes, admitting nodes |
+//! | `saving`, `persisting` | the disk: what is not there yet, what it refused, what is written when it recovers |
 //! | `holding` | what this node claims: running, replacing, restarting, releasing it |
 //! | `planning` | what this node owns: finding gaps, opening auctions |
 //! | `fetching`, `artifacts`, `stalls` | bytes, and the paths that lose them |
@@ -24,6 +25,7 @@
 //! | `imprint` | what tests compare |
 
 mod artifacts;
+mod asking;
 mod boot;
 mod commands;
 mod contract;
@@ -43,6 +45,7 @@ mod persisting;
 mod planning;
 mod queues;
 mod reach;
+mod saving;
 mod settling;
 mod spreading;
 mod stalls;
@@ -155,6 +158,8 @@ pub enum Reason {
     Cache,
     /// A member is asked again for admission.
     Join,
+    /// A member owes an answer on what it holds.
+    Question,
 }
 
 /// How an event looks to people.
@@ -190,13 +195,10 @@ pub struct Node {
     outbox: Outbox,
     /// What waits for a link.
     letters: letters::Letters,
-    /// Facts of others that are not on disk yet.
-    cache: persisting::Cache,
-    /// Slots of this node's own on their way to disk, each with its last batch: nobody is told of them. At most as many as
-    /// a sheet has.
-    unwritten: BTreeMap<u8, PersistId>,
-    /// Incarnations on their way to disk.
-    incarnations: Vec<(PersistId, u64)>,
+    /// What is not on disk.
+    saving: saving::Saving,
+    /// What others were asked before a user is told that there is nothing to do.
+    questions: asking::Questions,
     /// Awards whose claims are on their way to disk, and since when. No more than what is committed.
     claiming: Vec<(PersistId, Time, Signed<Award>)>,
     /// What is still to be told of this node's sheet.
@@ -264,6 +266,7 @@ impl Node {
             Input::Fetched { digest, outcome } => self.on_fetched(now, digest, outcome),
             Input::Stored { upto } => self.on_stored(now, upto),
             Input::StoreFailed { why } => self.on_store_failed(now, why),
+            Input::StoreRecovered => self.on_store_recovered(now),
             Input::WallClock(wall) => self.clock = (wall, now),
             Input::Lag(lag) => self.on_lag(now, lag),
             Input::Goodbye { back_in } => self.on_goodbye(now, back_in),
@@ -289,6 +292,7 @@ impl Node {
         self.retry_seeds(now);
         self.retry_join(now);
         self.flush_cache(now);
+        self.close_questions(now);
         self.settle(now);
     }
 
@@ -311,8 +315,9 @@ impl Node {
             after(self.waits_until, Reason::Patience),
             after(self.hears_out_until, Reason::Patience),
             after(self.pace.poll_timeout(), Reason::Patience),
-            after(self.cache.due(), Reason::Cache),
+            after(self.saving.cache.due(), Reason::Cache),
             after(self.join_at, Reason::Join),
+            after(self.questions.next(), Reason::Question),
         ]
         .into_iter()
         .flatten()

@@ -24,13 +24,18 @@ impl Outbox {
         self.effects.push_back(Effect { after, action });
     }
 
+    /// The name of the next batch.
+    pub fn next_batch(&self) -> PersistId {
+        PersistId(self.last + 1)
+    }
+
     /// Asks for these records on disk; the answer is what to wait for.
     pub fn persist(&mut self, records: Vec<Record>) -> Option<PersistId> {
         if records.is_empty() {
             return None;
         }
-        self.last += 1;
-        let id = PersistId(self.last);
+        let id = self.next_batch();
+        self.last = id.0;
         self.effects.push_back(Effect { after: None, action: Action::Persist { id, records } });
         Some(id)
     }

@@ -46,6 +46,17 @@ impl Cache {
         self.due = Some(self.due.map_or(due, |before| before.min(due)));
     }
 
+    /// All of it is to be written now.
+    pub fn hurry(&mut self, now: Time) {
+        self.due = (!self.slots.is_empty() || !self.records.is_empty()).then_some(now);
+    }
+
+    /// Nothing of this node is to be written any more.
+    pub fn forget(&mut self, node: &NodeId) {
+        self.records.remove(node);
+        self.slots.retain(|(of, _)| of != node);
+    }
+
     /// When it is to be written by itself.
     pub fn due(&self) -> Option<Time> {
         self.due
@@ -56,44 +67,45 @@ impl Node {
     /// Asks for `records` on disk, with some of what is cached. What depends on them waits for the answer.
     pub(super) fn persist(&mut self, mut records: Vec<Record>) -> Option<PersistId> {
         if self.read_only.is_some() {
+            self.saving.note(&records, None);
             return None;
         }
         let mut room = CACHE_BATCH;
         while room > 0 {
-            let Some((node, slot)) = self.cache.slots.pop_first() else { break };
+            let Some((node, slot)) = self.saving.cache.slots.pop_first() else { break };
             if let Some(slot) = self.claims.slot(&node, slot) {
                 records.push(Record::Slot { node, slot: slot.wire() });
                 room -= 1;
             }
         }
         while room > 0 {
-            let Some(node) = self.cache.records.pop_first() else { break };
+            let Some(node) = self.saving.cache.records.pop_first() else { break };
             if let Some(record) = self.membership.record(&node) {
                 records.push(Record::Node { node, record: record.wire() });
                 room -= 1;
             }
         }
-        if self.cache.slots.is_empty() && self.cache.records.is_empty() {
-            self.cache.due = None;
+        if self.saving.cache.slots.is_empty() && self.saving.cache.records.is_empty() {
+            self.saving.cache.due = None;
         }
+        let batch = self.outbox.next_batch();
+        self.saving.note(&records, Some(batch));
         self.outbox.persist(records)
     }
 
     pub(super) fn flush_cache(&mut self, now: Time) {
-        if self.cache.due.is_some_and(|at| at <= now) {
-            self.cache.due = Some(now + CACHE_AFTER);
+        if self.saving.cache.due.is_some_and(|at| at <= now) {
+            // A disk that takes no writes has it written when it does again.
+            self.saving.cache.due = self.read_only.is_none().then(|| now + CACHE_AFTER);
             self.persist(Vec::new());
-            if self.read_only.is_some() {
-                self.cache = Cache::default();
-            }
         }
     }
 
     /// Puts all siblings of a key on disk.
-    pub(super) fn persist_key(&mut self, key: &Key) -> Option<PersistId> {
+    pub(super) fn persist_key(&mut self, key: &Key) {
         let hash = key.hash();
-        let changes = self.desired.item(&hash);
-        self.persist(vec![Record::Desired { key: hash, changes }])
+        let changes = self.to_lie_under(&hash);
+        self.persist(vec![Record::Desired { key: hash, changes }]);
     }
 
     /// Slots of this node's own that were just issued: on disk, in one batch, before anybody hears of them, by gossip or by comparison.
@@ -101,7 +113,7 @@ impl Node {
         let records = slots.iter().map(|slot| Record::Slot { node: self.me, slot: slot.wire() }).collect();
         let batch = self.persist(records);
         if let Some(batch) = batch {
-            self.unwritten.extend(slots.iter().map(|slot| (slot.slot, batch)));
+            self.saving.unwritten.extend(slots.iter().map(|slot| (slot.slot, batch)));
         }
         slots.iter().for_each(|slot| self.tell_slot(now, slot));
         batch
@@ -109,13 +121,13 @@ impl Node {
 
     /// As `issue`, for what need not survive a crash: how far a claim has come is found anew after a restart.
     pub(super) fn issue_lightly(&mut self, now: Time, slot: Signed<Slot>) {
-        self.cache.slot(now, self.me, slot.slot);
+        self.saving.cache.slot(now, self.me, slot.slot);
         self.tell_slot(now, &slot);
     }
 
     /// To be told when its turn comes, and when it is on disk. A node that cannot write makes no claims, but lets go of some; that may be said.
     fn tell_slot(&mut self, now: Time, slot: &Signed<Slot>) {
-        let is_unwritten = self.unwritten.contains_key(&slot.slot);
+        let is_unwritten = self.saving.unwritten.contains_key(&slot.slot);
         if is_unwritten && self.read_only.is_some() {
             return; // what never gets to disk is being taken out of it
         }
@@ -127,7 +139,8 @@ impl Node {
 
     /// Of this node's own slots those that `are_done` waiting for the disk are told to whoever compares.
     fn note_written(&mut self, now: Time, are_done: impl Fn(PersistId) -> bool) -> Vec<Signed<Slot>> {
-        let done: Vec<u8> = self.unwritten.extract_if(.., |_, batch| are_done(*batch)).map(|(slot, _)| slot).collect();
+        let done: Vec<u8> =
+            self.saving.unwritten.extract_if(.., |_, batch| are_done(*batch)).map(|(slot, _)| slot).collect();
         let slots: Vec<_> = done.iter().filter_map(|number| self.claims.slot(&self.me, *number).cloned()).collect();
         slots.iter().for_each(|slot| self.note_slot(now, slot));
         slots
@@ -141,14 +154,24 @@ impl Node {
 
     pub(super) fn on_stored(&mut self, now: Time, upto: PersistId) {
         self.outbox.stored(upto);
+        self.saving.rows.retain(|_, batch| batch.is_none_or(|batch| batch > upto));
         for slot in self.note_written(now, |batch| batch <= upto) {
             self.telling.note(slot.slot);
         }
         self.on_claims_written(now, upto);
-        let (done, waiting) = self.incarnations.drain(..).partition::<Vec<_>, _>(|(id, _)| *id <= upto);
-        self.incarnations = waiting;
+        let (done, waiting) = self.saving.incarnations.drain(..).partition::<Vec<_>, _>(|(id, _)| *id <= upto);
+        self.saving.incarnations = waiting;
         for (_, incarnation) in done {
             self.with_membership(now, |membership, now, out| membership.incarnation_stored(now, incarnation, out));
+        }
+        self.on_changes_written(now, upto);
+    }
+
+    /// Puts an incarnation on disk, of which membership is told when it is there.
+    pub(super) fn persist_incarnation(&mut self, incarnation: u64) {
+        match self.persist(vec![Record::Incarnation(incarnation)]) {
+            Some(batch) => self.saving.incarnations.push((batch, incarnation)),
+            None => self.saving.refused_incarnation = self.saving.refused_incarnation.max(Some(incarnation)),
         }
     }
 
@@ -162,9 +185,14 @@ impl Node {
             "store-failed",
             None,
             Some(self.me),
-            format!("the disk takes no writes ({why}): this node keeps running what it runs, and takes nothing new until it is restarted"),
+            format!("the disk takes no writes ({why}): this node keeps running what it runs, and takes nothing new until the disk does"),
         );
-        self.read_only = Some(why);
+        self.read_only = Some(why.clone());
+        // None of what was asked for is there.
+        self.saving.rows.values_mut().for_each(|batch| *batch = None);
+        let refused = self.saving.incarnations.drain(..).map(|(_, incarnation)| incarnation).max();
+        self.saving.refused_incarnation = self.saving.refused_incarnation.max(refused);
+        self.drop_staged(now, &why);
         self.unclaim_unwritten(now);
         // What was to be told when it is written was dropped with it, also that something was let go.
         for slot in self.note_written(now, |_| true) {

@@ -3,7 +3,8 @@
 use crate::model::Queue;
 use crate::model::claim::SLOTS;
 
-use super::{MAX_UPLOADS, Node, artifacts, letters, spreading, stalls};
+use super::saving::{MAX_DEFERRED, MAX_STAGED};
+use super::{MAX_UPLOADS, Node, artifacts, asking, letters, spreading, stalls};
 
 /// Incarnations on their way to disk. Nothing but their pace holds them to it: one each time that others hold this node down in the last
 /// one it asked for. A disk that hangs for so long is given up by the driver.
@@ -15,14 +16,20 @@ impl Node {
         let (members, workloads) = (self.desired.members().len(), self.desired.workloads().count());
         let (slots, mine) = (usize::from(SLOTS), self.claims.mine().count());
         let (waiting_nodes, letters_to_one) = self.letters.len();
-        let (cached_slots, cached_records) = self.cache.len();
+        let (cached_slots, cached_records) = self.saving.cache.len();
+        // A change that the disk refused leaves its row to be looked at.
+        let rows = self.desired.len() + self.rulings.iter().count() + (members + 1) * slots;
         let links = self.membership.links().count();
         let named = self.desired.artifacts();
         let leaving = self.artifacts.fetching(|digest| self.desired.names_artifact(digest));
         let ((resting, paced), (slots_to_tell, untold)) = (self.pacing.len(), self.telling.len());
         let mut queues = vec![
-            Queue::new("own slots on their way to disk", self.unwritten.len(), slots),
-            Queue::new("incarnations on their way to disk", self.incarnations.len(), MAX_INCARNATIONS),
+            Queue::new("own slots on their way to disk", self.saving.unwritten.len(), slots),
+            Queue::new("incarnations on their way to disk", self.saving.incarnations.len(), MAX_INCARNATIONS),
+            Queue::new("changes on their way to disk", self.saving.staged.len(), MAX_STAGED),
+            Queue::new("commands that wait for one", self.saving.deferred.len(), MAX_DEFERRED),
+            Queue::new("rows not on disk", self.saving.rows.len(), rows + MAX_STAGED),
+            Queue::new("questions to all", self.questions.len(), asking::MAX_QUESTIONS),
             Queue::new("awards on their way to disk", self.claiming.len(), self.auction.commitments()),
             Queue::new("others' slots on their way to disk", cached_slots, (members + 1) * slots),
             Queue::new("records on their way to disk", cached_records, members + 1),

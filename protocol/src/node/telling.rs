@@ -99,7 +99,7 @@ impl Node {
             self.tell_healthy(now, slot);
             let Some(current) = self.claims.slot(&self.me, slot) else { continue };
             let wire = current.wire();
-            let batch = self.unwritten.get(&slot).copied();
+            let batch = self.saving.unwritten.get(&slot).copied();
             if batch.is_some() && self.read_only.is_some() {
                 continue; // what never gets to disk is being taken out of it
             }
@@ -122,7 +122,7 @@ impl Node {
         let since = self.wall(now);
         let Some(slot) = self.claims.set_healthy(slot, &told, since) else { return };
         self.cache.slot(now, self.me, slot.slot);
-        if !self.unwritten.contains_key(&slot.slot) {
+        if !self.saving.unwritten.contains_key(&slot.slot) {
             self.note_slot(now, &slot);
         }
         for replica in told {

@@ -1,7 +1,9 @@
+mod asking;
 mod bidding;
 mod bottle;
 mod bytes;
 mod reach;
+mod refused;
 mod returning;
 mod stalls;
 mod steps;
@@ -63,9 +65,10 @@ fn an_answer_waits_for_the_disk() {
     let request = RequestId(bottle.requests);
     bottle.input(Input::Command { request, command: Command::Submit { change: change.raw() } });
     assert!(bottle.replies.is_empty(), "answered before it was on disk");
-    assert!(bottle.held.iter().any(|(_, action)| matches!(action, Action::Reply { .. })));
     bottle.run_for(Duration::from_secs(5));
     assert!(bottle.orders.is_empty(), "ran what it had not written down");
+    bottle.input(Input::Stored { upto: bottle.last_batch });
+    assert!(matches!(&bottle.replies[..], [Reply::Accepted { .. }]), "{:?}", bottle.replies);
 }
 
 #[test]

@@ -48,7 +48,9 @@ impl Node {
     fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         if let Some(why) = &self.read_only {
-            warnings.push(format!("the disk takes no writes ({why}): free or replace it, then restart this daemon"));
+            warnings.push(format!(
+                "the disk takes no writes ({why}): make room, or replace it; this node goes on by itself then"
+            ));
         }
         if self.is_contested {
             warnings.push("another device runs with this node's identity: wipe the state folder of one of them".into());

@@ -3,28 +3,39 @@
 use rand_chacha::rand_core::RngCore;
 
 use crate::desired::Applied;
-use crate::model::{Change, Key, NodeId, Time};
+use crate::model::{Change, Key, NodeId, NodeRecord, Signed, Time};
 use crate::sync::Tree;
 use crate::trust;
 
-use super::contract::{Action, PersistId, Record};
-use super::message::Message;
+use super::contract::Record;
+use super::saving::Then;
 use super::{Level, Node};
 
 impl Node {
-    /// Takes an accepted change, whoever it came from. What depends on it waits for the answer.
-    pub(super) fn apply_change(&mut self, now: Time, change: Change) -> Result<Option<PersistId>, String> {
+    /// Takes an accepted change that others hold: it counts at once, and is written.
+    pub(super) fn apply_change(&mut self, now: Time, change: Change) -> Result<(), String> {
+        self.take(now, change, false)
+    }
+
+    /// Takes a change that is on this node's disk.
+    pub(super) fn take_change(&mut self, now: Time, change: Change) -> Result<(), String> {
+        self.take(now, change, true)
+    }
+
+    fn take(&mut self, now: Time, change: Change, is_written: bool) -> Result<(), String> {
         let key = change.signed.key.clone();
         let before = self.desired.effective(&key).map(Change::uid);
         let applied = self.desired.apply(change).map_err(|full| full.to_string())?;
-        let Applied::New { effective } = applied else { return Ok(None) };
-        let after = self.persist_key(&key);
+        let Applied::New { effective } = applied else { return Ok(()) };
+        if !is_written {
+            self.persist_key(&key);
+        }
         if let Some((key, hash)) = self.desired.digest(&key) {
             self.repair.note(now, Tree::Desired, key, hash);
         }
         self.views += 1;
         if !effective {
-            return Ok(after);
+            return Ok(());
         }
         match &key {
             Key::Member(node) => self.on_member(now, *node),
@@ -48,7 +59,7 @@ impl Node {
                 self.due.duplicates = true;
             }
         }
-        Ok(after)
+        Ok(())
     }
 
     fn forget_workload(&mut self, now: Time, uid: &crate::model::Digest) {
@@ -80,27 +91,25 @@ impl Node {
             let claimed = self.claims.forget_node(&node);
             self.reroute(claimed.into_iter().map(|replica| replica.uid));
             self.artifacts.forget_holder(&node);
+            self.saving.forget(&node);
             self.tell(now, Level::Info, "node-left", None, Some(node), "a node was removed from the cluster".into());
             self.mark_all();
         }
     }
 
-    /// Signs a node's admission with the join key. What depends on it waits for the answer.
-    pub(super) fn admit(&mut self, now: Time, node: NodeId) -> Option<PersistId> {
+    /// Signs a node's admission with the join key. It counts, and the node is told, when it is on disk.
+    pub(super) fn admit(&mut self, now: Time, node: NodeId, record: Option<Signed<NodeRecord>>) {
+        let key = Self::member_key(node);
+        if self.saving.is_staged(&key.hash()) {
+            return; // it asks again because the disk is slow
+        }
         let wall = self.wall(now);
-        let context = self.desired.context(&Self::member_key(node), wall).ok()?;
+        let Ok(context) = self.desired.context(&key, wall) else { return };
         let salt = self.rng.next_u64();
-        let change = trust::admit(&self.identity.genesis, &self.identity.join, node, salt, context.serial).ok()?;
-        let raw = change.raw();
-        match self.apply_change(now, change) {
-            Ok(after) => {
-                self.outbox.push_after(after, Action::Broadcast(Message::Changed { change: raw, holder: None }));
-                after
-            }
-            Err(full) => {
-                self.tell(now, Level::Warning, "node-refused", None, Some(node), format!("not admitted: {full}"));
-                None
-            }
+        let admission = trust::admit(&self.identity.genesis, &self.identity.join, node, salt, context.serial);
+        let Ok(change) = admission else { return };
+        if let Err(refusal) = self.stage(now, change, Then::Admit(node, record)) {
+            self.tell(now, Level::Warning, "node-refused", None, Some(node), format!("not admitted: {refusal}"));
         }
     }
 }

@@ -58,8 +58,6 @@ pub enum Fault {
     Spec(Malformed),
     #[error("the spec is called `{spec}`, but stands under `{key}`")]
     Name { spec: WorkloadName, key: WorkloadName },
-    #[error("a removal must name the workload that it removes")]
-    RemovalOfNothing,
     #[error("a member has no uid")]
     MemberUid,
     #[error("the join key admits under a writer of its own, with nothing else in the clock")]
@@ -190,7 +188,7 @@ fn check_workload(name: &WorkloadName, body: &ChangeBody, right: Right, author: 
         return Err(Fault::Stranger(author));
     }
     match &body.value {
-        Value::Tombstone if body.uid.is_none() => Err(Fault::RemovalOfNothing),
+        // Without a uid it removes whatever is there: its author's node does not know it, and another may.
         Value::Tombstone => Ok(()),
         Value::Workload { version: 0, .. } => Err(Fault::SpecVersion(0)),
         // A newer form is the business of newer programs; here it is kept and relayed as it is.

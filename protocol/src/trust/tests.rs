@@ -180,7 +180,6 @@ fn a_value_must_suit_its_key() {
     let wrong_name = |body: &mut ChangeBody| body.value = Value::workload(&spec("other"));
     assert_eq!(fault(wrong_name), Fault::Name { spec: name("other"), key: name("web") });
     assert_eq!(fault(|body| body.value = Value::Member { salt: 1 }), Fault::Kind);
-    assert_eq!(fault(|body| body.value = Value::Tombstone), Fault::RemovalOfNothing);
     assert_eq!(fault(|body| body.key = Key::Member(NodeId([1; 32]))), Fault::Kind);
     let no_version = |body: &mut ChangeBody| body.value = Value::Workload { version: 0, bytes: vec![] };
     assert_eq!(fault(no_version), Fault::SpecVersion(0));
@@ -367,4 +366,12 @@ fn debug_output_keeps_the_secret() {
     let secret = "2, 2, 2";
     assert!(format!("{:?}", [2u8; 32]).contains(secret));
     assert!(!format!("{line:?}").contains(secret));
+}
+
+/// A workload that only an absent node knows has to be removable, and what was removed has to be removed again.
+#[test]
+fn removal_of_what_is_not_known_here_is_accepted() {
+    let cluster = cluster();
+    let removal = ChangeBody { value: Value::Tombstone, ..body(&cluster) };
+    assert!(sign(&cluster, removal).is_ok());
 }

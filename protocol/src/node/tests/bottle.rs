@@ -90,6 +90,8 @@ pub struct Bottle {
     /// Why no bytes come, when none do.
     pub no_bytes: Option<&'static str>,
     stored: PersistId,
+    /// What was asked of the disk last.
+    pub last_batch: PersistId,
     pub held: Vec<(PersistId, Action)>,
     pub asked: Vec<String>,
     pub replies: Vec<Reply>,
@@ -111,6 +113,7 @@ impl Bottle {
             disk: true,
             no_bytes: None,
             stored: PersistId(0),
+            last_batch: PersistId(0),
             held: Vec::new(),
             asked: Vec::new(),
             replies: Vec::new(),
@@ -142,10 +145,15 @@ impl Bottle {
     }
 
     pub fn command(&mut self, command: Command) -> Reply {
+        self.request(command);
+        self.replies.pop().expect("answered at once")
+    }
+
+    /// A command whose answer may come later.
+    pub fn request(&mut self, command: Command) {
         self.requests += 1;
         let request = RequestId(self.requests);
         self.input(Input::Command { request, command });
-        self.replies.pop().expect("answered at once")
     }
 
     pub fn draft(&mut self, spec: Option<Spec>) -> Result<Draft, Refusal> {
@@ -181,6 +189,7 @@ impl Bottle {
     fn act(&mut self, action: Action) {
         match action {
             Action::Persist { id, records } if self.disk => {
+                self.last_batch = id;
                 self.records.extend(records);
                 self.stored = id;
                 self.node.handle(self.now, Input::Stored { upto: id });
@@ -189,7 +198,7 @@ impl Bottle {
                 ready.into_iter().for_each(|(_, action)| self.act(action));
                 self.drain();
             }
-            Action::Persist { .. } => {}
+            Action::Persist { id, .. } => self.last_batch = id,
             Action::Order(order) => {
                 self.orders.push(order.clone());
                 if let Order::Run { replica, generation, .. } = order {

@@ -32,7 +32,8 @@ fn a_node_whose_disk_fails_does_not_tell_of_one_claim_while_it_lets_go_of_anothe
     let mut bottle = Bottle::new(cluster.founder(Saved::default()));
     let change = bottle.signed(&cluster, &spec(30, 16 << 20));
     bottle.disk = false;
-    bottle.input(Input::Command { request: RequestId(9), command: Command::Submit { change: change.raw() } });
+    bottle.request(Command::Submit { change: change.raw() });
+    bottle.input(Input::Stored { upto: bottle.last_batch });
     assert_eq!(bottle.node.own_claims().count(), 30);
     bottle.input(Input::StoreFailed { why: "no space left".into() });
     let told = told(&bottle);

@@ -1,0 +1,174 @@
+//! What was refused because the disk takes no writes never happened; and a disk that takes them again is made whole.
+
+use super::bottle::*;
+use super::*;
+
+const FULL: &str = "no space left";
+
+fn web() -> WorkloadName {
+    "web".parse().unwrap()
+}
+
+fn fails(bottle: &mut Bottle) {
+    bottle.input(Input::StoreFailed { why: FULL.into() });
+}
+
+fn recovers(bottle: &mut Bottle) {
+    bottle.disk = true;
+    bottle.input(Input::StoreRecovered);
+}
+
+/// A scale was refused with "nothing changed", and took effect in the whole cluster some seconds later: the change was in
+/// memory, and was told to whoever compared.
+#[test]
+fn refused_change_is_nowhere() {
+    let cluster = cluster();
+    let mut bottle = Bottle::new(cluster.founder(Saved::default()));
+    bottle.publish(&cluster, &spec(2, 32 << 20));
+    bottle.run_for(Duration::from_secs(5));
+    let (roots, orders) = (bottle.node.roots(), bottle.orders.len());
+    bottle.told_all.clear();
+    bottle.disk = false;
+    let change = bottle.signed(&cluster, &spec(0, 32 << 20));
+    bottle.request(Command::Submit { change: change.raw() });
+    let unchanged = |bottle: &Bottle| {
+        assert_eq!(bottle.node.spec(&web()).map(|spec| spec.replicas), Some(2));
+        assert_eq!((bottle.node.roots(), bottle.orders.len()), (roots, orders));
+        assert!(!bottle.node.holds_change(&change.signed.key, &change.hash()));
+        assert!(!bottle.told_all.iter().any(|message| matches!(message, Message::Changed { .. })));
+    };
+    bottle.run_for(Duration::from_secs(1));
+    unchanged(&bottle);
+    fails(&mut bottle);
+    assert_eq!(bottle.replies.pop(), Some(Reply::Refused(Refusal::ReadOnly(FULL.into()))));
+    bottle.run_for(Duration::from_secs(60));
+    unchanged(&bottle);
+    recovers(&mut bottle);
+    unchanged(&bottle);
+    // The disk may have had it all the same; what memory holds is written over that.
+    let again = Bottle::new(cluster.founder(saved(&bottle.records)));
+    assert_eq!(again.node.spec(&web()).map(|spec| spec.replicas), Some(2));
+}
+
+/// A joining node was shown to peers as a member before its admission was on disk.
+#[test]
+fn refused_admission_is_nowhere() {
+    let cluster = cluster();
+    let mut bottle = Bottle::new(cluster.founder(Saved::default()));
+    let joiner = cluster.identity(20);
+    let id = NodeId(joiner.keys.public().0);
+    let node = Node::new(Config::default(), joiner, Saved::default(), facts(), WallClock(0), [7; 32], Time::ZERO);
+    let mut joiner = Bottle::new(node);
+    joiner.input(Input::LinkUp { peer: bottle.node.id() });
+    let join = joiner.said.iter().find(|message| matches!(message, Message::Join { .. })).expect("it asks").clone();
+    bottle.input(Input::LinkUp { peer: id });
+    let (before, is_answer) = (bottle.node.roots(), |it: &Message| matches!(it, Message::Admitted { .. }));
+    bottle.disk = false;
+    bottle.input(Input::Message { from: id, message: join.clone() });
+    bottle.input(Input::Message { from: id, message: join.clone() });
+    assert_eq!((bottle.node.status().nodes, bottle.node.roots()), (1, before));
+    fails(&mut bottle);
+    assert_eq!((bottle.node.status().nodes, bottle.node.roots()), (1, before));
+    assert!(!bottle.said.iter().any(is_answer));
+    recovers(&mut bottle);
+    bottle.input(Input::Message { from: id, message: join });
+    assert_eq!(bottle.node.status().nodes, 2);
+    assert!(bottle.said.iter().any(is_answer));
+}
+
+/// Two people scale at once. The second was to be told what the disk had not taken yet.
+#[test]
+fn command_waits_for_the_change_before_it() {
+    let cluster = cluster();
+    let mut bottle = Bottle::new(cluster.founder(Saved::default()));
+    bottle.publish(&cluster, &spec(1, 32 << 20));
+    bottle.disk = false;
+    let first = bottle.signed(&cluster, &spec(2, 32 << 20));
+    bottle.request(Command::Submit { change: first.raw() });
+    bottle.request(Command::Prepare { name: web(), spec: Some(spec(2, 32 << 20)), force: false });
+    assert!(bottle.replies.is_empty());
+    fails(&mut bottle);
+    assert!(bottle.replies.iter().all(|reply| *reply == Reply::Refused(Refusal::ReadOnly(FULL.into()))));
+    recovers(&mut bottle);
+    bottle.disk = false;
+    bottle.replies.clear();
+    let first = bottle.signed(&cluster, &spec(2, 32 << 20));
+    bottle.request(Command::Submit { change: first.raw() });
+    bottle.request(Command::Prepare { name: web(), spec: Some(spec(3, 32 << 20)), force: false });
+    bottle.disk = true;
+    bottle.input(Input::Stored { upto: bottle.last_batch });
+    let [Reply::Accepted { .. }, Reply::Prepared { draft, current, .. }] = &bottle.replies[..] else {
+        panic!("{:?}", bottle.replies)
+    };
+    assert_eq!(current.as_ref().map(|spec| spec.replicas), Some(2));
+    assert!(draft.serial > first.signed.serial);
+}
+
+/// What came from others meanwhile counts here as well, and was on no disk of this node for good.
+#[test]
+fn recovered_disk_holds_what_memory_does() {
+    let cluster = cluster();
+    let mut bottle = Bottle::new(cluster.founder(Saved::default()));
+    let friend = cluster.joins(20, &mut bottle).node.id();
+    bottle.publish(&cluster, &spec(2, 32 << 20));
+    bottle.run_for(Duration::from_secs(5));
+    fails(&mut bottle);
+    bottle.disk = false;
+    assert!(bottle.node.status().read_only.is_some());
+    // A peer scales it down: this node lets go of one, and says so.
+    let mut other = Bottle::new(cluster.founder(saved(&bottle.records)));
+    let change = other.signed(&cluster, &spec(1, 32 << 20));
+    let message = Message::Changed { change: change.raw(), holder: None };
+    bottle.input(Input::Message { from: friend, message });
+    bottle.run_for(Duration::from_secs(70));
+    assert_eq!(bottle.node.spec(&web()).map(|spec| spec.replicas), Some(1));
+    let claims = bottle.node.own_claims().count();
+    assert!(claims <= 1, "{claims}");
+    recovers(&mut bottle);
+    bottle.run_for(Duration::from_secs(5));
+    assert_eq!(bottle.node.status().read_only, None);
+    assert!(!bottle.node.status().warnings.iter().any(|warning| warning.contains("disk")));
+    let again = Bottle::new(cluster.founder(saved(&bottle.records)));
+    assert_eq!(again.node.spec(&web()).map(|spec| spec.replicas), Some(1));
+    assert_eq!(again.node.own_claims().count(), claims, "also what was let go meanwhile");
+    // It takes changes and new replicas.
+    assert!(matches!(bottle.publish(&cluster, &spec(3, 32 << 20)), Reply::Accepted { .. }));
+    bottle.run_for(Duration::from_secs(5));
+    assert!(bottle.node.own_claims().count() > claims);
+}
+
+/// The disk failed over the incarnation by which a node takes word of its death back, and nobody asked for it again: the node
+/// was down to the others until it was restarted.
+#[test]
+fn refused_incarnation_is_written_when_the_disk_recovers() {
+    let cluster = cluster();
+    let mut bottle = Bottle::new(cluster.founder(Saved::default()));
+    let incarnation = |bottle: &Bottle| bottle.node.nodes()[0].incarnation;
+    let before = incarnation(&bottle);
+    bottle.disk = false;
+    bottle.node.persist_incarnation(before + 5);
+    fails(&mut bottle);
+    recovers(&mut bottle);
+    assert_eq!(incarnation(&bottle), before + 5);
+    assert!(bottle.records.iter().any(|record| matches!(record, Record::Incarnation(it) if *it == before + 5)));
+}
+
+/// A disk that recovers and fails at once is as before.
+#[test]
+fn disk_that_fails_again_makes_the_node_read_only_again() {
+    let cluster = cluster();
+    let mut bottle = Bottle::new(cluster.founder(Saved::default()));
+    bottle.publish(&cluster, &spec(1, 32 << 20));
+    for _ in 0..3 {
+        bottle.disk = false;
+        fails(&mut bottle);
+        assert!(bottle.draft(Some(spec(2, 32 << 20))).is_err());
+        bottle.input(Input::StoreRecovered);
+        let change = bottle.signed(&cluster, &spec(2, 32 << 20));
+        bottle.request(Command::Submit { change: change.raw() });
+        fails(&mut bottle);
+        assert!(matches!(bottle.replies.pop(), Some(Reply::Refused(Refusal::ReadOnly(_)))));
+    }
+    recovers(&mut bottle);
+    assert!(matches!(bottle.publish(&cluster, &spec(2, 32 << 20)), Reply::Accepted { .. }));
+}
