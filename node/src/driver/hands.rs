@@ -34,8 +34,15 @@ pub(super) struct Hands {
 
 /// How far the disk has come.
 enum Disk {
-    Good { asked: Option<PersistId>, stored: Option<PersistId> },
-    Failed(String),
+    Good {
+        asked: Option<PersistId>,
+        stored: Option<PersistId>,
+    },
+    /// `late` was asked of it last, where it was given up for being slow: it is good again when it has written that.
+    Failed {
+        why: String,
+        late: Option<PersistId>,
+    },
 }
 
 impl Hands {
@@ -87,7 +94,7 @@ impl Hands {
                 (_, None) => self.carry_out(action),
                 (Disk::Good { stored, .. }, Some(id)) if *stored >= Some(id) => self.carry_out(action),
                 (Disk::Good { .. }, Some(id)) => self.hold(id, action),
-                (Disk::Failed(why), Some(_)) => {
+                (Disk::Failed { why, .. }, Some(_)) => {
                     let why = why.clone();
                     self.give_up(action, &why);
                 }
@@ -113,17 +120,32 @@ impl Hands {
                 }
                 Some((Input::Stored { upto }, took))
             }
-            (Disk::Good { .. }, Answer::Failed { why }) => Some((self.fail(why), Duration::ZERO)),
-            // It was given up before: what is written now helps nobody.
-            (Disk::Failed(_), Answer::Stored { .. } | Answer::Failed { .. }) => None,
+            (Disk::Good { .. }, Answer::Failed { why }) => Some((self.fail(why, None), Duration::ZERO)),
+            (Disk::Good { .. }, Answer::Recovered) => None,
+            (Disk::Failed { .. }, Answer::Recovered) => Some((self.recovered(), Duration::ZERO)),
+            // It was given up for being slow, and has caught up.
+            (Disk::Failed { late: Some(late), .. }, Answer::Stored { upto, took }) if upto >= *late => {
+                Some((self.recovered(), took))
+            }
+            (Disk::Failed { .. }, Answer::Stored { .. }) => None,
+            (Disk::Failed { late, .. }, Answer::Failed { .. }) => {
+                *late = None;
+                None
+            }
         }
+    }
+
+    fn recovered(&mut self) -> Input {
+        tracing::info!("the state can be written again");
+        self.disk = Disk::Good { asked: None, stored: None };
+        Input::StoreRecovered
     }
 
     /// Whether all that was to be on disk is there, or never will be.
     pub(super) fn is_settled(&self) -> bool {
         match &self.disk {
             Disk::Good { asked, stored } => stored >= asked,
-            Disk::Failed(_) => true,
+            Disk::Failed { .. } => true,
         }
     }
 
@@ -167,15 +189,19 @@ impl Hands {
         self.held.entry(id).or_default().push(action);
         self.held_count += 1;
         if self.held_count > MAX_HELD {
-            let input = self.fail(format!("the disk is so slow that {MAX_HELD} effects wait for it"));
+            let late = match &self.disk {
+                Disk::Good { asked, .. } => *asked,
+                Disk::Failed { .. } => None,
+            };
+            let input = self.fail(format!("the disk is so slow that {MAX_HELD} effects wait for it"), late);
             self.back.push_back(input);
         }
     }
 
     /// What waited is dropped: it must not happen, since what it rests on is not on disk.
-    fn fail(&mut self, why: String) -> Input {
-        tracing::error!(%why, "the state cannot be written; this node takes no writes until it is started anew");
-        self.disk = Disk::Failed(why.clone());
+    fn fail(&mut self, why: String, late: Option<PersistId>) -> Input {
+        tracing::error!(%why, "the state cannot be written; this node takes no writes until it can");
+        self.disk = Disk::Failed { why: why.clone(), late };
         self.held_count = 0;
         for action in std::mem::take(&mut self.held).into_values().flatten() {
             self.give_up(action, &why);

@@ -304,6 +304,34 @@ async fn a_disk_that_fails_makes_the_node_read_only_and_nothing_is_acknowledged(
     assert_eq!(found, accepted);
 }
 
+/// A node whose disk had room again took no writes until it was restarted.
+#[tokio::test]
+async fn disk_that_is_mended_takes_changes_without_a_restart() {
+    let folder = TempDir::new().unwrap();
+    let one = start(folder.path(), 1, &[]).await;
+    one.ready(1).await;
+    one.kill().await;
+    let mut fault = None;
+    let one = start_with(folder.path(), 1, &[], |store| {
+        fault = Some(store.fault());
+        store.failing_after(4)
+    })
+    .await;
+    let mut accepted = 0;
+    while let Reply::Accepted { .. } = one.publish(web(accepted + 1)).await {
+        accepted += 1;
+        assert!(accepted < 50, "the disk took everything");
+    }
+    let desired = |node: &Node| node.workload(&name()).map_or(0, |web| web.desired);
+    assert_eq!(one.driver.query(desired).await.unwrap(), accepted, "what was refused is not shown");
+    fault.expect("it was started").mend();
+    one.until("no longer read-only", |node| node.status().read_only.is_none().then_some(())).await;
+    assert!(matches!(one.publish(web(40)).await, Reply::Accepted { .. }));
+    one.kill().await;
+    let again = start(folder.path(), 1, &[]).await;
+    assert_eq!(again.driver.query(desired).await.unwrap(), 40);
+}
+
 #[tokio::test]
 async fn what_happens_is_told_in_order_and_counted() {
     let folder = TempDir::new().unwrap();

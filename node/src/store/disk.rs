@@ -1,12 +1,17 @@
-//! The file under redb: counts what reaches the disk.
+//! The file under redb: counts what reaches the disk, and takes back what a failure left half done.
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use redb::StorageBackend;
+
+use super::file::Place;
+
+/// The bytes at the file's start that say which transaction counts: redb's header takes fewer, and nothing else lies there.
+const HEAD: usize = 512;
 
 /// What reached the disk since the start.
 #[derive(Debug, Default)]
@@ -19,15 +24,67 @@ pub struct DiskCounters {
     pub syncs: AtomicU64,
 }
 
+/// **A transaction that fails is not found later.** redb writes the header along with the pages and then syncs: when that sync
+/// fails, the header of a transaction that was refused may lie in the file. So the header that was synced last is put back;
+/// the pages it names were not touched, since redb never writes over them before.
 #[derive(Debug)]
 pub(super) struct Disk {
-    pub file: File,
-    pub counters: Arc<DiskCounters>,
+    file: File,
+    counters: Arc<DiskCounters>,
+    head: Mutex<Head>,
     #[cfg(test)]
-    pub fault: Arc<super::tests::Fault>,
+    fault: Arc<super::tests::Fault>,
+}
+
+/// The first bytes of the file.
+#[derive(Debug)]
+struct Head {
+    /// As they were synced last.
+    synced: Vec<u8>,
+    /// As they were written last.
+    written: Vec<u8>,
 }
 
 impl Disk {
+    pub(super) fn new(file: File, place: &Place) -> io::Result<Disk> {
+        let mut synced = vec![0; HEAD];
+        let mut filled = 0;
+        while filled < HEAD {
+            match file.read_at(&mut synced[filled..], filled as u64)? {
+                0 => break,
+                read => filled += read,
+            }
+        }
+        synced.truncate(filled);
+        let head = Mutex::new(Head { written: synced.clone(), synced });
+        Ok(Disk {
+            file,
+            counters: place.counters.clone(),
+            head,
+            #[cfg(test)]
+            fault: place.fault.clone(),
+        })
+    }
+
+    fn head(&self) -> std::sync::MutexGuard<'_, Head> {
+        self.head.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Passes a failure on, and puts the header back that was synced last.
+    fn failed(&self, error: io::Error) -> io::Error {
+        let mut head = self.head();
+        // A file that was never synced is no state yet.
+        if head.written != head.synced && !head.synced.is_empty() {
+            match self.file.write_all_at(&head.synced, 0) {
+                Ok(()) => head.written = head.synced.clone(),
+                Err(worse) => {
+                    tracing::error!(%worse, "the state file's header cannot be put back: a restart may find a change that was refused");
+                }
+            }
+        }
+        error
+    }
+
     #[cfg(test)]
     fn check(&self) -> io::Result<()> {
         self.fault.check()
@@ -35,6 +92,16 @@ impl Disk {
 
     #[cfg(not(test))]
     fn check(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    #[cfg(test)]
+    fn check_sync(&self) -> io::Result<()> {
+        self.fault.check_sync()
+    }
+
+    #[cfg(not(test))]
+    fn check_sync(&self) -> io::Result<()> {
         Ok(())
     }
 }
@@ -50,19 +117,39 @@ impl StorageBackend for Disk {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.check()?;
-        self.file.set_len(len)
+        let gives_back = len < self.file.metadata()?.len();
+        match self.check().and_then(|()| self.file.set_len(len)) {
+            // redb gives room back when its transaction is on disk already: that must not be told to have failed. A file that is
+            // longer than it has to be is sound.
+            Err(error) if gives_back => {
+                tracing::debug!(%error, "the state file keeps room that it does not need");
+                Ok(())
+            }
+            done => done.map_err(|error| self.failed(error)),
+        }
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.check()?;
         self.counters.syncs.fetch_add(1, Relaxed);
-        self.file.sync_data()
+        let synced = self.check().and_then(|()| self.check_sync()).and_then(|()| self.file.sync_data());
+        synced.map_err(|error| self.failed(error))?;
+        let mut head = self.head();
+        if head.synced != head.written {
+            head.synced = head.written.clone();
+        }
+        Ok(())
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.check()?;
+        self.check().and_then(|()| self.file.write_all_at(data, offset)).map_err(|error| self.failed(error))?;
         self.counters.bytes.fetch_add(data.len() as u64, Relaxed);
-        self.file.write_all_at(data, offset)
+        if offset == 0 {
+            let data = &data[..data.len().min(HEAD)];
+            let mut head = self.head();
+            let kept = head.written.len().max(data.len());
+            head.written.resize(kept, 0);
+            head.written[..data.len()].copy_from_slice(data);
+        }
+        Ok(())
     }
 }

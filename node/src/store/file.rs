@@ -31,8 +31,30 @@ const COMPACT_ABOVE: u64 = 4 * 1024 * 1024;
 pub(super) struct StateFile {
     path: PathBuf,
     database: Database,
+}
+
+/// Where a node's state lies, and whose it is: what is needed to open it, and open it again.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    pub folder: PathBuf,
+    pub cluster: ClusterId,
+    pub node: NodeId,
+    pub counters: Arc<DiskCounters>,
     #[cfg(test)]
-    pub(super) fault: Arc<super::tests::Fault>,
+    pub fault: Arc<super::tests::Fault>,
+}
+
+impl Place {
+    pub(super) fn new(folder: &Path, cluster: ClusterId, node: NodeId) -> Place {
+        Place {
+            folder: folder.to_owned(),
+            cluster,
+            node,
+            counters: Arc::default(),
+            #[cfg(test)]
+            fault: Arc::default(),
+        }
+    }
 }
 
 impl std::fmt::Debug for StateFile {
@@ -42,12 +64,8 @@ impl std::fmt::Debug for StateFile {
 }
 
 impl StateFile {
-    pub(super) fn create(
-        folder: &Path,
-        cluster: ClusterId,
-        node: NodeId,
-        counters: &Arc<DiskCounters>,
-    ) -> Result<StateFile, StoreError> {
+    pub(super) fn create(place: &Place) -> Result<StateFile, StoreError> {
+        let folder = &place.folder;
         let path = folder.join(FILE);
         let fresh = folder.join("state.redb.new");
         let cannot = |source| StoreError::Io { file: path.clone(), doing: "made", source };
@@ -59,20 +77,16 @@ impl StateFile {
             .mode(0o600)
             .open(&fresh)
             .map_err(cannot)?;
-        let made = Self::with(path.clone(), file, counters).map_err(|bad| cannot(bad.into_io()))?;
-        made.introduce(cluster, node).map_err(|error| cannot(Bad::from(error).into_io()))?;
+        let made = Self::with(path.clone(), file, place).map_err(|bad| cannot(bad.into_io()))?;
+        made.introduce(place.cluster, place.node).map_err(|error| cannot(Bad::from(error).into_io()))?;
         // A name in the folder means a whole file behind it.
         fs::rename(&fresh, &path).map_err(cannot)?;
         File::open(folder).and_then(|folder| folder.sync_all()).map_err(cannot)?;
         Ok(made)
     }
 
-    pub(super) fn open(
-        folder: &Path,
-        cluster: ClusterId,
-        node: NodeId,
-        counters: &Arc<DiskCounters>,
-    ) -> Result<(StateFile, Saved), StoreError> {
+    pub(super) fn open(place: &Place) -> Result<(StateFile, Saved), StoreError> {
+        let folder = &place.folder;
         let path = folder.join(FILE);
         let file = match OpenOptions::new().read(true).write(true).open(&path) {
             Ok(file) => file,
@@ -82,7 +96,7 @@ impl StateFile {
             Err(source) => return Err(StoreError::Io { file: path, doing: "opened for writing", source }),
         };
         // redb asserts what a damaged file may break.
-        catch_unwind(AssertUnwindSafe(|| Self::open_checked(path.clone(), file, cluster, node, counters)))
+        catch_unwind(AssertUnwindSafe(|| Self::open_checked(path.clone(), file, place)))
             .unwrap_or_else(|_| Err(Bad::Damaged("its pages contradict one another".into())))
             .map_err(|bad| match bad {
                 Bad::Damaged(why) => StoreError::Damaged { file: path, folder: folder.to_owned(), why },
@@ -92,42 +106,24 @@ impl StateFile {
             })
     }
 
-    fn open_checked(
-        path: PathBuf,
-        file: File,
-        cluster: ClusterId,
-        node: NodeId,
-        counters: &Arc<DiskCounters>,
-    ) -> Result<(StateFile, Saved), Bad> {
+    fn open_checked(path: PathBuf, file: File, place: &Place) -> Result<(StateFile, Saved), Bad> {
         let length = file.metadata()?.len();
         if length == 0 {
             // redb would take it for a new one.
             return Err(Bad::Damaged("it is empty".into()));
         }
-        let mut opened = Self::with(path, file, counters)?;
+        let mut opened = Self::with(path, file, place)?;
         // Rebuilds what redb remembers of free pages: damage there would show only when the next write trips over it.
         opened.database.check_integrity().map_err(redb::Error::from)?;
-        let saved = opened.read(cluster, node)?;
+        let saved = opened.read(place.cluster, place.node)?;
         opened.compact(length)?;
         Ok((opened, saved))
     }
 
-    fn with(path: PathBuf, file: File, counters: &Arc<DiskCounters>) -> Result<StateFile, Bad> {
-        #[cfg(test)]
-        let fault: Arc<super::tests::Fault> = Arc::default();
-        let disk = Disk {
-            file,
-            counters: counters.clone(),
-            #[cfg(test)]
-            fault: fault.clone(),
-        };
+    fn with(path: PathBuf, file: File, place: &Place) -> Result<StateFile, Bad> {
+        let disk = Disk::new(file, place)?;
         let database = Builder::new().set_cache_size(CACHE).create_with_backend(disk).map_err(redb::Error::from)?;
-        Ok(StateFile {
-            path,
-            database,
-            #[cfg(test)]
-            fault,
-        })
+        Ok(StateFile { path, database })
     }
 
     /// Writes whose the file is, and that there is nothing in it.
@@ -192,9 +188,9 @@ impl StateFile {
             let file = self.path.display();
             match error {
                 redb::Error::Io(error) if error.kind() == io::ErrorKind::StorageFull => {
-                    format!("{file} cannot be written: the disk is full. Free some space and start the daemon again")
+                    format!("{file} cannot be written: the disk is full. Free some space")
                 }
-                error => format!("{file} cannot be written: {error}. Look at the disk, then start the daemon again"),
+                error => format!("{file} cannot be written: {error}. Look at the disk"),
             }
         })
     }

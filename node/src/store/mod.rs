@@ -1,7 +1,8 @@
 //! What survives a power cut. The only place that knows redb.
 //!
 //! One file, `state.redb`, with one row a record. One thread owns it: it takes what has been asked for since its last transaction, writes
-//! it as one, syncs once, and says up to where everything is on disk. At rest it sleeps and the flash is not touched.
+//! it as one, syncs once, and says up to where everything is on disk. At rest it sleeps and the flash is not touched. When the
+//! disk fails it looks ever more rarely whether it takes writes again, and says so.
 //!
 //! **Nothing is believed because redb read it.** Each row carries its format and a checksum over key and bytes; the file carries a sum over
 //! all rows, so that a row that vanished is missed, too. What does not fit is refused with the file's name and the way out, never
@@ -10,11 +11,12 @@
 mod disk;
 mod file;
 mod lock;
+mod probing;
 mod row;
 mod thread;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -28,7 +30,7 @@ use tokio::sync::mpsc;
 pub use disk::DiskCounters;
 pub use lock::{Holder, Lock, LockError, holder};
 
-use file::StateFile;
+use file::{Place, StateFile};
 use thread::Queue;
 
 /// The state's file in the state folder.
@@ -44,11 +46,14 @@ pub enum Answer {
         /// How long the transaction took. A slow flash is seen here first.
         took: std::time::Duration,
     },
-    /// The disk takes no writes; nothing more is tried until the daemon starts anew.
+    /// The disk takes no writes: nothing of what was asked for since the last `Stored` is on it. What is asked for from now on
+    /// is dropped, until `Recovered`.
     Failed {
         /// What the disk said, and what to do.
         why: String,
     },
+    /// The disk takes writes again. It holds what was there at the last `Stored`.
+    Recovered,
 }
 
 /// Why a store was not opened. The file was not altered.
@@ -82,21 +87,21 @@ pub enum StoreError {
 #[derive(Debug)]
 pub struct Store {
     file: StateFile,
-    counters: Arc<DiskCounters>,
+    place: Place,
 }
 
 impl Store {
     /// Makes an empty store in `folder` for a node that never ran. One of a first start that was cut off is replaced.
     pub fn create(folder: &Path, cluster: ClusterId, node: NodeId) -> Result<Store, StoreError> {
-        let counters = Arc::default();
-        Ok(Store { file: StateFile::create(folder, cluster, node, &counters)?, counters })
+        let place = Place::new(folder, cluster, node);
+        Ok(Store { file: StateFile::create(&place)?, place })
     }
 
     /// Opens the store in `folder`, reads and checks all of it, and compacts it when that is worth the while. Blocks.
     pub fn open(folder: &Path, cluster: ClusterId, node: NodeId) -> Result<(Store, Saved), StoreError> {
-        let counters = Arc::default();
-        let (file, saved) = StateFile::open(folder, cluster, node, &counters)?;
-        Ok((Store { file, counters }, saved))
+        let place = Place::new(folder, cluster, node);
+        let (file, saved) = StateFile::open(&place)?;
+        Ok((Store { file, place }, saved))
     }
 
     /// Draws the incarnation of this start, one above any that was used before, and returns once it is on disk: no two
@@ -111,15 +116,21 @@ impl Store {
     /// The same on a disk that is full after so many more writes and syncs.
     #[cfg(test)]
     pub(crate) fn failing_after(self, passes: i64) -> Store {
-        self.file.fault.fail_after(passes);
+        self.place.fault.fail_after(passes);
         self
+    }
+
+    /// The disk's fault, which a test can end.
+    #[cfg(test)]
+    pub(crate) fn fault(&self) -> Arc<tests::Fault> {
+        self.place.fault.clone()
     }
 
     /// Starts the thread. Its answers come by `answers`.
     pub fn start(self, answers: mpsc::Sender<Answer>) -> io::Result<StoreHandle> {
-        let Store { file, counters } = self;
-        let queue = Arc::new(Queue::default());
-        let thread = thread::spawn(file, queue.clone(), counters.clone(), answers)?;
+        let Store { file, place } = self;
+        let (queue, counters) = (Arc::new(Queue::default()), place.counters.clone());
+        let thread = thread::spawn(file, place, queue.clone(), answers)?;
         Ok(StoreHandle { queue, counters, thread: Some(thread) })
     }
 }

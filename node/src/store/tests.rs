@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::sync::atomic::{AtomicI64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::SeqCst};
 
 use shoal_protocol::model::{ChangeBody, Facts, Key, RawChange, Resources, Value, WriterId};
 use shoal_protocol::model::{Digest, KeyPair, NodeRecord, Ruling, RulingKey, RulingKind, Signed, Slot};
@@ -10,16 +10,16 @@ use tempfile::TempDir;
 
 use super::*;
 
-/// A disk that fails once so many writes and syncs have passed.
+/// A disk that fails once so many writes and syncs have passed, until it is mended.
 #[derive(Debug)]
-pub(super) struct Fault {
+pub(crate) struct Fault {
     left: AtomicI64,
-    kind: io::ErrorKind,
+    syncs_fail: AtomicBool,
 }
 
 impl Default for Fault {
     fn default() -> Self {
-        Fault { left: AtomicI64::new(i64::MAX), kind: io::ErrorKind::StorageFull }
+        Fault { left: AtomicI64::new(i64::MAX), syncs_fail: AtomicBool::new(false) }
     }
 }
 
@@ -28,8 +28,22 @@ impl Fault {
         self.left.store(passes, SeqCst);
     }
 
+    /// Writes pass, and no sync does: as on a device that is failing.
+    pub(super) fn fail_syncs(&self) {
+        self.syncs_fail.store(true, SeqCst);
+    }
+
+    pub(crate) fn mend(&self) {
+        self.left.store(i64::MAX, SeqCst);
+        self.syncs_fail.store(false, SeqCst);
+    }
+
     pub(super) fn check(&self) -> io::Result<()> {
-        if self.left.fetch_sub(1, SeqCst) > 0 { Ok(()) } else { Err(self.kind.into()) }
+        if self.left.fetch_sub(1, SeqCst) > 0 { Ok(()) } else { Err(io::ErrorKind::StorageFull.into()) }
+    }
+
+    pub(super) fn check_sync(&self) -> io::Result<()> {
+        if self.syncs_fail.load(SeqCst) { Err(io::Error::from_raw_os_error(5)) } else { Ok(()) }
     }
 }
 
@@ -269,6 +283,7 @@ fn a_full_disk_fails_once_and_loses_nothing_that_was_stored() {
                     assert!(why.contains(FILE), "{why}");
                     break;
                 }
+                Answer::Recovered => panic!("it is full"),
             }
         }
         assert!(stored < 19, "the disk was full after {passes} writes");
@@ -277,7 +292,56 @@ fn a_full_disk_fails_once_and_loses_nothing_that_was_stored() {
         drop(handle);
         assert!(heard.blocking_recv().is_none());
         let (_, saved) = reopen(&folder).unwrap();
-        assert!((stored..=stored + 1).contains(&saved.incarnation), "{} after {stored}", saved.incarnation);
+        assert_eq!(saved.incarnation, stored, "after {passes} writes");
+    }
+}
+
+/// The sync of a change failed after all of it was written. Its author was told that nothing changed, and the next start found it.
+#[test]
+fn what_was_refused_is_not_found_at_the_next_start() {
+    let (folder, _) = written(3);
+    let (store, _) = reopen(&folder).unwrap();
+    let fault = store.fault();
+    let (answers, mut heard) = mpsc::channel(8);
+    let handle = store.start(answers).unwrap();
+    handle.persist(PersistId(1), vec![Record::Incarnation(6)]);
+    assert!(matches!(heard.blocking_recv(), Some(Answer::Stored { .. })));
+    fault.fail_syncs();
+    handle.persist(PersistId(2), vec![Record::Incarnation(7)]);
+    assert!(matches!(heard.blocking_recv(), Some(Answer::Failed { .. })));
+    drop(handle);
+    let (_, saved) = reopen(&folder).unwrap();
+    assert_eq!((saved.incarnation, saved.rulings.len()), (6, 3));
+}
+
+/// A disk that failed by whatever way, at any moment, was never written to again until the daemon was restarted.
+#[test]
+fn a_disk_that_is_mended_takes_writes_again() {
+    for passes in [0, 1, 3, 5] {
+        let (folder, _) = written(3);
+        let (store, _) = reopen(&folder).unwrap();
+        let fault = store.fault();
+        fault.fail_after(passes);
+        let (answers, mut heard) = mpsc::channel(8);
+        let handle = store.start(answers).unwrap();
+        let mut next = 6;
+        let stored = loop {
+            handle.persist(PersistId(next), vec![Record::Incarnation(next)]);
+            match heard.blocking_recv().unwrap() {
+                Answer::Stored { .. } => next += 1,
+                Answer::Failed { .. } => break next - 1,
+                Answer::Recovered => panic!("nobody mended it"),
+            }
+        };
+        // What is asked for meanwhile is dropped: the node asks again for what it needs.
+        handle.persist(PersistId(50), vec![Record::Incarnation(50)]);
+        fault.mend();
+        assert_eq!(heard.blocking_recv().unwrap(), Answer::Recovered);
+        handle.persist(PersistId(51), vec![slot(1, 9)]);
+        assert!(matches!(heard.blocking_recv().unwrap(), Answer::Stored { upto: PersistId(51), .. }));
+        drop(handle);
+        let (_, saved) = reopen(&folder).unwrap();
+        assert_eq!((saved.incarnation, saved.slots.len()), (stored, 2), "after {passes} writes");
     }
 }
 

@@ -5,18 +5,18 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use shoal_protocol::node::{PersistId, Record};
 use tokio::sync::mpsc;
 
-use super::Answer;
-use super::disk::DiskCounters;
-use super::file::StateFile;
-use super::row::{self, RowKey};
+use super::file::{Place, StateFile};
+use super::probing::{self, Patience};
+use super::row::RowKey;
+use super::{Answer, row};
 
-/// Enough for redb's recursion over a tree of a few levels; a thread costs only what it touches.
-const STACK: usize = 512 * 1024;
+/// Enough for redb's recursion over a tree of a few levels, and for opening a file anew; a thread costs only what it touches.
+const STACK: usize = 1024 * 1024;
 
 /// What was asked for since the last transaction.
 #[derive(Debug, Default)]
@@ -68,41 +68,76 @@ impl Queue {
         }
     }
 
+    /// Nothing of what was asked for is taken, from now on.
     fn fail(&self) {
         let mut waiting = self.lock();
-        waiting.failed = true;
+        (waiting.failed, waiting.upto) = (true, None);
         waiting.records.clear();
+    }
+
+    /// What is asked for is taken again.
+    fn recover(&self) {
+        self.lock().failed = false;
+    }
+
+    /// Waits for so long. Whether the store is closing, which ends the wait.
+    fn is_closing_within(&self, time: Duration) -> bool {
+        let (waiting, _) = self
+            .wake
+            .wait_timeout_while(self.lock(), time, |waiting| !waiting.closing)
+            .unwrap_or_else(PoisonError::into_inner);
+        waiting.closing
     }
 }
 
 pub(super) fn spawn(
     file: StateFile,
+    place: Place,
     queue: Arc<Queue>,
-    counters: Arc<DiskCounters>,
     answers: mpsc::Sender<Answer>,
 ) -> std::io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name("shoal-store".into()).stack_size(STACK).spawn(move || {
-        while let Some((upto, records)) = queue.take() {
-            let began = Instant::now();
-            // redb asserts what a damaged file may break; that must not take the daemon with it.
-            let outcome = catch_unwind(AssertUnwindSafe(|| file.commit(&records)))
-                .unwrap_or_else(|_| Err("the store met a state that should not be: its file is damaged".into()));
-            let answer = match outcome {
-                Ok(()) => {
-                    counters.commits.fetch_add(1, Relaxed);
-                    Answer::Stored { upto, took: began.elapsed() }
+        let (mut file, mut patience) = (file, Patience::default());
+        loop {
+            let Some(why) = write_until_it_fails(&file, &place, &queue, &answers) else { return };
+            queue.fail();
+            // The driver may be gone already; then only the disk counts.
+            let _ = answers.blocking_send(Answer::Failed { why });
+            // redb takes nothing more from a file that failed, and writes nothing when it is dropped.
+            drop(file);
+            file = loop {
+                if queue.is_closing_within(patience.next()) {
+                    return;
                 }
-                Err(why) => {
-                    queue.fail();
-                    Answer::Failed { why }
+                match probing::probe(&place) {
+                    Ok(file) => break file,
+                    Err(why) => tracing::debug!(why, "the disk still takes no writes"),
                 }
             };
-            let failed = matches!(answer, Answer::Failed { .. });
-            // The driver may be gone already; then only the disk counts.
-            let _ = answers.blocking_send(answer);
-            if failed {
-                return;
-            }
+            patience.recovered();
+            queue.recover();
+            let _ = answers.blocking_send(Answer::Recovered);
         }
     })
+}
+
+/// Why the disk failed; none when the store is closing and all is written.
+fn write_until_it_fails(
+    file: &StateFile,
+    place: &Place,
+    queue: &Queue,
+    answers: &mpsc::Sender<Answer>,
+) -> Option<String> {
+    while let Some((upto, records)) = queue.take() {
+        let began = Instant::now();
+        // redb asserts what a damaged file may break; that must not take the daemon with it.
+        let outcome = catch_unwind(AssertUnwindSafe(|| file.commit(&records)))
+            .unwrap_or_else(|_| Err("the store met a state that should not be: its file is damaged".into()));
+        if let Err(why) = outcome {
+            return Some(why);
+        }
+        place.counters.commits.fetch_add(1, Relaxed);
+        let _ = answers.blocking_send(Answer::Stored { upto, took: began.elapsed() });
+    }
+    None
 }
