@@ -41,6 +41,12 @@ impl ApiError {
         self.code == STALE
     }
 
+    /// Whether the node decided not to do it, so that nothing changed. Else it may have done it and not said so.
+    pub fn is_refusal(&self) -> bool {
+        // What stops, or is not there, does not decide.
+        self.status.is_client_error() || REFUSALS.contains(&self.code.as_str())
+    }
+
     /// The JSON of it.
     pub fn body(&self) -> ErrorBody {
         ErrorBody {
@@ -56,6 +62,8 @@ impl ApiError {
 }
 
 const STALE: &str = "stale";
+/// The words of refusals that are not the asker's fault.
+const REFUSALS: [&str; 4] = ["read-only", "full", "busy", "not-joined"];
 
 impl From<Refusal> for ApiError {
     fn from(refusal: Refusal) -> Self {
@@ -63,10 +71,12 @@ impl From<Refusal> for ApiError {
         let new = |status, code| ApiError::new(status, code, message.clone());
         match refusal {
             Refusal::NoSuchWorkload(_) => new(StatusCode::NOT_FOUND, "no-such-workload"),
+            Refusal::MayBeElsewhere { .. } => new(StatusCode::CONFLICT, "may-be-elsewhere")
+                .hint("Try again when they are back. `shoal rm --force` removes it now, wherever it is."),
             Refusal::Unplaceable(_) => new(StatusCode::UNPROCESSABLE_ENTITY, "unplaceable")
                 .hint("Ask for less, label a node, add a node, or publish it all the same with --force."),
             Refusal::ReadOnly(_) => new(StatusCode::SERVICE_UNAVAILABLE, "read-only")
-                .hint("Look at this node's disk, then start its daemon again. Another node takes the write now."),
+                .hint("Make room on this node's disk, or replace it; it then goes on by itself. Another node takes the write now."),
             Refusal::Invalid(_) => new(StatusCode::UNPROCESSABLE_ENTITY, "invalid"),
             Refusal::Stale => new(StatusCode::CONFLICT, STALE).hint("Prepare and sign again."),
             Refusal::Full(_) => new(StatusCode::INSUFFICIENT_STORAGE, "full"),

@@ -188,11 +188,12 @@ impl Service {
         }
         let command = Command::Prepare { name: name.clone(), spec, force: body.force };
         match self.core.command(command).await? {
-            Reply::Prepared { draft, current } => Ok(PreparedBody {
+            Reply::Prepared { draft, current, unheard } => Ok(PreparedBody {
                 clock: draft.clock.iter().map(|(writer, serial)| (writer.to_string(), *serial)).collect(),
                 serial: draft.serial,
                 uid: draft.uid.map(|uid| uid.to_string()),
                 current: current.as_ref().map(SpecBody::from),
+                unheard,
                 cluster: self.about.cluster,
             }),
             Reply::Refused(shoal_protocol::node::Refusal::NoSuchWorkload(name)) => {

@@ -131,13 +131,17 @@ async fn prepare_and_submit_speak_json_and_hex() {
     let wish = spec("shop/web", 2);
     let draft =
         Draft { clock: [(shoal_protocol::model::WriterId([6; 32]), 4)].into(), serial: 5, uid: Some(Digest([8; 32])) };
-    world.core.replies.lock().unwrap().push(Reply::Prepared { draft, current: Some(wish.clone()) });
+    world.core.replies.lock().unwrap().push(Reply::Prepared {
+        draft,
+        current: Some(wish.clone()),
+        unheard: vec!["n0".into()],
+    });
     let body = PrepareBody { name: "shop/web".into(), spec: Some(SpecBody::from(&wish)), force: true };
     let (status, text) = world.call(Method::POST, "/v1/prepare", &serde_json::to_string(&body).unwrap()).await;
     assert_eq!(status, StatusCode::OK, "{text}");
     let prepared: form::PreparedBody = serde_json::from_str(&text).unwrap();
     assert_eq!((prepared.serial, prepared.clock[&"06".repeat(32)], prepared.cluster), (5, 4, ClusterId([3; 32])));
-    assert_eq!(prepared.current, body.spec);
+    assert_eq!((prepared.current, prepared.unheard), (body.spec, vec!["n0".into()]));
     let commands = std::mem::take(&mut *world.core.commands.lock().unwrap());
     assert!(matches!(&commands[..], [Command::Prepare { force: true, spec: Some(sent), .. }] if *sent == wish));
 

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use crate::api::ApiError;
 use crate::manifest::ManifestError;
-use crate::publish::{OperatorError, PublishError};
+use crate::publish::{NotAll, OperatorError, PublishError, Published};
 
 /// What a script can rely on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -96,13 +96,46 @@ pub const NO_DAEMON: &str = "no-daemon";
 
 impl From<PublishError> for CliError {
     fn from(error: PublishError) -> Self {
-        let exit = match &error {
-            PublishError::Api(error) => CliError::from(error.clone()).exit,
-            PublishError::File { .. } | PublishError::NotRunnable { .. } | PublishError::Spec(_) => Exit::Usage,
-            PublishError::OtherCluster { .. } | PublishError::Contended(_) => Exit::Refused,
-            PublishError::NoOperator(_) | PublishError::Signing(_) | PublishError::Answer(_) => Exit::Failed,
+        CliError { exit: exit_of(&error), message: error.to_string(), hint: error.hint() }
+    }
+}
+
+fn exit_of(error: &PublishError) -> Exit {
+    match error {
+        PublishError::Api(error) => CliError::from(error.clone()).exit,
+        PublishError::Unanswered(_) => Exit::Failed,
+        PublishError::File { .. } | PublishError::NotRunnable { .. } | PublishError::Spec(_) => Exit::Usage,
+        PublishError::OtherCluster { .. } | PublishError::Contended(_) => Exit::Refused,
+        PublishError::NoOperator(_) | PublishError::Signing(_) | PublishError::Answer(_) => Exit::Failed,
+    }
+}
+
+impl From<NotAll> for CliError {
+    fn from(error: NotAll) -> Self {
+        let NotAll { published, mut failed, untried, of } = error;
+        if let Some((_, only)) = failed.pop_if(|_| of == 1) {
+            return only.into();
+        }
+        // Programs go by the code: 4 promises that nothing changed.
+        let has_changed = published.iter().any(Published::was_written);
+        let first = failed.first().map(|(_, error)| exit_of(error));
+        let exit = first.filter(|_| !has_changed).unwrap_or(Exit::Failed);
+        let mut text = match (has_changed, failed.len() + untried.len()) {
+            (false, _) => "nothing was changed:".to_owned(),
+            (true, 1) => "not all was changed, one failed:".to_owned(),
+            (true, many) => format!("not all was changed, {many} were not:"),
         };
-        CliError { exit, message: error.to_string(), hint: error.hint() }
+        let hint = failed.iter().find_map(|(_, error)| error.hint());
+        for (name, error) in failed {
+            text.push_str(&format!("\n  {name}: {error}"));
+        }
+        for name in untried {
+            text.push_str(&format!("\n  {name}: was not tried after that"));
+        }
+        for done in published {
+            text.push_str(&format!("\n  {}", super::publish::told(&done)));
+        }
+        CliError { exit, message: text, hint }
     }
 }
 

@@ -17,7 +17,7 @@ use crate::publish::{self as writing, Outcome, Published, Workload, ready};
 
 /// Publish what a file describes
 ///
-/// Nothing is published unless all of the file is sound. Publishing the same again changes nothing.
+/// Nothing is published unless all of the file is sound and would be taken. Publishing the same again changes nothing.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  shoal publish -f shop.yaml\n  generate | shoal publish -f - --no-wait\n\n\
     The form, with all there is:\n\n    \
@@ -81,8 +81,7 @@ pub(super) async fn publish(
     let status: StatusBody = client.get("/v1/status").await?;
     let operator = context.operator()?;
     let deadline = wait.deadline();
-    for ready in &all {
-        let published = writing::publish(&client, &operator, ready, force).await?;
+    for published in writing::publish_all(&client, &operator, &all, force).await? {
         context.note(&told(&published));
     }
     let mut views: Vec<WorkloadView> = Vec::new();
@@ -110,6 +109,10 @@ pub(super) fn told(published: &Published) -> String {
     match &published.outcome {
         Outcome::Created => format!("{name}: created"),
         Outcome::Unchanged => format!("{name} is up to date"),
+        Outcome::Repeated(unheard) => {
+            let (is, others) = (if published.spec.is_some() { "unchanged" } else { "was removed" }, unheard.join(", "));
+            format!("{name}: {is}, and was written again, since not all nodes confirm it: {others}")
+        }
         Outcome::Removed => format!("{name}: removed"),
         Outcome::Changed(differences) => {
             let differences: Vec<String> = differences.iter().map(ToString::to_string).collect();

@@ -4,9 +4,7 @@ use std::collections::BTreeSet;
 
 use clap::Args;
 use shoal_protocol::model::WorkloadName;
-use shoal_protocol::model::view::WorkloadView;
 
-use super::client::path_of;
 use super::context::Context;
 use super::error::CliError;
 use super::publish::told;
@@ -15,11 +13,16 @@ use crate::publish as writing;
 
 /// Remove workloads: they stop everywhere, and stay removed
 #[derive(Args)]
-#[command(after_help = "Examples:\n  shoal rm hello\n  shoal rm hello shop/till --no-wait")]
+#[command(
+    after_help = "Examples:\n  shoal rm hello\n  shoal rm hello shop/till --no-wait\n  shoal rm hello --force   # also while the node that knows it is away"
+)]
 pub struct Rm {
     /// The workloads, NAME or NAMESPACE/NAME
     #[arg(required = true)]
     names: Vec<WorkloadName>,
+    /// Do it even if this node does not know them, while others that may cannot be asked
+    #[arg(long)]
+    force: bool,
     #[command(flatten)]
     wait: WaitArgs,
 }
@@ -33,15 +36,14 @@ fn distinct(names: &[WorkloadName]) -> BTreeSet<&WorkloadName> {
 impl Rm {
     pub(super) async fn run(self, context: &Context) -> Result<(), CliError> {
         let client = context.client();
+        // Before the key is looked for: without a daemon that is the thing to say.
+        client.get_bytes("/v1/status").await?;
         let names = distinct(&self.names);
-        // A slip in one name removes nothing.
-        for name in &names {
-            client.get::<WorkloadView>(&path_of("workloads", name)).await?;
-        }
         let operator = context.operator()?;
         let deadline = self.wait.deadline();
-        for name in &names {
-            context.note(&told(&writing::remove(&client, &operator, name).await?));
+        // A slip in one name removes nothing.
+        for removed in writing::remove_all(&client, &operator, &names, self.force).await? {
+            context.note(&told(&removed));
         }
         if let Some(deadline) = deadline {
             for name in &names {

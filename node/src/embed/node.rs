@@ -84,7 +84,7 @@ impl Node {
 
     /// Removes a workload.
     pub async fn remove(&self, name: &WorkloadName) -> Result<Published, PublishError> {
-        publish::remove(&NodeDoor(&self.service), self.operator()?, name).await
+        publish::remove(&NodeDoor(&self.service), self.operator()?, name, false).await
     }
 
     /// All workloads, as this node sees them.

@@ -8,8 +8,11 @@
 //!     submit(change)       ─────────────▶  accepted once it is on disk; `stale`: prepare again
 //! ```
 //!
+//! What is there already is written again all the same, unless the node knows that every other one holds it, too.
+//!
 //! The command line does this over the socket, a program that holds a node does it directly: one [`Door`], two ways in.
 
+mod batch;
 mod difference;
 pub(crate) mod files;
 mod operator;
@@ -21,11 +24,13 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use shoal_protocol::model::spec::InvalidSpec;
 use shoal_protocol::model::{Artifact, Clock, ClusterId, Digest, Spec, WorkloadName, codec};
+use shoal_protocol::node::Refusal;
 use shoal_protocol::trust::Rejection;
 
 use crate::api::ApiError;
 use crate::api::form::{self, AcceptedBody, PrepareBody, PreparedBody, SpecBody, SubmitBody};
 
+pub use batch::{NotAll, publish_all, remove_all};
 pub use difference::{Difference, differences};
 pub use files::FileError;
 pub use operator::{Founding, INSTALLATION_FILE, OPERATOR_FILE, Operator, OperatorError, ROOT_FILE};
@@ -53,8 +58,11 @@ pub enum Outcome {
     Created,
     /// It was there, otherwise.
     Changed(Vec<Difference>),
-    /// It was there, just so; nothing was written.
+    /// It is there, just so, at every node; nothing was written.
     Unchanged,
+    /// It was there, or gone, just so, and was written again: these nodes cannot be asked, or hold something else, and what
+    /// they may bring back is older now.
+    Repeated(Vec<String>),
     /// It is gone.
     Removed,
 }
@@ -70,7 +78,7 @@ pub struct Published {
     pub outcome: Outcome,
 }
 
-/// Why a wish was not published. Nothing changed, unless the node says otherwise.
+/// Why a wish was not published. Nothing changed, but for [`PublishError::Unanswered`], where that is not known.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)]
 pub enum PublishError {
@@ -82,6 +90,8 @@ pub enum PublishError {
     Spec(#[from] InvalidSpec),
     #[error(transparent)]
     Api(#[from] ApiError),
+    #[error("{0}. It had been asked to take the change, and may have done so")]
+    Unanswered(#[source] ApiError),
     #[error("nothing can be signed: {0}")]
     NoOperator(String),
     #[error("the change cannot be signed: {0}")]
@@ -99,6 +109,9 @@ impl PublishError {
     pub fn hint(&self) -> Option<String> {
         match self {
             PublishError::Api(error) => error.hint.clone(),
+            PublishError::Unanswered(_) => {
+                Some("Look with `shoal ps`, on any node. The same once more does no harm.".into())
+            }
             PublishError::OtherCluster { .. } => Some(
                 "Name the folder with this cluster's operator key with --config or SHOAL_CONFIG, or another daemon with --socket.".into(),
             ),
@@ -145,14 +158,7 @@ pub async fn publish(
     ready: &Ready,
     force: bool,
 ) -> Result<Published, PublishError> {
-    let name = &ready.spec.name;
-    for _ in 0..TRIES {
-        let wish = Wish { spec: Some(ready.spec.clone()), bytes: Some(&ready.bytes), instead_of: None, force };
-        if let Some(published) = attempt(door, operator, name, wish).await? {
-            return Ok(published);
-        }
-    }
-    Err(PublishError::Contended(name.clone()))
+    fulfil(door, operator, &Wish::of(ready, force)).await
 }
 
 /// Changes how many replicas a workload has.
@@ -166,34 +172,37 @@ pub async fn scale(
     for _ in 0..TRIES {
         let current = look(door, name).await?;
         let spec = current.scaled(replicas)?;
-        let wish = Wish { spec: Some(spec), bytes: None, instead_of: Some(current), force };
-        if let Some(published) = attempt(door, operator, name, wish).await? {
+        let wish = Wish { name, spec: Some(spec), bytes: None, instead_of: Some(current), force };
+        if let Some(published) = attempt(door, operator, &wish).await? {
             return Ok(published);
         }
     }
     Err(PublishError::Contended(name.clone()))
 }
 
-/// Removes a workload.
-pub async fn remove(door: &impl Door, operator: &Operator, name: &WorkloadName) -> Result<Published, PublishError> {
-    for _ in 0..TRIES {
-        let wish = Wish { spec: None, bytes: None, instead_of: None, force: false };
-        if let Some(published) = attempt(door, operator, name, wish).await? {
-            return Ok(published);
-        }
-    }
-    Err(PublishError::Contended(name.clone()))
+/// Removes a workload. `force`: also when only nodes that cannot be asked now may know of it.
+pub async fn remove(
+    door: &impl Door,
+    operator: &Operator,
+    name: &WorkloadName,
+    force: bool,
+) -> Result<Published, PublishError> {
+    fulfil(door, operator, &Wish::to_remove(name, force)).await
 }
 
 /// What is there now. Asked for as if it were to be removed, which changes nothing until something is submitted.
 async fn look(door: &impl Door, name: &WorkloadName) -> Result<Spec, PublishError> {
     let prepared = door.prepare(PrepareBody { name: form::full_name(name), spec: None, force: false }).await?;
-    let none = || PublishError::Answer(format!("`{name}` can be removed, and yet is not there"));
-    spec_of(prepared.current.ok_or_else(none)?)
+    match prepared.current {
+        Some(current) => spec_of(current),
+        // Its removal is known to some and could be repeated.
+        None => Err(ApiError::from(Refusal::NoSuchWorkload(name.clone())).into()),
+    }
 }
 
-/// What shall be, for one attempt.
+/// What shall be.
 struct Wish<'a> {
+    name: &'a WorkloadName,
     /// None to remove.
     spec: Option<Spec>,
     /// The artifact's, where they are at hand.
@@ -203,15 +212,43 @@ struct Wish<'a> {
     force: bool,
 }
 
-/// Prepares, signs and submits once. `None`: somebody else was in between.
-async fn attempt(
-    door: &impl Door,
-    operator: &Operator,
-    name: &WorkloadName,
-    wish: Wish<'_>,
-) -> Result<Option<Published>, PublishError> {
+impl<'a> Wish<'a> {
+    fn of(ready: &'a Ready, force: bool) -> Self {
+        let spec = Some(ready.spec.clone());
+        Wish { name: &ready.spec.name, spec, bytes: Some(&ready.bytes), instead_of: None, force }
+    }
+
+    fn to_remove(name: &'a WorkloadName, force: bool) -> Self {
+        Wish { name, spec: None, bytes: None, instead_of: None, force }
+    }
+}
+
+/// A wish that a node would take now.
+struct Checked {
+    prepared: PreparedBody,
+    outcome: Outcome,
+}
+
+async fn fulfil(door: &impl Door, operator: &Operator, wish: &Wish<'_>) -> Result<Published, PublishError> {
+    for _ in 0..TRIES {
+        if let Some(published) = attempt(door, operator, wish).await? {
+            return Ok(published);
+        }
+    }
+    Err(PublishError::Contended(wish.name.clone()))
+}
+
+/// Checks, uploads, signs and submits once. `None`: somebody else was in between.
+async fn attempt(door: &impl Door, operator: &Operator, wish: &Wish<'_>) -> Result<Option<Published>, PublishError> {
+    let Some(checked) = check(door, operator, wish).await? else { return Ok(None) };
+    upload(door, wish, &checked).await?;
+    submit(door, operator, wish, checked).await
+}
+
+/// Asks whether the node would take it. Changes nothing. `None`: what it was derived from is no longer there.
+async fn check(door: &impl Door, operator: &Operator, wish: &Wish<'_>) -> Result<Option<Checked>, PublishError> {
     let spec = wish.spec.as_ref().map(SpecBody::from);
-    let prepared = door.prepare(PrepareBody { name: form::full_name(name), spec, force: wish.force }).await?;
+    let prepared = door.prepare(PrepareBody { name: form::full_name(wish.name), spec, force: wish.force }).await?;
     if prepared.cluster != operator.cluster() {
         return Err(PublishError::OtherCluster { operator: operator.cluster(), node: prepared.cluster });
     }
@@ -220,25 +257,44 @@ async fn attempt(
         return Ok(None);
     }
     let outcome = match (&current, &wish.spec) {
+        (old, new) if old == new && !prepared.unheard.is_empty() => Outcome::Repeated(prepared.unheard.clone()),
         (_, None) => Outcome::Removed,
         (None, Some(_)) => Outcome::Created,
         (Some(old), Some(new)) if old == new => Outcome::Unchanged,
         (Some(old), Some(new)) => Outcome::Changed(differences(old, new)),
     };
-    let published = Published { name: name.clone(), spec: wish.spec, outcome };
-    if published.outcome == Outcome::Unchanged {
-        return Ok(Some(published));
-    }
-    if let (Some(spec), Some(bytes)) = (&published.spec, wish.bytes)
+    Ok(Some(Checked { prepared, outcome }))
+}
+
+/// Gives the node the bytes, unless it has them or nothing is to be written.
+async fn upload(door: &impl Door, wish: &Wish<'_>, checked: &Checked) -> Result<(), PublishError> {
+    if let (Some(spec), Some(bytes)) = (&wish.spec, wish.bytes)
+        && checked.outcome != Outcome::Unchanged
         && !door.holds(&spec.artifact.digest).await?
     {
         door.upload(spec.artifact, bytes.clone()).await?;
     }
-    let change = sign(operator, name, published.spec.as_ref(), &prepared)?;
+    Ok(())
+}
+
+/// Signs and hands over. `None`: somebody else was in between.
+async fn submit(
+    door: &impl Door,
+    operator: &Operator,
+    wish: &Wish<'_>,
+    checked: Checked,
+) -> Result<Option<Published>, PublishError> {
+    let Checked { prepared, outcome } = checked;
+    let published = Published { name: wish.name.clone(), spec: wish.spec.clone(), outcome };
+    if published.outcome == Outcome::Unchanged {
+        return Ok(Some(published));
+    }
+    let change = sign(operator, wish.name, published.spec.as_ref(), &prepared)?;
     match door.submit(change).await {
         Ok(_) => Ok(Some(published)),
         Err(error) if error.is_stale() => Ok(None),
-        Err(error) => Err(error.into()),
+        Err(error) if error.is_refusal() => Err(error.into()),
+        Err(error) => Err(PublishError::Unanswered(error)),
     }
 }
 

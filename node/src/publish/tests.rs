@@ -96,12 +96,26 @@ struct Node {
     /// What somebody else makes of the workload just before each submit, first to last.
     others: Mutex<Vec<Spec>>,
     held: bool,
+    /// Who cannot be asked.
+    unheard: Vec<String>,
+    /// Names that it refuses, and how many submits it takes before it goes away.
+    refuses: Vec<&'static str>,
+    takes: usize,
     calls: Mutex<Vec<&'static str>>,
 }
 
 impl Node {
     fn new(genesis: Genesis, current: Option<Spec>) -> Self {
-        Node { genesis, current: Mutex::new(current), others: Mutex::default(), held: false, calls: Mutex::default() }
+        Node {
+            genesis,
+            current: Mutex::new(current),
+            others: Mutex::default(),
+            held: false,
+            unheard: Vec::new(),
+            refuses: Vec::new(),
+            takes: usize::MAX,
+            calls: Mutex::default(),
+        }
     }
 
     fn calls(&self) -> Vec<&'static str> {
@@ -123,6 +137,9 @@ impl Door for Node {
     async fn prepare(&self, body: PrepareBody) -> Result<PreparedBody, ApiError> {
         self.calls.lock().unwrap().push("prepare");
         let current = self.current.lock().unwrap();
+        if self.refuses.iter().any(|name| body.name.ends_with(name)) {
+            return Err(Refusal::Unplaceable(vec!["no zone moon".into()]).into());
+        }
         if body.spec.is_none() && current.is_none() {
             return Err(Refusal::NoSuchWorkload(body.name.parse().unwrap()).into());
         }
@@ -132,12 +149,17 @@ impl Door for Node {
             serial: 7,
             uid,
             current: current.as_ref().map(SpecBody::from),
+            unheard: self.unheard.clone(),
             cluster: self.genesis.cluster(),
         })
     }
 
     async fn submit(&self, body: SubmitBody) -> Result<AcceptedBody, ApiError> {
+        let taken = self.calls.lock().unwrap().iter().filter(|call| **call == "submit").count();
         self.calls.lock().unwrap().push("submit");
+        if taken >= self.takes {
+            return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "no-daemon", "the daemon went away"));
+        }
         let mut others = self.others.lock().unwrap();
         if !others.is_empty() {
             *self.current.lock().unwrap() = Some(others.remove(0));
@@ -151,9 +173,13 @@ impl Door for Node {
 }
 
 fn ready_to_go(replicas: u32) -> Ready {
+    ready_as("web", replicas)
+}
+
+fn ready_as(name: &str, replicas: u32) -> Ready {
     let bytes = Bytes::from_static(b"a component");
     let artifact = Artifact { digest: Digest::of(&bytes), size: bytes.len() as u64 };
-    let workload = Workload::wasm("web", bytes.clone()).unwrap().replicas(replicas).env("A", replicas.to_string());
+    let workload = Workload::wasm(name, bytes.clone()).unwrap().replicas(replicas).env("A", replicas.to_string());
     Ready { spec: workload.spec(artifact).unwrap(), bytes }
 }
 
@@ -208,8 +234,8 @@ async fn a_removal_of_nothing_is_refused_and_of_something_leaves_nothing() {
     let (genesis, operator) = founded(folder.path());
     let node = Node::new(genesis, Some(spec("web", 1)));
     let name = "web".parse().unwrap();
-    assert_eq!(remove(&node, &operator, &name).await.unwrap().outcome, Outcome::Removed);
-    match remove(&node, &operator, &name).await.unwrap_err() {
+    assert_eq!(remove(&node, &operator, &name, false).await.unwrap().outcome, Outcome::Removed);
+    match remove(&node, &operator, &name, false).await.unwrap_err() {
         PublishError::Api(error) => assert_eq!(error.status, StatusCode::NOT_FOUND),
         other => panic!("{other}"),
     }
@@ -242,4 +268,61 @@ async fn a_file_that_cannot_run_is_refused_before_any_node_hears_of_it() {
     assert!(error.contains("core WebAssembly module"), "{error}");
     let error = ready(&workload(&folder.path().join("none"))).await.unwrap_err();
     assert!(matches!(error, PublishError::File { .. }), "{error}");
+}
+
+/// A node that had missed a change said "is up to date" and wrote nothing; the change came back and won.
+#[tokio::test]
+async fn what_not_all_confirm_is_written_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let (genesis, operator) = founded(folder.path());
+    let mut node = Node::new(genesis, Some(ready_to_go(2).spec));
+    node.unheard = vec!["n0".into()];
+    let again = publish(&node, &operator, &ready_to_go(2), false).await.unwrap();
+    assert_eq!(again.outcome, Outcome::Repeated(vec!["n0".into()]));
+    assert!(node.calls().contains(&"submit"));
+    let scaled = scale(&node, &operator, &"web".parse().unwrap(), 2, false).await.unwrap();
+    assert_eq!(scaled.outcome, Outcome::Repeated(vec!["n0".into()]));
+    assert!(node.calls().contains(&"submit"));
+}
+
+/// The second of two documents was refused with "nothing changed", and the first was published.
+#[tokio::test]
+async fn nothing_is_published_unless_all_would_be_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    let (genesis, operator) = founded(folder.path());
+    let mut node = Node::new(genesis, None);
+    node.refuses = vec!["second", "third"];
+    let all = ["first", "second", "third", "fourth"].map(|name| ready_as(name, 1));
+    let error = publish_all(&node, &operator, &all, false).await.unwrap_err();
+    let refused: Vec<String> = error.failed.iter().map(|(name, _)| name.to_string()).collect();
+    assert_eq!(refused, ["second", "third"], "all refusals are told");
+    assert!(error.published.is_empty() && error.untried.is_empty());
+    assert!(node.calls().iter().all(|call| *call == "prepare"), "no bytes were sent either");
+    let error = crate::cli::CliError::from(error);
+    assert_eq!(error.exit, crate::cli::Exit::Refused);
+    assert!(error.message.starts_with("nothing was changed:"), "{error:?}");
+    assert!(error.message.contains("second: no node can run this: no zone moon"), "{error:?}");
+    // Of one wish alone the refusal is all there is to say.
+    let error = publish_all(&node, &operator, &all[1..2], false).await.unwrap_err();
+    assert!(crate::cli::CliError::from(error).message.starts_with("no node can run this"));
+}
+
+/// The daemon died in the middle: a person must know what was published, what was not, and what is not known.
+#[tokio::test]
+async fn a_failure_in_the_middle_says_what_was_published() {
+    let folder = tempfile::tempdir().unwrap();
+    let (genesis, operator) = founded(folder.path());
+    let mut node = Node::new(genesis, None);
+    node.takes = 1;
+    let all = ["first", "second", "third"].map(|name| ready_as(name, 1));
+    let error = publish_all(&node, &operator, &all, false).await.unwrap_err();
+    let published: Vec<String> = error.published.iter().map(|done| done.name.to_string()).collect();
+    assert_eq!(published, ["first"]);
+    assert!(matches!(&error.failed[..], [(name, PublishError::Unanswered(_))] if name.to_string() == "second"));
+    assert_eq!(error.untried.iter().map(ToString::to_string).collect::<Vec<_>>(), ["third"]);
+    let error = crate::cli::CliError::from(error);
+    assert_eq!(error.exit, crate::cli::Exit::Failed, "4 promises that nothing changed");
+    for told in ["first: created", "second: the daemon went away", "may have done so", "third: was not tried"] {
+        assert!(error.message.contains(told), "{told}: {}", error.message);
+    }
 }
