@@ -45,6 +45,7 @@ pub(super) fn play(setup: &Setup) -> Result<Findings> {
         ensure!(!status["warnings"].as_array().is_none_or(Vec::is_empty), "{name} warns nobody");
 
         refuses_a_publish(world)?;
+        let desired = refuses_a_scale(world)?;
         ensure!(world.held_by(FULL)? == held, "{name} let go of {held:?}, and holds {:?}", world.held_by(FULL)?);
         let sample = ask_once(world.cluster.nodes[FULL].http()?, &format!("{EACH}.localhost"));
         let itself = sample.served_by.as_deref() == Some(&name);
@@ -58,9 +59,14 @@ pub(super) fn play(setup: &Setup) -> Result<Findings> {
         world.cluster.restart(victim)?;
 
         world.disks[0].free()?;
-        world.cluster.nodes[FULL].stop()?;
-        world.cluster.restart(FULL)?;
-        world.say(&format!("the disk is free again, {name} was restarted"));
+        let at = std::time::Instant::now();
+        eventually("a node that takes writes again", || {
+            let status = world.cluster.nodes[FULL].api().status()?;
+            ensure!(status["read_only"].is_null(), "{name} still says: {}", status["read_only"]);
+            Ok(())
+        })?;
+        world.say(&format!("the disk is free again, {name} found out by itself after {}", lasts(at.elapsed())));
+        takes_a_change(world, desired)?;
         let what = format!("it said so {said} after a change, and went on serving; gap: another node killed meanwhile");
         Ok(Findings { what, worst_gap: Some(gap) })
     })
@@ -72,6 +78,38 @@ fn note(world: &World, number: usize) -> Result<()> {
     let guest = guest.to_str().context("the component's path is not text")?;
     let bytes = format!("NOTE={number}-{}", "x".repeat(16 << 10));
     world.cluster.shoal(0, &["run", guest, "--name", NOTE, "--replicas", "0", "--env", &bytes]).map(drop)
+}
+
+/// A change of what there is, refused, changes nothing anywhere. How many replicas are wished for.
+fn refuses_a_scale(world: &World) -> Result<u64> {
+    let before = desired(world)?;
+    match world.cluster.shoal(FULL, &["scale", &format!("{EACH}={}", before - 1), "--no-wait"]) {
+        Ok(_) => bail!("{} took a change that it cannot keep", world.name(FULL)),
+        Err(error) => {
+            ensure!(format!("{error:#}").contains("takes no writes"), "the refusal does not say why: {error:#}")
+        }
+    }
+    Ok(before)
+}
+
+/// How many replicas of one workload the first node says are wished for.
+fn desired(world: &World) -> Result<u64> {
+    Ok(u64::from(world.cluster.nodes[0].api().workload(EACH)?.desired))
+}
+
+/// The change that was refused never came about; the next one does, by the same node.
+fn takes_a_change(world: &World, before: u64) -> Result<()> {
+    let now = desired(world)?;
+    ensure!(now == before, "{now} of {EACH} are wished for, {before} were before the refusal");
+    for replicas in [before - 1, before] {
+        world.cluster.shoal(FULL, &["scale", &format!("{EACH}={replicas}"), "--no-wait"])?;
+        eventually("the change at another node", || {
+            let now = desired(world)?;
+            ensure!(now == replicas, "{now} of {EACH} are wished for, and {replicas} should be");
+            Ok(())
+        })?;
+    }
+    Ok(())
 }
 
 fn refuses_a_publish(world: &World) -> Result<()> {
