@@ -29,8 +29,8 @@ pub struct Rm {
 
 /// Each once: a name that is given twice must not fail after its first removal, with others left
 /// undone.
-fn distinct(names: &[WorkloadName]) -> BTreeSet<&WorkloadName> {
-    names.iter().collect()
+fn distinct(names: &[WorkloadName]) -> Vec<WorkloadName> {
+    names.iter().cloned().collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 impl Rm {

@@ -196,6 +196,7 @@ impl Device {
         self.node = None;
         self.runtime.replicas.clear();
         self.held.clear();
+        self.disk.failed = false;
         self.seen = Seen::default();
         self.timer = None;
         self.doom = None;

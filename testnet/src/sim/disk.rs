@@ -16,8 +16,10 @@ pub struct Disk {
     pub rulings: OrdMap<Digest, Unverified<Ruling>>,
     /// Batches that were asked for and are not durable yet, in order.
     pub pending: VecDeque<(PersistId, Vec<Record>)>,
-    /// No writes any more.
+    /// It has no room.
     pub full: bool,
+    /// A write failed, and the daemon has not found it to take writes since.
+    pub failed: bool,
     /// Until when nothing becomes durable, microseconds.
     pub stalled_until: u64,
     /// Transactions that became durable.
@@ -25,6 +27,11 @@ pub struct Disk {
 }
 
 impl Disk {
+    /// Whether it takes no writes, or the daemon believes that.
+    pub fn is_ill(&self) -> bool {
+        self.full || self.failed
+    }
+
     /// Makes the oldest pending batch durable.
     pub fn commit(&mut self) -> Option<PersistId> {
         let (id, records) = self.pending.pop_front()?;

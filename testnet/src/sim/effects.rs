@@ -218,8 +218,10 @@ impl World {
         }
         if disk.full {
             disk.pending.clear();
+            disk.failed = true;
             // What waited must not happen: what it rests on is not on disk.
             self.devices[device].held.clear();
+            self.look_later(device, 0);
             let why = "no space left on device".into();
             return self.input(device, shoal_protocol::node::Input::StoreFailed { why });
         }
@@ -235,6 +237,24 @@ impl World {
             }
         }
         self.input(device, shoal_protocol::node::Input::Stored { upto });
+    }
+
+    /// When a daemon looks whether its disk takes writes again: ever more rarely, as the real one does.
+    fn look_later(&mut self, device: usize, looks: u32) {
+        let (boot, after) = (self.devices[device].boot, (1_000_000 << looks.min(5)).min(30_000_000));
+        self.at(self.now + after, Happening::Probe { device, boot, looks });
+    }
+
+    pub(super) fn probe(&mut self, device: usize, looks: u32) {
+        let now = self.now;
+        let disk = &mut self.devices[device].disk;
+        if disk.full || disk.stalled_until > now {
+            return self.look_later(device, looks + 1);
+        }
+        if std::mem::take(&mut disk.failed) {
+            self.say(device, "its disk takes writes again");
+            self.input(device, shoal_protocol::node::Input::StoreRecovered);
+        }
     }
 
     fn order(&mut self, device: usize, order: Order) {

@@ -79,7 +79,7 @@ impl World {
     fn is_in_trouble(&self, device: usize) -> bool {
         let it = &self.devices[device];
         let is_busy = it.pulse.busy_until > self.now || it.pulse.slowness > 0 || !it.pulse.is_idle();
-        let is_disk_ill = it.disk.full || it.disk.stalled_until > self.now;
+        let is_disk_ill = it.disk.is_ill() || it.disk.stalled_until > self.now;
         it.node.is_none() || is_busy || is_disk_ill || !it.clock.is_honest() || self.is_cloned(device)
     }
 

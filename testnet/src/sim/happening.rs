@@ -32,6 +32,8 @@ pub enum Happening {
     Closed { device: usize, peer: usize, link: u64 },
     /// The disk is done with a batch, or cannot be.
     Synced { device: usize, boot: u32 },
+    /// A daemon looks whether its disk, which failed, takes writes again; not for the first time.
+    Probe { device: usize, boot: u32, looks: u32 },
     /// A replica's start has ended.
     Started { device: usize, boot: u32, replica: ReplicaId, start: u64 },
     /// A replica that ran is dead.
@@ -56,6 +58,7 @@ impl Happening {
             | Happening::Moved { device, .. }
             | Happening::Closed { device, .. }
             | Happening::Synced { device, .. }
+            | Happening::Probe { device, .. }
             | Happening::Started { device, .. }
             | Happening::Died { device, .. }
             | Happening::Fetched { device, .. }
@@ -146,6 +149,11 @@ impl World {
             Happening::Synced { device, boot } => {
                 self.alive(device, boot)?;
                 self.synced(device);
+                Some(device)
+            }
+            Happening::Probe { device, boot, looks } => {
+                self.alive(device, boot)?;
+                self.probe(device, looks);
                 Some(device)
             }
             Happening::Started { device, boot, replica, start } => {

@@ -23,6 +23,8 @@ pub struct Operator {
 pub enum Outcome {
     /// On disk at the node that was asked.
     Accepted,
+    /// There already at every node, as the one that was asked says; nothing was written.
+    Unchanged,
     /// The cluster said no, and why.
     Refused(String),
     /// No answer: it may have been taken or not.
@@ -63,7 +65,15 @@ impl Operator {
     ) -> Result<(Outcome, Option<Change>), String> {
         let prepare = Command::Prepare { name: name.clone(), spec: spec.cloned(), force: true };
         let draft = match self.ask(world, device, prepare)? {
+            Some(Reply::Prepared { current: Some(current), unheard, .. })
+                if Some(&current) == spec && unheard.is_empty() =>
+            {
+                return Ok((Outcome::Unchanged, None));
+            }
             Some(Reply::Prepared { draft, .. }) => draft,
+            Some(Reply::Refused(Refusal::NoSuchWorkload(_))) if spec.is_none() => {
+                return Ok((Outcome::Unchanged, None));
+            }
             Some(Reply::Refused(refusal)) => return Ok((Outcome::Refused(refusal.to_string()), None)),
             Some(other) => return Err(format!("an odd answer to prepare: {other:?}")),
             None => return Ok((Outcome::Unknown, None)),
@@ -73,8 +83,6 @@ impl Operator {
         let change = self.sign(world, device, Key::Workload(name.clone()), value, draft);
         let outcome = match self.ask(world, device, Command::Submit { change: change.raw() })? {
             Some(Reply::Accepted { .. }) => Outcome::Accepted,
-            // A disk that failed over it may have it all the same.
-            Some(Reply::Refused(Refusal::ReadOnly(_))) => Outcome::Unknown,
             Some(Reply::Refused(Refusal::Stale)) => {
                 // Somebody else's write may have come between. If nothing did, it refuses what it drafted itself.
                 let prepare = Command::Prepare { name: name.clone(), spec: spec.cloned(), force: true };
@@ -89,6 +97,9 @@ impl Operator {
             Some(other) => return Err(format!("an odd answer to submit: {other:?}")),
             None => Outcome::Unknown,
         };
+        if let Outcome::Refused(_) = outcome {
+            world.note_refused(device, &change);
+        }
         Ok((outcome, Some(change)))
     }
 
@@ -119,7 +130,7 @@ impl Operator {
             world.run_for(Duration::from_millis(1))?;
         }
         let it = &world.devices[device];
-        if it.disk.full || it.disk.stalled_until + 20_000_000 > world.now || it.pulse.slowness > 0 {
+        if it.disk.stalled_until + 20_000_000 > world.now || it.pulse.slowness > 0 {
             Ok(None)
         } else {
             Err(format!("n{device} did not answer a command within 20 seconds\n{}", world.report_on(device)))

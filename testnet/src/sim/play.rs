@@ -34,7 +34,7 @@ pub struct Play {
     /// Devices that ran and had no link when the faults ended, though others ran: of what they did nobody could know. And those so slow
     /// that they had not read their mail: they went by what had been so.
     were_out_of_touch: BTreeSet<usize>,
-    /// What ran at one place alone when the faults ended, before the daemons with full disks were restarted: they ran things, too.
+    /// What ran at one place alone when the faults ended.
     ran_alone: Option<Healthy>,
     /// How often each kind of deed was done.
     pub deeds: BTreeMap<&'static str, u64>,
@@ -82,8 +82,25 @@ impl Play {
         let (outcome, change) = self.operator.publish(&mut self.world, device, spec)?;
         let (name, replicas, artifact) = (&spec.name, spec.replicas, spec.artifact.digest.short());
         self.world.say(device, format!("a user wished for {replicas} of {name} ({artifact}): {outcome:?}"));
+        self.is_true(device, &spec.name.to_string(), Some(spec), &outcome)?;
         self.remember(spec.name.to_string(), Some(spec.clone()), change, &outcome);
         Ok(())
+    }
+
+    /// Whoever is told that there is nothing to do relies on it as on any other answer.
+    fn is_true(&self, device: usize, name: &str, value: Option<&Spec>, outcome: &Outcome) -> Result<(), String> {
+        // Two devices with one key answer for one another.
+        if *outcome != Outcome::Unchanged || self.world.has_clones() {
+            return Ok(());
+        }
+        let other = self.wishes.promised(name).find(|promised| *promised != value);
+        match other {
+            None => Ok(()),
+            Some(other) => Err(format!(
+                "n{device} says that {name} is {value:?} everywhere, and {other:?} was promised\n{}",
+                self.world.report()
+            )),
+        }
     }
 
     /// Removes through `device` and remembers what was promised.
@@ -91,6 +108,7 @@ impl Play {
         let name = name.parse().map_err(|_| format!("`{name}` is no name"))?;
         let (outcome, change) = self.operator.remove(&mut self.world, device, &name)?;
         self.world.say(device, format!("a user removed {name}: {outcome:?}"));
+        self.is_true(device, &name.to_string(), None, &outcome)?;
         self.remember(name.to_string(), None, change, &outcome);
         Ok(())
     }
@@ -141,7 +159,8 @@ impl Play {
             let it = &mut world.devices[device];
             it.doom = None;
             it.pulse.slowness = 0;
-            if (std::mem::take(&mut it.disk.full) || are_forlorn) && it.node.is_some() {
+            it.disk.full = false;
+            if are_forlorn && it.node.is_some() {
                 world.kill(device);
             }
             if world.devices[device].pulse.busy_until > now {

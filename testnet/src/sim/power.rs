@@ -77,7 +77,7 @@ impl World {
         self.note(device, if told { "kill" } else { "unplug" });
         // What was on its way to the disk may have got there.
         let pending = self.devices[device].disk.pending.len() as u64;
-        let (kept, full) = (below(&mut self.rng, pending + 1), self.devices[device].disk.full);
+        let (kept, full) = (below(&mut self.rng, pending + 1), self.devices[device].disk.is_ill());
         for _ in 0..if full { 0 } else { kept } {
             self.watch_commit(device);
             self.devices[device].disk.commit();

@@ -28,6 +28,7 @@ const BUILT_IN: [(&str, &str); 16] = [
     ("one-way", include_str!("../../scenarios/one-way.txt")),
     ("partition", include_str!("../../scenarios/partition.txt")),
     ("paused", include_str!("../../scenarios/paused.txt")),
+    ("promises", include_str!("../../scenarios/promises.txt")),
     ("rolling", include_str!("../../scenarios/rolling.txt")),
     ("runtimes", include_str!("../../scenarios/runtimes.txt")),
     ("satellite", include_str!("../../scenarios/satellite.txt")),

@@ -40,13 +40,14 @@ impl Stage {
         self.befall(words)
     }
 
-    /// A device's disk has room again, and its daemon is started anew.
+    /// A device's disk has room again. A daemon that runs finds out by itself, one that could not start is started.
     pub fn free(&mut self, device: usize) -> Result<(), String> {
-        self.play.world.devices[device].disk.full = false;
-        if self.node(device).is_some() {
-            self.befall(&format!("kill n{device}"))?;
+        self.befall(&format!("free n{device}"))?;
+        if self.node(device).is_none() {
+            return self.befall(&format!("start n{device}"));
         }
-        self.befall(&format!("start n{device}"))
+        let takes_writes = |world: &World| world.node(device).is_none_or(|node| node.status().read_only.is_none());
+        self.play.world.run_till(Duration::from_secs(40), "it takes writes again", takes_writes)
     }
 
     /// Lets time pass.

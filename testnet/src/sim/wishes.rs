@@ -30,20 +30,19 @@ impl Wishes {
     /// Every workload that was ever written, and what may be there when all nodes are of one mind.
     pub fn allowed(&self) -> impl Iterator<Item = (&str, Vec<Option<&Spec>>)> {
         self.0.iter().map(|(name, writes)| {
-            let standing = writes.iter().filter(|write| {
-                let promised = |other: &&Written| other.is_promised && other.change.hash() != write.change.hash();
-                writes.iter().filter(promised).all(|other| {
-                    let beaten = other.change.precedence() > write.change.precedence();
-                    let is_replaced = writes.iter().any(|third| has_seen(third, other));
-                    !has_seen(other, write) && (!beaten || is_replaced)
-                })
-            });
-            let mut values: Vec<Option<&Spec>> = standing.map(|write| write.value.as_ref()).collect();
+            let mut values: Vec<Option<&Spec>> =
+                writes.iter().filter(|write| stands(writes, write)).map(|write| write.value.as_ref()).collect();
             if !writes.iter().any(|write| write.is_promised) {
                 values.push(None);
             }
             (name.as_str(), values)
         })
+    }
+
+    /// What was promised last of a workload, by whomever.
+    pub fn promised(&self, name: &str) -> impl Iterator<Item = Option<&Spec>> {
+        let writes = self.0.get(name).map(Vec::as_slice).unwrap_or_default();
+        writes.iter().filter(|write| write.is_promised && stands(writes, write)).map(|write| write.value.as_ref())
     }
 
     /// A disk is lost: what nobody else has of it is promised no more.
@@ -65,6 +64,16 @@ impl Wishes {
             write.is_promised &= others.iter().any(has);
         }
     }
+}
+
+/// Whether nothing that was promised takes the place of a write.
+fn stands(writes: &[Written], write: &Written) -> bool {
+    let promised = |other: &&Written| other.is_promised && other.change.hash() != write.change.hash();
+    writes.iter().filter(promised).all(|other| {
+        let beaten = other.change.precedence() > write.change.precedence();
+        let is_replaced = writes.iter().any(|third| has_seen(third, other));
+        !has_seen(other, write) && (!beaten || is_replaced)
+    })
 }
 
 fn has_seen(later: &Written, earlier: &Written) -> bool {

@@ -36,8 +36,10 @@ impl ReferenceStateMachine for Reference {
             state.devices[device].life == Life::Stopped && state.devices[device].disk == Disk::Works
         });
         let paused = one(|state, device| state.devices[device].life == Life::Paused);
-        let full =
-            one(|state, device| state.devices[device].disk != Disk::Works && state.devices[device].life != Life::Gone);
+        let full = one(|state, device| {
+            state.devices[device].disk != Disk::Works
+                && matches!(state.devices[device].life, Life::Runs | Life::Stopped)
+        });
         let left = one(|state, device| state.devices[device].life != Life::Gone);
         let mut kinds: Vec<(u32, BoxedStrategy<Step>)> = vec![
             (6, select(vec![1, 5, 20, LONG]).prop_map(Step::Wait).boxed()),
@@ -90,7 +92,7 @@ impl ReferenceStateMachine for Reference {
             Step::Start(device) => lives(device, &[Life::Stopped]) && works(device),
             Step::Resume(device) => lives(device, &[Life::Paused]),
             Step::Fill(device) => lives(device, &[Life::Runs]) && works(device),
-            Step::Free(device) => !works(device) && !lives(device, &[Life::Gone]),
+            Step::Free(device) => !works(device) && lives(device, &[Life::Runs, Life::Stopped]),
             Step::Lose(device) => {
                 let lost = state.devices.iter().filter(|it| it.life == Life::Gone).count();
                 !lives(device, &[Life::Gone]) && it(device).is_some() && lost < MOST_LOST && state.devices.len() < MOST

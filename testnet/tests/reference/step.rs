@@ -112,7 +112,7 @@ impl fmt::Debug for Step {
             }
             Step::Mend => write!(f, "mend"),
             Step::Fill(device) => write!(f, "fill n{device}"),
-            Step::Free(device) => write!(f, "free the disk of n{device} and start it anew"),
+            Step::Free(device) => write!(f, "free the disk of n{device}, and start it if it is stopped"),
             Step::Lose(device) => write!(f, "lose n{device}"),
             Step::Stall(device, seconds) => write!(f, "stall n{device} {seconds}s"),
             Step::Join => write!(f, "join 1"),

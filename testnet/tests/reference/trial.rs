@@ -155,8 +155,6 @@ impl Trial {
             self.outcomes.push(match (said, wish) {
                 (Said::Accepted, Some(wish)) => Outcome::Accepted(wish),
                 (Said::Nothing, _) => Outcome::Unknown,
-                // A disk that failed over it may have let it through all the same.
-                (Said::ReadOnly, _) => Outcome::Unknown,
                 _ => Outcome::Refused,
             });
         }

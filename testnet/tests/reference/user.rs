@@ -79,12 +79,15 @@ impl User {
             Request::Remove => None,
             Request::Scale { replicas } => match prepare(stage, via, name, None, false)? {
                 Ok((_, Some(current))) => Some(Wish { replicas, ..wish_of(&current) }),
-                Ok((_, None)) => return Err(format!("n{via} would remove {name}, which is not there")),
+                // Its removal is known, and others may not have heard of it.
+                Ok((_, None)) => return Ok(Told::no(Said::NoSuchWorkload, None)),
                 Err(said) => return Ok(Told::no(said, None)),
             },
         };
         let force = matches!(request, Request::Publish { force: true, .. });
         let draft = match prepare(stage, via, name, wish.map(|wish| spec(name, wish)), force)? {
+            // To repeat a removal is no new wish.
+            Ok((_, None)) if wish.is_none() => return Ok(Told::no(Said::NoSuchWorkload, None)),
             Ok((draft, _)) => draft,
             Err(said) => return Ok(Told::no(said, Some(wish))),
         };
@@ -127,7 +130,7 @@ pub fn prepare(
     force: bool,
 ) -> Result<Result<(Draft, Option<Spec>), Said>, String> {
     match stage.ask(via, Command::Prepare { name: parsed(name), spec, force })? {
-        Some(Reply::Prepared { draft, current }) => Ok(Ok((draft, current))),
+        Some(Reply::Prepared { draft, current, .. }) => Ok(Ok((draft, current))),
         Some(Reply::Refused(refusal)) => Ok(Err(said(&refusal))),
         Some(odd @ (Reply::Accepted { .. } | Reply::Done)) => Err(format!("an odd answer to a question: {odd:?}")),
         None => Ok(Err(Said::Nothing)),
@@ -136,7 +139,7 @@ pub fn prepare(
 
 fn said(refusal: &Refusal) -> Said {
     match refusal {
-        Refusal::NoSuchWorkload(_) => Said::NoSuchWorkload,
+        Refusal::NoSuchWorkload(_) | Refusal::MayBeElsewhere { .. } => Said::NoSuchWorkload,
         Refusal::Unplaceable(_) => Said::Unplaceable,
         Refusal::ReadOnly(_) => Said::ReadOnly,
         Refusal::Invalid(_) => Said::Invalid,

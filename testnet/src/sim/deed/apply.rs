@@ -113,6 +113,7 @@ impl Play {
             | Deed::Slow(whom, _)
             | Deed::Stall(whom, _)
             | Deed::Fill(whom)
+            | Deed::Free(whom)
             | Deed::Clock(whom, _)
             | Deed::Clone(whom)
             | Deed::Runtime(whom, _)
@@ -166,6 +167,10 @@ impl Play {
             Deed::Fill(_) => {
                 world.say(device, "its disk is full");
                 world.devices[device].disk.full = true;
+            }
+            Deed::Free(_) => {
+                world.say(device, "its disk has room again");
+                world.devices[device].disk.full = false;
             }
             Deed::Clock(_, fault) => set_clock(world, device, *fault),
             Deed::Clone(_) => {

@@ -62,6 +62,7 @@ pub fn draw(world: &mut World) -> Deed {
     let (many, count) = (running.len() > 1, world.devices.len());
     let index = running[below(&mut world.rng, running.len() as u64) as usize];
     let (one, is_last_member) = (Whom::Node(index), world.is_last_member(index));
+    let full = running.iter().copied().find(|device| world.devices[*device].disk.full);
     let rng = &mut world.rng;
     let name = format!("w{}", below(rng, NAMES));
     match below(rng, 40) {
@@ -99,6 +100,7 @@ pub fn draw(world: &mut World) -> Deed {
         35 => Deed::Upgrade(one),
         36 if count + 2 < MOST => Deed::Join(1 + below(rng, 2) as u32),
         37 => Deed::Rule { name, value: below(rng, 5) as u32, via: one },
+        38 if full.is_some() => Deed::Free(Whom::Node(full.unwrap_or_default())),
         _ => match stopped.first() {
             Some(device) => Deed::Start(Whom::Node(*device)),
             None => Deed::Mend,

@@ -48,6 +48,8 @@ pub enum Deed {
     Stall(Whom, Duration),
     /// Its disk is full.
     Fill(Whom),
+    /// Its disk has room again; its daemon finds out by itself.
+    Free(Whom),
     /// Its clock goes wrong.
     Clock(Whom, ClockFault),
     /// Another device starts with a copy of its disk.
@@ -140,6 +142,7 @@ impl Deed {
             Deed::Slow(..) => "slow",
             Deed::Stall(..) => "stall",
             Deed::Fill(_) => "fill",
+            Deed::Free(_) => "free",
             Deed::Clock(..) => "clock",
             Deed::Clone(_) => "clone",
             Deed::Runtime(..) => "runtime",
@@ -172,6 +175,7 @@ impl fmt::Display for Deed {
             | Deed::Start(whom)
             | Deed::Lose(whom)
             | Deed::Fill(whom)
+            | Deed::Free(whom)
             | Deed::Clone(whom)
             | Deed::Isolate(whom)
             | Deed::Move(whom)

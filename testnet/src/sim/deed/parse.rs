@@ -31,6 +31,7 @@ const KNOWN: [(&str, &str); 26] = [
     ("slow", "NODE TIME"),
     ("stall", "NODE TIME"),
     ("fill", "NODE"),
+    ("free", "NODE"),
     ("clock", "NODE jump [+|-]TIME | forgets | pace THOUSANDTHS"),
     ("clone", "NODE"),
     ("runtime", "NODE works | fails | dies | hangs"),
@@ -93,6 +94,7 @@ fn rest(word: &str, words: &mut Words<'_>) -> Result<Deed, NotUnderstood> {
         "slow" => Deed::Slow(words.whom()?, words.time()?),
         "stall" => Deed::Stall(words.whom()?, words.time()?),
         "fill" => Deed::Fill(words.whom()?),
+        "free" => Deed::Free(words.whom()?),
         "clock" => Deed::Clock(words.whom()?, clock(words)?),
         "clone" => Deed::Clone(words.whom()?),
         "runtime" => {

@@ -9,6 +9,9 @@ fn what_is_drawn_can_be_written_down_and_read_again() {
         world.add();
         world.start(device, device == 0, &[]);
     }
+    // The founder is a member once that is on its disk.
+    world.run_for(std::time::Duration::from_secs(1)).unwrap();
+    world.devices[2].disk.full = true;
     let mut words = std::collections::BTreeSet::new();
     for _ in 0..3_000 {
         let deed = super::draw(&mut world);

@@ -7,7 +7,9 @@ use shoal_protocol::claims::{self, awarded_under};
 use shoal_protocol::membership;
 use shoal_protocol::model::claim::generation;
 use shoal_protocol::model::codec;
-use shoal_protocol::model::{Claim, Digest, NodeId, Queue, RawChange, ReplicaId, Resources, Slot, Token, Unverified};
+use shoal_protocol::model::{
+    Change, Claim, Digest, NodeId, Queue, RawChange, ReplicaId, Resources, Slot, Token, Unverified,
+};
 use shoal_protocol::node::{Action, Message, Node, Order, Record, Reply};
 use shoal_protocol::sync;
 
@@ -37,6 +39,8 @@ pub struct Watch {
     holders: BTreeMap<(ReplicaId, Token), BTreeSet<NodeId>>,
     /// The same, by slot.
     slots: BTreeMap<(NodeId, u8), Vec<(ReplicaId, Token)>>,
+    /// Changes that a user was told to be refused.
+    refused: BTreeSet<Digest>,
     /// How often a device let a replica go to another holder.
     yields: BTreeMap<(usize, Option<String>), u32>,
     /// The first thing that was wrong, and with whom.
@@ -84,6 +88,9 @@ impl World {
             match record {
                 Record::Slot { node, slot } if *node == me => self.watch_own_slot(device, slot),
                 Record::Desired { changes, .. } => {
+                    if changes.iter().any(|raw| self.watch.refused.contains(&raw.change.hash())) {
+                        self.broken(device, "it writes a change that was refused".into());
+                    }
                     let known = changes.iter().filter_map(|raw| {
                         let body = raw.change.peek().ok()?;
                         let spec = body.value.spec()?;
@@ -125,10 +132,16 @@ impl World {
         let (disk, me) = (&self.devices[device].disk, self.devices[device].id);
         let wrong = match action {
             Action::Broadcast(Message::Slot(slot)) => unwritten(disk, me, slot),
-            // What is told of the other trees is nobody's own, or no promise.
+            // What is told of rulings and records is no promise.
             Action::Send { message: Message::Repair(sync::Message::Items { items, .. }), .. } => {
                 let slots = items.iter().filter_map(|item| codec::decode::<Unverified<Slot>>(item).ok());
-                slots.filter_map(|slot| unwritten(disk, me, &slot)).next()
+                let slot = slots.filter_map(|slot| unwritten(disk, me, &slot)).next();
+                let changes = items.iter().filter_map(|item| codec::decode::<RawChange>(item).ok());
+                slot.or_else(|| changes.filter_map(|change| self.unfounded(device, &change)).next())
+            }
+            Action::Broadcast(Message::Changed { change, .. }) => self.unfounded(device, change),
+            Action::Send { message: Message::Admitted { changes }, .. } => {
+                changes.iter().filter_map(|change| self.unfounded(device, change)).next()
             }
             Action::Send { message: Message::Auction(auction::Message::Claimed { claims, .. }), .. } => {
                 let is_written = |(replica, token): &&(ReplicaId, Token)| {
@@ -154,6 +167,34 @@ impl World {
         };
         if let Some(wrong) = wrong {
             self.broken(device, wrong);
+        }
+    }
+
+    /// What is wrong with telling of a change: a user was told that it was refused, or no disk has it, so that it is gone with
+    /// the daemons that know of it.
+    fn unfounded(&self, device: usize, raw: &RawChange) -> Option<String> {
+        if self.watch.refused.contains(&raw.change.hash()) {
+            return Some("it tells of a change that was refused".into());
+        }
+        let key = raw.change.peek().ok()?.key.hash();
+        let has = |it: &crate::sim::device::Device| it.disk.desired.get(&key).is_some_and(|kept| is_kept(raw, kept));
+        let is_written = has(&self.devices[device]) || self.devices.iter().any(has);
+        (!is_written).then(|| "it tells of a change that is on no disk".into())
+    }
+
+    /// A user was told that a change was refused: nobody may have heard of it, now or later.
+    pub(in crate::sim) fn note_refused(&mut self, device: usize, change: &Change) {
+        let hash = change.hash();
+        self.watch.refused.insert(hash);
+        let on_disk = |it: &crate::sim::device::Device| {
+            let kept = it.disk.desired.get(&change.signed.key.hash()).into_iter().flatten();
+            kept.map(|raw| raw.change.hash()).any(|it| it == hash)
+        };
+        let seen = self.devices.iter().position(|it| {
+            on_disk(it) || it.node.as_ref().is_some_and(|node| node.holds_change(&change.signed.key, &hash))
+        });
+        if let Some(seen) = seen {
+            self.broken(seen, format!("it has a change that n{device} refused"));
         }
     }
 
@@ -219,7 +260,7 @@ impl World {
         let (Some(node), Some(runs)) = (&it.node, it.runtime.replicas.get(replica)) else { return false };
         let Some(claim) = claims_on(&it.disk, it.id, replica).next() else { return false };
         runs.healthy
-            && !it.disk.full
+            && !it.disk.is_ill()
             && node.wanted(&claim.name).contains(replica)
             && node.generation(&replica.uid) == Some(runs.generation)
     }
