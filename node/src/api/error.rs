@@ -41,9 +41,10 @@ impl ApiError {
         self.code == STALE
     }
 
-    /// Whether the node decided not to do it, so that nothing changed. Else it may have done it and not said so.
+    /// Whether the node decided not to do it, so that nothing changed. Else it may have done it and
+    /// not said so.
     pub fn is_refusal(&self) -> bool {
-        // What stops, or is not there, does not decide.
+        // A daemon that stops, or is not there, decides nothing.
         self.status.is_client_error() || REFUSALS.contains(&self.code.as_str())
     }
 

@@ -117,8 +117,9 @@ pub struct PreparedBody {
     pub uid: Option<String>,
     /// What is there now.
     pub current: Option<SpecBody>,
-    /// Where the wish is what is there already: nodes that may know of another. None: it need not be written. Some: it is to
-    /// be written all the same, or a change that they bring back may count in its place.
+    /// Where the wish is what is there already: nodes that may know of another. None: it need not
+    /// be written. Some: it is to be written all the same, or a change that they bring back may
+    /// count in its place.
     #[serde(default)]
     pub unheard: Vec<String>,
     /// The cluster that the signature is for.

@@ -17,7 +17,8 @@ use crate::publish::{self as writing, Outcome, Published, Workload, ready};
 
 /// Publish what a file describes
 ///
-/// Nothing is published unless all of the file is sound and would be taken. Publishing the same again changes nothing.
+/// Nothing is published unless all of the file is sound and would be taken. Publishing the same
+/// again changes nothing.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  shoal publish -f shop.yaml\n  generate | shoal publish -f - --no-wait\n\n\
     The form, with all there is:\n\n    \

@@ -38,7 +38,8 @@ enum Disk {
         asked: Option<PersistId>,
         stored: Option<PersistId>,
     },
-    /// `late` was asked of it last, where it was given up for being slow: it is good again when it has written that.
+    /// `late` was asked of it last, where it was given up for being slow: it is good again when it
+    /// has written that.
     Failed {
         why: String,
         late: Option<PersistId>,

@@ -1,5 +1,6 @@
-//! Several wishes at once. All are checked before the first is written; and where one fails after that, because the node dies
-//! or its disk fills up, it is told which were written and which were not.
+//! Several wishes at once. All are checked before the first is written; and where one fails after
+//! that, because the node dies or its disk fills up, it is told which were written and which were
+//! not.
 
 use shoal_protocol::model::WorkloadName;
 
@@ -8,11 +9,12 @@ use super::{Checked, Door, Operator, Outcome, PublishError, Published, Ready, Wi
 /// Why not all of several wishes were fulfilled.
 #[derive(Debug)]
 pub struct NotAll {
-    /// Those that were, in order. None: nothing changed, unless a failure says that this is not known.
+    /// The fulfilled ones, in order. None: nothing changed, unless a failure says that this is not
+    /// known.
     pub published: Vec<Published>,
-    /// Those that were refused, or the one that failed.
+    /// All that were refused, or the one that failed.
     pub failed: Vec<(WorkloadName, PublishError)>,
-    /// Those that were not tried after a failure.
+    /// The ones that were not tried after a failure.
     pub untried: Vec<WorkloadName>,
     /// How many there were.
     pub of: usize,

@@ -8,7 +8,8 @@
 //!     submit(change)       ─────────────▶  accepted once it is on disk; `stale`: prepare again
 //! ```
 //!
-//! What is there already is written again all the same, unless the node knows that every other one holds it, too.
+//! A workload that is there already is written again all the same, unless every other node confirms
+//! that it holds it, too.
 //!
 //! The command line does this over the socket, a program that holds a node does it directly: one [`Door`], two ways in.
 
@@ -60,8 +61,8 @@ pub enum Outcome {
     Changed(Vec<Difference>),
     /// It is there, just so, at every node; nothing was written.
     Unchanged,
-    /// It was there, or gone, just so, and was written again: these nodes cannot be asked, or hold something else, and what
-    /// they may bring back is older now.
+    /// It was there, or gone, just so, and was written again: these nodes cannot be asked, or hold
+    /// something else, and what they may bring back is older now.
     Repeated(Vec<String>),
     /// It is gone.
     Removed,
@@ -78,7 +79,8 @@ pub struct Published {
     pub outcome: Outcome,
 }
 
-/// Why a wish was not published. Nothing changed, but for [`PublishError::Unanswered`], where that is not known.
+/// Why a wish was not published. Nothing changed, but for [`PublishError::Unanswered`], where that
+/// is not known.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)]
 pub enum PublishError {
@@ -200,7 +202,7 @@ async fn look(door: &impl Door, name: &WorkloadName) -> Result<Spec, PublishErro
     }
 }
 
-/// What shall be.
+/// A workload as it shall be.
 struct Wish<'a> {
     name: &'a WorkloadName,
     /// None to remove.
@@ -245,7 +247,8 @@ async fn attempt(door: &impl Door, operator: &Operator, wish: &Wish<'_>) -> Resu
     submit(door, operator, wish, checked).await
 }
 
-/// Asks whether the node would take it. Changes nothing. `None`: what it was derived from is no longer there.
+/// Asks whether the node would take it. Changes nothing. `None`: what it was derived from is no
+/// longer there.
 async fn check(door: &impl Door, operator: &Operator, wish: &Wish<'_>) -> Result<Option<Checked>, PublishError> {
     let spec = wish.spec.as_ref().map(SpecBody::from);
     let prepared = door.prepare(PrepareBody { name: form::full_name(wish.name), spec, force: wish.force }).await?;

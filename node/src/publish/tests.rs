@@ -96,7 +96,7 @@ struct Node {
     /// What somebody else makes of the workload just before each submit, first to last.
     others: Mutex<Vec<Spec>>,
     held: bool,
-    /// Who cannot be asked.
+    /// Nodes that cannot be asked.
     unheard: Vec<String>,
     /// Names that it refuses, and how many submits it takes before it goes away.
     refuses: Vec<&'static str>,
@@ -270,7 +270,8 @@ async fn a_file_that_cannot_run_is_refused_before_any_node_hears_of_it() {
     assert!(matches!(error, PublishError::File { .. }), "{error}");
 }
 
-/// A node that had missed a change said "is up to date" and wrote nothing; the change came back and won.
+/// A node that had missed a change said "is up to date" and wrote nothing; the change came back and
+/// won.
 #[tokio::test]
 async fn what_not_all_confirm_is_written_again() {
     let folder = tempfile::tempdir().unwrap();
@@ -307,7 +308,8 @@ async fn nothing_is_published_unless_all_would_be_taken() {
     assert!(crate::cli::CliError::from(error).message.starts_with("no node can run this"));
 }
 
-/// The daemon died in the middle: a person must know what was published, what was not, and what is not known.
+/// The daemon died in the middle: a person must know what was published, what was not, and what is
+/// not known.
 #[tokio::test]
 async fn a_failure_in_the_middle_says_what_was_published() {
     let folder = tempfile::tempdir().unwrap();

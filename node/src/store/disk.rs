@@ -10,7 +10,8 @@ use redb::StorageBackend;
 
 use super::file::Place;
 
-/// The bytes at the file's start that say which transaction counts: redb's header takes fewer, and nothing else lies there.
+/// The bytes at the file's start that say which transaction counts: redb's header takes fewer, and
+/// nothing else lies there.
 const HEAD: usize = 512;
 
 /// What reached the disk since the start.
@@ -24,9 +25,10 @@ pub struct DiskCounters {
     pub syncs: AtomicU64,
 }
 
-/// **A transaction that fails is not found later.** redb writes the header along with the pages and then syncs: when that sync
-/// fails, the header of a transaction that was refused may lie in the file. So the header that was synced last is put back;
-/// the pages it names were not touched, since redb never writes over them before.
+/// **A transaction that fails is not found later.** redb writes the header along with the pages and
+/// then syncs: when that sync fails, the header of a transaction that was refused may lie in the
+/// file. So the header that was synced last is put back; the pages it names were not touched, since
+/// redb never writes over them before.
 #[derive(Debug)]
 pub(super) struct Disk {
     file: File,
@@ -119,8 +121,8 @@ impl StorageBackend for Disk {
     fn set_len(&self, len: u64) -> io::Result<()> {
         let gives_back = len < self.file.metadata()?.len();
         match self.check().and_then(|()| self.file.set_len(len)) {
-            // redb gives room back when its transaction is on disk already: that must not be told to have failed. A file that is
-            // longer than it has to be is sound.
+            // redb gives room back when its transaction is on disk already: that must not be told
+            // to have failed. A file that is longer than it has to be is sound.
             Err(error) if gives_back => {
                 tracing::debug!(%error, "the state file keeps room that it does not need");
                 Ok(())

@@ -46,8 +46,8 @@ pub enum Answer {
         /// How long the transaction took. A slow flash is seen here first.
         took: std::time::Duration,
     },
-    /// The disk takes no writes: nothing of what was asked for since the last `Stored` is on it. What is asked for from now on
-    /// is dropped, until `Recovered`.
+    /// The disk takes no writes: nothing of what was asked for since the last `Stored` is on it.
+    /// Further records are dropped, until `Recovered`.
     Failed {
         /// What the disk said, and what to do.
         why: String,

@@ -1,5 +1,5 @@
-//! Whether a disk that failed takes writes again. Tried only while it is known not to, ever more rarely, and with one small
-//! transaction, so that neither a flash nor a person's log is worn out.
+//! Whether a disk that failed takes writes again. Tried only while it is known not to, ever more
+//! rarely, and with one small transaction, so that neither a flash nor a person's log is worn out.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,7 +11,8 @@ use super::file::{Place, StateFile};
 const LOOK_AFTER: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 /// A disk that fails again within this time after it recovered is looked at as rarely as before.
 const GOOD_AFTER: Duration = Duration::from_secs(60);
-/// Bytes that must be free. Less is used up by the next few changes, and the node would come and go.
+/// Bytes that must be free. Less is used up by the next few changes, and the node would come and
+/// go.
 const ROOM: u64 = 1024 * 1024;
 
 /// How long to wait before the next look.
@@ -59,7 +60,7 @@ mod tests {
         let mut patience = Patience::default();
         let waits: Vec<u64> = (0..8).map(|_| patience.next().as_secs()).collect();
         assert_eq!(waits, [1, 2, 4, 8, 16, 30, 30, 30]);
-        // One that fails again at once is not looked at more often.
+        // A disk that fails again at once is not looked at more often.
         patience.recovered();
         assert_eq!(patience.next().as_secs(), 30);
     }

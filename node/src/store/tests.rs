@@ -296,7 +296,8 @@ fn a_full_disk_fails_once_and_loses_nothing_that_was_stored() {
     }
 }
 
-/// The sync of a change failed after all of it was written. Its author was told that nothing changed, and the next start found it.
+/// The sync of a change failed after all of it was written. Its author was told that nothing
+/// changed, and the next start found it.
 #[test]
 fn what_was_refused_is_not_found_at_the_next_start() {
     let (folder, _) = written(3);
@@ -314,7 +315,8 @@ fn what_was_refused_is_not_found_at_the_next_start() {
     assert_eq!((saved.incarnation, saved.rulings.len()), (6, 3));
 }
 
-/// A disk that failed by whatever way, at any moment, was never written to again until the daemon was restarted.
+/// A disk that failed by whatever way, at any moment, was never written to again until the daemon
+/// was restarted.
 #[test]
 fn a_disk_that_is_mended_takes_writes_again() {
     for passes in [0, 1, 3, 5] {
@@ -333,7 +335,7 @@ fn a_disk_that_is_mended_takes_writes_again() {
                 Answer::Recovered => panic!("nobody mended it"),
             }
         };
-        // What is asked for meanwhile is dropped: the node asks again for what it needs.
+        // Records that come meanwhile are dropped: the node asks again for those it needs.
         handle.persist(PersistId(50), vec![Record::Incarnation(50)]);
         fault.mend();
         assert_eq!(heard.blocking_recv().unwrap(), Answer::Recovered);

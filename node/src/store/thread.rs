@@ -15,7 +15,8 @@ use super::probing::{self, Patience};
 use super::row::RowKey;
 use super::{Answer, row};
 
-/// Enough for redb's recursion over a tree of a few levels, and for opening a file anew; a thread costs only what it touches.
+/// Enough for redb's recursion over a tree of a few levels, and for opening a file anew; a thread
+/// costs only what it touches.
 const STACK: usize = 1024 * 1024;
 
 /// What was asked for since the last transaction.
@@ -75,7 +76,7 @@ impl Queue {
         waiting.records.clear();
     }
 
-    /// What is asked for is taken again.
+    /// Takes records again.
     fn recover(&self) {
         self.lock().failed = false;
     }
@@ -103,7 +104,8 @@ pub(super) fn spawn(
             queue.fail();
             // The driver may be gone already; then only the disk counts.
             let _ = answers.blocking_send(Answer::Failed { why });
-            // redb takes nothing more from a file that failed, and writes nothing when it is dropped.
+            // redb takes nothing more from a file that failed, and writes nothing when it is
+            // dropped.
             drop(file);
             file = loop {
                 if queue.is_closing_within(patience.next()) {

@@ -149,8 +149,8 @@ impl Desired {
         Ok(applied)
     }
 
-    /// What [`Desired::item`] of its key would be with this change; none when that would be no other. `more` further keys of
-    /// the same kind are about to be taken.
+    /// [`Desired::item`] of its key as it would be with this change; none when that would be no
+    /// other. `more` further keys of the same kind are about to be taken.
     pub fn preview(&self, change: &Change, more: usize) -> Result<Option<Vec<RawChange>>, Full> {
         let mut register = match self.register(&change.signed.key) {
             Some(known) => known.clone(),

@@ -1,8 +1,10 @@
-//! A user asks for what is there already. Whether that is so everywhere is asked of the others before the user is told: this node
-//! may have missed a change that another acknowledged, and that one would count later.
+//! A user asks for what is there already. Whether that is so everywhere is asked of the others
+//! before the user is told: this node may have missed a change that another acknowledged, and that
+//! one would count later.
 //!
-//! Every member must be up and say that it holds the same. In a cluster of more than a full mesh those with a link are asked,
-//! and the others have to be up: what these know spreads among them in seconds.
+//! Every member must be up and say that it holds the same. In a cluster of more than a full mesh
+//! those with a link are asked, and the others have to be up: what these know spreads among them in
+//! seconds.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -19,7 +21,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 /// Questions at a time. Beyond that nobody is asked, and what need not be written is written.
 pub(super) const MAX_QUESTIONS: usize = 64;
 
-/// What was asked of others.
+/// Questions to the other members.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Questions {
     open: BTreeMap<u64, Question>,
@@ -30,7 +32,7 @@ pub(super) struct Questions {
 struct Question {
     wish: Idle,
     silent: BTreeSet<NodeId>,
-    /// Those that hold something else, or are lost.
+    /// Members that hold something else, or are lost.
     unheard: BTreeSet<NodeId>,
     until: Time,
 }
@@ -54,14 +56,15 @@ impl Questions {
         self.open.values().map(|question| question.until).min()
     }
 
-    /// What tests compare: who waits for whom.
+    /// Who waits for whom: for tests that compare states.
     pub fn waiting(&self) -> Vec<(RequestId, &BTreeSet<NodeId>, &BTreeSet<NodeId>)> {
         self.open.values().map(|it| (it.wish.request, &it.silent, &it.unheard)).collect()
     }
 }
 
 impl Node {
-    /// Asks all others whether they hold what this node does; the user is answered when that is known.
+    /// Asks all others whether they hold what this node does; the user is answered when that is
+    /// known.
     pub(super) fn ask_all(&mut self, now: Time, wish: Idle) {
         let is_full_mesh = self.desired.members().len() <= self.config.membership.full_mesh;
         let others = self.desired.members().keys().copied().filter(|node| *node != self.me);
@@ -87,8 +90,8 @@ impl Node {
         self.questions.open.insert(question, asked);
     }
 
-    /// What is compared. With the roster: a member that is not known here may have taken a change, and whoever admitted it
-    /// knows it.
+    /// The hash that is compared. With the roster: a member that is not known here may have taken a
+    /// change, and whoever admitted it knows it.
     fn holds(&self, key: &Digest) -> Digest {
         let entry = self.desired.held(key);
         let entry = entry.as_ref().map_or(&[][..], |hash| hash.as_bytes());
@@ -140,7 +143,8 @@ impl Node {
         }
         let names = self.names_of(unheard);
         let reply = match self.desired.workload(&name) {
-            // Its removal is known here and can be repeated; of a name that was never heard of that is done on demand only.
+            // Its removal is known here and can be repeated; of a name that was never heard of that
+            // is done on demand only.
             None if spec.is_none() && names.is_empty() => Err(Refusal::NoSuchWorkload(name)),
             None if spec.is_none() && !force && self.desired.effective(&key).is_none() => {
                 Err(Refusal::MayBeElsewhere { name, unheard: names })
@@ -150,7 +154,7 @@ impl Node {
         self.outbox.push(Action::Reply { request, reply: reply.unwrap_or_else(Reply::Refused) });
     }
 
-    /// What the author of the next change of a workload is told.
+    /// The draft for the author of the next change of a workload.
     pub(super) fn prepared(&self, now: Time, name: &WorkloadName, unheard: Vec<String>) -> Result<Reply, Refusal> {
         let current = self.desired.workload(name).map(|wish| wish.spec.clone());
         let context = self.desired.context(&Key::Workload(name.clone()), self.wall(now));

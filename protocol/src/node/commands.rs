@@ -35,7 +35,8 @@ impl Node {
         self.outbox.push(Action::Reply { request, reply });
     }
 
-    /// The answer; none while others are asked whether they know better than this node what is there.
+    /// The answer; none while others are asked whether they know better than this node what is
+    /// there.
     fn prepare(
         &mut self,
         now: Time,

@@ -123,13 +123,14 @@ pub enum Input {
         /// The last batch that is.
         upto: PersistId,
     },
-    /// The disk takes no writes: nothing that was asked of it since the last [`Input::Stored`] is on it. The node is read-only
-    /// until [`Input::StoreRecovered`].
+    /// The disk takes no writes: nothing that was asked of it since the last [`Input::Stored`] is
+    /// on it. The node is read-only until [`Input::StoreRecovered`].
     StoreFailed {
         /// What the disk said.
         why: String,
     },
-    /// The disk takes writes again. It holds what it held at the last [`Input::Stored`], and perhaps parts of what failed.
+    /// The disk takes writes again. It holds what it held at the last [`Input::Stored`], and
+    /// perhaps parts of what failed.
     StoreRecovered,
     /// The device's clock, at start and every second or so.
     WallClock(WallClock),
@@ -197,7 +198,8 @@ pub enum Command {
         name: WorkloadName,
         /// The wish; none to remove it.
         spec: Option<Spec>,
-        /// Accept a wish that no known node can fulfil now, and the removal of a workload that only others may know.
+        /// Accept a wish that no known node can fulfil now, and the removal of a workload that only
+        /// others may know.
         force: bool,
     },
     /// Take a signed change. Answered by [`Reply::Accepted`] once it is on disk.
@@ -221,9 +223,10 @@ pub enum Reply {
         draft: Draft,
         /// What is there now, if anything.
         current: Option<Spec>,
-        /// Where the wish is what is there already: names of members that may know of another, because they cannot be asked
-        /// now or hold something else. None of them: nothing need be written. Some: whoever acknowledges the wish writes it
-        /// with this draft, so that it outlasts what they bring. At most [`MAX_UNHEARD`] names, and a count of the others.
+        /// Where the wish is what is there already: names of members that may know of another,
+        /// because they cannot be asked now or hold something else. None of them: nothing need be
+        /// written. Some: whoever acknowledges the wish writes it with this draft, so that it
+        /// outlasts what they bring. At most [`MAX_UNHEARD`] names, and a count of the others.
         unheard: Vec<String>,
     },
     /// The change is on this node's disk and on its way to the others.

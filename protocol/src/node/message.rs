@@ -52,7 +52,8 @@ pub enum Message {
         /// What.
         digest: Digest,
     },
-    /// Do you hold the same of this key of desired state, and the same roster? Answered by `SameKey`.
+    /// Do you hold the same of this key of desired state, and the same roster? Answered by
+    /// `SameKey`.
     AskKey {
         /// The asker's number for it.
         question: u64,

@@ -195,9 +195,9 @@ pub struct Node {
     outbox: Outbox,
     /// What waits for a link.
     letters: letters::Letters,
-    /// What is not on disk.
+    /// The books of what is not on disk.
     saving: saving::Saving,
-    /// What others were asked before a user is told that there is nothing to do.
+    /// Questions to others, asked before a user is told that there is nothing to do.
     questions: asking::Questions,
     /// Awards whose claims are on their way to disk, and since when. No more than what is committed.
     claiming: Vec<(PersistId, Time, Signed<Award>)>,

@@ -1,8 +1,10 @@
-//! What is not on this node's disk: changes it is the first to take, what is on its way there, and what a failed disk refused.
+//! The books of what is not on this node's disk: changes it is the first to take, rows on their
+//! way, and rows that a failed disk refused.
 //!
-//! **A change of which this node would be the only holder is nowhere but in here until it is on disk.** It is not effective, not
-//! told, not shown and not compared; when the disk refuses it, it is gone, and its author is told that nothing changed. What
-//! came from others is theirs: it is effective at once, and is written when the disk takes it.
+//! **A change of which this node would be the only holder is nowhere but in here until it is on
+//! disk.** It is not effective, not told, not shown and not compared; when the disk refuses it, it
+//! is gone, and its author is told that nothing changed. A change from a peer is on that peer's
+//! disk: it is effective at once, and is written when this disk takes it.
 
 use std::collections::BTreeMap;
 
@@ -23,8 +25,8 @@ pub(super) const MAX_DEFERRED: usize = 1_024;
 pub(super) struct Saving {
     /// Facts of others, and phases of own claims, that may be written late.
     pub cache: Cache,
-    /// Slots of this node's own on their way to disk, each with its last batch: nobody is told of them. At most as many as
-    /// a sheet has.
+    /// Slots of this node's own on their way to disk, each with its last batch: nobody is told of
+    /// them. At most as many as a sheet has.
     pub unwritten: BTreeMap<u8, PersistId>,
     /// Incarnations on their way to disk.
     pub incarnations: Vec<(PersistId, u64)>,
@@ -54,7 +56,7 @@ pub(super) struct Staged {
     then: Then,
 }
 
-/// What follows when a change is on disk.
+/// The step that follows when a change is on disk.
 #[derive(Clone, Debug)]
 pub(super) enum Then {
     /// Its author is answered.
@@ -64,8 +66,9 @@ pub(super) enum Then {
 }
 
 impl Row {
-    /// Where a record lies. None for what is looked after elsewhere: incarnations, and node records, which the cache has.
-    /// A ruling that was dropped may stay on a failed disk, since it is dropped again at a start.
+    /// Where a record lies. None for what is looked after elsewhere: incarnations, and node
+    /// records, which the cache has. A ruling that was dropped may stay on a failed disk, since it
+    /// is dropped again at a start.
     pub fn of(record: &Record) -> Option<Row> {
         match record {
             Record::Desired { key, .. } => Some(Row::Desired(*key)),
@@ -77,7 +80,8 @@ impl Row {
 }
 
 impl Saving {
-    /// These records are asked for in `batch`, or are not asked for because the disk is known to refuse them.
+    /// These records are asked for in `batch`, or are not asked for because the disk is known to
+    /// refuse them.
     pub fn note(&mut self, records: &[Record], batch: Option<PersistId>) {
         for record in records {
             if let Record::NoRuling { key } = record {
@@ -100,7 +104,8 @@ impl Saving {
 }
 
 impl Node {
-    /// Takes a change of which nobody else knows: it counts once it is on disk, and so does what follows from it.
+    /// Takes a change of which nobody else knows: it counts once it is on disk, and so does what
+    /// follows from it.
     pub(super) fn stage(&mut self, now: Time, change: Change, then: Then) -> Result<(), Refusal> {
         let (key, at) = (&change.signed.key, change.signed.key.hash());
         if self.saving.staged.len() >= MAX_STAGED {
@@ -131,7 +136,8 @@ impl Node {
             let key = change.signed.key.clone();
             match self.take_change(now, change.clone()) {
                 Ok(()) => self.on_saved(now, change, then),
-                // What came from others meanwhile took the last room: the disk forgets it again.
+                // Changes from others took the last room meanwhile: the disk forgets this one
+                // again.
                 Err(full) => {
                     self.persist_key(&key);
                     self.refuse(now, then, Refusal::Full(full));
@@ -180,7 +186,8 @@ impl Node {
         }
     }
 
-    /// Lets a command wait until the change of the same key that is on its way to disk counts, or is gone.
+    /// Lets a command wait until the change of the same key that is on its way to disk counts, or
+    /// is gone.
     pub(super) fn defer(&mut self, request: RequestId, command: Command) {
         if self.saving.deferred.len() >= MAX_DEFERRED {
             let busy = Refusal::Busy(format!("{MAX_DEFERRED} commands wait for the disk"));
@@ -189,14 +196,14 @@ impl Node {
         self.saving.deferred.push((request, command));
     }
 
-    /// What waited goes on; some of it may have to wait again.
+    /// Commands that waited go on; some may have to wait again.
     fn resume(&mut self, now: Time) {
         for (request, command) in std::mem::take(&mut self.saving.deferred) {
             self.on_command(now, request, command);
         }
     }
 
-    /// What is to lie on disk under a key: what counts, and what is on its way there.
+    /// The changes that are to lie on disk under a key: effective ones, and one that is on its way.
     pub(super) fn to_lie_under(&self, key: &Digest) -> Vec<crate::model::RawChange> {
         let staged = self.saving.staged.get(key).and_then(|staged| self.desired.preview(&staged.change, 0).ok()?);
         staged.unwrap_or_else(|| self.desired.item(key))
@@ -207,7 +214,8 @@ impl Node {
         self.desired.siblings(key).any(|sibling| sibling.hash() == *hash)
     }
 
-    /// The disk takes writes again: what memory holds otherwise is written, and the node takes part in everything as before.
+    /// The disk takes writes again: what memory holds otherwise is written, and the node takes part
+    /// in everything as before.
     pub(super) fn on_store_recovered(&mut self, now: Time) {
         if self.read_only.take().is_none() {
             return;
@@ -229,7 +237,7 @@ impl Node {
         self.views += 1;
     }
 
-    /// What memory holds of a row.
+    /// A row as memory holds it.
     fn record_of(&self, row: Row) -> Option<Record> {
         match row {
             Row::Desired(key) => Some(Record::Desired { key, changes: self.to_lie_under(&key) }),

@@ -188,7 +188,8 @@ fn check_workload(name: &WorkloadName, body: &ChangeBody, right: Right, author: 
         return Err(Fault::Stranger(author));
     }
     match &body.value {
-        // Without a uid it removes whatever is there: its author's node does not know it, and another may.
+        // Without a uid it removes whatever is there: its author's node does not know it, and
+        // another may.
         Value::Tombstone => Ok(()),
         Value::Workload { version: 0, .. } => Err(Fault::SpecVersion(0)),
         // A newer form is the business of newer programs; here it is kept and relayed as it is.

@@ -368,7 +368,8 @@ fn debug_output_keeps_the_secret() {
     assert!(!format!("{line:?}").contains(secret));
 }
 
-/// A workload that only an absent node knows has to be removable, and what was removed has to be removed again.
+/// A workload that only an absent node knows has to be removable, and what was removed has to be
+/// removed again.
 #[test]
 fn removal_of_what_is_not_known_here_is_accepted() {
     let cluster = cluster();

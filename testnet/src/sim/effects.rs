@@ -239,7 +239,8 @@ impl World {
         self.input(device, shoal_protocol::node::Input::Stored { upto });
     }
 
-    /// When a daemon looks whether its disk takes writes again: ever more rarely, as the real one does.
+    /// When a daemon looks whether its disk takes writes again: ever more rarely, as the real one
+    /// does.
     fn look_later(&mut self, device: usize, looks: u32) {
         let (boot, after) = (self.devices[device].boot, (1_000_000 << looks.min(5)).min(30_000_000));
         self.at(self.now + after, Happening::Probe { device, boot, looks });

@@ -34,7 +34,7 @@ pub struct Play {
     /// Devices that ran and had no link when the faults ended, though others ran: of what they did nobody could know. And those so slow
     /// that they had not read their mail: they went by what had been so.
     were_out_of_touch: BTreeSet<usize>,
-    /// What ran at one place alone when the faults ended.
+    /// Replicas that ran at one place alone when the faults ended.
     ran_alone: Option<Healthy>,
     /// How often each kind of deed was done.
     pub deeds: BTreeMap<&'static str, u64>,
@@ -87,7 +87,7 @@ impl Play {
         Ok(())
     }
 
-    /// Whoever is told that there is nothing to do relies on it as on any other answer.
+    /// A user who is told that there is nothing to do relies on it as on any other answer.
     fn is_true(&self, device: usize, name: &str, value: Option<&Spec>, outcome: &Outcome) -> Result<(), String> {
         // Two devices with one key answer for one another.
         if *outcome != Outcome::Unchanged || self.world.has_clones() {

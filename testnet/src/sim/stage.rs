@@ -40,7 +40,8 @@ impl Stage {
         self.befall(words)
     }
 
-    /// A device's disk has room again. A daemon that runs finds out by itself, one that could not start is started.
+    /// A device's disk has room again. A daemon that runs finds out by itself, one that could not
+    /// start is started.
     pub fn free(&mut self, device: usize) -> Result<(), String> {
         self.befall(&format!("free n{device}"))?;
         if self.node(device).is_none() {

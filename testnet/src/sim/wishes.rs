@@ -39,7 +39,7 @@ impl Wishes {
         })
     }
 
-    /// What was promised last of a workload, by whomever.
+    /// The values of a workload that were promised last, by whichever node.
     pub fn promised(&self, name: &str) -> impl Iterator<Item = Option<&Spec>> {
         let writes = self.0.get(name).map(Vec::as_slice).unwrap_or_default();
         writes.iter().filter(|write| write.is_promised && stands(writes, write)).map(|write| write.value.as_ref())

@@ -47,7 +47,7 @@ fn unchanged_workload_needs_no_write_when_all_confirm() {
     let question = question(&bottle);
     bottle.input(Input::Message { from: friend, message: Message::SameKey { question, same: true } });
     assert_eq!(unheard(&mut bottle), Vec::<String>::new());
-    // What is new is to be written anyway: nobody is asked.
+    // A change is to be written anyway: nobody is asked.
     bottle.said.clear();
     ask(&mut bottle, Some(spec(2, 32 << 20)), false);
     assert!(unheard(&mut bottle).is_empty() && !bottle.said.iter().any(|it| matches!(it, Message::AskKey { .. })));
@@ -86,7 +86,8 @@ fn unchanged_workload_is_written_when_not_all_confirm() {
     assert!(matches!(bottle.command(Command::Submit { change: change.raw() }), Reply::Accepted { .. }));
 }
 
-/// The asked node compares more than the key: a member that the asker does not know of may have taken a change.
+/// The asked node compares more than the key: a member that the asker does not know of may have
+/// taken a change.
 #[test]
 fn question_is_answered_by_key_and_roster() {
     let (_, mut bottle, friend) = with_friend();
@@ -126,8 +127,8 @@ fn question_is_answered_by_key_and_roster() {
     assert!(!answer(&mut bottle, holds), "the roster is another");
 }
 
-/// A script removes what is gone from this node's view. While others are away that is not known, and a slip in a name is not to
-/// leave a removal behind for ever.
+/// A script removes what is gone from this node's view. While others are away that is not known,
+/// and a slip in a name is not to leave a removal behind for ever.
 #[test]
 fn removal_of_the_unknown_is_honest_while_members_are_away() {
     let cluster = cluster();
@@ -146,7 +147,7 @@ fn removal_of_the_unknown_is_honest_while_members_are_away() {
     assert!(matches!(&refused, Some(Reply::Refused(Refusal::MayBeElsewhere { unheard, .. })) if unheard.len() == 1));
     ask(&mut bottle, None, true);
     assert_eq!(unheard(&mut bottle).len(), 1, "with force it can be signed");
-    // What was removed here is removed once more.
+    // A workload that was removed here is removed once more.
     bottle.publish(&cluster, &spec(1, 32 << 20));
     let draft = bottle.draft(None).unwrap();
     bottle.command(Command::Submit { change: cluster.sign(draft, &web(), Value::Tombstone).raw() });

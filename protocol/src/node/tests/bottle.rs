@@ -90,7 +90,7 @@ pub struct Bottle {
     /// Why no bytes come, when none do.
     pub no_bytes: Option<&'static str>,
     stored: PersistId,
-    /// What was asked of the disk last.
+    /// The last batch that the disk was asked for.
     pub last_batch: PersistId,
     pub held: Vec<(PersistId, Action)>,
     pub asked: Vec<String>,

@@ -1,4 +1,5 @@
-//! What was refused because the disk takes no writes never happened; and a disk that takes them again is made whole.
+//! A change that was refused because the disk takes no writes never happened; a disk that takes
+//! them again is made whole.
 
 use super::bottle::*;
 use super::*;
@@ -18,8 +19,8 @@ fn recovers(bottle: &mut Bottle) {
     bottle.input(Input::StoreRecovered);
 }
 
-/// A scale was refused with "nothing changed", and took effect in the whole cluster some seconds later: the change was in
-/// memory, and was told to whoever compared.
+/// A scale was refused with "nothing changed", and took effect in the whole cluster some seconds
+/// later: the change was in memory, and was told to whoever compared.
 #[test]
 fn refused_change_is_nowhere() {
     let cluster = cluster();
@@ -104,7 +105,7 @@ fn command_waits_for_the_change_before_it() {
     assert!(draft.serial > first.signed.serial);
 }
 
-/// What came from others meanwhile counts here as well, and was on no disk of this node for good.
+/// Changes that came from others while the disk was full counted here, and were never written.
 #[test]
 fn recovered_disk_holds_what_memory_does() {
     let cluster = cluster();
@@ -137,8 +138,8 @@ fn recovered_disk_holds_what_memory_does() {
     assert!(bottle.node.own_claims().count() > claims);
 }
 
-/// The disk failed over the incarnation by which a node takes word of its death back, and nobody asked for it again: the node
-/// was down to the others until it was restarted.
+/// The disk failed over the incarnation by which a node takes word of its death back, and nobody
+/// asked for it again: the node was down to the others until it was restarted.
 #[test]
 fn refused_incarnation_is_written_when_the_disk_recovers() {
     let cluster = cluster();

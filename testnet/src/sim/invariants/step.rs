@@ -132,7 +132,7 @@ impl World {
         let (disk, me) = (&self.devices[device].disk, self.devices[device].id);
         let wrong = match action {
             Action::Broadcast(Message::Slot(slot)) => unwritten(disk, me, slot),
-            // What is told of rulings and records is no promise.
+            // Rulings and records that are told are no promise.
             Action::Send { message: Message::Repair(sync::Message::Items { items, .. }), .. } => {
                 let slots = items.iter().filter_map(|item| codec::decode::<Unverified<Slot>>(item).ok());
                 let slot = slots.filter_map(|slot| unwritten(disk, me, &slot)).next();
@@ -170,8 +170,8 @@ impl World {
         }
     }
 
-    /// What is wrong with telling of a change: a user was told that it was refused, or no disk has it, so that it is gone with
-    /// the daemons that know of it.
+    /// Why a change must not be told: a user was told that it was refused, or no disk has it, so
+    /// that it is gone with the daemons that know of it.
     fn unfounded(&self, device: usize, raw: &RawChange) -> Option<String> {
         if self.watch.refused.contains(&raw.change.hash()) {
             return Some("it tells of a change that was refused".into());

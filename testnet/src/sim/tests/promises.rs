@@ -1,4 +1,5 @@
-//! What a user was told holds: also by a node that had missed something, and by one whose disk takes no writes.
+//! Answers to users hold: also those of a node that had missed something, or whose disk takes no
+//! writes.
 
 use shoal_protocol::model::WorkloadName;
 
@@ -15,8 +16,9 @@ fn wished(world: &World, device: usize) -> Option<u32> {
     world.node(device)?.spec(&web()).map(|spec| spec.replicas)
 }
 
-/// n0 acknowledged a scale that n1, which was down, never heard of. n0 was lost, n1 was asked for what it took to be there
-/// already, said "is up to date" and wrote nothing. When n0 returned, its older change counted.
+/// n0 acknowledged a scale that n1, which was down, never heard of. n0 was lost, n1 was asked for
+/// what it took to be there already, said "is up to date" and wrote nothing. When n0 returned, its
+/// older change counted.
 #[test]
 fn last_acknowledged_wish_outlasts_a_stale_node() {
     for seed in 0..10 {
@@ -37,7 +39,8 @@ fn last_acknowledged_wish_outlasts_a_stale_node() {
     }
 }
 
-/// The same within a second: nobody has noticed yet that the link is gone, and a comparison a moment ago found no difference.
+/// The same within a second: nobody has noticed yet that the link is gone, and a comparison a
+/// moment ago found no difference.
 #[test]
 fn wish_is_not_taken_for_fulfilled_over_a_link_that_is_cut() {
     for seed in 0..10 {
@@ -46,7 +49,7 @@ fn wish_is_not_taken_for_fulfilled_over_a_link_that_is_cut() {
         play.settle().unwrap();
         play.world.partition(&[0], &[1, 2], true);
         play.publish(0, &workload("web", 1, 1)).unwrap();
-        // What is asked for is what n1 knows; were it to write nothing, the wish just made would win.
+        // n1 knows of just that already; were it to write nothing, the wish made at n0 would win.
         play.publish(1, &workload("web", 1, 2)).unwrap();
         play.heal().unwrap();
         play.settle().unwrap();
@@ -74,8 +77,9 @@ fn read_only(world: &World, device: usize) -> bool {
     world.node(device).is_some_and(|node| node.status().read_only.is_some())
 }
 
-/// Of a disk that is full the first write is refused, "nothing changed"; 3 to 30 seconds later it took effect in the whole
-/// cluster. Nor may it when the disk has room again, or the node is restarted.
+/// Of a disk that is full the first write is refused, "nothing changed"; 3 to 30 seconds later it
+/// took effect in the whole cluster. Nor may it when the disk has room again, or the node is
+/// restarted.
 #[test]
 fn refused_change_is_never_seen_anywhere() {
     for seed in 0..10 {
@@ -108,7 +112,8 @@ fn refused_change_is_never_seen_anywhere() {
     }
 }
 
-/// A full disk made a node read-only until somebody restarted it. What it heard of meanwhile is on its disk afterwards.
+/// A full disk made a node read-only until somebody restarted it. The changes that it hears of
+/// meanwhile are on its disk afterwards.
 #[test]
 fn disk_with_room_again_is_found_without_a_restart() {
     let mut play = cluster(1, 3);

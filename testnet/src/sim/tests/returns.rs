@@ -157,7 +157,7 @@ fn newcomers_whose_friends_are_gone_for_good_go_on_when_somebody_restarts_them()
         newcomers.iter().for_each(|newcomer| play.world.start(*newcomer, false, &[0]));
         let know_all = |world: &World| newcomers.iter().all(|it| world.node(*it).unwrap().status().nodes == 3);
         play.world.run_till(Duration::from_secs(2), "they are admitted", know_all).unwrap();
-        // One that had compared with the founder by then knows all there is.
+        // A newcomer that had compared with the founder by then knows all there is.
         if newcomers.iter().any(|it| play.world.node(*it).unwrap().is_ready()) {
             continue;
         }
