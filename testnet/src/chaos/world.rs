@@ -53,7 +53,7 @@ impl World {
         let began = Instant::now();
         let net = Net::new(setup.nodes)?;
         let places = (0..setup.nodes).map(|node| net.place_anywhere(node)).collect();
-        Self::run_in(setup, name, began, Some(net), places, Vec::new(), play)
+        Self::run_with(setup, name, began, Some(net), places, Vec::new(), play)
     }
 
     /// The same; `prepare` may change where nodes run, and makes the disks that they need for it.
@@ -79,10 +79,10 @@ impl World {
         let place = |node| net.as_ref().map_or_else(Place::loopback, |net| net.place(node));
         let mut places: Vec<Place> = (0..setup.nodes).map(place).collect();
         let disks = prepare(&mut places)?;
-        Self::run_in(setup, name, began, net, places, disks, play)
+        Self::run_with(setup, name, began, net, places, disks, play)
     }
 
-    fn run_in(
+    fn run_with(
         setup: &Setup,
         name: &str,
         began: Instant,
