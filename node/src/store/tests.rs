@@ -84,6 +84,7 @@ fn node_record(counter: u64) -> Record {
         version: "1".into(),
         ready: true,
         leaving: false,
+        no_way_to: Vec::new(),
     };
     Record::Node { node: node(), record: Signed::sign(record, &keys(), &CLUSTER).wire() }
 }

@@ -197,9 +197,11 @@ impl Membership {
         }
         path.failures = path.failures.saturating_add(1);
         path.refused = refused;
+        let failures = path.failures;
+        self.note_failing(cx, node, how);
         // The others may not have lost their end of the old link yet, and refuse a second one for a moment.
         let most = if self.attention.has_moved(cx.now) { 1 } else { 16 };
-        let doublings = path.failures.saturating_sub(1).min(most);
+        let doublings = failures.saturating_sub(1).min(most);
         let pause = (self.config.redial_first * (1 << doublings)).min(self.config.redial_most);
         let pause = pause * 3 / 4 + self.jitter(pause / 2);
         let is_first = self.me < node || self.attention.has_moved(cx.now);
@@ -231,6 +233,7 @@ impl Membership {
         path.heard(cx.now);
         self.is_reached(&peer);
         self.dialling.remove(&peer);
+        self.forget_failing(cx, &peer);
         self.timers.clear(Reason::Dial(peer));
         // What it was asked before came to nothing: it is asked anew.
         self.doubts.values_mut().for_each(|doubt| _ = doubt.waiting.remove(&peer));

@@ -179,6 +179,9 @@ impl Membership {
             // It is not decided though everything should be known: grace of the unknown, or others who see what I do not.
             self.config.beat * 2
         };
+        if relayed {
+            self.leave_hung_link(cx, &subject);
+        }
         self.ask(cx, subject);
         if let Some(inquiries) = self.inquiries.get_mut(&subject) {
             inquiries.retain(|_, inquiry| cx.now.since(inquiry.at) < INQUIRY_TTL);

@@ -55,6 +55,18 @@ pub enum Fact {
         /// Why.
         why: Suspicion,
     },
+    /// A member that is up may be reachable over a hop alone from now on, or no longer.
+    Way {
+        /// The member.
+        node: NodeId,
+    },
+    /// A member that is up could not be dialled for a while: others are told.
+    NoWay {
+        /// The member.
+        node: NodeId,
+        /// How the last dial failed.
+        how: DialFailure,
+    },
     /// An accused member showed that it lives; for events.
     Cleared {
         /// The member.
@@ -80,6 +92,15 @@ pub enum Answerer {
     Stranger,
     /// Nobody: the device there refuses.
     Nobody,
+}
+
+impl std::fmt::Display for DialFailure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            DialFailure::Refused => "every address refused",
+            DialFailure::TimedOut => "no address answered",
+        })
+    }
 }
 
 /// How a member is held to be.

@@ -148,6 +148,7 @@ impl Membership {
             self.timers.clear(timer);
         }
         self.dialling.remove(&node);
+        self.forget_failing(cx, &node);
         if self.has_link(&node) {
             cx.out.hangup(node);
         } else {
@@ -187,6 +188,8 @@ impl Membership {
             path.refused = false;
             path.closed_at = None;
         }
+        // So were the dials of that time.
+        self.forget_failing(cx, &node);
         self.drop_doubt(cx, &node);
         self.expect(cx, node);
         self.unsettled_topology = true;
@@ -213,6 +216,7 @@ impl Membership {
         }
         self.doubts.remove(&node);
         self.inquiries.remove(&node);
+        self.forget_failing(cx, &node);
         if self.has_link(&node) {
             // A silent link may hang in TCP's retransmission for minutes after the network healed; a new one does not.
             cx.out.hangup(node);

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::record::MAX_ADDRESSES;
+use crate::model::record::{MAX_ADDRESSES, MAX_NO_WAY};
 use crate::model::spec::{MAX_LABELS, is_label_text};
 use crate::model::{NodeId, NodeRecord, Signable, Unverified};
 
@@ -173,6 +173,8 @@ pub(super) fn is_decent(record: &NodeRecord) -> bool {
         && short(&record.version)
         && short(&record.facts.arch)
         && are_decent(&record.addresses)
+        && record.no_way_to.len() <= MAX_NO_WAY
+        && record.no_way_to.is_sorted_by(|one, next| one < next)
         && record.facts.labels.len() <= MAX_LABELS
         && record.facts.labels.iter().flat_map(|(name, value)| [name, value]).all(|text| is_label_text(text))
 }

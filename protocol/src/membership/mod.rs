@@ -36,6 +36,7 @@ mod residents;
 mod timers;
 mod views;
 mod votes;
+mod ways;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -52,6 +53,7 @@ pub use evidence::{Cause, Evidence, Suspicion};
 pub use fact::{Answerer, DialFailure, Fact, Profile, State, Worth};
 pub use message::{Gone, Goodbye, Message, Notice, Seen, Vote, Wish};
 pub use timers::Reason;
+pub use ways::MAX_HOPS;
 
 use doubts::{Doubt, Inquiry};
 use members::Member;
@@ -360,6 +362,7 @@ impl Membership {
             Reason::Announce => self.announce(cx),
             Reason::Explore => self.explore(cx),
             Reason::Errand => self.end_errands(cx),
+            Reason::Ways => self.tell_ways(cx),
         }
     }
 

@@ -7,6 +7,7 @@ use crate::model::{NodeRecord, Signed, Time};
 
 use super::Config;
 use super::moving::MOVING;
+use super::ways::Failing;
 
 /// Probes of one link that may still be answered; older ones only prove life.
 const MAX_PROBES: usize = 8;
@@ -29,6 +30,8 @@ pub(super) struct Path {
     pub dial_again: bool,
     /// Dials that failed in a row.
     pub failures: u32,
+    /// Since the last link dials have failed.
+    pub failing: Option<Failing>,
     /// Links in a row that were lost soon after they came up.
     pub brief: u32,
     /// How long it stalled lately, by its own word.

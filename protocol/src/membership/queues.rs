@@ -9,7 +9,7 @@ use super::errands::{MOST_COMING, MOST_KEPT};
 use super::{Membership, Path};
 
 /// Deadlines that one node may have at a time, and those that belong to none: as many as there are such reasons.
-const DEADLINES: (usize, usize) = (8, 5);
+const DEADLINES: (usize, usize) = (8, 6);
 
 impl Membership {
     /// What grows, with its bound.

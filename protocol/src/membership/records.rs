@@ -8,6 +8,7 @@ use crate::model::{Bucket, Digest, NodeId, NodeRecord, Signed, Time};
 use super::evidence::Cause;
 use super::members::Life;
 use super::message::{MAX_ADDRESS, MAX_COUNTER, Message, Notice, is_decent};
+use super::ways::Told;
 use super::{Cx, Fact, Membership, Profile, Reason, Worth};
 
 /// This node's word on itself.
@@ -21,6 +22,8 @@ pub(super) struct Own {
     counter: u64,
     profile: Option<Profile>,
     record: Option<Signed<NodeRecord>>,
+    /// Members without a way that the record names.
+    pub told: Told,
     /// What others know that we must rise above: a counter, and the incarnation that is spent.
     challenge: Option<(u64, Option<u64>)>,
     /// It said goodbye: it dials nobody and doubts nobody any more.
@@ -81,6 +84,7 @@ impl Own {
             counter: 0,
             profile: None,
             record: None,
+            told: Told::default(),
             challenge: None,
             is_parting: false,
             reissue_from: Time::ZERO,
@@ -92,7 +96,8 @@ impl Own {
 
     /// The word of one that has long been up.
     pub fn with_record(record: Signed<NodeRecord>) -> Own {
-        let NodeRecord { counter, incarnation, name, addresses, facts, version, ready, leaving } =
+        // Which members it has no way to it finds out anew.
+        let NodeRecord { counter, incarnation, name, addresses, facts, version, ready, leaving, no_way_to: _ } =
             record.body().clone();
         let profile = Profile { name, addresses, facts, version, ready, leaving };
         Own { counter, profile: Some(profile), record: Some(record), ..Own::new(incarnation) }
@@ -131,7 +136,7 @@ impl Membership {
     }
 
     /// Signs the next record, keeps it, and tells everybody.
-    fn issue(&mut self, cx: &mut Cx<'_>) {
+    pub(super) fn issue(&mut self, cx: &mut Cx<'_>) {
         let Some(profile) = self.own.profile.clone() else { return };
         self.own.counter += 1;
         let record = NodeRecord {
@@ -143,6 +148,7 @@ impl Membership {
             version: profile.version,
             ready: profile.ready,
             leaving: profile.leaving,
+            no_way_to: self.own.told.nodes.iter().copied().collect(),
         };
         let record = Signed::sign(record, &self.keys, &self.cluster);
         let wire = record.wire();
@@ -323,6 +329,7 @@ impl Membership {
             Life::Up => {
                 // Restarted before anybody called it down. What was seen was its former life's end.
                 self.drop_doubt(cx, &node);
+                self.forget_failing(cx, &node);
                 if let Some(path) = self.paths.get_mut(&node) {
                     path.refused = false;
                     path.closed_at = None;

@@ -6,5 +6,6 @@ mod falls;
 mod moves;
 mod net;
 mod returns;
+mod ways;
 mod weather;
 mod words;

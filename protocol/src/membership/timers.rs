@@ -33,6 +33,8 @@ pub enum Reason {
     Explore,
     /// A link that was kept for some business may be let go.
     Errand,
+    /// Others may have to be told of members without a way.
+    Ways,
 }
 
 /// One deadline a reason. Bounded by the reasons: a few for each member.

@@ -2,11 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::id::NodeId;
 use super::sign::Signable;
 use super::spec::Facts;
 
 /// Addresses in one record.
 pub const MAX_ADDRESSES: usize = 16;
+/// Members without a way in one record: 32 bytes each, in a record that everybody keeps. A node with more of them is as good as cut off.
+pub const MAX_NO_WAY: usize = 16;
 
 /// A node's word about itself; the signer is the node. The greater `(counter, hash)` counts.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -27,6 +30,8 @@ pub struct NodeRecord {
     pub ready: bool,
     /// It has said goodbye and wants no work.
     pub leaving: bool,
+    /// Members that are up and that it could not dial for a while, nor they it; by id, at most [`MAX_NO_WAY`].
+    pub no_way_to: Vec<NodeId>,
 }
 
 impl Signable for NodeRecord {

@@ -113,6 +113,9 @@ pub struct NodeView {
     /// Who answers at its addresses in its place, by address; empty while there is a link to it.
     #[serde(default)]
     pub answered_by: BTreeMap<String, String>,
+    /// Members that are up and that it cannot dial, nor they it, by name.
+    #[serde(default)]
+    pub no_way_to: Vec<String>,
     /// The link's round trip in microseconds, where there is a link.
     pub rtt_us: Option<u64>,
 }

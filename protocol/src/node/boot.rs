@@ -18,6 +18,7 @@ use crate::trust;
 
 use super::artifacts::Artifacts;
 use super::asking::Questions;
+use super::carrying::Carrying;
 use super::contract::Saved;
 use super::letters::Letters;
 use super::outbox::Outbox;
@@ -77,6 +78,7 @@ impl Node {
             pace: Pace::new(config.pace.clone()),
             outbox: Outbox::default(),
             letters: Letters::default(),
+            carrying: Carrying::new(incarnation),
             saving: Saving::default(),
             questions: Questions::default(),
             claiming: Vec::new(),

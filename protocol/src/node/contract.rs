@@ -485,6 +485,19 @@ pub struct Route {
     pub node: NodeId,
     /// Whether that is this node.
     pub local: bool,
+    /// Whether the node is linked, or may be dialled. Else it is reached over one common member at best: last choice.
+    pub direct: bool,
+}
+
+/// How a node can be reached, for whoever opens streams.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct WayTo {
+    /// Where it can be dialled, as multiaddrs.
+    pub addresses: Vec<String>,
+    /// Why dialling it is of no use now, in words; none when it may be dialled.
+    pub unreachable: Option<String>,
+    /// Members that may reach it in one hop, the best first.
+    pub hops: Vec<NodeId>,
 }
 
 /// The table that ingress reads: healthy replicas on nodes that are up, by workload. A copy costs nothing.

@@ -35,12 +35,15 @@ impl Node {
     }
 
     /// Known holders first, then nodes that run it, then its guardians, then any; last those on
-    /// whose paths transfers stall. That a node holds it is told by messages that may be lost, and
-    /// by members that may lie. So after a failed try half are others than those, in turn, until
-    /// each node that is up was asked; and of those, too, each has its turn.
+    /// whose paths transfers stall, and before them those that are reached over a hop, since bytes
+    /// cross the network twice. That a node holds it is told by messages that may be lost, and by
+    /// members that may lie. So after a failed try half are others than those, in turn, until each
+    /// node that is up was asked; and of those, too, each has its turn.
     pub(super) fn candidates(&self, digest: &Digest) -> Vec<NodeId> {
         let mut candidates = self.ordered_candidates(digest);
-        candidates.sort_by_key(|node| self.artifacts.stalls.contains(node));
+        candidates.sort_by_key(|node| {
+            (self.artifacts.stalls.contains(node), self.membership.unreachable(node).is_some())
+        });
         candidates
     }
 

@@ -40,6 +40,7 @@ impl Node {
             Message::AskHolder { digest } => self.on_ask_holder(from, digest),
             Message::AskKey { question, key, holds } => self.on_ask_key(from, question, &key, &holds),
             Message::SameKey { question, same } => self.on_same_key(now, from, question, same),
+            Message::Carry(sealed) => self.on_carry(now, from, sealed),
             // Gossip may also come over a link; nobody waits for a verdict then.
             Message::Changed { .. } | Message::Slot(_) | Message::Ruled(_) | Message::Have { .. } => {
                 let verdict = self.judge(now, from, message);
@@ -85,7 +86,8 @@ impl Node {
             | Message::Admitted { .. }
             | Message::AskHolder { .. }
             | Message::AskKey { .. }
-            | Message::SameKey { .. } => Verdict::Reject,
+            | Message::SameKey { .. }
+            | Message::Carry(_) => Verdict::Reject,
         }
     }
 
@@ -335,6 +337,11 @@ impl Node {
                 );
                 self.tell(now, Level::Warning, "return-delayed", None, Some(self.me), message);
             }
+            membership::Fact::Way { node } => {
+                let uids: BTreeSet<_> = self.claims.of_node(&node).map(|claim| claim.replica.uid).collect();
+                self.reroute(uids);
+            }
+            membership::Fact::NoWay { node, how } => self.on_no_way(now, node, how),
             membership::Fact::Accused { .. } => self.count("accusations"),
             membership::Fact::Cleared { .. } => self.count("accusations_cleared"),
         }

@@ -55,7 +55,11 @@ impl Node {
     /// Says it over the link, or makes one for it.
     pub(super) fn deliver(&mut self, now: Time, to: NodeId, letter: Letter) {
         let is_business = match letter.message {
-            Message::Claims(_) | Message::Auction(_) | Message::AskHolder { .. } | Message::Have { .. } => true,
+            Message::Claims(_)
+            | Message::Auction(_)
+            | Message::AskHolder { .. }
+            | Message::Have { .. }
+            | Message::Carry(_) => true,
             // These speak of a link, or are said to whoever has one.
             Message::Membership(_)
             | Message::Repair(_)
@@ -73,6 +77,9 @@ impl Node {
             }
             let Letter { lane, message, .. } = letter;
             self.outbox.push(Action::Send { to, lane, message });
+            return;
+        }
+        if self.membership.unreachable(&to).is_some() && self.carry(now, to, &letter.message) {
             return;
         }
         let mut is_coming = false;
@@ -104,8 +111,13 @@ impl Node {
         claims.iter().all(|(replica, token)| self.claims.my_claim(replica).map(awarded_under) == Some(*token))
     }
 
-    /// There will be none.
-    pub(super) fn drop_letters(&mut self, to: &NodeId) {
-        self.letters.0.remove(to);
+    /// There will be none: what can be goes over a common member.
+    pub(super) fn redirect_letters(&mut self, now: Time, to: NodeId) {
+        for letter in self.letters.0.remove(&to).into_iter().flatten() {
+            let is_fresh = now.since(letter.at) < STALE_AFTER && self.is_still_true(&letter.message);
+            if !is_fresh || !self.carry(now, to, &letter.message) {
+                self.count("letters_undeliverable");
+            }
+        }
     }
 }

@@ -44,7 +44,6 @@ impl Node {
     pub(super) fn on_dial_failed(&mut self, now: Time, target: DialTarget, how: DialFailure) {
         match target {
             DialTarget::Node(node) => {
-                self.drop_letters(&node);
                 let failure = match how {
                     DialFailure::Refused => membership::DialFailure::Refused,
                     DialFailure::TimedOut | DialFailure::Stranger(_) => membership::DialFailure::TimedOut,
@@ -52,6 +51,7 @@ impl Node {
                 self.with_membership(now, |membership, now, out| {
                     membership.handle_dial_failed(now, node, failure, out)
                 });
+                self.redirect_letters(now, node);
             }
             DialTarget::Address(address) => self.on_seed_failed(now, address, &how),
         }

@@ -5,6 +5,8 @@ use serde::{Deserialize, Serialize};
 use crate::model::{Digest, NodeId, NodeRecord, RawChange, Ruling, Slot, Unverified};
 use crate::{auction, claims, membership, sync};
 
+use super::carrying::Sealed;
+
 /// Changes in one message. A key has few siblings, and a joiner is handed its own admission only.
 pub const MAX_CHANGES: usize = 64;
 
@@ -69,6 +71,8 @@ pub enum Message {
         /// Whether it is the same, and nothing else is being written.
         same: bool,
     },
+    /// For a member that its author cannot dial: to be carried on by one that reaches both, or arrived.
+    Carry(Unverified<Sealed>),
 }
 
 impl Message {
@@ -88,6 +92,7 @@ impl Message {
             Message::AskHolder { .. } => "ask-holder",
             Message::AskKey { .. } => "ask-key",
             Message::SameKey { .. } => "same-key",
+            Message::Carry(_) => "carry",
         }
     }
 }

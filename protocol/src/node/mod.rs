@@ -9,6 +9,7 @@
 //! | `boot` | from what was saved to a running node |
 //! | `links`, `letters`, `inbox` | the network: links, messages for nodes without one, gossip |
 //! | `reach` | where this node can be dialled, and the seeds it dials |
+//! | `carrying` | messages over one common member, to nodes that cannot be dialled |
 //! | `commands`, `asking` | users, and what others are asked before a user is answered |
 //! | `writing` | desired state: applying changes, admitting nodes |
 //! | `saving`, `persisting` | the disk: what is not there yet, what it refused, what is written when it recovers |
@@ -20,6 +21,7 @@
 //! | `queues` | what grows, and its bounds |
 //! | `telling` | when this node's claims are told to all |
 //! | `pacing` | how often work is done that costs as much as a workload has replicas |
+//! | `ways` | members without a way to one another |
 //! | `wards` | which workloads may be this node's |
 //! | `likeness` | a node that knows what another knows |
 //! | `imprint` | what tests compare |
@@ -27,6 +29,7 @@
 mod artifacts;
 mod asking;
 mod boot;
+mod carrying;
 mod commands;
 mod contract;
 mod desk;
@@ -54,6 +57,7 @@ mod telling;
 mod tests;
 mod views;
 mod wards;
+mod ways;
 mod writing;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -77,6 +81,7 @@ use artifacts::Artifacts;
 use holding::Running;
 use outbox::Outbox;
 
+pub use carrying::Sealed;
 pub use contract::*;
 pub use message::{MAX_CHANGES, Message};
 
@@ -195,6 +200,8 @@ pub struct Node {
     outbox: Outbox,
     /// What waits for a link.
     letters: letters::Letters,
+    /// What goes over one common member.
+    carrying: carrying::Carrying,
     /// The books of what is not on disk.
     saving: saving::Saving,
     /// Questions to others, asked before a user is told that there is nothing to do.

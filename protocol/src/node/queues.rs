@@ -4,7 +4,7 @@ use crate::model::Queue;
 use crate::model::claim::SLOTS;
 
 use super::saving::{MAX_DEFERRED, MAX_STAGED};
-use super::{MAX_UPLOADS, Node, artifacts, asking, letters, spreading, stalls};
+use super::{MAX_UPLOADS, Node, artifacts, asking, carrying, letters, spreading, stalls};
 
 /// Incarnations on their way to disk. Nothing but their pace holds them to it: one each time that others hold this node down in the last
 /// one it asked for. A disk that hangs for so long is given up by the driver.
@@ -23,6 +23,7 @@ impl Node {
         let named = self.desired.artifacts();
         let leaving = self.artifacts.fetching(|digest| self.desired.names_artifact(digest));
         let ((resting, paced), (slots_to_tell, untold)) = (self.pacing.len(), self.telling.len());
+        let (authors_heard, authors_carried) = self.carrying.len();
         let mut queues = vec![
             Queue::new("own slots on their way to disk", self.saving.unwritten.len(), slots),
             Queue::new("incarnations on their way to disk", self.saving.incarnations.len(), MAX_INCARNATIONS),
@@ -35,6 +36,8 @@ impl Node {
             Queue::new("records on their way to disk", cached_records, members + 1),
             Queue::new("nodes written to that have no link", waiting_nodes, letters::MOST_NODES),
             Queue::new("letters to one of them", letters_to_one, letters::MOST_EACH),
+            Queue::new("authors heard over a hop", authors_heard, members + 1),
+            Queue::new("authors carried for", authors_carried, carrying::MOST_AUTHORS),
             Queue::new("uploads", self.uploads.len(), MAX_UPLOADS),
             Queue::new("artifacts that spread", self.spreading.len(), spreading::MOST),
             Queue::new("replicas run", self.running.len(), mine),

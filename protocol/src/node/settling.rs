@@ -289,6 +289,7 @@ impl Node {
                 generation: claim.generation,
                 node,
                 local: node == self.me,
+                direct: self.membership.unreachable(&node).is_none(),
             })
             .collect();
         // During a replacement the new version is preferred, the old one better than nothing.

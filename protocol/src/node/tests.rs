@@ -4,6 +4,7 @@ mod bottle;
 mod bytes;
 mod reach;
 mod refused;
+mod carrying;
 mod returning;
 mod stalls;
 mod steps;

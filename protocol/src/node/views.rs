@@ -64,6 +64,7 @@ impl Node {
             warnings.extend(self.reach.failed().map(|(seed, why)| format!("seed {seed}: {why}; it is tried again")));
         }
         warnings.extend(self.reach.trouble.clone());
+        self.warn_of_ways(&mut warnings);
         for key in self.desired.conflicts() {
             if let Key::Workload(name) = key {
                 warnings.push(format!("{name} was changed by two operators at once, the later change counts: publish it again to settle it"));
@@ -119,6 +120,13 @@ impl Node {
                 .membership
                 .answers_at(node)
                 .map(|(address, by)| (address.clone(), self.who(by)))
+                .collect(),
+            no_way_to: self
+                .membership
+                .no_way_of(node)
+                .iter()
+                .filter(|other| self.is_up(other))
+                .map(|other| self.name_of(other))
                 .collect(),
             rtt_us: self.membership.rtt(node).map(|rtt| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX)),
         }

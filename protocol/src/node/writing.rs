@@ -92,6 +92,7 @@ impl Node {
             self.reroute(claimed.into_iter().map(|replica| replica.uid));
             self.artifacts.forget_holder(&node);
             self.saving.forget(&node);
+            self.forget_carried(&node);
             self.tell(now, Level::Info, "node-left", None, Some(node), "a node was removed from the cluster".into());
             self.mark_all();
         }

@@ -6,6 +6,7 @@ use super::*;
 use crate::auction;
 use crate::claims;
 use crate::model::*;
+use crate::node::Sealed;
 use crate::trust::{self, Genesis};
 
 /// One message of each kind this room can make by itself, from fixed keys.
@@ -45,10 +46,13 @@ fn samples() -> Vec<(&'static str, Message)> {
         version: "0.1.0".into(),
         ready: true,
         leaving: false,
+        no_way_to: vec![id],
     };
     let record = Signed::sign(record, &node, &cluster);
     let key = RulingKey { uid: Digest([4; 32]), kind: RulingKind::JobResult, generation: Digest([5; 32]), tick: 1 };
     let ruling = Signed::sign(Ruling { key, sequence: 1, value: -1 }, &node, &cluster);
+    let sealed = Sealed { to: id, life: 2, number: (2 << 32) + 1, message: vec![1, 2, 3] };
+    let sealed = Signed::sign(sealed, &node, &cluster);
     vec![
         ("changed", Message::Changed { change: admission.clone(), holder: Some(id) }),
         ("slot", Message::Slot(slot.wire())),
@@ -59,6 +63,7 @@ fn samples() -> Vec<(&'static str, Message)> {
         ("ask-holder", Message::AskHolder { digest: Digest([6; 32]) }),
         ("claims", Message::Claims(claims::Message::AskKeeper { replica, token, question: 1 })),
         ("auction", Message::Auction(auction::Message::Claimed { auction, claims: vec![(replica, token)] })),
+        ("carry", Message::Carry(sealed.wire())),
     ]
 }
 
@@ -73,16 +78,17 @@ fn the_bytes_of_messages_do_not_change() {
     }
 }
 
-const GOLDEN: [(&str, &str); 9] = [
+const GOLDEN: [(&str, &str); 10] = [
     ("changed", "1f4cd0ee"),
     ("slot", "702ec0c6"),
     ("ruled", "2ed44d44"),
     ("have", "1563a627"),
-    ("join", "f3329033"),
+    ("join", "1265ae81"),
     ("admitted", "f0248836"),
     ("ask-holder", "f3ed0642"),
     ("claims", "00e5fd5e"),
     ("auction", "66bf6685"),
+    ("carry", "dfd47e66"),
 ];
 
 #[test]
@@ -121,7 +127,7 @@ proptest! {
     }
 
     #[test]
-    fn altered_messages_are_survived(which in 0usize..8, at in any::<prop::sample::Index>(), with in any::<u8>()) {
+    fn altered_messages_are_survived(which in 0usize..10, at in any::<prop::sample::Index>(), with in any::<u8>()) {
         let (_, message) = samples().swap_remove(which);
         let mut bytes = encode(&message);
         let at = at.index(bytes.len());

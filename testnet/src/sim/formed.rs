@@ -195,6 +195,7 @@ impl World {
             version: "0".into(),
             ready: true,
             leaving: false,
+            no_way_to: Vec::new(),
         };
         Signed::sign(record, &self.devices[device].identity.keys, cluster)
     }

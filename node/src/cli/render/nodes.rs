@@ -48,6 +48,9 @@ fn note(view: &NodeView, wide: bool) -> String {
     if wide {
         notes.extend(view.answered_by.iter().map(|(address, who)| format!("at {address} answers {who}")));
     }
+    if !view.no_way_to.is_empty() {
+        notes.push(format!("no way to {}", view.no_way_to.join(", ")));
+    }
     notes.join("; ")
 }
 

@@ -88,14 +88,16 @@ fn nodes_shows_who_is_there_and_why_not() {
         version: "0.1.0".into(),
         path: None,
         answered_by: [("/ip4/10.0.0.5/tcp/7700".to_owned(), "node n3".to_owned())].into(),
+        no_way_to: if state == "up" && !me { vec!["n1".into()] } else { Vec::new() },
         rtt_us: (!me).then_some(310),
     };
-    let views = [node("n1", "up", true), node("n2", "down", false)];
+    let views = [node("n1", "up", true), node("n2", "down", false), node("n3", "up", false)];
     assert_eq!(
         nodes(&views, false),
         "NAME  ID        STATE  REPLICAS          MEMORY      CPU     RTT  LABELS     NOTE\n\
          n1    01010101  up            1  64 MiB / 1 GiB  0.1 / 4       -  zone=shop  this node\n\
-         n2    01010101  down          1  64 MiB / 1 GiB  0.1 / 4  0.4 ms  zone=shop  2 of 2 observers agree\n"
+         n2    01010101  down          1  64 MiB / 1 GiB  0.1 / 4  0.4 ms  zone=shop  2 of 2 observers agree\n\
+         n3    01010101  up            1  64 MiB / 1 GiB  0.1 / 4  0.4 ms  zone=shop  no way to n1\n"
     );
     assert!(
         nodes(&views, true).contains("x86_64  0.1.0              1  /ip4/10.0.0.5/tcp/7700"),

@@ -375,7 +375,9 @@ impl Device {
     fn record(&self, roster: &BTreeMap<NodeId, u64>) -> Signed<NodeRecord> {
         let Profile { name, addresses, facts, version, ready, leaving } =
             profile(format!("/node/{}", roster[&self.id]));
-        let record = NodeRecord { counter: 0, incarnation: 0, name, addresses, facts, version, ready, leaving };
+        let no_way_to = Vec::new();
+        let record =
+            NodeRecord { counter: 0, incarnation: 0, name, addresses, facts, version, ready, leaving, no_way_to };
         Signed::sign(record, &self.keys, &CLUSTER)
     }
 }

@@ -1,0 +1,97 @@
+//! Two nodes that have no way to one another, and a third that reaches both.
+
+use std::collections::BTreeSet;
+
+use super::net::{MS, Net, SECOND};
+use crate::membership::Fact;
+use crate::model::NodeId;
+
+/// The first node reaches all; the second and the third cannot dial one another.
+fn apart(size: usize, seed: u64) -> Net {
+    let mut net = Net::new(size, seed);
+    net.cuts = [(1, 2), (2, 1)].into();
+    net.start_all();
+    net
+}
+
+fn pair(net: &Net, one: usize, other: usize) -> BTreeSet<(NodeId, NodeId)> {
+    let (one, other) = (net.devices[one].id, net.devices[other].id);
+    [(one.min(other), one.max(other))].into()
+}
+
+#[test]
+fn a_pair_without_a_way_is_known_to_all_until_there_is_one() {
+    for seed in 0..10 {
+        let mut net = apart(4, seed);
+        net.run(20 * SECOND);
+        for n in 0..4 {
+            assert_eq!(net.room(n).pairs_without_way(), pair(&net, 1, 2), "seed {seed}, {n}");
+        }
+        assert_eq!(net.downs(), [], "seed {seed}");
+        net.cuts.clear();
+        net.run(30 * SECOND);
+        for n in 0..4 {
+            assert_eq!(net.room(n).pairs_without_way(), BTreeSet::new(), "seed {seed}, {n}: there is a way again");
+        }
+        assert!(net.room(1).has_link(&net.devices[2].id));
+    }
+}
+
+/// Each word of it is a record that everybody gets and keeps.
+#[test]
+fn a_link_that_is_lost_for_moments_is_told_to_nobody() {
+    let mut net = Net::running(4, 3);
+    for _ in 0..10 {
+        net.cuts = [(1, 2), (2, 1)].into();
+        net.close_link(1, 2);
+        net.run(3500 * MS);
+        net.cuts.clear();
+        net.run(15 * SECOND);
+        assert!(net.room(1).has_link(&net.devices[2].id), "the set-up: the link comes back");
+    }
+    let told = net.facts.iter().filter(|(_, _, fact)| matches!(fact, Fact::NoWay { .. } | Fact::Record { .. }));
+    assert_eq!(told.count(), 0);
+}
+
+/// A hop is chosen among members that are linked, and of which neither end says that it has no way.
+#[test]
+fn hops_are_members_that_reach_both_ends() {
+    let mut net = Net::new(5, 4);
+    // The second node lacks the third; so does the fourth. The fifth lacks the second.
+    net.cuts = [(1, 2), (2, 1), (3, 2), (2, 3), (4, 1), (1, 4)].into();
+    net.start_all();
+    net.run(20 * SECOND);
+    let ids: Vec<NodeId> = net.devices.iter().map(|device| device.id).collect();
+    let node = |n: usize| ids[n];
+    assert_eq!(net.room(1).hops(&node(2)), [node(0)]);
+    assert_eq!(net.room(2).hops(&node(1)), [node(0)], "the same from the other end");
+    assert!(net.room(1).unreachable(&node(2)).is_some() && net.room(1).unreachable(&node(0)).is_none());
+    // With nobody in between there is no hop, and soon nobody who holds the other to be up.
+    net.kill(0);
+    net.run(SECOND * 5);
+    assert_eq!(net.room(1).hops(&node(2)), []);
+}
+
+/// Members behind routers are dialled for ever, since a router may be replaced; that must cost next to nothing.
+#[test]
+fn a_pair_without_a_way_is_dialled_ever_more_rarely() {
+    let mut net = apart(4, 5);
+    net.run(60 * SECOND);
+    net.dials.clear();
+    net.run(600 * SECOND);
+    // Each of the two every 7.5 to 12.5 seconds, and the three seconds that a dial takes.
+    assert!((75..=115).contains(&net.dials.len()), "{} in ten minutes", net.dials.len());
+}
+
+/// A router forgot a connection that stood: no end of it ever arrives, and what is sent over it is lost for as long as TCP tries.
+#[test]
+fn a_hung_link_is_left_while_others_reach_the_node() {
+    let mut net = Net::running(3, 6);
+    net.cuts = [(1, 2), (2, 1)].into();
+    let (one, other) = (net.devices[1].id, net.devices[2].id);
+    let is_left = |net: &Net| !net.room(1).has_link(&other) && !net.room(2).has_link(&one);
+    net.run_until(6 * SECOND, is_left).expect("both ends hang up");
+    net.run(10 * SECOND);
+    assert!(net.room(1).unreachable(&other).is_some() && net.room(2).unreachable(&one).is_some());
+    assert_eq!(net.downs(), []);
+}
