@@ -198,6 +198,7 @@ impl Runtime for FakeRuntime {
 /// A core that shows what it is given.
 pub struct FakeCore {
     pub workloads: Mutex<Vec<WorkloadView>>,
+    pub nodes: Mutex<Vec<NodeView>>,
     pub holders: Mutex<Vec<(NodeId, ReplicaId)>>,
     pub explain: Mutex<Option<ExplainView>>,
     pub pinned: Mutex<BTreeSet<Digest>>,
@@ -214,6 +215,7 @@ impl FakeCore {
     pub fn new() -> Arc<Self> {
         Arc::new(FakeCore {
             workloads: Mutex::default(),
+            nodes: Mutex::default(),
             holders: Mutex::default(),
             explain: Mutex::default(),
             pinned: Mutex::default(),
@@ -251,7 +253,7 @@ impl Core for FakeCore {
     }
 
     fn nodes(&self) -> Soon<'_, Vec<NodeView>> {
-        soon(Vec::new())
+        soon(self.nodes.lock().unwrap().clone())
     }
 
     fn workloads(&self) -> Soon<'_, Vec<WorkloadView>> {
@@ -301,6 +303,8 @@ impl Core for FakeCore {
 pub struct FakeMesh {
     takers: Mutex<BTreeMap<NodeId, mpsc::Sender<Incoming>>>,
     pub opened: AtomicUsize,
+    /// Nodes that cannot be dialled: the member that carries streams to them, or what each member said that cannot.
+    pub hops: Mutex<BTreeMap<NodeId, Result<NodeId, Vec<(NodeId, String)>>>>,
 }
 
 impl FakeMesh {
@@ -316,15 +320,30 @@ impl Mesh for FakeMesh {
     fn open(&self, node: NodeId, purpose: Purpose) -> BoxFuture<'_, Result<MeshStream, OpenError>> {
         assert_eq!(purpose, Purpose::Http);
         let taker = self.takers.lock().unwrap().get(&node).cloned();
+        let hop = self.hops.lock().unwrap().get(&node).cloned();
         async move {
+            let hop = match hop {
+                Some(Err(tried)) => {
+                    return Err(OpenError::NoWay { node, dial: "no address answered".into(), tried });
+                }
+                Some(Ok(hop)) => Some(hop),
+                None => None,
+            };
             let taker = taker.ok_or(OpenError::NoLink(node))?;
             let (here, there) = tokio::io::duplex(64 * 1024);
             let incoming = Incoming { from: NODE, stream: MeshStream::new(there) };
             taker.send(incoming).await.map_err(|_| OpenError::NoLink(node))?;
             self.opened.fetch_add(1, Ordering::Relaxed);
-            Ok(MeshStream::new(here))
+            Ok(match hop {
+                Some(hop) => MeshStream::over(here, hop),
+                None => MeshStream::new(here),
+            })
         }
         .boxed()
+    }
+
+    fn is_linked(&self, node: &NodeId) -> bool {
+        !self.hops.lock().unwrap().contains_key(node)
     }
 }
 
@@ -382,5 +401,29 @@ pub fn replica_view(replica: &str, phase: &str, node: Option<&str>) -> ReplicaVi
         token: node.map(|_| 3),
         since: node.map(|_| "2026-11-21T03:00:00.000Z".into()),
         restarts: 0,
+    }
+}
+
+pub fn node_view(id: NodeId, name: &str) -> NodeView {
+    NodeView {
+        id: id.to_string(),
+        name: name.into(),
+        state: "up".into(),
+        reason: None,
+        me: id == NODE,
+        ready: true,
+        incarnation: 1,
+        addresses: Vec::new(),
+        arch: "x86_64".into(),
+        runtimes: Vec::new(),
+        labels: BTreeMap::new(),
+        memory: 0,
+        cpu: 0,
+        memory_used: 0,
+        cpu_used: 0,
+        replicas: 0,
+        version: "0.1.0".into(),
+        no_way_to: Vec::new(),
+        rtt_us: None,
     }
 }

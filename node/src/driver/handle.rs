@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use shoal_protocol::model::view::EventView;
 use shoal_protocol::model::{Artifact, Digest, Facts, NodeId, RuntimeKind};
-use shoal_protocol::node::{Command, FetchOutcome, Node, Order, Reply, Report, Routes};
+use shoal_protocol::node::{Command, FetchOutcome, Node, Order, Reply, Report, Routes, WayTo};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use crate::network::Directory;
@@ -171,7 +171,8 @@ impl DriverHandle {
 }
 
 impl Directory for DriverHandle {
-    fn addresses(&self, node: NodeId) -> BoxFuture<'_, Vec<String>> {
-        Box::pin(async move { self.query(move |core| core.addresses_of(&node)).await.unwrap_or_default() })
+    fn way(&self, node: NodeId) -> BoxFuture<'_, WayTo> {
+        // A driver that has stopped knows no way.
+        Box::pin(async move { self.query(move |known| known.way_to(&node)).await.unwrap_or_default() })
     }
 }

@@ -33,7 +33,7 @@ use crate::driver::{self, DriverError, DriverHandle};
 use crate::executor::{Executor, Host, executor};
 use crate::ingress::peers::Peers;
 use crate::ingress::{Ingress, server};
-use crate::network::{Inbox, Mesh, Network, Purpose};
+use crate::network::{Inbox, Mesh, Network, Purpose, hop};
 use crate::store::Lock;
 use crate::transfer::{self, Transfer};
 
@@ -152,6 +152,8 @@ pub(super) async fn start(plan: Plan) -> Result<Running, StartError> {
         Arc::new(ForPeers::new(service.clone())),
         stop.clone(),
     ));
+    let hops = network.accept(Purpose::Hop).await;
+    servers.spawn(hop::serve(network.clone(), hops, stop.clone()));
     servers.spawn(server::serve_port(http, ingress, stop.clone()));
     servers.spawn(api.serve(service.clone(), stop.clone()));
     servers.spawn(log_events(service.clone(), stop.clone()));

@@ -6,6 +6,9 @@
 //!   node ── tunnel ▶ server ──┘   (Host -> Routes)  └─ there ─▶ Peers ── tunnel ──▶ that node's Ingress
 //! ```
 //!
+//! Of the other nodes' replicas those come first whose node is linked or can be dialled; a node that cannot is reached over one
+//! common member, which the mesh does below this.
+//!
 //! **A request that came through a tunnel is served here or refused**: no request ever goes round in circles, whatever
 //! two nodes believe about one another. A request is tried once more elsewhere when nothing of it was acted on.
 
@@ -131,8 +134,11 @@ impl Ingress {
         let again = Again::of(&request);
         let mut last = None;
         for route in candidates.iter().take(TRIES) {
-            let tried =
-                if route.local { self.here(name, route, request).await } else { self.there(route, request).await };
+            let tried = if route.local {
+                self.here(name, route, request).await
+            } else {
+                self.there(name, route, request).await
+            };
             let miss = match tried {
                 Ok(response) => return outward(origin, response),
                 Err(miss) => miss,
@@ -148,20 +154,22 @@ impl Ingress {
         outward(origin, last.unwrap_or_else(nobody))
     }
 
-    /// The replicas to try: local ones first, the others in turn.
+    /// The replicas to try: local ones first, then those on nodes that are reached directly, then the rest; each kind in turn.
     fn candidates(&self, origin: Origin, name: &WorkloadName) -> Vec<Route> {
         let routes = self.routes.borrow();
         let all = routes.get(name).map(|routes| &routes[..]).unwrap_or_default();
-        let (mut local, mut remote): (Vec<Route>, Vec<Route>) = all.iter().cloned().partition(|route| route.local);
+        let (mut local, remote): (Vec<Route>, Vec<Route>) = all.iter().cloned().partition(|route| route.local);
+        let (mut direct, mut indirect): (Vec<Route>, Vec<Route>) = remote.into_iter().partition(|route| route.direct);
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        for routes in [&mut local, &mut remote] {
+        for routes in [&mut local, &mut direct, &mut indirect] {
             if !routes.is_empty() {
                 let by = turn % routes.len();
                 routes.rotate_left(by);
             }
         }
         if matches!(origin, Origin::Client(_)) {
-            local.append(&mut remote);
+            local.append(&mut direct);
+            local.append(&mut indirect);
         }
         local
     }
@@ -194,15 +202,15 @@ impl Ingress {
         Ok(response)
     }
 
-    async fn there(&self, route: &Route, request: Request<Body>) -> Result<Response<Body>, Miss> {
+    async fn there(&self, name: &WorkloadName, route: &Route, request: Request<Body>) -> Result<Response<Body>, Miss> {
         match self.peers.send(route.node, request).await {
             Ok(response) if response.headers().contains_key(UNTOUCHED_HEADER) => {
                 Err(Miss { request: None, touched: false, response })
             }
             Ok(response) => Ok(response),
-            Err(SendError::NotSent { request, why }) => {
-                let response =
-                    refusal(StatusCode::BAD_GATEWAY, &format!("a replica's node cannot be reached: {why}"), true);
+            Err(SendError::NotSent { request, why, open }) => {
+                let replica = ReplicaName { workload: name.clone(), place: route.replica.place };
+                let response = self.nowhere.out_of_reach(&replica, route.node, &why, open.as_ref()).await;
                 Err(Miss { request: Some(*request), touched: false, response })
             }
             Err(SendError::Sent { why }) => {

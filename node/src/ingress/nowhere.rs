@@ -1,15 +1,16 @@
-//! Why a workload has no replica to answer: it does not exist, or it is not well.
+//! Why a workload has no replica to answer: it does not exist, it is not well, or there is no way to its node.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use http::{Response, StatusCode};
-use shoal_protocol::model::WorkloadName;
 use shoal_protocol::model::view::WorkloadView;
+use shoal_protocol::model::{NodeId, ReplicaName, WorkloadName};
 use shoal_runtimes::Body;
 
 use super::{host, refusal};
 use crate::api::Core;
+use crate::network::{OpenError, told};
 
 /// Answers kept between two changes of the views, so that a client that asks again and again does not keep the core
 /// busy.
@@ -26,6 +27,8 @@ pub(super) struct Nowhere {
 struct Kept {
     version: u64,
     answers: BTreeMap<WorkloadName, (StatusCode, String)>,
+    /// Names of nodes by id, as of that version; this node's own under none. As many as there are members.
+    names: Option<Arc<BTreeMap<Option<NodeId>, String>>>,
 }
 
 impl Nowhere {
@@ -57,10 +60,60 @@ impl Nowhere {
     fn keep(&self, version: u64, name: &WorkloadName, answer: (StatusCode, String)) {
         let mut kept = self.lock();
         if kept.version != version || kept.answers.len() >= KEPT {
-            kept.version = version;
-            kept.answers.clear();
+            *kept = Kept { version, ..Kept::default() };
         }
         kept.answers.insert(name.clone(), answer);
+    }
+
+    /// A replica is well, and its node cannot be reached from here: which path is missing.
+    pub(super) async fn out_of_reach(
+        &self,
+        replica: &ReplicaName,
+        node: NodeId,
+        why: &str,
+        open: Option<&OpenError>,
+    ) -> Response<Body> {
+        let names = self.names().await;
+        let short = |node: &NodeId| names.get(&Some(*node)).cloned().unwrap_or_else(|| node.short());
+        let here = names.get(&None).map_or("this node", String::as_str);
+        let there = short(&node);
+        let sentence = match open {
+            Some(OpenError::NoWay { dial, tried, .. }) => {
+                format!("{replica} runs on {there}; {here} has no way to {there} ({})", told(dial, tried, short))
+            }
+            Some(OpenError::NoLink(_)) => {
+                format!(
+                    "{replica} runs on {there}; {here} has no way to {there} (no address led to it, and no common member was known)"
+                )
+            }
+            Some(_) | None => format!("{replica} runs on {there}, which {here} cannot reach: {why}"),
+        };
+        refusal(StatusCode::SERVICE_UNAVAILABLE, &sentence, true)
+    }
+
+    async fn names(&self) -> Arc<BTreeMap<Option<NodeId>, String>> {
+        let version = *self.core.changes().borrow();
+        let known = {
+            let kept = self.lock();
+            (kept.version == version).then(|| kept.names.clone()).flatten()
+        };
+        if let Some(names) = known {
+            return names;
+        }
+        // A core that has stopped knows no names.
+        let nodes = self.core.nodes().await.unwrap_or_default();
+        let names = nodes.into_iter().flat_map(|view| {
+            let id = view.id.parse::<NodeId>().ok();
+            let own = view.me.then(|| (None, view.name.clone()));
+            id.map(|id| (Some(id), view.name)).into_iter().chain(own)
+        });
+        let names: Arc<BTreeMap<_, _>> = Arc::new(names.collect());
+        let mut kept = self.lock();
+        if kept.version != version {
+            *kept = Kept { version, ..Kept::default() };
+        }
+        kept.names = Some(names.clone());
+        names
     }
 
     fn lock(&self) -> MutexGuard<'_, Kept> {

@@ -1,4 +1,4 @@
-//! HTTP/1.1 to other nodes, over the mesh, on streams that are used again.
+//! HTTP/1.1 to other nodes, over the mesh, on streams that are used again; a stream over a common member is used until there is a link.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -13,7 +13,7 @@ use shoal_protocol::model::NodeId;
 use shoal_runtimes::{Body, BodyError};
 use tokio::time::timeout;
 
-use crate::network::{Mesh, Purpose};
+use crate::network::{Mesh, OpenError, Purpose};
 
 /// Streams kept for one peer. More requests than this at one time open streams that are closed after one use.
 const KEPT: usize = 8;
@@ -34,6 +34,8 @@ pub enum SendError {
         request: Box<Request<Body>>,
         /// What was in the way.
         why: String,
+        /// Why no stream could be opened, if that was it.
+        open: Option<OpenError>,
     },
     /// It was sent, and may have been acted on.
     Sent {
@@ -46,7 +48,14 @@ pub enum SendError {
 #[derive(Clone)]
 pub struct Peers {
     mesh: Arc<dyn Mesh>,
-    kept: Arc<Mutex<BTreeMap<NodeId, Vec<SendRequest<Body>>>>>,
+    kept: Arc<Mutex<BTreeMap<NodeId, Vec<Sender>>>>,
+}
+
+/// One stream's end.
+struct Sender {
+    requests: SendRequest<Body>,
+    /// A common member carries it.
+    over_hop: bool,
 }
 
 impl Peers {
@@ -61,7 +70,7 @@ impl Peers {
         // new one serves.
         for _ in 0..=KEPT {
             let Some(mut sender) = self.take(node) else { break };
-            match self.on(&mut sender, request).await {
+            match self.on(&mut sender.requests, request).await {
                 Err(SendError::NotSent { request: unsent, .. }) => request = *unsent,
                 answered => {
                     self.keep(node, sender);
@@ -71,9 +80,9 @@ impl Peers {
         }
         let mut sender = match self.open(node).await {
             Ok(sender) => sender,
-            Err(why) => return Err(SendError::NotSent { request: Box::new(request), why }),
+            Err((why, open)) => return Err(SendError::NotSent { request: Box::new(request), why, open }),
         };
-        let answered = self.on(&mut sender, request).await;
+        let answered = self.on(&mut sender.requests, request).await;
         self.keep(node, sender);
         answered
     }
@@ -86,7 +95,7 @@ impl Peers {
             Ok(Err(mut error)) => {
                 let why = with_causes(error.error());
                 match error.take_message() {
-                    Some(request) => Err(SendError::NotSent { request: Box::new(request), why }),
+                    Some(request) => Err(SendError::NotSent { request: Box::new(request), why, open: None }),
                     None => Err(SendError::Sent { why }),
                 }
             }
@@ -94,26 +103,29 @@ impl Peers {
         }
     }
 
-    async fn open(&self, node: NodeId) -> Result<SendRequest<Body>, String> {
-        let stream = self.mesh.open(node, Purpose::Http).await.map_err(|error| error.to_string())?;
-        let (sender, connection) = http1::Builder::new()
+    async fn open(&self, node: NodeId) -> Result<Sender, (String, Option<OpenError>)> {
+        let opened = self.mesh.open(node, Purpose::Http).await;
+        let stream = opened.map_err(|error| (error.to_string(), Some(error)))?;
+        let over_hop = stream.hop().is_some();
+        let (requests, connection) = http1::Builder::new()
             .max_buf_size(BUFFER)
             .handshake(TokioIo::new(stream))
             .await
-            .map_err(|error| error.to_string())?;
+            .map_err(|error| (error.to_string(), None))?;
         tokio::spawn(async move {
             // What breaks it breaks the request that is on it, which tells.
             let _ = connection.await;
         });
-        Ok(sender)
+        Ok(Sender { requests, over_hop })
     }
 
-    /// A kept stream that is free. Closed ones are dropped on the way.
-    fn take(&self, node: NodeId) -> Option<SendRequest<Body>> {
+    /// A kept stream that is free. Closed ones are dropped on the way, and those over a common member once there is a link.
+    fn take(&self, node: NodeId) -> Option<Sender> {
         let mut kept = self.lock();
         let senders = kept.get_mut(&node)?;
-        senders.retain(|sender| !sender.is_closed());
-        let free = senders.iter().position(SendRequest::is_ready).map(|at| senders.swap_remove(at));
+        let is_linked = senders.iter().any(|sender| sender.over_hop) && self.mesh.is_linked(&node);
+        senders.retain(|sender| !sender.requests.is_closed() && !(is_linked && sender.over_hop));
+        let free = senders.iter().position(|sender| sender.requests.is_ready()).map(|at| senders.swap_remove(at));
         if senders.is_empty() {
             kept.remove(&node);
         }
@@ -121,13 +133,13 @@ impl Peers {
     }
 
     /// Keeps a stream, also while its answer's body still streams: it is free again after that.
-    fn keep(&self, node: NodeId, sender: SendRequest<Body>) {
-        if sender.is_closed() {
+    fn keep(&self, node: NodeId, sender: Sender) {
+        if sender.requests.is_closed() {
             return;
         }
         let mut kept = self.lock();
         kept.retain(|_, senders| {
-            senders.retain(|sender| !sender.is_closed());
+            senders.retain(|sender| !sender.requests.is_closed());
             !senders.is_empty()
         });
         if kept.contains_key(&node) || kept.len() < KEPT_PEERS {
@@ -138,7 +150,7 @@ impl Peers {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<NodeId, Vec<SendRequest<Body>>>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<NodeId, Vec<Sender>>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -41,8 +41,13 @@ impl Node {
             generation: GENERATION,
             node: *node,
             local: *local,
+            direct: true,
         });
-        let routes: Routes = [("web".parse().unwrap(), routes.collect::<Arc<[Route]>>())].into_iter().collect();
+        self.publish(routes.collect());
+    }
+
+    fn publish(&self, routes: Vec<Route>) {
+        let routes: Routes = [("web".parse().unwrap(), routes.into())].into_iter().collect();
         self.core.routes.send_replace(Arc::new(routes));
     }
 
@@ -300,4 +305,75 @@ async fn an_answer_that_stalls_on_the_way_names_the_path() {
     let (status, _, said) = node.ask(get("web.localhost")).await;
     assert_eq!(status, StatusCode::BAD_GATEWAY);
     assert!(said.contains("small messages pass, transfers stall"), "{said}");
+}
+
+const THIRD: NodeId = NodeId([3; 32]);
+
+/// A replica on a node that cannot be dialled costs a hop of another device: it is asked when there is no other.
+#[tokio::test]
+async fn replicas_reached_directly_come_before_those_over_a_hop() {
+    let mesh = Arc::new(FakeMesh::default());
+    let (here, near, far) = (Node::new("n1", &mesh), Node::new("n3", &mesh), Node::new("n2", &mesh));
+    mesh.hops.lock().unwrap().insert(OTHER, Ok(THIRD));
+    near.tunnels(mesh.take(THIRD));
+    far.tunnels(mesh.take(OTHER));
+    for (node, index, id) in [(&near, 1, THIRD), (&far, 0, OTHER)] {
+        node.route(&[(index, id, true)]);
+        node.run(index);
+    }
+    let route =
+        |index, node, direct| Route { replica: replica(index), generation: GENERATION, node, local: false, direct };
+    here.publish(vec![route(0, OTHER, false), route(1, THIRD, true)]);
+    for _ in 0..4 {
+        assert_eq!(here.ask(get("web.shoal")).await.1[NODE_HEADER], "n3");
+    }
+    here.publish(vec![route(0, OTHER, false)]);
+    let (status, headers, _) = here.ask(get("web.shoal")).await;
+    assert_eq!((status, &headers[NODE_HEADER]), (StatusCode::OK, &"n2".parse().unwrap()));
+}
+
+/// Streams to a node are kept and used again. Once the node can be dialled, what runs over another device must not stay there.
+#[tokio::test]
+async fn a_stream_over_a_hop_is_left_once_there_is_a_link() {
+    let mesh = Arc::new(FakeMesh::default());
+    let (here, there) = (Node::new("n1", &mesh), Node::new("n2", &mesh));
+    mesh.hops.lock().unwrap().insert(OTHER, Ok(THIRD));
+    there.tunnels(mesh.take(OTHER));
+    there.route(&[(0, OTHER, true)]);
+    there.run(0);
+    here.route(&[(0, OTHER, false)]);
+    for _ in 0..3 {
+        assert_eq!(here.ask(get("web.shoal")).await.0, StatusCode::OK);
+    }
+    assert_eq!(mesh.opened.load(Ordering::Relaxed), 1, "used again while there is nothing better");
+    mesh.hops.lock().unwrap().clear();
+    for _ in 0..3 {
+        assert_eq!(here.ask(get("web.shoal")).await.0, StatusCode::OK);
+    }
+    assert_eq!(mesh.opened.load(Ordering::Relaxed), 2, "and the new one is used again as well");
+}
+
+/// The replica is healthy and its node up: what is missing is the way, and the answer says between whom.
+#[tokio::test]
+async fn a_missing_path_is_named_and_may_be_tried_again() {
+    let mesh = Arc::new(FakeMesh::default());
+    let here = Node::new("n1", &mesh);
+    let names = [(NODE, "n1"), (OTHER, "n2"), (THIRD, "n3")];
+    let views = names.map(|(id, name)| crate::fakes::node_view(id, name));
+    here.core.nodes.lock().unwrap().extend(views);
+    here.route(&[(0, OTHER, false)]);
+    for (tried, said) in [
+        (vec![], "web/0 runs on n2; n1 has no way to n2 (no address answered; no common member reaches both)\n"),
+        (
+            vec![(THIRD, "it carries as many streams as it can".to_owned())],
+            "web/0 runs on n2; n1 has no way to n2 (no address answered; over n3: it carries as many streams as it can)\n",
+        ),
+    ] {
+        mesh.hops.lock().unwrap().insert(OTHER, Err(tried));
+        let mut post = get("web.shoal");
+        *post.method_mut() = Method::POST;
+        let (status, headers, body) = here.ask(post).await;
+        assert_eq!((status, body.as_str()), (StatusCode::SERVICE_UNAVAILABLE, said));
+        assert_eq!(headers[header::RETRY_AFTER], "1");
+    }
 }

@@ -57,6 +57,12 @@ counters! {
     carriers_up,
     /// Those on which what was sent did not arrive, so that they were given up.
     carriers_stalled,
+    /// Streams that this node opened over a common member.
+    hops_opened,
+    /// Streams that this node carried for two others.
+    hops_carried,
+    /// Streams that it was asked to carry and did not: no room, or no way to the other node.
+    hops_refused,
 }
 
 pub(super) fn add(counter: &AtomicU64, more: usize) {

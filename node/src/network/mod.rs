@@ -22,6 +22,7 @@ mod counters;
 mod dialing;
 mod giving_up;
 mod gossip;
+pub mod hop;
 mod interfaces;
 mod lane;
 mod link;
@@ -53,7 +54,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use shoal_protocol::model::{ClusterId, Lane, NodeId};
-use shoal_protocol::node::{DialTarget, Input, Message, OwnAddresses, Ticket, Verdict};
+use shoal_protocol::node::{DialTarget, Input, Message, OwnAddresses, Ticket, Verdict, WayTo};
 use shoal_protocol::wire;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::compat::FuturesAsyncReadCompatExt;
@@ -63,7 +64,7 @@ use crate::identity::Identity;
 pub use carriers::Limits as CarrierLimits;
 pub use counters::NetCounters;
 pub use start::{NetworkError, start};
-pub use stream::{Acceptor, Incoming, Mesh, MeshStream, Moved, OpenError, Purpose};
+pub use stream::{Acceptor, Incoming, Mesh, MeshStream, Moved, OpenError, Purpose, told};
 
 use carriers::{Carrier, Carriers, Ready};
 use counters::add;
@@ -73,6 +74,8 @@ use swarm::Command;
 
 /// How long an asked-for stream may take to open.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long a dial may take before a common member is asked as well. A handshake over a satellite takes about as long.
+const HEAD_START: Duration = Duration::from_millis(750);
 
 /// How long a request waits for a carrier before it takes the link: a handshake on a good path.
 const CARRIER_WITHIN: Duration = Duration::from_millis(300);
@@ -132,12 +135,14 @@ pub struct Network {
     listening: SocketAddr,
     told: watch::Receiver<OwnAddresses>,
     directory: Arc<OnceLock<Arc<dyn Directory>>>,
+    /// With what streams over a common member are sealed.
+    seal: libp2p::noise::Config,
 }
 
-/// Knows where nodes can be dialled.
+/// Knows where nodes can be dialled, and over whom they are reached where that fails.
 pub trait Directory: Send + Sync + 'static {
-    /// A node's addresses, as multiaddrs; none when they are not known.
-    fn addresses(&self, node: NodeId) -> BoxFuture<'_, Vec<String>>;
+    /// How a node can be reached; no addresses when they are not known.
+    fn way(&self, node: NodeId) -> BoxFuture<'_, WayTo>;
 }
 
 /// The links that are up, and what waits for each. Locked for a look-up, never across an await.
@@ -270,7 +275,7 @@ impl Network {
             return vec![address];
         }
         let Some(directory) = self.directory.get() else { return Vec::new() };
-        let told = directory.addresses(node).await;
+        let told = directory.way(node).await.addresses;
         let mut addresses: Vec<_> =
             told.iter().filter_map(|text| names::parse(text)).filter_map(|address| names::socket(&address)).collect();
         addresses.sort_by_key(|address| Some(address.ip()) != link.came_from);
@@ -292,13 +297,64 @@ impl Network {
     }
 
     /// Makes a link to a node that there is none to. In a large cluster that is most of them.
-    async fn reach(&self, node: NodeId) -> Result<(), OpenError> {
-        let directory = self.directory.get().ok_or(OpenError::NoLink(node))?;
-        let addresses = directory.addresses(node).await;
+    async fn reach(&self, node: NodeId, addresses: Vec<String>) -> Result<(), OpenError> {
         let (linked, led_to_link) = oneshot::channel();
         let command = Command::Reach { node, addresses, linked };
         self.commands.send(command).await.map_err(|_| OpenError::Stopping)?;
         led_to_link.await.map_err(|_| OpenError::NoLink(node))
+    }
+
+    /// Over the link, or over one that is made for it; never over a common member.
+    async fn open_direct(&self, node: NodeId, purpose: Purpose) -> Result<MeshStream, OpenError> {
+        match self.open_linked(node, purpose).await {
+            Err(OpenError::NoLink(_)) => {}
+            opened => return opened,
+        }
+        let way = self.way(node).await?;
+        match way.unreachable {
+            Some(dial) => Err(OpenError::NoWay { node, dial, tried: Vec::new() }),
+            None => self.make_link(node, purpose, way.addresses).await,
+        }
+    }
+
+    async fn make_link(&self, node: NodeId, purpose: Purpose, addresses: Vec<String>) -> Result<MeshStream, OpenError> {
+        self.reach(node, addresses).await?;
+        self.open_linked(node, purpose).await
+    }
+
+    async fn way(&self, node: NodeId) -> Result<WayTo, OpenError> {
+        Ok(self.directory.get().ok_or(OpenError::NoLink(node))?.way(node).await)
+    }
+
+    /// Without a link: by a dial, and where that fails or takes long, over a common member.
+    async fn open_somehow(&self, node: NodeId, purpose: Purpose) -> Result<MeshStream, OpenError> {
+        let WayTo { addresses, unreachable, hops } = self.way(node).await?;
+        if let Some(dial) = unreachable {
+            return self.open_over(node, purpose, &hops, dial).await;
+        }
+        let dialled = self.make_link(node, purpose, addresses);
+        if hops.is_empty() {
+            return dialled.await;
+        }
+        let over = async {
+            tokio::time::sleep(HEAD_START).await;
+            self.open_over(node, purpose, &hops, "no address has answered yet".into()).await
+        };
+        tokio::pin!(dialled, over);
+        tokio::select! {
+            dialled = &mut dialled => match dialled {
+                // Sooner than the head start is over: nothing was asked yet.
+                Err(OpenError::NoLink(_)) => self.open_over(node, purpose, &hops, "no address led to it".into()).await,
+                dialled => dialled,
+            },
+            opened = &mut over => match opened {
+                Err(OpenError::NoWay { tried, .. }) => match dialled.await {
+                    Err(OpenError::NoLink(_)) => Err(OpenError::NoWay { node, dial: "no address led to it".into(), tried }),
+                    dialled => dialled,
+                },
+                opened => opened,
+            },
+        }
     }
 }
 
@@ -307,14 +363,16 @@ impl Mesh for Network {
         async move {
             let opened = async {
                 match self.open_linked(node, purpose).await {
-                    Err(OpenError::NoLink(_)) => {}
-                    opened => return opened,
+                    Err(OpenError::NoLink(_)) => self.open_somehow(node, purpose).await,
+                    opened => opened,
                 }
-                self.reach(node).await?;
-                self.open_linked(node, purpose).await
             };
             tokio::time::timeout(OPEN_TIMEOUT, opened).await.unwrap_or(Err(OpenError::TimedOut(node)))
         }
         .boxed()
+    }
+
+    fn is_linked(&self, node: &NodeId) -> bool {
+        self.links.with(|links| links.contains_key(node))
     }
 }

@@ -17,6 +17,8 @@ const fn most(purpose: Purpose) -> usize {
     match purpose {
         Purpose::Artifact => 16,
         Purpose::Http => 256,
+        // Those that are carried on, and those that arrive; `hop.rs` holds the former to less.
+        Purpose::Hop => 256,
     }
 }
 

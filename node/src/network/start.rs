@@ -18,7 +18,7 @@ use super::mdns::Mdns;
 use super::own_addresses::{self, Own};
 use super::services::Services;
 use super::swarm::Task;
-use super::{Inbox, Links, NetCounters, Network, NetworkConfig, names, streams, transport};
+use super::{Inbox, Links, NetCounters, Network, NetworkConfig, hop, names, streams, transport};
 
 /// Handshakes of others at once. Each ends within the dial's time-out, so this many strangers can knock every two seconds.
 const MAX_PENDING_IN: u32 = 64;
@@ -74,6 +74,7 @@ pub(super) async fn start_among(
     let locals = Locals::default();
     let counters = Arc::<NetCounters>::default();
     let keys = names::keypair(&config.seed);
+    let seal = hop::seal(&keys, &config.secret).map_err(|error| set_up(&error))?;
     let (arrive, arrived) = mpsc::channel(carriers::MAX_PENDING_IN);
     let (transport, given_up) =
         transport::transport(&keys, config.secret, &counters, &locals, arrive).map_err(|error| set_up(&error))?;
@@ -127,7 +128,7 @@ pub(super) async fn start_among(
     );
     tokio::spawn(task.run(commands));
     Ok((
-        Network { commands: commands_in, links, counters, carriers, listening, told, directory: Arc::default() },
+        Network { commands: commands_in, links, counters, carriers, listening, told, directory: Arc::default(), seal },
         Inbox { urgent, gossip: gossip_out, bulk },
     ))
 }

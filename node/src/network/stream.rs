@@ -22,12 +22,18 @@ pub enum Purpose {
     Artifact,
     /// HTTP/1.1: requests to replicas, and what nodes ask one another for their users.
     Http,
+    /// To be carried on by a member that reaches both, or arrived over one.
+    Hop,
 }
 
 /// Opens streams to nodes. A trait, so that what stands on it can be tried without a network.
 pub trait Mesh: Send + Sync + 'static {
-    /// A stream to `node`, over the link that stands, or over one that is made for it. Gives up after a few seconds.
+    /// A stream to `node`, over the link that stands, or over one that is made for it, or else over one common member. Gives up
+    /// after a few seconds.
     fn open(&self, node: NodeId, purpose: Purpose) -> BoxFuture<'_, Result<MeshStream, OpenError>>;
+
+    /// Whether a link to `node` stands now, so that a stream over a common member is no longer the best.
+    fn is_linked(&self, node: &NodeId) -> bool;
 }
 
 /// Why no stream could be opened.
@@ -42,8 +48,22 @@ pub enum OpenError {
     TimedOut(NodeId),
     #[error("the link to node {} broke: {why}", node.short())]
     Broken { node: NodeId, why: String },
+    #[error("there is no way to node {}: {}", node.short(), told(dial, tried, |node| format!("node {}", node.short())))]
+    NoWay { node: NodeId, dial: String, tried: Vec<(NodeId, String)> },
     #[error("this node is stopping")]
     Stopping,
+}
+
+/// Why there is no way: how dialling fails, and what each common member said.
+pub fn told(dial: &str, tried: &[(NodeId, String)], name: impl Fn(&NodeId) -> String) -> String {
+    let mut text = dial.to_owned();
+    for (hop, why) in tried {
+        text.push_str(&format!("; over {}: {why}", name(hop)));
+    }
+    if tried.is_empty() {
+        text.push_str("; no common member reaches both");
+    }
+    text
 }
 
 trait Duplex: AsyncRead + AsyncWrite + Send {}
@@ -60,6 +80,8 @@ pub struct MeshStream {
     hold: Option<Hold>,
     /// Bytes that went through, both ways.
     passed: Arc<AtomicU64>,
+    /// The member that carries it, where there is no link to the node itself.
+    hop: Option<NodeId>,
 }
 
 /// How much has moved on a stream's way: it grows while anything arrives, in either direction, if only a part of what is
@@ -81,7 +103,7 @@ impl Moved {
 impl MeshStream {
     /// Any two-way bytes: the mesh's own, or one end of a pipe in a test.
     pub fn new(bytes: impl AsyncRead + AsyncWrite + Send + 'static) -> Self {
-        MeshStream { bytes: Box::pin(bytes), _permit: None, over: None, hold: None, passed: Arc::default() }
+        MeshStream { bytes: Box::pin(bytes), _permit: None, over: None, hold: None, passed: Arc::default(), hop: None }
     }
 
     /// A measure that tells whether it stalls.
@@ -97,6 +119,16 @@ impl MeshStream {
     ) -> Self {
         let over = hold.carrier().over().clone();
         MeshStream { _permit: permit, hold: Some(hold), ..MeshStream::until(bytes, over) }
+    }
+
+    /// One that a common member carries.
+    pub fn over(bytes: impl AsyncRead + AsyncWrite + Send + 'static, hop: NodeId) -> Self {
+        MeshStream { hop: Some(hop), ..MeshStream::new(bytes) }
+    }
+
+    /// The member that carries it; none when it runs over a link to the node itself.
+    pub fn hop(&self) -> Option<NodeId> {
+        self.hop
     }
 
     /// One that ends with its link. The bytes alone would not: yamux wakes no reader of a connection that is closed here.
@@ -117,8 +149,9 @@ impl MeshStream {
         }
     }
 
-    pub(super) fn counted(bytes: impl AsyncRead + AsyncWrite + Send + 'static, permit: OwnedSemaphorePermit) -> Self {
-        MeshStream { _permit: Some(permit), ..MeshStream::new(bytes) }
+    /// Counts against a bound from now on.
+    pub(super) fn counted(self, permit: OwnedSemaphorePermit) -> Self {
+        MeshStream { _permit: Some(permit), ..self }
     }
 }
 

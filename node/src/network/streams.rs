@@ -45,13 +45,14 @@ pub(super) enum Word {
     Stalled,
 }
 
-const KINDS: [Kind; 6] = [
+const KINDS: [Kind; 7] = [
     Kind::Lane(Lane::Urgent),
     Kind::Lane(Lane::Bulk),
     Kind::Service(Purpose::Artifact),
     Kind::Service(Purpose::Http),
     Kind::Word(Word::Ping),
     Kind::Word(Word::Stalled),
+    Kind::Service(Purpose::Hop),
 ];
 
 /// The protocols' names, which a change of what is spoken changes, too.
@@ -65,6 +66,7 @@ fn name(cluster: &ClusterId, kind: Kind) -> StreamProtocol {
             Kind::Service(Purpose::Http) => "http/1",
             Kind::Word(Word::Ping) => "ping/1",
             Kind::Word(Word::Stalled) => "stalled/1",
+            Kind::Service(Purpose::Hop) => "hop/1",
         },
     )
 }

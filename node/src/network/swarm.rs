@@ -64,6 +64,8 @@ pub(super) enum Command {
         node: NodeId,
         is_stalling: bool,
     },
+    /// A stream came over a common member.
+    Arrived(Purpose, Incoming),
     Stop(oneshot::Sender<()>),
 }
 
@@ -202,6 +204,9 @@ impl Task {
                 }
             }
             Command::Accept(purpose, streams) => self.services.accept(purpose, streams),
+            Command::Arrived(purpose, Incoming { from, stream }) => {
+                self.services.hand(from, purpose, |permit| stream.counted(permit));
+            }
             Command::Say { node, word, reply } => {
                 let link = self.peers.get(&node).and_then(|peer| peer.link.as_ref());
                 // Without a link the asker's sender is dropped, which says that it was not heard.
@@ -249,7 +254,7 @@ impl Task {
 
     pub(super) fn on_service(&mut self, id: &PeerId, purpose: Purpose, stream: Stream) {
         if let Some(from) = names::node_id(id) {
-            self.services.hand(from, purpose, |permit| MeshStream::counted(stream.compat(), permit));
+            self.services.hand(from, purpose, |permit| MeshStream::new(stream.compat()).counted(permit));
         }
     }
 

@@ -368,9 +368,9 @@ async fn who_waits_on_a_stream_hears_at_once_that_its_link_is_over() {
 struct Book(NodeId, String);
 
 impl Directory for Book {
-    fn addresses(&self, node: NodeId) -> BoxFuture<'_, Vec<String>> {
+    fn way(&self, node: NodeId) -> BoxFuture<'_, WayTo> {
         let known = (node == self.0).then(|| self.1.clone());
-        std::future::ready(known.into_iter().collect()).boxed()
+        std::future::ready(WayTo { addresses: known.into_iter().collect(), ..WayTo::default() }).boxed()
     }
 }
 
@@ -431,4 +431,88 @@ async fn a_stop_says_what_is_left_to_say() {
         assert_eq!(b.heard().await, (a.id, word(number)));
     }
     assert!(matches!(b.urgent().await, Input::LinkDown { peer } if peer == a.id));
+}
+
+/// Knows no addresses; whom to ask for a hop is its user's to say.
+struct Hops(Vec<NodeId>);
+
+impl Directory for Hops {
+    fn way(&self, _: NodeId) -> BoxFuture<'_, WayTo> {
+        let unreachable = Some("no address answered".to_owned());
+        std::future::ready(WayTo { addresses: Vec::new(), unreachable, hops: self.0.clone() }).boxed()
+    }
+}
+
+/// The first and the second are linked to the third alone, which carries for them.
+async fn apart() -> (Peer, Peer, Peer, tokio_util::sync::DropGuard) {
+    let (mut a, mut b, mut c) = (peer(1).await, peer(2).await, peer(3).await);
+    let stop = tokio_util::sync::CancellationToken::new();
+    for one in [&mut a, &mut b] {
+        one.dial(&c);
+        assert_eq!((one.link_up().await, c.link_up().await), (c.id, one.id));
+        one.network.set_directory(Arc::new(Hops(vec![c.id])));
+    }
+    c.network.set_directory(Arc::new(Hops(vec![a.id, b.id])));
+    for one in [&a, &b, &c] {
+        let streams = one.network.accept(Purpose::Hop).await;
+        tokio::spawn(hop::serve(one.network.clone(), streams, stop.clone()));
+    }
+    (a, b, c, stop.drop_guard())
+}
+
+/// Both ends prove their keys through the member in the middle: the taker sees who asks, not who carries.
+#[tokio::test]
+async fn a_stream_over_a_hop_has_the_key_of_its_author() {
+    let (a, b, c, _stop) = apart().await;
+    for purpose in [Purpose::Artifact, Purpose::Http] {
+        let mut acceptor = b.network.accept(purpose).await;
+        let mut stream = within("a stream", a.network.open(b.id, purpose)).await.unwrap();
+        assert_eq!(stream.hop(), Some(c.id));
+        stream.write_all(b"which?").await.unwrap();
+        stream.shutdown().await.unwrap();
+        let mut incoming = within("the stream", acceptor.next()).await.unwrap();
+        assert_eq!(incoming.from, a.id);
+        let mut asked = String::new();
+        within("the question", incoming.stream.read_to_string(&mut asked)).await.unwrap();
+        let answer = tokio::spawn(async move {
+            incoming.stream.write_all(&vec![5; 600_000]).await.unwrap();
+            incoming.stream.shutdown().await.unwrap();
+        });
+        let mut got = Vec::new();
+        within("the answer", stream.read_to_end(&mut got)).await.unwrap();
+        answer.await.unwrap();
+        assert_eq!((asked.as_str(), got.len()), ("which?", 600_000));
+    }
+    assert_eq!((a.count("net_hops_opened"), c.count("net_hops_carried")), (2, 2));
+}
+
+/// Who asks over a hop hears why that came to nothing, and who says so.
+#[tokio::test]
+async fn a_hop_that_has_no_way_itself_says_so() {
+    let (a, b, c, _stop) = apart().await;
+    // Its server of hops holds a copy: to drop this one would stop nothing.
+    within("the stop", b.network.stop()).await;
+    let lost = b.id;
+    // The end of the link to it may take a moment.
+    let why = within("the refusal", async {
+        loop {
+            match a.network.open(lost, Purpose::Http).await {
+                Err(OpenError::NoWay { node, dial, tried }) => {
+                    assert_eq!((node, dial.as_str()), (lost, "no address answered"));
+                    if let [(hop, why)] = &tried[..]
+                        && why.contains("no address answered")
+                    {
+                        assert_eq!(*hop, c.id);
+                        return why.clone();
+                    }
+                }
+                Err(OpenError::TimedOut(_)) => {}
+                other => panic!("{other:?}"),
+            }
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert_eq!(why, "no address answered", "the one in the middle asked no other hop");
+    assert!(c.count("net_hops_refused") > 0);
 }

@@ -111,6 +111,10 @@ impl Mesh for FakeMesh {
         }
         .boxed()
     }
+
+    fn is_linked(&self, _: &NodeId) -> bool {
+        true
+    }
 }
 
 /// What the runtime falls over.

@@ -117,7 +117,7 @@ impl Source for Shelves<'_> {
             Tree::Rulings => self.rulings.item(key).map(|ruling| codec::encode(&ruling.wire())).into_iter().collect(),
             Tree::Sheets => {
                 let is_told =
-                    |slot: &&Signed<Slot>| slot.by().0 != self.me.0 || !self.saving.unwritten.contains_key(&slot.slot);
+                    |slot: &&Signed<Slot>| slot.by().0 != self.me.0 || !self.unwritten.contains_key(&slot.slot);
                 self.claims.item(key).filter(is_told).map(|slot| codec::encode(&slot.wire())).into_iter().collect()
             }
             Tree::Records => {
@@ -154,7 +154,7 @@ impl Node {
             claims: &self.claims,
             membership: &self.membership,
             me: self.me,
-            unwritten: &self.saving.unwritten,
+            unwritten: &self.unwritten,
         };
         let facts = work(&mut self.repair, now, &shelves, &mut out);
         self.post(now, out, Message::Repair);

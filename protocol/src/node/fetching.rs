@@ -41,9 +41,8 @@ impl Node {
     /// node that is up was asked; and of those, too, each has its turn.
     pub(super) fn candidates(&self, digest: &Digest) -> Vec<NodeId> {
         let mut candidates = self.ordered_candidates(digest);
-        candidates.sort_by_key(|node| {
-            (self.artifacts.stalls.contains(node), self.membership.unreachable(node).is_some())
-        });
+        candidates
+            .sort_by_key(|node| (self.artifacts.stalls.contains(node), self.membership.unreachable(node).is_some()));
         candidates
     }
 

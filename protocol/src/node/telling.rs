@@ -121,7 +121,7 @@ impl Node {
         }
         let since = self.wall(now);
         let Some(slot) = self.claims.set_healthy(slot, &told, since) else { return };
-        self.cache.slot(now, self.me, slot.slot);
+        self.saving.cache.slot(now, self.me, slot.slot);
         if !self.saving.unwritten.contains_key(&slot.slot) {
             self.note_slot(now, &slot);
         }

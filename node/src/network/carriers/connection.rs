@@ -293,6 +293,7 @@ fn code(purpose: Purpose) -> u8 {
     match purpose {
         Purpose::Artifact => 1,
         Purpose::Http => 2,
+        Purpose::Hop => 3,
     }
 }
 
@@ -300,6 +301,7 @@ fn purpose(code: u8) -> Option<Purpose> {
     match code {
         1 => Some(Purpose::Artifact),
         2 => Some(Purpose::Http),
+        3 => Some(Purpose::Hop),
         _ => None,
     }
 }
