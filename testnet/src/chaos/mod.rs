@@ -16,6 +16,7 @@ mod interfaces;
 mod kills;
 mod moved;
 pub mod net;
+mod no_way;
 mod outage;
 mod pause;
 pub mod rest;
@@ -69,6 +70,8 @@ pub enum Scenario {
     Partition,
     /// One node's cable is pulled, and put in again.
     CutCable,
+    /// Two nodes cannot reach one another, as behind two routers that let nobody in; all others reach both.
+    NoWay,
     /// One node hangs for a minute.
     Pause,
     /// One node's disk is full.
@@ -109,6 +112,7 @@ impl Scenario {
             Scenario::KillLoop => "kill-loop",
             Scenario::Partition => "partition",
             Scenario::CutCable => "cut-cable",
+            Scenario::NoWay => "no-way",
             Scenario::Pause => "pause",
             Scenario::FullDisk => "full-disk",
             Scenario::Clock => "clock",
@@ -127,7 +131,7 @@ impl Scenario {
         match self {
             // They do without a network of their own: blackout then restarts with the network there.
             Scenario::KillLoop | Scenario::Pause | Scenario::Blackout => None,
-            Scenario::Partition | Scenario::CutCable | Scenario::BlackHole => setup.no_net.clone(),
+            Scenario::Partition | Scenario::CutCable | Scenario::BlackHole | Scenario::NoWay => setup.no_net.clone(),
             Scenario::ManyInterfaces | Scenario::MovedWhileOff => setup.no_net.clone(),
             Scenario::Addresses | Scenario::BootBeforeNetwork => setup.no_net.clone(),
             Scenario::Weather => setup.no_net.clone().or_else(Disk::stalls_impossible),
@@ -141,6 +145,7 @@ impl Scenario {
             Scenario::KillLoop => kills::play(setup),
             Scenario::Partition => cuts::partition(setup),
             Scenario::CutCable => cuts::cable(setup),
+            Scenario::NoWay => no_way::play(setup),
             Scenario::Pause => pause::play(setup),
             Scenario::FullDisk => full_disk::play(setup),
             Scenario::Clock => clock::play(setup),

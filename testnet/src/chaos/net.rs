@@ -27,6 +27,8 @@ use crate::real::{Place, traffic::Sample, traffic::ask_once};
 
 /// Where nodes listen for one another, and for clients: what `shoal up` takes without options.
 const PORTS: (u16, u16) = (7700, 8080);
+/// A hardware address that no device has; of the block for local use.
+const NOBODY: &str = "02:00:00:00:00:fe";
 /// Nodes that fit into the addresses.
 pub const MOST_NODES: usize = 99;
 
@@ -234,6 +236,24 @@ impl Net {
     /// Back to one switch.
     pub fn join(&self) -> Result<()> {
         (0..self.nodes).try_for_each(|node| self.plug(&port(node), "left"))
+    }
+
+    /// From now on nothing that one of these sends reaches the other, and nothing tells them so: each knows a device for the other's
+    /// address that is not there. All others reach both.
+    pub fn part(&self, one: usize, other: usize) -> Result<()> {
+        for (from, to) in [(one, other), (other, one)] {
+            let (namespace, address) = (self.namespace(from), self.address(to));
+            ip(&format!("-n {namespace} neigh replace {address} lladdr {NOBODY} dev eth0 nud permanent"))?;
+        }
+        Ok(())
+    }
+
+    /// The two reach one another again.
+    pub fn meet(&self, one: usize, other: usize) -> Result<()> {
+        for (from, to) in [(one, other), (other, one)] {
+            ip(&format!("-n {} neigh del {} dev eth0", self.namespace(from), self.address(to)))?;
+        }
+        Ok(())
     }
 
     fn plug(&self, port: &str, bridge: &str) -> Result<()> {

@@ -23,12 +23,17 @@ const STEADY: Duration = Duration::from_secs(10);
 
 /// Waits until the running nodes are of one mind, and everything runs that is wished for, once, and nothing else.
 pub fn at_rest(cluster: &mut Cluster, wishes: &Wishes) -> Result<()> {
+    at_rest_apart(cluster, wishes, &[])
+}
+
+/// The same though these nodes have no way to one another, so no link.
+pub fn at_rest_apart(cluster: &mut Cluster, wishes: &Wishes, apart: &[usize]) -> Result<()> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         for index in cluster.running() {
             cluster.nodes[index].lives()?;
         }
-        match look(cluster, wishes) {
+        match look(cluster, wishes, apart) {
             Ok(()) => return Ok(()),
             Err(seen) if Instant::now() >= deadline => {
                 bail!("the nodes did not come to rest within {} s: {seen:#}", PATIENCE.as_secs())
@@ -44,7 +49,7 @@ pub fn stays(cluster: &Cluster, wishes: &Wishes) -> Result<()> {
     let (until, before) = (Instant::now() + STEADY, places(witness)?);
     while Instant::now() < until {
         std::thread::sleep(EVERY * 5);
-        look(cluster, wishes).context("it had been at rest")?;
+        look(cluster, wishes, &[]).context("it had been at rest")?;
         nothing_moved(&before, &places(witness)?).context("it had been at rest")?;
     }
     Ok(())
@@ -73,10 +78,11 @@ pub fn nothing_moved(before: &Places, after: &Places) -> Result<()> {
 }
 
 /// One look; an error says what is not as it should be.
-fn look(cluster: &Cluster, wishes: &Wishes) -> Result<()> {
+fn look(cluster: &Cluster, wishes: &Wishes, apart: &[usize]) -> Result<()> {
     let nodes: Vec<&Daemon> = cluster.running().into_iter().map(|index| &cluster.nodes[index]).collect();
-    for node in &nodes {
-        sees_all_up(node, nodes.len())?;
+    for index in cluster.running() {
+        let unlinked = if apart.contains(&index) { apart.len() } else { 1 };
+        sees_all_up(&cluster.nodes[index], nodes.len(), nodes.len() - unlinked)?;
     }
     are_of_one_mind(&nodes)?;
     let views = nodes.iter().map(|node| Ok((*node, node.api().workloads()?))).collect::<Result<Vec<_>>>()?;
@@ -92,7 +98,7 @@ fn look(cluster: &Cluster, wishes: &Wishes) -> Result<()> {
     Ok(())
 }
 
-fn sees_all_up(node: &Daemon, size: usize) -> Result<()> {
+fn sees_all_up(node: &Daemon, size: usize, links: usize) -> Result<()> {
     let status = node.api().status()?;
     ensure!(status["ready"] == Value::Bool(true), "{} is not ready: {}", node.name, status["warnings"]);
     ensure!(status["read_only"].is_null(), "{} takes no writes: {}", node.name, status["read_only"]);
@@ -103,7 +109,7 @@ fn sees_all_up(node: &Daemon, size: usize) -> Result<()> {
         bail!("{} sees {} {}, ready: {} ({why})", node.name, member.name, member.state, member.ready);
     }
     ensure!(members.len() == size, "{} knows {} members, {size} run", node.name, members.len());
-    ensure!(status["links"].as_u64() == Some(size as u64 - 1), "{} has {} links", node.name, status["links"]);
+    ensure!(status["links"].as_u64() == Some(links as u64), "{} has {} links", node.name, status["links"]);
     Ok(())
 }
 

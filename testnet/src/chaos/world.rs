@@ -157,6 +157,11 @@ impl World {
         rest::at_rest(&mut self.cluster, &self.wishes)
     }
 
+    /// The same while these two have no way to one another.
+    pub(super) fn rest_without(&mut self, one: usize, other: usize) -> Result<()> {
+        rest::at_rest_apart(&mut self.cluster, &self.wishes, &[one, other])
+    }
+
     /// The replicas that a node holds, as it sees it itself.
     pub(super) fn held_by(&self, node: usize) -> Result<Vec<String>> {
         let id = self.cluster.nodes[node].id();

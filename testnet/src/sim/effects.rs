@@ -95,7 +95,14 @@ impl World {
             Action::Order(order) => self.order(device, order),
             Action::Fetch { artifact, runtime: _, candidates } => {
                 let holds = |index: &usize| self.devices[*index].artifacts.contains(&artifact.digest);
-                let reachable = |index: &usize| self.node(*index).is_some() && self.network.open(device, *index);
+                // Over a link, or over one device that reaches both.
+                let over = |hop: usize, index: usize| {
+                    self.node(hop).is_some() && self.network.open(device, hop) && self.network.open(hop, index)
+                };
+                let ways = |index: usize| {
+                    self.network.open(device, index) || (0..self.devices.len()).any(|hop| over(hop, index))
+                };
+                let reachable = |index: &usize| self.node(*index).is_some() && ways(*index);
                 let mut asked = candidates.iter().filter_map(|id| self.ids.get(id)).flatten();
                 let found = holds(&device) || asked.any(|index| reachable(index) && holds(index));
                 let after = if holds(&device) { 1_000 } else { 10_000 + below(&mut self.rng, 50_000) };

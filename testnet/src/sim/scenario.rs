@@ -16,7 +16,7 @@ use super::play::Play;
 use super::world::World;
 
 /// Scenarios that come with the program, by name.
-const BUILT_IN: [(&str, &str); 16] = [
+const BUILT_IN: [(&str, &str); 17] = [
     ("bad-clocks", include_str!("../../scenarios/bad-clocks.txt")),
     ("blackout", include_str!("../../scenarios/blackout.txt")),
     ("clone", include_str!("../../scenarios/clone.txt")),
@@ -25,6 +25,7 @@ const BUILT_IN: [(&str, &str); 16] = [
     ("flapping", include_str!("../../scenarios/flapping.txt")),
     ("kill", include_str!("../../scenarios/kill.txt")),
     ("moves", include_str!("../../scenarios/moves.txt")),
+    ("no-way", include_str!("../../scenarios/no-way.txt")),
     ("one-way", include_str!("../../scenarios/one-way.txt")),
     ("partition", include_str!("../../scenarios/partition.txt")),
     ("paused", include_str!("../../scenarios/paused.txt")),

@@ -1,6 +1,7 @@
 mod busy;
 mod failovers;
 mod moves;
+mod no_way;
 mod promises;
 mod returns;
 mod steps;
