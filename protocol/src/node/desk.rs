@@ -154,7 +154,7 @@ impl Node {
             claims: &self.claims,
             membership: &self.membership,
             me: self.me,
-            unwritten: &self.unwritten,
+            unwritten: &self.saving.unwritten,
         };
         let facts = work(&mut self.repair, now, &shelves, &mut out);
         self.post(now, out, Message::Repair);

@@ -16,7 +16,7 @@ use super::play::Play;
 use super::world::World;
 
 /// Scenarios that come with the program, by name.
-const BUILT_IN: [(&str, &str); 17] = [
+const BUILT_IN: [(&str, &str); 18] = [
     ("bad-clocks", include_str!("../../scenarios/bad-clocks.txt")),
     ("blackout", include_str!("../../scenarios/blackout.txt")),
     ("clone", include_str!("../../scenarios/clone.txt")),

@@ -209,6 +209,7 @@ fn ready_member(cluster: &bottle::Cluster, number: u8, bottle: &mut Bottle) -> N
         version: String::new(),
         ready: true,
         leaving: false,
+        no_way_to: Vec::new(),
     };
     let record = Signed::sign(record, &keys, &bottle.node.cluster).wire();
     bottle.input(Input::Message { from: id, message: Message::Membership(membership::Message::Record(record)) });

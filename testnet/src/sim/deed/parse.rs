@@ -16,7 +16,7 @@ const MOST_AT_ONCE: u32 = 1_000;
 const MOST_PACE: u64 = 100_000;
 
 /// Every deed's word and what follows it, for people. A RATE is so many of a thousand.
-const KNOWN: [(&str, &str); 26] = [
+const KNOWN: [(&str, &str); 27] = [
     ("publish", "NAME REPLICAS [version NUMBER] [via NODE]"),
     ("remove", "NAME [via NODE]"),
     ("rule", "NAME VALUE [via NODE]"),
