@@ -68,7 +68,7 @@ pub struct Config {
 
     /// Auctions of this owner at a time; further ones wait their turn. Each is some KiB. Sane: 256.
     pub max_auctions: usize,
-    /// Places of this owner that are sought, or awarded and not yet claimed, at a time; further ones wait until claims come in. It is
+    /// Places of this owner that are sought, or awarded and not yet seen claimed, at a time; further ones wait until claims come in. It is
     /// what a step of thousands asks of the mesh at once: a bidder's claims of so many go to its disk in one or two batches. Sane: 512.
     pub max_under_way: usize,
     /// Awards of this owner waiting for their claim at a time. Each is some 500 bytes. Sane: 8,192, a full node's worth.

@@ -121,7 +121,10 @@ impl Auction {
     /// Owner: puts missing places up. Those that are under way are left out, so calling again is harmless. Takes at most
     /// [`MAX_PLACES`] at a time, the rest is told by [`Fact::Full`].
     pub fn open(&mut self, now: Time, lot: Lot, desk: &dyn Desk, out: &mut Out<Message>) -> Vec<Fact> {
-        self.turn(now, desk, out, |parts, turn| parts.owner.open(turn, lot))
+        self.turn(now, desk, out, |parts, turn| {
+            let awaited = parts.notices.awaited(&turn.base.me);
+            parts.owner.open(turn, lot, awaited);
+        })
     }
 
     /// Owner: drops what is under way for a workload: ownership moved, or it was removed. Bidders are released; awards
@@ -216,7 +219,7 @@ impl Auction {
 
     /// Places that can be put up now.
     pub fn room(&self) -> usize {
-        self.parts.owner.room(&self.base.config)
+        self.parts.owner.room(&self.base.config, self.parts.notices.awaited(&self.base.me))
     }
 
     /// Whether a place is being auctioned or awarded by this node now.

@@ -25,6 +25,12 @@ impl Notices {
         self.open.len()
     }
 
+    /// Claims that winners of this node's awards say to have, whose sheets have not come. A mesh that is behind with them is not
+    /// asked for more.
+    pub(super) fn awaited(&self, me: &NodeId) -> usize {
+        self.open.keys().filter(|(_, owner)| owner == me).count()
+    }
+
     pub(super) fn on_notice(
         &mut self,
         turn: &mut Turn<'_>,

@@ -52,23 +52,23 @@ impl Owner {
         self.memory.queues().into_iter().chain([self.drawn.queue(), self.awards.past()])
     }
 
-    /// Places that can be put up now.
-    pub(super) fn room(&self, config: &Config) -> usize {
+    /// Places that can be put up now, with so many of whose claims the sheets have not come.
+    pub(super) fn room(&self, config: &Config, awaited: usize) -> usize {
         let full = self.rounds.len() >= config.max_auctions || self.awards.len() >= config.max_awards;
-        if full { 0 } else { config.max_under_way.saturating_sub(self.sought.len() + self.awards.len()) }
+        if full { 0 } else { config.max_under_way.saturating_sub(self.sought.len() + self.awards.len() + awaited) }
     }
 
     pub(super) fn is_under_way(&self, replica: &ReplicaId) -> bool {
         self.sought.contains_key(replica) || self.awards.is_open(replica)
     }
 
-    pub(super) fn open(&mut self, turn: &mut Turn<'_>, mut lot: Lot) {
+    pub(super) fn open(&mut self, turn: &mut Turn<'_>, mut lot: Lot, awaited: usize) {
         let uid = lot.uid;
         lot.places.sort_by_key(|place| place.place);
         lot.places.dedup_by_key(|place| place.place);
         lot.places.retain(|place| !self.is_under_way(&ReplicaId { uid, place: place.place }));
         let config = &turn.base.config;
-        let left_out = lot.places.split_off(lot.places.len().min(MAX_PLACES).min(self.room(config)));
+        let left_out = lot.places.split_off(lot.places.len().min(MAX_PLACES).min(self.room(config, awaited)));
         if !left_out.is_empty() {
             let places = left_out.into_iter().map(|place| place.place).collect();
             turn.facts.push(Fact::Full { uid, places });

@@ -115,7 +115,18 @@ impl Round {
                 assignment.insert(place, (node, price));
             }
         }
-        assignment
+        self.in_runs(assignment)
+    }
+
+    /// The same, with what each node gets following one another where any of them takes any of the places: such places share a slot of
+    /// its sheet. Who gets how many, and at which prices, stays.
+    fn in_runs(&self, assignment: Assignment) -> Assignment {
+        if self.offers().any(|(_, offer)| !offer.without.is_empty()) {
+            return assignment;
+        }
+        let mut won: Vec<(NodeId, Price)> = assignment.values().copied().collect();
+        won.sort_by_key(|(node, price)| (*node, price.total()));
+        assignment.into_keys().zip(won).collect()
     }
 
     pub(super) fn offers(&self) -> impl Iterator<Item = (NodeId, &Offer)> {

@@ -156,7 +156,7 @@ impl Node {
         self.outbox.stored(upto);
         self.saving.rows.retain(|_, batch| batch.is_none_or(|batch| batch > upto));
         for slot in self.note_written(now, |batch| batch <= upto) {
-            self.telling.note(slot.slot);
+            self.telling.note_written(now, &slot);
         }
         self.on_claims_written(now, upto);
         let (done, waiting) = self.saving.incarnations.drain(..).partition::<Vec<_>, _>(|(id, _)| *id <= upto);

@@ -4,10 +4,10 @@
 //! A quiet node tells each change at once. One that takes hundreds of replicas tells a slot again when its turn comes, with all that
 //! has changed until then: what is outstanding is at most a sheet, however many replicas there are.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use crate::model::{Bucket, ReplicaId, Time};
+use crate::model::{Bucket, Phase, ReplicaId, Slot, Time};
 
 use super::message::Message;
 use super::{Action, Level, Node};
@@ -17,6 +17,9 @@ use super::{Action, Level, Node};
 const BURST: u32 = 32;
 /// The pause between further ones: 200 a second, of which each costs every other node some 0.2 ms.
 const EVERY: Duration = Duration::from_millis(5);
+/// How long a claim is not told that was just written and is about to start: most run within milliseconds, and one message says both.
+/// The owner and the guardians know of it from the auction.
+const ABOUT_TO_START: Duration = Duration::from_millis(20);
 
 /// What is still to be told of this node's sheet.
 #[derive(Clone, Debug)]
@@ -24,6 +27,8 @@ pub(super) struct Telling {
     pace: Bucket,
     /// Slots that changed since they were told, the longest waiting first. Each stands in it once: at most as many as a sheet has.
     waiting: VecDeque<u8>,
+    /// Slots that change again in a moment, and until when that is waited for. None of them is among those that wait.
+    later: BTreeMap<u8, Time>,
     /// When the first of them may be told, while the pace holds them back.
     next_at: Option<Time>,
     /// Replicas that run and answer, which is still to be told, by slot. At most as many as there are claims.
@@ -32,20 +37,39 @@ pub(super) struct Telling {
 
 impl Default for Telling {
     fn default() -> Self {
-        Telling { pace: Bucket::new(BURST, EVERY), waiting: VecDeque::new(), next_at: None, untold: BTreeSet::new() }
+        Telling {
+            pace: Bucket::new(BURST, EVERY),
+            waiting: VecDeque::new(),
+            later: BTreeMap::new(),
+            next_at: None,
+            untold: BTreeSet::new(),
+        }
     }
 }
 
 impl Telling {
     /// The slot has changed.
     pub fn note(&mut self, slot: u8) {
+        self.later.remove(&slot);
         if !self.waiting.contains(&slot) {
             self.waiting.push_back(slot);
         }
     }
 
+    /// The slot has changed, and is on disk. If something in it is about to start, it is told with how that went.
+    pub fn note_written(&mut self, now: Time, slot: &Slot) {
+        if slot.claims.iter().all(|claim| claim.phase != Phase::Starting) {
+            self.note(slot.slot);
+        } else if !self.waiting.contains(&slot.slot) {
+            self.later.entry(slot.slot).or_insert(now + ABOUT_TO_START);
+        }
+    }
+
     /// The next slot that may be told now.
     fn next(&mut self, now: Time) -> Option<u8> {
+        for (slot, _) in self.later.extract_if(.., |_, at| *at <= now) {
+            self.waiting.push_back(slot);
+        }
         self.next_at = None;
         self.waiting.front()?;
         match self.pace.take(now) {
@@ -59,12 +83,12 @@ impl Telling {
 
     /// When slots that wait may be told.
     pub fn due(&self) -> Option<Time> {
-        self.next_at
+        self.next_at.into_iter().chain(self.later.values().copied()).min()
     }
 
     /// Slots that wait, and replicas whose health is to be told.
     pub fn len(&self) -> (usize, usize) {
-        (self.waiting.len(), self.untold.len())
+        (self.waiting.len() + self.later.len(), self.untold.len())
     }
 
     /// This replica runs, and answers.

@@ -87,7 +87,7 @@ const GOLDEN: [(&str, &str); 10] = [
     ("admitted", "f0248836"),
     ("ask-holder", "f3ed0642"),
     ("claims", "00e5fd5e"),
-    ("auction", "66bf6685"),
+    ("auction", "b4141a7d"),
     ("carry", "dfd47e66"),
 ];
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use rand_chacha::rand_core::RngCore;
-use shoal_protocol::model::{Lane, Time};
+use shoal_protocol::model::{Facts, Lane, Time};
 use shoal_protocol::node::{Config, Input, Node};
 
 use super::happening::Happening;
@@ -33,7 +33,8 @@ impl World {
         it.forget_process();
         it.links.clear();
         let wall = it.clock.wall(now);
-        let node = Node::new(config, it.identity.clone(), it.disk.load(), facts(), wall, seed, Time::ZERO);
+        let facts = Facts { capacity: self.capacity, ..facts() };
+        let node = Node::new(config, it.identity.clone(), it.disk.load(), facts, wall, seed, Time::ZERO);
         it.node = Some(node);
         self.note(device, "start");
         self.say(device, if founder { "starts, and founds the cluster" } else { "starts" });

@@ -39,6 +39,8 @@ pub struct World {
     pub genesis: Genesis,
     pub root: KeyPair,
     pub join: KeyPair,
+    /// What each device has to offer.
+    pub capacity: Resources,
     /// How long a disk takes to sync, microseconds.
     pub fsync: u64,
     /// Answers to commands, in the order they came.
@@ -80,6 +82,7 @@ impl World {
             genesis: Genesis { root: root.public(), join: join.public() },
             root,
             join,
+            capacity: facts().capacity,
             fsync: 2_000,
             answers: VecDeque::new(),
             history: Digest::of(b""),

@@ -14,7 +14,7 @@ use shoal_protocol::node::{Action, Message, Node, Order, Record, Reply};
 use shoal_protocol::sync;
 
 use crate::sim::disk::Disk;
-use crate::sim::world::{World, facts};
+use crate::sim::world::World;
 
 /// Effects that may wait for a disk: the driver of real nodes gives a disk up that lets more wait.
 const MAX_HELD: usize = 65_536;
@@ -311,7 +311,7 @@ impl World {
         let it = &self.devices[device];
         if let Some(node) = &it.node {
             // Counted here as well: what the node itself says is one thing, what it claims another.
-            let (capacity, claimed, promised) = (facts().capacity, self.claimed(node), node.promised());
+            let (capacity, claimed, promised) = (self.capacity, self.claimed(node), node.promised());
             if !capacity.holds(claimed) || !capacity.holds(promised) {
                 self.broken(device, format!("it claims {claimed:?} and promised {promised:?}, more than {capacity:?}"));
             } else if it.held.values().map(Vec::len).sum::<usize>() > MAX_HELD {

@@ -7,7 +7,7 @@ use super::*;
 /// Replicas so small that three devices hold thousands.
 fn tiny(replicas: u32) -> Spec {
     let SpecForm { name, runtime, artifact, env, require, .. } = workload("p", 1, replicas).into();
-    let resources = Resources { memory: 256 << 10, cpu: 1 };
+    let resources = Resources { memory: 2 << 20, cpu: 1 };
     SpecForm { name, runtime, artifact, replicas, resources, env, require }.try_into().expect("a test's own spec")
 }
 
@@ -28,11 +28,13 @@ fn dropped(world: &World) -> u64 {
 }
 
 /// From 1,000 to 3,000 on three devices that take some time over each message. Two thousand auctions and claims went out at once,
-/// gossip of them was dropped, and what nobody had heard of was placed a second time: a sixth of it. Not one is started twice now,
+/// gossip of them was dropped, and what nobody had heard of was placed a second time. Not one is started twice now,
 /// nothing is dropped, and only so much is under way at a time.
 #[test]
 fn a_step_of_thousands_starts_nothing_twice() {
-    let mut play = cluster(11, 3);
+    let mut world = World::new(11);
+    world.capacity = Resources { memory: 8 << 30, cpu: 8_000 };
+    let mut play = Play::with(11, world, 3).unwrap();
     play.publish(0, &tiny(1_000)).unwrap();
     play.world.run_till(Duration::from_secs(60), "the first thousand", |world| healthy(world) == 1_000).unwrap();
     for device in 0..3 {
