@@ -62,7 +62,7 @@ pub(super) enum Then {
     /// Its author is answered.
     Answer(RequestId),
     /// A node was admitted; one that asked for it is told.
-    Admit(NodeId, Option<Signed<NodeRecord>>),
+    Admit(NodeId, Option<Box<Signed<NodeRecord>>>),
 }
 
 impl Row {
@@ -171,7 +171,7 @@ impl Node {
             Then::Admit(node, record) => {
                 self.outbox.push(Action::Broadcast(Message::Changed { change: raw, holder: None }));
                 if let Some(record) = record {
-                    self.welcome(now, node, record);
+                    self.welcome(now, node, *record);
                 }
             }
         }

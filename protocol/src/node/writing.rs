@@ -110,7 +110,7 @@ impl Node {
         let salt = self.rng.next_u64();
         let admission = trust::admit(&self.identity.genesis, &self.identity.join, node, salt, context.serial);
         let Ok(change) = admission else { return };
-        if let Err(refusal) = self.stage(now, change, Then::Admit(node, record)) {
+        if let Err(refusal) = self.stage(now, change, Then::Admit(node, record.map(Box::new))) {
             self.tell(now, Level::Warning, "node-refused", None, Some(node), format!("not admitted: {refusal}"));
         }
     }

@@ -151,7 +151,7 @@ fn newcomers_that_know_of_nobody_but_one_another_go_on_asking_their_seeds() {
 #[test]
 fn newcomers_whose_friends_are_gone_for_good_go_on_when_somebody_restarts_them() {
     let mut tried = 0;
-    for seed in 0..40 {
+    for seed in 0..20 {
         let mut play = cluster(seed, 1);
         let newcomers = [play.world.add(), play.world.add()];
         newcomers.iter().for_each(|newcomer| play.world.start(*newcomer, false, &[0]));
@@ -169,7 +169,7 @@ fn newcomers_whose_friends_are_gone_for_good_go_on_when_somebody_restarts_them()
         play.heal().unwrap();
         play.settle().unwrap();
     }
-    assert!(tried >= 10, "only {tried} seeds came to it");
+    assert!(tried >= 5, "only {tried} seeds came to it");
 }
 
 /// Seeds 995473 and 996904: everybody but a newcomer lost power before it was ready. Who came back compared with it, and was ready a moment
