@@ -129,6 +129,14 @@ pub enum ServeError {
         /// What happened, as a predicate: `exceeded its memory limit of 32 MiB`.
         reason: String,
     },
+    /// The client failed: it did not send what it announced. Counted against nobody.
+    #[error("`{id}` {reason}")]
+    Client {
+        /// Which one was asked.
+        id: InstanceId,
+        /// What happened, as a predicate: `was sent nothing more of its request for 60 s`.
+        reason: String,
+    },
     /// This device is guilty.
     #[error(transparent)]
     Device(#[from] DeviceError),
@@ -139,7 +147,10 @@ impl ServeError {
     pub fn untouched(&self) -> bool {
         match self {
             ServeError::Unknown(_) | ServeError::NotRunning { .. } | ServeError::Busy { .. } => true,
-            ServeError::Request { .. } | ServeError::Guest { .. } | ServeError::Device(_) => false,
+            ServeError::Request { .. }
+            | ServeError::Guest { .. }
+            | ServeError::Client { .. }
+            | ServeError::Device(_) => false,
         }
     }
 
@@ -151,6 +162,7 @@ impl ServeError {
             }
             ServeError::Request { .. } => StatusCode::BAD_REQUEST,
             ServeError::Guest { status, .. } => *status,
+            ServeError::Client { .. } => StatusCode::REQUEST_TIMEOUT,
             ServeError::Device(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }

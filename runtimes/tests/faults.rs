@@ -19,6 +19,9 @@ use shoal_runtimes::{BodyError, Runtime, ServeError, State};
 /// Short, so that tests of time-outs end soon; nothing depends on how long it really takes.
 const SHORT: Duration = Duration::from_millis(200);
 
+/// Where a guest must be quick enough in between, on a busy machine too.
+const SECOND: Duration = Duration::from_secs(1);
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_loop_ends_when_its_cpu_time_for_one_request_is_used_up() {
     let bed = Bed::with(|config| (config.request_cpu, config.request_time) = (SHORT, LONG)).await;
@@ -79,6 +82,52 @@ async fn the_memory_limit_is_for_all_requests_together() {
     }
 }
 
+/// As many requests as the node has threads for guests waited for memory that another request of their replica held. Each
+/// woke itself by giving back what its failed try had taken, and tried again without an end: for 30 s no guest of the node
+/// got a thread. A request that waits costs nothing, and gets the memory when it is given back.
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_that_wait_for_memory_keep_no_thread() {
+    let bed = Bed::with(|config| (config.threads, config.request_time) = (2, LONG)).await;
+    bed.faulty(|launch| launch.memory = 16 * MIB).await;
+    let other = bed.samples.launch("hello/0", bed.samples.hello);
+    assert_eq!(bed.start(other).await, State::Running);
+
+    // It has all memory until somebody reads its answer, which is more than waits on the way.
+    let holding = bed.ask("/hold?1024").await.unwrap();
+    let mut waiting: Vec<_> = (0..4).map(|_| Box::pin(bed.ask("/slow?0"))).collect();
+    until(async || {
+        for asking in &mut waiting {
+            assert!(futures::poll!(asking.as_mut()).is_pending());
+        }
+        bed.wasm.usage(&id("faulty/0")).await.unwrap().active == 5
+    })
+    .await;
+    let others = async {
+        let mut cpu = None;
+        for n in 0..50 {
+            let request = http::Request::builder().uri("/").header("host", "hello.localhost");
+            let request = request.body(shoal_runtimes::body("")).unwrap();
+            let answer = bed.wasm.serve(&id("hello/0"), request).await.unwrap();
+            answer.into_body().collect().await.unwrap();
+            // By then those that wait have been looked at once.
+            if n == 25 {
+                cpu = Some(bed.wasm.usage(&id("faulty/0")).await.unwrap().cpu);
+            }
+        }
+        (cpu.unwrap(), bed.wasm.usage(&id("faulty/0")).await.unwrap().cpu)
+    };
+    let (then, now) = generous("answers of another replica", others).await;
+    assert_eq!(then, now, "waiting takes no CPU time");
+    assert_eq!(bed.wasm.usage(&id("faulty/0")).await.unwrap().active, 5);
+
+    holding.into_body().collect().await.unwrap();
+    for answer in generous("answers of those that waited", join_all(waiting)).await {
+        let text = answer.unwrap().into_body().collect().await.unwrap().to_bytes();
+        assert_eq!(text, "at last");
+    }
+    assert_eq!(bed.wasm.status(&id("faulty/0")).unwrap().faults, 0);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn traps_say_what_happened() {
     let bed = Bed::new().await;
@@ -129,14 +178,66 @@ async fn a_big_answer_streams_through_little_memory() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_does_not_read_does_not_hold_the_guest_for_ever() {
-    let bed = Bed::with(|config| config.request_time = SHORT).await;
+async fn an_answer_that_nobody_takes_holds_no_guest_for_ever() {
+    let bed = Bed::with(|config| config.untaken_time = SHORT).await;
     bed.faulty(|_| {}).await;
     let answer = bed.ask("/big?65536").await.unwrap();
     until(async || bed.wasm.usage(&id("faulty/0")).await.unwrap().active == 0).await;
-    assert_eq!(bed.last_fault(), "made no progress with its answer for 200 ms");
+    assert_eq!(bed.wasm.status(&id("faulty/0")).unwrap().faults, 0, "the guest had no part in it");
+    let told = "GET /big: the guest was cut off, since nothing of its answer was taken for 200 ms";
+    assert!(bed.log().await.iter().any(|line| line.text == told), "{:?}", bed.log().await);
     let error = answer.into_body().collect().await.unwrap_err();
-    assert!(error.to_string().contains("made no progress"), "{error}");
+    assert!(error.to_string().contains("nothing of its answer was taken"), "{error}");
+}
+
+/// Downloads of some MB at 20 to 100 KB/s were cut off, and the guest was blamed: the time in which it was held back
+/// counted as its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_takes_its_answer_slowly_gets_all_of_it() {
+    let bed = Bed::with(|config| config.request_time = SECOND).await;
+    bed.faulty(|_| {}).await;
+    let mut body = bed.ask("/big?4096").await.unwrap().into_body();
+    let mut len = 0;
+    for pauses in 0.. {
+        if pauses < 3 {
+            // The client's pace, longer than the guest's whole time. It is what is tried here, not a wait for something.
+            tokio::time::sleep(SECOND * 3 / 2).await;
+        }
+        let Some(frame) = body.frame().await else { break };
+        len += frame.unwrap().data_ref().map_or(0, Bytes::len);
+    }
+    assert_eq!((len, bed.wasm.status(&id("faulty/0")).unwrap().faults), (4 << 20, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_comes_slowly_is_answered() {
+    let bed = Bed::with(|config| config.request_time = SECOND).await;
+    bed.faulty(|_| {}).await;
+    let pieces = futures::stream::unfold(0, |sent| async move {
+        // As above: more than the guest may be silent, less than a client may.
+        tokio::time::sleep(SECOND * 5 / 4).await;
+        (sent < 2).then(|| (Ok::<_, BodyError>(Frame::data(Bytes::from_static(&[7; 1000]))), sent + 1))
+    });
+    let answer = bed.post("/count", StreamBody::new(pieces).boxed_unsync()).await.unwrap();
+    assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "2000");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_sends_no_more_is_blamed_and_not_the_guest() {
+    let bed = Bed::with(|config| config.request_time = SECOND).await;
+    bed.faulty(|_| {}).await;
+    let silent = StreamBody::new(futures::stream::pending::<Result<Frame<Bytes>, BodyError>>()).boxed_unsync();
+    let error = bed.post("/count", silent).await.unwrap_err();
+    assert_eq!(error.to_string(), "`faulty/0` was sent nothing more of its request for 2 s");
+    assert_eq!(error.status(), 408);
+
+    // The guest panics over half a request, as many would.
+    let broken: Result<Frame<Bytes>, BodyError> = Err("the client sent nothing for 30 s".into());
+    let error = bed.post("/count", StreamBody::new(futures::stream::iter([broken])).boxed_unsync()).await.unwrap_err();
+    assert_eq!(error.to_string(), "`faulty/0` was sent half a request: the client sent nothing for 30 s");
+    assert_eq!(bed.wasm.status(&id("faulty/0")).unwrap().faults, 0);
+    let told = "POST /count: the guest was sent half a request: the client sent nothing for 30 s";
+    assert!(bed.log().await.iter().any(|line| line.text == told), "{:?}", bed.log().await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -235,6 +336,11 @@ async fn a_flood_of_lines_is_bounded() {
     assert!(
         log.iter().any(|line| line.text.ends_with("lines were not kept: they came faster than they may be written"))
     );
+}
+
+/// Waits for what must come; far longer than it takes on a busy machine.
+async fn generous<T>(what: &str, wait: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(60), wait).await.unwrap_or_else(|_| panic!("{what} did not come"))
 }
 
 /// Looks again and again, giving way in between.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use tokio::sync::Notify;
+use tokio::task::coop;
 use tokio::time::{Instant, sleep_until};
 use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 
@@ -19,29 +20,73 @@ use crate::runtime::{Body, BodyError};
 const LINGER: Duration = Duration::from_secs(1);
 
 pub(super) struct Exchange {
-    /// How long nothing may happen.
-    limit: Duration,
+    limits: Limits,
     times: Mutex<Times>,
     gone: Notify,
     fault: OnceLock<Fault>,
+    /// Why the request's body ended early.
+    broken: OnceLock<String>,
 }
 
+/// How long nothing may happen, by the one who is waited for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// The guest: before its answer begins, and between two parts of it that somebody waits for.
+    pub guest: Duration,
+    /// Whoever carries the answer away. The guest is held back meanwhile, which is no fault of its.
+    pub untaken: Duration,
+}
+
+impl Limits {
+    /// Whoever brings the request's body. It has a limit of its own and says so in the body; this one is for those that
+    /// have none, so it is the longer one.
+    pub fn silent(&self) -> Duration {
+        self.guest * 2
+    }
+
+    /// How often to look who is waited for: what is told late is late by a quarter, and no part of a body wakes anybody.
+    fn look_after(&self) -> Duration {
+        self.guest / 4
+    }
+}
+
+/// **Time runs against the one who is waited for**, from the moment at which the waiting began.
 struct Times {
     progress_at: Instant,
     answered: bool,
+    /// The guest asked for more of the request than has come.
+    asks: bool,
+    /// Whoever carries the answer away asked for more of it than there is.
+    wanted: bool,
     gone_at: Option<Instant>,
 }
 
 impl Exchange {
-    pub fn new(limit: Duration) -> Arc<Self> {
-        let times = Times { progress_at: Instant::now(), answered: false, gone_at: None };
-        Arc::new(Exchange { limit, times: Mutex::new(times), gone: Notify::new(), fault: OnceLock::new() })
+    pub fn new(limits: Limits) -> Arc<Self> {
+        let times = Times { progress_at: Instant::now(), answered: false, asks: false, wanted: true, gone_at: None };
+        Arc::new(Exchange {
+            limits,
+            times: Mutex::new(times),
+            gone: Notify::new(),
+            fault: OnceLock::new(),
+            broken: OnceLock::new(),
+        })
+    }
+
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// The guest begins, after it waited for others.
+    pub fn begun(&self) {
+        self.lock().progress_at = Instant::now();
     }
 
     /// The guest gave an answer, at least its head.
     pub fn answered(&self) {
         let mut times = self.lock();
         times.answered = true;
+        times.wanted = false;
         times.progress_at = Instant::now();
     }
 
@@ -55,16 +100,23 @@ impl Exchange {
         let _ = self.fault.set(fault);
     }
 
+    /// Why the guest got half a request only, if so: what it did then is not its fault.
+    pub fn broken(&self) -> Option<&str> {
+        self.broken.get().map(String::as_str)
+    }
+
     /// Ends when nothing has happened for too long.
     pub async fn overdue(&self) -> Overdue {
         loop {
             let gone = self.gone.notified();
             let (at, why) = self.deadline();
-            if at <= Instant::now() {
+            let now = Instant::now();
+            if at <= now {
                 return why;
             }
             tokio::select! {
-                () = sleep_until(at) => {}
+                // Somebody else, with less time, may be waited for by then.
+                () = sleep_until(at.min(now + self.limits.look_after())) => {}
                 () = gone => {}
             }
         }
@@ -72,16 +124,38 @@ impl Exchange {
 
     fn deadline(&self) -> (Instant, Overdue) {
         let times = self.lock();
-        let idle = times.progress_at + self.limit;
-        let why = if times.answered { Overdue::Stalled } else { Overdue::NoAnswer };
+        let (limit, why) = if !times.wanted {
+            (self.limits.untaken, Overdue::NotTaken)
+        } else if times.asks {
+            (self.limits.silent(), Overdue::ClientSilent)
+        } else if times.answered {
+            (self.limits.guest, Overdue::Stalled)
+        } else {
+            (self.limits.guest, Overdue::NoAnswer)
+        };
+        let idle = times.progress_at + limit;
         match times.gone_at.map(|gone_at| gone_at + LINGER) {
             Some(gone) if gone < idle => (gone, Overdue::ClientGone),
             _ => (idle, why),
         }
     }
 
-    fn progress(&self) {
-        self.lock().progress_at = Instant::now();
+    /// The guest asked for more of the request's body, which either came or did not.
+    fn asked(&self, came: bool) {
+        let mut times = self.lock();
+        if came || !times.asks {
+            times.progress_at = Instant::now();
+        }
+        times.asks = !came;
+    }
+
+    /// Somebody asked for more of the answer's body, which was either there or not.
+    fn carried(&self, taken: bool) {
+        let mut times = self.lock();
+        if taken || !times.wanted {
+            times.progress_at = Instant::now();
+        }
+        times.wanted = !taken;
     }
 
     fn client_gone(&self) {
@@ -95,9 +169,17 @@ impl Exchange {
 }
 
 /// What did not happen in time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Overdue {
+    /// By the guest: the head of its answer.
     NoAnswer,
+    /// By the guest: the next part of it.
     Stalled,
+    /// By the client: the next part of its request.
+    ClientSilent,
+    /// By whoever carries the answer away: taking what is there.
+    NotTaken,
+    /// By the guest: its end, after its client went away.
     ClientGone,
 }
 
@@ -135,9 +217,18 @@ impl HttpBody for RequestBody {
     type Error = wasmtime_wasi_http::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
-        self.exchange.progress();
-        let failed = |error: BodyError| wasmtime_wasi_http::Error::InternalError(Some(error.to_string()));
+        // A body that always has more must not keep the thread: the engine has a loop of its own that skips to the trailers.
+        let proceed = ready!(coop::poll_proceed(cx));
+        let polled = Pin::new(&mut self.inner).poll_frame(cx);
+        self.exchange.asked(polled.is_ready());
+        let frame = ready!(polled);
+        proceed.made_progress();
+        let failed = |error: BodyError| {
+            let why = error.to_string();
+            // It ends with this, so there is one.
+            let _ = self.exchange.broken.set(why.clone());
+            wasmtime_wasi_http::Error::InternalError(Some(why))
+        };
         Poll::Ready(frame.map(|frame| frame.map_err(failed)))
     }
 
@@ -162,9 +253,10 @@ impl HttpBody for AnswerBody {
     type Error = BodyError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
-        self.exchange.progress();
-        Poll::Ready(match frame {
+        let polled = Pin::new(&mut self.inner).poll_frame(cx);
+        // After the end nothing is left to take: only the guest's own end is waited for.
+        self.exchange.carried(matches!(polled, Poll::Ready(Some(_))));
+        Poll::Ready(match ready!(polled) {
             Some(Ok(frame)) => Some(Ok(frame)),
             Some(Err(error)) => Some(Err(error.into())),
             None => {
@@ -181,5 +273,77 @@ impl HttpBody for AnswerBody {
 
     fn size_hint(&self) -> SizeHint {
         self.inner.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::{advance, timeout};
+
+    use super::*;
+
+    const LIMITS: Limits = Limits { guest: Duration::from_secs(30), untaken: Duration::from_secs(600) };
+
+    /// Seconds until something is overdue, and what.
+    async fn overdue(exchange: &Exchange) -> (u64, Overdue) {
+        let since = Instant::now();
+        let why = timeout(Duration::from_secs(3600), exchange.overdue()).await.expect("an end");
+        (since.elapsed().as_secs(), why)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_guest_has_its_time_while_somebody_waits_for_it() {
+        let exchange = Exchange::new(LIMITS);
+        advance(Duration::from_secs(20)).await;
+        assert_eq!(overdue(&exchange).await, (10, Overdue::NoAnswer));
+        exchange.answered();
+        exchange.carried(false);
+        advance(Duration::from_secs(20)).await;
+        exchange.carried(false);
+        assert_eq!(overdue(&exchange).await, (10, Overdue::Stalled), "asking again is not progress");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_client_takes_nothing_of_the_guest_s_time() {
+        // A client that took a part of an answer now and then had its guest cut off and blamed after 30 s.
+        let exchange = Exchange::new(LIMITS);
+        exchange.answered();
+        for _ in 0..5 {
+            assert!(timeout(Duration::from_secs(500), exchange.overdue()).await.is_err(), "held back, not idle");
+            exchange.carried(true);
+        }
+        advance(Duration::from_secs(500)).await;
+        exchange.carried(false);
+        assert_eq!(overdue(&exchange).await, (30, Overdue::Stalled), "from the moment it is waited for");
+        exchange.carried(true);
+        assert_eq!(overdue(&exchange).await, (600, Overdue::NotTaken));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_upload_takes_nothing_of_the_guest_s_time() {
+        let exchange = Exchange::new(LIMITS);
+        for _ in 0..5 {
+            exchange.asked(false);
+            assert!(timeout(Duration::from_secs(50), exchange.overdue()).await.is_err());
+            exchange.asked(true);
+        }
+        assert_eq!(overdue(&exchange).await, (30, Overdue::NoAnswer), "it has all that it asked for");
+        exchange.asked(false);
+        assert_eq!(overdue(&exchange).await, (60, Overdue::ClientSilent));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_changes_while_nobody_looks_is_seen_soon() {
+        let exchange = Exchange::new(LIMITS);
+        exchange.answered();
+        let watch = tokio::spawn({
+            let exchange = exchange.clone();
+            async move { exchange.overdue().await }
+        });
+        tokio::time::sleep(Duration::from_secs(100)).await;
+        exchange.carried(false);
+        let since = Instant::now();
+        assert_eq!(watch.await.unwrap(), Overdue::Stalled);
+        assert!(since.elapsed() <= LIMITS.guest + LIMITS.look_after(), "{:?}", since.elapsed());
     }
 }

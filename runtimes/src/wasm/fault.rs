@@ -23,6 +23,8 @@ pub(super) struct Fault {
 pub(super) enum Blame {
     /// The guest's. Counted and told.
     Guest,
+    /// Its client's, or the way to it: told in the log, counted against nobody.
+    Client,
     /// Nobody's: it was stopped, or its client went away.
     Nobody,
     /// Nobody's, and the guest has seen nothing yet: the replica's other requests have all its memory.
@@ -76,6 +78,23 @@ impl Fault {
         Fault { blame: Blame::Nobody, ..Fault::new(StatusCode::BAD_GATEWAY, "was cut off, since its client is gone") }
     }
 
+    pub fn client_silent(limit: Duration) -> Self {
+        Fault::of_client(format!("was sent nothing more of its request for {}", secs(limit)))
+    }
+
+    pub fn not_taken(limit: Duration) -> Self {
+        Fault::of_client(format!("was cut off, since nothing of its answer was taken for {}", secs(limit)))
+    }
+
+    /// The guest ended in whatever way after its request broke off because of `why`.
+    pub fn half_a_request(why: &str) -> Self {
+        Fault::of_client(format!("was sent half a request: {why}"))
+    }
+
+    fn of_client(reason: String) -> Self {
+        Fault { blame: Blame::Client, ..Fault::new(StatusCode::REQUEST_TIMEOUT, reason) }
+    }
+
     pub fn no_room() -> Self {
         let reason = "has no memory left for another request at this moment";
         Fault { blame: Blame::NoRoom, ..Fault::new(StatusCode::SERVICE_UNAVAILABLE, reason) }
@@ -109,7 +128,12 @@ impl Fault {
     }
 
     pub fn into_error(self, id: &InstanceId) -> ServeError {
-        ServeError::Guest { id: id.clone(), status: self.status, reason: self.reason }
+        match self.blame {
+            Blame::Client => ServeError::Client { id: id.clone(), reason: self.reason },
+            Blame::Guest | Blame::Nobody | Blame::NoRoom => {
+                ServeError::Guest { id: id.clone(), status: self.status, reason: self.reason }
+            }
+        }
     }
 }
 

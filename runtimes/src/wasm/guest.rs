@@ -1,21 +1,19 @@
 //! The world a guest sees: its environment, clocks, chance, HTTP - and nothing of the host's.
 
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use tokio::io::AsyncWrite;
-use tokio::sync::Notify;
-use tokio::sync::futures::Notified;
 use wasmtime::component::ResourceTable;
-use wasmtime::{Engine, ResourceLimiter, Store};
+use wasmtime::{Engine, Store};
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView};
 
+use super::memory::{Memory, Reserved};
 use crate::logs::{Lines, Log, LogStream};
 use crate::runtime::Launch;
 
@@ -27,125 +25,6 @@ const MAX_CALL_BYTES: usize = 8 << 20;
 const MAX_RANDOM: u64 = 1 << 20;
 /// Bytes of an answer that wait for the client, two such chunks at most.
 const ANSWER_CHUNK: usize = 64 << 10;
-/// Core instances, memories and tables of one component: plain ones have four, one and two.
-const MAX_INSTANCES: usize = 128;
-const MAX_MEMORIES: usize = 16;
-const MAX_TABLES: usize = 64;
-/// What the engine pays for an element of a table.
-const TABLE_ELEMENT: u64 = size_of::<usize>() as u64;
-
-/// The memory that all requests of one replica share.
-pub(super) struct MemoryPool {
-    limit: u64,
-    used: AtomicU64,
-    released: Notify,
-}
-
-impl MemoryPool {
-    pub fn new(limit: u64) -> Self {
-        MemoryPool { limit, used: AtomicU64::new(0), released: Notify::new() }
-    }
-
-    pub fn limit(&self) -> u64 {
-        self.limit
-    }
-
-    pub fn used(&self) -> u64 {
-        self.used.load(Ordering::Relaxed)
-    }
-
-    /// Ends when some memory was given back after this call.
-    pub fn released(&self) -> Notified<'_> {
-        self.released.notified()
-    }
-
-    fn take(&self, bytes: u64) -> bool {
-        let grown = |used: u64| used.checked_add(bytes).filter(|used| *used <= self.limit);
-        self.used.try_update(Ordering::Relaxed, Ordering::Relaxed, grown).is_ok()
-    }
-
-    fn give_back(&self, bytes: u64) {
-        self.used.fetch_sub(bytes, Ordering::Relaxed);
-        self.released.notify_waiters();
-    }
-}
-
-/// What one guest has of its replica's pool.
-pub(super) struct Memory {
-    pool: Arc<MemoryPool>,
-    own: u64,
-    /// The growth that was allowed last, in case the system refuses it.
-    last: u64,
-    /// A growth was refused: if the guest fails now, that is why.
-    refused: Arc<AtomicBool>,
-}
-
-impl Memory {
-    fn grow(&mut self, bytes: u64) -> bool {
-        let allowed = self.pool.take(bytes);
-        if allowed {
-            self.own += bytes;
-            self.last = bytes;
-        } else {
-            self.refused.store(true, Ordering::Relaxed);
-        }
-        allowed
-    }
-
-    fn grow_failed(&mut self) {
-        let last = std::mem::take(&mut self.last);
-        self.own -= last;
-        self.pool.give_back(last);
-        self.refused.store(true, Ordering::Relaxed);
-    }
-
-    pub fn own(&self) -> u64 {
-        self.own
-    }
-}
-
-impl Drop for Memory {
-    fn drop(&mut self) {
-        self.pool.give_back(self.own);
-    }
-}
-
-impl ResourceLimiter for Memory {
-    fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
-        self.last = 0;
-        // A refusal of the guest's own maximum is its own business.
-        let within = maximum.is_none_or(|maximum| desired <= maximum);
-        Ok(within && self.grow(desired.saturating_sub(current) as u64))
-    }
-
-    fn memory_grow_failed(&mut self, _: wasmtime::Error) -> wasmtime::Result<()> {
-        self.grow_failed();
-        Ok(())
-    }
-
-    fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
-        self.last = 0;
-        let within = maximum.is_none_or(|maximum| desired <= maximum);
-        Ok(within && self.grow((desired.saturating_sub(current) as u64).saturating_mul(TABLE_ELEMENT)))
-    }
-
-    fn table_grow_failed(&mut self, _: wasmtime::Error) -> wasmtime::Result<()> {
-        self.grow_failed();
-        Ok(())
-    }
-
-    fn instances(&self) -> usize {
-        MAX_INSTANCES
-    }
-
-    fn tables(&self) -> usize {
-        MAX_TABLES
-    }
-
-    fn memories(&self) -> usize {
-        MAX_MEMORIES
-    }
-}
 
 /// The data of one guest's store.
 pub(super) struct Guest {
@@ -157,14 +36,8 @@ pub(super) struct Guest {
 }
 
 impl Guest {
-    /// A store for one request. `refused` tells afterwards whether memory was refused.
-    pub fn store(
-        engine: &Engine,
-        launch: &Launch,
-        pool: &Arc<MemoryPool>,
-        log: &Log,
-        refused: &Arc<AtomicBool>,
-    ) -> wasmtime::Result<Store<Guest>> {
+    /// A store for one request, with the memory that was set aside for it.
+    pub fn store(engine: &Engine, launch: &Launch, memory: Reserved, log: &Log) -> wasmtime::Result<Store<Guest>> {
         let mut wasi = WasiCtxBuilder::new();
         // Nothing is inherited. Sockets need all three switches: two of them are on by default.
         wasi.allow_tcp(false).allow_udp(false).allow_ip_name_lookup(false);
@@ -176,9 +49,8 @@ impl Guest {
         wasi.stdout(Output::new(log, LogStream::Out)).stderr(Output::new(log, LogStream::Err));
         let mut table = ResourceTable::new();
         table.set_max_capacity(MAX_RESOURCES);
-        let memory = Memory { pool: pool.clone(), own: 0, last: 0, refused: refused.clone() };
         let hooks = Hooks { log: log.clone() };
-        let guest = Guest { wasi: wasi.build(), http: WasiHttpCtx::new(), table, hooks, memory };
+        let guest = Guest { wasi: wasi.build(), http: WasiHttpCtx::new(), table, hooks, memory: Memory::new(memory) };
         let mut store = Store::try_new(engine, guest)?;
         store.limiter(|guest| &mut guest.memory);
         store.set_epoch_deadline(1);

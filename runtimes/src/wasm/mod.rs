@@ -23,6 +23,7 @@ mod fault;
 mod guest;
 mod host;
 mod inspect;
+mod memory;
 mod replica;
 mod request;
 mod share;
@@ -72,8 +73,12 @@ pub struct Config {
     pub compile: CompileLimits,
     /// Threads on which guests compute.
     pub threads: usize,
-    /// How long a guest may go without progress: before its answer begins, and between two parts of it.
+    /// How long a guest may go without progress while others wait for it: before its answer begins, and between two parts of
+    /// it. Time in which it waits for its client does not count.
     pub request_time: Duration,
+    /// How long a part of an answer may wait for whoever carries it away. The guest is held back meanwhile and its own time
+    /// stands still. Servers judge their clients by the bytes that leave, and much earlier; this one is for those that do not.
+    pub untaken_time: Duration,
     /// CPU time that one request may use.
     pub request_cpu: Duration,
     /// Requests that one replica answers at a time, if its memory limit has room for that many instances.
@@ -85,7 +90,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// 512 MiB of compiled code, a thread a core, 30 s without progress, 10 s of CPU, 64 requests at a time and 64 waiting,
+    /// 512 MiB of compiled code, a thread a core, 30 s without progress, an hour untaken, 10 s of CPU, 64 requests at a time and 64 waiting,
     /// 4096 replicas.
     pub fn new(cache: impl Into<PathBuf>, logs: impl Into<PathBuf>) -> Self {
         Config {
@@ -97,6 +102,7 @@ impl Config {
             compile: CompileLimits::default(),
             threads: std::thread::available_parallelism().map_or(1, usize::from),
             request_time: Duration::from_secs(30),
+            untaken_time: Duration::from_secs(3600),
             request_cpu: Duration::from_secs(10),
             concurrent: 64,
             waiting: 64,

@@ -1,6 +1,6 @@
 //! One replica: from its start to its end.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -9,8 +9,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::fault::{Blame, Fault, mib};
-use super::guest::{Guest, MemoryPool};
+use super::guest::Guest;
 use super::host::{Host, Program};
+use super::memory::MemoryPool;
 use super::share::{Meter, Share};
 use crate::board::{Seat, State};
 use crate::error::{PrepareError, ServeError};
@@ -24,7 +25,7 @@ pub(super) struct Replica {
     pub log: Log,
     pub memory: Arc<MemoryPool>,
     pub share: Arc<Share>,
-    ready: OnceLock<Ready>,
+    pub ready: OnceLock<Ready>,
     /// The start and all requests: the replica has ended when they have.
     pub tasks: TaskTracker,
     /// Nothing new begins.
@@ -38,6 +39,8 @@ pub(super) struct Replica {
 /// What a replica has once it runs.
 pub(super) struct Ready {
     pub program: Arc<Program>,
+    /// Bytes of memory that an instance takes to be made: the most that was seen.
+    pub instance: AtomicU64,
     /// Requests that are being answered hold one of these.
     pub slots: Arc<Semaphore>,
     /// Requests that are being answered or wait hold one of these.
@@ -82,7 +85,7 @@ impl Replica {
     }
 
     /// What a request needs, when there can be requests.
-    pub fn ready(&self) -> Result<&Ready, ServeError> {
+    pub fn usable(&self) -> Result<&Ready, ServeError> {
         let not_running = |state| ServeError::NotRunning { id: self.launch.id.clone(), state };
         if self.draining.is_cancelled() {
             return Err(not_running("stopping"));
@@ -101,10 +104,12 @@ impl Replica {
         Usage { memory: self.memory.used(), cpu, throttled, active: u32::try_from(active).unwrap_or(u32::MAX) }
     }
 
-    /// Counts a fault and tells it, unless it is excused.
+    /// Tells a fault in the log, and counts it when it is the guest's.
     pub fn blame(&self, request: &str, fault: &Fault) {
-        if fault.blame == Blame::Guest {
+        if matches!(fault.blame, Blame::Guest | Blame::Client) {
             self.log.say(LogStream::System, &format!("{request}: the guest {}", fault.reason));
+        }
+        if fault.blame == Blame::Guest {
             self.seat.fault(fault.reason.clone());
         }
     }
@@ -182,6 +187,7 @@ impl Replica {
         let limit = concurrent + self.host.config.waiting;
         Ok(Ready {
             program,
+            instance: AtomicU64::new(instance),
             slots: Arc::new(Semaphore::new(concurrent)),
             room: Arc::new(Semaphore::new(limit)),
             concurrent,
@@ -191,13 +197,13 @@ impl Replica {
 
     /// Makes one instance, to see whether that works and how much memory it takes.
     async fn try_once(self: Arc<Self>, program: Arc<Program>) -> Result<u64, Fault> {
-        let refused = Arc::new(AtomicBool::new(false));
-        let store = Guest::store(&self.host.engine, &self.launch, &self.memory, &self.log, &refused);
+        let store = Guest::store(&self.host.engine, &self.launch, self.memory.nothing(), &self.log);
         let mut store = store.map_err(Fault::host)?;
         let config = &self.host.config;
         let instantiated = async {
-            program.pre.instantiate_async(&mut store).await?;
-            Ok(store.data().memory.own())
+            let made = program.pre.instantiate_async(&mut store).await;
+            let memory = &store.data().memory;
+            (made, memory.own(), memory.wanted())
         };
         let meter = Meter::new(&self.share, &self.host.ticker, config.request_cpu);
         let result = tokio::select! {
@@ -209,12 +215,12 @@ impl Replica {
             },
         };
         match result? {
-            Ok(bytes) => Ok(bytes),
-            Err(_) if refused.load(Ordering::Relaxed) => {
+            (Ok(_), own, _) => Ok(own),
+            (Err(_), _, Some(_)) => {
                 let reason = format!("needs more than its memory limit of {} to start", mib(self.launch.memory));
                 Err(Fault { reason, ..Fault::out_of_memory(self.launch.memory, 0) })
             }
-            Err(error) => Err(Fault::from_engine(&error)),
+            (Err(error), _, None) => Err(Fault::from_engine(&error)),
         }
     }
 }

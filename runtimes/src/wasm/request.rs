@@ -1,6 +1,6 @@
 //! One request: a fresh instance, its limits, its answer.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 
 use http_body_util::BodyExt;
@@ -12,11 +12,10 @@ use wasmtime_wasi_http::p2::bindings::Proxy;
 use wasmtime_wasi_http::p2::bindings::http::types::{ErrorCode, Scheme};
 use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 
-use super::exchange::{AnswerBody, Client, Exchange, Overdue, RequestBody};
+use super::exchange::{self, AnswerBody, Client, Exchange, Overdue, RequestBody};
 use super::fault::{Blame, Fault};
 use super::guest::Guest;
-use super::host::Program;
-use super::replica::Replica;
+use super::replica::{Ready, Replica};
 use super::share::Meter;
 use crate::error::ServeError;
 use crate::runtime::Body;
@@ -32,7 +31,7 @@ pub(super) async fn serve(
     check(&replica, &request)?;
     // Before looking: either this sees that the replica ends, or its end waits for this.
     let token = replica.tasks.token();
-    let ready = replica.ready()?;
+    let ready = replica.usable()?;
     let busy = || ServeError::Busy { id: id.clone(), limit: ready.limit };
     let place = ready.enter().ok_or_else(busy)?;
     let slot = tokio::select! {
@@ -42,16 +41,11 @@ pub(super) async fn serve(
     };
     replica.seat.count_request();
 
-    let exchange = Exchange::new(replica.host.config.request_time);
+    let config = &replica.host.config;
+    let exchange = Exchange::new(exchange::Limits { guest: config.request_time, untaken: config.untaken_time });
     let client = Client::of(&exchange);
     let (answer, answered) = oneshot::channel();
-    let call = Call {
-        replica: replica.clone(),
-        program: ready.program.clone(),
-        exchange: exchange.clone(),
-        answer,
-        _held: (place, slot),
-    };
+    let call = Call { replica: replica.clone(), exchange: exchange.clone(), answer, _held: (place, slot) };
     let running = replica.tasks.spawn_on(call.run(request), replica.host.guests());
     drop(token);
     if let Ok(answer) = answered.await {
@@ -86,7 +80,6 @@ fn check(replica: &Replica, request: &http::Request<Body>) -> Result<(), ServeEr
 
 struct Call {
     replica: Arc<Replica>,
-    program: Arc<Program>,
     exchange: Arc<Exchange>,
     answer: oneshot::Sender<Answer>,
     /// The place and the slot, given back when the instance is gone.
@@ -95,20 +88,26 @@ struct Call {
 
 impl Call {
     async fn run(self, request: http::Request<Body>) -> Result<(), Fault> {
-        let Call { replica, program, exchange, answer, _held } = self;
+        let Call { replica, exchange, answer, _held } = self;
         let what = format!("{} {}", request.method(), request.uri().path());
         let meter = Meter::new(&replica.share, &replica.host.ticker, replica.host.config.request_cpu);
-        let limits = Limits { replica: &replica, exchange: &exchange, meter: &meter };
-        let mut fresh = limits.instance(&program).await.inspect_err(|fault| replica.blame(&what, fault))?;
+        let ready = replica.ready.get().expect("a request is taken by a replica that is ready");
+        let limits = Limits { replica: &replica, ready, exchange: &exchange, meter: &meter };
+        let mut fresh = limits.instance().await.inspect_err(|fault| replica.blame(&what, fault))?;
+        exchange.begun();
         let given = Arc::new(OnceLock::new());
         let result = limits.hold(fresh.handle(request, &exchange, answer, &given)).await;
-        let result = result.and_then(|ended| match ended {
-            Err(error) => limits.judge(&error, &fresh),
-            Ok(()) => match given.get() {
-                Some(code) => Err(Fault::answered_with_error(code)),
-                None if exchange.is_answered() => Ok(()),
-                None => Err(Fault::no_answer()),
-            },
+        let result = result.and_then(|ended| {
+            let ended = match ended {
+                Err(error) => limits.judge(&error, &fresh),
+                Ok(()) => match given.get() {
+                    Some(code) => Err(Fault::answered_with_error(code)),
+                    None if exchange.is_answered() => Ok(()),
+                    None => Err(Fault::no_answer()),
+                },
+            };
+            // Few guests know what to do with half a request.
+            ended.map_err(|fault| exchange.broken().map_or(fault, Fault::half_a_request))
         });
         if let Err(fault) = &result {
             replica.blame(&what, fault);
@@ -124,8 +123,6 @@ impl Call {
 struct Fresh {
     store: Store<Guest>,
     proxy: Proxy,
-    /// Memory was refused.
-    refused: Arc<AtomicBool>,
 }
 
 impl Fresh {
@@ -160,6 +157,7 @@ impl Fresh {
 /// What ends a guest that does not end by itself.
 struct Limits<'a> {
     replica: &'a Replica,
+    ready: &'a Ready,
     exchange: &'a Exchange,
     meter: &'a Meter,
 }
@@ -177,35 +175,45 @@ impl Limits<'_> {
     }
 
     fn late(&self, overdue: Overdue) -> Fault {
-        let limit = self.replica.host.config.request_time;
+        let limits = self.exchange.limits();
         match overdue {
-            Overdue::NoAnswer => self.meter.too_slow(limit),
-            Overdue::Stalled => Fault::stalled(limit),
+            Overdue::NoAnswer => self.meter.too_slow(limits.guest),
+            Overdue::Stalled => Fault::stalled(limits.guest),
+            Overdue::ClientSilent => Fault::client_silent(limits.silent()),
+            Overdue::NotTaken => Fault::not_taken(limits.untaken),
             Overdue::ClientGone => Fault::client_gone(),
         }
     }
 
     /// A fresh instance; waits for memory when the replica's other requests have it.
-    async fn instance(&self, program: &Program) -> Result<Fresh, Fault> {
+    async fn instance(&self) -> Result<Fresh, Fault> {
         let Replica { host, launch, memory, log, .. } = self.replica;
         loop {
-            let released = memory.released();
-            let refused = Arc::new(AtomicBool::new(false));
-            let store = Guest::store(&host.engine, launch, memory, log, &refused);
+            let bytes = self.ready.instance.load(Ordering::Relaxed);
+            let reserved = tokio::select! {
+                biased;
+                () = self.replica.cut.cancelled() => return Err(Fault::stopped()),
+                _ = self.exchange.overdue() => return Err(Fault::no_room()),
+                reserved = memory.reserve(bytes) => reserved,
+            };
+            let store = Guest::store(&host.engine, launch, reserved, log);
             let mut store = store.map_err(Fault::host)?;
-            match self.hold(program.pre.instantiate_async(&mut store)).await? {
-                Ok(proxy) => return Ok(Fresh { store, proxy, refused }),
-                // It fitted when the replica was started, so others have what is missing.
-                Err(_) if refused.load(Ordering::Relaxed) => {
-                    drop(store);
-                    tokio::select! {
-                        biased;
-                        () = self.replica.cut.cancelled() => return Err(Fault::stopped()),
-                        _ = self.exchange.overdue() => return Err(Fault::no_room()),
-                        () = released => {}
-                    }
+            let made = self.hold(self.ready.program.pre.instantiate_async(&mut store)).await?;
+            match (made, store.data().memory.wanted()) {
+                (Ok(proxy), _) => return Ok(Fresh { store, proxy }),
+                (Err(_), Some(wanted)) if wanted > memory.limit() => {
+                    return Err(Fault::out_of_memory(memory.limit(), 0));
                 }
-                Err(error) => return Err(Fault::from_engine(&error)),
+                // An instance takes more than those before it: by chance, or by the clock. Each time round it has more set
+                // aside, so this ends.
+                (Err(_), Some(wanted)) if wanted > bytes => {
+                    self.ready.instance.fetch_max(wanted, Ordering::Relaxed);
+                    drop(store);
+                    tokio::task::yield_now().await;
+                }
+                // The system refused what was set aside.
+                (Err(_), Some(_)) => return Err(Fault::no_room()),
+                (Err(error), None) => return Err(Fault::from_engine(&error)),
             }
         }
     }
@@ -216,7 +224,7 @@ impl Limits<'_> {
             // A guest may end itself once it has answered.
             Some(I32Exit(0)) if self.exchange.is_answered() => Ok(()),
             // Guests rarely live on without the memory they asked for: Rust's abort.
-            None if guest.refused.load(Ordering::Relaxed) => {
+            None if guest.store.data().memory.wanted().is_some() => {
                 let others = u64::from(self.replica.usage().active.saturating_sub(1));
                 Err(Fault::out_of_memory(self.replica.memory.limit(), others))
             }

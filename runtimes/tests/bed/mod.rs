@@ -105,6 +105,12 @@ impl Bed {
         self.wasm.serve(&id("faulty/0"), request.body(body(Bytes::new())).unwrap()).await
     }
 
+    /// The same, with something for `faulty/0` to read.
+    pub async fn post(&self, path: &str, body: Body) -> Result<http::Response<Body>, ServeError> {
+        let request = http::Request::builder().method("POST").uri(path).header("host", "faulty.localhost");
+        self.wasm.serve(&id("faulty/0"), request.body(body).unwrap()).await
+    }
+
     pub async fn text(&self, path: &str) -> String {
         let answer = self.ask(path).await.unwrap();
         String::from_utf8(answer.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()

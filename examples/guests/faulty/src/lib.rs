@@ -8,6 +8,7 @@ use std::{env, process};
 use wasip2::exports::http::incoming_handler::Guest;
 use wasip2::http::outgoing_handler;
 use wasip2::http::types::{Fields, IncomingRequest, OutgoingBody, OutgoingRequest, OutgoingResponse, ResponseOutparam};
+use wasip2::io::streams::StreamError;
 
 struct Faulty;
 
@@ -24,6 +25,11 @@ impl Guest for Faulty {
             },
             // Takes `argument` MiB, or all there is, and says how much it got.
             "/eat" => answer(out, &eat(argument.parse().unwrap_or(usize::MAX))),
+            // Takes all memory there is, and keeps it while it answers with `argument` KiB.
+            "/hold" => {
+                eat(usize::MAX);
+                big(out, argument.parse().unwrap_or(0));
+            }
             // As `/eat`, but takes the refusal as a program would: it aborts.
             "/gorge" => {
                 black_box(vec![1u8; argument.parse::<usize>().unwrap_or(1 << 10) << 20]);
@@ -40,6 +46,8 @@ impl Guest for Faulty {
                 sleep(Duration::from_millis(argument.parse().unwrap_or(0)));
                 answer(out, "at last");
             }
+            // Says how many bytes its request's body had; panics when that breaks off.
+            "/count" => answer(out, &count(&request).to_string()),
             // Answers with `argument` KiB.
             "/big" => big(out, argument.parse().unwrap_or(0)),
             // Fails in the middle of its answer.
@@ -97,6 +105,19 @@ fn big(out: ResponseOutparam, kib: usize) {
         }
     }
     let _ = OutgoingBody::finish(body, None);
+}
+
+fn count(request: &IncomingRequest) -> u64 {
+    let body = request.consume().expect("the body of a request can be taken once");
+    let stream = body.stream().expect("the stream of a body can be taken once");
+    let mut bytes = 0;
+    loop {
+        match stream.blocking_read(64 << 10) {
+            Ok(read) => bytes += read.len() as u64,
+            Err(StreamError::Closed) => return bytes,
+            Err(StreamError::LastOperationFailed(error)) => panic!("{}", error.to_debug_string()),
+        }
+    }
 }
 
 /// Asks for memory page by page and takes no for an answer.

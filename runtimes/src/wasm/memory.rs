@@ -1,0 +1,278 @@
+//! The memory that all requests of one replica share: who has how much, and who waits for some.
+//!
+//! **A request sets its instance's memory aside before it makes the instance.** So an instance is made once and fits, a
+//! request that waits costs nothing until memory is given to it, and nobody is woken only to find that there is none.
+//! Memory goes to those who wait in the order in which they came. Guests that run may grow past them: they hold what the
+//! others wait for, and would fail instead of giving it back.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::oneshot;
+use wasmtime::ResourceLimiter;
+
+/// Core instances, memories and tables of one component: plain ones have four, one and two.
+const MAX_INSTANCES: usize = 128;
+const MAX_MEMORIES: usize = 16;
+const MAX_TABLES: usize = 64;
+/// What the engine pays for an element of a table.
+const TABLE_ELEMENT: u64 = size_of::<usize>() as u64;
+
+pub(super) struct MemoryPool {
+    limit: u64,
+    book: Mutex<Book>,
+}
+
+#[derive(Default)]
+struct Book {
+    used: u64,
+    /// Requests that wait, in the order in which they came: as many as the replica has slots, and those that gave up
+    /// since the last one came.
+    waiting: VecDeque<Waiting>,
+}
+
+struct Waiting {
+    bytes: u64,
+    given: oneshot::Sender<Reserved>,
+}
+
+impl Waiting {
+    fn gave_up(&self) -> bool {
+        self.given.is_closed()
+    }
+}
+
+/// Memory set aside for one instance; given back when dropped.
+pub(super) struct Reserved {
+    pool: Arc<MemoryPool>,
+    bytes: u64,
+}
+
+impl MemoryPool {
+    pub fn new(limit: u64) -> Self {
+        MemoryPool { limit, book: Mutex::default() }
+    }
+
+    pub fn limit(&self) -> u64 {
+        self.limit
+    }
+
+    pub fn used(&self) -> u64 {
+        self.lock().used
+    }
+
+    /// Sets `bytes` aside, after those who asked before; waits for ever when that is more than the limit.
+    pub async fn reserve(self: &Arc<Self>, bytes: u64) -> Reserved {
+        let (given, waits) = oneshot::channel();
+        {
+            let mut book = self.lock();
+            book.waiting.retain(|waiting| !waiting.gave_up());
+            book.waiting.push_back(Waiting { bytes, given });
+        }
+        self.give_to_waiting();
+        waits.await.expect("the pool keeps the sender until it gives")
+    }
+
+    /// Nothing set aside: an instance that takes what it needs as it goes.
+    pub fn nothing(self: &Arc<Self>) -> Reserved {
+        Reserved { pool: self.clone(), bytes: 0 }
+    }
+
+    fn take(&self, bytes: u64) -> bool {
+        let mut book = self.lock();
+        let grown = book.used.checked_add(bytes).filter(|used| *used <= self.limit);
+        if let Some(used) = grown {
+            book.used = used;
+        }
+        grown.is_some()
+    }
+
+    fn give_back(self: &Arc<Self>, bytes: u64) {
+        if bytes > 0 {
+            self.lock().used -= bytes;
+            self.give_to_waiting();
+        }
+    }
+
+    fn give_to_waiting(self: &Arc<Self>) {
+        while let Some((given, bytes)) = self.next_that_fits() {
+            // A request that gave up in this very moment drops it, which comes here again for the next one.
+            let _ = given.send(Reserved { pool: self.clone(), bytes });
+        }
+    }
+
+    fn next_that_fits(&self) -> Option<(oneshot::Sender<Reserved>, u64)> {
+        let mut book = self.lock();
+        while book.waiting.front().is_some_and(Waiting::gave_up) {
+            book.waiting.pop_front();
+        }
+        let bytes = book.waiting.front()?.bytes;
+        let used = book.used.checked_add(bytes).filter(|used| *used <= self.limit)?;
+        book.used = used;
+        book.waiting.pop_front().map(|waiting| (waiting.given, bytes))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Book> {
+        // Each change is complete before anything can panic.
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        self.pool.give_back(self.bytes);
+    }
+}
+
+/// What one guest has of its replica's pool.
+pub(super) struct Memory {
+    /// Never less than `own`.
+    held: Reserved,
+    own: u64,
+    /// The growth that was allowed last, and what the pool gave for it, in case the system refuses it.
+    last: (u64, u64),
+    /// What the guest would have had with the greatest growth that was refused.
+    wanted: Option<u64>,
+}
+
+impl Memory {
+    pub fn new(held: Reserved) -> Self {
+        Memory { held, own: 0, last: (0, 0), wanted: None }
+    }
+
+    pub fn own(&self) -> u64 {
+        self.own
+    }
+
+    /// Set when a growth was refused: if the guest fails now, that is why. Tells what it would have had.
+    pub fn wanted(&self) -> Option<u64> {
+        self.wanted
+    }
+
+    fn grow(&mut self, bytes: u64) -> bool {
+        let own = self.own.saturating_add(bytes);
+        let more = own.saturating_sub(self.held.bytes);
+        let allowed = more == 0 || self.held.pool.take(more);
+        if allowed {
+            self.own = own;
+            self.held.bytes += more;
+            self.last = (bytes, more);
+        } else {
+            self.wanted = self.wanted.max(Some(own));
+        }
+        allowed
+    }
+
+    fn grow_failed(&mut self) {
+        let (bytes, more) = std::mem::take(&mut self.last);
+        self.wanted = self.wanted.max(Some(self.own));
+        self.own -= bytes;
+        self.held.bytes -= more;
+        self.held.pool.give_back(more);
+    }
+}
+
+impl ResourceLimiter for Memory {
+    fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        self.last = (0, 0);
+        // A refusal of the guest's own maximum is its own business.
+        let within = maximum.is_none_or(|maximum| desired <= maximum);
+        Ok(within && self.grow(desired.saturating_sub(current) as u64))
+    }
+
+    fn memory_grow_failed(&mut self, _: wasmtime::Error) -> wasmtime::Result<()> {
+        self.grow_failed();
+        Ok(())
+    }
+
+    fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        self.last = (0, 0);
+        let within = maximum.is_none_or(|maximum| desired <= maximum);
+        Ok(within && self.grow((desired.saturating_sub(current) as u64).saturating_mul(TABLE_ELEMENT)))
+    }
+
+    fn table_grow_failed(&mut self, _: wasmtime::Error) -> wasmtime::Result<()> {
+        self.grow_failed();
+        Ok(())
+    }
+
+    fn instances(&self) -> usize {
+        MAX_INSTANCES
+    }
+
+    fn tables(&self) -> usize {
+        MAX_TABLES
+    }
+
+    fn memories(&self) -> usize {
+        MAX_MEMORIES
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+
+    fn pool() -> Arc<MemoryPool> {
+        Arc::new(MemoryPool::new(10))
+    }
+
+    #[tokio::test]
+    async fn waiting_requests_get_memory_in_their_order() {
+        let pool = pool();
+        let all = pool.reserve(10).await;
+        let mut first = Box::pin(pool.reserve(6));
+        let mut second = Box::pin(pool.reserve(2));
+        assert!(futures::poll!(&mut first).is_pending() && futures::poll!(&mut second).is_pending());
+        let mut running = Memory::new(pool.nothing());
+        drop(all);
+        assert!(running.grow(2), "a guest that runs grows with what is free");
+        let (first, second) = (first.now_or_never().unwrap(), second.now_or_never().unwrap());
+        assert_eq!((first.bytes, second.bytes, pool.used()), (6, 2, 10));
+        // A small request does not overtake a large one, or the large one might wait for ever.
+        let mut large = Box::pin(pool.reserve(5));
+        let mut small = Box::pin(pool.reserve(1));
+        assert!(futures::poll!(&mut large).is_pending() && futures::poll!(&mut small).is_pending());
+        drop(second);
+        assert!(futures::poll!(&mut large).is_pending() && futures::poll!(&mut small).is_pending());
+        drop(first);
+        assert!(large.now_or_never().is_some() && small.now_or_never().is_some());
+        drop(running);
+        assert_eq!(pool.used(), 0);
+    }
+
+    #[tokio::test]
+    async fn requests_that_give_up_leave_nothing_behind() {
+        let pool = pool();
+        let all = pool.reserve(10).await;
+        for _ in 0..100 {
+            let mut gives_up = Box::pin(pool.reserve(10));
+            assert!(futures::poll!(&mut gives_up).is_pending());
+        }
+        assert!(pool.lock().waiting.len() <= 2);
+        let mut waits = Box::pin(pool.reserve(10));
+        let mut given_unseen = Box::pin(pool.reserve(10));
+        assert!(futures::poll!(&mut waits).is_pending() && futures::poll!(&mut given_unseen).is_pending());
+        drop(all);
+        drop(waits.now_or_never().unwrap());
+        // It was given the memory and ends before it looks.
+        drop(given_unseen);
+        assert_eq!(pool.used(), 0);
+    }
+
+    #[test]
+    fn a_guest_uses_what_was_set_aside_before_it_takes_more() {
+        let pool = pool();
+        let mut memory = Memory::new(pool.reserve(4).now_or_never().unwrap());
+        assert!(memory.grow(3) && memory.grow(3));
+        assert_eq!((memory.own(), pool.used(), memory.wanted()), (6, 6, None));
+        memory.grow_failed();
+        assert_eq!((memory.own(), pool.used(), memory.wanted()), (3, 4, Some(6)));
+        assert!(!memory.grow(8));
+        assert_eq!((memory.own(), memory.wanted()), (3, Some(11)));
+        drop(memory);
+        assert_eq!(pool.used(), 0);
+    }
+}
