@@ -37,6 +37,7 @@ pub mod manifest;
 pub mod nearest;
 pub mod network;
 pub mod publish;
+pub mod shares;
 pub mod store;
 pub mod telemetry;
 pub mod transfer;

@@ -20,6 +20,7 @@ mod carriers;
 mod connections;
 mod counters;
 mod dialing;
+mod door;
 mod giving_up;
 mod gossip;
 pub mod hop;
@@ -68,6 +69,7 @@ pub use stream::{Acceptor, Incoming, Mesh, MeshStream, Moved, OpenError, Purpose
 
 use carriers::{Carrier, Carriers, Ready};
 use counters::add;
+use door::Door;
 use link::LinkHandle;
 use streams::NotOpened;
 use swarm::Command;
@@ -132,6 +134,7 @@ pub struct Network {
     links: Links,
     counters: Arc<NetCounters>,
     carriers: Arc<Carriers>,
+    door: Arc<Door>,
     listening: SocketAddr,
     told: watch::Receiver<OwnAddresses>,
     directory: Arc<OnceLock<Arc<dyn Directory>>>,
@@ -231,6 +234,12 @@ impl Network {
     /// Counters since the start.
     pub fn counters(&self) -> &Arc<NetCounters> {
         &self.counters
+    }
+
+    /// Reports handshakes that were given up for others, and why.
+    pub fn door_counters(&self) -> impl Fn(&mut BTreeMap<String, u64>) + Send + Sync + use<> {
+        let door = self.door.clone();
+        move |all| door.report(all)
     }
 
     /// Writes what waits on all links, for a moment, then closes everything.

@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::carriers::{self, Carriers};
 use super::dialing::Dials;
+use super::door::Door;
 use super::gossip::Gossip;
 use super::interfaces::{self, Interfaces};
 use super::local::Locals;
@@ -20,8 +21,9 @@ use super::services::Services;
 use super::swarm::Task;
 use super::{Inbox, Links, NetCounters, Network, NetworkConfig, hop, names, streams, transport};
 
-/// Handshakes of others at once. Each ends within the dial's time-out, so this many strangers can knock every two seconds.
-const MAX_PENDING_IN: u32 = 64;
+/// Connections of others that are no links yet. [`Door`] decides which may be; this is above what it lets in, and bounds those
+/// that have not come to it.
+const MAX_PENDING_IN: u32 = 1024;
 /// Addresses dialled at once: of 16 peers that the core dials at a time, with as many addresses as a
 /// record may have, and of those that requests need.
 const MAX_PENDING_OUT: u32 = 512;
@@ -75,9 +77,10 @@ pub(super) async fn start_among(
     let counters = Arc::<NetCounters>::default();
     let keys = names::keypair(&config.seed);
     let seal = hop::seal(&keys, &config.secret).map_err(|error| set_up(&error))?;
+    let door = Door::new();
     let (arrive, arrived) = mpsc::channel(carriers::MAX_PENDING_IN);
     let (transport, given_up) =
-        transport::transport(&keys, config.secret, &counters, &locals, arrive).map_err(|error| set_up(&error))?;
+        transport::transport(&keys, config.secret, &counters, &locals, &door, arrive).map_err(|error| set_up(&error))?;
     let (gossip_behaviour, gossip) = Gossip::new(&keys, &config.cluster).map_err(|error| set_up(&error))?;
     let limits = ConnectionLimits::default()
         .with_max_pending_incoming(Some(MAX_PENDING_IN))
@@ -128,7 +131,17 @@ pub(super) async fn start_among(
     );
     tokio::spawn(task.run(commands));
     Ok((
-        Network { commands: commands_in, links, counters, carriers, listening, told, directory: Arc::default(), seal },
+        Network {
+            commands: commands_in,
+            links,
+            counters,
+            carriers,
+            door,
+            listening,
+            told,
+            directory: Arc::default(),
+            seal,
+        },
         Inbox { urgent, gossip: gossip_out, bulk },
     ))
 }

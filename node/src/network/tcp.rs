@@ -9,6 +9,7 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures::FutureExt;
@@ -20,6 +21,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::mpsc;
 
+use super::door::{Door, Guard};
 use super::names;
 
 /// The TCP payload of a packet of 576 bytes, which every IPv4 path carries (RFC 791; IPv6 paths carry 1,280). Set by
@@ -45,17 +47,20 @@ pub(super) async fn connect(address: SocketAddr, segment: Option<u32>) -> io::Re
 pub(super) struct Tcp {
     listener: tcp::tokio::Transport,
     carriers: mpsc::Sender<Arrived>,
+    door: Arc<Door>,
 }
 
 impl Tcp {
     /// Carriers that others open go to `carriers`; one that finds no room there is closed.
-    pub(super) fn new(carriers: mpsc::Sender<Arrived>) -> Self {
-        Tcp { listener: tcp::tokio::Transport::new(tcp::Config::new().nodelay(true)), carriers }
+    /// Those that say nothing wait at the door for as long as it lets them.
+    pub(super) fn new(carriers: mpsc::Sender<Arrived>, door: Arc<Door>) -> Self {
+        Tcp { listener: tcp::tokio::Transport::new(tcp::Config::new().nodelay(true)), carriers, door }
     }
 }
 
 impl Transport for Tcp {
-    type Output = tcp::tokio::TcpStream;
+    /// With the place that its handshake has at the door, if another node opened it.
+    type Output = (tcp::tokio::TcpStream, Option<Guard>);
     type Error = io::Error;
     type ListenerUpgrade = BoxFuture<'static, io::Result<Self::Output>>;
     type Dial = BoxFuture<'static, io::Result<Self::Output>>;
@@ -71,7 +76,7 @@ impl Transport for Tcp {
     fn dial(&mut self, address: Multiaddr, _: DialOpts) -> Result<Self::Dial, TransportError<io::Error>> {
         let socket = names::socket(&address).filter(|socket| socket.port() != 0 && !socket.ip().is_unspecified());
         let socket = socket.ok_or(TransportError::MultiaddrNotSupported(address))?;
-        Ok(async move { connect(socket, Some(SMALL_SEGMENT)).await.map(tcp::tokio::TcpStream) }.boxed())
+        Ok(async move { connect(socket, Some(SMALL_SEGMENT)).await.map(|stream| (tcp::tokio::TcpStream(stream), None)) }.boxed())
     }
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<TransportEvent<Self::ListenerUpgrade, io::Error>> {
@@ -80,13 +85,17 @@ impl Transport for Tcp {
             TransportEvent::Incoming { send_back_addr, .. } => names::socket(send_back_addr),
             _ => None,
         };
-        let carriers = self.carriers.clone();
+        let (carriers, door) = (self.carriers.clone(), self.door.clone());
         Poll::Ready(event.map_upgrade(move |accepted| {
             async move {
                 let stream = accepted.await?;
                 match from {
-                    Some(from) => sort(stream.0, from, &carriers).await.map(tcp::tokio::TcpStream),
-                    None => Ok(stream),
+                    Some(from) => {
+                        let mut guard = door.enter(from)?;
+                        let stream = sort(stream.0, from, &carriers, &mut guard).await?;
+                        Ok((tcp::tokio::TcpStream(stream), Some(guard)))
+                    }
+                    None => Ok((stream, None)),
                 }
             }
             .boxed()
@@ -95,9 +104,18 @@ impl Transport for Tcp {
 }
 
 /// A link's connection comes back; a carrier's goes where carriers go. The caller bounds how long this takes.
-async fn sort(mut stream: TcpStream, from: SocketAddr, carriers: &mpsc::Sender<Arrived>) -> io::Result<TcpStream> {
+async fn sort(
+    mut stream: TcpStream,
+    from: SocketAddr,
+    carriers: &mpsc::Sender<Arrived>,
+    guard: &mut Guard,
+) -> io::Result<TcpStream> {
     let mut first = [0];
-    if stream.peek(&mut first).await? == 0 || first[0] != PREAMBLE[0] {
+    let said = tokio::select! {
+        said = stream.peek(&mut first) => said?,
+        error = guard.lost() => return Err(error),
+    };
+    if said == 0 || first[0] != PREAMBLE[0] {
         return Ok(stream);
     }
     let mut preamble = PREAMBLE;

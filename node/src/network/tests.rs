@@ -53,6 +53,17 @@ async fn peer(seed: u8) -> Peer {
     Peer { id: id(seed), network, inbox }
 }
 
+/// Connections to `to` that say nothing, from a loopback address.
+async fn silent(from: &str, to: SocketAddr, count: usize) -> Vec<tokio::net::TcpStream> {
+    let mut all = Vec::new();
+    for _ in 0..count {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::new(from.parse().unwrap(), 0)).unwrap();
+        all.push(socket.connect(to).await.unwrap());
+    }
+    all
+}
+
 /// A message that can be told from others.
 fn word(number: u64) -> Message {
     Message::Have { node: NodeId([0; 32]), digest: Digest::of(&number.to_be_bytes()) }
@@ -171,6 +182,26 @@ async fn who_does_not_hold_the_join_line_is_a_stranger() {
     let shown = b.network.listening().to_string();
     assert!(matches!(&how, DialFailure::Stranger(why) if why.contains(&shown)), "{how:?}");
     assert!(b.count("net_connections_refused") > 0);
+}
+
+/// 64 handshakes could be under way at a time, and connections that say nothing each took one for two seconds: no device could
+/// join while somebody opened 500 a second. Newcomers get through from the same address and from another one.
+#[tokio::test]
+async fn silent_connections_keep_no_newcomer_out() {
+    let mut b = peer(2).await;
+    for (from, newcomer) in [("127.0.0.1", 1), ("127.0.0.2", 3)] {
+        let flood = silent(from, b.network.listening(), 200).await;
+        let mut a = peer(newcomer).await;
+        a.dial(&b);
+        assert_eq!((a.link_up().await, b.link_up().await), (b.id, a.id));
+        drop(a);
+        assert!(matches!(b.urgent().await, Input::LinkDown { .. }));
+        drop(flood);
+    }
+    let mut all = BTreeMap::new();
+    b.network.door_counters()(&mut all);
+    let dropped: u64 = all.iter().filter(|(name, _)| name.starts_with("net_handshakes_")).map(|(_, count)| count).sum();
+    assert!(dropped >= 200, "{all:?}");
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! TCP, then noise with the cluster's secret, then yamux; and what it means when that fails.
 
 use std::error::Error;
+use std::future::ready;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use libp2p::{Multiaddr, PeerId, Transport, noise, yamux};
 use tokio::sync::mpsc;
 
 use super::counters::{NetCounters, add};
+use super::door::{Door, Guard};
 use super::giving_up::{GivenUp, GivingUp};
 use super::local::Locals;
 use super::names;
@@ -33,21 +35,27 @@ pub(super) fn transport(
     secret: [u8; 32],
     counters: &Arc<NetCounters>,
     locals: &Locals,
+    door: &Arc<Door>,
     carriers: mpsc::Sender<Arrived>,
 ) -> Result<(Boxed<(PeerId, StreamMuxerBox)>, GivenUp), noise::Error> {
-    let (counters, locals) = (counters.clone(), locals.clone());
+    let (counters, locals, met) = (counters.clone(), locals.clone(), door.clone());
     // Who does not know the secret cannot complete the handshake, so gossip never greets a stranger.
     let noise = noise::Config::new(keys)?.with_prologue(secret.to_vec());
-    let transport = tcp::Tcp::new(carriers)
-        .map(move |stream, _| {
+    let transport = tcp::Tcp::new(carriers, door.clone())
+        .map(move |(stream, guard), _| {
             let local = stream.0.local_addr().ok().map(|address| address.ip());
-            locals.tie(Counted { stream, counters }, local)
+            locals.tie(Counted { stream, counters, guard }, local)
         })
         .map_err(Tcp)
         .upgrade(Version::V1Lazy)
         .authenticate(noise)
         .multiplex(yamux())
         .timeout(DIAL_TIMEOUT)
+        .boxed()
+        .map(move |connection, point| {
+            met.proven(&point);
+            connection
+        })
         .boxed();
     let (transport, given_up) = GivingUp::new(transport);
     Ok((transport.boxed(), given_up))
@@ -143,6 +151,8 @@ fn not_shoal(address: &Multiaddr) -> Said {
 struct Counted {
     stream: libp2p::tcp::tokio::TcpStream,
     counters: Arc<NetCounters>,
+    /// While somebody unproven is at the other end.
+    guard: Option<Guard>,
 }
 
 impl AsyncRead for Counted {
@@ -151,7 +161,13 @@ impl AsyncRead for Counted {
         if let Poll::Ready(Ok(bytes)) = polled {
             add(&self.counters.bytes_received, bytes);
         }
-        polled
+        if self.guard.as_ref().is_some_and(Guard::is_done) {
+            self.guard = None;
+        }
+        match &mut self.guard {
+            Some(guard) => guard.read(cx, polled),
+            None => polled,
+        }
     }
 }
 
