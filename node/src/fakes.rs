@@ -5,10 +5,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
 use http::{Request, Response};
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::Frame;
 use shoal_protocol::model::view::{EventView, ExplainView, NodeView, ReplicaView, StatusView, WorkloadView};
 use shoal_protocol::model::{
     Artifact, Digest, NodeId, Place, ReplicaId, ReplicaName, Resources, RuntimeKind, Spec, SpecForm, WorkloadName,
@@ -16,10 +19,10 @@ use shoal_protocol::model::{
 use shoal_protocol::node::{Command, Refusal, Reply, Routes};
 use shoal_runtimes::logs::{LogLine, LogStream, Tail};
 use shoal_runtimes::{
-    Board, Body, DeviceError, Instance, InstanceId, Launch, LogsError, PrepareError, Runtime, Seat, ServeError,
-    StartError, State, Status, Usage, Watch, body,
+    Board, Body, BodyError, DeviceError, Instance, InstanceId, Launch, LogsError, PrepareError, Runtime, Seat,
+    ServeError, StartError, State, Status, Usage, Watch, body,
 };
-use tokio::sync::{broadcast, mpsc, watch};
+use tokio::sync::{Notify, broadcast, mpsc, watch};
 
 use crate::api::{Core, Soon};
 use crate::network::{Incoming, Mesh, MeshStream, OpenError, Purpose};
@@ -58,6 +61,23 @@ pub struct FakeRuntime {
     /// Requests served.
     pub served: AtomicUsize,
     pub busy: Mutex<bool>,
+    pub serving: Mutex<Serving>,
+    /// Lets the requests that wait go on.
+    pub go_on: Notify,
+}
+
+/// What a request gets.
+#[derive(Clone, Copy, Default)]
+pub enum Serving {
+    /// Its own head, in words.
+    #[default]
+    Say,
+    /// The length of its body, once that has come.
+    Count,
+    /// The same as `Say`, when it is told to go on.
+    Wait,
+    /// So many KiB.
+    Send(usize),
 }
 
 /// What a start does.
@@ -81,6 +101,8 @@ impl FakeRuntime {
             called: watch::Sender::new(0),
             served: AtomicUsize::new(0),
             busy: Mutex::new(false),
+            serving: Mutex::default(),
+            go_on: Notify::new(),
         })
     }
 
@@ -176,6 +198,24 @@ impl Runtime for FakeRuntime {
                 Some(State::Running) if *self.busy.lock().unwrap() => Err(ServeError::Busy { id, limit: 1 }),
                 Some(State::Running) => {
                     self.served.fetch_add(1, Ordering::Relaxed);
+                    let serving = *self.serving.lock().unwrap();
+                    match serving {
+                        Serving::Say => {}
+                        Serving::Wait => self.go_on.notified().await,
+                        Serving::Count => {
+                            let half = |error: BodyError| ServeError::Client {
+                                id,
+                                reason: format!("got half a request: {error}"),
+                            };
+                            let sent = request.into_body().collect().await.map_err(half)?.to_bytes();
+                            return Ok(Response::new(body(sent.len().to_string())));
+                        }
+                        Serving::Send(kib) => {
+                            let parts = (0..kib).map(|_| Ok(Frame::data(Bytes::from_static(&[b'x'; 1024]))));
+                            let parts = StreamBody::new(futures::stream::iter(parts));
+                            return Ok(Response::new(parts.boxed_unsync()));
+                        }
+                    }
                     let forwarded =
                         request.headers().get("x-forwarded-for").map(|value| value.to_str().unwrap().to_owned());
                     let said =

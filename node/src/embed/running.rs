@@ -144,6 +144,9 @@ pub(super) async fn start(plan: Plan) -> Result<Running, StartError> {
     let service =
         Service::new(core.clone(), peers.clone(), runtime.clone(), artifacts, executor.directory(), about, down);
     let ingress = Arc::new(Ingress::new(&name, core, runtime, peers));
+    // The ingress holds the driver's handle: it must not be held by it.
+    let counted = Arc::downgrade(&ingress);
+    handle.count(Box::new(move |all| counted.upgrade().into_iter().for_each(|ingress| ingress.report(all))));
     let tunnels = network.accept(Purpose::Http).await;
     let (stop, servers) = (CancellationToken::new(), TaskTracker::new());
     servers.spawn(server::serve_tunnels(

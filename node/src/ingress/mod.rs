@@ -12,10 +12,14 @@
 //! **A request that came through a tunnel is served here or refused**: no request ever goes round in circles, whatever
 //! two nodes believe about one another. A request is tried once more elsewhere when nothing of it was acted on.
 
+mod clients;
+mod counters;
+mod flow;
 pub mod host;
 mod nowhere;
 mod patience;
 pub mod peers;
+mod requests;
 pub mod server;
 
 use std::net::SocketAddr;
@@ -28,14 +32,18 @@ use hyper::body::Body as _;
 use shoal_protocol::model::{NodeId, ReplicaName, WorkloadName};
 use shoal_protocol::node::{Route, Routes};
 use shoal_runtimes::{Body, Runtime};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tracing::debug;
 
 use crate::api::Core;
 use crate::executor::instance_id;
+use crate::shares::{Group, Shares};
+pub use clients::PortLimits;
+use counters::Counters;
 use nowhere::Nowhere;
 use patience::Keeping;
 use peers::{Peers, SendError};
+use requests::{REQUESTS, Requests, TooMany};
 
 /// The answering node's name.
 pub const NODE_HEADER: HeaderName = HeaderName::from_static("x-shoal-node");
@@ -45,8 +53,6 @@ pub const REPLICA_HEADER: HeaderName = HeaderName::from_static("x-shoal-replica"
 const UNTOUCHED_HEADER: HeaderName = HeaderName::from_static("x-shoal-untouched");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// Requests answered at one time. Each may hold a guest's memory and a stream; a device that is asked for more says so.
-const REQUESTS: usize = 256;
 /// A replica, and one more when the first was not there.
 const TRIES: usize = 2;
 
@@ -77,7 +83,10 @@ pub struct Ingress {
     runtime: Arc<dyn Runtime>,
     peers: Peers,
     nowhere: Nowhere,
-    requests: Arc<Semaphore>,
+    requests: Arc<Requests>,
+    port: PortLimits,
+    clients: Arc<Shares>,
+    counters: Counters,
     turn: AtomicUsize,
 }
 
@@ -100,19 +109,25 @@ impl Ingress {
             runtime,
             peers,
             nowhere: Nowhere::new(core),
-            requests: Arc::new(Semaphore::new(REQUESTS)),
+            requests: Arc::default(),
+            port: PortLimits::default(),
+            clients: Shares::new(PortLimits::default().clients),
+            counters: Counters::default(),
             turn: AtomicUsize::new(0),
         }
     }
 
+    /// With other bounds of the HTTP port than the usual ones.
+    #[must_use]
+    pub fn with_port(self, port: PortLimits) -> Self {
+        Ingress { port, clients: Shares::new(port.clients), ..self }
+    }
+
     /// Answers one request, in any case.
     pub async fn answer(&self, origin: Origin, mut request: Request<Body>) -> Response<Body> {
-        let Ok(permit) = self.requests.clone().try_acquire_owned() else {
-            return refusal(
-                StatusCode::SERVICE_UNAVAILABLE,
-                &format!("this node answers {REQUESTS} requests already"),
-                true,
-            );
+        let permit = match self.requests.begin(origin) {
+            Ok(permit) => permit,
+            Err(why) => return self.too_many(origin, why),
         };
         let host = host::host(request.uri(), request.headers());
         let Some(name) = host.as_deref().and_then(host::workload) else {
@@ -122,6 +137,26 @@ impl Ingress {
         clean(request.headers_mut(), origin);
         let response = self.route(origin, &name, request).await;
         response.map(|body| Keeping::new(body, permit).boxed_unsync())
+    }
+
+    fn too_many(&self, origin: Origin, why: TooMany) -> Response<Body> {
+        let sentence = match why {
+            TooMany::All => format!("this node answers {REQUESTS} requests already"),
+            TooMany::OfOne(own) => {
+                let asker = match origin {
+                    Origin::Client(address) => format!("{}", Group::of(address.ip())),
+                    Origin::Peer(node) => format!("node {}", node.short()),
+                };
+                format!("{own} requests of {asker} are being answered here; the rest of {REQUESTS} is kept for others")
+            }
+        };
+        self.counters.refused(why);
+        let mut response = refusal(StatusCode::SERVICE_UNAVAILABLE, &sentence, true);
+        if let Origin::Peer(_) = origin {
+            // Another replica may be asked.
+            response.headers_mut().insert(UNTOUCHED_HEADER, HeaderValue::from_static("1"));
+        }
+        response
     }
 
     async fn route(&self, origin: Origin, name: &WorkloadName, mut request: Request<Body>) -> Response<Body> {
@@ -207,7 +242,7 @@ impl Ingress {
             Ok(response) if response.headers().contains_key(UNTOUCHED_HEADER) => {
                 Err(Miss { request: None, touched: false, response })
             }
-            Ok(response) => Ok(response),
+            Ok(response) => Ok(flow::arriving(response)),
             Err(SendError::NotSent { request, why, open }) => {
                 let replica = ReplicaName { workload: name.clone(), place: route.replica.place };
                 let response = self.nowhere.out_of_reach(&replica, route.node, &why, open.as_ref()).await;
@@ -217,6 +252,10 @@ impl Ingress {
                 let response =
                     refusal(StatusCode::BAD_GATEWAY, &format!("a replica's node did not answer: {why}"), true);
                 Err(Miss { request: None, touched: true, response })
+            }
+            // Nobody is asked again for half a request.
+            Err(SendError::Client { why }) => {
+                Ok(refusal(StatusCode::REQUEST_TIMEOUT, &format!("the request was not sent to its end: {why}"), false))
             }
         }
     }

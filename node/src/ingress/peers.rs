@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use http::{Request, Response};
 use http_body_util::BodyExt;
@@ -11,17 +10,15 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use shoal_protocol::model::NodeId;
 use shoal_runtimes::{Body, BodyError};
-use tokio::time::timeout;
 
+use super::flow::Flow;
+use super::patience::{Party, Stalled};
 use crate::network::{Mesh, OpenError, Purpose};
 
 /// Streams kept for one peer. More requests than this at one time open streams that are closed after one use.
 const KEPT: usize = 8;
 /// Peers to which streams are kept: the standing links of a large cluster are fewer.
 const KEPT_PEERS: usize = 64;
-/// How long a peer may take to begin its answer. Longer than a guest may compute, so that the guest's own limit speaks
-/// first.
-const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 /// Bytes of an answer's head, and what is read at a time.
 const BUFFER: usize = 16 * 1024;
 
@@ -41,6 +38,11 @@ pub enum SendError {
     Sent {
         /// What happened then.
         why: String,
+    },
+    /// It was sent in part, and the client did not go on.
+    Client {
+        /// What the client did not do.
+        why: Stalled,
     },
 }
 
@@ -70,7 +72,7 @@ impl Peers {
         // new one serves.
         for _ in 0..=KEPT {
             let Some(mut sender) = self.take(node) else { break };
-            match self.on(&mut sender.requests, request).await {
+            match self.on(node, &mut sender.requests, request).await {
                 Err(SendError::NotSent { request: unsent, .. }) => request = *unsent,
                 answered => {
                     self.keep(node, sender);
@@ -82,24 +84,34 @@ impl Peers {
             Ok(sender) => sender,
             Err((why, open)) => return Err(SendError::NotSent { request: Box::new(request), why, open }),
         };
-        let answered = self.on(&mut sender.requests, request).await;
+        let answered = self.on(node, &mut sender.requests, request).await;
         self.keep(node, sender);
         answered
     }
 
-    async fn on(&self, sender: &mut SendRequest<Body>, request: Request<Body>) -> Result<Response<Body>, SendError> {
-        match timeout(ANSWER_WITHIN, sender.try_send_request(request)).await {
-            Ok(Ok(response)) => {
+    /// The answer, with its [`Flow`] among its extensions.
+    async fn on(
+        &self,
+        node: NodeId,
+        sender: &mut SendRequest<Body>,
+        request: Request<Body>,
+    ) -> Result<Response<Body>, SendError> {
+        let (flow, request) = Flow::over(node, request);
+        match flow.answer(sender.try_send_request(request)).await {
+            Ok(Ok(mut response)) => {
+                response.extensions_mut().insert(flow);
                 Ok(response.map(|body| body.map_err(|error| -> BodyError { Box::new(error) }).boxed_unsync()))
             }
             Ok(Err(mut error)) => {
                 let why = with_causes(error.error());
-                match error.take_message() {
-                    Some(request) => Err(SendError::NotSent { request: Box::new(request), why, open: None }),
-                    None => Err(SendError::Sent { why }),
+                let stalled = Stalled::find(error.error()).filter(|stalled| stalled.party == Party::Client);
+                match (error.take_message(), stalled) {
+                    (Some(request), _) => Err(SendError::NotSent { request: Box::new(request), why, open: None }),
+                    (None, Some(why)) => Err(SendError::Client { why }),
+                    (None, None) => Err(SendError::Sent { why }),
                 }
             }
-            Err(_) => Err(SendError::Sent { why: format!("no answer within {} s", ANSWER_WITHIN.as_secs()) }),
+            Err(stalled) => Err(SendError::Sent { why: stalled.to_string() }),
         }
     }
 

@@ -16,22 +16,18 @@ use shoal_protocol::model::NodeId;
 use shoal_runtimes::Body;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
+use super::clients::{Client, prepare};
 use super::host::{NODE_API, host};
-use super::patience::{Patient, Timely};
+use super::patience::{Keeping, PATH_IDLE, Party, Patient, Timely};
 use super::{Ingress, Origin};
 use crate::network::{Acceptor, Incoming};
 
-/// Clients at one time. Each costs a file and some 10 KB; the next ones wait in the kernel.
-const CLIENTS: usize = 512;
-/// How long a client may take for a request's head, and sit idle between two.
-const HEAD_WITHIN: Duration = Duration::from_secs(30);
-/// The same for a node's kept tunnels.
+/// How long a node's kept tunnel may sit idle.
 const TUNNEL_IDLE: Duration = Duration::from_secs(60);
 /// Bytes of a request's head. Browsers with many cookies stay below.
 const HEAD_BYTES: usize = 16 * 1024;
@@ -48,26 +44,31 @@ pub trait PeerApi: Send + Sync + 'static {
 
 /// Serves the HTTP port until `stop`; then lets requests under way end.
 pub async fn serve_port(listener: TcpListener, ingress: Arc<Ingress>, stop: CancellationToken) {
-    let clients = Arc::new(Semaphore::new(CLIENTS));
+    let limits = ingress.port;
     let open = TaskTracker::new();
     while let Some((stream, address)) = accept(&listener, &stop).await {
-        // Answers are small and wanted now.
-        if let Err(error) = stream.set_nodelay(true) {
+        if let Err(error) = prepare(&stream) {
             debug!("a client left at once: {error}");
             continue;
         }
-        let permit = tokio::select! {
-            permit = clients.clone().acquire_owned() => permit.expect("the semaphore is never closed"),
-            () = stop.cancelled() => break,
-        };
+        // All are busy: it is closed, and may come again.
+        let Some(client) = Client::enter(&ingress.clients, address.ip()) else { continue };
         let (ingress, stop) = (ingress.clone(), stop.clone());
         open.spawn(async move {
-            let _permit = permit;
             let service = |request| {
-                let ingress = ingress.clone();
-                async move { ingress.answer(Origin::Client(address), request).await }
+                let (ingress, asking) = (ingress.clone(), client.asks());
+                async move {
+                    let answer = ingress.answer(Origin::Client(address), request).await;
+                    answer.map(|body| Keeping::new(body, asking).boxed_unsync())
+                }
             };
-            connection(Patient::new(stream), HEAD_WITHIN, service, &stop).await;
+            let terms = Terms { head_within: limits.head_within, party: Party::Client, body_idle: limits.idle };
+            let bytes = Patient::to_client(stream, client.clone(), limits.takes);
+            let served = connection(bytes, terms, service, &stop);
+            tokio::select! {
+                ended = served => ingress.note(address, ended),
+                () = client.lost() => debug!(%address, "a client without a request made room for another"),
+            }
         });
     }
     drain(open).await;
@@ -102,7 +103,9 @@ pub async fn serve_tunnels(
                     }
                 }
             };
-            connection(Patient::new(stream), TUNNEL_IDLE, service, &stop).await;
+            let terms = Terms { head_within: TUNNEL_IDLE, party: Party::Node(from), body_idle: PATH_IDLE };
+            let ended = connection(Patient::to_node(stream, from), terms, service, &stop).await;
+            ingress.note(format_args!("node {}", from.short()), ended);
         });
     }
     drain(open).await;
@@ -125,14 +128,24 @@ async fn accept(listener: &TcpListener, stop: &CancellationToken) -> Option<(tok
     }
 }
 
-async fn connection<T, S, F>(bytes: T, head_within: Duration, service: S, stop: &CancellationToken)
+/// What the other end of a connection is held to.
+struct Terms {
+    /// How long it may take for a request's head, and sit idle between two.
+    head_within: Duration,
+    party: Party,
+    /// How long it may send nothing of a body that is waited for.
+    body_idle: Duration,
+}
+
+async fn connection<T, S, F>(bytes: T, terms: Terms, service: S, stop: &CancellationToken) -> hyper::Result<()>
 where
     T: AsyncRead + AsyncWrite + Unpin,
     S: Fn(Request<Body>) -> F,
     F: Future<Output = Response<Body>>,
 {
+    let Terms { head_within, party, body_idle } = terms;
     let service = service_fn(|request: Request<IncomingBody>| {
-        let answer = service(request.map(|body| Timely::new(body).boxed_unsync()));
+        let answer = service(request.map(|body| Timely::new(body, party, body_idle).boxed_unsync()));
         async move { Ok::<_, Infallible>(answer.await) }
     });
     let connection = http1::Builder::new()
@@ -142,18 +155,15 @@ where
         .max_headers(HEADERS)
         .serve_connection(TokioIo::new(bytes), service);
     let mut connection = std::pin::pin!(connection);
-    let ended = tokio::select! {
+    tokio::select! {
         ended = connection.as_mut() => ended,
         () = stop.cancelled() => {
             connection.as_mut().graceful_shutdown();
-            match timeout(DRAIN, connection).await {
-                Ok(ended) => ended,
-                Err(_) => return debug!("a connection was cut: its request did not end within {DRAIN:?}"),
-            }
+            timeout(DRAIN, connection).await.unwrap_or_else(|_| {
+                debug!("a connection was cut: its request did not end within {DRAIN:?}");
+                Ok(())
+            })
         }
-    };
-    if let Err(error) = ended {
-        debug!("a connection ended: {error}");
     }
 }
 

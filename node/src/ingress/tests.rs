@@ -1,3 +1,5 @@
+mod limits;
+
 use std::sync::atomic::Ordering;
 
 use futures::future::BoxFuture;

@@ -211,8 +211,7 @@ mod tests {
         let mut speaks = door.enter(at("10.0.0.1:1")).unwrap();
         let mut cx = Context::from_waker(std::task::Waker::noop());
         assert!(speaks.read(&mut cx, Poll::Ready(Ok(1))).is_ready());
-        let mut silent: Vec<_> =
-            (2..200).map(|port| door.enter(at(&format!("10.0.0.1:{port}"))).unwrap()).collect();
+        let mut silent: Vec<_> = (2..200).map(|port| door.enter(at(&format!("10.0.0.1:{port}"))).unwrap()).collect();
         assert!(!is_lost(&mut speaks));
         assert_eq!(silent.iter_mut().filter_map(|guard| (!is_lost(guard)).then_some(())).count(), 31);
         assert!(silent[0].read(&mut cx, Poll::Pending).is_ready(), "it ends, and its file is free");

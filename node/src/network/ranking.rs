@@ -216,7 +216,7 @@ mod tests {
         let bridge = link(1, "br-lan", Kind::Bridge);
         let port = Link { controller: Some(1), ..link(2, "eth0", Kind::Hardware) };
         assert_eq!(classify(&bridge, &[bridge.clone(), port], false), Class::Lan, "a router's bridge");
-        assert_eq!(classify(&bridge, &[bridge.clone()], true), Class::Default);
+        assert_eq!(classify(&bridge, std::slice::from_ref(&bridge), true), Class::Default);
         assert_eq!(classify(&link(1, "tun0", Kind::Tunnel), &[], true), Class::Tunnel, "others cannot dial into it");
     }
 }

@@ -79,8 +79,8 @@ pub(super) async fn start_among(
     let seal = hop::seal(&keys, &config.secret).map_err(|error| set_up(&error))?;
     let door = Door::new();
     let (arrive, arrived) = mpsc::channel(carriers::MAX_PENDING_IN);
-    let (transport, given_up) =
-        transport::transport(&keys, config.secret, &counters, &locals, &door, arrive).map_err(|error| set_up(&error))?;
+    let (transport, given_up) = transport::transport(&keys, config.secret, &counters, &locals, &door, arrive)
+        .map_err(|error| set_up(&error))?;
     let (gossip_behaviour, gossip) = Gossip::new(&keys, &config.cluster).map_err(|error| set_up(&error))?;
     let limits = ConnectionLimits::default()
         .with_max_pending_incoming(Some(MAX_PENDING_IN))

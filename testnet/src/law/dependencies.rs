@@ -73,7 +73,10 @@ const PACKAGES: &[Package] = &[
             ("serde", "the API's types"),
             ("serde_json", "the API's bodies"),
             ("serde-saphyr", "YAML at the door"),
-            ("socket2", "the segment size of connections, an end by reset, multicast on one interface"),
+            (
+                "socket2",
+                "the segment size of connections, an end by reset, multicast, what the kernel holds back for a client",
+            ),
             ("thiserror", "typed errors"),
             ("tokio", "the event loop"),
             ("tokio-util", "codecs and streams on tokio"),
