@@ -463,6 +463,8 @@ pub fn node_view(id: NodeId, name: &str) -> NodeView {
         cpu_used: 0,
         replicas: 0,
         version: "0.1.0".into(),
+        path: None,
+        answered_by: BTreeMap::new(),
         no_way_to: Vec::new(),
         rtt_us: None,
     }

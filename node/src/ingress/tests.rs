@@ -49,7 +49,8 @@ impl Node {
     }
 
     fn publish(&self, routes: Vec<Route>) {
-        let routes: Routes = [("web".parse().unwrap(), routes.into())].into_iter().collect();
+        let routes: Arc<[Route]> = routes.into();
+        let routes: Routes = [("web".parse().unwrap(), routes)].into_iter().collect();
         self.core.routes.send_replace(Arc::new(routes));
     }
 
@@ -294,6 +295,10 @@ impl crate::network::Mesh for StallingMesh {
         _: crate::network::Purpose,
     ) -> BoxFuture<'_, Result<crate::network::MeshStream, crate::network::OpenError>> {
         Box::pin(std::future::ready(Ok(crate::network::MeshStream::new(Stalls))))
+    }
+
+    fn is_linked(&self, _: &NodeId) -> bool {
+        true
     }
 }
 

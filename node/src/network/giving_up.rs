@@ -84,13 +84,17 @@ mod tests {
     use libp2p::core::Endpoint;
     use libp2p::core::transport::PortUse;
 
+    use super::super::door::Door;
+    use super::super::local::Locals;
     use super::super::{names, transport::transport};
     use super::*;
 
     #[tokio::test]
     async fn dial_ends_when_its_guard_is_dropped() {
         let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (mut transport, given_up) = transport(&names::keypair(&[1; 32]), [0; 32], &Arc::default()).unwrap();
+        let (keys, carriers) = (names::keypair(&[1; 32]), tokio::sync::mpsc::channel(1).0);
+        let (mut transport, given_up) =
+            transport(&keys, [0; 32], &Arc::default(), &Locals::default(), &Door::new(), carriers).unwrap();
         let address = names::multiaddr(&silent.local_addr().unwrap());
         let guard = given_up.next_dial();
         let dial = transport.dial(address, DialOpts { role: Endpoint::Dialer, port_use: PortUse::New }).unwrap();

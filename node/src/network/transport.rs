@@ -1,7 +1,6 @@
 //! TCP, then noise with the cluster's secret, then yamux; and what it means when that fails.
 
 use std::error::Error;
-use std::future::ready;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
