@@ -338,13 +338,16 @@ impl Core for FakeCore {
     }
 }
 
+/// The member that carries a stream, or those that were tried, each with why it does not.
+type Hopped = Result<NodeId, Vec<(NodeId, String)>>;
+
 /// A mesh of pipes: each stream that is opened to a node comes out where it is taken.
 #[derive(Default)]
 pub struct FakeMesh {
     takers: Mutex<BTreeMap<NodeId, mpsc::Sender<Incoming>>>,
     pub opened: AtomicUsize,
     /// Nodes that cannot be dialled: the member that carries streams to them, or what each member said that cannot.
-    pub hops: Mutex<BTreeMap<NodeId, Result<NodeId, Vec<(NodeId, String)>>>>,
+    pub hops: Mutex<BTreeMap<NodeId, Hopped>>,
 }
 
 impl FakeMesh {

@@ -136,7 +136,7 @@ impl Peers {
         let mut kept = self.lock();
         let senders = kept.get_mut(&node)?;
         let is_linked = senders.iter().any(|sender| sender.over_hop) && self.mesh.is_linked(&node);
-        senders.retain(|sender| !sender.requests.is_closed() && !(is_linked && sender.over_hop));
+        senders.retain(|sender| !(sender.requests.is_closed() || is_linked && sender.over_hop));
         let free = senders.iter().position(|sender| sender.requests.is_ready()).map(|at| senders.swap_remove(at));
         if senders.is_empty() {
             kept.remove(&node);

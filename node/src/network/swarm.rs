@@ -106,6 +106,7 @@ pub(super) struct Task {
 }
 
 impl Task {
+    #[expect(clippy::too_many_arguments, reason = "called once, by start, which has just made them all")]
     pub(super) fn new(
         swarm: Swarm<Behaviour>,
         gossip: Gossip,

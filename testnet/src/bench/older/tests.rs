@@ -175,8 +175,8 @@ fn a_commit_that_is_none_or_does_not_build_leaves_nothing() {
         let error = Older::prepare(&repository.today, wrong).err().unwrap().to_string();
         assert!(error.starts_with(&format!("--against: `{wrong}` names no commit")), "{error}");
     }
-    assert_eq!(repository.left(), [PathBuf::new(); 0]);
+    assert_eq!(repository.left(), Vec::<PathBuf>::new());
     let error = format!("{:#}", Older::prepare(&repository.today, "HEAD").err().unwrap());
     assert!(error.contains("cannot be built here") && error.contains("cargo build"), "{error}");
-    assert_eq!(repository.left(), [PathBuf::new(); 0]);
+    assert_eq!(repository.left(), Vec::<PathBuf>::new());
 }
