@@ -11,7 +11,7 @@
 //! **A link is one connection with both message streams open.** It is up when both can be used and down when the connection closes, which
 //! a killed process shows within a millisecond. The core decides whom to dial and when to hang up; here a dial is tried once. Of two
 //! connections between the same nodes, the node with the lower id decides which one to keep, so that both keep the same.
-//! Artifacts and HTTP travel on [`carriers`], connections of their own, so that a transfer that stalls blocks no message.
+//! Artifacts and HTTP travel on `carriers`, connections of their own, so that a transfer that stalls blocks no message.
 //!
 //! Nothing here waits for the driver while the driver waits for it: what the driver hands over is queued or, when there is no room, dropped
 //! and counted; what it is told waits for it.
