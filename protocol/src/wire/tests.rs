@@ -88,7 +88,7 @@ const GOLDEN: [(&str, &str); 10] = [
     ("ask-holder", "f3ed0642"),
     ("claims", "00e5fd5e"),
     ("auction", "b4141a7d"),
-    ("carry", "dfd47e66"),
+    ("carry", "d3df8780"),
 ];
 
 #[test]

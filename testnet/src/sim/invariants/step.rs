@@ -76,6 +76,14 @@ impl Watch {
     }
 }
 
+/// What a node says over a common member, as though it said it itself.
+fn carried(me: NodeId, action: &Action) -> Option<Action> {
+    let Action::Send { lane, message: Message::Carry(sealed), .. } = action else { return None };
+    let sealed = sealed.peek().ok().filter(|_| sealed.by().0 == me.0)?;
+    let message = codec::decode(&sealed.message).ok()?;
+    Some(Action::Send { to: sealed.to, lane: *lane, message })
+}
+
 impl World {
     /// A daemon asks for something, which may have to wait.
     pub(in crate::sim) fn watch_ask(&mut self, device: usize, action: &Action) {
@@ -127,6 +135,9 @@ impl World {
     pub(in crate::sim) fn watch_act(&mut self, device: usize, action: &Action) {
         if self.watch.is_off {
             return;
+        }
+        if let Some(inside) = carried(self.devices[device].id, action) {
+            return self.watch_act(device, &inside);
         }
         self.watch_words(device, action);
         let (disk, me) = (&self.devices[device].disk, self.devices[device].id);
