@@ -330,6 +330,13 @@ impl Membership {
         }
     }
 
+    /// Whether somebody asked about this node, who is linked, after the last probe of it went out.
+    pub(super) fn is_asked_anew(&self, node: &NodeId) -> bool {
+        let link = self.paths.get(node).and_then(|path| path.link.as_ref());
+        let probed = link.and_then(|link| link.last_probe()).map_or(0, |(seq, _)| seq);
+        self.inquiries.get(node).is_some_and(|of_node| of_node.values().any(|inquiry| inquiry.from_seq > probed))
+    }
+
     fn dial_for_others(&mut self, cx: &mut Cx<'_>, subject: NodeId) {
         // Failed dials pace themselves; a first one waits for nothing.
         if !self.timers.is_set(Reason::Dial(subject)) {

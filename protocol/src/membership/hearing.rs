@@ -161,6 +161,10 @@ impl Membership {
         let beat_by = self.config.beat * 5 / 4 + path.round_trip() / 2 + path.lag;
         let silence = self.silence(cx.now, &node);
         if silence < beat_by {
+            // It is not quiet, but a question came so soon after a probe that its answer had to wait for this one.
+            if self.is_asked_anew(&node) {
+                self.probe(cx, node, Wish::None);
+            }
             // Time has whole microseconds: rounded down this would be now, again and again.
             self.timers.set(Reason::Quiet(node), cx.now + beat_by.saturating_sub(silence) + Duration::from_micros(1));
             return;

@@ -304,7 +304,12 @@ impl Membership {
         let observers = self.observers_of(&subject);
         let agree = observers.iter().filter(|node| voters.contains(node)).count();
         if 2 * agree > observers.len() {
+            let first = notice.votes.first().map(|vote| vote.by().0);
             self.fall(cx, subject, fall);
+            // Those that decided leave the gossip to the first of them, which was about to decide as well.
+            if first == Some(self.me.0) {
+                self.spread(cx, subject);
+            }
             return Worth::Relay;
         }
         // Seen by too few, or by others than we would ask. If it is linked, it shall answer for itself. If not, a dial will
