@@ -40,6 +40,8 @@ fn strangers_and_refusals_leave_the_address_dialled() {
     net.restore(0, 1);
     net.run_until(15 * SECOND, |net| net.room(0).has_link(&node)).expect("linked again");
     assert_eq!(net.room(0).answers_at(&node).count(), 0, "it answers for itself");
+    net.cut_off(0, 1);
+    assert_eq!(net.room(0).answers_at(&node).count(), 0, "what was met before the link is long ago");
 }
 
 /// Node 2 holds the only address that node 0 knows of node 1, and then dies: what refuses there is not node 1.
