@@ -117,7 +117,13 @@ impl Membership {
 
     /// How long to wait for the members that do not decide but may have a link with the subject: not at all once each has
     /// said that it cannot reach it. Those that were not asked yet are asked now.
+    ///
+    /// Above a full mesh most members have no link with the subject, and would have to dial it before they can say so: a
+    /// killed node would be known later by as much, so the observers decide as they are.
     fn hear_witnesses(&mut self, cx: &mut Cx<'_>, subject: NodeId, electorate: &[NodeId]) -> Duration {
+        if self.members.len() >= self.config.full_mesh {
+            return Duration::ZERO;
+        }
         let others = self.successors_of(&subject).into_iter();
         let witnesses: Vec<NodeId> =
             others.filter(|node| !electorate.contains(node) && self.has_link(node)).take(MAX_WITNESSES).collect();

@@ -113,7 +113,7 @@ impl Membership {
     pub(super) fn leave_hung_link(&mut self, cx: &mut Cx<'_>, node: &NodeId) {
         let longest = self.cut(cx.now, node, self.config.cut_alone);
         let Some(path) = self.paths.get(node) else { return };
-        let Some(link) = path.link.as_ref().filter(|link| link.unanswered >= 3) else { return };
+        let Some(link) = path.link.as_ref().filter(|link| link.unanswered >= 2) else { return };
         let since = link.since.max(path.heard_at.unwrap_or_default()).max(self.attention.since);
         if cx.now.since(since) >= longest {
             cx.out.hangup(*node);

@@ -116,7 +116,7 @@ impl Node {
         for letter in self.letters.0.remove(&to).into_iter().flatten() {
             let is_fresh = now.since(letter.at) < STALE_AFTER && self.is_still_true(&letter.message);
             if !is_fresh || !self.carry(now, to, &letter.message) {
-                self.count("letters_undeliverable");
+                self.count("letters_without_way");
             }
         }
     }

@@ -119,7 +119,8 @@ fn a_holder_that_was_heard_too_early_is_heard_again() {
     let holders = |bottle: &Bottle| bottle.node.workload(&web()).unwrap().artifact_holders;
     assert_eq!(holders(&bottle), 1, "itself");
     bottle.said.clear();
-    bottle.draft(Some(version(1))).unwrap();
+    // The same once more: the others are asked whether they know of it, and that is answered later.
+    bottle.request(Command::Prepare { name: web(), spec: Some(version(1)), force: false });
     bottle.run_for(Duration::from_secs(2));
     assert!(bottle.said.contains(&Message::AskHolder { digest: artifact(1).digest }), "{:?}", bottle.said);
     bottle.input(Input::Message { from: peer, message: have });
