@@ -90,8 +90,11 @@ impl Node {
         });
         if is_coming {
             self.letters.keep(now, to, letter);
-        } else {
+        } else if self.is_up(&to) {
             self.count("letters_undeliverable");
+        } else {
+            // As when a question came over a hop from the other side of a cut.
+            self.count("letters_without_way");
         }
     }
 
