@@ -348,6 +348,10 @@ pub struct FakeMesh {
     pub opened: AtomicUsize,
     /// Nodes that cannot be dialled: the member that carries streams to them, or what each member said that cannot.
     pub hops: Mutex<BTreeMap<NodeId, Hopped>>,
+    /// Nodes to which no stream opens, nor fails to.
+    pub hangs: Mutex<BTreeSet<NodeId>>,
+    /// Told when a stream to one of those is asked for.
+    pub asked: Notify,
 }
 
 impl FakeMesh {
@@ -364,6 +368,10 @@ impl Mesh for FakeMesh {
         assert_eq!(purpose, Purpose::Http);
         let taker = self.takers.lock().unwrap().get(&node).cloned();
         let hop = self.hops.lock().unwrap().get(&node).cloned();
+        if self.hangs.lock().unwrap().contains(&node) {
+            self.asked.notify_one();
+            return std::future::pending().boxed();
+        }
         async move {
             let hop = match hop {
                 Some(Err(tried)) => {

@@ -160,33 +160,36 @@ impl Ingress {
     }
 
     async fn route(&self, origin: Origin, name: &WorkloadName, mut request: Request<Body>) -> Response<Body> {
-        let candidates = self.candidates(origin, name);
-        if candidates.is_empty() {
-            let mut response = self.nowhere.response(name).await;
-            response.headers_mut().insert(UNTOUCHED_HEADER, HeaderValue::from_static("1"));
-            return outward(origin, response);
-        }
         let again = Again::of(&request);
-        let mut last = None;
-        for route in candidates.iter().take(TRIES) {
-            let tried = if route.local {
-                self.here(name, route, request).await
-            } else {
-                self.there(name, route, request).await
+        let (mut tried, mut last) = (Vec::new(), None);
+        while tried.len() < TRIES {
+            // Looked up anew: while one did not answer, it may have been replaced.
+            let Some(route) = self.candidates(origin, name).into_iter().find(|route| !tried.contains(route)) else {
+                break;
             };
-            let miss = match tried {
+            let answered = if route.local {
+                self.here(name, &route, request).await
+            } else {
+                self.there(name, &route, request).await
+            };
+            let miss = match answered {
                 Ok(response) => return outward(origin, response),
                 Err(miss) => miss,
             };
             debug!(replica = %route.replica, node = %route.node.short(), "no answer: {}", miss.response.status());
+            tried.push(route);
             last = Some(miss.response);
             match miss.request.or_else(|| again.request(miss.touched)) {
                 Some(whole) => request = whole,
                 None => break,
             }
         }
-        let nobody = || refusal(StatusCode::SERVICE_UNAVAILABLE, "no replica answered", true);
-        outward(origin, last.unwrap_or_else(nobody))
+        if let Some(response) = last {
+            return outward(origin, response);
+        }
+        let mut response = self.nowhere.response(name).await;
+        response.headers_mut().insert(UNTOUCHED_HEADER, HeaderValue::from_static("1"));
+        outward(origin, response)
     }
 
     /// The replicas to try: local ones first, then those on nodes that are reached directly, then the rest; each kind in turn.
@@ -238,7 +241,7 @@ impl Ingress {
     }
 
     async fn there(&self, name: &WorkloadName, route: &Route, request: Request<Body>) -> Result<Response<Body>, Miss> {
-        match self.peers.send(route.node, request).await {
+        match self.peers.send_unless(route.node, request, self.left(name, route)).await {
             Ok(response) if response.headers().contains_key(UNTOUCHED_HEADER) => {
                 Err(Miss { request: None, touched: false, response })
             }
@@ -256,6 +259,20 @@ impl Ingress {
             // Nobody is asked again for half a request.
             Err(SendError::Client { why }) => {
                 Ok(refusal(StatusCode::REQUEST_TIMEOUT, &format!("the request was not sent to its end: {why}"), false))
+            }
+        }
+    }
+
+    /// Over once this replica is not on this node any more, be it that the node has fallen.
+    fn left(&self, name: &WorkloadName, route: &Route) -> impl Future<Output = ()> + use<> {
+        let (mut routes, name, route) = (self.routes.clone(), name.clone(), route.clone());
+        let is_there = move |other: &Route| {
+            (&other.replica, &other.generation, &other.node) == (&route.replica, &route.generation, &route.node)
+        };
+        async move {
+            let left = |routes: &Arc<Routes>| !routes.get(&name).is_some_and(|routes| routes.iter().any(&is_there));
+            if routes.wait_for(left).await.is_err() {
+                std::future::pending().await // the node ends, and its requests with it
             }
         }
     }

@@ -67,7 +67,17 @@ impl Peers {
     }
 
     /// Sends a request to `node` and gives the head of its answer; the body streams.
-    pub async fn send(&self, node: NodeId, mut request: Request<Body>) -> Result<Response<Body>, SendError> {
+    pub async fn send(&self, node: NodeId, request: Request<Body>) -> Result<Response<Body>, SendError> {
+        self.send_unless(node, request, std::future::pending()).await
+    }
+
+    /// The same, but once `pointless` is over nobody waits for a way to the node any longer: a dial may take seconds to fail.
+    pub async fn send_unless(
+        &self,
+        node: NodeId,
+        mut request: Request<Body>,
+        pointless: impl Future<Output = ()>,
+    ) -> Result<Response<Body>, SendError> {
         // A kept stream may have been closed a moment ago: then the request comes back unsent, and the next one or a
         // new one serves.
         for _ in 0..=KEPT {
@@ -80,7 +90,11 @@ impl Peers {
                 }
             }
         }
-        let mut sender = match self.open(node).await {
+        let opened = tokio::select! {
+            opened = self.open(node) => opened,
+            () = pointless => Err(("the replica has left that node".to_owned(), None)),
+        };
+        let mut sender = match opened {
             Ok(sender) => sender,
             Err((why, open)) => return Err(SendError::NotSent { request: Box::new(request), why, open }),
         };

@@ -136,6 +136,25 @@ async fn a_replica_that_is_not_there_any_more_costs_nothing_while_another_is() {
     }
 }
 
+/// A dial of a node that has fallen may hang for seconds, where some of its addresses swallow what is sent there.
+#[tokio::test]
+async fn a_request_that_waits_for_a_way_to_a_fallen_node_goes_to_the_replica_s_next_node() {
+    let mesh = Arc::new(FakeMesh::default());
+    let (here, there) = (Node::new("n1", &mesh), Node::new("n2", &mesh));
+    there.tunnels(mesh.take(OTHER));
+    there.route(&[(0, OTHER, true)]);
+    there.run(0);
+    let fallen = NodeId([8; 32]);
+    mesh.hangs.lock().unwrap().insert(fallen);
+    here.route(&[(0, fallen, false)]);
+    let falls = async {
+        mesh.asked.notified().await;
+        here.route(&[(0, OTHER, false)]);
+    };
+    let ((status, headers, _), ()) = tokio::join!(here.ask(get("web.shoal")), falls);
+    assert_eq!((status, &headers[NODE_HEADER]), (StatusCode::OK, &"n2".parse().unwrap()));
+}
+
 #[tokio::test]
 async fn what_may_have_been_acted_on_is_sent_again_only_if_twice_is_once() {
     let mesh = Arc::new(FakeMesh::default());

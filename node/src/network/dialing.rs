@@ -206,7 +206,7 @@ impl Task {
     async fn said(&mut self, whom: &Whom, address: &Multiaddr, said: Said) -> Done {
         let Some(race) = self.dials.races.get_mut(whom) else { return Ok(()) };
         tracing::debug!(address = %names::show(address), ?said, "a dial ended without a link");
-        race.ended(address, said.clone());
+        race.ended(address, said.clone(), Instant::now());
         let is_the_cores = race.is_the_cores;
         let Some(node) = whom.node() else { return Ok(()) };
         let by = match said {
@@ -218,7 +218,7 @@ impl Task {
                 }
                 Answerer::Node(other)
             }
-            Said::Nothing | Said::Unreachable | Said::Itself => return Ok(()),
+            Said::Closed | Said::Nothing | Said::Unreachable | Said::Itself => return Ok(()),
         };
         // Where another node is by now is worth knowing, whoever wanted the dial.
         if !is_the_cores && !matches!(by, Answerer::Node(_)) {

@@ -16,6 +16,9 @@
 //!    container bridges have the same address everywhere. It counts where all are of this device.
 //! 5. An address that cannot be reached from here, or that this node itself answers at, says nothing
 //!    about the peer; the next one starts at once.
+//! 6. A connection that is closed before anybody has proven who they are is what a process looks like
+//!    that is just ending: its kernel takes connections until the port is closed. The address is
+//!    dialled again at once, which tells; only a few times, since whoever has no room closes, too.
 //!
 //! Another node that answers shows that the address is not the peer's any more; see [`super::ways`].
 
@@ -37,6 +40,9 @@ use super::ways::Ways;
 const HEAD_START: Duration = Duration::from_millis(100);
 /// An address that has said nothing for so long speaks neither for nor against a refusal elsewhere.
 const SILENT: Duration = Duration::from_millis(500);
+/// How often an address is dialled again that was closed in our face, and the pause before each time but the first.
+const AGAIN: u32 = 3;
+const AGAIN_PAUSE: Duration = Duration::from_millis(10);
 /// Addresses of one dial: all that a record and a sighting may name.
 pub(super) const MOST_ADDRESSES: usize = 32;
 
@@ -45,6 +51,8 @@ pub(super) const MOST_ADDRESSES: usize = 32;
 pub(super) enum Said {
     /// The kernel there answered that nobody listens.
     Refused,
+    /// The connection was made, or nearly, and closed before anybody proved who they are.
+    Closed,
     /// Nothing, or not enough, in time.
     Nothing,
     /// There is no way there from here, or no room to try: it says nothing about the peer.
@@ -76,11 +84,14 @@ struct Try {
     is_proven: bool,
     /// It is an address of this device.
     is_own: bool,
+    /// How often it was closed in our face.
+    closed: u32,
     state: State,
 }
 
 enum State {
-    Waiting,
+    /// Not before this moment, if there is one.
+    Waiting(Option<Instant>),
     /// Dropping the guard gives the dial up.
     Dialling(Instant, Option<DropGuard>),
     Ended(Said),
@@ -102,50 +113,63 @@ impl Race {
             let socket = names::socket(address);
             let is_proven = socket.zip(self.node).is_some_and(|(socket, node)| ways.leads_to(&node, &socket));
             let is_own = !is_proven && socket.is_some_and(is_of_this_device);
-            self.tries.push(Try { address: address.clone(), is_proven, is_own, state: State::Waiting });
+            self.tries.push(Try {
+                address: address.clone(),
+                is_proven,
+                is_own,
+                closed: 0,
+                state: State::Waiting(None),
+            });
         }
         self.tries.sort_by_key(|tried| !tried.is_proven);
     }
 
-    /// The next address whose turn it is: call until there is none.
+    /// The next address whose turn it is: call until there is none. It waits for those before it, and for none behind it.
     pub(super) fn start_next(&mut self, now: Instant) -> Option<Multiaddr> {
-        let is_ahead = |tried: &Try| matches!(tried.state, State::Dialling(since, _) if now < since + HEAD_START);
-        if !self.is_told && self.tries.iter().any(is_ahead) {
-            return None;
+        for tried in &mut self.tries {
+            match tried.state {
+                State::Waiting(at) if at.is_none_or(|at| at <= now) => {
+                    tried.state = State::Dialling(now, None);
+                    return Some(tried.address.clone());
+                }
+                State::Dialling(since, _) if !self.is_told && now < since + HEAD_START => return None,
+                State::Waiting(_) | State::Dialling(..) | State::Ended(_) => {}
+            }
         }
-        let next = self.tries.iter_mut().find(|tried| matches!(tried.state, State::Waiting))?;
-        next.state = State::Dialling(now, None);
-        Some(next.address.clone())
+        None
     }
 
     /// The dial is on its way until this is dropped.
     pub(super) fn hold(&mut self, address: &Multiaddr, guard: DropGuard) {
-        if let Some(State::Dialling(_, held)) = self.state(address) {
+        if let Some(Try { state: State::Dialling(_, held), .. }) = self.tried(address) {
             *held = Some(guard);
         }
     }
 
     /// A dial ended without a link.
-    pub(super) fn ended(&mut self, address: &Multiaddr, said: Said) {
-        if let Some(state) = self.state(address) {
-            *state = State::Ended(said);
-        }
+    pub(super) fn ended(&mut self, address: &Multiaddr, said: Said, now: Instant) {
+        let Some(tried) = self.tried(address) else { return };
+        tried.state = if said == Said::Closed && tried.closed < AGAIN {
+            let pause = if tried.closed == 0 { Duration::ZERO } else { AGAIN_PAUSE };
+            tried.closed += 1;
+            State::Waiting(Some(now + pause))
+        } else {
+            State::Ended(said)
+        };
     }
 
-    fn state(&mut self, address: &Multiaddr) -> Option<&mut State> {
-        self.tries.iter_mut().find(|tried| same(&tried.address, address)).map(|tried| &mut tried.state)
+    fn tried(&mut self, address: &Multiaddr) -> Option<&mut Try> {
+        self.tries.iter_mut().find(|tried| same(&tried.address, address))
     }
 
     /// When to look again, should nothing happen before.
     pub(super) fn wake_at(&self, now: Instant) -> Option<Instant> {
-        if self.is_told {
-            return None;
-        }
-        let since = self.tries.iter().filter_map(|tried| match tried.state {
-            State::Dialling(since, _) => Some(since),
-            State::Waiting | State::Ended(_) => None,
+        let at = self.tries.iter().flat_map(|tried| match tried.state {
+            State::Dialling(since, _) if !self.is_told => [Some(since + HEAD_START), Some(since + SILENT)],
+            State::Waiting(at) => [at, None],
+            State::Dialling(..) | State::Ended(_) => [None, None],
         });
-        since.flat_map(|since| [since + HEAD_START, since + SILENT]).filter(|at| *at > now).min()
+        at.flatten().filter(|at| *at > now).min()
     }
 
     /// Whether nothing is left that could lead to a link.
@@ -167,7 +191,7 @@ impl Race {
             return Some(DialFailure::Refused);
         }
         let speaks = |tried: &Try| match &tried.state {
-            State::Waiting => true,
+            State::Waiting(_) => true,
             State::Dialling(since, _) => now < *since + SILENT,
             State::Ended(said) => matches!(said, Said::Node(_) | Said::Stranger(_)),
         };
@@ -256,7 +280,7 @@ mod tests {
         assert_eq!(started(&mut race, now), [at(LAN)]);
         assert_eq!(race.wake_at(now), Some(now + HEAD_START));
         assert_eq!(started(&mut race, now + HEAD_START), [at(BRIDGE)], "the first has said nothing");
-        race.ended(&at(BRIDGE), Said::Unreachable);
+        race.ended(&at(BRIDGE), Said::Unreachable, now);
         assert_eq!(started(&mut race, now + HEAD_START), [at(FAR)], "one that failed delays nothing");
     }
 
@@ -265,7 +289,7 @@ mod tests {
         let now = Instant::now();
         let mut race = race(&[BRIDGE, FAR, LAN], Some(LAN));
         started(&mut race, now);
-        race.ended(&at(LAN), Said::Refused);
+        race.ended(&at(LAN), Said::Refused, now);
         assert_eq!(race.verdict(now), Some(DialFailure::Refused));
         // The device may have moved: the others are tried all the same, without head starts now.
         race.is_told = true;
@@ -279,9 +303,9 @@ mod tests {
         let mut race = race(&[BRIDGE, LAN], Some(LAN));
         started(&mut race, now);
         started(&mut race, now + HEAD_START);
-        race.ended(&at(BRIDGE), Said::Refused);
+        race.ended(&at(BRIDGE), Said::Refused, now);
         assert_eq!(race.verdict(now + SILENT * 2), None);
-        race.ended(&at(LAN), Said::Nothing);
+        race.ended(&at(LAN), Said::Nothing, now);
         assert_eq!(race.verdict(now), Some(DialFailure::TimedOut));
     }
 
@@ -291,16 +315,16 @@ mod tests {
         let mut silent = race(&[BRIDGE, LAN], None);
         started(&mut silent, now);
         started(&mut silent, now + HEAD_START);
-        silent.ended(&at(LAN), Said::Refused);
+        silent.ended(&at(LAN), Said::Refused, now);
         assert_eq!(silent.verdict(now + HEAD_START), None, "the other may yet answer");
         assert_eq!(silent.wake_at(now + HEAD_START), Some(now + SILENT));
         assert_eq!(silent.verdict(now + SILENT), Some(DialFailure::Refused), "no wait for its time-out");
         for said in [Said::Node(OTHER), Said::Stranger("a printer".into())] {
             let mut met = race(&[BRIDGE, LAN], None);
             started(&mut met, now);
-            met.ended(&at(BRIDGE), said);
+            met.ended(&at(BRIDGE), said, now);
             started(&mut met, now);
-            met.ended(&at(LAN), Said::Refused);
+            met.ended(&at(LAN), Said::Refused, now);
             assert!(matches!(met.verdict(now), Some(DialFailure::Stranger(_))), "its addresses are old");
         }
     }
@@ -310,9 +334,9 @@ mod tests {
         let now = Instant::now();
         let mut race = race(&[FAR, LAN], None);
         started(&mut race, now);
-        race.ended(&at(FAR), Said::Unreachable);
+        race.ended(&at(FAR), Said::Unreachable, now);
         started(&mut race, now);
-        race.ended(&at(LAN), Said::Refused);
+        race.ended(&at(LAN), Said::Refused, now);
         assert_eq!(race.verdict(now), Some(DialFailure::Refused));
     }
 
@@ -322,14 +346,59 @@ mod tests {
         let now = Instant::now();
         let mut bridged = race(&["127.0.0.1:9", LAN], None);
         started(&mut bridged, now);
-        bridged.ended(&at("127.0.0.1:9"), Said::Refused);
+        bridged.ended(&at("127.0.0.1:9"), Said::Refused, now);
         started(&mut bridged, now);
-        bridged.ended(&at(LAN), Said::Nothing);
+        bridged.ended(&at(LAN), Said::Nothing, now);
         assert_eq!(bridged.verdict(now), Some(DialFailure::TimedOut));
         let mut alone = race(&["127.0.0.1:9"], None);
         started(&mut alone, now);
-        alone.ended(&at("127.0.0.1:9"), Said::Refused);
+        alone.ended(&at("127.0.0.1:9"), Said::Refused, now);
         assert_eq!(alone.verdict(now), Some(DialFailure::Refused), "a whole cluster on one device");
+    }
+
+    /// A process that ends closes its port last, perhaps: connections are still taken, and then reset.
+    #[test]
+    fn an_address_that_closes_in_our_face_is_dialled_again_at_once() {
+        let now = Instant::now();
+        let mut race = race(&[BRIDGE, LAN], Some(LAN));
+        assert_eq!(started(&mut race, now), [at(LAN)]);
+        race.ended(&at(LAN), Said::Closed, now);
+        assert_eq!(started(&mut race, now), [at(LAN)], "before the other, which may hang for long");
+        race.ended(&at(LAN), Said::Refused, now);
+        assert_eq!(race.verdict(now), Some(DialFailure::Refused));
+    }
+
+    #[test]
+    fn an_address_that_goes_on_closing_is_left_for_the_next() {
+        let now = Instant::now();
+        let mut race = race(&[LAN, BRIDGE], None);
+        let mut at_now = now;
+        for time in 0..=AGAIN {
+            if time > 1 {
+                started(&mut race, at_now); // the other one, meanwhile
+                at_now = race.wake_at(at_now).unwrap();
+            }
+            assert!(started(&mut race, at_now).contains(&at(LAN)), "time {time}");
+            race.ended(&at(LAN), Said::Closed, at_now);
+        }
+        assert!(at_now < now + HEAD_START);
+        race.ended(&at(BRIDGE), Said::Nothing, at_now);
+        assert_eq!(race.verdict(at_now), Some(DialFailure::TimedOut));
+    }
+
+    /// Two ask for the same peer, one a moment after the other: the second waits for no head start of addresses behind.
+    #[test]
+    fn the_proven_address_waits_for_none_that_is_behind_it() {
+        let now = Instant::now();
+        let mut ways = Ways::default();
+        ways.carried(NODE, Way::Dialled(LAN.parse().unwrap()));
+        let mut race = race(&[BRIDGE, LAN], Some(LAN));
+        started(&mut race, now);
+        race.ended(&at(LAN), Said::Refused, now);
+        race.is_told = true;
+        assert_eq!(started(&mut race, now), [at(BRIDGE)]);
+        race.enter(&[at(BRIDGE), at(LAN)], &ways);
+        assert_eq!(started(&mut race, now), [at(LAN)]);
     }
 
     #[test]
@@ -337,7 +406,7 @@ mod tests {
         let now = Instant::now();
         let mut race = race(&[LAN, BRIDGE], Some(LAN));
         started(&mut race, now);
-        race.ended(&at(LAN), Said::Refused);
+        race.ended(&at(LAN), Said::Refused, now);
         race.is_told = true;
         started(&mut race, now);
         race.enter(&[at(LAN), at(BRIDGE)], &Ways::default());

@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures::{AsyncRead, AsyncWrite};
 use libp2p::core::muxing::StreamMuxerBox;
 use libp2p::core::transport::{Boxed, TransportError};
-use libp2p::core::upgrade::{NegotiationError, Version};
+use libp2p::core::upgrade::{NegotiationError, ProtocolError, Version};
 use libp2p::identity::Keypair;
 use libp2p::swarm::DialError;
 use libp2p::{Multiaddr, PeerId, Transport, noise, yamux};
@@ -98,21 +98,29 @@ fn judge_one(address: &Multiaddr, error: &TransportError<io::Error>) -> Said {
     };
     let mut cause: Option<&(dyn Error + 'static)> = Some(error);
     while let Some(error) = cause {
-        match error.downcast_ref::<noise::Error>() {
+        let io = match error.downcast_ref::<noise::Error>() {
             // A handshake that does not decrypt comes wrapped, bytes that are no handshake at all come bare.
             Some(noise::Error::Io(error)) if error.kind() == io::ErrorKind::InvalidData => {
                 return if error.get_ref().is_some() { other_cluster(address) } else { not_shoal(address) };
             }
-            // The other side went away.
-            Some(noise::Error::Io(_)) | None => {}
+            // It hides its cause.
+            Some(noise::Error::Io(error)) => Some(error),
             Some(_) => return other_cluster(address),
+            None => error.downcast_ref::<io::Error>(),
+        };
+        match error.downcast_ref::<NegotiationError>() {
+            // Not what it said, but that it went away: the cause tells.
+            Some(NegotiationError::ProtocolError(ProtocolError::IoError(_))) | None => {}
+            Some(NegotiationError::Failed | NegotiationError::ProtocolError(_)) => return not_shoal(address),
         }
-        if let Some(NegotiationError::Failed | NegotiationError::ProtocolError(_)) = error.downcast_ref() {
-            return not_shoal(address);
-        }
-        let io = error.downcast_ref::<io::Error>();
         match io.map(io::Error::kind) {
             Some(io::ErrorKind::ConnectionRefused) => return Said::Refused,
+            Some(
+                io::ErrorKind::ConnectionReset
+                | io::ErrorKind::ConnectionAborted
+                | io::ErrorKind::BrokenPipe
+                | io::ErrorKind::UnexpectedEof,
+            ) => return Said::Closed,
             // No route, no neighbour, no source address, no such family, or a firewall of our own.
             Some(
                 io::ErrorKind::NetworkUnreachable
@@ -195,9 +203,13 @@ mod tests {
     use super::*;
 
     fn said(error: io::Error) -> Said {
+        said_above(Tcp(error))
+    }
+
+    /// As it comes through the layers above.
+    fn said_above(error: impl Error + Send + Sync + 'static) -> Said {
         let address: Multiaddr = "/ip4/192.0.2.1/tcp/7700".parse().unwrap();
-        // As it comes through the layers above TCP.
-        let wrapped = io::Error::other(io::Error::other(Tcp(error)));
+        let wrapped = io::Error::other(io::Error::other(error));
         judge(&DialError::Transport(vec![(address, TransportError::Other(wrapped))]))
     }
 
@@ -209,6 +221,17 @@ mod tests {
         }
         assert_eq!(said(Errno::CONNREFUSED.into()), Said::Refused);
         assert_eq!(said(Errno::TIMEDOUT.into()), Said::Nothing);
-        assert_eq!(said(Errno::CONNRESET.into()), Said::Nothing);
+    }
+
+    /// A process that ends closes connections that its kernel had taken, at any step of the handshake.
+    #[test]
+    fn a_connection_that_is_closed_is_no_stranger_and_no_silence() {
+        for errno in [Errno::CONNRESET, Errno::CONNABORTED, Errno::PIPE] {
+            assert_eq!(said(errno.into()), Said::Closed, "{errno:?}");
+        }
+        let ended = || io::Error::from(io::ErrorKind::UnexpectedEof);
+        assert_eq!(said_above(NegotiationError::from(ended())), Said::Closed);
+        assert_eq!(said_above(noise::Error::Io(ended())), Said::Closed);
+        assert!(matches!(said_above(NegotiationError::Failed), Said::Stranger(_)));
     }
 }
