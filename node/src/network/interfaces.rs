@@ -43,10 +43,14 @@ const EVENT_HEAD: usize = 8 * 1024;
 /// An interface that is not shut.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Interface {
+    /// The kernel's number of it.
+    pub index: u32,
     pub name: String,
     pub class: Class,
     /// It has a carrier, as far as the kernel knows.
     pub is_running: bool,
+    /// It carries what is sent to a group.
+    pub is_multicast: bool,
     /// Those that others may be told of, the interface's first ones first.
     pub addresses: Vec<IpAddr>,
 }
@@ -200,9 +204,11 @@ fn assemble(links: &[LinkMessage], addresses: &[AddressMessage], defaults: &BTre
         let mut addresses = of.remove(&link.index).unwrap_or_default();
         addresses.sort_by_key(|(is_secondary, _)| *is_secondary);
         Interface {
+            index: link.index,
             name: link.name.clone(),
             class: classify(link, &links, defaults.contains(&link.index)),
             is_running: link.is_running,
+            is_multicast: link.is_multicast,
             addresses: addresses.into_iter().map(|(_, ip)| ip).collect(),
         }
     });
@@ -217,6 +223,7 @@ fn link(message: &LinkMessage) -> Link {
         kind: if flags.contains(LinkFlags::Pointopoint) { Kind::Tunnel } else { Kind::Hardware },
         is_up: flags.contains(LinkFlags::Up),
         is_running: flags.contains(LinkFlags::Running),
+        is_multicast: flags.contains(LinkFlags::Multicast),
         controller: None,
     };
     for attribute in &message.attributes {

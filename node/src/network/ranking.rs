@@ -52,6 +52,7 @@ pub(super) struct Link {
     pub kind: Kind,
     pub is_up: bool,
     pub is_running: bool,
+    pub is_multicast: bool,
     /// The bridge that it is a port of.
     pub controller: Option<u32>,
 }
@@ -148,12 +149,12 @@ mod tests {
     use super::*;
 
     fn link(index: u32, name: &str, kind: Kind) -> Link {
-        Link { index, name: name.into(), kind, is_up: true, is_running: true, controller: None }
+        Link { index, name: name.into(), kind, is_up: true, is_running: true, is_multicast: true, controller: None }
     }
 
     fn interface(name: &str, class: Class, addresses: &[&str]) -> Interface {
         let addresses = addresses.iter().map(|text| text.parse().unwrap()).collect();
-        Interface { name: name.into(), class, is_running: true, addresses }
+        Interface { index: 1, name: name.into(), class, is_running: true, is_multicast: true, addresses }
     }
 
     fn told(all: Vec<Interface>) -> Vec<String> {

@@ -95,6 +95,7 @@ pub(super) async fn start_among(
     let swarm_config = swarm::Config::with_tokio_executor().with_max_negotiating_inbound_streams(32);
     let mut swarm = Swarm::new(transport, behaviour, keys.public().to_peer_id(), swarm_config);
     let listening = claim.address;
+    let seen = interfaces.as_ref().ok().cloned();
     let own = Own::start(&mut swarm, listening, &config.advertise, interfaces, locals)?;
     let told = own.told();
     drop(claim);
@@ -106,7 +107,9 @@ pub(super) async fn start_among(
     let links = Links::default();
     let inputs = super::swarm::Inputs { urgent: urgent_in, gossip: gossip_in, bulk: bulk_in };
     let me = names::node_id(&keys.public().to_peer_id()).filter(|_| config.mdns);
-    let mdns = me.and_then(|me| Mdns::start(me, &config.secret, listening, inputs.urgent.clone(), counters.clone()));
+    let mdns = me.zip(seen).and_then(|(me, interfaces)| {
+        Mdns::start(me, &config.secret, listening, interfaces, inputs.urgent.clone(), counters.clone())
+    });
     let services = Arc::new(Services::new(counters.clone()));
     let carriers = Arc::new(Carriers::new(
         keys,

@@ -26,12 +26,13 @@ use std::time::Duration;
 
 use shoal_protocol::model::NodeId;
 use shoal_protocol::node::Input;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::counters::{NetCounters, add};
+use super::interfaces::Interfaces;
 use super::names;
-use lan::{Lan, Lans};
+use lan::Lan;
 use packet::{Heard, Question};
 use secret::Secret;
 use socket::{Received, Socket};
@@ -50,8 +51,6 @@ const MOST_MISSING: usize = 16;
 const MOST_SIGHTINGS: u32 = 64;
 /// Addresses of one node. A device has one or two networks.
 pub(super) const MOST_ADDRESSES: usize = 8;
-/// A change of interfaces comes as several messages.
-const SETTLE: Duration = Duration::from_millis(30);
 
 /// Who is looked for. Dropping it ends the task.
 pub(super) struct Mdns {
@@ -65,27 +64,22 @@ impl Mdns {
         let _ = self.missing.try_send(node);
     }
 
-    /// Starts where there is a system that tells of its interfaces.
+    /// Starts where another device could dial this one.
     pub(super) fn start(
         node: NodeId,
         secret: &[u8; 32],
         listening: SocketAddr,
+        interfaces: watch::Receiver<Arc<Interfaces>>,
         sightings: mpsc::Sender<Input>,
         counters: Arc<NetCounters>,
     ) -> Option<Mdns> {
         if listening.ip().is_loopback() {
             return None; // nobody on another device could dial it
         }
-        let lans = match Lans::watch(listening) {
-            Ok(lans) => lans,
-            Err(error) => {
-                tracing::warn!(%error, "this system does not tell of its interfaces: members are not looked for by mDNS");
-                return None;
-            }
-        };
         let (missing, wanted) = mpsc::channel(MOST_MISSING);
         let task = Task {
             node,
+            listening,
             secret: Secret::new(secret),
             sightings,
             counters,
@@ -99,13 +93,14 @@ impl Mdns {
             ask_gap: ASK_GAP.0,
             told: (Instant::now(), 0),
         };
-        tokio::spawn(task.run(lans, wanted));
+        tokio::spawn(task.run(interfaces, wanted));
         Some(Mdns { missing })
     }
 }
 
 struct Task {
     node: NodeId,
+    listening: SocketAddr,
     secret: Secret,
     sightings: mpsc::Sender<Input>,
     counters: Arc<NetCounters>,
@@ -125,8 +120,9 @@ struct Task {
 }
 
 impl Task {
-    async fn run(mut self, mut lans: Lans, mut wanted: mpsc::Receiver<NodeId>) {
+    async fn run(mut self, mut interfaces: watch::Receiver<Arc<Interfaces>>, mut wanted: mpsc::Receiver<NodeId>) {
         let (received_in, mut received) = mpsc::channel(64);
+        interfaces.mark_changed();
         loop {
             let due = self.announce.first().map(|(at, _)| *at).into_iter().chain(self.ask_at).min();
             let alarm = async {
@@ -136,10 +132,10 @@ impl Task {
                 }
             };
             tokio::select! {
-                found = lans.changed(SETTLE) => match found {
-                    Some(found) => self.on_lans(found, &received_in),
-                    None => return tracing::warn!("the system tells no more of its interfaces: mDNS ends"),
-                },
+                Ok(()) = interfaces.changed() => {
+                    let found = lan::lans(&interfaces.borrow_and_update(), self.listening);
+                    self.on_lans(found, &received_in);
+                }
                 Some(received) = received.recv() => self.on_packet(received),
                 node = wanted.recv() => match node {
                     Some(node) => self.on_missing(node),

@@ -15,6 +15,8 @@ fn interfaces(all: &[(Class, &str)]) -> Arc<Interfaces> {
     let all: Vec<Interface> = all
         .iter()
         .map(|(class, ip)| Interface {
+            index: 1,
+            is_multicast: true,
             name: format!("{class:?}"),
             class: *class,
             is_running: true,
