@@ -88,7 +88,7 @@ impl Service {
         match self.peers.send(node, request).await {
             Ok(response) if response.status().is_success() => Ok(lines(Body::new(response.into_body()))),
             Ok(response) => Err(unreachable(&format!("it answers {}", response.status()))),
-            Err(SendError::NotSent { why, .. } | SendError::Sent { why }) => Err(unreachable(&why)),
+            Err(SendError::NotSent { why, .. } | SendError::Sent { why, .. }) => Err(unreachable(&why)),
             // Nothing else was to be sent.
             Err(SendError::Client { why }) => Err(unreachable(&why.to_string())),
         }

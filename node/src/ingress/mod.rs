@@ -10,7 +10,7 @@
 //! common member, which the mesh does below this.
 //!
 //! **A request that came through a tunnel is served here or refused**: no request ever goes round in circles, whatever
-//! two nodes believe about one another. A request is tried once more elsewhere when nothing of it was acted on.
+//! two nodes believe about one another. A request is tried again elsewhere when nothing of it was acted on, or twice is once.
 
 mod clients;
 mod counters;
@@ -25,6 +25,7 @@ pub mod server;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Empty};
@@ -53,8 +54,11 @@ pub const REPLICA_HEADER: HeaderName = HeaderName::from_static("x-shoal-replica"
 const UNTOUCHED_HEADER: HeaderName = HeaderName::from_static("x-shoal-untouched");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// A replica, and one more when the first was not there.
-const TRIES: usize = 2;
+/// A replica, one more when the first was not there, and where that one is by now.
+const TRIES: usize = 3;
+/// How long a request waits for the next node of a replica whose node was lost: a death is known, and healed, within some
+/// hundredths of a second.
+const MOVING: Duration = Duration::from_millis(300);
 
 /// Headers that speak of one connection, not of the request (RFC 9110, 7.6.1).
 const HOP_BY_HOP: [HeaderName; 7] = [
@@ -96,6 +100,8 @@ struct Miss {
     request: Option<Request<Body>>,
     /// Whether a replica may have acted on it.
     touched: bool,
+    /// Whether the way to it broke meanwhile.
+    is_lost: bool,
     /// What a client is told.
     response: Response<Body>,
 }
@@ -162,11 +168,8 @@ impl Ingress {
     async fn route(&self, origin: Origin, name: &WorkloadName, mut request: Request<Body>) -> Response<Body> {
         let again = Again::of(&request);
         let (mut tried, mut last) = (Vec::new(), None);
-        while tried.len() < TRIES {
-            // Looked up anew: while one did not answer, it may have been replaced.
-            let Some(route) = self.candidates(origin, name).into_iter().find(|route| !tried.contains(route)) else {
-                break;
-            };
+        let mut next = self.untried(origin, name, &tried);
+        while let Some(route) = next {
             let answered = if route.local {
                 self.here(name, &route, request).await
             } else {
@@ -177,12 +180,15 @@ impl Ingress {
                 Err(miss) => miss,
             };
             debug!(replica = %route.replica, node = %route.node.short(), "no answer: {}", miss.response.status());
-            tried.push(route);
-            last = Some(miss.response);
-            match miss.request.or_else(|| again.request(miss.touched)) {
-                Some(whole) => request = whole,
-                None => break,
+            if last.is_none() || miss.touched {
+                last = Some(miss.response);
             }
+            tried.push(route);
+            match miss.request.or_else(|| again.request(miss.touched)) {
+                Some(whole) if tried.len() < TRIES => request = whole,
+                Some(_) | None => break,
+            }
+            next = self.next(origin, name, &tried, miss.is_lost).await;
         }
         if let Some(response) = last {
             return outward(origin, response);
@@ -212,6 +218,31 @@ impl Ingress {
         local
     }
 
+    fn untried(&self, origin: Origin, name: &WorkloadName, tried: &[Route]) -> Option<Route> {
+        self.candidates(origin, name).into_iter().find(|route| !tried.iter().any(|other| is_same(route, other)))
+    }
+
+    /// Where a request goes when the last one tried did not answer. That one's node may be lost: then its replica is elsewhere
+    /// in a moment, or the node is reached by another way.
+    async fn next(&self, origin: Origin, name: &WorkloadName, tried: &[Route], is_lost: bool) -> Option<Route> {
+        let untried = self.untried(origin, name, tried);
+        let last = tried.last()?;
+        let again = || self.candidates(origin, name).into_iter().find(|route| is_same(route, last));
+        if untried.is_some() || last.local || (!is_lost && again().is_some()) {
+            return untried;
+        }
+        let mut routes = self.routes.clone();
+        let moved = async {
+            while routes.changed().await.is_ok() {
+                if let Some(untried) = self.untried(origin, name, tried) {
+                    return Some(untried);
+                }
+            }
+            None
+        };
+        tokio::time::timeout(MOVING, moved).await.unwrap_or_else(|_| again())
+    }
+
     async fn here(&self, name: &WorkloadName, route: &Route, request: Request<Body>) -> Result<Response<Body>, Miss> {
         let id = instance_id(name, &route.replica, &route.generation);
         let replica = ReplicaName { workload: name.clone(), place: route.replica.place }.to_string();
@@ -235,7 +266,7 @@ impl Ingress {
         }
         if untouched {
             headers.insert(UNTOUCHED_HEADER, HeaderValue::from_static("1"));
-            return Err(Miss { request: None, touched: false, response });
+            return Err(Miss { request: None, touched: false, is_lost: false, response });
         }
         Ok(response)
     }
@@ -243,18 +274,18 @@ impl Ingress {
     async fn there(&self, name: &WorkloadName, route: &Route, request: Request<Body>) -> Result<Response<Body>, Miss> {
         match self.peers.send_unless(route.node, request, self.left(name, route)).await {
             Ok(response) if response.headers().contains_key(UNTOUCHED_HEADER) => {
-                Err(Miss { request: None, touched: false, response })
+                Err(Miss { request: None, touched: false, is_lost: false, response })
             }
             Ok(response) => Ok(flow::arriving(response)),
             Err(SendError::NotSent { request, why, open }) => {
                 let replica = ReplicaName { workload: name.clone(), place: route.replica.place };
                 let response = self.nowhere.out_of_reach(&replica, route.node, &why, open.as_ref()).await;
-                Err(Miss { request: Some(*request), touched: false, response })
+                Err(Miss { request: Some(*request), touched: false, is_lost: false, response })
             }
-            Err(SendError::Sent { why }) => {
+            Err(SendError::Sent { why, is_lost }) => {
                 let response =
                     refusal(StatusCode::BAD_GATEWAY, &format!("a replica's node did not answer: {why}"), true);
-                Err(Miss { request: None, touched: true, response })
+                Err(Miss { request: None, touched: true, is_lost, response })
             }
             // Nobody is asked again for half a request.
             Err(SendError::Client { why }) => {
@@ -266,16 +297,19 @@ impl Ingress {
     /// Over once this replica is not on this node any more, be it that the node has fallen.
     fn left(&self, name: &WorkloadName, route: &Route) -> impl Future<Output = ()> + use<> {
         let (mut routes, name, route) = (self.routes.clone(), name.clone(), route.clone());
-        let is_there = move |other: &Route| {
-            (&other.replica, &other.generation, &other.node) == (&route.replica, &route.generation, &route.node)
-        };
         async move {
-            let left = |routes: &Arc<Routes>| !routes.get(&name).is_some_and(|routes| routes.iter().any(&is_there));
+            let is_there = |other: &Route| is_same(other, &route);
+            let left = |routes: &Arc<Routes>| !routes.get(&name).is_some_and(|routes| routes.iter().any(is_there));
             if routes.wait_for(left).await.is_err() {
                 std::future::pending().await // the node ends, and its requests with it
             }
         }
     }
+}
+
+/// Whether both are the same replica at the same node, however that is reached.
+fn is_same(one: &Route, other: &Route) -> bool {
+    (&one.replica, &one.generation, &one.node) == (&other.replica, &other.generation, &other.node)
 }
 
 /// What is needed to send a request once more: only one without a body can be made again, and one that may have been

@@ -38,6 +38,8 @@ pub enum SendError {
     Sent {
         /// What happened then.
         why: String,
+        /// The way to the node broke; else it was only silent.
+        is_lost: bool,
     },
     /// It was sent in part, and the client did not go on.
     Client {
@@ -118,14 +120,15 @@ impl Peers {
             }
             Ok(Err(mut error)) => {
                 let why = with_causes(error.error());
-                let stalled = Stalled::find(error.error()).filter(|stalled| stalled.party == Party::Client);
-                match (error.take_message(), stalled) {
+                let stalled = Stalled::find(error.error());
+                let is_lost = stalled.is_none();
+                match (error.take_message(), stalled.filter(|stalled| stalled.party == Party::Client)) {
                     (Some(request), _) => Err(SendError::NotSent { request: Box::new(request), why, open: None }),
                     (None, Some(why)) => Err(SendError::Client { why }),
-                    (None, None) => Err(SendError::Sent { why }),
+                    (None, None) => Err(SendError::Sent { why, is_lost }),
                 }
             }
-            Err(stalled) => Err(SendError::Sent { why: stalled.to_string() }),
+            Err(stalled) => Err(SendError::Sent { why: stalled.to_string(), is_lost: false }),
         }
     }
 
