@@ -182,6 +182,10 @@ impl Membership {
         if relayed {
             self.leave_hung_link(cx, &subject);
         }
+        if !self.watched.contains_key(&subject) {
+            // It may be linked and owe us no beat: only what it does not answer is silence.
+            self.probe(cx, subject, Wish::None);
+        }
         self.ask(cx, subject);
         if let Some(inquiries) = self.inquiries.get_mut(&subject) {
             inquiries.retain(|_, inquiry| cx.now.since(inquiry.at) < INQUIRY_TTL);

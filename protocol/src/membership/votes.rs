@@ -22,7 +22,7 @@ use crate::model::{NodeId, Signed, Time};
 use super::doubts::Answer;
 use super::evidence::{Evidence, Suspicion};
 use super::members::{Fall, Life};
-use super::message::{MAX_VOTES, Message, Notice, Seen, Vote};
+use super::message::{MAX_VOTES, Message, Notice, Seen, Vote, Wish};
 use super::{Cx, Membership, Reason, Worth};
 
 /// A node that is down and talks to us is told so once in so long.
@@ -318,17 +318,17 @@ impl Membership {
             }
             return Worth::Relay;
         }
-        // Seen by too few, or by others than we would ask. If it is linked, it shall answer for itself. If not, a dial will
-        // show, and until then the notice waits in the doubt.
+        // Seen by too few, or by others than we would ask. If it is linked, it shall answer for itself; its link may hang, so
+        // it is probed. If not, a dial will show. Until then the notice waits in the doubt.
         if self.has_link(&subject) && !self.doubts.contains_key(&subject) {
-            cx.out.send(subject, Message::Down(notice, None));
-        } else {
-            self.doubt(cx, subject, Suspicion::AskedByOthers);
-            if let Some(doubt) = self.doubts.get_mut(&subject) {
-                doubt.notice = Some(notice);
-                self.unjudged = true;
-                self.dial_soon(cx, subject);
-            }
+            cx.out.send(subject, Message::Down(notice.clone(), None));
+            self.probe(cx, subject, Wish::None);
+        }
+        self.doubt(cx, subject, Suspicion::AskedByOthers);
+        if let Some(doubt) = self.doubts.get_mut(&subject) {
+            doubt.notice = Some(notice);
+            self.unjudged = true;
+            self.dial_soon(cx, subject);
         }
         Worth::Ignore
     }

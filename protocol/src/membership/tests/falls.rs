@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::net::{MS, Net, SECOND};
+use crate::membership::message::{Message, Notice, Seen, Vote};
 use crate::membership::{Config, State};
 
 #[test]
@@ -128,4 +129,22 @@ fn a_newcomer_learns_who_is_down_from_its_first_neighbour() {
     net.run(SECOND / 2);
     assert_eq!(net.state(1, 2), State::Down, "long before its grace is over");
     assert!(net.room(1).settled());
+}
+
+/// Who watches a node may have stood still, and one alone decided. Whoever does not watch it, and has a link that hangs, sees
+/// for itself instead of believing that the node lives for ever.
+#[test]
+fn a_verdict_of_too_few_is_looked_into_though_the_link_still_stands() {
+    let mut net = Net::running(20, 31);
+    let (subject, id) = (7, net.devices[7].id);
+    let (observers, others): (Vec<usize>, Vec<usize>) =
+        (0..20).filter(|n| *n != subject).partition(|n| net.room(*n).watched.contains_key(&id));
+    let far = others[0];
+    net.devices[subject].dark = true;
+    observers.iter().for_each(|n| net.pause(*n));
+    let vote = net.sign(observers[0], Vote { subject: id, incarnation: 1, seen: Seen::Silent });
+    let notice = Notice { subject: id, incarnation: 1, votes: vec![vote] };
+    net.inject(observers[0], far, Message::Down(notice, None));
+    let took = net.run_until(5 * SECOND, |net| net.state(far, subject) == State::Down).expect("found out");
+    assert!(took < 1500 * MS, "{took:?}");
 }
