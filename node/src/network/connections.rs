@@ -14,9 +14,10 @@ use tokio_util::compat::FuturesAsyncReadCompatExt;
 
 use super::dialing::Asker;
 use super::link::{self, Lanes, LinkHandle};
-use super::peers::{At, Plan};
+use super::peers::Plan;
 use super::streams::{Event, For, Kind, Word};
 use super::swarm::{Done, Ended, Task};
+use super::ways::Way;
 use super::{add, names};
 
 /// A connection of which no link came by then is closed: the peer hangs, or keeps another one.
@@ -25,7 +26,7 @@ const LINK_TIMEOUT: Duration = Duration::from_secs(5);
 impl Task {
     pub(super) async fn on_connected(&mut self, id: PeerId, connection: ConnectionId, end: &ConnectedPoint) -> Done {
         let inbound = end.is_listener();
-        let askers = self.dials.won(connection, end);
+        let askers = self.dials.won(connection);
         let Some(node) = names::node_id(&id) else {
             self.swarm.close_connection(connection);
             return Ok(());
@@ -42,7 +43,7 @@ impl Task {
             Plan::Await => {}
             Plan::Close => return self.hang_up(node, connection).await,
         }
-        peer.is_at(connection, At::of(end));
+        peer.is_at(connection, Way::of(end));
         self.deadlines.push(tokio::time::sleep(LINK_TIMEOUT).map(move |()| (node, connection)).boxed());
         Ok(())
     }
@@ -51,7 +52,6 @@ impl Task {
         let Some(node) = names::node_id(id) else { return Ok(()) };
         let Some(peer) = self.peers.get_mut(&node) else { return Ok(()) };
         peer.closed(connection);
-        self.dials.closed(connection);
         if let Some(link) = peer.link.as_ref().filter(|link| link.connection == connection) {
             // Its task reads what the peer said before it went, and then ends.
             link.handle.lost();
@@ -63,7 +63,6 @@ impl Task {
     /// Closes a connection that is not, or no longer, the link.
     pub(super) async fn hang_up(&mut self, node: NodeId, connection: ConnectionId) -> Done {
         self.swarm.close_connection(connection);
-        self.dials.closed(connection);
         if let Some(peer) = self.peers.get_mut(&node) {
             // From now on it is as if it were closed: that may take long when nobody acknowledges it.
             peer.closed(connection);
@@ -124,14 +123,15 @@ impl Task {
 
     async fn establish(&mut self, node: NodeId, connection: ConnectionId, streams: Lanes<Stream>) -> Done {
         let Some(peer) = self.peers.get_mut(&node) else { return Ok(()) };
-        let (found_at, came_from) = match peer.at(connection) {
-            At::Found(address) => (Some(address), None),
-            At::CameFrom(ip) => (None, Some(ip)),
-            At::Unknown => (None, None),
+        let way = peer.way(connection);
+        let (found_at, came_from) = match way {
+            Some(Way::Dialled(address)) => (Some(address), None),
+            Some(Way::CameFrom(ip)) => (None, Some(ip)),
+            None => (None, None),
         };
         let handle = Arc::new(LinkHandle::to(found_at, came_from));
         let old = peer.linked(connection, handle.clone(), Instant::now());
-        let waiting = peer.waiting.drain(..).map(|(_, asker)| asker).chain(self.dials.linked(node, connection));
+        let waiting = peer.waiting.drain(..).map(|(_, asker)| asker).chain(self.dials.linked(node, way));
         for asker in waiting {
             // The core hears of the link itself.
             if let Asker::Stream(_, linked) = asker {

@@ -6,7 +6,6 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use libp2p::Multiaddr;
-use libp2p::core::ConnectedPoint;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{ConnectionId, DialError};
 use shoal_protocol::model::NodeId;
@@ -66,8 +65,6 @@ pub(super) struct Dials {
     races: BTreeMap<Whom, Race>,
     /// The dials that these consist of, one for each address.
     by_connection: BTreeMap<ConnectionId, (Whom, Multiaddr)>,
-    /// How each connection came about, until it is the link or gone.
-    ends: BTreeMap<ConnectionId, Way>,
     ways: Ways,
     given_up: GivenUp,
     /// Asked for members that cannot be dialled.
@@ -81,7 +78,6 @@ impl Dials {
         Dials {
             races: BTreeMap::new(),
             by_connection: BTreeMap::new(),
-            ends: BTreeMap::new(),
             ways: Ways::default(),
             given_up,
             mdns,
@@ -91,31 +87,18 @@ impl Dials {
 
     /// A connection is there: those who wait for its dial, if this node made it. The dials of the
     /// other addresses are given up.
-    pub(super) fn won(&mut self, connection: ConnectionId, endpoint: &ConnectedPoint) -> Vec<Asker> {
-        let socket = names::socket(endpoint.get_remote_address());
-        let way = match endpoint {
-            ConnectedPoint::Dialer { .. } => socket.map(Way::Dialled),
-            ConnectedPoint::Listener { .. } => socket.map(|socket| Way::CameFrom(socket.ip())),
-        };
-        if let Some(way) = way {
-            self.ends.insert(connection, way);
-        }
+    pub(super) fn won(&mut self, connection: ConnectionId) -> Vec<Asker> {
         let race = self.by_connection.remove(&connection).and_then(|(whom, _)| self.races.remove(&whom));
         race.map(|race| race.askers).unwrap_or_default()
     }
 
-    /// This connection carries the link with a node: its address is proven, and nobody needs to
-    /// dial the node. Gives back those who wanted it dialled.
-    pub(super) fn linked(&mut self, node: NodeId, connection: ConnectionId) -> Vec<Asker> {
-        if let Some(way) = self.ends.remove(&connection) {
+    /// There is a link with a node, this way: its address is proven, and nobody needs to dial the
+    /// node. Gives back those who wanted it dialled.
+    pub(super) fn linked(&mut self, node: NodeId, way: Option<Way>) -> Vec<Asker> {
+        if let Some(way) = way {
             self.ways.carried(node, way);
         }
         self.races.remove(&Whom::Node(node)).map(|race| race.askers).unwrap_or_default()
-    }
-
-    /// The connection is gone, or about to be.
-    pub(super) fn closed(&mut self, connection: ConnectionId) {
-        self.ends.remove(&connection);
     }
 }
 

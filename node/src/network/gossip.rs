@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use libp2p::PeerId;
+use libp2p::core::ConnectedPoint;
 use libp2p::gossipsub::{
     self, Behaviour, ConfigBuilder, IdentTopic, MessageAcceptance, MessageAuthenticity, MessageId, PublishError,
     TopicHash, ValidationMode,
 };
 use libp2p::identity::Keypair;
+use libp2p::swarm::behaviour::ConnectionEstablished;
+use libp2p::swarm::{ConnectionId, FromSwarm, NetworkBehaviour};
 use shoal_protocol::model::{ClusterId, Digest};
 use shoal_protocol::node::{Ticket, Verdict};
 
@@ -22,6 +25,21 @@ const MAX_TICKETS: usize = 1024;
 const MAX_QUEUED: usize = 256;
 /// A heartbeat mends the mesh and tells neighbours what they may have missed. Idle, it sends nothing.
 const HEARTBEAT: Duration = Duration::from_millis(700);
+
+/// Tells a peer once more what this node subscribes to, when one of several connections to it has closed.
+///
+/// gossipsub says it over the first connection alone, and a peer that has moved or begun anew has forgotten it with that one, while
+/// here the old connection still stood as the new one came: all would be linked, and nothing that the peer gossips would come here.
+/// There is no call for it, so the behaviour is told of a first connection; it keeps no peer scores, so saying is all that it does.
+pub(super) fn introduce(behaviour: &mut Behaviour, peer_id: PeerId, closed: ConnectionId, endpoint: &ConnectedPoint) {
+    behaviour.on_swarm_event(FromSwarm::ConnectionEstablished(ConnectionEstablished {
+        peer_id,
+        connection_id: closed,
+        endpoint,
+        failed_addresses: &[],
+        other_established: 0,
+    }));
+}
 
 pub(super) struct Gossip {
     topic: IdentTopic,

@@ -1,18 +1,16 @@
 //! Which connections there are to whom, and which of them is the link. Plain bookkeeping: it decides, the swarm's task acts.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use libp2p::Stream;
-use libp2p::core::ConnectedPoint;
 use libp2p::swarm::ConnectionId;
 use shoal_protocol::model::{Lane, NodeId};
 
 use super::dialing::Asker;
 use super::link::{Lanes, LinkHandle};
-use super::names;
+use super::ways::Way;
 
 /// A link older than this that its peer dials anew is dead on the peer's side; a younger one is the other half of a simultaneous dial.
 const STALE: Duration = Duration::from_secs(10);
@@ -28,7 +26,8 @@ pub(super) struct Peer {
 
 #[derive(Default)]
 struct Connection {
-    at: At,
+    /// Where its other end is.
+    way: Option<Way>,
     urgent: Option<Stream>,
     bulk: Option<Stream>,
 }
@@ -37,27 +36,6 @@ pub(super) struct Link {
     pub connection: ConnectionId,
     pub handle: Arc<LinkHandle>,
     since: Instant,
-}
-
-/// Where the other end of a connection is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(super) enum At {
-    #[default]
-    Unknown,
-    /// This node dialled it there.
-    Found(SocketAddr),
-    /// It dialled from there.
-    CameFrom(IpAddr),
-}
-
-impl At {
-    pub(super) fn of(endpoint: &ConnectedPoint) -> At {
-        match (names::socket(endpoint.get_remote_address()), endpoint) {
-            (Some(address), ConnectedPoint::Dialer { .. }) => At::Found(address),
-            (Some(address), ConnectedPoint::Listener { .. }) => At::CameFrom(address.ip()),
-            (None, _) => At::Unknown,
-        }
-    }
 }
 
 /// What to do with a new connection.
@@ -98,15 +76,15 @@ impl Peer {
     }
 
     /// Notes where a connection's other end is.
-    pub(super) fn is_at(&mut self, id: ConnectionId, at: At) {
+    pub(super) fn is_at(&mut self, id: ConnectionId, way: Option<Way>) {
         if let Some(connection) = self.connections.get_mut(&id) {
-            connection.at = at;
+            connection.way = way;
         }
     }
 
     /// Where a connection's other end is.
-    pub(super) fn at(&self, id: ConnectionId) -> At {
-        self.connections.get(&id).map_or(At::Unknown, |connection| connection.at)
+    pub(super) fn way(&self, id: ConnectionId) -> Option<Way> {
+        self.connections.get(&id).and_then(|connection| connection.way)
     }
 
     /// Notes a lane's stream, whoever opened it; gives both once both are there. One that is not wanted is dropped, which resets it.

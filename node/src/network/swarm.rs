@@ -18,7 +18,7 @@ use tokio_util::compat::FuturesAsyncReadCompatExt;
 
 use super::carriers::Carriers;
 use super::dialing::{Asker, Dials};
-use super::gossip::{Gossip, MAX_GOSSIP};
+use super::gossip::{self, Gossip, MAX_GOSSIP};
 use super::own_addresses::Own;
 use super::peers::Peer;
 use super::resolving::Resolver;
@@ -232,8 +232,11 @@ impl Task {
                 self.own.connected(connection_id, &endpoint);
                 return self.on_connected(peer_id, connection_id, &endpoint).await;
             }
-            SwarmEvent::ConnectionClosed { peer_id, connection_id, .. } => {
+            SwarmEvent::ConnectionClosed { peer_id, connection_id, endpoint, num_established, .. } => {
                 self.own.closed(connection_id);
+                if num_established > 0 {
+                    gossip::introduce(&mut self.swarm.behaviour_mut().gossip, peer_id, connection_id, &endpoint);
+                }
                 return self.on_closed(&peer_id, connection_id).await;
             }
             SwarmEvent::OutgoingConnectionError { connection_id, error, .. } => {

@@ -350,6 +350,31 @@ async fn gossip_goes_on_only_after_a_verdict() {
     assert!(accepted.contains(&relayed), "only what was accepted is relayed");
 }
 
+/// As after a change of its address: the peer has lost its old connection without a word, here it still stands.
+#[tokio::test]
+async fn what_a_peer_gossips_is_heard_though_it_came_anew_before_its_old_connection_ended() {
+    let mut a = peer(1).await;
+    // The lower id decides which connection carries the link.
+    let seed = (2..).find(|seed| id(*seed) < a.id).unwrap();
+    let (mut before, mut anew) = (peer(seed).await, peer(seed).await);
+    for b in [&mut before, &mut anew] {
+        b.dial(&a);
+        b.link_up().await;
+    }
+    let mut beat = tokio::time::interval(Duration::from_millis(50));
+    let from = within("gossip", async {
+        for number in 0.. {
+            tokio::select! {
+                _ = beat.tick() => anew.network.broadcast(&word(number)),
+                Some(Input::Gossip { from, .. }) = a.inbox.gossip.recv() => return from,
+            }
+        }
+        unreachable!("numbers do not end")
+    })
+    .await;
+    assert_eq!(from, anew.id);
+}
+
 #[tokio::test]
 async fn a_lone_node_may_broadcast() {
     let mut a = peer(1).await;

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
+use libp2p::core::ConnectedPoint;
 use shoal_protocol::model::NodeId;
+
+use super::names;
 
 /// Peers whose way is remembered: all that a full mesh, the links across a large cluster and some
 /// thousand requests on demand lead to. One takes some 80 bytes; the oldest makes room.
@@ -57,6 +60,12 @@ impl Ways {
 }
 
 impl Way {
+    /// How a connection came about; none where its far end has no address of ours.
+    pub(super) fn of(endpoint: &ConnectedPoint) -> Option<Way> {
+        let socket = names::socket(endpoint.get_remote_address())?;
+        Some(if endpoint.is_dialer() { Way::Dialled(socket) } else { Way::CameFrom(socket.ip()) })
+    }
+
     fn is(&self, address: &SocketAddr) -> bool {
         match self {
             Way::Dialled(known) => known == address,
