@@ -45,14 +45,15 @@ pub enum BadJoinLine {
     #[error("the join line has a character that cannot be in it, `{0}`: copy it again")]
     Character(char),
     #[error(
-        "the join line was altered or cut short on the way (its checksum does not match): copy the whole line again"
+        "the join line was altered or cut short on the way (its checksum does not match): copy the whole line again; \
+         with another address it is printed by `shoal join-line --address HOST:PORT`"
     )]
     Checksum,
     #[error("the join line names no address")]
     NoAddress,
     #[error("the join line names {0} addresses, at most {MAX_ADDRESSES} are allowed")]
     TooManyAddresses(usize),
-    #[error("the join line's address `{0}` is not HOST:PORT")]
+    #[error("the address `{0}` is not HOST:PORT")]
     Address(String),
 }
 
@@ -65,6 +66,12 @@ impl JoinLine {
     /// The key that admits nodes.
     pub fn join_key(&self) -> KeyPair {
         KeyPair::from_seed(&self.join_seed)
+    }
+
+    /// The same line with other addresses, as the name under which a device is found.
+    pub fn with_addresses(self, addresses: Vec<String>) -> Result<Self, BadJoinLine> {
+        check_addresses(&addresses)?;
+        Ok(JoinLine { addresses, ..self })
     }
 
     fn checksum(&self) -> [u8; CHECKSUM] {

@@ -317,6 +317,15 @@ fn the_forms_that_people_and_disks_keep_do_not_change() {
 }
 
 #[test]
+fn a_join_line_takes_other_addresses() {
+    let line = join_line().with_addresses(vec!["gw.example:7700".into()]).unwrap();
+    let read: JoinLine = line.to_string().parse().unwrap();
+    assert_eq!((read.genesis(), read.addresses), (join_line().genesis(), vec!["gw.example:7700".to_owned()]));
+    assert_eq!(join_line().with_addresses(vec!["gw".into()]), Err(BadJoinLine::Address("gw".into())));
+    assert_eq!(join_line().with_addresses(Vec::new()), Err(BadJoinLine::NoAddress));
+}
+
+#[test]
 fn every_prefix_of_a_join_line_is_told_from_the_whole() {
     let text = join_line().to_string();
     for end in 0..text.len() {
