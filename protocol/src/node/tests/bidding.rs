@@ -1,7 +1,7 @@
 //! One that bids, its owner, and its disk: what it answers before the claim is on it, and after.
 
 use super::*;
-use crate::model::{AuctionId, Decline, Place, Resources, Token, Value};
+use crate::model::{AuctionId, Decline, Place, Price, Resources, Token, Value};
 
 /// One that may bid: it knows a wish and its owner, who has a place to give.
 pub struct Bidding {
@@ -150,5 +150,41 @@ fn what_somebody_says_to_hold_is_put_up_again_when_no_claim_comes() {
     owner.run_for(Duration::from_millis(900));
     assert_eq!(owner.node.own_claims().count(), 0, "it took what another holds");
     owner.run_for(Duration::from_millis(1_000));
+    assert_eq!(owner.node.own_claims().count(), 1);
+}
+
+/// The winner says that it has its claim, and gossip of that is late: the place is not put up again in the meantime, but not left
+/// empty for ever either.
+#[test]
+fn what_its_winner_says_to_have_claimed_is_not_placed_again_before_its_sheet_comes() {
+    let cluster = cluster();
+    let mut owner = Bottle::new(cluster.founder(Saved::default()));
+    let mut other = cluster.joins(20, &mut owner);
+    let from = other.node.id();
+    for message in std::mem::take(&mut other.said) {
+        owner.input(Input::Message { from, message });
+    }
+    owner.publish(&cluster, &spec(1, 32 << 20));
+    let asked = owner.said.iter().find_map(|message| match message {
+        Message::Auction(auction::Message::Announce(announce)) => Some(announce.clone()),
+        _ => None,
+    });
+    let auction = asked.expect("the other is asked, too").auction;
+    let prices = vec![Price { share: 0, fetch: 0, spread: 0 }];
+    let bid = auction::Message::Bid { auction, prices, without: Vec::new() };
+    owner.input(Input::Message { from, message: Message::Auction(bid) });
+    let won = owner.said.iter().find_map(|message| match message {
+        Message::Auction(auction::Message::Award { awards, .. }) => Some(awards[0].peek().unwrap()),
+        _ => None,
+    });
+    let won = won.expect("it is the cheapest");
+    let claimed = auction::Message::Claimed { auction, claims: vec![(won.replica, won.token)] };
+    owner.input(Input::Message { from, message: Message::Auction(claimed) });
+    owner.said.clear();
+    owner.run_for(Duration::from_secs(2));
+    let is_asked = |message: &Message| matches!(message, Message::Auction(auction::Message::Announce(_)));
+    assert!(!owner.said.iter().any(is_asked));
+    assert_eq!(owner.node.own_claims().count(), 0, "it took what another has claimed");
+    owner.run_for(Duration::from_secs(20));
     assert_eq!(owner.node.own_claims().count(), 1);
 }
