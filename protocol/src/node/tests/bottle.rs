@@ -50,8 +50,13 @@ impl Cluster {
     }
 
     pub fn sign(&self, draft: Draft, name: &WorkloadName, value: Value) -> Change {
+        self.sign_on(0, draft, name, value)
+    }
+
+    /// On one of several computers of the operator.
+    pub fn sign_on(&self, computer: u8, draft: Draft, name: &WorkloadName, value: Value) -> Change {
         let certificate = trust::certify(&self.genesis, &self.root, self.operator.public(), "me").unwrap();
-        let writer = trust::writer_id(&self.operator.public(), &[0; 16]);
+        let writer = trust::writer_id(&self.operator.public(), &[computer; 16]);
         let Draft { mut clock, serial, uid } = draft;
         clock.insert(writer, serial);
         let body = ChangeBody { key: Key::Workload(name.clone()), writer, serial, clock, uid, value };

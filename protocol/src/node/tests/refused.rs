@@ -3,6 +3,7 @@
 
 use super::bottle::*;
 use super::*;
+use crate::model::Change;
 
 const FULL: &str = "no space left";
 
@@ -89,7 +90,8 @@ fn command_waits_for_the_change_before_it() {
     bottle.request(Command::Prepare { name: web(), spec: Some(spec(2, 32 << 20)), force: false });
     assert!(bottle.replies.is_empty());
     fails(&mut bottle);
-    assert!(bottle.replies.iter().all(|reply| *reply == Reply::Refused(Refusal::ReadOnly(FULL.into()))));
+    let refused = || Reply::Refused(Refusal::ReadOnly(FULL.into()));
+    assert_eq!(bottle.replies, [refused(), refused()], "each is answered");
     recovers(&mut bottle);
     bottle.disk = false;
     bottle.replies.clear();
@@ -172,4 +174,102 @@ fn disk_that_fails_again_makes_the_node_read_only_again() {
     }
     recovers(&mut bottle);
     assert!(matches!(bottle.publish(&cluster, &spec(2, 32 << 20)), Reply::Accepted { .. }));
+}
+
+/// Somebody else's change of the same workload comes while one is on its way to disk. It was written as the only one, in the place of
+/// the one before, whose author was told that it counts: a restart knew nothing of that.
+#[test]
+fn what_comes_from_a_peer_leaves_a_change_on_its_way_to_disk() {
+    let cluster = cluster();
+    let mut bottle = Bottle::new(cluster.founder(Saved::default()));
+    let friend = cluster.joins(20, &mut bottle).node.id();
+    bottle.publish(&cluster, &spec(1, 32 << 20));
+    let (mine, theirs) = (spec(2, 32 << 20), spec(3, 32 << 20));
+    let draft = bottle.draft(Some(mine.clone())).unwrap();
+    let theirs = cluster.sign_on(1, draft.clone(), &web(), Value::workload(&theirs));
+    let mine = cluster.sign(draft, &web(), Value::workload(&mine));
+    bottle.disk = false;
+    bottle.request(Command::Submit { change: mine.raw() });
+    bottle.disk = true;
+    bottle.input(Input::Message { from: friend, message: Message::Changed { change: theirs.raw(), holder: None } });
+    assert!(matches!(bottle.replies.pop(), Some(Reply::Accepted { .. })));
+    let again = cluster.founder(saved(&bottle.records));
+    let has = |change: &Change| again.holds_change(&change.signed.key, &change.hash());
+    assert!(has(&theirs) && has(&mine));
+}
+
+/// A joining node asks every two seconds. Each question was a write of its own, which the next one put off.
+#[test]
+fn who_asks_again_while_the_disk_is_slow_is_let_in_by_the_first_write() {
+    let cluster = cluster();
+    let mut bottle = Bottle::new(cluster.founder(Saved::default()));
+    let joiner = cluster.identity(20);
+    let id = NodeId(joiner.keys.public().0);
+    let node = Node::new(Config::default(), joiner, Saved::default(), facts(), WallClock(0), [7; 32], Time::ZERO);
+    let mut joiner = Bottle::new(node);
+    joiner.input(Input::LinkUp { peer: bottle.node.id() });
+    let join = joiner.said.iter().find(|message| matches!(message, Message::Join { .. })).expect("it asks").clone();
+    bottle.input(Input::LinkUp { peer: id });
+    bottle.disk = false;
+    bottle.input(Input::Message { from: id, message: join.clone() });
+    let first = bottle.last_batch;
+    bottle.input(Input::Message { from: id, message: join });
+    bottle.input(Input::Stored { upto: first });
+    assert_eq!(bottle.node.status().nodes, 2);
+    assert!(bottle.said.iter().any(|message| matches!(message, Message::Admitted { .. })));
+}
+
+/// With a disk that hangs neither changes nor those who wait for them pile up without end: further ones are told so.
+#[test]
+fn what_waits_for_a_slow_disk_is_bounded() {
+    let cluster = cluster();
+    let mut bottle = Bottle::new(cluster.founder(Saved::default()));
+    let spec = spec(1, 32 << 20);
+    let draft = bottle.draft(Some(spec.clone())).unwrap();
+    bottle.disk = false;
+    let submit = |bottle: &mut Bottle, number: usize| {
+        let name = format!("w{number}").parse().unwrap();
+        let spec = Spec::try_from(SpecForm { name, ..spec.clone().into() }).unwrap();
+        let change = cluster.sign(draft.clone(), &spec.name, Value::workload(&spec));
+        bottle.request(Command::Submit { change: change.raw() });
+        bottle.request(Command::Prepare { name: spec.name.clone(), spec: Some(spec), force: false });
+    };
+    (0..1_024).for_each(|number| submit(&mut bottle, number));
+    assert_eq!(bottle.replies, []);
+    let name: WorkloadName = "w0".parse().unwrap();
+    bottle.request(Command::Prepare { name, spec: None, force: false });
+    submit(&mut bottle, 1_024);
+    let busy: Vec<bool> = bottle.replies.iter().map(|it| matches!(it, Reply::Refused(Refusal::Busy(_)))).collect();
+    assert_eq!(busy, [true, true, false], "{:?}", bottle.replies);
+    bottle.node.queues().iter().for_each(|queue| assert!(!queue.is_overfull(), "{queue:?}"));
+}
+
+/// Its disk was full when it made the cluster.
+#[test]
+fn founder_whose_own_admission_was_refused_is_a_member_when_the_disk_recovers() {
+    let mut node = cluster().founder(Saved::default());
+    node.handle(Time::ZERO, Input::StoreFailed { why: FULL.into() });
+    let mut bottle = Bottle::new(node);
+    assert_eq!(bottle.node.status().nodes, 0);
+    recovers(&mut bottle);
+    assert_eq!(bottle.node.status().nodes, 1);
+}
+
+/// Were it to start the new version, a restart would know nothing of it and start the old one: it leaves the place to others.
+#[test]
+fn node_that_cannot_write_starts_no_new_version() {
+    let cluster = cluster();
+    let mut bottle = Bottle::new(cluster.founder(Saved::default()));
+    let friend = cluster.joins(20, &mut bottle).node.id();
+    bottle.publish(&cluster, &spec(1, 32 << 20));
+    bottle.run_for(Duration::from_secs(5));
+    assert_eq!(bottle.node.own_claims().count(), 1);
+    let newer = bottle.signed(&cluster, &spec(1, 64 << 20));
+    bottle.disk = false;
+    fails(&mut bottle);
+    bottle.orders.clear();
+    bottle.input(Input::Message { from: friend, message: Message::Changed { change: newer.raw(), holder: None } });
+    bottle.run_for(Duration::from_secs(5));
+    assert!(matches!(bottle.orders[..], [Order::Stop { .. }]), "{:?}", bottle.orders);
+    assert_eq!(bottle.node.own_claims().count(), 0);
 }

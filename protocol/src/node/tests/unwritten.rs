@@ -116,3 +116,19 @@ fn an_owner_is_not_told_of_a_claim_that_was_let_go_while_the_link_was_made() {
     let is_claimed = |message: &&Message| matches!(message, Message::Auction(auction::Message::Claimed { .. }));
     assert_eq!(it.bottle.said.iter().find(is_claimed), None);
 }
+
+/// It is the keeper, and its disk takes no writes: a greater token that it took over would be gone with the next restart.
+#[test]
+fn a_node_that_cannot_write_takes_over_no_token() {
+    let mut it = Bidding::new();
+    it.asked();
+    it.hears(it.award());
+    let before = it.bottle.node.own_claim(&it.replica).unwrap().token;
+    it.bottle.disk = false;
+    it.bottle.input(Input::StoreFailed { why: "no space left".into() });
+    let owner = it.auction().owner;
+    let token = Token { counter: 5, by: owner, incarnation: 1 };
+    let ask = claims::Message::AskKeeper { replica: it.replica, token, question: 1 };
+    it.bottle.input(Input::Message { from: owner, message: Message::Claims(ask) });
+    assert_eq!(it.bottle.node.own_claim(&it.replica).unwrap().token, before);
+}
