@@ -154,3 +154,56 @@ fn removal_of_the_unknown_is_honest_while_members_are_away() {
     ask(&mut bottle, None, false);
     assert_eq!(unheard(&mut bottle).len(), 1);
 }
+
+/// The link to one that has not answered yet is lost: it may hold something else.
+#[test]
+fn who_is_lost_before_it_answers_has_not_confirmed() {
+    let (_, mut bottle, friend) = with_friend();
+    ask(&mut bottle, Some(spec(1, 32 << 20)), false);
+    assert!(bottle.replies.is_empty(), "it is asked");
+    bottle.input(Input::LinkDown { peer: friend });
+    assert_eq!(unheard(&mut bottle).len(), 1, "at once");
+}
+
+/// Of two one holds something else: nothing that the other says changes the answer.
+#[test]
+fn first_that_holds_something_else_decides() {
+    let (cluster, mut bottle, friend) = with_friend();
+    cluster.joins(30, &mut bottle);
+    ask(&mut bottle, Some(spec(1, 32 << 20)), false);
+    let question = question(&bottle);
+    bottle.input(Input::Message { from: friend, message: Message::SameKey { question, same: false } });
+    assert_eq!(unheard(&mut bottle).len(), 1);
+}
+
+/// Scripts that publish the same without end while a member hangs: beyond so many nobody is asked, and it is written.
+#[test]
+fn questions_at_a_time_are_bounded() {
+    let (_, mut bottle, _) = with_friend();
+    for _ in 0..64 {
+        ask(&mut bottle, Some(spec(1, 32 << 20)), false);
+        assert_eq!(bottle.replies, []);
+    }
+    ask(&mut bottle, Some(spec(1, 32 << 20)), false);
+    assert_eq!(unheard(&mut bottle).len(), 1);
+}
+
+/// Beyond a full mesh most members have no link with this node, and are up.
+#[test]
+fn member_without_a_link_in_a_large_cluster_is_not_away() {
+    let cluster = cluster();
+    let membership = membership::Config { full_mesh: 2, ..membership::Config::default() };
+    let config = Config { name: "a".into(), founder: true, membership, ..Config::default() };
+    let wall = WallClock(1_800_000_000_000);
+    let node = Node::new(config, cluster.identity(10), Saved::default(), facts(), wall, [7; 32], Time::ZERO);
+    let mut bottle = Bottle::new(node);
+    let friend = cluster.joins(20, &mut bottle).node.id();
+    let far = cluster.joins(30, &mut bottle).node.id();
+    bottle.publish(&cluster, &spec(1, 32 << 20));
+    bottle.input(Input::LinkDown { peer: far });
+    ask(&mut bottle, Some(spec(1, 32 << 20)), false);
+    assert_eq!(bottle.replies, [], "those with a link are asked");
+    let question = question(&bottle);
+    bottle.input(Input::Message { from: friend, message: Message::SameKey { question, same: true } });
+    assert_eq!(unheard(&mut bottle), Vec::<String>::new());
+}
