@@ -127,6 +127,33 @@ fn a_holder_that_was_heard_too_early_is_heard_again() {
     assert_eq!(holders(&bottle), 2);
 }
 
+/// The words of all holders may be lost: whoever wrote the change asks the guardians for them.
+#[test]
+fn a_node_that_took_a_change_asks_guardians_whether_they_hold_it() {
+    let cluster = cluster();
+    let mut bottle = Bottle::new(cluster.founder(Saved::default()));
+    ready_member(&cluster, 20, &mut bottle);
+    bottle.publish(&cluster, &version(1));
+    bottle.said.clear();
+    bottle.run_for(Duration::from_millis(1_500));
+    assert!(bottle.said.contains(&Message::AskHolder { digest: artifact(1).digest }), "{:?}", bottle.said);
+}
+
+/// A member may not fill the list of holders with nodes that are none.
+#[test]
+fn a_word_about_a_stranger_is_dropped() {
+    let cluster = cluster();
+    let mut bottle = Bottle::new(cluster.founder(Saved::default()));
+    let peer = ready_member(&cluster, 20, &mut bottle);
+    bottle.publish(&cluster, &version(1));
+    let holders = |bottle: &Bottle| bottle.node.workload(&web()).unwrap().artifact_holders;
+    for (node, expected) in [(NodeId([9; 32]), 1), (peer, 2)] {
+        let message = Message::Have { node, digest: artifact(1).digest };
+        bottle.input(Input::Message { from: peer, message });
+        assert_eq!(holders(&bottle), expected);
+    }
+}
+
 /// It was ready before anybody wished for it, and nobody would have taken its word then.
 #[test]
 fn a_node_that_has_what_a_change_names_says_so() {
