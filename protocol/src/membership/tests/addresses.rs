@@ -26,6 +26,30 @@ fn address_where_another_node_was_met_is_forgotten() {
     assert_eq!(net.room(0).addresses(&moved), [OLD, NEW], "a record with other addresses says all afresh");
 }
 
+/// It is seen there once more, as the other that was met there has gone.
+#[test]
+fn address_where_the_node_is_seen_again_is_its_own_again() {
+    let mut net = Net::running(3, 6);
+    let (node, other) = (net.devices[1].id, net.devices[2].id);
+    net.sighted(0, 1, &[NEW]);
+    net.answered(0, 1, NEW, Answerer::Node(other));
+    assert_eq!(net.room(0).addresses(&node), [OLD]);
+    net.sighted(0, 1, &[NEW]);
+    assert_eq!(net.room(0).addresses(&node), [NEW, OLD]);
+}
+
+/// Another was met at its address; then it says that it has moved, and its old address may have been given back to it as well.
+#[test]
+fn node_that_moves_says_all_afresh() {
+    let mut net = Net::running(3, 7);
+    let (node, other) = (net.devices[1].id, net.devices[2].id);
+    net.sighted(0, 1, &[OLD]);
+    net.answered(0, 1, OLD, Answerer::Node(other));
+    net.moves(1, NEW);
+    net.run(SECOND);
+    assert_eq!(net.room(0).addresses(&node), [OLD, NEW]);
+}
+
 #[test]
 fn strangers_and_refusals_leave_the_address_dialled() {
     let mut net = Net::running(3, 2);

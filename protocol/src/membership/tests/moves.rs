@@ -69,3 +69,31 @@ fn a_network_that_flaps_makes_few_dials() {
     }
     assert!(dials(&net, 0) <= 2, "one, and one that joins it: {:?}", net.dials);
 }
+
+/// Nobody can dial a device that has moved before they hear where it is: the courtesy towards the lesser id is not for it.
+#[test]
+fn a_device_that_has_moved_dials_without_courtesy() {
+    for seed in 0..5 {
+        let mut net = apart(seed);
+        let greater = if net.devices[0].id < net.devices[1].id { 1 } else { 0 };
+        net.network_changed(greater, true);
+        net.run(MS);
+        assert_eq!(dials(&net, greater), 1, "seed {seed}: {:?}", net.dials);
+    }
+}
+
+/// It heard nobody because it had no address for a while: it gives the others time before it calls them down.
+#[test]
+fn silence_before_a_move_is_no_sign_of_death() {
+    for seed in 0..5 {
+        let mut net = Net::running(3, seed);
+        net.devices[1].dark = true;
+        net.run(2_700 * MS);
+        assert_eq!(net.ups(1), 3, "seed {seed}: the set-up");
+        net.network_changed(1, true);
+        net.run(2 * SECOND);
+        assert_eq!(net.ups(1), 3, "seed {seed}");
+        net.run(10 * SECOND);
+        assert_eq!(net.ups(1), 1, "seed {seed}: but not for ever");
+    }
+}

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::net::{MS, Net, SECOND};
-use crate::membership::Fact;
+use crate::membership::{Config, Fact};
 use crate::model::NodeId;
 
 /// The first node reaches all; the second and the third cannot dial one another.
@@ -94,4 +94,42 @@ fn a_hung_link_is_left_while_others_reach_the_node() {
     net.run(10 * SECOND);
     assert!(net.room(1).unreachable(&other).is_some() && net.room(2).unreachable(&one).is_some());
     assert_eq!(net.downs(), []);
+}
+
+/// When two of this node's words about ways would follow one another in a moment, the second waits: each is a record for everybody.
+#[test]
+fn ways_that_go_one_after_another_are_told_together() {
+    for seed in 0..5 {
+        let mut net = Net::running(6, seed);
+        for other in 2..4 {
+            net.cut_off(1, other);
+            net.run(SECOND);
+        }
+        net.run(60 * SECOND);
+        let me = net.devices[1].id;
+        let words =
+            net.facts.iter().filter(|(_, at, fact)| *at == 1 && matches!(fact, Fact::Record { node } if *node == me));
+        let times: Vec<_> = words.map(|(at, ..)| *at).collect();
+        let all: BTreeSet<NodeId> = (2..4).map(|n| net.devices[n].id).collect();
+        assert_eq!(net.room(0).no_way_of(&me).iter().copied().collect::<BTreeSet<_>>(), all, "seed {seed}");
+        let pauses: Vec<_> = times.windows(2).map(|pair| pair[1].since(pair[0])).collect();
+        assert!(pauses.iter().all(|pause| *pause >= 5 * SECOND), "seed {seed}: {pauses:?}");
+        let warned = net.facts.iter().filter(|(_, at, fact)| *at == 1 && matches!(fact, Fact::NoWay { .. }));
+        assert_eq!(warned.count(), 2, "seed {seed}: of each once");
+    }
+}
+
+/// In a large cluster a link on demand is not tried again by itself: what was found out when there was business is forgotten.
+#[test]
+fn a_way_that_nobody_needs_any_more_is_not_missed_for_ever() {
+    let mut net = Net::with(40, 7, Config { full_mesh: 0, ..Config::default() });
+    net.start_all();
+    let far = (1..40).find(|n| !net.room(0).has_link(&net.devices[*n].id)).expect("not all are linked");
+    let id = net.devices[far].id;
+    net.cuts = [(0, far), (far, 0)].into();
+    assert!(net.reach(0, far));
+    net.run(4 * SECOND);
+    assert!(net.room(0).unreachable(&id).is_some());
+    net.run(100 * SECOND);
+    assert!(net.room(0).unreachable(&id).is_none() && net.room(1).no_way_of(&net.devices[0].id).is_empty());
 }
