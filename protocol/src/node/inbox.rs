@@ -37,7 +37,7 @@ impl Node {
             Message::Auction(message) => {
                 self.with_auction(now, |auction, now, desk, out| auction.handle_message(now, from, message, desk, out))
             }
-            Message::AskHolder { digest } => self.on_ask_holder(from, digest),
+            Message::AskHolder { digest } => self.on_ask_holder(now, from, digest),
             Message::AskKey { question, key, holds } => self.on_ask_key(from, question, &key, &holds),
             Message::SameKey { question, same } => self.on_same_key(now, from, question, same),
             Message::Carry(sealed) => self.on_carry(now, from, sealed),

@@ -14,7 +14,6 @@ use std::time::Duration;
 use crate::model::{Digest, Lane, NodeId, Time};
 
 use super::Node;
-use super::contract::Action;
 use super::letters::Letter;
 use super::message::Message;
 
@@ -95,10 +94,10 @@ impl Node {
         silent
     }
 
-    pub(super) fn on_ask_holder(&mut self, from: NodeId, digest: Digest) {
+    pub(super) fn on_ask_holder(&mut self, now: Time, from: NodeId, digest: Digest) {
         if self.artifacts.is_ready(&digest) {
             let message = Message::Have { node: self.me, digest };
-            self.outbox.push(Action::Send { to: from, lane: Lane::Bulk, message });
+            self.deliver(now, from, Letter { at: now, lane: Lane::Bulk, message });
         }
     }
 }

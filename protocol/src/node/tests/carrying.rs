@@ -164,6 +164,18 @@ fn who_cannot_be_dialled_is_asked_over_a_common_member() {
     assert!(numbers.is_sorted_by(|one, next| one < next), "{numbers:?}");
 }
 
+/// The question came over a common member: there is no link for the answer either.
+#[test]
+fn who_asks_over_a_common_member_is_answered_over_one() {
+    let mut it = Three::new();
+    it.loses_the_way(Duration::from_secs(7));
+    let (me, hop, cluster, author) = (it.bottle.node.id(), it.hop, it.cluster.genesis.cluster(), it.author.clone());
+    let question = it.sealed(me, 7);
+    it.answers(hop, Signed::sign(question, &author, &cluster));
+    let sealed = it.sealed_for_author();
+    assert!(sealed.iter().any(|(_, message)| matches!(message, Message::Have { .. })), "{sealed:?}");
+}
+
 /// The question waited for a link, and the dial fails.
 #[test]
 fn what_waits_for_a_link_that_does_not_come_goes_over_a_common_member() {
