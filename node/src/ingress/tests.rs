@@ -1,4 +1,5 @@
 mod limits;
+mod lost;
 
 use std::sync::atomic::Ordering;
 
@@ -134,73 +135,6 @@ async fn a_replica_that_is_not_there_any_more_costs_nothing_while_another_is() {
         *request.body_mut() = shoal_runtimes::body("some");
         assert_eq!(here.ask(request).await.0, StatusCode::OK, "nothing was sent, so even a body can go elsewhere");
     }
-}
-
-/// A dial of a node that has fallen may hang for seconds, where some of its addresses swallow what is sent there.
-#[tokio::test(start_paused = true)]
-async fn a_request_that_waits_for_a_way_to_a_fallen_node_goes_to_the_replica_s_next_node() {
-    let mesh = Arc::new(FakeMesh::default());
-    let (here, there) = (Node::new("n1", &mesh), Node::new("n2", &mesh));
-    there.tunnels(mesh.take(OTHER));
-    there.route(&[(0, OTHER, true)]);
-    there.run(0);
-    let fallen = NodeId([8; 32]);
-    mesh.hangs.lock().unwrap().insert(fallen);
-    here.route(&[(0, fallen, false)]);
-    let falls = async {
-        mesh.asked.notified().await;
-        here.route(&[(0, OTHER, false)]);
-    };
-    let both = async { tokio::join!(here.ask(get("web.shoal")), falls) };
-    let ((status, headers, _), ()) = tokio::time::timeout(Duration::from_secs(9), both).await.expect("no answer");
-    assert_eq!((status, &headers[NODE_HEADER]), (StatusCode::OK, &"n2".parse().unwrap()));
-}
-
-/// Reads one request that was sent to this node, and is gone, as a node that dies.
-async fn dies_of_a_request(streams: &mut tokio::sync::mpsc::Receiver<Incoming>) {
-    let Incoming { mut stream, .. } = streams.recv().await.unwrap();
-    stream.read_exact(&mut [0; 3]).await.unwrap();
-}
-
-#[tokio::test]
-async fn a_request_whose_node_dies_is_answered_where_the_replica_is_next() {
-    let mesh = Arc::new(FakeMesh::default());
-    let (here, there) = (Node::new("n1", &mesh), Node::new("n2", &mesh));
-    there.tunnels(mesh.take(OTHER));
-    there.route(&[(0, OTHER, true)]);
-    there.run(0);
-    let fallen = NodeId([8; 32]);
-    let mut streams = mesh.take(fallen);
-    here.route(&[(0, fallen, false)]);
-    let falls = async {
-        dies_of_a_request(&mut streams).await;
-        drop(streams);
-        // First nobody has it, then another.
-        here.route(&[]);
-        tokio::task::yield_now().await;
-        here.route(&[(0, OTHER, false)]);
-    };
-    let ((status, headers, _), ()) = tokio::join!(here.ask(get("web.shoal")), falls);
-    assert_eq!((status, &headers[NODE_HEADER]), (StatusCode::OK, &"n2".parse().unwrap()));
-}
-
-/// As when two nodes lose their direct way: the next stream goes over a common member.
-#[tokio::test(start_paused = true)]
-async fn a_request_whose_way_breaks_is_sent_again_the_other_way() {
-    let mesh = Arc::new(FakeMesh::default());
-    let here = Node::new("n1", &mesh);
-    here.route(&[(0, OTHER, false)]);
-    let mut streams = mesh.take(OTHER);
-    let answers = async {
-        dies_of_a_request(&mut streams).await;
-        let Incoming { mut stream, .. } = streams.recv().await.unwrap();
-        stream.read_exact(&mut [0; 3]).await.unwrap();
-        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
-        stream
-    };
-    let both = async { tokio::join!(here.ask(get("web.shoal")), answers) };
-    let ((status, ..), _stream) = tokio::time::timeout(Duration::from_secs(9), both).await.expect("no answer");
-    assert_eq!(status, StatusCode::OK);
 }
 
 #[tokio::test]

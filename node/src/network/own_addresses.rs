@@ -8,16 +8,14 @@
 //!
 //! In this order: the core must know that it has moved before it hears that its links are gone.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use libp2p::core::ConnectedPoint;
 use libp2p::core::transport::{ListenerId, TransportError};
-use libp2p::swarm::ConnectionId;
 use libp2p::{PeerId, Swarm};
 use shoal_protocol::node::{Input, OwnAddresses};
 use tokio::net::TcpSocket;
@@ -27,6 +25,7 @@ use tokio::time::Sleep;
 use super::interfaces::Interfaces;
 use super::local::Locals;
 use super::names;
+use super::peers::Peer;
 use super::ranking::{Class, ranked};
 use super::start::{Behaviour, NetworkError, refused};
 use super::swarm::{Done, Task};
@@ -52,8 +51,6 @@ pub(super) struct Own {
     known: Option<Arc<Interfaces>>,
     locals: Locals,
     told: watch::Sender<OwnAddresses>,
-    /// By connection: the peer's address, and since when. As many as there are connections.
-    ways: BTreeMap<ConnectionId, (IpAddr, Instant)>,
 }
 
 /// A port that is kept for the listener until it has it.
@@ -124,7 +121,6 @@ impl Own {
             interfaces,
             locals,
             told: watch::channel(OwnAddresses::default()).0,
-            ways: BTreeMap::new(),
         };
         match own.listen(swarm, true) {
             Err(error) if wanted.ip().is_unspecified() || !is_missing(&error) => return Err(refused(wanted, error)),
@@ -241,17 +237,6 @@ impl Own {
         };
         ips.into_iter().map(|ip| names::multiaddr(&SocketAddr::new(ip, self.wanted.port())).to_string()).collect()
     }
-
-    /// Notes the way that a connection takes.
-    pub(super) fn connected(&mut self, connection: ConnectionId, endpoint: &ConnectedPoint) {
-        if let Some(remote) = names::socket(endpoint.get_remote_address()) {
-            self.ways.insert(connection, (remote.ip(), Instant::now()));
-        }
-    }
-
-    pub(super) fn closed(&mut self, connection: ConnectionId) {
-        self.ways.remove(&connection);
-    }
 }
 
 /// What of the interfaces decides which ways there may be. Containers come and go without changing any.
@@ -307,12 +292,11 @@ impl Task {
         if endpoint.is_dialer() || self.me > node {
             return Ok(());
         }
-        let link = self.peers.get(&node).and_then(|peer| peer.link.as_ref()).map(|link| link.connection);
-        let way = link.and_then(|link| Some((link, *self.own.ways.get(&link)?)));
-        if let Some((link, (ip, since))) = way
-            && is_elsewhere(ip, remote.ip(), since.elapsed())
+        let link = self.peers.get(&node).and_then(Peer::link_to);
+        if let Some((link, was, since)) = link
+            && is_elsewhere(was, remote.ip(), since.elapsed())
         {
-            tracing::debug!(peer = %node.short(), was = %ip, now = %remote.ip(), "a peer has moved");
+            tracing::debug!(peer = %node.short(), %was, now = %remote.ip(), "a peer has moved");
             self.hang_up(node, link).await?;
         }
         Ok(())

@@ -1,6 +1,7 @@
 //! Which connections there are to whom, and which of them is the link. Plain bookkeeping: it decides, the swarm's task acts.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -103,6 +104,12 @@ impl Peer {
                 None
             }
         }
+    }
+
+    /// The link's connection, where it leads, and since when.
+    pub(super) fn link_to(&self) -> Option<(ConnectionId, IpAddr, Instant)> {
+        let link = self.link.as_ref()?;
+        Some((link.connection, self.way(link.connection)?.ip(), link.since))
     }
 
     /// Notes the link; gives back the one it replaces.

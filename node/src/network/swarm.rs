@@ -229,11 +229,9 @@ impl Task {
             SwarmEvent::Behaviour(BehaviourEvent::Gossip(event)) => self.on_gossip(event),
             SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
                 self.make_way(&peer_id, &endpoint).await?;
-                self.own.connected(connection_id, &endpoint);
                 return self.on_connected(peer_id, connection_id, &endpoint).await;
             }
             SwarmEvent::ConnectionClosed { peer_id, connection_id, endpoint, num_established, .. } => {
-                self.own.closed(connection_id);
                 if num_established > 0 {
                     gossip::introduce(&mut self.swarm.behaviour_mut().gossip, peer_id, connection_id, &endpoint);
                 }

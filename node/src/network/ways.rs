@@ -66,6 +66,13 @@ impl Way {
         Some(if endpoint.is_dialer() { Way::Dialled(socket) } else { Way::CameFrom(socket.ip()) })
     }
 
+    pub(super) fn ip(&self) -> IpAddr {
+        match self {
+            Way::Dialled(address) => address.ip(),
+            Way::CameFrom(ip) => *ip,
+        }
+    }
+
     fn is(&self, address: &SocketAddr) -> bool {
         match self {
             Way::Dialled(known) => known == address,

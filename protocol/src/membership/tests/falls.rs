@@ -131,8 +131,8 @@ fn a_newcomer_learns_who_is_down_from_its_first_neighbour() {
     assert!(net.room(1).settled());
 }
 
-/// Who watches a node may have stood still, and one alone decided. Whoever does not watch it, and has a link that hangs, sees
-/// for itself instead of believing that the node lives for ever.
+/// Where all observers of a node but one stood still, that one decides alone. A member that does not observe the node, and whose
+/// link with it hangs, looks for itself instead of believing for ever that the node lives.
 #[test]
 fn a_verdict_of_too_few_is_looked_into_though_the_link_still_stands() {
     let mut net = Net::running(20, 31);

@@ -128,9 +128,8 @@ fn what_a_failing_disk_could_not_take_goes_to_another_node() {
     assert!(it.bottle.orders.iter().all(|order| matches!(order, Order::Stop { .. })), "{:?}", it.bottle.orders);
 }
 
-/// It says so in an auction, and is never heard of again: the place is not to stay empty for that.
-#[test]
-fn what_somebody_says_to_hold_is_put_up_again_when_no_claim_comes() {
+/// An owner with one other node, whom it asks for a replica.
+fn auctions() -> (Bottle, NodeId, auction::Announce) {
     let cluster = cluster();
     let mut owner = Bottle::new(cluster.founder(Saved::default()));
     let mut other = cluster.joins(20, &mut owner);
@@ -143,7 +142,13 @@ fn what_somebody_says_to_hold_is_put_up_again_when_no_claim_comes() {
         Message::Auction(auction::Message::Announce(announce)) => Some(announce.clone()),
         _ => None,
     });
-    let announce = asked.expect("the other is asked, too");
+    (owner, from, asked.expect("the other is asked, too"))
+}
+
+/// A bidder says to hold the place in an auction, and is never heard of again: the place is not to stay empty for that.
+#[test]
+fn what_somebody_says_to_hold_is_put_up_again_when_no_claim_comes() {
+    let (mut owner, from, announce) = auctions();
     let without = announce.places.iter().map(|place| (*place, Decline::Holds)).collect();
     let holds = auction::Message::Bid { auction: announce.auction, prices: Vec::new(), without };
     owner.input(Input::Message { from, message: Message::Auction(holds) });
@@ -157,19 +162,8 @@ fn what_somebody_says_to_hold_is_put_up_again_when_no_claim_comes() {
 /// empty for ever either.
 #[test]
 fn what_its_winner_says_to_have_claimed_is_not_placed_again_before_its_sheet_comes() {
-    let cluster = cluster();
-    let mut owner = Bottle::new(cluster.founder(Saved::default()));
-    let mut other = cluster.joins(20, &mut owner);
-    let from = other.node.id();
-    for message in std::mem::take(&mut other.said) {
-        owner.input(Input::Message { from, message });
-    }
-    owner.publish(&cluster, &spec(1, 32 << 20));
-    let asked = owner.said.iter().find_map(|message| match message {
-        Message::Auction(auction::Message::Announce(announce)) => Some(announce.clone()),
-        _ => None,
-    });
-    let auction = asked.expect("the other is asked, too").auction;
+    let (mut owner, from, announce) = auctions();
+    let auction = announce.auction;
     let prices = vec![Price { share: 0, fetch: 0, spread: 0 }];
     let bid = auction::Message::Bid { auction, prices, without: Vec::new() };
     owner.input(Input::Message { from, message: Message::Auction(bid) });

@@ -117,7 +117,7 @@ impl Three {
         self.bottle.input(Input::DialFailed { target, how: DialFailure::TimedOut });
     }
 
-    /// What this node has sealed for the author, and whether it was signed by it.
+    /// What this node has sealed for the author; a signature that does not hold is a panic.
     fn sealed_for_author(&self) -> Vec<(Sealed, Message)> {
         let sealed = self.bottle.said.iter().filter_map(|message| match message {
             Message::Carry(sealed) => Some(sealed.clone().verify(&self.cluster.genesis.cluster()).unwrap()),

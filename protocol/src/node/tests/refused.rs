@@ -52,11 +52,8 @@ fn refused_change_is_nowhere() {
     assert_eq!(again.node.spec(&web()).map(|spec| spec.replicas), Some(2));
 }
 
-/// A joining node was shown to peers as a member before its admission was on disk.
-#[test]
-fn refused_admission_is_nowhere() {
-    let cluster = cluster();
-    let mut bottle = Bottle::new(cluster.founder(Saved::default()));
+/// A new node that is linked, and what it says to be let in.
+fn asks_to_join(cluster: &bottle::Cluster, bottle: &mut Bottle) -> (NodeId, Message) {
     let joiner = cluster.identity(20);
     let id = NodeId(joiner.keys.public().0);
     let node = Node::new(Config::default(), joiner, Saved::default(), facts(), WallClock(0), [7; 32], Time::ZERO);
@@ -64,6 +61,15 @@ fn refused_admission_is_nowhere() {
     joiner.input(Input::LinkUp { peer: bottle.node.id() });
     let join = joiner.said.iter().find(|message| matches!(message, Message::Join { .. })).expect("it asks").clone();
     bottle.input(Input::LinkUp { peer: id });
+    (id, join)
+}
+
+/// A joining node was shown to peers as a member before its admission was on disk.
+#[test]
+fn refused_admission_is_nowhere() {
+    let cluster = cluster();
+    let mut bottle = Bottle::new(cluster.founder(Saved::default()));
+    let (id, join) = asks_to_join(&cluster, &mut bottle);
     let (before, is_answer) = (bottle.node.roots(), |it: &Message| matches!(it, Message::Admitted { .. }));
     bottle.disk = false;
     bottle.input(Input::Message { from: id, message: join.clone() });
@@ -203,13 +209,7 @@ fn what_comes_from_a_peer_leaves_a_change_on_its_way_to_disk() {
 fn who_asks_again_while_the_disk_is_slow_is_let_in_by_the_first_write() {
     let cluster = cluster();
     let mut bottle = Bottle::new(cluster.founder(Saved::default()));
-    let joiner = cluster.identity(20);
-    let id = NodeId(joiner.keys.public().0);
-    let node = Node::new(Config::default(), joiner, Saved::default(), facts(), WallClock(0), [7; 32], Time::ZERO);
-    let mut joiner = Bottle::new(node);
-    joiner.input(Input::LinkUp { peer: bottle.node.id() });
-    let join = joiner.said.iter().find(|message| matches!(message, Message::Join { .. })).expect("it asks").clone();
-    bottle.input(Input::LinkUp { peer: id });
+    let (id, join) = asks_to_join(&cluster, &mut bottle);
     bottle.disk = false;
     bottle.input(Input::Message { from: id, message: join.clone() });
     let first = bottle.last_batch;
