@@ -1,5 +1,5 @@
-//! How a daemon is set up: `config.json` in its state folder. `shoal up` writes there what its flags say, so that the
-//! next start needs none; a person may edit it.
+//! How a daemon is set up: `config.json` in its state folder. `shoal up` writes there what its
+//! flags say, so that the next start needs none; a person may edit it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -17,32 +17,35 @@ use crate::publish::{FileError, files};
 pub const FILE: &str = "config.json";
 /// Bytes of a node's name: it stands in tables and in every record.
 const MAX_NAME: usize = 63;
-/// What is offered to workloads where nobody says otherwise, in percent of the memory: the rest is for the system and
-/// for shoal itself.
+/// What is offered to workloads where nobody says otherwise, in percent of the memory: the rest is
+/// for the system and for shoal itself.
 const OFFERED_PERCENT: u64 = 75;
 
 /// How a daemon is set up. Every field may be left out.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// What people call this device, 1 to 63 of letters, digits, `-`, `_` and `.`. Where null: the host's name.
+    /// What people call this device, 1 to 63 of letters, digits, `-`, `_` and `.`. Where null: the
+    /// host's name.
     pub name: Option<String>,
-    /// Where other nodes connect, `IP:PORT`. `0.0.0.0` is every interface; port 0 is any free one, the last one if it
-    /// is still free.
+    /// Where other nodes connect, `IP:PORT`. `0.0.0.0` is every interface; port 0 is any free one,
+    /// the last one if it is still free.
     pub listen: SocketAddr,
     /// Where clients of workloads connect, `IP:PORT`. As `listen`.
     pub http: SocketAddr,
-    /// Where others shall be told to reach this node, `IP:PORT`: behind a router that forwards a port. Where empty: the
-    /// addresses of its interfaces.
+    /// Where others shall be told to reach this node, `IP:PORT`: behind a router that forwards a
+    /// port. Where empty: the addresses of its interfaces.
     pub advertise: Vec<SocketAddr>,
-    /// Whether members look for one another on the local network. Off where packets are paid for, or are nobody's business.
+    /// Whether members look for one another on the local network. Off where packets are paid for,
+    /// or are nobody's business.
     pub mdns: bool,
     /// Nodes to dial until the cluster is known, `HOST:PORT`; what the join line named. At most 16.
     pub seeds: Vec<String>,
-    /// What workloads can require, as in `{"zone": "shop"}`. At most 64, each name and value 1 to 63 letters, digits,
-    /// `-_./`.
+    /// What workloads can require, as in `{"zone": "shop"}`. At most 64, each name and value 1 to
+    /// 63 letters, digits, `-_./`.
     pub labels: BTreeMap<String, String>,
-    /// Memory offered to workloads, as in `512MiB`. Where null: three quarters of what the device has.
+    /// Memory offered to workloads, as in `512MiB`. Where null: three quarters of what the device
+    /// has.
     pub memory: Option<String>,
     /// CPU offered to workloads in cores, as in `1.5`. Where null: all.
     pub cpu: Option<String>,
@@ -71,9 +74,14 @@ impl Default for Config {
 pub enum ConfigError {
     #[error("{}: {message}", file.display())]
     Wrong { file: PathBuf, message: String, hint: Option<String> },
-    #[error("name: `{0}` is not a node's name: 1 to {MAX_NAME} letters, digits, `-`, `_` and `.` are expected")]
+    #[error(
+        "name: `{0}` is not a node's name: 1 to {MAX_NAME} letters, digits, `-`, `_` and `.` are \
+            expected"
+    )]
     Name(String),
-    #[error("labels: `{0}` is not a label: 1 to 63 letters, digits, `-`, `_`, `.` and `/` are expected")]
+    #[error(
+        "labels: `{0}` is not a label: 1 to 63 letters, digits, `-`, `_`, `.` and `/` are expected"
+    )]
     Label(String),
     #[error("labels: there are {0}, at most {MAX_LABELS} are allowed")]
     Labels(usize),
@@ -123,18 +131,26 @@ impl Config {
         if self.labels.len() > MAX_LABELS {
             return Err(ConfigError::Labels(self.labels.len()));
         }
-        if let Some(wrong) =
-            self.labels.iter().flat_map(|(name, value)| [name, value]).find(|text| !is_label_text(text))
+        if let Some(wrong) = self
+            .labels
+            .iter()
+            .flat_map(|(name, value)| [name, value])
+            .find(|text| !is_label_text(text))
         {
             return Err(ConfigError::Label(wrong.clone()));
         }
-        if let Some(wrong) = self.advertise.iter().find(|address| address.port() == 0 || address.ip().is_unspecified())
+        if let Some(wrong) = self
+            .advertise
+            .iter()
+            .find(|address| address.port() == 0 || address.ip().is_unspecified())
         {
             return Err(ConfigError::Advertise(*wrong));
         }
         let memory = match &self.memory {
             None => device_memory() * OFFERED_PERCENT / 100,
-            Some(text) => quantity::size(text).map_err(|error| ConfigError::Memory(error.to_string()))?,
+            Some(text) => {
+                quantity::size(text).map_err(|error| ConfigError::Memory(error.to_string()))?
+            }
         };
         if memory > MAX_MEMORY {
             return Err(ConfigError::Memory(format!(
@@ -147,14 +163,17 @@ impl Config {
         // runs off it.
         if (1..MIN_MEMORY).contains(&memory) {
             return Err(ConfigError::Memory(format!(
-                "{} is less than any workload can have ({}): give a unit, as in `512MiB`, or 0 to offer none",
+                "{} is less than any workload can have ({}): give a unit, as in `512MiB`, or 0 to \
+                    offer none",
                 quantity::show_size(memory),
                 quantity::show_size(MIN_MEMORY)
             )));
         }
         let cpu = match &self.cpu {
             None => device_cpu(),
-            Some(text) => quantity::cpu(text).map_err(|error| ConfigError::Cpu(error.to_string()))?,
+            Some(text) => {
+                quantity::cpu(text).map_err(|error| ConfigError::Cpu(error.to_string()))?
+            }
         };
         if cpu > MAX_CPU {
             return Err(ConfigError::Cpu(format!(
@@ -177,7 +196,9 @@ impl ConfigError {
     pub fn hint(&self) -> Option<String> {
         match self {
             ConfigError::Wrong { hint: Some(hint), .. } => Some(hint.clone()),
-            ConfigError::Wrong { .. } => Some("Mend it, or delete it and give `shoal up` its flags again.".into()),
+            ConfigError::Wrong { .. } => {
+                Some("Mend it, or delete it and give `shoal up` its flags again.".into())
+            }
             ConfigError::Name(_) => Some("Choose one with --name.".into()),
             ConfigError::Label(_)
             | ConfigError::Labels(_)
@@ -208,7 +229,8 @@ fn home_folder(variable: &str, below_home: &str) -> PathBuf {
     set.unwrap_or_else(|| std::env::home_dir().unwrap_or_else(|| "/".into()).join(below_home))
 }
 
-const FIELDS: [&str; 9] = ["name", "listen", "http", "advertise", "mdns", "seeds", "labels", "memory", "cpu"];
+const FIELDS: [&str; 9] =
+    ["name", "listen", "http", "advertise", "mdns", "seeds", "labels", "memory", "cpu"];
 
 fn unknown_field(message: &str) -> Option<&str> {
     message.strip_prefix("unknown field `")?.split('`').next()
@@ -234,8 +256,11 @@ fn host_name() -> String {
 #[expect(clippy::useless_conversion, reason = "the kernel's figure has 32 bits on 32-bit devices")]
 fn device_memory() -> u64 {
     let info = rustix::system::sysinfo();
-    let installed = u64::try_from(info.totalram).unwrap_or(u64::MAX).saturating_mul(u64::from(info.mem_unit));
-    let group = std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok().and_then(|text| text.trim().parse().ok());
+    let installed =
+        u64::try_from(info.totalram).unwrap_or(u64::MAX).saturating_mul(u64::from(info.mem_unit));
+    let group = std::fs::read_to_string("/sys/fs/cgroup/memory.max")
+        .ok()
+        .and_then(|text| text.trim().parse().ok());
     installed.min(group.unwrap_or(u64::MAX)).min(MAX_MEMORY)
 }
 
@@ -266,14 +291,19 @@ mod tests {
     fn the_example_is_the_default_and_names_every_field() {
         assert_eq!(serde_json::from_str::<Config>(EXAMPLE).unwrap(), Config::default());
         assert_eq!(serde_json::from_str::<Config>("{}").unwrap(), Config::default());
-        let fields: serde_json::Map<String, serde_json::Value> = serde_json::from_str(EXAMPLE).unwrap();
+        let fields: serde_json::Map<String, serde_json::Value> =
+            serde_json::from_str(EXAMPLE).unwrap();
         assert_eq!(fields.keys().map(String::as_str).collect::<BTreeSet<_>>(), FIELDS.into());
     }
 
     #[test]
     fn what_is_saved_is_read_again() {
         let state = tempfile::tempdir().unwrap();
-        let config = Config { name: Some("till-3".into()), memory: Some("1GiB".into()), ..Config::default() };
+        let config = Config {
+            name: Some("till-3".into()),
+            memory: Some("1GiB".into()),
+            ..Config::default()
+        };
         config.save(state.path()).unwrap();
         assert_eq!(Config::load(state.path()).unwrap(), config);
         assert_eq!(Config::load(&state.path().join("none")).unwrap(), Config::default());
@@ -297,15 +327,25 @@ mod tests {
         };
         assert!(wrong(|config| config.name = Some("a b".into())).starts_with("name: `a b`"));
         assert!(wrong(|config| config.memory = Some("much".into())).starts_with("memory: `much`"));
-        assert!(wrong(|config| config.memory = Some("512".into())).starts_with("memory: 512 B is less"));
+        assert!(
+            wrong(|config| config.memory = Some("512".into())).starts_with("memory: 512 B is less")
+        );
         assert!(wrong(|config| config.cpu = Some("2GHz".into())).starts_with("cpu: `2GHz`"));
-        assert!(wrong(|config| drop(config.labels.insert("a b".into(), "c".into()))).starts_with("labels: `a b`"));
-        assert!(wrong(|config| config.advertise.push("0.0.0.0:1".parse().unwrap())).starts_with("advertise:"));
+        assert!(
+            wrong(|config| drop(config.labels.insert("a b".into(), "c".into())))
+                .starts_with("labels: `a b`")
+        );
+        assert!(
+            wrong(|config| config.advertise.push("0.0.0.0:1".parse().unwrap()))
+                .starts_with("advertise:")
+        );
     }
 
     #[test]
     fn a_device_offers_something() {
-        let facts = Config { labels: [("zone".into(), "shop".into())].into(), ..Config::default() }.facts().unwrap();
+        let facts = Config { labels: [("zone".into(), "shop".into())].into(), ..Config::default() }
+            .facts()
+            .unwrap();
         assert!(facts.capacity.memory > 0 && facts.capacity.cpu >= 1000 / 100);
         assert_eq!(facts.labels["zone"], "shop");
     }

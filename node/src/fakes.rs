@@ -12,15 +12,18 @@ use futures::{FutureExt, StreamExt};
 use http::{Request, Response};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
-use shoal_protocol::model::view::{EventView, ExplainView, NodeView, ReplicaView, StatusView, WorkloadView};
+use shoal_protocol::model::view::{
+    EventView, ExplainView, NodeView, ReplicaView, StatusView, WorkloadView,
+};
 use shoal_protocol::model::{
-    Artifact, Digest, NodeId, Place, ReplicaId, ReplicaName, Resources, RuntimeKind, Spec, SpecForm, WorkloadName,
+    Artifact, Digest, NodeId, Place, ReplicaId, ReplicaName, Resources, RuntimeKind, Spec,
+    SpecForm, WorkloadName,
 };
 use shoal_protocol::node::{Command, Refusal, Reply, Routes};
 use shoal_runtimes::logs::{LogLine, LogStream, Tail};
 use shoal_runtimes::{
-    Board, Body, BodyError, DeviceError, Instance, InstanceId, Launch, LogsError, PrepareError, Runtime, Seat,
-    ServeError, StartError, State, Status, Usage, Watch, body,
+    Board, Body, BodyError, DeviceError, Instance, InstanceId, Launch, LogsError, PrepareError,
+    Runtime, Seat, ServeError, StartError, State, Status, Usage, Watch, body,
 };
 use tokio::sync::{Notify, broadcast, mpsc, watch};
 
@@ -149,7 +152,9 @@ impl Runtime for FakeRuntime {
             let seat = self.board.begin(launch.id.clone(), launch.artifact);
             match how {
                 OnStart::Run => seat.set(State::Running),
-                OnStart::Fail(reason) => seat.set(State::Failed { reason: reason.into(), retryable: true }),
+                OnStart::Fail(reason) => {
+                    seat.set(State::Failed { reason: reason.into(), retryable: true })
+                }
                 OnStart::Wait | OnStart::Hang => {}
             }
             self.seats.lock().unwrap().insert(launch.id, seat);
@@ -190,12 +195,18 @@ impl Runtime for FakeRuntime {
         async { None }.boxed()
     }
 
-    fn serve(&self, id: &InstanceId, request: Request<Body>) -> BoxFuture<'_, Result<Response<Body>, ServeError>> {
+    fn serve(
+        &self,
+        id: &InstanceId,
+        request: Request<Body>,
+    ) -> BoxFuture<'_, Result<Response<Body>, ServeError>> {
         let id = id.clone();
         async move {
             match self.board.status(&id).map(|status| status.state) {
                 None => Err(ServeError::Unknown(id)),
-                Some(State::Running) if *self.busy.lock().unwrap() => Err(ServeError::Busy { id, limit: 1 }),
+                Some(State::Running) if *self.busy.lock().unwrap() => {
+                    Err(ServeError::Busy { id, limit: 1 })
+                }
                 Some(State::Running) => {
                     self.served.fetch_add(1, Ordering::Relaxed);
                     let serving = *self.serving.lock().unwrap();
@@ -207,19 +218,27 @@ impl Runtime for FakeRuntime {
                                 id,
                                 reason: format!("got half a request: {error}"),
                             };
-                            let sent = request.into_body().collect().await.map_err(half)?.to_bytes();
+                            let sent =
+                                request.into_body().collect().await.map_err(half)?.to_bytes();
                             return Ok(Response::new(body(sent.len().to_string())));
                         }
                         Serving::Send(kib) => {
-                            let parts = (0..kib).map(|_| Ok(Frame::data(Bytes::from_static(&[b'x'; 1024]))));
+                            let parts = (0..kib)
+                                .map(|_| Ok(Frame::data(Bytes::from_static(&[b'x'; 1024]))));
                             let parts = StreamBody::new(futures::stream::iter(parts));
                             return Ok(Response::new(parts.boxed_unsync()));
                         }
                     }
-                    let forwarded =
-                        request.headers().get("x-forwarded-for").map(|value| value.to_str().unwrap().to_owned());
-                    let said =
-                        format!("{} {} for {}", request.method(), request.uri().path(), forwarded.unwrap_or_default());
+                    let forwarded = request
+                        .headers()
+                        .get("x-forwarded-for")
+                        .map(|value| value.to_str().unwrap().to_owned());
+                    let said = format!(
+                        "{} {} for {}",
+                        request.method(),
+                        request.uri().path(),
+                        forwarded.unwrap_or_default()
+                    );
                     Ok(Response::builder().header("connection", "close").body(body(said)).unwrap())
                 }
                 Some(state) => Err(ServeError::NotRunning { id, state: state.word() }),
@@ -228,9 +247,16 @@ impl Runtime for FakeRuntime {
         .boxed()
     }
 
-    fn logs(&self, id: &InstanceId, tail: Tail) -> BoxFuture<'_, Result<BoxStream<'static, LogLine>, LogsError>> {
-        let line =
-            LogLine { at: std::time::UNIX_EPOCH, stream: LogStream::Out, text: format!("{id} says {}", tail.lines) };
+    fn logs(
+        &self,
+        id: &InstanceId,
+        tail: Tail,
+    ) -> BoxFuture<'_, Result<BoxStream<'static, LogLine>, LogsError>> {
+        let line = LogLine {
+            at: std::time::UNIX_EPOCH,
+            stream: LogStream::Out,
+            text: format!("{id} says {}", tail.lines),
+        };
         async move { Ok(futures::stream::iter([line]).boxed()) }.boxed()
     }
 }
@@ -303,8 +329,9 @@ impl Core for FakeCore {
     fn workload(&self, name: WorkloadName) -> Soon<'_, Option<WorkloadView>> {
         self.looks.fetch_add(1, Ordering::Relaxed);
         let views = self.workloads.lock().unwrap();
-        let found =
-            views.iter().find(|view| view.name == name.name.as_str() && view.namespace == name.namespace.as_str());
+        let found = views.iter().find(|view| {
+            view.name == name.name.as_str() && view.namespace == name.namespace.as_str()
+        });
         soon(found.cloned())
     }
 
@@ -322,7 +349,10 @@ impl Core for FakeCore {
 
     fn events(&self, since: u64) -> (Vec<Arc<EventView>>, broadcast::Receiver<Arc<EventView>>) {
         let history = self.history.lock().unwrap();
-        (history.iter().filter(|event| event.seq > since).cloned().collect(), self.events.subscribe())
+        (
+            history.iter().filter(|event| event.seq > since).cloned().collect(),
+            self.events.subscribe(),
+        )
     }
 
     fn changes(&self) -> watch::Receiver<u64> {
@@ -346,7 +376,8 @@ type Hopped = Result<NodeId, Vec<(NodeId, String)>>;
 pub struct FakeMesh {
     takers: Mutex<BTreeMap<NodeId, mpsc::Sender<Incoming>>>,
     pub opened: AtomicUsize,
-    /// Nodes that cannot be dialled: the member that carries streams to them, or what each member said that cannot.
+    /// Nodes that cannot be dialled: the member that carries streams to them, or what each member
+    /// said that cannot.
     pub hops: Mutex<BTreeMap<NodeId, Hopped>>,
     /// Nodes to which no stream opens, nor fails to.
     pub hangs: Mutex<BTreeSet<NodeId>>,
@@ -375,7 +406,11 @@ impl Mesh for FakeMesh {
         async move {
             let hop = match hop {
                 Some(Err(tried)) => {
-                    return Err(OpenError::NoWay { node, dial: "no address answered".into(), tried });
+                    return Err(OpenError::NoWay {
+                        node,
+                        dial: "no address answered".into(),
+                        tried,
+                    });
                 }
                 Some(Ok(hop)) => Some(hop),
                 None => None,

@@ -1,4 +1,5 @@
-//! Who this node is: its own key, and which cluster it belongs to. One small file, written once, believed only whole.
+//! Who this node is: its own key, and which cluster it belongs to. One small file, written once,
+//! believed only whole.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -29,7 +30,8 @@ pub struct Identity {
 #[allow(missing_docs)]
 pub enum IdentityError {
     #[error(
-        "{} was cut short or altered: {why}. Restore it from a copy, or move {} away and rejoin with an empty state: `shoal up --join \
+        "{} was cut short or altered: {why}. Restore it from a copy, or move {} away and rejoin \
+            with an empty state: `shoal up --join \
          LINE`, with the line that `shoal join-line` prints on another node",
         file.display(), folder.display()
     )]
@@ -37,11 +39,15 @@ pub enum IdentityError {
     #[error("{} was written by a newer shoal (format {format}): run that one", file.display())]
     Newer { file: PathBuf, format: u32 },
     #[error(
-        "this node belongs to cluster {}, and the join line is of cluster {}. To keep the first, leave --join away; to join the second, name \
+        "this node belongs to cluster {}, and the join line is of cluster {}. To keep the first, \
+            leave --join away; to join the second, name \
          an empty folder with --state", own.short(), other.short()
     )]
     OtherCluster { own: ClusterId, other: ClusterId },
-    #[error("the join line does not fit together: its join key is not that of its cluster. Copy it again, whole")]
+    #[error(
+        "the join line does not fit together: its join key is not that of its cluster. Copy it \
+            again, whole"
+    )]
     Mismatched,
     #[error("{} cannot be {doing}: {source}", file.display())]
     Io { file: PathBuf, doing: &'static str, source: io::Error },
@@ -73,8 +79,9 @@ impl Identity {
         Ok(Identity { node_seed: random()?, genesis, join_seed, founder: false })
     }
 
-    /// The first node of a new cluster. That it is the first is part of who it is: a start that is cut off before the node has admitted
-    /// itself must not make it wait for ever for others to do so.
+    /// The first node of a new cluster. That it is the first is part of who it is: a start that is
+    /// cut off before the node has admitted itself must not make it wait for ever for others to do
+    /// so.
     pub fn found(genesis: Genesis, join_seed: [u8; 32]) -> Result<Identity, IdentityError> {
         Ok(Identity { founder: true, ..Self::draw(genesis, join_seed)? })
     }
@@ -87,15 +94,26 @@ impl Identity {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(IdentityError::Io { file, doing: "read", source }),
         };
-        let damaged = |why: String| IdentityError::Damaged { file: file.clone(), folder: folder.to_owned(), why };
+        let damaged = |why: String| IdentityError::Damaged {
+            file: file.clone(),
+            folder: folder.to_owned(),
+            why,
+        };
         // What a newer program wrote may have other fields: its number comes first.
-        let value: serde_json::Value = serde_json::from_slice(&text).map_err(|error| damaged(error.to_string()))?;
-        if let Some(format) =
-            value.get("format").and_then(serde_json::Value::as_u64).filter(|format| *format > FORMAT.into())
+        let value: serde_json::Value =
+            serde_json::from_slice(&text).map_err(|error| damaged(error.to_string()))?;
+        if let Some(format) = value
+            .get("format")
+            .and_then(serde_json::Value::as_u64)
+            .filter(|format| *format > FORMAT.into())
         {
-            return Err(IdentityError::Newer { file, format: u32::try_from(format).unwrap_or(u32::MAX) });
+            return Err(IdentityError::Newer {
+                file,
+                format: u32::try_from(format).unwrap_or(u32::MAX),
+            });
         }
-        let form: Form = serde_json::from_value(value).map_err(|error| damaged(error.to_string()))?;
+        let form: Form =
+            serde_json::from_value(value).map_err(|error| damaged(error.to_string()))?;
         if form.checksum != form.sum() {
             return Err(damaged("its checksum does not match".into()));
         }
@@ -106,13 +124,19 @@ impl Identity {
     pub fn create(&self, folder: &Path) -> Result<(), IdentityError> {
         let (file, fresh) = (folder.join(FILE), folder.join("identity.json.new"));
         let cannot = |source| IdentityError::Io { file: file.clone(), doing: "made", source };
-        let text = serde_json::to_string_pretty(&Form::of(self)).map_err(|error| cannot(error.into()))?;
+        let text =
+            serde_json::to_string_pretty(&Form::of(self)).map_err(|error| cannot(error.into()))?;
         // A leftover of a start that was cut off.
         match fs::remove_file(&fresh) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(cannot(error)),
             _ => {}
         }
-        let mut out = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh).map_err(cannot)?;
+        let mut out = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&fresh)
+            .map_err(cannot)?;
         out.write_all(text.as_bytes()).and_then(|()| out.sync_all()).map_err(cannot)?;
         // A hard link fails where a rename would replace.
         fs::hard_link(&fresh, &file).map_err(cannot)?;
@@ -156,7 +180,8 @@ impl Identity {
         &self.node_seed
     }
 
-    /// What only those know who hold the join line: peers that do not know it cannot even greet one another.
+    /// What only those know who hold the join line: peers that do not know it cannot even greet one
+    /// another.
     pub(crate) fn transport_secret(&self) -> [u8; 32] {
         trust::transport_secret(&self.join_seed)
     }
@@ -194,7 +219,8 @@ impl Form {
     }
 
     fn sum(&self) -> String {
-        let parts = [&self.node_seed, &self.root, &self.join, &self.join_seed].map(|part| part.as_bytes());
+        let parts =
+            [&self.node_seed, &self.root, &self.join, &self.join_seed].map(|part| part.as_bytes());
         let parts: Vec<&[u8]> = parts.iter().flat_map(|part| [*part, b"\n".as_slice()]).collect();
         let founder: &[u8] = if self.founder { b"founder\n" } else { b"" };
         Digest::of_parts(&[b"shoal/identity/1\n", parts.concat().as_slice(), founder]).to_string()
@@ -204,13 +230,20 @@ impl Form {
         let seed = |name: &str, text: &str| {
             text.parse::<Digest>().map(|seed| seed.0).map_err(|error| format!("{name}: {error}"))
         };
-        let key = |name: &str, text: &str| text.parse::<PublicKey>().map_err(|error| format!("{name}: {error}"));
+        let key = |name: &str, text: &str| {
+            text.parse::<PublicKey>().map_err(|error| format!("{name}: {error}"))
+        };
         let genesis = Genesis { root: key("root", &self.root)?, join: key("join", &self.join)? };
         let join_seed = seed("join_seed", &self.join_seed)?;
         if KeyPair::from_seed(&join_seed).public() != genesis.join {
             return Err("its join seed and join key do not belong together".into());
         }
-        Ok(Identity { node_seed: seed("node_seed", &self.node_seed)?, genesis, join_seed, founder: self.founder })
+        Ok(Identity {
+            node_seed: seed("node_seed", &self.node_seed)?,
+            genesis,
+            join_seed,
+            founder: self.founder,
+        })
     }
 }
 
@@ -257,7 +290,8 @@ mod tests {
         let (folder, _) = made();
         assert!(!Identity::load(folder.path()).unwrap().unwrap().is_founder());
         let joined = fs::read_to_string(folder.path().join(FILE)).unwrap();
-        fs::write(folder.path().join(FILE), joined.replacen('{', "{\"founder\": true,", 1)).unwrap();
+        fs::write(folder.path().join(FILE), joined.replacen('{', "{\"founder\": true,", 1))
+            .unwrap();
         assert!(matches!(Identity::load(folder.path()), Err(IdentityError::Damaged { .. })));
         let folder = tempfile::TempDir::new().unwrap();
         let (genesis, join_seed) = genesis(2);
@@ -291,7 +325,11 @@ mod tests {
             fs::write(&path, bytes).unwrap();
             match Identity::load(folder.path()) {
                 Ok(read) => {
-                    assert_eq!(read.map(|read| read.node()), Some(identity.node()), "only white space may differ")
+                    assert_eq!(
+                        read.map(|read| read.node()),
+                        Some(identity.node()),
+                        "only white space may differ"
+                    )
                 }
                 Err(error) => {
                     let text = error.to_string();
@@ -324,6 +362,9 @@ mod tests {
     fn secrets_are_not_shown() {
         let (_folder, identity) = made();
         let shown = format!("{identity:?}");
-        assert!(!shown.contains(&Digest(identity.node_seed).to_string()) && !shown.contains("020202"), "{shown}");
+        assert!(
+            !shown.contains(&Digest(identity.node_seed).to_string()) && !shown.contains("020202"),
+            "{shown}"
+        );
     }
 }

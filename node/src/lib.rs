@@ -1,8 +1,8 @@
 //! The body of a node: everything the daemon does, as a library.
 //!
-//! **What it never does:** decide. Who is alive, who owns what and what runs where is decided by `shoal_protocol`,
-//! which this crate feeds with what happens (messages, reports, disk answers) and whose effects it carries out. It adds
-//! no state of its own that another node would have to know.
+//! **What it never does:** decide. Who is alive, who owns what and what runs where is decided by
+//! `shoal_protocol`, which this crate feeds with what happens (messages, reports, disk answers) and
+//! whose effects it carries out. It adds no state of its own that another node would have to know.
 //!
 //! ```text
 //!              command line, programs                    clients of workloads        other nodes
@@ -21,7 +21,8 @@
 //!                       └── shoal_runtimes ────┘
 //! ```
 //!
-//! A program that wants a node in its own process starts one with [`Node::builder`]; `shoal up` does just that.
+//! A program that wants a node in its own process starts one with [`Node::builder`]; `shoal up`
+//! does just that.
 
 pub mod api;
 pub mod cli;

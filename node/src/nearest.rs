@@ -1,7 +1,7 @@
 //! What a person may have meant.
 
-/// The candidate that is nearest to `word`, if any is near enough to be a slip of the hand: about a third of its
-/// letters may differ.
+/// The candidate that is nearest to `word`, if any is near enough to be a slip of the hand: about a
+/// third of its letters may differ.
 pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let word: Vec<char> = word.to_lowercase().chars().take(LONGEST).collect();
     let allowed = ((word.len() + 1) / 3).clamp(1, 3);
@@ -19,7 +19,10 @@ pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
 }
 
 /// Appends ` (did you mean ..?)` when something is near, so that every error says it alike.
-pub fn did_you_mean<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<String> {
+pub fn did_you_mean<'a>(
+    word: &str,
+    candidates: impl IntoIterator<Item = &'a str>,
+) -> Option<String> {
     nearest(word, candidates).map(|candidate| format!("Did you mean `{candidate}`?"))
 }
 

@@ -1,8 +1,10 @@
-//! Places that anybody may take before it has shown what it is: a connection without a request yet, a handshake under way.
+//! Places that anybody may take before it has shown what it is: a connection without a request yet,
+//! a handshake under way.
 //!
-//! **No address keeps the others out.** A place is *unproven* until its holder has shown something that costs more than a
-//! connection: a whole request, a key of this cluster. When places run short, unproven ones make room, those of the address
-//! that has the most of them first, and of these the oldest. A place that is proven is never taken away.
+//! **No address keeps the others out.** A place is *unproven* until its holder has shown something
+//! that costs more than a connection: a whole request, a key of this cluster. When places run
+//! short, unproven ones make room, those of the address that has the most of them first, and of
+//! these the oldest. A place that is proven is never taken away.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -21,13 +23,15 @@ pub struct Bounds {
     pub places: usize,
     /// Taken places from which on room is made ahead of need: below, nobody is hurried.
     pub crowded: usize,
-    /// Unproven places of one address in a crowd; a newcomer of that address takes the place of its own oldest.
+    /// Unproven places of one address in a crowd; a newcomer of that address takes the place of its
+    /// own oldest.
     pub each: usize,
     /// How long a holder that says nothing may be unproven in a crowd.
     pub hurry: Duration,
 }
 
-/// The network that an address stands for: an IPv4 address, or the /64 that one IPv6 subscriber has.
+/// The network that an address stands for: an IPv4 address, or the /64 that one IPv6 subscriber
+/// has.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Group(IpAddr);
 
@@ -103,7 +107,9 @@ impl Shares {
         if book.holders.len() >= crowded {
             let silent = book.remove_silent(|since| now.saturating_duration_since(since) >= hurry);
             self.lost.silent.fetch_add(silent, Relaxed);
-            if book.unproven().filter(|(_, holder)| holder.group == group).count() >= each && book.remove_first(group) {
+            if book.unproven().filter(|(_, holder)| holder.group == group).count() >= each
+                && book.remove_first(group)
+            {
                 self.lost.share.fetch_add(1, Relaxed);
             }
         }
@@ -118,7 +124,8 @@ impl Shares {
         let number = book.next;
         book.next += 1;
         let lost = CancellationToken::new();
-        book.holders.insert(number, Holder { group, since: Some(now), heard: false, lost: lost.clone() });
+        book.holders
+            .insert(number, Holder { group, since: Some(now), heard: false, lost: lost.clone() });
         Some(Place { shares: self.clone(), number, lost })
     }
 
@@ -136,7 +143,10 @@ impl Shares {
 
 impl Book {
     fn unproven(&self) -> impl Iterator<Item = (u64, &Holder)> {
-        self.holders.iter().filter(|(_, holder)| holder.since.is_some()).map(|(number, holder)| (*number, holder))
+        self.holders
+            .iter()
+            .filter(|(_, holder)| holder.since.is_some())
+            .map(|(number, holder)| (*number, holder))
     }
 
     /// The group with the most unproven holders; of several, the one whose first must go first.
@@ -148,19 +158,26 @@ impl Book {
             *count += 1;
             *first = order.min(*first);
         }
-        groups.into_iter().min_by_key(|(_, (count, first))| (Reverse(*count), *first)).map(|(group, _)| group)
+        groups
+            .into_iter()
+            .min_by_key(|(_, (count, first))| (Reverse(*count), *first))
+            .map(|(group, _)| group)
     }
 
-    /// Takes the place of the group's holder that must go first: the silent before those that spoke, the oldest of them.
+    /// Takes the place of the group's holder that must go first: the silent before those that
+    /// spoke, the oldest of them.
     fn remove_first(&mut self, group: Group) -> bool {
         let of_group = self.unproven().filter(|(_, holder)| holder.group == group);
-        let first =
-            of_group.min_by_key(|(number, holder)| (holder.heard, holder.since, *number)).map(|(number, _)| number);
+        let first = of_group
+            .min_by_key(|(number, holder)| (holder.heard, holder.since, *number))
+            .map(|(number, _)| number);
         first.is_some_and(|number| self.remove(number))
     }
 
     fn remove_silent(&mut self, is_old: impl Fn(Instant) -> bool) -> u64 {
-        let silent = self.unproven().filter(|(_, holder)| !holder.heard && holder.since.is_some_and(&is_old));
+        let silent = self
+            .unproven()
+            .filter(|(_, holder)| !holder.heard && holder.since.is_some_and(&is_old));
         let numbers: Vec<u64> = silent.map(|(number, _)| number).collect();
         numbers.into_iter().map(|number| u64::from(self.remove(number))).sum()
     }
@@ -250,7 +267,8 @@ mod tests {
     #[test]
     fn proven_holders_keep_their_places() {
         let shares = Shares::new(BOUNDS);
-        let proven: Vec<_> = (0..8).map(|_| shares.enter(ip(1)).unwrap()).inspect(Place::prove).collect();
+        let proven: Vec<_> =
+            (0..8).map(|_| shares.enter(ip(1)).unwrap()).inspect(Place::prove).collect();
         assert!(shares.enter(ip(2)).is_none());
         assert_eq!(shares.lost.refused.load(Relaxed), 1);
         proven[3].doubt();

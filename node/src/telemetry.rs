@@ -5,19 +5,24 @@ use std::fmt::Write;
 use shoal_protocol::model::view::StatusView;
 use tracing_subscriber::EnvFilter;
 
-/// The variable that sets what is logged: a level, or filters as `tracing` knows them (`info,shoal::network=debug`).
+/// The variable that sets what is logged: a level, or filters as `tracing` knows them
+/// (`info,shoal::network=debug`).
 pub const LOG_VARIABLE: &str = "SHOAL_LOG";
 
-/// What happens to this node, and what goes wrong elsewhere. Gossip warns of what is ordinary: a message that comes a
-/// second time.
+/// What happens to this node, and what goes wrong elsewhere. Gossip warns of what is ordinary: a
+/// message that comes a second time.
 const DEFAULT: &str = "warn,libp2p_gossipsub=error,shoal=info";
 
-/// Sends this process's log to standard error. Warnings and what happens to the node itself by default. Does nothing
-/// when the host program has set up its own.
+/// Sends this process's log to standard error. Warnings and what happens to the node itself by
+/// default. Does nothing when the host program has set up its own.
 pub fn log_to_stderr() {
     let filter = EnvFilter::try_from_env(LOG_VARIABLE).unwrap_or_else(|_| EnvFilter::new(DEFAULT));
     let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    let set = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(ansi).try_init();
+    let set = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(ansi)
+        .try_init();
     // An error means that there is one already, which then counts.
     drop(set);
 }
@@ -43,9 +48,17 @@ pub fn metrics(status: &StatusView) -> String {
         metric(&mut text, name, help, "gauge", value);
     }
     for (name, value) in &status.counters {
-        // Names are the program's own; what Prometheus does not take in a name becomes an underline.
-        let name: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
-        metric(&mut text, &format!("{name}_total"), "Since the start of this node.", "counter", *value);
+        // Names are the program's own; what Prometheus does not take in a name becomes an
+        // underline.
+        let name: String =
+            name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+        metric(
+            &mut text,
+            &format!("{name}_total"),
+            "Since the start of this node.",
+            "counter",
+            *value,
+        );
     }
     text
 }
@@ -79,7 +92,12 @@ mod tests {
         };
         let text = metrics(&status);
         assert!(text.contains("# TYPE shoal_nodes_up gauge\nshoal_nodes_up 2\n"), "{text}");
-        assert!(text.ends_with("# TYPE shoal_net_bytes_sent_total counter\nshoal_net_bytes_sent_total 7\n"), "{text}");
+        assert!(
+            text.ends_with(
+                "# TYPE shoal_net_bytes_sent_total counter\nshoal_net_bytes_sent_total 7\n"
+            ),
+            "{text}"
+        );
         assert!(text.lines().all(|line| line.starts_with("# ") || line.split(' ').count() == 2));
     }
 }

@@ -1,5 +1,10 @@
-//! Nodes inside one program, as a gateway would hold them: started, joined, used and stopped through the library alone.
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on should stop")]
+//! Nodes inside one program, as a gateway would hold them: started, joined, used and stopped
+//! through the library alone.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test that cannot go on should stop"
+)]
 
 #[path = "../../runtimes/tests/guests/mod.rs"]
 mod guests;
@@ -21,7 +26,13 @@ fn builder(state: &Path, name: &str) -> Builder {
     let local: SocketAddr = "127.0.0.1:0".parse().unwrap();
     // This program is a test harness and does not call `shoal::init` first; the daemon does.
     let compiler = env!("CARGO_BIN_EXE_shoal");
-    Node::builder().state(state).name(name).listen(local).http(local).memory("256MiB").compiler(compiler)
+    Node::builder()
+        .state(state)
+        .name(name)
+        .listen(local)
+        .http(local)
+        .memory("256MiB")
+        .compiler(compiler)
 }
 
 fn hello() -> Workload {
@@ -30,7 +41,9 @@ fn hello() -> Workload {
 }
 
 async fn in_time<T>(what: &str, work: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, work).await.unwrap_or_else(|_| panic!("{what}: not within {PATIENCE:?}"))
+    tokio::time::timeout(PATIENCE, work)
+        .await
+        .unwrap_or_else(|_| panic!("{what}: not within {PATIENCE:?}"))
 }
 
 /// Looks again and again until it is so.
@@ -53,7 +66,8 @@ async fn get(node: &Node, host: &str) -> std::io::Result<(u16, String)> {
     stream.write_all(request.as_bytes()).await?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await?;
-    let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_default();
+    let status =
+        answer.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_default();
     Ok((status, answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default()))
 }
 
@@ -67,9 +81,13 @@ async fn two_nodes_answer_for_one_another_and_only_the_operators_key_writes() {
     let one = in_time("a first start", builder(one_home.path(), "one").start()).await.unwrap();
     assert!(one.founded());
     let line = one.join_line().unwrap();
-    let two = in_time("a joining", builder(two_home.path(), "two").join(&line).start()).await.unwrap();
+    let two =
+        in_time("a joining", builder(two_home.path(), "two").join(&line).start()).await.unwrap();
     assert!(!two.founded());
-    until("the two know one another", async || (up(&one).await == 2 && up(&two).await == 2).then_some(())).await;
+    until("the two know one another", async || {
+        (up(&one).await == 2 && up(&two).await == 2).then_some(())
+    })
+    .await;
 
     // One that joined holds no operator key.
     let error = two.publish(hello()).await.unwrap_err();
@@ -80,8 +98,9 @@ async fn two_nodes_answer_for_one_another_and_only_the_operators_key_writes() {
     assert_eq!(published.outcome, Outcome::Created);
     in_time("the replica is healthy", one.healthy(&published.name)).await.unwrap();
     for node in [&one, &two] {
-        let answered =
-            until("an answer", async || get(node, "hello.localhost").await.ok().filter(|(status, _)| *status == 200));
+        let answered = until("an answer", async || {
+            get(node, "hello.localhost").await.ok().filter(|(status, _)| *status == 200)
+        });
         assert!(answered.await.1.contains("hello, gateway"), "at {}", node.name());
     }
     assert_eq!(get(&two, "nobody.localhost").await.unwrap().0, 404);
@@ -90,7 +109,9 @@ async fn two_nodes_answer_for_one_another_and_only_the_operators_key_writes() {
     let operator = Operator::load(&one_home.path().join("operator")).unwrap();
     let id = two.id();
     in_time("a stop", two.stop()).await;
-    let two = in_time("a restart", builder(two_home.path(), "two").operator(operator).start()).await.unwrap();
+    let two = in_time("a restart", builder(two_home.path(), "two").operator(operator).start())
+        .await
+        .unwrap();
     assert_eq!(two.id(), id);
     until("it is back", async || (up(&one).await == 2 && up(&two).await == 2).then_some(())).await;
     let scaled = two.scale(&published.name, 2).await.unwrap();
@@ -127,22 +148,46 @@ async fn a_start_that_cannot_be_says_why_and_changes_nothing() {
     let (one_home, two_home) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let one = in_time("a start", builder(one_home.path(), "one").start()).await.unwrap();
 
-    let error = builder(one_home.path(), "again").start().await.err().expect("the folder is in use");
+    let error =
+        builder(one_home.path(), "again").start().await.err().expect("the folder is in use");
     assert!(error.to_string().contains("already"), "{error}");
 
-    let error = builder(two_home.path(), "two").http(one.http()).start().await.err().expect("the port is taken");
+    let error = builder(two_home.path(), "two")
+        .http(one.http())
+        .start()
+        .await
+        .err()
+        .expect("the port is taken");
     assert!(matches!(error, StartError::HttpTaken(_)), "{error}");
-    let error = builder(two_home.path(), "two").listen(one.mesh()).start().await.err().expect("the port is taken");
+    let error = builder(two_home.path(), "two")
+        .listen(one.mesh())
+        .start()
+        .await
+        .err()
+        .expect("the port is taken");
     assert!(error.to_string().contains(&one.mesh().port().to_string()), "{error}");
-    let error = builder(two_home.path(), "two").join("shoal-join-nonsense").start().await.err().expect("no such line");
+    let error = builder(two_home.path(), "two")
+        .join("shoal-join-nonsense")
+        .start()
+        .await
+        .err()
+        .expect("no such line");
     assert!(matches!(error, StartError::Join(_)), "{error}");
-    assert!(!two_home.path().join("identity.json").exists(), "nothing was made by starts that failed");
+    assert!(
+        !two_home.path().join("identity.json").exists(),
+        "nothing was made by starts that failed"
+    );
 
     // A node of one cluster is not talked into another.
     let two = in_time("another cluster", builder(two_home.path(), "two").start()).await.unwrap();
     let line = one.join_line().unwrap();
     in_time("a stop", two.stop()).await;
-    let error = builder(two_home.path(), "two").join(line).start().await.err().expect("another cluster's line");
+    let error = builder(two_home.path(), "two")
+        .join(line)
+        .start()
+        .await
+        .err()
+        .expect("another cluster's line");
     assert!(error.to_string().contains("cluster"), "{error}");
     in_time("a stop", one.stop()).await;
 }

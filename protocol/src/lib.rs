@@ -1,8 +1,9 @@
 //! The brain of one node.
 //!
-//! **This crate never touches the world.** It knows no sockets, files, threads or clocks, and no order that a seed does not fix: bytes and
-//! instants come in, effects come out. The same seed and the same inputs give the same effects, byte for byte, on every device, which is
-//! why a simulated world can run thousands of nodes and replay any history.
+//! **This crate never touches the world.** It knows no sockets, files, threads or clocks, and no
+//! order that a seed does not fix: bytes and instants come in, effects come out. The same seed and
+//! the same inputs give the same effects, byte for byte, on every device, which is why a simulated
+//! world can run thousands of nodes and replay any history.
 //!
 //! ```text
 //!                  ┌───────────────────────────── node ─────────────────────────────┐
@@ -22,7 +23,8 @@
 //! }
 //! ```
 //!
-//! The one rule: **an effect that names a batch of records waits until that batch is on disk.** All others go at once.
+//! The one rule: **an effect that names a batch of records waits until that batch is on disk.** All
+//! others go at once.
 
 pub mod auction;
 pub mod claims;

@@ -1,5 +1,5 @@
-//! The latest state of each instance, for whoever wants to know. Level-triggered: a watcher that sleeps through ten changes
-//! of an instance sees the tenth.
+//! The latest state of each instance, for whoever wants to know. Level-triggered: a watcher that
+//! sleeps through ten changes of an instance sees the tenth.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,9 +12,11 @@ use tokio::time::Instant;
 
 use crate::runtime::InstanceId;
 
-/// Ended instances that are remembered: enough to tell why something is gone, little enough for a node that runs for years.
+/// Ended instances that are remembered: enough to tell why something is gone, little enough for a
+/// node that runs for years.
 const MAX_ENDED: usize = 256;
-/// Faults alone are told at most this often: a guest that fails at each request must not keep the whole node busy.
+/// Faults alone are told at most this often: a guest that fails at each request must not keep the
+/// whole node busy.
 const FAULTS_EVERY: Duration = Duration::from_secs(1);
 
 /// Where an instance is in its life.
@@ -119,7 +121,8 @@ struct Tally {
     faults: AtomicU64,
 }
 
-/// The right to tell one life of an instance. A new life under the same id silences the older seats.
+/// The right to tell one life of an instance. A new life under the same id silences the older
+/// seats.
 pub struct Seat {
     board: Board,
     id: InstanceId,
@@ -144,7 +147,9 @@ impl Default for Board {
 impl Board {
     /// An empty board.
     pub fn new() -> Self {
-        Board { shared: Arc::new(Shared { entries: Mutex::default(), newest: watch::Sender::new(0) }) }
+        Board {
+            shared: Arc::new(Shared { entries: Mutex::default(), newest: watch::Sender::new(0) }),
+        }
     }
 
     /// Begins a new life under `id`, in state `Starting`.
@@ -178,7 +183,12 @@ impl Board {
 
     /// Follows all instances; the first answer holds every one.
     pub fn watch(&self) -> Watch {
-        Watch { board: self.clone(), newest: self.shared.newest.subscribe(), seen: 0, faults_told_at: None }
+        Watch {
+            board: self.clone(),
+            newest: self.shared.newest.subscribe(),
+            seen: 0,
+            faults_told_at: None,
+        }
     }
 
     fn announce(&self, entries: MutexGuard<'_, Entries>) {
@@ -245,7 +255,10 @@ impl Seat {
     /// Tells a new state. Nothing happens when it is told already, or when a newer life has begun.
     pub fn set(&self, state: State) {
         let mut entries = self.board.lock();
-        let Some(entry) = entries.by_id.get_mut(&self.id).filter(|entry| entry.life == self.life) else { return };
+        let Some(entry) = entries.by_id.get_mut(&self.id).filter(|entry| entry.life == self.life)
+        else {
+            return;
+        };
         if entry.state == state {
             return;
         }
@@ -259,7 +272,11 @@ impl Seat {
     /// The state told last, while this life is the newest.
     pub fn state(&self) -> Option<State> {
         let entries = self.board.lock();
-        entries.by_id.get(&self.id).filter(|entry| entry.life == self.life).map(|entry| entry.state.clone())
+        entries
+            .by_id
+            .get(&self.id)
+            .filter(|entry| entry.life == self.life)
+            .map(|entry| entry.state.clone())
     }
 
     /// Counts a request.
@@ -271,7 +288,10 @@ impl Seat {
     pub fn fault(&self, reason: impl Into<String>) {
         self.tally.faults.fetch_add(1, Ordering::Relaxed);
         let mut entries = self.board.lock();
-        let Some(entry) = entries.by_id.get_mut(&self.id).filter(|entry| entry.life == self.life) else { return };
+        let Some(entry) = entries.by_id.get_mut(&self.id).filter(|entry| entry.life == self.life)
+        else {
+            return;
+        };
         entry.last_fault = Some(Fault { at: SystemTime::now(), reason: reason.into() });
         entries.touch(&self.id, false);
         self.board.announce(entries);
@@ -279,8 +299,8 @@ impl Seat {
 }
 
 impl Watch {
-    /// Waits until something changed since the last call, and gives the latest of each instance that did. Changes of state
-    /// are told at once, faults alone at most once a second.
+    /// Waits until something changed since the last call, and gives the latest of each instance
+    /// that did. Changes of state are told at once, faults alone at most once a second.
     pub async fn next(&mut self) -> Vec<Status> {
         loop {
             self.newest.borrow_and_update();

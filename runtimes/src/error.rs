@@ -9,7 +9,8 @@ use crate::runtime::{Body, InstanceId, body};
 
 type Source = Box<dyn std::error::Error + Send + Sync>;
 
-/// This device failed: its disk, its kernel, its engine. Another device may succeed, or this one later.
+/// This device failed: its disk, its kernel, its engine. Another device may succeed, or this one
+/// later.
 #[derive(Debug, thiserror::Error)]
 #[error("this device failed while {doing}: {source}")]
 pub struct DeviceError {
@@ -104,7 +105,9 @@ pub enum ServeError {
         state: &'static str,
     },
     /// As many requests as it can take are under way.
-    #[error("instance `{id}` is busy: {limit} requests are under way or waiting, the most it takes")]
+    #[error(
+        "instance `{id}` is busy: {limit} requests are under way or waiting, the most it takes"
+    )]
     Busy {
         /// Which one.
         id: InstanceId,
@@ -143,10 +146,13 @@ pub enum ServeError {
 }
 
 impl ServeError {
-    /// Whether the guest has seen nothing of the request, so that another replica may be asked without doing it twice.
+    /// Whether the guest has seen nothing of the request, so that another replica may be asked
+    /// without doing it twice.
     pub fn untouched(&self) -> bool {
         match self {
-            ServeError::Unknown(_) | ServeError::NotRunning { .. } | ServeError::Busy { .. } => true,
+            ServeError::Unknown(_) | ServeError::NotRunning { .. } | ServeError::Busy { .. } => {
+                true
+            }
             ServeError::Request { .. }
             | ServeError::Guest { .. }
             | ServeError::Client { .. }

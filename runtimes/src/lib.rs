@@ -1,9 +1,10 @@
 //! The hands of a node: adapters that run workloads, and the bytes they run.
 //!
-//! **The law.** A runtime does what it is told on this one device and says, level-triggered, what is so. It decides nothing
-//! that concerns another node: not what should run, not where, not how often. It never reaches over the network, never
-//! trusts bytes that were not verified, never gives a guest anything that its [`Launch`] does not name, and never lets a
-//! guest hurt anything but itself.
+//! **The law.** A runtime does what it is told on this one device and says, level-triggered, what
+//! is so. It decides nothing that concerns another node: not what should run, not where, not how
+//! often. It never reaches over the network, never trusts bytes that were not verified, never gives
+//! a guest anything that its [`Launch`] does not name, and never lets a guest hurt anything but
+//! itself.
 //!
 //! ```text
 //!                  node's executor, ingress, API
@@ -22,8 +23,8 @@
 //! ```
 //!
 //! A replica is an *instance* here: one [`Launch`] under one [`InstanceId`]. An instance's life is
-//! `Starting -> Running -> Stopped`, or `Failed` with a reason a person can read. Nothing depends on seeing each step:
-//! [`Watch`] gives the latest state of whatever changed.
+//! `Starting -> Running -> Stopped`, or `Failed` with a reason a person can read. Nothing depends
+//! on seeing each step: [`Watch`] gives the latest state of whatever changed.
 
 pub mod artifacts;
 mod board;
@@ -36,4 +37,6 @@ pub mod wasm;
 
 pub use board::{Board, Fault, Seat, State, Status, Watch};
 pub use error::{DeviceError, LogsError, PrepareError, ServeError, StartError};
-pub use runtime::{Body, BodyError, Instance, InstanceId, InvalidInstanceId, Launch, Runtime, Usage, body};
+pub use runtime::{
+    Body, BodyError, Instance, InstanceId, InvalidInstanceId, Launch, Runtime, Usage, body,
+};

@@ -1,4 +1,5 @@
-//! Guests that misbehave in each way there is: what the client gets, what the user reads, and that it hurts nothing else.
+//! Guests that misbehave in each way there is: what the client gets, what the user reads, and that
+//! it hurts nothing else.
 
 #[cfg(test)]
 #[allow(dead_code, reason = "shared with other tests, which need more of it")]
@@ -34,11 +35,15 @@ async fn a_loop_ends_when_its_cpu_time_for_one_request_is_used_up() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_loop_that_is_held_to_its_share_ends_when_its_time_is_over() {
-    let bed = Bed::with(|config| (config.request_cpu, config.request_time) = (LONG, SHORT * 3)).await;
+    let bed =
+        Bed::with(|config| (config.request_cpu, config.request_time) = (LONG, SHORT * 3)).await;
     bed.faulty(|launch| launch.cpu = 1).await;
     let (status, text) = bed.failure("/loop").await;
     assert_eq!(status, 504);
-    assert!(text.starts_with("`faulty/0` ran longer than 600 ms without an answer (held back for "), "{text}");
+    assert!(
+        text.starts_with("`faulty/0` ran longer than 600 ms without an answer (held back for "),
+        "{text}"
+    );
     assert!(text.ends_with(" by its CPU limit of 1m)\n"), "{text}");
     let usage = bed.wasm.usage(&id("faulty/0")).await.unwrap();
     assert!(usage.throttled > Duration::ZERO);
@@ -50,7 +55,10 @@ async fn a_guest_that_sleeps_too_long_is_given_up() {
     let bed = Bed::with(|config| config.request_time = SHORT).await;
     bed.faulty(|_| {}).await;
     let (status, text) = bed.failure("/slow?3600000").await;
-    assert_eq!((status, text.as_str()), (504, "`faulty/0` ran longer than 200 ms without an answer\n"));
+    assert_eq!(
+        (status, text.as_str()),
+        (504, "`faulty/0` ran longer than 200 ms without an answer\n")
+    );
     assert_eq!(bed.text("/slow?1").await, "at last");
 }
 
@@ -60,7 +68,10 @@ async fn memory_ends_at_the_limit_and_comes_back() {
     bed.faulty(|launch| launch.memory = 8 * MIB).await;
     let text = bed.text("/eat").await;
     let pages: u64 = text.strip_suffix(" pages").unwrap().parse().unwrap();
-    assert!(pages * 65536 < 8 * MIB && pages * 65536 > 5 * MIB, "{text}: refused growth is survivable");
+    assert!(
+        pages * 65536 < 8 * MIB && pages * 65536 > 5 * MIB,
+        "{text}: refused growth is survivable"
+    );
     assert_eq!(bed.wasm.status(&id("faulty/0")).unwrap().faults, 0);
 
     let (status, text) = bed.failure("/gorge?16").await;
@@ -74,7 +85,8 @@ async fn the_memory_limit_is_for_all_requests_together() {
     let bed = Bed::new().await;
     bed.faulty(|launch| launch.memory = 16 * MIB).await;
     let eaten = join_all((0..4).map(|_| bed.ask("/eat"))).await;
-    // Bodies are held back, so that all four instances are alive at once; some may not have had room to begin.
+    // Bodies are held back, so that all four instances are alive at once; some may not have had
+    // room to begin.
     assert!(bed.wasm.usage(&id("faulty/0")).await.unwrap().memory <= 16 * MIB);
     assert!(eaten.iter().any(Result::is_ok));
     for refused in eaten.iter().filter_map(|answer| answer.as_ref().err()) {
@@ -82,9 +94,10 @@ async fn the_memory_limit_is_for_all_requests_together() {
     }
 }
 
-/// As many requests as the node has threads for guests waited for memory that another request of their replica held. Each
-/// woke itself by giving back what its failed try had taken, and tried again without an end: for 30 s no guest of the node
-/// got a thread. A request that waits costs nothing, and gets the memory when it is given back.
+/// As many requests as the node has threads for guests waited for memory that another request of
+/// their replica held. Each woke itself by giving back what its failed try had taken, and tried
+/// again without an end: for 30 s no guest of the node got a thread. A request that waits costs
+/// nothing, and gets the memory when it is given back.
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_that_wait_for_memory_keep_no_thread() {
     let bed = Bed::with(|config| (config.threads, config.request_time) = (2, LONG)).await;
@@ -136,7 +149,10 @@ async fn traps_say_what_happened() {
     let cases = [
         ("/trap", unreachable),
         ("/panic", unreachable),
-        ("/overflow", "trapped: out of bounds memory access (a recursion without end, or a bad pointer?)"),
+        (
+            "/overflow",
+            "trapped: out of bounds memory access (a recursion without end, or a bad pointer?)",
+        ),
         ("/exit", "exited with code 1 instead of answering"),
         ("/silent", "ended without an answer"),
     ];
@@ -149,9 +165,15 @@ async fn traps_say_what_happened() {
     let status = bed.wasm.status(&id("faulty/0")).unwrap();
     assert_eq!((status.state, status.requests), (State::Running, 5));
     let log = bed.log().await;
-    assert!(log.iter().any(|line| line.stream == LogStream::Err && line.text.contains("on purpose")), "{log:?}");
+    assert!(
+        log.iter().any(|line| line.stream == LogStream::Err && line.text.contains("on purpose")),
+        "{log:?}"
+    );
     let told = format!("GET /overflow: the guest {}", cases[2].1);
-    assert!(log.iter().any(|line| line.stream == LogStream::System && line.text == told), "{log:?}");
+    assert!(
+        log.iter().any(|line| line.stream == LogStream::System && line.text == told),
+        "{log:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -190,8 +212,8 @@ async fn an_answer_that_nobody_takes_holds_no_guest_for_ever() {
     assert!(error.to_string().contains("nothing of its answer was taken"), "{error}");
 }
 
-/// Downloads of some MB at 20 to 100 KB/s were cut off, and the guest was blamed: the time in which it was held back
-/// counted as its own.
+/// Downloads of some MB at 20 to 100 KB/s were cut off, and the guest was blamed: the time in which
+/// it was held back counted as its own.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_takes_its_answer_slowly_gets_all_of_it() {
     let bed = Bed::with(|config| config.request_time = SECOND).await;
@@ -200,7 +222,8 @@ async fn a_client_that_takes_its_answer_slowly_gets_all_of_it() {
     let mut len = 0;
     for pauses in 0.. {
         if pauses < 3 {
-            // The client's pace, longer than the guest's whole time. It is what is tried here, not a wait for something.
+            // The client's pace, longer than the guest's whole time. It is what is tried here, not
+            // a wait for something.
             tokio::time::sleep(SECOND * 3 / 2).await;
         }
         let Some(frame) = body.frame().await else { break };
@@ -216,7 +239,8 @@ async fn a_request_that_comes_slowly_is_answered() {
     let pieces = futures::stream::unfold(0, |sent| async move {
         // As above: more than the guest may be silent, less than a client may.
         tokio::time::sleep(SECOND * 5 / 4).await;
-        (sent < 2).then(|| (Ok::<_, BodyError>(Frame::data(Bytes::from_static(&[7; 1000]))), sent + 1))
+        (sent < 2)
+            .then(|| (Ok::<_, BodyError>(Frame::data(Bytes::from_static(&[7; 1000]))), sent + 1))
     });
     let answer = bed.post("/count", StreamBody::new(pieces).boxed_unsync()).await.unwrap();
     assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "2000");
@@ -226,15 +250,22 @@ async fn a_request_that_comes_slowly_is_answered() {
 async fn a_client_that_sends_no_more_is_blamed_and_not_the_guest() {
     let bed = Bed::with(|config| config.request_time = SECOND).await;
     bed.faulty(|_| {}).await;
-    let silent = StreamBody::new(futures::stream::pending::<Result<Frame<Bytes>, BodyError>>()).boxed_unsync();
+    let silent = StreamBody::new(futures::stream::pending::<Result<Frame<Bytes>, BodyError>>())
+        .boxed_unsync();
     let error = bed.post("/count", silent).await.unwrap_err();
     assert_eq!(error.to_string(), "`faulty/0` was sent nothing more of its request for 2 s");
     assert_eq!(error.status(), 408);
 
     // The guest panics over half a request, as many would.
     let broken: Result<Frame<Bytes>, BodyError> = Err("the client sent nothing for 30 s".into());
-    let error = bed.post("/count", StreamBody::new(futures::stream::iter([broken])).boxed_unsync()).await.unwrap_err();
-    assert_eq!(error.to_string(), "`faulty/0` was sent half a request: the client sent nothing for 30 s");
+    let error = bed
+        .post("/count", StreamBody::new(futures::stream::iter([broken])).boxed_unsync())
+        .await
+        .unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "`faulty/0` was sent half a request: the client sent nothing for 30 s"
+    );
     assert_eq!(bed.wasm.status(&id("faulty/0")).unwrap().faults, 0);
     let told = "POST /count: the guest was sent half a request: the client sent nothing for 30 s";
     assert!(bed.log().await.iter().any(|line| line.text == told), "{:?}", bed.log().await);
@@ -261,7 +292,8 @@ async fn a_request_body_that_breaks_off_is_the_client_s_fault() {
     bed.faulty(|_| {}).await;
     let broken: Result<Frame<Bytes>, BodyError> = Err("the client's connection broke".into());
     let body = StreamBody::new(futures::stream::iter([broken])).boxed_unsync();
-    let request = http::Request::builder().method("POST").uri("/").header("host", "x").body(body).unwrap();
+    let request =
+        http::Request::builder().method("POST").uri("/").header("host", "x").body(body).unwrap();
     let answer = bed.wasm.serve(&id("faulty/0"), request).await.unwrap();
     assert_eq!(answer.status(), 200, "this guest does not read bodies");
     let nameless = http::Request::builder().uri("/").body(shoal_runtimes::body("")).unwrap();
@@ -272,7 +304,9 @@ async fn a_request_body_that_breaks_off_is_the_client_s_fault() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn more_requests_than_fit_are_turned_away_at_once() {
-    let bed = Bed::with(|config| (config.concurrent, config.waiting, config.request_time) = (2, 3, LONG)).await;
+    let bed =
+        Bed::with(|config| (config.concurrent, config.waiting, config.request_time) = (2, 3, LONG))
+            .await;
     bed.faulty(|_| {}).await;
     let mut under_way: Vec<_> = (0..5).map(|_| Box::pin(bed.ask("/slow?3600000"))).collect();
     let busy = async {
@@ -290,7 +324,10 @@ async fn more_requests_than_fit_are_turned_away_at_once() {
     assert!(matches!(error, ServeError::Busy { limit: 5, .. }), "{error}");
     assert!(error.untouched());
     let response = error.into_response();
-    assert_eq!((response.status().as_u16(), response.headers()["retry-after"].to_str().unwrap()), (503, "1"));
+    assert_eq!(
+        (response.status().as_u16(), response.headers()["retry-after"].to_str().unwrap()),
+        (503, "1")
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -299,11 +336,19 @@ async fn nothing_of_the_host_can_be_reached() {
     bed.faulty(|launch| launch.env = env(&[])).await;
     let text = bed.text("/escape").await;
     assert!(text.starts_with("file false, folder false, write false, connect Err("), "{text}");
-    assert!(text.contains("listen false, udp false, arguments 1, http refused ErrorCode::HttpRequestDenied"), "{text}");
+    assert!(
+        text.contains(
+            "listen false, udp false, arguments 1, http refused ErrorCode::HttpRequestDenied"
+        ),
+        "{text}"
+    );
     assert_eq!(bed.text("/env").await, "");
     let log = bed.log().await;
     let told = "a request to https://127.0.0.1:1/ was denied: guests have no network of their own";
-    assert!(log.iter().any(|line| line.stream == LogStream::System && line.text == told), "{log:?}");
+    assert!(
+        log.iter().any(|line| line.stream == LogStream::System && line.text == told),
+        "{log:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -321,7 +366,8 @@ async fn a_small_limit_means_few_requests_at_a_time_and_not_failures() {
     let bed = Bed::new().await;
     bed.faulty(|launch| launch.memory = 4 * MIB).await;
     let answers = join_all((0..32).map(|_| bed.ask("/slow?5"))).await;
-    let failed: Vec<_> = answers.into_iter().filter_map(Result::err).map(|error| error.to_string()).collect();
+    let failed: Vec<_> =
+        answers.into_iter().filter_map(Result::err).map(|error| error.to_string()).collect();
     assert_eq!(failed, Vec::<String>::new());
 }
 
@@ -333,14 +379,16 @@ async fn a_flood_of_lines_is_bounded() {
     bed.wasm.stop(&id("faulty/0"), LONG).await.unwrap();
     let log = bed.log().await;
     assert!(log.len() < 10_000, "{} lines", log.len());
-    assert!(
-        log.iter().any(|line| line.text.ends_with("lines were not kept: they came faster than they may be written"))
-    );
+    assert!(log.iter().any(|line| {
+        line.text.ends_with("lines were not kept: they came faster than they may be written")
+    }));
 }
 
 /// Waits for what must come; far longer than it takes on a busy machine.
 async fn generous<T>(what: &str, wait: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(60), wait).await.unwrap_or_else(|_| panic!("{what} did not come"))
+    tokio::time::timeout(Duration::from_secs(60), wait)
+        .await
+        .unwrap_or_else(|_| panic!("{what} did not come"))
 }
 
 /// Looks again and again, giving way in between.

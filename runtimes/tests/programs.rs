@@ -25,13 +25,17 @@ fn no_compiler(config: &mut Config) {
     config.compiler = Some(PathBuf::from("/nowhere/compiler"));
 }
 
-/// A program for the shell. Another process writes it: a file that this one has open for writing, and with it every child
-/// that another test starts at that moment, cannot be run.
+/// A program for the shell. Another process writes it: a file that this one has open for writing,
+/// and with it every child that another test starts at that moment, cannot be run.
 fn script_file(script: &str) -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().expect("a folder for the script");
     let program = folder.path().join("compiler");
     let write = r##"printf '%s\n' '#!/bin/sh' "$1" > "$2" && chmod 700 "$2""##;
-    let status = Command::new("/bin/sh").args(["-c", write, "sh", script]).arg(&program).status().expect("a shell");
+    let status = Command::new("/bin/sh")
+        .args(["-c", write, "sh", script])
+        .arg(&program)
+        .status()
+        .expect("a shell");
     assert!(status.success());
     (folder, program)
 }
@@ -41,9 +45,8 @@ fn guests_are_told_apart_without_compiling() {
     assert_eq!(inspect(&guests::bytes("hello")), Ok(Kind::Http));
     assert_eq!(inspect(&guests::bytes("faulty")), Ok(Kind::Http));
     let command = inspect(&guests::bytes("command")).unwrap_err();
-    assert!(
-        matches!(&command, Refusal::OtherWorld { found } if found.starts_with("a command (it exports wasi:cli/run@"))
-    );
+    assert!(matches!(&command, Refusal::OtherWorld { found } if found.starts_with("a command (it \
+            exports wasi:cli/run@")));
     let hello = guests::bytes("hello");
     for len in [9, 100, hello.len() / 2, hello.len() - 1] {
         let refusal = inspect(&hello[..len]).unwrap_err();
@@ -152,7 +155,11 @@ async fn a_compiler_that_crashes_is_survived() {
         ("kill -SEGV $$", false, "the compiler crashed on it"),
         ("kill -XCPU $$", false, "compiling it takes more than 120 s of CPU time"),
         (out_of_memory, false, "compiling it takes more than 1024 MiB of memory"),
-        ("echo no such thing >&2; exit 101", false, "the compiler could not cope with it: no such thing"),
+        (
+            "echo no such thing >&2; exit 101",
+            false,
+            "the compiler could not cope with it: no such thing",
+        ),
         ("kill -KILL $$", true, "ended with signal: 9"),
         ("echo no disk >&2; exit 74", true, "no disk"),
         ("exit 1", true, "ended with exit status: 1"),
@@ -196,5 +203,9 @@ async fn a_program_that_cannot_compile_is_told_at_once() {
     let config = Config { compiler: None, ..bed.config.clone() };
     let error = Wasm::new(config, bed.store.clone()).await.err().unwrap();
     assert!(matches!(error, SetupError::NoCompiler), "{error}");
-    assert!(error.to_string().contains("call shoal_runtimes::wasm::compiler_entry() first thing in main"));
+    assert!(
+        error
+            .to_string()
+            .contains("call shoal_runtimes::wasm::compiler_entry() first thing in main")
+    );
 }

@@ -15,7 +15,8 @@ use crate::workspace::{Profile, Workspace};
 /// A request each so often, at the survivors in turn.
 const PACE: Duration = Duration::from_millis(10);
 
-/// Runs the whole story; an error says where it ended otherwise. Nothing is left behind, except with `keep` the folder.
+/// Runs the whole story; an error says where it ended otherwise. Nothing is left behind, except
+/// with `keep` the folder.
 pub fn run(workspace: &Workspace, keep: bool) -> Result<()> {
     say("building the daemon and the example component (the first time takes some minutes)");
     let options = Options { keep, ..Options::build(workspace, Profile::Dev)? };
@@ -59,20 +60,29 @@ fn first_kill(cluster: &mut Cluster, view: &WorkloadView) -> Result<()> {
     let place = view.replicas.first().context("nothing is placed")?;
     let victim = cluster.by_id(place.node.as_deref().context("nobody holds the first replica")?)?;
     let (name, id) = (cluster.nodes[victim].name.clone(), cluster.nodes[victim].id().to_owned());
-    say(&format!("kill -9 {name}, which serves {}, while requests go on at the two others", place.replica));
+    say(&format!(
+        "kill -9 {name}, which serves {}, while requests go on at the two others",
+        place.replica
+    ));
 
     let (killed_at, first, traffic) = kill_under_traffic(cluster, victim, PACE)?;
     let survivor = cluster.running().first().copied().context("a node runs")?;
     let what = "two of two are healthy without the dead node";
-    let (healed_at, _) = cluster.nodes[survivor].api().watch(HELLO, what, |view| whole(view, &[&id]))?;
+    let (healed_at, _) =
+        cluster.nodes[survivor].api().watch(HELLO, what, |view| whole(view, &[&id]))?;
     let rest = traffic.stop();
-    let since: Vec<&Sample> = rest.iter().chain([&first]).filter(|sample| sample.sent >= killed_at).collect();
+    let since: Vec<&Sample> =
+        rest.iter().chain([&first]).filter(|sample| sample.sent >= killed_at).collect();
     let failed = since.iter().filter(|sample| !sample.good()).count();
     let slowest = since.iter().map(|sample| sample.ended - sample.sent).max().unwrap_or_default();
 
     println!("  first good answer at a survivor  {:>7}", after(killed_at, first.ended));
     println!("  two of two healthy again         {:>7}", after(killed_at, healed_at));
-    println!("  of {} requests since then, {failed} failed; the slowest took {}", since.len(), millis(slowest));
+    println!(
+        "  of {} requests since then, {failed} failed; the slowest took {}",
+        since.len(),
+        millis(slowest)
+    );
 
     say("the auction that closed the gap");
     shoal(cluster, survivor, &["explain", &place.replica])
@@ -133,7 +143,11 @@ fn shoal(cluster: &Cluster, index: usize, arguments: &[&str]) -> Result<()> {
         .collect();
     println!("\n  {} $ shoal {}", node.name, shown.join(" "));
     let mut command = node.shoal(arguments);
-    let status = command.stdout(Stdio::inherit()).stderr(Stdio::inherit()).status().context("cannot run shoal")?;
+    let status = command
+        .stdout(Stdio::inherit())
+        .stderr(Stdio::inherit())
+        .status()
+        .context("cannot run shoal")?;
     ensure!(status.success(), "`shoal {}` failed: {status}", arguments.join(" "));
     Ok(())
 }

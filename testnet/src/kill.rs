@@ -1,4 +1,5 @@
-//! The spine in one test: three real nodes, one workload, one kill, and the answer coming from another node.
+//! The spine in one test: three real nodes, one workload, one kill, and the answer coming from
+//! another node.
 
 use std::time::{Duration, Instant};
 
@@ -25,8 +26,9 @@ pub struct Outcome {
     pub auction: AuctionView,
 }
 
-/// Starts three nodes, publishes a workload of one replica, kills its node, and waits until a survivor serves it, says by
-/// which auction, and is its only holder. Everything it started is gone when it returns.
+/// Starts three nodes, publishes a workload of one replica, kills its node, and waits until a
+/// survivor serves it, says by which auction, and is its only holder. Everything it started is gone
+/// when it returns.
 pub fn once(options: &Options) -> Result<Outcome> {
     let mut cluster = Cluster::start(options, 3)?;
     let outcome = kill_the_holder(&mut cluster);
@@ -45,26 +47,39 @@ fn kill_the_holder(cluster: &mut Cluster) -> Result<Outcome> {
     let api = cluster.any()?.api();
     let id = cluster.nodes[survivor].id();
     api.watch(HELLO, "the survivor is its only holder", |view| {
-        view.healthy == 1 && held(view).count() == 1 && held(view).all(|one| one.node.as_deref() == Some(id))
+        view.healthy == 1
+            && held(view).count() == 1
+            && held(view).all(|one| one.node.as_deref() == Some(id))
     })?;
     // The first answer may overtake the owner's summary.
     let auction = eventually("an auction that names the survivor", || {
         let explained = api.explain(HELLO, 0)?;
         let winner = |auction: &AuctionView| auction.winner.as_deref() == Some(&name);
-        explained.auctions.into_iter().find(winner).with_context(|| format!("no auction was won by {name}"))
+        explained
+            .auctions
+            .into_iter()
+            .find(winner)
+            .with_context(|| format!("no auction was won by {name}"))
     })?;
     let victim = cluster.nodes[victim].name.clone();
     Ok(Outcome { victim, survivor: name, gap: answer.ended.duration_since(at), auction })
 }
 
-/// Asks all other nodes at a steady pace, kills `victim`, and waits for the first good answer to a question asked after
-/// that. Returns the moment of the kill, the answer, and the traffic, which goes on.
-pub fn kill_under_traffic(cluster: &mut Cluster, victim: usize, pace: Duration) -> Result<(Instant, Sample, Traffic)> {
-    under_traffic(cluster, victim, pace, |cluster, victim| cluster.nodes[victim].kill().map(|at| (at, at)))
+/// Asks all other nodes at a steady pace, kills `victim`, and waits for the first good answer to a
+/// question asked after that. Returns the moment of the kill, the answer, and the traffic, which
+/// goes on.
+pub fn kill_under_traffic(
+    cluster: &mut Cluster,
+    victim: usize,
+    pace: Duration,
+) -> Result<(Instant, Sample, Traffic)> {
+    under_traffic(cluster, victim, pace, |cluster, victim| {
+        cluster.nodes[victim].kill().map(|at| (at, at))
+    })
 }
 
-/// The same with another way to lose a node. It gives the moment just before, and the one from which on nothing can come
-/// from that node: answers to what was asked in between are not counted.
+/// The same with another way to lose a node. It gives the moment just before, and the one from
+/// which on nothing can come from that node: answers to what was asked in between are not counted.
 pub fn under_traffic(
     cluster: &mut Cluster,
     victim: usize,
@@ -76,7 +91,8 @@ pub fn under_traffic(
     let traffic = Traffic::start(targets, HELLO_HOST, pace);
     traffic.until("a good answer before the loss", Sample::good)?;
     let (at, lost) = lose(cluster, victim)?;
-    let (answer, _) = traffic.until("a good answer at a survivor", |sample| sample.good() && sample.sent >= lost)?;
+    let (answer, _) = traffic
+        .until("a good answer at a survivor", |sample| sample.good() && sample.sent >= lost)?;
     Ok((at, answer, traffic))
 }
 
@@ -89,13 +105,17 @@ pub fn holder(cluster: &Cluster, view: &WorkloadView) -> Result<usize> {
 
 /// The node that served an answer, by what its header says: a name or an id, whole or short.
 pub fn server(cluster: &Cluster, answer: &Sample) -> Result<usize> {
-    let said = answer.served_by.as_deref().context("the answer does not say which node served it")?;
-    let found =
-        cluster.nodes.iter().position(|node| node.name == said || (said.len() >= 8 && node.id().starts_with(said)));
+    let said =
+        answer.served_by.as_deref().context("the answer does not say which node served it")?;
+    let found = cluster
+        .nodes
+        .iter()
+        .position(|node| node.name == said || (said.len() >= 8 && node.id().starts_with(said)));
     found.with_context(|| format!("the answer comes from {said}, which is no node of ours"))
 }
 
-/// `cargo testnet kill`: the same kill again and again, each in a fresh cluster. True when each went well.
+/// `cargo testnet kill`: the same kill again and again, each in a fresh cluster. True when each
+/// went well.
 pub fn run(options: &Options, times: u32) -> Result<bool> {
     let mut gaps = Vec::new();
     for turn in 1..=times {
@@ -104,7 +124,8 @@ pub fn run(options: &Options, times: u32) -> Result<bool> {
                 let Outcome { victim, survivor, gap, auction } = outcome;
                 let gap = gap.as_secs_f64() * 1000.0;
                 println!(
-                    "{turn:>3}/{times}  killed {victim}, {survivor} answered after {gap:.0} ms  ({})",
+                    "{turn:>3}/{times}  killed {victim}, {survivor} answered after {gap:.0} ms  \
+                        ({})",
                     auction.outcome
                 );
                 gaps.push(gap);
@@ -115,7 +136,8 @@ pub fn run(options: &Options, times: u32) -> Result<bool> {
             }
         }
     }
-    let (least, most) = gaps.iter().fold((f64::MAX, 0f64), |(least, most), gap| (least.min(*gap), most.max(*gap)));
+    let (least, most) =
+        gaps.iter().fold((f64::MAX, 0f64), |(least, most), gap| (least.min(*gap), most.max(*gap)));
     println!("{times} of {times} kills were survived, after {least:.0} to {most:.0} ms");
     Ok(true)
 }

@@ -25,8 +25,8 @@ struct Arguments {
 enum Verb {
     /// The gate: everything that must pass before a change is accepted.
     ///
-    /// It sets up what it needs (WASM target, cargo-deny, example guests), says what it does and how long each step took,
-    /// and stops at the first failure with what to do.
+    /// It sets up what it needs (WASM target, cargo-deny, example guests), says what it does and
+    /// how long each step took, and stops at the first failure with what to do.
     Check {
         /// Run only these steps, in the gate's order.
         #[arg(value_enum)]
@@ -49,9 +49,11 @@ enum Verb {
         #[arg(long)]
         keep: bool,
     },
-    /// What goes wrong out there, done to real daemons: kills, cuts, hangs, full disks, clocks, blackouts, bad weather.
+    /// What goes wrong out there, done to real daemons: kills, cuts, hangs, full disks, clocks,
+    /// blackouts, bad weather.
     ///
-    /// As root each node gets a network of its own; otherwise what needs one is skipped. Nothing is left behind.
+    /// As root each node gets a network of its own; otherwise what needs one is skipped. Nothing is
+    /// left behind.
     Chaos(Chaos),
     Bench(Benches),
     Sim(Sim),

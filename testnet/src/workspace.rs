@@ -1,4 +1,5 @@
-//! The checkout this program was started in: its root, its build folder, its cargo, and what can be built from it.
+//! The checkout this program was started in: its root, its build folder, its cargo, and what can be
+//! built from it.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -44,17 +45,29 @@ pub struct Workspace {
 impl Workspace {
     /// Finds the checkout this program was compiled in, and asks cargo about it.
     pub fn find() -> Result<Self> {
-        // Cargo tells a program it runs where the package is; the compiled-in path is for a binary started by hand.
+        // Cargo tells a program it runs where the package is; the compiled-in path is for a binary
+        // started by hand.
         let package = std::env::var_os("CARGO_MANIFEST_DIR")
             .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
-        let root = package.parent().map(Path::to_path_buf).context("the testnet package has no parent folder")?;
+        let root = package
+            .parent()
+            .map(Path::to_path_buf)
+            .context("the testnet package has no parent folder")?;
         let cargo = std::env::var_os("CARGO").map_or_else(|| PathBuf::from("cargo"), PathBuf::from);
-        let mut workspace = Workspace { root, target: PathBuf::new(), metadata: Value::Null, cargo };
+        let mut workspace =
+            Workspace { root, target: PathBuf::new(), metadata: Value::Null, cargo };
 
-        let answer = output(workspace.cargo_without_target(["metadata", "--no-deps", "--format-version", "1"]))?;
-        workspace.metadata = serde_json::from_str(&answer).context("`cargo metadata` did not print JSON")?;
-        let target =
-            workspace.metadata["target_directory"].as_str().context("`cargo metadata` names no build folder")?;
+        let answer = output(workspace.cargo_without_target([
+            "metadata",
+            "--no-deps",
+            "--format-version",
+            "1",
+        ]))?;
+        workspace.metadata =
+            serde_json::from_str(&answer).context("`cargo metadata` did not print JSON")?;
+        let target = workspace.metadata["target_directory"]
+            .as_str()
+            .context("`cargo metadata` names no build folder")?;
         workspace.target = PathBuf::from(target);
         Ok(workspace)
     }
@@ -81,7 +94,10 @@ impl Workspace {
         command
     }
 
-    fn cargo_without_target<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Command {
+    fn cargo_without_target<S: AsRef<OsStr>>(
+        &self,
+        arguments: impl IntoIterator<Item = S>,
+    ) -> Command {
         let mut command = Command::new(&self.cargo);
         command.args(arguments).current_dir(&self.root).stdin(Stdio::null());
         forget_package(&mut command);
@@ -93,15 +109,24 @@ impl Workspace {
         self.target.join("guests").join(WASM_TARGET).join("release")
     }
 
-    /// The manifest of the example guests, a workspace of its own since it is built for another target.
+    /// The manifest of the example guests, a workspace of its own since it is built for another
+    /// target.
     pub fn guests_manifest(&self) -> PathBuf {
         self.root.join("examples/guests/Cargo.toml")
     }
 
-    /// Builds the example components, adding the WASM target to the toolchain first when it is missing.
+    /// Builds the example components, adding the WASM target to the toolchain first when it is
+    /// missing.
     pub fn build_guests(&self) -> Result<()> {
         self.add_wasm_target()?;
-        let mut build = self.cargo(["build", "--release", "--locked", "--target", WASM_TARGET, "--manifest-path"]);
+        let mut build = self.cargo([
+            "build",
+            "--release",
+            "--locked",
+            "--target",
+            WASM_TARGET,
+            "--manifest-path",
+        ]);
         build.arg(self.guests_manifest()).env("CARGO_TARGET_DIR", self.target.join("guests"));
         passes(build)
     }
@@ -119,7 +144,8 @@ impl Workspace {
         rustup.args(["target", "add", WASM_TARGET]).current_dir(&self.root);
         passes(rustup).with_context(|| {
             format!(
-                "the example guests need the {WASM_TARGET} target: install rustup, or put the target into {}",
+                "the example guests need the {WASM_TARGET} target: install rustup, or put the \
+                    target into {}",
                 sysroot.display()
             )
         })
@@ -129,7 +155,8 @@ impl Workspace {
     pub fn build_daemon(&self, profile: Profile) -> Result<PathBuf> {
         let mut build = self.cargo(["build", "--locked", "--bin", "shoal"]);
         match profile {
-            // With the features that the tests build with, so that neither makes the other build anew.
+            // With the features that the tests build with, so that neither makes the other build
+            // anew.
             Profile::Dev => build.arg("--workspace"),
             // As users build it.
             Profile::Release => build.args(["--package", "shoal", "--release"]),
@@ -151,7 +178,9 @@ fn forget_package(command: &mut Command) {
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
         let of_a_package = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_"];
-        if of_a_package.iter().any(|prefix| text.starts_with(prefix)) || text == "CARGO_PRIMARY_PACKAGE" {
+        if of_a_package.iter().any(|prefix| text.starts_with(prefix))
+            || text == "CARGO_PRIMARY_PACKAGE"
+        {
             command.env_remove(&name);
         }
     }
@@ -168,12 +197,15 @@ pub fn passes(mut command: Command) -> Result<()> {
 
 /// Runs a command and returns what it prints on stdout; stderr goes to the user.
 pub fn output(mut command: Command) -> Result<String> {
-    let output =
-        command.stderr(Stdio::inherit()).output().with_context(|| format!("cannot start {}", shown(&command)))?;
+    let output = command
+        .stderr(Stdio::inherit())
+        .output()
+        .with_context(|| format!("cannot start {}", shown(&command)))?;
     if !output.status.success() {
         bail!("{} failed: {}", shown(&command), output.status);
     }
-    String::from_utf8(output.stdout).with_context(|| format!("{} did not print text", shown(&command)))
+    String::from_utf8(output.stdout)
+        .with_context(|| format!("{} did not print text", shown(&command)))
 }
 
 /// A command as a person would type it.

@@ -15,8 +15,8 @@ fn after_down_the_next_up_starts_at_once() {
     let workspace = Workspace::find().expect("the test runs from a checkout");
     let options = Options::build(&workspace, Profile::Dev).expect("the daemon can be built");
     let mut cluster = Cluster::start(&options, 1).unwrap_or_else(|error| panic!("{error:#}"));
-    let ended =
-        (1..=RESTARTS).try_for_each(|round| restarted(&mut cluster).with_context(|| format!("restart {round}")));
+    let ended = (1..=RESTARTS)
+        .try_for_each(|round| restarted(&mut cluster).with_context(|| format!("restart {round}")));
     cluster.told(ended).unwrap_or_else(|error| panic!("{error:#}"));
     // With no daemon there is nothing to stop: told apart from a stop that worked.
     cluster.shoal(0, &["down"]).unwrap_or_else(|error| panic!("{error:#}"));

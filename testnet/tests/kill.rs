@@ -4,14 +4,19 @@ use shoal_testnet::kill;
 use shoal_testnet::real::Options;
 use shoal_testnet::workspace::{Profile, Workspace};
 
-/// A workload of one replica runs on one of three nodes; that node is killed outright. A survivor must answer, hold the
-/// replica alone, and name the auction by which it won it.
+/// A workload of one replica runs on one of three nodes; that node is killed outright. A survivor
+/// must answer, hold the replica alone, and name the auction by which it won it.
 #[test]
 fn a_killed_nodes_workload_answers_from_a_survivor_that_can_say_why() {
     let workspace = Workspace::find().expect("the test runs from a checkout");
-    let options = Options::build(&workspace, Profile::Dev).expect("the daemon and the example component can be built");
+    let options = Options::build(&workspace, Profile::Dev)
+        .expect("the daemon and the example component can be built");
     let outcome = kill::once(&options).unwrap_or_else(|error| panic!("{error:#}"));
     assert_ne!(outcome.survivor, outcome.victim);
     assert_eq!(outcome.auction.replica, "hello/0");
-    assert!(!outcome.auction.why.is_empty() && !outcome.auction.outcome.is_empty(), "{:?}", outcome.auction);
+    assert!(
+        !outcome.auction.why.is_empty() && !outcome.auction.outcome.is_empty(),
+        "{:?}",
+        outcome.auction
+    );
 }

@@ -1,5 +1,5 @@
-//! Nothing is left of an interrupted run, whichever way it ends. The daemon here is a script that never gets ready, so that
-//! the run is interrupted while it waits.
+//! Nothing is left of an interrupted run, whichever way it ends. The daemon here is a script that
+//! never gets ready, so that the run is interrupted while it waits.
 
 #![expect(clippy::unwrap_used, reason = "a test that unwraps fails, which is what it is for")]
 
@@ -18,12 +18,14 @@ struct World(PathBuf);
 
 impl World {
     fn new(name: &str) -> Self {
-        let world = std::env::temp_dir().join(format!("shoal-leftovers-{}-{name}", std::process::id()));
+        let world =
+            std::env::temp_dir().join(format!("shoal-leftovers-{}-{name}", std::process::id()));
         fs::create_dir_all(world.join("tmp")).expect("the folder for temporary files is writable");
         let script = world.join("daemon");
         fs::write(
             &script,
-            "#!/bin/sh\necho $$ > \"$HOME/pid.new\" && mv \"$HOME/pid.new\" \"$HOME/pid\"\nexec sleep 1000\n",
+            "#!/bin/sh\necho $$ > \"$HOME/pid.new\" && mv \"$HOME/pid.new\" \"$HOME/pid\"\nexec \
+                sleep 1000\n",
         )
         .unwrap();
         fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
@@ -37,14 +39,20 @@ impl World {
 
     fn waiting(&self, arguments: &[&str]) -> (Child, PathBuf) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_testnet"));
-        command.args(arguments).env("TMPDIR", self.0.join("tmp")).env("SHOAL_BIN", self.0.join("daemon"));
+        command
+            .args(arguments)
+            .env("TMPDIR", self.0.join("tmp"))
+            .env("SHOAL_BIN", self.0.join("daemon"));
         command.env("SHOAL_GUESTS_DIR", &self.0).stdout(Stdio::null()).stderr(Stdio::null());
         let run = command.spawn().expect("the testnet binary starts");
         let daemon = eventually("the daemon's process", || {
             let own = format!("-{}-", run.id());
-            let named = self.runs().into_iter().filter(|folder| folder.to_string_lossy().contains(&own));
+            let named =
+                self.runs().into_iter().filter(|folder| folder.to_string_lossy().contains(&own));
             // A run may have folders besides that of its nodes.
-            let pid = named.filter_map(|folder| fs::read_to_string(folder.join("n1/home/pid")).ok()).next();
+            let pid = named
+                .filter_map(|folder| fs::read_to_string(folder.join("n1/home/pid")).ok())
+                .next();
             Ok(Path::new("/proc").join(pid.context("no process yet")?.trim()))
         });
         (run, daemon.unwrap())
@@ -111,21 +119,31 @@ fn made_by(run: &Child) -> Vec<String> {
         let entries = fs::read_dir(folder).into_iter().flatten().flatten();
         entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect::<Vec<_>>()
     };
-    let namespaces =
-        names("/var/run/netns").into_iter().filter(|name| name.starts_with(&format!("shoal-testnet-{id}-")));
-    let links = names("/sys/class/net").into_iter().filter(|name| name.starts_with(&format!("shl{id}")));
+    let namespaces = names("/var/run/netns")
+        .into_iter()
+        .filter(|name| name.starts_with(&format!("shoal-testnet-{id}-")));
+    let links =
+        names("/sys/class/net").into_iter().filter(|name| name.starts_with(&format!("shl{id}")));
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
-    let mounts = mounts.lines().filter(|line| line.contains(&format!("/shoal-testnet-{id}-"))).map(str::to_owned);
+    let mounts = mounts
+        .lines()
+        .filter(|line| line.contains(&format!("/shoal-testnet-{id}-")))
+        .map(str::to_owned);
     // A namespace is itself a mount.
     let mounts = mounts.filter(|line| !line.starts_with("nsfs"));
     // One folder on new systems, one for each kind on old ones.
-    let groups = names("/sys/fs/cgroup").into_iter().flat_map(|kind| names(&format!("/sys/fs/cgroup/{kind}")));
-    let groups = groups.chain(names("/sys/fs/cgroup")).filter(|name| name.starts_with(&format!("shoal-testnet-{id}-")));
+    let groups = names("/sys/fs/cgroup")
+        .into_iter()
+        .flat_map(|kind| names(&format!("/sys/fs/cgroup/{kind}")));
+    let groups = groups
+        .chain(names("/sys/fs/cgroup"))
+        .filter(|name| name.starts_with(&format!("shoal-testnet-{id}-")));
     namespaces.chain(links).chain(mounts).chain(groups).collect()
 }
 
 #[test]
-#[ignore = "needs network namespaces: `cargo testnet check` runs it where it can, and says so where it cannot"]
+#[ignore = "needs network namespaces: `cargo testnet check` runs it where it can, and says so \
+    where it cannot"]
 fn a_run_in_namespaces_leaves_none_and_no_mount_whether_interrupted_or_killed() {
     assert_eq!(shoal_testnet::chaos::net::Net::impossible(), None);
     let world = World::new("net");
@@ -160,7 +178,11 @@ fn a_run_beside_docker_swarm_leaves_no_engine_and_no_control_group_whether_inter
     let (mut run, _) = world.waiting(&bench);
     let engines = engines_of(&run);
     assert_eq!(engines.len(), 3);
-    assert!(made_by(&run).iter().any(|made| made.ends_with("-swarm")), "no control group: {:?}", made_by(&run));
+    assert!(
+        made_by(&run).iter().any(|made| made.ends_with("-swarm")),
+        "no control group: {:?}",
+        made_by(&run)
+    );
     signal(&run, Signal::INT);
     assert_eq!(run.wait().unwrap().code(), Some(130));
     engines.iter().for_each(|engine| is_gone(engine));

@@ -4,8 +4,8 @@
 //! gateway STATE-FOLDER COMPONENT.wasm [JOIN-LINE]
 //! ```
 //!
-//! The first gateway makes a cluster and prints the line for the next ones. Ctrl-C stops it in order; its replicas move to the others
-//! unless it is back within seconds.
+//! The first gateway makes a cluster and prints the line for the next ones. Ctrl-C stops it in
+//! order; its replicas move to the others unless it is back within seconds.
 
 #![expect(clippy::print_stdout, reason = "it speaks to a person at a terminal")]
 
@@ -23,8 +23,10 @@ fn main() -> anyhow::Result<()> {
 
 async fn gateway() -> anyhow::Result<()> {
     let mut arguments = std::env::args().skip(1);
-    let state = arguments.next().context("usage: gateway STATE-FOLDER COMPONENT.wasm [JOIN-LINE]")?;
-    let component = arguments.next().context("a component is needed: cargo build --target wasm32-wasip2")?;
+    let state =
+        arguments.next().context("usage: gateway STATE-FOLDER COMPONENT.wasm [JOIN-LINE]")?;
+    let component =
+        arguments.next().context("a component is needed: cargo build --target wasm32-wasip2")?;
 
     let mut builder = Node::builder()
         .state(&state)
@@ -65,7 +67,10 @@ async fn gateway() -> anyhow::Result<()> {
 
 async fn report(node: &Node) -> anyhow::Result<()> {
     for workload in node.workloads().await? {
-        println!("{}: {} of {} replicas are healthy", workload.name, workload.healthy, workload.desired);
+        println!(
+            "{}: {} of {} replicas are healthy",
+            workload.name, workload.healthy, workload.desired
+        );
     }
     Ok(())
 }

@@ -1,4 +1,5 @@
-//! What the API and the ingress ask of the core, in owned values. The driver answers; a test answers instead.
+//! What the API and the ingress ask of the core, in owned values. The driver answers; a test
+//! answers instead.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -1,4 +1,5 @@
-//! What the API answers when it does not do what was asked: a status, a word for programs, a sentence, and what to do.
+//! What the API answers when it does not do what was asked: a status, a word for programs, a
+//! sentence, and what to do.
 
 use http::StatusCode;
 use shoal_protocol::node::Refusal;
@@ -51,7 +52,11 @@ impl ApiError {
     /// The JSON of it.
     pub fn body(&self) -> ErrorBody {
         ErrorBody {
-            error: ErrorParts { code: self.code.clone(), message: self.message.clone(), hint: self.hint.clone() },
+            error: ErrorParts {
+                code: self.code.clone(),
+                message: self.message.clone(),
+                hint: self.hint.clone(),
+            },
         }
     }
 
@@ -72,18 +77,29 @@ impl From<Refusal> for ApiError {
         let new = |status, code| ApiError::new(status, code, message.clone());
         match refusal {
             Refusal::NoSuchWorkload(_) => new(StatusCode::NOT_FOUND, "no-such-workload"),
-            Refusal::MayBeElsewhere { .. } => new(StatusCode::CONFLICT, "may-be-elsewhere")
-                .hint("Try again when they are back. `shoal rm --force` removes it now, wherever it is."),
-            Refusal::Unplaceable(_) => new(StatusCode::UNPROCESSABLE_ENTITY, "unplaceable")
-                .hint("Ask for less, label a node, add a node, or publish it all the same with --force."),
-            Refusal::ReadOnly(_) => new(StatusCode::SERVICE_UNAVAILABLE, "read-only")
-                .hint("Make room on this node's disk, or replace it; it then goes on by itself. Another node takes the write now."),
+            Refusal::MayBeElsewhere { .. } => new(StatusCode::CONFLICT, "may-be-elsewhere").hint(
+                "Try again when they are back. `shoal rm --force` removes it now, wherever \
+                    it is.",
+            ),
+            Refusal::Unplaceable(_) => new(StatusCode::UNPROCESSABLE_ENTITY, "unplaceable").hint(
+                "Ask for less, label a node, add a node, or publish it all the same with \
+                    --force.",
+            ),
+            Refusal::ReadOnly(_) => new(StatusCode::SERVICE_UNAVAILABLE, "read-only").hint(
+                "Make room on this node's disk, or replace it; it then goes on by itself. \
+                    Another node takes the write now.",
+            ),
             Refusal::Invalid(_) => new(StatusCode::UNPROCESSABLE_ENTITY, "invalid"),
             Refusal::Stale => new(StatusCode::CONFLICT, STALE).hint("Prepare and sign again."),
             Refusal::Full(_) => new(StatusCode::INSUFFICIENT_STORAGE, "full"),
-            Refusal::Busy(_) => new(StatusCode::SERVICE_UNAVAILABLE, "busy").hint("Try again in a moment."),
-            Refusal::NotJoined(_) => new(StatusCode::SERVICE_UNAVAILABLE, "not-joined")
-                .hint("`shoal status` shows what it waits for; is the address in the join line right?"),
+            Refusal::Busy(_) => new(StatusCode::SERVICE_UNAVAILABLE, "busy").hint(
+                "Try again in a \
+                moment.",
+            ),
+            Refusal::NotJoined(_) => new(StatusCode::SERVICE_UNAVAILABLE, "not-joined").hint(
+                "`shoal status` shows what it waits for; is the address in the join line \
+                    right?",
+            ),
         }
     }
 }

@@ -1,5 +1,5 @@
-//! How a replica came to where it is. The auction's summary lies with whoever held it and whoever won it, so they are
-//! asked too.
+//! How a replica came to where it is. The auction's summary lies with whoever held it and whoever
+//! won it, so they are asked too.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -30,7 +30,9 @@ impl Service {
     pub async fn explain_here(&self, replica: &ReplicaName) -> Result<ExplainView, ApiError> {
         match self.core.explain(replica.clone()).await? {
             // A place beyond the wished ones is one only if somebody holds it or held it.
-            Some(view) if view.now.is_empty() && view.auctions.is_empty() => Err(self.no_such_replica(replica).await),
+            Some(view) if view.now.is_empty() && view.auctions.is_empty() => {
+                Err(self.no_such_replica(replica).await)
+            }
             Some(view) => Ok(view),
             None => Err(self.no_such_replica(replica).await),
         }
@@ -39,7 +41,11 @@ impl Service {
     /// What this node knows, and those it names.
     pub async fn explain(&self, replica: &ReplicaName) -> Result<ExplainView, ApiError> {
         let mut view = self.explain_here(replica).await?;
-        let others = view.ask.iter().filter_map(|id| id.parse::<NodeId>().ok()).filter(|id| *id != self.about.node);
+        let others = view
+            .ask
+            .iter()
+            .filter_map(|id| id.parse::<NodeId>().ok())
+            .filter(|id| *id != self.about.node);
         let asked = others.take(ASKED).map(|node| timeout(WITHIN, self.ask(node, replica)));
         for (answer, node) in futures::future::join_all(asked).await.into_iter().zip(&view.ask) {
             match answer {
@@ -56,10 +62,17 @@ impl Service {
     }
 
     async fn ask(&self, node: NodeId, replica: &ReplicaName) -> Result<ExplainView, String> {
-        let uri = format!("http://{NODE_API}/v1/explain/{}/{}", full_name(&replica.workload), replica.place);
-        let request =
-            Request::get(uri).header(http::header::HOST, NODE_API).body(body("")).map_err(|error| error.to_string())?;
-        let response = self.peers.send(node, request).await.map_err(|error| format!("{error:?}"))?;
+        let uri = format!(
+            "http://{NODE_API}/v1/explain/{}/{}",
+            full_name(&replica.workload),
+            replica.place
+        );
+        let request = Request::get(uri)
+            .header(http::header::HOST, NODE_API)
+            .body(body(""))
+            .map_err(|error| error.to_string())?;
+        let response =
+            self.peers.send(node, request).await.map_err(|error| format!("{error:?}"))?;
         if !response.status().is_success() {
             return Err(response.status().to_string());
         }
@@ -71,7 +84,9 @@ impl Service {
 /// Why a replica does not run yet, as in bytes that cannot be fetched, is known to its own node
 /// alone.
 fn adopt_reasons(now: &mut [ReplicaView], theirs: &[ReplicaView], node: &str) {
-    for view in now.iter_mut().filter(|view| view.reason.is_none() && view.node.as_deref() == Some(node)) {
+    for view in
+        now.iter_mut().filter(|view| view.reason.is_none() && view.node.as_deref() == Some(node))
+    {
         let told = theirs.iter().find(|told| told.node == view.node && told.phase == view.phase);
         view.reason = told.and_then(|told| told.reason.clone());
     }
@@ -94,9 +109,12 @@ async fn within(mut from: Body, most: usize) -> Result<Vec<u8>, String> {
 fn merged(all: Vec<AuctionView>) -> Vec<AuctionView> {
     let mut by_name: BTreeMap<(String, String), AuctionView> = BTreeMap::new();
     for view in all {
-        let told = |view: &AuctionView| view.bids.len() + view.declines.len() + view.not_asked.len();
+        let told =
+            |view: &AuctionView| view.bids.len() + view.declines.len() + view.not_asked.len();
         match by_name.entry((view.auction.clone(), view.replica.clone())) {
-            std::collections::btree_map::Entry::Occupied(mut known) if told(&view) > told(known.get()) => {
+            std::collections::btree_map::Entry::Occupied(mut known)
+                if told(&view) > told(known.get()) =>
+            {
                 known.insert(view);
             }
             std::collections::btree_map::Entry::Occupied(_) => {}
@@ -136,9 +154,13 @@ mod tests {
 
     #[test]
     fn each_auction_comes_once_at_its_fullest_and_the_latest_first() {
-        let views =
-            merged(vec![auction("a", "2026-01-01", 1), auction("b", "2026-01-02", 0), auction("a", "2026-01-01", 3)]);
-        let told: Vec<_> = views.iter().map(|view| (view.auction.as_str(), view.bids.len())).collect();
+        let views = merged(vec![
+            auction("a", "2026-01-01", 1),
+            auction("b", "2026-01-02", 0),
+            auction("a", "2026-01-01", 3),
+        ]);
+        let told: Vec<_> =
+            views.iter().map(|view| (view.auction.as_str(), view.bids.len())).collect();
         assert_eq!(told, [("b", 0), ("a", 3)]);
     }
 }

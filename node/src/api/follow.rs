@@ -12,10 +12,11 @@ use tokio::sync::broadcast::{self, error::RecvError};
 
 use super::{ApiError, Core, Service};
 
-/// Views are told at most this often to those who watch: a burst of changes is one change to a person.
+/// Views are told at most this often to those who watch: a burst of changes is one change to a
+/// person.
 const PACE: Duration = Duration::from_millis(20);
-/// A look that takes long, as at thousands of replicas, is followed by a pause so many times as long: whoever watches takes a
-/// tenth of the node's time at most.
+/// A look that takes long, as at thousands of replicas, is followed by a pause so many times as
+/// long: whoever watches takes a tenth of the node's time at most.
 const REST: u32 = 10;
 /// The longest such pause; a person wants to see that it goes on.
 const LONGEST: Duration = Duration::from_millis(500);
@@ -24,7 +25,8 @@ impl Service {
     /// The events with a number above `since`, then those to come.
     pub fn events(&self, since: u64) -> Pin<Box<dyn Stream<Item = EventView> + Send>> {
         let (history, live) = self.core.events(since);
-        let follower = Follower { core: self.core.clone(), last: since, history: history.into(), live };
+        let follower =
+            Follower { core: self.core.clone(), last: since, history: history.into(), live };
         let events = stream::unfold(follower, |mut follower| async move {
             let event = follower.next().await?;
             Some((EventView::clone(&event), follower))
@@ -77,7 +79,8 @@ impl Follower {
     }
 }
 
-/// Follows a view: what it is now, then what it is whenever it has changed. Ends when the node stops.
+/// Follows a view: what it is now, then what it is whenever it has changed. Ends when the node
+/// stops.
 pub(super) fn follow<T, F, L>(core: Arc<dyn Core>, look: L) -> impl Stream<Item = T> + Send
 where
     T: PartialEq + Clone + Send,
@@ -85,20 +88,23 @@ where
     L: Fn() -> F + Send,
 {
     let changes = core.changes();
-    stream::unfold((changes, look, None::<T>, PACE), |(mut changes, look, last, mut pause)| async move {
-        loop {
-            if last.is_some() {
-                changes.changed().await.ok()?;
-                tokio::time::sleep(pause).await;
+    stream::unfold(
+        (changes, look, None::<T>, PACE),
+        |(mut changes, look, last, mut pause)| async move {
+            loop {
+                if last.is_some() {
+                    changes.changed().await.ok()?;
+                    tokio::time::sleep(pause).await;
+                }
+                changes.mark_unchanged();
+                let began = Instant::now();
+                let now = look().await?;
+                pause = (began.elapsed() * REST).clamp(PACE, LONGEST);
+                if last.as_ref() != Some(&now) {
+                    return Some((now.clone(), (changes, look, Some(now), pause)));
+                }
             }
-            changes.mark_unchanged();
-            let began = Instant::now();
-            let now = look().await?;
-            pause = (began.elapsed() * REST).clamp(PACE, LONGEST);
-            if last.as_ref() != Some(&now) {
-                return Some((now.clone(), (changes, look, Some(now), pause)));
-            }
-        }
-    })
+        },
+    )
     .fuse()
 }

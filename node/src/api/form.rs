@@ -1,4 +1,5 @@
-//! The JSON of requests and answers that are not views. The command line and the API read and write these same types.
+//! The JSON of requests and answers that are not views. The command line and the API read and write
+//! these same types.
 //!
 //! Ids are 64 hexadecimal digits, sizes bytes, CPU thousandths of a core.
 
@@ -8,7 +9,9 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use shoal_protocol::model::id::hex;
 use shoal_protocol::model::spec::InvalidSpec;
-use shoal_protocol::model::{Artifact, ClusterId, Digest, Resources, RuntimeKind, Spec, SpecForm, WorkloadName};
+use shoal_protocol::model::{
+    Artifact, ClusterId, Digest, Resources, RuntimeKind, Spec, SpecForm, WorkloadName,
+};
 
 /// A wish as JSON.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -189,7 +192,8 @@ pub struct ErrorParts {
     pub hint: Option<String>,
 }
 
-/// `namespace/name`, also for the default namespace: programs should not have to know which one that is.
+/// `namespace/name`, also for the default namespace: programs should not have to know which one
+/// that is.
 pub fn full_name(name: &WorkloadName) -> String {
     format!("{}/{}", name.namespace, name.name)
 }
@@ -240,7 +244,9 @@ mod tests {
             change(&mut body);
             Spec::try_from(body).unwrap_err().to_string()
         };
-        assert!(body(|body| body.name = "Hello".into()).starts_with("name: `Hello` is not a DNS label"));
+        assert!(
+            body(|body| body.name = "Hello".into()).starts_with("name: `Hello` is not a DNS label")
+        );
         assert!(body(|body| body.runtime = "oci".into()).contains("`oci` is not known"));
         assert!(body(|body| body.memory = 5).starts_with("memory: 5 bytes"));
         assert!(serde_json::from_str::<SpecBody>(r#"{"nmae":"x"}"#).is_err());

@@ -18,8 +18,13 @@ use crate::ingress::peers::SendError;
 pub(super) const JSON_LINES: &str = "application/jsonl";
 
 impl Service {
-    /// The lines of a replica, JSON a line: from here if it runs here, else from the node that runs it.
-    pub async fn logs(&self, replica: &ReplicaName, tail: Tail) -> Result<Response<Body>, ApiError> {
+    /// The lines of a replica, JSON a line: from here if it runs here, else from the node that runs
+    /// it.
+    pub async fn logs(
+        &self,
+        replica: &ReplicaName,
+        tail: Tail,
+    ) -> Result<Response<Body>, ApiError> {
         let holders = self.core.holders(replica.clone()).await?;
         let here = |(node, _): &&(NodeId, ReplicaId)| *node == self.about.node;
         if let Some((_, id)) = holders.iter().find(here) {
@@ -45,7 +50,11 @@ impl Service {
     }
 
     /// The lines of a replica that runs, or ran, on this node.
-    pub async fn logs_here(&self, replica: &ReplicaName, tail: Tail) -> Result<Response<Body>, ApiError> {
+    pub async fn logs_here(
+        &self,
+        replica: &ReplicaName,
+        tail: Tail,
+    ) -> Result<Response<Body>, ApiError> {
         let holders = self.core.holders(replica.clone()).await?;
         match holders.iter().find(|(node, _)| *node == self.about.node) {
             Some((_, id)) => self.logs_of(replica, id, tail).await,
@@ -53,12 +62,17 @@ impl Service {
         }
     }
 
-    async fn logs_of(&self, replica: &ReplicaName, id: &ReplicaId, tail: Tail) -> Result<Response<Body>, ApiError> {
+    async fn logs_of(
+        &self,
+        replica: &ReplicaName,
+        id: &ReplicaId,
+        tail: Tail,
+    ) -> Result<Response<Body>, ApiError> {
         let Some(instance) = self.directory.instance(id) else { return Ok(lines(Body::empty())) };
         match self.runtime.logs(&instance, tail).await {
-            Ok(stream) => {
-                Ok(lines(Body::from_stream(stream.map(|line| Ok::<_, std::convert::Infallible>(json(&line))))))
-            }
+            Ok(stream) => Ok(lines(Body::from_stream(
+                stream.map(|line| Ok::<_, std::convert::Infallible>(json(&line))),
+            ))),
             // It said nothing yet.
             Err(LogsError::Unknown(_)) => Ok(lines(Body::empty())),
             Err(error @ LogsError::Device(_)) => Err(ApiError::new(
@@ -69,9 +83,15 @@ impl Service {
         }
     }
 
-    async fn logs_there(&self, node: NodeId, replica: &ReplicaName, tail: Tail) -> Result<Response<Body>, ApiError> {
+    async fn logs_there(
+        &self,
+        node: NodeId,
+        replica: &ReplicaName,
+        tail: Tail,
+    ) -> Result<Response<Body>, ApiError> {
         let unreachable = |why: &str| {
-            let message = format!("the node that runs `{replica}` ({}) cannot be asked: {why}", node.short());
+            let message =
+                format!("the node that runs `{replica}` ({}) cannot be asked: {why}", node.short());
             ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "unreachable", message)
         };
         let uri = format!(
@@ -86,9 +106,13 @@ impl Service {
             .body(body(""))
             .map_err(|error| unreachable(&error.to_string()))?;
         match self.peers.send(node, request).await {
-            Ok(response) if response.status().is_success() => Ok(lines(Body::new(response.into_body()))),
+            Ok(response) if response.status().is_success() => {
+                Ok(lines(Body::new(response.into_body())))
+            }
             Ok(response) => Err(unreachable(&format!("it answers {}", response.status()))),
-            Err(SendError::NotSent { why, .. } | SendError::Sent { why, .. }) => Err(unreachable(&why)),
+            Err(SendError::NotSent { why, .. } | SendError::Sent { why, .. }) => {
+                Err(unreachable(&why))
+            }
             // Nothing else was to be sent.
             Err(SendError::Client { why }) => Err(unreachable(&why.to_string())),
         }
@@ -103,7 +127,8 @@ impl Service {
         match view.replicas.iter().find(|view| view.replica == name) {
             None => self.no_such_replica(replica).await,
             Some(view) => {
-                let reason = view.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+                let reason =
+                    view.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
                 let message = format!("no node runs `{name}` now; it is {}{reason}", view.phase);
                 ApiError::new(StatusCode::NOT_FOUND, "not-running", message)
                     .hint(format!("`shoal explain {name}` tells why."))
@@ -119,7 +144,11 @@ pub(super) fn lines(body: Body) -> Response<Body> {
 }
 
 fn json(line: &LogLine) -> Bytes {
-    let body = LogBody { at: rfc3339(line.at), stream: line.stream.as_str().into(), text: line.text.clone() };
+    let body = LogBody {
+        at: rfc3339(line.at),
+        stream: line.stream.as_str().into(),
+        text: line.text.clone(),
+    };
     json_line(&body)
 }
 

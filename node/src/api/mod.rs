@@ -1,4 +1,5 @@
-//! The node's API: HTTP with JSON on a unix socket, for the command line and for programs on the same device.
+//! The node's API: HTTP with JSON on a unix socket, for the command line and for programs on the
+//! same device.
 //!
 //! | request | answer |
 //! | --- | --- |
@@ -11,7 +12,8 @@
 //! | `POST /v1/prepare`, `/v1/submit` | what to sign; accepted once it is on disk |
 //! | `POST /v1/down` | stops gracefully |
 //!
-//! **The socket is the permission**: its file is its owner's alone. What changes desired state must be signed besides.
+//! **The socket is the permission**: its file is its owner's alone. What changes desired state must
+//! be signed besides.
 //!
 //! Every answer that is no success has a body `{"error": {"code", "message", "hint"}}`.
 

@@ -129,15 +129,25 @@ async fn workload(
     Ok(lines(streamed(follow(service.core, look))))
 }
 
-async fn explain(State(service): State<Service>, Path(path): Path<(String, String, String)>) -> Answer {
+async fn explain(
+    State(service): State<Service>,
+    Path(path): Path<(String, String, String)>,
+) -> Answer {
     json(&service.explain(&replica_name(&path)?).await?)
 }
 
-async fn explain_here(State(service): State<Service>, Path(path): Path<(String, String, String)>) -> Answer {
+async fn explain_here(
+    State(service): State<Service>,
+    Path(path): Path<(String, String, String)>,
+) -> Answer {
     json(&service.explain_here(&replica_name(&path)?).await?)
 }
 
-async fn logs(State(service): State<Service>, Path(path): Path<(String, String, String)>, request: Request) -> Answer {
+async fn logs(
+    State(service): State<Service>,
+    Path(path): Path<(String, String, String)>,
+    request: Request,
+) -> Answer {
     let tail = query::<LogsQuery>(&request)?.tail();
     service.logs(&replica_name(&path)?, tail).await
 }
@@ -196,20 +206,27 @@ async fn down(State(service): State<Service>) -> Answer {
 
 async fn metrics(State(service): State<Service>) -> Answer {
     let text = telemetry::metrics(&service.status().await?.view);
-    Ok(([(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4"))], text).into_response())
+    Ok(([(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4"))], text)
+        .into_response())
 }
 
 async fn no_such_path(request: Request) -> ApiError {
-    let message = format!("there is no `{} {}` in this API", request.method(), request.uri().path());
+    let message =
+        format!("there is no `{} {}` in this API", request.method(), request.uri().path());
     ApiError::new(StatusCode::NOT_FOUND, "no-such-path", message)
 }
 
 fn json(value: &impl Serialize) -> Answer {
     let mut bytes = serde_json::to_vec(value).map_err(|error| {
-        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", format!("the answer cannot be written: {error}"))
+        ApiError::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "internal",
+            format!("the answer cannot be written: {error}"),
+        )
     })?;
     bytes.push(b'\n');
-    Ok(([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], bytes).into_response())
+    Ok(([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], bytes)
+        .into_response())
 }
 
 fn streamed<T: Serialize>(values: impl Stream<Item = T> + Send + 'static) -> Body {
@@ -217,20 +234,25 @@ fn streamed<T: Serialize>(values: impl Stream<Item = T> + Send + 'static) -> Bod
 }
 
 fn query<T: DeserializeOwned>(request: &Request) -> Result<T, ApiError> {
-    Query::try_from_uri(request.uri()).map(|Query(query)| query).map_err(|error| ApiError::invalid(error.body_text()))
+    Query::try_from_uri(request.uri())
+        .map(|Query(query)| query)
+        .map_err(|error| ApiError::invalid(error.body_text()))
 }
 
 async fn from_json<T: DeserializeOwned>(request: Request) -> Result<T, ApiError> {
-    let bytes = axum::body::to_bytes(request.into_body(), JSON_BYTES)
-        .await
-        .map_err(|error| ApiError::new(StatusCode::BAD_REQUEST, "cut-short", format!("the request's body: {error}")))?;
-    serde_json::from_slice(&bytes).map_err(|error| ApiError::invalid(format!("the request's body: {error}")))
+    let bytes = axum::body::to_bytes(request.into_body(), JSON_BYTES).await.map_err(|error| {
+        ApiError::new(StatusCode::BAD_REQUEST, "cut-short", format!("the request's body: {error}"))
+    })?;
+    serde_json::from_slice(&bytes)
+        .map_err(|error| ApiError::invalid(format!("the request's body: {error}")))
 }
 
 fn workload_name(namespace: &str, name: &str) -> Result<WorkloadName, ApiError> {
     format!("{namespace}/{name}").parse().map_err(|error| ApiError::invalid(format!("{error}")))
 }
 
-fn replica_name((namespace, name, index): &(String, String, String)) -> Result<ReplicaName, ApiError> {
+fn replica_name(
+    (namespace, name, index): &(String, String, String),
+) -> Result<ReplicaName, ApiError> {
     format!("{namespace}/{name}/{index}").parse().map_err(ApiError::invalid)
 }

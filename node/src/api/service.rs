@@ -6,7 +6,9 @@ use std::sync::Arc;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use shoal_protocol::model::view::{NodeView, StatusView, WorkloadView};
-use shoal_protocol::model::{Artifact, ClusterId, Digest, NodeId, RawChange, ReplicaName, Spec, WorkloadName, codec};
+use shoal_protocol::model::{
+    Artifact, ClusterId, Digest, NodeId, RawChange, ReplicaName, Spec, WorkloadName, codec,
+};
 use shoal_protocol::node::{Command, Reply};
 use shoal_protocol::trust::JoinLine;
 use shoal_runtimes::Runtime;
@@ -14,14 +16,16 @@ use shoal_runtimes::artifacts::{self, ArtifactStore};
 use tokio::io::AsyncRead;
 use tokio_util::sync::CancellationToken;
 
-use super::form::{AcceptedBody, DownBody, JoinLineBody, PrepareBody, PreparedBody, SpecBody, SubmitBody, from_hex};
+use super::form::{
+    AcceptedBody, DownBody, JoinLineBody, PrepareBody, PreparedBody, SpecBody, SubmitBody, from_hex,
+};
 use super::{ApiError, Core};
 use crate::executor::Directory;
 use crate::ingress::peers::Peers;
 use crate::nearest::nearest;
 
-/// The largest artifact that is looked into while it is uploaded, since that takes its size in memory. What is wrong
-/// with a larger one is found when it is compiled, in a process of its own.
+/// The largest artifact that is looked into while it is uploaded, since that takes its size in
+/// memory. What is wrong with a larger one is found when it is compiled, in a process of its own.
 const INSPECTED: u64 = 64 << 20;
 /// Why there is no join line where nothing else says so.
 const NO_ADDRESS: &str = "this node knows no address at which others could reach it";
@@ -43,7 +47,8 @@ pub struct About {
     pub mesh: String,
     /// Where the HTTP port listens, `ip:port`.
     pub http: String,
-    /// Where others can reach this node, `host:port`, the best first, or why they cannot. Asked each time: addresses change.
+    /// Where others can reach this node, `host:port`, the best first, or why they cannot. Asked
+    /// each time: addresses change.
     pub addresses: Arc<dyn Fn() -> Result<Vec<String>, String> + Send + Sync>,
 }
 
@@ -72,7 +77,8 @@ pub struct StatusBody {
     pub http: String,
     /// The daemon's process.
     pub pid: u32,
-    /// How many instances really run on this device, as their engine tells it; none when it does not answer.
+    /// How many instances really run on this device, as their engine tells it; none when it does
+    /// not answer.
     #[serde(default)]
     pub instances: Option<usize>,
 }
@@ -122,11 +128,14 @@ impl Service {
     /// The line that lets another device join.
     pub fn join_line(&self) -> Result<JoinLineBody, ApiError> {
         let told = (self.about.addresses)();
-        let told = told.and_then(|told| if told.is_empty() { Err(NO_ADDRESS.to_owned()) } else { Ok(told) });
+        let told = told
+            .and_then(|told| if told.is_empty() { Err(NO_ADDRESS.to_owned()) } else { Ok(told) });
         let mut addresses = told.map_err(|why| {
             // A line that leads nowhere would be carried to other devices in vain.
-            ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "no-address", why)
-                .hint("Ask a node that others can reach, or name an address that leads here with --advertise IP:PORT.")
+            ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "no-address", why).hint(
+                "Ask a node that others can reach, or name an address that leads here with \
+                    --advertise IP:PORT.",
+            )
         })?;
         addresses.truncate(shoal_protocol::trust::MAX_ADDRESSES);
         let line = JoinLine { root: self.about.root, join_seed: self.about.join_seed, addresses };
@@ -152,7 +161,11 @@ impl Service {
     /// Takes the bytes of an artifact, verified and looked into: what could never run is refused,
     /// and not kept. What the core is too busy for is refused in words and kept: it can be
     /// published.
-    pub async fn upload(&self, digest: Digest, bytes: impl AsyncRead + Unpin + Send) -> Result<(), ApiError> {
+    pub async fn upload(
+        &self,
+        digest: Digest,
+        bytes: impl AsyncRead + Unpin + Send,
+    ) -> Result<(), ApiError> {
         // An upload makes room among what nothing needs: never by what runs here, nor by what was
         // put here a moment ago.
         self.artifacts.pin(self.core.pinned().await?);
@@ -182,14 +195,19 @@ impl Service {
         // upload, so that they stay and others are told where they are. Being too busy for that is
         // no reason to refuse the wish.
         let artifact = spec.as_ref().map(|spec| spec.artifact);
-        if let Some(artifact) = artifact.filter(|artifact| self.artifacts.has(&artifact.digest) == Some(artifact.size))
+        if let Some(artifact) =
+            artifact.filter(|artifact| self.artifacts.has(&artifact.digest) == Some(artifact.size))
         {
             let _ = self.core.command(Command::Uploaded { artifact }).await?;
         }
         let command = Command::Prepare { name: name.clone(), spec, force: body.force };
         match self.core.command(command).await? {
             Reply::Prepared { draft, current, unheard } => Ok(PreparedBody {
-                clock: draft.clock.iter().map(|(writer, serial)| (writer.to_string(), *serial)).collect(),
+                clock: draft
+                    .clock
+                    .iter()
+                    .map(|(writer, serial)| (writer.to_string(), *serial))
+                    .collect(),
                 serial: draft.serial,
                 uid: draft.uid.map(|uid| uid.to_string()),
                 current: current.as_ref().map(SpecBody::from),
@@ -206,23 +224,33 @@ impl Service {
 
     /// Takes a signed change; returns once it is on disk.
     pub async fn submit(&self, body: SubmitBody) -> Result<AcceptedBody, ApiError> {
-        let bytes = from_hex(&body.change).ok_or_else(|| ApiError::invalid("`change` is not hexadecimal digits"))?;
-        let change: RawChange =
-            codec::decode(&bytes).map_err(|error| ApiError::invalid(format!("`change`: {error}")))?;
+        let bytes = from_hex(&body.change)
+            .ok_or_else(|| ApiError::invalid("`change` is not hexadecimal digits"))?;
+        let change: RawChange = codec::decode(&bytes)
+            .map_err(|error| ApiError::invalid(format!("`change`: {error}")))?;
         match self.core.command(Command::Submit { change }).await? {
-            Reply::Accepted { uid, change } => Ok(AcceptedBody { uid: uid.to_string(), change: change.to_string() }),
+            Reply::Accepted { uid, change } => {
+                Ok(AcceptedBody { uid: uid.to_string(), change: change.to_string() })
+            }
             Reply::Refused(refusal) => Err(refusal.into()),
             Reply::Prepared { .. } | Reply::Done => Err(off_the_script()),
         }
     }
 
     pub(super) async fn no_such_workload(&self, name: &WorkloadName) -> ApiError {
-        let error = ApiError::new(StatusCode::NOT_FOUND, "no-such-workload", format!("there is no workload `{name}`"));
+        let error = ApiError::new(
+            StatusCode::NOT_FOUND,
+            "no-such-workload",
+            format!("there is no workload `{name}`"),
+        );
         let Ok(views) = self.core.workloads().await else { return error };
         let names: Vec<String> = views.iter().map(short_name).collect();
         let text = name.to_string();
         // The same name elsewhere is a likelier slip than a similar one here.
-        let elsewhere = views.iter().position(|view| view.name == name.name.as_str()).map(|at| names[at].as_str());
+        let elsewhere = views
+            .iter()
+            .position(|view| view.name == name.name.as_str())
+            .map(|at| names[at].as_str());
         match elsewhere.or_else(|| nearest(&text, names.iter().map(String::as_str))) {
             Some(near) => error.hint(format!("Did you mean `{near}`?")),
             None => error.hint("`shoal ps` lists what there is."),
@@ -232,8 +260,12 @@ impl Service {
     pub(super) async fn no_such_replica(&self, replica: &ReplicaName) -> ApiError {
         match self.core.workload(replica.workload.clone()).await {
             Ok(Some(view)) => {
-                let message = format!("there is no replica `{replica}`: `{}` has {}", replica.workload, view.desired);
-                ApiError::new(StatusCode::NOT_FOUND, "no-such-replica", message).hint("They are counted from 0.")
+                let message = format!(
+                    "there is no replica `{replica}`: `{}` has {}",
+                    replica.workload, view.desired
+                );
+                ApiError::new(StatusCode::NOT_FOUND, "no-such-replica", message)
+                    .hint("They are counted from 0.")
             }
             Ok(None) => self.no_such_workload(&replica.workload).await,
             Err(stopped) => stopped.into(),
@@ -252,12 +284,19 @@ fn missing_http(http: &str) -> Option<String> {
     let address: std::net::SocketAddr = http.parse().ok()?;
     let tried = std::net::UdpSocket::bind((address.ip(), 0));
     tried.is_err_and(|error| error.kind() == std::io::ErrorKind::AddrNotAvailable).then(|| {
-        format!("{http}, where HTTP clients connect, is no address of this device: they cannot until it is there")
+        format!(
+            "{http}, where HTTP clients connect, is no address of this device: they cannot \
+            until it is there"
+        )
     })
 }
 
 fn off_the_script() -> ApiError {
-    ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the core answered something else than was asked")
+    ApiError::new(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "internal",
+        "the core answered something else than was asked",
+    )
 }
 
 fn of_store(error: artifacts::Error) -> ApiError {
@@ -265,17 +304,22 @@ fn of_store(error: artifacts::Error) -> ApiError {
     let message = error.to_string();
     match error {
         Error::Mismatch { .. } | Error::Empty => ApiError::invalid(message),
-        Error::TooLarge { .. } => ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", message),
-        Error::Full { .. } | Error::DiskFull { .. } => ApiError::new(StatusCode::INSUFFICIENT_STORAGE, "full", message)
-            .hint("Remove workloads that are not needed, or give the state folder's disk more room."),
+        Error::TooLarge { .. } => {
+            ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", message)
+        }
+        Error::Full { .. } | Error::DiskFull { .. } => {
+            ApiError::new(StatusCode::INSUFFICIENT_STORAGE, "full", message).hint(
+                "Remove workloads that are not needed, or give the state folder's disk more room.",
+            )
+        }
         Error::Source { .. } => ApiError::new(StatusCode::BAD_REQUEST, "cut-short", message),
         Error::Missing { .. } => ApiError::new(StatusCode::NOT_FOUND, "no-such-artifact", message),
-        Error::Busy { .. } => {
-            ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message).hint("Try again in a moment.")
-        }
-        Error::Altered { .. } | Error::Offset { .. } | Error::Incomplete { .. } | Error::Io { .. } => {
-            ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "disk", message)
-        }
+        Error::Busy { .. } => ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message)
+            .hint("Try again in a moment."),
+        Error::Altered { .. }
+        | Error::Offset { .. }
+        | Error::Incomplete { .. }
+        | Error::Io { .. } => ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "disk", message),
     }
 }
 
@@ -286,7 +330,11 @@ mod tests {
     #[test]
     fn an_http_address_that_the_device_lacks_is_warned_of() {
         // Of the block for documentation: no device has it.
-        assert!(missing_http("192.0.2.1:8080").unwrap().starts_with("192.0.2.1:8080, where HTTP clients connect"));
+        assert!(
+            missing_http("192.0.2.1:8080")
+                .unwrap()
+                .starts_with("192.0.2.1:8080, where HTTP clients connect")
+        );
         assert_eq!((missing_http("0.0.0.0:8080"), missing_http("127.0.0.1:8080")), (None, None));
     }
 }

@@ -41,7 +41,8 @@ const LONGEST_PATH: usize = 108;
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)]
 pub enum SocketError {
-    #[error("the path of the API's socket is too long for a socket ({} bytes, {} at most): {}", .0.as_os_str().len(), LONGEST_PATH - 1, .0.display())]
+    #[error("the path of the API's socket is too long for a socket ({} bytes, {} at most): \
+        {}", .0.as_os_str().len(), LONGEST_PATH - 1, .0.display())]
     TooLong(PathBuf),
     #[error("{} is in the way of the API's socket, and is no socket: move it away", .0.display())]
     InTheWay(PathBuf),
@@ -56,8 +57,8 @@ pub struct Socket {
 }
 
 impl Socket {
-    /// Binds `path`, for its owner alone. What an earlier daemon left is replaced: **the caller holds the state
-    /// folder's lock**, so nobody listens on it.
+    /// Binds `path`, for its owner alone. What an earlier daemon left is replaced: **the caller
+    /// holds the state folder's lock**, so nobody listens on it.
     pub fn bind(path: &Path) -> Result<Socket, SocketError> {
         if path.as_os_str().len() >= LONGEST_PATH {
             return Err(SocketError::TooLong(path.to_owned()));
@@ -82,7 +83,8 @@ impl Socket {
         let open = TaskTracker::new();
         loop {
             let permit = tokio::select! {
-                permit = clients.clone().acquire_owned() => permit.expect("the semaphore is never closed"),
+                permit = clients.clone().acquire_owned() => permit.expect("the semaphore is never \
+                    closed"),
                 () = stop.cancelled() => break,
             };
             let accepted = tokio::select! {
@@ -150,7 +152,8 @@ impl PeerApi for ForPeers {
                 Ok(response) => response,
                 Err(never) => match never {},
             };
-            response.map(|body| body.map_err(|error| -> BodyError { Box::new(error) }).boxed_unsync())
+            response
+                .map(|body| body.map_err(|error| -> BodyError { Box::new(error) }).boxed_unsync())
         }
         .boxed()
     }

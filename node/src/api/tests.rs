@@ -14,7 +14,9 @@ use tokio_util::sync::CancellationToken;
 use super::form::{PrepareBody, SpecBody, to_hex};
 use super::*;
 use crate::executor::executor;
-use crate::fakes::{FakeCore, FakeMesh, FakeRuntime, NODE, OTHER, replica, replica_view, spec, workload_view};
+use crate::fakes::{
+    FakeCore, FakeMesh, FakeRuntime, NODE, OTHER, replica, replica_view, spec, workload_view,
+};
 use crate::ingress::peers::Peers;
 use crate::ingress::{Ingress, server};
 use crate::network::Acceptor;
@@ -58,16 +60,31 @@ impl World {
         let host = crate::executor::Host { node, name: "n1".into() };
         let directory = waiting.start(host, runtime.clone(), Arc::new(NoReports)).directory();
         // Its executor is gone; what it knew is not needed here but for what the test orders.
-        crate::driver::Orders::order(&mut sink, shoal_protocol::node::Order::Stop { replica: replica(9) });
+        crate::driver::Orders::order(
+            &mut sink,
+            shoal_protocol::node::Order::Stop { replica: replica(9) },
+        );
         let peers = Peers::new(mesh.clone());
-        let service = Service::new(core.clone(), peers, runtime.clone(), artifacts, directory, about, down.clone());
+        let service = Service::new(
+            core.clone(),
+            peers,
+            runtime.clone(),
+            artifacts,
+            directory,
+            about,
+            down.clone(),
+        );
         World { _folder: folder, core, runtime, mesh, service, down }
     }
 
     async fn call(&self, method: Method, path: &str, body: &str) -> (StatusCode, String) {
-        let request =
-            Request::builder().method(method).uri(path).body(axum::body::Body::from(body.to_owned())).unwrap();
-        let router = hyper_util::service::TowerToHyperService::new(routes::all(self.service.clone()));
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .body(axum::body::Body::from(body.to_owned()))
+            .unwrap();
+        let router =
+            hyper_util::service::TowerToHyperService::new(routes::all(self.service.clone()));
         let response = hyper::service::Service::call(&router, request).await.unwrap();
         let status = response.status();
         let bytes = response.into_body().collect().await.unwrap().to_bytes();
@@ -93,7 +110,10 @@ async fn status_joins_the_cores_view_with_what_the_body_knows() {
     let (status, text) = world.get("/v1/status").await;
     assert_eq!(status, StatusCode::OK);
     let body: serde_json::Value = serde_json::from_str(&text).unwrap();
-    assert_eq!((body["nodes_up"].as_u64(), body["mesh"].as_str()), (Some(2), Some("10.0.0.5:7700")));
+    assert_eq!(
+        (body["nodes_up"].as_u64(), body["mesh"].as_str()),
+        (Some(2), Some("10.0.0.5:7700"))
+    );
     assert_eq!(body["counters"]["messages"], 7);
     assert_eq!(body["counters"]["net_bytes_sent"], 5);
     assert_eq!(body["pid"].as_u64(), Some(std::process::id().into()));
@@ -108,7 +128,9 @@ async fn an_unknown_name_is_refused_with_the_nearest() {
     let mut far = workload_view("till", vec![]);
     far.namespace = "shop".into();
     world.core.show(vec![workload_view("hello", vec![]), far]);
-    for (path, near) in [("default/helo", "hello"), ("default/till", "shop/till"), ("shop/til", "shop/till")] {
+    for (path, near) in
+        [("default/helo", "hello"), ("default/till", "shop/till"), ("shop/til", "shop/till")]
+    {
         let (status, text) = world.get(&format!("/v1/workloads/{path}")).await;
         assert_eq!(status, StatusCode::NOT_FOUND);
         let body: form::ErrorBody = serde_json::from_str(&text).unwrap();
@@ -129,24 +151,35 @@ async fn an_unknown_name_is_refused_with_the_nearest() {
 async fn prepare_and_submit_speak_json_and_hex() {
     let world = World::new().await;
     let wish = spec("shop/web", 2);
-    let draft =
-        Draft { clock: [(shoal_protocol::model::WriterId([6; 32]), 4)].into(), serial: 5, uid: Some(Digest([8; 32])) };
+    let draft = Draft {
+        clock: [(shoal_protocol::model::WriterId([6; 32]), 4)].into(),
+        serial: 5,
+        uid: Some(Digest([8; 32])),
+    };
     world.core.replies.lock().unwrap().push(Reply::Prepared {
         draft,
         current: Some(wish.clone()),
         unheard: vec!["n0".into()],
     });
-    let body = PrepareBody { name: "shop/web".into(), spec: Some(SpecBody::from(&wish)), force: true };
-    let (status, text) = world.call(Method::POST, "/v1/prepare", &serde_json::to_string(&body).unwrap()).await;
+    let body =
+        PrepareBody { name: "shop/web".into(), spec: Some(SpecBody::from(&wish)), force: true };
+    let (status, text) =
+        world.call(Method::POST, "/v1/prepare", &serde_json::to_string(&body).unwrap()).await;
     assert_eq!(status, StatusCode::OK, "{text}");
     let prepared: form::PreparedBody = serde_json::from_str(&text).unwrap();
-    assert_eq!((prepared.serial, prepared.clock[&"06".repeat(32)], prepared.cluster), (5, 4, ClusterId([3; 32])));
+    assert_eq!(
+        (prepared.serial, prepared.clock[&"06".repeat(32)], prepared.cluster),
+        (5, 4, ClusterId([3; 32]))
+    );
     assert_eq!((prepared.current, prepared.unheard), (body.spec, vec!["n0".into()]));
     let commands = std::mem::take(&mut *world.core.commands.lock().unwrap());
-    assert!(matches!(&commands[..], [Command::Prepare { force: true, spec: Some(sent), .. }] if *sent == wish));
+    assert!(
+        matches!(&commands[..], [Command::Prepare { force: true, spec: Some(sent), .. }] if *sent == wish)
+    );
 
     for (change, message) in [("xyz", "not hexadecimal"), ("00", "malformed")] {
-        let (status, text) = world.call(Method::POST, "/v1/submit", &format!("{{\"change\":\"{change}\"}}")).await;
+        let (status, text) =
+            world.call(Method::POST, "/v1/submit", &format!("{{\"change\":\"{change}\"}}")).await;
         assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
         assert!(text.contains(message), "{text}");
     }
@@ -158,7 +191,8 @@ async fn prepare_and_submit_speak_json_and_hex() {
 #[tokio::test]
 async fn a_refusal_has_its_status_its_word_and_a_hint() {
     let world = World::new().await;
-    let body = serde_json::to_string(&PrepareBody { name: "web".into(), spec: None, force: false }).unwrap();
+    let body = serde_json::to_string(&PrepareBody { name: "web".into(), spec: None, force: false })
+        .unwrap();
     for (refusal, status, code) in [
         (Refusal::Stale, StatusCode::CONFLICT, "stale"),
         (
@@ -167,8 +201,16 @@ async fn a_refusal_has_its_status_its_word_and_a_hint() {
             "unplaceable",
         ),
         (Refusal::ReadOnly("no space left".into()), StatusCode::SERVICE_UNAVAILABLE, "read-only"),
-        (Refusal::NotJoined("no seed answers".into()), StatusCode::SERVICE_UNAVAILABLE, "not-joined"),
-        (Refusal::NoSuchWorkload("web".parse().unwrap()), StatusCode::NOT_FOUND, "no-such-workload"),
+        (
+            Refusal::NotJoined("no seed answers".into()),
+            StatusCode::SERVICE_UNAVAILABLE,
+            "not-joined",
+        ),
+        (
+            Refusal::NoSuchWorkload("web".parse().unwrap()),
+            StatusCode::NOT_FOUND,
+            "no-such-workload",
+        ),
     ] {
         world.core.replies.lock().unwrap().push(Reply::Refused(refusal));
         let (answered, text) = world.call(Method::POST, "/v1/prepare", &body).await;
@@ -188,11 +230,18 @@ async fn bytes_are_taken_only_if_they_are_what_they_are_called_and_could_run() {
     assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
     assert!(said.contains("not WebAssembly"), "{said}");
     assert_eq!(world.get(&format!("/v1/artifacts/{name}")).await.0, StatusCode::NOT_FOUND);
-    let (status, said) = world.call(Method::PUT, &format!("/v1/artifacts/{}", Digest([1; 32])), text).await;
+    let (status, said) =
+        world.call(Method::PUT, &format!("/v1/artifacts/{}", Digest([1; 32])), text).await;
     assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
     assert!(said.contains("nothing was kept"), "{said}");
-    assert_eq!(world.call(Method::HEAD, &format!("/v1/artifacts/{name}"), "").await.0, StatusCode::NOT_FOUND);
-    assert!(world.core.commands.lock().unwrap().is_empty(), "the core hears of nothing that was refused");
+    assert_eq!(
+        world.call(Method::HEAD, &format!("/v1/artifacts/{name}"), "").await.0,
+        StatusCode::NOT_FOUND
+    );
+    assert!(
+        world.core.commands.lock().unwrap().is_empty(),
+        "the core hears of nothing that was refused"
+    );
 }
 
 #[tokio::test]
@@ -203,7 +252,8 @@ async fn a_watch_tells_what_is_and_then_only_what_changed() {
     let name = "web".parse().unwrap();
     let (core, looked) = (world.service.core.clone(), name);
     let look = move || {
-        let (core, name): (_, shoal_protocol::model::WorkloadName) = (core.clone(), Clone::clone(&looked));
+        let (core, name): (_, shoal_protocol::model::WorkloadName) =
+            (core.clone(), Clone::clone(&looked));
         async move { core.workload(name).await.ok().flatten() }
     };
     let mut views = std::pin::pin!(super::follow::follow(world.service.core.clone(), look));
@@ -253,7 +303,8 @@ async fn logs_and_auctions_are_asked_of_the_node_that_has_them() {
     let mesh = Arc::new(FakeMesh::default());
     let (here, there) = (World::of(NODE, mesh.clone()).await, World::of(OTHER, mesh.clone()).await);
     let tunnels = Acceptor::new(mesh.take(OTHER));
-    let ingress = Ingress::new("n2", there.core.clone(), there.runtime.clone(), Peers::new(mesh.clone()));
+    let ingress =
+        Ingress::new("n2", there.core.clone(), there.runtime.clone(), Peers::new(mesh.clone()));
     let api = Arc::new(ForPeers::new(there.service.clone()));
     tokio::spawn(server::serve_tunnels(tunnels, Arc::new(ingress), api, CancellationToken::new()));
 
@@ -263,7 +314,8 @@ async fn logs_and_auctions_are_asked_of_the_node_that_has_them() {
         auctions: vec![],
         ask,
     };
-    *here.core.explain.lock().unwrap() = Some(place(vec![OTHER.to_string(), NodeId([8; 32]).to_string()]));
+    *here.core.explain.lock().unwrap() =
+        Some(place(vec![OTHER.to_string(), NodeId([8; 32]).to_string()]));
     let mut known = place(vec![]);
     known.now[0].reason = Some("its artifact could not be fetched".into());
     known.auctions.push(shoal_protocol::model::view::AuctionView {
@@ -284,8 +336,16 @@ async fn logs_and_auctions_are_asked_of_the_node_that_has_them() {
     let (status, text) = here.get("/v1/explain/default/web/0").await;
     assert_eq!(status, StatusCode::OK, "{text}");
     let view: ExplainView = serde_json::from_str(&text).unwrap();
-    assert_eq!(view.auctions.len(), 1, "what the other knows is merged; one that is gone is passed over");
-    assert_eq!(view.now[0].reason.as_deref(), Some("its artifact could not be fetched"), "its own node says why");
+    assert_eq!(
+        view.auctions.len(),
+        1,
+        "what the other knows is merged; one that is gone is passed over"
+    );
+    assert_eq!(
+        view.now[0].reason.as_deref(),
+        Some("its artifact could not be fetched"),
+        "its own node says why"
+    );
 
     for world in [&here, &there] {
         *world.core.holders.lock().unwrap() = vec![(OTHER, replica(0))];
@@ -297,8 +357,10 @@ async fn logs_and_auctions_are_asked_of_the_node_that_has_them() {
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
     assert!(text.contains("cannot be asked: there is no link"), "{text}");
     // What changes something cannot be asked through a tunnel.
-    let post = Request::post("http://api.node.internal/v1/down").header("host", "api.node.internal");
-    let answer = Peers::new(mesh).send(OTHER, post.body(shoal_runtimes::body("")).unwrap()).await.unwrap();
+    let post =
+        Request::post("http://api.node.internal/v1/down").header("host", "api.node.internal");
+    let answer =
+        Peers::new(mesh).send(OTHER, post.body(shoal_runtimes::body("")).unwrap()).await.unwrap();
     assert_eq!(answer.status(), StatusCode::NOT_FOUND);
     assert!(!there.down.is_cancelled());
     drop(here.mesh.clone());
@@ -312,12 +374,16 @@ async fn an_upload_takes_no_room_from_what_is_needed() {
     let needed = world.service.artifacts.put("bytes of what runs here ".repeat(3)).await.unwrap();
     world.core.pinned.lock().unwrap().insert(needed);
     let text = "bytes that nobody has published yet";
-    let (status, said) = world.call(Method::PUT, &format!("/v1/artifacts/{}", Digest::of(text.as_bytes())), text).await;
+    let (status, said) = world
+        .call(Method::PUT, &format!("/v1/artifacts/{}", Digest::of(text.as_bytes())), text)
+        .await;
     assert_eq!(status, StatusCode::INSUFFICIENT_STORAGE, "{said}");
     assert!(world.service.holds(&needed).is_some());
     // What nobody needs any more makes room.
     world.core.pinned.lock().unwrap().clear();
-    let (status, _) = world.call(Method::PUT, &format!("/v1/artifacts/{}", Digest::of(text.as_bytes())), text).await;
+    let (status, _) = world
+        .call(Method::PUT, &format!("/v1/artifacts/{}", Digest::of(text.as_bytes())), text)
+        .await;
     assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "there is room; it is no component");
     assert!(world.service.holds(&needed).is_none());
 }
@@ -345,8 +411,15 @@ async fn a_refused_upload_says_why_and_loses_nothing() {
     // Too large to be looked into: it reaches the core.
     let bytes = vec![0; (64 << 20) + 1];
     let digest = Digest::of(&bytes);
-    world.core.replies.lock().unwrap().push(Reply::Refused(Refusal::Busy("256 uploads are being made ready".into())));
-    let request = Request::put(format!("/v1/artifacts/{digest}")).body(axum::body::Body::from(bytes)).unwrap();
+    world
+        .core
+        .replies
+        .lock()
+        .unwrap()
+        .push(Reply::Refused(Refusal::Busy("256 uploads are being made ready".into())));
+    let request = Request::put(format!("/v1/artifacts/{digest}"))
+        .body(axum::body::Body::from(bytes))
+        .unwrap();
     let router = hyper_util::service::TowerToHyperService::new(routes::all(world.service.clone()));
     let response = hyper::service::Service::call(&router, request).await.unwrap();
     assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
@@ -369,7 +442,10 @@ async fn the_join_line_leads_here_and_down_asks_for_the_end() {
     );
     assert!(!world.down.is_cancelled());
     let (status, text) = world.call(Method::POST, "/v1/down", "").await;
-    assert_eq!((status, text.as_str()), (StatusCode::ACCEPTED, r#"{"stopping":true,"state":"/var/lib/shoal"}"#));
+    assert_eq!(
+        (status, text.as_str()),
+        (StatusCode::ACCEPTED, r#"{"stopping":true,"state":"/var/lib/shoal"}"#)
+    );
     assert!(world.down.is_cancelled());
 }
 
@@ -384,7 +460,10 @@ async fn the_socket_replaces_a_stale_one_but_nothing_else_and_goes_when_it_ends(
     let stop = CancellationToken::new();
     let serving = tokio::spawn(socket.serve(world.service.clone(), stop.clone()));
     let mut client = UnixStream::connect(&path).await.unwrap();
-    client.write_all(b"GET /v1/join-line HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+    client
+        .write_all(b"GET /v1/join-line HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        .await
+        .unwrap();
     let mut answer = String::new();
     client.read_to_string(&mut answer).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
@@ -394,7 +473,10 @@ async fn the_socket_replaces_a_stale_one_but_nothing_else_and_goes_when_it_ends(
 
     std::fs::write(&path, "a file of somebody's").unwrap();
     assert!(matches!(Socket::bind(&path), Err(SocketError::InTheWay(_))));
-    assert!(matches!(Socket::bind(&folder.path().join("x".repeat(200))), Err(SocketError::TooLong(_))));
+    assert!(matches!(
+        Socket::bind(&folder.path().join("x".repeat(200))),
+        Err(SocketError::TooLong(_))
+    ));
     assert_eq!(to_hex(&std::fs::read(&path).unwrap()[..1]), "61");
 }
 

@@ -21,11 +21,13 @@ use crate::api::ApiError;
 use crate::api::form::{AcceptedBody, ErrorBody, PrepareBody, PreparedBody, SubmitBody};
 use crate::publish::Door;
 
-/// How long the daemon may take to begin an answer. Longer than a slow flash, shorter than a person waits in doubt.
+/// How long the daemon may take to begin an answer. Longer than a slow flash, shorter than a person
+/// waits in doubt.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 /// The same after an upload, which is hashed and synced first.
 const UPLOADED_WITHIN: Duration = Duration::from_secs(300);
-/// Bytes of one line of a stream; a view of a workload with thousands of replicas takes some megabytes.
+/// Bytes of one line of a stream; a view of a workload with thousands of replicas takes some
+/// megabytes.
 const LINE: usize = 64 << 20;
 
 /// The way to one daemon. Each request has a connection of its own.
@@ -64,9 +66,13 @@ impl Client {
     }
 
     /// Sends `body` as JSON and gives the answer.
-    pub async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, ApiError> {
-        let body =
-            serde_json::to_vec(body).map_err(|error| internal(format!("the request cannot be written: {error}")))?;
+    pub async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, ApiError> {
+        let body = serde_json::to_vec(body)
+            .map_err(|error| internal(format!("the request cannot be written: {error}")))?;
         let response = self.send(Method::POST, path, body.into(), ANSWER_WITHIN).await?;
         parse(&self.collect(response).await?)
     }
@@ -84,7 +90,8 @@ impl Client {
         body: Bytes,
         within: Duration,
     ) -> Result<Response<Incoming>, ApiError> {
-        let stream = UnixStream::connect(&self.socket).await.map_err(|error| self.no_daemon(&error))?;
+        let stream =
+            UnixStream::connect(&self.socket).await.map_err(|error| self.no_daemon(&error))?;
         let (mut sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.left(&error))?;
         tokio::spawn(async move {
@@ -101,8 +108,11 @@ impl Client {
         let response = match timeout(within, sender.send_request(request)).await {
             Ok(answered) => answered.map_err(|error| self.left(&error))?,
             Err(_) => {
-                let message =
-                    format!("the daemon at {} did not answer within {} s", self.socket.display(), within.as_secs());
+                let message = format!(
+                    "the daemon at {} did not answer within {} s",
+                    self.socket.display(),
+                    within.as_secs()
+                );
                 return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, NO_DAEMON, message));
             }
         };
@@ -113,7 +123,9 @@ impl Client {
         let bytes = self.collect(response).await?;
         match serde_json::from_slice::<ErrorBody>(&bytes) {
             Ok(body) => Err(ApiError::from_body(status, body)),
-            Err(_) => Err(ApiError::new(status, "unknown", format!("the daemon answered {status}"))),
+            Err(_) => {
+                Err(ApiError::new(status, "unknown", format!("the daemon answered {status}")))
+            }
         }
     }
 
@@ -122,11 +134,13 @@ impl Client {
         let (message, hint) = match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => (
                 format!("no daemon answers at {socket}"),
-                "Start one with `shoal up`, or name another with --state, --socket, SHOAL_STATE or SHOAL_SOCKET.",
+                "Start one with `shoal up`, or name another with --state, --socket, SHOAL_STATE \
+                    or SHOAL_SOCKET.",
             ),
-            io::ErrorKind::PermissionDenied => {
-                (format!("{socket} is another user's: permission denied"), "Call shoal as the user whose daemon it is.")
-            }
+            io::ErrorKind::PermissionDenied => (
+                format!("{socket} is another user's: permission denied"),
+                "Call shoal as the user whose daemon it is.",
+            ),
             _ => (format!("no daemon answers at {socket}: {error}"), "Is --socket right?"),
         };
         ApiError::new(StatusCode::SERVICE_UNAVAILABLE, NO_DAEMON, message).hint(hint)
@@ -158,7 +172,9 @@ impl Lines {
                 return Err(internal(format!("the daemon sent a line of more than {LINE} bytes")));
             }
             match self.body.frame().await {
-                Some(Ok(frame)) => self.buffer.extend_from_slice(frame.data_ref().unwrap_or(&Bytes::new())),
+                Some(Ok(frame)) => {
+                    self.buffer.extend_from_slice(frame.data_ref().unwrap_or(&Bytes::new()))
+                }
                 Some(Err(error)) => {
                     let message = format!("the daemon went away: {error}");
                     return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, NO_DAEMON, message));
@@ -171,7 +187,10 @@ impl Lines {
 
 impl Door for Client {
     async fn holds(&self, digest: &Digest) -> Result<bool, ApiError> {
-        match self.send(Method::HEAD, &format!("/v1/artifacts/{digest}"), Bytes::new(), ANSWER_WITHIN).await {
+        match self
+            .send(Method::HEAD, &format!("/v1/artifacts/{digest}"), Bytes::new(), ANSWER_WITHIN)
+            .await
+        {
             Ok(_) => Ok(true),
             Err(error) if error.status == StatusCode::NOT_FOUND => Ok(false),
             Err(error) => Err(error),
@@ -198,8 +217,9 @@ pub fn path_of(what: &str, name: &WorkloadName) -> String {
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
-    serde_json::from_slice(bytes)
-        .map_err(|error| internal(format!("the daemon's answer makes no sense ({error}): is it another version?")))
+    serde_json::from_slice(bytes).map_err(|error| {
+        internal(format!("the daemon's answer makes no sense ({error}): is it another version?"))
+    })
 }
 
 fn internal(message: String) -> ApiError {

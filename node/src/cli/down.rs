@@ -29,8 +29,10 @@ const OUTLIVES: Duration = Duration::from_secs(2);
 /// again. A service manager that starts the daemon anew must be told to stop it, too.
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  shoal down\n  shoal down && shoal up       # a restart\n  shoal down --no-wait\n\n\
-    Its replicas move to other nodes unless it is back soon. Exit codes: 0 it has ended, 5 it still runs after --timeout,\n\
+    after_help = "Examples:\n  shoal down\n  shoal down && shoal up       # a restart\n  shoal \
+        down --no-wait\n\n\
+    Its replicas move to other nodes unless it is back soon. Exit codes: 0 it has ended, 5 it \
+    still runs after --timeout,\n\
     6 no daemon answers and none holds the folder."
 )]
 pub struct Down {
@@ -82,10 +84,13 @@ impl End {
     fn told(&self, ending: &Ending) -> String {
         let pid = ending.process.as_ref().map(|process| process.pid);
         match (self, holder(&ending.state), pid) {
-            (End::NodeOnly, _, Some(pid)) => format!("stopped; process {pid}, whose node it was, goes on"),
+            (End::NodeOnly, _, Some(pid)) => {
+                format!("stopped; process {pid}, whose node it was, goes on")
+            }
             (End::Ended, Some(Holder { pid: Some(new) }), Some(old)) if new != old => {
                 format!(
-                    "stopped; process {new} was started on the folder again, as a service manager does: stop it there"
+                    "stopped; process {new} was started on the folder again, as a service manager \
+                        does: stop it there"
                 )
             }
             _ => "stopped".to_owned(),
@@ -101,11 +106,14 @@ async fn begin(context: &Context, deadline: Instant) -> Result<Ending, CliError>
             Ok(ending) => return Ok(ending),
             Err(error) => CliError::from(error),
         };
-        let Some(Holder { pid }) = holder(&context.state).filter(|_| unanswered.exit == Exit::NoDaemon) else {
+        let Some(Holder { pid }) =
+            holder(&context.state).filter(|_| unanswered.exit == Exit::NoDaemon)
+        else {
             return Err(unanswered);
         };
         let process = pid.and_then(Process::of);
-        let ending = Ending { state: context.state.clone(), socket: context.socket.clone(), process };
+        let ending =
+            Ending { state: context.state.clone(), socket: context.socket.clone(), process };
         if Instant::now() >= deadline || ending.has_left() {
             return Ok(ending);
         }
@@ -116,7 +124,10 @@ async fn begin(context: &Context, deadline: Instant) -> Result<Ending, CliError>
 async fn ask(context: &Context) -> Result<Ending, ApiError> {
     // Before it is told, while nothing else can have its number. An error is the request's to tell.
     let stream = UnixStream::connect(&context.socket).await.ok();
-    let pid = stream.as_ref().and_then(|stream| stream.peer_cred().ok()?.pid()).and_then(|pid| u32::try_from(pid).ok());
+    let pid = stream
+        .as_ref()
+        .and_then(|stream| stream.peer_cred().ok()?.pid())
+        .and_then(|pid| u32::try_from(pid).ok());
     let process = pid.and_then(Process::of);
     drop(stream);
     let DownBody { state, .. } = context.client().post("/v1/down", &serde_json::json!({})).await?;
@@ -134,7 +145,8 @@ impl Process {
     /// nothing.
     fn has_ended(&self) -> bool {
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-        poll(&mut [PollFd::new(&self.handle, PollFlags::IN)], Some(&now)).is_ok_and(|ready| ready > 0)
+        poll(&mut [PollFd::new(&self.handle, PollFlags::IN)], Some(&now))
+            .is_ok_and(|ready| ready > 0)
     }
 }
 
@@ -167,11 +179,16 @@ impl Ending {
     fn late(&self, patience: Duration) -> CliError {
         let process = self.process.as_ref().map(|process| process.pid);
         let whom = process.map(|pid| format!(" (process {pid})")).unwrap_or_default();
-        let message =
-            format!("the daemon{whom} was told to stop and still holds {} after {:?}", self.state.display(), patience);
-        let kill =
-            process.map(|pid| format!("; `kill -9 {pid}` ends it at once, as a crash would")).unwrap_or_default();
-        CliError::new(Exit::Unhealthy, message).hint(format!("`shoal down` waits for it again{kill}."))
+        let message = format!(
+            "the daemon{whom} was told to stop and still holds {} after {:?}",
+            self.state.display(),
+            patience
+        );
+        let kill = process
+            .map(|pid| format!("; `kill -9 {pid}` ends it at once, as a crash would"))
+            .unwrap_or_default();
+        CliError::new(Exit::Unhealthy, message)
+            .hint(format!("`shoal down` waits for it again{kill}."))
     }
 }
 
@@ -198,13 +215,17 @@ mod tests {
     async fn told(state: &Path) {
         let socket = state.join(SOCKET_FILE);
         let listener = UnixListener::bind(&socket).unwrap();
-        let body = serde_json::to_string(&DownBody { stopping: true, state: state.to_owned() }).unwrap();
+        let body =
+            serde_json::to_string(&DownBody { stopping: true, state: state.to_owned() }).unwrap();
         loop {
             let (mut stream, _) = listener.accept().await.unwrap();
             let mut request = [0; 1024];
             // The first connection only asks the kernel whose socket it is.
             if stream.read(&mut request).await.unwrap() > 0 {
-                let head = format!("HTTP/1.1 202 Accepted\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+                let head = format!(
+                    "HTTP/1.1 202 Accepted\r\ncontent-length: {}\r\n\r\n{body}",
+                    body.len()
+                );
                 stream.write_all(head.as_bytes()).await.unwrap();
                 break;
             }
@@ -223,7 +244,8 @@ mod tests {
         let state = folder.path().to_owned();
         let _lock = Lock::take(&state).unwrap();
         let context = context(&state);
-        let (ended, ()) = tokio::join!(down(Duration::from_millis(200)).run(&context), told(&state));
+        let (ended, ()) =
+            tokio::join!(down(Duration::from_millis(200)).run(&context), told(&state));
         let error = ended.unwrap_err();
         assert_eq!(error.exit, Exit::Unhealthy);
         let me = std::process::id();

@@ -104,9 +104,13 @@ fn exit_of(error: &PublishError) -> Exit {
     match error {
         PublishError::Api(error) => CliError::from(error.clone()).exit,
         PublishError::Unanswered(_) => Exit::Failed,
-        PublishError::File { .. } | PublishError::NotRunnable { .. } | PublishError::Spec(_) => Exit::Usage,
+        PublishError::File { .. } | PublishError::NotRunnable { .. } | PublishError::Spec(_) => {
+            Exit::Usage
+        }
         PublishError::OtherCluster { .. } | PublishError::Contended(_) => Exit::Refused,
-        PublishError::NoOperator(_) | PublishError::Signing(_) | PublishError::Answer(_) => Exit::Failed,
+        PublishError::NoOperator(_) | PublishError::Signing(_) | PublishError::Answer(_) => {
+            Exit::Failed
+        }
     }
 }
 
@@ -141,7 +145,11 @@ impl From<NotAll> for CliError {
 
 impl From<OperatorError> for CliError {
     fn from(error: OperatorError) -> Self {
-        CliError { exit: Exit::Failed, message: error.to_string(), hint: error.hint().map(str::to_owned) }
+        CliError {
+            exit: Exit::Failed,
+            message: error.to_string(),
+            hint: error.hint().map(str::to_owned),
+        }
     }
 }
 

@@ -10,7 +10,8 @@ use super::{out, render};
 /// Show what happened at this node, the oldest first
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  shoal events\n  shoal events -f           # and what happens from now on\n  shoal events -o json | jq 'select(.level==\"warning\")'"
+    after_help = "Examples:\n  shoal events\n  shoal events -f           # and what happens from \
+        now on\n  shoal events -o json | jq 'select(.level==\"warning\")'"
 )]
 pub struct Events {
     /// Go on with what happens from now on
@@ -20,7 +21,8 @@ pub struct Events {
 
 impl Events {
     pub(super) async fn run(self, context: &Context) -> Result<(), CliError> {
-        let mut lines = context.client().lines(&format!("/v1/events?follow={}", self.follow)).await?;
+        let mut lines =
+            context.client().lines(&format!("/v1/events?follow={}", self.follow)).await?;
         let mut gone = std::pin::pin!(out::reader_gone());
         loop {
             let line = tokio::select! {

@@ -12,7 +12,8 @@ use super::{out, render};
 /// Show why a replica is where it is: who bid what, who declined and why, who won
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  shoal explain hello/0\n  shoal explain hello/0 -o wide     # all auctions that are remembered"
+    after_help = "Examples:\n  shoal explain hello/0\n  shoal explain hello/0 -o wide     # all \
+        auctions that are remembered"
 )]
 pub struct Explain {
     /// The replica, NAME/NUMBER or NAMESPACE/NAME/NUMBER

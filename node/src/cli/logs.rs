@@ -21,7 +21,8 @@ const FOLLOWED: u32 = 64;
 /// Show what replicas wrote to their standard output and error
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  shoal logs hello          # all replicas\n  shoal logs hello/0 -f     # one, and what it writes from now on\n  shoal logs hello --tail 20"
+    after_help = "Examples:\n  shoal logs hello          # all replicas\n  shoal logs hello/0 \
+        -f     # one, and what it writes from now on\n  shoal logs hello --tail 20"
 )]
 pub struct Logs {
     /// NAME for all its replicas, or NAME/NUMBER for one
@@ -72,7 +73,12 @@ impl Logs {
         }
     }
 
-    async fn all(&self, context: &Context, client: Client, name: &WorkloadName) -> Result<(), CliError> {
+    async fn all(
+        &self,
+        context: &Context,
+        client: Client,
+        name: &WorkloadName,
+    ) -> Result<(), CliError> {
         let view: WorkloadView = client.get(&path_of("workloads", name)).await?;
         let replicas = (0..view.desired.min(FOLLOWED))
             .map(|index| ReplicaName { workload: name.clone(), place: Place::Index(index) });
@@ -135,8 +141,8 @@ async fn print(
 ) -> Result<(), CliError> {
     while let Some((replica, line)) = from.recv().await {
         if context.json() {
-            let mut value =
-                serde_json::to_value(&line).map_err(|error| CliError::new(Exit::Failed, error.to_string()))?;
+            let mut value = serde_json::to_value(&line)
+                .map_err(|error| CliError::new(Exit::Failed, error.to_string()))?;
             if let Some(object) = value.as_object_mut() {
                 object.insert("replica".into(), replica.into());
             }

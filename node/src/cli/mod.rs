@@ -1,6 +1,7 @@
 //! The command line: one file a verb, over the API of a daemon.
 //!
-//! Tables and events go to standard output, progress and complaints to standard error. Scripts can rely on [`Exit`].
+//! Tables and events go to standard output, progress and complaints to standard error. Scripts can
+//! rely on [`Exit`].
 
 mod client;
 mod context;
@@ -40,11 +41,13 @@ pub use error::{CliError, Exit};
     disable_help_subcommand = true,
     max_term_width = 100,
     after_help = "The way in:\n  \
-        shoal up                                    # on the first device; prints the line for the others\n  \
+        shoal up                                    # on the first device; prints the line for \
+        the others\n  \
         shoal up --join shoal1:..@10.0.0.5:7700     # on every other one\n  \
         shoal run hello.wasm --name hello --replicas 2\n  \
         curl http://hello.localhost:8080/\n\n\
-        Exit codes: 0 done, 1 failed, 2 wrong usage or a bad file, 3 no such thing, 4 refused by the cluster\n\
+        Exit codes: 0 done, 1 failed, 2 wrong usage or a bad file, 3 no such thing, 4 refused by \
+        the cluster\n\
         (nothing changed), 5 accepted but not done in time, 6 no daemon answers."
 )]
 struct Cli {
@@ -124,7 +127,11 @@ mod tests {
         Cli::command().debug_assert();
         for verb in Cli::command().get_subcommands() {
             let help = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
-            assert!(help.contains(&format!("shoal {}", verb.get_name())), "`{}` shows no example", verb.get_name());
+            assert!(
+                help.contains(&format!("shoal {}", verb.get_name())),
+                "`{}` shows no example",
+                verb.get_name()
+            );
             assert!(verb.get_about().is_some(), "`{}` does not say what it does", verb.get_name());
         }
     }

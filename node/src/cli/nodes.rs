@@ -9,7 +9,10 @@ use super::{out, render};
 
 /// List nodes: what each offers, what is used of it, and whether it is up
 #[derive(Args)]
-#[command(after_help = "Examples:\n  shoal nodes\n  shoal nodes -o wide       # with addresses and versions")]
+#[command(
+    after_help = "Examples:\n  shoal nodes\n  shoal nodes -o wide       # with addresses and \
+        versions"
+)]
 pub struct Nodes {}
 
 impl Nodes {

@@ -1,4 +1,5 @@
-//! Writing for people and for pipes. A reader that goes away, as `head` does, ends the command in silence.
+//! Writing for people and for pipes. A reader that goes away, as `head` does, ends the command in
+//! silence.
 
 use std::io::{self, ErrorKind, IsTerminal, Write};
 
@@ -11,7 +12,11 @@ use super::error::{CliError, Exit};
 /// Writes `text` and a line's end to standard output.
 pub fn say(text: &str) -> Result<(), CliError> {
     let mut out = io::stdout().lock();
-    written(out.write_all(text.as_bytes()).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush()))
+    written(
+        out.write_all(text.as_bytes())
+            .and_then(|()| out.write_all(b"\n"))
+            .and_then(|()| out.flush()),
+    )
 }
 
 /// Writes `text`, which ends its own lines, to standard output.
@@ -35,7 +40,9 @@ pub fn say_json(value: &impl Serialize) -> Result<(), CliError> {
 /// A value of the API.
 pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CliError> {
     serde_json::from_slice(bytes).map_err(|error| {
-        CliError::failed(format!("the daemon's answer makes no sense ({error}): is it another version?"))
+        CliError::failed(format!(
+            "the daemon's answer makes no sense ({error}): is it another version?"
+        ))
     })
 }
 
@@ -44,12 +51,12 @@ pub fn complain(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
-/// Returns when the reader of standard output has gone, as `head` does when it has enough. Never for a file or a
-/// terminal.
+/// Returns when the reader of standard output has gone, as `head` does when it has enough. Never
+/// for a file or a terminal.
 pub async fn reader_gone() {
     let (gone, told) = tokio::sync::oneshot::channel();
-    // A thread of its own, which ends with the process: a wait that cannot be taken back must not hold up the end of
-    // the event loop.
+    // A thread of its own, which ends with the process: a wait that cannot be taken back must not
+    // hold up the end of the event loop.
     let watching = std::thread::Builder::new().name("stdout".into()).spawn(move || {
         let out = io::stdout();
         // No events are asked for: errors and the other end's leaving are always told.

@@ -12,7 +12,8 @@ use super::{out, render};
 /// List workloads, or the replicas of one
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  shoal ps\n  shoal ps hello            # its replicas\n  shoal ps -o wide          # all replicas"
+    after_help = "Examples:\n  shoal ps\n  shoal ps hello            # its replicas\n  shoal ps \
+        -o wide          # all replicas"
 )]
 pub struct Ps {
     /// The workload, NAME or NAMESPACE/NAME
@@ -21,7 +22,10 @@ pub struct Ps {
 
 impl Ps {
     pub(super) async fn run(self, context: &Context) -> Result<(), CliError> {
-        let path = self.name.as_ref().map_or("/v1/workloads".to_owned(), |name| path_of("workloads", name));
+        let path = self
+            .name
+            .as_ref()
+            .map_or("/v1/workloads".to_owned(), |name| path_of("workloads", name));
         let bytes = context.client().get_bytes(&path).await?;
         if context.json() {
             return out::say_bytes(&bytes);

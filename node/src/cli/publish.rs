@@ -20,7 +20,8 @@ use crate::publish::{self as writing, Outcome, Published, Workload, ready};
 /// Nothing is published unless all of the file is sound and would be taken. Publishing the same
 /// again changes nothing.
 #[derive(Args)]
-#[command(after_help = "Examples:\n  shoal publish -f shop.yaml\n  generate | shoal publish -f - --no-wait\n\n\
+#[command(after_help = "Examples:\n  shoal publish -f shop.yaml\n  generate | shoal publish -f - \
+        --no-wait\n\n\
     The form, with all there is:\n\n    \
     name: hello            # a DNS label\n    \
     namespace: default     # optional\n    \
@@ -45,11 +46,14 @@ pub struct Publish {
 impl Publish {
     pub(super) async fn run(self, context: &Context) -> Result<(), CliError> {
         let from_stdin = self.file == Path::new("-");
-        let name = if from_stdin { "standard input".to_owned() } else { self.file.display().to_string() };
-        let text =
-            read(&self.file, from_stdin).map_err(|error| CliError::usage(format!("{name} cannot be read: {error}")))?;
-        let base = if from_stdin { Path::new(".") } else { self.file.parent().unwrap_or(Path::new(".")) };
-        let workloads = manifest::parse(&text, base).map_err(|error| CliError::of_manifest(&name, error))?;
+        let name =
+            if from_stdin { "standard input".to_owned() } else { self.file.display().to_string() };
+        let text = read(&self.file, from_stdin)
+            .map_err(|error| CliError::usage(format!("{name} cannot be read: {error}")))?;
+        let base =
+            if from_stdin { Path::new(".") } else { self.file.parent().unwrap_or(Path::new(".")) };
+        let workloads =
+            manifest::parse(&text, base).map_err(|error| CliError::of_manifest(&name, error))?;
         publish(context, &workloads, self.force, &self.wait).await
     }
 }
@@ -111,7 +115,10 @@ pub(super) fn told(published: &Published) -> String {
         Outcome::Created => format!("{name}: created"),
         Outcome::Unchanged => format!("{name} is up to date"),
         Outcome::Repeated(unheard) => {
-            let (is, others) = (if published.spec.is_some() { "unchanged" } else { "was removed" }, unheard.join(", "));
+            let (is, others) = (
+                if published.spec.is_some() { "unchanged" } else { "was removed" },
+                unheard.join(", "),
+            );
             format!("{name}: {is}, and was written again, since not all nodes confirm it: {others}")
         }
         Outcome::Removed => format!("{name}: removed"),

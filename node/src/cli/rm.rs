@@ -14,7 +14,8 @@ use crate::publish as writing;
 /// Remove workloads: they stop everywhere, and stay removed
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  shoal rm hello\n  shoal rm hello shop/till --no-wait\n  shoal rm hello --force   # also while the node that knows it is away"
+    after_help = "Examples:\n  shoal rm hello\n  shoal rm hello shop/till --no-wait\n  shoal rm \
+        hello --force   # also while the node that knows it is away"
 )]
 pub struct Rm {
     /// The workloads, NAME or NAMESPACE/NAME

@@ -16,8 +16,8 @@ use crate::publish::{Source, Workload};
 
 /// Run a WebAssembly component that answers HTTP, on as many nodes as wished
 ///
-/// A workload of that name that is there already is replaced; what changes is shown. The change is signed with the
-/// operator's key.
+/// A workload of that name that is there already is replaced; what changes is shown. The change is
+/// signed with the operator's key.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
     shoal run hello.wasm --name hello\n  \
@@ -57,7 +57,9 @@ pub struct Run {
 
 impl Run {
     pub(super) async fn run(self, context: &Context) -> Result<(), CliError> {
-        let named = |what: &str, error: &dyn std::fmt::Display| CliError::usage(format!("--{what}: {error}"));
+        let named = |what: &str, error: &dyn std::fmt::Display| {
+            CliError::usage(format!("--{what}: {error}"))
+        };
         let name = WorkloadName {
             namespace: self.namespace.parse().map_err(|error| named("namespace", &error))?,
             name: self.name.parse().map_err(|error| named("name", &error))?,
@@ -80,7 +82,11 @@ impl Run {
 /// A number of replicas.
 pub(super) fn replicas(text: &str) -> Result<u32, String> {
     let number = quantity::count(text).map_err(|error| error.to_string())?;
-    if number > MAX_REPLICAS { Err(format!("{number} replicas are more than {MAX_REPLICAS}")) } else { Ok(number) }
+    if number > MAX_REPLICAS {
+        Err(format!("{number} replicas are more than {MAX_REPLICAS}"))
+    } else {
+        Ok(number)
+    }
 }
 
 /// `K=V` as a pair. The value may hold further `=`.
@@ -95,7 +101,9 @@ fn unique(what: &str, pairs: Vec<(String, String)>) -> Result<BTreeMap<String, S
     let mut map = BTreeMap::new();
     for (name, value) in pairs {
         if let Some(earlier) = map.insert(name.clone(), value) {
-            return Err(CliError::usage(format!("--{what}: `{name}` is given twice, once as `{earlier}`")));
+            return Err(CliError::usage(format!(
+                "--{what}: `{name}` is given twice, once as `{earlier}`"
+            )));
         }
     }
     Ok(map)

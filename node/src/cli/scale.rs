@@ -20,9 +20,8 @@ use crate::publish as writing;
 /// changes: two operators who both add one at once, or a script that repeats a command whose answer
 /// was lost, would not get what they meant. The refusal names the number to write.
 #[derive(Args)]
-#[command(
-    after_help = "Examples:\n  shoal scale hello=3\n  shoal scale hello 3\n  shoal scale shop/till=0   # stops it and keeps it"
-)]
+#[command(after_help = "Examples:\n  shoal scale hello=3\n  shoal scale hello 3\n  shoal scale \
+        shop/till=0   # stops it and keeps it")]
 pub struct Scale {
     /// NAME=N, or NAME
     #[arg(value_name = "NAME[=N]")]
@@ -70,20 +69,25 @@ impl Scale {
 
 /// Why a change of the number is refused, with the number that the asker most likely means.
 async fn relative(client: &Client, name: &WorkloadName, more: i64, written: &str) -> CliError {
-    let has = match client.get::<WorkloadView>(&path_of("workloads", name)).await.map_err(CliError::from) {
-        Ok(view) => Some(view.desired),
-        // A wrong name is the first thing to mend.
-        Err(error) if error.exit == Exit::NoSuchThing => return error,
-        Err(_) => None,
-    };
+    let has =
+        match client.get::<WorkloadView>(&path_of("workloads", name)).await.map_err(CliError::from)
+        {
+            Ok(view) => Some(view.desired),
+            // A wrong name is the first thing to mend.
+            Err(error) if error.exit == Exit::NoSuchThing => return error,
+            Err(_) => None,
+        };
     refusal(name, more, written, has)
 }
 
 fn refusal(name: &WorkloadName, more: i64, written: &str, has: Option<u32>) -> CliError {
     let error = CliError::usage(format!(
-        "`{written}` is a change, and scale takes the number that `{name}` shall have; nothing was changed"
+        "`{written}` is a change, and scale takes the number that `{name}` shall have; nothing \
+            was changed"
     ));
-    let Some(has) = has else { return error.hint(format!("Write the number itself: shoal scale {name}=N")) };
+    let Some(has) = has else {
+        return error.hint(format!("Write the number itself: shoal scale {name}=N"));
+    };
     let then = i64::from(has).saturating_add(more);
     match u32::try_from(then).ok().and_then(|then| run::replicas(&then.to_string()).ok()) {
         Some(then) => error.hint(format!("Write {name}={then} (it has {has} now).")),
@@ -96,20 +100,29 @@ fn wish(name: &str, replicas: Option<&str>) -> Result<(WorkloadName, Number), Cl
         (Some((name, number)), None) => (name, number),
         (None, Some(number)) => (name, number),
         (Some(_), Some(_)) => {
-            return Err(CliError::usage("the number of replicas is given twice").hint("shoal scale hello=3"));
+            return Err(CliError::usage("the number of replicas is given twice")
+                .hint("shoal scale hello=3"));
         }
-        (None, None) => return Err(CliError::usage("how many replicas?").hint(format!("shoal scale {name}=3"))),
+        (None, None) => {
+            return Err(CliError::usage("how many replicas?").hint(format!("shoal scale {name}=3")));
+        }
     };
     let parsed = name.parse().map_err(|error| CliError::usage(format!("{error}")))?;
     if number.is_empty() {
         let hint = format!("Is a variable empty? As in: shoal scale {name}=3");
-        return Err(CliError::usage(format!("there is no number behind `{name}=`; nothing was changed")).hint(hint));
+        return Err(CliError::usage(format!(
+            "there is no number behind `{name}=`; nothing was changed"
+        ))
+        .hint(hint));
     }
     Ok((parsed, amount(number)?))
 }
 
 fn amount(text: &str) -> Result<Number, CliError> {
-    let signed = text.strip_prefix('+').map(|rest| (1, rest)).or(text.strip_prefix('-').map(|rest| (-1, rest)));
+    let signed = text
+        .strip_prefix('+')
+        .map(|rest| (1, rest))
+        .or(text.strip_prefix('-').map(|rest| (-1, rest)));
     if let Some((sign, rest)) = signed
         && let Ok(number) = quantity::count(rest)
     {

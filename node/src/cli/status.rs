@@ -10,7 +10,8 @@ use crate::api::StatusBody;
 /// Show this node and the cluster in short, with what needs attention
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  shoal status\n  shoal status -o wide      # with counters\n  shoal status -o json | jq .warnings"
+    after_help = "Examples:\n  shoal status\n  shoal status -o wide      # with counters\n  shoal \
+        status -o json | jq .warnings"
 )]
 pub struct Status {}
 

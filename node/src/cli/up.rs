@@ -16,14 +16,15 @@ use crate::telemetry;
 
 /// Run this device's daemon in the foreground
 ///
-/// The first one makes the cluster and prints the line with which others join. What is given here is remembered in the
-/// state folder: started again, it needs no options.
+/// The first one makes the cluster and prints the line with which others join. What is given here
+/// is remembered in the state folder: started again, it needs no options.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
     shoal up                                          # the first device\n  \
     shoal up --join shoal1:..@10.0.0.5:7700           # every other one\n  \
     shoal up --label zone=front --memory 512MiB       # with labels and a limit\n  \
-    shoal up --state /tmp/n2 --listen 127.0.0.1:0 --http 127.0.0.1:0 --join \"$(shoal join-line)\"   # a second one here")]
+    shoal up --state /tmp/n2 --listen 127.0.0.1:0 --http 127.0.0.1:0 --join \"$(shoal \
+    join-line)\"   # a second one here")]
 pub struct Up {
     /// The line that `shoal join-line` prints on a node of the cluster
     #[arg(long, value_name = "LINE")]
@@ -31,13 +32,15 @@ pub struct Up {
     /// What to call this device [default: the host's name]
     #[arg(long)]
     name: Option<String>,
-    /// Where other nodes connect; 0.0.0.0 follows the device's addresses, port 0 takes any free one [default: 0.0.0.0:7700]
+    /// Where other nodes connect; 0.0.0.0 follows the device's addresses, port 0 takes any free one
+    /// [default: 0.0.0.0:7700]
     #[arg(long, value_name = "IP:PORT")]
     listen: Option<SocketAddr>,
     /// Where clients of workloads connect [default: 0.0.0.0:8080]
     #[arg(long, value_name = "IP:PORT")]
     http: Option<SocketAddr>,
-    /// Where others shall be told to reach this node; may be given several times [default: its interfaces]
+    /// Where others shall be told to reach this node; may be given several times [default: its
+    /// interfaces]
     #[arg(long, value_name = "IP:PORT")]
     advertise: Vec<SocketAddr>,
     /// Do not look for members on the local network by mDNS
@@ -60,8 +63,9 @@ pub struct Up {
 impl Up {
     pub(super) fn run(self, context: &Context) -> Result<(), CliError> {
         telemetry::log_to_stderr();
-        let runtime =
-            event_loop().map_err(|error| CliError::failed(format!("the system gives no event loop: {error}")))?;
+        let runtime = event_loop().map_err(|error| {
+            CliError::failed(format!("the system gives no event loop: {error}"))
+        })?;
         runtime.block_on(self.serve(context))
     }
 
@@ -129,7 +133,9 @@ fn announce(node: &Node) -> Result<(), CliError> {
     }
     match node.join_line() {
         Ok(line) => out::say(&format!("join: shoal up --join {line}")),
-        Err(error) => out::say(&format!("join: {error}; then `shoal join-line` prints the line for other devices")),
+        Err(error) => out::say(&format!(
+            "join: {error}; then `shoal join-line` prints the line for other devices"
+        )),
     }
 }
 
@@ -145,8 +151,14 @@ struct Signals {
 
 impl Signals {
     fn new() -> Result<Signals, CliError> {
-        let listen = |kind| signal(kind).map_err(|error| CliError::failed(format!("signals cannot be taken: {error}")));
-        Ok(Signals { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+        let listen = |kind| {
+            signal(kind)
+                .map_err(|error| CliError::failed(format!("signals cannot be taken: {error}")))
+        };
+        Ok(Signals {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+        })
     }
 
     async fn next(&mut self) {

@@ -18,7 +18,8 @@ use crate::api::ApiError;
 use crate::api::form::LogBody;
 use crate::manifest::quantity;
 
-/// Tries on one node after which a replica is held to have failed: the next would most likely fail alike.
+/// Tries on one node after which a replica is held to have failed: the next would most likely fail
+/// alike.
 const FAILED_AFTER: u32 = 3;
 /// Log lines shown with a failure.
 const LOG_LINES: usize = 10;
@@ -59,7 +60,8 @@ pub async fn healthy(
     deadline: Instant,
 ) -> Result<WorkloadView, CliError> {
     let mut progress = Progress::new(spec, !context.quiet && out::is_watched());
-    let mut lines = client.lines(&format!("{}?watch=true", path_of("workloads", &spec.name))).await?;
+    let mut lines =
+        client.lines(&format!("{}?watch=true", path_of("workloads", &spec.name))).await?;
     loop {
         let next = loop {
             tokio::select! {
@@ -68,9 +70,9 @@ pub async fn healthy(
             }
         };
         let view = match next {
-            Ok(view) => {
-                view?.ok_or_else(|| CliError::new(Exit::Unhealthy, format!("`{}` was removed meanwhile", spec.name)))?
-            }
+            Ok(view) => view?.ok_or_else(|| {
+                CliError::new(Exit::Unhealthy, format!("`{}` was removed meanwhile", spec.name))
+            })?,
             Err(_) => return Err(late(client, &progress, deadline).await),
         };
         progress.update(&view, !context.quiet);
@@ -98,7 +100,8 @@ pub async fn healthy(
 
 /// Waits until nobody wishes for this workload any more.
 pub async fn gone(client: &Client, name: &WorkloadName, deadline: Instant) -> Result<(), CliError> {
-    let mut lines = match client.lines(&format!("{}?watch=true", path_of("workloads", name))).await {
+    let mut lines = match client.lines(&format!("{}?watch=true", path_of("workloads", name))).await
+    {
         Ok(lines) => lines,
         Err(error) if error.status == http::StatusCode::NOT_FOUND => return Ok(()),
         Err(error) => return Err(error.into()),
@@ -160,7 +163,9 @@ impl Progress {
         self.rows.retain(|name, _| best.contains_key(name.as_str()));
         for (name, replica) in best {
             let same = self.rows.get(name).is_some_and(|row| {
-                row.view.phase == replica.phase && row.view.node == replica.node && row.view.reason == replica.reason
+                row.view.phase == replica.phase
+                    && row.view.node == replica.node
+                    && row.view.reason == replica.reason
             });
             if !same {
                 let row = Row { view: replica.clone(), at: elapsed };
@@ -177,14 +182,20 @@ impl Progress {
 
     fn draw(&mut self) {
         let elapsed = self.since.elapsed();
-        let (done, open): (Vec<&Row>, Vec<&Row>) = self.rows.values().partition(|row| settled(&row.view));
+        let (done, open): (Vec<&Row>, Vec<&Row>) =
+            self.rows.values().partition(|row| settled(&row.view));
         let mut lines: Vec<String> = if self.rows.len() <= DRAWN {
             self.rows.values().map(|row| text(row, elapsed)).collect()
         } else {
             open.iter().take(DRAWN).map(|row| text(row, elapsed)).collect()
         };
         if self.rows.len() > DRAWN {
-            lines.push(format!("  {} of {} healthy  {}", done.len(), self.desired, seconds(elapsed)));
+            lines.push(format!(
+                "  {} of {} healthy  {}",
+                done.len(),
+                self.desired,
+                seconds(elapsed)
+            ));
         }
         self.board.draw(&lines);
     }
@@ -228,20 +239,27 @@ async fn late(client: &Client, progress: &Progress, deadline: Instant) -> CliErr
     let waited = seconds(deadline.saturating_duration_since(progress.since));
     let open = progress.rows.values().find(|row| !settled(&row.view));
     let Some(row) = open else {
-        return CliError::new(Exit::Unhealthy, format!("accepted, but not all is done after {waited}"))
-            .hint("`shoal ps` shows how it fares; a longer --timeout waits longer.");
+        return CliError::new(
+            Exit::Unhealthy,
+            format!("accepted, but not all is done after {waited}"),
+        )
+        .hint("`shoal ps` shows how it fares; a longer --timeout waits longer.");
     };
     let ReplicaView { replica, phase, reason, .. } = &row.view;
     tail(client, replica).await;
     let reason = reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
-    CliError::new(Exit::Unhealthy, format!("accepted, but {replica} is {phase} after {waited}{reason}"))
-        .hint(format!("`shoal explain {replica}` tells why; a longer --timeout waits longer."))
+    CliError::new(
+        Exit::Unhealthy,
+        format!("accepted, but {replica} is {phase} after {waited}{reason}"),
+    )
+    .hint(format!("`shoal explain {replica}` tells why; a longer --timeout waits longer."))
 }
 
 async fn failure(client: &Client, name: &WorkloadName, replica: &ReplicaView) -> CliError {
     tail(client, &replica.replica).await;
     let reason = replica.reason.as_deref().unwrap_or("no reason is known");
-    let message = format!("accepted, but {} failed {} times: {reason}", replica.replica, replica.restarts);
+    let message =
+        format!("accepted, but {} failed {} times: {reason}", replica.replica, replica.restarts);
     CliError::new(Exit::Unhealthy, message)
         .hint(format!("It is tried on. `shoal logs {name}` shows more; `shoal rm {name}` ends it."))
 }

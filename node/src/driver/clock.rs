@@ -5,8 +5,8 @@ use std::os::fd::OwnedFd;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::time::{
-    ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, clock_gettime, timerfd_create,
-    timerfd_settime,
+    ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, clock_gettime,
+    timerfd_create, timerfd_settime,
 };
 use shoal_protocol::model::{Time, WallClock};
 use tokio::io::unix::AsyncFd;
@@ -14,7 +14,8 @@ use tokio::io::unix::AsyncFd;
 /// Microseconds since boot, suspend included.
 pub(super) fn now() -> Time {
     let now = clock_gettime(ClockId::Boottime);
-    let (seconds, nanos) = (u64::try_from(now.tv_sec).unwrap_or(0), u64::try_from(now.tv_nsec).unwrap_or(0));
+    let (seconds, nanos) =
+        (u64::try_from(now.tv_sec).unwrap_or(0), u64::try_from(now.tv_nsec).unwrap_or(0));
     Time::from_micros(seconds.saturating_mul(1_000_000).saturating_add(nanos / 1_000))
 }
 
@@ -26,8 +27,8 @@ pub(super) fn wall() -> WallClock {
 
 /// Rings once at a time of [`now`]'s clock.
 ///
-/// A timer of tokio's would do but for two things: it does not count suspend, so that a device that slept for an hour would act an hour
-/// late, and it rings on whole milliseconds.
+/// A timer of tokio's would do but for two things: it does not count suspend, so that a device that
+/// slept for an hour would act an hour late, and it rings on whole milliseconds.
 #[derive(Debug)]
 pub(super) struct Alarm {
     timer: AsyncFd<OwnedFd>,
@@ -37,10 +38,14 @@ pub(super) struct Alarm {
 impl Alarm {
     #[expect(
         deprecated,
-        reason = "its successor is an unsafe fn that asks for a descriptor of its own: an OwnedFd is one"
+        reason = "its successor is an unsafe fn that asks for a descriptor of its own: an OwnedFd \
+            is one"
     )]
     pub(super) fn new() -> io::Result<Self> {
-        let timer = timerfd_create(TimerfdClockId::Boottime, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?;
+        let timer = timerfd_create(
+            TimerfdClockId::Boottime,
+            TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC,
+        )?;
         Ok(Alarm { timer: AsyncFd::new(timer)?, set: None })
     }
 

@@ -31,11 +31,15 @@ impl Events {
             kept.pop_front();
         }
         kept.push_back(event.clone());
-        // Under the lock, so that `since` cuts history and future at one place. No follower is no error.
+        // Under the lock, so that `since` cuts history and future at one place. No follower is no
+        // error.
         let _ = self.coming.send(event);
     }
 
-    pub(super) fn since(&self, seq: u64) -> (Vec<Arc<EventView>>, broadcast::Receiver<Arc<EventView>>) {
+    pub(super) fn since(
+        &self,
+        seq: u64,
+    ) -> (Vec<Arc<EventView>>, broadcast::Receiver<Arc<EventView>>) {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         (kept.iter().filter(|event| event.seq > seq).cloned().collect(), self.coming.subscribe())
     }

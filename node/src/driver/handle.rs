@@ -1,4 +1,5 @@
-//! What everybody else holds of the driver: a handle that can be cloned and that never touches the node from another task.
+//! What everybody else holds of the driver: a handle that can be cloned and that never touches the
+//! node from another task.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -14,7 +15,8 @@ use crate::network::Directory;
 
 use super::events::Events;
 
-/// Requests that may wait for the driver. It takes them between inputs; more waiting than this is a flood, and the askers wait too.
+/// Requests that may wait for the driver. It takes them between inputs; more waiting than this is a
+/// flood, and the askers wait too.
 const REQUESTS: usize = 256;
 /// Answers of runtimes and fetches that may wait for the driver.
 const REPORTS: usize = 256;
@@ -24,14 +26,16 @@ const REPORTS: usize = 256;
 #[error("this node is stopping")]
 pub struct Stopped;
 
-/// Where orders to the runtimes go. Called from the driver's own task, so it must return at once: note the order, wake somebody. Orders
-/// are levels: only the latest for a replica counts, so what is noted is bounded by the number of replicas.
+/// Where orders to the runtimes go. Called from the driver's own task, so it must return at once:
+/// note the order, wake somebody. Orders are levels: only the latest for a replica counts, so what
+/// is noted is bounded by the number of replicas.
 pub trait Orders: Send + 'static {
     /// Notes an order.
     fn order(&mut self, order: Order);
 }
 
-/// Where fetches go. Called from the driver's own task, so it must return at once. The answer comes by [`DriverHandle::fetched`].
+/// Where fetches go. Called from the driver's own task, so it must return at once. The answer comes
+/// by [`DriverHandle::fetched`].
 pub trait Fetches: Send + 'static {
     /// Notes a fetch; one under way for the same artifact learns of the new candidates.
     fn fetch(&mut self, artifact: Artifact, runtime: RuntimeKind, candidates: Vec<NodeId>);
@@ -92,15 +96,23 @@ pub(super) fn handle() -> (DriverHandle, Ends) {
 }
 
 impl DriverHandle {
-    /// Asks for a change, and waits for the core's answer; for a submitted change that is after it is on disk.
+    /// Asks for a change, and waits for the core's answer; for a submitted change that is after it
+    /// is on disk.
     pub async fn command(&self, command: Command) -> Result<Reply, Stopped> {
         let (reply, answer) = oneshot::channel();
-        self.requests.send(Request::Command { command: Box::new(command), reply }).await.map_err(|_| Stopped)?;
+        self.requests
+            .send(Request::Command { command: Box::new(command), reply })
+            .await
+            .map_err(|_| Stopped)?;
         answer.await.map_err(|_| Stopped)
     }
 
-    /// Looks at the node, between two inputs, on the driver's task: keep it short, and take out owned values.
-    pub async fn query<T: Send + 'static>(&self, look: impl FnOnce(&Node) -> T + Send + 'static) -> Result<T, Stopped> {
+    /// Looks at the node, between two inputs, on the driver's task: keep it short, and take out
+    /// owned values.
+    pub async fn query<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Node) -> T + Send + 'static,
+    ) -> Result<T, Stopped> {
         let (reply, answer) = oneshot::channel();
         let look: Look = Box::new(move |node| {
             // Nobody waits any more: then nobody misses it.
@@ -142,7 +154,8 @@ impl DriverHandle {
         self.happened.send(Happened::Fetched { digest, outcome }).await.map_err(|_| Stopped)
     }
 
-    /// Says goodbye to the others, and when this node hopes to be back. Returns when all that was to be on disk is there.
+    /// Says goodbye to the others, and when this node hopes to be back. Returns when all that was
+    /// to be on disk is there.
     ///
     /// The driver goes on, so that requests under way can end; it ends when the network is stopped.
     pub async fn stop(&self, back_in: Duration) {
@@ -173,6 +186,8 @@ impl DriverHandle {
 impl Directory for DriverHandle {
     fn way(&self, node: NodeId) -> BoxFuture<'_, WayTo> {
         // A driver that has stopped knows no way.
-        Box::pin(async move { self.query(move |known| known.way_to(&node)).await.unwrap_or_default() })
+        Box::pin(
+            async move { self.query(move |known| known.way_to(&node)).await.unwrap_or_default() },
+        )
     }
 }

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use shoal_protocol::node::{Action, DialFailure, Effect, Input, Node, PersistId, Refusal, Reply, RequestId};
+use shoal_protocol::node::{
+    Action, DialFailure, Effect, Input, Node, PersistId, Refusal, Reply, RequestId,
+};
 use tokio::sync::oneshot;
 
 use crate::network::Network;
@@ -12,7 +14,8 @@ use crate::store::{Answer, StoreHandle};
 use super::events::Events;
 use super::handle::{Fetches, Orders};
 
-/// Effects that may wait for the disk. One that is minutes behind counts as broken: what waits here grows with the cluster's life.
+/// Effects that may wait for the disk. One that is minutes behind counts as broken: what waits here
+/// grows with the cluster's life.
 const MAX_HELD: usize = 65_536;
 /// Commands that may wait for their answers. Each has somebody waiting at the other end.
 const MAX_REPLIES: usize = 1_024;
@@ -69,7 +72,8 @@ impl Hands {
         }
     }
 
-    /// A name for a command, under which its answer will be found; none, and the asker is told, when too many wait.
+    /// A name for a command, under which its answer will be found; none, and the asker is told,
+    /// when too many wait.
     pub(super) fn expect(&mut self, reply: oneshot::Sender<Reply>) -> Option<RequestId> {
         // Who gave up makes room.
         if self.replies.len() >= MAX_REPLIES {
@@ -93,7 +97,9 @@ impl Hands {
             let Effect { after, action } = effect;
             match (&self.disk, after) {
                 (_, None) => self.carry_out(action),
-                (Disk::Good { stored, .. }, Some(id)) if *stored >= Some(id) => self.carry_out(action),
+                (Disk::Good { stored, .. }, Some(id)) if *stored >= Some(id) => {
+                    self.carry_out(action)
+                }
                 (Disk::Good { .. }, Some(id)) => self.hold(id, action),
                 (Disk::Failed { why, .. }, Some(_)) => {
                     let why = why.clone();
@@ -108,7 +114,8 @@ impl Hands {
         self.back.pop_front()
     }
 
-    /// Takes an answer of the store: releases what waited for it, and says what the node must hear, and how long the disk took.
+    /// Takes an answer of the store: releases what waited for it, and says what the node must hear,
+    /// and how long the disk took.
     pub(super) fn on_store(&mut self, answer: Answer) -> Option<(Input, Duration)> {
         match (&mut self.disk, answer) {
             (Disk::Good { stored, .. }, Answer::Stored { upto, took }) => {
@@ -121,11 +128,15 @@ impl Hands {
                 }
                 Some((Input::Stored { upto }, took))
             }
-            (Disk::Good { .. }, Answer::Failed { why }) => Some((self.fail(why, None), Duration::ZERO)),
+            (Disk::Good { .. }, Answer::Failed { why }) => {
+                Some((self.fail(why, None), Duration::ZERO))
+            }
             (Disk::Good { .. }, Answer::Recovered) => None,
             (Disk::Failed { .. }, Answer::Recovered) => Some((self.recovered(), Duration::ZERO)),
             // It was given up for being slow, and has caught up.
-            (Disk::Failed { late: Some(late), .. }, Answer::Stored { upto, took }) if upto >= *late => {
+            (Disk::Failed { late: Some(late), .. }, Answer::Stored { upto, took })
+                if upto >= *late =>
+            {
                 Some((self.recovered(), took))
             }
             (Disk::Failed { .. }, Answer::Stored { .. }) => None,
@@ -174,7 +185,9 @@ impl Hands {
                 }
             }
             Action::Order(order) => self.orders.order(order),
-            Action::Fetch { artifact, runtime, candidates } => self.fetches.fetch(artifact, runtime, candidates),
+            Action::Fetch { artifact, runtime, candidates } => {
+                self.fetches.fetch(artifact, runtime, candidates)
+            }
             Action::Reply { request, reply } => {
                 if let Some(asker) = self.replies.remove(&request) {
                     // The asker may have given up.
@@ -194,14 +207,16 @@ impl Hands {
                 Disk::Good { asked, .. } => *asked,
                 Disk::Failed { .. } => None,
             };
-            let input = self.fail(format!("the disk is so slow that {MAX_HELD} effects wait for it"), late);
+            let input =
+                self.fail(format!("the disk is so slow that {MAX_HELD} effects wait for it"), late);
             self.back.push_back(input);
         }
     }
 
     /// What waited is dropped: it must not happen, since what it rests on is not on disk.
     fn fail(&mut self, why: String, late: Option<PersistId>) -> Input {
-        tracing::error!(%why, "the state cannot be written; this node takes no writes until it can");
+        tracing::error!(%why, "the state cannot be written; this node takes no writes until it \
+            can");
         self.disk = Disk::Failed { why: why.clone(), late };
         self.held_count = 0;
         for action in std::mem::take(&mut self.held).into_values().flatten() {

@@ -1,4 +1,5 @@
-//! The one task that owns the [`shoal_protocol::node::Node`]: inputs in, effects out, and nothing decided here.
+//! The one task that owns the [`shoal_protocol::node::Node`]: inputs in, effects out, and nothing
+//! decided here.
 //!
 //! ```text
 //!   network ─┐                                  ┌─ network  send, dial, verdict
@@ -8,8 +9,8 @@
 //!   timer   ─┘                                  └─ timer    poll_timeout
 //! ```
 //!
-//! **An effect that names a batch waits here until that batch is on disk; all others go out at once**: a slow flash must not look like
-//! death to the neighbours.
+//! **An effect that names a batch waits here until that batch is on disk; all others go out at
+//! once**: a slow flash must not look like death to the neighbours.
 
 mod clock;
 mod events;
@@ -46,7 +47,8 @@ const ANSWERS: usize = 16;
 
 /// What a driver is made of.
 pub struct Parts {
-    /// The core's configuration. Its addresses are those where the network can be reached, or what the user advertises instead.
+    /// The core's configuration. Its addresses are those where the network can be reached, or what
+    /// the user advertises instead.
     pub config: Config,
     /// Who this node is.
     pub identity: Identity,
@@ -76,7 +78,8 @@ pub enum StartError {
     System { what: &'static str, source: io::Error },
 }
 
-/// A driver that does not run yet, though its handle can be handed out: what it is made of needs the handle.
+/// A driver that does not run yet, though its handle can be handed out: what it is made of needs
+/// the handle.
 pub struct Idle {
     handle: DriverHandle,
     ends: Ends,
@@ -89,10 +92,11 @@ pub fn driver() -> (DriverHandle, Idle) {
 }
 
 impl Idle {
-    /// Starts the driver on the current tokio runtime. It ends when it was asked to stop and the network was stopped after that, or with
-    /// an error that leaves no node to speak of.
+    /// Starts the driver on the current tokio runtime. It ends when it was asked to stop and the
+    /// network was stopped after that, or with an error that leaves no node to speak of.
     pub fn start(self, parts: Parts) -> Result<JoinHandle<Result<(), DriverError>>, StartError> {
-        let Parts { config, identity, saved, facts, store, network, inbox, orders, fetches } = parts;
+        let Parts { config, identity, saved, facts, store, network, inbox, orders, fetches } =
+            parts;
         let system = |what| move |source| StartError::System { what, source };
         let (answers_in, answers) = mpsc::channel(ANSWERS);
         let store = store.start(answers_in).map_err(system("thread for the store"))?;

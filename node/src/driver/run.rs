@@ -17,9 +17,11 @@ use super::clock::{self, Alarm};
 use super::handle::{Ends, Happened, Request};
 use super::hands::Hands;
 
-/// Being called this much later than asked is ordinary on a busy device; more is told to the core, before it blames others.
+/// Being called this much later than asked is ordinary on a busy device; more is told to the core,
+/// before it blames others.
 const LATE: Duration = Duration::from_millis(50);
-/// The device's clock is told no more often than that, and only when something happens anyway: at rest nobody needs it.
+/// The device's clock is told no more often than that, and only when something happens anyway: at
+/// rest nobody needs it.
 const WALL_CLOCK_EVERY: Duration = Duration::from_secs(10);
 /// How long the disk may take to write what is left when the node stops.
 const LAST_WRITES: Duration = Duration::from_secs(3);
@@ -50,7 +52,8 @@ enum Woken {
     Impatient,
 }
 
-/// The node has said goodbye: it goes on until the network is stopped, so that requests under way can end.
+/// The node has said goodbye: it goes on until the network is stopped, so that requests under way
+/// can end.
 struct Leaving {
     /// Who asked, until all that was to be written is written.
     asker: Option<oneshot::Sender<()>>,
@@ -59,7 +62,8 @@ struct Leaving {
 
 pub(super) struct Driver {
     node: Node,
-    // Before `hands`, whose store waits for its thread when it is dropped, which must not wait for these to be taken.
+    // Before `hands`, whose store waits for its thread when it is dropped, which must not wait for
+    // these to be taken.
     answers: mpsc::Receiver<Answer>,
     hands: Hands,
     ends: Ends,
@@ -81,7 +85,17 @@ impl Driver {
         alarm: Alarm,
         now: Time,
     ) -> Self {
-        Driver { node, answers, hands, ends, inbox, alarm, wall_clock_at: now, routes: None, leaving: None }
+        Driver {
+            node,
+            answers,
+            hands,
+            ends,
+            inbox,
+            alarm,
+            wall_clock_at: now,
+            routes: None,
+            leaving: None,
+        }
     }
 
     /// Runs until it was asked to stop and the network has stopped.
@@ -112,7 +126,8 @@ impl Driver {
                 None => std::future::pending().await,
             }
         };
-        // In this order because others wait for what comes first. Nothing starves: `turn` looks at all of them.
+        // In this order because others wait for what comes first. Nothing starves: `turn` looks at
+        // all of them.
         let woken = tokio::select! {
             biased;
             rung = alarm.rings() => {
@@ -130,7 +145,8 @@ impl Driver {
         Ok(woken)
     }
 
-    /// Tells the core how late it is called, before anything else: it must not take its own absence for somebody else's.
+    /// Tells the core how late it is called, before anything else: it must not take its own absence
+    /// for somebody else's.
     fn note_clocks(&mut self, due: Option<Time>) {
         let now = clock::now();
         let late = due.map_or(Duration::ZERO, |due| now.since(due));
@@ -154,7 +170,9 @@ impl Driver {
             Woken::Happened(happened) => self.handle(happened.into()),
             Woken::Request(request) => self.on_request(request),
             Woken::Impatient => {
-                tracing::warn!("the disk is slow; what it has not written by now was not acknowledged either");
+                tracing::warn!(
+                    "the disk is slow; what it has not written by now was not acknowledged either"
+                );
                 self.tell_asker(true);
             }
         }
@@ -173,7 +191,9 @@ impl Driver {
                 idle = false;
                 self.handle(happened.into());
             }
-            for input in [self.inbox.gossip.try_recv(), self.inbox.bulk.try_recv()].into_iter().flatten() {
+            for input in
+                [self.inbox.gossip.try_recv(), self.inbox.bulk.try_recv()].into_iter().flatten()
+            {
                 idle = false;
                 self.handle_later(input);
             }
@@ -196,7 +216,8 @@ impl Driver {
         }
     }
 
-    /// Gossip or bulk. The news of the link it came by may still lie in the urgent inbox, and comes first.
+    /// Gossip or bulk. The news of the link it came by may still lie in the urgent inbox, and comes
+    /// first.
     fn handle_later(&mut self, input: Input) {
         self.handle_urgent();
         self.handle(input);
@@ -221,7 +242,8 @@ impl Driver {
     fn on_store(&mut self, answer: Answer) {
         if let Some((input, took)) = self.hands.on_store(answer) {
             if took > LATE {
-                // A flash that stalls stalls the whole device: others may look late for the same reason.
+                // A flash that stalls stalls the whole device: others may look late for the same
+                // reason.
                 self.handle(Input::Lag(took));
             }
             self.handle(input);

@@ -1,4 +1,5 @@
-//! The real core over real sockets and a real store. Only the runtime is fake: it starts whatever it is told to at once.
+//! The real core over real sockets and a real store. Only the runtime is fake: it starts whatever
+//! it is told to at once.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -6,10 +7,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use shoal_protocol::model::{
-    Artifact, ChangeBody, Digest, Facts, Key, KeyPair, NodeId, Resources, RuntimeKind, Spec, SpecForm, Value,
-    WorkloadName,
+    Artifact, ChangeBody, Digest, Facts, Key, KeyPair, NodeId, Resources, RuntimeKind, Spec,
+    SpecForm, Value, WorkloadName,
 };
-use shoal_protocol::node::{Command, Draft, FetchOutcome, Order, Refusal, ReplicaState, Reply, Report};
+use shoal_protocol::node::{
+    Command, Draft, FetchOutcome, Order, Refusal, ReplicaState, Reply, Report,
+};
 use shoal_protocol::trust::{self, Genesis};
 use tempfile::TempDir;
 
@@ -21,7 +24,10 @@ fn join_seed() -> [u8; 32] {
 }
 
 fn genesis() -> Genesis {
-    Genesis { root: KeyPair::from_seed(&[1; 32]).public(), join: KeyPair::from_seed(&join_seed()).public() }
+    Genesis {
+        root: KeyPair::from_seed(&[1; 32]).public(),
+        join: KeyPair::from_seed(&join_seed()).public(),
+    }
 }
 
 fn facts() -> Facts {
@@ -57,7 +63,9 @@ struct Willing(DriverHandle);
 impl Orders for Willing {
     fn order(&mut self, order: Order) {
         let report = match order {
-            Order::Run { replica, generation, .. } => Report { replica, generation, state: ReplicaState::Healthy },
+            Order::Run { replica, generation, .. } => {
+                Report { replica, generation, state: ReplicaState::Healthy }
+            }
             Order::Stop { .. } => return,
         };
         let driver = self.0.clone();
@@ -85,7 +93,12 @@ async fn start(folder: &Path, number: u8, seeds: &[SocketAddr]) -> Body {
     start_with(folder, number, seeds, |store| store).await
 }
 
-async fn start_with(folder: &Path, number: u8, seeds: &[SocketAddr], alter: impl FnOnce(Store) -> Store) -> Body {
+async fn start_with(
+    folder: &Path,
+    number: u8,
+    seeds: &[SocketAddr],
+    alter: impl FnOnce(Store) -> Store,
+) -> Body {
     let (identity, store, mut saved) = match Identity::load(folder).unwrap() {
         Some(identity) => {
             let (store, saved) = Store::open(folder, identity.cluster(), identity.node()).unwrap();
@@ -99,7 +112,10 @@ async fn start_with(folder: &Path, number: u8, seeds: &[SocketAddr], alter: impl
         }
     };
     store.draw_incarnation(&mut saved).unwrap();
-    let (network, inbox) = network::start(NetworkConfig::new(&identity, "127.0.0.1:0".parse().unwrap())).await.unwrap();
+    let (network, inbox) =
+        network::start(NetworkConfig::new(&identity, "127.0.0.1:0".parse().unwrap()))
+            .await
+            .unwrap();
     let config = Config {
         name: format!("n{number}"),
         addresses: network.told().addresses,
@@ -147,7 +163,10 @@ impl Body {
         match tokio::time::timeout(Duration::from_secs(60), seen).await {
             Ok(seen) => seen,
             Err(_) => {
-                let status = self.driver.query(|node| format!("{:?} {:?}", node.status(), node.workloads())).await;
+                let status = self
+                    .driver
+                    .query(|node| format!("{:?} {:?}", node.status(), node.workloads()))
+                    .await;
                 panic!("{what} never came: {status:?}")
             }
         }
@@ -165,7 +184,13 @@ impl Body {
     async fn healthy(&self, replicas: u32) -> Vec<String> {
         self.until("healthy", move |node| {
             let web = node.workload(&name()).filter(|web| web.healthy == replicas)?;
-            Some(web.replicas.iter().filter(|one| one.phase == "healthy").filter_map(|one| one.node.clone()).collect())
+            Some(
+                web.replicas
+                    .iter()
+                    .filter(|one| one.phase == "healthy")
+                    .filter_map(|one| one.node.clone())
+                    .collect(),
+            )
         })
         .await
     }
@@ -180,7 +205,14 @@ impl Body {
         let certificate = trust::certify(&genesis(), &root, operator.public(), "me").unwrap();
         let writer = trust::writer_id(&operator.public(), &[0; 16]);
         clock.insert(writer, serial);
-        let body = ChangeBody { key: Key::Workload(name()), writer, serial, clock, uid, value: Value::workload(&spec) };
+        let body = ChangeBody {
+            key: Key::Workload(name()),
+            writer,
+            serial,
+            clock,
+            uid,
+            value: Value::workload(&spec),
+        };
         let change = trust::sign_change(&genesis(), &operator, Some(&certificate), body).unwrap();
         self.driver.command(Command::Submit { change: change.raw() }).await.unwrap()
     }
@@ -213,7 +245,11 @@ async fn what_was_accepted_is_there_after_a_kill() {
     let again = start(folder.path(), 1, &[]).await;
     // With nobody to talk to, it runs what it claims.
     again.healthy(1).await;
-    again.until("a higher incarnation", move |node| (node.nodes()[0].incarnation > incarnation).then_some(())).await;
+    again
+        .until("a higher incarnation", move |node| {
+            (node.nodes()[0].incarnation > incarnation).then_some(())
+        })
+        .await;
     again.stop(Duration::from_secs(1)).await;
 }
 
@@ -232,8 +268,12 @@ async fn three_nodes_share_the_work_and_the_survivors_take_over() {
     assert!(matches!(nodes[0].publish(web(2)).await, Reply::Accepted { .. }));
     let holders = nodes[1].healthy(2).await;
     assert_eq!(holders.len(), 2);
-    let routes =
-        nodes[0].driver.routes().wait_for(|routes| routes.get(&name()).is_some_and(|to| to.len() == 2)).await.is_ok();
+    let routes = nodes[0]
+        .driver
+        .routes()
+        .wait_for(|routes| routes.get(&name()).is_some_and(|to| to.len() == 2))
+        .await
+        .is_ok();
     assert!(routes, "the routes of the workload were published");
     let victim = nodes.iter().position(|node| holders.contains(&node.id.to_string())).unwrap();
     let (victim, dead) = (nodes.remove(victim), holders);
@@ -243,8 +283,11 @@ async fn three_nodes_share_the_work_and_the_survivors_take_over() {
         let id = id.clone();
         node.until("the work elsewhere", move |node| {
             let web = node.workload(&name())?;
-            let mut healthy =
-                web.replicas.iter().filter(|one| one.phase == "healthy").filter_map(|one| one.node.as_ref());
+            let mut healthy = web
+                .replicas
+                .iter()
+                .filter(|one| one.phase == "healthy")
+                .filter_map(|one| one.node.as_ref());
             (web.healthy == 2 && healthy.all(|node| *node != id)).then_some(())
         })
         .await;
@@ -253,7 +296,10 @@ async fn three_nodes_share_the_work_and_the_survivors_take_over() {
     // And then one alone.
     nodes.remove(0).kill().await;
     nodes[0].healthy(2).await;
-    assert!(matches!(nodes[0].publish(web(3)).await, Reply::Accepted { .. }), "the last survivor takes writes");
+    assert!(
+        matches!(nodes[0].publish(web(3)).await, Reply::Accepted { .. }),
+        "the last survivor takes writes"
+    );
     nodes[0].healthy(3).await;
 }
 
@@ -275,7 +321,10 @@ async fn a_stop_is_announced_and_not_taken_for_death() {
         .await;
     assert_eq!(state, "back-by");
     assert_eq!(driver.query(|_| ()).await, Err(Stopped));
-    assert_eq!(driver.command(Command::Prepare { name: name(), spec: None, force: false }).await, Err(Stopped));
+    assert_eq!(
+        driver.command(Command::Prepare { name: name(), spec: None, force: false }).await,
+        Err(Stopped)
+    );
 }
 
 #[tokio::test]
@@ -293,14 +342,21 @@ async fn a_disk_that_fails_makes_the_node_read_only_and_nothing_is_acknowledged(
         }
         assert!(accepted < 50, "the disk took everything");
     };
-    assert!(matches!(&refused, Reply::Refused(Refusal::ReadOnly(why)) if why.contains("disk")), "{refused:?}");
+    assert!(
+        matches!(&refused, Reply::Refused(Refusal::ReadOnly(why)) if why.contains("disk")),
+        "{refused:?}"
+    );
     let why = one.until("the reason", |node| node.status().read_only).await;
     assert!(why.contains("state.redb"), "{why}");
     assert!(matches!(one.publish(web(1)).await, Reply::Refused(Refusal::ReadOnly(_))));
     one.kill().await;
     // What was acknowledged is there; what was refused is not.
     let again = start(folder.path(), 1, &[]).await;
-    let found = again.driver.query(|node| node.workload(&name()).map_or(0, |web| web.desired)).await.unwrap();
+    let found = again
+        .driver
+        .query(|node| node.workload(&name()).map_or(0, |web| web.desired))
+        .await
+        .unwrap();
     assert_eq!(found, accepted);
 }
 

@@ -24,9 +24,13 @@ pub(super) fn socket(multiaddr: &str) -> Option<SocketAddr> {
     }
 }
 
-/// Seeds given as `host:port`, as the core takes them: multiaddrs, but for names, which are looked up each time they are dialled.
+/// Seeds given as `host:port`, as the core takes them: multiaddrs, but for names, which are looked
+/// up each time they are dialled.
 pub(super) fn seeds(given: &[String]) -> Vec<String> {
-    given.iter().map(|seed| seed.parse().map_or_else(|_| seed.clone(), |address| multiaddr(&address))).collect()
+    given
+        .iter()
+        .map(|seed| seed.parse().map_or_else(|_| seed.clone(), |address| multiaddr(&address)))
+        .collect()
 }
 
 #[cfg(test)]
@@ -46,7 +50,14 @@ mod tests {
 
     #[test]
     fn a_seed_given_by_name_keeps_its_name() {
-        let given = ["127.0.0.1:7700".to_owned(), "[::1]:9".to_owned(), "no.such.host.invalid:1".to_owned()];
-        assert_eq!(seeds(&given), ["/ip4/127.0.0.1/tcp/7700", "/ip6/::1/tcp/9", "no.such.host.invalid:1"]);
+        let given = [
+            "127.0.0.1:7700".to_owned(),
+            "[::1]:9".to_owned(),
+            "no.such.host.invalid:1".to_owned(),
+        ];
+        assert_eq!(
+            seeds(&given),
+            ["/ip4/127.0.0.1/tcp/7700", "/ip6/::1/tcp/9", "no.such.host.invalid:1"]
+        );
     }
 }

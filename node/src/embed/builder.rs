@@ -23,7 +23,8 @@ const OPERATOR_FOLDER: &str = "operator";
 /// The ports that were taken when any free one was asked for.
 const PORTS_FILE: &str = "ports.json";
 
-/// Settings of a node. What is not set here is what it was when the node ran last in this state folder, or the default.
+/// Settings of a node. What is not set here is what it was when the node ran last in this state
+/// folder, or the default.
 #[derive(Default)]
 pub struct Builder {
     state: Option<PathBuf>,
@@ -43,7 +44,8 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// The folder for all that the node must not forget, made when it is missing. Default: as `shoal up`'s.
+    /// The folder for all that the node must not forget, made when it is missing. Default: as
+    /// `shoal up`'s.
     pub fn state(mut self, folder: impl AsRef<Path>) -> Self {
         self.state = Some(folder.as_ref().to_owned());
         self
@@ -55,8 +57,8 @@ impl Builder {
         self
     }
 
-    /// The folder of the operator's key: read from there, and written there by the first node of a cluster. Default:
-    /// `operator` in the state folder.
+    /// The folder of the operator's key: read from there, and written there by the first node of a
+    /// cluster. Default: `operator` in the state folder.
     pub fn operator_folder(mut self, folder: impl AsRef<Path>) -> Self {
         self.operators = Some(folder.as_ref().to_owned());
         self
@@ -68,7 +70,8 @@ impl Builder {
         self
     }
 
-    /// The line that another node's [`Node::join_line`] gave. Without one the first start makes a cluster.
+    /// The line that another node's [`Node::join_line`] gave. Without one the first start makes a
+    /// cluster.
     pub fn join(mut self, line: impl Into<String>) -> Self {
         self.join = Some(line.into());
         self
@@ -128,7 +131,8 @@ impl Builder {
         self
     }
 
-    /// A program that calls [`super::init`] first thing in its `main`, where this one cannot: it compiles components.
+    /// A program that calls [`super::init`] first thing in its `main`, where this one cannot: it
+    /// compiles components.
     pub fn compiler(mut self, program: impl AsRef<Path>) -> Self {
         self.compiler = Some(program.as_ref().to_owned());
         self
@@ -145,8 +149,8 @@ impl Builder {
         let socket = absolute(self.socket.take().unwrap_or_else(|| state.join(SOCKET_FILE)))?;
         let operators = self.operators.take().unwrap_or_else(|| state.join(OPERATOR_FOLDER));
 
-        // Ports before files: what fails most often leaves nothing behind. The mesh listens only once the node knows
-        // who it is.
+        // Ports before files: what fails most often leaves nothing behind. The mesh listens only
+        // once the node knows who it is.
         let ports = Ports::load(&state);
         let http = bind_http(config.http, ports.http).await?;
         check_mesh(config.listen).await?;
@@ -155,7 +159,9 @@ impl Builder {
             blocking(move || find(&state, &operators, line.as_ref())).await?
         };
         let (network, inbox) = bind_mesh(&found, &config, ports.mesh).await?;
-        let http_address = http.local_addr().map_err(|source| StartError::Http { address: config.http, source })?;
+        let http_address = http
+            .local_addr()
+            .map_err(|source| StartError::Http { address: config.http, source })?;
         Ports { mesh: network.listening().port(), http: http_address.port() }.save(&state, &config);
         config.save(&state)?;
 
@@ -169,8 +175,20 @@ impl Builder {
         let (name, id, founded) = (config.node_name()?, found.identity.node(), found.founded);
         let mesh = doors.network.listening();
         let compiler = self.compiler.take();
-        let running = running::start(running::Plan { state, lock, config, facts, found, doors, compiler }).await?;
-        Ok(Node { id, name, mesh, http: http_address, socket, founded, operator, service: running.service(), running })
+        let running =
+            running::start(running::Plan { state, lock, config, facts, found, doors, compiler })
+                .await?;
+        Ok(Node {
+            id,
+            name,
+            mesh,
+            http: http_address,
+            socket,
+            founded,
+            operator,
+            service: running.service(),
+            running,
+        })
     }
 
     /// What stands in the state folder, and what was set here above it.
@@ -186,7 +204,8 @@ impl Builder {
             config.advertise = std::mem::take(&mut self.advertise);
         }
         if !self.labels.is_empty() {
-            config.labels = std::mem::take(&mut self.labels).into_iter().collect::<BTreeMap<_, _>>();
+            config.labels =
+                std::mem::take(&mut self.labels).into_iter().collect::<BTreeMap<_, _>>();
         }
         if let Some(line) = line {
             config.seeds = line.addresses.clone();
@@ -197,10 +216,15 @@ impl Builder {
 
 /// So that what is shown can be used from any folder, and the host program may change its own.
 fn absolute(path: PathBuf) -> Result<PathBuf, StartError> {
-    std::path::absolute(&path).map_err(|source| StartError::System { doing: "the current folder's name", source })
+    std::path::absolute(&path)
+        .map_err(|source| StartError::System { doing: "the current folder's name", source })
 }
 
-fn of_this_cluster(operator: Operator, found: &Found, folder: &Path) -> Result<Operator, OperatorError> {
+fn of_this_cluster(
+    operator: Operator,
+    found: &Found,
+    folder: &Path,
+) -> Result<Operator, OperatorError> {
     let other = operator.cluster();
     if other == found.identity.cluster() {
         return Ok(operator);
@@ -208,7 +232,8 @@ fn of_this_cluster(operator: Operator, found: &Found, folder: &Path) -> Result<O
     Err(OperatorError::OtherCluster { file: folder.join(crate::publish::OPERATOR_FILE), other })
 }
 
-/// Where the address is not there yet, the port opens when it comes: a device may boot before its network.
+/// Where the address is not there yet, the port opens when it comes: a device may boot before its
+/// network.
 async fn bind_http(wanted: SocketAddr, last: u16) -> Result<TcpListener, StartError> {
     if wanted.port() == 0
         && last != 0
@@ -218,7 +243,10 @@ async fn bind_http(wanted: SocketAddr, last: u16) -> Result<TcpListener, StartEr
     }
     let bound = match TcpListener::bind(wanted).await {
         Err(error) if error.kind() == std::io::ErrorKind::AddrNotAvailable => {
-            warn!("{wanted}, where HTTP clients connect, is no address of this device: nobody can until it is there");
+            warn!(
+                "{wanted}, where HTTP clients connect, is no address of this device: nobody can \
+                    until it is there"
+            );
             let port = if wanted.port() == 0 { last } else { wanted.port() };
             bind_before_its_address(SocketAddr::new(wanted.ip(), port))
         }
@@ -245,18 +273,29 @@ fn bind_before_its_address(address: SocketAddr) -> std::io::Result<TcpListener> 
     socket.listen(BACKLOG)
 }
 
-/// A port that another program has is told before anything is written; an address that is not there is waited for.
+/// A port that another program has is told before anything is written; an address that is not there
+/// is waited for.
 async fn check_mesh(address: SocketAddr) -> Result<(), StartError> {
     match TcpListener::bind(address).await {
-        Err(source) if source.kind() != std::io::ErrorKind::AddrNotAvailable => Err(refused(address, source).into()),
+        Err(source) if source.kind() != std::io::ErrorKind::AddrNotAvailable => {
+            Err(refused(address, source).into())
+        }
         Ok(_) | Err(_) => Ok(()),
     }
 }
 
-async fn bind_mesh(found: &Found, config: &Config, last: u16) -> Result<(Network, network::Inbox), StartError> {
+async fn bind_mesh(
+    found: &Found,
+    config: &Config,
+    last: u16,
+) -> Result<(Network, network::Inbox), StartError> {
     let (identity, wanted, advertise) = (&found.identity, config.listen, &config.advertise);
     let mdns = config.mdns;
-    let config = |listen| NetworkConfig { advertise: advertise.clone(), mdns, ..NetworkConfig::new(identity, listen) };
+    let config = |listen| NetworkConfig {
+        advertise: advertise.clone(),
+        mdns,
+        ..NetworkConfig::new(identity, listen)
+    };
     if wanted.port() == 0 && last != 0 {
         match network::start(config(SocketAddr::new(wanted.ip(), last))).await {
             Ok(started) => return Ok(started),
@@ -303,14 +342,18 @@ pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, StartError> + Send + 'static,
 ) -> Result<T, StartError> {
     let join = tokio::task::spawn_blocking(work).await;
-    join.map_err(|error| StartError::System { doing: "a thread for the disk", source: std::io::Error::other(error) })?
+    join.map_err(|error| StartError::System {
+        doing: "a thread for the disk",
+        source: std::io::Error::other(error),
+    })?
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// A device boots before its network: the daemon did not start, and served nothing of what it claims.
+    /// A device boots before its network: the daemon did not start, and served nothing of what it
+    /// claims.
     #[tokio::test]
     async fn an_address_that_is_yet_to_come_stops_no_start() {
         // Of the block for documentation: no device has it.

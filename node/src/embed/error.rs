@@ -57,11 +57,16 @@ impl StartError {
         match self {
             StartError::Config(error) => error.hint(),
             StartError::Operator(error) => error.hint().map(str::to_owned),
-            StartError::Folder(_) => Some("Name a folder that this user may write with --state or SHOAL_STATE.".into()),
-            StartError::HttpTaken(_) | StartError::Http { .. } => {
-                Some("Choose another with --http, or stop that program; port 0 takes any free one.".into())
+            StartError::Folder(_) => {
+                Some("Name a folder that this user may write with --state or SHOAL_STATE.".into())
             }
-            StartError::Artifacts(_) => Some("Is the state folder's disk full or read-only?".into()),
+            StartError::HttpTaken(_) | StartError::Http { .. } => Some(
+                "Choose another with --http, or stop that program; port 0 takes any free one."
+                    .into(),
+            ),
+            StartError::Artifacts(_) => {
+                Some("Is the state folder's disk full or read-only?".into())
+            }
             StartError::Join(_)
             | StartError::Lock(_)
             | StartError::Identity(_)

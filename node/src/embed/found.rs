@@ -1,8 +1,8 @@
 //! Who this node is: read from its state folder, or made on the first start.
 //!
-//! A first start writes several files in an order in which it can be cut off anywhere and go on the next time: the
-//! founding, the operator's files, the empty store, the identity; then the founding is deleted. A node with an identity
-//! has all the others.
+//! A first start writes several files in an order in which it can be cut off anywhere and go on the
+//! next time: the founding, the operator's files, the empty store, the identity; then the founding
+//! is deleted. A node with an identity has all the others.
 
 use std::fs;
 use std::io;
@@ -32,8 +32,13 @@ pub(super) struct Found {
     pub operator: Option<Operator>,
 }
 
-/// Reads or makes the node in `state`. `operators` is where the operator's key goes when a cluster is made. Blocks.
-pub(super) fn find(state: &Path, operators: &Path, join: Option<&JoinLine>) -> Result<Found, StartError> {
+/// Reads or makes the node in `state`. `operators` is where the operator's key goes when a cluster
+/// is made. Blocks.
+pub(super) fn find(
+    state: &Path,
+    operators: &Path,
+    join: Option<&JoinLine>,
+) -> Result<Found, StartError> {
     let founding_file = state.join(FOUNDING_FILE);
     if let Some(identity) = Identity::load(state)? {
         if let Some(line) = join {
@@ -76,7 +81,9 @@ fn found(file: &Path, operators: &Path) -> Result<(Founding, Operator), StartErr
 
 fn delete(file: &Path) -> Result<(), StartError> {
     match fs::remove_file(file) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(FileError::new(file, "deleted", error).into()),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(FileError::new(file, "deleted", error).into())
+        }
         _ => Ok(()),
     }
 }

@@ -10,8 +10,8 @@
 //! # }
 //! ```
 //!
-//! **Call [`init`] first thing in `main`**: components are compiled in a child process, which is the same program
-//! started anew.
+//! **Call [`init`] first thing in `main`**: components are compiled in a child process, which is
+//! the same program started anew.
 
 mod address;
 mod builder;
@@ -27,20 +27,20 @@ pub use builder::Builder;
 pub use error::StartError;
 pub use node::{Node, NodeDoor};
 
-/// How soon a node that stops by a signal hopes to be back. A service manager restarts in a second or two; for what
-/// takes longer its replicas move.
+/// How soon a node that stops by a signal hopes to be back. A service manager restarts in a second
+/// or two; for what takes longer its replicas move.
 pub const BACK_IN: Duration = Duration::from_secs(10);
 
-/// Threads of the event loop. Guests compute on threads of their own; what is left is small, and each thread costs
-/// memory.
+/// Threads of the event loop. Guests compute on threads of their own; what is left is small, and
+/// each thread costs memory.
 const THREADS: usize = 2;
 /// Threads for blocking file work, started when there is some.
 const BLOCKING: usize = 8;
 /// Stacks are touched to some tens of KiB; the rest is address space.
 const STACK: usize = 1024 * 1024;
 
-/// To be called first thing in `main`. In a process that was started to compile a component it does that and does not
-/// return.
+/// To be called first thing in `main`. In a process that was started to compile a component it does
+/// that and does not return.
 pub fn init() {
     shoal_runtimes::wasm::compiler_entry();
 }

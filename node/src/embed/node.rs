@@ -70,15 +70,19 @@ impl Node {
         self.service.join_line().map(|body| body.line)
     }
 
-    /// Publishes a workload, signed with this node's operator key. Returns once it is on disk here; [`Node::healthy`]
-    /// waits for more.
+    /// Publishes a workload, signed with this node's operator key. Returns once it is on disk here;
+    /// [`Node::healthy`] waits for more.
     pub async fn publish(&self, workload: Workload) -> Result<Published, PublishError> {
         let ready = publish::ready(&workload).await?;
         publish::publish(&NodeDoor(&self.service), self.operator()?, &ready, false).await
     }
 
     /// Changes how many replicas a workload has.
-    pub async fn scale(&self, name: &WorkloadName, replicas: u32) -> Result<Published, PublishError> {
+    pub async fn scale(
+        &self,
+        name: &WorkloadName,
+        replicas: u32,
+    ) -> Result<Published, PublishError> {
         publish::scale(&NodeDoor(&self.service), self.operator()?, name, replicas, false).await
     }
 
@@ -97,7 +101,8 @@ impl Node {
         self.service.workload(name).await
     }
 
-    /// Waits until all replicas of a workload are healthy. Waits as long as it takes: put a time-out around it.
+    /// Waits until all replicas of a workload are healthy. Waits as long as it takes: put a
+    /// time-out around it.
     pub async fn healthy(&self, name: &WorkloadName) -> Result<WorkloadView, ApiError> {
         self.service.healthy(name).await
     }
@@ -117,29 +122,32 @@ impl Node {
         self.service.explain(replica).await
     }
 
-    /// What happened here since the start, the latest thousand, and what happens from now on. Ends with the node.
+    /// What happened here since the start, the latest thousand, and what happens from now on. Ends
+    /// with the node.
     pub fn events(&self) -> impl Stream<Item = EventView> + Send + Unpin + 'static {
         self.service.events(0)
     }
 
-    /// Returns when a user has asked this node to stop, by `shoal down`. It is for the program to do so.
+    /// Returns when a user has asked this node to stop, by `shoal down`. It is for the program to
+    /// do so.
     pub async fn asked_to_stop(&self) {
         self.service.asked_to_stop().await;
     }
 
-    /// Returns why this node cannot go on, should that happen. What is left of it is to be stopped, and started anew.
+    /// Returns why this node cannot go on, should that happen. What is left of it is to be stopped,
+    /// and started anew.
     pub async fn failed(&self) -> String {
         self.running.failed().await
     }
 
-    /// Stops in order: tells the others, lets requests and guests end, leaves everything on disk. The node hopes to be
-    /// back soon, so its replicas are left in place for [`super::BACK_IN`].
+    /// Stops in order: tells the others, lets requests and guests end, leaves everything on disk.
+    /// The node hopes to be back soon, so its replicas are left in place for [`super::BACK_IN`].
     pub async fn stop(self) {
         self.stop_for(super::BACK_IN).await;
     }
 
-    /// The same, hoping to be back in so long; zero: its replicas move at once. At most 30 seconds are honoured by the
-    /// others.
+    /// The same, hoping to be back in so long; zero: its replicas move at once. At most 30 seconds
+    /// are honoured by the others.
     pub async fn stop_for(self, back_in: Duration) {
         self.running.stop(back_in).await;
     }
@@ -161,11 +169,17 @@ impl Door for NodeDoor<'_> {
         self.0.upload(artifact.digest, std::io::Cursor::new(bytes)).await
     }
 
-    fn prepare(&self, body: PrepareBody) -> impl Future<Output = Result<PreparedBody, ApiError>> + Send {
+    fn prepare(
+        &self,
+        body: PrepareBody,
+    ) -> impl Future<Output = Result<PreparedBody, ApiError>> + Send {
         self.0.prepare(body)
     }
 
-    fn submit(&self, body: SubmitBody) -> impl Future<Output = Result<AcceptedBody, ApiError>> + Send {
+    fn submit(
+        &self,
+        body: SubmitBody,
+    ) -> impl Future<Output = Result<AcceptedBody, ApiError>> + Send {
         self.0.submit(body)
     }
 }

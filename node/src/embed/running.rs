@@ -1,7 +1,7 @@
 //! All parts of a running node, put together and taken apart in order.
 //!
-//! Each part is started with what it needs of the others; what needs one another in a circle has two ends, one of which
-//! is handed out before the other runs.
+//! Each part is started with what it needs of the others; what needs one another in a circle has
+//! two ends, one of which is handed out before the other runs.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -83,7 +83,8 @@ pub(super) async fn start(plan: Plan) -> Result<Running, StartError> {
     let name = config.node_name()?;
     let api = Socket::bind(&socket_path)?;
     let artifacts = ArtifactStore::open(state.join("artifacts"), Limits::default()).await?;
-    let wasm_config = wasm::Config { compiler, ..wasm::Config::new(state.join("cache"), state.join("logs")) };
+    let wasm_config =
+        wasm::Config { compiler, ..wasm::Config::new(state.join("cache"), state.join("logs")) };
     let wasm = Wasm::new(wasm_config, artifacts.clone()).await?;
     let runtime: Arc<dyn Runtime> = Arc::new(wasm);
     let mesh: Arc<dyn Mesh> = Arc::new(network.clone());
@@ -136,17 +137,30 @@ pub(super) async fn start(plan: Plan) -> Result<Running, StartError> {
         http: http_address.to_string(),
         addresses: Arc::new(move || {
             let told = known.told();
-            let addresses = told.addresses.iter().filter_map(|text| socket(text)).map(|found| found.to_string());
+            let addresses = told
+                .addresses
+                .iter()
+                .filter_map(|text| socket(text))
+                .map(|found| found.to_string());
             told.trouble.map_or_else(|| Ok(addresses.collect()), Err)
         }),
     };
     let down = CancellationToken::new();
-    let service =
-        Service::new(core.clone(), peers.clone(), runtime.clone(), artifacts, executor.directory(), about, down);
+    let service = Service::new(
+        core.clone(),
+        peers.clone(),
+        runtime.clone(),
+        artifacts,
+        executor.directory(),
+        about,
+        down,
+    );
     let ingress = Arc::new(Ingress::new(&name, core, runtime, peers));
     // The ingress holds the driver's handle: it must not be held by it.
     let counted = Arc::downgrade(&ingress);
-    handle.count(Box::new(move |all| counted.upgrade().into_iter().for_each(|ingress| ingress.report(all))));
+    handle.count(Box::new(move |all| {
+        counted.upgrade().into_iter().for_each(|ingress| ingress.report(all))
+    }));
     let tunnels = network.accept(Purpose::Http).await;
     let (stop, servers) = (CancellationToken::new(), TaskTracker::new());
     servers.spawn(server::serve_tunnels(
@@ -190,8 +204,8 @@ impl Running {
         }
     }
 
-    /// Takes the node apart: nobody comes in any more, the others are told, guests end, what waits is written, links
-    /// close.
+    /// Takes the node apart: nobody comes in any more, the others are told, guests end, what waits
+    /// is written, links close.
     pub(super) async fn stop(mut self, back_in: Duration) {
         let orderly = async {
             self.stop.cancel();
@@ -222,14 +236,18 @@ impl Drop for Aborting {
 }
 
 /// Watches over the driver: why it ended, if nobody asked for it.
-fn supervised(driver: JoinHandle<Result<(), DriverError>>) -> (JoinHandle<()>, watch::Receiver<Option<String>>) {
+fn supervised(
+    driver: JoinHandle<Result<(), DriverError>>,
+) -> (JoinHandle<()>, watch::Receiver<Option<String>>) {
     let (failed, failure) = watch::channel(None);
     let task = tokio::spawn(async move {
         let mut driver = Aborting(driver);
         let why = match (&mut driver.0).await {
             Ok(Ok(())) => return,
             Ok(Err(error)) => error.to_string(),
-            Err(error) => format!("the driver ended with a fault of shoal's ({error}): start the daemon again"),
+            Err(error) => format!(
+                "the driver ended with a fault of shoal's ({error}): start the daemon again"
+            ),
         };
         error!("{why}");
         failed.send_replace(Some(why));

@@ -1,4 +1,5 @@
-//! Mailboxes in which a later word about a replica replaces the earlier one, and what is known of instances.
+//! Mailboxes in which a later word about a replica replaces the earlier one, and what is known of
+//! instances.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,8 +9,8 @@ use shoal_protocol::node::{Order, Report};
 use shoal_runtimes::InstanceId;
 use tokio::sync::Notify;
 
-/// Orders that were noted and not yet looked at. Bounded by the number of replicas a node can hold, since each has one
-/// place.
+/// Orders that were noted and not yet looked at. Bounded by the number of replicas a node can hold,
+/// since each has one place.
 #[derive(Clone, Default)]
 pub(super) struct Inbox(Arc<Level<Order>>);
 
@@ -81,7 +82,8 @@ impl Outbox {
     }
 }
 
-/// Replicas that ended here and whose logs can still be asked for: what a person may look into after a bad night.
+/// Replicas that ended here and whose logs can still be asked for: what a person may look into
+/// after a bad night.
 const REMEMBERED: usize = 512;
 
 /// Which instance stands, or stood last, for a replica on this node.

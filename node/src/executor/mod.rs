@@ -7,9 +7,10 @@
 //!            (latest counts)                  └──────────────┘
 //! ```
 //!
-//! **Both ways are levels, not edges**: an order that is overtaken is never carried out, a report that is overtaken is
-//! never sent. Calls to a runtime run beside the task, one a replica and a bounded number in all, each under a
-//! time-out: a runtime that hangs on one replica delays no other.
+//! **Both ways are levels, not edges**: an order that is overtaken is never carried out, a report
+//! that is overtaken is never sent. Calls to a runtime run beside the task, one a replica and a
+//! bounded number in all, each under a time-out: a runtime that hangs on one replica delays no
+//! other.
 
 mod levels;
 mod slot;
@@ -76,8 +77,8 @@ impl Orders for OrderSink {
     }
 }
 
-/// Notes orders while the executor does not run yet. The driver needs this end before the executor can have the
-/// driver's.
+/// Notes orders while the executor does not run yet. The driver needs this end before the executor
+/// can have the driver's.
 pub struct Waiting {
     inbox: Inbox,
 }
@@ -89,12 +90,19 @@ pub fn executor() -> (OrderSink, Waiting) {
 }
 
 impl Waiting {
-    /// Starts to carry out orders. What a runtime runs at this moment and no order asks for soon is stopped.
-    pub fn start(self, host: Host, runtime: Arc<dyn Runtime>, reports: Arc<dyn Reports>) -> Executor {
+    /// Starts to carry out orders. What a runtime runs at this moment and no order asks for soon is
+    /// stopped.
+    pub fn start(
+        self,
+        host: Host,
+        runtime: Arc<dyn Runtime>,
+        reports: Arc<dyn Reports>,
+    ) -> Executor {
         let directory = Directory::default();
         let outbox = Outbox::default();
         let (stop, stopped) = oneshot::channel();
-        let task = task::Task::new(host, runtime, self.inbox.clone(), outbox.clone(), directory.clone());
+        let task =
+            task::Task::new(host, runtime, self.inbox.clone(), outbox.clone(), directory.clone());
         let task = tokio::spawn(task.run(stopped));
         let reporter = tokio::spawn(async move {
             loop {
@@ -112,8 +120,8 @@ impl Executor {
         self.directory.clone()
     }
 
-    /// Stops every guest, each with its grace, and returns when they are gone or the grace is over. Nothing is reported
-    /// any more: the claims stay, so that the next start runs them again.
+    /// Stops every guest, each with its grace, and returns when they are gone or the grace is over.
+    /// Nothing is reported any more: the claims stay, so that the next start runs them again.
     pub async fn stop(mut self) {
         self.reporter.abort();
         self.inbox.close();
@@ -132,16 +140,29 @@ impl Drop for Executor {
     }
 }
 
-/// What a replica of one generation is called at the runtime. Stable, so that logs are found after a restart; never the
-/// same for two workloads that bore one name in turn.
+/// What a replica of one generation is called at the runtime. Stable, so that logs are found after
+/// a restart; never the same for two workloads that bore one name in turn.
 pub fn instance_id(name: &WorkloadName, replica: &ReplicaId, generation: &Digest) -> InstanceId {
     let Place::Index(index) = replica.place;
     let start = |digest: &Digest| digest.to_string().chars().take(16).collect::<String>();
-    let text = format!("{}/{}/{index}.{}.{}", name.namespace, name.name, start(&replica.uid), start(generation));
-    InstanceId::new(text).expect("labels of 63 and digits of an index stay under 200 visible characters")
+    let text = format!(
+        "{}/{}/{index}.{}.{}",
+        name.namespace,
+        name.name,
+        start(&replica.uid),
+        start(generation)
+    );
+    InstanceId::new(text)
+        .expect("labels of 63 and digits of an index stay under 200 visible characters")
 }
 
-fn launch(host: &Host, name: &WorkloadName, replica: &ReplicaId, generation: &Digest, spec: &Spec) -> Launch {
+fn launch(
+    host: &Host,
+    name: &WorkloadName,
+    replica: &ReplicaId,
+    generation: &Digest,
+    spec: &Spec,
+) -> Launch {
     let replica_name = ReplicaName { workload: name.clone(), place: replica.place };
     let mut env: BTreeMap<String, String> = spec.env.clone();
     env.insert("SHOAL_REPLICA".into(), replica_name.to_string());

@@ -35,7 +35,13 @@ pub(super) struct Slot {
 
 impl Slot {
     pub(super) fn new(generation: Digest) -> Self {
-        Slot { wanted: Wanted::Stop, generation, start_due: false, busy: false, begun: BTreeSet::new() }
+        Slot {
+            wanted: Wanted::Stop,
+            generation,
+            start_due: false,
+            busy: false,
+            begun: BTreeSet::new(),
+        }
     }
 
     pub(super) fn run(&mut self, generation: Digest, launch: Launch) {
@@ -49,7 +55,8 @@ impl Slot {
         self.wanted = Wanted::Stop;
     }
 
-    /// The call that brings this slot nearer to what is wanted; none when it is there, or when a call is under way.
+    /// The call that brings this slot nearer to what is wanted; none when it is there, or when a
+    /// call is under way.
     pub(super) fn next(&self, state: impl Fn(&InstanceId) -> Option<State>) -> Option<Step> {
         if self.busy {
             return None;
@@ -72,7 +79,12 @@ impl Slot {
     }
 
     /// What to tell the core about the wanted instance being in `state`.
-    pub(super) fn report(&self, replica: ReplicaId, instance: &InstanceId, state: State) -> Option<Report> {
+    pub(super) fn report(
+        &self,
+        replica: ReplicaId,
+        instance: &InstanceId,
+        state: State,
+    ) -> Option<Report> {
         let Wanted::Run { generation, launch } = &self.wanted else { return None };
         if launch.id != *instance || self.start_due {
             return None;
@@ -81,8 +93,12 @@ impl Slot {
             State::Starting => ReplicaState::Starting,
             State::Running => ReplicaState::Healthy,
             State::Failed { reason, retryable } => ReplicaState::Failed { reason, retryable },
-            // Under its own order to stop a slot reports when it is gone; this one was stopped by somebody else.
-            State::Stopped => ReplicaState::Failed { reason: "it was stopped from outside".into(), retryable: true },
+            // Under its own order to stop a slot reports when it is gone; this one was stopped by
+            // somebody else.
+            State::Stopped => ReplicaState::Failed {
+                reason: "it was stopped from outside".into(),
+                retryable: true,
+            },
         };
         Some(Report { replica, generation: *generation, state })
     }

@@ -83,7 +83,8 @@ impl Task {
         self.stop_all().await;
     }
 
-    /// Takes one thing that happened. Cancelling it loses nothing: each branch waits first, then acts without awaiting.
+    /// Takes one thing that happened. Cancelling it loses nothing: each branch waits first, then
+    /// acts without awaiting.
     async fn turn(&mut self, watch: &mut Watch) {
         tokio::select! {
             orders = self.inbox.take() => orders.into_iter().for_each(|(replica, order)| self.on_order(replica, order)),
@@ -98,17 +99,24 @@ impl Task {
                 let launch = launch(&self.host, &name, &replica, &generation, &spec);
                 self.directory.began(replica, launch.id.clone());
                 self.by_instance.insert(launch.id.clone(), replica);
-                self.slots.entry(replica).or_insert_with(|| Slot::new(generation)).run(generation, launch);
+                self.slots
+                    .entry(replica)
+                    .or_insert_with(|| Slot::new(generation))
+                    .run(generation, launch);
             }
             // Without a slot nothing runs here: the core is told so.
-            Order::Stop { .. } => self.slots.entry(replica).or_insert_with(|| Slot::new(Digest([0; 32]))).stop(),
+            Order::Stop { .. } => {
+                self.slots.entry(replica).or_insert_with(|| Slot::new(Digest([0; 32]))).stop()
+            }
         }
         self.advance(replica);
     }
 
     fn on_status(&mut self, status: Status) {
         let Some(replica) = self.by_instance.get(&status.id).copied() else { return };
-        if let Some(report) = self.slots.get(&replica).and_then(|slot| slot.report(replica, &status.id, status.state)) {
+        if let Some(report) =
+            self.slots.get(&replica).and_then(|slot| slot.report(replica, &status.id, status.state))
+        {
             self.outbox.put(report);
         }
         self.advance(replica);
@@ -124,9 +132,11 @@ impl Task {
                 let Some((replica, step)) = self.step_of.remove(&error.id()) else { return };
                 warn!(%replica, "a runtime panicked: {error}");
                 let done = match step {
-                    Step::Start(launch) => {
-                        Done::Refused { id: launch.id, reason: "the runtime panicked".into(), retryable: true }
-                    }
+                    Step::Start(launch) => Done::Refused {
+                        id: launch.id,
+                        reason: "the runtime panicked".into(),
+                        retryable: true,
+                    },
                     Step::Stop(_) => Done::NotStopped,
                 };
                 (replica, done)
@@ -137,7 +147,10 @@ impl Task {
         match done {
             Done::Started(id) => {
                 // The state may not have changed by this, so that nobody would tell it.
-                let report = self.runtime.status(&id).and_then(|status| slot.report(replica, &id, status.state));
+                let report = self
+                    .runtime
+                    .status(&id)
+                    .and_then(|status| slot.report(replica, &id, status.state));
                 if let Some(report) = report {
                     self.outbox.put(report);
                 }
@@ -169,14 +182,20 @@ impl Task {
     fn advance(&mut self, replica: ReplicaId) {
         let Some(slot) = self.slots.get_mut(&replica) else { return };
         if slot.gone() {
-            self.outbox.put(Report { replica, generation: slot.generation, state: ReplicaState::Stopped });
+            self.outbox.put(Report {
+                replica,
+                generation: slot.generation,
+                state: ReplicaState::Stopped,
+            });
             self.slots.remove(&replica);
             self.by_instance.retain(|_, other| *other != replica);
             self.directory.ended(replica);
             return;
         }
         let runtime = &self.runtime;
-        let Some(step) = slot.next(|id| runtime.status(id).map(|status| status.state)) else { return };
+        let Some(step) = slot.next(|id| runtime.status(id).map(|status| status.state)) else {
+            return;
+        };
         slot.busy = true;
         if let Step::Start(launch) = &step {
             slot.start_due = false;
@@ -190,11 +209,17 @@ impl Task {
 
     async fn stop_all(mut self) {
         self.steps.abort_all();
-        let begun: BTreeSet<InstanceId> = self.slots.into_values().flat_map(|slot| slot.begun).collect();
+        let begun: BTreeSet<InstanceId> =
+            self.slots.into_values().flat_map(|slot| slot.begun).collect();
         let stops = begun.iter().map(|id| self.runtime.stop(id, GRACE));
         match timeout(GRACE + STOP_WITHIN, futures::future::join_all(stops)).await {
-            Ok(results) => results.into_iter().filter_map(Result::err).for_each(|error| warn!("{error}")),
-            Err(_) => warn!("some guests did not stop within {:?}; they end with this process", GRACE + STOP_WITHIN),
+            Ok(results) => {
+                results.into_iter().filter_map(Result::err).for_each(|error| warn!("{error}"))
+            }
+            Err(_) => warn!(
+                "some guests did not stop within {:?}; they end with this process",
+                GRACE + STOP_WITHIN
+            ),
         }
     }
 }
@@ -212,7 +237,10 @@ async fn call(runtime: Arc<dyn Runtime>, calls: Arc<Semaphore>, step: Step) -> D
                     Done::Refused { id, reason: error.to_string(), retryable }
                 }
                 Err(_) => {
-                    let reason = format!("the {} runtime did not take it within {START_WITHIN:?}", runtime.kind());
+                    let reason = format!(
+                        "the {} runtime did not take it within {START_WITHIN:?}",
+                        runtime.kind()
+                    );
                     Done::Refused { id, reason, retryable: true }
                 }
             }
@@ -234,12 +262,18 @@ async fn call(runtime: Arc<dyn Runtime>, calls: Arc<Semaphore>, step: Step) -> D
     }
 }
 
-/// What runs at start and nobody wants: left over from a life that ended between an order and its record.
+/// What runs at start and nobody wants: left over from a life that ended between an order and its
+/// record.
 async fn stop_strays(runtime: Arc<dyn Runtime>, directory: Directory) {
     let found = match timeout(START_WITHIN, runtime.instances()).await {
         Ok(Ok(found)) => found,
         Ok(Err(error)) => return warn!("what runs here already is not known: {error}"),
-        Err(_) => return warn!("what runs here already is not known: the {} runtime did not answer", runtime.kind()),
+        Err(_) => {
+            return warn!(
+                "what runs here already is not known: the {} runtime did not answer",
+                runtime.kind()
+            );
+        }
     };
     if found.is_empty() {
         return;

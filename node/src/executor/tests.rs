@@ -40,7 +40,12 @@ impl World {
     fn run(&mut self, index: u32, generation: u8) -> InstanceId {
         let (name, generation) = ("web".parse().unwrap(), Digest([generation; 32]));
         let id = instance_id(&name, &replica(index), &generation);
-        self.orders.order(Order::Run { replica: replica(index), name, generation, spec: spec("web", 2) });
+        self.orders.order(Order::Run {
+            replica: replica(index),
+            name,
+            generation,
+            spec: spec("web", 2),
+        });
         id
     }
 
@@ -72,7 +77,13 @@ async fn what_is_ordered_runs_with_its_surroundings_in_its_environment() {
     assert_eq!(world.executor.directory().instance(&replica(1)), Some(id));
 
     let host = Host { node: NODE, name: "n1".into() };
-    let launch = launch(&host, &"shop/web".parse().unwrap(), &replica(1), &Digest([1; 32]), &spec("shop/web", 2));
+    let launch = launch(
+        &host,
+        &"shop/web".parse().unwrap(),
+        &replica(1),
+        &Digest([1; 32]),
+        &spec("shop/web", 2),
+    );
     let env: Vec<&str> = ["SHOAL_REPLICA", "SHOAL_NODE", "SHOAL_WORKLOAD", "SHOAL_NAMESPACE"]
         .map(|name| launch.env[name].as_str())
         .into();

@@ -1,7 +1,8 @@
 //! The clients of the HTTP port: which of them keep a connection when there are too many.
 //!
-//! A client is *proven* from the end of a request's head until the last byte of the answer has left for its kernel. Between
-//! two requests, and before the first, it is not: then its connection may be given to somebody else ([`crate::shares`]).
+//! A client is *proven* from the end of a request's head until the last byte of the answer has left
+//! for its kernel. Between two requests, and before the first, it is not: then its connection may
+//! be given to somebody else ([`crate::shares`]).
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -15,8 +16,9 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 use super::patience::{CLIENT_IDLE, CLIENT_TAKES};
 use crate::shares::{Bounds, Place, Shares};
 
-/// Bytes for a client that may wait in the kernel and have not left. A client that reads slowly is given some megabytes
-/// otherwise: memory, times 512, and for minutes nothing would be seen of what it takes.
+/// Bytes for a client that may wait in the kernel and have not left. A client that reads slowly is
+/// given some megabytes otherwise: memory, times 512, and for minutes nothing would be seen of what
+/// it takes.
 const UNSENT: u32 = 64 << 10;
 
 /// Bounds of the HTTP port. [`PortLimits::default`] has sane ones.
@@ -28,14 +30,16 @@ pub struct PortLimits {
     pub head_within: Duration,
     /// How long a client may send nothing of a body that is waited for.
     pub idle: Duration,
-    /// How long a client may take nothing of its answer, seen by the kernel having no room for more.
+    /// How long a client may take nothing of its answer, seen by the kernel having no room for
+    /// more.
     pub takes: Duration,
 }
 
 impl Default for PortLimits {
-    /// 512 connections, each a file and some 10 KB; 256 requests are answered at a time, so half of them at least wait for a
-    /// request and can make room. From 384 on an address has 64 that wait - a proxy in front, or a household behind one
-    /// address, loses idle connections at worst, which clients open anew - and heads have 5 s instead of 30.
+    /// 512 connections, each a file and some 10 KB; 256 requests are answered at a time, so half of
+    /// them at least wait for a request and can make room. From 384 on an address has 64 that wait
+    /// - a proxy in front, or a household behind one address, loses idle connections at worst,
+    /// which clients open anew - and heads have 5 s instead of 30.
     fn default() -> Self {
         PortLimits {
             clients: Bounds { places: 512, crowded: 384, each: 64, hurry: Duration::from_secs(5) },

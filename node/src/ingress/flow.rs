@@ -1,7 +1,8 @@
 //! A request on its way through another node: what moves, and who is waited for.
 //!
-//! **Time runs against the one who is waited for.** A client that sends slowly uses up nobody's time but its own, which
-//! [`super::patience`] keeps; the other node has its time from the moment at which it has what it needs.
+//! **Time runs against the one who is waited for.** A client that sends slowly uses up nobody's
+//! time but its own, which [`super::patience`] keeps; the other node has its time from the moment
+//! at which it has what it needs.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,8 +19,8 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::patience::{Awaited, PATH_IDLE, Party, Stalled};
 
-/// How long a node may take to begin its answer once it has the request, and to go on with it. Longer than a guest may take,
-/// so that the guest's own limit speaks first.
+/// How long a node may take to begin its answer once it has the request, and to go on with it.
+/// Longer than a guest may take, so that the guest's own limit speaks first.
 pub const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 
 /// How often to look who is waited for.
@@ -66,7 +67,8 @@ impl Flow {
         }
     }
 
-    /// When to look again. What moves moves the deadline, to an earlier time as well: when somebody else is waited for.
+    /// When to look again. What moves moves the deadline, to an earlier time as well: when somebody
+    /// else is waited for.
     fn look_at(&self, awaited: Awaited) -> Instant {
         self.deadline(awaited).0.min(Instant::now() + LOOK_AFTER)
     }
@@ -82,7 +84,9 @@ impl Flow {
         let (state, since) = *self.lock();
         let (awaited, limit) = match state {
             // The client's own limit ends this.
-            Sending::FromClient => return (Instant::now() + ANSWER_WITHIN, self.named(awaited, ANSWER_WITHIN)),
+            Sending::FromClient => {
+                return (Instant::now() + ANSWER_WITHIN, self.named(awaited, ANSWER_WITHIN));
+            }
             Sending::ToNode => (Awaited::Take, PATH_IDLE),
             Sending::Done => (awaited, ANSWER_WITHIN),
         };
@@ -120,7 +124,10 @@ impl HttpBody for Outgoing {
     type Data = Bytes;
     type Error = BodyError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let polled = Pin::new(&mut self.body).poll_frame(cx);
         self.flow.is(match &polled {
             Poll::Pending => Sending::FromClient,
@@ -146,7 +153,8 @@ impl Drop for Outgoing {
     }
 }
 
-/// Watches an answer that came with its [`Flow`] among its extensions: its body fails when the node does not go on.
+/// Watches an answer that came with its [`Flow`] among its extensions: its body fails when the node
+/// does not go on.
 pub fn arriving(mut response: Response<Body>) -> Response<Body> {
     match response.extensions_mut().remove::<Arc<Flow>>() {
         Some(flow) => {
@@ -168,7 +176,10 @@ impl HttpBody for Arriving {
     type Data = Bytes;
     type Error = BodyError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
             self.waiting = None;
             return Poll::Ready(frame);

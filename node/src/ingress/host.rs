@@ -7,14 +7,16 @@ use shoal_protocol::model::name::DEFAULT_NAMESPACE;
 /// The host by which nodes ask one another's API, inside a tunnel. Nobody else can reach it.
 pub const NODE_API: &str = "api.node.internal";
 
-/// The endings that mean: a workload. `.localhost` resolves to this machine everywhere without any set-up.
+/// The endings that mean: a workload. `.localhost` resolves to this machine everywhere without any
+/// set-up.
 const ENDINGS: [&str; 2] = [".shoal", ".localhost"];
 
 /// How names are formed, for whoever asked for one that is not.
-pub const FORMS: &str =
-    "a workload answers to NAME.shoal and NAME.localhost, or NAME.NAMESPACE.shoal outside the default namespace";
+pub const FORMS: &str = "a workload answers to NAME.shoal and NAME.localhost, or \
+    NAME.NAMESPACE.shoal outside the default namespace";
 
-/// The host a request is for, in small letters and without a port. `None` when there is none, or more than one.
+/// The host a request is for, in small letters and without a port. `None` when there is none, or
+/// more than one.
 pub fn host(uri: &Uri, headers: &HeaderMap) -> Option<String> {
     let mut named = headers.get_all(header::HOST).iter();
     // With an absolute target its host counts and the header is ignored (RFC 9112, 3.2.2).
@@ -46,7 +48,9 @@ mod tests {
     fn of(value: &str) -> Option<String> {
         let mut headers = HeaderMap::new();
         headers.insert(header::HOST, value.parse().unwrap());
-        host(&Uri::from_static("/"), &headers).and_then(|host| workload(&host)).map(|name| format!("{name:?}"))
+        host(&Uri::from_static("/"), &headers)
+            .and_then(|host| workload(&host))
+            .map(|name| format!("{name:?}"))
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Requests from outside find a replica: a local one first, else one on another node, through the mesh.
+//! Requests from outside find a replica: a local one first, else one on another node, through the
+//! mesh.
 //!
 //! ```text
 //!   client ── TCP ──▶ server ─┐                     ┌─ here ──▶ Runtime::serve
@@ -6,11 +7,12 @@
 //!   node ── tunnel ▶ server ──┘   (Host -> Routes)  └─ there ─▶ Peers ── tunnel ──▶ that node's Ingress
 //! ```
 //!
-//! Of the other nodes' replicas those come first whose node is linked or can be dialled; a node that cannot is reached over one
-//! common member, which the mesh does below this.
+//! Of the other nodes' replicas those come first whose node is linked or can be dialled; a node
+//! that cannot is reached over one common member, which the mesh does below this.
 //!
-//! **A request that came through a tunnel is served here or refused**: no request ever goes round in circles, whatever
-//! two nodes believe about one another. A request is tried again elsewhere when nothing of it was acted on, or twice is once.
+//! **A request that came through a tunnel is served here or refused**: no request ever goes round
+//! in circles, whatever two nodes believe about one another. A request is tried again elsewhere
+//! when nothing of it was acted on, or twice is once.
 
 mod clients;
 mod counters;
@@ -56,8 +58,8 @@ const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// A replica, one more when the first was not there, and where that one is by now.
 const TRIES: usize = 3;
-/// How long a request waits for the next node of a replica whose node was lost: a death is known, and healed, within some
-/// hundredths of a second.
+/// How long a request waits for the next node of a replica whose node was lost: a death is known,
+/// and healed, within some hundredths of a second.
 const MOVING: Duration = Duration::from_millis(300);
 
 /// Headers that speak of one connection, not of the request (RFC 9110, 7.6.1).
@@ -138,7 +140,11 @@ impl Ingress {
         let host = host::host(request.uri(), request.headers());
         let Some(name) = host.as_deref().and_then(host::workload) else {
             let host = host.unwrap_or_default();
-            return refusal(StatusCode::NOT_FOUND, &format!("no workload answers to `{host}`: {}", host::FORMS), false);
+            return refusal(
+                StatusCode::NOT_FOUND,
+                &format!("no workload answers to `{host}`: {}", host::FORMS),
+                false,
+            );
         };
         clean(request.headers_mut(), origin);
         let response = self.route(origin, &name, request).await;
@@ -153,7 +159,10 @@ impl Ingress {
                     Origin::Client(address) => format!("{}", Group::of(address.ip())),
                     Origin::Peer(node) => format!("node {}", node.short()),
                 };
-                format!("{own} requests of {asker} are being answered here; the rest of {REQUESTS} is kept for others")
+                format!(
+                    "{own} requests of {asker} are being answered here; the rest of {REQUESTS} is \
+                        kept for others"
+                )
             }
         };
         self.counters.refused(why);
@@ -165,7 +174,12 @@ impl Ingress {
         response
     }
 
-    async fn route(&self, origin: Origin, name: &WorkloadName, mut request: Request<Body>) -> Response<Body> {
+    async fn route(
+        &self,
+        origin: Origin,
+        name: &WorkloadName,
+        mut request: Request<Body>,
+    ) -> Response<Body> {
         let again = Again::of(&request);
         let (mut tried, mut last) = (Vec::new(), None);
         let mut next = self.untried(origin, name, &tried);
@@ -179,7 +193,8 @@ impl Ingress {
                 Ok(response) => return outward(origin, response),
                 Err(miss) => miss,
             };
-            debug!(replica = %route.replica, node = %route.node.short(), "no answer: {}", miss.response.status());
+            debug!(replica = %route.replica, node = %route.node.short(), "no answer: \
+                {}", miss.response.status());
             if last.is_none() || miss.touched {
                 last = Some(miss.response);
             }
@@ -198,12 +213,15 @@ impl Ingress {
         outward(origin, response)
     }
 
-    /// The replicas to try: local ones first, then those on nodes that are reached directly, then the rest; each kind in turn.
+    /// The replicas to try: local ones first, then those on nodes that are reached directly, then
+    /// the rest; each kind in turn.
     fn candidates(&self, origin: Origin, name: &WorkloadName) -> Vec<Route> {
         let routes = self.routes.borrow();
         let all = routes.get(name).map(|routes| &routes[..]).unwrap_or_default();
-        let (mut local, remote): (Vec<Route>, Vec<Route>) = all.iter().cloned().partition(|route| route.local);
-        let (mut direct, mut indirect): (Vec<Route>, Vec<Route>) = remote.into_iter().partition(|route| route.direct);
+        let (mut local, remote): (Vec<Route>, Vec<Route>) =
+            all.iter().cloned().partition(|route| route.local);
+        let (mut direct, mut indirect): (Vec<Route>, Vec<Route>) =
+            remote.into_iter().partition(|route| route.direct);
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         for routes in [&mut local, &mut direct, &mut indirect] {
             if !routes.is_empty() {
@@ -219,12 +237,20 @@ impl Ingress {
     }
 
     fn untried(&self, origin: Origin, name: &WorkloadName, tried: &[Route]) -> Option<Route> {
-        self.candidates(origin, name).into_iter().find(|route| !tried.iter().any(|other| is_same(route, other)))
+        self.candidates(origin, name)
+            .into_iter()
+            .find(|route| !tried.iter().any(|other| is_same(route, other)))
     }
 
-    /// Where a request goes when the last one tried did not answer. That one's node may be lost: then its replica is elsewhere
-    /// in a moment, or the node is reached by another way.
-    async fn next(&self, origin: Origin, name: &WorkloadName, tried: &[Route], is_lost: bool) -> Option<Route> {
+    /// Where a request goes when the last one tried did not answer. That one's node may be lost:
+    /// then its replica is elsewhere in a moment, or the node is reached by another way.
+    async fn next(
+        &self,
+        origin: Origin,
+        name: &WorkloadName,
+        tried: &[Route],
+        is_lost: bool,
+    ) -> Option<Route> {
         let untried = self.untried(origin, name, tried);
         let last = tried.last()?;
         let again = || self.candidates(origin, name).into_iter().find(|route| is_same(route, last));
@@ -243,9 +269,15 @@ impl Ingress {
         tokio::time::timeout(MOVING, moved).await.unwrap_or_else(|_| again())
     }
 
-    async fn here(&self, name: &WorkloadName, route: &Route, request: Request<Body>) -> Result<Response<Body>, Miss> {
+    async fn here(
+        &self,
+        name: &WorkloadName,
+        route: &Route,
+        request: Request<Body>,
+    ) -> Result<Response<Body>, Miss> {
         let id = instance_id(name, &route.replica, &route.generation);
-        let replica = ReplicaName { workload: name.clone(), place: route.replica.place }.to_string();
+        let replica =
+            ReplicaName { workload: name.clone(), place: route.replica.place }.to_string();
         let answered = self.runtime.serve(&id, request).await;
         let (mut response, untouched) = match answered {
             Ok(response) => (response, false),
@@ -271,7 +303,12 @@ impl Ingress {
         Ok(response)
     }
 
-    async fn there(&self, name: &WorkloadName, route: &Route, request: Request<Body>) -> Result<Response<Body>, Miss> {
+    async fn there(
+        &self,
+        name: &WorkloadName,
+        route: &Route,
+        request: Request<Body>,
+    ) -> Result<Response<Body>, Miss> {
         match self.peers.send_unless(route.node, request, self.left(name, route)).await {
             Ok(response) if response.headers().contains_key(UNTOUCHED_HEADER) => {
                 Err(Miss { request: None, touched: false, is_lost: false, response })
@@ -279,18 +316,24 @@ impl Ingress {
             Ok(response) => Ok(flow::arriving(response)),
             Err(SendError::NotSent { request, why, open }) => {
                 let replica = ReplicaName { workload: name.clone(), place: route.replica.place };
-                let response = self.nowhere.out_of_reach(&replica, route.node, &why, open.as_ref()).await;
+                let response =
+                    self.nowhere.out_of_reach(&replica, route.node, &why, open.as_ref()).await;
                 Err(Miss { request: Some(*request), touched: false, is_lost: false, response })
             }
             Err(SendError::Sent { why, is_lost }) => {
-                let response =
-                    refusal(StatusCode::BAD_GATEWAY, &format!("a replica's node did not answer: {why}"), true);
+                let response = refusal(
+                    StatusCode::BAD_GATEWAY,
+                    &format!("a replica's node did not answer: {why}"),
+                    true,
+                );
                 Err(Miss { request: None, touched: true, is_lost, response })
             }
             // Nobody is asked again for half a request.
-            Err(SendError::Client { why }) => {
-                Ok(refusal(StatusCode::REQUEST_TIMEOUT, &format!("the request was not sent to its end: {why}"), false))
-            }
+            Err(SendError::Client { why }) => Ok(refusal(
+                StatusCode::REQUEST_TIMEOUT,
+                &format!("the request was not sent to its end: {why}"),
+                false,
+            )),
         }
     }
 
@@ -299,7 +342,9 @@ impl Ingress {
         let (mut routes, name, route) = (self.routes.clone(), name.clone(), route.clone());
         async move {
             let is_there = |other: &Route| is_same(other, &route);
-            let left = |routes: &Arc<Routes>| !routes.get(&name).is_some_and(|routes| routes.iter().any(is_there));
+            let left = |routes: &Arc<Routes>| {
+                !routes.get(&name).is_some_and(|routes| routes.iter().any(is_there))
+            };
             if routes.wait_for(left).await.is_err() {
                 std::future::pending().await // the node ends, and its requests with it
             }
@@ -312,8 +357,8 @@ fn is_same(one: &Route, other: &Route) -> bool {
     (&one.replica, &one.generation, &one.node) == (&other.replica, &other.generation, &other.node)
 }
 
-/// What is needed to send a request once more: only one without a body can be made again, and one that may have been
-/// acted on only if doing it twice is doing it once (RFC 9110, 9.2.2).
+/// What is needed to send a request once more: only one without a body can be made again, and one
+/// that may have been acted on only if doing it twice is doing it once (RFC 9110, 9.2.2).
 struct Again {
     head: Option<http::request::Parts>,
     idempotent: bool,
@@ -322,8 +367,15 @@ struct Again {
 impl Again {
     fn of(request: &Request<Body>) -> Self {
         let method = request.method();
-        let idempotent =
-            [Method::GET, Method::HEAD, Method::OPTIONS, Method::TRACE, Method::PUT, Method::DELETE].contains(method);
+        let idempotent = [
+            Method::GET,
+            Method::HEAD,
+            Method::OPTIONS,
+            Method::TRACE,
+            Method::PUT,
+            Method::DELETE,
+        ]
+        .contains(method);
         let head = request.body().is_end_stream().then(|| {
             let mut copy = Request::new(());
             *copy.method_mut() = method.clone();
@@ -341,7 +393,8 @@ impl Again {
     }
 }
 
-/// Takes away what only this connection or only nodes may say, and notes where the request came from.
+/// Takes away what only this connection or only nodes may say, and notes where the request came
+/// from.
 fn clean(headers: &mut HeaderMap, origin: Origin) {
     drop_hop_by_hop(headers);
     headers.remove(UNTOUCHED_HEADER);
@@ -383,7 +436,9 @@ fn drop_hop_by_hop(headers: &mut HeaderMap) {
 fn refusal(status: StatusCode, sentence: &str, soon: bool) -> Response<Body> {
     let mut response = Response::new(shoal_runtimes::body(format!("{sentence}\n")));
     *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     if soon {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     }

@@ -1,4 +1,5 @@
-//! Why a workload has no replica to answer: it does not exist, it is not well, or there is no way to its node.
+//! Why a workload has no replica to answer: it does not exist, it is not well, or there is no way
+//! to its node.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,8 +13,8 @@ use super::{host, refusal};
 use crate::api::Core;
 use crate::network::{OpenError, told};
 
-/// Answers kept between two changes of the views, so that a client that asks again and again does not keep the core
-/// busy.
+/// Answers kept between two changes of the views, so that a client that asks again and again does
+/// not keep the core busy.
 const KEPT: usize = 256;
 /// Replicas whose state is told in one answer.
 const TOLD: usize = 5;
@@ -27,7 +28,8 @@ pub(super) struct Nowhere {
 struct Kept {
     version: u64,
     answers: BTreeMap<WorkloadName, (StatusCode, String)>,
-    /// Names of nodes by id, as of that version; this node's own under none. As many as there are members.
+    /// Names of nodes by id, as of that version; this node's own under none. As many as there are
+    /// members.
     names: Option<Arc<BTreeMap<Option<NodeId>, String>>>,
 }
 
@@ -47,7 +49,10 @@ impl Nowhere {
             None => {
                 let answer = match self.core.workload(name.clone()).await {
                     Ok(Some(view)) => (StatusCode::SERVICE_UNAVAILABLE, unwell(name, &view)),
-                    Ok(None) => (StatusCode::NOT_FOUND, format!("there is no workload `{name}`: {}", host::FORMS)),
+                    Ok(None) => (
+                        StatusCode::NOT_FOUND,
+                        format!("there is no workload `{name}`: {}", host::FORMS),
+                    ),
                     Err(stopped) => (StatusCode::SERVICE_UNAVAILABLE, stopped.to_string()),
                 };
                 self.keep(version, name, answer.clone());
@@ -74,19 +79,26 @@ impl Nowhere {
         open: Option<&OpenError>,
     ) -> Response<Body> {
         let names = self.names().await;
-        let short = |node: &NodeId| names.get(&Some(*node)).cloned().unwrap_or_else(|| node.short());
+        let short =
+            |node: &NodeId| names.get(&Some(*node)).cloned().unwrap_or_else(|| node.short());
         let here = names.get(&None).map_or("this node", String::as_str);
         let there = short(&node);
         let sentence = match open {
             Some(OpenError::NoWay { dial, tried, .. }) => {
-                format!("{replica} runs on {there}; {here} has no way to {there} ({})", told(dial, tried, short))
+                format!(
+                    "{replica} runs on {there}; {here} has no way to {there} ({})",
+                    told(dial, tried, short)
+                )
             }
             Some(OpenError::NoLink(_)) => {
                 format!(
-                    "{replica} runs on {there}; {here} has no way to {there} (no address led to it, and no common member was known)"
+                    "{replica} runs on {there}; {here} has no way to {there} (no address led to \
+                        it, and no common member was known)"
                 )
             }
-            Some(_) | None => format!("{replica} runs on {there}, which {here} cannot reach: {why}"),
+            Some(_) | None => {
+                format!("{replica} runs on {there}, which {here} cannot reach: {why}")
+            }
         };
         refusal(StatusCode::SERVICE_UNAVAILABLE, &sentence, true)
     }
@@ -125,7 +137,10 @@ fn unwell(name: &WorkloadName, view: &WorkloadView) -> String {
     if view.desired == 0 {
         return format!("`{name}` is scaled to no replicas: `shoal scale {name}=1` starts one");
     }
-    let mut text = format!("no replica of `{name}` answers now ({} of {} are healthy)", view.healthy, view.desired);
+    let mut text = format!(
+        "no replica of `{name}` answers now ({} of {} are healthy)",
+        view.healthy, view.desired
+    );
     for replica in view.replicas.iter().filter(|replica| replica.phase != "healthy").take(TOLD) {
         text.push_str(&format!("\n{} is {}", replica.replica, replica.phase));
         if let Some(reason) = &replica.reason {

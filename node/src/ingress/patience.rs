@@ -1,6 +1,7 @@
 //! An end to patience: whoever is waited for and does not go on is left, and named.
 //!
-//! **Each hop judges its own neighbour, by bytes that move.** A steady transfer is never cut, however slow it is.
+//! **Each hop judges its own neighbour, by bytes that move.** A steady transfer is never cut,
+//! however slow it is.
 //!
 //! ```text
 //!   waited for        to                       limit                     measured by
@@ -12,8 +13,9 @@
 //!   the guest         either                   30 s                      the runtime, which speaks before Flow does
 //! ```
 //!
-//! Between nodes bytes move in steps of half a stream's window, 128 KiB and more: a client that takes 1 KB a second moves
-//! none for two minutes. So the limit there is longer; a node that died is noticed by its link, not by this.
+//! Between nodes bytes move in steps of half a stream's window, 128 KiB and more: a client that
+//! takes 1 KB a second moves none for two minutes. So the limit there is longer; a node that died
+//! is noticed by its link, not by this.
 
 use std::fmt;
 use std::future::Future;
@@ -33,9 +35,10 @@ use super::clients::Client;
 
 /// How long a client may send no byte of a body that is waited for.
 pub const CLIENT_IDLE: Duration = Duration::from_secs(30);
-/// How long a client may take nothing of its answer. The kernel tells in steps: it has room again when what it holds back,
-/// 128 KiB at most, has mostly left. So a client that takes 1.1 KB a second is steady enough. (The kernel's own `TCP_USER_TIMEOUT`
-/// knows no steps, but ends connections whose receiver has a small window, though they move.)
+/// How long a client may take nothing of its answer. The kernel tells in steps: it has room again
+/// when what it holds back, 128 KiB at most, has mostly left. So a client that takes 1.1 KB a
+/// second is steady enough. (The kernel's own `TCP_USER_TIMEOUT` knows no steps, but ends
+/// connections whose receiver has a small window, though they move.)
 pub const CLIENT_TAKES: Duration = Duration::from_secs(120);
 /// How long nothing may move between two nodes while a link stands.
 pub const PATH_IDLE: Duration = Duration::from_secs(300);
@@ -111,8 +114,9 @@ impl fmt::Display for Stalled {
     }
 }
 
-/// Bytes whose writes fail when the other side takes nothing for too long. Reads may take as long as they like: an idle
-/// client is the business of the head's own deadline, and a body's of [`Timely`].
+/// Bytes whose writes fail when the other side takes nothing for too long. Reads may take as long
+/// as they like: an idle client is the business of the head's own deadline, and a body's of
+/// [`Timely`].
 pub struct Patient<T> {
     bytes: T,
     stalled: Stalled,
@@ -123,7 +127,8 @@ pub struct Patient<T> {
 impl<T> Patient<T> {
     /// Around the bytes to a node.
     pub fn to_node(bytes: T, node: NodeId) -> Self {
-        let stalled = Stalled { party: Party::Node(node), awaited: Awaited::Take, limit: PATH_IDLE };
+        let stalled =
+            Stalled { party: Party::Node(node), awaited: Awaited::Take, limit: PATH_IDLE };
         Patient { bytes, stalled, waiting: None, client: None }
     }
 
@@ -137,7 +142,11 @@ impl<T> Patient<T> {
         if error.kind() == io::ErrorKind::TimedOut { self.stalled.into_io() } else { error }
     }
 
-    fn watch<R>(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<R>>) -> Poll<io::Result<R>> {
+    fn watch<R>(
+        &mut self,
+        cx: &mut Context<'_>,
+        polled: Poll<io::Result<R>>,
+    ) -> Poll<io::Result<R>> {
         if let Poll::Ready(result) = polled {
             self.waiting = None;
             return Poll::Ready(result.map_err(|error| self.judged(error)));
@@ -149,7 +158,11 @@ impl<T> Patient<T> {
 }
 
 impl<T: AsyncRead + Unpin> AsyncRead for Patient<T> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         match Pin::new(&mut self.bytes).poll_read(cx, buf) {
             // The kernel gave up to send again and again: it tells whoever asks first.
             Poll::Ready(Err(error)) => Poll::Ready(Err(self.judged(error))),
@@ -159,7 +172,11 @@ impl<T: AsyncRead + Unpin> AsyncRead for Patient<T> {
 }
 
 impl<T: AsyncWrite + Unpin> AsyncWrite for Patient<T> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.bytes).poll_write(cx, buf);
         self.watch(cx, polled)
     }
@@ -200,7 +217,10 @@ where
     type Data = Bytes;
     type Error = shoal_runtimes::BodyError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
             self.waiting = None;
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
@@ -236,7 +256,10 @@ impl<B: HttpBody + Unpin, K: Unpin> HttpBody for Keeping<B, K> {
     type Data = B::Data;
     type Error = B::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         Pin::new(&mut self.body).poll_frame(cx)
     }
 

@@ -1,4 +1,5 @@
-//! HTTP/1.1 to other nodes, over the mesh, on streams that are used again; a stream over a common member is used until there is a link.
+//! HTTP/1.1 to other nodes, over the mesh, on streams that are used again; a stream over a common
+//! member is used until there is a link.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -15,7 +16,8 @@ use super::flow::Flow;
 use super::patience::{Party, Stalled};
 use crate::network::{Mesh, OpenError, Purpose};
 
-/// Streams kept for one peer. More requests than this at one time open streams that are closed after one use.
+/// Streams kept for one peer. More requests than this at one time open streams that are closed
+/// after one use.
 const KEPT: usize = 8;
 /// Peers to which streams are kept: the standing links of a large cluster are fewer.
 const KEPT_PEERS: usize = 64;
@@ -69,19 +71,24 @@ impl Peers {
     }
 
     /// Sends a request to `node` and gives the head of its answer; the body streams.
-    pub async fn send(&self, node: NodeId, request: Request<Body>) -> Result<Response<Body>, SendError> {
+    pub async fn send(
+        &self,
+        node: NodeId,
+        request: Request<Body>,
+    ) -> Result<Response<Body>, SendError> {
         self.send_unless(node, request, std::future::pending()).await
     }
 
-    /// The same, but once `pointless` is over nobody waits for a way to the node any longer: a dial may take seconds to fail.
+    /// The same, but once `pointless` is over nobody waits for a way to the node any longer: a dial
+    /// may take seconds to fail.
     pub async fn send_unless(
         &self,
         node: NodeId,
         mut request: Request<Body>,
         pointless: impl Future<Output = ()>,
     ) -> Result<Response<Body>, SendError> {
-        // A kept stream may have been closed a moment ago: then the request comes back unsent, and the next one or a
-        // new one serves.
+        // A kept stream may have been closed a moment ago: then the request comes back unsent, and
+        // the next one or a new one serves.
         for _ in 0..=KEPT {
             let Some(mut sender) = self.take(node) else { break };
             match self.on(node, &mut sender.requests, request).await {
@@ -98,7 +105,9 @@ impl Peers {
         };
         let mut sender = match opened {
             Ok(sender) => sender,
-            Err((why, open)) => return Err(SendError::NotSent { request: Box::new(request), why, open }),
+            Err((why, open)) => {
+                return Err(SendError::NotSent { request: Box::new(request), why, open });
+            }
         };
         let answered = self.on(node, &mut sender.requests, request).await;
         self.keep(node, sender);
@@ -116,14 +125,21 @@ impl Peers {
         match flow.answer(sender.try_send_request(request)).await {
             Ok(Ok(mut response)) => {
                 response.extensions_mut().insert(flow);
-                Ok(response.map(|body| body.map_err(|error| -> BodyError { Box::new(error) }).boxed_unsync()))
+                Ok(response.map(|body| {
+                    body.map_err(|error| -> BodyError { Box::new(error) }).boxed_unsync()
+                }))
             }
             Ok(Err(mut error)) => {
                 let why = with_causes(error.error());
                 let stalled = Stalled::find(error.error());
                 let is_lost = stalled.is_none();
-                match (error.take_message(), stalled.filter(|stalled| stalled.party == Party::Client)) {
-                    (Some(request), _) => Err(SendError::NotSent { request: Box::new(request), why, open: None }),
+                match (
+                    error.take_message(),
+                    stalled.filter(|stalled| stalled.party == Party::Client),
+                ) {
+                    (Some(request), _) => {
+                        Err(SendError::NotSent { request: Box::new(request), why, open: None })
+                    }
                     (None, Some(why)) => Err(SendError::Client { why }),
                     (None, None) => Err(SendError::Sent { why, is_lost }),
                 }
@@ -148,13 +164,17 @@ impl Peers {
         Ok(Sender { requests, over_hop })
     }
 
-    /// A kept stream that is free. Closed ones are dropped on the way, and those over a common member once there is a link.
+    /// A kept stream that is free. Closed ones are dropped on the way, and those over a common
+    /// member once there is a link.
     fn take(&self, node: NodeId) -> Option<Sender> {
         let mut kept = self.lock();
         let senders = kept.get_mut(&node)?;
         let is_linked = senders.iter().any(|sender| sender.over_hop) && self.mesh.is_linked(&node);
         senders.retain(|sender| !(sender.requests.is_closed() || is_linked && sender.over_hop));
-        let free = senders.iter().position(|sender| sender.requests.is_ready()).map(|at| senders.swap_remove(at));
+        let free = senders
+            .iter()
+            .position(|sender| sender.requests.is_ready())
+            .map(|at| senders.swap_remove(at));
         if senders.is_empty() {
             kept.remove(&node);
         }
@@ -184,7 +204,8 @@ impl Peers {
     }
 }
 
-/// An error and what is behind it: hyper's own words leave out what the stream said, such as that its path loses packets.
+/// An error and what is behind it: hyper's own words leave out what the stream said, such as that
+/// its path loses packets.
 fn with_causes(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

@@ -7,10 +7,11 @@ use super::Origin;
 use crate::shares::Group;
 use shoal_protocol::model::NodeId;
 
-/// Requests answered at one time. Each may hold a guest's memory and a stream; a device that is asked for more says so.
+/// Requests answered at one time. Each may hold a guest's memory and a stream; a device that is
+/// asked for more says so.
 pub(super) const REQUESTS: usize = 256;
-/// An asker may have this many times what is still free: alone 224 of 256, of two 119 each. So a proxy with many users behind
-/// it may have nearly all, and there is always room for somebody else.
+/// An asker may have this many times what is still free: alone 224 of 256, of two 119 each. So a
+/// proxy with many users behind it may have nearly all, and there is always room for somebody else.
 const TIMES_FREE: usize = 7;
 
 /// Who asked: an address outside, or another node for its own clients.

@@ -95,7 +95,8 @@ pub async fn serve_tunnels(
             let service = |request: Request<Body>| {
                 let (ingress, api) = (ingress.clone(), api.clone());
                 async move {
-                    let to_api = host(request.uri(), request.headers()).is_some_and(|host| host == NODE_API);
+                    let to_api =
+                        host(request.uri(), request.headers()).is_some_and(|host| host == NODE_API);
                     if to_api {
                         api.answer(from, request).await
                     } else {
@@ -103,7 +104,8 @@ pub async fn serve_tunnels(
                     }
                 }
             };
-            let terms = Terms { head_within: TUNNEL_IDLE, party: Party::Node(from), body_idle: PATH_IDLE };
+            let terms =
+                Terms { head_within: TUNNEL_IDLE, party: Party::Node(from), body_idle: PATH_IDLE };
             let ended = connection(Patient::to_node(stream, from), terms, service, &stop).await;
             ingress.note(format_args!("node {}", from.short()), ended);
         });
@@ -111,7 +113,10 @@ pub async fn serve_tunnels(
     drain(open).await;
 }
 
-async fn accept(listener: &TcpListener, stop: &CancellationToken) -> Option<(tokio::net::TcpStream, SocketAddr)> {
+async fn accept(
+    listener: &TcpListener,
+    stop: &CancellationToken,
+) -> Option<(tokio::net::TcpStream, SocketAddr)> {
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -137,7 +142,12 @@ struct Terms {
     body_idle: Duration,
 }
 
-async fn connection<T, S, F>(bytes: T, terms: Terms, service: S, stop: &CancellationToken) -> hyper::Result<()>
+async fn connection<T, S, F>(
+    bytes: T,
+    terms: Terms,
+    service: S,
+    stop: &CancellationToken,
+) -> hyper::Result<()>
 where
     T: AsyncRead + AsyncWrite + Unpin,
     S: Fn(Request<Body>) -> F,
@@ -145,7 +155,8 @@ where
 {
     let Terms { head_within, party, body_idle } = terms;
     let service = service_fn(|request: Request<IncomingBody>| {
-        let answer = service(request.map(|body| Timely::new(body, party, body_idle).boxed_unsync()));
+        let answer =
+            service(request.map(|body| Timely::new(body, party, body_idle).boxed_unsync()));
         async move { Ok::<_, Infallible>(answer.await) }
     });
     let connection = http1::Builder::new()

@@ -11,7 +11,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::server::{PeerApi, serve_port, serve_tunnels};
 use super::*;
-use crate::fakes::{FakeCore, FakeMesh, FakeRuntime, NODE, OTHER, replica, replica_view, workload_view};
+use crate::fakes::{
+    FakeCore, FakeMesh, FakeRuntime, NODE, OTHER, replica, replica_view, workload_view,
+};
 use crate::network::{Acceptor, Incoming};
 
 const GENERATION: Digest = Digest([1; 32]);
@@ -20,7 +22,9 @@ struct NoApi;
 
 impl PeerApi for NoApi {
     fn answer(&self, from: NodeId, _: Request<Body>) -> BoxFuture<'_, Response<Body>> {
-        Box::pin(async move { Response::new(shoal_runtimes::body(format!("the API, for {}", from.short()))) })
+        Box::pin(async move {
+            Response::new(shoal_runtimes::body(format!("the API, for {}", from.short())))
+        })
     }
 }
 
@@ -34,7 +38,8 @@ struct Node {
 impl Node {
     fn new(name: &str, mesh: &Arc<FakeMesh>) -> Self {
         let (core, runtime) = (FakeCore::new(), FakeRuntime::new());
-        let ingress = Arc::new(Ingress::new(name, core.clone(), runtime.clone(), Peers::new(mesh.clone())));
+        let ingress =
+            Arc::new(Ingress::new(name, core.clone(), runtime.clone(), Peers::new(mesh.clone())));
         Node { core, runtime, ingress, stop: CancellationToken::new() }
     }
 
@@ -60,7 +65,12 @@ impl Node {
     }
 
     fn tunnels(&self, incoming: tokio::sync::mpsc::Receiver<Incoming>) {
-        tokio::spawn(serve_tunnels(Acceptor::new(incoming), self.ingress.clone(), Arc::new(NoApi), self.stop.clone()));
+        tokio::spawn(serve_tunnels(
+            Acceptor::new(incoming),
+            self.ingress.clone(),
+            Arc::new(NoApi),
+            self.stop.clone(),
+        ));
     }
 
     async fn ask(&self, request: Request<Body>) -> (StatusCode, HeaderMap, String) {
@@ -82,7 +92,10 @@ async fn a_local_replica_answers_and_says_who_it_is() {
     node.run(3);
     let (status, headers, said) = node.ask(get("web.localhost:8080")).await;
     assert_eq!((status, said.as_str()), (StatusCode::OK, "GET /path for 10.0.0.3"));
-    assert_eq!((&headers[NODE_HEADER], &headers[REPLICA_HEADER]), (&"n1".parse().unwrap(), &"web/3".parse().unwrap()));
+    assert_eq!(
+        (&headers[NODE_HEADER], &headers[REPLICA_HEADER]),
+        (&"n1".parse().unwrap(), &"web/3".parse().unwrap())
+    );
     assert!(!headers.contains_key("connection"), "what concerns one connection stays there");
 }
 
@@ -124,7 +137,8 @@ async fn a_replica_that_is_not_there_any_more_costs_nothing_while_another_is() {
     there.tunnels(mesh.take(OTHER));
     there.route(&[(1, OTHER, true)]);
     there.run(1);
-    // Replica 0 is routed here and does not run; a node without a link comes before the good one now and then.
+    // Replica 0 is routed here and does not run; a node without a link comes before the good one
+    // now and then.
     here.route(&[(0, NODE, true), (1, OTHER, false)]);
     let (status, headers, _) = here.ask(get("web.shoal")).await;
     assert_eq!((status, &headers[REPLICA_HEADER]), (StatusCode::OK, &"web/1".parse().unwrap()));
@@ -133,7 +147,11 @@ async fn a_replica_that_is_not_there_any_more_costs_nothing_while_another_is() {
         let mut request = get("web.shoal");
         *request.method_mut() = Method::POST;
         *request.body_mut() = shoal_runtimes::body("some");
-        assert_eq!(here.ask(request).await.0, StatusCode::OK, "nothing was sent, so even a body can go elsewhere");
+        assert_eq!(
+            here.ask(request).await.0,
+            StatusCode::OK,
+            "nothing was sent, so even a body can go elsewhere"
+        );
     }
 }
 
@@ -196,7 +214,11 @@ async fn who_asks_for_nothing_that_is_there_is_told_how_and_why() {
         assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
         assert!(said.contains("web/0 is missing: 2 nodes: no room"), "{said}");
     }
-    assert_eq!(node.core.looks.load(Ordering::Relaxed), looks + 1, "a client that asks on does not keep the core busy");
+    assert_eq!(
+        node.core.looks.load(Ordering::Relaxed),
+        looks + 1,
+        "a client that asks on does not keep the core busy"
+    );
 }
 
 #[tokio::test]
@@ -209,7 +231,10 @@ async fn the_port_speaks_http_and_ends_what_is_under_way() {
     let serving = tokio::spawn(serve_port(listener, node.ingress.clone(), node.stop.clone()));
     let mut client = TcpStream::connect(address).await.unwrap();
     for path in ["/a", "/b"] {
-        client.write_all(format!("GET {path} HTTP/1.1\r\nHost: web.shoal\r\n\r\n").as_bytes()).await.unwrap();
+        client
+            .write_all(format!("GET {path} HTTP/1.1\r\nHost: web.shoal\r\n\r\n").as_bytes())
+            .await
+            .unwrap();
         let mut answer = [0; 12];
         client.read_exact(&mut answer).await.unwrap();
         assert_eq!(&answer, b"HTTP/1.1 200");
@@ -307,7 +332,12 @@ impl crate::network::Mesh for StallingMesh {
 #[tokio::test]
 async fn an_answer_that_stalls_on_the_way_names_the_path() {
     let (core, runtime) = (FakeCore::new(), FakeRuntime::new());
-    let ingress = Arc::new(Ingress::new("n1", core.clone(), runtime.clone(), Peers::new(Arc::new(StallingMesh))));
+    let ingress = Arc::new(Ingress::new(
+        "n1",
+        core.clone(),
+        runtime.clone(),
+        Peers::new(Arc::new(StallingMesh)),
+    ));
     let node = Node { core, runtime, ingress, stop: CancellationToken::new() };
     node.route(&[(0, OTHER, false)]);
     let (status, _, said) = node.ask(get("web.localhost")).await;
@@ -317,11 +347,13 @@ async fn an_answer_that_stalls_on_the_way_names_the_path() {
 
 const THIRD: NodeId = NodeId([3; 32]);
 
-/// A replica on a node that cannot be dialled costs a hop of another device: it is asked when there is no other.
+/// A replica on a node that cannot be dialled costs a hop of another device: it is asked when there
+/// is no other.
 #[tokio::test]
 async fn replicas_reached_directly_come_before_those_over_a_hop() {
     let mesh = Arc::new(FakeMesh::default());
-    let (here, near, far) = (Node::new("n1", &mesh), Node::new("n3", &mesh), Node::new("n2", &mesh));
+    let (here, near, far) =
+        (Node::new("n1", &mesh), Node::new("n3", &mesh), Node::new("n2", &mesh));
     mesh.hops.lock().unwrap().insert(OTHER, Ok(THIRD));
     near.tunnels(mesh.take(THIRD));
     far.tunnels(mesh.take(OTHER));
@@ -329,8 +361,13 @@ async fn replicas_reached_directly_come_before_those_over_a_hop() {
         node.route(&[(index, id, true)]);
         node.run(index);
     }
-    let route =
-        |index, node, direct| Route { replica: replica(index), generation: GENERATION, node, local: false, direct };
+    let route = |index, node, direct| Route {
+        replica: replica(index),
+        generation: GENERATION,
+        node,
+        local: false,
+        direct,
+    };
     here.publish(vec![route(0, OTHER, false), route(1, THIRD, true)]);
     for _ in 0..4 {
         assert_eq!(here.ask(get("web.shoal")).await.1[NODE_HEADER], "n3");
@@ -340,7 +377,8 @@ async fn replicas_reached_directly_come_before_those_over_a_hop() {
     assert_eq!((status, &headers[NODE_HEADER]), (StatusCode::OK, &"n2".parse().unwrap()));
 }
 
-/// Streams to a node are kept and used again. Once the node can be dialled, what runs over another device must not stay there.
+/// Streams to a node are kept and used again. Once the node can be dialled, what runs over another
+/// device must not stay there.
 #[tokio::test]
 async fn a_stream_over_a_hop_is_left_once_there_is_a_link() {
     let mesh = Arc::new(FakeMesh::default());
@@ -361,7 +399,8 @@ async fn a_stream_over_a_hop_is_left_once_there_is_a_link() {
     assert_eq!(mesh.opened.load(Ordering::Relaxed), 2, "and the new one is used again as well");
 }
 
-/// The replica is healthy and its node up: what is missing is the way, and the answer says between whom.
+/// The replica is healthy and its node up: what is missing is the way, and the answer says between
+/// whom.
 #[tokio::test]
 async fn a_missing_path_is_named_and_may_be_tried_again() {
     let mesh = Arc::new(FakeMesh::default());
@@ -371,10 +410,15 @@ async fn a_missing_path_is_named_and_may_be_tried_again() {
     here.core.nodes.lock().unwrap().extend(views);
     here.route(&[(0, OTHER, false)]);
     for (tried, said) in [
-        (vec![], "web/0 runs on n2; n1 has no way to n2 (no address answered; no common member reaches both)\n"),
+        (
+            vec![],
+            "web/0 runs on n2; n1 has no way to n2 (no address answered; no common member reaches \
+                both)\n",
+        ),
         (
             vec![(THIRD, "it carries as many streams as it can".to_owned())],
-            "web/0 runs on n2; n1 has no way to n2 (no address answered; over n3: it carries as many streams as it can)\n",
+            "web/0 runs on n2; n1 has no way to n2 (no address answered; over n3: it carries as \
+                many streams as it can)\n",
         ),
     ] {
         mesh.hops.lock().unwrap().insert(OTHER, Err(tried));

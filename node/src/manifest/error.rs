@@ -39,8 +39,12 @@ impl ManifestError {
                     .or_else(|| Some(format!("Known are {}.", expected.join(", ")))),
                 ..Self::at(line, format!("unknown field `{field}`"))
             },
-            Yaml::SerdeMissingField { field, .. } => Self::at(line, format!("the field `{field}` is missing")),
-            Yaml::DuplicateMappingKey { key: Some(key), .. } => Self::at(line, format!("`{key}` stands here twice")),
+            Yaml::SerdeMissingField { field, .. } => {
+                Self::at(line, format!("the field `{field}` is missing"))
+            }
+            Yaml::DuplicateMappingKey { key: Some(key), .. } => {
+                Self::at(line, format!("`{key}` stands here twice"))
+            }
             Yaml::SerdeInvalidType { unexpected, expected, .. } => {
                 Self::at(line, format!("{expected} is expected, found {unexpected}"))
             }

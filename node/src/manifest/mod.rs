@@ -11,8 +11,8 @@
 //! require: { zone: shop }
 //! ```
 //!
-//! Several documents may stand in one file, divided by `---`. Unknown fields are refused: what is silently ignored is
-//! found out in production.
+//! Several documents may stand in one file, divided by `---`. Unknown fields are refused: what is
+//! silently ignored is found out in production.
 
 pub mod quantity;
 
@@ -36,8 +36,8 @@ pub const MAX_MANIFEST: usize = 1024 * 1024;
 /// Documents in one file.
 const MAX_DOCUMENTS: usize = 256;
 
-/// Reads every document of `text`. `base` is the folder that relative paths are relative to. At least one workload
-/// comes out, and no name comes twice.
+/// Reads every document of `text`. `base` is the folder that relative paths are relative to. At
+/// least one workload comes out, and no name comes twice.
 pub fn parse(text: &str, base: &Path) -> Result<Vec<Workload>, ManifestError> {
     if text.len() > MAX_MANIFEST {
         return Err(ManifestError::plain(format!(
@@ -49,8 +49,8 @@ pub fn parse(text: &str, base: &Path) -> Result<Vec<Workload>, ManifestError> {
         budget: serde_saphyr::budget! { max_documents: MAX_DOCUMENTS },
         with_snippet: false,
     };
-    let documents: Vec<Document> =
-        serde_saphyr::from_multiple_with_options(text, options).map_err(|error| ManifestError::of_yaml(&error))?;
+    let documents: Vec<Document> = serde_saphyr::from_multiple_with_options(text, options)
+        .map_err(|error| ManifestError::of_yaml(&error))?;
     if documents.is_empty() {
         return Err(ManifestError::plain("there is nothing in it")
             .hint("The least is:  name: hello\n               wasm: hello.wasm"));
@@ -60,14 +60,18 @@ pub fn parse(text: &str, base: &Path) -> Result<Vec<Workload>, ManifestError> {
         let line = document.name.referenced.line();
         let workload = document.workload(base)?;
         if workloads.iter().any(|other| other.name == workload.name) {
-            return Err(ManifestError::at(line, format!("`{}` stands in this file twice", workload.name)));
+            return Err(ManifestError::at(
+                line,
+                format!("`{}` stands in this file twice", workload.name),
+            ));
         }
         workloads.push(workload);
     }
     Ok(workloads)
 }
 
-/// The form on disk. Scalars are kept as text with their place, so that each error can name its line.
+/// The form on disk. Scalars are kept as text with their place, so that each error can name its
+/// line.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Document {
@@ -91,16 +95,27 @@ impl Document {
         };
         let name = field("name", &self.name, |text| text.parse::<Label>())?;
         if self.wasm.value.is_empty() {
-            return Err(ManifestError::at(self.wasm.referenced.line(), "wasm: the path of a file is expected"));
+            return Err(ManifestError::at(
+                self.wasm.referenced.line(),
+                "wasm: the path of a file is expected",
+            ));
         }
-        let replicas = self.replicas.as_ref().map(|text| field("replicas", text, quantity::count)).transpose()?;
-        let memory = self.memory.as_ref().map(|text| field("memory", text, quantity::size)).transpose()?;
+        let replicas = self
+            .replicas
+            .as_ref()
+            .map(|text| field("replicas", text, quantity::count))
+            .transpose()?;
+        let memory =
+            self.memory.as_ref().map(|text| field("memory", text, quantity::size)).transpose()?;
         let cpu = self.cpu.as_ref().map(|text| field("cpu", text, quantity::cpu)).transpose()?;
         Ok(Workload {
             name: WorkloadName { namespace, name },
             source: Source::File(base.join(self.wasm.value)),
             replicas: replicas.unwrap_or(1),
-            resources: Resources { memory: memory.unwrap_or(DEFAULT_MEMORY), cpu: cpu.unwrap_or(DEFAULT_CPU) },
+            resources: Resources {
+                memory: memory.unwrap_or(DEFAULT_MEMORY),
+                cpu: cpu.unwrap_or(DEFAULT_CPU),
+            },
             env: self.env,
             require: self.require,
         })
@@ -112,7 +127,8 @@ fn field<T, E: std::fmt::Display>(
     text: &Spanned<String>,
     parse: impl FnOnce(&str) -> Result<T, E>,
 ) -> Result<T, ManifestError> {
-    parse(&text.value).map_err(|error| ManifestError::at(text.referenced.line(), format!("{name}: {error}")))
+    parse(&text.value)
+        .map_err(|error| ManifestError::at(text.referenced.line(), format!("{name}: {error}")))
 }
 
 #[cfg(test)]

@@ -10,7 +10,8 @@ pub struct NotAQuantity {
     what: &'static str,
 }
 
-/// Bytes: `64MiB`, `64Mi`, `64M` (each in its own sense: `M` is a million), `1.5GiB`, or plain bytes.
+/// Bytes: `64MiB`, `64Mi`, `64M` (each in its own sense: `M` is a million), `1.5GiB`, or plain
+/// bytes.
 pub fn size(text: &str) -> Result<u64, NotAQuantity> {
     const UNITS: [(&str, u64); 15] = [
         ("tib", 1 << 40),
@@ -29,15 +30,20 @@ pub fn size(text: &str) -> Result<u64, NotAQuantity> {
         ("g", 1_000_000_000),
         ("b", 1),
     ];
-    let wrong =
-        || NotAQuantity { text: text.to_owned(), what: "a size: a number with a unit is expected, as in `64MiB`" };
+    let wrong = || NotAQuantity {
+        text: text.to_owned(),
+        what: "a size: a number with a unit is expected, as in `64MiB`",
+    };
     let (number, unit) = split(text);
     let factor = match unit.to_ascii_lowercase().as_str() {
         "" => 1,
         unit => UNITS.iter().find(|(name, _)| *name == unit).ok_or_else(wrong)?.1,
     };
     let thousandths = thousandths(number).ok_or_else(wrong)?;
-    thousandths.checked_mul(u128::from(factor)).and_then(|size| u64::try_from(size / 1000).ok()).ok_or_else(wrong)
+    thousandths
+        .checked_mul(u128::from(factor))
+        .and_then(|size| u64::try_from(size / 1000).ok())
+        .ok_or_else(wrong)
 }
 
 /// Thousandths of a core: `0.1` (cores) or `100m`.
@@ -63,7 +69,8 @@ pub fn count(text: &str) -> Result<u32, NotAQuantity> {
         text: text.to_owned(),
         what: "a number: digits alone are expected, as in `2`, with no sign, unit or leading zero",
     };
-    let plain = text.bytes().all(|digit| digit.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
+    let plain =
+        text.bytes().all(|digit| digit.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
     text.parse().ok().filter(|_| plain).ok_or_else(wrong)
 }
 
@@ -90,10 +97,17 @@ pub fn duration(text: &str) -> Result<Duration, NotAQuantity> {
 
 /// `67108864` as `64 MiB`: the largest unit that leaves at most one decimal.
 pub fn show_size(bytes: u64) -> String {
-    const UNITS: [(&str, u64); 4] = [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
-    let Some((unit, size)) = UNITS.iter().find(|(_, size)| bytes >= *size) else { return format!("{bytes} B") };
+    const UNITS: [(&str, u64); 4] =
+        [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+    let Some((unit, size)) = UNITS.iter().find(|(_, size)| bytes >= *size) else {
+        return format!("{bytes} B");
+    };
     let tenths = (u128::from(bytes) * 10 + u128::from(size / 2)) / u128::from(*size);
-    if tenths % 10 == 0 { format!("{} {unit}", tenths / 10) } else { format!("{}.{} {unit}", tenths / 10, tenths % 10) }
+    if tenths % 10 == 0 {
+        format!("{} {unit}", tenths / 10)
+    } else {
+        format!("{}.{} {unit}", tenths / 10, tenths % 10)
+    }
 }
 
 /// `100` thousandths as `0.1`.
@@ -109,7 +123,8 @@ fn split(text: &str) -> (&str, &str) {
     (number, unit.trim_start())
 }
 
-/// A decimal number in thousandths, exactly; `None` for more than three decimals, a sign, or no number.
+/// A decimal number in thousandths, exactly; `None` for more than three decimals, a sign, or no
+/// number.
 fn thousandths(number: &str) -> Option<u128> {
     let (whole, part) = number.split_once('.').unwrap_or((number, ""));
     if (whole.is_empty() && part.is_empty()) || part.len() > 3 || part.contains('.') {
@@ -131,8 +146,16 @@ mod tests {
         assert_eq!(size("64M"), Ok(64_000_000));
         assert_eq!(size("1.5 GiB"), Ok(3 << 29));
         assert_eq!(size("4096"), Ok(4096));
-        for wrong in ["", "MiB", "-1M", "64 furlongs", "1.2.3M", "99999999999999999999", "18446744073709551615G", "é"]
-        {
+        for wrong in [
+            "",
+            "MiB",
+            "-1M",
+            "64 furlongs",
+            "1.2.3M",
+            "99999999999999999999",
+            "18446744073709551615G",
+            "é",
+        ] {
             assert!(size(wrong).is_err(), "{wrong}");
         }
     }
@@ -154,7 +177,21 @@ mod tests {
     #[test]
     fn a_number_is_digits_alone() {
         assert_eq!([count("0"), count("3"), count("10000")], [Ok(0), Ok(3), Ok(10_000)]);
-        for wrong in ["", "+2", "-2", " 2", "2 ", "02", "2.0", "1e3", "2k", "1_000", "0x2", "4294967296", "٣"] {
+        for wrong in [
+            "",
+            "+2",
+            "-2",
+            " 2",
+            "2 ",
+            "02",
+            "2.0",
+            "1e3",
+            "2k",
+            "1_000",
+            "0x2",
+            "4294967296",
+            "٣",
+        ] {
             assert!(count(wrong).is_err(), "{wrong}");
         }
     }

@@ -11,8 +11,10 @@ fn refusal(text: &str) -> (Option<u64>, String, String) {
 
 #[test]
 fn the_full_form_and_the_least_form_are_read() {
-    let text = "name: hello\nnamespace: shop\nwasm: hello.wasm\nreplicas: 2\nmemory: 128MiB\ncpu: 250m\n\
-                env: { GREETING: hi, N: 5 }\nrequire: { zone: shop }\n---\nname: least\nwasm: /abs/least.wasm\n";
+    let text = "name: hello\nnamespace: shop\nwasm: hello.wasm\nreplicas: 2\nmemory: 128MiB\ncpu: \
+        250m\n\
+                env: { GREETING: hi, N: 5 }\nrequire: { zone: shop }\n---\nname: least\nwasm: \
+                /abs/least.wasm\n";
     let workloads = read(text).unwrap();
     let hello = &workloads[0];
     assert_eq!(hello.name.to_string(), "shop/hello");
@@ -22,7 +24,10 @@ fn the_full_form_and_the_least_form_are_read() {
     assert_eq!(hello.require["zone"], "shop");
     let least = &workloads[1];
     assert_eq!(least.source, Source::File("/abs/least.wasm".into()));
-    assert_eq!((least.replicas, least.resources), (1, Resources { memory: DEFAULT_MEMORY, cpu: DEFAULT_CPU }));
+    assert_eq!(
+        (least.replicas, least.resources),
+        (1, Resources { memory: DEFAULT_MEMORY, cpu: DEFAULT_CPU })
+    );
 }
 
 #[test]
@@ -39,7 +44,8 @@ fn an_unknown_field_is_named_with_its_line_and_the_nearest() {
 
 #[test]
 fn an_unknown_field_of_the_second_document_has_its_own_line() {
-    let (line, message, _) = refusal("name: a\nwasm: a.wasm\n---\nname: b\nwasm: b.wasm\nenvs: {}\n");
+    let (line, message, _) =
+        refusal("name: a\nwasm: a.wasm\n---\nname: b\nwasm: b.wasm\nenvs: {}\n");
     assert_eq!((line, message.as_str()), (Some(6), "unknown field `envs`"));
 }
 
@@ -48,7 +54,8 @@ fn wrong_values_name_field_line_and_form() {
     let (line, message, _) = refusal("name: Hello\nwasm: a\n");
     assert_eq!(line, Some(1));
     assert!(
-        message.starts_with("name: `Hello` is not a DNS label") && message.ends_with("Perhaps `hello`?"),
+        message.starts_with("name: `Hello` is not a DNS label")
+            && message.ends_with("Perhaps `hello`?"),
         "{message}"
     );
     let (line, message, _) = refusal("name: a\nwasm: a\nmemory: much\n");

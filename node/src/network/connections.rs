@@ -24,7 +24,12 @@ use super::{add, names};
 const LINK_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Task {
-    pub(super) async fn on_connected(&mut self, id: PeerId, connection: ConnectionId, end: &ConnectedPoint) -> Done {
+    pub(super) async fn on_connected(
+        &mut self,
+        id: PeerId,
+        connection: ConnectionId,
+        end: &ConnectedPoint,
+    ) -> Done {
         let inbound = end.is_listener();
         let askers = self.dials.won(connection);
         let Some(node) = names::node_id(&id) else {
@@ -44,7 +49,8 @@ impl Task {
             Plan::Close => return self.hang_up(node, connection).await,
         }
         peer.is_at(connection, Way::of(end));
-        self.deadlines.push(tokio::time::sleep(LINK_TIMEOUT).map(move |()| (node, connection)).boxed());
+        self.deadlines
+            .push(tokio::time::sleep(LINK_TIMEOUT).map(move |()| (node, connection)).boxed());
         Ok(())
     }
 
@@ -64,19 +70,22 @@ impl Task {
     pub(super) async fn hang_up(&mut self, node: NodeId, connection: ConnectionId) -> Done {
         self.swarm.close_connection(connection);
         if let Some(peer) = self.peers.get_mut(&node) {
-            // From now on it is as if it were closed: that may take long when nobody acknowledges it.
+            // From now on it is as if it were closed: that may take long when nobody acknowledges
+            // it.
             peer.closed(connection);
         }
         self.settle(node, connection).await
     }
 
-    /// Answers the dials that led to a connection which is gone, and forgets a peer of which nothing is left.
+    /// Answers the dials that led to a connection which is gone, and forgets a peer of which
+    /// nothing is left.
     async fn settle(&mut self, node: NodeId, connection: ConnectionId) -> Done {
         let Some(peer) = self.peers.get_mut(&node) else { return Ok(()) };
         let gone = peer.is_gone();
         let linked = peer.link.is_some();
         // While another connection may yet become the link, its outcome is theirs, too.
-        let answered: Vec<_> = peer.waiting.extract_if(.., |(of, _)| gone || (linked && *of == connection)).collect();
+        let answered: Vec<_> =
+            peer.waiting.extract_if(.., |(of, _)| gone || (linked && *of == connection)).collect();
         if gone {
             self.peers.remove(&node);
         }
@@ -103,8 +112,12 @@ impl Task {
                 }
                 return Ok(());
             }
-            Event::Incoming { peer, connection, kind: Kind::Lane(lane), stream } => (peer, connection, lane, stream),
-            Event::Opened { peer, connection, lane, result: Ok(stream) } => (peer, connection, lane, stream),
+            Event::Incoming { peer, connection, kind: Kind::Lane(lane), stream } => {
+                (peer, connection, lane, stream)
+            }
+            Event::Opened { peer, connection, lane, result: Ok(stream) } => {
+                (peer, connection, lane, stream)
+            }
             Event::Opened { peer, connection, result: Err(error), .. } => {
                 tracing::debug!(?error, "a lane could not be opened");
                 return match names::node_id(&peer) {
@@ -121,7 +134,12 @@ impl Task {
         }
     }
 
-    async fn establish(&mut self, node: NodeId, connection: ConnectionId, streams: Lanes<Stream>) -> Done {
+    async fn establish(
+        &mut self,
+        node: NodeId,
+        connection: ConnectionId,
+        streams: Lanes<Stream>,
+    ) -> Done {
         let Some(peer) = self.peers.get_mut(&node) else { return Ok(()) };
         let way = peer.way(connection);
         let (found_at, came_from) = match way {
@@ -131,7 +149,8 @@ impl Task {
         };
         let handle = Arc::new(LinkHandle::to(found_at, came_from));
         let old = peer.linked(connection, handle.clone(), Instant::now());
-        let waiting = peer.waiting.drain(..).map(|(_, asker)| asker).chain(self.dials.linked(node, way));
+        let waiting =
+            peer.waiting.drain(..).map(|(_, asker)| asker).chain(self.dials.linked(node, way));
         for asker in waiting {
             // The core hears of the link itself.
             if let Asker::Stream(_, linked) = asker {
@@ -152,8 +171,10 @@ impl Task {
         let counters = self.counters.clone();
         self.running.spawn(async move {
             // A link whose task ends without a word would stay up for ever.
-            let run = AssertUnwindSafe(link::run(node, handle.clone(), streams, inbox, counters)).catch_unwind();
-            let why = run.await.unwrap_or_else(|_| "its task met a state that should not be".into());
+            let run = AssertUnwindSafe(link::run(node, handle.clone(), streams, inbox, counters))
+                .catch_unwind();
+            let why =
+                run.await.unwrap_or_else(|_| "its task met a state that should not be".into());
             handle.over.cancel();
             Ended { node, connection, why }
         });

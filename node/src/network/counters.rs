@@ -37,7 +37,8 @@ counters! {
     gossip_sent,
     /// Messages that came by gossip, once each.
     gossip_received,
-    /// Gossip that was dropped because this node was too busy to judge it, or that could not be sent.
+    /// Gossip that was dropped because this node was too busy to judge it, or that could not be
+    /// sent.
     gossip_dropped,
     /// Dials begun.
     dials,

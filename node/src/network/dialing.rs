@@ -1,4 +1,5 @@
-//! Dials: each is tried once, and answered once. The addresses of one peer race: see [`super::race`].
+//! Dials: each is tried once, and answered once. The addresses of one peer race: see
+//! [`super::race`].
 
 use std::collections::BTreeMap;
 
@@ -28,7 +29,8 @@ const MOST_ASKERS: usize = 256;
 pub(super) enum Asker {
     /// The core: as an input.
     Core(DialTarget),
-    /// Somebody who needs a stream to a node that there is no link to: a word when there is one, else the sender is dropped.
+    /// Somebody who needs a stream to a node that there is no link to: a word when there is one,
+    /// else the sender is dropped.
     Stream(NodeId, oneshot::Sender<()>),
 }
 
@@ -88,7 +90,8 @@ impl Dials {
     /// A connection is there: those who wait for its dial, if this node made it. The dials of the
     /// other addresses are given up.
     pub(super) fn won(&mut self, connection: ConnectionId) -> Vec<Asker> {
-        let race = self.by_connection.remove(&connection).and_then(|(whom, _)| self.races.remove(&whom));
+        let race =
+            self.by_connection.remove(&connection).and_then(|(whom, _)| self.races.remove(&whom));
         race.map(|race| race.askers).unwrap_or_default()
     }
 
@@ -163,7 +166,9 @@ impl Task {
                 .addresses(vec![address.clone()])
                 .allocate_new_port()
                 .build(),
-            None => DialOpts::unknown_peer_id().address(address.clone()).allocate_new_port().build(),
+            None => {
+                DialOpts::unknown_peer_id().address(address.clone()).allocate_new_port().build()
+            }
         };
         let id = options.connection_id();
         let guard = self.dials.given_up.next_dial();
@@ -179,8 +184,14 @@ impl Task {
         }
     }
 
-    pub(super) async fn on_dial_error(&mut self, connection: ConnectionId, error: &DialError) -> Done {
-        let Some((whom, address)) = self.dials.by_connection.remove(&connection) else { return Ok(()) };
+    pub(super) async fn on_dial_error(
+        &mut self,
+        connection: ConnectionId,
+        error: &DialError,
+    ) -> Done {
+        let Some((whom, address)) = self.dials.by_connection.remove(&connection) else {
+            return Ok(());
+        };
         self.said(&whom, &address, judge(error)).await?;
         self.race(whom).await
     }
@@ -223,7 +234,8 @@ impl Task {
         }
     }
 
-    /// The dial led to a peer that there was a link to already. That is what its asker wanted to know.
+    /// The dial led to a peer that there was a link to already. That is what its asker wanted to
+    /// know.
     pub(super) async fn dial_led_to_link(&mut self, asker: Asker, node: NodeId) -> Done {
         match asker {
             Asker::Core(_) => self.tell(Input::LinkUp { peer: node }).await,
@@ -238,5 +250,6 @@ impl Task {
 
 /// As records write it: without the peer's name behind it.
 fn plain(address: &Multiaddr) -> String {
-    names::socket(address).map_or_else(|| address.to_string(), |socket| names::multiaddr(&socket).to_string())
+    names::socket(address)
+        .map_or_else(|| address.to_string(), |socket| names::multiaddr(&socket).to_string())
 }

@@ -16,8 +16,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 type Connection = (PeerId, StreamMuxerBox);
 type Inner = Boxed<Connection>;
 
-/// Ends the next dial when its guard is dropped. The swarm calls its transport within `Swarm::dial`,
-/// on the same task, so what is set just before is that dial's.
+/// Ends the next dial when its guard is dropped. The swarm calls its transport within
+/// `Swarm::dial`, on the same task, so what is set just before is that dial's.
 #[derive(Clone, Default)]
 pub(super) struct GivenUp(Arc<Mutex<Option<CancellationToken>>>);
 
@@ -53,7 +53,11 @@ impl Transport for GivingUp {
     type ListenerUpgrade = <Inner as Transport>::ListenerUpgrade;
     type Dial = BoxFuture<'static, io::Result<Connection>>;
 
-    fn listen_on(&mut self, id: ListenerId, address: Multiaddr) -> Result<(), TransportError<io::Error>> {
+    fn listen_on(
+        &mut self,
+        id: ListenerId,
+        address: Multiaddr,
+    ) -> Result<(), TransportError<io::Error>> {
         self.inner.listen_on(id, address)
     }
 
@@ -61,7 +65,11 @@ impl Transport for GivingUp {
         self.inner.remove_listener(id)
     }
 
-    fn dial(&mut self, address: Multiaddr, options: DialOpts) -> Result<Self::Dial, TransportError<io::Error>> {
+    fn dial(
+        &mut self,
+        address: Multiaddr,
+        options: DialOpts,
+    ) -> Result<Self::Dial, TransportError<io::Error>> {
         let given_up = self.given_up.take();
         let dial = self.inner.dial(address, options)?;
         let Some(given_up) = given_up else { return Ok(dial.boxed()) };
@@ -74,7 +82,10 @@ impl Transport for GivingUp {
         .boxed())
     }
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<TransportEvent<Self::ListenerUpgrade, io::Error>> {
+    fn poll(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<TransportEvent<Self::ListenerUpgrade, io::Error>> {
         Pin::new(&mut self.inner).poll(cx)
     }
 }
@@ -94,10 +105,13 @@ mod tests {
         let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (keys, carriers) = (names::keypair(&[1; 32]), tokio::sync::mpsc::channel(1).0);
         let (mut transport, given_up) =
-            transport(&keys, [0; 32], &Arc::default(), &Locals::default(), &Door::new(), carriers).unwrap();
+            transport(&keys, [0; 32], &Arc::default(), &Locals::default(), &Door::new(), carriers)
+                .unwrap();
         let address = names::multiaddr(&silent.local_addr().unwrap());
         let guard = given_up.next_dial();
-        let dial = transport.dial(address, DialOpts { role: Endpoint::Dialer, port_use: PortUse::New }).unwrap();
+        let dial = transport
+            .dial(address, DialOpts { role: Endpoint::Dialer, port_use: PortUse::New })
+            .unwrap();
         drop(guard);
         // Without that it would be a time-out, two seconds later.
         assert_eq!(dial.await.err().unwrap().to_string(), "given up");

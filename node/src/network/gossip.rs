@@ -6,8 +6,8 @@ use std::time::Duration;
 use libp2p::PeerId;
 use libp2p::core::ConnectedPoint;
 use libp2p::gossipsub::{
-    self, Behaviour, ConfigBuilder, IdentTopic, MessageAcceptance, MessageAuthenticity, MessageId, PublishError,
-    TopicHash, ValidationMode,
+    self, Behaviour, ConfigBuilder, IdentTopic, MessageAcceptance, MessageAuthenticity, MessageId,
+    PublishError, TopicHash, ValidationMode,
 };
 use libp2p::identity::Keypair;
 use libp2p::swarm::behaviour::ConnectionEstablished;
@@ -19,19 +19,30 @@ use super::names;
 
 /// The most a message may have; larger ones travel by links.
 pub(super) const MAX_GOSSIP: usize = 64 * 1024;
-/// Messages that may wait for a verdict. Beyond, the oldest is not relayed: whoever misses it repairs it.
+/// Messages that may wait for a verdict. Beyond, the oldest is not relayed: whoever misses it
+/// repairs it.
 const MAX_TICKETS: usize = 1024;
-/// Messages queued for one peer, by gossipsub. Its own default is 5,000: too much to hold for tens of slow peers.
+/// Messages queued for one peer, by gossipsub. Its own default is 5,000: too much to hold for tens
+/// of slow peers.
 const MAX_QUEUED: usize = 256;
-/// A heartbeat mends the mesh and tells neighbours what they may have missed. Idle, it sends nothing.
+/// A heartbeat mends the mesh and tells neighbours what they may have missed. Idle, it sends
+/// nothing.
 const HEARTBEAT: Duration = Duration::from_millis(700);
 
-/// Tells a peer once more what this node subscribes to, when one of several connections to it has closed.
+/// Tells a peer once more what this node subscribes to, when one of several connections to it has
+/// closed.
 ///
-/// gossipsub says it over the first connection alone, and a peer that has moved or begun anew has forgotten it with that one, while
-/// here the old connection still stood as the new one came: all would be linked, and nothing that the peer gossips would come here.
-/// There is no call for it, so the behaviour is told of a first connection; it keeps no peer scores, so saying is all that it does.
-pub(super) fn introduce(behaviour: &mut Behaviour, peer_id: PeerId, closed: ConnectionId, endpoint: &ConnectedPoint) {
+/// gossipsub says it over the first connection alone, and a peer that has moved or begun anew has
+/// forgotten it with that one, while here the old connection still stood as the new one came: all
+/// would be linked, and nothing that the peer gossips would come here. There is no call for it, so
+/// the behaviour is told of a first connection; it keeps no peer scores, so saying is all that it
+/// does.
+pub(super) fn introduce(
+    behaviour: &mut Behaviour,
+    peer_id: PeerId,
+    closed: ConnectionId,
+    endpoint: &ConnectedPoint,
+) {
     behaviour.on_swarm_event(FromSwarm::ConnectionEstablished(ConnectionEstablished {
         peer_id,
         connection_id: closed,
@@ -89,7 +100,12 @@ impl Gossip {
     }
 
     /// A ticket for a message that came.
-    pub(super) fn ticket(&mut self, behaviour: &mut Behaviour, message: MessageId, from: PeerId) -> Ticket {
+    pub(super) fn ticket(
+        &mut self,
+        behaviour: &mut Behaviour,
+        message: MessageId,
+        from: PeerId,
+    ) -> Ticket {
         if self.tickets.len() == MAX_TICKETS
             && let Some(oldest) = self.tickets.keys().next().copied()
         {
@@ -102,7 +118,12 @@ impl Gossip {
     }
 
     /// Relays or drops the ticket's message.
-    pub(super) fn judge(&mut self, behaviour: &mut gossipsub::Behaviour, ticket: Ticket, verdict: Verdict) {
+    pub(super) fn judge(
+        &mut self,
+        behaviour: &mut gossipsub::Behaviour,
+        ticket: Ticket,
+        verdict: Verdict,
+    ) {
         let Some((message, from)) = self.tickets.remove(&ticket) else { return };
         let acceptance = match verdict {
             Verdict::Accept => MessageAcceptance::Accept,

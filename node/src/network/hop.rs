@@ -5,8 +5,9 @@
 //!   asking node ◀═══════ noise end to end: both keys proven, the purpose inside ═══════▶ X
 //! ```
 //!
-//! **The member in the middle copies bytes that it can neither read nor forge**: X learns who asks from the handshake inside, not
-//! from the member. It makes exactly one hop, since it opens its own stream to X over a link or by a dial, never over a hop.
+//! **The member in the middle copies bytes that it can neither read nor forge**: X learns who asks
+//! from the handshake inside, not from the member. It makes exactly one hop, since it opens its own
+//! stream to X over a link or by a dial, never over a hop.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -20,7 +21,9 @@ use libp2p::core::upgrade::{InboundConnectionUpgrade, OutboundConnectionUpgrade}
 use libp2p::identity::Keypair;
 use libp2p::noise;
 use shoal_protocol::model::NodeId;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf, copy_bidirectional_with_sizes};
+use tokio::io::{
+    AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf, copy_bidirectional_with_sizes,
+};
 use tokio::time::{sleep, timeout};
 use tokio_util::compat::{FuturesAsyncReadCompatExt, TokioAsyncReadCompatExt};
 use tokio_util::sync::CancellationToken;
@@ -29,21 +32,23 @@ use tokio_util::task::TaskTracker;
 use super::swarm::Command;
 use super::{Acceptor, Incoming, MeshStream, Network, OpenError, Purpose, add, names};
 
-/// Streams carried for others at once. Each takes 32 KiB of buffers here and its share of two connections: a device may carry for
-/// many pairs and still serve its own clients.
+/// Streams carried for others at once. Each takes 32 KiB of buffers here and its share of two
+/// connections: a device may carry for many pairs and still serve its own clients.
 const MOST_CARRIED: usize = 128;
 /// Of these for one asking node, so that one pair does not take the hop from all others.
 const MOST_FOR_ONE: usize = 64;
 /// Bytes copied at a time, each way.
 const COPIED: usize = 16 * 1024;
-/// A carried stream over which nothing went for so long is cut, at the latest after twice as long. Both ends have shorter time-outs
-/// of their own, so this is for ends that are gone.
+/// A carried stream over which nothing went for so long is cut, at the latest after twice as long.
+/// Both ends have shorter time-outs of their own, so this is for ends that are gone.
 const IDLE: Duration = Duration::from_secs(120);
 /// How long the asking node may take to say where to, and both ends to prove their keys.
 const HEAD_WITHIN: Duration = Duration::from_secs(3);
-/// How long the common member may take to reach the other node: less than the asking node waits in all, so that it hears why not.
+/// How long the common member may take to reach the other node: less than the asking node waits in
+/// all, so that it hears why not.
 const REACHED_WITHIN: Duration = Duration::from_secs(2);
-/// How long streams that are carried may go on when this node stops, and the pause in one after which it is left.
+/// How long streams that are carried may go on when this node stops, and the pause in one after
+/// which it is left.
 const DRAIN: Duration = Duration::from_secs(5);
 const QUIET: Duration = Duration::from_millis(250);
 /// Bytes of a reason.
@@ -57,7 +62,8 @@ const ARRIVED: u8 = 1;
 const REACHED: u8 = 0;
 const NOT_REACHED: u8 = 1;
 
-/// What both ends of a carried stream seal it with. Bound to the cluster's secret as every connection is, and to this use.
+/// What both ends of a carried stream seal it with. Bound to the cluster's secret as every
+/// connection is, and to this use.
 pub(super) fn seal(keys: &Keypair, secret: &[u8; 32]) -> Result<noise::Config, noise::Error> {
     Ok(noise::Config::new(keys)?.with_prologue([&secret[..], b"shoal/hop/1"].concat()))
 }
@@ -94,10 +100,16 @@ impl Network {
         Err(OpenError::NoWay { node, dial, tried })
     }
 
-    async fn over(&self, hop: NodeId, node: NodeId, purpose: Purpose) -> Result<MeshStream, String> {
+    async fn over(
+        &self,
+        hop: NodeId,
+        node: NodeId,
+        purpose: Purpose,
+    ) -> Result<MeshStream, String> {
         let purpose = code(purpose).ok_or("a hop is not made over a hop")?;
         let told = |error: io::Error| error.to_string();
-        let mut stream = self.open_linked(hop, Purpose::Hop).await.map_err(|error| error.to_string())?;
+        let mut stream =
+            self.open_linked(hop, Purpose::Hop).await.map_err(|error| error.to_string())?;
         stream.write_all(&[&[CARRY][..], &node.0[..]].concat()).await.map_err(told)?;
         stream.flush().await.map_err(told)?;
         if stream.read_u8().await.map_err(told)? != REACHED {
@@ -117,7 +129,8 @@ impl Network {
     }
 }
 
-/// Carries streams for others, and takes those that were carried here, until `stop` or the network's end.
+/// Carries streams for others, and takes those that were carried here, until `stop` or the
+/// network's end.
 pub async fn serve(network: Network, mut streams: Acceptor, stop: CancellationToken) {
     let open = TaskTracker::new();
     let carried = Carried::default();
@@ -208,14 +221,19 @@ async fn arrive(network: &Network, stream: MeshStream) -> io::Result<()> {
     let opened = async {
         let sealed = network.seal.clone().upgrade_inbound(stream.compat(), "/noise");
         let (peer, sealed) = sealed.await.map_err(io::Error::other)?;
-        let from = names::node_id(&peer).ok_or_else(|| io::Error::other("its key is of another kind"))?;
+        let from =
+            names::node_id(&peer).ok_or_else(|| io::Error::other("its key is of another kind"))?;
         let mut sealed = sealed.compat();
         let purpose = sealed.read_u8().await?;
-        let purpose = [Purpose::Artifact, Purpose::Http].into_iter().find(|known| code(*known) == Some(purpose));
-        let purpose = purpose.ok_or_else(|| io::Error::other("it is for what this program does not know"))?;
+        let purpose = [Purpose::Artifact, Purpose::Http]
+            .into_iter()
+            .find(|known| code(*known) == Some(purpose));
+        let purpose =
+            purpose.ok_or_else(|| io::Error::other("it is for what this program does not know"))?;
         Ok::<_, io::Error>((purpose, Incoming { from, stream: MeshStream::new(sealed) }))
     };
-    let (purpose, incoming) = timeout(HEAD_WITHIN, opened).await.unwrap_or(Err(io::ErrorKind::TimedOut.into()))?;
+    let (purpose, incoming) =
+        timeout(HEAD_WITHIN, opened).await.unwrap_or(Err(io::ErrorKind::TimedOut.into()))?;
     // An error means that the network has stopped.
     let _ = network.commands.send(Command::Arrived(purpose, incoming)).await;
     Ok(())
@@ -269,7 +287,8 @@ async fn idle(moved: &AtomicU64) {
     }
 }
 
-/// Ends when this node stops, once nothing moves any more: requests under way between two others may end.
+/// Ends when this node stops, once nothing moves any more: requests under way between two others
+/// may end.
 async fn drained(stop: &CancellationToken, moved: &AtomicU64) {
     stop.cancelled().await;
     let quiet = async {
@@ -298,7 +317,11 @@ impl<T> Noted<T> {
 }
 
 impl<T: AsyncRead + Unpin> AsyncRead for Noted<T> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.bytes).poll_read(cx, buf);
         self.moved.fetch_add((buf.filled().len() - before) as u64, Relaxed);
@@ -307,7 +330,11 @@ impl<T: AsyncRead + Unpin> AsyncRead for Noted<T> {
 }
 
 impl<T: AsyncWrite + Unpin> AsyncWrite for Noted<T> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.bytes).poll_write(cx, buf);
         if let Poll::Ready(Ok(written)) = &polled {
             self.moved.fetch_add(*written as u64, Relaxed);
@@ -328,7 +355,8 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Noted<T> {
 mod tests {
     use super::*;
 
-    /// One pair asked for everything that a member can carry. The other pairs that need the same member still get their share.
+    /// One pair asked for everything that a member can carry. The other pairs that need the same
+    /// member still get their share.
     #[test]
     fn one_node_does_not_take_the_hop_from_all_others() {
         let carried = Carried::default();

@@ -1,7 +1,7 @@
 //! The device's network interfaces as the kernel tells them, and when they change.
 //!
-//! The kernel's events only wake; what stands then is read anew, all of it. So an event that got lost, or was cut short, costs
-//! nothing: the next look sees the same as if it had come.
+//! The kernel's events only wake; what stands then is read anew, all of it. So an event that got
+//! lost, or was cut short, costs nothing: the next look sees the same as if it had come.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -22,17 +22,20 @@ use tokio::time::{sleep, timeout};
 
 use super::ranking::{Class, Kind, Link, classify};
 
-/// What comes within so long after an event is looked at together with it: an address that moves is taken away and added.
+/// What comes within so long after an event is looked at together with it: an address that moves is
+/// taken away and added.
 const SETTLE: Duration = Duration::from_millis(50);
-/// Looks are at least so far apart: an interface that flaps must not make the device busy. With `SETTLE` it leaves a change
-/// announced well within a second.
+/// Looks are at least so far apart: an interface that flaps must not make the device busy. With
+/// `SETTLE` it leaves a change announced well within a second.
 const PACE: Duration = Duration::from_millis(250);
 /// A look takes a millisecond; the kernel has no reason to take longer than this.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
 /// When the kernel told nothing, it is asked again after so long.
 const RETRY: Duration = Duration::from_secs(1);
-/// Where a packet to anywhere would leave: no packet is sent to these, they stand for all far addresses.
-const FAR: (Ipv4Addr, Ipv6Addr) = (Ipv4Addr::new(1, 1, 1, 1), Ipv6Addr::new(0x2606, 0x4700, 0, 0, 0, 0, 0, 1));
+/// Where a packet to anywhere would leave: no packet is sent to these, they stand for all far
+/// addresses.
+const FAR: (Ipv4Addr, Ipv6Addr) =
+    (Ipv4Addr::new(1, 1, 1, 1), Ipv6Addr::new(0x2606, 0x4700, 0, 0, 0, 0, 0, 1));
 /// Links, IPv4 and IPv6 addresses, IPv4 and IPv6 routes: bits of the kernel's `RTMGRP_*`.
 const GROUPS: u32 = 0x1 | 0x10 | 0x100 | 0x40 | 0x400;
 /// `RTM_NEWROUTE` and `RTM_DELROUTE`.
@@ -64,9 +67,13 @@ pub(super) struct Interfaces {
 }
 
 impl Interfaces {
-    /// Addresses whose coming and going counts as a move of the device; what containers come and go with does not.
+    /// Addresses whose coming and going counts as a move of the device; what containers come and go
+    /// with does not.
     pub(super) fn own(&self) -> BTreeSet<IpAddr> {
-        let own = self.all.iter().filter(|interface| !matches!(interface.class, Class::Container | Class::Loopback));
+        let own = self
+            .all
+            .iter()
+            .filter(|interface| !matches!(interface.class, Class::Container | Class::Loopback));
         own.flat_map(|interface| interface.addresses.iter().copied()).collect()
     }
 }
@@ -108,7 +115,8 @@ async fn keep(events: TokioSocket, known: watch::Sender<Arc<Interfaces>>) {
                 });
             }
             Err(error) => {
-                tracing::warn!(%error, "the network interfaces cannot be read; they are read again");
+                tracing::warn!(%error, "the network interfaces cannot be read; they are read \
+                    again");
                 events = None;
             }
         }
@@ -122,7 +130,8 @@ fn events() -> io::Result<TokioSocket> {
     Ok(socket)
 }
 
-/// Returns after an event that may matter, and also when the kernel had more to tell than it could keep.
+/// Returns after an event that may matter, and also when the kernel had more to tell than it could
+/// keep.
 async fn changed(socket: &TokioSocket) {
     let mut buffer = vec![0; EVENT_HEAD];
     loop {
@@ -156,7 +165,8 @@ async fn read() -> io::Result<Interfaces> {
 }
 
 async fn ask(handle: &Handle) -> io::Result<Interfaces> {
-    let links: Vec<LinkMessage> = handle.link().get().execute().try_collect().await.map_err(io::Error::other)?;
+    let links: Vec<LinkMessage> =
+        handle.link().get().execute().try_collect().await.map_err(io::Error::other)?;
     let addresses: Vec<AddressMessage> =
         handle.address().get().execute().try_collect().await.map_err(io::Error::other)?;
     let far = [IpAddr::from(FAR.0), IpAddr::from(FAR.1)];
@@ -187,7 +197,11 @@ fn out_of(route: &RouteMessage) -> Option<u32> {
     })
 }
 
-fn assemble(links: &[LinkMessage], addresses: &[AddressMessage], defaults: &BTreeSet<u32>) -> Interfaces {
+fn assemble(
+    links: &[LinkMessage],
+    addresses: &[AddressMessage],
+    defaults: &BTreeSet<u32>,
+) -> Interfaces {
     let links: Vec<Link> = links.iter().map(link).collect();
     let mut of: BTreeMap<u32, Vec<(bool, IpAddr)>> = BTreeMap::new();
     let mut local = BTreeSet::new();
@@ -195,9 +209,13 @@ fn assemble(links: &[LinkMessage], addresses: &[AddressMessage], defaults: &BTre
         let Some(ip) = ip(address) else { continue };
         local.insert(ip);
         let flags = flags(address);
-        if !flags.intersects(AddressFlags::Dadfailed | AddressFlags::Tentative | AddressFlags::Deprecated) {
+        if !flags.intersects(
+            AddressFlags::Dadfailed | AddressFlags::Tentative | AddressFlags::Deprecated,
+        ) {
             // Of IPv6 the kernel's name for secondary is temporary: those change every day.
-            of.entry(address.header.index).or_default().push((flags.contains(AddressFlags::Secondary), ip));
+            of.entry(address.header.index)
+                .or_default()
+                .push((flags.contains(AddressFlags::Secondary), ip));
         }
     }
     let all = links.iter().filter(|link| link.is_up).map(|link| {
@@ -246,12 +264,15 @@ fn link(message: &LinkMessage) -> Link {
     link
 }
 
-/// What sort of interface the kernel's word stands for; `otherwise` for words that name some sort of Ethernet.
+/// What sort of interface the kernel's word stands for; `otherwise` for words that name some sort
+/// of Ethernet.
 fn kind(named: &InfoKind, otherwise: Kind) -> Kind {
     match named {
         InfoKind::Bridge => Kind::Bridge,
         InfoKind::Veth | InfoKind::Netkit => Kind::Veth,
-        InfoKind::Dummy | InfoKind::Ifb | InfoKind::Nlmon | InfoKind::Vxlan | InfoKind::Geneve => Kind::Inner,
+        InfoKind::Dummy | InfoKind::Ifb | InfoKind::Nlmon | InfoKind::Vxlan | InfoKind::Geneve => {
+            Kind::Inner
+        }
         InfoKind::Tun
         | InfoKind::IpIp
         | InfoKind::Ip6Tnl

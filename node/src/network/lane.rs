@@ -5,11 +5,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-/// Frames that may wait. A peer that is this far behind will not miss one more: what matters is said again, or repaired.
+/// Frames that may wait. A peer that is this far behind will not miss one more: what matters is
+/// said again, or repaired.
 const MAX_FRAMES: usize = 256;
-/// Bytes that may wait, so that a node with many slow peers does not drown. At least one frame always fits.
+/// Bytes that may wait, so that a node with many slow peers does not drown. At least one frame
+/// always fits.
 const MAX_BYTES: usize = 1024 * 1024;
-/// Bytes written at once: small messages share a packet, large ones go alone, so that the other lane gets its turn between them.
+/// Bytes written at once: small messages share a packet, large ones go alone, so that the other
+/// lane gets its turn between them.
 const MAX_WRITE: usize = 16 * 1024;
 
 /// Bytes of a frame's length in front of it.
@@ -54,7 +57,8 @@ impl LaneQueue {
         self.wake.notify_one();
     }
 
-    /// Puts the next frames into `out`, each behind its length, and says how many; waits for the first. None when closed and empty.
+    /// Puts the next frames into `out`, each behind its length, and says how many; waits for the
+    /// first. None when closed and empty.
     pub(super) async fn take(&self, out: &mut Vec<u8>) -> Option<usize> {
         out.clear();
         loop {
@@ -93,7 +97,10 @@ mod tests {
     async fn small_frames_share_a_write_and_large_ones_go_alone() {
         let queue = LaneQueue::default();
         assert!(
-            queue.push(vec![1; 10]) && queue.push(vec![2; 20]) && queue.push(vec![3; 40_000]) && queue.push(vec![4])
+            queue.push(vec![1; 10])
+                && queue.push(vec![2; 20])
+                && queue.push(vec![3; 40_000])
+                && queue.push(vec![4])
         );
         let mut out = Vec::new();
         assert_eq!(queue.take(&mut out).await, Some(2));

@@ -1,4 +1,5 @@
-//! A link: one connection's two message streams, what waits for them, and the task that reads and writes them.
+//! A link: one connection's two message streams, what waits for them, and the task that reads and
+//! writes them.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -18,7 +19,8 @@ use tokio_util::sync::CancellationToken;
 use super::counters::{NetCounters, add};
 use super::lane::{HEADER, LaneQueue};
 
-/// Frames that are no message, after which a link is closed: a newer program may say a few things that this one does not know.
+/// Frames that are no message, after which a link is closed: a newer program may say a few things
+/// that this one does not know.
 const MAX_GARBAGE: u32 = 8;
 /// How long a link that is being closed may take to write what waits. A dead one takes for ever.
 const DRAIN: Duration = Duration::from_millis(250);
@@ -42,7 +44,8 @@ pub(super) struct LinkHandle {
     urgent: LaneQueue,
     bulk: LaneQueue,
     closing: Notify,
-    /// Cancelled when the link has ended: then its connection carries nothing more, though closing it may take long.
+    /// Cancelled when the link has ended: then its connection carries nothing more, though closing
+    /// it may take long.
     pub(super) over: CancellationToken,
 }
 
@@ -73,7 +76,8 @@ impl LinkHandle {
     }
 }
 
-/// Runs a link until a stream breaks, the peer talks too much garbage, or it is closed. Says why it ended.
+/// Runs a link until a stream breaks, the peer talks too much garbage, or it is closed. Says why it
+/// ended.
 pub(super) async fn run<S>(
     peer: NodeId,
     handle: Arc<LinkHandle>,
@@ -91,7 +95,10 @@ where
     let read = read_both(reader(inbox.urgent).run(urgent_in), reader(inbox.bulk).run(bulk_in));
     let written = async {
         // Both lanes end well only when the link is being closed.
-        match tokio::try_join!(write(&handle.urgent, urgent_out, &counters), write(&handle.bulk, bulk_out, &counters)) {
+        match tokio::try_join!(
+            write(&handle.urgent, urgent_out, &counters),
+            write(&handle.bulk, bulk_out, &counters)
+        ) {
             Ok(_) => "it was closed here".into(),
             Err(error) => {
                 // What the peer said before it went may still be unread.
@@ -120,7 +127,8 @@ enum End {
     Cut(String),
 }
 
-/// Reads until both lanes are over, so that what was said on one before the end is not lost because the other ended first.
+/// Reads until both lanes are over, so that what was said on one before the end is not lost because
+/// the other ended first.
 async fn read_both(urgent: impl Future<Output = End>, bulk: impl Future<Output = End>) -> String {
     match select(pin!(urgent), pin!(bulk)).await {
         Either::Left((end, bulk)) => read_other(end, bulk).await,
@@ -138,7 +146,11 @@ async fn read_other(first: End, other: impl Future<Output = End>) -> String {
     }
 }
 
-async fn write(queue: &LaneQueue, mut stream: impl AsyncWrite + Unpin, counters: &NetCounters) -> io::Result<()> {
+async fn write(
+    queue: &LaneQueue,
+    mut stream: impl AsyncWrite + Unpin,
+    counters: &NetCounters,
+) -> io::Result<()> {
     let mut out = Vec::new();
     while let Some(frames) = queue.take(&mut out).await {
         stream.write_all(&out).await?;
@@ -181,7 +193,9 @@ impl Reader<'_> {
                     if self.garbage(error.to_string()).await < MAX_GARBAGE {
                         continue;
                     }
-                    return End::Cut(format!("the peer sent {MAX_GARBAGE} frames that are no messages"));
+                    return End::Cut(format!(
+                        "the peer sent {MAX_GARBAGE} frames that are no messages"
+                    ));
                 }
             };
             // A full inbox holds the stream back, and the peer with it.
@@ -204,7 +218,10 @@ impl Reader<'_> {
 }
 
 /// Reads one frame. None at the stream's end; `InvalidData` for a length that cannot be.
-async fn read(stream: &mut (impl AsyncRead + Unpin), frame: &mut Vec<u8>) -> io::Result<Option<()>> {
+async fn read(
+    stream: &mut (impl AsyncRead + Unpin),
+    frame: &mut Vec<u8>,
+) -> io::Result<Option<()>> {
     let mut header = [0; HEADER];
     match stream.read_exact(&mut header).await {
         Ok(_) => {}

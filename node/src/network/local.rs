@@ -1,6 +1,7 @@
 //! Connections, by the address of this device that they hang on.
 //!
-//! TCP goes on for minutes with a connection whose own address is gone: nothing it sends can leave. Here it ends at once.
+//! TCP goes on for minutes with a connection whose own address is gone: nothing it sends can leave.
+//! Here it ends at once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -17,10 +18,12 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 pub(super) struct Locals(Arc<Mutex<BTreeMap<IpAddr, Weak<CancellationToken>>>>);
 
 impl Locals {
-    /// Ties a stream to the address of this device that it leaves by; one whose address is not known goes untied.
+    /// Ties a stream to the address of this device that it leaves by; one whose address is not
+    /// known goes untied.
     pub(super) fn tie<S>(&self, stream: S, local: Option<IpAddr>) -> Tied<S> {
         let token = local.map(|ip| self.token(ip));
-        let gone = token.as_ref().map(|token| Box::pin(CancellationToken::clone(token).cancelled_owned()));
+        let gone =
+            token.as_ref().map(|token| Box::pin(CancellationToken::clone(token).cancelled_owned()));
         Tied { stream, gone, _token: token }
     }
 
@@ -59,23 +62,32 @@ pub(super) struct Tied<S> {
 impl<S> Tied<S> {
     fn check(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         match self.gone.as_mut().map(|gone| gone.as_mut().poll(cx)) {
-            Some(Poll::Ready(())) => {
-                Err(io::Error::new(io::ErrorKind::ConnectionAborted, "this device has lost the address"))
-            }
+            Some(Poll::Ready(())) => Err(io::Error::new(
+                io::ErrorKind::ConnectionAborted,
+                "this device has lost the address",
+            )),
             Some(Poll::Pending) | None => Ok(()),
         }
     }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Tied<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
         self.check(cx)?;
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Tied<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         self.check(cx)?;
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }
@@ -104,13 +116,18 @@ mod tests {
     async fn a_stream_ends_with_its_own_address_and_no_other() {
         let locals = Locals::default();
         let stream = || Cursor::new(vec![7; 4]);
-        let (mut lost, mut kept) =
-            (locals.tie(stream(), Some(HERE.into())), locals.tie(stream(), Some([10, 0, 0, 2].into())));
+        let (mut lost, mut kept) = (
+            locals.tie(stream(), Some(HERE.into())),
+            locals.tie(stream(), Some([10, 0, 0, 2].into())),
+        );
         let mut untied = locals.tie(stream(), None);
         let mut byte = [0];
         lost.read_exact(&mut byte).await.unwrap();
         locals.keep(&[IpAddr::from([10, 0, 0, 2])].into());
-        assert_eq!(lost.read_exact(&mut byte).await.unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
+        assert_eq!(
+            lost.read_exact(&mut byte).await.unwrap_err().kind(),
+            io::ErrorKind::ConnectionAborted
+        );
         kept.read_exact(&mut byte).await.unwrap();
         untied.read_exact(&mut byte).await.unwrap();
         // The address is back, and a connection over it has nothing to do with the one before.

@@ -1,4 +1,5 @@
-//! The mesh. The only place that knows libp2p: the rest of the node speaks of NodeIds, messages and byte streams.
+//! The mesh. The only place that knows libp2p: the rest of the node speaks of NodeIds, messages and
+//! byte streams.
 //!
 //! ```text
 //!   driver ── send ───────────────▶ a queue a peer and lane ──▶ link's task ──▶ urgent, bulk ─┐
@@ -8,13 +9,15 @@
 //!   others ── Mesh::open, accept ─▶ a stream of their own ──▶ carrier's task ── yamux, noise ── TCP of its own
 //! ```
 //!
-//! **A link is one connection with both message streams open.** It is up when both can be used and down when the connection closes, which
-//! a killed process shows within a millisecond. The core decides whom to dial and when to hang up; here a dial is tried once. Of two
-//! connections between the same nodes, the node with the lower id decides which one to keep, so that both keep the same.
-//! Artifacts and HTTP travel on `carriers`, connections of their own, so that a transfer that stalls blocks no message.
+//! **A link is one connection with both message streams open.** It is up when both can be used and
+//! down when the connection closes, which a killed process shows within a millisecond. The core
+//! decides whom to dial and when to hang up; here a dial is tried once. Of two connections between
+//! the same nodes, the node with the lower id decides which one to keep, so that both keep the
+//! same. Artifacts and HTTP travel on `carriers`, connections of their own, so that a transfer that
+//! stalls blocks no message.
 //!
-//! Nothing here waits for the driver while the driver waits for it: what the driver hands over is queued or, when there is no room, dropped
-//! and counted; what it is told waits for it.
+//! Nothing here waits for the driver while the driver waits for it: what the driver hands over is
+//! queued or, when there is no room, dropped and counted; what it is told waits for it.
 
 mod carriers;
 mod connections;
@@ -76,7 +79,8 @@ use swarm::Command;
 
 /// How long an asked-for stream may take to open.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long a dial may take before a common member is asked as well. A handshake over a satellite takes about as long.
+/// How long a dial may take before a common member is asked as well. A handshake over a satellite
+/// takes about as long.
 const HEAD_START: Duration = Duration::from_millis(750);
 
 /// How long a request waits for a carrier before it takes the link: a handshake on a good path.
@@ -91,7 +95,8 @@ pub struct NetworkConfig {
     pub cluster: ClusterId,
     /// What only members know: handshakes of others fail.
     pub secret: [u8; 32],
-    /// Where to listen. Port 0 takes any free one. An address that the device does not have is waited for.
+    /// Where to listen. Port 0 takes any free one. An address that the device does not have is
+    /// waited for.
     pub listen: SocketAddr,
     /// Where others are told to dial this node; none for the device's own addresses.
     pub advertise: Vec<SocketAddr>,
@@ -116,7 +121,8 @@ impl NetworkConfig {
     }
 }
 
-/// What the network tells the driver. A link's `LinkUp` is in `urgent` before anything of that link is in one of the others.
+/// What the network tells the driver. A link's `LinkUp` is in `urgent` before anything of that link
+/// is in one of the others.
 #[derive(Debug)]
 pub struct Inbox {
     /// Links, dials, and what came on the urgent lanes.
@@ -179,13 +185,15 @@ impl Network {
         }
     }
 
-    /// Dials once. The outcome comes as a `LinkUp` or a `DialFailed`. False when the network has no time to try.
+    /// Dials once. The outcome comes as a `LinkUp` or a `DialFailed`. False when the network has no
+    /// time to try.
     #[must_use]
     pub fn dial(&self, target: DialTarget, addresses: Vec<String>) -> bool {
         self.commands.try_send(Command::Dial { target, addresses }).is_ok()
     }
 
-    /// Looks up a seed's name. The answer comes as a `Resolved`. False when the network has no time to try.
+    /// Looks up a seed's name. The answer comes as a `Resolved`. False when the network has no time
+    /// to try.
     #[must_use]
     pub fn resolve(&self, seed: String) -> bool {
         self.commands.try_send(Command::Resolve(seed)).is_ok()
@@ -226,7 +234,8 @@ impl Network {
         self.listening
     }
 
-    /// Where others may reach it now, as multiaddrs, the best first, or why they cannot. The core is told when that changes.
+    /// Where others may reach it now, as multiaddrs, the best first, or why they cannot. The core
+    /// is told when that changes.
     pub fn told(&self) -> OwnAddresses {
         self.told.borrow().clone()
     }
@@ -253,12 +262,15 @@ impl Network {
 }
 
 impl Network {
-    /// A stream to a node that there is a link to: on a carrier, or, where none can be had, on the link.
+    /// A stream to a node that there is a link to: on a carrier, or, where none can be had, on the
+    /// link.
     async fn open_linked(&self, node: NodeId, purpose: Purpose) -> Result<MeshStream, OpenError> {
-        let link = self.links.with(|links| links.get(&node).cloned()).ok_or(OpenError::NoLink(node))?;
+        let link =
+            self.links.with(|links| links.get(&node).cloned()).ok_or(OpenError::NoLink(node))?;
         // A carrier that is ready may end at this moment; a fresh one does not.
         for _ in 0..2 {
-            // A request does not wait long for a carrier; the dial goes on, and the next request finds it.
+            // A request does not wait long for a carrier; the dial goes on, and the next request
+            // finds it.
             let patience = if purpose == Purpose::Artifact { OPEN_TIMEOUT } else { CARRIER_WITHIN };
             let found = tokio::time::timeout(patience, self.carrier(node, &link)).await;
             let Ok(Some(carrier)) = found else { break };
@@ -278,15 +290,19 @@ impl Network {
         }
     }
 
-    /// Where to dial a linked node: there where the link found it, else where it says to be, the address it came from first.
+    /// Where to dial a linked node: there where the link found it, else where it says to be, the
+    /// address it came from first.
     async fn found_at(&self, node: NodeId, link: &LinkHandle) -> Vec<SocketAddr> {
         if let Some(address) = link.found_at {
             return vec![address];
         }
         let Some(directory) = self.directory.get() else { return Vec::new() };
         let told = directory.way(node).await.addresses;
-        let mut addresses: Vec<_> =
-            told.iter().filter_map(|text| names::parse(text)).filter_map(|address| names::socket(&address)).collect();
+        let mut addresses: Vec<_> = told
+            .iter()
+            .filter_map(|text| names::parse(text))
+            .filter_map(|address| names::socket(&address))
+            .collect();
         addresses.sort_by_key(|address| Some(address.ip()) != link.came_from);
         addresses
     }
@@ -326,7 +342,12 @@ impl Network {
         }
     }
 
-    async fn make_link(&self, node: NodeId, purpose: Purpose, addresses: Vec<String>) -> Result<MeshStream, OpenError> {
+    async fn make_link(
+        &self,
+        node: NodeId,
+        purpose: Purpose,
+        addresses: Vec<String>,
+    ) -> Result<MeshStream, OpenError> {
         self.reach(node, addresses).await?;
         self.open_linked(node, purpose).await
     }
@@ -353,12 +374,14 @@ impl Network {
         tokio::select! {
             dialled = &mut dialled => match dialled {
                 // Sooner than the head start is over: nothing was asked yet.
-                Err(OpenError::NoLink(_)) => self.open_over(node, purpose, &hops, "no address led to it".into()).await,
+                Err(OpenError::NoLink(_)) => self.open_over(node, purpose, &hops, "no address led \
+                    to it".into()).await,
                 dialled => dialled,
             },
             opened = &mut over => match opened {
                 Err(OpenError::NoWay { tried, .. }) => match dialled.await {
-                    Err(OpenError::NoLink(_)) => Err(OpenError::NoWay { node, dial: "no address led to it".into(), tried }),
+                    Err(OpenError::NoLink(_)) => Err(OpenError::NoWay { node, dial: "no address \
+                        led to it".into(), tried }),
                     dialled => dialled,
                 },
                 opened => opened,
@@ -376,7 +399,9 @@ impl Mesh for Network {
                     opened => opened,
                 }
             };
-            tokio::time::timeout(OPEN_TIMEOUT, opened).await.unwrap_or(Err(OpenError::TimedOut(node)))
+            tokio::time::timeout(OPEN_TIMEOUT, opened)
+                .await
+                .unwrap_or(Err(OpenError::TimedOut(node)))
         }
         .boxed()
     }

@@ -1,4 +1,5 @@
-//! This node's own addresses: where it listens, where others are told to dial it, and what a change of them means.
+//! This node's own addresses: where it listens, where others are told to dial it, and what a change
+//! of them means.
 //!
 //! ```text
 //!   kernel ── interfaces ──▶ listener: opened when its address is there, closed when it is gone
@@ -30,17 +31,20 @@ use super::ranking::{Class, ranked};
 use super::start::{Behaviour, NetworkError, refused};
 use super::swarm::{Done, Task};
 
-/// When an address that is there could not be listened on, as where another program has the port, it is tried again.
+/// When an address that is there could not be listened on, as where another program has the port,
+/// it is tried again.
 const LISTEN_RETRY: Duration = Duration::from_secs(1);
-/// A link older than this that its peer dials anew from elsewhere is one that the peer has lost; two simultaneous dials, which a
-/// device of several addresses may receive from two of them, are over by then.
+/// A link older than this that its peer dials anew from elsewhere is one that the peer has lost;
+/// two simultaneous dials, which a device of several addresses may receive from two of them, are
+/// over by then.
 const CROSSING: Duration = Duration::from_millis(600);
 
 /// A node's own addresses.
 pub(super) struct Own {
     /// Where it listens or shall listen, with the port.
     wanted: SocketAddr,
-    /// Where others are told to dial it instead, as multiaddrs; none for the device's own addresses.
+    /// Where others are told to dial it instead, as multiaddrs; none for the device's own
+    /// addresses.
     advertise: Vec<String>,
     listener: Option<ListenerId>,
     /// Why the address cannot be listened on though it is there.
@@ -59,11 +63,12 @@ pub(super) struct Claim {
     _port: Option<TcpSocket>,
 }
 
-/// Makes sure that no other program has the port, and draws one where any will do. An address that the device does not have (yet)
-/// is no error.
+/// Makes sure that no other program has the port, and draws one where any will do. An address that
+/// the device does not have (yet) is no error.
 pub(super) fn claim(address: SocketAddr) -> Result<Claim, NetworkError> {
     if address.port() != 0 {
-        // libp2p lets several processes share a listening port, which would split this node's peers between them.
+        // libp2p lets several processes share a listening port, which would split this node's peers
+        // between them.
         return match TcpListener::bind(address) {
             Err(error) if !is_missing(&error) => Err(refused(address, error)),
             Ok(_) | Err(_) => Ok(Claim { address, _port: None }),
@@ -96,7 +101,8 @@ fn is_missing(error: &io::Error) -> bool {
 }
 
 impl Own {
-    /// Begins to listen, if that can be done now. Without `interfaces` only an address that the user names can be told.
+    /// Begins to listen, if that can be done now. Without `interfaces` only an address that the
+    /// user names can be told.
     pub(super) fn start(
         swarm: &mut Swarm<Behaviour>,
         wanted: SocketAddr,
@@ -107,13 +113,17 @@ impl Own {
         let interfaces = match interfaces {
             Ok(interfaces) => Some(interfaces),
             Err(error) => {
-                tracing::warn!(%error, "the kernel does not tell of network interfaces: changes will not be noticed");
+                tracing::warn!(%error, "the kernel does not tell of network interfaces: changes \
+                    will not be noticed");
                 None
             }
         };
         let mut own = Own {
             wanted,
-            advertise: advertise.iter().map(|address| names::multiaddr(address).to_string()).collect(),
+            advertise: advertise
+                .iter()
+                .map(|address| names::multiaddr(address).to_string())
+                .collect(),
             listener: None,
             failed: None,
             retry: None,
@@ -123,7 +133,9 @@ impl Own {
             told: watch::channel(OwnAddresses::default()).0,
         };
         match own.listen(swarm, true) {
-            Err(error) if wanted.ip().is_unspecified() || !is_missing(&error) => return Err(refused(wanted, error)),
+            Err(error) if wanted.ip().is_unspecified() || !is_missing(&error) => {
+                return Err(refused(wanted, error));
+            }
             Ok(()) | Err(_) => {}
         }
         own.told.send_replace(own.state(false));
@@ -160,14 +172,17 @@ impl Own {
         }
     }
 
-    /// The address to listen on is one of the device's; where the kernel does not tell, it has to be tried.
+    /// The address to listen on is one of the device's; where the kernel does not tell, it has to
+    /// be tried.
     fn is_there(&self) -> bool {
         let wanted = self.wanted.ip();
-        wanted.is_unspecified() || self.known.as_ref().is_none_or(|known| known.local.contains(&wanted))
+        wanted.is_unspecified()
+            || self.known.as_ref().is_none_or(|known| known.local.contains(&wanted))
     }
 
-    /// Listens where that can be done, and no longer where it cannot: libp2p would take the address for this node's own, and so
-    /// never dial another device that has it now. Unless the port is claimed, another program may have it meanwhile.
+    /// Listens where that can be done, and no longer where it cannot: libp2p would take the address
+    /// for this node's own, and so never dial another device that has it now. Unless the port is
+    /// claimed, another program may have it meanwhile.
     fn listen(&mut self, swarm: &mut Swarm<Behaviour>, is_claimed: bool) -> io::Result<()> {
         self.retry = None;
         if !self.is_there() {
@@ -206,16 +221,21 @@ impl Own {
         let trouble = if !self.is_there() {
             let follows = SocketAddr::new(any(wanted), wanted.port());
             Some(format!(
-                "{wanted}, where this node listens, is no address of this device: nobody can connect to it until the address \
+                "{wanted}, where this node listens, is no address of this device: nobody can \
+                    connect to it until the address \
                  is there; `shoal up --listen {follows}` follows the device's addresses"
             ))
         } else if self.listener.is_none() {
             let why = self.failed.as_deref().unwrap_or("no listener");
-            Some(format!("{wanted} cannot be listened on ({why}): nobody can connect to this node; it is tried again"))
+            Some(format!(
+                "{wanted} cannot be listened on ({why}): nobody can connect to this node; it is \
+                    tried again"
+            ))
         } else {
             addresses = self.reachable();
             addresses.is_empty().then(|| {
-                "no network interface of this device has an address that others could reach: nobody can connect to this node \
+                "no network interface of this device has an address that others could reach: \
+                    nobody can connect to this node \
                  until one has"
                     .to_owned()
             })
@@ -235,19 +255,25 @@ impl Own {
             (IpAddr::V6(ip), _) if ip.is_unicast_link_local() => Vec::new(),
             (ip, _) => vec![ip],
         };
-        ips.into_iter().map(|ip| names::multiaddr(&SocketAddr::new(ip, self.wanted.port())).to_string()).collect()
+        ips.into_iter()
+            .map(|ip| names::multiaddr(&SocketAddr::new(ip, self.wanted.port())).to_string())
+            .collect()
     }
 }
 
-/// What of the interfaces decides which ways there may be. Containers come and go without changing any.
+/// What of the interfaces decides which ways there may be. Containers come and go without changing
+/// any.
 fn ways(interfaces: &Interfaces) -> Vec<(IpAddr, bool, Class)> {
-    let outer =
-        interfaces.all.iter().filter(|interface| !matches!(interface.class, Class::Container | Class::Loopback));
+    let outer = interfaces
+        .all
+        .iter()
+        .filter(|interface| !matches!(interface.class, Class::Container | Class::Loopback));
     let each = outer.flat_map(|it| it.addresses.iter().map(|ip| (*ip, it.is_running, it.class)));
     each.collect()
 }
 
-/// A connection from here shows that the link, which is so old, leads to where the peer no longer is.
+/// A connection from here shows that the link, which is so old, leads to where the peer no longer
+/// is.
 fn is_elsewhere(was: IpAddr, now: IpAddr, age: Duration) -> bool {
     was != now && age > CROSSING
 }
@@ -283,10 +309,12 @@ impl Task {
         if state.trouble.is_some() { self.tell(Input::Addresses(state)).await } else { Ok(()) }
     }
 
-    /// A peer that has moved comes anew, while the link it had has not failed here yet: that one makes way. Of two nodes the one
-    /// with the lower id decides which connection carries the link.
+    /// A peer that has moved comes anew, while the link it had has not failed here yet: that one
+    /// makes way. Of two nodes the one with the lower id decides which connection carries the link.
     pub(super) async fn make_way(&mut self, id: &PeerId, endpoint: &ConnectedPoint) -> Done {
-        let (Some(node), Some(remote)) = (names::node_id(id), names::socket(endpoint.get_remote_address())) else {
+        let (Some(node), Some(remote)) =
+            (names::node_id(id), names::socket(endpoint.get_remote_address()))
+        else {
             return Ok(());
         };
         if endpoint.is_dialer() || self.me > node {
@@ -307,8 +335,8 @@ impl Task {
 mod tests {
     use super::*;
 
-    /// A link that was younger than ten seconds was kept, though its peer had moved: of two that moved one after the other the one
-    /// refused the other.
+    /// A link that was younger than ten seconds was kept, though its peer had moved: of two that
+    /// moved one after the other the one refused the other.
     #[test]
     fn a_link_makes_way_for_its_peer_from_elsewhere() {
         let [was, now] = [[10, 0, 0, 2], [10, 0, 0, 102]].map(IpAddr::from);
@@ -321,10 +349,13 @@ mod tests {
     async fn a_port_that_was_drawn_is_drawn_by_nobody_else() {
         let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
         let claims: Vec<Claim> = (0..50).map(|_| claim(any).unwrap()).collect();
-        let ports: std::collections::BTreeSet<u16> = claims.iter().map(|claim| claim.address.port()).collect();
+        let ports: std::collections::BTreeSet<u16> =
+            claims.iter().map(|claim| claim.address.port()).collect();
         assert_eq!(ports.len(), claims.len());
         // An address that the device does not have gets a port all the same.
         let missing = claim("192.0.2.1:0".parse().unwrap()).unwrap();
-        assert!(missing.address.port() != 0 && missing.address.ip() == IpAddr::from([192, 0, 2, 1]));
+        assert!(
+            missing.address.port() != 0 && missing.address.ip() == IpAddr::from([192, 0, 2, 1])
+        );
     }
 }

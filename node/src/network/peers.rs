@@ -1,4 +1,5 @@
-//! Which connections there are to whom, and which of them is the link. Plain bookkeeping: it decides, the swarm's task acts.
+//! Which connections there are to whom, and which of them is the link. Plain bookkeeping: it
+//! decides, the swarm's task acts.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -13,7 +14,8 @@ use super::dialing::Asker;
 use super::link::{Lanes, LinkHandle};
 use super::ways::Way;
 
-/// A link older than this that its peer dials anew is dead on the peer's side; a younger one is the other half of a simultaneous dial.
+/// A link older than this that its peer dials anew is dead on the peer's side; a younger one is the
+/// other half of a simultaneous dial.
 const STALE: Duration = Duration::from_secs(10);
 
 /// What is known of one peer while there is a connection to it.
@@ -51,7 +53,8 @@ pub(super) enum Plan {
 }
 
 impl Peer {
-    /// Notes a connection. Of two nodes the one with the lower id decides which connection carries the link, so both use the same.
+    /// Notes a connection. Of two nodes the one with the lower id decides which connection carries
+    /// the link, so both use the same.
     pub(super) fn connected(
         &mut self,
         me: &NodeId,
@@ -62,7 +65,9 @@ impl Peer {
     ) -> Plan {
         let plan = if me > peer {
             Plan::Await
-        } else if let Some(link) = self.link.as_ref().filter(|link| self.connections.contains_key(&link.connection)) {
+        } else if let Some(link) =
+            self.link.as_ref().filter(|link| self.connections.contains_key(&link.connection))
+        {
             let stale = inbound && now.saturating_duration_since(link.since) > STALE;
             if stale { Plan::Open } else { Plan::Close }
         } else if self.connections.is_empty() {
@@ -88,8 +93,14 @@ impl Peer {
         self.connections.get(&id).and_then(|connection| connection.way)
     }
 
-    /// Notes a lane's stream, whoever opened it; gives both once both are there. One that is not wanted is dropped, which resets it.
-    pub(super) fn lane(&mut self, id: ConnectionId, lane: Lane, stream: Stream) -> Option<Lanes<Stream>> {
+    /// Notes a lane's stream, whoever opened it; gives both once both are there. One that is not
+    /// wanted is dropped, which resets it.
+    pub(super) fn lane(
+        &mut self,
+        id: ConnectionId,
+        lane: Lane,
+        stream: Stream,
+    ) -> Option<Lanes<Stream>> {
         let linked = self.link.as_ref().is_some_and(|link| link.connection == id);
         let connection = self.connections.get_mut(&id).filter(|_| !linked)?;
         let place = match lane {
@@ -113,7 +124,12 @@ impl Peer {
     }
 
     /// Notes the link; gives back the one it replaces.
-    pub(super) fn linked(&mut self, connection: ConnectionId, handle: Arc<LinkHandle>, now: Instant) -> Option<Link> {
+    pub(super) fn linked(
+        &mut self,
+        connection: ConnectionId,
+        handle: Arc<LinkHandle>,
+        now: Instant,
+    ) -> Option<Link> {
         self.link.replace(Link { connection, handle, since: now })
     }
 
@@ -129,7 +145,8 @@ impl Peer {
 
     /// Whether this connection is one that no link came of.
     pub(super) fn is_unlinked(&self, id: ConnectionId) -> bool {
-        self.connections.contains_key(&id) && self.link.as_ref().is_none_or(|link| link.connection != id)
+        self.connections.contains_key(&id)
+            && self.link.as_ref().is_none_or(|link| link.connection != id)
     }
 
     /// Its connections that no link came of.
@@ -172,7 +189,11 @@ mod tests {
         low.connected(&LOW, &HIGH, id(1), true, now);
         assert!(low.linked(id(1), Arc::default(), now).is_none());
         assert_eq!(low.connected(&LOW, &HIGH, id(2), true, now + STALE), Plan::Close);
-        assert_eq!(low.connected(&LOW, &HIGH, id(3), false, now + STALE * 2), Plan::Close, "our own second dial");
+        assert_eq!(
+            low.connected(&LOW, &HIGH, id(3), false, now + STALE * 2),
+            Plan::Close,
+            "our own second dial"
+        );
         assert_eq!(low.connected(&LOW, &HIGH, id(4), true, now + STALE * 2), Plan::Open);
         let old = low.linked(id(4), Arc::default(), now + STALE * 2).unwrap();
         assert_eq!(old.connection, id(1));

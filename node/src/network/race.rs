@@ -5,22 +5,27 @@
 //!
 //! 1. A refusal at the address that carried the last link is the verdict, at once. The address was
 //!    the peer's own a moment ago, and its kernel says that no process listens any more. What the
-//!    other addresses say cannot make that less true, so addresses that time out delay nothing. They
-//!    are still dialled: a device that moved is found at one of them, and a link outweighs a verdict.
+//!    other addresses say cannot make that less true, so addresses that time out delay nothing.
+//!    They are still dialled: a device that moved is found at one of them, and a link outweighs a
+//!    verdict.
 //! 2. Where such an address is known and does not refuse, refusals at the others prove nothing: the
 //!    way that worked is silent, which is what a cut looks like.
-//! 3. Where none is known, nobody has seen the peer at any of them. A refusal counts only if nothing
-//!    speaks against it: every other address has failed or been silent for [`SILENT`], and at none
-//!    of them somebody else was met, which would show that what is known of its addresses is old.
-//! 4. A refusal of this device's own kernel, at an address that was never the peer's, proves nothing:
-//!    container bridges have the same address everywhere. It counts where all are of this device.
-//! 5. An address that cannot be reached from here, or that this node itself answers at, says nothing
-//!    about the peer; the next one starts at once.
-//! 6. A connection that is closed before anybody has proven who they are is what a process looks like
-//!    that is just ending: its kernel takes connections until the port is closed. The address is
-//!    dialled again at once, which tells; only a few times, since whoever has no room closes, too.
+//! 3. Where none is known, nobody has seen the peer at any of them. A refusal counts only if
+//!    nothing speaks against it: every other address has failed or been silent for [`SILENT`], and
+//!    at none of them somebody else was met, which would show that what is known of its addresses
+//!    is old.
+//! 4. A refusal of this device's own kernel, at an address that was never the peer's, proves
+//!    nothing: container bridges have the same address everywhere. It counts where all are of this
+//!    device.
+//! 5. An address that cannot be reached from here, or that this node itself answers at, says
+//!    nothing about the peer; the next one starts at once.
+//! 6. A connection that is closed before anybody has proven who they are is what a process looks
+//!    like that is just ending: its kernel takes connections until the port is closed. The address
+//!    is dialled again at once, which tells; only a few times, since whoever has no room closes,
+//!    too.
 //!
-//! Another node that answers shows that the address is not the peer's any more; see [`super::ways`].
+//! Another node that answers shows that the address is not the peer's any more; see
+//! [`super::ways`].
 
 use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
@@ -40,7 +45,8 @@ use super::ways::Ways;
 const HEAD_START: Duration = Duration::from_millis(100);
 /// An address that has said nothing for so long speaks neither for nor against a refusal elsewhere.
 const SILENT: Duration = Duration::from_millis(500);
-/// How often an address is dialled again that was closed in our face, and the pause before each time but the first.
+/// How often an address is dialled again that was closed in our face, and the pause before each
+/// time but the first.
 const AGAIN: u32 = 3;
 const AGAIN_PAUSE: Duration = Duration::from_millis(10);
 /// Addresses of one dial: all that a record and a sighting may name.
@@ -107,11 +113,14 @@ impl Race {
         let was_told = std::mem::take(&mut self.is_told);
         self.tries.retain(|tried| !was_told || matches!(tried.state, State::Dialling(..)));
         for address in addresses {
-            if self.tries.len() >= MOST_ADDRESSES || self.tries.iter().any(|tried| same(&tried.address, address)) {
+            if self.tries.len() >= MOST_ADDRESSES
+                || self.tries.iter().any(|tried| same(&tried.address, address))
+            {
                 continue;
             }
             let socket = names::socket(address);
-            let is_proven = socket.zip(self.node).is_some_and(|(socket, node)| ways.leads_to(&node, &socket));
+            let is_proven =
+                socket.zip(self.node).is_some_and(|(socket, node)| ways.leads_to(&node, &socket));
             let is_own = !is_proven && socket.is_some_and(is_of_this_device);
             self.tries.push(Try {
                 address: address.clone(),
@@ -124,7 +133,8 @@ impl Race {
         self.tries.sort_by_key(|tried| !tried.is_proven);
     }
 
-    /// The next address whose turn it is: call until there is none. It waits for those before it, and for none behind it.
+    /// The next address whose turn it is: call until there is none. It waits for those before it,
+    /// and for none behind it.
     pub(super) fn start_next(&mut self, now: Instant) -> Option<Multiaddr> {
         for tried in &mut self.tries {
             match tried.state {
@@ -132,7 +142,9 @@ impl Race {
                     tried.state = State::Dialling(now, None);
                     return Some(tried.address.clone());
                 }
-                State::Dialling(since, _) if !self.is_told && now < since + HEAD_START => return None,
+                State::Dialling(since, _) if !self.is_told && now < since + HEAD_START => {
+                    return None;
+                }
                 State::Waiting(_) | State::Dialling(..) | State::Ended(_) => {}
             }
         }
@@ -165,7 +177,9 @@ impl Race {
     /// When to look again, should nothing happen before.
     pub(super) fn wake_at(&self, now: Instant) -> Option<Instant> {
         let at = self.tries.iter().flat_map(|tried| match tried.state {
-            State::Dialling(since, _) if !self.is_told => [Some(since + HEAD_START), Some(since + SILENT)],
+            State::Dialling(since, _) if !self.is_told => {
+                [Some(since + HEAD_START), Some(since + SILENT)]
+            }
             State::Waiting(at) => [at, None],
             State::Dialling(..) | State::Ended(_) => [None, None],
         });
@@ -207,9 +221,11 @@ impl Race {
     /// Who was met instead: others before this node itself, which says least.
     fn met(&self) -> Option<String> {
         let told = |tried: &Try| match &tried.state {
-            State::Ended(Said::Node(node)) => {
-                Some(format!("node {} answers there, at {}", node.short(), names::show(&tried.address)))
-            }
+            State::Ended(Said::Node(node)) => Some(format!(
+                "node {} answers there, at {}",
+                node.short(),
+                names::show(&tried.address)
+            )),
             State::Ended(Said::Stranger(who)) => Some(who.clone()),
             _ => None,
         };
@@ -237,7 +253,8 @@ fn same(one: &Multiaddr, other: &Multiaddr) -> bool {
     }
 }
 
-/// Whether this device has the address: it can be bound, which costs two system calls and no packet.
+/// Whether this device has the address: it can be bound, which costs two system calls and no
+/// packet.
 fn is_of_this_device(address: SocketAddr) -> bool {
     UdpSocket::bind(SocketAddr::new(address.ip(), 0)).is_ok()
 }
@@ -279,9 +296,17 @@ mod tests {
         let mut race = race(&[BRIDGE, LAN, FAR], Some(LAN));
         assert_eq!(started(&mut race, now), [at(LAN)]);
         assert_eq!(race.wake_at(now), Some(now + HEAD_START));
-        assert_eq!(started(&mut race, now + HEAD_START), [at(BRIDGE)], "the first has said nothing");
+        assert_eq!(
+            started(&mut race, now + HEAD_START),
+            [at(BRIDGE)],
+            "the first has said nothing"
+        );
         race.ended(&at(BRIDGE), Said::Unreachable, now);
-        assert_eq!(started(&mut race, now + HEAD_START), [at(FAR)], "one that failed delays nothing");
+        assert_eq!(
+            started(&mut race, now + HEAD_START),
+            [at(FAR)],
+            "one that failed delays nothing"
+        );
     }
 
     #[test]
@@ -318,14 +343,21 @@ mod tests {
         silent.ended(&at(LAN), Said::Refused, now);
         assert_eq!(silent.verdict(now + HEAD_START), None, "the other may yet answer");
         assert_eq!(silent.wake_at(now + HEAD_START), Some(now + SILENT));
-        assert_eq!(silent.verdict(now + SILENT), Some(DialFailure::Refused), "no wait for its time-out");
+        assert_eq!(
+            silent.verdict(now + SILENT),
+            Some(DialFailure::Refused),
+            "no wait for its time-out"
+        );
         for said in [Said::Node(OTHER), Said::Stranger("a printer".into())] {
             let mut met = race(&[BRIDGE, LAN], None);
             started(&mut met, now);
             met.ended(&at(BRIDGE), said, now);
             started(&mut met, now);
             met.ended(&at(LAN), Said::Refused, now);
-            assert!(matches!(met.verdict(now), Some(DialFailure::Stranger(_))), "its addresses are old");
+            assert!(
+                matches!(met.verdict(now), Some(DialFailure::Stranger(_))),
+                "its addresses are old"
+            );
         }
     }
 
@@ -356,7 +388,8 @@ mod tests {
         assert_eq!(alone.verdict(now), Some(DialFailure::Refused), "a whole cluster on one device");
     }
 
-    /// A process that ends closes its port last, perhaps: connections are still taken, and then reset.
+    /// A process that ends closes its port last, perhaps: connections are still taken, and then
+    /// reset.
     #[test]
     fn an_address_that_closes_in_our_face_is_dialled_again_at_once() {
         let now = Instant::now();
@@ -386,7 +419,8 @@ mod tests {
         assert_eq!(race.verdict(at_now), Some(DialFailure::TimedOut));
     }
 
-    /// Two ask for the same peer, one a moment after the other: the second waits for no head start of addresses behind.
+    /// Two ask for the same peer, one a moment after the other: the second waits for no head start
+    /// of addresses behind.
     #[test]
     fn the_proven_address_waits_for_none_that_is_behind_it() {
         let now = Instant::now();

@@ -1,15 +1,17 @@
 //! Which of the device's addresses others are told of, the best first.
 //!
-//! A record holds sixteen addresses, and each that leads nowhere costs whoever dials time. So interfaces are ranked before
-//! anything is cut off: **the one that leads to everywhere, then other networks of the device, then tunnels.** Bridges of
-//! containers have the same addresses on every device; they are told only where there is nothing better. A link-local address
-//! is told where there is nothing else at all, and loopback never: on another device it is another device.
+//! A record holds sixteen addresses, and each that leads nowhere costs whoever dials time. So
+//! interfaces are ranked before anything is cut off: **the one that leads to everywhere, then other
+//! networks of the device, then tunnels.** Bridges of containers have the same addresses on every
+//! device; they are told only where there is nothing better. A link-local address is told where
+//! there is nothing else at all, and loopback never: on another device it is another device.
 
 use std::net::IpAddr;
 
 use super::interfaces::Interfaces;
 
-/// Of one interface at most so many are told before those of all others: one with many must not push them out.
+/// Of one interface at most so many are told before those of all others: one with many must not
+/// push them out.
 const SHARE: usize = 4;
 
 /// What an interface is to others, the best first.
@@ -57,7 +59,8 @@ pub(super) struct Link {
     pub controller: Option<u32>,
 }
 
-/// Names that container engines and hypervisors give to what others cannot reach, where the kind alone does not tell.
+/// Names that container engines and hypervisors give to what others cannot reach, where the kind
+/// alone does not tell.
 const INNER_NAMES: [&str; 18] = [
     "docker",
     "br-",
@@ -89,8 +92,9 @@ pub(super) fn classify(link: &Link, all: &[Link], is_default: bool) -> Class {
         Kind::Inner => Class::Container,
         // A bridge that holds hardware is the device's own way out, whatever it is called.
         Kind::Bridge => {
-            let has_hardware =
-                all.iter().any(|port| port.controller == Some(link.index) && port.kind == Kind::Hardware);
+            let has_hardware = all
+                .iter()
+                .any(|port| port.controller == Some(link.index) && port.kind == Kind::Hardware);
             if has_hardware { Class::Lan } else { Class::Container }
         }
         Kind::Hardware | Kind::Veth if is_inner_name => Class::Container,
@@ -103,7 +107,8 @@ pub(super) fn ranked(interfaces: &Interfaces, is_v6: bool) -> Vec<IpAddr> {
     let mut found = Vec::new();
     for interface in &interfaces.all {
         let addresses = interface.addresses.iter().filter(|ip| ip.is_ipv6() == is_v6);
-        let addresses = addresses.filter(|ip| !ip.is_loopback() && !ip.is_unspecified() && !ip.is_multicast());
+        let addresses =
+            addresses.filter(|ip| !ip.is_loopback() && !ip.is_unspecified() && !ip.is_multicast());
         for (number, ip) in addresses.enumerate() {
             let tier = match (is_link_local(ip), interface.class) {
                 // Without a scope, it leads nowhere.
@@ -149,23 +154,44 @@ mod tests {
     use super::*;
 
     fn link(index: u32, name: &str, kind: Kind) -> Link {
-        Link { index, name: name.into(), kind, is_up: true, is_running: true, is_multicast: true, controller: None }
+        Link {
+            index,
+            name: name.into(),
+            kind,
+            is_up: true,
+            is_running: true,
+            is_multicast: true,
+            controller: None,
+        }
     }
 
     fn interface(name: &str, class: Class, addresses: &[&str]) -> Interface {
         let addresses = addresses.iter().map(|text| text.parse().unwrap()).collect();
-        Interface { index: 1, name: name.into(), class, is_running: true, is_multicast: true, addresses }
+        Interface {
+            index: 1,
+            name: name.into(),
+            class,
+            is_running: true,
+            is_multicast: true,
+            addresses,
+        }
     }
 
     fn told(all: Vec<Interface>) -> Vec<String> {
-        ranked(&Interfaces { all, ..Interfaces::default() }, false).iter().map(ToString::to_string).collect()
+        ranked(&Interfaces { all, ..Interfaces::default() }, false)
+            .iter()
+            .map(ToString::to_string)
+            .collect()
     }
 
-    /// Eighteen bridges of containers, found before the way out, pushed its address out of the sixteen that are told.
+    /// Eighteen bridges of containers, found before the way out, pushed its address out of the
+    /// sixteen that are told.
     #[test]
     fn container_bridges_never_push_out_the_lan_address() {
         let mut all: Vec<_> = (0..18)
-            .map(|n| interface(&format!("br-{n}"), Class::Container, &[&format!("172.{}.0.1", 16 + n)]))
+            .map(|n| {
+                interface(&format!("br-{n}"), Class::Container, &[&format!("172.{}.0.1", 16 + n)])
+            })
             .collect();
         all.push(interface("eth0", Class::Lan, &["192.168.1.7"]));
         assert_eq!(told(all.clone()), ["192.168.1.7"]);
@@ -188,21 +214,30 @@ mod tests {
     fn loopback_is_never_told_and_link_local_last() {
         let lo = || interface("lo", Class::Loopback, &["127.0.0.1"]);
         assert!(told(vec![lo()]).is_empty());
-        assert_eq!(told(vec![lo(), interface("eth0", Class::Lan, &["169.254.3.4"])]), ["169.254.3.4"]);
+        assert_eq!(
+            told(vec![lo(), interface("eth0", Class::Lan, &["169.254.3.4"])]),
+            ["169.254.3.4"]
+        );
     }
 
     #[test]
     fn an_interface_without_carrier_comes_after_one_with() {
         let mut unplugged = interface("eth0", Class::Default, &["10.0.0.2"]);
         unplugged.is_running = false;
-        assert_eq!(told(vec![unplugged, interface("wlan0", Class::Lan, &["10.1.0.2"])]), ["10.1.0.2", "10.0.0.2"]);
+        assert_eq!(
+            told(vec![unplugged, interface("wlan0", Class::Lan, &["10.1.0.2"])]),
+            ["10.1.0.2", "10.0.0.2"]
+        );
     }
 
     #[test]
     fn many_addresses_of_one_interface_leave_room_for_others() {
         let many: Vec<String> = (1..=30).map(|n| format!("10.0.0.{n}")).collect();
         let many: Vec<&str> = many.iter().map(String::as_str).collect();
-        let all = vec![interface("eth0", Class::Default, &many), interface("eth1", Class::Lan, &["10.1.0.2"])];
+        let all = vec![
+            interface("eth0", Class::Default, &many),
+            interface("eth1", Class::Lan, &["10.1.0.2"]),
+        ];
         assert_eq!(told(all)[4], "10.1.0.2");
     }
 
@@ -212,12 +247,24 @@ mod tests {
         assert_eq!(class(&link(1, "eth0", Kind::Hardware)), Class::Lan);
         assert_eq!(class(&link(1, "eth0", Kind::Veth)), Class::Lan, "a container's way out");
         assert_eq!(class(&link(1, "veth12ab", Kind::Veth)), Class::Container);
-        assert_eq!(class(&link(1, "mynet", Kind::Bridge)), Class::Container, "whatever it is called");
+        assert_eq!(
+            class(&link(1, "mynet", Kind::Bridge)),
+            Class::Container,
+            "whatever it is called"
+        );
         assert_eq!(class(&link(1, "wg0", Kind::Tunnel)), Class::Tunnel);
         let bridge = link(1, "br-lan", Kind::Bridge);
         let port = Link { controller: Some(1), ..link(2, "eth0", Kind::Hardware) };
-        assert_eq!(classify(&bridge, &[bridge.clone(), port], false), Class::Lan, "a router's bridge");
+        assert_eq!(
+            classify(&bridge, &[bridge.clone(), port], false),
+            Class::Lan,
+            "a router's bridge"
+        );
         assert_eq!(classify(&bridge, std::slice::from_ref(&bridge), true), Class::Default);
-        assert_eq!(classify(&link(1, "tun0", Kind::Tunnel), &[], true), Class::Tunnel, "others cannot dial into it");
+        assert_eq!(
+            classify(&link(1, "tun0", Kind::Tunnel), &[], true),
+            Class::Tunnel,
+            "others cannot dial into it"
+        );
     }
 }

@@ -1,7 +1,7 @@
 //! Names of seeds, looked up anew each time they are dialled.
 //!
-//! The system's resolver blocks, for half a minute where no server answers. So each look-up has a thread of its own that
-//! nothing else waits for, and few of them live at once.
+//! The system's resolver blocks, for half a minute where no server answers. So each look-up has a
+//! thread of its own that nothing else waits for, and few of them live at once.
 
 use std::net::ToSocketAddrs;
 use std::sync::Arc;
@@ -12,7 +12,8 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::names;
 
-/// Look-ups at once, those included that nobody waits for any more. A node has a few seeds, mostly given by address.
+/// Look-ups at once, those included that nobody waits for any more. A node has a few seeds, mostly
+/// given by address.
 const MOST: usize = 4;
 /// How long a look-up is waited for.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -57,7 +58,9 @@ impl Resolver {
             drop(permit);
         });
         if let Err(error) = started {
-            return Err(format!("its name cannot be looked up: the system gives no thread: {error}"));
+            return Err(format!(
+                "its name cannot be looked up: the system gives no thread: {error}"
+            ));
         }
         match tokio::time::timeout(PATIENCE, answered).await {
             Ok(Ok(found)) => found,
@@ -68,7 +71,8 @@ impl Resolver {
 }
 
 fn ask_system(seed: &str) -> Result<Vec<String>, String> {
-    let found = seed.to_socket_addrs().map_err(|error| format!("its name cannot be looked up: {error}"))?;
+    let found =
+        seed.to_socket_addrs().map_err(|error| format!("its name cannot be looked up: {error}"))?;
     let mut addresses: Vec<String> = Vec::new();
     for address in found {
         let address = names::multiaddr(&address).to_string();
@@ -88,7 +92,9 @@ mod tests {
         let resolver = Resolver::default();
         let (told, mut input) = mpsc::channel(1);
         resolver.look_up("localhost:7700".into(), told);
-        let Some(Input::Resolved { seed, found }) = input.recv().await else { panic!("no answer came") };
+        let Some(Input::Resolved { seed, found }) = input.recv().await else {
+            panic!("no answer came")
+        };
         assert_eq!(seed, "localhost:7700");
         assert!(found.unwrap().contains(&"/ip4/127.0.0.1/tcp/7700".to_owned()));
         let why = resolver.found("no.such.host.invalid:1").await.unwrap_err();
@@ -96,7 +102,8 @@ mod tests {
         assert!(resolver.found("no port").await.is_err());
     }
 
-    /// The system's resolver hangs where no name server answers. Nothing else may wait for it, and no more threads than a few.
+    /// The system's resolver hangs where no name server answers. Nothing else may wait for it, and
+    /// no more threads than a few.
     #[tokio::test(start_paused = true)]
     async fn look_ups_that_hang_are_given_up_and_bounded() {
         let resolver = Resolver {
@@ -105,8 +112,11 @@ mod tests {
             },
             ..Resolver::default()
         };
-        let whys = futures::future::join_all((0..MOST + 1).map(|_| resolver.found("slow.example:1"))).await;
-        let given_up = whys.iter().filter(|why| why.as_ref().unwrap_err().contains("no name server answers"));
+        let whys =
+            futures::future::join_all((0..MOST + 1).map(|_| resolver.found("slow.example:1")))
+                .await;
+        let given_up =
+            whys.iter().filter(|why| why.as_ref().unwrap_err().contains("no name server answers"));
         assert_eq!(given_up.count(), MOST + 1);
         assert_eq!(resolver.room.available_permits(), 0, "their threads still hang");
     }

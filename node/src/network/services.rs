@@ -12,7 +12,8 @@ use super::stream::{Incoming, MeshStream, Purpose};
 /// Streams of others that may wait for whoever takes them.
 pub(super) const MAX_UNTAKEN: usize = 32;
 
-/// Streams of others that may live at once. An artifact is large, and few at a time are faster; requests are small and many.
+/// Streams of others that may live at once. An artifact is large, and few at a time are faster;
+/// requests are small and many.
 const fn most(purpose: Purpose) -> usize {
     match purpose {
         Purpose::Artifact => 16,
@@ -48,9 +49,14 @@ impl Services {
         takers.insert(purpose, Taker { streams, room });
     }
 
-    /// Hands a stream on; `wrap` makes it one that counts. When nobody takes it, it is dropped, which resets it: the
-    /// opener sees that at once.
-    pub(super) fn hand(&self, from: NodeId, purpose: Purpose, wrap: impl FnOnce(OwnedSemaphorePermit) -> MeshStream) {
+    /// Hands a stream on; `wrap` makes it one that counts. When nobody takes it, it is dropped,
+    /// which resets it: the opener sees that at once.
+    pub(super) fn hand(
+        &self,
+        from: NodeId,
+        purpose: Purpose,
+        wrap: impl FnOnce(OwnedSemaphorePermit) -> MeshStream,
+    ) {
         let taken = {
             let takers = self.takers.lock().unwrap_or_else(PoisonError::into_inner);
             takers.get(&purpose).and_then(|taker| {

@@ -21,18 +21,20 @@ use super::services::Services;
 use super::swarm::Task;
 use super::{Inbox, Links, NetCounters, Network, NetworkConfig, hop, names, streams, transport};
 
-/// Connections of others that are no links yet. [`Door`] decides which may be; this is above what it lets in, and bounds those
-/// that have not come to it.
+/// Connections of others that are no links yet. [`Door`] decides which may be; this is above what
+/// it lets in, and bounds those that have not come to it.
 const MAX_PENDING_IN: u32 = 1024;
-/// Addresses dialled at once: of 16 peers that the core dials at a time, with as many addresses as a
-/// record may have, and of those that requests need.
+/// Addresses dialled at once: of 16 peers that the core dials at a time, with as many addresses as
+/// a record may have, and of those that requests need.
 const MAX_PENDING_OUT: u32 = 512;
 /// Connections from others. A node needs some tens; each takes about 70 KB.
 const MAX_IN: u32 = 512;
-/// Two when both dialled at the same time, and some that take long to close because nobody acknowledges it.
+/// Two when both dialled at the same time, and some that take long to close because nobody
+/// acknowledges it.
 const MAX_PER_PEER: u32 = 8;
 
-/// Inputs that may wait for the driver. It takes hundreds in a turn; while it does not, peers are held back.
+/// Inputs that may wait for the driver. It takes hundreds in a turn; while it does not, peers are
+/// held back.
 const URGENT: usize = 1024;
 /// Gossip that may wait for the driver. What comes above is dropped, and repaired later.
 const GOSSIP: usize = 256;
@@ -45,7 +47,8 @@ const COMMANDS: usize = 1024;
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)]
 pub enum NetworkError {
-    #[error("port {} of {} is taken by another program: choose another with --listen, or stop that one", .0.port(), .0.ip())]
+    #[error("port {} of {} is taken by another program: choose another with --listen, or stop \
+        that one", .0.port(), .0.ip())]
     Taken(SocketAddr),
     #[error("{address} cannot be listened on: {source}. Choose another with --listen")]
     Listen { address: SocketAddr, source: io::Error },
@@ -79,9 +82,11 @@ pub(super) async fn start_among(
     let seal = hop::seal(&keys, &config.secret).map_err(|error| set_up(&error))?;
     let door = Door::new();
     let (arrive, arrived) = mpsc::channel(carriers::MAX_PENDING_IN);
-    let (transport, given_up) = transport::transport(&keys, config.secret, &counters, &locals, &door, arrive)
-        .map_err(|error| set_up(&error))?;
-    let (gossip_behaviour, gossip) = Gossip::new(&keys, &config.cluster).map_err(|error| set_up(&error))?;
+    let (transport, given_up) =
+        transport::transport(&keys, config.secret, &counters, &locals, &door, arrive)
+            .map_err(|error| set_up(&error))?;
+    let (gossip_behaviour, gossip) =
+        Gossip::new(&keys, &config.cluster).map_err(|error| set_up(&error))?;
     let limits = ConnectionLimits::default()
         .with_max_pending_incoming(Some(MAX_PENDING_IN))
         .with_max_pending_outgoing(Some(MAX_PENDING_OUT))
@@ -92,7 +97,8 @@ pub(super) async fn start_among(
         streams: streams::Behaviour::new(&config.cluster),
         gossip: gossip_behaviour,
     };
-    let swarm_config = swarm::Config::with_tokio_executor().with_max_negotiating_inbound_streams(32);
+    let swarm_config =
+        swarm::Config::with_tokio_executor().with_max_negotiating_inbound_streams(32);
     let mut swarm = Swarm::new(transport, behaviour, keys.public().to_peer_id(), swarm_config);
     let listening = claim.address;
     let seen = interfaces.as_ref().ok().cloned();
@@ -108,7 +114,14 @@ pub(super) async fn start_among(
     let inputs = super::swarm::Inputs { urgent: urgent_in, gossip: gossip_in, bulk: bulk_in };
     let me = names::node_id(&keys.public().to_peer_id()).filter(|_| config.mdns);
     let mdns = me.zip(seen).and_then(|(me, interfaces)| {
-        Mdns::start(me, &config.secret, listening, interfaces, inputs.urgent.clone(), counters.clone())
+        Mdns::start(
+            me,
+            &config.secret,
+            listening,
+            interfaces,
+            inputs.urgent.clone(),
+            counters.clone(),
+        )
     });
     let services = Arc::new(Services::new(counters.clone()));
     let carriers = Arc::new(Carriers::new(

@@ -15,7 +15,8 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::carriers::{Carrier, Hold};
 
-/// What a stream is for. Each has its own protocol name, so that a node may refuse one and take the other.
+/// What a stream is for. Each has its own protocol name, so that a node may refuse one and take the
+/// other.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Purpose {
     /// The bytes of an artifact.
@@ -28,11 +29,12 @@ pub enum Purpose {
 
 /// Opens streams to nodes. A trait, so that what stands on it can be tried without a network.
 pub trait Mesh: Send + Sync + 'static {
-    /// A stream to `node`, over the link that stands, or over one that is made for it, or else over one common member. Gives up
-    /// after a few seconds.
+    /// A stream to `node`, over the link that stands, or over one that is made for it, or else over
+    /// one common member. Gives up after a few seconds.
     fn open(&self, node: NodeId, purpose: Purpose) -> BoxFuture<'_, Result<MeshStream, OpenError>>;
 
-    /// Whether a link to `node` stands now, so that a stream over a common member is no longer the best.
+    /// Whether a link to `node` stands now, so that a stream over a common member is no longer the
+    /// best.
     fn is_linked(&self, node: &NodeId) -> bool;
 }
 
@@ -48,7 +50,8 @@ pub enum OpenError {
     TimedOut(NodeId),
     #[error("the link to node {} broke: {why}", node.short())]
     Broken { node: NodeId, why: String },
-    #[error("there is no way to node {}: {}", node.short(), told(dial, tried, |node| format!("node {}", node.short())))]
+    #[error("there is no way to node {}: \
+        {}", node.short(), told(dial, tried, |node| format!("node {}", node.short())))]
     NoWay { node: NodeId, dial: String, tried: Vec<(NodeId, String)> },
     #[error("this node is stopping")]
     Stopping,
@@ -84,8 +87,9 @@ pub struct MeshStream {
     hop: Option<NodeId>,
 }
 
-/// How much has moved on a stream's way: it grows while anything arrives, in either direction, if only a part of what is
-/// waited for. If it does not grow for seconds the stream stalls; if it grows slowly the stream is slow.
+/// How much has moved on a stream's way: it grows while anything arrives, in either direction, if
+/// only a part of what is waited for. If it does not grow for seconds the stream stalls; if it
+/// grows slowly the stream is slow.
 #[derive(Clone)]
 pub struct Moved {
     passed: Arc<AtomicU64>,
@@ -103,12 +107,22 @@ impl Moved {
 impl MeshStream {
     /// Any two-way bytes: the mesh's own, or one end of a pipe in a test.
     pub fn new(bytes: impl AsyncRead + AsyncWrite + Send + 'static) -> Self {
-        MeshStream { bytes: Box::pin(bytes), _permit: None, over: None, hold: None, passed: Arc::default(), hop: None }
+        MeshStream {
+            bytes: Box::pin(bytes),
+            _permit: None,
+            over: None,
+            hold: None,
+            passed: Arc::default(),
+            hop: None,
+        }
     }
 
     /// A measure that tells whether it stalls.
     pub fn moved(&self) -> Moved {
-        Moved { passed: self.passed.clone(), carrier: self.hold.as_ref().map(|hold| hold.carrier().clone()) }
+        Moved {
+            passed: self.passed.clone(),
+            carrier: self.hold.as_ref().map(|hold| hold.carrier().clone()),
+        }
     }
 
     /// A stream that lies on a carrier, ends with it, and says why.
@@ -131,18 +145,31 @@ impl MeshStream {
         self.hop
     }
 
-    /// One that ends with its link. The bytes alone would not: yamux wakes no reader of a connection that is closed here.
-    pub(super) fn until(bytes: impl AsyncRead + AsyncWrite + Send + 'static, over: CancellationToken) -> Self {
+    /// One that ends with its link. The bytes alone would not: yamux wakes no reader of a
+    /// connection that is closed here.
+    pub(super) fn until(
+        bytes: impl AsyncRead + AsyncWrite + Send + 'static,
+        over: CancellationToken,
+    ) -> Self {
         MeshStream { over: Some(Box::pin(over.cancelled_owned())), ..MeshStream::new(bytes) }
     }
 
-    /// Once the link or carrier is over, an error instead of waiting on, or of breaking off without a word.
-    fn or_over<T>(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<T>>, is_end: bool) -> Poll<io::Result<T>> {
+    /// Once the link or carrier is over, an error instead of waiting on, or of breaking off without
+    /// a word.
+    fn or_over<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        polled: Poll<io::Result<T>>,
+        is_end: bool,
+    ) -> Poll<io::Result<T>> {
         let is_silent = is_end || !matches!(polled, Poll::Ready(Ok(_)));
         let Some(over) = self.over.as_mut().filter(|_| is_silent) else { return polled };
         match over.as_mut().poll(cx) {
             Poll::Ready(()) => {
-                let why = self.hold.as_ref().map_or("the link to the node is down", |hold| hold.carrier().why());
+                let why = self
+                    .hold
+                    .as_ref()
+                    .map_or("the link to the node is down", |hold| hold.carrier().why());
                 Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionReset, why)))
             }
             Poll::Pending => polled,
@@ -162,19 +189,28 @@ impl std::fmt::Debug for MeshStream {
 }
 
 impl AsyncRead for MeshStream {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let polled = self.bytes.as_mut().poll_read(cx, buf);
         let read = buf.filled().len().saturating_sub(before);
         self.passed.fetch_add(read as u64, Relaxed);
-        // A carrier that is given up ends its streams as if they were over; one that ended well before is not asked why.
+        // A carrier that is given up ends its streams as if they were over; one that ended well
+        // before is not asked why.
         let is_end = read == 0 && buf.remaining() > 0 && self.hold.is_some();
         self.or_over(cx, polled, is_end)
     }
 }
 
 impl AsyncWrite for MeshStream {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let polled = self.bytes.as_mut().poll_write(cx, buf);
         if let Poll::Ready(Ok(written)) = polled {
             self.passed.fetch_add(written as u64, Relaxed);
@@ -202,7 +238,8 @@ pub struct Incoming {
     pub stream: MeshStream,
 }
 
-/// Where a purpose's incoming streams come out. Spawn for each and come back: a slow taker's streams are reset.
+/// Where a purpose's incoming streams come out. Spawn for each and come back: a slow taker's
+/// streams are reset.
 #[derive(Debug)]
 pub struct Acceptor {
     pub(super) incoming: mpsc::Receiver<Incoming>,

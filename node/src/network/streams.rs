@@ -1,7 +1,9 @@
-//! The behaviour that opens and takes our own streams: two lanes of messages a link, and streams for artifacts and HTTP.
+//! The behaviour that opens and takes our own streams: two lanes of messages a link, and streams
+//! for artifacts and HTTP.
 //!
-//! Written here and not taken from libp2p-stream, because the lanes must lie on one known connection, no stream may be lost between
-//! two polls of a taker, and a node that runs for years must not keep a little for each connection it ever had.
+//! Written here and not taken from libp2p-stream, because the lanes must lie on one known
+//! connection, no stream may be lost between two polls of a taker, and a node that runs for years
+//! must not keep a little for each connection it ever had.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -12,10 +14,13 @@ use std::task::{Context, Poll};
 use libp2p::core::Endpoint;
 use libp2p::core::transport::PortUse;
 use libp2p::core::upgrade::{InboundUpgrade, OutboundUpgrade, UpgradeInfo};
-use libp2p::swarm::handler::{ConnectionEvent, DialUpgradeError, FullyNegotiatedInbound, FullyNegotiatedOutbound};
+use libp2p::swarm::handler::{
+    ConnectionEvent, DialUpgradeError, FullyNegotiatedInbound, FullyNegotiatedOutbound,
+};
 use libp2p::swarm::{
-    ConnectionDenied, ConnectionHandler, ConnectionHandlerEvent, ConnectionId, FromSwarm, NetworkBehaviour,
-    NotifyHandler, StreamUpgradeError, SubstreamProtocol, THandlerInEvent, THandlerOutEvent, ToSwarm,
+    ConnectionDenied, ConnectionHandler, ConnectionHandlerEvent, ConnectionId, FromSwarm,
+    NetworkBehaviour, NotifyHandler, StreamUpgradeError, SubstreamProtocol, THandlerInEvent,
+    THandlerOutEvent, ToSwarm,
 };
 use libp2p::{Multiaddr, PeerId, Stream, StreamProtocol};
 use shoal_protocol::model::{ClusterId, Lane};
@@ -80,7 +85,8 @@ pub(super) enum NotOpened {
     Broken(String),
 }
 
-/// A service's stream, and what is cancelled when its link is over: a connection that is closed here wakes no readers.
+/// A service's stream, and what is cancelled when its link is over: a connection that is closed
+/// here wakes no readers.
 pub(super) type OnLink = (Stream, CancellationToken);
 
 /// Who gets an opened stream.
@@ -129,9 +135,14 @@ impl Behaviour {
         Behaviour { names: KINDS.map(|kind| name(cluster, kind)), events: VecDeque::new() }
     }
 
-    /// Opens a stream on this connection. When the connection is gone an asker's sender is dropped, and a link hears of its end anyway.
+    /// Opens a stream on this connection. When the connection is gone an asker's sender is dropped,
+    /// and a link hears of its end anyway.
     pub(super) fn open(&mut self, peer_id: PeerId, connection: ConnectionId, whom: For) {
-        self.events.push_back(ToSwarm::NotifyHandler { peer_id, handler: NotifyHandler::One(connection), event: whom });
+        self.events.push_back(ToSwarm::NotifyHandler {
+            peer_id,
+            handler: NotifyHandler::One(connection),
+            event: whom,
+        });
     }
 
     fn handler(&self) -> Handler {
@@ -166,7 +177,12 @@ impl NetworkBehaviour for Behaviour {
 
     fn on_swarm_event(&mut self, _: FromSwarm<'_>) {}
 
-    fn on_connection_handler_event(&mut self, peer: PeerId, connection: ConnectionId, event: THandlerOutEvent<Self>) {
+    fn on_connection_handler_event(
+        &mut self,
+        peer: PeerId,
+        connection: ConnectionId,
+        event: THandlerOutEvent<Self>,
+    ) {
         self.events.push_back(ToSwarm::GenerateEvent(match event {
             Heard::Incoming(kind, stream) => Event::Incoming { peer, connection, kind, stream },
             Heard::Opened(lane, result) => Event::Opened { peer, connection, lane, result },
@@ -174,7 +190,8 @@ impl NetworkBehaviour for Behaviour {
     }
 
     fn poll(&mut self, _: &mut Context<'_>) -> Poll<ToSwarm<Event, THandlerInEvent<Self>>> {
-        // The swarm polls after each event it handed in, and `open` is called between its polls: no waker is missed.
+        // The swarm polls after each event it handed in, and `open` is called between its polls: no
+        // waker is missed.
         self.events.pop_front().map_or(Poll::Pending, Poll::Ready)
     }
 }
@@ -242,10 +259,16 @@ impl ConnectionHandler for Handler {
 
     fn on_connection_event(&mut self, event: ConnectionEvent<'_, Take, Ask, (), For>) {
         match event {
-            ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound { protocol: (stream, kind), .. }) => {
+            ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound {
+                protocol: (stream, kind),
+                ..
+            }) => {
                 self.heard.push_back(Heard::Incoming(kind, stream));
             }
-            ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound { protocol: stream, info }) => {
+            ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound {
+                protocol: stream,
+                info,
+            }) => {
                 self.answer(info, Ok(stream));
             }
             ConnectionEvent::DialUpgradeError(DialUpgradeError { info, error }) => {
@@ -257,7 +280,8 @@ impl ConnectionHandler for Handler {
                 };
                 self.answer(info, Err(why));
             }
-            // libp2p's enum is open; the others speak of addresses and of protocols that come and go.
+            // libp2p's enum is open; the others speak of addresses and of protocols that come and
+            // go.
             _ => {}
         }
     }
@@ -282,7 +306,11 @@ impl InboundUpgrade<Stream> for Take {
     type Future = Ready<Result<Self::Output, Infallible>>;
 
     fn upgrade_inbound(self, stream: Stream, name: StreamProtocol) -> Self::Future {
-        let at = self.0.iter().position(|own| *own == name).expect("only what was offered is negotiated");
+        let at = self
+            .0
+            .iter()
+            .position(|own| *own == name)
+            .expect("only what was offered is negotiated");
         ready(Ok((stream, KINDS[at])))
     }
 }

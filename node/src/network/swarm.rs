@@ -106,7 +106,10 @@ pub(super) struct Task {
 }
 
 impl Task {
-    #[expect(clippy::too_many_arguments, reason = "called once, by start, which has just made them all")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "called once, by start, which has just made them all"
+    )]
     pub(super) fn new(
         swarm: Swarm<Behaviour>,
         gossip: Gossip,
@@ -120,7 +123,12 @@ impl Task {
         carriers: Arc<Carriers>,
     ) -> Self {
         let me = names::node_id(swarm.local_peer_id()).expect("our own key is an Ed25519 key");
-        debug_assert_eq!(Some(*swarm.local_peer_id()), names::peer_id(&me), "of {:?}", config.cluster);
+        debug_assert_eq!(
+            Some(*swarm.local_peer_id()),
+            names::peer_id(&me),
+            "of {:?}",
+            config.cluster
+        );
         Task {
             swarm,
             gossip,
@@ -172,10 +180,16 @@ impl Task {
             Command::Broadcast(bytes) => {
                 let fits = bytes.len() <= MAX_GOSSIP;
                 debug_assert!(fits, "the core keeps what it broadcasts within {MAX_GOSSIP} bytes");
-                let sent = fits && self.gossip.publish(&mut self.swarm.behaviour_mut().gossip, bytes);
-                add(if sent { &self.counters.gossip_sent } else { &self.counters.gossip_dropped }, 1);
+                let sent =
+                    fits && self.gossip.publish(&mut self.swarm.behaviour_mut().gossip, bytes);
+                add(
+                    if sent { &self.counters.gossip_sent } else { &self.counters.gossip_dropped },
+                    1,
+                );
             }
-            Command::Dial { target, addresses } => return self.on_dial(Asker::Core(target), addresses).await,
+            Command::Dial { target, addresses } => {
+                return self.on_dial(Asker::Core(target), addresses).await;
+            }
             Command::Reach { node, addresses, linked } => {
                 if self.peers.get(&node).is_none_or(|peer| peer.link.is_none()) {
                     return self.on_dial(Asker::Stream(node, linked), addresses).await;
@@ -185,7 +199,8 @@ impl Task {
             }
             Command::Resolve(seed) => self.resolver.look_up(seed, self.inputs.urgent.clone()),
             Command::Disconnect(node) => {
-                let unlinked: Vec<_> = self.peers.get(&node).into_iter().flat_map(Peer::unlinked_ids).collect();
+                let unlinked: Vec<_> =
+                    self.peers.get(&node).into_iter().flat_map(Peer::unlinked_ids).collect();
                 for connection in unlinked {
                     self.hang_up(node, connection).await?;
                 }
@@ -212,7 +227,11 @@ impl Task {
                 let link = self.peers.get(&node).and_then(|peer| peer.link.as_ref());
                 // Without a link the asker's sender is dropped, which says that it was not heard.
                 if let Some((link, peer)) = link.zip(names::peer_id(&node)) {
-                    self.swarm.behaviour_mut().streams.open(peer, link.connection, For::Said(word, reply));
+                    self.swarm.behaviour_mut().streams.open(
+                        peer,
+                        link.connection,
+                        For::Said(word, reply),
+                    );
                 }
             }
             Command::PathChanged { node, is_stalling } => {
@@ -225,15 +244,28 @@ impl Task {
 
     async fn on_swarm(&mut self, event: SwarmEvent<BehaviourEvent>) -> Done {
         match event {
-            SwarmEvent::Behaviour(BehaviourEvent::Streams(event)) => return self.on_stream(event).await,
+            SwarmEvent::Behaviour(BehaviourEvent::Streams(event)) => {
+                return self.on_stream(event).await;
+            }
             SwarmEvent::Behaviour(BehaviourEvent::Gossip(event)) => self.on_gossip(event),
             SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
                 self.make_way(&peer_id, &endpoint).await?;
                 return self.on_connected(peer_id, connection_id, &endpoint).await;
             }
-            SwarmEvent::ConnectionClosed { peer_id, connection_id, endpoint, num_established, .. } => {
+            SwarmEvent::ConnectionClosed {
+                peer_id,
+                connection_id,
+                endpoint,
+                num_established,
+                ..
+            } => {
                 if num_established > 0 {
-                    gossip::introduce(&mut self.swarm.behaviour_mut().gossip, peer_id, connection_id, &endpoint);
+                    gossip::introduce(
+                        &mut self.swarm.behaviour_mut().gossip,
+                        peer_id,
+                        connection_id,
+                        &endpoint,
+                    );
                 }
                 return self.on_closed(&peer_id, connection_id).await;
             }
@@ -256,12 +288,15 @@ impl Task {
 
     pub(super) fn on_service(&mut self, id: &PeerId, purpose: Purpose, stream: Stream) {
         if let Some(from) = names::node_id(id) {
-            self.services.hand(from, purpose, |permit| MeshStream::new(stream.compat()).counted(permit));
+            self.services
+                .hand(from, purpose, |permit| MeshStream::new(stream.compat()).counted(permit));
         }
     }
 
     fn on_gossip(&mut self, event: gossipsub::Event) {
-        let gossipsub::Event::Message { propagation_source, message_id, message } = event else { return };
+        let gossipsub::Event::Message { propagation_source, message_id, message } = event else {
+            return;
+        };
         let Some(from) = names::node_id(&propagation_source) else { return };
         let behaviour = &mut self.swarm.behaviour_mut().gossip;
         let ticket = self.gossip.ticket(behaviour, message_id, propagation_source);

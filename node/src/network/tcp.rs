@@ -1,8 +1,9 @@
 //! TCP for the mesh: links in small segments, and one port for links and carriers.
 //!
-//! **No packet of a link is longer than any path must carry.** A path that loses full-sized packets (a tunnel that drops
-//! what it should refuse) then never blocks the messages that everything else needs. libp2p's own TCP transport sets
-//! no segment size, so the dial is made here; it still listens.
+//! **No packet of a link is longer than any path must carry.** A path that loses full-sized packets
+//! (a tunnel that drops what it should refuse) then never blocks the messages that everything else
+//! needs. libp2p's own TCP transport sets no segment size, so the dial is made here; it still
+//! listens.
 
 use std::error::Error;
 use std::fmt;
@@ -24,8 +25,8 @@ use tokio::sync::mpsc;
 use super::door::{Door, Guard};
 use super::names;
 
-/// The TCP payload of a packet of 576 bytes, which every IPv4 path carries (RFC 791; IPv6 paths carry 1,280). Set by
-/// the side that dials it limits both directions.
+/// The TCP payload of a packet of 576 bytes, which every IPv4 path carries (RFC 791; IPv6 paths
+/// carry 1,280). Set by the side that dials it limits both directions.
 pub(super) const SMALL_SEGMENT: u32 = 536;
 
 /// The first bytes of a carrier's dialler. No handshake of libp2p's begins with a zero.
@@ -54,7 +55,11 @@ impl Tcp {
     /// Carriers that others open go to `carriers`; one that finds no room there is closed.
     /// Those that say nothing wait at the door for as long as it lets them.
     pub(super) fn new(carriers: mpsc::Sender<Arrived>, door: Arc<Door>) -> Self {
-        Tcp { listener: tcp::tokio::Transport::new(tcp::Config::new().nodelay(true)), carriers, door }
+        Tcp {
+            listener: tcp::tokio::Transport::new(tcp::Config::new().nodelay(true)),
+            carriers,
+            door,
+        }
     }
 }
 
@@ -65,7 +70,11 @@ impl Transport for Tcp {
     type ListenerUpgrade = BoxFuture<'static, io::Result<Self::Output>>;
     type Dial = BoxFuture<'static, io::Result<Self::Output>>;
 
-    fn listen_on(&mut self, id: ListenerId, address: Multiaddr) -> Result<(), TransportError<io::Error>> {
+    fn listen_on(
+        &mut self,
+        id: ListenerId,
+        address: Multiaddr,
+    ) -> Result<(), TransportError<io::Error>> {
         self.listener.listen_on(id, address)
     }
 
@@ -73,14 +82,29 @@ impl Transport for Tcp {
         self.listener.remove_listener(id)
     }
 
-    fn dial(&mut self, address: Multiaddr, _: DialOpts) -> Result<Self::Dial, TransportError<io::Error>> {
-        let socket = names::socket(&address).filter(|socket| socket.port() != 0 && !socket.ip().is_unspecified());
+    fn dial(
+        &mut self,
+        address: Multiaddr,
+        _: DialOpts,
+    ) -> Result<Self::Dial, TransportError<io::Error>> {
+        let socket = names::socket(&address)
+            .filter(|socket| socket.port() != 0 && !socket.ip().is_unspecified());
         let socket = socket.ok_or(TransportError::MultiaddrNotSupported(address))?;
-        Ok(async move { connect(socket, Some(SMALL_SEGMENT)).await.map(|stream| (tcp::tokio::TcpStream(stream), None)) }.boxed())
+        Ok(async move {
+            connect(socket, Some(SMALL_SEGMENT))
+                .await
+                .map(|stream| (tcp::tokio::TcpStream(stream), None))
+        }
+        .boxed())
     }
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<TransportEvent<Self::ListenerUpgrade, io::Error>> {
-        let Poll::Ready(event) = Pin::new(&mut self.listener).poll(cx) else { return Poll::Pending };
+    fn poll(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<TransportEvent<Self::ListenerUpgrade, io::Error>> {
+        let Poll::Ready(event) = Pin::new(&mut self.listener).poll(cx) else {
+            return Poll::Pending;
+        };
         let from = match &event {
             TransportEvent::Incoming { send_back_addr, .. } => names::socket(send_back_addr),
             _ => None,
@@ -103,7 +127,8 @@ impl Transport for Tcp {
     }
 }
 
-/// A link's connection comes back; a carrier's goes where carriers go. The caller bounds how long this takes.
+/// A link's connection comes back; a carrier's goes where carriers go. The caller bounds how long
+/// this takes.
 async fn sort(
     mut stream: TcpStream,
     from: SocketAddr,

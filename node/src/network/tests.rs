@@ -1,4 +1,5 @@
-//! Real swarms on loopback. Every wait is for something that must happen; a test that would wait for ever fails by its time-out.
+//! Real swarms on loopback. Every wait is for something that must happen; a test that would wait
+//! for ever fails by its time-out.
 
 mod addresses;
 mod dialing;
@@ -40,7 +41,10 @@ fn config(seed: u8, secret: [u8; 32]) -> NetworkConfig {
         secret,
         listen: "127.0.0.1:0".parse().unwrap(),
         advertise: Vec::new(),
-        carriers: CarrierLimits { stall_after: Duration::from_millis(200), ..CarrierLimits::default() },
+        carriers: CarrierLimits {
+            stall_after: Duration::from_millis(200),
+            ..CarrierLimits::default()
+        },
         mdns: false,
     }
 }
@@ -87,7 +91,10 @@ impl Peer {
 
     async fn urgent(&mut self) -> Input {
         loop {
-            match within("an urgent input", self.inbox.urgent.recv()).await.expect("the network runs") {
+            match within("an urgent input", self.inbox.urgent.recv())
+                .await
+                .expect("the network runs")
+            {
                 // What single addresses said: those who want it take it by `answered`.
                 Input::Answered { .. } => {}
                 input => return input,
@@ -177,7 +184,10 @@ async fn who_does_not_hold_the_join_line_is_a_stranger() {
     let mut stranger = Peer { id: id(1), network, inbox };
     stranger.dial(&b);
     let how = stranger.dial_failed().await;
-    assert!(matches!(&how, DialFailure::Stranger(why) if why.contains("another cluster")), "{how:?}");
+    assert!(
+        matches!(&how, DialFailure::Stranger(why) if why.contains("another cluster")),
+        "{how:?}"
+    );
     assert!(stranger.network.dial(DialTarget::Address(b.address()), vec![b.address()]));
     let how = stranger.dial_failed().await;
     let shown = b.network.listening().to_string();
@@ -185,8 +195,9 @@ async fn who_does_not_hold_the_join_line_is_a_stranger() {
     assert!(b.count("net_connections_refused") > 0);
 }
 
-/// 64 handshakes could be under way at a time, and connections that say nothing each took one for two seconds: no device could
-/// join while somebody opened 500 a second. Newcomers get through from the same address and from another one.
+/// 64 handshakes could be under way at a time, and connections that say nothing each took one for
+/// two seconds: no device could join while somebody opened 500 a second. Newcomers get through from
+/// the same address and from another one.
 #[tokio::test]
 async fn silent_connections_keep_no_newcomer_out() {
     let mut b = peer(2).await;
@@ -201,7 +212,11 @@ async fn silent_connections_keep_no_newcomer_out() {
     }
     let mut all = BTreeMap::new();
     b.network.door_counters()(&mut all);
-    let dropped: u64 = all.iter().filter(|(name, _)| name.starts_with("net_handshakes_")).map(|(_, count)| count).sum();
+    let dropped: u64 = all
+        .iter()
+        .filter(|(name, _)| name.starts_with("net_handshakes_"))
+        .map(|(_, count)| count)
+        .sum();
     assert!(dropped >= 200, "{all:?}");
 }
 
@@ -214,7 +229,8 @@ async fn two_who_dial_one_another_at_once_keep_one_link() {
         let (mut at_a, mut at_b) = (0, 0);
         a.link_up().await;
         b.link_up().await;
-        // The second connection goes during these; neither its end nor its dial's outcome may end the link.
+        // The second connection goes during these; neither its end nor its dial's outcome may end
+        // the link.
         for round in 0..50 {
             a.network.send(&b.id, Lane::Urgent, &word(round));
             b.network.send(&a.id, Lane::Urgent, &word(round));
@@ -239,7 +255,10 @@ async fn a_seed_that_is_linked_already_answers_its_dial() {
     assert_eq!(a.link_up().await, b.id);
     assert!(a.network.dial(DialTarget::Address(a.address()), vec![a.address()]));
     let how = a.dial_failed().await;
-    assert!(matches!(&how, DialFailure::Stranger(why) if why.contains("this node itself")), "{how:?}");
+    assert!(
+        matches!(&how, DialFailure::Stranger(why) if why.contains("this node itself")),
+        "{how:?}"
+    );
 }
 
 #[tokio::test]
@@ -324,7 +343,8 @@ async fn services_have_streams_of_their_own() {
     assert_eq!((asked.as_str(), got.len()), ("which?", 600_000));
 }
 
-/// A node was cut off while it had requests; whoever asked waited for a minute, long after the link was given up.
+/// A node was cut off while it had requests; whoever asked waited for a minute, long after the link
+/// was given up.
 #[tokio::test]
 async fn who_waits_on_a_stream_hears_at_once_that_its_link_is_over() {
     let (a, b) = linked(1, 2).await;
@@ -344,7 +364,8 @@ struct Book(NodeId, String);
 impl Directory for Book {
     fn way(&self, node: NodeId) -> BoxFuture<'_, WayTo> {
         let known = (node == self.0).then(|| self.1.clone());
-        std::future::ready(WayTo { addresses: known.into_iter().collect(), ..WayTo::default() }).boxed()
+        std::future::ready(WayTo { addresses: known.into_iter().collect(), ..WayTo::default() })
+            .boxed()
     }
 }
 
@@ -352,7 +373,10 @@ impl Directory for Book {
 async fn a_stream_to_a_node_without_a_link_makes_one() {
     let (mut a, mut b) = (peer(1).await, peer(2).await);
     let _acceptor = b.network.accept(Purpose::Http).await;
-    assert!(matches!(a.network.open(b.id, Purpose::Http).await, Err(OpenError::NoLink(_))), "nobody knows where it is");
+    assert!(
+        matches!(a.network.open(b.id, Purpose::Http).await, Err(OpenError::NoLink(_))),
+        "nobody knows where it is"
+    );
     a.network.set_directory(Arc::new(Book(b.id, b.address())));
     within("a stream", a.network.open(b.id, Purpose::Http)).await.unwrap();
     assert_eq!((a.link_up().await, b.link_up().await), (b.id, a.id));
@@ -413,7 +437,8 @@ struct Hops(Vec<NodeId>);
 impl Directory for Hops {
     fn way(&self, _: NodeId) -> BoxFuture<'_, WayTo> {
         let unreachable = Some("no address answered".to_owned());
-        std::future::ready(WayTo { addresses: Vec::new(), unreachable, hops: self.0.clone() }).boxed()
+        std::future::ready(WayTo { addresses: Vec::new(), unreachable, hops: self.0.clone() })
+            .boxed()
     }
 }
 
@@ -434,7 +459,8 @@ async fn apart() -> (Peer, Peer, Peer, tokio_util::sync::DropGuard) {
     (a, b, c, stop.drop_guard())
 }
 
-/// Both ends prove their keys through the member in the middle: the taker sees who asks, not who carries.
+/// Both ends prove their keys through the member in the middle: the taker sees who asks, not who
+/// carries.
 #[tokio::test]
 async fn a_stream_over_a_hop_has_the_key_of_its_author() {
     let (a, b, c, _stop) = apart().await;

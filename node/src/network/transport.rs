@@ -26,7 +26,8 @@ use super::tcp::{self, Arrived};
 
 /// A dial and its handshake must be done by then; so must the handshake of one who dialled us.
 pub(super) const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
-/// Streams at once on one connection, both ways: four that stand, and requests. Also bounds what yamux may buffer.
+/// Streams at once on one connection, both ways: four that stand, and requests. Also bounds what
+/// yamux may buffer.
 const MAX_STREAMS: usize = 256;
 
 pub(super) fn transport(
@@ -38,7 +39,8 @@ pub(super) fn transport(
     carriers: mpsc::Sender<Arrived>,
 ) -> Result<(Boxed<(PeerId, StreamMuxerBox)>, GivenUp), noise::Error> {
     let (counters, locals, met) = (counters.clone(), locals.clone(), door.clone());
-    // Who does not know the secret cannot complete the handshake, so gossip never greets a stranger.
+    // Who does not know the secret cannot complete the handshake, so gossip never greets a
+    // stranger.
     let noise = noise::Config::new(keys)?.with_prologue(secret.to_vec());
     let transport = tcp::Tcp::new(carriers, door.clone())
         .map(move |(stream, guard), _| {
@@ -85,23 +87,32 @@ pub(super) fn judge(error: &DialError) -> Said {
             errors.first().map_or(Said::Nothing, |(address, error)| judge_one(address, error))
         }
         // The limit on dials at once, or a dial that was given up.
-        DialError::DialPeerConditionFalse(_) | DialError::Aborted | DialError::Denied { .. } => Said::Unreachable,
+        DialError::DialPeerConditionFalse(_) | DialError::Aborted | DialError::Denied { .. } => {
+            Said::Unreachable
+        }
     }
 }
 
 fn judge_one(address: &Multiaddr, error: &TransportError<io::Error>) -> Said {
     let error = match error {
         TransportError::MultiaddrNotSupported(address) => {
-            return Said::Stranger(format!("{address} cannot be dialled: an IP address and a TCP port are expected"));
+            return Said::Stranger(format!(
+                "{address} cannot be dialled: an IP address and a TCP port are expected"
+            ));
         }
         TransportError::Other(error) => error,
     };
     let mut cause: Option<&(dyn Error + 'static)> = Some(error);
     while let Some(error) = cause {
         let io = match error.downcast_ref::<noise::Error>() {
-            // A handshake that does not decrypt comes wrapped, bytes that are no handshake at all come bare.
+            // A handshake that does not decrypt comes wrapped, bytes that are no handshake at all
+            // come bare.
             Some(noise::Error::Io(error)) if error.kind() == io::ErrorKind::InvalidData => {
-                return if error.get_ref().is_some() { other_cluster(address) } else { not_shoal(address) };
+                return if error.get_ref().is_some() {
+                    other_cluster(address)
+                } else {
+                    not_shoal(address)
+                };
             }
             // It hides its cause.
             Some(noise::Error::Io(error)) => Some(error),
@@ -111,7 +122,9 @@ fn judge_one(address: &Multiaddr, error: &TransportError<io::Error>) -> Said {
         match error.downcast_ref::<NegotiationError>() {
             // Not what it said, but that it went away: the cause tells.
             Some(NegotiationError::ProtocolError(ProtocolError::IoError(_))) | None => {}
-            Some(NegotiationError::Failed | NegotiationError::ProtocolError(_)) => return not_shoal(address),
+            Some(NegotiationError::Failed | NegotiationError::ProtocolError(_)) => {
+                return not_shoal(address);
+            }
         }
         match io.map(io::Error::kind) {
             Some(io::ErrorKind::ConnectionRefused) => return Said::Refused,
@@ -134,7 +147,9 @@ fn judge_one(address: &Multiaddr, error: &TransportError<io::Error>) -> Said {
             _ => {}
         }
         // EAFNOSUPPORT has no kind of its own.
-        if io.and_then(io::Error::raw_os_error) == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error()) {
+        if io.and_then(io::Error::raw_os_error)
+            == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error())
+        {
             return Said::Unreachable;
         }
         // An io::Error's source is the source of what it wraps, not what it wraps.
@@ -147,7 +162,10 @@ fn judge_one(address: &Multiaddr, error: &TransportError<io::Error>) -> Said {
 }
 
 fn other_cluster(address: &Multiaddr) -> Said {
-    Said::Stranger(format!("{} is of another cluster, or the join line is not its", names::show(address)))
+    Said::Stranger(format!(
+        "{} is of another cluster, or the join line is not its",
+        names::show(address)
+    ))
 }
 
 fn not_shoal(address: &Multiaddr) -> Said {
@@ -163,7 +181,11 @@ struct Counted {
 }
 
 impl AsyncRead for Counted {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
         if let Poll::Ready(Ok(bytes)) = polled {
             add(&self.counters.bytes_received, bytes);
@@ -179,7 +201,11 @@ impl AsyncRead for Counted {
 }
 
 impl AsyncWrite for Counted {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write(cx, buf);
         if let Poll::Ready(Ok(bytes)) = polled {
             add(&self.counters.bytes_sent, bytes);
@@ -216,14 +242,21 @@ mod tests {
     /// A network without a way there is not a peer that is silent.
     #[test]
     fn no_way_there_is_told_from_silence_and_refusal() {
-        for errno in [Errno::NETUNREACH, Errno::HOSTUNREACH, Errno::ADDRNOTAVAIL, Errno::AFNOSUPPORT, Errno::ACCESS] {
+        for errno in [
+            Errno::NETUNREACH,
+            Errno::HOSTUNREACH,
+            Errno::ADDRNOTAVAIL,
+            Errno::AFNOSUPPORT,
+            Errno::ACCESS,
+        ] {
             assert_eq!(said(errno.into()), Said::Unreachable, "{errno:?}");
         }
         assert_eq!(said(Errno::CONNREFUSED.into()), Said::Refused);
         assert_eq!(said(Errno::TIMEDOUT.into()), Said::Nothing);
     }
 
-    /// A process that ends closes connections that its kernel had taken, at any step of the handshake.
+    /// A process that ends closes connections that its kernel had taken, at any step of the
+    /// handshake.
     #[test]
     fn a_connection_that_is_closed_is_no_stranger_and_no_silence() {
         for errno in [Errno::CONNRESET, Errno::CONNABORTED, Errno::PIPE] {

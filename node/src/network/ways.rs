@@ -1,4 +1,5 @@
-//! Where each peer was last reached: the address that is dialled first, and whose refusal counts most.
+//! Where each peer was last reached: the address that is dialled first, and whose refusal counts
+//! most.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -17,7 +18,8 @@ const MOST: usize = 1_024;
 pub(super) enum Way {
     /// This node dialled it: the peer listens there.
     Dialled(SocketAddr),
-    /// The peer dialled from there. Its port is any free one; the port to dial stands in its record.
+    /// The peer dialled from there. Its port is any free one; the port to dial stands in its
+    /// record.
     CameFrom(IpAddr),
 }
 
@@ -33,7 +35,9 @@ impl Ways {
     pub(super) fn carried(&mut self, node: NodeId, way: Way) {
         // The same device dialled us this time: the port that was found to be its own still is.
         let way = match (way, self.last.get(&node)) {
-            (Way::CameFrom(ip), Some((Way::Dialled(known), _))) if known.ip() == ip => Way::Dialled(*known),
+            (Way::CameFrom(ip), Some((Way::Dialled(known), _))) if known.ip() == ip => {
+                Way::Dialled(*known)
+            }
             _ => way,
         };
         self.turn += 1;
@@ -98,7 +102,10 @@ mod tests {
         assert!(ways.leads_to(&node, &at("10.0.0.1:7700")));
         assert!(!ways.leads_to(&node, &at("10.0.0.1:7701")), "the port was proven, and stays");
         ways.carried(node, Way::CameFrom("10.0.0.2".parse().unwrap()));
-        assert!(ways.leads_to(&node, &at("10.0.0.2:7700")) && !ways.leads_to(&node, &at("10.0.0.1:7700")));
+        assert!(
+            ways.leads_to(&node, &at("10.0.0.2:7700"))
+                && !ways.leads_to(&node, &at("10.0.0.1:7700"))
+        );
         ways.leads_elsewhere(&node, &at("10.0.0.1:7700"));
         assert!(ways.leads_to(&node, &at("10.0.0.2:7700")));
         ways.leads_elsewhere(&node, &at("10.0.0.2:7700"));
@@ -119,6 +126,9 @@ mod tests {
             ways.carried(node(n), Way::Dialled(at("10.0.0.1:1")));
         }
         assert_eq!(ways.last.len(), MOST);
-        assert!(!ways.leads_to(&node(0), &at("10.0.0.1:1")) && ways.leads_to(&node(MOST), &at("10.0.0.1:1")));
+        assert!(
+            !ways.leads_to(&node(0), &at("10.0.0.1:1"))
+                && ways.leads_to(&node(MOST), &at("10.0.0.1:1"))
+        );
     }
 }

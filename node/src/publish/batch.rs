@@ -4,7 +4,10 @@
 
 use shoal_protocol::model::WorkloadName;
 
-use super::{Checked, Door, Operator, Outcome, PublishError, Published, Ready, Wish, check, fulfil, submit, upload};
+use super::{
+    Checked, Door, Operator, Outcome, PublishError, Published, Ready, Wish, check, fulfil, submit,
+    upload,
+};
 
 /// Why not all of several wishes were fulfilled.
 #[derive(Debug)]
@@ -34,7 +37,8 @@ pub async fn publish_all(
     all: &[Ready],
     force: bool,
 ) -> Result<Vec<Published>, NotAll> {
-    fulfil_all(door, operator, &all.iter().map(|ready| Wish::of(ready, force)).collect::<Vec<_>>()).await
+    fulfil_all(door, operator, &all.iter().map(|ready| Wish::of(ready, force)).collect::<Vec<_>>())
+        .await
 }
 
 /// Removes all of these, or none when the node would refuse any of them.
@@ -44,11 +48,21 @@ pub async fn remove_all(
     names: &[WorkloadName],
     force: bool,
 ) -> Result<Vec<Published>, NotAll> {
-    fulfil_all(door, operator, &names.iter().map(|name| Wish::to_remove(name, force)).collect::<Vec<_>>()).await
+    fulfil_all(
+        door,
+        operator,
+        &names.iter().map(|name| Wish::to_remove(name, force)).collect::<Vec<_>>(),
+    )
+    .await
 }
 
-async fn fulfil_all(door: &impl Door, operator: &Operator, wishes: &[Wish<'_>]) -> Result<Vec<Published>, NotAll> {
-    let nothing = |failed| NotAll { published: Vec::new(), failed, untried: Vec::new(), of: wishes.len() };
+async fn fulfil_all(
+    door: &impl Door,
+    operator: &Operator,
+    wishes: &[Wish<'_>],
+) -> Result<Vec<Published>, NotAll> {
+    let nothing =
+        |failed| NotAll { published: Vec::new(), failed, untried: Vec::new(), of: wishes.len() };
     let (mut checked, mut failed): (Vec<Option<Checked>>, Vec<_>) = (Vec::new(), Vec::new());
     for wish in wishes {
         match check(door, operator, wish).await {
@@ -61,7 +75,9 @@ async fn fulfil_all(door: &impl Door, operator: &Operator, wishes: &[Wish<'_>]) 
     }
     for (wish, checked) in wishes.iter().zip(&checked) {
         if let Some(checked) = checked {
-            upload(door, wish, checked).await.map_err(|error| nothing(vec![(wish.name.clone(), error)]))?;
+            upload(door, wish, checked)
+                .await
+                .map_err(|error| nothing(vec![(wish.name.clone(), error)]))?;
         }
     }
     let mut published = Vec::with_capacity(wishes.len());
@@ -80,7 +96,12 @@ async fn fulfil_all(door: &impl Door, operator: &Operator, wishes: &[Wish<'_>]) 
             Ok(done) => published.push(done),
             Err(error) => {
                 let untried = wishes[at + 1..].iter().map(|wish| wish.name.clone()).collect();
-                return Err(NotAll { published, failed: vec![(wish.name.clone(), error)], untried, of: wishes.len() });
+                return Err(NotAll {
+                    published,
+                    failed: vec![(wish.name.clone(), error)],
+                    untried,
+                    of: wishes.len(),
+                });
             }
         }
     }

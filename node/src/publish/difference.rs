@@ -51,12 +51,21 @@ pub fn differences(old: &Spec, new: &Spec) -> Vec<Difference> {
     all
 }
 
-fn maps(what: &str, old: &BTreeMap<String, String>, new: &BTreeMap<String, String>, all: &mut Vec<Difference>) {
+fn maps(
+    what: &str,
+    old: &BTreeMap<String, String>,
+    new: &BTreeMap<String, String>,
+    all: &mut Vec<Difference>,
+) {
     let names: std::collections::BTreeSet<&String> = old.keys().chain(new.keys()).collect();
     for name in names {
         let (from, to) = (old.get(name), new.get(name));
         if from != to {
-            all.push(Difference { field: format!("{what} {name}"), from: from.cloned(), to: to.cloned() });
+            all.push(Difference {
+                field: format!("{what} {name}"),
+                from: from.cloned(),
+                to: to.cloned(),
+            });
         }
     }
 }

@@ -48,8 +48,11 @@ pub fn make_folder(folder: &Path) -> Result<(), FileError> {
 
 /// Writes `value` as JSON, for its owner alone.
 pub fn write_json(file: &Path, value: &impl Serialize) -> Result<(), FileError> {
-    let cannot =
-        |source: serde_json::Error| FileError { file: file.to_owned(), doing: "written", source: source.into() };
+    let cannot = |source: serde_json::Error| FileError {
+        file: file.to_owned(),
+        doing: "written",
+        source: source.into(),
+    };
     let mut text = serde_json::to_string_pretty(value).map_err(cannot)?;
     text.push('\n');
     write(file, text.as_bytes())
@@ -58,12 +61,19 @@ pub fn write_json(file: &Path, value: &impl Serialize) -> Result<(), FileError> 
 /// Writes `bytes`, for the file's owner alone; a reader sees all of it or what was there before.
 pub fn write(file: &Path, bytes: &[u8]) -> Result<(), FileError> {
     let cannot = |source| FileError { file: file.to_owned(), doing: "written", source };
-    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder =
+        file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     make_folder(folder)?;
     let fresh = file.with_extension(format!("new.{}", std::process::id()));
-    let mut out =
-        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh).map_err(cannot)?;
-    let written = out.write_all(bytes).and_then(|()| out.sync_all()).and_then(|()| fs::rename(&fresh, file));
+    let mut out = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&fresh)
+        .map_err(cannot)?;
+    let written =
+        out.write_all(bytes).and_then(|()| out.sync_all()).and_then(|()| fs::rename(&fresh, file));
     if let Err(error) = written {
         // What is left of it is of no use to anybody; the first error is the one to tell.
         let _ = fs::remove_file(&fresh);

@@ -11,7 +11,8 @@
 //! A workload that is there already is written again all the same, unless every other node confirms
 //! that it holds it, too.
 //!
-//! The command line does this over the socket, a program that holds a node does it directly: one [`Door`], two ways in.
+//! The command line does this over the socket, a program that holds a node does it directly: one
+//! [`Door`], two ways in.
 
 mod batch;
 mod difference;
@@ -34,7 +35,9 @@ use crate::api::form::{self, AcceptedBody, PrepareBody, PreparedBody, SpecBody, 
 pub use batch::{NotAll, publish_all, remove_all};
 pub use difference::{Difference, differences};
 pub use files::FileError;
-pub use operator::{Founding, INSTALLATION_FILE, OPERATOR_FILE, Operator, OperatorError, ROOT_FILE};
+pub use operator::{
+    Founding, INSTALLATION_FILE, OPERATOR_FILE, Operator, OperatorError, ROOT_FILE,
+};
 pub use workload::{Source, Workload};
 
 /// Tries of one change: each failure means that somebody else changed the same workload in between.
@@ -45,11 +48,21 @@ pub trait Door: Sync {
     /// Whether the node has these bytes already.
     fn holds(&self, digest: &Digest) -> impl Future<Output = Result<bool, ApiError>> + Send;
     /// Gives it the bytes of an artifact.
-    fn upload(&self, artifact: Artifact, bytes: Bytes) -> impl Future<Output = Result<(), ApiError>> + Send;
+    fn upload(
+        &self,
+        artifact: Artifact,
+        bytes: Bytes,
+    ) -> impl Future<Output = Result<(), ApiError>> + Send;
     /// Asks what is to be signed.
-    fn prepare(&self, body: PrepareBody) -> impl Future<Output = Result<PreparedBody, ApiError>> + Send;
+    fn prepare(
+        &self,
+        body: PrepareBody,
+    ) -> impl Future<Output = Result<PreparedBody, ApiError>> + Send;
     /// Hands over what was signed.
-    fn submit(&self, body: SubmitBody) -> impl Future<Output = Result<AcceptedBody, ApiError>> + Send;
+    fn submit(
+        &self,
+        body: SubmitBody,
+    ) -> impl Future<Output = Result<AcceptedBody, ApiError>> + Send;
 }
 
 /// What became of a wish.
@@ -98,7 +111,8 @@ pub enum PublishError {
     NoOperator(String),
     #[error("the change cannot be signed: {0}")]
     Signing(#[from] Rejection),
-    #[error("the operator key is of cluster {}, this node is of cluster {}", operator.short(), node.short())]
+    #[error("the operator key is of cluster {}, this node is of cluster \
+        {}", operator.short(), node.short())]
     OtherCluster { operator: ClusterId, node: ClusterId },
     #[error("the node's answer makes no sense: {0}")]
     Answer(String),
@@ -115,7 +129,9 @@ impl PublishError {
                 Some("Look with `shoal ps`, on any node. The same once more does no harm.".into())
             }
             PublishError::OtherCluster { .. } => Some(
-                "Name the folder with this cluster's operator key with --config or SHOAL_CONFIG, or another daemon with --socket.".into(),
+                "Name the folder with this cluster's operator key with --config or SHOAL_CONFIG, \
+                    or another daemon with --socket."
+                    .into(),
             ),
             PublishError::Contended(_) => Some("Try again.".into()),
             PublishError::File { .. }
@@ -192,9 +208,11 @@ pub async fn remove(
     fulfil(door, operator, &Wish::to_remove(name, force)).await
 }
 
-/// What is there now. Asked for as if it were to be removed, which changes nothing until something is submitted.
+/// What is there now. Asked for as if it were to be removed, which changes nothing until something
+/// is submitted.
 async fn look(door: &impl Door, name: &WorkloadName) -> Result<Spec, PublishError> {
-    let prepared = door.prepare(PrepareBody { name: form::full_name(name), spec: None, force: false }).await?;
+    let prepared =
+        door.prepare(PrepareBody { name: form::full_name(name), spec: None, force: false }).await?;
     match prepared.current {
         Some(current) => spec_of(current),
         // Its removal is known to some and could be repeated.
@@ -231,7 +249,11 @@ struct Checked {
     outcome: Outcome,
 }
 
-async fn fulfil(door: &impl Door, operator: &Operator, wish: &Wish<'_>) -> Result<Published, PublishError> {
+async fn fulfil(
+    door: &impl Door,
+    operator: &Operator,
+    wish: &Wish<'_>,
+) -> Result<Published, PublishError> {
     for _ in 0..TRIES {
         if let Some(published) = attempt(door, operator, wish).await? {
             return Ok(published);
@@ -241,7 +263,11 @@ async fn fulfil(door: &impl Door, operator: &Operator, wish: &Wish<'_>) -> Resul
 }
 
 /// Checks, uploads, signs and submits once. `None`: somebody else was in between.
-async fn attempt(door: &impl Door, operator: &Operator, wish: &Wish<'_>) -> Result<Option<Published>, PublishError> {
+async fn attempt(
+    door: &impl Door,
+    operator: &Operator,
+    wish: &Wish<'_>,
+) -> Result<Option<Published>, PublishError> {
     let Some(checked) = check(door, operator, wish).await? else { return Ok(None) };
     upload(door, wish, &checked).await?;
     submit(door, operator, wish, checked).await
@@ -249,18 +275,29 @@ async fn attempt(door: &impl Door, operator: &Operator, wish: &Wish<'_>) -> Resu
 
 /// Asks whether the node would take it. Changes nothing. `None`: what it was derived from is no
 /// longer there.
-async fn check(door: &impl Door, operator: &Operator, wish: &Wish<'_>) -> Result<Option<Checked>, PublishError> {
+async fn check(
+    door: &impl Door,
+    operator: &Operator,
+    wish: &Wish<'_>,
+) -> Result<Option<Checked>, PublishError> {
     let spec = wish.spec.as_ref().map(SpecBody::from);
-    let prepared = door.prepare(PrepareBody { name: form::full_name(wish.name), spec, force: wish.force }).await?;
+    let prepared = door
+        .prepare(PrepareBody { name: form::full_name(wish.name), spec, force: wish.force })
+        .await?;
     if prepared.cluster != operator.cluster() {
-        return Err(PublishError::OtherCluster { operator: operator.cluster(), node: prepared.cluster });
+        return Err(PublishError::OtherCluster {
+            operator: operator.cluster(),
+            node: prepared.cluster,
+        });
     }
     let current = prepared.current.clone().map(spec_of).transpose()?;
     if wish.instead_of.is_some() && wish.instead_of != current {
         return Ok(None);
     }
     let outcome = match (&current, &wish.spec) {
-        (old, new) if old == new && !prepared.unheard.is_empty() => Outcome::Repeated(prepared.unheard.clone()),
+        (old, new) if old == new && !prepared.unheard.is_empty() => {
+            Outcome::Repeated(prepared.unheard.clone())
+        }
         (_, None) => Outcome::Removed,
         (None, Some(_)) => Outcome::Created,
         (Some(old), Some(new)) if old == new => Outcome::Unchanged,
@@ -308,10 +345,14 @@ fn sign(
     prepared: &PreparedBody,
 ) -> Result<SubmitBody, PublishError> {
     let nonsense = |error: &dyn std::fmt::Display| PublishError::Answer(error.to_string());
-    let clock: Result<Clock, _> =
-        prepared.clock.iter().map(|(writer, serial)| writer.parse().map(|writer| (writer, *serial))).collect();
+    let clock: Result<Clock, _> = prepared
+        .clock
+        .iter()
+        .map(|(writer, serial)| writer.parse().map(|writer| (writer, *serial)))
+        .collect();
     let clock = clock.map_err(|error| nonsense(&error))?;
-    let uid = prepared.uid.as_deref().map(str::parse).transpose().map_err(|error| nonsense(&error))?;
+    let uid =
+        prepared.uid.as_deref().map(str::parse).transpose().map_err(|error| nonsense(&error))?;
     let change = operator.sign(name, spec, clock, prepared.serial, uid)?;
     Ok(SubmitBody { change: form::to_hex(&codec::encode(&change)) })
 }

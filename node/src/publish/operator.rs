@@ -1,15 +1,15 @@
 //! The operator: a key that may write desired state, and the files it lives in.
 //!
-//! The key belongs to a person and lies in that person's config folder, never in a node's state: a stolen device can
-//! misplace work, not invent it.
+//! The key belongs to a person and lies in that person's config folder, never in a node's state: a
+//! stolen device can misplace work, not invent it.
 
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use shoal_protocol::model::change::Clock;
 use shoal_protocol::model::{
-    Certificate, ChangeBody, ClusterId, Digest, Key, KeyPair, PublicKey, RawChange, Spec, Unverified, Value,
-    WorkloadName, codec,
+    Certificate, ChangeBody, ClusterId, Digest, Key, KeyPair, PublicKey, RawChange, Spec,
+    Unverified, Value, WorkloadName, codec,
 };
 use shoal_protocol::trust::{self, Genesis, Rejection};
 
@@ -58,14 +58,16 @@ impl OperatorError {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             OperatorError::None(_) => Some(
-                "The first `shoal up` of a cluster makes one in ~/.config/shoal. Copy that folder's operator.json here, or name it with \
+                "The first `shoal up` of a cluster makes one in ~/.config/shoal. Copy that \
+                    folder's operator.json here, or name it with \
                  --config or SHOAL_CONFIG.",
             ),
             OperatorError::Damaged { .. } => {
                 Some("Restore it from a copy; without a copy, the root key can certify another.")
             }
             OperatorError::OtherCluster { .. } => Some(
-                "To join that cluster, give its join line with --join. To make another, name another folder with --config or SHOAL_CONFIG: a \
+                "To join that cluster, give its join line with --join. To make another, name \
+                    another folder with --config or SHOAL_CONFIG: a \
                  key is never overwritten.",
             ),
             OperatorError::File(_) | OperatorError::Random(_) | OperatorError::Name(_) => None,
@@ -73,9 +75,9 @@ impl OperatorError {
     }
 }
 
-/// A cluster's beginning: the two keys drawn for it and its first operator. Kept in the state folder until the
-/// operator's files and the node's identity are written, so that a first start that is cut off goes on with the same
-/// cluster.
+/// A cluster's beginning: the two keys drawn for it and its first operator. Kept in the state
+/// folder until the operator's files and the node's identity are written, so that a first start
+/// that is cut off goes on with the same cluster.
 pub struct Founding {
     root_seed: [u8; 32],
     /// The seed of the join key.
@@ -123,13 +125,14 @@ impl Founding {
         })
     }
 
-    /// Refuses a config folder that holds another cluster's key, which is every key when there is no founding to go on
-    /// with.
+    /// Refuses a config folder that holds another cluster's key, which is every key when there is
+    /// no founding to go on with.
     pub fn check_free(config: &Path) -> Result<(), OperatorError> {
         match Operator::load(config) {
-            Ok(operator) => {
-                Err(OperatorError::OtherCluster { file: config.join(OPERATOR_FILE), other: operator.cluster() })
-            }
+            Ok(operator) => Err(OperatorError::OtherCluster {
+                file: config.join(OPERATOR_FILE),
+                other: operator.cluster(),
+            }),
             Err(OperatorError::None(_)) => Ok(()),
             Err(error) => Err(error),
         }
@@ -139,8 +142,11 @@ impl Founding {
     pub fn load(file: &Path) -> Result<Option<Founding>, OperatorError> {
         let Some(text) = files::read(file)? else { return Ok(None) };
         let damaged = |why: String| OperatorError::Damaged { file: file.to_owned(), why };
-        let form: FoundingForm = serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))?;
-        let seed = |text: &str| text.parse::<Digest>().map(|seed| seed.0).map_err(|error| damaged(error.to_string()));
+        let form: FoundingForm =
+            serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))?;
+        let seed = |text: &str| {
+            text.parse::<Digest>().map(|seed| seed.0).map_err(|error| damaged(error.to_string()))
+        };
         Ok(Some(Founding {
             root_seed: seed(&form.root_seed)?,
             join_seed: seed(&form.join_seed)?,
@@ -166,8 +172,8 @@ impl Founding {
         Genesis { root: public(&self.root_seed), join: public(&self.join_seed) }
     }
 
-    /// Writes the root key and the certified operator key into `config`, and gives the operator. Files of another
-    /// cluster are refused and stay; the same ones again are fine.
+    /// Writes the root key and the certified operator key into `config`, and gives the operator.
+    /// Files of another cluster are refused and stay; the same ones again are fine.
     pub fn establish(&self, config: &Path, name: &str) -> Result<Operator, OperatorError> {
         let genesis = self.genesis();
         let cluster = genesis.cluster();
@@ -198,11 +204,14 @@ impl Founding {
                     let other = found.cluster.parse().unwrap_or(ClusterId([0; 32]));
                     return Err(OperatorError::OtherCluster { file: root_file, other });
                 }
-                Err(error) => return Err(OperatorError::Damaged { file: root_file, why: error.to_string() }),
+                Err(error) => {
+                    return Err(OperatorError::Damaged { file: root_file, why: error.to_string() });
+                }
             },
         }
         let subject = KeyPair::from_seed(&self.operator_seed).public();
-        let certificate = trust::certify(&genesis, &KeyPair::from_seed(&self.root_seed), subject, name)?;
+        let certificate =
+            trust::certify(&genesis, &KeyPair::from_seed(&self.root_seed), subject, name)?;
         let form = OperatorForm {
             format: FORMAT,
             cluster: cluster.to_string(),
@@ -221,11 +230,20 @@ impl Operator {
     /// The operator in this config folder. Its installation id is drawn on first use.
     pub fn load(config: &Path) -> Result<Operator, OperatorError> {
         let file = config.join(OPERATOR_FILE);
-        let Some(text) = files::read(&file)? else { return Err(OperatorError::None(config.to_owned())) };
+        let Some(text) = files::read(&file)? else {
+            return Err(OperatorError::None(config.to_owned()));
+        };
         let damaged = |why: String| OperatorError::Damaged { file: file.clone(), why };
-        let form: OperatorForm = serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))?;
+        let form: OperatorForm =
+            serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))?;
         let (genesis, seed, certificate) = form.read().map_err(damaged)?;
-        Ok(Operator { genesis, name: form.name, seed, certificate, installation: installation(config)? })
+        Ok(Operator {
+            genesis,
+            name: form.name,
+            seed,
+            certificate,
+            installation: installation(config)?,
+        })
     }
 
     /// The cluster this operator may write for.
@@ -238,8 +256,8 @@ impl Operator {
         &self.name
     }
 
-    /// Signs that `name` shall be `spec` (none: gone), knowing `clock` of the key, with this `serial`; `uid` is the
-    /// workload that is changed.
+    /// Signs that `name` shall be `spec` (none: gone), knowing `clock` of the key, with this
+    /// `serial`; `uid` is the workload that is changed.
     pub fn sign(
         &self,
         name: &WorkloadName,
@@ -252,8 +270,10 @@ impl Operator {
         let writer = trust::writer_id(&keys.public(), &self.installation);
         clock.insert(writer, serial);
         let value = spec.map_or(Value::Tombstone, Value::workload);
-        let body = ChangeBody { key: Key::Workload(name.clone()), writer, serial, clock, uid, value };
-        trust::sign_change(&self.genesis, &keys, Some(&self.certificate), body).map(|change| change.raw())
+        let body =
+            ChangeBody { key: Key::Workload(name.clone()), writer, serial, clock, uid, value };
+        trust::sign_change(&self.genesis, &keys, Some(&self.certificate), body)
+            .map(|change| change.raw())
     }
 }
 
@@ -268,23 +288,31 @@ impl OperatorForm {
         let key = |text: &str| text.parse::<PublicKey>().map_err(|error| error.to_string());
         let genesis = Genesis { root: key(&self.root)?, join: key(&self.join)? };
         let seed = self.seed.parse::<Digest>().map_err(|error| error.to_string())?.0;
-        let bytes = from_hex(&self.certificate).ok_or("the certificate is not hexadecimal digits")?;
-        let certificate: Unverified<Certificate> = codec::decode(&bytes).map_err(|error| error.to_string())?;
-        let checked = trust::check_certificate(&genesis, &certificate).map_err(|error| error.to_string())?;
-        if genesis.cluster().to_string() != self.cluster || checked.subject != KeyPair::from_seed(&seed).public() {
+        let bytes =
+            from_hex(&self.certificate).ok_or("the certificate is not hexadecimal digits")?;
+        let certificate: Unverified<Certificate> =
+            codec::decode(&bytes).map_err(|error| error.to_string())?;
+        let checked =
+            trust::check_certificate(&genesis, &certificate).map_err(|error| error.to_string())?;
+        if genesis.cluster().to_string() != self.cluster
+            || checked.subject != KeyPair::from_seed(&seed).public()
+        {
             return Err("its keys do not belong together".into());
         }
         Ok((genesis, seed, certificate))
     }
 }
 
-/// The random id under which this copy of the key writes. Two copies must never share one: their writes would overwrite
-/// each other's.
+/// The random id under which this copy of the key writes. Two copies must never share one: their
+/// writes would overwrite each other's.
 fn installation(config: &Path) -> Result<[u8; 16], OperatorError> {
     let file = config.join(INSTALLATION_FILE);
     if let Some(text) = files::read(&file)? {
         let bytes = from_hex(text.trim()).and_then(|bytes| <[u8; 16]>::try_from(bytes).ok());
-        return bytes.ok_or_else(|| OperatorError::Damaged { file, why: "32 hexadecimal digits are expected".into() });
+        return bytes.ok_or_else(|| OperatorError::Damaged {
+            file,
+            why: "32 hexadecimal digits are expected".into(),
+        });
     }
     let mut drawn = [0; 16];
     drawn.copy_from_slice(&identity::random()?[..16]);

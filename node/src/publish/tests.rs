@@ -27,9 +27,14 @@ fn the_founder_can_write_what_every_node_accepts() {
     assert_eq!(accepted.signed.value.spec().as_ref(), Some(&wish));
     // Loaded again it is the same writer: two dots of one installation never meet.
     let again = Operator::load(folder.path()).unwrap();
-    let change = again.sign(&wish.name, None, accepted.signed.clock.clone(), 8, Some(accepted.uid())).unwrap();
+    let change = again
+        .sign(&wish.name, None, accepted.signed.clock.clone(), 8, Some(accepted.uid()))
+        .unwrap();
     let removed = trust::accept(&genesis, change).unwrap();
-    assert_eq!((&removed.signed.value, removed.signed.writer), (&Value::Tombstone, accepted.signed.writer));
+    assert_eq!(
+        (&removed.signed.value, removed.signed.writer),
+        (&Value::Tombstone, accepted.signed.writer)
+    );
     assert_eq!(removed.signed.clock.len(), 1);
 }
 
@@ -39,11 +44,18 @@ fn keys_are_their_owners_alone_and_never_overwritten() {
     let config = folder.path().join("config");
     founded(&config);
     for file in [OPERATOR_FILE, ROOT_FILE, INSTALLATION_FILE] {
-        assert_eq!(fs::metadata(config.join(file)).unwrap().permissions().mode() & 0o777, 0o600, "{file}");
+        assert_eq!(
+            fs::metadata(config.join(file)).unwrap().permissions().mode() & 0o777,
+            0o600,
+            "{file}"
+        );
     }
     let before = fs::read(config.join(OPERATOR_FILE)).unwrap();
     let second = Founding::draw().unwrap();
-    assert!(matches!(second.establish(&config, "founder"), Err(OperatorError::OtherCluster { .. })));
+    assert!(matches!(
+        second.establish(&config, "founder"),
+        Err(OperatorError::OtherCluster { .. })
+    ));
     assert!(matches!(Founding::check_free(&config), Err(OperatorError::OtherCluster { .. })));
     assert_eq!(fs::read(config.join(OPERATOR_FILE)).unwrap(), before);
 }
@@ -72,7 +84,10 @@ fn a_damaged_key_is_named() {
     let whole = fs::read_to_string(&file).unwrap();
     let other = founded(&folder.path().join("other")).0;
     let swapped = whole.replace(
-        &serde_json::from_str::<serde_json::Value>(&whole).unwrap()["root"].as_str().unwrap().to_owned(),
+        &serde_json::from_str::<serde_json::Value>(&whole).unwrap()["root"]
+            .as_str()
+            .unwrap()
+            .to_owned(),
         &other.root.to_string(),
     );
     let half: String = whole.chars().take(whole.len() / 2).collect();
@@ -158,7 +173,11 @@ impl Door for Node {
         let taken = self.calls.lock().unwrap().iter().filter(|call| **call == "submit").count();
         self.calls.lock().unwrap().push("submit");
         if taken >= self.takes {
-            return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "no-daemon", "the daemon went away"));
+            return Err(ApiError::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "no-daemon",
+                "the daemon went away",
+            ));
         }
         let mut others = self.others.lock().unwrap();
         if !others.is_empty() {
@@ -179,7 +198,10 @@ fn ready_to_go(replicas: u32) -> Ready {
 fn ready_as(name: &str, replicas: u32) -> Ready {
     let bytes = Bytes::from_static(b"a component");
     let artifact = Artifact { digest: Digest::of(&bytes), size: bytes.len() as u64 };
-    let workload = Workload::wasm(name, bytes.clone()).unwrap().replicas(replicas).env("A", replicas.to_string());
+    let workload = Workload::wasm(name, bytes.clone())
+        .unwrap()
+        .replicas(replicas)
+        .env("A", replicas.to_string());
     Ready { spec: workload.spec(artifact).unwrap(), bytes }
 }
 
@@ -196,7 +218,10 @@ async fn a_publish_creates_then_changes_then_finds_nothing_to_do() {
     let told: Vec<String> = differences.iter().map(ToString::to_string).collect();
     assert_eq!(told, ["replicas 1 -> 2", "env A 1 -> 2"]);
     node.calls();
-    assert_eq!(publish(&node, &operator, &ready_to_go(2), false).await.unwrap().outcome, Outcome::Unchanged);
+    assert_eq!(
+        publish(&node, &operator, &ready_to_go(2), false).await.unwrap().outcome,
+        Outcome::Unchanged
+    );
     assert_eq!(node.calls(), ["prepare"], "nothing was written");
 }
 
@@ -249,7 +274,8 @@ async fn another_clusters_key_signs_nothing() {
     let node = Node::new(genesis, None);
     let error = publish(&node, &operator, &ready_to_go(1), false).await.unwrap_err();
     assert!(
-        matches!(error, PublishError::OtherCluster { .. }) && error.hint().unwrap().contains("--config"),
+        matches!(error, PublishError::OtherCluster { .. })
+            && error.hint().unwrap().contains("--config"),
         "{error}"
     );
     assert_eq!(node.calls(), ["prepare"]);
@@ -262,7 +288,10 @@ async fn a_file_that_cannot_run_is_refused_before_any_node_hears_of_it() {
     fs::write(&file, "hello").unwrap();
     let workload = |source: &Path| Workload::wasm("web", source.to_owned()).unwrap();
     let error = ready(&workload(&file)).await.unwrap_err().to_string();
-    assert!(error.contains("readme.txt cannot be run") && error.contains("not WebAssembly"), "{error}");
+    assert!(
+        error.contains("readme.txt cannot be run") && error.contains("not WebAssembly"),
+        "{error}"
+    );
     fs::write(&file, b"\0asm\x01\0\0\0").unwrap();
     let error = ready(&workload(&file)).await.unwrap_err().to_string();
     assert!(error.contains("core WebAssembly module"), "{error}");
@@ -320,11 +349,18 @@ async fn a_failure_in_the_middle_says_what_was_published() {
     let error = publish_all(&node, &operator, &all, false).await.unwrap_err();
     let published: Vec<String> = error.published.iter().map(|done| done.name.to_string()).collect();
     assert_eq!(published, ["first"]);
-    assert!(matches!(&error.failed[..], [(name, PublishError::Unanswered(_))] if name.to_string() == "second"));
+    assert!(
+        matches!(&error.failed[..], [(name, PublishError::Unanswered(_))] if name.to_string() == "second")
+    );
     assert_eq!(error.untried.iter().map(ToString::to_string).collect::<Vec<_>>(), ["third"]);
     let error = crate::cli::CliError::from(error);
     assert_eq!(error.exit, crate::cli::Exit::Failed, "4 promises that nothing changed");
-    for told in ["first: created", "second: the daemon went away", "may have done so", "third: was not tried"] {
+    for told in [
+        "first: created",
+        "second: the daemon went away",
+        "may have done so",
+        "third: was not tried",
+    ] {
         assert!(error.message.contains(told), "{told}: {}", error.message);
     }
 }

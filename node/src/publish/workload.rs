@@ -22,7 +22,8 @@ pub struct Workload {
     pub source: Source,
     /// How many at once.
     pub replicas: u32,
-    /// What each replica may take: memory in bytes is a hard limit, CPU is in thousandths of a core.
+    /// What each replica may take: memory in bytes is a hard limit, CPU is in thousandths of a
+    /// core.
     pub resources: Resources,
     /// Environment of each replica.
     pub env: BTreeMap<String, String>,
@@ -58,8 +59,8 @@ impl From<Bytes> for Source {
 }
 
 impl Workload {
-    /// One replica of a WebAssembly component with the `wasi:http/proxy` world, with default limits. `name` is `hello`
-    /// or `namespace/hello`.
+    /// One replica of a WebAssembly component with the `wasi:http/proxy` world, with default
+    /// limits. `name` is `hello` or `namespace/hello`.
     pub fn wasm(name: &str, source: impl Into<Source>) -> Result<Workload, NotALabel> {
         Ok(Workload {
             name: name.parse()?,

@@ -80,7 +80,8 @@ impl Disk {
             match self.file.write_all_at(&head.synced, 0) {
                 Ok(()) => head.written = head.synced.clone(),
                 Err(worse) => {
-                    tracing::error!(%worse, "the state file's header cannot be put back: a restart may find a change that was refused");
+                    tracing::error!(%worse, "the state file's header cannot be put back: a \
+                        restart may find a change that was refused");
                 }
             }
         }
@@ -133,7 +134,8 @@ impl StorageBackend for Disk {
 
     fn sync_data(&self) -> io::Result<()> {
         self.counters.syncs.fetch_add(1, Relaxed);
-        let synced = self.check().and_then(|()| self.check_sync()).and_then(|()| self.file.sync_data());
+        let synced =
+            self.check().and_then(|()| self.check_sync()).and_then(|()| self.file.sync_data());
         synced.map_err(|error| self.failed(error))?;
         let mut head = self.head();
         if head.synced != head.written {
@@ -143,7 +145,9 @@ impl StorageBackend for Disk {
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.check().and_then(|()| self.file.write_all_at(data, offset)).map_err(|error| self.failed(error))?;
+        self.check()
+            .and_then(|()| self.file.write_all_at(data, offset))
+            .map_err(|error| self.failed(error))?;
         self.counters.bytes.fetch_add(data.len() as u64, Relaxed);
         if offset == 0 {
             let data = &data[..data.len().min(HEAD)];

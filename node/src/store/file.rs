@@ -78,7 +78,8 @@ impl StateFile {
             .open(&fresh)
             .map_err(cannot)?;
         let made = Self::with(path.clone(), file, place).map_err(|bad| cannot(bad.into_io()))?;
-        made.introduce(place.cluster, place.node).map_err(|error| cannot(Bad::from(error).into_io()))?;
+        made.introduce(place.cluster, place.node)
+            .map_err(|error| cannot(Bad::from(error).into_io()))?;
         // A name in the folder means a whole file behind it.
         fs::rename(&fresh, &path).map_err(cannot)?;
         File::open(folder).and_then(|folder| folder.sync_all()).map_err(cannot)?;
@@ -93,13 +94,17 @@ impl StateFile {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(StoreError::Missing { file: path, folder: folder.to_owned() });
             }
-            Err(source) => return Err(StoreError::Io { file: path, doing: "opened for writing", source }),
+            Err(source) => {
+                return Err(StoreError::Io { file: path, doing: "opened for writing", source });
+            }
         };
         // redb asserts what a damaged file may break.
         catch_unwind(AssertUnwindSafe(|| Self::open_checked(path.clone(), file, place)))
             .unwrap_or_else(|_| Err(Bad::Damaged("its pages contradict one another".into())))
             .map_err(|bad| match bad {
-                Bad::Damaged(why) => StoreError::Damaged { file: path, folder: folder.to_owned(), why },
+                Bad::Damaged(why) => {
+                    StoreError::Damaged { file: path, folder: folder.to_owned(), why }
+                }
                 Bad::Foreign(what) => StoreError::Foreign { file: path, what },
                 Bad::Newer(format) => StoreError::Newer { file: path, format, known: FORMAT },
                 Bad::Io(source) => StoreError::Io { file: path, doing: "read", source },
@@ -113,7 +118,8 @@ impl StateFile {
             return Err(Bad::Damaged("it is empty".into()));
         }
         let mut opened = Self::with(path, file, place)?;
-        // Rebuilds what redb remembers of free pages: damage there would show only when the next write trips over it.
+        // Rebuilds what redb remembers of free pages: damage there would show only when the next
+        // write trips over it.
         opened.database.check_integrity().map_err(redb::Error::from)?;
         let saved = opened.read(place.cluster, place.node)?;
         opened.compact(length)?;
@@ -122,7 +128,10 @@ impl StateFile {
 
     fn with(path: PathBuf, file: File, place: &Place) -> Result<StateFile, Bad> {
         let disk = Disk::new(file, place)?;
-        let database = Builder::new().set_cache_size(CACHE).create_with_backend(disk).map_err(redb::Error::from)?;
+        let database = Builder::new()
+            .set_cache_size(CACHE)
+            .create_with_backend(disk)
+            .map_err(redb::Error::from)?;
         Ok(StateFile { path, database })
     }
 
@@ -247,9 +256,9 @@ impl From<io::Error> for Bad {
     fn from(error: io::Error) -> Self {
         match error.kind() {
             // A page that should be there is not.
-            io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => {
-                Bad::Damaged(error.to_string())
-            }
+            io::ErrorKind::UnexpectedEof
+            | io::ErrorKind::InvalidData
+            | io::ErrorKind::InvalidInput => Bad::Damaged(error.to_string()),
             _ => Bad::Io(error),
         }
     }
@@ -268,7 +277,10 @@ fn corrupted() -> redb::Error {
     redb::Error::Corrupted("the sum over all rows is not there".into())
 }
 
-fn fixed<const N: usize>(about: &impl ReadableTable<&'static str, &'static [u8]>, name: &str) -> Result<[u8; N], Bad> {
+fn fixed<const N: usize>(
+    about: &impl ReadableTable<&'static str, &'static [u8]>,
+    name: &str,
+) -> Result<[u8; N], Bad> {
     let value = about.get(name).map_err(redb::Error::from)?;
     value
         .and_then(|value| value.value().try_into().ok())

@@ -20,11 +20,13 @@ pub struct Lock {
 #[allow(missing_docs)]
 pub enum LockError {
     #[error(
-        "a shoal daemon{} already runs on {}: stop it with `shoal down`, or give this one another folder with --state",
+        "a shoal daemon{} already runs on {}: stop it with `shoal down`, or give this one another \
+            folder with --state",
         pid.map(|pid| format!(" (process {pid})")).unwrap_or_default(), folder.display()
     )]
     Taken { folder: PathBuf, pid: Option<u32> },
-    #[error("{} cannot be written: {source}. A node needs a folder that it may write; name one with --state", file.display())]
+    #[error("{} cannot be written: {source}. A node needs a folder that it may write; name one \
+        with --state", file.display())]
     Io { file: PathBuf, source: io::Error },
 }
 
@@ -33,8 +35,13 @@ impl Lock {
     pub fn take(folder: &Path) -> Result<Lock, LockError> {
         let path = folder.join("lock");
         let io = |source| LockError::Io { file: path.clone(), source };
-        let mut file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(io)?;
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(io)?;
         let mut tries = 0;
         loop {
             match file.try_lock() {
@@ -44,7 +51,10 @@ impl Lock {
                     std::thread::sleep(TRIES.1);
                 }
                 Err(TryLockError::WouldBlock) => {
-                    return Err(LockError::Taken { folder: folder.to_owned(), pid: written(&mut file) });
+                    return Err(LockError::Taken {
+                        folder: folder.to_owned(),
+                        pid: written(&mut file),
+                    });
                 }
                 Err(TryLockError::Error(source)) => return Err(io(source)),
             }

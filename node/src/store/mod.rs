@@ -1,12 +1,14 @@
 //! What survives a power cut. The only place that knows redb.
 //!
-//! One file, `state.redb`, with one row a record. One thread owns it: it takes what has been asked for since its last transaction, writes
-//! it as one, syncs once, and says up to where everything is on disk. At rest it sleeps and the flash is not touched. When the
-//! disk fails it looks ever more rarely whether it takes writes again, and says so.
+//! One file, `state.redb`, with one row a record. One thread owns it: it takes what has been asked
+//! for since its last transaction, writes it as one, syncs once, and says up to where everything is
+//! on disk. At rest it sleeps and the flash is not touched. When the disk fails it looks ever more
+//! rarely whether it takes writes again, and says so.
 //!
-//! **Nothing is believed because redb read it.** Each row carries its format and a checksum over key and bytes; the file carries a sum over
-//! all rows, so that a row that vanished is missed, too. What does not fit is refused with the file's name and the way out, never
-//! repaired in silence: a node that forgot what it claimed could take it twice.
+//! **Nothing is believed because redb read it.** Each row carries its format and a checksum over
+//! key and bytes; the file carries a sum over all rows, so that a row that vanished is missed, too.
+//! What does not fit is refused with the file's name and the way out, never repaired in silence: a
+//! node that forgot what it claimed could take it twice.
 
 mod disk;
 mod file;
@@ -61,21 +63,25 @@ pub enum Answer {
 #[allow(missing_docs)]
 pub enum StoreError {
     #[error(
-        "{} was cut short or altered: {why}. Nothing in it was used. To rejoin with an empty state, move {} away and run \
+        "{} was cut short or altered: {why}. Nothing in it was used. To rejoin with an empty \
+            state, move {} away and run \
          `shoal up --join LINE` with the line that `shoal join-line` prints on another node",
         file.display(), folder.display()
     )]
     Damaged { file: PathBuf, folder: PathBuf, why: String },
     #[error(
-        "{} is missing though this node has an identity: it was deleted, or not all of {} was copied. To rejoin with an empty state, move \
+        "{} is missing though this node has an identity: it was deleted, or not all of {} was \
+            copied. To rejoin with an empty state, move \
          {} away and run `shoal up --join LINE`",
         file.display(), folder.display(), folder.display()
     )]
     Missing { file: PathBuf, folder: PathBuf },
-    #[error("{} belongs to another {what} than identity.json beside it: the folder was mixed from two. Restore one of them, or start in an \
+    #[error("{} belongs to another {what} than identity.json beside it: the folder was mixed from \
+        two. Restore one of them, or start in an \
              empty folder", file.display())]
     Foreign { file: PathBuf, what: &'static str },
-    #[error("{} was written by a newer shoal (format {format}, this one knows {known}): run that one", file.display())]
+    #[error("{} was written by a newer shoal (format {format}, this one knows {known}): run that \
+        one", file.display())]
     Newer { file: PathBuf, format: u16, known: u16 },
     #[error("{0}")]
     Unwritable(String),
@@ -91,24 +97,32 @@ pub struct Store {
 }
 
 impl Store {
-    /// Makes an empty store in `folder` for a node that never ran. One of a first start that was cut off is replaced.
+    /// Makes an empty store in `folder` for a node that never ran. One of a first start that was
+    /// cut off is replaced.
     pub fn create(folder: &Path, cluster: ClusterId, node: NodeId) -> Result<Store, StoreError> {
         let place = Place::new(folder, cluster, node);
         Ok(Store { file: StateFile::create(&place)?, place })
     }
 
-    /// Opens the store in `folder`, reads and checks all of it, and compacts it when that is worth the while. Blocks.
-    pub fn open(folder: &Path, cluster: ClusterId, node: NodeId) -> Result<(Store, Saved), StoreError> {
+    /// Opens the store in `folder`, reads and checks all of it, and compacts it when that is worth
+    /// the while. Blocks.
+    pub fn open(
+        folder: &Path,
+        cluster: ClusterId,
+        node: NodeId,
+    ) -> Result<(Store, Saved), StoreError> {
         let place = Place::new(folder, cluster, node);
         let (file, saved) = StateFile::open(&place)?;
         Ok((Store { file, place }, saved))
     }
 
-    /// Draws the incarnation of this start, one above any that was used before, and returns once it is on disk: no two
-    /// lives of a node may be taken for one another. Blocks.
+    /// Draws the incarnation of this start, one above any that was used before, and returns once it
+    /// is on disk: no two lives of a node may be taken for one another. Blocks.
     pub fn draw_incarnation(&self, saved: &mut Saved) -> Result<(), StoreError> {
         let drawn = Record::Incarnation(saved.incarnation + 1);
-        self.file.commit(&BTreeMap::from([(row::key(&drawn), drawn)])).map_err(StoreError::Unwritable)?;
+        self.file
+            .commit(&BTreeMap::from([(row::key(&drawn), drawn)]))
+            .map_err(StoreError::Unwritable)?;
         saved.incarnation += 1;
         Ok(())
     }
@@ -144,8 +158,9 @@ pub struct StoreHandle {
 }
 
 impl StoreHandle {
-    /// Asks for these to be on disk, in one transaction. Never blocks: records wait by key, of which the latest counts, so what waits is
-    /// bounded by the state itself however slow the disk is.
+    /// Asks for these to be on disk, in one transaction. Never blocks: records wait by key, of
+    /// which the latest counts, so what waits is bounded by the state itself however slow the disk
+    /// is.
     pub fn persist(&self, id: PersistId, records: Vec<Record>) {
         self.queue.push(id, records);
     }

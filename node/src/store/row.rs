@@ -44,7 +44,8 @@ pub(super) fn key(record: &Record) -> RowKey {
     RowKey([&[kind], parts.concat().as_slice()].concat())
 }
 
-/// The slot's number; one that cannot be read would not have passed the core, and lies under a number of its own.
+/// The slot's number; one that cannot be read would not have passed the core, and lies under a
+/// number of its own.
 fn slot_number(slot: &shoal_protocol::model::Unverified<shoal_protocol::model::Slot>) -> [u8; 1] {
     [slot.peek().map_or(u8::MAX, |slot| slot.slot)]
 }
@@ -57,7 +58,9 @@ pub(super) fn value(key: &RowKey, record: &Record) -> Option<Vec<u8>> {
         Record::NoRuling { .. } => return None,
         Record::Desired { changes, .. } if changes.is_empty() => return None,
         // One by one: together they may exceed what one decode allows.
-        Record::Desired { changes, .. } => changes.iter().for_each(|change| put(&mut bytes, &codec::encode(change))),
+        Record::Desired { changes, .. } => {
+            changes.iter().for_each(|change| put(&mut bytes, &codec::encode(change)))
+        }
         Record::Slot { slot, .. } => bytes.extend(codec::encode(slot)),
         Record::Node { record, .. } => bytes.extend(codec::encode(record)),
         Record::Ruling { ruling, .. } => bytes.extend(codec::encode(ruling)),
@@ -94,7 +97,9 @@ pub(super) fn load(key: RowKey, value: &[u8], saved: &mut Saved) -> Result<(), B
     let malformed = |error| BadRow::Malformed(name(), error);
     let short = || BadRow::Malformed(name(), Malformed("its length is wrong".into()));
     match key.0.first() {
-        Some(&INCARNATION) => saved.incarnation = u64::from_be_bytes(bytes.try_into().map_err(|_| short())?),
+        Some(&INCARNATION) => {
+            saved.incarnation = u64::from_be_bytes(bytes.try_into().map_err(|_| short())?)
+        }
         Some(&DESIRED) => {
             let mut rest = bytes;
             while let Some((length, tail)) = rest.split_first_chunk() {

@@ -5,7 +5,9 @@ use std::io;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::SeqCst};
 
 use shoal_protocol::model::{ChangeBody, Facts, Key, RawChange, Resources, Value, WriterId};
-use shoal_protocol::model::{Digest, KeyPair, NodeRecord, Ruling, RulingKey, RulingKind, Signed, Slot};
+use shoal_protocol::model::{
+    Digest, KeyPair, NodeRecord, Ruling, RulingKey, RulingKind, Signed, Slot,
+};
 use tempfile::TempDir;
 
 use super::*;
@@ -39,7 +41,11 @@ impl Fault {
     }
 
     pub(super) fn check(&self) -> io::Result<()> {
-        if self.left.fetch_sub(1, SeqCst) > 0 { Ok(()) } else { Err(io::ErrorKind::StorageFull.into()) }
+        if self.left.fetch_sub(1, SeqCst) > 0 {
+            Ok(())
+        } else {
+            Err(io::ErrorKind::StorageFull.into())
+        }
     }
 
     pub(super) fn check_sync(&self) -> io::Result<()> {
@@ -63,7 +69,12 @@ fn slot(number: u8, counter: u64) -> Record {
 }
 
 fn ruling(tick: u64) -> Record {
-    let key = RulingKey { uid: Digest([1; 32]), kind: RulingKind::CronTick, generation: Digest([2; 32]), tick };
+    let key = RulingKey {
+        uid: Digest([1; 32]),
+        kind: RulingKind::CronTick,
+        generation: Digest([2; 32]),
+        tick,
+    };
     let ruling = Signed::sign(Ruling { key, sequence: 1, value: 3 }, &keys(), &CLUSTER);
     Record::Ruling { key: Digest::of(&tick.to_be_bytes()), ruling: ruling.wire() }
 }
@@ -124,11 +135,16 @@ fn what_was_stored_is_there_again_and_the_latest_counts() {
     let (answers, mut heard) = mpsc::channel(16);
     let handle = store.start(answers).unwrap();
     for incarnation in 1..=50 {
-        handle.persist(PersistId(incarnation), vec![Record::Incarnation(incarnation), slot(0, incarnation)]);
+        handle.persist(
+            PersistId(incarnation),
+            vec![Record::Incarnation(incarnation), slot(0, incarnation)],
+        );
     }
     let mut upto = PersistId(0);
     while upto < PersistId(50) {
-        let Answer::Stored { upto: next, .. } = heard.blocking_recv().unwrap() else { panic!("a good disk") };
+        let Answer::Stored { upto: next, .. } = heard.blocking_recv().unwrap() else {
+            panic!("a good disk")
+        };
         assert!(next > upto, "answers grow");
         upto = next;
         // What is said to be stored is on disk now, whatever happens to this process.
@@ -148,7 +164,8 @@ fn what_was_stored_is_there_again_and_the_latest_counts() {
 #[test]
 fn no_incarnation_comes_twice() {
     let folder = TempDir::new().unwrap();
-    let (store, mut saved) = (Store::create(folder.path(), CLUSTER, node()).unwrap(), Saved::default());
+    let (store, mut saved) =
+        (Store::create(folder.path(), CLUSTER, node()).unwrap(), Saved::default());
     store.draw_incarnation(&mut saved).unwrap();
     assert_eq!(saved.incarnation, 1);
     // The core rises above a false report of its death.
@@ -169,9 +186,13 @@ fn no_incarnation_comes_twice() {
 #[test]
 fn a_key_without_changes_is_gone() {
     let folder = TempDir::new().unwrap();
-    let handle = Store::create(folder.path(), CLUSTER, node()).unwrap().start(mpsc::channel(8).0).unwrap();
+    let handle =
+        Store::create(folder.path(), CLUSTER, node()).unwrap().start(mpsc::channel(8).0).unwrap();
     let key = Digest([4; 32]);
-    handle.persist(PersistId(1), vec![Record::Desired { key, changes: vec![] }, Record::Incarnation(1)]);
+    handle.persist(
+        PersistId(1),
+        vec![Record::Desired { key, changes: vec![] }, Record::Incarnation(1)],
+    );
     drop(handle);
     let (_, saved) = reopen(&folder).unwrap();
     assert_eq!((saved.changes.len(), saved.incarnation), (0, 1));
@@ -197,7 +218,14 @@ fn a_batch_costs_one_sync() {
 fn a_file_cut_short_anywhere_is_refused_by_name() {
     let (folder, _) = written(200);
     let whole = fs::read(folder.path().join(FILE)).unwrap();
-    let cuts = (0..whole.len()).step_by(whole.len() / 97).chain([1, 511, 512, 4095, 4096, whole.len() - 1]);
+    let cuts = (0..whole.len()).step_by(whole.len() / 97).chain([
+        1,
+        511,
+        512,
+        4095,
+        4096,
+        whole.len() - 1,
+    ]);
     for cut in cuts {
         fs::write(folder.path().join(FILE), &whole[..cut]).unwrap();
         let error = reopen(&folder).map(|_| ()).expect_err(&format!("cut at {cut}"));
@@ -224,7 +252,9 @@ fn an_altered_byte_is_refused_or_harmless_but_never_believed() {
         fs::write(&path, &altered).unwrap();
         match reopen(&folder) {
             Ok((_, read)) => assert_eq!(seen(&read), seen(&saved), "byte {at}"),
-            Err(StoreError::Damaged { .. } | StoreError::Foreign { .. } | StoreError::Newer { .. }) => refused += 1,
+            Err(
+                StoreError::Damaged { .. } | StoreError::Foreign { .. } | StoreError::Newer { .. },
+            ) => refused += 1,
             Err(other) => panic!("byte {at}: {other}"),
         }
     }
@@ -239,7 +269,8 @@ fn every_byte_of_the_rows_is_covered() {
     // The ruling's signature is somewhere in the file: each copy that counts must be noticed.
     let Record::Ruling { ruling: wire, .. } = ruling(7) else { panic!("a ruling") };
     let needle = &wire.raw()[..40];
-    let hits: Vec<_> = whole.windows(needle.len()).enumerate().filter(|(_, found)| *found == needle).collect();
+    let hits: Vec<_> =
+        whole.windows(needle.len()).enumerate().filter(|(_, found)| *found == needle).collect();
     assert!(!hits.is_empty(), "the rows are in the file as they are");
     let mut altered = whole.clone();
     hits.iter().for_each(|(at, _)| altered[at + 11] ^= 0x40);
@@ -253,8 +284,11 @@ fn a_missing_file_is_not_a_fresh_one() {
     assert!(matches!(reopen(&folder), Err(StoreError::Missing { .. })));
     fs::write(folder.path().join(FILE), b"").unwrap();
     assert!(matches!(reopen(&folder), Err(StoreError::Damaged { .. })));
-    fs::write(folder.path().join(FILE), b"not a database at all, but long enough to hold a header".repeat(200))
-        .unwrap();
+    fs::write(
+        folder.path().join(FILE),
+        b"not a database at all, but long enough to hold a header".repeat(200),
+    )
+    .unwrap();
     assert!(matches!(reopen(&folder), Err(StoreError::Damaged { .. })));
 }
 
@@ -341,7 +375,10 @@ fn a_disk_that_is_mended_takes_writes_again() {
         fault.mend();
         assert_eq!(heard.blocking_recv().unwrap(), Answer::Recovered);
         handle.persist(PersistId(51), vec![slot(1, 9)]);
-        assert!(matches!(heard.blocking_recv().unwrap(), Answer::Stored { upto: PersistId(51), .. }));
+        assert!(matches!(
+            heard.blocking_recv().unwrap(),
+            Answer::Stored { upto: PersistId(51), .. }
+        ));
         drop(handle);
         let (_, saved) = reopen(&folder).unwrap();
         assert_eq!((saved.incarnation, saved.slots.len()), (stored, 2), "after {passes} writes");
@@ -351,7 +388,8 @@ fn a_disk_that_is_mended_takes_writes_again() {
 #[test]
 fn a_store_that_cannot_be_made_says_where() {
     let folder = TempDir::new().unwrap();
-    let error = Store::create(&folder.path().join("absent"), CLUSTER, node()).map(|_| ()).unwrap_err();
+    let error =
+        Store::create(&folder.path().join("absent"), CLUSTER, node()).map(|_| ()).unwrap_err();
     assert!(error.to_string().contains("absent/state.redb cannot be made"), "{error}");
 }
 
@@ -360,7 +398,10 @@ fn a_folder_is_taken_once_and_the_holder_is_named() {
     let folder = TempDir::new().unwrap();
     let lock = Lock::take(folder.path()).unwrap();
     let error = Lock::take(folder.path()).unwrap_err();
-    assert!(matches!(&error, LockError::Taken { pid: Some(pid), .. } if *pid == std::process::id()), "{error}");
+    assert!(
+        matches!(&error, LockError::Taken { pid: Some(pid), .. } if *pid == std::process::id()),
+        "{error}"
+    );
     drop(lock);
     Lock::take(folder.path()).unwrap();
 }
@@ -368,7 +409,8 @@ fn a_folder_is_taken_once_and_the_holder_is_named() {
 #[test]
 fn a_file_full_of_air_shrinks_at_start() {
     let folder = TempDir::new().unwrap();
-    let handle = Store::create(folder.path(), CLUSTER, node()).unwrap().start(mpsc::channel(8).0).unwrap();
+    let handle =
+        Store::create(folder.path(), CLUSTER, node()).unwrap().start(mpsc::channel(8).0).unwrap();
     let body = ChangeBody {
         key: Key::Workload("web".parse().unwrap()),
         writer: WriterId([1; 32]),
@@ -377,9 +419,15 @@ fn a_file_full_of_air_shrinks_at_start() {
         uid: None,
         value: Value::Workload { version: 1, bytes: vec![5; 2_000] },
     };
-    let change = RawChange { change: Signed::sign(body, &keys(), &CLUSTER).wire(), certificate: None };
+    let change =
+        RawChange { change: Signed::sign(body, &keys(), &CLUSTER).wire(), certificate: None };
     let desired = |many: u64, changes: Vec<RawChange>| {
-        (0..many).map(|n| Record::Desired { key: Digest::of(&n.to_be_bytes()), changes: changes.clone() }).collect()
+        (0..many)
+            .map(|n| Record::Desired {
+                key: Digest::of(&n.to_be_bytes()),
+                changes: changes.clone(),
+            })
+            .collect()
     };
     handle.persist(PersistId(1), desired(4_000, vec![change]));
     handle.persist(PersistId(2), vec![Record::Incarnation(8)]);

@@ -55,7 +55,8 @@ impl Queue {
         self.wake.notify_one();
     }
 
-    /// All that waits, as soon as something does; none when the store is closing and nothing is left.
+    /// All that waits, as soon as something does; none when the store is closing and nothing is
+    /// left.
     fn take(&self) -> Option<(PersistId, BTreeMap<RowKey, Record>)> {
         let mut waiting = self.lock();
         loop {
@@ -133,8 +134,10 @@ fn write_until_it_fails(
     while let Some((upto, records)) = queue.take() {
         let began = Instant::now();
         // redb asserts what a damaged file may break; that must not take the daemon with it.
-        let outcome = catch_unwind(AssertUnwindSafe(|| file.commit(&records)))
-            .unwrap_or_else(|_| Err("the store met a state that should not be: its file is damaged".into()));
+        let outcome =
+            catch_unwind(AssertUnwindSafe(|| file.commit(&records))).unwrap_or_else(|_| {
+                Err("the store met a state that should not be: its file is damaged".into())
+            });
         if let Err(why) = outcome {
             return Some(why);
         }

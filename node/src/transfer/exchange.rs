@@ -1,7 +1,8 @@
 //! What two nodes say over an artifact's stream: one question, one answer, and then the bytes.
 //!
-//! Question: the digest (32 bytes), the offset to begin at (8, big-endian). Answer: a status (1), the artifact's size (8), then the bytes
-//! from the offset to the end when the status is [`Answer::Here`]. The protocol's name carries the version of this form.
+//! Question: the digest (32 bytes), the offset to begin at (8, big-endian). Answer: a status (1),
+//! the artifact's size (8), then the bytes from the offset to the end when the status is
+//! [`Answer::Here`]. The protocol's name carries the version of this form.
 
 use std::io;
 
@@ -68,7 +69,9 @@ impl Answer {
             HERE => Ok(Answer::Here { size }),
             MISSING => Ok(Answer::Missing),
             BUSY => Ok(Answer::Busy),
-            other => Err(io::Error::new(io::ErrorKind::InvalidData, format!("{other} is no answer"))),
+            other => {
+                Err(io::Error::new(io::ErrorKind::InvalidData, format!("{other} is no answer")))
+            }
         }
     }
 }

@@ -99,7 +99,10 @@ impl Fetcher {
 
     async fn fetch(&self, wanted: Wanted) -> FetchOutcome {
         let Some(runtime) = self.runtimes.get(&wanted.runtime) else {
-            return FetchOutcome::Unusable(format!("this node has no {} runtime", wanted.runtime.as_str()));
+            return FetchOutcome::Unusable(format!(
+                "this node has no {} runtime",
+                wanted.runtime.as_str()
+            ));
         };
         if self.store.has(&wanted.artifact.digest).is_none()
             && let Err(why) = self.get(wanted.artifact, &wanted.candidates).await
@@ -133,8 +136,11 @@ impl Fetcher {
 
     async fn get_from(&self, node: NodeId, artifact: Artifact) -> Result<(), NotGiven> {
         loop {
-            let Some(mut partial) =
-                self.store.partial(&artifact.digest, artifact.size).await.map_err(NotGiven::Store)?
+            let Some(mut partial) = self
+                .store
+                .partial(&artifact.digest, artifact.size)
+                .await
+                .map_err(NotGiven::Store)?
             else {
                 return Ok(());
             };
@@ -142,7 +148,8 @@ impl Fetcher {
             self.pull(node, artifact, &mut partial).await?;
             match partial.finish().await {
                 Ok(()) => return Ok(()),
-                // What came before may have been another node's doing: this one is judged by all of its own bytes.
+                // What came before may have been another node's doing: this one is judged by all of
+                // its own bytes.
                 Err(Error::Mismatch { .. }) if resumed > 0 => {}
                 Err(Error::Mismatch { .. }) => return Err(NotGiven::Forged(node)),
                 Err(error) => return Err(NotGiven::Store(error)),
@@ -151,7 +158,12 @@ impl Fetcher {
     }
 
     /// Gets what is missing. What came stays in `partial`, however this ends.
-    async fn pull(&self, node: NodeId, artifact: Artifact, partial: &mut Partial) -> Result<(), NotGiven> {
+    async fn pull(
+        &self,
+        node: NodeId,
+        artifact: Artifact,
+        partial: &mut Partial,
+    ) -> Result<(), NotGiven> {
         if partial.offset() == artifact.size {
             return Ok(());
         }
@@ -162,7 +174,9 @@ impl Fetcher {
         within(self.patience, &moved, question.write(&mut stream)).await.map_err(broke)?;
         match within(self.patience, &moved, Answer::read(&mut stream)).await.map_err(broke)? {
             Answer::Here { size } if size == artifact.size => {}
-            Answer::Here { size } => return Err(NotGiven::Size { node, found: size, expected: artifact.size }),
+            Answer::Here { size } => {
+                return Err(NotGiven::Size { node, found: size, expected: artifact.size });
+            }
             Answer::Missing => return Err(NotGiven::Missing(node)),
             Answer::Busy => return Err(NotGiven::Busy(node)),
         }
@@ -170,7 +184,8 @@ impl Fetcher {
         while partial.offset() < artifact.size {
             chunk.reserve(CHUNK);
             let missing = usize::try_from(artifact.size - partial.offset()).unwrap_or(usize::MAX);
-            // Whatever is there, so that a slow link is heard; a chunk's worth, so that the disk is not bothered with crumbs.
+            // Whatever is there, so that a slow link is heard; a chunk's worth, so that the disk is
+            // not bothered with crumbs.
             let ended = loop {
                 let read = within(self.patience, &moved, stream.read_buf(&mut chunk)).await;
                 match read {

@@ -33,7 +33,10 @@ impl Fetches for FetchSink {
 impl Inbox {
     fn put(&self, wanted: Wanted) {
         let (waiting, wake) = &*self.0;
-        waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(wanted.artifact.digest, wanted);
+        waiting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(wanted.artifact.digest, wanted);
         wake.notify_one();
     }
 

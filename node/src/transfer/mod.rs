@@ -7,8 +7,9 @@
 //!   other nodes ── Mesh ──▶ serve ── ArtifactStore
 //! ```
 //!
-//! **No byte that was not verified is started or passed on.** A transfer that breaks off goes on where it was, with the next candidate, or
-//! after a restart. The core decides whom to ask and when to try again; here each candidate is asked once.
+//! **No byte that was not verified is started or passed on.** A transfer that breaks off goes on
+//! where it was, with the next candidate, or after a restart. The core decides whom to ask and when
+//! to try again; here each candidate is asked once.
 
 mod exchange;
 mod fetch;
@@ -45,27 +46,37 @@ pub struct Config {
     pub fetches: usize,
     /// Transfers to others at once; whoever comes above is told to ask somebody else.
     pub serves: usize,
-    /// Bytes a second in each direction, over all transfers, so that a large artifact leaves room for requests and probes.
+    /// Bytes a second in each direction, over all transfers, so that a large artifact leaves room
+    /// for requests and probes.
     pub bytes_per_second: u64,
-    /// How long nothing at all may move while the other side is waited for: to ask or to answer, to send bytes or to take
-    /// them. A transfer that moves, however slowly, is not given up.
+    /// How long nothing at all may move while the other side is waited for: to ask or to answer, to
+    /// send bytes or to take them. A transfer that moves, however slowly, is not given up.
     pub patience: Duration,
 }
 
 impl Default for Config {
     /// 4 in, 8 out, 48 MiB a second, 10 s.
     fn default() -> Self {
-        Config { fetches: 4, serves: 8, bytes_per_second: 48 << 20, patience: Duration::from_secs(10) }
+        Config {
+            fetches: 4,
+            serves: 8,
+            bytes_per_second: 48 << 20,
+            patience: Duration::from_secs(10),
+        }
     }
 }
 
-/// Times that a step may use up its patience while something moves: the stream's way may be busy with other streams, and a
-/// peer that sends nothing on this one shall not hold it for ever.
+/// Times that a step may use up its patience while something moves: the stream's way may be busy
+/// with other streams, and a peer that sends nothing on this one shall not hold it for ever.
 const MOST_PATIENCE: u32 = 12;
 
-/// Gives up a step during which nothing moves for `patience`. The size of a step does not count: at 5 KB/s one encrypted
-/// frame of 64 KiB takes 13 seconds, of which each brings some of it.
-async fn within<T>(patience: Duration, moved: &Moved, step: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+/// Gives up a step during which nothing moves for `patience`. The size of a step does not count: at
+/// 5 KB/s one encrypted frame of 64 KiB takes 13 seconds, of which each brings some of it.
+async fn within<T>(
+    patience: Duration,
+    moved: &Moved,
+    step: impl Future<Output = io::Result<T>>,
+) -> io::Result<T> {
     let mut step = std::pin::pin!(step);
     let mut before = moved.bytes();
     for _ in 0..MOST_PATIENCE {
@@ -78,7 +89,10 @@ async fn within<T>(patience: Duration, moved: &Moved, step: impl Future<Output =
         }
         before = now;
     }
-    Err(io::Error::new(io::ErrorKind::TimedOut, format!("nothing moved for {} s", patience.as_secs())))
+    Err(io::Error::new(
+        io::ErrorKind::TimedOut,
+        format!("nothing moved for {} s", patience.as_secs()),
+    ))
 }
 
 /// Whom transfers work for.
@@ -128,7 +142,8 @@ pub struct Parts {
     pub client: Arc<dyn Client>,
 }
 
-/// Fetches are noted before transfers run: the driver needs this end before transfers can have the driver's.
+/// Fetches are noted before transfers run: the driver needs this end before transfers can have the
+/// driver's.
 pub struct Waiting {
     inbox: Inbox,
 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Bytes that may go at once after a rest, in seconds of the rate: a small artifact is not slowed down at all.
+/// Bytes that may go at once after a rest, in seconds of the rate: a small artifact is not slowed
+/// down at all.
 const BURST: Duration = Duration::from_millis(250);
 
 #[derive(Debug)]
@@ -30,7 +31,9 @@ impl Pace {
     }
 
     fn wait(&self, bytes: usize, now: Instant) -> Duration {
-        let Some(cost) = (bytes as u64).saturating_mul(1_000_000).checked_div(self.bytes_per_second) else {
+        let Some(cost) =
+            (bytes as u64).saturating_mul(1_000_000).checked_div(self.bytes_per_second)
+        else {
             return Duration::ZERO;
         };
         let mut paid_until = self.paid_until.lock().unwrap_or_else(PoisonError::into_inner);

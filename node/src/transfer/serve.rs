@@ -41,7 +41,8 @@ impl Server {
                     let server = self.clone();
                     serving.spawn(async move {
                         if let Err(error) = server.serve(stream).await {
-                            tracing::debug!(peer = %from.short(), %error, "an artifact was not taken to its end");
+                            tracing::debug!(peer = %from.short(), %error, "an artifact was not \
+                                taken to its end");
                         }
                     });
                 }
@@ -68,10 +69,15 @@ impl Server {
                 return within(self.patience, &moved, finish(&mut stream, Answer::Missing)).await;
             }
         };
-        within(self.patience, &moved, Answer::Here { size: artifact.size }.write(&mut stream)).await?;
+        within(self.patience, &moved, Answer::Here { size: artifact.size }.write(&mut stream))
+            .await?;
         let mut offset = question.offset;
         while offset < artifact.size {
-            let chunk = self.store.read_at(&question.digest, offset, CHUNK).await.map_err(io::Error::other)?;
+            let chunk = self
+                .store
+                .read_at(&question.digest, offset, CHUNK)
+                .await
+                .map_err(io::Error::other)?;
             if chunk.is_empty() {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }

@@ -9,8 +9,8 @@ use shoal_protocol::model::{Artifact, NodeId};
 use shoal_runtimes::artifacts::Limits;
 use shoal_runtimes::logs::{LogLine, Tail};
 use shoal_runtimes::{
-    Body, DeviceError, Instance, InstanceId, Launch, LogsError, PrepareError, ServeError, StartError, Status, Usage,
-    Watch,
+    Body, DeviceError, Instance, InstanceId, Launch, LogsError, PrepareError, ServeError,
+    StartError, Status, Usage, Watch,
 };
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
@@ -53,7 +53,10 @@ impl tokio::io::AsyncRead for Stalling {
         let before = buf.filled().len();
         let polled = std::pin::Pin::new(&mut self.0).poll_read(cx, buf);
         if polled.is_ready() && buf.filled().len() == before {
-            return std::task::Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionReset, STALL)));
+            return std::task::Poll::Ready(Err(io::Error::new(
+                io::ErrorKind::ConnectionReset,
+                STALL,
+            )));
         }
         polled
     }
@@ -98,10 +101,13 @@ impl Mesh for FakeMesh {
             let (mine, theirs) = tokio::io::duplex(64 * 1024);
             match answers.ok_or(OpenError::NoLink(node))? {
                 Answers::Server(incoming) => {
-                    let incoming = incoming.send(Incoming { from: ME, stream: MeshStream::new(theirs) }).await;
+                    let incoming =
+                        incoming.send(Incoming { from: ME, stream: MeshStream::new(theirs) }).await;
                     incoming.map_err(|_| OpenError::Stopping)?;
                 }
-                Answers::Script(script) => script.send(theirs).await.map_err(|_| OpenError::Stopping)?,
+                Answers::Script(script) => {
+                    script.send(theirs).await.map_err(|_| OpenError::Stopping)?
+                }
                 Answers::Stalls(script) => {
                     script.send(theirs).await.map_err(|_| OpenError::Stopping)?;
                     return Ok(MeshStream::new(Stalling(mine)));
@@ -161,11 +167,19 @@ impl Runtime for FakeRuntime {
         std::future::ready(None).boxed()
     }
 
-    fn serve(&self, _: &InstanceId, _: http::Request<Body>) -> BoxFuture<'_, Result<http::Response<Body>, ServeError>> {
+    fn serve(
+        &self,
+        _: &InstanceId,
+        _: http::Request<Body>,
+    ) -> BoxFuture<'_, Result<http::Response<Body>, ServeError>> {
         unreachable!("transfers serve no requests")
     }
 
-    fn logs(&self, _: &InstanceId, _: Tail) -> BoxFuture<'_, Result<BoxStream<'static, LogLine>, LogsError>> {
+    fn logs(
+        &self,
+        _: &InstanceId,
+        _: Tail,
+    ) -> BoxFuture<'_, Result<BoxStream<'static, LogLine>, LogsError>> {
         unreachable!("transfers read no logs")
     }
 }
@@ -253,7 +267,11 @@ impl World {
     }
 
     fn fetch(&mut self, artifact: Artifact, candidates: &[u8]) {
-        self.sink.fetch(artifact, RuntimeKind::Wasm, candidates.iter().copied().map(node).collect());
+        self.sink.fetch(
+            artifact,
+            RuntimeKind::Wasm,
+            candidates.iter().copied().map(node).collect(),
+        );
     }
 
     async fn outcome(&mut self) -> FetchOutcome {
@@ -287,7 +305,11 @@ async fn an_artifact_comes_whole_and_is_made_ready() {
     assert_eq!(world.outcome().await, FetchOutcome::Ready);
     assert_eq!(world.store.read(&artifact.digest).await.unwrap(), bytes);
     assert_eq!(*world.runtime.prepared.lock().unwrap(), [artifact.digest]);
-    assert_eq!(*world.mesh.opened.lock().unwrap(), [node(9), node(1)], "in order, and past the one without a link");
+    assert_eq!(
+        *world.mesh.opened.lock().unwrap(),
+        [node(9), node(1)],
+        "in order, and past the one without a link"
+    );
     assert_eq!(world.count("artifact_bytes_fetched"), 1_000_003);
     // What is here is not fetched again, only made ready.
     world.fetch(artifact, &[]);
@@ -323,7 +345,9 @@ async fn what_came_survives_a_restart() {
     Answer::Here { size: artifact.size }.write(&mut stream).await.unwrap();
     stream.write_all(&bytes[..200_000]).await.unwrap();
     drop(stream);
-    assert!(matches!(world.outcome().await, FetchOutcome::Failed(why) if why.contains("broke off")));
+    assert!(
+        matches!(world.outcome().await, FetchOutcome::Failed(why) if why.contains("broke off"))
+    );
     let World { folder, transfer, store: old, .. } = world;
     drop((transfer, old));
     let again = store(&folder).await;
@@ -374,13 +398,19 @@ async fn each_candidate_says_why_it_did_not_give() {
     question(&mut stream).await;
     Answer::Here { size: 999 }.write(&mut stream).await.unwrap();
     let FetchOutcome::Failed(why) = world.outcome().await else { panic!("nobody has it") };
-    for part in
-        ["01010101 does not have it", "02020202 is busy", "03030303 has 999 bytes of it", "no link to node 04040404"]
-    {
+    for part in [
+        "01010101 does not have it",
+        "02020202 is busy",
+        "03030303 has 999 bytes of it",
+        "no link to node 04040404",
+    ] {
         assert!(why.contains(part), "{part} is not in: {why}");
     }
     world.fetch(artifact, &[]);
-    assert_eq!(world.outcome().await, FetchOutcome::Failed("no other node is known to have it".into()));
+    assert_eq!(
+        world.outcome().await,
+        FetchOutcome::Failed("no other node is known to have it".into())
+    );
     assert_eq!(world.count("artifact_fetches_failed"), 2);
 }
 
@@ -437,7 +467,8 @@ async fn fetches_are_bounded_and_one_an_artifact() {
     let distinct: BTreeSet<_> = streams.iter().map(|(_, digest)| *digest).collect();
     assert_eq!(distinct.len(), streams.len());
     for (mut stream, digest) in streams {
-        let (bytes, artifact) = wanted.iter().find(|(_, artifact)| artifact.digest == digest).unwrap();
+        let (bytes, artifact) =
+            wanted.iter().find(|(_, artifact)| artifact.digest == digest).unwrap();
         Answer::Here { size: artifact.size }.write(&mut stream).await.unwrap();
         stream.write_all(bytes).await.unwrap();
         assert_eq!(world.outcome().await, FetchOutcome::Ready);
@@ -460,8 +491,8 @@ async fn a_question_that_makes_no_sense_gets_an_end() {
     assert!(rest.is_empty());
 }
 
-/// A transfer stalled and was given up: what came is kept, the next holder gives the rest, and if there is none the
-/// failure says what is the matter with the path.
+/// A transfer stalled and was given up: what came is kept, the next holder gives the rest, and if
+/// there is none the failure says what is the matter with the path.
 #[tokio::test]
 async fn a_stalled_transfer_goes_on_at_the_next_holder() {
     let mut world = World::new(false).await;
@@ -471,12 +502,17 @@ async fn a_stalled_transfer_goes_on_at_the_next_holder() {
     for (candidates, from, to) in [(&[1][..], 0, 300_000), (&[1, 2][..], 300_000, 400_000)] {
         world.fetch(artifact, candidates);
         let mut stream = script.recv().await.unwrap();
-        assert_eq!(question(&mut stream).await, Question { digest: artifact.digest, offset: from as u64 });
+        assert_eq!(
+            question(&mut stream).await,
+            Question { digest: artifact.digest, offset: from as u64 }
+        );
         Answer::Here { size: artifact.size }.write(&mut stream).await.unwrap();
         stream.write_all(&bytes[from..to]).await.unwrap();
         drop(stream);
         match world.outcome().await {
-            FetchOutcome::Failed(why) => assert!(candidates.len() == 1 && why.contains(STALL), "{why}"),
+            FetchOutcome::Failed(why) => {
+                assert!(candidates.len() == 1 && why.contains(STALL), "{why}")
+            }
             FetchOutcome::Ready => assert_eq!(candidates.len(), 2),
             other => panic!("{other:?}"),
         }

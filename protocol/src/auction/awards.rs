@@ -1,4 +1,5 @@
-//! An owner's awards until their claims are made: said again when nothing is heard, cancelled when that does not help.
+//! An owner's awards until their claims are made: said again when nothing is heard, cancelled when
+//! that does not help.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -11,11 +12,12 @@ use super::message::Message;
 use super::summary::Summary;
 use super::turn::Turn;
 
-/// Awards given up on that are remembered, for the claim that was made all the same. Their winners answer within seconds.
+/// Awards given up on that are remembered, for the claim that was made all the same. Their winners
+/// answer within seconds.
 const MAX_PAST: usize = 1_024;
 
-/// Awards that wait for their claim. Bounded by [`super::Config::max_awards`] when an auction is opened, so by what the open ones
-/// seek above that.
+/// Awards that wait for their claim. Bounded by [`super::Config::max_awards`] when an auction is
+/// opened, so by what the open ones seek above that.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Awards {
     open: BTreeMap<ReplicaId, Given>,
@@ -69,23 +71,37 @@ impl Awards {
     }
 
     /// Sends awards of one auction to their winner.
-    pub(super) fn give(&mut self, turn: &mut Turn<'_>, to: NodeId, awards: Vec<Signed<Award>>, summary: &Arc<Summary>) {
+    pub(super) fn give(
+        &mut self,
+        turn: &mut Turn<'_>,
+        to: NodeId,
+        awards: Vec<Signed<Award>>,
+        summary: &Arc<Summary>,
+    ) {
         let config = &turn.base.config;
         let round_trip = turn.desk.rtt(&to) * 2;
         let again_after = (config.award_again_after + round_trip).max(Duration::from_millis(1));
-        let (again_at, cancel_at) = (turn.now + again_after, turn.now + config.claim_within + round_trip);
+        let (again_at, cancel_at) =
+            (turn.now + again_after, turn.now + config.claim_within + round_trip);
         let wire = awards.iter().map(|award| award.wire()).collect();
         for award in awards {
             turn.base.timers.set(Reason::AwardUnanswered(award.replica), again_at.min(cancel_at));
             let summary = Arc::clone(summary);
-            let given = Given { summary, again_at, again_after, cancel_at, cancelled: false, award };
+            let given =
+                Given { summary, again_at, again_after, cancel_at, cancelled: false, award };
             self.open.insert(given.award.replica, given);
         }
         turn.send(to, Message::Award { awards: wire, summary: Box::new(summary.as_ref().clone()) });
     }
 
     /// The winner has its claim, by its own word or by its sheet.
-    pub(super) fn claimed(&mut self, turn: &mut Turn<'_>, node: NodeId, replica: ReplicaId, token: Token) -> Claimed {
+    pub(super) fn claimed(
+        &mut self,
+        turn: &mut Turn<'_>,
+        node: NodeId,
+        replica: ReplicaId,
+        token: Token,
+    ) -> Claimed {
         if self.matching(&node, &replica, &token).is_some() {
             self.drop_open(turn, &replica);
             turn.facts.push(Fact::Settled { replica, node, token });
@@ -124,7 +140,11 @@ impl Awards {
     }
 
     /// An award is unanswered. Returns its winner and what was awarded if it is given up on.
-    pub(super) fn on_due(&mut self, turn: &mut Turn<'_>, replica: ReplicaId) -> Option<Signed<Award>> {
+    pub(super) fn on_due(
+        &mut self,
+        turn: &mut Turn<'_>,
+        replica: ReplicaId,
+    ) -> Option<Signed<Award>> {
         let given = self.open.get_mut(&replica)?;
         let (to, auction, token) = (given.award.to, given.award.auction, given.award.token);
         if given.cancelled {
@@ -141,15 +161,19 @@ impl Awards {
         } else if turn.now >= given.again_at {
             self.say_again(turn, replica);
         } else {
-            turn.base.timers.set(Reason::AwardUnanswered(replica), given.again_at.min(given.cancel_at));
+            turn.base
+                .timers
+                .set(Reason::AwardUnanswered(replica), given.again_at.min(given.cancel_at));
         }
         None
     }
 
-    /// All open awards of one auction to one winner go in one message, since it frees what is not in it.
+    /// All open awards of one auction to one winner go in one message, since it frees what is not
+    /// in it.
     fn say_again(&mut self, turn: &mut Turn<'_>, replica: ReplicaId) {
         let Some(given) = self.open.get(&replica) else { return };
-        let (to, auction, summary) = (given.award.to, given.award.auction, Arc::clone(&given.summary));
+        let (to, auction, summary) =
+            (given.award.to, given.award.auction, Arc::clone(&given.summary));
         let mut awards = Vec::new();
         for given in self.open.values_mut() {
             if given.award.auction == auction && given.award.to == to && !given.cancelled {
@@ -179,7 +203,8 @@ impl Awards {
 
     /// Stops waiting for awards of a workload; they stand.
     pub(super) fn forget_workload(&mut self, turn: &mut Turn<'_>, uid: &Digest) {
-        let gone: Vec<ReplicaId> = self.open.keys().filter(|replica| replica.uid == *uid).copied().collect();
+        let gone: Vec<ReplicaId> =
+            self.open.keys().filter(|replica| replica.uid == *uid).copied().collect();
         for replica in gone {
             if let Some(given) = self.drop_open(turn, &replica) {
                 self.keep_past(replica, given.award.token, given.award.to);
@@ -188,7 +213,9 @@ impl Awards {
     }
 
     fn matching(&self, node: &NodeId, replica: &ReplicaId, token: &Token) -> Option<&Given> {
-        self.open.get(replica).filter(|given| given.award.to == *node && given.award.token == *token)
+        self.open
+            .get(replica)
+            .filter(|given| given.award.to == *node && given.award.token == *token)
     }
 
     fn drop_open(&mut self, turn: &mut Turn<'_>, replica: &ReplicaId) -> Option<Given> {

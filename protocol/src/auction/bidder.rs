@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::{
-    AuctionId, Award, Decline, Digest, NodeId, Place, Price, ReplicaId, Resources, Signed, Time, Token, Unverified,
+    AuctionId, Award, Decline, Digest, NodeId, Place, Price, ReplicaId, Resources, Signed, Time,
+    Token, Unverified,
 };
 
 use super::config::Config;
@@ -18,7 +19,8 @@ use super::summary::Summary;
 use super::timers::millis;
 use super::turn::Turn;
 
-/// Announcements kept that came before the workload itself did. They live as long as their auction's first round.
+/// Announcements kept that came before the workload itself did. They live as long as their
+/// auction's first round.
 pub(super) const MAX_EARLY: usize = 128;
 
 /// What this node has promised, to whom, and until when.
@@ -76,7 +78,9 @@ impl Bidder {
         self.early.remove(&auction);
         let answer = match self.reservations.get(&auction) {
             // Asked again: the answer may have been lost.
-            Some(held) => Message::Bid { auction, prices: held.prices.clone(), without: held.without.clone() },
+            Some(held) => {
+                Message::Bid { auction, prices: held.prices.clone(), without: held.without.clone() }
+            }
             None => match self.consider(turn, &announce) {
                 Ok(bid) => bid,
                 Err(why) => {
@@ -91,15 +95,21 @@ impl Bidder {
         turn.send(from, answer);
     }
 
-    /// Why it takes nothing. The owner has to know what is held here already: it seeks that since it has not heard of it.
+    /// Why it takes nothing. The owner has to know what is held here already: it seeks that since
+    /// it has not heard of it.
     fn no_bid(&self, turn: &Turn<'_>, announce: &Announce, why: &Decline) -> Message {
         let auction = announce.auction;
-        let holds = |place: &Place| self.holds(turn, &ReplicaId { uid: announce.uid, place: *place });
+        let holds =
+            |place: &Place| self.holds(turn, &ReplicaId { uid: announce.uid, place: *place });
         if turn.desk.leaving() || !announce.places.iter().any(holds) {
             return Message::Decline { auction, why: why.clone() };
         }
         let why = |place: &Place| (*place, if holds(place) { Decline::Holds } else { why.clone() });
-        Message::Bid { auction, prices: Vec::new(), without: announce.places.iter().map(why).collect() }
+        Message::Bid {
+            auction,
+            prices: Vec::new(),
+            without: announce.places.iter().map(why).collect(),
+        }
     }
 
     /// Reserves and bids, or tells why not.
@@ -112,10 +122,14 @@ impl Bidder {
         }
         let known = match turn.desk.look(&announce.uid, &announce.generation) {
             Look::Unknown => {
-                return Err(Decline::NotInStep { retry_ms: millis(turn.base.config.not_in_step_retry) });
+                return Err(Decline::NotInStep {
+                    retry_ms: millis(turn.base.config.not_in_step_retry),
+                });
             }
             Look::Known { fit: Err(unfit), .. } => return Err(Decline::Unfit(unfit)),
-            Look::Known { resources, fit: Ok(()), fetch_bytes, here } => Known { resources, fetch_bytes, here },
+            Look::Known { resources, fit: Ok(()), fetch_bytes, here } => {
+                Known { resources, fetch_bytes, here }
+            }
         };
         let without: Vec<(Place, Decline)> = announce
             .places
@@ -132,7 +146,8 @@ impl Bidder {
         let count = self.room(turn, announce, known.resources, places.len())?;
         let prices = self.prices(&turn.base.config, &known, count);
         self.ledger.reserve(known.resources, count);
-        let hold = Duration::from_millis(u64::from(announce.hold_ms)).min(turn.base.config.hold_at_most);
+        let hold =
+            Duration::from_millis(u64::from(announce.hold_ms)).min(turn.base.config.hold_at_most);
         let until = turn.now + hold;
         turn.base.timers.set(Reason::ReservationLapses(announce.auction), until);
         let reservation = Reservation {
@@ -158,7 +173,9 @@ impl Bidder {
             return Some(Decline::Busy { retry_ms: millis(turn.base.config.busy_retry) });
         }
         if !turn.desk.wants(&replica) {
-            return Some(Decline::NotInStep { retry_ms: millis(turn.base.config.not_in_step_retry) });
+            return Some(Decline::NotInStep {
+                retry_ms: millis(turn.base.config.not_in_step_retry),
+            });
         }
         self.cooling.look(turn.now, &replica, &announce.generation)
     }
@@ -181,8 +198,13 @@ impl Bidder {
         limit: usize,
     ) -> Result<usize, Decline> {
         let config = &turn.base.config;
-        let of_owner = self.reservations.keys().filter(|auction| auction.owner == announce.auction.owner).count();
-        let busy = self.reservations.len() >= config.max_reservations || of_owner >= config.max_reservations_per_owner;
+        let of_owner = self
+            .reservations
+            .keys()
+            .filter(|auction| auction.owner == announce.auction.owner)
+            .count();
+        let busy = self.reservations.len() >= config.max_reservations
+            || of_owner >= config.max_reservations_per_owner;
         let count = self.ledger.fits(self.ledger.unreserved(), resources, limit);
         if count > 0 && !busy {
             return Ok(count);
@@ -200,10 +222,12 @@ impl Bidder {
     fn prices(&self, config: &Config, known: &Known, count: usize) -> Vec<Price> {
         let mib = u32::try_from(known.fetch_bytes.div_ceil(1024 * 1024)).unwrap_or(u32::MAX);
         let fetch = mib.saturating_mul(config.price_per_mib).min(config.price_of_fetch_at_most);
-        let neighbours = |before: usize| known.here.saturating_add(u32::try_from(before).unwrap_or(u32::MAX));
+        let neighbours =
+            |before: usize| known.here.saturating_add(u32::try_from(before).unwrap_or(u32::MAX));
         let price = |before: usize| Price {
             share: self.ledger.share_after(known.resources, before + 1),
-            // In full for each: prices have to rise, and which of several places is awarded is not known yet.
+            // In full for each: prices have to rise, and which of several places is awarded is not
+            // known yet.
             fetch,
             spread: neighbours(before).saturating_mul(config.price_per_neighbour),
         };
@@ -215,7 +239,8 @@ impl Bidder {
         if self.early.len() >= MAX_EARLY {
             return;
         }
-        let wait = Duration::from_millis(u64::from(announce.answer_ms)).min(turn.base.config.hold_at_most);
+        let wait =
+            Duration::from_millis(u64::from(announce.answer_ms)).min(turn.base.config.hold_at_most);
         let until = turn.now + wait;
         turn.base.timers.set(Reason::ReservationLapses(auction), until);
         self.early.insert(auction, Early { announce, until });
@@ -223,8 +248,12 @@ impl Bidder {
 
     /// A wish became known: who asked for it too early is answered now.
     pub(super) fn learned(&mut self, turn: &mut Turn<'_>, uid: &Digest) {
-        let waiting: Vec<AuctionId> =
-            self.early.iter().filter(|(_, early)| early.announce.uid == *uid).map(|(auction, _)| *auction).collect();
+        let waiting: Vec<AuctionId> = self
+            .early
+            .iter()
+            .filter(|(_, early)| early.announce.uid == *uid)
+            .map(|(auction, _)| *auction)
+            .collect();
         for auction in waiting {
             let wants = |place: &Place| turn.desk.wants(&ReplicaId { uid: *uid, place: *place });
             let knows = |early: &Early| {
@@ -254,7 +283,9 @@ impl Bidder {
                 turn.misbehaved(from, "an award with a wrong signature");
                 continue;
             };
-            let rightful = NodeId(award.by().0) == from && award.auction.owner == from && award.token.by == from;
+            let rightful = NodeId(award.by().0) == from
+                && award.auction.owner == from
+                && award.token.by == from;
             if !rightful || award.to != turn.base.me {
                 turn.misbehaved(from, "an award that is not its own, or not for this node");
                 self.refuse(turn, &award, Refusal::NotRightful, from);
@@ -292,17 +323,22 @@ impl Bidder {
         if self.has(turn, &award.replica) {
             return Err(Refusal::Holds);
         }
-        if let Some(seen) = turn.desk.seen(&award.replica).filter(|seen| seen.counter >= award.token.counter) {
+        if let Some(seen) =
+            turn.desk.seen(&award.replica).filter(|seen| seen.counter >= award.token.counter)
+        {
             return Err(Refusal::SeenToken { seen });
         }
-        // Whichever of the two is behind: the owner auctions again, or learns that there is nothing to auction. A claim made
-        // now would stay, for what this node knows has been held against its claims already.
+        // Whichever of the two is behind: the owner auctions again, or learns that there is nothing
+        // to auction. A claim made now would stay, for what this node knows has been held against
+        // its claims already.
         let known = turn.desk.look(&award.replica.uid, &award.generation) != Look::Unknown;
         if !known || !turn.desk.wants(&award.replica) {
             return Err(Refusal::OtherGeneration);
         }
-        let reservation = self.reservations.get_mut(&award.auction).ok_or(Refusal::NoReservation)?;
-        let meant = reservation.uid == award.replica.uid && reservation.generation == award.generation;
+        let reservation =
+            self.reservations.get_mut(&award.auction).ok_or(Refusal::NoReservation)?;
+        let meant =
+            reservation.uid == award.replica.uid && reservation.generation == award.generation;
         let live = reservation.count > 0 && turn.now < reservation.until;
         if !meant || !live || !reservation.places.remove(&award.replica.place) {
             return Err(Refusal::NoReservation);
@@ -382,7 +418,9 @@ impl Bidder {
         let early = self.early.get(&auction).map(|early| early.until);
         let until = early.max(self.reservations.get(&auction).map(|reservation| reservation.until));
         match until {
-            Some(until) if turn.now < until => turn.base.timers.set(Reason::ReservationLapses(auction), until),
+            Some(until) if turn.now < until => {
+                turn.base.timers.set(Reason::ReservationLapses(auction), until)
+            }
             Some(_) | None => self.release(turn, &auction),
         }
     }

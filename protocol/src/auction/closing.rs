@@ -1,4 +1,5 @@
-//! The owner's half from the end of a round: awards, goes on with what is left over, follows awards until they are claimed.
+//! The owner's half from the end of a round: awards, goes on with what is left over, follows awards
+//! until they are claimed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,8 +15,8 @@ use super::summary::{NoBid, Won};
 use super::timers::millis;
 use super::turn::Turn;
 
-/// How far ahead a counter may be that a winner claims to have seen; half of what claims allow, so that what is awarded
-/// above it is still believed.
+/// How far ahead a counter may be that a winner claims to have seen; half of what claims allow, so
+/// that what is awarded above it is still believed.
 const MAX_SEEN_JUMP: u64 = 1 << 19;
 /// How often a node is asked that does not answer.
 const MAX_TIMES_SILENT: u32 = 2;
@@ -39,10 +40,21 @@ impl Owner {
         }
     }
 
-    fn award(&mut self, turn: &mut Turn<'_>, round: &Round, auction: AuctionId, assignment: &Assignment) {
+    fn award(
+        &mut self,
+        turn: &mut Turn<'_>,
+        round: &Round,
+        auction: AuctionId,
+        assignment: &Assignment,
+    ) {
         let (uid, generation) = (round.lot.uid, round.lot.generation);
         let least = |place: &Place| {
-            round.lot.places.iter().find(|known| known.place == *place).map_or(1, |known| known.counter)
+            round
+                .lot
+                .places
+                .iter()
+                .find(|known| known.place == *place)
+                .map_or(1, |known| known.counter)
         };
         let mut won: BTreeMap<NodeId, Vec<Signed<Award>>> = BTreeMap::new();
         let mut lines = Vec::new();
@@ -52,7 +64,11 @@ impl Owner {
             let token = Token { counter, by: turn.base.me, incarnation: turn.base.incarnation };
             lines.push(Won { place: *place, to: *to, token, price: *price });
             let award = Award { auction, replica, generation, token, to: *to };
-            won.entry(*to).or_default().push(Signed::sign(award, &turn.base.keys, &turn.base.cluster));
+            won.entry(*to).or_default().push(Signed::sign(
+                award,
+                &turn.base.keys,
+                &turn.base.cluster,
+            ));
         }
         self.memory.succeeded(&uid);
         let summary = Arc::new(round.summary(auction, turn.now, lines));
@@ -60,12 +76,19 @@ impl Owner {
         for (to, awards) in won {
             for award in &awards {
                 let (replica, token) = (award.replica, award.token);
-                turn.facts.push(Fact::Awarded { replica, node: to, token, summary: Arc::clone(&summary) });
+                turn.facts.push(Fact::Awarded {
+                    replica,
+                    node: to,
+                    token,
+                    summary: Arc::clone(&summary),
+                });
             }
             let notice: Vec<_> = awards.iter().map(|award| award.wire()).collect();
             let open_ms = millis(Awards::open_for(turn, &to));
             let me = turn.base.me;
-            for guardian in round.lot.guardians.iter().filter(|guardian| **guardian != me && **guardian != to) {
+            for guardian in
+                round.lot.guardians.iter().filter(|guardian| **guardian != me && **guardian != to)
+            {
                 turn.send(*guardian, Message::Notice { awards: notice.clone(), open_ms });
             }
             self.awards.give(turn, to, awards, &summary);
@@ -81,14 +104,19 @@ impl Owner {
         if !round.unasked.is_empty() {
             match self.widening.take(turn.now) {
                 Ok(()) => {
-                    round.sample = round.sample.saturating_mul(turn.base.config.widen_factor.max(1));
+                    round.sample =
+                        round.sample.saturating_mul(turn.base.config.widen_factor.max(1));
                     return self.ask_unasked(turn, round);
                 }
                 Err(at) => wake_at = Some(at),
             }
         }
-        let again: Vec<NodeId> =
-            round.answers.iter().filter(|(_, answer)| answer.is_due(turn)).map(|(node, _)| *node).collect();
+        let again: Vec<NodeId> = round
+            .answers
+            .iter()
+            .filter(|(_, answer)| answer.is_due(turn))
+            .map(|(node, _)| *node)
+            .collect();
         if !again.is_empty() {
             return self.ask(turn, round, &again);
         }
@@ -106,7 +134,13 @@ impl Owner {
         let (uid, generation) = (round.lot.uid, round.lot.generation);
         for (node, answer) in &round.answers {
             if matches!(answer, Answer::Silent { .. }) {
-                self.memory.remember(&turn.base.config, turn.now, (uid, generation), *node, &NoBid::Silent);
+                self.memory.remember(
+                    &turn.base.config,
+                    turn.now,
+                    (uid, generation),
+                    *node,
+                    &NoBid::Silent,
+                );
             }
         }
         let auction = AuctionId { owner: turn.base.me, number: self.next_number };
@@ -120,8 +154,15 @@ impl Owner {
         });
     }
 
-    /// The winner says that it has its claim. Whether that is news: its sheet has not been seen then.
-    pub(super) fn on_claimed(&mut self, turn: &mut Turn<'_>, from: NodeId, replica: ReplicaId, token: Token) -> bool {
+    /// The winner says that it has its claim. Whether that is news: its sheet has not been seen
+    /// then.
+    pub(super) fn on_claimed(
+        &mut self,
+        turn: &mut Turn<'_>,
+        from: NodeId,
+        replica: ReplicaId,
+        token: Token,
+    ) -> bool {
         match self.awards.claimed(turn, from, replica, token) {
             Claimed::InTime => true,
             Claimed::Late => {
@@ -133,7 +174,13 @@ impl Owner {
     }
 
     /// A claim stands in a sheet: whoever awarded it, the place needs no auction.
-    pub(super) fn saw_claim(&mut self, turn: &mut Turn<'_>, node: NodeId, replica: ReplicaId, token: Token) {
+    pub(super) fn saw_claim(
+        &mut self,
+        turn: &mut Turn<'_>,
+        node: NodeId,
+        replica: ReplicaId,
+        token: Token,
+    ) {
         self.awards.claimed(turn, node, replica, token);
         self.withdraw(turn, &replica);
     }
@@ -156,7 +203,10 @@ impl Owner {
         }
         match why {
             Refusal::SeenToken { seen } if !lies(&seen) => self.drawn.raise(replica, seen.counter),
-            Refusal::SeenToken { .. } | Refusal::NoReservation | Refusal::CannotClaim(_) | Refusal::NotRightful => {
+            Refusal::SeenToken { .. }
+            | Refusal::NoReservation
+            | Refusal::CannotClaim(_)
+            | Refusal::NotRightful => {
                 let what = (replica.uid, generation);
                 self.memory.remember(&turn.base.config, turn.now, what, from, &NoBid::Refused);
             }

@@ -9,10 +9,12 @@ use crate::model::{Decline, Digest, ReplicaId, Time};
 use super::config::Config;
 use super::timers::millis;
 
-/// Failures remembered; a node that fails more replicas than this has other troubles, and the oldest are forgotten.
+/// Failures remembered; a node that fails more replicas than this has other troubles, and the
+/// oldest are forgotten.
 pub(super) const MAX_COOLING: usize = 1024;
 
-/// What failed here, and until when it is left alone. Another generation of it may well succeed, and is not held back.
+/// What failed here, and until when it is left alone. Another generation of it may well succeed,
+/// and is not held back.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Cooling {
     failed: BTreeMap<ReplicaId, Failure>,
@@ -32,24 +34,44 @@ impl Cooling {
         self.failed.len()
     }
 
-    pub(super) fn failed(&mut self, config: &Config, now: Time, replica: ReplicaId, generation: Digest, reason: &str) {
-        let before = self
-            .failed
-            .remove(&replica)
-            .filter(|failure| failure.generation == generation && now.since(failure.until) < config.cool_at_most);
+    pub(super) fn failed(
+        &mut self,
+        config: &Config,
+        now: Time,
+        replica: ReplicaId,
+        generation: Digest,
+        reason: &str,
+    ) {
+        let before = self.failed.remove(&replica).filter(|failure| {
+            failure.generation == generation && now.since(failure.until) < config.cool_at_most
+        });
         if self.failed.len() >= MAX_COOLING
-            && let Some(oldest) = self.failed.iter().min_by_key(|(_, failure)| failure.at).map(|(replica, _)| *replica)
+            && let Some(oldest) = self
+                .failed
+                .iter()
+                .min_by_key(|(_, failure)| failure.at)
+                .map(|(replica, _)| *replica)
         {
             self.failed.remove(&oldest);
         }
         let times = before.map_or(0, |failure| failure.times + 1);
         let wait = doubled(config.cool_at_least, times, config.cool_at_most);
-        let failure =
-            Failure { generation, times, at: now, until: now + wait, reason: short_reason(reason.to_owned()) };
+        let failure = Failure {
+            generation,
+            times,
+            at: now,
+            until: now + wait,
+            reason: short_reason(reason.to_owned()),
+        };
         self.failed.insert(replica, failure);
     }
 
-    pub(super) fn look(&self, now: Time, replica: &ReplicaId, generation: &Digest) -> Option<Decline> {
+    pub(super) fn look(
+        &self,
+        now: Time,
+        replica: &ReplicaId,
+        generation: &Digest,
+    ) -> Option<Decline> {
         let failure = self.failed.get(replica)?;
         let cools = failure.generation == *generation && now < failure.until;
         let retry_ms = millis(failure.until.since(now));

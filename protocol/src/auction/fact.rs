@@ -4,7 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::model::{AuctionId, Award, Decline, Digest, NodeId, Place, ReplicaId, Signed, Token, Unfit};
+use crate::model::{
+    AuctionId, Award, Decline, Digest, NodeId, Place, ReplicaId, Signed, Token, Unfit,
+};
 
 use super::message::Refusal;
 use super::summary::Summary;
@@ -12,8 +14,8 @@ use super::summary::Summary;
 /// What the node must know.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Fact {
-    /// Bidder: this node shall run a replica. Its resources are committed. Make the claim, persist it, then call `claimed`;
-    /// if it cannot be made, call `unclaimed`.
+    /// Bidder: this node shall run a replica. Its resources are committed. Make the claim, persist
+    /// it, then call `claimed`; if it cannot be made, call `unclaimed`.
     Won {
         /// The award, verified.
         award: Signed<Award>,
@@ -49,7 +51,8 @@ pub enum Fact {
         /// What happened.
         why: NotTaken,
     },
-    /// Owner: a bidder says that it holds this already, so it is not awarded. Its claim comes with its sheet; if not, open again.
+    /// Owner: a bidder says that it holds this already, so it is not awarded. Its claim comes with
+    /// its sheet; if not, open again.
     Held {
         /// What.
         replica: ReplicaId,
@@ -74,8 +77,8 @@ pub enum Fact {
         /// Places that were not put up.
         places: Vec<Place>,
     },
-    /// Guardian: the time for an award of another owner is over, or its winner is down. If the claim has not come, the
-    /// place can be auctioned.
+    /// Guardian: the time for an award of another owner is over, or its winner is down. If the
+    /// claim has not come, the place can be auctioned.
     AwardLapsed {
         /// What.
         replica: ReplicaId,

@@ -14,7 +14,8 @@ pub(super) struct Ledger {
     reserved_sum: Sum,
 }
 
-/// A sum of resources. Wider than `Resources`, so that no sum of what one node can promise saturates.
+/// A sum of resources. Wider than `Resources`, so that no sum of what one node can promise
+/// saturates.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 struct Sum {
     memory: u128,
@@ -82,7 +83,8 @@ impl Ledger {
         usize::try_from(by_memory.min(by_cpu)).unwrap_or(usize::MAX).min(limit)
     }
 
-    /// The dominant share in use, in millionths of capacity, if `count` more replicas came to what is promised.
+    /// The dominant share in use, in millionths of capacity, if `count` more replicas came to what
+    /// is promised.
     pub(super) fn share_after(&self, resources: Resources, count: usize) -> u32 {
         let mut used = self.committed_sum.plus(self.reserved_sum);
         used.add(resources, count);
@@ -98,8 +100,11 @@ impl Ledger {
 
 /// Millionths, rounded up; a part of nothing is all of it.
 fn share(used: u128, of: u128) -> u32 {
-    let millionths = (used * 1_000_000).checked_add(of.saturating_sub(1)).and_then(|sum| sum.checked_div(of));
-    millionths.map_or(if used == 0 { 0 } else { u32::MAX }, |share| u32::try_from(share).unwrap_or(u32::MAX))
+    let millionths =
+        (used * 1_000_000).checked_add(of.saturating_sub(1)).and_then(|sum| sum.checked_div(of));
+    millionths.map_or(if used == 0 { 0 } else { u32::MAX }, |share| {
+        u32::try_from(share).unwrap_or(u32::MAX)
+    })
 }
 
 impl Sum {

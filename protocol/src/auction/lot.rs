@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
-use crate::model::{Digest, NodeId, Place, ReplicaId, Resources, Token, Unfit, WallClock, WorkloadName};
+use crate::model::{
+    Digest, NodeId, Place, ReplicaId, Resources, Token, Unfit, WallClock, WorkloadName,
+};
 
-/// Places in one auction: so that an announcement and its bids stay small. A larger gap takes several auctions.
+/// Places in one auction: so that an announcement and its bids stay small. A larger gap takes
+/// several auctions.
 pub const MAX_PLACES: usize = 64;
 
 /// What an owner puts up: missing places of one workload.
@@ -43,11 +46,12 @@ pub struct LotPlace {
 pub trait Desk {
     /// What is known of this generation of a workload, for a bid.
     fn look(&self, uid: &Digest, generation: &Digest) -> Look;
-    /// Whether this place of a known workload is wished for and nobody who is up runs it well, as far as this node knows.
-    /// Generations do not tell: one that wishes for fewer or more replicas is still the same.
+    /// Whether this place of a known workload is wished for and nobody who is up runs it well, as
+    /// far as this node knows. Generations do not tell: one that wishes for fewer or more replicas
+    /// is still the same.
     fn wants(&self, replica: &ReplicaId) -> bool;
-    /// The token of the award under which this node claims the replica; `None` when it does not claim it. Not the claim's
-    /// own token, which may have grown since.
+    /// The token of the award under which this node claims the replica; `None` when it does not
+    /// claim it. Not the claim's own token, which may have grown since.
     fn claimed_under(&self, replica: &ReplicaId) -> Option<Token>;
     /// The greatest token seen for the replica.
     fn seen(&self, replica: &ReplicaId) -> Option<Token>;

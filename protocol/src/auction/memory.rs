@@ -1,4 +1,5 @@
-//! What an owner remembers from one auction to the next: who had no room, and which counters it has drawn.
+//! What an owner remembers from one auction to the next: who had no room, and which counters it has
+//! drawn.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -24,7 +25,14 @@ pub(super) struct Memory {
 }
 
 impl Memory {
-    pub(super) fn remember(&mut self, config: &Config, now: Time, what: (Digest, Digest), node: NodeId, why: &NoBid) {
+    pub(super) fn remember(
+        &mut self,
+        config: &Config,
+        now: Time,
+        what: (Digest, Digest),
+        node: NodeId,
+        why: &NoBid,
+    ) {
         let Some(wait) = how_long(config, why) else { return };
         if self.refusals.len() >= MAX_REMEMBERED {
             self.refusals.retain(|_, (until, _)| now < *until);
@@ -37,7 +45,10 @@ impl Memory {
 
     /// What `node` answered lately about this generation of this workload.
     pub(super) fn look(&self, now: Time, what: (Digest, Digest), node: NodeId) -> Option<&NoBid> {
-        self.refusals.get(&(what.0, what.1, node)).filter(|(until, _)| now < *until).map(|(_, why)| why)
+        self.refusals
+            .get(&(what.0, what.1, node))
+            .filter(|(until, _)| now < *until)
+            .map(|(_, why)| why)
     }
 
     /// Nobody took it: after how long another try makes sense.
@@ -67,10 +78,15 @@ impl Memory {
 fn how_long(config: &Config, why: &NoBid) -> Option<Duration> {
     match why {
         NoBid::Declined(Decline::Unfit(_)) => Some(config.remember_unfit),
-        NoBid::Declined(Decline::NoRoom { .. } | Decline::ReadOnly | Decline::Leaving) => Some(config.remember_no_room),
+        NoBid::Declined(Decline::NoRoom { .. } | Decline::ReadOnly | Decline::Leaving) => {
+            Some(config.remember_no_room)
+        }
         NoBid::Silent | NoBid::Refused => Some(config.remember_silent),
         NoBid::Declined(
-            Decline::Busy { .. } | Decline::NotInStep { .. } | Decline::Cooling { .. } | Decline::Holds,
+            Decline::Busy { .. }
+            | Decline::NotInStep { .. }
+            | Decline::Cooling { .. }
+            | Decline::Holds,
         )
         | NoBid::Down
         | NoBid::Taken => None,
@@ -88,7 +104,8 @@ pub(super) struct Drawn {
 impl Drawn {
     /// A counter not below `least`, and above every one drawn before.
     pub(super) fn draw(&mut self, replica: ReplicaId, least: u64) -> u64 {
-        let counter = self.counters.get(&replica).map_or(least, |drawn| least.max(drawn.saturating_add(1)));
+        let counter =
+            self.counters.get(&replica).map_or(least, |drawn| least.max(drawn.saturating_add(1)));
         self.raise(replica, counter);
         counter
     }

@@ -3,7 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::model::claim::MAX_REASON;
-use crate::model::{AuctionId, Award, Decline, Digest, Place, Price, ReplicaId, Token, Unfit, Unverified};
+use crate::model::{
+    AuctionId, Award, Decline, Digest, Place, Price, ReplicaId, Token, Unfit, Unverified,
+};
 
 use super::lot::MAX_PLACES;
 use super::summary::Summary;
@@ -13,11 +15,13 @@ use super::summary::Summary;
 pub enum Message {
     /// Owner to bidders: who takes these?
     Announce(Announce),
-    /// Bidder to owner: reserved, at these prices. Without any nothing is, and some of the places are held by the bidder.
+    /// Bidder to owner: reserved, at these prices. Without any nothing is, and some of the places
+    /// are held by the bidder.
     Bid {
         /// Which auction.
         auction: AuctionId,
-        /// The price of one replica, of the second beside it, and so on: rising, at most [`MAX_PLACES`].
+        /// The price of one replica, of the second beside it, and so on: rising, at most
+        /// [`MAX_PLACES`].
         prices: Vec<Price>,
         /// Places that it does not take, and why. At most [`MAX_PLACES`].
         without: Vec<(Place, Decline)>,
@@ -95,7 +99,9 @@ pub struct Announce {
 }
 
 /// Why an award was not taken.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize, thiserror::Error)]
+#[derive(
+    Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize, thiserror::Error,
+)]
 #[allow(missing_docs)]
 pub enum Refusal {
     #[error("nothing was reserved for it, or no longer")]
@@ -136,11 +142,17 @@ impl Message {
                 }
                 summary.check()
             }
-            Message::Refused { why: Refusal::CannotClaim(reason), .. } if reason.len() > MAX_REASON => {
+            Message::Refused { why: Refusal::CannotClaim(reason), .. }
+                if reason.len() > MAX_REASON =>
+            {
                 Err("a reason that is too long")
             }
-            Message::Notice { awards, .. } if awards.len() > MAX_PLACES => Err("a notice of too many awards"),
-            Message::Claimed { claims, .. } if claims.len() > MAX_PLACES => Err("too many claims of one auction"),
+            Message::Notice { awards, .. } if awards.len() > MAX_PLACES => {
+                Err("a notice of too many awards")
+            }
+            Message::Claimed { claims, .. } if claims.len() > MAX_PLACES => {
+                Err("too many claims of one auction")
+            }
             Message::Release { .. }
             | Message::Claimed { .. }
             | Message::Refused { .. }

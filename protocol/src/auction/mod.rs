@@ -1,8 +1,10 @@
-//! Who takes it: the owner of a gap asks, nodes reserve and bid, the cheapest is awarded and claims.
+//! Who takes it: the owner of a gap asks, nodes reserve and bid, the cheapest is awarded and
+//! claims.
 //!
-//! An owner holds no truth: whatever it forgets, a plan finds again. What must hold whoever dies, and whatever is lost:
-//! a bidder never promises more than it has; a token is never won by two nodes; a reservation lapses by itself.
-//! A node bids at its own auctions by the same messages, which then do not leave the room.
+//! An owner holds no truth: whatever it forgets, a plan finds again. What must hold whoever dies,
+//! and whatever is lost: a bidder never promises more than it has; a token is never won by two
+//! nodes; a reservation lapses by itself. A node bids at its own auctions by the same messages,
+//! which then do not leave the room.
 
 mod awards;
 mod bidder;
@@ -31,7 +33,10 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
 use crate::model::claim::short_reason;
-use crate::model::{Award, ClusterId, Digest, KeyPair, NodeId, Out, Place, ReplicaId, Resources, Signed, Time, Token};
+use crate::model::{
+    Award, ClusterId, Digest, KeyPair, NodeId, Out, Place, ReplicaId, Resources, Signed, Time,
+    Token,
+};
 
 use bidder::Bidder;
 use notices::Notices;
@@ -60,7 +65,8 @@ struct Parts {
     notices: Notices,
 }
 
-/// An award whose claim has not been seen yet: of another owner, as its guardian knows it, or of this node.
+/// An award whose claim has not been seen yet: of another owner, as its guardian knows it, or of
+/// this node.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct OpenAward {
     /// What.
@@ -95,15 +101,20 @@ impl Auction {
             summaries: VecDeque::new(),
             own_mail: VecDeque::new(),
         };
-        Auction { base, parts: Parts { owner, bidder: Bidder::default(), notices: Notices::default() } }
+        Auction {
+            base,
+            parts: Parts { owner, bidder: Bidder::default(), notices: Notices::default() },
+        }
     }
 
-    /// What this node offers to workloads in all. May be below what is committed: then there is no room.
+    /// What this node offers to workloads in all. May be below what is committed: then there is no
+    /// room.
     pub fn set_capacity(&mut self, capacity: Resources) {
         self.parts.bidder.ledger.set_capacity(capacity);
     }
 
-    /// A claim of this node takes so much: at boot, and when its generation changes. Replaces what was committed for it.
+    /// A claim of this node takes so much: at boot, and when its generation changes. Replaces what
+    /// was committed for it.
     pub fn commit(&mut self, replica: ReplicaId, resources: Resources) {
         self.parts.bidder.ledger.commit(replica, resources);
     }
@@ -118,18 +129,30 @@ impl Auction {
         self.parts.bidder.cooling.failed(&self.base.config, now, replica, generation, reason);
     }
 
-    /// Owner: puts missing places up. Those that are under way are left out, so calling again is harmless. Takes at most
-    /// [`MAX_PLACES`] at a time, the rest is told by [`Fact::Full`].
-    pub fn open(&mut self, now: Time, lot: Lot, desk: &dyn Desk, out: &mut Out<Message>) -> Vec<Fact> {
+    /// Owner: puts missing places up. Those that are under way are left out, so calling again is
+    /// harmless. Takes at most [`MAX_PLACES`] at a time, the rest is told by [`Fact::Full`].
+    pub fn open(
+        &mut self,
+        now: Time,
+        lot: Lot,
+        desk: &dyn Desk,
+        out: &mut Out<Message>,
+    ) -> Vec<Fact> {
         self.turn(now, desk, out, |parts, turn| {
             let awaited = parts.notices.awaited(&turn.base.me);
             parts.owner.open(turn, lot, awaited);
         })
     }
 
-    /// Owner: drops what is under way for a workload: ownership moved, or it was removed. Bidders are released; awards
-    /// that were given stand, but are no longer waited for.
-    pub fn close_all_for(&mut self, now: Time, uid: &Digest, desk: &dyn Desk, out: &mut Out<Message>) -> Vec<Fact> {
+    /// Owner: drops what is under way for a workload: ownership moved, or it was removed. Bidders
+    /// are released; awards that were given stand, but are no longer waited for.
+    pub fn close_all_for(
+        &mut self,
+        now: Time,
+        uid: &Digest,
+        desk: &dyn Desk,
+        out: &mut Out<Message>,
+    ) -> Vec<Fact> {
         self.turn(now, desk, out, |parts, turn| parts.owner.close_all_for(turn, uid))
     }
 
@@ -149,7 +172,12 @@ impl Auction {
     }
 
     /// Looks at what is due. Spurious calls are harmless.
-    pub fn handle_timeout(&mut self, now: Time, desk: &dyn Desk, out: &mut Out<Message>) -> Vec<Fact> {
+    pub fn handle_timeout(
+        &mut self,
+        now: Time,
+        desk: &dyn Desk,
+        out: &mut Out<Message>,
+    ) -> Vec<Fact> {
         self.turn(now, desk, out, |parts, turn| {
             while let Some(reason) = turn.base.timers.pop_due(now) {
                 parts.on_due(turn, reason);
@@ -163,7 +191,13 @@ impl Auction {
     }
 
     /// A node is held to be down: it is not waited for, and what was reserved for it is free.
-    pub fn node_down(&mut self, now: Time, node: &NodeId, desk: &dyn Desk, out: &mut Out<Message>) -> Vec<Fact> {
+    pub fn node_down(
+        &mut self,
+        now: Time,
+        node: &NodeId,
+        desk: &dyn Desk,
+        out: &mut Out<Message>,
+    ) -> Vec<Fact> {
         self.turn(now, desk, out, |parts, turn| {
             parts.bidder.node_down(turn, node);
             parts.owner.node_down(turn, node);
@@ -171,8 +205,15 @@ impl Auction {
         })
     }
 
-    /// Bidder: a wish became known or changed: auctions that came too early for it are answered now.
-    pub fn learned(&mut self, now: Time, uid: &Digest, desk: &dyn Desk, out: &mut Out<Message>) -> Vec<Fact> {
+    /// Bidder: a wish became known or changed: auctions that came too early for it are answered
+    /// now.
+    pub fn learned(
+        &mut self,
+        now: Time,
+        uid: &Digest,
+        desk: &dyn Desk,
+        out: &mut Out<Message>,
+    ) -> Vec<Fact> {
         self.turn(now, desk, out, |parts, turn| parts.bidder.learned(turn, uid))
     }
 
@@ -187,8 +228,8 @@ impl Auction {
         self.turn(now, desk, out, |parts, turn| parts.bidder.claimed(turn, awards))
     }
 
-    /// Winner: the claim of `award` could not be made (a broken disk, a full sheet): frees what was committed for it and
-    /// tells the owner.
+    /// Winner: the claim of `award` could not be made (a broken disk, a full sheet): frees what was
+    /// committed for it and tells the owner.
     pub fn unclaimed(
         &mut self,
         now: Time,
@@ -197,11 +238,14 @@ impl Auction {
         desk: &dyn Desk,
         out: &mut Out<Message>,
     ) -> Vec<Fact> {
-        self.turn(now, desk, out, |parts, turn| parts.bidder.unclaimed(turn, award, short_reason(reason.to_owned())))
+        self.turn(now, desk, out, |parts, turn| {
+            parts.bidder.unclaimed(turn, award, short_reason(reason.to_owned()))
+        })
     }
 
-    /// Owner and guardian: a claim of a node that is up was seen in its sheet, made under an award with this token. Settles
-    /// the award if the answer was lost, and takes the place out of an auction.
+    /// Owner and guardian: a claim of a node that is up was seen in its sheet, made under an award
+    /// with this token. Settles the award if the answer was lost, and takes the place out of an
+    /// auction.
     pub fn saw_claim(
         &mut self,
         now: Time,
@@ -227,8 +271,8 @@ impl Auction {
         self.parts.owner.is_under_way(replica)
     }
 
-    /// Awards for a workload whose claims are still to be seen: wait for `until` before these places are auctioned again, or for
-    /// [`Fact::AwardLapsed`].
+    /// Awards for a workload whose claims are still to be seen: wait for `until` before these
+    /// places are auctioned again, or for [`Fact::AwardLapsed`].
     pub fn open_awards(&self, uid: &Digest) -> Vec<OpenAward> {
         self.parts.notices.of_workload(uid)
     }
@@ -280,9 +324,13 @@ impl Parts {
     fn deliver(&mut self, turn: &mut Turn<'_>, from: NodeId, message: Message) {
         match message {
             Message::Announce(announce) => self.bidder.on_announce(turn, from, announce),
-            Message::Bid { auction, prices, without } => self.owner.on_bid(turn, from, auction, prices, without),
+            Message::Bid { auction, prices, without } => {
+                self.owner.on_bid(turn, from, auction, prices, without)
+            }
             Message::Decline { auction, why } => self.owner.on_decline(turn, from, auction, why),
-            Message::Award { awards, summary } => self.bidder.on_award(turn, from, awards, *summary),
+            Message::Award { awards, summary } => {
+                self.bidder.on_award(turn, from, awards, *summary)
+            }
             Message::Release { auction } => self.bidder.on_release(turn, from, auction),
             Message::Claimed { claims, .. } => {
                 for (replica, token) in claims {
@@ -291,9 +339,15 @@ impl Parts {
                     }
                 }
             }
-            Message::Refused { replica, token, why, .. } => self.owner.on_refused(turn, from, replica, token, why),
-            Message::Cancel { auction, replica, token } => self.bidder.on_cancel(turn, from, auction, replica, token),
-            Message::Notice { awards, open_ms } => self.notices.on_notice(turn, from, awards, open_ms),
+            Message::Refused { replica, token, why, .. } => {
+                self.owner.on_refused(turn, from, replica, token, why)
+            }
+            Message::Cancel { auction, replica, token } => {
+                self.bidder.on_cancel(turn, from, auction, replica, token)
+            }
+            Message::Notice { awards, open_ms } => {
+                self.notices.on_notice(turn, from, awards, open_ms)
+            }
         }
     }
 

@@ -1,5 +1,6 @@
-//! Awards whose claims have not been seen yet: other owners', as their guardian knows them, so that an heir does not auction
-//! what is just being claimed; and own ones that the winner says it has claimed, whose sheet is still on its way.
+//! Awards whose claims have not been seen yet: other owners', as their guardian knows them, so that
+//! an heir does not auction what is just being claimed; and own ones that the winner says it has
+//! claimed, whose sheet is still on its way.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,8 +14,8 @@ use super::turn::Turn;
 /// No award stays open longer, whatever its owner says.
 const OPEN_AT_MOST: Duration = Duration::from_secs(10);
 
-/// Open awards by replica and owner. Bounded by [`super::Config::max_notices`]; one that is not kept costs at most a
-/// duplicate, which claims settle.
+/// Open awards by replica and owner. Bounded by [`super::Config::max_notices`]; one that is not
+/// kept costs at most a duplicate, which claims settle.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Notices {
     open: BTreeMap<(ReplicaId, NodeId), OpenAward>,
@@ -25,8 +26,8 @@ impl Notices {
         self.open.len()
     }
 
-    /// Claims that winners of this node's awards say to have, whose sheets have not come. A mesh that is behind with them is not
-    /// asked for more.
+    /// Claims that winners of this node's awards say to have, whose sheets have not come. A mesh
+    /// that is behind with them is not asked for more.
     pub(super) fn awaited(&self, me: &NodeId) -> usize {
         self.open.keys().filter(|(_, owner)| owner == me).count()
     }
@@ -57,18 +58,28 @@ impl Notices {
             return;
         }
         let until = turn.now + Duration::from_millis(u64::from(open_ms)).min(OPEN_AT_MOST);
-        self.open.insert(key, OpenAward { replica: award.replica, to: award.to, token: award.token, until });
+        self.open.insert(
+            key,
+            OpenAward { replica: award.replica, to: award.to, token: award.token, until },
+        );
         turn.base.timers.set(Reason::NoticeLapses(award.replica, from), until);
     }
 
-    /// The winner of an award of this node's says that it has its claim; its sheet, which comes by gossip, will say so.
-    pub(super) fn await_sheet(&mut self, turn: &mut Turn<'_>, to: NodeId, replica: ReplicaId, token: Token) {
+    /// The winner of an award of this node's says that it has its claim; its sheet, which comes by
+    /// gossip, will say so.
+    pub(super) fn await_sheet(
+        &mut self,
+        turn: &mut Turn<'_>,
+        to: NodeId,
+        replica: ReplicaId,
+        token: Token,
+    ) {
         let me = turn.base.me;
         if to == me || self.open.len() >= turn.base.config.max_notices {
             return;
         }
-        // The winner is up, else its awards were dropped, so its sheet comes: by gossip, or by a comparison when a busy mesh drops that.
-        // What is awarded again before then is a duplicate.
+        // The winner is up, else its awards were dropped, so its sheet comes: by gossip, or by a
+        // comparison when a busy mesh drops that. What is awarded again before then is a duplicate.
         let until = turn.now + OPEN_AT_MOST;
         self.open.insert((replica, me), OpenAward { replica, to, token, until });
         turn.base.timers.set(Reason::NoticeLapses(replica, me), until);
@@ -90,7 +101,13 @@ impl Notices {
         }
     }
 
-    pub(super) fn saw_claim(&mut self, turn: &mut Turn<'_>, replica: &ReplicaId, node: &NodeId, token: Token) {
+    pub(super) fn saw_claim(
+        &mut self,
+        turn: &mut Turn<'_>,
+        replica: &ReplicaId,
+        node: &NodeId,
+        token: Token,
+    ) {
         let key = (*replica, token.by);
         if self.open.get(&key).is_some_and(|award| award.to == *node && award.token == token) {
             self.open.remove(&key);

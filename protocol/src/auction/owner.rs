@@ -54,8 +54,13 @@ impl Owner {
 
     /// Places that can be put up now, with so many of whose claims the sheets have not come.
     pub(super) fn room(&self, config: &Config, awaited: usize) -> usize {
-        let full = self.rounds.len() >= config.max_auctions || self.awards.len() >= config.max_awards;
-        if full { 0 } else { config.max_under_way.saturating_sub(self.sought.len() + self.awards.len() + awaited) }
+        let full =
+            self.rounds.len() >= config.max_auctions || self.awards.len() >= config.max_awards;
+        if full {
+            0
+        } else {
+            config.max_under_way.saturating_sub(self.sought.len() + self.awards.len() + awaited)
+        }
     }
 
     pub(super) fn is_under_way(&self, replica: &ReplicaId) -> bool {
@@ -68,7 +73,8 @@ impl Owner {
         lot.places.dedup_by_key(|place| place.place);
         lot.places.retain(|place| !self.is_under_way(&ReplicaId { uid, place: place.place }));
         let config = &turn.base.config;
-        let left_out = lot.places.split_off(lot.places.len().min(MAX_PLACES).min(self.room(config, awaited)));
+        let left_out =
+            lot.places.split_off(lot.places.len().min(MAX_PLACES).min(self.room(config, awaited)));
         if !left_out.is_empty() {
             let places = left_out.into_iter().map(|place| place.place).collect();
             turn.facts.push(Fact::Full { uid, places });
@@ -80,7 +86,8 @@ impl Owner {
             place.why = short_reason(std::mem::take(&mut place.why));
         }
         let (unasked, lately) = self.choose(turn, &mut lot);
-        let sample = (lot.places.len() * turn.base.config.sample_per_replica).max(turn.base.config.sample_at_least);
+        let sample = (lot.places.len() * turn.base.config.sample_per_replica)
+            .max(turn.base.config.sample_at_least);
         let round = Round {
             lot,
             unasked,
@@ -94,15 +101,20 @@ impl Owner {
         self.ask_unasked(turn, round);
     }
 
-    /// Candidates in random order, this node first, without those that lately gave an answer that still counts.
+    /// Candidates in random order, this node first, without those that lately gave an answer that
+    /// still counts.
     fn choose(&self, turn: &mut Turn<'_>, lot: &mut Lot) -> (Vec<NodeId>, Vec<(NodeId, NoBid)>) {
-        let candidates: BTreeSet<NodeId> = std::mem::take(&mut lot.candidates).into_iter().collect();
-        // In a small cluster a question costs nothing, and room may have come free. Broken promises are remembered anyway.
+        let candidates: BTreeSet<NodeId> =
+            std::mem::take(&mut lot.candidates).into_iter().collect();
+        // In a small cluster a question costs nothing, and room may have come free. Broken promises
+        // are remembered anyway.
         let few = candidates.len() <= turn.base.config.sample_at_least;
         let (mut unasked, mut lately) = (Vec::new(), Vec::new());
         for node in candidates {
             match self.memory.look(turn.now, (lot.uid, lot.generation), node) {
-                Some(why) if !few || matches!(why, NoBid::Refused | NoBid::Silent) => lately.push((node, why.clone())),
+                Some(why) if !few || matches!(why, NoBid::Refused | NoBid::Silent) => {
+                    lately.push((node, why.clone()))
+                }
                 Some(_) | None => unasked.push(node),
             }
         }
@@ -119,19 +131,28 @@ impl Owner {
     pub(super) fn ask_unasked(&mut self, turn: &mut Turn<'_>, mut round: Round) {
         let rest = round.unasked.split_off(round.sample.min(round.unasked.len()));
         let sample = std::mem::replace(&mut round.unasked, rest);
-        if sample.is_empty() { self.unplaceable(turn, round) } else { self.ask(turn, round, &sample) }
+        if sample.is_empty() {
+            self.unplaceable(turn, round)
+        } else {
+            self.ask(turn, round, &sample)
+        }
     }
 
     /// Announces what is left of a round to `sample`, under a fresh number.
     pub(super) fn ask(&mut self, turn: &mut Turn<'_>, mut round: Round, sample: &[NodeId]) {
         let config = &turn.base.config;
-        let round_trip = sample.iter().map(|node| turn.desk.rtt(node)).max().unwrap_or_default() * 2;
+        let round_trip =
+            sample.iter().map(|node| turn.desk.rtt(node)).max().unwrap_or_default() * 2;
         let window = (config.answer_at_least + round_trip).min(config.answer_at_most);
         let closes_at = turn.now + window;
         round.stage = Stage::Asking { closes_at };
         for node in sample {
             let times = match round.answers.get(node) {
-                Some(Answer::Waiting { times } | Answer::Later { times, .. } | Answer::Silent { times }) => times + 1,
+                Some(
+                    Answer::Waiting { times }
+                    | Answer::Later { times, .. }
+                    | Answer::Silent { times },
+                ) => times + 1,
                 Some(Answer::Offer(_) | Answer::No(_)) | None => 1,
             };
             round.answers.insert(*node, Answer::Waiting { times });
@@ -147,7 +168,8 @@ impl Owner {
         let answer = closes_at.since(turn.now);
         for node in nodes {
             let config = &turn.base.config;
-            let hold = answer + config.claim_within + config.cancel_within + turn.desk.rtt(node) * 4;
+            let hold =
+                answer + config.claim_within + config.cancel_within + turn.desk.rtt(node) * 4;
             let announce = Announce {
                 auction: AuctionId { owner: turn.base.me, number },
                 uid: round.lot.uid,
@@ -192,8 +214,11 @@ impl Owner {
         if auction.owner != turn.base.me {
             return turn.misbehaved(from, "a bid at somebody else's auction");
         }
-        let Some(answer) = self.rounds.get_mut(&auction.number).and_then(|round| round.answers.get_mut(&from)) else {
-            return turn.send(from, Message::Release { auction }); // too late: what it reserved is free
+        let Some(answer) =
+            self.rounds.get_mut(&auction.number).and_then(|round| round.answers.get_mut(&from))
+        else {
+            // too late: what it reserved is free
+            return turn.send(from, Message::Release { auction });
         };
         if matches!(answer, Answer::Offer(_)) {
             return; // said twice
@@ -201,7 +226,10 @@ impl Owner {
         let is_held = |(_, why): &&(Place, Decline)| *why == Decline::Holds;
         let held: Vec<Place> = without.iter().filter(is_held).map(|(place, _)| *place).collect();
         if prices.is_empty() {
-            let other = without.iter().find(|line| !is_held(line)).map_or(Decline::Holds, |(_, why)| why.clone());
+            let other = without
+                .iter()
+                .find(|line| !is_held(line))
+                .map_or(Decline::Holds, |(_, why)| why.clone());
             self.withdraw_held(turn, auction.number, from, &held);
             return self.on_decline(turn, from, auction, other);
         }
@@ -211,7 +239,13 @@ impl Owner {
     }
 
     /// These places are held already: their holder is up, and its claims are on their way here.
-    fn withdraw_held(&mut self, turn: &mut Turn<'_>, number: u64, holder: NodeId, places: &[Place]) {
+    fn withdraw_held(
+        &mut self,
+        turn: &mut Turn<'_>,
+        number: u64,
+        holder: NodeId,
+        places: &[Place],
+    ) {
         let Some(round) = self.rounds.get_mut(&number) else { return };
         for place in places {
             let replica = ReplicaId { uid: round.lot.uid, place: *place };
@@ -227,7 +261,13 @@ impl Owner {
         }
     }
 
-    pub(super) fn on_decline(&mut self, turn: &mut Turn<'_>, from: NodeId, auction: AuctionId, why: Decline) {
+    pub(super) fn on_decline(
+        &mut self,
+        turn: &mut Turn<'_>,
+        from: NodeId,
+        auction: AuctionId,
+        why: Decline,
+    ) {
         if auction.owner != turn.base.me {
             return turn.misbehaved(from, "an answer to somebody else's auction");
         }
@@ -239,7 +279,8 @@ impl Owner {
         let times = *times;
         *answer = match &why {
             Decline::Busy { retry_ms } | Decline::NotInStep { retry_ms } => {
-                let wait = std::time::Duration::from_millis(u64::from(*retry_ms)).min(turn.base.config.answer_at_most);
+                let wait = std::time::Duration::from_millis(u64::from(*retry_ms))
+                    .min(turn.base.config.answer_at_most);
                 // Never at once, or two hasty nodes would talk without end.
                 let wait = wait.max(turn.base.config.not_in_step_retry / 4);
                 Answer::Later { at: turn.now + wait, why, times }
@@ -260,7 +301,10 @@ impl Owner {
 
     /// After an answer: closes the round if there is nothing left to wait for.
     fn progress(&mut self, turn: &mut Turn<'_>, number: u64) {
-        let Some(round) = self.rounds.get(&number).filter(|round| round.stage != Stage::Parked) else { return };
+        let Some(round) = self.rounds.get(&number).filter(|round| round.stage != Stage::Parked)
+        else {
+            return;
+        };
         if let Some(at) = round.next_later() {
             turn.base.timers.set(Reason::RoundAsksAgain(number), at);
         }
@@ -317,8 +361,12 @@ impl Owner {
     }
 
     pub(super) fn close_all_for(&mut self, turn: &mut Turn<'_>, uid: &Digest) {
-        let numbers: Vec<u64> =
-            self.rounds.iter().filter(|(_, round)| round.lot.uid == *uid).map(|(number, _)| *number).collect();
+        let numbers: Vec<u64> = self
+            .rounds
+            .iter()
+            .filter(|(_, round)| round.lot.uid == *uid)
+            .map(|(number, _)| *number)
+            .collect();
         for number in numbers {
             self.call_off(turn, number);
         }

@@ -20,7 +20,11 @@ impl Auction {
             Queue::new("auctions", rounds, config.max_auctions),
             Queue::new("replicas sought", sought, config.max_auctions * MAX_PLACES),
             // Those that are open when it is full still end.
-            Queue::new("awards", parts.owner.awards.len(), config.max_awards + config.max_auctions * MAX_PLACES),
+            Queue::new(
+                "awards",
+                parts.owner.awards.len(),
+                config.max_awards + config.max_auctions * MAX_PLACES,
+            ),
             Queue::new("reservations", reservations, config.max_reservations),
             Queue::new("early announcements", early, super::bidder::MAX_EARLY),
             Queue::new("claims to be made", claiming, parts.bidder.ledger.len()),

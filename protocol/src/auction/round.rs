@@ -80,8 +80,9 @@ impl Round {
         self.laters().map(|(at, ..)| at).min()
     }
 
-    /// Whether those that want to be asked again are worth waiting for: nobody else takes it; or they only have not heard
-    /// of the workload yet, which right after a publish is everybody but the owner, and changes within milliseconds.
+    /// Whether those that want to be asked again are worth waiting for: nobody else takes it; or
+    /// they only have not heard of the workload yet, which right after a publish is everybody but
+    /// the owner, and changes within milliseconds.
     pub(super) fn needs_laters(&self) -> bool {
         self.laters().any(|(_, why, times)| times <= 1 && matches!(why, Decline::NotInStep { .. }))
             || (self.laters().next().is_some() && self.assign().len() < self.lot.places.len())
@@ -90,16 +91,21 @@ impl Round {
     fn laters(&self) -> impl Iterator<Item = (Time, &Decline, u32)> {
         self.answers.values().filter_map(|answer| match answer {
             Answer::Later { at, why, times } => Some((*at, why, *times)),
-            Answer::Waiting { .. } | Answer::Offer(_) | Answer::Silent { .. } | Answer::No(_) => None,
+            Answer::Waiting { .. } | Answer::Offer(_) | Answer::Silent { .. } | Answer::No(_) => {
+                None
+            }
         })
     }
 
-    /// The cheapest assignment: each place to the least next price, those that few would take first; of equal prices to
-    /// the lower id.
+    /// The cheapest assignment: each place to the least next price, those that few would take
+    /// first; of equal prices to the lower id.
     pub(super) fn assign(&self) -> Assignment {
         let offers: Vec<(NodeId, &Offer)> = self.offers().collect();
-        let takers = |place: &Place| offers.iter().filter(|(_, offer)| !offer.without.contains_key(place)).count();
-        let mut places: Vec<(usize, Place)> = self.places().map(|place| (takers(&place), place)).collect();
+        let takers = |place: &Place| {
+            offers.iter().filter(|(_, offer)| !offer.without.contains_key(place)).count()
+        };
+        let mut places: Vec<(usize, Place)> =
+            self.places().map(|place| (takers(&place), place)).collect();
         places.sort();
         let mut taken: BTreeMap<NodeId, usize> = BTreeMap::new();
         let mut assignment = Assignment::new();
@@ -118,8 +124,9 @@ impl Round {
         self.in_runs(assignment)
     }
 
-    /// The same, with what each node gets following one another where any of them takes any of the places: such places share a slot of
-    /// its sheet. Who gets how many, and at which prices, stays.
+    /// The same, with what each node gets following one another where any of them takes any of the
+    /// places: such places share a slot of its sheet. Who gets how many, and at which prices,
+    /// stays.
     fn in_runs(&self, assignment: Assignment) -> Assignment {
         if self.offers().any(|(_, offer)| !offer.without.is_empty()) {
             return assignment;
@@ -132,11 +139,15 @@ impl Round {
     pub(super) fn offers(&self) -> impl Iterator<Item = (NodeId, &Offer)> {
         self.answers.iter().filter_map(|(node, answer)| match answer {
             Answer::Offer(offer) => Some((*node, offer)),
-            Answer::Waiting { .. } | Answer::Later { .. } | Answer::Silent { .. } | Answer::No(_) => None,
+            Answer::Waiting { .. }
+            | Answer::Later { .. }
+            | Answer::Silent { .. }
+            | Answer::No(_) => None,
         })
     }
 
-    /// What is left after `assignment` was awarded; every answer that was for this number only becomes a past one.
+    /// What is left after `assignment` was awarded; every answer that was for this number only
+    /// becomes a past one.
     pub(super) fn after(mut self, assignment: &Assignment) -> Round {
         self.lot.places.retain(|place| !assignment.contains_key(&place.place));
         let left: Vec<Place> = self.places().collect();
@@ -160,9 +171,13 @@ impl Round {
             self.offers().map(|(node, offer)| (node, offer.prices.clone())).collect();
         bids.sort_by_key(|(node, prices)| (prices.first().map(Price::total), *node));
         bids.iter_mut().for_each(|(_, prices)| prices.truncate(MAX_PRICES));
-        let declines: Vec<(NodeId, NoBid)> =
-            self.answers.iter().filter_map(|(node, answer)| Some((*node, no_bid(answer)?))).collect();
-        let unfit = self.lot.excluded.iter().map(|(node, why)| (*node, NotAsked::Unfit(why.clone())));
+        let declines: Vec<(NodeId, NoBid)> = self
+            .answers
+            .iter()
+            .filter_map(|(node, answer)| Some((*node, no_bid(answer)?)))
+            .collect();
+        let unfit =
+            self.lot.excluded.iter().map(|(node, why)| (*node, NotAsked::Unfit(why.clone())));
         let lately = self.lately.iter().map(|(node, why)| (*node, NotAsked::Lately(why.clone())));
         let others = self.unasked.iter().map(|node| (*node, NotAsked::NotSampled));
         let not_asked: Vec<(NodeId, NotAsked)> = unfit.chain(lately).chain(others).collect();
@@ -197,7 +212,8 @@ impl Round {
         for why in unfit.chain(answers).chain(lately).chain(others) {
             *counts.entry(why).or_default() += 1;
         }
-        let mut excluded: Vec<Excluded> = counts.into_iter().map(|(why, nodes)| Excluded { why, nodes }).collect();
+        let mut excluded: Vec<Excluded> =
+            counts.into_iter().map(|(why, nodes)| Excluded { why, nodes }).collect();
         excluded.sort_by_key(|excluded| std::cmp::Reverse(excluded.nodes));
         excluded
     }

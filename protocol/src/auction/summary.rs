@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::claim::MAX_REASON;
 use crate::model::{
-    AuctionId, Decline, Digest, NodeId, Place, Price, Resources, Token, Unfit, WallClock, WorkloadName,
+    AuctionId, Decline, Digest, NodeId, Place, Price, Resources, Token, Unfit, WallClock,
+    WorkloadName,
 };
 
 use super::lot::MAX_PLACES;
@@ -15,7 +16,8 @@ pub const MAX_LINES: usize = 32;
 /// Prices listed of one bid.
 pub const MAX_PRICES: usize = 4;
 
-/// How one auction went. Every list is bounded by [`MAX_LINES`], except places and awards by [`MAX_PLACES`].
+/// How one auction went. Every list is bounded by [`MAX_LINES`], except places and awards by
+/// [`MAX_PLACES`].
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Summary {
     /// Its name, with its owner.

@@ -7,7 +7,8 @@ use crate::model::Time;
 
 use super::fact::Reason;
 
-/// At most one deadline a reason. Bounded by what the reasons speak of: rounds, awards, reservations, notices.
+/// At most one deadline a reason. Bounded by what the reasons speak of: rounds, awards,
+/// reservations, notices.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Timers {
     by_time: BTreeSet<(Time, Reason)>,

@@ -76,12 +76,17 @@ impl Base {
     pub(super) fn latest(&self, uid: &Digest) -> BTreeMap<Place, Arc<Summary>> {
         let of_uid = self.summaries.iter().filter(|summary| summary.uid == *uid);
         // Later ones replace earlier ones.
-        of_uid.flat_map(|summary| summary.places.iter().map(|(place, _)| (*place, Arc::clone(summary)))).collect()
+        of_uid
+            .flat_map(|summary| {
+                summary.places.iter().map(|(place, _)| (*place, Arc::clone(summary)))
+            })
+            .collect()
     }
 
     pub(super) fn summaries(&self, replica: &ReplicaId) -> Vec<Arc<Summary>> {
         let concerns = |summary: &&Arc<Summary>| {
-            summary.uid == replica.uid && summary.places.iter().any(|(place, _)| *place == replica.place)
+            summary.uid == replica.uid
+                && summary.places.iter().any(|(place, _)| *place == replica.place)
         };
         self.summaries.iter().rev().filter(concerns).cloned().collect()
     }

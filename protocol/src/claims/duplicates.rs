@@ -1,8 +1,9 @@
 //! Replicas that this node holds together with others, and how all but one of them stop.
 //!
-//! A loser stops only when the keeper itself answers healthy, now. Two holders that see different claims may each take
-//! the other for the keeper; so whoever answers "healthy" drops its own open question about the replica. Were both to
-//! stop, each would have asked after it had answered, and answered after it was asked: an order that bites its own tail.
+//! A loser stops only when the keeper itself answers healthy, now. Two holders that see different
+//! claims may each take the other for the keeper; so whoever answers "healthy" drops its own open
+//! question about the replica. Were both to stop, each would have asked after it had answered, and
+//! answered after it was asked: an order that bites its own tail.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -15,8 +16,8 @@ use super::keeper::{Keeper, is_good, keeper};
 use super::message::{Fact, Message, Reason};
 use super::validity::MAX_JUMP;
 
-/// How far a token may be ahead that a peer merely mentions. Below [`MAX_JUMP`], so that the claim which adopts it is
-/// still believed by those who have seen a little less.
+/// How far a token may be ahead that a peer merely mentions. Below [`MAX_JUMP`], so that the claim
+/// which adopts it is still believed by those who have seen a little less.
 const MAX_MENTIONED_JUMP: u64 = MAX_JUMP / 2;
 
 /// Open disputes. Bounded by this node's own claims.
@@ -45,7 +46,12 @@ struct Dispute {
 
 impl Duplicates {
     pub(super) fn new(config: Config) -> Self {
-        Duplicates { config, contested: BTreeSet::new(), disputes: BTreeMap::new(), next_question: 0 }
+        Duplicates {
+            config,
+            contested: BTreeSet::new(),
+            disputes: BTreeMap::new(),
+            next_question: 0,
+        }
     }
 
     /// Replicas held with others, and disputes about them.
@@ -89,8 +95,13 @@ impl Duplicates {
                 Some(known) if known.yielded => continue,
                 Some(known) if known.keeper.node == kept.node => {}
                 Some(_) | None => {
-                    self.disputes.insert(*replica, Dispute::new(kept, now, self.config.ask_again_after));
-                    facts.push(Fact::Duplicate { replica: *replica, keeper: kept.node, because: kept.because });
+                    self.disputes
+                        .insert(*replica, Dispute::new(kept, now, self.config.ask_again_after));
+                    facts.push(Fact::Duplicate {
+                        replica: *replica,
+                        keeper: kept.node,
+                        because: kept.because,
+                    });
                 }
             }
             if kept.node == me {
@@ -108,7 +119,12 @@ impl Duplicates {
     }
 
     /// Those that were asked least come first, so that none starves when there are many.
-    fn ask(&mut self, now: Time, mut due: Vec<(Duration, ReplicaId, Token)>, out: &mut Out<Message>) {
+    fn ask(
+        &mut self,
+        now: Time,
+        mut due: Vec<(Duration, ReplicaId, Token)>,
+        out: &mut Out<Message>,
+    ) {
         due.sort();
         for (i, (_, replica, token)) in due.into_iter().enumerate() {
             let Some(dispute) = self.disputes.get_mut(&replica) else { continue };
@@ -143,17 +159,28 @@ impl Duplicates {
         }
     }
 
-    fn on_ask(&mut self, mine: &Claim, from: NodeId, token: Token, question: u64, out: &mut Out<Message>) -> Vec<Fact> {
+    fn on_ask(
+        &mut self,
+        mine: &Claim,
+        from: NodeId,
+        token: Token,
+        question: u64,
+        out: &mut Out<Message>,
+    ) -> Vec<Fact> {
         if token.counter > mine.token.counter.saturating_add(MAX_MENTIONED_JUMP) {
             return vec![Fact::Misbehaved { peer: from, why: "a token that is too far ahead" }];
         }
         let replica = mine.replica;
         let dispute = self.disputes.get_mut(&replica);
-        let healthy = mine.phase == Phase::Healthy && dispute.as_ref().is_none_or(|dispute| !dispute.yielded);
+        let healthy =
+            mine.phase == Phase::Healthy && dispute.as_ref().is_none_or(|dispute| !dispute.yielded);
         if let (true, Some(dispute)) = (healthy, dispute) {
             dispute.question = None;
         }
-        out.send(from, Message::Keeping { replica, question, generation: mine.generation, healthy });
+        out.send(
+            from,
+            Message::Keeping { replica, question, generation: mine.generation, healthy },
+        );
         let adopts = healthy && token > mine.token;
         if adopts { vec![Fact::Adopt { replica, token }] } else { Vec::new() }
     }
@@ -179,7 +206,8 @@ impl Duplicates {
     }
 
     pub(super) fn poll_timeout(&self, me: &NodeId) -> Option<(Time, Reason)> {
-        let asking = self.disputes.values().filter(|dispute| dispute.keeper.node != *me && !dispute.yielded);
+        let asking =
+            self.disputes.values().filter(|dispute| dispute.keeper.node != *me && !dispute.yielded);
         asking.map(|dispute| (dispute.ask_at, Reason::AskKeeperAgain)).min()
     }
 }

@@ -6,7 +6,8 @@ use imbl::OrdMap;
 
 use crate::model::{Claim, Digest, NodeId, Place, ReplicaId, Signed, Slot, Token};
 
-/// Slots by node and number. Bounded by the roster: a stranger's slot is not let in, each node has 64 slots of 128 claims.
+/// Slots by node and number. Bounded by the roster: a stranger's slot is not let in, each node has
+/// 64 slots of 128 claims.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Index {
     slots: OrdMap<(NodeId, u8), Signed<Slot>>,
@@ -32,7 +33,8 @@ impl Index {
 
     /// Whether `slot` replaces what is known: the greater counter, of equal ones the greater hash.
     pub(super) fn is_newer(&self, node: &NodeId, slot: &Signed<Slot>) -> bool {
-        self.slot(node, slot.slot).is_none_or(|known| (known.counter, known.hash()) < (slot.counter, slot.hash()))
+        self.slot(node, slot.slot)
+            .is_none_or(|known| (known.counter, known.hash()) < (slot.counter, slot.hash()))
     }
 
     pub(super) fn claim(&self, node: &NodeId, replica: &ReplicaId) -> Option<&Claim> {
@@ -41,14 +43,24 @@ impl Index {
     }
 
     pub(super) fn of(&self, replica: &ReplicaId) -> Vec<(NodeId, &Claim)> {
-        let holders = self.holders.range((*replica, FIRST_NODE)..).take_while(|((found, _), _)| found == replica);
-        holders.filter_map(|((_, node), slot)| Some((*node, self.find(node, *slot, replica)?))).collect()
+        let holders = self
+            .holders
+            .range((*replica, FIRST_NODE)..)
+            .take_while(|((found, _), _)| found == replica);
+        holders
+            .filter_map(|((_, node), slot)| Some((*node, self.find(node, *slot, replica)?)))
+            .collect()
     }
 
     pub(super) fn of_workload(&self, uid: &Digest) -> Vec<(NodeId, &Claim)> {
         let first = ReplicaId { uid: *uid, place: Place::Index(0) };
-        let holders = self.holders.range((first, FIRST_NODE)..).take_while(|((found, _), _)| found.uid == *uid);
-        holders.filter_map(|((replica, node), slot)| Some((*node, self.find(node, *slot, replica)?))).collect()
+        let holders = self
+            .holders
+            .range((first, FIRST_NODE)..)
+            .take_while(|((found, _), _)| found.uid == *uid);
+        holders
+            .filter_map(|((replica, node), slot)| Some((*node, self.find(node, *slot, replica)?)))
+            .collect()
     }
 
     pub(super) fn of_node(&self, node: &NodeId) -> impl Iterator<Item = &Claim> {
@@ -60,9 +72,13 @@ impl Index {
         self.of(replica).into_iter().map(|(_, claim)| claim.token).max()
     }
 
-    /// Puts `slot` in the place of what was there. Returns the replicas whose claims came, went or changed, with the tokens of those that
-    /// were there.
-    pub(super) fn put(&mut self, node: NodeId, slot: Signed<Slot>) -> Vec<(ReplicaId, Option<Token>)> {
+    /// Puts `slot` in the place of what was there. Returns the replicas whose claims came, went or
+    /// changed, with the tokens of those that were there.
+    pub(super) fn put(
+        &mut self,
+        node: NodeId,
+        slot: Signed<Slot>,
+    ) -> Vec<(ReplicaId, Option<Token>)> {
         let number = slot.slot;
         for claim in &slot.claims {
             if !self.holders.contains_key(&(claim.replica, node)) {
@@ -91,12 +107,16 @@ impl Index {
 
     /// Drops all of a node's slots. Returns the replicas it claimed, with the tokens.
     pub(super) fn forget_node(&mut self, node: &NodeId) -> Vec<(ReplicaId, Option<Token>)> {
-        let gone: Vec<_> = self.of_node(node).map(|claim| (claim.replica, Some(claim.token))).collect();
+        let gone: Vec<_> =
+            self.of_node(node).map(|claim| (claim.replica, Some(claim.token))).collect();
         for (replica, _) in &gone {
             self.holders.remove(&(*replica, *node));
         }
-        let numbers: Vec<u8> =
-            self.slots.range((*node, 0)..=(*node, u8::MAX)).map(|((_, number), _)| *number).collect();
+        let numbers: Vec<u8> = self
+            .slots
+            .range((*node, 0)..=(*node, u8::MAX))
+            .map(|((_, number), _)| *number)
+            .collect();
         for number in numbers {
             self.slots.remove(&(*node, number));
             self.keys.remove(&super::Claims::key(node, number));

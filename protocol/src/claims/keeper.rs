@@ -1,4 +1,5 @@
-//! Which of several holders is kept. Pure, so that every holder decides alike once it sees the same claims.
+//! Which of several holders is kept. Pure, so that every holder decides alike once it sees the same
+//! claims.
 
 use std::cmp::Reverse;
 use std::fmt;
@@ -38,20 +39,25 @@ impl fmt::Display for KeptBecause {
             KeptBecause::Alone => f.write_str("there is no other"),
             KeptBecause::Healthy => f.write_str("only it is healthy and of the wished generation"),
             KeptBecause::Older { counter, than } => {
-                write!(f, "its claim is older: awarded under token {counter}, the other under {than}")
+                write!(
+                    f,
+                    "its claim is older: awarded under token {counter}, the other under {than}"
+                )
             }
             KeptBecause::LowerId => f.write_str("all else being equal, it has the lower id"),
         }
     }
 }
 
-/// Who of `holders` is kept; `None` only for no holders. `current` is the wished generation, where it is known.
+/// Who of `holders` is kept; `None` only for no holders. `current` is the wished generation, where
+/// it is known.
 ///
-/// A healthy claim of the wished generation beats one that is not; then the older one is kept. Older is who was awarded
-/// under the lower token: a claim's own token grows when its holder adopts one, and a rule that looked at it would turn
-/// round in the middle of a dispute.
+/// A healthy claim of the wished generation beats one that is not; then the older one is kept.
+/// Older is who was awarded under the lower token: a claim's own token grows when its holder adopts
+/// one, and a rule that looked at it would turn round in the middle of a dispute.
 pub fn keeper(holders: &[(NodeId, &Claim)], current: Option<&Digest>) -> Option<Keeper> {
-    let mut ranks: Vec<Rank> = holders.iter().map(|(node, claim)| rank(*node, claim, current)).collect();
+    let mut ranks: Vec<Rank> =
+        holders.iter().map(|(node, claim)| rank(*node, claim, current)).collect();
     ranks.sort();
     let best = ranks.first()?;
     let because = match ranks.get(1) {

@@ -43,14 +43,16 @@ pub enum Fact {
         /// Why that one.
         because: KeptBecause,
     },
-    /// This node is kept and goes on under a greater token, without a restart: call `adopt`, persist, tell.
+    /// This node is kept and goes on under a greater token, without a restart: call `adopt`,
+    /// persist, tell.
     Adopt {
         /// What.
         replica: ReplicaId,
         /// The token.
         token: Token,
     },
-    /// The replica turned out to have several holders that are up, this one among them. Told once a dispute.
+    /// The replica turned out to have several holders that are up, this one among them. Told once a
+    /// dispute.
     Duplicate {
         /// What.
         replica: ReplicaId,

@@ -1,8 +1,9 @@
-//! What runs where: every node's own statements, in signed slots, and what becomes of two holders of one replica.
+//! What runs where: every node's own statements, in signed slots, and what becomes of two holders
+//! of one replica.
 //!
-//! A node alone says what it runs, and is believed; nobody can make it run or stop anything by writing here. A slot is
-//! judged by its bytes and by who is a member, nothing else. Memory is changed at once, what a method returns is to be
-//! persisted before it is told to anyone.
+//! A node alone says what it runs, and is believed; nobody can make it run or stop anything by
+//! writing here. A slot is judged by its bytes and by who is a member, nothing else. Memory is
+//! changed at once, what a method returns is to be persisted before it is told to anyone.
 
 mod config;
 mod duplicates;
@@ -18,8 +19,8 @@ use std::collections::BTreeMap;
 
 use crate::model::claim::{MAX_SLOT_CLAIMS, SLOTS, short_reason};
 use crate::model::{
-    Claim, ClusterId, Digest, KeyPair, NodeId, Out, Phase, Queue, ReplicaId, Signed, Slot, Time, Token, WallClock,
-    filling,
+    Claim, ClusterId, Digest, KeyPair, NodeId, Out, Phase, Queue, ReplicaId, Signed, Slot, Time,
+    Token, WallClock, filling,
 };
 
 use duplicates::Duplicates;
@@ -56,7 +57,8 @@ pub enum Outcome {
         /// Replicas whose claims came, went or changed.
         replicas: Vec<ReplicaId>,
     },
-    /// It speaks of me and I did not write it: this one, above it, says what is true. To be persisted, then told.
+    /// It speaks of me and I did not write it: this one, above it, says what is true. To be
+    /// persisted, then told.
     Reissue(Signed<Slot>),
 }
 
@@ -84,9 +86,16 @@ pub struct SheetFull {
 impl Claims {
     /// Empty; `restore` brings back what was on disk.
     ///
-    /// `incarnation` makes the upper half of the counters of this node's slots: phases need not be on disk before they are
-    /// told, and still no version of a slot is told twice with other contents.
-    pub fn new(config: Config, me: NodeId, keys: KeyPair, cluster: ClusterId, incarnation: u64) -> Self {
+    /// `incarnation` makes the upper half of the counters of this node's slots: phases need not be
+    /// on disk before they are told, and still no version of a slot is told twice with other
+    /// contents.
+    pub fn new(
+        config: Config,
+        me: NodeId,
+        keys: KeyPair,
+        cluster: ClusterId,
+        incarnation: u64,
+    ) -> Self {
         Claims {
             me,
             keys,
@@ -116,8 +125,9 @@ impl Claims {
         Claims { index: self.index.clone(), tokens: self.tokens.clone(), ..fresh }
     }
 
-    /// Takes back slots from disk: this node's own, and others' as last seen. Awards in them were verified before they
-    /// were stored and are not verified again. Returns what was left out, and why.
+    /// Takes back slots from disk: this node's own, and others' as last seen. Awards in them were
+    /// verified before they were stored and are not verified again. Returns what was left out, and
+    /// why.
     pub fn restore(&mut self, mut slots: Vec<Signed<Slot>>) -> Vec<(NodeId, u8, Rejection)> {
         let mut left_out = Vec::new();
         slots.sort_by_key(|slot| (slot.by(), slot.slot));
@@ -134,7 +144,8 @@ impl Claims {
 
     /// Takes a slot from a peer.
     ///
-    /// A rejection that is [`Rejection::Never`] is bad for everyone; one that is `NotYet` may be good later.
+    /// A rejection that is [`Rejection::Never`] is bad for everyone; one that is `NotYet` may be
+    /// good later.
     pub fn handle_slot(
         &mut self,
         slot: Signed<Slot>,
@@ -155,8 +166,8 @@ impl Claims {
         Ok(Outcome::Changed { node, replicas })
     }
 
-    /// States that this node runs a replica, by an award to it that was verified, under at least its token. With a claim of the
-    /// same replica already there, replaces it.
+    /// States that this node runs a replica, by an award to it that was verified, under at least
+    /// its token. With a claim of the same replica already there, replaces it.
     pub fn claim(&mut self, claim: Claim) -> Result<Signed<Slot>, SheetFull> {
         let (mut issued, mut full) = self.claim_all(vec![claim]);
         match full.pop() {
@@ -165,8 +176,12 @@ impl Claims {
         }
     }
 
-    /// The same for several replicas at once: each slot that changes is issued once. Returns with them the replicas whose slot was full.
-    pub fn claim_all(&mut self, claims: Vec<Claim>) -> (Vec<Signed<Slot>>, Vec<(ReplicaId, SheetFull)>) {
+    /// The same for several replicas at once: each slot that changes is issued once. Returns with
+    /// them the replicas whose slot was full.
+    pub fn claim_all(
+        &mut self,
+        claims: Vec<Claim>,
+    ) -> (Vec<Signed<Slot>>, Vec<(ReplicaId, SheetFull)>) {
         let mut by_slot: BTreeMap<u8, Vec<Claim>> = BTreeMap::new();
         for claim in claims {
             by_slot.entry(claim.replica.slot()).or_default().push(claim);
@@ -179,7 +194,10 @@ impl Claims {
                 match claims.binary_search_by_key(&claim.replica, |known| known.replica) {
                     Ok(at) => claims[at] = claim,
                     Err(_) if claims.len() >= MAX_SLOT_CLAIMS => {
-                        full.push((claim.replica, SheetFull { slot: number, claims: claims.len() }));
+                        full.push((
+                            claim.replica,
+                            SheetFull { slot: number, claims: claims.len() },
+                        ));
                         continue;
                     }
                     Err(at) => claims.insert(at, claim),
@@ -193,8 +211,14 @@ impl Claims {
         (issued, full)
     }
 
-    /// These replicas of one slot run and answer. `None` when that is no change, or this node claims none of them.
-    pub fn set_healthy(&mut self, number: u8, replicas: &[ReplicaId], since: WallClock) -> Option<Signed<Slot>> {
+    /// These replicas of one slot run and answer. `None` when that is no change, or this node
+    /// claims none of them.
+    pub fn set_healthy(
+        &mut self,
+        number: u8,
+        replicas: &[ReplicaId],
+        since: WallClock,
+    ) -> Option<Signed<Slot>> {
         let (counter, mut claims) = self.own_slot(number);
         let mut changed = false;
         for claim in claims.iter_mut().filter(|claim| replicas.contains(&claim.replica)) {
@@ -205,10 +229,18 @@ impl Claims {
         changed.then(|| self.issue(number, counter, claims))
     }
 
-    /// Changes how far a claim has come; cuts a reason that is too long. `None` when that is no change, or this node has no such claim.
-    pub fn set_phase(&mut self, replica: &ReplicaId, phase: Phase, since: WallClock) -> Option<Signed<Slot>> {
+    /// Changes how far a claim has come; cuts a reason that is too long. `None` when that is no
+    /// change, or this node has no such claim.
+    pub fn set_phase(
+        &mut self,
+        replica: &ReplicaId,
+        phase: Phase,
+        since: WallClock,
+    ) -> Option<Signed<Slot>> {
         let phase = match phase {
-            Phase::Failing { reason, restarts } => Phase::Failing { reason: short_reason(reason), restarts },
+            Phase::Failing { reason, restarts } => {
+                Phase::Failing { reason: short_reason(reason), restarts }
+            }
             Phase::Starting | Phase::Healthy => phase,
         };
         self.alter(replica, |claim| {
@@ -224,7 +256,8 @@ impl Claims {
         })
     }
 
-    /// Says that the replica is replaced in place by another generation: starting. `None` as in `set_phase`.
+    /// Says that the replica is replaced in place by another generation: starting. `None` as in
+    /// `set_phase`.
     pub fn set_generation(
         &mut self,
         replica: &ReplicaId,
@@ -240,7 +273,8 @@ impl Claims {
         })
     }
 
-    /// Takes over a greater token without a restart (see [`Fact::Adopt`]). `None` when it is not greater.
+    /// Takes over a greater token without a restart (see [`Fact::Adopt`]). `None` when it is not
+    /// greater.
     pub fn adopt(&mut self, replica: &ReplicaId, token: Token) -> Option<Signed<Slot>> {
         self.alter(replica, |claim| {
             let changes = claim.token < token;
@@ -258,7 +292,8 @@ impl Claims {
         Some(self.issue(number, counter, claims))
     }
 
-    /// At a start of the daemon nothing runs yet: every own claim that says otherwise is put back to starting.
+    /// At a start of the daemon nothing runs yet: every own claim that says otherwise is put back
+    /// to starting.
     pub fn restarting(&mut self, since: WallClock) -> Vec<Signed<Slot>> {
         let mut issued = Vec::new();
         for number in 0..SLOTS {
@@ -274,7 +309,8 @@ impl Claims {
         issued
     }
 
-    /// A node left the roster: its sheet goes, the greatest tokens stay. Returns the replicas it claimed.
+    /// A node left the roster: its sheet goes, the greatest tokens stay. Returns the replicas it
+    /// claimed.
     pub fn forget_node(&mut self, node: &NodeId) -> Vec<ReplicaId> {
         if *node == self.me {
             return Vec::new();
@@ -283,17 +319,18 @@ impl Claims {
         self.after_change(gone)
     }
 
-    /// A workload is gone for good: tokens of its replicas that nobody claims are forgotten. Call again when the last
-    /// claims are gone; what is missed is bounded all the same.
+    /// A workload is gone for good: tokens of its replicas that nobody claims are forgotten. Call
+    /// again when the last claims are gone; what is missed is bounded all the same.
     pub fn forget_workload(&mut self, uid: &Digest) {
         self.tokens.forget_workload(uid);
     }
 
-    /// Looks at every replica that this node holds together with others; asks keepers, adopts tokens. To be called when
-    /// claims, who is up or what is wished for changed, and when [`Claims::poll_timeout`] is due.
+    /// Looks at every replica that this node holds together with others; asks keepers, adopts
+    /// tokens. To be called when claims, who is up or what is wished for changed, and when
+    /// [`Claims::poll_timeout`] is due.
     ///
-    /// `up` says whether a node is held to be up: one that is not does not make this node yield. `current` gives the
-    /// wished generation of a uid.
+    /// `up` says whether a node is held to be up: one that is not does not make this node yield.
+    /// `current` gives the wished generation of a uid.
     pub fn reconsider(
         &mut self,
         now: Time,
@@ -305,7 +342,12 @@ impl Claims {
     }
 
     /// Takes a peer's word about a duplicate.
-    pub fn handle_message(&mut self, from: NodeId, message: Message, out: &mut Out<Message>) -> Vec<Fact> {
+    pub fn handle_message(
+        &mut self,
+        from: NodeId,
+        message: Message,
+        out: &mut Out<Message>,
+    ) -> Vec<Fact> {
         self.duplicates.handle_message(self.me, &self.index, from, message, out)
     }
 
@@ -339,7 +381,8 @@ impl Claims {
         self.index.of_node(node)
     }
 
-    /// Whose claim of a replica is kept among the holders that are up; `None` when none of them holds it.
+    /// Whose claim of a replica is kept among the holders that are up; `None` when none of them
+    /// holds it.
     pub fn keeper_of(
         &self,
         replica: &ReplicaId,
@@ -389,7 +432,11 @@ impl Claims {
         Outcome::Reissue(self.issue(slot.slot, slot.counter, claims))
     }
 
-    fn alter(&mut self, replica: &ReplicaId, change: impl FnOnce(&mut Claim) -> bool) -> Option<Signed<Slot>> {
+    fn alter(
+        &mut self,
+        replica: &ReplicaId,
+        change: impl FnOnce(&mut Claim) -> bool,
+    ) -> Option<Signed<Slot>> {
         self.index.claim(&self.me, replica)?;
         let number = replica.slot();
         let (counter, mut claims) = self.own_slot(number);
@@ -399,25 +446,36 @@ impl Claims {
 
     /// The counter and the claims of a slot of this node's own sheet.
     fn own_slot(&self, number: u8) -> (u64, Vec<Claim>) {
-        self.index.slot(&self.me, number).map_or((0, Vec::new()), |slot| (slot.counter, slot.claims.clone()))
+        self.index
+            .slot(&self.me, number)
+            .map_or((0, Vec::new()), |slot| (slot.counter, slot.claims.clone()))
     }
 
     /// Issues a slot of this node's own sheet anew, above a counter.
     fn issue(&mut self, slot: u8, above: u64, claims: Vec<Claim>) -> Signed<Slot> {
-        let issued =
-            Signed::sign(Slot { slot, counter: (above + 1).max(self.floor), claims }, &self.keys, &self.cluster);
-        debug_assert_eq!(validity::check_form(&issued), Ok(()), "peers refuse what this node says of itself");
+        let issued = Signed::sign(
+            Slot { slot, counter: (above + 1).max(self.floor), claims },
+            &self.keys,
+            &self.cluster,
+        );
+        debug_assert_eq!(
+            validity::check_form(&issued),
+            Ok(()),
+            "peers refuse what this node says of itself"
+        );
         self.put(self.me, issued.clone());
         issued
     }
 
-    /// Puts a slot that was judged good in its place. Returns the replicas whose claims changed by it.
+    /// Puts a slot that was judged good in its place. Returns the replicas whose claims changed by
+    /// it.
     fn put(&mut self, node: NodeId, slot: Signed<Slot>) -> Vec<ReplicaId> {
         let changed = self.index.put(node, slot);
         self.after_change(changed)
     }
 
-    /// These replicas' claims changed, one of which may have had a token before. Returns the replicas.
+    /// These replicas' claims changed, one of which may have had a token before. Returns the
+    /// replicas.
     fn after_change(&mut self, changed: Vec<(ReplicaId, Option<Token>)>) -> Vec<ReplicaId> {
         for (replica, before) in &changed {
             let holders = self.index.of(replica);

@@ -5,7 +5,8 @@ use std::sync::LazyLock;
 
 use crate::model::claim::Place;
 use crate::model::{
-    AuctionId, Award, Claim, ClusterId, Digest, KeyPair, NodeId, Phase, ReplicaId, Signed, Token, WallClock,
+    AuctionId, Award, Claim, ClusterId, Digest, KeyPair, NodeId, Phase, ReplicaId, Signed, Token,
+    WallClock,
 };
 
 use super::*;
@@ -15,7 +16,8 @@ const CURRENT: Digest = Digest([1; 32]);
 const OLD: Digest = Digest([2; 32]);
 
 /// Derived once: the worlds of a property test look nodes up far more often than they sign.
-static KEYS: LazyLock<Vec<KeyPair>> = LazyLock::new(|| (0..=u8::MAX).map(|n| KeyPair::from_seed(&[n; 32])).collect());
+static KEYS: LazyLock<Vec<KeyPair>> =
+    LazyLock::new(|| (0..=u8::MAX).map(|n| KeyPair::from_seed(&[n; 32])).collect());
 
 fn keys(n: u8) -> KeyPair {
     KEYS[usize::from(n)].clone()
@@ -37,7 +39,13 @@ fn replica(index: u32) -> ReplicaId {
 fn award(replica: ReplicaId, to: u8, counter: u64) -> Award {
     let owner = id(200);
     let auction = AuctionId { owner, number: counter };
-    Award { auction, replica, generation: CURRENT, token: Token { counter, by: owner, incarnation: 1 }, to: id(to) }
+    Award {
+        auction,
+        replica,
+        generation: CURRENT,
+        token: Token { counter, by: owner, incarnation: 1 },
+        to: id(to),
+    }
 }
 
 fn claim_by(award: &Signed<Award>) -> Claim {

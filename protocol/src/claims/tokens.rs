@@ -1,5 +1,6 @@
-//! The greatest token seen for each replica. It outlives the claim, so that a later award is told from an earlier one. What the claims
-//! themselves show, which is nearly all of it, is not written down a second time.
+//! The greatest token seen for each replica. It outlives the claim, so that a later award is told
+//! from an earlier one. What the claims themselves show, which is nearly all of it, is not written
+//! down a second time.
 
 use std::collections::BTreeMap;
 
@@ -39,9 +40,14 @@ impl Tokens {
         self.gone.get(replica).map(|remembered| remembered.token)
     }
 
-    /// The greatest token among a replica's claims now, none when nobody claims it any longer; and that of a claim that was there
-    /// before.
-    pub(super) fn note(&mut self, replica: &ReplicaId, before: Option<Token>, claimed: Option<Token>) {
+    /// The greatest token among a replica's claims now, none when nobody claims it any longer; and
+    /// that of a claim that was there before.
+    pub(super) fn note(
+        &mut self,
+        replica: &ReplicaId,
+        before: Option<Token>,
+        claimed: Option<Token>,
+    ) {
         let known = self.gone.get(replica);
         let was_idle = known.and_then(|known| known.idle);
         let highest = known.map(|known| known.token).max(before);
@@ -75,7 +81,8 @@ impl Tokens {
     pub(super) fn forget_workload(&mut self, uid: &Digest) {
         let first = ReplicaId { uid: *uid, place: Place::Index(0) };
         let of_uid = self.gone.range(first..).take_while(|(replica, _)| replica.uid == *uid);
-        let gone: Vec<(ReplicaId, u64)> = of_uid.filter_map(|(replica, known)| Some((*replica, known.idle?))).collect();
+        let gone: Vec<(ReplicaId, u64)> =
+            of_uid.filter_map(|(replica, known)| Some((*replica, known.idle?))).collect();
         for (replica, at) in gone {
             self.gone.remove(&replica);
             self.idle.remove(&at);

@@ -6,8 +6,8 @@ use crate::model::{Award, Claim, ClusterId, NodeId, Phase, ReplicaId, Signed, Sl
 use super::Standing;
 use super::index::find_in;
 
-/// How far a token's counter may be ahead of every one that was seen for the replica: a stolen node must not be able to
-/// use the counter up. An honest one grows by one an award.
+/// How far a token's counter may be ahead of every one that was seen for the replica: a stolen node
+/// must not be able to use the counter up. An honest one grows by one an award.
 pub(super) const MAX_JUMP: u64 = 1 << 20;
 /// No counter, of a token or of a slot, is ever above this; so adding to one never overflows.
 pub(super) const MAX_COUNTER: u64 = 1 << 62;
@@ -113,7 +113,8 @@ fn check_claim(node: &NodeId, slot: u8, claim: &Claim) -> Result<(), Invalid> {
     Ok(())
 }
 
-/// Judges by who is a member and what was seen. `known` is the slot this one would replace: its awards were verified.
+/// Judges by who is a member and what was seen. `known` is the slot this one would replace: its
+/// awards were verified.
 pub(super) fn check_rights(
     slot: &Signed<Slot>,
     known: Option<&Signed<Slot>>,
@@ -129,7 +130,11 @@ pub(super) fn check_rights(
     for claim in &slot.claims {
         let seen = highest(&claim.replica).map_or(0, |token| token.counter);
         if claim.token.counter > seen.saturating_add(MAX_JUMP) {
-            return Err(Premature::CounterAhead { replica: claim.replica, counter: claim.token.counter }.into());
+            return Err(Premature::CounterAhead {
+                replica: claim.replica,
+                counter: claim.token.counter,
+            }
+            .into());
         }
         // The whole of it is compared, signature included: its hash does not cover the signature.
         if find_in(known, &claim.replica).is_some_and(|known| known.award == claim.award) {

@@ -1,16 +1,17 @@
 //! What should run, and on which roster: a CRDT that operators write through any node.
 //!
-//! One `crdts::MVReg` a key. A change carries its author's signed clock; changes that have not seen one another stay side by
-//! side as siblings, one of which is effective, the same one everywhere. **The state depends on the set of changes applied,
-//! never on their order.** Changes come in accepted (see `trust`) and are applied as operations: no register is ever decoded,
-//! and a whole `Map` register is avoided because it diverges.
+//! One `crdts::MVReg` a key. A change carries its author's signed clock; changes that have not seen
+//! one another stay side by side as siblings, one of which is effective, the same one everywhere.
+//! **The state depends on the set of changes applied, never on their order.** Changes come in
+//! accepted (see `trust`) and are applied as operations: no register is ever decoded, and a whole
+//! `Map` register is avoided because it diverges.
 //!
-//! A removal is a value like any other, so what has been seen by it never comes back. A later workload under the same name
-//! has seen the removal, names no uid and so becomes another workload, with a uid of its own: nothing of the old one - claims,
-//! rulings, tokens - is taken for its.
+//! A removal is a value like any other, so what has been seen by it never comes back. A later
+//! workload under the same name has seen the removal, names no uid and so becomes another workload,
+//! with a uid of its own: nothing of the old one - claims, rulings, tokens - is taken for its.
 //!
-//! Removals stay for ever, as do the clocks in them: dropping one is safe only when every member of the roster has it, and
-//! that bookkeeping is not there yet. The bound on keys counts them.
+//! Removals stay for ever, as do the clocks in them: dropping one is safe only when every member of
+//! the roster has it, and that bookkeeping is not there yet. The bound on keys counts them.
 
 mod register;
 mod wishes;
@@ -24,7 +25,8 @@ use imbl::OrdMap;
 
 use crate::model::change::MAX_SERIAL;
 use crate::model::{
-    Certificate, Change, ChangeBody, Clock, Digest, Key, NodeId, RawChange, Unverified, Value, WallClock, WorkloadName,
+    Certificate, Change, ChangeBody, Clock, Digest, Key, NodeId, RawChange, Unverified, Value,
+    WallClock, WorkloadName,
 };
 
 use register::Register;
@@ -35,23 +37,27 @@ pub use wishes::Wish;
 
 /// The clock of a device that was never set starts before this: 2020-01-01.
 const EARLIEST: WallClock = WallClock(1_577_836_800_000);
-/// A clock beyond this is broken: 2200-01-01. It must not push serials where honest ones cannot follow.
+/// A clock beyond this is broken: 2200-01-01. It must not push serials where honest ones cannot
+/// follow.
 const LATEST: WallClock = WallClock(7_258_118_400_000);
 /// The bits of a serial below the milliseconds: 65,536 writes to a key within one.
 const SERIAL_SHIFT: u32 = 16;
 /// How far an author's clock may be ahead of the node's that takes its change.
 const MAX_AHEAD_MS: u64 = 24 * 60 * 60 * 1000;
 
-/// Certificates that are kept once for all changes that bear them. More operators than that pay in memory only.
+/// Certificates that are kept once for all changes that bear them. More operators than that pay in
+/// memory only.
 const SHARED_CERTIFICATES: usize = 64;
 
-/// Bounds. They must be the same at all nodes of a cluster: a node that keeps fewer keys is never in step with the others.
+/// Bounds. They must be the same at all nodes of a cluster: a node that keeps fewer keys is never
+/// in step with the others.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Workload keys, removed ones included. 20,000: at a few hundred bytes each they fit a small device's memory.
+    /// Workload keys, removed ones included. 20,000: at a few hundred bytes each they fit a small
+    /// device's memory.
     pub max_workloads: usize,
-    /// Member keys, removed ones included. 20,000. Counted apart, because any node can admit: a flood of members must not
-    /// keep operators from writing.
+    /// Member keys, removed ones included. 20,000. Counted apart, because any node can admit: a
+    /// flood of members must not keep operators from writing.
     pub max_members: usize,
 }
 
@@ -79,7 +85,10 @@ pub enum Applied {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[allow(missing_docs)]
 pub enum Full {
-    #[error("the cluster has {0} workload names, removed ones included, and can have no more: use a name again")]
+    #[error(
+        "the cluster has {0} workload names, removed ones included, and can have no more: use a \
+            name again"
+    )]
     Workloads(usize),
     #[error("the cluster has {0} members, removed ones included, and can have no more")]
     Members(usize),
@@ -92,7 +101,8 @@ pub struct Context {
     pub clock: Clock,
     /// Above everything that was seen.
     pub serial: u64,
-    /// The living workload that the write alters; none when there is none, removed ones included, and for members.
+    /// The living workload that the write alters; none when there is none, removed ones included,
+    /// and for members.
     pub uid: Option<Digest>,
 }
 
@@ -100,9 +110,15 @@ pub struct Context {
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[allow(missing_docs)]
 pub enum Implausible {
-    #[error("somebody wrote this key with the greatest serial there is: it can be written no more, use another name")]
+    #[error(
+        "somebody wrote this key with the greatest serial there is: it can be written no more, \
+            use another name"
+    )]
     Exhausted,
-    #[error("the author's clock says {author}, this node's {here}: set the one that is wrong, then write again")]
+    #[error(
+        "the author's clock says {author}, this node's {here}: set the one that is wrong, then \
+            write again"
+    )]
     Ahead { author: WallClock, here: WallClock },
 }
 
@@ -115,7 +131,8 @@ pub struct Desired {
     workload_keys: usize,
     wishes: Wishes,
     roster: OrdMap<NodeId, u64>,
-    /// Those that came with changes, the first [`SHARED_CERTIFICATES`]: every change of an operator brings the same one along.
+    /// Those that came with changes, the first [`SHARED_CERTIFICATES`]: every change of an operator
+    /// brings the same one along.
     certificates: Vec<Unverified<Certificate>>,
 }
 
@@ -162,9 +179,9 @@ impl Desired {
         Ok(matches!(register.apply(change.clone()), Applied::New { .. }).then(|| raw(&register)))
     }
 
-    /// For the node that takes a change from its author: whether the serial is near this node's clock or near what is known.
-    /// Changes from peers are not judged so, since acceptance must not depend on local time. A node whose own clock was
-    /// plainly never set lets all pass.
+    /// For the node that takes a change from its author: whether the serial is near this node's
+    /// clock or near what is known. Changes from peers are not judged so, since acceptance must not
+    /// depend on local time. A node whose own clock was plainly never set lets all pass.
     pub fn plausible(&self, body: &ChangeBody, here: WallClock) -> Result<(), Implausible> {
         if !(EARLIEST..=LATEST).contains(&here) {
             return Ok(());
@@ -177,8 +194,8 @@ impl Desired {
         Err(Implausible::Ahead { author: WallClock(body.serial >> SERIAL_SHIFT), here })
     }
 
-    /// What the next write of `key` must say. A device whose clock stands in 1970 still writes above what it has seen, and
-    /// one whose clock is broken the other way does not use it.
+    /// What the next write of `key` must say. A device whose clock stands in 1970 still writes
+    /// above what it has seen, and one whose clock is broken the other way does not use it.
     pub fn context(&self, key: &Key, here: WallClock) -> Result<Context, Implausible> {
         let hybrid = if here > LATEST { 0 } else { here.0 << SERIAL_SHIFT };
         let register = self.register(key);
@@ -190,7 +207,11 @@ impl Desired {
         let living = register
             .and_then(Register::effective)
             .filter(|change| matches!(change.signed.value, Value::Workload { .. }));
-        Ok(Context { clock: register.map(Register::clock).unwrap_or_default(), serial, uid: living.map(Change::uid) })
+        Ok(Context {
+            clock: register.map(Register::clock).unwrap_or_default(),
+            serial,
+            uid: living.map(Change::uid),
+        })
     }
 
     /// The change of `key` that counts; it may be a removal.
@@ -206,7 +227,8 @@ impl Desired {
     /// The keys that were written at once by authors who did not know of one another, by key.
     pub fn conflicts(&self) -> impl Iterator<Item = &Key> {
         let contested = self.registers.values().filter(|register| register.siblings().len() > 1);
-        let keys: BTreeSet<&Key> = contested.filter_map(|register| Some(&register.effective()?.signed.key)).collect();
+        let keys: BTreeSet<&Key> =
+            contested.filter_map(|register| Some(&register.effective()?.signed.key)).collect();
         keys.into_iter()
     }
 
@@ -235,12 +257,14 @@ impl Desired {
         self.wishes.artifacts().len()
     }
 
-    /// The living workloads in a newer form, with their uid: kept and relayed, neither owned nor bid on here.
+    /// The living workloads in a newer form, with their uid: kept and relayed, neither owned nor
+    /// bid on here.
     pub fn opaque(&self) -> impl Iterator<Item = (&WorkloadName, Digest)> {
         self.wishes.opaque()
     }
 
-    /// The roster: who was admitted and not removed, alive or not, with the salt of its point on the ring.
+    /// The roster: who was admitted and not removed, alive or not, with the salt of its point on
+    /// the ring.
     pub fn members(&self) -> &OrdMap<NodeId, u64> {
         &self.roster
     }
@@ -263,7 +287,10 @@ impl Desired {
 
     /// The hash of the roster.
     pub fn roster_digest(&self) -> Digest {
-        let members = self.roster.iter().flat_map(|(node, salt)| node.0.into_iter().chain(salt.to_be_bytes()));
+        let members = self
+            .roster
+            .iter()
+            .flat_map(|(node, salt)| node.0.into_iter().chain(salt.to_be_bytes()));
         Digest::of(&members.collect::<Vec<u8>>())
     }
 
@@ -291,7 +318,9 @@ impl Desired {
         let Some(certificate) = &mut change.certificate else { return };
         match self.certificates.iter().find(|known| *known == certificate) {
             Some(known) => *certificate = known.clone(),
-            None if self.certificates.len() < SHARED_CERTIFICATES => self.certificates.push(certificate.clone()),
+            None if self.certificates.len() < SHARED_CERTIFICATES => {
+                self.certificates.push(certificate.clone())
+            }
             None => {}
         }
     }
@@ -307,7 +336,9 @@ impl Desired {
             Key::Workload(_) if self.workload_keys + more >= self.config.max_workloads => {
                 Err(Full::Workloads(self.workload_keys))
             }
-            Key::Member(_) if member_keys + more >= self.config.max_members => Err(Full::Members(member_keys)),
+            Key::Member(_) if member_keys + more >= self.config.max_members => {
+                Err(Full::Members(member_keys))
+            }
             Key::Workload(_) | Key::Member(_) => Ok(()),
         }
     }
@@ -317,7 +348,9 @@ impl Desired {
         match (&change.signed.key, &change.signed.value) {
             (Key::Workload(name), _) => self.wishes.set(name, change),
             (Key::Member(node), Value::Member { salt }) => drop(self.roster.insert(*node, *salt)),
-            (Key::Member(node), Value::Workload { .. } | Value::Tombstone) => drop(self.roster.remove(node)),
+            (Key::Member(node), Value::Workload { .. } | Value::Tombstone) => {
+                self.roster.remove(node);
+            }
         }
     }
 }

@@ -9,12 +9,13 @@ use crate::model::{Change, Clock, Digest, Key, PublicKey, Value, WriterId};
 
 use super::Applied;
 
-/// Concurrent changes kept of one key. There is one for each installation that wrote while cut off from the others; more
-/// than a few is a fault or an attack, and all of them travel together.
+/// Concurrent changes kept of one key. There is one for each installation that wrote while cut off
+/// from the others; more than a few is a fault or an attack, and all of them travel together.
 pub const MAX_SIBLINGS: usize = 32;
 
-/// A total order that never contradicts the order of clocks: what has seen more stands higher, even if a writer used one serial
-/// twice. Without that, dropping the lowest could go round in circles between replicas.
+/// A total order that never contradicts the order of clocks: what has seen more stands higher, even
+/// if a writer used one serial twice. Without that, dropping the lowest could go round in circles
+/// between replicas.
 fn rank(change: &Change) -> (u64, u128, PublicKey, Digest) {
     let weight = change.signed.clock.values().map(|serial| u128::from(*serial)).sum();
     (change.signed.serial, weight, change.signed.by(), change.hash())
@@ -27,8 +28,9 @@ fn is_removal_of_a_member(change: &Change) -> bool {
 /// Never empty once something was applied.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Register {
-    /// By precedence, the effective one first. The `MVReg` of these is made when it is asked: it would keep each one's clock a second
-    /// time, and there is a register for every member of the cluster.
+    /// By precedence, the effective one first. The `MVReg` of these is made when it is asked: it
+    /// would keep each one's clock a second time, and there is a register for every member of the
+    /// cluster.
     siblings: Arc<[Change]>,
 }
 
@@ -42,8 +44,8 @@ impl Register {
         if self.holds(&new) {
             return Applied::Known;
         }
-        // Equal clocks are one dot used twice: a disk was lost or cloned, or the author cheats. `MVReg` would keep whichever
-        // came last, and replicas would differ for ever.
+        // Equal clocks are one dot used twice: a disk was lost or cloned, or the author cheats.
+        // `MVReg` would keep whichever came last, and replicas would differ for ever.
         let twin = self.siblings.iter().find(|sibling| sibling.signed.clock == new.signed.clock);
         if twin.is_some_and(|twin| rank(twin) > rank(&new)) {
             return Applied::Superseded;
@@ -100,8 +102,9 @@ impl Register {
     }
 }
 
-/// Holds the bound. Replicas may drop in different orders, yet the exchange of what they kept ends: each step raises the ranks that
-/// are kept, and two that have nothing to tell one another keep the same.
+/// Holds the bound. Replicas may drop in different orders, yet the exchange of what they kept ends:
+/// each step raises the ranks that are kept, and two that have nothing to tell one another keep the
+/// same.
 fn drop_lowest(siblings: &mut Vec<Change>) {
     if siblings.len() > MAX_SIBLINGS {
         siblings.sort_by_key(|sibling| std::cmp::Reverse(rank(sibling)));
@@ -109,10 +112,12 @@ fn drop_lowest(siblings: &mut Vec<Change>) {
     }
 }
 
-/// The greatest precedence comes first; but of a member, a removal does, so that a device whose clock is ahead cannot admit itself
-/// again beside its removal.
+/// The greatest precedence comes first; but of a member, a removal does, so that a device whose
+/// clock is ahead cannot admit itself again beside its removal.
 fn resolve(siblings: &mut [Change]) {
-    siblings.sort_by_key(|sibling| std::cmp::Reverse((is_removal_of_a_member(sibling), sibling.precedence())));
+    siblings.sort_by_key(|sibling| {
+        std::cmp::Reverse((is_removal_of_a_member(sibling), sibling.precedence()))
+    });
 }
 
 fn put(values: &mut MVReg<Change, WriterId>, change: &Change) {

@@ -4,7 +4,9 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
 use super::*;
-use crate::model::{Artifact, ClusterId, KeyPair, Resources, RuntimeKind, Signed, Spec, SpecForm, WriterId, codec};
+use crate::model::{
+    Artifact, ClusterId, KeyPair, Resources, RuntimeKind, Signed, Spec, SpecForm, WriterId, codec,
+};
 
 mod fuzz;
 
@@ -63,9 +65,17 @@ impl Author {
 
     /// Writes with this very clock, whose own entry is the serial.
     fn write_with(&self, key: &Key, clock: &[(u8, u64)], value: Value) -> Change {
-        let clock: Clock = clock.iter().map(|(writer, serial)| (WriterId([*writer; 32]), *serial)).collect();
+        let clock: Clock =
+            clock.iter().map(|(writer, serial)| (WriterId([*writer; 32]), *serial)).collect();
         let serial = *clock.get(&self.writer).unwrap();
-        self.sign(ChangeBody { key: key.clone(), writer: self.writer, serial, clock, uid: None, value })
+        self.sign(ChangeBody {
+            key: key.clone(),
+            writer: self.writer,
+            serial,
+            clock,
+            uid: None,
+            value,
+        })
     }
 }
 
@@ -110,7 +120,10 @@ fn a_wish_is_written_altered_removed_and_written_anew() {
     let scaled = ada.write(&desired, &web, wish("web", 3));
     assert!(fresh(&mut desired, &scaled));
     let second = desired.workload(&name("web")).unwrap();
-    assert_eq!((second.uid, second.generation, second.spec.replicas), (first.uid, first.generation, 3));
+    assert_eq!(
+        (second.uid, second.generation, second.spec.replicas),
+        (first.uid, first.generation, 3)
+    );
     assert_eq!(desired.apply(created), Ok(Applied::Superseded));
 
     let removed = ada.write(&desired, &web, Value::Tombstone);
@@ -170,7 +183,11 @@ fn a_clock_in_the_far_future_is_not_believed() {
     let refused = desired.plausible(&ahead.signed, NOW);
     let author = WallClock(NOW.0 + 2 * MAX_AHEAD_MS);
     assert_eq!(refused, Err(Implausible::Ahead { author, here: NOW }));
-    assert_eq!(desired.plausible(&ahead.signed, WallClock(7)), Ok(()), "a clock that was never set judges nobody");
+    assert_eq!(
+        desired.plausible(&ahead.signed, WallClock(7)),
+        Ok(()),
+        "a clock that was never set judges nobody"
+    );
 
     // Once it is here all the same, others must be able to write above it.
     fresh(&mut desired, &ahead);
@@ -234,7 +251,8 @@ fn a_forged_uid_leaves_the_workload_with_the_first_name() {
 
 #[test]
 fn a_removed_member_cannot_admit_itself_again() {
-    let (ada, joiner, mut desired, node) = (author(1), author(2), Desired::default(), NodeId([7; 32]));
+    let (ada, joiner, mut desired, node) =
+        (author(1), author(2), Desired::default(), NodeId([7; 32]));
     let member = Key::Member(node);
     let admitted = joiner.write_with(&member, &[(2, 5)], Value::Member { salt: 40 });
     assert!(fresh(&mut desired, &admitted));
@@ -268,8 +286,10 @@ fn a_full_room_refuses_new_keys_and_nothing_else() {
     assert_eq!(bytes(&desired), before);
     assert_eq!(desired.digest(&key("c")), None);
 
-    for (node, expected) in [(1, Ok(Applied::New { effective: true })), (2, Err(Full::Members(1)))] {
-        let change = ada.write(&desired, &Key::Member(NodeId([node; 32])), Value::Member { salt: 1 });
+    for (node, expected) in [(1, Ok(Applied::New { effective: true })), (2, Err(Full::Members(1)))]
+    {
+        let change =
+            ada.write(&desired, &Key::Member(NodeId([node; 32])), Value::Member { salt: 1 });
         assert_eq!(desired.apply(change), expected);
     }
     let removed = ada.write(&desired, &key("a"), Value::Tombstone);
@@ -319,19 +339,28 @@ fn more_siblings_than_are_kept_still_end_in_one_state() {
             author(number).write_with(&web, clock, wish("web", replicas))
         })
         .collect();
-    let written: Vec<(RawChange, Change)> = changes.iter().map(|change| (change.raw(), change.clone())).collect();
+    let written: Vec<(RawChange, Change)> =
+        changes.iter().map(|change| (change.raw(), change.clone())).collect();
     for seed in 0..20 {
-        let mut replicas: Vec<Desired> = (0..3).map(|i| replica(&shuffled(&changes, seed * 3 + i))).collect();
+        let mut replicas: Vec<Desired> =
+            (0..3).map(|i| replica(&shuffled(&changes, seed * 3 + i))).collect();
         for _ in 0..10 {
             for (from, to) in [(0, 1), (1, 2), (2, 0), (0, 2), (2, 1), (1, 0)] {
                 for raw in replicas[from].item(&web.hash()) {
-                    // What travels is what was written; signatures are other tests' business, and cost seconds here.
-                    let (_, change) = written.iter().find(|(known, _)| *known == raw).expect("one of those written");
+                    // What travels is what was written; signatures are other tests' business, and
+                    // cost seconds here.
+                    let (_, change) = written
+                        .iter()
+                        .find(|(known, _)| *known == raw)
+                        .expect("one of those written");
                     replicas[to].apply(change.clone()).unwrap();
                 }
             }
         }
         assert!(replicas[0].siblings(&web).count() <= MAX_SIBLINGS);
-        assert!(replicas.iter().all(|replica| bytes(replica) == bytes(&replicas[0])), "seed {seed}");
+        assert!(
+            replicas.iter().all(|replica| bytes(replica) == bytes(&replicas[0])),
+            "seed {seed}"
+        );
     }
 }

@@ -29,8 +29,8 @@ pub(super) struct Wishes {
     by_uid: OrdMap<Digest, Arc<Wish>>,
     /// How many of `known` run each artifact. At most as many as those.
     artifacts: OrdMap<Digest, u32>,
-    /// Names whose uid another has: only when an operator forged one. Then the first name has it, everywhere, and the others are no
-    /// workloads, since nobody could tell their claims apart.
+    /// Names whose uid another has: only when an operator forged one. Then the first name has it,
+    /// everywhere, and the others are no workloads, since nobody could tell their claims apart.
     rivals: BTreeSet<(Digest, WorkloadName)>,
 }
 
@@ -64,7 +64,9 @@ impl Wishes {
         self.known.insert(wish.name.clone(), Arc::clone(&wish));
         *self.artifacts.entry(wish.spec.artifact.digest).or_default() += 1;
         match self.by_uid.get(&wish.uid) {
-            Some(first) if first.name < wish.name => _ = self.rivals.insert((wish.uid, wish.name.clone())),
+            Some(first) if first.name < wish.name => {
+                _ = self.rivals.insert((wish.uid, wish.name.clone()))
+            }
             first => {
                 self.rivals.extend(first.map(|later| (wish.uid, later.name.clone())));
                 self.by_uid.insert(wish.uid, wish);

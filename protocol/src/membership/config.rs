@@ -2,36 +2,42 @@
 
 use std::time::Duration;
 
-/// What can be tuned. The defaults suit networks of devices; a test holds them to the promises of the documentation.
+/// What can be tuned. The defaults suit networks of devices; a test holds them to the promises of
+/// the documentation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// How many nodes watch a node, 3 to 8. Three make a majority that survives one mistaken observer; each more costs
-    /// every node one more beat.
+    /// How many nodes watch a node, 3 to 8. Three make a majority that survives one mistaken
+    /// observer; each more costs every node one more beat.
     pub observers: usize,
-    /// How often a node shows its observers that it lives. With three observers of 400 ms each this is some 1 KiB/s,
-    /// headers included, and a second of silence is two lost beats.
+    /// How often a node shows its observers that it lives. With three observers of 400 ms each this
+    /// is some 1 KiB/s, headers included, and a second of silence is two lost beats.
     pub beat: Duration,
-    /// The pace of probes and questions while a node is in doubt: several fit between doubt and verdict, so that single
-    /// losses do not matter.
+    /// The pace of probes and questions while a node is in doubt: several fit between doubt and
+    /// verdict, so that single losses do not matter.
     pub probe_every: Duration,
-    /// A probe is late after the round trip and its usual swing, and never before this: schedulers and radios take naps.
+    /// A probe is late after the round trip and its usual swing, and never before this: schedulers
+    /// and radios take naps.
     pub probe_floor: Duration,
-    /// An observer that has heard nothing for so long, neither itself nor through others, votes `silent`. On top come the
-    /// path's round trip and whatever stalls the subject or we ourselves had lately. TCP hides one or two lost packets in
-    /// a row within this (200 + 400 ms), three need luck at every observer at once.
+    /// An observer that has heard nothing for so long, neither itself nor through others, votes
+    /// `silent`. On top come the path's round trip and whatever stalls the subject or we ourselves
+    /// had lately. TCP hides one or two lost packets in a row within this (200 + 400 ms), three
+    /// need luck at every observer at once.
     pub cut: Duration,
-    /// The same with nobody else to ask. Longer, since nobody corrects us then: TCP needs five losses in a row.
+    /// The same with nobody else to ask. Longer, since nobody corrects us then: TCP needs five
+    /// losses in a row.
     pub cut_alone: Duration,
-    /// An observer that was asked and says nothing for so long (round trip on top) counts as one that cannot be asked.
+    /// An observer that was asked and says nothing for so long (round trip on top) counts as one
+    /// that cannot be asked.
     pub answer: Duration,
     /// Once a majority stands: how long to wait for the rest, who may know a live path.
     pub patience: Duration,
-    /// A vote counts for so long after it came; whoever still means it is asked again far more often.
+    /// A vote counts for so long after it came; whoever still means it is asked again far more
+    /// often.
     pub vote_ttl: Duration,
     /// A node with a lost link that watches not leaves the asking to the observers for so long.
     pub bystander: Duration,
-    /// The node of the greater id leaves the dial to the other for so long, or for a handshake's six round trips: two dials
-    /// that cross make two connections.
+    /// The node of the greater id leaves the dial to the other for so long, or for a handshake's
+    /// six round trips: two dials that cross make two connections.
     pub courtesy: Duration,
     /// The same before the round trip is known.
     pub courtesy_unknown: Duration,
@@ -39,12 +45,13 @@ pub struct Config {
     pub dial_lost: Duration,
     /// First pause between dials; it doubles up to `redial_most`.
     pub redial_first: Duration,
-    /// Longest pause between dials. The dead are dialled for ever, so this bounds how long a healed split stays unseen.
+    /// Longest pause between dials. The dead are dialled for ever, so this bounds how long a healed
+    /// split stays unseen.
     pub redial_most: Duration,
     /// Dials under way at once: sockets and handshakes are dear on small devices.
     pub max_dials: usize,
-    /// How long a member may stay unknown after the start or its admission before it is held to be down. Devices of one
-    /// mains switch boot seconds apart.
+    /// How long a member may stay unknown after the start or its admission before it is held to be
+    /// down. Devices of one mains switch boot seconds apart.
     pub unknown_grace: Duration,
     /// The longest planned absence that is honoured.
     pub back_by_most: Duration,
@@ -52,22 +59,25 @@ pub struct Config {
     pub full_mesh: usize,
     /// Links beyond observers and observed in larger clusters: gossip and repair need shortcuts.
     pub random_links: usize,
-    /// Links in all; above it those that nobody here wants are closed as soon as they are idle, above twice as many at once. One costs
-    /// some 70 KB.
+    /// Links in all; above it those that nobody here wants are closed as soon as they are idle,
+    /// above twice as many at once. One costs some 70 KB.
     pub max_links: usize,
     /// How often an idle link's round trip is measured.
     pub rtt_every: Duration,
-    /// How long a neighbour's view of who is down may differ before views are exchanged: gossip needs a moment. An eighth of it
-    /// with one that returns, or when one returns of whom no gossip tells.
+    /// How long a neighbour's view of who is down may differ before views are exchanged: gossip
+    /// needs a moment. An eighth of it with one that returns, or when one returns of whom no gossip
+    /// tells.
     pub repair_after: Duration,
-    /// The longest pause between exchanges that did not help; they start at `repair_after` and double.
+    /// The longest pause between exchanges that did not help; they start at `repair_after` and
+    /// double.
     pub repair_most: Duration,
     /// A stall of ours shorter than this is ordinary scheduling.
     pub lag_floor: Duration,
-    /// The most that stalls, ours or the subject's own word of them, add to a time-out: a broken node must not be
-    /// unkillable.
+    /// The most that stalls, ours or the subject's own word of them, add to a time-out: a broken
+    /// node must not be unkillable.
     pub lag_most: Duration,
-    /// Re-issues of the own record in answer to others, one per so long: each incarnation costs a disk write.
+    /// Re-issues of the own record in answer to others, one per so long: each incarnation costs a
+    /// disk write.
     pub reissue_every: Duration,
 }
 

@@ -14,27 +14,31 @@ use super::observers::{REACH, lots};
 use super::paths::Link;
 use super::{Cx, DialFailure, Membership, Reason};
 
-/// When a record is gossiped again after the first link. A device that has moved does so sooner: the others may know it under
-/// addresses that lead nowhere.
+/// When a record is gossiped again after the first link. A device that has moved does so sooner:
+/// the others may know it under addresses that lead nowhere.
 const ANNOUNCE: Duration = Duration::from_secs(1);
 const ANNOUNCE_MOVED: Duration = Duration::from_millis(300);
 /// How long a peer that probes us is beaten for: it watches us.
 const WATCHED: Duration = Duration::from_secs(10);
 
-/// A link that is lost sooner was of no use: a network that comes and goes, or two devices with one key that take it from one
-/// another. After a few of those in a row there is a pause before each dial.
+/// A link that is lost sooner was of no use: a network that comes and goes, or two devices with one
+/// key that take it from one another. After a few of those in a row there is a pause before each
+/// dial.
 const BRIEF: Duration = Duration::from_secs(5);
 const BRIEF_FORGIVEN: u32 = 3;
 /// A link that something came over within so long is in use.
 const IN_USE: Duration = Duration::from_secs(1);
 
 impl Membership {
-    /// Works out anew who watches whom and who should be linked. Cost is flat in the size of the roster.
+    /// Works out anew who watches whom and who should be linked. Cost is flat in the size of the
+    /// roster.
     pub(super) fn refresh_topology(&mut self, cx: &mut Cx<'_>) {
         let (ahead, watchers) = self.walk(true);
         let (behind, _) = self.walk(false);
-        // I watch those for whom I am among the first live successors: all that the walk back passed.
-        let watched: BTreeSet<NodeId> = behind.iter().copied().filter(|node| !self.is_down(node)).collect();
+        // I watch those for whom I am among the first live successors: all that the walk back
+        // passed.
+        let watched: BTreeSet<NodeId> =
+            behind.iter().copied().filter(|node| !self.is_down(node)).collect();
         let mut wanted: BTreeSet<NodeId> = if self.salt.is_none() {
             BTreeSet::new()
         } else if self.members.len() < self.config.full_mesh {
@@ -54,7 +58,8 @@ impl Membership {
         self.want(cx, wanted);
     }
 
-    /// Members one way around, up to the last of as many live ones as a node has observers; and those live ones.
+    /// Members one way around, up to the last of as many live ones as a node has observers; and
+    /// those live ones.
     fn walk(&self, ahead: bool) -> (Vec<NodeId>, BTreeSet<NodeId>) {
         let Some(salt) = self.salt else { return Default::default() };
         let (mut passed, mut live) = (Vec::new(), BTreeSet::new());
@@ -113,7 +118,8 @@ impl Membership {
 
     /// In a large cluster, and everybody near is out of reach.
     fn is_lonely(&self) -> bool {
-        self.members.len() >= self.config.full_mesh && self.links().count() < self.config.quorum_size()
+        self.members.len() >= self.config.full_mesh
+            && self.links().count() < self.config.quorum_size()
     }
 
     /// Tries members drawn by lot, until there are links enough to hear of the others.
@@ -122,15 +128,17 @@ impl Membership {
         if self.is_lonely() {
             for _ in 0..self.config.random_links {
                 let lot = self.rng.next_u64();
-                self.sought.extend(self.circle.nearest(&lots(&self.me, lot), |node| *node != self.me));
+                self.sought
+                    .extend(self.circle.nearest(&lots(&self.me, lot), |node| *node != self.me));
             }
             self.timers.set(Reason::Explore, cx.now + self.config.redial_most);
         }
         self.unsettled_topology = true;
     }
 
-    /// Dials now, if this node is the one to dial first; else after the courtesy. The rule mends crossing dials: both ends
-    /// of a lost link notice at once, and two dials that cross make two connections.
+    /// Dials now, if this node is the one to dial first; else after the courtesy. The rule mends
+    /// crossing dials: both ends of a lost link notice at once, and two dials that cross make two
+    /// connections.
     pub(super) fn dial_soon(&mut self, cx: &mut Cx<'_>, node: NodeId) {
         if self.has_link(&node) || self.dialling.contains(&node) {
             return;
@@ -199,7 +207,8 @@ impl Membership {
         path.refused = refused;
         let failures = path.failures;
         self.note_failing(cx, node, how);
-        // The others may not have lost their end of the old link yet, and refuse a second one for a moment.
+        // The others may not have lost their end of the old link yet, and refuse a second one for a
+        // moment.
         let most = if self.attention.has_moved(cx.now) { 1 } else { 16 };
         let doublings = failures.saturating_sub(1).min(most);
         let pause = (self.config.redial_first * (1 << doublings)).min(self.config.redial_most);
@@ -222,7 +231,8 @@ impl Membership {
             return;
         }
         // Where one has fallen and returns, others have that one or this does not see yet.
-        let returns = self.members.get(&peer).is_some_and(|member| matches!(member.life, Life::Down(_)));
+        let returns =
+            self.members.get(&peer).is_some_and(|member| matches!(member.life, Life::Down(_)));
         let repair_gap = if returns { self.config.repair_soon() } else { self.config.repair_after };
         let path = self.paths.entry(peer).or_default();
         path.link = Some(Link::new(cx.now, repair_gap));
@@ -252,9 +262,13 @@ impl Membership {
         self.expect(cx, peer);
         match self.members.get(&peer).map(|member| &member.life) {
             Some(Life::Unknown { .. }) => self.rise(cx, peer),
-            // Our own belief only, and here it is. If it is a new life, its hello is about to say so.
-            Some(Life::Down(fall)) if fall.notice.is_none() && fall.why.cause != Cause::Goodbye => self.rise(cx, peer),
-            // Its hello shows whether this is the life that ended, which then has to be told, or a new one.
+            // Our own belief only, and here it is. If it is a new life, its hello is about to say
+            // so.
+            Some(Life::Down(fall)) if fall.notice.is_none() && fall.why.cause != Cause::Goodbye => {
+                self.rise(cx, peer)
+            }
+            // Its hello shows whether this is the life that ended, which then has to be told, or a
+            // new one.
             Some(Life::Down(_) | Life::BackBy(_)) | None => {}
             Some(Life::Up) => self.drop_doubt(cx, &peer),
         }
@@ -291,7 +305,8 @@ impl Membership {
                         self.dial_soon(cx, peer);
                     } else {
                         let doublings = (brief - BRIEF_FORGIVEN).min(16);
-                        let pause = (self.config.redial_first * (1 << doublings)).min(self.config.redial_most);
+                        let pause = (self.config.redial_first * (1 << doublings))
+                            .min(self.config.redial_most);
                         let pause = pause * 3 / 4 + self.jitter(pause / 2);
                         self.timers.set_by(Reason::Dial(peer), cx.now + pause);
                     }
@@ -306,10 +321,15 @@ impl Membership {
         }
     }
 
-    /// Whoever returns may show that the network does: the other dead are dialled soon, in no order.
+    /// Whoever returns may show that the network does: the other dead are dialled soon, in no
+    /// order.
     pub(super) fn dial_the_dead(&mut self, cx: &mut Cx<'_>) {
-        let dead: Vec<NodeId> =
-            self.wanted.iter().copied().filter(|node| self.is_down(node) && !self.has_link(node)).collect();
+        let dead: Vec<NodeId> = self
+            .wanted
+            .iter()
+            .copied()
+            .filter(|node| self.is_down(node) && !self.has_link(node))
+            .collect();
         for node in dead {
             if self.dialling.contains(&node) {
                 continue;
@@ -322,22 +342,26 @@ impl Membership {
         }
     }
 
-    /// Whether this node has no use for the link. Strangers may be members to be, and one that is not in the roster itself
-    /// cannot tell.
+    /// Whether this node has no use for the link. Strangers may be members to be, and one that is
+    /// not in the roster itself cannot tell.
     pub(super) fn is_spare(&self, now: Time, peer: &NodeId) -> bool {
-        let is_used = self.wanted.contains(peer) || self.doubts.contains_key(peer) || self.watches_me(now, peer);
+        let is_used = self.wanted.contains(peer)
+            || self.doubts.contains_key(peer)
+            || self.watches_me(now, peer);
         !is_used && self.salt.is_some() && self.members.contains_key(peer)
     }
 
-    /// Closes links that nobody here wants when there are too many, those heard longest ago first. One that is in use stays a little:
-    /// what is on its way over it would be lost.
+    /// Closes links that nobody here wants when there are too many, those heard longest ago first.
+    /// One that is in use stays a little: what is on its way over it would be lost.
     pub(super) fn prune(&mut self, cx: &mut Cx<'_>) {
         let links: Vec<NodeId> = self.links().collect();
         let surplus = links.len().saturating_sub(self.config.max_links);
         if surplus == 0 {
             return;
         }
-        let heard_at = |peer: &NodeId| self.paths.get(peer).and_then(|path| path.heard_at).unwrap_or(Time::ZERO);
+        let heard_at = |peer: &NodeId| {
+            self.paths.get(peer).and_then(|path| path.heard_at).unwrap_or(Time::ZERO)
+        };
         let spare = links.iter().filter(|peer| self.is_spare(cx.now, peer));
         let mut spare: Vec<(Time, NodeId)> = spare.map(|peer| (heard_at(peer), *peer)).collect();
         spare.sort_unstable();
@@ -353,7 +377,8 @@ impl Membership {
 
     /// Whether this node shall beat for that one: by our reckoning, or because it probes us.
     pub(super) fn watches_me(&self, now: Time, peer: &NodeId) -> bool {
-        let lease = self.paths.get(peer).and_then(|path| path.link.as_ref()).map(|link| link.watched_until);
+        let lease =
+            self.paths.get(peer).and_then(|path| path.link.as_ref()).map(|link| link.watched_until);
         self.watchers.contains(peer) || lease.is_some_and(|until| until > now)
     }
 
@@ -363,7 +388,8 @@ impl Membership {
         }
     }
 
-    /// Whether this node should have a link with that one, and so has something to say about its loss.
+    /// Whether this node should have a link with that one, and so has something to say about its
+    /// loss.
     pub(super) fn is_near(&self, node: &NodeId) -> bool {
         self.watched.contains_key(node) || self.wanted.contains(node)
     }
@@ -372,9 +398,14 @@ impl Membership {
         self.members.get(node).is_some_and(|member| matches!(member.life, Life::Down(_)))
     }
 
-    /// The first live members after a node: its observers. Also those of a node that is down, who dial it.
+    /// The first live members after a node: its observers. Also those of a node that is down, who
+    /// dial it.
     pub fn observers_of(&self, node: &NodeId) -> Vec<NodeId> {
-        let salt = if *node == self.me { self.salt } else { self.members.get(node).map(|member| member.salt) };
+        let salt = if *node == self.me {
+            self.salt
+        } else {
+            self.members.get(node).map(|member| member.salt)
+        };
         let Some(salt) = salt else { return Vec::new() };
         let up = self.circle.after(*node, salt).take(REACH).filter(|other| self.is_up(other));
         up.take(self.config.quorum_size()).collect()
@@ -383,6 +414,10 @@ impl Membership {
     /// Live members after a node, in order: those who could be its observers.
     pub(super) fn successors_of(&self, node: &NodeId) -> Vec<NodeId> {
         let Some(member) = self.members.get(node) else { return Vec::new() };
-        self.circle.after(*node, member.salt).take(REACH).filter(|other| self.is_up(other)).collect()
+        self.circle
+            .after(*node, member.salt)
+            .take(REACH)
+            .filter(|other| self.is_up(other))
+            .collect()
     }
 }

@@ -2,12 +2,14 @@
 //!
 //! Two races shape this file.
 //!
-//! *The link of one observer closes a moment before another's.* Asked from memory, the other would say "heard it 50 ms
-//! ago", and a dead node would live on. So `Alive` is said only when the subject has answered a probe that was sent **after
-//! the question came** ([`Membership::vouch`]); the asker then counts it as heard at the moment it asked.
+//! *The link of one observer closes a moment before another's.* Asked from memory, the other would
+//! say "heard it 50 ms ago", and a dead node would live on. So `Alive` is said only when the
+//! subject has answered a probe that was sent **after the question came** ([`Membership::vouch`]);
+//! the asker then counts it as heard at the moment it asked.
 //!
-//! *A vote outlives what it was cast for.* Two observers that each lost the subject once, an hour apart, are no majority.
-//! So votes come from their signer over a link, count for seconds, and are asked for again while a doubt lasts.
+//! *A vote outlives what it was cast for.* Two observers that each lost the subject once, an hour
+//! apart, are no majority. So votes come from their signer over a link, count for seconds, and are
+//! asked for again while a doubt lasts.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -38,7 +40,8 @@ pub(super) struct Doubt {
     pub incarnation: u64,
     pub opened: Time,
     why: Suspicion,
-    /// People were told. Not before there is something to vote on: a beat lost and a probe late happen every hour.
+    /// People were told. Not before there is something to vote on: a beat lost and a probe late
+    /// happen every hour.
     accused: bool,
     /// Questions and when they went out.
     rounds: VecDeque<(u32, Time)>,
@@ -90,8 +93,9 @@ impl Doubt {
         self.ready_at = None;
     }
 
-    /// It is about another life from now on. How long the node has been silent stays true; what was said and signed of the life
-    /// before does not: a verdict on one life with votes on another convinces nobody, and its subject cannot refute it.
+    /// It is about another life from now on. How long the node has been silent stays true; what was
+    /// said and signed of the life before does not: a verdict on one life with votes on another
+    /// convinces nobody, and its subject cannot refute it.
     pub fn turn_to(&mut self, incarnation: u64) {
         self.incarnation = incarnation;
         self.waiting.clear();
@@ -110,7 +114,8 @@ impl Doubt {
 }
 
 impl Membership {
-    /// Opens a doubt, unless there is one. Observers ask at once; others leave that to them for a moment.
+    /// Opens a doubt, unless there is one. Observers ask at once; others leave that to them for a
+    /// moment.
     pub(super) fn doubt(&mut self, cx: &mut Cx<'_>, subject: NodeId, why: Suspicion) {
         let Some(member) = self.members.get(&subject) else { return };
         let is_honoured = matches!(member.life, Life::BackBy(until) if cx.now < until);
@@ -146,7 +151,9 @@ impl Membership {
 
     /// What is seen is worth a vote: people may know.
     pub(super) fn accuse(&mut self, cx: &mut Cx<'_>, subject: &NodeId) {
-        let Some(doubt) = self.doubts.get_mut(subject).filter(|doubt| !doubt.accused) else { return };
+        let Some(doubt) = self.doubts.get_mut(subject).filter(|doubt| !doubt.accused) else {
+            return;
+        };
         doubt.accused = true;
         cx.facts.push(Fact::Accused { node: *subject, why: doubt.why });
     }
@@ -176,7 +183,8 @@ impl Membership {
         } else if age < self.config.cut_alone {
             self.config.probe_every
         } else {
-            // It is not decided though everything should be known: grace of the unknown, or others who see what I do not.
+            // It is not decided though everything should be known: grace of the unknown, or others
+            // who see what I do not.
             self.config.beat * 2
         };
         if relayed {
@@ -198,7 +206,11 @@ impl Membership {
     }
 
     fn ask(&mut self, cx: &mut Cx<'_>, subject: NodeId) {
-        let asked = self.electorate(cx.now, &subject).into_iter().filter(|node| self.has_link(node)).collect();
+        let asked = self
+            .electorate(cx.now, &subject)
+            .into_iter()
+            .filter(|node| self.has_link(node))
+            .collect();
         self.ask_these(cx, subject, asked);
     }
 
@@ -226,7 +238,8 @@ impl Membership {
         let Some(vote) = self.current_vote(cx.now, &subject) else { return };
         let asked = self.electorate(cx.now, &subject);
         let inquirers = self.inquiries.get(&subject).into_iter().flatten().map(|(node, _)| *node);
-        let others: Vec<NodeId> = inquirers.filter(|node| !asked.contains(node) && self.has_link(node)).collect();
+        let others: Vec<NodeId> =
+            inquirers.filter(|node| !asked.contains(node) && self.has_link(node)).collect();
         for peer in others {
             cx.out.send(peer, Message::Vote(vote.wire()));
         }
@@ -310,7 +323,8 @@ impl Membership {
 
     fn note_inquiry(&mut self, now: Time, from: NodeId, subject: NodeId, round: u32) -> bool {
         if self.inquiries.len() >= MAX_INQUIRIES && !self.inquiries.contains_key(&subject) {
-            self.inquiries.retain(|_, of| of.values().any(|inquiry| now.since(inquiry.at) < INQUIRY_TTL));
+            self.inquiries
+                .retain(|_, of| of.values().any(|inquiry| now.since(inquiry.at) < INQUIRY_TTL));
             if self.inquiries.len() >= MAX_INQUIRIES {
                 return false;
             }
@@ -338,7 +352,9 @@ impl Membership {
     pub(super) fn is_asked_anew(&self, node: &NodeId) -> bool {
         let link = self.paths.get(node).and_then(|path| path.link.as_ref());
         let probed = link.and_then(|link| link.last_probe()).map_or(0, |(seq, _)| seq);
-        self.inquiries.get(node).is_some_and(|of_node| of_node.values().any(|inquiry| inquiry.from_seq > probed))
+        self.inquiries
+            .get(node)
+            .is_some_and(|of_node| of_node.values().any(|inquiry| inquiry.from_seq > probed))
     }
 
     fn dial_for_others(&mut self, cx: &mut Cx<'_>, subject: NodeId) {
@@ -365,9 +381,18 @@ impl Membership {
         }
     }
 
-    pub(super) fn on_alive(&mut self, cx: &mut Cx<'_>, from: NodeId, subject: NodeId, incarnation: u64, round: u32) {
+    pub(super) fn on_alive(
+        &mut self,
+        cx: &mut Cx<'_>,
+        from: NodeId,
+        subject: NodeId,
+        incarnation: u64,
+        round: u32,
+    ) {
         let Some(doubt) = self.doubts.get_mut(&subject) else { return };
-        let Some(&(_, asked_at)) = doubt.rounds.iter().find(|(number, _)| *number == round) else { return };
+        let Some(&(_, asked_at)) = doubt.rounds.iter().find(|(number, _)| *number == round) else {
+            return;
+        };
         if incarnation < doubt.incarnation || !self.members.contains_key(&from) {
             return;
         }

@@ -1,4 +1,5 @@
-//! Links on demand: beyond a full mesh a node has business with members that it has no standing link to.
+//! Links on demand: beyond a full mesh a node has business with members that it has no standing
+//! link to.
 
 use std::time::Duration;
 
@@ -6,20 +7,24 @@ use crate::model::{NodeId, Out, Time};
 
 use super::{Cx, Fact, Membership, Message, Reason};
 
-/// How long a link is kept after the last business. An auction has some three turns, and the next one often asks the same.
+/// How long a link is kept after the last business. An auction has some three turns, and the next
+/// one often asks the same.
 const LEASE: Duration = Duration::from_secs(30);
-/// Links kept so at a time; for one more, that with the oldest business is not kept any longer. With those that stand anyway
-/// they leave room within `config.max_links` for the business of others with this node.
+/// Links kept so at a time; for one more, that with the oldest business is not kept any longer.
+/// With those that stand anyway they leave room within `config.max_links` for the business of
+/// others with this node.
 pub(super) const MOST_KEPT: usize = 16;
-/// Links for business that are still to come about, at most: more than an auction asks for at once. Of as many nodes there may be
-/// something to be said that waits for them.
+/// Links for business that are still to come about, at most: more than an auction asks for at once.
+/// Of as many nodes there may be something to be said that waits for them.
 pub const MOST_COMING: usize = 64;
 
 impl Membership {
-    /// This node wants to talk to that one, which is up and has no link: it is dialled as soon as can be, and the link is kept for a
-    /// while. False if that cannot be: it is not up, or too many are waited for already.
+    /// This node wants to talk to that one, which is up and has no link: it is dialled as soon as
+    /// can be, and the link is kept for a while. False if that cannot be: it is not up, or too many
+    /// are waited for already.
     pub fn reach(&mut self, now: Time, node: NodeId, out: &mut Out<Message>) -> (bool, Vec<Fact>) {
-        let coming = self.errands.keys().filter(|other| **other != node && !self.has_link(other)).count();
+        let coming =
+            self.errands.keys().filter(|other| **other != node && !self.has_link(other)).count();
         if !self.is_up(&node) || coming >= MOST_COMING {
             return (false, Vec::new());
         }
@@ -56,8 +61,12 @@ impl Membership {
         if !self.errands.contains_key(newest) {
             return;
         }
-        let kept: Vec<(Time, NodeId)> =
-            self.errands.iter().filter(|(node, _)| self.has_link(node)).map(|(node, until)| (*until, *node)).collect();
+        let kept: Vec<(Time, NodeId)> = self
+            .errands
+            .iter()
+            .filter(|(node, _)| self.has_link(node))
+            .map(|(node, until)| (*until, *node))
+            .collect();
         let oldest = kept.iter().filter(|(_, node)| node != newest).min();
         if let Some((_, node)) = oldest.filter(|_| kept.len() > MOST_KEPT) {
             self.errands.remove(node);

@@ -54,7 +54,8 @@ pub struct Evidence {
     pub cause: Cause,
     /// Who saw it, by id.
     pub by: Vec<NodeId>,
-    /// Whether it fell just now. What a peer tells where two compare whom they hold to be down may be long ago.
+    /// Whether it fell just now. What a peer tells where two compare whom they hold to be down may
+    /// be long ago.
     pub is_news: bool,
 }
 

@@ -38,12 +38,13 @@ pub enum Fact {
         /// Where it could be dialled before.
         before: Vec<String>,
     },
-    /// Put this incarnation on disk, then call [`Membership::incarnation_stored`](super::Membership::incarnation_stored).
+    /// Put this incarnation on disk, then call
+    /// [`Membership::incarnation_stored`](super::Membership::incarnation_stored).
     Incarnation(u64),
     /// Somebody else goes on speaking in this node's name: another device has a copy of its key.
     Contested,
-    /// This node was called down again soon after it had taken that back: it does not do so once more before then, unless it meets those that
-    /// did.
+    /// This node was called down again soon after it had taken that back: it does not do so once
+    /// more before then, unless it meets those that did.
     Waits {
         /// Until when.
         until: Time,
@@ -110,7 +111,8 @@ pub enum State {
     Unknown,
     /// Alive.
     Up,
-    /// It stopped on purpose and hopes to be back by then. May lie in the past until its observers agree that it is down.
+    /// It stopped on purpose and hopes to be back by then. May lie in the past until its observers
+    /// agree that it is down.
     BackBy(Time),
     /// Dead, or out of everybody's reach.
     Down,
@@ -132,7 +134,8 @@ pub enum Worth {
 pub struct Profile {
     /// What people call the device, at most 128 bytes.
     pub name: String,
-    /// Where it can be dialled, as multiaddrs; at most 16 of at most 300 bytes, the rest is cut off.
+    /// Where it can be dialled, as multiaddrs; at most 16 of at most 300 bytes, the rest is cut
+    /// off.
     pub addresses: Vec<String>,
     /// Its static facts.
     pub facts: Facts,

@@ -33,7 +33,8 @@ impl Membership {
                 match wish {
                     Wish::None => {}
                     Wish::Beats => self.extend_watch(cx.now, &from),
-                    // Only if neither end has a use for the link: else the one that has would dial again at once.
+                    // Only if neither end has a use for the link: else the one that has would dial
+                    // again at once.
                     Wish::Parting if self.is_spare(cx.now, &from) => return cx.out.hangup(from),
                     Wish::Parting => {}
                 }
@@ -49,7 +50,9 @@ impl Membership {
             Message::Ask { subject, incarnation, round, vote } => {
                 self.on_ask(cx, from, subject, incarnation, round, vote)
             }
-            Message::Alive { subject, incarnation, round } => self.on_alive(cx, from, subject, incarnation, round),
+            Message::Alive { subject, incarnation, round } => {
+                self.on_alive(cx, from, subject, incarnation, round)
+            }
             Message::Vote(vote) => self.on_vote(cx, from, vote),
             Message::Down(notice, record) => {
                 if let Some(record) = record.and_then(|record| record.verify(&self.cluster).ok()) {
@@ -70,15 +73,25 @@ impl Membership {
         }
     }
 
-    fn on_record_from(&mut self, cx: &mut Cx<'_>, from: NodeId, record: Signed<NodeRecord>, own: Source) {
+    fn on_record_from(
+        &mut self,
+        cx: &mut Cx<'_>,
+        from: NodeId,
+        record: Signed<NodeRecord>,
+        own: Source,
+    ) {
         let node = NodeId(record.by().0);
         if node == from {
             self.on_record(cx, record, own);
             return;
         }
-        // A peer vouches for a return that passed us by. Others may have missed it as well, and gossip carries nothing twice.
+        // A peer vouches for a return that passed us by. Others may have missed it as well, and
+        // gossip carries nothing twice.
         let (was_up, said) = (self.is_up(&node), record.wire());
-        if self.on_record(cx, record, Source::Gossip) == Worth::Relay && !was_up && self.is_up(&node) {
+        if self.on_record(cx, record, Source::Gossip) == Worth::Relay
+            && !was_up
+            && self.is_up(&node)
+        {
             cx.out.broadcast(Message::Record(said));
         }
     }
@@ -114,7 +127,8 @@ impl Membership {
     /// Shows the observers that we live.
     pub(super) fn beat(&mut self, cx: &mut Cx<'_>) {
         let beat = Message::Beat { lag_ms: self.attention.lag_ms(cx.now), view: self.view };
-        let watchers: Vec<NodeId> = self.links().filter(|peer| self.watches_me(cx.now, peer)).collect();
+        let watchers: Vec<NodeId> =
+            self.links().filter(|peer| self.watches_me(cx.now, peer)).collect();
         for peer in watchers {
             cx.out.send(peer, beat.clone());
         }
@@ -125,7 +139,9 @@ impl Membership {
 
     /// Asks a peer whether it lives, and notes the question's number.
     pub(super) fn probe(&mut self, cx: &mut Cx<'_>, peer: NodeId, wish: Wish) {
-        let Some(link) = self.paths.get_mut(&peer).and_then(|path| path.link.as_mut()) else { return };
+        let Some(link) = self.paths.get_mut(&peer).and_then(|path| path.link.as_mut()) else {
+            return;
+        };
         let seq = self.next_seq;
         self.next_seq += 1;
         link.probed(cx.now, seq);
@@ -135,9 +151,11 @@ impl Membership {
     /// The regular look at an idle link's round trip, and at whether anybody needs it.
     pub(super) fn measure(&mut self, cx: &mut Cx<'_>, peer: NodeId) {
         let Some(link) = self.paths.get(&peer).and_then(|path| path.link.as_ref()) else { return };
-        if link.awaiting.is_some_and(|since| cx.now.since(since.max(self.attention.since)) >= self.config.rtt_every / 2)
-        {
-            // The other end died without a word, and nobody here watches it: the link is an empty shell.
+        if link.awaiting.is_some_and(|since| {
+            cx.now.since(since.max(self.attention.since)) >= self.config.rtt_every / 2
+        }) {
+            // The other end died without a word, and nobody here watches it: the link is an empty
+            // shell.
             cx.out.hangup(peer);
         } else {
             let wish = if self.is_spare(cx.now, &peer) { Wish::Parting } else { Wish::None };
@@ -147,29 +165,41 @@ impl Membership {
         self.timers.set(Reason::Rtt(peer), cx.now + self.config.rtt_every.saturating_sub(early));
     }
 
-    /// A watched node should have been heard by now. If not it is probed, and if that helps not, doubted.
+    /// A watched node should have been heard by now. If not it is probed, and if that helps not,
+    /// doubted.
     pub(super) fn look_whether_quiet(&mut self, cx: &mut Cx<'_>, node: NodeId) {
         if !self.watched.contains_key(&node) {
             return;
         }
-        let Some((path, link)) = self.paths.get(&node).and_then(|path| Some((path, path.link.as_ref()?))) else {
-            // It should have been linked by now. A dial that failed says so itself; this is for want of addresses.
+        let Some((path, link)) =
+            self.paths.get(&node).and_then(|path| Some((path, path.link.as_ref()?)))
+        else {
+            // It should have been linked by now. A dial that failed says so itself; this is for
+            // want of addresses.
             self.doubt(cx, node, Suspicion::NoLink);
             return;
         };
-        let late = self.config.probe_floor.max(path.round_trip() * 3 / 2) + path.lag + self.attention.lag(cx.now);
+        let late = self.config.probe_floor.max(path.round_trip() * 3 / 2)
+            + path.lag
+            + self.attention.lag(cx.now);
         let beat_by = self.config.beat * 5 / 4 + path.round_trip() / 2 + path.lag;
         let silence = self.silence(cx.now, &node);
         if silence < beat_by {
-            // It is not quiet, but a question came so soon after a probe that its answer had to wait for this one.
+            // It is not quiet, but a question came so soon after a probe that its answer had to
+            // wait for this one.
             if self.is_asked_anew(&node) {
                 self.probe(cx, node, Wish::None);
             }
             // Time has whole microseconds: rounded down this would be now, again and again.
-            self.timers.set(Reason::Quiet(node), cx.now + beat_by.saturating_sub(silence) + Duration::from_micros(1));
+            self.timers.set(
+                Reason::Quiet(node),
+                cx.now + beat_by.saturating_sub(silence) + Duration::from_micros(1),
+            );
             return;
         }
-        let unanswered = link.awaiting.is_some_and(|since| cx.now.since(since.max(self.attention.since)) >= late);
+        let unanswered = link
+            .awaiting
+            .is_some_and(|since| cx.now.since(since.max(self.attention.since)) >= late);
         self.probe(cx, node, Wish::Beats);
         let wait = if unanswered { self.config.probe_every.max(late / 2) } else { late };
         self.timers.set(Reason::Quiet(node), cx.now + wait);
@@ -179,7 +209,8 @@ impl Membership {
         }
     }
 
-    /// How long a node has been silent over all paths while we listened and had reason to expect it.
+    /// How long a node has been silent over all paths while we listened and had reason to expect
+    /// it.
     pub(super) fn silence(&self, now: Time, node: &NodeId) -> Duration {
         let doubt = self.doubts.get(node);
         let Some(path) = self.paths.get(node) else { return Duration::ZERO };
@@ -190,13 +221,16 @@ impl Membership {
         };
         let Some(expecting) = expecting else { return Duration::ZERO };
         let relayed = doubt.and_then(|doubt| doubt.alive_at()).unwrap_or_default();
-        now.since(self.attention.since.max(path.heard_at.unwrap_or_default()).max(expecting).max(relayed))
+        now.since(
+            self.attention.since.max(path.heard_at.unwrap_or_default()).max(expecting).max(relayed),
+        )
     }
 
-    /// How long a node must have been silent to be voted down: what the configuration says, more where the path is slow,
-    /// the node stalls, or we do.
+    /// How long a node must have been silent to be voted down: what the configuration says, more
+    /// where the path is slow, the node stalls, or we do.
     pub(super) fn cut(&self, now: Time, node: &NodeId, base: Duration) -> Duration {
-        let (round_trip, lag) = self.paths.get(node).map(|path| (path.round_trip(), path.lag)).unwrap_or_default();
+        let (round_trip, lag) =
+            self.paths.get(node).map(|path| (path.round_trip(), path.lag)).unwrap_or_default();
         base + round_trip * 2 + lag * 2 + self.attention.lag(now)
     }
 }

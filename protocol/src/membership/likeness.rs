@@ -8,8 +8,9 @@ use super::records::Own;
 use super::{Config, Cx, Membership};
 
 impl Membership {
-    /// As another member sees the others that has heard of all that this node has heard of, and dials its neighbours now. Nothing if this
-    /// node has no record of its life `incarnation`, or has not heard of somebody.
+    /// As another member sees the others that has heard of all that this node has heard of, and
+    /// dials its neighbours now. Nothing if this node has no record of its life `incarnation`, or
+    /// has not heard of somebody.
     #[expect(clippy::too_many_arguments, reason = "as many as a room is made of")]
     pub fn like(
         &self,

@@ -19,8 +19,8 @@ pub(super) struct Member {
     /// The highest known.
     pub incarnation: u64,
     pub record: Option<Signed<NodeRecord>>,
-    /// Whether gossip has brought that record: who had it over a link before passes it on all the same, or all those who are linked
-    /// to a node would stop what it says.
+    /// Whether gossip has brought that record: who had it over a link before passes it on all the
+    /// same, or all those who are linked to a node would stop what it says.
     pub was_gossiped: bool,
     /// Where somebody saw it last.
     pub sighted: Box<[String]>,
@@ -41,8 +41,8 @@ pub(super) enum Life {
 #[derive(Clone, Debug)]
 pub(super) struct Fall {
     pub why: Evidence,
-    /// With it others were told, so only a higher incarnation ends it. Without, it is this node's own belief, and any sign
-    /// of life ends it.
+    /// With it others were told, so only a higher incarnation ends it. Without, it is this node's
+    /// own belief, and any sign of life ends it.
     pub notice: Option<Notice>,
     /// Whether gossip carried the notice past us.
     pub heard: bool,
@@ -50,7 +50,8 @@ pub(super) struct Fall {
 
 impl Membership {
     pub(super) fn on_roster(&mut self, cx: &mut Cx<'_>, roster: &OrdMap<NodeId, u64>) {
-        let gone: Vec<NodeId> = self.members.keys().filter(|node| !roster.contains_key(*node)).copied().collect();
+        let gone: Vec<NodeId> =
+            self.members.keys().filter(|node| !roster.contains_key(*node)).copied().collect();
         for node in gone {
             self.remove_member(cx, node);
         }
@@ -211,14 +212,17 @@ impl Membership {
             Life::Down(_) => return, // known; the newer notice was taken over
         }
         self.view ^= fingerprint(&node, member.incarnation);
-        for timer in [Reason::Unknown(node), Reason::BackBy(node), Reason::Doubt(node), Reason::Quiet(node)] {
+        for timer in
+            [Reason::Unknown(node), Reason::BackBy(node), Reason::Doubt(node), Reason::Quiet(node)]
+        {
             self.timers.clear(timer);
         }
         self.doubts.remove(&node);
         self.inquiries.remove(&node);
         self.forget_failing(cx, &node);
         if self.has_link(&node) {
-            // A silent link may hang in TCP's retransmission for minutes after the network healed; a new one does not.
+            // A silent link may hang in TCP's retransmission for minutes after the network healed;
+            // a new one does not.
             cx.out.hangup(node);
         }
         self.unsettled_topology = true;
@@ -255,8 +259,8 @@ impl Membership {
                 self.unjudged = true;
             }
         } else if !self.is_near(&node) {
-            // Others watch it, and they have not called it down. When a whole cluster boots, nobody has heard of those far
-            // away, and to call them all down would move everything.
+            // Others watch it, and they have not called it down. When a whole cluster boots, nobody
+            // has heard of those far away, and to call them all down would move everything.
             self.rise(cx, node);
         } else {
             let why = Evidence { cause, by: vec![self.me], is_news: true };
@@ -284,12 +288,17 @@ impl Membership {
         if member.goodbye.as_ref() == Some(&goodbye) {
             return Worth::Relay; // it came over the link first; gossip carries nothing twice
         }
-        let known = member.goodbye.as_ref().is_some_and(|known| known.incarnation >= goodbye.incarnation);
+        let known =
+            member.goodbye.as_ref().is_some_and(|known| known.incarnation >= goodbye.incarnation);
         // One of a life not heard of yet cannot be judged: its record is on its way.
-        if known || goodbye.incarnation != member.incarnation || matches!(member.life, Life::Down(_)) {
+        if known
+            || goodbye.incarnation != member.incarnation
+            || matches!(member.life, Life::Down(_))
+        {
             return Worth::Ignore;
         }
-        let back_in = Duration::from_millis(goodbye.back_in_ms.into()).min(self.config.back_by_most);
+        let back_in =
+            Duration::from_millis(goodbye.back_in_ms.into()).min(self.config.back_by_most);
         self.members.get_mut(&node).expect("just seen").goodbye = Some(goodbye);
         if back_in.is_zero() {
             let why = Evidence { cause: Cause::Goodbye, by: Vec::new(), is_news: true };
@@ -320,7 +329,9 @@ impl Membership {
 
     /// A planned absence is over.
     pub(super) fn miss(&mut self, cx: &mut Cx<'_>, node: NodeId) {
-        let Some(Life::BackBy(until)) = self.members.get(&node).map(|member| &member.life) else { return };
+        let Some(Life::BackBy(until)) = self.members.get(&node).map(|member| &member.life) else {
+            return;
+        };
         let until = *until;
         if self.has_link(&node) {
             self.rise(cx, node); // it never went
@@ -335,7 +346,10 @@ impl Membership {
 
     pub(super) fn on_sighted(&mut self, cx: &mut Cx<'_>, node: NodeId, addresses: Vec<String>) {
         let was_anothers = addresses.iter().any(|address| self.is_anothers(&node, address));
-        let is_news = self.members.get(&node).is_some_and(|member| was_anothers || *member.sighted != *addresses);
+        let is_news = self
+            .members
+            .get(&node)
+            .is_some_and(|member| was_anothers || *member.sighted != *addresses);
         if !is_news || !are_decent(&addresses) {
             return; // the same sighting again is no news: dials keep their pace
         }
@@ -357,6 +371,7 @@ impl Membership {
     }
 
     pub(super) fn is_up(&self, node: &NodeId) -> bool {
-        *node == self.me || self.members.get(node).is_some_and(|member| matches!(member.life, Life::Up))
+        *node == self.me
+            || self.members.get(node).is_some_and(|member| matches!(member.life, Life::Up))
     }
 }

@@ -72,14 +72,16 @@ pub enum Message {
     },
     /// I cannot reach it either; the sender signed it.
     Vote(Unverified<Vote>),
-    /// Its observers agree that it is down. In repair its record comes along: without it, a notice about a life not heard of
-    /// could not be judged, and apart from it, the record would be taken for a return.
+    /// Its observers agree that it is down. In repair its record comes along: without it, a notice
+    /// about a life not heard of could not be judged, and apart from it, the record would be taken
+    /// for a return.
     Down(Notice, Option<Unverified<NodeRecord>>),
     /// I stop on purpose.
     Goodbye(Unverified<Goodbye>),
     /// What a node says of itself. Whoever passes it on holds that node to be up.
     Record(Unverified<NodeRecord>),
-    /// Who of a range of members is not up for me. Who is in the range and not named is up. Only settled nodes say this.
+    /// Who of a range of members is not up for me. Who is in the range and not named is up. Only
+    /// settled nodes say this.
     View {
         /// The range begins behind this id; none is the least.
         after: Option<NodeId>,
@@ -140,7 +142,8 @@ impl Signable for Vote {
     const DOMAIN: &'static str = "shoal/vote/1";
 }
 
-/// A node's word that it stops on purpose. One per incarnation counts, so an old one cannot be played again.
+/// A node's word that it stops on purpose. One per incarnation counts, so an old one cannot be
+/// played again.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Goodbye {
     /// Which of its lives ends.
@@ -164,7 +167,8 @@ pub struct Notice {
     pub votes: Vec<Unverified<Vote>>,
 }
 
-/// Whether a record is within the bounds that protect those who keep it. The signature says nothing about that.
+/// Whether a record is within the bounds that protect those who keep it. The signature says nothing
+/// about that.
 pub(super) fn is_decent(record: &NodeRecord) -> bool {
     let short = |text: &String| text.len() <= MAX_TEXT;
     record.counter < MAX_COUNTER
@@ -176,7 +180,12 @@ pub(super) fn is_decent(record: &NodeRecord) -> bool {
         && record.no_way_to.len() <= MAX_NO_WAY
         && record.no_way_to.is_sorted_by(|one, next| one < next)
         && record.facts.labels.len() <= MAX_LABELS
-        && record.facts.labels.iter().flat_map(|(name, value)| [name, value]).all(|text| is_label_text(text))
+        && record
+            .facts
+            .labels
+            .iter()
+            .flat_map(|(name, value)| [name, value])
+            .all(|text| is_label_text(text))
 }
 
 /// Whether these addresses are few and short enough to keep.

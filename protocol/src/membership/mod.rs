@@ -10,11 +10,13 @@
 //!                  again, and it does so more and more rarely
 //! ```
 //!
-//! **Down is decided by evidence gathered after the doubt began, never from memory.** The rules that look odd mend races;
-//! each says which, where it stands: `doubts.rs` (asking, answering), `votes.rs` (verdict, notices), `paths.rs` (our own
-//! stalls), `dialing.rs` (crossing dials, splits), `moving.rs` (new addresses), `records.rs` (incarnations), `repair.rs` (lost gossip).
+//! **Down is decided by evidence gathered after the doubt began, never from memory.** The rules
+//! that look odd mend races; each says which, where it stands: `doubts.rs` (asking, answering),
+//! `votes.rs` (verdict, notices), `paths.rs` (our own stalls), `dialing.rs` (crossing dials,
+//! splits), `moving.rs` (new addresses), `records.rs` (incarnations), `repair.rs` (lost gossip).
 //!
-//! What is not here: addresses (the driver dials), disks (the node persists), and what being down means for workloads.
+//! What is not here: addresses (the driver dials), disks (the node persists), and what being down
+//! means for workloads.
 
 mod config;
 mod dialing;
@@ -87,7 +89,8 @@ pub struct Membership {
     wanted: BTreeSet<NodeId>,
     /// Drawn by lot, while those near are out of reach; at most `config.random_links`.
     sought: BTreeSet<NodeId>,
-    /// Whom this node has business with, and until when the link is kept for it; at most `MOST_KEPT` and `MOST_COMING`.
+    /// Whom this node has business with, and until when the link is kept for it; at most
+    /// `MOST_KEPT` and `MOST_COMING`.
     errands: BTreeMap<NodeId, Time>,
     /// Whom I watch, and since when.
     watched: BTreeMap<NodeId, Time>,
@@ -181,37 +184,60 @@ impl Membership {
         room
     }
 
-    /// Who was admitted, this node included, with the salts of their points. Those no longer named are forgotten.
-    pub fn set_roster(&mut self, now: Time, roster: &OrdMap<NodeId, u64>, out: &mut Out<Message>) -> Vec<Fact> {
+    /// Who was admitted, this node included, with the salts of their points. Those no longer named
+    /// are forgotten.
+    pub fn set_roster(
+        &mut self,
+        now: Time,
+        roster: &OrdMap<NodeId, u64>,
+        out: &mut Out<Message>,
+    ) -> Vec<Fact> {
         let mut cx = Cx::new(now, out);
         self.on_roster(&mut cx, roster);
         self.finish(cx)
     }
 
     /// One node was admitted, with this salt, or is no longer a member.
-    pub fn set_member(&mut self, now: Time, node: NodeId, salt: Option<u64>, out: &mut Out<Message>) -> Vec<Fact> {
+    pub fn set_member(
+        &mut self,
+        now: Time,
+        node: NodeId,
+        salt: Option<u64>,
+        out: &mut Out<Message>,
+    ) -> Vec<Fact> {
         let mut cx = Cx::new(now, out);
         self.on_member(&mut cx, node, salt);
         self.finish(cx)
     }
 
-    /// What this node says of itself. If that changed, its record is issued anew: [`Fact::Record`] names this node.
+    /// What this node says of itself. If that changed, its record is issued anew: [`Fact::Record`]
+    /// names this node.
     pub fn set_record(&mut self, now: Time, profile: Profile, out: &mut Out<Message>) -> Vec<Fact> {
         let mut cx = Cx::new(now, out);
         self.on_profile(&mut cx, profile);
         self.finish(cx)
     }
 
-    /// A record from the disk or from sync, this node's own included. It is no sign of life: who is up or down does not
-    /// follow from it.
-    pub fn handle_record(&mut self, now: Time, record: Signed<NodeRecord>, out: &mut Out<Message>) -> Vec<Fact> {
+    /// A record from the disk or from sync, this node's own included. It is no sign of life: who is
+    /// up or down does not follow from it.
+    pub fn handle_record(
+        &mut self,
+        now: Time,
+        record: Signed<NodeRecord>,
+        out: &mut Out<Message>,
+    ) -> Vec<Fact> {
         let mut cx = Cx::new(now, out);
         self.on_record(&mut cx, record, records::Source::Hearsay);
         self.finish(cx)
     }
 
     /// The incarnation of [`Fact::Incarnation`] is on disk.
-    pub fn incarnation_stored(&mut self, now: Time, incarnation: u64, out: &mut Out<Message>) -> Vec<Fact> {
+    pub fn incarnation_stored(
+        &mut self,
+        now: Time,
+        incarnation: u64,
+        out: &mut Out<Message>,
+    ) -> Vec<Fact> {
         let mut cx = Cx::new(now, out);
         self.on_incarnation_stored(&mut cx, incarnation);
         self.finish(cx)
@@ -225,7 +251,12 @@ impl Membership {
     }
 
     /// The link is gone.
-    pub fn handle_link_down(&mut self, now: Time, peer: NodeId, out: &mut Out<Message>) -> Vec<Fact> {
+    pub fn handle_link_down(
+        &mut self,
+        now: Time,
+        peer: NodeId,
+        out: &mut Out<Message>,
+    ) -> Vec<Fact> {
         let mut cx = Cx::new(now, out);
         self.on_link_down(&mut cx, peer);
         self.finish(cx)
@@ -245,7 +276,13 @@ impl Membership {
     }
 
     /// A peer said something over its link.
-    pub fn handle_message(&mut self, now: Time, from: NodeId, message: Message, out: &mut Out<Message>) -> Vec<Fact> {
+    pub fn handle_message(
+        &mut self,
+        now: Time,
+        from: NodeId,
+        message: Message,
+        out: &mut Out<Message>,
+    ) -> Vec<Fact> {
         let mut cx = Cx::new(now, out);
         self.on_message(&mut cx, from, message);
         self.finish(cx)
@@ -281,7 +318,8 @@ impl Membership {
         (worth, self.finish(cx))
     }
 
-    /// Somebody says that a node can be reached at these addresses. A hint: it is dialled, believed it is not.
+    /// Somebody says that a node can be reached at these addresses. A hint: it is dialled, believed
+    /// it is not.
     pub fn handle_sighted(
         &mut self,
         now: Time,
@@ -308,15 +346,17 @@ impl Membership {
         self.finish(cx)
     }
 
-    /// This process did not run for so long though it wanted to. (A late `handle_timeout` is noticed without this.)
+    /// This process did not run for so long though it wanted to. (A late `handle_timeout` is
+    /// noticed without this.)
     pub fn handle_lag(&mut self, now: Time, lag: Duration) {
         if lag >= self.config.lag_floor {
             self.stalled(now, lag);
         }
     }
 
-    /// This node is about to stop on purpose. Zero: not to be back soon, its work shall go elsewhere at once. More than
-    /// `config.back_by_most` is cut to that. From now on this node answers, but dials and doubts nobody.
+    /// This node is about to stop on purpose. Zero: not to be back soon, its work shall go
+    /// elsewhere at once. More than `config.back_by_most` is cut to that. From now on this node
+    /// answers, but dials and doubts nobody.
     pub fn handle_goodbye(&mut self, now: Time, back_in: Duration, out: &mut Out<Message>) {
         let mut cx = Cx::new(now, out);
         self.say_goodbye(&mut cx, back_in);
@@ -325,13 +365,14 @@ impl Membership {
 
     /// To be called at [`Self::poll_timeout`], or at any other time.
     pub fn handle_timeout(&mut self, now: Time, out: &mut Out<Message>) -> Vec<Fact> {
-        // A timer that fires late shows a stall. It must be noted before any silence is measured: what the others sent
-        // meanwhile may lie unread behind this very call.
+        // A timer that fires late shows a stall. It must be noted before any silence is measured:
+        // what the others sent meanwhile may lie unread behind this very call.
         if let Some((due, _)) = self.timers.next() {
             self.handle_lag(now, now.since(due));
         }
         let mut cx = Cx::new(now, out);
-        // Taken first, so that a deadline which sets itself anew for this very moment waits for the next call.
+        // Taken first, so that a deadline which sets itself anew for this very moment waits for the
+        // next call.
         let mut due = Vec::new();
         while let Some(reason) = self.timers.pop_due(now) {
             due.push(reason);
@@ -366,7 +407,8 @@ impl Membership {
         }
     }
 
-    /// What every call ends with: topology and verdicts follow from what it changed, in turns, until nothing more follows.
+    /// What every call ends with: topology and verdicts follow from what it changed, in turns,
+    /// until nothing more follows.
     fn finish(&mut self, mut cx: Cx<'_>) -> Vec<Fact> {
         loop {
             if std::mem::take(&mut self.unsettled_topology) {

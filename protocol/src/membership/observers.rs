@@ -8,7 +8,8 @@ use crate::model::{Digest, NodeId};
 const POINT_DOMAIN: &[u8] = b"shoal/observers/point/1";
 const SHORTCUT_DOMAIN: &[u8] = b"shoal/observers/shortcut/2";
 
-/// Members walked over in search of live ones, each way. More dead neighbours than this in a row are left to others.
+/// Members walked over in search of live ones, each way. More dead neighbours than this in a row
+/// are left to others.
 pub(super) const REACH: usize = 64;
 
 /// All members by point, dead ones included. Bounded by the roster.
@@ -40,21 +41,26 @@ impl Circle {
         self.points.range(..at).rev().chain(self.points.range(rest).rev()).map(|(_, node)| *node)
     }
 
-    /// Of the first members after each of the lots that are `fit` the one that is nearest to its lot. Steady, so that links are not
-    /// made and unmade.
+    /// Of the first members after each of the lots that are `fit` the one that is nearest to its
+    /// lot. Steady, so that links are not made and unmade.
     pub fn nearest(&self, lots: &Lots, fit: impl Fn(&NodeId) -> bool) -> Option<NodeId> {
         let after = |lot: u64| {
             let at = (lot, NodeId([0; 32]));
-            let (point, node) =
-                self.points.range(at..).chain(self.points.range(..at)).take(REACH).find(|(_, it)| fit(it))?;
+            let (point, node) = self
+                .points
+                .range(at..)
+                .chain(self.points.range(..at))
+                .take(REACH)
+                .find(|(_, it)| fit(it))?;
             Some((point.wrapping_sub(lot), *node))
         };
         lots.iter().filter_map(|lot| after(*lot)).min().map(|(_, node)| node)
     }
 }
 
-/// Where a shortcut may lead. With a single lot, a member with nobody long before it would be drawn by a dozen times as many as the
-/// average: more than it can bear, so that links would be made and closed without end.
+/// Where a shortcut may lead. With a single lot, a member with nobody long before it would be drawn
+/// by a dozen times as many as the average: more than it can bear, so that links would be made and
+/// closed without end.
 pub(super) type Lots = [u64; 8];
 
 /// The lots of this node's `n`th shortcut.
@@ -89,8 +95,9 @@ mod tests {
 
     use super::*;
 
-    /// Of three thousand nodes one was drawn by so many as a shortcut that it could not hold all the links. It closed those that it had
-    /// no use for itself, whoever had drawn it dialled again and doubted it meanwhile, and some called it down.
+    /// Of three thousand nodes one was drawn by so many as a shortcut that it could not hold all
+    /// the links. It closed those that it had no use for itself, whoever had drawn it dialled again
+    /// and doubted it meanwhile, and some called it down.
     #[test]
     fn nobody_is_drawn_as_a_shortcut_by_many_more_than_the_others() {
         let node = |n: u64| NodeId(Digest::of(&n.to_be_bytes()).0);

@@ -26,7 +26,8 @@ pub(super) struct Path {
     pub refused: bool,
     /// Since when a dial is under way.
     pub dialling: Option<Time>,
-    /// Its addresses, or ours, changed since the dial under way began: it is dialled again when that has failed.
+    /// Its addresses, or ours, changed since the dial under way began: it is dialled again when
+    /// that has failed.
     pub dial_again: bool,
     /// Dials that failed in a row.
     pub failures: u32,
@@ -55,7 +56,8 @@ pub(super) struct Link {
     /// How many probes went out since something came.
     pub unanswered: u32,
     probes: VecDeque<(u64, Time)>,
-    /// It probes us, so it watches us: beats until then, even if we would not count it as an observer.
+    /// It probes us, so it watches us: beats until then, even if we would not count it as an
+    /// observer.
     pub watched_until: Time,
     /// When it was last told that it is down.
     pub told_at: Option<Time>,
@@ -115,12 +117,14 @@ impl Path {
         let (_, sent) = link.probes[at];
         link.probes.drain(..=at);
         let sample = now.since(sent);
-        // As in TCP (RFC 6298): an average of the last eight or so, and an average of the way from it.
+        // As in TCP (RFC 6298): an average of the last eight or so, and an average of the way from
+        // it.
         self.rtt = Some(match self.rtt {
             None => Rtt { smooth: sample, swing: sample / 2 },
-            Some(Rtt { smooth, swing }) => {
-                Rtt { smooth: (smooth * 7 + sample) / 8, swing: (swing * 3 + smooth.abs_diff(sample)) / 4 }
-            }
+            Some(Rtt { smooth, swing }) => Rtt {
+                smooth: (smooth * 7 + sample) / 8,
+                swing: (swing * 3 + smooth.abs_diff(sample)) / 4,
+            },
         });
         true
     }
@@ -135,7 +139,8 @@ impl Path {
     }
 }
 
-/// Whether we ourselves were awake. **Silence counts only while we listened**: a stall of ours makes everybody look silent.
+/// Whether we ourselves were awake. **Silence counts only while we listened**: a stall of ours
+/// makes everybody look silent.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Attention {
     /// Silence before this does not count.
@@ -150,15 +155,17 @@ pub(super) struct Attention {
 const FORGET: Duration = Duration::from_secs(10);
 
 impl Attention {
-    /// We did not run for `lag` until now. What was said meanwhile is about to be read, which may take as long again: of the
-    /// silence before, only as much still counts as leaves twice the stall until the time of a `cut`.
+    /// We did not run for `lag` until now. What was said meanwhile is about to be read, which may
+    /// take as long again: of the silence before, only as much still counts as leaves twice the
+    /// stall until the time of a `cut`.
     pub fn stalled(&mut self, now: Time, lag: Duration, config: &Config) {
         self.lag = self.lag(now).max(lag).min(config.lag_most);
         self.lag_at = now;
         self.since = self.since.max(now - config.cut.saturating_sub(lag * 2));
     }
 
-    /// This device has other addresses: its links are gone, and what it did not hear meanwhile is no sign of anything.
+    /// This device has other addresses: its links are gone, and what it did not hear meanwhile is
+    /// no sign of anything.
     pub fn moved(&mut self, now: Time) {
         self.since = now;
         self.moved_at = Some(now);
@@ -171,7 +178,8 @@ impl Attention {
 
     /// How long we stalled lately, fading.
     pub fn lag(&self, now: Time) -> Duration {
-        let halvings = u32::try_from(now.since(self.lag_at).as_secs() / FORGET.as_secs()).unwrap_or(u32::MAX);
+        let halvings =
+            u32::try_from(now.since(self.lag_at).as_secs() / FORGET.as_secs()).unwrap_or(u32::MAX);
         match 1u32.checked_shl(halvings) {
             Some(divisor) => self.lag / divisor,
             None => Duration::ZERO,

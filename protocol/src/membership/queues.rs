@@ -8,7 +8,8 @@ use super::doubts::{MAX_INQUIRERS, MAX_INQUIRIES};
 use super::errands::{MOST_COMING, MOST_KEPT};
 use super::{Membership, Path};
 
-/// Deadlines that one node may have at a time, and those that belong to none: as many as there are such reasons.
+/// Deadlines that one node may have at a time, and those that belong to none: as many as there are
+/// such reasons.
 const DEADLINES: (usize, usize) = (8, 6);
 
 impl Membership {
@@ -27,7 +28,11 @@ impl Membership {
             Queue::new("nodes asked about", self.inquiries.len(), MAX_INQUIRIES),
             Queue::new("nodes that ask about one", most_asked, MAX_INQUIRERS),
             Queue::new("nodes watched", self.watched.len(), members),
-            Queue::new("ways to strangers", self.paths.iter().filter(|path| !has_reason(*path)).count(), 0),
+            Queue::new(
+                "ways to strangers",
+                self.paths.iter().filter(|path| !has_reason(*path)).count(),
+                0,
+            ),
             Queue::new(
                 "deadlines of membership",
                 self.timers.len(),

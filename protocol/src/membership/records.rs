@@ -1,4 +1,5 @@
-//! What nodes say of themselves, and the incarnations by which the living outdo word of their death.
+//! What nodes say of themselves, and the incarnations by which the living outdo word of their
+//! death.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -32,15 +33,16 @@ pub(super) struct Own {
     reissue_from: Time,
     /// How often word of its death was taken back.
     returns: Returns,
-    /// How often a record of ours that we did not write may be outdone: a disk that was lost is found out at once, and against
-    /// another device with a copy of our key there is no winning.
+    /// How often a record of ours that we did not write may be outdone: a disk that was lost is
+    /// found out at once, and against another device with a copy of our key there is no winning.
     rebuttals: Bucket,
     /// Whether that was told.
     is_contested: bool,
 }
 
-/// When this node took word of its death back. Where few can reach it, and its observers cannot, it is lost again as often as it returns,
-/// and each time all that it runs is placed anew: so it returns more and more rarely.
+/// When this node took word of its death back. Where few can reach it, and its observers cannot, it
+/// is lost again as often as it returns, and each time all that it runs is placed anew: so it
+/// returns more and more rarely.
 #[derive(Clone, Debug, Default)]
 struct Returns {
     /// The last time; none yet in this process.
@@ -67,7 +69,8 @@ impl Returns {
 
     fn returned(&mut self, now: Time) {
         let is_row = self.last.is_some_and(|last| now.since(last) < Self::CALM + self.pause);
-        self.pause = if is_row { (self.pause * 2).clamp(Self::FIRST, Self::MOST) } else { Duration::ZERO };
+        self.pause =
+            if is_row { (self.pause * 2).clamp(Self::FIRST, Self::MOST) } else { Duration::ZERO };
         (self.last, self.is_told) = (Some(now), false);
         self.accusers.clear();
     }
@@ -97,8 +100,17 @@ impl Own {
     /// The word of one that has long been up.
     pub fn with_record(record: Signed<NodeRecord>) -> Own {
         // Which members it has no way to it finds out anew.
-        let NodeRecord { counter, incarnation, name, addresses, facts, version, ready, leaving, no_way_to: _ } =
-            record.body().clone();
+        let NodeRecord {
+            counter,
+            incarnation,
+            name,
+            addresses,
+            facts,
+            version,
+            ready,
+            leaving,
+            no_way_to: _,
+        } = record.body().clone();
         let profile = Profile { name, addresses, facts, version, ready, leaving };
         Own { counter, profile: Some(profile), record: Some(record), ..Own::new(incarnation) }
     }
@@ -162,7 +174,8 @@ impl Membership {
         cx.out.broadcast(Message::Record(wire));
     }
 
-    /// Says again who we are: those far away, who have no link with us, know from gossip alone that we started.
+    /// Says again who we are: those far away, who have no link with us, know from gossip alone that
+    /// we started.
     pub(super) fn announce(&mut self, cx: &mut Cx<'_>) {
         if let Some(record) = &self.own.record {
             cx.out.broadcast(Message::Record(record.wire()));
@@ -177,8 +190,9 @@ impl Membership {
         }
     }
 
-    /// Others hold something of us that we must rise above: a record we do not know (a disk was lost or cloned), or our
-    /// death in incarnation `spent`. Paced: a peer that repeats it must not wear out our disk.
+    /// Others hold something of us that we must rise above: a record we do not know (a disk was
+    /// lost or cloned), or our death in incarnation `spent`. Paced: a peer that repeats it must not
+    /// wear out our disk.
     pub(super) fn challenged(&mut self, cx: &mut Cx<'_>, counter: u64, spent: Option<u64>) {
         let (known, before) = self.own.challenge.unwrap_or_default();
         self.own.challenge = Some((known.max(counter), before.max(spent)));
@@ -196,17 +210,22 @@ impl Membership {
         let is_news = spent.is_some_and(|spent| spent >= self.own.asked);
         let accusers = &self.own.returns.accusers;
         let met = accusers.iter().filter(|node| self.has_link(node)).count();
-        // Those that it can talk with lose it for another reason. With no accuser it is a record that is to be outdone.
-        let returns = if is_news && 2 * met < accusers.len() { self.own.returns.next(now) } else { now };
+        // Those that it can talk with lose it for another reason. With no accuser it is a record
+        // that is to be outdone.
+        let returns =
+            if is_news && 2 * met < accusers.len() { self.own.returns.next(now) } else { now };
         self.own.reissue_from.max(returns)
     }
 
     /// Answers what others hold of this node, as soon as it may.
     pub(super) fn answer_challenge(&mut self, cx: &mut Cx<'_>) {
-        let Some((counter, spent)) = self.own.challenge.filter(|_| !self.own.is_parting) else { return };
+        let Some((counter, spent)) = self.own.challenge.filter(|_| !self.own.is_parting) else {
+            return;
+        };
         let at = self.may_answer(cx.now, spent);
         if at > cx.now {
-            if at > self.own.reissue_from && !std::mem::replace(&mut self.own.returns.is_told, true) {
+            if at > self.own.reissue_from && !std::mem::replace(&mut self.own.returns.is_told, true)
+            {
                 cx.facts.push(Fact::Waits { until: at });
             }
             self.timers.set(Reason::Reissue, at);
@@ -216,7 +235,8 @@ impl Membership {
         self.own.reissue_from = cx.now + self.config.reissue_every;
         self.own.counter = self.own.counter.max(counter);
         match spent {
-            // The record follows when the disk has it: a node that forgot an incarnation it used could not be outdone.
+            // The record follows when the disk has it: a node that forgot an incarnation it used
+            // could not be outdone.
             Some(spent) if spent >= self.own.asked => {
                 self.own.asked = spent + 1;
                 if !self.own.returns.accusers.is_empty() {
@@ -229,7 +249,12 @@ impl Membership {
         }
     }
 
-    pub(super) fn on_record(&mut self, cx: &mut Cx<'_>, record: Signed<NodeRecord>, source: Source) -> Worth {
+    pub(super) fn on_record(
+        &mut self,
+        cx: &mut Cx<'_>,
+        record: Signed<NodeRecord>,
+        source: Source,
+    ) -> Worth {
         if !is_decent(&record) {
             return Worth::Reject;
         }
@@ -238,7 +263,8 @@ impl Membership {
             return self.on_own_record(cx, &record);
         }
         let Some(member) = self.members.get(&node) else {
-            // A member whose admission has not come yet, perhaps. The link keeps its word; sync brings the others' again.
+            // A member whose admission has not come yet, perhaps. The link keeps its word; sync
+            // brings the others' again.
             let link = self.paths.get_mut(&node).and_then(|path| path.link.as_mut());
             if let (Some(link), Source::Hello | Source::Itself) = (link, source) {
                 link.hello = Some(record);
@@ -250,9 +276,11 @@ impl Membership {
             None => true,
             Some(known) => (record.counter, record.hash()) > (known.counter, known.hash()),
         };
-        let before = member.record.as_ref().map(|known| known.addresses.clone()).unwrap_or_default();
+        let before =
+            member.record.as_ref().map(|known| known.addresses.clone()).unwrap_or_default();
         let moved = is_new && member.record.is_some() && before != record.addresses;
-        let (highest, may_be_raised) = (member.incarnation, matches!(member.life, Life::Up | Life::Unknown { .. }));
+        let (highest, may_be_raised) =
+            (member.incarnation, matches!(member.life, Life::Up | Life::Unknown { .. }));
         if is_new {
             if let Some(member) = self.members.get_mut(&node) {
                 member.record = Some(record);
@@ -291,10 +319,12 @@ impl Membership {
         if is_new || self.goes_on(&node, &hash, source) { Worth::Relay } else { Worth::Ignore }
     }
 
-    /// Whether a record that was known is to be passed on: once, by gossip, if it came over a link before.
+    /// Whether a record that was known is to be passed on: once, by gossip, if it came over a link
+    /// before.
     fn goes_on(&mut self, node: &NodeId, hash: &Digest, source: Source) -> bool {
         let is_first = self.members.get(node).is_some_and(|member| {
-            !member.was_gossiped && member.record.as_ref().is_some_and(|known| known.hash() == *hash)
+            !member.was_gossiped
+                && member.record.as_ref().is_some_and(|known| known.hash() == *hash)
         });
         let goes_on = is_first && source == Source::Gossip;
         if goes_on && let Some(member) = self.members.get_mut(node) {
@@ -344,9 +374,15 @@ impl Membership {
     }
 
     /// The record of a life that ended, from a peer that holds its node to be down.
-    pub(super) fn on_last_record(&mut self, cx: &mut Cx<'_>, record: Signed<NodeRecord>, notice: &Notice) {
+    pub(super) fn on_last_record(
+        &mut self,
+        cx: &mut Cx<'_>,
+        record: Signed<NodeRecord>,
+        notice: &Notice,
+    ) {
         let node = NodeId(record.by().0);
-        let is_of_it = node == notice.subject && record.incarnation == notice.incarnation && node != self.me;
+        let is_of_it =
+            node == notice.subject && record.incarnation == notice.incarnation && node != self.me;
         if is_of_it && is_decent(&record) && self.members.contains_key(&node) {
             self.on_record(cx, record, Source::Hearsay);
         }
@@ -357,9 +393,11 @@ impl Membership {
         let Some(member) = self.members.get(&node) else { return };
         match (&member.life, source) {
             (_, Source::Hearsay) | (Life::Up, _) => {}
-            // It said goodbye, and what it had said before comes later. Only a new link shows that it stayed.
+            // It said goodbye, and what it had said before comes later. Only a new link shows that
+            // it stayed.
             (Life::BackBy(_), Source::Itself | Source::Gossip) => {}
-            (Life::Down(fall), Source::Itself | Source::Gossip) if fall.why.cause == Cause::Goodbye => {}
+            (Life::Down(fall), Source::Itself | Source::Gossip)
+                if fall.why.cause == Cause::Goodbye => {}
             (Life::Unknown { .. }, _) | (Life::BackBy(_), Source::Hello) => self.rise(cx, node),
             (Life::Down(fall), _) if fall.notice.is_none() => self.rise(cx, node),
             (Life::Down(_), Source::Hello | Source::Itself) => self.tell_it_is_down(cx, node),

@@ -1,4 +1,5 @@
-//! What gossip lost: neighbours compare whom they hold to be down, and newcomers learn how everyone is.
+//! What gossip lost: neighbours compare whom they hold to be down, and newcomers learn how everyone
+//! is.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +14,9 @@ impl Membership {
     /// A beat told the fingerprint of whom its sender holds to be down.
     pub(super) fn compare_view(&mut self, cx: &mut Cx<'_>, peer: NodeId, view: u32) {
         let differs = view != self.view;
-        let Some(link) = self.paths.get_mut(&peer).and_then(|path| path.link.as_mut()) else { return };
+        let Some(link) = self.paths.get_mut(&peer).and_then(|path| path.link.as_mut()) else {
+            return;
+        };
         link.differs = differs;
         if !differs {
             link.repair_gap = self.config.repair_after;
@@ -25,8 +28,8 @@ impl Membership {
         }
     }
 
-    /// One returned who was down for this node alone. It has nothing to refute, so those for whom it was down as well, each by itself,
-    /// do not hear of it by gossip.
+    /// One returned who was down for this node alone. It has nothing to refute, so those for whom
+    /// it was down as well, each by itself, do not hear of it by gossip.
     pub(super) fn compare_soon(&mut self) {
         let soon = self.config.repair_soon();
         for link in self.paths.values_mut().filter_map(|path| path.link.as_mut()) {
@@ -36,14 +39,17 @@ impl Membership {
 
     /// A difference lasted: it is not gossip on its way.
     pub(super) fn repair(&mut self, cx: &mut Cx<'_>, peer: NodeId) {
-        let Some(link) = self.paths.get_mut(&peer).and_then(|path| path.link.as_mut()) else { return };
+        let Some(link) = self.paths.get_mut(&peer).and_then(|path| path.link.as_mut()) else {
+            return;
+        };
         if link.differs {
             link.repair_gap = (link.repair_gap * 2).min(self.config.repair_most);
             self.show_view(cx, peer);
         }
     }
 
-    /// Tells a peer who is not up here. Nothing, while we know too little ourselves: who is not named counts as up.
+    /// Tells a peer who is not up here. Nothing, while we know too little ourselves: who is not
+    /// named counts as up.
     pub(super) fn show_view(&mut self, cx: &mut Cx<'_>, peer: NodeId) {
         if !self.settled() {
             return;
@@ -82,8 +88,11 @@ impl Membership {
             return;
         }
         let gone: BTreeMap<NodeId, Gone> = gone.into_iter().map(|gone| (gone.node, gone)).collect();
-        let in_range = |node: &NodeId| after.is_none_or(|after| *node > after) && upto.is_none_or(|upto| *node <= upto);
-        let nodes: Vec<NodeId> = self.members.keys().copied().filter(|node| *node != from && in_range(node)).collect();
+        let in_range = |node: &NodeId| {
+            after.is_none_or(|after| *node > after) && upto.is_none_or(|upto| *node <= upto)
+        };
+        let nodes: Vec<NodeId> =
+            self.members.keys().copied().filter(|node| *node != from && in_range(node)).collect();
         let mut shown = 0;
         let mut lacking = Vec::new();
         for node in nodes {
@@ -99,8 +108,9 @@ impl Membership {
                     }
                 }
                 (Life::Unknown { .. }, Some(gone)) if gone.down => {
-                    // We know nothing, so a peer's word is better than that. It holds until a sign of life. Its incarnation is
-                    // not taken over: a lie could put that where the node itself never gets.
+                    // We know nothing, so a peer's word is better than that. It holds until a sign
+                    // of life. Its incarnation is not taken over: a lie could put that where the
+                    // node itself never gets.
                     let why = Evidence { cause: Cause::Hearsay, by: vec![from], is_news: false };
                     self.fall(cx, node, Fall { why, notice: None, heard: true });
                 }
@@ -111,7 +121,9 @@ impl Membership {
                 }
                 (Life::Unknown { .. }, None) => self.rise(cx, node),
                 // A belief of ours that the peer does not share.
-                (Life::Down(fall), None) if fall.notice.is_none() && fall.why.cause != Cause::Goodbye => {
+                (Life::Down(fall), None)
+                    if fall.notice.is_none() && fall.why.cause != Cause::Goodbye =>
+                {
                     self.rise(cx, node)
                 }
                 (Life::Down(_), None) => {

@@ -11,12 +11,18 @@ use crate::model::NodeId;
 
 use super::{Answerer, Cx, Membership};
 
-/// By member and address. Only addresses that the member's record or sighting names are kept, so the
-/// roster and the bound on addresses bound this.
+/// By member and address. Only addresses that the member's record or sighting names are kept, so
+/// the roster and the bound on addresses bound this.
 pub(super) type Residents = BTreeMap<NodeId, BTreeMap<String, Answerer>>;
 
 impl Membership {
-    pub(super) fn on_answered(&mut self, cx: &mut Cx<'_>, node: NodeId, address: String, by: Answerer) {
+    pub(super) fn on_answered(
+        &mut self,
+        cx: &mut Cx<'_>,
+        node: NodeId,
+        address: String,
+        by: Answerer,
+    ) {
         if !self.told_addresses(&node).contains(&address) {
             return; // a member that has moved on, or none
         }
@@ -31,7 +37,8 @@ impl Membership {
     }
 
     /// Where to dial a member: where it was seen last, then where it says it is, without the
-    /// addresses that are another node's by now. With none left all are tried: one may be its own again.
+    /// addresses that are another node's by now. With none left all are tried: one may be its own
+    /// again.
     pub fn addresses(&self, node: &NodeId) -> Vec<String> {
         let mut addresses = self.told_addresses(node);
         if !self.is_displaced(node) {
@@ -52,7 +59,8 @@ impl Membership {
         known.into_iter().flatten()
     }
 
-    /// A link shows that the member lives where it was reached. Who met another node elsewhere still knows it.
+    /// A link shows that the member lives where it was reached. Who met another node elsewhere
+    /// still knows it.
     pub(super) fn is_reached(&mut self, node: &NodeId) {
         if let Some(of_node) = self.residents.get_mut(node) {
             of_node.retain(|_, by| matches!(by, Answerer::Node(_)));

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{NodeId, Time};
 
-/// Why this room wants to be called. A call that comes for nothing is harmless: the state is looked at anew.
+/// Why this room wants to be called. A call that comes for nothing is harmless: the state is looked
+/// at anew.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Reason {
     /// Show the observers that we live.

@@ -25,7 +25,9 @@ impl Membership {
     pub fn up(&self) -> impl Iterator<Item = NodeId> + '_ {
         let me = std::iter::once(self.me);
         let (less, greater) = (self.members.range(..self.me), self.members.range(self.me..));
-        let up = |(node, member): (&NodeId, &super::Member)| matches!(member.life, Life::Up).then_some(*node);
+        let up = |(node, member): (&NodeId, &super::Member)| {
+            matches!(member.life, Life::Up).then_some(*node)
+        };
         less.filter_map(up).chain(me).chain(greater.filter_map(up))
     }
 
@@ -65,9 +67,11 @@ impl Membership {
         self.members.get(node).and_then(|member| member.record.as_ref())
     }
 
-    /// All records, this node's own last. In sync a record lies under [`Self::item_key`] with the hash [`Signed::hash`].
+    /// All records, this node's own last. In sync a record lies under [`Self::item_key`] with the
+    /// hash [`Signed::hash`].
     pub fn records(&self) -> impl Iterator<Item = (NodeId, &Signed<NodeRecord>)> {
-        let others = self.members.iter().filter_map(|(node, member)| Some((*node, member.record.as_ref()?)));
+        let others =
+            self.members.iter().filter_map(|(node, member)| Some((*node, member.record.as_ref()?)));
         others.chain(self.own.record().map(|record| (self.me, record)))
     }
 

@@ -1,16 +1,18 @@
 //! The verdict on a member in doubt, and the notices that carry it.
 //!
-//! Who decides: the first m live members after the subject **that can be asked**, this node among them or not. That way
-//! the deaths of a node and of its observers are decided in one go, by whoever is left; the last survivor decides alone.
+//! Who decides: the first m live members after the subject **that can be asked**, this node among
+//! them or not. That way the deaths of a node and of its observers are decided in one go, by
+//! whoever is left; the last survivor decides alone.
 //!
 //! When: more than half of them voted, and
-//! - somebody among them was refused: `Closed` votes of the others then count, so that a killed process is found out by one
-//!   re-dial; or `Silent` and `Refused` votes alone are the majority;
+//! - somebody among them was refused: `Closed` votes of the others then count, so that a killed
+//!   process is found out by one re-dial; or `Silent` and `Refused` votes alone are the majority;
 //! - nobody showed the subject alive within the time of a cut: one live path is life;
 //! - all of them answered, or the rest had `patience` to name such a path;
-//! - where a refusal decides and not silence: the members beyond them that may have a link with the subject were asked as
-//!   well, and named no such path in that time. **A refused dial is death only if nobody else hears the node**: its old
-//!   address may be another device's by now, which refuses all who try. Only those that decide ask them.
+//! - where a refusal decides and not silence: the members beyond them that may have a link with the
+//!   subject were asked as well, and named no such path in that time. **A refused dial is death
+//!   only if nobody else hears the node**: its old address may be another device's by now, which
+//!   refuses all who try. Only those that decide ask them.
 //!
 //! Alone, a refusal decides, and silence only after `cut_alone`: nobody is there to correct us.
 
@@ -27,8 +29,8 @@ use super::{Cx, Membership, Reason, Worth};
 
 /// A node that is down and talks to us is told so once in so long.
 const TELL_EVERY: Duration = Duration::from_millis(500);
-/// Members beyond those that decide who are asked before a refusal is taken for death: the rest of a full mesh. With the
-/// observers they fit into the answers that a doubt keeps.
+/// Members beyond those that decide who are asked before a refusal is taken for death: the rest of
+/// a full mesh. With the observers they fit into the answers that a doubt keeps.
 const MAX_WITNESSES: usize = 24;
 /// Observers gossip a fall one after another, so that mostly only the first has to.
 const SPREAD_STEP: Duration = Duration::from_millis(150);
@@ -42,7 +44,9 @@ impl Membership {
             if seen.is_some() {
                 self.accuse(cx, &subject);
             }
-            if self.doubts.get(&subject).is_some_and(|doubt| seen > doubt.told) && self.is_asked(cx.now, &subject) {
+            if self.doubts.get(&subject).is_some_and(|doubt| seen > doubt.told)
+                && self.is_asked(cx.now, &subject)
+            {
                 self.tell(cx, subject);
             }
             if let Some(votes) = self.judge(cx, subject) {
@@ -68,7 +72,11 @@ impl Membership {
             || (seen == Some(Seen::Closed) && doubt.notice.as_ref().is_some_and(has_refusal));
         if let (Some(notice), true) = (&doubt.notice, proven) {
             // Verified when it was taken.
-            let votes = notice.votes.iter().filter_map(|vote| vote.clone().verify(&self.cluster).ok()).collect();
+            let votes = notice
+                .votes
+                .iter()
+                .filter_map(|vote| vote.clone().verify(&self.cluster).ok())
+                .collect();
             return Some(votes);
         }
         let electorate = self.electorate(cx.now, &subject);
@@ -79,13 +87,18 @@ impl Membership {
                 Seen::Silent => self.silence(cx.now, &subject) >= alone,
                 Seen::Closed => false,
             };
-            return if decides { self.current_vote(cx.now, &subject).map(|vote| vec![vote]) } else { None };
+            return if decides {
+                self.current_vote(cx.now, &subject).map(|vote| vec![vote])
+            } else {
+                None
+            };
         }
         let mut votes = Vec::new();
         for node in &electorate {
             if *node == self.me {
                 votes.push(self.current_vote(cx.now, &subject)?);
-            } else if let Some(Answer::Vote(at, vote)) = self.doubts.get(&subject)?.answers.get(node)
+            } else if let Some(Answer::Vote(at, vote)) =
+                self.doubts.get(&subject)?.answers.get(node)
                 && cx.now.since(*at) < self.config.vote_ttl
             {
                 votes.push(vote.clone());
@@ -105,8 +118,10 @@ impl Membership {
         if !by_silence && !electorate.contains(&self.me) {
             return None; // those that decide will tell
         }
-        let for_votes = if votes.len() == electorate.len() { Duration::ZERO } else { self.config.patience };
-        let for_witnesses = if by_silence { Duration::ZERO } else { self.hear_witnesses(cx, subject, &electorate) };
+        let for_votes =
+            if votes.len() == electorate.len() { Duration::ZERO } else { self.config.patience };
+        let for_witnesses =
+            if by_silence { Duration::ZERO } else { self.hear_witnesses(cx, subject, &electorate) };
         let decided_at = ready_at + for_votes.max(for_witnesses);
         if cx.now >= decided_at {
             return Some(votes);
@@ -115,29 +130,40 @@ impl Membership {
         None
     }
 
-    /// How long to wait for the members that do not decide but may have a link with the subject: not at all once each has
-    /// said that it cannot reach it. Those that were not asked yet are asked now.
+    /// How long to wait for the members that do not decide but may have a link with the subject:
+    /// not at all once each has said that it cannot reach it. Those that were not asked yet are
+    /// asked now.
     ///
-    /// Above a full mesh most members have no link with the subject, and would have to dial it before they can say so: a
-    /// killed node would be known later by as much, so the observers decide as they are.
-    fn hear_witnesses(&mut self, cx: &mut Cx<'_>, subject: NodeId, electorate: &[NodeId]) -> Duration {
+    /// Above a full mesh most members have no link with the subject, and would have to dial it
+    /// before they can say so: a killed node would be known later by as much, so the observers
+    /// decide as they are.
+    fn hear_witnesses(
+        &mut self,
+        cx: &mut Cx<'_>,
+        subject: NodeId,
+        electorate: &[NodeId],
+    ) -> Duration {
         if self.members.len() >= self.config.full_mesh {
             return Duration::ZERO;
         }
         let others = self.successors_of(&subject).into_iter();
-        let witnesses: Vec<NodeId> =
-            others.filter(|node| !electorate.contains(node) && self.has_link(node)).take(MAX_WITNESSES).collect();
+        let witnesses: Vec<NodeId> = others
+            .filter(|node| !electorate.contains(node) && self.has_link(node))
+            .take(MAX_WITNESSES)
+            .collect();
         let Some(doubt) = self.doubts.get(&subject) else { return Duration::ZERO };
         let has_voted = |node: &NodeId| {
             let answer = doubt.answers.get(node);
             matches!(answer, Some(Answer::Vote(at, _)) if cx.now.since(*at) < self.config.vote_ttl)
         };
         let missing: Vec<NodeId> = witnesses.into_iter().filter(|node| !has_voted(node)).collect();
-        let unasked: Vec<NodeId> = missing.iter().filter(|node| !doubt.waiting.contains_key(node)).copied().collect();
+        let unasked: Vec<NodeId> =
+            missing.iter().filter(|node| !doubt.waiting.contains_key(node)).copied().collect();
         if !unasked.is_empty() {
             self.ask_these(cx, subject, unasked);
         }
-        let way = |node: &NodeId| self.paths.get(node).map(|path| path.round_trip()).unwrap_or_default();
+        let way =
+            |node: &NodeId| self.paths.get(node).map(|path| path.round_trip()).unwrap_or_default();
         // To the witness and back, and from there to the subject and back.
         missing.iter().map(way).max().map_or(Duration::ZERO, |way| self.config.patience + way * 2)
     }
@@ -158,8 +184,9 @@ impl Membership {
             || self.electorate(now, subject).contains(&self.me)
     }
 
-    /// Whether an answer of this observer is worth waiting for. One whose link closed a moment ago may be back in another,
-    /// or know a path: it is waited for until a refusal or the time of a cut shows that it is gone too.
+    /// Whether an answer of this observer is worth waiting for. One whose link closed a moment ago
+    /// may be back in another, or know a path: it is waited for until a refusal or the time of a
+    /// cut shows that it is gone too.
     fn can_be_asked(&self, now: Time, subject: &NodeId, node: &NodeId) -> bool {
         let Some(path) = self.paths.get(node) else { return false };
         if path.link.is_none() && (path.refused || path.closed_at.is_none()) {
@@ -179,7 +206,8 @@ impl Membership {
         let place = votes.iter().position(|vote| vote.by().0 == self.me.0);
         let why = Evidence::of_votes(votes.iter().map(|vote| (NodeId(vote.by().0), vote.seen)));
         let votes = votes.iter().take(MAX_VOTES).map(|vote| vote.wire()).collect();
-        // With no link at all nobody hears of it: a belief of our own, which the first sign of life ends.
+        // With no link at all nobody hears of it: a belief of our own, which the first sign of life
+        // ends.
         let is_told = self.links().any(|peer| peer != subject);
         let notice = is_told.then_some(Notice { subject, incarnation, votes });
         self.fall(cx, subject, Fall { why, notice, heard: false });
@@ -195,7 +223,8 @@ impl Membership {
 
     /// Gossips a fall, unless somebody has.
     pub(super) fn spread(&mut self, cx: &mut Cx<'_>, subject: NodeId) {
-        if let Some(Life::Down(fall)) = self.members.get_mut(&subject).map(|member| &mut member.life)
+        if let Some(Life::Down(fall)) =
+            self.members.get_mut(&subject).map(|member| &mut member.life)
             && let Fall { notice: Some(notice), heard: false, .. } = &**fall
         {
             cx.out.broadcast(Message::Down(notice.clone(), None));
@@ -203,11 +232,16 @@ impl Membership {
         }
     }
 
-    /// The life that ended according to others goes on: only a higher incarnation makes that known to all of them.
+    /// The life that ended according to others goes on: only a higher incarnation makes that known
+    /// to all of them.
     pub(super) fn tell_it_is_down(&mut self, cx: &mut Cx<'_>, node: NodeId) {
-        let Some(Life::Down(fall)) = self.members.get(&node).map(|member| &member.life) else { return };
+        let Some(Life::Down(fall)) = self.members.get(&node).map(|member| &member.life) else {
+            return;
+        };
         let Some(notice) = &fall.notice else { return };
-        let Some(link) = self.paths.get_mut(&node).and_then(|path| path.link.as_mut()) else { return };
+        let Some(link) = self.paths.get_mut(&node).and_then(|path| path.link.as_mut()) else {
+            return;
+        };
         if link.told_at.is_none_or(|at| cx.now >= at + TELL_EVERY) {
             link.told_at = Some(cx.now);
             cx.out.send(node, Message::Down(notice.clone(), None));
@@ -215,10 +249,17 @@ impl Membership {
     }
 
     /// Others hold a node to be down. `from` said so over its link; none is gossip.
-    pub(super) fn on_notice(&mut self, cx: &mut Cx<'_>, notice: Notice, from: Option<NodeId>) -> Worth {
+    pub(super) fn on_notice(
+        &mut self,
+        cx: &mut Cx<'_>,
+        notice: Notice,
+        from: Option<NodeId>,
+    ) -> Worth {
         let by_gossip = from.is_none();
         let subject = notice.subject;
-        if !(1..=MAX_VOTES).contains(&notice.votes.len()) || !Self::is_decent_incarnation(notice.incarnation) {
+        if !(1..=MAX_VOTES).contains(&notice.votes.len())
+            || !Self::is_decent_incarnation(notice.incarnation)
+        {
             return Worth::Reject;
         }
         let known = match self.members.get(&subject) {
@@ -230,7 +271,8 @@ impl Membership {
                     if by_gossip && !fall.heard {
                         self.hear_of_fall(&subject);
                     }
-                    return Worth::Relay; // it was verified when it was taken, and others may lack it still
+                    // it was verified when it was taken, and others may lack it still
+                    return Worth::Relay;
                 }
                 member.incarnation
             }
@@ -265,7 +307,8 @@ impl Membership {
             return Worth::Relay;
         }
         if notice.incarnation > known && !self.has_fallen_again(&notice) {
-            return Worth::Ignore; // a life we have not heard of: repair brings it again with its record
+            // a life we have not heard of: repair brings it again with its record
+            return Worth::Ignore;
         }
         // Whom this node doubts itself fell just now, however it hears of it.
         let is_news = by_gossip || self.doubts.contains_key(&subject);
@@ -283,12 +326,14 @@ impl Membership {
 
     /// Gossip has carried what is known of this fall.
     fn hear_of_fall(&mut self, subject: &NodeId) {
-        if let Some(Life::Down(fall)) = self.members.get_mut(subject).map(|member| &mut member.life) {
+        if let Some(Life::Down(fall)) = self.members.get_mut(subject).map(|member| &mut member.life)
+        {
             fall.heard = true;
         }
     }
 
-    /// A notice whose votes are good. It needs the majority of the observers as we know them, or evidence of our own.
+    /// A notice whose votes are good. It needs the majority of the observers as we know them, or
+    /// evidence of our own.
     fn weigh(
         &mut self,
         cx: &mut Cx<'_>,
@@ -312,14 +357,16 @@ impl Membership {
         if 2 * agree > observers.len() {
             let first = notice.votes.first().map(|vote| vote.by().0);
             self.fall(cx, subject, fall);
-            // Those that decided leave the gossip to the first of them, which was about to decide as well.
+            // Those that decided leave the gossip to the first of them, which was about to decide
+            // as well.
             if first == Some(self.me.0) {
                 self.spread(cx, subject);
             }
             return Worth::Relay;
         }
-        // Seen by too few, or by others than we would ask. If it is linked, it shall answer for itself; its link may hang, so
-        // it is probed. If not, a dial will show. Until then the notice waits in the doubt.
+        // Seen by too few, or by others than we would ask. If it is linked, it shall answer for
+        // itself; its link may hang, so it is probed. If not, a dial will show. Until then the
+        // notice waits in the doubt.
         if self.has_link(&subject) && !self.doubts.contains_key(&subject) {
             cx.out.send(subject, Message::Down(notice.clone(), None));
             self.probe(cx, subject, Wish::None);

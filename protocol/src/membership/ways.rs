@@ -1,8 +1,9 @@
-//! Members that are up and that this node cannot dial, nor they it: two devices behind routers that let nobody in, both linked to a
-//! node that everybody reaches.
+//! Members that are up and that this node cannot dial, nor they it: two devices behind routers that
+//! let nobody in, both linked to a node that everybody reaches.
 //!
-//! A failed dial is what makes a way missing, never the want of a link: in a large cluster most members have none. Whoever meets
-//! such a member reaches it over one common member, and says so in its own record, so that no other node tries the same over it.
+//! A failed dial is what makes a way missing, never the want of a link: in a large cluster most
+//! members have none. Whoever meets such a member reaches it over one common member, and says so in
+//! its own record, so that no other node tries the same over it.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -13,13 +14,15 @@ use crate::model::{Digest, NodeId, Time};
 use super::doubts::Answer;
 use super::{Cx, DialFailure, Fact, Membership, Reason};
 
-/// How long dials must have failed before others are told. A restart, a cable put into another socket, two dials that crossed: all
-/// that is over sooner, and each word costs everybody a record.
+/// How long dials must have failed before others are told. A restart, a cable put into another
+/// socket, two dials that crossed: all that is over sooner, and each word costs everybody a record.
 const LASTING: Duration = Duration::from_secs(5);
-/// The pause between two words of it, so that a way that comes and goes costs everybody one record in so long.
+/// The pause between two words of it, so that a way that comes and goes costs everybody one record
+/// in so long.
 const TOLD_EVERY: Duration = Duration::from_secs(5);
-/// Without a dial for so long nothing is known any more: a link on demand is not tried again by itself. Above the longest pause
-/// between two dials of a link that is wanted, with the time that a dial may take.
+/// Without a dial for so long nothing is known any more: a link on demand is not tried again by
+/// itself. Above the longest pause between two dials of a link that is wanted, with the time that a
+/// dial may take.
 const FORGOTTEN: Duration = Duration::from_secs(60);
 /// Members that are named for one hop: a busy or mistaken first one is made up for.
 pub const MAX_HOPS: usize = 4;
@@ -45,30 +48,38 @@ pub(super) struct Told {
 }
 
 impl Membership {
-    /// How dialling a member fails that is up and has no link; none while there is a link, or no dial has failed since the last one.
+    /// How dialling a member fails that is up and has no link; none while there is a link, or no
+    /// dial has failed since the last one.
     pub fn unreachable(&self, node: &NodeId) -> Option<DialFailure> {
         let path = self.paths.get(node)?;
         let failing = path.failing.filter(|_| path.link.is_none())?;
         self.is_up(node).then_some(failing.how)
     }
 
-    /// Members over which a message or a stream can reach `node` in one hop, the best first: linked here, and neither says that
-    /// it has no way to the other.
+    /// Members over which a message or a stream can reach `node` in one hop, the best first: linked
+    /// here, and neither says that it has no way to the other.
     pub fn hops(&self, node: &NodeId) -> Vec<NodeId> {
         let denied = |of: &NodeId, to: &NodeId| self.no_way_of(of).binary_search(to).is_ok();
         let is_common = |hop: &NodeId| {
-            hop != node && self.is_up(hop) && *hop != self.me && !denied(hop, node) && !denied(node, hop)
+            hop != node
+                && self.is_up(hop)
+                && *hop != self.me
+                && !denied(hop, node)
+                && !denied(node, hop)
         };
         // It has just vouched for the node, so it has a link with it.
         let vouches = |hop: &NodeId| {
             let answers = self.doubts.get(node).map(|doubt| &doubt.answers);
             matches!(answers.and_then(|answers| answers.get(hop)), Some(Answer::Alive(_)))
         };
-        // By lot, but the same from both ends and each time: the messages of one pair keep their order, those of many pairs do
-        // not all go over the same member.
+        // By lot, but the same from both ends and each time: the messages of one pair keep their
+        // order, those of many pairs do not all go over the same member.
         let (less, greater) = if self.me < *node { (self.me, *node) } else { (*node, self.me) };
-        let lot = |hop: &NodeId| Digest::of_parts(&[HOP_DOMAIN, less.as_bytes(), greater.as_bytes(), hop.as_bytes()]);
-        let mut hops: Vec<_> = self.links().filter(is_common).map(|hop| (!vouches(&hop), lot(&hop), hop)).collect();
+        let lot = |hop: &NodeId| {
+            Digest::of_parts(&[HOP_DOMAIN, less.as_bytes(), greater.as_bytes(), hop.as_bytes()])
+        };
+        let mut hops: Vec<_> =
+            self.links().filter(is_common).map(|hop| (!vouches(&hop), lot(&hop), hop)).collect();
         hops.sort_unstable();
         hops.into_iter().take(MAX_HOPS).map(|(.., hop)| hop).collect()
     }
@@ -78,12 +89,19 @@ impl Membership {
         self.record(node).map_or(&[], |record| &record.no_way_to)
     }
 
-    /// Each pair of members that are up and have no way to one another, once, as their records say; the lesser id first.
+    /// Each pair of members that are up and have no way to one another, once, as their records say;
+    /// the lesser id first.
     pub fn pairs_without_way(&self) -> BTreeSet<(NodeId, NodeId)> {
-        let said = self.records().filter(|(node, record)| !record.no_way_to.is_empty() && self.is_up(node));
-        let pairs = said.flat_map(|(node, record)| record.no_way_to.iter().map(move |other| (node, *other)));
-        let ordered = pairs.map(|(node, other)| if node < other { (node, other) } else { (other, node) });
-        ordered.filter(|(one, other)| one != other && self.is_up(one) && self.is_up(other)).collect()
+        let said = self
+            .records()
+            .filter(|(node, record)| !record.no_way_to.is_empty() && self.is_up(node));
+        let pairs = said
+            .flat_map(|(node, record)| record.no_way_to.iter().map(move |other| (node, *other)));
+        let ordered =
+            pairs.map(|(node, other)| if node < other { (node, other) } else { (other, node) });
+        ordered
+            .filter(|(one, other)| one != other && self.is_up(one) && self.is_up(other))
+            .collect()
     }
 
     /// A dial of a member led to no link.
@@ -108,8 +126,9 @@ impl Membership {
         }
     }
 
-    /// Others reach a member while the link to it has been silent for long: it hangs, as when a router has forgotten it, and TCP may
-    /// try for many minutes. What is sent meanwhile is lost, and a dial shows whether there is a way.
+    /// Others reach a member while the link to it has been silent for long: it hangs, as when a
+    /// router has forgotten it, and TCP may try for many minutes. What is sent meanwhile is lost,
+    /// and a dial shows whether there is a way.
     pub(super) fn leave_hung_link(&mut self, cx: &mut Cx<'_>, node: &NodeId) {
         let longest = self.cut(cx.now, node, self.config.cut_alone);
         let Some(path) = self.paths.get(node) else { return };
@@ -124,7 +143,8 @@ impl Membership {
     pub(super) fn tell_ways(&mut self, cx: &mut Cx<'_>) {
         let now = cx.now;
         let forgotten = self.paths.iter().filter(|(_, path)| {
-            path.failing.is_some_and(|failing| now.since(failing.last) >= FORGOTTEN) && path.dialling.is_none()
+            path.failing.is_some_and(|failing| now.since(failing.last) >= FORGOTTEN)
+                && path.dialling.is_none()
         });
         for node in forgotten.map(|(node, _)| *node).collect::<Vec<_>>() {
             self.forget_failing(cx, &node);
@@ -139,8 +159,11 @@ impl Membership {
                 lasting.insert(*node);
             }
             // Of those that are lasting already it is looked whether they are forgotten.
-            let at =
-                if is_lasting { (failing.last + FORGOTTEN).max(now + TOLD_EVERY) } else { failing.since + LASTING };
+            let at = if is_lasting {
+                (failing.last + FORGOTTEN).max(now + TOLD_EVERY)
+            } else {
+                failing.since + LASTING
+            };
             next = Some(next.map_or(at, |next| next.min(at)));
         }
         if lasting != self.own.told.nodes {

@@ -9,7 +9,8 @@ use super::id::{Digest, NodeId};
 use super::sign::Signable;
 use super::spec::{Resources, Unfit};
 
-/// An auction: its number at its owner. The number's upper 32 bits are the owner's incarnation, so none comes twice.
+/// An auction: its number at its owner. The number's upper 32 bits are the owner's incarnation, so
+/// none comes twice.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct AuctionId {
     /// Who holds it.
@@ -24,7 +25,8 @@ impl fmt::Display for AuctionId {
     }
 }
 
-/// What a replica would cost a bidder, in millionths; the least wins. The parts are kept for `explain`.
+/// What a replica would cost a bidder, in millionths; the least wins. The parts are kept for
+/// `explain`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Price {
     /// The dominant share of the node's capacity in use after placement: 1,000,000 is a full node.
@@ -43,12 +45,15 @@ impl Price {
 }
 
 /// Why a node does not bid.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize, thiserror::Error)]
+#[derive(
+    Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize, thiserror::Error,
+)]
 #[allow(missing_docs)]
 pub enum Decline {
     #[error("unfit: {0}")]
     Unfit(Unfit),
-    #[error("no room: {} MiB and {} thousandths of a core are free", .free.memory / (1024 * 1024), .free.cpu)]
+    #[error("no room: {} MiB and {} thousandths of a core are \
+        free", .free.memory / (1024 * 1024), .free.cpu)]
     NoRoom { free: Resources },
     #[error("busy, asks again in {retry_ms} ms")]
     Busy { retry_ms: u32 },

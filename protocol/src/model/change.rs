@@ -12,8 +12,9 @@ use super::spec::{SPEC_VERSION, Spec};
 
 /// Entries a clock may have. Only operator installations write, so more is an attack or a mistake.
 pub const MAX_CLOCK: usize = 64;
-/// The greatest serial. A hybrid clock reaches it in the year 4199, and from the year 2200 it leaves room for 2^61 further
-/// writes, so no honest counter comes near a point where adding one would overflow.
+/// The greatest serial. A hybrid clock reaches it in the year 4199, and from the year 2200 it
+/// leaves room for 2^61 further writes, so no honest counter comes near a point where adding one
+/// would overflow.
 pub const MAX_SERIAL: u64 = 1 << 62;
 
 /// What a change is about.
@@ -32,8 +33,8 @@ impl Key {
     }
 }
 
-/// Which writes a change has seen: the greatest serial of each writer. Nearly all name one writer, and there is one for every key,
-/// so it takes no more room than its entries do.
+/// Which writes a change has seen: the greatest serial of each writer. Nearly all name one writer,
+/// and there is one for every key, so it takes no more room than its entries do.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Deserialize)]
 #[serde(from = "BTreeMap<WriterId, u64>")]
 pub struct Clock(Box<[(WriterId, u64)]>);
@@ -114,7 +115,8 @@ pub struct ChangeBody {
     pub key: Key,
     /// Which installation of the author's key wrote it.
     pub writer: WriterId,
-    /// This write's place in time: `max(hybrid clock, highest known for the key + 1)`. Also `writer`'s entry in `clock`.
+    /// This write's place in time: `max(hybrid clock, highest known for the key + 1)`. Also
+    /// `writer`'s entry in `clock`.
     pub serial: u64,
     /// Everything the author had seen of this key, itself included. At most [`MAX_CLOCK`] entries.
     pub clock: Clock,
@@ -156,7 +158,9 @@ impl Value {
     /// The spec, if this is a workload in a form this program knows. `None` for all else.
     pub fn spec(&self) -> Option<Spec> {
         match self {
-            Value::Workload { version, bytes } if *version <= SPEC_VERSION => codec::decode(bytes).ok(),
+            Value::Workload { version, bytes } if *version <= SPEC_VERSION => {
+                codec::decode(bytes).ok()
+            }
             Value::Workload { .. } | Value::Member { .. } | Value::Tombstone => None,
         }
     }

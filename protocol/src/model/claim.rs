@@ -16,8 +16,8 @@ use super::time::WallClock;
 pub const SLOTS: u8 = 64;
 /// Claims in one slot. With 64 slots a node can hold 8,192 replicas.
 pub const MAX_SLOT_CLAIMS: usize = 128;
-/// Places that follow one another and share a slot: what is awarded together is signed, written and told together. A node that
-/// holds all of a workload fills its slots evenly.
+/// Places that follow one another and share a slot: what is awarded together is signed, written and
+/// told together. A node that holds all of a workload fills its slots evenly.
 const SLOT_RUN: u32 = 16;
 /// Bytes of a reason that a claim carries.
 pub const MAX_REASON: usize = 256;
@@ -75,8 +75,12 @@ impl FromStr for ReplicaName {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong =
-            || format!("`{text}` is not a replica: NAME/NUMBER or NAMESPACE/NAME/NUMBER is expected, as in `web/0`");
+        let wrong = || {
+            format!(
+                "`{text}` is not a replica: NAME/NUMBER or NAMESPACE/NAME/NUMBER is expected, as \
+                    in `web/0`"
+            )
+        };
         let (workload, index) = text.rsplit_once('/').ok_or_else(wrong)?;
         let digits = index.bytes().all(|digit| digit.is_ascii_digit());
         let place = Place::Index(index.parse().ok().filter(|_| digits).ok_or_else(wrong)?);
@@ -162,7 +166,8 @@ impl Signable for Slot {
     const DOMAIN: &'static str = "shoal/slot/1";
 }
 
-/// The hash of what needs a restart: all of the spec but the number of replicas and where they may go.
+/// The hash of what needs a restart: all of the spec but the number of replicas and where they may
+/// go.
 pub fn generation(spec: &Spec) -> Digest {
     Digest::of(&super::codec::encode(&(spec.runtime, spec.artifact, spec.resources, &spec.env)))
 }

@@ -1,7 +1,8 @@
 //! The one module that knows bincode: canonical bytes, both ways, within a limit.
 //!
-//! One value has one encoding, so bytes can be signed and hashed. Decoding never trusts a length: it stops at the limit,
-//! refuses what is left over, and the types that pass through here have neither recursion nor zero-sized elements.
+//! One value has one encoding, so bytes can be signed and hashed. Decoding never trusts a length:
+//! it stops at the limit, refuses what is left over, and the types that pass through here have
+//! neither recursion nor zero-sized elements.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -24,8 +25,8 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Malformed> {
     if bytes.len() > MAX_BYTES {
         return Err(Malformed(format!("{} bytes, at most {MAX_BYTES} are allowed", bytes.len())));
     }
-    let (value, used) =
-        bincode::serde::decode_from_slice(bytes, config()).map_err(|error| Malformed(error.to_string()))?;
+    let (value, used) = bincode::serde::decode_from_slice(bytes, config())
+        .map_err(|error| Malformed(error.to_string()))?;
     if used != bytes.len() {
         return Err(Malformed(format!("{} bytes left over", bytes.len() - used)));
     }

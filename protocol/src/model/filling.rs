@@ -1,9 +1,11 @@
 //! The order in which a tree is filled at a start.
 
-/// Of what comes in the order of its keys, every second first, then the others. An [`imbl::OrdMap`] splits a full leaf of sixteen in the
-/// middle: filled in order it is left with halves, filled so they are full again, and what stands for long takes half the memory.
+/// Of what comes in the order of its keys, every second first, then the others. An [`imbl::OrdMap`]
+/// splits a full leaf of sixteen in the middle: filled in order it is left with halves, filled so
+/// they are full again, and what stands for long takes half the memory.
 pub fn filling<T>(sorted: Vec<T>) -> impl Iterator<Item = T> {
-    let (first, then): (Vec<_>, Vec<_>) = sorted.into_iter().enumerate().partition(|(at, _)| at % 2 == 0);
+    let (first, then): (Vec<_>, Vec<_>) =
+        sorted.into_iter().enumerate().partition(|(at, _)| at % 2 == 0);
     first.into_iter().chain(then).map(|(_, it)| it)
 }
 

@@ -72,7 +72,8 @@ id! {
     Digest, "digest"
 }
 id! {
-    /// An Ed25519 public key that is not (or not only) a node's: an operator's, the cluster's root or join key.
+    /// An Ed25519 public key that is not (or not only) a node's: an operator's, the cluster's root
+    /// or join key.
     PublicKey, "public key"
 }
 id! {
@@ -95,7 +96,8 @@ impl Digest {
         Self::of_parts(&[bytes])
     }
 
-    /// SHA-256 of the parts laid end to end. The caller sees to it that the borders are unambiguous.
+    /// SHA-256 of the parts laid end to end. The caller sees to it that the borders are
+    /// unambiguous.
     pub fn of_parts(parts: &[&[u8]]) -> Self {
         let mut context = ring::digest::Context::new(&ring::digest::SHA256);
         for part in parts {
@@ -113,14 +115,18 @@ impl From<NodeId> for PublicKey {
     }
 }
 
-/// Human-readable formats would like text, and JSON has no byte arrays: these are for `#[serde(with)]`.
+/// Human-readable formats would like text, and JSON has no byte arrays: these are for
+/// `#[serde(with)]`.
 pub mod hex {
     use serde::{Deserialize, Deserializer, Serializer};
     use std::fmt::Display;
     use std::str::FromStr;
 
     /// Writes the text form.
-    pub fn serialize<T: Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
+    pub fn serialize<T: Display, S: Serializer>(
+        value: &T,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         serializer.collect_str(value)
     }
 

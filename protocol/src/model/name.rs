@@ -12,20 +12,26 @@ pub const DEFAULT_NAMESPACE: &str = "default";
 
 /// Why a text is not a DNS label (RFC 1123).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{text}` is not a DNS label: 1 to 63 of the characters a-z, 0-9 and `-`, neither first nor last a `-`{}", suggestion(.text))]
+#[error("`{text}` is not a DNS label: 1 to 63 of the characters a-z, 0-9 and `-`, neither first \
+    nor last a `-`{}", suggestion(.text))]
 pub struct NotALabel {
     /// What was given.
     pub text: String,
 }
 
 fn suggestion(text: &str) -> String {
-    let mut fixed: String =
-        text.to_lowercase().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(63).collect();
+    let mut fixed: String = text
+        .to_lowercase()
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
+        .take(63)
+        .collect();
     fixed = fixed.trim_matches('-').to_owned();
     if fixed.is_empty() || fixed == text { String::new() } else { format!(". Perhaps `{fixed}`?") }
 }
 
-/// A DNS label (RFC 1123): 1 to 63 bytes of `a-z`, `0-9`, `-`, not at the ends. Copies share the text.
+/// A DNS label (RFC 1123): 1 to 63 bytes of `a-z`, `0-9`, `-`, not at the ends. Copies share the
+/// text.
 #[derive(Clone, PartialEq, Eq, Hash, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Label(
@@ -96,7 +102,8 @@ impl fmt::Debug for Label {
     }
 }
 
-/// `namespace/name`: how a person calls a workload. A later workload may bear the same name; its `uid` differs.
+/// `namespace/name`: how a person calls a workload. A later workload may bear the same name; its
+/// `uid` differs.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct WorkloadName {
     /// The namespace, `default` unless said.

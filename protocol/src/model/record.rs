@@ -8,7 +8,8 @@ use super::spec::Facts;
 
 /// Addresses in one record.
 pub const MAX_ADDRESSES: usize = 16;
-/// Members without a way in one record: 32 bytes each, in a record that everybody keeps. A node with more of them is as good as cut off.
+/// Members without a way in one record: 32 bytes each, in a record that everybody keeps. A node
+/// with more of them is as good as cut off.
 pub const MAX_NO_WAY: usize = 16;
 
 /// A node's word about itself; the signer is the node. The greater `(counter, hash)` counts.
@@ -26,11 +27,13 @@ pub struct NodeRecord {
     pub facts: Facts,
     /// The version of its program.
     pub version: String,
-    /// Its digests agreed with those it can reach: it may own workloads, so it has a place on the ring.
+    /// Its digests agreed with those it can reach: it may own workloads, so it has a place on the
+    /// ring.
     pub ready: bool,
     /// It has said goodbye and wants no work.
     pub leaving: bool,
-    /// Members that are up and that it could not dial for a while, nor they it; by id, at most [`MAX_NO_WAY`].
+    /// Members that are up and that it could not dial for a while, nor they it; by id, at most
+    /// [`MAX_NO_WAY`].
     pub no_way_to: Vec<NodeId>,
 }
 

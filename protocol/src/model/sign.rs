@@ -1,4 +1,5 @@
-//! Keys and signatures. A signature covers a domain, the cluster and the raw bytes, which travel on as they came.
+//! Keys and signatures. A signature covers a domain, the cluster and the raw bytes, which travel on
+//! as they came.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -21,7 +22,8 @@ pub struct KeyPair {
 impl KeyPair {
     /// The pair of this secret seed.
     pub fn from_seed(seed: &[u8; 32]) -> Self {
-        let pair = Ed25519KeyPair::from_seed_unchecked(seed).expect("any 32 bytes are an Ed25519 seed");
+        let pair =
+            Ed25519KeyPair::from_seed_unchecked(seed).expect("any 32 bytes are an Ed25519 seed");
         let mut public = [0; 32];
         public.copy_from_slice(pair.public_key().as_ref());
         KeyPair { pair: Arc::new(pair), public: PublicKey(public) }
@@ -39,14 +41,15 @@ impl fmt::Debug for KeyPair {
     }
 }
 
-/// What can be signed: a body with a domain, so that no signature over one kind of body passes for another.
+/// What can be signed: a body with a domain, so that no signature over one kind of body passes for
+/// another.
 pub trait Signable: Serialize + DeserializeOwned {
     /// Distinct for each kind of body and each version of its form.
     const DOMAIN: &'static str;
 }
 
-/// Signed bytes from somewhere, not yet checked; or the form in which what was checked travels. Copies share them, and what was
-/// found out about them.
+/// Signed bytes from somewhere, not yet checked; or the form in which what was checked travels.
+/// Copies share them, and what was found out about them.
 pub struct Unverified<T>(Form<T>);
 
 enum Form<T> {
@@ -67,7 +70,8 @@ struct Told<T> {
 
 /// What a first look at it found out.
 struct Found<T> {
-    /// For which cluster the signature was checked: the head of its id. A device knows one cluster, a test a few.
+    /// For which cluster the signature was checked: the head of its id. A device knows one cluster,
+    /// a test a few.
     cluster: u64,
     matches: bool,
     body: OnceLock<Result<Signed<T>, codec::Malformed>>,
@@ -115,7 +119,8 @@ impl<T: Signable> Unverified<T> {
         }
     }
 
-    /// The body as it claims to be, for a look that decides nothing. What was decoded before is not decoded again.
+    /// The body as it claims to be, for a look that decides nothing. What was decoded before is not
+    /// decoded again.
     pub fn peek(&self) -> Result<T, codec::Malformed>
     where
         T: Clone,
@@ -249,8 +254,16 @@ impl<T: Signable> Signed<T> {
         let signature = keys.pair.sign(&to_sign::<T>(cluster, &raw));
         let mut bytes = [0; 64];
         bytes.copy_from_slice(signature.as_ref());
-        let (by, signature, hash) = (keys.public, SignatureBytes(bytes), name_of(&keys.public, &raw));
-        Signed(Arc::new(Checked { body, by, signature, hash, cluster: head(&cluster.0), raw: None }))
+        let (by, signature, hash) =
+            (keys.public, SignatureBytes(bytes), name_of(&keys.public, &raw));
+        Signed(Arc::new(Checked {
+            body,
+            by,
+            signature,
+            hash,
+            cluster: head(&cluster.0),
+            raw: None,
+        }))
     }
 
     fn raw(&self) -> Cow<'_, [u8]> {
@@ -296,7 +309,8 @@ impl<T> Clone for Signed<T> {
 /// Of the very same bytes, which their hash stands for.
 impl<T> PartialEq for Signed<T> {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0) || (self.hash() == other.hash() && self.0.signature == other.0.signature)
+        Arc::ptr_eq(&self.0, &other.0)
+            || (self.hash() == other.hash() && self.0.signature == other.0.signature)
     }
 }
 
@@ -337,7 +351,10 @@ struct SignatureBytes([u8; 64]);
 impl Serialize for SignatureBytes {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let (left, right) = self.0.split_at(32);
-        (<[u8; 32]>::try_from(left).expect("half of 64"), <[u8; 32]>::try_from(right).expect("half of 64"))
+        (
+            <[u8; 32]>::try_from(left).expect("half of 64"),
+            <[u8; 32]>::try_from(right).expect("half of 64"),
+        )
             .serialize(serializer)
     }
 }

@@ -1,4 +1,5 @@
-//! What a person wishes to run. Valid by construction: the wire's and the manifest's forms become a [`Spec`] by `TryFrom`.
+//! What a person wishes to run. Valid by construction: the wire's and the manifest's forms become a
+//! [`Spec`] by `TryFrom`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::id::Digest;
 use super::name::WorkloadName;
 
-/// The newest spec form this program understands. Newer ones are kept and relayed byte for byte, neither owned nor bid on.
+/// The newest spec form this program understands. Newer ones are kept and relayed byte for byte,
+/// neither owned nor bid on.
 pub const SPEC_VERSION: u16 = 1;
 /// Replicas of one workload: a sheet must stay small enough to gossip.
 pub const MAX_REPLICAS: u32 = 10_000;
@@ -42,12 +44,18 @@ pub struct Resources {
 impl Resources {
     /// Both at once, saturating.
     pub fn plus(self, other: Resources) -> Resources {
-        Resources { memory: self.memory.saturating_add(other.memory), cpu: self.cpu.saturating_add(other.cpu) }
+        Resources {
+            memory: self.memory.saturating_add(other.memory),
+            cpu: self.cpu.saturating_add(other.cpu),
+        }
     }
 
     /// What is left, saturating at zero.
     pub fn minus(self, other: Resources) -> Resources {
-        Resources { memory: self.memory.saturating_sub(other.memory), cpu: self.cpu.saturating_sub(other.cpu) }
+        Resources {
+            memory: self.memory.saturating_sub(other.memory),
+            cpu: self.cpu.saturating_sub(other.cpu),
+        }
     }
 
     /// Whether `other` fits into this.
@@ -121,7 +129,9 @@ pub enum InvalidSpec {
     EnvCount(usize),
     #[error("env: {0} bytes in all, at most {MAX_ENV_BYTES} are allowed")]
     EnvBytes(usize),
-    #[error("env: `{0}` is not a variable name (letters, digits and `_`, not starting with a digit)")]
+    #[error(
+        "env: `{0}` is not a variable name (letters, digits and `_`, not starting with a digit)"
+    )]
     EnvName(String),
     #[error("env: the value of `{0}` contains a NUL byte")]
     EnvValue(String),
@@ -226,7 +236,9 @@ pub struct Facts {
 }
 
 /// Why a node cannot run a spec, by static facts alone.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize, thiserror::Error)]
+#[derive(
+    Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize, thiserror::Error,
+)]
 #[allow(missing_docs)]
 pub enum Unfit {
     #[error("no {} runtime", .0.as_str())]

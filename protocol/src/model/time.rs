@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// Microseconds from an arbitrary zero, counting suspend. Only this node's: never sent, never stored.
+/// Microseconds from an arbitrary zero, counting suspend. Only this node's: never sent, never
+/// stored.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
 pub struct Time(u64);
 
@@ -46,8 +47,11 @@ impl Sub<Duration> for Time {
     }
 }
 
-/// Milliseconds since 1970 by some device's clock, which may be wrong. For people, and as the seed of serials.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug, Serialize, Deserialize)]
+/// Milliseconds since 1970 by some device's clock, which may be wrong. For people, and as the seed
+/// of serials.
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug, Serialize, Deserialize,
+)]
 pub struct WallClock(pub u64);
 
 impl fmt::Display for WallClock {
@@ -56,7 +60,11 @@ impl fmt::Display for WallClock {
         let (days, ms) = (self.0 / 86_400_000, self.0 % 86_400_000);
         let (year, month, day) = civil(days);
         let (hour, minute, second) = (ms / 3_600_000, ms / 60_000 % 60, ms / 1000 % 60);
-        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z", ms % 1000)
+        write!(
+            f,
+            "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z",
+            ms % 1000
+        )
     }
 }
 

@@ -1,6 +1,8 @@
-//! What people and programs are shown: the bodies of the API's answers, as JSON. Fields are only ever added.
+//! What people and programs are shown: the bodies of the API's answers, as JSON. Fields are only
+//! ever added.
 //!
-//! Ids are 64 hexadecimal digits, times RFC 3339 in UTC by the answering node's clock, sizes bytes, CPU thousandths of a core.
+//! Ids are 64 hexadecimal digits, times RFC 3339 in UTC by the answering node's clock, sizes bytes,
+//! CPU thousandths of a core.
 
 use std::collections::BTreeMap;
 
@@ -149,8 +151,8 @@ pub struct StatusView {
     pub warnings: Vec<String>,
     /// Counters of this node since its start.
     pub counters: BTreeMap<String, u64>,
-    /// The digest of what this node holds, by tree: `desired`, `rulings`, `sheets`, `records`. Equal at two nodes that are of
-    /// one mind; for moments after a change they differ.
+    /// The digest of what this node holds, by tree: `desired`, `rulings`, `sheets`, `records`.
+    /// Equal at two nodes that are of one mind; for moments after a change they differ.
     #[serde(default)]
     pub roots: BTreeMap<String, String>,
 }

@@ -176,7 +176,9 @@ impl Artifacts {
 
     /// Those that are being fetched and not wanted any more: each ends by itself.
     pub fn fetching(&self, is_wanted: impl Fn(&Digest) -> bool) -> usize {
-        let fetching = |(digest, entry): &(&Digest, &Entry)| entry.local == Local::Fetching && !is_wanted(digest);
+        let fetching = |(digest, entry): &(&Digest, &Entry)| {
+            entry.local == Local::Fetching && !is_wanted(digest)
+        };
         self.entries.iter().filter(fetching).count()
     }
 
@@ -193,8 +195,12 @@ impl Artifacts {
         if self.entries.len() < named + MAX_SPARE {
             return true;
         }
-        let spare = self.entries.iter().filter(|(digest, entry)| !is_wanted(digest) && entry.local != Local::Fetching);
-        let mut spare: Vec<(u64, Digest)> = spare.map(|(digest, entry)| (entry.number, *digest)).collect();
+        let spare = self
+            .entries
+            .iter()
+            .filter(|(digest, entry)| !is_wanted(digest) && entry.local != Local::Fetching);
+        let mut spare: Vec<(u64, Digest)> =
+            spare.map(|(digest, entry)| (entry.number, *digest)).collect();
         spare.sort_unstable();
         let surplus = self.entries.len().saturating_sub(named + KEPT_SPARE);
         for (_, digest) in spare.into_iter().take(surplus) {
@@ -227,7 +233,10 @@ mod tests {
             assert!(artifacts.next_retry().is_some());
             artifacts.retain(|_| false);
         }
-        assert_eq!((artifacts.next_retry(), artifacts.entries.len(), artifacts.waiting.len()), (None, 0, 0));
+        assert_eq!(
+            (artifacts.next_retry(), artifacts.entries.len(), artifacts.waiting.len()),
+            (None, 0, 0)
+        );
     }
 
     #[test]

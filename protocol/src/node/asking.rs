@@ -72,7 +72,8 @@ impl Node {
             others.partition(|node| self.membership.has_link(node));
         let is_away = |node: &NodeId| is_full_mesh || self.membership.state(node) != State::Up;
         let mut unheard: BTreeSet<NodeId> = rest.into_iter().filter(is_away).collect();
-        unheard.extend(linked.iter().copied().filter(|node| self.membership.state(node) != State::Up));
+        unheard
+            .extend(linked.iter().copied().filter(|node| self.membership.state(node) != State::Up));
         if self.questions.open.len() >= MAX_QUESTIONS {
             unheard.extend(linked.iter().copied());
         }
@@ -100,7 +101,11 @@ impl Node {
 
     pub(super) fn on_ask_key(&mut self, from: NodeId, question: u64, key: &Digest, holds: &Digest) {
         let same = self.holds(key) == *holds && !self.saving.is_staged(key);
-        self.outbox.push(Action::Send { to: from, lane: Lane::Urgent, message: Message::SameKey { question, same } });
+        self.outbox.push(Action::Send {
+            to: from,
+            lane: Lane::Urgent,
+            message: Message::SameKey { question, same },
+        });
     }
 
     pub(super) fn on_same_key(&mut self, now: Time, from: NodeId, question: u64, same: bool) {
@@ -123,9 +128,15 @@ impl Node {
 
     /// Answers the users whose questions are answered, or will not be.
     pub(super) fn close_questions(&mut self, now: Time) {
-        let is_done = |asked: &Question| asked.silent.is_empty() || !asked.unheard.is_empty() || asked.until <= now;
-        let done: Vec<Question> =
-            self.questions.open.extract_if(.., |_, asked| is_done(asked)).map(|(_, asked)| asked).collect();
+        let is_done = |asked: &Question| {
+            asked.silent.is_empty() || !asked.unheard.is_empty() || asked.until <= now
+        };
+        let done: Vec<Question> = self
+            .questions
+            .open
+            .extract_if(.., |_, asked| is_done(asked))
+            .map(|(_, asked)| asked)
+            .collect();
         for Question { wish, silent, mut unheard, until } in done {
             if until <= now {
                 unheard.extend(silent);
@@ -155,7 +166,12 @@ impl Node {
     }
 
     /// The draft for the author of the next change of a workload.
-    pub(super) fn prepared(&self, now: Time, name: &WorkloadName, unheard: Vec<String>) -> Result<Reply, Refusal> {
+    pub(super) fn prepared(
+        &self,
+        now: Time,
+        name: &WorkloadName,
+        unheard: Vec<String>,
+    ) -> Result<Reply, Refusal> {
         let current = self.desired.workload(name).map(|wish| wish.spec.clone());
         let context = self.desired.context(&Key::Workload(name.clone()), self.wall(now));
         let context = context.map_err(|error| Refusal::Full(error.to_string()))?;
@@ -165,7 +181,8 @@ impl Node {
 
     fn names_of(&self, nodes: BTreeSet<NodeId>) -> Vec<String> {
         let more = nodes.len().saturating_sub(MAX_UNHEARD);
-        let mut names: Vec<String> = nodes.iter().take(MAX_UNHEARD).map(|node| self.name_of(node)).collect();
+        let mut names: Vec<String> =
+            nodes.iter().take(MAX_UNHEARD).map(|node| self.name_of(node)).collect();
         names.sort();
         names.extend((more > 0).then(|| format!("and {more} more")));
         names

@@ -1,4 +1,5 @@
-//! From what was saved to a running node. A fresh node is an empty `Saved`; boot and recovery are one path.
+//! From what was saved to a running node. A fresh node is an empty `Saved`; boot and recovery are
+//! one path.
 
 use std::collections::BTreeMap;
 
@@ -30,7 +31,8 @@ use super::spreading::Spreading;
 use super::{Config, Identity, Level, Node, REBUTTALS};
 
 impl Node {
-    /// A node that runs from `now` on. `seed` makes its randomness; the same seed and inputs give the same effects.
+    /// A node that runs from `now` on. `seed` makes its randomness; the same seed and inputs give
+    /// the same effects.
     pub fn new(
         config: Config,
         identity: Identity,
@@ -63,8 +65,17 @@ impl Node {
         };
         let (me, cluster) = (NodeId(identity.keys.public().0), identity.genesis.cluster());
         let keys = || identity.keys.clone();
-        let membership = Membership::new(now, config.membership.clone(), me, keys(), cluster, incarnation, draw());
-        let auction = Auction::new(config.auction.clone(), me, keys(), cluster, incarnation, draw());
+        let membership = Membership::new(
+            now,
+            config.membership.clone(),
+            me,
+            keys(),
+            cluster,
+            incarnation,
+            draw(),
+        );
+        let auction =
+            Auction::new(config.auction.clone(), me, keys(), cluster, incarnation, draw());
         Node {
             membership,
             ring: Ring::default(),
@@ -129,13 +140,16 @@ impl Node {
         self.repair.restore_all(Tree::Desired, self.desired.digests());
         for ruling in saved.rulings {
             match ruling.verify(&self.cluster) {
-                Ok(ruling) if self.desired.by_uid(&ruling.key.uid).is_some() => _ = self.rulings.apply(ruling),
+                Ok(ruling) if self.desired.by_uid(&ruling.key.uid).is_some() => {
+                    _ = self.rulings.apply(ruling)
+                }
                 Ok(_) => {}
                 Err(_) => unreadable += 1,
             }
         }
         self.repair.restore_all(Tree::Rulings, self.rulings.digests());
-        let living = self.desired.workloads().map(|wish| (wish.uid, wish.name.clone())).collect::<Vec<_>>();
+        let living =
+            self.desired.workloads().map(|wish| (wish.uid, wish.name.clone())).collect::<Vec<_>>();
         for (uid, name) in living {
             self.ward(uid);
             self.due.routes.insert(name);
@@ -144,12 +158,18 @@ impl Node {
         self.publish_roster(now);
         for record in saved.nodes {
             match record.verify(&self.cluster) {
-                Ok(record) => self.with_membership(now, |room, now, out| room.handle_record(now, record, out)),
+                Ok(record) => {
+                    self.with_membership(now, |room, now, out| room.handle_record(now, record, out))
+                }
                 Err(_) => unreadable += 1,
             }
         }
         self.records_are_on_disk();
-        let slots = saved.slots.into_iter().filter_map(|(_, slot)| slot.verify(&self.cluster).ok()).collect();
+        let slots = saved
+            .slots
+            .into_iter()
+            .filter_map(|(_, slot)| slot.verify(&self.cluster).ok())
+            .collect();
         unreadable += self.claims.restore(slots).len();
         self.repair.restore_all(Tree::Sheets, self.claims.hashes());
         let wall = self.wall(now);
@@ -160,7 +180,8 @@ impl Node {
         self.adopt_own_claims(now);
         if unreadable > 0 {
             let message = format!(
-                "{unreadable} saved records were left out, they cannot be read; the others will send them again"
+                "{unreadable} saved records were left out, they cannot be read; the others will \
+                    send them again"
             );
             self.tell(now, Level::Warning, "saved-unreadable", None, Some(self.me), message);
         }
@@ -170,9 +191,13 @@ impl Node {
         self.settle(now);
     }
 
-    /// The records that were just taken in came from disk: they are old, and need not be written again.
+    /// The records that were just taken in came from disk: they are old, and need not be written
+    /// again.
     fn records_are_on_disk(&mut self) {
-        let hashes = self.membership.records().map(|(node, record)| (Membership::item_key(&node), record.hash()));
+        let hashes = self
+            .membership
+            .records()
+            .map(|(node, record)| (Membership::item_key(&node), record.hash()));
         self.repair.restore_all(Tree::Records, hashes);
         self.saving.cache = Cache::default();
     }

@@ -1,9 +1,10 @@
-//! Messages that travel over one common member, for two members that have no way to one another: an owner behind one router and a
-//! bidder behind another.
+//! Messages that travel over one common member, for two members that have no way to one another: an
+//! owner behind one router and a bidder behind another.
 //!
-//! The author seals what it says, so the member that carries it can lose it, but neither alter nor invent it, nor play it again:
-//! the seal names the addressee, its life, and a number that grows. **Exactly one hop**: carried is only what comes from its
-//! author, and only to a member that the carrier reaches itself.
+//! The author seals what it says, so the member that carries it can lose it, but neither alter nor
+//! invent it, nor play it again: the seal names the addressee, its life, and a number that grows.
+//! **Exactly one hop**: carried is only what comes from its author, and only to a member that the
+//! carrier reaches itself.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,10 +18,12 @@ use super::contract::Action;
 use super::letters::Letter;
 use super::message::Message;
 
-/// Bytes of a message that is carried. An announcement of an auction's 64 places and a summary of its bids stay below.
+/// Bytes of a message that is carried. An announcement of an auction's 64 places and a summary of
+/// its bids stay below.
 const MAX_SEALED: usize = 64 * 1024;
-/// What is carried for one author at once, and how often one more. An owner's auction of 64 places takes some two hundred messages, and
-/// a second of a hundred auctions keeps within what a small device signs.
+/// What is carried for one author at once, and how often one more. An owner's auction of 64 places
+/// takes some two hundred messages, and a second of a hundred auctions keeps within what a small
+/// device signs.
 const CARRIED: (u32, Duration) = (512, Duration::from_millis(5));
 /// Authors for whom it is counted; more than a node has links.
 pub(super) const MOST_AUTHORS: usize = 128;
@@ -34,7 +37,8 @@ pub struct Sealed {
     pub life: u64,
     /// Grows with each that the author seals, over restarts as well.
     pub number: u64,
-    /// The canonical bytes of a [`Message`]; not the message itself, so that none can hold another without end.
+    /// The canonical bytes of a [`Message`]; not the message itself, so that none can hold another
+    /// without end.
     pub message: Vec<u8>,
 }
 
@@ -45,7 +49,8 @@ impl Signable for Sealed {
 /// What is known of messages over a hop.
 #[derive(Clone, Debug)]
 pub(super) struct Carrying {
-    /// This node's life when it started. What is sealed for that one or a later one was sealed since.
+    /// This node's life when it started. What is sealed for that one or a later one was sealed
+    /// since.
     first_life: u64,
     next: u64,
     /// The last number of each author. Members only.
@@ -72,15 +77,20 @@ impl Carrying {
                 return false;
             }
         }
-        self.passed.entry(author).or_insert_with(|| Bucket::new(CARRIED.0, CARRIED.1)).take(now).is_ok()
+        self.passed
+            .entry(author)
+            .or_insert_with(|| Bucket::new(CARRIED.0, CARRIED.1))
+            .take(now)
+            .is_ok()
     }
 }
 
 impl Node {
-    /// Says something over a common member to a member that this node cannot dial. False when there is no such member, or the
-    /// message is none that is carried.
+    /// Says something over a common member to a member that this node cannot dial. False when there
+    /// is no such member, or the message is none that is carried.
     pub(super) fn carry(&mut self, now: Time, to: NodeId, message: &Message) -> bool {
-        let Some(hop) = self.membership.hops(&to).first().copied().filter(|_| is_carried(message)) else {
+        let Some(hop) = self.membership.hops(&to).first().copied().filter(|_| is_carried(message))
+        else {
             return false;
         };
         let Some(life) = self.membership.incarnation_of(&to) else { return false };
@@ -91,10 +101,15 @@ impl Node {
         }
         let number = self.carrying.next;
         self.carrying.next = number.saturating_add(1);
-        let sealed = Signed::sign(Sealed { to, life, number, message }, &self.identity.keys, &self.cluster);
+        let sealed =
+            Signed::sign(Sealed { to, life, number, message }, &self.identity.keys, &self.cluster);
         self.membership.dealt_with(now, &hop);
         self.count("carried_sent");
-        self.outbox.push(Action::Send { to: hop, lane: Lane::Urgent, message: Message::Carry(sealed.wire()) });
+        self.outbox.push(Action::Send {
+            to: hop,
+            lane: Lane::Urgent,
+            message: Message::Carry(sealed.wire()),
+        });
         true
     }
 
@@ -108,13 +123,19 @@ impl Node {
             return self.open(now, from, author, sealed);
         }
         // One hop: what comes from another than its author has made that hop.
-        let is_last = author == from && self.is_member(&body.to) && self.membership.unreachable(&body.to).is_none();
+        let is_last = author == from
+            && self.is_member(&body.to)
+            && self.membership.unreachable(&body.to).is_none();
         let membership = &self.membership;
         if !is_last || !self.carrying.may_pass(now, author, |node| membership.has_link(node)) {
             return self.count("carried_refused");
         }
         self.count("carried_on");
-        self.deliver(now, body.to, Letter { at: now, lane: Lane::Urgent, message: Message::Carry(sealed) });
+        self.deliver(
+            now,
+            body.to,
+            Letter { at: now, lane: Lane::Urgent, message: Message::Carry(sealed) },
+        );
     }
 
     fn open(&mut self, now: Time, from: NodeId, author: NodeId, sealed: Unverified<Sealed>) {
@@ -147,7 +168,11 @@ impl Node {
     }
 }
 
-/// Business between two members; all else speaks of a link, or comes by gossip and comparison with others as well.
+/// Business between two members; all else speaks of a link, or comes by gossip and comparison with
+/// others as well.
 pub(super) fn is_carried(message: &Message) -> bool {
-    matches!(message, Message::Claims(_) | Message::Auction(_) | Message::AskHolder { .. } | Message::Have { .. })
+    matches!(
+        message,
+        Message::Claims(_) | Message::Auction(_) | Message::AskHolder { .. } | Message::Have { .. }
+    )
 }

@@ -16,11 +16,13 @@ impl Node {
             return self.defer(request, command);
         }
         let outcome = match command {
-            Command::Prepare { name, spec, force } => match self.prepare(now, request, name, spec, force) {
-                Ok(Some(reply)) => Ok(reply),
-                Ok(None) => return, // the others are asked first
-                Err(refusal) => Err(refusal),
-            },
+            Command::Prepare { name, spec, force } => {
+                match self.prepare(now, request, name, spec, force) {
+                    Ok(Some(reply)) => Ok(reply),
+                    Ok(None) => return, // the others are asked first
+                    Err(refusal) => Err(refusal),
+                }
+            }
             Command::Submit { change } => match trust::accept(&self.identity.genesis, change) {
                 Ok(change) => match self.submit(now, request, change) {
                     Ok(()) => return, // answered when it is on disk
@@ -62,7 +64,8 @@ impl Node {
         self.prepared(now, &name, Vec::new()).map(Some)
     }
 
-    /// Whether any member that is up could ever run this, and if none, which requirement left out how many.
+    /// Whether any member that is up could ever run this, and if none, which requirement left out
+    /// how many.
     fn placeable(&self, spec: &Spec) -> Result<(), Refusal> {
         let mut why: BTreeMap<String, usize> = BTreeMap::new();
         for node in self.membership.up() {
@@ -96,7 +99,8 @@ impl Node {
         let seen = |sibling: &Change| {
             let known = change.signed.clock.get(&sibling.signed.writer);
             // An author's own entry is the change itself: what it wrote before must lie below.
-            let itself = change.signed.writer == sibling.signed.writer && change.signed.serial == sibling.signed.serial;
+            let itself = change.signed.writer == sibling.signed.writer
+                && change.signed.serial == sibling.signed.serial;
             known.is_some_and(|serial| *serial >= sibling.signed.serial) && !itself
         };
         let mut siblings = self.desired.siblings(&change.signed.key);

@@ -4,15 +4,16 @@ use std::time::Duration;
 
 use crate::model::view::EventView;
 use crate::model::{
-    Artifact, Digest, Facts, Lane, NodeId, RawChange, ReplicaId, RuntimeKind, Slot, Spec, Unverified, WallClock,
-    WorkloadName,
+    Artifact, Digest, Facts, Lane, NodeId, RawChange, ReplicaId, RuntimeKind, Slot, Spec,
+    Unverified, WallClock, WorkloadName,
 };
 use crate::model::{NodeRecord, Ruling};
 
 use super::Message;
 pub use crate::membership::Answerer;
 
-/// A request of a user, so that the answer finds its way back. The driver draws it; it is never sent.
+/// A request of a user, so that the answer finds its way back. The driver draws it; it is never
+/// sent.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct RequestId(pub u64);
 
@@ -60,7 +61,8 @@ pub enum Input {
         /// The peer.
         peer: NodeId,
     },
-    /// Transfers on the path to this peer stall while small messages pass, or no longer do. Seen at either end.
+    /// Transfers on the path to this peer stall while small messages pass, or no longer do. Seen at
+    /// either end.
     PathChanged {
         /// The peer.
         peer: NodeId,
@@ -81,8 +83,8 @@ pub enum Input {
         /// Multiaddrs.
         addresses: Vec<String>,
     },
-    /// The device's addresses, or what else decides where this node can be dialled, changed. Also at start, unless others
-    /// can connect at [`Config`](super::Config)'s addresses.
+    /// The device's addresses, or what else decides where this node can be dialled, changed. Also
+    /// at start, unless others can connect at [`Config`](super::Config)'s addresses.
     Addresses(OwnAddresses),
     /// How an [`Action::Resolve`] ended.
     Resolved {
@@ -150,8 +152,8 @@ pub struct OwnAddresses {
     pub addresses: Vec<String>,
     /// Why nobody can connect to this node, and what to do, for people; none when others can.
     pub trouble: Option<String>,
-    /// An address of the device came or went: links may be lost, and others may know this node by addresses that lead
-    /// nowhere.
+    /// An address of the device came or went: links may be lost, and others may know this node by
+    /// addresses that lead nowhere.
     pub moved: bool,
 }
 
@@ -167,7 +169,8 @@ pub enum DialTarget {
 /// How a dial failed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum DialFailure {
-    /// The address that led there last refused, or all that say anything did: nobody listens, so the process is gone.
+    /// The address that led there last refused, or all that say anything did: nobody listens, so
+    /// the process is gone.
     Refused,
     /// No answer, or no way: the network may be cut.
     TimedOut,
@@ -219,7 +222,8 @@ pub enum Command {
 pub enum Reply {
     /// What to sign.
     Prepared {
-        /// The body without its writer: the author puts itself and its serial into writer and clock.
+        /// The body without its writer: the author puts itself and its serial into writer and
+        /// clock.
         draft: Draft,
         /// What is there now, if anything.
         current: Option<Spec>,
@@ -260,7 +264,8 @@ pub enum Refusal {
     #[error("there is no workload `{0}`")]
     NoSuchWorkload(WorkloadName),
     #[error(
-        "there is no workload `{name}` on this node, but it may be known to others that cannot be asked now: {}",
+        "there is no workload `{name}` on this node, but it may be known to others that cannot be \
+            asked now: {}",
         unheard.join(", ")
     )]
     MayBeElsewhere { name: WorkloadName, unheard: Vec<String> },
@@ -309,7 +314,8 @@ pub enum ReplicaState {
     Stopped,
 }
 
-/// What the core asks of the world. One whose `after` is set waits until that batch is on disk; if the disk fails first, it is dropped.
+/// What the core asks of the world. One whose `after` is set waits until that batch is on disk; if
+/// the disk fails first, it is dropped.
 #[derive(Clone, Debug)]
 pub struct Effect {
     /// The batch it waits for.
@@ -332,16 +338,16 @@ pub enum Action {
     },
     /// Say something to all, by gossip.
     Broadcast(Message),
-    /// Dial once: the outcome is a `LinkUp` or a `DialFailed`. What is dialled already gets these addresses as well, and the
-    /// two have one outcome.
+    /// Dial once: the outcome is a `LinkUp` or a `DialFailed`. What is dialled already gets these
+    /// addresses as well, and the two have one outcome.
     Dial {
         /// Whom.
         target: DialTarget,
         /// Where, as multiaddrs.
         addresses: Vec<String>,
     },
-    /// Look up the name in a seed, `HOST:PORT`, anew: what was found a minute ago may be another device's address now. Answered
-    /// by one [`Input::Resolved`].
+    /// Look up the name in a seed, `HOST:PORT`, anew: what was found a minute ago may be another
+    /// device's address now. Answered by one [`Input::Resolved`].
     Resolve {
         /// The seed.
         seed: String,
@@ -399,8 +405,8 @@ pub enum Verdict {
 #[derive(Clone, PartialEq, Debug)]
 #[expect(clippy::large_enum_variant, reason = "orders are few, and none is kept")]
 pub enum Order {
-    /// Run this. With another generation than what runs: start the new, then stop the old. Again with the same generation: start it
-    /// anew if it does not run.
+    /// Run this. With another generation than what runs: start the new, then stop the old. Again
+    /// with the same generation: start it anew if it does not run.
     Run {
         /// Which.
         replica: ReplicaId,
@@ -461,8 +467,8 @@ pub enum Record {
 /// What was found on disk at start; empty for a fresh node.
 #[derive(Clone, Debug, Default)]
 pub struct Saved {
-    /// The incarnation of this start: whoever loads this draws it, one above the last on disk, and has it on disk before it
-    /// starts the node. Never the same twice, also after a crash.
+    /// The incarnation of this start: whoever loads this draws it, one above the last on disk, and
+    /// has it on disk before it starts the node. Never the same twice, also after a crash.
     pub incarnation: u64,
     /// Desired state.
     pub changes: Vec<RawChange>,
@@ -485,7 +491,8 @@ pub struct Route {
     pub node: NodeId,
     /// Whether that is this node.
     pub local: bool,
-    /// Whether the node is linked, or may be dialled. Else it is reached over one common member at best: last choice.
+    /// Whether the node is linked, or may be dialled. Else it is reached over one common member at
+    /// best: last choice.
     pub direct: bool,
 }
 
@@ -500,5 +507,6 @@ pub struct WayTo {
     pub hops: Vec<NodeId>,
 }
 
-/// The table that ingress reads: healthy replicas on nodes that are up, by workload. A copy costs nothing.
+/// The table that ingress reads: healthy replicas on nodes that are up, by workload. A copy costs
+/// nothing.
 pub type Routes = imbl::OrdMap<WorkloadName, std::sync::Arc<[Route]>>;

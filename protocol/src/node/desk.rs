@@ -1,4 +1,5 @@
-//! Lending the rooms what they ask of their node while they work, and wrapping what they want to say.
+//! Lending the rooms what they ask of their node while they work, and wrapping what they want to
+//! say.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,7 +9,8 @@ use crate::claims::Claims;
 use crate::desired::Desired;
 use crate::membership::{self, Membership, State};
 use crate::model::{
-    Digest, Facts, NodeId, Out, Outgoing, Phase, Place, ReplicaId, Signed, Slot, Time, Token, WallClock, codec,
+    Digest, Facts, NodeId, Out, Outgoing, Phase, Place, ReplicaId, Signed, Slot, Time, Token,
+    WallClock, codec,
 };
 use crate::rulings::Rulings;
 use crate::sync::{self, Repair, Source, Tree};
@@ -37,13 +39,15 @@ pub(super) struct Bench<'a> {
 
 impl Desk for Bench<'_> {
     fn look(&self, uid: &Digest, generation: &Digest) -> Look {
-        let Some(wish) = self.desired.by_uid(uid).filter(|wish| wish.generation == *generation) else {
+        let Some(wish) = self.desired.by_uid(uid).filter(|wish| wish.generation == *generation)
+        else {
             return Look::Unknown;
         };
         let artifact = wish.spec.artifact;
         let fetch_bytes = match self.artifacts.failure(&artifact.digest) {
             _ if self.artifacts.is_ready(&artifact.digest) => 0,
-            // It could not be fetched lately: as dear as anything, so that a node that can get it wins.
+            // It could not be fetched lately: as dear as anything, so that a node that can get it
+            // wins.
             Some(_) => u64::MAX,
             None => artifact.size,
         };
@@ -91,10 +95,13 @@ impl Desk for Bench<'_> {
 }
 
 impl Bench<'_> {
-    /// Whether somebody who is up, as far as is known here, runs it well. An owner that knows less would award it again and again.
+    /// Whether somebody who is up, as far as is known here, runs it well. An owner that knows less
+    /// would award it again and again.
     fn runs_elsewhere(&self, replica: &ReplicaId, generation: &Digest) -> bool {
         self.claims.of(replica).iter().any(|(node, claim)| {
-            self.membership.state(node) == State::Up && claim.phase == Phase::Healthy && claim.generation == *generation
+            self.membership.state(node) == State::Up
+                && claim.phase == Phase::Healthy
+                && claim.generation == *generation
         })
     }
 }
@@ -114,15 +121,29 @@ impl Source for Shelves<'_> {
     fn load(&self, tree: Tree, key: &Digest) -> Vec<Vec<u8>> {
         match tree {
             Tree::Desired => self.desired.item(key).iter().map(codec::encode).collect(),
-            Tree::Rulings => self.rulings.item(key).map(|ruling| codec::encode(&ruling.wire())).into_iter().collect(),
+            Tree::Rulings => self
+                .rulings
+                .item(key)
+                .map(|ruling| codec::encode(&ruling.wire()))
+                .into_iter()
+                .collect(),
             Tree::Sheets => {
-                let is_told =
-                    |slot: &&Signed<Slot>| slot.by().0 != self.me.0 || !self.unwritten.contains_key(&slot.slot);
-                self.claims.item(key).filter(is_told).map(|slot| codec::encode(&slot.wire())).into_iter().collect()
+                let is_told = |slot: &&Signed<Slot>| {
+                    slot.by().0 != self.me.0 || !self.unwritten.contains_key(&slot.slot)
+                };
+                self.claims
+                    .item(key)
+                    .filter(is_told)
+                    .map(|slot| codec::encode(&slot.wire()))
+                    .into_iter()
+                    .collect()
             }
-            Tree::Records => {
-                self.membership.item(key).map(|record| codec::encode(&record.wire())).into_iter().collect()
-            }
+            Tree::Records => self
+                .membership
+                .item(key)
+                .map(|record| codec::encode(&record.wire()))
+                .into_iter()
+                .collect(),
         }
     }
 }
@@ -166,7 +187,12 @@ impl Node {
     pub(super) fn with_auction(
         &mut self,
         now: Time,
-        work: impl FnOnce(&mut Auction, Time, &dyn Desk, &mut Out<auction::Message>) -> Vec<auction::Fact>,
+        work: impl FnOnce(
+            &mut Auction,
+            Time,
+            &dyn Desk,
+            &mut Out<auction::Message>,
+        ) -> Vec<auction::Fact>,
     ) {
         let mut out = Out::new();
         let desk = Bench {

@@ -15,7 +15,8 @@ impl Node {
         let replica = ReplicaId { uid: wish.uid, place: name.place };
         let now = self.workload(&name.workload)?.replicas;
         let text = name.to_string();
-        let mut ask: Vec<NodeId> = self.claims.of(&replica).into_iter().map(|(node, _)| node).collect();
+        let mut ask: Vec<NodeId> =
+            self.claims.of(&replica).into_iter().map(|(node, _)| node).collect();
         ask.extend(self.guardians(&name.workload));
         let mut seen = Vec::new();
         ask.retain(|node| {
@@ -25,7 +26,12 @@ impl Node {
         });
         Some(ExplainView {
             now: now.into_iter().filter(|view| view.replica == text).collect(),
-            auctions: self.auction.summaries(&replica).iter().map(|it| self.auction_view(name, it)).collect(),
+            auctions: self
+                .auction
+                .summaries(&replica)
+                .iter()
+                .map(|it| self.auction_view(name, it))
+                .collect(),
             ask: ask.iter().map(NodeId::to_string).collect(),
             replica: text,
         })
@@ -39,7 +45,10 @@ impl Node {
             .iter()
             .filter_map(|(node, prices)| {
                 // The winner's price is the one it won this very place at; others' is their first.
-                let price = won.filter(|won| won.to == *node).map(|won| won.price).or(prices.first().copied())?;
+                let price = won
+                    .filter(|won| won.to == *node)
+                    .map(|won| won.price)
+                    .or(prices.first().copied())?;
                 Some(BidView {
                     node: self.name_of(node),
                     price: price.total(),
@@ -53,7 +62,8 @@ impl Node {
             Some(won) => self.why_won(won.to, &bids),
             None => no_taker(summary),
         };
-        let decline = |node: &NodeId, reason: String| DeclineView { node: self.name_of(node), reason };
+        let decline =
+            |node: &NodeId, reason: String| DeclineView { node: self.name_of(node), reason };
         AuctionView {
             auction: summary.auction.to_string(),
             replica: name.to_string(),
@@ -61,8 +71,16 @@ impl Node {
             owner: self.name_of(&summary.auction.owner),
             opened: summary.opened.to_string(),
             took_ms: summary.took_us as f64 / 1e3,
-            declines: summary.declines.iter().map(|(node, why)| decline(node, why.to_string())).collect(),
-            not_asked: summary.not_asked.iter().map(|(node, why)| decline(node, why.to_string())).collect(),
+            declines: summary
+                .declines
+                .iter()
+                .map(|(node, why)| decline(node, why.to_string()))
+                .collect(),
+            not_asked: summary
+                .not_asked
+                .iter()
+                .map(|(node, why)| decline(node, why.to_string()))
+                .collect(),
             winner: won.map(|won| self.name_of(&won.to)),
             token: won.map(|won| won.token.counter),
             bids,
@@ -72,14 +90,24 @@ impl Node {
 
     fn why_won(&self, winner: NodeId, bids: &[BidView]) -> String {
         let winner = self.name_of(&winner);
-        let Some(own) = bids.iter().find(|bid| bid.node == winner) else { return format!("{winner} won") };
+        let Some(own) = bids.iter().find(|bid| bid.node == winner) else {
+            return format!("{winner} won");
+        };
         match bids.iter().filter(|bid| bid.node != winner).map(|bid| bid.price).min() {
             None => format!("{winner} won: its was the only bid, at {}", own.price),
             Some(next) if next > own.price => {
-                format!("{winner} won: its price of {} was the lowest, the next was {next}", own.price)
+                format!(
+                    "{winner} won: its price of {} was the lowest, the next was {next}",
+                    own.price
+                )
             }
-            Some(next) if next == own.price => format!("{winner} won by draw: another asked the same, {next}"),
-            Some(_) => format!("{winner} won at {}, when cheaper bidders had taken other replicas", own.price),
+            Some(next) if next == own.price => {
+                format!("{winner} won by draw: another asked the same, {next}")
+            }
+            Some(_) => format!(
+                "{winner} won at {}, when cheaper bidders had taken other replicas",
+                own.price
+            ),
         }
     }
 }
@@ -95,7 +123,9 @@ pub(super) fn no_taker(summary: &Summary) -> String {
         return "nobody took it: there was no node to ask".into();
     }
     let nodes = |count: usize| if count == 1 { "node" } else { "nodes" };
-    let reasons: Vec<String> =
-        reasons.into_iter().map(|(why, count)| format!("{count} {}: {why}", nodes(count))).collect();
+    let reasons: Vec<String> = reasons
+        .into_iter()
+        .map(|(why, count)| format!("{count} {}: {why}", nodes(count)))
+        .collect();
     format!("nobody took it: {}", reasons.join("; "))
 }

@@ -41,23 +41,36 @@ impl Node {
     /// node that is up was asked; and of those, too, each has its turn.
     pub(super) fn candidates(&self, digest: &Digest) -> Vec<NodeId> {
         let mut candidates = self.ordered_candidates(digest);
-        candidates
-            .sort_by_key(|node| (self.artifacts.stalls.contains(node), self.membership.unreachable(node).is_some()));
+        candidates.sort_by_key(|node| {
+            (self.artifacts.stalls.contains(node), self.membership.unreachable(node).is_some())
+        });
         candidates
     }
 
     fn ordered_candidates(&self, digest: &Digest) -> Vec<NodeId> {
-        let is_up = |node: &NodeId| *node != self.me && self.membership.state(node) == crate::membership::State::Up;
-        let wishes = || self.desired.workloads().filter(|wish| wish.spec.artifact.digest == *digest);
+        let is_up = |node: &NodeId| {
+            *node != self.me && self.membership.state(node) == crate::membership::State::Up
+        };
+        let wishes =
+            || self.desired.workloads().filter(|wish| wish.spec.artifact.digest == *digest);
         let running = wishes().flat_map(|wish| {
             let healthy = self.claims.of_workload(&wish.uid).into_iter();
-            healthy.filter(|(_, claim)| claim.phase == Phase::Healthy && claim.generation == wish.generation)
+            healthy.filter(|(_, claim)| {
+                claim.phase == Phase::Healthy && claim.generation == wish.generation
+            })
         });
         let guardians = wishes().flat_map(|wish| self.guardians(&wish.name));
-        let likely = self.artifacts.holders(digest).copied().chain(running.map(|(node, _)| node)).chain(guardians);
+        let likely = self
+            .artifacts
+            .holders(digest)
+            .copied()
+            .chain(running.map(|(node, _)| node))
+            .chain(guardians);
         let mut seen = BTreeSet::new();
-        let mut likely: Vec<NodeId> = likely.filter(|node| is_up(node) && seen.insert(*node)).collect();
-        let mut others: Vec<NodeId> = self.membership.up().filter(|node| is_up(node) && !seen.contains(node)).collect();
+        let mut likely: Vec<NodeId> =
+            likely.filter(|node| is_up(node) && seen.insert(*node)).collect();
+        let mut others: Vec<NodeId> =
+            self.membership.up().filter(|node| is_up(node) && !seen.contains(node)).collect();
         let tries = usize::try_from(self.artifacts.tries(digest)).unwrap_or(usize::MAX);
         if tries == 0 {
             likely.extend(others);
@@ -67,11 +80,16 @@ impl Node {
         // What does not come first comes after the other half, where there is room.
         let half = MAX_CANDIDATES / 2;
         for nodes in [&mut likely, &mut others] {
-            let turn = tries.saturating_sub(1).saturating_mul(half).checked_rem(nodes.len()).unwrap_or_default();
+            let turn = tries
+                .saturating_sub(1)
+                .saturating_mul(half)
+                .checked_rem(nodes.len())
+                .unwrap_or_default();
             nodes.rotate_left(turn);
         }
         let (first, later) = likely.split_at(half.min(likely.len()));
-        let mut candidates: Vec<NodeId> = first.iter().copied().chain(others.iter().copied().take(half)).collect();
+        let mut candidates: Vec<NodeId> =
+            first.iter().copied().chain(others.iter().copied().take(half)).collect();
         candidates.extend(later.iter().copied().chain(others.iter().copied().skip(half)));
         candidates.truncate(MAX_CANDIDATES);
         candidates
@@ -85,14 +103,16 @@ impl Node {
     /// Makes room in the book of artifacts, where there is need. Whether there is some.
     pub(super) fn prune_artifacts(&mut self) -> bool {
         let (desired, uploads) = (&self.desired, &self.uploads);
-        let is_wanted = |digest: &Digest| desired.names_artifact(digest) || uploads.contains_key(digest);
+        let is_wanted =
+            |digest: &Digest| desired.names_artifact(digest) || uploads.contains_key(digest);
         self.artifacts.prune(desired.artifacts(), is_wanted)
     }
 
     /// Forgets artifacts that nothing wants any more.
     pub(super) fn forget_unwanted(&mut self) {
         let (desired, uploads) = (&self.desired, &self.uploads);
-        self.artifacts.retain(|digest| desired.names_artifact(digest) || uploads.contains_key(digest));
+        self.artifacts
+            .retain(|digest| desired.names_artifact(digest) || uploads.contains_key(digest));
     }
 
     /// An artifact was put here by a user. There is always room for one that a workload names.
@@ -100,8 +120,8 @@ impl Node {
         let digest = artifact.digest;
         let is_known = self.desired.names_artifact(&digest) || self.artifacts.knows(&digest);
         if !is_known && !self.prune_artifacts() {
-            let why =
-                "as many uploads as it remembers are still being made ready; the bytes are here, and can be published";
+            let why = "as many uploads as it remembers are still being made ready; the bytes are \
+                here, and can be published";
             return Err(Refusal::Busy(why.into()));
         }
         self.uploads.insert(digest, now);
@@ -111,7 +131,14 @@ impl Node {
         }
         self.fetch(now, artifact);
         if !is_known {
-            self.tell(now, Level::Info, "artifact-uploaded", None, None, format!("{} bytes", artifact.size));
+            self.tell(
+                now,
+                Level::Info,
+                "artifact-uploaded",
+                None,
+                None,
+                format!("{} bytes", artifact.size),
+            );
         }
         Ok(Reply::Done)
     }
@@ -144,7 +171,10 @@ impl Node {
             FetchOutcome::Failed(why) => {
                 self.artifacts.failed(now, digest, why.clone());
                 if let Local::Waiting { tries: 1, .. } = self.artifacts.local(&digest) {
-                    let message = format!("{} could not be fetched: {why}; it is tried again", digest.short());
+                    let message = format!(
+                        "{} could not be fetched: {why}; it is tried again",
+                        digest.short()
+                    );
                     self.tell(now, Level::Warning, "fetch-failed", None, Some(self.me), message);
                 }
             }
@@ -157,8 +187,10 @@ impl Node {
         if self.artifacts.next_retry().is_none_or(|at| at > now) {
             return;
         }
-        let claimed = self.claims.mine().filter_map(|claim| self.desired.by_uid(&claim.replica.uid));
-        let wanted: Vec<Artifact> = claimed.chain(self.guarded()).map(|wish| wish.spec.artifact).collect();
+        let claimed =
+            self.claims.mine().filter_map(|claim| self.desired.by_uid(&claim.replica.uid));
+        let wanted: Vec<Artifact> =
+            claimed.chain(self.guarded()).map(|wish| wish.spec.artifact).collect();
         for artifact in wanted {
             self.fetch(now, artifact);
         }

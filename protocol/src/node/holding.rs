@@ -1,4 +1,5 @@
-//! What this node claims: getting it to run, replacing it, trying again, letting it go. Needs nobody's help.
+//! What this node claims: getting it to run, replacing it, trying again, letting it go. Needs
+//! nobody's help.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -6,7 +7,9 @@ use std::time::Duration;
 use crate::claims::SheetFull;
 use crate::desired::Wish;
 use crate::model::claim::short_reason;
-use crate::model::{Award, Change, Claim, Digest, Key, NodeId, Phase, ReplicaId, ReplicaName, Signed, Time};
+use crate::model::{
+    Award, Change, Claim, Digest, Key, NodeId, Phase, ReplicaId, ReplicaName, Signed, Time,
+};
 
 use super::artifacts::Local;
 use super::contract::{Action, Order, PersistId, ReplicaState, Report};
@@ -14,16 +17,19 @@ use super::{Level, Node};
 
 /// Tries on this node before a replica is given up to others.
 const MAX_RESTARTS: u32 = 3;
-/// Fetches in a row that may fail before a replica that nothing runs of is given up to others: some eight seconds. This
-/// device may be the reason, by a full disk for example, and nobody else is asked while it holds the place.
+/// Fetches in a row that may fail before a replica that nothing runs of is given up to others: some
+/// eight seconds. This device may be the reason, by a full disk for example, and nobody else is
+/// asked while it holds the place.
 const MAX_FETCHES: u32 = 4;
 /// The wait before the first restart; doubles.
 const RESTART_AFTER: Duration = Duration::from_secs(1);
 /// A replica that was healthy for so long starts with a clean slate when it fails.
 const FORGIVEN_AFTER: Duration = Duration::from_secs(60);
-/// For how long a claim that was on disk too late is not told to be healthy: its owner may have found another, who says so meanwhile.
+/// For how long a claim that was on disk too late is not told to be healthy: its owner may have
+/// found another, who says so meanwhile.
 const LATE: Duration = Duration::from_secs(1);
-/// How long a hopeless failure is shown in the claim before the replica is given up: so that people see the reason.
+/// How long a hopeless failure is shown in the claim before the replica is given up: so that people
+/// see the reason.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// How running a claim goes.
@@ -77,10 +83,15 @@ impl Node {
         let since = self.wall(now);
         let (mut claims, mut won) = (Vec::new(), Vec::new());
         for award in awards {
-            let wish = self.desired.by_uid(&award.replica.uid).filter(|wish| wish.generation == award.generation);
+            let wish = self
+                .desired
+                .by_uid(&award.replica.uid)
+                .filter(|wish| wish.generation == award.generation);
             let Some(wish) = wish.filter(|_| self.read_only.is_none()).cloned() else {
                 const WHY: &str = "the workload changed meanwhile, or the disk takes no writes";
-                self.with_auction(now, |auction, now, desk, out| auction.unclaimed(now, &award, WHY, desk, out));
+                self.with_auction(now, |auction, now, desk, out| {
+                    auction.unclaimed(now, &award, WHY, desk, out)
+                });
                 continue;
             };
             claims.push(Claim {
@@ -100,7 +111,9 @@ impl Node {
         for (award, wish) in won {
             let replica = award.replica;
             if let Some(full) = full.get(&replica).map(SheetFull::to_string) {
-                self.with_auction(now, |auction, now, desk, out| auction.unclaimed(now, &award, &full, desk, out));
+                self.with_auction(now, |auction, now, desk, out| {
+                    auction.unclaimed(now, &award, &full, desk, out)
+                });
                 continue;
             }
             self.auction.commit(replica, wish.spec.resources);
@@ -124,17 +137,23 @@ impl Node {
             claimed.push(award);
         }
         if !claimed.is_empty() {
-            self.with_auction(now, |auction, now, desk, out| auction.claimed(now, &claimed, desk, out));
+            self.with_auction(now, |auction, now, desk, out| {
+                auction.claimed(now, &claimed, desk, out)
+            });
         }
     }
 
-    /// The disk has failed: what is claimed and not on it is let go, since a restart would not know of it.
+    /// The disk has failed: what is claimed and not on it is let go, since a restart would not know
+    /// of it.
     pub(super) fn unclaim_unwritten(&mut self, now: Time) {
         const WHY: &str = "the disk takes no writes";
         for (_, _, award) in std::mem::take(&mut self.claiming) {
-            self.with_auction(now, |auction, now, desk, out| auction.unclaimed(now, &award, WHY, desk, out));
+            self.with_auction(now, |auction, now, desk, out| {
+                auction.unclaimed(now, &award, WHY, desk, out)
+            });
         }
-        let unwritten = self.running.iter().filter(|(_, running)| self.outbox.is_waiting(running.written));
+        let unwritten =
+            self.running.iter().filter(|(_, running)| self.outbox.is_waiting(running.written));
         for replica in unwritten.map(|(replica, _)| *replica).collect::<Vec<_>>() {
             self.release(now, &replica, "replica-moves", WHY.into());
         }
@@ -158,7 +177,9 @@ impl Node {
             match self.fate(&claim) {
                 Fate::Leave => {}
                 Fate::LetGo(kind, why) => self.release(now, &claim.replica, kind, why),
-                Fate::Keep(wish) if wish.generation == claim.generation => self.run(now, &claim.replica, &wish),
+                Fate::Keep(wish) if wish.generation == claim.generation => {
+                    self.run(now, &claim.replica, &wish)
+                }
                 Fate::Keep(wish) => self.replace(now, &claim, &wish),
             }
         }
@@ -176,11 +197,18 @@ impl Node {
         let key = Key::Workload(claim.name.clone());
         match self.desired.effective(&key).map(Change::uid) {
             // A newer form of the same workload: kept running by what is known of it.
-            Some(uid) if self.desired.opaque().any(|(_, opaque)| opaque == uid && uid == claim.replica.uid) => {
+            Some(uid)
+                if self
+                    .desired
+                    .opaque()
+                    .any(|(_, opaque)| opaque == uid && uid == claim.replica.uid) =>
+            {
                 Fate::Leave
             }
             Some(_) => Fate::LetGo("replica-removed", "the workload was removed".into()),
-            None if self.ready => Fate::LetGo("replica-removed", "nobody knows of the workload".into()),
+            None if self.ready => {
+                Fate::LetGo("replica-removed", "nobody knows of the workload".into())
+            }
             None => Fate::Leave,
         }
     }
@@ -200,18 +228,28 @@ impl Node {
             return self.release(now, &claim.replica, "replica-moves", why);
         }
         let others = self.claims.mine().filter(|other| other.replica != claim.replica);
-        let used = others.filter_map(|other| self.desired.by_uid(&other.replica.uid)).map(|wish| wish.spec.resources);
+        let used = others
+            .filter_map(|other| self.desired.by_uid(&other.replica.uid))
+            .map(|wish| wish.spec.resources);
         let used = used.fold(crate::model::Resources::default(), crate::model::Resources::plus);
         if !self.facts.capacity.holds(used.plus(wish.spec.resources)) {
-            return self.release(now, &claim.replica, "replica-moves", "the new version finds no room here".into());
+            return self.release(
+                now,
+                &claim.replica,
+                "replica-moves",
+                "the new version finds no room here".into(),
+            );
         }
         let since = self.wall(now);
-        let Some(slot) = self.claims.set_generation(&claim.replica, wish.generation, since) else { return };
+        let Some(slot) = self.claims.set_generation(&claim.replica, wish.generation, since) else {
+            return;
+        };
         self.auction.commit(claim.replica, wish.spec.resources);
         let after = self.issue(now, &[slot]);
         let others_know_more = !self.has_compared();
         if let Some(running) = self.running.get_mut(&claim.replica) {
-            // Back to what the runtime was told before it heard of anything else: it is told once more, and says how that fares.
+            // Back to what the runtime was told before it heard of anything else: it is told once
+            // more, and says how that fares.
             let ordered = running.ordered.filter(|ordered| *ordered != wish.generation);
             // Whoever took over may have the new version already.
             let is_returning = running.is_returning || others_know_more;
@@ -241,11 +279,16 @@ impl Node {
                 self.outbox.push_after(written, Action::Order(order));
             }
             Local::Unusable(why) => self.on_failed(now, replica, why, false),
-            // What runs of an older generation goes on meanwhile: it is not given up for bytes that may be nowhere.
-            Local::Waiting { tries, why, .. } if tries > MAX_FETCHES && running.ordered.is_none() => {
+            // What runs of an older generation goes on meanwhile: it is not given up for bytes that
+            // may be nowhere.
+            Local::Waiting { tries, why, .. }
+                if tries > MAX_FETCHES && running.ordered.is_none() =>
+            {
                 self.on_failed(now, replica, why, false)
             }
-            Local::Absent | Local::Fetching | Local::Waiting { .. } => self.fetch(now, wish.spec.artifact),
+            Local::Absent | Local::Fetching | Local::Waiting { .. } => {
+                self.fetch(now, wish.spec.artifact)
+            }
         }
     }
 
@@ -270,21 +313,29 @@ impl Node {
                     self.telling.note(report.replica.slot());
                 }
             }
-            ReplicaState::Failed { reason, retryable } => self.on_failed(now, &report.replica, reason, retryable),
-            ReplicaState::Stopped => self.on_failed(now, &report.replica, "it stopped by itself".into(), true),
+            ReplicaState::Failed { reason, retryable } => {
+                self.on_failed(now, &report.replica, reason, retryable)
+            }
+            ReplicaState::Stopped => {
+                self.on_failed(now, &report.replica, "it stopped by itself".into(), true)
+            }
         }
     }
 
     /// What could not be told to be healthy before may be now.
     pub(super) fn tell_health(&mut self, now: Time) {
-        let tellable: BTreeSet<u8> =
-            self.telling.untold().filter(|it| self.may_tell_health(now, it)).map(ReplicaId::slot).collect();
+        let tellable: BTreeSet<u8> = self
+            .telling
+            .untold()
+            .filter(|it| self.may_tell_health(now, it))
+            .map(ReplicaId::slot)
+            .collect();
         tellable.into_iter().for_each(|slot| self.telling.note(slot));
     }
 
-    /// That something runs is told while nobody else who took over runs it well: else two healthy holders would be weighed by
-    /// age, and what runs elsewhere would come back for nothing. What was claimed in an earlier life is not told before this
-    /// node knows what the others know.
+    /// That something runs is told while nobody else who took over runs it well: else two healthy
+    /// holders would be weighed by age, and what runs elsewhere would come back for nothing. What
+    /// was claimed in an earlier life is not told before this node knows what the others know.
     pub(super) fn may_tell_health(&self, now: Time, replica: &ReplicaId) -> bool {
         self.running.get(replica).is_some_and(|running| {
             running.tells_at.is_none()
@@ -303,16 +354,22 @@ impl Node {
     /// What is not told to be healthy counts as claimed in an earlier life.
     pub(super) fn return_unhealthy(&mut self) {
         for (replica, running) in &mut self.running {
-            running.is_returning |= self.telling.is_untold(replica) || running.healthy_since.is_none();
+            running.is_returning |=
+                self.telling.is_untold(replica) || running.healthy_since.is_none();
         }
     }
 
     /// Whether another runs it well, who is up or may be about to return.
     fn is_taken_over(&self, now: Time, replica: &ReplicaId) -> bool {
-        let Some(mine) = self.claims.my_claim(replica).map(|claim| claim.generation) else { return true };
+        let Some(mine) = self.claims.my_claim(replica).map(|claim| claim.generation) else {
+            return true;
+        };
         let counts = |node: &NodeId| self.is_up(node) || self.pace.heals_for(now, node).is_some();
         let is_good = |claim: &Claim| claim.phase == Phase::Healthy && claim.generation == mine;
-        self.claims.of(replica).iter().any(|(node, claim)| *node != self.me && is_good(claim) && counts(node))
+        self.claims
+            .of(replica)
+            .iter()
+            .any(|(node, claim)| *node != self.me && is_good(claim) && counts(node))
     }
 
     /// Whether what this node claims runs here and answers, told or not.
@@ -380,7 +437,8 @@ impl Node {
             self.due.duplicates |= running.tells_at.take_if(|at| *at <= now).is_some();
         }
         let due = |running: &Running| running.next.as_ref().is_some_and(|next| next.at() <= now);
-        let due: Vec<ReplicaId> = self.running.iter().filter(|(_, it)| due(it)).map(|(replica, _)| *replica).collect();
+        let due: Vec<ReplicaId> =
+            self.running.iter().filter(|(_, it)| due(it)).map(|(replica, _)| *replica).collect();
         for replica in due {
             match self.running.get_mut(&replica).and_then(|running| running.next.take()) {
                 Some(Next::Restart(_)) => self.due.holding = true,
@@ -389,7 +447,12 @@ impl Node {
                         let generation = claim.generation;
                         self.auction.cool(now, replica, generation, &reason);
                     }
-                    self.release(now, &replica, "replica-given-up", format!("it fails here: {reason}"));
+                    self.release(
+                        now,
+                        &replica,
+                        "replica-given-up",
+                        format!("it fails here: {reason}"),
+                    );
                 }
                 None => {}
             }
@@ -399,7 +462,9 @@ impl Node {
     pub(super) fn next_restart(&self) -> Option<Time> {
         self.running
             .values()
-            .flat_map(|running| running.next.as_ref().map(Next::at).into_iter().chain(running.tells_at))
+            .flat_map(|running| {
+                running.next.as_ref().map(Next::at).into_iter().chain(running.tells_at)
+            })
             .min()
     }
 

@@ -1,5 +1,6 @@
-//! How a node looks to a test that compares whole states: all that decides what becomes of workloads, and nothing that merely
-//! counts, paces what is said to whom, or is written for people. Sound as long as who is up changes by what comes in only.
+//! How a node looks to a test that compares whole states: all that decides what becomes of
+//! workloads, and nothing that merely counts, paces what is said to whom, or is written for people.
+//! Sound as long as who is up changes by what comes in only.
 
 use std::fmt;
 
@@ -21,19 +22,40 @@ impl fmt::Debug for Standing {
 impl fmt::Debug for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let member = |node: &NodeId| {
-            let ready = self.membership.record(node).is_some_and(|record| record.ready && !record.leaving);
-            Standing(*node, self.membership.state(node), self.membership.incarnation_of(node), ready)
+            let ready =
+                self.membership.record(node).is_some_and(|record| record.ready && !record.leaving);
+            Standing(
+                *node,
+                self.membership.state(node),
+                self.membership.incarnation_of(node),
+                ready,
+            )
         };
         f.debug_struct("Node")
             .field("ready", &(self.ready, self.leaving, &self.read_only))
             .field("members", &self.desired.members().keys().map(member).collect::<Vec<_>>())
-            .field("wishes", &self.desired.workloads().map(|wish| (wish.uid, wish.generation)).collect::<Vec<_>>())
+            .field(
+                "wishes",
+                &self
+                    .desired
+                    .workloads()
+                    .map(|wish| (wish.uid, wish.generation))
+                    .collect::<Vec<_>>(),
+            )
             .field("claims", &self.claims)
             .field("auction", &self.auction)
             .field("running", &self.running)
             .field("untold", &self.telling.untold().collect::<Vec<_>>())
             .field("replan", &self.replan)
-            .field("staged", &self.saving.staged.values().map(|it| (it.batch, it.change.hash())).collect::<Vec<_>>())
+            .field(
+                "staged",
+                &self
+                    .saving
+                    .staged
+                    .values()
+                    .map(|it| (it.batch, it.change.hash()))
+                    .collect::<Vec<_>>(),
+            )
             .field("waiting", &(self.saving.deferred.len(), self.questions.waiting()))
             .field("due", &self.due)
             .finish_non_exhaustive()

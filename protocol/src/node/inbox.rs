@@ -24,25 +24,32 @@ impl Node {
             Message::Join { record } => self.on_join(now, from, record),
             Message::Admitted { changes } => self.on_admitted(now, changes),
             // Repair is how one who is not admitted yet, or does not know who is, learns of it.
-            Message::Repair(message) => {
-                self.with_repair(now, |repair, now, source, out| repair.handle_message(now, from, message, source, out))
-            }
+            Message::Repair(message) => self.with_repair(now, |repair, now, source, out| {
+                repair.handle_message(now, from, message, source, out)
+            }),
             Message::Membership(message) => {
-                self.with_membership(now, |room, now, out| room.handle_message(now, from, message, out));
+                self.with_membership(now, |room, now, out| {
+                    room.handle_message(now, from, message, out)
+                });
             }
             _ if !is_member => self.count("dropped_stranger"),
             Message::Claims(message) => {
                 self.with_claims(now, |claims, out| claims.handle_message(from, message, out));
             }
-            Message::Auction(message) => {
-                self.with_auction(now, |auction, now, desk, out| auction.handle_message(now, from, message, desk, out))
-            }
+            Message::Auction(message) => self.with_auction(now, |auction, now, desk, out| {
+                auction.handle_message(now, from, message, desk, out)
+            }),
             Message::AskHolder { digest } => self.on_ask_holder(now, from, digest),
-            Message::AskKey { question, key, holds } => self.on_ask_key(from, question, &key, &holds),
+            Message::AskKey { question, key, holds } => {
+                self.on_ask_key(from, question, &key, &holds)
+            }
             Message::SameKey { question, same } => self.on_same_key(now, from, question, same),
             Message::Carry(sealed) => self.on_carry(now, from, sealed),
             // Gossip may also come over a link; nobody waits for a verdict then.
-            Message::Changed { .. } | Message::Slot(_) | Message::Ruled(_) | Message::Have { .. } => {
+            Message::Changed { .. }
+            | Message::Slot(_)
+            | Message::Ruled(_)
+            | Message::Have { .. } => {
                 let verdict = self.judge(now, from, message);
                 if verdict == Verdict::Reject {
                     self.on_garbage(now, from, "a statement that is bad for everyone");
@@ -93,7 +100,8 @@ impl Node {
 
     pub(super) fn on_garbage(&mut self, now: Time, from: NodeId, why: &str) {
         self.count("garbage");
-        // One event at the first and then at every power of two: a broken peer shall not fill the log.
+        // One event at the first and then at every power of two: a broken peer shall not fill the
+        // log.
         if self.counters.get("garbage").is_some_and(|count| count.is_power_of_two()) {
             self.tell(
                 now,
@@ -106,7 +114,12 @@ impl Node {
         }
     }
 
-    pub(super) fn on_changed(&mut self, now: Time, raw: RawChange, holder: Option<NodeId>) -> Verdict {
+    pub(super) fn on_changed(
+        &mut self,
+        now: Time,
+        raw: RawChange,
+        holder: Option<NodeId>,
+    ) -> Verdict {
         let change = match trust::accept(&self.identity.genesis, raw) {
             Ok(change) => change,
             Err(Rejection::Never(_)) => return Verdict::Reject,
@@ -125,7 +138,14 @@ impl Node {
             }
             Err(why) => {
                 self.count("changes_refused_full");
-                self.tell(now, Level::Warning, "full", None, Some(self.me), format!("a change was left out: {why}"));
+                self.tell(
+                    now,
+                    Level::Warning,
+                    "full",
+                    None,
+                    Some(self.me),
+                    format!("a change was left out: {why}"),
+                );
                 Verdict::Ignore
             }
         }
@@ -138,8 +158,8 @@ impl Node {
             return Verdict::Ignore;
         }
         let number = slot.slot;
-        let is_foreign =
-            node == self.me && self.claims.slot(&node, number).is_none_or(|own| own.counter < slot.counter);
+        let is_foreign = node == self.me
+            && self.claims.slot(&node, number).is_none_or(|own| own.counter < slot.counter);
         if is_foreign && self.rebuttals.take(now).is_err() {
             self.on_contested(now);
             return Verdict::Ignore;
@@ -169,22 +189,34 @@ impl Node {
         }
     }
 
-    /// Another device speaks in this node's name. There is no winning against it, so it is told, once.
+    /// Another device speaks in this node's name. There is no winning against it, so it is told,
+    /// once.
     fn on_contested(&mut self, now: Time) {
         if !std::mem::replace(&mut self.is_contested, true) {
-            let message = "another device runs with this node's identity, as after copying a disk: wipe the state folder of one of them";
+            let message = "another device runs with this node's identity, as after copying a \
+                disk: wipe the state folder of one of them";
             self.tell(now, Level::Warning, "identity-shared", None, Some(self.me), message.into());
             self.views += 1;
         }
     }
 
-    fn on_replicas_changed(&mut self, now: Time, node: NodeId, replicas: &[crate::model::ReplicaId]) {
+    fn on_replicas_changed(
+        &mut self,
+        now: Time,
+        node: NodeId,
+        replicas: &[crate::model::ReplicaId],
+    ) {
         let is_up = self.is_up(&node);
         for replica in replicas {
             self.due.dirty.insert(replica.uid);
-            let award = self.claims.of(replica).into_iter().find(|(holder, _)| is_up && *holder == node);
-            if let Some(token) = award.and_then(|(_, claim)| claim.award.peek().ok()).map(|award| award.token) {
-                self.with_auction(now, |room, now, desk, out| room.saw_claim(now, replica, &node, token, desk, out));
+            let award =
+                self.claims.of(replica).into_iter().find(|(holder, _)| is_up && *holder == node);
+            if let Some(token) =
+                award.and_then(|(_, claim)| claim.award.peek().ok()).map(|award| award.token)
+            {
+                self.with_auction(now, |room, now, desk, out| {
+                    room.saw_claim(now, replica, &node, token, desk, out)
+                });
             }
         }
         self.due.duplicates = true;
@@ -203,7 +235,9 @@ impl Node {
         if !by_member || self.desired.by_uid(&ruling.key.uid).is_none() {
             return Verdict::Ignore;
         }
-        let Applied::New { dropped } = self.rulings.apply(ruling.clone()) else { return Verdict::Ignore };
+        let Applied::New { dropped } = self.rulings.apply(ruling.clone()) else {
+            return Verdict::Ignore;
+        };
         let key = crate::model::Digest::of(&codec::encode(&ruling.key));
         self.repair.note(now, Tree::Rulings, key, ruling.hash());
         let mut records = vec![Record::Ruling { key, ruling: ruling.wire() }];
@@ -232,13 +266,23 @@ impl Node {
     }
 
     /// Tells a joining node that it is a member; its admission is on disk.
-    pub(super) fn welcome(&mut self, now: Time, from: NodeId, record: Signed<crate::model::NodeRecord>) {
+    pub(super) fn welcome(
+        &mut self,
+        now: Time,
+        from: NodeId,
+        record: Signed<crate::model::NodeRecord>,
+    ) {
         let key = Self::member_key(from);
-        // With some of those that were there before: should this node be gone the next moment the joiner still knows of them, and looks
-        // for them.
-        let others = [self.me].into_iter().chain(self.membership.up().filter(|node| *node != self.me && *node != from));
-        let others = others.take(MAX_INTRODUCED).flat_map(|node| self.desired.item(&Self::member_key(node).hash()));
-        let changes = self.desired.item(&key.hash()).into_iter().chain(others).take(MAX_CHANGES).collect();
+        // With some of those that were there before: should this node be gone the next moment the
+        // joiner still knows of them, and looks for them.
+        let others = [self.me]
+            .into_iter()
+            .chain(self.membership.up().filter(|node| *node != self.me && *node != from));
+        let others = others
+            .take(MAX_INTRODUCED)
+            .flat_map(|node| self.desired.item(&Self::member_key(node).hash()));
+        let changes =
+            self.desired.item(&key.hash()).into_iter().chain(others).take(MAX_CHANGES).collect();
         let message = Message::Admitted { changes };
         self.outbox.push(Action::Send { to: from, lane: crate::model::Lane::Urgent, message });
         self.with_membership(now, |room, now, out| room.handle_record(now, record, out));
@@ -254,7 +298,9 @@ impl Node {
 
     pub(super) fn on_repair(&mut self, now: Time, fact: sync::Fact) {
         match fact {
-            sync::Fact::Received { from, tree, payload } => self.on_received(now, from, tree, &payload),
+            sync::Fact::Received { from, tree, payload } => {
+                self.on_received(now, from, tree, &payload)
+            }
             sync::Fact::InStep { .. } | sync::Fact::OutOfStep { .. } => {
                 if let sync::Fact::InStep { peer } = &fact {
                     self.believe(peer);
@@ -267,7 +313,9 @@ impl Node {
 
     fn on_received(&mut self, now: Time, from: NodeId, tree: Tree, payload: &[u8]) {
         let verdict = match tree {
-            Tree::Desired => codec::decode(payload).map(|change| self.on_compared(now, from, change)),
+            Tree::Desired => {
+                codec::decode(payload).map(|change| self.on_compared(now, from, change))
+            }
             Tree::Rulings => codec::decode(payload).map(|ruling| self.on_ruled(now, ruling)),
             Tree::Sheets => codec::decode(payload).map(|slot| self.on_slot(now, slot)),
             Tree::Records => codec::decode(payload).map(|record| self.on_record(now, record)),
@@ -302,16 +350,35 @@ impl Node {
                 self.pace.lost(now, node, up, why.is_news);
                 self.count("nodes_down");
                 let why = why.told(|node| self.name_of(node));
-                self.tell(now, Level::Warning, "node-down", None, Some(node), format!("the node is down: {why}"));
-                self.with_auction(now, |room, now, desk, out| room.node_down(now, &node, desk, out));
+                self.tell(
+                    now,
+                    Level::Warning,
+                    "node-down",
+                    None,
+                    Some(node),
+                    format!("the node is down: {why}"),
+                );
+                self.with_auction(now, |room, now, desk, out| {
+                    room.node_down(now, &node, desk, out)
+                });
                 self.on_liveness(now, node);
                 // Who asked for takers a moment before this was known here is answered now.
-                for uid in self.claims.of_node(&node).map(|claim| claim.replica.uid).collect::<BTreeSet<_>>() {
-                    self.with_auction(now, |room, now, desk, out| room.learned(now, &uid, desk, out));
+                for uid in self
+                    .claims
+                    .of_node(&node)
+                    .map(|claim| claim.replica.uid)
+                    .collect::<BTreeSet<_>>()
+                {
+                    self.with_auction(now, |room, now, desk, out| {
+                        room.learned(now, &uid, desk, out)
+                    });
                 }
             }
             membership::Fact::BackBy { node, until } => {
-                let message = format!("the node stops on purpose and hopes to be back by {}", self.wall_at(now, until));
+                let message = format!(
+                    "the node stops on purpose and hopes to be back by {}",
+                    self.wall_at(now, until)
+                );
                 self.tell(now, Level::Info, "node-back-by", None, Some(node), message);
                 self.on_liveness(now, node);
             }
@@ -333,12 +400,14 @@ impl Node {
             membership::Fact::Waits { until } => {
                 let wait = until.since(now).as_secs_f64().ceil();
                 let message = format!(
-                    "others have lost this node again and again, as when too few of them can reach it; it returns in {wait:.0} s, or when it meets them"
+                    "others have lost this node again and again, as when too few of them can \
+                        reach it; it returns in {wait:.0} s, or when it meets them"
                 );
                 self.tell(now, Level::Warning, "return-delayed", None, Some(self.me), message);
             }
             membership::Fact::Way { node } => {
-                let uids: BTreeSet<_> = self.claims.of_node(&node).map(|claim| claim.replica.uid).collect();
+                let uids: BTreeSet<_> =
+                    self.claims.of_node(&node).map(|claim| claim.replica.uid).collect();
                 self.reroute(uids);
             }
             membership::Fact::NoWay { node, how } => self.on_no_way(now, node, how),
@@ -354,7 +423,8 @@ impl Node {
         self.due.ring.insert(node);
         self.due.ready = true;
         self.due.duplicates = true;
-        let uids = self.claims.of_node(&node).map(|claim| claim.replica.uid).collect::<BTreeSet<_>>();
+        let uids =
+            self.claims.of_node(&node).map(|claim| claim.replica.uid).collect::<BTreeSet<_>>();
         self.reroute(uids.iter().copied());
         self.due.dirty.extend(uids);
         self.due.facts = true;
@@ -364,7 +434,12 @@ impl Node {
         match fact {
             claims::Fact::Yield { replica, to, because } => {
                 let keeper = self.name_of(&to);
-                self.release(now, &replica, "duplicate-yielded", format!("{keeper} keeps it: {because}"));
+                self.release(
+                    now,
+                    &replica,
+                    "duplicate-yielded",
+                    format!("{keeper} keeps it: {because}"),
+                );
             }
             // It would not outlive a restart.
             claims::Fact::Adopt { .. } if self.read_only.is_some() => {}
@@ -376,7 +451,10 @@ impl Node {
             claims::Fact::Duplicate { replica, keeper, because } => {
                 self.count("duplicates");
                 let name = self.replica_name(&replica);
-                let message = format!("several nodes hold it; {} is to keep it: {because}", self.name_of(&keeper));
+                let message = format!(
+                    "several nodes hold it; {} is to keep it: {because}",
+                    self.name_of(&keeper)
+                );
                 self.tell(now, Level::Warning, "duplicate", Some(name), Some(keeper), message);
             }
             claims::Fact::Misbehaved { peer, why } => self.on_garbage(now, peer, why),
@@ -413,11 +491,15 @@ impl Node {
                 );
                 self.due.dirty.insert(replica.uid);
             }
-            auction::Fact::Held { replica, .. } => self.plan_again(now + super::planning::HELD_RETRY, replica.uid),
+            auction::Fact::Held { replica, .. } => {
+                self.plan_again(now + super::planning::HELD_RETRY, replica.uid)
+            }
             auction::Fact::Unplaceable { uid, places, why, retry_after } => {
                 self.on_unplaceable(now, uid, places.len(), &why, retry_after);
             }
-            auction::Fact::Full { uid, .. } => self.plan_again(now + super::planning::FULL_RETRY, uid),
+            auction::Fact::Full { uid, .. } => {
+                self.plan_again(now + super::planning::FULL_RETRY, uid)
+            }
             auction::Fact::AwardLapsed { replica } => {
                 self.due.dirty.insert(replica.uid);
             }

@@ -1,5 +1,6 @@
-//! Messages for members without a link. Beyond a full mesh an owner asks nodes that it is not linked to, and of two holders of
-//! a replica neither need be linked to the other: the link is made on demand, and what was to be said waits for it.
+//! Messages for members without a link. Beyond a full mesh an owner asks nodes that it is not
+//! linked to, and of two holders of a replica neither need be linked to the other: the link is made
+//! on demand, and what was to be said waits for it.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -39,7 +40,9 @@ impl Letters {
     }
 
     fn keep(&mut self, now: Time, to: NodeId, letter: Letter) {
-        self.0.retain(|_, letters| letters.back().is_some_and(|last| now.since(last.at) < STALE_AFTER));
+        self.0.retain(|_, letters| {
+            letters.back().is_some_and(|last| now.since(last.at) < STALE_AFTER)
+        });
         if self.0.len() >= MOST_NODES && !self.0.contains_key(&to) {
             return;
         }
@@ -110,14 +113,19 @@ impl Node {
 
     /// What was claimed may have been let go while the link was made.
     fn is_still_true(&self, message: &Message) -> bool {
-        let Message::Auction(auction::Message::Claimed { claims, .. }) = message else { return true };
-        claims.iter().all(|(replica, token)| self.claims.my_claim(replica).map(awarded_under) == Some(*token))
+        let Message::Auction(auction::Message::Claimed { claims, .. }) = message else {
+            return true;
+        };
+        claims.iter().all(|(replica, token)| {
+            self.claims.my_claim(replica).map(awarded_under) == Some(*token)
+        })
     }
 
     /// There will be none: what can be goes over a common member.
     pub(super) fn redirect_letters(&mut self, now: Time, to: NodeId) {
         for letter in self.letters.0.remove(&to).into_iter().flatten() {
-            let is_fresh = now.since(letter.at) < STALE_AFTER && self.is_still_true(&letter.message);
+            let is_fresh =
+                now.since(letter.at) < STALE_AFTER && self.is_still_true(&letter.message);
             if !is_fresh || !self.carry(now, to, &letter.message) {
                 self.count("letters_without_way");
             }

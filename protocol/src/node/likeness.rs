@@ -1,5 +1,6 @@
-//! A node that knows what another knows, as though it had been told all of it. For simulations of large clusters: such nodes share what
-//! they have in common, where ten thousand that each read it from a disk of their own would fill the memory of ten computers.
+//! A node that knows what another knows, as though it had been told all of it. For simulations of
+//! large clusters: such nodes share what they have in common, where ten thousand that each read it
+//! from a disk of their own would fill the memory of ten computers.
 
 use crate::model::{Claim, Facts, NodeId, Out, Time, WallClock};
 use crate::ring;
@@ -8,8 +9,9 @@ use super::holding::Running;
 use super::{Config, Identity, Message, Node};
 
 impl Node {
-    /// Another member, in its first life, that has long been up: it knows of desired state, claims and members what this node knows
-    /// and holds none of them to be unknown, it runs what it claims. Nothing if this node has not heard of it, or is not ready.
+    /// Another member, in its first life, that has long been up: it knows of desired state, claims
+    /// and members what this node knows and holds none of them to be unknown, it runs what it
+    /// claims. Nothing if this node has not heard of it, or is not ready.
     pub fn like(
         &self,
         config: Config,
@@ -23,7 +25,15 @@ impl Node {
         let (me, keys) = (NodeId(identity.keys.public().0), identity.keys.clone());
         let mut out = Out::new();
         let room = config.membership.clone();
-        let membership = self.membership.like(now, room, me, keys.clone(), LIFE, self.drawn(&seed, 1), &mut out)?;
+        let membership = self.membership.like(
+            now,
+            room,
+            me,
+            keys.clone(),
+            LIFE,
+            self.drawn(&seed, 1),
+            &mut out,
+        )?;
         if !self.ready || membership.record(&me).is_none_or(|record| !record.ready) {
             return None;
         }

@@ -35,7 +35,9 @@ impl Node {
 
     pub(super) fn on_link_down(&mut self, now: Time, peer: NodeId) {
         self.repair.handle_link_down(now, &peer);
-        self.with_membership(now, |membership, now, out| membership.handle_link_down(now, peer, out));
+        self.with_membership(now, |membership, now, out| {
+            membership.handle_link_down(now, peer, out)
+        });
         self.lost_answerer(now, &peer);
         self.due.ready = true;
         self.views += 1;
@@ -46,7 +48,9 @@ impl Node {
             DialTarget::Node(node) => {
                 let failure = match how {
                     DialFailure::Refused => membership::DialFailure::Refused,
-                    DialFailure::TimedOut | DialFailure::Stranger(_) => membership::DialFailure::TimedOut,
+                    DialFailure::TimedOut | DialFailure::Stranger(_) => {
+                        membership::DialFailure::TimedOut
+                    }
                 };
                 self.with_membership(now, |membership, now, out| {
                     membership.handle_dial_failed(now, node, failure, out)
@@ -58,15 +62,20 @@ impl Node {
     }
 
     pub(super) fn on_sighted(&mut self, now: Time, node: NodeId, addresses: Vec<String>) {
-        // A newcomer knows no members. Where one was seen is as good as what the join line names, or better.
+        // A newcomer knows no members. Where one was seen is as good as what the join line names,
+        // or better.
         if !self.admitted() && self.membership.links().next().is_none() {
             self.reach.sighted(now, &addresses);
         }
-        self.with_membership(now, |membership, now, out| membership.handle_sighted(now, node, addresses, out));
+        self.with_membership(now, |membership, now, out| {
+            membership.handle_sighted(now, node, addresses, out)
+        });
     }
 
     pub(super) fn on_answered(&mut self, now: Time, node: NodeId, address: String, by: Answerer) {
-        self.with_membership(now, |membership, now, out| membership.handle_answered(now, node, address, by, out));
+        self.with_membership(now, |membership, now, out| {
+            membership.handle_answered(now, node, address, by, out)
+        });
         self.views += 1;
     }
 

@@ -1,4 +1,5 @@
-//! Everything that peers say to one another. Variants are only ever appended: their numbers are on the wire.
+//! Everything that peers say to one another. Variants are only ever appended: their numbers are on
+//! the wire.
 
 use serde::{Deserialize, Serialize};
 
@@ -71,7 +72,8 @@ pub enum Message {
         /// Whether it is the same, and nothing else is being written.
         same: bool,
     },
-    /// For a member that its author cannot dial: to be carried on by one that reaches both, or arrived.
+    /// For a member that its author cannot dial: to be carried on by one that reaches both, or
+    /// arrived.
     Carry(Unverified<Sealed>),
 }
 

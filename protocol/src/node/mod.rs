@@ -1,7 +1,8 @@
-//! One node's brain: the only room that knows all rooms. It wraps their messages into one [`Message`], passes facts between them, and
-//! decides what none of them can decide alone.
+//! One node's brain: the only room that knows all rooms. It wraps their messages into one
+//! [`Message`], passes facts between them, and decides what none of them can decide alone.
 //!
-//! One file an input, as far as it goes; then `settle` does what became due: it closes gaps, holds what is claimed, publishes routes.
+//! One file an input, as far as it goes; then `settle` does what became due: it closes gaps, holds
+//! what is claimed, publishes routes.
 //!
 //! | file | what |
 //! | --- | --- |
@@ -70,7 +71,9 @@ use crate::claims::{self, Claims};
 use crate::desired::Desired;
 use crate::membership::{self, Membership};
 use crate::model::view::EventView;
-use crate::model::{Award, Bucket, ClusterId, Digest, Facts, KeyPair, NodeId, ReplicaId, Signed, Time, WallClock};
+use crate::model::{
+    Award, Bucket, ClusterId, Digest, Facts, KeyPair, NodeId, ReplicaId, Signed, Time, WallClock,
+};
 use crate::plan::Pace;
 use crate::ring::Ring;
 use crate::rulings::Rulings;
@@ -89,7 +92,8 @@ pub use message::{MAX_CHANGES, Message};
 /// publishes before the oldest is evicted.
 const MAX_UPLOADS: usize = 256;
 
-/// Rebuttals at once, two for each slot of a sheet, and the pause between further ones. Each costs a disk write.
+/// Rebuttals at once, two for each slot of a sheet, and the pause between further ones. Each costs
+/// a disk write.
 const REBUTTALS: (u32, Duration) = (128, Duration::from_secs(10));
 
 /// What a node is started with.
@@ -99,7 +103,8 @@ pub struct Config {
     pub name: String,
     /// Where this node can be dialled, as multiaddrs.
     pub addresses: Vec<String>,
-    /// Addresses that are dialled until the cluster is joined, as multiaddrs, or `HOST:PORT` where the host is a name.
+    /// Addresses that are dialled until the cluster is joined, as multiaddrs, or `HOST:PORT` where
+    /// the host is a name.
     pub seeds: Vec<String>,
     /// The program's version, for people.
     pub version: String,
@@ -174,7 +179,8 @@ enum Level {
     Warning,
 }
 
-/// One node's brain. A copy of it goes on by itself: a model checker tries every way in which a state can go on.
+/// One node's brain. A copy of it goes on by itself: a model checker tries every way in which a
+/// state can go on.
 #[derive(Clone)]
 pub struct Node {
     config: Config,
@@ -206,11 +212,13 @@ pub struct Node {
     saving: saving::Saving,
     /// Questions to others, asked before a user is told that there is nothing to do.
     questions: asking::Questions,
-    /// Awards whose claims are on their way to disk, and since when. No more than what is committed.
+    /// Awards whose claims are on their way to disk, and since when. No more than what is
+    /// committed.
     claiming: Vec<(PersistId, Time, Signed<Award>)>,
     /// What is still to be told of this node's sheet.
     telling: telling::Telling,
-    /// How often a slot of this node that it did not write may be outdone: all of a lost disk's at once, not a copied disk's for ever.
+    /// How often a slot of this node that it did not write may be outdone: all of a lost disk's at
+    /// once, not a copied disk's for ever.
     rebuttals: Bucket,
     /// Another device speaks in this node's name.
     is_contested: bool,
@@ -220,7 +228,8 @@ pub struct Node {
     started: Time,
     /// It knows enough to own workloads.
     ready: bool,
-    /// Admitted in this life, it has not compared with anybody yet that was there before: it knows nothing.
+    /// Admitted in this life, it has not compared with anybody yet that was there before: it knows
+    /// nothing.
     is_newcomer: bool,
     /// Until then, and not ready, it waits for members it has not heard of.
     waits_until: Option<Time>,
@@ -234,7 +243,8 @@ pub struct Node {
     join_at: Option<Time>,
     /// Artifacts that users put here lately, which nobody may want yet.
     uploads: BTreeMap<Digest, Time>,
-    /// Artifacts of what was published here, as long as not all guardians have said that they hold them.
+    /// Artifacts of what was published here, as long as not all guardians have said that they hold
+    /// them.
     spreading: spreading::Spreading,
     /// Own claims, and how running them goes.
     running: BTreeMap<ReplicaId, Running>,
@@ -242,8 +252,8 @@ pub struct Node {
     replan: BTreeMap<Digest, Time>,
     /// How often large workloads are looked at.
     pacing: pacing::Pacing,
-    /// Workloads that a comparison brought, from whom, and until when it is waited for what it brings of who runs them. At most as
-    /// many as there are.
+    /// Workloads that a comparison brought, from whom, and until when it is waited for what it
+    /// brings of who runs them. At most as many as there are.
     hearsay: BTreeMap<Digest, (NodeId, Time)>,
     due: settling::Due,
     routes: (u64, Routes),
@@ -261,7 +271,9 @@ impl Node {
             Input::Garbage { from, why } => self.on_garbage(now, from, &why),
             Input::LinkUp { peer } => self.on_link_up(now, peer),
             Input::LinkDown { peer } => self.on_link_down(now, peer),
-            Input::PathChanged { peer, is_stalling } => self.on_path_changed(now, peer, is_stalling),
+            Input::PathChanged { peer, is_stalling } => {
+                self.on_path_changed(now, peer, is_stalling)
+            }
             Input::DialFailed { target, how } => self.on_dial_failed(now, target, how),
             Input::Sighted { node, addresses } => self.on_sighted(now, node, addresses),
             Input::Addresses(own) => self.on_addresses(now, own),
@@ -344,7 +356,9 @@ impl Node {
     /// What the device's clock would say.
     fn wall(&self, now: Time) -> WallClock {
         let (wall, at) = self.clock;
-        WallClock(wall.0.saturating_add(u64::try_from(now.since(at).as_millis()).unwrap_or(u64::MAX)))
+        WallClock(
+            wall.0.saturating_add(u64::try_from(now.since(at).as_millis()).unwrap_or(u64::MAX)),
+        )
     }
 
     /// What people call a node: its name where that is known, else a short id.
@@ -408,9 +422,11 @@ impl Node {
         self.mark_all();
     }
 
-    /// Artifacts that must not be evicted: those of workloads that this node claims or guards, and fresh uploads.
+    /// Artifacts that must not be evicted: those of workloads that this node claims or guards, and
+    /// fresh uploads.
     pub fn pinned(&self) -> BTreeSet<Digest> {
-        let claimed = self.claims.mine().filter_map(|claim| self.desired.by_uid(&claim.replica.uid));
+        let claimed =
+            self.claims.mine().filter_map(|claim| self.desired.by_uid(&claim.replica.uid));
         let wanted = self.guarded().chain(claimed).map(|wish| wish.spec.artifact.digest);
         wanted.chain(self.uploads.keys().copied()).collect()
     }

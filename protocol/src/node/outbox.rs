@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 
 use super::contract::{Action, Effect, PersistId, Record};
 
-/// The effects not yet taken. The driver takes all of them after every input, so only one input's effects are ever in here.
+/// The effects not yet taken. The driver takes all of them after every input, so only one input's
+/// effects are ever in here.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Outbox {
     effects: VecDeque<Effect>,

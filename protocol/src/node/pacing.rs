@@ -1,7 +1,9 @@
-//! How often that is done which costs as much as a workload has replicas: looking for its gaps, drawing its routes. Each of a
-//! thousand replicas that start in one second is news of the workload; to look at all of them each time would be a million looks.
+//! How often that is done which costs as much as a workload has replicas: looking for its gaps,
+//! drawing its routes. Each of a thousand replicas that start in one second is news of the
+//! workload; to look at all of them each time would be a million looks.
 //!
-//! After each look the next waits for as long as some looks of this size take. Of a workload of some dozen replicas that is nothing.
+//! After each look the next waits for as long as some looks of this size take. Of a workload of
+//! some dozen replicas that is nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -10,7 +12,8 @@ use crate::model::{Digest, Time};
 
 use super::Node;
 
-/// The pause after a look, for each replica: some ten times what a look at it costs a small computer.
+/// The pause after a look, for each replica: some ten times what a look at it costs a small
+/// computer.
 const PER_REPLICA: Duration = Duration::from_micros(10);
 /// Pauses below this are none.
 const LEAST: Duration = Duration::from_millis(1);
@@ -99,7 +102,8 @@ mod tests {
         Time::ZERO + Duration::from_millis(1_000 + millis)
     }
 
-    /// The first look is at once; what happens meanwhile is looked at together, when the pause is over.
+    /// The first look is at once; what happens meanwhile is looked at together, when the pause is
+    /// over.
     #[test]
     fn large_workload_rests_between_looks() {
         let mut pacing = Pacing::default();

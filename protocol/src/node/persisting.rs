@@ -1,7 +1,8 @@
 //! What goes to disk, and when.
 //!
-//! What this node says must be on disk before it is said. What others said is cached: it goes along with the next batch, or after a
-//! while, so that gossip does not wear the flash out and a restart without network still knows most.
+//! What this node says must be on disk before it is said. What others said is cached: it goes along
+//! with the next batch, or after a while, so that gossip does not wear the flash out and a restart
+//! without network still knows most.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -15,12 +16,14 @@ use super::{Level, Node};
 
 /// The longest that what others said waits for the disk. A restart within it asks the others again.
 const CACHE_AFTER: Duration = Duration::from_secs(60);
-/// The same for the first that is known of a node: who is newly come to a large cluster is told of many at once.
+/// The same for the first that is known of a node: who is newly come to a large cluster is told of
+/// many at once.
 const FIRST_AFTER: Duration = Duration::from_secs(2);
 /// Cached facts in one batch; the rest goes with the next.
 const CACHE_BATCH: usize = 512;
 
-/// Facts of others, and phases of this node's own claims, that are not on disk yet. As many as there are nodes and slots.
+/// Facts of others, and phases of this node's own claims, that are not on disk yet. As many as
+/// there are nodes and slots.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Cache {
     slots: BTreeSet<(NodeId, u8)>,
@@ -64,7 +67,8 @@ impl Cache {
 }
 
 impl Node {
-    /// Asks for `records` on disk, with some of what is cached. What depends on them waits for the answer.
+    /// Asks for `records` on disk, with some of what is cached. What depends on them waits for the
+    /// answer.
     pub(super) fn persist(&mut self, mut records: Vec<Record>) -> Option<PersistId> {
         if self.read_only.is_some() {
             self.saving.note(&records, None);
@@ -108,9 +112,11 @@ impl Node {
         self.persist(vec![Record::Desired { key: hash, changes }]);
     }
 
-    /// Slots of this node's own that were just issued: on disk, in one batch, before anybody hears of them, by gossip or by comparison.
+    /// Slots of this node's own that were just issued: on disk, in one batch, before anybody hears
+    /// of them, by gossip or by comparison.
     pub(super) fn issue(&mut self, now: Time, slots: &[Signed<Slot>]) -> Option<PersistId> {
-        let records = slots.iter().map(|slot| Record::Slot { node: self.me, slot: slot.wire() }).collect();
+        let records =
+            slots.iter().map(|slot| Record::Slot { node: self.me, slot: slot.wire() }).collect();
         let batch = self.persist(records);
         if let Some(batch) = batch {
             self.saving.unwritten.extend(slots.iter().map(|slot| (slot.slot, batch)));
@@ -119,13 +125,15 @@ impl Node {
         batch
     }
 
-    /// As `issue`, for what need not survive a crash: how far a claim has come is found anew after a restart.
+    /// As `issue`, for what need not survive a crash: how far a claim has come is found anew after
+    /// a restart.
     pub(super) fn issue_lightly(&mut self, now: Time, slot: Signed<Slot>) {
         self.saving.cache.slot(now, self.me, slot.slot);
         self.tell_slot(now, &slot);
     }
 
-    /// To be told when its turn comes, and when it is on disk. A node that cannot write makes no claims, but lets go of some; that may be said.
+    /// To be told when its turn comes, and when it is on disk. A node that cannot write makes no
+    /// claims, but lets go of some; that may be said.
     fn tell_slot(&mut self, now: Time, slot: &Signed<Slot>) {
         let is_unwritten = self.saving.unwritten.contains_key(&slot.slot);
         if is_unwritten && self.read_only.is_some() {
@@ -137,11 +145,21 @@ impl Node {
         }
     }
 
-    /// Of this node's own slots those that `are_done` waiting for the disk are told to whoever compares.
-    fn note_written(&mut self, now: Time, are_done: impl Fn(PersistId) -> bool) -> Vec<Signed<Slot>> {
-        let done: Vec<u8> =
-            self.saving.unwritten.extract_if(.., |_, batch| are_done(*batch)).map(|(slot, _)| slot).collect();
-        let slots: Vec<_> = done.iter().filter_map(|number| self.claims.slot(&self.me, *number).cloned()).collect();
+    /// Of this node's own slots those that `are_done` waiting for the disk are told to whoever
+    /// compares.
+    fn note_written(
+        &mut self,
+        now: Time,
+        are_done: impl Fn(PersistId) -> bool,
+    ) -> Vec<Signed<Slot>> {
+        let done: Vec<u8> = self
+            .saving
+            .unwritten
+            .extract_if(.., |_, batch| are_done(*batch))
+            .map(|(slot, _)| slot)
+            .collect();
+        let slots: Vec<_> =
+            done.iter().filter_map(|number| self.claims.slot(&self.me, *number).cloned()).collect();
         slots.iter().for_each(|slot| self.note_slot(now, slot));
         slots
     }
@@ -159,10 +177,13 @@ impl Node {
             self.telling.note_written(now, &slot);
         }
         self.on_claims_written(now, upto);
-        let (done, waiting) = self.saving.incarnations.drain(..).partition::<Vec<_>, _>(|(id, _)| *id <= upto);
+        let (done, waiting) =
+            self.saving.incarnations.drain(..).partition::<Vec<_>, _>(|(id, _)| *id <= upto);
         self.saving.incarnations = waiting;
         for (_, incarnation) in done {
-            self.with_membership(now, |membership, now, out| membership.incarnation_stored(now, incarnation, out));
+            self.with_membership(now, |membership, now, out| {
+                membership.incarnation_stored(now, incarnation, out)
+            });
         }
         self.on_changes_written(now, upto);
     }
@@ -171,7 +192,10 @@ impl Node {
     pub(super) fn persist_incarnation(&mut self, incarnation: u64) {
         match self.persist(vec![Record::Incarnation(incarnation)]) {
             Some(batch) => self.saving.incarnations.push((batch, incarnation)),
-            None => self.saving.refused_incarnation = self.saving.refused_incarnation.max(Some(incarnation)),
+            None => {
+                self.saving.refused_incarnation =
+                    self.saving.refused_incarnation.max(Some(incarnation))
+            }
         }
     }
 
@@ -185,7 +209,10 @@ impl Node {
             "store-failed",
             None,
             Some(self.me),
-            format!("the disk takes no writes ({why}): this node keeps running what it runs, and takes nothing new until the disk does"),
+            format!(
+                "the disk takes no writes ({why}): this node keeps running what it runs, and \
+                takes nothing new until the disk does"
+            ),
         );
         self.read_only = Some(why.clone());
         // None of what was asked for is there.
@@ -194,7 +221,8 @@ impl Node {
         self.saving.refused_incarnation = self.saving.refused_incarnation.max(refused);
         self.drop_staged(now, &why);
         self.unclaim_unwritten(now);
-        // What was to be told when it is written was dropped with it, also that something was let go.
+        // What was to be told when it is written was dropped with it, also that something was let
+        // go.
         for slot in self.note_written(now, |_| true) {
             self.outbox.push(super::Action::Broadcast(super::Message::Slot(slot.wire())));
         }

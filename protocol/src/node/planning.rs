@@ -21,7 +21,8 @@ use super::{Level, Node};
 pub(super) const GUARDIANS: usize = 3;
 /// The longest wait for who runs what a comparison has brought.
 const HEARSAY: Duration = Duration::from_secs(3);
-/// When a place is looked at again that somebody says to hold whose claim is not known here: one comparison later.
+/// When a place is looked at again that somebody says to hold whose claim is not known here: one
+/// comparison later.
 pub(super) const HELD_RETRY: Duration = Duration::from_secs(1);
 /// When a workload is looked at again that found all of this node's auctions taken.
 pub(super) const FULL_RETRY: Duration = Duration::from_millis(200);
@@ -42,18 +43,23 @@ impl Node {
                     self.close_gap(now, &wish);
                 }
             } else if self.replan.remove(&uid).is_some() {
-                self.with_auction(now, |auction, now, desk, out| auction.close_all_for(now, &uid, desk, out));
+                self.with_auction(now, |auction, now, desk, out| {
+                    auction.close_all_for(now, &uid, desk, out)
+                });
             }
         }
     }
 
     /// Whether it knows enough. Who stood still hears first what became of what it owned.
     pub(super) fn may_plan(&self) -> bool {
-        self.ready && !self.leaving && self.membership.settled() && (!self.stood_still || self.has_compared())
+        self.ready
+            && !self.leaving
+            && self.membership.settled()
+            && (!self.stood_still || self.has_compared())
     }
 
-    /// A change that a comparison brought. Who runs its new places comes from the same peer, a moment later: what is planned before
-    /// then would be placed a second time.
+    /// A change that a comparison brought. Who runs its new places comes from the same peer, a
+    /// moment later: what is planned before then would be placed a second time.
     pub(super) fn on_compared(&mut self, now: Time, from: NodeId, raw: RawChange) -> Verdict {
         let uid = raw.change.peek().ok().map(|body| body.uid.unwrap_or_else(|| raw.change.hash()));
         let Some(uid) = uid else { return self.on_changed(now, raw, None) };
@@ -86,8 +92,11 @@ impl Node {
         let desire = Desire::Run { replicas: wish.spec.replicas, generation: wish.generation };
         let claims = self.claims.of_workload(&wish.uid);
         let holds = |at: usize| claims.get(at).map(|(_, claim)| claim.replica);
-        // By place: only of several holders of one, which are rare, it has to be found out who is kept.
-        let is_alone = |at: usize| holds(at) != at.checked_sub(1).and_then(holds) && holds(at) != holds(at + 1);
+        // By place: only of several holders of one, which are rare, it has to be found out who is
+        // kept.
+        let is_alone = |at: usize| {
+            holds(at) != at.checked_sub(1).and_then(holds) && holds(at) != holds(at + 1)
+        };
         let holders: Vec<Holder> = claims
             .iter()
             .enumerate()
@@ -104,16 +113,26 @@ impl Node {
                     }
                 },
                 state: self.state_of(now, node),
-                yields_to: (!is_alone(at)).then(|| self.yields_to(&claim.replica, *node, &wish.generation)).flatten(),
+                yields_to: (!is_alone(at))
+                    .then(|| self.yields_to(&claim.replica, *node, &wish.generation))
+                    .flatten(),
             })
             .collect();
         let seen = |place: Place| self.claims.highest_token(&ReplicaId { uid: wish.uid, place });
         plan(&desire, &holders, &seen)
     }
 
-    fn yields_to(&self, replica: &ReplicaId, holder: NodeId, generation: &Digest) -> Option<NodeId> {
+    fn yields_to(
+        &self,
+        replica: &ReplicaId,
+        holder: NodeId,
+        generation: &Digest,
+    ) -> Option<NodeId> {
         let up = |node: &NodeId| self.is_up(node);
-        self.claims.keeper_of(replica, &up, Some(generation)).map(|keeper| keeper.node).filter(|node| *node != holder)
+        self.claims
+            .keeper_of(replica, &up, Some(generation))
+            .map(|keeper| keeper.node)
+            .filter(|node| *node != holder)
     }
 
     /// Whether a node is held to be up; this one always is.
@@ -131,9 +150,13 @@ impl Node {
         match self.membership.state(node) {
             State::Up => NodeState::Up,
             State::BackBy(until) => NodeState::BackBy { until: self.wall_at(now, until) },
-            State::Down => NodeState::Down { evidence: self.membership.why_down(node).unwrap_or_default() },
+            State::Down => {
+                NodeState::Down { evidence: self.membership.why_down(node).unwrap_or_default() }
+            }
             State::Unknown if !self.membership.settled() => NodeState::Grace,
-            State::Unknown => NodeState::Down { evidence: "not heard of since this node started".into() },
+            State::Unknown => {
+                NodeState::Down { evidence: "not heard of since this node started".into() }
+            }
         }
     }
 
@@ -156,7 +179,8 @@ impl Node {
             if self.auction.is_under_way(&replica) {
                 continue;
             }
-            // It was awarded just now, perhaps by another owner: the winner's sheet is about to say so.
+            // It was awarded just now, perhaps by another owner: the winner's sheet is about to say
+            // so.
             if let Some(until) = open.get(&replica).copied().filter(|until| *until > now) {
                 self.plan_again(until, wish.uid);
                 continue;
@@ -194,14 +218,19 @@ impl Node {
     /// Why a replica is missing, for people.
     pub(super) fn told(&self, why: &MissingWhy) -> String {
         match why {
-            MissingWhy::NodeDown { node, evidence } => format!("its node {} is down: {evidence}", self.name_of(node)),
-            MissingWhy::NodeLeft { node } => format!("its node {} left the cluster", self.name_of(node)),
+            MissingWhy::NodeDown { node, evidence } => {
+                format!("its node {} is down: {evidence}", self.name_of(node))
+            }
+            MissingWhy::NodeLeft { node } => {
+                format!("its node {} left the cluster", self.name_of(node))
+            }
             MissingWhy::NeverPlaced | MissingWhy::GivenUp => why.to_string(),
         }
     }
 
-    /// Replicas of dead nodes are moved at the pace of rescue; what was never placed is nobody's loss. What a node has let go that
-    /// returns was mostly taken over by one that returns a moment later.
+    /// Replicas of dead nodes are moved at the pace of rescue; what was never placed is nobody's
+    /// loss. What a node has let go that returns was mostly taken over by one that returns a moment
+    /// later.
     fn may_move(&mut self, now: Time, missing: &Missing) -> Result<(), Time> {
         match &missing.why {
             MissingWhy::NodeDown { node, .. } => self.pace.take(now, node),
@@ -239,9 +268,12 @@ impl Node {
         why: &[Excluded],
         retry_after: Duration,
     ) {
-        let Some(name) = self.desired.by_uid(&uid).map(|wish| wish.name.to_string()) else { return };
+        let Some(name) = self.desired.by_uid(&uid).map(|wish| wish.name.to_string()) else {
+            return;
+        };
         let why: Vec<String> = why.iter().map(Excluded::to_string).collect();
-        let why = if why.is_empty() { "there is no node to ask".to_owned() } else { why.join("; ") };
+        let why =
+            if why.is_empty() { "there is no node to ask".to_owned() } else { why.join("; ") };
         let replicas = if places == 1 { "replica finds" } else { "replicas find" };
         let message = format!("{places} {replicas} no taker: {why}");
         self.tell(now, Level::Warning, "unplaceable", Some(name), None, message);
@@ -255,7 +287,8 @@ impl Node {
     }
 
     pub(super) fn retry_plans(&mut self, now: Time) {
-        let due: Vec<Digest> = self.replan.iter().filter(|(_, at)| **at <= now).map(|(uid, _)| *uid).collect();
+        let due: Vec<Digest> =
+            self.replan.iter().filter(|(_, at)| **at <= now).map(|(uid, _)| *uid).collect();
         for uid in due {
             self.replan.remove(&uid);
             self.due.dirty.insert(uid);

@@ -1,4 +1,5 @@
-//! What grows in a node with what happens to it, and how far it may. The simulated world looks after every step.
+//! What grows in a node with what happens to it, and how far it may. The simulated world looks
+//! after every step.
 
 use crate::model::Queue;
 use crate::model::claim::SLOTS;
@@ -6,8 +7,9 @@ use crate::model::claim::SLOTS;
 use super::saving::{MAX_DEFERRED, MAX_STAGED};
 use super::{MAX_UPLOADS, Node, artifacts, asking, carrying, letters, spreading, stalls};
 
-/// Incarnations on their way to disk. Nothing but their pace holds them to it: one each time that others hold this node down in the last
-/// one it asked for. A disk that hangs for so long is given up by the driver.
+/// Incarnations on their way to disk. Nothing but their pace holds them to it: one each time that
+/// others hold this node down in the last one it asked for. A disk that hangs for so long is given
+/// up by the driver.
 const MAX_INCARNATIONS: usize = 64;
 
 impl Node {
@@ -26,12 +28,20 @@ impl Node {
         let (authors_heard, authors_carried) = self.carrying.len();
         let mut queues = vec![
             Queue::new("own slots on their way to disk", self.saving.unwritten.len(), slots),
-            Queue::new("incarnations on their way to disk", self.saving.incarnations.len(), MAX_INCARNATIONS),
+            Queue::new(
+                "incarnations on their way to disk",
+                self.saving.incarnations.len(),
+                MAX_INCARNATIONS,
+            ),
             Queue::new("changes on their way to disk", self.saving.staged.len(), MAX_STAGED),
             Queue::new("commands that wait for one", self.saving.deferred.len(), MAX_DEFERRED),
             Queue::new("rows not on disk", self.saving.rows.len(), rows + MAX_STAGED),
             Queue::new("questions to all", self.questions.len(), asking::MAX_QUESTIONS),
-            Queue::new("awards on their way to disk", self.claiming.len(), self.auction.commitments()),
+            Queue::new(
+                "awards on their way to disk",
+                self.claiming.len(),
+                self.auction.commitments(),
+            ),
             Queue::new("others' slots on their way to disk", cached_slots, (members + 1) * slots),
             Queue::new("records on their way to disk", cached_records, members + 1),
             Queue::new("nodes written to that have no link", waiting_nodes, letters::MOST_NODES),
@@ -49,9 +59,17 @@ impl Node {
             Queue::new("workloads known by hearsay", self.hearsay.len(), workloads),
             // What is fetched for a version that is not wished for any more ends by itself;
             // operators set its pace.
-            Queue::new("artifacts known", self.artifacts.len(), named + artifacts::MAX_SPARE + leaving),
+            Queue::new(
+                "artifacts known",
+                self.artifacts.len(),
+                named + artifacts::MAX_SPARE + leaving,
+            ),
             Queue::new("artifacts waited for", self.artifacts.waiting(), self.artifacts.len()),
-            Queue::new("paths that lose full-sized packets", self.artifacts.stalls.len(), stalls::MAX_STALLS),
+            Queue::new(
+                "paths that lose full-sized packets",
+                self.artifacts.stalls.len(),
+                stalls::MAX_STALLS,
+            ),
         ];
         queues.extend(self.membership.queues());
         queues.extend(self.claims.queues());

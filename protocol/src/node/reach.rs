@@ -13,7 +13,8 @@ use super::{Level, Node};
 /// The first wait before a seed is dialled again, and the longest.
 const SEED_RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 
-/// Seeds in all: those of a join line, and some that were seen on the network before this node was admitted.
+/// Seeds in all: those of a join line, and some that were seen on the network before this node was
+/// admitted.
 const MAX_SEEDS: usize = 48;
 /// Bytes of a seed that was seen.
 const MAX_SEED: usize = 300;
@@ -52,7 +53,8 @@ impl Reach {
 
     /// Takes addresses where a member was seen for seeds.
     pub(super) fn sighted(&mut self, now: Time, addresses: &[String]) {
-        let decent = addresses.iter().filter(|address| !is_name(address) && address.len() <= MAX_SEED);
+        let decent =
+            addresses.iter().filter(|address| !is_name(address) && address.len() <= MAX_SEED);
         for address in decent {
             if self.seeds.len() < MAX_SEEDS {
                 self.seeds.entry(address.clone()).or_insert_with(|| Seed::new(now));
@@ -91,7 +93,14 @@ impl Node {
         }
         if trouble != self.reach.trouble {
             match &trouble {
-                Some(why) => self.tell(now, Level::Warning, "not-reachable", None, Some(self.me), why.clone()),
+                Some(why) => self.tell(
+                    now,
+                    Level::Warning,
+                    "not-reachable",
+                    None,
+                    Some(self.me),
+                    why.clone(),
+                ),
                 None => {
                     let message = "others can connect to this node again".into();
                     self.tell(now, Level::Info, "reachable", None, Some(self.me), message);
@@ -100,7 +109,8 @@ impl Node {
             self.reach.trouble = trouble;
         }
         self.with_membership(now, |room, now, out| room.handle_network_changed(now, moved, out));
-        // A seed that failed may have failed for want of a network, and where all have moved a seed's name may lead to them.
+        // A seed that failed may have failed for want of a network, and where all have moved a
+        // seed's name may lead to them.
         for seed in self.reach.seeds.values_mut().filter(|seed| moved || seed.failed.is_some()) {
             seed.at = Some(now);
             seed.tries = 0;
@@ -109,7 +119,11 @@ impl Node {
     }
 
     pub(super) fn on_moved(&mut self, now: Time, node: NodeId, before: &[String]) {
-        let addresses = self.membership.record(&node).map(|record| record.addresses.clone()).unwrap_or_default();
+        let addresses = self
+            .membership
+            .record(&node)
+            .map(|record| record.addresses.clone())
+            .unwrap_or_default();
         let message = moved_message("the node", &addresses, before);
         self.tell(now, Level::Info, "node-moved", None, Some(node), message);
     }
@@ -126,24 +140,36 @@ impl Node {
         seed.at = Some(now + wait);
         if seed.failed.as_ref() != Some(&why) {
             seed.failed = Some(why.clone());
-            let message = format!("the seed {address} could not be reached: {why}; it is tried again");
+            let message =
+                format!("the seed {address} could not be reached: {why}; it is tried again");
             self.tell(now, Level::Warning, "seed-unreachable", None, None, message);
         }
         self.views += 1;
     }
 
     /// A seed's name was looked up.
-    pub(super) fn on_resolved(&mut self, now: Time, seed: String, found: Result<Vec<String>, String>) {
+    pub(super) fn on_resolved(
+        &mut self,
+        now: Time,
+        seed: String,
+        found: Result<Vec<String>, String>,
+    ) {
         let mut addresses = match found {
             Ok(addresses) if addresses.is_empty() => {
-                return self.on_seed_failed(now, seed, &DialFailure::Stranger("its name has no address".into()));
+                return self.on_seed_failed(
+                    now,
+                    seed,
+                    &DialFailure::Stranger("its name has no address".into()),
+                );
             }
             Ok(addresses) => addresses,
             Err(why) => return self.on_seed_failed(now, seed, &DialFailure::Stranger(why)),
         };
         addresses.truncate(MAX_ADDRESSES);
         addresses.retain(|address| !self.is_linked_at(address));
-        let Some(tries) = self.reach.seeds.get(&seed).map(|seed| seed.tries as usize) else { return };
+        let Some(tries) = self.reach.seeds.get(&seed).map(|seed| seed.tries as usize) else {
+            return;
+        };
         if addresses.is_empty() || !self.needs_seeds() {
             return;
         }
@@ -153,10 +179,14 @@ impl Node {
         self.outbox.push(Action::Dial { target: DialTarget::Address(seed), addresses });
     }
 
-    /// Seeds matter while this node is not admitted or has no link, and while members are missing: those may have moved, and the
-    /// seeds may know them under a new address. A newcomer that is not ready may know of nobody but other newcomers.
+    /// Seeds matter while this node is not admitted or has no link, and while members are missing:
+    /// those may have moved, and the seeds may know them under a new address. A newcomer that is
+    /// not ready may know of nobody but other newcomers.
     fn needs_seeds(&self) -> bool {
-        !self.admitted() || self.is_newcomer || !self.membership.is_whole() || self.membership.links().next().is_none()
+        !self.admitted()
+            || self.is_newcomer
+            || !self.membership.is_whole()
+            || self.membership.links().next().is_none()
     }
 
     fn is_linked_at(&self, address: &String) -> bool {
@@ -190,8 +220,8 @@ impl Node {
         self.reach.seeds.values().filter_map(|seed| seed.at).min()
     }
 
-    /// With a link there is less need of seeds; when it is lost, members are dialled first. Whoever is not admitted, or a
-    /// newcomer, may be linked to nobody but others that are the same.
+    /// With a link there is less need of seeds; when it is lost, members are dialled first. Whoever
+    /// is not admitted, or a newcomer, may be linked to nobody but others that are the same.
     pub(super) fn rest_seeds(&mut self, now: Time) {
         let pause = if self.admitted() && !self.is_newcomer { SEED_RETRY.1 } else { JOIN_RETRY };
         for seed in self.reach.seeds.values_mut() {
@@ -202,8 +232,15 @@ impl Node {
 
 fn moved_message(whom: &str, now: &[String], before: &[String]) -> String {
     match (now, before) {
-        ([], before) => format!("{whom} has no address now that others could dial; before: {}", before.join(", ")),
+        ([], before) => format!(
+            "{whom} has no address now that others could dial; before: {}",
+            before.join(", ")
+        ),
         (now, []) => format!("{whom} can be dialled at {} now", now.join(", ")),
-        (now, before) => format!("{whom} can be dialled at {} now; before: {}", now.join(", "), before.join(", ")),
+        (now, before) => format!(
+            "{whom} can be dialled at {} now; before: {}",
+            now.join(", "),
+            before.join(", ")
+        ),
     }
 }

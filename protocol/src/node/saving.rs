@@ -116,7 +116,9 @@ impl Node {
                 && self.desired.effective(&it.signed.key).is_none()
         };
         let more = self.saving.staged.values().filter(|staged| is_new(&staged.change)).count();
-        let Some(changes) = self.desired.preview(&change, more).map_err(|full| Refusal::Full(full.to_string()))? else {
+        let Some(changes) =
+            self.desired.preview(&change, more).map_err(|full| Refusal::Full(full.to_string()))?
+        else {
             self.on_saved(now, change, then);
             return Ok(());
         };
@@ -129,8 +131,12 @@ impl Node {
 
     /// Changes up to this batch are on disk: they count.
     pub(super) fn on_changes_written(&mut self, now: Time, upto: PersistId) {
-        let mut done: Vec<Staged> =
-            self.saving.staged.extract_if(.., |_, staged| staged.batch <= upto).map(|(_, staged)| staged).collect();
+        let mut done: Vec<Staged> = self
+            .saving
+            .staged
+            .extract_if(.., |_, staged| staged.batch <= upto)
+            .map(|(_, staged)| staged)
+            .collect();
         done.sort_by_key(|staged| staged.batch);
         for Staged { change, then, .. } in done {
             let key = change.signed.key.clone();
@@ -161,8 +167,10 @@ impl Node {
         match then {
             Then::Answer(request) => {
                 let artifact = change.signed.value.spec().map(|spec| spec.artifact.digest);
-                let holder = artifact.filter(|digest| self.artifacts.is_ready(digest)).map(|_| self.me);
-                self.outbox.push(Action::Reply { request, reply: Reply::Accepted { uid, change: hash } });
+                let holder =
+                    artifact.filter(|digest| self.artifacts.is_ready(digest)).map(|_| self.me);
+                self.outbox
+                    .push(Action::Reply { request, reply: Reply::Accepted { uid, change: hash } });
                 self.outbox.push(Action::Broadcast(Message::Changed { change: raw, holder }));
                 if let Some(digest) = artifact {
                     self.follow_up(now, digest);
@@ -179,9 +187,18 @@ impl Node {
 
     fn refuse(&mut self, now: Time, then: Then, refusal: Refusal) {
         match then {
-            Then::Answer(request) => self.outbox.push(Action::Reply { request, reply: Reply::Refused(refusal) }),
+            Then::Answer(request) => {
+                self.outbox.push(Action::Reply { request, reply: Reply::Refused(refusal) })
+            }
             Then::Admit(node, _) => {
-                self.tell(now, Level::Warning, "node-refused", None, Some(node), format!("not admitted: {refusal}"));
+                self.tell(
+                    now,
+                    Level::Warning,
+                    "node-refused",
+                    None,
+                    Some(node),
+                    format!("not admitted: {refusal}"),
+                );
             }
         }
     }
@@ -205,7 +222,11 @@ impl Node {
 
     /// The changes that are to lie on disk under a key: effective ones, and one that is on its way.
     pub(super) fn to_lie_under(&self, key: &Digest) -> Vec<crate::model::RawChange> {
-        let staged = self.saving.staged.get(key).and_then(|staged| self.desired.preview(&staged.change, 0).ok()?);
+        let staged = self
+            .saving
+            .staged
+            .get(key)
+            .and_then(|staged| self.desired.preview(&staged.change, 0).ok()?);
         staged.unwrap_or_else(|| self.desired.item(key))
     }
 
@@ -223,7 +244,8 @@ impl Node {
         let message = "the disk takes writes again: this node takes changes and new replicas";
         self.tell(now, Level::Info, "store-recovered", None, Some(self.me), message.into());
         let rows = std::mem::take(&mut self.saving.rows);
-        let mut records: Vec<Record> = rows.into_keys().filter_map(|row| self.record_of(row)).collect();
+        let mut records: Vec<Record> =
+            rows.into_keys().filter_map(|row| self.record_of(row)).collect();
         let incarnation = self.saving.refused_incarnation.take();
         records.extend(incarnation.map(Record::Incarnation));
         let batch = self.persist(records);
@@ -241,7 +263,9 @@ impl Node {
     fn record_of(&self, row: Row) -> Option<Record> {
         match row {
             Row::Desired(key) => Some(Record::Desired { key, changes: self.to_lie_under(&key) }),
-            Row::Slot(node, slot) => self.claims.slot(&node, slot).map(|slot| Record::Slot { node, slot: slot.wire() }),
+            Row::Slot(node, slot) => {
+                self.claims.slot(&node, slot).map(|slot| Record::Slot { node, slot: slot.wire() })
+            }
             Row::Ruling(key) => Some(match self.rulings.item(&key) {
                 Some(ruling) => Record::Ruling { key, ruling: ruling.wire() },
                 None => Record::NoRuling { key },

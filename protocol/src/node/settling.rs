@@ -1,4 +1,5 @@
-//! What follows from what happened: the ring, readiness, own claims, duplicates, gaps, routes; in this order, until all is quiet.
+//! What follows from what happened: the ring, readiness, own claims, duplicates, gaps, routes; in
+//! this order, until all is quiet.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -12,18 +13,20 @@ use super::contract::{Route, Routes};
 use super::pacing::Work;
 use super::{Level, Node};
 
-/// With nobody to compare with, or members it has not heard of, a node acts on what it knows after so long: a survivor of a power
-/// cut is not to wait for ever.
+/// With nobody to compare with, or members it has not heard of, a node acts on what it knows after
+/// so long: a survivor of a power cut is not to wait for ever.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// Peers that one has to be in step with before one owns workloads.
 const WITNESSES: usize = 2;
-/// Rounds of settling. Each is caused by the one before; a chain as long as this is a bug, and is left for the next input.
+/// Rounds of settling. Each is caused by the one before; a chain as long as this is a bug, and is
+/// left for the next input.
 const ROUNDS: usize = 16;
 
 /// What is to be looked at.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Due {
-    /// Nodes that may have come to the ring or left it: up or down, ready or not. At most as many as there are members.
+    /// Nodes that may have come to the ring or left it: up or down, ready or not. At most as many
+    /// as there are members.
     pub ring: BTreeSet<NodeId>,
     /// Whether this node knows enough may have changed.
     pub ready: bool,
@@ -47,7 +50,10 @@ impl Due {
 
     fn quiet(&self) -> bool {
         let Due { ring, ready, holding, duplicates, facts, routes, dirty } = self;
-        !(*ready || *holding || *duplicates || *facts) && ring.is_empty() && dirty.is_empty() && routes.is_empty()
+        !(*ready || *holding || *duplicates || *facts)
+            && ring.is_empty()
+            && dirty.is_empty()
+            && routes.is_empty()
     }
 }
 
@@ -88,20 +94,24 @@ impl Node {
         !(*ready || *holding || *duplicates || *facts) && ring.is_empty() && routes.is_empty()
     }
 
-    /// Takes a place on the ring once this node knows what those know that it can reach. Those it has not heard of yet are waited
-    /// for a little: of devices that boot together some meet first, and what they decide the others may know better.
+    /// Takes a place on the ring once this node knows what those know that it can reach. Those it
+    /// has not heard of yet are waited for a little: of devices that boot together some meet first,
+    /// and what they decide the others may know better.
     fn become_ready(&mut self, now: Time) {
         if self.ready || !self.admitted() {
             return;
         }
-        let linked: Vec<NodeId> = self.membership.links().filter(|peer| self.is_member(peer)).collect();
-        let is_ready = |peer: &NodeId| self.membership.record(peer).is_some_and(|record| record.ready);
+        let linked: Vec<NodeId> =
+            self.membership.links().filter(|peer| self.is_member(peer)).collect();
+        let is_ready =
+            |peer: &NodeId| self.membership.record(peer).is_some_and(|record| record.ready);
         // Whoever boots at the same time knows no more.
         let knowing: Vec<NodeId> = linked.iter().copied().filter(is_ready).collect();
         let reachable = if knowing.is_empty() { linked } else { knowing };
         let in_step = reachable.iter().filter(|peer| self.repair.in_step(peer)).count();
         let enough = if self.waits_until.is_some() {
-            // Links to those that are up are about to come: one witness may be one that was cut off itself.
+            // Links to those that are up are about to come: one witness may be one that was cut off
+            // itself.
             let others = self.membership.up_count().saturating_sub(1);
             !reachable.is_empty() && in_step >= WITNESSES.min(others) && self.membership.settled()
         } else if reachable.is_empty() {
@@ -109,7 +119,8 @@ impl Node {
         } else {
             in_step >= WITNESSES.min(reachable.len())
         };
-        let is_known = !self.is_newcomer || reachable.iter().any(|peer| is_ready(peer) && self.repair.in_step(peer));
+        let is_known = !self.is_newcomer
+            || reachable.iter().any(|peer| is_ready(peer) && self.repair.in_step(peer));
         if !enough || !is_known {
             return;
         }
@@ -131,7 +142,8 @@ impl Node {
         self.mark_all();
     }
 
-    /// A member that knows others: it has to hear of them first, but not for ever. The only one has nobody to wait for.
+    /// A member that knows others: it has to hear of them first, but not for ever. The only one has
+    /// nobody to wait for.
     pub(super) fn wait_for_others(&mut self, now: Time) {
         let has_none = self.config.founder && self.is_only_member();
         self.waits_until = (!has_none && self.admitted()).then(|| now + PATIENCE);
@@ -150,14 +162,16 @@ impl Node {
         self.due.duplicates |= self.pace.is_healed(now);
     }
 
-    /// Whether it knows what everybody knows that it can hear, or has waited for that long enough. To own workloads two witnesses
-    /// are enough; who took a replica over may be a third, whom both had lost as well.
+    /// Whether it knows what everybody knows that it can hear, or has waited for that long enough.
+    /// To own workloads two witnesses are enough; who took a replica over may be a third, whom both
+    /// had lost as well.
     pub(super) fn has_compared(&self) -> bool {
         if !self.ready || self.hears_out_until.is_none() {
             return self.ready;
         }
         let in_step = |peer: &NodeId| self.membership.has_link(peer) && self.repair.in_step(peer);
-        let heard: Vec<NodeId> = if self.desired.members().len() <= self.config.membership.full_mesh {
+        let heard: Vec<NodeId> = if self.desired.members().len() <= self.config.membership.full_mesh
+        {
             self.membership.up().filter(|peer| *peer != self.me).collect()
         } else {
             self.membership.links().filter(|peer| self.is_member(peer)).collect()
@@ -165,12 +179,14 @@ impl Node {
         !heard.is_empty() && heard.iter().all(in_step)
     }
 
-    /// Somebody is back, and may know of takers on its side of a cut, or bring a new version before it tells who runs that already.
+    /// Somebody is back, and may know of takers on its side of a cut, or bring a new version before
+    /// it tells who runs that already.
     pub(super) fn hear_out_returned(&mut self, now: Time) {
         self.hears_out_until = self.hears_out_until.max(self.pace.heals(now));
     }
 
-    /// This process stood still for so long. If others may have given it up, what it has not said to run is as after a restart.
+    /// This process stood still for so long. If others may have given it up, what it has not said
+    /// to run is as after a restart.
     pub(super) fn on_lag(&mut self, now: Time, lag: Duration) {
         self.membership.handle_lag(now, lag);
         if lag < self.config.membership.cut {
@@ -180,8 +196,9 @@ impl Node {
         if self.is_only_member() {
             return;
         }
-        // Who stood still has not waited for anybody, and those who have closed their links meanwhile need a moment. No longer than it stood
-        // still: a device that stalls now and then has to come to an end of waiting.
+        // Who stood still has not waited for anybody, and those who have closed their links
+        // meanwhile need a moment. No longer than it stood still: a device that stalls now and then
+        // has to come to an end of waiting.
         let later = |until: Time| (until + lag).max(now + lag.min(PATIENCE));
         self.waits_until = self.waits_until.map(later);
         self.stood_still = true;
@@ -191,10 +208,11 @@ impl Node {
         self.post(now, out, super::Message::Repair);
     }
 
-    /// Nobody can be reached who might know more. One that joined and knows of itself alone has not heard of those who
-    /// admitted it yet: it knows nothing.
+    /// Nobody can be reached who might know more. One that joined and knows of itself alone has not
+    /// heard of those who admitted it yet: it knows nothing.
     fn is_alone(&self) -> bool {
-        (self.config.founder || !self.is_only_member()) && !self.membership.links().any(|peer| self.is_member(&peer))
+        (self.config.founder || !self.is_only_member())
+            && !self.membership.links().any(|peer| self.is_member(&peer))
     }
 
     fn is_only_member(&self) -> bool {
@@ -206,7 +224,8 @@ impl Node {
         self.desired.members().contains_key(node)
     }
 
-    /// A node that was just admitted compares with everyone it is linked to: who admitted it knows of others.
+    /// A node that was just admitted compares with everyone it is linked to: who admitted it knows
+    /// of others.
     pub(super) fn compare_with_all(&mut self, now: Time) {
         self.is_newcomer = !self.config.founder;
         self.wait_for_others(now);
@@ -223,7 +242,9 @@ impl Node {
             let before = self.ring.salt(&node);
             let after = self.desired.members().get(&node).copied().filter(|_| self.may_own(&node));
             if before != after {
-                points.extend([before, after].into_iter().flatten().map(|salt| ring::point(&node, salt)));
+                points.extend(
+                    [before, after].into_iter().flatten().map(|salt| ring::point(&node, salt)),
+                );
                 match after {
                     Some(salt) => self.ring.insert(node, salt),
                     None => self.ring.remove(&node),
@@ -239,7 +260,9 @@ impl Node {
     fn may_own(&self, node: &NodeId) -> bool {
         match self.membership.record(node) {
             _ if *node == self.me => self.ready && !self.leaving,
-            Some(record) => record.ready && !record.leaving && self.membership.state(node) == State::Up,
+            Some(record) => {
+                record.ready && !record.leaving && self.membership.state(node) == State::Up
+            }
             None => false,
         }
     }
@@ -279,9 +302,11 @@ impl Node {
     }
 
     fn routes_of(&self, wish: &Wish) -> Vec<Route> {
-        let healthy = self.claims.of_workload(&wish.uid).into_iter().filter(|(node, claim)| match *node == self.me {
-            true => self.is_running(&claim.replica),
-            false => claim.phase == Phase::Healthy && self.is_up(node),
+        let healthy = self.claims.of_workload(&wish.uid).into_iter().filter(|(node, claim)| {
+            match *node == self.me {
+                true => self.is_running(&claim.replica),
+                false => claim.phase == Phase::Healthy && self.is_up(node),
+            }
         });
         let mut found: Vec<Route> = healthy
             .map(|(node, claim)| Route {

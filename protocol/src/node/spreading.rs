@@ -44,7 +44,8 @@ impl Spreading {
     pub fn begin(&mut self, now: Time, digest: Digest) {
         if self.0.len() >= MOST
             && !self.0.contains_key(&digest)
-            && let Some(oldest) = self.0.iter().min_by_key(|(_, asking)| asking.since).map(|(digest, _)| *digest)
+            && let Some(oldest) =
+                self.0.iter().min_by_key(|(_, asking)| asking.since).map(|(digest, _)| *digest)
         {
             self.0.remove(&oldest);
         }
@@ -65,12 +66,18 @@ impl Node {
     }
 
     pub(super) fn ask_holders(&mut self, now: Time) {
-        let due: Vec<Digest> =
-            self.spreading.0.iter().filter(|(_, asking)| asking.at <= now).map(|(digest, _)| *digest).collect();
+        let due: Vec<Digest> = self
+            .spreading
+            .0
+            .iter()
+            .filter(|(_, asking)| asking.at <= now)
+            .map(|(digest, _)| *digest)
+            .collect();
         for digest in due {
             let silent = self.silent_guardians(&digest);
             let asking = self.spreading.0.get_mut(&digest);
-            let Some(asking) = asking.filter(|asking| !silent.is_empty() && now.since(asking.since) < GIVE_UP_AFTER)
+            let Some(asking) = asking
+                .filter(|asking| !silent.is_empty() && now.since(asking.since) < GIVE_UP_AFTER)
             else {
                 self.spreading.0.remove(&digest);
                 continue;
@@ -88,7 +95,9 @@ impl Node {
     fn silent_guardians(&self, digest: &Digest) -> Vec<NodeId> {
         let wishes = self.desired.workloads().filter(|wish| wish.spec.artifact.digest == *digest);
         let mut silent: Vec<NodeId> = wishes.flat_map(|wish| self.guardians(&wish.name)).collect();
-        silent.retain(|node| *node != self.me && self.artifacts.holders(digest).all(|holder| holder != node));
+        silent.retain(|node| {
+            *node != self.me && self.artifacts.holders(digest).all(|holder| holder != node)
+        });
         silent.sort_unstable();
         silent.dedup();
         silent
@@ -115,6 +124,8 @@ mod tests {
             spreading.begin(Time::ZERO + Duration::from_millis(n), digest(n));
         }
         assert_eq!(spreading.len(), MOST);
-        assert!(spreading.0.contains_key(&digest(MOST as u64)) && !spreading.0.contains_key(&digest(0)));
+        assert!(
+            spreading.0.contains_key(&digest(MOST as u64)) && !spreading.0.contains_key(&digest(0))
+        );
     }
 }

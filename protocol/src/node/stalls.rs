@@ -1,5 +1,6 @@
-//! Paths on which small messages pass and transfers stall: packets of full size are lost there. Small messages hold the
-//! cluster together, so nobody is doubted for it; bytes are asked of others first, and people are told.
+//! Paths on which small messages pass and transfers stall: packets of full size are lost there.
+//! Small messages hold the cluster together, so nobody is doubted for it; bytes are asked of others
+//! first, and people are told.
 
 use std::collections::BTreeMap;
 
@@ -46,8 +47,10 @@ impl Node {
         }
         self.views += 1;
         if is_stalling {
-            let message = "small messages pass, transfers stall: packets of full size are lost on the way; bytes are asked \
-                           of other nodes first, and small packets are tried: look at the MTU of tunnels on this path";
+            let message = "small messages pass, transfers stall: packets of full size are lost on \
+                the way; bytes are asked \
+                           of other nodes first, and small packets are tried: look at the MTU of \
+                           tunnels on this path";
             self.count("paths_stalling");
             self.tell(now, Level::Warning, "transfers-stall", None, Some(peer), message.into());
         } else {

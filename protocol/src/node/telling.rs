@@ -1,8 +1,10 @@
-//! When this node's slots are told. A slot travels as a whole, so that several changes of it are told by one message; and what a
-//! node says to all is work for all, so that it says no more than so much a second.
+//! When this node's slots are told. A slot travels as a whole, so that several changes of it are
+//! told by one message; and what a node says to all is work for all, so that it says no more than
+//! so much a second.
 //!
-//! A quiet node tells each change at once. One that takes hundreds of replicas tells a slot again when its turn comes, with all that
-//! has changed until then: what is outstanding is at most a sheet, however many replicas there are.
+//! A quiet node tells each change at once. One that takes hundreds of replicas tells a slot again
+//! when its turn comes, with all that has changed until then: what is outstanding is at most a
+//! sheet, however many replicas there are.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -12,26 +14,30 @@ use crate::model::{Bucket, Phase, ReplicaId, Slot, Time};
 use super::message::Message;
 use super::{Action, Level, Node};
 
-/// Slots told at once: enough for a step of some hundred replicas, and below what the others' inboxes hold of gossip (256) even if
-/// several nodes begin in one moment.
+/// Slots told at once: enough for a step of some hundred replicas, and below what the others'
+/// inboxes hold of gossip (256) even if several nodes begin in one moment.
 const BURST: u32 = 32;
 /// The pause between further ones: 200 a second, of which each costs every other node some 0.2 ms.
 const EVERY: Duration = Duration::from_millis(5);
-/// How long a claim is not told that was just written and is about to start: most run within milliseconds, and one message says both.
-/// The owner and the guardians know of it from the auction.
+/// How long a claim is not told that was just written and is about to start: most run within
+/// milliseconds, and one message says both. The owner and the guardians know of it from the
+/// auction.
 const ABOUT_TO_START: Duration = Duration::from_millis(20);
 
 /// What is still to be told of this node's sheet.
 #[derive(Clone, Debug)]
 pub(super) struct Telling {
     pace: Bucket,
-    /// Slots that changed since they were told, the longest waiting first. Each stands in it once: at most as many as a sheet has.
+    /// Slots that changed since they were told, the longest waiting first. Each stands in it once:
+    /// at most as many as a sheet has.
     waiting: VecDeque<u8>,
-    /// Slots that change again in a moment, and until when that is waited for. None of them is among those that wait.
+    /// Slots that change again in a moment, and until when that is waited for. None of them is
+    /// among those that wait.
     later: BTreeMap<u8, Time>,
     /// When the first of them may be told, while the pace holds them back.
     next_at: Option<Time>,
-    /// Replicas that run and answer, which is still to be told, by slot. At most as many as there are claims.
+    /// Replicas that run and answer, which is still to be told, by slot. At most as many as there
+    /// are claims.
     untold: BTreeSet<(u8, ReplicaId)>,
 }
 
@@ -56,7 +62,8 @@ impl Telling {
         }
     }
 
-    /// The slot has changed, and is on disk. If something in it is about to start, it is told with how that went.
+    /// The slot has changed, and is on disk. If something in it is about to start, it is told with
+    /// how that went.
     pub fn note_written(&mut self, now: Time, slot: &Slot) {
         if slot.claims.iter().all(|claim| claim.phase != Phase::Starting) {
             self.note(slot.slot);
@@ -117,7 +124,8 @@ impl Telling {
 }
 
 impl Node {
-    /// Tells those of the slots that wait whose turn has come: first how their replicas fare, then the slot.
+    /// Tells those of the slots that wait whose turn has come: first how their replicas fare, then
+    /// the slot.
     pub(super) fn tell_slots(&mut self, now: Time) {
         while let Some(slot) = self.telling.next(now) {
             self.tell_healthy(now, slot);
@@ -132,7 +140,8 @@ impl Node {
         }
     }
 
-    /// States of the replicas of a slot that run and answer that they do, as far as that may be told now.
+    /// States of the replicas of a slot that run and answer that they do, as far as that may be
+    /// told now.
     fn tell_healthy(&mut self, now: Time, slot: u8) {
         let mut told = self.telling.untold_of(slot);
         told.retain(|replica| self.may_tell_health(now, replica));
@@ -152,7 +161,14 @@ impl Node {
         for replica in told {
             self.on_own_change(&replica);
             let name = self.replica_name(&replica);
-            self.tell(now, Level::Info, "replica-healthy", Some(name), Some(self.me), "it runs and answers".into());
+            self.tell(
+                now,
+                Level::Info,
+                "replica-healthy",
+                Some(name),
+                Some(self.me),
+                "it runs and answers".into(),
+            );
         }
     }
 }

@@ -22,7 +22,15 @@ fn a_life(seed_of_founder: [u8; 32]) -> Vec<String> {
     let cluster = cluster();
     let config = Config { name: "a".into(), founder: true, ..Config::default() };
     let wall = WallClock(1_800_000_000_000);
-    let node = Node::new(config, cluster.identity(10), Saved::default(), facts(), wall, seed_of_founder, Time::ZERO);
+    let node = Node::new(
+        config,
+        cluster.identity(10),
+        Saved::default(),
+        facts(),
+        wall,
+        seed_of_founder,
+        Time::ZERO,
+    );
     let mut bottle = Bottle::new(node);
     bottle.publish(&cluster, &spec(3, 32 << 20));
     bottle.input(Input::LinkUp { peer: NodeId([9; 32]) });
@@ -92,7 +100,11 @@ fn a_restart_writes_nothing_of_others_that_it_has_just_read() {
     let node = cluster.joins(20, &mut bottle).node.id();
     bottle.run_for(Duration::from_secs(90));
     let others = |bottle: &Bottle| {
-        bottle.records.iter().filter(|record| matches!(record, Record::Node { node: it, .. } if *it == node)).count()
+        bottle
+            .records
+            .iter()
+            .filter(|record| matches!(record, Record::Node { node: it, .. } if *it == node))
+            .count()
     };
     assert_eq!(others(&bottle), 1);
     let mut again = Bottle::new(cluster.founder(saved(&bottle.records)));
@@ -107,7 +119,10 @@ fn more_than_any_node_has_is_refused_with_the_requirement() {
     let mut bottle = Bottle::new(cluster.founder(Saved::default()));
     let refusal = bottle.draft(Some(spec(1, 1 << 39))).unwrap_err();
     let text = refusal.to_string();
-    assert!(text.contains("524288 MiB of memory required") && text.contains("1 node left out"), "{text}");
+    assert!(
+        text.contains("524288 MiB of memory required") && text.contains("1 node left out"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -115,10 +130,14 @@ fn a_change_that_did_not_know_what_is_here_is_stale() {
     let cluster = cluster();
     let mut bottle = Bottle::new(cluster.founder(Saved::default()));
     let draft = bottle.draft(Some(spec(1, 32 << 20))).unwrap();
-    let first = cluster.sign(draft.clone(), &"web".parse().unwrap(), Value::workload(&spec(1, 32 << 20)));
+    let first =
+        cluster.sign(draft.clone(), &"web".parse().unwrap(), Value::workload(&spec(1, 32 << 20)));
     bottle.command(Command::Submit { change: first.raw() });
     let second = cluster.sign(draft, &"web".parse().unwrap(), Value::workload(&spec(2, 32 << 20)));
-    assert_eq!(bottle.command(Command::Submit { change: second.raw() }), Reply::Refused(Refusal::Stale));
+    assert_eq!(
+        bottle.command(Command::Submit { change: second.raw() }),
+        Reply::Refused(Refusal::Stale)
+    );
     assert_eq!(bottle.node.spec(&"web".parse().unwrap()).unwrap().replicas, 1);
 }
 
@@ -150,19 +169,25 @@ fn what_cannot_start_is_given_up_with_its_reason() {
     let mut bottle = Bottle::new(cluster.founder(Saved::default()));
     bottle.publish(&cluster, &spec(1, 32 << 20));
     bottle.run_for(Duration::from_millis(500));
-    let Order::Run { replica, generation, .. } = bottle.orders[0].clone() else { panic!("{:?}", bottle.orders) };
+    let Order::Run { replica, generation, .. } = bottle.orders[0].clone() else {
+        panic!("{:?}", bottle.orders)
+    };
     let state = ReplicaState::Failed { reason: "trapped".into(), retryable: false };
     bottle.input(Input::Report(Report { replica, generation, state }));
     let view = bottle.node.workload(&"web".parse().unwrap()).unwrap();
-    assert_eq!((view.replicas[0].phase.as_str(), view.replicas[0].reason.as_deref()), ("failing", Some("trapped")));
+    assert_eq!(
+        (view.replicas[0].phase.as_str(), view.replicas[0].reason.as_deref()),
+        ("failing", Some("trapped"))
+    );
     bottle.run_for(Duration::from_secs(5));
     assert!(bottle.orders.contains(&Order::Stop { replica }), "{:?}", bottle.orders);
-    let reason = bottle.node.workload(&"web".parse().unwrap()).unwrap().replicas[0].reason.clone().unwrap();
+    let reason =
+        bottle.node.workload(&"web".parse().unwrap()).unwrap().replicas[0].reason.clone().unwrap();
     assert!(reason.contains("trapped"), "{reason}");
 }
 
-/// A device with a small disk won an auction and could not store the component. It held the place, `starting`, for good, while
-/// others had room.
+/// A device with a small disk won an auction and could not store the component. It held the place,
+/// `starting`, for good, while others had room.
 #[test]
 fn a_replica_whose_bytes_do_not_come_is_given_up_with_the_reason() {
     let cluster = cluster();
@@ -173,7 +198,8 @@ fn a_replica_whose_bytes_do_not_come_is_given_up_with_the_reason() {
     assert_eq!(bottle.node.own_claims().count(), 1);
     bottle.run_for(Duration::from_secs(11));
     assert_eq!(bottle.node.own_claims().count(), 0);
-    let reason = bottle.node.workload(&"web".parse().unwrap()).unwrap().replicas[0].reason.clone().unwrap();
+    let reason =
+        bottle.node.workload(&"web".parse().unwrap()).unwrap().replicas[0].reason.clone().unwrap();
     assert!(reason.contains("no space left"), "{reason}");
     // Once there is room again, so is the replica.
     bottle.no_bytes = None;
@@ -181,8 +207,9 @@ fn a_replica_whose_bytes_do_not_come_is_given_up_with_the_reason() {
     assert_eq!(bottle.node.workload(&"web".parse().unwrap()).unwrap().healthy, 1);
 }
 
-/// A new version was published, and the old one again before the new one's bytes had come. The runtime was never told of the new one, so
-/// the node saw nothing to order, heard of no start, and the replica stayed `starting` for good, without requests, though it ran.
+/// A new version was published, and the old one again before the new one's bytes had come. The
+/// runtime was never told of the new one, so the node saw nothing to order, heard of no start, and
+/// the replica stayed `starting` for good, without requests, though it ran.
 #[test]
 fn what_is_taken_back_before_its_bytes_came_leaves_the_old_version_healthy() {
     let cluster = cluster();
@@ -191,7 +218,9 @@ fn what_is_taken_back_before_its_bytes_came_leaves_the_old_version_healthy() {
     let old = spec(1, 32 << 20);
     let artifact = Artifact { digest: Digest::of(b"other bytes"), size: 11 };
     let new: Spec = SpecForm { artifact, ..SpecForm::from(old.clone()) }.try_into().unwrap();
-    for (spec, no_bytes) in [(&old, None), (&new, Some("nobody has it yet")), (&old, Some("nobody has it yet"))] {
+    for (spec, no_bytes) in
+        [(&old, None), (&new, Some("nobody has it yet")), (&old, Some("nobody has it yet"))]
+    {
         bottle.no_bytes = no_bytes;
         bottle.publish(&cluster, spec);
         bottle.run_for(Duration::from_millis(100));
@@ -215,29 +244,55 @@ fn one_that_was_just_admitted_is_not_ready_by_being_the_only_member_it_knows() {
     let cluster = cluster();
     let config = Config { name: "b".into(), founder: false, ..Config::default() };
     let wall = WallClock(1_800_000_000_000);
-    let node = Node::new(config, cluster.identity(20), Saved::default(), facts(), wall, [7; 32], Time::ZERO);
+    let node = Node::new(
+        config,
+        cluster.identity(20),
+        Saved::default(),
+        facts(),
+        wall,
+        [7; 32],
+        Time::ZERO,
+    );
     let (me, other) = (node.id(), NodeId([9; 32]));
     let mut bottle = Bottle::new(node);
     bottle.input(Input::LinkUp { peer: other });
     let admission = trust::admit(&cluster.genesis, &cluster.join, me, 1, 1).unwrap();
-    bottle.input(Input::Message { from: other, message: Message::Admitted { changes: vec![admission.raw()] } });
+    bottle.input(Input::Message {
+        from: other,
+        message: Message::Admitted { changes: vec![admission.raw()] },
+    });
     bottle.run_for(Duration::from_secs(60));
     let status = bottle.node.status();
     assert_eq!((status.nodes, status.ready), (1, false));
 }
 
-/// The join line may name addresses that lead nowhere from here; members are seen on the local network.
+/// The join line may name addresses that lead nowhere from here; members are seen on the local
+/// network.
 #[test]
 fn newcomer_dials_where_a_member_was_seen() {
     let cluster = cluster();
     let config = Config { name: "b".into(), ..Config::default() };
     let wall = WallClock(1_800_000_000_000);
-    let node = Node::new(config, cluster.identity(11), Saved::default(), facts(), wall, [7; 32], Time::ZERO);
+    let node = Node::new(
+        config,
+        cluster.identity(11),
+        Saved::default(),
+        facts(),
+        wall,
+        [7; 32],
+        Time::ZERO,
+    );
     let mut bottle = Bottle::new(node);
-    let seen = |n: u8| Input::Sighted { node: NodeId([n; 32]), addresses: vec![format!("/ip4/10.0.0.{n}/tcp/7700")] };
+    let seen = |n: u8| Input::Sighted {
+        node: NodeId([n; 32]),
+        addresses: vec![format!("/ip4/10.0.0.{n}/tcp/7700")],
+    };
     bottle.input(seen(9));
     bottle.run_for(Duration::from_secs(1));
-    let dialled = bottle.asked.iter().any(|asked| asked.contains("Dial") && asked.contains("/ip4/10.0.0.9/tcp/7700"));
+    let dialled = bottle
+        .asked
+        .iter()
+        .any(|asked| asked.contains("Dial") && asked.contains("/ip4/10.0.0.9/tcp/7700"));
     assert!(dialled, "{:?}", bottle.asked);
     (0..200).for_each(|n| bottle.input(seen(n)));
     assert!(bottle.node.reach.seeds() <= 48, "however many are seen");
@@ -255,7 +310,9 @@ fn view_of_a_node_names_who_answers_at_its_address() {
     bottle.input(Input::Sighted { node: id, addresses: vec![address.clone()] });
     let me = bottle.node.id();
     bottle.input(Input::Answered { node: id, address: address.clone(), by: Answerer::Node(me) });
-    let view = |bottle: &Bottle| bottle.node.nodes().into_iter().find(|view| view.id == id.to_string()).unwrap();
+    let view = |bottle: &Bottle| {
+        bottle.node.nodes().into_iter().find(|view| view.id == id.to_string()).unwrap()
+    };
     assert_eq!(view(&bottle).answered_by, [(address, "node a".to_owned())].into());
     bottle.input(Input::LinkUp { peer: id });
     assert!(view(&bottle).answered_by.is_empty(), "it answers for itself");

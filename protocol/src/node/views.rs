@@ -8,7 +8,8 @@ use crate::desired::Wish;
 use crate::membership::State;
 use crate::model::view::{NodeView, ReplicaView, StatusView, WorkloadView};
 use crate::model::{
-    Claim, Digest, Key, NodeId, Phase, Place, ReplicaId, ReplicaName, Resources, Spec, Time, Token, WorkloadName,
+    Claim, Digest, Key, NodeId, Phase, Place, ReplicaId, ReplicaName, Resources, Spec, Time, Token,
+    WorkloadName,
 };
 use crate::plan::{Gap, HeldWhy};
 
@@ -41,7 +42,11 @@ impl Node {
             read_only: self.read_only.clone(),
             warnings: self.warnings(),
             counters,
-            roots: self.repair.roots().map(|(tree, root)| (tree.as_str().to_owned(), root.to_string())).into(),
+            roots: self
+                .repair
+                .roots()
+                .map(|(tree, root)| (tree.as_str().to_owned(), root.to_string()))
+                .into(),
         }
     }
 
@@ -49,36 +54,57 @@ impl Node {
         let mut warnings = Vec::new();
         if let Some(why) = &self.read_only {
             warnings.push(format!(
-                "the disk takes no writes ({why}): make room, or replace it; this node goes on by itself then"
+                "the disk takes no writes ({why}): make room, or replace it; this node goes on by \
+                    itself then"
             ));
         }
         if self.is_contested {
-            warnings.push("another device runs with this node's identity: wipe the state folder of one of them".into());
+            warnings.push(
+                "another device runs with this node's identity: wipe the state folder \
+                of one of them"
+                    .into(),
+            );
         }
         if !self.admitted() {
-            warnings.push("not a member yet: no member has answered; check that a seed address can be reached".into());
+            warnings.push(
+                "not a member yet: no member has answered; check that a seed address \
+                can be reached"
+                    .into(),
+            );
         } else if !self.ready {
-            warnings.push("catching up: this node owns nothing until it knows what the others know".into());
+            warnings.push(
+                "catching up: this node owns nothing until it knows what the others know".into(),
+            );
         }
         if self.membership.links().next().is_none() {
-            warnings.extend(self.reach.failed().map(|(seed, why)| format!("seed {seed}: {why}; it is tried again")));
+            warnings.extend(
+                self.reach
+                    .failed()
+                    .map(|(seed, why)| format!("seed {seed}: {why}; it is tried again")),
+            );
         }
         warnings.extend(self.reach.trouble.clone());
         self.warn_of_ways(&mut warnings);
         for key in self.desired.conflicts() {
             if let Key::Workload(name) = key {
-                warnings.push(format!("{name} was changed by two operators at once, the later change counts: publish it again to settle it"));
+                warnings.push(format!(
+                    "{name} was changed by two operators at once, the later \
+                    change counts: publish it again to settle it"
+                ));
             }
         }
         for (name, _) in self.desired.opaque() {
-            warnings.push(format!("{name} is in a form this version does not know: update shoal on this device"));
+            warnings.push(format!(
+                "{name} is in a form this version does not know: update shoal on this device"
+            ));
         }
         warnings
     }
 
     /// Every member, by name.
     pub fn nodes(&self) -> Vec<NodeView> {
-        let mut nodes: Vec<NodeView> = self.desired.members().keys().map(|node| self.node_view(node)).collect();
+        let mut nodes: Vec<NodeView> =
+            self.desired.members().keys().map(|node| self.node_view(node)).collect();
         nodes.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
         nodes
     }
@@ -88,7 +114,8 @@ impl Node {
         let facts = record.map(|record| &record.facts);
         let claims: Vec<&Claim> = self.claims.of_node(node).collect();
         let wishes = claims.iter().filter_map(|claim| self.desired.by_uid(&claim.replica.uid));
-        let used = wishes.map(|wish| wish.spec.resources).fold(Resources::default(), Resources::plus);
+        let used =
+            wishes.map(|wish| wish.spec.resources).fold(Resources::default(), Resources::plus);
         let me = *node == self.me;
         NodeView {
             id: node.to_string(),
@@ -107,7 +134,11 @@ impl Node {
             incarnation: self.membership.incarnation_of(node).unwrap_or_default(),
             addresses: record.map(|record| record.addresses.clone()).unwrap_or_default(),
             arch: facts.map(|facts| facts.arch.clone()).unwrap_or_default(),
-            runtimes: facts.into_iter().flat_map(|facts| &facts.runtimes).map(|kind| kind.as_str().into()).collect(),
+            runtimes: facts
+                .into_iter()
+                .flat_map(|facts| &facts.runtimes)
+                .map(|kind| kind.as_str().into())
+                .collect(),
             labels: facts.map(|facts| facts.labels.clone()).unwrap_or_default(),
             memory: facts.map_or(0, |facts| facts.capacity.memory),
             cpu: facts.map_or(0, |facts| facts.capacity.cpu),
@@ -128,7 +159,10 @@ impl Node {
                 .filter(|other| self.is_up(other))
                 .map(|other| self.name_of(other))
                 .collect(),
-            rtt_us: self.membership.rtt(node).map(|rtt| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX)),
+            rtt_us: self
+                .membership
+                .rtt(node)
+                .map(|rtt| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX)),
         }
     }
 
@@ -186,7 +220,9 @@ impl Node {
         let mut holders: std::collections::BTreeSet<NodeId> =
             self.artifacts.holders(&wish.spec.artifact.digest).copied().collect();
         let healthy = self.claims.of_workload(&wish.uid).into_iter();
-        let healthy = healthy.filter(|(_, claim)| claim.phase == Phase::Healthy && claim.generation == wish.generation);
+        let healthy = healthy.filter(|(_, claim)| {
+            claim.phase == Phase::Healthy && claim.generation == wish.generation
+        });
         holders.extend(healthy.map(|(node, _)| node));
         holders.len()
     }
@@ -216,12 +252,19 @@ impl Node {
             }
             views.push((place, self.claim_view(wish, node, claim, &gap)));
         }
-        let latest = if gap.missing.is_empty() { BTreeMap::new() } else { self.auction.latest(&wish.uid) };
+        let latest =
+            if gap.missing.is_empty() { BTreeMap::new() } else { self.auction.latest(&wish.uid) };
         for missing in &gap.missing {
-            let name = ReplicaName { workload: wish.name.clone(), place: missing.place }.to_string();
+            let name =
+                ReplicaName { workload: wish.name.clone(), place: missing.place }.to_string();
             // Why its last auction came to nothing, where this node knows.
-            let untaken = |summary: &&Arc<Summary>| summary.awards.iter().all(|won| won.place != missing.place);
-            let reason = latest.get(&missing.place).filter(untaken).map(|summary| super::explaining::no_taker(summary));
+            let untaken = |summary: &&Arc<Summary>| {
+                summary.awards.iter().all(|won| won.place != missing.place)
+            };
+            let reason = latest
+                .get(&missing.place)
+                .filter(untaken)
+                .map(|summary| super::explaining::no_taker(summary));
             let reason = reason.unwrap_or_else(|| self.told(&missing.why));
             let view = ReplicaView {
                 replica: name,
@@ -240,13 +283,23 @@ impl Node {
         views.into_iter().map(|(_, view)| view).collect()
     }
 
-    pub(super) fn claim_view(&self, wish: &Wish, node: NodeId, claim: &Claim, gap: &Gap) -> ReplicaView {
+    pub(super) fn claim_view(
+        &self,
+        wish: &Wish,
+        node: NodeId,
+        claim: &Claim,
+        gap: &Gap,
+    ) -> ReplicaView {
         let place = claim.replica.place;
         let current = claim.generation == wish.generation;
         // Both lists are ordered by place, then node; of thousands of replicas each is looked up.
-        let held = gap.held.binary_search_by_key(&(place, node), |held| (held.place, held.node)).ok();
+        let held =
+            gap.held.binary_search_by_key(&(place, node), |held| (held.place, held.node)).ok();
         let held = held.map(|at| &gap.held[at]);
-        let surplus = gap.surplus.binary_search_by_key(&(place, node), |surplus| (surplus.place, surplus.node)).ok();
+        let surplus = gap
+            .surplus
+            .binary_search_by_key(&(place, node), |surplus| (surplus.place, surplus.node))
+            .ok();
         let surplus = surplus.map(|at| &gap.surplus[at]);
         let lost = self.membership.state(&node) == State::Down && node != self.me;
         let (phase, mut reason, restarts) = match &claim.phase {
@@ -263,10 +316,13 @@ impl Node {
                 "stopping"
             }
             (false, None) => {
-                let told = |why: &HeldWhy| !matches!(why, HeldWhy::Starting | HeldWhy::Failing { .. });
-                reason = reason.or(held.filter(|held| told(&held.why)).map(|held| held.why.to_string()));
+                let told =
+                    |why: &HeldWhy| !matches!(why, HeldWhy::Starting | HeldWhy::Failing { .. });
+                reason =
+                    reason.or(held.filter(|held| told(&held.why)).map(|held| held.why.to_string()));
                 let starts_here = node == self.me && claim.phase == Phase::Starting;
-                reason = reason.or_else(|| if starts_here { self.why_no_bytes(wish) } else { None });
+                reason =
+                    reason.or_else(|| if starts_here { self.why_no_bytes(wish) } else { None });
                 phase
             }
         };
@@ -302,8 +358,13 @@ impl Node {
     pub fn holders(&self, replica: &ReplicaName) -> Vec<(NodeId, ReplicaId)> {
         let Some(wish) = self.desired.workload(&replica.workload) else { return Vec::new() };
         let id = ReplicaId { uid: wish.uid, place: replica.place };
-        let mut holders: Vec<(NodeId, ReplicaId)> =
-            self.claims.of(&id).into_iter().map(|(node, _)| (node, id)).filter(|(node, _)| self.is_up(node)).collect();
+        let mut holders: Vec<(NodeId, ReplicaId)> = self
+            .claims
+            .of(&id)
+            .into_iter()
+            .map(|(node, _)| (node, id))
+            .filter(|(node, _)| self.is_up(node))
+            .collect();
         holders.sort_by_key(|(node, _)| *node != self.me);
         holders
     }
@@ -323,8 +384,8 @@ impl Node {
         self.facts.capacity.minus(self.auction.unreserved())
     }
 
-    /// What is committed to claims and reserved for bids, together. Never more than the node offers, unless it came to offer
-    /// less.
+    /// What is committed to claims and reserved for bids, together. Never more than the node
+    /// offers, unless it came to offer less.
     pub fn promised(&self) -> Resources {
         self.auction.committed().plus(self.auction.reserved())
     }
@@ -357,7 +418,9 @@ impl Node {
     /// The replicas that are wished for.
     pub fn wanted(&self, name: &WorkloadName) -> Vec<ReplicaId> {
         let Some(wish) = self.desired.workload(name) else { return Vec::new() };
-        (0..wish.spec.replicas).map(|index| ReplicaId { uid: wish.uid, place: Place::Index(index) }).collect()
+        (0..wish.spec.replicas)
+            .map(|index| ReplicaId { uid: wish.uid, place: Place::Index(index) })
+            .collect()
     }
 
     /// The generation that is wished for.

@@ -1,5 +1,6 @@
-//! Workloads that this node may have to look after: those near to it on the ring. What happens to the ring is looked at for these
-//! alone, so that a node that comes or goes costs each other one what it is near to, not what the whole cluster runs.
+//! Workloads that this node may have to look after: those near to it on the ring. What happens to
+//! the ring is looked at for these alone, so that a node that comes or goes costs each other one
+//! what it is near to, not what the whole cluster runs.
 
 use std::collections::BTreeMap;
 
@@ -11,8 +12,9 @@ use crate::ring::{self, Probes};
 use super::Node;
 use super::planning::GUARDIANS;
 
-/// Nodes that are nearer to the farthest ward than this node, on average. That of so many fewer than [`GUARDIANS`] are there, so that a
-/// workload that is no ward is this node's to guard, happens to one workload in 10^50; after half of the nodes have gone, in 10^24.
+/// Nodes that are nearer to the farthest ward than this node, on average. That of so many fewer
+/// than [`GUARDIANS`] are there, so that a workload that is no ward is this node's to guard,
+/// happens to one workload in 10^50; after half of the nodes have gone, in 10^24.
 const NEARER: u64 = 128;
 
 /// The book of workloads by where they lie on the ring.
@@ -66,7 +68,9 @@ impl Wards {
 
     /// Those that a node at this point is nearer to than this node.
     fn behind(&self, point: u64) -> Vec<Digest> {
-        let nearer = |uid: &Digest, mine: u64| self.probes.get(uid).is_some_and(|it| it.distance(point) <= mine);
+        let nearer = |uid: &Digest, mine: u64| {
+            self.probes.get(uid).is_some_and(|it| it.distance(point) <= mine)
+        };
         self.near.iter().filter(|(uid, mine)| nearer(uid, **mine)).map(|(uid, _)| *uid).collect()
     }
 }
@@ -116,16 +120,18 @@ impl Node {
         near.filter(|wish| self.is_guardian(&wish.uid, &wish.name))
     }
 
-    /// These nodes came to the ring, or left it, with these points: what this node owns and guards may be something else.
+    /// These nodes came to the ring, or left it, with these points: what this node owns and guards
+    /// may be something else.
     pub(super) fn turn_to_wards(&mut self, now: Time, moved: &[u64]) {
         let salt = self.desired.members().get(&self.me);
         let point = salt.map(|salt| ring::point(&self.me, *salt));
-        let turned: Vec<Digest> =
-            if self.wards.redraw(point, self.ring.len()) || moved.iter().any(|at| Some(*at) == point) {
-                self.wards.near.keys().copied().collect()
-            } else {
-                moved.iter().flat_map(|point| self.wards.behind(*point)).collect()
-            };
+        let turned: Vec<Digest> = if self.wards.redraw(point, self.ring.len())
+            || moved.iter().any(|at| Some(*at) == point)
+        {
+            self.wards.near.keys().copied().collect()
+        } else {
+            moved.iter().flat_map(|point| self.wards.behind(*point)).collect()
+        };
         let guarded = turned.iter().filter_map(|uid| self.desired.by_uid(uid));
         let guarded = guarded.filter(|wish| self.is_guardian(&wish.uid, &wish.name));
         let artifacts: Vec<Artifact> = guarded.map(|wish| wish.spec.artifact).collect();
@@ -155,7 +161,8 @@ mod tests {
     }
 
     #[test]
-    fn whatever_comes_and_goes_what_a_node_guards_is_among_its_wards_and_every_change_of_it_is_noticed() {
+    fn whatever_comes_and_goes_what_a_node_guards_is_among_its_wards_and_every_change_of_it_is_noticed()
+     {
         let mut ring = Ring::new((0..300).map(|n| (node(n), n)));
         let mut wards = Wards::default();
         for n in 0..400u64 {
@@ -177,10 +184,20 @@ mod tests {
                 false => wards.behind(ring::point(&node(n), n)),
             };
             let now = guarded(&ring, &wards);
-            assert!(now.iter().all(|uid| wards.near.contains_key(uid)), "with {} nodes", ring.len());
-            let changed =
-                now.iter().filter(|uid| !known.contains(uid)).chain(known.iter().filter(|uid| !now.contains(uid)));
-            assert!(changed.into_iter().all(|uid| noticed.contains(uid)), "with {} nodes", ring.len());
+            assert!(
+                now.iter().all(|uid| wards.near.contains_key(uid)),
+                "with {} nodes",
+                ring.len()
+            );
+            let changed = now
+                .iter()
+                .filter(|uid| !known.contains(uid))
+                .chain(known.iter().filter(|uid| !now.contains(uid)));
+            assert!(
+                changed.into_iter().all(|uid| noticed.contains(uid)),
+                "with {} nodes",
+                ring.len()
+            );
             known = now;
         }
     }

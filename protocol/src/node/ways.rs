@@ -1,4 +1,5 @@
-//! Members without a way to one another: what this node does about its own, and what people are told of all.
+//! Members without a way to one another: what this node does about its own, and what people are
+//! told of all.
 
 use crate::membership::DialFailure;
 use crate::model::{NodeId, Time};
@@ -6,7 +7,8 @@ use crate::model::{NodeId, Time};
 use super::contract::WayTo;
 use super::{Level, Node};
 
-/// Pairs that a status names. A router that fails parts many pairs at once, and a few show what is the matter.
+/// Pairs that a status names. A router that fails parts many pairs at once, and a few show what is
+/// the matter.
 const MOST_TOLD: usize = 8;
 
 impl Node {
@@ -46,7 +48,9 @@ impl Node {
                 None => "no other member reaches both, so requests between them fail".to_owned(),
             };
             warnings.push(format!(
-                "{one_name} and {other_name} have no way to one another, neither can dial the other: {requests}; let the mesh port of one of them in at its router, and start it with --advertise ADDRESS:PORT"
+                "{one_name} and {other_name} have no way to one another, neither can dial the \
+                    other: {requests}; let the mesh port of one of them in at its router, and \
+                    start it with --advertise ADDRESS:PORT"
             ));
         }
         if pairs.len() > MOST_TOLD {
@@ -57,7 +61,8 @@ impl Node {
         }
     }
 
-    /// A member that has a way to both, as all that is said goes; which one a pair uses it chooses itself.
+    /// A member that has a way to both, as all that is said goes; which one a pair uses it chooses
+    /// itself.
     fn common_member(&self, one: &NodeId, other: &NodeId) -> Option<NodeId> {
         let denies = |of: &NodeId, to: &NodeId| self.membership.no_way_of(of).contains(to);
         let reaches = |hop: &NodeId, node: &NodeId| !denies(hop, node) && !denies(node, hop);

@@ -50,7 +50,9 @@ impl Node {
                 }
                 if let Some(uid) = uid {
                     self.due.dirty.insert(uid);
-                    self.with_auction(now, |auction, now, desk, out| auction.learned(now, &uid, desk, out));
+                    self.with_auction(now, |auction, now, desk, out| {
+                        auction.learned(now, &uid, desk, out)
+                    });
                     self.want_artifact(now, &uid);
                 }
                 // Versions that were replaced leave theirs behind.
@@ -63,7 +65,9 @@ impl Node {
     }
 
     fn forget_workload(&mut self, now: Time, uid: &crate::model::Digest) {
-        self.with_auction(now, |auction, now, desk, out| auction.close_all_for(now, uid, desk, out));
+        self.with_auction(now, |auction, now, desk, out| {
+            auction.close_all_for(now, uid, desk, out)
+        });
         self.replan.remove(uid);
         self.hearsay.remove(uid);
         self.claims.forget_workload(uid);
@@ -76,12 +80,15 @@ impl Node {
     fn on_member(&mut self, now: Time, node: NodeId) {
         let salt = self.desired.members().get(&node).copied();
         let joined = salt.is_some();
-        self.with_membership(now, |membership, now, out| membership.set_member(now, node, salt, out));
+        self.with_membership(now, |membership, now, out| {
+            membership.set_member(now, node, salt, out)
+        });
         self.due.ring.insert(node);
         self.due.holding = true;
         self.views += 1;
         if joined {
-            let message = if node == self.me { "this node is a member now" } else { "a node was admitted" };
+            let message =
+                if node == self.me { "this node is a member now" } else { "a node was admitted" };
             self.tell(now, Level::Info, "node-admitted", None, Some(node), message.into());
             if node == self.me {
                 self.join_at = None;
@@ -93,7 +100,14 @@ impl Node {
             self.artifacts.forget_holder(&node);
             self.saving.forget(&node);
             self.forget_carried(&node);
-            self.tell(now, Level::Info, "node-left", None, Some(node), "a node was removed from the cluster".into());
+            self.tell(
+                now,
+                Level::Info,
+                "node-left",
+                None,
+                Some(node),
+                "a node was removed from the cluster".into(),
+            );
             self.mark_all();
         }
     }
@@ -108,10 +122,18 @@ impl Node {
         let wall = self.wall(now);
         let Ok(context) = self.desired.context(&key, wall) else { return };
         let salt = self.rng.next_u64();
-        let admission = trust::admit(&self.identity.genesis, &self.identity.join, node, salt, context.serial);
+        let admission =
+            trust::admit(&self.identity.genesis, &self.identity.join, node, salt, context.serial);
         let Ok(change) = admission else { return };
         if let Err(refusal) = self.stage(now, change, Then::Admit(node, record.map(Box::new))) {
-            self.tell(now, Level::Warning, "node-refused", None, Some(node), format!("not admitted: {refusal}"));
+            self.tell(
+                now,
+                Level::Warning,
+                "node-refused",
+                None,
+                Some(node),
+                format!("not admitted: {refusal}"),
+            );
         }
     }
 }

@@ -81,7 +81,8 @@ pub struct Holder {
     pub phase: HolderPhase,
     /// Its node.
     pub state: NodeState,
-    /// The holder that is kept instead of this one, by `claims::keeper`; none when this one is kept or alone.
+    /// The holder that is kept instead of this one, by `claims::keeper`; none when this one is kept
+    /// or alone.
     pub yields_to: Option<NodeId>,
 }
 
@@ -168,7 +169,8 @@ pub enum SurplusWhy {
 }
 
 impl SurplusWhy {
-    /// Whether the holder stops on this word alone. A duplicate does not: it stops when the keeper itself has answered.
+    /// Whether the holder stops on this word alone. A duplicate does not: it stops when the keeper
+    /// itself has answered.
     pub fn stops_at_once(&self) -> bool {
         match self {
             SurplusWhy::AboveReplicas { .. } | SurplusWhy::Removed => true,
@@ -221,8 +223,12 @@ impl fmt::Display for MissingWhy {
         match self {
             MissingWhy::NeverPlaced => f.write_str("never placed"),
             MissingWhy::GivenUp => f.write_str("its last holder gave it up"),
-            MissingWhy::NodeDown { node, evidence } => write!(f, "its node {} is down: {evidence}", node.short()),
-            MissingWhy::NodeLeft { node } => write!(f, "its node {} left the cluster", node.short()),
+            MissingWhy::NodeDown { node, evidence } => {
+                write!(f, "its node {} is down: {evidence}", node.short())
+            }
+            MissingWhy::NodeLeft { node } => {
+                write!(f, "its node {} left the cluster", node.short())
+            }
         }
     }
 }
@@ -230,9 +236,13 @@ impl fmt::Display for MissingWhy {
 impl fmt::Display for SurplusWhy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            SurplusWhy::AboveReplicas { replicas } => write!(f, "only {replicas} replicas are wished for"),
+            SurplusWhy::AboveReplicas { replicas } => {
+                write!(f, "only {replicas} replicas are wished for")
+            }
             SurplusWhy::Removed => f.write_str("the workload was removed"),
-            SurplusWhy::Duplicate { keeper } => write!(f, "a duplicate: the one on {} is kept", keeper.short()),
+            SurplusWhy::Duplicate { keeper } => {
+                write!(f, "a duplicate: the one on {} is kept", keeper.short())
+            }
         }
     }
 }
@@ -240,10 +250,19 @@ impl fmt::Display for SurplusWhy {
 impl fmt::Display for HeldWhy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            HeldWhy::BackBy { until } => write!(f, "its node announced that it would be back by {until}"),
-            HeldWhy::Grace => f.write_str("its node has not been heard since this one started, and is given time"),
+            HeldWhy::BackBy { until } => {
+                write!(f, "its node announced that it would be back by {until}")
+            }
+            HeldWhy::Grace => {
+                f.write_str("its node has not been heard since this one started, and is given time")
+            }
             HeldWhy::OtherGeneration { runs, wished } => {
-                write!(f, "runs generation {}, is to be replaced there by {}", runs.short(), wished.short())
+                write!(
+                    f,
+                    "runs generation {}, is to be replaced there by {}",
+                    runs.short(),
+                    wished.short()
+                )
             }
             HeldWhy::Failing { reason, restarts } => {
                 write!(f, "fails there, tried again {restarts} times: {reason}")
@@ -255,7 +274,8 @@ impl fmt::Display for HeldWhy {
 
 /// The gap. `seen` tells the greatest token known for a place, also of claims that are gone.
 ///
-/// Pure: the order of `holders` does not matter. Each wished place is either among `missing` or among `counted`.
+/// Pure: the order of `holders` does not matter. Each wished place is either among `missing` or
+/// among `counted`.
 pub fn plan(desire: &Desire, holders: &[Holder], seen: &dyn Fn(Place) -> Option<Token>) -> Gap {
     let mut holders: Vec<&Holder> = holders.iter().collect();
     holders.sort();
@@ -267,8 +287,10 @@ pub fn plan(desire: &Desire, holders: &[Holder], seen: &dyn Fn(Place) -> Option<
         index < *replicas
     };
     let (wished, above): (Vec<&Holder>, Vec<&Holder>) = holders.into_iter().partition(is_wished);
-    let mut gap =
-        Gap { surplus: all_surplus(&above, || SurplusWhy::AboveReplicas { replicas: *replicas }), ..Gap::default() };
+    let mut gap = Gap {
+        surplus: all_surplus(&above, || SurplusWhy::AboveReplicas { replicas: *replicas }),
+        ..Gap::default()
+    };
     let mut rest = wished.as_slice();
     for place in (0..*replicas).map(Place::Index) {
         let (here, later) = rest.split_at(rest.partition_point(|holder| holder.place <= place));
@@ -279,23 +301,36 @@ pub fn plan(desire: &Desire, holders: &[Holder], seen: &dyn Fn(Place) -> Option<
     gap
 }
 
-/// Claims of the dead are no surplus: nobody is there to stop them, and they are judged when their node is back.
+/// Claims of the dead are no surplus: nobody is there to stop them, and they are judged when their
+/// node is back.
 fn all_surplus(holders: &[&Holder], why: impl Fn() -> SurplusWhy) -> Vec<Surplus> {
     let alive = holders.iter().filter(|holder| holder.state.counts());
     alive.map(|holder| Surplus { place: holder.place, node: holder.node, why: why() }).collect()
 }
 
-fn one_place(place: Place, here: &[&Holder], wished: &Digest, seen: &dyn Fn(Place) -> Option<Token>, gap: &mut Gap) {
+fn one_place(
+    place: Place,
+    here: &[&Holder],
+    wished: &Digest,
+    seen: &dyn Fn(Place) -> Option<Token>,
+    gap: &mut Gap,
+) {
     let counting = || here.iter().filter(|holder| holder.state.counts());
     // Should every holder be told to yield (views may be in motion), the place is still held.
-    let Some(kept) = counting().find(|holder| holder.yields_to.is_none()).or_else(|| counting().next()) else {
+    let Some(kept) =
+        counting().find(|holder| holder.yields_to.is_none()).or_else(|| counting().next())
+    else {
         gap.missing.push(missing(place, here, seen(place)));
         return;
     };
     gap.counted.insert(place, kept.node);
     for other in counting().filter(|holder| holder.node != kept.node) {
         let keeper = other.yields_to.unwrap_or(kept.node);
-        gap.surplus.push(Surplus { place, node: other.node, why: SurplusWhy::Duplicate { keeper } });
+        gap.surplus.push(Surplus {
+            place,
+            node: other.node,
+            why: SurplusWhy::Duplicate { keeper },
+        });
     }
     match held_why(kept, wished) {
         Some(why) => gap.held.push(Held { place, node: kept.node, why }),
@@ -307,7 +342,9 @@ fn missing(place: Place, here: &[&Holder], seen: Option<Token>) -> Missing {
     let last = here.iter().max_by_key(|holder| (holder.token, holder.node));
     let highest = last.map(|holder| holder.token).max(seen);
     let why = match last.map(|holder| (holder.node, &holder.state)) {
-        Some((node, NodeState::Down { evidence })) => MissingWhy::NodeDown { node, evidence: evidence.clone() },
+        Some((node, NodeState::Down { evidence })) => {
+            MissingWhy::NodeDown { node, evidence: evidence.clone() }
+        }
         Some((node, _)) => MissingWhy::NodeLeft { node },
         None if seen.is_some() => MissingWhy::GivenUp,
         None => MissingWhy::NeverPlaced,

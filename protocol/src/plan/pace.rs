@@ -1,5 +1,6 @@
-//! How fast an owner may move replicas. When most of a cluster vanishes at once, the likeliest reason is the survivor's own
-//! network: moving everything in that second would crush it, moving nothing would fail those who really lost their nodes.
+//! How fast an owner may move replicas. When most of a cluster vanishes at once, the likeliest
+//! reason is the survivor's own network: moving everything in that second would crush it, moving
+//! nothing would fail those who really lost their nodes.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -9,16 +10,20 @@ use crate::model::{NodeId, Time};
 /// When and how moves are paced.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PaceConfig {
-    /// Losses within this time count as one. About the time in which a cut is noticed by all. Sane: 10 s.
+    /// Losses within this time count as one. About the time in which a cut is noticed by all. Sane:
+    /// 10 s.
     pub window: Duration,
-    /// The least number of nodes lost at once that slows moves down. Of fewer, each loss is plausible. Sane: 3.
+    /// The least number of nodes lost at once that slows moves down. Of fewer, each loss is
+    /// plausible. Sane: 3.
     pub at_least: usize,
-    /// The time between two moves while paced. Sane: 200 ms, some five starts a second on one owner.
+    /// The time between two moves while paced. Sane: 200 ms, some five starts a second on one
+    /// owner.
     pub move_every: Duration,
     /// How long after the last loss moves stay paced; by then the loss is real. Sane: 30 s.
     pub calm_after: Duration,
-    /// After a node has returned, what others held that were lost before it is left where it is for so long: where one comes back,
-    /// the others are about to. Sane: 2 s, in which all that are lost are dialled again.
+    /// After a node has returned, what others held that were lost before it is left where it is for
+    /// so long: where one comes back, the others are about to. Sane: 2 s, in which all that are
+    /// lost are dialled again.
     pub heal_after: Duration,
 }
 
@@ -37,7 +42,8 @@ impl Default for PaceConfig {
 /// Losses that are remembered; more of them change nothing, over half is over half.
 const MAX_LOST: usize = 1024;
 
-/// Paces moves after a mass loss. The first move always goes at once, none is ever refused for good.
+/// Paces moves after a mass loss. The first move always goes at once, none is ever refused for
+/// good.
 #[derive(Clone, Debug)]
 pub struct Pace {
     config: PaceConfig,
@@ -64,7 +70,8 @@ impl Pace {
         }
     }
 
-    /// A node was lost; `up` members are left, this one included. It is no news when it was lost long ago.
+    /// A node was lost; `up` members are left, this one included. It is no news when it was lost
+    /// long ago.
     pub fn lost(&mut self, now: Time, node: NodeId, up: usize, is_news: bool) {
         self.lost.retain(|(at, lost, _)| *lost != node && now.since(*at) <= self.config.calm_after);
         if self.lost.len() == MAX_LOST {
@@ -95,8 +102,8 @@ impl Pace {
         }
     }
 
-    /// Until when nodes return that were lost with this one; none if it was lost after the first of them, or the time is over. A loss
-    /// of which one was only told may be an old one.
+    /// Until when nodes return that were lost with this one; none if it was lost after the first of
+    /// them, or the time is over. A loss of which one was only told may be an old one.
     pub fn heals_for(&self, now: Time, holder: &NodeId) -> Option<Time> {
         self.heals(now).filter(|_| !self.is_lost_since(holder, false))
     }
@@ -104,7 +111,9 @@ impl Pace {
     /// Whether a node was lost after the first of those returned, as far as is known.
     fn is_lost_since(&self, holder: &NodeId, is_told: bool) -> bool {
         let is_later = |at: &Time| Some(*at) >= self.heals_since;
-        self.lost.iter().any(|(at, lost, is_news)| lost == holder && (is_told || *is_news) && is_later(at))
+        self.lost
+            .iter()
+            .any(|(at, lost, is_news)| lost == holder && (is_told || *is_news) && is_later(at))
     }
 
     /// Until when nodes return.
@@ -129,7 +138,8 @@ impl Pace {
 
     /// Asks to move one replica that this node held: yes, or when to ask again.
     pub fn take(&mut self, now: Time, holder: &NodeId) -> Result<(), Time> {
-        // A loss that was told is acted on at once: it may be of this moment, and a rescue too much is mended.
+        // A loss that was told is acted on at once: it may be of this moment, and a rescue too much
+        // is mended.
         if let Some(healed) = self.heals(now).filter(|_| !self.is_lost_since(holder, true)) {
             return Err(healed);
         }
@@ -138,7 +148,9 @@ impl Pace {
             return Ok(());
         }
         if now < self.next_move_at {
-            return Err(self.paced_until.map_or(self.next_move_at, |until| until.min(self.next_move_at)));
+            return Err(self
+                .paced_until
+                .map_or(self.next_move_at, |until| until.min(self.next_move_at)));
         }
         self.next_move_at = now + self.config.move_every;
         Ok(())

@@ -46,7 +46,11 @@ fn a_fresh_workload_misses_every_place() {
     let gap = plan(&run(3), &[], &never);
     let places: Vec<Place> = gap.missing.iter().map(|missing| missing.place).collect();
     assert_eq!(places, [Place::Index(0), Place::Index(1), Place::Index(2)]);
-    assert!(gap.missing.iter().all(|missing| missing.why == MissingWhy::NeverPlaced && missing.counter == 1));
+    assert!(
+        gap.missing
+            .iter()
+            .all(|missing| missing.why == MissingWhy::NeverPlaced && missing.counter == 1)
+    );
 }
 
 #[test]
@@ -85,10 +89,16 @@ fn what_is_not_well_is_held_not_moved() {
     let cases = [
         (Holder { state: NodeState::BackBy { until }, ..holder(0, 1) }, HeldWhy::BackBy { until }),
         (Holder { state: NodeState::Grace, ..holder(0, 1) }, HeldWhy::Grace),
-        (Holder { generation: OLD, ..holder(0, 1) }, HeldWhy::OtherGeneration { runs: OLD, wished: CURRENT }),
+        (
+            Holder { generation: OLD, ..holder(0, 1) },
+            HeldWhy::OtherGeneration { runs: OLD, wished: CURRENT },
+        ),
         (Holder { phase: HolderPhase::Starting, ..holder(0, 1) }, HeldWhy::Starting),
         (
-            Holder { phase: HolderPhase::Failing { reason: "trap".into(), restarts: 3 }, ..holder(0, 1) },
+            Holder {
+                phase: HolderPhase::Failing { reason: "trap".into(), restarts: 3 },
+                ..holder(0, 1)
+            },
             HeldWhy::Failing { reason: "trap".into(), restarts: 3 },
         ),
     ];
@@ -244,8 +254,9 @@ fn a_healed_cut_ends_the_pace() {
     assert!(!pace.is_paced(second(1)));
 }
 
-/// Two halves of a cluster met again. The first that heard of a workload of the other half held its holder to be down still, and moved
-/// what the holder ran; a tenth of a second later the holder was back.
+/// Two halves of a cluster met again. The first that heard of a workload of the other half held its
+/// holder to be down still, and moved what the holder ran; a tenth of a second later the holder was
+/// back.
 #[test]
 fn where_one_returns_the_others_are_waited_for_a_moment_but_not_whoever_is_lost_after_it() {
     let mut pace = Pace::new(PaceConfig::default());
@@ -253,7 +264,11 @@ fn where_one_returns_the_others_are_waited_for_a_moment_but_not_whoever_is_lost_
     pace.lost(second(0), node(2), 3, true);
     assert_eq!(pace.take(second(0), &node(2)), Ok(()));
     pace.returned(second(40), &node(1));
-    assert_eq!(pace.take(second(40), &node(2)), Err(second(42)), "it was lost with the one that is back");
+    assert_eq!(
+        pace.take(second(40), &node(2)),
+        Err(second(42)),
+        "it was lost with the one that is back"
+    );
     assert_eq!(pace.take(second(42), &node(2)), Ok(()));
     pace.lost(second(41), node(3), 3, true);
     assert_eq!(pace.take(second(41), &node(3)), Ok(()), "it was lost when the others were back");
@@ -262,7 +277,11 @@ fn where_one_returns_the_others_are_waited_for_a_moment_but_not_whoever_is_lost_
     pace.lost(second(60), node(4), 3, false);
     pace.reached(second(60));
     assert_eq!(pace.take(second(60), &node(4)), Ok(()), "it may have been lost just now");
-    assert_eq!(pace.heals_for(second(60), &node(4)), Some(second(62)), "it may have been lost long ago, and return");
+    assert_eq!(
+        pace.heals_for(second(60), &node(4)),
+        Some(second(62)),
+        "it may have been lost long ago, and return"
+    );
     assert_eq!(pace.take(second(61), &node(2)), Err(second(62)), "it can be reached again");
     assert_eq!((pace.heals(second(61)), pace.heals(second(62))), (Some(second(62)), None));
     assert!(!pace.is_healed(second(61)) && pace.poll_timeout() == Some(second(62)));

@@ -1,12 +1,13 @@
 //! Who owns what: multi-probe consistent hashing (Appleton and O'Reilly, 2015).
 //!
-//! A node has one point on a circle of 2^64. A key has [`PROBES`] points, and a node's distance to a key is the least
-//! clockwise way from any of them to the node's point. The nearest node owns the key, the `k` nearest guard it.
+//! A node has one point on a circle of 2^64. A key has [`PROBES`] points, and a node's distance to
+//! a key is the least clockwise way from any of them to the node's point. The nearest node owns the
+//! key, the `k` nearest guard it.
 //!
-//! **A node's distance to a key depends on these two alone.** All else follows: a node that comes takes keys from others
-//! and moves none between them, the heir of one that goes is its next guardian, and whoever knows the same nodes ranks
-//! them alike. 21 probes keep the busiest of many nodes within some 10 % of the average, with one point a node instead
-//! of hundreds.
+//! **A node's distance to a key depends on these two alone.** All else follows: a node that comes
+//! takes keys from others and moves none between them, the heir of one that goes is its next
+//! guardian, and whoever knows the same nodes ranks them alike. 21 probes keep the busiest of many
+//! nodes within some 10 % of the average, with one point a node instead of hundreds.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,7 +16,8 @@ use imbl::{OrdMap, OrdSet};
 
 use crate::model::{Digest, NodeId};
 
-/// Points of a key. More would balance better and look up slower; 21 is where the paper's curve flattens.
+/// Points of a key. More would balance better and look up slower; 21 is where the paper's curve
+/// flattens.
 pub const PROBES: usize = 21;
 
 /// Changing a domain moves every key in every cluster: never.
@@ -107,22 +109,28 @@ impl Ring {
 
     /// The nearest node; none when the ring is empty.
     pub fn owner(&self, key: &Probes) -> Option<NodeId> {
-        let first = |probe: &u64| self.clockwise(*probe).next().map(|(point, node)| (point.wrapping_sub(*probe), node));
+        let first = |probe: &u64| {
+            self.clockwise(*probe).next().map(|(point, node)| (point.wrapping_sub(*probe), node))
+        };
         key.0.iter().filter_map(first).min().map(|(_, node)| node)
     }
 
     /// The `k` nearest nodes, the owner first; all of them, ranked, when there are fewer.
     pub fn guardians(&self, key: &Probes, k: usize) -> Vec<NodeId> {
-        // A node among the k nearest has fewer than k nodes between itself and its best probe, for each of those is nearer.
-        // So the k first of every probe are enough.
+        // A node among the k nearest has fewer than k nodes between itself and its best probe, for
+        // each of those is nearer. So the k first of every probe are enough.
         let mut nearest: BTreeMap<NodeId, u64> = BTreeMap::new();
         for &probe in key.0.iter() {
             for (point, node) in self.clockwise(probe).take(k) {
                 let distance = point.wrapping_sub(probe);
-                nearest.entry(node).and_modify(|least| *least = distance.min(*least)).or_insert(distance);
+                nearest
+                    .entry(node)
+                    .and_modify(|least| *least = distance.min(*least))
+                    .or_insert(distance);
             }
         }
-        let mut ranked: Vec<(u64, NodeId)> = nearest.into_iter().map(|(node, distance)| (distance, node)).collect();
+        let mut ranked: Vec<(u64, NodeId)> =
+            nearest.into_iter().map(|(node, distance)| (distance, node)).collect();
         ranked.sort_unstable();
         ranked.into_iter().take(k).map(|(_, node)| node).collect()
     }

@@ -14,8 +14,9 @@ fn ring(nodes: u16) -> Ring {
     Ring::new((0..nodes).map(|n| (node(n), u64::from(n) * 7)))
 }
 
-/// Every cluster in the field ranks by these numbers. Were they to differ on one platform or in one release, two nodes
-/// would own the same workload. The values were computed a second time, apart from this code, from the definition.
+/// Every cluster in the field ranks by these numbers. Were they to differ on one platform or in one
+/// release, two nodes would own the same workload. The values were computed a second time, apart
+/// from this code, from the definition.
 #[test]
 fn golden() {
     assert_eq!(point(&NodeId([1; 32]), 42), 0xa31e_744b_d155_a812);
@@ -25,7 +26,8 @@ fn golden() {
     assert_eq!(probes[4], 0x6ad1_11ff_71e4_d718, "the first of the second hash");
     assert_eq!(probes[20], 0x7f79_0714_1149_60cc);
     let ring = Ring::new((0..10).map(|n| (NodeId([n; 32]), u64::from(n))));
-    let ranked: Vec<u8> = ring.guardians(&Probes::of(&Digest([3; 32])), 10).iter().map(|node| node.0[0]).collect();
+    let ranked: Vec<u8> =
+        ring.guardians(&Probes::of(&Digest([3; 32])), 10).iter().map(|node| node.0[0]).collect();
     assert_eq!(ranked, [7, 3, 6, 4, 2, 0, 9, 8, 5, 1]);
 }
 
@@ -34,7 +36,11 @@ fn an_empty_ring_has_no_owner_and_a_lone_node_owns_all() {
     assert_eq!(Ring::default().owner(&key(1)), None);
     assert!(Ring::default().guardians(&key(1), 3).is_empty());
     let alone = ring(1);
-    assert!((0..50).all(|n| alone.owner(&key(n)) == Some(node(0)) && alone.guardians(&key(n), 3) == [node(0)]));
+    assert!(
+        (0..50)
+            .all(|n| alone.owner(&key(n)) == Some(node(0))
+                && alone.guardians(&key(n), 3) == [node(0)])
+    );
 }
 
 #[test]
@@ -44,7 +50,8 @@ fn the_busiest_of_a_hundred_nodes_is_near_the_average() {
     for n in 0..20_000 {
         *owned.entry(ring.owner(&key(n)).unwrap()).or_default() += 1;
     }
-    // 200 keys a node: chance alone would make the busiest of a hundred some 18 % busier than the average.
+    // 200 keys a node: chance alone would make the busiest of a hundred some 18 % busier than the
+    // average.
     let most = owned.values().max().unwrap();
     assert!(*most < 270, "{most} keys on the busiest, 200 on average");
     assert_eq!(owned.len(), 100, "nobody idles");

@@ -1,8 +1,10 @@
-//! What owners decided and must outlive them: rollout verdicts, cron ticks, autoscale values, job results.
+//! What owners decided and must outlive them: rollout verdicts, cron ticks, autoscale values, job
+//! results.
 //!
-//! One ruling a key counts: the one with the greatest `(sequence, owner, hash)`. A decision that is made once has sequence 0,
-//! and an owner decides only where it knows of no decision; a number that goes up and down takes the sequence above the one
-//! it replaces. **The state depends on the set of rulings applied, never on their order.**
+//! One ruling a key counts: the one with the greatest `(sequence, owner, hash)`. A decision that is
+//! made once has sequence 0, and an owner decides only where it knows of no decision; a number that
+//! goes up and down takes the sequence above the one it replaces. **The state depends on the set of
+//! rulings applied, never on their order.**
 //!
 //! The caller has checked the signature, that the signer is a member, and that the workload lives.
 
@@ -13,13 +15,14 @@ use std::collections::BTreeMap;
 
 use crate::model::{Digest, PublicKey, Ruling, RulingKey, Signed, codec};
 
-/// Bounds. They must be the same at all nodes of a cluster: a node that keeps fewer rulings is never in step with the others.
+/// Bounds. They must be the same at all nodes of a cluster: a node that keeps fewer rulings is
+/// never in step with the others.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Workloads that may have rulings. 20,000, as many as there may be workloads.
     pub max_workloads: usize,
-    /// Rulings of one kind of one workload. 32, the last ones by tick, then by sequence: whoever asks about an older cron run
-    /// or rollout does so in the events.
+    /// Rulings of one kind of one workload. 32, the last ones by tick, then by sequence: whoever
+    /// asks about an older cron run or rollout does so in the events.
     pub max_per_kind: usize,
 }
 
@@ -34,11 +37,13 @@ impl Default for Config {
 pub enum Applied {
     /// It counts now: to be stored and passed on.
     New {
-        /// The hash of the key of an earlier ruling that made room for it: to be taken from disk and sync.
+        /// The hash of the key of an earlier ruling that made room for it: to be taken from disk
+        /// and sync.
         dropped: Option<Digest>,
     },
-    /// Nothing changed: it is known, a greater one of its key is here, its kind has as many later ones as are kept, there is
-    /// no room for another workload, or its sequence is beyond [`MAX_SEQUENCE`].
+    /// Nothing changed: it is known, a greater one of its key is here, its kind has as many later
+    /// ones as are kept, there is no room for another workload, or its sequence is beyond
+    /// [`MAX_SEQUENCE`].
     NotNews,
 }
 
@@ -63,7 +68,8 @@ impl Rulings {
     /// Takes a ruling, in any order and any number of times.
     pub fn apply(&mut self, ruling: Signed<Ruling>) -> Applied {
         let key = ruling.key;
-        let full = !self.by_uid.contains_key(&key.uid) && self.by_uid.len() >= self.config.max_workloads;
+        let full =
+            !self.by_uid.contains_key(&key.uid) && self.by_uid.len() >= self.config.max_workloads;
         let beaten = self.get(&key).is_some_and(|known| standing(known) >= standing(&ruling));
         if full || beaten || ruling.sequence > MAX_SEQUENCE {
             return Applied::NotNews;
@@ -118,7 +124,8 @@ impl Rulings {
         if of_kind().count() <= self.config.max_per_kind {
             return None;
         }
-        let earliest = of_kind().min_by_key(|(other, ruling)| (other.tick, standing(ruling), **other))?.0;
+        let earliest =
+            of_kind().min_by_key(|(other, ruling)| (other.tick, standing(ruling), **other))?.0;
         let earliest = *earliest;
         rulings.remove(&earliest);
         self.keys.remove(&key_hash(&earliest));

@@ -8,7 +8,11 @@ fn key(uid: u8, kind: RulingKind, tick: u64) -> RulingKey {
 }
 
 fn ruling(owner: u8, key: RulingKey, sequence: u64, value: i64) -> Signed<Ruling> {
-    Signed::sign(Ruling { key, sequence, value }, &KeyPair::from_seed(&[owner; 32]), &ClusterId([0; 32]))
+    Signed::sign(
+        Ruling { key, sequence, value },
+        &KeyPair::from_seed(&[owner; 32]),
+        &ClusterId([0; 32]),
+    )
 }
 
 const NEW: Applied = Applied::New { dropped: None };

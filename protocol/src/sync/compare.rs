@@ -12,14 +12,16 @@ use super::peer::Judgement;
 use super::print::{Prefix, Print};
 use super::{Fact, Repair};
 
-/// Comparisons at a time. A node that is new would otherwise be told the same by all its neighbours.
+/// Comparisons at a time. A node that is new would otherwise be told the same by all its
+/// neighbours.
 pub(super) const MAX_WALKS: usize = 4;
 /// Ranges in one question: the answer, at most 512 bytes each but for whole ones, fits a message.
 pub(super) const MAX_ASKED: usize = 64;
-/// Ranges that are still to be asked for; a few thousand are the buckets of a large tree that differs throughout. What is
-/// beyond is found by the next comparison.
+/// Ranges that are still to be asked for; a few thousand are the buckets of a large tree that
+/// differs throughout. What is beyond is found by the next comparison.
 const MAX_TODO: usize = 8192;
-/// Entries offered in one comparison. One who lacks more compares as soon as it has these, and asks for the rest itself.
+/// Entries offered in one comparison. One who lacks more compares as soon as it has these, and asks
+/// for the rest itself.
 const MAX_OFFERS: usize = 1024;
 /// Neighbours that are compared with after something was taken in: an epidemic spreads at two.
 const PASS_ON: usize = 2;
@@ -106,7 +108,8 @@ impl Repair {
 
     /// This node's roots for a round.
     ///
-    /// In a first comparison only `now` may agree: nobody's settled root is the one of nothing at all.
+    /// In a first comparison only `now` may agree: nobody's settled root is the one of nothing at
+    /// all.
     pub(super) fn salted_roots(&mut self, salt: u64, is_first: bool) -> Vec<Root> {
         let root = |index: &mut Index| {
             index.warm();
@@ -117,7 +120,13 @@ impl Repair {
         self.indexes.iter_mut().map(root).collect()
     }
 
-    pub(super) fn on_agree(&mut self, now: Time, from: NodeId, round: Round, facts: &mut Vec<Fact>) {
+    pub(super) fn on_agree(
+        &mut self,
+        now: Time,
+        from: NodeId,
+        round: Round,
+        facts: &mut Vec<Fact>,
+    ) {
         if let Some(walk) = self.take_walk(from, round).filter(|walk| walk.step == 0) {
             self.on_answer(now, from, &walk);
             self.came_to_an_end(&from, &walk);
@@ -195,7 +204,8 @@ impl Repair {
         let Some(peer) = self.peers.get_mut(&from) else {
             return;
         };
-        let judgement = if on_its_way { Judgement::Mend } else { peer.tried.judge(now, &difference) };
+        let judgement =
+            if on_its_way { Judgement::Mend } else { peer.tried.judge(now, &difference) };
         if judgement == Judgement::Leave {
             return;
         }
@@ -221,7 +231,14 @@ impl Repair {
         }
     }
 
-    fn ask_next(&mut self, now: Time, from: NodeId, mut walk: Walk, out: &mut Out<Message>, facts: &mut Vec<Fact>) {
+    fn ask_next(
+        &mut self,
+        now: Time,
+        from: NodeId,
+        mut walk: Walk,
+        out: &mut Out<Message>,
+        facts: &mut Vec<Fact>,
+    ) {
         if walk.todo.is_empty() {
             return self.finish(now, from, walk, out, facts);
         }
@@ -248,7 +265,14 @@ impl Repair {
         }
     }
 
-    fn finish(&mut self, now: Time, from: NodeId, walk: Walk, out: &mut Out<Message>, facts: &mut Vec<Fact>) {
+    fn finish(
+        &mut self,
+        now: Time,
+        from: NodeId,
+        walk: Walk,
+        out: &mut Out<Message>,
+        facts: &mut Vec<Fact>,
+    ) {
         self.came_to_an_end(&from, &walk);
         let agreed = !walk.differs && !walk.cut;
         out.send_bulk(from, Message::Outcome { round: walk.round, agreed });
@@ -278,8 +302,12 @@ impl Repair {
     /// Repeats questions and ends walks whose time is over.
     pub(super) fn expire_walks(&mut self, now: Time, out: &mut Out<Message>) {
         let late = |walk: &Walk| walk.deadline() <= now;
-        let ids: Vec<NodeId> =
-            self.peers.iter().filter(|(_, peer)| peer.walk.as_ref().is_some_and(late)).map(|(id, _)| *id).collect();
+        let ids: Vec<NodeId> = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| peer.walk.as_ref().is_some_and(late))
+            .map(|(id, _)| *id)
+            .collect();
         for id in ids {
             let Some(mut walk) = self.peers.get_mut(&id).and_then(|peer| peer.walk.take()) else {
                 continue;
@@ -384,7 +412,9 @@ fn compare(
                 }
             }
         }
-        Node::Leaves(leaves) => compare_leaves(index, now, tree, prefix, leaves, walk, &mut differences),
+        Node::Leaves(leaves) => {
+            compare_leaves(index, now, tree, prefix, leaves, walk, &mut differences)
+        }
     }
     Ok((deeper, differences))
 }
@@ -406,10 +436,20 @@ fn compare_leaves(
         let same = their.is_some_and(|leaf| leaf.version == mine.version);
         if let Some(hash) = hash.filter(|_| !fresh && !same) {
             let theirs = their.map(|leaf| leaf.version);
-            differences.push(Difference { tree, head: mine.head, theirs, mine: Some((hash, mine)) });
+            differences.push(Difference {
+                tree,
+                head: mine.head,
+                theirs,
+                mine: Some((hash, mine)),
+            });
         }
     }
     for leaf in theirs.into_values().filter(|leaf| walk.is_first || !leaf.fresh) {
-        differences.push(Difference { tree, head: leaf.head, theirs: Some(leaf.version), mine: None });
+        differences.push(Difference {
+            tree,
+            head: leaf.head,
+            theirs: Some(leaf.version),
+            mine: None,
+        });
     }
 }

@@ -83,7 +83,13 @@ impl Index {
     pub(super) fn new(rest: Rest) -> Self {
         let cache = Arc::new(Cache { buckets: vec![None; 256], root: None });
         let digests = Digests { now: Arc::clone(&cache), settled: cache };
-        Index { rest, settled: OrdMap::new(), moving: BTreeMap::new(), unrest: BTreeSet::new(), digests }
+        Index {
+            rest,
+            settled: OrdMap::new(),
+            moving: BTreeMap::new(),
+            unrest: BTreeSet::new(),
+            digests,
+        }
     }
 
     /// The entry has this hash, or is gone, from `now` on.
@@ -97,8 +103,11 @@ impl Index {
             if restless {
                 self.lay(key, hash);
             }
-            let due =
-                if restless { now + self.rest.after } else { (now + self.rest.after).min(first + self.rest.at_last) };
+            let due = if restless {
+                now + self.rest.after
+            } else {
+                (now + self.rest.after).min(first + self.rest.at_last)
+            };
             self.go_on(key, Moving { now: hash, first, last: now, due });
         }
         self.forget_digests(&key);
@@ -177,8 +186,10 @@ impl Index {
             };
             let at_rest = settled.next_if(|_| is_next.0);
             let moves = moving.next_if(|_| is_next.1);
-            let (key, hash) =
-                (at_rest.map(|(key, _)| key).or(moves.map(|(key, _)| key))?, at_rest.map(|(_, hash)| hash));
+            let (key, hash) = (
+                at_rest.map(|(key, _)| key).or(moves.map(|(key, _)| key))?,
+                at_rest.map(|(_, hash)| hash),
+            );
             let now = moves.map_or(hash, |(_, moving)| moving.now.as_ref());
             Some((key, Entry { now, settled: hash, moving: moves.map(|(_, moving)| moving) }))
         })
@@ -189,7 +200,8 @@ impl Index {
         let cache = self.cache(view);
         cache.root.unwrap_or_else(|| {
             let buckets: Vec<Digest> = (0..=255).map(|bucket| self.bucket(view, bucket)).collect();
-            let parts: Vec<&[u8]> = buckets.iter().map(|digest| digest.as_bytes().as_slice()).collect();
+            let parts: Vec<&[u8]> =
+                buckets.iter().map(|digest| digest.as_bytes().as_slice()).collect();
             Digest::of_parts(&parts)
         })
     }
@@ -209,7 +221,8 @@ impl Index {
         }
     }
 
-    /// The print of a range as it is now; [`Print::NONE`] where no entry is, not even one that is just being forgotten.
+    /// The print of a range as it is now; [`Print::NONE`] where no entry is, not even one that is
+    /// just being forgotten.
     pub(super) fn print(&self, prefix: Prefix, salt: u64) -> Print {
         if self.count(prefix, 1) == 0 {
             return Print::NONE;
@@ -224,14 +237,22 @@ impl Index {
     pub(super) fn node(&self, now: Time, prefix: Prefix, whole: bool, salt: u64) -> Node {
         let limit = if whole { MANY } else { FEW };
         if self.count(prefix, limit + 1) <= limit || prefix.is_narrowest() {
-            return Node::Leaves(self.leaves(now, prefix, salt).map(|(_, leaf)| leaf).take(MANY).collect());
+            return Node::Leaves(
+                self.leaves(now, prefix, salt).map(|(_, leaf)| leaf).take(MANY).collect(),
+            );
         }
         Node::Split(prefix.children().map(|child| self.print(child, salt)).collect())
     }
 
     /// The entries in a range, the hash of each beside its leaf.
-    pub(super) fn leaves(&self, now: Time, prefix: Prefix, salt: u64) -> impl Iterator<Item = (Option<Digest>, Leaf)> {
-        self.range(prefix.keys()).map(move |(key, entry)| (entry.now.copied(), self.leaf(now, key, entry, salt)))
+    pub(super) fn leaves(
+        &self,
+        now: Time,
+        prefix: Prefix,
+        salt: u64,
+    ) -> impl Iterator<Item = (Option<Digest>, Leaf)> {
+        self.range(prefix.keys())
+            .map(move |(key, entry)| (entry.now.copied(), self.leaf(now, key, entry, salt)))
     }
 
     /// Whether there are so few entries in a range that leaves are cheaper than a split.
@@ -240,8 +261,14 @@ impl Index {
     }
 
     /// The leaves under a head; one, but for an accident or an attack.
-    pub(super) fn under(&self, now: Time, head: Print, salt: u64) -> impl Iterator<Item = (Option<Digest>, Leaf)> {
-        self.range(head.keys()).map(move |(key, entry)| (entry.now.copied(), self.leaf(now, key, entry, salt)))
+    pub(super) fn under(
+        &self,
+        now: Time,
+        head: Print,
+        salt: u64,
+    ) -> impl Iterator<Item = (Option<Digest>, Leaf)> {
+        self.range(head.keys())
+            .map(move |(key, entry)| (entry.now.copied(), self.leaf(now, key, entry, salt)))
     }
 
     /// The keys under a head that are there.
@@ -250,7 +277,9 @@ impl Index {
     }
 
     fn leaf(&self, now: Time, key: &Digest, entry: Entry<'_>, salt: u64) -> Leaf {
-        let version = entry.now.map_or(Print::NONE, |hash| Print::of(salt, &[key.as_bytes(), hash.as_bytes()]));
+        let version = entry
+            .now
+            .map_or(Print::NONE, |hash| Print::of(salt, &[key.as_bytes(), hash.as_bytes()]));
         let fresh = entry.moving.is_some_and(|moving| {
             now.since(moving.last) < self.rest.after && now.since(moving.first) < self.rest.at_last
         });

@@ -9,7 +9,8 @@ use super::message::{LEAF_BYTES, Leaf, Message, Round, Tree};
 use super::print::Print;
 use super::{Fact, MAX_PAYLOAD, Repair};
 
-/// What may be queued of one peer: some megabytes of entries. What is beyond is found by the next comparison.
+/// What may be queued of one peer: some megabytes of entries. What is beyond is found by the next
+/// comparison.
 const MAX_WANTED: usize = 8192;
 /// Keys in one fetch.
 pub(super) const MAX_HEADS: usize = 256;
@@ -80,7 +81,14 @@ impl Intake {
 
 impl Repair {
     /// Puts an entry of the peer's on the list, unless it is there, with this peer or another.
-    pub(super) fn want(&mut self, now: Time, from: NodeId, tree: Tree, head: Print, review: Option<Print>) {
+    pub(super) fn want(
+        &mut self,
+        now: Time,
+        from: NodeId,
+        tree: Tree,
+        head: Print,
+        review: Option<Print>,
+    ) {
         let Some(peer) = self.peers.get_mut(&from) else {
             return;
         };
@@ -106,13 +114,29 @@ impl Repair {
         self.fetch(now, from, tree, wants, 0, out);
     }
 
-    fn fetch(&mut self, now: Time, from: NodeId, tree: Tree, wants: Vec<Want>, skip: u16, out: &mut Out<Message>) {
+    fn fetch(
+        &mut self,
+        now: Time,
+        from: NodeId,
+        tree: Tree,
+        wants: Vec<Want>,
+        skip: u16,
+        out: &mut Out<Message>,
+    ) {
         self.requests = self.requests.wrapping_add(1);
         let Some(peer) = self.peers.get_mut(&from) else {
             return;
         };
         let answer_by = peer.answer_by(now, 0, self.config.answer_after);
-        let fetching = Fetching { request: self.requests, tree, wants, skip, tries: 0, asked_at: now, answer_by };
+        let fetching = Fetching {
+            request: self.requests,
+            tree,
+            wants,
+            skip,
+            tries: 0,
+            asked_at: now,
+            answer_by,
+        };
         out.send_bulk(from, fetching.message());
         peer.intake.fetching = Some(fetching);
     }
@@ -131,7 +155,9 @@ impl Repair {
         let Some(peer) = self.peers.get_mut(&from) else {
             return;
         };
-        let Some(fetching) = peer.intake.fetching.as_ref().filter(|fetching| fetching.request == request) else {
+        let Some(fetching) =
+            peer.intake.fetching.as_ref().filter(|fetching| fetching.request == request)
+        else {
             return;
         };
         let answered = usize::from(answered);
@@ -147,7 +173,8 @@ impl Repair {
         peer.failures = 0;
         let tree = fetching.tree;
         // The one after the answered may have come in part.
-        self.delivered.extend(fetching.wants.iter().take(answered + 1).map(|want| (tree, want.head)));
+        self.delivered
+            .extend(fetching.wants.iter().take(answered + 1).map(|want| (tree, want.head)));
         let rest = fetching.wants.split_off(answered);
         for want in &fetching.wants {
             self.wanted.remove(&(tree, want.head));
@@ -160,16 +187,22 @@ impl Repair {
         } else {
             self.fetch(now, from, tree, rest, skip, out);
         }
-        if let Some(peer) = self.peers.get_mut(&from).filter(|peer| peer.intake.fetching.is_none()) {
+        if let Some(peer) = self.peers.get_mut(&from).filter(|peer| peer.intake.fetching.is_none())
+        {
             peer.intake.end_by = None;
             peer.intake.review_at = Some(now);
         }
     }
 
-    /// The node has applied what came: what of it does the peer not have yet? Then compares again, to be sure.
+    /// The node has applied what came: what of it does the peer not have yet? Then compares again,
+    /// to be sure.
     pub(super) fn review(&mut self, now: Time, out: &mut Out<Message>) {
-        let ready: Vec<NodeId> =
-            self.peers.iter().filter(|(_, peer)| peer.intake.review_at.is_some()).map(|(id, _)| *id).collect();
+        let ready: Vec<NodeId> = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| peer.intake.review_at.is_some())
+            .map(|(id, _)| *id)
+            .collect();
         for id in ready {
             let Some(peer) = self.peers.get_mut(&id) else {
                 continue;
@@ -181,7 +214,8 @@ impl Repair {
             let mut offers: BTreeMap<Tree, Vec<Leaf>> = BTreeMap::new();
             for Want { tree, head, review } in reviews {
                 let mine = self.indexes[tree as usize].under(now, head, round.salt);
-                let lacking = mine.filter(|(hash, leaf)| hash.is_some() && Some(leaf.version) != review);
+                let lacking =
+                    mine.filter(|(hash, leaf)| hash.is_some() && Some(leaf.version) != review);
                 offers.entry(tree).or_default().extend(lacking.map(|(_, leaf)| leaf));
             }
             if offers.values().any(|leaves| !leaves.is_empty()) {
@@ -218,8 +252,10 @@ impl Repair {
     ) {
         for leaf in leaves.iter().take(MAX_OFFERED) {
             let mut mine = self.indexes[tree as usize].under(now, leaf.head, round.salt);
-            // What was just forgotten here is not taken back because another has not heard of it yet.
-            let settled = mine.any(|(hash, own)| own.version == leaf.version || hash.is_none() && own.fresh);
+            // What was just forgotten here is not taken back because another has not heard of it
+            // yet.
+            let settled =
+                mine.any(|(hash, own)| own.version == leaf.version || hash.is_none() && own.fresh);
             drop(mine);
             if !settled {
                 self.want(now, from, tree, leaf.head, None);
@@ -231,8 +267,12 @@ impl Repair {
     /// Repeats fetches, and gives up on peers that do not answer or take too long.
     pub(super) fn expire_intakes(&mut self, now: Time, out: &mut Out<Message>) {
         let late = |at: Option<Time>| at.is_some_and(|at| at <= now);
-        let ids: Vec<NodeId> =
-            self.peers.iter().filter(|(_, peer)| late(peer.intake.deadline())).map(|(id, _)| *id).collect();
+        let ids: Vec<NodeId> = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| late(peer.intake.deadline()))
+            .map(|(id, _)| *id)
+            .collect();
         for id in ids {
             let Some(peer) = self.peers.get_mut(&id) else {
                 continue;
@@ -241,7 +281,8 @@ impl Repair {
             match peer.intake.fetching.take_if(|fetching| !over && fetching.tries + 1 < MAX_TRIES) {
                 Some(mut fetching) => {
                     fetching.tries += 1;
-                    fetching.answer_by = peer.answer_by(now, fetching.tries, self.config.answer_after);
+                    fetching.answer_by =
+                        peer.answer_by(now, fetching.tries, self.config.answer_after);
                     out.send_bulk(id, fetching.message());
                     peer.intake.fetching = Some(fetching);
                 }

@@ -1,4 +1,5 @@
-//! What two nodes say while they compare. Enums are append-only; every list has a bound, checked by who receives it.
+//! What two nodes say while they compare. Enums are append-only; every list has a bound, checked by
+//! who receives it.
 
 use serde::{Deserialize, Serialize};
 
@@ -32,7 +33,8 @@ impl Tree {
     }
 }
 
-/// One comparison between two nodes: whose it is follows from who speaks, the salt is drawn once a link by that one.
+/// One comparison between two nodes: whose it is follows from who speaks, the salt is drawn once a
+/// link by that one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Round {
     /// For every [`Print`] in it.
@@ -87,7 +89,8 @@ pub enum Node {
 /// Between linked peers, all by the bulk lane.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Message {
-    /// Do we agree? Answered by `Agree`, `Later` or `Nodes` of step 0 with the tops of the trees that differ.
+    /// Do we agree? Answered by `Agree`, `Later` or `Nodes` of step 0 with the tops of the trees
+    /// that differ.
     Roots {
         /// The round it opens.
         round: Round,

@@ -1,5 +1,5 @@
-//! Anti-entropy: finds what two nodes hold otherwise, and lets both fetch what they lack. Gossip makes it fast, this makes it
-//! true: nothing may depend on a gossip message arriving.
+//! Anti-entropy: finds what two nodes hold otherwise, and lets both fetch what they lack. Gossip
+//! makes it fast, this makes it true: nothing may depend on a gossip message arriving.
 //!
 //! ```text
 //!   asker                                   answerer
@@ -11,15 +11,17 @@
 //!     |-- Fetch ---->  <---- Items  (either way, each at its own pace)
 //! ```
 //!
-//! The asker does the comparing, the answerer keeps no state of it. Whoever is done fetching compares again, so a link ends
-//! in step. Prints are eight bytes, salted for the link.
+//! The asker does the comparing, the answerer keeps no state of it. Whoever is done fetching
+//! compares again, so a link ends in step. Prints are eight bytes, salted for the link.
 //!
-//! **What changed in the last moments is no difference, what lasts is always one.** An entry that changed less than
-//! [`Config::rest_after`] ago is on its way by gossip and is passed over, unless it has not come to rest for
-//! [`Config::rest_at_last`]. Two trees agree when either their roots as they are or their roots at rest are equal: one change
-//! under way then never looks like a difference.
+//! **What changed in the last moments is no difference, what lasts is always one.** An entry that
+//! changed less than [`Config::rest_after`] ago is on its way by gossip and is passed over, unless
+//! it has not come to rest for [`Config::rest_at_last`]. Two trees agree when either their roots as
+//! they are or their roots at rest are equal: one change under way then never looks like a
+//! difference.
 //!
-//! The room holds hashes only. Payloads come from a [`Source`], and go to the node as [`Fact::Received`], unjudged.
+//! The room holds hashes only. Payloads come from a [`Source`], and go to the node as
+//! [`Fact::Received`], unjudged.
 
 mod compare;
 mod index;
@@ -59,19 +61,22 @@ const SOONEST: Duration = Duration::from_millis(10);
 /// How eagerly nodes compare. Every field has a sane default; durations below 10 ms count as 10 ms.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// An entry without a change for so long is at rest. 2 s: gossip has arrived by then or was lost.
+    /// An entry without a change for so long is at rest. 2 s: gossip has arrived by then or was
+    /// lost.
     pub rest_after: Duration,
     /// An entry that never rests is compared as it is after so long. 10 s.
     pub rest_at_last: Duration,
-    /// Between two comparisons with a random neighbour, on average, a quarter more or less. 5 s: with one change lost it
-    /// takes about this long until it is found.
+    /// Between two comparisons with a random neighbour, on average, a quarter more or less. 5 s:
+    /// with one change lost it takes about this long until it is found.
     pub compare_after: Duration,
-    /// Until a comparison that failed or found differences is tried again; doubles up to `compare_after`. 1 s.
+    /// Until a comparison that failed or found differences is tried again; doubles up to
+    /// `compare_after`. 1 s.
     pub retry_after: Duration,
-    /// How long a peer may take to answer, at most; usually its round trips tell. 3 s: artifacts may be ahead on the same
-    /// lane.
+    /// How long a peer may take to answer, at most; usually its round trips tell. 3 s: artifacts
+    /// may be ahead on the same lane.
     pub answer_after: Duration,
-    /// How long one comparison, or taking in what it found, may last before other peers get their turn. 30 s.
+    /// How long one comparison, or taking in what it found, may last before other peers get their
+    /// turn. 30 s.
     pub limit_after: Duration,
     /// Bytes sent a second on average, all peers together. 2 MiB.
     pub bytes_per_second: u64,
@@ -97,7 +102,8 @@ impl Default for Config {
 /// What the node must know.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Fact {
-    /// Something that this node lacks or has otherwise: to be decoded, verified, applied, and then noted.
+    /// Something that this node lacks or has otherwise: to be decoded, verified, applied, and then
+    /// noted.
     Received {
         /// Who gave it, who need not have written it.
         from: NodeId,
@@ -133,7 +139,8 @@ pub enum Reason {
 
 /// Where payloads come from.
 pub trait Source {
-    /// The encoded entries under `key`, each at most [`MAX_PAYLOAD`] bytes; none when it is not known (any more).
+    /// The encoded entries under `key`, each at most [`MAX_PAYLOAD`] bytes; none when it is not
+    /// known (any more).
     fn load(&self, tree: Tree, key: &Digest) -> Vec<Vec<u8>>;
 }
 
@@ -147,9 +154,11 @@ pub struct Repair {
     indexes: [Index; 4],
     /// By linked peer: bounded by the links a node holds.
     peers: BTreeMap<NodeId, Peer>,
-    /// What is queued or under way from any peer, so that it is fetched once. Bounded by the peers' queues.
+    /// What is queued or under way from any peer, so that it is fetched once. Bounded by the peers'
+    /// queues.
     wanted: BTreeSet<(Tree, Print)>,
-    /// What the node was just given: what it notes now is no news, however new it is here. Lives until the next input.
+    /// What the node was just given: what it notes now is no news, however new it is here. Lives
+    /// until the next input.
     delivered: BTreeSet<(Tree, Print)>,
     /// Answers that wait for their turn: at most two a peer.
     serving: VecDeque<(NodeId, Job)>,
@@ -195,8 +204,8 @@ impl Repair {
         self.indexes.iter_mut().for_each(Index::settle_all);
     }
 
-    /// The entry under `key` has this hash now. To be called after every change, whether it came by gossip, from a user, or
-    /// as [`Fact::Received`] (then at once).
+    /// The entry under `key` has this hash now. To be called after every change, whether it came by
+    /// gossip, from a user, or as [`Fact::Received`] (then at once).
     pub fn note(&mut self, now: Time, tree: Tree, key: Digest, hash: Digest) {
         if self.delivered.contains(&(tree, Print::head(&key))) {
             self.index(tree).set_settled(key, hash);
@@ -210,7 +219,8 @@ impl Repair {
         self.indexes[tree as usize].knows(key)
     }
 
-    /// The same for what was found on disk at start: it is old, however late this node learns of it.
+    /// The same for what was found on disk at start: it is old, however late this node learns of
+    /// it.
     pub fn restore(&mut self, tree: Tree, key: Digest, hash: Digest) {
         self.index(tree).set_settled(key, hash);
     }
@@ -245,7 +255,8 @@ impl Repair {
     pub fn compare_anew(&mut self, now: Time, out: &mut Out<Message>) {
         self.begin(now);
         for peer in self.peers.values_mut() {
-            (peer.is_new, peer.in_step, peer.walk, peer.compare_at) = (true, false, None, Some(now));
+            (peer.is_new, peer.in_step, peer.walk, peer.compare_at) =
+                (true, false, None, Some(now));
         }
         self.start_due(now, out);
     }
@@ -277,14 +288,24 @@ impl Repair {
             return facts;
         }
         match message {
-            Message::Roots { round, roots } => self.on_roots(now, from, round, &roots, out, &mut facts),
+            Message::Roots { round, roots } => {
+                self.on_roots(now, from, round, &roots, out, &mut facts)
+            }
             Message::Agree { round } => self.on_agree(now, from, round, &mut facts),
             Message::Later { round } => self.on_later(now, from, round),
             Message::Ask { round, step, asked } => self.on_ask(from, round, step, asked),
-            Message::Nodes { round, step, nodes } => self.on_nodes(now, from, round, step, &nodes, out, &mut facts),
-            Message::Outcome { round, agreed } => self.on_outcome(now, from, round, agreed, &mut facts),
-            Message::Offer { round, tree, leaves } => self.on_offer(now, from, round, tree, &leaves, out),
-            Message::Fetch { request, tree, heads, skip } => self.on_fetch(from, request, tree, heads, skip),
+            Message::Nodes { round, step, nodes } => {
+                self.on_nodes(now, from, round, step, &nodes, out, &mut facts)
+            }
+            Message::Outcome { round, agreed } => {
+                self.on_outcome(now, from, round, agreed, &mut facts)
+            }
+            Message::Offer { round, tree, leaves } => {
+                self.on_offer(now, from, round, tree, &leaves, out)
+            }
+            Message::Fetch { request, tree, heads, skip } => {
+                self.on_fetch(from, request, tree, heads, skip)
+            }
             Message::Items { request, items, answered, skip } => {
                 self.on_items(now, from, request, items, (answered, skip), out, &mut facts);
             }
@@ -295,7 +316,12 @@ impl Repair {
     }
 
     /// Looks at what is due; calling it early or twice does no harm.
-    pub fn handle_timeout(&mut self, now: Time, source: &dyn Source, out: &mut Out<Message>) -> Vec<Fact> {
+    pub fn handle_timeout(
+        &mut self,
+        now: Time,
+        source: &dyn Source,
+        out: &mut Out<Message>,
+    ) -> Vec<Fact> {
         self.begin(now);
         self.expire(now, out);
         self.review(now, out);
@@ -312,9 +338,12 @@ impl Repair {
             let answer = peer.walk.as_ref().map(|walk| walk.deadline());
             let items = peer.intake.deadline();
             let due = peer.due().filter(|_| walks < MAX_WALKS);
-            [answer.zip(Some(Reason::Answer)), items.zip(Some(Reason::Answer)), due.zip(Some(Reason::Compare)), {
-                peer.intake.review_at().zip(Some(Reason::Review))
-            }]
+            [
+                answer.zip(Some(Reason::Answer)),
+                items.zip(Some(Reason::Answer)),
+                due.zip(Some(Reason::Compare)),
+                { peer.intake.review_at().zip(Some(Reason::Review)) },
+            ]
         });
         let pace = (!self.serving.is_empty()).then(|| (self.pace.ready_at(), Reason::Pace));
         let random = (!self.peers.is_empty()).then_some((self.random_at, Reason::Compare));

@@ -10,14 +10,15 @@ use super::intake::Intake;
 use super::message::{Round, Tree};
 use super::print::Print;
 
-/// After so many tries to mend one and the same difference it is held to be one that cannot be mended: one side refuses what
-/// the other has, because it is older, or full.
+/// After so many tries to mend one and the same difference it is held to be one that cannot be
+/// mended: one side refuses what the other has, because it is older, or full.
 const MAX_TRIES: u8 = 3;
 /// Such a difference is tried again after so long.
 const TRY_AGAIN_AFTER: Duration = Duration::from_secs(60);
 /// No question is repeated sooner, however fast the link is: the peer may be busy.
 const SOON: Duration = Duration::from_millis(250);
-/// How many differences are remembered as tried. Beyond that they are tried every time, which costs traffic only.
+/// How many differences are remembered as tried. Beyond that they are tried every time, which costs
+/// traffic only.
 pub(super) const MAX_TRIED: usize = 1024;
 
 #[derive(Clone, Debug)]
@@ -26,8 +27,8 @@ pub(super) struct Peer {
     pub(super) salt: u64,
     pub(super) rounds: u32,
     pub(super) in_step: bool,
-    /// No comparison over this link has come to its end: what is fresh counts too, since whoever was not linked has not
-    /// heard of it by gossip.
+    /// No comparison over this link has come to its end: what is fresh counts too, since whoever
+    /// was not linked has not heard of it by gossip.
     pub(super) is_new: bool,
     /// What it asked may have lain here for long: only what it answers counts.
     pub(super) is_doubted: bool,
@@ -67,7 +68,8 @@ impl Peer {
         self.compare_at.filter(|_| self.walk.is_none() && !self.intake.is_busy())
     }
 
-    /// When to repeat a question that was asked `tries` times before: a few times what is usual, doubled each time.
+    /// When to repeat a question that was asked `tries` times before: a few times what is usual,
+    /// doubled each time.
     pub(super) fn answer_by(&self, now: Time, tries: u8, at_most: Duration) -> Time {
         let patience = (self.usual * 4).max(SOON) * (1 << tries.min(8));
         now + patience.min(at_most)
@@ -115,7 +117,9 @@ impl Tried {
     pub(super) fn judge(&mut self, now: Time, difference: &Difference) -> Judgement {
         let place = (difference.tree, difference.head);
         let (theirs, mine) = (difference.theirs, difference.mine.as_ref().map(|(hash, _)| *hash));
-        if let Some(tried) = self.0.get_mut(&place).filter(|tried| (tried.theirs, tried.mine) == (theirs, mine)) {
+        if let Some(tried) =
+            self.0.get_mut(&place).filter(|tried| (tried.theirs, tried.mine) == (theirs, mine))
+        {
             let judgement = match tried.count {
                 ..MAX_TRIES => Judgement::Mend,
                 _ if now.since(tried.at) >= TRY_AGAIN_AFTER => Judgement::MendQuietly,

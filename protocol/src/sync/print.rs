@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::Digest;
 
-/// Eight bytes of a hash, salted by a number that only the two ends of a link know: nobody else can prepare two entries that
-/// look alike to both, and chance makes another try next time.
+/// Eight bytes of a hash, salted by a number that only the two ends of a link know: nobody else can
+/// prepare two entries that look alike to both, and chance makes another try next time.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
 pub struct Print([u8; 8]);
 
@@ -22,7 +22,8 @@ impl Print {
         Print::head(&Digest::of_parts(&salted))
     }
 
-    /// The first bytes of a key, unsalted, by which both ends call it. Two keys with one head travel together.
+    /// The first bytes of a key, unsalted, by which both ends call it. Two keys with one head
+    /// travel together.
     pub(super) fn head(key: &Digest) -> Print {
         let mut head = [0; 8];
         head.copy_from_slice(&key.0[..8]);
@@ -38,7 +39,8 @@ impl Print {
     }
 }
 
-/// The keys that begin with the same few bits: all of them, one of 256 buckets, or a sixteenth of the range above.
+/// The keys that begin with the same few bits: all of them, one of 256 buckets, or a sixteenth of
+/// the range above.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub struct Prefix {
     nibbles: u8,
@@ -53,7 +55,8 @@ impl Prefix {
 
     /// Whether it is one that we would make ourselves.
     pub(super) fn is_valid(self) -> bool {
-        let fits = u64::from(self.path) < 1u64 << (4 * u32::from(self.nibbles.min(Self::NARROWEST)));
+        let fits =
+            u64::from(self.path) < 1u64 << (4 * u32::from(self.nibbles.min(Self::NARROWEST)));
         self.nibbles != 1 && self.nibbles <= Self::NARROWEST && fits
     }
 
@@ -101,13 +104,19 @@ mod tests {
 
     #[test]
     fn a_range_is_its_children_and_nothing_else() {
-        for prefix in [Prefix::ALL, Prefix { nibbles: 2, path: 0xab }, Prefix { nibbles: 7, path: 0xfff_ffff }] {
+        for prefix in [
+            Prefix::ALL,
+            Prefix { nibbles: 2, path: 0xab },
+            Prefix { nibbles: 7, path: 0xfff_ffff },
+        ] {
             let ranges: Vec<_> = prefix.children().map(Prefix::keys).collect();
             assert_eq!(ranges.first().map(RangeInclusive::start), Some(prefix.keys().start()));
             assert_eq!(ranges.last().map(RangeInclusive::end), Some(prefix.keys().end()));
             for pair in ranges.windows(2) {
                 let (end, next) = (pair[0].end().0, pair[1].start().0);
-                let bit = |digest: [u8; 32]| u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]]);
+                let bit = |digest: [u8; 32]| {
+                    u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]])
+                };
                 assert_eq!(
                     (bit(next) - bit(end), end[4..].to_vec(), next[4..].to_vec()),
                     (1, vec![255; 28], vec![0; 28])
@@ -116,12 +125,18 @@ mod tests {
             assert!(prefix.children().all(Prefix::is_valid));
         }
         let narrowest = Prefix { nibbles: 8, path: u32::MAX };
-        assert!(narrowest.is_valid() && narrowest.is_narrowest() && narrowest.children().next().is_none());
+        assert!(
+            narrowest.is_valid()
+                && narrowest.is_narrowest()
+                && narrowest.children().next().is_none()
+        );
     }
 
     #[test]
     fn ranges_that_we_would_not_make_are_not_valid() {
-        for (nibbles, path) in [(0, 1), (1, 0), (2, 256), (3, 4096), (7, u32::MAX), (9, 0), (255, u32::MAX)] {
+        for (nibbles, path) in
+            [(0, 1), (1, 0), (2, 256), (3, 4096), (7, u32::MAX), (9, 0), (255, u32::MAX)]
+        {
             let prefix = Prefix { nibbles, path };
             assert!(!prefix.is_valid(), "{prefix:?}");
             // Asking about one must not panic either.

@@ -1,4 +1,5 @@
-//! The answerer's side. It keeps nothing of a comparison but the answers that wait for the rate limit.
+//! The answerer's side. It keeps nothing of a comparison but the answers that wait for the rate
+//! limit.
 
 use crate::model::{NodeId, Out, Time, codec};
 
@@ -13,7 +14,8 @@ const MAX_PARTS: usize = 62 * 1024;
 /// Trees in one question for roots: what later programs may have.
 const MAX_ROOTS: usize = 16;
 
-/// An answer that is owed. At most one of each kind a peer: a peer has one question and one fetch under way.
+/// An answer that is owed. At most one of each kind a peer: a peer has one question and one fetch
+/// under way.
 #[derive(Clone, Debug)]
 pub(super) enum Job {
     Nodes { round: Round, step: u32, asked: Vec<Asked> },
@@ -35,9 +37,11 @@ impl Repair {
         }
         let own = self.salted_roots(round.salt, false);
         let pairs = Tree::ALL.iter().zip(own.iter().zip(roots));
-        let differing = pairs.filter(|(_, (own, theirs))| own.settled != theirs.settled && own.now != theirs.now);
-        let asked: Vec<Asked> =
-            differing.map(|(tree, _)| Asked { tree: *tree, prefix: Prefix::ALL, whole: false }).collect();
+        let differing = pairs
+            .filter(|(_, (own, theirs))| own.settled != theirs.settled && own.now != theirs.now);
+        let asked: Vec<Asked> = differing
+            .map(|(tree, _)| Asked { tree: *tree, prefix: Prefix::ALL, whole: false })
+            .collect();
         if asked.is_empty() {
             out.send_bulk(from, Message::Agree { round });
             let same = own.iter().zip(roots).all(|(own, theirs)| own.now == theirs.now);
@@ -65,14 +69,28 @@ impl Repair {
         }
     }
 
-    pub(super) fn on_fetch(&mut self, from: NodeId, request: u32, tree: Tree, heads: Vec<Print>, skip: u16) {
+    pub(super) fn on_fetch(
+        &mut self,
+        from: NodeId,
+        request: u32,
+        tree: Tree,
+        heads: Vec<Print>,
+        skip: u16,
+    ) {
         if (1..=MAX_HEADS).contains(&heads.len()) {
             self.owe(from, Job::Items { request, tree, heads, skip });
         }
     }
 
     /// The asker has looked at all that differs.
-    pub(super) fn on_outcome(&mut self, now: Time, from: NodeId, round: Round, agreed: bool, facts: &mut Vec<Fact>) {
+    pub(super) fn on_outcome(
+        &mut self,
+        now: Time,
+        from: NodeId,
+        round: Round,
+        agreed: bool,
+        facts: &mut Vec<Fact>,
+    ) {
         let Some(peer) = self.peers.get_mut(&from) else {
             return;
         };
@@ -91,7 +109,8 @@ impl Repair {
         }
     }
 
-    /// The asker found no difference at rest. That is not all that one wants to know who has not compared itself yet.
+    /// The asker found no difference at rest. That is not all that one wants to know who has not
+    /// compared itself yet.
     fn agreed_with(&mut self, now: Time, from: NodeId, same: bool, facts: &mut Vec<Fact>) {
         let Some(peer) = self.peers.get_mut(&from) else {
             return;
@@ -119,7 +138,9 @@ impl Repair {
             };
             let message = match job {
                 Job::Nodes { round, step, asked } => self.nodes(now, round, step, &asked),
-                Job::Items { request, tree, heads, skip } => self.items(source, request, tree, &heads, skip),
+                Job::Items { request, tree, heads, skip } => {
+                    self.items(source, request, tree, &heads, skip)
+                }
             };
             self.pace.take(codec::encode(&message).len());
             out.send_bulk(to, message);
@@ -129,7 +150,8 @@ impl Repair {
     fn nodes(&self, now: Time, round: Round, step: u32, asked: &[Asked]) -> Message {
         let (mut nodes, mut bytes) = (Vec::new(), 0);
         for asked in asked {
-            let node = self.indexes[asked.tree as usize].node(now, asked.prefix, asked.whole, round.salt);
+            let node =
+                self.indexes[asked.tree as usize].node(now, asked.prefix, asked.whole, round.salt);
             bytes += 16
                 + match &node {
                     Node::Split(prints) => prints.len() * size_of::<Print>(),
@@ -143,19 +165,32 @@ impl Repair {
         Message::Nodes { round, step, nodes }
     }
 
-    fn items(&self, source: &dyn Source, request: u32, tree: Tree, heads: &[Print], skip: u16) -> Message {
+    fn items(
+        &self,
+        source: &dyn Source,
+        request: u32,
+        tree: Tree,
+        heads: &[Print],
+        skip: u16,
+    ) -> Message {
         let (mut items, mut bytes) = (Vec::new(), 0);
         let mut skip = usize::from(skip);
         let index = &self.indexes[tree as usize];
         for (answered, head) in heads.iter().enumerate() {
-            let payloads: Vec<Vec<u8>> = index.keys(*head).flat_map(|key| source.load(tree, key)).collect();
+            let payloads: Vec<Vec<u8>> =
+                index.keys(*head).flat_map(|key| source.load(tree, key)).collect();
             for (number, payload) in payloads.into_iter().enumerate().skip(skip) {
                 if payload.len() > MAX_PAYLOAD {
                     continue;
                 }
                 bytes += payload.len() + 5;
                 if bytes > MAX_PARTS {
-                    return Message::Items { request, items, answered: small(answered), skip: small(number) };
+                    return Message::Items {
+                        request,
+                        items,
+                        answered: small(answered),
+                        skip: small(number),
+                    };
                 }
                 items.push(payload);
             }

@@ -1,4 +1,5 @@
-//! A small world: rooms, links with delay, loss and reordering, and a store in which the greater version wins.
+//! A small world: rooms, links with delay, loss and reordering, and a store in which the greater
+//! version wins.
 
 use proptest::prelude::*;
 
@@ -51,8 +52,9 @@ fn equal_nodes_are_in_step_after_one_round_trip() {
     assert!(world.bytes < 300, "{}", world.bytes);
 }
 
-/// A node was paused for a minute. When it went on, a question lay there that its peer had asked before the minute: it agreed with all that
-/// the node knew, so the node held itself to be in step, said that a replica was healthy here, and so took it back from its peer.
+/// A node was paused for a minute. When it went on, a question lay there that its peer had asked
+/// before the minute: it agreed with all that the node knew, so the node held itself to be in step,
+/// said that a replica was healthy here, and so took it back from its peer.
 #[test]
 fn who_stood_still_is_in_step_by_what_it_asks_itself_not_by_what_it_was_asked_long_ago() {
     let mut world = in_step(10);
@@ -84,7 +86,8 @@ fn two_nodes_give_one_another_what_they_lack_and_only_that() {
     assert!(world.converged());
     assert_eq!(world.in_step(0, 1), (true, true));
     assert_eq!(world.holds(0), 2000);
-    // 20 each that the other lacked, and of 40 that differed the newer one, which takes a look at the older one for half.
+    // 20 each that the other lacked, and of 40 that differed the newer one, which takes a look at
+    // the older one for half.
     assert_eq!(world.received(0), 20 + 40);
     assert_eq!(world.received(1), 20 + 20);
 }
@@ -122,7 +125,11 @@ fn a_small_difference_in_a_large_state_costs_little() {
     world.run(secs(3));
     assert!(world.converged());
     assert_eq!(world.in_step(0, 1), (true, true));
-    assert!(world.bytes < 3 * difference + 8 * 1024, "difference {difference}, exchanged {}", world.bytes);
+    assert!(
+        world.bytes < 3 * difference + 8 * 1024,
+        "difference {difference}, exchanged {}",
+        world.bytes
+    );
 }
 
 #[test]
@@ -231,7 +238,11 @@ fn what_was_just_forgotten_does_not_come_back() {
 
     // An offer that was on its way meanwhile.
     world.forget(1, 8);
-    let leaf = Leaf { head: Print::head(&world::key(8)), version: Print::head(&world::key(9)), fresh: false };
+    let leaf = Leaf {
+        head: Print::head(&world::key(8)),
+        version: Print::head(&world::key(9)),
+        fresh: false,
+    };
     let round = Round { salt: 1, number: 1 };
     world.inject(0, 1, Message::Offer { round, tree: world::tree(8), leaves: vec![leaf] });
     world.run(secs(1));

@@ -4,7 +4,9 @@ use crate::model::change::{MAX_CLOCK, MAX_SERIAL};
 use crate::model::codec::{self, Malformed};
 use crate::model::sign::BadSigned;
 use crate::model::spec::SPEC_VERSION;
-use crate::model::{Certificate, Change, ChangeBody, Key, NodeId, PublicKey, RawChange, Spec, Unverified, Value};
+use crate::model::{
+    Certificate, Change, ChangeBody, Key, NodeId, PublicKey, RawChange, Spec, Unverified, Value,
+};
 use crate::model::{Clock, WorkloadName};
 
 use super::{Genesis, MAX_CERTIFICATE, MAX_CHANGE, MAX_OPERATOR_NAME, admission_writer};
@@ -15,7 +17,8 @@ pub enum Rejection {
     /// Bad for everyone for ever; who relays it is at fault too.
     #[error(transparent)]
     Never(#[from] Fault),
-    /// Rightly signed, but in a form this program does not know: nobody is at fault, a newer program may accept it.
+    /// Rightly signed, but in a form this program does not know: nobody is at fault, a newer
+    /// program may accept it.
     #[error(transparent)]
     NotYet(#[from] Unjudged),
 }
@@ -32,7 +35,8 @@ pub enum Fault {
     Stranger(PublicKey),
     #[error("the certificate has {0} bytes, at most {MAX_CERTIFICATE} are allowed")]
     CertificateSize(usize),
-    #[error("the certificate was signed by {}, which is not this cluster's root, or was altered", .0.short())]
+    #[error("the certificate was signed by {}, which is not this cluster's root, or was \
+        altered", .0.short())]
     CertificateIssuer(PublicKey),
     #[error("the certificate is for key {}, but {} signed", .subject.short(), .author.short())]
     CertificateSubject { subject: PublicKey, author: PublicKey },
@@ -70,10 +74,14 @@ pub enum Fault {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs)]
 pub enum Unjudged {
-    #[error("the change is in a form this program does not know ({0}); a newer program wrote it: upgrade this node")]
+    #[error(
+        "the change is in a form this program does not know ({0}); a newer program wrote it: \
+            upgrade this node"
+    )]
     Change(Malformed),
     #[error(
-        "the certificate is in a form this program does not know ({0}); a newer program wrote it: upgrade this node"
+        "the certificate is in a form this program does not know ({0}); a newer program wrote it: \
+            upgrade this node"
     )]
     Certificate(Malformed),
 }
@@ -108,8 +116,12 @@ pub fn accept(genesis: &Genesis, raw: RawChange) -> Result<Change, Rejection> {
     Ok(Change { signed, certificate: raw.certificate })
 }
 
-/// Checks that the root of `genesis` gave this certificate; an operator's own, when it is read from disk, as well.
-pub fn check_certificate(genesis: &Genesis, certificate: &Unverified<Certificate>) -> Result<Certificate, Rejection> {
+/// Checks that the root of `genesis` gave this certificate; an operator's own, when it is read from
+/// disk, as well.
+pub fn check_certificate(
+    genesis: &Genesis,
+    certificate: &Unverified<Certificate>,
+) -> Result<Certificate, Rejection> {
     let bytes = certificate.raw().len();
     if bytes > MAX_CERTIFICATE {
         return Err(Fault::CertificateSize(bytes).into());
@@ -160,9 +172,10 @@ fn right(
 
 /// What makes clocks safe to merge for ever.
 ///
-/// No zeros: `crdts` finds `{a: 1}` and `{a: 1, b: 0}` each greater than the other. Nothing but the writer's own entry at
-/// the serial or above: then whoever has seen a change has a greater serial, so that the order of siblings and the order of
-/// clocks never contradict one another, and equal clocks mean one and the same dot.
+/// No zeros: `crdts` finds `{a: 1}` and `{a: 1, b: 0}` each greater than the other. Nothing but the
+/// writer's own entry at the serial or above: then whoever has seen a change has a greater serial,
+/// so that the order of siblings and the order of clocks never contradict one another, and equal
+/// clocks mean one and the same dot.
 fn check_clock(body: &ChangeBody) -> Result<(), Fault> {
     let clock: &Clock = &body.clock;
     if !(1..=MAX_SERIAL).contains(&body.serial) {
@@ -183,7 +196,12 @@ fn check_clock(body: &ChangeBody) -> Result<(), Fault> {
     Ok(())
 }
 
-fn check_workload(name: &WorkloadName, body: &ChangeBody, right: Right, author: PublicKey) -> Result<(), Fault> {
+fn check_workload(
+    name: &WorkloadName,
+    body: &ChangeBody,
+    right: Right,
+    author: PublicKey,
+) -> Result<(), Fault> {
     if right != Right::Operator {
         return Err(Fault::Stranger(author));
     }
@@ -196,15 +214,25 @@ fn check_workload(name: &WorkloadName, body: &ChangeBody, right: Right, author: 
         Value::Workload { version, .. } if *version > SPEC_VERSION => Ok(()),
         Value::Workload { bytes, .. } => {
             let spec: Spec = codec::decode(bytes).map_err(Fault::Spec)?;
-            if spec.name == *name { Ok(()) } else { Err(Fault::Name { spec: spec.name.clone(), key: name.clone() }) }
+            if spec.name == *name {
+                Ok(())
+            } else {
+                Err(Fault::Name { spec: spec.name.clone(), key: name.clone() })
+            }
         }
         Value::Member { .. } => Err(Fault::Kind),
     }
 }
 
-/// Operators admit and remove like they write anything else. The join key, which every node holds, only admits: under a
-/// writer fixed by the node's id, and having seen nothing. So what it writes can never supersede an operator's removal.
-fn check_member(node: &NodeId, body: &ChangeBody, right: Right, genesis: &Genesis) -> Result<(), Fault> {
+/// Operators admit and remove like they write anything else. The join key, which every node holds,
+/// only admits: under a writer fixed by the node's id, and having seen nothing. So what it writes
+/// can never supersede an operator's removal.
+fn check_member(
+    node: &NodeId,
+    body: &ChangeBody,
+    right: Right,
+    genesis: &Genesis,
+) -> Result<(), Fault> {
     if matches!(body.value, Value::Workload { .. }) {
         return Err(Fault::Kind);
     }

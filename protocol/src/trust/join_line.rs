@@ -19,7 +19,8 @@ const PAYLOAD_TEXT: usize = PAYLOAD / 3 * 4;
 const MAX_ADDRESS: usize = 253 + 6;
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
-/// What a device needs to join: `shoal1:` + base64url of root key, join seed and checksum + `@host:port,host:port`.
+/// What a device needs to join: `shoal1:` + base64url of root key, join seed and checksum +
+/// `@host:port,host:port`.
 ///
 /// A secret: whoever has it can add devices to the cluster, though not tell them what to run.
 #[derive(Clone, PartialEq, Eq)]
@@ -36,7 +37,9 @@ pub struct JoinLine {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs)]
 pub enum BadJoinLine {
-    #[error("this is not a join line: it starts with `{PREFIX}`; `shoal join-line` on a node prints it")]
+    #[error(
+        "this is not a join line: it starts with `{PREFIX}`; `shoal join-line` on a node prints it"
+    )]
     Prefix,
     #[error("this join line is of a newer form ({0}): upgrade shoal on this device")]
     NewerForm(String),
@@ -45,7 +48,8 @@ pub enum BadJoinLine {
     #[error("the join line has a character that cannot be in it, `{0}`: copy it again")]
     Character(char),
     #[error(
-        "the join line was altered or cut short on the way (its checksum does not match): copy the whole line again; \
+        "the join line was altered or cut short on the way (its checksum does not match): copy \
+            the whole line again; \
          with another address it is printed by `shoal join-line --address HOST:PORT`"
     )]
     Checksum,
@@ -76,8 +80,12 @@ impl JoinLine {
 
     fn checksum(&self) -> [u8; CHECKSUM] {
         let addresses = self.addresses.join(",");
-        let digest =
-            Digest::of_parts(&[b"shoal/join-line/1", self.root.as_bytes(), &self.join_seed, addresses.as_bytes()]);
+        let digest = Digest::of_parts(&[
+            b"shoal/join-line/1",
+            self.root.as_bytes(),
+            &self.join_seed,
+            addresses.as_bytes(),
+        ]);
         let mut checksum = [0; CHECKSUM];
         checksum.copy_from_slice(&digest.0[..CHECKSUM]);
         checksum
@@ -96,7 +104,10 @@ impl fmt::Display for JoinLine {
 
 impl fmt::Debug for JoinLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("JoinLine").field("root", &self.root).field("addresses", &self.addresses).finish_non_exhaustive()
+        f.debug_struct("JoinLine")
+            .field("root", &self.root)
+            .field("addresses", &self.addresses)
+            .finish_non_exhaustive()
     }
 }
 
@@ -115,8 +126,13 @@ impl FromStr for JoinLine {
         };
         let payload = from_base64(payload, text.len())?;
         let addresses = addresses.ok_or(BadJoinLine::CutShort(text.len()))?;
-        let addresses: Vec<String> = addresses.split(',').filter(|a| !a.is_empty()).map(str::to_owned).collect();
-        let line = JoinLine { root: PublicKey(half(&payload, 0)), join_seed: half(&payload, 32), addresses };
+        let addresses: Vec<String> =
+            addresses.split(',').filter(|a| !a.is_empty()).map(str::to_owned).collect();
+        let line = JoinLine {
+            root: PublicKey(half(&payload, 0)),
+            join_seed: half(&payload, 32),
+            addresses,
+        };
         if line.checksum() != payload[64..] {
             return Err(BadJoinLine::Checksum);
         }
@@ -134,7 +150,9 @@ fn half(payload: &[u8; PAYLOAD], from: usize) -> [u8; 32] {
 fn wrong_prefix(text: &str) -> BadJoinLine {
     let form = text.split(':').next().unwrap_or_default();
     match form.strip_prefix("shoal").map(str::parse::<u32>) {
-        Some(Ok(number)) if number > 1 && text.contains(':') => BadJoinLine::NewerForm(form.to_owned()),
+        Some(Ok(number)) if number > 1 && text.contains(':') => {
+            BadJoinLine::NewerForm(form.to_owned())
+        }
         _ => BadJoinLine::Prefix,
     }
 }
@@ -156,13 +174,17 @@ fn is_address(address: &str) -> bool {
         return false;
     };
     let name = |host: &str| {
-        !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'))
+        !host.is_empty()
+            && host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'))
     };
     let v6 = |host: &str| {
-        let inner = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or_default();
-        inner.contains(':') && inner.bytes().all(|b| b.is_ascii_hexdigit() || matches!(b, b':' | b'.'))
+        let inner =
+            host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or_default();
+        inner.contains(':')
+            && inner.bytes().all(|b| b.is_ascii_hexdigit() || matches!(b, b':' | b'.'))
     };
-    let port_is_good = port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0);
+    let port_is_good =
+        port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0);
     address.len() <= MAX_ADDRESS && (name(host) || v6(host)) && port_is_good
 }
 
@@ -181,7 +203,9 @@ fn to_base64(bytes: &[u8; PAYLOAD]) -> String {
 fn from_base64(text: &str, given: usize) -> Result<[u8; PAYLOAD], BadJoinLine> {
     let mut bits = Vec::with_capacity(PAYLOAD_TEXT);
     for character in text.chars() {
-        let value = u8::try_from(character).ok().and_then(|byte| ALPHABET.iter().position(|letter| *letter == byte));
+        let value = u8::try_from(character)
+            .ok()
+            .and_then(|byte| ALPHABET.iter().position(|letter| *letter == byte));
         bits.push(value.ok_or(BadJoinLine::Character(character))? as u32);
     }
     match bits.len() {

@@ -1,11 +1,13 @@
 //! Who may write what: keys, chains, and the judgement on a change.
 //!
-//! A cluster begins with two keys. The root certifies operators, who write workloads and remove nodes. The join key, whose
-//! seed stands in the join line, admits nodes and can do nothing else. So a stolen device can let more devices in; it can
-//! neither change what runs nor bring back a node that an operator removed.
+//! A cluster begins with two keys. The root certifies operators, who write workloads and remove
+//! nodes. The join key, whose seed stands in the join line, admits nodes and can do nothing else.
+//! So a stolen device can let more devices in; it can neither change what runs nor bring back a
+//! node that an operator removed.
 //!
-//! **[`accept`] is a pure function of the bytes and the chain they carry.** It knows no clock, no order of arrival and no
-//! relay, so every node judges alike and replicas cannot differ over a verdict.
+//! **[`accept`] is a pure function of the bytes and the chain they carry.** It knows no clock, no
+//! order of arrival and no relay, so every node judges alike and replicas cannot differ over a
+//! verdict.
 
 mod accept;
 mod join_line;
@@ -22,8 +24,8 @@ pub use accept::{Fault, Rejection, Unjudged, accept, check_certificate};
 pub use join_line::{BadJoinLine, JoinLine, MAX_ADDRESSES};
 pub use write::{admit, certify, sign_change};
 
-/// Bytes of a change's signed part. A valid spec takes at most 27 KiB and a full clock 3 KiB; the rest is for forms to come,
-/// within one gossip message of 64 KiB.
+/// Bytes of a change's signed part. A valid spec takes at most 27 KiB and a full clock 3 KiB; the
+/// rest is for forms to come, within one gossip message of 64 KiB.
 pub const MAX_CHANGE: usize = 48 * 1024;
 /// Bytes of a certificate's signed part.
 pub const MAX_CERTIFICATE: usize = 1024;
@@ -42,18 +44,21 @@ pub struct Genesis {
 impl Genesis {
     /// The cluster's id.
     pub fn cluster(&self) -> ClusterId {
-        ClusterId(Digest::of_parts(&[b"shoal/genesis/1", self.root.as_bytes(), self.join.as_bytes()]).0)
+        ClusterId(
+            Digest::of_parts(&[b"shoal/genesis/1", self.root.as_bytes(), self.join.as_bytes()]).0,
+        )
     }
 }
 
-/// The writer that one installation of an author's key is. `installation` is drawn at random when the installation is set up
-/// and never copied: two writers under one id would overwrite one another's dots.
+/// The writer that one installation of an author's key is. `installation` is drawn at random when
+/// the installation is set up and never copied: two writers under one id would overwrite one
+/// another's dots.
 pub fn writer_id(author: &PublicKey, installation: &[u8; 16]) -> WriterId {
     WriterId(Digest::of_parts(&[b"shoal/writer/1", author.as_bytes(), installation]).0)
 }
 
-/// The writer under which the join key admits `node`. Fixed, so that such an admission can be told by its form, and so that
-/// it never takes an entry in anybody else's clock.
+/// The writer under which the join key admits `node`. Fixed, so that such an admission can be told
+/// by its form, and so that it never takes an entry in anybody else's clock.
 pub fn admission_writer(join: &PublicKey, node: &NodeId) -> WriterId {
     WriterId(Digest::of_parts(&[b"shoal/admission/1", join.as_bytes(), node.as_bytes()]).0)
 }

@@ -2,7 +2,10 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::model::change::{MAX_CLOCK, MAX_SERIAL};
-use crate::model::{Artifact, Certificate, Change, ChangeBody, Clock, Key, KeyPair, RawChange, Resources, RuntimeKind};
+use crate::model::{
+    Artifact, Certificate, Change, ChangeBody, Clock, Key, KeyPair, RawChange, Resources,
+    RuntimeKind,
+};
 use crate::model::{Signable, Signed, Spec, SpecForm, Unverified, Value, WorkloadName, codec};
 
 const INSTALLATION: [u8; 16] = [9; 16];
@@ -67,7 +70,11 @@ fn fault(change: impl FnOnce(&mut ChangeBody)) -> Fault {
     }
 }
 
-fn raw(cluster: &Cluster, keys: &KeyPair, certificate: Option<&Unverified<Certificate>>) -> RawChange {
+fn raw(
+    cluster: &Cluster,
+    keys: &KeyPair,
+    certificate: Option<&Unverified<Certificate>>,
+) -> RawChange {
     let signed = Signed::sign(body(cluster), keys, &cluster.genesis.cluster());
     RawChange { change: signed.wire(), certificate: certificate.cloned() }
 }
@@ -100,7 +107,10 @@ fn nobody_else_writes_workloads() {
     assert_eq!(judge(join), Fault::Stranger(cluster.join.public()).into());
     let borrowed = raw(&cluster, &stranger, Some(&cluster.certificate));
     let subject = cluster.operator.public();
-    assert_eq!(judge(borrowed), Fault::CertificateSubject { subject, author: stranger.public() }.into());
+    assert_eq!(
+        judge(borrowed),
+        Fault::CertificateSubject { subject, author: stranger.public() }.into()
+    );
 
     let own = Certificate { subject: stranger.public(), name: "me".into() };
     let own = Signed::sign(own, &stranger, &cluster.genesis.cluster());
@@ -114,7 +124,10 @@ fn a_certificate_of_another_cluster_is_worth_nothing() {
     let other = Genesis { root: cluster.root.public(), join: PublicKey([5; 32]) };
     let certificate = certify(&other, &cluster.root, cluster.operator.public(), "ada").unwrap();
     let raw = raw(&cluster, &cluster.operator, Some(&certificate));
-    assert_eq!(accept(&cluster.genesis, raw), Err(Fault::CertificateIssuer(cluster.root.public()).into()));
+    assert_eq!(
+        accept(&cluster.genesis, raw),
+        Err(Fault::CertificateIssuer(cluster.root.public()).into())
+    );
     assert!(check_certificate(&other, &certificate).is_ok());
 }
 
@@ -126,8 +139,12 @@ fn no_byte_of_a_change_can_be_altered() {
     for i in 0..bytes.len() {
         let mut altered = bytes.clone();
         altered[i] ^= 1;
-        let verdict = codec::decode::<RawChange>(&altered).ok().map(|raw| accept(&cluster.genesis, raw));
-        assert!(!matches!(verdict, Some(Ok(_) | Err(Rejection::NotYet(_)))), "byte {i}: {verdict:?}");
+        let verdict =
+            codec::decode::<RawChange>(&altered).ok().map(|raw| accept(&cluster.genesis, raw));
+        assert!(
+            !matches!(verdict, Some(Ok(_) | Err(Rejection::NotYet(_)))),
+            "byte {i}: {verdict:?}"
+        );
     }
 }
 
@@ -181,7 +198,8 @@ fn a_value_must_suit_its_key() {
     assert_eq!(fault(wrong_name), Fault::Name { spec: name("other"), key: name("web") });
     assert_eq!(fault(|body| body.value = Value::Member { salt: 1 }), Fault::Kind);
     assert_eq!(fault(|body| body.key = Key::Member(NodeId([1; 32]))), Fault::Kind);
-    let no_version = |body: &mut ChangeBody| body.value = Value::Workload { version: 0, bytes: vec![] };
+    let no_version =
+        |body: &mut ChangeBody| body.value = Value::Workload { version: 0, bytes: vec![] };
     assert_eq!(fault(no_version), Fault::SpecVersion(0));
 }
 
@@ -221,7 +239,9 @@ fn a_newer_spec_is_kept_and_a_newer_change_is_not_blamed_on_anyone() {
 
 #[test]
 fn what_cannot_travel_by_gossip_is_refused() {
-    let huge = |body: &mut ChangeBody| body.value = Value::Workload { version: 2, bytes: vec![0; MAX_CHANGE] };
+    let huge = |body: &mut ChangeBody| {
+        body.value = Value::Workload { version: 2, bytes: vec![0; MAX_CHANGE] }
+    };
     assert!(matches!(fault(huge), Fault::Size(_)));
 }
 
@@ -299,13 +319,17 @@ fn a_join_line_leads_to_its_cluster() {
 #[test]
 fn the_forms_that_people_and_disks_keep_do_not_change() {
     // Computed apart from this program.
-    let line = JoinLine { root: PublicKey([1; 32]), join_seed: [2; 32], addresses: vec!["a:1".into()] };
+    let line =
+        JoinLine { root: PublicKey([1; 32]), join_seed: [2; 32], addresses: vec!["a:1".into()] };
     assert_eq!(
         line.to_string(),
         "shoal1:AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQECAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAsqxNYYHbbA0@a:1"
     );
     let genesis = Genesis { root: PublicKey([1; 32]), join: PublicKey([2; 32]) };
-    assert_eq!(genesis.cluster().to_string(), "1c65865822c879ed4dec070a7d2a009d4c077a2c5efb8c9306b0b409d032b595");
+    assert_eq!(
+        genesis.cluster().to_string(),
+        "1c65865822c879ed4dec070a7d2a009d4c077a2c5efb8c9306b0b409d032b595"
+    );
     assert_eq!(
         Digest(transport_secret(&[2; 32])).to_string(),
         "7959fe612386d21709a3784e7ec1f40e53e9016340901f76aa104e2533fa6139"
@@ -320,8 +344,14 @@ fn the_forms_that_people_and_disks_keep_do_not_change() {
 fn a_join_line_takes_other_addresses() {
     let line = join_line().with_addresses(vec!["gw.example:7700".into()]).unwrap();
     let read: JoinLine = line.to_string().parse().unwrap();
-    assert_eq!((read.genesis(), read.addresses), (join_line().genesis(), vec!["gw.example:7700".to_owned()]));
-    assert_eq!(join_line().with_addresses(vec!["gw".into()]), Err(BadJoinLine::Address("gw".into())));
+    assert_eq!(
+        (read.genesis(), read.addresses),
+        (join_line().genesis(), vec!["gw.example:7700".to_owned()])
+    );
+    assert_eq!(
+        join_line().with_addresses(vec!["gw".into()]),
+        Err(BadJoinLine::Address("gw".into()))
+    );
     assert_eq!(join_line().with_addresses(Vec::new()), Err(BadJoinLine::NoAddress));
 }
 
@@ -363,9 +393,14 @@ fn a_bad_join_line_says_what_is_wrong() {
     };
     assert_eq!(with(&[]), BadJoinLine::NoAddress);
     assert_eq!(with(&["a:1"; 17]), BadJoinLine::TooManyAddresses(17));
-    for address in ["a", "a:0", "a:70000", ":1", "a:+1", "a b:1", "[::zz]:1", "[]:1", "fd00::1:7700"] {
+    for address in
+        ["a", "a:0", "a:70000", ":1", "a:+1", "a b:1", "[::zz]:1", "[]:1", "fd00::1:7700"]
+    {
         let found = with(&[address]);
-        assert!(matches!(found, BadJoinLine::Address(_) | BadJoinLine::Checksum), "{address}: {found:?}");
+        assert!(
+            matches!(found, BadJoinLine::Address(_) | BadJoinLine::Checksum),
+            "{address}: {found:?}"
+        );
     }
 }
 

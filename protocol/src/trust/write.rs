@@ -1,13 +1,16 @@
 //! Making what [`super::accept`] accepts.
 
-use crate::model::{Certificate, Change, ChangeBody, Clock, Key, KeyPair, NodeId, PublicKey, RawChange, Signed};
+use crate::model::{
+    Certificate, Change, ChangeBody, Clock, Key, KeyPair, NodeId, PublicKey, RawChange, Signed,
+};
 use crate::model::{Unverified, Value};
 
 use super::accept::{Fault, Rejection, accept, check_operator_name};
 use super::{Genesis, admission_writer};
 
-/// Signs `body`, whose clock already has the writer at the serial. `certificate` is the author's own; none for root and join
-/// key. Refuses what every node would refuse, so that nothing is signed in vain.
+/// Signs `body`, whose clock already has the writer at the serial. `certificate` is the author's
+/// own; none for root and join key. Refuses what every node would refuse, so that nothing is signed
+/// in vain.
 pub fn sign_change(
     genesis: &Genesis,
     keys: &KeyPair,
@@ -18,9 +21,15 @@ pub fn sign_change(
     accept(genesis, RawChange { change: signed.wire(), certificate: certificate.cloned() })
 }
 
-/// Admits `node` with the join key; `salt` is to be random, `serial` the next one of the key. Has no effect on a node that
-/// an operator removed: only an operator can take it back.
-pub fn admit(genesis: &Genesis, join: &KeyPair, node: NodeId, salt: u64, serial: u64) -> Result<Change, Rejection> {
+/// Admits `node` with the join key; `salt` is to be random, `serial` the next one of the key. Has
+/// no effect on a node that an operator removed: only an operator can take it back.
+pub fn admit(
+    genesis: &Genesis,
+    join: &KeyPair,
+    node: NodeId,
+    salt: u64,
+    serial: u64,
+) -> Result<Change, Rejection> {
     let writer = admission_writer(&genesis.join, &node);
     let body = ChangeBody {
         key: Key::Member(node),

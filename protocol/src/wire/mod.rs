@@ -1,7 +1,8 @@
-//! The envelope in which messages travel between nodes: one version byte, then the message in its canonical bytes.
+//! The envelope in which messages travel between nodes: one version byte, then the message in its
+//! canonical bytes.
 //!
-//! Message types are append-only; the tests hold their bytes. A peer that speaks another version is told apart by the byte (and,
-//! before that, by the protocol's name), never by a failed guess.
+//! Message types are append-only; the tests hold their bytes. A peer that speaks another version is
+//! told apart by the byte (and, before that, by the protocol's name), never by a failed guess.
 
 use crate::model::codec::{self, Malformed};
 use crate::node::Message;

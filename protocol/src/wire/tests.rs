@@ -11,7 +11,8 @@ use crate::trust::{self, Genesis};
 
 /// One message of each kind this room can make by itself, from fixed keys.
 fn samples() -> Vec<(&'static str, Message)> {
-    let (root, join, node) = (KeyPair::from_seed(&[1; 32]), KeyPair::from_seed(&[2; 32]), KeyPair::from_seed(&[3; 32]));
+    let (root, join, node) =
+        (KeyPair::from_seed(&[1; 32]), KeyPair::from_seed(&[2; 32]), KeyPair::from_seed(&[3; 32]));
     let genesis = Genesis { root: root.public(), join: join.public() };
     let cluster = genesis.cluster();
     let id = NodeId(node.public().0);
@@ -30,7 +31,11 @@ fn samples() -> Vec<(&'static str, Message)> {
         since: WallClock(1_800_000_000_000),
         award: award.wire(),
     };
-    let slot = Signed::sign(Slot { slot: replica.slot(), counter: 3, claims: vec![claim] }, &node, &cluster);
+    let slot = Signed::sign(
+        Slot { slot: replica.slot(), counter: 3, claims: vec![claim] },
+        &node,
+        &cluster,
+    );
     let facts = Facts {
         arch: "aarch64".into(),
         runtimes: [RuntimeKind::Wasm].into(),
@@ -49,7 +54,12 @@ fn samples() -> Vec<(&'static str, Message)> {
         no_way_to: vec![id],
     };
     let record = Signed::sign(record, &node, &cluster);
-    let key = RulingKey { uid: Digest([4; 32]), kind: RulingKind::JobResult, generation: Digest([5; 32]), tick: 1 };
+    let key = RulingKey {
+        uid: Digest([4; 32]),
+        kind: RulingKind::JobResult,
+        generation: Digest([5; 32]),
+        tick: 1,
+    };
     let ruling = Signed::sign(Ruling { key, sequence: 1, value: -1 }, &node, &cluster);
     let sealed = Sealed { to: id, life: 2, number: (2 << 32) + 1, message: vec![1, 2, 3] };
     let sealed = Signed::sign(sealed, &node, &cluster);
@@ -62,12 +72,16 @@ fn samples() -> Vec<(&'static str, Message)> {
         ("admitted", Message::Admitted { changes: vec![admission] }),
         ("ask-holder", Message::AskHolder { digest: Digest([6; 32]) }),
         ("claims", Message::Claims(claims::Message::AskKeeper { replica, token, question: 1 })),
-        ("auction", Message::Auction(auction::Message::Claimed { auction, claims: vec![(replica, token)] })),
+        (
+            "auction",
+            Message::Auction(auction::Message::Claimed { auction, claims: vec![(replica, token)] }),
+        ),
         ("carry", Message::Carry(sealed.wire())),
     ]
 }
 
-/// The bytes on the wire are frozen: a change here is a change that deployed nodes do not understand.
+/// The bytes on the wire are frozen: a change here is a change that deployed nodes do not
+/// understand.
 #[test]
 fn the_bytes_of_messages_do_not_change() {
     let golden: BTreeMap<&str, &str> = BTreeMap::from(GOLDEN);

@@ -16,7 +16,8 @@ pub enum Error {
     },
     /// A file changed under its name. It was taken out, so that it can be fetched again.
     #[error(
-        "artifact {} was altered on disk (its bytes are {} now); it was moved to {} and must be fetched again",
+        "artifact {} was altered on disk (its bytes are {} now); it was moved to {} and must be \
+            fetched again",
         .digest.short(), .found.short(), .moved.display()
     )]
     Altered {
@@ -28,7 +29,8 @@ pub enum Error {
         moved: PathBuf,
     },
     /// The giver gave other bytes. Nothing was kept.
-    #[error("the bytes received are {}, not {}: nothing was kept", .found.short(), .expected.short())]
+    #[error("the bytes received are {}, not {}: nothing was \
+        kept", .found.short(), .expected.short())]
     Mismatch {
         /// What was asked for.
         expected: Digest,
@@ -47,7 +49,10 @@ pub enum Error {
         most: u64,
     },
     /// What is pinned or in use leaves no room.
-    #[error("the artifact store is full: {needed} more bytes do not fit into {limit}, of which {fixed} are in use")]
+    #[error(
+        "the artifact store is full: {needed} more bytes do not fit into {limit}, of which \
+            {fixed} are in use"
+    )]
     Full {
         /// How many more are needed.
         needed: u64,
@@ -57,7 +62,8 @@ pub enum Error {
         fixed: u64,
     },
     /// The disk is full.
-    #[error("no space left on the disk of {}: {needed} bytes are needed, {free} are free (and some are kept free)", .folder.display())]
+    #[error("no space left on the disk of {}: {needed} bytes are needed, {free} are free (and \
+        some are kept free)", .folder.display())]
     DiskFull {
         /// The store's folder.
         folder: PathBuf,

@@ -141,7 +141,13 @@ fn finish(context: Context) -> Digest {
 }
 
 /// Up to `len` bytes from `offset`, none beyond `size`.
-pub(super) fn read_at(file: &File, path: &Path, offset: u64, len: usize, size: u64) -> Result<Bytes, Error> {
+pub(super) fn read_at(
+    file: &File,
+    path: &Path,
+    offset: u64,
+    len: usize,
+    size: u64,
+) -> Result<Bytes, Error> {
     let left = usize::try_from(size.saturating_sub(offset)).unwrap_or(usize::MAX);
     let mut buffer = vec![0; len.min(left)];
     file.read_exact_at(&mut buffer, offset).map_err(io("read", path))?;
@@ -166,9 +172,14 @@ pub(super) struct Draft {
 impl Draft {
     pub fn new(folder: &Path) -> Result<Self, Error> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        let path = folder.join(format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)));
-        let file =
-            OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).map_err(io("make", &path))?;
+        let path =
+            folder.join(format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)));
+        let file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(io("make", &path))?;
         Ok(Draft { file, path, context: Context::new(&SHA256), len: 0, kept: false })
     }
 

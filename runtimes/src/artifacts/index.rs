@@ -11,7 +11,8 @@ use super::error::Error;
 use super::files::{Stamp, delete, io};
 use super::{lock, partial};
 
-/// Transfers that were given up and wait to be resumed. More are unlikely to be, and each has a claim on the disk.
+/// Transfers that were given up and wait to be resumed. More are unlikely to be, and each has a
+/// claim on the disk.
 const MAX_WAITING_PARTIALS: usize = 16;
 
 #[derive(Default)]
@@ -63,13 +64,24 @@ impl Index {
                 let meta = entry.metadata().map_err(io("look at", &entry.path()))?;
                 let name = entry.file_name();
                 let Some(name) = name.to_str().filter(|_| meta.is_file()) else { continue };
-                let parsed =
-                    if partial { partial::parse_name(name) } else { name.parse().ok().map(|d| (d, meta.len())) };
+                let parsed = if partial {
+                    partial::parse_name(name)
+                } else {
+                    name.parse().ok().map(|d| (d, meta.len()))
+                };
                 match parsed {
-                    Some((digest, size)) => {
-                        found.push((meta.modified().ok(), digest, size, meta.len(), partial, entry.path()))
+                    Some((digest, size)) => found.push((
+                        meta.modified().ok(),
+                        digest,
+                        size,
+                        meta.len(),
+                        partial,
+                        entry.path(),
+                    )),
+                    None => {
+                        tracing::warn!(file = %entry.path().display(), "not an artifact; left \
+                            alone")
                     }
-                    None => tracing::warn!(file = %entry.path().display(), "not an artifact; left alone"),
                 }
             }
         }
@@ -80,8 +92,13 @@ impl Index {
             index.uses += 1;
             let used = index.uses;
             if !partial {
-                index.held.insert(digest, Held { size, used, holds: 0, verified: None, unwanted: false });
-            } else if index.partials.contains_key(&digest) || index.held.contains_key(&digest) || len > size {
+                index
+                    .held
+                    .insert(digest, Held { size, used, holds: 0, verified: None, unwanted: false });
+            } else if index.partials.contains_key(&digest)
+                || index.held.contains_key(&digest)
+                || len > size
+            {
                 delete(&path)?;
                 continue;
             } else {
@@ -121,7 +138,8 @@ impl Index {
         }
     }
 
-    /// Takes an artifact out so that its file can be deleted; `false` when it is not there or in use.
+    /// Takes an artifact out so that its file can be deleted; `false` when it is not there or in
+    /// use.
     pub fn take_out(&mut self, digest: &Digest) -> bool {
         match self.held.get_mut(digest) {
             None => false,
@@ -136,7 +154,8 @@ impl Index {
         }
     }
 
-    /// Marks a transfer as under way; tells the bytes that are here already and the size that was announced for them.
+    /// Marks a transfer as under way; tells the bytes that are here already and the size that was
+    /// announced for them.
     pub fn begin_partial(&mut self, digest: &Digest) -> Result<Option<(u64, u64)>, Error> {
         if !self.under_way.insert(*digest) {
             return Err(Error::Busy { digest: *digest });
@@ -148,8 +167,8 @@ impl Index {
         Ok(waiting.map(|waiting| (waiting.size, waiting.got)))
     }
 
-    /// A transfer is no longer under way; `waiting` tells the size and the bytes it has, when it may be resumed. Gives the
-    /// one that waited longest when there are too many.
+    /// A transfer is no longer under way; `waiting` tells the size and the bytes it has, when it
+    /// may be resumed. Gives the one that waited longest when there are too many.
     pub fn end_partial(&mut self, digest: &Digest, waiting: Option<(u64, u64)>) -> Option<Victim> {
         self.under_way.remove(digest);
         if let Some((size, got)) = waiting {
@@ -172,7 +191,10 @@ impl Index {
         if let Some(victim) = self.oldest_partial() {
             return Some(victim);
         }
-        let evictable = self.held.iter().filter(|(digest, held)| held.holds == 0 && !self.pinned.contains(digest));
+        let evictable = self
+            .held
+            .iter()
+            .filter(|(digest, held)| held.holds == 0 && !self.pinned.contains(digest));
         let digest = *evictable.min_by_key(|(_, held)| (!held.unwanted, held.used))?.0;
         let held = self.held.remove(&digest)?;
         self.stored -= held.size;
@@ -181,8 +203,12 @@ impl Index {
 
     /// Bytes that could be had by evicting all that may go.
     fn evictable(&self) -> u64 {
-        let held = self.held.iter().filter(|(digest, held)| held.holds == 0 && !self.pinned.contains(digest));
-        held.map(|(_, held)| held.size).sum::<u64>() + self.partials.values().map(|waiting| waiting.got).sum::<u64>()
+        let held = self
+            .held
+            .iter()
+            .filter(|(digest, held)| held.holds == 0 && !self.pinned.contains(digest));
+        held.map(|(_, held)| held.size).sum::<u64>()
+            + self.partials.values().map(|waiting| waiting.got).sum::<u64>()
     }
 }
 
@@ -195,7 +221,10 @@ pub struct Hold {
 
 impl Hold {
     /// Also counts as a use, and tells the stamp of the last verification.
-    pub(super) fn take(index: &Arc<Mutex<Index>>, digest: &Digest) -> Option<(Self, Option<Stamp>)> {
+    pub(super) fn take(
+        index: &Arc<Mutex<Index>>,
+        digest: &Digest,
+    ) -> Option<(Self, Option<Stamp>)> {
         let mut locked = lock(index);
         locked.uses += 1;
         let used = locked.uses;
@@ -232,7 +261,8 @@ impl Reservation {
         Reservation { index: index.clone(), bytes: 0 }
     }
 
-    /// Promises `more` bytes within `limit`; gives what must be deleted for it. Nothing changes when they cannot be had.
+    /// Promises `more` bytes within `limit`; gives what must be deleted for it. Nothing changes
+    /// when they cannot be had.
     pub fn grow(&mut self, more: u64, limit: u64) -> Result<Vec<Victim>, Error> {
         let mut index = lock(&self.index);
         let fixed = index.bytes() - index.evictable();

@@ -7,8 +7,9 @@
 //! <folder>/tmp/                         nameless work; emptied at open
 //! ```
 //!
-//! **No byte leaves the store unverified**: a file is hashed when it is first used after the start of the program, and again
-//! whenever the file system says that it was touched. All disk work runs on tokio's blocking threads.
+//! **No byte leaves the store unverified**: a file is hashed when it is first used after the start
+//! of the program, and again whenever the file system says that it was touched. All disk work runs
+//! on tokio's blocking threads.
 
 mod error;
 mod files;
@@ -38,7 +39,8 @@ const CHUNK: usize = 256 * 1024;
 /// Bounds of a store.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limits {
-    /// Bytes of all artifacts, transfers under way included. What is not pinned goes first, the least recently used before.
+    /// Bytes of all artifacts, transfers under way included. What is not pinned goes first, the
+    /// least recently used before.
     pub bytes: u64,
     /// Bytes of the largest artifact.
     pub artifact: u64,
@@ -53,7 +55,8 @@ impl Default for Limits {
     }
 }
 
-/// A content-addressed store in a folder of its own. Cheap to clone. One process at a time may have the folder open.
+/// A content-addressed store in a folder of its own. Cheap to clone. One process at a time may have
+/// the folder open.
 #[derive(Clone)]
 pub struct ArtifactStore {
     shared: Arc<Shared>,
@@ -65,7 +68,8 @@ struct Shared {
     index: Arc<Mutex<Index>>,
 }
 
-/// A verified artifact, open for reading. While this lives the artifact is neither evicted nor removed.
+/// A verified artifact, open for reading. While this lives the artifact is neither evicted nor
+/// removed.
 #[derive(Debug)]
 pub struct Artifact {
     /// The bytes, from the start.
@@ -106,17 +110,20 @@ impl ArtifactStore {
         self.put_from(std::io::Cursor::new(bytes), None).await.map(|(digest, _)| digest)
     }
 
-    /// Keeps what `reader` gives and tells its name and size. With `expected`, other bytes are refused.
+    /// Keeps what `reader` gives and tells its name and size. With `expected`, other bytes are
+    /// refused.
     ///
     /// # Errors
-    /// Other bytes than expected, too large, no room, the reader failed, or the device did. Nothing is kept then.
+    /// Other bytes than expected, too large, no room, the reader failed, or the device did. Nothing
+    /// is kept then.
     pub async fn put_from(
         &self,
         mut reader: impl AsyncRead + Unpin + Send,
         expected: Option<Digest>,
     ) -> Result<(Digest, u64), Error> {
         let store = self.clone();
-        let mut draft = blocking(move || files::Draft::new(&store.shared.folder.join("tmp"))).await?;
+        let mut draft =
+            blocking(move || files::Draft::new(&store.shared.folder.join("tmp"))).await?;
         let mut reservation = Reservation::new(&self.shared.index);
         loop {
             let mut chunk = BytesMut::with_capacity(CHUNK);
@@ -170,7 +177,8 @@ impl ArtifactStore {
         self.lock().bytes()
     }
 
-    /// Says which artifacts must stay, instead of those said before. The rest is evicted when room is needed, not now.
+    /// Says which artifacts must stay, instead of those said before. The rest is evicted when room
+    /// is needed, not now.
     pub fn pin(&self, pinned: BTreeSet<Digest>) {
         self.lock().pin(pinned);
     }
@@ -206,8 +214,8 @@ impl ArtifactStore {
         .await
     }
 
-    /// Forgets an artifact. One that is not there is fine; one that is open stays until it is closed, and is then the first
-    /// to be evicted.
+    /// Forgets an artifact. One that is not there is fine; one that is open stays until it is
+    /// closed, and is then the first to be evicted.
     ///
     /// # Errors
     /// The device failed; the artifact is still there.
@@ -222,7 +230,8 @@ impl ArtifactStore {
         .await
     }
 
-    /// Begins or goes on with a transfer of an artifact of `size` bytes. `None`: the store has it already.
+    /// Begins or goes on with a transfer of an artifact of `size` bytes. `None`: the store has it
+    /// already.
     ///
     /// # Errors
     /// Another transfer of it is under way; too large; no room; the device failed.
@@ -246,7 +255,8 @@ impl ArtifactStore {
         let Limits { bytes, keep_free, .. } = self.shared.limits;
         let victims = reservation.grow(more, bytes)?;
         for victim in victims {
-            tracing::info!(artifact = %victim.digest.short(), bytes = victim.size, "evicted from the store to make room");
+            tracing::info!(artifact = %victim.digest.short(), bytes = victim.size, "evicted from \
+                the store to make room");
             let path = match victim.partial {
                 true => partial::path_of(&self.shared.folder, &victim.digest, victim.size),
                 false => self.path_of(&victim.digest),
@@ -289,7 +299,8 @@ impl ArtifactStore {
             return io("move away the altered", path)(error);
         }
         files::keep_newest(&folder, QUARANTINED);
-        tracing::warn!(artifact = %digest.short(), file = %moved.display(), "an artifact was altered on disk and is refused");
+        tracing::warn!(artifact = %digest.short(), file = %moved.display(), "an artifact was \
+            altered on disk and is refused");
         Error::Altered { digest, found, moved }
     }
 
@@ -302,6 +313,7 @@ impl ArtifactStore {
 const QUARANTINED: usize = 4;
 
 fn lock(index: &Mutex<Index>) -> MutexGuard<'_, Index> {
-    // Each change of the index is complete before the lock is given back, also when a panic does that.
+    // Each change of the index is complete before the lock is given back, also when a panic does
+    // that.
     index.lock().unwrap_or_else(PoisonError::into_inner)
 }

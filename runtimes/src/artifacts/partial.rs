@@ -15,7 +15,8 @@ use super::{ArtifactStore, lock};
 /// Bytes that may have to be fetched again after a power cut; fewer would wear the flash.
 const SYNC_EVERY: u64 = 4 << 20;
 
-/// The part of an artifact that is here, to be continued. Dropping it keeps what came, for the next [`ArtifactStore::partial`].
+/// The part of an artifact that is here, to be continued. Dropping it keeps what came, for the next
+/// [`ArtifactStore::partial`].
 pub struct Partial {
     /// `None` once it was finished or thrown away.
     open: Option<Open>,
@@ -44,7 +45,11 @@ pub(super) fn parse_name(name: &str) -> Option<(Digest, u64)> {
 }
 
 impl Partial {
-    pub(super) fn begin(store: ArtifactStore, digest: Digest, size: u64) -> Result<Option<Self>, Error> {
+    pub(super) fn begin(
+        store: ArtifactStore,
+        digest: Digest,
+        size: u64,
+    ) -> Result<Option<Self>, Error> {
         if size == 0 {
             return Err(Error::Empty);
         }
@@ -60,7 +65,12 @@ impl Partial {
         opened.map(|open| Some(Partial { open: Some(open) }))
     }
 
-    fn open(store: &ArtifactStore, digest: Digest, size: u64, waiting: Option<(u64, u64)>) -> Result<Open, Error> {
+    fn open(
+        store: &ArtifactStore,
+        digest: Digest,
+        size: u64,
+        waiting: Option<(u64, u64)>,
+    ) -> Result<Open, Error> {
         let folder = &store.shared.folder;
         if let Some((other, _)) = waiting.filter(|(other, _)| *other != size) {
             files::delete(&path_of(folder, &digest, other))?;
@@ -69,7 +79,8 @@ impl Partial {
         let mut reservation = Reservation::new(&store.shared.index);
         store.make_room(&mut reservation, size)?;
         let mut options = OpenOptions::new();
-        let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
+        let file =
+            options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
         let file = file.map_err(io("open", &path))?;
         let mut at = Stamp::of(&file, &path)?.size;
         if at > size {
@@ -92,7 +103,8 @@ impl Partial {
     /// Adds a chunk at `offset`, which must be [`Partial::offset`].
     ///
     /// # Errors
-    /// The chunk does not continue, or goes beyond the announced size: nothing changed. The device failed: drop it.
+    /// The chunk does not continue, or goes beyond the announced size: nothing changed. The device
+    /// failed: drop it.
     pub async fn append(&mut self, offset: u64, chunk: Bytes) -> Result<(), Error> {
         let Some(mut open) = self.open.take() else { return Err(Error::Offset { offset, at: 0 }) };
         let (open, result) = blocking(move || {
@@ -107,10 +119,12 @@ impl Partial {
     /// Verifies what came and gives it its name.
     ///
     /// # Errors
-    /// [`Error::Incomplete`]: what came is kept. [`Error::Mismatch`]: what came was thrown away. The device failed: what
-    /// came is kept.
+    /// [`Error::Incomplete`]: what came is kept. [`Error::Mismatch`]: what came was thrown away.
+    /// The device failed: what came is kept.
     pub async fn finish(mut self) -> Result<(), Error> {
-        let Some(open) = self.open.take() else { return Err(Error::Incomplete { got: 0, size: 0 }) };
+        let Some(open) = self.open.take() else {
+            return Err(Error::Incomplete { got: 0, size: 0 });
+        };
         blocking(move || open.finish()).await
     }
 

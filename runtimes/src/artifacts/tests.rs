@@ -40,10 +40,18 @@ async fn other_bytes_than_expected_are_refused_and_leave_nothing() {
     let store = store_in(folder.path()).await;
     let expected = Digest::of(b"these");
     let error = store.put_from(&b"those"[..], Some(expected)).await.unwrap_err();
-    assert!(matches!(error, Error::Mismatch { expected: e, found } if e == expected && found == Digest::of(b"those")));
+    assert!(
+        matches!(error, Error::Mismatch { expected: e, found } if e == expected && found == Digest::of(b"those"))
+    );
     assert!(matches!(store.put(Bytes::new()).await, Err(Error::Empty)));
-    assert!(matches!(store.put(bytes(1, 1001)).await, Err(Error::TooLarge { size: 1001, most: 1000 })));
-    assert_eq!((names(folder.path(), "sha256"), names(folder.path(), "tmp"), store.bytes()), (0, 0, 0));
+    assert!(matches!(
+        store.put(bytes(1, 1001)).await,
+        Err(Error::TooLarge { size: 1001, most: 1000 })
+    ));
+    assert_eq!(
+        (names(folder.path(), "sha256"), names(folder.path(), "tmp"), store.bytes()),
+        (0, 0, 0)
+    );
 }
 
 #[tokio::test]
@@ -62,7 +70,11 @@ async fn a_file_altered_before_its_first_use_is_refused_and_set_aside() {
     assert!(matches!(store.open_artifact(&digest).await, Err(Error::Missing { .. })));
 
     store.put(bytes(1, 100)).await.unwrap();
-    assert_eq!(store.read(&digest).await.unwrap(), bytes(1, 100), "fetched again, it is served again");
+    assert_eq!(
+        store.read(&digest).await.unwrap(),
+        bytes(1, 100),
+        "fetched again, it is served again"
+    );
 }
 
 #[tokio::test]
@@ -99,7 +111,11 @@ async fn the_least_recently_used_goes_first_and_what_is_pinned_or_open_stays() {
     store.read(&digests[2]).await.unwrap();
     store.put(bytes(9, 200)).await.unwrap();
     let left: Vec<_> = digests.iter().map(|digest| store.has(digest).is_some()).collect();
-    assert_eq!(left, [true, true, true, false, true], "pinned, open, used since; 3 is the oldest of the rest");
+    assert_eq!(
+        left,
+        [true, true, true, false, true],
+        "pinned, open, used since; 3 is the oldest of the rest"
+    );
 
     store.put(bytes(10, 400)).await.unwrap();
     assert_eq!(store.has(&digests[4]), None);
@@ -167,7 +183,10 @@ async fn a_broken_transfer_is_resumed_after_a_restart() {
     let mut partial = store.partial(&digest, 500).await.unwrap().unwrap();
     assert_eq!(partial.offset(), 200);
     assert_eq!(store.bytes(), 500, "what is to come is promised");
-    assert!(matches!(partial.append(100, whole.slice(..10)).await, Err(Error::Offset { offset: 100, at: 200 })));
+    assert!(matches!(
+        partial.append(100, whole.slice(..10)).await,
+        Err(Error::Offset { offset: 100, at: 200 })
+    ));
     assert!(matches!(store.partial(&digest, 500).await, Err(Error::Busy { .. })));
     partial.append(200, whole.slice(200..)).await.unwrap();
     assert!(matches!(partial.append(500, whole.slice(..1)).await, Err(Error::TooLarge { .. })));
@@ -203,7 +222,11 @@ async fn a_transfer_finished_too_early_keeps_what_came() {
     partial.append(0, bytes(7, 4)).await.unwrap();
     assert!(matches!(partial.finish().await, Err(Error::Incomplete { got: 4, size: 10 })));
     assert_eq!(store.partial(&digest, 10).await.unwrap().unwrap().offset(), 4);
-    assert_eq!(store.partial(&digest, 20).await.unwrap().unwrap().offset(), 0, "another size is another transfer");
+    assert_eq!(
+        store.partial(&digest, 20).await.unwrap().unwrap().offset(),
+        0,
+        "another size is another transfer"
+    );
     assert_eq!(names(folder.path(), "partial"), 1);
 }
 

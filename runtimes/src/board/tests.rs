@@ -27,7 +27,8 @@ async fn a_late_watcher_gets_every_instance_once() {
         board.begin(id(name), digest()).set(State::Running);
     }
     let mut watch = board.watch();
-    let mut seen: Vec<_> = watch.next().await.into_iter().map(|status| status.id.to_string()).collect();
+    let mut seen: Vec<_> =
+        watch.next().await.into_iter().map(|status| status.id.to_string()).collect();
     seen.sort();
     assert_eq!(seen, ["a", "b", "c"]);
 

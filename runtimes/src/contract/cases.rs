@@ -28,10 +28,16 @@ pub async fn preparing_is_idempotent_and_can_be_given_up(subject: &impl Subject)
 pub async fn a_missing_artifact_is_told_from_one_that_cannot_run(subject: &impl Subject) {
     let (runtime, samples) = (subject.runtime(), subject.samples());
     let missing = runtime.prepare(samples.missing()).await.expect_err("nobody has it");
-    assert!(matches!(missing, PrepareError::Missing(digest) if digest == samples.missing()), "{missing}");
+    assert!(
+        matches!(missing, PrepareError::Missing(digest) if digest == samples.missing()),
+        "{missing}"
+    );
     assert!(missing.retryable());
     let refused = runtime.prepare(samples.refused).await.expect_err("it cannot run");
-    assert!(matches!(&refused, PrepareError::Refused { reason, .. } if !reason.is_empty()), "{refused}");
+    assert!(
+        matches!(&refused, PrepareError::Refused { reason, .. } if !reason.is_empty()),
+        "{refused}"
+    );
     assert!(!refused.retryable());
 }
 
@@ -62,7 +68,11 @@ pub async fn the_same_start_again_changes_nothing(subject: &impl Subject) {
     get(&runtime, "web/0", "/").await.expect("an answer");
     let before = runtime.status(&instance("web/0"));
     runtime.start(launch).await.expect("while it runs");
-    assert_eq!(runtime.status(&instance("web/0")), before, "the same life, its requests counted on");
+    assert_eq!(
+        runtime.status(&instance("web/0")),
+        before,
+        "the same life, its requests counted on"
+    );
 }
 
 /// One id, one launch.
@@ -84,7 +94,10 @@ pub async fn a_failed_start_says_why_and_can_be_repeated(subject: &impl Subject)
     let (runtime, samples) = (subject.runtime(), subject.samples());
     for (artifact, may_be_retried) in [(samples.refused, false), (samples.missing(), true)] {
         for _ in 0..2 {
-            runtime.start(samples.launch("web/0", artifact)).await.expect("accepted, whatever becomes of it");
+            runtime
+                .start(samples.launch("web/0", artifact))
+                .await
+                .expect("accepted, whatever becomes of it");
             let status = wait_for(&runtime, "web/0", State::ended).await;
             let State::Failed { reason, retryable } = status.state else { panic!("{status:?}") };
             assert!(!reason.is_empty());
@@ -158,7 +171,10 @@ pub async fn a_request_that_outlives_the_grace_is_cut(subject: &impl Subject) {
         stop(&runtime, "slow/0", Duration::ZERO).await;
     });
     answer.expect_err("it was cut");
-    assert_eq!(runtime.status(&instance("slow/0")).map(|status| status.state), Some(State::Stopped));
+    assert_eq!(
+        runtime.status(&instance("slow/0")).map(|status| status.state),
+        Some(State::Stopped)
+    );
     subject.nothing_is_left().await.expect("nothing");
 }
 
@@ -181,7 +197,8 @@ pub async fn a_watcher_that_comes_late_sees_everything(subject: &impl Subject) {
     stop(&runtime, "b/0", GRACE).await;
     let mut seen = runtime.watch().next().await;
     seen.sort_by(|a, b| a.id.cmp(&b.id));
-    let seen: Vec<_> = seen.into_iter().map(|status| (status.id.to_string(), status.state)).collect();
+    let seen: Vec<_> =
+        seen.into_iter().map(|status| (status.id.to_string(), status.state)).collect();
     assert_eq!(seen, [("a/0".to_owned(), State::Running), ("b/0".to_owned(), State::Stopped)]);
 }
 
@@ -252,7 +269,8 @@ pub async fn a_guest_beyond_its_memory_hurts_only_that_request(subject: &impl Su
     let (runtime, samples) = (subject.runtime(), subject.samples());
     run(&runtime, samples.launch("eater/0", samples.faulty)).await;
     run(&runtime, samples.launch("web/0", samples.hello)).await;
-    let error = get(&runtime, "eater/0", "/gorge?64").await.expect_err("64 MiB are more than the limit");
+    let error =
+        get(&runtime, "eater/0", "/gorge?64").await.expect_err("64 MiB are more than the limit");
     assert!(!error.untouched());
     assert!(error.to_string().contains("memory limit"), "{error}");
     let status = runtime.status(&instance("eater/0")).expect("it is known");
@@ -276,7 +294,8 @@ pub async fn a_guest_that_crashes_hurts_only_that_request(subject: &impl Subject
     let status = runtime.status(&instance("faulty/0")).expect("it is known");
     assert_eq!(status.faults, 1);
     assert!(status.last_fault.is_some_and(|fault| !fault.reason.is_empty()));
-    let lines = runtime.logs(&instance("faulty/0"), tail(100, false)).await.expect("there are logs");
+    let lines =
+        runtime.logs(&instance("faulty/0"), tail(100, false)).await.expect("there are logs");
     let lines: Vec<_> = lines.map(|line| line.text).collect().await;
     assert!(lines.iter().any(|line| line.contains("on purpose")), "the panic's message: {lines:?}");
 }
@@ -311,7 +330,8 @@ pub async fn starts_and_stops_at_once_leave_nothing(subject: &impl Subject) {
             let name = format!("web/{}", n % 4);
             let id = instance(&name);
             for round in 0..8 {
-                // Two tasks fight over each id: a start may be accepted, or the other's stop may win.
+                // Two tasks fight over each id: a start may be accepted, or the other's stop may
+                // win.
                 let _ = runtime.start(samples.launch(&name, samples.hello)).await;
                 if round % 2 == 0 {
                     let _ = get(&runtime, &name, "/").await;
@@ -323,7 +343,10 @@ pub async fn starts_and_stops_at_once_leave_nothing(subject: &impl Subject) {
     join_all(rounds).await;
     for n in 0..4 {
         stop(&runtime, &format!("web/{n}"), GRACE).await;
-        assert_eq!(runtime.status(&instance(&format!("web/{n}"))).map(|status| status.state), Some(State::Stopped));
+        assert_eq!(
+            runtime.status(&instance(&format!("web/{n}"))).map(|status| status.state),
+            Some(State::Stopped)
+        );
     }
     assert_eq!(runtime.instances().await.expect("the engine answers"), []);
     subject.nothing_is_left().await.expect("nothing");

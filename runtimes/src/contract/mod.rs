@@ -1,8 +1,9 @@
 //! What every adapter must do, as tests that any adapter can be put through.
 //!
-//! An adapter's tests implement [`Subject`] and write `shoal_runtimes::contract_suite!(subject)`, where `subject` is an
-//! expression that makes one; each case becomes a test of its own. The cases speak to guests over HTTP, so the samples
-//! must be the guests of `examples/guests` or do the same.
+//! An adapter's tests implement [`Subject`] and write `shoal_runtimes::contract_suite!(subject)`,
+//! where `subject` is an expression that makes one; each case becomes a test of its own. The cases
+//! speak to guests over HTTP, so the samples must be the guests of `examples/guests` or do the
+//! same.
 
 mod cases;
 
@@ -33,7 +34,8 @@ pub trait Subject: Send + Sync {
     /// What it can be asked to run.
     fn samples(&self) -> &Samples;
 
-    /// Waits, bounded, until nothing of any instance is left on the device: the adapter's own look, not its word.
+    /// Waits, bounded, until nothing of any instance is left on the device: the adapter's own look,
+    /// not its word.
     fn nothing_is_left(&self) -> BoxFuture<'_, Result<(), String>>;
 }
 
@@ -116,7 +118,11 @@ async fn wait_for(runtime: &Arc<dyn Runtime>, id: &str, wanted: impl Fn(&State) 
     let id = instance(id);
     let found = async {
         loop {
-            let found = watch.next().await.into_iter().find(|status| status.id == id && wanted(&status.state));
+            let found = watch
+                .next()
+                .await
+                .into_iter()
+                .find(|status| status.id == id && wanted(&status.state));
             if let Some(status) = found {
                 return status;
             }
@@ -137,7 +143,11 @@ async fn run(runtime: &Arc<dyn Runtime>, launch: Launch) {
 }
 
 /// The answer's status and text.
-async fn get(runtime: &Arc<dyn Runtime>, id: &str, path: &str) -> Result<(u16, String), ServeError> {
+async fn get(
+    runtime: &Arc<dyn Runtime>,
+    id: &str,
+    path: &str,
+) -> Result<(u16, String), ServeError> {
     let request = http::Request::builder().uri(path).header(http::header::HOST, "sample.localhost");
     let request = request.body(body(Bytes::new())).expect("the paths of this suite are valid");
     let served = tokio::time::timeout(PATIENCE, runtime.serve(&instance(id), request)).await;

@@ -30,7 +30,8 @@ impl Files {
         self.folder.is_dir()
     }
 
-    /// Adds encoded lines; rotates so that both files together stay within `bytes`. Whether they are the first.
+    /// Adds encoded lines; rotates so that both files together stay within `bytes`. Whether they
+    /// are the first.
     pub fn append(&mut self, text: &str, bytes: u64) -> io::Result<bool> {
         let is_new = !self.exist();
         if is_new {
@@ -71,7 +72,8 @@ impl Files {
         Ok(last.into())
     }
 
-    /// Deletes the folders that were written longest ago, beyond `instances`; those of `open` logs stay.
+    /// Deletes the folders that were written longest ago, beyond `instances`; those of `open` logs
+    /// stay.
     pub fn forget_oldest(&self, instances: usize, open: &[InstanceId]) {
         let Ok(entries) = fs::read_dir(&self.logs) else { return };
         let keep: HashSet<OsString> = open.iter().map(|id| folder_name(id).into()).collect();
@@ -80,7 +82,8 @@ impl Files {
                 // Thousands may be open: only what may go is looked at any closer.
                 let entry = entry.ok().filter(|entry| !keep.contains(&entry.file_name()))?;
                 let path = entry.path();
-                let written = fs::metadata(path.join("current.log")).and_then(|meta| meta.modified());
+                let written =
+                    fs::metadata(path.join("current.log")).and_then(|meta| meta.modified());
                 Some((written.unwrap_or(UNIX_EPOCH), path))
             })
             .collect();
@@ -99,7 +102,9 @@ fn folder_name(id: &InstanceId) -> String {
     for byte in id.as_str().bytes() {
         match byte {
             b'.' if name.is_empty() => name.push_str("%2E"),
-            byte if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.') => name.push(char::from(byte)),
+            byte if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.') => {
+                name.push(char::from(byte))
+            }
             // Writing to a string cannot fail.
             byte => write!(name, "%{byte:02X}").unwrap_or_default(),
         }

@@ -42,7 +42,10 @@ impl Follower {
         let recent = self.log.inner.lock();
         let first = recent.next - recent.ring.len() as u64;
         if self.next < first {
-            let text = format!("{} lines skipped: they came faster than they were read", first - self.next);
+            let text = format!(
+                "{} lines skipped: they came faster than they were read",
+                first - self.next
+            );
             let at = recent.ring.front().map_or_else(std::time::SystemTime::now, |line| line.at);
             self.ready.push_back(LogLine { at, stream: LogStream::System, text });
             self.next = first;

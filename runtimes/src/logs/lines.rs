@@ -2,7 +2,8 @@
 
 use super::{Log, LogStream};
 
-/// Cuts a byte stream into lines of bounded length. What has no end yet is said when this is dropped.
+/// Cuts a byte stream into lines of bounded length. What has no end yet is said when this is
+/// dropped.
 pub struct Lines {
     log: Log,
     stream: LogStream,
@@ -54,7 +55,9 @@ impl Drop for Lines {
 pub(super) fn visible(text: &str) -> String {
     let picture = |c: char| match c {
         '\t' => c,
-        '\0'..='\x1f' => char::from_u32(0x2400 + u32::from(c)).unwrap_or(char::REPLACEMENT_CHARACTER),
+        '\0'..='\x1f' => {
+            char::from_u32(0x2400 + u32::from(c)).unwrap_or(char::REPLACEMENT_CHARACTER)
+        }
         '\x7f' => '\u{2421}',
         '\u{80}'..='\u{9f}' => char::REPLACEMENT_CHARACTER,
         c => c,

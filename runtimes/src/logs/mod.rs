@@ -1,9 +1,10 @@
 //! What guests say, line by line, within bounds.
 //!
-//! The last lines of each instance are in memory. All go to two files an instance, `current.log` and `previous.log`, which
-//! rotate: together they stay within [`Limits::bytes`]. **Flash is spared**: lines are written at most once in
-//! [`Limits::flush_every`], at most [`Limits::burst`] bytes at a time - more than that is counted and said, not kept - and
-//! nothing is ever fsynced. A power cut loses the last seconds.
+//! The last lines of each instance are in memory. All go to two files an instance, `current.log`
+//! and `previous.log`, which rotate: together they stay within [`Limits::bytes`]. **Flash is
+//! spared**: lines are written at most once in [`Limits::flush_every`], at most [`Limits::burst`]
+//! bytes at a time - more than that is counted and said, not kept - and nothing is ever fsynced. A
+//! power cut loses the last seconds.
 
 mod files;
 mod follow;
@@ -48,7 +49,8 @@ impl LogStream {
     }
 }
 
-/// One line. Control characters are shown as their pictures, so that a guest cannot play with a terminal.
+/// One line. Control characters are shown as their pictures, so that a guest cannot play with a
+/// terminal.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct LogLine {
     /// When it was said, to a millisecond.
@@ -86,7 +88,8 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// 1 MiB on disk and 32 KiB in memory an instance, 64 KiB at most each 5 seconds, lines of 8 KiB, 256 ended instances.
+    /// 1 MiB on disk and 32 KiB in memory an instance, 64 KiB at most each 5 seconds, lines of 8
+    /// KiB, 256 ended instances.
     fn default() -> Self {
         Limits {
             bytes: 1 << 20,
@@ -150,11 +153,13 @@ struct Recent {
 const SWEEP: usize = 256;
 
 impl Logs {
-    /// Logs in `folder`, which is made when there is something to write. Call it on the runtime that does the writing.
+    /// Logs in `folder`, which is made when there is something to write. Call it on the runtime
+    /// that does the writing.
     pub fn new(folder: impl Into<PathBuf>, limits: Limits) -> Self {
         // The first folder is followed by a look: earlier lives have left theirs.
         let (handle, until_sweep) = (Handle::current(), AtomicUsize::new(0));
-        let shared = Shared { folder: folder.into(), limits, handle, open: Mutex::default(), until_sweep };
+        let shared =
+            Shared { folder: folder.into(), limits, handle, open: Mutex::default(), until_sweep };
         Logs { shared: Arc::new(shared) }
     }
 
@@ -169,7 +174,11 @@ impl Logs {
     ///
     /// # Errors
     /// Nothing is known of this id, or the device failed.
-    pub async fn read(&self, id: &InstanceId, tail: Tail) -> Result<BoxStream<'static, LogLine>, LogsError> {
+    pub async fn read(
+        &self,
+        id: &InstanceId,
+        tail: Tail,
+    ) -> Result<BoxStream<'static, LogLine>, LogsError> {
         let known = self.lock().get(id).and_then(Weak::upgrade);
         let log = match known {
             Some(inner) => Log { inner },
@@ -192,7 +201,8 @@ impl Logs {
         if let Some(inner) = open.get(id).and_then(Weak::upgrade) {
             return Log { inner };
         }
-        // Those that are gone are left out now and then: not once for each of thousands that start together.
+        // Those that are gone are left out now and then: not once for each of thousands that start
+        // together.
         if open.len().is_power_of_two() || open.len().is_multiple_of(SWEEP) {
             open.retain(|_, inner| inner.strong_count() > 0);
         }
@@ -213,7 +223,8 @@ impl Logs {
 }
 
 impl Log {
-    /// Adds a line. Never waits and never fails: what cannot be kept is counted, and that is said in the log.
+    /// Adds a line. Never waits and never fails: what cannot be kept is counted, and that is said
+    /// in the log.
     pub fn say(&self, stream: LogStream, text: &str) {
         let line = LogLine { at: SystemTime::now(), stream, text: lines::visible(text) };
         let mut recent = self.inner.lock();
@@ -237,7 +248,8 @@ impl Log {
         Lines::new(self.clone(), stream, self.inner.shared.limits.line)
     }
 
-    /// Writes what waits to be written. A disk that refuses is reported once in a while, and the lines are lost.
+    /// Writes what waits to be written. A disk that refuses is reported once in a while, and the
+    /// lines are lost.
     pub async fn flush(&self) {
         let mut files = self.inner.files.lock().await;
         self.flush_into(&mut files).await;
@@ -268,7 +280,8 @@ impl Log {
             match written.await {
                 Ok((writer, Ok(_))) => *files = writer,
                 Ok((_, Err(error))) => {
-                    tracing::warn!(instance = %self.inner.id, %error, "lines of a log could not be written and are lost");
+                    tracing::warn!(instance = %self.inner.id, %error, "lines of a log could not \
+                        be written and are lost");
                 }
                 Err(_) => {} // the program ends
             }
@@ -292,14 +305,17 @@ impl Log {
         let reader = files.clone();
         let read = self.inner.shared.handle.spawn_blocking(move || reader.last(lines));
         let read = read.await.map_err(|stopped| DeviceError::new("reading a log", stopped))?;
-        let last = read.map_err(|error| DeviceError::new(format!("reading the log of {}", self.inner.id), error))?;
+        let last = read.map_err(|error| {
+            DeviceError::new(format!("reading the log of {}", self.inner.id), error)
+        })?;
         Ok((last, next))
     }
 }
 
 impl Shared {
-    /// A folder was made. A look at all of them costs as much as there are, so that it is taken once in so many: a quarter of those
-    /// that may stay, by which they may exceed their number meanwhile.
+    /// A folder was made. A look at all of them costs as much as there are, so that it is taken
+    /// once in so many: a quarter of those that may stay, by which they may exceed their number
+    /// meanwhile.
     fn is_sweep_due(&self) -> bool {
         let next = self.limits.instances / 4;
         let one_less = |left: usize| Some(left.checked_sub(1).unwrap_or(next));
@@ -343,8 +359,12 @@ impl Recent {
         let mut text = std::mem::take(&mut self.pending);
         let dropped = std::mem::take(&mut self.dropped);
         if dropped > 0 {
-            let text_of = format!("{dropped} lines were not kept: they came faster than they may be written");
-            files::encode(&LogLine { at: SystemTime::now(), stream: LogStream::System, text: text_of }, &mut text);
+            let text_of =
+                format!("{dropped} lines were not kept: they came faster than they may be written");
+            files::encode(
+                &LogLine { at: SystemTime::now(), stream: LogStream::System, text: text_of },
+                &mut text,
+            );
         }
         (text, self.next)
     }

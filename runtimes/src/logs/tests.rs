@@ -36,7 +36,8 @@ async fn an_id_cannot_leave_the_folder() {
         log.close().await;
         assert_eq!(texts(&logs, name, 9).await, [name]);
     }
-    let outside: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let outside: Vec<_> =
+        std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(outside, ["logs"]);
     assert_eq!(std::fs::read_dir(folder.path().join("logs")).unwrap().count(), 3);
 }
@@ -59,8 +60,10 @@ async fn the_disk_is_bounded_and_the_newest_stay() {
         log.say(LogStream::Out, &format!("line {n}"));
         log.flush().await;
     }
-    let bytes: u64 =
-        std::fs::read_dir(folder.path().join("a")).unwrap().map(|file| file.unwrap().metadata().unwrap().len()).sum();
+    let bytes: u64 = std::fs::read_dir(folder.path().join("a"))
+        .unwrap()
+        .map(|file| file.unwrap().metadata().unwrap().len())
+        .sum();
     assert!(bytes <= 4096, "{bytes} bytes");
     assert_eq!(texts(&logs, "a", 2).await, ["line 998", "line 999"]);
     let all = texts(&logs, "a", usize::MAX).await;
@@ -145,10 +148,14 @@ async fn a_guest_cannot_play_with_the_terminal_or_forge_lines() {
     let log = logs.open(&id("a"));
     log.say(LogStream::Out, "\x1b[2Jgone\r\n1 system forged\u{9b}");
     log.close().await;
-    assert_eq!(texts(&logs, "a", 10).await, ["\u{241b}[2Jgone\u{240d}\u{240a}1 system forged\u{fffd}"]);
+    assert_eq!(
+        texts(&logs, "a", 10).await,
+        ["\u{241b}[2Jgone\u{240d}\u{240a}1 system forged\u{fffd}"]
+    );
 }
 
-/// Thousands that start together must not look at each other's folders one by one; they look once in so many.
+/// Thousands that start together must not look at each other's folders one by one; they look once
+/// in so many.
 #[tokio::test]
 async fn ended_instances_exceed_their_bound_by_a_quarter_at_most() {
     let folder = tempfile::tempdir().unwrap();

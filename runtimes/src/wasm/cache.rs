@@ -1,8 +1,9 @@
 //! Compiled code on disk, under a MAC.
 //!
-//! Loading compiled code means running it, so **nothing is loaded that this node did not write**: each file ends in a MAC
-//! under a key that never leaves the folder, over the code, the artifact's name and everything that decides whether the code
-//! fits this engine. A file that fails is deleted and compiled anew.
+//! Loading compiled code means running it, so **nothing is loaded that this node did not write**:
+//! each file ends in a MAC under a key that never leaves the folder, over the code, the artifact's
+//! name and everything that decides whether the code fits this engine. A file that fails is deleted
+//! and compiled anew.
 //!
 //! ```text
 //! <folder>/key              32 random bytes, 0600; a new key makes all files worthless
@@ -74,7 +75,8 @@ impl CodeCache {
             Ok(file) => file,
             Err(error) if error.kind() == ErrorKind::NotFound => return None,
             Err(error) => {
-                tracing::warn!(file = %path.display(), %error, "compiled code cannot be read; it will be compiled anew");
+                tracing::warn!(file = %path.display(), %error, "compiled code cannot be read; it \
+                    will be compiled anew");
                 return None;
             }
         };
@@ -85,7 +87,8 @@ impl CodeCache {
                 Some(file)
             }
             Err(reason) => {
-                tracing::warn!(file = %path.display(), reason, "compiled code is thrown away and will be compiled anew");
+                tracing::warn!(file = %path.display(), reason, "compiled code is thrown away and \
+                    will be compiled anew");
                 self.discard(digest);
                 None
             }
@@ -117,7 +120,8 @@ impl CodeCache {
 
     /// The length of the code, when all is well.
     fn check(&self, digest: &Digest, file: &[u8]) -> Result<usize, &'static str> {
-        let (code, trailer) = file.split_at_checked(file.len().wrapping_sub(TRAILER)).ok_or("cut short")?;
+        let (code, trailer) =
+            file.split_at_checked(file.len().wrapping_sub(TRAILER)).ok_or("cut short")?;
         let (magic, trailer) = trailer.split_at(MAGIC.len());
         let (compatibility, mac) = trailer.split_at(self.compatibility.len());
         if magic != MAGIC {
@@ -153,7 +157,9 @@ impl Index {
             let meta = entry.metadata()?;
             match entry.file_name().to_str().and_then(|name| name.parse::<Digest>().ok()) {
                 Some(digest) => found.push((meta.mtime(), digest, meta.len())),
-                None => tracing::warn!(file = %entry.path().display(), "not compiled code; left alone"),
+                None => {
+                    tracing::warn!(file = %entry.path().display(), "not compiled code; left alone")
+                }
             }
         }
         found.sort();
@@ -169,14 +175,18 @@ impl Index {
         self.entries.insert(*digest, Entry { size, used: self.uses });
     }
 
-    /// Adds an entry and gives those that must go for it, least recently used first. Running guests need no file.
+    /// Adds an entry and gives those that must go for it, least recently used first. Running guests
+    /// need no file.
     fn keep(&mut self, digest: &Digest, size: u64, limit: u64) -> Vec<Digest> {
         self.touch(digest, size);
         let mut total: u64 = self.entries.values().map(|entry| entry.size).sum();
         let mut victims = Vec::new();
         while total > limit && self.entries.len() > 1 {
-            let Some((oldest, size)) =
-                self.entries.iter().min_by_key(|(_, entry)| entry.used).map(|(digest, entry)| (*digest, entry.size))
+            let Some((oldest, size)) = self
+                .entries
+                .iter()
+                .min_by_key(|(_, entry)| entry.used)
+                .map(|(digest, entry)| (*digest, entry.size))
             else {
                 break;
             };
@@ -204,14 +214,17 @@ fn key(path: &Path) -> io::Result<[u8; KEY]> {
             if let Ok(key) = bytes.try_into() {
                 return Ok(key);
             }
-            tracing::warn!(file = %path.display(), "the key of compiled code is damaged; all will be compiled anew");
+            tracing::warn!(file = %path.display(), "the key of compiled code is damaged; all will \
+                be compiled anew");
             fs::remove_file(path)?;
         }
         Err(error) if error.kind() == ErrorKind::NotFound => {}
         Err(error) => return Err(error),
     }
     let mut key = [0; KEY];
-    SystemRandom::new().fill(&mut key).map_err(|_| io::Error::other("the system gives no random bytes"))?;
+    SystemRandom::new()
+        .fill(&mut key)
+        .map_err(|_| io::Error::other("the system gives no random bytes"))?;
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     file.write_all(&key)?;
     file.sync_all()?;

@@ -1,5 +1,5 @@
-//! The compiler: the same program, started anew. Hostile bytes are parsed and compiled here and nowhere else, within limits,
-//! and the memory that it takes goes back to the system.
+//! The compiler: the same program, started anew. Hostile bytes are parsed and compiled here and
+//! nowhere else, within limits, and the memory that it takes goes back to the system.
 
 use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
@@ -18,7 +18,8 @@ use super::inspect::inspect;
 
 /// The first argument of a compiling child. Nobody types it by accident.
 pub(super) const MARK: &str = "__shoal-compile-component";
-/// Set in a child's environment, so that a program that never calls [`compiler_entry`] is found out by its child.
+/// Set in a child's environment, so that a program that never calls [`compiler_entry`] is found out
+/// by its child.
 pub(super) const CHILD: &str = "SHOAL_COMPILING_CHILD";
 /// Exit codes: the artifact is guilty, the device is.
 pub(super) const REFUSED: i32 = 65;
@@ -31,8 +32,9 @@ const WATCH_STACK: usize = 64 << 10;
 
 static CALLED: AtomicBool = AtomicBool::new(false);
 
-/// Call this first thing in `main`. In a child process that was started to compile a component it does that and exits; in
-/// any other it returns at once, and [`super::Wasm`] knows that this program can be started anew for that purpose.
+/// Call this first thing in `main`. In a child process that was started to compile a component it
+/// does that and exits; in any other it returns at once, and [`super::Wasm`] knows that this
+/// program can be started anew for that purpose.
 pub fn compiler_entry() {
     CALLED.store(true, Ordering::Relaxed);
     let mut arguments = std::env::args_os().skip(1);
@@ -71,22 +73,32 @@ impl Failure {
 fn run(arguments: impl Iterator<Item = OsString>) -> Result<(), Failure> {
     let arguments: Vec<_> = arguments.collect();
     let [input, output, digest, memory, cpu, code] = &arguments[..] else {
-        return Err(Failure { code: FAILED, reason: format!("{} arguments instead of 6", arguments.len()) });
+        return Err(Failure {
+            code: FAILED,
+            reason: format!("{} arguments instead of 6", arguments.len()),
+        });
     };
     let number = |text: &OsString| {
         let number = text.to_str().and_then(|text| text.parse::<u64>().ok());
         number.ok_or_else(|| Failure { code: FAILED, reason: format!("{text:?} is not a number") })
     };
-    confine(number(memory)?, number(cpu)?, number(code)?).map_err(Failure::device("limiting the compiler"))?;
+    confine(number(memory)?, number(cpu)?, number(code)?)
+        .map_err(Failure::device("limiting the compiler"))?;
 
     let bytes = fs::read(input).map_err(Failure::device("reading the artifact"))?;
     let found = Digest::of(&bytes).to_string();
     if digest.to_str() != Some(found.as_str()) {
-        return Err(Failure { code: FAILED, reason: format!("the artifact changed while it was read: {found}") });
+        return Err(Failure {
+            code: FAILED,
+            reason: format!("the artifact changed while it was read: {found}"),
+        });
     }
     inspect(&bytes).map_err(Failure::refused)?;
-    let engine = engine(Role::Compile).map_err(|error| Failure { code: FAILED, reason: format!("{error:#}") })?;
-    let compiled = engine.precompile_component(&bytes).map_err(|error| Failure::refused(format!("{error:#}")))?;
+    let engine = engine(Role::Compile)
+        .map_err(|error| Failure { code: FAILED, reason: format!("{error:#}") })?;
+    let compiled = engine
+        .precompile_component(&bytes)
+        .map_err(|error| Failure::refused(format!("{error:#}")))?;
     write(output.as_ref(), &compiled).map_err(Failure::device("writing compiled code"))
 }
 
@@ -94,7 +106,8 @@ fn confine(memory: u64, cpu: u64, code: u64) -> std::io::Result<()> {
     watch_parent()?;
     rustix::thread::set_no_new_privs(true)?;
     rustix::process::setpriority_process(None, NICE)?;
-    // When memory runs short, the kernel takes the compiler and not the node. Where /proc is hidden it must choose itself.
+    // When memory runs short, the kernel takes the compiler and not the node. Where /proc is hidden
+    // it must choose itself.
     let _ = fs::write("/proc/self/oom_score_adj", "1000");
     let limits = [
         (Resource::As, memory, memory),
@@ -104,13 +117,17 @@ fn confine(memory: u64, cpu: u64, code: u64) -> std::io::Result<()> {
         (Resource::Core, 0, 0),
     ];
     for (resource, current, maximum) in limits {
-        rustix::process::setrlimit(resource, Rlimit { current: Some(current), maximum: Some(maximum) })?;
+        rustix::process::setrlimit(
+            resource,
+            Rlimit { current: Some(current), maximum: Some(maximum) },
+        )?;
     }
     Ok(())
 }
 
-/// Ends this process when the parent's end of the standard input is closed: then there is nobody to compile for. The kernel's
-/// own signal for that is sent when the parent's *thread* ends, which may be long before.
+/// Ends this process when the parent's end of the standard input is closed: then there is nobody to
+/// compile for. The kernel's own signal for that is sent when the parent's *thread* ends, which may
+/// be long before.
 fn watch_parent() -> std::io::Result<()> {
     let watch = || {
         let mut byte = [0];

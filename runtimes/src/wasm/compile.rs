@@ -75,18 +75,29 @@ impl Compiler {
         self.turn.acquire().await.expect("the semaphore is never closed")
     }
 
-    /// Compiles the bytes in `input`, whose digest was verified. Dropping the future kills the child.
+    /// Compiles the bytes in `input`, whose digest was verified. Dropping the future kills the
+    /// child.
     pub async fn compile(&self, digest: Digest, input: &Path) -> Result<Draft, PrepareError> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        let draft = Draft(self.folder.join(format!("{digest}.{}", NEXT.fetch_add(1, Ordering::Relaxed))));
+        let draft =
+            Draft(self.folder.join(format!("{digest}.{}", NEXT.fetch_add(1, Ordering::Relaxed))));
         let mut command = Command::new(&self.program);
         command.arg(MARK).arg(input).arg(&draft.0).arg(digest.to_string());
-        command.args([self.limits.memory, self.limits.cpu.as_secs().max(1), self.limits.code].map(|n| n.to_string()));
+        command.args(
+            [self.limits.memory, self.limits.cpu.as_secs().max(1), self.limits.code]
+                .map(|n| n.to_string()),
+        );
         command.env_clear().env(CHILD, "1");
-        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
         // A signal from the terminal is for the node, which decides about the child.
         command.process_group(0);
-        let failed = |error| DeviceError::new(format!("starting the compiler {}", self.program.display()), error);
+        let failed = |error| {
+            DeviceError::new(format!("starting the compiler {}", self.program.display()), error)
+        };
         let mut child = command.spawn().map_err(failed)?;
         // Held until the child has ended: it ends itself when this is closed.
         let _alive = child.stdin.take();
@@ -94,7 +105,9 @@ impl Compiler {
         let ended = async { tokio::join!(child.wait(), last_words(stderr)) };
         let Ok((status, words)) = tokio::time::timeout(self.limits.time, ended).await else {
             let limit = format!("it took longer than {} s", self.limits.time.as_secs());
-            return Err(DeviceError::new(format!("compiling artifact {}", digest.short()), limit).into());
+            return Err(
+                DeviceError::new(format!("compiling artifact {}", digest.short()), limit).into()
+            );
         };
         let status = status.map_err(|error| DeviceError::new("waiting for the compiler", error))?;
         if status.success() { Ok(draft) } else { Err(self.explain(digest, status, words.trim())) }
@@ -105,21 +118,31 @@ impl Compiler {
         let signal = |signal: Signal| status.signal() == Some(signal.as_raw());
         match status.code() {
             Some(REFUSED) => refused(words.to_owned()),
-            Some(FAILED) => DeviceError::new(format!("compiling artifact {}", digest.short()), words).into(),
-            _ if signal(Signal::XCPU) => {
-                refused(format!("compiling it takes more than {} s of CPU time", self.limits.cpu.as_secs()))
+            Some(FAILED) => {
+                DeviceError::new(format!("compiling artifact {}", digest.short()), words).into()
             }
-            _ if signal(Signal::XFSZ) => refused(format!("its compiled code is larger than {}", mib(self.limits.code))),
+            _ if signal(Signal::XCPU) => refused(format!(
+                "compiling it takes more than {} s of CPU time",
+                self.limits.cpu.as_secs()
+            )),
+            _ if signal(Signal::XFSZ) => {
+                refused(format!("its compiled code is larger than {}", mib(self.limits.code)))
+            }
             // Rust aborts with these words when memory is refused.
-            _ if words.contains("memory allocation of") => {
-                refused(format!("compiling it takes more than {} of memory", mib(self.limits.memory)))
-            }
+            _ if words.contains("memory allocation of") => refused(format!(
+                "compiling it takes more than {} of memory",
+                mib(self.limits.memory)
+            )),
             // A panic, an overflown stack, an assertion: the same bytes will do it again.
             Some(PANICKED) => refused(format!("the compiler could not cope with it: {words}")),
-            _ if [Signal::SEGV, Signal::ABORT, Signal::ILL, Signal::BUS].into_iter().any(signal) => {
+            _ if [Signal::SEGV, Signal::ABORT, Signal::ILL, Signal::BUS]
+                .into_iter()
+                .any(signal) =>
+            {
                 refused(format!("the compiler crashed on it ({status}): {words}"))
             }
-            // Killed, by the kernel when memory runs short or by a person; or not a compiler at all.
+            // Killed, by the kernel when memory runs short or by a person; or not a compiler at
+            // all.
             _ => DeviceError::new(
                 format!("compiling artifact {}", digest.short()),
                 format!("the compiler {} ended with {status}: {words}", self.program.display()),

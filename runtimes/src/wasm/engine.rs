@@ -23,7 +23,8 @@ pub(super) fn engine(role: Role) -> wasmtime::Result<Engine> {
         .memory_reservation(16 << 20)
         .memory_reservation_for_growth(1 << 20)
         .memory_guard_size(64 << 10)
-        // For backtraces and profilers, which nothing here reads: compiled code would be half as large again.
+        // For backtraces and profilers, which nothing here reads: compiled code would be half as
+        // large again.
         .generate_address_map(false)
         .native_unwind_info(false)
         // Components of preview 3 are refused; without it a store is cheaper.

@@ -1,4 +1,5 @@
-//! What the two sides of a request know of each other: the guest's task, and whoever carries the answer away.
+//! What the two sides of a request know of each other: the guest's task, and whoever carries the
+//! answer away.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -15,8 +16,8 @@ use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 use super::fault::Fault;
 use crate::runtime::{Body, BodyError};
 
-/// A guest whose client is gone may still write its log and end properly for this long. A client that has read all that was
-/// announced goes, too.
+/// A guest whose client is gone may still write its log and end properly for this long. A client
+/// that has read all that was announced goes, too.
 const LINGER: Duration = Duration::from_secs(1);
 
 pub(super) struct Exchange {
@@ -38,13 +39,14 @@ pub(super) struct Limits {
 }
 
 impl Limits {
-    /// Whoever brings the request's body. It has a limit of its own and says so in the body; this one is for those that
-    /// have none, so it is the longer one.
+    /// Whoever brings the request's body. It has a limit of its own and says so in the body; this
+    /// one is for those that have none, so it is the longer one.
     pub fn silent(&self) -> Duration {
         self.guest * 2
     }
 
-    /// How often to look who is waited for: what is told late is late by a quarter, and no part of a body wakes anybody.
+    /// How often to look who is waited for: what is told late is late by a quarter, and no part of
+    /// a body wakes anybody.
     fn look_after(&self) -> Duration {
         self.guest / 4
     }
@@ -63,7 +65,13 @@ struct Times {
 
 impl Exchange {
     pub fn new(limits: Limits) -> Arc<Self> {
-        let times = Times { progress_at: Instant::now(), answered: false, asks: false, wanted: true, gone_at: None };
+        let times = Times {
+            progress_at: Instant::now(),
+            answered: false,
+            asks: false,
+            wanted: true,
+            gone_at: None,
+        };
         Arc::new(Exchange {
             limits,
             times: Mutex::new(times),
@@ -94,7 +102,8 @@ impl Exchange {
         self.lock().answered
     }
 
-    /// Told before the guest is dropped, so that a body that ends for that reason is not taken for a whole one.
+    /// Told before the guest is dropped, so that a body that ends for that reason is not taken for
+    /// a whole one.
     pub fn fail(&self, fault: Fault) {
         // The first one counts.
         let _ = self.fault.set(fault);
@@ -216,8 +225,12 @@ impl HttpBody for RequestBody {
     type Data = Bytes;
     type Error = wasmtime_wasi_http::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        // A body that always has more must not keep the thread: the engine has a loop of its own that skips to the trailers.
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        // A body that always has more must not keep the thread: the engine has a loop of its own
+        // that skips to the trailers.
         let proceed = ready!(coop::poll_proceed(cx));
         let polled = Pin::new(&mut self.inner).poll_frame(cx);
         self.exchange.asked(polled.is_ready());
@@ -252,7 +265,10 @@ impl HttpBody for AnswerBody {
     type Data = Bytes;
     type Error = BodyError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let polled = Pin::new(&mut self.inner).poll_frame(cx);
         // After the end nothing is left to take: only the guest's own end is waited for.
         self.exchange.carried(matches!(polled, Poll::Ready(Some(_))));
@@ -262,7 +278,10 @@ impl HttpBody for AnswerBody {
             None => {
                 self.client.satisfied();
                 // A guest that was cut off in the middle looks to the body as if it had finished.
-                self.exchange.fault.get().map(|fault| Err(format!("the guest {}", fault.reason).into()))
+                self.exchange
+                    .fault
+                    .get()
+                    .map(|fault| Err(format!("the guest {}", fault.reason).into()))
             }
         })
     }
@@ -282,7 +301,8 @@ mod tests {
 
     use super::*;
 
-    const LIMITS: Limits = Limits { guest: Duration::from_secs(30), untaken: Duration::from_secs(600) };
+    const LIMITS: Limits =
+        Limits { guest: Duration::from_secs(30), untaken: Duration::from_secs(600) };
 
     /// Seconds until something is overdue, and what.
     async fn overdue(exchange: &Exchange) -> (u64, Overdue) {
@@ -300,21 +320,33 @@ mod tests {
         exchange.carried(false);
         advance(Duration::from_secs(20)).await;
         exchange.carried(false);
-        assert_eq!(overdue(&exchange).await, (10, Overdue::Stalled), "asking again is not progress");
+        assert_eq!(
+            overdue(&exchange).await,
+            (10, Overdue::Stalled),
+            "asking again is not progress"
+        );
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_slow_client_takes_nothing_of_the_guest_s_time() {
-        // A client that took a part of an answer now and then had its guest cut off and blamed after 30 s.
+        // A client that took a part of an answer now and then had its guest cut off and blamed
+        // after 30 s.
         let exchange = Exchange::new(LIMITS);
         exchange.answered();
         for _ in 0..5 {
-            assert!(timeout(Duration::from_secs(500), exchange.overdue()).await.is_err(), "held back, not idle");
+            assert!(
+                timeout(Duration::from_secs(500), exchange.overdue()).await.is_err(),
+                "held back, not idle"
+            );
             exchange.carried(true);
         }
         advance(Duration::from_secs(500)).await;
         exchange.carried(false);
-        assert_eq!(overdue(&exchange).await, (30, Overdue::Stalled), "from the moment it is waited for");
+        assert_eq!(
+            overdue(&exchange).await,
+            (30, Overdue::Stalled),
+            "from the moment it is waited for"
+        );
         exchange.carried(true);
         assert_eq!(overdue(&exchange).await, (600, Overdue::NotTaken));
     }
@@ -327,7 +359,11 @@ mod tests {
             assert!(timeout(Duration::from_secs(50), exchange.overdue()).await.is_err());
             exchange.asked(true);
         }
-        assert_eq!(overdue(&exchange).await, (30, Overdue::NoAnswer), "it has all that it asked for");
+        assert_eq!(
+            overdue(&exchange).await,
+            (30, Overdue::NoAnswer),
+            "it has all that it asked for"
+        );
         exchange.asked(false);
         assert_eq!(overdue(&exchange).await, (60, Overdue::ClientSilent));
     }

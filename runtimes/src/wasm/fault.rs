@@ -27,7 +27,8 @@ pub(super) enum Blame {
     Client,
     /// Nobody's: it was stopped, or its client went away.
     Nobody,
-    /// Nobody's, and the guest has seen nothing yet: the replica's other requests have all its memory.
+    /// Nobody's, and the guest has seen nothing yet: the replica's other requests have all its
+    /// memory.
     NoRoom,
 }
 
@@ -42,7 +43,10 @@ impl Fault {
             1 => ", which it shared with another request".to_owned(),
             others => format!(", which it shared with {others} other requests"),
         };
-        Fault::new(StatusCode::INSUFFICIENT_STORAGE, format!("exceeded its memory limit of {}{shared}", mib(limit)))
+        Fault::new(
+            StatusCode::INSUFFICIENT_STORAGE,
+            format!("exceeded its memory limit of {}{shared}", mib(limit)),
+        )
     }
 
     /// `throttled` is the time that it could not compute because of its CPU limit.
@@ -51,15 +55,24 @@ impl Fault {
             0 => String::new(),
             _ => format!(" (held back for {} by its CPU limit of {millicores}m)", secs(throttled)),
         };
-        Fault::new(StatusCode::GATEWAY_TIMEOUT, format!("ran longer than {} without an answer{why}", secs(limit)))
+        Fault::new(
+            StatusCode::GATEWAY_TIMEOUT,
+            format!("ran longer than {} without an answer{why}", secs(limit)),
+        )
     }
 
     pub fn stalled(limit: Duration) -> Self {
-        Fault::new(StatusCode::GATEWAY_TIMEOUT, format!("made no progress with its answer for {}", secs(limit)))
+        Fault::new(
+            StatusCode::GATEWAY_TIMEOUT,
+            format!("made no progress with its answer for {}", secs(limit)),
+        )
     }
 
     pub fn too_much_cpu(limit: Duration) -> Self {
-        Fault::new(StatusCode::GATEWAY_TIMEOUT, format!("used more than {} of CPU time for one request", secs(limit)))
+        Fault::new(
+            StatusCode::GATEWAY_TIMEOUT,
+            format!("used more than {} of CPU time for one request", secs(limit)),
+        )
     }
 
     pub fn no_answer() -> Self {
@@ -71,11 +84,17 @@ impl Fault {
     }
 
     pub fn stopped() -> Self {
-        Fault { blame: Blame::Nobody, ..Fault::new(StatusCode::SERVICE_UNAVAILABLE, "was stopped before it answered") }
+        Fault {
+            blame: Blame::Nobody,
+            ..Fault::new(StatusCode::SERVICE_UNAVAILABLE, "was stopped before it answered")
+        }
     }
 
     pub fn client_gone() -> Self {
-        Fault { blame: Blame::Nobody, ..Fault::new(StatusCode::BAD_GATEWAY, "was cut off, since its client is gone") }
+        Fault {
+            blame: Blame::Nobody,
+            ..Fault::new(StatusCode::BAD_GATEWAY, "was cut off, since its client is gone")
+        }
     }
 
     pub fn client_silent(limit: Duration) -> Self {
@@ -83,7 +102,10 @@ impl Fault {
     }
 
     pub fn not_taken(limit: Duration) -> Self {
-        Fault::of_client(format!("was cut off, since nothing of its answer was taken for {}", secs(limit)))
+        Fault::of_client(format!(
+            "was cut off, since nothing of its answer was taken for {}",
+            secs(limit)
+        ))
     }
 
     /// The guest ended in whatever way after its request broke off because of `why`.
@@ -107,7 +129,10 @@ impl Fault {
     /// From what the engine says.
     pub fn from_engine(error: &wasmtime::Error) -> Self {
         if let Some(exit) = error.downcast_ref::<I32Exit>() {
-            return Fault::new(StatusCode::BAD_GATEWAY, format!("exited with code {} instead of answering", exit.0));
+            return Fault::new(
+                StatusCode::BAD_GATEWAY,
+                format!("exited with code {} instead of answering", exit.0),
+            );
         }
         let reason = match error.downcast_ref::<Trap>() {
             Some(Trap::UnreachableCodeReached) => {
@@ -115,9 +140,12 @@ impl Fault {
             }
             // Rust's stack lies below its data: a recursion without end runs out of bounds.
             Some(Trap::MemoryOutOfBounds) => {
-                "trapped: out of bounds memory access (a recursion without end, or a bad pointer?)".into()
+                "trapped: out of bounds memory access (a recursion without end, or a bad pointer?)"
+                    .into()
             }
-            Some(Trap::StackOverflow) => "trapped: call stack exhausted (a recursion without end?)".into(),
+            Some(Trap::StackOverflow) => {
+                "trapped: call stack exhausted (a recursion without end?)".into()
+            }
             Some(trap) => {
                 let trap = trap.to_string();
                 format!("trapped: {}", trap.strip_prefix("wasm trap: ").unwrap_or(&trap))

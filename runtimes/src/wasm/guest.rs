@@ -11,13 +11,16 @@ use wasmtime::{Engine, Store};
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
-use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView};
+use wasmtime_wasi_http::{
+    Error, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView,
+};
 
 use super::memory::{Memory, Reserved};
 use crate::logs::{Lines, Log, LogStream};
 use crate::runtime::Launch;
 
-/// Handles to host resources that one guest may have at a time; each costs the host some hundred bytes.
+/// Handles to host resources that one guest may have at a time; each costs the host some hundred
+/// bytes.
 const MAX_RESOURCES: usize = 4096;
 /// Bytes a guest may hand over in one call, nested lists unfolded.
 const MAX_CALL_BYTES: usize = 8 << 20;
@@ -37,7 +40,12 @@ pub(super) struct Guest {
 
 impl Guest {
     /// A store for one request, with the memory that was set aside for it.
-    pub fn store(engine: &Engine, launch: &Launch, memory: Reserved, log: &Log) -> wasmtime::Result<Store<Guest>> {
+    pub fn store(
+        engine: &Engine,
+        launch: &Launch,
+        memory: Reserved,
+        log: &Log,
+    ) -> wasmtime::Result<Store<Guest>> {
         let mut wasi = WasiCtxBuilder::new();
         // Nothing is inherited. Sockets need all three switches: two of them are on by default.
         wasi.allow_tcp(false).allow_udp(false).allow_ip_name_lookup(false);
@@ -50,7 +58,13 @@ impl Guest {
         let mut table = ResourceTable::new();
         table.set_max_capacity(MAX_RESOURCES);
         let hooks = Hooks { log: log.clone() };
-        let guest = Guest { wasi: wasi.build(), http: WasiHttpCtx::new(), table, hooks, memory: Memory::new(memory) };
+        let guest = Guest {
+            wasi: wasi.build(),
+            http: WasiHttpCtx::new(),
+            table,
+            hooks,
+            memory: Memory::new(memory),
+        };
         let mut store = Store::try_new(engine, guest)?;
         store.limiter(|guest| &mut guest.memory);
         store.set_epoch_deadline(1);
@@ -86,7 +100,10 @@ impl WasiHttpHooks for Hooks {
         _: Option<RequestOptions>,
         _: Io,
     ) -> Box<dyn Future<Output = Result<(http::Response<WasiBody>, Io), Error>> + Send> {
-        let text = format!("a request to {} was denied: guests have no network of their own", request.uri());
+        let text = format!(
+            "a request to {} was denied: guests have no network of their own",
+            request.uri()
+        );
         self.log.say(LogStream::System, &text);
         Box::new(std::future::ready(Err(Error::HttpRequestDenied)))
     }
@@ -149,7 +166,11 @@ impl Pollable for Output {
 }
 
 impl AsyncWrite for Output {
-    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
         self.say(bytes);
         Poll::Ready(Ok(bytes.len()))
     }

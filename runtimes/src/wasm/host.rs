@@ -55,15 +55,19 @@ impl Host {
             let doing = doing.to_owned();
             move |error: std::io::Error| DeviceError::new(doing, error)
         };
-        let failed =
-            |error: wasmtime::Error| DeviceError::new("setting up the WebAssembly engine", format!("{error:#}"));
+        let failed = |error: wasmtime::Error| {
+            DeviceError::new("setting up the WebAssembly engine", format!("{error:#}"))
+        };
         let engine = engine(Role::Run).map_err(failed)?;
         let linker = linker(&engine).map_err(failed)?;
         let ticker = Ticker::start(&engine).map_err(device("starting a thread"))?;
-        let (folder, compatible, bytes) = (config.cache.clone(), compatibility(&engine), config.cache_bytes);
+        let (folder, compatible, bytes) =
+            (config.cache.clone(), compatibility(&engine), config.cache_bytes);
         let opened = blocking(move || CodeCache::open(&folder, compatible, bytes)).await?;
-        let cache =
-            opened.map_err(device(&format!("opening the cache of compiled code in {}", config.cache.display())))?;
+        let cache = opened.map_err(device(&format!(
+            "opening the cache of compiled code in {}",
+            config.cache.display()
+        )))?;
         let compiler = Compiler::new(program, config.compile, cache.drafts());
         Ok(Host {
             threads: Some(threads(config.threads).map_err(device("starting threads for guests"))?),
@@ -106,7 +110,10 @@ impl Host {
             Ok(program) => Ok(self.share(digest, program)),
             Err(error) => {
                 self.cache.discard(&digest);
-                Err(PrepareError::Refused { digest, reason: format!("this component cannot be linked: {error:#}") })
+                Err(PrepareError::Refused {
+                    digest,
+                    reason: format!("this component cannot be linked: {error:#}"),
+                })
             }
         }
     }
@@ -122,7 +129,8 @@ impl Host {
             Ok(program) => Ok(Some(self.share(digest, program))),
             Err(error) => {
                 // Written by this node for this engine, and still not usable: another CPU, perhaps.
-                tracing::warn!(artifact = %digest.short(), %error, "compiled code cannot be loaded and is compiled anew");
+                tracing::warn!(artifact = %digest.short(), %error, "compiled code cannot be \
+                    loaded and is compiled anew");
                 let cache = self.cache.clone();
                 blocking(move || cache.discard(&digest)).await?;
                 Ok(None)
@@ -130,10 +138,15 @@ impl Host {
         }
     }
 
-    async fn load(&self, digest: Digest, code: Vec<u8>) -> Result<wasmtime::Result<Program>, DeviceError> {
+    async fn load(
+        &self,
+        digest: Digest,
+        code: Vec<u8>,
+    ) -> Result<wasmtime::Result<Program>, DeviceError> {
         let (engine, linker) = (self.engine.clone(), self.linker.clone());
         blocking(move || {
-            tracing::debug!(artifact = %digest.short(), bytes = code.len(), "loading compiled code");
+            tracing::debug!(artifact = %digest.short(), bytes = code.len(), "loading compiled \
+                code");
             let component = vouched_code(&engine, &code)?;
             Ok(Program { pre: ProxyPre::new(linker.instantiate_pre(&component)?)? })
         })
@@ -166,11 +179,15 @@ impl Drop for Host {
 }
 
 /// Makes code runnable that [`CodeCache`] has vouched for.
-#[expect(unsafe_code, reason = "loading compiled code means trusting it; this is the only place that does")]
+#[expect(
+    unsafe_code,
+    reason = "loading compiled code means trusting it; this is the only place that does"
+)]
 fn vouched_code(engine: &Engine, code: &[u8]) -> wasmtime::Result<Component> {
-    // SAFETY: `deserialize` needs bytes that `Engine::precompile_component` made and nobody changed since. All callers pass
-    // what `CodeCache::load` or `CodeCache::keep` gave them: this node's own child process wrote it, and its MAC was verified
-    // over these very bytes in memory, not over a file that may change afterwards.
+    // SAFETY: `deserialize` needs bytes that `Engine::precompile_component` made and nobody changed
+    // since. All callers pass what `CodeCache::load` or `CodeCache::keep` gave them: this node's
+    // own child process wrote it, and its MAC was verified over these very bytes in memory, not
+    // over a file that may change afterwards.
     unsafe { Component::deserialize(engine, code) }
 }
 
@@ -197,8 +214,11 @@ fn threads(count: usize) -> std::io::Result<Runtime> {
 fn program_that_compiles(config: &Config) -> Result<PathBuf, SetupError> {
     match &config.compiler {
         Some(program) => Ok(program.clone()),
-        // A child that came this far was not stopped by `compiler_entry`: it must not have children of its own.
-        None if std::env::var_os(CHILD).is_some() || !entry_was_called() => Err(SetupError::NoCompiler),
+        // A child that came this far was not stopped by `compiler_entry`: it must not have children
+        // of its own.
+        None if std::env::var_os(CHILD).is_some() || !entry_was_called() => {
+            Err(SetupError::NoCompiler)
+        }
         // Not `current_exe`, whose path may name another program after an upgrade, or none.
         None if cfg!(target_os = "linux") => Ok(PathBuf::from("/proc/self/exe")),
         None => {
@@ -209,6 +229,10 @@ fn program_that_compiles(config: &Config) -> Result<PathBuf, SetupError> {
 }
 
 /// Runs disk work, or work that takes milliseconds, on a blocking thread of the node.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, DeviceError> {
-    tokio::task::spawn_blocking(work).await.map_err(|stopped| DeviceError::new("working in the background", stopped))
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, DeviceError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|stopped| DeviceError::new("working in the background", stopped))
 }

@@ -1,6 +1,8 @@
 //! What a file is, without compiling it.
 
-use wasmparser::{BinaryReaderError, ComponentExternalKind, ComponentTypeRef, Encoding, Parser, Payload};
+use wasmparser::{
+    BinaryReaderError, ComponentExternalKind, ComponentTypeRef, Encoding, Parser, Payload,
+};
 
 /// What shoal can do with a component.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -14,16 +16,23 @@ pub enum Kind {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// No bytes.
-    #[error("the file is empty; shoal runs WebAssembly components: build with --target wasm32-wasip2")]
+    #[error(
+        "the file is empty; shoal runs WebAssembly components: build with --target wasm32-wasip2"
+    )]
     Empty,
     /// Something else altogether.
-    #[error("this is {found}, not WebAssembly; shoal runs components: build with --target wasm32-wasip2")]
+    #[error(
+        "this is {found}, not WebAssembly; shoal runs components: build with --target wasm32-wasip2"
+    )]
     NotWasm {
         /// What its first bytes say.
         found: &'static str,
     },
     /// The older kind of file.
-    #[error("this is a core WebAssembly module; shoal runs components: build with --target wasm32-wasip2")]
+    #[error(
+        "this is a core WebAssembly module; shoal runs components: build with --target \
+            wasm32-wasip2"
+    )]
     CoreModule,
     /// Cut short or altered.
     #[error("this WebAssembly file is damaged at byte {offset}: {reason}; build or copy it again")]
@@ -34,13 +43,17 @@ pub enum Refusal {
         reason: String,
     },
     /// A component that does something else.
-    #[error("this component is {found}; shoal runs components that answer HTTP: export wasi:http/incoming-handler@0.2")]
+    #[error(
+        "this component is {found}; shoal runs components that answer HTTP: export \
+            wasi:http/incoming-handler@0.2"
+    )]
     OtherWorld {
         /// What it is instead.
         found: String,
     },
     /// It needs what shoal does not have.
-    #[error("this component imports {}, which shoal does not offer; it offers WASI 0.2 ({})", .imports.join(", "), OFFERED.join(", "))]
+    #[error("this component imports {}, which shoal does not offer; it offers WASI 0.2 \
+        ({})", .imports.join(", "), OFFERED.join(", "))]
     UnknownImports {
         /// What, the first few.
         imports: Vec<String>,
@@ -48,15 +61,22 @@ pub enum Refusal {
 }
 
 /// The packages that a component may import, all of version 0.2.
-const OFFERED: [&str; 7] =
-    ["wasi:cli", "wasi:clocks", "wasi:filesystem", "wasi:http", "wasi:io", "wasi:random", "wasi:sockets"];
+const OFFERED: [&str; 7] = [
+    "wasi:cli",
+    "wasi:clocks",
+    "wasi:filesystem",
+    "wasi:http",
+    "wasi:io",
+    "wasi:random",
+    "wasi:sockets",
+];
 /// What a component that answers HTTP exports.
 const HANDLER: &str = "wasi:http/incoming-handler";
 /// Imports that are named in a refusal: enough to see what is missing.
 const NAMED: usize = 5;
 
-/// Tells whether shoal can run these bytes, by reading their outline. What only a compiler can find is found when they are
-/// prepared.
+/// Tells whether shoal can run these bytes, by reading their outline. What only a compiler can find
+/// is found when they are prepared.
 ///
 /// # Errors
 /// Why they cannot be run.
@@ -89,7 +109,9 @@ impl Outline {
         let mut depth = 0u32;
         for payload in Parser::new(0).parse_all(bytes) {
             match payload.map_err(damaged)? {
-                Payload::Version { encoding: Encoding::Module, .. } if depth == 0 => return Err(Refusal::CoreModule),
+                Payload::Version { encoding: Encoding::Module, .. } if depth == 0 => {
+                    return Err(Refusal::CoreModule);
+                }
                 Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
                 Payload::End(_) => depth = depth.saturating_sub(1),
                 Payload::ComponentImportSection(section) if depth == 0 => {
@@ -122,11 +144,16 @@ impl Outline {
         if !self.exports.iter().any(|export| is_version_02(export, HANDLER)) {
             return Err(Refusal::OtherWorld { found: self.world() });
         }
-        if unknown.is_empty() { Ok(Kind::Http) } else { Err(Refusal::UnknownImports { imports: unknown }) }
+        if unknown.is_empty() {
+            Ok(Kind::Http)
+        } else {
+            Err(Refusal::UnknownImports { imports: unknown })
+        }
     }
 
     fn world(&self) -> String {
-        let exports = |prefix: &str| self.exports.iter().find(|export| export.starts_with(prefix)).cloned();
+        let exports =
+            |prefix: &str| self.exports.iter().find(|export| export.starts_with(prefix)).cloned();
         if let Some(run) = exports("wasi:cli/run") {
             return format!("a command (it exports {run})");
         }
@@ -143,7 +170,8 @@ impl Outline {
 fn is_offered(import: &str) -> bool {
     match import.split_once('/') {
         Some((package, _)) => {
-            OFFERED.contains(&package) && is_version_02(import, import.split('@').next().unwrap_or(""))
+            OFFERED.contains(&package)
+                && is_version_02(import, import.split('@').next().unwrap_or(""))
         }
         None => false,
     }
@@ -187,7 +215,9 @@ mod tests {
             assert!(len < 128);
             [vec![id, len], content].concat()
         };
-        let named = |name: &str| [vec![0, u8::try_from(name.len()).unwrap()], name.as_bytes().to_vec()].concat();
+        let named = |name: &str| {
+            [vec![0, u8::try_from(name.len()).unwrap()], name.as_bytes().to_vec()].concat()
+        };
         let types = section(7, vec![1, 0x42, 0]);
         let imports = section(10, [vec![1], named(import), vec![5, 0]].concat());
         let exports = section(11, [vec![1], named(export), vec![5, 0, 0]].concat());
@@ -199,19 +229,25 @@ mod tests {
         assert_eq!(inspect(b""), Err(Refusal::Empty));
         assert_eq!(inspect(b"\x7fELF\x02"), Err(Refusal::NotWasm { found: "a Linux program" }));
         assert_eq!(inspect(b"hello"), Err(Refusal::NotWasm { found: "a text file" }));
-        assert_eq!(inspect(b"\xff\x00\xfe"), Err(Refusal::NotWasm { found: "data of an unknown kind" }));
+        assert_eq!(
+            inspect(b"\xff\x00\xfe"),
+            Err(Refusal::NotWasm { found: "data of an unknown kind" })
+        );
         assert_eq!(inspect(b"\0asm\x01\0\0\0"), Err(Refusal::CoreModule));
         assert_eq!(
             inspect(b"\0asm\x01\0\0\0").unwrap_err().to_string(),
-            "this is a core WebAssembly module; shoal runs components: build with --target wasm32-wasip2"
+            "this is a core WebAssembly module; shoal runs components: build with --target \
+                wasm32-wasip2"
         );
     }
 
     #[test]
     fn a_component_that_answers_http_is_known_whatever_its_patch_version() {
         for version in ["0.2.0", "0.2.12"] {
-            let bytes =
-                passing_on(&format!("wasi:io/poll@{version}"), &format!("wasi:http/incoming-handler@{version}"));
+            let bytes = passing_on(
+                &format!("wasi:io/poll@{version}"),
+                &format!("wasi:http/incoming-handler@{version}"),
+            );
             assert_eq!(inspect(&bytes), Ok(Kind::Http));
         }
     }
@@ -219,8 +255,12 @@ mod tests {
     #[test]
     fn other_worlds_are_named() {
         let command = inspect(&passing_on("wasi:io/poll@0.2.0", "wasi:cli/run@0.2.0")).unwrap_err();
-        assert!(command.to_string().contains("a command (it exports wasi:cli/run@0.2.0)"), "{command}");
-        let next = inspect(&passing_on("wasi:io/poll@0.2.0", "wasi:http/handler@0.3.0")).unwrap_err();
+        assert!(
+            command.to_string().contains("a command (it exports wasi:cli/run@0.2.0)"),
+            "{command}"
+        );
+        let next =
+            inspect(&passing_on("wasi:io/poll@0.2.0", "wasi:http/handler@0.3.0")).unwrap_err();
         assert!(next.to_string().contains("for another version of WASI"), "{next}");
         let none = inspect(&COMPONENT).unwrap_err();
         assert!(none.to_string().contains("without any exported interface"), "{none}");
@@ -228,7 +268,13 @@ mod tests {
 
     #[test]
     fn what_is_not_offered_is_named() {
-        for import in ["acme:sensor/read", "wasi:nn/tensor@0.2.0", "wasi:io/poll@0.3.0", "wasi:io/poll", "plain"] {
+        for import in [
+            "acme:sensor/read",
+            "wasi:nn/tensor@0.2.0",
+            "wasi:io/poll@0.3.0",
+            "wasi:io/poll",
+            "plain",
+        ] {
             let refusal = inspect(&passing_on(import, "wasi:http/incoming-handler@0.2.0"));
             assert_eq!(refusal, Err(Refusal::UnknownImports { imports: vec![import.to_owned()] }));
         }
@@ -240,7 +286,10 @@ mod tests {
         for len in 4..whole.len() {
             let refusal = inspect(&whole[..len]).expect_err("a part of a file");
             let found_at_a_border = matches!(refusal, Refusal::OtherWorld { .. });
-            assert!(found_at_a_border || matches!(refusal, Refusal::Damaged { .. }), "{len}: {refusal}");
+            assert!(
+                found_at_a_border || matches!(refusal, Refusal::Damaged { .. }),
+                "{len}: {refusal}"
+            );
         }
     }
 }

@@ -1,9 +1,10 @@
 //! The memory that all requests of one replica share: who has how much, and who waits for some.
 //!
-//! **A request sets its instance's memory aside before it makes the instance.** So an instance is made once and fits, a
-//! request that waits costs nothing until memory is given to it, and nobody is woken only to find that there is none.
-//! Memory goes to those who wait in the order in which they came. Guests that run may grow past them: they hold what the
-//! others wait for, and would fail instead of giving it back.
+//! **A request sets its instance's memory aside before it makes the instance.** So an instance is
+//! made once and fits, a request that waits costs nothing until memory is given to it, and nobody
+//! is woken only to find that there is none. Memory goes to those who wait in the order in which
+//! they came. Guests that run may grow past them: they hold what the others wait for, and would
+//! fail instead of giving it back.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -26,8 +27,8 @@ pub(super) struct MemoryPool {
 #[derive(Default)]
 struct Book {
     used: u64,
-    /// Requests that wait, in the order in which they came: as many as the replica has slots, and those that gave up
-    /// since the last one came.
+    /// Requests that wait, in the order in which they came: as many as the replica has slots, and
+    /// those that gave up since the last one came.
     waiting: VecDeque<Waiting>,
 }
 
@@ -61,7 +62,8 @@ impl MemoryPool {
         self.lock().used
     }
 
-    /// Sets `bytes` aside, after those who asked before; waits for ever when that is more than the limit.
+    /// Sets `bytes` aside, after those who asked before; waits for ever when that is more than the
+    /// limit.
     pub async fn reserve(self: &Arc<Self>, bytes: u64) -> Reserved {
         let (given, waits) = oneshot::channel();
         {
@@ -96,7 +98,8 @@ impl MemoryPool {
 
     fn give_to_waiting(self: &Arc<Self>) {
         while let Some((given, bytes)) = self.next_that_fits() {
-            // A request that gave up in this very moment drops it, which comes here again for the next one.
+            // A request that gave up in this very moment drops it, which comes here again for the
+            // next one.
             let _ = given.send(Reserved { pool: self.clone(), bytes });
         }
     }
@@ -129,7 +132,8 @@ pub(super) struct Memory {
     /// Never less than `own`.
     held: Reserved,
     own: u64,
-    /// The growth that was allowed last, and what the pool gave for it, in case the system refuses it.
+    /// The growth that was allowed last, and what the pool gave for it, in case the system refuses
+    /// it.
     last: (u64, u64),
     /// What the guest would have had with the greatest growth that was refused.
     wanted: Option<u64>,
@@ -144,7 +148,8 @@ impl Memory {
         self.own
     }
 
-    /// Set when a growth was refused: if the guest fails now, that is why. Tells what it would have had.
+    /// Set when a growth was refused: if the guest fails now, that is why. Tells what it would have
+    /// had.
     pub fn wanted(&self) -> Option<u64> {
         self.wanted
     }
@@ -173,7 +178,12 @@ impl Memory {
 }
 
 impl ResourceLimiter for Memory {
-    fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
         self.last = (0, 0);
         // A refusal of the guest's own maximum is its own business.
         let within = maximum.is_none_or(|maximum| desired <= maximum);
@@ -185,10 +195,16 @@ impl ResourceLimiter for Memory {
         Ok(())
     }
 
-    fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+    fn table_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
         self.last = (0, 0);
         let within = maximum.is_none_or(|maximum| desired <= maximum);
-        Ok(within && self.grow((desired.saturating_sub(current) as u64).saturating_mul(TABLE_ELEMENT)))
+        Ok(within
+            && self.grow((desired.saturating_sub(current) as u64).saturating_mul(TABLE_ELEMENT)))
     }
 
     fn table_grow_failed(&mut self, _: wasmtime::Error) -> wasmtime::Result<()> {
@@ -225,7 +241,9 @@ mod tests {
         let all = pool.reserve(10).await;
         let mut first = Box::pin(pool.reserve(6));
         let mut second = Box::pin(pool.reserve(2));
-        assert!(futures::poll!(&mut first).is_pending() && futures::poll!(&mut second).is_pending());
+        assert!(
+            futures::poll!(&mut first).is_pending() && futures::poll!(&mut second).is_pending()
+        );
         let mut running = Memory::new(pool.nothing());
         drop(all);
         assert!(running.grow(2), "a guest that runs grows with what is free");
@@ -254,7 +272,10 @@ mod tests {
         assert!(pool.lock().waiting.len() <= 2);
         let mut waits = Box::pin(pool.reserve(10));
         let mut given_unseen = Box::pin(pool.reserve(10));
-        assert!(futures::poll!(&mut waits).is_pending() && futures::poll!(&mut given_unseen).is_pending());
+        assert!(
+            futures::poll!(&mut waits).is_pending()
+                && futures::poll!(&mut given_unseen).is_pending()
+        );
         drop(all);
         drop(waits.now_or_never().unwrap());
         // It was given the memory and ends before it looks.

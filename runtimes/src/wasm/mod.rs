@@ -5,14 +5,16 @@
 //! serve:   request -> slot -> fresh instance of the Program -> answer streams; the instance is dropped
 //! ```
 //!
-//! **A guest hurts only itself.** Each request has an instance of its own, so a trap ends one request. What one replica's
-//! requests use together is bounded: memory by a hard limit, CPU by a share over time, their number by slots. One
-//! request is bounded by CPU time and by a time without progress. Guests compute on threads of their own at low priority, and
-//! are interrupted every few milliseconds, so that a node that is busy with guests is not taken for dead.
+//! **A guest hurts only itself.** Each request has an instance of its own, so a trap ends one
+//! request. What one replica's requests use together is bounded: memory by a hard limit, CPU by a
+//! share over time, their number by slots. One request is bounded by CPU time and by a time without
+//! progress. Guests compute on threads of their own at low priority, and are interrupted every few
+//! milliseconds, so that a node that is busy with guests is not taken for dead.
 //!
-//! **A guest is given nothing ambient**: the environment of its [`Launch`], clocks, random bytes, its own log. No files, no
-//! sockets, no standard input. Requests of its own over `wasi:http/outgoing-handler` are denied for now, which the guest sees
-//! as `http-request-denied` and its log says.
+//! **A guest is given nothing ambient**: the environment of its [`Launch`], clocks, random bytes,
+//! its own log. No files, no sockets, no standard input. Requests of its own over
+//! `wasi:http/outgoing-handler` are denied for now, which the guest sees as `http-request-denied`
+//! and its log says.
 
 mod cache;
 mod child;
@@ -67,21 +69,24 @@ pub struct Config {
     pub logs: PathBuf,
     /// Bounds of the logs.
     pub log_limits: logs::Limits,
-    /// The program that compiles: one that calls [`compiler_entry`] first. `None`: this program, which must have done so.
+    /// The program that compiles: one that calls [`compiler_entry`] first. `None`: this program,
+    /// which must have done so.
     pub compiler: Option<PathBuf>,
     /// What one compilation may take.
     pub compile: CompileLimits,
     /// Threads on which guests compute.
     pub threads: usize,
-    /// How long a guest may go without progress while others wait for it: before its answer begins, and between two parts of
-    /// it. Time in which it waits for its client does not count.
+    /// How long a guest may go without progress while others wait for it: before its answer begins,
+    /// and between two parts of it. Time in which it waits for its client does not count.
     pub request_time: Duration,
-    /// How long a part of an answer may wait for whoever carries it away. The guest is held back meanwhile and its own time
-    /// stands still. Servers judge their clients by the bytes that leave, and much earlier; this one is for those that do not.
+    /// How long a part of an answer may wait for whoever carries it away. The guest is held back
+    /// meanwhile and its own time stands still. Servers judge their clients by the bytes that
+    /// leave, and much earlier; this one is for those that do not.
     pub untaken_time: Duration,
     /// CPU time that one request may use.
     pub request_cpu: Duration,
-    /// Requests that one replica answers at a time, if its memory limit has room for that many instances.
+    /// Requests that one replica answers at a time, if its memory limit has room for that many
+    /// instances.
     pub concurrent: usize,
     /// Requests of one replica that wait for their turn; more are answered 503 at once.
     pub waiting: usize,
@@ -90,8 +95,8 @@ pub struct Config {
 }
 
 impl Config {
-    /// 512 MiB of compiled code, a thread a core, 30 s without progress, an hour untaken, 10 s of CPU, 64 requests at a time and 64 waiting,
-    /// 4096 replicas.
+    /// 512 MiB of compiled code, a thread a core, 30 s without progress, an hour untaken, 10 s of
+    /// CPU, 64 requests at a time and 64 waiting, 4096 replicas.
     pub fn new(cache: impl Into<PathBuf>, logs: impl Into<PathBuf>) -> Self {
         Config {
             cache: cache.into(),
@@ -116,7 +121,8 @@ impl Config {
 pub enum SetupError {
     /// The program forgot something.
     #[error(
-        "this program cannot be started anew to compile: call shoal_runtimes::wasm::compiler_entry() first thing in main, \
+        "this program cannot be started anew to compile: call \
+            shoal_runtimes::wasm::compiler_entry() first thing in main, \
          or name a program that does in Config::compiler"
     )]
     NoCompiler,
@@ -150,9 +156,14 @@ impl Wasm {
     fn check(&self, launch: &Launch) -> Result<(), StartError> {
         let invalid = |reason: String| Err(StartError::Invalid { id: launch.id.clone(), reason });
         if launch.memory < MIN_MEMORY {
-            return invalid(format!("a memory limit of {} bytes cannot hold any component", launch.memory));
+            return invalid(format!(
+                "a memory limit of {} bytes cannot hold any component",
+                launch.memory
+            ));
         }
-        if let Some(name) = launch.env.keys().find(|name| name.is_empty() || name.contains(['=', '\0'])) {
+        if let Some(name) =
+            launch.env.keys().find(|name| name.is_empty() || name.contains(['=', '\0']))
+        {
             return invalid(format!("{name:?} cannot name a variable"));
         }
         let env: usize = launch.env.iter().map(|(name, value)| name.len() + value.len()).sum();
@@ -166,7 +177,11 @@ impl Wasm {
         self.check(&launch)?;
         let mut replicas = self.lock();
         if let Some(present) = replicas.get(&launch.id).filter(|present| present.is_alive()) {
-            return if present.launch() == &launch { Ok(()) } else { Err(StartError::Differs(launch.id)) };
+            return if present.launch() == &launch {
+                Ok(())
+            } else {
+                Err(StartError::Differs(launch.id))
+            };
         }
         if !replicas.contains_key(&launch.id) && replicas.len() >= self.host.config.instances {
             return Err(StartError::Full(replicas.len()));
@@ -183,7 +198,8 @@ impl Wasm {
         let forget = move || {
             let mut replicas = lock(&replicas);
             // A newer one may have been started under this id meanwhile.
-            if replicas.get(&ended.launch().id).is_some_and(|present| Arc::ptr_eq(present, &ended)) {
+            if replicas.get(&ended.launch().id).is_some_and(|present| Arc::ptr_eq(present, &ended))
+            {
                 replicas.remove(&ended.launch().id);
             }
         };
@@ -230,15 +246,20 @@ impl Runtime for Wasm {
 
     fn instances(&self) -> BoxFuture<'_, Result<Vec<Instance>, DeviceError>> {
         let replicas = self.lock();
-        let running = replicas.values().filter(|replica| !matches!(replica.state(), Some(State::Failed { .. })));
-        let instance =
-            |replica: &Arc<Replica>| Instance { id: replica.launch().id.clone(), artifact: replica.launch().artifact };
+        let running = replicas
+            .values()
+            .filter(|replica| !matches!(replica.state(), Some(State::Failed { .. })));
+        let instance = |replica: &Arc<Replica>| Instance {
+            id: replica.launch().id.clone(),
+            artifact: replica.launch().artifact,
+        };
         let instances = running.map(instance).collect();
         async move { Ok(instances) }.boxed()
     }
 
     fn usage(&self, id: &InstanceId) -> BoxFuture<'_, Option<Usage>> {
-        let usage = self.lock().get(id).filter(|replica| replica.is_alive()).map(|replica| replica.usage());
+        let usage =
+            self.lock().get(id).filter(|replica| replica.is_alive()).map(|replica| replica.usage());
         async move { usage }.boxed()
     }
 
@@ -258,7 +279,11 @@ impl Runtime for Wasm {
         .boxed()
     }
 
-    fn logs(&self, id: &InstanceId, tail: Tail) -> BoxFuture<'_, Result<BoxStream<'static, LogLine>, LogsError>> {
+    fn logs(
+        &self,
+        id: &InstanceId,
+        tail: Tail,
+    ) -> BoxFuture<'_, Result<BoxStream<'static, LogLine>, LogsError>> {
         let id = id.clone();
         async move { self.host.logs.read(&id, tail).await }.boxed()
     }

@@ -90,7 +90,9 @@ impl Replica {
         if self.draining.is_cancelled() {
             return Err(not_running("stopping"));
         }
-        self.ready.get().ok_or_else(|| not_running(self.state().map_or("stopped", |state| state.word())))
+        self.ready
+            .get()
+            .ok_or_else(|| not_running(self.state().map_or("stopped", |state| state.word())))
     }
 
     /// Ends when nothing new may begin.
@@ -100,8 +102,14 @@ impl Replica {
 
     pub fn usage(&self) -> Usage {
         let (cpu, throttled) = self.share.used();
-        let active = self.ready.get().map_or(0, |ready| ready.concurrent - ready.slots.available_permits());
-        Usage { memory: self.memory.used(), cpu, throttled, active: u32::try_from(active).unwrap_or(u32::MAX) }
+        let active =
+            self.ready.get().map_or(0, |ready| ready.concurrent - ready.slots.available_permits());
+        Usage {
+            memory: self.memory.used(),
+            cpu,
+            throttled,
+            active: u32::try_from(active).unwrap_or(u32::MAX),
+        }
     }
 
     /// Tells a fault in the log, and counts it when it is the guest's.
@@ -114,8 +122,8 @@ impl Replica {
         }
     }
 
-    /// Ends it: at once what does not run yet, after `grace` what does. `forget` is called at the end. Goes on when the
-    /// future is dropped.
+    /// Ends it: at once what does not run yet, after `grace` what does. `forget` is called at the
+    /// end. Goes on when the future is dropped.
     pub fn stop(
         self: Arc<Self>,
         grace: Duration,
@@ -164,7 +172,10 @@ impl Replica {
                 let slots = ready.concurrent;
                 // Set once: a replica starts once.
                 let _ = self.ready.set(ready);
-                self.log.say(LogStream::System, &format!("started, answers up to {slots} requests at a time"));
+                self.log.say(
+                    LogStream::System,
+                    &format!("started, answers up to {slots} requests at a time"),
+                );
                 self.seat.set(State::Running);
             }
             Err((reason, retryable)) => {
@@ -177,10 +188,12 @@ impl Replica {
 
     async fn try_to_start(self: &Arc<Self>) -> Result<Ready, (String, bool)> {
         let program = self.host.program(self.launch.artifact).await;
-        let program = program.map_err(|error: PrepareError| (error.to_string(), error.retryable()))?;
+        let program =
+            program.map_err(|error: PrepareError| (error.to_string(), error.retryable()))?;
         let trial = self.clone().try_once(program.clone());
         let instance = self.host.guests().spawn(trial).await;
-        let instance = instance.map_err(|stopped| (format!("the engine failed: {stopped}"), true))?;
+        let instance =
+            instance.map_err(|stopped| (format!("the engine failed: {stopped}"), true))?;
         let instance = instance.map_err(|fault| (fault.reason, fault.blame != Blame::Guest))?;
         let fitting = usize::try_from(self.launch.memory / instance.max(1)).unwrap_or(usize::MAX);
         let concurrent = fitting.clamp(1, self.host.config.concurrent.max(1));
@@ -217,7 +230,10 @@ impl Replica {
         match result? {
             (Ok(_), own, _) => Ok(own),
             (Err(_), _, Some(_)) => {
-                let reason = format!("needs more than its memory limit of {} to start", mib(self.launch.memory));
+                let reason = format!(
+                    "needs more than its memory limit of {} to start",
+                    mib(self.launch.memory)
+                );
                 Err(Fault { reason, ..Fault::out_of_memory(self.launch.memory, 0) })
             }
             (Err(error), _, None) => Err(Fault::from_engine(&error)),

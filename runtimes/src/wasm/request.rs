@@ -42,15 +42,22 @@ pub(super) async fn serve(
     replica.seat.count_request();
 
     let config = &replica.host.config;
-    let exchange = Exchange::new(exchange::Limits { guest: config.request_time, untaken: config.untaken_time });
+    let exchange = Exchange::new(exchange::Limits {
+        guest: config.request_time,
+        untaken: config.untaken_time,
+    });
     let client = Client::of(&exchange);
     let (answer, answered) = oneshot::channel();
-    let call = Call { replica: replica.clone(), exchange: exchange.clone(), answer, _held: (place, slot) };
+    let call =
+        Call { replica: replica.clone(), exchange: exchange.clone(), answer, _held: (place, slot) };
     let running = replica.tasks.spawn_on(call.run(request), replica.host.guests());
     drop(token);
     if let Ok(answer) = answered.await {
         let (head, inner) = answer.into_parts();
-        return Ok(http::Response::from_parts(head, AnswerBody { inner, exchange, client }.boxed_unsync()));
+        return Ok(http::Response::from_parts(
+            head,
+            AnswerBody { inner, exchange, client }.boxed_unsync(),
+        ));
     }
     // No answer will come: the task has ended, or is about to, and says why.
     Err(match running.await {
@@ -67,7 +74,9 @@ pub(super) async fn serve(
 }
 
 fn check(replica: &Replica, request: &http::Request<Body>) -> Result<(), ServeError> {
-    let wrong = |reason: &str| Err(ServeError::Request { id: replica.launch.id.clone(), reason: reason.to_owned() });
+    let wrong = |reason: &str| {
+        Err(ServeError::Request { id: replica.launch.id.clone(), reason: reason.to_owned() })
+    };
     if request.uri().authority().is_some() {
         return Ok(());
     }
@@ -90,7 +99,8 @@ impl Call {
     async fn run(self, request: http::Request<Body>) -> Result<(), Fault> {
         let Call { replica, exchange, answer, _held } = self;
         let what = format!("{} {}", request.method(), request.uri().path());
-        let meter = Meter::new(&replica.share, &replica.host.ticker, replica.host.config.request_cpu);
+        let meter =
+            Meter::new(&replica.share, &replica.host.ticker, replica.host.config.request_cpu);
         let ready = replica.ready.get().expect("a request is taken by a replica that is ready");
         let limits = Limits { replica: &replica, ready, exchange: &exchange, meter: &meter };
         let mut fresh = limits.instance().await.inspect_err(|fault| replica.blame(&what, fault))?;
@@ -204,8 +214,8 @@ impl Limits<'_> {
                 (Err(_), Some(wanted)) if wanted > memory.limit() => {
                     return Err(Fault::out_of_memory(memory.limit(), 0));
                 }
-                // An instance takes more than those before it: by chance, or by the clock. Each time round it has more set
-                // aside, so this ends.
+                // An instance takes more than those before it: by chance, or by the clock. Each
+                // time round it has more set aside, so this ends.
                 (Err(_), Some(wanted)) if wanted > bytes => {
                     self.ready.instance.fetch_max(wanted, Ordering::Relaxed);
                     drop(store);

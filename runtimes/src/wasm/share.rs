@@ -1,9 +1,9 @@
 //! The CPU limit: how guests are held to their share.
 //!
-//! A replica earns its thousandths of a core in CPU time, all the time, and may save up one second's worth - at least
-//! [`MIN_BURST`], so that a small share still answers short requests at full speed. What its guests compute is taken off.
-//! While it has overdrawn, none of them is polled. Overdrawing is bounded by one tick a thread, since the ticker makes
-//! guests give way.
+//! A replica earns its thousandths of a core in CPU time, all the time, and may save up one
+//! second's worth - at least [`MIN_BURST`], so that a small share still answers short requests at
+//! full speed. What its guests compute is taken off. While it has overdrawn, none of them is
+//! polled. Overdrawing is bounded by one tick a thread, since the ticker makes guests give way.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,7 +16,8 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use super::fault::Fault;
 use super::ticker::Ticker;
 
-/// The least CPU time a replica may save up: some twenty requests of a plain component, debug builds included.
+/// The least CPU time a replica may save up: some twenty requests of a plain component, debug
+/// builds included.
 const MIN_BURST: Duration = Duration::from_millis(100);
 
 /// What one replica may compute, and has computed.
@@ -80,7 +81,9 @@ impl Share {
 
     fn earn(&self, account: &mut Account) {
         let now = Instant::now();
-        let earned = nanos(now.saturating_duration_since(account.at)).saturating_mul(i64::from(self.millicores)) / 1000;
+        let earned = nanos(now.saturating_duration_since(account.at))
+            .saturating_mul(i64::from(self.millicores))
+            / 1000;
         account.balance = account.balance.saturating_add(earned).min(self.burst());
         account.at = now;
     }

@@ -8,12 +8,14 @@ use std::time::Duration;
 
 use wasmtime::Engine;
 
-/// How often running guests are interrupted. They give way to each other, and to their limits, this often.
+/// How often running guests are interrupted. They give way to each other, and to their limits, this
+/// often.
 pub(super) const TICK: Duration = Duration::from_millis(5);
 /// The thread calls next to nothing.
 const STACK: usize = 64 << 10;
 
-/// Advances the engine's epoch while guests compute, and sleeps when none does: an idle machine is not woken.
+/// Advances the engine's epoch while guests compute, and sleeps when none does: an idle machine is
+/// not woken.
 ///
 /// A thread of its own, since guests that never wait would keep a task from running.
 pub(super) struct Ticker {
@@ -44,7 +46,8 @@ impl Ticker {
                 }
             }
         };
-        let thread = thread::Builder::new().name("wasm-ticker".into()).stack_size(STACK).spawn(run)?;
+        let thread =
+            thread::Builder::new().name("wasm-ticker".into()).stack_size(STACK).spawn(run)?;
         Ok(Ticker { shared, thread: thread.thread().clone() })
     }
 
@@ -69,7 +72,8 @@ impl Shared {
             if self.computing.load(SeqCst) > 0 {
                 return true;
             }
-            // Said before looking again, so that whoever begins in between sees it and wakes this thread.
+            // Said before looking again, so that whoever begins in between sees it and wakes this
+            // thread.
             self.asleep.store(true, SeqCst);
             if self.computing.load(SeqCst) == 0 {
                 thread::park();
@@ -112,7 +116,10 @@ mod tests {
             store.set_epoch_deadline(2);
             let guest = Instance::new(&mut store, &module, &[]).unwrap();
             let spin = guest.get_typed_func::<(), ()>(&mut store, "spin").unwrap();
-            assert_eq!(spin.call(&mut store, ()).unwrap_err().downcast::<Trap>().unwrap(), Trap::Interrupt);
+            assert_eq!(
+                spin.call(&mut store, ()).unwrap_err().downcast::<Trap>().unwrap(),
+                Trap::Interrupt
+            );
         };
         for _ in 0..3 {
             while !ticker.shared.asleep.load(SeqCst) {

@@ -60,7 +60,10 @@ impl Bed {
         config.compiler = Some(PathBuf::from(env!("CARGO_BIN_EXE_shoal-compile")));
         config.threads = 2;
         change(&mut config);
-        let store = ArtifactStore::open(folder.path().join("artifacts"), Limits { keep_free: 0, ..Limits::default() });
+        let store = ArtifactStore::open(
+            folder.path().join("artifacts"),
+            Limits { keep_free: 0, ..Limits::default() },
+        );
         let store = store.await.unwrap();
         let samples = Samples {
             hello: store.put(guests::bytes("hello")).await.unwrap(),
@@ -91,8 +94,11 @@ impl Bed {
         let mut watch = self.wasm.watch();
         self.wasm.start(launch).await.unwrap();
         loop {
-            let found =
-                watch.next().await.into_iter().find(|status| status.id == id && status.state != State::Starting);
+            let found = watch
+                .next()
+                .await
+                .into_iter()
+                .find(|status| status.id == id && status.state != State::Starting);
             if let Some(status) = found {
                 return status.state;
             }
@@ -107,7 +113,8 @@ impl Bed {
 
     /// The same, with something for `faulty/0` to read.
     pub async fn post(&self, path: &str, body: Body) -> Result<http::Response<Body>, ServeError> {
-        let request = http::Request::builder().method("POST").uri(path).header("host", "faulty.localhost");
+        let request =
+            http::Request::builder().method("POST").uri(path).header("host", "faulty.localhost");
         self.wasm.serve(&id("faulty/0"), request.body(body).unwrap()).await
     }
 
@@ -130,7 +137,12 @@ impl Bed {
     }
 
     pub async fn log(&self) -> Vec<LogLine> {
-        self.wasm.logs(&id("faulty/0"), Tail { lines: usize::MAX, follow: false }).await.unwrap().collect().await
+        self.wasm
+            .logs(&id("faulty/0"), Tail { lines: usize::MAX, follow: false })
+            .await
+            .unwrap()
+            .collect()
+            .await
     }
 }
 
@@ -155,7 +167,8 @@ pub fn id(text: &str) -> InstanceId {
     InstanceId::new(text).unwrap()
 }
 
-/// Copies a cache in which the guests are compiled: compiling takes seconds, and one test of it is enough.
+/// Copies a cache in which the guests are compiled: compiling takes seconds, and one test of it is
+/// enough.
 async fn warm(cache: &std::path::Path) {
     static WARM: OnceCell<(TempDir, Vec<PathBuf>)> = OnceCell::const_new();
     let (_, files) = WARM

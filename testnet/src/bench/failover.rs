@@ -1,14 +1,17 @@
 //! A node of a one-replica workload is lost, until the workload answers at a survivor.
 //!
-//! The artifact is held, compiled, by all three nodes. The survivors are asked in turn, a request each 4 ms, so a gap is
-//! measured to about that. The clock runs from just before the loss to the end of the first good answer to a question
-//! asked after it.
+//! The artifact is held, compiled, by all three nodes. The survivors are asked in turn, a request
+//! each 4 ms, so a gap is measured to about that. The clock runs from just before the loss to the
+//! end of the first good answer to a question asked after it.
 //! - kill: kill -9, on loopback; between two kills the dead node is started again on its own state;
-//! - bridges: kill -9 as well, of nodes that have two more addresses each, where what others send is lost without a word;
-//!   in network namespaces, which need root. That must cost nothing: its p50 belongs within 1.2 times kill's;
-//! - cut: its link is cut, in network namespaces, which need root; between two cuts the link is mended.
+//! - bridges: kill -9 as well, of nodes that have two more addresses each, where what others send
+//!   is lost without a word; in network namespaces, which need root. That must cost nothing: its
+//!   p50 belongs within 1.2 times kill's;
+//! - cut: its link is cut, in network namespaces, which need root; between two cuts the link is
+//!   mended.
 //!
-//! Before the next loss all must be whole. Between ours, Docker Swarm loses its node in the same ways, see [`super::swarm`].
+//! Before the next loss all must be whole. Between ours, Docker Swarm loses its node in the same
+//! ways, see [`super::swarm`].
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -35,7 +38,12 @@ pub enum Case {
     Cut,
 }
 
-pub(super) fn measure(options: &Options, cases: &[Case], runs: u32, mut beside: Beside) -> Result<Vec<Figures>> {
+pub(super) fn measure(
+    options: &Options,
+    cases: &[Case],
+    runs: u32,
+    mut beside: Beside,
+) -> Result<Vec<Figures>> {
     let cases = if cases.is_empty() { Case::value_variants() } else { cases };
     let mut figures = Vec::new();
     for case in cases {
@@ -56,7 +64,14 @@ fn compared(case: Case, ours: Vec<f64>, theirs: Vec<f64>) -> Vec<Figures> {
         Case::Bridges => ("bridges", "", "p50 1.2x kill's"),
         Case::Cut => ("cut", "swarm-cut", "p50 1200 ms, p99 2000 ms"),
     };
-    let figures = |case, goal, values| Figures { bench: "failover", case, unit: "ms", goal, values, against: None };
+    let figures = |case, goal, values| Figures {
+        bench: "failover",
+        case,
+        unit: "ms",
+        goal,
+        values,
+        against: None,
+    };
     let ours = figures(case, goal, ours);
     if theirs.is_empty() {
         return vec![ours];
@@ -68,8 +83,11 @@ fn compared(case: Case, ours: Vec<f64>, theirs: Vec<f64>) -> Vec<Figures> {
 
 fn kill(options: &Options, runs: u32, beside: &mut Beside) -> Result<Vec<f64>> {
     let mut cluster = Cluster::start(options, NODES)?;
-    let lose = |cluster: &mut Cluster, victim: usize| cluster.nodes[victim].kill().map(|at| (at, at));
-    let values = losses(&mut cluster, runs, lose, Cluster::restart, |run| beside.after(Case::Kill, run, runs));
+    let lose =
+        |cluster: &mut Cluster, victim: usize| cluster.nodes[victim].kill().map(|at| (at, at));
+    let values = losses(&mut cluster, runs, lose, Cluster::restart, |run| {
+        beside.after(Case::Kill, run, runs)
+    });
     cluster.told(values)
 }
 
@@ -84,9 +102,14 @@ fn bridges(options: &Options, runs: u32) -> Result<Option<Vec<f64>>> {
     let mut cluster = Cluster::start_at(options, (0..NODES).map(|node| net.place(node)).collect())?;
     for node in &cluster.nodes {
         let told = node.api().nodes()?.into_iter().map(|view| view.addresses.len()).min();
-        ensure!(told == Some(3), "each node is to tell of three addresses, {} sees {told:?}", node.name);
+        ensure!(
+            told == Some(3),
+            "each node is to tell of three addresses, {} sees {told:?}",
+            node.name
+        );
     }
-    let lose = |cluster: &mut Cluster, victim: usize| cluster.nodes[victim].kill().map(|at| (at, at));
+    let lose =
+        |cluster: &mut Cluster, victim: usize| cluster.nodes[victim].kill().map(|at| (at, at));
     let values = losses(&mut cluster, runs, lose, Cluster::restart, |_| {});
     cluster.told(values).map(Some)
 }
@@ -111,7 +134,8 @@ fn cut(options: &Options, runs: u32, beside: &mut Beside) -> Result<Option<Vec<f
     cluster.told(values).map(Some)
 }
 
-/// The node that serves alone, as every node sees it: one that was cut off for a moment may not know yet that it was.
+/// The node that serves alone, as every node sees it: one that was cut off for a moment may not
+/// know yet that it was.
 fn sole_holder(cluster: &Cluster) -> Result<usize> {
     let mut holders = BTreeSet::new();
     for node in &cluster.nodes {
@@ -138,7 +162,10 @@ fn losses(
         let (at, answer, traffic) = under_traffic(cluster, victim, PACE, &lose)?;
         drop(traffic);
         let gap = (answer.ended - at).as_secs_f64() * 1000.0;
-        println!("  {run:>3}/{runs}  {} lost, answered after {gap:.0} ms", cluster.nodes[victim].name);
+        println!(
+            "  {run:>3}/{runs}  {} lost, answered after {gap:.0} ms",
+            cluster.nodes[victim].name
+        );
         values.push(gap);
         bring_back(cluster, victim)?;
         cluster.settled()?;
@@ -153,10 +180,21 @@ mod tests {
 
     #[test]
     fn swarm_stands_beside_ours_under_a_name_of_its_own_or_not_at_all() {
-        let lines = |theirs| compared(Case::Cut, vec![1100.0], theirs).iter().map(Figures::json).collect::<Vec<_>>();
-        let [ours, theirs] = &lines(vec![16_000.0, 17_600.0, 16_500.0])[..] else { panic!("two lines") };
-        assert!(ours.contains(r#""case":"cut""#) && ours.ends_with(r#""against":"swarm","ratio":0.0667}"#), "{ours}");
-        assert!(theirs.contains(r#""case":"swarm-cut","unit":"ms","n":3,"p50":16500.0"#), "{theirs}");
+        let lines = |theirs| {
+            compared(Case::Cut, vec![1100.0], theirs).iter().map(Figures::json).collect::<Vec<_>>()
+        };
+        let [ours, theirs] = &lines(vec![16_000.0, 17_600.0, 16_500.0])[..] else {
+            panic!("two lines")
+        };
+        assert!(
+            ours.contains(r#""case":"cut""#)
+                && ours.ends_with(r#""against":"swarm","ratio":0.0667}"#),
+            "{ours}"
+        );
+        assert!(
+            theirs.contains(r#""case":"swarm-cut","unit":"ms","n":3,"p50":16500.0"#),
+            "{theirs}"
+        );
         let [alone] = &lines(Vec::new())[..] else { panic!("one line") };
         assert!(!alone.contains("against"), "{alone}");
     }

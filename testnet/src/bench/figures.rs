@@ -119,12 +119,16 @@ pub(super) fn table<'a>(all: impl IntoIterator<Item = Shown<'a>>) -> String {
         let digits = |value: f64| format!("{value:.*}", if value < 10.0 { 3 } else { 1 });
         let [p50, p99, min, max] = [shown.p50, p99, min, max].map(digits);
         let Figures { bench, case, unit, goal, values, .. } = shown.figures;
-        let beside = shown.against.zip(shown.ratio()).map(|((name, _), ratio)| format!("; {ratio} of {name}'s p50"));
+        let beside = shown
+            .against
+            .zip(shown.ratio())
+            .map(|((name, _), ratio)| format!("; {ratio} of {name}'s p50"));
         let beside = beside.unwrap_or_default();
         // Writing to a String cannot fail.
         let _ = writeln!(
             table,
-            "{bench:<10} {case:<12} {:>5} {p50:>10} {p99:>10} {min:>10} {max:>10}  {unit:<8} {goal}{beside}",
+            "{bench:<10} {case:<12} {:>5} {p50:>10} {p99:>10} {min:>10} {max:>10}  {unit:<8} \
+                {goal}{beside}",
             values.len()
         );
     }
@@ -136,7 +140,14 @@ mod tests {
     use super::*;
 
     fn figures(values: Vec<f64>) -> Figures {
-        Figures { bench: "failover", case: "kill", unit: "ms", goal: "p50 200", values, against: None }
+        Figures {
+            bench: "failover",
+            case: "kill",
+            unit: "ms",
+            goal: "p50 200",
+            values,
+            against: None,
+        }
     }
 
     #[test]
@@ -150,8 +161,7 @@ mod tests {
 
     #[test]
     fn a_line_for_programs_has_its_fixed_fields() {
-        let expected =
-            r#"{"bench":"failover","case":"kill","unit":"ms","n":2,"p50":212.0,"p99":501.0,"min":212.0,"max":501.0}"#;
+        let expected = r#"{"bench":"failover","case":"kill","unit":"ms","n":2,"p50":212.0,"p99":501.0,"min":212.0,"max":501.0}"#;
         assert_eq!(figures(vec![212.0004, 501.0]).json(), expected);
     }
 
@@ -159,8 +169,15 @@ mod tests {
     fn a_comparison_is_ours_by_theirs_and_stays_readable_when_small() {
         let against = Some(Against { name: "swarm", p50: 16_000.0 });
         let ours = Figures { against, ..figures(vec![27.0]) };
-        assert!(ours.json().ends_with(r#""max":27.0,"against":"swarm","ratio":0.00169}"#), "{}", ours.json());
+        assert!(
+            ours.json().ends_with(r#""max":27.0,"against":"swarm","ratio":0.00169}"#),
+            "{}",
+            ours.json()
+        );
         assert!(table([ours.shown()]).ends_with("p50 200; 0.00169 of swarm's p50\n"));
-        assert_eq!([significant(1234.0), significant(0.123_456), significant(0.0)], [1230.0, 0.123, 0.0]);
+        assert_eq!(
+            [significant(1234.0), significant(0.123_456), significant(0.0)],
+            [1230.0, 0.123, 0.0]
+        );
     }
 }

@@ -1,10 +1,15 @@
-//! What a node costs while nothing happens: nine nodes, each linked to the eight others, one small workload.
+//! What a node costs while nothing happens: nine nodes, each linked to the eight others, one small
+//! workload.
 //!
-//! Each daemon runs from a file of its own, so that its code counts in full: shared pages would be divided among nine.
-//! - pss: the proportional set of each daemon after the idle time (a component was compiled before);
-//! - cpu: share of one core over the idle time; - disk_writes: bytes that reached the block layer in it;
+//! Each daemon runs from a file of its own, so that its code counts in full: shared pages would be
+//! divided among nine.
+//! - pss: the proportional set of each daemon after the idle time (a component was compiled
+//!   before);
+//! - cpu: share of one core over the idle time; - disk_writes: bytes that reached the block layer
+//!   in it;
 //! - traffic: bytes sent to other nodes in it, as the daemon itself counts them;
-//! - ready: start of the process to the first answer of its API, for a node that restarts on its state.
+//! - ready: start of the process to the first answer of its API, for a node that restarts on its
+//!   state.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -25,7 +30,10 @@ pub(super) fn measure(options: &Options, idle: Duration) -> Result<Vec<Figures>>
 }
 
 fn cases(cluster: &mut Cluster, idle: Duration) -> Result<Vec<Figures>> {
-    cluster.shoal(0, &["run", cluster.guest(HELLO)?.to_str().context("the path is not text")?, "--name", HELLO])?;
+    cluster.shoal(
+        0,
+        &["run", cluster.guest(HELLO)?.to_str().context("the path is not text")?, "--name", HELLO],
+    )?;
     cluster.settled()?;
     println!("  {NODES} nodes run; watching them idle for {} s", idle.as_secs());
     let before = all(cluster, Reading::of)?;
@@ -34,11 +42,20 @@ fn cases(cluster: &mut Cluster, idle: Duration) -> Result<Vec<Figures>> {
     let after = all(cluster, Reading::of)?;
     let seconds = started.elapsed().as_secs_f64();
     let per_second = |of: fn(&Reading) -> u64| -> Vec<f64> {
-        let grown = before.iter().zip(&after).map(|(before, after)| of(after).saturating_sub(of(before)));
+        let grown =
+            before.iter().zip(&after).map(|(before, after)| of(after).saturating_sub(of(before)));
         grown.map(|grown| grown as f64 / seconds).collect()
     };
-    let figures = |case, unit, goal, values| Figures { bench: "footprint", case, unit, goal, values, against: None };
-    let pss = all(cluster, |node| Ok(number_of(&proc(node, "smaps_rollup")?, "Pss:")? as f64 / 1024.0))?;
+    let figures = |case, unit, goal, values| Figures {
+        bench: "footprint",
+        case,
+        unit,
+        goal,
+        values,
+        against: None,
+    };
+    let pss =
+        all(cluster, |node| Ok(number_of(&proc(node, "smaps_rollup")?, "Pss:")? as f64 / 1024.0))?;
     let cpu = per_second(|reading| reading.cpu_ns).into_iter().map(|ns| ns / 1e7).collect();
     Ok(vec![
         figures("pss", "MiB", "12 MiB", pss),
@@ -72,7 +89,8 @@ impl Reading {
     }
 }
 
-/// CPU time of all threads. The scheduler's own count is in nanoseconds; /proc/PID/stat would round to 10 ms.
+/// CPU time of all threads. The scheduler's own count is in nanoseconds; /proc/PID/stat would round
+/// to 10 ms.
 fn cpu_ns(node: &Daemon) -> Result<u64> {
     let folder = format!("/proc/{}/task", node.pid()?);
     let mut sum = 0;
@@ -92,8 +110,10 @@ fn proc(node: &Daemon, file: &str) -> Result<String> {
 }
 
 fn number_of(text: &str, field: &str) -> Result<u64> {
-    let line =
-        text.lines().find_map(|line| line.strip_prefix(field)).with_context(|| format!("no {field} in {text}"))?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(field))
+        .with_context(|| format!("no {field} in {text}"))?;
     let word = line.split_whitespace().next().unwrap_or_default();
     word.parse().with_context(|| format!("{field} is not a number: {line}"))
 }
@@ -117,9 +137,11 @@ mod tests {
 
     #[test]
     fn figures_are_found_in_what_the_kernel_prints() {
-        let io = "rchar: 10\nwchar: 20\nread_bytes: 30\nwrite_bytes: 4096\ncancelled_write_bytes: 50\n";
+        let io =
+            "rchar: 10\nwchar: 20\nread_bytes: 30\nwrite_bytes: 4096\ncancelled_write_bytes: 50\n";
         assert_eq!(number_of(io, "write_bytes:").unwrap(), 4096);
-        let rollup = "55d0-7ffd ---p 00000000 00:00 0  [rollup]\nRss:    5000 kB\nPss:      4321 kB\nPss_Dirty: 9 kB\n";
+        let rollup = "55d0-7ffd ---p 00000000 00:00 0  [rollup]\nRss:    5000 kB\nPss:      4321 \
+            kB\nPss_Dirty: 9 kB\n";
         assert_eq!(number_of(rollup, "Pss:").unwrap(), 4321);
         assert!(number_of(io, "Pss:").is_err());
     }

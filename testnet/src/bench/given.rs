@@ -28,7 +28,8 @@ pub(super) fn given(matches: &ArgMatches) -> Option<(String, Vec<Given>)> {
         if !argument.get_action().takes_values() {
             return by_user.then(|| Given { flag, values: Vec::new(), by_user });
         }
-        let values = matches.get_raw(id)?.map(|value| value.to_string_lossy().into_owned()).collect();
+        let values =
+            matches.get_raw(id)?.map(|value| value.to_string_lossy().into_owned()).collect();
         Some(Given { flag, values, by_user })
     });
     Some((name.to_owned(), options.collect()))

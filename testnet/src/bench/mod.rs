@@ -34,7 +34,8 @@ use swarm::Beside;
 /// figure and in the JSON lines.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "Examples:\n  cargo testnet bench publish --runs 50\n  \
-    cargo testnet bench --against HEAD~20 publish\n  cargo testnet bench --against 1a2b3c4 --rounds 5 failover --case kill --runs 10")]
+    cargo testnet bench --against HEAD~20 publish\n  cargo testnet bench --against 1a2b3c4 \
+    --rounds 5 failover --case kill --runs 10")]
 pub struct Benches {
     /// An older commit to measure in turn with today's code. Options of the benchmark are passed on
     /// where it has them; a case that it lacks has no ratio. Docker Swarm is left out unless
@@ -52,9 +53,10 @@ pub struct Benches {
 /// What to measure.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Bench {
-    /// Lose the node of a one-replica workload, until a survivor answers. Cases kill (kill -9), bridges (the same, where
-    /// each node has two addresses that nobody reaches; needs root) and cut (its link is cut, which needs root). Three nodes; beside them, in turn, a Docker Swarm of three managers where there can be one (root
-    /// and dockerd).
+    /// Lose the node of a one-replica workload, until a survivor answers. Cases kill (kill -9),
+    /// bridges (the same, where each node has two addresses that nobody reaches; needs root) and
+    /// cut (its link is cut, which needs root). Three nodes; beside them, in turn, a Docker Swarm
+    /// of three managers where there can be one (root and dockerd).
     Failover {
         /// Only this case; may be given several times.
         #[arg(long = "case", value_enum)]
@@ -62,24 +64,27 @@ pub enum Bench {
         /// How many losses a case.
         #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
         runs: u32,
-        /// How many losses a case of Docker Swarm, spread among ours; each takes about a minute. 0: without Swarm.
+        /// How many losses a case of Docker Swarm, spread among ours; each takes about a minute. 0:
+        /// without Swarm.
         #[arg(long, default_value_t = 3)]
         swarm_times: u32,
     },
-    /// From `shoal run` to the first HTTP 200. Cases warm (artifact held and compiled) and cold (never seen). Three nodes.
+    /// From `shoal run` to the first HTTP 200. Cases warm (artifact held and compiled) and cold
+    /// (never seen). Three nodes.
     Publish {
         /// How many publishes a case.
         #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
         runs: u32,
     },
-    /// What a node costs while nothing happens: cases pss, cpu, disk_writes, traffic, ready. Nine nodes, eight links each.
+    /// What a node costs while nothing happens: cases pss, cpu, disk_writes, traffic, ready. Nine
+    /// nodes, eight links each.
     Footprint {
         /// How long to watch them idle.
         #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
         seconds: u64,
     },
-    /// Scale a workload of 4 MiB replicas: steps of 500 up to 3,000, and one from 1,000 to 3,000; each until all are healthy.
-    /// Duplicates and dropped messages are counted, too. Three nodes.
+    /// Scale a workload of 4 MiB replicas: steps of 500 up to 3,000, and one from 1,000 to 3,000;
+    /// each until all are healthy. Duplicates and dropped messages are counted, too. Three nodes.
     ScaleStep {
         /// How many times, each with a fresh cluster.
         #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
@@ -99,7 +104,8 @@ pub fn run(workspace: &Workspace, benches: &Benches, matches: &ArgMatches) -> Re
         show(all.iter().map(Figures::shown));
         return Ok(());
     };
-    let (name, mut given) = given(matches).expect("a benchmark was chosen: clap refuses to go on without");
+    let (name, mut given) =
+        given(matches).expect("a benchmark was chosen: clap refuses to go on without");
     // First, since it fails first: on a commit that does not exist, or does not build.
     let older = Older::prepare(workspace, commit)?;
     let options = built(workspace)?;
@@ -111,13 +117,20 @@ pub fn run(workspace: &Workspace, benches: &Benches, matches: &ArgMatches) -> Re
         show(all.iter().map(Figures::shown));
         return Ok(());
     };
-    let all = rounds::in_turn(benches.rounds, || older.measure(&name, &passed), || bench.measure(workspace, &options))?;
+    let all = rounds::in_turn(
+        benches.rounds,
+        || older.measure(&name, &passed),
+        || bench.measure(workspace, &options),
+    )?;
     show(all.iter().map(|compared| compared.shown(commit)));
     Ok(())
 }
 
 fn built(workspace: &Workspace) -> Result<Options> {
-    println!("building the daemon for release and the example component (the first time takes many minutes)");
+    println!(
+        "building the daemon for release and the example component (the first time takes many \
+            minutes)"
+    );
     let options = Options::build(workspace, Profile::Release)?;
     println!("measuring {} on {}", options.binary.display(), machine());
     Ok(options)
@@ -138,7 +151,9 @@ impl Bench {
             }
             Bench::Publish { runs } => publish::measure(options, *runs),
             Bench::ScaleStep { runs } => scale_step::measure(options, *runs),
-            Bench::Footprint { seconds } => footprint::measure(options, Duration::from_secs(*seconds)),
+            Bench::Footprint { seconds } => {
+                footprint::measure(options, Duration::from_secs(*seconds))
+            }
         }
     }
 
@@ -146,7 +161,10 @@ impl Bench {
     fn lean(&self, given: &mut [Given]) -> Bench {
         let mut bench = self.clone();
         for Given { flag, values, by_user } in given {
-            let Some((_, value)) = LEAN.iter().find(|(name, _)| name == flag).filter(|_| !*by_user) else { continue };
+            let Some((_, value)) = LEAN.iter().find(|(name, _)| name == flag).filter(|_| !*by_user)
+            else {
+                continue;
+            };
             *values = vec![(*value).to_owned()];
             if let Bench::Failover { swarm_times, .. } = &mut bench {
                 *swarm_times = 0;
@@ -161,5 +179,8 @@ fn machine() -> String {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let load = load.split(' ').next().unwrap_or("unknown").to_owned();
-    format!("{cores} cores, {}, load {load} (on a busy machine the figures are worse)", std::env::consts::ARCH)
+    format!(
+        "{cores} cores, {}, load {load} (on a busy machine the figures are worse)",
+        std::env::consts::ARCH
+    )
 }

@@ -51,7 +51,11 @@ impl Older {
             println!("cloning {commit} ({short}) into {}", source.display());
             clone(&today.root, &hash, &source)?;
         }
-        let older = Older { name: commit.to_owned(), short, workspace: today.beside(source, folder.join("target")) };
+        let older = Older {
+            name: commit.to_owned(),
+            short,
+            workspace: today.beside(source, folder.join("target")),
+        };
         older.build().inspect_err(|_| {
             // So that the next try begins anew; what is left of a build that failed helps nobody.
             if let Err(error) = fs::remove_dir_all(&folder) {
@@ -67,8 +71,9 @@ impl Older {
         let testnet = ["build", "--locked", "--package", "shoal-testnet", "--bin", "testnet"];
         let daemon = ["build", "--locked", "--release", "--package", "shoal", "--bin", "shoal"];
         for arguments in [&testnet[..], &daemon[..]] {
-            leftovers::passes(&mut workspace.cargo(arguments))
-                .with_context(|| format!("{name} ({short}) cannot be built here; its folder is removed"))?;
+            leftovers::passes(&mut workspace.cargo(arguments)).with_context(|| {
+                format!("{name} ({short}) cannot be built here; its folder is removed")
+            })?;
         }
         Ok(())
     }
@@ -89,9 +94,12 @@ impl Older {
     /// How it runs this benchmark; none when it does not know it.
     pub(super) fn ways(&self, bench: &str) -> Result<Option<Ways>> {
         let mut command = self.testnet(["bench", bench, "--help"]);
-        let output = command.output().with_context(|| format!("cannot start {}", shown(&command)))?;
+        let output =
+            command.output().with_context(|| format!("cannot start {}", shown(&command)))?;
         match output.status.code() {
-            Some(0) => Ok(Some(Ways { help: String::from_utf8_lossy(&output.stdout).into_owned() })),
+            Some(0) => {
+                Ok(Some(Ways { help: String::from_utf8_lossy(&output.stdout).into_owned() }))
+            }
             // Wrong usage: there is no such benchmark, or none at all.
             Some(2) => Ok(None),
             _ => bail!("{} of {} failed: {}", shown(&command), self.name, output.status),
@@ -117,7 +125,8 @@ impl Older {
     fn read(&self, output: impl BufRead) -> Result<Vec<Theirs>> {
         let mut measured = Vec::new();
         for line in output.lines() {
-            let line = line.with_context(|| format!("the output of {} cannot be read", self.name))?;
+            let line =
+                line.with_context(|| format!("the output of {} cannot be read", self.name))?;
             match Theirs::of_line(&line) {
                 Some(theirs) => measured.push(theirs),
                 None => println!("  {} | {line}", self.short),
@@ -140,9 +149,13 @@ impl Ways {
                 }
                 continue;
             };
-            let (known, unknown): (Vec<_>, Vec<_>) = values.iter().partition(|value| takes(about, value));
+            let (known, unknown): (Vec<_>, Vec<_>) =
+                values.iter().partition(|value| takes(about, value));
             if !unknown.is_empty() {
-                println!("{name} has no {flag} {}", unknown.into_iter().cloned().collect::<Vec<_>>().join(", "));
+                println!(
+                    "{name} has no {flag} {}",
+                    unknown.into_iter().cloned().collect::<Vec<_>>().join(", ")
+                );
             }
             if known.is_empty() && !values.is_empty() {
                 return None;
@@ -157,8 +170,10 @@ impl Ways {
 
     /// What the help says of an option.
     fn about(&self, flag: &str) -> Option<&str> {
-        let names =
-            |line: &str| line.trim_start().starts_with('-') && line.split([' ', ',', '=']).any(|word| word == flag);
+        let names = |line: &str| {
+            line.trim_start().starts_with('-')
+                && line.split([' ', ',', '=']).any(|word| word == flag)
+        };
         let mut at = 0;
         let mut begins = None;
         for line in self.help.split_inclusive('\n') {
@@ -198,7 +213,9 @@ fn git(folder: &Path) -> Command {
     let mut git = Command::new("git");
     git.current_dir(folder).stdin(Stdio::null());
     // Set where git runs this program, as in a hook: they would name another repository.
-    for name in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR"] {
+    for name in
+        ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR"]
+    {
         git.env_remove(name);
     }
     git
@@ -215,7 +232,8 @@ fn told(mut git: Command) -> Result<String> {
 
 fn resolved(root: &Path, commit: &str) -> Result<String> {
     let mut git = git(root);
-    git.args(["rev-parse", "--verify", "--quiet", "--end-of-options"]).arg(format!("{commit}^{{commit}}"));
+    git.args(["rev-parse", "--verify", "--quiet", "--end-of-options"])
+        .arg(format!("{commit}^{{commit}}"));
     let output = git.output().with_context(|| format!("cannot start {}", shown(&git)))?;
     let hash = String::from_utf8_lossy(&output.stdout).trim_end().to_owned();
     if !output.status.success() || hash.is_empty() {
@@ -232,7 +250,8 @@ fn clone(root: &Path, hash: &str, source: &Path) -> Result<()> {
     let partial: PathBuf = parent.join(format!("source.partial-{}", std::process::id()));
     leftovers::note_folder(&partial);
     let cloned = cloned(root, hash, &partial).and_then(|()| {
-        fs::rename(&partial, source).with_context(|| format!("cannot rename {} to its place", partial.display()))
+        fs::rename(&partial, source)
+            .with_context(|| format!("cannot rename {} to its place", partial.display()))
     });
     if cloned.is_err() {
         let _ = fs::remove_dir_all(&partial);
@@ -258,8 +277,13 @@ fn is_as_cloned(source: &Path, hash: &str) -> Result<()> {
     head.args(["rev-parse", "HEAD"]);
     let mut changes = git(source);
     changes.args(["status", "--porcelain", "--untracked-files=no"]);
-    let is_same = told(head).is_ok_and(|head| head == hash) && told(changes).is_ok_and(|changes| changes.is_empty());
-    ensure!(is_same, "{} is not as it was cloned: remove it, and it is cloned again", source.display());
+    let is_same = told(head).is_ok_and(|head| head == hash)
+        && told(changes).is_ok_and(|changes| changes.is_empty());
+    ensure!(
+        is_same,
+        "{} is not as it was cloned: remove it, and it is cloned again",
+        source.display()
+    );
     Ok(())
 }
 

@@ -1,8 +1,10 @@
 //! From the start of `shoal run` to the first HTTP 200 at the node it was given to.
 //!
-//! As a user would meet it: the command line's own start, hashing, upload and signing are in the figure.
+//! As a user would meet it: the command line's own start, hashing, upload and signing are in the
+//! figure.
 //! - warm: another workload of the same component runs, so every node holds it, compiled;
-//! - cold: a component no node has seen (the same one with a different custom section), so it is uploaded and compiled.
+//! - cold: a component no node has seen (the same one with a different custom section), so it is
+//!   uploaded and compiled.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -32,21 +34,38 @@ fn cases(cluster: &Cluster, runs: u32) -> Result<Vec<Figures>> {
         warm.push(publish(cluster, &component, &format!("warm-{run}"))?);
     }
     println!("  warm: done");
-    let bytes = fs::read(&component).with_context(|| format!("cannot read {}", component.display()))?;
+    let bytes =
+        fs::read(&component).with_context(|| format!("cannot read {}", component.display()))?;
     let mut cold = Vec::new();
     for run in 0..runs {
         let file = cluster.folder().join(format!("cold-{run}.wasm"));
-        fs::write(&file, another(&bytes, run)).with_context(|| format!("cannot write {}", file.display()))?;
+        fs::write(&file, another(&bytes, run))
+            .with_context(|| format!("cannot write {}", file.display()))?;
         cold.push(publish(cluster, &file, &format!("cold-{run}"))?);
     }
     println!("  cold: done");
     Ok(vec![
-        Figures { bench: "publish", case: "warm", unit: "ms", goal: "p50 10 ms", values: warm, against: None },
-        Figures { bench: "publish", case: "cold", unit: "ms", goal: "compile + 30 ms", values: cold, against: None },
+        Figures {
+            bench: "publish",
+            case: "warm",
+            unit: "ms",
+            goal: "p50 10 ms",
+            values: warm,
+            against: None,
+        },
+        Figures {
+            bench: "publish",
+            case: "cold",
+            unit: "ms",
+            goal: "compile + 30 ms",
+            values: cold,
+            against: None,
+        },
     ])
 }
 
-/// The same component under another digest: a custom section, which no engine looks at, is added at its end.
+/// The same component under another digest: a custom section, which no engine looks at, is added at
+/// its end.
 fn another(component: &[u8], number: u32) -> Vec<u8> {
     let name = b"bench";
     let mut section = vec![u8::try_from(name.len()).expect("a short name")];
@@ -68,7 +87,11 @@ fn publish(cluster: &Cluster, file: &Path, name: &str) -> Result<f64> {
     let run = command.spawn().context("cannot run shoal")?;
     let answered = first_answer(node.http()?, &format!("{name}.localhost"));
     let output = run.wait_with_output().context("cannot wait for shoal")?;
-    ensure!(output.status.success(), "`shoal run` failed: {}", String::from_utf8_lossy(&output.stderr).trim());
+    ensure!(
+        output.status.success(),
+        "`shoal run` failed: {}",
+        String::from_utf8_lossy(&output.stderr).trim()
+    );
     let taken = answered? - started;
     cluster.shoal(0, &["rm", name])?;
     Ok(taken.as_secs_f64() * 1000.0)
@@ -82,7 +105,11 @@ fn first_answer(port: SocketAddr, host: &str) -> Result<Instant> {
             return Ok(sample.ended);
         }
         if Instant::now() > deadline {
-            bail!("{host} never answered; the last time: {:?} {}", sample.answer, sample.text.trim());
+            bail!(
+                "{host} never answered; the last time: {:?} {}",
+                sample.answer,
+                sample.text.trim()
+            );
         }
         std::thread::sleep(Duration::from_millis(1));
     }

@@ -67,7 +67,9 @@ fn compared(ours: Vec<Figures>, theirs: &[Theirs]) -> Vec<Compared> {
         }
     }
     let beside = |(ours, p50s): (Figures, Vec<f64>)| {
-        let same = theirs.iter().filter(|it| (&*it.bench, &*it.case, &*it.unit) == (ours.bench, ours.case, ours.unit));
+        let same = theirs
+            .iter()
+            .filter(|it| (&*it.bench, &*it.case, &*it.unit) == (ours.bench, ours.case, ours.unit));
         let p50 = median(p50s);
         let theirs = Some(median(same.filter_map(|it| it.p50).collect()));
         let theirs = theirs.filter(|theirs| (p50 / theirs).is_finite());
@@ -83,7 +85,9 @@ fn median(mut values: Vec<f64>) -> f64 {
     match (values.get(middle), values.len() % 2) {
         (None, _) => f64::NAN,
         (Some(value), 1) => *value,
-        (Some(upper), _) => values.get(middle - 1).map_or(*upper, |lower| f64::midpoint(*lower, *upper)),
+        (Some(upper), _) => {
+            values.get(middle - 1).map_or(*upper, |lower| f64::midpoint(*lower, *upper))
+        }
     }
 }
 
@@ -92,7 +96,11 @@ impl Compared {
     /// case.
     pub(super) fn shown<'a>(&'a self, commit: &'a str) -> Shown<'a> {
         let own = self.ours.shown();
-        Shown { p50: self.p50, against: self.theirs.map(|theirs| (commit, theirs)).or(own.against), ..own }
+        Shown {
+            p50: self.p50,
+            against: self.theirs.map(|theirs| (commit, theirs)).or(own.against),
+            ..own
+        }
     }
 }
 
@@ -102,7 +110,14 @@ mod tests {
     use crate::bench::figures::{Against, table};
 
     fn figures(case: &'static str, unit: &'static str, values: &[f64]) -> Figures {
-        Figures { bench: "publish", case, unit, goal: "p50 10 ms", values: values.to_vec(), against: None }
+        Figures {
+            bench: "publish",
+            case,
+            unit,
+            goal: "p50 10 ms",
+            values: values.to_vec(),
+            against: None,
+        }
     }
 
     /// As an older commit printed it, with a field and a line that this program does not know.
@@ -165,7 +180,11 @@ publish    warm             3       11.0       13.1       10.2       13.1  ms   
         // Ours 22, 24, 26 by theirs 10, 11, 30.
         let warm = r#"{"bench":"publish","case":"warm","unit":"ms","n":6,"p50":24.0,"p99":28.0,"min":22.0,"max":28.0,"against":"HEAD~20","ratio":2.18}"#;
         assert_eq!(lines[0], warm);
-        for (line, why) in lines[1..].iter().zip(["another unit", "they measured nothing", "they have no such case"]) {
+        for (line, why) in lines[1..].iter().zip([
+            "another unit",
+            "they measured nothing",
+            "they have no such case",
+        ]) {
             assert!(!line.contains("against") && !line.contains("ratio"), "{why}: {line}");
         }
         let table = table(all.iter().map(|it| it.shown("HEAD~20")));
@@ -179,14 +198,22 @@ publish    warm             3       11.0       13.1       10.2       13.1  ms   
         let alone = compared(vec![ours.clone()], &[]);
         assert!(alone[0].shown("HEAD~20").json().ends_with(r#""against":"swarm","ratio":0.5}"#));
         let beside = compared(vec![ours], &recorded());
-        assert!(beside[0].shown("HEAD~20").json().ends_with(r#""against":"HEAD~20","ratio":4.55}"#));
+        assert!(
+            beside[0].shown("HEAD~20").json().ends_with(r#""against":"HEAD~20","ratio":4.55}"#)
+        );
     }
 
     #[test]
     fn a_median_of_two_is_their_mean() {
-        assert_eq!([median(vec![3.0, 1.0]), median(vec![9.0, 1.0, 2.0]), median(vec![4.0])], [2.0, 2.0, 4.0]);
+        assert_eq!(
+            [median(vec![3.0, 1.0]), median(vec![9.0, 1.0, 2.0]), median(vec![4.0])],
+            [2.0, 2.0, 4.0]
+        );
         assert!(median(Vec::new()).is_nan());
         let zero = Theirs { p50: Some(0.0), ..recorded()[0].clone() };
-        assert!(compared(vec![figures("warm", "ms", &[0.0])], &[zero])[0].theirs.is_none(), "no ratio to nothing");
+        assert!(
+            compared(vec![figures("warm", "ms", &[0.0])], &[zero])[0].theirs.is_none(),
+            "no ratio to nothing"
+        );
     }
 }

@@ -1,12 +1,15 @@
-//! How long a large scale step takes: three nodes on loopback, one workload whose replicas take 4 MiB each.
+//! How long a large scale step takes: three nodes on loopback, one workload whose replicas take 4
+//! MiB each.
 //!
-//! - `0-500` to `2500-3000`: steps of 500; `1000-3000`: one step of 2,000, after a scale down to 1,000. Each from the start of
-//!   `shoal scale` until the node it was given to shows every replica healthy and no claim too many: once in seconds, once as
-//!   replicas a second;
-//! - `duplicates`: replicas that more than one node held at a time, over all steps, each counted by every holder;
+//! - `0-500` to `2500-3000`: steps of 500; `1000-3000`: one step of 2,000, after a scale down to
+//!   1,000. Each from the start of `shoal scale` until the node it was given to shows every replica
+//!   healthy and no claim too many: once in seconds, once as replicas a second;
+//! - `duplicates`: replicas that more than one node held at a time, over all steps, each counted by
+//!   every holder;
 //! - `dropped`: messages that a full queue dropped, of links and of gossip, by node.
 //!
-//! A step that is not done in time is shown by what it reached: its seconds are those waited, its rate that of the healthy ones.
+//! A step that is not done in time is shown by what it reached: its seconds are those waited, its
+//! rate that of the healthy ones.
 
 use std::time::{Duration, Instant};
 
@@ -30,7 +33,8 @@ const WAITED: Duration = Duration::from_secs(120);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// The cases, with the names that they have in the lines for programs.
-const CASES: [&str; 7] = ["0-500", "500-1000", "1000-1500", "1500-2000", "2000-2500", "2500-3000", "1000-3000"];
+const CASES: [&str; 7] =
+    ["0-500", "500-1000", "1000-1500", "1500-2000", "2000-2500", "2500-3000", "1000-3000"];
 
 pub(super) fn measure(options: &Options, runs: u32) -> Result<Vec<Figures>> {
     let mut steps: Vec<Vec<Step>> = CASES.iter().map(|_| Vec::new()).collect();
@@ -46,10 +50,22 @@ pub(super) fn measure(options: &Options, runs: u32) -> Result<Vec<Figures>> {
             dropped.push(count("net_messages_dropped") + count("net_gossip_dropped"));
         }
     }
-    let figures = |case, unit, goal, values| Figures { bench: "scale-step", case, unit, goal, values, against: None };
+    let figures = |case, unit, goal, values| Figures {
+        bench: "scale-step",
+        case,
+        unit,
+        goal,
+        values,
+        against: None,
+    };
     let mut all = Vec::new();
     for (case, steps) in CASES.iter().zip(&steps) {
-        all.push(figures(case, "s", "0.001 s a replica", steps.iter().map(|step| step.seconds).collect()));
+        all.push(figures(
+            case,
+            "s",
+            "0.001 s a replica",
+            steps.iter().map(|step| step.seconds).collect(),
+        ));
         all.push(figures(case, "replicas/s", "1,000", steps.iter().map(Step::rate).collect()));
     }
     all.push(figures("duplicates", "replicas", "none", duplicates));
@@ -72,7 +88,10 @@ impl Step {
 fn once(cluster: &Cluster, run: u32, steps: &mut [Vec<Step>]) -> Result<()> {
     let file = cluster.guest(HELLO)?;
     let file = file.to_str().context("the component's path is not text")?;
-    cluster.shoal(0, &["run", file, "--name", NAME, "--replicas", "1", "--memory", "4MiB", "--cpu", "0.001"])?;
+    cluster.shoal(
+        0,
+        &["run", file, "--name", NAME, "--replicas", "1", "--memory", "4MiB", "--cpu", "0.001"],
+    )?;
     cluster.held_everywhere(0, NAME)?;
     cluster.shoal(0, &["scale", &format!("{NAME}=0"), "--no-wait"])?;
     reach(cluster, 0, 0)?;
@@ -85,7 +104,12 @@ fn once(cluster: &Cluster, run: u32, steps: &mut [Vec<Step>]) -> Result<()> {
             from + STEP
         };
         let step = reach(cluster, from, to)?;
-        println!("  run {}, {case}: {:.2} s, {:.0} replicas a second", run + 1, step.seconds, step.rate());
+        println!(
+            "  run {}, {case}: {:.2} s, {:.0} replicas a second",
+            run + 1,
+            step.seconds,
+            step.rate()
+        );
         steps.push(step);
         from = to;
     }
@@ -106,8 +130,11 @@ fn reach(cluster: &Cluster, from: u32, to: u32) -> Result<Step> {
     loop {
         let status = api.status()?;
         healthy = status["healthy"].as_u64().unwrap_or_default();
-        // What the nodes hold says more than what is wished for: a duplicate, or what is to be stopped, counts there as well.
-        if healthy == u64::from(to) && api.nodes()?.iter().map(|node| node.replicas).sum::<usize>() == to as usize {
+        // What the nodes hold says more than what is wished for: a duplicate, or what is to be
+        // stopped, counts there as well.
+        if healthy == u64::from(to)
+            && api.nodes()?.iter().map(|node| node.replicas).sum::<usize>() == to as usize
+        {
             break;
         }
         if started.elapsed() > WAITED {

@@ -1,5 +1,5 @@
-//! addresses: nodes get other addresses while they run, as from a DHCP server. They tell the others, find one another again
-//! and move nothing; no restart, no new join line.
+//! addresses: nodes get other addresses while they run, as from a DHCP server. They tell the
+//! others, find one another again and move nothing; no restart, no new join line.
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -16,7 +16,8 @@ pub(super) fn play(setup: &Setup) -> Result<Findings> {
         let all = world.others(&[]);
         let mut told = Vec::new();
         let mut worst = Duration::ZERO;
-        let stages = setup.moved.map_or(vec![Moved::One, Moved::Two, Moved::All], |moved| vec![moved]);
+        let stages =
+            setup.moved.map_or(vec![Moved::One, Moved::Two, Moved::All], |moved| vec![moved]);
         for stage in stages {
             let took = match stage {
                 Moved::One => moved(world, &all[..1])?,
@@ -26,13 +27,16 @@ pub(super) fn play(setup: &Setup) -> Result<Findings> {
             told.push(format!("{stage:?} together again after {}", lasts(took)).to_lowercase());
             worst = worst.max(took);
         }
-        let what = format!("{}; gap: from the last change to all linked at the new addresses", told.join(", "));
+        let what = format!(
+            "{}; gap: from the last change to all linked at the new addresses",
+            told.join(", ")
+        );
         Ok(Findings { what, worst_gap: Some(worst) })
     })
 }
 
-/// Moves these one after the other, each as soon as the one before has noticed its own move, and waits until all are together.
-/// Nobody is taken for dead, nothing moves.
+/// Moves these one after the other, each as soon as the one before has noticed its own move, and
+/// waits until all are together. Nobody is taken for dead, nothing moves.
 fn moved(world: &mut World, nodes: &[usize]) -> Result<Duration> {
     let witness = world.others(nodes)[0];
     let before = (places(&world.cluster.nodes[witness])?, falls(world)?);
@@ -42,7 +46,8 @@ fn moved(world: &mut World, nodes: &[usize]) -> Result<Duration> {
         let (name, api) = (world.name(*node), world.cluster.nodes[*node].api());
         let ip = world.net()?.ip(*node)?;
         eventually(&format!("{name} knows its new address"), || {
-            let own = api.nodes()?.into_iter().find(|view| view.me).context("it does not know itself")?;
+            let own =
+                api.nodes()?.into_iter().find(|view| view.me).context("it does not know itself")?;
             ensure!(is_at(&own.addresses, ip), "it says {:?}", own.addresses);
             Ok(())
         })?;
@@ -89,7 +94,11 @@ fn readdress(world: &mut World, node: usize) -> Result<Instant> {
 
 /// Waits until all are linked with all, and every node knows every other's address of now.
 fn together(world: &mut World, since: Instant) -> Result<Duration> {
-    let ips = world.others(&[]).into_iter().map(|node| world.net()?.ip(node)).collect::<Result<Vec<_>>>()?;
+    let ips = world
+        .others(&[])
+        .into_iter()
+        .map(|node| world.net()?.ip(node))
+        .collect::<Result<Vec<_>>>()?;
     eventually("every node knows every address", || {
         for node in &world.cluster.nodes {
             for view in node.api().nodes()? {
@@ -111,9 +120,14 @@ fn says_so(world: &World, moved: &[usize], witness: usize) -> Result<()> {
     for node in moved {
         let (name, ip) = (world.name(*node), world.net()?.ip(*node)?.to_string());
         let own = world.cluster.nodes[*node].api().events()?;
-        ensure!(own.iter().any(|event| event.kind == "addresses-changed"), "{name} has no event about its own move");
+        ensure!(
+            own.iter().any(|event| event.kind == "addresses-changed"),
+            "{name} has no event about its own move"
+        );
         let theirs = world.cluster.nodes[witness].api().events()?;
-        let is_told = theirs.iter().any(|event| event.kind == "node-moved" && event.node.as_deref() == Some(name));
+        let is_told = theirs
+            .iter()
+            .any(|event| event.kind == "node-moved" && event.node.as_deref() == Some(name));
         ensure!(is_told, "{} has no event about the move of {name}", world.name(witness));
         let line = world.cluster.shoal(*node, &["join-line"])?;
         if !line.contains(&ip) {

@@ -1,5 +1,6 @@
-//! black-hole: the path between two nodes loses packets of full size, as behind a tunnel that drops what it should refuse.
-//! Small messages pass, so both nodes are well; a large component must arrive all the same, and people be told.
+//! black-hole: the path between two nodes loses packets of full size, as behind a tunnel that drops
+//! what it should refuse. Small messages pass, so both nodes are well; a large component must
+//! arrive all the same, and people be told.
 
 use std::fs;
 use std::net::TcpStream;
@@ -18,7 +19,8 @@ use crate::real::http::{Request, ask};
 
 /// Bytes of the longest packet that passes.
 const LONGEST: usize = 1_000;
-/// Bytes of the component that is published: thousands of packets, more than all buffers on the way hold.
+/// Bytes of the component that is published: thousands of packets, more than all buffers on the way
+/// hold.
 const LARGE: usize = 5_000_000;
 /// The words that people must be told.
 const WORDS: &str = "small messages pass, transfers stall";
@@ -34,9 +36,14 @@ pub(super) fn play(setup: &Setup) -> Result<Findings> {
     World::run(setup, "black-hole", |world| {
         world.publish_of(0, FAULTY, BIG, 1)?;
         let (near, far) = pair(world)?;
-        // A guardian gets what is published at once, and from the only holder: the node where it is published.
+        // A guardian gets what is published at once, and from the only holder: the node where it is
+        // published.
         let name = guarded_by(world, far)?;
-        let hole = world.net.as_mut().context("there is no network of its own")?.hole(near, far, LONGEST)?;
+        let hole = world
+            .net
+            .as_mut()
+            .context("there is no network of its own")?
+            .hole(near, far, LONGEST)?;
         world.say(&format!(
             "between {} and {} packets of more than {LONGEST} bytes are lost",
             world.name(near),
@@ -55,7 +62,10 @@ pub(super) fn play(setup: &Setup) -> Result<Findings> {
         let told = told(world, near, far)?;
         world.say(&format!("`nodes` says: {told}"));
         let came = hole.passed();
-        ensure!(came < LARGE as u64 / 2, "{came} bytes passed between the two: the component came that way");
+        ensure!(
+            came < LARGE as u64 / 2,
+            "{came} bytes passed between the two: the component came that way"
+        );
         // By now the path is known, and transfers on it go in small packets.
         let got = big(world, near)?;
         world.say(&format!("an answer of {} KiB passed the path as well", got / 1024));
@@ -64,9 +74,13 @@ pub(super) fn play(setup: &Setup) -> Result<Findings> {
         let outage = clients.done()?;
         let after = Seen::of(world)?;
         after.nobody_down(world, &before)?;
-        ensure!(links_made(world)? == links, "a link broke: what is large was in the way of what is small");
+        ensure!(
+            links_made(world)? == links,
+            "a link broke: what is large was in the way of what is small"
+        );
         let what = format!(
-            "{} long packets lost; the component came from others ({} KB over the path), an answer of {} KiB passed it, \
+            "{} long packets lost; the component came from others ({} KB over the path), an \
+                answer of {} KiB passed it, \
              nobody was taken for dead, no link broke; {outage}; gap: between answers",
             hole.lost(),
             came / 1000,
@@ -79,7 +93,9 @@ pub(super) fn play(setup: &Setup) -> Result<Findings> {
 /// Another node, and the one that runs the only replica of the workload with large answers.
 fn pair(world: &World) -> Result<(usize, usize)> {
     let far = world.holder(0, BIG, 0)?;
-    let near = (0..world.cluster.nodes.len()).find(|node| *node != far).context("there is only one node")?;
+    let near = (0..world.cluster.nodes.len())
+        .find(|node| *node != far)
+        .context("there is only one node")?;
     Ok((near, far))
 }
 
@@ -96,21 +112,29 @@ fn guarded_by(world: &mut World, guardian: usize) -> Result<String> {
     bail!("of twenty workloads {} guards none", world.name(guardian))
 }
 
-/// Asks a node for a large answer, which the replica on the other side of the path gives; its length.
+/// Asks a node for a large answer, which the replica on the other side of the path gives; its
+/// length.
 fn big(world: &World, at: usize) -> Result<usize> {
     let target = format!("/big?{ANSWER_KIB}");
     eventually("a large answer passes the path", || {
         let stream = TcpStream::connect(world.cluster.nodes[at].http()?)?;
         stream.set_read_timeout(Some(ANSWER_WITHIN))?;
         let host = format!("{BIG}.localhost");
-        let answer = ask(stream, &Request { method: "GET", target: &target, host: &host, body: &[] })?;
+        let answer =
+            ask(stream, &Request { method: "GET", target: &target, host: &host, body: &[] })?;
         let (status, text) = (answer.status, answer.text()?);
-        ensure!(status == 200 && text.len() == ANSWER_KIB * 1024, "{status}, {} bytes: {:.200}", text.len(), text);
+        ensure!(
+            status == 200 && text.len() == ANSWER_KIB * 1024,
+            "{status}, {} bytes: {:.200}",
+            text.len(),
+            text
+        );
         Ok(text.len())
     })
 }
 
-/// The example component with five megabytes that it never looks at: a section of a kind that engines skip.
+/// The example component with five megabytes that it never looks at: a section of a kind that
+/// engines skip.
 fn large(world: &World) -> Result<PathBuf> {
     let guest = world.cluster.guest(HELLO)?;
     let mut bytes = fs::read(&guest).with_context(|| format!("cannot read {}", guest.display()))?;
@@ -142,7 +166,8 @@ fn told(world: &World, one: usize, other: usize) -> Result<String> {
         let (name, of_name) = (world.name(at), world.name(of));
         said = eventually(&format!("{name} tells of its path to {of_name}"), || {
             let nodes = world.cluster.nodes[at].api().nodes()?;
-            let peer = nodes.iter().find(|node| node.name == of_name).context("the peer is a member")?;
+            let peer =
+                nodes.iter().find(|node| node.name == of_name).context("the peer is a member")?;
             match &peer.path {
                 Some(note) if note.contains(WORDS) && note.contains(name) => Ok(note.clone()),
                 note => bail!("{name} says of {of_name}: {note:?}"),
@@ -150,14 +175,19 @@ fn told(world: &World, one: usize, other: usize) -> Result<String> {
         })?;
         let events = world.cluster.nodes[at].api().events()?;
         let is_told = |node: &Option<String>| node.as_deref() == Some(of_name);
-        let event = events.iter().find(|event| event.kind == "transfers-stall" && is_told(&event.node));
-        ensure!(event.is_some_and(|event| event.message.contains(WORDS)), "{name} has no such event");
+        let event =
+            events.iter().find(|event| event.kind == "transfers-stall" && is_told(&event.node));
+        ensure!(
+            event.is_some_and(|event| event.message.contains(WORDS)),
+            "{name} has no such event"
+        );
     }
     Ok(said)
 }
 
 /// How many links each node has made since its start.
 fn links_made(world: &World) -> Result<Vec<Option<u64>>> {
-    let count = |node: &crate::real::Daemon| Ok(node.api().status()?["counters"]["net_links_up"].as_u64());
+    let count =
+        |node: &crate::real::Daemon| Ok(node.api().status()?["counters"]["net_links_up"].as_u64());
     world.cluster.nodes.iter().map(count).collect()
 }

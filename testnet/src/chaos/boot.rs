@@ -1,5 +1,6 @@
-//! boot-before-network: the devices' networks come up long after their daemons. Nobody is told an address that leads nowhere,
-//! and all find one another when the network is there, without a restart.
+//! boot-before-network: the devices' networks come up long after their daemons. Nobody is told an
+//! address that leads nowhere, and all find one another when the network is there, without a
+//! restart.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,8 @@ use super::world::World;
 use super::{Findings, Setup};
 use crate::real::{eventually, lasts};
 
-/// How long they stay without a network: past the time in which a node waits for those it has not heard of.
+/// How long they stay without a network: past the time in which a node waits for those it has not
+/// heard of.
 const DARK: Duration = Duration::from_secs(12);
 
 pub(super) fn play(setup: &Setup) -> Result<Findings> {
@@ -40,7 +42,11 @@ pub(super) fn play(setup: &Setup) -> Result<Findings> {
         for node in &nodes {
             tells_where_it_is(world, *node)?;
         }
-        let what = format!("all {} together {} after their network came up; gap: the same", nodes.len(), lasts(took));
+        let what = format!(
+            "all {} together {} after their network came up; gap: the same",
+            nodes.len(),
+            lasts(took)
+        );
         Ok(Findings { what, worst_gap: Some(took) })
     })
 }
@@ -52,8 +58,14 @@ fn tells_nothing(world: &World, node: usize) -> Result<()> {
     let told = own.map(|own| own.addresses).unwrap_or_default();
     ensure!(told.is_empty(), "{name} has no network and tells others {told:?}");
     let warnings = api.status()?["warnings"].to_string();
-    ensure!(warnings.contains("no network interface"), "{name} has no network and warns of {warnings}");
-    ensure!(world.cluster.shoal(node, &["join-line"]).is_err(), "{name} prints a join line that leads nowhere");
+    ensure!(
+        warnings.contains("no network interface"),
+        "{name} has no network and warns of {warnings}"
+    );
+    ensure!(
+        world.cluster.shoal(node, &["join-line"]).is_err(),
+        "{name} prints a join line that leads nowhere"
+    );
     Ok(())
 }
 

@@ -1,5 +1,6 @@
-//! clock: nodes whose boot clock, which is the core's, is a month ahead or has just begun, in time namespaces; and one whose
-//! clock begins again. The wall clock cannot be moved for one process without foreign tools, so it is left alone.
+//! clock: nodes whose boot clock, which is the core's, is a month ahead or has just begun, in time
+//! namespaces; and one whose clock begins again. The wall clock cannot be moved for one process
+//! without foreign tools, so it is left alone.
 
 use std::process::Command;
 use std::time::Instant;
@@ -26,7 +27,8 @@ pub(super) fn impossible() -> Option<String> {
     }
     let missing = missing_of(&[("unshare", "util-linux")]);
     let refused = || quietly(Command::new("unshare").args(["--time", "true"])).err();
-    missing.or_else(|| refused().map(|error| format!("this kernel has no time namespaces: {error:#}")))
+    missing
+        .or_else(|| refused().map(|error| format!("this kernel has no time namespaces: {error:#}")))
 }
 
 pub(super) fn play(setup: &Setup) -> Result<Findings> {
@@ -62,9 +64,14 @@ pub(super) fn play(setup: &Setup) -> Result<Findings> {
             let restarted = Instant::now();
             world.cluster.restart(victim)?;
             world.rest()?;
-            world.say(&format!("{} is back, all at rest after {}", world.name(victim), lasts(restarted.elapsed())));
+            world.say(&format!(
+                "{} is back, all at rest after {}",
+                world.name(victim),
+                lasts(restarted.elapsed())
+            ));
         }
-        let what = "boot clocks a month ahead, begun just now, and begun again; the wall clock cannot be moved for one \
+        let what = "boot clocks a month ahead, begun just now, and begun again; the wall clock \
+            cannot be moved for one \
                     process; gap: from a kill to all healthy elsewhere";
         Ok(Findings { what: what.to_owned(), worst_gap: Some(worst) })
     })

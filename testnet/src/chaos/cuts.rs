@@ -16,7 +16,11 @@ pub(super) fn cable(setup: &Setup) -> Result<Findings> {
         let lost = world.held_by(victim)?;
         let at = std::time::Instant::now();
         world.net()?.cut(victim)?;
-        world.say(&format!("the cable of {} is cut; it holds {}", world.name(victim), lost.join(" ")));
+        world.say(&format!(
+            "the cable of {} is cut; it holds {}",
+            world.name(victim),
+            lost.join(" ")
+        ));
         let healed = world.rescued(survivors[0], &[victim])?;
         world.say(&format!("all of it is healthy elsewhere after {}", lasts(healed - at)));
         let outage = clients.done()?;
@@ -31,7 +35,8 @@ pub(super) fn cable(setup: &Setup) -> Result<Findings> {
     })
 }
 
-/// Two halves go on alone, each taking over what the other held, each taking changes; then they meet again.
+/// Two halves go on alone, each taking over what the other held, each taking changes; then they
+/// meet again.
 pub(super) fn partition(setup: &Setup) -> Result<Findings> {
     World::run(setup, "partition", |world| {
         let size = world.cluster.nodes.len();
@@ -44,7 +49,8 @@ pub(super) fn partition(setup: &Setup) -> Result<Findings> {
             let healed = world.rescued(side[0], other)?;
             world.say(&format!("the {name} half runs everything after {}", lasts(healed - at)));
         }
-        // Changes that the other half does not hear of: new names on both sides, more of one, an end to another.
+        // Changes that the other half does not hear of: new names on both sides, more of one, an
+        // end to another.
         let (here, there) = (left[0], right[0]);
         world.publish(here, "left", 2)?;
         world.publish(there, "right", 3)?;
@@ -53,14 +59,18 @@ pub(super) fn partition(setup: &Setup) -> Result<Findings> {
         world.cluster.shoal(here, &["rm", PAIR])?;
         world.wishes.remove(PAIR);
         world.say("both halves have taken changes");
-        ensure!(world.cluster.nodes[there].api().workload("left").is_err(), "the halves are not apart");
+        ensure!(
+            world.cluster.nodes[there].api().workload("left").is_err(),
+            "the halves are not apart"
+        );
         let outage = clients.done()?;
         world.net()?.join()?;
         let healed = std::time::Instant::now();
         world.say("the halves are joined");
         world.rest()?;
         let what = format!(
-            "halves of {} and {}, {} after the heal all agreed; gap: between answers at the left half",
+            "halves of {} and {}, {} after the heal all agreed; gap: between answers at the left \
+                half",
             left.len(),
             right.len(),
             lasts(healed.elapsed())

@@ -11,7 +11,8 @@ use super::net::missing_of;
 use crate::real::leftovers::{self, Folder};
 use crate::real::made::{Made, quietly};
 
-/// Room for a node's state, its artifacts and their compiled forms, above the 64 MiB that the artifact store keeps free.
+/// Room for a node's state, its artifacts and their compiled forms, above the 64 MiB that the
+/// artifact store keeps free.
 const MIB: u64 = 128;
 
 /// A disk for one node's state. Dropped, it is unmounted and gone; the node must be gone before.
@@ -33,7 +34,8 @@ impl Disk {
 
     /// Why [`Disk::stalling`] is not possible here, for people; none when it is.
     pub fn stalls_impossible() -> Option<String> {
-        Self::impossible().or_else(|| missing_of(&[("mkfs.ext4", "e2fsprogs"), ("fsfreeze", "util-linux")]))
+        Self::impossible()
+            .or_else(|| missing_of(&[("mkfs.ext4", "e2fsprogs"), ("fsfreeze", "util-linux")]))
     }
 
     /// One in memory that is soon full.
@@ -50,7 +52,8 @@ impl Disk {
     pub fn stalling() -> Result<Self> {
         Self::mounted(|folder, mount| {
             let image = folder.join("image");
-            let file = File::create(&image).with_context(|| format!("cannot make {}", image.display()))?;
+            let file =
+                File::create(&image).with_context(|| format!("cannot make {}", image.display()))?;
             file.set_len(MIB << 20).with_context(|| format!("cannot size {}", image.display()))?;
             quietly(Command::new("mkfs.ext4").args(["-q", "-F"]).arg(&image))?;
             let mut command = Command::new("mount");
@@ -78,7 +81,8 @@ impl Disk {
     /// Fills it to the last byte.
     pub fn fill(&self) -> Result<()> {
         let path = self.filler();
-        let mut file = File::create(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        let mut file =
+            File::create(&path).with_context(|| format!("cannot make {}", path.display()))?;
         // Ever smaller pieces, so that not even a small file fits afterwards.
         for size in [1 << 20, 4096, 1] {
             let piece = vec![0xAA; size];

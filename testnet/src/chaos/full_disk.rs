@@ -1,4 +1,5 @@
-//! full-disk: one node's disk takes no more. It says so, refuses what it could not keep, and goes on with what it has.
+//! full-disk: one node's disk takes no more. It says so, refuses what it could not keep, and goes
+//! on with what it has.
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -26,7 +27,8 @@ pub(super) fn play(setup: &Setup) -> Result<Findings> {
         world.disks[0].fill()?;
         let at = std::time::Instant::now();
         world.publish(0, "news", 1)?;
-        // A disk that is full may have room left in a file that it has begun: what has to be written down is written until it has not.
+        // A disk that is full may have room left in a file that it has begun: what has to be
+        // written down is written until it has not.
         let mut written = 0;
         let status = eventually("a read-only node", || {
             let status = world.cluster.nodes[FULL].api().status()?;
@@ -46,16 +48,29 @@ pub(super) fn play(setup: &Setup) -> Result<Findings> {
 
         refuses_a_publish(world)?;
         let desired = refuses_a_scale(world)?;
-        ensure!(world.held_by(FULL)? == held, "{name} let go of {held:?}, and holds {:?}", world.held_by(FULL)?);
+        ensure!(
+            world.held_by(FULL)? == held,
+            "{name} let go of {held:?}, and holds {:?}",
+            world.held_by(FULL)?
+        );
         let sample = ask_once(world.cluster.nodes[FULL].http()?, &format!("{EACH}.localhost"));
         let itself = sample.served_by.as_deref() == Some(&name);
-        ensure!(sample.good() && itself, "{name} does not serve: {:?} by {:?}", sample.answer, sample.served_by);
+        ensure!(
+            sample.good() && itself,
+            "{name} does not serve: {:?} by {:?}",
+            sample.answer,
+            sample.served_by
+        );
         world.say(&format!("{name} refuses a publish and serves {}", held.join(" ")));
 
         let victim = world.others(&[0, FULL])[0];
         let killed = world.cluster.nodes[victim].kill()?;
         let gap = world.rescued(0, &[victim])? - killed;
-        world.say(&format!("{} killed, all healthy elsewhere after {}", world.name(victim), lasts(gap)));
+        world.say(&format!(
+            "{} killed, all healthy elsewhere after {}",
+            world.name(victim),
+            lasts(gap)
+        ));
         world.cluster.restart(victim)?;
 
         world.disks[0].free()?;
@@ -65,9 +80,15 @@ pub(super) fn play(setup: &Setup) -> Result<Findings> {
             ensure!(status["read_only"].is_null(), "{name} still says: {}", status["read_only"]);
             Ok(())
         })?;
-        world.say(&format!("the disk is free again, {name} found out by itself after {}", lasts(at.elapsed())));
+        world.say(&format!(
+            "the disk is free again, {name} found out by itself after {}",
+            lasts(at.elapsed())
+        ));
         takes_a_change(world, desired)?;
-        let what = format!("it said so {said} after a change, and went on serving; gap: another node killed meanwhile");
+        let what = format!(
+            "it said so {said} after a change, and went on serving; gap: another node killed \
+                meanwhile"
+        );
         Ok(Findings { what, worst_gap: Some(gap) })
     })
 }
@@ -77,7 +98,10 @@ fn note(world: &World, number: usize) -> Result<()> {
     let guest = world.cluster.guest(HELLO)?;
     let guest = guest.to_str().context("the component's path is not text")?;
     let bytes = format!("NOTE={number}-{}", "x".repeat(16 << 10));
-    world.cluster.shoal(0, &["run", guest, "--name", NOTE, "--replicas", "0", "--env", &bytes]).map(drop)
+    world
+        .cluster
+        .shoal(0, &["run", guest, "--name", NOTE, "--replicas", "0", "--env", &bytes])
+        .map(drop)
 }
 
 /// A change of what there is, refused, changes nothing anywhere. How many replicas are wished for.
@@ -86,7 +110,10 @@ fn refuses_a_scale(world: &World) -> Result<u64> {
     match world.cluster.shoal(FULL, &["scale", &format!("{EACH}={}", before - 1), "--no-wait"]) {
         Ok(_) => bail!("{} took a change that it cannot keep", world.name(FULL)),
         Err(error) => {
-            ensure!(format!("{error:#}").contains("takes no writes"), "the refusal does not say why: {error:#}")
+            ensure!(
+                format!("{error:#}").contains("takes no writes"),
+                "the refusal does not say why: {error:#}"
+            )
         }
     }
     Ok(before)

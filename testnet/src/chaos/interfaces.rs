@@ -12,8 +12,9 @@ use crate::real::{eventually, lasts};
 /// Kills, of one node after another.
 const KILLS: usize = 3;
 
-/// Nodes join one another over the one network that they share, and a kill is found out by a refused dial: were an
-/// address that leads nowhere waited for, it would be silence that decides, a second later.
+/// Nodes join one another over the one network that they share, and a kill is found out by a
+/// refused dial: were an address that leads nowhere waited for, it would be silence that decides, a
+/// second later.
 pub(super) fn play(setup: &Setup) -> Result<Findings> {
     let net = Net::cluttered(setup.nodes, Clutter::Bridges)?;
     World::run_in(
@@ -27,8 +28,10 @@ pub(super) fn play(setup: &Setup) -> Result<Findings> {
             for turn in 0..KILLS {
                 worst = worst.max(kill(world, turn)?);
             }
-            let what =
-                format!("{KILLS} kills, each seen as a refused dial; gap: from the kill to all healthy elsewhere");
+            let what = format!(
+                "{KILLS} kills, each seen as a refused dial; gap: from the kill to all healthy \
+                    elsewhere"
+            );
             Ok(Findings { what, worst_gap: Some(worst) })
         },
     )
@@ -42,18 +45,28 @@ fn kill(world: &mut World, turn: usize) -> Result<Duration> {
     let gap = world.rescued(survivors[0], &[victim])?.saturating_duration_since(at);
     for survivor in survivors {
         let node = &world.cluster.nodes[survivor];
-        let reason = eventually(&format!("{} says why {} is down", node.name, world.name(victim)), || {
-            let view = node.api().nodes()?.into_iter().find(|view| view.id == id).context("it is a member")?;
-            ensure!(view.state == "down", "it is {}", view.state);
-            view.reason.context("a node that is down has a reason")
-        })?;
+        let reason =
+            eventually(&format!("{} says why {} is down", node.name, world.name(victim)), || {
+                let view = node
+                    .api()
+                    .nodes()?
+                    .into_iter()
+                    .find(|view| view.id == id)
+                    .context("it is a member")?;
+                ensure!(view.state == "down", "it is {}", view.state);
+                view.reason.context("a node that is down has a reason")
+            })?;
         ensure!(
             reason.contains("nobody listens"),
             "{} did not see the kill as a refused dial: {reason}",
             world.name(survivor)
         );
     }
-    world.say(&format!("{} killed, all of it healthy elsewhere after {}", world.name(victim), lasts(gap)));
+    world.say(&format!(
+        "{} killed, all of it healthy elsewhere after {}",
+        world.name(victim),
+        lasts(gap)
+    ));
     world.cluster.restart(victim)?;
     world.rest()?;
     Ok(gap)

@@ -17,13 +17,16 @@ pub(super) fn play(setup: &Setup) -> Result<Findings> {
             worst = worst.max(gap);
             moved += replicas;
         }
-        let what =
-            format!("{} kills, {moved} replicas came up elsewhere; gap: from the kill to all of them", setup.kills);
+        let what = format!(
+            "{} kills, {moved} replicas came up elsewhere; gap: from the kill to all of them",
+            setup.kills
+        );
         Ok(Findings { what, worst_gap: Some(worst) })
     })
 }
 
-/// One kill and the restart after it; how long it took until all was healthy elsewhere, and how much that was.
+/// One kill and the restart after it; how long it took until all was healthy elsewhere, and how
+/// much that was.
 fn kill(world: &mut World, turn: u32, of: u32) -> Result<(Duration, usize)> {
     let turn_index = turn as usize;
     let size = world.cluster.nodes.len();

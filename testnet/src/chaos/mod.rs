@@ -1,8 +1,10 @@
-//! `cargo testnet chaos`: what goes wrong out there, done to real daemons, and what must hold afterwards.
+//! `cargo testnet chaos`: what goes wrong out there, done to real daemons, and what must hold
+//! afterwards.
 //!
-//! Each scenario starts a cluster of its own, wishes for a few workloads, does its harm, and ends with the checks of
-//! [`rest`]: all nodes of one mind, every replica healthy once, nothing else running, and so it stays. The
-//! network is namespaces and a bridge, see [`net`]; without root only what needs no network of its own is done, on loopback.
+//! Each scenario starts a cluster of its own, wishes for a few workloads, does its harm, and ends
+//! with the checks of [`rest`]: all nodes of one mind, every replica healthy once, nothing else
+//! running, and so it stays. The network is namespaces and a bridge, see [`net`]; without root only
+//! what needs no network of its own is done, on loopback.
 
 mod addresses;
 mod black_hole;
@@ -44,7 +46,8 @@ pub struct Chaos {
     /// How often kill-loop kills.
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
     kills: u32,
-    /// How many nodes. Four, so that either half of a partition can hold an artifact twice; up to 32 all nodes are linked.
+    /// How many nodes. Four, so that either half of a partition can hold an artifact twice; up to
+    /// 32 all nodes are linked.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u8).range(4..=32))]
     nodes: u8,
     /// How long weather lasts.
@@ -70,7 +73,8 @@ pub enum Scenario {
     Partition,
     /// One node's cable is pulled, and put in again.
     CutCable,
-    /// Two nodes cannot reach one another, as behind two routers that let nobody in; all others reach both.
+    /// Two nodes cannot reach one another, as behind two routers that let nobody in; all others
+    /// reach both.
     NoWay,
     /// One node hangs for a minute.
     Pause,
@@ -129,9 +133,12 @@ impl Scenario {
     /// Why it cannot be done here; none when it can.
     fn impossible(self, setup: &Setup) -> Option<String> {
         match self {
-            // They do without a network of their own: blackout then restarts with the network there.
+            // They do without a network of their own: blackout then restarts with the network
+            // there.
             Scenario::KillLoop | Scenario::Pause | Scenario::Blackout => None,
-            Scenario::Partition | Scenario::CutCable | Scenario::BlackHole | Scenario::NoWay => setup.no_net.clone(),
+            Scenario::Partition | Scenario::CutCable | Scenario::BlackHole | Scenario::NoWay => {
+                setup.no_net.clone()
+            }
             Scenario::ManyInterfaces | Scenario::MovedWhileOff => setup.no_net.clone(),
             Scenario::Addresses | Scenario::BootBeforeNetwork => setup.no_net.clone(),
             Scenario::Weather => setup.no_net.clone().or_else(Disk::stalls_impossible),
@@ -188,7 +195,8 @@ enum Outcome {
 
 /// Runs the scenarios. True when none failed.
 pub fn run(workspace: &Workspace, chaos: &Chaos) -> Result<bool> {
-    let scenarios = if chaos.scenarios.is_empty() { Scenario::value_variants() } else { &chaos.scenarios };
+    let scenarios =
+        if chaos.scenarios.is_empty() { Scenario::value_variants() } else { &chaos.scenarios };
     let built = Options::build_around(workspace, Profile::Dev, chaos.daemon.clone())?;
     let setup = Setup {
         options: Options { keep: chaos.keep, ..built },
@@ -214,7 +222,9 @@ pub fn run(workspace: &Workspace, chaos: &Chaos) -> Result<bool> {
             },
         };
         match &outcome {
-            Outcome::Passed(findings) => println!("{}: passed: {}\n", scenario.name(), findings.what),
+            Outcome::Passed(findings) => {
+                println!("{}: passed: {}\n", scenario.name(), findings.what)
+            }
             Outcome::Skipped(why) => println!("{}: skipped: {why}\n", scenario.name()),
             Outcome::Failed(why) => {
                 println!("{}: FAILED: {why}\nagain: {}\n", scenario.name(), again(*scenario, chaos))
@@ -234,7 +244,8 @@ fn again(scenario: Scenario, chaos: &Chaos) -> String {
         Scenario::Weather => command += &format!(" --minutes {}", chaos.minutes),
         Scenario::Addresses => {
             let moved = chaos.moved.and_then(|moved| moved.to_possible_value());
-            command += &moved.map(|moved| format!(" --moved {}", moved.get_name())).unwrap_or_default();
+            command +=
+                &moved.map(|moved| format!(" --moved {}", moved.get_name())).unwrap_or_default();
         }
         _ => {}
     }
@@ -245,7 +256,8 @@ fn again(scenario: Scenario, chaos: &Chaos) -> String {
 }
 
 fn table(rows: &[(Scenario, Duration, Outcome)]) -> String {
-    let mut table = format!("{:<19} {:<8} {:>8} {:>10}  what\n", "scenario", "result", "took", "worst gap");
+    let mut table =
+        format!("{:<19} {:<8} {:>8} {:>10}  what\n", "scenario", "result", "took", "worst gap");
     for (scenario, took, outcome) in rows {
         let (result, what, gap) = match outcome {
             Outcome::Passed(findings) => ("passed", &findings.what, findings.worst_gap),
@@ -297,7 +309,8 @@ mod tests {
 
     #[test]
     fn the_table_has_a_line_each_and_only_the_first_of_a_long_report() {
-        let passed = Findings { what: "200 kills".into(), worst_gap: Some(Duration::from_millis(512)) };
+        let passed =
+            Findings { what: "200 kills".into(), worst_gap: Some(Duration::from_millis(512)) };
         let rows = [
             (Scenario::KillLoop, Duration::from_secs(61), Outcome::Passed(passed)),
             (Scenario::Clock, Duration::ZERO, Outcome::Skipped("needs root".into())),

@@ -1,6 +1,7 @@
-//! moved-while-off: every device gets another address while all are off, as after a power cut and with a new router. No
-//! record is right any more and nobody carries a join line: they find one another on the local network, by mDNS. Another
-//! cluster lives on the same network; nobody may even dial it.
+//! moved-while-off: every device gets another address while all are off, as after a power cut and
+//! with a new router. No record is right any more and nobody carries a join line: they find one
+//! another on the local network, by mDNS. Another cluster lives on the same network; nobody may
+//! even dial it.
 
 use anyhow::{Context, Result, ensure};
 
@@ -14,7 +15,8 @@ const OTHERS: usize = 2;
 
 pub(super) fn play(setup: &Setup) -> Result<Findings> {
     let net = Net::cluttered(setup.nodes + OTHERS, Clutter::AnyAddress)?;
-    let others: Vec<Place> = (setup.nodes..setup.nodes + OTHERS).map(|node| net.place(node)).collect();
+    let others: Vec<Place> =
+        (setup.nodes..setup.nodes + OTHERS).map(|node| net.place(node)).collect();
     World::run_in(
         setup,
         "moved-while-off",
@@ -47,12 +49,16 @@ pub(super) fn play(setup: &Setup) -> Result<Findings> {
             for node in world.cluster.nodes.iter().chain(&others.nodes) {
                 let status = node.api().status()?;
                 let strangers = status["counters"]["net_connections_refused"].as_u64();
-                ensure!(strangers == Some(0), "{} was dialled by strangers: {strangers:?}", node.name);
+                ensure!(
+                    strangers == Some(0),
+                    "{} was dialled by strangers: {strangers:?}",
+                    node.name
+                );
                 let sent = status["counters"]["net_mdns_sent"].as_u64();
                 ensure!(sent > Some(0), "{} says nothing by mDNS", node.name);
             }
-            let what =
-                "all found one another at new addresses, and nobody dialled the other cluster; gap: until linked";
+            let what = "all found one another at new addresses, and nobody dialled the other \
+                cluster; gap: until linked";
             Ok(Findings { what: what.to_owned(), worst_gap: Some(found) })
         },
     )

@@ -1,4 +1,5 @@
-//! A network of its own: each node in a network namespace, joined by a bridge in another, with one link to this machine.
+//! A network of its own: each node in a network namespace, joined by a bridge in another, with one
+//! link to this machine.
 //!
 //! ```text
 //!   this machine           namespace ..-switch                namespace ..-n1, ..-n2, ..
@@ -7,8 +8,9 @@
 //!                           p2 ──┘          (a split)  p3     eth0 .12, ..
 //! ```
 //!
-//! The bridge has a namespace to itself so that the machine's own packet filter, which container engines fill, does not see
-//! what crosses it. The addresses are from the block that is set aside for testing networks (198.18.0.0/15).
+//! The bridge has a namespace to itself so that the machine's own packet filter, which container
+//! engines fill, does not see what crosses it. The addresses are from the block that is set aside
+//! for testing networks (198.18.0.0/15).
 
 use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -41,7 +43,8 @@ pub struct Weather {
     pub lost_per_mille: u16,
 }
 
-/// Interfaces of a node that lead nowhere: their addresses are told to the others as well, unless the node knows better.
+/// Interfaces of a node that lead nowhere: their addresses are told to the others as well, unless
+/// the node knows better.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Clutter {
     /// None, and each node listens at its one address.
@@ -51,8 +54,8 @@ pub enum Clutter {
     AnyAddress,
     /// Two more networks, of each node alone. What others send there is lost, and nobody says so.
     DeadEnds,
-    /// A device full of containers: 18 bridges, made before the link, with the same addresses on every device; and one
-    /// more with an address of its own, where what others send is lost.
+    /// A device full of containers: 18 bridges, made before the link, with the same addresses on
+    /// every device; and one more with an address of its own, where what others send is lost.
     Bridges,
 }
 
@@ -96,15 +99,20 @@ impl Net {
     /// The same, each node with interfaces that lead nowhere.
     pub fn cluttered(nodes: usize, clutter: Clutter) -> Result<Self> {
         static TURN: AtomicU8 = AtomicU8::new(0);
-        ensure!(nodes <= MOST_NODES, "{nodes} nodes: no more than {MOST_NODES} fit into the network");
+        ensure!(
+            nodes <= MOST_NODES,
+            "{nodes} nodes: no more than {MOST_NODES} fit into the network"
+        );
         let letter = char::from(b'a' + TURN.fetch_add(1, Ordering::Relaxed) % 26);
         let process = std::process::id();
         let name = format!("{PREFIX}{process}-{letter}");
         let subnet = free_subnet(process)?;
         // From here on what was made is undone by Drop, also when the rest fails.
         let moves = vec![0; nodes];
-        let mut net = Net { name, subnet, nodes, moves, clutter, made: Vec::new(), wires: Vec::new() };
-        net.lay(&format!("{LINK_PREFIX}{process}{letter}")).context("cannot lay the test's network")?;
+        let mut net =
+            Net { name, subnet, nodes, moves, clutter, made: Vec::new(), wires: Vec::new() };
+        net.lay(&format!("{LINK_PREFIX}{process}{letter}"))
+            .context("cannot lay the test's network")?;
         Ok(net)
     }
 
@@ -115,7 +123,10 @@ impl Net {
             ip(&format!("-n {switch} link add {bridge} type bridge"))?;
             ip(&format!("-n {switch} link set {bridge} up"))?;
         }
-        self.make(Made::Link(link.to_owned()), &format!("link add {link} type veth peer name host netns {switch}"))?;
+        self.make(
+            Made::Link(link.to_owned()),
+            &format!("link add {link} type veth peer name host netns {switch}"),
+        )?;
         ip(&format!("-n {switch} link set host master left up"))?;
         ip(&format!("addr add 198.18.{}.1/24 dev {link}", self.subnet))?;
         ip(&format!("link set {link} up"))?;
@@ -125,7 +136,11 @@ impl Net {
             let port = port(node);
             if self.clutter == Clutter::Bridges {
                 for bridge in 0..SAME_BRIDGES {
-                    add_bridge(&namespace, &engines_name(bridge), &format!("172.{}.0.1/16", 17 + bridge))?;
+                    add_bridge(
+                        &namespace,
+                        &engines_name(bridge),
+                        &format!("172.{}.0.1/16", 17 + bridge),
+                    )?;
                 }
                 add_bridge(&namespace, "br-0123456789ab", &format!("172.{}.0.1/16", 100 + node))?;
             }
@@ -138,7 +153,10 @@ impl Net {
                 for end in 1..=2 {
                     let (near, far) = (format!("lan{end}"), format!("end{end}"));
                     ip(&format!("-n {namespace} link add {near} type veth peer name {far}"))?;
-                    ip(&format!("-n {namespace} addr add 198.19.{}.1/24 dev {near}", 2 * node + end))?;
+                    ip(&format!(
+                        "-n {namespace} addr add 198.19.{}.1/24 dev {near}",
+                        2 * node + end
+                    ))?;
                     ip(&format!("-n {namespace} link set {near} up"))?;
                     ip(&format!("-n {namespace} link set {far} up"))?;
                 }
@@ -146,7 +164,10 @@ impl Net {
             if matches!(self.clutter, Clutter::DeadEnds | Clutter::Bridges) {
                 // A router that never says a word: nobody has this hardware address.
                 let router = format!("198.18.{}.254", self.subnet);
-                ip(&format!("-n {namespace} neigh add {router} lladdr 02:00:00:00:00:fe dev eth0 nud permanent"))?;
+                ip(&format!(
+                    "-n {namespace} neigh add {router} lladdr 02:00:00:00:00:fe dev eth0 nud \
+                        permanent"
+                ))?;
                 ip(&format!("-n {namespace} route add default via {router}"))?;
             }
         }
@@ -162,12 +183,19 @@ impl Net {
     pub fn place(&self, node: usize) -> Place {
         let address = self.address(node);
         Place {
-            through: vec!["nsenter".into(), format!("--net={NAMESPACES}/{}", self.namespace(node)), "--".into()],
+            through: vec![
+                "nsenter".into(),
+                format!("--net={NAMESPACES}/{}", self.namespace(node)),
+                "--".into(),
+            ],
             reach: self.ip(node).ok().filter(|_| self.clutter != Clutter::None),
-            // With interfaces that lead nowhere it is as on a device that was set up without a word about them.
+            // With interfaces that lead nowhere it is as on a device that was set up without a word
+            // about them.
             listen: match self.clutter {
                 Clutter::None => format!("{address}:{}", PORTS.0),
-                Clutter::AnyAddress | Clutter::DeadEnds | Clutter::Bridges => format!("0.0.0.0:{}", PORTS.0),
+                Clutter::AnyAddress | Clutter::DeadEnds | Clutter::Bridges => {
+                    format!("0.0.0.0:{}", PORTS.0)
+                }
             },
             http: format!("{address}:{}", PORTS.1),
             state: None,
@@ -177,7 +205,12 @@ impl Net {
     /// The same, on every interface that there is and will be.
     pub fn place_anywhere(&self, node: usize) -> Place {
         let any = |port| format!("0.0.0.0:{port}");
-        Place { reach: self.ip(node).ok(), listen: any(PORTS.0), http: any(PORTS.1), ..self.place(node) }
+        Place {
+            reach: self.ip(node).ok(),
+            listen: any(PORTS.0),
+            http: any(PORTS.1),
+            ..self.place(node)
+        }
     }
 
     /// Gives a node another address, as a DHCP server does: the old one goes, the new one comes.
@@ -228,7 +261,8 @@ impl Net {
         ip(&format!("-n {} link set {} up", self.switch(), port(node)))
     }
 
-    /// Moves these nodes to a switch of their own. Nobody sees a link go: only the others are silent.
+    /// Moves these nodes to a switch of their own. Nobody sees a link go: only the others are
+    /// silent.
     pub fn split(&self, nodes: &[usize]) -> Result<()> {
         nodes.iter().try_for_each(|node| self.plug(&port(*node), "right"))
     }
@@ -238,12 +272,14 @@ impl Net {
         (0..self.nodes).try_for_each(|node| self.plug(&port(node), "left"))
     }
 
-    /// From now on nothing that one of these sends reaches the other, and nothing tells them so: each knows a device for the other's
-    /// address that is not there. All others reach both.
+    /// From now on nothing that one of these sends reaches the other, and nothing tells them so:
+    /// each knows a device for the other's address that is not there. All others reach both.
     pub fn part(&self, one: usize, other: usize) -> Result<()> {
         for (from, to) in [(one, other), (other, one)] {
             let (namespace, address) = (self.namespace(from), self.address(to));
-            ip(&format!("-n {namespace} neigh replace {address} lladdr {NOBODY} dev eth0 nud permanent"))?;
+            ip(&format!(
+                "-n {namespace} neigh replace {address} lladdr {NOBODY} dev eth0 nud permanent"
+            ))?;
         }
         Ok(())
     }
@@ -260,24 +296,31 @@ impl Net {
         ip(&format!("-n {} link set {port} master {bridge}", self.switch()))
     }
 
-    /// Lets packets be late and lost from now on, and says what does it: the kernel's netem, or wires of our own where it
-    /// has none.
+    /// Lets packets be late and lost from now on, and says what does it: the kernel's netem, or
+    /// wires of our own where it has none.
     pub fn weather(&mut self, weather: Weather) -> Result<&'static str> {
         let Weather { delay, lost_per_mille } = weather;
         let (delay, percent) = (delay.as_micros(), f64::from(lost_per_mille) / 10.0);
         for node in 0..self.nodes {
             let namespace = self.namespace(node);
-            let netem = format!("-n {namespace} qdisc add dev eth0 root netem delay {delay}us loss {percent}%");
+            let netem = format!(
+                "-n {namespace} qdisc add dev eth0 root netem delay {delay}us loss {percent}%"
+            );
             if self.wires.is_empty() && quietly(Command::new("tc").args(netem.split(' '))).is_ok() {
                 continue;
             }
             let seed = u64::try_from(node).expect("few nodes");
             self.wire(node, move |near, far| Wire::new(near, far, weather, seed))?;
         }
-        Ok(if self.wires.is_empty() { "netem" } else { "wires of our own, since this kernel has no netem" })
+        Ok(if self.wires.is_empty() {
+            "netem"
+        } else {
+            "wires of our own, since this kernel has no netem"
+        })
     }
 
-    /// From now on the path between two nodes loses packets longer than this, both ways, and tells nobody.
+    /// From now on the path between two nodes loses packets longer than this, both ways, and tells
+    /// nobody.
     pub(super) fn hole(&mut self, one: usize, other: usize, longest: usize) -> Result<Arc<Hole>> {
         let hole = Hole::new([self.ipv4(one)?, self.ipv4(other)?], longest);
         let wired = hole.clone();
@@ -286,10 +329,16 @@ impl Net {
     }
 
     /// Puts a wire of our own between a node and the switch.
-    fn wire(&mut self, node: usize, make: impl FnOnce(&str, &str) -> Result<Wire> + Send + 'static) -> Result<()> {
-        // The node's port moves to a bridge with the wire's near end, and the far end takes its place.
+    fn wire(
+        &mut self,
+        node: usize,
+        make: impl FnOnce(&str, &str) -> Result<Wire> + Send + 'static,
+    ) -> Result<()> {
+        // The node's port moves to a bridge with the wire's near end, and the far end takes its
+        // place.
         let (switch, number) = (self.switch(), self.wires.len());
-        let (near, far, bridge) = (format!("near{number}"), format!("far{number}"), format!("wire{number}"));
+        let (near, far, bridge) =
+            (format!("near{number}"), format!("far{number}"), format!("wire{number}"));
         let (from, to) = (near.clone(), far.clone());
         self.wires.push(within(&switch, move || make(&from, &to))??);
         ip(&format!("-n {switch} link add {bridge} type bridge"))?;
@@ -316,7 +365,8 @@ impl Net {
     }
 
     fn address(&self, node: usize) -> String {
-        // Two places for each, side by side with nobody else's: those that nodes have and those that they get.
+        // Two places for each, side by side with nobody else's: those that nodes have and those
+        // that they get.
         let place = usize::from(self.moves[node] % 2);
         format!("198.18.{}.{}", self.subnet, 11 + node + place * (MOST_NODES + 1))
     }
@@ -355,10 +405,14 @@ fn port(node: usize) -> String {
 /// The programs that are not installed, with the packages that have them.
 pub(crate) fn missing_of(programs: &[(&str, &str)]) -> Option<String> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let there = |program: &str| std::env::split_paths(&path).any(|folder| folder.join(program).is_file());
+    let there =
+        |program: &str| std::env::split_paths(&path).any(|folder| folder.join(program).is_file());
     let missing: Vec<_> = programs.iter().filter(|(program, _)| !there(program)).collect();
     let (first, package) = missing.first()?;
-    Some(format!("the program `{first}` is missing: install the package {package} (apt-get install {package})"))
+    Some(format!(
+        "the program `{first}` is missing: install the package {package} (apt-get install \
+            {package})"
+    ))
 }
 
 fn ip(arguments: &str) -> Result<()> {
@@ -373,16 +427,25 @@ fn free_subnet(process: u32) -> Result<u8> {
         command
     })?;
     // Two runs at a time begin their search at different ends, mostly.
-    let mut tried = (0..=255u8).map(|turn| turn.wrapping_add(u8::try_from(process % 256).expect("below 256")));
-    tried.find(|byte| !shown.contains(&format!(" 198.18.{byte}."))).context("every network of 198.18.x is in use here")
+    let mut tried =
+        (0..=255u8).map(|turn| turn.wrapping_add(u8::try_from(process % 256).expect("below 256")));
+    tried
+        .find(|byte| !shown.contains(&format!(" 198.18.{byte}.")))
+        .context("every network of 198.18.x is in use here")
 }
 
 /// Runs something on a thread of its own within a network namespace. It must start no process.
-fn within<T: Send + 'static>(namespace: &str, what: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+fn within<T: Send + 'static>(
+    namespace: &str,
+    what: impl FnOnce() -> T + Send + 'static,
+) -> Result<T> {
     let path = format!("{NAMESPACES}/{namespace}");
     let file = File::open(&path).with_context(|| format!("cannot open {path}"))?;
     let thread = std::thread::spawn(move || -> Result<T> {
-        let moved = move_into_link_name_space(std::os::fd::AsFd::as_fd(&file), Some(LinkNameSpaceType::Network));
+        let moved = move_into_link_name_space(
+            std::os::fd::AsFd::as_fd(&file),
+            Some(LinkNameSpaceType::Network),
+        );
         moved.with_context(|| format!("cannot enter the network namespace {path}"))?;
         Ok(what())
     });

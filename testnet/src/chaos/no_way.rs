@@ -1,4 +1,5 @@
-//! no-way: two nodes that cannot reach one another, as behind two routers that let nobody in, while all others reach both.
+//! no-way: two nodes that cannot reach one another, as behind two routers that let nobody in, while
+//! all others reach both.
 
 use std::time::Instant;
 
@@ -21,7 +22,11 @@ pub(super) fn play(setup: &Setup) -> Result<Findings> {
         let clients = Clients::of(world, ONE, &[near])?;
         let at = Instant::now();
         world.net()?.part(near, far)?;
-        world.say(&format!("{} and {} cannot reach one another any more", world.name(near), world.name(far)));
+        world.say(&format!(
+            "{} and {} cannot reach one another any more",
+            world.name(near),
+            world.name(far)
+        ));
         over_a_hop(world, near, far)?;
         let answered = at.elapsed();
         world.say(&format!("requests go over a common member after {}", lasts(answered)));
@@ -29,7 +34,8 @@ pub(super) fn play(setup: &Setup) -> Result<Findings> {
         warned(world, near, far, true)?;
         let told = at.elapsed();
         world.say(&format!("every node warns of it after {}", lasts(told)));
-        // A router that lets nobody in was there from the start: the one behind it knows of no link that was.
+        // A router that lets nobody in was there from the start: the one behind it knows of no link
+        // that was.
         world.cluster.nodes[far].kill()?;
         world.cluster.restart(far)?;
         world.rest_without(near, far)?;
@@ -44,8 +50,9 @@ pub(super) fn play(setup: &Setup) -> Result<Findings> {
         ));
         for node in &world.cluster.nodes {
             let events = node.api().events()?;
-            let down =
-                events.iter().find(|event| event.kind == "node-down" && event.node.as_deref() != Some(world.name(far)));
+            let down = events.iter().find(|event| {
+                event.kind == "node-down" && event.node.as_deref() != Some(world.name(far))
+            });
             ensure!(down.is_none(), "{} called a node down: {down:?}", node.name);
         }
         over_a_hop(world, near, world.holder(0, ONE, 0)?)?;
@@ -53,7 +60,8 @@ pub(super) fn play(setup: &Setup) -> Result<Findings> {
         let met = Instant::now();
         warned(world, near, far, false)?;
         let what = format!(
-            "warned of after {}, over a common member after {}, {outage}; forgotten {} after there was a way; gap: between answers at one of the two",
+            "warned of after {}, over a common member after {}, {outage}; forgotten {} after \
+                there was a way; gap: between answers at one of the two",
             lasts(told),
             lasts(answered),
             lasts(met.elapsed())
@@ -81,8 +89,12 @@ fn warned(world: &World, near: usize, far: usize, yes: bool) -> Result<()> {
     for node in &world.cluster.nodes {
         eventually(&format!("{} warns of the pair: {yes}", node.name), || {
             let status = node.api().status()?;
-            let warnings: Vec<&str> =
-                status["warnings"].as_array().into_iter().flatten().flat_map(|one| one.as_str()).collect();
+            let warnings: Vec<&str> = status["warnings"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .flat_map(|one| one.as_str())
+                .collect();
             let found = warnings.iter().filter(|one| one.starts_with(&warning)).count();
             ensure!(found == usize::from(yes), "its warnings are {warnings:?}");
             Ok(())

@@ -39,7 +39,8 @@ impl fmt::Display for Outage {
 impl Clients {
     /// Begins to ask for a workload at these nodes; returns once there was a good answer.
     pub(super) fn of(world: &World, workload: &str, at: &[usize]) -> Result<Self> {
-        let targets = at.iter().map(|node| world.cluster.nodes[*node].http()).collect::<Result<Vec<_>>>()?;
+        let targets =
+            at.iter().map(|node| world.cluster.nodes[*node].http()).collect::<Result<Vec<_>>>()?;
         let traffic = Traffic::start(targets, &format!("{workload}.localhost"), PACE);
         let (first, _) = traffic.until("a good answer before anything is done", Sample::good)?;
         Ok(Clients { traffic, good_at: first.ended })
@@ -48,7 +49,8 @@ impl Clients {
     /// Waits for a good answer to a question asked from now on, and stops.
     pub(super) fn done(self) -> Result<Outage> {
         let now = Instant::now();
-        let (last, mut samples) = self.traffic.until("a good answer", |sample| sample.good() && sample.sent >= now)?;
+        let (last, mut samples) =
+            self.traffic.until("a good answer", |sample| sample.good() && sample.sent >= now)?;
         samples.extend(self.traffic.stop());
         samples.push(last);
         Ok(outage(self.good_at, &samples))
@@ -56,8 +58,10 @@ impl Clients {
 }
 
 fn outage(good_at: Instant, samples: &[Sample]) -> Outage {
-    let (good, bad): (Vec<&Sample>, Vec<&Sample>) = samples.iter().partition(|sample| sample.good());
-    let mut answers: Vec<Instant> = good.iter().map(|sample| sample.ended).chain([good_at]).collect();
+    let (good, bad): (Vec<&Sample>, Vec<&Sample>) =
+        samples.iter().partition(|sample| sample.good());
+    let mut answers: Vec<Instant> =
+        good.iter().map(|sample| sample.ended).chain([good_at]).collect();
     answers.sort_unstable();
     let worst = answers.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or_default();
     let mut whys: BTreeMap<String, usize> = BTreeMap::new();

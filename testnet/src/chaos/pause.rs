@@ -1,4 +1,5 @@
-//! pause: one node hangs (SIGSTOP) for a minute. Its links stay open and nothing refuses: there is only silence.
+//! pause: one node hangs (SIGSTOP) for a minute. Its links stay open and nothing refuses: there is
+//! only silence.
 
 use std::time::{Duration, Instant};
 

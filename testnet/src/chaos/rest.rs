@@ -1,5 +1,5 @@
-//! What must hold once all faults are over: the checks that the simulated world makes at rest, made on real nodes through
-//! their API and their HTTP ports.
+//! What must hold once all faults are over: the checks that the simulated world makes at rest, made
+//! on real nodes through their API and their HTTP ports.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -13,15 +13,17 @@ use crate::real::{Cluster, Daemon, shown};
 
 use super::world::Wishes;
 
-/// How long nodes may take to come to rest. The dead are dialled each ten seconds at most, digests compared each five, and
-/// what failed on a node is tried there again after a growing while; a busy machine doubles it all.
+/// How long nodes may take to come to rest. The dead are dialled each ten seconds at most, digests
+/// compared each five, and what failed on a node is tried there again after a growing while; a busy
+/// machine doubles it all.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Between two looks: a look asks every node a few things, which must not be what keeps them busy.
 const EVERY: Duration = Duration::from_millis(100);
 /// How long all has to stay as it is: a few rounds of everything that nodes do in turn.
 const STEADY: Duration = Duration::from_secs(10);
 
-/// Waits until the running nodes are of one mind, and everything runs that is wished for, once, and nothing else.
+/// Waits until the running nodes are of one mind, and everything runs that is wished for, once, and
+/// nothing else.
 pub fn at_rest(cluster: &mut Cluster, wishes: &Wishes) -> Result<()> {
     at_rest_apart(cluster, wishes, &[])
 }
@@ -72,22 +74,30 @@ pub fn places(node: &Daemon) -> Result<Places> {
 pub fn nothing_moved(before: &Places, after: &Places) -> Result<()> {
     for (replica, holder) in before {
         let now = after.get(replica);
-        ensure!(now == Some(holder), "{replica} moved for nothing: {holder:?} before, {now:?} after");
+        ensure!(
+            now == Some(holder),
+            "{replica} moved for nothing: {holder:?} before, {now:?} after"
+        );
     }
     Ok(())
 }
 
 /// One look; an error says what is not as it should be.
 fn look(cluster: &Cluster, wishes: &Wishes, apart: &[usize]) -> Result<()> {
-    let nodes: Vec<&Daemon> = cluster.running().into_iter().map(|index| &cluster.nodes[index]).collect();
+    let nodes: Vec<&Daemon> =
+        cluster.running().into_iter().map(|index| &cluster.nodes[index]).collect();
     for index in cluster.running() {
         let unlinked = if apart.contains(&index) { apart.len() } else { 1 };
         sees_all_up(&cluster.nodes[index], nodes.len(), nodes.len() - unlinked)?;
     }
     are_of_one_mind(&nodes)?;
-    let views = nodes.iter().map(|node| Ok((*node, node.api().workloads()?))).collect::<Result<Vec<_>>>()?;
+    let views = nodes
+        .iter()
+        .map(|node| Ok((*node, node.api().workloads()?)))
+        .collect::<Result<Vec<_>>>()?;
     for (node, workloads) in &views {
-        as_wished(cluster, workloads, wishes).with_context(|| format!("as {} sees it", node.name))?;
+        as_wished(cluster, workloads, wishes)
+            .with_context(|| format!("as {} sees it", node.name))?;
     }
     nothing_unwished(&nodes, wishes)?;
     for node in &nodes {
@@ -100,16 +110,37 @@ fn look(cluster: &Cluster, wishes: &Wishes, apart: &[usize]) -> Result<()> {
 
 fn sees_all_up(node: &Daemon, size: usize, links: usize) -> Result<()> {
     let status = node.api().status()?;
-    ensure!(status["ready"] == Value::Bool(true), "{} is not ready: {}", node.name, status["warnings"]);
-    ensure!(status["read_only"].is_null(), "{} takes no writes: {}", node.name, status["read_only"]);
+    ensure!(
+        status["ready"] == Value::Bool(true),
+        "{} is not ready: {}",
+        node.name,
+        status["warnings"]
+    );
+    ensure!(
+        status["read_only"].is_null(),
+        "{} takes no writes: {}",
+        node.name,
+        status["read_only"]
+    );
     let members = node.api().nodes()?;
     let wrong = members.iter().find(|member| member.state != "up" || !member.ready);
     if let Some(member) = wrong {
         let why = member.reason.as_deref().unwrap_or("no reason given");
-        bail!("{} sees {} {}, ready: {} ({why})", node.name, member.name, member.state, member.ready);
+        bail!(
+            "{} sees {} {}, ready: {} ({why})",
+            node.name,
+            member.name,
+            member.state,
+            member.ready
+        );
     }
     ensure!(members.len() == size, "{} knows {} members, {size} run", node.name, members.len());
-    ensure!(status["links"].as_u64() == Some(links as u64), "{} has {} links", node.name, status["links"]);
+    ensure!(
+        status["links"].as_u64() == Some(links as u64),
+        "{} has {} links",
+        node.name,
+        status["links"]
+    );
     Ok(())
 }
 
@@ -124,8 +155,10 @@ fn are_of_one_mind(nodes: &[&Daemon]) -> Result<()> {
 }
 
 fn as_wished(cluster: &Cluster, workloads: &[WorkloadView], wishes: &Wishes) -> Result<()> {
-    let found: BTreeMap<&str, u32> = workloads.iter().map(|view| (view.name.as_str(), view.desired)).collect();
-    let wished: BTreeMap<&str, u32> = wishes.iter().map(|(name, replicas)| (name.as_str(), *replicas)).collect();
+    let found: BTreeMap<&str, u32> =
+        workloads.iter().map(|view| (view.name.as_str(), view.desired)).collect();
+    let wished: BTreeMap<&str, u32> =
+        wishes.iter().map(|(name, replicas)| (name.as_str(), *replicas)).collect();
     ensure!(found == wished, "wished for is {wished:?}, shown is {found:?}");
     for view in workloads {
         ensure!(view.replicas.len() == view.desired as usize, "{}: {}", view.name, shown(view));
@@ -140,14 +173,20 @@ fn as_wished(cluster: &Cluster, workloads: &[WorkloadView], wishes: &Wishes) -> 
     Ok(())
 }
 
-/// Claims as nodes tell them, and instances as their engines do: a node may run what nobody knows of.
+/// Claims as nodes tell them, and instances as their engines do: a node may run what nobody knows
+/// of.
 fn nothing_unwished(nodes: &[&Daemon], wishes: &Wishes) -> Result<()> {
     let wished = wishes.values().map(|replicas| u64::from(*replicas)).sum::<u64>();
     for node in nodes {
         let claims: usize = node.api().nodes()?.iter().map(|member| member.replicas).sum();
-        ensure!(claims as u64 == wished, "{} knows of {claims} claims, {wished} are wished for", node.name);
+        ensure!(
+            claims as u64 == wished,
+            "{} knows of {claims} claims, {wished} are wished for",
+            node.name
+        );
     }
-    let running = nodes.iter().map(|node| Ok((&node.name, node.api().status()?["instances"].as_u64())));
+    let running =
+        nodes.iter().map(|node| Ok((&node.name, node.api().status()?["instances"].as_u64())));
     let running = running.collect::<Result<BTreeMap<_, _>>>()?;
     let sum = running.values().copied().map(Option::unwrap_or_default).sum::<u64>();
     ensure!(sum == wished, "{sum} instances run, {wished} are wished for: {running:?}");
@@ -159,6 +198,12 @@ fn answers(node: &Daemon, name: &str, replicas: u32) -> Result<()> {
         return Ok(());
     }
     let sample = ask_once(node.http()?, &format!("{name}.localhost"));
-    ensure!(sample.good(), "{name} does not answer at {}: {:?} {}", node.name, sample.answer, sample.text.trim());
+    ensure!(
+        sample.good(),
+        "{name} does not answer at {}: {:?} {}",
+        node.name,
+        sample.answer,
+        sample.text.trim()
+    );
     Ok(())
 }

@@ -1,4 +1,5 @@
-//! weather: packets are late and lost, all cores are busy, disks stall. Nothing is broken, so nobody may be taken for dead.
+//! weather: packets are late and lost, all cores are busy, disks stall. Nothing is broken, so
+//! nobody may be taken for dead.
 
 use std::collections::BTreeMap;
 use std::process::{Child, Command, Stdio};
@@ -49,7 +50,8 @@ pub(super) fn play(setup: &Setup) -> Result<Findings> {
         rest::nothing_moved(&before.places, &after.places)?;
         let doubted = after.accusations - before.accusations;
         let what = format!(
-            "{} of weather, {stalls} disk stalls of {}: nobody taken for dead, nothing moved, {doubted} doubts cleared; \
+            "{} of weather, {stalls} disk stalls of {}: nobody taken for dead, nothing moved, \
+                {doubted} doubts cleared; \
              {outage}; gap: between answers",
             lasts(setup.lasting),
             lasts(STALL)
@@ -74,7 +76,11 @@ fn endure(world: &World, lasting: Duration, before: &Seen) -> Result<usize> {
         now.nobody_down(world, before)?;
         let left = end.saturating_duration_since(Instant::now());
         if stalls % 6 == 0 {
-            world.say(&format!("{} left, {} doubts so far", lasts(left), now.accusations - before.accusations));
+            world.say(&format!(
+                "{} left, {} doubts so far",
+                lasts(left),
+                now.accusations - before.accusations
+            ));
         }
         std::thread::sleep(next.min(end).saturating_duration_since(Instant::now()));
     }
@@ -91,7 +97,11 @@ pub(super) struct Seen {
 
 impl Seen {
     pub(super) fn of(world: &World) -> Result<Self> {
-        let mut seen = Seen { downs: BTreeMap::new(), accusations: 0, places: rest::places(&world.cluster.nodes[0])? };
+        let mut seen = Seen {
+            downs: BTreeMap::new(),
+            accusations: 0,
+            places: rest::places(&world.cluster.nodes[0])?,
+        };
         for node in &world.cluster.nodes {
             let counters = node.api().status()?["counters"].clone();
             let count = |name: &str| counters[name].as_u64().unwrap_or_default();
@@ -107,9 +117,18 @@ impl Seen {
                 let events = node.api().events()?;
                 let down = events.iter().rfind(|event| event.kind == "node-down");
                 let told = down.map(|event| {
-                    format!("{}: {} ({})", event.at, event.message, event.node.as_deref().unwrap_or("somebody"))
+                    format!(
+                        "{}: {} ({})",
+                        event.at,
+                        event.message,
+                        event.node.as_deref().unwrap_or("somebody")
+                    )
                 });
-                bail!("a false failover: {} took a node for dead: {}", node.name, told.unwrap_or_default());
+                bail!(
+                    "a false failover: {} took a node for dead: {}",
+                    node.name,
+                    told.unwrap_or_default()
+                );
             }
         }
         Ok(())

@@ -1,5 +1,5 @@
-//! A cable on which packets are late and lost: two TAP interfaces, and between them we carry each frame ourselves. For
-//! kernels without netem, and for what netem cannot do.
+//! A cable on which packets are late and lost: two TAP interfaces, and between them we carry each
+//! frame ourselves. For kernels without netem, and for what netem cannot do.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -18,19 +18,21 @@ use rustix::ioctl::{Setter, ioctl, opcode};
 
 use super::net::Weather;
 
-/// Frames on the way at a time, each at most [`FRAME`] bytes: what netem would hold. Beyond, they are lost.
+/// Frames on the way at a time, each at most [`FRAME`] bytes: what netem would hold. Beyond, they
+/// are lost.
 const ON_THE_WAY: usize = 1000;
 /// More than an Ethernet frame of the usual size.
 const FRAME: usize = 2048;
 
-/// The wire, as long as its interfaces are there. Delete these before it is dropped: that is what ends its threads.
+/// The wire, as long as its interfaces are there. Delete these before it is dropped: that is what
+/// ends its threads.
 pub(super) struct Wire {
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Wire {
-    /// Makes both interfaces, down, in the calling thread's namespace. What enters `near` meets the weather and leaves at
-    /// `far`; the other way it passes at once.
+    /// Makes both interfaces, down, in the calling thread's namespace. What enters `near` meets the
+    /// weather and leaves at `far`; the other way it passes at once.
     pub(super) fn new(near: &str, far: &str, weather: Weather, seed: u64) -> Result<Self> {
         let mut chance = ChaCha8Rng::seed_from_u64(seed);
         let there = move |_: &[u8]| {
@@ -42,7 +44,8 @@ impl Wire {
 
     /// The same; frames that the hole takes are lost, both ways.
     pub(super) fn with_hole(near: &str, far: &str, hole: &Arc<Hole>) -> Result<Self> {
-        let fate = |hole: Arc<Hole>| move |frame: &[u8]| hole.passes(frame).then_some(Duration::ZERO);
+        let fate =
+            |hole: Arc<Hole>| move |frame: &[u8]| hole.passes(frame).then_some(Duration::ZERO);
         Self::between(near, far, fate(hole.clone()), fate(hole.clone()))
     }
 
@@ -92,7 +95,8 @@ impl Hole {
     fn passes(&self, frame: &[u8]) -> bool {
         const HEADER: usize = 14;
         let packet = frame.get(HEADER..).unwrap_or_default();
-        let address = |at: usize| <[u8; 4]>::try_from(packet.get(at..at + 4)?).ok().map(Ipv4Addr::from);
+        let address =
+            |at: usize| <[u8; 4]>::try_from(packet.get(at..at + 4)?).ok().map(Ipv4Addr::from);
         let is_ipv4 = frame.get(12..HEADER) == Some(&[8, 0]);
         let ends = (address(12), address(16));
         let [one, other] = self.between.map(Some);
@@ -157,16 +161,24 @@ const IFF_NO_PI: u16 = 0x1000;
 fn tap(name: &str) -> Result<File> {
     const PATH: &str = "/dev/net/tun";
     let file = File::options().read(true).write(true).open(PATH).with_context(|| {
-        format!("cannot open {PATH}: without netem, late and lost packets need the kernel's TUN driver (modprobe tun)")
+        format!(
+            "cannot open {PATH}: without netem, late and lost packets need the kernel's TUN \
+            driver (modprobe tun)"
+        )
     })?;
     ensure!(name.len() < 16, "{name} is too long for a network interface");
     let mut request = Request { name: [0; 16], flags: IFF_TAP | IFF_NO_PI, _rest: [0; 22] };
     request.name[..name.len()].copy_from_slice(name.as_bytes());
     #[expect(unsafe_code, reason = "no library of ours knows TUNSETIFF")]
-    // SAFETY: the opcode is TUNSETIFF, `_IOW('T', 202, int)`, which reads a `struct ifreq`; `Request` has its layout and
-    // size (40 bytes on every 64-bit target; 32 are read elsewhere).
-    unsafe { ioctl(file.as_fd(), Setter::<{ opcode::write::<std::ffi::c_int>(b'T', 202) }, Request>::new(request)) }
-        .with_context(|| format!("cannot make the TAP interface {name}"))?;
+    // SAFETY: the opcode is TUNSETIFF, `_IOW('T', 202, int)`, which reads a `struct ifreq`;
+    // `Request` has its layout and size (40 bytes on every 64-bit target; 32 are read elsewhere).
+    unsafe {
+        ioctl(
+            file.as_fd(),
+            Setter::<{ opcode::write::<std::ffi::c_int>(b'T', 202) }, Request>::new(request),
+        )
+    }
+    .with_context(|| format!("cannot make the TAP interface {name}"))?;
     Ok(file)
 }
 

@@ -34,8 +34,8 @@ pub(super) struct World {
 }
 
 impl World {
-    /// Sets the stage, lets `play` go on it, and sees that all comes to rest. What failed is told with the nodes' last
-    /// lines; logs and views are saved where the error says.
+    /// Sets the stage, lets `play` go on it, and sees that all comes to rest. What failed is told
+    /// with the nodes' last lines; logs and views are saved where the error says.
     pub(super) fn run(
         setup: &Setup,
         name: &str,
@@ -101,15 +101,24 @@ impl World {
         let outcome = world.cluster.told(outcome);
         let folder = setup.evidence.join(name);
         match world.save(&folder) {
-            Ok(()) => outcome.map_err(|seen| anyhow!("{seen:#}\nlogs and views are in {}", folder.display())),
-            Err(error) => outcome.map_err(|seen| anyhow!("{seen:#}\nlogs and views were not saved: {error:#}")),
+            Ok(()) => outcome
+                .map_err(|seen| anyhow!("{seen:#}\nlogs and views are in {}", folder.display())),
+            Err(error) => outcome
+                .map_err(|seen| anyhow!("{seen:#}\nlogs and views were not saved: {error:#}")),
         }
     }
 
-    fn play(&mut self, setup: &Setup, play: impl FnOnce(&mut World) -> Result<Findings>) -> Result<Findings> {
+    fn play(
+        &mut self,
+        setup: &Setup,
+        play: impl FnOnce(&mut World) -> Result<Findings>,
+    ) -> Result<Findings> {
         let status = self.cluster.nodes[0].api().status()?;
         let known = status["roots"].is_object() && !status["instances"].is_null();
-        ensure!(known, "the daemon's status shows no `roots` or `instances`: it is older than these checks");
+        ensure!(
+            known,
+            "the daemon's status shows no `roots` or `instances`: it is older than these checks"
+        );
         let each = u32::try_from(setup.nodes).expect("few nodes");
         for (name, replicas) in [(EACH, each), (PAIR, 2), (ONE, 1)] {
             self.publish(0, name, replicas)?;
@@ -120,7 +129,10 @@ impl World {
         self.say("waiting for rest");
         self.rest()?;
         rest::stays(&self.cluster, &self.wishes)?;
-        self.say("at rest, and it stays so: of one mind, every replica healthy once, nothing else runs, nothing moves");
+        self.say(
+            "at rest, and it stays so: of one mind, every replica healthy once, nothing else \
+            runs, nothing moves",
+        );
         Ok(findings)
     }
 
@@ -145,7 +157,13 @@ impl World {
     }
 
     /// Publishes another component.
-    pub(super) fn publish_of(&mut self, at: usize, guest: &str, name: &str, replicas: u32) -> Result<()> {
+    pub(super) fn publish_of(
+        &mut self,
+        at: usize,
+        guest: &str,
+        name: &str,
+        replicas: u32,
+    ) -> Result<()> {
         let guest = self.cluster.guest(guest)?;
         self.cluster.publish(at, &guest, name, replicas)?;
         self.wishes.insert(name.to_owned(), replicas);
@@ -166,7 +184,8 @@ impl World {
     pub(super) fn held_by(&self, node: usize) -> Result<Vec<String>> {
         let id = self.cluster.nodes[node].id();
         let workloads = self.cluster.nodes[node].api().workloads()?;
-        let replicas = workloads.iter().flat_map(held).filter(|one| one.node.as_deref() == Some(id));
+        let replicas =
+            workloads.iter().flat_map(held).filter(|one| one.node.as_deref() == Some(id));
         Ok(replicas.map(|one| one.replica.clone()).collect())
     }
 
@@ -174,11 +193,14 @@ impl World {
     pub(super) fn holder(&self, at: usize, name: &str, place: usize) -> Result<usize> {
         let view = self.cluster.nodes[at].api().workload(name)?;
         let wanted = format!("{name}/{place}");
-        let one = held(&view).find(|one| one.replica == wanted).with_context(|| format!("nobody holds {wanted}"))?;
+        let one = held(&view)
+            .find(|one| one.replica == wanted)
+            .with_context(|| format!("nobody holds {wanted}"))?;
         self.cluster.by_id(one.node.as_deref().context("a held replica has a holder")?)
     }
 
-    /// Waits until everything that is wished for is healthy without these nodes, as `at` sees it; returns when it was.
+    /// Waits until everything that is wished for is healthy without these nodes, as `at` sees it;
+    /// returns when it was.
     pub(super) fn rescued(&self, at: usize, lost: &[usize]) -> Result<Instant> {
         let lost: Vec<&str> = lost.iter().map(|node| self.cluster.nodes[*node].id()).collect();
         let api = self.cluster.nodes[at].api();
@@ -198,15 +220,20 @@ impl World {
     /// Logs of all nodes, and what those that run have to say.
     fn save(&self, folder: &Path) -> Result<()> {
         if folder.exists() {
-            fs::remove_dir_all(folder).with_context(|| format!("cannot empty {}", folder.display()))?;
+            fs::remove_dir_all(folder)
+                .with_context(|| format!("cannot empty {}", folder.display()))?;
         }
         fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
         for node in &self.cluster.nodes {
             node.save_logs(folder)?;
             for view in ["status", "nodes", "workloads", "events"] {
                 let path: PathBuf = folder.join(format!("{}.{view}.json", node.name));
-                let text = node.api().text(&format!("/v1/{view}")).unwrap_or_else(|error| format!("{error:#}\n"));
-                fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+                let text = node
+                    .api()
+                    .text(&format!("/v1/{view}"))
+                    .unwrap_or_else(|error| format!("{error:#}\n"));
+                fs::write(&path, text)
+                    .with_context(|| format!("cannot write {}", path.display()))?;
             }
         }
         Ok(())

@@ -1,4 +1,5 @@
-//! cargo-deny: installed into the build folder, in one known version, so that a machine's own does not matter.
+//! cargo-deny: installed into the build folder, in one known version, so that a machine's own does
+//! not matter.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -22,9 +23,13 @@ pub(super) fn install(workspace: &Workspace) -> Result<()> {
     if program(workspace).is_file() {
         return Ok(());
     }
-    println!("   installing cargo-deny {VERSION} into {} (once, some minutes)", home(workspace).display());
+    println!(
+        "   installing cargo-deny {VERSION} into {} (once, some minutes)",
+        home(workspace).display()
+    );
     let build = workspace.target.join("tools").join("build");
-    let mut cargo = workspace.cargo(["install", "cargo-deny", "--locked", "--version", VERSION, "--root"]);
+    let mut cargo =
+        workspace.cargo(["install", "cargo-deny", "--locked", "--version", VERSION, "--root"]);
     cargo.arg(home(workspace)).env("CARGO_TARGET_DIR", &build);
     // Its release profile has fat LTO; it runs for a second, so the minutes are better saved here.
     cargo.env("CARGO_PROFILE_RELEASE_LTO", "off").env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16");
@@ -38,7 +43,9 @@ pub(super) fn run(workspace: &Workspace) -> Result<()> {
     install(workspace)?;
     for manifest in [workspace.root.join("Cargo.toml"), workspace.guests_manifest()] {
         let mut deny = Command::new(program(workspace));
-        deny.current_dir(&workspace.root).args(["--log-level", "error", "--locked", "--manifest-path"]).arg(manifest);
+        deny.current_dir(&workspace.root)
+            .args(["--log-level", "error", "--locked", "--manifest-path"])
+            .arg(manifest);
         deny.arg("--config").arg(workspace.root.join("deny.toml"));
         deny.args(["check", "bans", "licenses", "sources"]);
         passes(deny)?;

@@ -31,8 +31,11 @@ pub enum Step {
 
 /// Runs the steps asked for (none: all) and stops at the first failure. True when all passed.
 pub fn run(workspace: &Workspace, asked: &[Step]) -> Result<bool> {
-    let steps: Vec<Step> =
-        Step::value_variants().iter().copied().filter(|step| asked.is_empty() || asked.contains(step)).collect();
+    let steps: Vec<Step> = Step::value_variants()
+        .iter()
+        .copied()
+        .filter(|step| asked.is_empty() || asked.contains(step))
+        .collect();
     println!("building into {}", workspace.target.display());
     let started = Instant::now();
     let mut taken = Vec::new();
@@ -40,7 +43,11 @@ pub fn run(workspace: &Workspace, asked: &[Step]) -> Result<bool> {
         println!("\n== {}/{} {}", index + 1, steps.len(), step.title());
         let step_started = Instant::now();
         if let Err(error) = step.run(workspace) {
-            println!("\n== {} FAILED after {}: {error:#}", step.title(), seconds(step_started.elapsed()));
+            println!(
+                "\n== {} FAILED after {}: {error:#}",
+                step.title(),
+                seconds(step_started.elapsed())
+            );
             println!("   {}", step.remedy());
             println!("   Again, this step alone: cargo testnet check {}", step.name());
             return Ok(false);
@@ -80,21 +87,26 @@ impl Step {
     fn remedy(self) -> &'static str {
         match self {
             Step::Setup => {
-                "Set-up needs rustup, a C compiler and a way to crates.io; the lines above say which was missing."
+                "Set-up needs rustup, a C compiler and a way to crates.io; the lines above say \
+                    which was missing."
             }
             Step::Format => {
-                "Run: cargo fmt --all, and cargo fmt --all --manifest-path examples/guests/Cargo.toml; look at the diff, keep it."
+                "Run: cargo fmt --all, and cargo fmt --all --manifest-path \
+                    examples/guests/Cargo.toml; look at the diff, keep it."
             }
             Step::Law => {
-                "Each line above says what to do; if the law itself is wrong, change testnet/src/law and say why."
+                "Each line above says what to do; if the law itself is wrong, change \
+                    testnet/src/law and say why."
             }
             Step::Deny => "Drop the dependency, or add the exception with its reason to deny.toml.",
             Step::Clippy => {
-                "Mend what the lines above name; an exception is #[expect(.., reason = \"..\")] at the smallest scope."
+                "Mend what the lines above name; an exception is #[expect(.., reason = \"..\")] \
+                    at the smallest scope."
             }
             Step::Docs => "Mend the links and comments that the lines above name.",
             Step::Tests => {
-                "One test alone: cargo test -p PACKAGE NAME -- --nocapture. A simulator's seed is in its message."
+                "One test alone: cargo test -p PACKAGE NAME -- --nocapture. A simulator's seed is \
+                    in its message."
             }
         }
     }

@@ -45,7 +45,8 @@ fn clippy(workspace: &Workspace) -> Result<()> {
     let mut clippy = workspace.cargo(["clippy", "--workspace", "--all-targets", "--locked"]);
     clippy.args(["--", "-D", "warnings"]);
     passes(clippy)?;
-    // Their target comes with building them; without it clippy would fail in a way that hides the cause.
+    // Their target comes with building them; without it clippy would fail in a way that hides the
+    // cause.
     workspace.build_guests()?;
     let mut clippy = guests(workspace, ["clippy", "--locked", "--target", WASM_TARGET]);
     clippy.args(["--", "-D", "warnings"]);
@@ -60,19 +61,23 @@ fn docs(workspace: &Workspace) -> Result<()> {
 
 fn tests(workspace: &Workspace) -> Result<()> {
     workspace.build_guests()?;
-    // With the features that the tests use: `--package shoal` alone would build half of the libraries twice.
+    // With the features that the tests use: `--package shoal` alone would build half of the
+    // libraries twice.
     passes(workspace.cargo(["build", "--workspace", "--all-targets", "--locked"]))?;
     let test = |arguments: &[&str]| {
         let mut test = workspace.cargo(["test", "--locked", "--no-fail-fast"]);
         test.args(arguments);
-        test.env("SHOAL_GUESTS_DIR", workspace.guests()).env("SHOAL_BIN", workspace.daemon(Profile::Dev));
+        test.env("SHOAL_GUESTS_DIR", workspace.guests())
+            .env("SHOAL_BIN", workspace.daemon(Profile::Dev));
         passes(test)
     };
     test(&["--workspace"])?;
     // A test that needs what not every machine has, and passes without, would say nothing.
     let mut demanding = vec!["--workspace", "--test", "leftovers", "--", "--ignored"];
-    for (name, why) in [("a_run_in_namespaces", Net::impossible()), ("a_run_beside_docker_swarm", swarm::impossible())]
-    {
+    for (name, why) in [
+        ("a_run_in_namespaces", Net::impossible()),
+        ("a_run_beside_docker_swarm", swarm::impossible()),
+    ] {
         if let Some(why) = why {
             println!("   left out: {name}: {why}");
             demanding.extend(["--skip", name]);

@@ -14,7 +14,8 @@ const CONFINED: &[Confined] = &[
     Confined {
         library: "bincode",
         home: "protocol/src/model/codec",
-        why: "what is signed and hashed has one encoding, and bincode is no longer maintained: it must be replaceable there",
+        why: "what is signed and hashed has one encoding, and bincode is no longer maintained: it \
+            must be replaceable there",
     },
     Confined {
         library: "libp2p",
@@ -43,13 +44,20 @@ pub(super) fn check(source: &Source) -> Vec<Violation> {
     for named in &source.named {
         let Some(first) = named.path.first() else { continue };
         for rule in CONFINED {
-            let family = first.strip_prefix(rule.library).is_some_and(|rest| rest.is_empty() || rest.starts_with('_'));
+            let family = first
+                .strip_prefix(rule.library)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('_'));
             // A lone name may be a variable; a path or an import names the crate.
             if family && named.path.len() > 1 && !at_home(&source.file, rule.home) {
                 violations.push(source.violation(
                     named.line,
                     "a library stays in its folder",
-                    format!("`{}` is named outside {}: {}", named.path.join("::"), rule.home, rule.why),
+                    format!(
+                        "`{}` is named outside {}: {}",
+                        named.path.join("::"),
+                        rule.home,
+                        rule.why
+                    ),
                 ));
             }
         }

@@ -1,4 +1,5 @@
-//! What each crate may depend on, with a reason a line. What is not here is refused, what is here and unused too.
+//! What each crate may depend on, with a reason a line. What is not here is refused, what is here
+//! and unused too.
 
 use std::path::Path;
 
@@ -75,7 +76,8 @@ const PACKAGES: &[Package] = &[
             ("serde-saphyr", "YAML at the door"),
             (
                 "socket2",
-                "the segment size of connections, an end by reset, multicast, what the kernel holds back for a client",
+                "the segment size of connections, an end by reset, multicast, what the kernel \
+                    holds back for a client",
             ),
             ("thiserror", "typed errors"),
             ("tokio", "the event loop"),
@@ -87,7 +89,8 @@ const PACKAGES: &[Package] = &[
     },
     Package {
         name: "shoal-testnet",
-        // Never shoal, shoal-runtimes, libp2p or wasmtime: real nodes are the binary, and the gate must build quickly.
+        // Never shoal, shoal-runtimes, libp2p or wasmtime: real nodes are the binary, and the gate
+        // must build quickly.
         uses: &[
             ("shoal-protocol", "the state machine the simulator drives"),
             ("anyhow", "errors that only a person reads"),
@@ -103,7 +106,11 @@ const PACKAGES: &[Package] = &[
         tests_use: &[
             ("proptest", "draws what users and fate do, and makes what failed short"),
             ("proptest-state-machine", "the same, one step after another, beside a small model"),
-            ("stateright", "takes every step of three nodes in turn, and finds the shortest way to what is wrong"),
+            (
+                "stateright",
+                "takes every step of three nodes in turn, and finds the shortest way to what is \
+                    wrong",
+            ),
         ],
     },
     Package {
@@ -122,15 +129,25 @@ pub(super) fn check(root: &Path, metadata: &Value) -> Result<Vec<Violation>> {
     let mut violations = Vec::new();
     for package in metadata["packages"].as_array().context("`cargo metadata` lists no packages")? {
         let name = package["name"].as_str().context("a package without a name")?;
-        let manifest = Path::new(package["manifest_path"].as_str().context("a package without a manifest")?);
+        let manifest =
+            Path::new(package["manifest_path"].as_str().context("a package without a manifest")?);
         let text = std::fs::read_to_string(manifest).unwrap_or_default();
         let file = manifest.strip_prefix(root).unwrap_or(manifest).to_string_lossy().into_owned();
         let mut found = |word: &str, why: String| {
-            let line = 1 + text.lines().position(|line| line.trim_start().starts_with(word)).unwrap_or(0);
-            violations.push(Violation { file: file.clone(), line, rule: "every dependency has its reason", why });
+            let line =
+                1 + text.lines().position(|line| line.trim_start().starts_with(word)).unwrap_or(0);
+            violations.push(Violation {
+                file: file.clone(),
+                line,
+                rule: "every dependency has its reason",
+                why,
+            });
         };
         let Some(allowed) = PACKAGES.iter().find(|allowed| allowed.name == name) else {
-            found("name", format!("the package `{name}` has no entry in testnet/src/law/dependencies.rs"));
+            found(
+                "name",
+                format!("the package `{name}` has no entry in testnet/src/law/dependencies.rs"),
+            );
             continue;
         };
         let (uses, tests_use) = dependencies(package);
@@ -139,7 +156,8 @@ pub(super) fn check(root: &Path, metadata: &Value) -> Result<Vec<Violation>> {
                 found(
                     dependency,
                     format!(
-                        "`{name}` may not depend on `{dependency}`: do without, or give the reason in \
+                        "`{name}` may not depend on `{dependency}`: do without, or give the \
+                            reason in \
                          testnet/src/law/dependencies.rs"
                     ),
                 );
@@ -150,18 +168,23 @@ pub(super) fn check(root: &Path, metadata: &Value) -> Result<Vec<Violation>> {
                 found(
                     dependency,
                     format!(
-                        "the tests of `{name}` may not depend on `{dependency}`: do without, or give the reason in \
+                        "the tests of `{name}` may not depend on `{dependency}`: do without, or \
+                            give the reason in \
                          testnet/src/law/dependencies.rs"
                     ),
                 );
             }
         }
         let unused = allowed.uses.iter().filter(|(known, _)| !uses.contains(known));
-        let unused = unused.chain(allowed.tests_use.iter().filter(|(known, _)| !tests_use.contains(known)));
+        let unused =
+            unused.chain(allowed.tests_use.iter().filter(|(known, _)| !tests_use.contains(known)));
         for (dependency, _) in unused {
             found(
                 "name",
-                format!("`{name}` no longer depends on `{dependency}`: remove it from testnet/src/law/dependencies.rs"),
+                format!(
+                    "`{name}` no longer depends on `{dependency}`: remove it from \
+                        testnet/src/law/dependencies.rs"
+                ),
             );
         }
     }

@@ -1,8 +1,11 @@
-//! The import law: leaves <- rooms <- `protocol::node` <- doors, said once and checked by a command.
+//! The import law: leaves <- rooms <- `protocol::node` <- doors, said once and checked by a
+//! command.
 //!
-//! It reads the sources (see `paths` for what a light reading cannot see) and `cargo metadata`, and refuses
+//! It reads the sources (see `paths` for what a light reading cannot see) and `cargo metadata`, and
+//! refuses
 //! - a room of `protocol` that names a sibling, and a leaf that names a room (`rooms`);
-//! - what would make `protocol` depend on a device: files, sockets, clocks, threads, chance (`purity`);
+//! - what would make `protocol` depend on a device: files, sockets, clocks, threads, chance
+//!   (`purity`);
 //! - a library named outside the one folder that may know it (`confined`);
 //! - a dependency that nobody has given a reason for (`dependencies`).
 
@@ -67,7 +70,9 @@ pub fn run(workspace: &Workspace) -> Result<bool> {
     }
     match violations.len() {
         0 => println!("the import law holds"),
-        count => println!("\nthe import law is broken in {count} places (its rules: testnet/src/law)"),
+        count => {
+            println!("\nthe import law is broken in {count} places (its rules: testnet/src/law)")
+        }
     }
     Ok(violations.is_empty())
 }
@@ -97,12 +102,16 @@ fn members(root: &Path, metadata: &Value) -> Result<Vec<PathBuf>> {
         let manifest = Path::new(package["manifest_path"].as_str()?);
         Some(manifest.parent()?.strip_prefix(root).ok()?.to_path_buf())
     };
-    packages.iter().map(|package| folder(package).context("a package lies outside the workspace")).collect()
+    packages
+        .iter()
+        .map(|package| folder(package).context("a package lies outside the workspace"))
+        .collect()
 }
 
 fn rust_files(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
-    let entries = fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))?;
+    let entries =
+        fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))?;
     for entry in entries {
         let path = entry.with_context(|| format!("cannot list {}", folder.display()))?.path();
         if path.is_dir() && path.file_name().is_some_and(|name| name != "target") {
@@ -116,7 +125,8 @@ fn rust_files(folder: &Path) -> Result<Vec<PathBuf>> {
 }
 
 fn read(root: &Path, folder: &Path, file: &Path) -> Result<Source> {
-    let text = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let text =
+        fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
     let relative = file.strip_prefix(root).unwrap_or(file);
     let module = module(relative.strip_prefix(folder.join("src")).unwrap_or(Path::new("")));
     let file = relative.to_string_lossy().replace('\\', "/");
@@ -125,8 +135,11 @@ fn read(root: &Path, folder: &Path, file: &Path) -> Result<Source> {
 
 /// `ring/probe.rs` is `[ring, probe]`, `ring/mod.rs` is `[ring]`, `lib.rs` is the root.
 fn module(file: &Path) -> Vec<String> {
-    let mut module: Vec<String> =
-        file.with_extension("").components().map(|part| part.as_os_str().to_string_lossy().into_owned()).collect();
+    let mut module: Vec<String> = file
+        .with_extension("")
+        .components()
+        .map(|part| part.as_os_str().to_string_lossy().into_owned())
+        .collect();
     if module.last().is_some_and(|last| last == "mod") || module == ["lib"] || module == ["main"] {
         module.pop();
     }

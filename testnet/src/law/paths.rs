@@ -1,8 +1,8 @@
 //! The paths a source file names, made absolute: `super::x` in `crate::a::b` is `crate::a::x`.
 //!
-//! Light on purpose: it reads words, not grammar. It follows `use` trees, renames, `self`, `super`, `$crate` and inline
-//! modules. It does not see paths inside strings (`#[serde(with = "..")]`) or those that a macro builds from pieces,
-//! and it takes a file's imports to hold in the whole file.
+//! Light on purpose: it reads words, not grammar. It follows `use` trees, renames, `self`, `super`,
+//! `$crate` and inline modules. It does not see paths inside strings (`#[serde(with = "..")]`) or
+//! those that a macro builds from pieces, and it takes a file's imports to hold in the whole file.
 
 use std::collections::BTreeMap;
 
@@ -22,8 +22,14 @@ pub struct Named {
 /// All paths in `source`, which is the module `module` of its crate (empty: the root).
 pub fn named(source: &str, module: &[String]) -> Vec<Named> {
     let tokens = words(source);
-    let mut reader =
-        Reader { tokens: &tokens, at: 0, inside: Vec::new(), depth: 0, file: module, known: BTreeMap::new() };
+    let mut reader = Reader {
+        tokens: &tokens,
+        at: 0,
+        inside: Vec::new(),
+        depth: 0,
+        file: module,
+        known: BTreeMap::new(),
+    };
     let found = reader.read();
     found.into_iter().map(|named| reader.resolved(named)).collect()
 }
@@ -67,7 +73,9 @@ impl Reader<'_> {
                     self.at += 1;
                     self.tree(Vec::new(), &mut found);
                 }
-                Some(Word::Name(name)) if name == "extern" && self.word(1).is_some_and(|word| word.is("crate")) => {
+                Some(Word::Name(name))
+                    if name == "extern" && self.word(1).is_some_and(|word| word.is("crate")) =>
+                {
                     self.at += 2;
                     self.tree(Vec::new(), &mut found);
                 }
@@ -171,7 +179,13 @@ impl Reader<'_> {
         self.import(prefix, alias, line, found);
     }
 
-    fn import(&mut self, path: Vec<String>, alias: Option<String>, line: usize, found: &mut Vec<Named>) {
+    fn import(
+        &mut self,
+        path: Vec<String>,
+        alias: Option<String>,
+        line: usize,
+        found: &mut Vec<Named>,
+    ) {
         if path.is_empty() {
             return;
         }
@@ -194,8 +208,8 @@ impl Reader<'_> {
         base
     }
 
-    /// Resolves what the file's imports and modules say about the first name. Done last, since an import may stand
-    /// below its use.
+    /// Resolves what the file's imports and modules say about the first name. Done last, since an
+    /// import may stand below its use.
     fn resolved(&self, named: Named) -> Named {
         let mut path = named.path.clone();
         // Imports may build upon one another; a ring of them (`use a::a`) must end.

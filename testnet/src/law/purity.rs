@@ -1,5 +1,6 @@
-//! `protocol` is sans-IO and deterministic: the same inputs and seed give the same effects, on every device. So is the
-//! simulated world around it: one unordered map in the harness, and a seed no longer tells the same story twice.
+//! `protocol` is sans-IO and deterministic: the same inputs and seed give the same effects, on
+//! every device. So is the simulated world around it: one unordered map in the harness, and a seed
+//! no longer tells the same story twice.
 
 use super::{Source, Violation};
 
@@ -47,7 +48,8 @@ pub(super) fn check(source: &Source) -> Vec<Violation> {
     for named in &source.named {
         let shown = named.path.join("::");
         for (path, why) in PATHS {
-            if named.path.len() > 1 && (is_below(&shown, path) || imports_all_around(&shown, path)) {
+            if named.path.len() > 1 && (is_below(&shown, path) || imports_all_around(&shown, path))
+            {
                 found(named.line, &shown, why);
             }
         }
@@ -56,11 +58,16 @@ pub(super) fn check(source: &Source) -> Vec<Violation> {
                 found(named.line, name, why);
             }
         }
-        let prints = named.called_as_macro && named.path.last().is_some_and(|name| PRINTS.contains(&name.as_str()));
+        let prints = named.called_as_macro
+            && named.path.last().is_some_and(|name| PRINTS.contains(&name.as_str()));
         // What a test prints is seen only when it fails.
         let tests = source.module.last().is_some_and(|module| module == "tests");
         if prints && source.file.starts_with(CORE) && !tests {
-            found(named.line, &format!("{shown}!"), "the core speaks through effects: emit `Notify`");
+            found(
+                named.line,
+                &format!("{shown}!"),
+                "the core speaks through effects: emit `Notify`",
+            );
         }
     }
     violations

@@ -14,7 +14,9 @@ const CODEC: &str = "wire";
 
 pub(super) fn check(source: &Source) -> Vec<Violation> {
     // The crate's root is a door: it declares the rooms and re-exports from them.
-    let Some(own) = source.module.first().filter(|_| source.file.starts_with(SOURCES)) else { return Vec::new() };
+    let Some(own) = source.module.first().filter(|_| source.file.starts_with(SOURCES)) else {
+        return Vec::new();
+    };
     source.named.iter().filter_map(|named| judge(source, own, named)).collect()
 }
 
@@ -29,22 +31,32 @@ fn judge(source: &Source, own: &str, named: &Named) -> Option<Violation> {
         _ if other == own || (named.path.len() == 2 && named.called_as_macro) => None,
         (LEAF, _) => found(
             "model is a leaf",
-            format!("`{shown}` is named in `{LEAF}`, which knows no room: move the shared type into `{LEAF}`"),
+            format!(
+                "`{shown}` is named in `{LEAF}`, which knows no room: move the shared type into \
+                    `{LEAF}`"
+            ),
         ),
         (_, LEAF) => None,
         (CODEC, "*") | (_, "*") => found(
             "rooms do not import one another",
-            format!("`{shown}` imports every room into `{own}`: name `crate::{LEAF}` or the room's own modules"),
+            format!(
+                "`{shown}` imports every room into `{own}`: name `crate::{LEAF}` or the room's \
+                    own modules"
+            ),
         ),
         (CODEC, _) => None,
         (_, CODEC) => found(
             "only node speaks wire",
-            format!("`{shown}` is named in the room `{own}`: rooms hold their own types, `{HUB}` encodes them"),
+            format!(
+                "`{shown}` is named in the room `{own}`: rooms hold their own types, `{HUB}` \
+                    encodes them"
+            ),
         ),
         _ => found(
             "rooms do not import one another",
             format!(
-                "`{shown}` is named in the room `{own}`: put a shared plain type into `{LEAF}`, or let `{HUB}` carry the \
+                "`{shown}` is named in the room `{own}`: put a shared plain type into `{LEAF}`, \
+                    or let `{HUB}` carry the \
                  fact from one room to the other"
             ),
         ),

@@ -1,4 +1,5 @@
-//! Rust source to words: comments, strings, characters and numbers are gone, every word knows its line.
+//! Rust source to words: comments, strings, characters and numbers are gone, every word knows its
+//! line.
 
 /// A word of Rust that the law cares about.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -12,10 +12,14 @@ fn said(file: &str, text: &str) -> Vec<String> {
     let inner = Path::new(file).strip_prefix(format!("{folder}/src")).unwrap_or(Path::new(""));
     let module = module(inner);
     let source = Source { file: file.to_owned(), named: paths::named(text, &module), module };
-    let mut violations = [rooms::check(&source), purity::check(&source), confined::check(&source)].concat();
+    let mut violations =
+        [rooms::check(&source), purity::check(&source), confined::check(&source)].concat();
     violations.sort();
     let blamed = |why: &str| why.split('`').nth(1).unwrap_or_default().to_owned();
-    violations.iter().map(|one| format!("{}: {}: {}", one.line, one.rule, blamed(&one.why))).collect()
+    violations
+        .iter()
+        .map(|one| format!("{}: {}: {}", one.line, one.rule, blamed(&one.why)))
+        .collect()
 }
 
 const SIBLING: &str = "rooms do not import one another";
@@ -33,10 +37,14 @@ fn a_room_may_not_name_its_sibling_however_it_is_written() {
         "use crate as all; fn f(x: all::ring::Ring) {}",
         "mod tests { use super::super::ring::Ring; }",
         "macro_rules! m { () => { $crate::ring::Ring } }",
-        "#[derive(Debug)] struct S<'a>(&'a str, char); const C: char = '\"'; const Q: char = '\\''; use crate::ring::X;",
+        "#[derive(Debug)] struct S<'a>(&'a str, char); const C: char = '\"'; const Q: char = \
+            '\\''; use crate::ring::X;",
     ] {
         let said = said(file, text);
-        assert!(said.iter().any(|one| one.starts_with(&format!("1: {SIBLING}: crate::ring"))), "{text}: {said:?}");
+        assert!(
+            said.iter().any(|one| one.starts_with(&format!("1: {SIBLING}: crate::ring"))),
+            "{text}: {said:?}"
+        );
     }
     assert_eq!(said(file, "use super::*;"), [format!("1: {SIBLING}: crate::*")]);
 }
@@ -64,13 +72,22 @@ fn model_is_a_leaf() {
         "protocol/src/model/claim.rs",
         "use super::id::NodeId;\nuse crate::claims::Sheet;\nuse crate::node::Node;",
     );
-    assert_eq!(said, ["2: model is a leaf: crate::claims::Sheet", "3: model is a leaf: crate::node::Node"]);
+    assert_eq!(
+        said,
+        ["2: model is a leaf: crate::claims::Sheet", "3: model is a leaf: crate::node::Node"]
+    );
 }
 
 #[test]
 fn only_node_speaks_wire_and_knows_all_rooms() {
-    assert_eq!(said("protocol/src/node/mod.rs", "use crate::{ring, wire, auction};"), Vec::<String>::new());
-    assert_eq!(said("protocol/src/lib.rs", "pub mod ring; pub use ring::Ring; use crate::wire;"), Vec::<String>::new());
+    assert_eq!(
+        said("protocol/src/node/mod.rs", "use crate::{ring, wire, auction};"),
+        Vec::<String>::new()
+    );
+    assert_eq!(
+        said("protocol/src/lib.rs", "pub mod ring; pub use ring::Ring; use crate::wire;"),
+        Vec::<String>::new()
+    );
     assert_eq!(
         said("protocol/src/ring/mod.rs", "use crate::wire::Envelope;"),
         ["1: only node speaks wire: crate::wire::Envelope"]
@@ -79,9 +96,15 @@ fn only_node_speaks_wire_and_knows_all_rooms() {
         said("protocol/src/ring/mod.rs", "use crate::node::Node;"),
         [format!("1: {SIBLING}: crate::node::Node")]
     );
-    assert_eq!(said("protocol/src/wire/mod.rs", "use crate::auction::Message;"), Vec::<String>::new());
+    assert_eq!(
+        said("protocol/src/wire/mod.rs", "use crate::auction::Message;"),
+        Vec::<String>::new()
+    );
     assert_eq!(said("protocol/src/wire/mod.rs", "use crate::node::Message;"), Vec::<String>::new());
-    assert_eq!(said("protocol/src/wire/mod.rs", "use crate::*;"), [format!("1: {SIBLING}: crate::*")]);
+    assert_eq!(
+        said("protocol/src/wire/mod.rs", "use crate::*;"),
+        [format!("1: {SIBLING}: crate::*")]
+    );
 }
 
 #[test]
@@ -115,7 +138,10 @@ fn protocol_touches_no_device() {
     // The simulated world obeys, too, but it may print.
     let world = said("testnet/src/sim/world.rs", text);
     assert_eq!(world.len(), expected.len() - 1, "{world:#?}");
-    assert!(world.iter().all(|one| one.contains("the simulated world is deterministic")), "{world:#?}");
+    assert!(
+        world.iter().all(|one| one.contains("the simulated world is deterministic")),
+        "{world:#?}"
+    );
 }
 
 #[test]
@@ -160,7 +186,8 @@ fn a_whole_tree_is_read_and_every_violation_says_where_and_why() {
     let files = [
         (
             "protocol/Cargo.toml",
-            "[package]\nname = \"shoal-protocol\"\n\n[dependencies]\ntokio = \"1\"\nserde = \"1\"\n",
+            "[package]\nname = \"shoal-protocol\"\n\n[dependencies]\ntokio = \"1\"\nserde \
+                = \"1\"\n",
         ),
         ("protocol/src/lib.rs", "pub mod model;\npub mod ring;\n"),
         ("protocol/src/model/mod.rs", "pub struct Time;\n"),
@@ -170,28 +197,41 @@ fn a_whole_tree_is_read_and_every_violation_says_where_and_why() {
     ];
     let tree = Tree::new("tree", &files.into_iter().collect());
     let dependency = |name: &str, kind: Value| json!({ "name": name, "kind": kind });
-    let mut used: Vec<Value> = ["bincode", "crdts", "imbl", "rand_chacha", "ring", "serde", "tokio"]
-        .iter()
-        .map(|name| dependency(name, Value::Null))
-        .collect();
+    let mut used: Vec<Value> =
+        ["bincode", "crdts", "imbl", "rand_chacha", "ring", "serde", "tokio"]
+            .iter()
+            .map(|name| dependency(name, Value::Null))
+            .collect();
     used.push(dependency("proptest", json!("dev")));
     let metadata = json!({ "packages": [{
         "name": "shoal-protocol", "manifest_path": tree.0.join("protocol/Cargo.toml"), "dependencies": used,
     }]});
 
-    let said: Vec<String> = broken(&tree.0, &metadata).unwrap().iter().map(Violation::to_string).collect();
+    let said: Vec<String> =
+        broken(&tree.0, &metadata).unwrap().iter().map(Violation::to_string).collect();
 
     assert_eq!(said.len(), 3, "{said:#?}");
-    assert!(said[0].starts_with("protocol/Cargo.toml:2: every dependency has its reason"), "{}", said[0]);
+    assert!(
+        said[0].starts_with("protocol/Cargo.toml:2: every dependency has its reason"),
+        "{}",
+        said[0]
+    );
     assert!(said[0].contains("no longer depends on `thiserror`"), "{}", said[0]);
     assert!(said[1].starts_with("protocol/Cargo.toml:5: "), "{}", said[1]);
     assert!(said[1].contains("`shoal-protocol` may not depend on `tokio`"), "{}", said[1]);
-    assert!(said[2].starts_with("protocol/src/ring/probe.rs:3: rooms do not import one another"), "{}", said[2]);
+    assert!(
+        said[2].starts_with("protocol/src/ring/probe.rs:3: rooms do not import one another"),
+        "{}",
+        said[2]
+    );
 }
 
 #[test]
 fn a_package_nobody_has_listed_is_refused() {
-    let tree = Tree::new("unlisted", &[("extra/Cargo.toml", "[package]\nname = \"extra\"\n")].into_iter().collect());
+    let tree = Tree::new(
+        "unlisted",
+        &[("extra/Cargo.toml", "[package]\nname = \"extra\"\n")].into_iter().collect(),
+    );
     let metadata = json!({ "packages": [
         { "name": "extra", "manifest_path": tree.0.join("extra/Cargo.toml"), "dependencies": [] },
     ]});

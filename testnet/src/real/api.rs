@@ -30,12 +30,18 @@ impl Api {
         &self.socket
     }
 
-    fn request(&self, method: &str, target: &str, patience: Duration) -> Result<Answer<UnixStream>> {
+    fn request(
+        &self,
+        method: &str,
+        target: &str,
+        patience: Duration,
+    ) -> Result<Answer<UnixStream>> {
         let shown = || format!("{method} {target} at {}", self.socket.display());
         let stream = UnixStream::connect(&self.socket).with_context(shown)?;
         stream.set_read_timeout(Some(patience)).with_context(shown)?;
         stream.set_write_timeout(Some(patience)).with_context(shown)?;
-        let answer = ask(stream, &Request { method, target, host: "shoal", body: &[] }).with_context(shown)?;
+        let answer = ask(stream, &Request { method, target, host: "shoal", body: &[] })
+            .with_context(shown)?;
         if answer.status >= 300 {
             let status = answer.status;
             bail!("{} answered {status}: {}", shown(), answer.text().unwrap_or_default().trim());
@@ -46,7 +52,8 @@ impl Api {
     /// One answer. `status` is a plain `Value`: the daemon adds its body's figures to the core's.
     pub fn get<T: DeserializeOwned>(&self, target: &str) -> Result<T> {
         let text = self.text(target)?;
-        serde_json::from_str(&text).with_context(|| format!("GET {target} answered what we do not understand: {text}"))
+        serde_json::from_str(&text)
+            .with_context(|| format!("GET {target} answered what we do not understand: {text}"))
     }
 
     /// An answer as it came.
@@ -72,7 +79,9 @@ impl Api {
     /// What happened at the node since its start, the latest thousand.
     pub fn events(&self) -> Result<Vec<EventView>> {
         let text = self.text("/v1/events")?;
-        let lines = text.lines().map(|line| serde_json::from_str(line).with_context(|| format!("an event is {line}")));
+        let lines = text
+            .lines()
+            .map(|line| serde_json::from_str(line).with_context(|| format!("an event is {line}")));
         lines.collect()
     }
 
@@ -86,7 +95,8 @@ impl Api {
         self.get(&format!("/v1/explain/default/{name}/{index}"))
     }
 
-    /// Follows a workload of the default namespace until it is as `wanted`; returns when that was seen.
+    /// Follows a workload of the default namespace until it is as `wanted`; returns when that was
+    /// seen.
     pub fn watch(
         &self,
         name: &str,
@@ -103,7 +113,8 @@ impl Api {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(error) => return Err(error).with_context(|| format!("waiting until {what}")),
             };
-            let view: WorkloadView = serde_json::from_str(&line).with_context(|| format!("{target} wrote {line}"))?;
+            let view: WorkloadView =
+                serde_json::from_str(&line).with_context(|| format!("{target} wrote {line}"))?;
             if wanted(&view) {
                 return Ok((Instant::now(), view));
             }
@@ -112,11 +123,15 @@ impl Api {
                 break;
             }
         }
-        bail!("waited until {what}, in vain; last seen: {}", last.as_ref().map_or("nothing".to_owned(), shown))
+        bail!(
+            "waited until {what}, in vain; last seen: {}",
+            last.as_ref().map_or("nothing".to_owned(), shown)
+        )
     }
 }
 
-/// The replicas that somebody alive holds; a dead node's claim is shown as `lost` until that node takes it back itself.
+/// The replicas that somebody alive holds; a dead node's claim is shown as `lost` until that node
+/// takes it back itself.
 pub fn held(view: &WorkloadView) -> impl Iterator<Item = &ReplicaView> {
     view.replicas.iter().filter(|one| one.node.is_some() && one.phase != "lost")
 }
@@ -125,9 +140,17 @@ pub fn held(view: &WorkloadView) -> impl Iterator<Item = &ReplicaView> {
 pub fn shown(view: &WorkloadView) -> String {
     let replica = |one: &ReplicaView| {
         let reason = one.reason.as_deref().map(|reason| format!(" ({reason})")).unwrap_or_default();
-        format!("{} {} on {}{reason}", one.replica, one.phase, one.node_name.as_deref().unwrap_or("no node"))
+        format!(
+            "{} {} on {}{reason}",
+            one.replica,
+            one.phase,
+            one.node_name.as_deref().unwrap_or("no node")
+        )
     };
     let replicas: Vec<String> = view.replicas.iter().map(replica).collect();
     let WorkloadView { healthy, desired, artifact_holders, .. } = view;
-    format!("{healthy}/{desired} healthy, {artifact_holders} hold the artifact: {}", replicas.join(", "))
+    format!(
+        "{healthy}/{desired} healthy, {artifact_holders} hold the artifact: {}",
+        replicas.join(", ")
+    )
 }

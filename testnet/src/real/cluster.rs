@@ -26,13 +26,18 @@ pub struct Options {
 }
 
 impl Options {
-    /// Builds what is needed, except what `SHOAL_BIN` and `SHOAL_GUESTS_DIR` name: the gate has built that already.
+    /// Builds what is needed, except what `SHOAL_BIN` and `SHOAL_GUESTS_DIR` name: the gate has
+    /// built that already.
     pub fn build(workspace: &Workspace, profile: Profile) -> Result<Self> {
         Self::build_around(workspace, profile, None)
     }
 
     /// The same, with this daemon instead of one that is built.
-    pub fn build_around(workspace: &Workspace, profile: Profile, daemon: Option<PathBuf>) -> Result<Self> {
+    pub fn build_around(
+        workspace: &Workspace,
+        profile: Profile,
+        daemon: Option<PathBuf>,
+    ) -> Result<Self> {
         let guests = match std::env::var_os("SHOAL_GUESTS_DIR") {
             Some(folder) => PathBuf::from(folder),
             None => {
@@ -53,16 +58,19 @@ impl Options {
     }
 }
 
-/// Daemons `n1`, `n2`, ...; `n1` made the cluster. Dropped, it kills what runs and removes its folder.
+/// Daemons `n1`, `n2`, ...; `n1` made the cluster. Dropped, it kills what runs and removes its
+/// folder.
 pub struct Cluster {
-    /// The nodes, in the order of their names. Declared before the folder, so that they are gone before it is removed.
+    /// The nodes, in the order of their names. Declared before the folder, so that they are gone
+    /// before it is removed.
     pub nodes: Vec<Daemon>,
     options: Options,
     folder: Folder,
 }
 
 impl Cluster {
-    /// Starts `size` daemons on loopback and waits until each knows all others, is linked to them and ready.
+    /// Starts `size` daemons on loopback and waits until each knows all others, is linked to them
+    /// and ready.
     pub fn start(options: &Options, size: usize) -> Result<Self> {
         Self::start_at(options, vec![Place::loopback(); size])
     }
@@ -159,7 +167,8 @@ impl Cluster {
         Ok(())
     }
 
-    /// Starts a node that was killed or stopped, with what it remembers, and waits until its API answers.
+    /// Starts a node that was killed or stopped, with what it remembers, and waits until its API
+    /// answers.
     pub fn restart(&mut self, index: usize) -> Result<()> {
         self.nodes[index].start(&[])?;
         self.nodes[index].ready()?;
@@ -170,15 +179,29 @@ impl Cluster {
     pub fn shoal(&self, index: usize, arguments: &[&str]) -> Result<String> {
         let mut command = self.nodes[index].shoal(arguments);
         let shown = format!("`shoal {}` at {}", arguments.join(" "), self.nodes[index].name);
-        let output = command.stderr(Stdio::piped()).output().with_context(|| format!("cannot run {shown}"))?;
+        let output = command
+            .stderr(Stdio::piped())
+            .output()
+            .with_context(|| format!("cannot run {shown}"))?;
         if !output.status.success() {
-            bail!("{shown} failed ({}):\n{}", output.status, String::from_utf8_lossy(&output.stderr).trim_end());
+            bail!(
+                "{shown} failed ({}):\n{}",
+                output.status,
+                String::from_utf8_lossy(&output.stderr).trim_end()
+            );
         }
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
-    /// Publishes a component and waits until all replicas are healthy (and, as `shoal run` does, two nodes hold it).
-    pub fn publish(&self, index: usize, file: &Path, name: &str, replicas: u32) -> Result<WorkloadView> {
+    /// Publishes a component and waits until all replicas are healthy (and, as `shoal run` does,
+    /// two nodes hold it).
+    pub fn publish(
+        &self,
+        index: usize,
+        file: &Path,
+        name: &str,
+        replicas: u32,
+    ) -> Result<WorkloadView> {
         let file = file.to_str().context("the component's path is not text")?;
         self.shoal(index, &["run", file, "--name", name, "--replicas", &replicas.to_string()])?;
         self.healthy(index, name)
@@ -240,7 +263,8 @@ fn join_line(first: &Daemon) -> Result<String> {
     Ok(answer["line"].as_str().context("the API gives no join line")?.to_owned())
 }
 
-/// The binary under a name of its own: cargo replaces files, and what runs must stay what was started.
+/// The binary under a name of its own: cargo replaces files, and what runs must stay what was
+/// started.
 fn own_name(binary: &Path, folder: &Path) -> Result<PathBuf> {
     let name = folder.join("shoal");
     // A link does not reach another file system.
@@ -248,6 +272,7 @@ fn own_name(binary: &Path, folder: &Path) -> Result<PathBuf> {
 }
 
 fn copied(binary: &Path, name: &Path) -> Result<PathBuf> {
-    fs::copy(binary, name).with_context(|| format!("cannot copy {} to {}", binary.display(), name.display()))?;
+    fs::copy(binary, name)
+        .with_context(|| format!("cannot copy {} to {}", binary.display(), name.display()))?;
     Ok(name.to_path_buf())
 }

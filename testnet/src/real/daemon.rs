@@ -19,8 +19,8 @@ const STOP_PATIENCE: Duration = Duration::from_secs(20);
 /// Where a node runs and listens.
 #[derive(Clone, Debug)]
 pub struct Place {
-    /// The command through which its process is started, as in `nsenter --net=.. --`; empty for none. It must end in an
-    /// exec, so that the process is the daemon.
+    /// The command through which its process is started, as in `nsenter --net=.. --`; empty for
+    /// none. It must end in an exec, so that the process is the daemon.
     pub through: Vec<String>,
     /// Where it is reached from outside, when it listens on every interface.
     pub reach: Option<IpAddr>,
@@ -46,7 +46,8 @@ pub struct Daemon {
     pub name: String,
     /// What its process runs; a file of its own, so that a build meanwhile does not change it.
     pub binary: PathBuf,
-    /// Where it runs. A change counts from its next start on; where it listens it remembers from its first.
+    /// Where it runs. A change counts from its next start on; where it listens it remembers from
+    /// its first.
     pub place: Place,
     folder: PathBuf,
     operator: PathBuf,
@@ -56,11 +57,28 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// A node that was never started. `folder` becomes its world; `operator` is where its cluster's operator key is.
-    pub(super) fn new(name: &str, binary: &Path, folder: PathBuf, operator: PathBuf, place: Place) -> Result<Self> {
-        fs::create_dir_all(folder.join("home")).with_context(|| format!("cannot make {}", folder.display()))?;
+    /// A node that was never started. `folder` becomes its world; `operator` is where its cluster's
+    /// operator key is.
+    pub(super) fn new(
+        name: &str,
+        binary: &Path,
+        folder: PathBuf,
+        operator: PathBuf,
+        place: Place,
+    ) -> Result<Self> {
+        fs::create_dir_all(folder.join("home"))
+            .with_context(|| format!("cannot make {}", folder.display()))?;
         let (name, binary) = (name.to_owned(), binary.to_path_buf());
-        Ok(Daemon { name, binary, place, folder, operator, child: None, id: String::new(), http: None })
+        Ok(Daemon {
+            name,
+            binary,
+            place,
+            folder,
+            operator,
+            child: None,
+            id: String::new(),
+            http: None,
+        })
     }
 
     /// Where it keeps its state.
@@ -121,13 +139,19 @@ impl Daemon {
                 command.env_remove(&name);
             }
         }
-        command.env("SHOAL_STATE", self.state()).env("SHOAL_CONFIG", &self.operator).env("HOME", &home);
-        command.env("XDG_CONFIG_HOME", home.join("config")).env("XDG_STATE_HOME", home.join("state"));
+        command
+            .env("SHOAL_STATE", self.state())
+            .env("SHOAL_CONFIG", &self.operator)
+            .env("HOME", &home);
+        command
+            .env("XDG_CONFIG_HOME", home.join("config"))
+            .env("XDG_STATE_HOME", home.join("state"));
         command.args(arguments).current_dir(&self.folder).stdin(Stdio::null());
         command
     }
 
-    /// Starts the process with `shoal up ARGUMENTS`; returns when it was started, without waiting for it to be ready.
+    /// Starts the process with `shoal up ARGUMENTS`; returns when it was started, without waiting
+    /// for it to be ready.
     pub fn start(&mut self, arguments: &[&str]) -> Result<Instant> {
         if self.runs() {
             bail!("{} runs already", self.name);
@@ -144,13 +168,18 @@ impl Daemon {
         command.args(arguments).stdout(self.log("out")?).stderr(self.log("err")?);
         let started = Instant::now();
         let child = leftovers::start(&mut command);
-        self.child = Some(child.with_context(|| format!("cannot start {}", self.binary.display()))?);
+        self.child =
+            Some(child.with_context(|| format!("cannot start {}", self.binary.display()))?);
         Ok(started)
     }
 
     fn log(&self, of: &str) -> Result<File> {
         let path = self.folder.join(format!("std{of}.log"));
-        File::options().create(true).append(true).open(&path).with_context(|| format!("cannot open {}", path.display()))
+        File::options()
+            .create(true)
+            .append(true)
+            .open(&path)
+            .with_context(|| format!("cannot open {}", path.display()))
     }
 
     /// Waits until the API answers; returns the status and when it came.
@@ -170,16 +199,19 @@ impl Daemon {
                 return Err(error);
             }
         };
-        let text =
-            |field: &str| status[field].as_str().with_context(|| format!("the status of {name} has no `{field}`"));
+        let text = |field: &str| {
+            status[field].as_str().with_context(|| format!("the status of {name} has no `{field}`"))
+        };
         self.id = text("node")?.to_owned();
-        let http: SocketAddr = text("http")?.parse().with_context(|| format!("the `http` of {name} is no address"))?;
+        let http: SocketAddr =
+            text("http")?.parse().with_context(|| format!("the `http` of {name} is no address"))?;
         let reach = self.place.reach.filter(|_| http.ip().is_unspecified());
         self.http = Some(SocketAddr::new(reach.unwrap_or(http.ip()), http.port()));
         Ok((at, status))
     }
 
-    /// `kill -9`, to the daemon and whatever it started; returns the moment before. Its state stays.
+    /// `kill -9`, to the daemon and whatever it started; returns the moment before. Its state
+    /// stays.
     pub fn kill(&mut self) -> Result<Instant> {
         let child = self.child.as_ref().with_context(|| format!("{} does not run", self.name))?;
         let at = Instant::now();
@@ -209,9 +241,12 @@ impl Daemon {
     /// Copies what it wrote into a folder.
     pub(crate) fn save_logs(&self, into: &Path) -> Result<()> {
         for of in ["out", "err"] {
-            let (from, to) =
-                (self.folder.join(format!("std{of}.log")), into.join(format!("{}.std{of}.log", self.name)));
-            fs::copy(&from, &to).with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))?;
+            let (from, to) = (
+                self.folder.join(format!("std{of}.log")),
+                into.join(format!("{}.std{of}.log", self.name)),
+            );
+            fs::copy(&from, &to)
+                .with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))?;
         }
         Ok(())
     }
@@ -232,7 +267,11 @@ impl Daemon {
         match status {
             Some(status) if status.success() => Ok(()),
             Some(status) => bail!("{} was asked to stop and ended with {status}", self.name),
-            None => bail!("{} did not stop within {} s of being asked", self.name, STOP_PATIENCE.as_secs()),
+            None => bail!(
+                "{} did not stop within {} s of being asked",
+                self.name,
+                STOP_PATIENCE.as_secs()
+            ),
         }
     }
 
@@ -240,7 +279,8 @@ impl Daemon {
     /// that it can be started again.
     pub fn ended(&mut self) -> Result<()> {
         let child = self.child.as_mut().with_context(|| format!("{} does not run", self.name))?;
-        let status = child.try_wait().with_context(|| format!("cannot look after {}", self.name))?;
+        let status =
+            child.try_wait().with_context(|| format!("cannot look after {}", self.name))?;
         let status = status.with_context(|| format!("the process of {} still runs", self.name))?;
         self.gone();
         if !status.success() {
@@ -262,7 +302,8 @@ impl Daemon {
             let path = self.folder.join(format!("std{of}.log"));
             let text = tail(&path).unwrap_or_default();
             let lines: Vec<&str> = text.lines().collect();
-            let shown: Vec<String> = lines.iter().rev().take(count).rev().map(|line| format!("  {line}")).collect();
+            let shown: Vec<String> =
+                lines.iter().rev().take(count).rev().map(|line| format!("  {line}")).collect();
             shown.join("\n")
         };
         let runs = if self.runs() { "runs" } else { "does not run" };

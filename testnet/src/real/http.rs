@@ -1,4 +1,5 @@
-//! A blocking HTTP/1.1 client, as small as the harness needs: one request a connection, over TCP or a unix socket.
+//! A blocking HTTP/1.1 client, as small as the harness needs: one request a connection, over TCP or
+//! a unix socket.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 
@@ -30,7 +31,10 @@ pub struct Answer<S> {
 impl<S: Read> Answer<S> {
     /// The value of a header, whatever its case.
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(own, _)| own.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+        self.headers
+            .iter()
+            .find(|(own, _)| own.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.as_str())
     }
 
     /// The whole body.
@@ -49,9 +53,12 @@ impl<S: Read> Answer<S> {
 /// Sends one request and reads the head of the answer.
 pub fn ask<S: Read + Write>(mut stream: S, request: &Request) -> io::Result<Answer<S>> {
     let Request { method, target, host, body } = request;
-    let mut bytes = format!("{method} {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n").into_bytes();
+    let mut bytes =
+        format!("{method} {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n").into_bytes();
     if !body.is_empty() || *method != "GET" {
-        bytes.extend(format!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.len()).bytes());
+        bytes.extend(
+            format!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.len()).bytes(),
+        );
     }
     bytes.extend(b"\r\n");
     bytes.extend(*body);
@@ -76,7 +83,10 @@ fn line(stream: &mut impl BufRead) -> io::Result<String> {
     let mut line = String::new();
     stream.take(MAX_HEAD).read_line(&mut line)?;
     if !line.ends_with('\n') {
-        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the answer ends in the middle of a line"));
+        return Err(io::Error::new(
+            io::ErrorKind::UnexpectedEof,
+            "the answer ends in the middle of a line",
+        ));
     }
     Ok(line.trim_end().to_owned())
 }
@@ -87,12 +97,15 @@ fn head(stream: &mut impl BufRead) -> io::Result<(u16, Headers)> {
     let mut left = MAX_HEAD;
     let mut next = || {
         let line = line(stream)?;
-        left = left.checked_sub(line.len() as u64 + 1).ok_or_else(|| bad("its headers have no end"))?;
+        left = left
+            .checked_sub(line.len() as u64 + 1)
+            .ok_or_else(|| bad("its headers have no end"))?;
         Ok::<_, io::Error>(line)
     };
     let first = next()?;
     let status = first.split(' ').nth(1).and_then(|status| status.parse().ok());
-    let status = status.filter(|_| first.starts_with("HTTP/1.")).ok_or_else(|| bad("no status line"))?;
+    let status =
+        status.filter(|_| first.starts_with("HTTP/1.")).ok_or_else(|| bad("no status line"))?;
     let mut headers = Vec::new();
     loop {
         let line = next()?;
@@ -114,7 +127,9 @@ enum Framing {
 }
 
 fn framing(status: u16, headers: &Headers) -> io::Result<Framing> {
-    let of = |name: &str| headers.iter().find(|(own, _)| own.eq_ignore_ascii_case(name)).map(|(_, value)| value);
+    let of = |name: &str| {
+        headers.iter().find(|(own, _)| own.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    };
     if status == 204 || status == 304 {
         return Ok(Framing::Length(0));
     }
@@ -122,7 +137,9 @@ fn framing(status: u16, headers: &Headers) -> io::Result<Framing> {
         return Ok(Framing::Chunks(0));
     }
     match of("content-length") {
-        Some(length) => length.parse().map(Framing::Length).map_err(|_| bad("a length that is no number")),
+        Some(length) => {
+            length.parse().map(Framing::Length).map_err(|_| bad("a length that is no number"))
+        }
         None => Ok(Framing::Close),
     }
 }
@@ -146,7 +163,10 @@ impl<S: Read> Read for Body<S> {
         }
         let read = self.stream.read(&mut buffer[..wanted])?;
         if read == 0 {
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the answer's body was cut off"));
+            return Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                "the answer's body was cut off",
+            ));
         }
         *left -= read as u64;
         if let Framing::Chunks(0) = self.framing {
@@ -199,12 +219,19 @@ mod tests {
 
     #[test]
     fn bodies_end_where_they_say() {
-        let answer = asked("HTTP/1.1 200 OK\r\nX-Shoal-Node: n1\r\nContent-Length: 5\r\n\r\nhello, and more").unwrap();
+        let answer = asked(
+            "HTTP/1.1 200 OK\r\nX-Shoal-Node: n1\r\nContent-Length: 5\r\n\r\nhello, and more",
+        )
+        .unwrap();
         assert_eq!((answer.status, answer.header("x-shoal-node")), (200, Some("n1")));
         assert_eq!(answer.text().unwrap(), "hello");
-        let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n6;x=y\r\n world\r\n0\r\n\r\n";
+        let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: \
+            chunked\r\n\r\n5\r\nhello\r\n6;x=y\r\n world\r\n0\r\n\r\n";
         assert_eq!(asked(chunked).unwrap().text().unwrap(), "hello world");
-        assert_eq!(asked("HTTP/1.1 503 No\r\n\r\nuntil the end").unwrap().text().unwrap(), "until the end");
+        assert_eq!(
+            asked("HTTP/1.1 503 No\r\n\r\nuntil the end").unwrap().text().unwrap(),
+            "until the end"
+        );
         assert_eq!(asked("HTTP/1.1 100 Go\r\n\r\nHTTP/1.1 204 None\r\n\r\n").unwrap().status, 204);
     }
 
@@ -212,15 +239,29 @@ mod tests {
     fn what_is_cut_off_or_is_not_http_is_an_error() {
         assert!(asked("").is_err());
         assert!(asked("SSH-2.0-OpenSSH\r\n\r\n").is_err());
-        assert!(asked("HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\nhello").unwrap().text().is_err());
-        assert!(asked("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhel").unwrap().text().is_err());
-        assert!(asked("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n").unwrap().text().is_err());
+        assert!(
+            asked("HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\nhello").unwrap().text().is_err()
+        );
+        assert!(
+            asked("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhel")
+                .unwrap()
+                .text()
+                .is_err()
+        );
+        assert!(
+            asked("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n")
+                .unwrap()
+                .text()
+                .is_err()
+        );
     }
 
     #[test]
     fn lines_come_as_they_are_written() {
-        let stream = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\n{}\n{\r\n2\r\n}\n\r\n0\r\n\r\n";
-        let lines: Vec<String> = asked(stream).unwrap().reader().lines().map(Result::unwrap).collect();
+        let stream = "HTTP/1.1 200 OK\r\nTransfer-Encoding: \
+            chunked\r\n\r\n4\r\n{}\n{\r\n2\r\n}\n\r\n0\r\n\r\n";
+        let lines: Vec<String> =
+            asked(stream).unwrap().reader().lines().map(Result::unwrap).collect();
         assert_eq!(lines, ["{}", "{}"]);
     }
 }

@@ -1,12 +1,13 @@
-//! Nothing is left behind: every process and folder of a run, and what it made besides, is noted here, and removed however
-//! the run ends.
+//! Nothing is left behind: every process and folder of a run, and what it made besides, is noted
+//! here, and removed however the run ends.
 //!
 //! - at the end, and on panic: `Drop` of what holds them;
 //! - on SIGINT, SIGTERM, SIGHUP: a thread kills and removes what is noted, then exits;
-//! - when this process is killed outright: the kernel kills its children (PR_SET_PDEATHSIG), and the next run removes the
-//!   rest, whose names say whose it was.
+//! - when this process is killed outright: the kernel kills its children (PR_SET_PDEATHSIG), and
+//!   the next run removes the rest, whose names say whose it was.
 //!
-//! **Processes are started from a thread that outlives them**: the kernel counts the death of the thread that forked.
+//! **Processes are started from a thread that outlives them**: the kernel counts the death of the
+//! thread that forked.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -18,7 +19,9 @@ use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use rustix::process::{Pid, Signal, WaitOptions, kill_process_group, set_parent_process_death_signal, waitpid};
+use rustix::process::{
+    Pid, Signal, WaitOptions, kill_process_group, set_parent_process_death_signal, waitpid,
+};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -82,10 +85,17 @@ pub(crate) fn passes(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-fn started(command: &mut Command, book: impl Fn(&mut Noted) -> &mut BTreeSet<i32>) -> io::Result<Child> {
+fn started(
+    command: &mut Command,
+    book: impl Fn(&mut Noted) -> &mut BTreeSet<i32>,
+) -> io::Result<Child> {
     command.process_group(0);
-    #[expect(unsafe_code, reason = "the one way to be told of our own death: the child must ask for it itself")]
-    // SAFETY: the closure runs in the child between fork and exec; it makes one system call and allocates nothing.
+    #[expect(
+        unsafe_code,
+        reason = "the one way to be told of our own death: the child must ask for it itself"
+    )]
+    // SAFETY: the closure runs in the child between fork and exec; it makes one system call and
+    // allocates nothing.
     unsafe {
         command.pre_exec(|| Ok(set_parent_process_death_signal(Some(Signal::KILL))?));
     }
@@ -109,7 +119,8 @@ pub(crate) fn signal(child: &Child, signal: Signal) {
 /// Kills a process group, waits until its leader is gone, and forgets it.
 pub(crate) fn end(child: &mut Child) {
     signal(child, Signal::KILL);
-    // It was killed and is our own child, so this returns; an error means that it was waited for already.
+    // It was killed and is our own child, so this returns; an error means that it was waited for
+    // already.
     let _ = child.wait();
     noted().groups.remove(&child.id().cast_signed());
 }
@@ -190,7 +201,8 @@ pub(crate) struct Folder {
 }
 
 impl Folder {
-    /// A new folder under the system's folder for temporary files, short enough for unix sockets in it.
+    /// A new folder under the system's folder for temporary files, short enough for unix sockets in
+    /// it.
     pub(crate) fn new(keep: bool) -> Result<Self> {
         on_signals();
         let parent = std::env::temp_dir();
@@ -205,7 +217,10 @@ impl Folder {
                     return Ok(Folder { path, keep });
                 }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(error).with_context(|| format!("cannot make the folder {}", path.display())),
+                Err(error) => {
+                    return Err(error)
+                        .with_context(|| format!("cannot make the folder {}", path.display()));
+                }
             }
         }
         unreachable!("one of so many numbers is free")
@@ -230,11 +245,16 @@ impl Drop for Folder {
 }
 
 /// Tries something again while it fails as it may while processes die, for a few seconds at most.
-pub(super) fn soon(try_it: impl Fn() -> io::Result<()>, may_pass: impl Fn(&io::Error) -> bool) -> io::Result<()> {
+pub(super) fn soon(
+    try_it: impl Fn() -> io::Result<()>,
+    may_pass: impl Fn(&io::Error) -> bool,
+) -> io::Result<()> {
     let deadline = Instant::now() + DYING;
     loop {
         match try_it() {
-            Err(error) if may_pass(&error) && Instant::now() < deadline => std::thread::sleep(Duration::from_millis(2)),
+            Err(error) if may_pass(&error) && Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(2))
+            }
             ended => return ended,
         }
     }
@@ -258,7 +278,8 @@ fn sweep(parent: &Path) {
 /// Whether a name begins with the prefix and the id of a process that is no more.
 pub(super) fn is_of_the_dead(name: &str, prefix: &str) -> bool {
     let rest = name.strip_prefix(prefix).unwrap_or_default();
-    let digits = rest.split(|character: char| !character.is_ascii_digit()).next().unwrap_or_default();
+    let digits =
+        rest.split(|character: char| !character.is_ascii_digit()).next().unwrap_or_default();
     digits.parse::<u32>().is_ok_and(|owner| !Path::new("/proc").join(owner.to_string()).exists())
 }
 
@@ -269,19 +290,22 @@ fn on_signals() {
         Ok(mut signals) => {
             std::thread::spawn(move || {
                 if let Some(signal) = signals.forever().next() {
-                    // Kept to the end: who meets it meanwhile would take the end of what was killed for a failure.
+                    // Kept to the end: who meets it meanwhile would take the end of what was killed
+                    // for a failure.
                     let _noted = remove_all();
                     eprintln!("\nstopped by a signal: all that was started is gone");
                     std::process::exit(128 + signal);
                 }
             });
         }
-        Err(error) => eprintln!("warning: cannot watch for signals ({error}): an interrupted run leaves its folder"),
+        Err(error) => eprintln!(
+            "warning: cannot watch for signals ({error}): an interrupted run leaves its folder"
+        ),
     });
 }
 
-/// To be called before the process ends by itself: when a signal came, its thread ends it with the signal's code, and what went wrong
-/// meanwhile went wrong because of it.
+/// To be called before the process ends by itself: when a signal came, its thread ends it with the
+/// signal's code, and what went wrong meanwhile went wrong because of it.
 pub fn leave_to_signal() {
     drop(noted());
 }
@@ -290,7 +314,8 @@ fn remove_all() -> MutexGuard<'static, Noted> {
     let mut noted = noted();
     noted.closing = true;
     ask_to_end(&noted.runs);
-    let groups: Vec<Pid> = noted.groups.iter().chain(&noted.runs).filter_map(|group| Pid::from_raw(*group)).collect();
+    let groups: Vec<Pid> =
+        noted.groups.iter().chain(&noted.runs).filter_map(|group| Pid::from_raw(*group)).collect();
     for group in &groups {
         let _ = kill_process_group(*group, Signal::KILL);
     }
@@ -299,7 +324,8 @@ fn remove_all() -> MutexGuard<'static, Noted> {
         made.release();
     }
     for group in groups {
-        // Until it is gone it may still write into the folder; another thread may have waited for it already.
+        // Until it is gone it may still write into the folder; another thread may have waited for
+        // it already.
         let _ = waitpid(Some(group), WaitOptions::empty());
     }
     for made in &noted.made {
@@ -309,7 +335,10 @@ fn remove_all() -> MutexGuard<'static, Noted> {
     }
     for folder in &noted.folders {
         // What processes started in their turn may still be dying, and writing.
-        let _ = soon(|| fs::remove_dir_all(folder), |error| error.kind() == io::ErrorKind::DirectoryNotEmpty);
+        let _ = soon(
+            || fs::remove_dir_all(folder),
+            |error| error.kind() == io::ErrorKind::DirectoryNotEmpty,
+        );
     }
     noted
 }

@@ -1,4 +1,5 @@
-//! What a run makes outside of its folder: control groups, mounts, links, namespaces. Their names say whose they are.
+//! What a run makes outside of its folder: control groups, mounts, links, namespaces. Their names
+//! say whose they are.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -17,7 +18,8 @@ pub(crate) const LINK_PREFIX: &str = "shl";
 /// One such thing. They are undone in this order: the last of a namespace's links goes with it.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Made {
-    /// A control group, in every hierarchy there is, with those in it. Its processes must have been killed.
+    /// A control group, in every hierarchy there is, with those in it. Its processes must have been
+    /// killed.
     Cgroup(String),
     /// Something mounted there.
     Mount(PathBuf),
@@ -81,10 +83,15 @@ impl Made {
         };
         let links = named(Path::new("/sys/class/net"), LINK_PREFIX).map(Made::Link);
         let namespaces = named(Path::new(NAMESPACES), PREFIX).map(Made::Namespace);
-        let groups: BTreeSet<_> =
-            hierarchies().flat_map(|hierarchy| named(&hierarchy, PREFIX).collect::<Vec<_>>()).collect();
+        let groups: BTreeSet<_> = hierarchies()
+            .flat_map(|hierarchy| named(&hierarchy, PREFIX).collect::<Vec<_>>())
+            .collect();
         let groups = groups.into_iter().map(Made::Cgroup);
-        groups.chain(mounts().filter(dead).map(Made::Mount)).chain(links).chain(namespaces).collect()
+        groups
+            .chain(mounts().filter(dead).map(Made::Mount))
+            .chain(links)
+            .chain(namespaces)
+            .collect()
     }
 }
 
@@ -140,9 +147,14 @@ fn remove_group(group: &Path) -> Result<()> {
 /// Runs a command that prints nothing for people; an error is what it wrote on stderr.
 pub(crate) fn quietly(command: &mut Command) -> Result<()> {
     let shown = crate::workspace::shown(command);
-    let output = command.stdin(Stdio::null()).output().with_context(|| format!("cannot start {shown}"))?;
+    let output =
+        command.stdin(Stdio::null()).output().with_context(|| format!("cannot start {shown}"))?;
     if !output.status.success() {
-        bail!("{shown} failed ({}): {}", output.status, String::from_utf8_lossy(&output.stderr).trim());
+        bail!(
+            "{shown} failed ({}): {}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
     }
     Ok(())
 }

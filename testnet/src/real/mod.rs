@@ -17,11 +17,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-/// How long the harness waits for anything before it gives up: far above what a loaded two-core machine needs, so that it
-/// is met only when something hangs.
+/// How long the harness waits for anything before it gives up: far above what a loaded two-core
+/// machine needs, so that it is met only when something hangs.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Asks `look` again and again until it has an answer; an error after `PATIENCE`, with what it said last.
+/// Asks `look` again and again until it has an answer; an error after `PATIENCE`, with what it said
+/// last.
 pub fn eventually<T>(what: &str, look: impl FnMut() -> Result<T>) -> Result<T> {
     // Short against what is waited for (milliseconds to seconds), long against what a look costs.
     eventually_within(PATIENCE, Duration::from_millis(2), what, look)

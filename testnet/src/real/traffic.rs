@@ -13,7 +13,8 @@ use super::http::{Request, ask};
 
 /// How long a client waits for an answer.
 const CLIENT_PATIENCE: Duration = Duration::from_secs(5);
-/// The most requests under way at once; beyond, a tick passes without one. Far above pace times a sane delay.
+/// The most requests under way at once; beyond, a tick passes without one. Far above pace times a
+/// sane delay.
 const MAX_UNDER_WAY: usize = 256;
 
 /// One request and how it ended.
@@ -85,18 +86,24 @@ impl Traffic {
     }
 
     /// Waits for the first sample that is as `wanted`; returns it with those that came before.
-    pub fn until(&self, what: &str, wanted: impl Fn(&Sample) -> bool) -> Result<(Sample, Vec<Sample>)> {
+    pub fn until(
+        &self,
+        what: &str,
+        wanted: impl Fn(&Sample) -> bool,
+    ) -> Result<(Sample, Vec<Sample>)> {
         let deadline = Instant::now() + super::PATIENCE;
         let mut before = Vec::new();
-        while let Ok(sample) = self.samples.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+        while let Ok(sample) =
+            self.samples.recv_timeout(deadline.saturating_duration_since(Instant::now()))
+        {
             if wanted(&sample) {
                 return Ok((sample, before));
             }
             before.push(sample);
         }
-        let last = before
-            .last()
-            .map_or("no answer at all".to_owned(), |last: &Sample| format!("{:?} {}", last.answer, last.text.trim()));
+        let last = before.last().map_or("no answer at all".to_owned(), |last: &Sample| {
+            format!("{:?} {}", last.answer, last.text.trim())
+        });
         bail!("waited for {what}, in vain; the last of {} answers: {last}", before.len())
     }
 
@@ -121,7 +128,13 @@ impl Drop for Traffic {
     }
 }
 
-fn tick(stopped: &AtomicBool, targets: &Mutex<Vec<SocketAddr>>, host: &str, pace: Duration, sender: &Sender<Sample>) {
+fn tick(
+    stopped: &AtomicBool,
+    targets: &Mutex<Vec<SocketAddr>>,
+    host: &str,
+    pace: Duration,
+    sender: &Sender<Sample>,
+) {
     let under_way = Arc::new(());
     let mut next = Instant::now();
     for turn in 0usize.. {

@@ -11,7 +11,8 @@ use crate::sim::meter::Spread;
 use crate::sim::operator::{Operator, Outcome};
 use crate::sim::world::World;
 
-/// What was measured: which quantity, and its value in the unit that [`super::quantities::QUANTITIES`] says.
+/// What was measured: which quantity, and its value in the unit that
+/// [`super::quantities::QUANTITIES`] says.
 pub type Figures = Vec<(&'static str, f64)>;
 
 /// How much is measured.
@@ -21,12 +22,14 @@ pub struct Effort {
     pub rest: Duration,
     /// Changes published, nodes killed, nodes unplugged.
     pub times: usize,
-    /// Nodes that go and return, one after the other, while a restless cluster is watched: one every two seconds.
+    /// Nodes that go and return, one after the other, while a restless cluster is watched: one
+    /// every two seconds.
     pub goings: usize,
 }
 
 impl Effort {
-    /// As much as is good for a cluster of this shape: in a large one each event costs as much as all before.
+    /// As much as is good for a cluster of this shape: in a large one each event costs as much as
+    /// all before.
     pub fn of(shape: Shape) -> Effort {
         let is_large = shape.nodes > 2_000 || shape.workloads * shape.replicas as usize > 20_000;
         Effort { rest: Duration::from_secs(30), times: if is_large { 3 } else { 5 }, goings: 5 }
@@ -38,7 +41,8 @@ const TELLING: usize = 1_000;
 /// After that nothing is expected any more.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// All of it, for one size. `memory` tells what the process uses, in bytes; `tell` is told how far it has come.
+/// All of it, for one size. `memory` tells what the process uses, in bytes; `tell` is told how far
+/// it has come.
 pub fn cluster(
     seed: u64,
     shape: Shape,
@@ -70,7 +74,10 @@ fn rest(world: &mut World, effort: Effort) -> Result<Figures, String> {
     let (total, a_node) = (world.meter.total(), per_node_second(world, effort.rest));
     let busiest = world.meter.by_device.iter().max().copied().unwrap_or_default();
     if let Some(told) = world.meter.told.first() {
-        return Err(format!("a quiet cluster is not quiet: {told:?}\n{}", world.report_on(told.device)));
+        return Err(format!(
+            "a quiet cluster is not quiet: {told:?}\n{}",
+            world.report_on(told.device)
+        ));
     }
     Ok(vec![
         ("rest_messages", total.messages as f64 * a_node),
@@ -82,7 +89,8 @@ fn rest(world: &mut World, effort: Effort) -> Result<Figures, String> {
 /// Changes are published at one node: how they get round, and what it takes until they run.
 fn news(world: &mut World, seed: u64, shape: Shape, effort: Effort) -> Result<Figures, String> {
     let operator = Operator::new(world, seed);
-    let (mut times, mut hops, mut copies, mut auctions, mut runs) = (vec![], vec![], vec![], vec![], vec![]);
+    let (mut times, mut hops, mut copies, mut auctions, mut runs) =
+        (vec![], vec![], vec![], vec![], vec![]);
     for number in 0..effort.times {
         let spec = large_workload(shape.workloads + number, 1);
         world.measure();
@@ -97,14 +105,20 @@ fn news(world: &mut World, seed: u64, shape: Shape, effort: Effort) -> Result<Fi
         world.run_for(Duration::from_secs(2))?;
         let auction = world.meter.sent.get("auction").map(|flow| flow.messages);
         auctions.push(auction.unwrap_or_default() as f64);
-        let all: Vec<&Spread> = world.meter.spreads.values().filter(|spread| spread.kind == "changed").collect();
+        let all: Vec<&Spread> =
+            world.meter.spreads.values().filter(|spread| spread.kind == "changed").collect();
         let [spread] = all[..] else { return Err(format!("{} rumours of one change", all.len())) };
         if spread.reached.len() + 1 != shape.nodes {
-            return Err(format!("a change reached {} of {} nodes by gossip", spread.reached.len() + 1, shape.nodes));
+            return Err(format!(
+                "a change reached {} of {} nodes by gossip",
+                spread.reached.len() + 1,
+                shape.nodes
+            ));
         }
         times.extend(spread.reached.iter().map(|(time, _)| *time as f64 / 1e3));
         hops.extend(spread.reached.iter().map(|(_, hops)| f64::from(*hops)));
-        let told = world.meter.gossiped.get("changed").map(|flow| flow.messages).unwrap_or_default();
+        let told =
+            world.meter.gossiped.get("changed").map(|flow| flow.messages).unwrap_or_default();
         copies.push(told as f64 / shape.nodes as f64);
     }
     Ok(vec![
@@ -120,7 +134,8 @@ fn news(world: &mut World, seed: u64, shape: Shape, effort: Effort) -> Result<Fi
     ])
 }
 
-/// Nodes are lost, one after the other: until the first knows it, until 99 of 100 do, until all it ran runs elsewhere.
+/// Nodes are lost, one after the other: until the first knows it, until 99 of 100 do, until all it
+/// ran runs elsewhere.
 fn losses(
     world: &mut World,
     effort: Effort,
@@ -162,7 +177,8 @@ fn losses(
         let how = if by_kill { "killed" } else { "unplugged" };
         tell(&format!("{} of {} were {how}, and came back", number + 1, effort.times));
     }
-    let figures = [&mut first, &mut known, &mut moved, &mut back].map(|values| percentile(values, 50));
+    let figures =
+        [&mut first, &mut known, &mut moved, &mut back].map(|values| percentile(values, 50));
     Ok(names.into_iter().zip(figures).collect())
 }
 
@@ -191,10 +207,14 @@ fn churn(world: &mut World, effort: Effort) -> Result<Figures, String> {
             world.report_on(1)
         ));
     }
-    Ok(vec![("churn_messages", total.messages as f64 * a_node), ("churn_bytes", total.bytes as f64 * a_node)])
+    Ok(vec![
+        ("churn_messages", total.messages as f64 * a_node),
+        ("churn_bytes", total.bytes as f64 * a_node),
+    ])
 }
 
-/// The ring of so many nodes: keys that move when one goes, as a multiple of its fair share, and the busiest owner against the average.
+/// The ring of so many nodes: keys that move when one goes, as a multiple of its fair share, and
+/// the busiest owner against the average.
 pub fn ring(nodes: usize) -> Figures {
     let id = |n: usize| NodeId(Digest::of(&n.to_be_bytes()).0);
     let before = Ring::new((0..nodes).map(|n| (id(n), n as u64)));
@@ -215,7 +235,8 @@ pub fn ring(nodes: usize) -> Figures {
     vec![("keys_moved", moved as f64 / average), ("balance", most as f64 / average)]
 }
 
-/// Of two nodes with `entries` one comes back to `news` of them that it does not know: bytes of repair for each byte that it lacked.
+/// Of two nodes with `entries` one comes back to `news` of them that it does not know: bytes of
+/// repair for each byte that it lacked.
 pub fn difference(seed: u64, entries: usize, news: usize) -> Result<f64, String> {
     let mut world = World::formed(seed, Shape { nodes: 2, workloads: entries, replicas: 0 })?;
     let operator = Operator::new(&world, seed);
@@ -230,7 +251,9 @@ pub fn difference(seed: u64, entries: usize, news: usize) -> Result<f64, String>
     world.measure();
     world.start(1, false, &[]);
     let root = |world: &World, device: usize| world.node(device).map(|node| node.roots()[0]);
-    world.run_till(Duration::from_secs(120), "the two hold the same", |world| root(world, 0) == root(world, 1))?;
+    world.run_till(Duration::from_secs(120), "the two hold the same", |world| {
+        root(world, 0) == root(world, 1)
+    })?;
     let repair = world.meter.sent.get("repair").map(|flow| flow.bytes).unwrap_or_default();
     Ok(repair as f64 / lacked as f64)
 }
@@ -252,13 +275,21 @@ fn replicas_of(world: &World, device: usize) -> Vec<String> {
 
 /// When somebody first said that of this subject.
 fn told(world: &World, kind: &str, subject: &str) -> Option<u64> {
-    let said = world.meter.told.iter().find(|told| told.kind == kind && told.subject.as_deref() == Some(subject));
+    let said = world
+        .meter
+        .told
+        .iter()
+        .find(|told| told.kind == kind && told.subject.as_deref() == Some(subject));
     said.map(|told| told.at)
 }
 
 /// When each other node first said that of this one, ascending.
 fn noticed(world: &World, kind: &str, name: &str) -> Vec<u64> {
-    let said = world.meter.told.iter().filter(|told| told.kind == kind && told.node.as_deref() == Some(name));
+    let said = world
+        .meter
+        .told
+        .iter()
+        .filter(|told| told.kind == kind && told.node.as_deref() == Some(name));
     let mut first: BTreeMap<usize, u64> = BTreeMap::new();
     said.filter(|told| world.devices[told.device].name != name)
         .for_each(|told| _ = first.entry(told.device).or_insert(told.at));
@@ -286,25 +317,34 @@ mod tests {
         figures.iter().find(|(known, _)| *known == name).expect("it was measured").1
     }
 
-    /// A change gets everywhere, what a lost node ran runs elsewhere, and a node of a thousand says no more than one of a hundred.
+    /// A change gets everywhere, what a lost node ran runs elsewhere, and a node of a thousand says
+    /// no more than one of a hundred.
     #[test]
     fn a_thousand_nodes_cost_each_of_them_what_a_hundred_do() {
         let effort = Effort { rest: Duration::from_secs(5), times: 1, goings: 0 };
         let [small, large] = [100, 1_000].map(|nodes| {
             let shape = Shape { nodes, workloads: nodes, replicas: 2 };
-            cluster(3, shape, effort, || 0, |_| ()).unwrap_or_else(|why| panic!("{nodes} nodes: {why}"))
+            cluster(3, shape, effort, || 0, |_| ())
+                .unwrap_or_else(|why| panic!("{nodes} nodes: {why}"))
         });
         for name in ["rest_bytes", "rest_messages", "placement_messages", "news_copies"] {
             let (small, large) = (of(&small, name), of(&large, name));
             assert!(large <= small * 1.25, "{name}: {small} of a hundred, {large} of a thousand");
         }
-        assert!(of(&large, "hops_100") <= of(&small, "hops_100") + 3.0, "hops grow as a logarithm does");
+        assert!(
+            of(&large, "hops_100") <= of(&small, "hops_100") + 3.0,
+            "hops grow as a logarithm does"
+        );
         let moved = ring(300);
-        assert!((0.5..2.0).contains(&of(&moved, "keys_moved")) && of(&moved, "balance") < 1.5, "{moved:?}");
+        assert!(
+            (0.5..2.0).contains(&of(&moved, "keys_moved")) && of(&moved, "balance") < 1.5,
+            "{moved:?}"
+        );
     }
 
     #[test]
-    fn who_lacks_a_hundred_of_two_thousand_entries_gets_them_for_less_than_three_times_their_size() {
+    fn who_lacks_a_hundred_of_two_thousand_entries_gets_them_for_less_than_three_times_their_size()
+    {
         let ratio = difference(1, 2_000, 100).unwrap();
         assert!((1.0..3.0).contains(&ratio), "{ratio}");
     }

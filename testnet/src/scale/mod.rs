@@ -1,5 +1,5 @@
-//! `cargo testnet scale`: how what a cluster costs grows with its size. Here are files, clocks and memory, which the simulated world must
-//! not know.
+//! `cargo testnet scale`: how what a cluster costs grows with its size. Here are files, clocks and
+//! memory, which the simulated world must not know.
 
 mod measure;
 mod plots;
@@ -23,17 +23,19 @@ const WORKLOADS: usize = 10_000;
 /// Of clusters with so many replicas it is told how far they have come.
 const TELLING: usize = 2_000;
 
-/// Measures clusters of growing size in the simulated world: traffic, news, lost nodes, placements, the ring, memory.
+/// Measures clusters of growing size in the simulated world: traffic, news, lost nodes, placements,
+/// the ring, memory.
 ///
-/// Each size is one process's work on one core. All sizes take some 8 GB and, built for release on two cores, a quarter of an hour:
-/// `cargo run --release --package shoal-testnet -- scale`.
+/// Each size is one process's work on one core. All sizes take some 8 GB and, built for release on
+/// two cores, a quarter of an hour: `cargo run --release --package shoal-testnet -- scale`.
 #[derive(Args)]
 pub struct Scale {
     /// Sizes, ascending.
     #[arg(long, value_delimiter = ',', value_name = "N,..", default_value = "10,30,100,300,1000,3000,10000",
           value_parser = clap::value_parser!(u32).range(4..=20_000))]
     nodes: Vec<u32>,
-    /// Replicas a node, of workloads of two each; of more each where there would be too many workloads.
+    /// Replicas a node, of workloads of two each; of more each where there would be too many
+    /// workloads.
     #[arg(long, value_name = "R", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=100))]
     replicas: u32,
     /// Which world: everything is drawn from it.
@@ -53,7 +55,9 @@ pub fn run(scale: &Scale) -> Result<bool> {
         return one(scale, *nodes as usize);
     }
     let all = each_in_its_process(scale)?;
-    let Some(mut all) = all.into_iter().collect::<Option<Vec<(usize, Figures)>>>() else { return Ok(false) };
+    let Some(mut all) = all.into_iter().collect::<Option<Vec<(usize, Figures)>>>() else {
+        return Ok(false);
+    };
     all.sort_by_key(|(nodes, _)| *nodes);
     let mut differences = Vec::new();
     for news in DIFFER {
@@ -72,7 +76,8 @@ pub fn run(scale: &Scale) -> Result<bool> {
     Ok(true)
 }
 
-/// Each size has a process of its own, so that the memory of one is not taken for another's; the largest begins.
+/// Each size has a process of its own, so that the memory of one is not taken for another's; the
+/// largest begins.
 fn each_in_its_process(scale: &Scale) -> Result<Vec<Option<(usize, Figures)>>> {
     let mut sizes = scale.nodes.clone();
     sizes.sort_unstable();
@@ -97,13 +102,16 @@ fn each_in_its_process(scale: &Scale) -> Result<Vec<Option<(usize, Figures)>>> {
 fn in_a_process(scale: &Scale, nodes: usize) -> Result<Option<(usize, Figures)>> {
     let began = Instant::now();
     let mut child = std::process::Command::new(std::env::current_exe()?);
-    let arguments = [("--nodes", nodes as u64), ("--replicas", scale.replicas.into()), ("--seed", scale.seed)];
+    let arguments =
+        [("--nodes", nodes as u64), ("--replicas", scale.replicas.into()), ("--seed", scale.seed)];
     child
         .arg("scale")
         .arg("--one")
         .args(arguments.iter().flat_map(|(name, value)| [(*name).to_owned(), value.to_string()]));
-    let output =
-        child.stderr(std::process::Stdio::inherit()).output().context("this program cannot be started once more")?;
+    let output = child
+        .stderr(std::process::Stdio::inherit())
+        .output()
+        .context("this program cannot be started once more")?;
     let said = String::from_utf8_lossy(&output.stdout);
     print!("{said}");
     eprintln!("{nodes} nodes took {:.0} s", began.elapsed().as_secs_f64());
@@ -121,7 +129,11 @@ fn one(scale: &Scale, nodes: usize) -> Result<bool> {
     // Of a large one a person wants to know whether it still goes on.
     let tell = |stage: &str| {
         if nodes * scale.replicas as usize >= TELLING {
-            eprintln!("{nodes} nodes: {stage}, {:.0} s, {} MiB", began.elapsed().as_secs_f64(), memory() >> 20);
+            eprintln!(
+                "{nodes} nodes: {stage}, {:.0} s, {} MiB",
+                began.elapsed().as_secs_f64(),
+                memory() >> 20
+            );
         }
     };
     let measured = measure::cluster(scale.seed, shape, Effort::of(shape), memory, tell);
@@ -151,11 +163,17 @@ fn memory_alone(seed: u64, shape: Shape) -> f64 {
 /// Bytes of memory that this process uses.
 fn memory() -> u64 {
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let pages: u64 = statm.split_whitespace().nth(1).and_then(|pages| pages.parse().ok()).unwrap_or_default();
+    let pages: u64 =
+        statm.split_whitespace().nth(1).and_then(|pages| pages.parse().ok()).unwrap_or_default();
     pages * rustix::param::page_size() as u64
 }
 
-fn write(scale: &Scale, folder: &Path, all: &[(usize, Figures)], differences: &[(usize, f64)]) -> Result<()> {
+fn write(
+    scale: &Scale,
+    folder: &Path,
+    all: &[(usize, Figures)],
+    differences: &[(usize, f64)],
+) -> Result<()> {
     let within = || format!("in {}", folder.display());
     std::fs::create_dir_all(folder).with_context(within)?;
     let sizes: Vec<String> = all.iter().map(|(nodes, _)| nodes.to_string()).collect();
@@ -167,7 +185,8 @@ fn write(scale: &Scale, folder: &Path, all: &[(usize, Figures)], differences: &[
         quantities::differences(ENTRIES, differences)
     );
     std::fs::write(folder.join("figures.md"), tables).with_context(within)?;
-    let lines: String = all.iter().map(|(nodes, figures)| quantities::json(*nodes, figures) + "\n").collect();
+    let lines: String =
+        all.iter().map(|(nodes, figures)| quantities::json(*nodes, figures) + "\n").collect();
     let lines = lines + &quantities::differences_json(ENTRIES, differences);
     std::fs::write(folder.join("figures.jsonl"), lines).with_context(within)?;
     plots::draw(folder, all, differences)

@@ -1,4 +1,5 @@
-//! The plots: how quantities grow with the size of the cluster, and repair with the size of the difference.
+//! The plots: how quantities grow with the size of the cluster, and repair with the size of the
+//! difference.
 
 use std::path::Path;
 
@@ -31,7 +32,10 @@ const PLOTS: &[Plot] = &[
         file: "messages.svg",
         title: "Messages that a node sends a second",
         axis: "messages/s",
-        curves: &[("rest_messages", "at rest"), ("churn_messages", "a node goes and returns every 2 s")],
+        curves: &[
+            ("rest_messages", "at rest"),
+            ("churn_messages", "a node goes and returns every 2 s"),
+        ],
     },
     Plot {
         file: "spread.svg",
@@ -66,7 +70,10 @@ const PLOTS: &[Plot] = &[
         file: "ring.svg",
         title: "The ring",
         axis: "of the average",
-        curves: &[("balance", "keys of the busiest owner"), ("keys_moved", "keys moved when a node goes")],
+        curves: &[
+            ("balance", "keys of the busiest owner"),
+            ("keys_moved", "keys moved when a node goes"),
+        ],
     },
     Plot {
         file: "memory.svg",
@@ -96,13 +103,30 @@ impl Plot {
         self.paint(folder, all, across).map_err(|why| anyhow!("{}: {why}", self.file))
     }
 
-    fn paint(&self, folder: &Path, all: &[(usize, Figures)], across: &str) -> Result<(), Box<dyn std::error::Error>> {
+    fn paint(
+        &self,
+        folder: &Path,
+        all: &[(usize, Figures)],
+        across: &str,
+    ) -> Result<(), Box<dyn std::error::Error>> {
         let curve = |name: &str| -> Vec<(f64, f64)> {
-            all.iter().filter_map(|(nodes, figures)| Some((*nodes as f64, value(figures, name)?))).collect()
+            all.iter()
+                .filter_map(|(nodes, figures)| Some((*nodes as f64, value(figures, name)?)))
+                .collect()
         };
-        let curves: Vec<(&str, Vec<(f64, f64)>)> =
-            self.curves.iter().map(|(name, title)| (*title, curve(name))).filter(|(_, it)| !it.is_empty()).collect();
-        let values = || curves.iter().flat_map(|(_, points)| points).map(|(_, value)| *value).filter(|it| *it > 0.0);
+        let curves: Vec<(&str, Vec<(f64, f64)>)> = self
+            .curves
+            .iter()
+            .map(|(name, title)| (*title, curve(name)))
+            .filter(|(_, it)| !it.is_empty())
+            .collect();
+        let values = || {
+            curves
+                .iter()
+                .flat_map(|(_, points)| points)
+                .map(|(_, value)| *value)
+                .filter(|it| *it > 0.0)
+        };
         let (least, most) = (values().fold(f64::MAX, f64::min), values().fold(0.0, f64::max));
         let sizes = all.iter().map(|(nodes, _)| *nodes as f64);
         let (small, large) = (sizes.clone().fold(f64::MAX, f64::min), sizes.fold(1.0, f64::max));
@@ -117,17 +141,28 @@ impl Plot {
             .margin(12)
             .x_label_area_size(40)
             .y_label_area_size(64)
-            .build_cartesian_2d((small..large * 1.1).log_scale(), (least / 2.0..most * 2.0).log_scale())?;
+            .build_cartesian_2d(
+                (small..large * 1.1).log_scale(),
+                (least / 2.0..most * 2.0).log_scale(),
+            )?;
         chart.configure_mesh().x_desc(across).y_desc(self.axis).light_line_style(WHITE).draw()?;
         for (number, (title, points)) in curves.into_iter().enumerate() {
             let color = Palette99::pick(number).to_rgba();
             chart
                 .draw_series(LineSeries::new(points.clone(), color.stroke_width(2)))?
                 .label(title)
-                .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], color.stroke_width(2)));
-            chart.draw_series(points.into_iter().map(|point| Circle::new(point, 3, color.filled())))?;
+                .legend(move |(x, y)| {
+                    PathElement::new([(x, y), (x + 16, y)], color.stroke_width(2))
+                });
+            chart.draw_series(
+                points.into_iter().map(|point| Circle::new(point, 3, color.filled())),
+            )?;
         }
-        chart.configure_series_labels().border_style(BLACK.mix(0.3)).background_style(WHITE.mix(0.8)).draw()?;
+        chart
+            .configure_series_labels()
+            .border_style(BLACK.mix(0.3))
+            .background_style(WHITE.mix(0.8))
+            .draw()?;
         area.present()?;
         Ok(())
     }

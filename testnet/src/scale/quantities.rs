@@ -14,7 +14,12 @@ pub struct Quantity {
     pub decimals: usize,
 }
 
-const fn quantity(name: &'static str, title: &'static str, unit: &'static str, decimals: usize) -> Quantity {
+const fn quantity(
+    name: &'static str,
+    title: &'static str,
+    unit: &'static str,
+    decimals: usize,
+) -> Quantity {
     Quantity { name, title, unit, decimals }
 }
 
@@ -62,7 +67,9 @@ pub fn value(figures: &Figures, name: &str) -> Option<f64> {
 pub fn json(nodes: usize, figures: &Figures) -> String {
     let values: serde_json::Map<String, serde_json::Value> = figures
         .iter()
-        .map(|(name, value)| ((*name).to_owned(), serde_json::json!((value * 1000.0).round() / 1000.0)))
+        .map(|(name, value)| {
+            ((*name).to_owned(), serde_json::json!((value * 1000.0).round() / 1000.0))
+        })
         .collect();
     serde_json::json!({ "bench": "scale", "nodes": nodes, "figures": values }).to_string()
 }
@@ -97,7 +104,8 @@ pub fn table(all: &[(usize, Figures)]) -> String {
 /// The second table: what repair costs against what was lacking.
 pub fn differences(entries: usize, all: &[(usize, f64)]) -> String {
     let mut text = format!(
-        "| entries of {entries} that differ | bytes of repair for each byte that was lacking |\n| ---: | ---: |\n"
+        "| entries of {entries} that differ | bytes of repair for each byte that was lacking |\n| \
+            ---: | ---: |\n"
     );
     for (news, ratio) in all {
         let _ = writeln!(text, "| {news} | {ratio:.2} |");
@@ -121,12 +129,21 @@ mod tests {
 
     #[test]
     fn a_quantity_that_was_not_measured_is_a_dash_and_no_quantity_is_lost() {
-        let all = vec![(10, vec![("rest_bytes", 64.97)]), (30, vec![("rest_bytes", 80.2), ("balance", 1.1)])];
+        let all = vec![
+            (10, vec![("rest_bytes", 64.97)]),
+            (30, vec![("rest_bytes", 80.2), ("balance", 1.1)]),
+        ];
         let table = table(&all);
         assert!(table.contains("| at rest, sent a node | B/s | 65 | 80 |"), "{table}");
-        assert!(table.contains("| keys of the busiest owner, of the average |  | - | 1.10 |"), "{table}");
+        assert!(
+            table.contains("| keys of the busiest owner, of the average |  | - | 1.10 |"),
+            "{table}"
+        );
         assert_eq!(table.lines().count(), QUANTITIES.len() + 2);
         assert_eq!(of_json(&json(30, &all[1].1)), Some(all[1].clone()));
-        assert_eq!(json(30, &all[1].1), r#"{"bench":"scale","figures":{"balance":1.1,"rest_bytes":80.2},"nodes":30}"#);
+        assert_eq!(
+            json(30, &all[1].1),
+            r#"{"bench":"scale","figures":{"balance":1.1,"rest_bytes":80.2},"nodes":30}"#
+        );
     }
 }

@@ -9,10 +9,12 @@ use super::clock::Clock;
 use super::disk::Disk;
 use super::happening::Happening;
 
-/// What a device has not got round to yet; beyond it the kernel's buffers are full, and what comes is lost.
+/// What a device has not got round to yet; beyond it the kernel's buffers are full, and what comes
+/// is lost.
 const MAX_BACKLOG: usize = 4_096;
 
-/// Gossip that a daemon has not got round to, as in its inbox (`GOSSIP` in the daemon's `network/start.rs`); one more is dropped.
+/// Gossip that a daemon has not got round to, as in its inbox (`GOSSIP` in the daemon's
+/// `network/start.rs`); one more is dropped.
 const MAX_GOSSIP: usize = 256;
 
 /// A device. `node` is there while its daemon runs.
@@ -22,7 +24,8 @@ pub struct Device {
     pub identity: Identity,
     /// The running daemon's brain.
     pub node: Option<Node>,
-    /// Whether the computer is on: one without a daemon refuses dials, one that is off does not answer.
+    /// Whether the computer is on: one without a daemon refuses dials, one that is off does not
+    /// answer.
     pub is_on: bool,
     /// Grows with each start, so that what an earlier daemon was waiting for finds nobody.
     pub boot: u32,

@@ -16,7 +16,8 @@ use super::world::{Answered, CLOSE, World, index_of};
 const DIAL_TIMEOUT: u64 = 2_000_000;
 /// Gossipsub's mesh degree.
 const DEGREE: usize = 6;
-/// Of a thousand messages that a device of a newer version sends, so many are in a form that this version does not know.
+/// Of a thousand messages that a device of a newer version sends, so many are in a form that this
+/// version does not know.
 const NEWER: u64 = 50;
 
 /// Gossip that waits for its verdict.
@@ -30,7 +31,9 @@ pub struct Relay {
 impl World {
     /// Does everything a daemon asks for, then sets its timer.
     pub(super) fn drain(&mut self, device: usize) {
-        while let Some(Effect { after, action }) = self.devices[device].node.as_mut().and_then(Node::poll_effect) {
+        while let Some(Effect { after, action }) =
+            self.devices[device].node.as_mut().and_then(Node::poll_effect)
+        {
             if self.is_doomed(device) {
                 return;
             }
@@ -76,7 +79,12 @@ impl World {
                 if self.devices[device].is_newer && below(&mut self.rng, 1000) < NEWER {
                     self.stream(device, to, lane, Happening::Garbage { from: device, to, link });
                 }
-                self.stream(device, to, lane, Happening::Message { from: device, to, link, message });
+                self.stream(
+                    device,
+                    to,
+                    lane,
+                    Happening::Message { from: device, to, link, message },
+                );
             }
             Action::Broadcast(message) => {
                 let rumour = Rumour::new(self.now, message);
@@ -94,24 +102,30 @@ impl World {
             Action::Persist { id, records } => self.persist(device, id, records),
             Action::Order(order) => self.order(device, order),
             Action::Fetch { artifact, runtime: _, candidates } => {
-                let holds = |index: &usize| self.devices[*index].artifacts.contains(&artifact.digest);
+                let holds =
+                    |index: &usize| self.devices[*index].artifacts.contains(&artifact.digest);
                 // Over a link, or over one device that reaches both.
                 let over = |hop: usize, index: usize| {
-                    self.node(hop).is_some() && self.network.open(device, hop) && self.network.open(hop, index)
+                    self.node(hop).is_some()
+                        && self.network.open(device, hop)
+                        && self.network.open(hop, index)
                 };
                 let ways = |index: usize| {
-                    self.network.open(device, index) || (0..self.devices.len()).any(|hop| over(hop, index))
+                    self.network.open(device, index)
+                        || (0..self.devices.len()).any(|hop| over(hop, index))
                 };
                 let reachable = |index: &usize| self.node(*index).is_some() && ways(*index);
                 let mut asked = candidates.iter().filter_map(|id| self.ids.get(id)).flatten();
                 let found = holds(&device) || asked.any(|index| reachable(index) && holds(index));
-                let after = if holds(&device) { 1_000 } else { 10_000 + below(&mut self.rng, 50_000) };
+                let after =
+                    if holds(&device) { 1_000 } else { 10_000 + below(&mut self.rng, 50_000) };
                 let (boot, digest) = (self.devices[device].boot, artifact.digest);
                 self.at(self.now + after, Happening::Fetched { device, boot, digest, found });
             }
             Action::Reply { request, reply } => self.answers.push_back(Answered { request, reply }),
             Action::Verdict { ticket, verdict } => {
-                let Relay { at, from, hops, rumour } = self.relays.remove(&ticket.0).expect("one verdict a ticket");
+                let Relay { at, from, hops, rumour } =
+                    self.relays.remove(&ticket.0).expect("one verdict a ticket");
                 assert_eq!(at, device, "a verdict by another node");
                 match verdict {
                     Verdict::Accept => self.relay(device, from, hops + 1, &rumour),
@@ -120,14 +134,17 @@ impl World {
             }
             Action::Notify(event) => {
                 if self.meter.is_on {
-                    let (kind, subject, node) = (event.kind.clone(), event.subject.clone(), event.node.clone());
+                    let (kind, subject, node) =
+                        (event.kind.clone(), event.subject.clone(), event.node.clone());
                     self.meter.told.push(Told { at: self.now, device, kind, subject, node });
                 }
                 let it = &mut self.devices[device];
-                it.is_member |= event.kind == "node-admitted" && event.node == Some(it.name.clone());
+                it.is_member |=
+                    event.kind == "node-admitted" && event.node == Some(it.name.clone());
                 it.was_ready |= event.kind == "ready";
                 self.weigh_event(device, &event);
-                let subject = event.subject.map(|subject| format!("{subject}: ")).unwrap_or_default();
+                let subject =
+                    event.subject.map(|subject| format!("{subject}: ")).unwrap_or_default();
                 let about = event.node.map(|node| format!(" ({node})")).unwrap_or_default();
                 self.say(device, format!("{}{about} {subject}{}", event.kind, event.message));
             }
@@ -140,7 +157,13 @@ impl World {
         self.ids.get(&to)?.iter().copied().find(|to| links.contains_key(to))
     }
 
-    fn stream(&mut self, from: usize, to: usize, lane: shoal_protocol::model::Lane, packet: Happening) {
+    fn stream(
+        &mut self,
+        from: usize,
+        to: usize,
+        lane: shoal_protocol::model::Lane,
+        packet: Happening,
+    ) {
         if self.network.leads(from, to) {
             if let Some(at) = self.network.stream(self.now, from, to, lane, &mut self.rng) {
                 self.at(at, packet);
@@ -161,20 +184,26 @@ impl World {
             let twice = self.network.is_doubled(device, to, &mut self.rng);
             for _ in 0..=usize::from(twice) {
                 if let Some(at) = self.network.packet(self.now, device, to, &mut self.rng) {
-                    self.at(at + late, Happening::Gossip { from: device, to, hops, rumour: Arc::clone(rumour) });
+                    self.at(
+                        at + late,
+                        Happening::Gossip { from: device, to, hops, rumour: Arc::clone(rumour) },
+                    );
                 }
             }
         }
     }
 
-    /// To whom gossip goes on: some drawn by lot, so that much of it is lost on the way, or those of a mesh as gossipsub keeps it.
+    /// To whom gossip goes on: some drawn by lot, so that much of it is lost on the way, or those
+    /// of a mesh as gossipsub keeps it.
     fn told_on(&mut self, device: usize, origin: usize) -> Vec<usize> {
         let links = &self.devices[device].links;
         let leads = |link: &u64| !self.is_dead(*link);
         let alive = links.iter().filter(|(peer, link)| **peer != origin && leads(link));
         let mut peers: Vec<usize> = alive.map(|(peer, _)| *peer).collect();
         if self.network.is_meshed {
-            peers.retain(|peer| self.is_grafted(device, links[peer]) || self.is_grafted(*peer, links[peer]));
+            peers.retain(|peer| {
+                self.is_grafted(device, links[peer]) || self.is_grafted(*peer, links[peer])
+            });
             return peers;
         }
         while peers.len() > DEGREE {
@@ -184,18 +213,27 @@ impl World {
         peers
     }
 
-    /// Whether a device has taken one of its links into its mesh: each takes as many as gossipsub does, and keeps them.
+    /// Whether a device has taken one of its links into its mesh: each takes as many as gossipsub
+    /// does, and keeps them.
     fn is_grafted(&self, device: usize, link: u64) -> bool {
         let lot = |link: u64| link.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        self.devices[device].links.values().filter(|other| lot(**other) < lot(link)).count() < DEGREE
+        self.devices[device].links.values().filter(|other| lot(**other) < lot(link)).count()
+            < DEGREE
     }
 
     pub(super) fn dial(&mut self, device: usize, target: DialTarget, addresses: &[String]) {
         let boot = self.devices[device].boot;
         // At an address that its device has left nobody answers.
-        let is_there = |(peer, place): &(usize, u32)| self.devices.get(*peer).is_some_and(|it| it.place == *place);
-        let peer = addresses.iter().filter_map(|address| index_of(address)).find(is_there).map(|(peer, _)| peer);
-        let peer = peer.filter(|peer| self.network.open(device, *peer) && self.devices[*peer].is_on);
+        let is_there = |(peer, place): &(usize, u32)| {
+            self.devices.get(*peer).is_some_and(|it| it.place == *place)
+        };
+        let peer = addresses
+            .iter()
+            .filter_map(|address| index_of(address))
+            .find(is_there)
+            .map(|(peer, _)| peer);
+        let peer =
+            peer.filter(|peer| self.network.open(device, *peer) && self.devices[*peer].is_on);
         let after = match peer {
             // A handshake is some four round trips; a refusal is told after one.
             Some(peer) if self.node(peer).is_some() => 8 * self.network.least(device, peer) + 500,
@@ -234,8 +272,11 @@ impl World {
         }
         self.watch_commit(device);
         let Some(upto) = self.devices[device].disk.commit() else { return };
-        // What waited comes first, then what follows from that it is written; the daemon may die over any of it.
-        while let Some(batch) = self.devices[device].held.first_entry().filter(|batch| *batch.key() <= upto) {
+        // What waited comes first, then what follows from that it is written; the daemon may die
+        // over any of it.
+        while let Some(batch) =
+            self.devices[device].held.first_entry().filter(|batch| *batch.key() <= upto)
+        {
             for action in batch.remove() {
                 if self.is_doomed(device) {
                     return;
@@ -249,7 +290,8 @@ impl World {
     /// When a daemon looks whether its disk takes writes again: ever more rarely, as the real one
     /// does.
     fn look_later(&mut self, device: usize, looks: u32) {
-        let (boot, after) = (self.devices[device].boot, (1_000_000 << looks.min(5)).min(30_000_000));
+        let (boot, after) =
+            (self.devices[device].boot, (1_000_000 << looks.min(5)).min(30_000_000));
         self.at(self.now + after, Happening::Probe { device, boot, looks });
     }
 
@@ -277,11 +319,15 @@ impl World {
                 if let Some(it) = runs.filter(|it| it.healthy && it.generation == generation) {
                     // The same again changes nothing, and how it fares is told once more.
                     let start = it.start;
-                    return self.at(self.now + 1_000, Happening::Started { device, boot, replica, start });
+                    return self
+                        .at(self.now + 1_000, Happening::Started { device, boot, replica, start });
                 }
                 self.starts += 1;
                 let start = self.starts;
-                self.devices[device].runtime.replicas.insert(replica, Running { generation, healthy: false, start });
+                self.devices[device]
+                    .runtime
+                    .replicas
+                    .insert(replica, Running { generation, healthy: false, start });
                 let after = 1_000 + below(&mut self.rng, 30_000);
                 self.at(self.now + after, Happening::Started { device, boot, replica, start });
             }

@@ -1,4 +1,5 @@
-//! How often a node that is well is taken for dead, and what that moves: counted, not forbidden. `docs/simulator.md` says what counts.
+//! How often a node that is well is taken for dead, and what that moves: counted, not forbidden.
+//! `docs/simulator.md` says what counts.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +10,8 @@ use super::world::World;
 
 /// How often it is looked who is well, microseconds.
 const LOOK_EVERY: u64 = 100_000;
-/// Trouble is to blame for so long: an observer's longest time-out is three seconds, and a lost link is dialled within ten.
+/// Trouble is to blame for so long: an observer's longest time-out is three seconds, and a lost
+/// link is dialled within ten.
 const AFTERMATH: u64 = 10_000_000;
 
 /// What was counted, in microseconds of one node's life and in numbers.
@@ -64,7 +66,10 @@ impl World {
             self.failovers.apart.insert((one.min(other), one.max(other)), until);
         }
         for device in 0..self.devices.len() {
-            let heard = running.iter().filter(|other| **other == device || self.network.open(device, **other)).count();
+            let heard = running
+                .iter()
+                .filter(|other| **other == device || self.network.open(device, **other))
+                .count();
             let boot = self.devices[device].boot;
             let has_started = self.failovers.boots.insert(device, boot) != Some(boot);
             if has_started || 2 * heard <= running.len() || self.is_in_trouble(device) {
@@ -78,9 +83,14 @@ impl World {
 
     fn is_in_trouble(&self, device: usize) -> bool {
         let it = &self.devices[device];
-        let is_busy = it.pulse.busy_until > self.now || it.pulse.slowness > 0 || !it.pulse.is_idle();
+        let is_busy =
+            it.pulse.busy_until > self.now || it.pulse.slowness > 0 || !it.pulse.is_idle();
         let is_disk_ill = it.disk.is_ill() || it.disk.stalled_until > self.now;
-        it.node.is_none() || is_busy || is_disk_ill || !it.clock.is_honest() || self.is_cloned(device)
+        it.node.is_none()
+            || is_busy
+            || is_disk_ill
+            || !it.clock.is_honest()
+            || self.is_cloned(device)
     }
 
     /// Whether a device runs, and has had no trouble for long enough.
@@ -91,8 +101,12 @@ impl World {
     }
 
     fn were_well_together(&self, one: usize, other: usize) -> bool {
-        let last = self.failovers.apart.get(&(one.min(other), one.max(other))).copied().unwrap_or(0);
-        self.was_well(one) && self.was_well(other) && self.network.open(one, other) && self.now >= last + AFTERMATH
+        let last =
+            self.failovers.apart.get(&(one.min(other), one.max(other))).copied().unwrap_or(0);
+        self.was_well(one)
+            && self.was_well(other)
+            && self.network.open(one, other)
+            && self.now >= last + AFTERMATH
     }
 
     /// A node told people something.
@@ -100,14 +114,17 @@ impl World {
         if self.watch.is_off {
             return;
         }
-        let Some(about) = event.node.as_ref().and_then(|name| self.device_named(name)) else { return };
+        let Some(about) = event.node.as_ref().and_then(|name| self.device_named(name)) else {
+            return;
+        };
         match event.kind.as_str() {
             "node-up" => {
                 self.failovers.fallen.remove(&(device, about));
             }
             "node-down" => {
                 let is_well = self.were_well_together(device, about);
-                let is_false = is_well && self.witnesses(event).all(|witness| self.were_well_together(witness, about));
+                let is_false = is_well
+                    && self.witnesses(event).all(|witness| self.were_well_together(witness, about));
                 self.failovers.fallen.insert((device, about), is_false);
                 if is_false {
                     self.failovers.tally.falls += 1;
@@ -116,7 +133,9 @@ impl World {
                     self.failovers.tally.misled += 1;
                 }
             }
-            "awarded" => self.weigh_award(device, about, event.subject.as_deref().unwrap_or_default()),
+            "awarded" => {
+                self.weigh_award(device, about, event.subject.as_deref().unwrap_or_default())
+            }
             _ => {}
         }
     }
@@ -134,7 +153,8 @@ impl World {
 
     fn weigh_award(&mut self, owner: usize, winner: usize, name: &str) {
         let fallen = self.failovers.fallen.range((owner, 0)..=(owner, usize::MAX));
-        let held: Vec<usize> = fallen.filter(|(_, is_false)| **is_false).map(|((_, holder), _)| *holder).collect();
+        let held: Vec<usize> =
+            fallen.filter(|(_, is_false)| **is_false).map(|((_, holder), _)| *holder).collect();
         for holder in held {
             let runs = holder != winner && self.was_well(holder) && self.runs_well(holder, name);
             if runs {
@@ -146,12 +166,17 @@ impl World {
 
     fn runs_well(&self, device: usize, name: &str) -> bool {
         let it = &self.devices[device];
-        let runs = |replica: &ReplicaId| it.runtime.replicas.get(replica).is_some_and(|running| running.healthy);
+        let runs = |replica: &ReplicaId| {
+            it.runtime.replicas.get(replica).is_some_and(|running| running.healthy)
+        };
         it.node.as_ref().is_some_and(|node| {
-            let mut claims = node.own_claims().filter(|claim| claim.phase == Phase::Healthy && runs(&claim.replica));
+            let mut claims = node
+                .own_claims()
+                .filter(|claim| claim.phase == Phase::Healthy && runs(&claim.replica));
             claims.any(|claim| {
                 let of = ReplicaName { workload: claim.name.clone(), place: claim.replica.place };
-                of.to_string() == name && node.generation(&claim.replica.uid) == Some(claim.generation)
+                of.to_string() == name
+                    && node.generation(&claim.replica.uid) == Some(claim.generation)
             })
         })
     }

@@ -1,5 +1,5 @@
-//! A large cluster that has long been up: what everybody knows is made once, and every node starts with it. Links are the only thing that
-//! has to come about.
+//! A large cluster that has long been up: what everybody knows is made once, and every node starts
+//! with it. Links are the only thing that has to come about.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,8 +8,9 @@ use rand_chacha::rand_core::RngCore;
 use shoal_protocol::membership;
 use shoal_protocol::model::claim::generation;
 use shoal_protocol::model::{
-    Artifact, AuctionId, Award, Change, ChangeBody, Claim, ClusterId, Digest, Key, KeyPair, NodeId, NodeRecord, Phase,
-    Place, ReplicaId, Resources, RuntimeKind, Signed, Slot, Spec, SpecForm, Time, Token, Value, WallClock, codec,
+    Artifact, AuctionId, Award, Change, ChangeBody, Claim, ClusterId, Digest, Key, KeyPair, NodeId,
+    NodeRecord, Phase, Place, ReplicaId, Resources, RuntimeKind, Signed, Slot, Spec, SpecForm,
+    Time, Token, Value, WallClock, codec,
 };
 use shoal_protocol::node::{Config, Identity, Input, Message, Node, Saved, Ticket};
 use shoal_protocol::ring::{Probes, Ring};
@@ -63,7 +64,8 @@ impl World {
         }
         for (device, claim) in &standing.claims {
             world.starts += 1;
-            let running = Running { generation: claim.generation, healthy: true, start: world.starts };
+            let running =
+                Running { generation: claim.generation, healthy: true, start: world.starts };
             world.devices[*device].runtime.replicas.insert(claim.replica, running);
             world.devices[*device].artifacts.insert(artifact(&claim.name.to_string()));
         }
@@ -85,7 +87,14 @@ impl World {
         let it = &mut self.devices[device];
         it.boot += 1;
         it.clock.restart(now);
-        let node = template.like(config, it.identity.clone(), facts(), it.clock.wall(now), seed, Time::ZERO);
+        let node = template.like(
+            config,
+            it.identity.clone(),
+            facts(),
+            it.clock.wall(now),
+            seed,
+            Time::ZERO,
+        );
         it.node = Some(node.ok_or_else(|| format!("n{device} is not known to the others"))?);
         self.drain(device);
         Ok(())
@@ -102,13 +111,25 @@ impl World {
             rulings: Vec::new(),
         };
         let wall = it.clock.wall(0);
-        let mut node = Node::new(self.config(0, true), it.identity.clone(), saved, facts(), wall, [0; 32], Time::ZERO);
-        // Nobody can be reached: it acts on what it knows. Then it hears of all the others in one moment.
+        let mut node = Node::new(
+            self.config(0, true),
+            it.identity.clone(),
+            saved,
+            facts(),
+            wall,
+            [0; 32],
+            Time::ZERO,
+        );
+        // Nobody can be reached: it acts on what it knows. Then it hears of all the others in one
+        // moment.
         let alone = Time::from_micros(ALONE);
         node.handle_timeout(alone);
         for record in standing.records.iter().skip(1) {
             let message = Message::Membership(membership::Message::Record(record.wire()));
-            node.handle(alone, Input::Gossip { ticket: Ticket(0), from: self.devices[1].id, message });
+            node.handle(
+                alone,
+                Input::Gossip { ticket: Ticket(0), from: self.devices[1].id, message },
+            );
             while node.poll_effect().is_some() {}
         }
         node.rest();
@@ -119,9 +140,12 @@ impl World {
         }
         match status.ready && status.nodes_up == self.devices.len() {
             true => Ok(node),
-            false => {
-                Err(format!("only {} of {} nodes are up, ready: {}", status.nodes_up, self.devices.len(), status.ready))
-            }
+            false => Err(format!(
+                "only {} of {} nodes are up, ready: {}",
+                status.nodes_up,
+                self.devices.len(),
+                status.ready
+            )),
         }
     }
 
@@ -135,10 +159,12 @@ impl World {
             .iter()
             .zip(&salts)
             .map(|(id, salt)| {
-                trust::admit(&self.genesis, &self.join, *id, *salt, EPOCH << 16).expect("a good admission")
+                trust::admit(&self.genesis, &self.join, *id, *salt, EPOCH << 16)
+                    .expect("a good admission")
             })
             .collect();
-        let index: BTreeMap<NodeId, usize> = ids.iter().enumerate().map(|(index, id)| (*id, index)).collect();
+        let index: BTreeMap<NodeId, usize> =
+            ids.iter().enumerate().map(|(index, id)| (*id, index)).collect();
         let (mut claims, mut next) = (Vec::new(), 0);
         for number in 0..shape.workloads {
             let spec = large_workload(number, shape.replicas);
@@ -151,8 +177,13 @@ impl World {
                 // The first keeps nothing: everybody is made after it.
                 next = next % (shape.nodes - 1) + 1;
                 let replica = ReplicaId { uid, place: Place::Index(place) };
-                let claim =
-                    self.claim(&spec, replica, ids[next], &self.devices[index[&owner]].identity.keys, claims.len());
+                let claim = self.claim(
+                    &spec,
+                    replica,
+                    ids[next],
+                    &self.devices[index[&owner]].identity.keys,
+                    claims.len(),
+                );
                 claims.push((next, claim));
             }
         }
@@ -175,14 +206,33 @@ impl World {
         trust::sign_change(&self.genesis, &self.root, None, body).expect("the root may write")
     }
 
-    fn claim(&self, spec: &Spec, replica: ReplicaId, to: NodeId, owner: &KeyPair, number: usize) -> Claim {
+    fn claim(
+        &self,
+        spec: &Spec,
+        replica: ReplicaId,
+        to: NodeId,
+        owner: &KeyPair,
+        number: usize,
+    ) -> Claim {
         let by = NodeId(owner.public().0);
         let token = Token { counter: 1, by, incarnation: 1 };
         let auction = AuctionId { owner: by, number: (1 << 32) | number as u64 };
         let generation = generation(spec);
-        let award = Signed::sign(Award { auction, replica, generation, token, to }, owner, &self.genesis.cluster());
+        let award = Signed::sign(
+            Award { auction, replica, generation, token, to },
+            owner,
+            &self.genesis.cluster(),
+        );
         let since = WallClock(EPOCH);
-        Claim { replica, name: spec.name.clone(), generation, token, phase: Phase::Healthy, since, award: award.wire() }
+        Claim {
+            replica,
+            name: spec.name.clone(),
+            generation,
+            token,
+            phase: Phase::Healthy,
+            since,
+            award: award.wire(),
+        }
     }
 
     fn record(&self, device: usize, cluster: &ClusterId) -> Signed<NodeRecord> {
@@ -208,7 +258,10 @@ impl World {
         let signed = |((device, slot), mut claims): ((usize, u8), Vec<Claim>)| {
             claims.sort_by_key(|claim| claim.replica);
             let it = &self.devices[device];
-            (it.id, Signed::sign(Slot { slot, counter: 1 << 32, claims }, &it.identity.keys, cluster))
+            (
+                it.id,
+                Signed::sign(Slot { slot, counter: 1 << 32, claims }, &it.identity.keys, cluster),
+            )
         };
         sheets.into_iter().map(signed).collect()
     }
@@ -238,7 +291,8 @@ impl Standing {
         };
         let wall = WallClock(EPOCH);
         let config = Config { name: "n0".into(), founder: true, ..Config::default() };
-        let mut node = Node::new(config, self.identity.clone(), saved, facts(), wall, [0; 32], Time::ZERO);
+        let mut node =
+            Node::new(config, self.identity.clone(), saved, facts(), wall, [0; 32], Time::ZERO);
         while node.poll_effect().is_some() {}
         node
     }
@@ -278,6 +332,7 @@ pub fn large_workload(number: usize, replicas: u32) -> Spec {
 
 /// What a workload of this name runs.
 fn artifact(name: &str) -> Digest {
-    let number: usize = name.rsplit('w').next().and_then(|number| number.parse().ok()).unwrap_or_default();
+    let number: usize =
+        name.rsplit('w').next().and_then(|number| number.parse().ok()).unwrap_or_default();
     Digest::of(&[(number % ARTIFACTS) as u8])
 }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use shoal_protocol::model::{Digest, ReplicaId};
 use shoal_protocol::node::{
-    DialFailure, DialTarget, FetchOutcome, Input, Message, Node, OwnAddresses, ReplicaState, Report, Ticket,
+    DialFailure, DialTarget, FetchOutcome, Input, Message, Node, OwnAddresses, ReplicaState,
+    Report, Ticket,
 };
 
 use super::device::Mood;
@@ -63,14 +64,19 @@ impl Happening {
             | Happening::Died { device, .. }
             | Happening::Fetched { device, .. }
             | Happening::ClockSet { device, .. } => Some(*device),
-            Happening::Message { to, .. } | Happening::Garbage { to, .. } | Happening::Gossip { to, .. } => Some(*to),
+            Happening::Message { to, .. }
+            | Happening::Garbage { to, .. }
+            | Happening::Gossip { to, .. } => Some(*to),
             Happening::Flap { .. } | Happening::Back { .. } => None,
         }
     }
 
     /// Whether it waits in a kernel's buffers rather than in the device itself.
     pub fn is_from_outside(&self) -> bool {
-        matches!(self, Happening::Message { .. } | Happening::Garbage { .. } | Happening::Gossip { .. })
+        matches!(
+            self,
+            Happening::Message { .. } | Happening::Garbage { .. } | Happening::Gossip { .. }
+        )
     }
 }
 
@@ -103,12 +109,16 @@ impl World {
             }
             Happening::Garbage { from, to, link } => {
                 self.over_link(from, to, link)?;
-                let (from, why) = (self.devices[from].id, "a message of version 2, this program speaks 1".to_owned());
+                let (from, why) = (
+                    self.devices[from].id,
+                    "a message of version 2, this program speaks 1".to_owned(),
+                );
                 self.input(to, Input::Garbage { from, why });
                 Some(to)
             }
             Happening::Gossip { from, to, hops, rumour } => {
-                if self.devices[to].node.is_none() || !self.devices[to].seen.first_sight(rumour.id) {
+                if self.devices[to].node.is_none() || !self.devices[to].seen.first_sight(rumour.id)
+                {
                     return None;
                 }
                 self.meter.reaches(self.now, &rumour, hops);
@@ -124,23 +134,35 @@ impl World {
             Happening::Dialled { device, boot, target, peer, places } => {
                 self.alive(device, boot)?;
                 // Whoever moved meanwhile does not hear the answer.
-                let has_moved = places != [device, peer.unwrap_or(device)].map(|it| self.devices[it].place);
+                let has_moved =
+                    places != [device, peer.unwrap_or(device)].map(|it| self.devices[it].place);
                 let peer = peer.filter(|_| !has_moved);
                 self.dialled(device, target, peer);
                 Some(device)
             }
             Happening::Moved { device, boot } => {
                 self.alive(device, boot)?;
-                let own = OwnAddresses { addresses: vec![self.address_of(device)], trouble: None, moved: true };
+                let own = OwnAddresses {
+                    addresses: vec![self.address_of(device)],
+                    trouble: None,
+                    moved: true,
+                };
                 self.input(device, Input::Addresses(own));
-                let links: Vec<_> = self.devices[device].links.iter().map(|(peer, link)| (*peer, *link)).collect();
-                for (peer, _) in links.into_iter().filter(|(_, link)| self.dead.contains(link)).collect::<Vec<_>>() {
+                let links: Vec<_> =
+                    self.devices[device].links.iter().map(|(peer, link)| (*peer, *link)).collect();
+                for (peer, _) in links
+                    .into_iter()
+                    .filter(|(_, link)| self.dead.contains(link))
+                    .collect::<Vec<_>>()
+                {
                     self.unlinked(device, peer);
                 }
                 Some(device)
             }
             Happening::Closed { device, peer, link } => {
-                if self.devices[device].node.is_none() || self.devices[device].links.get(&peer) != Some(&link) {
+                if self.devices[device].node.is_none()
+                    || self.devices[device].links.get(&peer) != Some(&link)
+                {
                     return None;
                 }
                 self.unlinked(device, peer);
@@ -163,7 +185,8 @@ impl World {
             Happening::Died { device, boot, replica, start } => {
                 self.alive(device, boot)?;
                 let runtime = &mut self.devices[device].runtime;
-                let running = runtime.replicas.get_mut(&replica).filter(|running| running.start == start)?;
+                let running =
+                    runtime.replicas.get_mut(&replica).filter(|running| running.start == start)?;
                 if running.healthy && runtime.mood != Mood::Dies {
                     return None; // whatever was to kill it is over
                 }
@@ -210,7 +233,8 @@ impl World {
         }
     }
 
-    /// Whether something arrives over a link that its receiver knows. If not, the sender is told that there is none.
+    /// Whether something arrives over a link that its receiver knows. If not, the sender is told
+    /// that there is none.
     fn over_link(&mut self, from: usize, to: usize, link: u64) -> Option<()> {
         if self.is_dead(link) {
             return None;
@@ -230,7 +254,8 @@ impl World {
             return None; // it was stopped once more
         }
         let now = self.local(device);
-        if let Some(late) = self.devices[device].lateness(now).filter(|late| late.as_millis() > 50) {
+        if let Some(late) = self.devices[device].lateness(now).filter(|late| late.as_millis() > 50)
+        {
             self.input(device, Input::Lag(late));
         }
         let boot = self.devices[device].boot;
@@ -263,7 +288,11 @@ impl World {
 
     fn started(&mut self, device: usize, replica: ReplicaId, start: u64) -> Option<usize> {
         let (boot, mood) = (self.devices[device].boot, self.devices[device].runtime.mood);
-        let running = self.devices[device].runtime.replicas.get_mut(&replica).filter(|it| it.start == start)?;
+        let running = self.devices[device]
+            .runtime
+            .replicas
+            .get_mut(&replica)
+            .filter(|it| it.start == start)?;
         let generation = running.generation;
         match mood {
             Mood::Fails => self.failed(device, replica, generation, "it does not start"),
@@ -274,7 +303,10 @@ impl World {
                     let after = 1 + super::network::below(&mut self.rng, 3_000_000);
                     self.at(self.now + after, Happening::Died { device, boot, replica, start });
                 }
-                self.input(device, Input::Report(Report { replica, generation, state: ReplicaState::Healthy }));
+                self.input(
+                    device,
+                    Input::Report(Report { replica, generation, state: ReplicaState::Healthy }),
+                );
             }
         }
         Some(device)
@@ -288,16 +320,21 @@ impl World {
     fn dialled(&mut self, device: usize, target: DialTarget, peer: Option<usize>) {
         let how = match peer {
             None => DialFailure::TimedOut,
-            Some(peer) if !self.network.open(device, peer) || !self.devices[peer].is_on => DialFailure::TimedOut,
+            Some(peer) if !self.network.open(device, peer) || !self.devices[peer].is_on => {
+                DialFailure::TimedOut
+            }
             Some(peer) if self.devices[peer].node.is_none() => DialFailure::Refused,
             // The kernel takes the call, and nobody answers it.
-            Some(peer) if self.devices[peer].pulse.busy_until > self.now + 2_000_000 => DialFailure::TimedOut,
+            Some(peer) if self.devices[peer].pulse.busy_until > self.now + 2_000_000 => {
+                DialFailure::TimedOut
+            }
             Some(peer) if self.devices[peer].id == self.devices[device].id => {
                 DialFailure::Stranger("that is this node itself".into())
             }
             Some(peer) => {
                 let link = self.devices[device].links.get(&peer);
-                // Of two dials that cross the second finds a link; it is closed again, and nobody hears of it.
+                // Of two dials that cross the second finds a link; it is closed again, and nobody
+                // hears of it.
                 if link.is_some() && link == self.devices[peer].links.get(&device) {
                     return;
                 }

@@ -1,4 +1,5 @@
-//! Random histories: a small cluster, a user who writes, and faults; then peace, quiet, and the question whether all is well.
+//! Random histories: a small cluster, a user who writes, and faults; then peace, quiet, and the
+//! question whether all is well.
 
 use std::collections::BTreeMap;
 
@@ -51,7 +52,8 @@ pub fn told(seed: u64) -> Result<Ended, String> {
 impl From<Play> for Ended {
     fn from(play: Play) -> Self {
         let Play { world, deeds, .. } = play;
-        let (history, lasted, steps, tally) = (world.history, world.now, world.steps, world.failovers.tally);
+        let (history, lasted, steps, tally) =
+            (world.history, world.now, world.steps, world.failovers.tally);
         Ended { history, lasted, steps, deeds, tally, trace: String::new() }
     }
 }
@@ -59,7 +61,10 @@ impl From<Play> for Ended {
 /// What is printed of a history that failed.
 pub fn failure(seed: u64, scenario: Option<&str>, report: &str) -> String {
     let scenario = scenario.map(|name| format!(" --scenario {name}")).unwrap_or_default();
-    format!("seed {seed} failed: {}\nto see it again: cargo testnet sim --seed {seed}{scenario}", report.trim_end())
+    format!(
+        "seed {seed} failed: {}\nto see it again: cargo testnet sim --seed {seed}{scenario}",
+        report.trim_end()
+    )
 }
 
 fn run(seed: u64, mut world: World) -> Result<Play, String> {

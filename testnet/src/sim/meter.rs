@@ -1,4 +1,5 @@
-//! What it costs: messages and bytes by kind, how news spread, and when who said what. Off unless somebody wants to know.
+//! What it costs: messages and bytes by kind, how news spread, and when who said what. Off unless
+//! somebody wants to know.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -41,7 +42,8 @@ pub struct Flow {
 #[derive(Clone, Default, Debug)]
 pub struct Spread {
     pub kind: &'static str,
-    /// When it reached each node but the first, microseconds after it was born, and over how many hops.
+    /// When it reached each node but the first, microseconds after it was born, and over how many
+    /// hops.
     pub reached: Vec<(u64, u32)>,
 }
 

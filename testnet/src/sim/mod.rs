@@ -1,6 +1,7 @@
 //! The simulated world: the real core of every node, under one clock, one seed and every fault.
 //!
-//! Only the outside of the core is fake: disks, links, runtimes, clocks. Two runs of one seed are the same, step for step.
+//! Only the outside of the core is fake: disks, links, runtimes, clocks. Two runs of one seed are
+//! the same, step for step.
 //!
 //! | file | what |
 //! | --- | --- |

@@ -1,5 +1,5 @@
-//! The links between simulated devices: delay, loss, cuts. Streams keep their order, as TCP's do: a loss is a delay there, and what is
-//! sent into a cut arrives after it.
+//! The links between simulated devices: delay, loss, cuts. Streams keep their order, as TCP's do: a
+//! loss is a delay there, and what is sent into a cut arrives after it.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -11,8 +11,8 @@ use super::happening::Happening;
 
 /// Messages that wait behind a cut, a direction; beyond it the sender's queue is full.
 const MAX_STALLED: usize = 256;
-/// Messages of one lane of a link that are on their way, a direction: what a daemon's lane queue holds (`MAX_FRAMES` in the daemon's
-/// `network/lane.rs`). One more is dropped.
+/// Messages of one lane of a link that are on their way, a direction: what a daemon's lane queue
+/// holds (`MAX_FRAMES` in the daemon's `network/lane.rs`). One more is dropped.
 const MAX_LANE: usize = 256;
 /// The longest that TCP waits until it tries again after a cut, microseconds.
 const MAX_RETRY: u64 = 60_000_000;
@@ -24,7 +24,8 @@ pub struct Weather {
     pub delay: u64,
     /// How much is added at random, microseconds.
     pub jitter: u64,
-    /// Of a thousand packets so many are lost. A stream repeats them after [`Weather::repeat`]; gossip and dials are lost.
+    /// Of a thousand packets so many are lost. A stream repeats them after [`Weather::repeat`];
+    /// gossip and dials are lost.
     pub loss: u32,
     /// How long a stream takes to repeat a lost packet, microseconds.
     pub repeat: u64,
@@ -36,20 +37,43 @@ pub struct Weather {
 
 impl Weather {
     /// A wired local network.
-    pub const LAN: Weather = Weather { delay: 100, jitter: 200, loss: 0, repeat: 200_000, duplicates: 0, stray: 0 };
+    pub const LAN: Weather =
+        Weather { delay: 100, jitter: 200, loss: 0, repeat: 200_000, duplicates: 0, stray: 0 };
     /// Sites of one country.
-    pub const WAN: Weather =
-        Weather { delay: 15_000, jitter: 10_000, loss: 2, repeat: 200_000, duplicates: 1, stray: 5 };
+    pub const WAN: Weather = Weather {
+        delay: 15_000,
+        jitter: 10_000,
+        loss: 2,
+        repeat: 200_000,
+        duplicates: 1,
+        stray: 5,
+    };
     /// A radio at the edge of its reach.
-    pub const RADIO: Weather =
-        Weather { delay: 40_000, jitter: 60_000, loss: 30, repeat: 300_000, duplicates: 5, stray: 30 };
+    pub const RADIO: Weather = Weather {
+        delay: 40_000,
+        jitter: 60_000,
+        loss: 30,
+        repeat: 300_000,
+        duplicates: 5,
+        stray: 30,
+    };
     /// By way of a geostationary satellite.
-    pub const SATELLITE: Weather =
-        Weather { delay: 270_000, jitter: 30_000, loss: 5, repeat: 900_000, duplicates: 1, stray: 10 };
+    pub const SATELLITE: Weather = Weather {
+        delay: 270_000,
+        jitter: 30_000,
+        loss: 5,
+        repeat: 900_000,
+        duplicates: 1,
+        stray: 10,
+    };
 
     /// All that have a name.
-    pub const NAMED: [(&str, Weather); 4] =
-        [("lan", Self::LAN), ("wan", Self::WAN), ("radio", Self::RADIO), ("satellite", Self::SATELLITE)];
+    pub const NAMED: [(&str, Weather); 4] = [
+        ("lan", Self::LAN),
+        ("wan", Self::WAN),
+        ("radio", Self::RADIO),
+        ("satellite", Self::SATELLITE),
+    ];
 }
 
 /// How gossip gets through, beside the weather.
@@ -79,7 +103,8 @@ pub struct Network {
     cut: BTreeMap<(usize, usize), u64>,
     /// What was sent into a cut.
     stalled: BTreeMap<(usize, usize), VecDeque<Happening>>,
-    /// When the packets of a stream arrive that are on their way, so that none overtakes another. The two lanes of a link are two streams.
+    /// When the packets of a stream arrive that are on their way, so that none overtakes another.
+    /// The two lanes of a link are two streams.
     ahead: BTreeMap<(usize, usize, bool), VecDeque<u64>>,
     /// Messages that found their lane full.
     pub dropped: u64,
@@ -102,8 +127,16 @@ impl Default for Network {
 }
 
 impl Network {
-    /// When something sent now by stream arrives. None when so much is on its way that it is dropped.
-    pub fn stream(&mut self, now: u64, from: usize, to: usize, lane: Lane, rng: &mut ChaCha8Rng) -> Option<u64> {
+    /// When something sent now by stream arrives. None when so much is on its way that it is
+    /// dropped.
+    pub fn stream(
+        &mut self,
+        now: u64,
+        from: usize,
+        to: usize,
+        lane: Lane,
+        rng: &mut ChaCha8Rng,
+    ) -> Option<u64> {
         let mut at = now + self.delay(from, to, rng);
         let repeat = self.ways(from, to).map(|way| way.repeat).max().unwrap_or_default();
         while self.lost(from, to, rng) {
@@ -125,7 +158,13 @@ impl Network {
     }
 
     /// When a lone packet sent now arrives. None if it does not.
-    pub fn packet(&mut self, now: u64, from: usize, to: usize, rng: &mut ChaCha8Rng) -> Option<u64> {
+    pub fn packet(
+        &mut self,
+        now: u64,
+        from: usize,
+        to: usize,
+        rng: &mut ChaCha8Rng,
+    ) -> Option<u64> {
         let at = now + self.delay(from, to, rng);
         (self.leads(from, to) && !self.lost(from, to, rng)).then_some(at)
     }
@@ -149,12 +188,20 @@ impl Network {
     }
 
     /// Ends a cut: what was sent into it, and by when it arrives.
-    pub fn heal(&mut self, now: u64, from: usize, to: usize, rng: &mut ChaCha8Rng) -> Vec<(u64, Happening)> {
+    pub fn heal(
+        &mut self,
+        now: u64,
+        from: usize,
+        to: usize,
+        rng: &mut ChaCha8Rng,
+    ) -> Vec<(u64, Happening)> {
         let Some(since) = self.cut.remove(&(from, to)) else { return Vec::new() };
-        // TCP doubles its pause while nothing gets through, so the next try is at most as far ahead as the cut was long.
+        // TCP doubles its pause while nothing gets through, so the next try is at most as far ahead
+        // as the cut was long.
         let retry = 1 + below(rng, (now - since).clamp(200_000, MAX_RETRY));
         let stalled = self.stalled.remove(&(from, to)).unwrap_or_default();
-        let arrives = |packet| Some((self.stream(now + retry, from, to, Lane::Urgent, rng)?, packet));
+        let arrives =
+            |packet| Some((self.stream(now + retry, from, to, Lane::Urgent, rng)?, packet));
         stalled.into_iter().filter_map(arrives).collect()
     }
 
@@ -209,7 +256,13 @@ impl Network {
         self.happens(from, to, |way| way.loss, rng)
     }
 
-    fn happens(&self, from: usize, to: usize, rate: impl Fn(&Weather) -> u32, rng: &mut ChaCha8Rng) -> bool {
+    fn happens(
+        &self,
+        from: usize,
+        to: usize,
+        rate: impl Fn(&Weather) -> u32,
+        rng: &mut ChaCha8Rng,
+    ) -> bool {
         self.ways(from, to).any(|way| rate(way) > 0 && below(rng, 1000) < u64::from(rate(way)))
     }
 }
@@ -217,7 +270,10 @@ impl Network {
 /// All directions between two groups.
 pub fn between(ones: &BTreeSet<usize>, others: &BTreeSet<usize>) -> Vec<(usize, usize)> {
     let pairs = ones.iter().flat_map(|one| others.iter().map(move |other| (*one, *other)));
-    pairs.filter(|(one, other)| one != other).flat_map(|(one, other)| [(one, other), (other, one)]).collect()
+    pairs
+        .filter(|(one, other)| one != other)
+        .flat_map(|(one, other)| [(one, other), (other, one)])
+        .collect()
 }
 
 /// A number below `bound`, which is above zero.

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use shoal_protocol::model::{
-    Artifact, Certificate, Change, ChangeBody, Digest, Key, KeyPair, Resources, RuntimeKind, Spec, SpecForm,
-    Unverified, Value, WorkloadName,
+    Artifact, Certificate, Change, ChangeBody, Digest, Key, KeyPair, Resources, RuntimeKind, Spec,
+    SpecForm, Unverified, Value, WorkloadName,
 };
 use shoal_protocol::node::{Command, Draft, Refusal, Reply};
 use shoal_protocol::trust;
@@ -35,12 +35,19 @@ impl Operator {
     /// The operator of this world.
     pub fn new(world: &World, seed: u64) -> Self {
         let keys = KeyPair::from_seed(&derived(seed, "operator", 0));
-        let certificate = trust::certify(&world.genesis, &world.root, keys.public(), "tester").expect("a good name");
+        let certificate = trust::certify(&world.genesis, &world.root, keys.public(), "tester")
+            .expect("a good name");
         Operator { keys, certificate }
     }
 
-    /// Wishes for a workload, through `device`: what became of it, and what was written if anything was.
-    pub fn publish(&self, world: &mut World, device: usize, spec: &Spec) -> Result<(Outcome, Option<Change>), String> {
+    /// Wishes for a workload, through `device`: what became of it, and what was written if anything
+    /// was.
+    pub fn publish(
+        &self,
+        world: &mut World,
+        device: usize,
+        spec: &Spec,
+    ) -> Result<(Outcome, Option<Change>), String> {
         world.devices[device].artifacts.insert(spec.artifact.digest);
         world.command(device, Command::Uploaded { artifact: spec.artifact });
         self.write(world, device, &spec.name, Some(spec))
@@ -74,7 +81,9 @@ impl Operator {
             Some(Reply::Refused(Refusal::NoSuchWorkload(_))) if spec.is_none() => {
                 return Ok((Outcome::Unchanged, None));
             }
-            Some(Reply::Refused(refusal)) => return Ok((Outcome::Refused(refusal.to_string()), None)),
+            Some(Reply::Refused(refusal)) => {
+                return Ok((Outcome::Refused(refusal.to_string()), None));
+            }
             Some(other) => return Err(format!("an odd answer to prepare: {other:?}")),
             None => return Ok((Outcome::Unknown, None)),
         };
@@ -84,11 +93,16 @@ impl Operator {
         let outcome = match self.ask(world, device, Command::Submit { change: change.raw() })? {
             Some(Reply::Accepted { .. }) => Outcome::Accepted,
             Some(Reply::Refused(Refusal::Stale)) => {
-                // Somebody else's write may have come between. If nothing did, it refuses what it drafted itself.
-                let prepare = Command::Prepare { name: name.clone(), spec: spec.cloned(), force: true };
+                // Somebody else's write may have come between. If nothing did, it refuses what it
+                // drafted itself.
+                let prepare =
+                    Command::Prepare { name: name.clone(), spec: spec.cloned(), force: true };
                 match self.ask(world, device, prepare)? {
                     Some(Reply::Prepared { draft, .. }) if draft.clock == before => {
-                        return Err(format!("n{device} refuses what it drafted as stale\n{}", world.report_on(device)));
+                        return Err(format!(
+                            "n{device} refuses what it drafted as stale\n{}",
+                            world.report_on(device)
+                        ));
                     }
                     _ => Outcome::Refused(Refusal::Stale.to_string()),
                 }
@@ -110,11 +124,17 @@ impl Operator {
         let Draft { mut clock, serial, uid } = draft;
         clock.insert(writer, serial);
         let body = ChangeBody { key, writer, serial, clock, uid, value };
-        trust::sign_change(&world.genesis, &self.keys, Some(&self.certificate), body).expect("a change that all accept")
+        trust::sign_change(&world.genesis, &self.keys, Some(&self.certificate), body)
+            .expect("a change that all accept")
     }
 
     /// The answer to a command; none if the device died over it.
-    pub(super) fn ask(&self, world: &mut World, device: usize, command: Command) -> Result<Option<Reply>, String> {
+    pub(super) fn ask(
+        &self,
+        world: &mut World,
+        device: usize,
+        command: Command,
+    ) -> Result<Option<Reply>, String> {
         if world.devices[device].pulse.busy_until > world.now + 1_000_000 {
             return Ok(None); // stopped: nobody takes the request
         }
@@ -133,7 +153,10 @@ impl Operator {
         if it.disk.stalled_until + 20_000_000 > world.now || it.pulse.slowness > 0 {
             Ok(None)
         } else {
-            Err(format!("n{device} did not answer a command within 20 seconds\n{}", world.report_on(device)))
+            Err(format!(
+                "n{device} did not answer a command within 20 seconds\n{}",
+                world.report_on(device)
+            ))
         }
     }
 }
@@ -143,7 +166,10 @@ pub fn workload(name: &str, version: u32, replicas: u32) -> Spec {
     SpecForm {
         name: name.parse().expect("a test's own name"),
         runtime: RuntimeKind::Wasm,
-        artifact: Artifact { digest: Digest::of(format!("{name} {version}").as_bytes()), size: 60_000 },
+        artifact: Artifact {
+            digest: Digest::of(format!("{name} {version}").as_bytes()),
+            size: 60_000,
+        },
         replicas,
         resources: Resources { memory: 32 << 20, cpu: 100 },
         env: BTreeMap::new(),

@@ -18,8 +18,9 @@ use super::world::World;
 
 /// How long a cluster may take to be of one mind after the last fault.
 const QUIET: Duration = Duration::from_secs(180);
-/// What devices with copied disks said last, and is still on its way or in somebody's memory, is outdone within that time: the
-/// one whose key it is may have spent its rebuttals, and has another one in a minute.
+/// What devices with copied disks said last, and is still on its way or in somebody's memory, is
+/// outdone within that time: the one whose key it is may have spent its rebuttals, and has another
+/// one in a minute.
 const OUTDONE: Duration = Duration::from_secs(70);
 /// How long it then has to stay so.
 const STEADY: Duration = Duration::from_secs(20);
@@ -29,10 +30,12 @@ pub struct Play {
     pub world: World,
     pub operator: Operator,
     pub wishes: Wishes,
-    /// Whether all nodes could know all when the faults ended: the network was whole, and gossip got through.
+    /// Whether all nodes could know all when the faults ended: the network was whole, and gossip
+    /// got through.
     was_whole: bool,
-    /// Devices that ran and had no link when the faults ended, though others ran: of what they did nobody could know. And those so slow
-    /// that they had not read their mail: they went by what had been so.
+    /// Devices that ran and had no link when the faults ended, though others ran: of what they did
+    /// nobody could know. And those so slow that they had not read their mail: they went by what
+    /// had been so.
     were_out_of_touch: BTreeSet<usize>,
     /// Replicas that ran at one place alone when the faults ended.
     ran_alone: Option<Healthy>,
@@ -66,11 +69,18 @@ impl Play {
         together.map_err(|trouble| trouble.to_string())
     }
 
-    /// Plays it. A panic, of a node or of this world, is a failure like any other: told with what led there.
-    pub fn out(mut self, steps: impl FnOnce(&mut Play) -> Result<(), Trouble>) -> Result<Self, Trouble> {
+    /// Plays it. A panic, of a node or of this world, is a failure like any other: told with what
+    /// led there.
+    pub fn out(
+        mut self,
+        steps: impl FnOnce(&mut Play) -> Result<(), Trouble>,
+    ) -> Result<Self, Trouble> {
         let played = catch_unwind(AssertUnwindSafe(|| steps(&mut self)));
         played.unwrap_or_else(|panic| {
-            let said = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+            let said = panic
+                .downcast_ref::<String>()
+                .map(String::as_str)
+                .or(panic.downcast_ref::<&str>().copied());
             let said = said.unwrap_or("of an odd kind");
             Err(Trouble::Broken(format!("a panic: {said}\n{}", self.world.report())))
         })?;
@@ -81,14 +91,23 @@ impl Play {
     pub fn publish(&mut self, device: usize, spec: &Spec) -> Result<(), String> {
         let (outcome, change) = self.operator.publish(&mut self.world, device, spec)?;
         let (name, replicas, artifact) = (&spec.name, spec.replicas, spec.artifact.digest.short());
-        self.world.say(device, format!("a user wished for {replicas} of {name} ({artifact}): {outcome:?}"));
+        self.world.say(
+            device,
+            format!("a user wished for {replicas} of {name} ({artifact}): {outcome:?}"),
+        );
         self.is_true(device, &spec.name.to_string(), Some(spec), &outcome)?;
         self.remember(spec.name.to_string(), Some(spec.clone()), change, &outcome);
         Ok(())
     }
 
     /// A user who is told that there is nothing to do relies on it as on any other answer.
-    fn is_true(&self, device: usize, name: &str, value: Option<&Spec>, outcome: &Outcome) -> Result<(), String> {
+    fn is_true(
+        &self,
+        device: usize,
+        name: &str,
+        value: Option<&Spec>,
+        outcome: &Outcome,
+    ) -> Result<(), String> {
         // Two devices with one key answer for one another.
         if *outcome != Outcome::Unchanged || self.world.has_clones() {
             return Ok(());
@@ -97,7 +116,8 @@ impl Play {
         match other {
             None => Ok(()),
             Some(other) => Err(format!(
-                "n{device} says that {name} is {value:?} everywhere, and {other:?} was promised\n{}",
+                "n{device} says that {name} is {value:?} everywhere, and {other:?} was \
+                    promised\n{}",
                 self.world.report()
             )),
         }
@@ -113,7 +133,13 @@ impl Play {
         Ok(())
     }
 
-    fn remember(&mut self, name: String, value: Option<Spec>, change: Option<Change>, outcome: &Outcome) {
+    fn remember(
+        &mut self,
+        name: String,
+        value: Option<Spec>,
+        change: Option<Change>,
+        outcome: &Outcome,
+    ) {
         let is_promised = *outcome == Outcome::Accepted;
         if let Some(change) = change.filter(|_| is_promised || *outcome == Outcome::Unknown) {
             self.wishes.note(name, Written { value, change, is_promised });
@@ -130,11 +156,13 @@ impl Play {
     /// What is on no disk that is to stay is promised no more.
     fn promise_less(&mut self) {
         let stays = |device: &&Device| !device.is_clone && !device.is_gone;
-        let disks: Vec<&Disk> = self.world.devices.iter().filter(stays).map(|device| &device.disk).collect();
+        let disks: Vec<&Disk> =
+            self.world.devices.iter().filter(stays).map(|device| &device.disk).collect();
         self.wishes.lose(&disks);
     }
 
-    /// Ends every fault. Clocks stay as wrong as they are, gossip as bad: nothing may depend on them.
+    /// Ends every fault. Clocks stay as wrong as they are, gossip as bad: nothing may depend on
+    /// them.
     pub fn heal(&mut self) -> Result<(), String> {
         // Devices with copied disks are taken away.
         self.promise_less();
@@ -152,8 +180,10 @@ impl Play {
         };
         self.were_out_of_touch = running.iter().copied().filter(is_out_of_touch).collect();
         world.network.cuts().into_iter().for_each(|way| world.heal_way(way));
-        // With all that ever knew anything lost for good, newcomers wait for somebody to say so, by a restart.
-        let are_forlorn = !world.devices.iter().any(|it| it.was_ready && !it.is_gone && !it.is_clone);
+        // With all that ever knew anything lost for good, newcomers wait for somebody to say so, by
+        // a restart.
+        let are_forlorn =
+            !world.devices.iter().any(|it| it.was_ready && !it.is_gone && !it.is_clone);
         for device in 0..world.devices.len() {
             let now = world.now;
             let it = &mut world.devices[device];
@@ -178,7 +208,8 @@ impl Play {
         Ok(())
     }
 
-    /// Waits until all is well, then sees that it stays so, and that nothing was moved that need not be.
+    /// Waits until all is well, then sees that it stays so, and that nothing was moved that need
+    /// not be.
     pub fn settle(&mut self) -> Result<(), String> {
         let wishes = std::mem::take(&mut self.wishes);
         let settled = self.settle_as(|world| invariants::at_rest(world, &wishes));
@@ -192,8 +223,11 @@ impl Play {
         if let Some(earlier) = self.ran_alone.take() {
             before.retain(|replica, place| earlier.get(replica) == Some(place));
         }
-        // Whom others have not heard of, since the disks of those who admitted it are lost, they do not know what it runs.
-        before.retain(|_, (device, _)| self.world.is_known_to_all(*device) && !self.were_out_of_touch.contains(device));
+        // Whom others have not heard of, since the disks of those who admitted it are lost, they do
+        // not know what it runs.
+        before.retain(|_, (device, _)| {
+            self.world.is_known_to_all(*device) && !self.were_out_of_touch.contains(device)
+        });
         if self.world.has_clones() {
             self.world.run_for(OUTDONE)?;
         }
@@ -207,7 +241,8 @@ impl Play {
         }
         let between = invariants::healthy_alone(&self.world);
         self.world.run_for(STEADY)?;
-        well(&self.world).map_err(|why| format!("{why} (it had been well)\n{}", self.world.report()))?;
+        well(&self.world)
+            .map_err(|why| format!("{why} (it had been well)\n{}", self.world.report()))?;
         let after = invariants::healthy_alone(&self.world);
         self.moved(&between, &after, "while all was well")?;
         // As long as nodes do not see one another each side may take over what it misses.
@@ -217,13 +252,20 @@ impl Play {
         Ok(())
     }
 
-    /// What ran at one place alone, healthy and in the right version, shall be there still, unless it is no longer wished for.
+    /// What ran at one place alone, healthy and in the right version, shall be there still, unless
+    /// it is no longer wished for.
     fn moved(&self, before: &Healthy, after: &Healthy, when: &str) -> Result<(), String> {
         for (replica, place) in before {
-            let Some(now) = after.get(replica).filter(|now| *now != place && now.1 == place.1) else { continue };
+            let Some(now) = after.get(replica).filter(|now| *now != place && now.1 == place.1)
+            else {
+                continue;
+            };
             // With two devices of one identity nothing is promised.
             if !self.world.is_cloned(place.0) && !self.world.is_cloned(now.0) {
-                let what = format!("{replica} was moved from n{} to n{} for nothing, {when}", place.0, now.0);
+                let what = format!(
+                    "{replica} was moved from n{} to n{} for nothing, {when}",
+                    place.0, now.0
+                );
                 return Err(format!("{what}\n{}", self.world.report()));
             }
         }

@@ -12,8 +12,8 @@ use super::network::{below, between};
 use super::world::{CLOSE, World, facts};
 
 impl World {
-    /// Starts a device's daemon. The first of a cluster is its founder; others are told of seeds, once. A daemon whose disk takes no
-    /// writes does not start.
+    /// Starts a device's daemon. The first of a cluster is its founder; others are told of seeds,
+    /// once. A daemon whose disk takes no writes does not start.
     pub fn start(&mut self, device: usize, founder: bool, seeds: &[usize]) {
         let mut seed = [0; 32];
         self.rng.fill_bytes(&mut seed);
@@ -34,7 +34,8 @@ impl World {
         it.links.clear();
         let wall = it.clock.wall(now);
         let facts = Facts { capacity: self.capacity, ..facts() };
-        let node = Node::new(config, it.identity.clone(), it.disk.load(), facts, wall, seed, Time::ZERO);
+        let node =
+            Node::new(config, it.identity.clone(), it.disk.load(), facts, wall, seed, Time::ZERO);
         it.node = Some(node);
         self.note(device, "start");
         self.say(device, if founder { "starts, and founds the cluster" } else { "starts" });
@@ -89,7 +90,8 @@ impl World {
         let links = std::mem::take(&mut it.links);
         for (peer, link) in links {
             if told && self.network.leads(device, peer) && !self.is_dead(link) {
-                // Its kernel sends what it was given and then closes, or resets if something lies unread.
+                // Its kernel sends what it was given and then closes, or resets if something lies
+                // unread.
                 let in_order = below(&mut self.rng, 2) == 0;
                 let at = self.network.stream(self.now, device, peer, Lane::Urgent, &mut self.rng);
                 let at = at.filter(|_| in_order).unwrap_or(self.now + CLOSE);
@@ -99,8 +101,9 @@ impl World {
         self.watch_disk(device);
     }
 
-    /// The device gets another address. What hung on the old one is gone: its own kernel tells its daemon a moment later, and the peers'
-    /// kernels tell nobody, since nothing answers there any more.
+    /// The device gets another address. What hung on the old one is gone: its own kernel tells its
+    /// daemon a moment later, and the peers' kernels tell nobody, since nothing answers there any
+    /// more.
     pub fn relocate(&mut self, device: usize) {
         let it = &mut self.devices[device];
         it.place += 1;
@@ -112,7 +115,8 @@ impl World {
         self.at(self.now + after, Happening::Moved { device, boot });
     }
 
-    /// The device loses its disk, and joins anew as somebody else: as another device of this world, this one never returns.
+    /// The device loses its disk, and joins anew as somebody else: as another device of this world,
+    /// this one never returns.
     pub fn lose_disk(&mut self, device: usize, seeds: &[usize]) {
         self.kill(device);
         let anew = self.add();

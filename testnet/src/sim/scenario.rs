@@ -1,4 +1,5 @@
-//! Scenarios: what is done when, in words. One deed a line, each at its time; the faults end and all must be well.
+//! Scenarios: what is done when, in words. One deed a line, each at its time; the faults end and
+//! all must be well.
 //!
 //! ```text
 //! # what it is about
@@ -78,7 +79,9 @@ impl Scenario {
                 }
             } else if !line.is_empty() {
                 let number = index + 1;
-                scenario.line(number, line).map_err(|NotUnderstood(why)| format!("line {number}: {why}"))?;
+                scenario
+                    .line(number, line)
+                    .map_err(|NotUnderstood(why)| format!("line {number}: {why}"))?;
             }
         }
         Ok(scenario)
@@ -103,7 +106,9 @@ impl Scenario {
                 self.deeds.push(Line { number, at, deed: rest.join(" ").parse()? });
                 Ok(())
             }
-            other => Err(NotUnderstood(format!("`{other}` begins no line: `nodes NUMBER` and `at TIME DEED` do"))),
+            other => Err(NotUnderstood(format!(
+                "`{other}` begins no line: `nodes NUMBER` and `at TIME DEED` do"
+            ))),
         }
     }
 
@@ -120,7 +125,9 @@ impl Scenario {
                 play.world.run_until(at.max(play.world.now))?;
                 play.world.say(0, format!("-- {deed}"));
                 play.apply(deed).map_err(|trouble| match trouble {
-                    Trouble::Impossible(why) => Trouble::Impossible(format!("line {number}: `{deed}`: {why}")),
+                    Trouble::Impossible(why) => {
+                        Trouble::Impossible(format!("line {number}: `{deed}`: {why}"))
+                    }
                     other => other,
                 })?;
             }

@@ -1,4 +1,5 @@
-//! The simulated world for a test outside this crate: it asks what users ask, does what fate does, and sees what nodes show.
+//! The simulated world for a test outside this crate: it asks what users ask, does what fate does,
+//! and sees what nodes show.
 
 use std::time::Duration;
 
@@ -11,9 +12,11 @@ use super::invariants;
 use super::play::Play;
 use super::world::World;
 
-/// A cluster of simulated devices. Nothing is remembered of what users were promised: that is for the test.
+/// A cluster of simulated devices. Nothing is remembered of what users were promised: that is for
+/// the test.
 ///
-/// Whatever returns an error has met something that may never be, and the error says what led there.
+/// Whatever returns an error has met something that may never be, and the error says what led
+/// there.
 pub struct Stage {
     play: Play,
 }
@@ -33,7 +36,8 @@ impl Stage {
         self.play.apply(&deed).map_err(|trouble| trouble.to_string())
     }
 
-    /// Does a deed by which one more device comes; these others it cannot reach, from the first moment on.
+    /// Does a deed by which one more device comes; these others it cannot reach, from the first
+    /// moment on.
     pub fn befall_and_cut(&mut self, words: &str, others: &[usize]) -> Result<(), String> {
         let new = self.play.world.devices.len();
         self.play.world.partition(&[new], others, true);
@@ -47,7 +51,8 @@ impl Stage {
         if self.node(device).is_none() {
             return self.befall(&format!("start n{device}"));
         }
-        let takes_writes = |world: &World| world.node(device).is_none_or(|node| node.status().read_only.is_none());
+        let takes_writes =
+            |world: &World| world.node(device).is_none_or(|node| node.status().read_only.is_none());
         self.play.world.run_till(Duration::from_secs(40), "it takes writes again", takes_writes)
     }
 
@@ -98,7 +103,8 @@ impl Stage {
         invariants::is_lost(&self.play.world, spec)
     }
 
-    /// Ends every fault, waits until all is well under these names, as nodes themselves understand it, and sees that it stays so.
+    /// Ends every fault, waits until all is well under these names, as nodes themselves understand
+    /// it, and sees that it stays so.
     pub fn settle(&mut self, names: &[WorkloadName]) -> Result<(), String> {
         self.play.heal()?;
         self.play.settle_as(|world| invariants::well(world, names))

@@ -44,7 +44,8 @@ impl World {
 
     fn lines(&self, about: impl Fn(usize) -> bool) -> String {
         let mut text = String::new();
-        for (at, device, what) in self.telling.events.iter().filter(|(_, device, _)| about(*device)) {
+        for (at, device, what) in self.telling.events.iter().filter(|(_, device, _)| about(*device))
+        {
             let _ = writeln!(text, "  {:>10.3} n{device}: {what}", *at as f64 / 1e6);
         }
         text
@@ -57,10 +58,12 @@ impl World {
         for (index, device) in self.devices.iter().enumerate().take(NODES) {
             if let Some(node) = &device.node {
                 let (waits, status) = (node.poll_timeout(), node.status());
-                let links: Vec<String> = device.links.keys().map(|peer| format!("n{peer}")).collect();
+                let links: Vec<String> =
+                    device.links.keys().map(|peer| format!("n{peer}")).collect();
                 let _ = writeln!(
                     text,
-                    "  {} ({}) at {:?}: {} of {} nodes up, ready: {}, links: {}, waits for {waits:?}",
+                    "  {} ({}) at {:?}: {} of {} nodes up, ready: {}, links: {}, waits for \
+                        {waits:?}",
                     device.name,
                     device.id.short(),
                     self.local(index),
@@ -80,7 +83,11 @@ impl World {
         let mut text = format!("at {:.3} s, step {}\n", self.now as f64 / 1e6, self.steps);
         text.push_str(&self.lines(|other| other == device));
         let _ = writeln!(text, "  said of {name} by others:");
-        let events = self.telling.events.iter().filter(|(_, by, what)| *by != device && what.contains(name.as_str()));
+        let events = self
+            .telling
+            .events
+            .iter()
+            .filter(|(_, by, what)| *by != device && what.contains(name.as_str()));
         for (at, by, what) in events {
             let _ = writeln!(text, "  {:>10.3} n{by}: {what}", *at as f64 / 1e6);
         }

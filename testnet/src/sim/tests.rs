@@ -30,8 +30,9 @@ fn all_well(play: &Play) -> bool {
 /// Fixed seeds: what was good stays good. New seeds are for a person with time.
 #[test]
 fn a_hundred_histories_end_well() {
-    let failed: Vec<String> =
-        (0..100).filter_map(|seed| hurried(seed).err().map(|error| failure(seed, None, &error))).collect();
+    let failed: Vec<String> = (0..100)
+        .filter_map(|seed| hurried(seed).err().map(|error| failure(seed, None, &error)))
+        .collect();
     // One report in full is enough to begin with; `cargo testnet sim --seed N` tells the others.
     let short: Vec<&str> = failed.iter().filter_map(|error| error.lines().next()).collect();
     assert!(failed.is_empty(), "{} of 100 failed: {short:#?}\n{}", failed.len(), failed[0]);
@@ -64,7 +65,9 @@ fn a_killed_nodes_replicas_are_claimed_elsewhere() {
     let mut play = cluster(1, 5);
     play.publish(0, &workload("web", 1, 4)).unwrap();
     play.settle().unwrap();
-    let victim = (1..5).find(|i| play.world.devices[*i].node.as_ref().unwrap().own_claims().next().is_some()).unwrap();
+    let victim = (1..5)
+        .find(|i| play.world.devices[*i].node.as_ref().unwrap().own_claims().next().is_some())
+        .unwrap();
     play.world.kill(victim);
     let wishes = &play.wishes;
     play.world
@@ -84,7 +87,9 @@ fn the_last_survivor_runs_everything_and_takes_writes() {
     play.publish(2, &workload("more", 1, 1)).unwrap();
     let wishes = &play.wishes;
     play.world
-        .run_till(Duration::from_secs(20), "the survivor runs all", |world| invariants::at_rest(world, wishes).is_ok())
+        .run_till(Duration::from_secs(20), "the survivor runs all", |world| {
+            invariants::at_rest(world, wishes).is_ok()
+        })
         .unwrap();
     assert!(all_well(&play));
 }
@@ -94,15 +99,24 @@ fn after_a_partition_the_older_claim_is_kept() {
     let mut play = cluster(4, 4);
     play.publish(0, &workload("web", 1, 4)).unwrap();
     play.settle().unwrap();
-    let holder = (0..4).find(|i| play.world.devices[*i].node.as_ref().unwrap().own_claims().next().is_some()).unwrap();
-    let before: Vec<_> =
-        play.world.devices[holder].node.as_ref().unwrap().own_claims().map(|claim| claim.replica).collect();
+    let holder = (0..4)
+        .find(|i| play.world.devices[*i].node.as_ref().unwrap().own_claims().next().is_some())
+        .unwrap();
+    let before: Vec<_> = play.world.devices[holder]
+        .node
+        .as_ref()
+        .unwrap()
+        .own_claims()
+        .map(|claim| claim.replica)
+        .collect();
     let others: Vec<usize> = (0..4).filter(|i| *i != holder).collect();
     play.world.partition(&[holder], &others, true);
     play.world
         .run_till(Duration::from_secs(30), "the others took over", |world| {
             before.iter().all(|replica| {
-                others.iter().any(|i| world.devices[*i].node.as_ref().unwrap().own_claim(replica).is_some())
+                others
+                    .iter()
+                    .any(|i| world.devices[*i].node.as_ref().unwrap().own_claim(replica).is_some())
             })
         })
         .unwrap();
@@ -110,7 +124,10 @@ fn after_a_partition_the_older_claim_is_kept() {
     play.settle().unwrap();
     for replica in before {
         let kept = play.world.devices[holder].node.as_ref().unwrap().own_claim(&replica);
-        assert!(kept.is_some(), "{replica} was healthy on both sides, and the older claim was not kept");
+        assert!(
+            kept.is_some(),
+            "{replica} was healthy on both sides, and the older claim was not kept"
+        );
     }
 }
 
@@ -119,7 +136,13 @@ fn a_node_restarts_what_it_claims_with_no_network() {
     let mut play = cluster(5, 3);
     play.publish(0, &workload("web", 1, 3)).unwrap();
     play.settle().unwrap();
-    let claims: Vec<_> = play.world.devices[1].node.as_ref().unwrap().own_claims().map(|claim| claim.replica).collect();
+    let claims: Vec<_> = play.world.devices[1]
+        .node
+        .as_ref()
+        .unwrap()
+        .own_claims()
+        .map(|claim| claim.replica)
+        .collect();
     assert!(!claims.is_empty(), "three replicas spread over three nodes");
     for device in 0..3 {
         play.world.kill(device);
@@ -127,7 +150,9 @@ fn a_node_restarts_what_it_claims_with_no_network() {
     play.world.start(1, false, &[]);
     play.world
         .run_till(Duration::from_secs(1), "its replicas run again", |world| {
-            claims.iter().all(|replica| world.devices[1].runtime.replicas.get(replica).is_some_and(|it| it.healthy))
+            claims.iter().all(|replica| {
+                world.devices[1].runtime.replicas.get(replica).is_some_and(|it| it.healthy)
+            })
         })
         .unwrap();
 }
@@ -153,7 +178,15 @@ fn a_joiner_moves_nothing() {
     play.settle().unwrap();
     let held = |play: &Play| -> Vec<Vec<_>> {
         (0..4)
-            .map(|i| play.world.devices[i].node.as_ref().unwrap().own_claims().map(|claim| claim.replica).collect())
+            .map(|i| {
+                play.world.devices[i]
+                    .node
+                    .as_ref()
+                    .unwrap()
+                    .own_claims()
+                    .map(|claim| claim.replica)
+                    .collect()
+            })
             .collect()
     };
     let before = held(&play);
@@ -174,10 +207,17 @@ fn a_joiner_acts_on_nothing_before_it_knows_of_those_who_admitted_it() {
         play.world.start(joiner, false, &[0]);
         let view = |world: &World| world.devices[joiner].node.as_ref().unwrap().status();
         while !view(&play.world).ready {
-            assert!(play.world.run_for(Duration::from_micros(100)).is_ok() && play.world.now < 600_000_000);
+            assert!(
+                play.world.run_for(Duration::from_micros(100)).is_ok()
+                    && play.world.now < 600_000_000
+            );
         }
         let view = view(&play.world);
-        assert_eq!((view.nodes, view.workloads), (4, 1), "seed {seed}: it was ready without knowing what there is");
+        assert_eq!(
+            (view.nodes, view.workloads),
+            (4, 1),
+            "seed {seed}: it was ready without knowing what there is"
+        );
     }
 }
 
@@ -189,7 +229,9 @@ fn a_place_is_awarded_once_however_late_gossip_is() {
         play.world.network.gossip = Gossip::Late(late);
         play.publish(0, &workload("web", 1, 3)).unwrap();
         play.settle().unwrap();
-        let awards = |i: usize| play.world.devices[i].node.as_ref().unwrap().status().counters.get("awards").copied();
+        let awards = |i: usize| {
+            play.world.devices[i].node.as_ref().unwrap().status().counters.get("awards").copied()
+        };
         let awards: u64 = (0..5).filter_map(awards).sum();
         assert_eq!(awards, 3, "gossip was late by {late} us");
     }
@@ -203,10 +245,14 @@ fn without_gossip_all_still_comes_true() {
     play.publish(1, &workload("web", 1, 3)).unwrap();
     play.settle().unwrap();
     play.world
-        .run_till(Duration::from_secs(30), "all guardians are known to hold the artifact", |world| {
-            let view = world.devices[1].node.as_ref().unwrap().workloads().remove(0);
-            view.artifact_holders >= view.guardians.len()
-        })
+        .run_till(
+            Duration::from_secs(30),
+            "all guardians are known to hold the artifact",
+            |world| {
+                let view = world.devices[1].node.as_ref().unwrap().workloads().remove(0);
+                view.artifact_holders >= view.guardians.len()
+            },
+        )
         .unwrap();
     play.remove(2, "web").unwrap();
     play.settle().unwrap();
@@ -239,9 +285,9 @@ fn a_slow_disk_is_not_a_death() {
     }
 }
 
-/// Both ends of a lost link dialled at once. The world tore the link of the first dial down at one end when the second
-/// arrived, so that one end sent into a link that the other had lost, and both dialled again, in step, for ever: two
-/// holders of one replica never heard each other's questions.
+/// Both ends of a lost link dialled at once. The world tore the link of the first dial down at one
+/// end when the second arrived, so that one end sent into a link that the other had lost, and both
+/// dialled again, in step, for ever: two holders of one replica never heard each other's questions.
 #[test]
 fn of_two_dials_that_cross_one_link_is_left() {
     let mut play = cluster(65, 2);
@@ -258,8 +304,8 @@ fn of_two_dials_that_cross_one_link_is_left() {
     }
 }
 
-/// Above a full mesh an owner is linked to a few nodes only, and asks others as well; of two holders of a replica neither
-/// need be linked to the other.
+/// Above a full mesh an owner is linked to a few nodes only, and asks others as well; of two
+/// holders of a replica neither need be linked to the other.
 #[test]
 fn beyond_a_full_mesh_nodes_talk_to_whom_they_need_to() {
     let mut play = cluster(12, 48);
@@ -272,7 +318,9 @@ fn beyond_a_full_mesh_nodes_talk_to_whom_they_need_to() {
     play.world
         .run_till(Duration::from_secs(60), "each half runs everything", |world| {
             [&left, &right].into_iter().all(|half| {
-                let claims = half.iter().map(|i| world.devices[*i].node.as_ref().unwrap().own_claims().count());
+                let claims = half
+                    .iter()
+                    .map(|i| world.devices[*i].node.as_ref().unwrap().own_claims().count());
                 claims.sum::<usize>() >= 32
             })
         })
@@ -280,13 +328,15 @@ fn beyond_a_full_mesh_nodes_talk_to_whom_they_need_to() {
     play.heal().unwrap();
     play.settle().unwrap();
     for device in &play.world.devices {
-        let undeliverable = device.node.as_ref().unwrap().status().counters.get("letters_undeliverable").copied();
+        let undeliverable =
+            device.node.as_ref().unwrap().status().counters.get("letters_undeliverable").copied();
         assert_eq!(undeliverable, None, "{} had something to say and did not", device.name);
         assert!(device.links.len() < 48, "{} has {} links", device.name, device.links.len());
     }
 }
 
-/// A node that was away came back, ran what it had claimed, and being the older holder took it from whoever had taken over.
+/// A node that was away came back, ran what it had claimed, and being the older holder took it from
+/// whoever had taken over.
 #[test]
 fn a_return_moves_nothing() {
     for seed in 0..10 {
@@ -316,7 +366,8 @@ fn two_that_wait_for_admission_do_not_wait_for_one_another() {
     play.settle().unwrap();
 }
 
-/// Both took the link to a third from one another, as fast as messages travel, and outdid one another's records on disk.
+/// Both took the link to a third from one another, as fast as messages travel, and outdid one
+/// another's records on disk.
 #[test]
 fn two_devices_with_one_key_are_told_of_and_wear_nothing_out() {
     let mut play = cluster(14, 3);
@@ -329,12 +380,15 @@ fn two_devices_with_one_key_are_told_of_and_wear_nothing_out() {
     let (steps, commits) = (play.world.steps - steps, play.world.devices[1].disk.commits - commits);
     assert!(steps < 100_000, "{steps} steps in ten minutes");
     assert!(commits < 400, "{commits} writes in ten minutes");
-    let told = |device: usize| play.world.node(device).unwrap().status().warnings.join(" ").contains("identity");
+    let told = |device: usize| {
+        play.world.node(device).unwrap().status().warnings.join(" ").contains("identity")
+    };
     assert!(told(1) || told(twin), "nobody says what is wrong");
 }
 
-/// After a heal an owner held nodes to be down of which others knew better: it awarded what these ran, the winner let it go at once,
-/// and was awarded it again, many times a second. These histories had such fights.
+/// After a heal an owner held nodes to be down of which others knew better: it awarded what these
+/// ran, the winner let it go at once, and was awarded it again, many times a second. These
+/// histories had such fights.
 #[test]
 fn nobody_takes_what_somebody_runs_well() {
     for seed in [2036, 2061, 2175, 2243, 2333] {
@@ -373,7 +427,8 @@ fn a_scenario_that_is_wrong_is_refused_with_its_line() {
 
 #[test]
 fn a_deed_about_one_who_is_not_there_now_is_passed_over() {
-    let text = "at 1s cut holder:web/0 n1\nat 1s isolate owner:web\nat 1s publish web 1 via holder:db/0\nat 2s kill holder:web/0";
+    let text = "at 1s cut holder:web/0 n1\nat 1s isolate owner:web\nat 1s publish web 1 via \
+        holder:db/0\nat 2s kill holder:web/0";
     Scenario::parse(text).unwrap().run(0, false).unwrap();
 }
 

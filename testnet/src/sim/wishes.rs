@@ -1,5 +1,6 @@
-//! What the user was promised. Writes through nodes that do not know of one another are concurrent: of those the one with the greatest
-//! serial counts, as documented, so what is promised is not simply the last write.
+//! What the user was promised. Writes through nodes that do not know of one another are concurrent:
+//! of those the one with the greatest serial counts, as documented, so what is promised is not
+//! simply the last write.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +14,8 @@ pub struct Written {
     /// What was wished for; none to remove it.
     pub value: Option<Spec>,
     pub change: Change,
-    /// If not, it may have been taken or not: the node died over the question, or with the only disk that had it.
+    /// If not, it may have been taken or not: the node died over the question, or with the only
+    /// disk that had it.
     pub is_promised: bool,
 }
 
@@ -30,8 +32,11 @@ impl Wishes {
     /// Every workload that was ever written, and what may be there when all nodes are of one mind.
     pub fn allowed(&self) -> impl Iterator<Item = (&str, Vec<Option<&Spec>>)> {
         self.0.iter().map(|(name, writes)| {
-            let mut values: Vec<Option<&Spec>> =
-                writes.iter().filter(|write| stands(writes, write)).map(|write| write.value.as_ref()).collect();
+            let mut values: Vec<Option<&Spec>> = writes
+                .iter()
+                .filter(|write| stands(writes, write))
+                .map(|write| write.value.as_ref())
+                .collect();
             if !writes.iter().any(|write| write.is_promised) {
                 values.push(None);
             }
@@ -42,7 +47,10 @@ impl Wishes {
     /// The values of a workload that were promised last, by whichever node.
     pub fn promised(&self, name: &str) -> impl Iterator<Item = Option<&Spec>> {
         let writes = self.0.get(name).map(Vec::as_slice).unwrap_or_default();
-        writes.iter().filter(|write| write.is_promised && stands(writes, write)).map(|write| write.value.as_ref())
+        writes
+            .iter()
+            .filter(|write| write.is_promised && stands(writes, write))
+            .map(|write| write.value.as_ref())
     }
 
     /// A disk is lost: what nobody else has of it is promised no more.
@@ -68,7 +76,8 @@ impl Wishes {
 
 /// Whether nothing that was promised takes the place of a write.
 fn stands(writes: &[Written], write: &Written) -> bool {
-    let promised = |other: &&Written| other.is_promised && other.change.hash() != write.change.hash();
+    let promised =
+        |other: &&Written| other.is_promised && other.change.hash() != write.change.hash();
     writes.iter().filter(promised).all(|other| {
         let beaten = other.change.precedence() > write.change.precedence();
         let is_replaced = writes.iter().any(|third| has_seen(third, other));
@@ -78,5 +87,6 @@ fn stands(writes: &[Written], write: &Written) -> bool {
 
 fn has_seen(later: &Written, earlier: &Written) -> bool {
     let seen = later.change.signed.clock.get(&earlier.change.signed.writer);
-    later.change.hash() != earlier.change.hash() && seen.is_some_and(|seen| *seen >= earlier.change.signed.serial)
+    later.change.hash() != earlier.change.hash()
+        && seen.is_some_and(|seen| *seen >= earlier.change.signed.serial)
 }

@@ -1,4 +1,5 @@
-//! The world: a clock that jumps from happening to happening, and everything that happens in it, drawn from one seed.
+//! The world: a clock that jumps from happening to happening, and everything that happens in it,
+//! drawn from one seed.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -45,7 +46,8 @@ pub struct World {
     pub fsync: u64,
     /// Answers to commands, in the order they came.
     pub answers: VecDeque<Answered>,
-    /// Everything that was done, hashed: two runs of one seed have the same. Costs a third of the time, so it can be left out.
+    /// Everything that was done, hashed: two runs of one seed have the same. Costs a third of the
+    /// time, so it can be left out.
     pub history: Digest,
     pub is_hashed: bool,
     /// Steps so far.
@@ -175,7 +177,8 @@ impl World {
         }
     }
 
-    /// A link comes about. One that only one side still believes in, or that leads to a cloned disk's other device, gives way.
+    /// A link comes about. One that only one side still believes in, or that leads to a cloned
+    /// disk's other device, gives way.
     pub(super) fn link(&mut self, one: usize, other: usize) {
         self.links += 1;
         let link = self.links;
@@ -183,7 +186,10 @@ impl World {
             let twins = self.ids.get(&self.devices[peer].id).cloned().unwrap_or_default();
             for old in twins {
                 if let Some(&link) = self.devices[device].links.get(&old) {
-                    self.at(self.now + CLOSE, Happening::Closed { device: old, peer: device, link });
+                    self.at(
+                        self.now + CLOSE,
+                        Happening::Closed { device: old, peer: device, link },
+                    );
                     self.unlinked(device, old);
                 }
             }
@@ -217,7 +223,8 @@ impl World {
         Some(request)
     }
 
-    /// Lets the world go on until `until` (microseconds), checking what must always hold after each step.
+    /// Lets the world go on until `until` (microseconds), checking what must always hold after each
+    /// step.
     pub fn run_until(&mut self, until: u64) -> Result<(), String> {
         while let Some((&(at, _), _)) = self.agenda.first_key_value() {
             if at > until {
@@ -227,7 +234,10 @@ impl World {
             self.standstill = if at == self.now { self.standstill + 1 } else { 0 };
             if self.standstill > MAX_STANDSTILL.max(100 * self.devices.len() as u64) {
                 let steps = self.standstill;
-                return Err(format!("time stands still: {steps} steps without end\n{}", self.report()));
+                return Err(format!(
+                    "time stands still: {steps} steps without end\n{}",
+                    self.report()
+                ));
             }
             self.look_who_is_well(at);
             self.now = at;
@@ -254,9 +264,14 @@ impl World {
         self.run_until(self.now + after.as_micros() as u64)
     }
 
-    /// Lets the world go on until `done`; an error if that takes more than `within`. It looks every 10 ms, in a large world less often:
-    /// a look costs as much as there are nodes.
-    pub fn run_till(&mut self, within: Duration, what: &str, done: impl Fn(&World) -> bool) -> Result<(), String> {
+    /// Lets the world go on until `done`; an error if that takes more than `within`. It looks every
+    /// 10 ms, in a large world less often: a look costs as much as there are nodes.
+    pub fn run_till(
+        &mut self,
+        within: Duration,
+        what: &str,
+        done: impl Fn(&World) -> bool,
+    ) -> Result<(), String> {
         let end = self.now + within.as_micros() as u64;
         let pause = 10_000 * (self.devices.len() as u64).div_ceil(20);
         while !done(self) {

@@ -52,9 +52,15 @@ pub fn run(first: u64, time: Duration, name: &str, scenario: Option<&Scenario>) 
                         }
                         Err(report) => {
                             if sum.failed.len() < TOLD {
-                                println!("{}\n", history::failure(seed, scenario.map(|_| name), &report));
+                                println!(
+                                    "{}\n",
+                                    history::failure(seed, scenario.map(|_| name), &report)
+                                );
                             } else {
-                                println!("seed {seed} failed: {}\n", report.lines().next().unwrap_or_default());
+                                println!(
+                                    "seed {seed} failed: {}\n",
+                                    report.lines().next().unwrap_or_default()
+                                );
                             }
                             sum.failed.push((seed, report));
                         }
@@ -78,7 +84,8 @@ fn one(seed: u64, scenario: Option<&Scenario>) -> Result<Ended, String> {
 fn tell(sum: &Sum, first: u64, took: Duration) {
     let hours = sum.lasted as f64 / 3.6e9;
     println!(
-        "{} histories (seeds {first}..{}) in {:.1} minutes: {hours:.1} cluster-hours simulated, {:.0} events a second, {} failed",
+        "{} histories (seeds {first}..{}) in {:.1} minutes: {hours:.1} cluster-hours simulated, \
+            {:.0} events a second, {} failed",
         sum.histories,
         first + sum.histories,
         took.as_secs_f64() / 60.0,

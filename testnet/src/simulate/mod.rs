@@ -1,5 +1,5 @@
-//! `cargo testnet sim`: one history to be read by a person, or as many as fit into some minutes. Here are threads, files and clocks,
-//! which the simulated world itself must not know.
+//! `cargo testnet sim`: one history to be read by a person, or as many as fit into some minutes.
+//! Here are threads, files and clocks, which the simulated world itself must not know.
 
 mod campaign;
 
@@ -10,10 +10,12 @@ use clap::Args;
 use crate::sim::deed::Trouble;
 use crate::sim::{history, scenario};
 
-/// Runs histories in the simulated world: thousands of hours of a cluster's life, every fault, one seed each.
+/// Runs histories in the simulated world: thousands of hours of a cluster's life, every fault, one
+/// seed each.
 ///
-/// `--seed` prints what happened, a line an event; the same seed is the same history, step for step. `--scenario` runs what a
-/// file says instead of what the seed draws; `--minutes` runs one new seed after another.
+/// `--seed` prints what happened, a line an event; the same seed is the same history, step for
+/// step. `--scenario` runs what a file says instead of what the seed draws; `--minutes` runs one
+/// new seed after another.
 #[derive(Args)]
 pub struct Sim {
     /// Which history.
@@ -55,7 +57,12 @@ pub fn run(sim: &Sim) -> bool {
         },
     };
     if let Some(minutes) = sim.minutes {
-        return campaign::run(sim.seed, Duration::from_secs(60 * minutes), &sim.scenario, scenario.as_ref());
+        return campaign::run(
+            sim.seed,
+            Duration::from_secs(60 * minutes),
+            &sim.scenario,
+            scenario.as_ref(),
+        );
     }
     let told = match &scenario {
         Some(scenario) => scenario.run(sim.seed, true),
@@ -85,7 +92,10 @@ fn find(name: &str) -> Result<scenario::Scenario, String> {
         Some(text) => text.to_owned(),
         None => std::fs::read_to_string(name).map_err(|why| {
             let known: Vec<&str> = scenario::names().collect();
-            format!("there is no scenario `{name}`, and no such file ({why}); known are random, {}", known.join(", "))
+            format!(
+                "there is no scenario `{name}`, and no such file ({why}); known are random, {}",
+                known.join(", ")
+            )
         })?,
     };
     scenario::Scenario::parse(&text).map_err(|why| format!("{name}: {why}"))

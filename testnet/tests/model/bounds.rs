@@ -49,13 +49,17 @@ impl FromStr for Plot {
             Some("wished") => Scene::Wished,
             Some("asked") => Scene::Asked,
             Some("running") => Scene::Running,
-            _ => return Err(format!("`{text}` does not begin with `wished`, `asked` or `running`")),
+            _ => {
+                return Err(format!("`{text}` does not begin with `wished`, `asked` or `running`"));
+            }
         };
         let (mut bounds, mut steps) = (Bounds::default(), None);
         for part in parts {
-            let (name, count) = part.split_once('=').ok_or_else(|| format!("`{part}` is not NAME=COUNT"))?;
+            let (name, count) =
+                part.split_once('=').ok_or_else(|| format!("`{part}` is not NAME=COUNT"))?;
             if name == "steps" {
-                steps = Some(count.parse().map_err(|_| format!("`{count}` is not a number of steps"))?);
+                steps =
+                    Some(count.parse().map_err(|_| format!("`{count}` is not a number of steps"))?);
                 continue;
             }
             let count = count.parse().map_err(|_| format!("`{count}` is not a count"))?;

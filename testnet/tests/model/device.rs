@@ -1,9 +1,12 @@
-//! One device: the real core, with a disk that loses what it was not done with, and a runtime that starts one thing.
+//! One device: the real core, with a disk that loses what it was not done with, and a runtime that
+//! starts one thing.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use shoal_protocol::claims::awarded_under;
-use shoal_protocol::model::{Claim, Digest, NodeId, RawChange, ReplicaId, Slot, Time, Token, Unverified, WallClock};
+use shoal_protocol::model::{
+    Claim, Digest, NodeId, RawChange, ReplicaId, Slot, Time, Token, Unverified, WallClock,
+};
 use shoal_protocol::node::{Action, Input, Node, Order, PersistId, Record, Saved};
 
 use super::digest;
@@ -49,7 +52,14 @@ impl Device {
     pub fn new(changes: &[(Digest, RawChange)]) -> Self {
         let changes = changes.iter().map(|(key, change)| (*key, vec![change.clone()])).collect();
         let disk = Disk { changes, ..Disk::default() };
-        Device { node: None, disk, held: VecDeque::new(), runtime: None, spoken: BTreeMap::new(), told_wall: None }
+        Device {
+            node: None,
+            disk,
+            held: VecDeque::new(),
+            runtime: None,
+            spoken: BTreeMap::new(),
+            told_wall: None,
+        }
     }
 
     /// Starts the daemon that `boot` makes of what is on disk.
@@ -91,7 +101,9 @@ impl Device {
         work(node);
         let mut actions = self.drain();
         // Whether wishes are on this disk yet is nothing that these laws speak of.
-        let at_once = |(_, records): &(PersistId, Vec<Record>)| records.iter().all(|record| !record_matters(record));
+        let at_once = |(_, records): &(PersistId, Vec<Record>)| {
+            records.iter().all(|record| !record_matters(record))
+        };
         while self.disk.pending.front().is_some_and(at_once) {
             actions.extend(self.store(now));
         }
@@ -116,7 +128,9 @@ impl Device {
 
     pub fn order(&mut self, order: Order) {
         self.runtime = match order {
-            Order::Run { replica, generation, .. } => Some(Running { replica, generation, healthy: false }),
+            Order::Run { replica, generation, .. } => {
+                Some(Running { replica, generation, healthy: false })
+            }
             Order::Stop { .. } => None,
         };
     }
@@ -151,10 +165,13 @@ impl Device {
     /// A text that differs where the device does, as seen at `now`, hashed.
     pub fn digest(&self, now: Time) -> u64 {
         let Disk { incarnation, changes: _, slots, pending, stored } = &self.disk;
-        let pending: Vec<_> = pending.iter().map(|(id, records)| (id, record_words(records))).collect();
+        let pending: Vec<_> =
+            pending.iter().map(|(id, records)| (id, record_words(records))).collect();
         let due = self.node.as_ref().and_then(Node::poll_timeout);
-        let text =
-            format!("{:?}", (&self.node, due, incarnation, slots, pending, &self.held, &self.runtime, &self.spoken));
+        let text = format!(
+            "{:?}",
+            (&self.node, due, incarnation, slots, pending, &self.held, &self.runtime, &self.spoken)
+        );
         digest::of_text(&text, now, *stored)
     }
 
@@ -200,7 +217,11 @@ impl Disk {
 }
 
 fn record_words(records: &[Record]) -> Vec<String> {
-    records.iter().filter(|record| record_matters(record)).map(|record| format!("{record:?}")).collect()
+    records
+        .iter()
+        .filter(|record| record_matters(record))
+        .map(|record| format!("{record:?}"))
+        .collect()
 }
 
 fn record_matters(record: &Record) -> bool {

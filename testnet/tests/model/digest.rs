@@ -1,8 +1,8 @@
 //! When two states are one: their text without what has no say in what comes next.
 //!
-//! Instants count from now, so that a history that took longer is not another one; those long past are all alike. Batches count
-//! from the last that is on disk. Settings, the generator's state (it orders questions and spreads waits) and the notes kept for
-//! `explain` are left out.
+//! Instants count from now, so that a history that took longer is not another one; those long past
+//! are all alike. Batches count from the last that is on disk. Settings, the generator's state (it
+//! orders questions and spreads waits) and the notes kept for `explain` are left out.
 
 use std::hash::{DefaultHasher, Hasher};
 
@@ -14,7 +14,8 @@ const PAST_MICROS: i128 = 120_000_000;
 /// Blocks that say nothing about what comes next.
 const LEFT_OUT: [&str; 5] = ["Summary {", "Config {", "ChaCha8Rng", "summaries: [", "KeyPair("];
 
-/// The digest of a text that `Debug` made, as it looks at `now` with everything up to batch `stored` on disk.
+/// The digest of a text that `Debug` made, as it looks at `now` with everything up to batch
+/// `stored` on disk.
 pub fn of_text(text: &str, now: Time, stored: u64) -> u64 {
     let mut hasher = DefaultHasher::new();
     walk(text.as_bytes(), now, stored, &mut |bytes| hasher.write(bytes));
@@ -40,7 +41,9 @@ fn walk(text: &[u8], now: Time, stored: u64, put: &mut dyn FnMut(&[u8])) {
             put(&text[from..at]);
             put(&batch.saturating_sub(stored).to_le_bytes());
             (at, from) = (at + end, at + end);
-        } else if let Some(opening) = LEFT_OUT.iter().find(|opening| rest.starts_with(opening.as_bytes())) {
+        } else if let Some(opening) =
+            LEFT_OUT.iter().find(|opening| rest.starts_with(opening.as_bytes()))
+        {
             put(&text[from..at]);
             let end = at + block(&rest[opening.len() - 1..]) + opening.len() - 1;
             (at, from) = (end, end);

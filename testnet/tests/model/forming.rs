@@ -1,12 +1,13 @@
-//! What every history begins with: three devices that are members of one cluster and linked, and a wish on its way to them.
+//! What every history begins with: three devices that are members of one cluster and linked, and a
+//! wish on its way to them.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use shoal_protocol::membership::{self, Notice, Seen, Vote};
 use shoal_protocol::model::{
-    Artifact, ChangeBody, Clock, ClusterId, Digest, Facts, Key, KeyPair, NodeId, RawChange, Resources, RuntimeKind,
-    Signed, Spec, SpecForm, Time, Value,
+    Artifact, ChangeBody, Clock, ClusterId, Digest, Facts, Key, KeyPair, NodeId, RawChange,
+    Resources, RuntimeKind, Signed, Spec, SpecForm, Time, Value,
 };
 use shoal_protocol::node::{Config, Identity, Node, Saved};
 use shoal_protocol::trust::{self, Genesis};
@@ -14,7 +15,8 @@ use shoal_protocol::{model, sync};
 
 use super::memory::Memory;
 
-/// Three: one that owns, one that holds, one that takes over; any two can be at odds with the third.
+/// Three: one that owns, one that holds, one that takes over; any two can be at odds with the
+/// third.
 pub const NODES: usize = 3;
 /// Nothing that is due later ever comes: the detector and repair rest.
 pub const NEVER: Duration = Duration::from_secs(3600);
@@ -46,15 +48,29 @@ impl Cast {
         };
         let admissions = (0..).zip(&ids).map(admit).collect();
         let operator = secret(103);
-        let certificate = trust::certify(&genesis, &root, operator.public(), "tester").expect("a good name");
+        let certificate =
+            trust::certify(&genesis, &root, operator.public(), "tester").expect("a good name");
         let spec = workload();
         let size = spec.resources;
         let writer = trust::writer_id(&operator.public(), &[0; 16]);
         let key = Key::Workload(spec.name.clone());
         let clock = Clock::from([(writer, 1)]);
-        let body = ChangeBody { key, writer, serial: 1, clock, uid: None, value: Value::workload(&spec) };
-        let wish = trust::sign_change(&genesis, &operator, Some(&certificate), body).expect("an honest wish").raw();
-        Cast { cluster: genesis.cluster(), genesis, join, keys, ids, admissions, wish, size, memory: Memory::default() }
+        let body =
+            ChangeBody { key, writer, serial: 1, clock, uid: None, value: Value::workload(&spec) };
+        let wish = trust::sign_change(&genesis, &operator, Some(&certificate), body)
+            .expect("an honest wish")
+            .raw();
+        Cast {
+            cluster: genesis.cluster(),
+            genesis,
+            join,
+            keys,
+            ids,
+            admissions,
+            wish,
+            size,
+            memory: Memory::default(),
+        }
     }
 
     pub fn index(&self, id: &NodeId) -> usize {
@@ -63,7 +79,11 @@ impl Cast {
 
     /// The daemon of a device, made of what its disk has.
     pub fn boot(&self, node: usize, saved: Saved, wall: model::WallClock, now: Time) -> Node {
-        let identity = Identity { keys: self.keys[node].clone(), genesis: self.genesis, join: self.join.clone() };
+        let identity = Identity {
+            keys: self.keys[node].clone(),
+            genesis: self.genesis,
+            join: self.join.clone(),
+        };
         // Chance orders questions and spreads waits, no more: one seed stands for all.
         Node::new(config(node), identity, saved, self.facts(), wall, [7; 32], now)
     }
@@ -72,7 +92,9 @@ impl Cast {
     pub fn fall(&self, subject: usize, incarnation: u64) -> membership::Message {
         let vote = Vote { subject: self.ids[subject], incarnation, seen: Seen::Refused };
         let others = (0..NODES).filter(|node| *node != subject);
-        let votes = others.map(|node| Signed::sign(vote, &self.keys[node], &self.cluster).wire().clone()).collect();
+        let votes = others
+            .map(|node| Signed::sign(vote, &self.keys[node], &self.cluster).wire().clone())
+            .collect();
         membership::Message::Down(Notice { subject: self.ids[subject], incarnation, votes }, None)
     }
 

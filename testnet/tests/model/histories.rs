@@ -24,12 +24,21 @@ pub fn check(plot: &str) {
         None => checker.threads(2),
     };
     let checker = checker.spawn_bfs().join();
-    let (states, steps, depth) = (checker.unique_state_count(), checker.state_count(), checker.max_depth());
-    println!("{plot}: {states} states, {steps} steps, at most {depth} deep, {:.1} s", started.elapsed().as_secs_f64());
-    let told: Vec<String> = checker.discoveries().into_iter().map(|(name, path)| told(name, path)).collect();
+    let (states, steps, depth) =
+        (checker.unique_state_count(), checker.state_count(), checker.max_depth());
+    println!(
+        "{plot}: {states} states, {steps} steps, at most {depth} deep, {:.1} s",
+        started.elapsed().as_secs_f64()
+    );
+    let told: Vec<String> =
+        checker.discoveries().into_iter().map(|(name, path)| told(name, path)).collect();
     assert!(told.is_empty(), "{plot}: {states} states were seen\n{}", told.join("\n"));
     let endless = checker.model().endless();
-    assert!(endless.is_empty(), "{plot}: {} of {states} states do not come to rest by themselves", endless.len());
+    assert!(
+        endless.is_empty(),
+        "{plot}: {} of {states} states do not come to rest by themselves",
+        endless.len()
+    );
 }
 
 fn told(law: &str, path: Path<State, Step>) -> String {
@@ -45,7 +54,8 @@ fn told(law: &str, path: Path<State, Step>) -> String {
 struct Histories {
     cast: Cast,
     plot: Plot,
-    /// What follows each state when no further fault happens and what comes next is chosen in one way.
+    /// What follows each state when no further fault happens and what comes next is chosen in one
+    /// way.
     calm: Mutex<HashMap<u64, u64>>,
 }
 
@@ -54,7 +64,8 @@ impl Histories {
         Histories { cast: Cast::new(), plot, calm: Mutex::default() }
     }
 
-    /// States from which, without a further fault, all does not come to rest. To be asked when every state was seen.
+    /// States from which, without a further fault, all does not come to rest. To be asked when
+    /// every state was seen.
     fn endless(&self) -> Vec<u64> {
         let calm = self.calm.lock().expect("no thread fails with it");
         let mut ends: HashSet<u64> = HashSet::new();
@@ -95,22 +106,35 @@ impl Model for Histories {
     fn next_state(&self, state: &State, step: Step) -> Option<State> {
         let next = state.after(&self.cast, &step);
         if state.calm_step().as_ref() == Some(&step) {
-            self.calm.lock().expect("no thread fails with it").insert(state.digest(), next.digest());
+            self.calm
+                .lock()
+                .expect("no thread fails with it")
+                .insert(state.digest(), next.digest());
         }
         Some(next)
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
         vec![
-            Property::always("one winner", |_, state: &State| !state.broken.contains(&Law::OneWinner)),
+            Property::always("one winner", |_, state: &State| {
+                !state.broken.contains(&Law::OneWinner)
+            }),
             Property::always("fits", |_, state: &State| !state.broken.contains(&Law::Fits)),
-            Property::always("new counter", |_, state: &State| !state.broken.contains(&Law::NewCounter)),
-            Property::always("written before said", |_, state: &State| !state.broken.contains(&Law::WrittenBeforeSaid)),
+            Property::always("new counter", |_, state: &State| {
+                !state.broken.contains(&Law::NewCounter)
+            }),
+            Property::always("written before said", |_, state: &State| {
+                !state.broken.contains(&Law::WrittenBeforeSaid)
+            }),
             Property::always("yields to the healthy", |_, state: &State| {
                 !state.broken.contains(&Law::YieldsToTheHealthy)
             }),
-            Property::always("keeper stays", |_, state: &State| !state.broken.contains(&Law::KeeperStays)),
-            Property::always("rests well", |_, state: &State| !state.broken.contains(&Law::RestsWell)),
+            Property::always("keeper stays", |_, state: &State| {
+                !state.broken.contains(&Law::KeeperStays)
+            }),
+            Property::always("rests well", |_, state: &State| {
+                !state.broken.contains(&Law::RestsWell)
+            }),
         ]
     }
 }

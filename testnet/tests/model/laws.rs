@@ -14,13 +14,15 @@ use super::world::{State, Step};
 pub enum Law {
     /// No two nodes claim under one award, and none claims twice under it.
     OneWinner,
-    /// Reserved and committed together never exceed what a node offers; what it claims is committed.
+    /// Reserved and committed together never exceed what a node offers; what it claims is
+    /// committed.
     Fits,
     /// No award is taken under a counter that the winner has seen.
     NewCounter,
     /// A claim is on disk before it is spoken of, and before it runs.
     WrittenBeforeSaid,
-    /// A holder stops when it gives up what fails, or when the keeper has said that it is healthy, which then was so.
+    /// A holder stops when it gives up what fails, or when the keeper has said that it is healthy,
+    /// which then was so.
     YieldsToTheHealthy,
     /// Who is yielded to goes on.
     KeeperStays,
@@ -35,13 +37,16 @@ pub fn judge(cast: &Cast, before: &State, step: &Step, after: &mut State) {
         if Arc::ptr_eq(&before.devices[node], &after.devices[node]) {
             continue;
         }
-        let (Some(_), Some(now)) = (&before.devices[node].node, &after.devices[node].node) else { continue };
+        let (Some(_), Some(now)) = (&before.devices[node].node, &after.devices[node].node) else {
+            continue;
+        };
         let promised = now.promised();
         let claimed = after.devices[node].claim().map_or(Resources::default(), |_| cast.size);
         if !cast.size.holds(promised) || !promised.holds(claimed) {
             broken.push(Law::Fits);
         }
-        let (old, new) = (before.devices[node].claim().cloned(), after.devices[node].claim().cloned());
+        let (old, new) =
+            (before.devices[node].claim().cloned(), after.devices[node].claim().cloned());
         match (old, new) {
             (Some(old), None) => broken.extend(let_go(before, step, after, node, &old)),
             (old, Some(new)) if old.as_ref().map(awarded_under) != Some(awarded_under(&new)) => {
@@ -73,11 +78,14 @@ fn let_go(before: &State, step: &Step, after: &State, node: usize, claim: &Claim
     if matches!((&claim.phase, step), (Phase::Failing { .. }, Step::Pass(_) | Step::PassEarly(_))) {
         return Vec::new();
     }
-    let (Step::Deliver(label) | Step::Repeat(label)) = step else { return vec![Law::YieldsToTheHealthy] };
+    let (Step::Deliver(label) | Step::Repeat(label)) = step else {
+        return vec![Law::YieldsToTheHealthy];
+    };
     let item = before.flying.iter().find(|item| item.digest == label.digest);
     let Some(item) = item.filter(|item| {
-        let keeping =
-            |message: &Message| matches!(message, Message::Claims(claims::Message::Keeping { healthy: true, .. }));
+        let keeping = |message: &Message| {
+            matches!(message, Message::Claims(claims::Message::Keeping { healthy: true, .. }))
+        };
         item.to == node && keeping(&item.message)
     }) else {
         return vec![Law::YieldsToTheHealthy];

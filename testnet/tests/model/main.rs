@@ -1,20 +1,24 @@
-//! Every history of three nodes within bounds: the auction and the claims' hand-over, whatever is lost, late or down.
+//! Every history of three nodes within bounds: the auction and the claims' hand-over, whatever is
+//! lost, late or down.
 //!
-//! Simulated histories are drawn by lot; these are all of them. What runs is the real core, `protocol::node::Node`, with its
-//! rooms and its glue; a state is three of them with their disks and runtimes, and the messages on their way, which come in
-//! any order. From each state every next step is taken (`world` lists them), states that are one are met once (`digest`), and
-//! each is held against the laws of the house (`laws`).
+//! Simulated histories are drawn by lot; these are all of them. What runs is the real core,
+//! `protocol::node::Node`, with its rooms and its glue; a state is three of them with their disks
+//! and runtimes, and the messages on their way, which come in any order. From each state every next
+//! step is taken (`world` lists them), states that are one are met once (`digest`), and each is
+//! held against the laws of the house (`laws`).
 //!
-//! **How time goes:** while something is under way, none passes; then all clocks go on to the next deadline. That a message, a
-//! disk or a runtime takes longer than that is a fault like any other (`lates`).
+//! **How time goes:** while something is under way, none passes; then all clocks go on to the next
+//! deadline. That a message, a disk or a runtime takes longer than that is a fault like any other
+//! (`lates`).
 //!
-//! **What is left out:** the detector and repair do not run by themselves. Word of a fall is signed by those who would have
-//! voted, and is believed, or outdone, by the real rules; a slot whose gossip was lost comes at last within five seconds, by
-//! itself. What these two rooms count and pace is no part of a state, nor is chance, which orders questions here and no more.
-//! One node is down at a time. One workload of one replica, for which each node has room once.
+//! **What is left out:** the detector and repair do not run by themselves. Word of a fall is signed
+//! by those who would have voted, and is believed, or outdone, by the real rules; a slot whose
+//! gossip was lost comes at last within five seconds, by itself. What these two rooms count and
+//! pace is no part of a state, nor is chance, which orders questions here and no more. One node is
+//! down at a time. One workload of one replica, for which each node has room once.
 //!
-//! **That it can see** was tried by breaking the code, one thing at a time. What broke, in how many steps, after how many states
-//! that were seen when the check had stopped:
+//! **That it can see** was tried by breaking the code, one thing at a time. What broke, in how many
+//! steps, after how many states that were seen when the check had stopped:
 //!
 //! | broken | seen as | steps | states |
 //! | --- | --- | --- | --- |
@@ -25,7 +29,8 @@
 //! | an award is taken under a counter that was seen | new counter | 10 | 11,432 |
 //! | a loser does not ask | 2,438 states never come to rest | - | 2,696 |
 //!
-//! It does not see what takes two generations of a wish (holders that would both yield), nor a defence that lies behind another.
+//! It does not see what takes two generations of a wish (holders that would both yield), nor a
+//! defence that lies behind another.
 //!
 //! By hand, with other bounds (`bounds` names the faults):
 //!
@@ -77,8 +82,8 @@ fn a_replica_is_held_once_though_any_node_is_taken_for_dead_and_any_message_is_l
     check("running,suspicions=1,losses=1");
 }
 
-/// The owner lives and asks, its heir takes it for dead and asks as well. All orders of the first fourteen steps: beyond them
-/// lie millions of states.
+/// The owner lives and asks, its heir takes it for dead and asks as well. All orders of the first
+/// fourteen steps: beyond them lie millions of states.
 #[test]
 fn two_owners_at_once_do_not_promise_or_take_anything_twice() {
     check("asked,suspicions=1,steps=14");
@@ -88,5 +93,8 @@ fn two_owners_at_once_do_not_promise_or_take_anything_twice() {
 #[test]
 #[ignore = "by hand: takes as long as the bounds in SHOAL_MODEL say"]
 fn what_is_asked_for() {
-    check(&std::env::var("SHOAL_MODEL").expect("SHOAL_MODEL says what to check, as in running,crashes=1,losses=1"));
+    check(
+        &std::env::var("SHOAL_MODEL")
+            .expect("SHOAL_MODEL says what to check, as in running,crashes=1,losses=1"),
+    );
 }

@@ -1,4 +1,5 @@
-//! What one device did about one input, remembered: most of the histories differ in what happens elsewhere.
+//! What one device did about one input, remembered: most of the histories differ in what happens
+//! elsewhere.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};

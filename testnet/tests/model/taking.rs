@@ -74,10 +74,12 @@ impl State {
     }
 
     fn deliver(&mut self, cast: &Cast, item: Flying) {
-        // Older slots of the same sheet are known then, whenever they come: they need not come at all.
+        // Older slots of the same sheet are known then, whenever they come: they need not come at
+        // all.
         if let Some(counter) = item.slot_counter() {
             let older = |other: &Flying| other.slot_counter().is_some_and(|older| older <= counter);
-            self.flying.retain(|other| !((other.from, other.to) == (item.from, item.to) && older(other)));
+            self.flying
+                .retain(|other| !((other.from, other.to) == (item.from, item.to) && older(other)));
         }
         let from = cast.ids[item.from];
         self.work(cast, item.to, item.digest, |device, now| {
@@ -118,7 +120,8 @@ impl State {
         self.spread_fall(cast, node, false);
         Arc::make_mut(&mut self.devices[node]).crash();
         self.digests[node] = self.devices[node].digest(self.now);
-        self.flying.retain(|item| item.to != node && !(mute && item.from == node && item.may_be_lost()));
+        self.flying
+            .retain(|item| item.to != node && !(mute && item.from == node && item.may_be_lost()));
         self.mending.retain(|(_, from, to)| *from != node && *to != node);
     }
 
@@ -130,23 +133,35 @@ impl State {
         }
     }
 
-    /// A daemon starts, gets its links, and hears and tells what there is to tell before anything else happens.
+    /// A daemon starts, gets its links, and hears and tells what there is to tell before anything
+    /// else happens.
     pub fn switch_on(&mut self, cast: &Cast, node: usize) {
-        // Word of the fall of former lives comes too late to matter: the first hello says that this is another.
+        // Word of the fall of former lives comes too late to matter: the first hello says that this
+        // is another.
         self.flying.retain(|item| !(item.from == node && item.is_fall()));
         let mut work = Work::new(cast, self).in_step();
-        work.on(node, |device, now| device.start(now, |saved, wall| cast.boot(node, saved, wall, now)));
+        work.on(node, |device, now| {
+            device.start(now, |saved, wall| cast.boot(node, saved, wall, now))
+        });
         for peer in (0..NODES).filter(|peer| *peer != node) {
             if work.is_up(peer) {
-                work.on(node, |device, now| device.input(now, Input::LinkUp { peer: cast.ids[peer] }));
-                work.on(peer, |device, now| device.input(now, Input::LinkUp { peer: cast.ids[node] }));
+                work.on(node, |device, now| {
+                    device.input(now, Input::LinkUp { peer: cast.ids[peer] })
+                });
+                work.on(peer, |device, now| {
+                    device.input(now, Input::LinkUp { peer: cast.ids[node] })
+                });
             }
         }
         work.come_into_step();
         self.look();
         // What the others did not know either comes to it in time.
         if self.devices[node].node.as_ref().is_some_and(|node| node.workloads().is_empty()) {
-            self.send(Flying::new(node, node, Message::Changed { change: cast.wish.clone(), holder: None }));
+            self.send(Flying::new(
+                node,
+                node,
+                Message::Changed { change: cast.wish.clone(), holder: None },
+            ));
         }
     }
 
@@ -172,16 +187,29 @@ impl State {
     }
 
     /// One device takes something in, which `what` names among all that can come to it.
-    fn work(&mut self, cast: &Cast, node: usize, what: u64, input: impl FnOnce(&mut Device, Time) -> Vec<Effect>) {
+    fn work(
+        &mut self,
+        cast: &Cast,
+        node: usize,
+        what: u64,
+        input: impl FnOnce(&mut Device, Time) -> Vec<Effect>,
+    ) {
         let turn = (node, self.digests[node], self.now, what);
-        let Some(outcome) = cast.memory.of_turn(&turn) else { return self.work_anew(cast, turn, input) };
+        let Some(outcome) = cast.memory.of_turn(&turn) else {
+            return self.work_anew(cast, turn, input);
+        };
         self.devices[node] = Arc::clone(&outcome.device);
         self.digests[node] = outcome.digest;
         self.broken.extend(&outcome.broken);
         outcome.said.iter().for_each(|item| self.send(item.clone()));
     }
 
-    fn work_anew(&mut self, cast: &Cast, turn: Turn, input: impl FnOnce(&mut Device, Time) -> Vec<Effect>) {
+    fn work_anew(
+        &mut self,
+        cast: &Cast,
+        turn: Turn,
+        input: impl FnOnce(&mut Device, Time) -> Vec<Effect>,
+    ) {
         let node = turn.0;
         let mut work = Work::new(cast, self);
         work.on(node, input);
@@ -208,7 +236,10 @@ impl State {
     }
 
     fn find(&self, label: &Label) -> usize {
-        self.flying.iter().position(|item| item.digest == label.digest).expect("a step of this state")
+        self.flying
+            .iter()
+            .position(|item| item.digest == label.digest)
+            .expect("a step of this state")
     }
 
     fn remove(&mut self, label: &Label) -> Flying {

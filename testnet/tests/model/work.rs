@@ -17,7 +17,8 @@ use super::world::{Flying, State};
 pub struct Work<'a> {
     cast: &'a Cast,
     state: &'a mut State,
-    /// Repair's questions and answers, and hellos: they come at once and in order, their course is not what is checked here.
+    /// Repair's questions and answers, and hellos: they come at once and in order, their course is
+    /// not what is checked here.
     talk: VecDeque<(usize, usize, Message)>,
     /// A node comes into step: what the detector says comes at once, too.
     in_step: bool,
@@ -27,7 +28,14 @@ pub struct Work<'a> {
 
 impl<'a> Work<'a> {
     pub fn new(cast: &'a Cast, state: &'a mut State) -> Self {
-        Work { cast, state, talk: VecDeque::new(), in_step: false, said: Vec::new(), broken: Vec::new() }
+        Work {
+            cast,
+            state,
+            talk: VecDeque::new(),
+            in_step: false,
+            said: Vec::new(),
+            broken: Vec::new(),
+        }
     }
 
     pub fn in_step(self) -> Self {
@@ -99,7 +107,8 @@ impl<'a> Work<'a> {
             }
             // Bytes are everywhere.
             Effect::Fetch { artifact, .. } => {
-                let fetched = Input::Fetched { digest: artifact.digest, outcome: FetchOutcome::Ready };
+                let fetched =
+                    Input::Fetched { digest: artifact.digest, outcome: FetchOutcome::Ready };
                 self.on(node, |device, now| device.input(now, fetched));
             }
             Effect::Persist { .. } => unreachable!("the device keeps these"),
@@ -128,9 +137,13 @@ impl<'a> Work<'a> {
         }
         match &message {
             Message::Auction(_) | Message::Claims(_) => self.send(from, to, message),
-            Message::Membership(membership::Message::Record(_)) if !self.in_step => self.send(from, to, message),
+            Message::Membership(membership::Message::Record(_)) if !self.in_step => {
+                self.send(from, to, message)
+            }
             Message::Membership(_) if !self.in_step => {}
-            Message::Membership(_) | Message::Repair(_) if self.is_up(to) => self.talk.push_back((from, to, message)),
+            Message::Membership(_) | Message::Repair(_) if self.is_up(to) => {
+                self.talk.push_back((from, to, message))
+            }
             _ => {}
         }
     }

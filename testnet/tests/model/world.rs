@@ -92,7 +92,8 @@ impl fmt::Debug for Label {
 }
 
 impl State {
-    /// Three daemons that know one another and are in step, and how far they have come with the wish.
+    /// Three daemons that know one another and are in step, and how far they have come with the
+    /// wish.
     pub fn first(cast: &Cast, plot: Plot) -> Self {
         let device = || Arc::new(Device::new(&cast.admissions));
         let mut state = State {
@@ -204,7 +205,9 @@ impl State {
         for node in 0..NODES {
             let device = &self.devices[node];
             steps.extend(device.is_storing().then_some(Step::Store(node)));
-            steps.extend(device.runtime.as_ref().is_some_and(|it| !it.healthy).then_some(Step::Start(node)));
+            steps.extend(
+                device.runtime.as_ref().is_some_and(|it| !it.healthy).then_some(Step::Start(node)),
+            );
         }
         match self.next_deadline() {
             Some((at, step)) if at <= self.now || self.is_quiet() => steps.push(step),
@@ -244,7 +247,12 @@ impl fmt::Debug for State {
             let up = if device.node.is_some() { "up" } else { "down" };
             write!(f, "n{node} {up} {claim:?}; ")?;
         }
-        write!(f, "{:?} {:?}", self.flying.iter().map(Flying::label).collect::<Vec<_>>(), self.broken)
+        write!(
+            f,
+            "{:?} {:?}",
+            self.flying.iter().map(Flying::label).collect::<Vec<_>>(),
+            self.broken
+        )
     }
 }
 

@@ -1,4 +1,5 @@
-//! Which steps make sense when, and how often each is drawn. Of each kind the simplest comes first: that is where what failed shrinks to.
+//! Which steps make sense when, and how often each is drawn. Of each kind the simplest comes first:
+//! that is where what failed shrinks to.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +12,8 @@ use super::step::{LONG, NAMES, Request, Step, Twist, Wish};
 
 /// Devices in a history, those included that joined.
 const MOST: usize = 7;
-/// Devices of a history that lose their disk: with more than one each at once, what nobody else has is lost for good.
+/// Devices of a history that lose their disk: with more than one each at once, what nobody else has
+/// is lost for good.
 const MOST_LOST: usize = 2;
 
 /// The reference beside which the cluster is run.
@@ -22,7 +24,9 @@ impl ReferenceStateMachine for Reference {
     type Transition = Step;
 
     fn init_state() -> BoxedStrategy<State> {
-        (any::<u64>().no_shrink(), 3..=5usize).prop_map(|(seed, size)| State::new(seed, size)).boxed()
+        (any::<u64>().no_shrink(), 3..=5usize)
+            .prop_map(|(seed, size)| State::new(seed, size))
+            .boxed()
     }
 
     fn transitions(state: &State) -> BoxedStrategy<Step> {
@@ -31,7 +35,8 @@ impl ReferenceStateMachine for Reference {
             all.iter().copied().filter(|device| of(state, *device)).collect()
         };
         let runs = one(|state, device| state.devices[device].life == Life::Runs);
-        let is_up = one(|state, device| matches!(state.devices[device].life, Life::Runs | Life::Paused));
+        let is_up =
+            one(|state, device| matches!(state.devices[device].life, Life::Runs | Life::Paused));
         let can_start = one(|state, device| {
             state.devices[device].life == Life::Stopped && state.devices[device].disk == Disk::Works
         });
@@ -46,19 +51,26 @@ impl ReferenceStateMachine for Reference {
             (1, Just(Step::Join).boxed()),
             (1, Just(Step::Gossip { is_lost: !state.is_gossip_lost }).boxed()),
         ];
-        let mut among = |weight: u32, devices: Vec<usize>, kind: fn(BoxedStrategy<usize>) -> BoxedStrategy<Step>| {
-            if !devices.is_empty() {
-                kinds.push((weight, kind(select(devices).boxed())));
-            }
-        };
+        let mut among =
+            |weight: u32,
+             devices: Vec<usize>,
+             kind: fn(BoxedStrategy<usize>) -> BoxedStrategy<Step>| {
+                if !devices.is_empty() {
+                    kinds.push((weight, kind(select(devices).boxed())));
+                }
+            };
         among(14, runs.clone(), asks);
         among(3, can_start, |it| it.prop_map(Step::Start).boxed());
         among(2, is_up.clone(), |it| it.prop_map(Step::Kill).boxed());
         among(1, is_up, |it| it.prop_map(Step::Unplug).boxed());
-        among(1, runs.clone(), |it| (it, 0..40u64).prop_map(|(device, back)| Step::Leave(device, back)).boxed());
+        among(1, runs.clone(), |it| {
+            (it, 0..40u64).prop_map(|(device, back)| Step::Leave(device, back)).boxed()
+        });
         among(2, runs.clone(), |it| it.prop_map(Step::Pause).boxed());
         among(2, paused, |it| it.prop_map(Step::Resume).boxed());
-        among(1, runs.clone(), |it| (it, 1..8u64).prop_map(|(device, time)| Step::Stall(device, time)).boxed());
+        among(1, runs.clone(), |it| {
+            (it, 1..8u64).prop_map(|(device, time)| Step::Stall(device, time)).boxed()
+        });
         among(1, runs, |it| it.prop_map(Step::Fill).boxed());
         among(1, full, |it| it.prop_map(Step::Free).boxed());
         among(1, left.clone(), |it| it.prop_map(Step::Lose).boxed());
@@ -66,7 +78,12 @@ impl ReferenceStateMachine for Reference {
             kinds.push((3, Just(Step::Mend).boxed()));
         } else if left.len() > 1 {
             let most = left.len() - 1;
-            kinds.push((2, subsequence(left, 1..=most).prop_map(|them| Step::Cut(them.into_iter().collect())).boxed()));
+            kinds.push((
+                2,
+                subsequence(left, 1..=most)
+                    .prop_map(|them| Step::Cut(them.into_iter().collect()))
+                    .boxed(),
+            ));
         }
         proptest::strategy::Union::new_weighted(kinds).boxed()
     }
@@ -78,16 +95,18 @@ impl ReferenceStateMachine for Reference {
 
     fn preconditions(state: &State, step: &Step) -> bool {
         let it = |device: &usize| state.devices.get(*device);
-        let lives = |device: &usize, lives: &[Life]| it(device).is_some_and(|it| lives.contains(&it.life));
+        let lives =
+            |device: &usize, lives: &[Life]| it(device).is_some_and(|it| lives.contains(&it.life));
         let works = |device: &usize| it(device).is_some_and(|it| it.disk == Disk::Works);
         match step {
             // What only a node in order can say.
             Step::Ask { via, twist: Twist::Overtakes | Twist::Forged, .. } => {
                 lives(via, &[Life::Runs]) && works(via) && it(via).is_some_and(|it| it.is_member)
             }
-            Step::Ask { via: device, .. } | Step::Leave(device, _) | Step::Pause(device) | Step::Stall(device, _) => {
-                lives(device, &[Life::Runs])
-            }
+            Step::Ask { via: device, .. }
+            | Step::Leave(device, _)
+            | Step::Pause(device)
+            | Step::Stall(device, _) => lives(device, &[Life::Runs]),
             Step::Kill(device) | Step::Unplug(device) => lives(device, &[Life::Runs, Life::Paused]),
             Step::Start(device) => lives(device, &[Life::Stopped]) && works(device),
             Step::Resume(device) => lives(device, &[Life::Paused]),
@@ -95,13 +114,19 @@ impl ReferenceStateMachine for Reference {
             Step::Free(device) => !works(device) && lives(device, &[Life::Runs, Life::Stopped]),
             Step::Lose(device) => {
                 let lost = state.devices.iter().filter(|it| it.life == Life::Gone).count();
-                !lives(device, &[Life::Gone]) && it(device).is_some() && lost < MOST_LOST && state.devices.len() < MOST
+                !lives(device, &[Life::Gone])
+                    && it(device).is_some()
+                    && lost < MOST_LOST
+                    && state.devices.len() < MOST
             }
             Step::Join => state.devices.len() < MOST,
             Step::Cut(devices) => {
                 let is_left = |device: &usize| it(device).is_some_and(|it| it.life != Life::Gone);
                 let left: BTreeSet<usize> = (0..state.devices.len()).filter(is_left).collect();
-                !state.is_cut && !devices.is_empty() && devices.is_subset(&left) && devices.len() < left.len()
+                !state.is_cut
+                    && !devices.is_empty()
+                    && devices.is_subset(&left)
+                    && devices.len() < left.len()
             }
             Step::Mend => state.is_cut,
             Step::Gossip { is_lost } => state.is_gossip_lost != *is_lost,

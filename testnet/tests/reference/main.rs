@@ -1,9 +1,12 @@
-//! Random histories beside a small reference: real cores on simulated devices, and a person who watches.
+//! Random histories beside a small reference: real cores on simulated devices, and a person who
+//! watches.
 //!
-//! A history is a row of steps: users ask for things through any device, also for what must be refused, and devices are killed, cut off,
-//! paused, filled, lost and added. After each step the answer is held against what the reference says, and so is what every node shows. In
-//! the end all faults end, and then what was promised must be there: shown by every node, run as often as was wished for, and reached from
-//! everywhere. All the while the world checks what it always checks, claims before words and disks before answers among it.
+//! A history is a row of steps: users ask for things through any device, also for what must be
+//! refused, and devices are killed, cut off, paused, filled, lost and added. After each step the
+//! answer is held against what the reference says, and so is what every node shows. In the end all
+//! faults end, and then what was promised must be there: shown by every node, run as often as was
+//! wished for, and reached from everywhere. All the while the world checks what it always checks,
+//! claims before words and disks before answers among it.
 //!
 //! | file | what |
 //! | --- | --- |
@@ -14,11 +17,13 @@
 //! | `user` | what the command line does |
 //! | `run` | from a seed to histories, and from one that fails to a short one |
 //!
-//! **What the reference leaves open:** of what a device may have heard and of what was not answered it allows both. Who was cut off has
-//! heard nothing; who could be reached for a minute and a half has heard all. Clocks are honest, so that of two writes the later one counts;
-//! that a wrong clock does no harm is for `cargo testnet sim`, as are clones, bad weather and runtimes that fail.
+//! **What the reference leaves open:** of what a device may have heard and of what was not answered
+//! it allows both. Who was cut off has heard nothing; who could be reached for a minute and a half
+//! has heard all. Clocks are honest, so that of two writes the later one counts; that a wrong clock
+//! does no harm is for `cargo testnet sim`, as are clones, bad weather and runtimes that fail.
 //!
-//! By hand, more of them and new ones; without `SHOAL_SEED` the seed is fresh, and a failure names it:
+//! By hand, more of them and new ones; without `SHOAL_SEED` the seed is fresh, and a failure names
+//! it:
 //!
 //! ```text
 //! SHOAL_CASES=1000 SHOAL_SEED=7 cargo test --release -p shoal-testnet --test reference
@@ -45,12 +50,14 @@ fn whatever_is_done_nodes_say_and_show_what_a_person_who_watched_expects() {
     };
     let cases = number("SHOAL_CASES").map(|cases| u32::try_from(cases).expect("not so many"));
     let fresh = || std::time::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs());
-    let seed = number("SHOAL_SEED").unwrap_or_else(|| if cases.is_some() { fresh() } else { GATE.1 });
+    let seed =
+        number("SHOAL_SEED").unwrap_or_else(|| if cases.is_some() { fresh() } else { GATE.1 });
     run::random(seed, cases.unwrap_or(GATE.0)).unwrap_or_else(|why| panic!("{why}"));
 }
 
-/// A device is awarded several places at once, and its disk turns out to be full before the claims are on it. It let go of one after the
-/// other, and with the first word of that told of the others, which were never written: a restart would not know of them.
+/// A device is awarded several places at once, and its disk turns out to be full before the claims
+/// are on it. It let go of one after the other, and with the first word of that told of the others,
+/// which were never written: a restart would not know of them.
 #[test]
 fn a_disk_that_is_full_when_claims_come_makes_nobody_tell_of_them() {
     let wish = Wish { version: 1, replicas: 4, is_huge: false };

@@ -22,7 +22,8 @@ pub fn random(seed: u64, cases: u32) -> Result<(), String> {
     let config = Config { cases, max_shrink_time: TRYING.as_millis() as u32, ..quiet() };
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_be_bytes());
-    let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
+    let mut runner =
+        TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
     let ended = runner.run(&Reference::sequential_strategy(1..=STEPS), |(state, steps, seen)| {
         Trial::test_sequential(quiet(), state, steps, seen);
         Ok::<(), TestCaseError>(())
@@ -32,7 +33,10 @@ pub fn random(seed: u64, cases: u32) -> Result<(), String> {
         Err(TestError::Abort(why)) => Err(format!("seed {seed}: no history could be drawn: {why}")),
         Err(TestError::Fail(why, (state, steps, _))) => {
             let (steps, why) = shorten(&state, steps, why.message().to_owned());
-            Err(format!("{}to see it again: SHOAL_CASES={cases} SHOAL_SEED={seed}", told(&state, &steps, &why)))
+            Err(format!(
+                "{}to see it again: SHOAL_CASES={cases} SHOAL_SEED={seed}",
+                told(&state, &steps, &why)
+            ))
         }
     }
 }
@@ -45,13 +49,14 @@ pub fn one(state: &State, steps: &[Step]) -> Result<(), String> {
     }
 }
 
-/// Proptest takes steps away while later ones still need them, and does not come back to them. Here it is tried once more, also with
-/// two at a time: who is killed and started again need be neither.
+/// Proptest takes steps away while later ones still need them, and does not come back to them. Here
+/// it is tried once more, also with two at a time: who is killed and started again need be neither.
 fn shorten(state: &State, mut steps: Vec<Step>, mut why: String) -> (Vec<Step>, String) {
     let began = Instant::now();
     'anew: loop {
         let singles = (0..steps.len()).rev().map(|last| (last, last));
-        let pairs = (0..steps.len()).rev().flat_map(|last| (0..last).rev().map(move |first| (first, last)));
+        let pairs =
+            (0..steps.len()).rev().flat_map(|last| (0..last).rev().map(move |first| (first, last)));
         for (first, last) in singles.chain(pairs) {
             let mut fewer = steps.clone();
             fewer.remove(last);

@@ -1,8 +1,10 @@
-//! The reference: what a person who watched would know, and no more. No clocks, no siblings, no ring, no auctions.
+//! The reference: what a person who watched would know, and no more. No clocks, no siblings, no
+//! ring, no auctions.
 //!
-//! **Of two writes the later one counts**, wherever they were made: clocks are honest here. So of each name the writes stand in a row,
-//! and what a device may show is found by going back from the last: writes it may have heard of are possible, the first that it has
-//! heard of for certain ends the search.
+//! **Of two writes the later one counts**, wherever they were made: clocks are honest here. So of
+//! each name the writes stand in a row, and what a device may show is found by going back from the
+//! last: writes it may have heard of are possible, the first that it has heard of for certain ends
+//! the search.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -89,7 +91,8 @@ pub struct State {
     pub writes: Vec<Write>,
     /// What may be answered to the last request.
     pub may_say: BTreeSet<Said>,
-    /// Whether what it was about was there, if that is certain: what alters a workload leaves it the same one, what creates one makes another.
+    /// Whether what it was about was there, if that is certain: what alters a workload leaves it
+    /// the same one, what creates one makes another.
     pub was_there: Option<bool>,
 }
 
@@ -104,7 +107,15 @@ impl State {
         let device = Device { life: Life::Runs, disk: Disk::Works, is_member: true, is_far: false };
         let devices = vec![device; size];
         let (writes, may_say) = (Vec::new(), BTreeSet::new());
-        State { seed, devices, is_cut: false, is_gossip_lost: false, writes, may_say, was_there: None }
+        State {
+            seed,
+            devices,
+            is_cut: false,
+            is_gossip_lost: false,
+            writes,
+            may_say,
+            was_there: None,
+        }
     }
 
     /// What a device may show under a name.
@@ -120,7 +131,11 @@ impl State {
         })
     }
 
-    fn possible(&self, name: &str, known: impl Fn(&Write) -> Option<Knows>) -> BTreeSet<Option<Wish>> {
+    fn possible(
+        &self,
+        name: &str,
+        known: impl Fn(&Write) -> Option<Knows>,
+    ) -> BTreeSet<Option<Wish>> {
         let mut possible = BTreeSet::new();
         for write in self.writes.iter().rev().filter(|write| write.name == name) {
             let Some(knows) = known(write) else { continue };
@@ -153,8 +168,9 @@ impl State {
 
     /// Whether nothing is wrong anywhere.
     pub fn is_calm(&self) -> bool {
-        let is_well =
-            |it: &Device| it.life == Life::Gone || it.life == Life::Runs && it.disk == Disk::Works && it.is_member;
+        let is_well = |it: &Device| {
+            it.life == Life::Gone || it.life == Life::Runs && it.disk == Disk::Works && it.is_member
+        };
         !self.is_cut && self.devices.iter().all(is_well)
     }
 
@@ -167,7 +183,9 @@ impl State {
     pub fn take(&mut self, step: &Step) {
         match step {
             Step::Ask { name, request, via, twist } => self.ask(name, *request, *via, *twist),
-            Step::Kill(device) | Step::Unplug(device) | Step::Leave(device, _) => self.stop(*device),
+            Step::Kill(device) | Step::Unplug(device) | Step::Leave(device, _) => {
+                self.stop(*device)
+            }
             Step::Start(device) | Step::Resume(device) => self.devices[*device].life = Life::Runs,
             Step::Pause(device) => self.devices[*device].life = Life::Paused,
             Step::Cut(devices) => {
@@ -186,10 +204,20 @@ impl State {
             Step::Lose(device) => {
                 self.devices[*device].life = Life::Gone;
                 let is_far = self.devices[*device].is_far;
-                self.devices.push(Device { life: Life::Runs, disk: Disk::Works, is_member: false, is_far });
+                self.devices.push(Device {
+                    life: Life::Runs,
+                    disk: Disk::Works,
+                    is_member: false,
+                    is_far,
+                });
             }
             Step::Join => {
-                self.devices.push(Device { life: Life::Runs, disk: Disk::Works, is_member: false, is_far: false });
+                self.devices.push(Device {
+                    life: Life::Runs,
+                    disk: Disk::Works,
+                    is_member: false,
+                    is_far: false,
+                });
             }
             Step::Gossip { is_lost } => self.is_gossip_lost = *is_lost,
             Step::Stall(..) => {}
@@ -226,7 +254,9 @@ impl State {
             may.insert(Said::NoSuchWorkload);
         }
         let is_forced = matches!(request, Request::Publish { force: true, .. });
-        let fits = |says: &Option<Wish>| is_forced || says.is_none_or(|wish| !wish.is_huge || wish.replicas == 0);
+        let fits = |says: &Option<Wish>| {
+            is_forced || says.is_none_or(|wish| !wish.is_huge || wish.replicas == 0)
+        };
         if !says.iter().all(fits) {
             may.insert(Said::Unplaceable);
             says.retain(fits);
@@ -269,7 +299,8 @@ impl State {
         }
     }
 
-    /// Whoever can be reached may hear of everything at once; who is stopped in its tracks hears it later.
+    /// Whoever can be reached may hear of everything at once; who is stopped in its tracks hears it
+    /// later.
     fn hear(&mut self) {
         for is_far in [false, true] {
             let group = self.group(is_far, |it| matches!(it.life, Life::Runs | Life::Paused));
@@ -283,8 +314,8 @@ impl State {
         }
     }
 
-    /// Whoever could be reached all the time knows what any of them surely knew. Who wished to join was admitted if it could reach all,
-    /// those among them whom it was told of.
+    /// Whoever could be reached all the time knows what any of them surely knew. Who wished to join
+    /// was admitted if it could reach all, those among them whom it was told of.
     fn agree(&mut self) {
         let all_run = self.devices.iter().all(|it| matches!(it.life, Life::Runs | Life::Gone));
         if all_run && !self.is_cut {
@@ -294,7 +325,9 @@ impl State {
             let group = self.group(is_far, |it| it.life == Life::Runs && it.is_member);
             for write in &mut self.writes {
                 if group.iter().any(|device| write.known.get(device) == Some(&Knows::Surely)) {
-                    for device in group.iter().filter(|device| self.devices[**device].disk == Disk::Works) {
+                    for device in
+                        group.iter().filter(|device| self.devices[**device].disk == Disk::Works)
+                    {
                         write.known.insert(*device, Knows::Surely);
                     }
                 }

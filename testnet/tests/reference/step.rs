@@ -5,8 +5,8 @@ use std::fmt;
 
 /// What workloads are called.
 pub const NAMES: [&str; 3] = ["web", "api", "db"];
-/// A pause after which whoever was linked all along knows the same, in seconds. The longest that any of them lets pass between two tries
-/// to reach another is a minute.
+/// A pause after which whoever was linked all along knows the same, in seconds. The longest that
+/// any of them lets pass between two tries to reach another is a minute.
 pub const LONG: u64 = 90;
 
 /// What a user can wish for under a name.
@@ -107,12 +107,15 @@ impl fmt::Debug for Step {
             Step::Pause(device) => write!(f, "pause n{device} 24h"),
             Step::Resume(device) => write!(f, "pause n{device} 0s"),
             Step::Cut(devices) => {
-                let names: Vec<String> = devices.iter().map(|device| format!("n{device}")).collect();
+                let names: Vec<String> =
+                    devices.iter().map(|device| format!("n{device}")).collect();
                 write!(f, "cut off {}", names.join(" "))
             }
             Step::Mend => write!(f, "mend"),
             Step::Fill(device) => write!(f, "fill n{device}"),
-            Step::Free(device) => write!(f, "free the disk of n{device}, and start it if it is stopped"),
+            Step::Free(device) => {
+                write!(f, "free the disk of n{device}, and start it if it is stopped")
+            }
             Step::Lose(device) => write!(f, "lose n{device}"),
             Step::Stall(device, seconds) => write!(f, "stall n{device} {seconds}s"),
             Step::Join => write!(f, "join 1"),

@@ -34,7 +34,8 @@ impl StateMachineTest for Trial {
         let devices = state.devices.len();
         let stage = Stage::new(state.seed, devices).unwrap_or_else(|why| panic!("{why}"));
         let (operator, colleague) = (User::operator(&stage, 1), User::operator(&stage, 2));
-        let (stranger, far, outcomes, uids) = (User::stranger(3), BTreeSet::new(), Vec::new(), BTreeSet::new());
+        let (stranger, far, outcomes, uids) =
+            (User::stranger(3), BTreeSet::new(), Vec::new(), BTreeSet::new());
         Trial { stage, operator, colleague, stranger, far, devices, outcomes, uids }
     }
 
@@ -44,13 +45,17 @@ impl StateMachineTest for Trial {
     }
 
     fn check_invariants(trial: &Trial, state: &State) {
-        trial.shows_what_is_possible(&state.having_heard(&trial.outcomes)).unwrap_or_else(|why| trial.wrong(&why));
+        trial
+            .shows_what_is_possible(&state.having_heard(&trial.outcomes))
+            .unwrap_or_else(|why| trial.wrong(&why));
     }
 
     fn teardown(mut trial: Trial, state: State) {
         trial.end(&state).unwrap_or_else(|why| panic!("in the end: {why}"));
         let state = state.having_heard(&trial.outcomes);
-        trial.shows_all_in_order(&state).unwrap_or_else(|why| trial.wrong(&format!("in the end: {why}")));
+        trial
+            .shows_all_in_order(&state)
+            .unwrap_or_else(|why| trial.wrong(&format!("in the end: {why}")));
     }
 }
 
@@ -61,8 +66,10 @@ impl Trial {
 
     /// Ends every fault, and waits until all is well as nodes themselves understand it.
     fn end(&mut self, state: &State) -> Result<(), String> {
-        // Who was stopped in the middle of a start ends it first: only then can be said who runs what.
-        let paused = (0..state.devices.len()).filter(|device| state.devices[*device].life == Life::Paused);
+        // Who was stopped in the middle of a start ends it first: only then can be said who runs
+        // what.
+        let paused =
+            (0..state.devices.len()).filter(|device| state.devices[*device].life == Life::Paused);
         for device in paused {
             self.stage.befall(&format!("{:?}", Step::Resume(device)))?;
         }
@@ -73,11 +80,16 @@ impl Trial {
 
     fn step(&mut self, state: &State, step: &Step) -> Result<(), String> {
         match step {
-            Step::Ask { name, request, via, twist } => self.ask(state, name, *request, *via, *twist)?,
+            Step::Ask { name, request, via, twist } => {
+                self.ask(state, name, *request, *via, *twist)?
+            }
             Step::Cut(devices) => {
                 self.far = devices.clone();
                 let named = |far: bool| -> String {
-                    (0..self.devices).filter(|it| devices.contains(it) == far).map(|it| format!(" n{it}")).collect()
+                    (0..self.devices)
+                        .filter(|it| devices.contains(it) == far)
+                        .map(|it| format!(" n{it}"))
+                        .collect()
                 };
                 let words = format!("partition{} |{}", named(true), named(false));
                 self.stage.befall(&words)?;
@@ -89,8 +101,9 @@ impl Trial {
             Step::Lose(_) | Step::Join => {
                 let is_far = matches!(step, Step::Lose(device) if self.far.contains(device));
                 let is_cut = !self.far.is_empty();
-                let others: Vec<usize> =
-                    (0..self.devices).filter(|it| is_cut && self.far.contains(it) != is_far).collect();
+                let others: Vec<usize> = (0..self.devices)
+                    .filter(|it| is_cut && self.far.contains(it) != is_far)
+                    .collect();
                 if is_far {
                     self.far.insert(self.devices);
                 }
@@ -98,7 +111,8 @@ impl Trial {
                 self.stage.befall_and_cut(&format!("{step:?}"), &others)?;
             }
             Step::Start(_) | Step::Free(_) => {
-                // A daemon takes a moment to start, and what was on its way to the one before is lost by then.
+                // A daemon takes a moment to start, and what was on its way to the one before is
+                // lost by then.
                 self.stage.pass(Duration::from_millis(100))?;
                 match step {
                     Step::Free(device) => self.stage.free(*device)?,
@@ -122,18 +136,28 @@ impl Trial {
         self.stage.pass(Duration::from_secs(seconds))?;
         if seconds >= LONG && state.is_calm() {
             let state = state.having_heard(&self.outcomes);
-            self.shows_all_in_order(&state)
-                .map_err(|why| format!("after {seconds} s of calm: {why}\n{}", self.stage.report()))?;
+            self.shows_all_in_order(&state).map_err(|why| {
+                format!("after {seconds} s of calm: {why}\n{}", self.stage.report())
+            })?;
         }
         Ok(())
     }
 
-    fn ask(&mut self, state: &State, name: &str, request: Request, via: usize, twist: Twist) -> Result<(), String> {
+    fn ask(
+        &mut self,
+        state: &State,
+        name: &str,
+        request: Request,
+        via: usize,
+        twist: Twist,
+    ) -> Result<(), String> {
         // Two writes in one millisecond have no order that anybody could name.
         self.stage.pass(Duration::from_millis(5))?;
         let author = if twist == Twist::Forged { &self.stranger } else { &self.operator };
         let draft = match twist {
-            Twist::Overtakes => prepare(&mut self.stage, via, name, Some(spec(name, LATE)), true)?.ok(),
+            Twist::Overtakes => {
+                prepare(&mut self.stage, via, name, Some(spec(name, LATE)), true)?.ok()
+            }
             Twist::None | Twist::Dies(_) | Twist::Forged => None,
         };
         if let Twist::Dies(after) = twist {
@@ -161,14 +185,20 @@ impl Trial {
         if let Some(uid) = uid {
             let is_known = !self.uids.insert(uid);
             if state.was_there.is_some_and(|was_there| was_there != is_known) {
-                let what = if is_known { "takes the place of one that was there before" } else { "is another one now" };
+                let what = if is_known {
+                    "takes the place of one that was there before"
+                } else {
+                    "is another one now"
+                };
                 return Err(format!("{name}, {uid}, {what}\n{}", self.stage.report()));
             }
         }
         if let Some((draft, _)) = draft.filter(|_| said == Said::Accepted) {
             let late = self.colleague.submit(&mut self.stage, via, name, Some(LATE), draft)?.said;
             if late != Said::Stale {
-                let why = format!("who wrote over what came between was told {late:?}, and not that it is stale");
+                let why = format!(
+                    "who wrote over what came between was told {late:?}, and not that it is stale"
+                );
                 return Err(format!("{why}\n{}", self.stage.report()));
             }
         }
@@ -190,7 +220,12 @@ impl Trial {
         Ok(())
     }
 
-    fn shows(&self, device: usize, name: &str, possible: &BTreeSet<Option<Wish>>) -> Result<Option<Wish>, String> {
+    fn shows(
+        &self,
+        device: usize,
+        name: &str,
+        possible: &BTreeSet<Option<Wish>>,
+    ) -> Result<Option<Wish>, String> {
         let node = self.stage.node(device).expect("it runs");
         let found = node.spec(&parsed(name)).map(wish_of);
         if possible.contains(&found) {
@@ -209,13 +244,17 @@ impl Trial {
             if up != running.len() {
                 return Err(format!("n{device} shows {up} of {} nodes up", running.len()));
             }
-            if let Some(odd) = node.workloads().iter().find(|it| !NAMES.contains(&it.name.as_str())) {
+            if let Some(odd) = node.workloads().iter().find(|it| !NAMES.contains(&it.name.as_str()))
+            {
                 return Err(format!("n{device} shows {}, which nobody ever wished for", odd.name));
             }
             for name in NAMES {
                 let found = self.shows(*device, name, &state.possible_at_last(name))?;
                 if *seen.entry(name).or_insert(found) != found {
-                    return Err(format!("n{device} shows {found:?} under {name}, another node {:?}", seen[name]));
+                    return Err(format!(
+                        "n{device} shows {found:?} under {name}, another node {:?}",
+                        seen[name]
+                    ));
                 }
                 self.serves(*device, name, found)?;
             }
@@ -226,7 +265,8 @@ impl Trial {
     /// A node shows so many replicas, healthy, and sends requests to each of them.
     fn serves(&self, device: usize, name: &str, wish: Option<Wish>) -> Result<(), String> {
         let node = self.stage.node(device).expect("it runs");
-        let routes = node.routes().1.get(&parsed(name)).map(|routes| &routes[..]).unwrap_or_default();
+        let routes =
+            node.routes().1.get(&parsed(name)).map(|routes| &routes[..]).unwrap_or_default();
         let (view, Some(wish)) = (node.workload(&parsed(name)), wish) else {
             return match routes {
                 [] => Ok(()),
@@ -243,7 +283,8 @@ impl Trial {
         if healthy != wished || reached.len() != routes.len() || routes.len() != wished as usize {
             let routes = routes.len();
             return Err(format!(
-                "n{device} shows {healthy} of {wished} of {name} healthy, and sends requests to {routes}"
+                "n{device} shows {healthy} of {wished} of {name} healthy, and sends requests to \
+                    {routes}"
             ));
         }
         Ok(())

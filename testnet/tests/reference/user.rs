@@ -1,10 +1,11 @@
-//! Users, of this cluster and of another one, who do what the command line does: look, prepare, sign, submit.
+//! Users, of this cluster and of another one, who do what the command line does: look, prepare,
+//! sign, submit.
 
 use std::collections::BTreeMap;
 
 use shoal_protocol::model::{
-    Artifact, Certificate, Change, ChangeBody, Digest, Key, KeyPair, Resources, RuntimeKind, Spec, SpecForm,
-    Unverified, Value, WorkloadName,
+    Artifact, Certificate, Change, ChangeBody, Digest, Key, KeyPair, Resources, RuntimeKind, Spec,
+    SpecForm, Unverified, Value, WorkloadName,
 };
 use shoal_protocol::node::{Command, Draft, Refusal, Reply};
 use shoal_protocol::trust::{self, Genesis};
@@ -54,12 +55,19 @@ impl User {
     pub fn stranger(secret: u8) -> User {
         let (keys, root) = (KeyPair::from_seed(&[secret; 32]), KeyPair::from_seed(&[!secret; 32]));
         let genesis = Genesis { root: root.public(), join: root.public() };
-        let certificate = trust::certify(&genesis, &root, keys.public(), "stranger").expect("a good name");
+        let certificate =
+            trust::certify(&genesis, &root, keys.public(), "stranger").expect("a good name");
         User { keys, genesis, certificate }
     }
 
     /// Asks for something until told.
-    pub fn ask(&self, stage: &mut Stage, via: usize, name: &str, request: Request) -> Result<Told, String> {
+    pub fn ask(
+        &self,
+        stage: &mut Stage,
+        via: usize,
+        name: &str,
+        request: Request,
+    ) -> Result<Told, String> {
         if let Request::Publish { wish, .. } = request {
             stage.upload(via, spec(name, wish).artifact);
         }
@@ -73,7 +81,13 @@ impl User {
         Ok(told)
     }
 
-    fn attempt(&self, stage: &mut Stage, via: usize, name: &str, request: Request) -> Result<Told, String> {
+    fn attempt(
+        &self,
+        stage: &mut Stage,
+        via: usize,
+        name: &str,
+        request: Request,
+    ) -> Result<Told, String> {
         let wish = match request {
             Request::Publish { wish, .. } => Some(wish),
             Request::Remove => None,
@@ -109,13 +123,18 @@ impl User {
         let Draft { mut clock, serial, uid } = draft;
         clock.insert(writer, serial);
         let value = wish.map_or(Value::Tombstone, |wish| Value::workload(&spec(name, wish)));
-        let body = ChangeBody { key: Key::Workload(parsed(name)), writer, serial, clock, uid, value };
+        let body =
+            ChangeBody { key: Key::Workload(parsed(name)), writer, serial, clock, uid, value };
         let signed = trust::sign_change(&self.genesis, &self.keys, Some(&self.certificate), body);
         let change: Change = signed.map_err(|why| format!("a change cannot be signed: {why}"))?;
         match stage.ask(via, Command::Submit { change: change.raw() })? {
-            Some(Reply::Accepted { uid, .. }) => Ok(Told { said: Said::Accepted, wish: Some(wish), uid: Some(uid) }),
+            Some(Reply::Accepted { uid, .. }) => {
+                Ok(Told { said: Said::Accepted, wish: Some(wish), uid: Some(uid) })
+            }
             Some(Reply::Refused(refusal)) => Ok(Told::no(said(&refusal), Some(wish))),
-            Some(odd @ (Reply::Prepared { .. } | Reply::Done)) => Err(format!("an odd answer to a change: {odd:?}")),
+            Some(odd @ (Reply::Prepared { .. } | Reply::Done)) => {
+                Err(format!("an odd answer to a change: {odd:?}"))
+            }
             None => Ok(Told::no(Said::Nothing, Some(wish))),
         }
     }
@@ -132,7 +151,9 @@ pub fn prepare(
     match stage.ask(via, Command::Prepare { name: parsed(name), spec, force })? {
         Some(Reply::Prepared { draft, current, .. }) => Ok(Ok((draft, current))),
         Some(Reply::Refused(refusal)) => Ok(Err(said(&refusal))),
-        Some(odd @ (Reply::Accepted { .. } | Reply::Done)) => Err(format!("an odd answer to a question: {odd:?}")),
+        Some(odd @ (Reply::Accepted { .. } | Reply::Done)) => {
+            Err(format!("an odd answer to a question: {odd:?}"))
+        }
         None => Ok(Err(Said::Nothing)),
     }
 }
@@ -160,7 +181,10 @@ pub fn spec(name: &str, wish: Wish) -> Spec {
     SpecForm {
         name: parsed(name),
         runtime: RuntimeKind::Wasm,
-        artifact: Artifact { digest: Digest::of(format!("{name} {}", wish.version).as_bytes()), size: 60_000 },
+        artifact: Artifact {
+            digest: Digest::of(format!("{name} {}", wish.version).as_bytes()),
+            size: 60_000,
+        },
         replicas: wish.replicas,
         resources: Resources { memory: if wish.is_huge { MEMORY.1 } else { MEMORY.0 }, cpu: 100 },
         env: BTreeMap::from([(VERSION.into(), wish.version.to_string())]),
@@ -172,6 +196,7 @@ pub fn spec(name: &str, wish: Wish) -> Spec {
 
 /// What a node has, as a wish.
 pub fn wish_of(spec: &Spec) -> Wish {
-    let version = spec.env.get(VERSION).and_then(|version| version.parse().ok()).unwrap_or_default();
+    let version =
+        spec.env.get(VERSION).and_then(|version| version.parse().ok()).unwrap_or_default();
     Wish { version, replicas: spec.replicas, is_huge: spec.resources.memory > MEMORY.0 }
 }

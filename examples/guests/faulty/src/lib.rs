@@ -146,7 +146,8 @@ fn escape() -> String {
     let udp = std::net::UdpSocket::bind("127.0.0.1:0").is_ok();
     let arguments = env::args().count();
     format!(
-        "file {file}, folder {folder}, write {write}, connect {connect:?}, listen {listen}, udp {udp}, \
+        "file {file}, folder {folder}, write {write}, connect {connect:?}, listen {listen}, udp \
+            {udp}, \
          arguments {arguments}, http {}",
         fetch()
     )

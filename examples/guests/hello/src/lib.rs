@@ -1,7 +1,7 @@
 //! Answers HTTP: who it is, where it runs, what was asked. Says a line a request.
 //!
-//! Each request gets a fresh instance, so a counter in memory would always say 1: what is kept between requests belongs
-//! somewhere else.
+//! Each request gets a fresh instance, so a counter in memory would always say 1: what is kept
+//! between requests belongs somewhere else.
 
 use std::env;
 

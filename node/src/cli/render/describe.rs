@@ -23,18 +23,30 @@ pub fn describe(view: &WorkloadView, http: &str, now: u64) -> String {
     };
     line(
         "artifact",
-        &format!("{} ({}), {}, {held}", short(&view.artifact), show_size(view.artifact_size), view.runtime),
+        &format!(
+            "{} ({}), {}, {held}",
+            short(&view.artifact),
+            show_size(view.artifact_size),
+            view.runtime
+        ),
     );
     line("replicas", &format!("{} of {} healthy", view.healthy, view.desired));
-    line("limits", &format!("{} of memory, {} of a core, each", show_size(view.memory), show_cpu(view.cpu)));
+    line(
+        "limits",
+        &format!("{} of memory, {} of a core, each", show_size(view.memory), show_cpu(view.cpu)),
+    );
     line("env", &pairs(&view.env));
     line("require", &pairs(&view.require));
     line("owner", view.owner.as_deref().unwrap_or("none"));
-    line("guardians", &if view.guardians.is_empty() { "none".to_owned() } else { view.guardians.join(", ") });
+    line(
+        "guardians",
+        &if view.guardians.is_empty() { "none".to_owned() } else { view.guardians.join(", ") },
+    );
     if view.conflict {
         line(
             "conflict",
-            "two operators changed it without knowing of one another; the later change counts. Publish again to settle it.",
+            "two operators changed it without knowing of one another; the later change counts. \
+                Publish again to settle it.",
         );
     }
     text.push('\n');

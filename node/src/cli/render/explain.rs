@@ -6,8 +6,8 @@ use super::short;
 use super::table::table;
 use super::time::age;
 
-/// The place as it is, then the auctions that filled it, the latest first. `all`: every auction known, else the latest
-/// three.
+/// The place as it is, then the auctions that filled it, the latest first. `all`: every auction
+/// known, else the latest three.
 pub fn explain(view: &ExplainView, all: bool, now: u64) -> String {
     let mut text = String::new();
     for replica in &view.now {
@@ -25,7 +25,10 @@ pub fn explain(view: &ExplainView, all: bool, now: u64) -> String {
         text.push_str(&one(auction));
     }
     if view.auctions.len() > shown {
-        text.push_str(&format!("\n{} earlier ones are known: -o wide shows them.\n", view.auctions.len() - shown));
+        text.push_str(&format!(
+            "\n{} earlier ones are known: -o wide shows them.\n",
+            view.auctions.len() - shown
+        ));
     }
     text
 }
@@ -49,8 +52,10 @@ fn place(view: &ReplicaView, now: u64) -> String {
 }
 
 fn one(view: &AuctionView) -> String {
-    let mut text =
-        format!("auction {} of {}, {}, took {:.1} ms\n", view.auction, view.owner, view.opened, view.took_ms);
+    let mut text = format!(
+        "auction {} of {}, {}, took {:.1} ms\n",
+        view.auction, view.owner, view.opened, view.took_ms
+    );
     text.push_str(&format!("  because   {}\n", view.why));
     let token = view.token.map(|token| format!(" under token {token}")).unwrap_or_default();
     match &view.winner {
@@ -63,7 +68,9 @@ fn one(view: &AuctionView) -> String {
             .iter()
             .map(|bid| {
                 let parts = [bid.price, bid.share, bid.fetch, bid.spread];
-                std::iter::once(bid.node.clone()).chain(parts.map(|part| part.to_string())).collect()
+                std::iter::once(bid.node.clone())
+                    .chain(parts.map(|part| part.to_string()))
+                    .collect()
             })
             .collect();
         let bids = table(&["BID BY", ">PRICE", ">SHARE", ">FETCH", ">SPREAD"], &rows);

@@ -1,4 +1,5 @@
-//! From views to text. Pure functions of a view and the time, so that each can be held against a text.
+//! From views to text. Pure functions of a view and the time, so that each can be held against a
+//! text.
 
 mod describe;
 mod explain;
@@ -24,7 +25,11 @@ pub fn short(id: &str) -> String {
 
 /// An event in one line: when, how grave, what.
 pub fn event(event: &EventView) -> String {
-    let at = event.at.split_once('.').map_or(event.at.as_str(), |(seconds, _)| seconds).replace('T', " ");
+    let at = event
+        .at
+        .split_once('.')
+        .map_or(event.at.as_str(), |(seconds, _)| seconds)
+        .replace('T', " ");
     let level = if event.level == "info" { "" } else { event.level.as_str() };
     format!("{at}  {level:<7}  {:<18}  {}", event.kind, told(event))
 }

@@ -29,7 +29,12 @@ fn row(view: &NodeView, wide: bool) -> Vec<String> {
         labels(view),
     ];
     if wide {
-        cells.extend([view.arch.clone(), view.version.clone(), view.incarnation.to_string(), list(&view.addresses)]);
+        cells.extend([
+            view.arch.clone(),
+            view.version.clone(),
+            view.incarnation.to_string(),
+            list(&view.addresses),
+        ]);
     }
     cells.push(note(view, wide));
     cells
@@ -46,7 +51,9 @@ fn note(view: &NodeView, wide: bool) -> String {
     notes.extend(view.reason.clone());
     notes.extend(view.path.clone());
     if wide {
-        notes.extend(view.answered_by.iter().map(|(address, who)| format!("at {address} answers {who}")));
+        notes.extend(
+            view.answered_by.iter().map(|(address, who)| format!("at {address} answers {who}")),
+        );
     }
     if !view.no_way_to.is_empty() {
         notes.push(format!("no way to {}", view.no_way_to.join(", ")));
@@ -55,7 +62,8 @@ fn note(view: &NodeView, wide: bool) -> String {
 }
 
 fn labels(view: &NodeView) -> String {
-    let labels: Vec<String> = view.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let labels: Vec<String> =
+        view.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
     list(&labels)
 }
 

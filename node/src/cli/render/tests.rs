@@ -1,5 +1,7 @@
 use shoal_protocol::model::WallClock;
-use shoal_protocol::model::view::{AuctionView, BidView, DeclineView, EventView, ExplainView, NodeView};
+use shoal_protocol::model::view::{
+    AuctionView, BidView, DeclineView, EventView, ExplainView, NodeView,
+};
 
 use super::*;
 use crate::api::StatusBody;
@@ -96,15 +98,19 @@ fn nodes_shows_who_is_there_and_why_not() {
         nodes(&views, false),
         "NAME  ID        STATE  REPLICAS          MEMORY      CPU     RTT  LABELS     NOTE\n\
          n1    01010101  up            1  64 MiB / 1 GiB  0.1 / 4       -  zone=shop  this node\n\
-         n2    01010101  down          1  64 MiB / 1 GiB  0.1 / 4  0.4 ms  zone=shop  2 of 2 observers agree\n\
-         n3    01010101  up            1  64 MiB / 1 GiB  0.1 / 4  0.4 ms  zone=shop  no way to n1\n"
+         n2    01010101  down          1  64 MiB / 1 GiB  0.1 / 4  0.4 ms  zone=shop  2 of 2 \
+         observers agree\n\
+         n3    01010101  up            1  64 MiB / 1 GiB  0.1 / 4  0.4 ms  zone=shop  no way to \
+         n1\n"
     );
     assert!(
         nodes(&views, true).contains("x86_64  0.1.0              1  /ip4/10.0.0.5/tcp/7700"),
         "{}",
         nodes(&views, true)
     );
-    assert!(nodes(&views, true).contains("observers agree; at /ip4/10.0.0.5/tcp/7700 answers node n3"));
+    assert!(
+        nodes(&views, true).contains("observers agree; at /ip4/10.0.0.5/tcp/7700 answers node n3")
+    );
 }
 
 #[test]
@@ -125,7 +131,13 @@ fn status_ends_with_what_needs_attention() {
 
 #[test]
 fn explain_shows_the_auction() {
-    let bid = |node: &str, share| BidView { node: node.into(), price: share + 5, share, fetch: 5, spread: 0 };
+    let bid = |node: &str, share| BidView {
+        node: node.into(),
+        price: share + 5,
+        share,
+        fetch: 5,
+        spread: 0,
+    };
     let not = |node: &str, reason: &str| DeclineView { node: node.into(), reason: reason.into() };
     let auction = AuctionView {
         auction: "01010101-1.4".into(),
@@ -161,10 +173,15 @@ fn explain_shows_the_auction() {
            not asked n5: label zone=shop is required\n"
     );
     view.auctions = vec![auction; 5];
-    assert!(explain(&view, false, NOW).ends_with("\n2 earlier ones are known: -o wide shows them.\n"));
+    assert!(
+        explain(&view, false, NOW).ends_with("\n2 earlier ones are known: -o wide shows them.\n")
+    );
     assert_eq!(explain(&view, true, NOW).matches("auction 0101").count(), 5);
     view.auctions.clear();
-    assert!(explain(&view, false, NOW).ends_with("No auction for it is remembered by those who could be asked.\n"));
+    assert!(
+        explain(&view, false, NOW)
+            .ends_with("No auction for it is remembered by those who could be asked.\n")
+    );
 }
 
 #[test]
@@ -178,14 +195,23 @@ fn an_event_is_one_line() {
         node: Some("n3".into()),
         message: "2 of 2 observers agree".into(),
     };
-    assert_eq!(event(&view), "2026-11-21 03:00:00  warning  node-down           n3: 2 of 2 observers agree");
+    assert_eq!(
+        event(&view),
+        "2026-11-21 03:00:00  warning  node-down           n3: 2 of 2 observers agree"
+    );
     (view.level, view.subject) = ("info".into(), Some("web/0".into()));
-    assert_eq!(event(&view), "2026-11-21 03:00:00           node-down           web/0: 2 of 2 observers agree");
+    assert_eq!(
+        event(&view),
+        "2026-11-21 03:00:00           node-down           web/0: 2 of 2 observers agree"
+    );
 }
 
 #[test]
 fn the_url_is_one_that_works_here() {
     assert_eq!(url("default", "web", "0.0.0.0:8080"), "http://web.localhost:8080/");
     assert_eq!(url("shop", "web", "127.0.0.1:80"), "http://web.shop.localhost/");
-    assert_eq!(url("default", "web", "10.0.0.5:8080"), "http://10.0.0.5:8080/ (with the header `Host: web.shoal`)");
+    assert_eq!(
+        url("default", "web", "10.0.0.5:8080"),
+        "http://10.0.0.5:8080/ (with the header `Host: web.shoal`)"
+    );
 }

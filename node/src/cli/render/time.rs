@@ -8,8 +8,8 @@ pub fn now() -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// How long before `now` (milliseconds since 1970) the RFC 3339 time `at` was: `5s`, `3m`, `2h`, `4d`. `-` for what is
-/// no time; what lies ahead, by another device's clock, is `0s`.
+/// How long before `now` (milliseconds since 1970) the RFC 3339 time `at` was: `5s`, `3m`, `2h`,
+/// `4d`. `-` for what is no time; what lies ahead, by another device's clock, is `0s`.
 pub fn age(at: &str, now: u64) -> String {
     let Some(at) = parse(at) else { return "-".into() };
     let seconds = now.saturating_sub(at) / 1000;
@@ -62,7 +62,9 @@ mod tests {
             assert_eq!(parse(&WallClock(millis).to_string()), Some(millis));
         }
         assert_eq!(parse("2026-11-20T23:59:59Z"), Some(1_795_219_199_000));
-        for wrong in ["", "yesterday", "2026-13-01T00:00:00Z", "2026-11-20 23:59:59Z", "2026-11-20T23:59Z"] {
+        for wrong in
+            ["", "yesterday", "2026-13-01T00:00:00Z", "2026-11-20 23:59:59Z", "2026-11-20T23:59Z"]
+        {
             assert_eq!(parse(wrong), None, "{wrong}");
         }
     }

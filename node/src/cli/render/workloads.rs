@@ -36,7 +36,8 @@ pub fn workloads(views: &[WorkloadView]) -> String {
 
 /// A line a replica.
 pub fn replicas(views: &[WorkloadView], now: u64) -> String {
-    let rows: Vec<Vec<String>> = views.iter().flat_map(|view| &view.replicas).map(|view| row(view, now)).collect();
+    let rows: Vec<Vec<String>> =
+        views.iter().flat_map(|view| &view.replicas).map(|view| row(view, now)).collect();
     if rows.is_empty() {
         return "There are no replicas: it is scaled to 0.\n".into();
     }
@@ -44,11 +45,18 @@ pub fn replicas(views: &[WorkloadView], now: u64) -> String {
 }
 
 fn row(view: &ReplicaView, now: u64) -> Vec<String> {
-    let phase = if view.current || view.node.is_none() { view.phase.clone() } else { format!("{} (old)", view.phase) };
+    let phase = if view.current || view.node.is_none() {
+        view.phase.clone()
+    } else {
+        format!("{} (old)", view.phase)
+    };
     vec![
         view.replica.clone(),
         phase,
-        view.node_name.clone().or_else(|| view.node.as_deref().map(short)).unwrap_or_else(|| "-".into()),
+        view.node_name
+            .clone()
+            .or_else(|| view.node.as_deref().map(short))
+            .unwrap_or_else(|| "-".into()),
         view.since.as_deref().map_or("-".into(), |since| age(since, now)),
         view.restarts.to_string(),
         view.token.map_or("-".into(), |token| token.to_string()),
@@ -69,7 +77,8 @@ fn state(view: &WorkloadView) -> String {
         for replica in view.replicas.iter().filter(|replica| replica.phase != "healthy") {
             *counts.entry(&replica.phase).or_default() += 1;
         }
-        let parts: Vec<String> = counts.iter().map(|(phase, count)| format!("{count} {phase}")).collect();
+        let parts: Vec<String> =
+            counts.iter().map(|(phase, count)| format!("{count} {phase}")).collect();
         if parts.is_empty() { "settling".to_owned() } else { parts.join(", ") }
     };
     if view.conflict {
@@ -89,8 +98,14 @@ fn nodes(view: &WorkloadView) -> String {
 
 /// How a workload is asked through the HTTP port at `http`, on this machine.
 pub fn url(namespace: &str, name: &str, http: &str) -> String {
-    let host = if namespace == DEFAULT_NAMESPACE { name.to_owned() } else { format!("{name}.{namespace}") };
-    let Ok(address) = http.parse::<SocketAddr>() else { return format!("http://{host}.localhost/") };
+    let host = if namespace == DEFAULT_NAMESPACE {
+        name.to_owned()
+    } else {
+        format!("{name}.{namespace}")
+    };
+    let Ok(address) = http.parse::<SocketAddr>() else {
+        return format!("http://{host}.localhost/");
+    };
     let port = if address.port() == 80 { String::new() } else { format!(":{}", address.port()) };
     let local = address.ip().is_loopback() || address.ip().is_unspecified();
     match address.ip() {

@@ -2,7 +2,10 @@ use super::*;
 use crate::fakes::{replica_view, spec, workload_view};
 
 fn view(replicas: Vec<ReplicaView>) -> WorkloadView {
-    WorkloadView { generation: generation(&spec("web", 1)).to_string(), ..workload_view("web", replicas) }
+    WorkloadView {
+        generation: generation(&spec("web", 1)).to_string(),
+        ..workload_view("web", replicas)
+    }
 }
 
 fn progress(replicas: u32) -> Progress {
@@ -14,15 +17,25 @@ async fn it_is_done_when_all_that_is_wished_runs_and_nothing_else() {
     let healthy = |name: &str| replica_view(name, "healthy", Some("n1"));
     let waiting = progress(2);
     assert!(waiting.runs(&view(vec![healthy("web/0"), healthy("web/1")])));
-    assert!(!waiting.runs(&view(vec![healthy("web/0"), replica_view("web/1", "starting", Some("n2"))])));
-    assert!(!waiting.runs(&view(vec![healthy("web/0")])), "the older wish, of one replica, is still shown");
-    let mut surplus = view(vec![healthy("web/0"), healthy("web/1"), replica_view("web/2", "stopping", Some("n1"))]);
+    assert!(
+        !waiting.runs(&view(vec![healthy("web/0"), replica_view("web/1", "starting", Some("n2"))]))
+    );
+    assert!(
+        !waiting.runs(&view(vec![healthy("web/0")])),
+        "the older wish, of one replica, is still shown"
+    );
+    let mut surplus = view(vec![
+        healthy("web/0"),
+        healthy("web/1"),
+        replica_view("web/2", "stopping", Some("n1")),
+    ]);
     surplus.desired = 2;
     assert!(!waiting.runs(&surplus));
     let mut old = view(vec![healthy("web/0"), healthy("web/1")]);
     old.generation = "00".repeat(32);
     assert!(!waiting.runs(&old));
-    let mut after_a_kill = view(vec![healthy("web/0"), replica_view("web/0", "lost", Some("n3")), healthy("web/1")]);
+    let mut after_a_kill =
+        view(vec![healthy("web/0"), replica_view("web/0", "lost", Some("n3")), healthy("web/1")]);
     after_a_kill.desired = 2;
     assert!(waiting.runs(&after_a_kill), "what a dead node held does not run");
     let none = progress(0);
@@ -51,7 +64,10 @@ async fn each_replica_has_one_line_and_the_best_holder_counts() {
     let lines = |progress: &Progress| {
         progress.rows.values().map(|row| text(row, Duration::from_millis(1200))).collect::<Vec<_>>()
     };
-    assert_eq!(lines(&waiting), ["· web/0 lost on n3: n3 is down  1.2s", "· web/1 starting on n2  1.2s"]);
+    assert_eq!(
+        lines(&waiting),
+        ["· web/0 lost on n3: n3 is down  1.2s", "· web/1 starting on n2  1.2s"]
+    );
     waiting.update(&view(vec![lost, replica_view("web/0", "healthy", Some("n1"))]), false);
     let now = lines(&waiting);
     assert_eq!(now.len(), 1);

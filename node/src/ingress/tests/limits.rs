@@ -27,23 +27,27 @@ fn two_nodes(serving: Serving) -> (Node, Node) {
     (here, there)
 }
 
-/// A request whose body comes in so many pieces of a thousand bytes, each after a pause, and then ends or does not.
+/// A request whose body comes in so many pieces of a thousand bytes, each after a pause, and then
+/// ends or does not.
 fn upload(pieces: usize, pause: Duration, ends: bool) -> Request<Body> {
     let pieces = futures::stream::unfold(0, move |sent| async move {
         if sent == pieces && !ends {
             std::future::pending::<()>().await;
         }
         sleep(pause).await;
-        (sent < pieces).then(|| (Ok::<_, BodyError>(Frame::data(Bytes::from_static(&[7; 1000]))), sent + 1))
+        (sent < pieces)
+            .then(|| (Ok::<_, BodyError>(Frame::data(Bytes::from_static(&[7; 1000]))), sent + 1))
     });
     let mut request = get("web.shoal");
     *request.method_mut() = Method::POST;
     // As the port does.
-    request.map(|_| Timely::new(StreamBody::new(Box::pin(pieces)), Party::Client, CLIENT_IDLE).boxed_unsync())
+    request.map(|_| {
+        Timely::new(StreamBody::new(Box::pin(pieces)), Party::Client, CLIENT_IDLE).boxed_unsync()
+    })
 }
 
-/// The time that the other node had for its answer began with the request's head: an upload that took longer than a minute
-/// ended with 502.
+/// The time that the other node had for its answer began with the request's head: an upload that
+/// took longer than a minute ended with 502.
 #[tokio::test(start_paused = true)]
 async fn a_long_upload_through_another_node_is_answered() {
     let (here, _there) = two_nodes(Serving::Count);
@@ -56,7 +60,10 @@ async fn a_client_that_stops_sending_is_named() {
     let (here, _there) = two_nodes(Serving::Count);
     let (status, _, said) = here.ask(upload(2, Duration::from_secs(1), false)).await;
     assert_eq!(status, StatusCode::REQUEST_TIMEOUT, "{said}");
-    assert_eq!(said, "the request was not sent to its end: the client sent nothing more for 30 s\n");
+    assert_eq!(
+        said,
+        "the request was not sent to its end: the client sent nothing more for 30 s\n"
+    );
 
     let node = Node::new("n1", &Arc::default());
     node.route(&[(0, NODE, true)]);
@@ -72,7 +79,10 @@ async fn a_node_that_gives_no_answer_is_named() {
     let (here, _there) = two_nodes(Serving::Wait);
     let (status, _, said) = here.ask(upload(2, Duration::from_secs(1), true)).await;
     assert_eq!(status, StatusCode::BAD_GATEWAY);
-    let expected = format!("a replica's node did not answer: node {} gave no answer for 60 s\n", OTHER.short());
+    let expected = format!(
+        "a replica's node did not answer: node {} gave no answer for 60 s\n",
+        OTHER.short()
+    );
     assert_eq!(said, expected);
 }
 
@@ -95,8 +105,8 @@ async fn a_node_that_stops_in_its_answer_is_named() {
     drop(there);
 }
 
-/// A node that waited for another one to take the next part of an answer gave up after 30 s, though that one's client did take
-/// it, slowly.
+/// A node that waited for another one to take the next part of an answer gave up after 30 s, though
+/// that one's client did take it, slowly.
 #[tokio::test(start_paused = true)]
 async fn a_slow_download_through_another_node_is_whole() {
     let (here, _there) = two_nodes(Serving::Send(1024));
@@ -118,7 +128,8 @@ async fn a_slow_download_through_another_node_is_whole() {
 async fn port(limits: PortLimits, serving: Serving) -> (Node, SocketAddr) {
     let mut node = Node::new("n1", &Arc::default());
     let core: Arc<dyn Core> = node.core.clone();
-    let ingress = Ingress::new("n1", core, node.runtime.clone(), Peers::new(Arc::new(FakeMesh::default())));
+    let ingress =
+        Ingress::new("n1", core, node.runtime.clone(), Peers::new(Arc::new(FakeMesh::default())));
     node.ingress = Arc::new(ingress.with_port(limits));
     node.route(&[(0, NODE, true)]);
     node.run(0);
@@ -169,11 +180,13 @@ impl Node {
     }
 }
 
-/// 600 clients of one address that never end their request's head kept all others from the port for 30 s, again and again.
+/// 600 clients of one address that never end their request's head kept all others from the port for
+/// 30 s, again and again.
 #[tokio::test]
 async fn slow_heads_of_one_address_keep_no_other_out() {
     let clients = Bounds { places: 16, crowded: 8, each: 4, hurry: Duration::from_secs(3600) };
-    let (node, address) = port(PortLimits { clients, ..PortLimits::default() }, Serving::Wait).await;
+    let (node, address) =
+        port(PortLimits { clients, ..PortLimits::default() }, Serving::Wait).await;
     // A request of that same address that is being answered has nothing to do with it.
     let busy = client("127.0.0.1", address, WHOLE).await;
     node.until("the request", |node| node.runtime.served.load(Ordering::Relaxed) == 1).await;
@@ -200,7 +213,8 @@ async fn a_full_port_closes_idle_connections_first() {
     let clients = Bounds { places: 2, crowded: 2, each: 2, hurry: Duration::from_secs(3600) };
     let (node, address) = port(PortLimits { clients, ..PortLimits::default() }, Serving::Say).await;
     // It had its answer, and keeps the connection for the next request.
-    let mut idle = client("127.0.0.1", address, "GET /path HTTP/1.1\r\nHost: web.shoal\r\n\r\n").await;
+    let mut idle =
+        client("127.0.0.1", address, "GET /path HTTP/1.1\r\nHost: web.shoal\r\n\r\n").await;
     let mut said = Vec::new();
     while !said.ends_with(b"for 127.0.0.1") {
         said.push(within("the answer", idle.read_u8()).await.unwrap());
@@ -210,7 +224,8 @@ async fn a_full_port_closes_idle_connections_first() {
     for from in ["127.0.0.2", "127.0.0.3"] {
         busy.push(client(from, address, WHOLE).await);
         let served = 1 + busy.len();
-        node.until("the request", |node| node.runtime.served.load(Ordering::Relaxed) == served).await;
+        node.until("the request", |node| node.runtime.served.load(Ordering::Relaxed) == served)
+            .await;
     }
     assert_eq!(within("the end", idle.read(&mut [0; 1])).await.unwrap_or(0), 0);
     // Now both are busy, and nobody is cut off for a newcomer.
@@ -220,7 +235,10 @@ async fn a_full_port_closes_idle_connections_first() {
     for client in busy {
         assert!(answer(client).await.starts_with("HTTP/1.1 200 OK"));
     }
-    assert_eq!((node.count("http_clients_dropped_full"), node.count("http_clients_refused_full")), (1, 1));
+    assert_eq!(
+        (node.count("http_clients_dropped_full"), node.count("http_clients_refused_full")),
+        (1, 1)
+    );
 }
 
 #[tokio::test]

@@ -13,7 +13,8 @@ fn with_next(mesh: &Arc<FakeMesh>) -> (Node, Node) {
     (here, there)
 }
 
-/// A dial of a node that has fallen may hang for seconds, where some of its addresses swallow what is sent there.
+/// A dial of a node that has fallen may hang for seconds, where some of its addresses swallow what
+/// is sent there.
 #[tokio::test(start_paused = true)]
 async fn a_request_that_waits_for_a_way_to_a_fallen_node_goes_to_the_replica_s_next_node() {
     let mesh = Arc::new(FakeMesh::default());
@@ -25,7 +26,8 @@ async fn a_request_that_waits_for_a_way_to_a_fallen_node_goes_to_the_replica_s_n
         here.route(&[(0, OTHER, false)]);
     };
     let both = async { tokio::join!(here.ask(get("web.shoal")), falls) };
-    let ((status, headers, _), ()) = tokio::time::timeout(Duration::from_secs(9), both).await.expect("no answer");
+    let ((status, headers, _), ()) =
+        tokio::time::timeout(Duration::from_secs(9), both).await.expect("no answer");
     assert_eq!((status, &headers[NODE_HEADER]), (StatusCode::OK, &"n2".parse().unwrap()));
 }
 
@@ -68,6 +70,7 @@ async fn a_request_whose_way_breaks_is_sent_again_the_other_way() {
         stream
     };
     let both = async { tokio::join!(here.ask(get("web.shoal")), answers) };
-    let ((status, ..), _stream) = tokio::time::timeout(Duration::from_secs(9), both).await.expect("no answer");
+    let ((status, ..), _stream) =
+        tokio::time::timeout(Duration::from_secs(9), both).await.expect("no answer");
     assert_eq!(status, StatusCode::OK);
 }

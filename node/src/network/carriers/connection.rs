@@ -28,8 +28,8 @@ const WANTED: usize = 64;
 const PURPOSE_WITHIN: Duration = Duration::from_secs(3);
 /// How long closing may take to write what is left.
 const CLOSE_WITHIN: Duration = Duration::from_millis(250);
-/// Bytes in packets of full size after which a path is believed to carry them: far more than fits into small packets
-/// by chance.
+/// Bytes in packets of full size after which a path is believed to carry them: far more than fits
+/// into small packets by chance.
 const PROOF: u64 = 256 * 1024;
 
 type Want = oneshot::Sender<SubstreamBox>;
@@ -58,7 +58,12 @@ pub(in crate::network) struct Carrier {
 
 impl Carrier {
     /// A carrier to `node`, and what its task takes.
-    pub(super) fn new(carriers: &Carriers, node: NodeId, flow: Arc<Flow>, socket: &Socket) -> (Arc<Self>, Wanted) {
+    pub(super) fn new(
+        carriers: &Carriers,
+        node: NodeId,
+        flow: Arc<Flow>,
+        socket: &Socket,
+    ) -> (Arc<Self>, Wanted) {
         let (wants, wanted) = mpsc::channel(WANTED);
         let carrier = Carrier {
             node,
@@ -115,10 +120,11 @@ impl Carrier {
         self.flow.moved()
     }
 
-    /// Whether a stream may be opened on it. Either end closes an idle one; an opener leaves alone what is half as idle as
-    /// that, so that its stream never meets the end.
+    /// Whether a stream may be opened on it. Either end closes an idle one; an opener leaves alone
+    /// what is half as idle as that, so that its stream never meets the end.
     pub(super) fn is_fresh(&self) -> bool {
-        !self.over.is_cancelled() && (self.streams.load(Relaxed) > 0 || self.idle() < self.idle_after / 2)
+        !self.over.is_cancelled()
+            && (self.streams.load(Relaxed) > 0 || self.idle() < self.idle_after / 2)
     }
 
     fn idle(&self) -> Duration {
@@ -207,7 +213,9 @@ pub(super) async fn run(
     socket: Socket,
 ) {
     match serve(&carriers, &carrier, &mut muxer, wanted, &socket).await {
-        End::Broke(why) => carrier.end(format!("the connection to node {} broke: {why}", carrier.node.short())),
+        End::Broke(why) => {
+            carrier.end(format!("the connection to node {} broke: {why}", carrier.node.short()))
+        }
         End::Idle => carrier.end("it was closed, since nobody used it".into()),
         End::Told => {}
     }
@@ -267,7 +275,9 @@ impl Watch {
         }
         if carrier.is_full_sized {
             let (out, into) = (&carrier.flow.acknowledged, &carrier.flow.read);
-            for (proven, bytes, way) in [(&mut self.proven.0, out, Way::Out), (&mut self.proven.1, into, Way::In)] {
+            for (proven, bytes, way) in
+                [(&mut self.proven.0, out, Way::Out), (&mut self.proven.1, into, Way::In)]
+            {
                 if !*proven && bytes.load(Relaxed) >= PROOF {
                     *proven = true;
                     carriers.passed(carrier.node, way);

@@ -96,7 +96,10 @@ async fn to_address(
 }
 
 /// Shakes hands with a node that dialled; its preamble has been read.
-pub(super) async fn from(carriers: &Carriers, stream: TcpStream) -> Result<(NodeId, Made), NotMade> {
+pub(super) async fn from(
+    carriers: &Carriers,
+    stream: TcpStream,
+) -> Result<(NodeId, Made), NotMade> {
     let shaken = async {
         let (metered, flow, socket) = metered(stream, &carriers.counters)?;
         let (peer, bytes) = noise(carriers)?.upgrade_inbound(metered, "/noise").await?;
@@ -112,9 +115,16 @@ fn noise(carriers: &Carriers) -> Result<noise::Config, noise::Error> {
     Ok(noise::Config::new(&carriers.keys)?.with_prologue(carriers.secret.to_vec()))
 }
 
-fn metered(stream: TcpStream, counters: &Arc<NetCounters>) -> io::Result<(Metered, Arc<Flow>, Socket)> {
+fn metered(
+    stream: TcpStream,
+    counters: &Arc<NetCounters>,
+) -> io::Result<(Metered, Arc<Flow>, Socket)> {
     let (flow, socket) = (Arc::<Flow>::default(), Socket::of(&stream)?);
-    Ok((Metered { stream: stream.compat(), flow: flow.clone(), counters: counters.clone() }, flow, socket))
+    Ok((
+        Metered { stream: stream.compat(), flow: flow.clone(), counters: counters.clone() },
+        flow,
+        socket,
+    ))
 }
 
 /// A TCP stream whose bytes are counted, for the node and for its carrier.
@@ -125,7 +135,11 @@ struct Metered {
 }
 
 impl AsyncRead for Metered {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
         if let Poll::Ready(Ok(bytes)) = polled {
             self.flow.read.fetch_add(bytes as u64, Relaxed);
@@ -136,7 +150,11 @@ impl AsyncRead for Metered {
 }
 
 impl AsyncWrite for Metered {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write(cx, buf);
         if let Poll::Ready(Ok(bytes)) = polled {
             self.flow.written.fetch_add(bytes as u64, Relaxed);

@@ -7,10 +7,11 @@
 //!                                            the next one uses small segments
 //! ```
 //!
-//! Artifacts and HTTP travel on carriers; the link keeps messages and gossip. **One packet that never arrives blocks a
-//! carrier and nothing else.** A carrier is no connection of libp2p's swarm: gossip and the choice of the link know
-//! nothing of it. It lives at most as long as the link to its peer, and streams go both ways on it, whoever dialled.
-//! Where none can be made (a peer whose router lets nobody in) the link takes the stream.
+//! Artifacts and HTTP travel on carriers; the link keeps messages and gossip. **One packet that
+//! never arrives blocks a carrier and nothing else.** A carrier is no connection of libp2p's swarm:
+//! gossip and the choice of the link know nothing of it. It lives at most as long as the link to
+//! its peer, and streams go both ways on it, whoever dialled. Where none can be made (a peer whose
+//! router lets nobody in) the link takes the stream.
 
 mod connection;
 mod dial;
@@ -41,7 +42,8 @@ pub(super) use connection::{Carrier, Hold};
 
 /// Carriers to one peer: one that each side dialled, and some that are about to end.
 const MAX_PER_PEER: usize = 4;
-/// Carriers in all: more than a node has busy peers at a time; each takes some 70 KB. Beyond, links take the streams.
+/// Carriers in all: more than a node has busy peers at a time; each takes some 70 KB. Beyond, links
+/// take the streams.
 const MAX_CARRIERS: usize = 256;
 /// Handshakes of others at once; each ends within the dial's time-out.
 pub(super) const MAX_PENDING_IN: usize = 64;
@@ -49,7 +51,8 @@ pub(super) const MAX_PENDING_IN: usize = 64;
 const UNREACHABLE_FOR: Duration = Duration::from_secs(30);
 /// Peers of whom a failed dial is remembered.
 const MAX_PEERS: usize = 1024;
-/// How long the word of a stall may take over the link. A small packet passes within a round trip, or not at all.
+/// How long the word of a stall may take over the link. A small packet passes within a round trip,
+/// or not at all.
 const WORD_WITHIN: Duration = Duration::from_secs(3);
 /// How long a peer may take to act on a word that it has.
 const HEARD_WITHIN: Duration = Duration::from_millis(250);
@@ -61,13 +64,15 @@ type Dialing = Shared<BoxFuture<'static, Option<Arc<Carrier>>>>;
 pub struct Limits {
     /// For how long nothing that was sent may arrive.
     pub stall_after: Duration,
-    /// How long one stays open without streams. The next request then finds it; after that its memory is given back.
+    /// How long one stays open without streams. The next request then finds it; after that its
+    /// memory is given back.
     pub idle_after: Duration,
 }
 
 impl Default for Limits {
-    /// 4 s, and half of that again: a lost packet is sent again after 0.2, 0.6, 1.4, 3 and 6.2 s, and so many losses in a
-    /// row are no weather. 30 s: a carrier takes some 70 KB, and three round trips to make.
+    /// 4 s, and half of that again: a lost packet is sent again after 0.2, 0.6, 1.4, 3 and 6.2 s,
+    /// and so many losses in a row are no weather. 30 s: a carrier takes some 70 KB, and three
+    /// round trips to make.
     fn default() -> Self {
         Limits { stall_after: Duration::from_secs(4), idle_after: Duration::from_secs(30) }
     }
@@ -103,7 +108,9 @@ struct Peer {
 
 impl Peer {
     fn is_idle(&self, now: Instant) -> bool {
-        self.carriers.is_empty() && self.dialing.is_none() && self.unreachable_until.is_none_or(|until| until <= now)
+        self.carriers.is_empty()
+            && self.dialing.is_none()
+            && self.unreachable_until.is_none_or(|until| until <= now)
     }
 }
 
@@ -154,13 +161,19 @@ impl Carriers {
         }
         match &peer.dialing {
             Some(dialing) => Ready::Soon(dialing.clone()),
-            None if peer.unreachable_until.is_some_and(|until| Instant::now() < until) => Ready::Unreachable,
+            None if peer.unreachable_until.is_some_and(|until| Instant::now() < until) => {
+                Ready::Unreachable
+            }
             None => Ready::Dial,
         }
     }
 
     /// Dials a carrier; all who ask meanwhile get the same.
-    pub(super) async fn dial(self: &Arc<Self>, node: NodeId, addresses: Vec<SocketAddr>) -> Option<Arc<Carrier>> {
+    pub(super) async fn dial(
+        self: &Arc<Self>,
+        node: NodeId,
+        addresses: Vec<SocketAddr>,
+    ) -> Option<Arc<Carrier>> {
         let dialing = {
             let mut book = self.lock();
             let now = Instant::now();
@@ -218,7 +231,10 @@ impl Carriers {
                 let made = dial::from(&carriers, stream).await;
                 drop(permit);
                 let refused = match made {
-                    Ok((node, made)) => carriers.start(node, made).is_none().then_some("there are too many".to_owned()),
+                    Ok((node, made)) => carriers
+                        .start(node, made)
+                        .is_none()
+                        .then_some("there are too many".to_owned()),
                     Err(why) => Some(why.to_string()),
                 };
                 if let Some(why) = refused {
@@ -243,7 +259,13 @@ impl Carriers {
             book.peers.entry(node).or_default().carriers.insert(0, carrier.clone());
         }
         add(&self.counters.carriers_up, 1);
-        tokio::spawn(connection::run(self.clone(), carrier.clone(), made.muxer, wanted, made.socket));
+        tokio::spawn(connection::run(
+            self.clone(),
+            carrier.clone(),
+            made.muxer,
+            wanted,
+            made.socket,
+        ));
         Some(carrier)
     }
 
@@ -259,7 +281,8 @@ impl Carriers {
 
     /// Ends all carriers to a peer.
     pub(super) fn close(&self, node: &NodeId, why: &str) {
-        let carriers = self.lock().peers.get(node).map(|peer| peer.carriers.clone()).unwrap_or_default();
+        let carriers =
+            self.lock().peers.get(node).map(|peer| peer.carriers.clone()).unwrap_or_default();
         carriers.iter().for_each(|carrier| carrier.end(why.to_owned()));
     }
 
@@ -268,7 +291,8 @@ impl Carriers {
         self.stop.cancel();
     }
 
-    /// Bytes sent on a carrier have not arrived for a while. Whether anything arrives, the link shows.
+    /// Bytes sent on a carrier have not arrived for a while. Whether anything arrives, the link
+    /// shows.
     async fn on_stall(self: Arc<Self>, carrier: Arc<Carrier>) {
         let node = carrier.node;
         let before = carrier.flow.acknowledged.load(Relaxed);
@@ -284,7 +308,8 @@ impl Carriers {
         add(&self.counters.carriers_stalled, 1);
         carrier.is_stalled.store(true, Relaxed);
         if answers {
-            // At both ends this is why its streams end, whichever of them closes the connection first.
+            // At both ends this is why its streams end, whichever of them closes the connection
+            // first.
             carrier.blame(stalled("to", &node));
             if self.say(node, Word::Stalled).await {
                 self.note(node, Way::Out).await;
@@ -336,9 +361,11 @@ impl Carriers {
 /// For tests.
 #[cfg(test)]
 impl Carriers {
-    /// From now on nothing that is sent to this peer on the carriers there are arrives, as their kernel tells it.
+    /// From now on nothing that is sent to this peer on the carriers there are arrives, as their
+    /// kernel tells it.
     pub(super) fn pretend_stuck(&self, node: &NodeId) {
-        let carriers = self.lock().peers.get(node).map(|peer| peer.carriers.clone()).unwrap_or_default();
+        let carriers =
+            self.lock().peers.get(node).map(|peer| peer.carriers.clone()).unwrap_or_default();
         carriers.iter().for_each(|carrier| carrier.is_stuck.store(true, Relaxed));
     }
 
@@ -353,7 +380,8 @@ impl Carriers {
 /// Why a carrier was given up whose path loses what is large.
 fn stalled(way: &str, node: &NodeId) -> String {
     format!(
-        "small messages pass, transfers stall: packets of full size {way} node {} are lost on the way",
+        "small messages pass, transfers stall: packets of full size {way} node {} are lost on the \
+            way",
         node.short()
     )
 }

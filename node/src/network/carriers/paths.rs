@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 
 use shoal_protocol::model::NodeId;
 
-/// Paths remembered. A node talks to some tens of others; beyond, the oldest trouble is forgotten and found anew.
+/// Paths remembered. A node talks to some tens of others; beyond, the oldest trouble is forgotten
+/// and found anew.
 const MAX_PATHS: usize = 1024;
-/// How long only small segments are tried on a path that lost full ones. Then the path may have been mended, and one
-/// transfer finds out.
+/// How long only small segments are tried on a path that lost full ones. Then the path may have
+/// been mended, and one transfer finds out.
 pub(super) const SMALL_FOR: Duration = Duration::from_secs(600);
 
 /// A direction, as this node sees it.
@@ -31,8 +32,11 @@ impl Paths {
         let is_news = !self.troubled.contains_key(&node);
         if is_news
             && self.troubled.len() >= MAX_PATHS
-            && let Some(oldest) =
-                self.troubled.iter().min_by_key(|(_, ways)| ways.values().max()).map(|(node, _)| *node)
+            && let Some(oldest) = self
+                .troubled
+                .iter()
+                .min_by_key(|(_, ways)| ways.values().max())
+                .map(|(node, _)| *node)
         {
             self.troubled.remove(&oldest);
         }
@@ -40,7 +44,8 @@ impl Paths {
         is_news
     }
 
-    /// Full-sized packets arrived on this way; whether all is well with the path now and was not before.
+    /// Full-sized packets arrived on this way; whether all is well with the path now and was not
+    /// before.
     pub(super) fn passed(&mut self, node: NodeId, way: Way) -> bool {
         let Some(ways) = self.troubled.get_mut(&node) else { return false };
         ways.remove(&way);

@@ -1,4 +1,5 @@
-//! Whether what was sent on a connection arrives: a stall told from slowness by what the peer's kernel acknowledges.
+//! Whether what was sent on a connection arrives: a stall told from slowness by what the peer's
+//! kernel acknowledges.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -30,7 +31,8 @@ impl Flow {
 pub(super) struct Backlog {
     /// Bytes handed over that the peer's kernel has not acknowledged.
     pub(super) unacknowledged: u64,
-    /// The part of these that was sent. It is zero when the peer takes no more because it does not read.
+    /// The part of these that was sent. It is zero when the peer takes no more because it does not
+    /// read.
     pub(super) in_flight: u64,
 }
 
@@ -47,8 +49,14 @@ impl Progress {
         Progress { acknowledged: 0, waiting: None }
     }
 
-    /// For how long what was sent has not arrived; none while anything does, or while nothing is on its way.
-    pub(super) fn sample(&mut self, now: Instant, flow: &Flow, backlog: Backlog) -> Option<Duration> {
+    /// For how long what was sent has not arrived; none while anything does, or while nothing is on
+    /// its way.
+    pub(super) fn sample(
+        &mut self,
+        now: Instant,
+        flow: &Flow,
+        backlog: Backlog,
+    ) -> Option<Duration> {
         let acknowledged = flow.written.load(Relaxed).saturating_sub(backlog.unacknowledged);
         flow.acknowledged.store(acknowledged, Relaxed);
         if acknowledged != self.acknowledged || backlog.in_flight == 0 {
@@ -63,7 +71,8 @@ impl Progress {
     }
 }
 
-/// A second handle of a connection's socket, to look at it and to end it. The connection closes when both are dropped.
+/// A second handle of a connection's socket, to look at it and to end it. The connection closes
+/// when both are dropped.
 pub(super) struct Socket(OwnedFd);
 
 impl Socket {
@@ -83,7 +92,8 @@ impl Socket {
         SockRef::from(&self.0).tcp_mss().is_ok_and(|segment| segment > SMALL_SEGMENT)
     }
 
-    /// Lets closing be a reset: nothing more is sent, and the peer hears of the end by a small packet, at once.
+    /// Lets closing be a reset: nothing more is sent, and the peer hears of the end by a small
+    /// packet, at once.
     pub(super) fn reset_on_close(&self) {
         // Without it the kernel goes on trying for minutes, which harms nobody.
         let _ = SockRef::from(&self.0).set_linger(Some(Duration::ZERO));
@@ -183,7 +193,8 @@ mod tests {
         assert_eq!(progress.sample(start + SECOND * 7, &flow, moving), None);
     }
 
-    /// A peer that hangs, or that takes its time, closes its window: everything that was sent has arrived.
+    /// A peer that hangs, or that takes its time, closes its window: everything that was sent has
+    /// arrived.
     #[test]
     fn a_peer_that_does_not_read_is_no_stall_of_the_path() {
         let (mut progress, flow, start) = (Progress::new(), Flow::default(), Instant::now());
@@ -204,12 +215,18 @@ mod tests {
         let socket = Socket::of(&full).unwrap();
         assert_eq!(socket.backlog(), Some(Backlog::default()));
         // Nobody reads: in time no write fits any more.
-        while tokio::time::timeout(Duration::from_millis(200), full.write_all(&[0; 65_536])).await.is_ok() {}
+        while tokio::time::timeout(Duration::from_millis(200), full.write_all(&[0; 65_536]))
+            .await
+            .is_ok()
+        {}
         assert!(socket.backlog().unwrap().unacknowledged > 0);
         assert!(socket.is_full_sized());
         let small = crate::network::tcp::connect(address, Some(SMALL_SEGMENT)).await.unwrap();
         let (taken, _) = listener.accept().await.unwrap();
         assert!(!Socket::of(&small).unwrap().is_full_sized());
-        assert!(!Socket::of(&taken).unwrap().is_full_sized(), "the dialler's limit is for both ways");
+        assert!(
+            !Socket::of(&taken).unwrap().is_full_sized(),
+            "the dialler's limit is for both ways"
+        );
     }
 }

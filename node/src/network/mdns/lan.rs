@@ -22,10 +22,15 @@ pub(super) struct Lan {
 
 /// All of them, for a node that listens there.
 pub(super) fn lans(interfaces: &Interfaces, listening: SocketAddr) -> Vec<Lan> {
-    let used = interfaces.all.iter().filter(|interface| is_lan(interface)).filter_map(|interface| {
-        let addresses = dialled(&interface.addresses, listening);
-        (!addresses.is_empty()).then(|| Lan { index: interface.index, name: interface.name.clone(), addresses })
-    });
+    let used =
+        interfaces.all.iter().filter(|interface| is_lan(interface)).filter_map(|interface| {
+            let addresses = dialled(&interface.addresses, listening);
+            (!addresses.is_empty()).then(|| Lan {
+                index: interface.index,
+                name: interface.name.clone(),
+                addresses,
+            })
+        });
     let mut lans: Vec<Lan> = used.collect();
     lans.sort_by_key(|lan| lan.index);
     lans.truncate(MOST_LANS);
@@ -34,10 +39,13 @@ pub(super) fn lans(interfaces: &Interfaces, listening: SocketAddr) -> Vec<Lan> {
 
 /// Whether other devices can be met there.
 fn is_lan(interface: &Interface) -> bool {
-    interface.is_running && interface.is_multicast && matches!(interface.class, Class::Default | Class::Lan)
+    interface.is_running
+        && interface.is_multicast
+        && matches!(interface.class, Class::Default | Class::Lan)
 }
 
-/// Of an interface's addresses those that others can dial on its network and that this node listens at.
+/// Of an interface's addresses those that others can dial on its network and that this node listens
+/// at.
 fn dialled(found: &[IpAddr], listening: SocketAddr) -> Vec<SocketAddr> {
     let wanted = |ip: &IpAddr| match (listening.ip(), ip) {
         (IpAddr::V4(any), IpAddr::V4(_)) if any.is_unspecified() => true,
@@ -79,22 +87,31 @@ mod tests {
             interface(9, "eth2", Class::Lan, false, true),
             interface(10, "can0", Class::Lan, true, false),
         ];
-        let found = lans(&Interfaces { all, ..Interfaces::default() }, "0.0.0.0:7".parse().unwrap());
+        let found =
+            lans(&Interfaces { all, ..Interfaces::default() }, "0.0.0.0:7".parse().unwrap());
         assert_eq!(found.iter().map(|lan| lan.name.as_str()).collect::<Vec<_>>(), ["eth0", "br0"]);
     }
 
     #[test]
     fn addresses_are_those_that_the_node_listens_at() {
-        let found: Vec<IpAddr> =
-            ["169.254.1.1", "10.0.0.2", "fe80::1", "2001:db8::2"].map(|ip| ip.parse().unwrap()).into();
+        let found: Vec<IpAddr> = ["169.254.1.1", "10.0.0.2", "fe80::1", "2001:db8::2"]
+            .map(|ip| ip.parse().unwrap())
+            .into();
         let at = |listening: &str| {
-            dialled(&found, listening.parse().unwrap()).iter().map(SocketAddr::to_string).collect::<Vec<_>>()
+            dialled(&found, listening.parse().unwrap())
+                .iter()
+                .map(SocketAddr::to_string)
+                .collect::<Vec<_>>()
         };
         assert_eq!(at("0.0.0.0:7"), ["10.0.0.2:7"]);
         assert_eq!(at("[::]:7"), ["[2001:db8::2]:7"]);
         assert_eq!(at("10.0.0.2:7"), ["10.0.0.2:7"]);
         assert_eq!(at("10.0.0.9:7"), [""; 0]);
         let alone = [found[0]];
-        assert_eq!(dialled(&alone, "0.0.0.0:7".parse().unwrap()).len(), 1, "two devices on one cable");
+        assert_eq!(
+            dialled(&alone, "0.0.0.0:7".parse().unwrap()).len(),
+            1,
+            "two devices on one cable"
+        );
     }
 }

@@ -5,11 +5,11 @@
 //! [`REST`]; it asks for all when it starts, and for one member when a dial of that member failed.
 //! At rest that is one packet of some 250 bytes in ten minutes.
 //!
-//! **Only those who hold the cluster's secret are understood.** The questions carry a name made from
-//! that secret, so that clusters on one network do not hear one another; announcements carry a MAC
-//! under it, so that a stranger cannot make a node dial anything. An old announcement that is played
-//! again names old addresses of a member, no more than a record holds. The core hears of members as
-//! [`Input::Sighted`]: a hint, which is dialled, and believed once the key is proven.
+//! **Only those who hold the cluster's secret are understood.** The questions carry a name made
+//! from that secret, so that clusters on one network do not hear one another; announcements carry a
+//! MAC under it, so that a stranger cannot make a node dial anything. An old announcement that is
+//! played again names old addresses of a member, no more than a record holds. The core hears of
+//! members as [`Input::Sighted`]: a hint, which is dialled, and believed once the key is proven.
 //!
 //! libp2p-mdns was weighed. It has one service name for all clusters, keeps what every stranger
 //! announces, joins every interface with an address, and announces every address on all of them.
@@ -38,12 +38,14 @@ use secret::Secret;
 use socket::{Received, Socket};
 
 /// Announcements and questions after a change, each so long after it: a radio loses one, not three.
-const BURST: [Duration; 3] = [Duration::from_millis(50), Duration::from_millis(1_000), Duration::from_millis(3_000)];
+const BURST: [Duration; 3] =
+    [Duration::from_millis(50), Duration::from_millis(1_000), Duration::from_millis(3_000)];
 /// Between announcements without a change. Only for those who missed the change itself.
 const REST: Duration = Duration::from_secs(600);
 /// Answers are no closer together: one packet answers all who ask (RFC 6762, section 6).
 const ANSWER_GAP: Duration = Duration::from_secs(1);
-/// The first pause between questions for missing members, and the longest: a member may be dead for years.
+/// The first pause between questions for missing members, and the longest: a member may be dead for
+/// years.
 const ASK_GAP: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 /// Members asked for in one question.
 const MOST_MISSING: usize = 16;
@@ -120,7 +122,11 @@ struct Task {
 }
 
 impl Task {
-    async fn run(mut self, mut interfaces: watch::Receiver<Arc<Interfaces>>, mut wanted: mpsc::Receiver<NodeId>) {
+    async fn run(
+        mut self,
+        mut interfaces: watch::Receiver<Arc<Interfaces>>,
+        mut wanted: mpsc::Receiver<NodeId>,
+    ) {
         let (received_in, mut received) = mpsc::channel(64);
         interfaces.mark_changed();
         loop {
@@ -148,11 +154,14 @@ impl Task {
 
     /// Interfaces, or their addresses, are others now: sockets follow, and the others hear of it.
     fn on_lans(&mut self, found: Vec<Lan>, received: &mpsc::Sender<Received>) {
-        let mut addresses: Vec<SocketAddr> = found.iter().flat_map(|lan| &lan.addresses).copied().collect();
+        let mut addresses: Vec<SocketAddr> =
+            found.iter().flat_map(|lan| &lan.addresses).copied().collect();
         addresses.truncate(MOST_ADDRESSES);
         let mut is_news = addresses != self.addresses;
         self.addresses = addresses;
-        self.sockets.retain(|index, socket| found.iter().any(|lan| lan.index == *index && socket.is_of(lan)));
+        self.sockets.retain(|index, socket| {
+            found.iter().any(|lan| lan.index == *index && socket.is_of(lan))
+        });
         for lan in found {
             if self.sockets.contains_key(&lan.index) {
                 continue;
@@ -241,7 +250,8 @@ impl Task {
         if self.told.1 > MOST_SIGHTINGS || addresses.is_empty() {
             return;
         }
-        let addresses = addresses.iter().map(|address| names::multiaddr(address).to_string()).collect();
+        let addresses =
+            addresses.iter().map(|address| names::multiaddr(address).to_string()).collect();
         // The driver is busy: the next announcement says it again.
         let _ = self.sightings.try_send(Input::Sighted { node, addresses });
     }

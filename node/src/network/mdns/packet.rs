@@ -24,7 +24,8 @@ const FLUSH: u16 = 0x8000;
 const RESPONSE: u16 = 0x8400;
 /// Seconds for which caches of others may repeat it.
 const TTL: u32 = 120;
-/// Questions and records of a message that are looked at. Ours have two; other programs' may have more.
+/// Questions and records of a message that are looked at. Ours have two; other programs' may have
+/// more.
 const MOST_ENTRIES: u16 = 64;
 /// Pointers within one name.
 const MOST_JUMPS: usize = 8;
@@ -76,7 +77,8 @@ pub(super) fn question(secret: &Secret, nodes: &[NodeId]) -> Vec<u8> {
 /// Says where a node can be dialled.
 pub(super) fn announcement(secret: &Secret, node: &NodeId, addresses: &[SocketAddr]) -> Vec<u8> {
     let label = label(node);
-    let addresses: Vec<String> = addresses.iter().take(MOST_ADDRESSES).map(SocketAddr::to_string).collect();
+    let addresses: Vec<String> =
+        addresses.iter().take(MOST_ADDRESSES).map(SocketAddr::to_string).collect();
     let mut packet = header(RESPONSE, 0, 2);
     let mut target = Vec::new();
     put_name(&mut target, &one_of(&label));
@@ -188,7 +190,8 @@ fn read_text(mut data: &[u8], secret: &Secret) -> Option<(NodeId, Vec<SocketAddr
 }
 
 fn is_same(name: &[String], labels: &[&str]) -> bool {
-    name.len() == labels.len() && name.iter().zip(labels).all(|(one, other)| one.eq_ignore_ascii_case(other))
+    name.len() == labels.len()
+        && name.iter().zip(labels).all(|(one, other)| one.eq_ignore_ascii_case(other))
 }
 
 struct Reader<'a> {
@@ -295,8 +298,12 @@ mod tests {
                 let mut altered = packet.clone();
                 altered[at] ^= bit;
                 let seen = read(&altered, &secret()).map(|heard| heard.seen).unwrap_or_default();
-                // What is outside the MAC (identifiers, counts, TTLs, names) changes nothing that is told.
-                assert!(seen.iter().all(|(node, at)| *node == NODE && *at == addresses()), "byte {at}");
+                // What is outside the MAC (identifiers, counts, TTLs, names) changes nothing that
+                // is told.
+                assert!(
+                    seen.iter().all(|(node, at)| *node == NODE && *at == addresses()),
+                    "byte {at}"
+                );
                 believed += seen.len();
             }
         }

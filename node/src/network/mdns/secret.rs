@@ -19,7 +19,11 @@ impl Secret {
     pub(super) fn new(secret: &[u8; 32]) -> Secret {
         let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
         let tag = hmac::sign(&key, NAME_DOMAIN);
-        let name = tag.as_ref().iter().take(8).fold(String::from("_"), |name, byte| format!("{name}{byte:02x}"));
+        let name = tag
+            .as_ref()
+            .iter()
+            .take(8)
+            .fold(String::from("_"), |name, byte| format!("{name}{byte:02x}"));
         Secret { key, name }
     }
 
@@ -32,7 +36,12 @@ impl Secret {
             message.update(address.as_bytes());
             message.update(b"\n");
         }
-        message.sign().as_ref().iter().take(MAC).fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
+        message
+            .sign()
+            .as_ref()
+            .iter()
+            .take(MAC)
+            .fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
     }
 
     pub(super) fn is_mac(&self, claimed: &str, node: &NodeId, addresses: &[String]) -> bool {

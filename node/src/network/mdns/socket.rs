@@ -44,12 +44,14 @@ impl Socket {
         socket.set_nonblocking(true)?;
         let to: SocketAddr = match v4 {
             Some(own) => {
-                // Else it would receive what comes in at other interfaces, which other sockets joined.
+                // Else it would receive what comes in at other interfaces, which other sockets
+                // joined.
                 socket.set_multicast_all_v4(false)?;
                 socket.set_multicast_if_v4(&own)?;
                 socket.set_multicast_ttl_v4(255)?;
                 socket.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, PORT)).into())?;
-                socket.join_multicast_v4_n(&GROUP_V4, &InterfaceIndexOrAddress::Index(lan.index))?;
+                socket
+                    .join_multicast_v4_n(&GROUP_V4, &InterfaceIndexOrAddress::Index(lan.index))?;
                 (GROUP_V4, PORT).into()
             }
             None => {
@@ -87,7 +89,8 @@ async fn read(udp: Arc<UdpSocket>, received: mpsc::Sender<Received>, stop: Cance
             () = stop.cancelled() => return,
         };
         match came {
-            // When packets come faster than they are read, those above are lost: mDNS repeats itself.
+            // When packets come faster than they are read, those above are lost: mDNS repeats
+            // itself.
             Ok((length, _)) if length < MOST_BYTES => {
                 let bytes = buffer.get(..length).unwrap_or_default().to_vec();
                 let _ = received.try_send(Received { bytes });

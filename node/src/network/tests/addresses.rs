@@ -1,4 +1,5 @@
-//! A node's own addresses, on a device whose interfaces the test makes up. What is dialled is loopback, which is always there.
+//! A node's own addresses, on a device whose interfaces the test makes up. What is dialled is
+//! loopback, which is always there.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -23,7 +24,8 @@ fn interfaces(all: &[(Class, &str)]) -> Arc<Interfaces> {
             addresses: vec![ip.parse().unwrap()],
         })
         .collect();
-    let local: BTreeSet<IpAddr> = all.iter().flat_map(|interface| interface.addresses.iter().copied()).collect();
+    let local: BTreeSet<IpAddr> =
+        all.iter().flat_map(|interface| interface.addresses.iter().copied()).collect();
     Arc::new(Interfaces { all, local })
 }
 
@@ -65,13 +67,16 @@ async fn a_link_ends_with_the_address_it_hangs_on() {
     assert!(matches!(b.urgent().await, Input::LinkDown { peer } if peer == a.id));
 }
 
-/// A daemon whose `--listen` address was not there did not start; one that lost it said nothing and told it for ever.
+/// A daemon whose `--listen` address was not there did not start; one that lost it said nothing and
+/// told it for ever.
 #[tokio::test]
 async fn a_missing_listen_address_is_waited_for() {
     let (mut a, device) = peer_on(1, "127.0.0.1:0", interfaces(&[(Class::Lan, "10.0.0.5")])).await;
     let mut b = peer(2).await;
     let told = own(&mut a).await;
-    assert!(told.addresses.is_empty() && told.trouble.unwrap().contains("is no address of this device"));
+    assert!(
+        told.addresses.is_empty() && told.trouble.unwrap().contains("is no address of this device")
+    );
     let target = || DialTarget::Node(a.id);
     assert!(b.network.dial(target(), vec![at("127.0.0.1", &a)]));
     assert_eq!(b.dial_failed().await, DialFailure::Refused);
@@ -88,13 +93,17 @@ async fn a_missing_listen_address_is_waited_for() {
 
 #[tokio::test]
 async fn a_node_that_listens_everywhere_tells_the_addresses_of_now() {
-    let (mut a, device) = peer_on(1, "0.0.0.0:0", interfaces(&[(Class::Loopback, "127.0.0.1")])).await;
+    let (mut a, device) =
+        peer_on(1, "0.0.0.0:0", interfaces(&[(Class::Loopback, "127.0.0.1")])).await;
     let told = own(&mut a).await;
     assert!(told.addresses.is_empty() && told.trouble.unwrap().contains("no network interface"));
     let bridge = (Class::Container, "172.17.0.1");
     device.send_replace(interfaces(&[bridge, (Class::Default, "192.168.1.7")]));
     let told = own(&mut a).await;
-    assert_eq!((told.addresses, told.trouble, told.moved), (vec![at("192.168.1.7", &a)], None, true));
+    assert_eq!(
+        (told.addresses, told.trouble, told.moved),
+        (vec![at("192.168.1.7", &a)], None, true)
+    );
     // Containers come and go without a word; the next that is told is the move.
     device.send_replace(interfaces(&[(Class::Default, "192.168.1.7")]));
     device.send_replace(interfaces(&[bridge, (Class::Default, "192.168.1.8")]));
@@ -104,7 +113,8 @@ async fn a_node_that_listens_everywhere_tells_the_addresses_of_now() {
 #[tokio::test]
 async fn what_is_advertised_is_told_instead() {
     let (_device, found) = watch::channel(interfaces(&[(Class::Lan, "10.0.0.5")]));
-    let (listen, advertise) = ("0.0.0.0:0".parse().unwrap(), vec!["203.0.113.9:7700".parse().unwrap()]);
+    let (listen, advertise) =
+        ("0.0.0.0:0".parse().unwrap(), vec!["203.0.113.9:7700".parse().unwrap()]);
     let config = NetworkConfig { listen, advertise, ..config(1, SECRET) };
     let (network, _inbox) = start_among(config, Ok(found)).await.unwrap();
     assert_eq!(network.told().addresses, ["/ip4/203.0.113.9/tcp/7700"]);
@@ -127,7 +137,11 @@ async fn a_taken_port_is_told_and_tried_again() {
     let other = std::net::TcpListener::bind(a.network.listening()).unwrap();
     device.send_replace(interfaces(&[(Class::Lan, "127.0.0.1")]));
     let told = own(&mut a).await;
-    assert!(told.addresses.is_empty() && told.trouble.as_ref().unwrap().contains("cannot be listened on"), "{told:?}");
+    assert!(
+        told.addresses.is_empty()
+            && told.trouble.as_ref().unwrap().contains("cannot be listened on"),
+        "{told:?}"
+    );
     drop(other);
     let told = own(&mut a).await;
     assert_eq!((told.addresses, told.trouble), (vec![at("127.0.0.1", &a)], None));

@@ -5,7 +5,12 @@ use super::*;
 const WORDS: &str = "small messages pass, transfers stall";
 
 /// A stream from `from` to `to`, and what came out there.
-async fn stream(from: &Peer, to: &Peer, acceptor: &mut Acceptor, purpose: Purpose) -> (MeshStream, MeshStream) {
+async fn stream(
+    from: &Peer,
+    to: &Peer,
+    acceptor: &mut Acceptor,
+    purpose: Purpose,
+) -> (MeshStream, MeshStream) {
     let mut mine = from.network.open(to.id, purpose).await.unwrap();
     // A stream comes out once something was written.
     mine.flush().await.unwrap();
@@ -28,11 +33,13 @@ async fn filled(mut stream: MeshStream) -> std::io::Error {
     }
 }
 
-/// A transfer shared the link's connection, and one packet of it that never arrived blocked all messages.
+/// A transfer shared the link's connection, and one packet of it that never arrived blocked all
+/// messages.
 #[tokio::test]
 async fn streams_both_ways_share_one_carrier_beside_the_link() {
     let (mut a, mut b) = linked(1, 2).await;
-    let (mut at_a, mut at_b) = (a.network.accept(Purpose::Http).await, b.network.accept(Purpose::Artifact).await);
+    let (mut at_a, mut at_b) =
+        (a.network.accept(Purpose::Http).await, b.network.accept(Purpose::Artifact).await);
     let _there = stream(&a, &b, &mut at_b, Purpose::Artifact).await;
     let _back = stream(&b, &a, &mut at_a, Purpose::Http).await;
     assert_eq!((a.count("net_carriers_up"), b.count("net_carriers_up")), (1, 1));
@@ -61,12 +68,16 @@ async fn links_go_in_small_packets() {
     let (dialled, _) = within("the dial", other.accept()).await.unwrap();
     let segment = socket2::SockRef::from(&dialled).tcp_mss().unwrap();
     assert!(segment <= 536, "{segment} bytes in a packet, to the dialler");
-    let (full, _) = tokio::join!(tokio::net::TcpStream::connect(other.local_addr().unwrap()), other.accept());
-    assert!(socket2::SockRef::from(&full.unwrap()).tcp_mss().unwrap() > 536, "others have larger ones here");
+    let (full, _) =
+        tokio::join!(tokio::net::TcpStream::connect(other.local_addr().unwrap()), other.accept());
+    assert!(
+        socket2::SockRef::from(&full.unwrap()).tcp_mss().unwrap() > 536,
+        "others have larger ones here"
+    );
 }
 
-/// Bytes that `a` sends do not arrive, though the link stands: both are told, both ends of the stream end, and the next
-/// transfer goes in packets that every path carries.
+/// Bytes that `a` sends do not arrive, though the link stands: both are told, both ends of the
+/// stream end, and the next transfer goes in packets that every path carries.
 #[tokio::test]
 async fn a_stalled_path_is_told_at_both_ends_then_small() {
     let (mut a, mut b) = linked(1, 2).await;
@@ -86,7 +97,8 @@ async fn a_stalled_path_is_told_at_both_ends_then_small() {
     });
     assert_eq!(path_changed(&mut a).await, (b.id, true));
     assert_eq!(path_changed(&mut b).await, (a.id, true));
-    let (sent, read) = (within("an end", sending).await.unwrap(), within("an end", reading).await.unwrap());
+    let (sent, read) =
+        (within("an end", sending).await.unwrap(), within("an end", reading).await.unwrap());
     assert!(sent.to_string().contains(WORDS), "{sent}");
     assert!(read.to_string().contains(WORDS), "{read}");
     assert_eq!(a.count("net_carriers_stalled"), 1);
@@ -106,7 +118,8 @@ async fn a_stalled_path_is_told_at_both_ends_then_small() {
     assert_eq!((a.count("net_links_up"), b.count("net_links_up")), (1, 1));
 }
 
-/// A node behind a router that lets nobody in has dialled: there is a link, and nothing that could be dialled back.
+/// A node behind a router that lets nobody in has dialled: there is a link, and nothing that could
+/// be dialled back.
 #[tokio::test]
 async fn the_link_takes_streams_where_no_carrier_can_be_had() {
     // `a` dialled, so `b` knows no address of it.
@@ -117,14 +130,19 @@ async fn the_link_takes_streams_where_no_carrier_can_be_had() {
     mine.shutdown().await.unwrap();
     let mut asked = String::new();
     within("the question", theirs.read_to_string(&mut asked)).await.unwrap();
-    assert_eq!((asked.as_str(), b.count("net_carriers_up"), a.count("net_carriers_up")), ("which?", 0, 0));
+    assert_eq!(
+        (asked.as_str(), b.count("net_carriers_up"), a.count("net_carriers_up")),
+        ("which?", 0, 0)
+    );
 }
 
 #[tokio::test]
 async fn a_carrier_is_closed_once_nobody_uses_it() {
-    let limits = CarrierLimits { idle_after: Duration::from_millis(300), ..config(1, SECRET).carriers };
+    let limits =
+        CarrierLimits { idle_after: Duration::from_millis(300), ..config(1, SECRET).carriers };
     let peer = async |seed| {
-        let (network, inbox) = start(NetworkConfig { carriers: limits, ..config(seed, SECRET) }).await.unwrap();
+        let (network, inbox) =
+            start(NetworkConfig { carriers: limits, ..config(seed, SECRET) }).await.unwrap();
         Peer { id: id(seed), network, inbox }
     };
     let (mut a, mut b) = (peer(1).await, peer(2).await);
@@ -135,7 +153,10 @@ async fn a_carrier_is_closed_once_nobody_uses_it() {
     assert_eq!(a.network.carriers.full_sized(&b.id).len(), 1);
     drop(streams);
     within("no carrier", async {
-        while a.network.carriers.full_sized(&b.id).len() + b.network.carriers.full_sized(&a.id).len() > 0 {
+        while a.network.carriers.full_sized(&b.id).len()
+            + b.network.carriers.full_sized(&a.id).len()
+            > 0
+        {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     })

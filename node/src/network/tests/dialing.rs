@@ -2,8 +2,8 @@
 
 use super::*;
 
-/// The peer has a second address from which nothing comes back, as one behind a firewall: its time-out hid the refusal
-/// of the address that worked for two seconds.
+/// The peer has a second address from which nothing comes back, as one behind a firewall: its
+/// time-out hid the refusal of the address that worked for two seconds.
 #[tokio::test]
 async fn silent_address_does_not_delay_the_refusal_of_the_proven() {
     let (mut a, b) = linked(1, 2).await;
@@ -15,14 +15,16 @@ async fn silent_address_does_not_delay_the_refusal_of_the_proven() {
     assert!(a.network.dial(DialTarget::Node(id), vec![black_hole, address.clone()]));
     assert_eq!(a.answered().await, (address, Answerer::Nobody));
     assert_eq!(a.dial_failed().await, DialFailure::Refused);
-    // The other address is tried all the same, and that dial goes on: it has not run into its time-out.
+    // The other address is tried all the same, and that dial goes on: it has not run into its
+    // time-out.
     let (mut stream, _) = within("the second address' dial", silent.accept()).await.unwrap();
     let mut greeting = [0; 256];
     assert!(within("a greeting", stream.read(&mut greeting)).await.unwrap() > 0);
     assert!(!matches!(stream.try_read(&mut greeting), Ok(0)), "it has ended");
 }
 
-/// The refusal of an address that was never seen to be the peer's is not hidden either, nor taken for more than it is.
+/// The refusal of an address that was never seen to be the peer's is not hidden either, nor taken
+/// for more than it is.
 #[tokio::test]
 async fn where_the_proven_address_is_silent_a_refusal_proves_nothing() {
     let (mut a, b) = linked(1, 2).await;
@@ -67,7 +69,8 @@ async fn at_one_of_its_addresses_a_node_is_found_though_others_answer_at_the_res
     let all = vec![b.address(), a.address(), c.address()];
     assert!(a.network.dial(DialTarget::Node(c.id), all.clone()));
     assert_eq!((a.link_up().await, c.link_up().await), (c.id, a.id));
-    // Nobody has the key 4. Others at its addresses show that these are old: that one refuses proves nothing.
+    // Nobody has the key 4. Others at its addresses show that these are old: that one refuses
+    // proves nothing.
     assert!(a.network.dial(DialTarget::Node(id(4)), all.clone()));
     assert_eq!(a.answered().await, (b.address(), Answerer::Node(b.id)));
     assert_eq!(a.answered().await, (c.address(), Answerer::Node(c.id)));
@@ -87,7 +90,8 @@ async fn what_is_not_shoal_is_told_from_a_dead_end() {
     let address = other.local_addr().unwrap().to_string();
     assert!(a.network.dial(DialTarget::Address(address.clone()), vec![address.clone()]));
     let (mut stream, _) = other.accept().await.unwrap();
-    let page = format!("HTTP/1.1 400 Bad Request\r\nContent-Length: 200\r\n\r\n{}", "x".repeat(200));
+    let page =
+        format!("HTTP/1.1 400 Bad Request\r\nContent-Length: 200\r\n\r\n{}", "x".repeat(200));
     stream.write_all(page.as_bytes()).await.unwrap();
     let how = a.dial_failed().await;
     assert!(matches!(&how, DialFailure::Stranger(why) if why.contains("not shoal")), "{how:?}");

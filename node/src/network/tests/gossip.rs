@@ -50,7 +50,8 @@ async fn gossip_goes_on_only_after_a_verdict() {
     assert!(accepted.contains(&relayed), "only what was accepted is relayed");
 }
 
-/// As after a change of an address: the peer has lost its old connection without a word, here it still stands.
+/// As after a change of an address: the peer has lost its old connection without a word, here it
+/// still stands.
 #[tokio::test]
 async fn what_a_peer_gossips_is_heard_though_it_came_anew_before_its_old_connection_ended() {
     let mut a = peer(1).await;

@@ -42,7 +42,11 @@ fn an_award_that_is_lost_is_said_again() {
 fn when_all_awards_are_lost_the_place_is_opened_again_under_a_higher_counter() {
     let mut world = two();
     world.rule =
-        Box::new(|_, _, message| if matches!(message, Message::Award { .. }) { Fate::Lose } else { Fate::Deliver });
+        Box::new(
+            |_, _, message| {
+                if matches!(message, Message::Award { .. }) { Fate::Lose } else { Fate::Deliver }
+            },
+        );
     world.open(0, world.lot([0]));
     world.run(SECOND * 5);
     assert_eq!(world.count(0, is_reopen), 1);
@@ -90,7 +94,9 @@ fn a_claim_that_shows_late_ends_the_second_auction() {
     // The owner asks again; while it waits for the silent one, its claim shows in the sheet.
     world.open(0, world.lot([0]));
     let token = world.nodes[1].desk.claims[&replica(UID, 0)];
-    world.call(0, |room, now, desk, out| room.saw_claim(now, &replica(UID, 0), &id(1), token, desk, out));
+    world.call(0, |room, now, desk, out| {
+        room.saw_claim(now, &replica(UID, 0), &id(1), token, desk, out)
+    });
     world.run(SECOND * 3);
     assert_eq!(world.holders(0), [1], "no second one");
     assert_eq!(world.count(0, is_settled), 1);
@@ -143,7 +149,9 @@ fn a_claim_that_shows_after_another_was_awarded_stops_that_if_it_can() {
     let awarded = world.count(0, |fact| matches!(fact, Fact::Awarded { .. }));
     assert_eq!(awarded, 2, "node 2 is about to hear of its award");
     let token = world.nodes[1].desk.claims[&replica(UID, 0)];
-    world.call(0, |room, now, desk, out| room.saw_claim(now, &replica(UID, 0), &id(1), token, desk, out));
+    world.call(0, |room, now, desk, out| {
+        room.saw_claim(now, &replica(UID, 0), &id(1), token, desk, out)
+    });
     world.run(SECOND * 3);
     assert_eq!(world.holders(0), [1]);
     world.assert_nothing_reserved();
@@ -218,10 +226,15 @@ fn a_bidder_that_goes_down_is_not_waited_for() {
 #[test]
 fn a_counter_that_was_seen_elsewhere_is_overtaken() {
     let mut world = two();
-    world.nodes[1].desk.seen.insert(replica(UID, 0), Token { counter: 40, by: id(0), incarnation: 1 });
+    world.nodes[1]
+        .desk
+        .seen
+        .insert(replica(UID, 0), Token { counter: 40, by: id(0), incarnation: 1 });
     world.open(0, world.lot([0]));
     world.run(SECOND / 10);
-    let refused = |fact: &Fact| matches!(fact, Fact::Reopen { why: NotTaken::Refused(Refusal::SeenToken { .. }), .. });
+    let refused = |fact: &Fact| {
+        matches!(fact, Fact::Reopen { why: NotTaken::Refused(Refusal::SeenToken { .. }), .. })
+    };
     assert_eq!(world.count(0, refused), 1);
     assert!(world.holders(0).is_empty());
     world.open(0, world.lot([0]));
@@ -229,9 +242,10 @@ fn a_counter_that_was_seen_elsewhere_is_overtaken() {
     assert_eq!((world.holders(0), counter(&world, 1)), (vec![1], 41));
 }
 
-/// A workload was scaled down while its owner still lacked that change (simulated seeds 105 and 520). The owner saw the
-/// surplus claim go, auctioned the place again, and a node that knew better took it: it had held its claims against what it
-/// knew before, and nothing made it look again. The replica ran for ever, wanted by nobody.
+/// A workload was scaled down while its owner still lacked that change (simulated seeds 105 and
+/// 520). The owner saw the surplus claim go, auctioned the place again, and a node that knew better
+/// took it: it had held its claims against what it knew before, and nothing made it look again. The
+/// replica ran for ever, wanted by nobody.
 #[test]
 fn an_owner_that_missed_a_scaling_down_finds_no_taker() {
     let mut world = two();
@@ -255,7 +269,9 @@ fn a_place_that_is_wished_away_after_the_bid_is_not_claimed() {
     world.nodes[1].desk.replicas = Some(0);
     world.run(SECOND / 10);
     assert!(world.holders(0).is_empty());
-    let refused = |fact: &Fact| matches!(fact, Fact::Reopen { why: NotTaken::Refused(Refusal::OtherGeneration), .. });
+    let refused = |fact: &Fact| {
+        matches!(fact, Fact::Reopen { why: NotTaken::Refused(Refusal::OtherGeneration), .. })
+    };
     assert_eq!(world.count(0, refused), 1, "{:?}", world.transcript);
     world.assert_nothing_reserved();
 }
@@ -271,17 +287,19 @@ fn a_claim_that_cannot_be_made_frees_the_room_and_the_place() {
     world.call(1, |room, now, desk, out| room.unclaimed(now, &award, "disk full", desk, out));
     assert_eq!(world.nodes[1].room.committed(), Resources::default());
     world.run(SECOND / 10);
-    let told = world.nodes[0].facts.iter().any(
-        |fact| matches!(fact, Fact::Reopen { why, .. } if why.to_string() == "the winner refused: the claim could not be made: disk full"),
-    );
+    let told = world.nodes[0].facts.iter().any(|fact| {
+        matches!(fact, Fact::Reopen { why, .. } if why.to_string() == "the winner refused: \
+            the claim could not be made: disk full")
+    });
     assert!(told, "{:?}", world.nodes[0].facts);
 }
 
 #[test]
 fn a_winner_that_restarted_still_answers_for_its_claim() {
     let mut world = two();
-    world.rule =
-        Box::new(|_, _, message| if matches!(message, Message::Claimed { .. }) { Fate::Lose } else { Fate::Deliver });
+    world.rule = Box::new(|_, _, message| {
+        if matches!(message, Message::Claimed { .. }) { Fate::Lose } else { Fate::Deliver }
+    });
     world.open(0, world.lot([0]));
     world.run(SECOND / 10);
     assert_eq!(world.holders(0), [1]);
@@ -302,20 +320,28 @@ fn what_was_claimed_is_not_put_up_again_before_its_sheet_came() {
     world.run(SECOND / 10);
     assert_eq!((world.count(0, is_settled), world.holders(0)), (1, vec![1]));
     let open = world.nodes[0].room.open_awards(&UID);
-    assert_eq!(open.iter().map(|open| (open.replica, open.to)).collect::<Vec<_>>(), [(replica(UID, 0), id(1))]);
+    assert_eq!(
+        open.iter().map(|open| (open.replica, open.to)).collect::<Vec<_>>(),
+        [(replica(UID, 0), id(1))]
+    );
     let token = world.nodes[1].desk.claims[&replica(UID, 0)];
-    world.call(0, |room, now, desk, out| room.saw_claim(now, &replica(UID, 0), &id(1), token, desk, out));
+    world.call(0, |room, now, desk, out| {
+        room.saw_claim(now, &replica(UID, 0), &id(1), token, desk, out)
+    });
     assert_eq!(world.nodes[0].room.open_awards(&UID), []);
 }
 
-/// In a mesh that is busy with thousands of claims gossip of one was dropped, and its place was awarded once more two seconds later,
-/// though the winner had said that it held it. A comparison brings the sheet within seconds, unless the winner goes down.
+/// In a mesh that is busy with thousands of claims gossip of one was dropped, and its place was
+/// awarded once more two seconds later, though the winner had said that it held it. A comparison
+/// brings the sheet within seconds, unless the winner goes down.
 #[test]
 fn claimed_place_waits_for_a_late_sheet() {
     let mut world = two();
     world.open(0, world.lot([0]));
     world.run(SECOND * 6);
-    let open = |world: &World| world.nodes[0].room.open_awards(&UID).into_iter().any(|open| open.until > world.now);
+    let open = |world: &World| {
+        world.nodes[0].room.open_awards(&UID).into_iter().any(|open| open.until > world.now)
+    };
     assert!(open(&world), "the winner said that it has it");
     world.run(SECOND * 6);
     assert!(!open(&world), "but not for ever");
@@ -323,7 +349,8 @@ fn claimed_place_waits_for_a_late_sheet() {
     assert_eq!((world.count(0, is_settled), lapsed), (1, 1));
 }
 
-/// A disk writes what was won together in one batch. A message for each claim filled the owner's lane, and what did not fit was dropped.
+/// A disk writes what was won together in one batch. A message for each claim filled the owner's
+/// lane, and what did not fit was dropped.
 #[test]
 fn claims_written_together_are_told_together() {
     let mut world = two();
@@ -342,8 +369,8 @@ fn claims_written_together_are_told_together() {
     assert_eq!(world.transcript.iter().filter(|line| line.contains("Claimed")).count(), 1);
 }
 
-/// Of a step of thousands an owner puts up so much that the answers can be digested, and goes on as claims come in: as their sheets
-/// do, which a busy mesh is late with.
+/// Of a step of thousands an owner puts up so much that the answers can be digested, and goes on as
+/// claims come in: as their sheets do, which a busy mesh is late with.
 #[test]
 fn an_owner_has_a_bounded_number_of_places_under_way() {
     let mut world = World::with(3, 3, Config { max_under_way: 10, ..Config::default() });
@@ -362,7 +389,9 @@ fn an_owner_has_a_bounded_number_of_places_under_way() {
     for index in 0..10 {
         let (holder, replica) = (world.holders(index)[0], replica(UID, index));
         let token = world.nodes[holder].desk.claims[&replica];
-        world.call(0, |room, now, desk, out| room.saw_claim(now, &replica, &id(holder), token, desk, out));
+        world.call(0, |room, now, desk, out| {
+            room.saw_claim(now, &replica, &id(holder), token, desk, out)
+        });
     }
     assert_eq!(world.nodes[0].room.room(), 10);
     world.open(0, world.lot(10..16));
@@ -379,7 +408,10 @@ fn each_winner_gets_places_that_follow_one_another() {
     let holders: Vec<usize> = (0..30).map(|index| world.holders(index)[0]).collect();
     let changes = holders.windows(2).filter(|pair| pair[0] != pair[1]).count();
     assert_eq!(changes, 2, "{holders:?}");
-    assert!((0..3).all(|node| holders.iter().filter(|holder| **holder == node).count() == 10), "{holders:?}");
+    assert!(
+        (0..3).all(|node| holders.iter().filter(|holder| **holder == node).count() == 10),
+        "{holders:?}"
+    );
 }
 
 #[test]
@@ -398,7 +430,14 @@ fn guardians_know_of_an_open_award_until_it_is_claimed_or_lapses() {
     assert!(world.nodes[1].room.open_awards(&UID).is_empty(), "the winner is no guardian");
     // One sees the claim, one does not, and one learns that the winner died.
     world.call(2, |room, now, desk, out| {
-        room.saw_claim(now, &replica(UID, 0), &id(1), Token { counter: 1, by: id(0), incarnation: 1 }, desk, out)
+        room.saw_claim(
+            now,
+            &replica(UID, 0),
+            &id(1),
+            Token { counter: 1, by: id(0), incarnation: 1 },
+            desk,
+            out,
+        )
     });
     assert!(world.nodes[2].room.open_awards(&UID).is_empty());
     world.run(SECOND * 11);
@@ -452,7 +491,8 @@ fn two_owners_that_award_one_place_to_one_node_make_one_claim() {
     world.run(SECOND / 10);
     assert_eq!(world.holders(0), [2]);
     assert_eq!(world.nodes[2].room.committed(), SMALL);
-    let refused = |fact: &Fact| matches!(fact, Fact::Reopen { why: NotTaken::Refused(Refusal::Holds), .. });
+    let refused =
+        |fact: &Fact| matches!(fact, Fact::Reopen { why: NotTaken::Refused(Refusal::Holds), .. });
     assert_eq!(world.count(1, refused), 1);
     world.assert_nothing_reserved();
 }
@@ -467,18 +507,29 @@ fn the_largest_award_fits_a_frame() {
     let cooling = || Decline::Cooling { retry_ms: u32::MAX, reason: "x".repeat(MAX_REASON) };
     let price = crate::model::Price { share: u32::MAX, fetch: u32::MAX, spread: u32::MAX };
     let places = u32::MAX - MAX_PLACES as u32..u32::MAX;
-    summary.places = places.clone().map(|index| (Place::Index(index), "x".repeat(MAX_REASON))).collect();
+    summary.places =
+        places.clone().map(|index| (Place::Index(index), "x".repeat(MAX_REASON))).collect();
     summary.bids = vec![(id(0), vec![price; MAX_PRICES]); MAX_LINES];
     summary.declines = vec![(id(0), NoBid::Declined(cooling())); MAX_LINES];
     summary.not_asked = vec![(id(0), NotAsked::Lately(NoBid::Declined(cooling()))); MAX_LINES];
     let token = Token { counter: u64::MAX, by: id(0), incarnation: 1 };
     let award = |index| {
         let auction = AuctionId { owner: id(0), number: u64::MAX };
-        let award = Award { auction, replica: replica(UID, index), generation: GENERATION, token, to: id(1) };
+        let award = Award {
+            auction,
+            replica: replica(UID, index),
+            generation: GENERATION,
+            token,
+            to: id(1),
+        };
         Signed::sign(award, &keys(0), &CLUSTER).wire()
     };
-    summary.awards = places.clone().map(|index| Won { place: Place::Index(index), to: id(1), token, price }).collect();
-    let message = Message::Award { awards: places.map(award).collect(), summary: Box::new(summary) };
+    summary.awards = places
+        .clone()
+        .map(|index| Won { place: Place::Index(index), to: id(1), token, price })
+        .collect();
+    let message =
+        Message::Award { awards: places.map(award).collect(), summary: Box::new(summary) };
     assert_eq!(message.check(), Ok(()));
     let bytes = crate::model::codec::encode(&message);
     assert!(bytes.len() < 64 * 1024, "{} bytes", bytes.len());
@@ -491,7 +542,14 @@ fn what_an_honest_peer_would_not_say_changes_nothing() {
     let foreign = AuctionId { owner: id(1), number: 7 };
     let announce = |auction, places: Vec<u32>| {
         let places = places.into_iter().map(Place::Index).collect();
-        Message::Announce(Announce { auction, uid: UID, generation: GENERATION, places, answer_ms: 9, hold_ms: 9 })
+        Message::Announce(Announce {
+            auction,
+            uid: UID,
+            generation: GENERATION,
+            places,
+            answer_ms: 9,
+            hold_ms: 9,
+        })
     };
     let award = Award {
         auction: foreign,

@@ -11,7 +11,9 @@ const SECOND: Duration = Duration::from_secs(1);
 
 fn unplaceable(world: &World, owner: usize) -> (Vec<Place>, Vec<String>) {
     let found = world.nodes[owner].facts.iter().rev().find_map(|fact| match fact {
-        Fact::Unplaceable { places, why, .. } => Some((places.clone(), why.iter().map(ToString::to_string).collect())),
+        Fact::Unplaceable { places, why, .. } => {
+            Some((places.clone(), why.iter().map(ToString::to_string).collect()))
+        }
         _ => None,
     });
     found.expect("it is unplaceable")
@@ -62,7 +64,8 @@ fn replicas_spread_before_they_pile_up() {
     world.fill(2, 60);
     world.open(0, world.lot(0..3));
     world.run(SECOND / 10);
-    world.assert_nothing_reserved(); // Each had bid for all three, and is told at once that it keeps one.
+    // Each had bid for all three, and is told at once that it keeps one.
+    world.assert_nothing_reserved();
     let mut holders: Vec<usize> = (0..3).flat_map(|index| world.holders(index)).collect();
     holders.sort_unstable();
     assert_eq!(holders, [0, 1, 2]);
@@ -75,7 +78,8 @@ fn bytes_to_fetch_count() {
         world.nodes[n].desk.known.insert((UID, GENERATION), (SMALL, Ok(()), fetch));
     }
     let mut without = World::new(2, 3);
-    // Node 0 is a quarter full: alone that would lose, but node 1 would have to fetch for longer than that is worth.
+    // Node 0 is a quarter full: alone that would lose, but node 1 would have to fetch for longer
+    // than that is worth.
     world.fill(0, 75);
     without.fill(0, 75);
     for (world, winner) in [(&mut world, 0), (&mut without, 1)] {
@@ -141,9 +145,13 @@ fn each_further_failure_is_tried_again_later() {
     let waits: Vec<u64> = world.nodes[0]
         .facts
         .iter()
-        .filter_map(
-            |fact| if let Fact::Unplaceable { retry_after, .. } = fact { Some(retry_after.as_secs()) } else { None },
-        )
+        .filter_map(|fact| {
+            if let Fact::Unplaceable { retry_after, .. } = fact {
+                Some(retry_after.as_secs())
+            } else {
+                None
+            }
+        })
         .collect();
     assert_eq!(waits, [1, 2, 4, 8]);
 }
@@ -161,8 +169,10 @@ fn a_small_sample_is_asked_first_and_widened_until_the_one_with_room_is_found() 
     world.transcript.clear();
     world.open(0, world.lot([1]));
     world.run(SECOND / 2);
-    let again: Vec<String> =
-        asked(&world.transcript).into_iter().filter(|to| first.contains(to) && to != "59").collect();
+    let again: Vec<String> = asked(&world.transcript)
+        .into_iter()
+        .filter(|to| first.contains(to) && to != "59")
+        .collect();
     assert!(again.is_empty(), "{again:?}");
     assert_eq!(world.holders(1), [59]);
 }
@@ -229,7 +239,9 @@ fn room_that_is_only_reserved_is_worth_waiting_for() {
         answer_ms: 100,
         hold_ms: 700,
     };
-    world.call(1, |room, now, desk, out| room.handle_message(now, id(0), Message::Announce(announce), desk, out));
+    world.call(1, |room, now, desk, out| {
+        room.handle_message(now, id(0), Message::Announce(announce), desk, out)
+    });
     world.rule = Box::new(|_, _, message| match message {
         Message::Release { auction } if auction.number & 0xffff == 1_000 => Fate::Lose,
         _ => Fate::Deliver,
@@ -317,7 +329,11 @@ fn what_somebody_holds_is_awarded_to_nobody() {
         world.open(1, world.lot([0, 1, 2]));
         world.run(SECOND);
         assert_eq!(world.holders(1), [0], "seed {seed}");
-        assert_eq!((world.holders(0).len(), world.holders(2).len()), (1, 1), "the others are placed");
+        assert_eq!(
+            (world.holders(0).len(), world.holders(2).len()),
+            (1, 1),
+            "the others are placed"
+        );
         let is_held = |fact: &Fact| *fact == Fact::Held { replica: replica(UID, 1), node: id(0) };
         assert_eq!(world.count(1, is_held), 1);
         world.assert_nothing_reserved();
@@ -339,8 +355,13 @@ fn who_bids_for_nothing_still_says_what_it_holds() {
         world.run(SECOND);
         assert_eq!((world.holders(0), world.holders(1)), (vec![1], vec![0]), "{is_full}");
         let summary = &world.nodes[1].room.summaries(&replica(UID, 0))[0];
-        let is_said = |(node, why): &(_, NoBid)| *node == id(0) && *why != NoBid::Declined(Decline::Holds);
-        assert!(summary.declines.iter().any(is_said), "why it does not take the other: {:?}", summary.declines);
+        let is_said =
+            |(node, why): &(_, NoBid)| *node == id(0) && *why != NoBid::Declined(Decline::Holds);
+        assert!(
+            summary.declines.iter().any(is_said),
+            "why it does not take the other: {:?}",
+            summary.declines
+        );
         world.assert_nothing_reserved();
     }
 }
@@ -388,10 +409,15 @@ fn owner_and_winner_can_tell_how_it_went() {
         let summaries = world.nodes[n].room.summaries(&replica(UID, 3));
         assert_eq!(summaries.len(), 1, "node {n}");
         let summary = &summaries[0];
-        assert_eq!(summary.places, [(Place::Index(3), "its node n9 is down: 2 of 2 observers".to_owned())]);
+        assert_eq!(
+            summary.places,
+            [(Place::Index(3), "its node n9 is down: 2 of 2 observers".to_owned())]
+        );
         let bidders: Vec<NodeId> = summary.bids.iter().map(|(node, _)| *node).collect();
         assert_eq!(bidders, [id(1), id(0)], "the cheapest first");
-        assert!(matches!(&summary.declines[..], [(node, NoBid::Declined(Decline::NoRoom { .. }))] if *node == id(2)));
+        assert!(
+            matches!(&summary.declines[..], [(node, NoBid::Declined(Decline::NoRoom { .. }))] if *node == id(2))
+        );
         assert_eq!(summary.not_asked, [(id(3), NotAsked::Unfit(Unfit::Cpu(9)))]);
         assert_eq!(summary.awards[0].to, id(1));
         assert_eq!(summary.awards[0].price, summary.bids[0].1[0]);

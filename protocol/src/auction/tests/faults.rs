@@ -23,17 +23,23 @@ fn an_owner_may_die_after_any_message() {
             if told {
                 world.tell_down(0);
                 // Nothing that is reserved for the dead stands in the heir's way.
-                let reserved = (1..4).any(|n| world.nodes[n].room.reserved() != Resources::default());
+                let reserved =
+                    (1..4).any(|n| world.nodes[n].room.reserved() != Resources::default());
                 assert!(!reserved, "after {k} messages");
             }
             world.run(SECOND * 20);
             world.assert_nothing_reserved();
             for n in 1..4 {
                 let claims = world.nodes[n].desk.claims.len() as u64;
-                assert_eq!(world.nodes[n].room.committed().memory, claims * SMALL.memory, "after {k} messages");
+                assert_eq!(
+                    world.nodes[n].room.committed().memory,
+                    claims * SMALL.memory,
+                    "after {k} messages"
+                );
             }
             // The heir closes the gap that is left.
-            let missing: Vec<u32> = (0..4).filter(|index| world.holders(*index).is_empty()).collect();
+            let missing: Vec<u32> =
+                (0..4).filter(|index| world.holders(*index).is_empty()).collect();
             world.open(1, world.lot(missing));
             world.run(SECOND * 2);
             assert!((0..4).all(|index| world.holders(index).len() == 1), "after {k} messages");

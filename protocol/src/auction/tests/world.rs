@@ -1,5 +1,5 @@
-//! A small network of auction rooms: seeded delays, faults by rule, a disk that takes its time, and claims as they would be
-//! kept by the node.
+//! A small network of auction rooms: seeded delays, faults by rule, a disk that takes its time, and
+//! claims as they would be kept by the node.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
@@ -21,7 +21,8 @@ pub(super) const SMALL: Resources = Resources { memory: 10 * MIB, cpu: 10 };
 pub(super) const NODE: Resources = Resources { memory: 1000 * MIB, cpu: 1000 };
 
 /// Derived once: the worlds of a property test look nodes up far more often than they sign.
-static KEYS: LazyLock<Vec<KeyPair>> = LazyLock::new(|| (1..=u8::MAX).map(|n| KeyPair::from_seed(&[n; 32])).collect());
+static KEYS: LazyLock<Vec<KeyPair>> =
+    LazyLock::new(|| (1..=u8::MAX).map(|n| KeyPair::from_seed(&[n; 32])).collect());
 
 pub(super) fn keys(n: usize) -> KeyPair {
     KEYS[n].clone()
@@ -54,12 +55,15 @@ pub(super) struct TestDesk {
 impl Desk for TestDesk {
     fn look(&self, uid: &Digest, generation: &Digest) -> Look {
         let here = self.claims.keys().filter(|replica| replica.uid == *uid).count();
-        self.known.get(&(*uid, *generation)).map_or(Look::Unknown, |(resources, fit, fetch_bytes)| Look::Known {
-            resources: *resources,
-            fit: fit.clone(),
-            fetch_bytes: *fetch_bytes,
-            here: u32::try_from(here).unwrap(),
-        })
+        self.known.get(&(*uid, *generation)).map_or(
+            Look::Unknown,
+            |(resources, fit, fetch_bytes)| Look::Known {
+                resources: *resources,
+                fit: fit.clone(),
+                fetch_bytes: *fetch_bytes,
+                here: u32::try_from(here).unwrap(),
+            },
+        )
     }
 
     fn wants(&self, replica: &ReplicaId) -> bool {
@@ -171,7 +175,11 @@ impl World {
             resources: SMALL,
             places: places
                 .into_iter()
-                .map(|index| LotPlace { place: Place::Index(index), counter: 1, why: "never placed".into() })
+                .map(|index| LotPlace {
+                    place: Place::Index(index),
+                    counter: 1,
+                    why: "never placed".into(),
+                })
                 .collect(),
             candidates: (0..self.nodes.len()).filter(|n| self.nodes[*n].alive).map(id).collect(),
             excluded: Vec::new(),
@@ -196,7 +204,9 @@ impl World {
         }
         let facts = work(&mut node.room, self.now, &node.desk, &mut out);
         while let Some(outgoing) = out.pop() {
-            let Outgoing::Send { to, message, .. } = outgoing else { panic!("only sends are expected") };
+            let Outgoing::Send { to, message, .. } = outgoing else {
+                panic!("only sends are expected")
+            };
             let to = self.index_of(&to);
             self.transcript.push(format!("{} {n}->{to} {message:?}", self.now.as_micros()));
             let delay = match (self.rule)(n, to, &message) {
@@ -233,7 +243,10 @@ impl World {
         let promised = room.committed().plus(room.reserved());
         assert!(NODE.holds(promised), "node {n} promised {promised:?}");
         let claimed = self.nodes[n].desk.claims.len() as u64;
-        assert!(room.committed().memory >= claimed * SMALL.memory, "node {n} claims what it has not committed");
+        assert!(
+            room.committed().memory >= claimed * SMALL.memory,
+            "node {n} claims what it has not committed"
+        );
     }
 
     fn push(&mut self, after: Duration, happening: Happening) {
@@ -265,10 +278,14 @@ impl World {
         match happening {
             Happening::Message { from, to, message } if self.nodes[to].alive => {
                 self.delivered += 1;
-                self.call(to, |room, now, desk, out| room.handle_message(now, id(from), message, desk, out));
+                self.call(to, |room, now, desk, out| {
+                    room.handle_message(now, id(from), message, desk, out)
+                });
             }
             Happening::Stored { node, award } if self.nodes[node].alive => {
-                self.call(node, |room, now, desk, out| room.claimed(now, std::slice::from_ref(&award), desk, out));
+                self.call(node, |room, now, desk, out| {
+                    room.claimed(now, std::slice::from_ref(&award), desk, out)
+                });
             }
             Happening::Message { .. } | Happening::Stored { .. } => {}
         }
@@ -309,7 +326,10 @@ impl World {
     /// A node claims a replica of UID, on disk, and nobody else knows.
     pub(super) fn hold(&mut self, n: usize, index: u32) {
         self.nodes[n].room.commit(replica(UID, index), SMALL);
-        self.nodes[n].desk.claims.insert(replica(UID, index), Token { counter: 1, by: id(n), incarnation: 1 });
+        self.nodes[n]
+            .desk
+            .claims
+            .insert(replica(UID, index), Token { counter: 1, by: id(n), incarnation: 1 });
     }
 
     /// Who claims a replica of UID.

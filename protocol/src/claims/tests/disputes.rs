@@ -13,7 +13,8 @@ use super::*;
 /// Nodes 1.. that hold replica 0, a network that may lose and reorder, and a clock.
 struct World {
     rooms: Vec<Claims>,
-    /// Sender, receiver, message. Links keep order, but a link may be replaced by another: the rule must hold without.
+    /// Sender, receiver, message. Links keep order, but a link may be replaced by another: the rule
+    /// must hold without.
     mail: Vec<(usize, usize, Message)>,
     now: Time,
     yields: Vec<(usize, NodeId)>,
@@ -32,7 +33,14 @@ impl World {
             rooms.push(room);
         }
         let wished = vec![Some(CURRENT); rooms.len()];
-        World { rooms, mail: Vec::new(), now: Time::ZERO, yields: Vec::new(), wished, unreachable: BTreeSet::new() }
+        World {
+            rooms,
+            mail: Vec::new(),
+            now: Time::ZERO,
+            yields: Vec::new(),
+            wished,
+            unreachable: BTreeSet::new(),
+        }
     }
 
     fn index_of(node: &NodeId) -> usize {
@@ -41,7 +49,11 @@ impl World {
 
     /// `to` hears the sheet of `from` as it is now.
     fn tell(&mut self, from: usize, to: usize) {
-        let slots: Vec<_> = self.rooms[from].slots().filter(|slot| slot.by() == self.public(from)).cloned().collect();
+        let slots: Vec<_> = self.rooms[from]
+            .slots()
+            .filter(|slot| slot.by() == self.public(from))
+            .cloned()
+            .collect();
         for slot in slots {
             self.rooms[to].handle_slot(slot, &everyone).unwrap();
         }
@@ -68,13 +80,20 @@ impl World {
             .filter(|(at, _)| *at == node)
             .map(|(_, other)| id(u8::try_from(other + 1).unwrap()))
             .collect();
-        let facts = self.rooms[node].reconsider(self.now, &|other| !cut.contains(other), &|_| wished, &mut out);
+        let facts = self.rooms[node].reconsider(
+            self.now,
+            &|other| !cut.contains(other),
+            &|_| wished,
+            &mut out,
+        );
         self.act(node, facts, out);
     }
 
     fn act(&mut self, node: usize, facts: Vec<Fact>, mut out: Out<Message>) {
         while let Some(outgoing) = out.pop() {
-            let Outgoing::Send { to, message, .. } = outgoing else { panic!("only sends are expected") };
+            let Outgoing::Send { to, message, .. } = outgoing else {
+                panic!("only sends are expected")
+            };
             let to = Self::index_of(&to);
             self.mail.push((node, to, message));
         }
@@ -84,7 +103,9 @@ impl World {
                     self.yields.push((node, to));
                     self.rooms[node].release(&replica).expect("it held it");
                 }
-                Fact::Adopt { replica, token } => _ = self.rooms[node].adopt(&replica, token).expect("a greater token"),
+                Fact::Adopt { replica, token } => {
+                    _ = self.rooms[node].adopt(&replica, token).expect("a greater token")
+                }
                 Fact::Duplicate { .. } => {}
                 Fact::Misbehaved { why, .. } => panic!("an honest node accused: {why}"),
             }
@@ -119,7 +140,9 @@ impl World {
     }
 
     fn holders(&self) -> Vec<usize> {
-        (0..self.rooms.len()).filter(|node| self.rooms[*node].my_claim(&replica(0)).is_some()).collect()
+        (0..self.rooms.len())
+            .filter(|node| self.rooms[*node].my_claim(&replica(0)).is_some())
+            .collect()
     }
 
     fn set_phase(&mut self, node: usize, healthy: bool) {
@@ -145,7 +168,10 @@ fn the_keeper_is_the_older_also_after_it_adopted_the_greater_token() {
     let adopted = Claim { token: newer.token, ..older.clone() };
     for older in [older, adopted] {
         let kept = keeper(&[(id(1), &newer), (id(9), &older)], Some(&CURRENT)).unwrap();
-        assert_eq!(kept, Keeper { node: id(9), because: KeptBecause::Older { counter: 3, than: 7 } });
+        assert_eq!(
+            kept,
+            Keeper { node: id(9), because: KeptBecause::Older { counter: 3, than: 7 } }
+        );
     }
 }
 
@@ -227,7 +253,9 @@ fn questions_are_paced_and_everyone_gets_a_turn() {
         let mut out = Out::new();
         b.reconsider(now, &|_| true, &|_| Some(CURRENT), &mut out);
         let mut count = 0;
-        while let Some(Outgoing::Send { message: Message::AskKeeper { replica, .. }, .. }) = out.pop() {
+        while let Some(Outgoing::Send { message: Message::AskKeeper { replica, .. }, .. }) =
+            out.pop()
+        {
             asked.insert(replica);
             count += 1;
         }
@@ -242,7 +270,12 @@ fn an_answer_to_an_older_question_or_from_another_node_stops_nobody() {
     let mut world = World::new(&[3, 7]);
     world.tell_all();
     world.reconsider(1);
-    let answer = |question| Message::Keeping { replica: replica(0), question, generation: CURRENT, healthy: true };
+    let answer = |question| Message::Keeping {
+        replica: replica(0),
+        question,
+        generation: CURRENT,
+        healthy: true,
+    };
     let mut out = Out::new();
     assert_eq!(world.rooms[1].handle_message(id(3), answer(0), &mut out), []);
     assert_eq!(world.rooms[1].handle_message(id(1), answer(17), &mut out), []);
@@ -251,12 +284,13 @@ fn an_answer_to_an_older_question_or_from_another_node_stops_nobody() {
     assert_eq!(world.rooms[1].handle_message(id(1), answer(0), &mut out), [], "once");
 }
 
-/// Two holders with different views, each the keeper in the other's eyes, ask at the same time and both are healthy.
-/// Without the rule that an answer voids one's own question, both would stop.
+/// Two holders with different views, each the keeper in the other's eyes, ask at the same time and
+/// both are healthy. Without the rule that an answer voids one's own question, both would stop.
 #[test]
 fn two_that_take_each_other_for_the_keeper_do_not_both_stop() {
     let mut world = World::new(&[3, 7]);
-    // Node 1 believes that node 0 is older, which it is. Node 0 heard that before its own replica failed a moment ago.
+    // Node 1 believes that node 0 is older, which it is. Node 0 heard that before its own replica
+    // failed a moment ago.
     world.set_phase(0, false);
     world.tell(1, 0);
     world.reconsider(0);
@@ -286,7 +320,13 @@ fn a_token_far_ahead_is_not_adopted_from_hearsay() {
     assert!(matches!(facts.as_slice(), [Fact::Misbehaved { .. }]), "{facts:?}");
     assert_eq!(out.pop(), None);
     let facts = a.handle_message(id(7), ask(4), &mut out);
-    assert_eq!(facts, [Fact::Adopt { replica: replica(0), token: Token { counter: 4, by: id(7), incarnation: 1 } }]);
+    assert_eq!(
+        facts,
+        [Fact::Adopt {
+            replica: replica(0),
+            token: Token { counter: 4, by: id(7), incarnation: 1 }
+        }]
+    );
 }
 
 #[derive(Debug, Clone)]

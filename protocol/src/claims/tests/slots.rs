@@ -10,7 +10,8 @@ fn sign(node: u8, slot: u8, counter: u64, claims: Vec<Claim>) -> Signed<Slot> {
 
 /// Replicas that lie in one slot.
 fn neighbours(slot: u8, count: usize) -> Vec<ReplicaId> {
-    let mut found: Vec<ReplicaId> = (0..).map(replica).filter(|replica| replica.slot() == slot).take(count).collect();
+    let mut found: Vec<ReplicaId> =
+        (0..).map(replica).filter(|replica| replica.slot() == slot).take(count).collect();
     found.sort();
     found
 }
@@ -28,9 +29,17 @@ fn a_claim_is_seen_by_a_peer_until_it_is_released() {
     let released = a.release(&replica(0)).unwrap();
     assert!(b.handle_slot(released, &everyone).is_ok());
     assert!(b.of(&replica(0)).is_empty());
-    assert_eq!(b.handle_slot(slot, &everyone), Ok(Outcome::Known), "an older slot brings nothing back");
+    assert_eq!(
+        b.handle_slot(slot, &everyone),
+        Ok(Outcome::Known),
+        "an older slot brings nothing back"
+    );
     assert!(b.of(&replica(0)).is_empty());
-    assert_eq!(b.highest_token(&replica(0)).map(|token| token.counter), Some(3), "the token outlives the claim");
+    assert_eq!(
+        b.highest_token(&replica(0)).map(|token| token.counter),
+        Some(3),
+        "the token outlives the claim"
+    );
     b.forget_workload(&replica(0).uid);
     assert_eq!(b.highest_token(&replica(0)), None);
 }
@@ -62,7 +71,8 @@ fn phases_and_generations_travel_and_what_does_not_change_is_not_issued() {
 #[test]
 fn a_sheet_comes_back_from_disk_and_says_starting() {
     let mut a = room(1);
-    let slots: Vec<_> = (0..40).map(|index| a.claim(claim(replica(index), 1, 1)).unwrap()).collect();
+    let slots: Vec<_> =
+        (0..40).map(|index| a.claim(claim(replica(index), 1, 1)).unwrap()).collect();
     let mut again = room(1);
     assert!(again.restore(slots).is_empty());
     assert_eq!(again.mine().count(), 40);
@@ -82,7 +92,9 @@ fn a_node_that_lost_its_disk_overrules_what_others_remember_of_it() {
     let slot = before.claim(claim(replica(0), 1, 1)).unwrap();
     peer.handle_slot(slot.clone(), &everyone).unwrap();
     let mut after = room(1);
-    let Ok(Outcome::Reissue(truth)) = after.handle_slot(slot.clone(), &everyone) else { panic!("not reissued") };
+    let Ok(Outcome::Reissue(truth)) = after.handle_slot(slot.clone(), &everyone) else {
+        panic!("not reissued")
+    };
     assert!(truth.counter > slot.counter);
     peer.handle_slot(truth, &everyone).unwrap();
     assert!(peer.of(&replica(0)).is_empty());
@@ -110,11 +122,15 @@ fn two_versions_with_one_counter_end_as_one_everywhere() {
 fn claims_of_one_slot_are_issued_once() {
     let mut a = room(1);
     let run: Vec<ReplicaId> = (0..16).map(replica).collect();
-    assert!(run.iter().all(|replica| replica.slot() == run[0].slot()), "places that follow one another share a slot");
+    assert!(
+        run.iter().all(|replica| replica.slot() == run[0].slot()),
+        "places that follow one another share a slot"
+    );
     let (slots, full) = a.claim_all(run.iter().map(|replica| claim(*replica, 1, 1)).collect());
     assert_eq!((slots.len(), full.len()), (1, 0));
     assert_eq!(slots[0].claims.len(), 16);
-    let (_, full) = a.claim_all(neighbours(5, MAX_SLOT_CLAIMS + 2).iter().map(|it| claim(*it, 1, 1)).collect());
+    let (_, full) =
+        a.claim_all(neighbours(5, MAX_SLOT_CLAIMS + 2).iter().map(|it| claim(*it, 1, 1)).collect());
     assert_eq!(full.len(), 2);
     let healthy = |room: &Claims| room.mine().filter(|claim| claim.phase == Phase::Healthy).count();
     let starting = |index| Claim { phase: Phase::Starting, ..claim(replica(index), 2, 1) };
@@ -131,7 +147,10 @@ fn a_sheet_takes_all_of_a_large_workload() {
     let most = u32::from(SLOTS) * MAX_SLOT_CLAIMS as u32;
     let mut filled = std::collections::BTreeMap::<u8, usize>::new();
     (0..most).for_each(|index| *filled.entry(replica(index).slot()).or_default() += 1);
-    assert!(filled.len() == usize::from(SLOTS) && filled.values().all(|claims| *claims == MAX_SLOT_CLAIMS));
+    assert!(
+        filled.len() == usize::from(SLOTS)
+            && filled.values().all(|claims| *claims == MAX_SLOT_CLAIMS)
+    );
 }
 
 #[test]
@@ -141,7 +160,10 @@ fn a_full_slot_takes_no_more_and_stays_as_it_was() {
     for replica in &replicas[..MAX_SLOT_CLAIMS] {
         a.claim(claim(*replica, 1, 1)).unwrap();
     }
-    assert_eq!(a.claim(claim(replicas[MAX_SLOT_CLAIMS], 1, 1)), Err(SheetFull { slot: 3, claims: MAX_SLOT_CLAIMS }));
+    assert_eq!(
+        a.claim(claim(replicas[MAX_SLOT_CLAIMS], 1, 1)),
+        Err(SheetFull { slot: 3, claims: MAX_SLOT_CLAIMS })
+    );
     assert_eq!(a.mine().count(), MAX_SLOT_CLAIMS);
     a.claim(claim(replicas[0], 1, 2)).expect("replacing one needs no room");
 }
@@ -160,14 +182,20 @@ fn what_no_honest_node_says_is_refused_for_ever() {
     let cases = [
         (sign(1, SLOTS, 1, vec![]), Invalid::Number(SLOTS)),
         (sign(1, slot, u64::MAX, vec![]), Invalid::Counter(u64::MAX)),
-        (sign(1, slot, 1, vec![good(); MAX_SLOT_CLAIMS + 1]), Invalid::TooMany(MAX_SLOT_CLAIMS + 1)),
+        (
+            sign(1, slot, 1, vec![good(); MAX_SLOT_CLAIMS + 1]),
+            Invalid::TooMany(MAX_SLOT_CLAIMS + 1),
+        ),
         (sign(1, slot, 1, vec![good(), good()]), Invalid::Order),
         (sign(1, slot, 1, vec![claim(two[1], 1, 1), claim(two[0], 1, 1)]), Invalid::Order),
         (sign(1, (slot + 1) % SLOTS, 1, vec![good()]), Invalid::WrongSlot(r)),
         (sign(1, slot, 1, vec![Claim { phase: long, ..good() }]), Invalid::Reason(MAX_REASON + 1)),
         (sign(1, slot, 1, vec![low]), Invalid::BelowAward(r)),
         (sign(1, slot, 1, vec![claim(r, 2, 5)]), Invalid::AwardToAnother(r)),
-        (sign(1, slot, 1, vec![Claim { replica: r, ..claim(two[1], 1, 5) }]), Invalid::AwardOfAnother(r)),
+        (
+            sign(1, slot, 1, vec![Claim { replica: r, ..claim(two[1], 1, 5) }]),
+            Invalid::AwardOfAnother(r),
+        ),
         (sign(1, slot, 1, vec![claim_by(&not_owners)]), Invalid::AwardNotSigners(r)),
         (sign(1, slot, 1, vec![claim_by(&other_cluster)]), Invalid::AwardSignature(r)),
         (sign(1, slot, 1, vec![forged(award(r, 1, u64::MAX))]), Invalid::Counter(u64::MAX)),
@@ -210,7 +238,8 @@ fn an_award_that_was_verified_once_needs_no_membership_of_its_owner_again() {
     let slot = a.claim(claim(replica(0), 1, 5)).unwrap();
     b.handle_slot(slot, &everyone).unwrap();
     let slot = a.set_phase(&replica(0), Phase::Starting, WallClock(1)).unwrap();
-    let forgotten = |node: &NodeId| if *node == id(200) { Standing::Stranger } else { Standing::Member };
+    let forgotten =
+        |node: &NodeId| if *node == id(200) { Standing::Stranger } else { Standing::Member };
     assert!(b.handle_slot(slot, &forgotten).is_ok());
     // Another award in its place is judged, though, even if only the signature differs.
     let mut forged = claim(replica(0), 1, 5);
@@ -220,7 +249,10 @@ fn an_award_that_was_verified_once_needs_no_membership_of_its_owner_again() {
         crate::model::codec::decode(&bytes).unwrap()
     };
     let slot = sign(1, replica(0).slot(), 9, vec![forged]);
-    assert_eq!(b.handle_slot(slot, &everyone), Err(Rejection::Never(Invalid::AwardSignature(replica(0)))));
+    assert_eq!(
+        b.handle_slot(slot, &everyone),
+        Err(Rejection::Never(Invalid::AwardSignature(replica(0))))
+    );
 }
 
 #[test]
@@ -235,7 +267,8 @@ fn a_node_that_left_takes_its_claims_along_but_not_its_tokens() {
 
 #[test]
 fn idle_tokens_are_bounded_and_the_longest_idle_goes_first() {
-    let mut a = Claims::new(Config { max_idle_tokens: 2, ..Config::default() }, id(1), keys(1), CLUSTER, 0);
+    let mut a =
+        Claims::new(Config { max_idle_tokens: 2, ..Config::default() }, id(1), keys(1), CLUSTER, 0);
     for index in 0..4 {
         a.claim(claim(replica(index), 1, 1)).unwrap();
     }
@@ -270,7 +303,10 @@ fn a_life_counts_above_what_the_one_before_told_and_did_not_store() {
     // A power cut: the claim is on disk, the phase is not.
     let mut second = life(2);
     second.restore(vec![stored]);
-    let again =
-        second.set_phase(&replica(0), Phase::Failing { reason: "it trapped".into(), restarts: 1 }, WallClock(9));
+    let again = second.set_phase(
+        &replica(0),
+        Phase::Failing { reason: "it trapped".into(), restarts: 1 },
+        WallClock(9),
+    );
     assert!(again.unwrap().counter > told.counter);
 }

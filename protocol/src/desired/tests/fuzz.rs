@@ -6,7 +6,8 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// One step of a random history: an author writes through a node that knows some of what was written before.
+/// One step of a random history: an author writes through a node that knows some of what was
+/// written before.
 #[derive(Clone, Debug)]
 struct Step {
     author: u8,
@@ -19,7 +20,14 @@ struct Step {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = (1..4u8, 0..3u8, 0..3usize, 0..8u8, 0..4u64, 0..3usize).prop_map(
-        |(author, key, node, action, wall, learns_from)| Step { author, key, node, action, wall, learns_from },
+        |(author, key, node, action, wall, learns_from)| Step {
+            author,
+            key,
+            node,
+            action,
+            wall,
+            learns_from,
+        },
     );
     proptest::collection::vec(step, 1..40)
 }
@@ -28,7 +36,8 @@ fn key_of(number: u8) -> Key {
     if number == 2 { Key::Member(NodeId([1; 32])) } else { key(["a", "b"][usize::from(number)]) }
 }
 
-/// Plays `steps` on three nodes that hear of one another now and then, and returns all that was written, in order.
+/// Plays `steps` on three nodes that hear of one another now and then, and returns all that was
+/// written, in order.
 fn play(steps: &[Step]) -> Vec<Change> {
     let mut nodes: Vec<Desired> = (0..3).map(|_| Desired::default()).collect();
     let mut written = Vec::new();
@@ -59,17 +68,23 @@ fn hashes(desired: &Desired) -> BTreeSet<Digest> {
     desired.iter().flat_map(|(_, changes)| changes).map(|raw| raw.change.hash()).collect()
 }
 
-/// What must remain of `changes`, said naively: those that no other one has seen, and of one clock the greatest.
+/// What must remain of `changes`, said naively: those that no other one has seen, and of one clock
+/// the greatest.
 fn maximal(changes: &[Change]) -> BTreeSet<Digest> {
     let beats = |a: &Change, b: &Change| {
-        let sees = b.signed.clock.iter().all(|(writer, serial)| a.signed.clock.get(writer) >= Some(serial));
+        let sees = b
+            .signed
+            .clock
+            .iter()
+            .all(|(writer, serial)| a.signed.clock.get(writer) >= Some(serial));
         let same = a.signed.clock == b.signed.clock;
         a.signed.key == b.signed.key && if same { a.precedence() > b.precedence() } else { sees }
     };
     changes.iter().filter(|b| !changes.iter().any(|a| beats(a, b))).map(Change::hash).collect()
 }
 
-/// Clocks as no honest author makes them, within what `trust` lets pass: own entry the greatest, none zero, dots used twice.
+/// Clocks as no honest author makes them, within what `trust` lets pass: own entry the greatest,
+/// none zero, dots used twice.
 fn wild_changes() -> impl Strategy<Value = Vec<(u8, [u64; 4], u32)>> {
     proptest::collection::vec((0..4u8, [0..4u64, 0..4, 0..4, 0..4], 0..3u32), 1..24)
 }

@@ -6,7 +6,8 @@ use crate::membership::{Answerer, State};
 const OLD: &str = "/node/1";
 const NEW: &str = "/node/1/elsewhere";
 
-/// The old address of node 1 belongs to node 2 by now: it is not dialled any more, until node 1 says it anew.
+/// The old address of node 1 belongs to node 2 by now: it is not dialled any more, until node 1
+/// says it anew.
 #[test]
 fn address_where_another_node_was_met_is_forgotten() {
     let mut net = Net::running(3, 1);
@@ -23,7 +24,11 @@ fn address_where_another_node_was_met_is_forgotten() {
     net.answered(0, 1, OLD, Answerer::Node(other));
     net.moves(1, NEW);
     net.run(SECOND);
-    assert_eq!(net.room(0).addresses(&moved), [OLD, NEW], "a record with other addresses says all afresh");
+    assert_eq!(
+        net.room(0).addresses(&moved),
+        [OLD, NEW],
+        "a record with other addresses says all afresh"
+    );
 }
 
 /// It is seen there once more, as the other that was met there has gone.
@@ -38,7 +43,8 @@ fn address_where_the_node_is_seen_again_is_its_own_again() {
     assert_eq!(net.room(0).addresses(&node), [NEW, OLD]);
 }
 
-/// Another was met at its address; then it says that it has moved, and its old address may have been given back to it as well.
+/// Another was met at its address; then it says that it has moved, and its old address may have
+/// been given back to it as well.
 #[test]
 fn node_that_moves_says_all_afresh() {
     let mut net = Net::running(3, 7);
@@ -65,10 +71,15 @@ fn strangers_and_refusals_leave_the_address_dialled() {
     net.run_until(15 * SECOND, |net| net.room(0).has_link(&node)).expect("linked again");
     assert_eq!(net.room(0).answers_at(&node).count(), 0, "it answers for itself");
     net.cut_off(0, 1);
-    assert_eq!(net.room(0).answers_at(&node).count(), 0, "what was met before the link is long ago");
+    assert_eq!(
+        net.room(0).answers_at(&node).count(),
+        0,
+        "what was met before the link is long ago"
+    );
 }
 
-/// Node 2 holds the only address that node 0 knows of node 1, and then dies: what refuses there is not node 1.
+/// Node 2 holds the only address that node 0 knows of node 1, and then dies: what refuses there is
+/// not node 1.
 #[test]
 fn refusal_at_an_address_of_another_is_no_death() {
     for seed in 0..10 {
@@ -79,12 +90,14 @@ fn refusal_at_an_address_of_another_is_no_death() {
         net.run(500 * MS);
         assert_eq!(net.state(0, 1), State::Up, "seed {seed}");
         // A time-out is what it is: nothing was heard over any path.
-        net.run_until(5 * SECOND, |net| net.state(0, 1) == State::Down).expect("silence decides in the end");
+        net.run_until(5 * SECOND, |net| net.state(0, 1) == State::Down)
+            .expect("silence decides in the end");
         assert!(net.room(0).why_down(&net.devices[1].id).unwrap().contains("nothing was heard"));
     }
 }
 
-/// A device that refuses has the old address of a node that moved. Its observers are refused, all but one.
+/// A device that refuses has the old address of a node that moved. Its observers are refused, all
+/// but one.
 #[test]
 fn refusal_is_no_death_while_one_other_hears_the_node() {
     for seed in 0..10 {
@@ -99,7 +112,8 @@ fn refusal_is_no_death_while_one_other_hears_the_node() {
     }
 }
 
-/// An address that comes while the old one is being dialled in vain does not wait for that dial's time-out.
+/// An address that comes while the old one is being dialled in vain does not wait for that dial's
+/// time-out.
 #[test]
 fn new_address_is_dialled_beside_the_old() {
     let mut net = Net::running(2, 4);
@@ -107,7 +121,8 @@ fn new_address_is_dialled_beside_the_old() {
     net.cuts = [(0, 1), (1, 0)].into();
     net.close_link(0, 1);
     net.run(60 * SECOND);
-    net.run_until(60 * SECOND, |net| net.room(0).dialling.contains(&node)).expect("dialled for ever");
+    net.run_until(60 * SECOND, |net| net.room(0).dialling.contains(&node))
+        .expect("dialled for ever");
     net.cuts.clear();
     net.sighted(0, 1, &[NEW]);
     let took = net.run_until(15 * SECOND, |net| net.room(0).has_link(&node)).expect("found");

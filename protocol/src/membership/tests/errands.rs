@@ -19,7 +19,9 @@ fn large(config: Config) -> Net {
 
 /// Nodes that `n` has no link to.
 fn far_from(net: &Net, n: usize) -> Vec<usize> {
-    (0..NODES).filter(|other| *other != n && !net.room(n).has_link(&net.devices[*other].id)).collect()
+    (0..NODES)
+        .filter(|other| *other != n && !net.room(n).has_link(&net.devices[*other].id))
+        .collect()
 }
 
 fn is_linked(net: &Net, one: usize, other: usize) -> bool {
@@ -35,7 +37,8 @@ fn who_has_business_with_many_gets_to_each_at_once() {
     let hopeful: Vec<usize> = far.iter().copied().filter(|other| net.reach(5, *other)).collect();
     assert_eq!(hopeful.len(), MOST_COMING);
     let all_dialled = |net: &Net| {
-        let dialled: BTreeSet<usize> = net.dials.iter().filter(|(_, from, _)| *from == 5).map(|(.., to)| *to).collect();
+        let dialled: BTreeSet<usize> =
+            net.dials.iter().filter(|(_, from, _)| *from == 5).map(|(.., to)| *to).collect();
         hopeful.iter().all(|other| dialled.contains(other))
     };
     net.run_until(100 * MS, all_dialled).expect("all of them were dialled");
@@ -56,7 +59,9 @@ fn a_link_for_business_that_the_other_end_closes_is_not_dialled_again() {
     net.close_link(5, other);
     net.run(5 * SECOND);
     assert!(!is_linked(&net, 5, other));
-    assert!(net.downs().is_empty() && !net.dials.iter().any(|(_, from, to)| [*from, *to] == [5, other]));
+    assert!(
+        net.downs().is_empty() && !net.dials.iter().any(|(_, from, to)| [*from, *to] == [5, other])
+    );
     assert!(net.reach(5, other));
     net.run_until(SECOND, |net| is_linked(net, 5, other)).expect("new business, new link");
 }
@@ -66,8 +71,10 @@ fn a_link_for_business_that_the_other_end_closes_is_not_dialled_again() {
 fn too_many_links_are_closed_when_they_are_idle_and_not_before() {
     let config = Config::default();
     let mut net = large(config.clone());
-    let callers: Vec<usize> =
-        far_from(&net, 5).into_iter().take(2 * config.max_links - net.room(5).links().count()).collect();
+    let callers: Vec<usize> = far_from(&net, 5)
+        .into_iter()
+        .take(2 * config.max_links - net.room(5).links().count())
+        .collect();
     for caller in &callers {
         assert!(net.reach(*caller, 5));
         net.run(5 * MS);

@@ -51,14 +51,17 @@ fn a_cut_node_is_down_in_about_a_second_and_itself_takes_longer_to_give_up_on_th
     for seed in 0..10 {
         let mut net = Net::running(3, seed);
         net.devices[2].dark = true;
-        let took = net.run_until(5 * SECOND, |net| net.state(0, 2) == State::Down && net.state(1, 2) == State::Down);
+        let took = net.run_until(5 * SECOND, |net| {
+            net.state(0, 2) == State::Down && net.state(1, 2) == State::Down
+        });
         let took = took.expect("found out");
         assert!(took > 500 * MS && took < 1300 * MS, "seed {seed}: {took:?}");
         assert_eq!(net.ups(2), 3, "with nobody to correct it, it waits");
         net.run_until(5 * SECOND, |net| net.ups(2) == 1).expect("but not for ever");
         net.run(5 * SECOND);
         net.devices[2].dark = false;
-        net.run_until(15 * SECOND, |net| (0..3).all(|n| net.ups(n) == 3)).expect("a healed cut is found");
+        net.run_until(15 * SECOND, |net| (0..3).all(|n| net.ups(n) == 3))
+            .expect("a healed cut is found");
     }
 }
 
@@ -91,7 +94,8 @@ fn in_a_large_cluster_links_are_few_and_a_kill_is_known_soon() {
     assert!(*links.iter().max().unwrap() <= 32 && links.iter().sum::<usize>() <= 1600, "{links:?}");
     net.facts.clear();
     (0..10).for_each(|n| net.kill(n * 10));
-    net.run_until(SECOND, |net| (0..10).all(|n| net.all_hold(n * 10, State::Down))).expect("found out");
+    net.run_until(SECOND, |net| (0..10).all(|n| net.all_hold(n * 10, State::Down)))
+        .expect("found out");
     net.run(5 * SECOND);
     assert!(net.downs().iter().all(|(_, of)| of % 10 == 0), "nobody else fell");
 }
@@ -101,7 +105,8 @@ fn half_of_a_large_cluster_dies_and_the_rest_knows() {
     let mut net = Net::with(60, 16, Config { full_mesh: 0, ..Config::default() });
     net.start_all();
     (0..30).for_each(|n| net.kill(n * 2));
-    net.run_until(20 * SECOND, |net| (0..30).all(|n| net.all_hold(n * 2, State::Down))).expect("found out");
+    net.run_until(20 * SECOND, |net| (0..30).all(|n| net.all_hold(n * 2, State::Down)))
+        .expect("found out");
     assert!(net.downs().iter().all(|(_, of)| of % 2 == 0), "nobody else fell");
 }
 
@@ -131,8 +136,9 @@ fn a_newcomer_learns_who_is_down_from_its_first_neighbour() {
     assert!(net.room(1).settled());
 }
 
-/// Where all observers of a node but one stood still, that one decides alone. A member that does not observe the node, and whose
-/// link with it hangs, looks for itself instead of believing for ever that the node lives.
+/// Where all observers of a node but one stood still, that one decides alone. A member that does
+/// not observe the node, and whose link with it hangs, looks for itself instead of believing for
+/// ever that the node lives.
 #[test]
 fn a_verdict_of_too_few_is_looked_into_though_the_link_still_stands() {
     let mut net = Net::running(20, 31);
@@ -145,6 +151,7 @@ fn a_verdict_of_too_few_is_looked_into_though_the_link_still_stands() {
     let vote = net.sign(observers[0], Vote { subject: id, incarnation: 1, seen: Seen::Silent });
     let notice = Notice { subject: id, incarnation: 1, votes: vec![vote] };
     net.inject(observers[0], far, Message::Down(notice, None));
-    let took = net.run_until(5 * SECOND, |net| net.state(far, subject) == State::Down).expect("found out");
+    let took =
+        net.run_until(5 * SECOND, |net| net.state(far, subject) == State::Down).expect("found out");
     assert!(took < 1500 * MS, "{took:?}");
 }

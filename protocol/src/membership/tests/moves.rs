@@ -18,7 +18,8 @@ fn dials(net: &Net, from: usize) -> usize {
     net.dials.iter().filter(|(_, by, _)| *by == from).count()
 }
 
-/// The pause that dials to the old address had earned was kept for the new one: ten seconds, and more on top.
+/// The pause that dials to the old address had earned was kept for the new one: ten seconds, and
+/// more on top.
 #[test]
 fn a_new_address_is_dialled_without_back_off() {
     for seed in 0..5 {
@@ -26,29 +27,38 @@ fn a_new_address_is_dialled_without_back_off() {
         net.learns(0, 1, "/node/elsewhere");
         net.run(300 * MS);
         assert!(dials(&net, 0) >= 1, "seed {seed}: {:?}", net.dials);
-        let moved = net.facts.iter().filter(|(.., fact)| matches!(fact, Fact::Moved { .. })).count();
+        let moved =
+            net.facts.iter().filter(|(.., fact)| matches!(fact, Fact::Moved { .. })).count();
         assert_eq!(moved, 1, "people are told");
     }
 }
 
-/// A dial to the old address was under way, and had two seconds to go. When it failed the pause after a failed dial followed.
+/// A dial to the old address was under way, and had two seconds to go. When it failed the pause
+/// after a failed dial followed.
 #[test]
 fn a_dial_to_an_old_address_is_followed_by_one_to_the_new() {
     for seed in 0..5 {
         let mut net = Net::running(2, seed);
         net.cuts.extend([(0, 1), (1, 0)]);
         net.close_link(0, 1);
-        net.run_until(30 * SECOND, |net| net.dials.iter().filter(|(_, by, _)| *by == 0).count() == 6)
-            .expect("it dials");
+        net.run_until(30 * SECOND, |net| {
+            net.dials.iter().filter(|(_, by, _)| *by == 0).count() == 6
+        })
+        .expect("it dials");
         net.run(SECOND);
         net.dials.clear();
         net.learns(0, 1, "/node/elsewhere");
         net.run(2 * SECOND + 10 * MS);
-        assert_eq!(dials(&net, 0), 2, "seed {seed}: beside the dial under way, and at once when that had ended");
+        assert_eq!(
+            dials(&net, 0),
+            2,
+            "seed {seed}: beside the dial under way, and at once when that had ended"
+        );
     }
 }
 
-/// A device without network dialled the others ever more rarely; when its cable was in again that pause went on.
+/// A device without network dialled the others ever more rarely; when its cable was in again that
+/// pause went on.
 #[test]
 fn a_network_that_returns_is_used_at_once() {
     for (seed, moved) in [(0, false), (1, true), (2, false), (3, true)] {
@@ -70,7 +80,8 @@ fn a_network_that_flaps_makes_few_dials() {
     assert!(dials(&net, 0) <= 2, "one, and one that joins it: {:?}", net.dials);
 }
 
-/// Nobody can dial a device that has moved before they hear where it is: the courtesy towards the lesser id is not for it.
+/// Nobody can dial a device that has moved before they hear where it is: the courtesy towards the
+/// lesser id is not for it.
 #[test]
 fn a_device_that_has_moved_dials_without_courtesy() {
     for seed in 0..5 {
@@ -82,7 +93,8 @@ fn a_device_that_has_moved_dials_without_courtesy() {
     }
 }
 
-/// It heard nobody because it had no address for a while: it gives the others time before it calls them down.
+/// It heard nobody because it had no address for a while: it gives the others time before it calls
+/// them down.
 #[test]
 fn silence_before_a_move_is_no_sign_of_death() {
     for seed in 0..5 {

@@ -1,4 +1,5 @@
-//! A network of memberships: virtual time, links that close, hang, lose and lie, processes that die, stall and return.
+//! A network of memberships: virtual time, links that close, hang, lose and lie, processes that
+//! die, stall and return.
 
 mod transport;
 
@@ -138,13 +139,18 @@ impl Net {
         };
         let id = device.id;
         let (keys, disk) = (device.keys.clone(), device.disk);
-        device.room = Some(Membership::new(self.now, self.config.clone(), id, keys, CLUSTER, disk, seed));
+        device.room =
+            Some(Membership::new(self.now, self.config.clone(), id, keys, CLUSTER, disk, seed));
         let roster = self.roster.iter().map(|(node, salt)| (*node, *salt)).collect();
         let address = format!("/node/{n}");
         self.with_room(n, |room, now, out| room.set_record(now, profile(address), out));
         // What its disk would know: where the others are.
-        let records: Vec<_> =
-            self.devices.iter().filter(|other| other.id != id).map(|other| other.record(&self.roster)).collect();
+        let records: Vec<_> = self
+            .devices
+            .iter()
+            .filter(|other| other.id != id)
+            .map(|other| other.record(&self.roster))
+            .collect();
         self.with_room(n, |room, now, out| room.set_roster(now, &roster, out));
         for record in records {
             self.with_room(n, |room, now, out| room.handle_record(now, record.clone(), out));
@@ -207,7 +213,11 @@ impl Net {
         }
     }
 
-    pub fn sign<T: crate::model::Signable + Clone>(&self, n: usize, body: T) -> crate::model::Unverified<T> {
+    pub fn sign<T: crate::model::Signable + Clone>(
+        &self,
+        n: usize,
+        body: T,
+    ) -> crate::model::Unverified<T> {
         Signed::sign(body, &self.devices[n].keys, &CLUSTER).wire()
     }
 
@@ -267,7 +277,11 @@ impl Net {
         }
     }
 
-    fn with_room(&mut self, n: usize, call: impl FnOnce(&mut Membership, Time, &mut Out<Message>) -> Vec<Fact>) {
+    fn with_room(
+        &mut self,
+        n: usize,
+        call: impl FnOnce(&mut Membership, Time, &mut Out<Message>) -> Vec<Fact>,
+    ) {
         let mut out = Out::new();
         let Some(room) = self.devices[n].room.as_mut() else { return };
         let facts = call(room, self.now, &mut out);
@@ -286,8 +300,10 @@ impl Net {
 
     /// `at` compares with somebody who knows that `of` can be dialled there now.
     pub fn learns(&mut self, at: usize, of: usize, address: &str) {
-        let known = self.room(at).record(&self.devices[of].id).expect("it knows of it").body().clone();
-        let record = NodeRecord { counter: known.counter + 1, addresses: vec![address.into()], ..known };
+        let known =
+            self.room(at).record(&self.devices[of].id).expect("it knows of it").body().clone();
+        let record =
+            NodeRecord { counter: known.counter + 1, addresses: vec![address.into()], ..known };
         let record = Signed::sign(record, &self.devices[of].keys, &CLUSTER);
         self.with_room(at, |room, now, out| room.handle_record(now, record, out));
     }
@@ -311,11 +327,14 @@ impl Net {
     /// A dial of `of` met somebody else.
     pub fn answered(&mut self, at: usize, of: usize, address: &str, by: Answerer) {
         let node = self.devices[of].id;
-        self.with_room(at, |room, now, out| room.handle_answered(now, node, address.to_owned(), by, out));
+        self.with_room(at, |room, now, out| {
+            room.handle_answered(now, node, address.to_owned(), by, out)
+        });
     }
 
     pub fn sighted(&mut self, at: usize, of: usize, addresses: &[&str]) {
-        let (node, addresses) = (self.devices[of].id, addresses.iter().map(|address| (*address).to_owned()).collect());
+        let (node, addresses) =
+            (self.devices[of].id, addresses.iter().map(|address| (*address).to_owned()).collect());
         self.with_room(at, |room, now, out| room.handle_sighted(now, node, addresses, out));
     }
 
@@ -354,7 +373,8 @@ impl Net {
 
     /// Of every running device.
     pub fn all_hold(&self, of: usize, state: State) -> bool {
-        (0..self.devices.len()).all(|n| n == of || self.devices[n].room.is_none() || self.state(n, of) == state)
+        (0..self.devices.len())
+            .all(|n| n == of || self.devices[n].room.is_none() || self.state(n, of) == state)
     }
 
     pub fn downs(&self) -> Vec<(usize, usize)> {
@@ -376,8 +396,17 @@ impl Device {
         let Profile { name, addresses, facts, version, ready, leaving } =
             profile(format!("/node/{}", roster[&self.id]));
         let no_way_to = Vec::new();
-        let record =
-            NodeRecord { counter: 0, incarnation: 0, name, addresses, facts, version, ready, leaving, no_way_to };
+        let record = NodeRecord {
+            counter: 0,
+            incarnation: 0,
+            name,
+            addresses,
+            facts,
+            version,
+            ready,
+            leaving,
+            no_way_to,
+        };
         Signed::sign(record, &self.keys, &CLUSTER)
     }
 }

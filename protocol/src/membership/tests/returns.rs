@@ -15,8 +15,12 @@ fn two_halves_call_each_other_down_and_heal() {
     net.facts.clear();
     net.run(60 * SECOND);
     assert_eq!(net.downs(), [], "and stay together");
-    let incarnations: Vec<u64> = (0..6).map(|n| net.room(0).incarnation_of(&net.devices[n].id).unwrap()).collect();
-    assert!(incarnations.iter().all(|incarnation| *incarnation <= 3), "without a storm: {incarnations:?}");
+    let incarnations: Vec<u64> =
+        (0..6).map(|n| net.room(0).incarnation_of(&net.devices[n].id).unwrap()).collect();
+    assert!(
+        incarnations.iter().all(|incarnation| *incarnation <= 3),
+        "without a storm: {incarnations:?}"
+    );
 }
 
 /// Its own way to one of them stays cut: that one is up for all the others.
@@ -28,12 +32,15 @@ fn who_meets_one_again_soon_knows_of_all_that_are_up() {
         net.run_until(20 * SECOND, |net| net.ups(0) == 1).expect("it gives up on all");
         net.cuts = [(0, 4), (4, 0)].into();
         net.run_until(15 * SECOND, |net| net.ups(0) > 1).expect("it meets one of them");
-        let took = net.run_until(5 * SECOND, |net| net.state(0, 4) == State::Up).expect("and hears of the last");
+        let took = net
+            .run_until(5 * SECOND, |net| net.state(0, 4) == State::Up)
+            .expect("and hears of the last");
         assert!(took < 1500 * MS, "seed {seed}: {took:?}");
     }
 }
 
-/// Nobody told anybody that it was down, so it has nothing to refute; and its way to the first of them stays cut.
+/// Nobody told anybody that it was down, so it has nothing to refute; and its way to the first of
+/// them stays cut.
 #[test]
 fn whom_a_friend_meets_again_is_soon_up_for_both() {
     for seed in 0..10 {
@@ -44,14 +51,18 @@ fn whom_a_friend_meets_again_is_soon_up_for_both() {
         net.run_until(15 * SECOND, |net| net.ups(0) == 2 && net.ups(1) == 2).expect("two meet");
         net.run(3 * SECOND);
         net.cuts = [(0, 2), (2, 0)].into();
-        net.run_until(15 * SECOND, |net| net.state(1, 2) == State::Up).expect("one meets the third");
-        let took = net.run_until(5 * SECOND, |net| net.state(0, 2) == State::Up).expect("the other hears of it");
+        net.run_until(15 * SECOND, |net| net.state(1, 2) == State::Up)
+            .expect("one meets the third");
+        let took = net
+            .run_until(5 * SECOND, |net| net.state(0, 2) == State::Up)
+            .expect("the other hears of it");
         assert!(took < 1000 * MS, "seed {seed}: {took:?}");
     }
 }
 
-/// Seeds 2324099 and 2324789: two that its observers are not could reach a node, its observers could not. Every seven seconds it was lost and
-/// returned, for as long as that lasted; each time all that it ran was placed anew, and let go of.
+/// Seeds 2324099 and 2324789: two that its observers are not could reach a node, its observers
+/// could not. Every seven seconds it was lost and returned, for as long as that lasted; each time
+/// all that it ran was placed anew, and let go of.
 #[test]
 fn who_is_lost_again_and_again_returns_more_and_more_rarely() {
     let mut most = 0;
@@ -65,8 +76,10 @@ fn who_is_lost_again_and_again_returns_more_and_more_rarely() {
         assert!(lives <= 20, "seed {seed}: {lives} lives in ten minutes");
         most = most.max(lives);
         net.cuts.clear();
-        net.run_until(20 * SECOND, |net| (0..8).all(|n| net.ups(n) == 8)).expect("it is back when it meets them");
-        let waits = |fact: &(Time, usize, Fact)| fact.1 == 7 && matches!(fact.2, Fact::Waits { .. });
+        net.run_until(20 * SECOND, |net| (0..8).all(|n| net.ups(n) == 8))
+            .expect("it is back when it meets them");
+        let waits =
+            |fact: &(Time, usize, Fact)| fact.1 == 7 && matches!(fact.2, Fact::Waits { .. });
         let waits = net.facts.iter().filter(|fact| waits(fact)).count();
         assert!(waits < 20, "seed {seed}: it says once each time that it waits: {waits}");
     }
@@ -121,7 +134,8 @@ fn what_gossip_loses_is_repaired() {
     net.start_all();
     net.gossip_works = false;
     net.kill(5);
-    net.run_until(300 * SECOND, |net| net.all_hold(5, State::Down)).expect("everybody learns of the fall");
+    net.run_until(300 * SECOND, |net| net.all_hold(5, State::Down))
+        .expect("everybody learns of the fall");
     net.start(5);
     net.run_until(300 * SECOND, |net| net.all_hold(5, State::Up)).expect("and of the return");
 }
@@ -132,13 +146,18 @@ fn a_large_split_heals() {
     net.start_all();
     net.split(&[&(0..20).collect::<Vec<_>>(), &(20..40).collect::<Vec<_>>()]);
     net.run(30 * SECOND);
-    assert!((0..40).all(|n| net.ups(n) == 20), "{:?}", (0..40).map(|n| net.ups(n)).collect::<Vec<_>>());
+    assert!(
+        (0..40).all(|n| net.ups(n) == 20),
+        "{:?}",
+        (0..40).map(|n| net.ups(n)).collect::<Vec<_>>()
+    );
     net.cuts.clear();
     net.run_until(60 * SECOND, |net| (0..40).all(|n| net.ups(n) == 40)).expect("healed");
 }
 
-/// Its peer doubted a member of which it had heard nothing but the name, and learned from somebody's disk in which life it was. The
-/// verdict then spoke of that life and its votes of life 0: nobody took it, its subject could not refute it, and was down for good.
+/// Its peer doubted a member of which it had heard nothing but the name, and learned from
+/// somebody's disk in which life it was. The verdict then spoke of that life and its votes of life
+/// 0: nobody took it, its subject could not refute it, and was down for good.
 #[test]
 fn one_that_is_doubted_before_its_record_comes_can_refute_its_death() {
     let mut net = Net::new(3, 31);
@@ -150,17 +169,22 @@ fn one_that_is_doubted_before_its_record_comes_can_refute_its_death() {
     let subject = net.devices[2].id;
     let record = net.room(2).record(&subject).unwrap().clone();
     for n in [0, 1] {
-        assert_eq!((net.state(n, 2), net.room(n).incarnation_of(&subject)), (State::Unknown, Some(0)));
+        assert_eq!(
+            (net.state(n, 2), net.room(n).incarnation_of(&subject)),
+            (State::Unknown, Some(0))
+        );
         let room = net.devices[n].room.as_mut().unwrap();
         room.handle_record(net.now, record.clone(), &mut Out::new());
     }
     net.run_until(15 * SECOND, |net| net.all_hold(2, State::Down)).expect("it cannot be reached");
     net.devices[2].dark = false;
-    net.run_until(15 * SECOND, |net| (0..3).all(|n| net.ups(n) == 3)).expect("it is there, and says so");
+    net.run_until(15 * SECOND, |net| (0..3).all(|n| net.ups(n) == 3))
+        .expect("it is there, and says so");
 }
 
-/// Seed 1003270: one that was down rose and fell again while this node heard nothing of it. It took over in which life that was, and kept
-/// the notice of the life before: what it told of that its subject took for an old story, and was down here for good.
+/// Seed 1003270: one that was down rose and fell again while this node heard nothing of it. It took
+/// over in which life that was, and kept the notice of the life before: what it told of that its
+/// subject took for an old story, and was down here for good.
 #[test]
 fn one_that_fell_again_unheard_is_told_of_its_last_death() {
     let mut net = Net::running(3, 33);
@@ -186,28 +210,46 @@ fn one_that_fell_again_unheard_is_told_of_its_last_death() {
         (State::Down, Some(1)),
         "its own word is no vote"
     );
-    room.handle_message(now, peer, Message::Down(second_fall.clone(), Some(second.clone())), &mut out);
+    room.handle_message(
+        now,
+        peer,
+        Message::Down(second_fall.clone(), Some(second.clone())),
+        &mut out,
+    );
     assert_eq!((room.state(&subject), room.incarnation_of(&subject)), (State::Down, Some(2)));
     room.handle_link_up(now, subject, &mut out);
     while out.pop().is_some() {}
-    room.handle_message(now, subject, Message::Hello { record: Some(second), settled: true }, &mut out);
+    room.handle_message(
+        now,
+        subject,
+        Message::Hello { record: Some(second), settled: true },
+        &mut out,
+    );
     let told = std::iter::from_fn(|| out.pop()).find_map(|it| match it {
-        Outgoing::Send { to, message: Message::Down(notice, _), .. } if to == subject => Some(notice),
+        Outgoing::Send { to, message: Message::Down(notice, _), .. } if to == subject => {
+            Some(notice)
+        }
         _ => None,
     });
     assert_eq!(told, Some(second_fall));
 }
 
-/// Seed 992862: a peer told one that had just started of a death of long ago, when they compared whom they hold to be down. It was taken for
-/// a new one, whose subject would not return, and what that had taken over came back for nothing.
+/// Seed 992862: a peer told one that had just started of a death of long ago, when they compared
+/// whom they hold to be down. It was taken for a new one, whose subject would not return, and what
+/// that had taken over came back for nothing.
 #[test]
 fn what_a_peer_tells_of_a_death_is_no_news_and_what_gossip_tells_is() {
     let net = Net::running(5, 34);
     let (subject, peer, now) = (net.devices[1].id, net.devices[2].id, net.now);
     let vote = |n: usize| net.sign(n, Vote { subject, incarnation: 1, seen: Seen::Silent });
-    let message = Message::Down(Notice { subject, incarnation: 1, votes: [2, 3, 4].map(vote).to_vec() }, None);
+    let message = Message::Down(
+        Notice { subject, incarnation: 1, votes: [2, 3, 4].map(vote).to_vec() },
+        None,
+    );
     let is_news = |facts: Vec<Fact>| {
-        facts.into_iter().find_map(|fact| if let Fact::Down { why, .. } = fact { Some(why.is_news) } else { None })
+        facts.into_iter().find_map(|fact| {
+            if let Fact::Down { why, .. } = fact { Some(why.is_news) } else { None }
+        })
     };
     let mut out = Out::new();
     let told = net.room(0).clone().handle_message(now, peer, message.clone(), &mut out);
@@ -219,7 +261,8 @@ fn what_a_peer_tells_of_a_death_is_no_news_and_what_gossip_tells_is() {
     assert_eq!(heard, (Some(false), Some(true), Some(true)), "what it doubts itself is news");
 }
 
-/// An incarnation that is used before it is on the disk could be used again after a crash, and then not outdo its own death.
+/// An incarnation that is used before it is on the disk could be used again after a crash, and then
+/// not outdo its own death.
 #[test]
 fn a_higher_incarnation_is_used_only_once_it_is_stored() {
     let mut net = Net::running(3, 26);
@@ -231,8 +274,15 @@ fn a_higher_incarnation_is_used_only_once_it_is_stored() {
     let mut out = Out::new();
     let facts = room.handle_message(now, peer, Message::Down(notice.clone(), None), &mut out);
     assert_eq!(facts, [Fact::Incarnation(2)]);
-    assert_eq!(room.handle_message(now, peer, Message::Down(notice, None), &mut out), [], "once is enough");
-    assert_eq!((room.incarnation(), room.record(&me).unwrap().incarnation, out.pop()), (1, 1, None));
+    assert_eq!(
+        room.handle_message(now, peer, Message::Down(notice, None), &mut out),
+        [],
+        "once is enough"
+    );
+    assert_eq!(
+        (room.incarnation(), room.record(&me).unwrap().incarnation, out.pop()),
+        (1, 1, None)
+    );
     let facts = room.incarnation_stored(now, 2, &mut out);
     assert_eq!(facts, [Fact::Record { node: me }]);
     assert_eq!(room.record(&me).unwrap().incarnation, 2);
@@ -262,11 +312,15 @@ fn a_node_that_lost_its_disk_rises_above_what_others_know_of_it() {
     net.run_until(20 * SECOND, |net| (0..3).all(|n| net.ups(n) == 3))
         .expect("it comes back though it forgot its lives");
     let id = net.devices[1].id;
-    assert!([0, 2].iter().all(|n| net.room(*n).record(&id) == net.room(1).record(&id)), "and its word counts");
+    assert!(
+        [0, 2].iter().all(|n| net.room(*n).record(&id) == net.room(1).record(&id)),
+        "and its word counts"
+    );
 }
 
-/// A node that returned said so over its links, and by gossip. Those who were linked to it had heard it over the link a moment before, took
-/// the gossip for stale, and nobody told the rest of the cluster: 2,987 of 3,000 nodes held it to be down for a minute.
+/// A node that returned said so over its links, and by gossip. Those who were linked to it had
+/// heard it over the link a moment before, took the gossip for stale, and nobody told the rest of
+/// the cluster: 2,987 of 3,000 nodes held it to be down for a minute.
 #[test]
 fn what_came_over_a_link_first_is_passed_on_when_gossip_brings_it_and_only_once() {
     let mut net = Net::running(3, 32);
@@ -283,11 +337,15 @@ fn what_came_over_a_link_first_is_passed_on_when_gossip_brings_it_and_only_once(
         assert_eq!(room.handle_gossip(now, from, message, &mut out).0, Worth::Relay);
     }
     let (record, hash) = room.record(&from).map(|it| (it.wire(), it.hash())).unwrap();
-    assert_eq!(room.handle_gossip(now, from, Message::Record(record), &mut out).0, Worth::Ignore, "{hash:?}");
+    assert_eq!(
+        room.handle_gossip(now, from, Message::Record(record), &mut out).0,
+        Worth::Ignore,
+        "{hash:?}"
+    );
 }
 
-/// Gossip of a return passed many by. Those that a peer told of it, when they compared whom they hold to be down, kept it to themselves: it
-/// went from neighbour to neighbour, at seconds each.
+/// Gossip of a return passed many by. Those that a peer told of it, when they compared whom they
+/// hold to be down, kept it to themselves: it went from neighbour to neighbour, at seconds each.
 #[test]
 fn who_hears_of_a_return_from_a_peer_tells_all() {
     let mut net = Net::running(4, 33);

@@ -31,7 +31,11 @@ fn a_pair_without_a_way_is_known_to_all_until_there_is_one() {
         net.cuts.clear();
         net.run(30 * SECOND);
         for n in 0..4 {
-            assert_eq!(net.room(n).pairs_without_way(), BTreeSet::new(), "seed {seed}, {n}: there is a way again");
+            assert_eq!(
+                net.room(n).pairs_without_way(),
+                BTreeSet::new(),
+                "seed {seed}, {n}: there is a way again"
+            );
         }
         assert!(net.room(1).has_link(&net.devices[2].id));
     }
@@ -49,7 +53,10 @@ fn a_link_that_is_lost_for_moments_is_told_to_nobody() {
         net.run(15 * SECOND);
         assert!(net.room(1).has_link(&net.devices[2].id), "the set-up: the link comes back");
     }
-    let told = net.facts.iter().filter(|(_, _, fact)| matches!(fact, Fact::NoWay { .. } | Fact::Record { .. }));
+    let told = net
+        .facts
+        .iter()
+        .filter(|(_, _, fact)| matches!(fact, Fact::NoWay { .. } | Fact::Record { .. }));
     assert_eq!(told.count(), 0);
 }
 
@@ -65,14 +72,17 @@ fn hops_are_members_that_reach_both_ends() {
     let node = |n: usize| ids[n];
     assert_eq!(net.room(1).hops(&node(2)), [node(0)]);
     assert_eq!(net.room(2).hops(&node(1)), [node(0)], "the same from the other end");
-    assert!(net.room(1).unreachable(&node(2)).is_some() && net.room(1).unreachable(&node(0)).is_none());
+    assert!(
+        net.room(1).unreachable(&node(2)).is_some() && net.room(1).unreachable(&node(0)).is_none()
+    );
     // With nobody in between there is no hop, and soon nobody who holds the other to be up.
     net.kill(0);
     net.run(SECOND * 5);
     assert_eq!(net.room(1).hops(&node(2)), []);
 }
 
-/// Members behind routers are dialled for ever, since a router may be replaced; that must cost next to nothing.
+/// Members behind routers are dialled for ever, since a router may be replaced; that must cost next
+/// to nothing.
 #[test]
 fn a_pair_without_a_way_is_dialled_ever_more_rarely() {
     let mut net = apart(4, 5);
@@ -83,7 +93,8 @@ fn a_pair_without_a_way_is_dialled_ever_more_rarely() {
     assert!((75..=115).contains(&net.dials.len()), "{} in ten minutes", net.dials.len());
 }
 
-/// A router forgot a connection that stood: no end of it ever arrives, and what is sent over it is lost for as long as TCP tries.
+/// A router forgot a connection that stood: no end of it ever arrives, and what is sent over it is
+/// lost for as long as TCP tries.
 #[test]
 fn a_hung_link_is_left_while_others_reach_the_node() {
     let mut net = Net::running(3, 6);
@@ -96,7 +107,8 @@ fn a_hung_link_is_left_while_others_reach_the_node() {
     assert_eq!(net.downs(), []);
 }
 
-/// When two of this node's words about ways would follow one another in a moment, the second waits: each is a record for everybody.
+/// When two of this node's words about ways would follow one another in a moment, the second waits:
+/// each is a record for everybody.
 #[test]
 fn ways_that_go_one_after_another_are_told_together() {
     for seed in 0..5 {
@@ -107,29 +119,40 @@ fn ways_that_go_one_after_another_are_told_together() {
         }
         net.run(60 * SECOND);
         let me = net.devices[1].id;
-        let words =
-            net.facts.iter().filter(|(_, at, fact)| *at == 1 && matches!(fact, Fact::Record { node } if *node == me));
+        let words = net.facts.iter().filter(|(_, at, fact)| {
+            *at == 1 && matches!(fact, Fact::Record { node } if *node == me)
+        });
         let times: Vec<_> = words.map(|(at, ..)| *at).collect();
         let all: BTreeSet<NodeId> = (2..4).map(|n| net.devices[n].id).collect();
-        assert_eq!(net.room(0).no_way_of(&me).iter().copied().collect::<BTreeSet<_>>(), all, "seed {seed}");
+        assert_eq!(
+            net.room(0).no_way_of(&me).iter().copied().collect::<BTreeSet<_>>(),
+            all,
+            "seed {seed}"
+        );
         let pauses: Vec<_> = times.windows(2).map(|pair| pair[1].since(pair[0])).collect();
         assert!(pauses.iter().all(|pause| *pause >= 5 * SECOND), "seed {seed}: {pauses:?}");
-        let warned = net.facts.iter().filter(|(_, at, fact)| *at == 1 && matches!(fact, Fact::NoWay { .. }));
+        let warned =
+            net.facts.iter().filter(|(_, at, fact)| *at == 1 && matches!(fact, Fact::NoWay { .. }));
         assert_eq!(warned.count(), 2, "seed {seed}: of each once");
     }
 }
 
-/// In a large cluster a link on demand is not tried again by itself: what was found out when there was business is forgotten.
+/// In a large cluster a link on demand is not tried again by itself: what was found out when there
+/// was business is forgotten.
 #[test]
 fn a_way_that_nobody_needs_any_more_is_not_missed_for_ever() {
     let mut net = Net::with(40, 7, Config { full_mesh: 0, ..Config::default() });
     net.start_all();
-    let far = (1..40).find(|n| !net.room(0).has_link(&net.devices[*n].id)).expect("not all are linked");
+    let far =
+        (1..40).find(|n| !net.room(0).has_link(&net.devices[*n].id)).expect("not all are linked");
     let id = net.devices[far].id;
     net.cuts = [(0, far), (far, 0)].into();
     assert!(net.reach(0, far));
     net.run(4 * SECOND);
     assert!(net.room(0).unreachable(&id).is_some());
     net.run(100 * SECOND);
-    assert!(net.room(0).unreachable(&id).is_none() && net.room(1).no_way_of(&net.devices[0].id).is_empty());
+    assert!(
+        net.room(0).unreachable(&id).is_none()
+            && net.room(1).no_way_of(&net.devices[0].id).is_empty()
+    );
 }

@@ -20,13 +20,17 @@ fn a_single_lost_link_moves_nothing() {
 #[test]
 fn a_closed_link_whose_redial_is_refused_moves_nothing_while_another_has_a_path() {
     let mut net = Net::running(4, 7);
-    net.unreachable = (0..4).flat_map(|a| [(a, 2), (2, a)]).filter(|(a, b)| a != b && *a != 1 && *b != 1).collect();
+    net.unreachable = (0..4)
+        .flat_map(|a| [(a, 2), (2, a)])
+        .filter(|(a, b)| a != b && *a != 1 && *b != 1)
+        .collect();
     net.close_link(0, 2);
     net.close_link(3, 2);
     net.run(60 * SECOND);
     assert_eq!(net.downs(), []);
     net.kill(2);
-    net.run_until(3 * SECOND, |net| net.all_hold(2, State::Down)).expect("and when that path ends, it is death");
+    net.run_until(3 * SECOND, |net| net.all_hold(2, State::Down))
+        .expect("and when that path ends, it is death");
 }
 
 #[test]
@@ -36,13 +40,16 @@ fn a_link_that_closes_and_comes_back_moves_nothing_and_is_dialled_once() {
         net.close_link(0, 2);
         net.run(10 * SECOND);
         assert_eq!(net.downs(), []);
-        assert!(net.room(0).has_link(&net.devices[2].id) && net.room(2).has_link(&net.devices[0].id));
+        assert!(
+            net.room(0).has_link(&net.devices[2].id) && net.room(2).has_link(&net.devices[0].id)
+        );
         assert_eq!(net.dials.len(), 1, "no crossing dials");
     }
 }
 
-/// Seed 1305521: one that had been cut off from all asked in vain who sees the others. When most could be reached again it asked nobody a
-/// second time, took itself for alone, and called the last one down.
+/// Seed 1305521: one that had been cut off from all asked in vain who sees the others. When most
+/// could be reached again it asked nobody a second time, took itself for alone, and called the last
+/// one down.
 #[test]
 fn who_returns_is_asked_anew_whether_it_sees_another() {
     for seed in 0..20 {
@@ -96,7 +103,8 @@ fn loss_alone_kills_nobody() {
     assert_eq!(net.downs(), []);
     // Even through such a network a death is found.
     net.devices[4].dark = true;
-    net.run_until(4 * SECOND, |net| (0..4).all(|n| net.state(n, 4) == State::Down)).expect("found out");
+    net.run_until(4 * SECOND, |net| (0..4).all(|n| net.state(n, 4) == State::Down))
+        .expect("found out");
 }
 
 /// A saturated processor: somebody always sleeps for a while, readers and the read alike.
@@ -200,8 +208,10 @@ fn after_any_trouble_all_agree_on_the_truth() {
         net.run(15 * SECOND); // what the trouble had ripened falls
         let truth = |net: &Net| {
             let runs: Vec<bool> = net.devices.iter().map(|device| device.room.is_some()).collect();
-            let agrees =
-                |at: usize| (0..size).all(|of| net.state(at, of) == if runs[of] { State::Up } else { State::Down });
+            let agrees = |at: usize| {
+                (0..size)
+                    .all(|of| net.state(at, of) == if runs[of] { State::Up } else { State::Down })
+            };
             (0..size).filter(|n| runs[*n]).all(agrees)
         };
         if net.run_until(180 * SECOND, truth).is_none() {

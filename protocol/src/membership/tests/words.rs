@@ -3,7 +3,9 @@
 use rand_chacha::rand_core::RngCore;
 
 use super::net::{MS, Net, SECOND};
-use crate::membership::{Config, Fact, Gone, Goodbye, Membership, Message, Notice, Seen, State, Vote, Wish, Worth};
+use crate::membership::{
+    Config, Fact, Gone, Goodbye, Membership, Message, Notice, Seen, State, Vote, Wish, Worth,
+};
 use crate::model::{Digest, NodeId, Out, Outgoing};
 
 /// One member's word is no majority, and the accused shows that it lives.
@@ -38,7 +40,8 @@ fn a_false_notice_by_one_member_fells_nobody() {
 fn garbage_of_one_member_harms_nobody_else() {
     for seed in 0..6 {
         let mut net = Net::running(5, seed);
-        let ids: Vec<NodeId> = net.devices.iter().map(|device| device.id).chain([NodeId([7; 32])]).collect();
+        let ids: Vec<NodeId> =
+            net.devices.iter().map(|device| device.id).chain([NodeId([7; 32])]).collect();
         for _ in 0..3000 {
             let mut any = || net.rng.next_u32();
             let (subject, other) = (ids[any() as usize % 6], ids[any() as usize % 6]);
@@ -50,15 +53,23 @@ fn garbage_of_one_member_harms_nobody_else() {
             let message = match kind {
                 0 => Message::Hello { record: None, settled: false },
                 1 => Message::Beat { lag_ms: u16::MAX, view: round },
-                2 => Message::Probe { seq: incarnation, wish: [Wish::Beats, Wish::Parting][round as usize % 2] },
+                2 => Message::Probe {
+                    seq: incarnation,
+                    wish: [Wish::Beats, Wish::Parting][round as usize % 2],
+                },
                 3 => Message::Answer { seq: incarnation, lag_ms: u16::MAX },
                 4 => Message::Ask { subject, incarnation, round, vote: Some(vote) },
                 5 => Message::Alive { subject, incarnation, round },
                 6 => Message::Vote(vote),
-                7 => Message::Down(Notice { subject, incarnation, votes: vec![vote; round as usize % 3] }, None),
+                7 => Message::Down(
+                    Notice { subject, incarnation, votes: vec![vote; round as usize % 3] },
+                    None,
+                ),
                 8 => Message::View { after: Some(other), upto: None, gone: vec![gone] },
                 9 => Message::Want(vec![subject; 100]),
-                _ => Message::Goodbye(net.sign(0, Goodbye { incarnation, back_in_ms: 1 << (round % 32) })),
+                _ => Message::Goodbye(
+                    net.sign(0, Goodbye { incarnation, back_in_ms: 1 << (round % 32) }),
+                ),
             };
             net.inject(0, to, message);
             let pause = MS * (net.rng.next_u32() % 20);
@@ -69,7 +80,8 @@ fn garbage_of_one_member_harms_nobody_else() {
         net.run(40 * SECOND);
         assert!((1..5).all(|n| net.ups(n) == 5), "seed {seed}");
         net.kill(3);
-        net.run_until(15 * SECOND, |net| net.all_hold(3, State::Down)).expect("deaths are still found");
+        net.run_until(15 * SECOND, |net| net.all_hold(3, State::Down))
+            .expect("deaths are still found");
     }
 }
 
@@ -83,7 +95,10 @@ fn a_member_that_leaves_the_roster_is_forgotten() {
     room.set_roster(now, &roster, &mut out);
     assert_eq!(out.pop(), Some(Outgoing::Hangup(gone)));
     room.handle_link_down(now, gone, &mut out);
-    assert_eq!((room.state(&gone), room.record(&gone), room.has_link(&gone)), (State::Unknown, None, false));
+    assert_eq!(
+        (room.state(&gone), room.record(&gone), room.has_link(&gone)),
+        (State::Unknown, None, false)
+    );
     assert!(!room.links().any(|peer| peer == gone) && room.records().count() == 3);
 }
 
@@ -103,10 +118,14 @@ fn a_link_that_was_there_before_the_admission_counts_afterwards() {
     let mut net = Net::running(3, 30);
     let all: imbl::OrdMap<NodeId, u64> = (0..3).map(|n| (net.devices[n].id, n as u64)).collect();
     let id = net.devices[2].id;
-    let hello = Message::Hello { record: net.room(2).record(&id).map(|record| record.wire()), settled: true };
+    let hello = Message::Hello {
+        record: net.room(2).record(&id).map(|record| record.wire()),
+        settled: true,
+    };
     let (mut out, now) = (Out::new(), net.now);
     let room = net.devices[0].room.as_mut().unwrap();
-    let few = all.iter().filter(|(node, _)| **node != id).map(|(node, salt)| (*node, *salt)).collect();
+    let few =
+        all.iter().filter(|(node, _)| **node != id).map(|(node, salt)| (*node, *salt)).collect();
     room.set_roster(now, &few, &mut out);
     room.handle_link_down(now, id, &mut out);
     room.handle_link_up(now, id, &mut out);
@@ -129,10 +148,17 @@ fn oversized_words_are_refused() {
     let mut out = Out::new();
     let room = net.devices[0].room.as_mut().unwrap();
     for record in [long, high] {
-        assert_eq!(room.handle_gossip(now, relay, Message::Record(record), &mut out), (Worth::Reject, vec![]));
+        assert_eq!(
+            room.handle_gossip(now, relay, Message::Record(record), &mut out),
+            (Worth::Reject, vec![])
+        );
     }
     let stray = Message::Beat { lag_ms: 0, view: 0 };
-    assert_eq!(room.handle_gossip(now, relay, stray, &mut out).0, Worth::Reject, "beats do not travel by gossip");
+    assert_eq!(
+        room.handle_gossip(now, relay, stray, &mut out).0,
+        Worth::Reject,
+        "beats do not travel by gossip"
+    );
 }
 
 #[test]

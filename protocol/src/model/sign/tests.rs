@@ -31,8 +31,11 @@ fn bytes_that_no_writer_of_ours_would_write_travel_on_as_they_came() {
     let raw: Box<[u8]> = [251, 2, 0, b'h', b'i'].into();
     let mut signature = [0; 64];
     signature.copy_from_slice(keys.pair.sign(&to_sign::<Note>(&cluster, &raw)).as_ref());
-    let odd: Unverified<Note> =
-        Unverified(Form::Told(Arc::new(Told::new(raw.clone(), keys.public(), SignatureBytes(signature)))));
+    let odd: Unverified<Note> = Unverified(Form::Told(Arc::new(Told::new(
+        raw.clone(),
+        keys.public(),
+        SignatureBytes(signature),
+    ))));
     let signed = odd.clone().verify(&cluster).unwrap();
     assert_eq!((signed.body(), signed.wire().raw()), (&Note("hi".into()), Cow::Borrowed(&*raw)));
     assert_eq!((signed.hash(), codec::encode(&signed.wire())), (odd.hash(), codec::encode(&odd)));
@@ -44,7 +47,8 @@ fn bytes_that_no_writer_of_ours_would_write_travel_on_as_they_came() {
 #[test]
 fn another_cluster_another_kind_or_another_byte_is_refused() {
     let (signed, cluster) = note();
-    let (other, arrived) = (ClusterId([8; 32]), || codec::decode::<Unverified<Note>>(&codec::encode(&signed.wire())));
+    let (other, arrived) =
+        (ClusterId([8; 32]), || codec::decode::<Unverified<Note>>(&codec::encode(&signed.wire())));
     assert!(signed.wire().verify(&other).is_err() && signed.wire().check(&other).is_err());
     let arrived = arrived().unwrap();
     assert!(arrived.check(&other).is_err() && arrived.clone().verify(&other).is_err());
@@ -54,7 +58,8 @@ fn another_cluster_another_kind_or_another_byte_is_refused() {
     for i in 0..bytes.len() {
         let mut altered = bytes.clone();
         altered[i] ^= 1;
-        let refused = codec::decode::<Unverified<Note>>(&altered).map_or(true, |note| note.verify(&cluster).is_err());
+        let refused = codec::decode::<Unverified<Note>>(&altered)
+            .map_or(true, |note| note.verify(&cluster).is_err());
         assert!(refused, "byte {i}");
     }
 }

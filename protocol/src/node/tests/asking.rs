@@ -45,12 +45,16 @@ fn unchanged_workload_needs_no_write_when_all_confirm() {
     ask(&mut bottle, Some(spec(1, 32 << 20)), false);
     assert!(bottle.replies.is_empty(), "it has to ask first");
     let question = question(&bottle);
-    bottle.input(Input::Message { from: friend, message: Message::SameKey { question, same: true } });
+    bottle
+        .input(Input::Message { from: friend, message: Message::SameKey { question, same: true } });
     assert_eq!(unheard(&mut bottle), Vec::<String>::new());
     // A change is to be written anyway: nobody is asked.
     bottle.said.clear();
     ask(&mut bottle, Some(spec(2, 32 << 20)), false);
-    assert!(unheard(&mut bottle).is_empty() && !bottle.said.iter().any(|it| matches!(it, Message::AskKey { .. })));
+    assert!(
+        unheard(&mut bottle).is_empty()
+            && !bottle.said.iter().any(|it| matches!(it, Message::AskKey { .. }))
+    );
 }
 
 /// A node that had been down said "is up to date"; the change that it had missed came back and won.
@@ -60,7 +64,10 @@ fn unchanged_workload_is_written_when_not_all_confirm() {
     let same = spec(1, 32 << 20);
     ask(&mut bottle, Some(same.clone()), false);
     let asked = question(&bottle);
-    bottle.input(Input::Message { from: friend, message: Message::SameKey { question: asked, same: false } });
+    bottle.input(Input::Message {
+        from: friend,
+        message: Message::SameKey { question: asked, same: false },
+    });
     assert_eq!(unheard(&mut bottle).len(), 1, "it holds something else");
 
     ask(&mut bottle, Some(same.clone()), false);
@@ -77,13 +84,18 @@ fn unchanged_workload_is_written_when_not_all_confirm() {
     bottle.input(Input::LinkDown { peer: friend });
     bottle.run_for(Duration::from_secs(30));
     ask(&mut bottle, Some(same.clone()), false);
-    let Some(Reply::Prepared { draft, unheard, .. }) = bottle.replies.pop() else { panic!("at once") };
+    let Some(Reply::Prepared { draft, unheard, .. }) = bottle.replies.pop() else {
+        panic!("at once")
+    };
     assert_eq!(unheard.len(), 1, "it is away");
     // Written so, the wish outlasts what the one that is away may bring.
     let older = bottle.node.desired.effective(&Key::Workload(web())).unwrap().signed.serial;
     let change = cluster.sign(draft, &web(), Value::workload(&same));
     assert!(change.signed.serial > older);
-    assert!(matches!(bottle.command(Command::Submit { change: change.raw() }), Reply::Accepted { .. }));
+    assert!(matches!(
+        bottle.command(Command::Submit { change: change.raw() }),
+        Reply::Accepted { .. }
+    ));
 }
 
 /// The asked node compares more than the key: a member that the asker does not know of may have
@@ -94,7 +106,10 @@ fn question_is_answered_by_key_and_roster() {
     let key = Key::Workload(web()).hash();
     let answer = |bottle: &mut Bottle, holds| {
         bottle.said.clear();
-        bottle.input(Input::Message { from: friend, message: Message::AskKey { question: 7, key, holds } });
+        bottle.input(Input::Message {
+            from: friend,
+            message: Message::AskKey { question: 7, key, holds },
+        });
         match bottle.said.last() {
             Some(Message::SameKey { question: 7, same }) => *same,
             other => panic!("{other:?}"),
@@ -110,8 +125,11 @@ fn question_is_answered_by_key_and_roster() {
     bottle.disk = false;
     let cluster = cluster();
     let staged = {
-        let draft = match bottle.command(Command::Prepare { name: web(), spec: Some(spec(2, 32 << 20)), force: false })
-        {
+        let draft = match bottle.command(Command::Prepare {
+            name: web(),
+            spec: Some(spec(2, 32 << 20)),
+            force: false,
+        }) {
             Reply::Prepared { draft, .. } => draft,
             other => panic!("{other:?}"),
         };
@@ -134,17 +152,28 @@ fn removal_of_the_unknown_is_honest_while_members_are_away() {
     let cluster = cluster();
     let mut bottle = Bottle::new(cluster.founder(Saved::default()));
     ask(&mut bottle, None, false);
-    assert_eq!(bottle.replies.pop(), Some(Reply::Refused(Refusal::NoSuchWorkload(web()))), "it is alone");
+    assert_eq!(
+        bottle.replies.pop(),
+        Some(Reply::Refused(Refusal::NoSuchWorkload(web()))),
+        "it is alone"
+    );
     let friend = cluster.joins(20, &mut bottle).node.id();
     ask(&mut bottle, None, false);
     let question = question(&bottle);
-    bottle.input(Input::Message { from: friend, message: Message::SameKey { question, same: true } });
-    assert_eq!(bottle.replies.pop(), Some(Reply::Refused(Refusal::NoSuchWorkload(web()))), "all agree");
+    bottle
+        .input(Input::Message { from: friend, message: Message::SameKey { question, same: true } });
+    assert_eq!(
+        bottle.replies.pop(),
+        Some(Reply::Refused(Refusal::NoSuchWorkload(web()))),
+        "all agree"
+    );
     bottle.input(Input::LinkDown { peer: friend });
     bottle.run_for(Duration::from_secs(30));
     ask(&mut bottle, None, false);
     let refused = bottle.replies.pop();
-    assert!(matches!(&refused, Some(Reply::Refused(Refusal::MayBeElsewhere { unheard, .. })) if unheard.len() == 1));
+    assert!(
+        matches!(&refused, Some(Reply::Refused(Refusal::MayBeElsewhere { unheard, .. })) if unheard.len() == 1)
+    );
     ask(&mut bottle, None, true);
     assert_eq!(unheard(&mut bottle).len(), 1, "with force it can be signed");
     // A workload that was removed here is removed once more.
@@ -172,11 +201,15 @@ fn first_that_holds_something_else_decides() {
     cluster.joins(30, &mut bottle);
     ask(&mut bottle, Some(spec(1, 32 << 20)), false);
     let question = question(&bottle);
-    bottle.input(Input::Message { from: friend, message: Message::SameKey { question, same: false } });
+    bottle.input(Input::Message {
+        from: friend,
+        message: Message::SameKey { question, same: false },
+    });
     assert_eq!(unheard(&mut bottle).len(), 1);
 }
 
-/// Scripts that publish the same without end while a member hangs: beyond so many nobody is asked, and it is written.
+/// Scripts that publish the same without end while a member hangs: beyond so many nobody is asked,
+/// and it is written.
 #[test]
 fn questions_at_a_time_are_bounded() {
     let (_, mut bottle, _) = with_friend();
@@ -195,7 +228,15 @@ fn member_without_a_link_in_a_large_cluster_is_not_away() {
     let membership = membership::Config { full_mesh: 2, ..membership::Config::default() };
     let config = Config { name: "a".into(), founder: true, membership, ..Config::default() };
     let wall = WallClock(1_800_000_000_000);
-    let node = Node::new(config, cluster.identity(10), Saved::default(), facts(), wall, [7; 32], Time::ZERO);
+    let node = Node::new(
+        config,
+        cluster.identity(10),
+        Saved::default(),
+        facts(),
+        wall,
+        [7; 32],
+        Time::ZERO,
+    );
     let mut bottle = Bottle::new(node);
     let friend = cluster.joins(20, &mut bottle).node.id();
     let far = cluster.joins(30, &mut bottle).node.id();
@@ -204,6 +245,7 @@ fn member_without_a_link_in_a_large_cluster_is_not_away() {
     ask(&mut bottle, Some(spec(1, 32 << 20)), false);
     assert_eq!(bottle.replies, [], "those with a link are asked");
     let question = question(&bottle);
-    bottle.input(Input::Message { from: friend, message: Message::SameKey { question, same: true } });
+    bottle
+        .input(Input::Message { from: friend, message: Message::SameKey { question, same: true } });
     assert_eq!(unheard(&mut bottle), Vec::<String>::new());
 }

@@ -20,10 +20,23 @@ impl Bidding {
         let (me, owner) = (NodeId(mine.keys.public().0), NodeId(owners.keys.public().0));
         let admit = |node| trust::admit(&cluster.genesis, &cluster.join, node, 1, 1).unwrap().raw();
         let draft = Draft { clock: crate::model::Clock::new(), serial: 1, uid: None };
-        let wish = cluster.sign(draft, &"web".parse().unwrap(), Value::workload(&spec(1, 32 << 20)));
-        let saved = Saved { incarnation: 1, changes: vec![admit(me), admit(owner), wish.raw()], ..Saved::default() };
+        let wish =
+            cluster.sign(draft, &"web".parse().unwrap(), Value::workload(&spec(1, 32 << 20)));
+        let saved = Saved {
+            incarnation: 1,
+            changes: vec![admit(me), admit(owner), wish.raw()],
+            ..Saved::default()
+        };
         let wall = WallClock(1_800_000_000_000);
-        let mut bottle = Bottle::new(Node::new(Config::default(), mine, saved, facts(), wall, [7; 32], Time::ZERO));
+        let mut bottle = Bottle::new(Node::new(
+            Config::default(),
+            mine,
+            saved,
+            facts(),
+            wall,
+            [7; 32],
+            Time::ZERO,
+        ));
         bottle.input(Input::LinkUp { peer: owner });
         let replica = ReplicaId { uid: wish.uid(), place: Place::Index(0) };
         let generation = crate::model::claim::generation(&spec(1, 32 << 20));
@@ -41,7 +54,10 @@ impl Bidding {
     /// What it answers its owner.
     pub fn hears(&mut self, message: auction::Message) -> Vec<Message> {
         self.bottle.said.clear();
-        self.bottle.input(Input::Message { from: self.auction().owner, message: Message::Auction(message) });
+        self.bottle.input(Input::Message {
+            from: self.auction().owner,
+            message: Message::Auction(message),
+        });
         std::mem::take(&mut self.bottle.said)
     }
 
@@ -49,15 +65,27 @@ impl Bidding {
     pub fn asked(&mut self) {
         let (auction, ReplicaId { uid, place }) = (self.auction(), self.replica);
         let generation = self.generation;
-        let announce =
-            auction::Announce { auction, uid, generation, places: vec![place], answer_ms: 100, hold_ms: 5_000 };
+        let announce = auction::Announce {
+            auction,
+            uid,
+            generation,
+            places: vec![place],
+            answer_ms: 100,
+            hold_ms: 5_000,
+        };
         let said = self.hears(auction::Message::Announce(announce));
         assert!(matches!(said[..], [Message::Auction(auction::Message::Bid { .. })]), "{said:?}");
     }
 
     pub fn award(&self) -> auction::Message {
         let (auction, token) = (self.auction(), self.token());
-        let award = Award { auction, replica: self.replica, generation: self.generation, token, to: self.me };
+        let award = Award {
+            auction,
+            replica: self.replica,
+            generation: self.generation,
+            token,
+            to: self.me,
+        };
         let award = Signed::sign(award, &self.owners.keys, &self.genesis.cluster());
         let summary = Box::new(auction::Summary {
             auction,
@@ -78,8 +106,8 @@ impl Bidding {
     }
 }
 
-/// Its flash takes a second, and the owner asks again, then cancels. Were it told "claimed" and power cut then, the claim
-/// would be gone, and the owner would wait for it.
+/// Its flash takes a second, and the owner asks again, then cancels. Were it told "claimed" and
+/// power cut then, the claim would be gone, and the owner would wait for it.
 #[test]
 fn nobody_hears_of_a_claim_that_is_not_on_disk_however_often_they_ask() {
     let mut it = Bidding::new();
@@ -105,11 +133,13 @@ fn a_phase_is_not_told_before_the_claim_is_on_disk() {
     it.asked();
     it.hears(it.award());
     assert_eq!(it.bottle.node.own_claim(&it.replica).unwrap().phase.as_str(), "failing");
-    let told = it.bottle.told_all.iter().filter(|message| matches!(message, Message::Slot(_))).count();
+    let told =
+        it.bottle.told_all.iter().filter(|message| matches!(message, Message::Slot(_))).count();
     assert_eq!(told, 0, "of a claim that a power cut would take back");
 }
 
-/// Without that the owner would wait in vain, and the place would stay taken here, where nothing of it ever runs.
+/// Without that the owner would wait in vain, and the place would stay taken here, where nothing of
+/// it ever runs.
 #[test]
 fn what_a_failing_disk_could_not_take_goes_to_another_node() {
     let mut it = Bidding::new();
@@ -125,7 +155,11 @@ fn what_a_failing_disk_could_not_take_goes_to_another_node() {
     assert!(matches!(&said[..], [message] if refused(message)), "{said:?}");
     assert_eq!(it.bottle.node.own_claim(&it.replica), None);
     assert_eq!(it.bottle.node.promised(), Resources::default());
-    assert!(it.bottle.orders.iter().all(|order| matches!(order, Order::Stop { .. })), "{:?}", it.bottle.orders);
+    assert!(
+        it.bottle.orders.iter().all(|order| matches!(order, Order::Stop { .. })),
+        "{:?}",
+        it.bottle.orders
+    );
 }
 
 /// An owner with one other node, whom it asks for a replica.
@@ -145,7 +179,8 @@ fn auctions() -> (Bottle, NodeId, auction::Announce) {
     (owner, from, asked.expect("the other is asked, too"))
 }
 
-/// A bidder says to hold the place in an auction, and is never heard of again: the place is not to stay empty for that.
+/// A bidder says to hold the place in an auction, and is never heard of again: the place is not to
+/// stay empty for that.
 #[test]
 fn what_somebody_says_to_hold_is_put_up_again_when_no_claim_comes() {
     let (mut owner, from, announce) = auctions();
@@ -158,8 +193,8 @@ fn what_somebody_says_to_hold_is_put_up_again_when_no_claim_comes() {
     assert_eq!(owner.node.own_claims().count(), 1);
 }
 
-/// The winner says that it has its claim, and gossip of that is late: the place is not put up again in the meantime, but not left
-/// empty for ever either.
+/// The winner says that it has its claim, and gossip of that is late: the place is not put up again
+/// in the meantime, but not left empty for ever either.
 #[test]
 fn what_its_winner_says_to_have_claimed_is_not_placed_again_before_its_sheet_comes() {
     let (mut owner, from, announce) = auctions();
@@ -176,7 +211,8 @@ fn what_its_winner_says_to_have_claimed_is_not_placed_again_before_its_sheet_com
     owner.input(Input::Message { from, message: Message::Auction(claimed) });
     owner.said.clear();
     owner.run_for(Duration::from_secs(2));
-    let is_asked = |message: &Message| matches!(message, Message::Auction(auction::Message::Announce(_)));
+    let is_asked =
+        |message: &Message| matches!(message, Message::Auction(auction::Message::Announce(_)));
     assert!(!owner.said.iter().any(is_asked));
     assert_eq!(owner.node.own_claims().count(), 0, "it took what another has claimed");
     owner.run_for(Duration::from_secs(20));

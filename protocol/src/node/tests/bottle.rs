@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::model::{
-    Artifact, Change, ChangeBody, Key, Resources, RuntimeKind, Slot, Spec, SpecForm, Unverified, Value, WorkloadName,
+    Artifact, Change, ChangeBody, Key, Resources, RuntimeKind, Slot, Spec, SpecForm, Unverified,
+    Value, WorkloadName,
 };
 
 pub struct Cluster {
@@ -29,18 +30,39 @@ impl Cluster {
     /// A node that makes the cluster, alone in it.
     pub fn founder(&self, saved: Saved) -> Node {
         let config = Config { name: "a".into(), founder: true, ..Config::default() };
-        Node::new(config, self.identity(10), saved, facts(), WallClock(1_800_000_000_000), [7; 32], Time::ZERO)
+        Node::new(
+            config,
+            self.identity(10),
+            saved,
+            facts(),
+            WallClock(1_800_000_000_000),
+            [7; 32],
+            Time::ZERO,
+        )
     }
 
     /// A device with a key of this number asks a founder to be let in, and is.
     pub fn joins(&self, number: u8, founder: &mut Bottle) -> Bottle {
         let joiner = self.identity(number);
         let id = NodeId(joiner.keys.public().0);
-        let node = Node::new(Config::default(), joiner, Saved::default(), facts(), WallClock(0), [7; 32], Time::ZERO);
+        let node = Node::new(
+            Config::default(),
+            joiner,
+            Saved::default(),
+            facts(),
+            WallClock(0),
+            [7; 32],
+            Time::ZERO,
+        );
         let mut joiner = Bottle::new(node);
         founder.input(Input::LinkUp { peer: id });
         joiner.input(Input::LinkUp { peer: founder.node.id() });
-        let join = joiner.said.iter().find(|message| matches!(message, Message::Join { .. })).expect("it asks").clone();
+        let join = joiner
+            .said
+            .iter()
+            .find(|message| matches!(message, Message::Join { .. }))
+            .expect("it asks")
+            .clone();
         founder.said.clear();
         founder.input(Input::Message { from: id, message: join });
         let is_answer = |message: &&Message| matches!(message, Message::Admitted { .. });
@@ -55,11 +77,13 @@ impl Cluster {
 
     /// On one of several computers of the operator.
     pub fn sign_on(&self, computer: u8, draft: Draft, name: &WorkloadName, value: Value) -> Change {
-        let certificate = trust::certify(&self.genesis, &self.root, self.operator.public(), "me").unwrap();
+        let certificate =
+            trust::certify(&self.genesis, &self.root, self.operator.public(), "me").unwrap();
         let writer = trust::writer_id(&self.operator.public(), &[computer; 16]);
         let Draft { mut clock, serial, uid } = draft;
         clock.insert(writer, serial);
-        let body = ChangeBody { key: Key::Workload(name.clone()), writer, serial, clock, uid, value };
+        let body =
+            ChangeBody { key: Key::Workload(name.clone()), writer, serial, clock, uid, value };
         trust::sign_change(&self.genesis, &self.operator, Some(&certificate), body).unwrap()
     }
 }
@@ -87,7 +111,8 @@ pub fn spec(replicas: u32, memory: u64) -> Spec {
     .unwrap()
 }
 
-/// A driver in a bottle: a disk that syncs at once, a runtime that starts at once, and a record of everything asked for.
+/// A driver in a bottle: a disk that syncs at once, a runtime that starts at once, and a record of
+/// everything asked for.
 pub struct Bottle {
     pub node: Node,
     pub now: Time,
@@ -198,7 +223,8 @@ impl Bottle {
                 self.records.extend(records);
                 self.stored = id;
                 self.node.handle(self.now, Input::Stored { upto: id });
-                let (ready, held) = self.held.drain(..).partition::<Vec<_>, _>(|(batch, _)| *batch <= id);
+                let (ready, held) =
+                    self.held.drain(..).partition::<Vec<_>, _>(|(batch, _)| *batch <= id);
                 self.held = held;
                 ready.into_iter().for_each(|(_, action)| self.act(action));
                 self.drain();
@@ -235,7 +261,9 @@ fn written(after: &Option<PersistId>, action: &Action) -> String {
         Action::Send { to, lane, message } => {
             format!("{after:?} send {to} {lane:?} {:?}", crate::wire::encode(message))
         }
-        Action::Broadcast(message) => format!("{after:?} broadcast {:?}", crate::wire::encode(message)),
+        Action::Broadcast(message) => {
+            format!("{after:?} broadcast {:?}", crate::wire::encode(message))
+        }
         other => format!("{after:?} {other:?}"),
     }
 }
@@ -249,7 +277,9 @@ pub fn saved(records: &[Record]) -> Saved {
         match record {
             Record::Incarnation(incarnation) => saved.incarnation = incarnation + 1,
             Record::Desired { key, changes } => _ = desired.insert(key, changes),
-            Record::Slot { node, slot } => _ = slots.insert((node, slot.peek().unwrap().slot), slot),
+            Record::Slot { node, slot } => {
+                _ = slots.insert((node, slot.peek().unwrap().slot), slot)
+            }
             Record::Node { record, .. } => saved.nodes.push(record),
             Record::Ruling { ruling, .. } => saved.rulings.push(ruling),
             Record::NoRuling { .. } => {}

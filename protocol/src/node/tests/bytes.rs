@@ -66,8 +66,9 @@ fn too_many_uploads_at_once_are_refused_in_words() {
     let cluster = cluster();
     let mut bottle = Bottle::new(cluster.founder(Saved::default()));
     bottle.is_fetching = true;
-    let replies: Vec<Reply> =
-        (0..2_000).map(|number| bottle.command(Command::Uploaded { artifact: artifact(number) })).collect();
+    let replies: Vec<Reply> = (0..2_000)
+        .map(|number| bottle.command(Command::Uploaded { artifact: artifact(number) }))
+        .collect();
     within_bounds(&bottle);
     assert_eq!(replies[..256], vec![Reply::Done; 256]);
     let Reply::Refused(refusal) = &replies[1_999] else { panic!("{:?}", replies[1_999]) };
@@ -115,14 +116,21 @@ fn a_holder_that_was_heard_too_early_is_heard_again() {
     let change = bottle.signed(&cluster, &version(1));
     let have = Message::Have { node: peer, digest: artifact(1).digest };
     bottle.input(Input::Gossip { ticket: Ticket(1), from: peer, message: have.clone() });
-    bottle.input(Input::Message { from: peer, message: Message::Changed { change: change.raw(), holder: None } });
+    bottle.input(Input::Message {
+        from: peer,
+        message: Message::Changed { change: change.raw(), holder: None },
+    });
     let holders = |bottle: &Bottle| bottle.node.workload(&web()).unwrap().artifact_holders;
     assert_eq!(holders(&bottle), 1, "itself");
     bottle.said.clear();
     // The same once more: the others are asked whether they know of it, and that is answered later.
     bottle.request(Command::Prepare { name: web(), spec: Some(version(1)), force: false });
     bottle.run_for(Duration::from_secs(2));
-    assert!(bottle.said.contains(&Message::AskHolder { digest: artifact(1).digest }), "{:?}", bottle.said);
+    assert!(
+        bottle.said.contains(&Message::AskHolder { digest: artifact(1).digest }),
+        "{:?}",
+        bottle.said
+    );
     bottle.input(Input::Message { from: peer, message: have });
     assert_eq!(holders(&bottle), 2);
 }
@@ -136,7 +144,11 @@ fn a_node_that_took_a_change_asks_guardians_whether_they_hold_it() {
     bottle.publish(&cluster, &version(1));
     bottle.said.clear();
     bottle.run_for(Duration::from_millis(1_500));
-    assert!(bottle.said.contains(&Message::AskHolder { digest: artifact(1).digest }), "{:?}", bottle.said);
+    assert!(
+        bottle.said.contains(&Message::AskHolder { digest: artifact(1).digest }),
+        "{:?}",
+        bottle.said
+    );
 }
 
 /// A member may not fill the list of holders with nodes that are none.
@@ -164,7 +176,10 @@ fn a_node_that_has_what_a_change_names_says_so() {
     let have = Message::Have { node: bottle.node.id(), digest: artifact(1).digest };
     assert!(!bottle.told_all.contains(&have), "nobody names it yet");
     let change = bottle.signed(&cluster, &version(1));
-    bottle.input(Input::Message { from: peer, message: Message::Changed { change: change.raw(), holder: None } });
+    bottle.input(Input::Message {
+        from: peer,
+        message: Message::Changed { change: change.raw(), holder: None },
+    });
     assert!(bottle.told_all.contains(&have));
 }
 
@@ -174,16 +189,21 @@ fn a_node_that_has_what_a_change_names_says_so() {
 fn a_fetch_that_fails_asks_every_node_in_turn() {
     let cluster = cluster();
     let mut bottle = Bottle::new(cluster.founder(Saved::default()));
-    let members: BTreeSet<NodeId> = (20..60).map(|number| ready_member(&cluster, number, &mut bottle)).collect();
+    let members: BTreeSet<NodeId> =
+        (20..60).map(|number| ready_member(&cluster, number, &mut bottle)).collect();
     bottle.is_fetching = true;
     bottle.publish(&cluster, &version(1));
     let digest = artifact(1).digest;
     for liar in members.iter().take(16) {
-        bottle.input(Input::Message { from: *liar, message: Message::Have { node: *liar, digest } });
+        bottle
+            .input(Input::Message { from: *liar, message: Message::Have { node: *liar, digest } });
     }
     let mut asked: BTreeSet<NodeId> = BTreeSet::new();
     let first = bottle.node.candidates(&digest);
-    assert!(members.iter().take(16).all(|node| first.contains(node)), "those that say so come first");
+    assert!(
+        members.iter().take(16).all(|node| first.contains(node)),
+        "those that say so come first"
+    );
     for _ in 0..5 {
         let candidates = bottle.node.candidates(&digest);
         assert_eq!(candidates.len(), candidates.iter().collect::<BTreeSet<_>>().len());
@@ -207,7 +227,10 @@ fn a_replica_that_waits_for_its_bytes_says_why() {
     assert_eq!(why(&bottle), "its artifact is being fetched and made ready");
     let outcome = FetchOutcome::Failed("no space left on the disk".into());
     bottle.input(Input::Fetched { digest: artifact(1).digest, outcome });
-    assert_eq!(why(&bottle), "its artifact could not be fetched, 1 times: no space left on the disk");
+    assert_eq!(
+        why(&bottle),
+        "its artifact could not be fetched, 1 times: no space left on the disk"
+    );
 }
 
 #[test]
@@ -218,7 +241,10 @@ fn after_a_restart_what_was_published_is_named_again() {
     bottle.publish(&cluster, &version(2));
     let again = cluster.founder(saved(&bottle.records));
     assert!(again.desired.names_artifact(&artifact(2).digest));
-    assert_eq!((again.desired.artifacts(), again.desired.names_artifact(&artifact(1).digest)), (1, false));
+    assert_eq!(
+        (again.desired.artifacts(), again.desired.names_artifact(&artifact(1).digest)),
+        (1, false)
+    );
 }
 
 /// A member with a link that is on the ring.
@@ -226,7 +252,10 @@ fn ready_member(cluster: &bottle::Cluster, number: u8, bottle: &mut Bottle) -> N
     let keys = cluster.identity(number).keys;
     let id = NodeId(keys.public().0);
     let admission = trust::admit(&cluster.genesis, &cluster.join, id, 1, 1).unwrap();
-    bottle.input(Input::Message { from: id, message: Message::Admitted { changes: vec![admission.raw()] } });
+    bottle.input(Input::Message {
+        from: id,
+        message: Message::Admitted { changes: vec![admission.raw()] },
+    });
     bottle.input(Input::LinkUp { peer: id });
     let record = NodeRecord {
         counter: 1,
@@ -240,6 +269,9 @@ fn ready_member(cluster: &bottle::Cluster, number: u8, bottle: &mut Bottle) -> N
         no_way_to: Vec::new(),
     };
     let record = Signed::sign(record, &keys, &bottle.node.cluster).wire();
-    bottle.input(Input::Message { from: id, message: Message::Membership(membership::Message::Record(record)) });
+    bottle.input(Input::Message {
+        from: id,
+        message: Message::Membership(membership::Message::Record(record)),
+    });
     id
 }

@@ -4,7 +4,8 @@ use super::*;
 use crate::membership::Message as Word;
 use crate::model::codec;
 
-/// A node with the bytes of a workload, a member that asks whether it has them, and one that carries the question.
+/// A node with the bytes of a workload, a member that asks whether it has them, and one that
+/// carries the question.
 struct Three {
     cluster: bottle::Cluster,
     bottle: Bottle,
@@ -21,7 +22,13 @@ impl Three {
         cluster.joins(20, &mut bottle);
         let hop = cluster.joins(30, &mut bottle).node.id();
         bottle.said.clear();
-        Three { author: cluster.identity(20).keys, cluster, bottle, hop, digest: Digest::of(b"bytes") }
+        Three {
+            author: cluster.identity(20).keys,
+            cluster,
+            bottle,
+            hop,
+            digest: Digest::of(b"bytes"),
+        }
     }
 
     fn author(&self) -> NodeId {
@@ -41,7 +48,8 @@ impl Three {
     }
 }
 
-/// The member that carries keeps what it carried, and plays it again, or in another life of the addressee, or changed.
+/// The member that carries keeps what it carried, and plays it again, or in another life of the
+/// addressee, or changed.
 #[test]
 fn carried_messages_are_heard_once_and_from_their_author() {
     let mut it = Three::new();
@@ -51,18 +59,28 @@ fn carried_messages_are_heard_once_and_from_their_author() {
     let author = it.author.clone();
     assert!(it.answers(hop, sign(&good, &author)), "the question came");
     assert!(!it.answers(hop, sign(&good, &author)), "a second time");
-    assert!(!it.answers(hop, sign(&Sealed { number: 6, ..good.clone() }, &author)), "an earlier one");
+    assert!(
+        !it.answers(hop, sign(&Sealed { number: 6, ..good.clone() }, &author)),
+        "an earlier one"
+    );
     assert!(
         !it.answers(hop, sign(&Sealed { number: 8, life: good.life + 1, ..good.clone() }, &author)),
         "of another life"
     );
-    let elsewhere = Signed::sign(Sealed { number: 8, ..good.clone() }, &author, &ClusterId([5; 32]));
+    let elsewhere =
+        Signed::sign(Sealed { number: 8, ..good.clone() }, &author, &ClusterId([5; 32]));
     assert!(!it.answers(hop, elsewhere), "not signed for this cluster");
     assert!(
-        !it.answers(hop, sign(&Sealed { number: 8, ..good.clone() }, &KeyPair::from_seed(&[99; 32]))),
+        !it.answers(
+            hop,
+            sign(&Sealed { number: 8, ..good.clone() }, &KeyPair::from_seed(&[99; 32]))
+        ),
         "a stranger"
     );
-    assert!(it.answers(hop, sign(&Sealed { number: 8, ..good }, &author)), "none of these spent the number");
+    assert!(
+        it.answers(hop, sign(&Sealed { number: 8, ..good }, &author)),
+        "none of these spent the number"
+    );
 }
 
 /// A link's own words over a hop would let one node beat for another.
@@ -76,7 +94,8 @@ fn what_speaks_of_a_link_is_not_carried() {
     assert_eq!(it.bottle.node.status().counters.get("carried_unknown"), Some(&1));
 }
 
-/// A hop never asks another hop: with three members that believe in one another a message would go round for ever.
+/// A hop never asks another hop: with three members that believe in one another a message would go
+/// round for ever.
 #[test]
 fn a_message_is_carried_over_one_hop() {
     let mut it = Three::new();
@@ -92,7 +111,8 @@ fn a_message_is_carried_over_one_hop() {
 }
 
 impl Three {
-    /// The author cannot be dialled any more, and for so long the member in the middle says that it lives.
+    /// The author cannot be dialled any more, and for so long the member in the middle says that it
+    /// lives.
     fn loses_the_way(&mut self, time: Duration) {
         let author = self.author();
         self.bottle.input(Input::LinkDown { peer: author });
@@ -107,7 +127,8 @@ impl Three {
                     }
                     _ => continue,
                 };
-                self.bottle.input(Input::Message { from: self.hop, message: Message::Membership(answer) });
+                self.bottle
+                    .input(Input::Message { from: self.hop, message: Message::Membership(answer) });
             }
         }
     }
@@ -120,12 +141,17 @@ impl Three {
     /// What this node has sealed for the author; a signature that does not hold is a panic.
     fn sealed_for_author(&self) -> Vec<(Sealed, Message)> {
         let sealed = self.bottle.said.iter().filter_map(|message| match message {
-            Message::Carry(sealed) => Some(sealed.clone().verify(&self.cluster.genesis.cluster()).unwrap()),
+            Message::Carry(sealed) => {
+                Some(sealed.clone().verify(&self.cluster.genesis.cluster()).unwrap())
+            }
             _ => None,
         });
-        let sealed =
-            sealed.filter(|sealed| NodeId(sealed.by().0) == self.bottle.node.id() && sealed.to == self.author());
-        sealed.map(|sealed| (sealed.body().clone(), codec::decode(&sealed.message).unwrap())).collect()
+        let sealed = sealed.filter(|sealed| {
+            NodeId(sealed.by().0) == self.bottle.node.id() && sealed.to == self.author()
+        });
+        sealed
+            .map(|sealed| (sealed.body().clone(), codec::decode(&sealed.message).unwrap()))
+            .collect()
     }
 
     fn count(&self, what: &str) -> u64 {
@@ -136,13 +162,23 @@ impl Three {
     fn asks_all(&mut self, replicas: u32) {
         self.bottle.said.clear();
         let change = {
-            let spec = SpecForm { name: "more".parse().unwrap(), ..spec(replicas, 32 << 20).into() };
+            let spec =
+                SpecForm { name: "more".parse().unwrap(), ..spec(replicas, 32 << 20).into() };
             let spec = Spec::try_from(spec).unwrap();
-            let prepare = Command::Prepare { name: spec.name.clone(), spec: Some(spec.clone()), force: false };
-            let Reply::Prepared { draft, .. } = self.bottle.command(prepare) else { panic!("it is prepared") };
+            let prepare = Command::Prepare {
+                name: spec.name.clone(),
+                spec: Some(spec.clone()),
+                force: false,
+            };
+            let Reply::Prepared { draft, .. } = self.bottle.command(prepare) else {
+                panic!("it is prepared")
+            };
             self.cluster.sign(draft, &spec.name, Value::workload(&spec))
         };
-        self.bottle.input(Input::Command { request: RequestId(77), command: Command::Submit { change: change.raw() } });
+        self.bottle.input(Input::Command {
+            request: RequestId(77),
+            command: Command::Submit { change: change.raw() },
+        });
     }
 }
 
@@ -150,12 +186,14 @@ fn is_announce(message: &Message) -> bool {
     matches!(message, Message::Auction(auction::Message::Announce(_)))
 }
 
-/// An owner asks a bidder that it cannot dial. People are told, once, that the way is missing and what is done instead.
+/// An owner asks a bidder that it cannot dial. People are told, once, that the way is missing and
+/// what is done instead.
 #[test]
 fn who_cannot_be_dialled_is_asked_over_a_common_member() {
     let mut it = Three::new();
     it.loses_the_way(Duration::from_secs(7));
-    let told: Vec<&String> = it.bottle.asked.iter().filter(|asked| asked.contains("no-way")).collect();
+    let told: Vec<&String> =
+        it.bottle.asked.iter().filter(|asked| asked.contains("no-way")).collect();
     assert!(matches!(told[..], [event] if event.contains("go over")), "{told:?}");
     it.asks_all(1);
     let sealed = it.sealed_for_author();
@@ -169,11 +207,15 @@ fn who_cannot_be_dialled_is_asked_over_a_common_member() {
 fn who_asks_over_a_common_member_is_answered_over_one() {
     let mut it = Three::new();
     it.loses_the_way(Duration::from_secs(7));
-    let (me, hop, cluster, author) = (it.bottle.node.id(), it.hop, it.cluster.genesis.cluster(), it.author.clone());
+    let (me, hop, cluster, author) =
+        (it.bottle.node.id(), it.hop, it.cluster.genesis.cluster(), it.author.clone());
     let question = it.sealed(me, 7);
     it.answers(hop, Signed::sign(question, &author, &cluster));
     let sealed = it.sealed_for_author();
-    assert!(sealed.iter().any(|(_, message)| matches!(message, Message::Have { .. })), "{sealed:?}");
+    assert!(
+        sealed.iter().any(|(_, message)| matches!(message, Message::Have { .. })),
+        "{sealed:?}"
+    );
 }
 
 /// The question waited for a link, and the dial fails.
@@ -206,7 +248,8 @@ fn what_is_sealed_after_a_restart_is_heard() {
     assert!(Some(number(&mut it)) > before);
 }
 
-/// The node took word of its death back meanwhile: what was sealed for its incarnation of a moment ago is as good.
+/// The node took word of its death back meanwhile: what was sealed for its incarnation of a moment
+/// ago is as good.
 #[test]
 fn what_was_sealed_for_an_earlier_incarnation_of_this_process_is_heard() {
     let mut it = Three::new();
@@ -243,7 +286,10 @@ fn so_much_is_carried_for_one_author_and_no_more() {
     }
     assert_eq!((it.count("carried_on"), it.count("carried_refused")), (512, 88));
     it.bottle.run_for(Duration::from_millis(50));
-    assert!(it.answers(author, Signed::sign(it.sealed(it.bottle.node.id(), 601), &it.author.clone(), &cluster)));
+    assert!(it.answers(
+        author,
+        Signed::sign(it.sealed(it.bottle.node.id(), 601), &it.author.clone(), &cluster)
+    ));
 }
 
 /// A member that this node cannot dial either is no business of it.
@@ -265,7 +311,10 @@ fn of_strangers_nothing_is_kept() {
     let mut it = Three::new();
     let (me, hop, cluster) = (it.bottle.node.id(), it.hop, it.cluster.genesis.cluster());
     for stranger in 100..120 {
-        it.answers(hop, Signed::sign(it.sealed(me, 1), &KeyPair::from_seed(&[stranger; 32]), &cluster));
+        it.answers(
+            hop,
+            Signed::sign(it.sealed(me, 1), &KeyPair::from_seed(&[stranger; 32]), &cluster),
+        );
     }
     it.bottle.node.queues().iter().for_each(|queue| assert!(!queue.is_overfull(), "{queue:?}"));
 }

@@ -35,7 +35,10 @@ fn a_changed_address_is_told_to_all_and_shown() {
     assert!(bottle.told_all.iter().any(is_record), "{:?}", bottle.told_all);
     assert_eq!(bottle.node.nodes()[0].addresses, ["/ip4/10.0.0.101/tcp/7700"]);
     let events = asked(&mut bottle, "addresses-changed");
-    assert!(events.len() == 1 && events[0].contains("10.0.0.101") && events[0].contains("10.0.0.1/"), "{events:?}");
+    assert!(
+        events.len() == 1 && events[0].contains("10.0.0.101") && events[0].contains("10.0.0.1/"),
+        "{events:?}"
+    );
     // The same again is no news.
     bottle.told_all.clear();
     bottle.input(own(&["/ip4/10.0.0.101/tcp/7700"], None));
@@ -48,7 +51,9 @@ fn a_node_that_nobody_can_connect_to_warns() {
     let cluster = cluster();
     let mut bottle = Bottle::new(cluster.founder(Saved::default()));
     bottle.input(own(&[], Some("10.0.0.1:7700 is no address of this device")));
-    let warns = |bottle: &Bottle| bottle.node.status().warnings.iter().any(|warning| warning.contains("10.0.0.1:7700"));
+    let warns = |bottle: &Bottle| {
+        bottle.node.status().warnings.iter().any(|warning| warning.contains("10.0.0.1:7700"))
+    };
     assert!(warns(&bottle));
     assert_eq!(asked(&mut bottle, "not-reachable").len(), 1);
     bottle.input(own(&["/ip4/10.0.0.1/tcp/7700"], None));
@@ -59,7 +64,8 @@ fn a_node_that_nobody_can_connect_to_warns() {
 fn seeded(seed: &str) -> Bottle {
     let config = Config { seeds: vec![seed.into()], ..Config::default() };
     let identity = cluster().identity(10);
-    let node = Node::new(config, identity, Saved::default(), facts(), WallClock(0), [7; 32], Time::ZERO);
+    let node =
+        Node::new(config, identity, Saved::default(), facts(), WallClock(0), [7; 32], Time::ZERO);
     let mut bottle = Bottle::new(node);
     bottle.run_for(Duration::ZERO);
     bottle
@@ -73,13 +79,18 @@ fn a_seeds_name_is_looked_up_at_each_try() {
     let found = |found| Input::Resolved { seed: "first.example:7700".into(), found };
     bottle.input(found(Err("its name cannot be looked up".into())));
     assert_eq!(asked(&mut bottle, "seed-unreachable").len(), 1);
-    assert!(bottle.node.status().warnings.iter().any(|warning| warning.contains("cannot be looked up")));
+    assert!(
+        bottle.node.status().warnings.iter().any(|warning| warning.contains("cannot be looked up"))
+    );
     bottle.run_for(Duration::from_secs(1));
     assert_eq!(asked(&mut bottle, "Resolve").len(), 1, "half a second later");
     let both = addresses(&["/ip4/10.0.0.1/tcp/7700", "/ip4/10.0.0.2/tcp/7700"]);
     bottle.input(found(Ok(both.clone())));
     let dialled = asked(&mut bottle, "Dial {");
-    assert!(dialled.len() == 1 && dialled[0].contains("10.0.0.1") && dialled[0].contains("10.0.0.2"), "{dialled:?}");
+    assert!(
+        dialled.len() == 1 && dialled[0].contains("10.0.0.1") && dialled[0].contains("10.0.0.2"),
+        "{dialled:?}"
+    );
     let target = DialTarget::Address("first.example:7700".into());
     bottle.input(Input::DialFailed { target, how: DialFailure::TimedOut });
     bottle.run_for(Duration::from_secs(2));

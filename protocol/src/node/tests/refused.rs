@@ -56,10 +56,23 @@ fn refused_change_is_nowhere() {
 fn asks_to_join(cluster: &bottle::Cluster, bottle: &mut Bottle) -> (NodeId, Message) {
     let joiner = cluster.identity(20);
     let id = NodeId(joiner.keys.public().0);
-    let node = Node::new(Config::default(), joiner, Saved::default(), facts(), WallClock(0), [7; 32], Time::ZERO);
+    let node = Node::new(
+        Config::default(),
+        joiner,
+        Saved::default(),
+        facts(),
+        WallClock(0),
+        [7; 32],
+        Time::ZERO,
+    );
     let mut joiner = Bottle::new(node);
     joiner.input(Input::LinkUp { peer: bottle.node.id() });
-    let join = joiner.said.iter().find(|message| matches!(message, Message::Join { .. })).expect("it asks").clone();
+    let join = joiner
+        .said
+        .iter()
+        .find(|message| matches!(message, Message::Join { .. }))
+        .expect("it asks")
+        .clone();
     bottle.input(Input::LinkUp { peer: id });
     (id, join)
 }
@@ -70,7 +83,8 @@ fn refused_admission_is_nowhere() {
     let cluster = cluster();
     let mut bottle = Bottle::new(cluster.founder(Saved::default()));
     let (id, join) = asks_to_join(&cluster, &mut bottle);
-    let (before, is_answer) = (bottle.node.roots(), |it: &Message| matches!(it, Message::Admitted { .. }));
+    let (before, is_answer) =
+        (bottle.node.roots(), |it: &Message| matches!(it, Message::Admitted { .. }));
     bottle.disk = false;
     bottle.input(Input::Message { from: id, message: join.clone() });
     bottle.input(Input::Message { from: id, message: join.clone() });
@@ -106,7 +120,8 @@ fn command_waits_for_the_change_before_it() {
     bottle.request(Command::Prepare { name: web(), spec: Some(spec(3, 32 << 20)), force: false });
     bottle.disk = true;
     bottle.input(Input::Stored { upto: bottle.last_batch });
-    let [Reply::Accepted { .. }, Reply::Prepared { draft, current, .. }] = &bottle.replies[..] else {
+    let [Reply::Accepted { .. }, Reply::Prepared { draft, current, .. }] = &bottle.replies[..]
+    else {
         panic!("{:?}", bottle.replies)
     };
     assert_eq!(current.as_ref().map(|spec| spec.replicas), Some(2));
@@ -159,7 +174,12 @@ fn refused_incarnation_is_written_when_the_disk_recovers() {
     fails(&mut bottle);
     recovers(&mut bottle);
     assert_eq!(incarnation(&bottle), before + 5);
-    assert!(bottle.records.iter().any(|record| matches!(record, Record::Incarnation(it) if *it == before + 5)));
+    assert!(
+        bottle
+            .records
+            .iter()
+            .any(|record| matches!(record, Record::Incarnation(it) if *it == before + 5))
+    );
 }
 
 /// A disk that recovers and fails at once is as before.
@@ -182,8 +202,9 @@ fn disk_that_fails_again_makes_the_node_read_only_again() {
     assert!(matches!(bottle.publish(&cluster, &spec(2, 32 << 20)), Reply::Accepted { .. }));
 }
 
-/// Somebody else's change of the same workload comes while one is on its way to disk. It was written as the only one, in the place of
-/// the one before, whose author was told that it counts: a restart knew nothing of that.
+/// Somebody else's change of the same workload comes while one is on its way to disk. It was
+/// written as the only one, in the place of the one before, whose author was told that it counts: a
+/// restart knew nothing of that.
 #[test]
 fn what_comes_from_a_peer_leaves_a_change_on_its_way_to_disk() {
     let cluster = cluster();
@@ -197,14 +218,18 @@ fn what_comes_from_a_peer_leaves_a_change_on_its_way_to_disk() {
     bottle.disk = false;
     bottle.request(Command::Submit { change: mine.raw() });
     bottle.disk = true;
-    bottle.input(Input::Message { from: friend, message: Message::Changed { change: theirs.raw(), holder: None } });
+    bottle.input(Input::Message {
+        from: friend,
+        message: Message::Changed { change: theirs.raw(), holder: None },
+    });
     assert!(matches!(bottle.replies.pop(), Some(Reply::Accepted { .. })));
     let again = cluster.founder(saved(&bottle.records));
     let has = |change: &Change| again.holds_change(&change.signed.key, &change.hash());
     assert!(has(&theirs) && has(&mine));
 }
 
-/// A joining node asks every two seconds. Each question was a write of its own, which the next one put off.
+/// A joining node asks every two seconds. Each question was a write of its own, which the next one
+/// put off.
 #[test]
 fn who_asks_again_while_the_disk_is_slow_is_let_in_by_the_first_write() {
     let cluster = cluster();
@@ -219,7 +244,8 @@ fn who_asks_again_while_the_disk_is_slow_is_let_in_by_the_first_write() {
     assert!(bottle.said.iter().any(|message| matches!(message, Message::Admitted { .. })));
 }
 
-/// With a disk that hangs neither changes nor those who wait for them pile up without end: further ones are told so.
+/// With a disk that hangs neither changes nor those who wait for them pile up without end: further
+/// ones are told so.
 #[test]
 fn what_waits_for_a_slow_disk_is_bounded() {
     let cluster = cluster();
@@ -232,14 +258,19 @@ fn what_waits_for_a_slow_disk_is_bounded() {
         let spec = Spec::try_from(SpecForm { name, ..spec.clone().into() }).unwrap();
         let change = cluster.sign(draft.clone(), &spec.name, Value::workload(&spec));
         bottle.request(Command::Submit { change: change.raw() });
-        bottle.request(Command::Prepare { name: spec.name.clone(), spec: Some(spec), force: false });
+        bottle.request(Command::Prepare {
+            name: spec.name.clone(),
+            spec: Some(spec),
+            force: false,
+        });
     };
     (0..1_024).for_each(|number| submit(&mut bottle, number));
     assert_eq!(bottle.replies, []);
     let name: WorkloadName = "w0".parse().unwrap();
     bottle.request(Command::Prepare { name, spec: None, force: false });
     submit(&mut bottle, 1_024);
-    let busy: Vec<bool> = bottle.replies.iter().map(|it| matches!(it, Reply::Refused(Refusal::Busy(_)))).collect();
+    let busy: Vec<bool> =
+        bottle.replies.iter().map(|it| matches!(it, Reply::Refused(Refusal::Busy(_)))).collect();
     assert_eq!(busy, [true, true, false], "{:?}", bottle.replies);
     bottle.node.queues().iter().for_each(|queue| assert!(!queue.is_overfull(), "{queue:?}"));
 }
@@ -255,7 +286,8 @@ fn founder_whose_own_admission_was_refused_is_a_member_when_the_disk_recovers() 
     assert_eq!(bottle.node.status().nodes, 1);
 }
 
-/// Were it to start the new version, a restart would know nothing of it and start the old one: it leaves the place to others.
+/// Were it to start the new version, a restart would know nothing of it and start the old one: it
+/// leaves the place to others.
 #[test]
 fn node_that_cannot_write_starts_no_new_version() {
     let cluster = cluster();
@@ -268,7 +300,10 @@ fn node_that_cannot_write_starts_no_new_version() {
     bottle.disk = false;
     fails(&mut bottle);
     bottle.orders.clear();
-    bottle.input(Input::Message { from: friend, message: Message::Changed { change: newer.raw(), holder: None } });
+    bottle.input(Input::Message {
+        from: friend,
+        message: Message::Changed { change: newer.raw(), holder: None },
+    });
     bottle.run_for(Duration::from_secs(5));
     assert!(matches!(bottle.orders[..], [Order::Stop { .. }]), "{:?}", bottle.orders);
     assert_eq!(bottle.node.own_claims().count(), 0);

@@ -4,10 +4,12 @@ use super::bidding::Bidding;
 use super::*;
 use crate::model::{Phase, Token};
 
-/// While it was away a new version was published, and another node took over. It came back, replaced what it ran in place, said at
-/// once that it was healthy, and being the older holder took the replica back.
+/// While it was away a new version was published, and another node took over. It came back,
+/// replaced what it ran in place, said at once that it was healthy, and being the older holder took
+/// the replica back.
 #[test]
-fn what_returns_in_an_old_version_is_not_told_to_be_healthy_before_its_node_knows_what_the_others_know() {
+fn what_returns_in_an_old_version_is_not_told_to_be_healthy_before_its_node_knows_what_the_others_know()
+ {
     let cluster = cluster();
     let mut bottle = Bottle::new(cluster.founder(Saved::default()));
     bottle.publish(&cluster, &spec(1, 32 << 20));
@@ -16,16 +18,24 @@ fn what_returns_in_an_old_version_is_not_told_to_be_healthy_before_its_node_know
     let other = NodeId(cluster.identity(20).keys.public().0);
     saved.changes.push(trust::admit(&cluster.genesis, &cluster.join, other, 1, 1).unwrap().raw());
     let mut again = Bottle::new(cluster.founder(saved));
-    again.input(Input::Message { from: other, message: Message::Changed { change: newer.raw(), holder: None } });
+    again.input(Input::Message {
+        from: other,
+        message: Message::Changed { change: newer.raw(), holder: None },
+    });
     assert_eq!(again.orders.len(), 2, "the new version starts at once: {:?}", again.orders);
     let phase = |bottle: &Bottle| bottle.node.own_claims().next().unwrap().phase.clone();
     assert_eq!((again.node.status().ready, phase(&again)), (false, Phase::Starting));
     again.run_for(Duration::from_secs(15));
-    assert_eq!((again.node.status().ready, phase(&again)), (true, Phase::Healthy), "with nobody there it is told");
+    assert_eq!(
+        (again.node.status().ready, phase(&again)),
+        (true, Phase::Healthy),
+        "with nobody there it is told"
+    );
 }
 
-/// It was cut off, and another took its replica over. When the two met again its own had just failed; it was started anew, said to be
-/// healthy, and being the older holder took the replica from the one that had run it well all the while.
+/// It was cut off, and another took its replica over. When the two met again its own had just
+/// failed; it was started anew, said to be healthy, and being the older holder took the replica
+/// from the one that had run it well all the while.
 #[test]
 fn what_recovers_is_not_told_to_be_healthy_while_another_runs_it_well() {
     let mut it = Bidding::new();
@@ -41,7 +51,15 @@ fn what_recovers_is_not_told_to_be_healthy_while_another_runs_it_well() {
     let award = Signed::sign(award, &it.owners.keys, &it.genesis.cluster()).wire();
     let since = WallClock(1_800_000_000_000);
     let name = "web".parse().unwrap();
-    let claim = crate::model::Claim { replica, name, generation, token, phase: Phase::Healthy, since, award };
+    let claim = crate::model::Claim {
+        replica,
+        name,
+        generation,
+        token,
+        phase: Phase::Healthy,
+        since,
+        award,
+    };
     let slot = crate::model::Slot { slot: replica.slot(), counter: 1, claims: vec![claim] };
     let slot = Signed::sign(slot, &it.owners.keys, &it.genesis.cluster()).wire();
     it.bottle.input(Input::Message { from: other, message: Message::Slot(slot) });
@@ -53,8 +71,9 @@ fn what_recovers_is_not_told_to_be_healthy_while_another_runs_it_well() {
     assert_eq!(phase(&it), "healthy", "with the other gone");
 }
 
-/// It was suspended while a replica was starting, and others took that over. When it woke up, word from its own runtime was read first:
-/// it said that the replica was healthy, and being the older holder took it back.
+/// It was suspended while a replica was starting, and others took that over. When it woke up, word
+/// from its own runtime was read first: it said that the replica was healthy, and being the older
+/// holder took it back.
 #[test]
 fn what_starts_while_its_node_stands_still_is_not_told_before_the_others_are_heard() {
     let mut it = Bidding::new();

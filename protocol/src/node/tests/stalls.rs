@@ -15,7 +15,14 @@ fn digest() -> Digest {
 fn asks(it: &mut Bidding) -> Price {
     let (auction, ReplicaId { uid, place }) = (it.auction(), it.replica);
     let generation = it.generation;
-    let announce = auction::Announce { auction, uid, generation, places: vec![place], answer_ms: 100, hold_ms: 5_000 };
+    let announce = auction::Announce {
+        auction,
+        uid,
+        generation,
+        places: vec![place],
+        answer_ms: 100,
+        hold_ms: 5_000,
+    };
     match &it.hears(auction::Message::Announce(announce))[..] {
         [Message::Auction(auction::Message::Bid { prices, .. })] => prices[0],
         other => panic!("a bid was expected, not {other:?}"),
@@ -36,10 +43,13 @@ fn a_stalling_path_is_shown_until_transfers_pass() {
     let said = note(&it).unwrap();
     assert!(said.contains(WORDS) && said.contains("since 08:00 UTC"), "{said}");
     assert!(it.bottle.node.views_version() > version);
-    let told = |it: &Bidding, kind: &str| it.bottle.asked.iter().filter(|text| text.contains(kind)).count();
+    let told = |it: &Bidding, kind: &str| {
+        it.bottle.asked.iter().filter(|text| text.contains(kind)).count()
+    };
     it.bottle.input(Input::PathChanged { peer: owner, is_stalling: true });
     assert_eq!(told(&it, "transfers-stall"), 1, "known is no news");
-    let other = it.bottle.node.nodes().into_iter().find(|node| node.id != owner.to_string()).unwrap();
+    let other =
+        it.bottle.node.nodes().into_iter().find(|node| node.id != owner.to_string()).unwrap();
     assert_eq!((other.path, other.state.as_str()), (None, "up"));
     it.bottle.input(Input::PathChanged { peer: owner, is_stalling: false });
     assert_eq!((note(&it), told(&it, "transfers-pass")), (None, 1));
@@ -51,17 +61,26 @@ fn holders_on_stalling_paths_are_asked_last() {
     let asked = |is_stalling: bool| {
         let cluster = cluster();
         let mut founder = Bottle::new(cluster.founder(Saved::default()));
-        let (one, other) = (cluster.joins(20, &mut founder).node.id(), cluster.joins(30, &mut founder).node.id());
+        let (one, other) =
+            (cluster.joins(20, &mut founder).node.id(), cluster.joins(30, &mut founder).node.id());
         let (first, second) = (one.min(other), one.max(other));
         for node in [one, other] {
-            founder.input(Input::Message { from: node, message: Message::Have { node, digest: digest() } });
+            founder.input(Input::Message {
+                from: node,
+                message: Message::Have { node, digest: digest() },
+            });
         }
         if is_stalling {
             founder.input(Input::PathChanged { peer: first, is_stalling });
         }
         founder.no_bytes = Some("not now");
         founder.publish(&cluster, &spec(1, 32 << 20));
-        let asked = founder.asked.iter().find(|text| text.contains("Fetch")).expect("it wants the bytes").clone();
+        let asked = founder
+            .asked
+            .iter()
+            .find(|text| text.contains("Fetch"))
+            .expect("it wants the bytes")
+            .clone();
         let place = |node: NodeId| asked.find(&format!("{node:?}")).expect("each is asked");
         place(first) < place(second)
     };
@@ -69,7 +88,8 @@ fn holders_on_stalling_paths_are_asked_last() {
     assert!(!asked(true));
 }
 
-/// A node that could not fetch an artifact bids, since it may be the only one that can run it, and asks the most.
+/// A node that could not fetch an artifact bids, since it may be the only one that can run it, and
+/// asks the most.
 #[test]
 fn a_bidder_that_could_not_fetch_asks_the_most() {
     let mut it = Bidding::new();
@@ -77,7 +97,8 @@ fn a_bidder_that_could_not_fetch_asks_the_most() {
     assert!(asks(&mut it).fetch < dearest, "it has not tried");
     let mut it = Bidding::new();
     it.bottle.no_bytes = Some(WORDS);
-    it.bottle.input(Input::Fetched { digest: digest(), outcome: FetchOutcome::Failed(WORDS.into()) });
+    it.bottle
+        .input(Input::Fetched { digest: digest(), outcome: FetchOutcome::Failed(WORDS.into()) });
     assert_eq!(asks(&mut it).fetch, dearest);
 }
 
@@ -85,7 +106,8 @@ fn a_bidder_that_could_not_fetch_asks_the_most() {
 fn a_replica_whose_artifact_stalls_says_so() {
     let mut it = Bidding::new();
     it.bottle.no_bytes = Some("small messages pass, transfers stall: packets are lost");
-    it.bottle.input(Input::Fetched { digest: digest(), outcome: FetchOutcome::Failed(WORDS.into()) });
+    it.bottle
+        .input(Input::Fetched { digest: digest(), outcome: FetchOutcome::Failed(WORDS.into()) });
     asks(&mut it);
     it.hears(it.award());
     let view = it.bottle.node.workload(&"web".parse().unwrap()).unwrap();
@@ -93,5 +115,8 @@ fn a_replica_whose_artifact_stalls_says_so() {
     let reason = mine.reason.clone().unwrap_or_default();
     assert!(mine.phase == "starting" && reason.contains(WORDS), "{mine:?}");
     let explained = it.bottle.node.explain(&"web/0".parse().unwrap()).unwrap();
-    assert!(explained.now[0].reason.as_ref().is_some_and(|reason| reason.contains(WORDS)), "{explained:?}");
+    assert!(
+        explained.now[0].reason.as_ref().is_some_and(|reason| reason.contains(WORDS)),
+        "{explained:?}"
+    );
 }

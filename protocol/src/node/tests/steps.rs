@@ -20,8 +20,8 @@ fn told(bottle: &Bottle) -> Vec<Slot> {
     slots.collect()
 }
 
-/// Each claim and each phase was a message to all, with all of its slot in it: hundreds in one moment for four hundred replicas,
-/// and others' inboxes hold 256.
+/// Each claim and each phase was a message to all, with all of its slot in it: hundreds in one
+/// moment for four hundred replicas, and others' inboxes hold 256.
 #[test]
 fn a_step_of_hundreds_is_told_by_few_messages() {
     let cluster = cluster();
@@ -38,7 +38,8 @@ fn a_step_of_hundreds_is_told_by_few_messages() {
     assert_eq!(claims.filter(|claim| claim.phase == Phase::Healthy).count(), 400);
 }
 
-/// One replica, as after a failover: neither its claim nor its health waits for anything but the disk.
+/// One replica, as after a failover: neither its claim nor its health waits for anything but the
+/// disk.
 #[test]
 fn a_single_replica_is_told_at_once() {
     let cluster = cluster();
@@ -74,7 +75,8 @@ fn what_is_won_together_is_written_once() {
     assert!(written.len() > 1 && written.values().all(|times| *times == 1), "{written:?}");
 }
 
-/// A large workload rests between looks; what happened to it meanwhile is looked at without more news of it.
+/// A large workload rests between looks; what happened to it meanwhile is looked at without more
+/// news of it.
 #[test]
 fn what_comes_while_a_large_workload_rests_is_placed() {
     let cluster = cluster();
@@ -90,7 +92,8 @@ fn what_comes_while_a_large_workload_rests_is_placed() {
     assert_eq!(bottle.node.routes().1[&name].len(), 420);
 }
 
-/// More changes than are told in one burst: the last of them follow by themselves, without other news.
+/// More changes than are told in one burst: the last of them follow by themselves, without other
+/// news.
 #[test]
 fn what_is_beyond_a_burst_is_told_soon() {
     let cluster = cluster();
@@ -98,13 +101,15 @@ fn what_is_beyond_a_burst_is_told_soon() {
     bottle.publish(&cluster, &tiny(400));
     bottle.run_for(Duration::from_secs(3));
     bottle.told_all.clear();
-    let replicas: Vec<_> = bottle.node.own_claims().map(|claim| (claim.replica, claim.generation)).collect();
+    let replicas: Vec<_> =
+        bottle.node.own_claims().map(|claim| (claim.replica, claim.generation)).collect();
     for (replica, generation) in replicas {
         let state = ReplicaState::Failed { reason: "trapped".into(), retryable: true };
         bottle.input(Input::Report(Report { replica, generation, state }));
     }
     let failing = |bottle: &Bottle| {
-        let last: BTreeMap<u8, Slot> = told(bottle).into_iter().map(|slot| (slot.slot, slot)).collect();
+        let last: BTreeMap<u8, Slot> =
+            told(bottle).into_iter().map(|slot| (slot.slot, slot)).collect();
         let claims = last.values().flat_map(|slot| &slot.claims);
         claims.filter(|claim| matches!(claim.phase, Phase::Failing { .. })).count()
     };
@@ -113,21 +118,26 @@ fn what_is_beyond_a_burst_is_told_soon() {
     assert_eq!(failing(&bottle), 400);
 }
 
-/// Two workloads of more replicas than an owner has under way: the first takes all the room, and the other is put up when there is
-/// some, though nothing has happened to it.
+/// Two workloads of more replicas than an owner has under way: the first takes all the room, and
+/// the other is put up when there is some, though nothing has happened to it.
 #[test]
 fn a_workload_that_found_no_room_is_put_up_later() {
     let cluster = cluster();
     let facts = Facts { capacity: Resources { memory: 4 << 30, cpu: 4_000 }, ..facts() };
     let config = Config { name: "a".into(), founder: true, ..Config::default() };
     let wall = WallClock(1_800_000_000_000);
-    let node = Node::new(config, cluster.identity(10), Saved::default(), facts, wall, [7; 32], Time::ZERO);
+    let node =
+        Node::new(config, cluster.identity(10), Saved::default(), facts, wall, [7; 32], Time::ZERO);
     let mut bottle = Bottle::new(node);
     bottle.disk = false;
     for name in ["one", "two"] {
-        let spec = Spec::try_from(SpecForm { name: name.parse().unwrap(), ..tiny(600).into() }).unwrap();
-        let prepare = Command::Prepare { name: spec.name.clone(), spec: Some(spec.clone()), force: false };
-        let Reply::Prepared { draft, .. } = bottle.command(prepare) else { panic!("it is prepared") };
+        let spec =
+            Spec::try_from(SpecForm { name: name.parse().unwrap(), ..tiny(600).into() }).unwrap();
+        let prepare =
+            Command::Prepare { name: spec.name.clone(), spec: Some(spec.clone()), force: false };
+        let Reply::Prepared { draft, .. } = bottle.command(prepare) else {
+            panic!("it is prepared")
+        };
         let change = cluster.sign(draft, &spec.name, Value::workload(&spec));
         bottle.request(Command::Submit { change: change.raw() });
     }

@@ -24,8 +24,9 @@ fn shown(it: &mut Bidding) -> Vec<Vec<u8>> {
     found
 }
 
-/// Many replicas were won, some in one slot, and the disk failed over their claims. They were let go of one after another, and the
-/// word of the first told that the others were claimed: what a restart would know nothing of.
+/// Many replicas were won, some in one slot, and the disk failed over their claims. They were let
+/// go of one after another, and the word of the first told that the others were claimed: what a
+/// restart would know nothing of.
 #[test]
 fn a_node_whose_disk_fails_does_not_tell_of_one_claim_while_it_lets_go_of_another() {
     let cluster = cluster();
@@ -41,8 +42,8 @@ fn a_node_whose_disk_fails_does_not_tell_of_one_claim_while_it_lets_go_of_anothe
     assert!(!told.is_empty(), "it may be said that there is nothing");
 }
 
-/// It let go of a replica, and the disk failed over that. The word of it waited for the disk and was dropped: to the others it ran
-/// there until something else changed in the slot.
+/// It let go of a replica, and the disk failed over that. The word of it waited for the disk and
+/// was dropped: to the others it ran there until something else changed in the slot.
 #[test]
 fn what_was_let_go_is_told_though_the_disk_failed_over_it() {
     let cluster = cluster();
@@ -51,17 +52,24 @@ fn what_was_let_go_is_told_though_the_disk_failed_over_it() {
     assert_eq!(told(&bottle).last().map(|slot| slot.claims.len()), Some(1));
     let before = bottle.node.roots();
     bottle.disk = false;
-    let Some(Order::Run { replica, generation, .. }) = bottle.orders.first().cloned() else { panic!("it runs") };
+    let Some(Order::Run { replica, generation, .. }) = bottle.orders.first().cloned() else {
+        panic!("it runs")
+    };
     let state = ReplicaState::Failed { reason: "trapped".into(), retryable: false };
     bottle.input(Input::Report(Report { replica, generation, state }));
     bottle.run_for(Duration::from_secs(3));
-    assert_eq!(bottle.node.own_claim(&replica).map(|claim| claim.phase.as_str()), None, "it is given up");
+    assert_eq!(
+        bottle.node.own_claim(&replica).map(|claim| claim.phase.as_str()),
+        None,
+        "it is given up"
+    );
     bottle.input(Input::StoreFailed { why: "no space left".into() });
     assert_eq!(told(&bottle).last().map(|slot| slot.claims.len()), Some(0));
     assert_ne!(bottle.node.roots(), before, "nor do they learn of it by comparison");
 }
 
-/// Gossip waited for the disk, and comparison did not: whoever compared in that moment was given the claim.
+/// Gossip waited for the disk, and comparison did not: whoever compared in that moment was given
+/// the claim.
 #[test]
 fn a_claim_is_not_shown_to_those_who_compare_before_it_is_on_disk() {
     let mut it = Bidding::new();
@@ -76,8 +84,8 @@ fn a_claim_is_not_shown_to_those_who_compare_before_it_is_on_disk() {
     assert_ne!(it.bottle.node.roots(), before);
 }
 
-/// The keeper of a replica took over the greater token of one that yields, and was killed when it had told it with the next
-/// phase and not yet written it.
+/// The keeper of a replica took over the greater token of one that yields, and was killed when it
+/// had told it with the next phase and not yet written it.
 #[test]
 fn a_token_that_was_taken_over_is_not_told_before_it_is_on_disk() {
     let mut it = Bidding::new();
@@ -97,8 +105,8 @@ fn a_token_that_was_taken_over_is_not_told_before_it_is_on_disk() {
     assert_eq!(told(&it.bottle).len(), before);
 }
 
-/// The claim was on disk while the link to the owner was gone. By the time there was another link the replica had been let go, and
-/// the owner was told that it was claimed.
+/// The claim was on disk while the link to the owner was gone. By the time there was another link
+/// the replica had been let go, and the owner was told that it was claimed.
 #[test]
 fn an_owner_is_not_told_of_a_claim_that_was_let_go_while_the_link_was_made() {
     let mut it = Bidding::new();
@@ -110,14 +118,20 @@ fn an_owner_is_not_told_of_a_claim_that_was_let_go_while_the_link_was_made() {
     it.bottle.input(Input::LinkDown { peer: owner });
     it.bottle.input(Input::Stored { upto: PersistId(3) });
     it.bottle.run_for(Duration::from_secs(3));
-    assert_eq!(it.bottle.node.own_claim(&it.replica).map(|claim| claim.phase.as_str()), None, "it is given up");
+    assert_eq!(
+        it.bottle.node.own_claim(&it.replica).map(|claim| claim.phase.as_str()),
+        None,
+        "it is given up"
+    );
     it.bottle.said.clear();
     it.bottle.input(Input::LinkUp { peer: owner });
-    let is_claimed = |message: &&Message| matches!(message, Message::Auction(auction::Message::Claimed { .. }));
+    let is_claimed =
+        |message: &&Message| matches!(message, Message::Auction(auction::Message::Claimed { .. }));
     assert_eq!(it.bottle.said.iter().find(is_claimed), None);
 }
 
-/// It is the keeper, and its disk takes no writes: a greater token that it took over would be gone with the next restart.
+/// It is the keeper, and its disk takes no writes: a greater token that it took over would be gone
+/// with the next restart.
 #[test]
 fn a_node_that_cannot_write_takes_over_no_token() {
     let mut it = Bidding::new();

@@ -4,7 +4,10 @@ use super::*;
 
 fn print() -> impl Strategy<Value = Print> {
     // Often one that exists.
-    prop_oneof![any::<[u8; 8]>().prop_map(|bytes| Print::head(&Digest(stretched(bytes)))), (0..40u64).prop_map(head)]
+    prop_oneof![
+        any::<[u8; 8]>().prop_map(|bytes| Print::head(&Digest(stretched(bytes)))),
+        (0..40u64).prop_map(head)
+    ]
 }
 
 fn stretched(bytes: [u8; 8]) -> [u8; 32] {
@@ -37,7 +40,11 @@ fn asked() -> impl Strategy<Value = Asked> {
 }
 
 fn leaf() -> impl Strategy<Value = Leaf> {
-    (print(), print(), any::<bool>()).prop_map(|(head, version, fresh)| Leaf { head, version, fresh })
+    (print(), print(), any::<bool>()).prop_map(|(head, version, fresh)| Leaf {
+        head,
+        version,
+        fresh,
+    })
 }
 
 fn node() -> impl Strategy<Value = Node> {
@@ -63,16 +70,14 @@ fn message() -> impl Strategy<Value = (Message, bool)> {
             .prop_map(|(round, step, asked)| Message::Ask { round, step, asked }),
         (round.clone(), 0..3u32, proptest::collection::vec((asked(), node()), 0..5))
             .prop_map(|(round, step, nodes)| Message::Nodes { round, step, nodes }),
-        (round.clone(), any::<bool>()).prop_map(|(round, agreed)| Message::Outcome { round, agreed }),
+        (round.clone(), any::<bool>())
+            .prop_map(|(round, agreed)| Message::Outcome { round, agreed }),
         (round, tree.clone(), proptest::collection::vec(leaf(), 0..50))
             .prop_map(|(round, tree, leaves)| Message::Offer { round, tree, leaves }),
         (0..4u32, tree, proptest::collection::vec(print(), 0..300), 0..3u16)
             .prop_map(|(request, tree, heads, skip)| Message::Fetch { request, tree, heads, skip }),
-        (0..4u32, items, 0..300u16, 0..3u16).prop_map(|(request, items, answered, skip)| Message::Items {
-            request,
-            items,
-            answered,
-            skip
+        (0..4u32, items, 0..300u16, 0..3u16).prop_map(|(request, items, answered, skip)| {
+            Message::Items { request, items, answered, skip }
         }),
     ];
     (message, any::<bool>())
@@ -134,8 +139,8 @@ proptest! {
     }
 }
 
-/// An answer that claimed more than was asked ended the fetch without striking its keys off the list of what is under way,
-/// so nobody was ever asked for them again.
+/// An answer that claimed more than was asked ended the fetch without striking its keys off the
+/// list of what is under way, so nobody was ever asked for them again.
 #[test]
 fn an_answer_that_claims_too_much_leaves_its_keys_to_others() {
     let mut world = World::new(3, Config::default(), 5);
@@ -158,7 +163,11 @@ fn a_stranger_is_not_answered() {
     let round = Round { salt: 1, number: 1 };
     let roots = vec![Root { settled: Print::NONE, now: Print::NONE }; 4];
     world.inject(1, 0, Message::Roots { round, roots });
-    world.inject(1, 0, Message::Fetch { request: 1, tree: world::tree(1), heads: vec![head(1)], skip: 0 });
+    world.inject(
+        1,
+        0,
+        Message::Fetch { request: 1, tree: world::tree(1), heads: vec![head(1)], skip: 0 },
+    );
     assert_eq!(world.bytes, 0);
 }
 
@@ -179,7 +188,11 @@ fn what_nobody_asked_for_is_not_handed_on() {
     let mut world = in_step(4);
     let payload = codec::encode(&(1u64, 9u64, 0u32, vec![0u8; 4]));
     for request in 0..5 {
-        world.inject(1, 0, Message::Items { request, items: vec![payload.clone()], answered: 1, skip: 0 });
+        world.inject(
+            1,
+            0,
+            Message::Items { request, items: vec![payload.clone()], answered: 1, skip: 0 },
+        );
     }
     assert_eq!((world.received(0), world.version(0, 1)), (0, Some(1)));
 }

@@ -30,10 +30,15 @@ fn messages_stay_within_the_rate_and_the_size() {
     world.link(0, 1);
     for second in 1..=8 {
         world.run(secs(1));
-        // One answer of at most 64 KiB and one offer of 1,024 leaves may overdraw; questions are not held back.
+        // One answer of at most 64 KiB and one offer of 1,024 leaves may overdraw; questions are
+        // not held back.
         let most = (32 + 64 + 17 + second * (64 + 1)) * 1024;
-        let sent: usize =
-            world.transcript.iter().filter(|(_, from, ..)| *from == 0).map(|(.., bytes)| bytes.len()).sum();
+        let sent: usize = world
+            .transcript
+            .iter()
+            .filter(|(_, from, ..)| *from == 0)
+            .map(|(.., bytes)| bytes.len())
+            .sum();
         assert!(sent <= most as usize, "{sent} bytes in {second} s");
     }
     assert!(!world.converged(), "or the rate was no bound");
@@ -73,7 +78,11 @@ fn a_difference_that_cannot_be_mended_does_not_keep_nodes_apart() {
         let received = world.received(refusing);
         assert!((1..=14).contains(&received), "{received}");
         world.run(secs(600));
-        assert!(world.received(refusing) - received <= 4 * 11, "{}", world.received(refusing) - received);
+        assert!(
+            world.received(refusing) - received <= 4 * 11,
+            "{}",
+            world.received(refusing) - received
+        );
         // Once it takes them, they come without a restart.
         world.refusals.clear();
         world.run(secs(180));

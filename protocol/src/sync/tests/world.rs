@@ -59,9 +59,9 @@ fn hash(entry: u64, version: u64) -> Digest {
 impl Source for Store {
     fn load(&self, tree: Tree, key: &Digest) -> Vec<Vec<u8>> {
         let part = |part| {
-            self.entries
-                .get(&(tree, *key))
-                .map(|(entry, version)| codec::encode(&(*entry, *version, part, vec![7u8; self.part_bytes])))
+            self.entries.get(&(tree, *key)).map(|(entry, version)| {
+                codec::encode(&(*entry, *version, part, vec![7u8; self.part_bytes]))
+            })
         };
         (0..self.parts).filter_map(part).collect()
     }
@@ -154,7 +154,8 @@ impl World {
 
     /// Makes `node` compare with `peer` now, as chance does.
     pub fn compare(&mut self, node: usize, peer: usize) {
-        let known = self.rooms[node].repair.peers.get_mut(&id(peer as u8)).expect("they are linked");
+        let known =
+            self.rooms[node].repair.peers.get_mut(&id(peer as u8)).expect("they are linked");
         known.compare_at = Some(self.now);
     }
 
@@ -163,10 +164,14 @@ impl World {
         let end = self.now + span;
         loop {
             let deadlines = self.rooms.iter().enumerate().filter(|(_, room)| !room.mute);
-            let deadline = deadlines.filter_map(|(node, room)| Some((room.repair.poll_timeout()?.0, node))).min();
+            let deadline = deadlines
+                .filter_map(|(node, room)| Some((room.repair.poll_timeout()?.0, node)))
+                .min();
             let arrival = self.arrivals.keys().next().copied();
             match (arrival, deadline) {
-                (Some((at, number)), _) if at <= end && deadline.is_none_or(|(due, _)| at <= due) => {
+                (Some((at, number)), _)
+                    if at <= end && deadline.is_none_or(|(due, _)| at <= due) =>
+                {
                     self.now = self.now.max(at);
                     let arrival = self.arrivals.remove(&(at, number)).expect("it was just there");
                     self.arrive(arrival);
@@ -186,7 +191,8 @@ impl World {
     /// Hands a message to `to` as if `from` had sent it.
     pub fn inject(&mut self, from: usize, to: usize, message: Message) {
         let (room, mut out) = (&mut self.rooms[to], Out::new());
-        let facts = room.repair.handle_message(self.now, id(from as u8), message, &room.store, &mut out);
+        let facts =
+            room.repair.handle_message(self.now, id(from as u8), message, &room.store, &mut out);
         self.after(to, facts, out);
     }
 
@@ -202,7 +208,9 @@ impl World {
             match fact {
                 Fact::Received { payload, tree: of, .. } => {
                     // What hostile peers send need not be an entry.
-                    let Ok((entry, version, _, _)) = codec::decode::<(u64, u64, u32, Vec<u8>)>(&payload) else {
+                    let Ok((entry, version, _, _)) =
+                        codec::decode::<(u64, u64, u32, Vec<u8>)>(&payload)
+                    else {
                         continue;
                     };
                     self.rooms[node].received += 1;
@@ -210,7 +218,9 @@ impl World {
                         self.apply(node, entry, version);
                     }
                 }
-                fact @ (Fact::InStep { .. } | Fact::OutOfStep { .. }) => self.rooms[node].facts.push(fact),
+                fact @ (Fact::InStep { .. } | Fact::OutOfStep { .. }) => {
+                    self.rooms[node].facts.push(fact)
+                }
             }
         }
         while let Some(outgoing) = out.pop() {

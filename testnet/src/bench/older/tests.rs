@@ -30,7 +30,11 @@ Options:
 ";
 
 fn one(flag: &str, values: &[&str], by_user: bool) -> Given {
-    Given { flag: flag.into(), values: values.iter().map(|value| (*value).to_owned()).collect(), by_user }
+    Given {
+        flag: flag.into(),
+        values: values.iter().map(|value| (*value).to_owned()).collect(),
+        by_user,
+    }
 }
 
 fn passed(given: &[Given]) -> Option<String> {
@@ -41,8 +45,14 @@ fn passed(given: &[Given]) -> Option<String> {
 fn options_are_passed_on_where_the_older_one_has_them() {
     let runs = one("--runs", &["5"], false);
     assert_eq!(passed(std::slice::from_ref(&runs)).as_deref(), Some("--runs 5"), "defaults, too");
-    assert_eq!(passed(&[one("--swarm-times", &["0"], false), runs.clone()]).as_deref(), Some("--runs 5"));
-    assert_eq!(passed(&[one("--seconds", &["5"], true), runs.clone()]).as_deref(), Some("--runs 5"));
+    assert_eq!(
+        passed(&[one("--swarm-times", &["0"], false), runs.clone()]).as_deref(),
+        Some("--runs 5")
+    );
+    assert_eq!(
+        passed(&[one("--seconds", &["5"], true), runs.clone()]).as_deref(),
+        Some("--runs 5")
+    );
     let cases = one("--case", &["kill", "bridges", "cut"], true);
     assert_eq!(passed(&[cases, runs]).as_deref(), Some("--case kill --case cut --runs 5"));
     assert_eq!(passed(&[one("--weather", &["storm"], true)]).as_deref(), Some("--weather storm"));
@@ -60,22 +70,40 @@ struct Whole {
 
 #[test]
 fn what_was_given_is_found_with_its_defaults() {
-    let words = ["bench", "--against", "publish", "failover", "--case", "kill", "--case", "cut", "--runs", "7"];
+    let words = [
+        "bench",
+        "--against",
+        "publish",
+        "failover",
+        "--case",
+        "kill",
+        "--case",
+        "cut",
+        "--runs",
+        "7",
+    ];
     let matches = Whole::command().get_matches_from(words);
     let (name, given) = given(&matches).unwrap();
     assert_eq!(name, "failover");
-    let expected =
-        [one("--case", &["kill", "cut"], true), one("--runs", &["7"], true), one("--swarm-times", &["3"], false)];
+    let expected = [
+        one("--case", &["kill", "cut"], true),
+        one("--runs", &["7"], true),
+        one("--swarm-times", &["3"], false),
+    ];
     assert_eq!(given, expected);
     let Benches { bench, .. } = Whole::parse_from(words).benches;
     let mut given = given;
     assert!(matches!(bench.lean(&mut given), Bench::Failover { swarm_times: 0, runs: 7, .. }));
     assert_eq!(given[2].values, ["0"]);
     let words = ["bench", "--against", "HEAD", "failover", "--swarm-times", "1"];
-    let (_, mut given) = super::super::given::given(&Whole::command().get_matches_from(words)).unwrap();
+    let (_, mut given) =
+        super::super::given::given(&Whole::command().get_matches_from(words)).unwrap();
     let bench = Whole::parse_from(words).benches.bench.lean(&mut given);
     assert!(matches!(bench, Bench::Failover { swarm_times: 1, .. }), "the user wants it");
-    assert!(Whole::try_parse_from(["bench", "--rounds", "3", "publish"]).is_err(), "rounds of what?");
+    assert!(
+        Whole::try_parse_from(["bench", "--rounds", "3", "publish"]).is_err(),
+        "rounds of what?"
+    );
 }
 
 /// A repository whose programs are as small as they can be; each commit replaces what its testnet
@@ -87,19 +115,30 @@ struct Repository {
 
 impl Repository {
     fn new(name: &str) -> Self {
-        let folder = std::env::temp_dir().join(format!("shoal-older-{}-{name}", std::process::id()));
+        let folder =
+            std::env::temp_dir().join(format!("shoal-older-{}-{name}", std::process::id()));
         let root = folder.join("repository");
         for package in ["shoal", "shoal-testnet"] {
             let source = root.join(package).join("src");
             fs::create_dir_all(&source).unwrap();
-            let manifest = format!("[package]\nname = \"{package}\"\nversion = \"0.0.0\"\nedition = \"2024\"\n");
-            let bin = if package == "shoal" { "" } else { "[[bin]]\nname = \"testnet\"\npath = \"src/main.rs\"\n" };
+            let manifest = format!(
+                "[package]\nname = \"{package}\"\nversion = \"0.0.0\"\nedition = \"2024\"\n"
+            );
+            let bin = if package == "shoal" {
+                ""
+            } else {
+                "[[bin]]\nname = \"testnet\"\npath = \"src/main.rs\"\n"
+            };
             fs::write(root.join(package).join("Cargo.toml"), manifest + bin).unwrap();
             fs::write(source.join("main.rs"), "fn main() {}\n").unwrap();
         }
-        fs::write(root.join("Cargo.toml"), "[workspace]\nresolver = \"3\"\nmembers = [\"shoal\", \"shoal-testnet\"]\n")
-            .unwrap();
-        let lock = "version = 4\n\n[[package]]\nname = \"shoal\"\nversion = \"0.0.0\"\n\n[[package]]\nname = \"shoal-testnet\"\nversion = \"0.0.0\"\n";
+        fs::write(
+            root.join("Cargo.toml"),
+            "[workspace]\nresolver = \"3\"\nmembers = [\"shoal\", \"shoal-testnet\"]\n",
+        )
+        .unwrap();
+        let lock = "version = 4\n\n[[package]]\nname = \"shoal\"\nversion \
+            = \"0.0.0\"\n\n[[package]]\nname = \"shoal-testnet\"\nversion = \"0.0.0\"\n";
         fs::write(root.join("Cargo.lock"), lock).unwrap();
         let mut init = git(&root);
         init.args(["init", "--quiet"]);
@@ -111,7 +150,8 @@ impl Repository {
     /// Commits what its testnet does; the commit.
     fn commit(&self, testnet: &str) -> String {
         fs::write(self.today.root.join("shoal-testnet/src/main.rs"), testnet).unwrap();
-        let as_somebody = ["-c", "user.name=n", "-c", "user.email=n@n", "-c", "commit.gpgsign=false"];
+        let as_somebody =
+            ["-c", "user.name=n", "-c", "user.email=n@n", "-c", "commit.gpgsign=false"];
         for arguments in [&["add", "-A"][..], &["commit", "--quiet", "-m", "a commit"][..]] {
             let mut git = git(&self.today.root);
             git.args(as_somebody).args(arguments);
@@ -121,7 +161,9 @@ impl Repository {
     }
 
     fn left(&self) -> Vec<PathBuf> {
-        let Ok(folders) = fs::read_dir(self.today.target.join("against")) else { return Vec::new() };
+        let Ok(folders) = fs::read_dir(self.today.target.join("against")) else {
+            return Vec::new();
+        };
         folders.map(|entry| entry.unwrap().path()).collect()
     }
 }
@@ -136,10 +178,12 @@ impl Drop for Repository {
 const TESTNET: &str = r##"fn main() {
     let words: Vec<String> = std::env::args().skip(1).collect();
     if words[1] != "publish" { eprintln!("error: unrecognized subcommand"); std::process::exit(2) }
-    if words[2] == "--help" { println!("Options:\n      --runs <RUNS>\n          How many"); return }
+    if words[2] == "--help" { println!("Options:\n      --runs <RUNS>\n          How \
+        many"); return }
     if words[3] == "13" { std::process::exit(1) }
     println!("{} in {}", words.join(" "), std::env::current_dir().unwrap().display());
-    println!("foreign: {}", std::env::vars().any(|(name, _)| name == "SHOAL_BIN" || name == "CARGO_MANIFEST_DIR"));
+    println!("foreign: \
+        {}", std::env::vars().any(|(name, _)| name == "SHOAL_BIN" || name == "CARGO_MANIFEST_DIR"));
     println!(r#"{{"bench":"publish","case":"warm","unit":"ms","n":{},"p50":12.5,"new":1}}"#, words[3]);
 }
 "##;
@@ -153,11 +197,16 @@ fn a_commit_is_cloned_built_and_measured_as_it_is() {
     assert!(commit.starts_with(&older.short));
     assert!(older.ways("failover").unwrap().is_none(), "it has no such benchmark");
     let ways = older.ways("publish").unwrap().unwrap();
-    let options = ways.pass(&[one("--runs", &["3"], true), one("--cases", &["x"], false)], "HEAD~1").unwrap();
+    let options =
+        ways.pass(&[one("--runs", &["3"], true), one("--cases", &["x"], false)], "HEAD~1").unwrap();
     assert_eq!(options, ["--runs", "3"]);
     let measured = older.measure("publish", &options).unwrap();
-    assert_eq!(measured, [Theirs::of_line(r#"{"bench":"publish","case":"warm","unit":"ms","p50":12.5}"#).unwrap()]);
-    let error = format!("{:#}", older.measure("publish", &["--runs".into(), "13".into()]).unwrap_err());
+    assert_eq!(
+        measured,
+        [Theirs::of_line(r#"{"bench":"publish","case":"warm","unit":"ms","p50":12.5}"#).unwrap()]
+    );
+    let error =
+        format!("{:#}", older.measure("publish", &["--runs".into(), "13".into()]).unwrap_err());
     assert!(error.contains("of HEAD~1 failed: exit status: 1"), "{error}");
     // The next time it is there; but not when somebody has changed it.
     Older::prepare(&repository.today, &commit).unwrap();

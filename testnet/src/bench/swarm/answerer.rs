@@ -1,5 +1,5 @@
-//! The replica of Swarm's service: it answers every request alike. Compiled on its own, see `image.rs`; argument: where
-//! to listen.
+//! The replica of Swarm's service: it answers every request alike. Compiled on its own, see
+//! `image.rs`; argument: where to listen.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};

@@ -1,11 +1,12 @@
 //! One Docker engine: dockerd, its containerd, their containers, in namespaces of their own.
 //!
 //! - **Network**: the node's own, where also its containers listen.
-//! - **Processes**: dockerd is the first of them, so the kernel kills all others with it, containers and all. Whoever kills
-//!   it has killed the whole device, and nothing survives this run.
-//! - **Mounts**: it can write into its folder alone; its /run and /etc are empty and go with it. So it neither reads the
-//!   settings of an engine of the machine nor meets it, and a restart finds no files of its former life, as after a
-//!   power cut.
+//! - **Processes**: dockerd is the first of them, so the kernel kills all others with it,
+//!   containers and all. Whoever kills it has killed the whole device, and nothing survives this
+//!   run.
+//! - **Mounts**: it can write into its folder alone; its /run and /etc are empty and go with it. So
+//!   it neither reads the settings of an engine of the machine nor meets it, and a restart finds no
+//!   files of its former life, as after a power cut.
 //!
 //! Outside there is only its control group, under a name that says whose it is.
 
@@ -32,7 +33,8 @@ pub(super) const PROGRAMS: &[(&str, &str)] = &[
     ("tar", "tar"),
 ];
 
-/// What its first process does before it becomes dockerd. The first argument is its folder, the others are dockerd's.
+/// What its first process does before it becomes dockerd. The first argument is its folder, the
+/// others are dockerd's.
 const SCRIPT: &str = r#"set -e
 mount --bind "$1" "$1"
 mount -o remount,bind,ro /
@@ -57,20 +59,36 @@ impl Engine {
     /// One that was never started, in a new folder.
     pub(super) fn new(name: &str, place: Place, folder: PathBuf, cgroup: &str) -> Result<Self> {
         fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-        Ok(Engine { name: name.to_owned(), place, folder, cgroup: cgroup.to_owned(), process: None })
+        Ok(Engine {
+            name: name.to_owned(),
+            place,
+            folder,
+            cgroup: cgroup.to_owned(),
+            process: None,
+        })
     }
 
     /// Starts it with what it remembers, and waits until its API answers.
     pub(super) fn start(&mut self) -> Result<()> {
-        let (nsenter, rest) = self.place.through.split_first().context("an engine runs in a namespace")?;
+        let (nsenter, rest) =
+            self.place.through.split_first().context("an engine runs in a namespace")?;
         let log = self.log();
         let log = File::options().create(true).append(true).open(&log);
         let log = log.with_context(|| format!("cannot open the log of {}", self.name))?;
         let mut command = Command::new(nsenter);
-        command.args(rest).args(["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--"]);
+        command.args(rest).args([
+            "unshare",
+            "--mount",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "--mount-proc",
+            "--",
+        ]);
         command.args(["sh", "-c", SCRIPT, "sh"]).arg(&self.folder).args(self.settings());
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        let child = leftovers::start(&mut command).with_context(|| format!("cannot start {}", self.name))?;
+        let child = leftovers::start(&mut command)
+            .with_context(|| format!("cannot start {}", self.name))?;
         self.process = Some(child);
         self.ready()
     }
@@ -99,7 +117,9 @@ impl Engine {
             let ended = self.process.as_mut().context("it was started")?.try_wait()?;
             Ok(match ended {
                 None => Ok(self.call("GET", "/_ping", &[]).map(drop)?),
-                Some(status) => Err(anyhow::anyhow!("the engine {name} ended by itself ({status})")),
+                Some(status) => {
+                    Err(anyhow::anyhow!("the engine {name} ended by itself ({status})"))
+                }
             })
         });
         answered.flatten()
@@ -111,7 +131,8 @@ impl Engine {
         let stream = UnixStream::connect(self.folder.join("api.sock")).with_context(shown)?;
         stream.set_read_timeout(Some(PATIENCE)).with_context(shown)?;
         stream.set_write_timeout(Some(PATIENCE)).with_context(shown)?;
-        let answer = ask(stream, &Request { method, target, host: "docker", body }).with_context(shown)?;
+        let answer =
+            ask(stream, &Request { method, target, host: "docker", body }).with_context(shown)?;
         let status = answer.status;
         let mut body = Vec::new();
         std::io::Read::read_to_end(&mut answer.reader(), &mut body).with_context(shown)?;
@@ -124,7 +145,8 @@ impl Engine {
     /// An answer that is JSON.
     pub(super) fn get(&self, target: &str) -> Result<Value> {
         let body = self.call("GET", target, &[])?;
-        serde_json::from_slice(&body).with_context(|| format!("GET {target} at {} is not answered by JSON", self.name))
+        serde_json::from_slice(&body)
+            .with_context(|| format!("GET {target} at {} is not answered by JSON", self.name))
     }
 
     /// Sends JSON.
@@ -132,12 +154,15 @@ impl Engine {
         self.call("POST", target, body.to_string().as_bytes()).map(drop)
     }
 
-    /// kill -9 of all of it: dockerd, containerd, containers. Returns the moment before; its data stay.
+    /// kill -9 of all of it: dockerd, containerd, containers. Returns the moment before; its data
+    /// stay.
     pub(super) fn kill(&mut self) -> Result<Instant> {
         let child = self.process.as_ref().with_context(|| format!("{} does not run", self.name))?;
-        let first = first_process(child).with_context(|| format!("cannot find the dockerd of {}", self.name))?;
+        let first = first_process(child)
+            .with_context(|| format!("cannot find the dockerd of {}", self.name))?;
         let at = Instant::now();
-        kill_process(first, Signal::KILL).with_context(|| format!("cannot kill the dockerd of {}", self.name))?;
+        kill_process(first, Signal::KILL)
+            .with_context(|| format!("cannot kill the dockerd of {}", self.name))?;
         self.gone();
         Ok(at)
     }
@@ -146,7 +171,8 @@ impl Engine {
     fn gone(&mut self) {
         let Some(mut child) = self.process.take() else { return };
         if let Some(first) = first_process(&child) {
-            // It may be gone already. unshare waits for it, and it ends after all that is in its namespace.
+            // It may be gone already. unshare waits for it, and it ends after all that is in its
+            // namespace.
             let _ = kill_process(first, Signal::KILL);
             let _ = child.wait();
         }

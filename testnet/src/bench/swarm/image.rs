@@ -15,21 +15,26 @@ use crate::workspace::{Workspace, output};
 pub(super) const PROGRAM: &str = "answerer";
 const NAME: &str = "shoal-testnet-answerer";
 
-/// Compiles the program, and gives the image to every engine. Returns its id, by which an engine runs it without asking
-/// a registry for a newer one.
+/// Compiles the program, and gives the image to every engine. Returns its id, by which an engine
+/// runs it without asking a registry for a newer one.
 pub(super) fn give(workspace: &Workspace, folder: &Path, engines: &[Engine]) -> Result<String> {
     let root = folder.join("image");
     fs::create_dir(&root).with_context(|| format!("cannot make {}", root.display()))?;
     let source = folder.join("answerer.rs");
-    fs::write(&source, include_str!("answerer.rs")).with_context(|| format!("cannot write {}", source.display()))?;
+    fs::write(&source, include_str!("answerer.rs"))
+        .with_context(|| format!("cannot write {}", source.display()))?;
     let mut rustc = Command::new("rustc");
     // In the root, so that rust-toolchain.toml decides which toolchain is meant.
-    rustc.args(["--edition", "2024", "-O", "-C", "target-feature=+crt-static", "-o"]).current_dir(&workspace.root);
-    quietly(rustc.arg(root.join(PROGRAM)).arg(&source))
-        .context("cannot compile a static program for the image (libc6-dev has what it is linked with)")?;
+    rustc
+        .args(["--edition", "2024", "-O", "-C", "target-feature=+crt-static", "-o"])
+        .current_dir(&workspace.root);
+    quietly(rustc.arg(root.join(PROGRAM)).arg(&source)).context(
+        "cannot compile a static program for the image (libc6-dev has what it is linked with)",
+    )?;
     let archive = folder.join("image.tar");
     quietly(Command::new("tar").arg("-cf").arg(&archive).arg("-C").arg(&root).arg("."))?;
-    let archive = fs::read(&archive).with_context(|| format!("cannot read {}", archive.display()))?;
+    let archive =
+        fs::read(&archive).with_context(|| format!("cannot read {}", archive.display()))?;
 
     let (first, others) = engines.split_first().context("there are engines")?;
     first.call("POST", &format!("/images/create?fromSrc=-&repo={NAME}"), &archive)?;

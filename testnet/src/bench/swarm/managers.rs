@@ -22,8 +22,9 @@ const PORT: u16 = 2377;
 /// The service asks nobody for whom a request is.
 const HOST: &str = "answerer";
 
-/// How long Swarm may take to be whole again. After a cut it may choose a new leader, nodes report to it again with pauses
-/// of up to 8 s, and then only does the one that was cut off hear what it must end: 50 s were seen.
+/// How long Swarm may take to be whole again. After a cut it may choose a new leader, nodes report
+/// to it again with pauses of up to 8 s, and then only does the one that was cut off hear what it
+/// must end: 50 s were seen.
 const RECOVERY: Duration = Duration::from_secs(240);
 /// Between two looks, which ask all managers: they are to recover, not to answer us.
 const LOOKS: Duration = Duration::from_millis(200);
@@ -76,18 +77,19 @@ impl Swarm {
             engine.start()?;
             let own = SocketAddr::new(address.ip(), PORT).to_string();
             match self.nodes.first() {
-                None => engine.post("/swarm/init", &json!({ "ListenAddr": own, "AdvertiseAddr": own }))?,
+                None => engine
+                    .post("/swarm/init", &json!({ "ListenAddr": own, "AdvertiseAddr": own }))?,
                 Some((_, first)) => {
                     let first = SocketAddr::new(first.ip(), PORT).to_string();
                     let swarm = self.engines[0].get("/swarm")?;
                     let token = &swarm["JoinTokens"]["Manager"];
-                    let join =
-                        json!({ "ListenAddr": own, "AdvertiseAddr": own, "RemoteAddrs": [first], "JoinToken": token });
+                    let join = json!({ "ListenAddr": own, "AdvertiseAddr": own, "RemoteAddrs": [first], "JoinToken": token });
                     self.engines[index].post("/swarm/join", &join)?;
                 }
             }
             let info = self.engines[index].get("/info")?;
-            let id = info["Swarm"]["NodeID"].as_str().context("an engine of a Swarm has an id in it")?;
+            let id =
+                info["Swarm"]["NodeID"].as_str().context("an engine of a Swarm has an id in it")?;
             self.nodes.push((id.to_owned(), address));
         }
         Ok(())
@@ -97,7 +99,8 @@ impl Swarm {
         let image = image::give(workspace, self.folder.path(), &self.engines)?;
         let (_, address) = self.nodes.first().context("there are nodes")?;
         let listen = format!("0.0.0.0:{}", address.port());
-        // SIGKILL: as the first process of its container it does not hear the usual SIGTERM, and what is to end would last.
+        // SIGKILL: as the first process of its container it does not hear the usual SIGTERM, and
+        // what is to end would last.
         let container = json!({ "Image": image, "Command": [format!("/{PROGRAM}"), listen], "StopSignal": "SIGKILL" });
         let service = json!({
             "Name": HOST,
@@ -117,7 +120,8 @@ impl Swarm {
     fn lose_holder(&mut self, case: Case) -> Result<Loss> {
         let victim = self.follower()?;
         let others = self.nodes.iter().enumerate().filter(|(index, _)| *index != victim);
-        let traffic = Traffic::start(others.map(|(_, (_, address))| *address).collect(), HOST, PACE);
+        let traffic =
+            Traffic::start(others.map(|(_, (_, address))| *address).collect(), HOST, PACE);
         let (at, lost) = match case {
             Case::Kill | Case::Bridges => self.engines[victim].kill().map(|at| (at, at))?,
             Case::Cut => {
@@ -149,7 +153,8 @@ impl Swarm {
         eventually_within(RECOVERY, LOOKS, what, || self.look().map(drop))
     }
 
-    /// The same, with the replica at an engine that does not lead: which. Where it is at the leader it is moved.
+    /// The same, with the replica at an engine that does not lead: which. Where it is at the leader
+    /// it is moved.
     fn follower(&self) -> Result<usize> {
         let mut barred = None;
         eventually_within(RECOVERY, LOOKS, "a replica at a manager that does not lead", || {
@@ -172,12 +177,16 @@ impl Swarm {
         let constraint = format!("node.id!={}", self.nodes[engine].0);
         service["Spec"]["TaskTemplate"]["Placement"] = json!({ "Constraints": [constraint] });
         let version = &service["Version"]["Index"];
-        self.engines[engine].post(&format!("/services/{HOST}/update?version={version}"), &service["Spec"])
+        self.engines[engine]
+            .post(&format!("/services/{HOST}/update?version={version}"), &service["Spec"])
     }
 
     /// The engines that run the replica and that lead, when all is whole.
     fn look(&self) -> Result<(usize, usize)> {
-        let views = self.engines.iter().map(|engine| View::of(&engine.get("/nodes")?, &engine.get("/tasks")?));
+        let views = self
+            .engines
+            .iter()
+            .map(|engine| View::of(&engine.get("/nodes")?, &engine.get("/tasks")?));
         let views = views.collect::<Result<Vec<View>>>()?;
         let view = views.first().context("there are engines")?;
         ensure!(views.iter().all(|other| other == view), "the managers differ: {views:?}");

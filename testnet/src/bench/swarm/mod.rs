@@ -1,13 +1,16 @@
 //! Docker Swarm beside shoal, in the same run and by the same method.
 //!
-//! Three managers with Swarm's own settings, each a dockerd of its own in a network namespace of its own; one service of one
-//! replica, whose image all three hold. The node that runs it is lost. What is in Swarm's favour is so on purpose:
-//! - the replica listens in its node's own network, so neither the ingress network nor a published port is in the way.
-//!   Many kernels lack what the ingress needs; clients ask the survivors themselves until one answers;
+//! Three managers with Swarm's own settings, each a dockerd of its own in a network namespace of
+//! its own; one service of one replica, whose image all three hold. The node that runs it is lost.
+//! What is in Swarm's favour is so on purpose:
+//! - the replica listens in its node's own network, so neither the ingress network nor a published
+//!   port is in the way. Many kernels lack what the ingress needs; clients ask the survivors
+//!   themselves until one answers;
 //! - it runs an image by its id, so that no registry is asked before;
 //! - when it dies, everything of it is gone at once: its closed connections tell the others;
-//! - the lost node is not the leader: without it the others choose a new one first, which then gives all nodes a longer
-//!   while to report. Where Swarm has put the replica at the leader it is moved before.
+//! - the lost node is not the leader: without it the others choose a new one first, which then
+//!   gives all nodes a longer while to report. Where Swarm has put the replica at the leader it is
+//!   moved before.
 
 mod engine;
 mod image;
@@ -30,8 +33,8 @@ pub(super) struct Beside {
 }
 
 impl Beside {
-    /// Starts a Swarm for so many losses a case; none for 0. Where it cannot be, says why: that keeps nobody from measuring
-    /// shoal.
+    /// Starts a Swarm for so many losses a case; none for 0. Where it cannot be, says why: that
+    /// keeps nobody from measuring shoal.
     pub(super) fn start(workspace: &Workspace, times: u32) -> Self {
         let swarm = if times == 0 { None } else { started(workspace) };
         Beside { swarm, times, values: Vec::new() }
@@ -54,7 +57,10 @@ impl Beside {
         // What was measured counts, whether or not the node comes back.
         self.values.push(loss.milliseconds);
         let (turn, times) = (self.values.len(), self.times);
-        println!("  swarm {turn}/{times}  {} lost, answered after {:.0} ms", loss.name, loss.milliseconds);
+        println!(
+            "  swarm {turn}/{times}  {} lost, answered after {:.0} ms",
+            loss.name, loss.milliseconds
+        );
         swarm.bring_back(&loss)
     }
 

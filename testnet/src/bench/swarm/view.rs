@@ -22,7 +22,9 @@ impl View {
         let mut view = View { sound: BTreeSet::new(), leader: None, tasks: Vec::new() };
         for node in nodes.as_array().context("/nodes gave no list")? {
             let id = node["ID"].as_str().context("/nodes gave a node without an id")?;
-            if node["Status"]["State"] == "ready" && node["ManagerStatus"]["Reachability"] == "reachable" {
+            if node["Status"]["State"] == "ready"
+                && node["ManagerStatus"]["Reachability"] == "reachable"
+            {
                 view.sound.insert(id.to_owned());
             }
             if node["ManagerStatus"]["Leader"] == true {
@@ -79,7 +81,8 @@ mod tests {
 
     #[test]
     fn what_is_on_its_way_has_no_holder() {
-        let sound = json!([node("a", "ready", "reachable", true), node("b", "ready", "reachable", false)]);
+        let sound =
+            json!([node("a", "ready", "reachable", true), node("b", "ready", "reachable", false)]);
         let seen = |nodes: &Value, tasks: Value| {
             View::of(nodes, &tasks).unwrap().whole(2).map(|(holder, _)| holder.to_owned())
         };
@@ -87,22 +90,40 @@ mod tests {
         assert_eq!(seen(&sound, runs()).as_deref(), Some("a"));
         assert_eq!(seen(&sound, json!([])), None);
         assert_eq!(seen(&sound, json!([task("a", "running", "starting")])), None);
-        assert_eq!(seen(&sound, json!([task("a", "running", "running"), task("b", "running", "running")])), None);
+        assert_eq!(
+            seen(&sound, json!([task("a", "running", "running"), task("b", "running", "running")])),
+            None
+        );
         // A task that no node was found for yet has no such field.
-        assert_eq!(seen(&sound, json!([{ "DesiredState": "running", "Status": { "State": "pending" } }])), None);
-        for (state, reached) in [("down", "reachable"), ("ready", "unreachable"), ("unknown", "reachable")] {
+        assert_eq!(
+            seen(&sound, json!([{ "DesiredState": "running", "Status": { "State": "pending" } }])),
+            None
+        );
+        for (state, reached) in
+            [("down", "reachable"), ("ready", "unreachable"), ("unknown", "reachable")]
+        {
             assert_eq!(
-                seen(&json!([node("a", "ready", "reachable", true), node("b", state, reached, false)]), runs()),
+                seen(
+                    &json!([
+                        node("a", "ready", "reachable", true),
+                        node("b", state, reached, false)
+                    ]),
+                    runs()
+                ),
                 None
             );
         }
-        let leaderless = json!([node("a", "ready", "reachable", false), node("b", "ready", "reachable", false)]);
+        let leaderless =
+            json!([node("a", "ready", "reachable", false), node("b", "ready", "reachable", false)]);
         assert_eq!(seen(&leaderless, runs()), None);
     }
 
     #[test]
     fn a_refusal_is_no_view() {
-        assert!(View::of(&json!({ "message": "The swarm does not have a leader" }), &json!([])).is_err());
+        assert!(
+            View::of(&json!({ "message": "The swarm does not have a leader" }), &json!([]))
+                .is_err()
+        );
         assert!(View::of(&json!([{}]), &json!([])).is_err());
     }
 }

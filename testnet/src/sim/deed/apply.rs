@@ -72,7 +72,8 @@ impl Play {
             }
             Deed::Isolate(whom) => {
                 let device = self.find(whom)?;
-                let others: Vec<usize> = self.others(&BTreeSet::from([device])).into_iter().collect();
+                let others: Vec<usize> =
+                    self.others(&BTreeSet::from([device])).into_iter().collect();
                 self.world.partition(&[device], &others, true);
                 self.world.say(device, "is cut off from all");
             }
@@ -139,10 +140,14 @@ impl Play {
             Deed::Unplug(_) => world.unplug(device),
             Deed::Leave(_, back_in) => world.leave(device, *back_in),
             Deed::Start(_) if runs => return impossible("runs already"),
-            Deed::Start(_) if world.devices[device].is_gone => return impossible("has lost its disk for good"),
+            Deed::Start(_) if world.devices[device].is_gone => {
+                return impossible("has lost its disk for good");
+            }
             Deed::Start(_) => world.start(device, false, &[]),
             Deed::Lose(_) if world.is_last_member(device) => {
-                return impossible("is the last member that has a disk: nobody else could admit anybody");
+                return impossible(
+                    "is the last member that has a disk: nobody else could admit anybody",
+                );
             }
             Deed::Lose(_) => {
                 let seeds = self.seeds(device);
@@ -198,10 +203,14 @@ impl Play {
         let (running, last) = (self.world.running(), self.world.devices.len() - 1);
         match whom {
             Whom::Node(node) if *node <= last => Ok(*node),
-            Whom::Node(node) => Err(Trouble::Impossible(format!("there is no n{node}, the last is n{last}"))),
+            Whom::Node(node) => {
+                Err(Trouble::Impossible(format!("there is no n{node}, the last is n{last}")))
+            }
             Whom::Any if running.is_empty() => Err(Trouble::Nobody("no device runs".into())),
             Whom::Any => Ok(running[below(&mut self.world.rng, running.len() as u64) as usize]),
-            Whom::Holder(name, index) => self.holder(&running, name, *index).map_err(Trouble::Nobody),
+            Whom::Holder(name, index) => {
+                self.holder(&running, name, *index).map_err(Trouble::Nobody)
+            }
             Whom::Owner(name) => self.owner(&running, name).map_err(Trouble::Nobody),
         }
     }
@@ -211,7 +220,9 @@ impl Play {
         let node = self.world.node(*running.first().ok_or("no device runs")?).expect("it runs");
         let replica = node.wanted(&workload).into_iter().nth(index as usize);
         let replica = replica.ok_or_else(|| format!("nobody wishes for {name}/{index}"))?;
-        let holds = |device: &usize| self.world.node(*device).is_some_and(|it| it.own_claim(&replica).is_some());
+        let holds = |device: &usize| {
+            self.world.node(*device).is_some_and(|it| it.own_claim(&replica).is_some())
+        };
         running.iter().copied().find(holds).ok_or_else(|| format!("nobody holds {name}/{index}"))
     }
 
@@ -221,13 +232,19 @@ impl Play {
         let owner = node.workload(&workload).and_then(|view| view.owner);
         let owner = owner.ok_or_else(|| format!("{name} has no owner"))?;
         let is_it = |device: &usize| self.world.devices[*device].name == owner;
-        running.iter().copied().find(is_it).ok_or_else(|| format!("{owner}, which owns {name}, does not run"))
+        running
+            .iter()
+            .copied()
+            .find(is_it)
+            .ok_or_else(|| format!("{owner}, which owns {name}, does not run"))
     }
 
     /// Whom a new device is told of: some that will stay, those that run first.
     fn seeds(&self, device: usize) -> Vec<usize> {
         let devices = &self.world.devices;
-        let stays = |other: &usize| *other != device && !devices[*other].is_clone && !devices[*other].is_gone;
+        let stays = |other: &usize| {
+            *other != device && !devices[*other].is_clone && !devices[*other].is_gone
+        };
         let mut seeds: Vec<usize> = (0..devices.len()).filter(stays).collect();
         seeds.sort_by_key(|other| devices[*other].node.is_none());
         seeds.truncate(3);
@@ -240,12 +257,16 @@ impl Play {
 }
 
 impl World {
-    /// A device that runs and knows the workload signs a decision about it. It hears it as gossip, like everybody else.
+    /// A device that runs and knows the workload signs a decision about it. It hears it as gossip,
+    /// like everybody else.
     fn rule(&mut self, device: usize, name: &str, value: u32) {
         let name = name.parse().expect("parsing knows names");
         let uid = self.node(device).and_then(|node| Some(node.wanted(&name).first()?.uid));
-        let Some(uid) = uid else { return self.say(device, format!("knows no {name} to decide about")) };
-        let key = RulingKey { uid, kind: RulingKind::Autoscale, generation: Digest([0; 32]), tick: 0 };
+        let Some(uid) = uid else {
+            return self.say(device, format!("knows no {name} to decide about"));
+        };
+        let key =
+            RulingKey { uid, kind: RulingKind::Autoscale, generation: Digest([0; 32]), tick: 0 };
         // Later decisions have greater numbers: whoever decides knows the last one.
         let ruling = Ruling { key, sequence: self.now, value: value.into() };
         let identity = &self.devices[device].identity;

@@ -38,7 +38,8 @@ fn each(devices: Vec<usize>, deed: impl Fn(Whom) -> Deed) -> Vec<Deed> {
     devices.into_iter().map(|device| deed(Whom::Node(device))).collect()
 }
 
-/// How long it then is until something else happens: mostly a moment, now and then long enough for beliefs to get old.
+/// How long it then is until something else happens: mostly a moment, now and then long enough for
+/// beliefs to get old.
 pub fn gap(rng: &mut ChaCha8Rng) -> Duration {
     match below(rng, 30) {
         0 => Duration::from_secs(30 + below(rng, 210)),
@@ -55,7 +56,8 @@ fn stopped(world: &World) -> Vec<usize> {
     (0..world.devices.len()).filter(may_start).collect()
 }
 
-/// Something that may befall this world now. Each kind about as often as it finds something; users act the most.
+/// Something that may befall this world now. Each kind about as often as it finds something; users
+/// act the most.
 pub fn draw(world: &mut World) -> Deed {
     let running = world.running();
     let stopped = stopped(world);
@@ -66,7 +68,12 @@ pub fn draw(world: &mut World) -> Deed {
     let rng = &mut world.rng;
     let name = format!("w{}", below(rng, NAMES));
     match below(rng, 40) {
-        0..=6 => Deed::Publish { name, replicas: 1 + below(rng, 4) as u32, version: below(rng, 3) as u32, via: one },
+        0..=6 => Deed::Publish {
+            name,
+            replicas: 1 + below(rng, 4) as u32,
+            version: below(rng, 3) as u32,
+            via: one,
+        },
         7..=8 => Deed::Remove { name, via: one },
         9..=10 if many => Deed::Kill { whom: one, after: 0 },
         11..=12 if many => Deed::Kill { whom: one, after: 1 + below(rng, 30) as u32 },
@@ -80,7 +87,10 @@ pub fn draw(world: &mut World) -> Deed {
         21 if many => Deed::Fill(one),
         22 => Deed::Clock(one, clock(rng)),
         23 if count < MOST => Deed::Clone(one),
-        24 => Deed::Runtime(one, [Mood::Works, Mood::Fails, Mood::Dies, Mood::Hangs][below(rng, 4) as usize]),
+        24 => Deed::Runtime(
+            one,
+            [Mood::Works, Mood::Fails, Mood::Dies, Mood::Hangs][below(rng, 4) as usize],
+        ),
         25 => Deed::Weather(None, weather(rng)),
         26 => Deed::Weather(Some(one), weather(rng)),
         27 if many => Deed::Cut { one, other: another(world), both: true },

@@ -1,4 +1,5 @@
-//! A deed: one thing that a user or fate does to the world. Random histories draw them, scenarios name them; both in the same words.
+//! A deed: one thing that a user or fate does to the world. Random histories draw them, scenarios
+//! name them; both in the same words.
 
 mod apply;
 mod draw;
@@ -24,7 +25,8 @@ pub enum Deed {
     Publish { name: String, replicas: u32, version: u32, via: Whom },
     /// A user no longer wishes for a workload.
     Remove { name: String, via: Whom },
-    /// A node decides how many replicas an autoscaled workload is to have: a decision that must outlive it.
+    /// A node decides how many replicas an autoscaled workload is to have: a decision that must
+    /// outlive it.
     Rule { name: String, value: u32, via: Whom },
     /// kill -9, at once or in the middle of what it is about to do.
     Kill { whom: Whom, after: u32 },
@@ -190,15 +192,23 @@ impl fmt::Display for Deed {
             Deed::Clock(whom, ClockFault::Pace(pace)) => write!(f, " {whom} pace {pace}"),
             Deed::Clock(whom, ClockFault::Jump(by)) => {
                 let sign = if *by < 0 { '-' } else { '+' };
-                write!(f, " {whom} jump {sign}{}", in_words(Duration::from_millis(by.unsigned_abs())))
+                write!(
+                    f,
+                    " {whom} jump {sign}{}",
+                    in_words(Duration::from_millis(by.unsigned_abs()))
+                )
             }
-            Deed::Runtime(whom, mood) => write!(f, " {whom} {}", format!("{mood:?}").to_lowercase()),
+            Deed::Runtime(whom, mood) => {
+                write!(f, " {whom} {}", format!("{mood:?}").to_lowercase())
+            }
             Deed::Weather(Some(whom), weather) => write!(f, " {weather} {whom}"),
             Deed::Weather(None, weather) => write!(f, " {weather}"),
             Deed::Cut { one, other, both: true } => write!(f, " {one} {other}"),
             Deed::Cut { one, other, both: false } => write!(f, " {one} > {other}"),
             Deed::Partition(groups) => {
-                let group = |group: &Vec<usize>| group.iter().map(|node| format!(" n{node}")).collect::<String>();
+                let group = |group: &Vec<usize>| {
+                    group.iter().map(|node| format!(" n{node}")).collect::<String>()
+                };
                 write!(f, "{}", groups.iter().map(group).collect::<Vec<_>>().join(" |"))
             }
             Deed::Flap { one, other, every, lasting } => {
@@ -206,7 +216,9 @@ impl fmt::Display for Deed {
             }
             Deed::Mend => Ok(()),
             Deed::Gossip(Gossip::Fair) => write!(f, " fair"),
-            Deed::Gossip(Gossip::Late(by)) => write!(f, " late {}", in_words(Duration::from_micros(*by))),
+            Deed::Gossip(Gossip::Late(by)) => {
+                write!(f, " late {}", in_words(Duration::from_micros(*by)))
+            }
             Deed::Gossip(Gossip::Lost) => write!(f, " lost"),
         }
     }
@@ -219,8 +231,13 @@ impl fmt::Display for Weather {
             return f.write_str(name);
         }
         let Weather { delay, jitter, loss, repeat, duplicates, stray } = *self;
-        let [delay, jitter, repeat] = [delay, jitter, repeat].map(|it| in_words(Duration::from_micros(it)));
-        write!(f, "delay {delay} jitter {jitter} loss {loss} repeat {repeat} duplicates {duplicates} stray {stray}")
+        let [delay, jitter, repeat] =
+            [delay, jitter, repeat].map(|it| in_words(Duration::from_micros(it)));
+        write!(
+            f,
+            "delay {delay} jitter {jitter} loss {loss} repeat {repeat} duplicates {duplicates} \
+                stray {stray}"
+        )
     }
 }
 

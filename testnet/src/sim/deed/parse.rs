@@ -37,7 +37,8 @@ const KNOWN: [(&str, &str); 27] = [
     ("runtime", "NODE works | fails | dies | hangs"),
     (
         "weather",
-        "lan | wan | radio | satellite | [delay TIME] [jitter TIME] [loss RATE] [repeat TIME] [duplicates RATE] [stray RATE] [NODE]",
+        "lan | wan | radio | satellite | [delay TIME] [jitter TIME] [loss RATE] [repeat TIME] \
+            [duplicates RATE] [stray RATE] [NODE]",
     ),
     ("cut", "NODE [>] NODE"),
     ("isolate", "NODE"),
@@ -51,7 +52,10 @@ const KNOWN: [(&str, &str); 27] = [
 
 /// Every deed, a line each.
 pub fn known() -> String {
-    KNOWN.iter().map(|(word, usage)| format!("  {word} {usage}").trim_end().to_owned() + "\n").collect()
+    KNOWN
+        .iter()
+        .map(|(word, usage)| format!("  {word} {usage}").trim_end().to_owned() + "\n")
+        .collect()
 }
 
 impl FromStr for Deed {
@@ -62,7 +66,10 @@ impl FromStr for Deed {
         let word = words.some("a deed")?;
         let Some((_, usage)) = KNOWN.iter().find(|(known, _)| *known == word) else {
             let known: Vec<&str> = KNOWN.iter().map(|(word, _)| *word).collect();
-            return Err(NotUnderstood(format!("`{word}` is no deed; known are {}", known.join(", "))));
+            return Err(NotUnderstood(format!(
+                "`{word}` is no deed; known are {}",
+                known.join(", ")
+            )));
         };
         let deed = rest(word, &mut words).and_then(|deed| words.end().map(|()| deed));
         deed.map_err(|NotUnderstood(why)| {
@@ -74,15 +81,21 @@ impl FromStr for Deed {
 fn rest(word: &str, words: &mut Words<'_>) -> Result<Deed, NotUnderstood> {
     Ok(match word {
         "publish" => {
-            let (name, replicas) = (name(words)?, words.number_in(0..=MAX_REPLICAS, "a number of replicas")?);
+            let (name, replicas) =
+                (name(words)?, words.number_in(0..=MAX_REPLICAS, "a number of replicas")?);
             let version = if words.skip("version") { words.number("a version")? } else { 1 };
             Deed::Publish { name, replicas, version, via: via(words)? }
         }
         "remove" => Deed::Remove { name: name(words)?, via: via(words)? },
-        "rule" => Deed::Rule { name: name(words)?, value: words.number("a value")?, via: via(words)? },
+        "rule" => {
+            Deed::Rule { name: name(words)?, value: words.number("a value")?, via: via(words)? }
+        }
         "kill" => {
             let whom = words.whom()?;
-            Deed::Kill { whom, after: if words.skip("after") { words.number("a number of effects")? } else { 0 } }
+            Deed::Kill {
+                whom,
+                after: if words.skip("after") { words.number("a number of effects")? } else { 0 },
+            }
         }
         "unplug" => Deed::Unplug(words.whom()?),
         "leave" => Deed::Leave(words.whom()?, words.time()?),

@@ -22,7 +22,8 @@ fn what_is_drawn_can_be_written_down_and_read_again() {
             world.kill(4);
         }
     }
-    // Where two have moved and nobody else knows both, only a person or multicast, which this world has not, brings them together.
+    // Where two have moved and nobody else knows both, only a person or multicast, which this world
+    // has not, brings them together.
     let undrawn = ["move"];
     for line in known().lines() {
         let word = line.split_whitespace().next().unwrap();
@@ -36,7 +37,10 @@ fn what_is_drawn_can_be_written_down_and_read_again() {
 #[test]
 fn weather_may_be_told_in_parts() {
     let parts = "weather loss 20 delay 40ms n1".parse::<Deed>().unwrap();
-    assert_eq!(parts.to_string(), "weather delay 40ms jitter 200us loss 20 repeat 200ms duplicates 0 stray 0 n1");
+    assert_eq!(
+        parts.to_string(),
+        "weather delay 40ms jitter 200us loss 20 repeat 200ms duplicates 0 stray 0 n1"
+    );
     assert_eq!("weather satellite".parse::<Deed>().unwrap().to_string(), "weather satellite");
 }
 

@@ -72,7 +72,11 @@ impl<'a> Words<'a> {
         if range.contains(&number) {
             return Ok(number);
         }
-        Err(NotUnderstood(format!("{number} is not {what} from {} to {}", range.start(), range.end())))
+        Err(NotUnderstood(format!(
+            "{number} is not {what} from {} to {}",
+            range.start(),
+            range.end()
+        )))
     }
 
     /// So many of a thousand. Not all: what is repeated until it gets through has to.
@@ -83,7 +87,11 @@ impl<'a> Words<'a> {
     /// A device.
     pub fn whom(&mut self) -> Result<Whom, NotUnderstood> {
         let word = self.some("a device")?;
-        let wrong = || NotUnderstood(format!("`{word}` is no device: `n0`, `any`, `holder:web/0` or `owner:web` are"));
+        let wrong = || {
+            NotUnderstood(format!(
+                "`{word}` is no device: `n0`, `any`, `holder:web/0` or `owner:web` are"
+            ))
+        };
         if word == "any" {
             return Ok(Whom::Any);
         }
@@ -94,14 +102,17 @@ impl<'a> Words<'a> {
             let (name, index) = replica.split_once('/').ok_or_else(wrong)?;
             return Ok(Whom::Holder(name.to_owned(), index.parse().map_err(|_| wrong())?));
         }
-        Ok(Whom::Node(word.strip_prefix('n').and_then(|number| number.parse().ok()).ok_or_else(wrong)?))
+        Ok(Whom::Node(
+            word.strip_prefix('n').and_then(|number| number.parse().ok()).ok_or_else(wrong)?,
+        ))
     }
 
     /// A time: `200ms`, `5s`, `3m`, `2h`.
     pub fn time(&mut self) -> Result<Duration, NotUnderstood> {
         let word = self.some("a time")?;
-        let time =
-            time(word).ok_or_else(|| NotUnderstood(format!("`{word}` is no time: `200ms`, `5s`, `3m` or `2h` is")))?;
+        let time = time(word).ok_or_else(|| {
+            NotUnderstood(format!("`{word}` is no time: `200ms`, `5s`, `3m` or `2h` is"))
+        })?;
         if time > LONGEST {
             return Err(NotUnderstood(format!("`{word}` is longer than {}", in_words(LONGEST))));
         }

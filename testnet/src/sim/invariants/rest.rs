@@ -26,7 +26,8 @@ pub fn at_rest(world: &World, wishes: &Wishes) -> Result<(), String> {
     well(world, &names)
 }
 
-/// Whether all running nodes are of one mind, and everything runs that is wished for under these names, once, and nothing else.
+/// Whether all running nodes are of one mind, and everything runs that is wished for under these
+/// names, once, and nothing else.
 pub fn well(world: &World, names: &[WorkloadName]) -> Result<(), String> {
     let running = world.running();
     let first = node(world, *running.first().ok_or("nothing runs")?);
@@ -50,14 +51,18 @@ pub fn well(world: &World, names: &[WorkloadName]) -> Result<(), String> {
     }
 }
 
-/// What is lost with its bytes is tried anew now and then, so that claims come and go: then what is wished for has to agree.
+/// What is lost with its bytes is tried anew now and then, so that claims come and go: then what is
+/// wished for has to agree.
 fn of_one_mind(world: &World, running: &[usize], with_claims: bool) -> Result<(), String> {
     let mut roots: BTreeMap<_, Vec<usize>> = BTreeMap::new();
     for &device in running {
         let node = node(world, device);
         let (sees, all) = (node.nodes_up(), running.len());
         if sees != all || !node.is_ready() {
-            return Err(format!("n{device} sees {sees} of {all} nodes up, ready: {}", node.is_ready()));
+            return Err(format!(
+                "n{device} sees {sees} of {all} nodes up, ready: {}",
+                node.is_ready()
+            ));
         }
     }
     for &device in running {
@@ -70,12 +75,20 @@ fn of_one_mind(world: &World, running: &[usize], with_claims: bool) -> Result<()
     let trees = roots.first_key_value().map_or(&[][..], |(trees, _)| trees);
     let apart = (0..trees.len()).filter(|at| roots.keys().any(|of| of[*at] != trees[*at]));
     let apart: Vec<&str> = apart.map(|at| TREES[at]).collect();
-    Err(format!("not of one mind about {}: {:?}", apart.join(", "), roots.values().collect::<Vec<_>>()))
+    Err(format!(
+        "not of one mind about {}: {:?}",
+        apart.join(", "),
+        roots.values().collect::<Vec<_>>()
+    ))
 }
 
-/// Whether no device that is to stay has the bytes: with the only disk that had them a workload is lost.
+/// Whether no device that is to stay has the bytes: with the only disk that had them a workload is
+/// lost.
 pub fn is_lost(world: &World, spec: &Spec) -> bool {
-    !world.devices.iter().any(|it| !it.is_gone && !it.is_clone && it.artifacts.contains(&spec.artifact.digest))
+    !world
+        .devices
+        .iter()
+        .any(|it| !it.is_gone && !it.is_clone && it.artifacts.contains(&spec.artifact.digest))
 }
 
 /// Who holds what: each replica at most once, healthy, and nothing that is not wished for.
@@ -92,7 +105,9 @@ fn held(
             if !wanted.contains(&claim.replica) {
                 return Err(format!("n{device} claims {}, which nobody wants", claim.replica));
             }
-            if claim.phase != Phase::Healthy || node.generation(&claim.replica.uid) != Some(claim.generation) {
+            if claim.phase != Phase::Healthy
+                || node.generation(&claim.replica.uid) != Some(claim.generation)
+            {
                 return Err(format!("{} at n{device} is {:?}", claim.replica, claim.phase));
             }
             if let Some(other) = held.insert(claim.replica, device) {
@@ -103,7 +118,9 @@ fn held(
                 return Err(format!("n{device} claims {} and does not run it", claim.replica));
             }
         }
-        if let Some(replica) = it.runtime.replicas.keys().find(|replica| node.own_claim(replica).is_none()) {
+        if let Some(replica) =
+            it.runtime.replicas.keys().find(|replica| node.own_claim(replica).is_none())
+        {
             return Err(format!("n{device} runs {replica} and does not claim it"));
         }
     }
@@ -115,7 +132,8 @@ fn nothing_is_kept_back(world: &World, running: &[usize]) -> Result<(), String> 
     for &device in running {
         let node = node(world, device);
         let claimed = node.own_claims().filter_map(|claim| Some(node.spec(&claim.name)?.resources));
-        let (claimed, committed) = (claimed.fold(Resources::default(), Resources::plus), node.committed());
+        let (claimed, committed) =
+            (claimed.fold(Resources::default(), Resources::plus), node.committed());
         if claimed != committed {
             return Err(format!("n{device} keeps {committed:?} back, its claims take {claimed:?}"));
         }
@@ -127,15 +145,21 @@ fn nothing_is_kept_back(world: &World, running: &[usize]) -> Result<(), String> 
 pub fn healthy_alone(world: &World) -> BTreeMap<ReplicaId, (usize, Digest)> {
     let mut found: BTreeMap<ReplicaId, Vec<(usize, Digest)>> = BTreeMap::new();
     for device in world.running() {
-        let healthy = world.devices[device].runtime.replicas.iter().filter(|(_, running)| running.healthy);
+        let healthy =
+            world.devices[device].runtime.replicas.iter().filter(|(_, running)| running.healthy);
         for (replica, running) in healthy {
-            let claim = node(world, device).own_claim(replica).filter(|claim| claim.phase == Phase::Healthy);
+            let claim = node(world, device)
+                .own_claim(replica)
+                .filter(|claim| claim.phase == Phase::Healthy);
             if claim.is_some_and(|claim| claim.generation == running.generation) {
                 found.entry(*replica).or_default().push((device, running.generation));
             }
         }
     }
-    found.into_iter().filter_map(|(replica, at)| (at.len() == 1).then(|| (replica, at[0]))).collect()
+    found
+        .into_iter()
+        .filter_map(|(replica, at)| (at.len() == 1).then(|| (replica, at[0])))
+        .collect()
 }
 
 fn node(world: &World, device: usize) -> &Node {

@@ -1,4 +1,5 @@
-//! What must hold after every step. Each check looks at what a node does from outside: at its disk, its words, its orders.
+//! What must hold after every step. Each check looks at what a node does from outside: at its disk,
+//! its words, its orders.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,7 +20,8 @@ use crate::sim::world::World;
 /// Effects that may wait for a disk: the driver of real nodes gives a disk up that lets more wait.
 const MAX_HELD: usize = 65_536;
 
-/// How often a node may let go of one replica to another holder in one history. More is a fight, and each round of it a disk write.
+/// How often a node may let go of one replica to another holder in one history. More is a fight,
+/// and each round of it a disk write.
 const MAX_YIELDS: u32 = 20;
 
 /// What was seen so far, and what it was held against.
@@ -31,9 +33,11 @@ pub struct Watch {
     generations: BTreeMap<(Digest, Digest), Resources>,
     /// What a device told of a slot under a counter.
     told: BTreeMap<(usize, u8, u64), Digest>,
-    /// Who was told of what replica that another holds it, healthy, and keeps it; how many stops may follow from that.
+    /// Who was told of what replica that another holds it, healthy, and keeps it; how many stops
+    /// may follow from that.
     kept: BTreeMap<(NodeId, ReplicaId), usize>,
-    /// Of each device the start, the highest incarnation told before it, and the highest told since.
+    /// Of each device the start, the highest incarnation told before it, and the highest told
+    /// since.
     lives: BTreeMap<usize, (u32, u64, u64)>,
     /// Who claims, or has asked its disk to remember that it claims, what under which award.
     holders: BTreeMap<(ReplicaId, Token), BTreeSet<NodeId>>,
@@ -48,7 +52,12 @@ pub struct Watch {
 }
 
 impl Watch {
-    fn hold(&mut self, node: NodeId, slot: u8, claims: Vec<(ReplicaId, Token)>) -> Option<(Token, String)> {
+    fn hold(
+        &mut self,
+        node: NodeId,
+        slot: u8,
+        claims: Vec<(ReplicaId, Token)>,
+    ) -> Option<(Token, String)> {
         self.let_go(node, slot);
         let mut twin = None;
         for claim in &claims {
@@ -56,7 +65,8 @@ impl Watch {
             holders.insert(node);
             if holders.len() > 1 {
                 let holders: Vec<String> = holders.iter().map(NodeId::short).collect();
-                let what = format!("{} is claimed under one award by {}", claim.0, holders.join(" and "));
+                let what =
+                    format!("{} is claimed under one award by {}", claim.0, holders.join(" and "));
                 twin = Some((claim.1, what));
             }
         }
@@ -102,7 +112,10 @@ impl World {
                     let known = changes.iter().filter_map(|raw| {
                         let body = raw.change.peek().ok()?;
                         let spec = body.value.spec()?;
-                        Some(((body.uid.unwrap_or_else(|| raw.change.hash()), generation(&spec)), spec.resources))
+                        Some((
+                            (body.uid.unwrap_or_else(|| raw.change.hash()), generation(&spec)),
+                            spec.resources,
+                        ))
                     });
                     self.watch.generations.extend(known);
                 }
@@ -116,10 +129,15 @@ impl World {
     }
 
     fn watch_own_slot(&mut self, device: usize, slot: &Unverified<Slot>) {
-        let Ok(slot) = slot.peek() else { return self.broken(device, "it persists a slot that cannot be read".into()) };
+        let Ok(slot) = slot.peek() else {
+            return self.broken(device, "it persists a slot that cannot be read".into());
+        };
         for claim in &slot.claims {
             if !self.watch.generations.contains_key(&(claim.replica.uid, claim.generation)) {
-                self.broken(device, format!("it claims {} of a version that nobody wished for", claim.replica));
+                self.broken(
+                    device,
+                    format!("it claims {} of a version that nobody wished for", claim.replica),
+                );
             }
         }
         let claims = slot.claims.iter().map(held).collect();
@@ -144,8 +162,11 @@ impl World {
         let wrong = match action {
             Action::Broadcast(Message::Slot(slot)) => unwritten(disk, me, slot),
             // Rulings and records that are told are no promise.
-            Action::Send { message: Message::Repair(sync::Message::Items { items, .. }), .. } => {
-                let slots = items.iter().filter_map(|item| codec::decode::<Unverified<Slot>>(item).ok());
+            Action::Send {
+                message: Message::Repair(sync::Message::Items { items, .. }), ..
+            } => {
+                let slots =
+                    items.iter().filter_map(|item| codec::decode::<Unverified<Slot>>(item).ok());
                 let slot = slots.filter_map(|slot| unwritten(disk, me, &slot)).next();
                 let changes = items.iter().filter_map(|item| codec::decode::<RawChange>(item).ok());
                 slot.or_else(|| changes.filter_map(|change| self.unfounded(device, &change)).next())
@@ -154,24 +175,32 @@ impl World {
             Action::Send { message: Message::Admitted { changes }, .. } => {
                 changes.iter().filter_map(|change| self.unfounded(device, change)).next()
             }
-            Action::Send { message: Message::Auction(auction::Message::Claimed { claims, .. }), .. } => {
+            Action::Send {
+                message: Message::Auction(auction::Message::Claimed { claims, .. }),
+                ..
+            } => {
                 let is_written = |(replica, token): &&(ReplicaId, Token)| {
                     claims_on(disk, me, replica).any(|written| awarded_under(&written) == *token)
                 };
                 let early = claims.iter().find(|claim| !is_written(claim));
-                early.map(|(replica, _)| format!("it tells the owner of its claim to {replica} before it is on disk"))
+                early.map(|(replica, _)| {
+                    format!("it tells the owner of its claim to {replica} before it is on disk")
+                })
             }
             Action::Notify(event) if event.kind == "duplicate-yielded" && !self.has_clones() => {
                 let yields = self.watch.yields.entry((device, event.subject.clone())).or_default();
                 *yields += 1;
-                (*yields > MAX_YIELDS).then(|| "it takes a replica and lets it go, again and again".to_owned())
+                (*yields > MAX_YIELDS)
+                    .then(|| "it takes a replica and lets it go, again and again".to_owned())
             }
             Action::Order(Order::Run { replica, generation, .. }) => {
-                let is_written = claims_on(disk, me, replica).any(|written| written.generation == *generation);
+                let is_written =
+                    claims_on(disk, me, replica).any(|written| written.generation == *generation);
                 (!is_written).then(|| format!("it starts {replica} before the claim is on disk"))
             }
             Action::Reply { reply: Reply::Accepted { change, .. }, .. } => {
-                let is_written = disk.desired.values().flatten().any(|raw| raw.change.hash() == *change);
+                let is_written =
+                    disk.desired.values().flatten().any(|raw| raw.change.hash() == *change);
                 (!is_written).then(|| "it acknowledges a change before it is on disk".to_owned())
             }
             _ => None,
@@ -188,7 +217,9 @@ impl World {
             return Some("it tells of a change that was refused".into());
         }
         let key = raw.change.peek().ok()?.key.hash();
-        let has = |it: &crate::sim::device::Device| it.disk.desired.get(&key).is_some_and(|kept| is_kept(raw, kept));
+        let has = |it: &crate::sim::device::Device| {
+            it.disk.desired.get(&key).is_some_and(|kept| is_kept(raw, kept))
+        };
         let is_written = has(&self.devices[device]) || self.devices.iter().any(has);
         (!is_written).then(|| "it tells of a change that is on no disk".into())
     }
@@ -202,14 +233,16 @@ impl World {
             kept.map(|raw| raw.change.hash()).any(|it| it == hash)
         };
         let seen = self.devices.iter().position(|it| {
-            on_disk(it) || it.node.as_ref().is_some_and(|node| node.holds_change(&change.signed.key, &hash))
+            on_disk(it)
+                || it.node.as_ref().is_some_and(|node| node.holds_change(&change.signed.key, &hash))
         });
         if let Some(seen) = seen {
             self.broken(seen, format!("it has a change that n{device} refused"));
         }
     }
 
-    /// What a daemon says of itself bears a number that it never used for anything else, in this life or an earlier one.
+    /// What a daemon says of itself bears a number that it never used for anything else, in this
+    /// life or an earlier one.
     fn watch_words(&mut self, device: usize, action: &Action) {
         let me = self.devices[device].id;
         // Of two that speak in one name each outdoes what the other says.
@@ -217,9 +250,16 @@ impl World {
         match action {
             Action::Broadcast(Message::Slot(slot)) if slot.by().0 == me.0 && is_alone => {
                 let Ok(body) = slot.peek() else { return };
-                let known = *self.watch.told.entry((device, body.slot, body.counter)).or_insert(slot.hash());
+                let known = *self
+                    .watch
+                    .told
+                    .entry((device, body.slot, body.counter))
+                    .or_insert(slot.hash());
                 if known != slot.hash() {
-                    let what = format!("it says two things of slot {} under counter {}", body.slot, body.counter);
+                    let what = format!(
+                        "it says two things of slot {} under counter {}",
+                        body.slot, body.counter
+                    );
                     self.broken(device, what);
                 }
             }
@@ -234,7 +274,10 @@ impl World {
                 }
                 *highest = body.incarnation.max(*highest);
                 if body.incarnation <= *over {
-                    self.broken(device, format!("incarnation {} is of a life that is over", body.incarnation));
+                    self.broken(
+                        device,
+                        format!("incarnation {} is of a life that is over", body.incarnation),
+                    );
                 }
             }
             Action::Send {
@@ -251,24 +294,36 @@ impl World {
                 let was_told = *kept > 0 || !is_alone;
                 *kept = kept.saturating_sub(1);
                 if !was_told && self.is_good(device, replica) {
-                    self.broken(device, format!("it stops {replica}, which is wished for, and nobody said to keep it"));
+                    self.broken(
+                        device,
+                        format!(
+                            "it stops {replica}, which is wished for, and nobody said to keep it"
+                        ),
+                    );
                 }
             }
             _ => {}
         }
     }
 
-    /// How often this node is already about to stop a replica, once its disk has what is to be there before.
+    /// How often this node is already about to stop a replica, once its disk has what is to be
+    /// there before.
     fn stops_waiting(&self, node: &NodeId, replica: &ReplicaId) -> usize {
         let devices = self.ids.get(node).into_iter().flatten();
         let held = devices.flat_map(|device| self.devices[*device].held.values().flatten());
-        held.filter(|action| matches!(action, Action::Order(Order::Stop { replica: it }) if it == replica)).count()
+        held.filter(
+            |action| matches!(action, Action::Order(Order::Stop { replica: it }) if it == replica),
+        )
+        .count()
     }
 
-    /// Whether a device runs a replica as wished for, healthy, and its disk is no reason to let go of it.
+    /// Whether a device runs a replica as wished for, healthy, and its disk is no reason to let go
+    /// of it.
     fn is_good(&self, device: usize, replica: &ReplicaId) -> bool {
         let it = &self.devices[device];
-        let (Some(node), Some(runs)) = (&it.node, it.runtime.replicas.get(replica)) else { return false };
+        let (Some(node), Some(runs)) = (&it.node, it.runtime.replicas.get(replica)) else {
+            return false;
+        };
         let Some(claim) = claims_on(&it.disk, it.id, replica).next() else { return false };
         runs.healthy
             && !it.disk.is_ill()
@@ -278,7 +333,9 @@ impl World {
 
     /// What a daemon's own claims take, by what was wished for.
     fn claimed(&self, node: &Node) -> Resources {
-        let resources = node.own_claims().filter_map(|it| self.watch.generations.get(&(it.replica.uid, it.generation)));
+        let resources = node
+            .own_claims()
+            .filter_map(|it| self.watch.generations.get(&(it.replica.uid, it.generation)));
         resources.copied().fold(Resources::default(), Resources::plus)
     }
 
@@ -291,7 +348,9 @@ impl World {
         let Some((_, records)) = disk.pending.front() else { return };
         let lost = records.iter().any(|record| {
             let Record::Desired { key, changes } = record else { return false };
-            disk.desired.get(key).is_some_and(|before| before.iter().any(|old| !is_kept(old, changes)))
+            disk.desired
+                .get(key)
+                .is_some_and(|before| before.iter().any(|old| !is_kept(old, changes)))
         });
         if lost {
             self.broken(device, "its disk loses a change that nothing newer replaces".into());
@@ -301,7 +360,8 @@ impl World {
     /// A daemon has started or ended: of its claims those on disk are left.
     pub(in crate::sim) fn watch_disk(&mut self, device: usize) {
         let me = self.devices[device].id;
-        let known: Vec<u8> = self.watch.slots.range((me, 0)..=(me, u8::MAX)).map(|((_, slot), _)| *slot).collect();
+        let known: Vec<u8> =
+            self.watch.slots.range((me, 0)..=(me, u8::MAX)).map(|((_, slot), _)| *slot).collect();
         known.into_iter().for_each(|slot| self.watch.let_go(me, slot));
         let written: Vec<Slot> = self.devices[device]
             .disk
@@ -322,12 +382,20 @@ impl World {
         let it = &self.devices[device];
         if let Some(node) = &it.node {
             // Counted here as well: what the node itself says is one thing, what it claims another.
-            let (capacity, claimed, promised) = (self.capacity, self.claimed(node), node.promised());
+            let (capacity, claimed, promised) =
+                (self.capacity, self.claimed(node), node.promised());
             if !capacity.holds(claimed) || !capacity.holds(promised) {
-                self.broken(device, format!("it claims {claimed:?} and promised {promised:?}, more than {capacity:?}"));
+                self.broken(
+                    device,
+                    format!(
+                        "it claims {claimed:?} and promised {promised:?}, more than {capacity:?}"
+                    ),
+                );
             } else if it.held.values().map(Vec::len).sum::<usize>() > MAX_HELD {
                 self.broken(device, format!("more than {MAX_HELD} effects wait for its disk"));
-            } else if let Some(Queue { name, len, most }) = node.queues().into_iter().find(Queue::is_overfull) {
+            } else if let Some(Queue { name, len, most }) =
+                node.queues().into_iter().find(Queue::is_overfull)
+            {
                 self.broken(device, format!("{name}: {len}, and {most} at most"));
             }
         }
@@ -349,12 +417,18 @@ fn held(claim: &Claim) -> (ReplicaId, Token) {
 /// What a device tells in its own name of what it claims, and has not on disk.
 fn unwritten(disk: &Disk, me: NodeId, slot: &Unverified<Slot>) -> Option<String> {
     let slot = slot.peek().ok().filter(|_| slot.by().0 == me.0)?;
-    let is_written = |claim: &&Claim| claims_on(disk, me, &claim.replica).any(|written| held(&written) == held(claim));
+    let is_written = |claim: &&Claim| {
+        claims_on(disk, me, &claim.replica).any(|written| held(&written) == held(claim))
+    };
     let claim = slot.claims.iter().find(|claim| !is_written(claim))?;
     Some(format!("it tells of its claim to {} before it is on disk", claim.replica))
 }
 
-fn claims_on(disk: &Disk, node: NodeId, replica: &ReplicaId) -> impl Iterator<Item = Claim> + use<> {
+fn claims_on(
+    disk: &Disk,
+    node: NodeId,
+    replica: &ReplicaId,
+) -> impl Iterator<Item = Claim> + use<> {
     let slot = disk.slots.get(&(node, replica.slot())).and_then(|slot| slot.peek().ok());
     let replica = *replica;
     slot.into_iter().flat_map(|slot| slot.claims).filter(move |claim| claim.replica == replica)
@@ -364,7 +438,12 @@ fn claims_on(disk: &Disk, node: NodeId, replica: &ReplicaId) -> impl Iterator<It
 fn is_kept(old: &RawChange, changes: &[RawChange]) -> bool {
     let Ok(old_body) = old.change.peek() else { return false };
     changes.iter().any(|new| {
-        let seen = |body: &shoal_protocol::model::ChangeBody| body.clock.get(&old_body.writer).copied();
-        new == old || new.change.peek().is_ok_and(|body| seen(&body).is_some_and(|seen| seen >= old_body.serial))
+        let seen =
+            |body: &shoal_protocol::model::ChangeBody| body.clock.get(&old_body.writer).copied();
+        new == old
+            || new
+                .change
+                .peek()
+                .is_ok_and(|body| seen(&body).is_some_and(|seen| seen >= old_body.serial))
     })
 }

@@ -7,27 +7,35 @@ use shoal_protocol::model::Phase;
 use super::*;
 use crate::sim::formed::Shape;
 
-/// A hundred links are too many to keep, and a question that is not sent for lack of one is asked again only later.
+/// A hundred links are too many to keep, and a question that is not sent for lack of one is asked
+/// again only later.
 #[test]
 fn what_a_full_device_ran_is_elsewhere_soon_and_it_lets_go_of_it_when_it_returns() {
     let shape = Shape { nodes: 80, workloads: 2_400, replicas: 2 };
     let mut world = World::formed(5, shape).unwrap();
     for device in [7, 30, 55] {
-        let ran: Vec<_> = world.node(device).unwrap().own_claims().map(|claim| claim.replica).collect();
+        let ran: Vec<_> =
+            world.node(device).unwrap().own_claims().map(|claim| claim.replica).collect();
         assert!(ran.len() >= 60, "{}", ran.len());
         world.kill(device);
         let others: Vec<usize> = world.running();
         let is_elsewhere = |world: &World| {
             let healthy = |device: &usize| {
                 let claims = world.node(*device).unwrap().own_claims();
-                claims.filter(|claim| claim.phase == Phase::Healthy).map(|claim| claim.replica).collect::<Vec<_>>()
+                claims
+                    .filter(|claim| claim.phase == Phase::Healthy)
+                    .map(|claim| claim.replica)
+                    .collect::<Vec<_>>()
             };
             let held: BTreeSet<_> = others.iter().flat_map(healthy).collect();
             ran.iter().all(|replica| held.contains(replica))
         };
-        world.run_till(Duration::from_millis(200), "all it ran is healthy elsewhere", is_elsewhere).unwrap();
+        world
+            .run_till(Duration::from_millis(200), "all it ran is healthy elsewhere", is_elsewhere)
+            .unwrap();
         world.start(device, false, &[]);
-        let is_free = |world: &World| world.node(device).is_some_and(|node| node.own_claims().count() == 0);
+        let is_free =
+            |world: &World| world.node(device).is_some_and(|node| node.own_claims().count() == 0);
         world.run_till(Duration::from_secs(3), "it lets go of what others run", is_free).unwrap();
         world.run_for(Duration::from_secs(5)).unwrap();
     }

@@ -16,7 +16,8 @@ fn at_work(seed: u64) -> Play {
     play
 }
 
-/// What is wrong with a node, or between two, is no false fall, nor what comes of it a little later.
+/// What is wrong with a node, or between two, is no false fall, nor what comes of it a little
+/// later.
 #[test]
 fn trouble_makes_no_false_failover() {
     let mut play = at_work(1);
@@ -32,7 +33,8 @@ fn trouble_makes_no_false_failover() {
     assert_eq!(told(&play), (0, 0));
 }
 
-/// Nothing is wrong with any node, and all of them lose what they say: whoever is taken for dead is so falsely.
+/// Nothing is wrong with any node, and all of them lose what they say: whoever is taken for dead is
+/// so falsely.
 #[test]
 fn bad_weather_is_no_excuse() {
     let mut play = at_work(2);

@@ -19,11 +19,15 @@ fn are_together(world: &World, devices: &[usize]) -> bool {
         let told = |device: &usize| {
             let id = world.devices[*device].id.to_string();
             let view = nodes.iter().find(|view| view.id == id);
-            view.is_some_and(|view| view.state == "up" && view.addresses == [world.address_of(*device)])
+            view.is_some_and(|view| {
+                view.state == "up" && view.addresses == [world.address_of(*device)]
+            })
         };
         let linked = |other: &usize| {
             let link = world.devices[*one].links.get(other);
-            link.is_some_and(|link| !world.is_dead(*link) && world.devices[*other].links.get(one) == Some(link))
+            link.is_some_and(|link| {
+                !world.is_dead(*link) && world.devices[*other].links.get(one) == Some(link)
+            })
         };
         told(one) && others.clone().all(|other| told(other) && linked(other))
     })
@@ -37,12 +41,15 @@ fn placed(play: &Play) -> Vec<(usize, usize)> {
 }
 
 fn falls(play: &Play) -> usize {
-    let falls = |device| play.world.node(device).and_then(|node| node.status().counters.get("nodes_down").copied());
+    let falls = |device| {
+        play.world.node(device).and_then(|node| node.status().counters.get("nodes_down").copied())
+    };
     (0..play.world.devices.len()).filter_map(falls).sum::<u64>() as usize
 }
 
-/// A device got another address by DHCP. It was found again by nobody: its record named the old address for ever, and its links hung
-/// in TCP. Now it dials all others at once, and nobody takes it for dead.
+/// A device got another address by DHCP. It was found again by nobody: its record named the old
+/// address for ever, and its links hung in TCP. Now it dials all others at once, and nobody takes
+/// it for dead.
 #[test]
 fn a_device_that_moves_is_never_taken_for_dead() {
     for seed in 0..20 {
@@ -56,7 +63,8 @@ fn a_device_that_moves_is_never_taken_for_dead() {
     }
 }
 
-/// Of three nodes two moved, one after the other: each found the third again, and these two never linked any more.
+/// Of three nodes two moved, one after the other: each found the third again, and these two never
+/// linked any more.
 #[test]
 fn two_that_move_one_after_the_other_find_each_other() {
     for seed in 0..20 {
@@ -66,20 +74,23 @@ fn two_that_move_one_after_the_other_find_each_other() {
             play.world.run_for(Duration::from_millis(gap)).unwrap();
             play.world.relocate(2);
             let together = |world: &World| are_together(world, &[0, 1, 2]);
-            let within = play.world.run_till(Duration::from_secs(5), "all are together again", together);
+            let within =
+                play.world.run_till(Duration::from_secs(5), "all are together again", together);
             within.unwrap_or_else(|why| panic!("seed {seed}, {gap} ms: {why}"));
             play.settle().unwrap();
         }
     }
 }
 
-/// Gossip never brought word of the move. Who has a link with the device hears it there, the others by comparing with those.
+/// Gossip never brought word of the move. Who has a link with the device hears it there, the others
+/// by comparing with those.
 #[test]
 fn a_new_address_is_learned_without_gossip() {
     for seed in 0..10 {
         let mut play = at_work(seed, 4);
         play.world.network.gossip = Gossip::Lost;
-        // The way between the two that move is cut, so that neither hears of the other but through the rest.
+        // The way between the two that move is cut, so that neither hears of the other but through
+        // the rest.
         play.world.partition(&[1], &[2], true);
         play.world.relocate(1);
         play.world.run_for(Duration::from_secs(3)).unwrap();
@@ -88,18 +99,23 @@ fn a_new_address_is_learned_without_gossip() {
             let knows = |one: usize, other: usize| {
                 let id = world.devices[other].id.to_string();
                 let nodes = world.node(one).map(|node| node.nodes()).unwrap_or_default();
-                nodes.iter().any(|view| view.id == id && view.addresses == [world.address_of(other)])
+                nodes
+                    .iter()
+                    .any(|view| view.id == id && view.addresses == [world.address_of(other)])
             };
             knows(1, 2) && knows(2, 1)
         };
-        play.world.run_till(Duration::from_secs(30), "each knows where the other is", know).unwrap();
+        play.world
+            .run_till(Duration::from_secs(30), "each knows where the other is", know)
+            .unwrap();
         play.world.partition(&[1], &[2], false);
         play.settle().unwrap();
         assert!(are_together(&play.world, &[0, 1, 2, 3]), "seed {seed}");
     }
 }
 
-/// All got other addresses at once, and nobody knows any. As soon as somebody says where they were seen, they are together.
+/// All got other addresses at once, and nobody knows any. As soon as somebody says where they were
+/// seen, they are together.
 #[test]
 fn all_that_moved_at_once_link_as_soon_as_they_are_sighted() {
     for seed in 0..10 {
@@ -109,7 +125,8 @@ fn all_that_moved_at_once_link_as_soon_as_they_are_sighted() {
         assert!(!are_together(&play.world, &[0, 1, 2]), "seed {seed}: nobody could know");
         for one in 0..3 {
             for other in (0..3).filter(|other| *other != one) {
-                let (node, addresses) = (play.world.devices[other].id, vec![play.world.address_of(other)]);
+                let (node, addresses) =
+                    (play.world.devices[other].id, vec![play.world.address_of(other)]);
                 play.world.input(one, Input::Sighted { node, addresses });
             }
         }

@@ -35,7 +35,11 @@ fn last_acknowledged_wish_outlasts_a_stale_node() {
         play.publish(1, &workload("web", 1, 2)).unwrap();
         play.world.start(0, false, &[]);
         play.settle().unwrap();
-        assert_eq!((wished(&play.world, 0), wished(&play.world, 1)), (Some(2), Some(2)), "seed {seed}");
+        assert_eq!(
+            (wished(&play.world, 0), wished(&play.world, 1)),
+            (Some(2), Some(2)),
+            "seed {seed}"
+        );
     }
 }
 
@@ -63,10 +67,12 @@ fn repeated_publish_in_a_healthy_cluster_writes_nothing() {
     let mut play = cluster(3, 5);
     play.publish(0, &workload("web", 1, 3)).unwrap();
     play.settle().unwrap();
-    let holds = |world: &World| world.devices.iter().map(|it| it.disk.desired.clone()).collect::<Vec<_>>();
+    let holds =
+        |world: &World| world.devices.iter().map(|it| it.disk.desired.clone()).collect::<Vec<_>>();
     let before = holds(&play.world);
     for device in 0..5 {
-        let (outcome, change) = play.operator.publish(&mut play.world, device, &workload("web", 1, 3)).unwrap();
+        let (outcome, change) =
+            play.operator.publish(&mut play.world, device, &workload("web", 1, 3)).unwrap();
         assert_eq!((outcome, change), (Outcome::Unchanged, None), "n{device}");
     }
     play.world.run_for(Duration::from_secs(5)).unwrap();
@@ -87,12 +93,18 @@ fn refused_change_is_never_seen_anywhere() {
         play.publish(0, &workload("web", 1, 3)).unwrap();
         play.settle().unwrap();
         play.world.devices[2].disk.full = true;
-        let (outcome, change) = play.operator.publish(&mut play.world, 2, &workload("web", 1, 1)).unwrap();
-        assert!(matches!(&outcome, Outcome::Refused(why) if why.contains("takes no writes")), "{outcome:?}");
+        let (outcome, change) =
+            play.operator.publish(&mut play.world, 2, &workload("web", 1, 1)).unwrap();
+        assert!(
+            matches!(&outcome, Outcome::Refused(why) if why.contains("takes no writes")),
+            "{outcome:?}"
+        );
         let change = change.expect("it was signed");
         let nobody_has_it = |play: &Play| {
             for (device, it) in play.world.devices.iter().enumerate() {
-                let has = |node: &shoal_protocol::node::Node| node.holds_change(&change.signed.key, &change.hash());
+                let has = |node: &shoal_protocol::node::Node| {
+                    node.holds_change(&change.signed.key, &change.hash())
+                };
                 assert!(!it.node.as_ref().is_some_and(has), "seed {seed}: n{device}");
                 assert_eq!(wished(&play.world, device), Some(3), "seed {seed}: n{device}");
             }
@@ -102,7 +114,9 @@ fn refused_change_is_never_seen_anywhere() {
         nobody_has_it(&play);
         assert!(read_only(&play.world, 2));
         play.world.devices[2].disk.full = false;
-        play.world.run_till(Duration::from_secs(40), "it takes writes", |world| !read_only(world, 2)).unwrap();
+        play.world
+            .run_till(Duration::from_secs(40), "it takes writes", |world| !read_only(world, 2))
+            .unwrap();
         play.settle().unwrap();
         nobody_has_it(&play);
         play.world.kill(2);
@@ -127,14 +141,22 @@ fn disk_with_room_again_is_found_without_a_restart() {
     play.remove(0, "web").unwrap();
     play.world.run_for(Duration::from_secs(20)).unwrap();
     play.world.devices[1].disk.full = false;
-    play.world.run_till(Duration::from_secs(40), "it takes writes", |world| !read_only(world, 1)).unwrap();
+    play.world
+        .run_till(Duration::from_secs(40), "it takes writes", |world| !read_only(world, 1))
+        .unwrap();
     play.publish(1, &workload("third", 1, 3)).unwrap();
     play.settle().unwrap();
-    assert_eq!(play.world.devices.iter().map(|it| it.boot).collect::<Vec<_>>(), boots, "nobody was restarted");
+    assert_eq!(
+        play.world.devices.iter().map(|it| it.boot).collect::<Vec<_>>(),
+        boots,
+        "nobody was restarted"
+    );
     let keys = |it: &Device| it.disk.desired.clone();
     assert!(keys(&play.world.devices[1]) == keys(&play.world.devices[0]));
     // Also what runs where outlasts a start without network.
-    let claims = |world: &World| world.node(1).unwrap().own_claims().map(|claim| claim.replica).collect::<Vec<_>>();
+    let claims = |world: &World| {
+        world.node(1).unwrap().own_claims().map(|claim| claim.replica).collect::<Vec<_>>()
+    };
     let before = claims(&play.world);
     assert!(!before.is_empty());
     play.world.kill(1);

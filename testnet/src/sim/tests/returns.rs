@@ -2,8 +2,9 @@
 
 use super::*;
 
-/// Two nodes came back while a third woke up that had missed what happened. They were in step with both, and so thought that they
-/// knew all. A fourth, slow to answer, had taken over what they had run; what it ran well went back for nothing.
+/// Two nodes came back while a third woke up that had missed what happened. They were in step with
+/// both, and so thought that they knew all. A fourth, slow to answer, had taken over what they had
+/// run; what it ran well went back for nothing.
 #[test]
 fn who_returns_hears_out_those_it_has_not_compared_with() {
     for seed in 0..20 {
@@ -25,8 +26,9 @@ fn who_returns_hears_out_those_it_has_not_compared_with() {
     }
 }
 
-/// One that was cut off found one of the others again, and through it a new version of what it ran. It replaced its own replica and
-/// said that it was healthy, a moment before it saw the node that had taken over: what ran there well went back for nothing.
+/// One that was cut off found one of the others again, and through it a new version of what it ran.
+/// It replaced its own replica and said that it was healthy, a moment before it saw the node that
+/// had taken over: what ran there well went back for nothing.
 #[test]
 fn who_returns_says_nothing_of_what_others_took_over_before_it_has_seen_them() {
     for seed in 0..10 {
@@ -37,10 +39,15 @@ fn who_returns_says_nothing_of_what_others_took_over_before_it_has_seen_them() {
         play.world.run_for(Duration::from_secs(12)).unwrap();
         play.publish(others[0], &workload("web", 2, 1)).unwrap();
         play.world.run_for(Duration::from_secs(2)).unwrap();
-        let taker = holders(&play.world).into_iter().find(|device| *device != holder).expect("somebody took over");
+        let taker = holders(&play.world)
+            .into_iter()
+            .find(|device| *device != holder)
+            .expect("somebody took over");
         let others: Vec<usize> = others.into_iter().filter(|device| *device != taker).collect();
         play.world.partition(&[holder], &others, false);
-        let is_back = |world: &World| others.iter().any(|other| world.devices[holder].links.contains_key(other));
+        let is_back = |world: &World| {
+            others.iter().any(|other| world.devices[holder].links.contains_key(other))
+        };
         play.world.run_till(Duration::from_secs(30), "a link is back", is_back).unwrap();
         play.world.run_for(Duration::from_secs(1)).unwrap();
         play.world.partition(&[holder], &[taker], false);
@@ -49,8 +56,8 @@ fn who_returns_says_nothing_of_what_others_took_over_before_it_has_seen_them() {
     }
 }
 
-/// Seed 1638610: as above, but the taker itself was the first that it found, and what it had missed came in that order: the new version, and
-/// then who ran that already.
+/// Seed 1638610: as above, but the taker itself was the first that it found, and what it had missed
+/// came in that order: the new version, and then who ran that already.
 #[test]
 fn who_returns_says_nothing_of_a_new_version_before_it_knows_who_runs_that() {
     for seed in 0..60 {
@@ -69,8 +76,8 @@ fn who_returns_says_nothing_of_a_new_version_before_it_knows_who_runs_that() {
     }
 }
 
-/// One that was cut off found the others again and heard that there should be more of what it knew. It placed them, a moment before it
-/// heard that they had been placed long ago.
+/// One that was cut off found the others again and heard that there should be more of what it knew.
+/// It placed them, a moment before it heard that they had been placed long ago.
 #[test]
 fn who_returns_places_nothing_a_second_time() {
     for seed in 0..10 {
@@ -89,8 +96,9 @@ fn who_returns_places_nothing_a_second_time() {
     }
 }
 
-/// A device slept. Meanwhile the only one that it saw died, and one that had been cut off took over. It woke, found the dead one dead, and
-/// placed what that had run: it had compared with everybody in sight, which was nobody.
+/// A device slept. Meanwhile the only one that it saw died, and one that had been cut off took
+/// over. It woke, found the dead one dead, and placed what that had run: it had compared with
+/// everybody in sight, which was nobody.
 #[test]
 fn who_stood_still_and_sees_nobody_places_nothing() {
     for seed in 0..10 {
@@ -108,8 +116,9 @@ fn who_stood_still_and_sees_nobody_places_nothing() {
     }
 }
 
-/// Two devices joined through a third, which died in that instant. They had been admitted, knew of nobody else, took one another for the
-/// cluster, and served; whoever asked them was told that all was well. Nobody looked for anybody any more.
+/// Two devices joined through a third, which died in that instant. They had been admitted, knew of
+/// nobody else, took one another for the cluster, and served; whoever asked them was told that all
+/// was well. Nobody looked for anybody any more.
 #[test]
 fn newcomers_whose_only_friend_dies_look_for_the_others_and_take_no_orders() {
     for effects in 1..40 {
@@ -121,14 +130,18 @@ fn newcomers_whose_only_friend_dies_look_for_the_others_and_take_no_orders() {
         }
         play.world.run_for(Duration::from_secs(25)).unwrap();
         let is_alone = |device: usize| play.world.node(device).is_some_and(|node| node.is_ready());
-        assert!(play.world.node(2).is_some() || !is_alone(3) && !is_alone(4), "after {effects} effects");
+        assert!(
+            play.world.node(2).is_some() || !is_alone(3) && !is_alone(4),
+            "after {effects} effects"
+        );
         play.heal().unwrap();
         play.settle().unwrap();
     }
 }
 
-/// Seed 1221294: one that admitted two newcomers died before it could tell them of itself, and all they had was what gossip had brought of
-/// their admission. They had one another, all members that they knew of, and asked their seeds no more.
+/// Seed 1221294: one that admitted two newcomers died before it could tell them of itself, and all
+/// they had was what gossip had brought of their admission. They had one another, all members that
+/// they knew of, and asked their seeds no more.
 #[test]
 fn newcomers_that_know_of_nobody_but_one_another_go_on_asking_their_seeds() {
     for seed in 0..300 {
@@ -146,8 +159,8 @@ fn newcomers_that_know_of_nobody_but_one_another_go_on_asking_their_seeds() {
     }
 }
 
-/// Seed 1819737: all that knew anything lost their disks, and newcomers had one another. They do not take themselves for the cluster, and go
-/// on with what they know when they are restarted.
+/// Seed 1819737: all that knew anything lost their disks, and newcomers had one another. They do
+/// not take themselves for the cluster, and go on with what they know when they are restarted.
 #[test]
 fn newcomers_whose_friends_are_gone_for_good_go_on_when_somebody_restarts_them() {
     let mut tried = 0;
@@ -155,7 +168,8 @@ fn newcomers_whose_friends_are_gone_for_good_go_on_when_somebody_restarts_them()
         let mut play = cluster(seed, 1);
         let newcomers = [play.world.add(), play.world.add()];
         newcomers.iter().for_each(|newcomer| play.world.start(*newcomer, false, &[0]));
-        let know_all = |world: &World| newcomers.iter().all(|it| world.node(*it).unwrap().status().nodes == 3);
+        let know_all =
+            |world: &World| newcomers.iter().all(|it| world.node(*it).unwrap().status().nodes == 3);
         play.world.run_till(Duration::from_secs(2), "they are admitted", know_all).unwrap();
         // A newcomer that had compared with the founder by then knows all there is.
         if newcomers.iter().any(|it| play.world.node(*it).unwrap().is_ready()) {
@@ -164,7 +178,8 @@ fn newcomers_whose_friends_are_gone_for_good_go_on_when_somebody_restarts_them()
         tried += 1;
         play.lose(0, &newcomers);
         play.world.run_for(Duration::from_secs(60)).unwrap();
-        let is_any_ready = play.world.devices.iter().filter_map(|it| it.node.as_ref()).any(|node| node.is_ready());
+        let is_any_ready =
+            play.world.devices.iter().filter_map(|it| it.node.as_ref()).any(|node| node.is_ready());
         assert!(!is_any_ready, "seed {seed}: nobody knows anything");
         play.heal().unwrap();
         play.settle().unwrap();
@@ -172,8 +187,9 @@ fn newcomers_whose_friends_are_gone_for_good_go_on_when_somebody_restarts_them()
     assert!(tried >= 5, "only {tried} seeds came to it");
 }
 
-/// Seeds 995473 and 996904: everybody but a newcomer lost power before it was ready. Who came back compared with it, and was ready a moment
-/// later. Nothing made the newcomer look again, and it never was.
+/// Seeds 995473 and 996904: everybody but a newcomer lost power before it was ready. Who came back
+/// compared with it, and was ready a moment later. Nothing made the newcomer look again, and it
+/// never was.
 #[test]
 fn a_newcomer_is_ready_as_soon_as_somebody_is_whom_it_has_compared_with() {
     for seed in 0..10 {
@@ -181,11 +197,15 @@ fn a_newcomer_is_ready_as_soon_as_somebody_is_whom_it_has_compared_with() {
         let newcomer = play.world.add();
         play.world.partition(&[newcomer], &[0, 1], true);
         play.world.start(newcomer, false, &[2]);
-        let knows_all = |world: &World| world.node(newcomer).is_some_and(|node| node.status().nodes == 4);
+        let knows_all =
+            |world: &World| world.node(newcomer).is_some_and(|node| node.status().nodes == 4);
         play.world.run_till(Duration::from_secs(2), "it is admitted", knows_all).unwrap();
         (0..3).for_each(|device| play.world.kill(device));
         play.world.run_for(Duration::from_secs(20)).unwrap();
-        assert!(!play.world.node(newcomer).unwrap().is_ready(), "seed {seed}: it knows nothing yet");
+        assert!(
+            !play.world.node(newcomer).unwrap().is_ready(),
+            "seed {seed}: it knows nothing yet"
+        );
         play.world.partition(&[newcomer], &[0], false);
         play.world.partition(&[newcomer], &[1, 2], true);
         (0..3).for_each(|device| play.world.start(device, false, &[newcomer]));
@@ -197,8 +217,9 @@ fn a_newcomer_is_ready_as_soon_as_somebody_is_whom_it_has_compared_with() {
     }
 }
 
-/// Seed 980777: a device that had just started stood still, and woke up when its patience with the others was over. It had not heard
-/// that another had taken over what it ran, took it back, and the other let go of it.
+/// Seed 980777: a device that had just started stood still, and woke up when its patience with the
+/// others was over. It had not heard that another had taken over what it ran, took it back, and the
+/// other let go of it.
 #[test]
 fn who_stands_still_right_after_its_start_has_not_waited_for_the_others() {
     for seed in 0..10 {
@@ -214,7 +235,8 @@ fn who_stands_still_right_after_its_start_has_not_waited_for_the_others() {
     }
 }
 
-/// Seed 1505978: as above, but what it overslept first was the end of its patience. That much later was now.
+/// Seed 1505978: as above, but what it overslept first was the end of its patience. That much later
+/// was now.
 #[test]
 fn who_oversleeps_the_end_of_its_patience_waits_once_more() {
     for seed in 0..10 {
@@ -225,24 +247,30 @@ fn who_oversleeps_the_end_of_its_patience_waits_once_more() {
         play.world.kill(holder);
         play.world.start(holder, false, &[]);
         play.world.run_for(Duration::from_millis(2_990)).unwrap();
-        assert!(!play.world.node(holder).unwrap().is_ready(), "seed {seed}: it has heard too little");
+        assert!(
+            !play.world.node(holder).unwrap().is_ready(),
+            "seed {seed}: it has heard too little"
+        );
         wakes_after(seed, &mut play, holder, Duration::from_secs(12));
     }
 }
 
-/// A holder stands still for so long, and another takes over what it ran. When it wakes up that stays where it is.
+/// A holder stands still for so long, and another takes over what it ran. When it wakes up that
+/// stays where it is.
 fn wakes_after(seed: u64, play: &mut Play, holder: usize, time: Duration) {
     play.world.pause(holder, 60_000_000);
     play.world.run_for(time).unwrap();
-    let taken_over_by: Vec<usize> = holders(&play.world).into_iter().filter(|device| *device != holder).collect();
+    let taken_over_by: Vec<usize> =
+        holders(&play.world).into_iter().filter(|device| *device != holder).collect();
     assert_eq!(taken_over_by.len(), 1, "seed {seed}");
     play.heal().unwrap();
     play.settle().unwrap();
     assert_eq!(holders(&play.world), taken_over_by, "seed {seed}: it was moved back");
 }
 
-/// Seed 1733913: a winner's disk hung. When its claim was written its owner had found another, and that ran it well; the winner had not
-/// heard of it, said that it was healthy, and being the older it was left alone.
+/// Seed 1733913: a winner's disk hung. When its claim was written its owner had found another, and
+/// that ran it well; the winner had not heard of it, said that it was healthy, and being the older
+/// it was left alone.
 #[test]
 fn whose_claim_comes_late_says_nothing_before_it_can_know_who_was_found_instead() {
     let mut came_late = 0;
@@ -263,7 +291,9 @@ fn whose_claim_comes_late_says_nothing_before_it_can_know_who_was_found_instead(
 
 /// Of each device how many auctions it has opened in this life.
 fn auctions(world: &World) -> Vec<u64> {
-    let count = |device| world.node(device).and_then(|node| node.status().counters.get("auctions").copied());
+    let count = |device| {
+        world.node(device).and_then(|node| node.status().counters.get("auctions").copied())
+    };
     (0..world.devices.len()).map(|device| count(device).unwrap_or_default()).collect()
 }
 
@@ -276,6 +306,7 @@ fn at_work(seed: u64, size: usize, replicas: u32) -> Play {
 }
 
 fn holders(world: &World) -> Vec<usize> {
-    let holds = |device: &usize| world.node(*device).is_some_and(|node| node.own_claims().next().is_some());
+    let holds =
+        |device: &usize| world.node(*device).is_some_and(|node| node.own_claims().next().is_some());
     (0..world.devices.len()).filter(holds).collect()
 }

@@ -8,7 +8,9 @@ use super::*;
 fn tiny(replicas: u32) -> Spec {
     let SpecForm { name, runtime, artifact, env, require, .. } = workload("p", 1, replicas).into();
     let resources = Resources { memory: 2 << 20, cpu: 1 };
-    SpecForm { name, runtime, artifact, replicas, resources, env, require }.try_into().expect("a test's own spec")
+    SpecForm { name, runtime, artifact, replicas, resources, env, require }
+        .try_into()
+        .expect("a test's own spec")
 }
 
 /// Entries of a queue of a device's daemon.
@@ -19,7 +21,10 @@ fn queue(play: &Play, device: usize, name: &str) -> usize {
 
 /// Replicas that are told to be healthy by their holders.
 fn healthy(world: &World) -> usize {
-    let claims = world.running().into_iter().flat_map(|device| world.node(device).expect("it runs").own_claims());
+    let claims = world
+        .running()
+        .into_iter()
+        .flat_map(|device| world.node(device).expect("it runs").own_claims());
     claims.filter(|claim| claim.phase == Phase::Healthy).count()
 }
 
@@ -27,16 +32,19 @@ fn dropped(world: &World) -> u64 {
     world.network.dropped + world.devices.iter().map(|device| device.pulse.dropped).sum::<u64>()
 }
 
-/// From 1,000 to 3,000 on three devices that take some time over each message. Two thousand auctions and claims went out at once,
-/// gossip of them was dropped, and what nobody had heard of was placed a second time. Not one is started twice now,
-/// nothing is dropped, and only so much is under way at a time.
+/// From 1,000 to 3,000 on three devices that take some time over each message. Two thousand
+/// auctions and claims went out at once, gossip of them was dropped, and what nobody had heard of
+/// was placed a second time. Not one is started twice now, nothing is dropped, and only so much is
+/// under way at a time.
 #[test]
 fn a_step_of_thousands_starts_nothing_twice() {
     let mut world = World::new(11);
     world.capacity = Resources { memory: 8 << 30, cpu: 8_000 };
     let mut play = Play::with(11, world, 3).unwrap();
     play.publish(0, &tiny(1_000)).unwrap();
-    play.world.run_till(Duration::from_secs(60), "the first thousand", |world| healthy(world) == 1_000).unwrap();
+    play.world
+        .run_till(Duration::from_secs(60), "the first thousand", |world| healthy(world) == 1_000)
+        .unwrap();
     for device in 0..3 {
         play.world.devices[device].pulse.slowness = 300;
     }
@@ -46,7 +54,8 @@ fn a_step_of_thousands_starts_nothing_twice() {
     for _ in 0..2_000 {
         play.world.run_for(Duration::from_millis(10)).unwrap();
         for device in 0..3 {
-            let under_way = queue(&play, device, "replicas sought") + queue(&play, device, "awards");
+            let under_way =
+                queue(&play, device, "replicas sought") + queue(&play, device, "awards");
             most = most.max(under_way);
         }
         if healthy(&play.world) == 3_000 {
@@ -56,8 +65,9 @@ fn a_step_of_thousands_starts_nothing_twice() {
     assert_eq!(healthy(&play.world), 3_000);
     play.world.run_for(Duration::from_secs(15)).unwrap();
     assert_eq!(play.world.starts - started, 2_000, "each is started once");
-    let disputes: u64 =
-        (0..3).filter_map(|device| play.world.node(device)?.status().counters.get("duplicates").copied()).sum();
+    let disputes: u64 = (0..3)
+        .filter_map(|device| play.world.node(device)?.status().counters.get("duplicates").copied())
+        .sum();
     assert_eq!((disputes, dropped(&play.world) - before), (0, 0));
     assert!(most > 0 && most <= 512, "{most} places were under way");
 }

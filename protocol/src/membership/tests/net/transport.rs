@@ -39,11 +39,17 @@ impl Net {
                     late += wait;
                     wait *= 2;
                 }
-                if self.passes(n, to) && (self.retransmits || self.rng.next_u32() % 1000 >= self.loss) {
+                if self.passes(n, to)
+                    && (self.retransmits || self.rng.next_u32() % 1000 >= self.loss)
+                {
                     let last = self.arrivals.get(&(n, to)).copied().unwrap_or_default();
                     let at = last.max(self.now + self.latency + late);
                     self.arrivals.insert((n, to), at);
-                    self.later(at.since(self.now), to, Event::Message { from: n, connection, message });
+                    self.later(
+                        at.since(self.now),
+                        to,
+                        Event::Message { from: n, connection, message },
+                    );
                 }
             }
             Outgoing::Broadcast(message) => {
@@ -52,7 +58,11 @@ impl Net {
                 }
                 for to in self.reached_by(n) {
                     self.messages += 1;
-                    self.later(self.latency * 2, to, Event::Gossip { from: n, message: message.clone() });
+                    self.later(
+                        self.latency * 2,
+                        to,
+                        Event::Gossip { from: n, message: message.clone() },
+                    );
                 }
             }
             Outgoing::Dial(to) => {
@@ -61,7 +71,11 @@ impl Net {
                 if self.passes(n, to) && self.passes(to, n) {
                     self.later(self.latency, to, Event::Dialled { by: n });
                 } else {
-                    self.later(DIAL_TIMEOUT, n, Event::DialFailed { peer: to, how: DialFailure::TimedOut });
+                    self.later(
+                        DIAL_TIMEOUT,
+                        n,
+                        Event::DialFailed { peer: to, how: DialFailure::TimedOut },
+                    );
                 }
             }
             Outgoing::Hangup(to) => {
@@ -93,7 +107,9 @@ impl Net {
             Event::Message { from, connection, message } => {
                 if self.devices[n].links.get(&from) == Some(&connection) {
                     let from = id(from);
-                    self.with_room(n, |room, now, out| room.handle_message(now, from, message, out));
+                    self.with_room(n, |room, now, out| {
+                        room.handle_message(now, from, message, out)
+                    });
                 }
             }
             Event::Gossip { from, message } => {
@@ -102,9 +118,11 @@ impl Net {
             }
             Event::Up { peer, connection, dialled } => {
                 let from = id(peer);
-                // As a driver does: of two dials that cross one connection stays, and it is the same at both ends.
+                // As a driver does: of two dials that cross one connection stays, and it is the
+                // same at both ends.
                 let has_one = self.devices[n].links.get(&peer).copied();
-                let is_whole = has_one.is_some() && has_one == self.devices[peer].links.get(&n).copied();
+                let is_whole =
+                    has_one.is_some() && has_one == self.devices[peer].links.get(&n).copied();
                 let was_refused = dialled && self.devices[peer].links.get(&n) != Some(&connection);
                 if is_whole || was_refused {
                     return;
@@ -126,7 +144,9 @@ impl Net {
             Event::Stored { incarnation, life } => {
                 if self.devices[n].disk == life {
                     self.devices[n].disk = incarnation;
-                    self.with_room(n, |room, now, out| room.incarnation_stored(now, incarnation, out));
+                    self.with_room(n, |room, now, out| {
+                        room.incarnation_stored(now, incarnation, out)
+                    });
                 }
             }
             Event::Dialled { .. } => unreachable!("answered above"),
@@ -151,7 +171,10 @@ impl Net {
         let mut todo = vec![n];
         while let Some(at) = todo.pop() {
             for &peer in self.devices[at].links.keys() {
-                if self.passes(at, peer) && self.devices[peer].room.is_some() && reached.insert(peer) {
+                if self.passes(at, peer)
+                    && self.devices[peer].room.is_some()
+                    && reached.insert(peer)
+                {
                     todo.push(peer);
                 }
             }
