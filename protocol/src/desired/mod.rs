@@ -14,7 +14,7 @@
 //! the roster has it, and that bookkeeping is not there yet. The bound on keys counts them.
 
 mod register;
-mod wishes;
+mod workloads;
 
 #[cfg(test)]
 mod tests;
@@ -30,10 +30,10 @@ use crate::model::{
 };
 
 use register::Register;
-use wishes::Wishes;
+use workloads::Workloads;
 
 pub use register::MAX_SIBLINGS;
-pub use wishes::Wish;
+pub use workloads::Workload;
 
 /// The clock of a device that was never set starts before this: 2020-01-01.
 const EARLIEST: WallClock = WallClock(1_577_836_800_000);
@@ -129,7 +129,7 @@ pub struct Desired {
     /// By the hash of the key, as sync and the disk call it.
     registers: OrdMap<Digest, Register>,
     workload_keys: usize,
-    wishes: Wishes,
+    workloads: Workloads,
     roster: OrdMap<NodeId, u64>,
     /// Those that came with changes, the first [`SHARED_CERTIFICATES`]: every change of an operator
     /// brings the same one along.
@@ -233,34 +233,34 @@ impl Desired {
     }
 
     /// The living workloads in a form this program knows, by name.
-    pub fn workloads(&self) -> impl Iterator<Item = &Wish> {
-        self.wishes.iter()
+    pub fn workloads(&self) -> impl Iterator<Item = &Workload> {
+        self.workloads.iter()
     }
 
     /// One of [`Desired::workloads`].
-    pub fn workload(&self, name: &WorkloadName) -> Option<&Wish> {
-        self.wishes.by_name(name)
+    pub fn workload(&self, name: &WorkloadName) -> Option<&Workload> {
+        self.workloads.by_name(name)
     }
 
     /// One of [`Desired::workloads`].
-    pub fn by_uid(&self, uid: &Digest) -> Option<&Wish> {
-        self.wishes.by_uid(uid)
+    pub fn by_uid(&self, uid: &Digest) -> Option<&Workload> {
+        self.workloads.by_uid(uid)
     }
 
     /// Whether one of [`Desired::workloads`] runs this artifact.
     pub fn names_artifact(&self, artifact: &Digest) -> bool {
-        self.wishes.artifacts().contains_key(artifact)
+        self.workloads.artifacts().contains_key(artifact)
     }
 
     /// How many artifacts [`Desired::workloads`] run.
     pub fn artifacts(&self) -> usize {
-        self.wishes.artifacts().len()
+        self.workloads.artifacts().len()
     }
 
     /// The living workloads in a newer form, with their uid: kept and relayed, neither owned nor
     /// bid on here.
     pub fn opaque(&self) -> impl Iterator<Item = (&WorkloadName, Digest)> {
-        self.wishes.opaque()
+        self.workloads.opaque()
     }
 
     /// The roster: who was admitted and not removed, alive or not, with the salt of its point on
@@ -346,7 +346,7 @@ impl Desired {
     /// Brings the views up to date with the change that counts now.
     fn on_effective(&mut self, change: &Change) {
         match (&change.signed.key, &change.signed.value) {
-            (Key::Workload(name), _) => self.wishes.set(name, change),
+            (Key::Workload(name), _) => self.workloads.set(name, change),
             (Key::Member(node), Value::Member { salt }) => drop(self.roster.insert(*node, *salt)),
             (Key::Member(node), Value::Workload { .. } | Value::Tombstone) => {
                 self.roster.remove(node);

@@ -33,7 +33,7 @@ fn spec(text: &str, replicas: u32) -> Spec {
     form.try_into().unwrap()
 }
 
-fn wish(text: &str, replicas: u32) -> Value {
+fn workload(text: &str, replicas: u32) -> Value {
     Value::workload(&spec(text, replicas))
 }
 
@@ -109,15 +109,15 @@ fn shuffled(changes: &[Change], seed: u64) -> Vec<Change> {
 }
 
 #[test]
-fn a_wish_is_written_altered_removed_and_written_anew() {
+fn a_workload_is_written_altered_removed_and_written_anew() {
     let (ada, mut desired, web) = (author(1), Desired::default(), key("web"));
-    let created = ada.write(&desired, &web, wish("web", 1));
+    let created = ada.write(&desired, &web, workload("web", 1));
     assert!(fresh(&mut desired, &created));
     assert_eq!(desired.apply(created.clone()), Ok(Applied::Known));
     let first = desired.workload(&name("web")).unwrap().clone();
     assert_eq!((first.uid, first.change, first.spec.replicas), (created.hash(), created.hash(), 1));
 
-    let scaled = ada.write(&desired, &web, wish("web", 3));
+    let scaled = ada.write(&desired, &web, workload("web", 3));
     assert!(fresh(&mut desired, &scaled));
     let second = desired.workload(&name("web")).unwrap();
     assert_eq!(
@@ -133,7 +133,7 @@ fn a_wish_is_written_altered_removed_and_written_anew() {
     assert_eq!(desired.apply(scaled), Ok(Applied::Superseded));
     assert_eq!(desired.context(&web, NOW).unwrap().uid, None);
 
-    let again = ada.write(&desired, &web, wish("web", 1));
+    let again = ada.write(&desired, &web, workload("web", 1));
     assert!(fresh(&mut desired, &again));
     let third = desired.workload(&name("web")).unwrap();
     assert_ne!(third.uid, first.uid);
@@ -146,14 +146,14 @@ fn a_wish_is_written_altered_removed_and_written_anew() {
 fn authors_who_did_not_know_of_one_another_are_shown_as_a_conflict_until_one_has_seen_both() {
     let (ada, bob, web) = (author(1), author(2), key("web"));
     let empty = Desired::default();
-    let early = ada.write_at(&empty, &web, wish("web", 1), NOW);
-    let late = bob.write_at(&empty, &web, wish("web", 2), WallClock(NOW.0 + 1));
+    let early = ada.write_at(&empty, &web, workload("web", 1), NOW);
+    let late = bob.write_at(&empty, &web, workload("web", 2), WallClock(NOW.0 + 1));
     for order in [[&early, &late], [&late, &early]] {
         let mut desired = replica(&order.map(Clone::clone));
         assert_eq!(desired.effective(&web), Some(&late));
         assert_eq!(desired.siblings(&web).collect::<Vec<_>>(), [&late, &early]);
         assert_eq!(desired.conflicts().collect::<Vec<_>>(), [&web]);
-        let settled = ada.write(&desired, &web, wish("web", 4));
+        let settled = ada.write(&desired, &web, workload("web", 4));
         assert_eq!(settled.uid(), late.hash());
         assert!(fresh(&mut desired, &settled));
         assert_eq!(desired.siblings(&web).collect::<Vec<_>>(), [&settled]);
@@ -164,9 +164,9 @@ fn authors_who_did_not_know_of_one_another_are_shown_as_a_conflict_until_one_has
 #[test]
 fn a_device_whose_clock_stands_in_1970_writes_above_what_it_has_seen() {
     let (ada, bob, mut desired, web) = (author(1), author(2), Desired::default(), key("web"));
-    let first = ada.write(&desired, &web, wish("web", 1));
+    let first = ada.write(&desired, &web, workload("web", 1));
     fresh(&mut desired, &first);
-    let second = bob.write_at(&desired, &web, wish("web", 2), WallClock(5));
+    let second = bob.write_at(&desired, &web, workload("web", 2), WallClock(5));
     assert_eq!(second.signed.serial, first.signed.serial + 1);
     assert!(fresh(&mut desired, &second));
     assert_eq!(desired.workload(&name("web")).unwrap().spec.replicas, 2);
@@ -179,7 +179,8 @@ fn a_clock_in_the_far_future_is_not_believed() {
     let (ada, mut desired, web) = (author(1), Desired::default(), key("web"));
     assert_eq!(desired.context(&web, WallClock(u64::MAX)).unwrap().serial, 1);
 
-    let ahead = ada.write_at(&desired, &web, wish("web", 1), WallClock(NOW.0 + 2 * MAX_AHEAD_MS));
+    let ahead =
+        ada.write_at(&desired, &web, workload("web", 1), WallClock(NOW.0 + 2 * MAX_AHEAD_MS));
     let refused = desired.plausible(&ahead.signed, NOW);
     let author = WallClock(NOW.0 + 2 * MAX_AHEAD_MS);
     assert_eq!(refused, Err(Implausible::Ahead { author, here: NOW }));
@@ -191,7 +192,7 @@ fn a_clock_in_the_far_future_is_not_believed() {
 
     // Once it is here all the same, others must be able to write above it.
     fresh(&mut desired, &ahead);
-    let next = ada.write(&desired, &web, wish("web", 2));
+    let next = ada.write(&desired, &web, workload("web", 2));
     assert_eq!(desired.plausible(&next.signed, NOW), Ok(()));
     assert!(fresh(&mut desired, &next));
 }
@@ -199,7 +200,7 @@ fn a_clock_in_the_far_future_is_not_believed() {
 #[test]
 fn the_greatest_serial_ends_a_key_without_a_panic() {
     let (ada, mut desired, web) = (author(1), Desired::default(), key("web"));
-    let last = ada.write_with(&web, &[(1, MAX_SERIAL)], wish("web", 1));
+    let last = ada.write_with(&web, &[(1, MAX_SERIAL)], workload("web", 1));
     assert!(fresh(&mut desired, &last));
     assert_eq!(desired.context(&web, NOW), Err(Implausible::Exhausted));
     assert!(desired.context(&key("other"), NOW).is_ok());
@@ -208,8 +209,8 @@ fn the_greatest_serial_ends_a_key_without_a_panic() {
 #[test]
 fn one_dot_with_two_contents_meets_in_the_same_one_everywhere() {
     let (ada, web) = (author(1), key("web"));
-    let one = ada.write_with(&web, &[(1, 9)], wish("web", 1));
-    let other = ada.write_with(&web, &[(1, 9)], wish("web", 2));
+    let one = ada.write_with(&web, &[(1, 9)], workload("web", 1));
+    let other = ada.write_with(&web, &[(1, 9)], workload("web", 2));
     let greater = if one.hash() > other.hash() { &one } else { &other };
     let left = replica(&[one.clone(), other.clone()]);
     let right = replica(&[other.clone(), one.clone()]);
@@ -234,14 +235,14 @@ fn newer_forms_are_kept_and_relayed_but_are_no_workloads() {
 #[test]
 fn a_forged_uid_leaves_the_workload_with_the_first_name() {
     let (ada, mut desired) = (author(1), Desired::default());
-    let real = ada.write(&desired, &key("b"), wish("b", 1));
+    let real = ada.write(&desired, &key("b"), workload("b", 1));
     fresh(&mut desired, &real);
     for thief in ["a", "c"] {
-        let mut body = ada.write(&desired, &key(thief), wish(thief, 1)).signed.body().clone();
+        let mut body = ada.write(&desired, &key(thief), workload(thief, 1)).signed.body().clone();
         body.uid = Some(real.hash());
         fresh(&mut desired, &ada.sign(body));
     }
-    let names: Vec<_> = desired.workloads().map(|wish| wish.name.to_string()).collect();
+    let names: Vec<_> = desired.workloads().map(|workload| workload.name.to_string()).collect();
     assert_eq!(names, ["a"]);
     assert_eq!(desired.by_uid(&real.hash()).unwrap().name, name("a"));
     let removed = ada.write(&desired, &key("a"), Value::Tombstone);
@@ -277,11 +278,11 @@ fn a_full_room_refuses_new_keys_and_nothing_else() {
     let ada = author(1);
     let mut desired = Desired::new(Config { max_workloads: 2, max_members: 1 });
     for text in ["a", "b"] {
-        let change = ada.write(&desired, &key(text), wish(text, 1));
+        let change = ada.write(&desired, &key(text), workload(text, 1));
         fresh(&mut desired, &change);
     }
     let before = bytes(&desired);
-    let third = ada.write(&desired, &key("c"), wish("c", 1));
+    let third = ada.write(&desired, &key("c"), workload("c", 1));
     assert_eq!(desired.apply(third), Err(Full::Workloads(2)));
     assert_eq!(bytes(&desired), before);
     assert_eq!(desired.digest(&key("c")), None);
@@ -306,7 +307,7 @@ fn what_all_changes_of_an_operator_bring_along_is_kept_once() {
     };
     let mut desired = Desired::default();
     for (text, operator) in [("a", "ada"), ("b", "ada"), ("c", "a. lovelace"), ("d", "ada")] {
-        let change = ada.write(&desired, &key(text), wish(text, 1));
+        let change = ada.write(&desired, &key(text), workload(text, 1));
         fresh(&mut desired, &Change { certificate: Some(certified(operator)), ..change });
         assert_eq!(desired.effective(&key(text)).unwrap().certificate, Some(certified(operator)));
     }
@@ -316,8 +317,8 @@ fn what_all_changes_of_an_operator_bring_along_is_kept_once() {
 #[test]
 fn digests_tell_whether_two_replicas_hold_the_same() {
     let (ada, bob, web) = (author(1), author(2), key("web"));
-    let one = ada.write_with(&web, &[(1, 9)], wish("web", 1));
-    let other = bob.write_with(&web, &[(2, 9)], wish("web", 2));
+    let one = ada.write_with(&web, &[(1, 9)], workload("web", 1));
+    let other = bob.write_with(&web, &[(2, 9)], workload("web", 2));
     let (left, right) = (replica(&[one.clone(), other.clone()]), replica(&[other, one.clone()]));
     assert_eq!(left.digest(&web), right.digest(&web));
     assert_ne!(left.digest(&web), replica(&[one]).digest(&web));
@@ -336,7 +337,7 @@ fn more_siblings_than_are_kept_still_end_in_one_state() {
                 10 | 50 => &[(number, 1000), (11, 900), (12, 900), (60, 900)],
                 _ => &[(number, 100 + u64::from(number % 7))],
             };
-            author(number).write_with(&web, clock, wish("web", replicas))
+            author(number).write_with(&web, clock, workload("web", replicas))
         })
         .collect();
     let written: Vec<(RawChange, Change)> =

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::claims::SheetFull;
-use crate::desired::Wish;
+use crate::desired::Workload;
 use crate::model::claim::short_reason;
 use crate::model::{
     Award, Change, Claim, Digest, Key, NodeId, Phase, ReplicaId, ReplicaName, Signed, Time,
@@ -71,7 +71,7 @@ impl Next {
 
 /// What becomes of an own claim.
 enum Fate {
-    Keep(Box<Wish>),
+    Keep(Box<Workload>),
     LetGo(&'static str, String),
     /// Not known yet, or not understood: goes on as it is.
     Leave,
@@ -214,7 +214,7 @@ impl Node {
     }
 
     /// Another generation of the same place: replaced here if it fits here.
-    fn replace(&mut self, now: Time, claim: &Claim, wish: &Wish) {
+    fn replace(&mut self, now: Time, claim: &Claim, wish: &Workload) {
         if let Err(unfit) = self.facts.fits(&wish.spec) {
             return self.release(
                 now,
@@ -261,7 +261,7 @@ impl Node {
     }
 
     /// Tells the runtime to run a claim, unless it was told; gets the bytes first.
-    fn run(&mut self, now: Time, replica: &ReplicaId, wish: &Wish) {
+    fn run(&mut self, now: Time, replica: &ReplicaId, wish: &Workload) {
         let running = self.running.entry(*replica).or_default();
         if running.ordered == Some(wish.generation) || running.next.is_some() {
             return;

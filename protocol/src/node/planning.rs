@@ -7,7 +7,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::RngCore;
 
 use crate::auction::{Excluded, Lot, LotPlace};
-use crate::desired::Wish;
+use crate::desired::Workload;
 use crate::membership::State;
 use crate::model::claim::short_reason;
 use crate::model::{Digest, NodeId, Phase, Place, RawChange, ReplicaId, Time, Unfit, WallClock};
@@ -88,7 +88,7 @@ impl Node {
     }
 
     /// What is between a wish and its claims, as this node sees it.
-    pub(super) fn gap(&self, now: Time, wish: &Wish) -> Gap {
+    pub(super) fn gap(&self, now: Time, wish: &Workload) -> Gap {
         let desire = Desire::Run { replicas: wish.spec.replicas, generation: wish.generation };
         let claims = self.claims.of_workload(&wish.uid);
         let holds = |at: usize| claims.get(at).map(|(_, claim)| claim.replica);
@@ -160,7 +160,7 @@ impl Node {
         }
     }
 
-    fn close_gap(&mut self, now: Time, wish: &Wish) {
+    fn close_gap(&mut self, now: Time, wish: &Workload) {
         let gap = self.gap(now, wish);
         let mut open: BTreeMap<ReplicaId, Time> = BTreeMap::new();
         for award in self.auction.open_awards(&wish.uid) {
@@ -240,7 +240,7 @@ impl Node {
     }
 
     /// Who can be asked, by static facts: in random order, so that no node is always asked first.
-    fn bidders(&mut self, wish: &Wish) -> (Vec<NodeId>, Vec<(NodeId, Unfit)>) {
+    fn bidders(&mut self, wish: &Workload) -> (Vec<NodeId>, Vec<(NodeId, Unfit)>) {
         let (mut candidates, mut excluded) = (Vec::new(), Vec::new());
         for node in self.membership.up() {
             let Some(record) = self.membership.record(&node) else { continue };

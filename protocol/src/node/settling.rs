@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::desired::Wish;
+use crate::desired::Workload;
 use crate::membership::{Profile, State};
 use crate::model::{Digest, NodeId, Phase, ReplicaId, Time, WorkloadName};
 use crate::ring;
@@ -301,7 +301,7 @@ impl Node {
         }
     }
 
-    fn routes_of(&self, wish: &Wish) -> Vec<Route> {
+    fn routes_of(&self, wish: &Workload) -> Vec<Route> {
         let healthy = self.claims.of_workload(&wish.uid).into_iter().filter(|(node, claim)| {
             match *node == self.me {
                 true => self.is_running(&claim.replica),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::auction::Summary;
-use crate::desired::Wish;
+use crate::desired::Workload;
 use crate::membership::State;
 use crate::model::view::{NodeView, ReplicaView, StatusView, WorkloadView};
 use crate::model::{
@@ -189,7 +189,7 @@ impl Node {
         self.desired.workload(name).map(|wish| self.workload_view(wish))
     }
 
-    fn workload_view(&self, wish: &Wish) -> WorkloadView {
+    fn workload_view(&self, wish: &Workload) -> WorkloadView {
         let guardians = self.guardians(&wish.name);
         let names: Vec<String> = guardians.iter().map(|node| self.name_of(node)).collect();
         WorkloadView {
@@ -216,7 +216,7 @@ impl Node {
 
     /// Nodes that say that they hold its artifact, and those that run it: a word may be lost, a
     /// claim is not.
-    fn artifact_holders(&self, wish: &Wish) -> usize {
+    fn artifact_holders(&self, wish: &Workload) -> usize {
         let mut holders: std::collections::BTreeSet<NodeId> =
             self.artifacts.holders(&wish.spec.artifact.digest).copied().collect();
         let healthy = self.claims.of_workload(&wish.uid).into_iter();
@@ -228,7 +228,7 @@ impl Node {
     }
 
     /// Places whose replica runs the current generation, healthy, on a node that is up.
-    fn healthy(&self, wish: &Wish) -> u32 {
+    fn healthy(&self, wish: &Workload) -> u32 {
         let mut places = std::collections::BTreeSet::new();
         for (node, claim) in self.claims.of_workload(&wish.uid) {
             let Place::Index(index) = claim.replica.place;
@@ -240,7 +240,7 @@ impl Node {
         u32::try_from(places.len()).unwrap_or(u32::MAX)
     }
 
-    fn replica_views(&self, wish: &Wish) -> Vec<ReplicaView> {
+    fn replica_views(&self, wish: &Workload) -> Vec<ReplicaView> {
         let gap = self.gap(self.clock.1, wish);
         let mut views: Vec<(Place, ReplicaView)> = Vec::new();
         for (node, claim) in self.claims.of_workload(&wish.uid) {
@@ -285,7 +285,7 @@ impl Node {
 
     pub(super) fn claim_view(
         &self,
-        wish: &Wish,
+        wish: &Workload,
         node: NodeId,
         claim: &Claim,
         gap: &Gap,
@@ -340,7 +340,7 @@ impl Node {
     }
 
     /// What a replica that starts here waits for, while its artifact is not ready.
-    fn why_no_bytes(&self, wish: &Wish) -> Option<String> {
+    fn why_no_bytes(&self, wish: &Workload) -> Option<String> {
         match self.artifacts.local(&wish.spec.artifact.digest) {
             Local::Absent => Some("its artifact is not here yet".into()),
             Local::Fetching => Some(match self.artifacts.failure(&wish.spec.artifact.digest) {

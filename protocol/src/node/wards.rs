@@ -115,7 +115,7 @@ impl Node {
     }
 
     /// The workloads that this node guards.
-    pub(super) fn guarded(&self) -> impl Iterator<Item = &crate::desired::Wish> {
+    pub(super) fn guarded(&self) -> impl Iterator<Item = &crate::desired::Workload> {
         let near = self.wards.near.keys().filter_map(|uid| self.desired.by_uid(uid));
         near.filter(|wish| self.is_guardian(&wish.uid, &wish.name))
     }

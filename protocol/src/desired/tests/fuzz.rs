@@ -52,7 +52,7 @@ fn play(steps: &[Step]) -> Vec<Change> {
         let key = key_of(step.key);
         let value = match (&key, step.action) {
             (_, 1 | 2) => Value::Tombstone,
-            (Key::Workload(name), replicas) => wish(&name.to_string(), u32::from(replicas)),
+            (Key::Workload(name), replicas) => workload(&name.to_string(), u32::from(replicas)),
             (Key::Member(_), salt) => Value::Member { salt: u64::from(salt) },
         };
         // Walls go back and forth: 1970, now, later.
@@ -94,7 +94,7 @@ fn wild(own: u8, entries: [u64; 4], replicas: u32) -> Change {
     let mut clock: Vec<(u8, u64)> = (0..4).zip(entries).filter(|(_, serial)| *serial > 0).collect();
     clock.retain(|(writer, _)| *writer != own);
     clock.push((own, serial));
-    author(own).write_with(&key("web"), &clock, wish("web", replicas))
+    author(own).write_with(&key("web"), &clock, workload("web", replicas))
 }
 
 proptest! {
@@ -151,7 +151,7 @@ proptest! {
             let key = key_of(number);
             let Key::Workload(name) = &key else { unreachable!("0 and 1 are workloads") };
             let expected = desired.effective(&key).and_then(|change| change.signed.value.spec());
-            prop_assert_eq!(desired.workload(name).map(|wish| &wish.spec), expected.as_ref());
+            prop_assert_eq!(desired.workload(name).map(|workload| &workload.spec), expected.as_ref());
         }
         let removed = desired.siblings(&key_of(2)).any(|change| change.signed.value == Value::Tombstone);
         let admitted = desired.effective(&key_of(2)).is_some();

@@ -9,7 +9,7 @@ use crate::model::{Change, Digest, Spec, Value, WorkloadName, generation};
 
 /// A living workload in a form this program knows.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Wish {
+pub struct Workload {
     /// What people call it.
     pub name: WorkloadName,
     /// What it is: the hash of the change that created it.
@@ -23,10 +23,10 @@ pub struct Wish {
 }
 
 #[derive(Clone, Debug, Default)]
-pub(super) struct Wishes {
-    known: OrdMap<WorkloadName, Arc<Wish>>,
+pub(super) struct Workloads {
+    known: OrdMap<WorkloadName, Arc<Workload>>,
     opaque: OrdMap<WorkloadName, Digest>,
-    by_uid: OrdMap<Digest, Arc<Wish>>,
+    by_uid: OrdMap<Digest, Arc<Workload>>,
     /// How many of `known` run each artifact. At most as many as those.
     artifacts: OrdMap<Digest, u32>,
     /// Names whose uid another has: only when an operator forged one. Then the first name has it,
@@ -34,18 +34,18 @@ pub(super) struct Wishes {
     rivals: BTreeSet<(Digest, WorkloadName)>,
 }
 
-impl Wishes {
+impl Workloads {
     /// `change` is what counts for `name` now.
     pub(super) fn set(&mut self, name: &WorkloadName, change: &Change) {
         if self.opaque.contains_key(name) {
             self.opaque.remove(name);
         }
-        if let Some(wish) = self.known.remove(name) {
-            self.leave(&wish);
-            self.runs_no_more(&wish.spec.artifact.digest);
+        if let Some(workload) = self.known.remove(name) {
+            self.leave(&workload);
+            self.runs_no_more(&workload.spec.artifact.digest);
         }
         match (&change.signed.value, change.signed.value.spec()) {
-            (_, Some(spec)) => self.enter(Wish {
+            (_, Some(spec)) => self.enter(Workload {
                 name: name.clone(),
                 uid: change.uid(),
                 generation: generation(&spec),
@@ -59,29 +59,29 @@ impl Wishes {
         }
     }
 
-    fn enter(&mut self, wish: Wish) {
-        let wish = Arc::new(wish);
-        self.known.insert(wish.name.clone(), Arc::clone(&wish));
-        *self.artifacts.entry(wish.spec.artifact.digest).or_default() += 1;
-        match self.by_uid.get(&wish.uid) {
-            Some(first) if first.name < wish.name => {
-                _ = self.rivals.insert((wish.uid, wish.name.clone()))
+    fn enter(&mut self, workload: Workload) {
+        let workload = Arc::new(workload);
+        self.known.insert(workload.name.clone(), Arc::clone(&workload));
+        *self.artifacts.entry(workload.spec.artifact.digest).or_default() += 1;
+        match self.by_uid.get(&workload.uid) {
+            Some(first) if first.name < workload.name => {
+                _ = self.rivals.insert((workload.uid, workload.name.clone()))
             }
             first => {
-                self.rivals.extend(first.map(|later| (wish.uid, later.name.clone())));
-                self.by_uid.insert(wish.uid, wish);
+                self.rivals.extend(first.map(|later| (workload.uid, later.name.clone())));
+                self.by_uid.insert(workload.uid, workload);
             }
         }
     }
 
-    fn leave(&mut self, wish: &Wish) {
-        if self.rivals.remove(&(wish.uid, wish.name.clone())) {
+    fn leave(&mut self, workload: &Workload) {
+        if self.rivals.remove(&(workload.uid, workload.name.clone())) {
             return;
         }
-        self.by_uid.remove(&wish.uid);
-        let next = self.rivals.iter().find(|(uid, _)| *uid == wish.uid).cloned();
+        self.by_uid.remove(&workload.uid);
+        let next = self.rivals.iter().find(|(uid, _)| *uid == workload.uid).cloned();
         if let Some(heir) = next.as_ref().and_then(|(_, name)| self.known.get(name)) {
-            self.by_uid.insert(wish.uid, Arc::clone(heir));
+            self.by_uid.insert(workload.uid, Arc::clone(heir));
         }
         next.map(|next| self.rivals.remove(&next));
     }
@@ -97,19 +97,19 @@ impl Wishes {
         &self.artifacts
     }
 
-    fn has_its_uid(&self, wish: &Wish) -> bool {
-        self.rivals.is_empty() || !self.rivals.contains(&(wish.uid, wish.name.clone()))
+    fn has_its_uid(&self, workload: &Workload) -> bool {
+        self.rivals.is_empty() || !self.rivals.contains(&(workload.uid, workload.name.clone()))
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Wish> {
-        self.known.values().map(Arc::as_ref).filter(|wish| self.has_its_uid(wish))
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Workload> {
+        self.known.values().map(Arc::as_ref).filter(|workload| self.has_its_uid(workload))
     }
 
-    pub(super) fn by_name(&self, name: &WorkloadName) -> Option<&Wish> {
-        self.known.get(name).map(Arc::as_ref).filter(|wish| self.has_its_uid(wish))
+    pub(super) fn by_name(&self, name: &WorkloadName) -> Option<&Workload> {
+        self.known.get(name).map(Arc::as_ref).filter(|workload| self.has_its_uid(workload))
     }
 
-    pub(super) fn by_uid(&self, uid: &Digest) -> Option<&Wish> {
+    pub(super) fn by_uid(&self, uid: &Digest) -> Option<&Workload> {
         self.by_uid.get(uid).map(Arc::as_ref)
     }
 
