@@ -47,7 +47,7 @@ pub fn spec(name: &str, replicas: u32) -> Spec {
 }
 
 pub fn replica(index: u32) -> ReplicaId {
-    ReplicaId { uid: Digest([9; 32]), place: Place::Index(index) }
+    ReplicaId { uid: Digest([9; 32]), place: Place::Ordinal(index) }
 }
 
 /// A runtime on a real board. What it is told to do at a start is set beforehand.

@@ -29,6 +29,7 @@
 pub mod auction;
 pub mod claims;
 pub mod desired;
+pub mod holding;
 pub mod membership;
 pub mod model;
 pub mod node;
@@ -38,3 +39,4 @@ pub mod rulings;
 pub mod sync;
 pub mod trust;
 pub mod wire;
+pub mod workload;

@@ -81,7 +81,7 @@ impl Logs {
     ) -> Result<(), CliError> {
         let view: WorkloadView = client.get(&path_of("workloads", name)).await?;
         let replicas = (0..view.desired.min(FOLLOWED))
-            .map(|index| ReplicaName { workload: name.clone(), place: Place::Index(index) });
+            .map(|index| ReplicaName { workload: name.clone(), place: Place::Ordinal(index) });
         let width = replicas.clone().map(|replica| replica.to_string().len()).max().unwrap_or(0);
         if view.desired > FOLLOWED {
             context.note(&format!("the first {FOLLOWED} of {} replicas are shown", view.desired));

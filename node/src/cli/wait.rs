@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use clap::Args;
-use shoal_protocol::model::claim::generation;
+
 use shoal_protocol::model::view::{ReplicaView, StatusView, WorkloadView};
 use shoal_protocol::model::{Spec, WorkloadName};
 use tokio::time::{Instant, sleep_until, timeout_at};
@@ -136,7 +136,7 @@ struct Row {
 impl Progress {
     fn new(spec: &Spec, drawn: bool) -> Self {
         Progress {
-            generation: generation(spec).to_string(),
+            generation: spec.revision().to_string(),
             desired: spec.replicas,
             since: Instant::now(),
             rows: BTreeMap::new(),

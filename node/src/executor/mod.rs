@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use shoal_protocol::model::{Digest, NodeId, Place, ReplicaId, ReplicaName, Spec, WorkloadName};
+use shoal_protocol::model::{Digest, NodeId, ReplicaId, ReplicaName, Spec, WorkloadName};
 use shoal_protocol::node::{Order, Report};
 use shoal_runtimes::{InstanceId, Launch, Runtime};
 use tokio::sync::oneshot;
@@ -143,12 +143,12 @@ impl Drop for Executor {
 /// What a replica of one generation is called at the runtime. Stable, so that logs are found after
 /// a restart; never the same for two workloads that bore one name in turn.
 pub fn instance_id(name: &WorkloadName, replica: &ReplicaId, generation: &Digest) -> InstanceId {
-    let Place::Index(index) = replica.place;
     let start = |digest: &Digest| digest.to_string().chars().take(16).collect::<String>();
     let text = format!(
-        "{}/{}/{index}.{}.{}",
+        "{}/{}/{}.{}.{}",
         name.namespace,
         name.name,
+        replica.place,
         start(&replica.uid),
         start(generation)
     );

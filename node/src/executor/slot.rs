@@ -1,6 +1,6 @@
 //! One replica as the executor sees it: what is wanted, what was begun, and so what to do next.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use shoal_protocol::model::{Digest, ReplicaId};
 use shoal_protocol::node::{ReplicaState, Report};
@@ -29,8 +29,8 @@ pub(super) struct Slot {
     pub start_due: bool,
     /// A step is under way.
     pub busy: bool,
-    /// Instances that were begun, or found, and not yet seen off.
-    pub begun: BTreeSet<InstanceId>,
+    /// Instances that were begun and not yet stopped, each with its generation.
+    pub begun: BTreeMap<InstanceId, Digest>,
 }
 
 impl Slot {
@@ -40,7 +40,7 @@ impl Slot {
             generation,
             start_due: false,
             busy: false,
-            begun: BTreeSet::new(),
+            begun: BTreeMap::new(),
         }
     }
 
@@ -62,13 +62,14 @@ impl Slot {
             return None;
         }
         match &self.wanted {
-            Wanted::Stop => self.begun.first().cloned().map(Step::Stop),
+            Wanted::Stop => self.begun.keys().next().cloned().map(Step::Stop),
             Wanted::Run { launch, .. } if self.start_due => Some(Step::Start(launch.clone())),
             Wanted::Run { launch, .. } => {
-                let old = self.begun.iter().find(|id| **id != launch.id)?;
-                // The old one answers until the new one does, or has failed to.
-                let settled = !matches!(state(&launch.id), Some(State::Starting));
-                settled.then(|| Step::Stop(old.clone()))
+                // An old one answers until the new one does, also while the new one fails.
+                let is_replaced = state(&launch.id) == Some(State::Running);
+                let is_over = |id: &InstanceId| is_replaced || has_ended(state(id).as_ref());
+                let mut old = self.begun.keys().filter(|id| **id != launch.id);
+                old.find(|id| is_over(id)).cloned().map(Step::Stop)
             }
         }
     }
@@ -86,7 +87,18 @@ impl Slot {
         state: State,
     ) -> Option<Report> {
         let Wanted::Run { generation, launch } = &self.wanted else { return None };
-        if launch.id != *instance || self.start_due {
+        if launch.id != *instance {
+            // The one that is to be replaced: news only if it has ended before that.
+            let generation = *self.begun.get(instance)?;
+            let reason = match state {
+                State::Failed { reason, .. } => reason,
+                State::Stopped => "it was stopped from outside".into(),
+                State::Starting | State::Running => return None,
+            };
+            let state = ReplicaState::Failed { reason, retryable: true };
+            return Some(Report { replica, generation, state });
+        }
+        if self.start_due {
             return None;
         }
         let state = match state {
@@ -102,4 +114,8 @@ impl Slot {
         };
         Some(Report { replica, generation: *generation, state })
     }
+}
+
+fn has_ended(state: Option<&State>) -> bool {
+    matches!(state, Some(State::Failed { .. } | State::Stopped))
 }

@@ -200,7 +200,7 @@ impl Task {
         if let Step::Start(launch) = &step {
             slot.start_due = false;
             // Noted before the call: if it is cut short, something may have begun.
-            slot.begun.insert(launch.id.clone());
+            slot.begun.insert(launch.id.clone(), slot.generation);
         }
         let call = call(self.runtime.clone(), self.calls.clone(), step.clone());
         let task = self.steps.spawn(async move { (replica, call.await) });
@@ -210,7 +210,7 @@ impl Task {
     async fn stop_all(mut self) {
         self.steps.abort_all();
         let begun: BTreeSet<InstanceId> =
-            self.slots.into_values().flat_map(|slot| slot.begun).collect();
+            self.slots.into_values().flat_map(|slot| slot.begun.into_keys()).collect();
         let stops = begun.iter().map(|id| self.runtime.stop(id, GRACE));
         match timeout(GRACE + STOP_WITHIN, futures::future::join_all(stops)).await {
             Ok(results) => {

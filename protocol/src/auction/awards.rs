@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use crate::model::{Award, Digest, NodeId, Queue, ReplicaId, Signed, Time, Token};
 
+use super::cx::Cx;
 use super::fact::{Fact, NotTaken, Reason};
 use super::message::Message;
 use super::summary::Summary;
-use super::turn::Turn;
 
 /// Awards given up on that are remembered, for the claim that was made all the same. Their winners
 /// answer within seconds.
@@ -65,46 +65,46 @@ impl Awards {
     }
 
     /// How long a guardian should wait for the claim of an award to `to`.
-    pub(super) fn open_for(turn: &Turn<'_>, to: &NodeId) -> Duration {
-        let config = &turn.base.config;
-        config.claim_within + config.cancel_within + turn.desk.rtt(to) * 4
+    pub(super) fn open_for(cx: &Cx<'_>, to: &NodeId) -> Duration {
+        let config = &cx.base.config;
+        config.claim_within + config.cancel_within + cx.context.rtt(to) * 4
     }
 
     /// Sends awards of one auction to their winner.
     pub(super) fn give(
         &mut self,
-        turn: &mut Turn<'_>,
+        cx: &mut Cx<'_>,
         to: NodeId,
         awards: Vec<Signed<Award>>,
         summary: &Arc<Summary>,
     ) {
-        let config = &turn.base.config;
-        let round_trip = turn.desk.rtt(&to) * 2;
+        let config = &cx.base.config;
+        let round_trip = cx.context.rtt(&to) * 2;
         let again_after = (config.award_again_after + round_trip).max(Duration::from_millis(1));
         let (again_at, cancel_at) =
-            (turn.now + again_after, turn.now + config.claim_within + round_trip);
+            (cx.now + again_after, cx.now + config.claim_within + round_trip);
         let wire = awards.iter().map(|award| award.wire()).collect();
         for award in awards {
-            turn.base.timers.set(Reason::AwardUnanswered(award.replica), again_at.min(cancel_at));
+            cx.base.timers.set(Reason::AwardUnanswered(award.replica), again_at.min(cancel_at));
             let summary = Arc::clone(summary);
             let given =
                 Given { summary, again_at, again_after, cancel_at, cancelled: false, award };
             self.open.insert(given.award.replica, given);
         }
-        turn.send(to, Message::Award { awards: wire, summary: Box::new(summary.as_ref().clone()) });
+        cx.send(to, Message::Award { awards: wire, summary: Box::new(summary.as_ref().clone()) });
     }
 
     /// The winner has its claim, by its own word or by its sheet.
     pub(super) fn claimed(
         &mut self,
-        turn: &mut Turn<'_>,
+        cx: &mut Cx<'_>,
         node: NodeId,
         replica: ReplicaId,
         token: Token,
     ) -> Claimed {
         if self.matching(&node, &replica, &token).is_some() {
-            self.drop_open(turn, &replica);
-            turn.facts.push(Fact::Settled { replica, node, token });
+            self.drop_open(cx, &replica);
+            cx.facts.push(Fact::Settled { replica, node, token });
             return Claimed::InTime;
         }
         let before = self.past.len();
@@ -112,12 +112,12 @@ impl Awards {
         if self.past.len() == before {
             return Claimed::Unknown;
         }
-        turn.facts.push(Fact::Settled { replica, node, token });
+        cx.facts.push(Fact::Settled { replica, node, token });
         // Somebody else was awarded it meanwhile: perhaps that can still be stopped.
-        if let Some(given) = self.drop_open(turn, &replica) {
+        if let Some(given) = self.drop_open(cx, &replica) {
             let (auction, token, to) = (given.award.auction, given.award.token, given.award.to);
             self.keep_past(replica, token, to);
-            turn.send(to, Message::Cancel { auction, replica, token });
+            cx.send(to, Message::Cancel { auction, replica, token });
         }
         Claimed::Late
     }
@@ -125,7 +125,7 @@ impl Awards {
     /// The winner does not take it, or cannot. Whether that was an open award.
     pub(super) fn lost(
         &mut self,
-        turn: &mut Turn<'_>,
+        cx: &mut Cx<'_>,
         node: NodeId,
         replica: ReplicaId,
         token: Token,
@@ -134,34 +134,30 @@ impl Awards {
         if self.matching(&node, &replica, &token).is_none() {
             return false;
         }
-        self.drop_open(turn, &replica);
-        turn.facts.push(Fact::Reopen { replica, node, why });
+        self.drop_open(cx, &replica);
+        cx.facts.push(Fact::Reopen { replica, node, why });
         true
     }
 
     /// An award is unanswered. Returns its winner and what was awarded if it is given up on.
-    pub(super) fn on_due(
-        &mut self,
-        turn: &mut Turn<'_>,
-        replica: ReplicaId,
-    ) -> Option<Signed<Award>> {
+    pub(super) fn on_due(&mut self, cx: &mut Cx<'_>, replica: ReplicaId) -> Option<Signed<Award>> {
         let given = self.open.get_mut(&replica)?;
         let (to, auction, token) = (given.award.to, given.award.auction, given.award.token);
         if given.cancelled {
-            let award = self.drop_open(turn, &replica)?.award;
+            let award = self.drop_open(cx, &replica)?.award;
             self.keep_past(replica, token, to);
-            turn.facts.push(Fact::Reopen { replica, node: to, why: NotTaken::Silent });
+            cx.facts.push(Fact::Reopen { replica, node: to, why: NotTaken::Silent });
             return Some(award);
         }
-        if turn.now >= given.cancel_at {
+        if cx.now >= given.cancel_at {
             given.cancelled = true;
-            let until = turn.now + turn.base.config.cancel_within + turn.desk.rtt(&to) * 2;
-            turn.base.timers.set(Reason::AwardUnanswered(replica), until);
-            turn.send(to, Message::Cancel { auction, replica, token });
-        } else if turn.now >= given.again_at {
-            self.say_again(turn, replica);
+            let until = cx.now + cx.base.config.cancel_within + cx.context.rtt(&to) * 2;
+            cx.base.timers.set(Reason::AwardUnanswered(replica), until);
+            cx.send(to, Message::Cancel { auction, replica, token });
+        } else if cx.now >= given.again_at {
+            self.say_again(cx, replica);
         } else {
-            turn.base
+            cx.base
                 .timers
                 .set(Reason::AwardUnanswered(replica), given.again_at.min(given.cancel_at));
         }
@@ -170,7 +166,7 @@ impl Awards {
 
     /// All open awards of one auction to one winner go in one message, since it frees what is not
     /// in it.
-    fn say_again(&mut self, turn: &mut Turn<'_>, replica: ReplicaId) {
+    fn say_again(&mut self, cx: &mut Cx<'_>, replica: ReplicaId) {
         let Some(given) = self.open.get(&replica) else { return };
         let (to, auction, summary) =
             (given.award.to, given.award.auction, Arc::clone(&given.summary));
@@ -178,17 +174,17 @@ impl Awards {
         for given in self.open.values_mut() {
             if given.award.auction == auction && given.award.to == to && !given.cancelled {
                 given.again_after *= 2;
-                given.again_at = turn.now + given.again_after;
+                given.again_at = cx.now + given.again_after;
                 awards.push(given.award.wire());
                 let reason = Reason::AwardUnanswered(given.award.replica);
-                turn.base.timers.set(reason, given.again_at.min(given.cancel_at));
+                cx.base.timers.set(reason, given.again_at.min(given.cancel_at));
             }
         }
-        turn.send(to, Message::Award { awards, summary: Box::new(summary.as_ref().clone()) });
+        cx.send(to, Message::Award { awards, summary: Box::new(summary.as_ref().clone()) });
     }
 
     /// The winner is down: it does not have to be waited for.
-    pub(super) fn node_down(&mut self, turn: &mut Turn<'_>, node: &NodeId) {
+    pub(super) fn node_down(&mut self, cx: &mut Cx<'_>, node: &NodeId) {
         let lost: Vec<(ReplicaId, Token)> = self
             .open
             .values()
@@ -196,17 +192,21 @@ impl Awards {
             .map(|given| (given.award.replica, given.award.token))
             .collect();
         for (replica, token) in lost {
-            self.lost(turn, *node, replica, token, NotTaken::Down);
+            self.lost(cx, *node, replica, token, NotTaken::Down);
             self.keep_past(replica, token, *node);
         }
     }
 
     /// Stops waiting for awards of a workload; they stand.
-    pub(super) fn forget_workload(&mut self, turn: &mut Turn<'_>, uid: &Digest) {
+    pub(super) fn are_open_of(&self, uid: &Digest) -> bool {
+        self.open.keys().any(|replica| replica.uid == *uid)
+    }
+
+    pub(super) fn forget_workload(&mut self, cx: &mut Cx<'_>, uid: &Digest) {
         let gone: Vec<ReplicaId> =
             self.open.keys().filter(|replica| replica.uid == *uid).copied().collect();
         for replica in gone {
-            if let Some(given) = self.drop_open(turn, &replica) {
+            if let Some(given) = self.drop_open(cx, &replica) {
                 self.keep_past(replica, given.award.token, given.award.to);
             }
         }
@@ -218,8 +218,8 @@ impl Awards {
             .filter(|given| given.award.to == *node && given.award.token == *token)
     }
 
-    fn drop_open(&mut self, turn: &mut Turn<'_>, replica: &ReplicaId) -> Option<Given> {
-        turn.base.timers.cancel(Reason::AwardUnanswered(*replica));
+    fn drop_open(&mut self, cx: &mut Cx<'_>, replica: &ReplicaId) -> Option<Given> {
+        cx.base.timers.cancel(Reason::AwardUnanswered(*replica));
         self.open.remove(replica)
     }
 

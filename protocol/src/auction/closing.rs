@@ -7,13 +7,13 @@ use std::sync::Arc;
 use crate::model::{AuctionId, Award, NodeId, Place, ReplicaId, Signed, Token};
 
 use super::awards::{Awards, Claimed};
+use super::cx::Cx;
 use super::fact::{Fact, NotTaken, Reason};
 use super::message::{Message, Refusal};
 use super::owner::Owner;
 use super::round::{Answer, Assignment, Round, Stage};
 use super::summary::{NoBid, Won};
 use super::timers::millis;
-use super::turn::Turn;
 
 /// How far ahead a counter may be that a winner claims to have seen; half of what claims allow, so
 /// that what is awarded above it is still believed.
@@ -23,34 +23,34 @@ const MAX_TIMES_SILENT: u32 = 2;
 
 impl Owner {
     /// Awards what was bid for; the rest goes on.
-    pub(super) fn close(&mut self, turn: &mut Turn<'_>, number: u64) {
-        let Some(round) = self.take_out(turn, number) else { return };
-        let auction = AuctionId { owner: turn.base.me, number };
+    pub(super) fn close(&mut self, cx: &mut Cx<'_>, number: u64) {
+        let Some(round) = self.take_out(cx, number) else { return };
+        let auction = AuctionId { owner: cx.base.me, number };
         let assignment = round.assign();
         let winners: BTreeSet<NodeId> = assignment.values().map(|(node, _)| *node).collect();
-        for (node, _) in round.offers().filter(|(node, _)| !winners.contains(node)) {
-            turn.send(node, Message::Release { auction });
+        for (node, _) in round.bids().filter(|(node, _)| !winners.contains(node)) {
+            cx.send(node, Message::Release { auction });
         }
         if !assignment.is_empty() {
-            self.award(turn, &round, auction, &assignment);
+            self.award(cx, &round, auction, &assignment);
         }
         let rest = round.after(&assignment);
-        if !rest.lot.places.is_empty() {
-            self.go_on(turn, rest);
+        if !rest.offer.places.is_empty() {
+            self.go_on(cx, rest);
         }
     }
 
     fn award(
         &mut self,
-        turn: &mut Turn<'_>,
+        cx: &mut Cx<'_>,
         round: &Round,
         auction: AuctionId,
         assignment: &Assignment,
     ) {
-        let (uid, generation) = (round.lot.uid, round.lot.generation);
+        let (uid, generation) = (round.offer.uid, round.offer.generation);
         let least = |place: &Place| {
             round
-                .lot
+                .offer
                 .places
                 .iter()
                 .find(|known| known.place == *place)
@@ -61,22 +61,18 @@ impl Owner {
         for (place, (to, price)) in assignment {
             let replica = ReplicaId { uid, place: *place };
             let counter = self.drawn.draw(replica, least(place).max(1));
-            let token = Token { counter, by: turn.base.me, incarnation: turn.base.incarnation };
+            let token = Token { counter, by: cx.base.me, incarnation: cx.base.incarnation };
             lines.push(Won { place: *place, to: *to, token, price: *price });
             let award = Award { auction, replica, generation, token, to: *to };
-            won.entry(*to).or_default().push(Signed::sign(
-                award,
-                &turn.base.keys,
-                &turn.base.cluster,
-            ));
+            won.entry(*to).or_default().push(Signed::sign(award, &cx.base.keys, &cx.base.cluster));
         }
         self.memory.succeeded(&uid);
-        let summary = Arc::new(round.summary(auction, turn.now, lines));
-        turn.keep(&summary);
+        let summary = Arc::new(round.summary(auction, cx.now, lines));
+        cx.keep(&summary);
         for (to, awards) in won {
             for award in &awards {
                 let (replica, token) = (award.replica, award.token);
-                turn.facts.push(Fact::Awarded {
+                cx.facts.push(Fact::Awarded {
                     replica,
                     node: to,
                     token,
@@ -84,29 +80,28 @@ impl Owner {
                 });
             }
             let notice: Vec<_> = awards.iter().map(|award| award.wire()).collect();
-            let open_ms = millis(Awards::open_for(turn, &to));
-            let me = turn.base.me;
+            let open_ms = millis(Awards::open_for(cx, &to));
+            let me = cx.base.me;
             for guardian in
-                round.lot.guardians.iter().filter(|guardian| **guardian != me && **guardian != to)
+                round.offer.guardians.iter().filter(|guardian| **guardian != me && **guardian != to)
             {
-                turn.send(*guardian, Message::Notice { awards: notice.clone(), open_ms });
+                cx.send(*guardian, Message::Notice { awards: notice.clone(), open_ms });
             }
-            self.awards.give(turn, to, awards, &summary);
+            self.awards.give(cx, to, awards, &summary);
         }
     }
 
     /// Places are left over: asks further, asks again, waits, or gives up.
-    pub(super) fn go_on(&mut self, turn: &mut Turn<'_>, mut round: Round) {
-        if turn.now.since(round.opened_at) >= turn.base.config.give_up_after {
-            return self.unplaceable(turn, round);
+    pub(super) fn go_on(&mut self, cx: &mut Cx<'_>, mut round: Round) {
+        if cx.now.since(round.opened_at) >= cx.base.config.give_up_after {
+            return self.unplaceable(cx, round);
         }
         let mut wake_at = None;
         if !round.unasked.is_empty() {
-            match self.widening.take(turn.now) {
+            match self.widening.take(cx.now) {
                 Ok(()) => {
-                    round.sample =
-                        round.sample.saturating_mul(turn.base.config.widen_factor.max(1));
-                    return self.ask_unasked(turn, round);
+                    round.sample = round.sample.saturating_mul(cx.base.config.widen_factor.max(1));
+                    return self.ask_unasked(cx, round);
                 }
                 Err(at) => wake_at = Some(at),
             }
@@ -114,43 +109,43 @@ impl Owner {
         let again: Vec<NodeId> = round
             .answers
             .iter()
-            .filter(|(_, answer)| answer.is_due(turn))
+            .filter(|(_, answer)| answer.is_due(cx))
             .map(|(node, _)| *node)
             .collect();
         if !again.is_empty() {
-            return self.ask(turn, round, &again);
+            return self.ask(cx, round, &again);
         }
         match wake_at.into_iter().chain(round.next_later()).min() {
             Some(at) => {
                 round.stage = Stage::Parked;
                 let number = self.enter(round);
-                turn.base.timers.set(Reason::RoundAsksAgain(number), at);
+                cx.base.timers.set(Reason::RoundAsksAgain(number), at);
             }
-            None => self.unplaceable(turn, round),
+            None => self.unplaceable(cx, round),
         }
     }
 
-    pub(super) fn unplaceable(&mut self, turn: &mut Turn<'_>, round: Round) {
-        let (uid, generation) = (round.lot.uid, round.lot.generation);
+    pub(super) fn unplaceable(&mut self, cx: &mut Cx<'_>, round: Round) {
+        let (uid, generation) = (round.offer.uid, round.offer.generation);
         for (node, answer) in &round.answers {
             if matches!(answer, Answer::Silent { .. }) {
                 self.memory.remember(
-                    &turn.base.config,
-                    turn.now,
+                    &cx.base.config,
+                    cx.now,
                     (uid, generation),
                     *node,
                     &NoBid::Silent,
                 );
             }
         }
-        let auction = AuctionId { owner: turn.base.me, number: self.next_number };
+        let auction = AuctionId { owner: cx.base.me, number: self.next_number };
         self.next_number += 1;
-        turn.keep(&Arc::new(round.summary(auction, turn.now, Vec::new())));
-        turn.facts.push(Fact::Unplaceable {
+        cx.keep(&Arc::new(round.summary(auction, cx.now, Vec::new())));
+        cx.facts.push(Fact::Unplaceable {
             uid,
             places: round.places().collect(),
             why: round.excluded(),
-            retry_after: self.memory.failed(&turn.base.config, uid),
+            retry_after: self.memory.failed(&cx.base.config, uid),
         });
     }
 
@@ -158,15 +153,15 @@ impl Owner {
     /// then.
     pub(super) fn on_claimed(
         &mut self,
-        turn: &mut Turn<'_>,
+        cx: &mut Cx<'_>,
         from: NodeId,
         replica: ReplicaId,
         token: Token,
     ) -> bool {
-        match self.awards.claimed(turn, from, replica, token) {
+        match self.awards.claimed(cx, from, replica, token) {
             Claimed::InTime => true,
             Claimed::Late => {
-                self.withdraw(turn, &replica);
+                self.withdraw(cx, &replica);
                 true
             }
             Claimed::Unknown => false,
@@ -176,30 +171,30 @@ impl Owner {
     /// A claim stands in a sheet: whoever awarded it, the place needs no auction.
     pub(super) fn saw_claim(
         &mut self,
-        turn: &mut Turn<'_>,
+        cx: &mut Cx<'_>,
         node: NodeId,
         replica: ReplicaId,
         token: Token,
     ) {
-        self.awards.claimed(turn, node, replica, token);
-        self.withdraw(turn, &replica);
+        self.awards.claimed(cx, node, replica, token);
+        self.withdraw(cx, &replica);
     }
 
     pub(super) fn on_refused(
         &mut self,
-        turn: &mut Turn<'_>,
+        cx: &mut Cx<'_>,
         from: NodeId,
         replica: ReplicaId,
         token: Token,
         why: Refusal,
     ) {
         let Some(generation) = self.awards.generation(&replica) else { return };
-        if !self.awards.lost(turn, from, replica, token, NotTaken::Refused(why.clone())) {
+        if !self.awards.lost(cx, from, replica, token, NotTaken::Refused(why.clone())) {
             return;
         }
         let lies = |seen: &Token| seen.counter > token.counter.saturating_add(MAX_SEEN_JUMP);
         if matches!(&why, Refusal::SeenToken { seen } if lies(seen)) {
-            turn.misbehaved(from, "a token that is too far ahead");
+            cx.misbehaved(from, "a token that is too far ahead");
         }
         match why {
             Refusal::SeenToken { seen } if !lies(&seen) => self.drawn.raise(replica, seen.counter),
@@ -208,27 +203,27 @@ impl Owner {
             | Refusal::CannotClaim(_)
             | Refusal::NotRightful => {
                 let what = (replica.uid, generation);
-                self.memory.remember(&turn.base.config, turn.now, what, from, &NoBid::Refused);
+                self.memory.remember(&cx.base.config, cx.now, what, from, &NoBid::Refused);
             }
             Refusal::OtherGeneration | Refusal::Holds | Refusal::Cancelled => {}
         }
     }
 
-    pub(super) fn on_unanswered(&mut self, turn: &mut Turn<'_>, replica: ReplicaId) {
-        if let Some(award) = self.awards.on_due(turn, replica) {
+    pub(super) fn on_unanswered(&mut self, cx: &mut Cx<'_>, replica: ReplicaId) {
+        if let Some(award) = self.awards.on_due(cx, replica) {
             let what = (replica.uid, award.generation);
-            self.memory.remember(&turn.base.config, turn.now, what, award.to, &NoBid::Silent);
+            self.memory.remember(&cx.base.config, cx.now, what, award.to, &NoBid::Silent);
         }
     }
 }
 
 impl Answer {
     /// Whether another question makes sense now.
-    fn is_due(&self, turn: &Turn<'_>) -> bool {
+    fn is_due(&self, cx: &Cx<'_>) -> bool {
         match self {
-            Answer::Later { at, .. } => *at <= turn.now,
+            Answer::Later { at, .. } => *at <= cx.now,
             Answer::Silent { times } => *times < MAX_TIMES_SILENT,
-            Answer::Waiting { .. } | Answer::Offer(_) | Answer::No(_) => false,
+            Answer::Waiting { .. } | Answer::Bid(_) | Answer::No(_) => false,
         }
     }
 }

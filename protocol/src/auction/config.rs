@@ -22,7 +22,7 @@ pub struct Config {
     pub answer_at_least: Duration,
     /// The longest time bidders are given. Sane: 2 s.
     pub answer_at_most: Duration,
-    /// When an owner gives a lot up that nobody takes. Sane: 5 s.
+    /// When an owner gives a offer up that nobody takes. Sane: 5 s.
     pub give_up_after: Duration,
     /// Time a winner is given to put its claim on disk and answer, besides the round trip. Above a
     /// slow flash's fsync. Sane: 1.5 s.

@@ -7,7 +7,7 @@ use crate::model::{
     AuctionId, Award, Decline, Digest, Place, Price, ReplicaId, Token, Unfit, Unverified,
 };
 
-use super::lot::MAX_PLACES;
+use super::offer::MAX_PLACES;
 use super::summary::Summary;
 
 /// Between an owner and its bidders, and from an owner to its guardians. Append-only.

@@ -1,22 +1,23 @@
-//! Who takes it: the owner of a gap asks, nodes reserve and bid, the cheapest is awarded and
-//! claims.
+//! Auctions: the owner of a workload asks for takers of its free places, nodes reserve resources
+//! and bid, and the cheapest bidder is awarded the place and claims it.
 //!
-//! An owner holds no truth: whatever it forgets, a plan finds again. What must hold whoever dies,
-//! and whatever is lost: a bidder never promises more than it has; a token is never won by two
-//! nodes; a reservation lapses by itself. A node bids at its own auctions by the same messages,
-//! which then do not leave the room.
+//! An owner holds no truth: a plan finds again whatever an owner forgot. Three rules hold whichever
+//! node dies and whichever message is lost: a bidder never promises more than it has; two nodes
+//! never win under one token; a reservation lapses by itself. A node bids at its own auctions by
+//! the same messages, which its node hands back to this room.
 
 mod awards;
 mod bidder;
 mod closing;
 mod config;
 mod cooling;
+mod cx;
 mod fact;
 mod ledger;
-mod lot;
 mod memory;
 mod message;
 mod notices;
+mod offer;
 mod owner;
 mod queues;
 mod round;
@@ -24,7 +25,6 @@ mod summary;
 #[cfg(test)]
 mod tests;
 mod timers;
-mod turn;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -34,20 +34,20 @@ use rand_chacha::rand_core::SeedableRng;
 
 use crate::model::claim::short_reason;
 use crate::model::{
-    Award, ClusterId, Digest, KeyPair, NodeId, Out, Place, ReplicaId, Resources, Signed, Time,
-    Token,
+    Award, ClusterId, Digest, KeyPair, NodeId, Out, Place, ReplicaId, ResourceSum, Resources,
+    Signed, Time, Token,
 };
 
 use bidder::Bidder;
+use cx::{Base, Cx};
 use notices::Notices;
 use owner::Owner;
 use timers::Timers;
-use turn::{Base, Turn};
 
 pub use config::Config;
 pub use fact::{Excluded, Exclusion, Fact, NotTaken, Reason};
-pub use lot::{Desk, Look, Lot, LotPlace, MAX_PLACES};
 pub use message::{Announce, Message, Refusal};
+pub use offer::{BidContext, Look, MAX_PLACES, Offer, OfferPlace, OwnClaim};
 pub use summary::{MAX_LINES, MAX_PRICES, NoBid, NotAsked, Summary, Won};
 
 /// All auctions that this node holds, bids in, or guards.
@@ -57,7 +57,7 @@ pub struct Auction {
     parts: Parts,
 }
 
-/// The three roles of a node; none knows another, they meet by messages.
+/// The three roles of a node. No role knows another: they meet by messages.
 #[derive(Clone, Debug)]
 struct Parts {
     owner: Owner,
@@ -99,7 +99,6 @@ impl Auction {
             rng: ChaCha8Rng::from_seed(seed),
             timers: Timers::default(),
             summaries: VecDeque::new(),
-            own_mail: VecDeque::new(),
         };
         Auction {
             base,
@@ -113,17 +112,6 @@ impl Auction {
         self.parts.bidder.ledger.set_capacity(capacity);
     }
 
-    /// A claim of this node takes so much: at boot, and when its generation changes. Replaces what
-    /// was committed for it.
-    pub fn commit(&mut self, replica: ReplicaId, resources: Resources) {
-        self.parts.bidder.ledger.commit(replica, resources);
-    }
-
-    /// A claim of this node is gone.
-    pub fn free(&mut self, replica: &ReplicaId) {
-        self.parts.bidder.free(replica);
-    }
-
     /// A replica of this generation failed here for good: it is left to others for a growing while.
     pub fn cool(&mut self, now: Time, replica: ReplicaId, generation: Digest, reason: &str) {
         self.parts.bidder.cooling.failed(&self.base.config, now, replica, generation, reason);
@@ -134,13 +122,13 @@ impl Auction {
     pub fn open(
         &mut self,
         now: Time,
-        lot: Lot,
-        desk: &dyn Desk,
+        offer: Offer,
+        context: &dyn BidContext,
         out: &mut Out<Message>,
     ) -> Vec<Fact> {
-        self.turn(now, desk, out, |parts, turn| {
-            let awaited = parts.notices.awaited(&turn.base.me);
-            parts.owner.open(turn, lot, awaited);
+        self.call(now, context, out, |parts, cx| {
+            let awaited = parts.notices.awaited(&cx.base.me);
+            parts.owner.open(cx, offer, awaited);
         })
     }
 
@@ -150,10 +138,10 @@ impl Auction {
         &mut self,
         now: Time,
         uid: &Digest,
-        desk: &dyn Desk,
+        context: &dyn BidContext,
         out: &mut Out<Message>,
     ) -> Vec<Fact> {
-        self.turn(now, desk, out, |parts, turn| parts.owner.close_all_for(turn, uid))
+        self.call(now, context, out, |parts, cx| parts.owner.close_all_for(cx, uid))
     }
 
     /// Takes a peer's message.
@@ -162,12 +150,12 @@ impl Auction {
         now: Time,
         from: NodeId,
         message: Message,
-        desk: &dyn Desk,
+        context: &dyn BidContext,
         out: &mut Out<Message>,
     ) -> Vec<Fact> {
-        self.turn(now, desk, out, |parts, turn| match message.check() {
-            Ok(()) => parts.deliver(turn, from, message),
-            Err(why) => turn.misbehaved(from, why),
+        self.call(now, context, out, |parts, cx| match message.check() {
+            Ok(()) => parts.deliver(cx, from, message),
+            Err(why) => cx.misbehaved(from, why),
         })
     }
 
@@ -175,12 +163,12 @@ impl Auction {
     pub fn handle_timeout(
         &mut self,
         now: Time,
-        desk: &dyn Desk,
+        context: &dyn BidContext,
         out: &mut Out<Message>,
     ) -> Vec<Fact> {
-        self.turn(now, desk, out, |parts, turn| {
-            while let Some(reason) = turn.base.timers.pop_due(now) {
-                parts.on_due(turn, reason);
+        self.call(now, context, out, |parts, cx| {
+            while let Some(reason) = cx.base.timers.pop_due(now) {
+                parts.on_due(cx, reason);
             }
         })
     }
@@ -195,13 +183,13 @@ impl Auction {
         &mut self,
         now: Time,
         node: &NodeId,
-        desk: &dyn Desk,
+        context: &dyn BidContext,
         out: &mut Out<Message>,
     ) -> Vec<Fact> {
-        self.turn(now, desk, out, |parts, turn| {
-            parts.bidder.node_down(turn, node);
-            parts.owner.node_down(turn, node);
-            parts.notices.node_down(turn, node);
+        self.call(now, context, out, |parts, cx| {
+            parts.bidder.node_down(cx, node);
+            parts.owner.node_down(cx, node);
+            parts.notices.node_down(cx, node);
         })
     }
 
@@ -211,10 +199,10 @@ impl Auction {
         &mut self,
         now: Time,
         uid: &Digest,
-        desk: &dyn Desk,
+        context: &dyn BidContext,
         out: &mut Out<Message>,
     ) -> Vec<Fact> {
-        self.turn(now, desk, out, |parts, turn| parts.bidder.learned(turn, uid))
+        self.call(now, context, out, |parts, cx| parts.bidder.learned(cx, uid))
     }
 
     /// Winner: the claims of these awards are on disk; tells their owners, once an auction.
@@ -222,24 +210,25 @@ impl Auction {
         &mut self,
         now: Time,
         awards: &[Signed<Award>],
-        desk: &dyn Desk,
+        context: &dyn BidContext,
         out: &mut Out<Message>,
     ) -> Vec<Fact> {
-        self.turn(now, desk, out, |parts, turn| parts.bidder.claimed(turn, awards))
+        self.call(now, context, out, |_, cx| {
+            bidder::say_claimed(cx, awards.iter().map(Signed::body));
+        })
     }
 
-    /// Winner: the claim of `award` could not be made (a broken disk, a full sheet): frees what was
-    /// committed for it and tells the owner.
+    /// Winner: the claim of `award` could not be made (a broken disk, a full sheet): tells the owner.
     pub fn unclaimed(
         &mut self,
         now: Time,
         award: &Signed<Award>,
         reason: &str,
-        desk: &dyn Desk,
+        context: &dyn BidContext,
         out: &mut Out<Message>,
     ) -> Vec<Fact> {
-        self.turn(now, desk, out, |parts, turn| {
-            parts.bidder.unclaimed(turn, award, short_reason(reason.to_owned()))
+        self.call(now, context, out, |parts, cx| {
+            parts.bidder.unclaimed(cx, award, short_reason(reason.to_owned()))
         })
     }
 
@@ -252,18 +241,23 @@ impl Auction {
         replica: &ReplicaId,
         node: &NodeId,
         token: Token,
-        desk: &dyn Desk,
+        context: &dyn BidContext,
         out: &mut Out<Message>,
     ) -> Vec<Fact> {
-        self.turn(now, desk, out, |parts, turn| {
-            parts.notices.saw_claim(turn, replica, node, token);
-            parts.owner.saw_claim(turn, *node, *replica, token);
+        self.call(now, context, out, |parts, cx| {
+            parts.notices.saw_claim(cx, replica, node, token);
+            parts.owner.saw_claim(cx, *node, *replica, token);
         })
     }
 
     /// Places that can be put up now.
     pub fn room(&self) -> usize {
         self.parts.owner.room(&self.base.config, self.parts.notices.awaited(&self.base.me))
+    }
+
+    /// Whether this node auctions places of a workload, or waits for claims of it.
+    pub fn holds_auctions_of(&self, uid: &Digest) -> bool {
+        self.parts.owner.holds_auctions_of(uid)
     }
 
     /// Whether a place is being auctioned or awarded by this node now.
@@ -287,14 +281,9 @@ impl Auction {
         self.base.latest(uid)
     }
 
-    /// What is free for bids now: capacity less what is committed and reserved.
-    pub fn unreserved(&self) -> Resources {
-        self.parts.bidder.ledger.unreserved()
-    }
-
-    /// What this node's claims take.
-    pub fn committed(&self) -> Resources {
-        self.parts.bidder.ledger.committed()
+    /// What is free for bids now: capacity less `used` and what is reserved.
+    pub fn unreserved(&self, used: ResourceSum) -> Resources {
+        self.parts.bidder.ledger.unreserved(used)
     }
 
     /// What is reserved for auctions that are not decided.
@@ -302,62 +291,55 @@ impl Auction {
         self.parts.bidder.ledger.reserved()
     }
 
-    /// One call: does `work`, then what this node has to say to itself.
-    fn turn(
+    fn call(
         &mut self,
         now: Time,
-        desk: &dyn Desk,
+        context: &dyn BidContext,
         out: &mut Out<Message>,
-        work: impl FnOnce(&mut Parts, &mut Turn<'_>),
+        work: impl FnOnce(&mut Parts, &mut Cx<'_>),
     ) -> Vec<Fact> {
-        let mut turn = Turn { base: &mut self.base, now, desk, out, facts: Vec::new() };
-        work(&mut self.parts, &mut turn);
-        while let Some(message) = turn.base.own_mail.pop_front() {
-            let me = turn.base.me;
-            self.parts.deliver(&mut turn, me, message);
-        }
-        turn.facts
+        let mut cx = Cx { base: &mut self.base, now, context, out, facts: Vec::new() };
+        work(&mut self.parts, &mut cx);
+        cx.facts
     }
 }
 
 impl Parts {
-    fn deliver(&mut self, turn: &mut Turn<'_>, from: NodeId, message: Message) {
+    fn deliver(&mut self, cx: &mut Cx<'_>, from: NodeId, message: Message) {
         match message {
-            Message::Announce(announce) => self.bidder.on_announce(turn, from, announce),
+            Message::Announce(announce) => self.bidder.on_announce(cx, from, announce),
             Message::Bid { auction, prices, without } => {
-                self.owner.on_bid(turn, from, auction, prices, without)
+                self.owner.on_bid(cx, from, auction, prices, without)
             }
-            Message::Decline { auction, why } => self.owner.on_decline(turn, from, auction, why),
-            Message::Award { awards, summary } => {
-                self.bidder.on_award(turn, from, awards, *summary)
-            }
-            Message::Release { auction } => self.bidder.on_release(turn, from, auction),
+            Message::Decline { auction, why } => self.owner.on_decline(cx, from, auction, why),
+            Message::Award { awards, summary } => self.bidder.on_award(cx, from, awards, *summary),
+            Message::Release { auction } => self.bidder.on_release(cx, from, auction),
             Message::Claimed { claims, .. } => {
                 for (replica, token) in claims {
-                    if self.owner.on_claimed(turn, from, replica, token) {
-                        self.notices.await_sheet(turn, from, replica, token);
+                    if self.owner.on_claimed(cx, from, replica, token) {
+                        self.notices.await_sheet(cx, from, replica, token);
                     }
                 }
             }
             Message::Refused { replica, token, why, .. } => {
-                self.owner.on_refused(turn, from, replica, token, why)
+                self.owner.on_refused(cx, from, replica, token, why)
             }
             Message::Cancel { auction, replica, token } => {
-                self.bidder.on_cancel(turn, from, auction, replica, token)
+                self.bidder.on_cancel(cx, from, auction, replica, token)
             }
             Message::Notice { awards, open_ms } => {
-                self.notices.on_notice(turn, from, awards, open_ms)
+                self.notices.on_notice(cx, from, awards, open_ms)
             }
         }
     }
 
-    fn on_due(&mut self, turn: &mut Turn<'_>, reason: Reason) {
+    fn on_due(&mut self, cx: &mut Cx<'_>, reason: Reason) {
         match reason {
-            Reason::RoundCloses(number) => self.owner.close(turn, number),
-            Reason::RoundAsksAgain(number) => self.owner.on_asks_again(turn, number),
-            Reason::AwardUnanswered(replica) => self.owner.on_unanswered(turn, replica),
-            Reason::ReservationLapses(auction) => self.bidder.on_lapse(turn, auction),
-            Reason::NoticeLapses(replica, owner) => self.notices.on_lapse(turn, replica, owner),
+            Reason::RoundCloses(number) => self.owner.close(cx, number),
+            Reason::RoundAsksAgain(number) => self.owner.on_asks_again(cx, number),
+            Reason::AwardUnanswered(replica) => self.owner.on_unanswered(cx, replica),
+            Reason::ReservationLapses(auction) => self.bidder.on_lapse(cx, auction),
+            Reason::NoticeLapses(replica, owner) => self.notices.on_lapse(cx, replica, owner),
         }
     }
 }

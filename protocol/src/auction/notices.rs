@@ -8,8 +8,8 @@ use std::time::Duration;
 use crate::model::{Award, Digest, NodeId, Place, ReplicaId, Token, Unverified};
 
 use super::OpenAward;
+use super::cx::Cx;
 use super::fact::{Fact, Reason};
-use super::turn::Turn;
 
 /// No award stays open longer, whatever its owner says.
 const OPEN_AT_MOST: Duration = Duration::from_secs(10);
@@ -34,76 +34,76 @@ impl Notices {
 
     pub(super) fn on_notice(
         &mut self,
-        turn: &mut Turn<'_>,
+        cx: &mut Cx<'_>,
         from: NodeId,
         awards: Vec<Unverified<Award>>,
         open_ms: u32,
     ) {
         for award in awards {
-            self.note(turn, from, award, open_ms);
+            self.note(cx, from, award, open_ms);
         }
     }
 
-    fn note(&mut self, turn: &mut Turn<'_>, from: NodeId, award: Unverified<Award>, open_ms: u32) {
-        let Ok(award) = award.verify(&turn.base.cluster) else {
-            return turn.misbehaved(from, "a notice of an award with a wrong signature");
+    fn note(&mut self, cx: &mut Cx<'_>, from: NodeId, award: Unverified<Award>, open_ms: u32) {
+        let Ok(award) = award.verify(&cx.base.cluster) else {
+            return cx.misbehaved(from, "a notice of an award with a wrong signature");
         };
         if NodeId(award.by().0) != from || award.auction.owner != from || award.token.by != from {
-            return turn.misbehaved(from, "a notice of somebody else's award");
+            return cx.misbehaved(from, "a notice of somebody else's award");
         }
         let key = (award.replica, from);
         let known = self.open.get(&key);
-        let full = known.is_none() && self.open.len() >= turn.base.config.max_notices;
+        let full = known.is_none() && self.open.len() >= cx.base.config.max_notices;
         if full || known.is_some_and(|known| known.token >= award.token) {
             return;
         }
-        let until = turn.now + Duration::from_millis(u64::from(open_ms)).min(OPEN_AT_MOST);
+        let until = cx.now + Duration::from_millis(u64::from(open_ms)).min(OPEN_AT_MOST);
         self.open.insert(
             key,
             OpenAward { replica: award.replica, to: award.to, token: award.token, until },
         );
-        turn.base.timers.set(Reason::NoticeLapses(award.replica, from), until);
+        cx.base.timers.set(Reason::NoticeLapses(award.replica, from), until);
     }
 
     /// The winner of an award of this node's says that it has its claim; its sheet, which comes by
     /// gossip, will say so.
     pub(super) fn await_sheet(
         &mut self,
-        turn: &mut Turn<'_>,
+        cx: &mut Cx<'_>,
         to: NodeId,
         replica: ReplicaId,
         token: Token,
     ) {
-        let me = turn.base.me;
-        if to == me || self.open.len() >= turn.base.config.max_notices {
+        let me = cx.base.me;
+        if to == me || self.open.len() >= cx.base.config.max_notices {
             return;
         }
         // The winner is up, else its awards were dropped, so its sheet comes: by gossip, or by a
         // comparison when a busy mesh drops that. What is awarded again before then is a duplicate.
-        let until = turn.now + OPEN_AT_MOST;
+        let until = cx.now + OPEN_AT_MOST;
         self.open.insert((replica, me), OpenAward { replica, to, token, until });
-        turn.base.timers.set(Reason::NoticeLapses(replica, me), until);
+        cx.base.timers.set(Reason::NoticeLapses(replica, me), until);
     }
 
-    pub(super) fn on_lapse(&mut self, turn: &mut Turn<'_>, replica: ReplicaId, owner: NodeId) {
+    pub(super) fn on_lapse(&mut self, cx: &mut Cx<'_>, replica: ReplicaId, owner: NodeId) {
         if self.open.remove(&(replica, owner)).is_some() {
-            turn.facts.push(Fact::AwardLapsed { replica });
+            cx.facts.push(Fact::AwardLapsed { replica });
         }
     }
 
     /// A winner that is down claims nothing.
-    pub(super) fn node_down(&mut self, turn: &mut Turn<'_>, node: &NodeId) {
+    pub(super) fn node_down(&mut self, cx: &mut Cx<'_>, node: &NodeId) {
         let lost: Vec<(ReplicaId, NodeId)> =
             self.open.iter().filter(|(_, award)| award.to == *node).map(|(key, _)| *key).collect();
         for (replica, owner) in lost {
-            turn.base.timers.cancel(Reason::NoticeLapses(replica, owner));
-            self.on_lapse(turn, replica, owner);
+            cx.base.timers.cancel(Reason::NoticeLapses(replica, owner));
+            self.on_lapse(cx, replica, owner);
         }
     }
 
     pub(super) fn saw_claim(
         &mut self,
-        turn: &mut Turn<'_>,
+        cx: &mut Cx<'_>,
         replica: &ReplicaId,
         node: &NodeId,
         token: Token,
@@ -111,12 +111,12 @@ impl Notices {
         let key = (*replica, token.by);
         if self.open.get(&key).is_some_and(|award| award.to == *node && award.token == token) {
             self.open.remove(&key);
-            turn.base.timers.cancel(Reason::NoticeLapses(*replica, token.by));
+            cx.base.timers.cancel(Reason::NoticeLapses(*replica, token.by));
         }
     }
 
     pub(super) fn of_workload(&self, uid: &Digest) -> Vec<OpenAward> {
-        let first = (ReplicaId { uid: *uid, place: Place::Index(0) }, NodeId([0; 32]));
+        let first = (ReplicaId { uid: *uid, place: Place::Ordinal(0) }, NodeId([0; 32]));
         let of_uid = self.open.range(first..).take_while(|((replica, _), _)| replica.uid == *uid);
         of_uid.map(|(_, award)| award.clone()).collect()
     }

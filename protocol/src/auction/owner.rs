@@ -7,14 +7,14 @@ use crate::model::{AuctionId, Bucket, Decline, Digest, NodeId, Place, Price, Que
 
 use super::awards::Awards;
 use super::config::Config;
+use super::cx::Cx;
 use super::fact::{Fact, Reason};
-use super::lot::{Lot, MAX_PLACES};
 use super::memory::{Drawn, Memory};
 use super::message::{Announce, Message};
-use super::round::{Answer, Offer, Round, Stage};
+use super::offer::{MAX_PLACES, Offer};
+use super::round::{Answer, Bid, Round, Stage};
 use super::summary::NoBid;
 use super::timers::millis;
-use super::turn::Turn;
 
 /// Auctions of this node.
 #[derive(Clone, Debug)]
@@ -67,51 +67,56 @@ impl Owner {
         self.sought.contains_key(replica) || self.awards.is_open(replica)
     }
 
-    pub(super) fn open(&mut self, turn: &mut Turn<'_>, mut lot: Lot, awaited: usize) {
-        let uid = lot.uid;
-        lot.places.sort_by_key(|place| place.place);
-        lot.places.dedup_by_key(|place| place.place);
-        lot.places.retain(|place| !self.is_under_way(&ReplicaId { uid, place: place.place }));
-        let config = &turn.base.config;
-        let left_out =
-            lot.places.split_off(lot.places.len().min(MAX_PLACES).min(self.room(config, awaited)));
+    pub(super) fn holds_auctions_of(&self, uid: &Digest) -> bool {
+        self.rounds.values().any(|round| round.offer.uid == *uid) || self.awards.are_open_of(uid)
+    }
+
+    pub(super) fn open(&mut self, cx: &mut Cx<'_>, mut offer: Offer, awaited: usize) {
+        let uid = offer.uid;
+        offer.places.sort_by_key(|place| place.place);
+        offer.places.dedup_by_key(|place| place.place);
+        offer.places.retain(|place| !self.is_under_way(&ReplicaId { uid, place: place.place }));
+        let config = &cx.base.config;
+        let left_out = offer
+            .places
+            .split_off(offer.places.len().min(MAX_PLACES).min(self.room(config, awaited)));
         if !left_out.is_empty() {
             let places = left_out.into_iter().map(|place| place.place).collect();
-            turn.facts.push(Fact::Full { uid, places });
+            cx.facts.push(Fact::Full { uid, places });
         }
-        if lot.places.is_empty() {
+        if offer.places.is_empty() {
             return;
         }
-        for place in &mut lot.places {
+        for place in &mut offer.places {
             place.why = short_reason(std::mem::take(&mut place.why));
         }
-        let (unasked, lately) = self.choose(turn, &mut lot);
-        let sample = (lot.places.len() * turn.base.config.sample_per_replica)
-            .max(turn.base.config.sample_at_least);
+        let (unasked, lately) = self.choose(cx, &mut offer);
+        let sample = (offer.places.len() * cx.base.config.sample_per_replica)
+            .max(cx.base.config.sample_at_least);
         let round = Round {
-            lot,
+            offer,
             unasked,
             answers: BTreeMap::new(),
             lately,
-            opened_at: turn.now,
-            opened: turn.desk.wall(),
+            opened_at: cx.now,
+            opened: cx.context.wall(),
             sample,
             stage: Stage::Parked,
         };
-        self.ask_unasked(turn, round);
+        self.ask_unasked(cx, round);
     }
 
     /// Candidates in random order, this node first, without those that lately gave an answer that
     /// still counts.
-    fn choose(&self, turn: &mut Turn<'_>, lot: &mut Lot) -> (Vec<NodeId>, Vec<(NodeId, NoBid)>) {
+    fn choose(&self, cx: &mut Cx<'_>, offer: &mut Offer) -> (Vec<NodeId>, Vec<(NodeId, NoBid)>) {
         let candidates: BTreeSet<NodeId> =
-            std::mem::take(&mut lot.candidates).into_iter().collect();
+            std::mem::take(&mut offer.candidates).into_iter().collect();
         // In a small cluster a question costs nothing, and room may have come free. Broken promises
         // are remembered anyway.
-        let few = candidates.len() <= turn.base.config.sample_at_least;
+        let few = candidates.len() <= cx.base.config.sample_at_least;
         let (mut unasked, mut lately) = (Vec::new(), Vec::new());
         for node in candidates {
-            match self.memory.look(turn.now, (lot.uid, lot.generation), node) {
+            match self.memory.look(cx.now, (offer.uid, offer.generation), node) {
                 Some(why) if !few || matches!(why, NoBid::Refused | NoBid::Silent) => {
                     lately.push((node, why.clone()))
                 }
@@ -119,32 +124,28 @@ impl Owner {
             }
         }
         for i in (1..unasked.len()).rev() {
-            let other = usize::try_from(turn.random_below(i as u64 + 1)).unwrap_or(i);
+            let other = usize::try_from(cx.random_below(i as u64 + 1)).unwrap_or(i);
             unasked.swap(i, other);
         }
-        if let Some(me) = unasked.iter().position(|node| *node == turn.base.me) {
+        if let Some(me) = unasked.iter().position(|node| *node == cx.base.me) {
             unasked.swap(0, me);
         }
         (unasked, lately)
     }
 
-    pub(super) fn ask_unasked(&mut self, turn: &mut Turn<'_>, mut round: Round) {
+    pub(super) fn ask_unasked(&mut self, cx: &mut Cx<'_>, mut round: Round) {
         let rest = round.unasked.split_off(round.sample.min(round.unasked.len()));
         let sample = std::mem::replace(&mut round.unasked, rest);
-        if sample.is_empty() {
-            self.unplaceable(turn, round)
-        } else {
-            self.ask(turn, round, &sample)
-        }
+        if sample.is_empty() { self.unplaceable(cx, round) } else { self.ask(cx, round, &sample) }
     }
 
     /// Announces what is left of a round to `sample`, under a fresh number.
-    pub(super) fn ask(&mut self, turn: &mut Turn<'_>, mut round: Round, sample: &[NodeId]) {
-        let config = &turn.base.config;
+    pub(super) fn ask(&mut self, cx: &mut Cx<'_>, mut round: Round, sample: &[NodeId]) {
+        let config = &cx.base.config;
         let round_trip =
-            sample.iter().map(|node| turn.desk.rtt(node)).max().unwrap_or_default() * 2;
+            sample.iter().map(|node| cx.context.rtt(node)).max().unwrap_or_default() * 2;
         let window = (config.answer_at_least + round_trip).min(config.answer_at_most);
-        let closes_at = turn.now + window;
+        let closes_at = cx.now + window;
         round.stage = Stage::Asking { closes_at };
         for node in sample {
             let times = match round.answers.get(node) {
@@ -153,32 +154,32 @@ impl Owner {
                     | Answer::Later { times, .. }
                     | Answer::Silent { times },
                 ) => times + 1,
-                Some(Answer::Offer(_) | Answer::No(_)) | None => 1,
+                Some(Answer::Bid(_) | Answer::No(_)) | None => 1,
             };
             round.answers.insert(*node, Answer::Waiting { times });
         }
         let number = self.enter(round);
-        turn.base.timers.set(Reason::RoundCloses(number), closes_at);
-        self.announce(turn, number, sample);
+        cx.base.timers.set(Reason::RoundCloses(number), closes_at);
+        self.announce(cx, number, sample);
     }
 
-    fn announce(&self, turn: &mut Turn<'_>, number: u64, nodes: &[NodeId]) {
+    fn announce(&self, cx: &mut Cx<'_>, number: u64, nodes: &[NodeId]) {
         let Some(round) = self.rounds.get(&number) else { return };
         let Stage::Asking { closes_at } = round.stage else { return };
-        let answer = closes_at.since(turn.now);
+        let answer = closes_at.since(cx.now);
         for node in nodes {
-            let config = &turn.base.config;
+            let config = &cx.base.config;
             let hold =
-                answer + config.claim_within + config.cancel_within + turn.desk.rtt(node) * 4;
+                answer + config.claim_within + config.cancel_within + cx.context.rtt(node) * 4;
             let announce = Announce {
-                auction: AuctionId { owner: turn.base.me, number },
-                uid: round.lot.uid,
-                generation: round.lot.generation,
+                auction: AuctionId { owner: cx.base.me, number },
+                uid: round.offer.uid,
+                generation: round.offer.generation,
                 places: round.places().collect(),
                 answer_ms: millis(answer),
                 hold_ms: millis(hold),
             };
-            turn.send(*node, Message::Announce(announce));
+            cx.send(*node, Message::Announce(announce));
         }
     }
 
@@ -187,40 +188,40 @@ impl Owner {
         let number = self.next_number;
         self.next_number += 1;
         for place in round.places() {
-            self.sought.insert(ReplicaId { uid: round.lot.uid, place }, number);
+            self.sought.insert(ReplicaId { uid: round.offer.uid, place }, number);
         }
         self.rounds.insert(number, round);
         number
     }
 
-    pub(super) fn take_out(&mut self, turn: &mut Turn<'_>, number: u64) -> Option<Round> {
-        turn.base.timers.cancel(Reason::RoundCloses(number));
-        turn.base.timers.cancel(Reason::RoundAsksAgain(number));
+    pub(super) fn take_out(&mut self, cx: &mut Cx<'_>, number: u64) -> Option<Round> {
+        cx.base.timers.cancel(Reason::RoundCloses(number));
+        cx.base.timers.cancel(Reason::RoundAsksAgain(number));
         let round = self.rounds.remove(&number)?;
         for place in round.places() {
-            self.sought.remove(&ReplicaId { uid: round.lot.uid, place });
+            self.sought.remove(&ReplicaId { uid: round.offer.uid, place });
         }
         Some(round)
     }
 
     pub(super) fn on_bid(
         &mut self,
-        turn: &mut Turn<'_>,
+        cx: &mut Cx<'_>,
         from: NodeId,
         auction: AuctionId,
         prices: Vec<Price>,
         without: Vec<(Place, Decline)>,
     ) {
-        if auction.owner != turn.base.me {
-            return turn.misbehaved(from, "a bid at somebody else's auction");
+        if auction.owner != cx.base.me {
+            return cx.misbehaved(from, "a bid at somebody else's auction");
         }
         let Some(answer) =
             self.rounds.get_mut(&auction.number).and_then(|round| round.answers.get_mut(&from))
         else {
             // too late: what it reserved is free
-            return turn.send(from, Message::Release { auction });
+            return cx.send(from, Message::Release { auction });
         };
-        if matches!(answer, Answer::Offer(_)) {
+        if matches!(answer, Answer::Bid(_)) {
             return; // said twice
         }
         let is_held = |(_, why): &&(Place, Decline)| *why == Decline::Holds;
@@ -230,49 +231,43 @@ impl Owner {
                 .iter()
                 .find(|line| !is_held(line))
                 .map_or(Decline::Holds, |(_, why)| why.clone());
-            self.withdraw_held(turn, auction.number, from, &held);
-            return self.on_decline(turn, from, auction, other);
+            self.withdraw_held(cx, auction.number, from, &held);
+            return self.on_decline(cx, from, auction, other);
         }
-        *answer = Answer::Offer(Offer { prices, without: without.into_iter().collect() });
-        self.withdraw_held(turn, auction.number, from, &held);
-        self.progress(turn, auction.number);
+        *answer = Answer::Bid(Bid { prices, without: without.into_iter().collect() });
+        self.withdraw_held(cx, auction.number, from, &held);
+        self.progress(cx, auction.number);
     }
 
     /// These places are held already: their holder is up, and its claims are on their way here.
-    fn withdraw_held(
-        &mut self,
-        turn: &mut Turn<'_>,
-        number: u64,
-        holder: NodeId,
-        places: &[Place],
-    ) {
+    fn withdraw_held(&mut self, cx: &mut Cx<'_>, number: u64, holder: NodeId, places: &[Place]) {
         let Some(round) = self.rounds.get_mut(&number) else { return };
         for place in places {
-            let replica = ReplicaId { uid: round.lot.uid, place: *place };
+            let replica = ReplicaId { uid: round.offer.uid, place: *place };
             // What it was not asked about is none of its business.
             if self.sought.get(&replica) == Some(&number) {
                 self.sought.remove(&replica);
-                round.lot.places.retain(|sought| sought.place != *place);
-                turn.facts.push(Fact::Held { replica, node: holder });
+                round.offer.places.retain(|sought| sought.place != *place);
+                cx.facts.push(Fact::Held { replica, node: holder });
             }
         }
-        if round.lot.places.is_empty() {
-            self.call_off(turn, number);
+        if round.offer.places.is_empty() {
+            self.call_off(cx, number);
         }
     }
 
     pub(super) fn on_decline(
         &mut self,
-        turn: &mut Turn<'_>,
+        cx: &mut Cx<'_>,
         from: NodeId,
         auction: AuctionId,
         why: Decline,
     ) {
-        if auction.owner != turn.base.me {
-            return turn.misbehaved(from, "an answer to somebody else's auction");
+        if auction.owner != cx.base.me {
+            return cx.misbehaved(from, "an answer to somebody else's auction");
         }
         let Some(round) = self.rounds.get_mut(&auction.number) else { return };
-        let what = (round.lot.uid, round.lot.generation);
+        let what = (round.offer.uid, round.offer.generation);
         let Some(answer) = round.answers.get_mut(&from) else { return };
         // One that asked to be asked again may have found its answer by itself meanwhile.
         let (Answer::Waiting { times } | Answer::Later { times, .. }) = answer else { return };
@@ -280,10 +275,10 @@ impl Owner {
         *answer = match &why {
             Decline::Busy { retry_ms } | Decline::NotInStep { retry_ms } => {
                 let wait = std::time::Duration::from_millis(u64::from(*retry_ms))
-                    .min(turn.base.config.answer_at_most);
+                    .min(cx.base.config.answer_at_most);
                 // Never at once, or two hasty nodes would talk without end.
-                let wait = wait.max(turn.base.config.not_in_step_retry / 4);
-                Answer::Later { at: turn.now + wait, why, times }
+                let wait = wait.max(cx.base.config.not_in_step_retry / 4);
+                Answer::Later { at: cx.now + wait, why, times }
             }
             Decline::Unfit(_)
             | Decline::NoRoom { .. }
@@ -292,101 +287,101 @@ impl Owner {
             | Decline::Leaving
             | Decline::Holds => {
                 let why = NoBid::Declined(why);
-                self.memory.remember(&turn.base.config, turn.now, what, from, &why);
+                self.memory.remember(&cx.base.config, cx.now, what, from, &why);
                 Answer::No(why)
             }
         };
-        self.progress(turn, auction.number);
+        self.progress(cx, auction.number);
     }
 
     /// After an answer: closes the round if there is nothing left to wait for.
-    fn progress(&mut self, turn: &mut Turn<'_>, number: u64) {
+    fn progress(&mut self, cx: &mut Cx<'_>, number: u64) {
         let Some(round) = self.rounds.get(&number).filter(|round| round.stage != Stage::Parked)
         else {
             return;
         };
         if let Some(at) = round.next_later() {
-            turn.base.timers.set(Reason::RoundAsksAgain(number), at);
+            cx.base.timers.set(Reason::RoundAsksAgain(number), at);
         }
         if !round.is_waiting() && !round.needs_laters() {
-            self.close(turn, number);
+            self.close(cx, number);
         }
     }
 
-    pub(super) fn on_asks_again(&mut self, turn: &mut Turn<'_>, number: u64) {
+    pub(super) fn on_asks_again(&mut self, cx: &mut Cx<'_>, number: u64) {
         let Some(round) = self.rounds.get_mut(&number) else { return };
         if round.stage == Stage::Parked {
-            if let Some(round) = self.take_out(turn, number) {
-                self.go_on(turn, round);
+            if let Some(round) = self.take_out(cx, number) {
+                self.go_on(cx, round);
             }
             return;
         }
         let mut due = Vec::new();
         for (node, answer) in &mut round.answers {
             if let Answer::Later { at, times, .. } = answer
-                && *at <= turn.now
+                && *at <= cx.now
             {
                 *answer = Answer::Waiting { times: *times + 1 };
                 due.push(*node);
             }
         }
         if let Some(at) = round.next_later() {
-            turn.base.timers.set(Reason::RoundAsksAgain(number), at);
+            cx.base.timers.set(Reason::RoundAsksAgain(number), at);
         }
-        self.announce(turn, number, &due);
+        self.announce(cx, number, &due);
     }
 
     /// Takes one place out of the round that seeks it.
-    pub(super) fn withdraw(&mut self, turn: &mut Turn<'_>, replica: &ReplicaId) {
+    pub(super) fn withdraw(&mut self, cx: &mut Cx<'_>, replica: &ReplicaId) {
         let Some(number) = self.sought.remove(replica) else { return };
         let Some(round) = self.rounds.get_mut(&number) else { return };
-        round.lot.places.retain(|place| place.place != replica.place);
-        if round.lot.places.is_empty() {
-            self.call_off(turn, number);
+        round.offer.places.retain(|place| place.place != replica.place);
+        if round.offer.places.is_empty() {
+            self.call_off(cx, number);
         } else {
-            self.progress(turn, number);
+            self.progress(cx, number);
         }
     }
 
     /// Ends a round without an award.
-    fn call_off(&mut self, turn: &mut Turn<'_>, number: u64) {
-        let Some(round) = self.take_out(turn, number) else { return };
-        let auction = AuctionId { owner: turn.base.me, number };
+    fn call_off(&mut self, cx: &mut Cx<'_>, number: u64) {
+        let Some(round) = self.take_out(cx, number) else { return };
+        let auction = AuctionId { owner: cx.base.me, number };
         for (node, answer) in &round.answers {
             // Those, too, that may be answering now, or remember that they were asked too early.
-            if matches!(answer, Answer::Waiting { .. } | Answer::Later { .. } | Answer::Offer(_)) {
-                turn.send(*node, Message::Release { auction });
+            if matches!(answer, Answer::Waiting { .. } | Answer::Later { .. } | Answer::Bid(_)) {
+                cx.send(*node, Message::Release { auction });
             }
         }
     }
 
-    pub(super) fn close_all_for(&mut self, turn: &mut Turn<'_>, uid: &Digest) {
+    pub(super) fn close_all_for(&mut self, cx: &mut Cx<'_>, uid: &Digest) {
         let numbers: Vec<u64> = self
             .rounds
             .iter()
-            .filter(|(_, round)| round.lot.uid == *uid)
+            .filter(|(_, round)| round.offer.uid == *uid)
             .map(|(number, _)| *number)
             .collect();
         for number in numbers {
-            self.call_off(turn, number);
+            self.call_off(cx, number);
         }
-        self.awards.forget_workload(turn, uid);
+        self.awards.forget_workload(cx, uid);
         self.memory.succeeded(uid);
     }
 
-    pub(super) fn node_down(&mut self, turn: &mut Turn<'_>, node: &NodeId) {
-        self.awards.node_down(turn, node);
+    pub(super) fn node_down(&mut self, cx: &mut Cx<'_>, node: &NodeId) {
+        self.awards.node_down(cx, node);
         let mut numbers = Vec::new();
         for (number, round) in &mut self.rounds {
             round.unasked.retain(|unasked| unasked != node);
-            round.lot.guardians.retain(|guardian| guardian != node);
+            round.offer.guardians.retain(|guardian| guardian != node);
             if let Some(answer) = round.answers.get_mut(node) {
                 *answer = Answer::No(NoBid::Down);
                 numbers.push(*number);
             }
         }
         for number in numbers {
-            self.progress(turn, number);
+            self.progress(cx, number);
         }
     }
 }

@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use crate::model::{AuctionId, Decline, NodeId, Place, Price, Time, WallClock};
 
 use super::fact::{Excluded, Exclusion};
-use super::lot::{Lot, LotPlace};
+use super::offer::{Offer, OfferPlace};
 use super::summary::{MAX_LINES, MAX_PRICES, NoBid, NotAsked, Summary, Won};
 
 /// An auction that is not awarded yet. With each widening it goes on under another number.
 #[derive(Clone, Debug)]
 pub(super) struct Round {
     /// What is put up; its places are those still sought.
-    pub(super) lot: Lot,
+    pub(super) offer: Offer,
     /// Eligible, and not asked yet, in random order, this node first.
     pub(super) unasked: Vec<NodeId>,
     pub(super) answers: BTreeMap<NodeId, Answer>,
@@ -48,7 +48,7 @@ pub(super) enum Answer {
         why: Decline,
         times: u32,
     },
-    Offer(Offer),
+    Bid(Bid),
     /// It did not answer while the round was open.
     Silent {
         times: u32,
@@ -58,7 +58,7 @@ pub(super) enum Answer {
 
 /// A bid.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Offer {
+pub(super) struct Bid {
     pub(super) prices: Vec<Price>,
     pub(super) without: BTreeMap<Place, Decline>,
 }
@@ -68,7 +68,7 @@ pub(super) type Assignment = BTreeMap<Place, (NodeId, Price)>;
 
 impl Round {
     pub(super) fn places(&self) -> impl Iterator<Item = Place> {
-        self.lot.places.iter().map(|place| place.place)
+        self.offer.places.iter().map(|place| place.place)
     }
 
     pub(super) fn is_waiting(&self) -> bool {
@@ -85,37 +85,34 @@ impl Round {
     /// the owner, and changes within milliseconds.
     pub(super) fn needs_laters(&self) -> bool {
         self.laters().any(|(_, why, times)| times <= 1 && matches!(why, Decline::NotInStep { .. }))
-            || (self.laters().next().is_some() && self.assign().len() < self.lot.places.len())
+            || (self.laters().next().is_some() && self.assign().len() < self.offer.places.len())
     }
 
     fn laters(&self) -> impl Iterator<Item = (Time, &Decline, u32)> {
         self.answers.values().filter_map(|answer| match answer {
             Answer::Later { at, why, times } => Some((*at, why, *times)),
-            Answer::Waiting { .. } | Answer::Offer(_) | Answer::Silent { .. } | Answer::No(_) => {
-                None
-            }
+            Answer::Waiting { .. } | Answer::Bid(_) | Answer::Silent { .. } | Answer::No(_) => None,
         })
     }
 
     /// The cheapest assignment: each place to the least next price, those that few would take
     /// first; of equal prices to the lower id.
     pub(super) fn assign(&self) -> Assignment {
-        let offers: Vec<(NodeId, &Offer)> = self.offers().collect();
-        let takers = |place: &Place| {
-            offers.iter().filter(|(_, offer)| !offer.without.contains_key(place)).count()
-        };
+        let bids: Vec<(NodeId, &Bid)> = self.bids().collect();
+        let takers =
+            |place: &Place| bids.iter().filter(|(_, bid)| !bid.without.contains_key(place)).count();
         let mut places: Vec<(usize, Place)> =
             self.places().map(|place| (takers(&place), place)).collect();
         places.sort();
         let mut taken: BTreeMap<NodeId, usize> = BTreeMap::new();
         let mut assignment = Assignment::new();
         for (_, place) in places {
-            let next_price = |(node, offer): &(NodeId, &Offer)| {
-                let price = offer.prices.get(taken.get(node).copied().unwrap_or(0))?;
-                (!offer.without.contains_key(&place)).then_some((price.total(), *node, *price))
+            let next_price = |(node, bid): &(NodeId, &Bid)| {
+                let price = bid.prices.get(taken.get(node).copied().unwrap_or(0))?;
+                (!bid.without.contains_key(&place)).then_some((price.total(), *node, *price))
             };
             if let Some((_, node, price)) =
-                offers.iter().filter_map(next_price).min_by_key(|(sum, node, _)| (*sum, *node))
+                bids.iter().filter_map(next_price).min_by_key(|(sum, node, _)| (*sum, *node))
             {
                 *taken.entry(node).or_default() += 1;
                 assignment.insert(place, (node, price));
@@ -128,7 +125,7 @@ impl Round {
     /// places: such places share a slot of its sheet. Who gets how many, and at which prices,
     /// stays.
     fn in_runs(&self, assignment: Assignment) -> Assignment {
-        if self.offers().any(|(_, offer)| !offer.without.is_empty()) {
+        if self.bids().any(|(_, bid)| !bid.without.is_empty()) {
             return assignment;
         }
         let mut won: Vec<(NodeId, Price)> = assignment.values().copied().collect();
@@ -136,9 +133,9 @@ impl Round {
         assignment.into_keys().zip(won).collect()
     }
 
-    pub(super) fn offers(&self) -> impl Iterator<Item = (NodeId, &Offer)> {
+    pub(super) fn bids(&self) -> impl Iterator<Item = (NodeId, &Bid)> {
         self.answers.iter().filter_map(|(node, answer)| match answer {
-            Answer::Offer(offer) => Some((*node, offer)),
+            Answer::Bid(bid) => Some((*node, bid)),
             Answer::Waiting { .. }
             | Answer::Later { .. }
             | Answer::Silent { .. }
@@ -149,13 +146,13 @@ impl Round {
     /// What is left after `assignment` was awarded; every answer that was for this number only
     /// becomes a past one.
     pub(super) fn after(mut self, assignment: &Assignment) -> Round {
-        self.lot.places.retain(|place| !assignment.contains_key(&place.place));
+        self.offer.places.retain(|place| !assignment.contains_key(&place.place));
         let left: Vec<Place> = self.places().collect();
         for answer in self.answers.values_mut() {
             let past = match answer {
                 Answer::Waiting { times } => Answer::Silent { times: *times },
-                Answer::Offer(offer) => {
-                    let declined = left.iter().find_map(|place| offer.without.get(place)).cloned();
+                Answer::Bid(bid) => {
+                    let declined = left.iter().find_map(|place| bid.without.get(place)).cloned();
                     Answer::No(declined.map_or(NoBid::Taken, NoBid::Declined))
                 }
                 Answer::Later { .. } | Answer::Silent { .. } | Answer::No(_) => continue,
@@ -168,7 +165,7 @@ impl Round {
     /// How it went, as far as it went.
     pub(super) fn summary(&self, auction: AuctionId, now: Time, awards: Vec<Won>) -> Summary {
         let mut bids: Vec<(NodeId, Vec<Price>)> =
-            self.offers().map(|(node, offer)| (node, offer.prices.clone())).collect();
+            self.bids().map(|(node, offer)| (node, offer.prices.clone())).collect();
         bids.sort_by_key(|(node, prices)| (prices.first().map(Price::total), *node));
         bids.iter_mut().for_each(|(_, prices)| prices.truncate(MAX_PRICES));
         let declines: Vec<(NodeId, NoBid)> = self
@@ -177,21 +174,21 @@ impl Round {
             .filter_map(|(node, answer)| Some((*node, no_bid(answer)?)))
             .collect();
         let unfit =
-            self.lot.excluded.iter().map(|(node, why)| (*node, NotAsked::Unfit(why.clone())));
+            self.offer.excluded.iter().map(|(node, why)| (*node, NotAsked::Unfit(why.clone())));
         let lately = self.lately.iter().map(|(node, why)| (*node, NotAsked::Lately(why.clone())));
         let others = self.unasked.iter().map(|node| (*node, NotAsked::NotSampled));
         let not_asked: Vec<(NodeId, NotAsked)> = unfit.chain(lately).chain(others).collect();
         let (bids, more_bids) = cut(bids);
         let (declines, more_declines) = cut(declines);
         let (not_asked, more_not_asked) = cut(not_asked);
-        let place = |place: &LotPlace| (place.place, place.why.clone());
+        let place = |place: &OfferPlace| (place.place, place.why.clone());
         Summary {
             auction,
-            name: self.lot.name.clone(),
-            uid: self.lot.uid,
-            generation: self.lot.generation,
-            resources: self.lot.resources,
-            places: self.lot.places.iter().map(place).collect(),
+            name: self.offer.name.clone(),
+            uid: self.offer.uid,
+            generation: self.offer.generation,
+            resources: self.offer.resources,
+            places: self.offer.places.iter().map(place).collect(),
             opened: self.opened,
             took_us: u64::try_from(now.since(self.opened_at).as_micros()).unwrap_or(u64::MAX),
             bids,
@@ -205,7 +202,7 @@ impl Round {
     /// Which reason excluded how many nodes, the most frequent first.
     pub(super) fn excluded(&self) -> Vec<Excluded> {
         let mut counts: BTreeMap<Exclusion, usize> = BTreeMap::new();
-        let unfit = self.lot.excluded.iter().map(|(_, why)| Exclusion::Unfit(why.clone()));
+        let unfit = self.offer.excluded.iter().map(|(_, why)| Exclusion::Unfit(why.clone()));
         let answers = self.answers.values().filter_map(no_bid).map(|why| exclusion(&why));
         let lately = self.lately.iter().map(|(_, why)| exclusion(why));
         let others = self.unasked.iter().map(|_| Exclusion::NotAsked);
@@ -224,7 +221,7 @@ fn no_bid(answer: &Answer) -> Option<NoBid> {
         Answer::Waiting { .. } | Answer::Silent { .. } => Some(NoBid::Silent),
         Answer::Later { why, .. } => Some(NoBid::Declined(why.clone())),
         Answer::No(why) => Some(why.clone()),
-        Answer::Offer(_) => None,
+        Answer::Bid(_) => None,
     }
 }
 

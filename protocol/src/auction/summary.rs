@@ -8,8 +8,8 @@ use crate::model::{
     WorkloadName,
 };
 
-use super::lot::MAX_PLACES;
 use super::message::check_decline;
+use super::offer::MAX_PLACES;
 
 /// Nodes listed in each part of a summary; beyond it they are counted only.
 pub const MAX_LINES: usize = 32;

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::model::{Claim, Digest, NodeId, Out, Phase, ReplicaId, Time, Token};
+use crate::model::{Claim, NodeId, Out, Phase, ReplicaId, Revision, Time, Token};
 
 use super::config::Config;
 use super::index::Index;
@@ -37,7 +37,7 @@ struct Dispute {
     /// The question whose answer counts.
     question: Option<u64>,
     /// What the keeper must run to be worth stopping for: set when this node's own replica is good.
-    generation: Option<Digest>,
+    generation: Option<Revision>,
     ask_at: Time,
     wait: Duration,
     /// The node was told to yield.
@@ -75,7 +75,7 @@ impl Duplicates {
         me: NodeId,
         index: &Index,
         up: &dyn Fn(&NodeId) -> bool,
-        current: &dyn Fn(&Digest) -> Option<Digest>,
+        current: &dyn Fn(&ReplicaId) -> Option<Revision>,
         out: &mut Out<Message>,
     ) -> Vec<Fact> {
         let mut facts = Vec::new();
@@ -83,7 +83,7 @@ impl Duplicates {
         for replica in &self.contested {
             let mut holders = index.of(replica);
             holders.retain(|(node, _)| *node == me || up(node));
-            let wished = current(&replica.uid);
+            let wished = current(replica);
             let kept = keeper(&holders, wished.as_ref());
             let mine = holders.iter().find(|(node, _)| *node == me);
             let (Some(kept), Some((_, mine)), true) = (kept, mine, holders.len() > 1) else {
@@ -190,7 +190,7 @@ impl Duplicates {
         from: NodeId,
         replica: ReplicaId,
         question: u64,
-        generation: Digest,
+        generation: Revision,
         healthy: bool,
     ) -> Vec<Fact> {
         let Some(dispute) = self.disputes.get_mut(&replica) else { return Vec::new() };

@@ -53,7 +53,7 @@ impl Index {
     }
 
     pub(super) fn of_workload(&self, uid: &Digest) -> Vec<(NodeId, &Claim)> {
-        let first = ReplicaId { uid: *uid, place: Place::Index(0) };
+        let first = ReplicaId { uid: *uid, place: Place::Ordinal(0) };
         let holders = self
             .holders
             .range((first, FIRST_NODE)..)

@@ -17,10 +17,10 @@ mod validity;
 
 use std::collections::BTreeMap;
 
-use crate::model::claim::{MAX_SLOT_CLAIMS, SLOTS, short_reason};
+use crate::model::claim::{MAX_SLOT_CLAIMS, SLOTS, Update, short_reason};
 use crate::model::{
-    Claim, ClusterId, Digest, KeyPair, NodeId, Out, Phase, Queue, ReplicaId, Signed, Slot, Time,
-    Token, WallClock, filling,
+    Claim, ClusterId, Digest, KeyPair, NodeId, Out, Phase, Queue, ReplicaId, Revision, Signed,
+    Slot, Time, Token, WallClock, filling,
 };
 
 use duplicates::Duplicates;
@@ -211,19 +211,23 @@ impl Claims {
         (issued, full)
     }
 
-    /// These replicas of one slot run and answer. `None` when that is no change, or this node
-    /// claims none of them.
+    /// These replicas of one slot run and answer, each in the given revision. `None` when that is
+    /// no change, or this node claims none of them.
     pub fn set_healthy(
         &mut self,
         number: u8,
-        replicas: &[ReplicaId],
+        replicas: &[(ReplicaId, Revision)],
         since: WallClock,
     ) -> Option<Signed<Slot>> {
         let (counter, mut claims) = self.own_slot(number);
         let mut changed = false;
-        for claim in claims.iter_mut().filter(|claim| replicas.contains(&claim.replica)) {
-            if claim.phase != Phase::Healthy {
-                (claim.phase, claim.since, changed) = (Phase::Healthy, since, true);
+        for claim in &mut claims {
+            let Some((_, revision)) = replicas.iter().find(|(it, _)| *it == claim.replica) else {
+                continue;
+            };
+            if claim.phase != Phase::Healthy || claim.generation != *revision {
+                (claim.generation, claim.phase, claim.since) = (*revision, Phase::Healthy, since);
+                (claim.update, changed) = (None, true);
             }
         }
         changed.then(|| self.issue(number, counter, claims))
@@ -241,7 +245,7 @@ impl Claims {
             Phase::Failing { reason, restarts } => {
                 Phase::Failing { reason: short_reason(reason), restarts }
             }
-            Phase::Starting | Phase::Healthy => phase,
+            Phase::Starting | Phase::Healthy | Phase::Other(_) => phase,
         };
         self.alter(replica, |claim| {
             if claim.phase == phase {
@@ -256,19 +260,35 @@ impl Claims {
         })
     }
 
-    /// Says that the replica is replaced in place by another generation: starting. `None` as in
-    /// `set_phase`.
+    /// States that nothing of the replica serves, and that `generation` is what it starts. `None`
+    /// as in `set_phase`.
     pub fn set_generation(
         &mut self,
         replica: &ReplicaId,
-        generation: Digest,
+        generation: Revision,
+        phase: Phase,
         since: WallClock,
     ) -> Option<Signed<Slot>> {
         self.alter(replica, |claim| {
-            let changes = claim.generation != generation;
+            let changes = claim.generation != generation || claim.update.is_some();
             if changes {
-                (claim.generation, claim.phase, claim.since) = (generation, Phase::Starting, since);
+                (claim.generation, claim.phase, claim.since) = (generation, phase, since);
+                claim.update = None;
             }
+            changes
+        })
+    }
+
+    /// States how far the replacement of a revision has come that still serves; none when it is
+    /// called off. `None` as in `set_phase`.
+    pub fn set_update(
+        &mut self,
+        replica: &ReplicaId,
+        update: Option<Update>,
+    ) -> Option<Signed<Slot>> {
+        self.alter(replica, |claim| {
+            let changes = claim.update != update;
+            claim.update = update;
             changes
         })
     }
@@ -299,8 +319,11 @@ impl Claims {
         for number in 0..SLOTS {
             let (counter, mut claims) = self.own_slot(number);
             let mut changed = false;
-            for claim in claims.iter_mut().filter(|claim| claim.phase != Phase::Starting) {
+            let restarts =
+                |claim: &&mut Claim| claim.phase != Phase::Starting || claim.update.is_some();
+            for claim in claims.iter_mut().filter(restarts) {
                 (claim.phase, claim.since, changed) = (Phase::Starting, since, true);
+                claim.update = None;
             }
             if changed {
                 issued.push(self.issue(number, counter, claims));
@@ -330,12 +353,12 @@ impl Claims {
     /// [`Claims::poll_timeout`] is due.
     ///
     /// `up` says whether a node is held to be up: one that is not does not make this node yield.
-    /// `current` gives the wished generation of a uid.
+    /// `current` gives the revision that belongs in a place.
     pub fn reconsider(
         &mut self,
         now: Time,
         up: &dyn Fn(&NodeId) -> bool,
-        current: &dyn Fn(&Digest) -> Option<Digest>,
+        current: &dyn Fn(&ReplicaId) -> Option<Revision>,
         out: &mut Out<Message>,
     ) -> Vec<Fact> {
         self.duplicates.reconsider(now, self.me, &self.index, up, current, out)

@@ -3,7 +3,7 @@ mod slots;
 
 use std::sync::LazyLock;
 
-use crate::model::claim::Place;
+use crate::model::Place;
 use crate::model::{
     AuctionId, Award, Claim, ClusterId, Digest, KeyPair, NodeId, Phase, ReplicaId, Signed, Token,
     WallClock,
@@ -32,7 +32,7 @@ fn room(n: u8) -> Claims {
 }
 
 fn replica(index: u32) -> ReplicaId {
-    ReplicaId { uid: Digest([5; 32]), place: Place::Index(index) }
+    ReplicaId { uid: Digest([5; 32]), place: Place::Ordinal(index) }
 }
 
 /// An award by node 200 under `counter`.
@@ -50,6 +50,7 @@ fn award(replica: ReplicaId, to: u8, counter: u64) -> Award {
 
 fn claim_by(award: &Signed<Award>) -> Claim {
     Claim {
+        update: None,
         replica: award.replica,
         name: "web".parse().unwrap(),
         generation: award.generation,

@@ -79,7 +79,7 @@ impl Tokens {
 
     /// Forgets those of `uid` that nobody claims.
     pub(super) fn forget_workload(&mut self, uid: &Digest) {
-        let first = ReplicaId { uid: *uid, place: Place::Index(0) };
+        let first = ReplicaId { uid: *uid, place: Place::Ordinal(0) };
         let of_uid = self.gone.range(first..).take_while(|(replica, _)| replica.uid == *uid);
         let gone: Vec<(ReplicaId, u64)> =
             of_uid.filter_map(|(replica, known)| Some((*replica, known.idle?))).collect();

@@ -91,10 +91,13 @@ fn check_claim(node: &NodeId, slot: u8, claim: &Claim) -> Result<(), Invalid> {
     if claim.token.counter > MAX_COUNTER {
         return Err(Invalid::Counter(claim.token.counter));
     }
-    if let Phase::Failing { reason, .. } = &claim.phase
-        && reason.len() > MAX_REASON
-    {
-        return Err(Invalid::Reason(reason.len()));
+    let phases = [Some(&claim.phase), claim.update.as_ref().map(|update| &update.phase)];
+    for phase in phases.into_iter().flatten() {
+        if let Phase::Failing { reason, .. } = phase
+            && reason.len() > MAX_REASON
+        {
+            return Err(Invalid::Reason(reason.len()));
+        }
     }
     let award: Award = claim.award.peek().map_err(|_| Invalid::AwardMalformed(replica))?;
     let signer = NodeId(claim.award.by().0);

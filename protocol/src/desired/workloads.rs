@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use imbl::OrdMap;
 
-use crate::model::{Change, Digest, Spec, Value, WorkloadName, generation};
+use crate::model::{Change, Digest, Spec, Value, WorkloadName};
 
 /// A living workload in a form this program knows.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -48,7 +48,7 @@ impl Workloads {
             (_, Some(spec)) => self.enter(Workload {
                 name: name.clone(),
                 uid: change.uid(),
-                generation: generation(&spec),
+                generation: spec.revision(),
                 spec,
                 change: change.hash(),
             }),

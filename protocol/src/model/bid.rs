@@ -4,10 +4,11 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::claim::{ReplicaId, Token};
 use super::id::{Digest, NodeId};
+use super::replica::{ReplicaId, Token};
+use super::resources::Resources;
 use super::sign::Signable;
-use super::spec::{Resources, Unfit};
+use super::spec::Unfit;
 
 /// An auction: its number at its owner. The number's upper 32 bits are the owner's incarnation, so
 /// none comes twice.

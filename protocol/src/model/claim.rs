@@ -1,178 +1,218 @@
-//! Who runs what: claims, their tokens, and the slots of a sheet in which they travel.
-
-use std::fmt;
-use std::str::FromStr;
+//! Claims: the statements of nodes about what they run, and the slots of a sheet in which claims
+//! travel.
+//!
+//! **A slot from a newer program is read as far as this program understands it.** Each claim in it
+//! has a length of its own: a claim of an unknown form of place is left out, an unknown phase is
+//! kept as a number, and fields at the end of a claim are ignored. The raw bytes travel on as they
+//! came (see [`super::sign`]).
 
 use serde::{Deserialize, Serialize};
 
 use super::bid::Award;
-use super::id::{Digest, NodeId};
+use super::codec::{self, Bytes};
+use super::id::Digest;
 use super::name::WorkloadName;
+use super::replica::{Place, ReplicaId, Revision, Token};
 use super::sign::{Signable, Unverified};
-use super::spec::Spec;
 use super::time::WallClock;
 
 /// Slots of a sheet: a change of one claim re-issues one slot.
 pub const SLOTS: u8 = 64;
 /// Claims in one slot. With 64 slots a node can hold 8,192 replicas.
 pub const MAX_SLOT_CLAIMS: usize = 128;
-/// Places that follow one another and share a slot: what is awarded together is signed, written and
-/// told together. A node that holds all of a workload fills its slots evenly.
-const SLOT_RUN: u32 = 16;
 /// Bytes of a reason that a claim carries.
 pub const MAX_REASON: usize = 256;
 
-/// One numbered place of a workload.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
-pub enum Place {
-    /// Replica number, from 0.
-    Index(u32),
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Place::Index(index) => write!(f, "{index}"),
-        }
-    }
-}
-
-/// A replica of one very workload: a later workload of the same name has another `uid`.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
-pub struct ReplicaId {
-    /// The workload: the hash of the change that created it.
-    pub uid: Digest,
-    /// Which of its places.
-    pub place: Place,
-}
-
-impl ReplicaId {
-    /// The slot of a sheet it lies in.
-    pub fn slot(&self) -> u8 {
-        let Place::Index(index) = self.place;
-        // The uid is a hash: workloads of few replicas are spread by it.
-        let run = u32::from(self.uid.0[0]) + index / SLOT_RUN;
-        u8::try_from(run % u32::from(SLOTS)).expect("a remainder of 64")
-    }
-}
-
-impl fmt::Display for ReplicaId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.uid.short(), self.place)
-    }
-}
-
-/// How a person names a replica: `web/2`, `shop/web/2`.
+/// The phase of a replica, as its holder tells all others.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct ReplicaName {
-    /// The workload.
-    pub workload: WorkloadName,
-    /// Which of its places.
-    pub place: Place,
-}
-
-impl FromStr for ReplicaName {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || {
-            format!(
-                "`{text}` is not a replica: NAME/NUMBER or NAMESPACE/NAME/NUMBER is expected, as \
-                    in `web/0`"
-            )
-        };
-        let (workload, index) = text.rsplit_once('/').ok_or_else(wrong)?;
-        let digits = index.bytes().all(|digit| digit.is_ascii_digit());
-        let place = Place::Index(index.parse().ok().filter(|_| digits).ok_or_else(wrong)?);
-        Ok(ReplicaName { workload: workload.parse().map_err(|error| format!("{error}"))?, place })
-    }
-}
-
-impl fmt::Display for ReplicaName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.workload, self.place)
-    }
-}
-
-/// The right to run a replica: the greater is the newer. Grows per replica and outlives the claim.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
-pub struct Token {
-    /// One more than any that was seen for the replica.
-    pub counter: u64,
-    /// The owner that drew it.
-    pub by: NodeId,
-    /// The owner's incarnation then: one that restarts may have forgotten which counters it drew.
-    pub incarnation: u64,
-}
-
-/// How far a claimed replica has come.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub enum Phase {
-    /// Being fetched, compiled or started.
+    /// The replica is being fetched, compiled or started.
     Starting,
-    /// Running and answering.
+    /// The replica runs and answers.
     Healthy,
-    /// It failed, and is being tried again here.
+    /// The replica failed, and the holder tries again.
     Failing {
-        /// For the user, at most [`MAX_REASON`] bytes.
+        /// The runtime's words, at most [`MAX_REASON`] bytes.
         reason: String,
-        /// How many times it was tried again.
+        /// The number of further tries so far.
         restarts: u32,
     },
+    /// A phase of a newer program, by its number on the wire. Such a claim holds its place.
+    Other(u8),
 }
 
 impl Phase {
-    /// The word users see.
+    /// The word that users see.
     pub fn as_str(&self) -> &'static str {
         match self {
             Phase::Starting => "starting",
             Phase::Healthy => "healthy",
             Phase::Failing { .. } => "failing",
+            Phase::Other(_) => "unknown",
         }
     }
 }
 
-/// A node's own statement: I run this.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Claim {
-    /// What.
-    pub replica: ReplicaId,
-    /// What people call its workload.
-    pub name: WorkloadName,
-    /// Of which generation: [`generation`] of the spec it was started from.
-    pub generation: Digest,
-    /// Under which right. At least the award's.
-    pub token: Token,
-    /// How far it has come.
+/// The replacement of a revision that still serves.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Update {
+    /// The revision that is to take over.
+    pub revision: Revision,
+    /// The phase of its instance. Never [`Phase::Healthy`]: then it has taken over.
     pub phase: Phase,
-    /// When it came there, by this node's clock; for people.
-    pub since: WallClock,
-    /// The award it came from.
-    pub award: Unverified<Award>,
 }
 
-/// One slot of a node's sheet; the signer is the node. What is absent from a slot is gone.
+/// The statement of a node that it runs a replica.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Claim {
+    /// The claimed replica.
+    pub replica: ReplicaId,
+    /// The name of its workload, for people.
+    pub name: WorkloadName,
+    /// The revision that serves, or that starts when none serves yet:
+    /// [`Spec::revision`](super::Spec::revision) of the spec it was started from.
+    pub generation: Revision,
+    /// The right to run it. At least the award's token.
+    pub token: Token,
+    /// The phase of that revision.
+    pub phase: Phase,
+    /// The time when the phase began, by this node's clock; for people.
+    pub since: WallClock,
+    /// The award that the claim came from.
+    pub award: Unverified<Award>,
+    /// The replacement under way, while the old revision still serves.
+    pub update: Option<Update>,
+}
+
+/// One slot of a node's sheet; the signer is the node. A claim that is absent from its slot is
+/// gone.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(try_from = "WireSlot", into = "WireSlot")]
 pub struct Slot {
-    /// Which of the [`SLOTS`].
+    /// The number of the slot, below [`SLOTS`].
     pub slot: u8,
     /// Grows with each issue of this slot; of equal ones the greater hash counts.
     pub counter: u64,
-    /// The claims in it, by replica, at most [`MAX_SLOT_CLAIMS`].
+    /// The claims of places that this program knows, by replica, at most [`MAX_SLOT_CLAIMS`].
     pub claims: Vec<Claim>,
 }
 
 impl Signable for Slot {
-    const DOMAIN: &'static str = "shoal/slot/1";
+    const DOMAIN: &'static str = "shoal/slot/2";
 }
 
-/// The hash of what needs a restart: all of the spec but the number of replicas and where they may
-/// go.
-pub fn generation(spec: &Spec) -> Digest {
-    Digest::of(&super::codec::encode(&(spec.runtime, spec.artifact, spec.resources, &spec.env)))
+/// [`Slot`] on the wire: each claim as bytes.
+#[derive(Clone, Serialize, Deserialize)]
+struct WireSlot {
+    slot: u8,
+    counter: u64,
+    claims: Vec<Bytes>,
 }
 
-/// Cuts `reason` to [`MAX_REASON`] bytes at a character's border.
+/// [`Claim`] on the wire. A newer program may append fields.
+#[derive(Serialize, Deserialize)]
+struct WireClaim {
+    uid: Digest,
+    /// A [`Place`], as bytes: an unknown form can be skipped.
+    place: Bytes,
+    name: WorkloadName,
+    generation: Revision,
+    token: Token,
+    phase: WirePhase,
+    since: WallClock,
+    award: Unverified<Award>,
+    update: Option<(Revision, WirePhase)>,
+}
+
+/// [`Phase`] on the wire: its number, and what it carries.
+#[derive(Serialize, Deserialize)]
+struct WirePhase(u8, Bytes);
+
+impl From<Phase> for WirePhase {
+    fn from(phase: Phase) -> WirePhase {
+        match phase {
+            Phase::Starting => WirePhase(0, Bytes::default()),
+            Phase::Healthy => WirePhase(1, Bytes::default()),
+            Phase::Failing { reason, restarts } => {
+                WirePhase(2, Bytes(codec::encode(&(reason, restarts))))
+            }
+            Phase::Other(number) => WirePhase(number, Bytes::default()),
+        }
+    }
+}
+
+impl TryFrom<WirePhase> for Phase {
+    type Error = codec::Malformed;
+
+    fn try_from(WirePhase(number, carries): WirePhase) -> Result<Phase, codec::Malformed> {
+        Ok(match number {
+            0 => Phase::Starting,
+            1 => Phase::Healthy,
+            2 => {
+                let (reason, restarts) = codec::decode_prefix(&carries.0)?;
+                Phase::Failing { reason, restarts }
+            }
+            number => Phase::Other(number),
+        })
+    }
+}
+
+impl From<Slot> for WireSlot {
+    fn from(slot: Slot) -> WireSlot {
+        let wire = |claim: Claim| {
+            Bytes(codec::encode(&WireClaim {
+                uid: claim.replica.uid,
+                place: Bytes(codec::encode(&claim.replica.place)),
+                name: claim.name,
+                generation: claim.generation,
+                token: claim.token,
+                phase: claim.phase.into(),
+                since: claim.since,
+                award: claim.award,
+                update: claim.update.map(|update| (update.revision, update.phase.into())),
+            }))
+        };
+        WireSlot {
+            slot: slot.slot,
+            counter: slot.counter,
+            claims: slot.claims.into_iter().map(wire).collect(),
+        }
+    }
+}
+
+impl TryFrom<WireSlot> for Slot {
+    type Error = codec::Malformed;
+
+    fn try_from(wire: WireSlot) -> Result<Slot, codec::Malformed> {
+        let mut claims = Vec::with_capacity(wire.claims.len().min(MAX_SLOT_CLAIMS));
+        for bytes in &wire.claims {
+            claims.extend(claim(&bytes.0)?);
+        }
+        Ok(Slot { slot: wire.slot, counter: wire.counter, claims })
+    }
+}
+
+/// None for a claim of a place whose form this program does not know.
+fn claim(bytes: &[u8]) -> Result<Option<Claim>, codec::Malformed> {
+    let wire: WireClaim = codec::decode_prefix(bytes)?;
+    let Ok(place) = codec::decode::<Place>(&wire.place.0) else { return Ok(None) };
+    let update = match wire.update {
+        Some((revision, phase)) => Some(Update { revision, phase: phase.try_into()? }),
+        None => None,
+    };
+    Ok(Some(Claim {
+        replica: ReplicaId { uid: wire.uid, place },
+        name: wire.name,
+        generation: wire.generation,
+        token: wire.token,
+        phase: wire.phase.try_into()?,
+        since: wire.since,
+        award: wire.award,
+        update,
+    }))
+}
+
+/// Cuts `reason` to [`MAX_REASON`] bytes, at the border of a character.
 pub fn short_reason(mut reason: String) -> String {
     if reason.len() > MAX_REASON {
         let mut end = MAX_REASON - 3;

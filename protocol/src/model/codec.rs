@@ -10,6 +10,38 @@ use serde::de::DeserializeOwned;
 /// The most bytes one value may take, in memory while decoding as well as on the wire.
 pub const MAX_BYTES: usize = 1024 * 1024;
 
+/// Bytes within a value: encoded as their number and themselves, and copied as a whole.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Bytes(pub Vec<u8>);
+
+impl Serialize for Bytes {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&self.0)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Bytes {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl serde::de::Visitor<'_> for Visitor {
+            type Value = Bytes;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("bytes")
+            }
+
+            fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Bytes, E> {
+                Ok(Bytes(bytes.to_vec()))
+            }
+
+            fn visit_byte_buf<E>(self, bytes: Vec<u8>) -> Result<Bytes, E> {
+                Ok(Bytes(bytes))
+            }
+        }
+        deserializer.deserialize_byte_buf(Visitor)
+    }
+}
+
 /// Bytes that are not the value they should be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("malformed bytes: {0}")]
@@ -22,15 +54,25 @@ pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
 
 /// The value that `bytes`, all of them, encode.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Malformed> {
-    if bytes.len() > MAX_BYTES {
-        return Err(Malformed(format!("{} bytes, at most {MAX_BYTES} are allowed", bytes.len())));
-    }
-    let (value, used) = bincode::serde::decode_from_slice(bytes, config())
-        .map_err(|error| Malformed(error.to_string()))?;
+    let (value, used) = decode_some(bytes)?;
     if used != bytes.len() {
         return Err(Malformed(format!("{} bytes left over", bytes.len() - used)));
     }
     Ok(value)
+}
+
+/// The value at the start of `bytes`; what follows it is ignored. For bodies to which a newer
+/// program may have appended fields.
+pub fn decode_prefix<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Malformed> {
+    decode_some(bytes).map(|(value, _)| value)
+}
+
+/// The value, and how many bytes it took.
+fn decode_some<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, usize), Malformed> {
+    if bytes.len() > MAX_BYTES {
+        return Err(Malformed(format!("{} bytes, at most {MAX_BYTES} are allowed", bytes.len())));
+    }
+    bincode::serde::decode_from_slice(bytes, config()).map_err(|error| Malformed(error.to_string()))
 }
 
 fn config() -> impl bincode::config::Config {

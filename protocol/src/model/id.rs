@@ -174,3 +174,8 @@ mod tests {
         assert!("é".repeat(32).parse::<Digest>().is_err());
     }
 }
+
+/// A batch of records that must be on disk. Batches are numbered in the order in which they were
+/// asked for, from 1.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct PersistId(pub u64);

@@ -5,8 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::codec;
 use super::id::Digest;
 use super::name::WorkloadName;
+use super::replica::Revision;
+use super::resources::Resources;
 
 /// The newest spec form this program understands. Newer ones are kept and relayed byte for byte,
 /// neither owned nor bid on.
@@ -31,38 +34,6 @@ pub const DEFAULT_MEMORY: u64 = 64 * 1024 * 1024;
 pub const DEFAULT_CPU: u32 = 100;
 /// The greatest CPU limit in thousandths of a core.
 pub const MAX_CPU: u32 = 1_000_000;
-
-/// What a replica needs, reserved at its node before it is awarded.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
-pub struct Resources {
-    /// Bytes of memory; a hard limit for the replica.
-    pub memory: u64,
-    /// Thousandths of a core.
-    pub cpu: u32,
-}
-
-impl Resources {
-    /// Both at once, saturating.
-    pub fn plus(self, other: Resources) -> Resources {
-        Resources {
-            memory: self.memory.saturating_add(other.memory),
-            cpu: self.cpu.saturating_add(other.cpu),
-        }
-    }
-
-    /// What is left, saturating at zero.
-    pub fn minus(self, other: Resources) -> Resources {
-        Resources {
-            memory: self.memory.saturating_sub(other.memory),
-            cpu: self.cpu.saturating_sub(other.cpu),
-        }
-    }
-
-    /// Whether `other` fits into this.
-    pub fn holds(self, other: Resources) -> bool {
-        other.memory <= self.memory && other.cpu <= self.cpu
-    }
-}
 
 /// What runs a workload.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -92,7 +63,11 @@ pub struct Artifact {
 /// A named wish. Only [`Spec::try_from`] makes one.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(try_from = "SpecForm", into = "SpecForm")]
-pub struct Spec(SpecForm);
+pub struct Spec {
+    form: SpecForm,
+    /// Computed once: every decision about a workload compares it.
+    revision: Revision,
+}
 
 /// The open form of a [`Spec`]: frozen on the wire as version [`SPEC_VERSION`], not yet checked.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -174,7 +149,8 @@ impl TryFrom<SpecForm> for Spec {
                 return Err(InvalidSpec::Label(text.clone()));
             }
         }
-        Ok(Spec(form))
+        let revision = revision(&form);
+        Ok(Spec { form, revision })
     }
 }
 
@@ -203,7 +179,7 @@ fn check_env(env: &BTreeMap<String, String>) -> Result<(), InvalidSpec> {
 
 impl From<Spec> for SpecForm {
     fn from(spec: Spec) -> SpecForm {
-        spec.0
+        spec.form
     }
 }
 
@@ -211,15 +187,25 @@ impl std::ops::Deref for Spec {
     type Target = SpecForm;
 
     fn deref(&self) -> &SpecForm {
-        &self.0
+        &self.form
     }
 }
 
 impl Spec {
-    /// The same wish with another number of replicas.
-    pub fn scaled(&self, replicas: u32) -> Result<Spec, InvalidSpec> {
-        SpecForm { replicas, ..self.0.clone() }.try_into()
+    /// The hash of all parts whose change needs a restart: not the number of replicas, and not the
+    /// nodes that they may run on.
+    pub fn revision(&self) -> Revision {
+        self.revision
     }
+
+    /// The same spec with another number of replicas.
+    pub fn scaled(&self, replicas: u32) -> Result<Spec, InvalidSpec> {
+        SpecForm { replicas, ..self.form.clone() }.try_into()
+    }
+}
+
+fn revision(form: &SpecForm) -> Revision {
+    Revision::of(&codec::encode(&(form.runtime, form.artifact, form.resources, &form.env)))
 }
 
 /// The static facts of a node, by which it is asked to bid or not.

@@ -1,7 +1,7 @@
 //! From what was saved to a running node. A fresh node is an empty `Saved`; boot and recovery are
 //! one path.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
@@ -9,6 +9,7 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 use crate::auction::Auction;
 use crate::claims::Claims;
 use crate::desired::Desired;
+use crate::holding::Holding;
 use crate::membership::Membership;
 use crate::model::{Bucket, Facts, Key, NodeId, Time, WallClock, filling};
 use crate::plan::Pace;
@@ -21,8 +22,8 @@ use super::artifacts::Artifacts;
 use super::asking::Questions;
 use super::carrying::Carrying;
 use super::contract::Saved;
-use super::letters::Letters;
 use super::outbox::Outbox;
+use super::pending_sends::PendingSends;
 use super::persisting::Cache;
 use super::reach::Reach;
 use super::saving::Saving;
@@ -85,14 +86,15 @@ impl Node {
             repair: Repair::new(config.repair.clone(), me, draw()),
             claims: Claims::new(config.claims.clone(), me, keys(), cluster, incarnation),
             auction,
+            holding: Holding::new(config.holding.clone()),
             artifacts: Artifacts::default(),
             pace: Pace::new(config.pace.clone()),
             outbox: Outbox::default(),
-            letters: Letters::default(),
+            returned: VecDeque::new(),
+            pending_sends: PendingSends::default(),
             carrying: Carrying::new(incarnation),
             saving: Saving::default(),
             questions: Questions::default(),
-            claiming: Vec::new(),
             telling: Default::default(),
             rebuttals: Bucket::new(REBUTTALS.0, REBUTTALS.1),
             is_contested: false,
@@ -108,7 +110,6 @@ impl Node {
             join_at: None,
             uploads: BTreeMap::new(),
             spreading: Spreading::default(),
-            running: BTreeMap::new(),
             replan: BTreeMap::new(),
             pacing: Default::default(),
             hearsay: BTreeMap::new(),
@@ -164,6 +165,7 @@ impl Node {
                 Err(_) => unreadable += 1,
             }
         }
+        self.drain(now);
         self.records_are_on_disk();
         let slots = saved
             .slots
@@ -177,7 +179,7 @@ impl Node {
             self.issue_lightly(now, slot);
         }
         self.publish_profile(now);
-        self.adopt_own_claims(now);
+        self.adopt_own_claims();
         if unreadable > 0 {
             let message = format!(
                 "{unreadable} saved records were left out, they cannot be read; the others will \

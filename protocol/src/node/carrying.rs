@@ -15,8 +15,8 @@ use crate::model::{Bucket, Lane, NodeId, Signable, Signed, Time, Unverified, cod
 
 use super::Node;
 use super::contract::Action;
-use super::letters::Letter;
 use super::message::Message;
+use super::pending_sends::PendingSend;
 
 /// Bytes of a message that is carried. An announcement of an auction's 64 places and a summary of
 /// its bids stay below.
@@ -96,7 +96,7 @@ impl Node {
         let Some(life) = self.membership.incarnation_of(&to) else { return false };
         let message = codec::encode(message);
         if message.len() > MAX_SEALED {
-            self.count("letters_undeliverable");
+            self.count("sends_undeliverable");
             return true;
         }
         let number = self.carrying.next;
@@ -134,7 +134,7 @@ impl Node {
         self.deliver(
             now,
             body.to,
-            Letter { at: now, lane: Lane::Urgent, message: Message::Carry(sealed) },
+            PendingSend { at: now, lane: Lane::Urgent, message: Message::Carry(sealed) },
         );
     }
 

@@ -11,6 +11,7 @@ use crate::model::{NodeRecord, Ruling};
 
 use super::Message;
 pub use crate::membership::Answerer;
+pub use crate::model::PersistId;
 
 /// A request of a user, so that the answer finds its way back. The driver draws it; it is never
 /// sent.
@@ -20,10 +21,6 @@ pub struct RequestId(pub u64);
 /// A gossip message on its way: the mesh waits for a verdict before it relays.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Ticket(pub u64);
-
-/// A batch of records that must be on disk, in the order they were asked for. Grows by one.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct PersistId(pub u64);
 
 /// What can happen to a node.
 #[derive(Clone, Debug)]

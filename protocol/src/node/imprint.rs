@@ -44,8 +44,7 @@ impl fmt::Debug for Node {
             )
             .field("claims", &self.claims)
             .field("auction", &self.auction)
-            .field("running", &self.running)
-            .field("untold", &self.telling.untold().collect::<Vec<_>>())
+            .field("holding", &self.holding)
             .field("replan", &self.replan)
             .field(
                 "staged",

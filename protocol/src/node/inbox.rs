@@ -36,8 +36,8 @@ impl Node {
             Message::Claims(message) => {
                 self.with_claims(now, |claims, out| claims.handle_message(from, message, out));
             }
-            Message::Auction(message) => self.with_auction(now, |auction, now, desk, out| {
-                auction.handle_message(now, from, message, desk, out)
+            Message::Auction(message) => self.with_auction(now, |auction, now, context, out| {
+                auction.handle_message(now, from, message, context, out)
             }),
             Message::AskHolder { digest } => self.on_ask_holder(now, from, digest),
             Message::AskKey { question, key, holds } => {
@@ -214,8 +214,8 @@ impl Node {
             if let Some(token) =
                 award.and_then(|(_, claim)| claim.award.peek().ok()).map(|award| award.token)
             {
-                self.with_auction(now, |room, now, desk, out| {
-                    room.saw_claim(now, replica, &node, token, desk, out)
+                self.with_auction(now, |room, now, context, out| {
+                    room.saw_claim(now, replica, &node, token, context, out)
                 });
             }
         }
@@ -358,8 +358,8 @@ impl Node {
                     Some(node),
                     format!("the node is down: {why}"),
                 );
-                self.with_auction(now, |room, now, desk, out| {
-                    room.node_down(now, &node, desk, out)
+                self.with_auction(now, |room, now, context, out| {
+                    room.node_down(now, &node, context, out)
                 });
                 self.on_liveness(now, node);
                 // Who asked for takers a moment before this was known here is answered now.
@@ -369,8 +369,8 @@ impl Node {
                     .map(|claim| claim.replica.uid)
                     .collect::<BTreeSet<_>>()
                 {
-                    self.with_auction(now, |room, now, desk, out| {
-                        room.learned(now, &uid, desk, out)
+                    self.with_auction(now, |room, now, context, out| {
+                        room.learned(now, &uid, context, out)
                     });
                 }
             }

@@ -5,7 +5,6 @@
 use crate::model::{Claim, Facts, NodeId, Out, Time, WallClock};
 use crate::ring;
 
-use super::holding::Running;
 use super::{Config, Identity, Message, Node};
 
 impl Node {
@@ -55,10 +54,10 @@ impl Node {
         node.auction.set_capacity(node.facts.capacity);
         let mine: Vec<Claim> = node.claims.mine().cloned().collect();
         for claim in mine {
-            let Some(wish) = node.desired.by_uid(&claim.replica.uid) else { continue };
-            node.auction.commit(claim.replica, wish.spec.resources);
-            node.artifacts.ready(wish.spec.artifact.digest, me);
-            node.running.insert(claim.replica, Running::healthy(now, claim.generation));
+            let Some(workload) = node.desired.by_uid(&claim.replica.uid) else { continue };
+            let (replica, resources) = (claim.replica, workload.spec.resources);
+            node.artifacts.ready(workload.spec.artifact.digest, me);
+            node.holding.adopt_ready(now, replica, claim.generation, resources);
             node.reroute([claim.replica.uid]);
         }
         let theirs: Vec<_> = self.claims.mine().map(|claim| claim.replica.uid).collect();

@@ -21,7 +21,7 @@ impl Node {
             self.hear_out_returned(now);
         }
         self.with_membership(now, |membership, now, out| membership.handle_link_up(now, peer, out));
-        self.send_letters(now, peer);
+        self.send_pending(now, peer);
         let mut out = crate::model::Out::new();
         let facts = self.repair.handle_link_up(now, peer, &mut out);
         self.post(now, out, Message::Repair);
@@ -55,7 +55,7 @@ impl Node {
                 self.with_membership(now, |membership, now, out| {
                     membership.handle_dial_failed(now, node, failure, out)
                 });
-                self.redirect_letters(now, node);
+                self.redirect_pending(now, node);
             }
             DialTarget::Address(address) => self.on_seed_failed(now, address, &how),
         }

@@ -8,7 +8,7 @@
 //! | --- | --- |
 //! | `contract` | the boundary: inputs, effects, records |
 //! | `boot` | from what was saved to a running node |
-//! | `links`, `letters`, `inbox` | the network: links, messages for nodes without one, gossip |
+//! | `links`, `pending_sends`, `inbox` | the network: links, messages for nodes without one, gossip |
 //! | `reach` | where this node can be dialled, and the seeds it dials |
 //! | `carrying` | messages over one common member, to nodes that cannot be dialled |
 //! | `commands`, `asking` | users, and what others are asked before a user is answered |
@@ -30,25 +30,27 @@
 mod artifacts;
 mod asking;
 mod boot;
+mod calls;
 mod carrying;
 mod commands;
 mod contract;
-mod desk;
 mod explaining;
 mod fetching;
 mod holding;
 mod imprint;
 mod inbox;
-mod letters;
 mod likeness;
 mod links;
 mod message;
 mod outbox;
+mod outlook;
 mod pacing;
+mod pending_sends;
 mod persisting;
 mod planning;
 mod queues;
 mod reach;
+mod replica_views;
 mod saving;
 mod settling;
 mod spreading;
@@ -61,7 +63,7 @@ mod wards;
 mod ways;
 mod writing;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use rand_chacha::ChaCha8Rng;
@@ -69,11 +71,10 @@ use rand_chacha::ChaCha8Rng;
 use crate::auction::{self, Auction};
 use crate::claims::{self, Claims};
 use crate::desired::Desired;
+use crate::holding::{self as holding_room, Holding};
 use crate::membership::{self, Membership};
 use crate::model::view::EventView;
-use crate::model::{
-    Award, Bucket, ClusterId, Digest, Facts, KeyPair, NodeId, ReplicaId, Signed, Time, WallClock,
-};
+use crate::model::{Bucket, ClusterId, Digest, Facts, KeyPair, NodeId, Time, WallClock};
 use crate::plan::Pace;
 use crate::ring::Ring;
 use crate::rulings::Rulings;
@@ -81,7 +82,6 @@ use crate::sync::{self, Repair};
 use crate::trust::Genesis;
 
 use artifacts::Artifacts;
-use holding::Running;
 use outbox::Outbox;
 
 pub use carrying::Sealed;
@@ -122,6 +122,8 @@ pub struct Config {
     pub claims: claims::Config,
     /// Tuning of auctions.
     pub auction: auction::Config,
+    /// Tuning of own replicas.
+    pub holding: holding_room::Config,
     /// Tuning of rescue.
     pub pace: crate::plan::PaceConfig,
 }
@@ -200,21 +202,21 @@ pub struct Node {
     repair: Repair,
     claims: Claims,
     auction: Auction,
+    holding: Holding,
     artifacts: Artifacts,
     pace: Pace,
 
     outbox: Outbox,
+    /// What rooms returned and the node has not acted on. Empty between inputs.
+    returned: VecDeque<calls::Returned>,
     /// What waits for a link.
-    letters: letters::Letters,
+    pending_sends: pending_sends::PendingSends,
     /// What goes over one common member.
     carrying: carrying::Carrying,
     /// The books of what is not on disk.
     saving: saving::Saving,
     /// Questions to others, asked before a user is told that there is nothing to do.
     questions: asking::Questions,
-    /// Awards whose claims are on their way to disk, and since when. No more than what is
-    /// committed.
-    claiming: Vec<(PersistId, Time, Signed<Award>)>,
     /// What is still to be told of this node's sheet.
     telling: telling::Telling,
     /// How often a slot of this node that it did not write may be outdone: all of a lost disk's at
@@ -246,8 +248,6 @@ pub struct Node {
     /// Artifacts of what was published here, as long as not all guardians have said that they hold
     /// them.
     spreading: spreading::Spreading,
-    /// Own claims, and how running them goes.
-    running: BTreeMap<ReplicaId, Running>,
     /// When a workload's gap is looked at again, for no other reason than time.
     replan: BTreeMap<Digest, Time>,
     /// How often large workloads are looked at.
@@ -297,7 +297,9 @@ impl Node {
     pub fn handle_timeout(&mut self, now: Time) {
         self.with_membership(now, |membership, now, out| membership.handle_timeout(now, out));
         self.with_repair(now, |repair, now, source, out| repair.handle_timeout(now, source, out));
-        self.with_auction(now, |auction, now, desk, out| auction.handle_timeout(now, desk, out));
+        self.with_auction(now, |auction, now, context, out| {
+            auction.handle_timeout(now, context, out)
+        });
         if self.claims.poll_timeout().is_some_and(|(at, _)| at <= now) {
             self.due.duplicates = true;
         }
@@ -326,7 +328,7 @@ impl Node {
             after(self.artifacts.next_retry(), Reason::Fetch),
             after(self.next_upload_end(), Reason::Upload),
             after(self.spreading.next(), Reason::Holders),
-            after(self.next_restart(), Reason::Restart),
+            after(self.holding.poll_timeout(), Reason::Restart),
             after(self.telling.due(), Reason::Tell),
             after(self.pacing.due(), Reason::Plan),
             after(self.replan.values().min().copied(), Reason::Plan),

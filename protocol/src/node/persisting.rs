@@ -119,7 +119,7 @@ impl Node {
             slots.iter().map(|slot| Record::Slot { node: self.me, slot: slot.wire() }).collect();
         let batch = self.persist(records);
         if let Some(batch) = batch {
-            self.saving.unwritten.extend(slots.iter().map(|slot| (slot.slot, batch)));
+            slots.iter().for_each(|slot| self.holding.slot_issued(slot.slot, batch));
         }
         slots.iter().for_each(|slot| self.tell_slot(now, slot));
         batch
@@ -135,7 +135,7 @@ impl Node {
     /// To be told when its turn comes, and when it is on disk. A node that cannot write makes no
     /// claims, but lets go of some; that may be said.
     fn tell_slot(&mut self, now: Time, slot: &Signed<Slot>) {
-        let is_unwritten = self.saving.unwritten.contains_key(&slot.slot);
+        let is_unwritten = self.holding.slot_batch(slot.slot).is_some();
         if is_unwritten && self.read_only.is_some() {
             return; // what never gets to disk is being taken out of it
         }
@@ -145,21 +145,12 @@ impl Node {
         }
     }
 
-    /// Of this node's own slots those that `are_done` waiting for the disk are told to whoever
-    /// compares.
-    fn note_written(
-        &mut self,
-        now: Time,
-        are_done: impl Fn(PersistId) -> bool,
-    ) -> Vec<Signed<Slot>> {
-        let done: Vec<u8> = self
-            .saving
-            .unwritten
-            .extract_if(.., |_, batch| are_done(*batch))
-            .map(|(slot, _)| slot)
+    /// These own slots no longer wait for the disk: whoever compares is told of them.
+    fn note_slots(&mut self, now: Time, numbers: &[u8]) -> Vec<Signed<Slot>> {
+        let slots: Vec<_> = numbers
+            .iter()
+            .filter_map(|number| self.claims.slot(&self.me, *number).cloned())
             .collect();
-        let slots: Vec<_> =
-            done.iter().filter_map(|number| self.claims.slot(&self.me, *number).cloned()).collect();
         slots.iter().for_each(|slot| self.note_slot(now, slot));
         slots
     }
@@ -173,7 +164,8 @@ impl Node {
     pub(super) fn on_stored(&mut self, now: Time, upto: PersistId) {
         self.outbox.stored(upto);
         self.saving.rows.retain(|_, batch| batch.is_none_or(|batch| batch > upto));
-        for slot in self.note_written(now, |batch| batch <= upto) {
+        let written = self.holding.slots_written(upto);
+        for slot in self.note_slots(now, &written) {
             self.telling.note_written(now, &slot);
         }
         self.on_claims_written(now, upto);
@@ -223,7 +215,8 @@ impl Node {
         self.unclaim_unwritten(now);
         // What was to be told when it is written was dropped with it, also that something was let
         // go.
-        for slot in self.note_written(now, |_| true) {
+        let dropped = self.holding.slots_dropped();
+        for slot in self.note_slots(now, &dropped) {
             self.outbox.push(super::Action::Broadcast(super::Message::Slot(slot.wire())));
         }
         self.views += 1;

@@ -6,12 +6,12 @@ use std::time::Duration;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::RngCore;
 
-use crate::auction::{Excluded, Lot, LotPlace};
+use crate::auction::{Excluded, Offer, OfferPlace};
 use crate::desired::Workload;
 use crate::membership::State;
 use crate::model::claim::short_reason;
-use crate::model::{Digest, NodeId, Phase, Place, RawChange, ReplicaId, Time, Unfit, WallClock};
-use crate::plan::{Desire, Gap, Holder, HolderPhase, Missing, MissingWhy, NodeState, plan};
+use crate::model::{Digest, NodeId, RawChange, ReplicaId, Time, Unfit, WallClock};
+use crate::plan::{Free, Step};
 
 use super::contract::Verdict;
 use super::pacing::Work;
@@ -34,19 +34,27 @@ impl Node {
             return;
         }
         for uid in std::mem::take(&mut self.due.dirty) {
-            let Some(wish) = self.desired.by_uid(&uid).cloned() else { continue };
-            let is_owner = self.is_owner(&uid, &wish.name);
-            if let Some(until) = self.is_hearsay(now, &uid).filter(|_| is_owner) {
+            let Some(workload) = self.desired.by_uid(&uid).cloned() else { continue };
+            if !self.is_owner(&uid, &workload.name) {
+                // Another node owns it now, and plans it.
+                self.replan.remove(&uid);
+                self.close_auctions(now, &uid);
+            } else if let Some(until) = self.is_hearsay(now, &uid) {
                 self.plan_again(until, uid);
-            } else if is_owner {
-                if self.pacing.may(now, Work::Plan, uid, wish.spec.replicas) {
-                    self.close_gap(now, &wish);
+            } else {
+                let places = self.demand().count(&workload);
+                if self.pacing.may(now, Work::Plan, uid, places) {
+                    self.auction_free_places(now, &workload);
                 }
-            } else if self.replan.remove(&uid).is_some() {
-                self.with_auction(now, |auction, now, desk, out| {
-                    auction.close_all_for(now, &uid, desk, out)
-                });
             }
+        }
+    }
+
+    pub(super) fn close_auctions(&mut self, now: Time, uid: &Digest) {
+        if self.auction.holds_auctions_of(uid) {
+            self.with_auction(now, |auction, now, context, out| {
+                auction.close_all_for(now, uid, context, out)
+            });
         }
     }
 
@@ -87,155 +95,87 @@ impl Node {
         self.due.dirty.extend(believed.map(|(uid, _)| uid));
     }
 
-    /// What is between a wish and its claims, as this node sees it.
-    pub(super) fn gap(&self, now: Time, wish: &Workload) -> Gap {
-        let desire = Desire::Run { replicas: wish.spec.replicas, generation: wish.generation };
-        let claims = self.claims.of_workload(&wish.uid);
-        let holds = |at: usize| claims.get(at).map(|(_, claim)| claim.replica);
-        // By place: only of several holders of one, which are rare, it has to be found out who is
-        // kept.
-        let is_alone = |at: usize| {
-            holds(at) != at.checked_sub(1).and_then(holds) && holds(at) != holds(at + 1)
-        };
-        let holders: Vec<Holder> = claims
-            .iter()
-            .enumerate()
-            .map(|(at, (node, claim))| Holder {
-                place: claim.replica.place,
-                node: *node,
-                token: claim.token,
-                generation: claim.generation,
-                phase: match &claim.phase {
-                    Phase::Starting => HolderPhase::Starting,
-                    Phase::Healthy => HolderPhase::Healthy,
-                    Phase::Failing { reason, restarts } => {
-                        HolderPhase::Failing { reason: reason.clone(), restarts: *restarts }
-                    }
-                },
-                state: self.state_of(now, node),
-                yields_to: (!is_alone(at))
-                    .then(|| self.yields_to(&claim.replica, *node, &wish.generation))
-                    .flatten(),
-            })
-            .collect();
-        let seen = |place: Place| self.claims.highest_token(&ReplicaId { uid: wish.uid, place });
-        plan(&desire, &holders, &seen)
-    }
-
-    fn yields_to(
-        &self,
-        replica: &ReplicaId,
-        holder: NodeId,
-        generation: &Digest,
-    ) -> Option<NodeId> {
-        let up = |node: &NodeId| self.is_up(node);
-        self.claims
-            .keeper_of(replica, &up, Some(generation))
-            .map(|keeper| keeper.node)
-            .filter(|node| *node != holder)
-    }
-
     /// Whether a node is held to be up; this one always is.
     pub(super) fn is_up(&self, node: &NodeId) -> bool {
         *node == self.me || self.membership.state(node) == State::Up
     }
 
-    fn state_of(&self, now: Time, node: &NodeId) -> NodeState {
-        if *node == self.me {
-            return NodeState::Up;
-        }
-        if !self.desired.members().contains_key(node) {
-            return NodeState::Left;
-        }
-        match self.membership.state(node) {
-            State::Up => NodeState::Up,
-            State::BackBy(until) => NodeState::BackBy { until: self.wall_at(now, until) },
-            State::Down => {
-                NodeState::Down { evidence: self.membership.why_down(node).unwrap_or_default() }
-            }
-            State::Unknown if !self.membership.settled() => NodeState::Grace,
-            State::Unknown => {
-                NodeState::Down { evidence: "not heard of since this node started".into() }
-            }
-        }
-    }
-
-    fn close_gap(&mut self, now: Time, wish: &Workload) {
-        let gap = self.gap(now, wish);
+    /// Owner: puts up the places that nobody holds.
+    fn auction_free_places(&mut self, now: Time, workload: &Workload) {
+        let uid = workload.uid;
         let mut open: BTreeMap<ReplicaId, Time> = BTreeMap::new();
-        for award in self.auction.open_awards(&wish.uid) {
+        for award in self.auction.open_awards(&uid) {
             let until = open.entry(award.replica).or_default();
             *until = award.until.max(*until);
         }
         let mut places = Vec::new();
         let room = self.auction.room();
-        for missing in gap.missing {
+        for step in self.outlook(now).steps(workload) {
+            let Step::Auction { place, counter, why } = step else { continue };
             if places.len() >= room {
                 // The next are put up as claims come in; should none come, a little later.
-                self.plan_again(now + FULL_RETRY, wish.uid);
+                self.plan_again(now + FULL_RETRY, uid);
                 break;
             }
-            let replica = ReplicaId { uid: wish.uid, place: missing.place };
+            let replica = ReplicaId { uid, place };
             if self.auction.is_under_way(&replica) {
                 continue;
             }
             // It was awarded just now, perhaps by another owner: the winner's sheet is about to say
             // so.
             if let Some(until) = open.get(&replica).copied().filter(|until| *until > now) {
-                self.plan_again(until, wish.uid);
+                self.plan_again(until, uid);
                 continue;
             }
-            if let Err(at) = self.may_move(now, &missing) {
-                self.plan_again(at, wish.uid);
+            if let Err(at) = self.may_move(now, &why) {
+                self.plan_again(at, uid);
                 break;
             }
-            places.push(LotPlace {
-                place: missing.place,
-                counter: missing.counter,
-                why: short_reason(self.told(&missing.why)),
-            });
+            places.push(OfferPlace { place, counter, why: short_reason(self.told(&why)) });
         }
         if places.is_empty() {
             return;
         }
-        let (candidates, excluded) = self.bidders(wish);
+        let (candidates, excluded) = self.bidders(workload);
         for places in places.chunks(crate::auction::MAX_PLACES) {
-            let lot = Lot {
-                uid: wish.uid,
-                name: wish.name.clone(),
-                generation: wish.generation,
-                resources: wish.spec.resources,
+            let offer = Offer {
+                uid,
+                name: workload.name.clone(),
+                generation: workload.generation,
+                resources: workload.spec.resources,
                 places: places.to_vec(),
                 candidates: candidates.clone(),
                 excluded: excluded.clone(),
-                guardians: self.guardians(&wish.name),
+                guardians: self.guardians(&workload.name),
             };
             self.count("auctions");
-            self.with_auction(now, |auction, now, desk, out| auction.open(now, lot, desk, out));
+            self.with_auction(now, |auction, now, context, out| {
+                auction.open(now, offer, context, out)
+            });
         }
     }
 
     /// Why a replica is missing, for people.
-    pub(super) fn told(&self, why: &MissingWhy) -> String {
+    pub(super) fn told(&self, why: &Free) -> String {
         match why {
-            MissingWhy::NodeDown { node, evidence } => {
+            Free::NodeDown { node, evidence } => {
                 format!("its node {} is down: {evidence}", self.name_of(node))
             }
-            MissingWhy::NodeLeft { node } => {
+            Free::NodeLeft { node } => {
                 format!("its node {} left the cluster", self.name_of(node))
             }
-            MissingWhy::NeverPlaced | MissingWhy::GivenUp => why.to_string(),
+            Free::NeverPlaced | Free::GivenUp => why.to_string(),
         }
     }
 
     /// Replicas of dead nodes are moved at the pace of rescue; what was never placed is nobody's
     /// loss. What a node has let go that returns was mostly taken over by one that returns a moment
     /// later.
-    fn may_move(&mut self, now: Time, missing: &Missing) -> Result<(), Time> {
-        match &missing.why {
-            MissingWhy::NodeDown { node, .. } => self.pace.take(now, node),
-            MissingWhy::GivenUp => self.pace.heals(now).map_or(Ok(()), Err),
-            MissingWhy::NeverPlaced | MissingWhy::NodeLeft { .. } => Ok(()),
+    fn may_move(&mut self, now: Time, why: &Free) -> Result<(), Time> {
+        match why {
+            Free::NodeDown { node, .. } => self.pace.take(now, node),
+            Free::GivenUp => self.pace.heals(now).map_or(Ok(()), Err),
+            Free::NeverPlaced | Free::NodeLeft { .. } => Ok(()),
         }
     }
 

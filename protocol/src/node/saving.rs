@@ -25,9 +25,6 @@ pub(super) const MAX_DEFERRED: usize = 1_024;
 pub(super) struct Saving {
     /// Facts of others, and phases of own claims, that may be written late.
     pub cache: Cache,
-    /// Slots of this node's own on their way to disk, each with its last batch: nobody is told of
-    /// them. At most as many as a sheet has.
-    pub unwritten: BTreeMap<u8, PersistId>,
     /// Incarnations on their way to disk.
     pub incarnations: Vec<(PersistId, u64)>,
     /// The highest incarnation that membership waits for and the disk refused.

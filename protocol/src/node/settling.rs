@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use crate::desired::Workload;
 use crate::membership::{Profile, State};
-use crate::model::{Digest, NodeId, Phase, ReplicaId, Time, WorkloadName};
+use crate::model::{Claim, Digest, NodeId, Phase, ReplicaId, Time, WorkloadName};
 use crate::ring;
 
+use super::calls::Returned;
 use super::contract::{Route, Routes};
+use super::outlook::Demand;
 use super::pacing::Work;
 use super::{Level, Node};
 
@@ -60,6 +62,7 @@ impl Due {
 impl Node {
     pub(super) fn settle(&mut self, now: Time) {
         for _ in 0..ROUNDS {
+            self.drain(now);
             if std::mem::take(&mut self.due.ready) {
                 self.become_ready(now);
             }
@@ -82,6 +85,7 @@ impl Node {
                 self.draw_routes(now, &name);
             }
             self.tell_slots(now);
+            self.drain(now);
             // What cannot be planned yet stays dirty.
             if self.due.quiet() || (!self.may_plan() && self.only_dirty()) {
                 return;
@@ -192,7 +196,7 @@ impl Node {
         if lag < self.config.membership.cut {
             return;
         }
-        self.return_unhealthy();
+        self.holding.stalled();
         if self.is_only_member() {
             return;
         }
@@ -274,20 +278,20 @@ impl Node {
     }
 
     fn reconsider(&mut self, now: Time) {
-        let (membership, desired, me) = (&self.membership, &self.desired, self.me);
+        let (membership, me) = (&self.membership, self.me);
+        let demand = Demand { desired: &self.desired, rulings: &self.rulings };
         let mut out = crate::model::Out::new();
         let up = |node: &NodeId| *node == me || membership.state(node) == State::Up;
-        let current = |uid: &Digest| desired.by_uid(uid).map(|wish| wish.generation);
+        let current = |replica: &ReplicaId| demand.revision(replica);
         let facts = self.claims.reconsider(now, &up, &current, &mut out);
+        self.returned.extend(facts.into_iter().map(Returned::Claims));
         self.post(now, out, super::Message::Claims);
-        for fact in facts {
-            self.on_claims(now, fact);
-        }
     }
 
     fn draw_routes(&mut self, now: Time, name: &WorkloadName) {
-        let size = self.desired.workload(name).map(|wish| (wish.uid, wish.spec.replicas));
-        if size.is_some_and(|(uid, replicas)| !self.pacing.may(now, Work::Routes, uid, replicas)) {
+        let demand = self.demand();
+        let size = self.desired.workload(name).map(|it| (it.uid, demand.count(it)));
+        if size.is_some_and(|(uid, places)| !self.pacing.may(now, Work::Routes, uid, places)) {
             return;
         }
         let found = self.desired.workload(name).map(|wish| self.routes_of(wish));
@@ -301,25 +305,26 @@ impl Node {
         }
     }
 
-    fn routes_of(&self, wish: &Workload) -> Vec<Route> {
-        let healthy = self.claims.of_workload(&wish.uid).into_iter().filter(|(node, claim)| {
-            match *node == self.me {
-                true => self.is_running(&claim.replica),
-                false => claim.phase == Phase::Healthy && self.is_up(node),
-            }
-        });
-        let mut found: Vec<Route> = healthy
-            .map(|(node, claim)| Route {
-                replica: claim.replica,
-                generation: claim.generation,
-                node,
-                local: node == self.me,
-                direct: self.membership.unreachable(&node).is_none(),
-            })
-            .collect();
-        // During a replacement the new version is preferred, the old one better than nothing.
-        if found.iter().any(|route| route.generation == wish.generation) {
-            found.retain(|route| route.generation == wish.generation);
+    fn routes_of(&self, workload: &Workload) -> Vec<Route> {
+        let demand = self.demand();
+        let route = |(node, claim): (NodeId, &Claim)| {
+            let local = node == self.me;
+            let generation = match local {
+                true => self.serving(&claim.replica)?,
+                false => {
+                    let answers = claim.phase == Phase::Healthy && self.is_up(&node);
+                    answers.then_some(claim.generation)?
+                }
+            };
+            let direct = self.membership.unreachable(&node).is_none();
+            Some(Route { replica: claim.replica, generation, node, local, direct })
+        };
+        let claims = self.claims.of_workload(&workload.uid).into_iter();
+        let mut found: Vec<Route> = claims.filter_map(route).collect();
+        // During a replacement the new version is preferred, and the old one better than nothing.
+        let is_current = |route: &Route| demand.revision(&route.replica) == Some(route.generation);
+        if found.iter().any(is_current) {
+            found.retain(is_current);
         }
         found
     }

@@ -14,8 +14,8 @@ use std::time::Duration;
 use crate::model::{Digest, Lane, NodeId, Time};
 
 use super::Node;
-use super::letters::Letter;
 use super::message::Message;
+use super::pending_sends::PendingSend;
 
 /// The first wait, longer than gossip takes, and the longest.
 const ASK_AFTER: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
@@ -86,7 +86,7 @@ impl Node {
             asking.at = now + asking.gap;
             for to in silent {
                 let message = Message::AskHolder { digest };
-                self.deliver(now, to, Letter { at: now, lane: Lane::Bulk, message });
+                self.deliver(now, to, PendingSend { at: now, lane: Lane::Bulk, message });
             }
         }
     }
@@ -106,7 +106,7 @@ impl Node {
     pub(super) fn on_ask_holder(&mut self, now: Time, from: NodeId, digest: Digest) {
         if self.artifacts.is_ready(&digest) {
             let message = Message::Have { node: self.me, digest };
-            self.deliver(now, from, Letter { at: now, lane: Lane::Bulk, message });
+            self.deliver(now, from, PendingSend { at: now, lane: Lane::Bulk, message });
         }
     }
 }

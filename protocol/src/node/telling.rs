@@ -6,10 +6,10 @@
 //! when its turn comes, with all that has changed until then: what is outstanding is at most a
 //! sheet, however many replicas there are.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use crate::model::{Bucket, Phase, ReplicaId, Slot, Time};
+use crate::model::{Bucket, Phase, Slot, Time};
 
 use super::message::Message;
 use super::{Action, Level, Node};
@@ -36,9 +36,6 @@ pub(super) struct Telling {
     later: BTreeMap<u8, Time>,
     /// When the first of them may be told, while the pace holds them back.
     next_at: Option<Time>,
-    /// Replicas that run and answer, which is still to be told, by slot. At most as many as there
-    /// are claims.
-    untold: BTreeSet<(u8, ReplicaId)>,
 }
 
 impl Default for Telling {
@@ -48,7 +45,6 @@ impl Default for Telling {
             waiting: VecDeque::new(),
             later: BTreeMap::new(),
             next_at: None,
-            untold: BTreeSet::new(),
         }
     }
 }
@@ -93,33 +89,9 @@ impl Telling {
         self.next_at.into_iter().chain(self.later.values().copied()).min()
     }
 
-    /// Slots that wait, and replicas whose health is to be told.
-    pub fn len(&self) -> (usize, usize) {
-        (self.waiting.len() + self.later.len(), self.untold.len())
-    }
-
-    /// This replica runs, and answers.
-    pub fn runs(&mut self, replica: &ReplicaId) {
-        self.untold.insert((replica.slot(), *replica));
-    }
-
-    /// This replica does not, or that has been told.
-    pub fn forget(&mut self, replica: &ReplicaId) {
-        self.untold.remove(&(replica.slot(), *replica));
-    }
-
-    /// Whether it is still to be told that this replica runs.
-    pub fn is_untold(&self, replica: &ReplicaId) -> bool {
-        self.untold.contains(&(replica.slot(), *replica))
-    }
-
-    /// All whose health is still to be told.
-    pub fn untold(&self) -> impl Iterator<Item = &ReplicaId> {
-        self.untold.iter().map(|(_, replica)| replica)
-    }
-
-    fn untold_of(&self, slot: u8) -> Vec<ReplicaId> {
-        self.untold.iter().filter(|(of, _)| *of == slot).map(|(_, replica)| *replica).collect()
+    /// Slots that wait.
+    pub fn len(&self) -> usize {
+        self.waiting.len() + self.later.len()
     }
 }
 
@@ -131,7 +103,7 @@ impl Node {
             self.tell_healthy(now, slot);
             let Some(current) = self.claims.slot(&self.me, slot) else { continue };
             let wire = current.wire();
-            let batch = self.saving.unwritten.get(&slot).copied();
+            let batch = self.holding.slot_batch(slot);
             if batch.is_some() && self.read_only.is_some() {
                 continue; // what never gets to disk is being taken out of it
             }
@@ -140,25 +112,21 @@ impl Node {
         }
     }
 
-    /// States of the replicas of a slot that run and answer that they do, as far as that may be
-    /// told now.
+    /// Reports the replicas of a slot healthy that run and answer, as far as that may be told now.
     fn tell_healthy(&mut self, now: Time, slot: u8) {
-        let mut told = self.telling.untold_of(slot);
-        told.retain(|replica| self.may_tell_health(now, replica));
-        if told.is_empty() {
+        let mut healthy = self.holding.untold_in(slot);
+        healthy.retain(|(replica, _)| self.may_tell_health(now, replica));
+        if healthy.is_empty() {
             return;
         }
-        for replica in &told {
-            self.telling.forget(replica);
-            self.has_told(replica);
-        }
+        healthy.iter().for_each(|(replica, _)| self.holding.reported(replica));
         let since = self.wall(now);
-        let Some(slot) = self.claims.set_healthy(slot, &told, since) else { return };
+        let Some(slot) = self.claims.set_healthy(slot, &healthy, since) else { return };
         self.saving.cache.slot(now, self.me, slot.slot);
-        if !self.saving.unwritten.contains_key(&slot.slot) {
+        if self.holding.slot_batch(slot.slot).is_none() {
             self.note_slot(now, &slot);
         }
-        for replica in told {
+        for (replica, _) in healthy {
             self.on_own_change(&replica);
             let name = self.replica_name(&replica);
             self.tell(

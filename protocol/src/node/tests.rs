@@ -13,7 +13,7 @@ mod unwritten;
 use std::time::Duration;
 
 use super::*;
-use crate::model::{Artifact, Spec, SpecForm, Value, WorkloadName};
+use crate::model::{Artifact, Award, ReplicaId, Signed, Spec, SpecForm, Value, WorkloadName};
 use crate::trust;
 
 use bottle::{Bottle, cluster, facts, saved, spec};

@@ -1,19 +1,12 @@
 //! What people and programs are shown. Reads only.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
-use crate::auction::Summary;
 use crate::desired::Workload;
 use crate::membership::State;
-use crate::model::view::{NodeView, ReplicaView, StatusView, WorkloadView};
+use crate::model::view::{NodeView, StatusView, WorkloadView};
 use crate::model::{
-    Claim, Digest, Key, NodeId, Phase, Place, ReplicaId, ReplicaName, Resources, Spec, Time, Token,
-    WorkloadName,
+    Claim, Digest, Key, NodeId, ReplicaId, ReplicaName, Resources, Spec, Time, Token, WorkloadName,
 };
-use crate::plan::{Gap, HeldWhy};
 
-use super::artifacts::Local;
 use super::{Answerer, Node};
 
 impl Node {
@@ -37,8 +30,16 @@ impl Node {
             nodes: members.len(),
             links: self.membership.links().count(),
             workloads: self.desired.workloads().count(),
-            replicas: self.desired.workloads().map(|wish| u64::from(wish.spec.replicas)).sum(),
-            healthy: self.desired.workloads().map(|wish| u64::from(self.healthy(wish))).sum(),
+            replicas: self
+                .desired
+                .workloads()
+                .map(|workload| u64::from(self.demand().count(workload)))
+                .sum(),
+            healthy: self
+                .desired
+                .workloads()
+                .map(|wish| u64::from(self.healthy_places(wish)))
+                .sum(),
             read_only: self.read_only.clone(),
             warnings: self.warnings(),
             counters,
@@ -201,8 +202,8 @@ impl Node {
             artifact: wish.spec.artifact.digest.to_string(),
             artifact_size: wish.spec.artifact.size,
             artifact_holders: self.artifact_holders(wish),
-            desired: wish.spec.replicas,
-            healthy: self.healthy(wish),
+            desired: self.demand().count(wish),
+            healthy: self.healthy_places(wish),
             memory: wish.spec.resources.memory,
             cpu: wish.spec.resources.cpu,
             env: wish.spec.env.clone(),
@@ -211,146 +212,6 @@ impl Node {
             guardians: names,
             conflict: self.desired.siblings(&Key::Workload(wish.name.clone())).count() > 1,
             replicas: self.replica_views(wish),
-        }
-    }
-
-    /// Nodes that say that they hold its artifact, and those that run it: a word may be lost, a
-    /// claim is not.
-    fn artifact_holders(&self, wish: &Workload) -> usize {
-        let mut holders: std::collections::BTreeSet<NodeId> =
-            self.artifacts.holders(&wish.spec.artifact.digest).copied().collect();
-        let healthy = self.claims.of_workload(&wish.uid).into_iter();
-        let healthy = healthy.filter(|(_, claim)| {
-            claim.phase == Phase::Healthy && claim.generation == wish.generation
-        });
-        holders.extend(healthy.map(|(node, _)| node));
-        holders.len()
-    }
-
-    /// Places whose replica runs the current generation, healthy, on a node that is up.
-    fn healthy(&self, wish: &Workload) -> u32 {
-        let mut places = std::collections::BTreeSet::new();
-        for (node, claim) in self.claims.of_workload(&wish.uid) {
-            let Place::Index(index) = claim.replica.place;
-            let right = claim.phase == Phase::Healthy && claim.generation == wish.generation;
-            if right && index < wish.spec.replicas && self.is_up(&node) {
-                places.insert(index);
-            }
-        }
-        u32::try_from(places.len()).unwrap_or(u32::MAX)
-    }
-
-    fn replica_views(&self, wish: &Workload) -> Vec<ReplicaView> {
-        let gap = self.gap(self.clock.1, wish);
-        let mut views: Vec<(Place, ReplicaView)> = Vec::new();
-        for (node, claim) in self.claims.of_workload(&wish.uid) {
-            let place = claim.replica.place;
-            // What a dead node last said of a place is of no interest once another has taken it.
-            let elsewhere = gap.counted.get(&place).is_some_and(|holder| *holder != node);
-            if elsewhere && !self.is_up(&node) {
-                continue;
-            }
-            views.push((place, self.claim_view(wish, node, claim, &gap)));
-        }
-        let latest =
-            if gap.missing.is_empty() { BTreeMap::new() } else { self.auction.latest(&wish.uid) };
-        for missing in &gap.missing {
-            let name =
-                ReplicaName { workload: wish.name.clone(), place: missing.place }.to_string();
-            // Why its last auction came to nothing, where this node knows.
-            let untaken = |summary: &&Arc<Summary>| {
-                summary.awards.iter().all(|won| won.place != missing.place)
-            };
-            let reason = latest
-                .get(&missing.place)
-                .filter(untaken)
-                .map(|summary| super::explaining::no_taker(summary));
-            let reason = reason.unwrap_or_else(|| self.told(&missing.why));
-            let view = ReplicaView {
-                replica: name,
-                phase: "missing".into(),
-                reason: Some(reason),
-                node: None,
-                node_name: None,
-                current: false,
-                token: None,
-                since: None,
-                restarts: 0,
-            };
-            views.push((missing.place, view));
-        }
-        views.sort_by_key(|(place, _)| *place);
-        views.into_iter().map(|(_, view)| view).collect()
-    }
-
-    pub(super) fn claim_view(
-        &self,
-        wish: &Workload,
-        node: NodeId,
-        claim: &Claim,
-        gap: &Gap,
-    ) -> ReplicaView {
-        let place = claim.replica.place;
-        let current = claim.generation == wish.generation;
-        // Both lists are ordered by place, then node; of thousands of replicas each is looked up.
-        let held =
-            gap.held.binary_search_by_key(&(place, node), |held| (held.place, held.node)).ok();
-        let held = held.map(|at| &gap.held[at]);
-        let surplus = gap
-            .surplus
-            .binary_search_by_key(&(place, node), |surplus| (surplus.place, surplus.node))
-            .ok();
-        let surplus = surplus.map(|at| &gap.surplus[at]);
-        let lost = self.membership.state(&node) == State::Down && node != self.me;
-        let (phase, mut reason, restarts) = match &claim.phase {
-            Phase::Failing { reason, restarts } => ("failing", Some(reason.clone()), *restarts),
-            phase @ (Phase::Starting | Phase::Healthy) => (phase.as_str(), None, 0),
-        };
-        let phase = match (lost, surplus) {
-            (true, _) => {
-                reason = self.membership.why_down(&node);
-                "lost"
-            }
-            (false, Some(surplus)) => {
-                reason = Some(surplus.why.to_string());
-                "stopping"
-            }
-            (false, None) => {
-                let told =
-                    |why: &HeldWhy| !matches!(why, HeldWhy::Starting | HeldWhy::Failing { .. });
-                reason =
-                    reason.or(held.filter(|held| told(&held.why)).map(|held| held.why.to_string()));
-                let starts_here = node == self.me && claim.phase == Phase::Starting;
-                reason =
-                    reason.or_else(|| if starts_here { self.why_no_bytes(wish) } else { None });
-                phase
-            }
-        };
-        ReplicaView {
-            replica: ReplicaName { workload: wish.name.clone(), place }.to_string(),
-            phase: phase.into(),
-            reason,
-            node: Some(node.to_string()),
-            node_name: Some(self.name_of(&node)),
-            current,
-            token: Some(claim.token.counter),
-            since: Some(claim.since.to_string()),
-            restarts,
-        }
-    }
-
-    /// What a replica that starts here waits for, while its artifact is not ready.
-    fn why_no_bytes(&self, wish: &Workload) -> Option<String> {
-        match self.artifacts.local(&wish.spec.artifact.digest) {
-            Local::Absent => Some("its artifact is not here yet".into()),
-            Local::Fetching => Some(match self.artifacts.failure(&wish.spec.artifact.digest) {
-                Some(why) => format!("its artifact could not be fetched, it is tried again: {why}"),
-                None => "its artifact is being fetched and made ready".into(),
-            }),
-            Local::Waiting { tries, why, .. } => {
-                Some(format!("its artifact could not be fetched, {tries} times: {why}"))
-            }
-            Local::Ready | Local::Unusable(_) => None,
         }
     }
 
@@ -381,13 +242,15 @@ impl Node {
 
     /// What this node's claims and reservations take of what it offers.
     pub fn committed(&self) -> Resources {
-        self.facts.capacity.minus(self.auction.unreserved())
+        let used = self.holding.committed().plus(self.holding.stopping());
+        self.facts.capacity.minus(self.auction.unreserved(used))
     }
 
     /// What is committed to claims and reserved for bids, together. Never more than the node
     /// offers, unless it came to offer less.
     pub fn promised(&self) -> Resources {
-        self.auction.committed().plus(self.auction.reserved())
+        let held = self.holding.committed().plus(self.holding.stopping());
+        held.narrow().plus(self.auction.reserved())
     }
 
     /// The greatest token seen for a replica.
@@ -417,10 +280,9 @@ impl Node {
 
     /// The replicas that are wished for.
     pub fn wanted(&self, name: &WorkloadName) -> Vec<ReplicaId> {
-        let Some(wish) = self.desired.workload(name) else { return Vec::new() };
-        (0..wish.spec.replicas)
-            .map(|index| ReplicaId { uid: wish.uid, place: Place::Index(index) })
-            .collect()
+        let Some(workload) = self.desired.workload(name) else { return Vec::new() };
+        let places = self.demand().places(workload).into_keys();
+        places.map(|place| ReplicaId { uid: workload.uid, place }).collect()
     }
 
     /// The generation that is wished for.

@@ -50,8 +50,8 @@ impl Node {
                 }
                 if let Some(uid) = uid {
                     self.due.dirty.insert(uid);
-                    self.with_auction(now, |auction, now, desk, out| {
-                        auction.learned(now, &uid, desk, out)
+                    self.with_auction(now, |auction, now, context, out| {
+                        auction.learned(now, &uid, context, out)
                     });
                     self.want_artifact(now, &uid);
                 }
@@ -65,9 +65,7 @@ impl Node {
     }
 
     fn forget_workload(&mut self, now: Time, uid: &crate::model::Digest) {
-        self.with_auction(now, |auction, now, desk, out| {
-            auction.close_all_for(now, uid, desk, out)
-        });
+        self.close_auctions(now, uid);
         self.replan.remove(uid);
         self.hearsay.remove(uid);
         self.claims.forget_workload(uid);

@@ -1,17 +1,16 @@
-//! The gap between what is wished for and what is claimed: pure, and every entry says why it is
-//! there.
+//! The difference between the places of a workload and the claims of nodes, as steps: **the only
+//! code that decides what to do about a place**. Pure, and every step says why it is there.
 //!
-//! It decides nothing that needs more than its arguments. Missing places are for the owner to
-//! auction; a surplus is for its holder alone to stop, and a duplicate only after the keeper
+//! The plan decides nothing that needs more than its arguments. The owner auctions free places, a
+//! holder alone replaces or stops what it claims, and stops a duplicate only after the kept holder
 //! answered (see the room `claims`).
 
-mod gap;
 mod pace;
+mod step;
 #[cfg(test)]
 mod tests;
 
-pub use gap::{
-    Desire, Gap, Held, HeldWhy, Holder, HolderPhase, Missing, MissingWhy, NodeState, Surplus,
-    SurplusWhy, plan,
-};
 pub use pace::{Pace, PaceConfig};
+pub use step::{
+    Free, Holder, NodeState, Step, Surplus, Waiting, Wanted, plan, plan_place, replacing,
+};

@@ -1,10 +1,11 @@
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::{Digest, NodeId, Place, Time, Token, WallClock};
+use crate::model::claim::Update;
+use crate::model::{Digest, NodeId, Phase, Place, Revision, Time, Token, WallClock};
 
 const CURRENT: Digest = Digest([1; 32]);
 const OLD: Digest = Digest([2; 32]);
@@ -17,17 +18,18 @@ fn token(counter: u64) -> Token {
     Token { counter, by: node(99), incarnation: 1 }
 }
 
-fn run(replicas: u32) -> Desire {
-    Desire::Run { replicas, generation: CURRENT }
+fn run(replicas: u32) -> BTreeMap<Place, Revision> {
+    (0..replicas).map(|index| (Place::Ordinal(index), CURRENT)).collect()
 }
 
 fn holder(index: u32, n: u8) -> Holder {
     Holder {
-        place: Place::Index(index),
+        place: Place::Ordinal(index),
         node: node(n),
         token: token(1),
-        generation: CURRENT,
-        phase: HolderPhase::Healthy,
+        revision: CURRENT,
+        phase: Phase::Healthy,
+        update: None,
         state: NodeState::Up,
         yields_to: None,
     }
@@ -41,96 +43,112 @@ fn down(n: u8) -> Holder {
     Holder { state: NodeState::Down { evidence: "2 of 2 observers".into() }, ..holder(0, n) }
 }
 
-#[test]
-fn a_fresh_workload_misses_every_place() {
-    let gap = plan(&run(3), &[], &never);
-    let places: Vec<Place> = gap.missing.iter().map(|missing| missing.place).collect();
-    assert_eq!(places, [Place::Index(0), Place::Index(1), Place::Index(2)]);
-    assert!(
-        gap.missing
-            .iter()
-            .all(|missing| missing.why == MissingWhy::NeverPlaced && missing.counter == 1)
-    );
+fn only_auction(steps: &[Step]) -> (u64, &Free) {
+    let [Step::Auction { counter, why, .. }] = steps else { panic!("{steps:?}") };
+    (*counter, why)
 }
 
 #[test]
-fn a_complete_set_has_no_gap() {
-    let gap = plan(&run(2), &[holder(1, 5), holder(0, 4)], &never);
-    assert!(gap.is_empty(), "{gap:?}");
-    assert_eq!(gap.healthy, 2);
+fn fresh_workload_auctions_every_place() {
+    let steps = plan(&run(3), &[], &never);
+    let auction =
+        |index| Step::Auction { place: Place::Ordinal(index), counter: 1, why: Free::NeverPlaced };
+    assert_eq!(steps, [auction(0), auction(1), auction(2)]);
 }
 
 #[test]
-fn a_dead_node_leaves_a_gap_that_names_it_and_a_counter_above_all_seen() {
+fn complete_set_has_no_steps() {
+    assert_eq!(plan(&run(2), &[holder(1, 5), holder(0, 4)], &never), []);
+}
+
+/// The counter is above all that was seen, so that a claim of the dead node never beats the new
+/// one.
+#[test]
+fn free_place_names_the_dead_node_and_a_higher_counter() {
     let dead = Holder { token: token(7), ..down(3) };
-    let gap = plan(&run(1), std::slice::from_ref(&dead), &|_| Some(token(9)));
-    assert_eq!(gap.missing[0].counter, 10);
-    assert_eq!(gap.missing[0].why.to_string(), "its node 03030303 is down: 2 of 2 observers");
-    let gap = plan(&run(1), &[dead], &never);
-    assert_eq!(gap.missing[0].counter, 8);
+    let steps = plan(&run(1), std::slice::from_ref(&dead), &|_| Some(token(9)));
+    let (counter, why) = only_auction(&steps);
+    assert_eq!(counter, 10);
+    assert_eq!(why.to_string(), "its node 03030303 is down: 2 of 2 observers");
+    assert_eq!(only_auction(&plan(&run(1), &[dead], &never)).0, 8);
 }
 
 #[test]
-fn of_two_dead_holders_the_later_one_is_named() {
+fn later_of_two_dead_holders_is_named() {
     let later = Holder { token: token(2), state: NodeState::Left, ..holder(0, 1) };
-    let gap = plan(&run(1), &[down(9), later], &never);
-    assert_eq!(gap.missing[0].why, MissingWhy::NodeLeft { node: node(1) });
+    let steps = plan(&run(1), &[down(9), later], &never);
+    assert_eq!(only_auction(&steps).1, &Free::NodeLeft { node: node(1) });
 }
 
 #[test]
-fn a_place_that_was_given_up_says_so() {
-    let gap = plan(&run(1), &[], &|_| Some(token(4)));
-    assert_eq!((gap.missing[0].counter, &gap.missing[0].why), (5, &MissingWhy::GivenUp));
+fn place_that_was_given_up_says_so() {
+    let steps = plan(&run(1), &[], &|_| Some(token(4)));
+    assert_eq!(only_auction(&steps), (5, &Free::GivenUp));
 }
 
+/// A place whose holder is away for a moment, starts or fails is not auctioned: its holder goes on
+/// with it.
 #[test]
-fn what_is_not_well_is_held_not_moved() {
+fn unhealthy_place_waits_for_its_holder() {
     let until = WallClock(1_000);
     let cases = [
-        (Holder { state: NodeState::BackBy { until }, ..holder(0, 1) }, HeldWhy::BackBy { until }),
-        (Holder { state: NodeState::Grace, ..holder(0, 1) }, HeldWhy::Grace),
+        (Holder { state: NodeState::BackBy { until }, ..holder(0, 1) }, Waiting::BackBy { until }),
+        (Holder { state: NodeState::Grace, ..holder(0, 1) }, Waiting::Grace),
+        (Holder { phase: Phase::Starting, ..holder(0, 1) }, Waiting::Starting),
+        (Holder { phase: Phase::Other(9), ..holder(0, 1) }, Waiting::OtherPhase),
         (
-            Holder { generation: OLD, ..holder(0, 1) },
-            HeldWhy::OtherGeneration { runs: OLD, wished: CURRENT },
-        ),
-        (Holder { phase: HolderPhase::Starting, ..holder(0, 1) }, HeldWhy::Starting),
-        (
-            Holder {
-                phase: HolderPhase::Failing { reason: "trap".into(), restarts: 3 },
-                ..holder(0, 1)
-            },
-            HeldWhy::Failing { reason: "trap".into(), restarts: 3 },
+            Holder { phase: Phase::Failing { reason: "trap".into(), restarts: 3 }, ..holder(0, 1) },
+            Waiting::Failing { reason: "trap".into(), restarts: 3 },
         ),
     ];
     for (holder, why) in cases {
-        let gap = plan(&run(1), &[holder], &never);
-        assert!(gap.missing.is_empty() && gap.surplus.is_empty());
-        assert_eq!(gap.held, [Held { place: Place::Index(0), node: node(1), why }]);
-        assert_eq!(gap.healthy, 0);
+        let steps = plan(&run(1), &[holder], &never);
+        assert_eq!(steps, [Step::Wait { place: Place::Ordinal(0), node: node(1), why }]);
+    }
+}
+
+/// The old revision goes on serving until its holder has the new one ready: the holder replaces,
+/// and nobody auctions the place.
+#[test]
+fn other_revision_is_replaced_by_its_holder() {
+    let failing =
+        Update { revision: CURRENT, phase: Phase::Failing { reason: "trap".into(), restarts: 1 } };
+    let of_another = Update { revision: Digest([3; 32]), phase: Phase::Starting };
+    for (update, progress, words) in [
+        (None, None, "runs generation 02020202, is to be replaced there by 01010101"),
+        (Some(of_another), None, "runs generation 02020202, is to be replaced there by 01010101"),
+        (
+            Some(failing.clone()),
+            Some(failing),
+            "generation 02020202 keeps running: its replacement 01010101 fails there, tried again \
+                1 times: trap",
+        ),
+    ] {
+        let steps = plan(&run(1), &[Holder { revision: OLD, update, ..holder(0, 1) }], &never);
+        let (place, node) = (Place::Ordinal(0), node(1));
+        let step =
+            Step::Replace { place, node, from: OLD, to: CURRENT, progress: progress.clone() };
+        assert_eq!(steps, [step]);
+        assert_eq!(replacing(&OLD, &CURRENT, progress.as_ref()), words);
     }
 }
 
 #[test]
-fn too_many_and_removed_are_stopped_by_their_holders_a_duplicate_is_not() {
-    let gap = plan(&run(1), &[holder(0, 1), holder(1, 2)], &never);
-    assert_eq!(gap.surplus[0].why, SurplusWhy::AboveReplicas { replicas: 1 });
-    assert!(gap.surplus[0].why.stops_at_once());
-    let gap = plan(&Desire::Removed, &[holder(0, 1)], &never);
-    assert_eq!(gap.surplus[0].why, SurplusWhy::Removed);
-    assert!(gap.surplus[0].why.stops_at_once());
-
+fn surplus_claims_are_stopped_by_their_holders() {
+    let stop = |index, n, why| Step::Stop { place: Place::Ordinal(index), node: node(n), why };
+    let steps = plan(&run(1), &[holder(0, 1), holder(1, 2)], &never);
+    assert_eq!(steps, [stop(1, 2, Surplus::NoSuchPlace { places: 1 })]);
+    let steps = plan_place(Place::Ordinal(0), Wanted::Removed, &[holder(0, 1)], &never);
+    assert_eq!(steps, [stop(0, 1, Surplus::Removed)]);
     let loser = Holder { yields_to: Some(node(2)), ..holder(0, 1) };
-    let gap = plan(&run(1), &[loser, holder(0, 2)], &never);
-    assert_eq!(gap.surplus[0].node, node(1));
-    assert!(!gap.surplus[0].why.stops_at_once());
-    assert_eq!(gap.counted[&Place::Index(0)], node(2));
+    let steps = plan(&run(1), &[loser, holder(0, 2)], &never);
+    assert_eq!(steps, [stop(0, 1, Surplus::Duplicate { keeper: node(2) })]);
 }
 
 #[test]
-fn scaled_to_zero_holds_nothing_and_misses_nothing() {
-    let gap = plan(&run(0), &[holder(0, 1)], &never);
-    assert!(gap.missing.is_empty() && gap.counted.is_empty());
-    assert_eq!(gap.surplus.len(), 1);
+fn workload_scaled_to_zero_only_stops() {
+    let steps = plan(&run(0), &[holder(0, 1)], &never);
+    assert!(matches!(steps[..], [Step::Stop { .. }]), "{steps:?}");
 }
 
 fn any_holder() -> impl Strategy<Value = Holder> {
@@ -142,15 +160,16 @@ fn any_holder() -> impl Strategy<Value = Holder> {
         1 => Just(NodeState::Left),
     ];
     let phase = prop_oneof![
-        Just(HolderPhase::Starting),
-        Just(HolderPhase::Healthy),
-        Just(HolderPhase::Failing { reason: "r".into(), restarts: 1 }),
+        Just(Phase::Starting),
+        Just(Phase::Healthy),
+        Just(Phase::Other(7)),
+        Just(Phase::Failing { reason: "r".into(), restarts: 1 }),
     ];
     let yields_to = prop_oneof![2 => Just(None), 1 => (0u8..5).prop_map(|n| Some(node(n)))];
     (0u32..6, 0u8..5, 1u64..9, any::<bool>(), phase, state, yields_to).prop_map(
         |(index, n, counter, old, phase, state, yields_to)| Holder {
             token: token(counter),
-            generation: if old { OLD } else { CURRENT },
+            revision: if old { OLD } else { CURRENT },
             phase,
             state,
             yields_to,
@@ -162,38 +181,74 @@ fn any_holder() -> impl Strategy<Value = Holder> {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
+    /// Each place is either auctioned, above every counter that was seen, or held by a node that
+    /// counts; and a place without a step runs the right revision, healthy, on a node that is up.
     #[test]
-    fn missing_and_counted_share_nothing_and_leave_nothing_out(
+    fn every_place_is_auctioned_or_held(
         replicas in 0u32..6,
         holders in proptest::collection::vec(any_holder(), 0..12),
     ) {
-        let gap = plan(&run(replicas), &holders, &never);
-        let missing: BTreeSet<Place> = gap.missing.iter().map(|missing| missing.place).collect();
-        let counted: BTreeSet<Place> = gap.counted.keys().copied().collect();
-        prop_assert_eq!(missing.len(), gap.missing.len());
-        prop_assert!(missing.is_disjoint(&counted));
-        let all: BTreeSet<Place> = missing.union(&counted).copied().collect();
-        prop_assert_eq!(all, (0..replicas).map(Place::Index).collect::<BTreeSet<_>>());
-        // A place counts exactly if some holder that is there claims it.
-        for place in counted {
-            prop_assert!(holders.iter().any(|holder| holder.place == place && holder.state.counts()));
+        let places = run(replicas);
+        let steps = plan(&places, &holders, &never);
+        prop_assert!(steps.is_sorted_by_key(|step| (step.place(), step.node())));
+        for place in places.keys() {
+            let here = || holders.iter().filter(|holder| holder.place == *place);
+            let steps: Vec<&Step> = steps.iter().filter(|step| step.place() == *place).collect();
+            let held = here().any(|holder| holder.state.counts());
+            let unhealthy = steps.iter().filter(|step| step.is_unhealthy()).count();
+            prop_assert!(unhealthy <= 1, "one reason for each place: {:?}", steps);
+            match &steps[..] {
+                [Step::Auction { counter, .. }] => {
+                    prop_assert!(!held);
+                    prop_assert!(here().all(|holder| holder.token.counter < *counter));
+                }
+                steps => {
+                    prop_assert!(held);
+                    let auctioned = steps.iter().any(|step| matches!(step, Step::Auction { .. }));
+                    prop_assert!(!auctioned);
+                }
+            }
+            let is_well = |holder: &Holder| {
+                holder.state == NodeState::Up
+                    && holder.phase == Phase::Healthy
+                    && holder.revision == CURRENT
+            };
+            prop_assert!(unhealthy == 1 || here().any(is_well));
         }
-        for missing in &gap.missing {
-            prop_assert!(holders.iter().all(|holder| holder.place != missing.place || !holder.state.counts()));
-            let above = |holder: &Holder| holder.place != missing.place || holder.token.counter < missing.counter;
-            prop_assert!(holders.iter().all(above));
+        for step in &steps {
+            let gone = !places.contains_key(&step.place());
+            prop_assert!(!gone || matches!(step, Step::Stop { .. }), "{:?}", step);
         }
-        // Every counted place is healthy or held for one reason, never both.
-        prop_assert_eq!(gap.counted.len(), gap.held.len() + gap.healthy as usize);
     }
 
     #[test]
-    fn the_order_of_what_is_known_does_not_matter(
+    fn order_of_the_holders_does_not_matter(
         replicas in 0u32..6,
         (before, after) in proptest::collection::vec(any_holder(), 0..12)
             .prop_flat_map(|holders| (Just(holders.clone()), Just(holders).prop_shuffle())),
     ) {
-        prop_assert_eq!(plan(&run(replicas), &before, &never), plan(&run(replicas), &after, &never));
+        let places = run(replicas);
+        prop_assert_eq!(plan(&places, &before, &never), plan(&places, &after, &never));
+    }
+
+    /// A holder asks about its place alone, an owner about all: both get the same steps.
+    #[test]
+    fn one_place_and_all_places_give_the_same_steps(
+        replicas in 0u32..6,
+        holders in proptest::collection::vec(any_holder(), 0..12),
+    ) {
+        let places = run(replicas);
+        let steps = plan(&places, &holders, &never);
+        for place in (0..6).map(Place::Ordinal) {
+            let wanted = match places.get(&place) {
+                Some(revision) => Wanted::Revision(*revision),
+                None => Wanted::NoSuchPlace { places: replicas },
+            };
+            let alone = plan_place(place, wanted, &holders, &never);
+            let here: Vec<Step> =
+                steps.iter().filter(|step| step.place() == place).cloned().collect();
+            prop_assert_eq!(alone, here);
+        }
     }
 }
 

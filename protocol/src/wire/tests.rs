@@ -17,12 +17,13 @@ fn samples() -> Vec<(&'static str, Message)> {
     let cluster = genesis.cluster();
     let id = NodeId(node.public().0);
     let admission = trust::admit(&genesis, &join, id, 77, 1_000).unwrap().raw();
-    let replica = ReplicaId { uid: Digest([4; 32]), place: Place::Index(2) };
+    let replica = ReplicaId { uid: Digest([4; 32]), place: Place::Ordinal(2) };
     let token = Token { counter: 9, by: id, incarnation: 1 };
     let auction = AuctionId { owner: id, number: (5 << 32) | 6 };
     let award = Award { auction, replica, generation: Digest([5; 32]), token, to: id };
     let award = Signed::sign(award, &node, &cluster);
     let claim = Claim {
+        update: None,
         replica,
         name: "shop/web".parse().unwrap(),
         generation: Digest([5; 32]),
@@ -94,7 +95,7 @@ fn the_bytes_of_messages_do_not_change() {
 
 const GOLDEN: [(&str, &str); 10] = [
     ("changed", "1f4cd0ee"),
-    ("slot", "702ec0c6"),
+    ("slot", "62dc8517"),
     ("ruled", "2ed44d44"),
     ("have", "1563a627"),
     ("join", "1265ae81"),

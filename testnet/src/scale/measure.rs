@@ -266,10 +266,8 @@ fn pick(world: &World, number: usize) -> usize {
 
 fn replicas_of(world: &World, device: usize) -> Vec<String> {
     let Some(node) = world.node(device) else { return Vec::new() };
-    let name = |claim: &shoal_protocol::model::Claim| {
-        let shoal_protocol::model::Place::Index(index) = claim.replica.place;
-        format!("{}/{index}", claim.name)
-    };
+    let name =
+        |claim: &shoal_protocol::model::Claim| format!("{}/{}", claim.name, claim.replica.place);
     node.own_claims().map(name).collect::<BTreeSet<_>>().into_iter().collect()
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rand_chacha::rand_core::RngCore;
 use shoal_protocol::membership;
-use shoal_protocol::model::claim::generation;
+
 use shoal_protocol::model::{
     Artifact, AuctionId, Award, Change, ChangeBody, Claim, ClusterId, Digest, Key, KeyPair, NodeId,
     NodeRecord, Phase, Place, ReplicaId, Resources, RuntimeKind, Signed, Slot, Spec, SpecForm,
@@ -176,7 +176,7 @@ impl World {
             for place in 0..shape.replicas {
                 // The first keeps nothing: everybody is made after it.
                 next = next % (shape.nodes - 1) + 1;
-                let replica = ReplicaId { uid, place: Place::Index(place) };
+                let replica = ReplicaId { uid, place: Place::Ordinal(place) };
                 let claim = self.claim(
                     &spec,
                     replica,
@@ -217,7 +217,7 @@ impl World {
         let by = NodeId(owner.public().0);
         let token = Token { counter: 1, by, incarnation: 1 };
         let auction = AuctionId { owner: by, number: (1 << 32) | number as u64 };
-        let generation = generation(spec);
+        let generation = spec.revision();
         let award = Signed::sign(
             Award { auction, replica, generation, token, to },
             owner,
@@ -225,6 +225,7 @@ impl World {
         );
         let since = WallClock(EPOCH);
         Claim {
+            update: None,
             replica,
             name: spec.name.clone(),
             generation,

@@ -329,7 +329,7 @@ fn beyond_a_full_mesh_nodes_talk_to_whom_they_need_to() {
     play.settle().unwrap();
     for device in &play.world.devices {
         let undeliverable =
-            device.node.as_ref().unwrap().status().counters.get("letters_undeliverable").copied();
+            device.node.as_ref().unwrap().status().counters.get("sends_undeliverable").copied();
         assert_eq!(undeliverable, None, "{} had something to say and did not", device.name);
         assert!(device.links.len() < 48, "{} has {} links", device.name, device.links.len());
     }

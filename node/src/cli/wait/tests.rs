@@ -3,7 +3,7 @@ use crate::fakes::{replica_view, spec, workload_view};
 
 fn view(replicas: Vec<ReplicaView>) -> WorkloadView {
     WorkloadView {
-        generation: generation(&spec("web", 1)).to_string(),
+        generation: spec("web", 1).revision().to_string(),
         ..workload_view("web", replicas)
     }
 }

@@ -17,7 +17,7 @@ fn two() -> World {
 }
 
 fn counter(world: &World, n: usize) -> u64 {
-    world.nodes[n].desk.claims[&replica(UID, 0)].counter
+    world.nodes[n].context.claims[&replica(UID, 0)].counter
 }
 
 #[test]
@@ -31,7 +31,7 @@ fn an_award_that_is_lost_is_said_again() {
         }
         _ => Fate::Deliver,
     });
-    world.open(0, world.lot(0..3));
+    world.open(0, world.offer(0..3));
     world.run(SECOND * 3);
     assert!((0..3).all(|index| world.holders(index) == [1]));
     assert_eq!((world.count(0, is_settled), world.count(0, is_reopen)), (3, 0));
@@ -47,13 +47,13 @@ fn when_all_awards_are_lost_the_place_is_opened_again_under_a_higher_counter() {
                 if matches!(message, Message::Award { .. }) { Fate::Lose } else { Fate::Deliver }
             },
         );
-    world.open(0, world.lot([0]));
+    world.open(0, world.offer([0]));
     world.run(SECOND * 5);
     assert_eq!(world.count(0, is_reopen), 1);
     assert!(world.holders(0).is_empty());
     world.assert_nothing_reserved();
     world.rule = Box::new(|_, _, _| Fate::Deliver);
-    world.open(0, world.lot([0]));
+    world.open(0, world.offer([0]));
     world.run(SECOND);
     assert_eq!((world.holders(0), counter(&world, 1)), (vec![1], 2));
 }
@@ -69,7 +69,7 @@ fn a_winner_that_claimed_answers_a_cancel_with_its_claim() {
         }
         _ => Fate::Deliver,
     });
-    world.open(0, world.lot([0]));
+    world.open(0, world.offer([0]));
     world.run(SECOND * 5);
     assert_eq!((world.count(0, is_settled), world.count(0, is_reopen)), (1, 0));
     assert_eq!(world.holders(0), [1]);
@@ -87,15 +87,15 @@ fn a_claim_that_shows_late_ends_the_second_auction() {
         _ if (from, to) == (1, 0) => Fate::Lose,
         _ => Fate::Deliver,
     });
-    world.open(0, world.lot([0]));
+    world.open(0, world.offer([0]));
     world.run(SECOND * 4);
     assert_eq!(world.count(0, is_reopen), 1, "{:?}", world.nodes[0].facts);
     assert_eq!(world.holders(0), [1]);
     // The owner asks again; while it waits for the silent one, its claim shows in the sheet.
-    world.open(0, world.lot([0]));
-    let token = world.nodes[1].desk.claims[&replica(UID, 0)];
-    world.call(0, |room, now, desk, out| {
-        room.saw_claim(now, &replica(UID, 0), &id(1), token, desk, out)
+    world.open(0, world.offer([0]));
+    let token = world.nodes[1].context.claims[&replica(UID, 0)];
+    world.call(0, |room, now, context, out| {
+        room.saw_claim(now, &replica(UID, 0), &id(1), token, context, out)
     });
     world.run(SECOND * 3);
     assert_eq!(world.holders(0), [1], "no second one");
@@ -119,10 +119,10 @@ fn a_claim_that_is_told_late_ends_the_second_auction() {
         Message::Bid { .. } if silent && (from, to) == (2, 0) => Fate::After(SECOND / 10),
         _ => Fate::Deliver,
     });
-    world.open(0, world.lot([0]));
+    world.open(0, world.offer([0]));
     world.run(SECOND * 299 / 100);
     assert_eq!((world.holders(0), world.count(0, is_reopen)), (vec![1], 1));
-    world.open(0, world.lot([0]));
+    world.open(0, world.offer([0]));
     world.run(SECOND * 3);
     assert_eq!(world.holders(0), [1], "no second one");
     assert_eq!((world.count(0, is_settled), world.count(0, is_reopen)), (1, 1));
@@ -141,16 +141,16 @@ fn a_claim_that_shows_after_another_was_awarded_stops_that_if_it_can() {
         Message::Cancel { .. } if to == 1 => Fate::Lose,
         _ => Fate::Deliver,
     });
-    world.open(0, world.lot([0]));
+    world.open(0, world.offer([0]));
     world.run(SECOND * 3);
     assert_eq!((world.holders(0), world.count(0, is_reopen)), (vec![1], 1));
-    world.open(0, world.lot([0]));
+    world.open(0, world.offer([0]));
     world.run(Duration::from_millis(50));
     let awarded = world.count(0, |fact| matches!(fact, Fact::Awarded { .. }));
     assert_eq!(awarded, 2, "node 2 is about to hear of its award");
-    let token = world.nodes[1].desk.claims[&replica(UID, 0)];
-    world.call(0, |room, now, desk, out| {
-        room.saw_claim(now, &replica(UID, 0), &id(1), token, desk, out)
+    let token = world.nodes[1].context.claims[&replica(UID, 0)];
+    world.call(0, |room, now, context, out| {
+        room.saw_claim(now, &replica(UID, 0), &id(1), token, context, out)
     });
     world.run(SECOND * 3);
     assert_eq!(world.holders(0), [1]);
@@ -161,13 +161,13 @@ fn a_claim_that_shows_after_another_was_awarded_stops_that_if_it_can() {
 fn a_slow_disk_is_waited_for() {
     let mut world = two();
     world.fsync = SECOND;
-    world.open(0, world.lot([0]));
+    world.open(0, world.offer([0]));
     world.run(SECOND * 3);
     assert_eq!((world.count(0, is_settled), world.count(0, is_reopen)), (1, 0));
     // Slower than patience: the owner gives up, yet believes the claim when it comes.
     let mut world = two();
     world.fsync = SECOND * 4;
-    world.open(0, world.lot([0]));
+    world.open(0, world.offer([0]));
     world.run(SECOND * 3);
     assert_eq!((world.count(0, is_settled), world.count(0, is_reopen)), (0, 1));
     world.run(SECOND * 3);
@@ -182,7 +182,7 @@ fn a_bid_that_comes_too_late_is_released_at_once() {
         Message::Bid { .. } if from == 2 => Fate::After(SECOND),
         _ => Fate::Deliver,
     });
-    world.open(0, world.lot([0]));
+    world.open(0, world.offer([0]));
     world.run(SECOND / 2);
     assert_eq!(world.holders(0).len(), 1);
     assert_ne!(world.nodes[2].room.reserved(), Resources::default());
@@ -199,13 +199,13 @@ fn a_winner_that_goes_down_is_not_waited_for() {
         Message::Award { .. } if to == 1 => Fate::Lose,
         _ => Fate::Deliver,
     });
-    world.open(0, world.lot([0]));
+    world.open(0, world.offer([0]));
     world.run(Duration::from_millis(20));
     assert_eq!(world.count(0, |fact| matches!(fact, Fact::Awarded { .. })), 1);
     world.kill(1);
     world.tell_down(1);
     assert_eq!(world.count(0, |fact| matches!(fact, Fact::Reopen { why: NotTaken::Down, .. })), 1);
-    world.open(0, world.lot([0]));
+    world.open(0, world.offer([0]));
     world.run(Duration::from_millis(20));
     assert_eq!((world.holders(0), counter(&world, 2)), (vec![2], 2));
 }
@@ -214,7 +214,7 @@ fn a_winner_that_goes_down_is_not_waited_for() {
 fn a_bidder_that_goes_down_is_not_waited_for() {
     let mut world = World::new(3, 6);
     world.rule = Box::new(|_, to, _| if to == 2 { Fate::Lose } else { Fate::Deliver });
-    world.open(0, world.lot([0]));
+    world.open(0, world.offer([0]));
     world.run(Duration::from_millis(20));
     assert!(world.holders(0).is_empty(), "node 2 has not answered");
     world.kill(2);
@@ -227,17 +227,17 @@ fn a_bidder_that_goes_down_is_not_waited_for() {
 fn a_counter_that_was_seen_elsewhere_is_overtaken() {
     let mut world = two();
     world.nodes[1]
-        .desk
+        .context
         .seen
         .insert(replica(UID, 0), Token { counter: 40, by: id(0), incarnation: 1 });
-    world.open(0, world.lot([0]));
+    world.open(0, world.offer([0]));
     world.run(SECOND / 10);
     let refused = |fact: &Fact| {
         matches!(fact, Fact::Reopen { why: NotTaken::Refused(Refusal::SeenToken { .. }), .. })
     };
     assert_eq!(world.count(0, refused), 1);
     assert!(world.holders(0).is_empty());
-    world.open(0, world.lot([0]));
+    world.open(0, world.offer([0]));
     world.run(SECOND / 10);
     assert_eq!((world.holders(0), counter(&world, 1)), (vec![1], 41));
 }
@@ -249,8 +249,8 @@ fn a_counter_that_was_seen_elsewhere_is_overtaken() {
 #[test]
 fn an_owner_that_missed_a_scaling_down_finds_no_taker() {
     let mut world = two();
-    world.nodes[1].desk.replicas = Some(1);
-    world.open(0, world.lot([0, 1]));
+    world.nodes[1].context.replicas = Some(1);
+    world.open(0, world.offer([0, 1]));
     world.run(SECOND);
     assert_eq!((world.holders(0), world.holders(1)), (vec![1], vec![]));
     world.assert_nothing_reserved();
@@ -264,9 +264,9 @@ fn a_place_that_is_wished_away_after_the_bid_is_not_claimed() {
         Message::Award { .. } => Fate::After(SECOND / 20),
         _ => Fate::Deliver,
     });
-    world.open(0, world.lot([0]));
+    world.open(0, world.offer([0]));
     world.run(SECOND / 25);
-    world.nodes[1].desk.replicas = Some(0);
+    world.nodes[1].context.replicas = Some(0);
     world.run(SECOND / 10);
     assert!(world.holders(0).is_empty());
     let refused = |fact: &Fact| {
@@ -280,12 +280,11 @@ fn a_place_that_is_wished_away_after_the_bid_is_not_claimed() {
 fn a_claim_that_cannot_be_made_frees_the_room_and_the_place() {
     let mut world = two();
     world.fsync = SECOND * 60;
-    world.open(0, world.lot([0]));
+    world.open(0, world.offer([0]));
     world.run(SECOND / 10);
     let Some(Fact::Won { award, .. }) = world.nodes[1].facts.pop() else { panic!("not won") };
-    world.nodes[1].desk.claims.clear();
-    world.call(1, |room, now, desk, out| room.unclaimed(now, &award, "disk full", desk, out));
-    assert_eq!(world.nodes[1].room.committed(), Resources::default());
+    world.free(1, &replica(UID, 0));
+    world.call(1, |room, now, context, out| room.unclaimed(now, &award, "disk full", context, out));
     world.run(SECOND / 10);
     let told = world.nodes[0].facts.iter().any(|fact| {
         matches!(fact, Fact::Reopen { why, .. } if why.to_string() == "the winner refused: \
@@ -300,12 +299,11 @@ fn a_winner_that_restarted_still_answers_for_its_claim() {
     world.rule = Box::new(|_, _, message| {
         if matches!(message, Message::Claimed { .. }) { Fate::Lose } else { Fate::Deliver }
     });
-    world.open(0, world.lot([0]));
+    world.open(0, world.offer([0]));
     world.run(SECOND / 10);
     assert_eq!(world.holders(0), [1]);
     let mut room = Auction::new(Config::default(), id(1), keys(1), CLUSTER, 2, [0; 32]);
     room.set_capacity(NODE);
-    room.commit(replica(UID, 0), SMALL);
     world.nodes[1].room = room;
     world.rule = Box::new(|_, _, _| Fate::Deliver);
     world.run(SECOND * 5);
@@ -316,7 +314,7 @@ fn a_winner_that_restarted_still_answers_for_its_claim() {
 #[test]
 fn what_was_claimed_is_not_put_up_again_before_its_sheet_came() {
     let mut world = two();
-    world.open(0, world.lot([0]));
+    world.open(0, world.offer([0]));
     world.run(SECOND / 10);
     assert_eq!((world.count(0, is_settled), world.holders(0)), (1, vec![1]));
     let open = world.nodes[0].room.open_awards(&UID);
@@ -324,9 +322,9 @@ fn what_was_claimed_is_not_put_up_again_before_its_sheet_came() {
         open.iter().map(|open| (open.replica, open.to)).collect::<Vec<_>>(),
         [(replica(UID, 0), id(1))]
     );
-    let token = world.nodes[1].desk.claims[&replica(UID, 0)];
-    world.call(0, |room, now, desk, out| {
-        room.saw_claim(now, &replica(UID, 0), &id(1), token, desk, out)
+    let token = world.nodes[1].context.claims[&replica(UID, 0)];
+    world.call(0, |room, now, context, out| {
+        room.saw_claim(now, &replica(UID, 0), &id(1), token, context, out)
     });
     assert_eq!(world.nodes[0].room.open_awards(&UID), []);
 }
@@ -337,7 +335,7 @@ fn what_was_claimed_is_not_put_up_again_before_its_sheet_came() {
 #[test]
 fn claimed_place_waits_for_a_late_sheet() {
     let mut world = two();
-    world.open(0, world.lot([0]));
+    world.open(0, world.offer([0]));
     world.run(SECOND * 6);
     let open = |world: &World| {
         world.nodes[0].room.open_awards(&UID).into_iter().any(|open| open.until > world.now)
@@ -355,7 +353,7 @@ fn claimed_place_waits_for_a_late_sheet() {
 fn claims_written_together_are_told_together() {
     let mut world = two();
     world.fsync = SECOND / 5;
-    world.open(0, world.lot(0..5));
+    world.open(0, world.offer(0..5));
     world.run(SECOND / 10);
     let won = world.nodes[1].facts.iter().filter_map(|fact| match fact {
         Fact::Won { award, .. } => Some(award.clone()),
@@ -363,7 +361,7 @@ fn claims_written_together_are_told_together() {
     });
     let won: Vec<Signed<Award>> = won.collect();
     assert_eq!(won.len(), 5);
-    world.call(1, |room, now, desk, out| room.claimed(now, &won, desk, out));
+    world.call(1, |room, now, context, out| room.claimed(now, &won, context, out));
     world.run(SECOND / 20);
     assert_eq!(world.count(0, is_settled), 5);
     assert_eq!(world.transcript.iter().filter(|line| line.contains("Claimed")).count(), 1);
@@ -374,8 +372,8 @@ fn claims_written_together_are_told_together() {
 #[test]
 fn an_owner_has_a_bounded_number_of_places_under_way() {
     let mut world = World::with(3, 3, Config { max_under_way: 10, ..Config::default() });
-    world.open(0, world.lot(0..8));
-    world.open(0, world.lot(8..16));
+    world.open(0, world.offer(0..8));
+    world.open(0, world.offer(8..16));
     assert_eq!(world.nodes[0].room.room(), 0);
     let full = world.nodes[0].facts.iter().find_map(|fact| match fact {
         Fact::Full { places, .. } => Some(places.len()),
@@ -388,13 +386,13 @@ fn an_owner_has_a_bounded_number_of_places_under_way() {
     assert_eq!(world.nodes[0].room.room(), 10 - of_others, "their sheets have not come");
     for index in 0..10 {
         let (holder, replica) = (world.holders(index)[0], replica(UID, index));
-        let token = world.nodes[holder].desk.claims[&replica];
-        world.call(0, |room, now, desk, out| {
-            room.saw_claim(now, &replica, &id(holder), token, desk, out)
+        let token = world.nodes[holder].context.claims[&replica];
+        world.call(0, |room, now, context, out| {
+            room.saw_claim(now, &replica, &id(holder), token, context, out)
         });
     }
     assert_eq!(world.nodes[0].room.room(), 10);
-    world.open(0, world.lot(10..16));
+    world.open(0, world.offer(10..16));
     world.run(SECOND);
     assert_eq!(world.count(0, is_settled), 16);
 }
@@ -403,7 +401,7 @@ fn an_owner_has_a_bounded_number_of_places_under_way() {
 #[test]
 fn each_winner_gets_places_that_follow_one_another() {
     let mut world = World::new(3, 5);
-    world.open(0, world.lot(0..30));
+    world.open(0, world.offer(0..30));
     world.run(SECOND);
     let holders: Vec<usize> = (0..30).map(|index| world.holders(index)[0]).collect();
     let changes = holders.windows(2).filter(|pair| pair[0] != pair[1]).count();
@@ -420,7 +418,8 @@ fn guardians_know_of_an_open_award_until_it_is_claimed_or_lapses() {
     world.fill(0, 0);
     world.fill(2, 0);
     world.fill(3, 0);
-    let guarded = |world: &World| Lot { guardians: vec![id(0), id(2), id(3)], ..world.lot([0]) };
+    let guarded =
+        |world: &World| Offer { guardians: vec![id(0), id(2), id(3)], ..world.offer([0]) };
     world.open(0, guarded(&world));
     world.run(SECOND / 10);
     let open = world.nodes[2].room.open_awards(&UID);
@@ -429,13 +428,13 @@ fn guardians_know_of_an_open_award_until_it_is_claimed_or_lapses() {
     assert!(open[0].until > world.now);
     assert!(world.nodes[1].room.open_awards(&UID).is_empty(), "the winner is no guardian");
     // One sees the claim, one does not, and one learns that the winner died.
-    world.call(2, |room, now, desk, out| {
+    world.call(2, |room, now, context, out| {
         room.saw_claim(
             now,
             &replica(UID, 0),
             &id(1),
             Token { counter: 1, by: id(0), incarnation: 1 },
-            desk,
+            context,
             out,
         )
     });
@@ -444,8 +443,8 @@ fn guardians_know_of_an_open_award_until_it_is_claimed_or_lapses() {
     assert!(world.nodes[3].room.open_awards(&UID).is_empty());
     let lapsed = |fact: &Fact| matches!(fact, Fact::AwardLapsed { .. });
     assert_eq!((world.count(2, lapsed), world.count(3, lapsed)), (0, 1));
-    world.nodes[1].desk.claims.clear();
-    world.nodes[1].room.free(&replica(UID, 0));
+    world.nodes[1].context.claims.clear();
+    world.free(1, &replica(UID, 0));
     world.open(0, guarded(&world));
     world.run(SECOND / 10);
     world.kill(1);
@@ -461,10 +460,10 @@ fn closing_for_a_workload_releases_everybody() {
         Message::Bid { .. } if from == 2 => Fate::Lose,
         _ => Fate::Deliver,
     });
-    world.open(0, world.lot([0]));
+    world.open(0, world.offer([0]));
     world.run(Duration::from_millis(20));
     assert_ne!(world.nodes[0].room.reserved(), Resources::default());
-    world.call(0, |room, now, desk, out| room.close_all_for(now, &UID, desk, out));
+    world.call(0, |room, now, context, out| room.close_all_for(now, &UID, context, out));
     world.run(Duration::from_millis(20));
     world.assert_nothing_reserved();
     assert!(!world.nodes[0].room.is_under_way(&replica(UID, 0)));
@@ -482,15 +481,15 @@ fn two_owners_that_award_one_place_to_one_node_make_one_claim() {
         _ => Fate::Deliver,
     });
     for (owner, counter) in [(0, 3), (1, 8)] {
-        let mut lot = world.lot([0]);
-        lot.places[0].counter = counter;
-        world.open(owner, lot);
+        let mut offer = world.offer([0]);
+        offer.places[0].counter = counter;
+        world.open(owner, offer);
         // Node 2 bids at both before it knows of either award.
         world.run(Duration::from_micros(200));
     }
     world.run(SECOND / 10);
     assert_eq!(world.holders(0), [2]);
-    assert_eq!(world.nodes[2].room.committed(), SMALL);
+    assert_eq!(world.committed(2), SMALL);
     let refused =
         |fact: &Fact| matches!(fact, Fact::Reopen { why: NotTaken::Refused(Refusal::Holds), .. });
     assert_eq!(world.count(1, refused), 1);
@@ -501,14 +500,14 @@ fn two_owners_that_award_one_place_to_one_node_make_one_claim() {
 #[test]
 fn the_largest_award_fits_a_frame() {
     let mut world = two();
-    world.open(0, world.lot([0]));
+    world.open(0, world.offer([0]));
     world.run(SECOND);
     let mut summary = world.nodes[1].room.summaries(&replica(UID, 0))[0].as_ref().clone();
     let cooling = || Decline::Cooling { retry_ms: u32::MAX, reason: "x".repeat(MAX_REASON) };
     let price = crate::model::Price { share: u32::MAX, fetch: u32::MAX, spread: u32::MAX };
     let places = u32::MAX - MAX_PLACES as u32..u32::MAX;
     summary.places =
-        places.clone().map(|index| (Place::Index(index), "x".repeat(MAX_REASON))).collect();
+        places.clone().map(|index| (Place::Ordinal(index), "x".repeat(MAX_REASON))).collect();
     summary.bids = vec![(id(0), vec![price; MAX_PRICES]); MAX_LINES];
     summary.declines = vec![(id(0), NoBid::Declined(cooling())); MAX_LINES];
     summary.not_asked = vec![(id(0), NotAsked::Lately(NoBid::Declined(cooling()))); MAX_LINES];
@@ -526,7 +525,7 @@ fn the_largest_award_fits_a_frame() {
     };
     summary.awards = places
         .clone()
-        .map(|index| Won { place: Place::Index(index), to: id(1), token, price })
+        .map(|index| Won { place: Place::Ordinal(index), to: id(1), token, price })
         .collect();
     let message =
         Message::Award { awards: places.map(award).collect(), summary: Box::new(summary) };
@@ -541,7 +540,7 @@ fn what_an_honest_peer_would_not_say_changes_nothing() {
     let mut world = World::new(3, 9);
     let foreign = AuctionId { owner: id(1), number: 7 };
     let announce = |auction, places: Vec<u32>| {
-        let places = places.into_iter().map(Place::Index).collect();
+        let places = places.into_iter().map(Place::Ordinal).collect();
         Message::Announce(Announce {
             auction,
             uid: UID,
@@ -579,7 +578,9 @@ fn what_an_honest_peer_would_not_say_changes_nothing() {
     ];
     for message in cases {
         let text = format!("{message:?}");
-        world.call(0, |room, now, desk, out| room.handle_message(now, id(1), message, desk, out));
+        world.call(0, |room, now, context, out| {
+            room.handle_message(now, id(1), message, context, out)
+        });
         assert!(world.nodes[0].facts.pop().is_some_and(|fact| is_misbehaved(&fact)), "{text}");
     }
     world.assert_nothing_reserved();

@@ -25,13 +25,13 @@ fn the_cheapest_wins_and_nothing_stays_reserved() {
     world.fill(0, 50);
     world.fill(1, 70);
     world.fill(2, 30);
-    world.open(0, world.lot([0]));
+    world.open(0, world.offer([0]));
     world.run(SECOND);
     assert_eq!(world.holders(0), [1]);
     assert_eq!(world.count(0, is_settled), 1);
     assert_eq!(world.count(0, is_reopen), 0);
     world.assert_nothing_reserved();
-    assert_eq!(world.nodes[1].room.committed().memory, NODE.memory - 69 * SMALL.memory);
+    assert_eq!(world.committed(1).memory, NODE.memory - 69 * SMALL.memory);
 }
 
 #[test]
@@ -39,7 +39,7 @@ fn equal_prices_go_to_the_lower_id_whatever_the_seed() {
     let lowest = (0..4).min_by_key(|n| id(*n)).unwrap();
     for seed in 0..10 {
         let mut world = World::new(4, seed);
-        world.open(1, world.lot([0]));
+        world.open(1, world.offer([0]));
         world.run(SECOND);
         assert_eq!(world.holders(0), [lowest]);
     }
@@ -48,7 +48,7 @@ fn equal_prices_go_to_the_lower_id_whatever_the_seed() {
 #[test]
 fn a_lone_node_takes_it_within_the_call() {
     let mut world = World::new(1, 1);
-    world.open(0, world.lot([0]));
+    world.open(0, world.offer([0]));
     assert_eq!(world.holders(0), [0]);
     assert!(world.nodes[0].room.is_under_way(&replica(UID, 0)), "until the claim is on disk");
     world.run(SECOND);
@@ -62,7 +62,7 @@ fn replicas_spread_before_they_pile_up() {
     world.fill(0, 90);
     world.fill(1, 20);
     world.fill(2, 60);
-    world.open(0, world.lot(0..3));
+    world.open(0, world.offer(0..3));
     world.run(SECOND / 10);
     // Each had bid for all three, and is told at once that it keeps one.
     world.assert_nothing_reserved();
@@ -75,7 +75,7 @@ fn replicas_spread_before_they_pile_up() {
 fn bytes_to_fetch_count() {
     let mut world = World::new(2, 3);
     for (n, fetch) in [(0, 0), (1, 500 * MIB)] {
-        world.nodes[n].desk.known.insert((UID, GENERATION), (SMALL, Ok(()), fetch));
+        world.nodes[n].context.known.insert((UID, GENERATION), (SMALL, Ok(()), fetch));
     }
     let mut without = World::new(2, 3);
     // Node 0 is a quarter full: alone that would lose, but node 1 would have to fetch for longer
@@ -83,7 +83,7 @@ fn bytes_to_fetch_count() {
     world.fill(0, 75);
     without.fill(0, 75);
     for (world, winner) in [(&mut world, 0), (&mut without, 1)] {
-        world.open(0, world.lot([0]));
+        world.open(0, world.offer([0]));
         world.run(SECOND);
         assert_eq!(world.holders(0), [winner]);
     }
@@ -94,7 +94,7 @@ fn nobody_is_filled_beyond_its_capacity() {
     let mut world = World::new(3, 4);
     (0..3).for_each(|n| world.fill(n, 5));
     for round in 0..3 {
-        world.open(round, world.lot((round as u32 * 10)..(round as u32 * 10 + 10)));
+        world.open(round, world.offer((round as u32 * 10)..(round as u32 * 10 + 10)));
     }
     world.run(SECOND * 20);
     let placed: usize = (0..30).map(|index| world.holders(index).len()).sum();
@@ -107,16 +107,16 @@ fn what_nobody_can_take_is_told_with_reasons_that_count_nodes() {
     let mut world = World::new(5, 5);
     world.fill(0, 0);
     world.fill(1, 0);
-    world.nodes[2].desk.known.insert((UID, GENERATION), (SMALL, Err(Unfit::Memory(5 * MIB)), 0));
-    world.nodes[3].desk.leaving = true;
-    world.nodes[4].desk.read_only = true;
-    let mut lot = world.lot([0, 1]);
+    world.nodes[2].context.known.insert((UID, GENERATION), (SMALL, Err(Unfit::Memory(5 * MIB)), 0));
+    world.nodes[3].context.leaving = true;
+    world.nodes[4].context.read_only = true;
+    let mut offer = world.offer([0, 1]);
     let label = Unfit::Label { name: "arch".into(), value: "arm64".into() };
-    lot.excluded = vec![(id(6), label.clone()), (id(7), label.clone()), (id(8), label)];
-    world.open(0, lot);
+    offer.excluded = vec![(id(6), label.clone()), (id(7), label.clone()), (id(8), label)];
+    world.open(0, offer);
     world.run(SECOND * 10);
     let (places, why) = unplaceable(&world, 0);
-    assert_eq!(places, [Place::Index(0), Place::Index(1)]);
+    assert_eq!(places, [Place::Ordinal(0), Place::Ordinal(1)]);
     assert_eq!(
         why,
         [
@@ -139,7 +139,7 @@ fn each_further_failure_is_tried_again_later() {
     let mut world = World::new(1, 5);
     world.fill(0, 0);
     for _ in 0..4 {
-        world.open(0, world.lot([0]));
+        world.open(0, world.offer([0]));
         world.run(SECOND * 10);
     }
     let waits: Vec<u64> = world.nodes[0]
@@ -160,14 +160,14 @@ fn each_further_failure_is_tried_again_later() {
 fn a_small_sample_is_asked_first_and_widened_until_the_one_with_room_is_found() {
     let mut world = World::new(60, 6);
     (0..59).for_each(|n| world.fill(n, 0));
-    world.open(0, world.lot([0]));
+    world.open(0, world.offer([0]));
     assert_eq!(asked(&world.transcript).len(), 7, "eight with the owner itself");
     world.run(SECOND * 2);
     assert_eq!(world.holders(0), [59]);
     let first: BTreeSet<String> = asked(&world.transcript).into_iter().collect();
     // Who had no room is not asked again for a while.
     world.transcript.clear();
-    world.open(0, world.lot([1]));
+    world.open(0, world.offer([1]));
     world.run(SECOND / 2);
     let again: Vec<String> = asked(&world.transcript)
         .into_iter()
@@ -187,14 +187,14 @@ fn asked(transcript: &[String]) -> Vec<String> {
 fn whoever_hears_of_the_workload_a_little_later_bids_as_soon_as_it_does() {
     let mut world = World::new(3, 7);
     for n in 1..3 {
-        world.nodes[n].desk.known.clear();
+        world.nodes[n].context.known.clear();
     }
-    world.open(0, world.lot([0, 1]));
+    world.open(0, world.offer([0, 1]));
     world.run(Duration::from_millis(8));
     assert_eq!(world.winners.len(), 0, "the owner waits a moment for those that cannot know yet");
     for n in 1..3 {
-        world.nodes[n].desk.known.insert((UID, GENERATION), (SMALL, Ok(()), 0));
-        world.call(n, |room, now, desk, out| room.learned(now, &UID, desk, out));
+        world.nodes[n].context.known.insert((UID, GENERATION), (SMALL, Ok(()), 0));
+        world.call(n, |room, now, context, out| room.learned(now, &UID, context, out));
     }
     world.run(Duration::from_millis(8));
     let holders: Vec<usize> = (0..2).flat_map(|index| world.holders(index)).collect();
@@ -206,12 +206,12 @@ fn whoever_hears_of_the_workload_a_little_later_bids_as_soon_as_it_does() {
 fn whoever_hears_of_a_scaling_up_a_little_later_bids_as_soon_as_it_does() {
     let mut world = World::new(2, 7);
     world.fill(0, 0);
-    world.nodes[1].desk.replicas = Some(1);
-    world.open(0, world.lot([1]));
+    world.nodes[1].context.replicas = Some(1);
+    world.open(0, world.offer([1]));
     world.run(Duration::from_millis(8));
     assert_eq!(world.winners.len(), 0);
-    world.nodes[1].desk.replicas = Some(2);
-    world.call(1, |room, now, desk, out| room.learned(now, &UID, desk, out));
+    world.nodes[1].context.replicas = Some(2);
+    world.call(1, |room, now, context, out| room.learned(now, &UID, context, out));
     world.run(Duration::from_millis(8));
     assert_eq!(world.holders(1), [1]);
 }
@@ -219,8 +219,8 @@ fn whoever_hears_of_a_scaling_up_a_little_later_bids_as_soon_as_it_does() {
 #[test]
 fn who_never_hears_of_it_does_not_hold_the_others_up_for_long() {
     let mut world = World::new(3, 8);
-    world.nodes[2].desk.known.clear();
-    world.open(0, world.lot([0]));
+    world.nodes[2].context.known.clear();
+    world.open(0, world.offer([0]));
     world.run(Duration::from_millis(100));
     assert_eq!(world.holders(0).len(), 1);
 }
@@ -235,18 +235,18 @@ fn room_that_is_only_reserved_is_worth_waiting_for() {
         auction: world.auction(0, 1_000),
         uid: UID,
         generation: GENERATION,
-        places: vec![Place::Index(9)],
+        places: vec![Place::Ordinal(9)],
         answer_ms: 100,
         hold_ms: 700,
     };
-    world.call(1, |room, now, desk, out| {
-        room.handle_message(now, id(0), Message::Announce(announce), desk, out)
+    world.call(1, |room, now, context, out| {
+        room.handle_message(now, id(0), Message::Announce(announce), context, out)
     });
     world.rule = Box::new(|_, _, message| match message {
         Message::Release { auction } if auction.number & 0xffff == 1_000 => Fate::Lose,
         _ => Fate::Deliver,
     });
-    world.open(0, world.lot([0]));
+    world.open(0, world.offer([0]));
     world.run(Duration::from_millis(500));
     assert_eq!(world.holders(0), [], "busy is not no");
     world.run(SECOND);
@@ -263,12 +263,12 @@ fn a_bidder_bounds_what_one_owner_can_reserve() {
             auction: world.auction(owner, number),
             uid: UID,
             generation: GENERATION,
-            places: vec![Place::Index(0)],
+            places: vec![Place::Ordinal(0)],
             answer_ms: 100,
             hold_ms: u32::MAX,
         };
-        world.call(2, |room, now, desk, out| {
-            room.handle_message(now, id(owner), Message::Announce(announce), desk, out)
+        world.call(2, |room, now, context, out| {
+            room.handle_message(now, id(owner), Message::Announce(announce), context, out)
         });
         world.nodes[2].room.reserved().memory / SMALL.memory
     };
@@ -287,7 +287,7 @@ fn a_replica_that_failed_here_is_left_to_others_longer_and_longer() {
     world.fill(1, 1); // Dear, but it has not failed there.
     let now = world.now;
     world.nodes[0].room.cool(now, replica(UID, 0), GENERATION, "trap: unreachable");
-    world.open(0, world.lot([0, 1]));
+    world.open(0, world.offer([0, 1]));
     world.run(SECOND);
     assert_eq!((world.holders(0), world.holders(1)), (vec![1], vec![0]));
     let summary = &world.nodes[0].room.summaries(&replica(UID, 0))[0];
@@ -300,13 +300,13 @@ fn a_replica_that_failed_here_is_left_to_others_longer_and_longer() {
         alone.nodes[0].room.cool(now, replica(UID, 0), GENERATION, "trap: unreachable");
         while alone.holders(0).is_empty() {
             alone.run(SECOND);
-            alone.open(0, alone.lot([0]));
+            alone.open(0, alone.offer([0]));
             alone.run(SECOND);
         }
         cools_for.push(alone.now.since(now).as_secs());
-        alone.nodes[0].desk.claims.clear();
-        alone.nodes[0].room.free(&replica(UID, 0));
-        alone.nodes[0].desk.seen.clear();
+        alone.nodes[0].context.claims.clear();
+        alone.free(0, &replica(UID, 0));
+        alone.nodes[0].context.seen.clear();
     }
     assert!(cools_for.is_sorted_by(|a, b| a < b), "{cools_for:?}");
 
@@ -314,9 +314,9 @@ fn a_replica_that_failed_here_is_left_to_others_longer_and_longer() {
     let fixed = Digest([66; 32]);
     let now = alone.now;
     alone.nodes[0].room.cool(now, replica(UID, 0), GENERATION, "trap: unreachable");
-    alone.nodes[0].desk.known.insert((UID, fixed), (SMALL, Ok(()), 0));
-    let lot = Lot { generation: fixed, ..alone.lot([0]) };
-    alone.open(0, lot);
+    alone.nodes[0].context.known.insert((UID, fixed), (SMALL, Ok(()), 0));
+    let offer = Offer { generation: fixed, ..alone.offer([0]) };
+    alone.open(0, offer);
     assert_eq!(alone.holders(0), [0]);
 }
 
@@ -326,7 +326,7 @@ fn what_somebody_holds_is_awarded_to_nobody() {
     for seed in 0..10 {
         let mut world = World::new(3, seed);
         world.hold(0, 1);
-        world.open(1, world.lot([0, 1, 2]));
+        world.open(1, world.offer([0, 1, 2]));
         world.run(SECOND);
         assert_eq!(world.holders(1), [0], "seed {seed}");
         assert_eq!(
@@ -349,9 +349,9 @@ fn who_bids_for_nothing_still_says_what_it_holds() {
         if is_full {
             world.fill(0, 1);
         } else {
-            world.nodes[0].desk.read_only = true;
+            world.nodes[0].context.read_only = true;
         }
-        world.open(1, world.lot([0, 1]));
+        world.open(1, world.offer([0, 1]));
         world.run(SECOND);
         assert_eq!((world.holders(0), world.holders(1)), (vec![1], vec![0]), "{is_full}");
         let summary = &world.nodes[1].room.summaries(&replica(UID, 0))[0];
@@ -371,8 +371,8 @@ fn who_bids_for_nothing_still_says_what_it_holds() {
 fn what_a_leaving_node_holds_is_awarded_to_another() {
     let mut world = World::new(2, 12);
     world.hold(0, 0);
-    world.nodes[0].desk.leaving = true;
-    world.open(1, world.lot([0]));
+    world.nodes[0].context.leaving = true;
+    world.open(1, world.offer([0]));
     world.run(SECOND);
     assert_eq!(world.holders(0), [0, 1]);
 }
@@ -384,11 +384,11 @@ fn a_claim_that_is_not_on_disk_holds_nothing() {
     world.fill(1, 1);
     world.fill(2, 2);
     world.fsync = 60 * SECOND;
-    world.open(1, world.lot([0]));
+    world.open(1, world.offer([0]));
     world.run(SECOND / 10);
     assert_eq!(world.holders(0), [0]);
     world.fsync = Duration::from_millis(2);
-    world.open(2, world.lot([0]));
+    world.open(2, world.offer([0]));
     world.run(SECOND);
     assert_eq!(world.holders(0), [0, 2]);
 }
@@ -399,11 +399,11 @@ fn owner_and_winner_can_tell_how_it_went() {
     world.fill(0, 20);
     world.fill(1, 80);
     world.fill(2, 0);
-    let mut lot = world.lot([3]);
-    lot.candidates.truncate(3);
-    lot.excluded = vec![(id(3), Unfit::Cpu(9))];
-    lot.places[0].why = "its node n9 is down: 2 of 2 observers".into();
-    world.open(0, lot);
+    let mut offer = world.offer([3]);
+    offer.candidates.truncate(3);
+    offer.excluded = vec![(id(3), Unfit::Cpu(9))];
+    offer.places[0].why = "its node n9 is down: 2 of 2 observers".into();
+    world.open(0, offer);
     world.run(SECOND);
     for n in [0, 1] {
         let summaries = world.nodes[n].room.summaries(&replica(UID, 3));
@@ -411,7 +411,7 @@ fn owner_and_winner_can_tell_how_it_went() {
         let summary = &summaries[0];
         assert_eq!(
             summary.places,
-            [(Place::Index(3), "its node n9 is down: 2 of 2 observers".to_owned())]
+            [(Place::Ordinal(3), "its node n9 is down: 2 of 2 observers".to_owned())]
         );
         let bidders: Vec<NodeId> = summary.bids.iter().map(|(node, _)| *node).collect();
         assert_eq!(bidders, [id(1), id(0)], "the cheapest first");
@@ -430,14 +430,14 @@ fn owner_and_winner_can_tell_how_it_went() {
 fn more_places_than_fit_into_one_auction_are_put_up_in_turn() {
     let mut world = World::new(3, 14);
     let wanted = MAX_PLACES as u32 + 20;
-    world.open(0, world.lot(0..wanted));
+    world.open(0, world.offer(0..wanted));
     let left_out = world.nodes[0].facts.iter().find_map(|fact| match fact {
         Fact::Full { places, .. } => Some(places.len()),
         _ => None,
     });
     assert_eq!(left_out, Some(20));
     world.run(SECOND);
-    world.open(0, world.lot((0..wanted).filter(|index| world.holders(*index).is_empty())));
+    world.open(0, world.offer((0..wanted).filter(|index| world.holders(*index).is_empty())));
     world.run(SECOND);
     assert!((0..wanted).all(|index| world.holders(index).len() == 1));
 }
@@ -445,10 +445,10 @@ fn more_places_than_fit_into_one_auction_are_put_up_in_turn() {
 #[test]
 fn a_place_that_is_under_way_is_not_put_up_twice() {
     let mut world = World::new(3, 15);
-    world.open(0, world.lot([0, 1]));
-    world.open(0, world.lot([0, 1, 2]));
+    world.open(0, world.offer([0, 1]));
+    world.open(0, world.offer([0, 1, 2]));
     world.run(SECOND);
-    world.open(0, world.lot([]));
+    world.open(0, world.offer([]));
     assert!((0..3).all(|index| world.holders(index).len() == 1));
     assert_eq!(world.winners.len(), 3);
 }
@@ -458,8 +458,8 @@ fn the_same_seed_and_inputs_give_the_same_run() {
     let run = |seed| {
         let mut world = World::new(12, seed);
         (0..12).for_each(|n| world.fill(n, n as u64 % 4));
-        world.open(3, world.lot(0..5));
-        world.open(4, world.lot(5..9));
+        world.open(3, world.offer(0..5));
+        world.open(4, world.offer(5..9));
         world.run(SECOND * 10);
         world.transcript
     };

@@ -17,7 +17,7 @@ fn an_owner_may_die_after_any_message() {
         for k in 0..60 {
             let mut world = World::new(4, 20);
             world.fill(0, 0);
-            world.open(0, Lot { guardians: vec![id(1), id(2)], ..world.lot(0..4) });
+            world.open(0, Offer { guardians: vec![id(1), id(2)], ..world.offer(0..4) });
             world.run_until_delivered(k);
             world.kill(0);
             if told {
@@ -30,17 +30,13 @@ fn an_owner_may_die_after_any_message() {
             world.run(SECOND * 20);
             world.assert_nothing_reserved();
             for n in 1..4 {
-                let claims = world.nodes[n].desk.claims.len() as u64;
-                assert_eq!(
-                    world.nodes[n].room.committed().memory,
-                    claims * SMALL.memory,
-                    "after {k} messages"
-                );
+                let claims = world.nodes[n].context.claims.len() as u64;
+                assert_eq!(world.committed(n).memory, claims * SMALL.memory, "after {k} messages");
             }
             // The heir closes the gap that is left.
             let missing: Vec<u32> =
                 (0..4).filter(|index| world.holders(*index).is_empty()).collect();
-            world.open(1, world.lot(missing));
+            world.open(1, world.offer(missing));
             world.run(SECOND * 2);
             assert!((0..4).all(|index| world.holders(index).len() == 1), "after {k} messages");
         }
@@ -51,7 +47,7 @@ fn an_owner_may_die_after_any_message() {
 fn a_refused_award_under_a_forged_signature_or_a_spent_reservation_wins_nothing() {
     let mut world = World::new(2, 21);
     world.fill(0, 0);
-    world.open(0, world.lot([0]));
+    world.open(0, world.offer([0]));
     world.run(SECOND);
     let summary = world.nodes[1].room.summaries(&replica(UID, 0))[0].as_ref().clone();
     let award = |auction: AuctionId, counter: u64| Award {
@@ -66,7 +62,9 @@ fn a_refused_award_under_a_forged_signature_or_a_spent_reservation_wins_nothing(
     let forged = Signed::sign(award(summary.auction, 9), &keys(3), &CLUSTER).wire();
     for awards in [vec![late], vec![forged]] {
         let message = Message::Award { awards, summary: Box::new(summary.clone()) };
-        world.call(1, |room, now, desk, out| room.handle_message(now, id(0), message, desk, out));
+        world.call(1, |room, now, context, out| {
+            room.handle_message(now, id(0), message, context, out)
+        });
     }
     assert!(world.holders(1).is_empty());
     assert_eq!(world.winners.len(), 1);
@@ -114,7 +112,7 @@ proptest! {
         let mut world = World::new(5, seed);
         left.iter().enumerate().for_each(|(n, left)| world.fill(n, *left));
         for n in &unknowing {
-            world.nodes[*n].desk.known.clear();
+            world.nodes[*n].context.known.clear();
         }
         let mut dice = seed | 1;
         world.rule = Box::new(move |_, _, _| {
@@ -132,13 +130,13 @@ proptest! {
             match step {
                 Step::Open { owner, places } if world.nodes[owner].alive => {
                     let missing = places.into_iter().filter(|index| world.holders(*index).is_empty());
-                    let lot = world.lot(missing.collect::<Vec<_>>());
-                    world.open(owner, lot);
+                    let offer = world.offer(missing.collect::<Vec<_>>());
+                    world.open(owner, offer);
                 }
                 Step::Run { ms } => world.run(Duration::from_millis(ms)),
                 Step::Release { node } => {
-                    if let Some((gone, _)) = world.nodes[node].desk.claims.pop_first() {
-                        world.nodes[node].room.free(&gone);
+                    if let Some((gone, _)) = world.nodes[node].context.claims.pop_first() {
+                        world.free(node, &gone);
                     }
                 }
                 Step::Kill { node } if world.nodes.iter().filter(|node| node.alive).count() > 2 => {
@@ -146,22 +144,22 @@ proptest! {
                     world.tell_down(node);
                 }
                 Step::Close { owner } => {
-                    world.call(owner, |room, now, desk, out| room.close_all_for(now, &UID, desk, out));
+                    world.call(owner, |room, now, context, out| room.close_all_for(now, &UID, context, out));
                 }
                 Step::Cool { node, index } => {
                     let now = world.now;
                     world.nodes[node].room.cool(now, replica(UID, index), GENERATION, "failed");
                 }
                 Step::Learn { node } => {
-                    world.nodes[node].desk.known.insert((UID, GENERATION), (SMALL, Ok(()), 0));
-                    world.call(node, |room, now, desk, out| room.learned(now, &UID, desk, out));
+                    world.nodes[node].context.known.insert((UID, GENERATION), (SMALL, Ok(()), 0));
+                    world.call(node, |room, now, context, out| room.learned(now, &UID, context, out));
                 }
                 Step::SawClaims { node } => {
                     let alive: Vec<usize> = (0..5).filter(|other| world.nodes[*other].alive).collect();
                     for other in alive {
-                        for (replica, token) in world.nodes[other].desk.claims.clone() {
-                            world.call(node, |room, now, desk, out| {
-                                room.saw_claim(now, &replica, &id(other), token, desk, out)
+                        for (replica, token) in world.nodes[other].context.claims.clone() {
+                            world.call(node, |room, now, context, out| {
+                                room.saw_claim(now, &replica, &id(other), token, context, out)
                             });
                         }
                     }

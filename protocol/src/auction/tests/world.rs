@@ -1,7 +1,7 @@
 //! A small network of auction rooms: seeded delays, faults by rule, a disk that takes its time, and
 //! claims as they would be kept by the node.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 
 use crate::auction::*;
 use crate::model::out::Outgoing;
-use crate::model::{AuctionId, Place, Unfit, WallClock};
+use crate::model::{AuctionId, Place, ResourceSum, Unfit, WallClock};
 
 pub(super) const CLUSTER: ClusterId = ClusterId([9; 32]);
 pub(super) const UID: Digest = Digest([5; 32]);
@@ -33,7 +33,7 @@ pub(super) fn id(n: usize) -> NodeId {
 }
 
 pub(super) fn replica(uid: Digest, index: u32) -> ReplicaId {
-    ReplicaId { uid, place: Place::Index(index) }
+    ReplicaId { uid, place: Place::Ordinal(index) }
 }
 
 /// What a replica needs, whether the device can run it, bytes to fetch.
@@ -41,18 +41,22 @@ pub(super) type Wish = (Resources, Result<(), Unfit>, u64);
 
 /// What a node knows besides its auctions.
 #[derive(Clone, Debug, Default)]
-pub(super) struct TestDesk {
+pub(super) struct TestContext {
     /// By uid and generation.
     pub(super) known: BTreeMap<(Digest, Digest), Wish>,
     /// Replicas wished for; none bounds nothing.
     pub(super) replicas: Option<u32>,
     pub(super) claims: BTreeMap<ReplicaId, Token>,
+    /// Claims that are not on disk yet.
+    pub(super) writing: BTreeSet<ReplicaId>,
+    /// What the claims take, and what fills the node besides.
+    pub(super) committed: BTreeMap<ReplicaId, Resources>,
     pub(super) seen: BTreeMap<ReplicaId, Token>,
     pub(super) read_only: bool,
     pub(super) leaving: bool,
 }
 
-impl Desk for TestDesk {
+impl BidContext for TestContext {
     fn look(&self, uid: &Digest, generation: &Digest) -> Look {
         let here = self.claims.keys().filter(|replica| replica.uid == *uid).count();
         self.known.get(&(*uid, *generation)).map_or(
@@ -66,13 +70,24 @@ impl Desk for TestDesk {
         )
     }
 
-    fn wants(&self, replica: &ReplicaId) -> bool {
-        let Place::Index(index) = replica.place;
+    fn is_open(&self, replica: &ReplicaId) -> bool {
+        let Place::Ordinal(index) = replica.place else { return false };
         self.replicas.is_none_or(|replicas| index < replicas)
     }
 
-    fn claimed_under(&self, replica: &ReplicaId) -> Option<Token> {
-        self.claims.get(replica).copied()
+    fn own_claim(&self, replica: &ReplicaId) -> Option<OwnClaim> {
+        let token = *self.claims.get(replica)?;
+        Some(OwnClaim { token, is_written: !self.writing.contains(replica) })
+    }
+
+    fn committed(&self) -> ResourceSum {
+        let mut sum = ResourceSum::default();
+        self.committed.values().for_each(|resources| sum.add(*resources, 1));
+        sum
+    }
+
+    fn stopping(&self) -> ResourceSum {
+        ResourceSum::default()
     }
 
     fn seen(&self, replica: &ReplicaId) -> Option<Token> {
@@ -98,7 +113,7 @@ impl Desk for TestDesk {
 
 pub(super) struct Node {
     pub(super) room: Auction,
-    pub(super) desk: TestDesk,
+    pub(super) context: TestContext,
     pub(super) alive: bool,
     pub(super) facts: Vec<Fact>,
 }
@@ -144,9 +159,9 @@ impl World {
             bytes[..8].copy_from_slice(&seed.to_le_bytes());
             let mut room = Auction::new(config.clone(), id(n), keys(n), CLUSTER, 1, bytes);
             room.set_capacity(NODE);
-            let mut desk = TestDesk::default();
-            desk.known.insert((UID, GENERATION), (SMALL, Ok(()), 0));
-            Node { room, desk, alive: true, facts: Vec::new() }
+            let mut context = TestContext::default();
+            context.known.insert((UID, GENERATION), (SMALL, Ok(()), 0));
+            Node { room, context, alive: true, facts: Vec::new() }
         };
         World {
             nodes: (0..count).map(node).collect(),
@@ -166,17 +181,17 @@ impl World {
         (0..self.nodes.len()).find(|n| id(*n) == *node).expect("a node of this world")
     }
 
-    /// A lot of UID's places, all nodes but the dead being candidates.
-    pub(super) fn lot(&self, places: impl IntoIterator<Item = u32>) -> Lot {
-        Lot {
+    /// A offer of UID's places, all nodes but the dead being candidates.
+    pub(super) fn offer(&self, places: impl IntoIterator<Item = u32>) -> Offer {
+        Offer {
             uid: UID,
             name: "web".parse().unwrap(),
             generation: GENERATION,
             resources: SMALL,
             places: places
                 .into_iter()
-                .map(|index| LotPlace {
-                    place: Place::Index(index),
+                .map(|index| OfferPlace {
+                    place: Place::Ordinal(index),
                     counter: 1,
                     why: "never placed".into(),
                 })
@@ -187,27 +202,45 @@ impl World {
         }
     }
 
-    pub(super) fn open(&mut self, owner: usize, lot: Lot) {
-        self.call(owner, |room, now, desk, out| room.open(now, lot, desk, out));
+    pub(super) fn open(&mut self, owner: usize, offer: Offer) {
+        self.call(owner, |room, now, context, out| room.open(now, offer, context, out));
     }
 
-    /// Lets one room work, and does what it asks for.
+    /// Lets one room work, does what it asks for, and hands it its messages to itself.
     pub(super) fn call(
         &mut self,
         n: usize,
-        work: impl FnOnce(&mut Auction, Time, &TestDesk, &mut Out<Message>) -> Vec<Fact>,
+        work: impl FnOnce(&mut Auction, Time, &TestContext, &mut Out<Message>) -> Vec<Fact>,
     ) {
+        let mut to_itself = VecDeque::from(self.call_once(n, work));
+        while let Some(message) = to_itself.pop_front() {
+            to_itself.extend(self.call_once(n, |room, now, context, out| {
+                room.handle_message(now, id(n), message, context, out)
+            }));
+        }
+    }
+
+    fn call_once(
+        &mut self,
+        n: usize,
+        work: impl FnOnce(&mut Auction, Time, &TestContext, &mut Out<Message>) -> Vec<Fact>,
+    ) -> Vec<Message> {
         let mut out = Out::new();
         let node = &mut self.nodes[n];
         if !node.alive {
-            return;
+            return Vec::new();
         }
-        let facts = work(&mut node.room, self.now, &node.desk, &mut out);
+        let facts = work(&mut node.room, self.now, &node.context, &mut out);
+        let mut to_itself = Vec::new();
         while let Some(outgoing) = out.pop() {
             let Outgoing::Send { to, message, .. } = outgoing else {
                 panic!("only sends are expected")
             };
             let to = self.index_of(&to);
+            if to == n {
+                to_itself.push(message);
+                continue;
+            }
             self.transcript.push(format!("{} {n}->{to} {message:?}", self.now.as_micros()));
             let delay = match (self.rule)(n, to, &message) {
                 Fate::Lose => continue,
@@ -222,6 +255,19 @@ impl World {
             self.nodes[n].facts.push(fact);
         }
         self.check(n);
+        to_itself
+    }
+
+    pub(super) fn committed(&self, n: usize) -> Resources {
+        self.nodes[n].context.committed().narrow()
+    }
+
+    /// The claim of a replica could not be made, or is gone.
+    pub(super) fn free(&mut self, n: usize, replica: &ReplicaId) {
+        let context = &mut self.nodes[n].context;
+        context.claims.remove(replica);
+        context.writing.remove(replica);
+        context.committed.remove(replica);
     }
 
     /// What a node does with a fact: claims what it won.
@@ -231,22 +277,19 @@ impl World {
         let winners = self.winners.entry((replica, token)).or_default();
         winners.insert(n);
         assert_eq!(winners.len(), 1, "{replica} was won by several nodes under one token");
-        let before = self.nodes[n].desk.claims.insert(replica, token);
+        let before = self.nodes[n].context.claims.insert(replica, token);
         assert_eq!(before, None, "{replica} was won by node {n}, which held it");
-        self.nodes[n].desk.seen.insert(replica, token);
+        self.nodes[n].context.writing.insert(replica);
+        self.nodes[n].context.committed.insert(replica, SMALL);
+        self.nodes[n].context.seen.insert(replica, token);
         self.push(self.fsync, Happening::Stored { node: n, award: award.clone() });
     }
 
     /// What must hold whatever happens.
     fn check(&self, n: usize) {
         let room = &self.nodes[n].room;
-        let promised = room.committed().plus(room.reserved());
+        let promised = self.committed(n).plus(room.reserved());
         assert!(NODE.holds(promised), "node {n} promised {promised:?}");
-        let claimed = self.nodes[n].desk.claims.len() as u64;
-        assert!(
-            room.committed().memory >= claimed * SMALL.memory,
-            "node {n} claims what it has not committed"
-        );
     }
 
     fn push(&mut self, after: Duration, happening: Happening) {
@@ -262,7 +305,7 @@ impl World {
         match (timer, event) {
             (Some((at, n)), event) if at <= until && event.is_none_or(|event| at <= event) => {
                 self.now = self.now.max(at);
-                self.call(n, |room, now, desk, out| room.handle_timeout(now, desk, out));
+                self.call(n, |room, now, context, out| room.handle_timeout(now, context, out));
             }
             (_, Some(at)) if at <= until => {
                 self.now = self.now.max(at);
@@ -278,13 +321,14 @@ impl World {
         match happening {
             Happening::Message { from, to, message } if self.nodes[to].alive => {
                 self.delivered += 1;
-                self.call(to, |room, now, desk, out| {
-                    room.handle_message(now, id(from), message, desk, out)
+                self.call(to, |room, now, context, out| {
+                    room.handle_message(now, id(from), message, context, out)
                 });
             }
             Happening::Stored { node, award } if self.nodes[node].alive => {
-                self.call(node, |room, now, desk, out| {
-                    room.claimed(now, std::slice::from_ref(&award), desk, out)
+                self.nodes[node].context.writing.remove(&award.replica);
+                self.call(node, |room, now, context, out| {
+                    room.claimed(now, std::slice::from_ref(&award), context, out)
                 });
             }
             Happening::Message { .. } | Happening::Stored { .. } => {}
@@ -311,7 +355,9 @@ impl World {
     pub(super) fn tell_down(&mut self, n: usize) {
         for other in (0..self.nodes.len()).filter(|other| *other != n) {
             if self.nodes[other].alive {
-                self.call(other, |room, now, desk, out| room.node_down(now, &id(n), desk, out));
+                self.call(other, |room, now, context, out| {
+                    room.node_down(now, &id(n), context, out)
+                });
             }
         }
     }
@@ -319,24 +365,25 @@ impl World {
     /// Fills a node so that `left` replicas still fit.
     pub(super) fn fill(&mut self, n: usize, left: u64) {
         let used = Resources { memory: NODE.memory - left * SMALL.memory, cpu: 0 };
-        let other = ReplicaId { uid: Digest([77; 32]), place: Place::Index(0) };
-        self.nodes[n].room.commit(other, used);
+        let other = ReplicaId { uid: Digest([77; 32]), place: Place::Ordinal(0) };
+        self.nodes[n].context.committed.insert(other, used);
     }
 
     /// A node claims a replica of UID, on disk, and nobody else knows.
     pub(super) fn hold(&mut self, n: usize, index: u32) {
-        self.nodes[n].room.commit(replica(UID, index), SMALL);
-        self.nodes[n]
-            .desk
-            .claims
-            .insert(replica(UID, index), Token { counter: 1, by: id(n), incarnation: 1 });
+        let context = &mut self.nodes[n].context;
+        context.committed.insert(replica(UID, index), SMALL);
+        let token = Token { counter: 1, by: id(n), incarnation: 1 };
+        context.claims.insert(replica(UID, index), token);
     }
 
     /// Who claims a replica of UID.
     pub(super) fn holders(&self, index: u32) -> Vec<usize> {
         let replica = replica(UID, index);
         (0..self.nodes.len())
-            .filter(|n| self.nodes[*n].alive && self.nodes[*n].desk.claims.contains_key(&replica))
+            .filter(|n| {
+                self.nodes[*n].alive && self.nodes[*n].context.claims.contains_key(&replica)
+            })
             .collect()
     }
 

@@ -61,11 +61,11 @@ fn phases_and_generations_travel_and_what_does_not_change_is_not_issued() {
     let slot = a.set_phase(&replica(0), long, WallClock(9)).unwrap();
     b.handle_slot(slot, &everyone).expect("a long reason is cut, not refused by the others");
 
-    let slot = a.set_generation(&replica(0), OLD, WallClock(11)).unwrap();
+    let slot = a.set_generation(&replica(0), OLD, Phase::Starting, WallClock(11)).unwrap();
     b.handle_slot(slot, &everyone).unwrap();
     let seen = b.of(&replica(0))[0].1;
     assert_eq!((seen.generation, &seen.phase), (OLD, &Phase::Starting));
-    assert_eq!(a.set_generation(&replica(0), OLD, WallClock(12)), None);
+    assert_eq!(a.set_generation(&replica(0), OLD, Phase::Starting, WallClock(12)), None);
 }
 
 #[test]
@@ -136,9 +136,10 @@ fn claims_of_one_slot_are_issued_once() {
     let starting = |index| Claim { phase: Phase::Starting, ..claim(replica(index), 2, 1) };
     let mut b = room(2);
     b.claim_all((0..3).map(starting).collect());
-    let slot = b.set_healthy(run[0].slot(), &run[1..4], WallClock(7)).unwrap();
+    let answer: Vec<_> = run[1..4].iter().map(|replica| (*replica, CURRENT)).collect();
+    let slot = b.set_healthy(run[0].slot(), &answer, WallClock(7)).unwrap();
     assert_eq!((healthy(&b), slot.claims[1].since), (2, WallClock(7)));
-    assert_eq!(b.set_healthy(run[0].slot(), &run[1..4], WallClock(8)), None, "no change");
+    assert_eq!(b.set_healthy(run[0].slot(), &answer, WallClock(8)), None, "no change");
 }
 
 /// One node that holds all of a large workload fills its slots evenly, up to the last.

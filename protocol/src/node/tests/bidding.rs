@@ -38,8 +38,8 @@ impl Bidding {
             Time::ZERO,
         ));
         bottle.input(Input::LinkUp { peer: owner });
-        let replica = ReplicaId { uid: wish.uid(), place: Place::Index(0) };
-        let generation = crate::model::claim::generation(&spec(1, 32 << 20));
+        let replica = ReplicaId { uid: wish.uid(), place: Place::Ordinal(0) };
+        let generation = spec(1, 32 << 20).revision();
         Bidding { bottle, me, owners, genesis: cluster.genesis, replica, generation }
     }
 
@@ -132,10 +132,13 @@ fn a_phase_is_not_told_before_the_claim_is_on_disk() {
     it.bottle.fetched = FetchOutcome::Unusable("no component".into());
     it.asked();
     it.hears(it.award());
+    let told = |it: &Bidding| {
+        it.bottle.told_all.iter().filter(|message| matches!(message, Message::Slot(_))).count()
+    };
+    assert_eq!(told(&it), 0, "of a claim that a power cut would take back");
+    it.bottle.input(Input::Stored { upto: PersistId(u64::MAX) });
     assert_eq!(it.bottle.node.own_claim(&it.replica).unwrap().phase.as_str(), "failing");
-    let told =
-        it.bottle.told_all.iter().filter(|message| matches!(message, Message::Slot(_))).count();
-    assert_eq!(told, 0, "of a claim that a power cut would take back");
+    assert_eq!(told(&it), 1);
 }
 
 /// Without that the owner would wait in vain, and the place would stay taken here, where nothing of

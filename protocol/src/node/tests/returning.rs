@@ -52,6 +52,7 @@ fn what_recovers_is_not_told_to_be_healthy_while_another_runs_it_well() {
     let since = WallClock(1_800_000_000_000);
     let name = "web".parse().unwrap();
     let claim = crate::model::Claim {
+        update: None,
         replica,
         name,
         generation,

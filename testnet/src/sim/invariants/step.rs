@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use shoal_protocol::auction;
 use shoal_protocol::claims::{self, awarded_under};
 use shoal_protocol::membership;
-use shoal_protocol::model::claim::generation;
+
 use shoal_protocol::model::codec;
 use shoal_protocol::model::{
     Change, Claim, Digest, NodeId, Queue, RawChange, ReplicaId, Resources, Slot, Token, Unverified,
@@ -113,7 +113,7 @@ impl World {
                         let body = raw.change.peek().ok()?;
                         let spec = body.value.spec()?;
                         Some((
-                            (body.uid.unwrap_or_else(|| raw.change.hash()), generation(&spec)),
+                            (body.uid.unwrap_or_else(|| raw.change.hash()), spec.revision()),
                             spec.resources,
                         ))
                     });

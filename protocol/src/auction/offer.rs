@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::model::{
-    Digest, NodeId, Place, ReplicaId, Resources, Token, Unfit, WallClock, WorkloadName,
+    Digest, NodeId, Place, ReplicaId, ResourceSum, Resources, Token, Unfit, WallClock, WorkloadName,
 };
 
 /// Places in one auction: so that an announcement and its bids stay small. A larger gap takes
@@ -12,7 +12,7 @@ pub const MAX_PLACES: usize = 64;
 
 /// What an owner puts up: missing places of one workload.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Lot {
+pub struct Offer {
     /// The workload.
     pub uid: Digest,
     /// What people call it.
@@ -22,7 +22,7 @@ pub struct Lot {
     /// What each replica needs; for `explain`, bidders look into their own copy of the wish.
     pub resources: Resources,
     /// The missing places.
-    pub places: Vec<LotPlace>,
+    pub places: Vec<OfferPlace>,
     /// Nodes that are up and fit by their static facts. May hold this node.
     pub candidates: Vec<NodeId>,
     /// Nodes that are up and do not fit, and why.
@@ -33,7 +33,7 @@ pub struct Lot {
 
 /// One missing place.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct LotPlace {
+pub struct OfferPlace {
     /// Which.
     pub place: Place,
     /// The least counter of the token to award it under.
@@ -43,26 +43,38 @@ pub struct LotPlace {
 }
 
 /// What the room asks its node while it works. Answers must not change during one call.
-pub trait Desk {
-    /// What is known of this generation of a workload, for a bid.
+pub trait BidContext {
+    /// What this node knows of a generation of a workload, for a bid.
     fn look(&self, uid: &Digest, generation: &Digest) -> Look;
-    /// Whether this place of a known workload is wished for and nobody who is up runs it well, as
-    /// far as this node knows. Generations do not tell: one that wishes for fewer or more replicas
-    /// is still the same.
-    fn wants(&self, replica: &ReplicaId) -> bool;
-    /// The token of the award under which this node claims the replica; `None` when it does not
-    /// claim it. Not the claim's own token, which may have grown since.
-    fn claimed_under(&self, replica: &ReplicaId) -> Option<Token>;
+    /// Whether this place of a known workload lacks a healthy replica, as far as this node knows.
+    /// The generation does not tell: a spec with fewer or more replicas has the same.
+    fn is_open(&self, replica: &ReplicaId) -> bool;
+    /// This node's own claim of a replica, if it makes one.
+    fn own_claim(&self, replica: &ReplicaId) -> Option<OwnClaim>;
+    /// What this node's claims take of its capacity.
+    fn committed(&self) -> ResourceSum;
+    /// What released replicas still take, until the runtime has stopped them.
+    fn stopping(&self) -> ResourceSum;
     /// The greatest token seen for the replica.
     fn seen(&self, replica: &ReplicaId) -> Option<Token>;
     /// Whether the disk takes no writes.
     fn read_only(&self) -> bool;
-    /// Whether this node is about to go and wants no work.
+    /// Whether this node is about to leave and takes no work.
     fn leaving(&self) -> bool;
     /// The round trip to a node, measured or guessed.
     fn rtt(&self, node: &NodeId) -> Duration;
     /// The device's clock, for people.
     fn wall(&self) -> WallClock;
+}
+
+/// A claim of this node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct OwnClaim {
+    /// The token of the award that the claim was made under. The claim's own token may have grown
+    /// since.
+    pub token: Token,
+    /// The claim is on disk. One that is on its way there may never arrive.
+    pub is_written: bool,
 }
 
 /// What a bidder knows of a workload.

@@ -18,46 +18,46 @@ use super::message::Message;
 const STALE_AFTER: Duration = Duration::from_secs(5);
 /// Nodes written to at a time: those whose link may be waited for.
 pub(super) const MOST_NODES: usize = MOST_COMING;
-/// Letters a node; an auction's turns for a few replicas.
+/// PendingSends a node; an auction's turns for a few replicas.
 pub(super) const MOST_EACH: usize = 16;
 
 /// What waits for a link, by node.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Letters(BTreeMap<NodeId, VecDeque<Letter>>);
+pub(super) struct PendingSends(BTreeMap<NodeId, VecDeque<PendingSend>>);
 
 /// Something to be said.
 #[derive(Clone, Debug)]
-pub(super) struct Letter {
+pub(super) struct PendingSend {
     pub at: Time,
     pub lane: Lane,
     pub message: Message,
 }
 
-impl Letters {
-    /// Nodes written to, and the most letters to one.
+impl PendingSends {
+    /// Nodes written to, and the most pending to one.
     pub fn len(&self) -> (usize, usize) {
         (self.0.len(), self.0.values().map(VecDeque::len).max().unwrap_or_default())
     }
 
-    fn keep(&mut self, now: Time, to: NodeId, letter: Letter) {
-        self.0.retain(|_, letters| {
-            letters.back().is_some_and(|last| now.since(last.at) < STALE_AFTER)
+    fn keep(&mut self, now: Time, to: NodeId, send: PendingSend) {
+        self.0.retain(|_, pending| {
+            pending.back().is_some_and(|last| now.since(last.at) < STALE_AFTER)
         });
         if self.0.len() >= MOST_NODES && !self.0.contains_key(&to) {
             return;
         }
-        let letters = self.0.entry(to).or_default();
-        if letters.len() == MOST_EACH {
-            letters.pop_front();
+        let pending = self.0.entry(to).or_default();
+        if pending.len() == MOST_EACH {
+            pending.pop_front();
         }
-        letters.push_back(letter);
+        pending.push_back(send);
     }
 }
 
 impl Node {
     /// Says it over the link, or makes one for it.
-    pub(super) fn deliver(&mut self, now: Time, to: NodeId, letter: Letter) {
-        let is_business = match letter.message {
+    pub(super) fn deliver(&mut self, now: Time, to: NodeId, send: PendingSend) {
+        let is_business = match send.message {
             Message::Claims(_)
             | Message::Auction(_)
             | Message::AskHolder { .. }
@@ -78,11 +78,11 @@ impl Node {
             if is_business {
                 self.membership.dealt_with(now, &to);
             }
-            let Letter { lane, message, .. } = letter;
+            let PendingSend { lane, message, .. } = send;
             self.outbox.push(Action::Send { to, lane, message });
             return;
         }
-        if self.membership.unreachable(&to).is_some() && self.carry(now, to, &letter.message) {
+        if self.membership.unreachable(&to).is_some() && self.carry(now, to, &send.message) {
             return;
         }
         let mut is_coming = false;
@@ -92,20 +92,20 @@ impl Node {
             facts
         });
         if is_coming {
-            self.letters.keep(now, to, letter);
+            self.pending_sends.keep(now, to, send);
         } else if self.is_up(&to) {
-            self.count("letters_undeliverable");
+            self.count("sends_undeliverable");
         } else {
             // As when a question came over a hop from the other side of a cut.
-            self.count("letters_without_way");
+            self.count("sends_without_way");
         }
     }
 
     /// There is a link now.
-    pub(super) fn send_letters(&mut self, now: Time, to: NodeId) {
-        for letter in self.letters.0.remove(&to).into_iter().flatten() {
-            if now.since(letter.at) < STALE_AFTER && self.is_still_true(&letter.message) {
-                let Letter { lane, message, .. } = letter;
+    pub(super) fn send_pending(&mut self, now: Time, to: NodeId) {
+        for send in self.pending_sends.0.remove(&to).into_iter().flatten() {
+            if now.since(send.at) < STALE_AFTER && self.is_still_true(&send.message) {
+                let PendingSend { lane, message, .. } = send;
                 self.outbox.push(Action::Send { to, lane, message });
             }
         }
@@ -122,12 +122,11 @@ impl Node {
     }
 
     /// There will be none: what can be goes over a common member.
-    pub(super) fn redirect_letters(&mut self, now: Time, to: NodeId) {
-        for letter in self.letters.0.remove(&to).into_iter().flatten() {
-            let is_fresh =
-                now.since(letter.at) < STALE_AFTER && self.is_still_true(&letter.message);
-            if !is_fresh || !self.carry(now, to, &letter.message) {
-                self.count("letters_without_way");
+    pub(super) fn redirect_pending(&mut self, now: Time, to: NodeId) {
+        for send in self.pending_sends.0.remove(&to).into_iter().flatten() {
+            let is_fresh = now.since(send.at) < STALE_AFTER && self.is_still_true(&send.message);
+            if !is_fresh || !self.carry(now, to, &send.message) {
+                self.count("sends_without_way");
             }
         }
     }

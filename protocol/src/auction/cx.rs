@@ -10,8 +10,8 @@ use crate::model::{ClusterId, Digest, KeyPair, NodeId, Out, Place, ReplicaId, Ti
 
 use super::config::Config;
 use super::fact::Fact;
-use super::lot::Desk;
 use super::message::Message;
+use super::offer::BidContext;
 use super::summary::Summary;
 use super::timers::Timers;
 
@@ -27,26 +27,22 @@ pub(super) struct Base {
     pub(super) rng: ChaCha8Rng,
     pub(super) timers: Timers,
     pub(super) summaries: VecDeque<Arc<Summary>>,
-    /// From this node to itself. Empty between calls.
-    pub(super) own_mail: VecDeque<Message>,
 }
 
 /// One call.
-pub(super) struct Turn<'a> {
+pub(super) struct Cx<'a> {
     pub(super) base: &'a mut Base,
     pub(super) now: Time,
-    pub(super) desk: &'a dyn Desk,
+    pub(super) context: &'a dyn BidContext,
     pub(super) out: &'a mut Out<Message>,
     pub(super) facts: Vec<Fact>,
 }
 
-impl Turn<'_> {
+impl Cx<'_> {
+    /// Also to this node itself: the node hands such a message back once it has acted on the facts
+    /// of this call.
     pub(super) fn send(&mut self, to: NodeId, message: Message) {
-        if to == self.base.me {
-            self.base.own_mail.push_back(message);
-        } else {
-            self.out.send(to, message);
-        }
+        self.out.send(to, message);
     }
 
     pub(super) fn misbehaved(&mut self, peer: NodeId, why: &'static str) {

@@ -1,0 +1,245 @@
+use std::time::Duration;
+
+use super::*;
+use crate::model::{AuctionId, ClusterId, Digest, KeyPair, NodeId, Place};
+
+const OLD: Revision = Digest([2; 32]);
+const NEW: Revision = Digest([3; 32]);
+const SMALL: Resources = Resources { memory: 10, cpu: 1 };
+const LARGE: Resources = Resources { memory: 30, cpu: 2 };
+const REPLICA: ReplicaId = ReplicaId { uid: Digest([1; 32]), place: Place::Ordinal(0) };
+const LATE: Duration = Duration::from_millis(500);
+
+fn at(seconds: u64) -> Time {
+    Time::ZERO + Duration::from_secs(1_000 + seconds)
+}
+
+fn award(revision: Revision) -> Signed<Award> {
+    let keys = KeyPair::from_seed(&[7; 32]);
+    let owner = NodeId(keys.public().0);
+    let award = Award {
+        auction: AuctionId { owner, number: 1 },
+        replica: REPLICA,
+        generation: revision,
+        token: Token { counter: 1, by: owner, incarnation: 1 },
+        to: owner,
+    };
+    Signed::sign(award, &keys, &ClusterId([9; 32]))
+}
+
+/// A claim whose batch is number 5.
+fn won() -> Holding {
+    let mut holding = Holding::new(Config::default());
+    holding.claim(at(0), award(OLD), SMALL, Some(PersistId(5)));
+    holding
+}
+
+/// A replica of the old revision that runs, and was told to be healthy.
+fn ready() -> Holding {
+    let mut holding = won();
+    holding.claims_written(at(0), PersistId(5), LATE);
+    assert_eq!(holding.next(&REPLICA, &Bytes::Ready), Next::Run);
+    assert!(holding.ready(at(0), &REPLICA, OLD));
+    holding.reported(&REPLICA);
+    holding
+}
+
+fn missing(tries: u32) -> Bytes {
+    Bytes::Missing { tries, why: "no holder".into() }
+}
+
+/// Nothing runs before the claim is on disk, or a restart would not know of it. The bytes may come
+/// meanwhile.
+#[test]
+fn claim_runs_only_once_it_is_on_disk() {
+    let mut holding = won();
+    let writing = Some(award(OLD).token);
+    assert_eq!(holding.held(&REPLICA), Some(Held { writing }));
+    assert_eq!(holding.next(&REPLICA, &missing(0)), Next::Fetch);
+    assert_eq!(holding.next(&REPLICA, &Bytes::Ready), Next::Nothing);
+    assert_eq!(holding.claims_written(at(0), PersistId(4), LATE), []);
+    assert_eq!(holding.next(&REPLICA, &Bytes::Ready), Next::Nothing);
+    assert_eq!(holding.claims_written(at(0), PersistId(5), LATE), [award(OLD)]);
+    assert_eq!(holding.held(&REPLICA), Some(Held { writing: None }));
+    assert_eq!(holding.next(&REPLICA, &Bytes::Ready), Next::Run);
+    assert_eq!(holding.next(&REPLICA, &Bytes::Ready), Next::Nothing, "it was told once");
+}
+
+/// The owner of a late claim may have awarded the place again: for a second the claim waits for
+/// news of the other winner.
+#[test]
+fn late_claim_delays_its_health_report() {
+    let mut holding = won();
+    holding.claims_written(at(1), PersistId(5), LATE);
+    assert!(!holding.may_report(&REPLICA, true));
+    assert_eq!(holding.poll_timeout(), Some(at(2)));
+    assert!(!holding.end_quiet(at(1)) && holding.end_quiet(at(2)));
+    assert!(holding.may_report(&REPLICA, true));
+}
+
+/// A bad new version was an outage: the old one was stopped as soon as the new one had failed.
+#[test]
+fn old_revision_serves_until_the_new_one_is_ready() {
+    let mut holding = ready();
+    assert!(holding.replace(&REPLICA, NEW, LARGE, true));
+    assert_eq!(holding.committed().narrow(), LARGE);
+    assert_eq!(holding.serving(&REPLICA), Some(OLD));
+    assert_eq!(holding.next(&REPLICA, &Bytes::Ready), Next::Run);
+    let mut now = at(1);
+    for tries in 0..20 {
+        let failed = holding.fail(now, &REPLICA, NEW, "trap", true);
+        assert_eq!(failed, Failed::Replacement, "after {tries} tries");
+        assert_eq!(holding.serving(&REPLICA), Some(OLD));
+        now = holding.poll_timeout().expect("it is tried again");
+        assert_eq!(holding.take_due(now), [(REPLICA, Due::Retry)]);
+        assert_eq!(holding.next(&REPLICA, &Bytes::Ready), Next::Run);
+    }
+    assert!(holding.ready(now, &REPLICA, NEW));
+    assert_eq!(holding.serving(&REPLICA), Some(NEW));
+    assert_eq!(holding.untold().collect::<Vec<_>>(), [REPLICA]);
+}
+
+/// When the old revision fails while the new one does, too, nothing serves: others get the place.
+#[test]
+fn replica_is_given_up_when_both_revisions_fail() {
+    let mut holding = ready();
+    holding.replace(&REPLICA, NEW, SMALL, true);
+    holding.next(&REPLICA, &Bytes::Ready);
+    for _ in 0..=Config::default().max_restarts {
+        holding.fail(at(1), &REPLICA, NEW, "trap", true);
+        let due = holding.poll_timeout().unwrap();
+        if holding.fail(at(1), &REPLICA, OLD, "killed", true) == Failed::Down {
+            break;
+        }
+        holding.take_due(due);
+        holding.next(&REPLICA, &Bytes::Ready);
+    }
+    assert_eq!(holding.serving(&REPLICA), None);
+    let mut now = at(1);
+    let released = (0..10).find_map(|_| {
+        now = holding.poll_timeout()?;
+        let due = holding.take_due(now);
+        if let [(_, Due::Release(why))] = &due[..] {
+            return Some(why.clone());
+        }
+        holding.next(&REPLICA, &Bytes::Ready);
+        holding.fail(now, &REPLICA, NEW, "trap", true);
+        None
+    });
+    assert_eq!(released.as_deref(), Some("trap"));
+}
+
+/// A roll-back while the new version fails: what serves is right, and its replacement is called
+/// off.
+#[test]
+fn replacement_is_called_off_by_going_back() {
+    let mut holding = ready();
+    holding.replace(&REPLICA, NEW, SMALL, true);
+    holding.next(&REPLICA, &Bytes::Ready);
+    holding.fail(at(1), &REPLICA, NEW, "trap", true);
+    assert!(holding.replace(&REPLICA, OLD, SMALL, true));
+    assert_eq!(holding.next(&REPLICA, &Bytes::Ready), Next::Run, "the runtime drops the new one");
+    assert!(holding.ready(at(2), &REPLICA, OLD));
+    assert_eq!(holding.serving(&REPLICA), Some(OLD));
+}
+
+/// After three further tries the claim shows the reason for a moment, then others get the place.
+#[test]
+fn failing_replica_is_given_up_after_its_tries() {
+    let mut holding = ready();
+    let mut now = at(1);
+    for restarts in 1..=3 {
+        assert_eq!(holding.fail(now, &REPLICA, OLD, "trap", true), Failed::Down);
+        let reason = "trap".to_owned();
+        assert_eq!(holding.phase(&REPLICA), Some(Phase::Failing { reason, restarts }));
+        assert_eq!(holding.fail(now, &REPLICA, OLD, "trap", true), Failed::Known);
+        now = holding.poll_timeout().unwrap();
+        assert_eq!(holding.take_due(now), [(REPLICA, Due::Retry)]);
+        assert_eq!(holding.next(&REPLICA, &Bytes::Ready), Next::Run);
+    }
+    assert_eq!(holding.fail(now, &REPLICA, OLD, "trap", true), Failed::Down);
+    now = holding.poll_timeout().unwrap();
+    assert_eq!(holding.take_due(now), [(REPLICA, Due::Release("trap".into()))]);
+}
+
+/// A replica that was ready for a minute has a clean count of tries.
+#[test]
+fn long_readiness_forgives_earlier_failures() {
+    let mut holding = ready();
+    for seconds in [61, 200, 400, 600, 800] {
+        assert_eq!(holding.fail(at(seconds), &REPLICA, OLD, "trap", true), Failed::Down);
+        let due = holding.poll_timeout().unwrap();
+        assert_eq!(holding.take_due(due), [(REPLICA, Due::Retry)], "after {seconds} s");
+        holding.next(&REPLICA, &Bytes::Ready);
+        assert!(holding.ready(due, &REPLICA, OLD));
+    }
+}
+
+/// Another node may have the bytes; a revision that serves is kept all the same.
+#[test]
+fn missing_bytes_give_up_only_what_does_not_serve() {
+    let mut holding = won();
+    holding.claims_written(at(0), PersistId(5), LATE);
+    assert_eq!(holding.next(&REPLICA, &missing(4)), Next::Fetch);
+    assert_eq!(holding.next(&REPLICA, &missing(5)), Next::Fail("no holder".into()));
+    let mut holding = ready();
+    holding.replace(&REPLICA, NEW, SMALL, true);
+    assert_eq!(holding.next(&REPLICA, &missing(500)), Next::Fetch);
+}
+
+/// A report about an earlier claim of the same replica must not make a new one ready that the
+/// runtime was not told to run.
+#[test]
+fn late_report_of_an_earlier_claim_is_ignored() {
+    let mut holding = won();
+    assert!(!holding.ready(at(0), &REPLICA, OLD));
+    holding.claims_written(at(0), PersistId(5), LATE);
+    assert!(!holding.ready(at(0), &REPLICA, OLD));
+    assert_eq!(holding.next(&REPLICA, &Bytes::Ready), Next::Run);
+    assert!(!holding.ready(at(0), &REPLICA, NEW), "that was not ordered");
+    assert!(holding.ready(at(0), &REPLICA, OLD));
+}
+
+/// A released replica still takes its memory until the runtime has stopped it.
+#[test]
+fn released_replica_takes_room_until_it_is_stopped() {
+    let mut holding = ready();
+    holding.release(&REPLICA);
+    assert_eq!(holding.held(&REPLICA), None);
+    let sums = |it: &Holding| (it.committed().narrow(), it.stopping().narrow());
+    assert_eq!(sums(&holding), (Resources::default(), SMALL));
+    holding.stopped(&REPLICA);
+    assert_eq!(sums(&holding), (Resources::default(), Resources::default()));
+
+    // Won again while it stops: it counts once.
+    let mut holding = ready();
+    holding.release(&REPLICA);
+    holding.claim(at(1), award(NEW), LARGE, Some(PersistId(6)));
+    assert_eq!(sums(&holding), (LARGE, Resources::default()));
+    holding.stopped(&REPLICA);
+    assert!(holding.held(&REPLICA).is_some());
+
+    // What never ran is gone at once.
+    let mut holding = won();
+    holding.release(&REPLICA);
+    assert_eq!(sums(&holding), (Resources::default(), Resources::default()));
+}
+
+/// A claim of an earlier life is not reported healthy before this node knows what became of it
+/// elsewhere; once reported, it is like any other.
+#[test]
+fn claim_of_an_earlier_life_waits_for_what_others_know() {
+    let mut holding = Holding::new(Config::default());
+    holding.adopt(REPLICA, SMALL);
+    assert!(holding.replace(&REPLICA, OLD, SMALL, true));
+    assert_eq!(holding.next(&REPLICA, &Bytes::Ready), Next::Run);
+    assert!(holding.ready(at(0), &REPLICA, OLD));
+    assert!(!holding.may_report(&REPLICA, false) && holding.may_report(&REPLICA, true));
+    holding.reported(&REPLICA);
+    assert!(holding.may_report(&REPLICA, false));
+    holding.stalled();
+    assert!(holding.may_report(&REPLICA, false), "it was reported before the stall");
+    holding.fail(at(1), &REPLICA, OLD, "trap", true);
+    holding.stalled();
+    assert!(!holding.may_report(&REPLICA, false));
+}

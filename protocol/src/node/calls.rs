@@ -1,0 +1,286 @@
+//! Calls into the rooms: lending them what they ask of their node while they work, sending what
+//! they want to say, and queueing the facts that they return.
+//!
+//! **Facts go through one queue that one loop drains** ([`Node::drain`]), so that no room is called
+//! while a call into it is on the stack.
+
+use std::time::Duration;
+
+use crate::auction::{self, Auction, BidContext, Look, OwnClaim};
+use crate::claims::{self, Claims};
+use crate::desired::Desired;
+use crate::holding::Holding;
+use crate::membership::{self, Membership};
+use crate::model::{
+    Award, Digest, Facts, NodeId, Out, Outgoing, ReplicaId, ResourceSum, Signed, Slot, Time, Token,
+    WallClock, codec,
+};
+use crate::rulings::Rulings;
+use crate::sync::{self, Repair, Source, Tree};
+
+use super::Node;
+use super::artifacts::Artifacts;
+use super::contract::{Action, DialTarget};
+use super::message::Message;
+use super::outlook::{Demand, Outlook};
+use super::pending_sends::PendingSend;
+
+/// The round trip that is assumed where none was measured.
+const GUESSED_RTT: Duration = Duration::from_millis(50);
+
+/// What rooms returned, until the node acts on it.
+#[derive(Clone, Debug)]
+pub(super) enum Returned {
+    Membership(membership::Fact),
+    Repair(sync::Fact),
+    Claims(claims::Fact),
+    Auction(auction::Fact),
+    /// Awards that were won in one call: one batch on disk, one issue of each slot.
+    Won(Vec<Signed<Award>>),
+    /// A message of this node to itself.
+    Own(Message),
+}
+
+/// What a bidder or an owner may ask of its node.
+struct Context<'a> {
+    outlook: Outlook<'a>,
+    holding: &'a Holding,
+    artifacts: &'a Artifacts,
+    facts: &'a Facts,
+    read_only: bool,
+    leaving: bool,
+}
+
+impl BidContext for Context<'_> {
+    fn look(&self, uid: &Digest, generation: &Digest) -> Look {
+        let known = self.outlook.demand.desired.by_uid(uid);
+        let Some(workload) = known.filter(|workload| workload.generation == *generation) else {
+            return Look::Unknown;
+        };
+        let artifact = workload.spec.artifact;
+        let fetch_bytes = match self.artifacts.failure(&artifact.digest) {
+            _ if self.artifacts.is_ready(&artifact.digest) => 0,
+            // A fetch failed lately: the highest price, so that a node that can get it wins.
+            Some(_) => u64::MAX,
+            None => artifact.size,
+        };
+        let here = self.outlook.claims.mine().filter(|claim| claim.replica.uid == *uid).count();
+        Look::Known {
+            resources: workload.spec.resources,
+            fit: self.facts.fits(&workload.spec),
+            fetch_bytes,
+            here: u32::try_from(here).unwrap_or(u32::MAX),
+        }
+    }
+
+    fn is_open(&self, replica: &ReplicaId) -> bool {
+        self.outlook.is_open(replica)
+    }
+
+    fn own_claim(&self, replica: &ReplicaId) -> Option<OwnClaim> {
+        match self.holding.held(replica)?.writing {
+            Some(token) => Some(OwnClaim { token, is_written: false }),
+            None => {
+                let claim = self.outlook.claims.my_claim(replica)?;
+                let token = claims::awarded_under(claim);
+                Some(OwnClaim { token, is_written: true })
+            }
+        }
+    }
+
+    fn committed(&self) -> ResourceSum {
+        self.holding.committed()
+    }
+
+    fn stopping(&self) -> ResourceSum {
+        self.holding.stopping()
+    }
+
+    fn seen(&self, replica: &ReplicaId) -> Option<Token> {
+        self.outlook.claims.highest_token(replica)
+    }
+
+    fn read_only(&self) -> bool {
+        self.read_only
+    }
+
+    fn leaving(&self) -> bool {
+        self.leaving
+    }
+
+    fn rtt(&self, node: &NodeId) -> Duration {
+        let membership = self.outlook.membership;
+        let rtt = membership.rtt(node).unwrap_or(GUESSED_RTT);
+        // Without a link the first message waits for one, and a handshake takes some five round
+        // trips.
+        if membership.has_link(node) { rtt } else { rtt * 6 }
+    }
+
+    fn wall(&self) -> WallClock {
+        self.outlook.wall
+    }
+}
+
+/// Where repair finds what a peer lacks.
+struct RepairSource<'a> {
+    desired: &'a Desired,
+    rulings: &'a Rulings,
+    claims: &'a Claims,
+    membership: &'a Membership,
+    holding: &'a Holding,
+    me: NodeId,
+}
+
+impl Source for RepairSource<'_> {
+    fn load(&self, tree: Tree, key: &Digest) -> Vec<Vec<u8>> {
+        match tree {
+            Tree::Desired => self.desired.item(key).iter().map(codec::encode).collect(),
+            Tree::Rulings => self
+                .rulings
+                .item(key)
+                .map(|ruling| codec::encode(&ruling.wire()))
+                .into_iter()
+                .collect(),
+            Tree::Sheets => {
+                // Nobody hears of an own slot that is not on disk.
+                let is_written = |slot: &&Signed<Slot>| {
+                    slot.by().0 != self.me.0 || self.holding.slot_batch(slot.slot).is_none()
+                };
+                self.claims
+                    .item(key)
+                    .filter(is_written)
+                    .map(|slot| codec::encode(&slot.wire()))
+                    .into_iter()
+                    .collect()
+            }
+            Tree::Records => self
+                .membership
+                .item(key)
+                .map(|record| codec::encode(&record.wire()))
+                .into_iter()
+                .collect(),
+        }
+    }
+}
+
+impl Node {
+    /// Acts on all that rooms returned, and on what follows from that.
+    pub(super) fn drain(&mut self, now: Time) {
+        while let Some(returned) = self.returned.pop_front() {
+            match returned {
+                Returned::Membership(fact) => self.on_membership(now, fact),
+                Returned::Repair(fact) => self.on_repair(now, fact),
+                Returned::Claims(fact) => self.on_claims(now, fact),
+                Returned::Auction(fact) => self.on_auction(now, fact),
+                Returned::Won(awards) => self.on_won(now, awards),
+                Returned::Own(message) => self.on_message(now, self.me, message),
+            }
+        }
+    }
+
+    pub(super) fn with_membership(
+        &mut self,
+        now: Time,
+        work: impl FnOnce(&mut Membership, Time, &mut Out<membership::Message>) -> Vec<membership::Fact>,
+    ) {
+        let mut out = Out::new();
+        let facts = work(&mut self.membership, now, &mut out);
+        self.post(now, out, Message::Membership);
+        self.returned.extend(facts.into_iter().map(Returned::Membership));
+    }
+
+    pub(super) fn with_repair(
+        &mut self,
+        now: Time,
+        work: impl FnOnce(&mut Repair, Time, &dyn Source, &mut Out<sync::Message>) -> Vec<sync::Fact>,
+    ) {
+        let mut out = Out::new();
+        let source = RepairSource {
+            desired: &self.desired,
+            rulings: &self.rulings,
+            claims: &self.claims,
+            membership: &self.membership,
+            holding: &self.holding,
+            me: self.me,
+        };
+        let facts = work(&mut self.repair, now, &source, &mut out);
+        self.post(now, out, Message::Repair);
+        self.returned.extend(facts.into_iter().map(Returned::Repair));
+    }
+
+    pub(super) fn with_auction(
+        &mut self,
+        now: Time,
+        work: impl FnOnce(
+            &mut Auction,
+            Time,
+            &dyn BidContext,
+            &mut Out<auction::Message>,
+        ) -> Vec<auction::Fact>,
+    ) {
+        let mut out = Out::new();
+        let context = Context {
+            outlook: Outlook {
+                demand: Demand { desired: &self.desired, rulings: &self.rulings },
+                me: self.me,
+                now,
+                wall: self.wall(now),
+                claims: &self.claims,
+                membership: &self.membership,
+                is_ready: self.ready,
+            },
+            holding: &self.holding,
+            artifacts: &self.artifacts,
+            facts: &self.facts,
+            read_only: self.read_only.is_some(),
+            leaving: self.leaving,
+        };
+        let facts = work(&mut self.auction, now, &context, &mut out);
+        let mut won = Vec::new();
+        for fact in facts {
+            match fact {
+                auction::Fact::Won { award, .. } => won.push(award),
+                fact => self.returned.push_back(Returned::Auction(fact)),
+            }
+        }
+        if !won.is_empty() {
+            self.returned.push_back(Returned::Won(won));
+        }
+        self.post(now, out, Message::Auction);
+    }
+
+    pub(super) fn with_claims(
+        &mut self,
+        now: Time,
+        work: impl FnOnce(&mut Claims, &mut Out<claims::Message>) -> Vec<claims::Fact>,
+    ) {
+        let mut out = Out::new();
+        let facts = work(&mut self.claims, &mut out);
+        self.post(now, out, Message::Claims);
+        self.returned.extend(facts.into_iter().map(Returned::Claims));
+    }
+
+    /// Sends what a room has put into its outbox.
+    pub(super) fn post<M>(&mut self, now: Time, mut out: Out<M>, wrap: impl Fn(M) -> Message) {
+        while let Some(outgoing) = out.pop() {
+            let action = match outgoing {
+                Outgoing::Send { to, message, .. } if to == self.me => {
+                    self.returned.push_back(Returned::Own(wrap(message)));
+                    continue;
+                }
+                Outgoing::Send { to, lane, message } => {
+                    let message = wrap(message);
+                    self.deliver(now, to, PendingSend { at: now, lane, message });
+                    continue;
+                }
+                Outgoing::Broadcast(message) => Action::Broadcast(wrap(message)),
+                Outgoing::Dial(node) => {
+                    let addresses = self.membership.addresses(&node);
+                    Action::Dial { target: DialTarget::Node(node), addresses }
+                }
+                Outgoing::Hangup(node) => Action::Disconnect(node),
+            };
+            self.outbox.push(action);
+        }
+    }
+}

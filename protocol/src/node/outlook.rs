@@ -1,0 +1,203 @@
+//! What should run where, as this node sees it: the rooms that decide it, read together. Owner,
+//! holder, bidder and views all ask here.
+
+use std::collections::BTreeMap;
+
+use crate::claims::Claims;
+use crate::desired::{Desired, Workload};
+use crate::membership::{Membership, State};
+use crate::model::{
+    Change, Claim, Key, NodeId, NodePolicy, Place, ReplicaId, Revision, Ruling, Time, View,
+    WallClock,
+};
+use crate::plan::{Holder, NodeState, Step, Wanted, plan, plan_place};
+use crate::rulings::Rulings;
+use crate::workload;
+
+use super::Node;
+
+/// No policy can be written yet.
+static NO_POLICIES: BTreeMap<NodeId, NodePolicy> = BTreeMap::new();
+
+/// The rooms that decide which places there are, and what belongs in each.
+#[derive(Clone, Copy)]
+pub(super) struct Demand<'a> {
+    pub desired: &'a Desired,
+    pub rulings: &'a Rulings,
+}
+
+/// The demand, and who meets it.
+#[derive(Clone, Copy)]
+pub(super) struct Outlook<'a> {
+    pub demand: Demand<'a>,
+    pub me: NodeId,
+    pub now: Time,
+    /// The device's clock at `now`.
+    pub wall: WallClock,
+    pub claims: &'a Claims,
+    pub membership: &'a Membership,
+    /// This node knows what the others know, so that a workload it never heard of is gone.
+    pub is_ready: bool,
+}
+
+impl Node {
+    pub(super) fn demand(&self) -> Demand<'_> {
+        Demand { desired: &self.desired, rulings: &self.rulings }
+    }
+
+    pub(super) fn outlook(&self, now: Time) -> Outlook<'_> {
+        Outlook {
+            demand: self.demand(),
+            me: self.me,
+            now,
+            wall: self.wall(now),
+            claims: &self.claims,
+            membership: &self.membership,
+            is_ready: self.ready,
+        }
+    }
+}
+
+impl Demand<'_> {
+    /// The places of a workload, each with the revision that belongs there.
+    pub fn places(&self, workload: &Workload) -> BTreeMap<Place, Revision> {
+        self.with_view(workload, |view| workload::places(&workload.spec, view))
+    }
+
+    /// The number of a workload's places.
+    pub fn count(&self, workload: &Workload) -> u32 {
+        self.with_view(workload, |view| workload::count(&workload.spec, view))
+    }
+
+    /// The revision that belongs in the place of a replica.
+    pub fn revision(&self, replica: &ReplicaId) -> Option<Revision> {
+        let workload = self.desired.by_uid(&replica.uid)?;
+        self.with_view(workload, |view| workload::revision_at(&workload.spec, view, replica.place))
+    }
+
+    fn wanted_of(&self, workload: &Workload, place: Place) -> Wanted {
+        self.with_view(workload, |view| match workload::revision_at(&workload.spec, view, place) {
+            Some(revision) => Wanted::Revision(revision),
+            None => Wanted::NoSuchPlace { places: workload::count(&workload.spec, view) },
+        })
+    }
+
+    fn with_view<T>(&self, workload: &Workload, work: impl FnOnce(&View<'_>) -> T) -> T {
+        let rulings: Vec<&Ruling> =
+            self.rulings.of(&workload.uid).map(|ruling| ruling.body()).collect();
+        work(&View { members: self.desired.members(), policies: &NO_POLICIES, rulings: &rulings })
+    }
+
+    fn is_newer_form(&self, uid: &crate::model::Digest) -> bool {
+        self.desired.opaque().any(|(_, opaque)| opaque == *uid)
+    }
+}
+
+impl Outlook<'_> {
+    /// What belongs in the place of a replica; none while this node cannot know: nobody told it of
+    /// the workload yet, or it is in a newer form.
+    pub fn wanted(&self, replica: &ReplicaId) -> Option<Wanted> {
+        let Demand { desired, .. } = self.demand;
+        if let Some(workload) = desired.by_uid(&replica.uid) {
+            return Some(self.demand.wanted_of(workload, replica.place));
+        }
+        let name = &self.claims.my_claim(replica)?.name;
+        match desired.effective(&Key::Workload(name.clone())).map(Change::uid) {
+            Some(uid) if uid == replica.uid && self.demand.is_newer_form(&uid) => None,
+            Some(_) => Some(Wanted::Removed),
+            None => self.is_ready.then_some(Wanted::Removed),
+        }
+    }
+
+    /// All steps that a workload needs, by place.
+    pub fn steps(&self, workload: &Workload) -> Vec<Step> {
+        let claims = self.claims.of_workload(&workload.uid);
+        let holds = |at: usize| claims.get(at).map(|(_, claim)| claim.replica);
+        // By place: only where a place has several holders, which is rare, it matters who is kept.
+        let is_alone = |at: usize| {
+            holds(at) != at.checked_sub(1).and_then(holds) && holds(at) != holds(at + 1)
+        };
+        let holders: Vec<Holder> = claims
+            .iter()
+            .enumerate()
+            .map(|(at, (node, claim))| self.holder(*node, claim, is_alone(at)))
+            .collect();
+        let seen =
+            |place: Place| self.claims.highest_token(&ReplicaId { uid: workload.uid, place });
+        plan(&self.demand.places(workload), &holders, &seen)
+    }
+
+    /// The steps that one place needs, with respect to all holders.
+    pub fn steps_at(&self, replica: &ReplicaId, wanted: Wanted) -> Vec<Step> {
+        let claims = self.claims.of(replica);
+        let is_alone = claims.len() < 2;
+        let holders: Vec<Holder> =
+            claims.iter().map(|(node, claim)| self.holder(*node, claim, is_alone)).collect();
+        plan_place(replica.place, wanted, &holders, &|_| self.claims.highest_token(replica))
+    }
+
+    /// The step that this node's own claim of a replica needs, whatever others claim.
+    pub fn own_step(&self, replica: &ReplicaId) -> Option<Step> {
+        let wanted = self.wanted(replica)?;
+        let holder = self.holder(self.me, self.claims.my_claim(replica)?, true);
+        plan_place(replica.place, wanted, &[holder], &|_| None).pop()
+    }
+
+    /// Whether a place of a known workload lacks a healthy replica.
+    pub fn is_open(&self, replica: &ReplicaId) -> bool {
+        let Some(workload) = self.demand.desired.by_uid(&replica.uid) else { return false };
+        match self.demand.wanted_of(workload, replica.place) {
+            wanted @ Wanted::Revision(_) => {
+                self.steps_at(replica, wanted).iter().any(Step::is_unhealthy)
+            }
+            Wanted::NoSuchPlace { .. } | Wanted::Removed => false,
+        }
+    }
+
+    /// Whether a node is up; this one always is.
+    pub fn is_up(&self, node: &NodeId) -> bool {
+        *node == self.me || self.membership.state(node) == State::Up
+    }
+
+    fn holder(&self, node: NodeId, claim: &Claim, is_alone: bool) -> Holder {
+        Holder {
+            place: claim.replica.place,
+            node,
+            token: claim.token,
+            revision: claim.generation,
+            phase: claim.phase.clone(),
+            update: claim.update.clone(),
+            state: self.state_of(&node),
+            yields_to: if is_alone { None } else { self.yields_to(&claim.replica, node) },
+        }
+    }
+
+    fn yields_to(&self, replica: &ReplicaId, holder: NodeId) -> Option<NodeId> {
+        let up = |node: &NodeId| self.is_up(node);
+        let kept = self.claims.keeper_of(replica, &up, self.demand.revision(replica).as_ref());
+        kept.map(|keeper| keeper.node).filter(|node| *node != holder)
+    }
+
+    fn state_of(&self, node: &NodeId) -> NodeState {
+        if *node == self.me {
+            return NodeState::Up;
+        }
+        if !self.demand.desired.members().contains_key(node) {
+            return NodeState::Left;
+        }
+        match self.membership.state(node) {
+            State::Up => NodeState::Up,
+            State::BackBy(until) => {
+                let ahead = u64::try_from(until.since(self.now).as_millis()).unwrap_or(u64::MAX);
+                NodeState::BackBy { until: WallClock(self.wall.0.saturating_add(ahead)) }
+            }
+            State::Down => {
+                NodeState::Down { evidence: self.membership.why_down(node).unwrap_or_default() }
+            }
+            State::Unknown if !self.membership.settled() => NodeState::Grace,
+            State::Unknown => {
+                NodeState::Down { evidence: "not heard of since this node started".into() }
+            }
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! What people are shown of the replicas of a workload. Reads only.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::auction::Summary;
+use crate::desired::Workload;
+use crate::membership::State;
+use crate::model::view::ReplicaView;
+use crate::model::{Claim, NodeId, Phase, Place, ReplicaName};
+use crate::plan::{Free, Step, Waiting, replacing};
+
+use super::Node;
+use super::artifacts::Local;
+
+impl Node {
+    /// The number of nodes that say that they hold the artifact, or that run it. Gossip about
+    /// holders may be lost; claims are not.
+    pub(super) fn artifact_holders(&self, workload: &Workload) -> usize {
+        let mut holders: BTreeSet<NodeId> =
+            self.artifacts.holders(&workload.spec.artifact.digest).copied().collect();
+        let healthy = self.claims.of_workload(&workload.uid).into_iter();
+        let healthy = healthy.filter(|(_, claim)| {
+            claim.phase == Phase::Healthy && claim.generation == workload.generation
+        });
+        holders.extend(healthy.map(|(node, _)| node));
+        holders.len()
+    }
+
+    /// The number of places that need no step: they run the right revision, healthy, on nodes that
+    /// are up.
+    pub(super) fn healthy_places(&self, workload: &Workload) -> u32 {
+        let steps = self.outlook(self.clock.1).steps(workload);
+        let unhealthy: BTreeSet<Place> =
+            steps.iter().filter(|step| step.is_unhealthy()).map(Step::place).collect();
+        let places = self.demand().count(workload);
+        places.saturating_sub(u32::try_from(unhealthy.len()).unwrap_or(u32::MAX))
+    }
+
+    /// Every place and every claim of a workload, by place.
+    pub(super) fn replica_views(&self, workload: &Workload) -> Vec<ReplicaView> {
+        let steps = self.outlook(self.clock.1).steps(workload);
+        let mut views: Vec<(Place, ReplicaView)> = Vec::new();
+        for (node, claim) in self.claims.of_workload(&workload.uid) {
+            let place = claim.replica.place;
+            let here = of_place(&steps, place);
+            // The last claim of a dead node is of no interest once another node has the place.
+            let is_free = here.iter().any(|step| matches!(step, Step::Auction { .. }));
+            let step = here.iter().find(|step| step.node() == Some(node));
+            if self.is_up(&node) || is_free || step.is_some() {
+                views.push((place, self.claim_view(workload, node, claim, step)));
+            }
+        }
+        let mut latest: Option<BTreeMap<Place, Arc<Summary>>> = None;
+        for step in &steps {
+            let Step::Auction { place, why, .. } = step else { continue };
+            let latest = latest.get_or_insert_with(|| self.auction.latest(&workload.uid));
+            views.push((*place, self.free_view(workload, *place, why, latest)));
+        }
+        views.sort_by_key(|(place, _)| *place);
+        views.into_iter().map(|(_, view)| view).collect()
+    }
+
+    fn free_view(
+        &self,
+        workload: &Workload,
+        place: Place,
+        why: &Free,
+        latest: &BTreeMap<Place, Arc<Summary>>,
+    ) -> ReplicaView {
+        // Why its last auction came to nothing, where this node knows.
+        let untaken = |summary: &&Arc<Summary>| summary.awards.iter().all(|won| won.place != place);
+        let reason = latest.get(&place).filter(untaken);
+        let reason = reason.map(|summary| super::explaining::no_taker(summary));
+        ReplicaView {
+            replica: ReplicaName { workload: workload.name.clone(), place }.to_string(),
+            phase: "missing".into(),
+            reason: Some(reason.unwrap_or_else(|| self.told(why))),
+            node: None,
+            node_name: None,
+            current: false,
+            token: None,
+            since: None,
+            restarts: 0,
+        }
+    }
+
+    fn claim_view(
+        &self,
+        workload: &Workload,
+        node: NodeId,
+        claim: &Claim,
+        step: Option<&Step>,
+    ) -> ReplicaView {
+        let is_lost = self.membership.state(&node) == State::Down && node != self.me;
+        let mut phase = claim.phase.clone();
+        let mut word = None;
+        let reason = match step {
+            _ if is_lost => {
+                word = Some("lost");
+                self.membership.why_down(&node)
+            }
+            Some(Step::Stop { why, .. }) => {
+                word = Some("stopping");
+                Some(why.to_string())
+            }
+            Some(Step::Replace { from, to, progress, .. }) => {
+                // A replacement that fails is the news, though the old revision runs.
+                if let Some(update) = progress
+                    && matches!(update.phase, Phase::Failing { .. })
+                {
+                    phase = update.phase.clone();
+                }
+                Some(replacing(from, to, progress.as_ref()))
+            }
+            Some(Step::Wait { why: why @ (Waiting::BackBy { .. } | Waiting::Grace), .. }) => {
+                match &claim.phase {
+                    Phase::Failing { reason, .. } => Some(reason.clone()),
+                    Phase::Starting | Phase::Healthy | Phase::Other(_) => Some(why.to_string()),
+                }
+            }
+            Some(Step::Wait { why: why @ Waiting::OtherPhase, .. }) => Some(why.to_string()),
+            Some(Step::Wait { why: Waiting::Failing { reason, .. }, .. }) => Some(reason.clone()),
+            Some(Step::Wait { why: Waiting::Starting, .. }) if node == self.me => {
+                self.why_no_bytes(workload)
+            }
+            Some(Step::Wait { .. } | Step::Auction { .. }) | None => None,
+        };
+        let restarts = match &phase {
+            Phase::Failing { restarts, .. } => *restarts,
+            Phase::Starting | Phase::Healthy | Phase::Other(_) => 0,
+        };
+        let replica = claim.replica;
+        ReplicaView {
+            replica: ReplicaName { workload: workload.name.clone(), place: replica.place }
+                .to_string(),
+            phase: word.unwrap_or(phase.as_str()).into(),
+            reason,
+            node: Some(node.to_string()),
+            node_name: Some(self.name_of(&node)),
+            current: self.demand().revision(&replica) == Some(claim.generation),
+            token: Some(claim.token.counter),
+            since: Some(claim.since.to_string()),
+            restarts,
+        }
+    }
+
+    /// The reason why a replica that starts here still waits for its artifact.
+    fn why_no_bytes(&self, workload: &Workload) -> Option<String> {
+        let digest = workload.spec.artifact.digest;
+        match self.artifacts.local(&digest) {
+            Local::Absent => Some("its artifact is not here yet".into()),
+            Local::Fetching => Some(match self.artifacts.failure(&digest) {
+                Some(why) => format!("its artifact could not be fetched, it is tried again: {why}"),
+                None => "its artifact is being fetched and made ready".into(),
+            }),
+            Local::Waiting { tries, why, .. } => {
+                Some(format!("its artifact could not be fetched, {tries} times: {why}"))
+            }
+            Local::Ready | Local::Unusable(_) => None,
+        }
+    }
+}
+
+/// `steps` are ordered by place: of thousands the few of one place are looked up.
+fn of_place(steps: &[Step], place: Place) -> &[Step] {
+    let first = steps.partition_point(|step| step.place() < place);
+    let here = &steps[first..];
+    &here[..here.partition_point(|step| step.place() == place)]
+}

@@ -1,0 +1,398 @@
+//! `plan`: what it takes and what it gives.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use crate::model::claim::Update;
+use crate::model::{NodeId, Phase, Place, Revision, Token, WallClock};
+
+/// The state of a holder's node.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum NodeState {
+    /// The node answers.
+    Up,
+    /// The node announced that it would be back: its claims count until the caller says otherwise.
+    BackBy {
+        /// The announced time, by the planning device's clock; for people.
+        until: WallClock,
+    },
+    /// The node has been silent since the planning node started. Its cached claims count for a
+    /// grace period.
+    Grace,
+    /// The node's observers declared it down.
+    Down {
+        /// The votes, for people.
+        evidence: String,
+    },
+    /// The node is no longer on the roster.
+    Left,
+}
+
+impl NodeState {
+    /// Whether claims of such a node count as places held.
+    pub fn counts(&self) -> bool {
+        match self {
+            NodeState::Up | NodeState::BackBy { .. } | NodeState::Grace => true,
+            NodeState::Down { .. } | NodeState::Left => false,
+        }
+    }
+}
+
+/// The claim of one place by one node. A node appears at most once per place.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Holder {
+    /// The claimed place.
+    pub place: Place,
+    /// The claiming node.
+    pub node: NodeId,
+    /// The token of the claim.
+    pub token: Token,
+    /// The revision that serves, or that starts when none serves yet.
+    pub revision: Revision,
+    /// The phase of that revision.
+    pub phase: Phase,
+    /// The replacement under way, while another revision still serves.
+    pub update: Option<Update>,
+    /// The state of the node.
+    pub state: NodeState,
+    /// The holder that `claims::keeper` keeps instead of this one; none when this one is kept or
+    /// alone.
+    pub yields_to: Option<NodeId>,
+}
+
+/// One thing to do about one place, with its reason. A place that runs the right revision, healthy,
+/// on a node that is up has no step.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Step {
+    /// Nobody holds the place. Addressed to the owner.
+    Auction {
+        /// The place to put up.
+        place: Place,
+        /// The counter of the token to award it under: one more than any that was seen.
+        counter: u64,
+        /// The reason why it is free.
+        why: Free,
+    },
+    /// The holder runs another revision than the one that belongs there. Addressed to the holder.
+    Replace {
+        /// The held place.
+        place: Place,
+        /// The holder.
+        node: NodeId,
+        /// The revision that serves now.
+        from: Revision,
+        /// The revision that belongs there.
+        to: Revision,
+        /// How far the holder has come with it.
+        progress: Option<Update>,
+    },
+    /// The claim should not be. Addressed to the holder, which stops a duplicate only after the
+    /// kept holder itself has answered (see the room `claims`).
+    Stop {
+        /// The claimed place.
+        place: Place,
+        /// The holder.
+        node: NodeId,
+        /// The reason.
+        why: Surplus,
+    },
+    /// The place counts as held, and is not healthy yet. Addressed to nobody.
+    Wait {
+        /// The held place.
+        place: Place,
+        /// The holder.
+        node: NodeId,
+        /// The reason.
+        why: Waiting,
+    },
+}
+
+impl Step {
+    /// The place that the step is about.
+    pub fn place(&self) -> Place {
+        match self {
+            Step::Auction { place, .. }
+            | Step::Replace { place, .. }
+            | Step::Stop { place, .. }
+            | Step::Wait { place, .. } => *place,
+        }
+    }
+
+    /// The holder that the step is about; none for a free place.
+    pub fn node(&self) -> Option<NodeId> {
+        match self {
+            Step::Auction { .. } => None,
+            Step::Replace { node, .. } | Step::Stop { node, .. } | Step::Wait { node, .. } => {
+                Some(*node)
+            }
+        }
+    }
+
+    /// Whether the place lacks a healthy replica of the right revision.
+    pub fn is_unhealthy(&self) -> bool {
+        !matches!(self, Step::Stop { .. })
+    }
+}
+
+/// The reason why a place is free.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Free {
+    /// Nobody ever held it, as far as this node knows.
+    NeverPlaced,
+    /// Its last holder gave it up.
+    GivenUp,
+    /// Its holder's node is down.
+    NodeDown {
+        /// The node.
+        node: NodeId,
+        /// The votes, for people.
+        evidence: String,
+    },
+    /// Its holder's node left the roster.
+    NodeLeft {
+        /// The node.
+        node: NodeId,
+    },
+}
+
+/// The reason why a claim should not be.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Surplus {
+    /// The workload has no such place.
+    NoSuchPlace {
+        /// The number of its places.
+        places: u32,
+    },
+    /// The workload was removed.
+    Removed,
+    /// Another holder of the place is kept.
+    Duplicate {
+        /// The kept holder.
+        keeper: NodeId,
+    },
+}
+
+/// The reason why a place that is not healthy is not put up for auction.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Waiting {
+    /// Its node announced that it would be back.
+    BackBy {
+        /// The announced time, by the planning device's clock.
+        until: WallClock,
+    },
+    /// Its node has been silent since the planning node started, and gets a little time.
+    Grace,
+    /// The replica fails there, and the holder tries again.
+    Failing {
+        /// The runtime's words.
+        reason: String,
+        /// The number of further tries so far.
+        restarts: u32,
+    },
+    /// The replica is being fetched, compiled or started.
+    Starting,
+    /// The replica is in a phase that this program does not know.
+    OtherPhase,
+}
+
+impl fmt::Display for Free {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Free::NeverPlaced => f.write_str("never placed"),
+            Free::GivenUp => f.write_str("its last holder gave it up"),
+            Free::NodeDown { node, evidence } => {
+                write!(f, "its node {} is down: {evidence}", node.short())
+            }
+            Free::NodeLeft { node } => write!(f, "its node {} left the cluster", node.short()),
+        }
+    }
+}
+
+impl fmt::Display for Surplus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Surplus::NoSuchPlace { places: 1 } => f.write_str("the workload has only 1 replica"),
+            Surplus::NoSuchPlace { places } => {
+                write!(f, "the workload has only {places} replicas")
+            }
+            Surplus::Removed => f.write_str("the workload was removed"),
+            Surplus::Duplicate { keeper } => {
+                write!(f, "a duplicate: the one on {} is kept", keeper.short())
+            }
+        }
+    }
+}
+
+impl fmt::Display for Waiting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Waiting::BackBy { until } => {
+                write!(f, "its node announced that it would be back by {until}")
+            }
+            Waiting::Grace => {
+                f.write_str("its node has not been heard since this one started, and is given time")
+            }
+            Waiting::Failing { reason, restarts } => {
+                write!(f, "fails there, tried again {restarts} times: {reason}")
+            }
+            Waiting::Starting => f.write_str("starting"),
+            Waiting::OtherPhase => {
+                f.write_str("its node reports a phase that this version of shoal does not know")
+            }
+        }
+    }
+}
+
+/// The reason of a [`Step::Replace`], for people.
+pub fn replacing(from: &Revision, to: &Revision, progress: Option<&Update>) -> String {
+    let (from, to) = (from.short(), to.short());
+    match progress.map(|update| &update.phase) {
+        Some(Phase::Failing { reason, restarts }) => format!(
+            "generation {from} keeps running: its replacement {to} fails there, tried again \
+                {restarts} times: {reason}"
+        ),
+        Some(Phase::Starting | Phase::Healthy | Phase::Other(_)) => {
+            format!("generation {from} runs until its replacement {to} is ready there")
+        }
+        None => format!("runs generation {from}, is to be replaced there by {to}"),
+    }
+}
+
+/// What belongs in a place.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Wanted {
+    /// A replica of this revision.
+    Revision(Revision),
+    /// Nothing: the workload has only so many places, and this is none of them.
+    NoSuchPlace {
+        /// The number of its places.
+        places: u32,
+    },
+    /// Nothing: the workload was removed.
+    Removed,
+}
+
+/// The steps that bring the claims of a workload to its places, ordered by place. `seen` gives the
+/// greatest token known for a place, also of claims that are gone.
+///
+/// Pure: the order of `holders` does not matter. Each place either has an [`Step::Auction`], or is
+/// held by a node whose claims count.
+pub fn plan(
+    places: &BTreeMap<Place, Revision>,
+    holders: &[Holder],
+    seen: &dyn Fn(Place) -> Option<Token>,
+) -> Vec<Step> {
+    let mut holders: Vec<&Holder> = holders.iter().collect();
+    holders.sort();
+    let surplus = Wanted::NoSuchPlace { places: u32::try_from(places.len()).unwrap_or(u32::MAX) };
+    let mut steps = Vec::new();
+    let mut rest = holders.as_slice();
+    for (place, revision) in places {
+        let (before, later) = rest.split_at(rest.partition_point(|it| it.place < *place));
+        steps_of_places(before, surplus, seen, &mut steps);
+        let (here, later) = later.split_at(later.partition_point(|it| it.place == *place));
+        steps_of(*place, Wanted::Revision(*revision), here, seen, &mut steps);
+        rest = later;
+    }
+    steps_of_places(rest, surplus, seen, &mut steps);
+    steps
+}
+
+/// The steps about one place, as [`plan`] gives them.
+pub fn plan_place(
+    place: Place,
+    wanted: Wanted,
+    holders: &[Holder],
+    seen: &dyn Fn(Place) -> Option<Token>,
+) -> Vec<Step> {
+    let mut here: Vec<&Holder> = holders.iter().filter(|it| it.place == place).collect();
+    here.sort();
+    let mut steps = Vec::new();
+    steps_of(place, wanted, &here, seen, &mut steps);
+    steps
+}
+
+fn steps_of_places(
+    holders: &[&Holder],
+    wanted: Wanted,
+    seen: &dyn Fn(Place) -> Option<Token>,
+    steps: &mut Vec<Step>,
+) {
+    for here in holders.chunk_by(|one, other| one.place == other.place) {
+        steps_of(here[0].place, wanted, here, seen, steps);
+    }
+}
+
+/// `here` is sorted. Claims of the dead are no surplus: nobody is there to stop them, and they are
+/// judged when their node is back.
+fn steps_of(
+    place: Place,
+    wanted: Wanted,
+    here: &[&Holder],
+    seen: &dyn Fn(Place) -> Option<Token>,
+    steps: &mut Vec<Step>,
+) {
+    let counting = || here.iter().filter(|holder| holder.state.counts());
+    let stop = |holder: &Holder, why| Step::Stop { place, node: holder.node, why };
+    let revision = match wanted {
+        Wanted::Revision(revision) => revision,
+        Wanted::NoSuchPlace { places } => {
+            let why = || Surplus::NoSuchPlace { places };
+            return steps.extend(counting().map(|holder| stop(holder, why())));
+        }
+        Wanted::Removed => {
+            return steps.extend(counting().map(|holder| stop(holder, Surplus::Removed)));
+        }
+    };
+    // Should every holder be told to yield (views may be in motion), the place is still held.
+    let Some(kept) =
+        counting().find(|holder| holder.yields_to.is_none()).or_else(|| counting().next())
+    else {
+        return steps.push(auction(place, here, seen(place)));
+    };
+    let first = steps.len();
+    steps.extend(about_kept(kept, revision));
+    for other in counting().filter(|holder| holder.node != kept.node) {
+        let keeper = other.yields_to.unwrap_or(kept.node);
+        steps.push(stop(other, Surplus::Duplicate { keeper }));
+    }
+    steps[first..].sort_by_key(Step::node);
+}
+
+fn auction(place: Place, here: &[&Holder], seen: Option<Token>) -> Step {
+    let last = here.iter().max_by_key(|holder| (holder.token, holder.node));
+    let highest = last.map(|holder| holder.token).max(seen);
+    let why = match last.map(|holder| (holder.node, &holder.state)) {
+        Some((node, NodeState::Down { evidence })) => {
+            Free::NodeDown { node, evidence: evidence.clone() }
+        }
+        Some((node, _)) => Free::NodeLeft { node },
+        None if seen.is_some() => Free::GivenUp,
+        None => Free::NeverPlaced,
+    };
+    let counter = highest.map_or(1, |token| token.counter.saturating_add(1));
+    Step::Auction { place, counter, why }
+}
+
+/// The reason that matters most: first whether the node is there, then what it runs, then how.
+fn about_kept(holder: &Holder, wanted: Revision) -> Option<Step> {
+    let (place, node) = (holder.place, holder.node);
+    let wait = |why| Some(Step::Wait { place, node, why });
+    match &holder.state {
+        NodeState::BackBy { until } => return wait(Waiting::BackBy { until: *until }),
+        NodeState::Grace => return wait(Waiting::Grace),
+        NodeState::Up | NodeState::Down { .. } | NodeState::Left => {}
+    }
+    if holder.revision != wanted {
+        let progress = holder.update.clone().filter(|update| update.revision == wanted);
+        return Some(Step::Replace { place, node, from: holder.revision, to: wanted, progress });
+    }
+    match &holder.phase {
+        Phase::Healthy => None,
+        Phase::Starting => wait(Waiting::Starting),
+        Phase::Failing { reason, restarts } => {
+            wait(Waiting::Failing { reason: reason.clone(), restarts: *restarts })
+        }
+        Phase::Other(_) => wait(Waiting::OtherPhase),
+    }
+}
