@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn an_identity_comes_back_and_is_for_its_owner_alone() {
+    fn identity_is_loaded_again_from_a_private_file() {
         let (folder, identity) = made();
         let back = Identity::load(folder.path()).unwrap().unwrap();
         assert_eq!((back.node(), back.cluster()), (identity.node(), identity.cluster()));
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn a_founder_stays_one_and_nobody_becomes_one() {
+    fn founder_mark_persists_and_cannot_be_added() {
         let (folder, _) = made();
         assert!(!Identity::load(folder.path()).unwrap().unwrap().is_founder());
         let joined = fs::read_to_string(folder.path().join(FILE)).unwrap();
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn an_identity_is_never_replaced() {
+    fn identity_is_never_replaced() {
         let (folder, identity) = made();
         let (genesis, join_seed) = genesis(2);
         assert!(Identity::draw(genesis, join_seed).unwrap().create(folder.path()).is_err());
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn a_start_that_was_cut_off_does_not_stand_in_the_way() {
+    fn leftover_of_an_interrupted_start_is_replaced() {
         let folder = tempfile::TempDir::new().unwrap();
         fs::write(folder.path().join("identity.json.new"), b"{\"for").unwrap();
         let (genesis, join_seed) = genesis(2);
@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn any_cut_and_any_altered_byte_is_refused_by_name() {
+    fn truncated_or_altered_identity_is_refused() {
         let (folder, identity) = made();
         let path = folder.path().join(FILE);
         let whole = fs::read(&path).unwrap();
@@ -349,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn a_join_line_of_another_cluster_is_refused() {
+    fn join_line_of_another_cluster_is_refused() {
         let (_folder, identity) = made();
         identity.check_cluster(identity.cluster()).unwrap();
         let text = identity.check_cluster(genesis(3).0.cluster()).unwrap_err().to_string();
@@ -359,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_are_not_shown() {
+    fn debug_output_hides_secrets() {
         let (_folder, identity) = made();
         let shown = format!("{identity:?}");
         assert!(

@@ -243,14 +243,14 @@ mod tests {
     }
 
     #[test]
-    fn one_address_without_a_crowd_takes_what_it_needs() {
+    fn one_address_may_take_places_without_a_crowd() {
         let shares = Shares::new(BOUNDS);
         let held: Vec<_> = (0..6).map(|_| shares.enter(ip(1)).unwrap()).collect();
         assert!(!held.iter().any(has_lost));
     }
 
     #[test]
-    fn a_flood_from_one_address_replaces_itself() {
+    fn flood_from_one_address_evicts_its_own() {
         let shares = Shares::new(BOUNDS);
         let flood: Vec<_> = (0..100).map(|_| shares.enter(ip(1)).unwrap()).collect();
         assert_eq!(flood.iter().filter(|place| !has_lost(place)).count(), 6);
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn silent_holders_are_hurried_in_a_crowd_alone() {
+    async fn silent_holders_are_evicted_only_in_a_crowd() {
         let shares = Shares::new(BOUNDS);
         let mut held: Vec<_> = (0..5).map(|n| shares.enter(ip(n)).unwrap()).collect();
         held[0].heard();
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn of_many_addresses_the_oldest_silent_goes_first() {
+    fn oldest_silent_holder_is_evicted_first() {
         let shares = Shares::new(BOUNDS);
         let held: Vec<_> = (0..8).map(|n| shares.enter(ip(n)).unwrap()).collect();
         held[0].heard();
@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ipv6_subscriber_is_one_address() {
+    fn ipv6_subscriber_counts_as_one_address() {
         let group = |text: &str| Group::of(text.parse().unwrap());
         assert_eq!(group("2001:db8::1"), group("2001:db8::ffff:1"));
         assert_ne!(group("2001:db8::1"), group("2001:db8:0:1::1"));

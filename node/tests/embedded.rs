@@ -20,7 +20,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// Far above what anything here takes on a busy machine: only what hangs meets it.
-const PATIENCE: Duration = Duration::from_secs(90);
+const TIME_LIMIT: Duration = Duration::from_secs(90);
 
 fn builder(state: &Path, name: &str) -> Builder {
     let local: SocketAddr = "127.0.0.1:0".parse().unwrap();
@@ -41,9 +41,9 @@ fn hello() -> Workload {
 }
 
 async fn in_time<T>(what: &str, work: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, work)
+    tokio::time::timeout(TIME_LIMIT, work)
         .await
-        .unwrap_or_else(|_| panic!("{what}: not within {PATIENCE:?}"))
+        .unwrap_or_else(|_| panic!("{what}: not within {TIME_LIMIT:?}"))
 }
 
 /// Looks again and again until it is so.
@@ -76,7 +76,7 @@ async fn up(node: &Node) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_nodes_answer_for_one_another_and_only_the_operators_key_writes() {
+async fn embedded_nodes_serve_one_another_and_fail_over() {
     let (one_home, two_home) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let one = in_time("a first start", builder(one_home.path(), "one").start()).await.unwrap();
     assert!(one.founded());
@@ -144,7 +144,7 @@ async fn two_nodes_answer_for_one_another_and_only_the_operators_key_writes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_start_that_cannot_be_says_why_and_changes_nothing() {
+async fn failed_start_says_why_and_changes_nothing() {
     let (one_home, two_home) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let one = in_time("a start", builder(one_home.path(), "one").start()).await.unwrap();
 

@@ -17,13 +17,13 @@ use super::{ApiError, Service};
 use crate::ingress::host::NODE_API;
 
 /// Nodes asked: the winner, the owner and the guardians are hardly more.
-const ASKED: usize = 8;
+const MAX_ASKED: usize = 8;
 /// How long one may take. Who is gone has nothing to tell.
-const WITHIN: Duration = Duration::from_secs(1);
+const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 /// Bytes of one answer.
-const MOST: usize = 1024 * 1024;
+const MAX_ANSWER: usize = 1024 * 1024;
 /// Auctions told.
-const TOLD: usize = 16;
+const MAX_AUCTIONS: usize = 16;
 
 impl Service {
     /// What this node alone knows.
@@ -46,7 +46,8 @@ impl Service {
             .iter()
             .filter_map(|id| id.parse::<NodeId>().ok())
             .filter(|id| *id != self.about.node);
-        let asked = others.take(ASKED).map(|node| timeout(WITHIN, self.ask(node, replica)));
+        let asked =
+            others.take(MAX_ASKED).map(|node| timeout(ANSWER_WITHIN, self.ask(node, replica)));
         for (answer, node) in futures::future::join_all(asked).await.into_iter().zip(&view.ask) {
             match answer {
                 Ok(Ok(theirs)) => {
@@ -76,7 +77,7 @@ impl Service {
         if !response.status().is_success() {
             return Err(response.status().to_string());
         }
-        let bytes = within(response.into_body(), MOST).await?;
+        let bytes = read_body(response.into_body(), MAX_ANSWER).await?;
         serde_json::from_slice(&bytes).map_err(|error| error.to_string())
     }
 }
@@ -93,7 +94,7 @@ fn adopt_reasons(now: &mut [ReplicaView], theirs: &[ReplicaView], node: &str) {
 }
 
 /// All of a body, if it is not larger than `most`.
-async fn within(mut from: Body, most: usize) -> Result<Vec<u8>, String> {
+async fn read_body(mut from: Body, most: usize) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
     while let Some(frame) = from.frame().await {
         let frame = frame.map_err(|error| error.to_string())?;
@@ -125,7 +126,7 @@ fn merged(all: Vec<AuctionView>) -> Vec<AuctionView> {
     }
     let mut views: Vec<AuctionView> = by_name.into_values().collect();
     views.sort_by(|a, b| b.opened.cmp(&a.opened).then_with(|| a.auction.cmp(&b.auction)));
-    views.truncate(TOLD);
+    views.truncate(MAX_AUCTIONS);
     views
 }
 
@@ -153,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn each_auction_comes_once_at_its_fullest_and_the_latest_first() {
+    fn auctions_merge_to_fullest_view_latest_first() {
         let views = merged(vec![
             auction("a", "2026-01-01", 1),
             auction("b", "2026-01-02", 0),

@@ -14,12 +14,12 @@ use super::{ApiError, Core, Service};
 
 /// Views are told at most this often to those who watch: a burst of changes is one change to a
 /// person.
-const PACE: Duration = Duration::from_millis(20);
+const MIN_PAUSE: Duration = Duration::from_millis(20);
 /// A look that takes long, as at thousands of replicas, is followed by a pause so many times as
 /// long: whoever watches takes a tenth of the node's time at most.
-const REST: u32 = 10;
+const PAUSE_FACTOR: u32 = 10;
 /// The longest such pause; a person wants to see that it goes on.
-const LONGEST: Duration = Duration::from_millis(500);
+const MAX_PAUSE: Duration = Duration::from_millis(500);
 
 impl Service {
     /// The events with a number above `since`, then those to come.
@@ -89,7 +89,7 @@ where
 {
     let changes = core.changes();
     stream::unfold(
-        (changes, look, None::<T>, PACE),
+        (changes, look, None::<T>, MIN_PAUSE),
         |(mut changes, look, last, mut pause)| async move {
             loop {
                 if last.is_some() {
@@ -99,7 +99,7 @@ where
                 changes.mark_unchanged();
                 let began = Instant::now();
                 let now = look().await?;
-                pause = (began.elapsed() * REST).clamp(PACE, LONGEST);
+                pause = (began.elapsed() * PAUSE_FACTOR).clamp(MIN_PAUSE, MAX_PAUSE);
                 if last.as_ref() != Some(&now) {
                     return Some((now.clone(), (changes, look, Some(now), pause)));
                 }

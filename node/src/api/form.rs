@@ -220,7 +220,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_wish_comes_back_from_its_json() {
+    fn spec_survives_json_round_trip() {
         let text = r#"{"name":"shop/hello","runtime":"wasm","artifact":{"digest":"1111111111111111111111111111111111111111111111111111111111111111","size":7},"replicas":2,"memory":67108864,"cpu":100,"env":{"A":"b"},"require":{}}"#;
         let body: SpecBody = serde_json::from_str(text).unwrap();
         let spec = Spec::try_from(body.clone()).unwrap();
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_wish_is_named() {
+    fn invalid_spec_names_the_field() {
         let body = |change: fn(&mut SpecBody)| {
             let mut body = SpecBody {
                 name: "hello".into(),
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn hex_goes_both_ways() {
+    fn hex_survives_round_trip() {
         assert_eq!(to_hex(&[0, 255, 16]), "00ff10");
         assert_eq!(from_hex("00ff10"), Some(vec![0, 255, 16]));
         assert_eq!(from_hex("0"), None);

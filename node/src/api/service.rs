@@ -218,7 +218,7 @@ impl Service {
                 Err(self.no_such_workload(&name).await)
             }
             Reply::Refused(refusal) => Err(refusal.into()),
-            Reply::Accepted { .. } | Reply::Done => Err(off_the_script()),
+            Reply::Accepted { .. } | Reply::Done => Err(unexpected_reply()),
         }
     }
 
@@ -233,7 +233,7 @@ impl Service {
                 Ok(AcceptedBody { uid: uid.to_string(), change: change.to_string() })
             }
             Reply::Refused(refusal) => Err(refusal.into()),
-            Reply::Prepared { .. } | Reply::Done => Err(off_the_script()),
+            Reply::Prepared { .. } | Reply::Done => Err(unexpected_reply()),
         }
     }
 
@@ -291,7 +291,7 @@ fn missing_http(http: &str) -> Option<String> {
     })
 }
 
-fn off_the_script() -> ApiError {
+fn unexpected_reply() -> ApiError {
     ApiError::new(
         StatusCode::INTERNAL_SERVER_ERROR,
         "internal",
@@ -328,7 +328,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_http_address_that_the_device_lacks_is_warned_of() {
+    fn missing_http_address_is_warned_of() {
         // Of the block for documentation: no device has it.
         assert!(
             missing_http("192.0.2.1:8080")

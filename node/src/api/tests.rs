@@ -105,7 +105,7 @@ impl crate::executor::Reports for NoReports {
 }
 
 #[tokio::test]
-async fn status_joins_the_cores_view_with_what_the_body_knows() {
+async fn status_merges_core_view_and_daemon_counters() {
     let world = World::new().await;
     let (status, text) = world.get("/v1/status").await;
     assert_eq!(status, StatusCode::OK);
@@ -123,7 +123,7 @@ async fn status_joins_the_cores_view_with_what_the_body_knows() {
 }
 
 #[tokio::test]
-async fn an_unknown_name_is_refused_with_the_nearest() {
+async fn unknown_name_is_refused_with_nearest_name() {
     let world = World::new().await;
     let mut far = workload_view("till", vec![]);
     far.namespace = "shop".into();
@@ -148,9 +148,9 @@ async fn an_unknown_name_is_refused_with_the_nearest() {
 }
 
 #[tokio::test]
-async fn prepare_and_submit_speak_json_and_hex() {
+async fn prepare_takes_json_and_submit_takes_hex() {
     let world = World::new().await;
-    let wish = spec("shop/web", 2);
+    let web = spec("shop/web", 2);
     let draft = Draft {
         clock: [(shoal_protocol::model::WriterId([6; 32]), 4)].into(),
         serial: 5,
@@ -158,11 +158,11 @@ async fn prepare_and_submit_speak_json_and_hex() {
     };
     world.core.replies.lock().unwrap().push(Reply::Prepared {
         draft,
-        current: Some(wish.clone()),
+        current: Some(web.clone()),
         unheard: vec!["n0".into()],
     });
     let body =
-        PrepareBody { name: "shop/web".into(), spec: Some(SpecBody::from(&wish)), force: true };
+        PrepareBody { name: "shop/web".into(), spec: Some(SpecBody::from(&web)), force: true };
     let (status, text) =
         world.call(Method::POST, "/v1/prepare", &serde_json::to_string(&body).unwrap()).await;
     assert_eq!(status, StatusCode::OK, "{text}");
@@ -174,7 +174,7 @@ async fn prepare_and_submit_speak_json_and_hex() {
     assert_eq!((prepared.current, prepared.unheard), (body.spec, vec!["n0".into()]));
     let commands = std::mem::take(&mut *world.core.commands.lock().unwrap());
     assert!(
-        matches!(&commands[..], [Command::Prepare { force: true, spec: Some(sent), .. }] if *sent == wish)
+        matches!(&commands[..], [Command::Prepare { force: true, spec: Some(sent), .. }] if *sent == web)
     );
 
     for (change, message) in [("xyz", "not hexadecimal"), ("00", "malformed")] {
@@ -189,7 +189,7 @@ async fn prepare_and_submit_speak_json_and_hex() {
 }
 
 #[tokio::test]
-async fn a_refusal_has_its_status_its_word_and_a_hint() {
+async fn refusal_has_status_code_and_hint() {
     let world = World::new().await;
     let body = serde_json::to_string(&PrepareBody { name: "web".into(), spec: None, force: false })
         .unwrap();
@@ -221,7 +221,7 @@ async fn a_refusal_has_its_status_its_word_and_a_hint() {
 }
 
 #[tokio::test]
-async fn bytes_are_taken_only_if_they_are_what_they_are_called_and_could_run() {
+async fn upload_is_refused_if_digest_differs_or_not_wasm() {
     let world = World::new().await;
     world.core.replies.lock().unwrap().push(Reply::Done);
     let text = "just a text file";
@@ -245,7 +245,7 @@ async fn bytes_are_taken_only_if_they_are_what_they_are_called_and_could_run() {
 }
 
 #[tokio::test]
-async fn a_watch_tells_what_is_and_then_only_what_changed() {
+async fn watch_sends_current_view_then_only_changes() {
     let world = World::new().await;
     let view = |phase| workload_view("web", vec![replica_view("web/0", phase, Some("n2"))]);
     world.core.show(vec![view("starting")]);
@@ -272,7 +272,7 @@ async fn a_watch_tells_what_is_and_then_only_what_changed() {
 }
 
 #[tokio::test]
-async fn events_come_once_in_order_also_to_a_reader_that_lags() {
+async fn lagging_reader_gets_each_event_once_in_order() {
     let world = World::new().await;
     let event = |seq| {
         Arc::new(shoal_protocol::model::view::EventView {
@@ -299,7 +299,7 @@ async fn events_come_once_in_order_also_to_a_reader_that_lags() {
 }
 
 #[tokio::test]
-async fn logs_and_auctions_are_asked_of_the_node_that_has_them() {
+async fn logs_and_auctions_come_from_the_node_that_has_them() {
     let mesh = Arc::new(FakeMesh::default());
     let (here, there) = (World::of(NODE, mesh.clone()).await, World::of(OTHER, mesh.clone()).await);
     let tunnels = Acceptor::new(mesh.take(OTHER));
@@ -369,7 +369,7 @@ async fn logs_and_auctions_are_asked_of_the_node_that_has_them() {
 /// The store was told what must stay when something was fetched, not when something was uploaded:
 /// where all came by upload the artifact of a running workload went to make room.
 #[tokio::test]
-async fn an_upload_takes_no_room_from_what_is_needed() {
+async fn upload_never_evicts_pinned_artifacts() {
     let world = World::with_room(NODE, Arc::default(), 100).await;
     let needed = world.service.artifacts.put("bytes of what runs here ".repeat(3)).await.unwrap();
     world.core.pinned.lock().unwrap().insert(needed);
@@ -391,12 +391,12 @@ async fn an_upload_takes_no_room_from_what_is_needed() {
 /// Of a workload that was removed and published anew nobody knew who had the bytes: they were here,
 /// and were not sent again.
 #[tokio::test]
-async fn bytes_that_are_here_count_as_uploaded() {
+async fn prepare_reports_present_artifact_as_uploaded() {
     let world = World::new().await;
     let digest = world.service.artifacts.put("bytes").await.unwrap();
-    let mut wish = SpecBody::from(&spec("web", 1));
-    wish.artifact = form::ArtifactBody { digest, size: 5 };
-    let body = PrepareBody { name: wish.name.clone(), spec: Some(wish), force: false };
+    let mut web = SpecBody::from(&spec("web", 1));
+    web.artifact = form::ArtifactBody { digest, size: 5 };
+    let body = PrepareBody { name: web.name.clone(), spec: Some(web), force: false };
     // The core answers neither: the test gave no reply.
     world.service.prepare(body).await.unwrap_err();
     let commands = world.core.commands.lock().unwrap();
@@ -406,7 +406,7 @@ async fn bytes_that_are_here_count_as_uploaded() {
 }
 
 #[tokio::test]
-async fn a_refused_upload_says_why_and_loses_nothing() {
+async fn refused_upload_says_why_and_keeps_the_bytes() {
     let world = World::new().await;
     // Too large to be looked into: it reaches the core.
     let bytes = vec![0; (64 << 20) + 1];
@@ -431,7 +431,7 @@ async fn a_refused_upload_says_why_and_loses_nothing() {
 }
 
 #[tokio::test]
-async fn the_join_line_leads_here_and_down_asks_for_the_end() {
+async fn join_line_names_this_node_and_down_requests_stop() {
     let world = World::new().await;
     let (_, text) = world.get("/v1/join-line").await;
     let body: form::JoinLineBody = serde_json::from_str(&text).unwrap();
@@ -450,7 +450,7 @@ async fn the_join_line_leads_here_and_down_asks_for_the_end() {
 }
 
 #[tokio::test]
-async fn the_socket_replaces_a_stale_one_but_nothing_else_and_goes_when_it_ends() {
+async fn socket_replaces_stale_socket_but_no_other_file() {
     let world = World::new().await;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("api.sock");
@@ -482,7 +482,7 @@ async fn the_socket_replaces_a_stale_one_but_nothing_else_and_goes_when_it_ends(
 
 /// The line was printed with an address that was gone, and carried to other devices in vain.
 #[tokio::test]
-async fn a_node_that_nobody_reaches_prints_no_join_line() {
+async fn unreachable_node_prints_no_join_line() {
     let mut world = World::new().await;
     let trouble = "10.0.0.5:7700, where this node listens, is no address of this device";
     world.service.about.addresses = Arc::new(move || Err(trouble.to_owned()));

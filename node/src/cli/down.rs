@@ -54,7 +54,7 @@ impl Down {
         let deadline = Instant::now() + self.timeout;
         let ending = begin(context, deadline).await?;
         context.note("stopping");
-        context.note(&ending.wait(deadline, self.timeout).await?.told(&ending));
+        context.note(&ending.wait(deadline, self.timeout).await?.message(&ending));
         Ok(())
     }
 }
@@ -81,7 +81,7 @@ enum End {
 }
 
 impl End {
-    fn told(&self, ending: &Ending) -> String {
+    fn message(&self, ending: &Ending) -> String {
         let pid = ending.process.as_ref().map(|process| process.pid);
         match (self, holder(&ending.state), pid) {
             (End::NodeOnly, _, Some(pid)) => {
@@ -151,7 +151,7 @@ impl Process {
 }
 
 impl Ending {
-    async fn wait(&self, deadline: Instant, patience: Duration) -> Result<End, CliError> {
+    async fn wait(&self, deadline: Instant, timeout: Duration) -> Result<End, CliError> {
         let mut left_at: Option<Instant> = None;
         loop {
             if self.process.as_ref().is_some_and(Process::has_ended) {
@@ -165,7 +165,7 @@ impl Ending {
                     Some(_) => {}
                 }
             } else if Instant::now() >= deadline {
-                return Err(self.late(patience));
+                return Err(self.late(timeout));
             }
             sleep(LOOK_AGAIN).await;
         }
@@ -176,13 +176,13 @@ impl Ending {
         holder(&self.state).is_none() && !listens(&self.socket)
     }
 
-    fn late(&self, patience: Duration) -> CliError {
+    fn late(&self, timeout: Duration) -> CliError {
         let process = self.process.as_ref().map(|process| process.pid);
         let whom = process.map(|pid| format!(" (process {pid})")).unwrap_or_default();
         let message = format!(
             "the daemon{whom} was told to stop and still holds {} after {:?}",
             self.state.display(),
-            patience
+            timeout
         );
         let kill = process
             .map(|pid| format!("; `kill -9 {pid}` ends it at once, as a crash would"))
@@ -212,7 +212,7 @@ mod tests {
 
     /// Answers one request to stop as a daemon on `state` would, in this very process, and closes
     /// its door.
-    async fn told(state: &Path) {
+    async fn answer_down(state: &Path) {
         let socket = state.join(SOCKET_FILE);
         let listener = UnixListener::bind(&socket).unwrap();
         let body =
@@ -239,13 +239,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_daemon_that_does_not_end_is_told_of() {
+    async fn daemon_that_does_not_end_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
         let state = folder.path().to_owned();
         let _lock = Lock::take(&state).unwrap();
         let context = context(&state);
         let (ended, ()) =
-            tokio::join!(down(Duration::from_millis(200)).run(&context), told(&state));
+            tokio::join!(down(Duration::from_millis(200)).run(&context), answer_down(&state));
         let error = ended.unwrap_err();
         assert_eq!(error.exit, Exit::Unhealthy);
         let me = std::process::id();
@@ -258,13 +258,13 @@ mod tests {
 
     /// The process of an embedded node goes on: its folder is what can be waited for.
     #[tokio::test]
-    async fn a_node_inside_a_program_has_stopped_when_its_folder_is_free() {
+    async fn embedded_node_has_stopped_when_folder_is_free() {
         let folder = tempfile::tempdir().unwrap();
         let state = folder.path().to_owned();
         let lock = Lock::take(&state).unwrap();
         let context = context(&state);
         let stop = async {
-            told(&state).await;
+            answer_down(&state).await;
             drop(lock);
         };
         let (ended, ()) = tokio::join!(
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn without_a_daemon_there_is_nothing_to_stop() {
+    async fn down_without_a_daemon_fails() {
         let folder = tempfile::tempdir().unwrap();
         let error = down(Duration::from_secs(60)).run(&context(folder.path())).await.unwrap_err();
         assert_eq!(error.exit, Exit::NoDaemon);

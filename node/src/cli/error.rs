@@ -137,7 +137,7 @@ impl From<NotAll> for CliError {
             text.push_str(&format!("\n  {name}: was not tried after that"));
         }
         for done in published {
-            text.push_str(&format!("\n  {}", super::publish::told(&done)));
+            text.push_str(&format!("\n  {}", super::publish::outcome_line(&done)));
         }
         CliError { exit, message: text, hint }
     }
@@ -167,7 +167,7 @@ mod tests {
     use shoal_protocol::node::Refusal;
 
     #[test]
-    fn scripts_can_tell_what_happened() {
+    fn refusals_map_to_exit_codes() {
         let exit = |refusal: Refusal| CliError::from(ApiError::from(refusal)).exit;
         assert_eq!(exit(Refusal::NoSuchWorkload("a".parse().unwrap())), Exit::NoSuchThing);
         assert_eq!(exit(Refusal::Unplaceable(vec![])), Exit::Refused);
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hint_stands_on_its_own_line() {
+    fn hint_is_on_its_own_line() {
         let error = CliError::failed("it broke").hint("Mend it.");
         assert_eq!(error.text(), "error: it broke\nhint: Mend it.");
     }

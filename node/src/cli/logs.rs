@@ -161,7 +161,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_number_at_the_end_names_a_replica() {
+    fn trailing_number_names_a_replica() {
         let all = |name: &str| Ok(Target::All(name.parse().unwrap()));
         let one = |name: &str| Ok(Target::One(name.parse().unwrap()));
         assert_eq!(target("web"), all("web"));

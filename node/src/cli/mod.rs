@@ -123,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_commands_are_well_formed_and_each_has_an_example() {
+    fn commands_are_well_formed_and_have_examples() {
         Cli::command().debug_assert();
         for verb in Cli::command().get_subcommands() {
             let help = verb.get_after_help().map(ToString::to_string).unwrap_or_default();

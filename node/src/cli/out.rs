@@ -78,11 +78,11 @@ pub fn is_watched() -> bool {
 
 /// Lines on standard error that are drawn over again, where it is a terminal.
 #[derive(Default)]
-pub struct Board {
+pub struct LiveLines {
     lines: usize,
 }
 
-impl Board {
+impl LiveLines {
     /// Draws these lines in the place of the last ones.
     pub fn draw(&mut self, lines: &[String]) {
         let mut text = String::new();

@@ -87,7 +87,7 @@ pub(super) async fn publish(
     let operator = context.operator()?;
     let deadline = wait.deadline();
     for published in writing::publish_all(&client, &operator, &all, force).await? {
-        context.note(&told(&published));
+        context.note(&outcome_line(&published));
     }
     let mut views: Vec<WorkloadView> = Vec::new();
     for ready in &all {
@@ -109,7 +109,7 @@ pub(super) async fn publish(
 }
 
 /// What became of a wish, in a line.
-pub(super) fn told(published: &Published) -> String {
+pub(super) fn outcome_line(published: &Published) -> String {
     let name = &published.name;
     match &published.outcome {
         Outcome::Created => format!("{name}: created"),

@@ -7,7 +7,7 @@ use shoal_protocol::model::WorkloadName;
 
 use super::context::Context;
 use super::error::CliError;
-use super::publish::told;
+use super::publish::outcome_line;
 use super::wait::{WaitArgs, gone};
 use crate::publish as writing;
 
@@ -44,7 +44,7 @@ impl Rm {
         let deadline = self.wait.deadline();
         // A slip in one name removes nothing.
         for removed in writing::remove_all(&client, &operator, &names, self.force).await? {
-            context.note(&told(&removed));
+            context.note(&outcome_line(&removed));
         }
         if let Some(deadline) = deadline {
             for name in &names {

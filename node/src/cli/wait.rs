@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use super::client::{Client, path_of};
 use super::context::Context;
 use super::error::{CliError, Exit};
-use super::out::{self, Board};
+use super::out::{self, LiveLines};
 use super::render::seconds;
 use crate::api::ApiError;
 use crate::api::form::LogBody;
@@ -122,7 +122,7 @@ struct Progress {
     desired: u32,
     since: Instant,
     rows: BTreeMap<String, Row>,
-    board: Board,
+    live: LiveLines,
     /// Whether lines are drawn over again.
     drawn: bool,
 }
@@ -140,13 +140,13 @@ impl Progress {
             desired: spec.replicas,
             since: Instant::now(),
             rows: BTreeMap::new(),
-            board: Board::default(),
+            live: LiveLines::default(),
             drawn,
         }
     }
 
-    /// Takes a view in; `told`: shows what is new in it.
-    fn update(&mut self, view: &WorkloadView, told: bool) {
+    /// Takes a view in; `print`: shows what is new in it.
+    fn update(&mut self, view: &WorkloadView, print: bool) {
         // What is still the older wish is not progress.
         if view.generation != self.generation || view.desired != self.desired {
             return;
@@ -156,7 +156,7 @@ impl Progress {
         let mut best: BTreeMap<&str, &ReplicaView> = BTreeMap::new();
         for replica in &view.replicas {
             let place = best.entry(&replica.replica).or_insert(replica);
-            if settled(replica) {
+            if is_healthy(replica) {
                 *place = replica;
             }
         }
@@ -175,7 +175,7 @@ impl Progress {
         }
         if self.drawn {
             self.draw();
-        } else if told {
+        } else if print {
             news.iter().for_each(|line| out::complain(line));
         }
     }
@@ -183,7 +183,7 @@ impl Progress {
     fn draw(&mut self) {
         let elapsed = self.since.elapsed();
         let (done, open): (Vec<&Row>, Vec<&Row>) =
-            self.rows.values().partition(|row| settled(&row.view));
+            self.rows.values().partition(|row| is_healthy(&row.view));
         let mut lines: Vec<String> = if self.rows.len() <= DRAWN {
             self.rows.values().map(|row| text(row, elapsed)).collect()
         } else {
@@ -197,7 +197,7 @@ impl Progress {
                 seconds(elapsed)
             ));
         }
-        self.board.draw(&lines);
+        self.live.draw(&lines);
     }
 
     /// Whether all that is wished runs, and nothing else.
@@ -206,7 +206,7 @@ impl Progress {
             && view.desired == self.desired
             && view.healthy >= view.desired
             // What a dead node held is told until that node is back; it does not run.
-            && view.replicas.iter().all(|replica| settled(replica) || replica.phase == "lost")
+            && view.replicas.iter().all(|replica| is_healthy(replica) || replica.phase == "lost")
     }
 
     /// A replica for which there is little hope.
@@ -219,14 +219,14 @@ impl Progress {
     }
 }
 
-fn settled(replica: &ReplicaView) -> bool {
+fn is_healthy(replica: &ReplicaView) -> bool {
     replica.phase == "healthy" && replica.current
 }
 
 fn text(row: &Row, elapsed: Duration) -> String {
     let ReplicaView { replica, phase, reason, node_name, .. } = &row.view;
     let (mark, at) = match phase.as_str() {
-        _ if settled(&row.view) => ("✓", row.at),
+        _ if is_healthy(&row.view) => ("✓", row.at),
         "failing" => ("✗", elapsed),
         _ => ("·", elapsed),
     };
@@ -237,7 +237,7 @@ fn text(row: &Row, elapsed: Duration) -> String {
 
 async fn late(client: &Client, progress: &Progress, deadline: Instant) -> CliError {
     let waited = seconds(deadline.saturating_duration_since(progress.since));
-    let open = progress.rows.values().find(|row| !settled(&row.view));
+    let open = progress.rows.values().find(|row| !is_healthy(&row.view));
     let Some(row) = open else {
         return CliError::new(
             Exit::Unhealthy,

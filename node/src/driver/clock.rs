@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn it_rings_not_before_its_time_and_a_past_one_at_once() {
+    async fn alarm_rings_on_time_or_at_once_if_past() {
         let mut alarm = Alarm::new().unwrap();
         let at = now() + Duration::from_millis(20);
         alarm.set(Some(at)).unwrap();
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_can_be_set_earlier_later_and_off() {
+    async fn alarm_can_be_moved_and_switched_off() {
         let mut alarm = Alarm::new().unwrap();
         let far = now() + Duration::from_secs(3_600);
         alarm.set(Some(far)).unwrap();

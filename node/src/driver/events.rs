@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn history_and_future_join_without_a_gap() {
+    fn history_and_live_events_join_without_a_gap() {
         let events = Events::default();
         (1..=5).for_each(|seq| events.push(event(seq)));
         let (history, mut future) = events.since(3);

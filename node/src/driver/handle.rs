@@ -19,7 +19,7 @@ use super::events::Events;
 /// flood, and the askers wait too.
 const REQUESTS: usize = 256;
 /// Answers of runtimes and fetches that may wait for the driver.
-const REPORTS: usize = 256;
+const NOTICES: usize = 256;
 
 /// The driver has stopped, or is about to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -49,7 +49,7 @@ pub(super) enum Request {
     Stop { back_in: Duration, done: oneshot::Sender<()> },
 }
 
-pub(super) enum Happened {
+pub(super) enum Notice {
     Report(Report),
     Facts(Facts),
     Fetched { digest: Digest, outcome: FetchOutcome },
@@ -62,7 +62,7 @@ pub type Count = Box<dyn Fn(&mut BTreeMap<String, u64>) + Send + Sync>;
 #[derive(Clone)]
 pub struct DriverHandle {
     requests: mpsc::Sender<Request>,
-    happened: mpsc::Sender<Happened>,
+    notices: mpsc::Sender<Notice>,
     routes: watch::Receiver<Arc<Routes>>,
     changes: watch::Receiver<u64>,
     events: Events,
@@ -72,7 +72,7 @@ pub struct DriverHandle {
 /// The driver's ends of a handle's channels.
 pub(super) struct Ends {
     pub requests: mpsc::Receiver<Request>,
-    pub happened: mpsc::Receiver<Happened>,
+    pub notices: mpsc::Receiver<Notice>,
     pub routes: watch::Sender<Arc<Routes>>,
     pub changes: watch::Sender<u64>,
     pub events: Events,
@@ -80,19 +80,19 @@ pub(super) struct Ends {
 
 pub(super) fn handle() -> (DriverHandle, Ends) {
     let (requests_in, requests) = mpsc::channel(REQUESTS);
-    let (happened_in, happened) = mpsc::channel(REPORTS);
+    let (notices_in, notices) = mpsc::channel(NOTICES);
     let (routes, routes_out) = watch::channel(Arc::default());
     let (changes, changes_out) = watch::channel(0);
     let events = Events::default();
     let handle = DriverHandle {
         requests: requests_in,
-        happened: happened_in,
+        notices: notices_in,
         routes: routes_out,
         changes: changes_out,
         events: events.clone(),
         counts: Arc::default(),
     };
-    (handle, Ends { requests, happened, routes, changes, events })
+    (handle, Ends { requests, notices, routes, changes, events })
 }
 
 impl DriverHandle {
@@ -141,17 +141,17 @@ impl DriverHandle {
 
     /// How a replica fares.
     pub async fn report(&self, report: Report) -> Result<(), Stopped> {
-        self.happened.send(Happened::Report(report)).await.map_err(|_| Stopped)
+        self.notices.send(Notice::Report(report)).await.map_err(|_| Stopped)
     }
 
     /// The device's facts have changed.
     pub async fn facts(&self, facts: Facts) -> Result<(), Stopped> {
-        self.happened.send(Happened::Facts(facts)).await.map_err(|_| Stopped)
+        self.notices.send(Notice::Facts(facts)).await.map_err(|_| Stopped)
     }
 
     /// How a fetch ended.
     pub async fn fetched(&self, digest: Digest, outcome: FetchOutcome) -> Result<(), Stopped> {
-        self.happened.send(Happened::Fetched { digest, outcome }).await.map_err(|_| Stopped)
+        self.notices.send(Notice::Fetched { digest, outcome }).await.map_err(|_| Stopped)
     }
 
     /// Says goodbye to the others, and when this node hopes to be back. Returns when all that was

@@ -13,9 +13,9 @@
 //! once**: a slow flash must not look like death to the neighbours.
 
 mod clock;
+mod effects;
 mod events;
 mod handle;
-mod hands;
 mod run;
 
 #[cfg(test)]
@@ -38,8 +38,8 @@ pub use handle::{Count, DriverHandle, Fetches, Orders, Stopped};
 pub use run::DriverError;
 
 use clock::Alarm;
+use effects::Effects;
 use handle::Ends;
-use hands::Hands;
 use run::Driver;
 
 /// Answers of the store that may wait: it sleeps until the driver takes them.
@@ -113,8 +113,8 @@ impl Idle {
             all.insert("disk_syncs".into(), disk.syncs.load(Relaxed));
         }));
         network.set_directory(Arc::new(self.handle));
-        let hands = Hands::new(network, store, orders, fetches, self.ends.events.clone());
-        let driver = Driver::new(node, hands, answers, self.ends, inbox, alarm, now);
+        let effects = Effects::new(network, store, orders, fetches, self.ends.events.clone());
+        let driver = Driver::new(node, effects, answers, self.ends, inbox, alarm, now);
         Ok(tokio::spawn(driver.run()))
     }
 }

@@ -14,8 +14,8 @@ use crate::network::Inbox;
 use crate::store::Answer;
 
 use super::clock::{self, Alarm};
-use super::handle::{Ends, Happened, Request};
-use super::hands::Hands;
+use super::effects::Effects;
+use super::handle::{Ends, Notice, Request};
 
 /// Being called this much later than asked is ordinary on a busy device; more is told to the core,
 /// before it blames others.
@@ -27,7 +27,7 @@ const WALL_CLOCK_EVERY: Duration = Duration::from_secs(10);
 const LAST_WRITES: Duration = Duration::from_secs(3);
 
 /// How many of each kind besides the urgent are taken in a turn, so that none starves.
-const A_TURN: usize = 16;
+const PER_TURN: usize = 16;
 
 /// Why the driver ended.
 #[derive(Debug, thiserror::Error)]
@@ -46,26 +46,26 @@ enum Woken {
     Urgent(Input),
     /// Gossip and bulk.
     Later(Input),
-    Happened(Happened),
+    Notice(Notice),
     Request(Request),
     /// The disk takes long with what is left to write.
-    Impatient,
+    WritesLate,
 }
 
 /// The node has said goodbye: it goes on until the network is stopped, so that requests under way
 /// can end.
 struct Leaving {
     /// Who asked, until all that was to be written is written.
-    asker: Option<oneshot::Sender<()>>,
-    patience: Pin<Box<Sleep>>,
+    caller: Option<oneshot::Sender<()>>,
+    last_writes: Pin<Box<Sleep>>,
 }
 
 pub(super) struct Driver {
     node: Node,
-    // Before `hands`, whose store waits for its thread when it is dropped, which must not wait for
+    // Before `effects`, whose store waits for its thread when it is dropped, which must not wait for
     // these to be taken.
     answers: mpsc::Receiver<Answer>,
-    hands: Hands,
+    effects: Effects,
     ends: Ends,
     inbox: Inbox,
     alarm: Alarm,
@@ -78,7 +78,7 @@ pub(super) struct Driver {
 impl Driver {
     pub(super) fn new(
         node: Node,
-        hands: Hands,
+        effects: Effects,
         answers: mpsc::Receiver<Answer>,
         ends: Ends,
         inbox: Inbox,
@@ -88,7 +88,7 @@ impl Driver {
         Driver {
             node,
             answers,
-            hands,
+            effects,
             ends,
             inbox,
             alarm,
@@ -100,7 +100,7 @@ impl Driver {
 
     /// Runs until it was asked to stop and the network has stopped.
     pub(super) async fn run(mut self) -> Result<(), DriverError> {
-        self.settle();
+        self.run_effects();
         loop {
             self.publish();
             let due = self.node.poll_timeout().map(|(at, _)| at);
@@ -108,7 +108,7 @@ impl Driver {
             let Some(woken) = self.wait().await? else { break };
             self.note_clocks(due);
             self.turn(woken);
-            self.tell_asker(false);
+            self.answer_stop(false);
         }
         if self.leaving.is_none() {
             return Err(DriverError::NetworkGone);
@@ -120,9 +120,9 @@ impl Driver {
     /// What comes next; none when the network has stopped.
     async fn wait(&mut self) -> Result<Option<Woken>, DriverError> {
         let Driver { alarm, answers, inbox, ends, leaving, .. } = self;
-        let patience = async {
-            match leaving.as_mut().filter(|leaving| leaving.asker.is_some()) {
-                Some(leaving) => leaving.patience.as_mut().await,
+        let last_writes = async {
+            match leaving.as_mut().filter(|leaving| leaving.caller.is_some()) {
+                Some(leaving) => leaving.last_writes.as_mut().await,
                 None => std::future::pending().await,
             }
         };
@@ -137,10 +137,10 @@ impl Driver {
             Some(answer) = answers.recv() => Some(Woken::Store(answer)),
             input = inbox.urgent.recv() => input.map(Woken::Urgent),
             Some(request) = ends.requests.recv() => Some(Woken::Request(request)),
-            Some(happened) = ends.happened.recv() => Some(Woken::Happened(happened)),
+            Some(notice) = ends.notices.recv() => Some(Woken::Notice(notice)),
             input = inbox.gossip.recv() => input.map(Woken::Later),
             input = inbox.bulk.recv() => input.map(Woken::Later),
-            () = patience => Some(Woken::Impatient),
+            () = last_writes => Some(Woken::WritesLate),
         };
         Ok(woken)
     }
@@ -167,17 +167,17 @@ impl Driver {
             Woken::Store(answer) => self.on_store(answer),
             Woken::Urgent(input) => self.handle(input),
             Woken::Later(input) => self.handle_later(input),
-            Woken::Happened(happened) => self.handle(happened.into()),
+            Woken::Notice(notice) => self.handle(notice.into()),
             Woken::Request(request) => self.on_request(request),
-            Woken::Impatient => {
+            Woken::WritesLate => {
                 tracing::warn!(
                     "the disk is slow; what it has not written by now was not acknowledged either"
                 );
-                self.tell_asker(true);
+                self.answer_stop(true);
             }
         }
         self.handle_urgent();
-        for _ in 0..A_TURN {
+        for _ in 0..PER_TURN {
             let mut idle = true;
             if let Ok(answer) = self.answers.try_recv() {
                 idle = false;
@@ -187,9 +187,9 @@ impl Driver {
                 idle = false;
                 self.on_request(request);
             }
-            if let Ok(happened) = self.ends.happened.try_recv() {
+            if let Ok(notice) = self.ends.notices.try_recv() {
                 idle = false;
-                self.handle(happened.into());
+                self.handle(notice.into());
             }
             for input in
                 [self.inbox.gossip.try_recv(), self.inbox.bulk.try_recv()].into_iter().flatten()
@@ -204,7 +204,7 @@ impl Driver {
         let now = clock::now();
         if self.node.poll_timeout().is_some_and(|(at, _)| at <= now) {
             self.node.handle_timeout(now);
-            self.settle();
+            self.run_effects();
         }
     }
 
@@ -225,14 +225,14 @@ impl Driver {
 
     fn handle(&mut self, input: Input) {
         self.node.handle(clock::now(), input);
-        self.settle();
+        self.run_effects();
     }
 
     /// Carries out what the node asks for, until it asks for nothing more.
-    fn settle(&mut self) {
+    fn run_effects(&mut self) {
         loop {
-            self.hands.take(&mut self.node);
-            match self.hands.back() {
+            self.effects.take(&mut self.node);
+            match self.effects.next_input() {
                 Some(input) => self.node.handle(clock::now(), input),
                 None => return,
             }
@@ -240,7 +240,7 @@ impl Driver {
     }
 
     fn on_store(&mut self, answer: Answer) {
-        if let Some((input, took)) = self.hands.on_store(answer) {
+        if let Some((input, took)) = self.effects.on_store(answer) {
             if took > LATE {
                 // A flash that stalls stalls the whole device: others may look late for the same
                 // reason.
@@ -253,26 +253,26 @@ impl Driver {
     fn on_request(&mut self, request: Request) {
         match request {
             Request::Command { command, reply } => {
-                if let Some(request) = self.hands.expect(reply) {
+                if let Some(request) = self.effects.expect(reply) {
                     self.handle(Input::Command { request, command: *command });
                 }
             }
             Request::Query(look) => look(&self.node),
             Request::Stop { back_in, done } => {
-                let patience = Box::pin(tokio::time::sleep(LAST_WRITES));
-                self.leaving = Some(Leaving { asker: Some(done), patience });
+                let last_writes = Box::pin(tokio::time::sleep(LAST_WRITES));
+                self.leaving = Some(Leaving { caller: Some(done), last_writes });
                 self.handle(Input::Goodbye { back_in });
             }
         }
     }
 
     /// Tells who asked for a stop that all is written, once it is, or that it waited long enough.
-    fn tell_asker(&mut self, anyway: bool) {
-        if (anyway || self.hands.is_settled())
-            && let Some(asker) = self.leaving.as_mut().and_then(|leaving| leaving.asker.take())
+    fn answer_stop(&mut self, anyway: bool) {
+        if (anyway || self.effects.is_flushed())
+            && let Some(caller) = self.leaving.as_mut().and_then(|leaving| leaving.caller.take())
         {
-            // The asker may have given up.
-            let _ = asker.send(());
+            // The caller may have given up.
+            let _ = caller.send(());
         }
     }
 
@@ -289,22 +289,22 @@ impl Driver {
 
     /// Writes what is left.
     async fn close(self) {
-        let Driver { answers, hands, .. } = self;
+        let Driver { answers, effects, .. } = self;
         // The store's thread must not wait for somebody to take its last answers.
         drop(answers);
         // Closing waits for the disk.
-        if tokio::task::spawn_blocking(move || drop(hands)).await.is_err() {
+        if tokio::task::spawn_blocking(move || drop(effects)).await.is_err() {
             tracing::error!("the store could not be closed");
         }
     }
 }
 
-impl From<Happened> for Input {
-    fn from(happened: Happened) -> Input {
-        match happened {
-            Happened::Report(report) => Input::Report(report),
-            Happened::Facts(facts) => Input::Facts(facts),
-            Happened::Fetched { digest, outcome } => Input::Fetched { digest, outcome },
+impl From<Notice> for Input {
+    fn from(notice: Notice) -> Input {
+        match notice {
+            Notice::Report(report) => Input::Report(report),
+            Notice::Facts(facts) => Input::Facts(facts),
+            Notice::Fetched { digest, outcome } => Input::Fetched { digest, outcome },
         }
     }
 }

@@ -58,9 +58,9 @@ fn name() -> WorkloadName {
 }
 
 /// A runtime and a transfer that do at once what they are asked.
-struct Willing(DriverHandle);
+struct Immediate(DriverHandle);
 
-impl Orders for Willing {
+impl Orders for Immediate {
     fn order(&mut self, order: Order) {
         let report = match order {
             Order::Run { replica, generation, .. } => {
@@ -73,14 +73,14 @@ impl Orders for Willing {
     }
 }
 
-impl Fetches for Willing {
+impl Fetches for Immediate {
     fn fetch(&mut self, artifact: Artifact, _: RuntimeKind, _: Vec<NodeId>) {
         let driver = self.0.clone();
         tokio::spawn(async move { driver.fetched(artifact.digest, FetchOutcome::Ready).await });
     }
 }
 
-struct Body {
+struct Daemon {
     driver: DriverHandle,
     running: JoinHandle<Result<(), DriverError>>,
     network: Network,
@@ -89,7 +89,7 @@ struct Body {
 }
 
 /// Starts a node in `folder`, anew or again.
-async fn start(folder: &Path, number: u8, seeds: &[SocketAddr]) -> Body {
+async fn start(folder: &Path, number: u8, seeds: &[SocketAddr]) -> Daemon {
     start_with(folder, number, seeds, |store| store).await
 }
 
@@ -98,7 +98,7 @@ async fn start_with(
     number: u8,
     seeds: &[SocketAddr],
     alter: impl FnOnce(Store) -> Store,
-) -> Body {
+) -> Daemon {
     let (identity, store, mut saved) = match Identity::load(folder).unwrap() {
         Some(identity) => {
             let (store, saved) = Store::open(folder, identity.cluster(), identity.node()).unwrap();
@@ -134,15 +134,15 @@ async fn start_with(
         store: alter(store),
         network,
         inbox,
-        orders: Box::new(Willing(driver.clone())),
-        fetches: Box::new(Willing(driver.clone())),
+        orders: Box::new(Immediate(driver.clone())),
+        fetches: Box::new(Immediate(driver.clone())),
     };
     let network = parts.network.clone();
     let running = idle.start(parts).unwrap();
-    Body { driver, running, network, address, id }
+    Daemon { driver, running, network, address, id }
 }
 
-impl Body {
+impl Daemon {
     /// Waits until a look at the node shows something.
     async fn until<T: Send + 'static>(
         &self,
@@ -234,7 +234,7 @@ impl Body {
 }
 
 #[tokio::test]
-async fn what_was_accepted_is_there_after_a_kill() {
+async fn accepted_change_survives_a_kill() {
     let folder = TempDir::new().unwrap();
     let one = start(folder.path(), 1, &[]).await;
     one.ready(1).await;
@@ -254,7 +254,7 @@ async fn what_was_accepted_is_there_after_a_kill() {
 }
 
 #[tokio::test]
-async fn three_nodes_share_the_work_and_the_survivors_take_over() {
+async fn survivors_take_over_replicas_of_killed_nodes() {
     let folders = [TempDir::new().unwrap(), TempDir::new().unwrap(), TempDir::new().unwrap()];
     let first = start(folders[0].path(), 1, &[]).await;
     let mut nodes = Vec::new();
@@ -304,7 +304,7 @@ async fn three_nodes_share_the_work_and_the_survivors_take_over() {
 }
 
 #[tokio::test]
-async fn a_stop_is_announced_and_not_taken_for_death() {
+async fn stopping_node_is_back_by_and_not_down() {
     let folders = [TempDir::new().unwrap(), TempDir::new().unwrap()];
     let one = start(folders[0].path(), 1, &[]).await;
     let two = start(folders[1].path(), 2, &[one.address]).await;
@@ -328,7 +328,7 @@ async fn a_stop_is_announced_and_not_taken_for_death() {
 }
 
 #[tokio::test]
-async fn a_disk_that_fails_makes_the_node_read_only_and_nothing_is_acknowledged() {
+async fn failed_disk_makes_the_node_read_only() {
     let folder = TempDir::new().unwrap();
     let one = start(folder.path(), 1, &[]).await;
     one.ready(1).await;
@@ -362,7 +362,7 @@ async fn a_disk_that_fails_makes_the_node_read_only_and_nothing_is_acknowledged(
 
 /// A node whose disk had room again took no writes until it was restarted.
 #[tokio::test]
-async fn disk_that_is_mended_takes_changes_without_a_restart() {
+async fn mended_disk_takes_changes_without_a_restart() {
     let folder = TempDir::new().unwrap();
     let one = start(folder.path(), 1, &[]).await;
     one.ready(1).await;
@@ -389,7 +389,7 @@ async fn disk_that_is_mended_takes_changes_without_a_restart() {
 }
 
 #[tokio::test]
-async fn what_happens_is_told_in_order_and_counted() {
+async fn events_are_in_order_and_counters_count() {
     let folder = TempDir::new().unwrap();
     let one = start(folder.path(), 1, &[]).await;
     one.ready(1).await;

@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_forms_say_the_same() {
+    fn multiaddr_and_socket_address_convert_both_ways() {
         for text in ["10.0.0.5:7700", "[::1]:7"] {
             let address: SocketAddr = text.parse().unwrap();
             assert_eq!(socket(&multiaddr(&address)), Some(address));
@@ -49,7 +49,7 @@ mod tests {
     }
 
     #[test]
-    fn a_seed_given_by_name_keeps_its_name() {
+    fn seed_given_by_name_keeps_its_name() {
         let given = [
             "127.0.0.1:7700".to_owned(),
             "[::1]:9".to_owned(),

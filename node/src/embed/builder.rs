@@ -8,8 +8,8 @@ use shoal_protocol::trust::JoinLine;
 use tokio::net::{TcpListener, TcpSocket};
 use tracing::warn;
 
-use super::found::{Found, find};
-use super::running::{self, Doors};
+use super::loaded_identity::{LoadedIdentity, load_or_create};
+use super::running::{self, Listeners};
 use super::{Node, StartError};
 use crate::config::{self, Config};
 use crate::network::{self, Network, NetworkConfig, NetworkError};
@@ -154,30 +154,37 @@ impl Builder {
         let ports = Ports::load(&state);
         let http = bind_http(config.http, ports.http).await?;
         check_mesh(config.listen).await?;
-        let found = {
+        let loaded = {
             let (state, operators, line) = (state.clone(), operators.clone(), line);
-            blocking(move || find(&state, &operators, line.as_ref())).await?
+            blocking(move || load_or_create(&state, &operators, line.as_ref())).await?
         };
-        let (network, inbox) = bind_mesh(&found, &config, ports.mesh).await?;
+        let (network, inbox) = bind_mesh(&loaded, &config, ports.mesh).await?;
         let http_address = http
             .local_addr()
             .map_err(|source| StartError::Http { address: config.http, source })?;
         Ports { mesh: network.listening().port(), http: http_address.port() }.save(&state, &config);
         config.save(&state)?;
 
-        let operator = match (self.operator.take(), &found.operator) {
+        let operator = match (self.operator.take(), &loaded.operator) {
             (Some(given), _) => Ok(given),
             (None, Some(made)) => Ok(made.clone()),
             (None, None) => Operator::load(&operators),
         };
-        let operator = operator.and_then(|operator| of_this_cluster(operator, &found, &operators));
-        let doors = Doors { http, http_address, network, inbox, socket: socket.clone() };
-        let (name, id, founded) = (config.node_name()?, found.identity.node(), found.founded);
-        let mesh = doors.network.listening();
+        let operator = operator.and_then(|operator| of_this_cluster(operator, &loaded, &operators));
+        let listeners = Listeners { http, http_address, network, inbox, socket: socket.clone() };
+        let (name, id, founded) = (config.node_name()?, loaded.identity.node(), loaded.founded);
+        let mesh = listeners.network.listening();
         let compiler = self.compiler.take();
-        let running =
-            running::start(running::Plan { state, lock, config, facts, found, doors, compiler })
-                .await?;
+        let running = running::start(running::Plan {
+            state,
+            lock,
+            config,
+            facts,
+            loaded,
+            listeners,
+            compiler,
+        })
+        .await?;
         Ok(Node {
             id,
             name,
@@ -222,11 +229,11 @@ fn absolute(path: PathBuf) -> Result<PathBuf, StartError> {
 
 fn of_this_cluster(
     operator: Operator,
-    found: &Found,
+    loaded: &LoadedIdentity,
     folder: &Path,
 ) -> Result<Operator, OperatorError> {
     let other = operator.cluster();
-    if other == found.identity.cluster() {
+    if other == loaded.identity.cluster() {
         return Ok(operator);
     }
     Err(OperatorError::OtherCluster { file: folder.join(crate::publish::OPERATOR_FILE), other })
@@ -285,11 +292,11 @@ async fn check_mesh(address: SocketAddr) -> Result<(), StartError> {
 }
 
 async fn bind_mesh(
-    found: &Found,
+    loaded: &LoadedIdentity,
     config: &Config,
     last: u16,
 ) -> Result<(Network, network::Inbox), StartError> {
-    let (identity, wanted, advertise) = (&found.identity, config.listen, &config.advertise);
+    let (identity, wanted, advertise) = (&loaded.identity, config.listen, &config.advertise);
     let mdns = config.mdns;
     let config = |listen| NetworkConfig {
         advertise: advertise.clone(),
@@ -355,7 +362,7 @@ mod tests {
     /// A device boots before its network: the daemon did not start, and served nothing of what it
     /// claims.
     #[tokio::test]
-    async fn an_address_that_is_yet_to_come_stops_no_start() {
+    async fn missing_address_does_not_stop_the_start() {
         // Of the block for documentation: no device has it.
         let missing: SocketAddr = "192.0.2.1:0".parse().unwrap();
         let http = bind_http(missing, 0).await.unwrap().local_addr().unwrap();
@@ -369,7 +376,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_port_of_another_program_stops_the_start() {
+    async fn taken_port_stops_the_start() {
         let other = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let taken = other.local_addr().unwrap();
         let error = check_mesh(taken).await.unwrap_err().to_string();

@@ -16,7 +16,7 @@
 mod address;
 mod builder;
 mod error;
-mod found;
+mod loaded_identity;
 mod node;
 mod running;
 

@@ -26,7 +26,7 @@ use tracing::{error, info, warn};
 
 use super::StartError;
 use super::address::{seeds, socket};
-use super::found::Found;
+use super::loaded_identity::LoadedIdentity;
 use crate::api::{About, Core, ForPeers, Service, Socket};
 use crate::config::Config;
 use crate::driver::{self, DriverError, DriverHandle};
@@ -41,7 +41,7 @@ use crate::transfer::{self, Transfer};
 const STOP_WITHIN: Duration = Duration::from_secs(20);
 
 /// What the world knocks at, bound.
-pub(super) struct Doors {
+pub(super) struct Listeners {
     pub http: TcpListener,
     pub http_address: SocketAddr,
     pub network: Network,
@@ -70,16 +70,16 @@ pub(super) struct Plan {
     pub lock: Lock,
     pub config: Config,
     pub facts: Facts,
-    pub found: Found,
-    pub doors: Doors,
+    pub loaded: LoadedIdentity,
+    pub listeners: Listeners,
     pub compiler: Option<PathBuf>,
 }
 
 /// Puts a node together. When this returns, its API answers.
 pub(super) async fn start(plan: Plan) -> Result<Running, StartError> {
-    let Plan { state, lock, config, facts, found, doors, compiler } = plan;
-    let Found { identity, store, saved, .. } = found;
-    let Doors { http, http_address, network, inbox, socket: socket_path } = doors;
+    let Plan { state, lock, config, facts, loaded, listeners, compiler } = plan;
+    let LoadedIdentity { identity, store, saved, .. } = loaded;
+    let Listeners { http, http_address, network, inbox, socket: socket_path } = listeners;
     let name = config.node_name()?;
     let api = Socket::bind(&socket_path)?;
     let artifacts = ArtifactStore::open(state.join("artifacts"), Limits::default()).await?;
@@ -141,7 +141,7 @@ pub(super) async fn start(plan: Plan) -> Result<Running, StartError> {
                 .addresses
                 .iter()
                 .filter_map(|text| socket(text))
-                .map(|found| found.to_string());
+                .map(|address| address.to_string());
             told.trouble.map_or_else(|| Ok(addresses.collect()), Err)
         }),
     };

@@ -12,7 +12,7 @@
 //! bounded number in all, each under a time-out: a runtime that hangs on one replica delays no
 //! other.
 
-mod levels;
+mod mailbox;
 mod slot;
 mod task;
 
@@ -29,8 +29,8 @@ use tokio::task::JoinHandle;
 
 use crate::driver::{DriverHandle, Orders};
 
-pub use levels::Directory;
-use levels::{Inbox, Outbox};
+pub use mailbox::Directory;
+use mailbox::{Inbox, Outbox};
 
 /// How long a guest may take to end its requests before it is cut.
 pub const GRACE: Duration = Duration::from_secs(5);

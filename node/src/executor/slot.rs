@@ -67,8 +67,8 @@ impl Slot {
             Wanted::Run { launch, .. } => {
                 let old = self.begun.iter().find(|id| **id != launch.id)?;
                 // The old one answers until the new one does, or has failed to.
-                let settled = !matches!(state(&launch.id), Some(State::Starting));
-                settled.then(|| Step::Stop(old.clone()))
+                let is_decided = !matches!(state(&launch.id), Some(State::Starting));
+                is_decided.then(|| Step::Stop(old.clone()))
             }
         }
     }

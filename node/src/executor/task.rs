@@ -12,7 +12,7 @@ use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
-use super::levels::{Directory, Inbox, Outbox};
+use super::mailbox::{Directory, Inbox, Outbox};
 use super::slot::{Slot, Step, Wanted};
 use super::{GRACE, Host, launch};
 

@@ -8,9 +8,9 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::fakes::{FakeRuntime, NODE, OnStart, replica, spec};
 
-struct Told(mpsc::UnboundedSender<Report>);
+struct ReportSink(mpsc::UnboundedSender<Report>);
 
-impl Reports for Told {
+impl Reports for ReportSink {
     fn report(&self, report: Report) -> BoxFuture<'_, ()> {
         let _ = self.0.send(report);
         Box::pin(async {})
@@ -21,7 +21,7 @@ struct World {
     runtime: Arc<FakeRuntime>,
     orders: OrderSink,
     executor: Executor,
-    told: mpsc::UnboundedReceiver<Report>,
+    reports: mpsc::UnboundedReceiver<Report>,
 }
 
 impl World {
@@ -31,10 +31,10 @@ impl World {
 
     fn with(runtime: Arc<FakeRuntime>) -> Self {
         let (orders, waiting) = executor();
-        let (sender, told) = mpsc::unbounded_channel();
+        let (sender, reports) = mpsc::unbounded_channel();
         let host = Host { node: NODE, name: "n1".into() };
-        let executor = waiting.start(host, runtime.clone(), Arc::new(Told(sender)));
-        World { runtime, orders, executor, told }
+        let executor = waiting.start(host, runtime.clone(), Arc::new(ReportSink(sender)));
+        World { runtime, orders, executor, reports }
     }
 
     fn run(&mut self, index: u32, generation: u8) -> InstanceId {
@@ -56,7 +56,7 @@ impl World {
     /// Waits for a report of this state.
     async fn until(&mut self, index: u32, state: ReplicaState) -> Report {
         loop {
-            let report = self.told.recv().await.unwrap();
+            let report = self.reports.recv().await.unwrap();
             if report.replica == replica(index) && report.state == state {
                 return report;
             }
@@ -69,7 +69,7 @@ fn failed(reason: &str) -> ReplicaState {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_ordered_runs_with_its_surroundings_in_its_environment() {
+async fn ordered_replica_runs_with_its_environment() {
     let mut world = World::new();
     let id = world.run(1, 1);
     let report = world.until(1, ReplicaState::Healthy).await;
@@ -91,7 +91,7 @@ async fn what_is_ordered_runs_with_its_surroundings_in_its_environment() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_new_generation_is_up_before_the_old_one_goes() {
+async fn old_generation_stops_once_the_new_one_runs() {
     let mut world = World::new();
     let old = world.run(0, 1);
     world.until(0, ReplicaState::Healthy).await;
@@ -106,7 +106,7 @@ async fn a_new_generation_is_up_before_the_old_one_goes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failure_is_told_with_its_reason_and_a_second_order_tries_again() {
+async fn failure_is_reported_and_next_order_retries() {
     let mut world = World::new();
     *world.runtime.on_start.lock().unwrap() = OnStart::Fail("it cannot be instantiated");
     let id = world.run(0, 1);
@@ -121,7 +121,7 @@ async fn a_failure_is_told_with_its_reason_and_a_second_order_tries_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stopped_replica_is_told_of_when_it_is_gone_and_one_that_never_ran_too() {
+async fn stop_is_reported_when_gone_or_never_run() {
     let mut world = World::new();
     let id = world.run(0, 1);
     world.until(0, ReplicaState::Healthy).await;
@@ -136,7 +136,7 @@ async fn a_stopped_replica_is_told_of_when_it_is_gone_and_one_that_never_ran_too
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_runtime_that_hangs_on_one_replica_delays_no_other_and_is_told_of() {
+async fn hanging_start_delays_no_other_replica() {
     let mut world = World::new();
     *world.runtime.on_start.lock().unwrap() = OnStart::Hang;
     world.run(0, 1);
@@ -149,7 +149,7 @@ async fn a_runtime_that_hangs_on_one_replica_delays_no_other_and_is_told_of() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stop_that_hangs_is_tried_again_until_it_works() {
+async fn hanging_stop_is_retried() {
     let mut world = World::new();
     let id = world.run(0, 1);
     world.until(0, ReplicaState::Healthy).await;
@@ -161,7 +161,7 @@ async fn a_stop_that_hangs_is_tried_again_until_it_works() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_order_that_is_overtaken_is_not_carried_out() {
+async fn overtaken_order_is_not_carried_out() {
     let mut world = World::new();
     // Without a chance for the task to run in between.
     world.run(0, 1);
@@ -172,7 +172,7 @@ async fn an_order_that_is_overtaken_is_not_carried_out() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_an_earlier_life_left_running_is_stopped_unless_it_is_ordered() {
+async fn leftover_instance_is_stopped_unless_ordered() {
     let runtime = FakeRuntime::new();
     let name = "web".parse().unwrap();
     let wanted = instance_id(&name, &replica(0), &Digest([1; 32]));
@@ -188,7 +188,7 @@ async fn what_an_earlier_life_left_running_is_stopped_unless_it_is_ordered() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_end_of_the_node_stops_all_guests_and_takes_no_orders() {
+async fn executor_stop_ends_all_guests_and_drops_orders() {
     let mut world = World::new();
     let ids = [world.run(0, 1), world.run(1, 1)];
     world.until(0, ReplicaState::Healthy).await;

@@ -13,7 +13,7 @@ use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
-use super::patience::{CLIENT_IDLE, CLIENT_TAKES};
+use super::idle_timeouts::{CLIENT_BODY_IDLE, CLIENT_WRITE_IDLE};
 use crate::shares::{Bounds, Place, Shares};
 
 /// Bytes for a client that may wait in the kernel and have not left. A client that reads slowly is
@@ -29,10 +29,10 @@ pub struct PortLimits {
     /// How long a client may take for a request's head, and sit idle between two.
     pub head_within: Duration,
     /// How long a client may send nothing of a body that is waited for.
-    pub idle: Duration,
+    pub body_idle: Duration,
     /// How long a client may take nothing of its answer, seen by the kernel having no room for
     /// more.
-    pub takes: Duration,
+    pub write_idle: Duration,
 }
 
 impl Default for PortLimits {
@@ -44,8 +44,8 @@ impl Default for PortLimits {
         PortLimits {
             clients: Bounds { places: 512, crowded: 384, each: 64, hurry: Duration::from_secs(5) },
             head_within: Duration::from_secs(30),
-            idle: CLIENT_IDLE,
-            takes: CLIENT_TAKES,
+            body_idle: CLIENT_BODY_IDLE,
+            write_idle: CLIENT_WRITE_IDLE,
         }
     }
 }

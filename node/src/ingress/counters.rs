@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use tracing::{debug, info};
 
 use super::Ingress;
-use super::patience::{Party, Stalled};
+use super::idle_timeouts::{Party, Stalled};
 use super::requests::TooMany;
 
 #[derive(Debug, Default)]

@@ -17,7 +17,7 @@ use shoal_protocol::model::NodeId;
 use shoal_runtimes::{Body, BodyError};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::patience::{Awaited, PATH_IDLE, Party, Stalled};
+use super::idle_timeouts::{Awaited, PATH_IDLE, Party, Stalled};
 
 /// How long a node may take to begin its answer once it has the request, and to go on with it.
 /// Longer than a guest may take, so that the guest's own limit speaks first.

@@ -54,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn names_with_and_without_namespace_port_and_case() {
+    fn host_parses_with_namespace_port_and_case() {
         assert_eq!(of("hello.shoal").as_deref(), Some("default/hello"));
         assert_eq!(of("hello.localhost:8080").as_deref(), Some("default/hello"));
         assert_eq!(of("Hello.Shop.SHOAL:80").as_deref(), Some("shop/hello"));
@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_name_is_nobody() {
+    fn other_hosts_name_no_workload() {
         for host in [
             "localhost",
             "shoal",
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn an_absolute_target_counts_more_than_the_header_and_two_headers_count_nothing() {
+    fn absolute_target_wins_and_two_host_headers_fail() {
         let mut headers = HeaderMap::new();
         headers.append(header::HOST, "a.shoal".parse().unwrap());
         let absolute = Uri::from_static("http://b.shoal:80/x");

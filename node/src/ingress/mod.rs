@@ -18,11 +18,11 @@ mod clients;
 mod counters;
 mod flow;
 pub mod host;
-mod nowhere;
-mod patience;
+mod idle_timeouts;
 pub mod peers;
 mod requests;
 pub mod server;
+mod unavailable;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -43,10 +43,10 @@ use crate::executor::instance_id;
 use crate::shares::{Group, Shares};
 pub use clients::PortLimits;
 use counters::Counters;
-use nowhere::Nowhere;
-use patience::Keeping;
+use idle_timeouts::GuardedBody;
 use peers::{Peers, SendError};
 use requests::{REQUESTS, Requests, TooMany};
+use unavailable::Unavailable;
 
 /// The answering node's name.
 pub const NODE_HEADER: HeaderName = HeaderName::from_static("x-shoal-node");
@@ -88,7 +88,7 @@ pub struct Ingress {
     routes: watch::Receiver<Arc<Routes>>,
     runtime: Arc<dyn Runtime>,
     peers: Peers,
-    nowhere: Nowhere,
+    unavailable: Unavailable,
     requests: Arc<Requests>,
     port: PortLimits,
     clients: Arc<Shares>,
@@ -116,7 +116,7 @@ impl Ingress {
             routes: core.routes(),
             runtime,
             peers,
-            nowhere: Nowhere::new(core),
+            unavailable: Unavailable::new(core),
             requests: Arc::default(),
             port: PortLimits::default(),
             clients: Shares::new(PortLimits::default().clients),
@@ -148,7 +148,7 @@ impl Ingress {
         };
         clean(request.headers_mut(), origin);
         let response = self.route(origin, &name, request).await;
-        response.map(|body| Keeping::new(body, permit).boxed_unsync())
+        response.map(|body| GuardedBody::new(body, permit).boxed_unsync())
     }
 
     fn too_many(&self, origin: Origin, why: TooMany) -> Response<Body> {
@@ -180,7 +180,7 @@ impl Ingress {
         name: &WorkloadName,
         mut request: Request<Body>,
     ) -> Response<Body> {
-        let again = Again::of(&request);
+        let again = Resend::of(&request);
         let (mut tried, mut last) = (Vec::new(), None);
         let mut next = self.untried(origin, name, &tried);
         while let Some(route) = next {
@@ -208,7 +208,7 @@ impl Ingress {
         if let Some(response) = last {
             return outward(origin, response);
         }
-        let mut response = self.nowhere.response(name).await;
+        let mut response = self.unavailable.response(name).await;
         response.headers_mut().insert(UNTOUCHED_HEADER, HeaderValue::from_static("1"));
         outward(origin, response)
     }
@@ -309,7 +309,7 @@ impl Ingress {
         route: &Route,
         request: Request<Body>,
     ) -> Result<Response<Body>, Miss> {
-        match self.peers.send_unless(route.node, request, self.left(name, route)).await {
+        match self.peers.send_until(route.node, request, self.left(name, route)).await {
             Ok(response) if response.headers().contains_key(UNTOUCHED_HEADER) => {
                 Err(Miss { request: None, touched: false, is_lost: false, response })
             }
@@ -317,7 +317,7 @@ impl Ingress {
             Err(SendError::NotSent { request, why, open }) => {
                 let replica = ReplicaName { workload: name.clone(), place: route.replica.place };
                 let response =
-                    self.nowhere.out_of_reach(&replica, route.node, &why, open.as_ref()).await;
+                    self.unavailable.out_of_reach(&replica, route.node, &why, open.as_ref()).await;
                 Err(Miss { request: Some(*request), touched: false, is_lost: false, response })
             }
             Err(SendError::Sent { why, is_lost }) => {
@@ -359,12 +359,12 @@ fn is_same(one: &Route, other: &Route) -> bool {
 
 /// What is needed to send a request once more: only one without a body can be made again, and one
 /// that may have been acted on only if doing it twice is doing it once (RFC 9110, 9.2.2).
-struct Again {
+struct Resend {
     head: Option<http::request::Parts>,
     idempotent: bool,
 }
 
-impl Again {
+impl Resend {
     fn of(request: &Request<Body>) -> Self {
         let method = request.method();
         let idempotent = [
@@ -383,7 +383,7 @@ impl Again {
             *copy.headers_mut() = request.headers().clone();
             copy.into_parts().0
         });
-        Again { head, idempotent }
+        Resend { head, idempotent }
     }
 
     fn request(&self, touched: bool) -> Option<Request<Body>> {

@@ -13,7 +13,7 @@ use shoal_protocol::model::NodeId;
 use shoal_runtimes::{Body, BodyError};
 
 use super::flow::Flow;
-use super::patience::{Party, Stalled};
+use super::idle_timeouts::{Party, Stalled};
 use crate::network::{Mesh, OpenError, Purpose};
 
 /// Streams kept for one peer. More requests than this at one time open streams that are closed
@@ -76,16 +76,16 @@ impl Peers {
         node: NodeId,
         request: Request<Body>,
     ) -> Result<Response<Body>, SendError> {
-        self.send_unless(node, request, std::future::pending()).await
+        self.send_until(node, request, std::future::pending()).await
     }
 
-    /// The same, but once `pointless` is over nobody waits for a way to the node any longer: a dial
+    /// The same, but once `cancelled` is over nobody waits for a way to the node any longer: a dial
     /// may take seconds to fail.
-    pub async fn send_unless(
+    pub async fn send_until(
         &self,
         node: NodeId,
         mut request: Request<Body>,
-        pointless: impl Future<Output = ()>,
+        cancelled: impl Future<Output = ()>,
     ) -> Result<Response<Body>, SendError> {
         // A kept stream may have been closed a moment ago: then the request comes back unsent, and
         // the next one or a new one serves.
@@ -101,7 +101,7 @@ impl Peers {
         }
         let opened = tokio::select! {
             opened = self.open(node) => opened,
-            () = pointless => Err(("the replica has left that node".to_owned(), None)),
+            () = cancelled => Err(("the replica has left that node".to_owned(), None)),
         };
         let mut sender = match opened {
             Ok(sender) => sender,

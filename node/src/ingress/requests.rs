@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn many_askers_fill_all_of_it() {
+    fn many_clients_may_use_all_permits() {
         let requests = Arc::<Requests>::default();
         let all: Vec<_> = (0..=255).flat_map(|n| requests.begin(from(n))).collect();
         assert_eq!(all.len(), REQUESTS);

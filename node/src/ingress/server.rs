@@ -23,7 +23,7 @@ use tracing::{debug, warn};
 
 use super::clients::{Client, prepare};
 use super::host::{NODE_API, host};
-use super::patience::{Keeping, PATH_IDLE, Party, Patient, Timely};
+use super::idle_timeouts::{GuardedBody, PATH_IDLE, Party, TimedBody, TimedIo};
 use super::{Ingress, Origin};
 use crate::network::{Acceptor, Incoming};
 
@@ -59,11 +59,11 @@ pub async fn serve_port(listener: TcpListener, ingress: Arc<Ingress>, stop: Canc
                 let (ingress, asking) = (ingress.clone(), client.asks());
                 async move {
                     let answer = ingress.answer(Origin::Client(address), request).await;
-                    answer.map(|body| Keeping::new(body, asking).boxed_unsync())
+                    answer.map(|body| GuardedBody::new(body, asking).boxed_unsync())
                 }
             };
-            let terms = Terms { head_within: limits.head_within, party: Party::Client, body_idle: limits.idle };
-            let bytes = Patient::to_client(stream, client.clone(), limits.takes);
+            let terms = Terms { head_within: limits.head_within, party: Party::Client, body_idle: limits.body_idle };
+            let bytes = TimedIo::to_client(stream, client.clone(), limits.write_idle);
             let served = connection(bytes, terms, service, &stop);
             tokio::select! {
                 ended = served => ingress.note(address, ended),
@@ -106,7 +106,7 @@ pub async fn serve_tunnels(
             };
             let terms =
                 Terms { head_within: TUNNEL_IDLE, party: Party::Node(from), body_idle: PATH_IDLE };
-            let ended = connection(Patient::to_node(stream, from), terms, service, &stop).await;
+            let ended = connection(TimedIo::to_node(stream, from), terms, service, &stop).await;
             ingress.note(format_args!("node {}", from.short()), ended);
         });
     }
@@ -156,7 +156,7 @@ where
     let Terms { head_within, party, body_idle } = terms;
     let service = service_fn(|request: Request<IncomingBody>| {
         let answer =
-            service(request.map(|body| Timely::new(body, party, body_idle).boxed_unsync()));
+            service(request.map(|body| TimedBody::new(body, party, body_idle).boxed_unsync()));
         async move { Ok::<_, Infallible>(answer.await) }
     });
     let connection = http1::Builder::new()

@@ -86,7 +86,7 @@ fn get(host: &str) -> Request<Body> {
 }
 
 #[tokio::test]
-async fn a_local_replica_answers_and_says_who_it_is() {
+async fn local_replica_answers_with_its_name() {
     let node = Node::new("n1", &Arc::default());
     node.route(&[(3, NODE, true)]);
     node.run(3);
@@ -100,7 +100,7 @@ async fn a_local_replica_answers_and_says_who_it_is() {
 }
 
 #[tokio::test]
-async fn a_request_finds_a_replica_on_another_node_and_streams_are_used_again() {
+async fn remote_replica_answers_and_streams_are_reused() {
     let mesh = Arc::new(FakeMesh::default());
     let (here, there) = (Node::new("n1", &mesh), Node::new("n2", &mesh));
     there.tunnels(mesh.take(OTHER));
@@ -116,7 +116,7 @@ async fn a_request_finds_a_replica_on_another_node_and_streams_are_used_again() 
 }
 
 #[tokio::test]
-async fn two_nodes_that_believe_in_one_another_do_not_go_round_in_circles() {
+async fn request_from_a_peer_is_never_forwarded() {
     let mesh = Arc::new(FakeMesh::default());
     let (here, there) = (Node::new("n1", &mesh), Node::new("n2", &mesh));
     here.tunnels(mesh.take(NODE));
@@ -131,7 +131,7 @@ async fn two_nodes_that_believe_in_one_another_do_not_go_round_in_circles() {
 }
 
 #[tokio::test]
-async fn a_replica_that_is_not_there_any_more_costs_nothing_while_another_is() {
+async fn missing_replica_is_skipped_for_another() {
     let mesh = Arc::new(FakeMesh::default());
     let (here, there) = (Node::new("n1", &mesh), Node::new("n2", &mesh));
     there.tunnels(mesh.take(OTHER));
@@ -156,7 +156,7 @@ async fn a_replica_that_is_not_there_any_more_costs_nothing_while_another_is() {
 }
 
 #[tokio::test]
-async fn what_may_have_been_acted_on_is_sent_again_only_if_twice_is_once() {
+async fn only_idempotent_requests_are_resent_after_a_loss() {
     let mesh = Arc::new(FakeMesh::default());
     let here = Node::new("n1", &mesh);
     here.route(&[(0, OTHER, false), (1, OTHER, false)]);
@@ -182,7 +182,7 @@ async fn what_may_have_been_acted_on_is_sent_again_only_if_twice_is_once() {
 }
 
 #[tokio::test]
-async fn a_busy_replica_says_so_and_others_are_tried() {
+async fn busy_replica_answers_503_with_the_reason() {
     let node = Node::new("n1", &Arc::default());
     node.route(&[(0, NODE, true)]);
     node.run(0);
@@ -194,7 +194,7 @@ async fn a_busy_replica_says_so_and_others_are_tried() {
 }
 
 #[tokio::test]
-async fn who_asks_for_nothing_that_is_there_is_told_how_and_why() {
+async fn unknown_or_unhealthy_workload_is_explained() {
     let node = Node::new("n1", &Arc::default());
     let (status, _, said) = node.ask(get("web.example.org")).await;
     assert_eq!(status, StatusCode::NOT_FOUND);
@@ -222,7 +222,7 @@ async fn who_asks_for_nothing_that_is_there_is_told_how_and_why() {
 }
 
 #[tokio::test]
-async fn the_port_speaks_http_and_ends_what_is_under_way() {
+async fn port_serves_http_and_closes_idle_clients_on_stop() {
     let node = Node::new("n1", &Arc::default());
     node.route(&[(0, NODE, true)]);
     node.run(0);
@@ -250,7 +250,7 @@ async fn the_port_speaks_http_and_ends_what_is_under_way() {
 }
 
 #[tokio::test]
-async fn a_head_that_is_too_large_is_refused() {
+async fn oversized_head_is_refused() {
     let node = Node::new("n1", &Arc::default());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -265,7 +265,7 @@ async fn a_head_that_is_too_large_is_refused() {
 }
 
 #[tokio::test]
-async fn nodes_reach_one_anothers_api_through_a_tunnel_and_nobody_else_does() {
+async fn peer_reaches_the_node_api_through_a_tunnel() {
     let mesh = Arc::new(FakeMesh::default());
     let there = Node::new("n2", &mesh);
     there.tunnels(mesh.take(OTHER));
@@ -330,7 +330,7 @@ impl crate::network::Mesh for StallingMesh {
 
 /// The requester was told "connection error", and nobody knew that the path was the matter.
 #[tokio::test]
-async fn an_answer_that_stalls_on_the_way_names_the_path() {
+async fn stalled_answer_names_the_path() {
     let (core, runtime) = (FakeCore::new(), FakeRuntime::new());
     let ingress = Arc::new(Ingress::new(
         "n1",
@@ -350,7 +350,7 @@ const THIRD: NodeId = NodeId([3; 32]);
 /// A replica on a node that cannot be dialled costs a hop of another device: it is asked when there
 /// is no other.
 #[tokio::test]
-async fn replicas_reached_directly_come_before_those_over_a_hop() {
+async fn direct_replicas_come_before_those_over_a_hop() {
     let mesh = Arc::new(FakeMesh::default());
     let (here, near, far) =
         (Node::new("n1", &mesh), Node::new("n3", &mesh), Node::new("n2", &mesh));
@@ -380,7 +380,7 @@ async fn replicas_reached_directly_come_before_those_over_a_hop() {
 /// Streams to a node are kept and used again. Once the node can be dialled, what runs over another
 /// device must not stay there.
 #[tokio::test]
-async fn a_stream_over_a_hop_is_left_once_there_is_a_link() {
+async fn stream_over_a_hop_is_dropped_once_linked() {
     let mesh = Arc::new(FakeMesh::default());
     let (here, there) = (Node::new("n1", &mesh), Node::new("n2", &mesh));
     mesh.hops.lock().unwrap().insert(OTHER, Ok(THIRD));
@@ -402,7 +402,7 @@ async fn a_stream_over_a_hop_is_left_once_there_is_a_link() {
 /// The replica is healthy and its node up: what is missing is the way, and the answer says between
 /// whom.
 #[tokio::test]
-async fn a_missing_path_is_named_and_may_be_tried_again() {
+async fn missing_path_is_named_with_retry_after() {
     let mesh = Arc::new(FakeMesh::default());
     let here = Node::new("n1", &mesh);
     let names = [(NODE, "n1"), (OTHER, "n2"), (THIRD, "n3")];

@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_shown_can_be_read_again() {
+    fn shown_sizes_parse_back() {
         for bytes in [0, 1023, 1024, 64 << 20, 3 << 29, 1 << 40] {
             let read = size(&show_size(bytes)).unwrap();
             assert!(read.abs_diff(bytes) * 20 <= bytes, "{bytes} came back as {read}");

@@ -176,7 +176,7 @@ pub async fn publish(
     ready: &Ready,
     force: bool,
 ) -> Result<Published, PublishError> {
-    fulfil(door, operator, &Wish::of(ready, force)).await
+    apply(door, operator, &Edit::of(ready, force)).await
 }
 
 /// Changes how many replicas a workload has.
@@ -188,10 +188,10 @@ pub async fn scale(
     force: bool,
 ) -> Result<Published, PublishError> {
     for _ in 0..TRIES {
-        let current = look(door, name).await?;
+        let current = current_spec(door, name).await?;
         let spec = current.scaled(replicas)?;
-        let wish = Wish { name, spec: Some(spec), bytes: None, instead_of: Some(current), force };
-        if let Some(published) = attempt(door, operator, &wish).await? {
+        let edit = Edit { name, spec: Some(spec), bytes: None, based_on: Some(current), force };
+        if let Some(published) = attempt(door, operator, &edit).await? {
             return Ok(published);
         }
     }
@@ -205,12 +205,12 @@ pub async fn remove(
     name: &WorkloadName,
     force: bool,
 ) -> Result<Published, PublishError> {
-    fulfil(door, operator, &Wish::to_remove(name, force)).await
+    apply(door, operator, &Edit::removal(name, force)).await
 }
 
 /// What is there now. Asked for as if it were to be removed, which changes nothing until something
 /// is submitted.
-async fn look(door: &impl Door, name: &WorkloadName) -> Result<Spec, PublishError> {
+async fn current_spec(door: &impl Door, name: &WorkloadName) -> Result<Spec, PublishError> {
     let prepared =
         door.prepare(PrepareBody { name: form::full_name(name), spec: None, force: false }).await?;
     match prepared.current {
@@ -221,25 +221,25 @@ async fn look(door: &impl Door, name: &WorkloadName) -> Result<Spec, PublishErro
 }
 
 /// A workload as it shall be.
-struct Wish<'a> {
+struct Edit<'a> {
     name: &'a WorkloadName,
     /// None to remove.
     spec: Option<Spec>,
     /// The artifact's, where they are at hand.
     bytes: Option<&'a Bytes>,
     /// What this was derived from: the attempt is void if something else is there meanwhile.
-    instead_of: Option<Spec>,
+    based_on: Option<Spec>,
     force: bool,
 }
 
-impl<'a> Wish<'a> {
+impl<'a> Edit<'a> {
     fn of(ready: &'a Ready, force: bool) -> Self {
         let spec = Some(ready.spec.clone());
-        Wish { name: &ready.spec.name, spec, bytes: Some(&ready.bytes), instead_of: None, force }
+        Edit { name: &ready.spec.name, spec, bytes: Some(&ready.bytes), based_on: None, force }
     }
 
-    fn to_remove(name: &'a WorkloadName, force: bool) -> Self {
-        Wish { name, spec: None, bytes: None, instead_of: None, force }
+    fn removal(name: &'a WorkloadName, force: bool) -> Self {
+        Edit { name, spec: None, bytes: None, based_on: None, force }
     }
 }
 
@@ -249,28 +249,28 @@ struct Checked {
     outcome: Outcome,
 }
 
-async fn fulfil(
+async fn apply(
     door: &impl Door,
     operator: &Operator,
-    wish: &Wish<'_>,
+    edit: &Edit<'_>,
 ) -> Result<Published, PublishError> {
     for _ in 0..TRIES {
-        if let Some(published) = attempt(door, operator, wish).await? {
+        if let Some(published) = attempt(door, operator, edit).await? {
             return Ok(published);
         }
     }
-    Err(PublishError::Contended(wish.name.clone()))
+    Err(PublishError::Contended(edit.name.clone()))
 }
 
 /// Checks, uploads, signs and submits once. `None`: somebody else was in between.
 async fn attempt(
     door: &impl Door,
     operator: &Operator,
-    wish: &Wish<'_>,
+    edit: &Edit<'_>,
 ) -> Result<Option<Published>, PublishError> {
-    let Some(checked) = check(door, operator, wish).await? else { return Ok(None) };
-    upload(door, wish, &checked).await?;
-    submit(door, operator, wish, checked).await
+    let Some(checked) = check(door, operator, edit).await? else { return Ok(None) };
+    upload(door, edit, &checked).await?;
+    submit(door, operator, edit, checked).await
 }
 
 /// Asks whether the node would take it. Changes nothing. `None`: what it was derived from is no
@@ -278,11 +278,11 @@ async fn attempt(
 async fn check(
     door: &impl Door,
     operator: &Operator,
-    wish: &Wish<'_>,
+    edit: &Edit<'_>,
 ) -> Result<Option<Checked>, PublishError> {
-    let spec = wish.spec.as_ref().map(SpecBody::from);
+    let spec = edit.spec.as_ref().map(SpecBody::from);
     let prepared = door
-        .prepare(PrepareBody { name: form::full_name(wish.name), spec, force: wish.force })
+        .prepare(PrepareBody { name: form::full_name(edit.name), spec, force: edit.force })
         .await?;
     if prepared.cluster != operator.cluster() {
         return Err(PublishError::OtherCluster {
@@ -291,10 +291,10 @@ async fn check(
         });
     }
     let current = prepared.current.clone().map(spec_of).transpose()?;
-    if wish.instead_of.is_some() && wish.instead_of != current {
+    if edit.based_on.is_some() && edit.based_on != current {
         return Ok(None);
     }
-    let outcome = match (&current, &wish.spec) {
+    let outcome = match (&current, &edit.spec) {
         (old, new) if old == new && !prepared.unheard.is_empty() => {
             Outcome::Repeated(prepared.unheard.clone())
         }
@@ -307,8 +307,8 @@ async fn check(
 }
 
 /// Gives the node the bytes, unless it has them or nothing is to be written.
-async fn upload(door: &impl Door, wish: &Wish<'_>, checked: &Checked) -> Result<(), PublishError> {
-    if let (Some(spec), Some(bytes)) = (&wish.spec, wish.bytes)
+async fn upload(door: &impl Door, edit: &Edit<'_>, checked: &Checked) -> Result<(), PublishError> {
+    if let (Some(spec), Some(bytes)) = (&edit.spec, edit.bytes)
         && checked.outcome != Outcome::Unchanged
         && !door.holds(&spec.artifact.digest).await?
     {
@@ -321,15 +321,15 @@ async fn upload(door: &impl Door, wish: &Wish<'_>, checked: &Checked) -> Result<
 async fn submit(
     door: &impl Door,
     operator: &Operator,
-    wish: &Wish<'_>,
+    edit: &Edit<'_>,
     checked: Checked,
 ) -> Result<Option<Published>, PublishError> {
     let Checked { prepared, outcome } = checked;
-    let published = Published { name: wish.name.clone(), spec: wish.spec.clone(), outcome };
+    let published = Published { name: edit.name.clone(), spec: edit.spec.clone(), outcome };
     if published.outcome == Outcome::Unchanged {
         return Ok(Some(published));
     }
-    let change = sign(operator, wish.name, published.spec.as_ref(), &prepared)?;
+    let change = sign(operator, edit.name, published.spec.as_ref(), &prepared)?;
     match door.submit(change).await {
         Ok(_) => Ok(Some(published)),
         Err(error) if error.is_stale() => Ok(None),

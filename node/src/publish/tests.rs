@@ -18,17 +18,17 @@ fn founded(folder: &Path) -> (Genesis, Operator) {
 }
 
 #[test]
-fn the_founder_can_write_what_every_node_accepts() {
+fn changes_of_the_founder_are_accepted() {
     let folder = tempfile::tempdir().unwrap();
     let (genesis, operator) = founded(folder.path());
-    let wish = spec("web", 2);
-    let change = operator.sign(&wish.name, Some(&wish), [].into(), 7, None).unwrap();
+    let web = spec("web", 2);
+    let change = operator.sign(&web.name, Some(&web), [].into(), 7, None).unwrap();
     let accepted = trust::accept(&genesis, change).unwrap();
-    assert_eq!(accepted.signed.value.spec().as_ref(), Some(&wish));
+    assert_eq!(accepted.signed.value.spec().as_ref(), Some(&web));
     // Loaded again it is the same writer: two dots of one installation never meet.
     let again = Operator::load(folder.path()).unwrap();
     let change = again
-        .sign(&wish.name, None, accepted.signed.clock.clone(), 8, Some(accepted.uid()))
+        .sign(&web.name, None, accepted.signed.clock.clone(), 8, Some(accepted.uid()))
         .unwrap();
     let removed = trust::accept(&genesis, change).unwrap();
     assert_eq!(
@@ -39,7 +39,7 @@ fn the_founder_can_write_what_every_node_accepts() {
 }
 
 #[test]
-fn keys_are_their_owners_alone_and_never_overwritten() {
+fn keys_are_private_and_never_overwritten() {
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("config");
     founded(&config);
@@ -61,7 +61,7 @@ fn keys_are_their_owners_alone_and_never_overwritten() {
 }
 
 #[test]
-fn a_founding_that_was_cut_off_anywhere_goes_on_with_the_same_cluster() {
+fn interrupted_founding_continues_the_same_cluster() {
     let folder = tempfile::tempdir().unwrap();
     let (file, config) = (folder.path().join("founding.json"), folder.path().join("config"));
     assert!(Founding::load(&file).unwrap().is_none());
@@ -77,7 +77,7 @@ fn a_founding_that_was_cut_off_anywhere_goes_on_with_the_same_cluster() {
 }
 
 #[test]
-fn a_damaged_key_is_named() {
+fn damaged_key_file_is_named() {
     let folder = tempfile::tempdir().unwrap();
     founded(folder.path());
     let file = folder.path().join(OPERATOR_FILE);
@@ -206,7 +206,7 @@ fn ready_as(name: &str, replicas: u32) -> Ready {
 }
 
 #[tokio::test]
-async fn a_publish_creates_then_changes_then_finds_nothing_to_do() {
+async fn publish_creates_then_changes_then_does_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let (genesis, operator) = founded(folder.path());
     let node = Node::new(genesis, None);
@@ -226,7 +226,7 @@ async fn a_publish_creates_then_changes_then_finds_nothing_to_do() {
 }
 
 #[tokio::test]
-async fn who_was_overtaken_prepares_again_and_in_the_end_gives_up() {
+async fn stale_publish_is_retried_then_given_up() {
     let folder = tempfile::tempdir().unwrap();
     let (genesis, operator) = founded(folder.path());
     let node = Node::new(genesis, Some(spec("web", 9)));
@@ -241,7 +241,7 @@ async fn who_was_overtaken_prepares_again_and_in_the_end_gives_up() {
 }
 
 #[tokio::test]
-async fn scaling_keeps_what_somebody_else_changed_in_between() {
+async fn scale_keeps_concurrent_changes() {
     let folder = tempfile::tempdir().unwrap();
     let (genesis, operator) = founded(folder.path());
     let node = Node::new(genesis, Some(spec("web", 1)));
@@ -254,7 +254,7 @@ async fn scaling_keeps_what_somebody_else_changed_in_between() {
 }
 
 #[tokio::test]
-async fn a_removal_of_nothing_is_refused_and_of_something_leaves_nothing() {
+async fn removal_of_a_missing_workload_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let (genesis, operator) = founded(folder.path());
     let node = Node::new(genesis, Some(spec("web", 1)));
@@ -267,7 +267,7 @@ async fn a_removal_of_nothing_is_refused_and_of_something_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn another_clusters_key_signs_nothing() {
+async fn key_of_another_cluster_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let (_, operator) = founded(&folder.path().join("a"));
     let (genesis, _) = founded(&folder.path().join("b"));
@@ -282,7 +282,7 @@ async fn another_clusters_key_signs_nothing() {
 }
 
 #[tokio::test]
-async fn a_file_that_cannot_run_is_refused_before_any_node_hears_of_it() {
+async fn unrunnable_file_is_refused_locally() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("readme.txt");
     fs::write(&file, "hello").unwrap();
@@ -302,7 +302,7 @@ async fn a_file_that_cannot_run_is_refused_before_any_node_hears_of_it() {
 /// A node that had missed a change said "is up to date" and wrote nothing; the change came back and
 /// won.
 #[tokio::test]
-async fn what_not_all_confirm_is_written_again() {
+async fn unconfirmed_workload_is_written_again() {
     let folder = tempfile::tempdir().unwrap();
     let (genesis, operator) = founded(folder.path());
     let mut node = Node::new(genesis, Some(ready_to_go(2).spec));
@@ -317,7 +317,7 @@ async fn what_not_all_confirm_is_written_again() {
 
 /// The second of two documents was refused with "nothing changed", and the first was published.
 #[tokio::test]
-async fn nothing_is_published_unless_all_would_be_taken() {
+async fn one_refusal_publishes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let (genesis, operator) = founded(folder.path());
     let mut node = Node::new(genesis, None);
@@ -340,7 +340,7 @@ async fn nothing_is_published_unless_all_would_be_taken() {
 /// The daemon died in the middle: a person must know what was published, what was not, and what is
 /// not known.
 #[tokio::test]
-async fn a_failure_in_the_middle_says_what_was_published() {
+async fn failure_midway_lists_what_was_published() {
     let folder = tempfile::tempdir().unwrap();
     let (genesis, operator) = founded(folder.path());
     let mut node = Node::new(genesis, None);

@@ -31,11 +31,11 @@ pub fn event(event: &EventView) -> String {
         .map_or(event.at.as_str(), |(seconds, _)| seconds)
         .replace('T', " ");
     let level = if event.level == "info" { "" } else { event.level.as_str() };
-    format!("{at}  {level:<7}  {:<18}  {}", event.kind, told(event))
+    format!("{at}  {level:<7}  {:<18}  {}", event.kind, with_subject(event))
 }
 
 /// What happened, with what it happened to in front.
-pub fn told(event: &EventView) -> String {
+pub fn with_subject(event: &EventView) -> String {
     match event.subject.as_ref().or(event.node.as_ref()) {
         Some(whom) => format!("{whom}: {}", event.message),
         None => event.message.clone(),

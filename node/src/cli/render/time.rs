@@ -57,7 +57,7 @@ mod tests {
     use shoal_protocol::model::WallClock;
 
     #[test]
-    fn what_the_protocol_writes_is_read_back() {
+    fn protocol_times_are_parsed() {
         for millis in [0, 951_782_400_123, 1_795_219_199_999] {
             assert_eq!(parse(&WallClock(millis).to_string()), Some(millis));
         }

@@ -13,7 +13,7 @@ fn progress(replicas: u32) -> Progress {
 }
 
 #[tokio::test]
-async fn it_is_done_when_all_that_is_wished_runs_and_nothing_else() {
+async fn wait_ends_when_exactly_the_wanted_replicas_run() {
     let healthy = |name: &str| replica_view(name, "healthy", Some("n1"));
     let waiting = progress(2);
     assert!(waiting.runs(&view(vec![healthy("web/0"), healthy("web/1")])));
@@ -43,7 +43,7 @@ async fn it_is_done_when_all_that_is_wished_runs_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_replica_that_fails_again_and_again_has_failed() {
+async fn replica_has_failed_after_three_restarts() {
     let mut failing = replica_view("web/0", "failing", Some("n1"));
     let waiting = progress(1);
     failing.restarts = FAILED_AFTER - 1;
@@ -56,7 +56,7 @@ async fn a_replica_that_fails_again_and_again_has_failed() {
 }
 
 #[tokio::test]
-async fn each_replica_has_one_line_and_the_best_holder_counts() {
+async fn each_replica_has_one_line_of_its_best_holder() {
     let mut waiting = progress(2);
     let mut lost = replica_view("web/0", "lost", Some("n3"));
     lost.reason = Some("n3 is down".into());

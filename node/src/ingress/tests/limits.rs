@@ -12,7 +12,7 @@ use tokio::time::{sleep, timeout};
 
 use super::*;
 use crate::fakes::Serving;
-use crate::ingress::patience::{CLIENT_IDLE, Party, Timely};
+use crate::ingress::idle_timeouts::{CLIENT_BODY_IDLE, Party, TimedBody};
 use crate::shares::Bounds;
 
 /// Two nodes; a replica of `web` runs on the second.
@@ -42,21 +42,22 @@ fn upload(pieces: usize, pause: Duration, ends: bool) -> Request<Body> {
     *request.method_mut() = Method::POST;
     // As the port does.
     request.map(|_| {
-        Timely::new(StreamBody::new(Box::pin(pieces)), Party::Client, CLIENT_IDLE).boxed_unsync()
+        TimedBody::new(StreamBody::new(Box::pin(pieces)), Party::Client, CLIENT_BODY_IDLE)
+            .boxed_unsync()
     })
 }
 
 /// The time that the other node had for its answer began with the request's head: an upload that
 /// took longer than a minute ended with 502.
 #[tokio::test(start_paused = true)]
-async fn a_long_upload_through_another_node_is_answered() {
+async fn long_upload_through_another_node_is_answered() {
     let (here, _there) = two_nodes(Serving::Count);
     let (status, _, said) = here.ask(upload(10, Duration::from_secs(20), true)).await;
     assert_eq!((status, said.as_str()), (StatusCode::OK, "10000"));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_stops_sending_is_named() {
+async fn stalled_upload_names_the_client() {
     let (here, _there) = two_nodes(Serving::Count);
     let (status, _, said) = here.ask(upload(2, Duration::from_secs(1), false)).await;
     assert_eq!(status, StatusCode::REQUEST_TIMEOUT, "{said}");
@@ -75,7 +76,7 @@ async fn a_client_that_stops_sending_is_named() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_that_gives_no_answer_is_named() {
+async fn node_that_gives_no_answer_is_named() {
     let (here, _there) = two_nodes(Serving::Wait);
     let (status, _, said) = here.ask(upload(2, Duration::from_secs(1), true)).await;
     assert_eq!(status, StatusCode::BAD_GATEWAY);
@@ -87,7 +88,7 @@ async fn a_node_that_gives_no_answer_is_named() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_that_stops_in_its_answer_is_named() {
+async fn node_that_stalls_in_its_answer_is_named() {
     let mesh = Arc::new(FakeMesh::default());
     let here = Node::new("n1", &mesh);
     here.route(&[(0, OTHER, false)]);
@@ -108,7 +109,7 @@ async fn a_node_that_stops_in_its_answer_is_named() {
 /// A node that waited for another one to take the next part of an answer gave up after 30 s, though
 /// that one's client did take it, slowly.
 #[tokio::test(start_paused = true)]
-async fn a_slow_download_through_another_node_is_whole() {
+async fn slow_download_through_another_node_is_complete() {
     let (here, _there) = two_nodes(Serving::Send(1024));
     let client = Origin::Client("10.0.0.3:9".parse().unwrap());
     let mut body = here.ingress.answer(client, get("web.shoal")).await.into_body();
@@ -209,7 +210,7 @@ async fn slow_heads_of_one_address_keep_no_other_out() {
 }
 
 #[tokio::test]
-async fn a_full_port_closes_idle_connections_first() {
+async fn full_port_closes_idle_connections_first() {
     let clients = Bounds { places: 2, crowded: 2, each: 2, hurry: Duration::from_secs(3600) };
     let (node, address) = port(PortLimits { clients, ..PortLimits::default() }, Serving::Say).await;
     // It had its answer, and keeps the connection for the next request.
@@ -242,8 +243,8 @@ async fn a_full_port_closes_idle_connections_first() {
 }
 
 #[tokio::test]
-async fn a_client_that_takes_its_answer_slowly_is_served() {
-    let limits = PortLimits { takes: Duration::from_secs(3), ..PortLimits::default() };
+async fn slow_reader_is_served() {
+    let limits = PortLimits { write_idle: Duration::from_secs(3), ..PortLimits::default() };
     let (node, address) = port(limits, Serving::Send(2048)).await;
     let mut slow = client("127.0.0.1", address, WHOLE).await;
     let mut len = 0;
@@ -263,8 +264,8 @@ async fn a_client_that_takes_its_answer_slowly_is_served() {
 }
 
 #[tokio::test]
-async fn a_client_that_takes_nothing_is_cut_and_counted() {
-    let limits = PortLimits { takes: Duration::from_millis(500), ..PortLimits::default() };
+async fn stalled_reader_is_cut_and_counted() {
+    let limits = PortLimits { write_idle: Duration::from_millis(500), ..PortLimits::default() };
     let (node, address) = port(limits, Serving::Send(64 << 10)).await;
     let stalled = client("127.0.0.1", address, WHOLE).await;
     let cut = async {

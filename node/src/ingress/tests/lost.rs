@@ -16,7 +16,7 @@ fn with_next(mesh: &Arc<FakeMesh>) -> (Node, Node) {
 /// A dial of a node that has fallen may hang for seconds, where some of its addresses swallow what
 /// is sent there.
 #[tokio::test(start_paused = true)]
-async fn a_request_that_waits_for_a_way_to_a_fallen_node_goes_to_the_replica_s_next_node() {
+async fn request_leaves_a_hanging_dial_when_the_replica_moves() {
     let mesh = Arc::new(FakeMesh::default());
     let (here, _there) = with_next(&mesh);
     mesh.hangs.lock().unwrap().insert(FALLEN);
@@ -38,7 +38,7 @@ async fn dies_of_a_request(streams: &mut tokio::sync::mpsc::Receiver<Incoming>) 
 }
 
 #[tokio::test]
-async fn a_request_whose_node_dies_is_answered_where_the_replica_is_next() {
+async fn request_of_a_dead_node_follows_the_replica() {
     let mesh = Arc::new(FakeMesh::default());
     let (here, _there) = with_next(&mesh);
     let mut streams = mesh.take(FALLEN);
@@ -57,7 +57,7 @@ async fn a_request_whose_node_dies_is_answered_where_the_replica_is_next() {
 
 /// As when two nodes lose their direct way: the next stream goes over a common member.
 #[tokio::test(start_paused = true)]
-async fn a_request_whose_way_breaks_is_sent_again_the_other_way() {
+async fn request_is_resent_over_another_path() {
     let mesh = Arc::new(FakeMesh::default());
     let here = Node::new("n1", &mesh);
     here.route(&[(0, OTHER, false)]);

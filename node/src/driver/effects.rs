@@ -20,7 +20,7 @@ const MAX_HELD: usize = 65_536;
 /// Commands that may wait for their answers. Each has somebody waiting at the other end.
 const MAX_REPLIES: usize = 1_024;
 
-pub(super) struct Hands {
+pub(super) struct Effects {
     pub network: Network,
     pub store: StoreHandle,
     pub orders: Box<dyn Orders>,
@@ -32,7 +32,7 @@ pub(super) struct Hands {
     replies: BTreeMap<RequestId, oneshot::Sender<Reply>>,
     next_request: u64,
     /// What the node must hear of because an effect could not be carried out.
-    back: VecDeque<Input>,
+    inputs: VecDeque<Input>,
 }
 
 /// How far the disk has come.
@@ -49,7 +49,7 @@ enum Disk {
     },
 }
 
-impl Hands {
+impl Effects {
     pub(super) fn new(
         network: Network,
         store: StoreHandle,
@@ -57,7 +57,7 @@ impl Hands {
         fetches: Box<dyn Fetches>,
         events: Events,
     ) -> Self {
-        Hands {
+        Effects {
             network,
             store,
             orders,
@@ -68,11 +68,11 @@ impl Hands {
             held_count: 0,
             replies: BTreeMap::new(),
             next_request: 0,
-            back: VecDeque::new(),
+            inputs: VecDeque::new(),
         }
     }
 
-    /// A name for a command, under which its answer will be found; none, and the asker is told,
+    /// A name for a command, under which its answer will be found; none, and the caller is told,
     /// when too many wait.
     pub(super) fn expect(&mut self, reply: oneshot::Sender<Reply>) -> Option<RequestId> {
         // Who gave up makes room.
@@ -81,7 +81,7 @@ impl Hands {
         }
         if self.replies.len() >= MAX_REPLIES {
             let busy = Refusal::Busy(format!("{MAX_REPLIES} commands wait for their answers"));
-            // The asker may have given up.
+            // The caller may have given up.
             let _ = reply.send(Reply::Refused(busy));
             return None;
         }
@@ -96,22 +96,20 @@ impl Hands {
         while let Some(effect) = node.poll_effect() {
             let Effect { after, action } = effect;
             match (&self.disk, after) {
-                (_, None) => self.carry_out(action),
-                (Disk::Good { stored, .. }, Some(id)) if *stored >= Some(id) => {
-                    self.carry_out(action)
-                }
+                (_, None) => self.run(action),
+                (Disk::Good { stored, .. }, Some(id)) if *stored >= Some(id) => self.run(action),
                 (Disk::Good { .. }, Some(id)) => self.hold(id, action),
                 (Disk::Failed { why, .. }, Some(_)) => {
                     let why = why.clone();
-                    self.give_up(action, &why);
+                    self.fail_reply(action, &why);
                 }
             }
         }
     }
 
     /// What the node must hear next because of what could not be done.
-    pub(super) fn back(&mut self) -> Option<Input> {
-        self.back.pop_front()
+    pub(super) fn next_input(&mut self) -> Option<Input> {
+        self.inputs.pop_front()
     }
 
     /// Takes an answer of the store: releases what waited for it, and says what the node must hear,
@@ -124,7 +122,7 @@ impl Hands {
                 let released = std::mem::replace(&mut self.held, later);
                 for action in released.into_values().flatten() {
                     self.held_count -= 1;
-                    self.carry_out(action);
+                    self.run(action);
                 }
                 Some((Input::Stored { upto }, took))
             }
@@ -154,7 +152,7 @@ impl Hands {
     }
 
     /// Whether all that was to be on disk is there, or never will be.
-    pub(super) fn is_settled(&self) -> bool {
+    pub(super) fn is_flushed(&self) -> bool {
         match &self.disk {
             Disk::Good { asked, stored } => stored >= asked,
             Disk::Failed { .. } => true,
@@ -162,19 +160,19 @@ impl Hands {
     }
 
     /// One match, without a wildcard: a new action does not compile until somebody carries it out.
-    fn carry_out(&mut self, action: Action) {
+    fn run(&mut self, action: Action) {
         match action {
             Action::Send { to, lane, message } => self.network.send(&to, lane, &message),
             Action::Broadcast(message) => self.network.broadcast(&message),
             Action::Dial { target, addresses } => {
                 if !self.network.dial(target.clone(), addresses) {
-                    self.back.push_back(Input::DialFailed { target, how: DialFailure::TimedOut });
+                    self.inputs.push_back(Input::DialFailed { target, how: DialFailure::TimedOut });
                 }
             }
             Action::Resolve { seed } => {
                 if !self.network.resolve(seed.clone()) {
                     let found = Err("its name cannot be looked up: this node is too busy".into());
-                    self.back.push_back(Input::Resolved { seed, found });
+                    self.inputs.push_back(Input::Resolved { seed, found });
                 }
             }
             Action::Disconnect(node) => self.network.disconnect(node),
@@ -189,9 +187,9 @@ impl Hands {
                 self.fetches.fetch(artifact, runtime, candidates)
             }
             Action::Reply { request, reply } => {
-                if let Some(asker) = self.replies.remove(&request) {
-                    // The asker may have given up.
-                    let _ = asker.send(reply);
+                if let Some(caller) = self.replies.remove(&request) {
+                    // The caller may have given up.
+                    let _ = caller.send(reply);
                 }
             }
             Action::Verdict { ticket, verdict } => self.network.verdict(ticket, verdict),
@@ -209,7 +207,7 @@ impl Hands {
             };
             let input =
                 self.fail(format!("the disk is so slow that {MAX_HELD} effects wait for it"), late);
-            self.back.push_back(input);
+            self.inputs.push_back(input);
         }
     }
 
@@ -220,17 +218,17 @@ impl Hands {
         self.disk = Disk::Failed { why: why.clone(), late };
         self.held_count = 0;
         for action in std::mem::take(&mut self.held).into_values().flatten() {
-            self.give_up(action, &why);
+            self.fail_reply(action, &why);
         }
         Input::StoreFailed { why }
     }
 
     /// Somebody who waits for an answer gets one.
-    fn give_up(&mut self, action: Action, why: &str) {
+    fn fail_reply(&mut self, action: Action, why: &str) {
         if let Action::Reply { request, .. } = action
-            && let Some(asker) = self.replies.remove(&request)
+            && let Some(caller) = self.replies.remove(&request)
         {
-            let _ = asker.send(Reply::Refused(Refusal::ReadOnly(why.to_owned())));
+            let _ = caller.send(Reply::Refused(Refusal::ReadOnly(why.to_owned())));
         }
     }
 }

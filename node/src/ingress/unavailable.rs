@@ -15,11 +15,11 @@ use crate::network::{OpenError, told};
 
 /// Answers kept between two changes of the views, so that a client that asks again and again does
 /// not keep the core busy.
-const KEPT: usize = 256;
+const MAX_KEPT: usize = 256;
 /// Replicas whose state is told in one answer.
-const TOLD: usize = 5;
+const MAX_NAMED: usize = 5;
 
-pub(super) struct Nowhere {
+pub(super) struct Unavailable {
     core: Arc<dyn Core>,
     kept: Mutex<Kept>,
 }
@@ -33,9 +33,9 @@ struct Kept {
     names: Option<Arc<BTreeMap<Option<NodeId>, String>>>,
 }
 
-impl Nowhere {
+impl Unavailable {
     pub(super) fn new(core: Arc<dyn Core>) -> Self {
-        Nowhere { core, kept: Mutex::default() }
+        Unavailable { core, kept: Mutex::default() }
     }
 
     pub(super) async fn response(&self, name: &WorkloadName) -> Response<Body> {
@@ -48,7 +48,7 @@ impl Nowhere {
             Some(answer) => answer,
             None => {
                 let answer = match self.core.workload(name.clone()).await {
-                    Ok(Some(view)) => (StatusCode::SERVICE_UNAVAILABLE, unwell(name, &view)),
+                    Ok(Some(view)) => (StatusCode::SERVICE_UNAVAILABLE, unhealthy(name, &view)),
                     Ok(None) => (
                         StatusCode::NOT_FOUND,
                         format!("there is no workload `{name}`: {}", host::FORMS),
@@ -64,7 +64,7 @@ impl Nowhere {
 
     fn keep(&self, version: u64, name: &WorkloadName, answer: (StatusCode, String)) {
         let mut kept = self.lock();
-        if kept.version != version || kept.answers.len() >= KEPT {
+        if kept.version != version || kept.answers.len() >= MAX_KEPT {
             *kept = Kept { version, ..Kept::default() };
         }
         kept.answers.insert(name.clone(), answer);
@@ -133,7 +133,7 @@ impl Nowhere {
     }
 }
 
-fn unwell(name: &WorkloadName, view: &WorkloadView) -> String {
+fn unhealthy(name: &WorkloadName, view: &WorkloadView) -> String {
     if view.desired == 0 {
         return format!("`{name}` is scaled to no replicas: `shoal scale {name}=1` starts one");
     }
@@ -141,7 +141,8 @@ fn unwell(name: &WorkloadName, view: &WorkloadView) -> String {
         "no replica of `{name}` answers now ({} of {} are healthy)",
         view.healthy, view.desired
     );
-    for replica in view.replicas.iter().filter(|replica| replica.phase != "healthy").take(TOLD) {
+    for replica in view.replicas.iter().filter(|replica| replica.phase != "healthy").take(MAX_NAMED)
+    {
         text.push_str(&format!("\n{} is {}", replica.replica, replica.phase));
         if let Some(reason) = &replica.reason {
             text.push_str(&format!(": {reason}"));

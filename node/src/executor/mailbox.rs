@@ -12,24 +12,24 @@ use tokio::sync::Notify;
 /// Orders that were noted and not yet looked at. Bounded by the number of replicas a node can hold,
 /// since each has one place.
 #[derive(Clone, Default)]
-pub(super) struct Inbox(Arc<Level<Order>>);
+pub(super) struct Inbox(Arc<Mailbox<Order>>);
 
 /// Reports that were not yet handed over; one place a replica.
 #[derive(Clone, Default)]
-pub(super) struct Outbox(Arc<Level<Report>>);
+pub(super) struct Outbox(Arc<Mailbox<Report>>);
 
-struct Level<T> {
+struct Mailbox<T> {
     latest: Mutex<(BTreeMap<ReplicaId, T>, bool)>,
     wake: Notify,
 }
 
-impl<T> Default for Level<T> {
+impl<T> Default for Mailbox<T> {
     fn default() -> Self {
-        Level { latest: Mutex::default(), wake: Notify::new() }
+        Mailbox { latest: Mutex::default(), wake: Notify::new() }
     }
 }
 
-impl<T> Level<T> {
+impl<T> Mailbox<T> {
     fn put(&self, replica: ReplicaId, value: T) {
         let mut latest = lock(&self.latest);
         if !latest.1 {

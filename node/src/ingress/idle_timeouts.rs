@@ -5,9 +5,9 @@
 //!
 //! ```text
 //!   waited for        to                       limit                     measured by
-//!   the client        send its request's body  CLIENT_IDLE               Timely, at the node that it talks to
-//!   the client        take its answer          CLIENT_TAKES              Patient: room in the kernel for more
-//!   the asking node   either                   PATH_IDLE                 Timely and Patient, at the node that answers
+//!   the client        send its request's body  CLIENT_BODY_IDLE               TimedBody, at the node that it talks to
+//!   the client        take its answer          CLIENT_WRITE_IDLE              TimedIo: room in the kernel for more
+//!   the asking node   either                   PATH_IDLE                 TimedBody and TimedIo, at the node that answers
 //!   the other node    take the request         PATH_IDLE                 Flow, at the node that asks
 //!   the other node    begin or go on           flow::ANSWER_WITHIN       Flow, at the node that asks
 //!   the guest         either                   30 s                      the runtime, which speaks before Flow does
@@ -34,12 +34,12 @@ use tokio::time::{Sleep, sleep};
 use super::clients::Client;
 
 /// How long a client may send no byte of a body that is waited for.
-pub const CLIENT_IDLE: Duration = Duration::from_secs(30);
+pub const CLIENT_BODY_IDLE: Duration = Duration::from_secs(30);
 /// How long a client may take nothing of its answer. The kernel tells in steps: it has room again
 /// when what it holds back, 128 KiB at most, has mostly left. So a client that takes 1.1 KB a
 /// second is steady enough. (The kernel's own `TCP_USER_TIMEOUT` knows no steps, but ends
 /// connections whose receiver has a small window, though they move.)
-pub const CLIENT_TAKES: Duration = Duration::from_secs(120);
+pub const CLIENT_WRITE_IDLE: Duration = Duration::from_secs(120);
 /// How long nothing may move between two nodes while a link stands.
 pub const PATH_IDLE: Duration = Duration::from_secs(300);
 
@@ -116,26 +116,26 @@ impl fmt::Display for Stalled {
 
 /// Bytes whose writes fail when the other side takes nothing for too long. Reads may take as long
 /// as they like: an idle client is the business of the head's own deadline, and a body's of
-/// [`Timely`].
-pub struct Patient<T> {
+/// [`TimedBody`].
+pub struct TimedIo<T> {
     bytes: T,
     stalled: Stalled,
     waiting: Option<Pin<Box<Sleep>>>,
     client: Option<Arc<Client>>,
 }
 
-impl<T> Patient<T> {
+impl<T> TimedIo<T> {
     /// Around the bytes to a node.
     pub fn to_node(bytes: T, node: NodeId) -> Self {
         let stalled =
             Stalled { party: Party::Node(node), awaited: Awaited::Take, limit: PATH_IDLE };
-        Patient { bytes, stalled, waiting: None, client: None }
+        TimedIo { bytes, stalled, waiting: None, client: None }
     }
 
     /// Around the bytes to a client, which hears what has left.
     pub fn to_client(bytes: T, client: Arc<Client>, limit: Duration) -> Self {
         let stalled = Stalled { party: Party::Client, awaited: Awaited::Take, limit };
-        Patient { bytes, stalled, waiting: None, client: Some(client) }
+        TimedIo { bytes, stalled, waiting: None, client: Some(client) }
     }
 
     fn judged(&self, error: io::Error) -> io::Error {
@@ -157,7 +157,7 @@ impl<T> Patient<T> {
     }
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for Patient<T> {
+impl<T: AsyncRead + Unpin> AsyncRead for TimedIo<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -171,7 +171,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Patient<T> {
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for Patient<T> {
+impl<T: AsyncWrite + Unpin> AsyncWrite for TimedIo<T> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -196,20 +196,20 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Patient<T> {
 }
 
 /// A body that fails when whoever sends it sends no next piece in time.
-pub struct Timely<B> {
+pub struct TimedBody<B> {
     body: B,
     stalled: Stalled,
     waiting: Option<Pin<Box<Sleep>>>,
 }
 
-impl<B> Timely<B> {
+impl<B> TimedBody<B> {
     /// Around the `body` that `party` sends.
     pub fn new(body: B, party: Party, limit: Duration) -> Self {
-        Timely { body, stalled: Stalled { party, awaited: Awaited::Send, limit }, waiting: None }
+        TimedBody { body, stalled: Stalled { party, awaited: Awaited::Send, limit }, waiting: None }
     }
 }
 
-impl<B> HttpBody for Timely<B>
+impl<B> HttpBody for TimedBody<B>
 where
     B: HttpBody<Data = Bytes> + Unpin,
     B::Error: Into<shoal_runtimes::BodyError>,
@@ -240,19 +240,19 @@ where
 }
 
 /// A body that keeps something until it ends: the right to be served, for example.
-pub struct Keeping<B, K> {
+pub struct GuardedBody<B, K> {
     body: B,
     _kept: K,
 }
 
-impl<B, K> Keeping<B, K> {
+impl<B, K> GuardedBody<B, K> {
     /// Around `body`, keeping `kept`.
     pub fn new(body: B, kept: K) -> Self {
-        Keeping { body, _kept: kept }
+        GuardedBody { body, _kept: kept }
     }
 }
 
-impl<B: HttpBody + Unpin, K: Unpin> HttpBody for Keeping<B, K> {
+impl<B: HttpBody + Unpin, K: Unpin> HttpBody for GuardedBody<B, K> {
     type Data = B::Data;
     type Error = B::Error;
 

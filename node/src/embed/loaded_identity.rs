@@ -22,7 +22,7 @@ const FOUNDING_FILE: &str = "founding.json";
 const FIRST_OPERATOR: &str = "founder";
 
 /// A node's identity and what it saved.
-pub(super) struct Found {
+pub(super) struct LoadedIdentity {
     pub identity: Identity,
     pub store: Store,
     pub saved: Saved,
@@ -34,11 +34,11 @@ pub(super) struct Found {
 
 /// Reads or makes the node in `state`. `operators` is where the operator's key goes when a cluster
 /// is made. Blocks.
-pub(super) fn find(
+pub(super) fn load_or_create(
     state: &Path,
     operators: &Path,
     join: Option<&JoinLine>,
-) -> Result<Found, StartError> {
+) -> Result<LoadedIdentity, StartError> {
     let founding_file = state.join(FOUNDING_FILE);
     if let Some(identity) = Identity::load(state)? {
         if let Some(line) = join {
@@ -47,12 +47,12 @@ pub(super) fn find(
         let (store, mut saved) = Store::open(state, identity.cluster(), identity.node())?;
         store.draw_incarnation(&mut saved)?;
         delete(&founding_file)?;
-        return Ok(Found { identity, store, saved, founded: false, operator: None });
+        return Ok(LoadedIdentity { identity, store, saved, founded: false, operator: None });
     }
     let (identity, operator) = match join {
         Some(line) => (Identity::draw(line.genesis(), line.join_seed)?, None),
         None => {
-            let (founding, operator) = found(&founding_file, operators)?;
+            let (founding, operator) = found_cluster(&founding_file, operators)?;
             (Identity::found(founding.genesis(), founding.join_seed)?, Some(operator))
         }
     };
@@ -61,10 +61,10 @@ pub(super) fn find(
     store.draw_incarnation(&mut saved)?;
     identity.create(state)?;
     delete(&founding_file)?;
-    Ok(Found { identity, store, saved, founded: operator.is_some(), operator })
+    Ok(LoadedIdentity { identity, store, saved, founded: operator.is_some(), operator })
 }
 
-fn found(file: &Path, operators: &Path) -> Result<(Founding, Operator), StartError> {
+fn found_cluster(file: &Path, operators: &Path) -> Result<(Founding, Operator), StartError> {
     let founding = match Founding::load(file)? {
         Some(begun) => begun,
         None => {
