@@ -274,7 +274,7 @@ fn device_cpu() -> u32 {
 mod tests {
     use super::*;
 
-    /// What the documentation shows.
+    /// The example of the documentation.
     const EXAMPLE: &str = r#"{
         "name": null,
         "listen": "0.0.0.0:7700",
@@ -309,6 +309,7 @@ mod tests {
         assert_eq!(Config::load(&state.path().join("none")).unwrap(), Config::default());
     }
 
+    /// A slip in a key that was ignored would leave the default in force without a word.
     #[test]
     fn unknown_key_is_refused_with_the_nearest() {
         let state = tempfile::tempdir().unwrap();
@@ -318,6 +319,7 @@ mod tests {
         assert_eq!(error.hint().as_deref(), Some("Did you mean `labels`?"));
     }
 
+    /// Each invalid setting is named, among them a memory size whose unit was forgotten.
     #[test]
     fn invalid_offers_are_refused() {
         let wrong = |change: fn(&mut Config)| {

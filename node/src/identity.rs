@@ -285,6 +285,7 @@ mod tests {
         assert!(Identity::load(tempfile::TempDir::new().unwrap().path()).unwrap().is_none());
     }
 
+    /// Only the first node of a cluster admits itself: the mark is part of the checksum.
     #[test]
     fn founder_mark_persists_and_cannot_be_added() {
         let (folder, _) = made();
@@ -299,6 +300,7 @@ mod tests {
         assert!(Identity::load(folder.path()).unwrap().unwrap().is_founder());
     }
 
+    /// A second identity in the same folder would be another node: creating one fails.
     #[test]
     fn identity_is_never_replaced() {
         let (folder, identity) = made();
@@ -307,6 +309,7 @@ mod tests {
         assert_eq!(Identity::load(folder.path()).unwrap().unwrap().node(), identity.node());
     }
 
+    /// A first start was interrupted before the rename: the next one succeeds.
     #[test]
     fn leftover_of_an_interrupted_start_is_replaced() {
         let folder = tempfile::TempDir::new().unwrap();
@@ -316,6 +319,8 @@ mod tests {
         assert!(Identity::load(folder.path()).unwrap().is_some());
     }
 
+    /// A node must never start with another identity than its own: every cut and every altered byte
+    /// is an error that names the file.
     #[test]
     fn truncated_or_altered_identity_is_refused() {
         let (folder, identity) = made();

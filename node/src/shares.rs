@@ -249,6 +249,8 @@ mod tests {
         assert!(!held.iter().any(has_lost));
     }
 
+    /// A flood of connections from one address evicts its own oldest ones; two other addresses keep
+    /// theirs.
     #[test]
     fn flood_from_one_address_evicts_its_own() {
         let shares = Shares::new(BOUNDS);
@@ -256,7 +258,7 @@ mod tests {
         assert_eq!(flood.iter().filter(|place| !has_lost(place)).count(), 6);
         assert!(flood[..94].iter().all(has_lost), "the oldest go");
         let others = [shares.enter(ip(2)).unwrap(), shares.enter(ip(3)).unwrap()];
-        // Full: room is made by the address that has the most.
+        // All places are taken: the address with the most unproven ones makes room.
         let third = shares.enter(ip(4)).unwrap();
         assert!(!others.iter().chain([&third]).any(has_lost));
         assert_eq!((shares.lost.share.load(Relaxed), shares.lost.full.load(Relaxed)), (94, 1));
@@ -264,6 +266,7 @@ mod tests {
         assert!(shares.lock().holders.is_empty());
     }
 
+    /// With all places proven a newcomer is refused; once one is unproven again, it makes room.
     #[test]
     fn proven_holders_keep_their_places() {
         let shares = Shares::new(BOUNDS);
@@ -277,6 +280,8 @@ mod tests {
         drop(newcomer);
     }
 
+    /// Below the crowded bound a silent holder keeps its place; above it, those that stay silent
+    /// for too long are evicted.
     #[tokio::test(start_paused = true)]
     async fn silent_holders_are_evicted_only_in_a_crowd() {
         let shares = Shares::new(BOUNDS);
@@ -291,6 +296,8 @@ mod tests {
         assert_eq!((shares.lost.silent.load(Relaxed), has_lost(&newcomer)), (4, false));
     }
 
+    /// Of many addresses with one holder each, a holder that has sent something outlasts the silent
+    /// ones.
     #[test]
     fn oldest_silent_holder_is_evicted_first() {
         let shares = Shares::new(BOUNDS);

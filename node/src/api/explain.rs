@@ -1,5 +1,5 @@
-//! How a replica came to where it is. The auction's summary lies with whoever held it and whoever
-//! won it, so they are asked too.
+//! How a replica was placed. The summary of an auction is kept by its owner and its winner, so
+//! other nodes are asked too.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,20 +16,20 @@ use super::form::full_name;
 use super::{ApiError, Service};
 use crate::ingress::host::NODE_API;
 
-/// Nodes asked: the winner, the owner and the guardians are hardly more.
+/// Nodes asked: hardly more than the winner, the owner and the guardians.
 const MAX_ASKED: usize = 8;
-/// How long one may take. Who is gone has nothing to tell.
+/// Time for one node's answer; a dead node gives none.
 const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 /// Bytes of one answer.
 const MAX_ANSWER: usize = 1024 * 1024;
-/// Auctions told.
+/// Auctions in the answer.
 const MAX_AUCTIONS: usize = 16;
 
 impl Service {
-    /// What this node alone knows.
+    /// The placement as this node alone knows it.
     pub async fn explain_here(&self, replica: &ReplicaName) -> Result<ExplainView, ApiError> {
         match self.core.explain(replica.clone()).await? {
-            // A place beyond the wished ones is one only if somebody holds it or held it.
+            // A place above the wanted number exists only if a node holds it or held it.
             Some(view) if view.now.is_empty() && view.auctions.is_empty() => {
                 Err(self.no_such_replica(replica).await)
             }
@@ -38,7 +38,7 @@ impl Service {
         }
     }
 
-    /// What this node knows, and those it names.
+    /// The placement as this node and the nodes it names know it.
     pub async fn explain(&self, replica: &ReplicaName) -> Result<ExplainView, ApiError> {
         let mut view = self.explain_here(replica).await?;
         let others = view
@@ -82,8 +82,8 @@ impl Service {
     }
 }
 
-/// Why a replica does not run yet, as in bytes that cannot be fetched, is known to its own node
-/// alone.
+/// Takes over reasons that only a replica's own node knows, such as an artifact that cannot be
+/// fetched.
 fn adopt_reasons(now: &mut [ReplicaView], theirs: &[ReplicaView], node: &str) {
     for view in
         now.iter_mut().filter(|view| view.reason.is_none() && view.node.as_deref() == Some(node))
@@ -93,7 +93,7 @@ fn adopt_reasons(now: &mut [ReplicaView], theirs: &[ReplicaView], node: &str) {
     }
 }
 
-/// All of a body, if it is not larger than `most`.
+/// The whole body, if it is not larger than `most`.
 async fn read_body(mut from: Body, most: usize) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
     while let Some(frame) = from.frame().await {
@@ -106,7 +106,7 @@ async fn read_body(mut from: Body, most: usize) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
-/// One view an auction, the fullest; the latest first.
+/// Merges views of the same auction to the one with the most details; the latest first.
 fn merged(all: Vec<AuctionView>) -> Vec<AuctionView> {
     let mut by_name: BTreeMap<(String, String), AuctionView> = BTreeMap::new();
     for view in all {
@@ -153,6 +153,7 @@ mod tests {
         }
     }
 
+    /// Owner and winner both tell of one auction: the view with more bids is kept.
     #[test]
     fn auctions_merge_to_fullest_view_latest_first() {
         let views = merged(vec![

@@ -39,7 +39,7 @@ impl World {
         Self::with_room(node, mesh, Limits::default().bytes).await
     }
 
-    /// With so many bytes for artifacts.
+    /// With `bytes` of room for artifacts.
     async fn with_room(node: NodeId, mesh: Arc<FakeMesh>, bytes: u64) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (core, runtime) = (FakeCore::new(), FakeRuntime::new());
@@ -59,7 +59,7 @@ impl World {
         let (mut sink, waiting) = executor();
         let host = crate::executor::Host { node, name: "n1".into() };
         let directory = waiting.start(host, runtime.clone(), Arc::new(NoReports)).directory();
-        // Its executor is gone; what it knew is not needed here but for what the test orders.
+        // The executor is gone; the tests only need its directory and its order sink.
         crate::driver::Orders::order(
             &mut sink,
             shoal_protocol::node::Order::Stop { replica: replica(9) },
@@ -104,6 +104,8 @@ impl crate::executor::Reports for NoReports {
     }
 }
 
+/// A status has the core's view, the daemon's counters and the runtime's instances; the metrics
+/// have the same counters.
 #[tokio::test]
 async fn status_merges_core_view_and_daemon_counters() {
     let world = World::new().await;
@@ -122,6 +124,8 @@ async fn status_merges_core_view_and_daemon_counters() {
     assert!(metrics.contains("\nshoal_net_bytes_sent_total 5\n"), "{metrics}");
 }
 
+/// A name with a slip, or of another namespace, gets a hint; invalid names, paths and queries are
+/// refused with what is wrong.
 #[tokio::test]
 async fn unknown_name_is_refused_with_nearest_name() {
     let world = World::new().await;
@@ -147,6 +151,8 @@ async fn unknown_name_is_refused_with_nearest_name() {
     assert!(text.contains("wach"), "{text}");
 }
 
+/// A spec goes to the core as it was sent, and the draft comes back; malformed changes and unknown
+/// fields are refused.
 #[tokio::test]
 async fn prepare_takes_json_and_submit_takes_hex() {
     let world = World::new().await;
@@ -173,9 +179,10 @@ async fn prepare_takes_json_and_submit_takes_hex() {
     );
     assert_eq!((prepared.current, prepared.unheard), (body.spec, vec!["n0".into()]));
     let commands = std::mem::take(&mut *world.core.commands.lock().unwrap());
-    assert!(
-        matches!(&commands[..], [Command::Prepare { force: true, spec: Some(sent), .. }] if *sent == web)
-    );
+    let [Command::Prepare { force: true, spec: Some(sent), .. }] = &commands[..] else {
+        panic!("{commands:?}")
+    };
+    assert_eq!(*sent, web);
 
     for (change, message) in [("xyz", "not hexadecimal"), ("00", "malformed")] {
         let (status, text) =
@@ -188,6 +195,7 @@ async fn prepare_takes_json_and_submit_takes_hex() {
     assert!(text.contains("unknown field `nam`"), "{text}");
 }
 
+/// Scripts go by status and code, people by the hint.
 #[tokio::test]
 async fn refusal_has_status_code_and_hint() {
     let world = World::new().await;
@@ -220,6 +228,8 @@ async fn refusal_has_status_code_and_hint() {
     }
 }
 
+/// Bytes that are not WebAssembly, and bytes with another hash than the path says, are refused and
+/// not kept, and the core does not hear of them.
 #[tokio::test]
 async fn upload_is_refused_if_digest_differs_or_not_wasm() {
     let world = World::new().await;
@@ -244,6 +254,8 @@ async fn upload_is_refused_if_digest_differs_or_not_wasm() {
     );
 }
 
+/// A watch of one workload sends its view, then a line for each change of it, and ends when the
+/// workload is gone.
 #[tokio::test]
 async fn watch_sends_current_view_then_only_changes() {
     let world = World::new().await;
@@ -258,7 +270,7 @@ async fn watch_sends_current_view_then_only_changes() {
     };
     let mut views = std::pin::pin!(super::follow::follow(world.service.core.clone(), look));
     assert_eq!(views.next().await.unwrap().replicas[0].phase, "starting");
-    // A change of something else tells nothing; the next of this one does.
+    // A change of another workload sends nothing; the next one of this workload does.
     world.core.show(vec![view("starting"), workload_view("other", vec![])]);
     let next = tokio::spawn({
         let core = world.core.clone();
@@ -271,6 +283,7 @@ async fn watch_sends_current_view_then_only_changes() {
     assert!(views.next().await.is_none(), "it ends when the workload is gone");
 }
 
+/// A reader falls behind the channel: it reads the missed events from the history, each once.
 #[tokio::test]
 async fn lagging_reader_gets_each_event_once_in_order() {
     let world = World::new().await;
@@ -288,7 +301,7 @@ async fn lagging_reader_gets_each_event_once_in_order() {
     world.core.history.lock().unwrap().extend((1..=3).map(event));
     let mut events = world.service.events(1);
     assert_eq!(events.next().await.unwrap().seq, 2);
-    // More than the channel holds.
+    // More events than the channel holds.
     for seq in 4..=9 {
         world.core.history.lock().unwrap().push(event(seq));
         let _ = world.core.events.send(event(seq));
@@ -298,6 +311,8 @@ async fn lagging_reader_gets_each_event_once_in_order() {
     }
 }
 
+/// The replica and its auction are on another node, which is asked through a tunnel. A dead node is
+/// passed over for auctions, and named for logs.
 #[tokio::test]
 async fn logs_and_auctions_come_from_the_node_that_has_them() {
     let mesh = Arc::new(FakeMesh::default());
@@ -356,7 +371,7 @@ async fn logs_and_auctions_come_from_the_node_that_has_them() {
     let (status, text) = here.get("/v1/logs/default/web/0").await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
     assert!(text.contains("cannot be asked: there is no link"), "{text}");
-    // What changes something cannot be asked through a tunnel.
+    // Requests that change something are not served through a tunnel.
     let post =
         Request::post("http://api.node.internal/v1/down").header("host", "api.node.internal");
     let answer =
@@ -367,7 +382,7 @@ async fn logs_and_auctions_come_from_the_node_that_has_them() {
 }
 
 /// The store was told what must stay when something was fetched, not when something was uploaded:
-/// where all came by upload the artifact of a running workload went to make room.
+/// where all came by upload the artifact of a running workload was evicted.
 #[tokio::test]
 async fn upload_never_evicts_pinned_artifacts() {
     let world = World::with_room(NODE, Arc::default(), 100).await;
@@ -379,7 +394,7 @@ async fn upload_never_evicts_pinned_artifacts() {
         .await;
     assert_eq!(status, StatusCode::INSUFFICIENT_STORAGE, "{said}");
     assert!(world.service.holds(&needed).is_some());
-    // What nobody needs any more makes room.
+    // An artifact that is no longer pinned makes room.
     world.core.pinned.lock().unwrap().clear();
     let (status, _) = world
         .call(Method::PUT, &format!("/v1/artifacts/{}", Digest::of(text.as_bytes())), text)
@@ -388,8 +403,8 @@ async fn upload_never_evicts_pinned_artifacts() {
     assert!(world.service.holds(&needed).is_none());
 }
 
-/// Of a workload that was removed and published anew nobody knew who had the bytes: they were here,
-/// and were not sent again.
+/// A workload was removed and published again: its bytes were here and not sent again, so no node
+/// knew who had them.
 #[tokio::test]
 async fn prepare_reports_present_artifact_as_uploaded() {
     let world = World::new().await;
@@ -397,18 +412,20 @@ async fn prepare_reports_present_artifact_as_uploaded() {
     let mut web = SpecBody::from(&spec("web", 1));
     web.artifact = form::ArtifactBody { digest, size: 5 };
     let body = PrepareBody { name: web.name.clone(), spec: Some(web), force: false };
-    // The core answers neither: the test gave no reply.
+    // The core refuses both commands: the test gave no reply.
     world.service.prepare(body).await.unwrap_err();
     let commands = world.core.commands.lock().unwrap();
-    assert!(
-        matches!(&commands[..], [Command::Uploaded { artifact }, Command::Prepare { .. }] if artifact.digest == digest)
-    );
+    let [Command::Uploaded { artifact }, Command::Prepare { .. }] = &commands[..] else {
+        panic!("{commands:?}")
+    };
+    assert_eq!(artifact.digest, digest);
 }
 
+/// The core is too busy for an upload: the client learns why, and need not send the bytes again.
 #[tokio::test]
 async fn refused_upload_says_why_and_keeps_the_bytes() {
     let world = World::new().await;
-    // Too large to be looked into: it reaches the core.
+    // Too large to be inspected, so it reaches the core.
     let bytes = vec![0; (64 << 20) + 1];
     let digest = Digest::of(&bytes);
     world
@@ -430,6 +447,8 @@ async fn refused_upload_says_why_and_keeps_the_bytes() {
     assert!(world.service.holds(&digest).is_some(), "the next try need not send it again");
 }
 
+/// The join line has the cluster's keys and this node's address; `down` answers at once and asks
+/// the node to stop.
 #[tokio::test]
 async fn join_line_names_this_node_and_down_requests_stop() {
     let world = World::new().await;
@@ -449,6 +468,8 @@ async fn join_line_names_this_node_and_down_requests_stop() {
     assert!(world.down.is_cancelled());
 }
 
+/// A socket of an earlier daemon is replaced, and its file removed at the end; a file of any other
+/// kind is an error.
 #[tokio::test]
 async fn socket_replaces_stale_socket_but_no_other_file() {
     let world = World::new().await;

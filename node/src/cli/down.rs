@@ -17,10 +17,10 @@ use crate::api::form::DownBody;
 use crate::manifest::quantity;
 use crate::store::{Holder, holder};
 
-/// Between two looks at a daemon that is ending: nobody notices so little, and it costs nothing.
+/// Pause between two checks of a daemon that is ending.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
-/// How long a process may outlive its node before it counts as a program that goes on without one:
-/// an embedded node has stopped when its folder is free.
+/// Time for a process to end after its folder is free. One that runs longer embeds the node, and
+/// goes on without it.
 const OUTLIVES: Duration = Duration::from_secs(2);
 
 /// Stop this device's daemon: it tells the others, ends its guests and leaves nothing half done
@@ -59,24 +59,24 @@ impl Down {
     }
 }
 
-/// A daemon that was told to stop, or is about to.
+/// A daemon that is stopping.
 struct Ending {
     state: PathBuf,
     socket: PathBuf,
     process: Option<Process>,
 }
 
-/// A process that no other can be taken for, also when its number is used again.
+/// A process by its handle, which cannot be confused with a later process of the same number.
 struct Process {
     pid: u32,
     handle: OwnedFd,
 }
 
-/// How it ended.
+/// How the daemon ended.
 #[derive(PartialEq, Eq, Debug)]
 enum End {
     Ended,
-    /// The node has, and the program that holds it goes on.
+    /// The node has stopped, and the program that embeds it goes on.
     NodeOnly,
 }
 
@@ -98,8 +98,8 @@ impl End {
     }
 }
 
-/// Tells the daemon to stop; one that holds the folder and does not answer is starting or ending
-/// already, and is asked again.
+/// Tells the daemon to stop. A daemon that holds the folder and does not answer is starting or
+/// ending already; it is asked again.
 async fn begin(context: &Context, deadline: Instant) -> Result<Ending, CliError> {
     loop {
         let unanswered = match ask(context).await {
@@ -122,7 +122,7 @@ async fn begin(context: &Context, deadline: Instant) -> Result<Ending, CliError>
 }
 
 async fn ask(context: &Context) -> Result<Ending, ApiError> {
-    // Before it is told, while nothing else can have its number. An error is the request's to tell.
+    // Before the request, while the daemon still has this number. The request reports any error.
     let stream = UnixStream::connect(&context.socket).await.ok();
     let pid = stream
         .as_ref()
@@ -141,8 +141,7 @@ impl Process {
         Some(Process { pid, handle })
     }
 
-    /// Whether it is no more; one that nobody has waited for counts as well, since it holds
-    /// nothing.
+    /// Whether the process has ended. A zombie counts, since it holds nothing.
     fn has_ended(&self) -> bool {
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };
         poll(&mut [PollFd::new(&self.handle, PollFlags::IN)], Some(&now))
@@ -171,16 +170,16 @@ impl Ending {
         }
     }
 
-    /// Whether the folder is free and nobody listens.
+    /// Whether the folder is free and nothing listens on the socket.
     fn has_left(&self) -> bool {
         holder(&self.state).is_none() && !listens(&self.socket)
     }
 
     fn late(&self, timeout: Duration) -> CliError {
         let process = self.process.as_ref().map(|process| process.pid);
-        let whom = process.map(|pid| format!(" (process {pid})")).unwrap_or_default();
+        let which = process.map(|pid| format!(" (process {pid})")).unwrap_or_default();
         let message = format!(
-            "the daemon{whom} was told to stop and still holds {} after {:?}",
+            "the daemon{which} was told to stop and still holds {} after {:?}",
             self.state.display(),
             timeout
         );
@@ -211,7 +210,7 @@ mod tests {
     }
 
     /// Answers one request to stop as a daemon on `state` would, in this very process, and closes
-    /// its door.
+    /// its socket.
     async fn answer_down(state: &Path) {
         let socket = state.join(SOCKET_FILE);
         let listener = UnixListener::bind(&socket).unwrap();
@@ -220,7 +219,7 @@ mod tests {
         loop {
             let (mut stream, _) = listener.accept().await.unwrap();
             let mut request = [0; 1024];
-            // The first connection only asks the kernel whose socket it is.
+            // The first connection only asks the kernel for the peer's process.
             if stream.read(&mut request).await.unwrap() > 0 {
                 let head = format!(
                     "HTTP/1.1 202 Accepted\r\ncontent-length: {}\r\n\r\n{body}",
@@ -238,6 +237,8 @@ mod tests {
         Down { no_wait: false, timeout }
     }
 
+    /// The daemon takes the request and keeps its folder: after the time-out the error names its
+    /// process and how to kill it.
     #[tokio::test]
     async fn daemon_that_does_not_end_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
@@ -251,7 +252,7 @@ mod tests {
         let me = std::process::id();
         assert!(error.message.contains(&format!("(process {me})")), "{}", error.message);
         assert!(error.hint.unwrap().contains(&format!("kill -9 {me}")));
-        // So it is for those who find it ending already.
+        // The same for a caller that finds the daemon ending already.
         let error = down(Duration::from_millis(50)).run(&context).await.unwrap_err();
         assert_eq!(error.exit, Exit::Unhealthy);
     }
@@ -278,6 +279,7 @@ mod tests {
         assert_eq!(ended, Ok(End::NodeOnly));
     }
 
+    /// Neither an empty folder nor the files of an earlier daemon count as a daemon.
     #[tokio::test]
     async fn down_without_a_daemon_fails() {
         let folder = tempfile::tempdir().unwrap();

@@ -36,11 +36,11 @@ pub struct Scale {
     wait: WaitArgs,
 }
 
-/// How many there shall be.
+/// The number of replicas, as given.
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum Amount {
     To(u32),
-    /// So many more or fewer, as it was written.
+    /// A relative number, with its text.
     By(i64, String),
 }
 
@@ -67,13 +67,13 @@ impl Scale {
     }
 }
 
-/// Why a change of the number is refused, with the number that the asker most likely means.
+/// The refusal of a relative number, with the absolute one that the user most likely means.
 async fn relative(client: &Client, name: &WorkloadName, more: i64, written: &str) -> CliError {
     let has =
         match client.get::<WorkloadView>(&path_of("workloads", name)).await.map_err(CliError::from)
         {
             Ok(view) => Some(view.desired),
-            // A wrong name is the first thing to mend.
+            // A wrong name is the more important error.
             Err(error) if error.exit == Exit::NoSuchThing => return error,
             Err(_) => None,
         };
@@ -135,6 +135,8 @@ fn amount(text: &str) -> Result<Amount, CliError> {
 mod tests {
     use super::*;
 
+    /// `NAME=N` and `NAME N` mean the same; any other form, and numbers that are not plain digits,
+    /// are usage errors.
     #[test]
     fn both_argument_forms_parse_alike() {
         let good = ("shop/web".parse().unwrap(), Amount::To(3));

@@ -1,4 +1,4 @@
-//! Carries out what the node asks for: now, or when what it waits for is on disk.
+//! Runs the effects of the node: at once, or when the batch that they name is on disk.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -14,10 +14,9 @@ use crate::store::{Answer, StoreHandle};
 use super::events::Events;
 use super::handle::{Fetches, Orders};
 
-/// Effects that may wait for the disk. One that is minutes behind counts as broken: what waits here
-/// grows with the cluster's life.
+/// Effects that may wait for the disk. With more, the disk is minutes behind and counts as failed.
 const MAX_HELD: usize = 65_536;
-/// Commands that may wait for their answers. Each has somebody waiting at the other end.
+/// Commands that may wait for their replies. Each has a caller waiting.
 const MAX_REPLIES: usize = 1_024;
 
 pub(super) struct Effects {
@@ -31,18 +30,18 @@ pub(super) struct Effects {
     held_count: usize,
     replies: BTreeMap<RequestId, oneshot::Sender<Reply>>,
     next_request: u64,
-    /// What the node must hear of because an effect could not be carried out.
+    /// Inputs about effects that could not be run.
     inputs: VecDeque<Input>,
 }
 
-/// How far the disk has come.
+/// The state of the disk: up to which batch it was asked to write, and has written.
 enum Disk {
     Good {
         asked: Option<PersistId>,
         stored: Option<PersistId>,
     },
-    /// `late` was asked of it last, where it was given up for being slow: it is good again when it
-    /// has written that.
+    /// `late` is the last batch asked of a disk that failed by being slow: the disk counts as good
+    /// again once that batch is written.
     Failed {
         why: String,
         late: Option<PersistId>,
@@ -72,10 +71,10 @@ impl Effects {
         }
     }
 
-    /// A name for a command, under which its answer will be found; none, and the caller is told,
-    /// when too many wait.
+    /// Registers a command's reply. `None` when too many commands wait; the caller then gets
+    /// `Busy`.
     pub(super) fn expect(&mut self, reply: oneshot::Sender<Reply>) -> Option<RequestId> {
-        // Who gave up makes room.
+        // Callers that gave up make room.
         if self.replies.len() >= MAX_REPLIES {
             self.replies.retain(|_, reply| !reply.is_closed());
         }
@@ -91,7 +90,7 @@ impl Effects {
         Some(request)
     }
 
-    /// Takes all effects of the node. What cannot be done comes back as inputs.
+    /// Runs or holds all effects of the node. Those that fail become inputs.
     pub(super) fn take(&mut self, node: &mut Node) {
         while let Some(effect) = node.poll_effect() {
             let Effect { after, action } = effect;
@@ -107,13 +106,13 @@ impl Effects {
         }
     }
 
-    /// What the node must hear next because of what could not be done.
+    /// The next input about an effect that could not be run.
     pub(super) fn next_input(&mut self) -> Option<Input> {
         self.inputs.pop_front()
     }
 
-    /// Takes an answer of the store: releases what waited for it, and says what the node must hear,
-    /// and how long the disk took.
+    /// Handles an answer of the store: runs the effects that waited for it. Returns the input for
+    /// the node, and how long the disk took.
     pub(super) fn on_store(&mut self, answer: Answer) -> Option<(Input, Duration)> {
         match (&mut self.disk, answer) {
             (Disk::Good { stored, .. }, Answer::Stored { upto, took }) => {
@@ -131,7 +130,7 @@ impl Effects {
             }
             (Disk::Good { .. }, Answer::Recovered) => None,
             (Disk::Failed { .. }, Answer::Recovered) => Some((self.recovered(), Duration::ZERO)),
-            // It was given up for being slow, and has caught up.
+            // The disk had failed by being slow, and has caught up.
             (Disk::Failed { late: Some(late), .. }, Answer::Stored { upto, took })
                 if upto >= *late =>
             {
@@ -151,7 +150,7 @@ impl Effects {
         Input::StoreRecovered
     }
 
-    /// Whether all that was to be on disk is there, or never will be.
+    /// Whether no write is pending; a failed disk has none.
     pub(super) fn is_flushed(&self) -> bool {
         match &self.disk {
             Disk::Good { asked, stored } => stored >= asked,
@@ -159,7 +158,7 @@ impl Effects {
         }
     }
 
-    /// One match, without a wildcard: a new action does not compile until somebody carries it out.
+    /// The match has no wildcard, so that a new action does not compile until it is handled.
     fn run(&mut self, action: Action) {
         match action {
             Action::Send { to, lane, message } => self.network.send(&to, lane, &message),
@@ -211,7 +210,7 @@ impl Effects {
         }
     }
 
-    /// What waited is dropped: it must not happen, since what it rests on is not on disk.
+    /// Drops the held effects: what they depend on is not on disk.
     fn fail(&mut self, why: String, late: Option<PersistId>) -> Input {
         tracing::error!(%why, "the state cannot be written; this node takes no writes until it \
             can");
@@ -223,7 +222,7 @@ impl Effects {
         Input::StoreFailed { why }
     }
 
-    /// Somebody who waits for an answer gets one.
+    /// Refuses the command whose reply is dropped, so that its caller does not wait for ever.
     fn fail_reply(&mut self, action: Action, why: &str) {
         if let Action::Reply { request, .. } = action
             && let Some(caller) = self.replies.remove(&request)

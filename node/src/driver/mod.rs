@@ -42,17 +42,17 @@ use effects::Effects;
 use handle::Ends;
 use run::Driver;
 
-/// Answers of the store that may wait: it sleeps until the driver takes them.
+/// Answers of the store that may wait; the store's thread blocks until the driver takes them.
 const ANSWERS: usize = 16;
 
-/// What a driver is made of.
+/// The parts that a driver is made of.
 pub struct Parts {
     /// The core's configuration. Its addresses are those where the network can be reached, or what
     /// the user advertises instead.
     pub config: Config,
-    /// Who this node is.
+    /// The node's keys and its cluster.
     pub identity: Identity,
-    /// What was on disk.
+    /// The state that was read from the store.
     pub saved: Saved,
     /// The device's facts.
     pub facts: Facts,
@@ -60,11 +60,11 @@ pub struct Parts {
     pub store: Store,
     /// The network, listening.
     pub network: Network,
-    /// What it tells.
+    /// The network's inputs.
     pub inbox: Inbox,
-    /// Where orders go.
+    /// Takes orders to the runtimes.
     pub orders: Box<dyn Orders>,
-    /// Where fetches go.
+    /// Takes fetches of artifacts.
     pub fetches: Box<dyn Fetches>,
 }
 
@@ -78,8 +78,7 @@ pub enum StartError {
     System { what: &'static str, source: io::Error },
 }
 
-/// A driver that does not run yet, though its handle can be handed out: what it is made of needs
-/// the handle.
+/// A driver that does not run yet. Its handle exists already, because its parts need the handle.
 pub struct Idle {
     handle: DriverHandle,
     ends: Ends,
@@ -93,7 +92,7 @@ pub fn driver() -> (DriverHandle, Idle) {
 
 impl Idle {
     /// Starts the driver on the current tokio runtime. It ends when it was asked to stop and the
-    /// network was stopped after that, or with an error that leaves no node to speak of.
+    /// network has stopped after that, or with an error that the node cannot survive.
     pub fn start(self, parts: Parts) -> Result<JoinHandle<Result<(), DriverError>>, StartError> {
         let Parts { config, identity, saved, facts, store, network, inbox, orders, fetches } =
             parts;

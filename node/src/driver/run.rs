@@ -1,4 +1,4 @@
-//! The loop.
+//! The driver's loop.
 
 use std::io;
 use std::pin::Pin;
@@ -17,16 +17,16 @@ use super::clock::{self, Alarm};
 use super::effects::Effects;
 use super::handle::{Ends, Notice, Request};
 
-/// Being called this much later than asked is ordinary on a busy device; more is told to the core,
-/// before it blames others.
+/// A timer that rings this late is ordinary on a busy device. The core is told of longer delays, so
+/// that it does not blame other nodes.
 const LATE: Duration = Duration::from_millis(50);
-/// The device's clock is told no more often than that, and only when something happens anyway: at
-/// rest nobody needs it.
+/// The core gets the wall clock at most this often, and only when the loop wakes anyway.
 const WALL_CLOCK_EVERY: Duration = Duration::from_secs(10);
 /// How long the disk may take to write what is left when the node stops.
 const LAST_WRITES: Duration = Duration::from_secs(3);
 
-/// How many of each kind besides the urgent are taken in a turn, so that none starves.
+/// Inputs of each kind, besides the urgent ones, that one turn of the loop takes, so that no kind
+/// starves.
 const PER_TURN: usize = 16;
 
 /// Why the driver ended.
@@ -39,31 +39,31 @@ pub enum DriverError {
     Timer(#[from] io::Error),
 }
 
-/// What woke the loop.
+/// The event that woke the loop.
 enum Woken {
     Timer,
     Store(Answer),
     Urgent(Input),
-    /// Gossip and bulk.
+    /// From the gossip or the bulk inbox.
     Later(Input),
     Notice(Notice),
     Request(Request),
-    /// The disk takes long with what is left to write.
+    /// [`LAST_WRITES`] is over, and not all is on disk.
     WritesLate,
 }
 
-/// The node has said goodbye: it goes on until the network is stopped, so that requests under way
+/// The node is stopping: the loop runs until the network has stopped, so that requests under way
 /// can end.
 struct Leaving {
-    /// Who asked, until all that was to be written is written.
+    /// The caller of the stop, until all pending writes are on disk.
     caller: Option<oneshot::Sender<()>>,
     last_writes: Pin<Box<Sleep>>,
 }
 
 pub(super) struct Driver {
     node: Node,
-    // Before `effects`, whose store waits for its thread when it is dropped, which must not wait for
-    // these to be taken.
+    // Declared before `effects`: dropping that joins the store's thread, which must not block on
+    // this channel.
     answers: mpsc::Receiver<Answer>,
     effects: Effects,
     ends: Ends,
@@ -117,7 +117,7 @@ impl Driver {
         Ok(())
     }
 
-    /// What comes next; none when the network has stopped.
+    /// Waits for the next event; `None` when the network has stopped.
     async fn wait(&mut self) -> Result<Option<Woken>, DriverError> {
         let Driver { alarm, answers, inbox, ends, leaving, .. } = self;
         let last_writes = async {
@@ -126,8 +126,7 @@ impl Driver {
                 None => std::future::pending().await,
             }
         };
-        // In this order because others wait for what comes first. Nothing starves: `turn` looks at
-        // all of them.
+        // In order of urgency. No kind starves, because `turn` polls all of them.
         let woken = tokio::select! {
             biased;
             rung = alarm.rings() => {
@@ -145,8 +144,8 @@ impl Driver {
         Ok(woken)
     }
 
-    /// Tells the core how late it is called, before anything else: it must not take its own absence
-    /// for somebody else's.
+    /// Tells the core how late it is called before any other input, so that it does not take its
+    /// own delay for that of another node.
     fn note_clocks(&mut self, due: Option<Time>) {
         let now = clock::now();
         let late = due.map_or(Duration::ZERO, |due| now.since(due));
@@ -159,10 +158,11 @@ impl Driver {
         }
     }
 
-    /// Takes what woke the loop, all that is urgent, some of everything else, and what is due.
+    /// Handles what woke the loop, all urgent inputs, some of the others, and the timers that are
+    /// due.
     fn turn(&mut self, woken: Woken) {
         match woken {
-            // What is due is looked at below.
+            // Timers that are due are handled below.
             Woken::Timer => {}
             Woken::Store(answer) => self.on_store(answer),
             Woken::Urgent(input) => self.handle(input),
@@ -208,7 +208,7 @@ impl Driver {
         }
     }
 
-    /// All that was urgent when this began.
+    /// Handles the inputs that are in the urgent inbox when this begins.
     fn handle_urgent(&mut self) {
         for _ in 0..self.inbox.urgent.len() {
             let Ok(input) = self.inbox.urgent.try_recv() else { return };
@@ -216,8 +216,8 @@ impl Driver {
         }
     }
 
-    /// Gossip or bulk. The news of the link it came by may still lie in the urgent inbox, and comes
-    /// first.
+    /// Handles gossip or bulk after the urgent inbox, which may hold the link-up of the peer that
+    /// sent it.
     fn handle_later(&mut self, input: Input) {
         self.handle_urgent();
         self.handle(input);
@@ -228,7 +228,7 @@ impl Driver {
         self.run_effects();
     }
 
-    /// Carries out what the node asks for, until it asks for nothing more.
+    /// Runs the node's effects until it has no more.
     fn run_effects(&mut self) {
         loop {
             self.effects.take(&mut self.node);
@@ -242,8 +242,8 @@ impl Driver {
     fn on_store(&mut self, answer: Answer) {
         if let Some((input, took)) = self.effects.on_store(answer) {
             if took > LATE {
-                // A flash that stalls stalls the whole device: others may look late for the same
-                // reason.
+                // A flash that stalls delays the whole device, so other nodes may look late for the
+                // same reason.
                 self.handle(Input::Lag(took));
             }
             self.handle(input);
@@ -266,7 +266,7 @@ impl Driver {
         }
     }
 
-    /// Tells who asked for a stop that all is written, once it is, or that it waited long enough.
+    /// Answers the caller of the stop once all writes are on disk, or `anyway`.
     fn answer_stop(&mut self, anyway: bool) {
         if (anyway || self.effects.is_flushed())
             && let Some(caller) = self.leaving.as_mut().and_then(|leaving| leaving.caller.take())
@@ -276,7 +276,7 @@ impl Driver {
         }
     }
 
-    /// Shows what changed, once a turn.
+    /// Publishes changed routes and the version of the views, once a turn.
     fn publish(&mut self) {
         let (version, routes) = self.node.routes();
         if self.routes != Some(version) {
@@ -287,10 +287,10 @@ impl Driver {
         self.ends.changes.send_if_modified(|seen| std::mem::replace(seen, views) != views);
     }
 
-    /// Writes what is left.
+    /// Waits for the last writes.
     async fn close(self) {
         let Driver { answers, effects, .. } = self;
-        // The store's thread must not wait for somebody to take its last answers.
+        // The store's thread must not block on answers that are not taken any more.
         drop(answers);
         // Closing waits for the disk.
         if tokio::task::spawn_blocking(move || drop(effects)).await.is_err() {

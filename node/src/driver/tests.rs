@@ -1,5 +1,5 @@
-//! The real core over real sockets and a real store. Only the runtime is fake: it starts whatever
-//! it is told to at once.
+//! The real core over real sockets and a real store. Only the runtime and the transfer are fake:
+//! they succeed at once.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -57,7 +57,7 @@ fn name() -> WorkloadName {
     "web".parse().unwrap()
 }
 
-/// A runtime and a transfer that do at once what they are asked.
+/// A runtime and a transfer that succeed at once.
 struct Immediate(DriverHandle);
 
 impl Orders for Immediate {
@@ -88,7 +88,7 @@ struct Daemon {
     id: NodeId,
 }
 
-/// Starts a node in `folder`, anew or again.
+/// Starts a node in `folder`, with the identity that is there or a new one.
 async fn start(folder: &Path, number: u8, seeds: &[SocketAddr]) -> Daemon {
     start_with(folder, number, seeds, |store| store).await
 }
@@ -143,7 +143,7 @@ async fn start_with(
 }
 
 impl Daemon {
-    /// Waits until a look at the node shows something.
+    /// Waits until `look` returns a value.
     async fn until<T: Send + 'static>(
         &self,
         what: &str,
@@ -180,7 +180,7 @@ impl Daemon {
         .await;
     }
 
-    /// The nodes with a healthy replica of `web`, once there are so many healthy ones.
+    /// The nodes with a healthy replica of `web`, once `replicas` are healthy.
     async fn healthy(&self, replicas: u32) -> Vec<String> {
         self.until("healthy", move |node| {
             let web = node.workload(&name()).filter(|web| web.healthy == replicas)?;
@@ -217,7 +217,7 @@ impl Daemon {
         self.driver.command(Command::Submit { change: change.raw() }).await.unwrap()
     }
 
-    /// As SIGTERM does. Between the two steps the daemon lets requests end.
+    /// Stops as SIGTERM does. Between the two steps the daemon lets requests end.
     async fn stop(self, back_in: Duration) {
         self.driver.stop(back_in).await;
         assert!(self.driver.query(|_| ()).await.is_ok(), "it goes on until the network is stopped");
@@ -225,7 +225,7 @@ impl Daemon {
         assert!(self.running.await.unwrap().is_ok());
     }
 
-    /// As kill -9 looks to the others: nothing is said any more.
+    /// Looks like `kill -9` to the other nodes: this one falls silent.
     async fn kill(self) {
         self.running.abort();
         drop(self.network);
@@ -233,6 +233,8 @@ impl Daemon {
     }
 }
 
+/// A node is killed after it acknowledged a change, and starts again without any peer: it has the
+/// change, a higher incarnation, and runs the replica.
 #[tokio::test]
 async fn accepted_change_survives_a_kill() {
     let folder = TempDir::new().unwrap();
@@ -243,7 +245,7 @@ async fn accepted_change_survives_a_kill() {
     let incarnation = one.driver.query(|node| node.nodes()[0].incarnation).await.unwrap();
     one.kill().await;
     let again = start(folder.path(), 1, &[]).await;
-    // With nobody to talk to, it runs what it claims.
+    // Without any peer the node runs what it claims.
     again.healthy(1).await;
     again
         .until("a higher incarnation", move |node| {
@@ -253,6 +255,8 @@ async fn accepted_change_survives_a_kill() {
     again.stop(Duration::from_secs(1)).await;
 }
 
+/// Of three nodes with two replicas one is killed, then another: each time the survivors run both
+/// replicas, and the last one takes writes.
 #[tokio::test]
 async fn survivors_take_over_replicas_of_killed_nodes() {
     let folders = [TempDir::new().unwrap(), TempDir::new().unwrap(), TempDir::new().unwrap()];
@@ -293,7 +297,7 @@ async fn survivors_take_over_replicas_of_killed_nodes() {
         .await;
     }
     assert!(dead.contains(&id));
-    // And then one alone.
+    // Then a single node is left.
     nodes.remove(0).kill().await;
     nodes[0].healthy(2).await;
     assert!(
@@ -303,6 +307,8 @@ async fn survivors_take_over_replicas_of_killed_nodes() {
     nodes[0].healthy(3).await;
 }
 
+/// A node that stops in order tells its peers when it expects to be back, so they show `back-by`
+/// instead of `down`. Its own handle then refuses requests.
 #[tokio::test]
 async fn stopping_node_is_back_by_and_not_down() {
     let folders = [TempDir::new().unwrap(), TempDir::new().unwrap()];
@@ -327,6 +333,8 @@ async fn stopping_node_is_back_by_and_not_down() {
     );
 }
 
+/// The disk fails while changes are published: the node refuses the change and all later ones, says
+/// why, and has after a restart just what it acknowledged.
 #[tokio::test]
 async fn failed_disk_makes_the_node_read_only() {
     let folder = TempDir::new().unwrap();
@@ -350,7 +358,7 @@ async fn failed_disk_makes_the_node_read_only() {
     assert!(why.contains("state.redb"), "{why}");
     assert!(matches!(one.publish(web(1)).await, Reply::Refused(Refusal::ReadOnly(_))));
     one.kill().await;
-    // What was acknowledged is there; what was refused is not.
+    // Acknowledged changes are on disk, refused ones are not.
     let again = start(folder.path(), 1, &[]).await;
     let found = again
         .driver
@@ -388,6 +396,7 @@ async fn mended_disk_takes_changes_without_a_restart() {
     assert_eq!(again.driver.query(desired).await.unwrap(), 40);
 }
 
+/// Events are numbered without a gap, and the counters of network and store are merged.
 #[tokio::test]
 async fn events_are_in_order_and_counters_count() {
     let folder = TempDir::new().unwrap();

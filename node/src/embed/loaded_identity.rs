@@ -1,8 +1,8 @@
-//! Who this node is: read from its state folder, or made on the first start.
+//! The node's identity: read from its state folder, or created on the first start.
 //!
-//! A first start writes several files in an order in which it can be cut off anywhere and go on the
-//! next time: the founding, the operator's files, the empty store, the identity; then the founding
-//! is deleted. A node with an identity has all the others.
+//! A first start writes several files in an order that can be interrupted anywhere and continued by
+//! the next start: the founding, the operator's files, the empty store, the identity; then the
+//! founding is deleted. A node with an identity has all the others.
 
 use std::fs;
 use std::io;
@@ -16,24 +16,24 @@ use crate::identity::Identity;
 use crate::publish::{FileError, Founding, Operator};
 use crate::store::Store;
 
-/// Where a founding is kept until it is complete.
+/// Keeps a founding until it is complete.
 const FOUNDING_FILE: &str = "founding.json";
-/// What the first operator is called in its certificate.
+/// The first operator's name in its certificate.
 const FIRST_OPERATOR: &str = "founder";
 
-/// A node's identity and what it saved.
+/// A node's identity and its saved state.
 pub(super) struct LoadedIdentity {
     pub identity: Identity,
     pub store: Store,
     pub saved: Saved,
-    /// This start made the cluster.
+    /// Whether this start created the cluster.
     pub founded: bool,
-    /// The cluster's first operator, when this start made it.
+    /// The cluster's first operator, when this start created the cluster.
     pub operator: Option<Operator>,
 }
 
-/// Reads or makes the node in `state`. `operators` is where the operator's key goes when a cluster
-/// is made. Blocks.
+/// Reads or creates the node in `state`. `operators` gets the operator's key when a cluster is
+/// created. Blocks.
 pub(super) fn load_or_create(
     state: &Path,
     operators: &Path,
@@ -68,7 +68,7 @@ fn found_cluster(file: &Path, operators: &Path) -> Result<(Founding, Operator), 
     let founding = match Founding::load(file)? {
         Some(begun) => begun,
         None => {
-            // Refused before anything is written: the folder may hold another cluster's key.
+            // Before anything is written: the folder may hold another cluster's key.
             Founding::check_free(operators)?;
             let founding = Founding::draw()?;
             founding.save(file)?;

@@ -53,7 +53,7 @@ impl World {
         self.orders.order(Order::Stop { replica: replica(index) });
     }
 
-    /// Waits for a report of this state.
+    /// Waits for a report of this replica and state.
     async fn until(&mut self, index: u32, state: ReplicaState) -> Report {
         loop {
             let report = self.reports.recv().await.unwrap();
@@ -68,6 +68,8 @@ fn failed(reason: &str) -> ReplicaState {
     ReplicaState::Failed { reason: reason.into(), retryable: true }
 }
 
+/// An order to run starts the instance, reports it healthy, and its environment names replica,
+/// node, workload and namespace.
 #[tokio::test(start_paused = true)]
 async fn ordered_replica_runs_with_its_environment() {
     let mut world = World::new();
@@ -90,6 +92,8 @@ async fn ordered_replica_runs_with_its_environment() {
     assert_eq!(env, ["shop/web/1", "n1", "web", "shop"]);
 }
 
+/// During a replacement the old instance serves until the new one runs, so that requests are always
+/// answered.
 #[tokio::test(start_paused = true)]
 async fn old_generation_stops_once_the_new_one_runs() {
     let mut world = World::new();
@@ -105,6 +109,8 @@ async fn old_generation_stops_once_the_new_one_runs() {
     assert_eq!(world.runtime.calls(3).await[2], format!("stop {old}"));
 }
 
+/// A start that fails, and an instance that fails later, are reported with the reason. The core
+/// decides on a retry: its next order starts again.
 #[tokio::test(start_paused = true)]
 async fn failure_is_reported_and_next_order_retries() {
     let mut world = World::new();
@@ -115,11 +121,13 @@ async fn failure_is_reported_and_next_order_retries() {
     world.run(0, 1);
     world.until(0, ReplicaState::Healthy).await;
     assert_eq!(world.runtime.calls(2).await, [format!("start {id}"), format!("start {id}")]);
-    // And one that dies later.
+    // An instance that fails while it runs is reported, too.
     world.runtime.tell(&id, State::Failed { reason: "trapped".into(), retryable: true });
     world.until(0, failed("trapped")).await;
 }
 
+/// The core frees resources on `Stopped`: it comes once the instance is gone, and also for a
+/// replica that never ran here. The logs of the stopped one can still be found.
 #[tokio::test(start_paused = true)]
 async fn stop_is_reported_when_gone_or_never_run() {
     let mut world = World::new();
@@ -129,12 +137,14 @@ async fn stop_is_reported_when_gone_or_never_run() {
     let report = world.until(0, ReplicaState::Stopped).await;
     assert_eq!(report.generation, Digest([1; 32]));
     assert_eq!(world.runtime.calls(2).await[1], format!("stop {id}"));
-    // Its logs can still be found.
+    // Its logs can still be read.
     assert_eq!(world.executor.directory().instance(&replica(0)), Some(id));
     world.stop(5);
     world.until(5, ReplicaState::Stopped).await;
 }
 
+/// The runtime never answers one start: another replica starts meanwhile, and the first one fails
+/// after its time-out.
 #[tokio::test(start_paused = true)]
 async fn hanging_start_delays_no_other_replica() {
     let mut world = World::new();
@@ -144,10 +154,11 @@ async fn hanging_start_delays_no_other_replica() {
     *world.runtime.on_start.lock().unwrap() = OnStart::Run;
     world.run(1, 1);
     world.until(1, ReplicaState::Healthy).await;
-    // Time stands still but for time-outs.
+    // The paused clock advances only to time-outs.
     world.until(0, failed("the fake runtime did not take it within 30s")).await;
 }
 
+/// A stop that does not answer in time is called again until the runtime confirms it.
 #[tokio::test(start_paused = true)]
 async fn hanging_stop_is_retried() {
     let mut world = World::new();
@@ -160,10 +171,11 @@ async fn hanging_stop_is_retried() {
     world.until(0, ReplicaState::Stopped).await;
 }
 
+/// Three orders for one replica come before the task runs: only the last one reaches the runtime.
 #[tokio::test(start_paused = true)]
 async fn overtaken_order_is_not_carried_out() {
     let mut world = World::new();
-    // Without a chance for the task to run in between.
+    // The task does not run between these orders.
     world.run(0, 1);
     world.stop(0);
     let id = world.run(0, 2);
@@ -171,6 +183,8 @@ async fn overtaken_order_is_not_carried_out() {
     assert_eq!(world.runtime.calls(1).await, [format!("start {id}")]);
 }
 
+/// A previous process left two instances running. The one that an order names is kept, the other
+/// one is stopped.
 #[tokio::test(start_paused = true)]
 async fn leftover_instance_is_stopped_unless_ordered() {
     let runtime = FakeRuntime::new();
@@ -187,6 +201,7 @@ async fn leftover_instance_is_stopped_unless_ordered() {
     assert_eq!(world.runtime.calls(2).await, [format!("start {wanted}"), format!("stop {stray}")]);
 }
 
+/// The node stops: every guest gets a stop, and an order that comes later is dropped.
 #[tokio::test(start_paused = true)]
 async fn executor_stop_ends_all_guests_and_drops_orders() {
     let mut world = World::new();

@@ -1,21 +1,21 @@
-//! An end to patience: whoever is waited for and does not go on is left, and named.
+//! Idle timeouts: a party that is waited for and makes no progress is cut off, and named.
 //!
 //! **Each hop judges its own neighbour, by bytes that move.** A steady transfer is never cut,
 //! however slow it is.
 //!
 //! ```text
-//!   waited for        to                       limit                     measured by
-//!   the client        send its request's body  CLIENT_BODY_IDLE               TimedBody, at the node that it talks to
-//!   the client        take its answer          CLIENT_WRITE_IDLE              TimedIo: room in the kernel for more
-//!   the asking node   either                   PATH_IDLE                 TimedBody and TimedIo, at the node that answers
-//!   the other node    take the request         PATH_IDLE                 Flow, at the node that asks
-//!   the other node    begin or go on           flow::ANSWER_WITHIN       Flow, at the node that asks
-//!   the guest         either                   30 s                      the runtime, which speaks before Flow does
+//!   waited for        to                    limit                measured by
+//!   the client        send its body         CLIENT_BODY_IDLE     TimedBody, at the first node
+//!   the client        read its answer       CLIENT_WRITE_IDLE    TimedIo: room in the kernel
+//!   the asking node   either                PATH_IDLE            TimedBody, TimedIo: second node
+//!   the other node    read the request      PATH_IDLE            Flow, at the first node
+//!   the other node    begin or go on        flow::ANSWER_WITHIN  Flow, at the first node
+//!   the guest         either                30 s                 the runtime, before Flow's limit
 //! ```
 //!
 //! Between nodes bytes move in steps of half a stream's window, 128 KiB and more: a client that
-//! takes 1 KB a second moves none for two minutes. So the limit there is longer; a node that died
-//! is noticed by its link, not by this.
+//! reads 1 KB a second moves none for two minutes. So the limit there is longer; the link detects a
+//! dead node, not this.
 
 use std::fmt;
 use std::future::Future;
@@ -33,49 +33,49 @@ use tokio::time::{Sleep, sleep};
 
 use super::clients::Client;
 
-/// How long a client may send no byte of a body that is waited for.
+/// Time without a byte of a client's body that is waited for.
 pub const CLIENT_BODY_IDLE: Duration = Duration::from_secs(30);
-/// How long a client may take nothing of its answer. The kernel tells in steps: it has room again
-/// when what it holds back, 128 KiB at most, has mostly left. So a client that takes 1.1 KB a
-/// second is steady enough. (The kernel's own `TCP_USER_TIMEOUT` knows no steps, but ends
-/// connections whose receiver has a small window, though they move.)
+/// Time without a client reading its answer. The kernel reports room in steps: when most of what it
+/// holds back, 128 KiB at most, has left. So a client that reads 1.1 KB a second is steady enough.
+/// (The kernel's own `TCP_USER_TIMEOUT` has no steps, but ends connections whose receiver has a
+/// small window, though bytes move.)
 pub const CLIENT_WRITE_IDLE: Duration = Duration::from_secs(120);
-/// How long nothing may move between two nodes while a link stands.
+/// Time without a byte between two nodes while they are linked.
 pub const PATH_IDLE: Duration = Duration::from_secs(300);
 
 /// The other end of a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Party {
-    /// A client.
+    /// An HTTP client.
     Client,
-    /// Another node.
+    /// Another node, by id.
     Node(NodeId),
 }
 
-/// What a party was waited for.
+/// The step that a party did not take.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Awaited {
-    /// The next piece of what it sends.
+    /// To send the next piece of a body.
     Send,
-    /// To take what it asked for.
+    /// To read what was sent to it.
     Take,
-    /// To answer at all.
+    /// To begin its answer.
     Answer,
 }
 
-/// Nothing moved for too long, and whose fault that is.
+/// A party made no progress for too long.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Stalled {
-    /// The one that was waited for.
+    /// The party that was waited for.
     pub party: Party,
-    /// What it did not do.
+    /// The step that was missing.
     pub awaited: Awaited,
-    /// For how long.
+    /// The time that the party had.
     pub limit: Duration,
 }
 
 impl Stalled {
-    /// Finds it under what wraps it.
+    /// Finds a stall among the causes of an error.
     pub fn find(error: &(dyn std::error::Error + 'static)) -> Option<Stalled> {
         let mut cause = Some(error);
         while let Some(error) = cause {
@@ -114,8 +114,8 @@ impl fmt::Display for Stalled {
     }
 }
 
-/// Bytes whose writes fail when the other side takes nothing for too long. Reads may take as long
-/// as they like: an idle client is the business of the head's own deadline, and a body's of
+/// A byte stream whose writes fail when the other end reads nothing for too long. Reads have no
+/// limit here: an idle connection has the limit of a request's head, and a body that of
 /// [`TimedBody`].
 pub struct TimedIo<T> {
     bytes: T,
@@ -125,14 +125,14 @@ pub struct TimedIo<T> {
 }
 
 impl<T> TimedIo<T> {
-    /// Around the bytes to a node.
+    /// Wraps the bytes to a node.
     pub fn to_node(bytes: T, node: NodeId) -> Self {
         let stalled =
             Stalled { party: Party::Node(node), awaited: Awaited::Take, limit: PATH_IDLE };
         TimedIo { bytes, stalled, waiting: None, client: None }
     }
 
-    /// Around the bytes to a client, which hears what has left.
+    /// Wraps the bytes to a client, which is told when all are written.
     pub fn to_client(bytes: T, client: Arc<Client>, limit: Duration) -> Self {
         let stalled = Stalled { party: Party::Client, awaited: Awaited::Take, limit };
         TimedIo { bytes, stalled, waiting: None, client: Some(client) }
@@ -164,7 +164,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for TimedIo<T> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         match Pin::new(&mut self.bytes).poll_read(cx, buf) {
-            // The kernel gave up to send again and again: it tells whoever asks first.
+            // The kernel gave up retransmitting: it reports that to the first call, also to a read.
             Poll::Ready(Err(error)) => Poll::Ready(Err(self.judged(error))),
             polled => polled,
         }
@@ -195,7 +195,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for TimedIo<T> {
     }
 }
 
-/// A body that fails when whoever sends it sends no next piece in time.
+/// A body that fails when its sender sends no next piece in time.
 pub struct TimedBody<B> {
     body: B,
     stalled: Stalled,
@@ -203,7 +203,7 @@ pub struct TimedBody<B> {
 }
 
 impl<B> TimedBody<B> {
-    /// Around the `body` that `party` sends.
+    /// Wraps the `body` that `party` sends.
     pub fn new(body: B, party: Party, limit: Duration) -> Self {
         TimedBody { body, stalled: Stalled { party, awaited: Awaited::Send, limit }, waiting: None }
     }
@@ -239,14 +239,14 @@ where
     }
 }
 
-/// A body that keeps something until it ends: the right to be served, for example.
+/// A body that holds a value until it ends: a permit, for example.
 pub struct GuardedBody<B, K> {
     body: B,
     _kept: K,
 }
 
 impl<B, K> GuardedBody<B, K> {
-    /// Around `body`, keeping `kept`.
+    /// Wraps `body`, holding `kept`.
     pub fn new(body: B, kept: K) -> Self {
         GuardedBody { body, _kept: kept }
     }

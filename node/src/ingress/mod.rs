@@ -1,18 +1,18 @@
-//! Requests from outside find a replica: a local one first, else one on another node, through the
+//! Routes HTTP requests to a replica: a local one first, else one on another node, through the
 //! mesh.
 //!
 //! ```text
 //!   client ── TCP ──▶ server ─┐                     ┌─ here ──▶ Runtime::serve
 //!                             ├─▶ Ingress::answer ──┤
-//!   node ── tunnel ▶ server ──┘   (Host -> Routes)  └─ there ─▶ Peers ── tunnel ──▶ that node's Ingress
+//!   node ── tunnel ▶ server ──┘   (Host -> Routes)  └─ there ─▶ Peers ── tunnel ──▶ its Ingress
 //! ```
 //!
-//! Of the other nodes' replicas those come first whose node is linked or can be dialled; a node
-//! that cannot is reached over one common member, which the mesh does below this.
+//! Among replicas of other nodes, those whose node is linked or can be dialled come first. A node
+//! that cannot be dialled is reached over one common member; the mesh does that below this module.
 //!
-//! **A request that came through a tunnel is served here or refused**: no request ever goes round
-//! in circles, whatever two nodes believe about one another. A request is tried again elsewhere
-//! when nothing of it was acted on, or twice is once.
+//! **A request that came through a tunnel is served here or refused**, so that requests never loop,
+//! whatever two nodes believe about one another. A request is tried again on another replica when
+//! no guest has seen any of it, or when it is idempotent.
 
 mod clients;
 mod counters;
@@ -52,17 +52,17 @@ use unavailable::Unavailable;
 pub const NODE_HEADER: HeaderName = HeaderName::from_static("x-shoal-node");
 /// The answering replica's name.
 pub const REPLICA_HEADER: HeaderName = HeaderName::from_static("x-shoal-replica");
-/// Between nodes only: the request was refused before a guest saw any of it.
+/// Between nodes only: no guest has seen any of the refused request.
 const UNTOUCHED_HEADER: HeaderName = HeaderName::from_static("x-shoal-untouched");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// A replica, one more when the first was not there, and where that one is by now.
+/// The first replica, another one when that was gone, and the node to which that one has moved.
 const TRIES: usize = 3;
 /// How long a request waits for the next node of a replica whose node was lost: a death is known,
-/// and healed, within some hundredths of a second.
+/// and the replica is placed again, within some hundredths of a second.
 const MOVING: Duration = Duration::from_millis(300);
 
-/// Headers that speak of one connection, not of the request (RFC 9110, 7.6.1).
+/// Headers of one connection, not of the request (RFC 9110, 7.6.1).
 const HOP_BY_HOP: [HeaderName; 7] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
@@ -73,16 +73,16 @@ const HOP_BY_HOP: [HeaderName; 7] = [
     header::UPGRADE,
 ];
 
-/// Where a request came from.
+/// The source of a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Origin {
-    /// From outside, at this address.
+    /// A client at this address.
     Client(SocketAddr),
-    /// From another node, through a tunnel.
+    /// Another node, through a tunnel.
     Peer(NodeId),
 }
 
-/// The router.
+/// Routes requests to replicas.
 pub struct Ingress {
     name: HeaderValue,
     routes: watch::Receiver<Arc<Routes>>,
@@ -96,20 +96,20 @@ pub struct Ingress {
     turn: AtomicUsize,
 }
 
-/// How one try ended when it gave no answer.
+/// The outcome of a try without an answer.
 struct Miss {
-    /// The request, when nothing of it was acted on and it is still whole.
+    /// The request, when no guest saw any of it and it is still whole.
     request: Option<Request<Body>>,
-    /// Whether a replica may have acted on it.
+    /// Whether a replica may have acted on the request.
     touched: bool,
-    /// Whether the way to it broke meanwhile.
+    /// Whether the stream to the replica's node broke.
     is_lost: bool,
-    /// What a client is told.
+    /// The answer for the client if no other try succeeds.
     response: Response<Body>,
 }
 
 impl Ingress {
-    /// A router for the node called `name`.
+    /// An ingress for the node called `name`.
     pub fn new(name: &str, core: Arc<dyn Core>, runtime: Arc<dyn Runtime>, peers: Peers) -> Self {
         Ingress {
             name: HeaderValue::from_str(name).unwrap_or(HeaderValue::from_static("unnamed")),
@@ -125,13 +125,13 @@ impl Ingress {
         }
     }
 
-    /// With other bounds of the HTTP port than the usual ones.
+    /// Replaces the bounds of the HTTP port.
     #[must_use]
     pub fn with_port(self, port: PortLimits) -> Self {
         Ingress { port, clients: Shares::new(port.clients), ..self }
     }
 
-    /// Answers one request, in any case.
+    /// Answers one request; every failure is an answer, too.
     pub async fn answer(&self, origin: Origin, mut request: Request<Body>) -> Response<Body> {
         let permit = match self.requests.begin(origin) {
             Ok(permit) => permit,
@@ -155,20 +155,20 @@ impl Ingress {
         let sentence = match why {
             TooMany::All => format!("this node answers {REQUESTS} requests already"),
             TooMany::OfOne(own) => {
-                let asker = match origin {
+                let requester = match origin {
                     Origin::Client(address) => format!("{}", Group::of(address.ip())),
                     Origin::Peer(node) => format!("node {}", node.short()),
                 };
                 format!(
-                    "{own} requests of {asker} are being answered here; the rest of {REQUESTS} is \
-                        kept for others"
+                    "{own} requests of {requester} are being answered here; the rest of {REQUESTS} \
+                        is kept for others"
                 )
             }
         };
         self.counters.refused(why);
         let mut response = refusal(StatusCode::SERVICE_UNAVAILABLE, &sentence, true);
         if let Origin::Peer(_) = origin {
-            // Another replica may be asked.
+            // The asking node may try another replica.
             response.headers_mut().insert(UNTOUCHED_HEADER, HeaderValue::from_static("1"));
         }
         response
@@ -214,7 +214,7 @@ impl Ingress {
     }
 
     /// The replicas to try: local ones first, then those on nodes that are reached directly, then
-    /// the rest; each kind in turn.
+    /// the rest; round robin within each group.
     fn candidates(&self, origin: Origin, name: &WorkloadName) -> Vec<Route> {
         let routes = self.routes.borrow();
         let all = routes.get(name).map(|routes| &routes[..]).unwrap_or_default();
@@ -242,8 +242,8 @@ impl Ingress {
             .find(|route| !tried.iter().any(|other| is_same(route, other)))
     }
 
-    /// Where a request goes when the last one tried did not answer. That one's node may be lost:
-    /// then its replica is elsewhere in a moment, or the node is reached by another way.
+    /// The next replica after a try without an answer. If the last one's node is lost, the replica
+    /// may move or the node be reached over another path within [`MOVING`].
     async fn next(
         &self,
         origin: Origin,
@@ -283,7 +283,7 @@ impl Ingress {
             Ok(response) => (response, false),
             Err(error) => {
                 let untouched = error.untouched();
-                // The instance's name is for this device; people know the replica's.
+                // The instance's id is internal; users know the replica's name.
                 let text = error.to_string().replace(id.as_str(), &replica);
                 let mut response = error.into_response();
                 *response.body_mut() = shoal_runtimes::body(format!("{text}\n"));
@@ -328,7 +328,7 @@ impl Ingress {
                 );
                 Err(Miss { request: None, touched: true, is_lost, response })
             }
-            // Nobody is asked again for half a request.
+            // Half a request is not sent again.
             Err(SendError::Client { why }) => Ok(refusal(
                 StatusCode::REQUEST_TIMEOUT,
                 &format!("the request was not sent to its end: {why}"),
@@ -337,7 +337,7 @@ impl Ingress {
         }
     }
 
-    /// Over once this replica is not on this node any more, be it that the node has fallen.
+    /// Ends once this replica is not on this node any more, for example because the node is down.
     fn left(&self, name: &WorkloadName, route: &Route) -> impl Future<Output = ()> + use<> {
         let (mut routes, name, route) = (self.routes.clone(), name.clone(), route.clone());
         async move {
@@ -346,19 +346,19 @@ impl Ingress {
                 !routes.get(&name).is_some_and(|routes| routes.iter().any(is_there))
             };
             if routes.wait_for(left).await.is_err() {
-                std::future::pending().await // the node ends, and its requests with it
+                std::future::pending().await // the node stops, and its requests end
             }
         }
     }
 }
 
-/// Whether both are the same replica at the same node, however that is reached.
+/// Whether both name the same replica on the same node, however that is reached.
 fn is_same(one: &Route, other: &Route) -> bool {
     (&one.replica, &one.generation, &one.node) == (&other.replica, &other.generation, &other.node)
 }
 
-/// What is needed to send a request once more: only one without a body can be made again, and one
-/// that may have been acted on only if doing it twice is doing it once (RFC 9110, 9.2.2).
+/// A copy of a request, to send it again: only a request without a body can be copied, and one that
+/// a replica may have acted on is sent again only if it is idempotent (RFC 9110, 9.2.2).
 struct Resend {
     head: Option<http::request::Parts>,
     idempotent: bool,
@@ -393,8 +393,8 @@ impl Resend {
     }
 }
 
-/// Takes away what only this connection or only nodes may say, and notes where the request came
-/// from.
+/// Removes headers of the connection and those that only nodes may set, and adds the client's
+/// address.
 fn clean(headers: &mut HeaderMap, origin: Origin) {
     drop_hop_by_hop(headers);
     headers.remove(UNTOUCHED_HEADER);
@@ -410,7 +410,7 @@ fn clean(headers: &mut HeaderMap, origin: Origin) {
     }
 }
 
-/// The answer as it leaves: what nodes tell one another stays among them.
+/// Removes headers of the connection, and for clients those between nodes.
 fn outward(origin: Origin, mut response: Response<Body>) -> Response<Body> {
     drop_hop_by_hop(response.headers_mut());
     if matches!(origin, Origin::Client(_)) {
@@ -432,7 +432,7 @@ fn drop_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-/// An answer of the ingress itself: a plain sentence.
+/// An answer by the ingress itself: one sentence.
 fn refusal(status: StatusCode, sentence: &str, soon: bool) -> Response<Body> {
     let mut response = Response::new(shoal_runtimes::body(format!("{sentence}\n")));
     *response.status_mut() = status;

@@ -85,6 +85,8 @@ fn get(host: &str) -> Request<Body> {
     Request::get("/path").header("host", host).body(shoal_runtimes::body("")).unwrap()
 }
 
+/// A request is served here when a replica runs here. The answer names node and replica, and lacks
+/// the headers of the guest's connection.
 #[tokio::test]
 async fn local_replica_answers_with_its_name() {
     let node = Node::new("n1", &Arc::default());
@@ -99,6 +101,8 @@ async fn local_replica_answers_with_its_name() {
     assert!(!headers.contains_key("connection"), "what concerns one connection stays there");
 }
 
+/// The only replica is on another node: its answer comes through a tunnel, and three requests take
+/// one stream.
 #[tokio::test]
 async fn remote_replica_answers_and_streams_are_reused() {
     let mesh = Arc::new(FakeMesh::default());
@@ -115,6 +119,8 @@ async fn remote_replica_answers_and_streams_are_reused() {
     assert_eq!(mesh.opened.load(Ordering::Relaxed), 1);
 }
 
+/// Each of two nodes routes to the other one. The second node refuses what came through a tunnel,
+/// so that the request does not loop.
 #[tokio::test]
 async fn request_from_a_peer_is_never_forwarded() {
     let mesh = Arc::new(FakeMesh::default());
@@ -130,6 +136,8 @@ async fn request_from_a_peer_is_never_forwarded() {
     assert_eq!(headers[header::RETRY_AFTER], "1");
 }
 
+/// The first route is out of date, or its node cannot be reached. Nothing of the request was sent,
+/// so it goes to another replica, even with a body.
 #[tokio::test]
 async fn missing_replica_is_skipped_for_another() {
     let mesh = Arc::new(FakeMesh::default());
@@ -137,8 +145,8 @@ async fn missing_replica_is_skipped_for_another() {
     there.tunnels(mesh.take(OTHER));
     there.route(&[(1, OTHER, true)]);
     there.run(1);
-    // Replica 0 is routed here and does not run; a node without a link comes before the good one
-    // now and then.
+    // Replica 0 is routed here and does not run. In the second part a node without a link comes
+    // first now and then.
     here.route(&[(0, NODE, true), (1, OTHER, false)]);
     let (status, headers, _) = here.ask(get("web.shoal")).await;
     assert_eq!((status, &headers[REPLICA_HEADER]), (StatusCode::OK, &"web/1".parse().unwrap()));
@@ -155,13 +163,15 @@ async fn missing_replica_is_skipped_for_another() {
     }
 }
 
+/// A node dies after it has read the request, and may have acted on it: a POST fails, a GET is sent
+/// again.
 #[tokio::test]
 async fn only_idempotent_requests_are_resent_after_a_loss() {
     let mesh = Arc::new(FakeMesh::default());
     let here = Node::new("n1", &mesh);
     here.route(&[(0, OTHER, false), (1, OTHER, false)]);
     let mut streams = mesh.take(OTHER);
-    // A node that reads the request and dies.
+    // This node reads the request and dies.
     let dying = tokio::spawn(async move {
         let mut seen = Vec::new();
         while let Some(Incoming { mut stream, .. }) = streams.recv().await {
@@ -181,6 +191,7 @@ async fn only_idempotent_requests_are_resent_after_a_loss() {
     assert_eq!(dying.await.unwrap(), ["POS", "GET", "GET"]);
 }
 
+/// The only replica is busy: the client learns which one, and when to try again.
 #[tokio::test]
 async fn busy_replica_answers_503_with_the_reason() {
     let node = Node::new("n1", &Arc::default());
@@ -193,6 +204,8 @@ async fn busy_replica_answers_503_with_the_reason() {
     assert!(said.contains("`web/0` is busy"), "{said}");
 }
 
+/// A wrong host gets the form of names, a missing workload 404, an unhealthy one 503 with the
+/// reason. The core is asked once per change of its views.
 #[tokio::test]
 async fn unknown_or_unhealthy_workload_is_explained() {
     let node = Node::new("n1", &Arc::default());
@@ -221,6 +234,7 @@ async fn unknown_or_unhealthy_workload_is_explained() {
     );
 }
 
+/// Two requests on one connection are answered; a stop closes the idle connection and the port.
 #[tokio::test]
 async fn port_serves_http_and_closes_idle_clients_on_stop() {
     let node = Node::new("n1", &Arc::default());
@@ -249,6 +263,7 @@ async fn port_serves_http_and_closes_idle_clients_on_stop() {
     assert!(TcpStream::connect(address).await.is_err());
 }
 
+/// A head of 64 KiB would take memory for each client: it is refused with 431.
 #[tokio::test]
 async fn oversized_head_is_refused() {
     let node = Node::new("n1", &Arc::default());
@@ -257,13 +272,15 @@ async fn oversized_head_is_refused() {
     tokio::spawn(serve_port(listener, node.ingress.clone(), node.stop.clone()));
     let mut client = TcpStream::connect(address).await.unwrap();
     let head = format!("GET / HTTP/1.1\r\nHost: web.shoal\r\nX: {}\r\n\r\n", "x".repeat(64 * 1024));
-    // The server may close before all of it is written.
+    // The server may close before the whole head is written.
     let _ = client.write_all(head.as_bytes()).await;
     let mut answer = [0; 12];
     client.read_exact(&mut answer).await.unwrap();
     assert_eq!(&answer, b"HTTP/1.1 431");
 }
 
+/// A request for the host of the node's API, through a tunnel, reaches the API and names the asking
+/// node.
 #[tokio::test]
 async fn peer_reaches_the_node_api_through_a_tunnel() {
     let mesh = Arc::new(FakeMesh::default());
@@ -274,7 +291,7 @@ async fn peer_reaches_the_node_api_through_a_tunnel() {
     assert_eq!(said, format!("the API, for {}", NODE.short()));
 }
 
-/// A stream whose path loses what is large: it takes the question, and the answer never comes.
+/// A stream whose path loses large packets: it takes the request, and the answer never comes.
 struct Stalls;
 
 impl tokio::io::AsyncRead for Stalls {
@@ -328,7 +345,7 @@ impl crate::network::Mesh for StallingMesh {
     }
 }
 
-/// The requester was told "connection error", and nobody knew that the path was the matter.
+/// The client was told "connection error", and not that the path loses large packets.
 #[tokio::test]
 async fn stalled_answer_names_the_path() {
     let (core, runtime) = (FakeCore::new(), FakeRuntime::new());
@@ -347,8 +364,8 @@ async fn stalled_answer_names_the_path() {
 
 const THIRD: NodeId = NodeId([3; 32]);
 
-/// A replica on a node that cannot be dialled costs a hop of another device: it is asked when there
-/// is no other.
+/// A replica on a node that cannot be dialled costs a hop over another device: it is asked only
+/// when there is no other.
 #[tokio::test]
 async fn direct_replicas_come_before_those_over_a_hop() {
     let mesh = Arc::new(FakeMesh::default());
@@ -377,8 +394,8 @@ async fn direct_replicas_come_before_those_over_a_hop() {
     assert_eq!((status, &headers[NODE_HEADER]), (StatusCode::OK, &"n2".parse().unwrap()));
 }
 
-/// Streams to a node are kept and used again. Once the node can be dialled, what runs over another
-/// device must not stay there.
+/// Streams are kept and reused. Once the node can be dialled, requests must not stay on a stream
+/// over another device.
 #[tokio::test]
 async fn stream_over_a_hop_is_dropped_once_linked() {
     let mesh = Arc::new(FakeMesh::default());
@@ -399,8 +416,7 @@ async fn stream_over_a_hop_is_dropped_once_linked() {
     assert_eq!(mesh.opened.load(Ordering::Relaxed), 2, "and the new one is used again as well");
 }
 
-/// The replica is healthy and its node up: what is missing is the way, and the answer says between
-/// whom.
+/// The replica is healthy and its node up, but there is no path to it: the answer names both ends.
 #[tokio::test]
 async fn missing_path_is_named_with_retry_after() {
     let mesh = Arc::new(FakeMesh::default());

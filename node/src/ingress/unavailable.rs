@@ -1,5 +1,5 @@
-//! Why a workload has no replica to answer: it does not exist, it is not well, or there is no way
-//! to its node.
+//! Answers for workloads without a reachable replica: the workload does not exist, is not healthy,
+//! or there is no path to its node.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,10 +13,10 @@ use super::{host, refusal};
 use crate::api::Core;
 use crate::network::{OpenError, told};
 
-/// Answers kept between two changes of the views, so that a client that asks again and again does
-/// not keep the core busy.
+/// Answers kept until the views change, so that a client that repeats a request does not keep the
+/// core busy.
 const MAX_KEPT: usize = 256;
-/// Replicas whose state is told in one answer.
+/// Replicas whose state one answer names.
 const MAX_NAMED: usize = 5;
 
 pub(super) struct Unavailable {
@@ -28,7 +28,7 @@ pub(super) struct Unavailable {
 struct Kept {
     version: u64,
     answers: BTreeMap<WorkloadName, (StatusCode, String)>,
-    /// Names of nodes by id, as of that version; this node's own under none. As many as there are
+    /// Names of nodes by id, as of that version; this node's own under `None`. As many as there are
     /// members.
     names: Option<Arc<BTreeMap<Option<NodeId>, String>>>,
 }
@@ -70,7 +70,8 @@ impl Unavailable {
         kept.answers.insert(name.clone(), answer);
     }
 
-    /// A replica is well, and its node cannot be reached from here: which path is missing.
+    /// The answer for a healthy replica whose node cannot be reached from here: names the missing
+    /// path.
     pub(super) async fn out_of_reach(
         &self,
         replica: &ReplicaName,
@@ -112,7 +113,7 @@ impl Unavailable {
         if let Some(names) = known {
             return names;
         }
-        // A core that has stopped knows no names.
+        // A stopped core knows no names.
         let nodes = self.core.nodes().await.unwrap_or_default();
         let names = nodes.into_iter().flat_map(|view| {
             let id = view.id.parse::<NodeId>().ok();

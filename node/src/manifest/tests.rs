@@ -30,6 +30,8 @@ fn full_and_minimal_manifests_parse() {
     );
 }
 
+/// A field with a slip was silently ignored by other tools: here the error has the line and the
+/// likely name.
 #[test]
 fn unknown_field_is_named_with_line_and_nearest() {
     let (line, message, hint) = refusal("name: hello\nwasm: hello.wasm\nreplica: 2\n");
@@ -99,6 +101,7 @@ fn invalid_yaml_is_refused_with_its_line() {
     assert!(read(&format!("name: a\nwasm: {}", "x".repeat(MAX_MANIFEST))).is_err());
 }
 
+/// The files in `examples/` are the documentation: they must stay valid.
 #[test]
 fn examples_parse_and_show_the_defaults() {
     let hello = read(include_str!("../../../examples/manifests/hello.yaml")).unwrap();

@@ -1,6 +1,5 @@
-//! Several wishes at once. All are checked before the first is written; and where one fails after
-//! that, because the node dies or its disk fills up, it is told which were written and which were
-//! not.
+//! Several changes at once. All are checked before the first is written. If one fails after that,
+//! because the node dies or its disk is full, the error lists which were written.
 
 use shoal_protocol::model::WorkloadName;
 
@@ -9,22 +8,22 @@ use super::{
     upload,
 };
 
-/// Why not all of several wishes were fulfilled.
+/// Why not all of several changes were made.
 #[derive(Debug)]
 pub struct NotAll {
-    /// The fulfilled ones, in order. None: nothing changed, unless a failure says that this is not
-    /// known.
+    /// The changes that were made, in order. If there are none, nothing changed, unless a failure
+    /// says that this is not known.
     pub published: Vec<Published>,
-    /// All that were refused, or the one that failed.
+    /// All changes that were refused, or the one that failed.
     pub failed: Vec<(WorkloadName, PublishError)>,
-    /// The ones that were not tried after a failure.
+    /// The changes that were not tried after a failure.
     pub untried: Vec<WorkloadName>,
-    /// How many there were.
+    /// The number of changes.
     pub of: usize,
 }
 
 impl Published {
-    /// Whether something was written.
+    /// Whether a change was written.
     pub fn was_written(&self) -> bool {
         self.outcome != Outcome::Unchanged
     }
@@ -87,7 +86,7 @@ async fn apply_all(
             None => Ok(None),
         };
         let done = match done {
-            // Somebody else changed it since it was checked.
+            // Another operator changed it since it was checked.
             Ok(None) => apply(door, operator, edit).await,
             Ok(Some(done)) => Ok(done),
             Err(error) => Err(error),

@@ -1,4 +1,4 @@
-//! From a person's wish to a signed change on a node's disk.
+//! From a workload that a person describes to a signed change on a node's disk.
 //!
 //! ```text
 //!   author                                node
@@ -8,11 +8,11 @@
 //!     submit(change)       ─────────────▶  accepted once it is on disk; `stale`: prepare again
 //! ```
 //!
-//! A workload that is there already is written again all the same, unless every other node confirms
-//! that it holds it, too.
+//! A workload that equals the current one is written again all the same, unless every other node
+//! confirms that it holds it, too.
 //!
-//! The command line does this over the socket, a program that holds a node does it directly: one
-//! [`Door`], two ways in.
+//! The command line does this over the socket, a program that embeds a node does it directly: both
+//! implement [`Door`].
 
 mod batch;
 mod difference;
@@ -40,59 +40,60 @@ pub use operator::{
 };
 pub use workload::{Source, Workload};
 
-/// Tries of one change: each failure means that somebody else changed the same workload in between.
+/// Tries of one change: each failure means that another operator changed the same workload in
+/// between.
 const TRIES: usize = 5;
 
-/// The way to a node that takes changes.
+/// A node that takes changes.
 pub trait Door: Sync {
     /// Whether the node has these bytes already.
     fn holds(&self, digest: &Digest) -> impl Future<Output = Result<bool, ApiError>> + Send;
-    /// Gives it the bytes of an artifact.
+    /// Sends the bytes of an artifact.
     fn upload(
         &self,
         artifact: Artifact,
         bytes: Bytes,
     ) -> impl Future<Output = Result<(), ApiError>> + Send;
-    /// Asks what is to be signed.
+    /// Asks what to sign.
     fn prepare(
         &self,
         body: PrepareBody,
     ) -> impl Future<Output = Result<PreparedBody, ApiError>> + Send;
-    /// Hands over what was signed.
+    /// Submits a signed change.
     fn submit(
         &self,
         body: SubmitBody,
     ) -> impl Future<Output = Result<AcceptedBody, ApiError>> + Send;
 }
 
-/// What became of a wish.
+/// The effect of a change.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Outcome {
-    /// It is new.
+    /// The workload is new.
     Created,
-    /// It was there, otherwise.
+    /// The workload was there with another spec.
     Changed(Vec<Difference>),
-    /// It is there, just so, at every node; nothing was written.
+    /// Every node has this spec already; nothing was written.
     Unchanged,
-    /// It was there, or gone, just so, and was written again: these nodes cannot be asked, or hold
-    /// something else, and what they may bring back is older now.
+    /// The workload had this spec, or was removed, already, and was written again: these nodes
+    /// cannot be asked, or hold another spec, and what they bring back is older now.
     Repeated(Vec<String>),
-    /// It is gone.
+    /// The workload was removed.
     Removed,
 }
 
-/// A wish that a node has taken.
+/// A change that a node has taken.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Published {
-    /// Its name.
+    /// The workload's name.
     pub name: WorkloadName,
-    /// What it is now; none when it was removed.
+    /// The new spec; `None` when the workload was removed.
     pub spec: Option<Spec>,
-    /// What that changed.
+    /// The effect of the change.
     pub outcome: Outcome,
 }
 
-/// Why a wish was not published. Nothing changed, but for [`PublishError::Unanswered`], where that
+/// Why a change was not made. Nothing changed, except for [`PublishError::Unanswered`], where that
 /// is not known.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)]
@@ -121,7 +122,7 @@ pub enum PublishError {
 }
 
 impl PublishError {
-    /// What a person can do about it.
+    /// Advice for the user.
     pub fn hint(&self) -> Option<String> {
         match self {
             PublishError::Api(error) => error.hint.clone(),
@@ -147,13 +148,13 @@ impl PublishError {
 /// A workload whose bytes were read, found to be runnable, and hashed.
 #[derive(Clone, Debug)]
 pub struct Ready {
-    /// The wish.
+    /// The spec to sign.
     pub spec: Spec,
-    /// What it runs.
+    /// The artifact's bytes.
     pub bytes: Bytes,
 }
 
-/// Reads and checks a workload's bytes. Touches no node.
+/// Reads and checks a workload's bytes, without any node.
 pub async fn ready(workload: &Workload) -> Result<Ready, PublishError> {
     let (what, bytes) = match &workload.source {
         Source::Bytes(bytes) => (format!("`{}`", workload.name), bytes.clone()),
@@ -169,7 +170,7 @@ pub async fn ready(workload: &Workload) -> Result<Ready, PublishError> {
     Ok(Ready { spec: workload.spec(artifact)?, bytes })
 }
 
-/// Publishes a workload that is [`ready`]. `force`: also when no known node can run it now.
+/// Publishes a workload that is [`ready`]. `force`: even if no known node can run it now.
 pub async fn publish(
     door: &impl Door,
     operator: &Operator,
@@ -198,7 +199,7 @@ pub async fn scale(
     Err(PublishError::Contended(name.clone()))
 }
 
-/// Removes a workload. `force`: also when only nodes that cannot be asked now may know of it.
+/// Removes a workload. `force`: even if only nodes that cannot be asked now may know of it.
 pub async fn remove(
     door: &impl Door,
     operator: &Operator,
@@ -208,26 +209,26 @@ pub async fn remove(
     apply(door, operator, &Edit::removal(name, force)).await
 }
 
-/// What is there now. Asked for as if it were to be removed, which changes nothing until something
-/// is submitted.
+/// The current spec. Prepares a removal to get it, which changes nothing until a change is
+/// submitted.
 async fn current_spec(door: &impl Door, name: &WorkloadName) -> Result<Spec, PublishError> {
     let prepared =
         door.prepare(PrepareBody { name: form::full_name(name), spec: None, force: false }).await?;
     match prepared.current {
         Some(current) => spec_of(current),
-        // Its removal is known to some and could be repeated.
+        // Some nodes know of its removal, so that it could be removed again.
         None => Err(ApiError::from(Refusal::NoSuchWorkload(name.clone())).into()),
     }
 }
 
-/// A workload as it shall be.
+/// A change to make.
 struct Edit<'a> {
     name: &'a WorkloadName,
-    /// None to remove.
+    /// `None` to remove the workload.
     spec: Option<Spec>,
-    /// The artifact's, where they are at hand.
+    /// The artifact's bytes, where the caller has them.
     bytes: Option<&'a Bytes>,
-    /// What this was derived from: the attempt is void if something else is there meanwhile.
+    /// The spec that this was derived from: the attempt is void if another spec is there meanwhile.
     based_on: Option<Spec>,
     force: bool,
 }
@@ -243,7 +244,7 @@ impl<'a> Edit<'a> {
     }
 }
 
-/// A wish that a node would take now.
+/// A change that a node would take now.
 struct Checked {
     prepared: PreparedBody,
     outcome: Outcome,
@@ -262,7 +263,7 @@ async fn apply(
     Err(PublishError::Contended(edit.name.clone()))
 }
 
-/// Checks, uploads, signs and submits once. `None`: somebody else was in between.
+/// Checks, uploads, signs and submits once. `None`: another change came in between.
 async fn attempt(
     door: &impl Door,
     operator: &Operator,
@@ -273,8 +274,8 @@ async fn attempt(
     submit(door, operator, edit, checked).await
 }
 
-/// Asks whether the node would take it. Changes nothing. `None`: what it was derived from is no
-/// longer there.
+/// Asks whether the node would take the change. Changes nothing. `None`: the spec that it was
+/// derived from is no longer there.
 async fn check(
     door: &impl Door,
     operator: &Operator,
@@ -306,7 +307,7 @@ async fn check(
     Ok(Some(Checked { prepared, outcome }))
 }
 
-/// Gives the node the bytes, unless it has them or nothing is to be written.
+/// Uploads the bytes, unless the node has them or nothing is to be written.
 async fn upload(door: &impl Door, edit: &Edit<'_>, checked: &Checked) -> Result<(), PublishError> {
     if let (Some(spec), Some(bytes)) = (&edit.spec, edit.bytes)
         && checked.outcome != Outcome::Unchanged
@@ -317,7 +318,7 @@ async fn upload(door: &impl Door, edit: &Edit<'_>, checked: &Checked) -> Result<
     Ok(())
 }
 
-/// Signs and hands over. `None`: somebody else was in between.
+/// Signs and submits. `None`: another change came in between.
 async fn submit(
     door: &impl Door,
     operator: &Operator,

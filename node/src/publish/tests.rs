@@ -17,6 +17,8 @@ fn founded(folder: &Path) -> (Genesis, Operator) {
     (founding.genesis(), operator)
 }
 
+/// The first operator's changes verify against the cluster's genesis, and a reloaded key writes as
+/// the same writer.
 #[test]
 fn changes_of_the_founder_are_accepted() {
     let folder = tempfile::tempdir().unwrap();
@@ -25,7 +27,7 @@ fn changes_of_the_founder_are_accepted() {
     let change = operator.sign(&web.name, Some(&web), [].into(), 7, None).unwrap();
     let accepted = trust::accept(&genesis, change).unwrap();
     assert_eq!(accepted.signed.value.spec().as_ref(), Some(&web));
-    // Loaded again it is the same writer: two dots of one installation never meet.
+    // Loaded again it is the same writer, so its changes never conflict with one another.
     let again = Operator::load(folder.path()).unwrap();
     let change = again
         .sign(&web.name, None, accepted.signed.clock.clone(), 8, Some(accepted.uid()))
@@ -38,6 +40,8 @@ fn changes_of_the_founder_are_accepted() {
     assert_eq!(removed.signed.clock.len(), 1);
 }
 
+/// The files are for their owner alone; a second founding in the same folder is refused and alters
+/// nothing.
 #[test]
 fn keys_are_private_and_never_overwritten() {
     let folder = tempfile::tempdir().unwrap();
@@ -60,6 +64,8 @@ fn keys_are_private_and_never_overwritten() {
     assert_eq!(fs::read(config.join(OPERATOR_FILE)).unwrap(), before);
 }
 
+/// A first start is interrupted between any two files: the next one continues with the keys that
+/// were drawn.
 #[test]
 fn interrupted_founding_continues_the_same_cluster() {
     let folder = tempfile::tempdir().unwrap();
@@ -68,7 +74,7 @@ fn interrupted_founding_continues_the_same_cluster() {
     Founding::draw().unwrap().save(&file).unwrap();
     let begun = Founding::load(&file).unwrap().unwrap();
     begun.establish(&config, "founder").unwrap();
-    // Cut off between the root's file and the operator's.
+    // Interrupted between the root's file and the operator's.
     fs::remove_file(config.join(OPERATOR_FILE)).unwrap();
     let again = Founding::load(&file).unwrap().unwrap();
     let operator = again.establish(&config, "founder").unwrap();
@@ -76,6 +82,8 @@ fn interrupted_founding_continues_the_same_cluster() {
     assert!(again.establish(&config, "founder").is_ok(), "the same once more is fine");
 }
 
+/// A cut file, keys that do not belong together and a bad installation id each name their file and
+/// what to do.
 #[test]
 fn damaged_key_file_is_named() {
     let folder = tempfile::tempdir().unwrap();
@@ -104,17 +112,18 @@ fn damaged_key_file_is_named() {
     assert!(Operator::load(folder.path()).unwrap_err().to_string().contains("installation"));
 }
 
-/// A node that keeps one workload and follows a script of what others do in between.
+/// A node that keeps one workload and follows a script of what other operators do in between.
 struct Node {
     genesis: Genesis,
     current: Mutex<Option<Spec>>,
-    /// What somebody else makes of the workload just before each submit, first to last.
+    /// The specs that another operator writes just before each submit.
     others: Mutex<Vec<Spec>>,
     held: bool,
     /// Nodes that cannot be asked.
     unheard: Vec<String>,
-    /// Names that it refuses, and how many submits it takes before it goes away.
+    /// Names that it refuses.
     refuses: Vec<&'static str>,
+    /// Submits that it takes before it goes away.
     takes: usize,
     calls: Mutex<Vec<&'static str>>,
 }
@@ -205,6 +214,8 @@ fn ready_as(name: &str, replicas: u32) -> Ready {
     Ready { spec: workload.spec(artifact).unwrap(), bytes }
 }
 
+/// A second publish of another spec lists the differences; a third one of the same spec writes
+/// nothing.
 #[tokio::test]
 async fn publish_creates_then_changes_then_does_nothing() {
     let folder = tempfile::tempdir().unwrap();
@@ -225,6 +236,8 @@ async fn publish_creates_then_changes_then_does_nothing() {
     assert_eq!(node.calls(), ["prepare"], "nothing was written");
 }
 
+/// Another operator changes the workload before each submit: one such change is retried, endless
+/// ones end in an error.
 #[tokio::test]
 async fn stale_publish_is_retried_then_given_up() {
     let folder = tempfile::tempdir().unwrap();
@@ -240,6 +253,8 @@ async fn stale_publish_is_retried_then_given_up() {
     assert!(matches!(error, PublishError::Contended(_)), "{error}");
 }
 
+/// Another operator changes the CPU while this one scales: the retry starts from the new spec, so
+/// that both changes count.
 #[tokio::test]
 async fn scale_keeps_concurrent_changes() {
     let folder = tempfile::tempdir().unwrap();
@@ -253,6 +268,7 @@ async fn scale_keeps_concurrent_changes() {
     assert_eq!((now.replicas, now.resources.cpu), (4, 777));
 }
 
+/// A removal works once; the second one is refused with 404.
 #[tokio::test]
 async fn removal_of_a_missing_workload_is_refused() {
     let folder = tempfile::tempdir().unwrap();
@@ -266,6 +282,8 @@ async fn removal_of_a_missing_workload_is_refused() {
     }
 }
 
+/// The node's cluster is not that of the key: nothing is signed, and the hint names the options to
+/// set.
 #[tokio::test]
 async fn key_of_another_cluster_is_refused() {
     let folder = tempfile::tempdir().unwrap();
@@ -281,6 +299,7 @@ async fn key_of_another_cluster_is_refused() {
     assert_eq!(node.calls(), ["prepare"]);
 }
 
+/// A text file, a core module and a missing file are refused before any node is asked.
 #[tokio::test]
 async fn unrunnable_file_is_refused_locally() {
     let folder = tempfile::tempdir().unwrap();
@@ -332,7 +351,7 @@ async fn one_refusal_publishes_nothing() {
     assert_eq!(error.exit, crate::cli::Exit::Refused);
     assert!(error.message.starts_with("nothing was changed:"), "{error:?}");
     assert!(error.message.contains("second: no node can run this: no zone moon"), "{error:?}");
-    // Of one wish alone the refusal is all there is to say.
+    // For a single change the refusal is the whole message.
     let error = publish_all(&node, &operator, &all[1..2], false).await.unwrap_err();
     assert!(crate::cli::CliError::from(error).message.starts_with("no node can run this"));
 }
@@ -349,9 +368,8 @@ async fn failure_midway_lists_what_was_published() {
     let error = publish_all(&node, &operator, &all, false).await.unwrap_err();
     let published: Vec<String> = error.published.iter().map(|done| done.name.to_string()).collect();
     assert_eq!(published, ["first"]);
-    assert!(
-        matches!(&error.failed[..], [(name, PublishError::Unanswered(_))] if name.to_string() == "second")
-    );
+    let [(name, PublishError::Unanswered(_))] = &error.failed[..] else { panic!("{error:?}") };
+    assert_eq!(name.to_string(), "second");
     assert_eq!(error.untried.iter().map(ToString::to_string).collect::<Vec<_>>(), ["third"]);
     let error = crate::cli::CliError::from(error);
     assert_eq!(error.exit, crate::cli::Exit::Failed, "4 promises that nothing changed");

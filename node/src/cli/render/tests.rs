@@ -16,6 +16,7 @@ fn web() -> shoal_protocol::model::view::WorkloadView {
     workload_view("web", vec![replica_view("web/0", "healthy", Some("n2")), missing])
 }
 
+/// The ages in the tests below depend on this constant.
 #[test]
 fn now_is_the_time_the_tests_assume() {
     assert_eq!(WallClock(NOW).to_string(), "2026-11-21T03:05:00.000Z");

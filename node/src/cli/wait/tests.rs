@@ -12,6 +12,8 @@ fn progress(replicas: u32) -> Progress {
     Progress::new(&spec("web", replicas), false)
 }
 
+/// The wait ends neither on the view of an older spec nor while a surplus replica stops; a lost
+/// replica of a dead node does not count.
 #[tokio::test]
 async fn wait_ends_when_exactly_the_wanted_replicas_run() {
     let healthy = |name: &str| replica_view(name, "healthy", Some("n1"));
@@ -22,7 +24,7 @@ async fn wait_ends_when_exactly_the_wanted_replicas_run() {
     );
     assert!(
         !waiting.runs(&view(vec![healthy("web/0")])),
-        "the older wish, of one replica, is still shown"
+        "the older spec, of one replica, is still shown"
     );
     let mut surplus = view(vec![
         healthy("web/0"),
@@ -42,6 +44,8 @@ async fn wait_ends_when_exactly_the_wanted_replicas_run() {
     assert!(none.runs(&view(vec![])));
 }
 
+/// A component that cannot run is restarted for ever: the wait gives up after three tries of the
+/// new version.
 #[tokio::test]
 async fn replica_has_failed_after_three_restarts() {
     let mut failing = replica_view("web/0", "failing", Some("n1"));
@@ -55,6 +59,7 @@ async fn replica_has_failed_after_three_restarts() {
     assert!(waiting.failed(&old).is_none(), "what the new version replaces does not count");
 }
 
+/// A replica has a lost holder and a healthy one: one line shows the healthy one.
 #[tokio::test]
 async fn each_replica_has_one_line_of_its_best_holder() {
     let mut waiting = progress(2);

@@ -1,10 +1,10 @@
-//! Requests whose node, or the way to it, is lost.
+//! Requests whose node, or the path to it, is lost.
 
 use super::*;
 
 const FALLEN: NodeId = NodeId([8; 32]);
 
-/// A node that is asked, and one where replica 0 runs as soon as the first hears of it.
+/// A node that gets the requests, and a second one that runs replica 0 and is routed to later.
 fn with_next(mesh: &Arc<FakeMesh>) -> (Node, Node) {
     let (here, there) = (Node::new("n1", mesh), Node::new("n2", mesh));
     there.tunnels(mesh.take(OTHER));
@@ -13,8 +13,8 @@ fn with_next(mesh: &Arc<FakeMesh>) -> (Node, Node) {
     (here, there)
 }
 
-/// A dial of a node that has fallen may hang for seconds, where some of its addresses swallow what
-/// is sent there.
+/// A dial of a dead node may hang for seconds, where some of its addresses drop packets. Once the
+/// replica is routed elsewhere the request goes there.
 #[tokio::test(start_paused = true)]
 async fn request_leaves_a_hanging_dial_when_the_replica_moves() {
     let mesh = Arc::new(FakeMesh::default());
@@ -31,12 +31,14 @@ async fn request_leaves_a_hanging_dial_when_the_replica_moves() {
     assert_eq!((status, &headers[NODE_HEADER]), (StatusCode::OK, &"n2".parse().unwrap()));
 }
 
-/// Reads one request that was sent to this node, and is gone, as a node that dies.
+/// Reads the start of one request, as a node that then dies.
 async fn dies_of_a_request(streams: &mut tokio::sync::mpsc::Receiver<Incoming>) {
     let Incoming { mut stream, .. } = streams.recv().await.unwrap();
     stream.read_exact(&mut [0; 3]).await.unwrap();
 }
 
+/// A node dies with a request. For a moment no node has the replica: the request waits for the next
+/// one.
 #[tokio::test]
 async fn request_of_a_dead_node_follows_the_replica() {
     let mesh = Arc::new(FakeMesh::default());
@@ -46,7 +48,7 @@ async fn request_of_a_dead_node_follows_the_replica() {
     let falls = async {
         dies_of_a_request(&mut streams).await;
         drop(streams);
-        // First nobody has it, then another.
+        // First no node has the replica, then another one.
         here.route(&[]);
         tokio::task::yield_now().await;
         here.route(&[(0, OTHER, false)]);
@@ -55,7 +57,8 @@ async fn request_of_a_dead_node_follows_the_replica() {
     assert_eq!((status, &headers[NODE_HEADER]), (StatusCode::OK, &"n2".parse().unwrap()));
 }
 
-/// As when two nodes lose their direct way: the next stream goes over a common member.
+/// Two nodes lose their direct path in the middle of a request: it is sent again, and the next
+/// stream goes over a common member.
 #[tokio::test(start_paused = true)]
 async fn request_is_resent_over_another_path() {
     let mesh = Arc::new(FakeMesh::default());
