@@ -270,6 +270,7 @@ pub struct FakeCore {
     pub pinned: Mutex<BTreeSet<Digest>>,
     pub replies: Mutex<Vec<Reply>>,
     pub commands: Mutex<Vec<Command>>,
+    /// Questions about workloads and names.
     pub looks: AtomicUsize,
     pub changes: watch::Sender<u64>,
     pub routes: watch::Sender<Arc<Routes>>,
@@ -320,6 +321,16 @@ impl Core for FakeCore {
 
     fn nodes(&self) -> Soon<'_, Vec<NodeView>> {
         soon(self.nodes.lock().unwrap().clone())
+    }
+
+    fn names(&self, nodes: Vec<NodeId>) -> Soon<'_, Vec<String>> {
+        self.looks.fetch_add(1, Ordering::Relaxed);
+        let views = self.nodes.lock().unwrap();
+        let name = |node: &NodeId| {
+            let view = views.iter().find(|view| view.id == node.to_string());
+            view.map_or_else(|| node.short(), |view| view.name.clone())
+        };
+        soon(nodes.iter().map(name).collect())
     }
 
     fn workloads(&self) -> Soon<'_, Vec<WorkloadView>> {

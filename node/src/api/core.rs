@@ -23,6 +23,8 @@ pub trait Core: Send + Sync + 'static {
     fn command(&self, command: Command) -> Soon<'_, Reply>;
     fn status(&self) -> Soon<'_, StatusView>;
     fn nodes(&self) -> Soon<'_, Vec<NodeView>>;
+    /// The names of these nodes, in the same order; a short id where none is known.
+    fn names(&self, nodes: Vec<NodeId>) -> Soon<'_, Vec<String>>;
     fn workloads(&self) -> Soon<'_, Vec<WorkloadView>>;
     fn workload(&self, name: WorkloadName) -> Soon<'_, Option<WorkloadView>>;
     fn explain(&self, replica: ReplicaName) -> Soon<'_, Option<ExplainView>>;
@@ -50,6 +52,10 @@ impl Core for DriverHandle {
 
     fn nodes(&self) -> Soon<'_, Vec<NodeView>> {
         self.query(|node| node.nodes()).boxed()
+    }
+
+    fn names(&self, nodes: Vec<NodeId>) -> Soon<'_, Vec<String>> {
+        self.query(move |known| nodes.iter().map(|node| known.node_name(node)).collect()).boxed()
     }
 
     fn workloads(&self) -> Soon<'_, Vec<WorkloadView>> {

@@ -116,7 +116,7 @@ impl Ingress {
             routes: core.routes(),
             runtime,
             peers,
-            unavailable: Unavailable::new(core),
+            unavailable: Unavailable::new(name, core),
             requests: Arc::default(),
             port: PortLimits::default(),
             clients: Shares::new(PortLimits::default().clients),

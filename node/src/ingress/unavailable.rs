@@ -20,6 +20,8 @@ const MAX_KEPT: usize = 256;
 const MAX_NAMED: usize = 5;
 
 pub(super) struct Unavailable {
+    /// This node's name.
+    here: String,
     core: Arc<dyn Core>,
     kept: Mutex<Kept>,
 }
@@ -28,14 +30,13 @@ pub(super) struct Unavailable {
 struct Kept {
     version: u64,
     answers: BTreeMap<WorkloadName, (StatusCode, String)>,
-    /// Names of nodes by id, as of that version; this node's own under `None`. As many as there are
-    /// members.
-    names: Option<Arc<BTreeMap<Option<NodeId>, String>>>,
+    /// Names of nodes that answers had to name; at most as many as there are members.
+    names: BTreeMap<NodeId, String>,
 }
 
 impl Unavailable {
-    pub(super) fn new(core: Arc<dyn Core>) -> Self {
-        Unavailable { core, kept: Mutex::default() }
+    pub(super) fn new(here: &str, core: Arc<dyn Core>) -> Self {
+        Unavailable { here: here.to_owned(), core, kept: Mutex::default() }
     }
 
     pub(super) async fn response(&self, name: &WorkloadName) -> Response<Body> {
@@ -79,11 +80,13 @@ impl Unavailable {
         why: &str,
         open: Option<&OpenError>,
     ) -> Response<Body> {
-        let names = self.names().await;
-        let short =
-            |node: &NodeId| names.get(&Some(*node)).cloned().unwrap_or_else(|| node.short());
-        let here = names.get(&None).map_or("this node", String::as_str);
-        let there = short(&node);
+        let tried = match open {
+            Some(OpenError::NoWay { tried, .. }) => &tried[..],
+            Some(_) | None => &[],
+        };
+        let names = self.names(tried.iter().map(|(hop, _)| *hop).chain([node]).collect()).await;
+        let short = |node: &NodeId| names.get(node).cloned().unwrap_or_else(|| node.short());
+        let (here, there) = (&self.here, short(&node));
         let sentence = match open {
             Some(OpenError::NoWay { dial, tried, .. }) => {
                 format!(
@@ -104,28 +107,26 @@ impl Unavailable {
         refusal(StatusCode::SERVICE_UNAVAILABLE, &sentence, true)
     }
 
-    async fn names(&self) -> Arc<BTreeMap<Option<NodeId>, String>> {
+    /// The names of these nodes. The core is asked for each once per change of its views.
+    async fn names(&self, nodes: Vec<NodeId>) -> BTreeMap<NodeId, String> {
         let version = *self.core.changes().borrow();
-        let known = {
+        let mut names = BTreeMap::new();
+        {
             let kept = self.lock();
-            (kept.version == version).then(|| kept.names.clone()).flatten()
-        };
-        if let Some(names) = known {
-            return names;
+            let known = nodes.iter().filter(|_| kept.version == version);
+            names.extend(known.filter_map(|node| Some((*node, kept.names.get(node)?.clone()))));
         }
-        // A stopped core knows no names.
-        let nodes = self.core.nodes().await.unwrap_or_default();
-        let names = nodes.into_iter().flat_map(|view| {
-            let id = view.id.parse::<NodeId>().ok();
-            let own = view.me.then(|| (None, view.name.clone()));
-            id.map(|id| (Some(id), view.name)).into_iter().chain(own)
-        });
-        let names: Arc<BTreeMap<_, _>> = Arc::new(names.collect());
-        let mut kept = self.lock();
-        if kept.version != version {
-            *kept = Kept { version, ..Kept::default() };
+        let missing: Vec<_> = nodes.into_iter().filter(|node| !names.contains_key(node)).collect();
+        if !missing.is_empty() {
+            // A stopped core knows no names.
+            let found = self.core.names(missing.clone()).await.unwrap_or_default();
+            names.extend(missing.into_iter().zip(found));
+            let mut kept = self.lock();
+            if kept.version != version {
+                *kept = Kept { version, ..Kept::default() };
+            }
+            kept.names.extend(names.clone());
         }
-        kept.names = Some(names.clone());
         names
     }
 
