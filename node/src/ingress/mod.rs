@@ -22,11 +22,11 @@ mod idle_timeouts;
 pub mod peers;
 mod requests;
 pub mod server;
+mod table;
 mod unavailable;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
@@ -35,17 +35,16 @@ use hyper::body::Body as _;
 use shoal_protocol::model::{NodeId, ReplicaName, WorkloadName};
 use shoal_protocol::node::{Route, Routes};
 use shoal_runtimes::{Body, Runtime};
-use tokio::sync::watch;
 use tracing::debug;
 
 use crate::api::Core;
-use crate::executor::instance_id;
 use crate::shares::{Group, Shares};
 pub use clients::PortLimits;
 use counters::Counters;
 use idle_timeouts::GuardedBody;
 use peers::{Peers, SendError};
 use requests::{REQUESTS, Requests, TooMany};
+use table::{Choice, Local, Table};
 use unavailable::Unavailable;
 
 /// The answering node's name.
@@ -82,10 +81,16 @@ pub enum Origin {
     Peer(NodeId),
 }
 
+impl Origin {
+    fn is_peer(self) -> bool {
+        matches!(self, Origin::Peer(_))
+    }
+}
+
 /// Routes requests to replicas.
 pub struct Ingress {
     name: HeaderValue,
-    routes: watch::Receiver<Arc<Routes>>,
+    table: Table,
     runtime: Arc<dyn Runtime>,
     peers: Peers,
     unavailable: Unavailable,
@@ -93,7 +98,6 @@ pub struct Ingress {
     port: PortLimits,
     clients: Arc<Shares>,
     counters: Counters,
-    turn: AtomicUsize,
 }
 
 /// The outcome of a try without an answer.
@@ -113,7 +117,7 @@ impl Ingress {
     pub fn new(name: &str, core: Arc<dyn Core>, runtime: Arc<dyn Runtime>, peers: Peers) -> Self {
         Ingress {
             name: HeaderValue::from_str(name).unwrap_or(HeaderValue::from_static("unnamed")),
-            routes: core.routes(),
+            table: Table::new(core.routes()),
             runtime,
             peers,
             unavailable: Unavailable::new(name, core),
@@ -121,7 +125,6 @@ impl Ingress {
             port: PortLimits::default(),
             clients: Shares::new(PortLimits::default().clients),
             counters: Counters::default(),
-            turn: AtomicUsize::new(0),
         }
     }
 
@@ -183,22 +186,21 @@ impl Ingress {
         let again = Resend::of(&request);
         let (mut tried, mut last) = (Vec::new(), None);
         let mut next = self.untried(origin, name, &tried);
-        while let Some(route) = next {
-            let answered = if route.local {
-                self.here(name, &route, request).await
-            } else {
-                self.there(name, &route, request).await
+        while let Some(target) = next {
+            let answered = match &target.local {
+                Some(local) => self.here(local, request).await,
+                None => self.there(name, &target.route, request).await,
             };
             let miss = match answered {
                 Ok(response) => return outward(origin, response),
                 Err(miss) => miss,
             };
-            debug!(replica = %route.replica, node = %route.node.short(), "no answer: \
-                {}", miss.response.status());
+            let (route, status) = (&target.route, miss.response.status());
+            debug!(replica = %route.replica, node = %route.node.short(), "no answer: {status}");
             if last.is_none() || miss.touched {
                 last = Some(miss.response);
             }
-            tried.push(route);
+            tried.push(target);
             match miss.request.or_else(|| again.request(miss.touched)) {
                 Some(whole) if tried.len() < TRIES => request = whole,
                 Some(_) | None => break,
@@ -213,51 +215,28 @@ impl Ingress {
         outward(origin, response)
     }
 
-    /// The replicas to try: local ones first, then those on nodes that are reached directly, then
-    /// the rest; round robin within each group.
-    fn candidates(&self, origin: Origin, name: &WorkloadName) -> Vec<Route> {
-        let routes = self.routes.borrow();
-        let all = routes.get(name).map(|routes| &routes[..]).unwrap_or_default();
-        let (mut local, remote): (Vec<Route>, Vec<Route>) =
-            all.iter().cloned().partition(|route| route.local);
-        let (mut direct, mut indirect): (Vec<Route>, Vec<Route>) =
-            remote.into_iter().partition(|route| route.direct);
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        for routes in [&mut local, &mut direct, &mut indirect] {
-            if !routes.is_empty() {
-                let by = turn % routes.len();
-                routes.rotate_left(by);
-            }
-        }
-        if matches!(origin, Origin::Client(_)) {
-            local.append(&mut direct);
-            local.append(&mut indirect);
-        }
-        local
+    fn untried(&self, origin: Origin, name: &WorkloadName, tried: &[Choice]) -> Option<Choice> {
+        self.table.find(name, origin.is_peer(), |route| {
+            !tried.iter().any(|other| is_same(route, &other.route))
+        })
     }
 
-    fn untried(&self, origin: Origin, name: &WorkloadName, tried: &[Route]) -> Option<Route> {
-        self.candidates(origin, name)
-            .into_iter()
-            .find(|route| !tried.iter().any(|other| is_same(route, other)))
-    }
-
-    /// The next replica after a try without an answer. If the last one's node is lost, the replica
-    /// may move or the node be reached over another path within [`MOVING`].
+    /// The next replica after a try without an answer. If the last one's node is lost, its replica
+    /// may move, or the node be reached over another path, within [`MOVING`].
     async fn next(
         &self,
         origin: Origin,
         name: &WorkloadName,
-        tried: &[Route],
+        tried: &[Choice],
         is_lost: bool,
-    ) -> Option<Route> {
+    ) -> Option<Choice> {
         let untried = self.untried(origin, name, tried);
-        let last = tried.last()?;
-        let again = || self.candidates(origin, name).into_iter().find(|route| is_same(route, last));
+        let last = &tried.last()?.route;
+        let again = || self.table.find(name, origin.is_peer(), |route| is_same(route, last));
         if untried.is_some() || last.local || (!is_lost && again().is_some()) {
             return untried;
         }
-        let mut routes = self.routes.clone();
+        let mut routes = self.table.routes();
         let moved = async {
             while routes.changed().await.is_ok() {
                 if let Some(untried) = self.untried(origin, name, tried) {
@@ -269,22 +248,15 @@ impl Ingress {
         tokio::time::timeout(MOVING, moved).await.unwrap_or_else(|_| again())
     }
 
-    async fn here(
-        &self,
-        name: &WorkloadName,
-        route: &Route,
-        request: Request<Body>,
-    ) -> Result<Response<Body>, Miss> {
-        let id = instance_id(name, &route.replica, &route.generation);
-        let replica =
-            ReplicaName { workload: name.clone(), place: route.replica.place }.to_string();
-        let answered = self.runtime.serve(&id, request).await;
+    async fn here(&self, local: &Local, request: Request<Body>) -> Result<Response<Body>, Miss> {
+        let answered = self.runtime.serve(&local.instance, request).await;
         let (mut response, untouched) = match answered {
             Ok(response) => (response, false),
             Err(error) => {
                 let untouched = error.untouched();
                 // The instance's id is internal; users know the replica's name.
-                let text = error.to_string().replace(id.as_str(), &replica);
+                let replica = local.replica.to_str().unwrap_or_default();
+                let text = error.to_string().replace(local.instance.as_str(), replica);
                 let mut response = error.into_response();
                 *response.body_mut() = shoal_runtimes::body(format!("{text}\n"));
                 (response, untouched)
@@ -293,9 +265,7 @@ impl Ingress {
         let headers = response.headers_mut();
         headers.remove(UNTOUCHED_HEADER);
         headers.insert(NODE_HEADER, self.name.clone());
-        if let Ok(replica) = HeaderValue::from_str(&replica) {
-            headers.insert(REPLICA_HEADER, replica);
-        }
+        headers.insert(REPLICA_HEADER, local.replica.clone());
         if untouched {
             headers.insert(UNTOUCHED_HEADER, HeaderValue::from_static("1"));
             return Err(Miss { request: None, touched: false, is_lost: false, response });
@@ -338,16 +308,14 @@ impl Ingress {
     }
 
     /// Ends once this replica is not on this node any more, for example because the node is down.
-    fn left(&self, name: &WorkloadName, route: &Route) -> impl Future<Output = ()> + use<> {
-        let (mut routes, name, route) = (self.routes.clone(), name.clone(), route.clone());
-        async move {
-            let is_there = |other: &Route| is_same(other, &route);
-            let left = |routes: &Arc<Routes>| {
-                !routes.get(&name).is_some_and(|routes| routes.iter().any(is_there))
-            };
-            if routes.wait_for(left).await.is_err() {
-                std::future::pending().await // the node stops, and its requests end
-            }
+    async fn left(&self, name: &WorkloadName, route: &Route) {
+        let is_there = |other: &Route| is_same(other, route);
+        let left = |routes: &Arc<Routes>| {
+            !routes.get(name).is_some_and(|routes| routes.iter().any(is_there))
+        };
+        let mut routes = self.table.routes();
+        if routes.wait_for(left).await.is_err() {
+            std::future::pending().await // the node stops, and its requests end
         }
     }
 }

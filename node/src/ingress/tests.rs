@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::server::{PeerApi, serve_port, serve_tunnels};
 use super::*;
+use crate::executor::instance_id;
 use crate::fakes::{
     FakeCore, FakeMesh, FakeRuntime, NODE, OTHER, replica, replica_view, workload_view,
 };
