@@ -13,6 +13,7 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use crate::network::Directory;
 
 use super::events::Events;
+use super::paths::Paths;
 
 /// Requests that may wait for the driver, which takes them between inputs. Above this bound the
 /// callers wait.
@@ -66,6 +67,7 @@ pub struct DriverHandle {
     changes: watch::Receiver<u64>,
     events: Events,
     counts: Arc<Mutex<Vec<Count>>>,
+    paths: Paths,
 }
 
 /// The driver's ends of a handle's channels.
@@ -90,6 +92,7 @@ pub(super) fn handle() -> (DriverHandle, Ends) {
         changes: changes_out,
         events: events.clone(),
         counts: Arc::default(),
+        paths: Paths::default(),
     };
     (handle, Ends { requests, notices, routes, changes, events })
 }
@@ -187,8 +190,10 @@ impl DriverHandle {
 impl Directory for DriverHandle {
     fn way(&self, node: NodeId) -> BoxFuture<'_, WayTo> {
         // A stopped driver knows no addresses and no hops.
-        Box::pin(
-            async move { self.query(move |known| known.way_to(&node)).await.unwrap_or_default() },
-        )
+        Box::pin(async move {
+            let version = *self.changes.borrow();
+            let ask = self.query(move |known| known.way_to(&node));
+            self.paths.get(version, node, ask).await.unwrap_or_default()
+        })
     }
 }

@@ -16,6 +16,7 @@ mod clock;
 mod effects;
 mod events;
 mod handle;
+mod paths;
 mod run;
 
 #[cfg(test)]
