@@ -3,8 +3,7 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    // Components are compiled by this same program, started anew: in that process this does not
-    // return.
+    // Components are compiled by a child process of this same program; there this does not return.
     shoal::init();
     shoal::cli::main()
 }

@@ -57,7 +57,7 @@ impl Table {
         Table { routes, made: Mutex::default(), turn: AtomicUsize::new(0) }
     }
 
-    /// The routes, for those who wait for a change.
+    /// The routes, for callers that wait for a change.
     pub(super) fn routes(&self) -> watch::Receiver<Arc<Routes>> {
         self.routes.clone()
     }
