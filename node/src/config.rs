@@ -274,7 +274,7 @@ fn device_cpu() -> u32 {
 mod tests {
     use super::*;
 
-    /// What the documentation shows.
+    /// The example of the documentation.
     const EXAMPLE: &str = r#"{
         "name": null,
         "listen": "0.0.0.0:7700",
@@ -288,7 +288,7 @@ mod tests {
     }"#;
 
     #[test]
-    fn the_example_is_the_default_and_names_every_field() {
+    fn example_config_is_the_default_with_every_field() {
         assert_eq!(serde_json::from_str::<Config>(EXAMPLE).unwrap(), Config::default());
         assert_eq!(serde_json::from_str::<Config>("{}").unwrap(), Config::default());
         let fields: serde_json::Map<String, serde_json::Value> =
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_saved_is_read_again() {
+    fn saved_config_is_loaded_again() {
         let state = tempfile::tempdir().unwrap();
         let config = Config {
             name: Some("till-3".into()),
@@ -309,8 +309,9 @@ mod tests {
         assert_eq!(Config::load(&state.path().join("none")).unwrap(), Config::default());
     }
 
+    /// A slip in a key that was ignored would leave the default in force without a word.
     #[test]
-    fn an_unknown_key_is_refused_by_name_with_the_nearest() {
+    fn unknown_key_is_refused_with_the_nearest() {
         let state = tempfile::tempdir().unwrap();
         std::fs::write(state.path().join(FILE), r#"{"lable": {}}"#).unwrap();
         let error = Config::load(state.path()).unwrap_err();
@@ -318,8 +319,9 @@ mod tests {
         assert_eq!(error.hint().as_deref(), Some("Did you mean `labels`?"));
     }
 
+    /// Each invalid setting is named, among them a memory size whose unit was forgotten.
     #[test]
-    fn what_cannot_be_offered_is_refused() {
+    fn invalid_offers_are_refused() {
         let wrong = |change: fn(&mut Config)| {
             let mut config = Config::default();
             change(&mut config);
@@ -342,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn a_device_offers_something() {
+    fn default_offer_is_not_empty() {
         let facts = Config { labels: [("zone".into(), "shop".into())].into(), ..Config::default() }
             .facts()
             .unwrap();

@@ -1,4 +1,4 @@
-//! The world around the body, for tests: a runtime, a core, a mesh that do what they are told.
+//! Fakes for tests: a runtime, a core and a mesh.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -50,7 +50,7 @@ pub fn replica(index: u32) -> ReplicaId {
     ReplicaId { uid: Digest([9; 32]), place: Place::Ordinal(index) }
 }
 
-/// A runtime on a real board. What it is told to do at a start is set beforehand.
+/// A runtime with a real status table. Tests set beforehand what a start does.
 pub struct FakeRuntime {
     board: Board,
     seats: Mutex<BTreeMap<InstanceId, Seat>>,
@@ -58,32 +58,32 @@ pub struct FakeRuntime {
     /// Instances whose stop hangs.
     pub stuck: Mutex<BTreeSet<String>>,
     pub found: Mutex<Vec<Instance>>,
-    /// What was called, in order.
+    /// The calls, in order.
     pub calls: Mutex<Vec<String>>,
     called: watch::Sender<usize>,
     /// Requests served.
     pub served: AtomicUsize,
     pub busy: Mutex<bool>,
     pub serving: Mutex<Serving>,
-    /// Lets the requests that wait go on.
+    /// Releases the requests of [`Serving::Wait`].
     pub go_on: Notify,
 }
 
-/// What a request gets.
+/// The answer to a request.
 #[derive(Clone, Copy, Default)]
 pub enum Serving {
-    /// Its own head, in words.
+    /// The request's method, path and client.
     #[default]
     Say,
-    /// The length of its body, once that has come.
+    /// The length of the request's body.
     Count,
-    /// The same as `Say`, when it is told to go on.
+    /// As `Say`, after [`FakeRuntime::go_on`].
     Wait,
-    /// So many KiB.
+    /// A body of this many KiB.
     Send(usize),
 }
 
-/// What a start does.
+/// The effect of a start.
 #[derive(Clone)]
 pub enum OnStart {
     Run,
@@ -114,13 +114,13 @@ impl FakeRuntime {
         self.called.send_modify(|count| *count += 1);
     }
 
-    /// Waits until so many calls were made, and gives them.
+    /// Waits until `count` calls were made, and returns all.
     pub async fn calls(&self, count: usize) -> Vec<String> {
         self.called.subscribe().wait_for(|made| *made >= count).await.unwrap();
         self.calls.lock().unwrap().clone()
     }
 
-    /// Tells a state of an instance, as a guest that came up or went down would.
+    /// Sets an instance's state, as a runtime does when a guest starts or fails.
     pub fn tell(&self, id: &InstanceId, state: State) {
         self.seats.lock().unwrap()[id].set(state);
     }
@@ -261,7 +261,7 @@ impl Runtime for FakeRuntime {
     }
 }
 
-/// A core that shows what it is given.
+/// A core that answers with what the test put in.
 pub struct FakeCore {
     pub workloads: Mutex<Vec<WorkloadView>>,
     pub nodes: Mutex<Vec<NodeView>>,
@@ -270,6 +270,7 @@ pub struct FakeCore {
     pub pinned: Mutex<BTreeSet<Digest>>,
     pub replies: Mutex<Vec<Reply>>,
     pub commands: Mutex<Vec<Command>>,
+    /// Questions about workloads and names.
     pub looks: AtomicUsize,
     pub changes: watch::Sender<u64>,
     pub routes: watch::Sender<Arc<Routes>>,
@@ -295,7 +296,7 @@ impl FakeCore {
         })
     }
 
-    /// Shows these workloads from now on.
+    /// Replaces the workloads' views.
     pub fn show(&self, views: Vec<WorkloadView>) {
         *self.workloads.lock().unwrap() = views;
         self.changes.send_modify(|version| *version += 1);
@@ -320,6 +321,16 @@ impl Core for FakeCore {
 
     fn nodes(&self) -> Soon<'_, Vec<NodeView>> {
         soon(self.nodes.lock().unwrap().clone())
+    }
+
+    fn names(&self, nodes: Vec<NodeId>) -> Soon<'_, Vec<String>> {
+        self.looks.fetch_add(1, Ordering::Relaxed);
+        let views = self.nodes.lock().unwrap();
+        let name = |node: &NodeId| {
+            let view = views.iter().find(|view| view.id == node.to_string());
+            view.map_or_else(|| node.short(), |view| view.name.clone())
+        };
+        soon(nodes.iter().map(name).collect())
     }
 
     fn workloads(&self) -> Soon<'_, Vec<WorkloadView>> {
@@ -368,25 +379,24 @@ impl Core for FakeCore {
     }
 }
 
-/// The member that carries a stream, or those that were tried, each with why it does not.
+/// The member that carries a stream, or the members that were tried, each with its reason.
 type Hopped = Result<NodeId, Vec<(NodeId, String)>>;
 
-/// A mesh of pipes: each stream that is opened to a node comes out where it is taken.
+/// A mesh of in-memory pipes: a stream opened to a node arrives at that node's receiver.
 #[derive(Default)]
 pub struct FakeMesh {
     takers: Mutex<BTreeMap<NodeId, mpsc::Sender<Incoming>>>,
     pub opened: AtomicUsize,
-    /// Nodes that cannot be dialled: the member that carries streams to them, or what each member
-    /// said that cannot.
+    /// Nodes that cannot be dialled, with the member that carries streams to them or the refusals.
     pub hops: Mutex<BTreeMap<NodeId, Hopped>>,
-    /// Nodes to which no stream opens, nor fails to.
+    /// Nodes to which opening a stream never ends.
     pub hangs: Mutex<BTreeSet<NodeId>>,
-    /// Told when a stream to one of those is asked for.
+    /// Notified when a stream to one of those is requested.
     pub asked: Notify,
 }
 
 impl FakeMesh {
-    /// Where streams to `node` come out.
+    /// The receiver of streams to `node`.
     pub fn take(&self, node: NodeId) -> mpsc::Receiver<Incoming> {
         let (sender, receiver) = mpsc::channel(16);
         self.takers.lock().unwrap().insert(node, sender);

@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn an_identity_comes_back_and_is_for_its_owner_alone() {
+    fn identity_is_loaded_again_from_a_private_file() {
         let (folder, identity) = made();
         let back = Identity::load(folder.path()).unwrap().unwrap();
         assert_eq!((back.node(), back.cluster()), (identity.node(), identity.cluster()));
@@ -285,8 +285,9 @@ mod tests {
         assert!(Identity::load(tempfile::TempDir::new().unwrap().path()).unwrap().is_none());
     }
 
+    /// Only the first node of a cluster admits itself: the mark is part of the checksum.
     #[test]
-    fn a_founder_stays_one_and_nobody_becomes_one() {
+    fn founder_mark_persists_and_cannot_be_added() {
         let (folder, _) = made();
         assert!(!Identity::load(folder.path()).unwrap().unwrap().is_founder());
         let joined = fs::read_to_string(folder.path().join(FILE)).unwrap();
@@ -299,16 +300,18 @@ mod tests {
         assert!(Identity::load(folder.path()).unwrap().unwrap().is_founder());
     }
 
+    /// A second identity in the same folder would be another node: creating one fails.
     #[test]
-    fn an_identity_is_never_replaced() {
+    fn identity_is_never_replaced() {
         let (folder, identity) = made();
         let (genesis, join_seed) = genesis(2);
         assert!(Identity::draw(genesis, join_seed).unwrap().create(folder.path()).is_err());
         assert_eq!(Identity::load(folder.path()).unwrap().unwrap().node(), identity.node());
     }
 
+    /// A first start was interrupted before the rename: the next one succeeds.
     #[test]
-    fn a_start_that_was_cut_off_does_not_stand_in_the_way() {
+    fn leftover_of_an_interrupted_start_is_replaced() {
         let folder = tempfile::TempDir::new().unwrap();
         fs::write(folder.path().join("identity.json.new"), b"{\"for").unwrap();
         let (genesis, join_seed) = genesis(2);
@@ -316,8 +319,10 @@ mod tests {
         assert!(Identity::load(folder.path()).unwrap().is_some());
     }
 
+    /// A node must never start with another identity than its own: every cut and every altered byte
+    /// is an error that names the file.
     #[test]
-    fn any_cut_and_any_altered_byte_is_refused_by_name() {
+    fn truncated_or_altered_identity_is_refused() {
         let (folder, identity) = made();
         let path = folder.path().join(FILE);
         let whole = fs::read(&path).unwrap();
@@ -349,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn a_join_line_of_another_cluster_is_refused() {
+    fn join_line_of_another_cluster_is_refused() {
         let (_folder, identity) = made();
         identity.check_cluster(identity.cluster()).unwrap();
         let text = identity.check_cluster(genesis(3).0.cluster()).unwrap_err().to_string();
@@ -359,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_are_not_shown() {
+    fn debug_output_hides_secrets() {
         let (_folder, identity) = made();
         let shown = format!("{identity:?}");
         assert!(

@@ -1,28 +1,28 @@
-//! The body of a node: everything the daemon does, as a library.
+//! The daemon of a node, as a library.
 //!
-//! **What it never does:** decide. Who is alive, who owns what and what runs where is decided by
-//! `shoal_protocol`, which this crate feeds with what happens (messages, reports, disk answers) and
-//! whose effects it carries out. It adds no state of its own that another node would have to know.
+//! **What it never does:** decide. Which nodes are alive, which node owns a workload and where
+//! replicas run is decided by `shoal_protocol`, which this crate feeds with inputs (messages,
+//! reports, disk answers) and whose effects it carries out. It adds no state of its own that
+//! another node would have to know.
 //!
 //! ```text
-//!              command line, programs                    clients of workloads        other nodes
-//!                       │ unix socket                           │ HTTP                    │ TCP
-//!                    ┌──▼──┐                               ┌────▼────┐   tunnels     ┌────▼────┐
-//!                    │ api │                               │ ingress │◀─────────────▶│ network │
-//!                    └──┬──┘                               └────┬────┘               └────┬────┘
-//!                       │ commands, views                       │ routes                  │ messages
-//!                    ┌──▼──────────────────────────────────────────────────────────────────▼──┐
-//!                    │ driver: the one task that owns protocol::Node                          │
-//!                    └──┬──────────────────────┬───────────────────────────┬──────────────────┘
-//!                       │ orders, reports      │ fetches                   │ records
-//!                  ┌────▼─────┐          ┌─────▼────┐                 ┌────▼──┐
-//!                  │ executor │          │ transfer │                 │ store │
-//!                  └────┬─────┘          └─────┬────┘                 └───────┘
+//!              command line, programs              clients of workloads       other nodes
+//!                       │ unix socket                     │ HTTP                   │ TCP
+//!                    ┌──▼──┐                         ┌────▼────┐  tunnels     ┌────▼────┐
+//!                    │ api │                         │ ingress │◀────────────▶│ network │
+//!                    └──┬──┘                         └────┬────┘              └────┬────┘
+//!                       │ commands, views                 │ routes                 │ messages
+//!                    ┌──▼───────────────────────────────────────────────────────────▼──┐
+//!                    │ driver: the one task that owns protocol::Node                   │
+//!                    └──┬──────────────────────┬─────────────────────────┬─────────────┘
+//!                       │ orders, reports      │ fetches                 │ records
+//!                  ┌────▼─────┐          ┌─────▼────┐               ┌────▼──┐
+//!                  │ executor │          │ transfer │               │ store │
+//!                  └────┬─────┘          └─────┬────┘               └───────┘
 //!                       └── shoal_runtimes ────┘
 //! ```
 //!
-//! A program that wants a node in its own process starts one with [`Node::builder`]; `shoal up`
-//! does just that.
+//! A program that embeds a node starts it with [`Node::builder`], as `shoal up` does.
 
 pub mod api;
 pub mod cli;

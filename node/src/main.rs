@@ -1,9 +1,9 @@
-//! The daemon and the command line. All it does is in the library.
+//! The daemon and the command line; all code is in the library.
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    // A component is compiled by this same program, started anew: then this does not return.
+    // Components are compiled by a child process of this same program; there this does not return.
     shoal::init();
     shoal::cli::main()
 }

@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slip_of_the_hand_is_understood() {
+    fn typos_find_the_nearest_word() {
         let fields = ["name", "namespace", "replicas", "memory", "env"];
         assert_eq!(nearest("replica", fields), Some("replicas"));
         assert_eq!(nearest("repilcas", fields), Some("replicas"));
@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_far_is_not_guessed() {
+    fn distant_words_match_nothing() {
         assert_eq!(nearest("volumes", ["name", "env"]), None);
         assert_eq!(nearest("", ["name"]), None);
         assert_eq!(nearest("x", []), None);

@@ -243,20 +243,22 @@ mod tests {
     }
 
     #[test]
-    fn one_address_without_a_crowd_takes_what_it_needs() {
+    fn one_address_may_take_places_without_a_crowd() {
         let shares = Shares::new(BOUNDS);
         let held: Vec<_> = (0..6).map(|_| shares.enter(ip(1)).unwrap()).collect();
         assert!(!held.iter().any(has_lost));
     }
 
+    /// A flood of connections from one address evicts its own oldest ones; two other addresses keep
+    /// theirs.
     #[test]
-    fn a_flood_from_one_address_replaces_itself() {
+    fn flood_from_one_address_evicts_its_own() {
         let shares = Shares::new(BOUNDS);
         let flood: Vec<_> = (0..100).map(|_| shares.enter(ip(1)).unwrap()).collect();
         assert_eq!(flood.iter().filter(|place| !has_lost(place)).count(), 6);
         assert!(flood[..94].iter().all(has_lost), "the oldest go");
         let others = [shares.enter(ip(2)).unwrap(), shares.enter(ip(3)).unwrap()];
-        // Full: room is made by the address that has the most.
+        // All places are taken: the address with the most unproven ones makes room.
         let third = shares.enter(ip(4)).unwrap();
         assert!(!others.iter().chain([&third]).any(has_lost));
         assert_eq!((shares.lost.share.load(Relaxed), shares.lost.full.load(Relaxed)), (94, 1));
@@ -264,6 +266,7 @@ mod tests {
         assert!(shares.lock().holders.is_empty());
     }
 
+    /// With all places proven a newcomer is refused; once one is unproven again, it makes room.
     #[test]
     fn proven_holders_keep_their_places() {
         let shares = Shares::new(BOUNDS);
@@ -277,8 +280,10 @@ mod tests {
         drop(newcomer);
     }
 
+    /// Below the crowded bound a silent holder keeps its place; above it, those that stay silent
+    /// for too long are evicted.
     #[tokio::test(start_paused = true)]
-    async fn silent_holders_are_hurried_in_a_crowd_alone() {
+    async fn silent_holders_are_evicted_only_in_a_crowd() {
         let shares = Shares::new(BOUNDS);
         let mut held: Vec<_> = (0..5).map(|n| shares.enter(ip(n)).unwrap()).collect();
         held[0].heard();
@@ -291,8 +296,10 @@ mod tests {
         assert_eq!((shares.lost.silent.load(Relaxed), has_lost(&newcomer)), (4, false));
     }
 
+    /// Of many addresses with one holder each, a holder that has sent something outlasts the silent
+    /// ones.
     #[test]
-    fn of_many_addresses_the_oldest_silent_goes_first() {
+    fn oldest_silent_holder_is_evicted_first() {
         let shares = Shares::new(BOUNDS);
         let held: Vec<_> = (0..8).map(|n| shares.enter(ip(n)).unwrap()).collect();
         held[0].heard();
@@ -302,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ipv6_subscriber_is_one_address() {
+    fn ipv6_subscriber_counts_as_one_address() {
         let group = |text: &str| Group::of(text.parse().unwrap());
         assert_eq!(group("2001:db8::1"), group("2001:db8::ffff:1"));
         assert_ne!(group("2001:db8::1"), group("2001:db8:0:1::1"));

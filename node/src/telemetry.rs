@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn metrics_are_in_the_text_form() {
+    fn metrics_are_in_prometheus_text_form() {
         let status = StatusView {
             cluster: String::new(),
             node: String::new(),

@@ -1,5 +1,5 @@
-//! Nodes inside one program, as a gateway would hold them: started, joined, used and stopped
-//! through the library alone.
+//! Nodes inside one program, as a gateway embeds them: started, joined, used and stopped through
+//! the library alone.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -19,12 +19,12 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// Far above what anything here takes on a busy machine: only what hangs meets it.
-const PATIENCE: Duration = Duration::from_secs(90);
+/// Far above what any step takes on a busy machine: only a hang reaches it.
+const TIME_LIMIT: Duration = Duration::from_secs(90);
 
 fn builder(state: &Path, name: &str) -> Builder {
     let local: SocketAddr = "127.0.0.1:0".parse().unwrap();
-    // This program is a test harness and does not call `shoal::init` first; the daemon does.
+    // This program is a test harness and cannot call `shoal::init` first; the daemon does.
     let compiler = env!("CARGO_BIN_EXE_shoal");
     Node::builder()
         .state(state)
@@ -41,12 +41,12 @@ fn hello() -> Workload {
 }
 
 async fn in_time<T>(what: &str, work: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, work)
+    tokio::time::timeout(TIME_LIMIT, work)
         .await
-        .unwrap_or_else(|_| panic!("{what}: not within {PATIENCE:?}"))
+        .unwrap_or_else(|_| panic!("{what}: not within {TIME_LIMIT:?}"))
 }
 
-/// Looks again and again until it is so.
+/// Polls `look` until it returns a value.
 async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
     in_time(what, async {
         loop {
@@ -59,7 +59,7 @@ async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
     .await
 }
 
-/// The status and the body of a request for a workload, to the HTTP port of a node.
+/// The status and the body of a request to the HTTP port of a node.
 async fn get(node: &Node, host: &str) -> std::io::Result<(u16, String)> {
     let mut stream = TcpStream::connect(node.http()).await?;
     let request = format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
@@ -75,8 +75,10 @@ async fn up(node: &Node) -> usize {
     node.nodes().await.unwrap().iter().filter(|node| node.state == "up").count()
 }
 
+/// Two nodes of one program: either answers for a replica of the other, only an operator's key can
+/// publish, and when one node leaves for good the other one runs all replicas.
 #[tokio::test(flavor = "multi_thread")]
-async fn two_nodes_answer_for_one_another_and_only_the_operators_key_writes() {
+async fn embedded_nodes_serve_one_another_and_fail_over() {
     let (one_home, two_home) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let one = in_time("a first start", builder(one_home.path(), "one").start()).await.unwrap();
     assert!(one.founded());
@@ -89,7 +91,7 @@ async fn two_nodes_answer_for_one_another_and_only_the_operators_key_writes() {
     })
     .await;
 
-    // One that joined holds no operator key.
+    // A node that joined has no operator key.
     let error = two.publish(hello()).await.unwrap_err();
     assert!(matches!(error, PublishError::NoOperator(_)), "{error}");
     assert_eq!(two.workloads().await.unwrap(), []);
@@ -105,7 +107,7 @@ async fn two_nodes_answer_for_one_another_and_only_the_operators_key_writes() {
     }
     assert_eq!(get(&two, "nobody.localhost").await.unwrap().0, 404);
 
-    // With the key in its hands it may write, also after a restart in the same folder.
+    // With the operator's key it may publish, also after a restart in the same folder.
     let operator = Operator::load(&one_home.path().join("operator")).unwrap();
     let id = two.id();
     in_time("a stop", two.stop()).await;
@@ -119,7 +121,7 @@ async fn two_nodes_answer_for_one_another_and_only_the_operators_key_writes() {
     let view = in_time("two replicas are healthy", two.healthy(&published.name)).await.unwrap();
     assert_eq!((view.desired, view.healthy), (2, 2));
 
-    // The first goes for good: the second answers for the workload alone.
+    // The first node leaves for good: the second one serves the workload alone.
     in_time("a stop", one.stop_for(Duration::ZERO)).await;
     let answered = until("the survivor answers", async || {
         get(&two, "hello.localhost").await.ok().filter(|(status, _)| *status == 200)
@@ -143,8 +145,10 @@ async fn two_nodes_answer_for_one_another_and_only_the_operators_key_writes() {
     in_time("a stop", two.stop()).await;
 }
 
+/// A folder in use, taken ports, a wrong join line and a line of another cluster: each start fails
+/// with its reason, and an empty state folder stays without an identity.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_start_that_cannot_be_says_why_and_changes_nothing() {
+async fn failed_start_says_why_and_changes_nothing() {
     let (one_home, two_home) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let one = in_time("a start", builder(one_home.path(), "one").start()).await.unwrap();
 
@@ -178,7 +182,7 @@ async fn a_start_that_cannot_be_says_why_and_changes_nothing() {
         "nothing was made by starts that failed"
     );
 
-    // A node of one cluster is not talked into another.
+    // A node of one cluster does not join another.
     let two = in_time("another cluster", builder(two_home.path(), "two").start()).await.unwrap();
     let line = one.join_line().unwrap();
     in_time("a stop", two.stop()).await;

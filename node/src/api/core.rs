@@ -1,5 +1,5 @@
-//! What the API and the ingress ask of the core, in owned values. The driver answers; a test
-//! answers instead.
+//! The core, as the API and the ingress use it: owned values, from the driver or from a test's
+//! fake.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,29 +13,31 @@ use tokio::sync::{broadcast, watch};
 
 use crate::driver::{DriverHandle, Stopped};
 
-/// An answer that comes soon, or not at all because the node stops.
+/// An answer of the core; an error when the node stops.
 pub type Soon<'a, T> = BoxFuture<'a, Result<T, Stopped>>;
 
-/// The core as those see it who ask on a user's behalf.
+/// The core, for callers that act for a user.
 #[allow(missing_docs)]
 pub trait Core: Send + Sync + 'static {
-    /// Asks for a change and waits for the answer.
+    /// Sends a command and waits for its reply.
     fn command(&self, command: Command) -> Soon<'_, Reply>;
     fn status(&self) -> Soon<'_, StatusView>;
     fn nodes(&self) -> Soon<'_, Vec<NodeView>>;
+    /// The names of these nodes, in the same order; a short id where none is known.
+    fn names(&self, nodes: Vec<NodeId>) -> Soon<'_, Vec<String>>;
     fn workloads(&self) -> Soon<'_, Vec<WorkloadView>>;
     fn workload(&self, name: WorkloadName) -> Soon<'_, Option<WorkloadView>>;
     fn explain(&self, replica: ReplicaName) -> Soon<'_, Option<ExplainView>>;
-    /// Artifacts that must stay in the store.
+    /// Artifacts that the store must keep.
     fn pinned(&self) -> Soon<'_, BTreeSet<Digest>>;
     /// The nodes that claim a replica, this one first.
     fn holders(&self, replica: ReplicaName) -> Soon<'_, Vec<(NodeId, ReplicaId)>>;
-    /// The latest events with a number above `since`, and those to come.
+    /// The kept events with a number above `since`, and a receiver of new ones.
     fn events(&self, since: u64) -> (Vec<Arc<EventView>>, broadcast::Receiver<Arc<EventView>>);
-    /// Grows whenever a view may have changed.
+    /// A number that grows whenever a view may have changed.
     fn changes(&self) -> watch::Receiver<u64>;
     fn routes(&self) -> watch::Receiver<Arc<Routes>>;
-    /// Counters of the body, to be merged with the core's.
+    /// Counters of the daemon, to be merged with the core's.
     fn counters(&self) -> BTreeMap<String, u64>;
 }
 
@@ -50,6 +52,10 @@ impl Core for DriverHandle {
 
     fn nodes(&self) -> Soon<'_, Vec<NodeView>> {
         self.query(|node| node.nodes()).boxed()
+    }
+
+    fn names(&self, nodes: Vec<NodeId>) -> Soon<'_, Vec<String>> {
+        self.query(move |known| nodes.iter().map(|node| known.node_name(node)).collect()).boxed()
     }
 
     fn workloads(&self) -> Soon<'_, Vec<WorkloadView>> {

@@ -1,5 +1,4 @@
-//! What the API answers when it does not do what was asked: a status, a word for programs, a
-//! sentence, and what to do.
+//! Errors of the API: a status, a code for programs, a sentence, and a hint.
 
 use http::StatusCode;
 use shoal_protocol::node::Refusal;
@@ -7,17 +6,17 @@ use shoal_protocol::node::Refusal;
 use super::form::{ErrorBody, ErrorParts};
 use crate::driver::Stopped;
 
-/// Not done. Unless it says otherwise, nothing changed.
+/// A request that was not fulfilled. Nothing changed unless the message says otherwise.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct ApiError {
-    /// The HTTP status.
+    /// The answer's HTTP status.
     pub status: StatusCode,
-    /// A word for programs, as in `no-such-workload`.
+    /// A code for programs, as in `no-such-workload`.
     pub code: String,
-    /// A sentence.
+    /// A sentence for people.
     pub message: String,
-    /// What to do about it.
+    /// Advice for the user.
     pub hint: Option<String>,
 }
 
@@ -27,29 +26,29 @@ impl ApiError {
         ApiError { status, code: code.into(), message: message.into(), hint: None }
     }
 
-    /// The same with what to do about it.
+    /// Adds advice for the user.
     pub fn hint(self, hint: impl Into<String>) -> Self {
         ApiError { hint: Some(hint.into()), ..self }
     }
 
-    /// The asker sent something that cannot be.
+    /// An error of the request's content.
     pub fn invalid(message: impl Into<String>) -> Self {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", message)
     }
 
-    /// Whether preparing and signing again may succeed.
+    /// Whether the client should prepare and sign again.
     pub fn is_stale(&self) -> bool {
         self.code == STALE
     }
 
-    /// Whether the node decided not to do it, so that nothing changed. Else it may have done it and
-    /// not said so.
+    /// Whether the node refused, so that nothing changed. After any other error the node may have
+    /// made the change without saying so.
     pub fn is_refusal(&self) -> bool {
-        // A daemon that stops, or is not there, decides nothing.
+        // A daemon that stops, or does not answer, refuses nothing.
         self.status.is_client_error() || REFUSALS.contains(&self.code.as_str())
     }
 
-    /// The JSON of it.
+    /// The error as JSON.
     pub fn body(&self) -> ErrorBody {
         ErrorBody {
             error: ErrorParts {
@@ -60,7 +59,7 @@ impl ApiError {
         }
     }
 
-    /// What came as JSON from another process.
+    /// An error that another process sent as JSON.
     pub fn from_body(status: StatusCode, body: ErrorBody) -> Self {
         let ErrorParts { code, message, hint } = body.error;
         ApiError { status, code, message, hint }
@@ -68,7 +67,7 @@ impl ApiError {
 }
 
 const STALE: &str = "stale";
-/// The words of refusals that are not the asker's fault.
+/// The codes of refusals that are not the client's fault.
 const REFUSALS: [&str; 4] = ["read-only", "full", "busy", "not-joined"];
 
 impl From<Refusal> for ApiError {

@@ -1,5 +1,5 @@
-//! How a replica came to where it is. The auction's summary lies with whoever held it and whoever
-//! won it, so they are asked too.
+//! How a replica was placed. The summary of an auction is kept by its owner and its winner, so
+//! other nodes are asked too.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,20 +16,20 @@ use super::form::full_name;
 use super::{ApiError, Service};
 use crate::ingress::host::NODE_API;
 
-/// Nodes asked: the winner, the owner and the guardians are hardly more.
-const ASKED: usize = 8;
-/// How long one may take. Who is gone has nothing to tell.
-const WITHIN: Duration = Duration::from_secs(1);
+/// Nodes asked: hardly more than the winner, the owner and the guardians.
+const MAX_ASKED: usize = 8;
+/// Time for one node's answer; a dead node gives none.
+const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 /// Bytes of one answer.
-const MOST: usize = 1024 * 1024;
-/// Auctions told.
-const TOLD: usize = 16;
+const MAX_ANSWER: usize = 1024 * 1024;
+/// Auctions in the answer.
+const MAX_AUCTIONS: usize = 16;
 
 impl Service {
-    /// What this node alone knows.
+    /// The placement as this node alone knows it.
     pub async fn explain_here(&self, replica: &ReplicaName) -> Result<ExplainView, ApiError> {
         match self.core.explain(replica.clone()).await? {
-            // A place beyond the wished ones is one only if somebody holds it or held it.
+            // A place above the wanted number exists only if a node holds it or held it.
             Some(view) if view.now.is_empty() && view.auctions.is_empty() => {
                 Err(self.no_such_replica(replica).await)
             }
@@ -38,7 +38,7 @@ impl Service {
         }
     }
 
-    /// What this node knows, and those it names.
+    /// The placement as this node and the nodes it names know it.
     pub async fn explain(&self, replica: &ReplicaName) -> Result<ExplainView, ApiError> {
         let mut view = self.explain_here(replica).await?;
         let others = view
@@ -46,7 +46,8 @@ impl Service {
             .iter()
             .filter_map(|id| id.parse::<NodeId>().ok())
             .filter(|id| *id != self.about.node);
-        let asked = others.take(ASKED).map(|node| timeout(WITHIN, self.ask(node, replica)));
+        let asked =
+            others.take(MAX_ASKED).map(|node| timeout(ANSWER_WITHIN, self.ask(node, replica)));
         for (answer, node) in futures::future::join_all(asked).await.into_iter().zip(&view.ask) {
             match answer {
                 Ok(Ok(theirs)) => {
@@ -76,13 +77,13 @@ impl Service {
         if !response.status().is_success() {
             return Err(response.status().to_string());
         }
-        let bytes = within(response.into_body(), MOST).await?;
+        let bytes = read_body(response.into_body(), MAX_ANSWER).await?;
         serde_json::from_slice(&bytes).map_err(|error| error.to_string())
     }
 }
 
-/// Why a replica does not run yet, as in bytes that cannot be fetched, is known to its own node
-/// alone.
+/// Takes over reasons that only a replica's own node knows, such as an artifact that cannot be
+/// fetched.
 fn adopt_reasons(now: &mut [ReplicaView], theirs: &[ReplicaView], node: &str) {
     for view in
         now.iter_mut().filter(|view| view.reason.is_none() && view.node.as_deref() == Some(node))
@@ -92,8 +93,8 @@ fn adopt_reasons(now: &mut [ReplicaView], theirs: &[ReplicaView], node: &str) {
     }
 }
 
-/// All of a body, if it is not larger than `most`.
-async fn within(mut from: Body, most: usize) -> Result<Vec<u8>, String> {
+/// The whole body, if it is not larger than `most`.
+async fn read_body(mut from: Body, most: usize) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
     while let Some(frame) = from.frame().await {
         let frame = frame.map_err(|error| error.to_string())?;
@@ -105,7 +106,7 @@ async fn within(mut from: Body, most: usize) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
-/// One view an auction, the fullest; the latest first.
+/// Merges views of the same auction to the one with the most details; the latest first.
 fn merged(all: Vec<AuctionView>) -> Vec<AuctionView> {
     let mut by_name: BTreeMap<(String, String), AuctionView> = BTreeMap::new();
     for view in all {
@@ -125,7 +126,7 @@ fn merged(all: Vec<AuctionView>) -> Vec<AuctionView> {
     }
     let mut views: Vec<AuctionView> = by_name.into_values().collect();
     views.sort_by(|a, b| b.opened.cmp(&a.opened).then_with(|| a.auction.cmp(&b.auction)));
-    views.truncate(TOLD);
+    views.truncate(MAX_AUCTIONS);
     views
 }
 
@@ -152,8 +153,9 @@ mod tests {
         }
     }
 
+    /// Owner and winner both tell of one auction: the view with more bids is kept.
     #[test]
-    fn each_auction_comes_once_at_its_fullest_and_the_latest_first() {
+    fn auctions_merge_to_fullest_view_latest_first() {
         let views = merged(vec![
             auction("a", "2026-01-01", 1),
             auction("b", "2026-01-02", 0),

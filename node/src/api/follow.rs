@@ -1,4 +1,4 @@
-//! Things that go on: events as they come, views whenever they have changed.
+//! Streams: events as they come, and views whenever they change.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -12,17 +12,16 @@ use tokio::sync::broadcast::{self, error::RecvError};
 
 use super::{ApiError, Core, Service};
 
-/// Views are told at most this often to those who watch: a burst of changes is one change to a
-/// person.
-const PACE: Duration = Duration::from_millis(20);
-/// A look that takes long, as at thousands of replicas, is followed by a pause so many times as
-/// long: whoever watches takes a tenth of the node's time at most.
-const REST: u32 = 10;
-/// The longest such pause; a person wants to see that it goes on.
-const LONGEST: Duration = Duration::from_millis(500);
+/// The shortest pause between two views, so that a burst of changes is one change to a person.
+const MIN_PAUSE: Duration = Duration::from_millis(20);
+/// The pause is this many times as long as the query took, so that one watcher takes a tenth of the
+/// core's time at most, even with thousands of replicas.
+const PAUSE_FACTOR: u32 = 10;
+/// The longest pause, so that a person sees progress.
+const MAX_PAUSE: Duration = Duration::from_millis(500);
 
 impl Service {
-    /// The events with a number above `since`, then those to come.
+    /// The events with a number above `since`, then new ones.
     pub fn events(&self, since: u64) -> Pin<Box<dyn Stream<Item = EventView> + Send>> {
         let (history, live) = self.core.events(since);
         let follower =
@@ -68,7 +67,8 @@ impl Follower {
             }
             match self.live.recv().await {
                 Ok(event) => self.history.extend((event.seq > self.last).then_some(event)),
-                // Too slow for what comes: the history may still have it.
+                // The reader was too slow for the channel: the history may still have the missed
+                // events.
                 Err(RecvError::Lagged(_)) => {
                     let (missed, live) = self.core.events(self.last);
                     (self.history, self.live) = (missed.into(), live);
@@ -79,8 +79,7 @@ impl Follower {
     }
 }
 
-/// Follows a view: what it is now, then what it is whenever it has changed. Ends when the node
-/// stops.
+/// A view as it is now, then again whenever it has changed. Ends when the node stops.
 pub(super) fn follow<T, F, L>(core: Arc<dyn Core>, look: L) -> impl Stream<Item = T> + Send
 where
     T: PartialEq + Clone + Send,
@@ -89,7 +88,7 @@ where
 {
     let changes = core.changes();
     stream::unfold(
-        (changes, look, None::<T>, PACE),
+        (changes, look, None::<T>, MIN_PAUSE),
         |(mut changes, look, last, mut pause)| async move {
             loop {
                 if last.is_some() {
@@ -99,7 +98,7 @@ where
                 changes.mark_unchanged();
                 let began = Instant::now();
                 let now = look().await?;
-                pause = (began.elapsed() * REST).clamp(PACE, LONGEST);
+                pause = (began.elapsed() * PAUSE_FACTOR).clamp(MIN_PAUSE, MAX_PAUSE);
                 if last.as_ref() != Some(&now) {
                     return Some((now.clone(), (changes, look, Some(now), pause)));
                 }

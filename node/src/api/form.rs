@@ -1,5 +1,5 @@
-//! The JSON of requests and answers that are not views. The command line and the API read and write
-//! these same types.
+//! The JSON of requests and answers that are not views. Both the command line and the API use these
+//! types.
 //!
 //! Ids are 64 hexadecimal digits, sizes bytes, CPU thousandths of a core.
 
@@ -13,17 +13,17 @@ use shoal_protocol::model::{
     Artifact, ClusterId, Digest, Resources, RuntimeKind, Spec, SpecForm, WorkloadName,
 };
 
-/// A wish as JSON.
+/// A workload's spec as JSON.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SpecBody {
-    /// `namespace/name`.
+    /// The workload, as `namespace/name`.
     pub name: String,
-    /// `wasm`.
+    /// The runtime: `wasm` is the only one.
     pub runtime: String,
-    /// What to run.
+    /// The component to run.
     pub artifact: ArtifactBody,
-    /// How many at once.
+    /// The wanted number of replicas.
     pub replicas: u32,
     /// Bytes a replica may take.
     pub memory: u64,
@@ -37,14 +37,14 @@ pub struct SpecBody {
     pub require: BTreeMap<String, String>,
 }
 
-/// Bytes by their name.
+/// An artifact: the bytes' hash and size.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ArtifactBody {
     /// SHA-256 of the bytes.
     #[serde(with = "hex")]
     pub digest: Digest,
-    /// How many.
+    /// Their number.
     pub size: u64,
 }
 
@@ -63,7 +63,7 @@ impl From<&Spec> for SpecBody {
     }
 }
 
-/// Why a [`SpecBody`] is no wish.
+/// Why a [`SpecBody`] is not a valid spec.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[allow(missing_docs)]
 pub enum BadSpec {
@@ -96,15 +96,15 @@ impl TryFrom<SpecBody> for Spec {
     }
 }
 
-/// `POST /v1/prepare`.
+/// The request `POST /v1/prepare`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PrepareBody {
-    /// `namespace/name`.
+    /// The workload, as `namespace/name`.
     pub name: String,
-    /// The wish; null to remove the workload.
+    /// The wanted spec; null to remove the workload.
     pub spec: Option<SpecBody>,
-    /// Take a wish that no known node can fulfil now.
+    /// Accept a spec that no known node can run now.
     #[serde(default)]
     pub force: bool,
 }
@@ -112,17 +112,17 @@ pub struct PrepareBody {
 /// The answer of `POST /v1/prepare`: what the author must sign.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct PreparedBody {
-    /// What has been seen of the key: the greatest serial by writer.
+    /// The greatest known serial of each writer of the key.
     pub clock: BTreeMap<String, u64>,
-    /// The serial to use.
+    /// The serial to sign with.
     pub serial: u64,
     /// The workload that is changed; null when it is created.
     pub uid: Option<String>,
-    /// What is there now.
+    /// The current spec; null when there is none.
     pub current: Option<SpecBody>,
-    /// Where the wish is what is there already: nodes that may know of another. None: it need not
-    /// be written. Some: it is to be written all the same, or a change that they bring back may
-    /// count in its place.
+    /// When the spec equals the current one: nodes that may hold another one. If there are none,
+    /// nothing need be written. Otherwise write it all the same, or a change that those nodes bring
+    /// back may replace it.
     #[serde(default)]
     pub unheard: Vec<String>,
     /// The cluster that the signature is for.
@@ -130,7 +130,7 @@ pub struct PreparedBody {
     pub cluster: ClusterId,
 }
 
-/// `POST /v1/submit`.
+/// The request `POST /v1/submit`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SubmitBody {
@@ -141,9 +141,9 @@ pub struct SubmitBody {
 /// The answer of `POST /v1/submit`: the change is on disk.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct AcceptedBody {
-    /// The workload's identity.
+    /// The workload's identity, new for each creation.
     pub uid: String,
-    /// The change's hash.
+    /// The hash of the signed change.
     pub change: String,
 }
 
@@ -159,16 +159,16 @@ pub struct DownBody {
 /// The answer of `GET /v1/join-line`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct JoinLineBody {
-    /// What another device's `shoal up --join` takes.
+    /// The argument of `shoal up --join` on another device.
     pub line: String,
 }
 
-/// One line of `GET /v1/logs/..`.
+/// A line of `GET /v1/logs/..`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct LogBody {
-    /// When, RFC 3339 in UTC.
+    /// The time, RFC 3339 in UTC.
     pub at: String,
-    /// `stdout` or `stderr`.
+    /// The stream, `stdout` or `stderr`.
     pub stream: String,
     /// The line, without its end.
     pub text: String,
@@ -177,23 +177,22 @@ pub struct LogBody {
 /// The body of every answer that is not a success.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ErrorBody {
-    /// What went wrong.
+    /// The error's parts.
     pub error: ErrorParts,
 }
 
-/// What went wrong, and what to do.
+/// A code, a sentence and advice.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ErrorParts {
-    /// A word for programs, as in `no-such-workload`.
+    /// A code for programs, as in `no-such-workload`.
     pub code: String,
-    /// A sentence.
+    /// A sentence for people.
     pub message: String,
-    /// What to do about it.
+    /// Advice for the user.
     pub hint: Option<String>,
 }
 
-/// `namespace/name`, also for the default namespace: programs should not have to know which one
-/// that is.
+/// `namespace/name`, also for the default namespace, which programs should not have to know.
 pub fn full_name(name: &WorkloadName) -> String {
     format!("{}/{}", name.namespace, name.name)
 }
@@ -219,17 +218,23 @@ pub fn from_hex(text: &str) -> Option<Vec<u8>> {
 mod tests {
     use super::*;
 
+    /// The JSON is a public format: both directions must keep every field.
     #[test]
-    fn a_wish_comes_back_from_its_json() {
-        let text = r#"{"name":"shop/hello","runtime":"wasm","artifact":{"digest":"1111111111111111111111111111111111111111111111111111111111111111","size":7},"replicas":2,"memory":67108864,"cpu":100,"env":{"A":"b"},"require":{}}"#;
+    fn spec_survives_json_round_trip() {
+        let text = concat!(
+            r#"{"name":"shop/hello","runtime":"wasm","artifact":{"digest":"#,
+            r#""1111111111111111111111111111111111111111111111111111111111111111","size":7},"#,
+            r#""replicas":2,"memory":67108864,"cpu":100,"env":{"A":"b"},"require":{}}"#,
+        );
         let body: SpecBody = serde_json::from_str(text).unwrap();
         let spec = Spec::try_from(body.clone()).unwrap();
         assert_eq!(SpecBody::from(&spec), body);
         assert_eq!(serde_json::to_string(&body).unwrap(), text);
     }
 
+    /// Each invalid field is named in the error, and unknown fields are refused.
     #[test]
-    fn what_is_no_wish_is_named() {
+    fn invalid_spec_names_the_field() {
         let body = |change: fn(&mut SpecBody)| {
             let mut body = SpecBody {
                 name: "hello".into(),
@@ -253,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn hex_goes_both_ways() {
+    fn hex_survives_round_trip() {
         assert_eq!(to_hex(&[0, 255, 16]), "00ff10");
         assert_eq!(from_hex("00ff10"), Some(vec![0, 255, 16]));
         assert_eq!(from_hex("0"), None);

@@ -1,4 +1,4 @@
-//! What a replica says, from whichever node runs it.
+//! The logs of a replica, from the node that runs it.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -18,8 +18,8 @@ use crate::ingress::peers::SendError;
 pub(super) const JSON_LINES: &str = "application/jsonl";
 
 impl Service {
-    /// The lines of a replica, JSON a line: from here if it runs here, else from the node that runs
-    /// it.
+    /// The lines of a replica as JSON: from this node if it runs here, else from the node that
+    /// does.
     pub async fn logs(
         &self,
         replica: &ReplicaName,
@@ -42,7 +42,7 @@ impl Service {
         }
         let view = self.workload(&replica.workload).await?;
         let id = view.uid.parse().ok().map(|uid| ReplicaId { uid, place: replica.place });
-        // It ran here once: what it said last may be the reason why it does not any more.
+        // It ran here before: its last lines may say why it does not any more.
         match id.filter(|id| self.directory.instance(id).is_some()) {
             Some(id) => self.logs_of(replica, &id, Tail { follow: false, ..tail }).await,
             None => Err(self.not_running(replica).await),
@@ -73,7 +73,7 @@ impl Service {
             Ok(stream) => Ok(lines(Body::from_stream(
                 stream.map(|line| Ok::<_, std::convert::Infallible>(json(&line))),
             ))),
-            // It said nothing yet.
+            // It has written nothing yet.
             Err(LogsError::Unknown(_)) => Ok(lines(Body::empty())),
             Err(error @ LogsError::Device(_)) => Err(ApiError::new(
                 StatusCode::INTERNAL_SERVER_ERROR,
@@ -113,7 +113,7 @@ impl Service {
             Err(SendError::NotSent { why, .. } | SendError::Sent { why, .. }) => {
                 Err(unreachable(&why))
             }
-            // Nothing else was to be sent.
+            // The request has no body that a client could stop sending.
             Err(SendError::Client { why }) => Err(unreachable(&why.to_string())),
         }
     }
@@ -152,7 +152,7 @@ fn json(line: &LogLine) -> Bytes {
     json_line(&body)
 }
 
-/// A value and a line's end.
+/// A value as JSON and a line feed.
 pub(super) fn json_line(value: &impl serde::Serialize) -> Bytes {
     let mut bytes = serde_json::to_vec(value).expect("plain values always become JSON");
     bytes.push(b'\n');

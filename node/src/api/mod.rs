@@ -3,19 +3,20 @@
 //!
 //! | request | answer |
 //! | --- | --- |
-//! | `GET /v1/status`, `/v1/nodes`, `/v1/join-line`, `/metrics` | as it is now |
-//! | `GET /v1/workloads[?watch=true]`, `/v1/workloads/{ns}/{name}[?watch=true]` | with `watch` a line of JSON whenever it changed |
-//! | `GET /v1/explain/{ns}/{name}/{index}` | the place, and the auctions that filled it, asked of those who held them |
-//! | `GET /v1/logs/{ns}/{name}/{index}[?lines=N&follow=true]` | lines of JSON, from the node that runs it |
+//! | `GET /v1/status`, `/v1/nodes`, `/v1/join-line`, `/metrics` | the current state |
+//! | `GET /v1/workloads[?watch=true]` | with `watch` a line of JSON at each change |
+//! | `GET /v1/workloads/{ns}/{name}[?watch=true]` | the same for one workload |
+//! | `GET /v1/explain/{ns}/{name}/{index}` | a replica, and its auctions as their nodes tell them |
+//! | `GET /v1/logs/{ns}/{name}/{index}[?lines=N&follow=true]` | lines of JSON from its node |
 //! | `GET /v1/events[?follow=true&since=SEQ]` | lines of JSON |
-//! | `HEAD`, `PUT /v1/artifacts/{sha256}` | whether it is here; the bytes, verified and looked into |
+//! | `HEAD`, `PUT /v1/artifacts/{sha256}` | whether it is here; stores the verified bytes |
 //! | `POST /v1/prepare`, `/v1/submit` | what to sign; accepted once it is on disk |
 //! | `POST /v1/down` | stops gracefully |
 //!
-//! **The socket is the permission**: its file is its owner's alone. What changes desired state must
-//! be signed besides.
+//! **The socket is the permission**: only its owner can open its file. Changes of desired state
+//! must also be signed.
 //!
-//! Every answer that is no success has a body `{"error": {"code", "message", "hint"}}`.
+//! Every answer without success has a body `{"error": {"code", "message", "hint"}}`.
 
 mod core;
 mod error;

@@ -1,4 +1,4 @@
-//! The paths of the API, as thin as they can be.
+//! The paths of the API; the work is in [`Service`].
 
 use std::convert::Infallible;
 
@@ -20,14 +20,14 @@ use super::logs::{json_line, lines};
 use super::{ApiError, Service};
 use crate::telemetry;
 
-/// Bytes of a request's JSON: a wish with a full environment takes some 60 KiB.
+/// Bytes of a request's JSON: a spec with a full environment takes some 60 KiB.
 const JSON_BYTES: usize = 1024 * 1024;
-/// Log lines given when nobody says how many.
+/// Log lines when the request gives no number.
 const LINES: usize = 100;
 
 type Answer = Result<Response, ApiError>;
 
-/// Everything, for the unix socket.
+/// All paths, for the unix socket.
 pub fn all(service: Service) -> Router {
     Router::new()
         .route("/v1/status", get(status))
@@ -48,7 +48,7 @@ pub fn all(service: Service) -> Router {
         .with_state(service)
 }
 
-/// What other nodes may ask, each of what this node itself knows.
+/// The paths for other nodes; each answers from this node's knowledge alone.
 pub fn for_peers(service: Service) -> Router {
     Router::new()
         .route("/v1/explain/{namespace}/{name}/{index}", get(explain_here))

@@ -1,4 +1,4 @@
-//! What the API does, without the HTTP around it. A program that holds a node calls this directly.
+//! The API without HTTP; a program that embeds a node calls it directly.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,31 +24,31 @@ use crate::executor::Directory;
 use crate::ingress::peers::Peers;
 use crate::nearest::nearest;
 
-/// The largest artifact that is looked into while it is uploaded, since that takes its size in
-/// memory. What is wrong with a larger one is found when it is compiled, in a process of its own.
+/// The largest artifact that is inspected at upload, since that takes its size in memory. Errors in
+/// a larger one are found when it is compiled, in a process of its own.
 const INSPECTED: u64 = 64 << 20;
-/// Why there is no join line where nothing else says so.
+/// The reason for a missing join line when the network gives none.
 const NO_ADDRESS: &str = "this node knows no address at which others could reach it";
 
-/// What does not change while the node runs.
+/// Properties of a node that do not change while it runs.
 #[derive(Clone)]
 pub struct About {
-    /// Its id.
+    /// The node's id.
     pub node: NodeId,
-    /// Its state folder.
+    /// The node's state folder.
     pub state: PathBuf,
-    /// Its cluster.
+    /// The cluster's id.
     pub cluster: ClusterId,
-    /// The cluster's root key and join seed, for the join line.
+    /// The cluster's root key, for the join line.
     pub root: shoal_protocol::model::PublicKey,
-    /// See `root`.
+    /// The seed of the cluster's join key, for the join line.
     pub join_seed: [u8; 32],
-    /// Where the mesh listens, `ip:port`.
+    /// The mesh's listening address, `ip:port`.
     pub mesh: String,
-    /// Where the HTTP port listens, `ip:port`.
+    /// The HTTP port's listening address, `ip:port`.
     pub http: String,
-    /// Where others can reach this node, `host:port`, the best first, or why they cannot. Asked
-    /// each time: addresses change.
+    /// The addresses at which other nodes reach this one, `host:port`, the best first, or why they
+    /// cannot. Called each time, because addresses change.
     pub addresses: Arc<dyn Fn() -> Result<Vec<String>, String> + Send + Sync>,
 }
 
@@ -65,19 +65,19 @@ pub struct Service {
     pub(super) down: CancellationToken,
 }
 
-/// `GET /v1/status`: the core's view, and what only the body knows.
+/// `GET /v1/status`: the core's view, and facts that only the daemon has.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct StatusBody {
-    /// The core's view; its counters hold the body's as well.
+    /// The core's view, with the daemon's counters merged into its own.
     #[serde(flatten)]
     pub view: StatusView,
-    /// Where the mesh listens.
+    /// The mesh's listening address.
     pub mesh: String,
-    /// Where the HTTP port listens.
+    /// The HTTP port's listening address.
     pub http: String,
-    /// The daemon's process.
+    /// The daemon's process id.
     pub pid: u32,
-    /// How many instances really run on this device, as their engine tells it; none when it does
+    /// The number of instances that run on this device, as their runtime says; null when it does
     /// not answer.
     #[serde(default)]
     pub instances: Option<usize>,
@@ -117,7 +117,7 @@ impl Service {
         Ok(self.core.workloads().await?)
     }
 
-    /// One workload; `no-such-workload` with the nearest name when there is none.
+    /// The view of one workload; `no-such-workload` with the nearest name when there is none.
     pub async fn workload(&self, name: &WorkloadName) -> Result<WorkloadView, ApiError> {
         match self.core.workload(name.clone()).await? {
             Some(view) => Ok(view),
@@ -131,7 +131,7 @@ impl Service {
         let told = told
             .and_then(|told| if told.is_empty() { Err(NO_ADDRESS.to_owned()) } else { Ok(told) });
         let mut addresses = told.map_err(|why| {
-            // A line that leads nowhere would be carried to other devices in vain.
+            // Without an address the line would be carried to other devices in vain.
             ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "no-address", why).hint(
                 "Ask a node that others can reach, or name an address that leads here with \
                     --advertise IP:PORT.",
@@ -142,32 +142,33 @@ impl Service {
         Ok(JoinLineBody { line: line.to_string() })
     }
 
-    /// Asks the node to stop. Returns at once, and says what to look at for its end.
+    /// Asks the node to stop. Returns at once; the state folder becomes free when the node has
+    /// stopped.
     pub fn down(&self) -> DownBody {
         self.down.cancel();
         DownBody { stopping: true, state: self.about.state.clone() }
     }
 
-    /// Returns once somebody has asked the node to stop.
+    /// Returns once a user has asked the node to stop.
     pub async fn asked_to_stop(&self) {
         self.down.cancelled().await;
     }
 
-    /// Whether this node has these bytes, and how many they are.
+    /// The size of an artifact, if this node has it.
     pub fn holds(&self, digest: &Digest) -> Option<u64> {
         self.artifacts.has(digest)
     }
 
-    /// Takes the bytes of an artifact, verified and looked into: what could never run is refused,
-    /// and not kept. What the core is too busy for is refused in words and kept: it can be
-    /// published.
+    /// Stores the bytes of an artifact, verified and inspected: bytes that could never run are
+    /// refused and not kept. When the core is too busy to take note of the artifact, the upload is
+    /// refused but the bytes are kept, and can be published.
     pub async fn upload(
         &self,
         digest: Digest,
         bytes: impl AsyncRead + Unpin + Send,
     ) -> Result<(), ApiError> {
-        // An upload makes room among what nothing needs: never by what runs here, nor by what was
-        // put here a moment ago.
+        // The upload may evict other artifacts: never pinned ones, nor one that was stored a moment
+        // ago.
         self.artifacts.pin(self.core.pinned().await?);
         let (_, size) = self.artifacts.put_from(bytes, Some(digest)).await.map_err(of_store)?;
         if size <= INSPECTED {
@@ -183,17 +184,19 @@ impl Service {
         }
     }
 
-    /// Checks a wish and tells what its author must sign.
+    /// Checks a spec and returns what its author must sign.
     pub async fn prepare(&self, body: PrepareBody) -> Result<PreparedBody, ApiError> {
         let invalid = |error: &dyn std::fmt::Display| ApiError::invalid(error.to_string());
         let name: WorkloadName = body.name.parse().map_err(|error| invalid(&error))?;
         let spec = body.spec.map(Spec::try_from).transpose().map_err(|error| invalid(&error))?;
         if spec.as_ref().is_some_and(|spec| spec.name != name) {
-            return Err(ApiError::invalid(format!("the wish bears another name than `{name}`")));
+            return Err(ApiError::invalid(format!(
+                "the spec names another workload than `{name}`"
+            )));
         }
-        // Bytes that are here already are not sent again: the core has to know of them as of an
-        // upload, so that they stay and others are told where they are. Being too busy for that is
-        // no reason to refuse the wish.
+        // Clients do not upload an artifact that is here already. The core must know of it as of an
+        // upload, so that it stays and other nodes learn where it is. A core that is too busy for
+        // that is no reason to refuse the spec.
         let artifact = spec.as_ref().map(|spec| spec.artifact);
         if let Some(artifact) =
             artifact.filter(|artifact| self.artifacts.has(&artifact.digest) == Some(artifact.size))
@@ -218,11 +221,11 @@ impl Service {
                 Err(self.no_such_workload(&name).await)
             }
             Reply::Refused(refusal) => Err(refusal.into()),
-            Reply::Accepted { .. } | Reply::Done => Err(off_the_script()),
+            Reply::Accepted { .. } | Reply::Done => Err(unexpected_reply()),
         }
     }
 
-    /// Takes a signed change; returns once it is on disk.
+    /// Submits a signed change; returns once it is on disk.
     pub async fn submit(&self, body: SubmitBody) -> Result<AcceptedBody, ApiError> {
         let bytes = from_hex(&body.change)
             .ok_or_else(|| ApiError::invalid("`change` is not hexadecimal digits"))?;
@@ -233,7 +236,7 @@ impl Service {
                 Ok(AcceptedBody { uid: uid.to_string(), change: change.to_string() })
             }
             Reply::Refused(refusal) => Err(refusal.into()),
-            Reply::Prepared { .. } | Reply::Done => Err(off_the_script()),
+            Reply::Prepared { .. } | Reply::Done => Err(unexpected_reply()),
         }
     }
 
@@ -246,7 +249,7 @@ impl Service {
         let Ok(views) = self.core.workloads().await else { return error };
         let names: Vec<String> = views.iter().map(short_name).collect();
         let text = name.to_string();
-        // The same name elsewhere is a likelier slip than a similar one here.
+        // The same name in another namespace is a likelier slip than a similar one here.
         let elsewhere = views
             .iter()
             .position(|view| view.name == name.name.as_str())
@@ -279,7 +282,7 @@ pub fn short_name(view: &WorkloadView) -> String {
     full.parse::<WorkloadName>().map_or(full, |name| name.to_string())
 }
 
-/// The HTTP port listens at an address that this device does not have (now).
+/// A warning when the device does not have the HTTP port's address now.
 fn missing_http(http: &str) -> Option<String> {
     let address: std::net::SocketAddr = http.parse().ok()?;
     let tried = std::net::UdpSocket::bind((address.ip(), 0));
@@ -291,7 +294,7 @@ fn missing_http(http: &str) -> Option<String> {
     })
 }
 
-fn off_the_script() -> ApiError {
+fn unexpected_reply() -> ApiError {
     ApiError::new(
         StatusCode::INTERNAL_SERVER_ERROR,
         "internal",
@@ -327,9 +330,11 @@ fn of_store(error: artifacts::Error) -> ApiError {
 mod tests {
     use super::*;
 
+    /// The port is bound before its address exists; until then clients cannot connect, and the
+    /// status says so.
     #[test]
-    fn an_http_address_that_the_device_lacks_is_warned_of() {
-        // Of the block for documentation: no device has it.
+    fn missing_http_address_is_warned_of() {
+        // An address reserved for documentation: no device has it.
         assert!(
             missing_http("192.0.2.1:8080")
                 .unwrap()

@@ -1,4 +1,4 @@
-//! The unix socket of the API, and the way in for other nodes.
+//! The unix socket of the API, and the API for other nodes.
 
 use std::fs;
 use std::io;
@@ -28,16 +28,16 @@ use tracing::{debug, warn};
 use super::{Service, routes};
 use crate::ingress::server::PeerApi;
 
-/// Programs that talk to the API at one time. They are of this machine and of its owner.
+/// Connections to the API at one time. All are from this machine and the socket's owner.
 const CLIENTS: usize = 128;
-/// How long a client may take for a request's head, and sit idle between two.
+/// Time for a request's head, and for an idle connection between two requests.
 const HEAD_WITHIN: Duration = Duration::from_secs(60);
-/// What answers under way may take when the node stops; those who watch are cut then.
+/// Time for answers under way when the node stops; watches are cut off then.
 const DRAIN: Duration = Duration::from_millis(500);
-/// Bytes of a path that the kernel takes for a unix socket, its closing zero included.
+/// Bytes of a unix socket's path, its closing zero included.
 const LONGEST_PATH: usize = 108;
 
-/// The API's socket could not be made.
+/// Why the API's socket could not be created.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)]
 pub enum SocketError {
@@ -50,15 +50,15 @@ pub enum SocketError {
     Io { path: PathBuf, source: io::Error },
 }
 
-/// The bound socket. Its file goes when this is dropped.
+/// The bound socket. Dropping it removes its file.
 pub struct Socket {
     path: PathBuf,
     listener: UnixListener,
 }
 
 impl Socket {
-    /// Binds `path`, for its owner alone. What an earlier daemon left is replaced: **the caller
-    /// holds the state folder's lock**, so nobody listens on it.
+    /// Binds `path`, for its owner alone. Replaces the socket of an earlier daemon: **the caller
+    /// holds the state folder's lock**, so no process listens on it.
     pub fn bind(path: &Path) -> Result<Socket, SocketError> {
         if path.as_os_str().len() >= LONGEST_PATH {
             return Err(SocketError::TooLong(path.to_owned()));
@@ -136,7 +136,7 @@ impl Drop for Socket {
 pub struct ForPeers(Router);
 
 impl ForPeers {
-    /// Over this service.
+    /// The API of this service.
     pub fn new(service: Service) -> Self {
         ForPeers(routes::for_peers(service))
     }

@@ -39,7 +39,7 @@ impl World {
         Self::with_room(node, mesh, Limits::default().bytes).await
     }
 
-    /// With so many bytes for artifacts.
+    /// With `bytes` of room for artifacts.
     async fn with_room(node: NodeId, mesh: Arc<FakeMesh>, bytes: u64) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (core, runtime) = (FakeCore::new(), FakeRuntime::new());
@@ -59,7 +59,7 @@ impl World {
         let (mut sink, waiting) = executor();
         let host = crate::executor::Host { node, name: "n1".into() };
         let directory = waiting.start(host, runtime.clone(), Arc::new(NoReports)).directory();
-        // Its executor is gone; what it knew is not needed here but for what the test orders.
+        // The executor is gone; the tests only need its directory and its order sink.
         crate::driver::Orders::order(
             &mut sink,
             shoal_protocol::node::Order::Stop { replica: replica(9) },
@@ -104,8 +104,10 @@ impl crate::executor::Reports for NoReports {
     }
 }
 
+/// A status has the core's view, the daemon's counters and the runtime's instances; the metrics
+/// have the same counters.
 #[tokio::test]
-async fn status_joins_the_cores_view_with_what_the_body_knows() {
+async fn status_merges_core_view_and_daemon_counters() {
     let world = World::new().await;
     let (status, text) = world.get("/v1/status").await;
     assert_eq!(status, StatusCode::OK);
@@ -122,8 +124,10 @@ async fn status_joins_the_cores_view_with_what_the_body_knows() {
     assert!(metrics.contains("\nshoal_net_bytes_sent_total 5\n"), "{metrics}");
 }
 
+/// A name with a slip, or of another namespace, gets a hint; invalid names, paths and queries are
+/// refused with what is wrong.
 #[tokio::test]
-async fn an_unknown_name_is_refused_with_the_nearest() {
+async fn unknown_name_is_refused_with_nearest_name() {
     let world = World::new().await;
     let mut far = workload_view("till", vec![]);
     far.namespace = "shop".into();
@@ -147,10 +151,12 @@ async fn an_unknown_name_is_refused_with_the_nearest() {
     assert!(text.contains("wach"), "{text}");
 }
 
+/// A spec goes to the core as it was sent, and the draft comes back; malformed changes and unknown
+/// fields are refused.
 #[tokio::test]
-async fn prepare_and_submit_speak_json_and_hex() {
+async fn prepare_takes_json_and_submit_takes_hex() {
     let world = World::new().await;
-    let wish = spec("shop/web", 2);
+    let web = spec("shop/web", 2);
     let draft = Draft {
         clock: [(shoal_protocol::model::WriterId([6; 32]), 4)].into(),
         serial: 5,
@@ -158,11 +164,11 @@ async fn prepare_and_submit_speak_json_and_hex() {
     };
     world.core.replies.lock().unwrap().push(Reply::Prepared {
         draft,
-        current: Some(wish.clone()),
+        current: Some(web.clone()),
         unheard: vec!["n0".into()],
     });
     let body =
-        PrepareBody { name: "shop/web".into(), spec: Some(SpecBody::from(&wish)), force: true };
+        PrepareBody { name: "shop/web".into(), spec: Some(SpecBody::from(&web)), force: true };
     let (status, text) =
         world.call(Method::POST, "/v1/prepare", &serde_json::to_string(&body).unwrap()).await;
     assert_eq!(status, StatusCode::OK, "{text}");
@@ -173,9 +179,10 @@ async fn prepare_and_submit_speak_json_and_hex() {
     );
     assert_eq!((prepared.current, prepared.unheard), (body.spec, vec!["n0".into()]));
     let commands = std::mem::take(&mut *world.core.commands.lock().unwrap());
-    assert!(
-        matches!(&commands[..], [Command::Prepare { force: true, spec: Some(sent), .. }] if *sent == wish)
-    );
+    let [Command::Prepare { force: true, spec: Some(sent), .. }] = &commands[..] else {
+        panic!("{commands:?}")
+    };
+    assert_eq!(*sent, web);
 
     for (change, message) in [("xyz", "not hexadecimal"), ("00", "malformed")] {
         let (status, text) =
@@ -188,8 +195,9 @@ async fn prepare_and_submit_speak_json_and_hex() {
     assert!(text.contains("unknown field `nam`"), "{text}");
 }
 
+/// Scripts go by status and code, people by the hint.
 #[tokio::test]
-async fn a_refusal_has_its_status_its_word_and_a_hint() {
+async fn refusal_has_status_code_and_hint() {
     let world = World::new().await;
     let body = serde_json::to_string(&PrepareBody { name: "web".into(), spec: None, force: false })
         .unwrap();
@@ -220,8 +228,10 @@ async fn a_refusal_has_its_status_its_word_and_a_hint() {
     }
 }
 
+/// Bytes that are not WebAssembly, and bytes with another hash than the path says, are refused and
+/// not kept, and the core does not hear of them.
 #[tokio::test]
-async fn bytes_are_taken_only_if_they_are_what_they_are_called_and_could_run() {
+async fn upload_is_refused_if_digest_differs_or_not_wasm() {
     let world = World::new().await;
     world.core.replies.lock().unwrap().push(Reply::Done);
     let text = "just a text file";
@@ -244,8 +254,10 @@ async fn bytes_are_taken_only_if_they_are_what_they_are_called_and_could_run() {
     );
 }
 
+/// A watch of one workload sends its view, then a line for each change of it, and ends when the
+/// workload is gone.
 #[tokio::test]
-async fn a_watch_tells_what_is_and_then_only_what_changed() {
+async fn watch_sends_current_view_then_only_changes() {
     let world = World::new().await;
     let view = |phase| workload_view("web", vec![replica_view("web/0", phase, Some("n2"))]);
     world.core.show(vec![view("starting")]);
@@ -258,7 +270,7 @@ async fn a_watch_tells_what_is_and_then_only_what_changed() {
     };
     let mut views = std::pin::pin!(super::follow::follow(world.service.core.clone(), look));
     assert_eq!(views.next().await.unwrap().replicas[0].phase, "starting");
-    // A change of something else tells nothing; the next of this one does.
+    // A change of another workload sends nothing; the next one of this workload does.
     world.core.show(vec![view("starting"), workload_view("other", vec![])]);
     let next = tokio::spawn({
         let core = world.core.clone();
@@ -271,8 +283,9 @@ async fn a_watch_tells_what_is_and_then_only_what_changed() {
     assert!(views.next().await.is_none(), "it ends when the workload is gone");
 }
 
+/// A reader falls behind the channel: it reads the missed events from the history, each once.
 #[tokio::test]
-async fn events_come_once_in_order_also_to_a_reader_that_lags() {
+async fn lagging_reader_gets_each_event_once_in_order() {
     let world = World::new().await;
     let event = |seq| {
         Arc::new(shoal_protocol::model::view::EventView {
@@ -288,7 +301,7 @@ async fn events_come_once_in_order_also_to_a_reader_that_lags() {
     world.core.history.lock().unwrap().extend((1..=3).map(event));
     let mut events = world.service.events(1);
     assert_eq!(events.next().await.unwrap().seq, 2);
-    // More than the channel holds.
+    // More events than the channel holds.
     for seq in 4..=9 {
         world.core.history.lock().unwrap().push(event(seq));
         let _ = world.core.events.send(event(seq));
@@ -298,8 +311,10 @@ async fn events_come_once_in_order_also_to_a_reader_that_lags() {
     }
 }
 
+/// The replica and its auction are on another node, which is asked through a tunnel. A dead node is
+/// passed over for auctions, and named for logs.
 #[tokio::test]
-async fn logs_and_auctions_are_asked_of_the_node_that_has_them() {
+async fn logs_and_auctions_come_from_the_node_that_has_them() {
     let mesh = Arc::new(FakeMesh::default());
     let (here, there) = (World::of(NODE, mesh.clone()).await, World::of(OTHER, mesh.clone()).await);
     let tunnels = Acceptor::new(mesh.take(OTHER));
@@ -356,7 +371,7 @@ async fn logs_and_auctions_are_asked_of_the_node_that_has_them() {
     let (status, text) = here.get("/v1/logs/default/web/0").await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
     assert!(text.contains("cannot be asked: there is no link"), "{text}");
-    // What changes something cannot be asked through a tunnel.
+    // Requests that change something are not served through a tunnel.
     let post =
         Request::post("http://api.node.internal/v1/down").header("host", "api.node.internal");
     let answer =
@@ -367,9 +382,9 @@ async fn logs_and_auctions_are_asked_of_the_node_that_has_them() {
 }
 
 /// The store was told what must stay when something was fetched, not when something was uploaded:
-/// where all came by upload the artifact of a running workload went to make room.
+/// where all came by upload the artifact of a running workload was evicted.
 #[tokio::test]
-async fn an_upload_takes_no_room_from_what_is_needed() {
+async fn upload_never_evicts_pinned_artifacts() {
     let world = World::with_room(NODE, Arc::default(), 100).await;
     let needed = world.service.artifacts.put("bytes of what runs here ".repeat(3)).await.unwrap();
     world.core.pinned.lock().unwrap().insert(needed);
@@ -379,7 +394,7 @@ async fn an_upload_takes_no_room_from_what_is_needed() {
         .await;
     assert_eq!(status, StatusCode::INSUFFICIENT_STORAGE, "{said}");
     assert!(world.service.holds(&needed).is_some());
-    // What nobody needs any more makes room.
+    // An artifact that is no longer pinned makes room.
     world.core.pinned.lock().unwrap().clear();
     let (status, _) = world
         .call(Method::PUT, &format!("/v1/artifacts/{}", Digest::of(text.as_bytes())), text)
@@ -388,27 +403,29 @@ async fn an_upload_takes_no_room_from_what_is_needed() {
     assert!(world.service.holds(&needed).is_none());
 }
 
-/// Of a workload that was removed and published anew nobody knew who had the bytes: they were here,
-/// and were not sent again.
+/// A workload was removed and published again: its bytes were here and not sent again, so no node
+/// knew who had them.
 #[tokio::test]
-async fn bytes_that_are_here_count_as_uploaded() {
+async fn prepare_reports_present_artifact_as_uploaded() {
     let world = World::new().await;
     let digest = world.service.artifacts.put("bytes").await.unwrap();
-    let mut wish = SpecBody::from(&spec("web", 1));
-    wish.artifact = form::ArtifactBody { digest, size: 5 };
-    let body = PrepareBody { name: wish.name.clone(), spec: Some(wish), force: false };
-    // The core answers neither: the test gave no reply.
+    let mut web = SpecBody::from(&spec("web", 1));
+    web.artifact = form::ArtifactBody { digest, size: 5 };
+    let body = PrepareBody { name: web.name.clone(), spec: Some(web), force: false };
+    // The core refuses both commands: the test gave no reply.
     world.service.prepare(body).await.unwrap_err();
     let commands = world.core.commands.lock().unwrap();
-    assert!(
-        matches!(&commands[..], [Command::Uploaded { artifact }, Command::Prepare { .. }] if artifact.digest == digest)
-    );
+    let [Command::Uploaded { artifact }, Command::Prepare { .. }] = &commands[..] else {
+        panic!("{commands:?}")
+    };
+    assert_eq!(artifact.digest, digest);
 }
 
+/// The core is too busy for an upload: the client learns why, and need not send the bytes again.
 #[tokio::test]
-async fn a_refused_upload_says_why_and_loses_nothing() {
+async fn refused_upload_says_why_and_keeps_the_bytes() {
     let world = World::new().await;
-    // Too large to be looked into: it reaches the core.
+    // Too large to be inspected, so it reaches the core.
     let bytes = vec![0; (64 << 20) + 1];
     let digest = Digest::of(&bytes);
     world
@@ -430,8 +447,10 @@ async fn a_refused_upload_says_why_and_loses_nothing() {
     assert!(world.service.holds(&digest).is_some(), "the next try need not send it again");
 }
 
+/// The join line has the cluster's keys and this node's address; `down` answers at once and asks
+/// the node to stop.
 #[tokio::test]
-async fn the_join_line_leads_here_and_down_asks_for_the_end() {
+async fn join_line_names_this_node_and_down_requests_stop() {
     let world = World::new().await;
     let (_, text) = world.get("/v1/join-line").await;
     let body: form::JoinLineBody = serde_json::from_str(&text).unwrap();
@@ -449,8 +468,10 @@ async fn the_join_line_leads_here_and_down_asks_for_the_end() {
     assert!(world.down.is_cancelled());
 }
 
+/// A socket of an earlier daemon is replaced, and its file removed at the end; a file of any other
+/// kind is an error.
 #[tokio::test]
-async fn the_socket_replaces_a_stale_one_but_nothing_else_and_goes_when_it_ends() {
+async fn socket_replaces_stale_socket_but_no_other_file() {
     let world = World::new().await;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("api.sock");
@@ -482,7 +503,7 @@ async fn the_socket_replaces_a_stale_one_but_nothing_else_and_goes_when_it_ends(
 
 /// The line was printed with an address that was gone, and carried to other devices in vain.
 #[tokio::test]
-async fn a_node_that_nobody_reaches_prints_no_join_line() {
+async fn unreachable_node_prints_no_join_line() {
     let mut world = World::new().await;
     let trouble = "10.0.0.5:7700, where this node listens, is no address of this device";
     world.service.about.addresses = Arc::new(move || Err(trouble.to_owned()));

@@ -21,16 +21,16 @@ use crate::api::ApiError;
 use crate::api::form::{AcceptedBody, ErrorBody, PrepareBody, PreparedBody, SubmitBody};
 use crate::publish::Door;
 
-/// How long the daemon may take to begin an answer. Longer than a slow flash, shorter than a person
-/// waits in doubt.
+/// Time for the daemon to begin an answer: longer than a slow flash takes, shorter than a person
+/// waits.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
-/// The same after an upload, which is hashed and synced first.
+/// Time for the answer to an upload, which is hashed and synced first.
 const UPLOADED_WITHIN: Duration = Duration::from_secs(300);
 /// Bytes of one line of a stream; a view of a workload with thousands of replicas takes some
 /// megabytes.
 const LINE: usize = 64 << 20;
 
-/// The way to one daemon. Each request has a connection of its own.
+/// A client of one daemon. Each request has a connection of its own.
 #[derive(Clone, Debug)]
 pub struct Client {
     socket: PathBuf,
@@ -43,7 +43,7 @@ pub struct Lines {
 }
 
 impl Client {
-    /// The daemon behind this socket.
+    /// A client of the daemon behind this socket.
     pub fn new(socket: PathBuf) -> Self {
         Client { socket }
     }
@@ -65,7 +65,7 @@ impl Client {
         Ok(Lines { body: response.into_body(), buffer: BytesMut::new() })
     }
 
-    /// Sends `body` as JSON and gives the answer.
+    /// Sends `body` as JSON and returns the answer.
     pub async fn post<T: DeserializeOwned>(
         &self,
         path: &str,
@@ -82,7 +82,7 @@ impl Client {
         Ok(body.to_bytes())
     }
 
-    /// Sends one request; an answer that is no success is the error in it.
+    /// Sends one request. An answer without success becomes the error in it.
     async fn send(
         &self,
         method: Method,
@@ -95,7 +95,7 @@ impl Client {
         let (mut sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.left(&error))?;
         tokio::spawn(async move {
-            // What breaks it breaks the request that is on it, which tells.
+            // A broken connection fails the request on it, which reports the error.
             let _ = connection.await;
         });
         let request = Request::builder()
@@ -154,7 +154,7 @@ impl Client {
 }
 
 impl Lines {
-    /// The next value; none at the end.
+    /// The next value; `None` at the end.
     pub async fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, ApiError> {
         match self.next_line().await? {
             Some(line) => parse(&line).map(Some),
@@ -162,7 +162,7 @@ impl Lines {
         }
     }
 
-    /// The next line with its end; none at the end.
+    /// The next line with its line feed; `None` at the end.
     pub async fn next_line(&mut self) -> Result<Option<Bytes>, ApiError> {
         loop {
             if let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {

@@ -1,4 +1,4 @@
-//! What all verbs share: which daemon, whose key, which form of output.
+//! Options of all verbs: which daemon, whose key, which form of output.
 
 use std::path::PathBuf;
 
@@ -73,7 +73,7 @@ pub enum Form {
     Json,
 }
 
-/// What all verbs share.
+/// The options of all verbs, with defaults filled in.
 pub struct Context {
     /// The state folder.
     pub state: PathBuf,
@@ -88,7 +88,7 @@ pub struct Context {
 }
 
 impl Context {
-    /// From the options and the environment.
+    /// Fills in defaults from the environment.
     pub fn new(global: Global) -> Result<Context, CliError> {
         let state = global.state.unwrap_or_else(config::default_state);
         let socket = global.socket.unwrap_or_else(|| state.join(SOCKET_FILE));
@@ -96,7 +96,7 @@ impl Context {
         Ok(Context { state, socket, config, form: global.output, quiet: global.quiet })
     }
 
-    /// The daemon.
+    /// A client of the daemon.
     pub fn client(&self) -> Client {
         Client::new(self.socket.clone())
     }
@@ -111,7 +111,7 @@ impl Context {
         self.form == Form::Json
     }
 
-    /// Says something on standard error that a script does not need.
+    /// Prints a note on standard error, unless quiet: scripts do not need it.
     pub fn note(&self, text: &str) {
         if !self.quiet {
             out::complain(text);

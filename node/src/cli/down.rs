@@ -17,10 +17,10 @@ use crate::api::form::DownBody;
 use crate::manifest::quantity;
 use crate::store::{Holder, holder};
 
-/// Between two looks at a daemon that is ending: nobody notices so little, and it costs nothing.
+/// Pause between two checks of a daemon that is ending.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
-/// How long a process may outlive its node before it counts as a program that goes on without one:
-/// an embedded node has stopped when its folder is free.
+/// Time for a process to end after its folder is free. One that runs longer embeds the node, and
+/// goes on without it.
 const OUTLIVES: Duration = Duration::from_secs(2);
 
 /// Stop this device's daemon: it tells the others, ends its guests and leaves nothing half done
@@ -54,34 +54,34 @@ impl Down {
         let deadline = Instant::now() + self.timeout;
         let ending = begin(context, deadline).await?;
         context.note("stopping");
-        context.note(&ending.wait(deadline, self.timeout).await?.told(&ending));
+        context.note(&ending.wait(deadline, self.timeout).await?.message(&ending));
         Ok(())
     }
 }
 
-/// A daemon that was told to stop, or is about to.
+/// A daemon that is stopping.
 struct Ending {
     state: PathBuf,
     socket: PathBuf,
     process: Option<Process>,
 }
 
-/// A process that no other can be taken for, also when its number is used again.
+/// A process by its handle, which cannot be confused with a later process of the same number.
 struct Process {
     pid: u32,
     handle: OwnedFd,
 }
 
-/// How it ended.
+/// How the daemon ended.
 #[derive(PartialEq, Eq, Debug)]
 enum End {
     Ended,
-    /// The node has, and the program that holds it goes on.
+    /// The node has stopped, and the program that embeds it goes on.
     NodeOnly,
 }
 
 impl End {
-    fn told(&self, ending: &Ending) -> String {
+    fn message(&self, ending: &Ending) -> String {
         let pid = ending.process.as_ref().map(|process| process.pid);
         match (self, holder(&ending.state), pid) {
             (End::NodeOnly, _, Some(pid)) => {
@@ -98,8 +98,8 @@ impl End {
     }
 }
 
-/// Tells the daemon to stop; one that holds the folder and does not answer is starting or ending
-/// already, and is asked again.
+/// Tells the daemon to stop. A daemon that holds the folder and does not answer is starting or
+/// ending already; it is asked again.
 async fn begin(context: &Context, deadline: Instant) -> Result<Ending, CliError> {
     loop {
         let unanswered = match ask(context).await {
@@ -122,7 +122,7 @@ async fn begin(context: &Context, deadline: Instant) -> Result<Ending, CliError>
 }
 
 async fn ask(context: &Context) -> Result<Ending, ApiError> {
-    // Before it is told, while nothing else can have its number. An error is the request's to tell.
+    // Before the request, while the daemon still has this number. The request reports any error.
     let stream = UnixStream::connect(&context.socket).await.ok();
     let pid = stream
         .as_ref()
@@ -141,8 +141,7 @@ impl Process {
         Some(Process { pid, handle })
     }
 
-    /// Whether it is no more; one that nobody has waited for counts as well, since it holds
-    /// nothing.
+    /// Whether the process has ended. A zombie counts, since it holds nothing.
     fn has_ended(&self) -> bool {
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };
         poll(&mut [PollFd::new(&self.handle, PollFlags::IN)], Some(&now))
@@ -151,7 +150,7 @@ impl Process {
 }
 
 impl Ending {
-    async fn wait(&self, deadline: Instant, patience: Duration) -> Result<End, CliError> {
+    async fn wait(&self, deadline: Instant, timeout: Duration) -> Result<End, CliError> {
         let mut left_at: Option<Instant> = None;
         loop {
             if self.process.as_ref().is_some_and(Process::has_ended) {
@@ -165,24 +164,24 @@ impl Ending {
                     Some(_) => {}
                 }
             } else if Instant::now() >= deadline {
-                return Err(self.late(patience));
+                return Err(self.late(timeout));
             }
             sleep(LOOK_AGAIN).await;
         }
     }
 
-    /// Whether the folder is free and nobody listens.
+    /// Whether the folder is free and nothing listens on the socket.
     fn has_left(&self) -> bool {
         holder(&self.state).is_none() && !listens(&self.socket)
     }
 
-    fn late(&self, patience: Duration) -> CliError {
+    fn late(&self, timeout: Duration) -> CliError {
         let process = self.process.as_ref().map(|process| process.pid);
-        let whom = process.map(|pid| format!(" (process {pid})")).unwrap_or_default();
+        let which = process.map(|pid| format!(" (process {pid})")).unwrap_or_default();
         let message = format!(
-            "the daemon{whom} was told to stop and still holds {} after {:?}",
+            "the daemon{which} was told to stop and still holds {} after {:?}",
             self.state.display(),
-            patience
+            timeout
         );
         let kill = process
             .map(|pid| format!("; `kill -9 {pid}` ends it at once, as a crash would"))
@@ -211,8 +210,8 @@ mod tests {
     }
 
     /// Answers one request to stop as a daemon on `state` would, in this very process, and closes
-    /// its door.
-    async fn told(state: &Path) {
+    /// its socket.
+    async fn answer_down(state: &Path) {
         let socket = state.join(SOCKET_FILE);
         let listener = UnixListener::bind(&socket).unwrap();
         let body =
@@ -220,7 +219,7 @@ mod tests {
         loop {
             let (mut stream, _) = listener.accept().await.unwrap();
             let mut request = [0; 1024];
-            // The first connection only asks the kernel whose socket it is.
+            // The first connection only asks the kernel for the peer's process.
             if stream.read(&mut request).await.unwrap() > 0 {
                 let head = format!(
                     "HTTP/1.1 202 Accepted\r\ncontent-length: {}\r\n\r\n{body}",
@@ -238,33 +237,35 @@ mod tests {
         Down { no_wait: false, timeout }
     }
 
+    /// The daemon takes the request and keeps its folder: after the time-out the error names its
+    /// process and how to kill it.
     #[tokio::test]
-    async fn a_daemon_that_does_not_end_is_told_of() {
+    async fn daemon_that_does_not_end_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
         let state = folder.path().to_owned();
         let _lock = Lock::take(&state).unwrap();
         let context = context(&state);
         let (ended, ()) =
-            tokio::join!(down(Duration::from_millis(200)).run(&context), told(&state));
+            tokio::join!(down(Duration::from_millis(200)).run(&context), answer_down(&state));
         let error = ended.unwrap_err();
         assert_eq!(error.exit, Exit::Unhealthy);
         let me = std::process::id();
         assert!(error.message.contains(&format!("(process {me})")), "{}", error.message);
         assert!(error.hint.unwrap().contains(&format!("kill -9 {me}")));
-        // So it is for those who find it ending already.
+        // The same for a caller that finds the daemon ending already.
         let error = down(Duration::from_millis(50)).run(&context).await.unwrap_err();
         assert_eq!(error.exit, Exit::Unhealthy);
     }
 
     /// The process of an embedded node goes on: its folder is what can be waited for.
     #[tokio::test]
-    async fn a_node_inside_a_program_has_stopped_when_its_folder_is_free() {
+    async fn embedded_node_has_stopped_when_folder_is_free() {
         let folder = tempfile::tempdir().unwrap();
         let state = folder.path().to_owned();
         let lock = Lock::take(&state).unwrap();
         let context = context(&state);
         let stop = async {
-            told(&state).await;
+            answer_down(&state).await;
             drop(lock);
         };
         let (ended, ()) = tokio::join!(
@@ -278,8 +279,9 @@ mod tests {
         assert_eq!(ended, Ok(End::NodeOnly));
     }
 
+    /// Neither an empty folder nor the files of an earlier daemon count as a daemon.
     #[tokio::test]
-    async fn without_a_daemon_there_is_nothing_to_stop() {
+    async fn down_without_a_daemon_fails() {
         let folder = tempfile::tempdir().unwrap();
         let error = down(Duration::from_secs(60)).run(&context(folder.path())).await.unwrap_err();
         assert_eq!(error.exit, Exit::NoDaemon);

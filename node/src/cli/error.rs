@@ -6,16 +6,16 @@ use crate::api::ApiError;
 use crate::manifest::ManifestError;
 use crate::publish::{NotAll, OperatorError, PublishError, Published};
 
-/// What a script can rely on.
+/// Exit codes, which scripts can rely on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Exit {
-    /// Done.
+    /// All was done.
     Done = 0,
-    /// Failed.
+    /// Any failure without a code of its own.
     Failed = 1,
-    /// Wrong usage, or a file or a wish that cannot be.
+    /// Wrong usage, or an invalid file or spec.
     Usage = 2,
-    /// No such thing.
+    /// The named workload, replica or path does not exist.
     NoSuchThing = 3,
     /// Refused by the cluster; nothing changed.
     Refused = 4,
@@ -31,39 +31,40 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// Why a command did not do what it was asked.
+/// Why a command failed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct CliError {
-    /// The code for scripts.
+    /// The process's exit code.
     pub exit: Exit,
-    /// What went wrong. Empty: nothing is said, as when the reader of a pipe has gone.
+    /// The error's text. Nothing is printed when it is empty, as when the reader of a pipe has
+    /// gone.
     pub message: String,
-    /// What to do about it.
+    /// Advice for the user.
     pub hint: Option<String>,
 }
 
 impl CliError {
-    /// An error with this code.
+    /// An error with this exit code.
     pub fn new(exit: Exit, message: impl Into<String>) -> Self {
         CliError { exit, message: message.into(), hint: None }
     }
 
-    /// Something did not work.
+    /// An error with [`Exit::Failed`].
     pub fn failed(message: impl Into<String>) -> Self {
         Self::new(Exit::Failed, message)
     }
 
-    /// Something was given that cannot be.
+    /// An error with [`Exit::Usage`].
     pub fn usage(message: impl Into<String>) -> Self {
         Self::new(Exit::Usage, message)
     }
 
-    /// The same with what to do about it.
+    /// Adds advice for the user.
     pub fn hint(self, hint: impl Into<String>) -> Self {
         CliError { hint: Some(hint.into()), ..self }
     }
 
-    /// Says it on standard error.
+    /// Prints it on standard error.
     pub fn show(&self) {
         if !self.message.is_empty() {
             super::out::complain(&self.text());
@@ -91,7 +92,7 @@ impl From<ApiError> for CliError {
     }
 }
 
-/// The code of the [`ApiError`] that stands for a daemon which does not answer.
+/// The code of the [`ApiError`] of a daemon that does not answer.
 pub const NO_DAEMON: &str = "no-daemon";
 
 impl From<PublishError> for CliError {
@@ -120,7 +121,7 @@ impl From<NotAll> for CliError {
         if let Some((_, only)) = failed.pop_if(|_| of == 1) {
             return only.into();
         }
-        // Programs go by the code: 4 promises that nothing changed.
+        // Exit code 4 promises that nothing changed.
         let has_changed = published.iter().any(Published::was_written);
         let first = failed.first().map(|(_, error)| exit_of(error));
         let exit = first.filter(|_| !has_changed).unwrap_or(Exit::Failed);
@@ -137,7 +138,7 @@ impl From<NotAll> for CliError {
             text.push_str(&format!("\n  {name}: was not tried after that"));
         }
         for done in published {
-            text.push_str(&format!("\n  {}", super::publish::told(&done)));
+            text.push_str(&format!("\n  {}", super::publish::outcome_line(&done)));
         }
         CliError { exit, message: text, hint }
     }
@@ -154,7 +155,7 @@ impl From<OperatorError> for CliError {
 }
 
 impl CliError {
-    /// A manifest that cannot be read.
+    /// The error of a manifest.
     pub fn of_manifest(file: &str, error: ManifestError) -> Self {
         CliError { exit: Exit::Usage, message: format!("{file}: {error}"), hint: error.hint }
     }
@@ -166,8 +167,9 @@ mod tests {
     use http::StatusCode;
     use shoal_protocol::node::Refusal;
 
+    /// The exit codes are documented: scripts branch on them.
     #[test]
-    fn scripts_can_tell_what_happened() {
+    fn refusals_map_to_exit_codes() {
         let exit = |refusal: Refusal| CliError::from(ApiError::from(refusal)).exit;
         assert_eq!(exit(Refusal::NoSuchWorkload("a".parse().unwrap())), Exit::NoSuchThing);
         assert_eq!(exit(Refusal::Unplaceable(vec![])), Exit::Refused);
@@ -181,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hint_stands_on_its_own_line() {
+    fn hint_is_on_its_own_line() {
         let error = CliError::failed("it broke").hint("Mend it.");
         assert_eq!(error.text(), "error: it broke\nhint: Mend it.");
     }

@@ -13,9 +13,11 @@ use super::out;
 use crate::api::ApiError;
 use crate::api::form::LogBody;
 
-/// Lines that wait to be printed: a slow terminal holds the readers back, not the memory.
+/// Lines that may wait to be printed: a slow terminal slows the readers down instead of filling
+/// memory.
 const WAITING: usize = 256;
-/// Replicas followed at one time: each takes a connection, and nobody reads more side by side.
+/// Replicas followed at one time: each takes a connection, and people cannot read more side by
+/// side.
 const FOLLOWED: u32 = 64;
 
 /// Show what replicas wrote to their standard output and error
@@ -94,7 +96,8 @@ impl Logs {
         }
         drop(sender);
         print(context, receiver, Some(width)).await?;
-        // One that has nothing to show is told of; only if none has, that is a failure.
+        // A replica whose logs cannot be read gets a note; the command fails only if that is so for
+        // all of them.
         let (mut shown, mut last) = (false, None);
         while let Some(ended) = readers.join_next().await {
             match ended {
@@ -117,7 +120,7 @@ impl Logs {
     }
 }
 
-/// Reads one replica's lines until they end, or until nobody wants them.
+/// Reads a replica's lines until they end, or the receiver is gone.
 async fn read(
     client: Client,
     replica: ReplicaName,
@@ -161,7 +164,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_number_at_the_end_names_a_replica() {
+    fn trailing_number_names_a_replica() {
         let all = |name: &str| Ok(Target::All(name.parse().unwrap()));
         let one = |name: &str| Ok(Target::One(name.parse().unwrap()));
         assert_eq!(target("web"), all("web"));

@@ -1,7 +1,7 @@
 //! The command line: one file a verb, over the API of a daemon.
 //!
-//! Tables and events go to standard output, progress and complaints to standard error. Scripts can
-//! rely on [`Exit`].
+//! Tables and events go to standard output, progress and errors to standard error. Scripts can rely
+//! on [`Exit`].
 
 mod client;
 mod context;
@@ -75,7 +75,7 @@ enum Verb {
     Rm(rm::Rm),
 }
 
-/// Does what the process was called for.
+/// Runs the command that the process's arguments name.
 pub fn main() -> ExitCode {
     let Cli { global, verb } = Cli::parse();
     let done = Context::new(global).and_then(|context| run(&context, verb));
@@ -123,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_commands_are_well_formed_and_each_has_an_example() {
+    fn commands_are_well_formed_and_have_examples() {
         Cli::command().debug_assert();
         for verb in Cli::command().get_subcommands() {
             let help = verb.get_after_help().map(ToString::to_string).unwrap_or_default();

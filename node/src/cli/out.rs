@@ -1,5 +1,5 @@
-//! Writing for people and for pipes. A reader that goes away, as `head` does, ends the command in
-//! silence.
+//! Output for people and pipes. A reader that closes the pipe, as `head` does, ends the command
+//! without an error.
 
 use std::io::{self, ErrorKind, IsTerminal, Write};
 
@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 use super::error::{CliError, Exit};
 
-/// Writes `text` and a line's end to standard output.
+/// Writes `text` and a line feed to standard output.
 pub fn say(text: &str) -> Result<(), CliError> {
     let mut out = io::stdout().lock();
     written(
@@ -25,19 +25,19 @@ pub fn say_raw(text: &str) -> Result<(), CliError> {
     written(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
 }
 
-/// The API's JSON, indented.
+/// Prints the API's JSON, indented.
 pub fn say_bytes(bytes: &[u8]) -> Result<(), CliError> {
     say_json(&parse::<serde_json::Value>(bytes)?)
 }
 
-/// A value as indented JSON.
+/// Prints a value as indented JSON.
 pub fn say_json(value: &impl Serialize) -> Result<(), CliError> {
     let text = serde_json::to_string_pretty(value)
         .map_err(|error| CliError::failed(format!("it cannot be shown as JSON: {error}")))?;
     say(&text)
 }
 
-/// A value of the API.
+/// Parses a value of the API.
 pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CliError> {
     serde_json::from_slice(bytes).map_err(|error| {
         CliError::failed(format!(
@@ -46,7 +46,7 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CliError> {
     })
 }
 
-/// Writes `text` and a line's end to standard error. Nobody can be told when that fails.
+/// Writes `text` and a line feed to standard error. A failure cannot be reported.
 pub fn complain(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
@@ -55,14 +55,14 @@ pub fn complain(text: &str) {
 /// for a file or a terminal.
 pub async fn reader_gone() {
     let (gone, told) = tokio::sync::oneshot::channel();
-    // A thread of its own, which ends with the process: a wait that cannot be taken back must not
-    // hold up the end of the event loop.
+    // A thread that ends with the process: `poll` cannot be cancelled, and must not hold up the end
+    // of the event loop.
     let watching = std::thread::Builder::new().name("stdout".into()).spawn(move || {
         let out = io::stdout();
-        // No events are asked for: errors and the other end's leaving are always told.
+        // No events are requested: errors and hang-ups are always reported.
         let mut waiting = [PollFd::new(&out, PollFlags::empty())];
         if poll(&mut waiting, None).is_ok() {
-            // Nobody listens: then the command has ended.
+            // An error means that the command has ended.
             let _ = gone.send(());
         }
     });
@@ -71,19 +71,19 @@ pub async fn reader_gone() {
     }
 }
 
-/// Whether standard error is looked at by a person.
+/// Whether standard error is a terminal.
 pub fn is_watched() -> bool {
     io::stderr().is_terminal()
 }
 
-/// Lines on standard error that are drawn over again, where it is a terminal.
+/// Lines on standard error that are redrawn in place, where it is a terminal.
 #[derive(Default)]
-pub struct Board {
+pub struct LiveLines {
     lines: usize,
 }
 
-impl Board {
-    /// Draws these lines in the place of the last ones.
+impl LiveLines {
+    /// Draws `lines` in place of the last ones.
     pub fn draw(&mut self, lines: &[String]) {
         let mut text = String::new();
         if self.lines > 0 {
@@ -94,7 +94,7 @@ impl Board {
             text.push_str(line);
             text.push('\n');
         }
-        // Lines that are not there any more.
+        // Clears surplus lines of the last drawing.
         for _ in lines.len()..self.lines {
             text.push_str("\r\x1b[2K\n");
         }

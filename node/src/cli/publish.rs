@@ -1,4 +1,4 @@
-//! `shoal publish`, and what `run` shares with it.
+//! `shoal publish`, and the code that `run` shares.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -60,7 +60,7 @@ impl Publish {
 
 fn read(file: &Path, from_stdin: bool) -> std::io::Result<String> {
     let mut text = String::new();
-    // One more than is allowed, so that the manifest's own check speaks.
+    // Reads one byte above the bound, so that the manifest's own check reports it.
     let most = MAX_MANIFEST as u64 + 1;
     if from_stdin {
         std::io::stdin().lock().take(most).read_to_string(&mut text)?;
@@ -70,7 +70,7 @@ fn read(file: &Path, from_stdin: bool) -> std::io::Result<String> {
     Ok(text)
 }
 
-/// Publishes all, waits for all, and says where they answer.
+/// Publishes all workloads, waits for them, and prints their URLs.
 pub(super) async fn publish(
     context: &Context,
     workloads: &[Workload],
@@ -82,12 +82,12 @@ pub(super) async fn publish(
         all.push(ready(workload).await?);
     }
     let client = context.client();
-    // Before the key is looked for: without a daemon that is the thing to say.
+    // Before the operator's key is read: a missing daemon is the more important error.
     let status: StatusBody = client.get("/v1/status").await?;
     let operator = context.operator()?;
     let deadline = wait.deadline();
     for published in writing::publish_all(&client, &operator, &all, force).await? {
-        context.note(&told(&published));
+        context.note(&outcome_line(&published));
     }
     let mut views: Vec<WorkloadView> = Vec::new();
     for ready in &all {
@@ -108,8 +108,8 @@ pub(super) async fn publish(
     Ok(())
 }
 
-/// What became of a wish, in a line.
-pub(super) fn told(published: &Published) -> String {
+/// The outcome of a change, as a line.
+pub(super) fn outcome_line(published: &Published) -> String {
     let name = &published.name;
     match &published.outcome {
         Outcome::Created => format!("{name}: created"),
@@ -129,7 +129,7 @@ pub(super) fn told(published: &Published) -> String {
     }
 }
 
-/// The view of one workload, for those who print it after a change.
+/// The view of a workload after its change.
 pub(super) async fn view(client: &Client, published: &Published) -> Result<WorkloadView, CliError> {
     Ok(client.get(&path_of("workloads", &published.name)).await?)
 }

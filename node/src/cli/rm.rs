@@ -7,7 +7,7 @@ use shoal_protocol::model::WorkloadName;
 
 use super::context::Context;
 use super::error::CliError;
-use super::publish::told;
+use super::publish::outcome_line;
 use super::wait::{WaitArgs, gone};
 use crate::publish as writing;
 
@@ -28,8 +28,8 @@ pub struct Rm {
     wait: WaitArgs,
 }
 
-/// Each once: a name that is given twice must not fail after its first removal, with others left
-/// undone.
+/// The distinct names: a name given twice would fail after its first removal, before the names
+/// behind it.
 fn distinct(names: &[WorkloadName]) -> Vec<WorkloadName> {
     names.iter().cloned().collect::<BTreeSet<_>>().into_iter().collect()
 }
@@ -37,14 +37,14 @@ fn distinct(names: &[WorkloadName]) -> Vec<WorkloadName> {
 impl Rm {
     pub(super) async fn run(self, context: &Context) -> Result<(), CliError> {
         let client = context.client();
-        // Before the key is looked for: without a daemon that is the thing to say.
+        // Before the operator's key is read: a missing daemon is the more important error.
         client.get_bytes("/v1/status").await?;
         let names = distinct(&self.names);
         let operator = context.operator()?;
         let deadline = self.wait.deadline();
-        // A slip in one name removes nothing.
+        // A wrong name removes nothing.
         for removed in writing::remove_all(&client, &operator, &names, self.force).await? {
-            context.note(&told(&removed));
+            context.note(&outcome_line(&removed));
         }
         if let Some(deadline) = deadline {
             for name in &names {

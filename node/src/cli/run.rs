@@ -27,14 +27,20 @@ use crate::publish::{Source, Workload};
 pub struct Run {
     /// The component
     file: PathBuf,
-    /// What to call it, a DNS label: it is also its host name
+    /// Its name, a DNS label: it is also its host name
     #[arg(long)]
     name: String,
     /// The namespace it is in
     #[arg(long, default_value = "default")]
     namespace: String,
     /// How many at once
-    #[arg(long, default_value_t = 1, value_name = "N", allow_negative_numbers = true, value_parser = replicas)]
+    #[arg(
+        long,
+        default_value_t = 1,
+        value_name = "N",
+        allow_negative_numbers = true,
+        value_parser = replicas
+    )]
     replicas: u32,
     /// A variable in its environment; may be given several times
     #[arg(long = "env", value_name = "K=V", value_parser = pair)]
@@ -79,7 +85,7 @@ impl Run {
     }
 }
 
-/// A number of replicas.
+/// Parses a number of replicas.
 pub(super) fn replicas(text: &str) -> Result<u32, String> {
     let number = quantity::count(text).map_err(|error| error.to_string())?;
     if number > MAX_REPLICAS {
@@ -89,7 +95,7 @@ pub(super) fn replicas(text: &str) -> Result<u32, String> {
     }
 }
 
-/// `K=V` as a pair. The value may hold further `=`.
+/// Parses `K=V`; the value may contain further `=`.
 pub(super) fn pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),

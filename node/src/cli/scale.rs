@@ -8,7 +8,7 @@ use super::client::{Client, path_of};
 use super::context::Context;
 use super::error::{CliError, Exit};
 use super::out;
-use super::publish::{told, view};
+use super::publish::{outcome_line, view};
 use super::run;
 use super::wait::{WaitArgs, healthy};
 use crate::manifest::quantity;
@@ -36,27 +36,27 @@ pub struct Scale {
     wait: WaitArgs,
 }
 
-/// How many there shall be.
+/// The number of replicas, as given.
 #[derive(Clone, PartialEq, Eq, Debug)]
-enum Number {
+enum Amount {
     To(u32),
-    /// So many more or fewer, as it was written.
+    /// A relative number, with its text.
     By(i64, String),
 }
 
 impl Scale {
     pub(super) async fn run(self, context: &Context) -> Result<(), CliError> {
-        let (name, number) = wish(&self.name, self.replicas.as_deref())?;
+        let (name, number) = parse(&self.name, self.replicas.as_deref())?;
         let client = context.client();
         let replicas = match number {
-            Number::To(replicas) => replicas,
-            Number::By(more, written) => return Err(relative(&client, &name, more, &written).await),
+            Amount::To(replicas) => replicas,
+            Amount::By(more, written) => return Err(relative(&client, &name, more, &written).await),
         };
         client.get_bytes("/v1/status").await?;
         let operator = context.operator()?;
         let deadline = self.wait.deadline();
         let published = writing::scale(&client, &operator, &name, replicas, self.force).await?;
-        context.note(&told(&published));
+        context.note(&outcome_line(&published));
         if let (Some(deadline), Some(spec)) = (deadline, &published.spec) {
             healthy(context, &client, spec, false, deadline).await?;
         }
@@ -67,13 +67,13 @@ impl Scale {
     }
 }
 
-/// Why a change of the number is refused, with the number that the asker most likely means.
+/// The refusal of a relative number, with the absolute one that the user most likely means.
 async fn relative(client: &Client, name: &WorkloadName, more: i64, written: &str) -> CliError {
     let has =
         match client.get::<WorkloadView>(&path_of("workloads", name)).await.map_err(CliError::from)
         {
             Ok(view) => Some(view.desired),
-            // A wrong name is the first thing to mend.
+            // A wrong name is the more important error.
             Err(error) if error.exit == Exit::NoSuchThing => return error,
             Err(_) => None,
         };
@@ -95,7 +95,7 @@ fn refusal(name: &WorkloadName, more: i64, written: &str, has: Option<u32>) -> C
     }
 }
 
-fn wish(name: &str, replicas: Option<&str>) -> Result<(WorkloadName, Number), CliError> {
+fn parse(name: &str, replicas: Option<&str>) -> Result<(WorkloadName, Amount), CliError> {
     let (name, number) = match (name.split_once('='), replicas) {
         (Some((name, number)), None) => (name, number),
         (None, Some(number)) => (name, number),
@@ -118,7 +118,7 @@ fn wish(name: &str, replicas: Option<&str>) -> Result<(WorkloadName, Number), Cl
     Ok((parsed, amount(number)?))
 }
 
-fn amount(text: &str) -> Result<Number, CliError> {
+fn amount(text: &str) -> Result<Amount, CliError> {
     let signed = text
         .strip_prefix('+')
         .map(|rest| (1, rest))
@@ -126,20 +126,22 @@ fn amount(text: &str) -> Result<Number, CliError> {
     if let Some((sign, rest)) = signed
         && let Ok(number) = quantity::count(rest)
     {
-        return Ok(Number::By(sign * i64::from(number), text.to_owned()));
+        return Ok(Amount::By(sign * i64::from(number), text.to_owned()));
     }
-    run::replicas(text).map(Number::To).map_err(CliError::usage)
+    run::replicas(text).map(Amount::To).map_err(CliError::usage)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// `NAME=N` and `NAME N` mean the same; any other form, and numbers that are not plain digits,
+    /// are usage errors.
     #[test]
-    fn both_forms_say_the_same() {
-        let good = ("shop/web".parse().unwrap(), Number::To(3));
-        assert_eq!(wish("shop/web=3", None), Ok(good.clone()));
-        assert_eq!(wish("shop/web", Some("3")), Ok(good));
+    fn both_argument_forms_parse_alike() {
+        let good = ("shop/web".parse().unwrap(), Amount::To(3));
+        assert_eq!(parse("shop/web=3", None), Ok(good.clone()));
+        assert_eq!(parse("shop/web", Some("3")), Ok(good));
         for (name, replicas) in [
             ("web", None),
             ("web=3", Some("3")),
@@ -154,15 +156,15 @@ mod tests {
             ("Web=1", None),
             ("web=10001", None),
         ] {
-            assert_eq!(wish(name, replicas).unwrap_err().exit, Exit::Usage, "{name} {replicas:?}");
+            assert_eq!(parse(name, replicas).unwrap_err().exit, Exit::Usage, "{name} {replicas:?}");
         }
     }
 
     /// `scale web=+1` on three replicas set one: two were stopped, and the answer was a success.
     #[test]
-    fn a_change_of_the_number_is_refused_with_the_number() {
-        let by = |text: &str| match wish("web", Some(text)).unwrap() {
-            (name, Number::By(more, written)) => refusal(&name, more, &written, Some(3)),
+    fn relative_number_is_refused_with_the_absolute_one() {
+        let by = |text: &str| match parse("web", Some(text)).unwrap() {
+            (name, Amount::By(more, written)) => refusal(&name, more, &written, Some(3)),
             other => panic!("{text} was taken as {other:?}"),
         };
         for (text, hint) in [
@@ -176,7 +178,7 @@ mod tests {
             assert_eq!((error.exit, error.hint.as_deref()), (Exit::Usage, Some(hint)), "{text}");
             assert!(error.message.contains("nothing was changed"), "{}", error.message);
         }
-        assert_eq!(wish("web=+1", None), wish("web", Some("+1")));
+        assert_eq!(parse("web=+1", None), parse("web", Some("+1")));
         let unknown = refusal(&"web".parse().unwrap(), 1, "+1", None);
         assert_eq!(unknown.hint.as_deref(), Some("Write the number itself: shoal scale web=N"));
     }

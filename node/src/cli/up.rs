@@ -29,7 +29,7 @@ pub struct Up {
     /// The line that `shoal join-line` prints on a node of the cluster
     #[arg(long, value_name = "LINE")]
     join: Option<String>,
-    /// What to call this device [default: the host's name]
+    /// The name of this device [default: the host's name]
     #[arg(long)]
     name: Option<String>,
     /// Where other nodes connect; 0.0.0.0 follows the device's addresses, port 0 takes any free one
@@ -70,7 +70,7 @@ impl Up {
     }
 
     async fn serve(self, context: &Context) -> Result<(), CliError> {
-        // Before anything is begun: a signal during the start must end it in order, too.
+        // Before the start, so that a signal during it ends the node in order, too.
         let mut signals = Signals::new()?;
         let mut builder = Node::builder()
             .state(&context.state)
@@ -106,7 +106,7 @@ impl Up {
         announce(&node)?;
         let (back_in, ended) = tokio::select! {
             () = signals.next() => (BACK_IN, Ok(())),
-            // Nobody says when it comes back, so its replicas need not wait.
+            // The user did not say when the node is back, so its replicas move at once.
             () = node.asked_to_stop() => (Duration::ZERO, Ok(())),
             why = node.failed() => (BACK_IN, Err(CliError::failed(why))),
         };
@@ -117,7 +117,7 @@ impl Up {
     }
 }
 
-/// The lines that scripts wait for.
+/// Prints the lines that scripts wait for.
 fn announce(node: &Node) -> Result<(), CliError> {
     let up = format!(
         "shoal: node {} ({}) is up, api {}, mesh {}, http {}",

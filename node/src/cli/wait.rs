@@ -1,4 +1,4 @@
-//! Waits until what was published runs, and shows how it gets there: a line a replica.
+//! Waits until a published workload runs, and shows the progress of each replica.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,22 +12,22 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use super::client::{Client, path_of};
 use super::context::Context;
 use super::error::{CliError, Exit};
-use super::out::{self, Board};
+use super::out::{self, LiveLines};
 use super::render::seconds;
 use crate::api::ApiError;
 use crate::api::form::LogBody;
 use crate::manifest::quantity;
 
-/// Tries on one node after which a replica is held to have failed: the next would most likely fail
-/// alike.
+/// Restarts on one node after which a replica counts as failed: the next would most likely fail,
+/// too.
 const FAILED_AFTER: u32 = 3;
 /// Log lines shown with a failure.
 const LOG_LINES: usize = 10;
 /// Replicas drawn at a time: more do not fit on a screen.
 const DRAWN: usize = 20;
-/// How often a terminal is drawn anew while nothing happens, for the seconds to run.
+/// Redraw interval of a terminal while nothing changes, so that the seconds count up.
 const REDRAW: Duration = Duration::from_millis(200);
-/// Nodes that shall hold an artifact before a publish is done: one may die the next moment.
+/// Nodes that must hold the artifact before a publish is done, since one may die at any time.
 const HOLDERS: usize = 2;
 
 /// Whether and how long to wait.
@@ -45,13 +45,13 @@ pub struct WaitArgs {
 }
 
 impl WaitArgs {
-    /// When to give up; none when there is nothing to wait for.
+    /// The time to give up; `None` with --no-wait.
     pub fn deadline(&self) -> Option<Instant> {
         (self.wait || !self.no_wait).then(|| Instant::now() + self.timeout)
     }
 }
 
-/// Waits until `spec` runs as wished. With `held`, also until enough nodes hold its artifact.
+/// Waits until all replicas of `spec` run. With `held`, also until enough nodes hold its artifact.
 pub async fn healthy(
     context: &Context,
     client: &Client,
@@ -98,7 +98,7 @@ pub async fn healthy(
     }
 }
 
-/// Waits until nobody wishes for this workload any more.
+/// Waits until the workload is gone from desired state.
 pub async fn gone(client: &Client, name: &WorkloadName, deadline: Instant) -> Result<(), CliError> {
     let mut lines = match client.lines(&format!("{}?watch=true", path_of("workloads", name))).await
     {
@@ -116,20 +116,20 @@ pub async fn gone(client: &Client, name: &WorkloadName, deadline: Instant) -> Re
     }
 }
 
-/// Where each wished replica has got to.
+/// The progress of each replica.
 struct Progress {
     generation: String,
     desired: u32,
     since: Instant,
     rows: BTreeMap<String, Row>,
-    board: Board,
-    /// Whether lines are drawn over again.
+    live: LiveLines,
+    /// Whether the lines are redrawn in place.
     drawn: bool,
 }
 
 struct Row {
     view: ReplicaView,
-    /// When it came there.
+    /// Time from the start until this state was seen.
     at: Duration,
 }
 
@@ -140,14 +140,14 @@ impl Progress {
             desired: spec.replicas,
             since: Instant::now(),
             rows: BTreeMap::new(),
-            board: Board::default(),
+            live: LiveLines::default(),
             drawn,
         }
     }
 
-    /// Takes a view in; `told`: shows what is new in it.
-    fn update(&mut self, view: &WorkloadView, told: bool) {
-        // What is still the older wish is not progress.
+    /// Applies a view; with `print`, prints what is new in it.
+    fn update(&mut self, view: &WorkloadView, print: bool) {
+        // A view of the previous spec is no progress.
         if view.generation != self.generation || view.desired != self.desired {
             return;
         }
@@ -156,7 +156,7 @@ impl Progress {
         let mut best: BTreeMap<&str, &ReplicaView> = BTreeMap::new();
         for replica in &view.replicas {
             let place = best.entry(&replica.replica).or_insert(replica);
-            if settled(replica) {
+            if is_healthy(replica) {
                 *place = replica;
             }
         }
@@ -175,7 +175,7 @@ impl Progress {
         }
         if self.drawn {
             self.draw();
-        } else if told {
+        } else if print {
             news.iter().for_each(|line| out::complain(line));
         }
     }
@@ -183,7 +183,7 @@ impl Progress {
     fn draw(&mut self) {
         let elapsed = self.since.elapsed();
         let (done, open): (Vec<&Row>, Vec<&Row>) =
-            self.rows.values().partition(|row| settled(&row.view));
+            self.rows.values().partition(|row| is_healthy(&row.view));
         let mut lines: Vec<String> = if self.rows.len() <= DRAWN {
             self.rows.values().map(|row| text(row, elapsed)).collect()
         } else {
@@ -197,19 +197,19 @@ impl Progress {
                 seconds(elapsed)
             ));
         }
-        self.board.draw(&lines);
+        self.live.draw(&lines);
     }
 
-    /// Whether all that is wished runs, and nothing else.
+    /// Whether the wanted replicas run, and no others.
     fn runs(&self, view: &WorkloadView) -> bool {
         view.generation == self.generation
             && view.desired == self.desired
             && view.healthy >= view.desired
-            // What a dead node held is told until that node is back; it does not run.
-            && view.replicas.iter().all(|replica| settled(replica) || replica.phase == "lost")
+            // Replicas of a dead node are shown as lost until the node is back; they do not run.
+            && view.replicas.iter().all(|replica| is_healthy(replica) || replica.phase == "lost")
     }
 
-    /// A replica for which there is little hope.
+    /// A replica that has failed too often.
     fn failed<'a>(&self, view: &'a WorkloadView) -> Option<&'a ReplicaView> {
         let current = view.generation == self.generation;
         view.replicas
@@ -219,14 +219,14 @@ impl Progress {
     }
 }
 
-fn settled(replica: &ReplicaView) -> bool {
+fn is_healthy(replica: &ReplicaView) -> bool {
     replica.phase == "healthy" && replica.current
 }
 
 fn text(row: &Row, elapsed: Duration) -> String {
     let ReplicaView { replica, phase, reason, node_name, .. } = &row.view;
     let (mark, at) = match phase.as_str() {
-        _ if settled(&row.view) => ("✓", row.at),
+        _ if is_healthy(&row.view) => ("✓", row.at),
         "failing" => ("✗", elapsed),
         _ => ("·", elapsed),
     };
@@ -237,7 +237,7 @@ fn text(row: &Row, elapsed: Duration) -> String {
 
 async fn late(client: &Client, progress: &Progress, deadline: Instant) -> CliError {
     let waited = seconds(deadline.saturating_duration_since(progress.since));
-    let open = progress.rows.values().find(|row| !settled(&row.view));
+    let open = progress.rows.values().find(|row| !is_healthy(&row.view));
     let Some(row) = open else {
         return CliError::new(
             Exit::Unhealthy,
@@ -264,7 +264,7 @@ async fn failure(client: &Client, name: &WorkloadName, replica: &ReplicaView) ->
         .hint(format!("It is tried on. `shoal logs {name}` shows more; `shoal rm {name}` ends it."))
 }
 
-/// Shows a replica's last lines. That there are none is no news.
+/// Prints a replica's last log lines, if there are any.
 async fn tail(client: &Client, replica: &str) {
     let Ok(name) = replica.parse::<shoal_protocol::model::ReplicaName>() else { return };
     let path = format!("{}/{}?lines={LOG_LINES}", path_of("logs", &name.workload), name.place);

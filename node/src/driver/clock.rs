@@ -19,7 +19,7 @@ pub(super) fn now() -> Time {
     Time::from_micros(seconds.saturating_mul(1_000_000).saturating_add(nanos / 1_000))
 }
 
-/// What the device believes the time is. Zero on a device that believes in a time before 1970.
+/// The device's wall clock; zero before 1970.
 pub(super) fn wall() -> WallClock {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     WallClock(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
@@ -27,8 +27,8 @@ pub(super) fn wall() -> WallClock {
 
 /// Rings once at a time of [`now`]'s clock.
 ///
-/// A timer of tokio's would do but for two things: it does not count suspend, so that a device that
-/// slept for an hour would act an hour late, and it rings on whole milliseconds.
+/// Not a timer of tokio: that does not count suspend, so that a device that slept for an hour would
+/// act an hour late, and it rings on whole milliseconds.
 #[derive(Debug)]
 pub(super) struct Alarm {
     timer: AsyncFd<OwnedFd>,
@@ -49,12 +49,12 @@ impl Alarm {
         Ok(Alarm { timer: AsyncFd::new(timer)?, set: None })
     }
 
-    /// Sets when it rings, at once if that is past; or that it does not.
+    /// Sets the time; a past one rings at once, `None` switches the alarm off.
     pub(super) fn set(&mut self, at: Option<Time>) -> io::Result<()> {
         if at == self.set {
             return Ok(());
         }
-        // All zero would switch it off.
+        // The system takes zero for "off".
         let micros = at.map_or(0, |at| at.as_micros().max(1));
         let value = Timespec {
             tv_sec: i64::try_from(micros / 1_000_000).unwrap_or(i64::MAX),
@@ -66,7 +66,7 @@ impl Alarm {
         Ok(())
     }
 
-    /// Waits until it rings. It must be set anew afterwards.
+    /// Waits until the alarm rings. Set it again afterwards.
     pub(super) async fn rings(&mut self) -> io::Result<()> {
         loop {
             let mut ready = self.timer.readable().await?;
@@ -75,7 +75,7 @@ impl Alarm {
                     self.set = None;
                     return rung.map(drop);
                 }
-                // It was set anew in between.
+                // The alarm was set again between the two calls.
                 Err(_) => continue,
             }
         }
@@ -88,8 +88,9 @@ mod tests {
 
     use super::*;
 
+    /// The core acts on these times: a ring before its time would make it spin.
     #[tokio::test]
-    async fn it_rings_not_before_its_time_and_a_past_one_at_once() {
+    async fn alarm_rings_on_time_or_at_once_if_past() {
         let mut alarm = Alarm::new().unwrap();
         let at = now() + Duration::from_millis(20);
         alarm.set(Some(at)).unwrap();
@@ -101,8 +102,9 @@ mod tests {
         alarm.rings().await.unwrap();
     }
 
+    /// The loop sets the alarm anew before each wait, to any time or to none.
     #[tokio::test]
-    async fn it_can_be_set_earlier_later_and_off() {
+    async fn alarm_can_be_moved_and_switched_off() {
         let mut alarm = Alarm::new().unwrap();
         let far = now() + Duration::from_secs(3_600);
         alarm.set(Some(far)).unwrap();

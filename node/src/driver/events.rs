@@ -1,4 +1,4 @@
-//! What happened here, for people: a bounded history, and a stream of what comes.
+//! Events for people: a bounded history, and a stream of new ones.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -31,8 +31,8 @@ impl Events {
             kept.pop_front();
         }
         kept.push_back(event.clone());
-        // Under the lock, so that `since` cuts history and future at one place. No follower is no
-        // error.
+        // Under the lock, so that `since` returns each event exactly once. An error means that
+        // there is no follower.
         let _ = self.coming.send(event);
     }
 
@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn history_and_future_join_without_a_gap() {
+    fn history_and_live_events_join_without_a_gap() {
         let events = Events::default();
         (1..=5).for_each(|seq| events.push(event(seq)));
         let (history, mut future) = events.since(3);

@@ -13,9 +13,10 @@
 //! once**: a slow flash must not look like death to the neighbours.
 
 mod clock;
+mod effects;
 mod events;
 mod handle;
-mod hands;
+mod paths;
 mod run;
 
 #[cfg(test)]
@@ -38,21 +39,21 @@ pub use handle::{Count, DriverHandle, Fetches, Orders, Stopped};
 pub use run::DriverError;
 
 use clock::Alarm;
+use effects::Effects;
 use handle::Ends;
-use hands::Hands;
 use run::Driver;
 
-/// Answers of the store that may wait: it sleeps until the driver takes them.
+/// Answers of the store that may wait; the store's thread blocks until the driver takes them.
 const ANSWERS: usize = 16;
 
-/// What a driver is made of.
+/// The parts that a driver is made of.
 pub struct Parts {
     /// The core's configuration. Its addresses are those where the network can be reached, or what
     /// the user advertises instead.
     pub config: Config,
-    /// Who this node is.
+    /// The node's keys and its cluster.
     pub identity: Identity,
-    /// What was on disk.
+    /// The state that was read from the store.
     pub saved: Saved,
     /// The device's facts.
     pub facts: Facts,
@@ -60,11 +61,11 @@ pub struct Parts {
     pub store: Store,
     /// The network, listening.
     pub network: Network,
-    /// What it tells.
+    /// The network's inputs.
     pub inbox: Inbox,
-    /// Where orders go.
+    /// Takes orders to the runtimes.
     pub orders: Box<dyn Orders>,
-    /// Where fetches go.
+    /// Takes fetches of artifacts.
     pub fetches: Box<dyn Fetches>,
 }
 
@@ -78,8 +79,7 @@ pub enum StartError {
     System { what: &'static str, source: io::Error },
 }
 
-/// A driver that does not run yet, though its handle can be handed out: what it is made of needs
-/// the handle.
+/// A driver that does not run yet. Its handle exists already, because its parts need the handle.
 pub struct Idle {
     handle: DriverHandle,
     ends: Ends,
@@ -93,7 +93,7 @@ pub fn driver() -> (DriverHandle, Idle) {
 
 impl Idle {
     /// Starts the driver on the current tokio runtime. It ends when it was asked to stop and the
-    /// network was stopped after that, or with an error that leaves no node to speak of.
+    /// network has stopped after that, or with an error that the node cannot survive.
     pub fn start(self, parts: Parts) -> Result<JoinHandle<Result<(), DriverError>>, StartError> {
         let Parts { config, identity, saved, facts, store, network, inbox, orders, fetches } =
             parts;
@@ -113,8 +113,8 @@ impl Idle {
             all.insert("disk_syncs".into(), disk.syncs.load(Relaxed));
         }));
         network.set_directory(Arc::new(self.handle));
-        let hands = Hands::new(network, store, orders, fetches, self.ends.events.clone());
-        let driver = Driver::new(node, hands, answers, self.ends, inbox, alarm, now);
+        let effects = Effects::new(network, store, orders, fetches, self.ends.events.clone());
+        let driver = Driver::new(node, effects, answers, self.ends, inbox, alarm, now);
         Ok(tokio::spawn(driver.run()))
     }
 }

@@ -1,4 +1,4 @@
-//! The loop.
+//! The driver's loop.
 
 use std::io;
 use std::pin::Pin;
@@ -14,20 +14,20 @@ use crate::network::Inbox;
 use crate::store::Answer;
 
 use super::clock::{self, Alarm};
-use super::handle::{Ends, Happened, Request};
-use super::hands::Hands;
+use super::effects::Effects;
+use super::handle::{Ends, Notice, Request};
 
-/// Being called this much later than asked is ordinary on a busy device; more is told to the core,
-/// before it blames others.
+/// A timer that rings this late is ordinary on a busy device. The core is told of longer delays, so
+/// that it does not blame other nodes.
 const LATE: Duration = Duration::from_millis(50);
-/// The device's clock is told no more often than that, and only when something happens anyway: at
-/// rest nobody needs it.
+/// The core gets the wall clock at most this often, and only when the loop wakes anyway.
 const WALL_CLOCK_EVERY: Duration = Duration::from_secs(10);
 /// How long the disk may take to write what is left when the node stops.
 const LAST_WRITES: Duration = Duration::from_secs(3);
 
-/// How many of each kind besides the urgent are taken in a turn, so that none starves.
-const A_TURN: usize = 16;
+/// Inputs of each kind, besides the urgent ones, that one turn of the loop takes, so that no kind
+/// starves.
+const PER_TURN: usize = 16;
 
 /// Why the driver ended.
 #[derive(Debug, thiserror::Error)]
@@ -39,33 +39,33 @@ pub enum DriverError {
     Timer(#[from] io::Error),
 }
 
-/// What woke the loop.
+/// The event that woke the loop.
 enum Woken {
     Timer,
     Store(Answer),
     Urgent(Input),
-    /// Gossip and bulk.
+    /// From the gossip or the bulk inbox.
     Later(Input),
-    Happened(Happened),
+    Notice(Notice),
     Request(Request),
-    /// The disk takes long with what is left to write.
-    Impatient,
+    /// [`LAST_WRITES`] is over, and not all is on disk.
+    WritesLate,
 }
 
-/// The node has said goodbye: it goes on until the network is stopped, so that requests under way
+/// The node is stopping: the loop runs until the network has stopped, so that requests under way
 /// can end.
 struct Leaving {
-    /// Who asked, until all that was to be written is written.
-    asker: Option<oneshot::Sender<()>>,
-    patience: Pin<Box<Sleep>>,
+    /// The caller of the stop, until all pending writes are on disk.
+    caller: Option<oneshot::Sender<()>>,
+    last_writes: Pin<Box<Sleep>>,
 }
 
 pub(super) struct Driver {
     node: Node,
-    // Before `hands`, whose store waits for its thread when it is dropped, which must not wait for
-    // these to be taken.
+    // Declared before `effects`: dropping that joins the store's thread, which must not block on
+    // this channel.
     answers: mpsc::Receiver<Answer>,
-    hands: Hands,
+    effects: Effects,
     ends: Ends,
     inbox: Inbox,
     alarm: Alarm,
@@ -78,7 +78,7 @@ pub(super) struct Driver {
 impl Driver {
     pub(super) fn new(
         node: Node,
-        hands: Hands,
+        effects: Effects,
         answers: mpsc::Receiver<Answer>,
         ends: Ends,
         inbox: Inbox,
@@ -88,7 +88,7 @@ impl Driver {
         Driver {
             node,
             answers,
-            hands,
+            effects,
             ends,
             inbox,
             alarm,
@@ -100,7 +100,7 @@ impl Driver {
 
     /// Runs until it was asked to stop and the network has stopped.
     pub(super) async fn run(mut self) -> Result<(), DriverError> {
-        self.settle();
+        self.run_effects();
         loop {
             self.publish();
             let due = self.node.poll_timeout().map(|(at, _)| at);
@@ -108,7 +108,7 @@ impl Driver {
             let Some(woken) = self.wait().await? else { break };
             self.note_clocks(due);
             self.turn(woken);
-            self.tell_asker(false);
+            self.answer_stop(false);
         }
         if self.leaving.is_none() {
             return Err(DriverError::NetworkGone);
@@ -117,17 +117,16 @@ impl Driver {
         Ok(())
     }
 
-    /// What comes next; none when the network has stopped.
+    /// Waits for the next event; `None` when the network has stopped.
     async fn wait(&mut self) -> Result<Option<Woken>, DriverError> {
         let Driver { alarm, answers, inbox, ends, leaving, .. } = self;
-        let patience = async {
-            match leaving.as_mut().filter(|leaving| leaving.asker.is_some()) {
-                Some(leaving) => leaving.patience.as_mut().await,
+        let last_writes = async {
+            match leaving.as_mut().filter(|leaving| leaving.caller.is_some()) {
+                Some(leaving) => leaving.last_writes.as_mut().await,
                 None => std::future::pending().await,
             }
         };
-        // In this order because others wait for what comes first. Nothing starves: `turn` looks at
-        // all of them.
+        // In order of urgency. No kind starves, because `turn` polls all of them.
         let woken = tokio::select! {
             biased;
             rung = alarm.rings() => {
@@ -137,16 +136,16 @@ impl Driver {
             Some(answer) = answers.recv() => Some(Woken::Store(answer)),
             input = inbox.urgent.recv() => input.map(Woken::Urgent),
             Some(request) = ends.requests.recv() => Some(Woken::Request(request)),
-            Some(happened) = ends.happened.recv() => Some(Woken::Happened(happened)),
+            Some(notice) = ends.notices.recv() => Some(Woken::Notice(notice)),
             input = inbox.gossip.recv() => input.map(Woken::Later),
             input = inbox.bulk.recv() => input.map(Woken::Later),
-            () = patience => Some(Woken::Impatient),
+            () = last_writes => Some(Woken::WritesLate),
         };
         Ok(woken)
     }
 
-    /// Tells the core how late it is called, before anything else: it must not take its own absence
-    /// for somebody else's.
+    /// Tells the core how late it is called before any other input, so that it does not take its
+    /// own delay for that of another node.
     fn note_clocks(&mut self, due: Option<Time>) {
         let now = clock::now();
         let late = due.map_or(Duration::ZERO, |due| now.since(due));
@@ -159,25 +158,26 @@ impl Driver {
         }
     }
 
-    /// Takes what woke the loop, all that is urgent, some of everything else, and what is due.
+    /// Handles what woke the loop, all urgent inputs, some of the others, and the timers that are
+    /// due.
     fn turn(&mut self, woken: Woken) {
         match woken {
-            // What is due is looked at below.
+            // Timers that are due are handled below.
             Woken::Timer => {}
             Woken::Store(answer) => self.on_store(answer),
             Woken::Urgent(input) => self.handle(input),
             Woken::Later(input) => self.handle_later(input),
-            Woken::Happened(happened) => self.handle(happened.into()),
+            Woken::Notice(notice) => self.handle(notice.into()),
             Woken::Request(request) => self.on_request(request),
-            Woken::Impatient => {
+            Woken::WritesLate => {
                 tracing::warn!(
                     "the disk is slow; what it has not written by now was not acknowledged either"
                 );
-                self.tell_asker(true);
+                self.answer_stop(true);
             }
         }
         self.handle_urgent();
-        for _ in 0..A_TURN {
+        for _ in 0..PER_TURN {
             let mut idle = true;
             if let Ok(answer) = self.answers.try_recv() {
                 idle = false;
@@ -187,9 +187,9 @@ impl Driver {
                 idle = false;
                 self.on_request(request);
             }
-            if let Ok(happened) = self.ends.happened.try_recv() {
+            if let Ok(notice) = self.ends.notices.try_recv() {
                 idle = false;
-                self.handle(happened.into());
+                self.handle(notice.into());
             }
             for input in
                 [self.inbox.gossip.try_recv(), self.inbox.bulk.try_recv()].into_iter().flatten()
@@ -204,11 +204,11 @@ impl Driver {
         let now = clock::now();
         if self.node.poll_timeout().is_some_and(|(at, _)| at <= now) {
             self.node.handle_timeout(now);
-            self.settle();
+            self.run_effects();
         }
     }
 
-    /// All that was urgent when this began.
+    /// Handles the inputs that are in the urgent inbox when this begins.
     fn handle_urgent(&mut self) {
         for _ in 0..self.inbox.urgent.len() {
             let Ok(input) = self.inbox.urgent.try_recv() else { return };
@@ -216,8 +216,8 @@ impl Driver {
         }
     }
 
-    /// Gossip or bulk. The news of the link it came by may still lie in the urgent inbox, and comes
-    /// first.
+    /// Handles gossip or bulk after the urgent inbox, which may hold the link-up of the peer that
+    /// sent it.
     fn handle_later(&mut self, input: Input) {
         self.handle_urgent();
         self.handle(input);
@@ -225,14 +225,14 @@ impl Driver {
 
     fn handle(&mut self, input: Input) {
         self.node.handle(clock::now(), input);
-        self.settle();
+        self.run_effects();
     }
 
-    /// Carries out what the node asks for, until it asks for nothing more.
-    fn settle(&mut self) {
+    /// Runs the node's effects until it has no more.
+    fn run_effects(&mut self) {
         loop {
-            self.hands.take(&mut self.node);
-            match self.hands.back() {
+            self.effects.take(&mut self.node);
+            match self.effects.next_input() {
                 Some(input) => self.node.handle(clock::now(), input),
                 None => return,
             }
@@ -240,10 +240,10 @@ impl Driver {
     }
 
     fn on_store(&mut self, answer: Answer) {
-        if let Some((input, took)) = self.hands.on_store(answer) {
+        if let Some((input, took)) = self.effects.on_store(answer) {
             if took > LATE {
-                // A flash that stalls stalls the whole device: others may look late for the same
-                // reason.
+                // A flash that stalls delays the whole device, so other nodes may look late for the
+                // same reason.
                 self.handle(Input::Lag(took));
             }
             self.handle(input);
@@ -253,30 +253,30 @@ impl Driver {
     fn on_request(&mut self, request: Request) {
         match request {
             Request::Command { command, reply } => {
-                if let Some(request) = self.hands.expect(reply) {
+                if let Some(request) = self.effects.expect(reply) {
                     self.handle(Input::Command { request, command: *command });
                 }
             }
             Request::Query(look) => look(&self.node),
             Request::Stop { back_in, done } => {
-                let patience = Box::pin(tokio::time::sleep(LAST_WRITES));
-                self.leaving = Some(Leaving { asker: Some(done), patience });
+                let last_writes = Box::pin(tokio::time::sleep(LAST_WRITES));
+                self.leaving = Some(Leaving { caller: Some(done), last_writes });
                 self.handle(Input::Goodbye { back_in });
             }
         }
     }
 
-    /// Tells who asked for a stop that all is written, once it is, or that it waited long enough.
-    fn tell_asker(&mut self, anyway: bool) {
-        if (anyway || self.hands.is_settled())
-            && let Some(asker) = self.leaving.as_mut().and_then(|leaving| leaving.asker.take())
+    /// Answers the caller of the stop once all writes are on disk, or `anyway`.
+    fn answer_stop(&mut self, anyway: bool) {
+        if (anyway || self.effects.is_flushed())
+            && let Some(caller) = self.leaving.as_mut().and_then(|leaving| leaving.caller.take())
         {
-            // The asker may have given up.
-            let _ = asker.send(());
+            // The caller may have given up.
+            let _ = caller.send(());
         }
     }
 
-    /// Shows what changed, once a turn.
+    /// Publishes changed routes and the version of the views, once a turn.
     fn publish(&mut self) {
         let (version, routes) = self.node.routes();
         if self.routes != Some(version) {
@@ -287,24 +287,24 @@ impl Driver {
         self.ends.changes.send_if_modified(|seen| std::mem::replace(seen, views) != views);
     }
 
-    /// Writes what is left.
+    /// Waits for the last writes.
     async fn close(self) {
-        let Driver { answers, hands, .. } = self;
-        // The store's thread must not wait for somebody to take its last answers.
+        let Driver { answers, effects, .. } = self;
+        // The store's thread must not block on answers that are not taken any more.
         drop(answers);
         // Closing waits for the disk.
-        if tokio::task::spawn_blocking(move || drop(hands)).await.is_err() {
+        if tokio::task::spawn_blocking(move || drop(effects)).await.is_err() {
             tracing::error!("the store could not be closed");
         }
     }
 }
 
-impl From<Happened> for Input {
-    fn from(happened: Happened) -> Input {
-        match happened {
-            Happened::Report(report) => Input::Report(report),
-            Happened::Facts(facts) => Input::Facts(facts),
-            Happened::Fetched { digest, outcome } => Input::Fetched { digest, outcome },
+impl From<Notice> for Input {
+    fn from(notice: Notice) -> Input {
+        match notice {
+            Notice::Report(report) => Input::Report(report),
+            Notice::Facts(facts) => Input::Facts(facts),
+            Notice::Fetched { digest, outcome } => Input::Fetched { digest, outcome },
         }
     }
 }

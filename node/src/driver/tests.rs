@@ -1,5 +1,5 @@
-//! The real core over real sockets and a real store. Only the runtime is fake: it starts whatever
-//! it is told to at once.
+//! The real core over real sockets and a real store. Only the runtime and the transfer are fake:
+//! they succeed at once.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -57,10 +57,10 @@ fn name() -> WorkloadName {
     "web".parse().unwrap()
 }
 
-/// A runtime and a transfer that do at once what they are asked.
-struct Willing(DriverHandle);
+/// A runtime and a transfer that succeed at once.
+struct Immediate(DriverHandle);
 
-impl Orders for Willing {
+impl Orders for Immediate {
     fn order(&mut self, order: Order) {
         let report = match order {
             Order::Run { replica, generation, .. } => {
@@ -73,14 +73,14 @@ impl Orders for Willing {
     }
 }
 
-impl Fetches for Willing {
+impl Fetches for Immediate {
     fn fetch(&mut self, artifact: Artifact, _: RuntimeKind, _: Vec<NodeId>) {
         let driver = self.0.clone();
         tokio::spawn(async move { driver.fetched(artifact.digest, FetchOutcome::Ready).await });
     }
 }
 
-struct Body {
+struct Daemon {
     driver: DriverHandle,
     running: JoinHandle<Result<(), DriverError>>,
     network: Network,
@@ -88,8 +88,8 @@ struct Body {
     id: NodeId,
 }
 
-/// Starts a node in `folder`, anew or again.
-async fn start(folder: &Path, number: u8, seeds: &[SocketAddr]) -> Body {
+/// Starts a node in `folder`, with the identity that is there or a new one.
+async fn start(folder: &Path, number: u8, seeds: &[SocketAddr]) -> Daemon {
     start_with(folder, number, seeds, |store| store).await
 }
 
@@ -98,7 +98,7 @@ async fn start_with(
     number: u8,
     seeds: &[SocketAddr],
     alter: impl FnOnce(Store) -> Store,
-) -> Body {
+) -> Daemon {
     let (identity, store, mut saved) = match Identity::load(folder).unwrap() {
         Some(identity) => {
             let (store, saved) = Store::open(folder, identity.cluster(), identity.node()).unwrap();
@@ -134,16 +134,16 @@ async fn start_with(
         store: alter(store),
         network,
         inbox,
-        orders: Box::new(Willing(driver.clone())),
-        fetches: Box::new(Willing(driver.clone())),
+        orders: Box::new(Immediate(driver.clone())),
+        fetches: Box::new(Immediate(driver.clone())),
     };
     let network = parts.network.clone();
     let running = idle.start(parts).unwrap();
-    Body { driver, running, network, address, id }
+    Daemon { driver, running, network, address, id }
 }
 
-impl Body {
-    /// Waits until a look at the node shows something.
+impl Daemon {
+    /// Waits until `look` returns a value.
     async fn until<T: Send + 'static>(
         &self,
         what: &str,
@@ -180,7 +180,7 @@ impl Body {
         .await;
     }
 
-    /// The nodes with a healthy replica of `web`, once there are so many healthy ones.
+    /// The nodes with a healthy replica of `web`, once `replicas` are healthy.
     async fn healthy(&self, replicas: u32) -> Vec<String> {
         self.until("healthy", move |node| {
             let web = node.workload(&name()).filter(|web| web.healthy == replicas)?;
@@ -217,7 +217,7 @@ impl Body {
         self.driver.command(Command::Submit { change: change.raw() }).await.unwrap()
     }
 
-    /// As SIGTERM does. Between the two steps the daemon lets requests end.
+    /// Stops as SIGTERM does. Between the two steps the daemon lets requests end.
     async fn stop(self, back_in: Duration) {
         self.driver.stop(back_in).await;
         assert!(self.driver.query(|_| ()).await.is_ok(), "it goes on until the network is stopped");
@@ -225,7 +225,7 @@ impl Body {
         assert!(self.running.await.unwrap().is_ok());
     }
 
-    /// As kill -9 looks to the others: nothing is said any more.
+    /// Looks like `kill -9` to the other nodes: this one falls silent.
     async fn kill(self) {
         self.running.abort();
         drop(self.network);
@@ -233,8 +233,10 @@ impl Body {
     }
 }
 
+/// A node is killed after it acknowledged a change, and starts again without any peer: it has the
+/// change, a higher incarnation, and runs the replica.
 #[tokio::test]
-async fn what_was_accepted_is_there_after_a_kill() {
+async fn accepted_change_survives_a_kill() {
     let folder = TempDir::new().unwrap();
     let one = start(folder.path(), 1, &[]).await;
     one.ready(1).await;
@@ -243,7 +245,7 @@ async fn what_was_accepted_is_there_after_a_kill() {
     let incarnation = one.driver.query(|node| node.nodes()[0].incarnation).await.unwrap();
     one.kill().await;
     let again = start(folder.path(), 1, &[]).await;
-    // With nobody to talk to, it runs what it claims.
+    // Without any peer the node runs what it claims.
     again.healthy(1).await;
     again
         .until("a higher incarnation", move |node| {
@@ -253,8 +255,10 @@ async fn what_was_accepted_is_there_after_a_kill() {
     again.stop(Duration::from_secs(1)).await;
 }
 
+/// Of three nodes with two replicas one is killed, then another: each time the survivors run both
+/// replicas, and the last one takes writes.
 #[tokio::test]
-async fn three_nodes_share_the_work_and_the_survivors_take_over() {
+async fn survivors_take_over_replicas_of_killed_nodes() {
     let folders = [TempDir::new().unwrap(), TempDir::new().unwrap(), TempDir::new().unwrap()];
     let first = start(folders[0].path(), 1, &[]).await;
     let mut nodes = Vec::new();
@@ -293,7 +297,7 @@ async fn three_nodes_share_the_work_and_the_survivors_take_over() {
         .await;
     }
     assert!(dead.contains(&id));
-    // And then one alone.
+    // Then a single node is left.
     nodes.remove(0).kill().await;
     nodes[0].healthy(2).await;
     assert!(
@@ -303,8 +307,10 @@ async fn three_nodes_share_the_work_and_the_survivors_take_over() {
     nodes[0].healthy(3).await;
 }
 
+/// A node that stops in order tells its peers when it expects to be back, so they show `back-by`
+/// instead of `down`. Its own handle then refuses requests.
 #[tokio::test]
-async fn a_stop_is_announced_and_not_taken_for_death() {
+async fn stopping_node_is_back_by_and_not_down() {
     let folders = [TempDir::new().unwrap(), TempDir::new().unwrap()];
     let one = start(folders[0].path(), 1, &[]).await;
     let two = start(folders[1].path(), 2, &[one.address]).await;
@@ -327,8 +333,10 @@ async fn a_stop_is_announced_and_not_taken_for_death() {
     );
 }
 
+/// The disk fails while changes are published: the node refuses the change and all later ones, says
+/// why, and has after a restart just what it acknowledged.
 #[tokio::test]
-async fn a_disk_that_fails_makes_the_node_read_only_and_nothing_is_acknowledged() {
+async fn failed_disk_makes_the_node_read_only() {
     let folder = TempDir::new().unwrap();
     let one = start(folder.path(), 1, &[]).await;
     one.ready(1).await;
@@ -350,7 +358,7 @@ async fn a_disk_that_fails_makes_the_node_read_only_and_nothing_is_acknowledged(
     assert!(why.contains("state.redb"), "{why}");
     assert!(matches!(one.publish(web(1)).await, Reply::Refused(Refusal::ReadOnly(_))));
     one.kill().await;
-    // What was acknowledged is there; what was refused is not.
+    // Acknowledged changes are on disk, refused ones are not.
     let again = start(folder.path(), 1, &[]).await;
     let found = again
         .driver
@@ -362,7 +370,7 @@ async fn a_disk_that_fails_makes_the_node_read_only_and_nothing_is_acknowledged(
 
 /// A node whose disk had room again took no writes until it was restarted.
 #[tokio::test]
-async fn disk_that_is_mended_takes_changes_without_a_restart() {
+async fn mended_disk_takes_changes_without_a_restart() {
     let folder = TempDir::new().unwrap();
     let one = start(folder.path(), 1, &[]).await;
     one.ready(1).await;
@@ -388,8 +396,9 @@ async fn disk_that_is_mended_takes_changes_without_a_restart() {
     assert_eq!(again.driver.query(desired).await.unwrap(), 40);
 }
 
+/// Events are numbered without a gap, and the counters of network and store are merged.
 #[tokio::test]
-async fn what_happens_is_told_in_order_and_counted() {
+async fn events_are_in_order_and_counters_count() {
     let folder = TempDir::new().unwrap();
     let one = start(folder.path(), 1, &[]).await;
     one.ready(1).await;

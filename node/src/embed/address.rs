@@ -1,8 +1,8 @@
-//! `host:port` as people write it, and multiaddrs as the mesh does.
+//! Socket addresses as people write them, and multiaddrs as the mesh does.
 
 use std::net::{IpAddr, SocketAddr};
 
-/// `/ip4/10.0.0.5/tcp/7700`.
+/// The multiaddr of a TCP address, as in `/ip4/10.0.0.5/tcp/7700`.
 pub(super) fn multiaddr(address: &SocketAddr) -> String {
     let family = match address.ip() {
         IpAddr::V4(_) => "ip4",
@@ -11,7 +11,7 @@ pub(super) fn multiaddr(address: &SocketAddr) -> String {
     format!("/{family}/{}/tcp/{}", address.ip(), address.port())
 }
 
-/// The address in a multiaddr of IP and TCP; none in any other.
+/// The address of an `/ip4` or `/ip6` multiaddr with TCP; `None` for any other.
 pub(super) fn socket(multiaddr: &str) -> Option<SocketAddr> {
     let mut parts = multiaddr.strip_prefix('/')?.split('/');
     let ip: IpAddr = match (parts.next()?, parts.next()?) {
@@ -24,8 +24,8 @@ pub(super) fn socket(multiaddr: &str) -> Option<SocketAddr> {
     }
 }
 
-/// Seeds given as `host:port`, as the core takes them: multiaddrs, but for names, which are looked
-/// up each time they are dialled.
+/// Seeds given as `host:port`, in the core's form: addresses become multiaddrs; names stay, since
+/// they are looked up at each dial.
 pub(super) fn seeds(given: &[String]) -> Vec<String> {
     given
         .iter()
@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_forms_say_the_same() {
+    fn multiaddr_and_socket_address_convert_both_ways() {
         for text in ["10.0.0.5:7700", "[::1]:7"] {
             let address: SocketAddr = text.parse().unwrap();
             assert_eq!(socket(&multiaddr(&address)), Some(address));
@@ -48,8 +48,9 @@ mod tests {
         assert_eq!(socket("10.0.0.5:1"), None);
     }
 
+    /// The address behind a name may change, so only literal addresses are converted.
     #[test]
-    fn a_seed_given_by_name_keeps_its_name() {
+    fn seed_given_by_name_keeps_its_name() {
         let given = [
             "127.0.0.1:7700".to_owned(),
             "[::1]:9".to_owned(),

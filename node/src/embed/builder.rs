@@ -1,4 +1,4 @@
-//! How a node is started.
+//! The settings of a node, and its start.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -8,8 +8,8 @@ use shoal_protocol::trust::JoinLine;
 use tokio::net::{TcpListener, TcpSocket};
 use tracing::warn;
 
-use super::found::{Found, find};
-use super::running::{self, Doors};
+use super::loaded_identity::{LoadedIdentity, load_or_create};
+use super::running::{self, Listeners};
 use super::{Node, StartError};
 use crate::config::{self, Config};
 use crate::network::{self, Network, NetworkConfig, NetworkError};
@@ -18,12 +18,12 @@ use crate::store::Lock;
 
 /// The API's socket in the state folder.
 const SOCKET_FILE: &str = "api.sock";
-/// Where the operator's key is kept when nobody says otherwise and a cluster is made.
+/// The operator's folder in the state folder, where no other is set.
 const OPERATOR_FOLDER: &str = "operator";
-/// The ports that were taken when any free one was asked for.
+/// Ports of the last start, for addresses with port 0.
 const PORTS_FILE: &str = "ports.json";
 
-/// Settings of a node. What is not set here is what it was when the node ran last in this state
+/// Settings of a node. A setting that is not given has its value of the last start in this state
 /// folder, or the default.
 #[derive(Default)]
 pub struct Builder {
@@ -44,14 +44,13 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// The folder for all that the node must not forget, made when it is missing. Default: as
-    /// `shoal up`'s.
+    /// The state folder, made when it is missing. Default: as `shoal up`'s.
     pub fn state(mut self, folder: impl AsRef<Path>) -> Self {
         self.state = Some(folder.as_ref().to_owned());
         self
     }
 
-    /// Where the API's unix socket shall be. Default: `api.sock` in the state folder.
+    /// The path of the API's unix socket. Default: `api.sock` in the state folder.
     pub fn socket(mut self, path: impl AsRef<Path>) -> Self {
         self.socket = Some(path.as_ref().to_owned());
         self
@@ -64,20 +63,20 @@ impl Builder {
         self
     }
 
-    /// The operator that signs what this program publishes, where it does not lie in a folder.
+    /// The operator that signs what this program publishes, where its key is not in a folder.
     pub fn operator(mut self, operator: Operator) -> Self {
         self.operator = Some(operator);
         self
     }
 
-    /// The line that another node's [`Node::join_line`] gave. Without one the first start makes a
+    /// The line that another node's [`Node::join_line`] gave. Without one the first start creates a
     /// cluster.
     pub fn join(mut self, line: impl Into<String>) -> Self {
         self.join = Some(line.into());
         self
     }
 
-    /// What people call this device. Default: the host's name.
+    /// The device's name for people. Default: the host's name.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
@@ -95,13 +94,13 @@ impl Builder {
         self
     }
 
-    /// Where others shall be told to reach this node. Default: the addresses of its interfaces.
+    /// The addresses that other nodes dial. Default: the addresses of its interfaces.
     pub fn advertise(mut self, addresses: impl IntoIterator<Item = SocketAddr>) -> Self {
         self.advertise.extend(addresses);
         self
     }
 
-    /// Whether members look for one another on the local network (mDNS). Default: yes.
+    /// Whether members find one another on the local network (mDNS). Default: yes.
     pub fn mdns(mut self, on: bool) -> Self {
         self.mdns = Some(on);
         self
@@ -131,8 +130,8 @@ impl Builder {
         self
     }
 
-    /// A program that calls [`super::init`] first thing in its `main`, where this one cannot: it
-    /// compiles components.
+    /// A program that calls [`super::init`] first thing in its `main`, where this program cannot:
+    /// it compiles components.
     pub fn compiler(mut self, program: impl AsRef<Path>) -> Self {
         self.compiler = Some(program.as_ref().to_owned());
         self
@@ -149,35 +148,42 @@ impl Builder {
         let socket = absolute(self.socket.take().unwrap_or_else(|| state.join(SOCKET_FILE)))?;
         let operators = self.operators.take().unwrap_or_else(|| state.join(OPERATOR_FOLDER));
 
-        // Ports before files: what fails most often leaves nothing behind. The mesh listens only
-        // once the node knows who it is.
+        // Ports before files: the most common failures leave no files behind. The mesh listens only
+        // once the identity is loaded.
         let ports = Ports::load(&state);
         let http = bind_http(config.http, ports.http).await?;
         check_mesh(config.listen).await?;
-        let found = {
+        let loaded = {
             let (state, operators, line) = (state.clone(), operators.clone(), line);
-            blocking(move || find(&state, &operators, line.as_ref())).await?
+            blocking(move || load_or_create(&state, &operators, line.as_ref())).await?
         };
-        let (network, inbox) = bind_mesh(&found, &config, ports.mesh).await?;
+        let (network, inbox) = bind_mesh(&loaded, &config, ports.mesh).await?;
         let http_address = http
             .local_addr()
             .map_err(|source| StartError::Http { address: config.http, source })?;
         Ports { mesh: network.listening().port(), http: http_address.port() }.save(&state, &config);
         config.save(&state)?;
 
-        let operator = match (self.operator.take(), &found.operator) {
+        let operator = match (self.operator.take(), &loaded.operator) {
             (Some(given), _) => Ok(given),
             (None, Some(made)) => Ok(made.clone()),
             (None, None) => Operator::load(&operators),
         };
-        let operator = operator.and_then(|operator| of_this_cluster(operator, &found, &operators));
-        let doors = Doors { http, http_address, network, inbox, socket: socket.clone() };
-        let (name, id, founded) = (config.node_name()?, found.identity.node(), found.founded);
-        let mesh = doors.network.listening();
+        let operator = operator.and_then(|operator| of_this_cluster(operator, &loaded, &operators));
+        let listeners = Listeners { http, http_address, network, inbox, socket: socket.clone() };
+        let (name, id, founded) = (config.node_name()?, loaded.identity.node(), loaded.founded);
+        let mesh = listeners.network.listening();
         let compiler = self.compiler.take();
-        let running =
-            running::start(running::Plan { state, lock, config, facts, found, doors, compiler })
-                .await?;
+        let running = running::start(running::Plan {
+            state,
+            lock,
+            config,
+            facts,
+            loaded,
+            listeners,
+            compiler,
+        })
+        .await?;
         Ok(Node {
             id,
             name,
@@ -191,7 +197,7 @@ impl Builder {
         })
     }
 
-    /// What stands in the state folder, and what was set here above it.
+    /// The saved configuration with the settings of this builder on top.
     fn config(&mut self, state: &Path, line: Option<&JoinLine>) -> Result<Config, StartError> {
         let mut config = Config::load(state)?;
         config.name = self.name.take().or(config.name);
@@ -214,7 +220,7 @@ impl Builder {
     }
 }
 
-/// So that what is shown can be used from any folder, and the host program may change its own.
+/// Makes a path absolute, so that it stays valid when the host program changes its folder.
 fn absolute(path: PathBuf) -> Result<PathBuf, StartError> {
     std::path::absolute(&path)
         .map_err(|source| StartError::System { doing: "the current folder's name", source })
@@ -222,18 +228,18 @@ fn absolute(path: PathBuf) -> Result<PathBuf, StartError> {
 
 fn of_this_cluster(
     operator: Operator,
-    found: &Found,
+    loaded: &LoadedIdentity,
     folder: &Path,
 ) -> Result<Operator, OperatorError> {
     let other = operator.cluster();
-    if other == found.identity.cluster() {
+    if other == loaded.identity.cluster() {
         return Ok(operator);
     }
     Err(OperatorError::OtherCluster { file: folder.join(crate::publish::OPERATOR_FILE), other })
 }
 
-/// Where the address is not there yet, the port opens when it comes: a device may boot before its
-/// network.
+/// Binds the HTTP port. An address that the device does not have yet is bound all the same: a
+/// device may boot before its network.
 async fn bind_http(wanted: SocketAddr, last: u16) -> Result<TcpListener, StartError> {
     if wanted.port() == 0
         && last != 0
@@ -258,9 +264,9 @@ async fn bind_http(wanted: SocketAddr, last: u16) -> Result<TcpListener, StartEr
     })
 }
 
-/// Linux lets a socket listen at an address that is yet to come.
+/// Linux lets a socket listen at an address that the device does not have yet.
 fn bind_before_its_address(address: SocketAddr) -> std::io::Result<TcpListener> {
-    /// Connections that may wait to be taken, as the standard library has it.
+    /// Connections that may wait to be accepted, as in the standard library.
     const BACKLOG: u32 = 1024;
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     if address.is_ipv4() {
@@ -273,8 +279,8 @@ fn bind_before_its_address(address: SocketAddr) -> std::io::Result<TcpListener> 
     socket.listen(BACKLOG)
 }
 
-/// A port that another program has is told before anything is written; an address that is not there
-/// is waited for.
+/// Fails for a port that another program has, before any file is written. An address that the
+/// device does not have yet is no error.
 async fn check_mesh(address: SocketAddr) -> Result<(), StartError> {
     match TcpListener::bind(address).await {
         Err(source) if source.kind() != std::io::ErrorKind::AddrNotAvailable => {
@@ -285,11 +291,11 @@ async fn check_mesh(address: SocketAddr) -> Result<(), StartError> {
 }
 
 async fn bind_mesh(
-    found: &Found,
+    loaded: &LoadedIdentity,
     config: &Config,
     last: u16,
 ) -> Result<(Network, network::Inbox), StartError> {
-    let (identity, wanted, advertise) = (&found.identity, config.listen, &config.advertise);
+    let (identity, wanted, advertise) = (&loaded.identity, config.listen, &config.advertise);
     let mdns = config.mdns;
     let config = |listen| NetworkConfig {
         advertise: advertise.clone(),
@@ -313,7 +319,7 @@ fn refused(address: SocketAddr, source: std::io::Error) -> NetworkError {
     }
 }
 
-/// The ports of the last start, so that a node that may take any stays where others know it.
+/// The ports of the last start, so that a node with port 0 keeps the ports that others know.
 #[derive(Default, serde::Serialize, serde::Deserialize)]
 #[serde(default)]
 struct Ports {
@@ -322,7 +328,8 @@ struct Ports {
 }
 
 impl Ports {
-    /// None when there are none: it is a convenience, and no reason not to start.
+    /// The defaults when the file is missing or damaged: it is a convenience, and no reason not to
+    /// start.
     fn load(state: &Path) -> Ports {
         let text = files::read(&state.join(PORTS_FILE)).ok().flatten().unwrap_or_default();
         serde_json::from_str(&text).unwrap_or_default()
@@ -355,8 +362,8 @@ mod tests {
     /// A device boots before its network: the daemon did not start, and served nothing of what it
     /// claims.
     #[tokio::test]
-    async fn an_address_that_is_yet_to_come_stops_no_start() {
-        // Of the block for documentation: no device has it.
+    async fn missing_address_does_not_stop_the_start() {
+        // An address reserved for documentation: no device has it.
         let missing: SocketAddr = "192.0.2.1:0".parse().unwrap();
         let http = bind_http(missing, 0).await.unwrap().local_addr().unwrap();
         assert!(http.ip() == missing.ip() && http.port() != 0);
@@ -368,8 +375,9 @@ mod tests {
         check_mesh(missing).await.unwrap();
     }
 
+    /// A port of another program is named before any file is written.
     #[tokio::test]
-    async fn a_port_of_another_program_stops_the_start() {
+    async fn taken_port_stops_the_start() {
         let other = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let taken = other.local_addr().unwrap();
         let error = check_mesh(taken).await.unwrap_err().to_string();

@@ -1,4 +1,4 @@
-//! Why a node does not start. Nothing was changed, unless it says so.
+//! Errors of a node's start. The state is unchanged unless the message says otherwise.
 
 use std::io;
 use std::net::SocketAddr;
@@ -52,7 +52,7 @@ pub enum StartError {
 }
 
 impl StartError {
-    /// What a person can do about it, where the sentence does not say.
+    /// Advice for the user, where the message has none.
     pub fn hint(&self) -> Option<String> {
         match self {
             StartError::Config(error) => error.hint(),
@@ -79,7 +79,7 @@ impl StartError {
         }
     }
 
-    /// Whether what was asked for is wrong, and not the device.
+    /// Whether the settings are wrong, and not the device.
     pub fn is_usage(&self) -> bool {
         matches!(self, StartError::Join(_) | StartError::Config(_))
     }

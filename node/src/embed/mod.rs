@@ -1,8 +1,9 @@
-//! A node inside a program: what `shoal up` runs, for whoever wants it in a process of their own.
+//! A node inside a program: the same that `shoal up` runs, for programs that embed it.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-//! let node = shoal::Node::builder().state("/var/lib/gateway/shoal").name("gateway-7").start().await?;
+//! let builder = shoal::Node::builder().state("/var/lib/gateway/shoal").name("gateway-7");
+//! let node = builder.start().await?;
 //! node.publish(shoal::Workload::wasm("hello", "hello.wasm")?.replicas(2)).await?;
 //! println!("join with: {}", node.join_line()?);
 //! node.stop().await;
@@ -16,7 +17,7 @@
 mod address;
 mod builder;
 mod error;
-mod found;
+mod loaded_identity;
 mod node;
 mod running;
 
@@ -27,8 +28,8 @@ pub use builder::Builder;
 pub use error::StartError;
 pub use node::{Node, NodeDoor};
 
-/// How soon a node that stops by a signal hopes to be back. A service manager restarts in a second
-/// or two; for what takes longer its replicas move.
+/// How soon a node that stops by a signal expects to be back. A service manager restarts in a
+/// second or two; for longer absences its replicas move.
 pub const BACK_IN: Duration = Duration::from_secs(10);
 
 /// Threads of the event loop. Guests compute on threads of their own; what is left is small, and
@@ -39,13 +40,13 @@ const BLOCKING: usize = 8;
 /// Stacks are touched to some tens of KiB; the rest is address space.
 const STACK: usize = 1024 * 1024;
 
-/// To be called first thing in `main`. In a process that was started to compile a component it does
-/// that and does not return.
+/// Call it first thing in `main`. In a process that was started to compile a component it does that
+/// and does not return.
 pub fn init() {
     shoal_runtimes::wasm::compiler_entry();
 }
 
-/// An event loop that is sparing with memory. Any other multi-threaded one of tokio will do.
+/// An event loop that is sparing with memory. Any other multi-threaded tokio runtime will do.
 pub fn event_loop() -> io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(THREADS)

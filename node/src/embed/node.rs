@@ -1,4 +1,4 @@
-//! The running node, as the program that holds it sees it.
+//! The running node, for the program that embeds it.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -30,17 +30,17 @@ pub struct Node {
 }
 
 impl Node {
-    /// How a node is started.
+    /// The settings of a node to start.
     pub fn builder() -> Builder {
         Builder::default()
     }
 
-    /// Its id: its public key.
+    /// The node's id: its public key.
     pub fn id(&self) -> NodeId {
         self.id
     }
 
-    /// What people call it.
+    /// The node's name for people.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -60,7 +60,7 @@ impl Node {
         &self.socket
     }
 
-    /// Whether this start made the cluster.
+    /// Whether this start created the cluster.
     pub fn founded(&self) -> bool {
         self.founded
     }
@@ -96,13 +96,13 @@ impl Node {
         self.service.workloads().await
     }
 
-    /// One workload.
+    /// The view of one workload; an error with the nearest name when there is none.
     pub async fn workload(&self, name: &WorkloadName) -> Result<WorkloadView, ApiError> {
         self.service.workload(name).await
     }
 
-    /// Waits until all replicas of a workload are healthy. Waits as long as it takes: put a
-    /// time-out around it.
+    /// Waits until all replicas of a workload are healthy. There is no limit: put a time-out around
+    /// it.
     pub async fn healthy(&self, name: &WorkloadName) -> Result<WorkloadView, ApiError> {
         self.service.healthy(name).await
     }
@@ -117,37 +117,38 @@ impl Node {
         self.service.status().await
     }
 
-    /// Why a replica is where it is.
+    /// How a replica was placed.
     pub async fn explain(&self, replica: &ReplicaName) -> Result<ExplainView, ApiError> {
         self.service.explain(replica).await
     }
 
-    /// What happened here since the start, the latest thousand, and what happens from now on. Ends
-    /// with the node.
+    /// The events of this node: the latest thousand since its start, then new ones. Ends with the
+    /// node.
     pub fn events(&self) -> impl Stream<Item = EventView> + Send + Unpin + 'static {
         self.service.events(0)
     }
 
-    /// Returns when a user has asked this node to stop, by `shoal down`. It is for the program to
-    /// do so.
+    /// Returns when a user has asked this node to stop, by `shoal down`. The program should then
+    /// call [`Node::stop_for`].
     pub async fn asked_to_stop(&self) {
         self.service.asked_to_stop().await;
     }
 
-    /// Returns why this node cannot go on, should that happen. What is left of it is to be stopped,
-    /// and started anew.
+    /// Waits for a failure that the node cannot survive, and returns the reason. The program should
+    /// then stop it, and may start it anew.
     pub async fn failed(&self) -> String {
         self.running.failed().await
     }
 
-    /// Stops in order: tells the others, lets requests and guests end, leaves everything on disk.
-    /// The node hopes to be back soon, so its replicas are left in place for [`super::BACK_IN`].
+    /// Stops in order: tells the other nodes, lets requests and guests end, writes all state to
+    /// disk. The node expects to be back soon, so its replicas stay in place for
+    /// [`super::BACK_IN`].
     pub async fn stop(self) {
         self.stop_for(super::BACK_IN).await;
     }
 
-    /// The same, hoping to be back in so long; zero: its replicas move at once. At most 30 seconds
-    /// are honoured by the others.
+    /// Stops in order and expects to be back in `back_in`; with zero its replicas move at once.
+    /// Other nodes wait 30 seconds at most.
     pub async fn stop_for(self, back_in: Duration) {
         self.running.stop(back_in).await;
     }
@@ -157,7 +158,7 @@ impl Node {
     }
 }
 
-/// The way to this very node, without a socket.
+/// Publishes through this very node, without a socket.
 pub struct NodeDoor<'a>(&'a Service);
 
 impl Door for NodeDoor<'_> {

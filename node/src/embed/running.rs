@@ -1,7 +1,7 @@
-//! All parts of a running node, put together and taken apart in order.
+//! All parts of a running node: how they are started, and stopped in order.
 //!
-//! Each part is started with what it needs of the others; what needs one another in a circle has
-//! two ends, one of which is handed out before the other runs.
+//! Each part is started with what it needs of the others. Where two parts need one another, one of
+//! them has an end that exists before it runs.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -26,7 +26,7 @@ use tracing::{error, info, warn};
 
 use super::StartError;
 use super::address::{seeds, socket};
-use super::found::Found;
+use super::loaded_identity::LoadedIdentity;
 use crate::api::{About, Core, ForPeers, Service, Socket};
 use crate::config::Config;
 use crate::driver::{self, DriverError, DriverHandle};
@@ -37,11 +37,11 @@ use crate::network::{Inbox, Mesh, Network, Purpose, hop};
 use crate::store::Lock;
 use crate::transfer::{self, Transfer};
 
-/// How long all of an orderly stop may take; what hangs then is left to the kernel.
+/// Limit of an orderly stop; parts that hang then end with the process.
 const STOP_WITHIN: Duration = Duration::from_secs(20);
 
-/// What the world knocks at, bound.
-pub(super) struct Doors {
+/// The bound sockets of a node.
+pub(super) struct Listeners {
     pub http: TcpListener,
     pub http_address: SocketAddr,
     pub network: Network,
@@ -49,11 +49,11 @@ pub(super) struct Doors {
     pub socket: PathBuf,
 }
 
-/// The parts that run.
+/// The parts of a running node.
 pub(super) struct Running {
     service: Service,
     handle: DriverHandle,
-    /// Ends when the driver has; aborting it aborts the driver.
+    /// Supervises the driver: ends with it, and aborting this aborts the driver.
     driver: JoinHandle<()>,
     failure: watch::Receiver<Option<String>>,
     executor: Option<Executor>,
@@ -64,22 +64,22 @@ pub(super) struct Running {
     _lock: Lock,
 }
 
-/// What a node is put together from.
+/// The input of [`start`].
 pub(super) struct Plan {
     pub state: PathBuf,
     pub lock: Lock,
     pub config: Config,
     pub facts: Facts,
-    pub found: Found,
-    pub doors: Doors,
+    pub loaded: LoadedIdentity,
+    pub listeners: Listeners,
     pub compiler: Option<PathBuf>,
 }
 
-/// Puts a node together. When this returns, its API answers.
+/// Starts all parts. When this returns, the API answers.
 pub(super) async fn start(plan: Plan) -> Result<Running, StartError> {
-    let Plan { state, lock, config, facts, found, doors, compiler } = plan;
-    let Found { identity, store, saved, .. } = found;
-    let Doors { http, http_address, network, inbox, socket: socket_path } = doors;
+    let Plan { state, lock, config, facts, loaded, listeners, compiler } = plan;
+    let LoadedIdentity { identity, store, saved, .. } = loaded;
+    let Listeners { http, http_address, network, inbox, socket: socket_path } = listeners;
     let name = config.node_name()?;
     let api = Socket::bind(&socket_path)?;
     let artifacts = ArtifactStore::open(state.join("artifacts"), Limits::default()).await?;
@@ -141,7 +141,7 @@ pub(super) async fn start(plan: Plan) -> Result<Running, StartError> {
                 .addresses
                 .iter()
                 .filter_map(|text| socket(text))
-                .map(|found| found.to_string());
+                .map(|address| address.to_string());
             told.trouble.map_or_else(|| Ok(addresses.collect()), Err)
         }),
     };
@@ -156,7 +156,7 @@ pub(super) async fn start(plan: Plan) -> Result<Running, StartError> {
         down,
     );
     let ingress = Arc::new(Ingress::new(&name, core, runtime, peers));
-    // The ingress holds the driver's handle: it must not be held by it.
+    // A weak reference: the ingress holds the driver's handle, which must not hold the ingress.
     let counted = Arc::downgrade(&ingress);
     handle.count(Box::new(move |all| {
         counted.upgrade().into_iter().for_each(|ingress| ingress.report(all))
@@ -194,22 +194,22 @@ impl Running {
         self.service.clone()
     }
 
-    /// Returns why the node cannot go on, when it cannot.
+    /// Waits until the node cannot go on, and returns the reason.
     pub(super) async fn failed(&self) -> String {
         let mut failure = self.failure.clone();
         match failure.wait_for(Option::is_some).await {
             Ok(why) => why.clone().unwrap_or_default(),
-            // It ended as it was asked to.
+            // The driver ended in order.
             Err(_) => std::future::pending().await,
         }
     }
 
-    /// Takes the node apart: nobody comes in any more, the others are told, guests end, what waits
-    /// is written, links close.
+    /// Stops the node: closes the servers, tells the other nodes, ends guests, waits for pending
+    /// writes, closes links.
     pub(super) async fn stop(mut self, back_in: Duration) {
         let orderly = async {
             self.stop.cancel();
-            // The others are told while requests end: who would come next goes elsewhere.
+            // The other nodes are told while requests end, so that new requests go elsewhere.
             self.handle.stop(back_in).await;
             self.servers.wait().await;
             if let Some(executor) = self.executor.take() {
@@ -217,7 +217,7 @@ impl Running {
             }
             drop(self.transfer.take());
             self.network.stop().await;
-            // An error means that it was aborted.
+            // An error means that the driver was aborted.
             let _ = (&mut self.driver).await;
         };
         if timeout(STOP_WITHIN, orderly).await.is_err() {
@@ -226,7 +226,7 @@ impl Running {
     }
 }
 
-/// Aborts what it guards when it is dropped.
+/// Aborts the task when it is dropped.
 struct Aborting(JoinHandle<Result<(), DriverError>>);
 
 impl Drop for Aborting {
@@ -235,7 +235,7 @@ impl Drop for Aborting {
     }
 }
 
-/// Watches over the driver: why it ended, if nobody asked for it.
+/// Supervises the driver: the receiver gets the reason when it fails.
 fn supervised(
     driver: JoinHandle<Result<(), DriverError>>,
 ) -> (JoinHandle<()>, watch::Receiver<Option<String>>) {
@@ -262,7 +262,7 @@ impl Drop for Running {
     }
 }
 
-/// Writes what happens into the log, for who reads the daemon's standard error.
+/// Writes events into the log, for readers of the daemon's standard error.
 async fn log_events(service: Service, stop: CancellationToken) {
     let mut events = service.events(0);
     loop {
@@ -272,10 +272,10 @@ async fn log_events(service: Service, stop: CancellationToken) {
         };
         let Some(event) = event else { return };
         let EventView { level, kind, subject, node, message, .. } = event;
-        let whom = subject.or(node).map(|whom| format!("{whom}: ")).unwrap_or_default();
+        let subject = subject.or(node).map(|it| format!("{it}: ")).unwrap_or_default();
         match level.as_str() {
-            "info" => info!(target: "shoal", "{whom}{message} ({kind})"),
-            _ => warn!(target: "shoal", "{whom}{message} ({kind})"),
+            "info" => info!(target: "shoal", "{subject}{message} ({kind})"),
+            _ => warn!(target: "shoal", "{subject}{message} ({kind})"),
         }
     }
 }

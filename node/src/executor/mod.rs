@@ -1,18 +1,18 @@
-//! Carries out the core's orders at the runtimes, and tells it how replicas fare.
+//! Carries out the core's orders at the runtimes, and reports the state of replicas to the core.
 //!
 //! ```text
 //!   driver ── order(Run | Stop) ──▶ Inbox ──▶ ┌──────────────┐ ── start, stop ──▶ Runtime
-//!            (noted, latest counts)           │ one task,    │                      │
+//!            (latest only)                    │ one task,    │                      │
 //!   driver ◀── report ◀── Outbox ◀─────────── │ a slot each  │ ◀──── watch ─────────┘
-//!            (latest counts)                  └──────────────┘
+//!            (latest only)                    └──────────────┘
 //! ```
 //!
-//! **Both ways are levels, not edges**: an order that is overtaken is never carried out, a report
-//! that is overtaken is never sent. Calls to a runtime run beside the task, one a replica and a
-//! bounded number in all, each under a time-out: a runtime that hangs on one replica delays no
-//! other.
+//! **Both directions keep the latest value only**: an order that is overtaken is never carried out,
+//! a report that is overtaken is never sent. Calls to a runtime run beside the task, one a replica
+//! and a bounded number in all, each under a time-out: a runtime that hangs on one replica delays
+//! no other.
 
-mod levels;
+mod mailbox;
 mod slot;
 mod task;
 
@@ -29,28 +29,28 @@ use tokio::task::JoinHandle;
 
 use crate::driver::{DriverHandle, Orders};
 
-pub use levels::Directory;
-use levels::{Inbox, Outbox};
+pub use mailbox::Directory;
+use mailbox::{Inbox, Outbox};
 
 /// How long a guest may take to end its requests before it is cut.
 pub const GRACE: Duration = Duration::from_secs(5);
 
-/// Where reports go.
+/// Takes the executor's reports.
 pub trait Reports: Send + Sync + 'static {
-    /// Hands over one report; waits while the driver is busy.
+    /// Sends one report; waits while the driver is busy.
     fn report(&self, report: Report) -> BoxFuture<'_, ()>;
 }
 
 impl Reports for DriverHandle {
     fn report(&self, report: Report) -> BoxFuture<'_, ()> {
         Box::pin(async move {
-            // A driver that has stopped wants no reports.
+            // A stopped driver takes no reports.
             let _ = DriverHandle::report(self, report).await;
         })
     }
 }
 
-/// This node, as guests are told of it.
+/// This node, as guests see it.
 #[derive(Clone, Debug)]
 pub struct Host {
     /// Its id, `SHOAL_NODE_ID` in the environment of a guest.
@@ -59,7 +59,7 @@ pub struct Host {
     pub name: String,
 }
 
-/// The executor's two ends: where the driver notes orders, and what the rest of the node may ask.
+/// The running executor.
 pub struct Executor {
     inbox: Inbox,
     directory: Directory,
@@ -68,7 +68,7 @@ pub struct Executor {
     reporter: JoinHandle<()>,
 }
 
-/// The driver's end.
+/// The driver's end: takes orders.
 pub struct OrderSink(Inbox);
 
 impl Orders for OrderSink {
@@ -77,8 +77,8 @@ impl Orders for OrderSink {
     }
 }
 
-/// Notes orders while the executor does not run yet. The driver needs this end before the executor
-/// can have the driver's.
+/// An executor that takes orders and does not run them yet: the driver needs [`OrderSink`] before
+/// the executor can have the driver's handle.
 pub struct Waiting {
     inbox: Inbox,
 }
@@ -90,7 +90,7 @@ pub fn executor() -> (OrderSink, Waiting) {
 }
 
 impl Waiting {
-    /// Starts to carry out orders. What a runtime runs at this moment and no order asks for soon is
+    /// Starts to carry out orders. Instances that run now, and that no order names soon, are
     /// stopped.
     pub fn start(
         self,
@@ -115,20 +115,20 @@ impl Waiting {
 }
 
 impl Executor {
-    /// Which instance stands for a replica.
+    /// The instances of this node's replicas.
     pub fn directory(&self) -> Directory {
         self.directory.clone()
     }
 
     /// Stops every guest, each with its grace, and returns when they are gone or the grace is over.
-    /// Nothing is reported any more: the claims stay, so that the next start runs them again.
+    /// Sends no report any more: the claims stay, so that the next start runs the replicas again.
     pub async fn stop(mut self) {
         self.reporter.abort();
         self.inbox.close();
         if let Some(stop) = self.stop.take() {
             let _ = stop.send(());
         }
-        // An error here is a panic of the task: nothing is left to wait for.
+        // An error is a panic of the task: nothing is left to wait for.
         let _ = (&mut self.task).await;
     }
 }
@@ -140,8 +140,8 @@ impl Drop for Executor {
     }
 }
 
-/// What a replica of one generation is called at the runtime. Stable, so that logs are found after
-/// a restart; never the same for two workloads that bore one name in turn.
+/// The runtime's id for a replica of one generation. Stable, so that logs are found after a
+/// restart; different for two workloads that had the same name one after the other.
 pub fn instance_id(name: &WorkloadName, replica: &ReplicaId, generation: &Digest) -> InstanceId {
     let start = |digest: &Digest| digest.to_string().chars().take(16).collect::<String>();
     let text = format!(

@@ -1,4 +1,4 @@
-//! One replica as the executor sees it: what is wanted, what was begun, and so what to do next.
+//! A replica in the executor: the wanted state, the instances that were begun, and the next step.
 
 use std::collections::BTreeMap;
 
@@ -6,14 +6,14 @@ use shoal_protocol::model::{Digest, ReplicaId};
 use shoal_protocol::node::{ReplicaState, Report};
 use shoal_runtimes::{InstanceId, Launch, State};
 
-/// What the core wants of a replica.
+/// The state that the core ordered.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) enum Wanted {
     Run { generation: Digest, launch: Box<Launch> },
     Stop,
 }
 
-/// One call to the runtime.
+/// A call to the runtime.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) enum Step {
     Start(Box<Launch>),
@@ -23,9 +23,9 @@ pub(super) enum Step {
 #[derive(Debug)]
 pub(super) struct Slot {
     pub wanted: Wanted,
-    /// The last generation that was wanted: what a report of the end speaks of.
+    /// The last generation that was ordered; the report of its end names it.
     pub generation: Digest,
-    /// A `Run` came that no start has answered yet.
+    /// A `Run` order came for which no start was called yet.
     pub start_due: bool,
     /// A step is under way.
     pub busy: bool,
@@ -55,8 +55,7 @@ impl Slot {
         self.wanted = Wanted::Stop;
     }
 
-    /// The call that brings this slot nearer to what is wanted; none when it is there, or when a
-    /// call is under way.
+    /// The next call towards the wanted state; `None` when it is reached, or a call is under way.
     pub(super) fn next(&self, state: impl Fn(&InstanceId) -> Option<State>) -> Option<Step> {
         if self.busy {
             return None;
@@ -74,12 +73,12 @@ impl Slot {
         }
     }
 
-    /// Whether nothing of this replica is left, and nothing wanted.
+    /// Whether no instance is left, and none wanted.
     pub(super) fn gone(&self) -> bool {
         self.wanted == Wanted::Stop && self.begun.is_empty() && !self.busy
     }
 
-    /// What to tell the core about the wanted instance being in `state`.
+    /// The report for the wanted instance in `state`; `None` for any other instance.
     pub(super) fn report(
         &self,
         replica: ReplicaId,
@@ -105,8 +104,8 @@ impl Slot {
             State::Starting => ReplicaState::Starting,
             State::Running => ReplicaState::Healthy,
             State::Failed { reason, retryable } => ReplicaState::Failed { reason, retryable },
-            // Under its own order to stop a slot reports when it is gone; this one was stopped by
-            // somebody else.
+            // A slot that was ordered to stop reports when its instances are gone. This one was
+            // not, so another program stopped it.
             State::Stopped => ReplicaState::Failed {
                 reason: "it was stopped from outside".into(),
                 retryable: true,

@@ -12,19 +12,19 @@ use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
-use super::levels::{Directory, Inbox, Outbox};
+use super::mailbox::{Directory, Inbox, Outbox};
 use super::slot::{Slot, Step, Wanted};
 use super::{GRACE, Host, launch};
 
-/// Calls to a runtime at one time. More would only queue inside it, and each holds memory.
+/// Calls to a runtime at one time. More would only queue inside the runtime, and each holds memory.
 const CALLS: usize = 32;
-/// A start only accepts; a runtime that takes longer hangs.
+/// A start only accepts the order; a runtime that takes longer hangs.
 const START_WITHIN: Duration = Duration::from_secs(30);
-/// What a stop may take beyond its grace.
+/// Time for a stop beyond its grace.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
-/// Pause after a stop that did not work, before the next try.
+/// Pause between a stop that failed and the next try.
 const STOP_AGAIN_AFTER: Duration = Duration::from_secs(5);
-/// How long what was found running at start may wait for an order that wants it.
+/// Time for an order to claim an instance that ran before the start.
 const FOUND_WAITS: Duration = Duration::from_secs(10);
 
 pub(super) struct Task {
@@ -37,7 +37,7 @@ pub(super) struct Task {
     by_instance: BTreeMap<InstanceId, ReplicaId>,
     calls: Arc<Semaphore>,
     steps: JoinSet<(ReplicaId, Done)>,
-    /// Whose step a task is, so that a panic in an adapter frees the slot.
+    /// The step of each task, so that a panic in an adapter frees the slot.
     step_of: BTreeMap<Id, (ReplicaId, Step)>,
 }
 
@@ -83,13 +83,17 @@ impl Task {
         self.stop_all().await;
     }
 
-    /// Takes one thing that happened. Cancelling it loses nothing: each branch waits first, then
-    /// acts without awaiting.
+    /// Handles one event. Cancelling it loses nothing: each branch waits first, then acts without
+    /// awaiting.
     async fn turn(&mut self, watch: &mut Watch) {
         tokio::select! {
-            orders = self.inbox.take() => orders.into_iter().for_each(|(replica, order)| self.on_order(replica, order)),
+            orders = self.inbox.take() => {
+                orders.into_iter().for_each(|(replica, order)| self.on_order(replica, order))
+            }
             Some(step) = self.steps.join_next_with_id() => self.on_step(step),
-            statuses = watch.next() => statuses.into_iter().for_each(|status| self.on_status(status)),
+            statuses = watch.next() => {
+                statuses.into_iter().for_each(|status| self.on_status(status))
+            }
         }
     }
 
@@ -104,7 +108,7 @@ impl Task {
                     .or_insert_with(|| Slot::new(generation))
                     .run(generation, launch);
             }
-            // Without a slot nothing runs here: the core is told so.
+            // Without a slot nothing runs here; the core is told that.
             Order::Stop { .. } => {
                 self.slots.entry(replica).or_insert_with(|| Slot::new(Digest([0; 32]))).stop()
             }
@@ -146,7 +150,7 @@ impl Task {
         slot.busy = false;
         match done {
             Done::Started(id) => {
-                // The state may not have changed by this, so that nobody would tell it.
+                // The start may not have changed the state, so the watch may stay silent.
                 let report = self
                     .runtime
                     .status(&id)
@@ -178,7 +182,7 @@ impl Task {
         self.advance(replica);
     }
 
-    /// Begins the next step of a replica, if one is due.
+    /// Starts the next step of a replica, if there is one.
     fn advance(&mut self, replica: ReplicaId) {
         let Some(slot) = self.slots.get_mut(&replica) else { return };
         if slot.gone() {
@@ -199,7 +203,7 @@ impl Task {
         slot.busy = true;
         if let Step::Start(launch) = &step {
             slot.start_due = false;
-            // Noted before the call: if it is cut short, something may have begun.
+            // Recorded before the call: a call that is cut short may have begun an instance.
             slot.begun.insert(launch.id.clone(), slot.generation);
         }
         let call = call(self.runtime.clone(), self.calls.clone(), step.clone());
@@ -253,7 +257,7 @@ async fn call(runtime: Arc<dyn Runtime>, calls: Arc<Semaphore>, step: Step) -> D
                 Ok(Err(error)) => error.to_string(),
                 Err(_) => format!("the {} runtime did not answer", runtime.kind()),
             };
-            // Others may call meanwhile.
+            // Other replicas may use the permit meanwhile.
             drop(permit);
             warn!(%id, "not stopped, trying again in {STOP_AGAIN_AFTER:?}: {why}");
             sleep(STOP_AGAIN_AFTER).await;
@@ -262,8 +266,8 @@ async fn call(runtime: Arc<dyn Runtime>, calls: Arc<Semaphore>, step: Step) -> D
     }
 }
 
-/// What runs at start and nobody wants: left over from a life that ended between an order and its
-/// record.
+/// Stops instances that ran before the start and that no order names: a previous process ended
+/// between an order and its record.
 async fn stop_strays(runtime: Arc<dyn Runtime>, directory: Directory) {
     let found = match timeout(START_WITHIN, runtime.instances()).await {
         Ok(Ok(found)) => found,

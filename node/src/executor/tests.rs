@@ -8,9 +8,9 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::fakes::{FakeRuntime, NODE, OnStart, replica, spec};
 
-struct Told(mpsc::UnboundedSender<Report>);
+struct ReportSink(mpsc::UnboundedSender<Report>);
 
-impl Reports for Told {
+impl Reports for ReportSink {
     fn report(&self, report: Report) -> BoxFuture<'_, ()> {
         let _ = self.0.send(report);
         Box::pin(async {})
@@ -21,7 +21,7 @@ struct World {
     runtime: Arc<FakeRuntime>,
     orders: OrderSink,
     executor: Executor,
-    told: mpsc::UnboundedReceiver<Report>,
+    reports: mpsc::UnboundedReceiver<Report>,
 }
 
 impl World {
@@ -31,10 +31,10 @@ impl World {
 
     fn with(runtime: Arc<FakeRuntime>) -> Self {
         let (orders, waiting) = executor();
-        let (sender, told) = mpsc::unbounded_channel();
+        let (sender, reports) = mpsc::unbounded_channel();
         let host = Host { node: NODE, name: "n1".into() };
-        let executor = waiting.start(host, runtime.clone(), Arc::new(Told(sender)));
-        World { runtime, orders, executor, told }
+        let executor = waiting.start(host, runtime.clone(), Arc::new(ReportSink(sender)));
+        World { runtime, orders, executor, reports }
     }
 
     fn run(&mut self, index: u32, generation: u8) -> InstanceId {
@@ -53,10 +53,10 @@ impl World {
         self.orders.order(Order::Stop { replica: replica(index) });
     }
 
-    /// Waits for a report of this state.
+    /// Waits for a report of this replica and state.
     async fn until(&mut self, index: u32, state: ReplicaState) -> Report {
         loop {
-            let report = self.told.recv().await.unwrap();
+            let report = self.reports.recv().await.unwrap();
             if report.replica == replica(index) && report.state == state {
                 return report;
             }
@@ -68,8 +68,10 @@ fn failed(reason: &str) -> ReplicaState {
     ReplicaState::Failed { reason: reason.into(), retryable: true }
 }
 
+/// An order to run starts the instance, reports it healthy, and its environment names replica,
+/// node, workload and namespace.
 #[tokio::test(start_paused = true)]
-async fn what_is_ordered_runs_with_its_surroundings_in_its_environment() {
+async fn ordered_replica_runs_with_its_environment() {
     let mut world = World::new();
     let id = world.run(1, 1);
     let report = world.until(1, ReplicaState::Healthy).await;
@@ -90,8 +92,10 @@ async fn what_is_ordered_runs_with_its_surroundings_in_its_environment() {
     assert_eq!(env, ["shop/web/1", "n1", "web", "shop"]);
 }
 
+/// During a replacement the old instance serves until the new one runs, so that requests are always
+/// answered.
 #[tokio::test(start_paused = true)]
-async fn a_new_generation_is_up_before_the_old_one_goes() {
+async fn old_generation_stops_once_the_new_one_runs() {
     let mut world = World::new();
     let old = world.run(0, 1);
     world.until(0, ReplicaState::Healthy).await;
@@ -105,8 +109,10 @@ async fn a_new_generation_is_up_before_the_old_one_goes() {
     assert_eq!(world.runtime.calls(3).await[2], format!("stop {old}"));
 }
 
+/// A start that fails, and an instance that fails later, are reported with the reason. The core
+/// decides on a retry: its next order starts again.
 #[tokio::test(start_paused = true)]
-async fn a_failure_is_told_with_its_reason_and_a_second_order_tries_again() {
+async fn failure_is_reported_and_next_order_retries() {
     let mut world = World::new();
     *world.runtime.on_start.lock().unwrap() = OnStart::Fail("it cannot be instantiated");
     let id = world.run(0, 1);
@@ -115,13 +121,15 @@ async fn a_failure_is_told_with_its_reason_and_a_second_order_tries_again() {
     world.run(0, 1);
     world.until(0, ReplicaState::Healthy).await;
     assert_eq!(world.runtime.calls(2).await, [format!("start {id}"), format!("start {id}")]);
-    // And one that dies later.
+    // An instance that fails while it runs is reported, too.
     world.runtime.tell(&id, State::Failed { reason: "trapped".into(), retryable: true });
     world.until(0, failed("trapped")).await;
 }
 
+/// The core frees resources on `Stopped`: it comes once the instance is gone, and also for a
+/// replica that never ran here. The logs of the stopped one can still be found.
 #[tokio::test(start_paused = true)]
-async fn a_stopped_replica_is_told_of_when_it_is_gone_and_one_that_never_ran_too() {
+async fn stop_is_reported_when_gone_or_never_run() {
     let mut world = World::new();
     let id = world.run(0, 1);
     world.until(0, ReplicaState::Healthy).await;
@@ -129,14 +137,16 @@ async fn a_stopped_replica_is_told_of_when_it_is_gone_and_one_that_never_ran_too
     let report = world.until(0, ReplicaState::Stopped).await;
     assert_eq!(report.generation, Digest([1; 32]));
     assert_eq!(world.runtime.calls(2).await[1], format!("stop {id}"));
-    // Its logs can still be found.
+    // Its logs can still be read.
     assert_eq!(world.executor.directory().instance(&replica(0)), Some(id));
     world.stop(5);
     world.until(5, ReplicaState::Stopped).await;
 }
 
+/// The runtime never answers one start: another replica starts meanwhile, and the first one fails
+/// after its time-out.
 #[tokio::test(start_paused = true)]
-async fn a_runtime_that_hangs_on_one_replica_delays_no_other_and_is_told_of() {
+async fn hanging_start_delays_no_other_replica() {
     let mut world = World::new();
     *world.runtime.on_start.lock().unwrap() = OnStart::Hang;
     world.run(0, 1);
@@ -144,12 +154,13 @@ async fn a_runtime_that_hangs_on_one_replica_delays_no_other_and_is_told_of() {
     *world.runtime.on_start.lock().unwrap() = OnStart::Run;
     world.run(1, 1);
     world.until(1, ReplicaState::Healthy).await;
-    // Time stands still but for time-outs.
+    // The paused clock advances only to time-outs.
     world.until(0, failed("the fake runtime did not take it within 30s")).await;
 }
 
+/// A stop that does not answer in time is called again until the runtime confirms it.
 #[tokio::test(start_paused = true)]
-async fn a_stop_that_hangs_is_tried_again_until_it_works() {
+async fn hanging_stop_is_retried() {
     let mut world = World::new();
     let id = world.run(0, 1);
     world.until(0, ReplicaState::Healthy).await;
@@ -160,10 +171,11 @@ async fn a_stop_that_hangs_is_tried_again_until_it_works() {
     world.until(0, ReplicaState::Stopped).await;
 }
 
+/// Three orders for one replica come before the task runs: only the last one reaches the runtime.
 #[tokio::test(start_paused = true)]
-async fn an_order_that_is_overtaken_is_not_carried_out() {
+async fn overtaken_order_is_not_carried_out() {
     let mut world = World::new();
-    // Without a chance for the task to run in between.
+    // The task does not run between these orders.
     world.run(0, 1);
     world.stop(0);
     let id = world.run(0, 2);
@@ -171,8 +183,10 @@ async fn an_order_that_is_overtaken_is_not_carried_out() {
     assert_eq!(world.runtime.calls(1).await, [format!("start {id}")]);
 }
 
+/// A previous process left two instances running. The one that an order names is kept, the other
+/// one is stopped.
 #[tokio::test(start_paused = true)]
-async fn what_an_earlier_life_left_running_is_stopped_unless_it_is_ordered() {
+async fn leftover_instance_is_stopped_unless_ordered() {
     let runtime = FakeRuntime::new();
     let name = "web".parse().unwrap();
     let wanted = instance_id(&name, &replica(0), &Digest([1; 32]));
@@ -187,8 +201,9 @@ async fn what_an_earlier_life_left_running_is_stopped_unless_it_is_ordered() {
     assert_eq!(world.runtime.calls(2).await, [format!("start {wanted}"), format!("stop {stray}")]);
 }
 
+/// The node stops: every guest gets a stop, and an order that comes later is dropped.
 #[tokio::test(start_paused = true)]
-async fn the_end_of_the_node_stops_all_guests_and_takes_no_orders() {
+async fn executor_stop_ends_all_guests_and_drops_orders() {
     let mut world = World::new();
     let ids = [world.run(0, 1), world.run(1, 1)];
     world.until(0, ReplicaState::Healthy).await;

@@ -1,8 +1,8 @@
-//! The clients of the HTTP port: which of them keep a connection when there are too many.
+//! The clients of the HTTP port, and which connections are closed when there are too many.
 //!
-//! A client is *proven* from the end of a request's head until the last byte of the answer has left
-//! for its kernel. Between two requests, and before the first, it is not: then its connection may
-//! be given to somebody else ([`crate::shares`]).
+//! A client's place is *proven* from the end of a request's head until the last byte of the answer
+//! is written to the socket. Before the first request and between two it is unproven, and may be
+//! given to another client ([`crate::shares`]).
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -13,79 +13,78 @@ use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
-use super::patience::{CLIENT_IDLE, CLIENT_TAKES};
+use super::idle_timeouts::{CLIENT_BODY_IDLE, CLIENT_WRITE_IDLE};
 use crate::shares::{Bounds, Place, Shares};
 
-/// Bytes for a client that may wait in the kernel and have not left. A client that reads slowly is
-/// given some megabytes otherwise: memory, times 512, and for minutes nothing would be seen of what
-/// it takes.
+/// Unsent bytes that the kernel may hold for one client. The default is some megabytes for a slow
+/// reader: memory for each of 512 clients, and for minutes no sign of whether the client reads.
 const UNSENT: u32 = 64 << 10;
 
-/// Bounds of the HTTP port. [`PortLimits::default`] has sane ones.
+/// Bounds of the HTTP port. [`PortLimits::default`] has sane values.
 #[derive(Clone, Copy, Debug)]
 pub struct PortLimits {
-    /// Connections, and how they are shared.
+    /// The number of connections, and each address's share.
     pub clients: Bounds,
-    /// How long a client may take for a request's head, and sit idle between two.
+    /// Time for a request's head, and for an idle connection between two requests.
     pub head_within: Duration,
-    /// How long a client may send nothing of a body that is waited for.
-    pub idle: Duration,
-    /// How long a client may take nothing of its answer, seen by the kernel having no room for
-    /// more.
-    pub takes: Duration,
+    /// Time without a byte of a request's body that is waited for.
+    pub body_idle: Duration,
+    /// Time without the client reading its answer, which shows in the kernel's buffer staying full.
+    pub write_idle: Duration,
 }
 
 impl Default for PortLimits {
-    /// 512 connections, each a file and some 10 KB; 256 requests are answered at a time, so half of
-    /// them at least wait for a request and can make room. From 384 on an address has 64 that wait
-    /// - a proxy in front, or a household behind one address, loses idle connections at worst,
-    /// which clients open anew - and heads have 5 s instead of 30.
+    /// 512 connections, each a file and some 10 KB. 256 requests are answered at a time, so at
+    /// least half of the connections are unproven and can make room. From 384 on an address has 64
+    /// unproven ones, and heads have 5 s instead of 30: a proxy in front, or a household behind one
+    /// address, loses idle connections at worst, which clients open again.
     fn default() -> Self {
         PortLimits {
             clients: Bounds { places: 512, crowded: 384, each: 64, hurry: Duration::from_secs(5) },
             head_within: Duration::from_secs(30),
-            idle: CLIENT_IDLE,
-            takes: CLIENT_TAKES,
+            body_idle: CLIENT_BODY_IDLE,
+            write_idle: CLIENT_WRITE_IDLE,
         }
     }
 }
 
-/// One connection of a client.
+/// A connection of a client.
 #[derive(Debug)]
 pub struct Client {
     place: Place,
-    /// The answer's last byte was handed over, and may not have left.
+    /// The answer's last byte was handed over, and is not written to the socket yet.
     leaving: AtomicBool,
 }
 
 impl Client {
-    /// Takes a place for it; none when all are in use.
+    /// Takes a place for the connection; `None` when all places are proven.
     pub fn enter(clients: &Arc<Shares>, address: IpAddr) -> Option<Arc<Self>> {
         let place = clients.enter(address)?;
         Some(Arc::new(Client { place, leaving: AtomicBool::new(false) }))
     }
 
-    /// A request's head is whole. Keep what this gives until its answer's body has ended.
+    /// Proves the place: a request's head is complete. Keep the guard until the answer's body has
+    /// ended.
     pub(super) fn asks(self: &Arc<Self>) -> Asking {
         self.leaving.store(false, SeqCst);
         self.place.prove();
         Asking(self.clone())
     }
 
-    /// All that was handed over has left for the kernel.
+    /// All bytes that were handed over are written to the socket.
     pub(super) fn flushed(&self) {
         if self.leaving.swap(false, SeqCst) {
             self.place.doubt();
         }
     }
 
-    /// Ends when its place was given to somebody else.
+    /// Ends when the place was given to another client.
     pub(super) fn lost(&self) -> WaitForCancellationFutureOwned {
         self.place.lost()
     }
 }
 
-/// A request that is being answered.
+/// Keeps a client's place proven while its request is answered.
 pub(super) struct Asking(Arc<Client>);
 
 impl Drop for Asking {
@@ -94,11 +93,11 @@ impl Drop for Asking {
     }
 }
 
-/// Tells the kernel to send what there is at once, and to hold little back.
+/// Makes the kernel send at once, and buffer little.
 pub(super) fn prepare(stream: &TcpStream) -> std::io::Result<()> {
-    // Answers are small and wanted now.
+    // Answers are small and urgent.
     stream.set_nodelay(true)?;
-    // Where it is not known, only memory is lost, and slow clients have less time.
+    // Where the option is unknown, only memory is lost, and slow clients have less time.
     let _ = SockRef::from(stream).set_tcp_notsent_lowat(UNSENT);
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! What the ingress refused and cut off, and whose fault that was.
+//! Counts what the ingress refused and cut off, and on whose account.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use tracing::{debug, info};
 
 use super::Ingress;
-use super::patience::{Party, Stalled};
+use super::idle_timeouts::{Party, Stalled};
 use super::requests::TooMany;
 
 #[derive(Debug, Default)]
@@ -30,7 +30,7 @@ impl Counters {
 }
 
 impl Ingress {
-    /// Adds the ingress's counters to all.
+    /// Adds the ingress's counters to `all`.
     pub fn report(&self, all: &mut BTreeMap<String, u64>) {
         let lost = &self.clients.lost;
         for (name, counter) in [
@@ -47,7 +47,7 @@ impl Ingress {
         }
     }
 
-    /// Notes how a connection ended.
+    /// Counts and logs how a connection ended.
     pub(super) fn note(&self, with: impl Display, ended: hyper::Result<()>) {
         let Err(error) = ended else { return };
         match Stalled::find(&error) {
@@ -59,7 +59,7 @@ impl Ingress {
                 counter.fetch_add(1, Relaxed);
                 info!("the connection of {with} was cut: {stalled}");
             }
-            // hyper says only that a body failed, and not how.
+            // hyper's error says only that a body failed; its source says how.
             None => {
                 let why = error.source().map(|source| format!(": {source}")).unwrap_or_default();
                 debug!("the connection of {with} ended: {error}{why}");

@@ -1,8 +1,7 @@
-//! A request on its way through another node: what moves, and who is waited for.
+//! The progress of a request that goes to another node, and the party that is waited for.
 //!
-//! **Time runs against the one who is waited for.** A client that sends slowly uses up nobody's
-//! time but its own, which [`super::patience`] keeps; the other node has its time from the moment
-//! at which it has what it needs.
+//! **Time runs against the party that is waited for.** A client that sends slowly uses up only its
+//! own time ([`super::idle_timeouts`]); the other node's time begins when it has what it needs.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,35 +16,35 @@ use shoal_protocol::model::NodeId;
 use shoal_runtimes::{Body, BodyError};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::patience::{Awaited, PATH_IDLE, Party, Stalled};
+use super::idle_timeouts::{Awaited, PATH_IDLE, Party, Stalled};
 
-/// How long a node may take to begin its answer once it has the request, and to go on with it.
-/// Longer than a guest may take, so that the guest's own limit speaks first.
+/// Time for a node to begin its answer once it has the request, and to go on with it. Longer than a
+/// guest may take, so that the guest's own limit, which names the guest, ends the request first.
 pub const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 
-/// How often to look who is waited for.
+/// How often to check which party is waited for.
 const LOOK_AFTER: Duration = Duration::from_secs(15);
 
-/// What is known of one request that was sent to another node.
+/// The state of one request that was sent to another node.
 #[derive(Debug)]
 pub struct Flow {
     node: NodeId,
     state: Mutex<(Sending, Instant)>,
 }
 
-/// Where the request's body is, and since when.
+/// The state of the request's body.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Sending {
-    /// More of it was asked for than the client has sent.
+    /// The connection asked for more of the body than the client has sent.
     FromClient,
     /// A piece is being written to the node.
     ToNode,
-    /// All of it is out.
+    /// All of the body is written.
     Done,
 }
 
 impl Flow {
-    /// Watches the body of a request that goes to `node`.
+    /// Tracks the body of a request that goes to `node`.
     pub fn over(node: NodeId, request: Request<Body>) -> (Arc<Self>, Request<Body>) {
         let begun = if request.body().is_end_stream() { Sending::Done } else { Sending::ToNode };
         let flow = Arc::new(Flow { node, state: Mutex::new((begun, Instant::now())) });
@@ -53,7 +52,7 @@ impl Flow {
         (flow, request.map(|body| Outgoing { body, flow: watch }.boxed_unsync()))
     }
 
-    /// Waits for the head of the answer for as long as that makes sense.
+    /// Waits for the head of the answer until the node has stalled.
     pub async fn answer<T>(&self, answer: impl Future<Output = T>) -> Result<T, Stalled> {
         let mut answer = std::pin::pin!(answer);
         loop {
@@ -67,23 +66,23 @@ impl Flow {
         }
     }
 
-    /// When to look again. What moves moves the deadline, to an earlier time as well: when somebody
-    /// else is waited for.
+    /// When to check again. The deadline can also move to an earlier time, when another party is
+    /// waited for.
     fn look_at(&self, awaited: Awaited) -> Instant {
         self.deadline(awaited).0.min(Instant::now() + LOOK_AFTER)
     }
 
-    /// Who has been waited for too long.
+    /// The stall, if the node has been waited for too long.
     fn stalled(&self, awaited: Awaited) -> Option<Stalled> {
         let (at, stalled) = self.deadline(awaited);
         (at <= Instant::now()).then_some(stalled)
     }
 
-    /// When the node will have been waited for too long, as things are.
+    /// The time at which the node counts as stalled, as things are now.
     fn deadline(&self, awaited: Awaited) -> (Instant, Stalled) {
         let (state, since) = *self.lock();
         let (awaited, limit) = match state {
-            // The client's own limit ends this.
+            // The client's own limit ends this state.
             Sending::FromClient => {
                 return (Instant::now() + ANSWER_WITHIN, self.named(awaited, ANSWER_WITHIN));
             }
@@ -99,7 +98,7 @@ impl Flow {
 
     fn is(&self, state: Sending) {
         let mut now = self.lock();
-        // To be asked again for what has not come is no progress.
+        // A second poll for data that has not come is no progress.
         if now.0 != state || state == Sending::ToNode {
             *now = (state, Instant::now());
         }
@@ -148,13 +147,13 @@ impl HttpBody for Outgoing {
 
 impl Drop for Outgoing {
     fn drop(&mut self) {
-        // Also when the node wants no more of it.
+        // Also when the node reads no more of the body.
         self.flow.is(Sending::Done);
     }
 }
 
 /// Watches an answer that came with its [`Flow`] among its extensions: its body fails when the node
-/// does not go on.
+/// stalls.
 pub fn arriving(mut response: Response<Body>) -> Response<Body> {
     match response.extensions_mut().remove::<Arc<Flow>>() {
         Some(flow) => {
@@ -187,7 +186,7 @@ impl HttpBody for Arriving {
         loop {
             let flow = self.flow.clone();
             let waiting = self.waiting.get_or_insert_with(|| {
-                // Until now it was the client that took its time.
+                // Until now the client took its time.
                 flow.moved();
                 Box::pin(sleep_until(flow.look_at(Awaited::Send)))
             });

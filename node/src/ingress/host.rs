@@ -4,19 +4,18 @@ use http::{HeaderMap, Uri, header};
 use shoal_protocol::model::WorkloadName;
 use shoal_protocol::model::name::DEFAULT_NAMESPACE;
 
-/// The host by which nodes ask one another's API, inside a tunnel. Nobody else can reach it.
+/// The host name of a node's API inside a tunnel. The HTTP port does not serve it.
 pub const NODE_API: &str = "api.node.internal";
 
-/// The endings that mean: a workload. `.localhost` resolves to this machine everywhere without any
-/// set-up.
+/// Host suffixes of workloads. `.localhost` resolves to this machine everywhere without any set-up.
 const ENDINGS: [&str; 2] = [".shoal", ".localhost"];
 
-/// How names are formed, for whoever asked for one that is not.
+/// The forms of host names, for answers to requests with any other.
 pub const FORMS: &str = "a workload answers to NAME.shoal and NAME.localhost, or \
     NAME.NAMESPACE.shoal outside the default namespace";
 
-/// The host a request is for, in small letters and without a port. `None` when there is none, or
-/// more than one.
+/// The host of a request, in lower case and without a port. `None` when there is none, or more than
+/// one.
 pub fn host(uri: &Uri, headers: &HeaderMap) -> Option<String> {
     let mut named = headers.get_all(header::HOST).iter();
     // With an absolute target its host counts and the header is ignored (RFC 9112, 3.2.2).
@@ -54,7 +53,7 @@ mod tests {
     }
 
     #[test]
-    fn names_with_and_without_namespace_port_and_case() {
+    fn host_parses_with_namespace_port_and_case() {
         assert_eq!(of("hello.shoal").as_deref(), Some("default/hello"));
         assert_eq!(of("hello.localhost:8080").as_deref(), Some("default/hello"));
         assert_eq!(of("Hello.Shop.SHOAL:80").as_deref(), Some("shop/hello"));
@@ -62,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_name_is_nobody() {
+    fn other_hosts_name_no_workload() {
         for host in [
             "localhost",
             "shoal",
@@ -78,8 +77,9 @@ mod tests {
         }
     }
 
+    /// Two `Host` headers could name two workloads, so the request is refused instead of guessed.
     #[test]
-    fn an_absolute_target_counts_more_than_the_header_and_two_headers_count_nothing() {
+    fn absolute_target_wins_and_two_host_headers_fail() {
         let mut headers = HeaderMap::new();
         headers.append(header::HOST, "a.shoal".parse().unwrap());
         let absolute = Uri::from_static("http://b.shoal:80/x");

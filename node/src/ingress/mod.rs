@@ -1,32 +1,32 @@
-//! Requests from outside find a replica: a local one first, else one on another node, through the
+//! Routes HTTP requests to a replica: a local one first, else one on another node, through the
 //! mesh.
 //!
 //! ```text
 //!   client ── TCP ──▶ server ─┐                     ┌─ here ──▶ Runtime::serve
 //!                             ├─▶ Ingress::answer ──┤
-//!   node ── tunnel ▶ server ──┘   (Host -> Routes)  └─ there ─▶ Peers ── tunnel ──▶ that node's Ingress
+//!   node ── tunnel ▶ server ──┘   (Host -> Routes)  └─ there ─▶ Peers ── tunnel ──▶ its Ingress
 //! ```
 //!
-//! Of the other nodes' replicas those come first whose node is linked or can be dialled; a node
-//! that cannot is reached over one common member, which the mesh does below this.
+//! Among replicas of other nodes, those whose node is linked or can be dialled come first. A node
+//! that cannot be dialled is reached over one common member; the mesh does that below this module.
 //!
-//! **A request that came through a tunnel is served here or refused**: no request ever goes round
-//! in circles, whatever two nodes believe about one another. A request is tried again elsewhere
-//! when nothing of it was acted on, or twice is once.
+//! **A request that came through a tunnel is served here or refused**, so that requests never loop,
+//! whatever two nodes believe about one another. A request is tried again on another replica when
+//! no guest has seen any of it, or when it is idempotent.
 
 mod clients;
 mod counters;
 mod flow;
 pub mod host;
-mod nowhere;
-mod patience;
+mod idle_timeouts;
 pub mod peers;
 mod requests;
 pub mod server;
+mod table;
+mod unavailable;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
@@ -35,34 +35,33 @@ use hyper::body::Body as _;
 use shoal_protocol::model::{NodeId, ReplicaName, WorkloadName};
 use shoal_protocol::node::{Route, Routes};
 use shoal_runtimes::{Body, Runtime};
-use tokio::sync::watch;
 use tracing::debug;
 
 use crate::api::Core;
-use crate::executor::instance_id;
 use crate::shares::{Group, Shares};
 pub use clients::PortLimits;
 use counters::Counters;
-use nowhere::Nowhere;
-use patience::Keeping;
+use idle_timeouts::GuardedBody;
 use peers::{Peers, SendError};
 use requests::{REQUESTS, Requests, TooMany};
+use table::{Choice, Local, Table};
+use unavailable::Unavailable;
 
 /// The answering node's name.
 pub const NODE_HEADER: HeaderName = HeaderName::from_static("x-shoal-node");
 /// The answering replica's name.
 pub const REPLICA_HEADER: HeaderName = HeaderName::from_static("x-shoal-replica");
-/// Between nodes only: the request was refused before a guest saw any of it.
+/// Between nodes only: no guest has seen any of the refused request.
 const UNTOUCHED_HEADER: HeaderName = HeaderName::from_static("x-shoal-untouched");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// A replica, one more when the first was not there, and where that one is by now.
+/// The first replica, another one when that was gone, and the node to which that one has moved.
 const TRIES: usize = 3;
 /// How long a request waits for the next node of a replica whose node was lost: a death is known,
-/// and healed, within some hundredths of a second.
+/// and the replica is placed again, within some hundredths of a second.
 const MOVING: Duration = Duration::from_millis(300);
 
-/// Headers that speak of one connection, not of the request (RFC 9110, 7.6.1).
+/// Headers of one connection, not of the request (RFC 9110, 7.6.1).
 const HOP_BY_HOP: [HeaderName; 7] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
@@ -73,65 +72,69 @@ const HOP_BY_HOP: [HeaderName; 7] = [
     header::UPGRADE,
 ];
 
-/// Where a request came from.
+/// The source of a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Origin {
-    /// From outside, at this address.
+    /// A client at this address.
     Client(SocketAddr),
-    /// From another node, through a tunnel.
+    /// Another node, through a tunnel.
     Peer(NodeId),
 }
 
-/// The router.
+impl Origin {
+    fn is_peer(self) -> bool {
+        matches!(self, Origin::Peer(_))
+    }
+}
+
+/// Routes requests to replicas.
 pub struct Ingress {
     name: HeaderValue,
-    routes: watch::Receiver<Arc<Routes>>,
+    table: Table,
     runtime: Arc<dyn Runtime>,
     peers: Peers,
-    nowhere: Nowhere,
+    unavailable: Unavailable,
     requests: Arc<Requests>,
     port: PortLimits,
     clients: Arc<Shares>,
     counters: Counters,
-    turn: AtomicUsize,
 }
 
-/// How one try ended when it gave no answer.
+/// The outcome of a try without an answer.
 struct Miss {
-    /// The request, when nothing of it was acted on and it is still whole.
+    /// The request, when no guest saw any of it and it is still whole.
     request: Option<Request<Body>>,
-    /// Whether a replica may have acted on it.
+    /// Whether a replica may have acted on the request.
     touched: bool,
-    /// Whether the way to it broke meanwhile.
+    /// Whether the stream to the replica's node broke.
     is_lost: bool,
-    /// What a client is told.
+    /// The answer for the client if no other try succeeds.
     response: Response<Body>,
 }
 
 impl Ingress {
-    /// A router for the node called `name`.
+    /// An ingress for the node called `name`.
     pub fn new(name: &str, core: Arc<dyn Core>, runtime: Arc<dyn Runtime>, peers: Peers) -> Self {
         Ingress {
             name: HeaderValue::from_str(name).unwrap_or(HeaderValue::from_static("unnamed")),
-            routes: core.routes(),
+            table: Table::new(core.routes()),
             runtime,
             peers,
-            nowhere: Nowhere::new(core),
+            unavailable: Unavailable::new(name, core),
             requests: Arc::default(),
             port: PortLimits::default(),
             clients: Shares::new(PortLimits::default().clients),
             counters: Counters::default(),
-            turn: AtomicUsize::new(0),
         }
     }
 
-    /// With other bounds of the HTTP port than the usual ones.
+    /// Replaces the bounds of the HTTP port.
     #[must_use]
     pub fn with_port(self, port: PortLimits) -> Self {
         Ingress { port, clients: Shares::new(port.clients), ..self }
     }
 
-    /// Answers one request, in any case.
+    /// Answers one request; every failure is an answer, too.
     pub async fn answer(&self, origin: Origin, mut request: Request<Body>) -> Response<Body> {
         let permit = match self.requests.begin(origin) {
             Ok(permit) => permit,
@@ -148,27 +151,27 @@ impl Ingress {
         };
         clean(request.headers_mut(), origin);
         let response = self.route(origin, &name, request).await;
-        response.map(|body| Keeping::new(body, permit).boxed_unsync())
+        response.map(|body| GuardedBody::new(body, permit).boxed_unsync())
     }
 
     fn too_many(&self, origin: Origin, why: TooMany) -> Response<Body> {
         let sentence = match why {
             TooMany::All => format!("this node answers {REQUESTS} requests already"),
             TooMany::OfOne(own) => {
-                let asker = match origin {
+                let requester = match origin {
                     Origin::Client(address) => format!("{}", Group::of(address.ip())),
                     Origin::Peer(node) => format!("node {}", node.short()),
                 };
                 format!(
-                    "{own} requests of {asker} are being answered here; the rest of {REQUESTS} is \
-                        kept for others"
+                    "{own} requests of {requester} are being answered here; the rest of {REQUESTS} \
+                        is kept for others"
                 )
             }
         };
         self.counters.refused(why);
         let mut response = refusal(StatusCode::SERVICE_UNAVAILABLE, &sentence, true);
         if let Origin::Peer(_) = origin {
-            // Another replica may be asked.
+            // The asking node may try another replica.
             response.headers_mut().insert(UNTOUCHED_HEADER, HeaderValue::from_static("1"));
         }
         response
@@ -180,25 +183,24 @@ impl Ingress {
         name: &WorkloadName,
         mut request: Request<Body>,
     ) -> Response<Body> {
-        let again = Again::of(&request);
+        let again = Resend::of(&request);
         let (mut tried, mut last) = (Vec::new(), None);
         let mut next = self.untried(origin, name, &tried);
-        while let Some(route) = next {
-            let answered = if route.local {
-                self.here(name, &route, request).await
-            } else {
-                self.there(name, &route, request).await
+        while let Some(target) = next {
+            let answered = match &target.local {
+                Some(local) => self.here(local, request).await,
+                None => self.there(name, &target.route, request).await,
             };
             let miss = match answered {
                 Ok(response) => return outward(origin, response),
                 Err(miss) => miss,
             };
-            debug!(replica = %route.replica, node = %route.node.short(), "no answer: \
-                {}", miss.response.status());
+            let (route, status) = (&target.route, miss.response.status());
+            debug!(replica = %route.replica, node = %route.node.short(), "no answer: {status}");
             if last.is_none() || miss.touched {
                 last = Some(miss.response);
             }
-            tried.push(route);
+            tried.push(target);
             match miss.request.or_else(|| again.request(miss.touched)) {
                 Some(whole) if tried.len() < TRIES => request = whole,
                 Some(_) | None => break,
@@ -208,56 +210,33 @@ impl Ingress {
         if let Some(response) = last {
             return outward(origin, response);
         }
-        let mut response = self.nowhere.response(name).await;
+        let mut response = self.unavailable.response(name).await;
         response.headers_mut().insert(UNTOUCHED_HEADER, HeaderValue::from_static("1"));
         outward(origin, response)
     }
 
-    /// The replicas to try: local ones first, then those on nodes that are reached directly, then
-    /// the rest; each kind in turn.
-    fn candidates(&self, origin: Origin, name: &WorkloadName) -> Vec<Route> {
-        let routes = self.routes.borrow();
-        let all = routes.get(name).map(|routes| &routes[..]).unwrap_or_default();
-        let (mut local, remote): (Vec<Route>, Vec<Route>) =
-            all.iter().cloned().partition(|route| route.local);
-        let (mut direct, mut indirect): (Vec<Route>, Vec<Route>) =
-            remote.into_iter().partition(|route| route.direct);
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        for routes in [&mut local, &mut direct, &mut indirect] {
-            if !routes.is_empty() {
-                let by = turn % routes.len();
-                routes.rotate_left(by);
-            }
-        }
-        if matches!(origin, Origin::Client(_)) {
-            local.append(&mut direct);
-            local.append(&mut indirect);
-        }
-        local
+    fn untried(&self, origin: Origin, name: &WorkloadName, tried: &[Choice]) -> Option<Choice> {
+        self.table.find(name, origin.is_peer(), |route| {
+            !tried.iter().any(|other| is_same(route, &other.route))
+        })
     }
 
-    fn untried(&self, origin: Origin, name: &WorkloadName, tried: &[Route]) -> Option<Route> {
-        self.candidates(origin, name)
-            .into_iter()
-            .find(|route| !tried.iter().any(|other| is_same(route, other)))
-    }
-
-    /// Where a request goes when the last one tried did not answer. That one's node may be lost:
-    /// then its replica is elsewhere in a moment, or the node is reached by another way.
+    /// The next replica after a try without an answer. If the last one's node is lost, its replica
+    /// may move, or the node be reached over another path, within [`MOVING`].
     async fn next(
         &self,
         origin: Origin,
         name: &WorkloadName,
-        tried: &[Route],
+        tried: &[Choice],
         is_lost: bool,
-    ) -> Option<Route> {
+    ) -> Option<Choice> {
         let untried = self.untried(origin, name, tried);
-        let last = tried.last()?;
-        let again = || self.candidates(origin, name).into_iter().find(|route| is_same(route, last));
+        let last = &tried.last()?.route;
+        let again = || self.table.find(name, origin.is_peer(), |route| is_same(route, last));
         if untried.is_some() || last.local || (!is_lost && again().is_some()) {
             return untried;
         }
-        let mut routes = self.routes.clone();
+        let mut routes = self.table.routes();
         let moved = async {
             while routes.changed().await.is_ok() {
                 if let Some(untried) = self.untried(origin, name, tried) {
@@ -269,22 +248,15 @@ impl Ingress {
         tokio::time::timeout(MOVING, moved).await.unwrap_or_else(|_| again())
     }
 
-    async fn here(
-        &self,
-        name: &WorkloadName,
-        route: &Route,
-        request: Request<Body>,
-    ) -> Result<Response<Body>, Miss> {
-        let id = instance_id(name, &route.replica, &route.generation);
-        let replica =
-            ReplicaName { workload: name.clone(), place: route.replica.place }.to_string();
-        let answered = self.runtime.serve(&id, request).await;
+    async fn here(&self, local: &Local, request: Request<Body>) -> Result<Response<Body>, Miss> {
+        let answered = self.runtime.serve(&local.instance, request).await;
         let (mut response, untouched) = match answered {
             Ok(response) => (response, false),
             Err(error) => {
                 let untouched = error.untouched();
-                // The instance's name is for this device; people know the replica's.
-                let text = error.to_string().replace(id.as_str(), &replica);
+                // The instance's id is internal; users know the replica's name.
+                let replica = local.replica.to_str().unwrap_or_default();
+                let text = error.to_string().replace(local.instance.as_str(), replica);
                 let mut response = error.into_response();
                 *response.body_mut() = shoal_runtimes::body(format!("{text}\n"));
                 (response, untouched)
@@ -293,9 +265,7 @@ impl Ingress {
         let headers = response.headers_mut();
         headers.remove(UNTOUCHED_HEADER);
         headers.insert(NODE_HEADER, self.name.clone());
-        if let Ok(replica) = HeaderValue::from_str(&replica) {
-            headers.insert(REPLICA_HEADER, replica);
-        }
+        headers.insert(REPLICA_HEADER, local.replica.clone());
         if untouched {
             headers.insert(UNTOUCHED_HEADER, HeaderValue::from_static("1"));
             return Err(Miss { request: None, touched: false, is_lost: false, response });
@@ -309,7 +279,7 @@ impl Ingress {
         route: &Route,
         request: Request<Body>,
     ) -> Result<Response<Body>, Miss> {
-        match self.peers.send_unless(route.node, request, self.left(name, route)).await {
+        match self.peers.send_until(route.node, request, self.left(name, route)).await {
             Ok(response) if response.headers().contains_key(UNTOUCHED_HEADER) => {
                 Err(Miss { request: None, touched: false, is_lost: false, response })
             }
@@ -317,7 +287,7 @@ impl Ingress {
             Err(SendError::NotSent { request, why, open }) => {
                 let replica = ReplicaName { workload: name.clone(), place: route.replica.place };
                 let response =
-                    self.nowhere.out_of_reach(&replica, route.node, &why, open.as_ref()).await;
+                    self.unavailable.out_of_reach(&replica, route.node, &why, open.as_ref()).await;
                 Err(Miss { request: Some(*request), touched: false, is_lost: false, response })
             }
             Err(SendError::Sent { why, is_lost }) => {
@@ -328,7 +298,7 @@ impl Ingress {
                 );
                 Err(Miss { request: None, touched: true, is_lost, response })
             }
-            // Nobody is asked again for half a request.
+            // Half a request is not sent again.
             Err(SendError::Client { why }) => Ok(refusal(
                 StatusCode::REQUEST_TIMEOUT,
                 &format!("the request was not sent to its end: {why}"),
@@ -337,34 +307,32 @@ impl Ingress {
         }
     }
 
-    /// Over once this replica is not on this node any more, be it that the node has fallen.
-    fn left(&self, name: &WorkloadName, route: &Route) -> impl Future<Output = ()> + use<> {
-        let (mut routes, name, route) = (self.routes.clone(), name.clone(), route.clone());
-        async move {
-            let is_there = |other: &Route| is_same(other, &route);
-            let left = |routes: &Arc<Routes>| {
-                !routes.get(&name).is_some_and(|routes| routes.iter().any(is_there))
-            };
-            if routes.wait_for(left).await.is_err() {
-                std::future::pending().await // the node ends, and its requests with it
-            }
+    /// Ends once this replica is not on this node any more, for example because the node is down.
+    async fn left(&self, name: &WorkloadName, route: &Route) {
+        let is_there = |other: &Route| is_same(other, route);
+        let left = |routes: &Arc<Routes>| {
+            !routes.get(name).is_some_and(|routes| routes.iter().any(is_there))
+        };
+        let mut routes = self.table.routes();
+        if routes.wait_for(left).await.is_err() {
+            std::future::pending().await // the node stops, and its requests end
         }
     }
 }
 
-/// Whether both are the same replica at the same node, however that is reached.
+/// Whether both name the same replica on the same node, however that is reached.
 fn is_same(one: &Route, other: &Route) -> bool {
     (&one.replica, &one.generation, &one.node) == (&other.replica, &other.generation, &other.node)
 }
 
-/// What is needed to send a request once more: only one without a body can be made again, and one
-/// that may have been acted on only if doing it twice is doing it once (RFC 9110, 9.2.2).
-struct Again {
+/// A copy of a request, to send it again: only a request without a body can be copied, and one that
+/// a replica may have acted on is sent again only if it is idempotent (RFC 9110, 9.2.2).
+struct Resend {
     head: Option<http::request::Parts>,
     idempotent: bool,
 }
 
-impl Again {
+impl Resend {
     fn of(request: &Request<Body>) -> Self {
         let method = request.method();
         let idempotent = [
@@ -383,7 +351,7 @@ impl Again {
             *copy.headers_mut() = request.headers().clone();
             copy.into_parts().0
         });
-        Again { head, idempotent }
+        Resend { head, idempotent }
     }
 
     fn request(&self, touched: bool) -> Option<Request<Body>> {
@@ -393,8 +361,8 @@ impl Again {
     }
 }
 
-/// Takes away what only this connection or only nodes may say, and notes where the request came
-/// from.
+/// Removes headers of the connection and those that only nodes may set, and adds the client's
+/// address.
 fn clean(headers: &mut HeaderMap, origin: Origin) {
     drop_hop_by_hop(headers);
     headers.remove(UNTOUCHED_HEADER);
@@ -410,7 +378,7 @@ fn clean(headers: &mut HeaderMap, origin: Origin) {
     }
 }
 
-/// The answer as it leaves: what nodes tell one another stays among them.
+/// Removes headers of the connection, and for clients those between nodes.
 fn outward(origin: Origin, mut response: Response<Body>) -> Response<Body> {
     drop_hop_by_hop(response.headers_mut());
     if matches!(origin, Origin::Client(_)) {
@@ -432,7 +400,7 @@ fn drop_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-/// An answer of the ingress itself: a plain sentence.
+/// An answer by the ingress itself: one sentence.
 fn refusal(status: StatusCode, sentence: &str, soon: bool) -> Response<Body> {
     let mut response = Response::new(shoal_runtimes::body(format!("{sentence}\n")));
     *response.status_mut() = status;

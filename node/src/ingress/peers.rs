@@ -1,5 +1,5 @@
-//! HTTP/1.1 to other nodes, over the mesh, on streams that are used again; a stream over a common
-//! member is used until there is a link.
+//! HTTP/1.1 to other nodes, over streams of the mesh that are reused. A stream over a common member
+//! is reused until the node is linked.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -13,82 +13,82 @@ use shoal_protocol::model::NodeId;
 use shoal_runtimes::{Body, BodyError};
 
 use super::flow::Flow;
-use super::patience::{Party, Stalled};
+use super::idle_timeouts::{Party, Stalled};
 use crate::network::{Mesh, OpenError, Purpose};
 
-/// Streams kept for one peer. More requests than this at one time open streams that are closed
-/// after one use.
+/// Streams kept for one peer. Further requests at the same time open streams that are closed after
+/// one use.
 const KEPT: usize = 8;
-/// Peers to which streams are kept: the standing links of a large cluster are fewer.
+/// Peers to which streams are kept: more than the standing links of a large cluster.
 const KEPT_PEERS: usize = 64;
-/// Bytes of an answer's head, and what is read at a time.
+/// Bytes of an answer's head, and of one read.
 const BUFFER: usize = 16 * 1024;
 
 /// Why a peer did not answer.
 #[derive(Debug)]
 pub enum SendError {
-    /// Nothing of it was sent: it can go elsewhere, whatever it is.
+    /// Nothing was sent: the request can go to another replica, whatever its method.
     NotSent {
         /// The request, untouched.
         request: Box<Request<Body>>,
-        /// What was in the way.
+        /// Why nothing could be sent.
         why: String,
-        /// Why no stream could be opened, if that was it.
+        /// The failure to open a stream, if that was the reason.
         open: Option<OpenError>,
     },
-    /// It was sent, and may have been acted on.
+    /// The request was sent, and a guest may have acted on it.
     Sent {
-        /// What happened then.
+        /// Why there is no answer.
         why: String,
-        /// The way to the node broke; else it was only silent.
+        /// The stream broke; otherwise the node was only silent.
         is_lost: bool,
     },
-    /// It was sent in part, and the client did not go on.
+    /// The request was sent in part, and the client did not go on.
     Client {
-        /// What the client did not do.
+        /// The client's stall.
         why: Stalled,
     },
 }
 
-/// The way to other nodes. Cheap to clone.
+/// Sends requests to other nodes. Cheap to clone.
 #[derive(Clone)]
 pub struct Peers {
     mesh: Arc<dyn Mesh>,
     kept: Arc<Mutex<BTreeMap<NodeId, Vec<Sender>>>>,
 }
 
-/// One stream's end.
+/// The sending end of a stream.
 struct Sender {
     requests: SendRequest<Body>,
-    /// A common member carries it.
+    /// A common member carries the stream.
     over_hop: bool,
 }
 
 impl Peers {
-    /// Over this mesh.
+    /// Sends requests over this mesh.
     pub fn new(mesh: Arc<dyn Mesh>) -> Self {
         Peers { mesh, kept: Arc::default() }
     }
 
-    /// Sends a request to `node` and gives the head of its answer; the body streams.
+    /// Sends a request to `node` and returns the head of its answer; the body streams.
     pub async fn send(
         &self,
         node: NodeId,
         request: Request<Body>,
     ) -> Result<Response<Body>, SendError> {
-        self.send_unless(node, request, std::future::pending()).await
+        self.send_until(node, request, std::future::pending()).await
     }
 
-    /// The same, but once `pointless` is over nobody waits for a way to the node any longer: a dial
-    /// may take seconds to fail.
-    pub async fn send_unless(
+    /// As [`Peers::send`], but gives up opening a stream once `cancelled` ends: a dial may take
+    /// seconds to fail.
+    pub async fn send_until(
         &self,
         node: NodeId,
         mut request: Request<Body>,
-        pointless: impl Future<Output = ()>,
+        cancelled: impl Future<Output = ()>,
     ) -> Result<Response<Body>, SendError> {
         // A kept stream may have been closed a moment ago: then the request comes back unsent, and
-        // the next one or a new one serves.
+        // goes over the next stream or a new one.
         for _ in 0..=KEPT {
             let Some(mut sender) = self.take(node) else { break };
             match self.on(node, &mut sender.requests, request).await {
@@ -101,7 +101,7 @@ impl Peers {
         }
         let opened = tokio::select! {
             opened = self.open(node) => opened,
-            () = pointless => Err(("the replica has left that node".to_owned(), None)),
+            () = cancelled => Err(("the replica has left that node".to_owned(), None)),
         };
         let mut sender = match opened {
             Ok(sender) => sender,
@@ -114,7 +114,7 @@ impl Peers {
         answered
     }
 
-    /// The answer, with its [`Flow`] among its extensions.
+    /// Sends over one stream; the answer has its [`Flow`] among its extensions.
     async fn on(
         &self,
         node: NodeId,
@@ -158,14 +158,14 @@ impl Peers {
             .await
             .map_err(|error| (error.to_string(), None))?;
         tokio::spawn(async move {
-            // What breaks it breaks the request that is on it, which tells.
+            // A broken connection fails the request on it, which reports the error.
             let _ = connection.await;
         });
         Ok(Sender { requests, over_hop })
     }
 
-    /// A kept stream that is free. Closed ones are dropped on the way, and those over a common
-    /// member once there is a link.
+    /// Takes a free stream. Closed ones are dropped, and those over a common member once the node
+    /// is linked.
     fn take(&self, node: NodeId) -> Option<Sender> {
         let mut kept = self.lock();
         let senders = kept.get_mut(&node)?;
@@ -204,8 +204,8 @@ impl Peers {
     }
 }
 
-/// An error and what is behind it: hyper's own words leave out what the stream said, such as that
-/// its path loses packets.
+/// An error with its causes: hyper's own text leaves out the stream's error, such as that its path
+/// loses packets.
 fn with_causes(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

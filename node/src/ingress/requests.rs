@@ -1,4 +1,4 @@
-//! Requests answered at one time, and who asked for them.
+//! Bounds the requests that are answered at one time, in all and of one client.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,82 +7,82 @@ use super::Origin;
 use crate::shares::Group;
 use shoal_protocol::model::NodeId;
 
-/// Requests answered at one time. Each may hold a guest's memory and a stream; a device that is
-/// asked for more says so.
+/// Requests answered at one time. Each may hold a guest's memory and a stream; further ones are
+/// refused.
 pub(super) const REQUESTS: usize = 256;
-/// An asker may have this many times what is still free: alone 224 of 256, of two 119 each. So a
-/// proxy with many users behind it may have nearly all, and there is always room for somebody else.
+/// A client may have this many times the free permits: alone 224 of 256, with another one 119 each.
+/// So a proxy with many users may have nearly all, and there is always room for another client.
 const TIMES_FREE: usize = 7;
 
-/// Who asked: an address outside, or another node for its own clients.
+/// The client that a request counts for: an address, or another node with all its clients.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-enum Asker {
+enum Requester {
     Address(Group),
     Node(NodeId),
 }
 
-impl Asker {
+impl Requester {
     fn of(origin: Origin) -> Self {
         match origin {
-            Origin::Client(address) => Asker::Address(Group::of(address.ip())),
-            Origin::Peer(node) => Asker::Node(node),
+            Origin::Client(address) => Requester::Address(Group::of(address.ip())),
+            Origin::Peer(node) => Requester::Node(node),
         }
     }
 }
 
-/// Why a request is not answered now.
+/// Why a request is refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum TooMany {
-    /// All there may be are under way.
+    /// All permits are taken.
     All,
-    /// This asker has that many, and the rest is kept for others.
+    /// This client has that many; the rest is kept for others.
     OfOne(usize),
 }
 
-/// The requests under way.
+/// The permits in use.
 #[derive(Debug, Default)]
 pub(super) struct Requests {
-    /// Sums up to [`REQUESTS`] at most.
-    held: Mutex<BTreeMap<Asker, usize>>,
+    /// By client. The sum is at most [`REQUESTS`].
+    held: Mutex<BTreeMap<Requester, usize>>,
 }
 
 impl Requests {
-    /// Takes part in what this node can do at a time, until the permit is dropped.
+    /// Takes a permit, which counts until it is dropped.
     pub(super) fn begin(self: &Arc<Self>, origin: Origin) -> Result<Permit, TooMany> {
-        let asker = Asker::of(origin);
+        let requester = Requester::of(origin);
         let mut held = self.lock();
         let free = REQUESTS - held.values().sum::<usize>();
-        let own = held.get(&asker).copied().unwrap_or_default();
+        let own = held.get(&requester).copied().unwrap_or_default();
         if free == 0 {
             return Err(TooMany::All);
         }
         if own >= TIMES_FREE * free {
             return Err(TooMany::OfOne(own));
         }
-        held.insert(asker, own + 1);
+        held.insert(requester, own + 1);
         drop(held);
-        Ok(Permit { requests: self.clone(), asker })
+        Ok(Permit { requests: self.clone(), requester })
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Asker, usize>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Requester, usize>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// One request under way.
+/// The right to have one request answered.
 #[derive(Debug)]
 pub(super) struct Permit {
     requests: Arc<Requests>,
-    asker: Asker,
+    requester: Requester,
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
         let mut held = self.requests.lock();
-        if let Some(own) = held.get_mut(&self.asker) {
+        if let Some(own) = held.get_mut(&self.requester) {
             *own -= 1;
             if *own == 0 {
-                held.remove(&self.asker);
+                held.remove(&self.requester);
             }
         }
     }
@@ -100,6 +100,8 @@ mod tests {
         std::iter::from_fn(|| requests.begin(origin).ok()).collect()
     }
 
+    /// An address asks for all it can get: other addresses and nodes still get permits, and dropped
+    /// permits are free again.
     #[test]
     fn one_address_leaves_room_for_others() {
         let requests = Arc::<Requests>::default();
@@ -114,8 +116,9 @@ mod tests {
         assert_eq!(fill(&requests, from(3)).len(), 224);
     }
 
+    /// 256 addresses with one request each take every permit; the next one is refused.
     #[test]
-    fn many_askers_fill_all_of_it() {
+    fn many_clients_may_use_all_permits() {
         let requests = Arc::<Requests>::default();
         let all: Vec<_> = (0..=255).flat_map(|n| requests.begin(from(n))).collect();
         assert_eq!(all.len(), REQUESTS);

@@ -23,17 +23,17 @@ use tracing::{debug, warn};
 
 use super::clients::{Client, prepare};
 use super::host::{NODE_API, host};
-use super::patience::{Keeping, PATH_IDLE, Party, Patient, Timely};
+use super::idle_timeouts::{GuardedBody, PATH_IDLE, Party, TimedBody, TimedIo};
 use super::{Ingress, Origin};
 use crate::network::{Acceptor, Incoming};
 
-/// How long a node's kept tunnel may sit idle.
+/// Time that a kept tunnel of a node may be idle.
 const TUNNEL_IDLE: Duration = Duration::from_secs(60);
 /// Bytes of a request's head. Browsers with many cookies stay below.
 const HEAD_BYTES: usize = 16 * 1024;
 /// Headers of a request.
 const HEADERS: usize = 100;
-/// What requests under way may take when the node stops.
+/// Time for requests under way when the node stops.
 const DRAIN: Duration = Duration::from_secs(5);
 
 /// Answers what other nodes ask this node's API through a tunnel.
@@ -51,7 +51,7 @@ pub async fn serve_port(listener: TcpListener, ingress: Arc<Ingress>, stop: Canc
             debug!("a client left at once: {error}");
             continue;
         }
-        // All are busy: it is closed, and may come again.
+        // All places are proven: the connection is closed, and the client may try again.
         let Some(client) = Client::enter(&ingress.clients, address.ip()) else { continue };
         let (ingress, stop) = (ingress.clone(), stop.clone());
         open.spawn(async move {
@@ -59,15 +59,19 @@ pub async fn serve_port(listener: TcpListener, ingress: Arc<Ingress>, stop: Canc
                 let (ingress, asking) = (ingress.clone(), client.asks());
                 async move {
                     let answer = ingress.answer(Origin::Client(address), request).await;
-                    answer.map(|body| Keeping::new(body, asking).boxed_unsync())
+                    answer.map(|body| GuardedBody::new(body, asking).boxed_unsync())
                 }
             };
-            let terms = Terms { head_within: limits.head_within, party: Party::Client, body_idle: limits.idle };
-            let bytes = Patient::to_client(stream, client.clone(), limits.takes);
+            let terms = Terms {
+                head_within: limits.head_within,
+                party: Party::Client,
+                body_idle: limits.body_idle,
+            };
+            let bytes = TimedIo::to_client(stream, client.clone(), limits.write_idle);
             let served = connection(bytes, terms, service, &stop);
             tokio::select! {
                 ended = served => ingress.note(address, ended),
-                () = client.lost() => debug!(%address, "a client without a request made room for another"),
+                () = client.lost() => debug!(%address, "closed an idle client to make room"),
             }
         });
     }
@@ -106,7 +110,7 @@ pub async fn serve_tunnels(
             };
             let terms =
                 Terms { head_within: TUNNEL_IDLE, party: Party::Node(from), body_idle: PATH_IDLE };
-            let ended = connection(Patient::to_node(stream, from), terms, service, &stop).await;
+            let ended = connection(TimedIo::to_node(stream, from), terms, service, &stop).await;
             ingress.note(format_args!("node {}", from.short()), ended);
         });
     }
@@ -124,7 +128,7 @@ async fn accept(
         };
         match accepted {
             Ok(client) => return Some(client),
-            // Mostly: no file is free. Without a pause this would spin until one is.
+            // Mostly: no file descriptor is free. Without a pause this would spin until one is.
             Err(error) => {
                 warn!("no client can be taken: {error}");
                 sleep(Duration::from_millis(100)).await;
@@ -133,12 +137,12 @@ async fn accept(
     }
 }
 
-/// What the other end of a connection is held to.
+/// Limits for the other end of a connection.
 struct Terms {
-    /// How long it may take for a request's head, and sit idle between two.
+    /// Time for a request's head, and for an idle connection between two requests.
     head_within: Duration,
     party: Party,
-    /// How long it may send nothing of a body that is waited for.
+    /// Time without a byte of a body that is waited for.
     body_idle: Duration,
 }
 
@@ -156,7 +160,7 @@ where
     let Terms { head_within, party, body_idle } = terms;
     let service = service_fn(|request: Request<IncomingBody>| {
         let answer =
-            service(request.map(|body| Timely::new(body, party, body_idle).boxed_unsync()));
+            service(request.map(|body| TimedBody::new(body, party, body_idle).boxed_unsync()));
         async move { Ok::<_, Infallible>(answer.await) }
     });
     let connection = http1::Builder::new()
@@ -178,7 +182,7 @@ where
     }
 }
 
-/// Each connection sees the stop, and has its own end to it.
+/// Waits for all connections; each of them sees `stop` and has its own limit.
 async fn drain(open: TaskTracker) {
     open.close();
     open.wait().await;

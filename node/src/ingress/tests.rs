@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::server::{PeerApi, serve_port, serve_tunnels};
 use super::*;
+use crate::executor::instance_id;
 use crate::fakes::{
     FakeCore, FakeMesh, FakeRuntime, NODE, OTHER, replica, replica_view, workload_view,
 };
@@ -85,8 +86,10 @@ fn get(host: &str) -> Request<Body> {
     Request::get("/path").header("host", host).body(shoal_runtimes::body("")).unwrap()
 }
 
+/// A request is served here when a replica runs here. The answer names node and replica, and lacks
+/// the headers of the guest's connection.
 #[tokio::test]
-async fn a_local_replica_answers_and_says_who_it_is() {
+async fn local_replica_answers_with_its_name() {
     let node = Node::new("n1", &Arc::default());
     node.route(&[(3, NODE, true)]);
     node.run(3);
@@ -99,8 +102,10 @@ async fn a_local_replica_answers_and_says_who_it_is() {
     assert!(!headers.contains_key("connection"), "what concerns one connection stays there");
 }
 
+/// The only replica is on another node: its answer comes through a tunnel, and three requests take
+/// one stream.
 #[tokio::test]
-async fn a_request_finds_a_replica_on_another_node_and_streams_are_used_again() {
+async fn remote_replica_answers_and_streams_are_reused() {
     let mesh = Arc::new(FakeMesh::default());
     let (here, there) = (Node::new("n1", &mesh), Node::new("n2", &mesh));
     there.tunnels(mesh.take(OTHER));
@@ -115,8 +120,10 @@ async fn a_request_finds_a_replica_on_another_node_and_streams_are_used_again() 
     assert_eq!(mesh.opened.load(Ordering::Relaxed), 1);
 }
 
+/// Each of two nodes routes to the other one. The second node refuses what came through a tunnel,
+/// so that the request does not loop.
 #[tokio::test]
-async fn two_nodes_that_believe_in_one_another_do_not_go_round_in_circles() {
+async fn request_from_a_peer_is_never_forwarded() {
     let mesh = Arc::new(FakeMesh::default());
     let (here, there) = (Node::new("n1", &mesh), Node::new("n2", &mesh));
     here.tunnels(mesh.take(NODE));
@@ -130,15 +137,17 @@ async fn two_nodes_that_believe_in_one_another_do_not_go_round_in_circles() {
     assert_eq!(headers[header::RETRY_AFTER], "1");
 }
 
+/// The first route is out of date, or its node cannot be reached. Nothing of the request was sent,
+/// so it goes to another replica, even with a body.
 #[tokio::test]
-async fn a_replica_that_is_not_there_any_more_costs_nothing_while_another_is() {
+async fn missing_replica_is_skipped_for_another() {
     let mesh = Arc::new(FakeMesh::default());
     let (here, there) = (Node::new("n1", &mesh), Node::new("n2", &mesh));
     there.tunnels(mesh.take(OTHER));
     there.route(&[(1, OTHER, true)]);
     there.run(1);
-    // Replica 0 is routed here and does not run; a node without a link comes before the good one
-    // now and then.
+    // Replica 0 is routed here and does not run. In the second part a node without a link comes
+    // first now and then.
     here.route(&[(0, NODE, true), (1, OTHER, false)]);
     let (status, headers, _) = here.ask(get("web.shoal")).await;
     assert_eq!((status, &headers[REPLICA_HEADER]), (StatusCode::OK, &"web/1".parse().unwrap()));
@@ -155,13 +164,15 @@ async fn a_replica_that_is_not_there_any_more_costs_nothing_while_another_is() {
     }
 }
 
+/// A node dies after it has read the request, and may have acted on it: a POST fails, a GET is sent
+/// again.
 #[tokio::test]
-async fn what_may_have_been_acted_on_is_sent_again_only_if_twice_is_once() {
+async fn only_idempotent_requests_are_resent_after_a_loss() {
     let mesh = Arc::new(FakeMesh::default());
     let here = Node::new("n1", &mesh);
     here.route(&[(0, OTHER, false), (1, OTHER, false)]);
     let mut streams = mesh.take(OTHER);
-    // A node that reads the request and dies.
+    // This node reads the request and dies.
     let dying = tokio::spawn(async move {
         let mut seen = Vec::new();
         while let Some(Incoming { mut stream, .. }) = streams.recv().await {
@@ -181,8 +192,9 @@ async fn what_may_have_been_acted_on_is_sent_again_only_if_twice_is_once() {
     assert_eq!(dying.await.unwrap(), ["POS", "GET", "GET"]);
 }
 
+/// The only replica is busy: the client learns which one, and when to try again.
 #[tokio::test]
-async fn a_busy_replica_says_so_and_others_are_tried() {
+async fn busy_replica_answers_503_with_the_reason() {
     let node = Node::new("n1", &Arc::default());
     node.route(&[(0, NODE, true)]);
     node.run(0);
@@ -193,8 +205,10 @@ async fn a_busy_replica_says_so_and_others_are_tried() {
     assert!(said.contains("`web/0` is busy"), "{said}");
 }
 
+/// A wrong host gets the form of names, a missing workload 404, an unhealthy one 503 with the
+/// reason. The core is asked once per change of its views.
 #[tokio::test]
-async fn who_asks_for_nothing_that_is_there_is_told_how_and_why() {
+async fn unknown_or_unhealthy_workload_is_explained() {
     let node = Node::new("n1", &Arc::default());
     let (status, _, said) = node.ask(get("web.example.org")).await;
     assert_eq!(status, StatusCode::NOT_FOUND);
@@ -221,8 +235,9 @@ async fn who_asks_for_nothing_that_is_there_is_told_how_and_why() {
     );
 }
 
+/// Two requests on one connection are answered; a stop closes the idle connection and the port.
 #[tokio::test]
-async fn the_port_speaks_http_and_ends_what_is_under_way() {
+async fn port_serves_http_and_closes_idle_clients_on_stop() {
     let node = Node::new("n1", &Arc::default());
     node.route(&[(0, NODE, true)]);
     node.run(0);
@@ -249,23 +264,26 @@ async fn the_port_speaks_http_and_ends_what_is_under_way() {
     assert!(TcpStream::connect(address).await.is_err());
 }
 
+/// A head of 64 KiB would take memory for each client: it is refused with 431.
 #[tokio::test]
-async fn a_head_that_is_too_large_is_refused() {
+async fn oversized_head_is_refused() {
     let node = Node::new("n1", &Arc::default());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(serve_port(listener, node.ingress.clone(), node.stop.clone()));
     let mut client = TcpStream::connect(address).await.unwrap();
     let head = format!("GET / HTTP/1.1\r\nHost: web.shoal\r\nX: {}\r\n\r\n", "x".repeat(64 * 1024));
-    // The server may close before all of it is written.
+    // The server may close before the whole head is written.
     let _ = client.write_all(head.as_bytes()).await;
     let mut answer = [0; 12];
     client.read_exact(&mut answer).await.unwrap();
     assert_eq!(&answer, b"HTTP/1.1 431");
 }
 
+/// A request for the host of the node's API, through a tunnel, reaches the API and names the asking
+/// node.
 #[tokio::test]
-async fn nodes_reach_one_anothers_api_through_a_tunnel_and_nobody_else_does() {
+async fn peer_reaches_the_node_api_through_a_tunnel() {
     let mesh = Arc::new(FakeMesh::default());
     let there = Node::new("n2", &mesh);
     there.tunnels(mesh.take(OTHER));
@@ -274,7 +292,7 @@ async fn nodes_reach_one_anothers_api_through_a_tunnel_and_nobody_else_does() {
     assert_eq!(said, format!("the API, for {}", NODE.short()));
 }
 
-/// A stream whose path loses what is large: it takes the question, and the answer never comes.
+/// A stream whose path loses large packets: it takes the request, and the answer never comes.
 struct Stalls;
 
 impl tokio::io::AsyncRead for Stalls {
@@ -328,9 +346,9 @@ impl crate::network::Mesh for StallingMesh {
     }
 }
 
-/// The requester was told "connection error", and nobody knew that the path was the matter.
+/// The client was told "connection error", and not that the path loses large packets.
 #[tokio::test]
-async fn an_answer_that_stalls_on_the_way_names_the_path() {
+async fn stalled_answer_names_the_path() {
     let (core, runtime) = (FakeCore::new(), FakeRuntime::new());
     let ingress = Arc::new(Ingress::new(
         "n1",
@@ -347,10 +365,10 @@ async fn an_answer_that_stalls_on_the_way_names_the_path() {
 
 const THIRD: NodeId = NodeId([3; 32]);
 
-/// A replica on a node that cannot be dialled costs a hop of another device: it is asked when there
-/// is no other.
+/// A replica on a node that cannot be dialled costs a hop over another device: it is asked only
+/// when there is no other.
 #[tokio::test]
-async fn replicas_reached_directly_come_before_those_over_a_hop() {
+async fn direct_replicas_come_before_those_over_a_hop() {
     let mesh = Arc::new(FakeMesh::default());
     let (here, near, far) =
         (Node::new("n1", &mesh), Node::new("n3", &mesh), Node::new("n2", &mesh));
@@ -377,10 +395,10 @@ async fn replicas_reached_directly_come_before_those_over_a_hop() {
     assert_eq!((status, &headers[NODE_HEADER]), (StatusCode::OK, &"n2".parse().unwrap()));
 }
 
-/// Streams to a node are kept and used again. Once the node can be dialled, what runs over another
-/// device must not stay there.
+/// Streams are kept and reused. Once the node can be dialled, requests must not stay on a stream
+/// over another device.
 #[tokio::test]
-async fn a_stream_over_a_hop_is_left_once_there_is_a_link() {
+async fn stream_over_a_hop_is_dropped_once_linked() {
     let mesh = Arc::new(FakeMesh::default());
     let (here, there) = (Node::new("n1", &mesh), Node::new("n2", &mesh));
     mesh.hops.lock().unwrap().insert(OTHER, Ok(THIRD));
@@ -399,10 +417,9 @@ async fn a_stream_over_a_hop_is_left_once_there_is_a_link() {
     assert_eq!(mesh.opened.load(Ordering::Relaxed), 2, "and the new one is used again as well");
 }
 
-/// The replica is healthy and its node up: what is missing is the way, and the answer says between
-/// whom.
+/// The replica is healthy and its node up, but there is no path to it: the answer names both ends.
 #[tokio::test]
-async fn a_missing_path_is_named_and_may_be_tried_again() {
+async fn missing_path_is_named_with_retry_after() {
     let mesh = Arc::new(FakeMesh::default());
     let here = Node::new("n1", &mesh);
     let names = [(NODE, "n1"), (OTHER, "n2"), (THIRD, "n3")];
@@ -422,10 +439,13 @@ async fn a_missing_path_is_named_and_may_be_tried_again() {
         ),
     ] {
         mesh.hops.lock().unwrap().insert(OTHER, Err(tried));
-        let mut post = get("web.shoal");
-        *post.method_mut() = Method::POST;
-        let (status, headers, body) = here.ask(post).await;
-        assert_eq!((status, body.as_str()), (StatusCode::SERVICE_UNAVAILABLE, said));
-        assert_eq!(headers[header::RETRY_AFTER], "1");
+        for _ in 0..2 {
+            let mut post = get("web.shoal");
+            *post.method_mut() = Method::POST;
+            let (status, headers, body) = here.ask(post).await;
+            assert_eq!((status, body.as_str()), (StatusCode::SERVICE_UNAVAILABLE, said));
+            assert_eq!(headers[header::RETRY_AFTER], "1");
+        }
     }
+    assert_eq!(here.core.looks.load(Ordering::Relaxed), 2, "the core is asked once for each name");
 }

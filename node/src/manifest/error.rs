@@ -1,4 +1,4 @@
-//! What is wrong with a manifest, and where.
+//! Errors of manifests, with their place.
 
 use std::fmt;
 
@@ -9,11 +9,11 @@ use crate::nearest::did_you_mean;
 /// A manifest that cannot be read. Nothing was published.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ManifestError {
-    /// The line it is about, counted from 1.
+    /// The line of the error, counted from 1.
     pub line: Option<u64>,
-    /// What is wrong.
+    /// The error's text.
     pub message: String,
-    /// What to do.
+    /// Advice for the user.
     pub hint: Option<String>,
 }
 
@@ -49,7 +49,7 @@ impl ManifestError {
                 Self::at(line, format!("{expected} is expected, found {unexpected}"))
             }
             Yaml::Message { msg, .. } => Self::at(line, msg.clone()),
-            // The list of YAML's own complaints is open; each renders itself in one line.
+            // The parser's own errors are an open list; each has a one-line text.
             other => Self::at(line, without_place(&one_line(other))),
         }
     }
@@ -70,7 +70,7 @@ fn one_line(error: &Yaml) -> String {
     error.render().lines().next().unwrap_or("not YAML").to_owned()
 }
 
-/// The library names the place itself, in words of its own; ours stands in front already.
+/// The library adds the place in its own words; ours is in front already.
 fn without_place(text: &str) -> String {
     text.split(" at line ").next().unwrap_or(text).trim_start_matches("error: ").to_owned()
 }

@@ -1,4 +1,4 @@
-//! The YAML door: what a person writes becomes a [`Workload`], or an error that names the line.
+//! Reads YAML: a person's text becomes a [`Workload`], or an error that names the line.
 //!
 //! ```yaml
 //! name: hello            # a DNS label
@@ -11,8 +11,8 @@
 //! require: { zone: shop }
 //! ```
 //!
-//! Several documents may stand in one file, divided by `---`. Unknown fields are refused: what is
-//! silently ignored is found out in production.
+//! A file may have several documents, divided by `---`. Unknown fields are refused: an ignored slip
+//! would only be found in production.
 
 pub mod quantity;
 
@@ -31,13 +31,13 @@ use crate::publish::{Source, Workload};
 
 pub use error::ManifestError;
 
-/// Bytes of one manifest file: far above what people write, far below what hurts.
+/// Bytes of a manifest file: far above what people write, far below what takes much memory.
 pub const MAX_MANIFEST: usize = 1024 * 1024;
 /// Documents in one file.
 const MAX_DOCUMENTS: usize = 256;
 
-/// Reads every document of `text`. `base` is the folder that relative paths are relative to. At
-/// least one workload comes out, and no name comes twice.
+/// Reads every document of `text`. Relative paths are relative to the folder `base`. Returns at
+/// least one workload, and no name twice.
 pub fn parse(text: &str, base: &Path) -> Result<Vec<Workload>, ManifestError> {
     if text.len() > MAX_MANIFEST {
         return Err(ManifestError::plain(format!(
@@ -70,8 +70,7 @@ pub fn parse(text: &str, base: &Path) -> Result<Vec<Workload>, ManifestError> {
     Ok(workloads)
 }
 
-/// The form on disk. Scalars are kept as text with their place, so that each error can name its
-/// line.
+/// The YAML form. Scalars are kept as text with their place, so that each error can name its line.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Document {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// A text that is not the quantity it should be.
+/// A text that is not of the expected form.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is not {what}")]
 pub struct NotAQuantity {
@@ -61,9 +61,8 @@ pub fn cpu(text: &str) -> Result<u32, NotAQuantity> {
     value.and_then(|value| u32::try_from(value).ok()).ok_or_else(wrong)
 }
 
-/// How many: decimal digits alone. `+2` and `-2` ask for a change of a number and not for a number,
-/// and `010` is eight to some readers of YAML: none of them is taken for what its writer may not
-/// have meant.
+/// A count: decimal digits alone. `+2` and `-2` ask for a change of a number, and some readers of
+/// YAML take `010` for eight: such texts are refused instead of guessed.
 pub fn count(text: &str) -> Result<u32, NotAQuantity> {
     let wrong = || NotAQuantity {
         text: text.to_owned(),
@@ -89,7 +88,7 @@ pub fn duration(text: &str) -> Result<Duration, NotAQuantity> {
         _ => return Err(wrong()),
     };
     let thousandths = thousandths(number).ok_or_else(wrong)?;
-    // A year is longer than anybody waits, and keeps sums of durations far from overflow.
+    // The bound is longer than any sensible wait, and keeps sums of durations far from overflow.
     const YEAR: u64 = 366 * 24 * 3_600_000;
     let total = u64::try_from(thousandths.saturating_mul(millis) / 1000).unwrap_or(u64::MAX);
     if total <= YEAR { Ok(Duration::from_millis(total)) } else { Err(wrong()) }
@@ -174,6 +173,8 @@ mod tests {
         );
     }
 
+    /// `+2`, `2.0`, `0x2` and the like mean different things to different readers: only plain
+    /// digits are taken.
     #[test]
     fn a_number_is_digits_alone() {
         assert_eq!([count("0"), count("3"), count("10000")], [Ok(0), Ok(3), Ok(10_000)]);
@@ -206,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_shown_can_be_read_again() {
+    fn shown_sizes_parse_back() {
         for bytes in [0, 1023, 1024, 64 << 20, 3 << 29, 1 << 40] {
             let read = size(&show_size(bytes)).unwrap();
             assert!(read.abs_diff(bytes) * 20 <= bytes, "{bytes} came back as {read}");

@@ -10,7 +10,7 @@ fn refusal(text: &str) -> (Option<u64>, String, String) {
 }
 
 #[test]
-fn the_full_form_and_the_least_form_are_read() {
+fn full_and_minimal_manifests_parse() {
     let text = "name: hello\nnamespace: shop\nwasm: hello.wasm\nreplicas: 2\nmemory: 128MiB\ncpu: \
         250m\n\
                 env: { GREETING: hi, N: 5 }\nrequire: { zone: shop }\n---\nname: least\nwasm: \
@@ -30,8 +30,10 @@ fn the_full_form_and_the_least_form_are_read() {
     );
 }
 
+/// A field with a slip was silently ignored by other tools: here the error has the line and the
+/// likely name.
 #[test]
-fn an_unknown_field_is_named_with_its_line_and_the_nearest() {
+fn unknown_field_is_named_with_line_and_nearest() {
     let (line, message, hint) = refusal("name: hello\nwasm: hello.wasm\nreplica: 2\n");
     assert_eq!(
         (line, message.as_str(), hint.as_str()),
@@ -43,7 +45,7 @@ fn an_unknown_field_is_named_with_its_line_and_the_nearest() {
 }
 
 #[test]
-fn an_unknown_field_of_the_second_document_has_its_own_line() {
+fn unknown_field_in_second_document_has_its_line() {
     let (line, message, _) =
         refusal("name: a\nwasm: a.wasm\n---\nname: b\nwasm: b.wasm\nenvs: {}\n");
     assert_eq!((line, message.as_str()), (Some(6), "unknown field `envs`"));
@@ -78,7 +80,7 @@ fn wrong_values_name_field_line_and_form() {
 }
 
 #[test]
-fn missing_and_repeated_things_are_named() {
+fn missing_and_repeated_fields_are_named() {
     let (_, message, _) = refusal("name: a\n");
     assert_eq!(message, "the field `wasm` is missing");
     let (line, message, _) = refusal("name: a\nwasm: a\nname: b\n");
@@ -90,7 +92,7 @@ fn missing_and_repeated_things_are_named() {
 }
 
 #[test]
-fn what_is_not_yaml_is_refused_with_its_line() {
+fn invalid_yaml_is_refused_with_its_line() {
     let (line, message, _) = refusal("name: a\nwasm: [a\n");
     assert!(line.is_some(), "{message}");
     assert!(!message.contains('\n') && !message.contains("line"), "{message}");
@@ -99,8 +101,9 @@ fn what_is_not_yaml_is_refused_with_its_line() {
     assert!(read(&format!("name: a\nwasm: {}", "x".repeat(MAX_MANIFEST))).is_err());
 }
 
+/// The files in `examples/` are the documentation: they must stay valid.
 #[test]
-fn the_examples_can_be_read_and_show_the_defaults() {
+fn examples_parse_and_show_the_defaults() {
     let hello = read(include_str!("../../../examples/manifests/hello.yaml")).unwrap();
     assert_eq!(hello[0].resources, Resources { memory: DEFAULT_MEMORY, cpu: DEFAULT_CPU });
     let shop = read(include_str!("../../../examples/manifests/shop.yaml")).unwrap();

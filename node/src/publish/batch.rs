@@ -1,30 +1,29 @@
-//! Several wishes at once. All are checked before the first is written; and where one fails after
-//! that, because the node dies or its disk fills up, it is told which were written and which were
-//! not.
+//! Several changes at once. All are checked before the first is written. If one fails after that,
+//! because the node dies or its disk is full, the error lists which were written.
 
 use shoal_protocol::model::WorkloadName;
 
 use super::{
-    Checked, Door, Operator, Outcome, PublishError, Published, Ready, Wish, check, fulfil, submit,
+    Checked, Door, Edit, Operator, Outcome, PublishError, Published, Ready, apply, check, submit,
     upload,
 };
 
-/// Why not all of several wishes were fulfilled.
+/// Why not all of several changes were made.
 #[derive(Debug)]
 pub struct NotAll {
-    /// The fulfilled ones, in order. None: nothing changed, unless a failure says that this is not
-    /// known.
+    /// The changes that were made, in order. If there are none, nothing changed, unless a failure
+    /// says that this is not known.
     pub published: Vec<Published>,
-    /// All that were refused, or the one that failed.
+    /// All changes that were refused, or the one that failed.
     pub failed: Vec<(WorkloadName, PublishError)>,
-    /// The ones that were not tried after a failure.
+    /// The changes that were not tried after a failure.
     pub untried: Vec<WorkloadName>,
-    /// How many there were.
+    /// The number of changes.
     pub of: usize,
 }
 
 impl Published {
-    /// Whether something was written.
+    /// Whether a change was written.
     pub fn was_written(&self) -> bool {
         self.outcome != Outcome::Unchanged
     }
@@ -37,7 +36,7 @@ pub async fn publish_all(
     all: &[Ready],
     force: bool,
 ) -> Result<Vec<Published>, NotAll> {
-    fulfil_all(door, operator, &all.iter().map(|ready| Wish::of(ready, force)).collect::<Vec<_>>())
+    apply_all(door, operator, &all.iter().map(|ready| Edit::of(ready, force)).collect::<Vec<_>>())
         .await
 }
 
@@ -48,59 +47,59 @@ pub async fn remove_all(
     names: &[WorkloadName],
     force: bool,
 ) -> Result<Vec<Published>, NotAll> {
-    fulfil_all(
+    apply_all(
         door,
         operator,
-        &names.iter().map(|name| Wish::to_remove(name, force)).collect::<Vec<_>>(),
+        &names.iter().map(|name| Edit::removal(name, force)).collect::<Vec<_>>(),
     )
     .await
 }
 
-async fn fulfil_all(
+async fn apply_all(
     door: &impl Door,
     operator: &Operator,
-    wishes: &[Wish<'_>],
+    edits: &[Edit<'_>],
 ) -> Result<Vec<Published>, NotAll> {
     let nothing =
-        |failed| NotAll { published: Vec::new(), failed, untried: Vec::new(), of: wishes.len() };
+        |failed| NotAll { published: Vec::new(), failed, untried: Vec::new(), of: edits.len() };
     let (mut checked, mut failed): (Vec<Option<Checked>>, Vec<_>) = (Vec::new(), Vec::new());
-    for wish in wishes {
-        match check(door, operator, wish).await {
+    for edit in edits {
+        match check(door, operator, edit).await {
             Ok(found) => checked.push(found),
-            Err(error) => failed.push((wish.name.clone(), error)),
+            Err(error) => failed.push((edit.name.clone(), error)),
         }
     }
     if !failed.is_empty() {
         return Err(nothing(failed));
     }
-    for (wish, checked) in wishes.iter().zip(&checked) {
+    for (edit, checked) in edits.iter().zip(&checked) {
         if let Some(checked) = checked {
-            upload(door, wish, checked)
+            upload(door, edit, checked)
                 .await
-                .map_err(|error| nothing(vec![(wish.name.clone(), error)]))?;
+                .map_err(|error| nothing(vec![(edit.name.clone(), error)]))?;
         }
     }
-    let mut published = Vec::with_capacity(wishes.len());
-    for (at, (wish, checked)) in wishes.iter().zip(checked).enumerate() {
+    let mut published = Vec::with_capacity(edits.len());
+    for (at, (edit, checked)) in edits.iter().zip(checked).enumerate() {
         let done = match checked {
-            Some(checked) => submit(door, operator, wish, checked).await,
+            Some(checked) => submit(door, operator, edit, checked).await,
             None => Ok(None),
         };
         let done = match done {
-            // Somebody else changed it since it was checked.
-            Ok(None) => fulfil(door, operator, wish).await,
+            // Another operator changed it since it was checked.
+            Ok(None) => apply(door, operator, edit).await,
             Ok(Some(done)) => Ok(done),
             Err(error) => Err(error),
         };
         match done {
             Ok(done) => published.push(done),
             Err(error) => {
-                let untried = wishes[at + 1..].iter().map(|wish| wish.name.clone()).collect();
+                let untried = edits[at + 1..].iter().map(|edit| edit.name.clone()).collect();
                 return Err(NotAll {
                     published,
-                    failed: vec![(wish.name.clone(), error)],
+                    failed: vec![(edit.name.clone(), error)],
                     untried,
-                    of: wishes.len(),
+                    of: edits.len(),
                 });
             }
         }

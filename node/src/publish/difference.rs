@@ -1,4 +1,4 @@
-//! What a publish changes, field by field.
+//! The changes of a publish, field by field.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,14 +7,14 @@ use shoal_protocol::model::Spec;
 
 use crate::manifest::quantity::{show_cpu, show_size};
 
-/// One field that differs. None on one side: it was added or removed.
+/// A field that differs. `None` on one side: it was added or removed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Difference {
-    /// Which, as in `replicas` or `env GREETING`.
+    /// The field's name, as in `replicas` or `env GREETING`.
     pub field: String,
-    /// What it is.
+    /// The old value.
     pub from: Option<String>,
-    /// What it shall be.
+    /// The new value.
     pub to: Option<String>,
 }
 
@@ -29,7 +29,7 @@ impl fmt::Display for Difference {
     }
 }
 
-/// The fields in which `new` differs from `old`; empty when the two are one and the same wish.
+/// The fields in which `new` differs from `old`; empty when the specs are equal.
 pub fn differences(old: &Spec, new: &Spec) -> Vec<Difference> {
     let mut all = Vec::new();
     let mut note = |field: &str, from: String, to: String| {
@@ -44,7 +44,7 @@ pub fn differences(old: &Spec, new: &Spec) -> Vec<Difference> {
     note("runtime", old.runtime.as_str().to_owned(), new.runtime.as_str().to_owned());
     maps("env", &old.env, &new.env, &mut all);
     maps("require", &old.require, &new.require, &mut all);
-    // Two sizes may read alike and differ all the same.
+    // Two sizes may have the same text and still differ.
     if all.is_empty() && old != new {
         all.push(Difference { field: "details".into(), from: None, to: None });
     }

@@ -1,4 +1,4 @@
-//! Small private files that are whole or absent: written beside, synced, renamed.
+//! Small private files, written atomically: beside, synced, renamed.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
@@ -23,10 +23,10 @@ impl FileError {
     }
 }
 
-/// Above any file of ours; a folder's name mistaken for a file's must not fill the memory.
+/// Above any file of ours, so that a wrong path does not fill the memory.
 const LARGEST: u64 = 1024 * 1024;
 
-/// The text of `file`; none when there is no such file.
+/// The text of `file`; `None` when there is no such file.
 pub fn read(file: &Path) -> Result<Option<String>, FileError> {
     let cannot = |source| FileError { file: file.to_owned(), doing: "read", source };
     match fs::metadata(file) {
@@ -37,7 +37,7 @@ pub fn read(file: &Path) -> Result<Option<String>, FileError> {
     }
 }
 
-/// Makes a folder and those above it, for its owner alone.
+/// Creates a folder and its parents, for its owner alone.
 pub fn make_folder(folder: &Path) -> Result<(), FileError> {
     DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|source| FileError {
         file: folder.to_owned(),
@@ -58,7 +58,7 @@ pub fn write_json(file: &Path, value: &impl Serialize) -> Result<(), FileError> 
     write(file, text.as_bytes())
 }
 
-/// Writes `bytes`, for the file's owner alone; a reader sees all of it or what was there before.
+/// Writes `bytes`, for the file's owner alone; a reader sees all of them or the old content.
 pub fn write(file: &Path, bytes: &[u8]) -> Result<(), FileError> {
     let cannot = |source| FileError { file: file.to_owned(), doing: "written", source };
     let folder =
@@ -75,7 +75,7 @@ pub fn write(file: &Path, bytes: &[u8]) -> Result<(), FileError> {
     let written =
         out.write_all(bytes).and_then(|()| out.sync_all()).and_then(|()| fs::rename(&fresh, file));
     if let Err(error) = written {
-        // What is left of it is of no use to anybody; the first error is the one to tell.
+        // The rest is useless, and the first error is the one to report.
         let _ = fs::remove_file(&fresh);
         return Err(cannot(error));
     }

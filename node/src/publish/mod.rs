@@ -1,4 +1,4 @@
-//! From a person's wish to a signed change on a node's disk.
+//! From a workload that a person describes to a signed change on a node's disk.
 //!
 //! ```text
 //!   author                                node
@@ -8,11 +8,11 @@
 //!     submit(change)       ─────────────▶  accepted once it is on disk; `stale`: prepare again
 //! ```
 //!
-//! A workload that is there already is written again all the same, unless every other node confirms
-//! that it holds it, too.
+//! A workload that equals the current one is written again all the same, unless every other node
+//! confirms that it holds it, too.
 //!
-//! The command line does this over the socket, a program that holds a node does it directly: one
-//! [`Door`], two ways in.
+//! The command line does this over the socket, a program that embeds a node does it directly: both
+//! implement [`Door`].
 
 mod batch;
 mod difference;
@@ -40,59 +40,60 @@ pub use operator::{
 };
 pub use workload::{Source, Workload};
 
-/// Tries of one change: each failure means that somebody else changed the same workload in between.
+/// Tries of one change: each failure means that another operator changed the same workload in
+/// between.
 const TRIES: usize = 5;
 
-/// The way to a node that takes changes.
+/// A node that takes changes.
 pub trait Door: Sync {
     /// Whether the node has these bytes already.
     fn holds(&self, digest: &Digest) -> impl Future<Output = Result<bool, ApiError>> + Send;
-    /// Gives it the bytes of an artifact.
+    /// Sends the bytes of an artifact.
     fn upload(
         &self,
         artifact: Artifact,
         bytes: Bytes,
     ) -> impl Future<Output = Result<(), ApiError>> + Send;
-    /// Asks what is to be signed.
+    /// Asks what to sign.
     fn prepare(
         &self,
         body: PrepareBody,
     ) -> impl Future<Output = Result<PreparedBody, ApiError>> + Send;
-    /// Hands over what was signed.
+    /// Submits a signed change.
     fn submit(
         &self,
         body: SubmitBody,
     ) -> impl Future<Output = Result<AcceptedBody, ApiError>> + Send;
 }
 
-/// What became of a wish.
+/// The effect of a change.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Outcome {
-    /// It is new.
+    /// The workload is new.
     Created,
-    /// It was there, otherwise.
+    /// The workload was there with another spec.
     Changed(Vec<Difference>),
-    /// It is there, just so, at every node; nothing was written.
+    /// Every node has this spec already; nothing was written.
     Unchanged,
-    /// It was there, or gone, just so, and was written again: these nodes cannot be asked, or hold
-    /// something else, and what they may bring back is older now.
+    /// The workload had this spec, or was removed, already, and was written again: these nodes
+    /// cannot be asked, or hold another spec, and what they bring back is older now.
     Repeated(Vec<String>),
-    /// It is gone.
+    /// The workload was removed.
     Removed,
 }
 
-/// A wish that a node has taken.
+/// A change that a node has taken.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Published {
-    /// Its name.
+    /// The workload's name.
     pub name: WorkloadName,
-    /// What it is now; none when it was removed.
+    /// The new spec; `None` when the workload was removed.
     pub spec: Option<Spec>,
-    /// What that changed.
+    /// The effect of the change.
     pub outcome: Outcome,
 }
 
-/// Why a wish was not published. Nothing changed, but for [`PublishError::Unanswered`], where that
+/// Why a change was not made. Nothing changed, except for [`PublishError::Unanswered`], where that
 /// is not known.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)]
@@ -121,7 +122,7 @@ pub enum PublishError {
 }
 
 impl PublishError {
-    /// What a person can do about it.
+    /// Advice for the user.
     pub fn hint(&self) -> Option<String> {
         match self {
             PublishError::Api(error) => error.hint.clone(),
@@ -147,13 +148,13 @@ impl PublishError {
 /// A workload whose bytes were read, found to be runnable, and hashed.
 #[derive(Clone, Debug)]
 pub struct Ready {
-    /// The wish.
+    /// The spec to sign.
     pub spec: Spec,
-    /// What it runs.
+    /// The artifact's bytes.
     pub bytes: Bytes,
 }
 
-/// Reads and checks a workload's bytes. Touches no node.
+/// Reads and checks a workload's bytes, without any node.
 pub async fn ready(workload: &Workload) -> Result<Ready, PublishError> {
     let (what, bytes) = match &workload.source {
         Source::Bytes(bytes) => (format!("`{}`", workload.name), bytes.clone()),
@@ -169,14 +170,14 @@ pub async fn ready(workload: &Workload) -> Result<Ready, PublishError> {
     Ok(Ready { spec: workload.spec(artifact)?, bytes })
 }
 
-/// Publishes a workload that is [`ready`]. `force`: also when no known node can run it now.
+/// Publishes a workload that is [`ready`]. `force`: even if no known node can run it now.
 pub async fn publish(
     door: &impl Door,
     operator: &Operator,
     ready: &Ready,
     force: bool,
 ) -> Result<Published, PublishError> {
-    fulfil(door, operator, &Wish::of(ready, force)).await
+    apply(door, operator, &Edit::of(ready, force)).await
 }
 
 /// Changes how many replicas a workload has.
@@ -188,101 +189,101 @@ pub async fn scale(
     force: bool,
 ) -> Result<Published, PublishError> {
     for _ in 0..TRIES {
-        let current = look(door, name).await?;
+        let current = current_spec(door, name).await?;
         let spec = current.scaled(replicas)?;
-        let wish = Wish { name, spec: Some(spec), bytes: None, instead_of: Some(current), force };
-        if let Some(published) = attempt(door, operator, &wish).await? {
+        let edit = Edit { name, spec: Some(spec), bytes: None, based_on: Some(current), force };
+        if let Some(published) = attempt(door, operator, &edit).await? {
             return Ok(published);
         }
     }
     Err(PublishError::Contended(name.clone()))
 }
 
-/// Removes a workload. `force`: also when only nodes that cannot be asked now may know of it.
+/// Removes a workload. `force`: even if only nodes that cannot be asked now may know of it.
 pub async fn remove(
     door: &impl Door,
     operator: &Operator,
     name: &WorkloadName,
     force: bool,
 ) -> Result<Published, PublishError> {
-    fulfil(door, operator, &Wish::to_remove(name, force)).await
+    apply(door, operator, &Edit::removal(name, force)).await
 }
 
-/// What is there now. Asked for as if it were to be removed, which changes nothing until something
-/// is submitted.
-async fn look(door: &impl Door, name: &WorkloadName) -> Result<Spec, PublishError> {
+/// The current spec. Prepares a removal to get it, which changes nothing until a change is
+/// submitted.
+async fn current_spec(door: &impl Door, name: &WorkloadName) -> Result<Spec, PublishError> {
     let prepared =
         door.prepare(PrepareBody { name: form::full_name(name), spec: None, force: false }).await?;
     match prepared.current {
         Some(current) => spec_of(current),
-        // Its removal is known to some and could be repeated.
+        // Some nodes know of its removal, so that it could be removed again.
         None => Err(ApiError::from(Refusal::NoSuchWorkload(name.clone())).into()),
     }
 }
 
-/// A workload as it shall be.
-struct Wish<'a> {
+/// A change to make.
+struct Edit<'a> {
     name: &'a WorkloadName,
-    /// None to remove.
+    /// `None` to remove the workload.
     spec: Option<Spec>,
-    /// The artifact's, where they are at hand.
+    /// The artifact's bytes, where the caller has them.
     bytes: Option<&'a Bytes>,
-    /// What this was derived from: the attempt is void if something else is there meanwhile.
-    instead_of: Option<Spec>,
+    /// The spec that this was derived from: the attempt is void if another spec is there meanwhile.
+    based_on: Option<Spec>,
     force: bool,
 }
 
-impl<'a> Wish<'a> {
+impl<'a> Edit<'a> {
     fn of(ready: &'a Ready, force: bool) -> Self {
         let spec = Some(ready.spec.clone());
-        Wish { name: &ready.spec.name, spec, bytes: Some(&ready.bytes), instead_of: None, force }
+        Edit { name: &ready.spec.name, spec, bytes: Some(&ready.bytes), based_on: None, force }
     }
 
-    fn to_remove(name: &'a WorkloadName, force: bool) -> Self {
-        Wish { name, spec: None, bytes: None, instead_of: None, force }
+    fn removal(name: &'a WorkloadName, force: bool) -> Self {
+        Edit { name, spec: None, bytes: None, based_on: None, force }
     }
 }
 
-/// A wish that a node would take now.
+/// A change that a node would take now.
 struct Checked {
     prepared: PreparedBody,
     outcome: Outcome,
 }
 
-async fn fulfil(
+async fn apply(
     door: &impl Door,
     operator: &Operator,
-    wish: &Wish<'_>,
+    edit: &Edit<'_>,
 ) -> Result<Published, PublishError> {
     for _ in 0..TRIES {
-        if let Some(published) = attempt(door, operator, wish).await? {
+        if let Some(published) = attempt(door, operator, edit).await? {
             return Ok(published);
         }
     }
-    Err(PublishError::Contended(wish.name.clone()))
+    Err(PublishError::Contended(edit.name.clone()))
 }
 
-/// Checks, uploads, signs and submits once. `None`: somebody else was in between.
+/// Checks, uploads, signs and submits once. `None`: another change came in between.
 async fn attempt(
     door: &impl Door,
     operator: &Operator,
-    wish: &Wish<'_>,
+    edit: &Edit<'_>,
 ) -> Result<Option<Published>, PublishError> {
-    let Some(checked) = check(door, operator, wish).await? else { return Ok(None) };
-    upload(door, wish, &checked).await?;
-    submit(door, operator, wish, checked).await
+    let Some(checked) = check(door, operator, edit).await? else { return Ok(None) };
+    upload(door, edit, &checked).await?;
+    submit(door, operator, edit, checked).await
 }
 
-/// Asks whether the node would take it. Changes nothing. `None`: what it was derived from is no
-/// longer there.
+/// Asks whether the node would take the change. Changes nothing. `None`: the spec that it was
+/// derived from is no longer there.
 async fn check(
     door: &impl Door,
     operator: &Operator,
-    wish: &Wish<'_>,
+    edit: &Edit<'_>,
 ) -> Result<Option<Checked>, PublishError> {
-    let spec = wish.spec.as_ref().map(SpecBody::from);
+    let spec = edit.spec.as_ref().map(SpecBody::from);
     let prepared = door
-        .prepare(PrepareBody { name: form::full_name(wish.name), spec, force: wish.force })
+        .prepare(PrepareBody { name: form::full_name(edit.name), spec, force: edit.force })
         .await?;
     if prepared.cluster != operator.cluster() {
         return Err(PublishError::OtherCluster {
@@ -291,10 +292,10 @@ async fn check(
         });
     }
     let current = prepared.current.clone().map(spec_of).transpose()?;
-    if wish.instead_of.is_some() && wish.instead_of != current {
+    if edit.based_on.is_some() && edit.based_on != current {
         return Ok(None);
     }
-    let outcome = match (&current, &wish.spec) {
+    let outcome = match (&current, &edit.spec) {
         (old, new) if old == new && !prepared.unheard.is_empty() => {
             Outcome::Repeated(prepared.unheard.clone())
         }
@@ -306,9 +307,9 @@ async fn check(
     Ok(Some(Checked { prepared, outcome }))
 }
 
-/// Gives the node the bytes, unless it has them or nothing is to be written.
-async fn upload(door: &impl Door, wish: &Wish<'_>, checked: &Checked) -> Result<(), PublishError> {
-    if let (Some(spec), Some(bytes)) = (&wish.spec, wish.bytes)
+/// Uploads the bytes, unless the node has them or nothing is to be written.
+async fn upload(door: &impl Door, edit: &Edit<'_>, checked: &Checked) -> Result<(), PublishError> {
+    if let (Some(spec), Some(bytes)) = (&edit.spec, edit.bytes)
         && checked.outcome != Outcome::Unchanged
         && !door.holds(&spec.artifact.digest).await?
     {
@@ -317,19 +318,19 @@ async fn upload(door: &impl Door, wish: &Wish<'_>, checked: &Checked) -> Result<
     Ok(())
 }
 
-/// Signs and hands over. `None`: somebody else was in between.
+/// Signs and submits. `None`: another change came in between.
 async fn submit(
     door: &impl Door,
     operator: &Operator,
-    wish: &Wish<'_>,
+    edit: &Edit<'_>,
     checked: Checked,
 ) -> Result<Option<Published>, PublishError> {
     let Checked { prepared, outcome } = checked;
-    let published = Published { name: wish.name.clone(), spec: wish.spec.clone(), outcome };
+    let published = Published { name: edit.name.clone(), spec: edit.spec.clone(), outcome };
     if published.outcome == Outcome::Unchanged {
         return Ok(Some(published));
     }
-    let change = sign(operator, wish.name, published.spec.as_ref(), &prepared)?;
+    let change = sign(operator, edit.name, published.spec.as_ref(), &prepared)?;
     match door.submit(change).await {
         Ok(_) => Ok(Some(published)),
         Err(error) if error.is_stale() => Ok(None),

@@ -1,7 +1,7 @@
-//! The operator: a key that may write desired state, and the files it lives in.
+//! The operator: a key that may write desired state, and its files.
 //!
-//! The key belongs to a person and lies in that person's config folder, never in a node's state: a
-//! stolen device can misplace work, not invent it.
+//! The key belongs to a person and is kept in that person's config folder, never in a node's state:
+//! a thief of a device cannot publish workloads.
 
 use std::path::{Path, PathBuf};
 
@@ -25,7 +25,7 @@ pub const ROOT_FILE: &str = "root.json";
 pub const INSTALLATION_FILE: &str = "installation";
 const FORMAT: u32 = 1;
 
-/// A key that may write desired state, on one installation.
+/// An operator's key, on one installation.
 #[derive(Clone)]
 pub struct Operator {
     genesis: Genesis,
@@ -54,7 +54,7 @@ pub enum OperatorError {
 }
 
 impl OperatorError {
-    /// What a person can do about it.
+    /// Advice for the user.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             OperatorError::None(_) => Some(
@@ -75,9 +75,9 @@ impl OperatorError {
     }
 }
 
-/// A cluster's beginning: the two keys drawn for it and its first operator. Kept in the state
-/// folder until the operator's files and the node's identity are written, so that a first start
-/// that is cut off goes on with the same cluster.
+/// A new cluster's keys: root, join and first operator. Kept in the state folder until the
+/// operator's files and the node's identity are written, so that a first start that is interrupted
+/// continues with the same cluster.
 pub struct Founding {
     root_seed: [u8; 32],
     /// The seed of the join key.
@@ -138,7 +138,7 @@ impl Founding {
         }
     }
 
-    /// The one that is kept in `file`, if a founding was cut off.
+    /// Loads the founding in `file`, if one was interrupted.
     pub fn load(file: &Path) -> Result<Option<Founding>, OperatorError> {
         let Some(text) = files::read(file)? else { return Ok(None) };
         let damaged = |why: String| OperatorError::Damaged { file: file.to_owned(), why };
@@ -154,7 +154,7 @@ impl Founding {
         }))
     }
 
-    /// Keeps it in `file`, readable by its owner alone.
+    /// Saves it in `file`, readable by its owner alone.
     pub fn save(&self, file: &Path) -> Result<(), OperatorError> {
         let hex = |seed: [u8; 32]| Digest(seed).to_string();
         let form = FoundingForm {
@@ -166,14 +166,14 @@ impl Founding {
         Ok(files::write_json(file, &form)?)
     }
 
-    /// The cluster's beginning.
+    /// The cluster's root and join keys.
     pub fn genesis(&self) -> Genesis {
         let public = |seed| KeyPair::from_seed(seed).public();
         Genesis { root: public(&self.root_seed), join: public(&self.join_seed) }
     }
 
-    /// Writes the root key and the certified operator key into `config`, and gives the operator.
-    /// Files of another cluster are refused and stay; the same ones again are fine.
+    /// Writes the root key and the certified operator key into `config`, and returns the operator.
+    /// Files of another cluster are an error and stay; those of this cluster are kept.
     pub fn establish(&self, config: &Path, name: &str) -> Result<Operator, OperatorError> {
         let genesis = self.genesis();
         let cluster = genesis.cluster();
@@ -251,13 +251,13 @@ impl Operator {
         self.genesis.cluster()
     }
 
-    /// What the certificate calls the operator.
+    /// The operator's name in the certificate.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Signs that `name` shall be `spec` (none: gone), knowing `clock` of the key, with this
-    /// `serial`; `uid` is the workload that is changed.
+    /// Signs `spec` (`None`: a removal) for `name`. `clock` is the known clock of the key, `serial`
+    /// the next one of this writer, `uid` the workload that is changed.
     pub fn sign(
         &self,
         name: &WorkloadName,
@@ -303,8 +303,8 @@ impl OperatorForm {
     }
 }
 
-/// The random id under which this copy of the key writes. Two copies must never share one: their
-/// writes would overwrite each other's.
+/// The random id that this copy of the key writes under. Two copies must not share one: they would
+/// overwrite each other's changes.
 fn installation(config: &Path) -> Result<[u8; 16], OperatorError> {
     let file = config.join(INSTALLATION_FILE);
     if let Some(text) = files::read(&file)? {

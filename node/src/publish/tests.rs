@@ -17,18 +17,20 @@ fn founded(folder: &Path) -> (Genesis, Operator) {
     (founding.genesis(), operator)
 }
 
+/// The first operator's changes verify against the cluster's genesis, and a reloaded key writes as
+/// the same writer.
 #[test]
-fn the_founder_can_write_what_every_node_accepts() {
+fn changes_of_the_founder_are_accepted() {
     let folder = tempfile::tempdir().unwrap();
     let (genesis, operator) = founded(folder.path());
-    let wish = spec("web", 2);
-    let change = operator.sign(&wish.name, Some(&wish), [].into(), 7, None).unwrap();
+    let web = spec("web", 2);
+    let change = operator.sign(&web.name, Some(&web), [].into(), 7, None).unwrap();
     let accepted = trust::accept(&genesis, change).unwrap();
-    assert_eq!(accepted.signed.value.spec().as_ref(), Some(&wish));
-    // Loaded again it is the same writer: two dots of one installation never meet.
+    assert_eq!(accepted.signed.value.spec().as_ref(), Some(&web));
+    // Loaded again it is the same writer, so its changes never conflict with one another.
     let again = Operator::load(folder.path()).unwrap();
     let change = again
-        .sign(&wish.name, None, accepted.signed.clock.clone(), 8, Some(accepted.uid()))
+        .sign(&web.name, None, accepted.signed.clock.clone(), 8, Some(accepted.uid()))
         .unwrap();
     let removed = trust::accept(&genesis, change).unwrap();
     assert_eq!(
@@ -38,8 +40,10 @@ fn the_founder_can_write_what_every_node_accepts() {
     assert_eq!(removed.signed.clock.len(), 1);
 }
 
+/// The files are for their owner alone; a second founding in the same folder is refused and alters
+/// nothing.
 #[test]
-fn keys_are_their_owners_alone_and_never_overwritten() {
+fn keys_are_private_and_never_overwritten() {
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("config");
     founded(&config);
@@ -60,15 +64,17 @@ fn keys_are_their_owners_alone_and_never_overwritten() {
     assert_eq!(fs::read(config.join(OPERATOR_FILE)).unwrap(), before);
 }
 
+/// A first start is interrupted between any two files: the next one continues with the keys that
+/// were drawn.
 #[test]
-fn a_founding_that_was_cut_off_anywhere_goes_on_with_the_same_cluster() {
+fn interrupted_founding_continues_the_same_cluster() {
     let folder = tempfile::tempdir().unwrap();
     let (file, config) = (folder.path().join("founding.json"), folder.path().join("config"));
     assert!(Founding::load(&file).unwrap().is_none());
     Founding::draw().unwrap().save(&file).unwrap();
     let begun = Founding::load(&file).unwrap().unwrap();
     begun.establish(&config, "founder").unwrap();
-    // Cut off between the root's file and the operator's.
+    // Interrupted between the root's file and the operator's.
     fs::remove_file(config.join(OPERATOR_FILE)).unwrap();
     let again = Founding::load(&file).unwrap().unwrap();
     let operator = again.establish(&config, "founder").unwrap();
@@ -76,8 +82,10 @@ fn a_founding_that_was_cut_off_anywhere_goes_on_with_the_same_cluster() {
     assert!(again.establish(&config, "founder").is_ok(), "the same once more is fine");
 }
 
+/// A cut file, keys that do not belong together and a bad installation id each name their file and
+/// what to do.
 #[test]
-fn a_damaged_key_is_named() {
+fn damaged_key_file_is_named() {
     let folder = tempfile::tempdir().unwrap();
     founded(folder.path());
     let file = folder.path().join(OPERATOR_FILE);
@@ -104,17 +112,18 @@ fn a_damaged_key_is_named() {
     assert!(Operator::load(folder.path()).unwrap_err().to_string().contains("installation"));
 }
 
-/// A node that keeps one workload and follows a script of what others do in between.
+/// A node that keeps one workload and follows a script of what other operators do in between.
 struct Node {
     genesis: Genesis,
     current: Mutex<Option<Spec>>,
-    /// What somebody else makes of the workload just before each submit, first to last.
+    /// The specs that another operator writes just before each submit.
     others: Mutex<Vec<Spec>>,
     held: bool,
     /// Nodes that cannot be asked.
     unheard: Vec<String>,
-    /// Names that it refuses, and how many submits it takes before it goes away.
+    /// Names that it refuses.
     refuses: Vec<&'static str>,
+    /// Submits that it takes before it goes away.
     takes: usize,
     calls: Mutex<Vec<&'static str>>,
 }
@@ -205,8 +214,10 @@ fn ready_as(name: &str, replicas: u32) -> Ready {
     Ready { spec: workload.spec(artifact).unwrap(), bytes }
 }
 
+/// A second publish of another spec lists the differences; a third one of the same spec writes
+/// nothing.
 #[tokio::test]
-async fn a_publish_creates_then_changes_then_finds_nothing_to_do() {
+async fn publish_creates_then_changes_then_does_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let (genesis, operator) = founded(folder.path());
     let node = Node::new(genesis, None);
@@ -225,8 +236,10 @@ async fn a_publish_creates_then_changes_then_finds_nothing_to_do() {
     assert_eq!(node.calls(), ["prepare"], "nothing was written");
 }
 
+/// Another operator changes the workload before each submit: one such change is retried, endless
+/// ones end in an error.
 #[tokio::test]
-async fn who_was_overtaken_prepares_again_and_in_the_end_gives_up() {
+async fn stale_publish_is_retried_then_given_up() {
     let folder = tempfile::tempdir().unwrap();
     let (genesis, operator) = founded(folder.path());
     let node = Node::new(genesis, Some(spec("web", 9)));
@@ -240,8 +253,10 @@ async fn who_was_overtaken_prepares_again_and_in_the_end_gives_up() {
     assert!(matches!(error, PublishError::Contended(_)), "{error}");
 }
 
+/// Another operator changes the CPU while this one scales: the retry starts from the new spec, so
+/// that both changes count.
 #[tokio::test]
-async fn scaling_keeps_what_somebody_else_changed_in_between() {
+async fn scale_keeps_concurrent_changes() {
     let folder = tempfile::tempdir().unwrap();
     let (genesis, operator) = founded(folder.path());
     let node = Node::new(genesis, Some(spec("web", 1)));
@@ -253,8 +268,9 @@ async fn scaling_keeps_what_somebody_else_changed_in_between() {
     assert_eq!((now.replicas, now.resources.cpu), (4, 777));
 }
 
+/// A removal works once; the second one is refused with 404.
 #[tokio::test]
-async fn a_removal_of_nothing_is_refused_and_of_something_leaves_nothing() {
+async fn removal_of_a_missing_workload_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let (genesis, operator) = founded(folder.path());
     let node = Node::new(genesis, Some(spec("web", 1)));
@@ -266,8 +282,10 @@ async fn a_removal_of_nothing_is_refused_and_of_something_leaves_nothing() {
     }
 }
 
+/// The node's cluster is not that of the key: nothing is signed, and the hint names the options to
+/// set.
 #[tokio::test]
-async fn another_clusters_key_signs_nothing() {
+async fn key_of_another_cluster_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let (_, operator) = founded(&folder.path().join("a"));
     let (genesis, _) = founded(&folder.path().join("b"));
@@ -281,8 +299,9 @@ async fn another_clusters_key_signs_nothing() {
     assert_eq!(node.calls(), ["prepare"]);
 }
 
+/// A text file, a core module and a missing file are refused before any node is asked.
 #[tokio::test]
-async fn a_file_that_cannot_run_is_refused_before_any_node_hears_of_it() {
+async fn unrunnable_file_is_refused_locally() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("readme.txt");
     fs::write(&file, "hello").unwrap();
@@ -302,7 +321,7 @@ async fn a_file_that_cannot_run_is_refused_before_any_node_hears_of_it() {
 /// A node that had missed a change said "is up to date" and wrote nothing; the change came back and
 /// won.
 #[tokio::test]
-async fn what_not_all_confirm_is_written_again() {
+async fn unconfirmed_workload_is_written_again() {
     let folder = tempfile::tempdir().unwrap();
     let (genesis, operator) = founded(folder.path());
     let mut node = Node::new(genesis, Some(ready_to_go(2).spec));
@@ -317,7 +336,7 @@ async fn what_not_all_confirm_is_written_again() {
 
 /// The second of two documents was refused with "nothing changed", and the first was published.
 #[tokio::test]
-async fn nothing_is_published_unless_all_would_be_taken() {
+async fn one_refusal_publishes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let (genesis, operator) = founded(folder.path());
     let mut node = Node::new(genesis, None);
@@ -332,7 +351,7 @@ async fn nothing_is_published_unless_all_would_be_taken() {
     assert_eq!(error.exit, crate::cli::Exit::Refused);
     assert!(error.message.starts_with("nothing was changed:"), "{error:?}");
     assert!(error.message.contains("second: no node can run this: no zone moon"), "{error:?}");
-    // Of one wish alone the refusal is all there is to say.
+    // For a single change the refusal is the whole message.
     let error = publish_all(&node, &operator, &all[1..2], false).await.unwrap_err();
     assert!(crate::cli::CliError::from(error).message.starts_with("no node can run this"));
 }
@@ -340,7 +359,7 @@ async fn nothing_is_published_unless_all_would_be_taken() {
 /// The daemon died in the middle: a person must know what was published, what was not, and what is
 /// not known.
 #[tokio::test]
-async fn a_failure_in_the_middle_says_what_was_published() {
+async fn failure_midway_lists_what_was_published() {
     let folder = tempfile::tempdir().unwrap();
     let (genesis, operator) = founded(folder.path());
     let mut node = Node::new(genesis, None);
@@ -349,9 +368,8 @@ async fn a_failure_in_the_middle_says_what_was_published() {
     let error = publish_all(&node, &operator, &all, false).await.unwrap_err();
     let published: Vec<String> = error.published.iter().map(|done| done.name.to_string()).collect();
     assert_eq!(published, ["first"]);
-    assert!(
-        matches!(&error.failed[..], [(name, PublishError::Unanswered(_))] if name.to_string() == "second")
-    );
+    let [(name, PublishError::Unanswered(_))] = &error.failed[..] else { panic!("{error:?}") };
+    assert_eq!(name.to_string(), "second");
     assert_eq!(error.untried.iter().map(ToString::to_string).collect::<Vec<_>>(), ["third"]);
     let error = crate::cli::CliError::from(error);
     assert_eq!(error.exit, crate::cli::Exit::Failed, "4 promises that nothing changed");

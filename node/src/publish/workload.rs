@@ -1,4 +1,4 @@
-//! A wish as a person states it, before its bytes are read and hashed.
+//! A workload as a person describes it, before its bytes are read and hashed.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use shoal_protocol::model::name::NotALabel;
 use shoal_protocol::model::spec::{DEFAULT_CPU, DEFAULT_MEMORY, InvalidSpec};
 use shoal_protocol::model::{Artifact, Resources, RuntimeKind, Spec, SpecForm, WorkloadName};
 
-/// What to run, where it comes from, and how much of it.
+/// A component, its source, and its size.
 ///
 /// ```
 /// let workload = shoal::Workload::wasm("hello", "hello.wasm")?.replicas(2).env("GREETING", "hi");
@@ -16,14 +16,13 @@ use shoal_protocol::model::{Artifact, Resources, RuntimeKind, Spec, SpecForm, Wo
 /// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Workload {
-    /// How people call it; also its host name.
+    /// The name for people; also the host name.
     pub name: WorkloadName,
-    /// Where its bytes are.
+    /// The source of its bytes.
     pub source: Source,
-    /// How many at once.
+    /// The wanted number of replicas.
     pub replicas: u32,
-    /// What each replica may take: memory in bytes is a hard limit, CPU is in thousandths of a
-    /// core.
+    /// Limits of each replica: memory in bytes is a hard limit, CPU is in thousandths of a core.
     pub resources: Resources,
     /// Environment of each replica.
     pub env: BTreeMap<String, String>,
@@ -31,12 +30,12 @@ pub struct Workload {
     pub require: BTreeMap<String, String>,
 }
 
-/// Where a workload's bytes are.
+/// The source of a workload's bytes.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Source {
     /// In a file, read when the workload is published.
     File(PathBuf),
-    /// Here.
+    /// In memory.
     Bytes(Bytes),
 }
 
@@ -59,8 +58,8 @@ impl From<Bytes> for Source {
 }
 
 impl Workload {
-    /// One replica of a WebAssembly component with the `wasi:http/proxy` world, with default
-    /// limits. `name` is `hello` or `namespace/hello`.
+    /// A WebAssembly component with the `wasi:http/proxy` world, one replica and default limits.
+    /// `name` is `hello` or `namespace/hello`.
     pub fn wasm(name: &str, source: impl Into<Source>) -> Result<Workload, NotALabel> {
         Ok(Workload {
             name: name.parse()?,
@@ -72,18 +71,18 @@ impl Workload {
         })
     }
 
-    /// How many at once.
+    /// Sets the wanted number of replicas.
     pub fn replicas(self, replicas: u32) -> Workload {
         Workload { replicas, ..self }
     }
 
-    /// The hard limit of a replica's memory, in bytes.
+    /// Sets the hard limit of a replica's memory, in bytes.
     pub fn memory(mut self, bytes: u64) -> Workload {
         self.resources.memory = bytes;
         self
     }
 
-    /// A replica's share of CPU, in thousandths of a core.
+    /// Sets a replica's share of CPU, in thousandths of a core.
     pub fn cpu(mut self, millicores: u32) -> Workload {
         self.resources.cpu = millicores;
         self
@@ -95,13 +94,13 @@ impl Workload {
         self
     }
 
-    /// Only on nodes with this label.
+    /// Requires a label of the nodes that run it.
     pub fn require(mut self, name: impl Into<String>, value: impl Into<String>) -> Workload {
         self.require.insert(name.into(), value.into());
         self
     }
 
-    /// The wish that is signed, once the artifact is known.
+    /// The spec to sign, once the artifact is known.
     pub fn spec(&self, artifact: Artifact) -> Result<Spec, InvalidSpec> {
         Spec::try_from(SpecForm {
             name: self.name.clone(),

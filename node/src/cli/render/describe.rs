@@ -1,4 +1,4 @@
-//! `describe`: all there is to know of one workload.
+//! `describe`: all fields of one workload.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use super::workloads::{replicas, url};
 use crate::api::short_name;
 use crate::manifest::quantity::{show_cpu, show_size};
 
-/// The wish, who looks after it, and its replicas. `http` is the HTTP port's address.
+/// The spec, its owner and guardians, and its replicas. `http` is the HTTP port's address.
 pub fn describe(view: &WorkloadView, http: &str, now: u64) -> String {
     let mut text = String::new();
     let mut line = |name: &str, value: &str| text.push_str(&format!("{name:<11} {value}\n"));

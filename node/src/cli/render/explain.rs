@@ -1,4 +1,4 @@
-//! `explain`: how a replica came to where it is.
+//! `explain`: how a replica was placed.
 
 use shoal_protocol::model::view::{AuctionView, DeclineView, ExplainView, ReplicaView};
 
@@ -6,8 +6,8 @@ use super::short;
 use super::table::table;
 use super::time::age;
 
-/// The place as it is, then the auctions that filled it, the latest first. `all`: every auction
-/// known, else the latest three.
+/// The replica's current state, then its auctions, the latest first: every known one with `all`,
+/// else three.
 pub fn explain(view: &ExplainView, all: bool, now: u64) -> String {
     let mut text = String::new();
     for replica in &view.now {

@@ -1,5 +1,4 @@
-//! From views to text. Pure functions of a view and the time, so that each can be held against a
-//! text.
+//! Views as text: pure functions of a view and the time, so that tests can compare the text.
 
 mod describe;
 mod explain;
@@ -23,7 +22,7 @@ pub fn short(id: &str) -> String {
     id.chars().take(8).collect()
 }
 
-/// An event in one line: when, how grave, what.
+/// An event in one line: time, level, kind and message.
 pub fn event(event: &EventView) -> String {
     let at = event
         .at
@@ -31,13 +30,13 @@ pub fn event(event: &EventView) -> String {
         .map_or(event.at.as_str(), |(seconds, _)| seconds)
         .replace('T', " ");
     let level = if event.level == "info" { "" } else { event.level.as_str() };
-    format!("{at}  {level:<7}  {:<18}  {}", event.kind, told(event))
+    format!("{at}  {level:<7}  {:<18}  {}", event.kind, with_subject(event))
 }
 
-/// What happened, with what it happened to in front.
-pub fn told(event: &EventView) -> String {
+/// The event's message, with its subject in front.
+pub fn with_subject(event: &EventView) -> String {
     match event.subject.as_ref().or(event.node.as_ref()) {
-        Some(whom) => format!("{whom}: {}", event.message),
+        Some(subject) => format!("{subject}: {}", event.message),
         None => event.message.clone(),
     }
 }

@@ -1,4 +1,4 @@
-//! `nodes`: a line a node.
+//! `nodes`: one line per node.
 
 use shoal_protocol::model::view::NodeView;
 
@@ -6,7 +6,7 @@ use super::short;
 use super::table::table;
 use crate::manifest::quantity::{show_cpu, show_size};
 
-/// A line a node; `wide` with where it is and what it is.
+/// A line per node; `wide` adds architecture, version, incarnation and addresses.
 pub fn nodes(views: &[NodeView], wide: bool) -> String {
     let mut heads = vec!["NAME", "ID", "STATE", ">REPLICAS", ">MEMORY", ">CPU", ">RTT", "LABELS"];
     if wide {

@@ -3,7 +3,7 @@
 use super::short;
 use crate::api::StatusBody;
 
-/// Some lines; warnings last, each with what to do.
+/// A few lines; the warnings come last.
 pub fn status(body: &StatusBody, wide: bool) -> String {
     let view = &body.view;
     let mut text = String::new();

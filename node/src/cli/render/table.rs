@@ -1,7 +1,7 @@
-//! Columns that stand under their heads.
+//! Aligned columns under heads.
 
 /// A table with two spaces between columns and none at the ends of lines. Columns whose head starts
-/// with `>` stand to the right.
+/// with `>` are right-aligned.
 pub fn table(heads: &[&str], rows: &[Vec<String>]) -> String {
     let right: Vec<bool> = heads.iter().map(|head| head.starts_with('>')).collect();
     let heads: Vec<String> =

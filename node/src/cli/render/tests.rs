@@ -16,13 +16,14 @@ fn web() -> shoal_protocol::model::view::WorkloadView {
     workload_view("web", vec![replica_view("web/0", "healthy", Some("n2")), missing])
 }
 
+/// The ages in the tests below depend on this constant.
 #[test]
-fn the_tests_know_what_time_it_is() {
+fn now_is_the_time_the_tests_assume() {
     assert_eq!(WallClock(NOW).to_string(), "2026-11-21T03:05:00.000Z");
 }
 
 #[test]
-fn ps_shows_a_line_a_workload() {
+fn ps_shows_one_line_per_workload() {
     let mut shop = workload_view("a-long-name", vec![]);
     shop.namespace = "shop".into();
     shop.conflict = true;
@@ -37,7 +38,7 @@ fn ps_shows_a_line_a_workload() {
 }
 
 #[test]
-fn ps_of_one_shows_a_line_a_replica() {
+fn ps_of_one_shows_one_line_per_replica() {
     assert_eq!(
         replicas(&[web()], NOW),
         "REPLICA  PHASE    NODE  SINCE  RESTARTS  TOKEN  REASON\n\
@@ -47,7 +48,7 @@ fn ps_of_one_shows_a_line_a_replica() {
 }
 
 #[test]
-fn describe_shows_all_there_is() {
+fn describe_shows_all_fields() {
     assert_eq!(
         describe(&web(), "0.0.0.0:8080", NOW),
         "name        web\n\
@@ -69,7 +70,7 @@ fn describe_shows_all_there_is() {
 }
 
 #[test]
-fn nodes_shows_who_is_there_and_why_not() {
+fn nodes_shows_state_and_reason() {
     let node = |name: &str, state: &str, me| NodeView {
         id: NODE.to_string(),
         name: name.into(),
@@ -114,7 +115,7 @@ fn nodes_shows_who_is_there_and_why_not() {
 }
 
 #[test]
-fn status_ends_with_what_needs_attention() {
+fn status_ends_with_warnings() {
     let (mesh, http) = ("10.0.0.5:7700".into(), "0.0.0.0:8080".into());
     let body = StatusBody { view: status_view(), mesh, http, pid: 7, instances: Some(1) };
     assert_eq!(
@@ -185,7 +186,7 @@ fn explain_shows_the_auction() {
 }
 
 #[test]
-fn an_event_is_one_line() {
+fn event_is_one_line() {
     let mut view = EventView {
         seq: 1,
         at: "2026-11-21T03:00:00.123Z".into(),
@@ -207,7 +208,7 @@ fn an_event_is_one_line() {
 }
 
 #[test]
-fn the_url_is_one_that_works_here() {
+fn url_works_on_this_device() {
     assert_eq!(url("default", "web", "0.0.0.0:8080"), "http://web.localhost:8080/");
     assert_eq!(url("shop", "web", "127.0.0.1:80"), "http://web.shop.localhost/");
     assert_eq!(

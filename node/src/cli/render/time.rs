@@ -1,4 +1,4 @@
-//! Times as people read them: how long ago.
+//! Times as ages, for people.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -8,8 +8,8 @@ pub fn now() -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// How long before `now` (milliseconds since 1970) the RFC 3339 time `at` was: `5s`, `3m`, `2h`,
-/// `4d`. `-` for what is no time; what lies ahead, by another device's clock, is `0s`.
+/// The time from the RFC 3339 time `at` to `now` (milliseconds since 1970): `5s`, `3m`, `2h`, `4d`.
+/// `-` for text that is no time; a time ahead, by another device's clock, is `0s`.
 pub fn age(at: &str, now: u64) -> String {
     let Some(at) = parse(at) else { return "-".into() };
     let seconds = now.saturating_sub(at) / 1000;
@@ -21,12 +21,12 @@ pub fn age(at: &str, now: u64) -> String {
     }
 }
 
-/// `1.2s`.
+/// A duration in seconds, as in `1.2s`.
 pub fn seconds(duration: Duration) -> String {
     format!("{:.1}s", duration.as_secs_f64())
 }
 
-/// `YYYY-MM-DDTHH:MM:SS[.fff]Z` in milliseconds since 1970.
+/// Parses `YYYY-MM-DDTHH:MM:SS[.fff]Z` to milliseconds since 1970.
 fn parse(text: &str) -> Option<u64> {
     let (date, time) = text.strip_suffix('Z')?.split_once('T')?;
     let mut date = date.split('-').map(|part| part.parse::<u64>().ok());
@@ -57,7 +57,7 @@ mod tests {
     use shoal_protocol::model::WallClock;
 
     #[test]
-    fn what_the_protocol_writes_is_read_back() {
+    fn protocol_times_are_parsed() {
         for millis in [0, 951_782_400_123, 1_795_219_199_999] {
             assert_eq!(parse(&WallClock(millis).to_string()), Some(millis));
         }

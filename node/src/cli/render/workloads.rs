@@ -1,4 +1,4 @@
-//! `ps`: a line a workload, or a line a replica.
+//! `ps`: one line per workload, or one per replica.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -12,7 +12,7 @@ use super::time::age;
 use crate::api::short_name;
 use crate::manifest::quantity::{show_cpu, show_size};
 
-/// A line a workload.
+/// A line per workload.
 pub fn workloads(views: &[WorkloadView]) -> String {
     if views.is_empty() {
         return "Nothing is published yet. Try: shoal run hello.wasm --name hello\n".into();
@@ -34,7 +34,7 @@ pub fn workloads(views: &[WorkloadView]) -> String {
     table(&["NAME", ">REPLICAS", "STATE", "NODES", "ARTIFACT", ">MEMORY", ">CPU"], &rows)
 }
 
-/// A line a replica.
+/// A line per replica.
 pub fn replicas(views: &[WorkloadView], now: u64) -> String {
     let rows: Vec<Vec<String>> =
         views.iter().flat_map(|view| &view.replicas).map(|view| row(view, now)).collect();
@@ -64,7 +64,7 @@ fn row(view: &ReplicaView, now: u64) -> Vec<String> {
     ]
 }
 
-/// `healthy`, or what is not: `1 missing, 1 starting`.
+/// `healthy`, or the phases of replicas that are not: `1 missing, 1 starting`.
 fn state(view: &WorkloadView) -> String {
     let mut state = if view.desired == 0 && view.replicas.is_empty() {
         "scaled to 0".to_owned()
@@ -87,7 +87,7 @@ fn state(view: &WorkloadView) -> String {
     state
 }
 
-/// The living nodes that hold replicas, each once.
+/// The names of nodes that are up and hold replicas, each once.
 fn nodes(view: &WorkloadView) -> String {
     let held = view.replicas.iter().filter(|replica| replica.phase != "lost");
     let mut names: Vec<&str> = held.filter_map(|replica| replica.node_name.as_deref()).collect();
@@ -96,7 +96,7 @@ fn nodes(view: &WorkloadView) -> String {
     if names.is_empty() { "-".into() } else { names.join(",") }
 }
 
-/// How a workload is asked through the HTTP port at `http`, on this machine.
+/// The URL of a workload on this machine; `http` is the HTTP port's address.
 pub fn url(namespace: &str, name: &str, http: &str) -> String {
     let host = if namespace == DEFAULT_NAMESPACE {
         name.to_owned()
@@ -110,7 +110,7 @@ pub fn url(namespace: &str, name: &str, http: &str) -> String {
     let local = address.ip().is_loopback() || address.ip().is_unspecified();
     match address.ip() {
         _ if local => format!("http://{host}.localhost{port}/"),
-        // Only that address answers, and it has no name.
+        // The port answers only at that address, which no `.localhost` name resolves to.
         IpAddr::V4(ip) => format!("http://{ip}{port}/ (with the header `Host: {host}.shoal`)"),
         IpAddr::V6(ip) => format!("http://[{ip}]{port}/ (with the header `Host: {host}.shoal`)"),
     }

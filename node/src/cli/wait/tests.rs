@@ -12,8 +12,10 @@ fn progress(replicas: u32) -> Progress {
     Progress::new(&spec("web", replicas), false)
 }
 
+/// The wait ends neither on the view of an older spec nor while a surplus replica stops; a lost
+/// replica of a dead node does not count.
 #[tokio::test]
-async fn it_is_done_when_all_that_is_wished_runs_and_nothing_else() {
+async fn wait_ends_when_exactly_the_wanted_replicas_run() {
     let healthy = |name: &str| replica_view(name, "healthy", Some("n1"));
     let waiting = progress(2);
     assert!(waiting.runs(&view(vec![healthy("web/0"), healthy("web/1")])));
@@ -22,7 +24,7 @@ async fn it_is_done_when_all_that_is_wished_runs_and_nothing_else() {
     );
     assert!(
         !waiting.runs(&view(vec![healthy("web/0")])),
-        "the older wish, of one replica, is still shown"
+        "the older spec, of one replica, is still shown"
     );
     let mut surplus = view(vec![
         healthy("web/0"),
@@ -42,8 +44,10 @@ async fn it_is_done_when_all_that_is_wished_runs_and_nothing_else() {
     assert!(none.runs(&view(vec![])));
 }
 
+/// A component that cannot run is restarted for ever: the wait gives up after three tries of the
+/// new version.
 #[tokio::test]
-async fn a_replica_that_fails_again_and_again_has_failed() {
+async fn replica_has_failed_after_three_restarts() {
     let mut failing = replica_view("web/0", "failing", Some("n1"));
     let waiting = progress(1);
     failing.restarts = FAILED_AFTER - 1;
@@ -55,8 +59,9 @@ async fn a_replica_that_fails_again_and_again_has_failed() {
     assert!(waiting.failed(&old).is_none(), "what the new version replaces does not count");
 }
 
+/// A replica has a lost holder and a healthy one: one line shows the healthy one.
 #[tokio::test]
-async fn each_replica_has_one_line_and_the_best_holder_counts() {
+async fn each_replica_has_one_line_of_its_best_holder() {
     let mut waiting = progress(2);
     let mut lost = replica_view("web/0", "lost", Some("n3"));
     lost.reason = Some("n3 is down".into());

@@ -12,10 +12,10 @@ use tokio::time::{sleep, timeout};
 
 use super::*;
 use crate::fakes::Serving;
-use crate::ingress::patience::{CLIENT_IDLE, Party, Timely};
+use crate::ingress::idle_timeouts::{CLIENT_BODY_IDLE, Party, TimedBody};
 use crate::shares::Bounds;
 
-/// Two nodes; a replica of `web` runs on the second.
+/// Two nodes; a replica of `web` runs on the second one.
 fn two_nodes(serving: Serving) -> (Node, Node) {
     let mesh = Arc::new(FakeMesh::default());
     let (here, there) = (Node::new("n1", &mesh), Node::new("n2", &mesh));
@@ -27,8 +27,8 @@ fn two_nodes(serving: Serving) -> (Node, Node) {
     (here, there)
 }
 
-/// A request whose body comes in so many pieces of a thousand bytes, each after a pause, and then
-/// ends or does not.
+/// A request whose body has `pieces` pieces of a thousand bytes, each after `pause`; if not `ends`,
+/// the body then stalls.
 fn upload(pieces: usize, pause: Duration, ends: bool) -> Request<Body> {
     let pieces = futures::stream::unfold(0, move |sent| async move {
         if sent == pieces && !ends {
@@ -40,23 +40,26 @@ fn upload(pieces: usize, pause: Duration, ends: bool) -> Request<Body> {
     });
     let mut request = get("web.shoal");
     *request.method_mut() = Method::POST;
-    // As the port does.
+    // As the HTTP port wraps it.
     request.map(|_| {
-        Timely::new(StreamBody::new(Box::pin(pieces)), Party::Client, CLIENT_IDLE).boxed_unsync()
+        TimedBody::new(StreamBody::new(Box::pin(pieces)), Party::Client, CLIENT_BODY_IDLE)
+            .boxed_unsync()
     })
 }
 
-/// The time that the other node had for its answer began with the request's head: an upload that
-/// took longer than a minute ended with 502.
+/// The other node's time for its answer began with the request's head: an upload that took longer
+/// than a minute ended with 502.
 #[tokio::test(start_paused = true)]
-async fn a_long_upload_through_another_node_is_answered() {
+async fn long_upload_through_another_node_is_answered() {
     let (here, _there) = two_nodes(Serving::Count);
     let (status, _, said) = here.ask(upload(10, Duration::from_secs(20), true)).await;
     assert_eq!((status, said.as_str()), (StatusCode::OK, "10000"));
 }
 
+/// A client stops in the middle of its body: 408 names the client, also when the replica is on this
+/// node.
 #[tokio::test(start_paused = true)]
-async fn a_client_that_stops_sending_is_named() {
+async fn stalled_upload_names_the_client() {
     let (here, _there) = two_nodes(Serving::Count);
     let (status, _, said) = here.ask(upload(2, Duration::from_secs(1), false)).await;
     assert_eq!(status, StatusCode::REQUEST_TIMEOUT, "{said}");
@@ -74,8 +77,9 @@ async fn a_client_that_stops_sending_is_named() {
     assert!(said.contains("the client sent nothing more for 30 s"), "{said}");
 }
 
+/// The other node has the whole request and never answers: 502 names it after a minute.
 #[tokio::test(start_paused = true)]
-async fn a_node_that_gives_no_answer_is_named() {
+async fn node_that_gives_no_answer_is_named() {
     let (here, _there) = two_nodes(Serving::Wait);
     let (status, _, said) = here.ask(upload(2, Duration::from_secs(1), true)).await;
     assert_eq!(status, StatusCode::BAD_GATEWAY);
@@ -86,8 +90,9 @@ async fn a_node_that_gives_no_answer_is_named() {
     assert_eq!(said, expected);
 }
 
+/// The other node sends half an answer and stops: the body fails with its name.
 #[tokio::test(start_paused = true)]
-async fn a_node_that_stops_in_its_answer_is_named() {
+async fn node_that_stalls_in_its_answer_is_named() {
     let mesh = Arc::new(FakeMesh::default());
     let here = Node::new("n1", &mesh);
     here.route(&[(0, OTHER, false)]);
@@ -105,16 +110,16 @@ async fn a_node_that_stops_in_its_answer_is_named() {
     drop(there);
 }
 
-/// A node that waited for another one to take the next part of an answer gave up after 30 s, though
-/// that one's client did take it, slowly.
+/// A node gave up after 30 s when another node did not read on, though the client of that one did
+/// read, slowly.
 #[tokio::test(start_paused = true)]
-async fn a_slow_download_through_another_node_is_whole() {
+async fn slow_download_through_another_node_is_complete() {
     let (here, _there) = two_nodes(Serving::Send(1024));
     let client = Origin::Client("10.0.0.3:9".parse().unwrap());
     let mut body = here.ingress.answer(client, get("web.shoal")).await.into_body();
     let mut len = 0;
     for taken in 0.. {
-        // 64 KiB, as parts of one come from the runtime, each 100 s.
+        // 64 KiB, in parts of 1 KiB as from the runtime, each 100 s.
         if taken % 64 == 0 && taken < 640 {
             sleep(Duration::from_secs(100)).await;
         }
@@ -124,7 +129,7 @@ async fn a_slow_download_through_another_node_is_whole() {
     assert_eq!(len, 1 << 20);
 }
 
-/// A node with a port that is served, and a replica of `web`.
+/// A node that serves a port, and runs a replica of `web`.
 async fn port(limits: PortLimits, serving: Serving) -> (Node, SocketAddr) {
     let mut node = Node::new("n1", &Arc::default());
     let core: Arc<dyn Core> = node.core.clone();
@@ -140,7 +145,7 @@ async fn port(limits: PortLimits, serving: Serving) -> (Node, SocketAddr) {
     (node, address)
 }
 
-/// A connection from a loopback address, and what it says first.
+/// A connection from a loopback address, and its first bytes.
 async fn client(from: &str, to: SocketAddr, says: &str) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(16 << 10).unwrap();
@@ -180,14 +185,14 @@ impl Node {
     }
 }
 
-/// 600 clients of one address that never end their request's head kept all others from the port for
-/// 30 s, again and again.
+/// 600 clients of one address that never ended their request's head kept all others from the port
+/// for 30 s, again and again.
 #[tokio::test]
 async fn slow_heads_of_one_address_keep_no_other_out() {
     let clients = Bounds { places: 16, crowded: 8, each: 4, hurry: Duration::from_secs(3600) };
     let (node, address) =
         port(PortLimits { clients, ..PortLimits::default() }, Serving::Wait).await;
-    // A request of that same address that is being answered has nothing to do with it.
+    // A request of the same address that is being answered keeps its place.
     let busy = client("127.0.0.1", address, WHOLE).await;
     node.until("the request", |node| node.runtime.served.load(Ordering::Relaxed) == 1).await;
     let mut flood = Vec::new();
@@ -204,15 +209,16 @@ async fn slow_heads_of_one_address_keep_no_other_out() {
     assert!(said.starts_with("HTTP/1.1 200 OK"), "{said}");
     assert!(node.count("http_clients_dropped_share") >= 60 - 16);
     assert_eq!(node.count("http_clients_refused_full"), 0);
-    // The oldest went.
+    // The oldest connection was closed.
     assert_eq!(within("the end", flood[0].read(&mut [0; 1])).await.unwrap_or(0), 0);
 }
 
+/// With two places, an idle connection is closed for a newcomer; two busy ones are not.
 #[tokio::test]
-async fn a_full_port_closes_idle_connections_first() {
+async fn full_port_closes_idle_connections_first() {
     let clients = Bounds { places: 2, crowded: 2, each: 2, hurry: Duration::from_secs(3600) };
     let (node, address) = port(PortLimits { clients, ..PortLimits::default() }, Serving::Say).await;
-    // It had its answer, and keeps the connection for the next request.
+    // This client had its answer, and keeps the connection for its next request.
     let mut idle =
         client("127.0.0.1", address, "GET /path HTTP/1.1\r\nHost: web.shoal\r\n\r\n").await;
     let mut said = Vec::new();
@@ -228,7 +234,7 @@ async fn a_full_port_closes_idle_connections_first() {
             .await;
     }
     assert_eq!(within("the end", idle.read(&mut [0; 1])).await.unwrap_or(0), 0);
-    // Now both are busy, and nobody is cut off for a newcomer.
+    // Both are busy, and a newcomer closes neither.
     let mut late = client("127.0.0.4", address, WHOLE).await;
     assert_eq!(within("the end", late.read(&mut [0; 1])).await.unwrap_or(0), 0);
     node.runtime.go_on.notify_waiters();
@@ -241,16 +247,17 @@ async fn a_full_port_closes_idle_connections_first() {
     );
 }
 
+/// A client reads 2 MiB in small steps, each well within the limit: it is not cut off.
 #[tokio::test]
-async fn a_client_that_takes_its_answer_slowly_is_served() {
-    let limits = PortLimits { takes: Duration::from_secs(3), ..PortLimits::default() };
+async fn slow_reader_is_served() {
+    let limits = PortLimits { write_idle: Duration::from_secs(3), ..PortLimits::default() };
     let (node, address) = port(limits, Serving::Send(2048)).await;
     let mut slow = client("127.0.0.1", address, WHOLE).await;
     let mut len = 0;
     let mut part = vec![0; 64 << 10];
     loop {
         if len < 1 << 20 {
-            // The client's pace, which is what is tried here.
+            // The client's speed is what this test is about.
             sleep(Duration::from_millis(100)).await;
         }
         match within("a part", slow.read(&mut part)).await.unwrap() {
@@ -262,9 +269,11 @@ async fn a_client_that_takes_its_answer_slowly_is_served() {
     assert_eq!(node.count("http_cut_client"), 0);
 }
 
+/// A client sends a request and never reads: its connection is closed, and the counter says on
+/// whose account.
 #[tokio::test]
-async fn a_client_that_takes_nothing_is_cut_and_counted() {
-    let limits = PortLimits { takes: Duration::from_millis(500), ..PortLimits::default() };
+async fn stalled_reader_is_cut_and_counted() {
+    let limits = PortLimits { write_idle: Duration::from_millis(500), ..PortLimits::default() };
     let (node, address) = port(limits, Serving::Send(64 << 10)).await;
     let stalled = client("127.0.0.1", address, WHOLE).await;
     let cut = async {

@@ -1,10 +1,10 @@
-//! Requests whose node, or the way to it, is lost.
+//! Requests whose node, or the path to it, is lost.
 
 use super::*;
 
 const FALLEN: NodeId = NodeId([8; 32]);
 
-/// A node that is asked, and one where replica 0 runs as soon as the first hears of it.
+/// A node that gets the requests, and a second one that runs replica 0 and is routed to later.
 fn with_next(mesh: &Arc<FakeMesh>) -> (Node, Node) {
     let (here, there) = (Node::new("n1", mesh), Node::new("n2", mesh));
     there.tunnels(mesh.take(OTHER));
@@ -13,10 +13,10 @@ fn with_next(mesh: &Arc<FakeMesh>) -> (Node, Node) {
     (here, there)
 }
 
-/// A dial of a node that has fallen may hang for seconds, where some of its addresses swallow what
-/// is sent there.
+/// A dial of a dead node may hang for seconds, where some of its addresses drop packets. Once the
+/// replica is routed elsewhere the request goes there.
 #[tokio::test(start_paused = true)]
-async fn a_request_that_waits_for_a_way_to_a_fallen_node_goes_to_the_replica_s_next_node() {
+async fn request_leaves_a_hanging_dial_when_the_replica_moves() {
     let mesh = Arc::new(FakeMesh::default());
     let (here, _there) = with_next(&mesh);
     mesh.hangs.lock().unwrap().insert(FALLEN);
@@ -31,14 +31,16 @@ async fn a_request_that_waits_for_a_way_to_a_fallen_node_goes_to_the_replica_s_n
     assert_eq!((status, &headers[NODE_HEADER]), (StatusCode::OK, &"n2".parse().unwrap()));
 }
 
-/// Reads one request that was sent to this node, and is gone, as a node that dies.
+/// Reads the start of one request, as a node that then dies.
 async fn dies_of_a_request(streams: &mut tokio::sync::mpsc::Receiver<Incoming>) {
     let Incoming { mut stream, .. } = streams.recv().await.unwrap();
     stream.read_exact(&mut [0; 3]).await.unwrap();
 }
 
+/// A node dies with a request. For a moment no node has the replica: the request waits for the next
+/// one.
 #[tokio::test]
-async fn a_request_whose_node_dies_is_answered_where_the_replica_is_next() {
+async fn request_of_a_dead_node_follows_the_replica() {
     let mesh = Arc::new(FakeMesh::default());
     let (here, _there) = with_next(&mesh);
     let mut streams = mesh.take(FALLEN);
@@ -46,7 +48,7 @@ async fn a_request_whose_node_dies_is_answered_where_the_replica_is_next() {
     let falls = async {
         dies_of_a_request(&mut streams).await;
         drop(streams);
-        // First nobody has it, then another.
+        // First no node has the replica, then another one.
         here.route(&[]);
         tokio::task::yield_now().await;
         here.route(&[(0, OTHER, false)]);
@@ -55,9 +57,10 @@ async fn a_request_whose_node_dies_is_answered_where_the_replica_is_next() {
     assert_eq!((status, &headers[NODE_HEADER]), (StatusCode::OK, &"n2".parse().unwrap()));
 }
 
-/// As when two nodes lose their direct way: the next stream goes over a common member.
+/// Two nodes lose their direct path in the middle of a request: it is sent again, and the next
+/// stream goes over a common member.
 #[tokio::test(start_paused = true)]
-async fn a_request_whose_way_breaks_is_sent_again_the_other_way() {
+async fn request_is_resent_over_another_path() {
     let mesh = Arc::new(FakeMesh::default());
     let here = Node::new("n1", &mesh);
     here.route(&[(0, OTHER, false)]);

@@ -1,5 +1,5 @@
-//! Why a workload has no replica to answer: it does not exist, it is not well, or there is no way
-//! to its node.
+//! Answers for workloads without a reachable replica: the workload does not exist, is not healthy,
+//! or there is no path to its node.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,13 +13,15 @@ use super::{host, refusal};
 use crate::api::Core;
 use crate::network::{OpenError, told};
 
-/// Answers kept between two changes of the views, so that a client that asks again and again does
-/// not keep the core busy.
-const KEPT: usize = 256;
-/// Replicas whose state is told in one answer.
-const TOLD: usize = 5;
+/// Answers kept until the views change, so that a client that repeats a request does not keep the
+/// core busy.
+const MAX_KEPT: usize = 256;
+/// Replicas whose state one answer names.
+const MAX_NAMED: usize = 5;
 
-pub(super) struct Nowhere {
+pub(super) struct Unavailable {
+    /// This node's name.
+    here: String,
     core: Arc<dyn Core>,
     kept: Mutex<Kept>,
 }
@@ -28,14 +30,13 @@ pub(super) struct Nowhere {
 struct Kept {
     version: u64,
     answers: BTreeMap<WorkloadName, (StatusCode, String)>,
-    /// Names of nodes by id, as of that version; this node's own under none. As many as there are
-    /// members.
-    names: Option<Arc<BTreeMap<Option<NodeId>, String>>>,
+    /// Names of nodes that answers had to name; at most as many as there are members.
+    names: BTreeMap<NodeId, String>,
 }
 
-impl Nowhere {
-    pub(super) fn new(core: Arc<dyn Core>) -> Self {
-        Nowhere { core, kept: Mutex::default() }
+impl Unavailable {
+    pub(super) fn new(here: &str, core: Arc<dyn Core>) -> Self {
+        Unavailable { here: here.to_owned(), core, kept: Mutex::default() }
     }
 
     pub(super) async fn response(&self, name: &WorkloadName) -> Response<Body> {
@@ -48,7 +49,7 @@ impl Nowhere {
             Some(answer) => answer,
             None => {
                 let answer = match self.core.workload(name.clone()).await {
-                    Ok(Some(view)) => (StatusCode::SERVICE_UNAVAILABLE, unwell(name, &view)),
+                    Ok(Some(view)) => (StatusCode::SERVICE_UNAVAILABLE, unhealthy(name, &view)),
                     Ok(None) => (
                         StatusCode::NOT_FOUND,
                         format!("there is no workload `{name}`: {}", host::FORMS),
@@ -64,13 +65,14 @@ impl Nowhere {
 
     fn keep(&self, version: u64, name: &WorkloadName, answer: (StatusCode, String)) {
         let mut kept = self.lock();
-        if kept.version != version || kept.answers.len() >= KEPT {
+        if kept.version != version || kept.answers.len() >= MAX_KEPT {
             *kept = Kept { version, ..Kept::default() };
         }
         kept.answers.insert(name.clone(), answer);
     }
 
-    /// A replica is well, and its node cannot be reached from here: which path is missing.
+    /// The answer for a healthy replica whose node cannot be reached from here: names the missing
+    /// path.
     pub(super) async fn out_of_reach(
         &self,
         replica: &ReplicaName,
@@ -78,11 +80,13 @@ impl Nowhere {
         why: &str,
         open: Option<&OpenError>,
     ) -> Response<Body> {
-        let names = self.names().await;
-        let short =
-            |node: &NodeId| names.get(&Some(*node)).cloned().unwrap_or_else(|| node.short());
-        let here = names.get(&None).map_or("this node", String::as_str);
-        let there = short(&node);
+        let tried = match open {
+            Some(OpenError::NoWay { tried, .. }) => &tried[..],
+            Some(_) | None => &[],
+        };
+        let names = self.names(tried.iter().map(|(hop, _)| *hop).chain([node]).collect()).await;
+        let short = |node: &NodeId| names.get(node).cloned().unwrap_or_else(|| node.short());
+        let (here, there) = (&self.here, short(&node));
         let sentence = match open {
             Some(OpenError::NoWay { dial, tried, .. }) => {
                 format!(
@@ -103,28 +107,26 @@ impl Nowhere {
         refusal(StatusCode::SERVICE_UNAVAILABLE, &sentence, true)
     }
 
-    async fn names(&self) -> Arc<BTreeMap<Option<NodeId>, String>> {
+    /// The names of these nodes. The core is asked for each once per change of its views.
+    async fn names(&self, nodes: Vec<NodeId>) -> BTreeMap<NodeId, String> {
         let version = *self.core.changes().borrow();
-        let known = {
+        let mut names = BTreeMap::new();
+        {
             let kept = self.lock();
-            (kept.version == version).then(|| kept.names.clone()).flatten()
-        };
-        if let Some(names) = known {
-            return names;
+            let known = nodes.iter().filter(|_| kept.version == version);
+            names.extend(known.filter_map(|node| Some((*node, kept.names.get(node)?.clone()))));
         }
-        // A core that has stopped knows no names.
-        let nodes = self.core.nodes().await.unwrap_or_default();
-        let names = nodes.into_iter().flat_map(|view| {
-            let id = view.id.parse::<NodeId>().ok();
-            let own = view.me.then(|| (None, view.name.clone()));
-            id.map(|id| (Some(id), view.name)).into_iter().chain(own)
-        });
-        let names: Arc<BTreeMap<_, _>> = Arc::new(names.collect());
-        let mut kept = self.lock();
-        if kept.version != version {
-            *kept = Kept { version, ..Kept::default() };
+        let missing: Vec<_> = nodes.into_iter().filter(|node| !names.contains_key(node)).collect();
+        if !missing.is_empty() {
+            // A stopped core knows no names.
+            let found = self.core.names(missing.clone()).await.unwrap_or_default();
+            names.extend(missing.into_iter().zip(found));
+            let mut kept = self.lock();
+            if kept.version != version {
+                *kept = Kept { version, ..Kept::default() };
+            }
+            kept.names.extend(names.clone());
         }
-        kept.names = Some(names.clone());
         names
     }
 
@@ -133,7 +135,7 @@ impl Nowhere {
     }
 }
 
-fn unwell(name: &WorkloadName, view: &WorkloadView) -> String {
+fn unhealthy(name: &WorkloadName, view: &WorkloadView) -> String {
     if view.desired == 0 {
         return format!("`{name}` is scaled to no replicas: `shoal scale {name}=1` starts one");
     }
@@ -141,7 +143,8 @@ fn unwell(name: &WorkloadName, view: &WorkloadView) -> String {
         "no replica of `{name}` answers now ({} of {} are healthy)",
         view.healthy, view.desired
     );
-    for replica in view.replicas.iter().filter(|replica| replica.phase != "healthy").take(TOLD) {
+    for replica in view.replicas.iter().filter(|replica| replica.phase != "healthy").take(MAX_NAMED)
+    {
         text.push_str(&format!("\n{} is {}", replica.replica, replica.phase));
         if let Some(reason) = &replica.reason {
             text.push_str(&format!(": {reason}"));

@@ -1,21 +1,21 @@
-//! An end to patience: whoever is waited for and does not go on is left, and named.
+//! Idle timeouts: a party that is waited for and makes no progress is cut off, and named.
 //!
 //! **Each hop judges its own neighbour, by bytes that move.** A steady transfer is never cut,
 //! however slow it is.
 //!
 //! ```text
-//!   waited for        to                       limit                     measured by
-//!   the client        send its request's body  CLIENT_IDLE               Timely, at the node that it talks to
-//!   the client        take its answer          CLIENT_TAKES              Patient: room in the kernel for more
-//!   the asking node   either                   PATH_IDLE                 Timely and Patient, at the node that answers
-//!   the other node    take the request         PATH_IDLE                 Flow, at the node that asks
-//!   the other node    begin or go on           flow::ANSWER_WITHIN       Flow, at the node that asks
-//!   the guest         either                   30 s                      the runtime, which speaks before Flow does
+//!   waited for        to                    limit                measured by
+//!   the client        send its body         CLIENT_BODY_IDLE     TimedBody, at the first node
+//!   the client        read its answer       CLIENT_WRITE_IDLE    TimedIo: room in the kernel
+//!   the asking node   either                PATH_IDLE            TimedBody, TimedIo: second node
+//!   the other node    read the request      PATH_IDLE            Flow, at the first node
+//!   the other node    begin or go on        flow::ANSWER_WITHIN  Flow, at the first node
+//!   the guest         either                30 s                 the runtime, before Flow's limit
 //! ```
 //!
 //! Between nodes bytes move in steps of half a stream's window, 128 KiB and more: a client that
-//! takes 1 KB a second moves none for two minutes. So the limit there is longer; a node that died
-//! is noticed by its link, not by this.
+//! reads 1 KB a second moves none for two minutes. So the limit there is longer; the link detects a
+//! dead node, not this.
 
 use std::fmt;
 use std::future::Future;
@@ -33,49 +33,49 @@ use tokio::time::{Sleep, sleep};
 
 use super::clients::Client;
 
-/// How long a client may send no byte of a body that is waited for.
-pub const CLIENT_IDLE: Duration = Duration::from_secs(30);
-/// How long a client may take nothing of its answer. The kernel tells in steps: it has room again
-/// when what it holds back, 128 KiB at most, has mostly left. So a client that takes 1.1 KB a
-/// second is steady enough. (The kernel's own `TCP_USER_TIMEOUT` knows no steps, but ends
-/// connections whose receiver has a small window, though they move.)
-pub const CLIENT_TAKES: Duration = Duration::from_secs(120);
-/// How long nothing may move between two nodes while a link stands.
+/// Time without a byte of a client's body that is waited for.
+pub const CLIENT_BODY_IDLE: Duration = Duration::from_secs(30);
+/// Time without a client reading its answer. The kernel reports room in steps: when most of what it
+/// holds back, 128 KiB at most, has left. So a client that reads 1.1 KB a second is steady enough.
+/// (The kernel's own `TCP_USER_TIMEOUT` has no steps, but ends connections whose receiver has a
+/// small window, though bytes move.)
+pub const CLIENT_WRITE_IDLE: Duration = Duration::from_secs(120);
+/// Time without a byte between two nodes while they are linked.
 pub const PATH_IDLE: Duration = Duration::from_secs(300);
 
 /// The other end of a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Party {
-    /// A client.
+    /// An HTTP client.
     Client,
-    /// Another node.
+    /// Another node, by id.
     Node(NodeId),
 }
 
-/// What a party was waited for.
+/// The step that a party did not take.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Awaited {
-    /// The next piece of what it sends.
+    /// To send the next piece of a body.
     Send,
-    /// To take what it asked for.
+    /// To read what was sent to it.
     Take,
-    /// To answer at all.
+    /// To begin its answer.
     Answer,
 }
 
-/// Nothing moved for too long, and whose fault that is.
+/// A party made no progress for too long.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Stalled {
-    /// The one that was waited for.
+    /// The party that was waited for.
     pub party: Party,
-    /// What it did not do.
+    /// The step that was missing.
     pub awaited: Awaited,
-    /// For how long.
+    /// The time that the party had.
     pub limit: Duration,
 }
 
 impl Stalled {
-    /// Finds it under what wraps it.
+    /// Finds a stall among the causes of an error.
     pub fn find(error: &(dyn std::error::Error + 'static)) -> Option<Stalled> {
         let mut cause = Some(error);
         while let Some(error) = cause {
@@ -114,28 +114,28 @@ impl fmt::Display for Stalled {
     }
 }
 
-/// Bytes whose writes fail when the other side takes nothing for too long. Reads may take as long
-/// as they like: an idle client is the business of the head's own deadline, and a body's of
-/// [`Timely`].
-pub struct Patient<T> {
+/// A byte stream whose writes fail when the other end reads nothing for too long. Reads have no
+/// limit here: an idle connection has the limit of a request's head, and a body that of
+/// [`TimedBody`].
+pub struct TimedIo<T> {
     bytes: T,
     stalled: Stalled,
     waiting: Option<Pin<Box<Sleep>>>,
     client: Option<Arc<Client>>,
 }
 
-impl<T> Patient<T> {
-    /// Around the bytes to a node.
+impl<T> TimedIo<T> {
+    /// Wraps the bytes to a node.
     pub fn to_node(bytes: T, node: NodeId) -> Self {
         let stalled =
             Stalled { party: Party::Node(node), awaited: Awaited::Take, limit: PATH_IDLE };
-        Patient { bytes, stalled, waiting: None, client: None }
+        TimedIo { bytes, stalled, waiting: None, client: None }
     }
 
-    /// Around the bytes to a client, which hears what has left.
+    /// Wraps the bytes to a client, which is told when all are written.
     pub fn to_client(bytes: T, client: Arc<Client>, limit: Duration) -> Self {
         let stalled = Stalled { party: Party::Client, awaited: Awaited::Take, limit };
-        Patient { bytes, stalled, waiting: None, client: Some(client) }
+        TimedIo { bytes, stalled, waiting: None, client: Some(client) }
     }
 
     fn judged(&self, error: io::Error) -> io::Error {
@@ -157,21 +157,21 @@ impl<T> Patient<T> {
     }
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for Patient<T> {
+impl<T: AsyncRead + Unpin> AsyncRead for TimedIo<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         match Pin::new(&mut self.bytes).poll_read(cx, buf) {
-            // The kernel gave up to send again and again: it tells whoever asks first.
+            // The kernel gave up retransmitting: it reports that to the first call, also to a read.
             Poll::Ready(Err(error)) => Poll::Ready(Err(self.judged(error))),
             polled => polled,
         }
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for Patient<T> {
+impl<T: AsyncWrite + Unpin> AsyncWrite for TimedIo<T> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -195,21 +195,21 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Patient<T> {
     }
 }
 
-/// A body that fails when whoever sends it sends no next piece in time.
-pub struct Timely<B> {
+/// A body that fails when its sender sends no next piece in time.
+pub struct TimedBody<B> {
     body: B,
     stalled: Stalled,
     waiting: Option<Pin<Box<Sleep>>>,
 }
 
-impl<B> Timely<B> {
-    /// Around the `body` that `party` sends.
+impl<B> TimedBody<B> {
+    /// Wraps the `body` that `party` sends.
     pub fn new(body: B, party: Party, limit: Duration) -> Self {
-        Timely { body, stalled: Stalled { party, awaited: Awaited::Send, limit }, waiting: None }
+        TimedBody { body, stalled: Stalled { party, awaited: Awaited::Send, limit }, waiting: None }
     }
 }
 
-impl<B> HttpBody for Timely<B>
+impl<B> HttpBody for TimedBody<B>
 where
     B: HttpBody<Data = Bytes> + Unpin,
     B::Error: Into<shoal_runtimes::BodyError>,
@@ -239,20 +239,20 @@ where
     }
 }
 
-/// A body that keeps something until it ends: the right to be served, for example.
-pub struct Keeping<B, K> {
+/// A body that holds a value until it ends: a permit, for example.
+pub struct GuardedBody<B, K> {
     body: B,
     _kept: K,
 }
 
-impl<B, K> Keeping<B, K> {
-    /// Around `body`, keeping `kept`.
+impl<B, K> GuardedBody<B, K> {
+    /// Wraps `body`, holding `kept`.
     pub fn new(body: B, kept: K) -> Self {
-        Keeping { body, _kept: kept }
+        GuardedBody { body, _kept: kept }
     }
 }
 
-impl<B: HttpBody + Unpin, K: Unpin> HttpBody for Keeping<B, K> {
+impl<B: HttpBody + Unpin, K: Unpin> HttpBody for GuardedBody<B, K> {
     type Data = B::Data;
     type Error = B::Error;
 

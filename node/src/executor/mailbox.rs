@@ -1,5 +1,5 @@
-//! Mailboxes in which a later word about a replica replaces the earlier one, and what is known of
-//! instances.
+//! Latest-value mailboxes: a later order or report for a replica replaces the earlier one. And
+//! which instance each replica has.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,27 +9,27 @@ use shoal_protocol::node::{Order, Report};
 use shoal_runtimes::InstanceId;
 use tokio::sync::Notify;
 
-/// Orders that were noted and not yet looked at. Bounded by the number of replicas a node can hold,
-/// since each has one place.
+/// Orders that the task has not taken yet. One place a replica, so bounded by the number of
+/// replicas that a node can hold.
 #[derive(Clone, Default)]
-pub(super) struct Inbox(Arc<Level<Order>>);
+pub(super) struct Inbox(Arc<Mailbox<Order>>);
 
-/// Reports that were not yet handed over; one place a replica.
+/// Reports that the driver has not taken yet; one place a replica.
 #[derive(Clone, Default)]
-pub(super) struct Outbox(Arc<Level<Report>>);
+pub(super) struct Outbox(Arc<Mailbox<Report>>);
 
-struct Level<T> {
+struct Mailbox<T> {
     latest: Mutex<(BTreeMap<ReplicaId, T>, bool)>,
     wake: Notify,
 }
 
-impl<T> Default for Level<T> {
+impl<T> Default for Mailbox<T> {
     fn default() -> Self {
-        Level { latest: Mutex::default(), wake: Notify::new() }
+        Mailbox { latest: Mutex::default(), wake: Notify::new() }
     }
 }
 
-impl<T> Level<T> {
+impl<T> Mailbox<T> {
     fn put(&self, replica: ReplicaId, value: T) {
         let mut latest = lock(&self.latest);
         if !latest.1 {
@@ -47,7 +47,7 @@ impl Inbox {
         self.0.put(replica, order);
     }
 
-    /// Waits for orders, and takes all.
+    /// Waits for orders, and takes all of them.
     pub(super) async fn take(&self) -> BTreeMap<ReplicaId, Order> {
         loop {
             let orders = std::mem::take(&mut lock(&self.0.latest).0);
@@ -58,7 +58,7 @@ impl Inbox {
         }
     }
 
-    /// From now on orders are dropped: the node stops.
+    /// Drops all orders from now on: the node stops.
     pub(super) fn close(&self) {
         let mut latest = lock(&self.0.latest);
         latest.0.clear();
@@ -82,11 +82,10 @@ impl Outbox {
     }
 }
 
-/// Replicas that ended here and whose logs can still be asked for: what a person may look into
-/// after a bad night.
+/// Ended replicas whose logs can still be read.
 const REMEMBERED: usize = 512;
 
-/// Which instance stands, or stood last, for a replica on this node.
+/// The current or last instance of each replica on this node.
 #[derive(Clone, Default)]
 pub struct Directory(Arc<Mutex<Known>>);
 
@@ -126,6 +125,7 @@ impl Directory {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Each change under these locks is one statement: a panic elsewhere leaves nothing half done.
+    // Each change under these locks is one statement, so a panic elsewhere leaves no half-done
+    // change.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

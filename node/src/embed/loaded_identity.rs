@@ -1,8 +1,8 @@
-//! Who this node is: read from its state folder, or made on the first start.
+//! The node's identity: read from its state folder, or created on the first start.
 //!
-//! A first start writes several files in an order in which it can be cut off anywhere and go on the
-//! next time: the founding, the operator's files, the empty store, the identity; then the founding
-//! is deleted. A node with an identity has all the others.
+//! A first start writes several files in an order that can be interrupted anywhere and continued by
+//! the next start: the founding, the operator's files, the empty store, the identity; then the
+//! founding is deleted. A node with an identity has all the others.
 
 use std::fs;
 use std::io;
@@ -16,29 +16,29 @@ use crate::identity::Identity;
 use crate::publish::{FileError, Founding, Operator};
 use crate::store::Store;
 
-/// Where a founding is kept until it is complete.
+/// Keeps a founding until it is complete.
 const FOUNDING_FILE: &str = "founding.json";
-/// What the first operator is called in its certificate.
+/// The first operator's name in its certificate.
 const FIRST_OPERATOR: &str = "founder";
 
-/// A node's identity and what it saved.
-pub(super) struct Found {
+/// A node's identity and its saved state.
+pub(super) struct LoadedIdentity {
     pub identity: Identity,
     pub store: Store,
     pub saved: Saved,
-    /// This start made the cluster.
+    /// Whether this start created the cluster.
     pub founded: bool,
-    /// The cluster's first operator, when this start made it.
+    /// The cluster's first operator, when this start created the cluster.
     pub operator: Option<Operator>,
 }
 
-/// Reads or makes the node in `state`. `operators` is where the operator's key goes when a cluster
-/// is made. Blocks.
-pub(super) fn find(
+/// Reads or creates the node in `state`. `operators` gets the operator's key when a cluster is
+/// created. Blocks.
+pub(super) fn load_or_create(
     state: &Path,
     operators: &Path,
     join: Option<&JoinLine>,
-) -> Result<Found, StartError> {
+) -> Result<LoadedIdentity, StartError> {
     let founding_file = state.join(FOUNDING_FILE);
     if let Some(identity) = Identity::load(state)? {
         if let Some(line) = join {
@@ -47,12 +47,12 @@ pub(super) fn find(
         let (store, mut saved) = Store::open(state, identity.cluster(), identity.node())?;
         store.draw_incarnation(&mut saved)?;
         delete(&founding_file)?;
-        return Ok(Found { identity, store, saved, founded: false, operator: None });
+        return Ok(LoadedIdentity { identity, store, saved, founded: false, operator: None });
     }
     let (identity, operator) = match join {
         Some(line) => (Identity::draw(line.genesis(), line.join_seed)?, None),
         None => {
-            let (founding, operator) = found(&founding_file, operators)?;
+            let (founding, operator) = found_cluster(&founding_file, operators)?;
             (Identity::found(founding.genesis(), founding.join_seed)?, Some(operator))
         }
     };
@@ -61,14 +61,14 @@ pub(super) fn find(
     store.draw_incarnation(&mut saved)?;
     identity.create(state)?;
     delete(&founding_file)?;
-    Ok(Found { identity, store, saved, founded: operator.is_some(), operator })
+    Ok(LoadedIdentity { identity, store, saved, founded: operator.is_some(), operator })
 }
 
-fn found(file: &Path, operators: &Path) -> Result<(Founding, Operator), StartError> {
+fn found_cluster(file: &Path, operators: &Path) -> Result<(Founding, Operator), StartError> {
     let founding = match Founding::load(file)? {
         Some(begun) => begun,
         None => {
-            // Refused before anything is written: the folder may hold another cluster's key.
+            // Before anything is written: the folder may hold another cluster's key.
             Founding::check_free(operators)?;
             let founding = Founding::draw()?;
             founding.save(file)?;

@@ -1,4 +1,4 @@
-//! Carries out what the node asks for: now, or when what it waits for is on disk.
+//! Runs the effects of the node: at once, or when the batch that they name is on disk.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -14,13 +14,12 @@ use crate::store::{Answer, StoreHandle};
 use super::events::Events;
 use super::handle::{Fetches, Orders};
 
-/// Effects that may wait for the disk. One that is minutes behind counts as broken: what waits here
-/// grows with the cluster's life.
+/// Effects that may wait for the disk. With more, the disk is minutes behind and counts as failed.
 const MAX_HELD: usize = 65_536;
-/// Commands that may wait for their answers. Each has somebody waiting at the other end.
+/// Commands that may wait for their replies. Each has a caller waiting.
 const MAX_REPLIES: usize = 1_024;
 
-pub(super) struct Hands {
+pub(super) struct Effects {
     pub network: Network,
     pub store: StoreHandle,
     pub orders: Box<dyn Orders>,
@@ -31,25 +30,25 @@ pub(super) struct Hands {
     held_count: usize,
     replies: BTreeMap<RequestId, oneshot::Sender<Reply>>,
     next_request: u64,
-    /// What the node must hear of because an effect could not be carried out.
-    back: VecDeque<Input>,
+    /// Inputs about effects that could not be run.
+    inputs: VecDeque<Input>,
 }
 
-/// How far the disk has come.
+/// The state of the disk: up to which batch it was asked to write, and has written.
 enum Disk {
     Good {
         asked: Option<PersistId>,
         stored: Option<PersistId>,
     },
-    /// `late` was asked of it last, where it was given up for being slow: it is good again when it
-    /// has written that.
+    /// `late` is the last batch asked of a disk that failed by being slow: the disk counts as good
+    /// again once that batch is written.
     Failed {
         why: String,
         late: Option<PersistId>,
     },
 }
 
-impl Hands {
+impl Effects {
     pub(super) fn new(
         network: Network,
         store: StoreHandle,
@@ -57,7 +56,7 @@ impl Hands {
         fetches: Box<dyn Fetches>,
         events: Events,
     ) -> Self {
-        Hands {
+        Effects {
             network,
             store,
             orders,
@@ -68,20 +67,20 @@ impl Hands {
             held_count: 0,
             replies: BTreeMap::new(),
             next_request: 0,
-            back: VecDeque::new(),
+            inputs: VecDeque::new(),
         }
     }
 
-    /// A name for a command, under which its answer will be found; none, and the asker is told,
-    /// when too many wait.
+    /// Registers a command's reply. `None` when too many commands wait; the caller then gets
+    /// `Busy`.
     pub(super) fn expect(&mut self, reply: oneshot::Sender<Reply>) -> Option<RequestId> {
-        // Who gave up makes room.
+        // Callers that gave up make room.
         if self.replies.len() >= MAX_REPLIES {
             self.replies.retain(|_, reply| !reply.is_closed());
         }
         if self.replies.len() >= MAX_REPLIES {
             let busy = Refusal::Busy(format!("{MAX_REPLIES} commands wait for their answers"));
-            // The asker may have given up.
+            // The caller may have given up.
             let _ = reply.send(Reply::Refused(busy));
             return None;
         }
@@ -91,31 +90,29 @@ impl Hands {
         Some(request)
     }
 
-    /// Takes all effects of the node. What cannot be done comes back as inputs.
+    /// Runs or holds all effects of the node. Those that fail become inputs.
     pub(super) fn take(&mut self, node: &mut Node) {
         while let Some(effect) = node.poll_effect() {
             let Effect { after, action } = effect;
             match (&self.disk, after) {
-                (_, None) => self.carry_out(action),
-                (Disk::Good { stored, .. }, Some(id)) if *stored >= Some(id) => {
-                    self.carry_out(action)
-                }
+                (_, None) => self.run(action),
+                (Disk::Good { stored, .. }, Some(id)) if *stored >= Some(id) => self.run(action),
                 (Disk::Good { .. }, Some(id)) => self.hold(id, action),
                 (Disk::Failed { why, .. }, Some(_)) => {
                     let why = why.clone();
-                    self.give_up(action, &why);
+                    self.fail_reply(action, &why);
                 }
             }
         }
     }
 
-    /// What the node must hear next because of what could not be done.
-    pub(super) fn back(&mut self) -> Option<Input> {
-        self.back.pop_front()
+    /// The next input about an effect that could not be run.
+    pub(super) fn next_input(&mut self) -> Option<Input> {
+        self.inputs.pop_front()
     }
 
-    /// Takes an answer of the store: releases what waited for it, and says what the node must hear,
-    /// and how long the disk took.
+    /// Handles an answer of the store: runs the effects that waited for it. Returns the input for
+    /// the node, and how long the disk took.
     pub(super) fn on_store(&mut self, answer: Answer) -> Option<(Input, Duration)> {
         match (&mut self.disk, answer) {
             (Disk::Good { stored, .. }, Answer::Stored { upto, took }) => {
@@ -124,7 +121,7 @@ impl Hands {
                 let released = std::mem::replace(&mut self.held, later);
                 for action in released.into_values().flatten() {
                     self.held_count -= 1;
-                    self.carry_out(action);
+                    self.run(action);
                 }
                 Some((Input::Stored { upto }, took))
             }
@@ -133,7 +130,7 @@ impl Hands {
             }
             (Disk::Good { .. }, Answer::Recovered) => None,
             (Disk::Failed { .. }, Answer::Recovered) => Some((self.recovered(), Duration::ZERO)),
-            // It was given up for being slow, and has caught up.
+            // The disk had failed by being slow, and has caught up.
             (Disk::Failed { late: Some(late), .. }, Answer::Stored { upto, took })
                 if upto >= *late =>
             {
@@ -153,28 +150,28 @@ impl Hands {
         Input::StoreRecovered
     }
 
-    /// Whether all that was to be on disk is there, or never will be.
-    pub(super) fn is_settled(&self) -> bool {
+    /// Whether no write is pending; a failed disk has none.
+    pub(super) fn is_flushed(&self) -> bool {
         match &self.disk {
             Disk::Good { asked, stored } => stored >= asked,
             Disk::Failed { .. } => true,
         }
     }
 
-    /// One match, without a wildcard: a new action does not compile until somebody carries it out.
-    fn carry_out(&mut self, action: Action) {
+    /// The match has no wildcard, so that a new action does not compile until it is handled.
+    fn run(&mut self, action: Action) {
         match action {
             Action::Send { to, lane, message } => self.network.send(&to, lane, &message),
             Action::Broadcast(message) => self.network.broadcast(&message),
             Action::Dial { target, addresses } => {
                 if !self.network.dial(target.clone(), addresses) {
-                    self.back.push_back(Input::DialFailed { target, how: DialFailure::TimedOut });
+                    self.inputs.push_back(Input::DialFailed { target, how: DialFailure::TimedOut });
                 }
             }
             Action::Resolve { seed } => {
                 if !self.network.resolve(seed.clone()) {
                     let found = Err("its name cannot be looked up: this node is too busy".into());
-                    self.back.push_back(Input::Resolved { seed, found });
+                    self.inputs.push_back(Input::Resolved { seed, found });
                 }
             }
             Action::Disconnect(node) => self.network.disconnect(node),
@@ -189,9 +186,9 @@ impl Hands {
                 self.fetches.fetch(artifact, runtime, candidates)
             }
             Action::Reply { request, reply } => {
-                if let Some(asker) = self.replies.remove(&request) {
-                    // The asker may have given up.
-                    let _ = asker.send(reply);
+                if let Some(caller) = self.replies.remove(&request) {
+                    // The caller may have given up.
+                    let _ = caller.send(reply);
                 }
             }
             Action::Verdict { ticket, verdict } => self.network.verdict(ticket, verdict),
@@ -209,28 +206,28 @@ impl Hands {
             };
             let input =
                 self.fail(format!("the disk is so slow that {MAX_HELD} effects wait for it"), late);
-            self.back.push_back(input);
+            self.inputs.push_back(input);
         }
     }
 
-    /// What waited is dropped: it must not happen, since what it rests on is not on disk.
+    /// Drops the held effects: what they depend on is not on disk.
     fn fail(&mut self, why: String, late: Option<PersistId>) -> Input {
         tracing::error!(%why, "the state cannot be written; this node takes no writes until it \
             can");
         self.disk = Disk::Failed { why: why.clone(), late };
         self.held_count = 0;
         for action in std::mem::take(&mut self.held).into_values().flatten() {
-            self.give_up(action, &why);
+            self.fail_reply(action, &why);
         }
         Input::StoreFailed { why }
     }
 
-    /// Somebody who waits for an answer gets one.
-    fn give_up(&mut self, action: Action, why: &str) {
+    /// Refuses the command whose reply is dropped, so that its caller does not wait for ever.
+    fn fail_reply(&mut self, action: Action, why: &str) {
         if let Action::Reply { request, .. } = action
-            && let Some(asker) = self.replies.remove(&request)
+            && let Some(caller) = self.replies.remove(&request)
         {
-            let _ = asker.send(Reply::Refused(Refusal::ReadOnly(why.to_owned())));
+            let _ = caller.send(Reply::Refused(Refusal::ReadOnly(why.to_owned())));
         }
     }
 }
