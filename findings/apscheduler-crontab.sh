@@ -1,10 +1,13 @@
 #!/usr/bin/env bash
-# APScheduler 3.11.1: CronTrigger.from_crontab takes the five fields of a crontab line and means other days by them.
-# Weekday 0 is Monday, and a line with both a day of the month and a weekday runs where both are true.
+# APScheduler 3.11.1: CronTrigger.from_crontab takes the five fields of a crontab line and gives
+# other days than cron. Weekday 0 is Monday, and a line with both a day of the month and a weekday
+# runs only on days that match both.
 #
-# Guessed: a function of that name follows crontab(5): 0 and 7 are Sunday, either of the two day fields is enough.
-# Seen: `0 0 * * 0` runs on Mondays, 7 is refused, `0 0 13 * fri` runs on Friday the 13th alone.
-# It matters to schedules that move between such a program, Kubernetes and a device's own cron: no error tells of it.
+# Expected: a function of that name follows crontab(5): 0 and 7 are Sunday, and a day that matches
+# one of the two day fields is enough.
+# Seen: `0 0 * * 0` runs on Mondays, 7 is refused, `0 0 13 * fri` runs only on Friday the 13th.
+# It matters to schedules that move between such a program, Kubernetes and a device's own cron: no
+# error reports the difference.
 set -eu
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

@@ -1,11 +1,14 @@
 #!/usr/bin/env bash
 # croniter 6.0.0, asked for one run after the other across the night in which the clock goes back:
-# a daily job runs an hour late on the next day, and a job of every ten minutes pauses for a whole hour.
+# a daily job runs an hour late on the next day, and a job of every ten minutes pauses for an hour.
 #
-# Guessed: the daily job keeps its wall time, as with every other day; the doubled hour is served twice or once.
-# Seen: 14:30 becomes 15:30 on the day of the change and is 14:30 again after it; nothing runs between 00:50
-# and 02:00 UTC. A daemon that asks afresh after each run sees the late run, too, since it asks from the last one.
-# It matters to a scheduler that takes 'next run' from a cron library, and to files that move from one to another.
+# Expected: the daily job keeps its wall time, as on every other day; the doubled hour is served
+# twice or once.
+# Seen: 14:30 becomes 15:30 on the day of the change and is 14:30 again after it; no run between
+# 00:50 and 02:00 UTC. A daemon that asks anew after each run gets the late run, too, because it
+# asks from the last run.
+# It matters to a scheduler that takes its next run from a cron library, and to files that move
+# from one library to another.
 set -eu
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
@@ -24,9 +27,14 @@ def runs(line, since, many):
     return [cron.get_next(datetime) for _ in range(many)]
 
 
-daily = [run.isoformat() for run in runs("30 14 * * *", datetime(2026, 10, 24, 12, 0, tzinfo=berlin), 3)]
+noon_before = datetime(2026, 10, 24, 12, 0, tzinfo=berlin)
+daily = [run.isoformat() for run in runs("30 14 * * *", noon_before, 3)]
 print("30 14 * * *:", *daily)
-assert daily == ["2026-10-24T14:30:00+02:00", "2026-10-25T15:30:00+01:00", "2026-10-26T14:30:00+01:00"], daily
+assert daily == [
+    "2026-10-24T14:30:00+02:00",
+    "2026-10-25T15:30:00+01:00",
+    "2026-10-26T14:30:00+01:00",
+], daily
 
 often = [
     run.astimezone(timezone.utc).strftime("%H:%M")

@@ -1,12 +1,16 @@
 #!/usr/bin/env bash
-# libp2p-gossipsub 0.50.1 (libp2p 0.57.0): a peer that comes anew before its old connection has ended is never told our topics.
-# The list of topics goes out over the first connection to a peer. Where a second one is established while the first still
-# stands, nothing is said over it, and nothing when the first closes, though the peer behind it may have begun from nothing.
+# libp2p-gossipsub 0.50.1 (libp2p 0.57.0): a peer that connects anew before its old connection has
+# ended never learns our topics. The list of topics goes out over the first connection to a peer.
+# When a second connection is made while the first still stands, the list is not sent over it, nor
+# when the first closes, although the peer behind the second may be a new process.
 #
-# Guessed: topics are told to a process that has just started, at the latest with the next heartbeat.
-# Seen: ours knows the peer's topic, the peer knows none of ours, five heartbeats later still; its publish says that nobody listens.
-# It matters to nodes that restart, or change their address, faster than their peers notice that the old connection is dead:
-# all are connected, no error is told, and one direction of gossip is silent until the connection is made once more.
+# Expected: a process that has just started learns the topics, at the latest with the next
+# heartbeat.
+# Seen: our side knows the peer's topic, and the peer knows none of ours, five heartbeats later
+# still; its publish fails with NoPeersSubscribedToTopic.
+# It matters to nodes that restart, or change their address, faster than their peers notice that
+# the old connection is dead: all are connected, there is no error, and one direction of gossip is
+# silent until the connection is made once more.
 set -eu
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
@@ -18,21 +22,27 @@ version = "0.0.0"
 edition = "2024"
 [dependencies]
 futures = "=0.3.33"
-libp2p = { version = "=0.57.0", default-features = false, features = ["tokio", "tcp", "noise", "yamux", "gossipsub", "ed25519"] }
 libp2p-gossipsub = "=0.50.1"
 tokio = { version = "1", features = ["rt", "time", "macros"] }
+[dependencies.libp2p]
+version = "=0.57.0"
+default-features = false
+features = ["tokio", "tcp", "noise", "yamux", "gossipsub", "ed25519"]
 T
 cat > "$folder/src/main.rs" <<'R'
 use std::time::Duration;
 
 use futures::StreamExt;
-use libp2p::gossipsub::{Behaviour, ConfigBuilder, Event, IdentTopic, MessageAuthenticity, PublishError};
+use libp2p::gossipsub::{
+    Behaviour, ConfigBuilder, Event, IdentTopic, MessageAuthenticity, PublishError,
+};
 use libp2p::identity::Keypair;
 use libp2p::swarm::SwarmEvent;
 use libp2p::{Multiaddr, Swarm, noise, tcp, yamux};
 
 fn peer(keys: &Keypair) -> Swarm<Behaviour> {
-    let heartbeat = ConfigBuilder::default().heartbeat_interval(Duration::from_millis(300)).build().unwrap();
+    let heartbeat =
+        ConfigBuilder::default().heartbeat_interval(Duration::from_millis(300)).build().unwrap();
     let mut gossip = Behaviour::new(MessageAuthenticity::Signed(keys.clone()), heartbeat).unwrap();
     gossip.subscribe(&IdentTopic::new("news")).unwrap();
     libp2p::SwarmBuilder::with_existing_identity(keys.clone())
@@ -45,6 +55,10 @@ fn peer(keys: &Keypair) -> Swarm<Behaviour> {
         .build()
 }
 
+fn is_subscription(event: &SwarmEvent<Event>) -> bool {
+    matches!(event, SwarmEvent::Behaviour(Event::Subscribed { .. }))
+}
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
     let keys = Keypair::generate_ed25519();
@@ -55,18 +69,18 @@ async fn main() {
             break address;
         }
     };
-    // The peer's life before: both ends learn the topic.
+    // The peer before it restarts: both ends learn the topic.
     let mut before = peer(&keys);
     before.dial(address.clone()).unwrap();
     let (mut here, mut there) = (false, false);
     while !(here && there) {
         tokio::select! {
-            event = ours.select_next_some() => here |= matches!(event, SwarmEvent::Behaviour(Event::Subscribed { .. })),
-            event = before.select_next_some() => there |= matches!(event, SwarmEvent::Behaviour(Event::Subscribed { .. })),
+            event = ours.select_next_some() => here |= is_subscription(&event),
+            event = before.select_next_some() => there |= is_subscription(&event),
         }
     }
     println!("first connection: both know the topic of the other");
-    // It comes anew while its old connection still stands here.
+    // The peer restarts and connects while its old connection still stands here.
     let mut anew = peer(&keys);
     anew.dial(address).unwrap();
     loop {
@@ -94,9 +108,15 @@ async fn main() {
         }
     }
     assert!(closed, "the old connection was to end, and the new one to stay");
-    let topics = |swarm: &Swarm<Behaviour>| swarm.behaviour().all_peers().map(|(_, topics)| topics.len()).sum::<usize>();
+    let topics = |swarm: &Swarm<Behaviour>| {
+        swarm.behaviour().all_peers().map(|(_, topics)| topics.len()).sum::<usize>()
+    };
     let said = anew.behaviour_mut().publish(IdentTopic::new("news"), b"hello".to_vec());
-    println!("ours knows topics of the peer: {}; the peer knows topics of ours: {}; it publishes: {said:?}", topics(&ours), topics(&anew));
+    println!(
+        "topics of the peer known here: {}; ours known to the peer: {}; its publish: {said:?}",
+        topics(&ours),
+        topics(&anew)
+    );
     assert_eq!((topics(&ours), topics(&anew)), (1, 0));
     assert!(matches!(said, Err(PublishError::NoPeersSubscribedToTopic)));
 }

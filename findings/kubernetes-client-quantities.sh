@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# The Kubernetes client for Python 34.1.0: parse_quantity reads quantities that Kubernetes refuses, and does not read
-# some that it takes.
+# The Kubernetes client for Python 34.1.0: parse_quantity reads quantities that Kubernetes refuses,
+# and does not read some that Kubernetes accepts.
 #
-# Guessed: what the client's own helper reads is what the server takes.
-# Seen: 200K (a capital k), 1_000 and 1e3Mi are read as numbers; kubectl 1.37 refuses them in a manifest. A quantity in
-# blanks, which kubectl takes, is an error. 9Ei, which Kubernetes clamps to 8Ei, is taken at its word.
-# It matters to checks of files before they are sent: they pass what the server then refuses.
+# Expected: the client's own helper reads the quantities that the server accepts, and no others.
+# Seen: 200K (a capital k), 1_000 and 1e3Mi are read as numbers; kubectl 1.37 refuses them in a
+# manifest. A quantity with spaces around it, which kubectl accepts, is an error. 9Ei, which
+# Kubernetes clamps to 8Ei, is read as 9Ei.
+# It matters to checks of files before they are sent: they pass files that the server then refuses.
 set -eu
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

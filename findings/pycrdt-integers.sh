@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# pycrdt 0.14.13 (Yjs' types in Python): an integer in a shared map comes back as another type by its size, and the
-# largest 64-bit integers come back wrong, with no error.
+# pycrdt 0.14.13 (Yjs' types in Python): the size of an integer in a shared map decides its type
+# when it is read back, and the largest 64-bit integers come back wrong, with no error.
 #
-# Guessed: integers stay integers up to 2^53 and what does not fit is refused, or all become floats.
-# Seen: up to 2^53 an int is returned as a float; 2^53 + 1 is an int and exact; 2^63 - 1 is a float again, off by one.
-# It matters to whoever keeps counters, serials or nanoseconds in such a document.
+# Expected: integers stay integers up to 2^53 and larger ones are refused, or all become floats.
+# Seen: an int up to 2^53 is returned as a float; 2^53 + 1 is an int and exact; 2^63 - 1 is a float
+# again, off by one.
+# It matters to programs that keep counters, serials or nanoseconds in such a document.
 set -eu
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
@@ -22,7 +23,13 @@ def there_and_back(value):
     return there.get("map", type=Map)["key"]
 
 
-for value, kind, exact in [(3, float, True), (2**53, float, True), (2**53 + 1, int, True), (2**63 - 1, float, False)]:
+cases = [
+    (3, float, True),
+    (2**53, float, True),
+    (2**53 + 1, int, True),
+    (2**63 - 1, float, False),
+]
+for value, kind, exact in cases:
     back = there_and_back(value)
     print(f"{value} -> {back!r}")
     assert type(back) is kind, (value, back)

@@ -1,10 +1,14 @@
 #!/usr/bin/env bash
-# pycrdt 0.14.13 (Yjs' types in Python): what a map remembers of overwritten values depends on whether two keys
-# are written in turn. 10,000 writes of one key encode to 33 bytes, the same writes to two keys in turn to 50 KB.
+# pycrdt 0.14.13 (Yjs' types in Python): the space that overwritten values of a map take depends on
+# whether two keys are written in turn. 10,000 writes of one key encode to 33 bytes, the same writes
+# to two keys in turn to 50 KB.
 #
-# Guessed: overwritten values leave little, as the documentation says of garbage collection, whichever keys they had.
-# Seen: tombstones of neighbouring writes are merged into one run; writes of two keys in turn have no neighbours.
-# It matters to state that is written for years on small devices: status fields in one map grow without end.
+# Expected: overwritten values leave little, as the documentation says of garbage collection,
+# whichever keys they had.
+# Seen: tombstones of consecutive writes are merged into one run; writes of two keys in turn have no
+# neighbours to merge with.
+# It matters to state that is written for years on small devices: status fields in one map grow
+# without end.
 set -eu
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# uhashring 2.3: the weights of a consistent-hash ring are no ratios. Giving every node weight 2 instead of 1 moves
-# 44 % of the keys in the default ring, and none in its ketama ring.
+# uhashring 2.3: the weights of a consistent-hash ring are no ratios. Giving every node weight 2
+# instead of 1 moves 44 % of the keys in the default ring, and none in its ketama ring.
 #
-# Guessed: only the ratio of weights counts, so that doubling all of them moves nothing, as in ketama.
-# Seen: in the default ring a weight multiplies a node's points, so every point of every node is another one.
-# It matters to whoever writes capacities (GiB, cores) as weights and adds a digit to all of them.
+# Expected: only the ratio of weights counts, so that doubling all of them moves no key, as in
+# ketama.
+# Seen: in the default ring a weight multiplies a node's points, so every point of every node is
+# another one.
+# It matters to programs that use capacities (GiB, cores) as weights and change their unit.
 set -eu
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
