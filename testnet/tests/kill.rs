@@ -7,7 +7,7 @@ use shoal_testnet::workspace::{Profile, Workspace};
 /// A workload of one replica runs on one of three nodes; that node is killed outright. A survivor
 /// must answer, hold the replica alone, and name the auction by which it won it.
 #[test]
-fn a_killed_nodes_workload_answers_from_a_survivor_that_can_say_why() {
+fn killed_nodes_workload_answers_from_a_survivor() {
     let workspace = Workspace::find().expect("the test runs from a checkout");
     let options = Options::build(&workspace, Profile::Dev)
         .expect("the daemon and the example component can be built");

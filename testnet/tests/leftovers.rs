@@ -85,7 +85,7 @@ fn is_gone(process: &Path) {
 }
 
 #[test]
-fn an_interrupted_run_leaves_no_process_and_no_file() {
+fn interrupted_run_leaves_no_process_and_no_file() {
     for (name, sent, code) in [("int", Signal::INT, 130), ("term", Signal::TERM, 143)] {
         let world = World::new(name);
         let (mut run, daemon) = world.waiting_run();
@@ -97,7 +97,7 @@ fn an_interrupted_run_leaves_no_process_and_no_file() {
 }
 
 #[test]
-fn a_run_that_is_killed_outright_leaves_no_process_and_its_folder_goes_with_the_next_run() {
+fn next_run_removes_the_folder_of_a_killed_run() {
     let world = World::new("kill");
     let (mut run, daemon) = world.waiting_run();
     signal(&run, Signal::KILL);
@@ -144,7 +144,7 @@ fn made_by(run: &Child) -> Vec<String> {
 #[test]
 #[ignore = "needs network namespaces: `cargo testnet check` runs it where it can, and says so \
     where it cannot"]
-fn a_run_in_namespaces_leaves_none_and_no_mount_whether_interrupted_or_killed() {
+fn run_in_namespaces_leaves_no_namespace_and_no_mount() {
     assert_eq!(shoal_testnet::chaos::net::Net::impossible(), None);
     let world = World::new("net");
     let (mut run, daemon) = world.waiting(&["chaos", "full-disk"]);
@@ -170,7 +170,7 @@ fn a_run_in_namespaces_leaves_none_and_no_mount_whether_interrupted_or_killed() 
 
 #[test]
 #[ignore = "needs dockerd: `cargo testnet check` runs it where it can, and says so where it cannot"]
-fn a_run_beside_docker_swarm_leaves_no_engine_and_no_control_group_whether_interrupted_or_killed() {
+fn run_with_docker_swarm_leaves_no_engine_and_no_cgroup() {
     assert_eq!(shoal_testnet::bench::swarm::impossible(), None);
     let world = World::new("swarm");
     // Swarm is there when the first daemon starts.

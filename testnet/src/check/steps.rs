@@ -75,8 +75,8 @@ fn tests(workspace: &Workspace) -> Result<()> {
     // A test that needs what not every machine has, and passes without, would say nothing.
     let mut demanding = vec!["--workspace", "--test", "leftovers", "--", "--ignored"];
     for (name, why) in [
-        ("a_run_in_namespaces", Net::impossible()),
-        ("a_run_beside_docker_swarm", swarm::impossible()),
+        ("run_in_namespaces", Net::impossible()),
+        ("run_with_docker_swarm", swarm::impossible()),
     ] {
         if let Some(why) = why {
             println!("   left out: {name}: {why}");

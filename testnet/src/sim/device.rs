@@ -7,7 +7,7 @@ use shoal_protocol::node::{Action, Identity, Node, PersistId};
 
 use super::clock::Clock;
 use super::disk::Disk;
-use super::happening::Happening;
+use super::event::Event;
 
 /// What a device has not got round to yet; beyond it the kernel's buffers are full, and what comes
 /// is lost.
@@ -33,7 +33,7 @@ pub struct Device {
     pub disk: Disk,
     pub runtime: Runtime,
     /// How often its address has changed.
-    pub place: u32,
+    pub moves: u32,
     /// Where it dials when it knows nobody: the line it joined by is kept.
     pub seeds: Vec<String>,
     /// Artifacts it holds; they survive a crash.
@@ -44,10 +44,10 @@ pub struct Device {
     pub held: BTreeMap<PersistId, Vec<Action>>,
     /// When its timer is set to, so that it is not set twice.
     pub timer: Option<u64>,
-    pub seen: Seen,
-    pub pulse: Pulse,
+    pub seen: SeenGossip,
+    pub inbox: Inbox,
     /// It dies after so many more effects.
-    pub doom: Option<u32>,
+    pub dies_after: Option<u32>,
     /// It runs with another device's identity.
     pub is_clone: bool,
     /// It will never be back.
@@ -62,13 +62,13 @@ pub struct Device {
 
 /// Whether and how fast a device does anything.
 #[derive(Default)]
-pub struct Pulse {
+pub struct Inbox {
     /// Until when it is stopped, or busy with what came before, microseconds.
     pub busy_until: u64,
     /// How long it takes over each happening, microseconds.
     pub slowness: u64,
     /// What waits, in order.
-    backlog: VecDeque<Happening>,
+    backlog: VecDeque<Event>,
     /// Gossip among it.
     gossip: usize,
     /// Gossip that found the inbox full.
@@ -77,15 +77,15 @@ pub struct Pulse {
 
 /// Gossip that a daemon has seen.
 #[derive(Default)]
-pub struct Seen {
+pub struct SeenGossip {
     known: BTreeSet<u64>,
     /// Oldest first.
     order: VecDeque<u64>,
 }
 
-impl Seen {
+impl SeenGossip {
     /// Whether this is new here; it is not from now on.
-    pub fn first_sight(&mut self, id: u64) -> bool {
+    pub fn insert(&mut self, id: u64) -> bool {
         /// Gossip remembered; the mesh forgets after some minutes as well.
         const MOST: usize = 4_096;
         if !self.known.insert(id) {
@@ -101,30 +101,30 @@ impl Seen {
     }
 }
 
-impl Pulse {
+impl Inbox {
     /// Leaves it for later.
-    pub fn put_off(&mut self, happening: Happening) {
-        let is_gossip = matches!(happening, Happening::Gossip { .. });
+    pub fn defer(&mut self, event: Event) {
+        let is_gossip = matches!(event, Event::Gossip { .. });
         if is_gossip && self.gossip >= MAX_GOSSIP {
             self.dropped += 1;
             return;
         }
         // A daemon's own timers and completions are not in the kernel's buffers.
-        if self.backlog.len() < MAX_BACKLOG || !happening.is_from_outside() {
+        if self.backlog.len() < MAX_BACKLOG || !event.is_from_outside() {
             self.gossip += usize::from(is_gossip);
-            self.backlog.push_back(happening);
+            self.backlog.push_back(event);
         }
     }
 
     /// The next that waits.
-    pub fn pop(&mut self) -> Option<Happening> {
+    pub fn pop(&mut self) -> Option<Event> {
         let next = self.backlog.pop_front()?;
-        self.gossip -= usize::from(matches!(next, Happening::Gossip { .. }));
+        self.gossip -= usize::from(matches!(next, Event::Gossip { .. }));
         Some(next)
     }
 
     /// Whether nothing waits.
-    pub fn is_idle(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.backlog.is_empty()
     }
 
@@ -140,12 +140,12 @@ impl Pulse {
 pub struct Runtime {
     /// What it was told to run, and whether it does by now.
     pub replicas: BTreeMap<ReplicaId, Running>,
-    pub mood: Mood,
+    pub failure_mode: FailureMode,
 }
 
 /// How a runtime behaves.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Mood {
+pub enum FailureMode {
     #[default]
     Works,
     /// Every start fails.
@@ -177,15 +177,15 @@ impl Device {
             clock: Clock::default(),
             disk: Disk::default(),
             runtime: Runtime::default(),
-            place: 0,
+            moves: 0,
             seeds: Vec::new(),
             artifacts: BTreeSet::new(),
             links: BTreeMap::new(),
             held: BTreeMap::new(),
             timer: None,
-            seen: Seen::default(),
-            pulse: Pulse::default(),
-            doom: None,
+            seen: SeenGossip::default(),
+            inbox: Inbox::default(),
+            dies_after: None,
             is_clone: false,
             is_gone: false,
             is_member: false,
@@ -200,11 +200,11 @@ impl Device {
         self.runtime.replicas.clear();
         self.held.clear();
         self.disk.failed = false;
-        self.seen = Seen::default();
+        self.seen = SeenGossip::default();
         self.timer = None;
-        self.doom = None;
-        self.pulse.clear();
-        self.pulse.busy_until = 0;
+        self.dies_after = None;
+        self.inbox.clear();
+        self.inbox.busy_until = 0;
     }
 
     /// How late the daemon is called, if it wanted to be called before.

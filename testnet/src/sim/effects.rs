@@ -7,8 +7,8 @@ use shoal_protocol::node::{Action, DialTarget, Effect, Node, Order, PersistId, R
 use shoal_protocol::wire;
 
 use super::device::Running;
-use super::happening::Happening;
-use super::meter::{Rumour, Told};
+use super::event::Event;
+use super::meter::{Notification, Rumour};
 use super::network::{Gossip, below};
 use super::world::{Answered, CLOSE, World, index_of};
 
@@ -34,10 +34,10 @@ impl World {
         while let Some(Effect { after, action }) =
             self.devices[device].node.as_mut().and_then(Node::poll_effect)
         {
-            if self.is_doomed(device) {
+            if self.dies_now(device) {
                 return;
             }
-            self.note_effect(device, &action);
+            self.hash_effect(device, &action);
             self.watch_ask(device, &action);
             match after {
                 Some(batch) => self.devices[device].held.entry(batch).or_default().push(action),
@@ -48,8 +48,8 @@ impl World {
     }
 
     /// Whether a daemon dies rather than do one effect more.
-    fn is_doomed(&mut self, device: usize) -> bool {
-        let Some(left) = &mut self.devices[device].doom else { return false };
+    fn dies_now(&mut self, device: usize) -> bool {
+        let Some(left) = &mut self.devices[device].dies_after else { return false };
         let is_over = *left == 0;
         *left = left.saturating_sub(1);
         if is_over {
@@ -65,7 +65,7 @@ impl World {
         if it.timer.is_none_or(|set| due < set || set < self.now) {
             it.timer = Some(due);
             let boot = it.boot;
-            self.at(due, Happening::Timer { device, boot });
+            self.schedule(due, Event::Timer { device, boot });
         }
     }
 
@@ -77,18 +77,13 @@ impl World {
                 let link = self.devices[device].links[&to];
                 self.meter.sends(device, &message);
                 if self.devices[device].is_newer && below(&mut self.rng, 1000) < NEWER {
-                    self.stream(device, to, lane, Happening::Garbage { from: device, to, link });
+                    self.stream(device, to, lane, Event::Garbage { from: device, to, link });
                 }
-                self.stream(
-                    device,
-                    to,
-                    lane,
-                    Happening::Message { from: device, to, link, message },
-                );
+                self.stream(device, to, lane, Event::Message { from: device, to, link, message });
             }
             Action::Broadcast(message) => {
                 let rumour = Rumour::new(self.now, message);
-                self.devices[device].seen.first_sight(rumour.id);
+                self.devices[device].seen.insert(rumour.id);
                 self.relay(device, device, 1, &rumour);
             }
             Action::Dial { target, addresses } => self.dial(device, target, &addresses),
@@ -120,7 +115,7 @@ impl World {
                 let after =
                     if holds(&device) { 1_000 } else { 10_000 + below(&mut self.rng, 50_000) };
                 let (boot, digest) = (self.devices[device].boot, artifact.digest);
-                self.at(self.now + after, Happening::Fetched { device, boot, digest, found });
+                self.schedule(self.now + after, Event::Fetched { device, boot, digest, found });
             }
             Action::Reply { request, reply } => self.answers.push_back(Answered { request, reply }),
             Action::Verdict { ticket, verdict } => {
@@ -136,17 +131,23 @@ impl World {
                 if self.meter.is_on {
                     let (kind, subject, node) =
                         (event.kind.clone(), event.subject.clone(), event.node.clone());
-                    self.meter.told.push(Told { at: self.now, device, kind, subject, node });
+                    self.meter.notifications.push(Notification {
+                        at: self.now,
+                        device,
+                        kind,
+                        subject,
+                        node,
+                    });
                 }
                 let it = &mut self.devices[device];
                 it.is_member |=
                     event.kind == "node-admitted" && event.node == Some(it.name.clone());
                 it.was_ready |= event.kind == "ready";
-                self.weigh_event(device, &event);
+                self.count_event(device, &event);
                 let subject =
                     event.subject.map(|subject| format!("{subject}: ")).unwrap_or_default();
                 let about = event.node.map(|node| format!(" ({node})")).unwrap_or_default();
-                self.say(device, format!("{}{about} {subject}{}", event.kind, event.message));
+                self.log(device, format!("{}{about} {subject}{}", event.kind, event.message));
             }
         }
     }
@@ -157,16 +158,10 @@ impl World {
         self.ids.get(&to)?.iter().copied().find(|to| links.contains_key(to))
     }
 
-    fn stream(
-        &mut self,
-        from: usize,
-        to: usize,
-        lane: shoal_protocol::model::Lane,
-        packet: Happening,
-    ) {
+    fn stream(&mut self, from: usize, to: usize, lane: shoal_protocol::model::Lane, packet: Event) {
         if self.network.leads(from, to) {
             if let Some(at) = self.network.stream(self.now, from, to, lane, &mut self.rng) {
-                self.at(at, packet);
+                self.schedule(at, packet);
             }
         } else {
             self.network.stall(from, to, packet);
@@ -174,7 +169,7 @@ impl World {
     }
 
     fn relay(&mut self, device: usize, origin: usize, hops: u32, rumour: &Arc<Rumour>) {
-        for to in self.told_on(device, origin) {
+        for to in self.gossip_peers(device, origin) {
             self.meter.relays(device, rumour);
             let late = match self.network.gossip {
                 Gossip::Fair => 0,
@@ -184,9 +179,9 @@ impl World {
             let twice = self.network.is_doubled(device, to, &mut self.rng);
             for _ in 0..=usize::from(twice) {
                 if let Some(at) = self.network.packet(self.now, device, to, &mut self.rng) {
-                    self.at(
+                    self.schedule(
                         at + late,
-                        Happening::Gossip { from: device, to, hops, rumour: Arc::clone(rumour) },
+                        Event::Gossip { from: device, to, hops, rumour: Arc::clone(rumour) },
                     );
                 }
             }
@@ -195,9 +190,9 @@ impl World {
 
     /// To whom gossip goes on: some drawn by lot, so that much of it is lost on the way, or those
     /// of a mesh as gossipsub keeps it.
-    fn told_on(&mut self, device: usize, origin: usize) -> Vec<usize> {
+    fn gossip_peers(&mut self, device: usize, origin: usize) -> Vec<usize> {
         let links = &self.devices[device].links;
-        let leads = |link: &u64| !self.is_dead(*link);
+        let leads = |link: &u64| !self.is_dead_link(*link);
         let alive = links.iter().filter(|(peer, link)| **peer != origin && leads(link));
         let mut peers: Vec<usize> = alive.map(|(peer, _)| *peer).collect();
         if self.network.is_meshed {
@@ -224,8 +219,8 @@ impl World {
     pub(super) fn dial(&mut self, device: usize, target: DialTarget, addresses: &[String]) {
         let boot = self.devices[device].boot;
         // At an address that its device has left nobody answers.
-        let is_there = |(peer, place): &(usize, u32)| {
-            self.devices.get(*peer).is_some_and(|it| it.place == *place)
+        let is_there = |(peer, moves): &(usize, u32)| {
+            self.devices.get(*peer).is_some_and(|it| it.moves == *moves)
         };
         let peer = addresses
             .iter()
@@ -236,19 +231,21 @@ impl World {
             peer.filter(|peer| self.network.open(device, *peer) && self.devices[*peer].is_on);
         let after = match peer {
             // A handshake is some four round trips; a refusal is told after one.
-            Some(peer) if self.node(peer).is_some() => 8 * self.network.least(device, peer) + 500,
-            Some(peer) => 2 * self.network.least(device, peer) + 300,
+            Some(peer) if self.node(peer).is_some() => {
+                8 * self.network.min_delay(device, peer) + 500
+            }
+            Some(peer) => 2 * self.network.min_delay(device, peer) + 300,
             None => DIAL_TIMEOUT,
         };
-        let places = [device, peer.unwrap_or(device)].map(|it| self.devices[it].place);
-        self.at(self.now + after, Happening::Dialled { device, boot, target, peer, places });
+        let moves = [device, peer.unwrap_or(device)].map(|it| self.devices[it].moves);
+        self.schedule(self.now + after, Event::Dialled { device, boot, target, peer, moves });
     }
 
     fn persist(&mut self, device: usize, id: PersistId, records: Vec<Record>) {
         let boot = self.devices[device].boot;
         self.devices[device].disk.pending.push_back((id, records));
         let after = self.fsync / 2 + below(&mut self.rng, self.fsync.max(1));
-        self.at(self.now + after, Happening::Synced { device, boot });
+        self.schedule(self.now + after, Event::Synced { device, boot });
     }
 
     pub(super) fn synced(&mut self, device: usize) {
@@ -259,14 +256,14 @@ impl World {
         }
         if disk.stalled_until > now {
             let until = disk.stalled_until;
-            return self.at(until, Happening::Synced { device, boot });
+            return self.schedule(until, Event::Synced { device, boot });
         }
         if disk.full {
             disk.pending.clear();
             disk.failed = true;
             // What waited must not happen: what it rests on is not on disk.
             self.devices[device].held.clear();
-            self.look_later(device, 0);
+            self.probe_later(device, 0);
             let why = "no space left on device".into();
             return self.input(device, shoal_protocol::node::Input::StoreFailed { why });
         }
@@ -278,7 +275,7 @@ impl World {
             self.devices[device].held.first_entry().filter(|batch| *batch.key() <= upto)
         {
             for action in batch.remove() {
-                if self.is_doomed(device) {
+                if self.dies_now(device) {
                     return;
                 }
                 self.act(device, action);
@@ -289,20 +286,20 @@ impl World {
 
     /// When a daemon looks whether its disk takes writes again: ever more rarely, as the real one
     /// does.
-    fn look_later(&mut self, device: usize, looks: u32) {
+    fn probe_later(&mut self, device: usize, looks: u32) {
         let (boot, after) =
             (self.devices[device].boot, (1_000_000 << looks.min(5)).min(30_000_000));
-        self.at(self.now + after, Happening::Probe { device, boot, looks });
+        self.schedule(self.now + after, Event::Probe { device, boot, looks });
     }
 
     pub(super) fn probe(&mut self, device: usize, looks: u32) {
         let now = self.now;
         let disk = &mut self.devices[device].disk;
         if disk.full || disk.stalled_until > now {
-            return self.look_later(device, looks + 1);
+            return self.probe_later(device, looks + 1);
         }
         if std::mem::take(&mut disk.failed) {
-            self.say(device, "its disk takes writes again");
+            self.log(device, "its disk takes writes again");
             self.input(device, shoal_protocol::node::Input::StoreRecovered);
         }
     }
@@ -319,8 +316,10 @@ impl World {
                 if let Some(it) = runs.filter(|it| it.healthy && it.generation == generation) {
                     // The same again changes nothing, and how it fares is told once more.
                     let start = it.start;
-                    return self
-                        .at(self.now + 1_000, Happening::Started { device, boot, replica, start });
+                    return self.schedule(
+                        self.now + 1_000,
+                        Event::Started { device, boot, replica, start },
+                    );
                 }
                 self.starts += 1;
                 let start = self.starts;
@@ -329,7 +328,7 @@ impl World {
                     .replicas
                     .insert(replica, Running { generation, healthy: false, start });
                 let after = 1_000 + below(&mut self.rng, 30_000);
-                self.at(self.now + after, Happening::Started { device, boot, replica, start });
+                self.schedule(self.now + after, Event::Started { device, boot, replica, start });
             }
             Order::Stop { replica } => {
                 self.devices[device].runtime.replicas.remove(&replica);
@@ -340,14 +339,14 @@ impl World {
     /// Both ends of a link are told that it is gone; the far one if it can be.
     pub(super) fn close(&mut self, device: usize, peer: usize) {
         let Some(link) = self.devices[device].links.get(&peer).copied() else { return };
-        self.at(self.now, Happening::Closed { device, peer, link });
-        if self.network.leads(device, peer) && !self.is_dead(link) {
-            self.at(self.now + CLOSE, Happening::Closed { device: peer, peer: device, link });
+        self.schedule(self.now, Event::Closed { device, peer, link });
+        if self.network.leads(device, peer) && !self.is_dead_link(link) {
+            self.schedule(self.now + CLOSE, Event::Closed { device: peer, peer: device, link });
         }
     }
 
     /// What a node says counts by its bytes.
-    fn note_effect(&mut self, device: usize, action: &Action) {
+    fn hash_effect(&mut self, device: usize, action: &Action) {
         if !self.is_hashed {
             return;
         }
@@ -367,7 +366,7 @@ impl World {
         self.history = Digest::of_parts(&[self.history.as_bytes(), &at, &bytes]);
     }
 
-    pub(super) fn note(&mut self, device: usize, what: &str) {
+    pub(super) fn hash_event(&mut self, device: usize, what: &str) {
         if self.is_hashed {
             let line = format!("{} {} {what}", self.now, device);
             self.history = Digest::of_parts(&[self.history.as_bytes(), line.as_bytes()]);

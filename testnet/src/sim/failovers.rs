@@ -9,7 +9,7 @@ use shoal_protocol::model::{Phase, ReplicaId, ReplicaName};
 use super::world::World;
 
 /// How often it is looked who is well, microseconds.
-const LOOK_EVERY: u64 = 100_000;
+const SAMPLE_EVERY: u64 = 100_000;
 /// Trouble is to blame for so long: an observer's longest time-out is three seconds, and a lost
 /// link is dialled within ten.
 const AFTERMATH: u64 = 10_000_000;
@@ -42,28 +42,28 @@ impl Tally {
 #[derive(Default)]
 pub(super) struct Failovers {
     pub tally: Tally,
-    looked_at: u64,
+    sampled_at: u64,
     /// When a device was last seen in trouble.
-    troubled: BTreeMap<usize, u64>,
+    troubled_at: BTreeMap<usize, u64>,
     /// Which of its starts was seen last.
     boots: BTreeMap<usize, u32>,
     /// When the way between two was last seen cut, either way. The lesser comes first.
-    apart: BTreeMap<(usize, usize), u64>,
+    cut_at: BTreeMap<(usize, usize), u64>,
     /// Whom a node has called down since, and whether falsely.
-    fallen: BTreeMap<(usize, usize), bool>,
+    called_down: BTreeMap<(usize, usize), bool>,
 }
 
 impl World {
     /// Time is about to go on to `until`.
-    pub(super) fn look_who_is_well(&mut self, until: u64) {
-        let passed = until - self.failovers.looked_at;
-        if passed < LOOK_EVERY || self.watch.is_off {
+    pub(super) fn sample_health(&mut self, until: u64) {
+        let passed = until - self.failovers.sampled_at;
+        if passed < SAMPLE_EVERY || self.watch.is_off {
             return;
         }
-        self.failovers.looked_at = until;
+        self.failovers.sampled_at = until;
         let running = self.running();
         for (one, other) in self.network.cuts() {
-            self.failovers.apart.insert((one.min(other), one.max(other)), until);
+            self.failovers.cut_at.insert((one.min(other), one.max(other)), until);
         }
         for device in 0..self.devices.len() {
             let heard = running
@@ -73,7 +73,7 @@ impl World {
             let boot = self.devices[device].boot;
             let has_started = self.failovers.boots.insert(device, boot) != Some(boot);
             if has_started || 2 * heard <= running.len() || self.is_in_trouble(device) {
-                self.failovers.troubled.insert(device, until);
+                self.failovers.troubled_at.insert(device, until);
             }
         }
         let well = running.iter().filter(|device| self.was_well(**device)).count() as u64;
@@ -84,7 +84,7 @@ impl World {
     fn is_in_trouble(&self, device: usize) -> bool {
         let it = &self.devices[device];
         let is_busy =
-            it.pulse.busy_until > self.now || it.pulse.slowness > 0 || !it.pulse.is_idle();
+            it.inbox.busy_until > self.now || it.inbox.slowness > 0 || !it.inbox.is_empty();
         let is_disk_ill = it.disk.is_ill() || it.disk.stalled_until > self.now;
         it.node.is_none()
             || is_busy
@@ -95,14 +95,14 @@ impl World {
 
     /// Whether a device runs, and has had no trouble for long enough.
     fn was_well(&self, device: usize) -> bool {
-        let last = self.failovers.troubled.get(&device).copied().unwrap_or(0);
+        let last = self.failovers.troubled_at.get(&device).copied().unwrap_or(0);
         let is_same = self.failovers.boots.get(&device) == Some(&self.devices[device].boot);
         is_same && !self.is_in_trouble(device) && self.now >= last + AFTERMATH
     }
 
     fn were_well_together(&self, one: usize, other: usize) -> bool {
         let last =
-            self.failovers.apart.get(&(one.min(other), one.max(other))).copied().unwrap_or(0);
+            self.failovers.cut_at.get(&(one.min(other), one.max(other))).copied().unwrap_or(0);
         self.was_well(one)
             && self.was_well(other)
             && self.network.open(one, other)
@@ -110,7 +110,7 @@ impl World {
     }
 
     /// A node told people something.
-    pub(super) fn weigh_event(&mut self, device: usize, event: &EventView) {
+    pub(super) fn count_event(&mut self, device: usize, event: &EventView) {
         if self.watch.is_off {
             return;
         }
@@ -119,22 +119,22 @@ impl World {
         };
         match event.kind.as_str() {
             "node-up" => {
-                self.failovers.fallen.remove(&(device, about));
+                self.failovers.called_down.remove(&(device, about));
             }
             "node-down" => {
                 let is_well = self.were_well_together(device, about);
                 let is_false = is_well
                     && self.witnesses(event).all(|witness| self.were_well_together(witness, about));
-                self.failovers.fallen.insert((device, about), is_false);
+                self.failovers.called_down.insert((device, about), is_false);
                 if is_false {
                     self.failovers.tally.falls += 1;
-                    self.say(device, format!("n{about} is well: a false fall"));
+                    self.log(device, format!("n{about} is well: a false fall"));
                 } else if is_well {
                     self.failovers.tally.misled += 1;
                 }
             }
             "awarded" => {
-                self.weigh_award(device, about, event.subject.as_deref().unwrap_or_default())
+                self.count_award(device, about, event.subject.as_deref().unwrap_or_default())
             }
             _ => {}
         }
@@ -151,15 +151,17 @@ impl World {
         (device < self.devices.len()).then_some(device)
     }
 
-    fn weigh_award(&mut self, owner: usize, winner: usize, name: &str) {
-        let fallen = self.failovers.fallen.range((owner, 0)..=(owner, usize::MAX));
-        let held: Vec<usize> =
-            fallen.filter(|(_, is_false)| **is_false).map(|((_, holder), _)| *holder).collect();
+    fn count_award(&mut self, owner: usize, winner: usize, name: &str) {
+        let called_down = self.failovers.called_down.range((owner, 0)..=(owner, usize::MAX));
+        let held: Vec<usize> = called_down
+            .filter(|(_, is_false)| **is_false)
+            .map(|((_, holder), _)| *holder)
+            .collect();
         for holder in held {
             let runs = holder != winner && self.was_well(holder) && self.runs_well(holder, name);
             if runs {
                 self.failovers.tally.failovers += 1;
-                self.say(owner, format!("{name} runs well at n{holder}: a false failover"));
+                self.log(owner, format!("{name} runs well at n{holder}: a false failover"));
             }
         }
     }

@@ -36,7 +36,7 @@ const ARTIFACTS: usize = 16;
 const ALONE: u64 = 5_000_000;
 
 /// What stands, and who says it.
-pub struct Standing {
+pub struct FormedState {
     changes: Vec<Change>,
     records: Vec<Signed<NodeRecord>>,
     slots: Vec<(NodeId, Signed<Slot>)>,
@@ -55,14 +55,14 @@ impl World {
         for _ in 0..shape.nodes {
             world.add();
         }
-        let standing = world.standing(shape);
-        let template = world.first_of(&standing)?;
+        let formed = world.form(shape);
+        let template = world.first_node(&formed)?;
         world.now = ALONE;
-        let disk = standing.disk();
+        let disk = formed.disk();
         for device in 0..shape.nodes {
             world.devices[device].disk = disk.clone();
         }
-        for (device, claim) in &standing.claims {
+        for (device, claim) in &formed.claims {
             world.starts += 1;
             let running =
                 Running { generation: claim.generation, healthy: true, start: world.starts };
@@ -70,17 +70,17 @@ impl World {
             world.devices[*device].artifacts.insert(artifact(&claim.name.to_string()));
         }
         for device in 1..shape.nodes {
-            world.rise(device, &template)?;
+            world.start_formed(device, &template)?;
         }
         // Nobody did what the first asked for while it was told; it is made anew, after the second.
         let second = world.node(1).cloned().ok_or("a cluster has two nodes at least")?;
-        world.rise(0, &second)?;
+        world.start_formed(0, &second)?;
         // Links, and what their ends tell each other first.
         world.run_for(Duration::from_secs(20))?;
         Ok(world)
     }
 
-    fn rise(&mut self, device: usize, template: &Node) -> Result<(), String> {
+    fn start_formed(&mut self, device: usize, template: &Node) -> Result<(), String> {
         let mut seed = [0; 32];
         self.rng.fill_bytes(&mut seed);
         let (config, now) = (self.config(device, device == 0), self.now);
@@ -101,12 +101,12 @@ impl World {
     }
 
     /// A node to whom all of it was told.
-    fn first_of(&mut self, standing: &Standing) -> Result<Node, String> {
+    fn first_node(&mut self, formed: &FormedState) -> Result<Node, String> {
         let it = &self.devices[0];
         let saved = Saved {
             incarnation: 1,
-            changes: standing.changes.iter().map(Change::raw).collect(),
-            slots: standing.slots.iter().map(|(node, slot)| (*node, slot.wire())).collect(),
+            changes: formed.changes.iter().map(Change::raw).collect(),
+            slots: formed.slots.iter().map(|(node, slot)| (*node, slot.wire())).collect(),
             nodes: Vec::new(),
             rulings: Vec::new(),
         };
@@ -124,7 +124,7 @@ impl World {
         // moment.
         let alone = Time::from_micros(ALONE);
         node.handle_timeout(alone);
-        for record in standing.records.iter().skip(1) {
+        for record in formed.records.iter().skip(1) {
             let message = Message::Membership(membership::Message::Record(record.wire()));
             node.handle(
                 alone,
@@ -134,7 +134,7 @@ impl World {
         }
         node.rest();
         let status = node.status();
-        let wished = standing.changes.len() - self.devices.len();
+        let wished = formed.changes.len() - self.devices.len();
         if status.workloads != wished {
             return Err(format!("a cluster holds {} of {wished} workloads", status.workloads));
         }
@@ -150,7 +150,7 @@ impl World {
     }
 
     /// Everything that is to stand.
-    fn standing(&mut self, shape: Shape) -> Standing {
+    fn form(&mut self, shape: Shape) -> FormedState {
         let cluster = self.genesis.cluster();
         let salts: Vec<u64> = (0..shape.nodes).map(|_| self.rng.next_u64()).collect();
         let ids: Vec<NodeId> = self.devices.iter().map(|it| it.id).collect();
@@ -168,7 +168,7 @@ impl World {
         let (mut claims, mut next) = (Vec::new(), 0);
         for number in 0..shape.workloads {
             let spec = large_workload(number, shape.replicas);
-            let change = self.wish(&spec);
+            let change = self.change(&spec);
             let uid = change.uid();
             let key = Probes::of(&change.signed.key.hash());
             changes.push(change);
@@ -189,10 +189,10 @@ impl World {
         }
         let records = (0..shape.nodes).map(|device| self.record(device, &cluster)).collect();
         let slots = self.slots(&claims, &cluster);
-        Standing { changes, records, slots, claims, identity: self.devices[0].identity.clone() }
+        FormedState { changes, records, slots, claims, identity: self.devices[0].identity.clone() }
     }
 
-    fn wish(&self, spec: &Spec) -> Change {
+    fn change(&self, spec: &Spec) -> Change {
         let writer = trust::writer_id(&self.root.public(), &[0; 16]);
         let serial = EPOCH << 16;
         let body = ChangeBody {
@@ -267,14 +267,14 @@ impl World {
     }
 }
 
-impl Standing {
+impl FormedState {
     /// What stands in a cluster of this shape.
-    pub fn new(seed: u64, shape: Shape) -> Standing {
+    pub fn new(seed: u64, shape: Shape) -> FormedState {
         let mut world = World::new(seed);
         for _ in 0..shape.nodes {
             world.add();
         }
-        world.standing(shape)
+        world.form(shape)
     }
 
     /// The first node, that read all of it from its own disk and shares nothing with anybody.

@@ -49,7 +49,7 @@ pub struct Spread {
 
 /// What a node told people.
 #[derive(Clone, Debug)]
-pub struct Told {
+pub struct Notification {
     /// When, microseconds.
     pub at: u64,
     pub device: usize,
@@ -71,7 +71,7 @@ pub struct Meter {
     pub by_device: Vec<u64>,
     /// Rumours, in the order in which they arose.
     pub spreads: BTreeMap<(u64, u64), Spread>,
-    pub told: Vec<Told>,
+    pub notifications: Vec<Notification>,
 }
 
 impl Meter {

@@ -5,38 +5,38 @@
 //!
 //! | file | what |
 //! | --- | --- |
-//! | `world`, `power`, `happening`, `effects` | the world: what lies ahead, who runs, what happens, what nodes ask for |
+//! | `world`, `power`, `event`, `effects` | the world: what lies ahead, who runs, what happens, what nodes ask for |
 //! | `device`, `disk`, `clock`, `network` | what is fake |
-//! | `deed` | what users and fate do, in words |
-//! | `play`, `operator`, `wishes` | a world with its user, who remembers what was promised |
+//! | `action` | what users and fate do, in words |
+//! | `sim`, `operator`, `workloads` | a world with its user, who remembers what was promised |
 //! | `history`, `scenario` | deeds drawn from the seed; deeds written down |
 //! | `formed` | a large cluster that has long been up |
 //! | `meter` | what it costs |
 //! | `failovers` | who was taken for dead and was not |
-//! | `stage` | the door for tests outside this crate |
+//! | `test_cluster` | the door for tests outside this crate |
 //! | `invariants` | what must hold after every step, and at the end |
 
+pub(crate) mod action;
 mod clock;
-pub(crate) mod deed;
 mod device;
 mod disk;
 mod effects;
+mod event;
 pub(crate) mod failovers;
 pub(crate) mod formed;
-mod happening;
 pub(crate) mod history;
 mod invariants;
 pub(crate) mod meter;
 mod network;
 pub(crate) mod operator;
-mod play;
 mod power;
 pub(crate) mod scenario;
-mod stage;
-mod telling;
+mod simulation;
+mod test_cluster;
 #[cfg(test)]
 mod tests;
-mod wishes;
+mod trace;
+mod workloads;
 pub(crate) mod world;
 
-pub use stage::Stage;
+pub use test_cluster::TestCluster;

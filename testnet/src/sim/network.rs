@@ -7,7 +7,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::RngCore;
 use shoal_protocol::model::Lane;
 
-use super::happening::Happening;
+use super::event::Event;
 
 /// Messages that wait behind a cut, a direction; beyond it the sender's queue is full.
 const MAX_STALLED: usize = 256;
@@ -102,7 +102,7 @@ pub struct Network {
     /// Directions in which nothing gets through, and since when.
     cut: BTreeMap<(usize, usize), u64>,
     /// What was sent into a cut.
-    stalled: BTreeMap<(usize, usize), VecDeque<Happening>>,
+    stalled: BTreeMap<(usize, usize), VecDeque<Event>>,
     /// When the packets of a stream arrive that are on their way, so that none overtakes another.
     /// The two lanes of a link are two streams.
     ahead: BTreeMap<(usize, usize, bool), VecDeque<u64>>,
@@ -171,11 +171,11 @@ impl Network {
 
     /// Whether gossip comes a second time.
     pub fn is_doubled(&self, from: usize, to: usize, rng: &mut ChaCha8Rng) -> bool {
-        self.happens(from, to, |way| way.duplicates, rng)
+        self.by_chance(from, to, |way| way.duplicates, rng)
     }
 
     /// What is sent into a cut waits for its end.
-    pub fn stall(&mut self, from: usize, to: usize, packet: Happening) {
+    pub fn stall(&mut self, from: usize, to: usize, packet: Event) {
         let stalled = self.stalled.entry((from, to)).or_default();
         if stalled.len() < MAX_STALLED {
             stalled.push_back(packet);
@@ -194,7 +194,7 @@ impl Network {
         from: usize,
         to: usize,
         rng: &mut ChaCha8Rng,
-    ) -> Vec<(u64, Happening)> {
+    ) -> Vec<(u64, Event)> {
         let Some(since) = self.cut.remove(&(from, to)) else { return Vec::new() };
         // TCP doubles its pause while nothing gets through, so the next try is at most as far ahead
         // as the cut was long.
@@ -230,7 +230,7 @@ impl Network {
     }
 
     /// How long one way takes at least.
-    pub fn least(&self, one: usize, other: usize) -> u64 {
+    pub fn min_delay(&self, one: usize, other: usize) -> u64 {
         self.ways(one, other).map(|way| way.delay).sum()
     }
 
@@ -253,10 +253,10 @@ impl Network {
     }
 
     fn lost(&self, from: usize, to: usize, rng: &mut ChaCha8Rng) -> bool {
-        self.happens(from, to, |way| way.loss, rng)
+        self.by_chance(from, to, |way| way.loss, rng)
     }
 
-    fn happens(
+    fn by_chance(
         &self,
         from: usize,
         to: usize,

@@ -135,7 +135,7 @@ impl Operator {
         device: usize,
         command: Command,
     ) -> Result<Option<Reply>, String> {
-        if world.devices[device].pulse.busy_until > world.now + 1_000_000 {
+        if world.devices[device].inbox.busy_until > world.now + 1_000_000 {
             return Ok(None); // stopped: nobody takes the request
         }
         let Some(request) = world.command(device, command) else { return Ok(None) };
@@ -150,7 +150,7 @@ impl Operator {
             world.run_for(Duration::from_millis(1))?;
         }
         let it = &world.devices[device];
-        if it.disk.stalled_until + 20_000_000 > world.now || it.pulse.slowness > 0 {
+        if it.disk.stalled_until + 20_000_000 > world.now || it.inbox.slowness > 0 {
             Ok(None)
         } else {
             Err(format!(

@@ -13,17 +13,17 @@ use shoal_protocol::trust::Genesis;
 use super::device::Device;
 use super::disk::Disk;
 use super::effects::Relay;
+use super::event::Event;
 use super::failovers::Failovers;
-use super::happening::Happening;
 use super::invariants::Watch;
 use super::meter::Meter;
 use super::network::{Network, below, between};
-use super::telling::Telling;
+use super::trace::Trace;
 
 /// How long the kernel takes to tell a peer that there is no such link, microseconds.
 pub(super) const CLOSE: u64 = 300;
 /// Steps in one instant; a node that asks for more asks for ever.
-const MAX_STANDSTILL: u64 = 20_000;
+const MAX_STEPS_AT_ONCE: u64 = 20_000;
 
 /// What a user was answered.
 pub struct Answered {
@@ -53,18 +53,18 @@ pub struct World {
     /// Steps so far.
     pub steps: u64,
     pub meter: Meter,
-    pub(super) telling: Telling,
+    pub(super) trace: Trace,
     pub(super) watch: Watch,
     pub(super) failovers: Failovers,
     /// Steps since time last went on.
-    standstill: u64,
-    agenda: BTreeMap<(u64, u64), Happening>,
+    steps_now: u64,
+    queue: BTreeMap<(u64, u64), Event>,
     sequence: u64,
     links: u64,
     /// More than one device an id where a disk was cloned.
     pub(super) ids: BTreeMap<NodeId, BTreeSet<usize>>,
     /// Links that hang on an address which is gone, by number.
-    pub(super) dead: BTreeSet<u64>,
+    pub(super) dead_links: BTreeSet<u64>,
     pub(super) relays: BTreeMap<u64, Relay>,
     pub(super) tickets: u64,
     pub(super) starts: u64,
@@ -91,15 +91,15 @@ impl World {
             is_hashed: true,
             steps: 0,
             meter: Meter::default(),
-            telling: Telling::default(),
+            trace: Trace::default(),
             watch: Watch::default(),
             failovers: Failovers::default(),
-            standstill: 0,
-            agenda: BTreeMap::new(),
+            steps_now: 0,
+            queue: BTreeMap::new(),
             sequence: 0,
             links: 0,
             ids: BTreeMap::new(),
-            dead: BTreeSet::new(),
+            dead_links: BTreeSet::new(),
             relays: BTreeMap::new(),
             tickets: 0,
             starts: 0,
@@ -110,17 +110,17 @@ impl World {
     /// Adds a device, its daemon not started.
     pub fn add(&mut self) -> usize {
         let identity = self.draw_identity();
-        self.place(identity)
+        self.insert_device(identity)
     }
 
     /// Where a device can be dialled now.
     pub fn address_of(&self, device: usize) -> String {
-        address(device, self.devices[device].place)
+        address(device, self.devices[device].moves)
     }
 
     /// Whether nothing gets over a link any more, since one of its ends has moved.
-    pub(super) fn is_dead(&self, link: u64) -> bool {
-        self.dead.contains(&link)
+    pub(super) fn is_dead_link(&self, link: u64) -> bool {
+        self.dead_links.contains(&link)
     }
 
     /// Adds a device with another one's disk, key and all.
@@ -128,15 +128,15 @@ impl World {
         let original = &self.devices[device];
         let (identity, artifacts) = (original.identity.clone(), original.artifacts.clone());
         let disk = Disk { pending: VecDeque::new(), ..original.disk.clone() };
-        let twin = self.place(identity);
+        let twin = self.insert_device(identity);
         self.devices[twin].disk = disk;
         self.devices[twin].artifacts = artifacts;
         self.devices[twin].is_clone = true;
-        self.say(twin, format!("has a copy of n{device}'s disk"));
+        self.log(twin, format!("has a copy of n{device}'s disk"));
         twin
     }
 
-    fn place(&mut self, identity: Identity) -> usize {
+    fn insert_device(&mut self, identity: Identity) -> usize {
         let index = self.devices.len();
         let device = Device::new(format!("n{index}"), identity);
         self.ids.entry(device.id).or_default().insert(index);
@@ -161,12 +161,12 @@ impl World {
         if below(&mut self.rng, 3) == 0
             && let Some(link) = self.devices[from].links.get(&to).copied()
         {
-            self.at(self.now + CLOSE, Happening::Closed { device: from, peer: to, link });
-            self.at(self.now + CLOSE, Happening::Closed { device: to, peer: from, link });
+            self.schedule(self.now + CLOSE, Event::Closed { device: from, peer: to, link });
+            self.schedule(self.now + CLOSE, Event::Closed { device: to, peer: from, link });
             return;
         }
         for (at, packet) in late {
-            self.at(at, packet);
+            self.schedule(at, packet);
         }
     }
 
@@ -186,9 +186,9 @@ impl World {
             let twins = self.ids.get(&self.devices[peer].id).cloned().unwrap_or_default();
             for old in twins {
                 if let Some(&link) = self.devices[device].links.get(&old) {
-                    self.at(
+                    self.schedule(
                         self.now + CLOSE,
-                        Happening::Closed { device: old, peer: device, link },
+                        Event::Closed { device: old, peer: device, link },
                     );
                     self.unlinked(device, old);
                 }
@@ -197,8 +197,8 @@ impl World {
         self.network.begin(one, other);
         self.devices[one].links.insert(other, link);
         self.devices[other].links.insert(one, link);
-        self.note(one, "link up");
-        self.say(one, format!("link to n{other} is up"));
+        self.hash_event(one, "link up");
+        self.log(one, format!("link to n{other} is up"));
         let (one_id, other_id) = (self.devices[one].id, self.devices[other].id);
         self.input(one, Input::LinkUp { peer: other_id });
         self.input(other, Input::LinkUp { peer: one_id });
@@ -207,8 +207,8 @@ impl World {
     /// A device learns that a link is gone.
     pub(super) fn unlinked(&mut self, device: usize, peer: usize) {
         if self.devices[device].links.remove(&peer).is_some() {
-            self.note(device, "link down");
-            self.say(device, format!("link to n{peer} is gone"));
+            self.hash_event(device, "link down");
+            self.log(device, format!("link to n{peer} is gone"));
             let peer = self.devices[peer].id;
             self.input(device, Input::LinkDown { peer });
         }
@@ -226,32 +226,32 @@ impl World {
     /// Lets the world go on until `until` (microseconds), checking what must always hold after each
     /// step.
     pub fn run_until(&mut self, until: u64) -> Result<(), String> {
-        while let Some((&(at, _), _)) = self.agenda.first_key_value() {
+        while let Some((&(at, _), _)) = self.queue.first_key_value() {
             if at > until {
                 break;
             }
-            let ((at, _), happening) = self.agenda.pop_first().expect("it was just seen");
-            self.standstill = if at == self.now { self.standstill + 1 } else { 0 };
-            if self.standstill > MAX_STANDSTILL.max(100 * self.devices.len() as u64) {
-                let steps = self.standstill;
+            let ((at, _), event) = self.queue.pop_first().expect("it was just seen");
+            self.steps_now = if at == self.now { self.steps_now + 1 } else { 0 };
+            if self.steps_now > MAX_STEPS_AT_ONCE.max(100 * self.devices.len() as u64) {
+                let steps = self.steps_now;
                 return Err(format!(
                     "time stands still: {steps} steps without end\n{}",
                     self.report()
                 ));
             }
-            self.look_who_is_well(at);
+            self.sample_health(at);
             self.now = at;
-            let is_wake = matches!(happening, Happening::Wake { .. });
-            if let Some(device) = happening.device().filter(|_| !is_wake) {
-                let pulse = &mut self.devices[device].pulse;
-                if pulse.busy_until > at || !pulse.is_idle() {
-                    pulse.put_off(happening);
+            let is_wake = matches!(event, Event::Wake { .. });
+            if let Some(device) = event.device().filter(|_| !is_wake) {
+                let inbox = &mut self.devices[device].inbox;
+                if inbox.busy_until > at || !inbox.is_empty() {
+                    inbox.defer(event);
                     continue;
                 }
             }
             self.steps += 1;
-            if let Some(device) = self.happen(happening) {
-                self.tire(device);
+            if let Some(device) = self.handle(event) {
+                self.stay_busy(device);
                 self.after_step(device)?;
             }
         }
@@ -290,16 +290,16 @@ impl World {
 
     /// Gives a daemon an input and does what it asks for.
     pub fn input(&mut self, device: usize, input: Input) {
-        let now = self.local(device);
+        let now = self.local_time(device);
         if let Some(node) = &mut self.devices[device].node {
             node.handle(now, input);
             self.drain(device);
         }
     }
 
-    pub(super) fn at(&mut self, at: u64, happening: Happening) {
+    pub(super) fn schedule(&mut self, at: u64, event: Event) {
         self.sequence += 1;
-        self.agenda.insert((at, self.sequence), happening);
+        self.queue.insert((at, self.sequence), event);
     }
 
     pub(super) fn alive(&self, device: usize, boot: u32) -> Option<()> {
@@ -307,7 +307,7 @@ impl World {
         (it.boot == boot && it.node.is_some()).then_some(())
     }
 
-    pub(super) fn local(&self, device: usize) -> Time {
+    pub(super) fn local_time(&self, device: usize) -> Time {
         self.devices[device].clock.running(self.now)
     }
 }
@@ -323,18 +323,18 @@ pub fn facts() -> Facts {
 }
 
 /// Where a device is that has moved so often.
-pub(super) fn address(device: usize, place: u32) -> String {
-    match place {
+pub(super) fn address(device: usize, moves: u32) -> String {
+    match moves {
         0 => format!("/memory/{}", device + 1),
-        _ => format!("/memory/{}/{place}", device + 1),
+        _ => format!("/memory/{}/{moves}", device + 1),
     }
 }
 
 /// The device at an address, and how often it had moved when it was there.
 pub(super) fn index_of(address: &str) -> Option<(usize, u32)> {
     let address = address.strip_prefix("/memory/")?;
-    let (device, place) = address.split_once('/').unwrap_or((address, "0"));
-    Some((device.parse::<usize>().ok()?.checked_sub(1)?, place.parse().ok()?))
+    let (device, moves) = address.split_once('/').unwrap_or((address, "0"));
+    Some((device.parse::<usize>().ok()?.checked_sub(1)?, moves.parse().ok()?))
 }
 
 /// A secret that belongs to this seed alone.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::sim::deed::Trouble;
+use crate::sim::action::SimError;
 use crate::sim::{history, scenario};
 
 /// Runs histories in the simulated world: thousands of hours of a cluster's life, every fault, one
@@ -35,7 +35,7 @@ pub struct Sim {
 /// Runs what was asked for. Whether all ended well; what went wrong is printed.
 pub fn run(sim: &Sim) -> bool {
     if sim.list {
-        println!("random          deeds drawn from the seed");
+        println!("random          actions drawn from the seed");
         for name in scenario::names() {
             let about = find(name).map(|it| it.about).unwrap_or_default();
             println!("{name:<15} {about}");
@@ -66,7 +66,7 @@ pub fn run(sim: &Sim) -> bool {
     }
     let told = match &scenario {
         Some(scenario) => scenario.run(sim.seed, true),
-        None => history::told(sim.seed).map_err(Trouble::Broken),
+        None => history::run_traced(sim.seed).map_err(SimError::Broken),
     };
     match told {
         Ok(ended) => {
@@ -74,7 +74,7 @@ pub fn run(sim: &Sim) -> bool {
             println!("seed {} ended well after {} steps: {}", sim.seed, ended.steps, ended.history);
             true
         }
-        Err(Trouble::Impossible(why)) => {
+        Err(SimError::Impossible(why)) => {
             eprintln!("error: {}: {why}", sim.scenario);
             false
         }

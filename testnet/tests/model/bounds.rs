@@ -21,9 +21,9 @@ pub struct Bounds {
 
 /// Where histories begin.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Scene {
+pub enum Start {
     /// A wish for one replica is on its way to each of the three.
-    Wished,
+    Published,
     /// All know it, and their owner has just asked who takes it.
     Asked,
     /// One of them runs it, and nothing is left to do.
@@ -32,23 +32,23 @@ pub enum Scene {
 
 /// What is tried: `running,crashes=1,losses=2`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Plot {
-    pub scene: Scene,
+pub struct Scenario {
+    pub start: Start,
     pub bounds: Bounds,
     /// Longer histories are not followed to their end; none: all are.
     pub steps: Option<usize>,
 }
 
-impl FromStr for Plot {
+impl FromStr for Scenario {
     type Err = String;
 
     /// The scene, then faults; what is not named does not happen.
     fn from_str(text: &str) -> Result<Self, String> {
         let mut parts = text.split(',').map(str::trim);
-        let scene = match parts.next() {
-            Some("wished") => Scene::Wished,
-            Some("asked") => Scene::Asked,
-            Some("running") => Scene::Running,
+        let start = match parts.next() {
+            Some("wished") => Start::Published,
+            Some("asked") => Start::Asked,
+            Some("running") => Start::Running,
             _ => {
                 return Err(format!("`{text}` does not begin with `wished`, `asked` or `running`"));
             }
@@ -73,6 +73,6 @@ impl FromStr for Plot {
                 _ => return Err(format!("there is no fault `{name}`")),
             } = count;
         }
-        Ok(Plot { scene, bounds, steps })
+        Ok(Scenario { start, bounds, steps })
     }
 }

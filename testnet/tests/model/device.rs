@@ -24,9 +24,9 @@ pub struct Device {
     /// What the runtime was told to run, and whether it does by now.
     pub runtime: Option<Running>,
     /// The slots of this node's sheet as it last told them.
-    spoken: BTreeMap<u8, Unverified<Slot>>,
+    told_slots: BTreeMap<u8, Unverified<Slot>>,
     /// When the core last heard what its clock says.
-    told_wall: Option<Time>,
+    wall_set_at: Option<Time>,
 }
 
 /// A replica in the runtime.
@@ -57,8 +57,8 @@ impl Device {
             disk,
             held: VecDeque::new(),
             runtime: None,
-            spoken: BTreeMap::new(),
-            told_wall: None,
+            told_slots: BTreeMap::new(),
+            wall_set_at: None,
         }
     }
 
@@ -74,14 +74,14 @@ impl Device {
         };
         disk.stored = 0;
         self.node = Some(boot(saved, WALL));
-        self.told_wall = Some(now);
+        self.wall_set_at = Some(now);
         self.let_work(now, |_| {})
     }
 
     /// Power is gone: so is all that was not durable.
     pub fn crash(&mut self) {
         (self.node, self.runtime) = (None, None);
-        (self.held, self.spoken) = (VecDeque::new(), BTreeMap::new());
+        (self.held, self.told_slots) = (VecDeque::new(), BTreeMap::new());
         self.disk.pending.clear();
     }
 
@@ -96,13 +96,13 @@ impl Device {
     }
 
     fn let_work(&mut self, now: Time, work: impl FnOnce(&mut Node)) -> Vec<Action> {
-        self.tell_wall(now);
+        self.set_wall(now);
         let Some(node) = &mut self.node else { return Vec::new() };
         work(node);
         let mut actions = self.drain();
         // Whether wishes are on this disk yet is nothing that these laws speak of.
         let at_once = |(_, records): &(PersistId, Vec<Record>)| {
-            records.iter().all(|record| !record_matters(record))
+            records.iter().all(|record| !is_relevant(record))
         };
         while self.disk.pending.front().is_some_and(at_once) {
             actions.extend(self.store(now));
@@ -141,17 +141,17 @@ impl Device {
     }
 
     /// What anybody who asks can be told of this node's sheet.
-    pub fn spoken(&self) -> impl Iterator<Item = &Unverified<Slot>> {
-        self.spoken.values()
+    pub fn told_slots(&self) -> impl Iterator<Item = &Unverified<Slot>> {
+        self.told_slots.values()
     }
 
-    pub fn spoke(&mut self, slot: Unverified<Slot>) {
+    pub fn note_told(&mut self, slot: Unverified<Slot>) {
         let issue = |slot: &Unverified<Slot>| slot.peek().map(|slot| (slot.slot, slot.counter));
         let new = issue(&slot).expect("the core says what it can read");
         // What waited for the disk may be said after what is newer and did not have to.
-        let known = self.spoken.get(&new.0).and_then(|known| issue(known).ok());
+        let known = self.told_slots.get(&new.0).and_then(|known| issue(known).ok());
         if known < Some(new) {
-            self.spoken.insert(new.0, slot);
+            self.told_slots.insert(new.0, slot);
         }
     }
 
@@ -166,21 +166,30 @@ impl Device {
     pub fn digest(&self, now: Time) -> u64 {
         let Disk { incarnation, changes: _, slots, pending, stored } = &self.disk;
         let pending: Vec<_> =
-            pending.iter().map(|(id, records)| (id, record_words(records))).collect();
+            pending.iter().map(|(id, records)| (id, slot_records(records))).collect();
         let due = self.node.as_ref().and_then(Node::poll_timeout);
         let text = format!(
             "{:?}",
-            (&self.node, due, incarnation, slots, pending, &self.held, &self.runtime, &self.spoken)
+            (
+                &self.node,
+                due,
+                incarnation,
+                slots,
+                pending,
+                &self.held,
+                &self.runtime,
+                &self.told_slots
+            )
         );
         digest::of_text(&text, now, *stored)
     }
 
     /// Every time is people's time here: an hour's difference is no other state.
-    fn tell_wall(&mut self, now: Time) {
-        if self.told_wall == Some(now) {
+    fn set_wall(&mut self, now: Time) {
+        if self.wall_set_at == Some(now) {
             return;
         }
-        self.told_wall = Some(now);
+        self.wall_set_at = Some(now);
         if let Some(node) = &mut self.node {
             node.handle(now, Input::WallClock(WALL));
         }
@@ -216,14 +225,14 @@ impl Disk {
     }
 }
 
-fn record_words(records: &[Record]) -> Vec<String> {
+fn slot_records(records: &[Record]) -> Vec<String> {
     records
         .iter()
-        .filter(|record| record_matters(record))
+        .filter(|record| is_relevant(record))
         .map(|record| format!("{record:?}"))
         .collect()
 }
 
-fn record_matters(record: &Record) -> bool {
+fn is_relevant(record: &Record) -> bool {
     matches!(record, Record::Incarnation(_) | Record::Slot { .. })
 }

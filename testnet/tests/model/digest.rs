@@ -81,7 +81,7 @@ fn block(rest: &[u8]) -> usize {
 }
 
 #[test]
-fn a_state_is_the_same_one_later() {
+fn digest_is_the_same_later() {
     let at = |now: u64, text: &str| of_text(text, Time::from_micros(now), 0);
     assert_eq!(at(5, "a { until: Time(7) }"), at(6, "a { until: Time(8) }"));
     assert_ne!(at(5, "a { until: Time(7) }"), at(5, "a { until: Time(8) }"));

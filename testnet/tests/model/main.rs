@@ -40,59 +40,59 @@
 #![expect(clippy::print_stdout, reason = "figures, for whoever runs it by hand")]
 
 mod bounds;
+mod cache;
 mod device;
 mod digest;
-mod forming;
 mod histories;
 mod laws;
-mod memory;
-mod taking;
+mod setup;
+mod transition;
 mod work;
 mod world;
 
 use histories::check;
 
 #[test]
-fn a_wish_is_fulfilled_though_any_message_is_lost() {
+fn workload_is_placed_though_any_message_is_lost() {
     check("wished,losses=1");
 }
 
 #[test]
-fn a_wish_is_fulfilled_though_any_message_comes_twice() {
+fn workload_is_placed_though_any_message_comes_twice() {
     check("wished,repeats=1");
 }
 
 #[test]
-fn a_wish_is_fulfilled_though_any_deadline_comes_early() {
+fn workload_is_placed_though_any_deadline_comes_early() {
     check("wished,lates=1");
 }
 
 #[test]
-fn a_wish_is_fulfilled_though_a_replica_fails() {
+fn workload_is_placed_though_a_replica_fails() {
     check("wished,failures=1");
 }
 
 #[test]
-fn a_replica_outlives_any_node_which_may_come_back_at_any_moment() {
+fn replica_outlives_any_node_that_may_return_any_time() {
     check("running,crashes=1");
 }
 
 #[test]
-fn a_replica_is_held_once_though_any_node_is_taken_for_dead_and_any_message_is_lost() {
+fn replica_is_held_once_despite_a_false_fall_and_a_loss() {
     check("running,suspicions=1,losses=1");
 }
 
 /// The owner lives and asks, its heir takes it for dead and asks as well. All orders of the first
 /// fourteen steps: beyond them lie millions of states.
 #[test]
-fn two_owners_at_once_do_not_promise_or_take_anything_twice() {
+fn two_owners_at_once_award_nothing_twice() {
     check("asked,suspicions=1,steps=14");
 }
 
 /// Minutes, or hours: see above.
 #[test]
 #[ignore = "by hand: takes as long as the bounds in SHOAL_MODEL say"]
-fn what_is_asked_for() {
+fn scenario_from_the_environment() {
     check(
         &std::env::var("SHOAL_MODEL")
             .expect("SHOAL_MODEL says what to check, as in running,crashes=1,losses=1"),

@@ -8,7 +8,7 @@ use proptest::sample::{select, subsequence};
 use proptest_state_machine::ReferenceStateMachine;
 
 use super::state::{Disk, Life, State};
-use super::step::{LONG, NAMES, Request, Step, Twist, Wish};
+use super::step::{LONG, NAMES, Request, Step, Twist, Workload};
 
 /// Devices in a history, those included that joined.
 const MOST: usize = 7;
@@ -137,10 +137,11 @@ impl ReferenceStateMachine for Reference {
 
 /// What a user can ask of one of these devices.
 fn asks(via: BoxedStrategy<usize>) -> BoxedStrategy<Step> {
-    let wish = (1..4u32, 0..5u32, prop::bool::weighted(0.08));
-    let wish = wish.prop_map(|(version, replicas, is_huge)| Wish { version, replicas, is_huge });
+    let workload = (1..4u32, 0..5u32, prop::bool::weighted(0.08));
+    let workload =
+        workload.prop_map(|(version, replicas, is_huge)| Workload { version, replicas, is_huge });
     let request = prop_oneof![
-        6 => (wish, prop::bool::weighted(0.2)).prop_map(|(wish, force)| Request::Publish { wish, force }),
+        6 => (workload, prop::bool::weighted(0.2)).prop_map(|(workload, force)| Request::Publish { workload, force }),
         4 => (0..5u32).prop_map(|replicas| Request::Scale { replicas }),
         3 => Just(Request::Remove),
     ];

@@ -37,13 +37,13 @@ mod trial;
 mod user;
 
 use state::State;
-use step::{Request, Step, Twist, Wish};
+use step::{Request, Step, Twist, Workload};
 
 /// Histories in the gate, and the seed from which they are drawn: the gate never meets new ones.
 const GATE: (u32, u64) = (150, 5);
 
 #[test]
-fn whatever_is_done_nodes_say_and_show_what_a_person_who_watched_expects() {
+fn random_histories_match_the_reference() {
     let number = |name: &str| -> Option<u64> {
         let text = std::env::var(name).ok()?;
         Some(text.parse().unwrap_or_else(|why| panic!("{name}={text}: {why}")))
@@ -59,11 +59,11 @@ fn whatever_is_done_nodes_say_and_show_what_a_person_who_watched_expects() {
 /// are on it. It let go of one after the other, and with the first word of that told of the others,
 /// which were never written: a restart would not know of them.
 #[test]
-fn a_disk_that_is_full_when_claims_come_makes_nobody_tell_of_them() {
-    let wish = Wish { version: 1, replicas: 4, is_huge: false };
-    let request = Request::Publish { wish, force: false };
+fn full_disk_makes_no_node_tell_of_unwritten_claims() {
+    let workload = Workload { version: 1, replicas: 4, is_huge: false };
+    let request = Request::Publish { workload, force: false };
     let steps = [Step::Ask { name: "db", request, via: 2, twist: Twist::None }, Step::Fill(0)];
     for seed in 0..100 {
-        run::one(&State::new(seed, 3), &steps).unwrap_or_else(|why| panic!("{why}"));
+        run::run_one(&State::new(seed, 3), &steps).unwrap_or_else(|why| panic!("{why}"));
     }
 }

@@ -15,11 +15,11 @@ use super::trial::Trial;
 /// Steps of one history, at most.
 const STEPS: usize = 20;
 /// How long proptest, and afterwards [`shorten`], may try to make a history shorter.
-const TRYING: Duration = Duration::from_secs(45);
+const SHRINK_TIME: Duration = Duration::from_secs(45);
 
 /// Runs so many histories of this seed.
 pub fn random(seed: u64, cases: u32) -> Result<(), String> {
-    let config = Config { cases, max_shrink_time: TRYING.as_millis() as u32, ..quiet() };
+    let config = Config { cases, max_shrink_time: SHRINK_TIME.as_millis() as u32, ..quiet() };
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_be_bytes());
     let mut runner =
@@ -35,16 +35,16 @@ pub fn random(seed: u64, cases: u32) -> Result<(), String> {
             let (steps, why) = shorten(&state, steps, why.message().to_owned());
             Err(format!(
                 "{}to see it again: SHOAL_CASES={cases} SHOAL_SEED={seed}",
-                told(&state, &steps, &why)
+                describe(&state, &steps, &why)
             ))
         }
     }
 }
 
 /// Runs one history.
-pub fn one(state: &State, steps: &[Step]) -> Result<(), String> {
+pub fn run_one(state: &State, steps: &[Step]) -> Result<(), String> {
     match failure(state, steps) {
-        Some(why) => Err(told(state, steps, &why)),
+        Some(why) => Err(describe(state, steps, &why)),
         None => Ok(()),
     }
 }
@@ -63,13 +63,13 @@ fn shorten(state: &State, mut steps: Vec<Step>, mut why: String) -> (Vec<Step>, 
             if first != last {
                 fewer.remove(first);
             }
-            if is_sensible(state.clone(), &fewer)
+            if is_valid(state.clone(), &fewer)
                 && let Some(still) = failure(state, &fewer)
             {
                 (steps, why) = (fewer, still);
                 continue 'anew;
             }
-            if began.elapsed() > TRYING {
+            if began.elapsed() > SHRINK_TIME {
                 break;
             }
         }
@@ -77,13 +77,13 @@ fn shorten(state: &State, mut steps: Vec<Step>, mut why: String) -> (Vec<Step>, 
     }
 }
 
-fn is_sensible(mut state: State, steps: &[Step]) -> bool {
+fn is_valid(mut state: State, steps: &[Step]) -> bool {
     steps.iter().all(|step| {
-        let is_sensible = Reference::preconditions(&state, step);
-        if is_sensible {
+        let is_valid = Reference::preconditions(&state, step);
+        if is_valid {
             state.take(step);
         }
-        is_sensible
+        is_valid
     })
 }
 
@@ -104,10 +104,10 @@ fn quiet() -> Config {
     Config { failure_persistence: None, ..Config::default() }
 }
 
-fn told(state: &State, steps: &[Step], why: &str) -> String {
-    let mut told = format!("a history of {} steps goes wrong, with {state:?}:\n", steps.len());
+fn describe(state: &State, steps: &[Step], why: &str) -> String {
+    let mut describe = format!("a history of {} steps goes wrong, with {state:?}:\n", steps.len());
     for (number, step) in steps.iter().enumerate() {
-        let _ = writeln!(told, "  {:>2} {step:?}", number + 1);
+        let _ = writeln!(describe, "  {:>2} {step:?}", number + 1);
     }
-    told + why.trim_end() + "\n"
+    describe + why.trim_end() + "\n"
 }

@@ -9,11 +9,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use super::step::{LONG, Request, Step, Twist, Wish};
+use super::step::{LONG, Request, Step, Twist, Workload};
 
 /// What a user can be told.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Said {
+pub enum Answer {
     Accepted,
     NoSuchWorkload,
     Unplaceable,
@@ -57,26 +57,26 @@ pub struct Device {
 
 /// How well a device knows of a write.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Knows {
-    Perhaps,
+pub enum Knowledge {
+    Possible,
     /// On its disk.
-    Surely,
+    Certain,
 }
 
 #[derive(Clone)]
 pub struct Write {
     pub name: &'static str,
     /// What it says, one of these: what is scaled is what the node knew. None to remove.
-    pub says: BTreeSet<Option<Wish>>,
+    pub values: BTreeSet<Option<Workload>>,
     pub via: usize,
     /// The devices that know of it, as far as that can be.
-    pub known: BTreeMap<usize, Knows>,
+    pub known: BTreeMap<usize, Knowledge>,
 }
 
 /// What became of a write, for the one who made it.
 #[derive(Clone, Copy, Debug)]
 pub enum Outcome {
-    Accepted(Option<Wish>),
+    Accepted(Option<Workload>),
     Refused,
     /// It may have been taken or not.
     Unknown,
@@ -90,7 +90,7 @@ pub struct State {
     pub is_gossip_lost: bool,
     pub writes: Vec<Write>,
     /// What may be answered to the last request.
-    pub may_say: BTreeSet<Said>,
+    pub allowed_answers: BTreeSet<Answer>,
     /// Whether what it was about was there, if that is certain: what alters a workload leaves it
     /// the same one, what creates one makes another.
     pub was_there: Option<bool>,
@@ -106,25 +106,25 @@ impl State {
     pub fn new(seed: u64, size: usize) -> State {
         let device = Device { life: Life::Runs, disk: Disk::Works, is_member: true, is_far: false };
         let devices = vec![device; size];
-        let (writes, may_say) = (Vec::new(), BTreeSet::new());
+        let (writes, allowed_answers) = (Vec::new(), BTreeSet::new());
         State {
             seed,
             devices,
             is_cut: false,
             is_gossip_lost: false,
             writes,
-            may_say,
+            allowed_answers,
             was_there: None,
         }
     }
 
     /// What a device may show under a name.
-    pub fn possible_at(&self, device: usize, name: &str) -> BTreeSet<Option<Wish>> {
+    pub fn possible_at(&self, device: usize, name: &str) -> BTreeSet<Option<Workload>> {
         self.possible(name, |write| write.known.get(&device).copied())
     }
 
     /// What may be there in the end, at all devices that are left.
-    pub fn possible_at_last(&self, name: &str) -> BTreeSet<Option<Wish>> {
+    pub fn possible_at_last(&self, name: &str) -> BTreeSet<Option<Workload>> {
         let is_left = |device: &usize| self.devices[*device].life != Life::Gone;
         self.possible(name, |write| {
             write.known.iter().filter(|(device, _)| is_left(device)).map(|(_, knows)| *knows).max()
@@ -134,13 +134,13 @@ impl State {
     fn possible(
         &self,
         name: &str,
-        known: impl Fn(&Write) -> Option<Knows>,
-    ) -> BTreeSet<Option<Wish>> {
+        known: impl Fn(&Write) -> Option<Knowledge>,
+    ) -> BTreeSet<Option<Workload>> {
         let mut possible = BTreeSet::new();
         for write in self.writes.iter().rev().filter(|write| write.name == name) {
             let Some(knows) = known(write) else { continue };
-            possible.extend(&write.says);
-            if knows == Knows::Surely {
+            possible.extend(&write.values);
+            if knows == Knowledge::Certain {
                 return possible;
             }
         }
@@ -149,14 +149,14 @@ impl State {
     }
 
     /// The same, by one who has also heard the answers.
-    pub fn having_heard(&self, outcomes: &[Outcome]) -> State {
+    pub fn with_outcomes(&self, outcomes: &[Outcome]) -> State {
         let mut state = self.clone();
         for (write, outcome) in state.writes.iter_mut().zip(outcomes) {
             match outcome {
-                Outcome::Accepted(wish) => {
-                    write.says = [*wish].into();
+                Outcome::Accepted(workload) => {
+                    write.values = [*workload].into();
                     if self.devices[write.via].life != Life::Gone {
-                        write.known.insert(write.via, Knows::Surely);
+                        write.known.insert(write.via, Knowledge::Certain);
                     }
                 }
                 Outcome::Refused => write.known.clear(),
@@ -221,10 +221,10 @@ impl State {
             }
             Step::Gossip { is_lost } => self.is_gossip_lost = *is_lost,
             Step::Stall(..) => {}
-            Step::Wait(seconds) if *seconds >= LONG => self.agree(),
+            Step::Wait(seconds) if *seconds >= LONG => self.spread_certain(),
             Step::Wait(_) => {}
         }
-        self.hear();
+        self.spread_possible();
     }
 
     fn stop(&mut self, device: usize) {
@@ -237,11 +237,13 @@ impl State {
         self.was_there = (is_there != before.contains(&None)).then_some(is_there);
         let mut may = BTreeSet::new();
         // What could be written, if it is taken.
-        let mut says: BTreeSet<Option<Wish>> = match request {
-            Request::Publish { wish, .. } => [Some(wish)].into(),
-            Request::Scale { replicas } => {
-                before.iter().flatten().map(|wish| Some(Wish { replicas, ..*wish })).collect()
-            }
+        let mut values: BTreeSet<Option<Workload>> = match request {
+            Request::Publish { workload, .. } => [Some(workload)].into(),
+            Request::Scale { replicas } => before
+                .iter()
+                .flatten()
+                .map(|workload| Some(Workload { replicas, ..*workload }))
+                .collect(),
             Request::Remove => {
                 if is_there {
                     [None].into()
@@ -251,63 +253,67 @@ impl State {
             }
         };
         if !matches!(request, Request::Publish { .. }) && before.contains(&None) {
-            may.insert(Said::NoSuchWorkload);
+            may.insert(Answer::NoSuchWorkload);
         }
         let is_forced = matches!(request, Request::Publish { force: true, .. });
-        let fits = |says: &Option<Wish>| {
-            is_forced || says.is_none_or(|wish| !wish.is_huge || wish.replicas == 0)
+        let fits = |values: &Option<Workload>| {
+            is_forced || values.is_none_or(|workload| !workload.is_huge || workload.replicas == 0)
         };
-        if !says.iter().all(fits) {
-            may.insert(Said::Unplaceable);
-            says.retain(fits);
+        if !values.iter().all(fits) {
+            may.insert(Answer::Unplaceable);
+            values.retain(fits);
         }
-        if !says.is_empty() {
-            may.insert(if twist == Twist::Forged { Said::Invalid } else { Said::Accepted });
+        if !values.is_empty() {
+            may.insert(if twist == Twist::Forged { Answer::Invalid } else { Answer::Accepted });
         }
         let it = &mut self.devices[via];
         if !it.is_member {
-            may.insert(Said::NotJoined);
+            may.insert(Answer::NotJoined);
         }
         match it.disk {
             Disk::Works => {}
             Disk::Full => {
                 // Who was told no before anything was written has learned nothing of the disk.
-                if may.remove(&Said::Accepted) {
-                    may.insert(Said::Nothing);
+                if may.remove(&Answer::Accepted) {
+                    may.insert(Answer::Nothing);
                     if may.len() == 1 {
                         it.disk = Disk::ReadOnly;
                     }
                 }
-                may.insert(Said::ReadOnly);
+                may.insert(Answer::ReadOnly);
             }
             Disk::ReadOnly => {
-                may = [Said::ReadOnly].into();
-                says.clear();
+                may = [Answer::ReadOnly].into();
+                values.clear();
             }
         }
         if matches!(twist, Twist::Dies(_)) {
-            may.insert(Said::Nothing);
+            may.insert(Answer::Nothing);
         }
-        if twist != Twist::Forged && !says.is_empty() {
-            let knows = if may == [Said::Accepted].into() { Knows::Surely } else { Knows::Perhaps };
-            self.writes.push(Write { name, says, via, known: [(via, knows)].into() });
+        if twist != Twist::Forged && !values.is_empty() {
+            let knows = if may == [Answer::Accepted].into() {
+                Knowledge::Certain
+            } else {
+                Knowledge::Possible
+            };
+            self.writes.push(Write { name, values, via, known: [(via, knows)].into() });
         }
-        self.may_say = may;
+        self.allowed_answers = may;
         if matches!(twist, Twist::Dies(_)) {
-            self.hear();
+            self.spread_possible();
             self.stop(via);
         }
     }
 
     /// Whoever can be reached may hear of everything at once; who is stopped in its tracks hears it
     /// later.
-    fn hear(&mut self) {
+    fn spread_possible(&mut self) {
         for is_far in [false, true] {
             let group = self.group(is_far, |it| matches!(it.life, Life::Runs | Life::Paused));
             for write in &mut self.writes {
                 if group.iter().any(|device| write.known.contains_key(device)) {
                     for device in &group {
-                        write.known.entry(*device).or_insert(Knows::Perhaps);
+                        write.known.entry(*device).or_insert(Knowledge::Possible);
                     }
                 }
             }
@@ -316,7 +322,7 @@ impl State {
 
     /// Whoever could be reached all the time knows what any of them surely knew. Who wished to join
     /// was admitted if it could reach all, those among them whom it was told of.
-    fn agree(&mut self) {
+    fn spread_certain(&mut self) {
         let all_run = self.devices.iter().all(|it| matches!(it.life, Life::Runs | Life::Gone));
         if all_run && !self.is_cut {
             self.devices.iter_mut().for_each(|it| it.is_member |= it.disk == Disk::Works);
@@ -324,11 +330,11 @@ impl State {
         for is_far in [false, true] {
             let group = self.group(is_far, |it| it.life == Life::Runs && it.is_member);
             for write in &mut self.writes {
-                if group.iter().any(|device| write.known.get(device) == Some(&Knows::Surely)) {
+                if group.iter().any(|device| write.known.get(device) == Some(&Knowledge::Certain)) {
                     for device in
                         group.iter().filter(|device| self.devices[**device].disk == Disk::Works)
                     {
-                        write.known.insert(*device, Knows::Surely);
+                        write.known.insert(*device, Knowledge::Certain);
                     }
                 }
             }

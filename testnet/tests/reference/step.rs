@@ -11,7 +11,7 @@ pub const LONG: u64 = 90;
 
 /// What a user can wish for under a name.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Wish {
+pub struct Workload {
     pub version: u32,
     pub replicas: u32,
     /// Needs more memory than any device has.
@@ -21,7 +21,7 @@ pub struct Wish {
 /// What a user asks for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Request {
-    Publish { wish: Wish, force: bool },
+    Publish { workload: Workload, force: bool },
     Scale { replicas: u32 },
     Remove,
 }
@@ -73,7 +73,7 @@ pub enum Step {
     Wait(u64),
 }
 
-impl fmt::Debug for Wish {
+impl fmt::Debug for Workload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let huge = if self.is_huge { " that fits nowhere" } else { "" };
         write!(f, "{} of version {}{huge}", self.replicas, self.version)
@@ -85,9 +85,9 @@ impl fmt::Debug for Step {
         match self {
             Step::Ask { name, request, via, twist } => {
                 match request {
-                    Request::Publish { wish, force } => {
+                    Request::Publish { workload, force } => {
                         let force = if *force { ", by force" } else { "" };
-                        write!(f, "publish {name}, {wish:?}{force}")?;
+                        write!(f, "publish {name}, {workload:?}{force}")?;
                     }
                     Request::Scale { replicas } => write!(f, "scale {name} to {replicas}")?,
                     Request::Remove => write!(f, "remove {name}")?,

@@ -3,5 +3,5 @@
 mod rest;
 mod step;
 
-pub use rest::{at_rest, healthy_alone, is_lost, well};
+pub use rest::{at_rest, healthy_once, is_lost, well};
 pub use step::Watch;

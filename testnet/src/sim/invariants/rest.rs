@@ -5,17 +5,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use shoal_protocol::model::{Digest, Phase, ReplicaId, Resources, Spec, WorkloadName};
 use shoal_protocol::node::Node;
 
-use crate::sim::wishes::Wishes;
+use crate::sim::workloads::Workloads;
 use crate::sim::world::{World, facts};
 
 /// The trees whose roots a node tells, for people.
 const TREES: [&str; 4] = ["what is wished for", "rulings", "claims", "records"];
 
 /// Whether what was promised is there, and all is [`well`].
-pub fn at_rest(world: &World, wishes: &Wishes) -> Result<(), String> {
+pub fn at_rest(world: &World, workloads: &Workloads) -> Result<(), String> {
     let first = node(world, *world.running().first().ok_or("nothing runs")?);
     let mut names = Vec::new();
-    for (name, allowed) in wishes.allowed() {
+    for (name, allowed) in workloads.allowed() {
         let name = name.parse().expect("a test's own name");
         let found = first.spec(&name);
         if !allowed.contains(&found) {
@@ -40,10 +40,10 @@ pub fn well(world: &World, names: &[WorkloadName]) -> Result<(), String> {
             Some(_) | None => wanted.extend(first.wanted(name)),
         }
     }
-    of_one_mind(world, &running, lost.is_empty())?;
+    nodes_agree(world, &running, lost.is_empty())?;
     let held = held(world, &running, &wanted, &lost)?;
     if lost.is_empty() {
-        nothing_is_kept_back(world, &running)?;
+        nothing_is_reserved(world, &running)?;
     }
     match wanted.iter().find(|replica| !held.contains_key(replica)) {
         Some(replica) => Err(format!("nobody runs {replica}")),
@@ -53,7 +53,7 @@ pub fn well(world: &World, names: &[WorkloadName]) -> Result<(), String> {
 
 /// What is lost with its bytes is tried anew now and then, so that claims come and go: then what is
 /// wished for has to agree.
-fn of_one_mind(world: &World, running: &[usize], with_claims: bool) -> Result<(), String> {
+fn nodes_agree(world: &World, running: &[usize], with_claims: bool) -> Result<(), String> {
     let mut roots: BTreeMap<_, Vec<usize>> = BTreeMap::new();
     for &device in running {
         let node = node(world, device);
@@ -128,7 +128,7 @@ fn held(
 }
 
 /// With nothing to auction no room is reserved: what a node keeps back is what its claims take.
-fn nothing_is_kept_back(world: &World, running: &[usize]) -> Result<(), String> {
+fn nothing_is_reserved(world: &World, running: &[usize]) -> Result<(), String> {
     for &device in running {
         let node = node(world, device);
         let claimed = node.own_claims().filter_map(|claim| Some(node.spec(&claim.name)?.resources));
@@ -142,7 +142,7 @@ fn nothing_is_kept_back(world: &World, running: &[usize]) -> Result<(), String> 
 }
 
 /// Replicas that exactly one running device runs, healthy: which, and in which version.
-pub fn healthy_alone(world: &World) -> BTreeMap<ReplicaId, (usize, Digest)> {
+pub fn healthy_once(world: &World) -> BTreeMap<ReplicaId, (usize, Digest)> {
     let mut found: BTreeMap<ReplicaId, Vec<(usize, Digest)>> = BTreeMap::new();
     for device in world.running() {
         let healthy =

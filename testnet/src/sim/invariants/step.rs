@@ -87,7 +87,7 @@ impl Watch {
 }
 
 /// What a node says over a common member, as though it said it itself.
-fn carried(me: NodeId, action: &Action) -> Option<Action> {
+fn unsealed(me: NodeId, action: &Action) -> Option<Action> {
     let Action::Send { lane, message: Message::Carry(sealed), .. } = action else { return None };
     let sealed = sealed.peek().ok().filter(|_| sealed.by().0 == me.0)?;
     let message = codec::decode(&sealed.message).ok()?;
@@ -154,10 +154,10 @@ impl World {
         if self.watch.is_off {
             return;
         }
-        if let Some(inside) = carried(self.devices[device].id, action) {
+        if let Some(inside) = unsealed(self.devices[device].id, action) {
             return self.watch_act(device, &inside);
         }
-        self.watch_words(device, action);
+        self.watch_numbers(device, action);
         let (disk, me) = (&self.devices[device].disk, self.devices[device].id);
         let wrong = match action {
             Action::Broadcast(Message::Slot(slot)) => unwritten(disk, me, slot),
@@ -243,7 +243,7 @@ impl World {
 
     /// What a daemon says of itself bears a number that it never used for anything else, in this
     /// life or an earlier one.
-    fn watch_words(&mut self, device: usize, action: &Action) {
+    fn watch_numbers(&mut self, device: usize, action: &Action) {
         let me = self.devices[device].id;
         // Of two that speak in one name each outdoes what the other says.
         let is_alone = !self.is_cloned(device);

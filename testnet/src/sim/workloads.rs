@@ -10,7 +10,7 @@ use super::disk::Disk;
 
 /// A write, and whether it was acknowledged.
 #[derive(Clone)]
-pub struct Written {
+pub struct Write {
     /// What was wished for; none to remove it.
     pub value: Option<Spec>,
     pub change: Change,
@@ -21,11 +21,11 @@ pub struct Written {
 
 /// All writes, by workload.
 #[derive(Default)]
-pub struct Wishes(BTreeMap<String, Vec<Written>>);
+pub struct Workloads(BTreeMap<String, Vec<Write>>);
 
-impl Wishes {
+impl Workloads {
     /// Notes a write.
-    pub fn note(&mut self, name: String, written: Written) {
+    pub fn record(&mut self, name: String, written: Write) {
         self.0.entry(name).or_default().push(written);
     }
 
@@ -75,9 +75,8 @@ impl Wishes {
 }
 
 /// Whether nothing that was promised takes the place of a write.
-fn stands(writes: &[Written], write: &Written) -> bool {
-    let promised =
-        |other: &&Written| other.is_promised && other.change.hash() != write.change.hash();
+fn stands(writes: &[Write], write: &Write) -> bool {
+    let promised = |other: &&Write| other.is_promised && other.change.hash() != write.change.hash();
     writes.iter().filter(promised).all(|other| {
         let beaten = other.change.precedence() > write.change.precedence();
         let is_replaced = writes.iter().any(|third| has_seen(third, other));
@@ -85,7 +84,7 @@ fn stands(writes: &[Written], write: &Written) -> bool {
     })
 }
 
-fn has_seen(later: &Written, earlier: &Written) -> bool {
+fn has_seen(later: &Write, earlier: &Write) -> bool {
     let seen = later.change.signed.clock.get(&earlier.change.signed.writer);
     later.change.hash() != earlier.change.hash()
         && seen.is_some_and(|seen| *seen >= earlier.change.signed.serial)

@@ -7,12 +7,12 @@ use shoal_protocol::membership;
 use shoal_protocol::model::Time;
 use shoal_protocol::node::{Action as Effect, Input, Message, ReplicaState, Report, Ticket};
 
+use super::cache::{Outcome, StepKey};
 use super::device::Device;
-use super::forming::{Cast, NODES};
 use super::laws;
-use super::memory::{Outcome, Turn};
+use super::setup::{NODES, Setup};
 use super::work::Work;
-use super::world::{Flying, Label, State, Step};
+use super::world::{InFlight, Label, State, Step};
 
 /// How long gossip that was lost stays unmended at most: as long as nodes take to compare.
 const REPAIR_AFTER: Duration = Duration::from_secs(5);
@@ -25,64 +25,65 @@ const TIMEOUT: u64 = 3;
 
 impl State {
     /// The state after a step.
-    pub fn after(&self, cast: &Cast, step: &Step) -> State {
+    pub fn after(&self, setup: &Setup, step: &Step) -> State {
         let mut next = self.clone();
-        next.take(cast, step);
-        laws::judge(cast, self, step, &mut next);
+        next.take(setup, step);
+        laws::check_step(setup, self, step, &mut next);
         next
     }
 
-    fn take(&mut self, cast: &Cast, step: &Step) {
+    fn take(&mut self, setup: &Setup, step: &Step) {
         match step {
             Step::Deliver(label) => {
                 let item = self.remove(label);
-                self.deliver(cast, item);
+                self.deliver(setup, item);
             }
             Step::Repeat(label) => {
-                self.left.repeats -= 1;
+                self.faults_left.repeats -= 1;
                 let at = self.find(label);
-                self.deliver(cast, self.flying[at].clone());
+                self.deliver(setup, self.in_flight[at].clone());
             }
             Step::Lose(label) => {
-                self.left.losses -= 1;
+                self.faults_left.losses -= 1;
                 let item = self.remove(label);
                 if let Message::Slot(_) = *item.message {
-                    self.mending.insert((self.now + REPAIR_AFTER, item.from, item.to));
+                    self.pending_repairs.insert((self.now + REPAIR_AFTER, item.from, item.to));
                 }
             }
-            Step::Store(node) => self.work(cast, *node, STORE, |device, now| device.store(now)),
-            Step::Start(node) => self.report(cast, *node, ReplicaState::Healthy),
+            Step::Store(node) => self.work(setup, *node, STORE, |device, now| device.store(now)),
+            Step::Start(node) => self.report(setup, *node, ReplicaState::Healthy),
             Step::Fail(node) => {
-                self.left.failures -= 1;
+                self.faults_left.failures -= 1;
                 self.failed = true;
                 let state = ReplicaState::Failed { reason: "it failed".into(), retryable: false };
-                self.report(cast, *node, state);
+                self.report(setup, *node, state);
             }
-            Step::Pass(node) => self.pass(cast, *node),
+            Step::Pass(node) => self.pass(setup, *node),
             Step::PassEarly(node) => {
-                self.left.lates -= 1;
-                self.pass(cast, *node);
+                self.faults_left.lates -= 1;
+                self.pass(setup, *node);
             }
-            Step::Crash { node, mute } => self.crash(cast, *node, *mute),
-            Step::Restart(node) => self.switch_on(cast, *node),
+            Step::Crash { node, loses_messages } => self.crash(setup, *node, *loses_messages),
+            Step::Restart(node) => self.switch_on(setup, *node),
             Step::Suspect(node) => {
-                self.left.suspicions -= 1;
-                self.spread_fall(cast, *node, true);
+                self.faults_left.suspicions -= 1;
+                self.announce_death(setup, *node, true);
             }
-            Step::Mend(from, to) => self.mend(cast, *from, *to),
+            Step::Repair(from, to) => self.repair(setup, *from, *to),
         }
     }
 
-    fn deliver(&mut self, cast: &Cast, item: Flying) {
+    fn deliver(&mut self, setup: &Setup, item: InFlight) {
         // Older slots of the same sheet are known then, whenever they come: they need not come at
         // all.
         if let Some(counter) = item.slot_counter() {
-            let older = |other: &Flying| other.slot_counter().is_some_and(|older| older <= counter);
-            self.flying
+            let older =
+                |other: &InFlight| other.slot_counter().is_some_and(|older| older <= counter);
+            self.in_flight
                 .retain(|other| !((other.from, other.to) == (item.from, item.to) && older(other)));
         }
-        let from = cast.ids[item.from];
-        self.work(cast, item.to, item.digest, |device, now| {
+        let from = setup.ids[item.from];
+        self.work(setup, item.to, item.digest, |device, now| {
             let message = (*item.message).clone();
             let input = match message {
                 // By gossip, so that nobody is asked about it.
@@ -95,9 +96,9 @@ impl State {
         });
     }
 
-    fn report(&mut self, cast: &Cast, node: usize, state: ReplicaState) {
+    fn report(&mut self, setup: &Setup, node: usize, state: ReplicaState) {
         let healthy = state == ReplicaState::Healthy;
-        self.work(cast, node, if healthy { START } else { FAIL }, |device, now| {
+        self.work(setup, node, if healthy { START } else { FAIL }, |device, now| {
             let Some(running) = device.runtime.as_mut() else { return Vec::new() };
             running.healthy = healthy;
             let report = Report { replica: running.replica, generation: running.generation, state };
@@ -108,80 +109,85 @@ impl State {
         });
     }
 
-    fn pass(&mut self, cast: &Cast, node: usize) {
+    fn pass(&mut self, setup: &Setup, node: usize) {
         let Some(at) = self.deadline(node) else { return };
-        self.wait(cast, at);
-        self.work(cast, node, TIMEOUT, |device, now| device.timeout(now));
+        self.wait(setup, at);
+        self.work(setup, node, TIMEOUT, |device, now| device.timeout(now));
     }
 
-    fn crash(&mut self, cast: &Cast, node: usize, mute: bool) {
-        self.left.crashes -= 1;
+    fn crash(&mut self, setup: &Setup, node: usize, loses_messages: bool) {
+        self.faults_left.crashes -= 1;
         // Whoever does not know yet will find out.
-        self.spread_fall(cast, node, false);
+        self.announce_death(setup, node, false);
         Arc::make_mut(&mut self.devices[node]).crash();
         self.digests[node] = self.devices[node].digest(self.now);
-        self.flying
-            .retain(|item| item.to != node && !(mute && item.from == node && item.may_be_lost()));
-        self.mending.retain(|(_, from, to)| *from != node && *to != node);
+        self.in_flight.retain(|item| {
+            item.to != node && !(loses_messages && item.from == node && item.may_be_lost())
+        });
+        self.pending_repairs.retain(|(_, from, to)| *from != node && *to != node);
     }
 
     /// Word of the end of a node's present life goes to the others, and to itself if it lives.
-    fn spread_fall(&mut self, cast: &Cast, subject: usize, lives: bool) {
-        let fall = cast.fall(subject, self.devices[subject].disk.incarnation);
+    fn announce_death(&mut self, setup: &Setup, subject: usize, lives: bool) {
+        let death_notice = setup.death_notice(subject, self.devices[subject].disk.incarnation);
         for to in (0..NODES).filter(|to| lives || *to != subject) {
-            self.send(Flying::new(subject, to, Message::Membership(fall.clone())));
+            self.send(InFlight::new(subject, to, Message::Membership(death_notice.clone())));
         }
     }
 
     /// A daemon starts, gets its links, and hears and tells what there is to tell before anything
     /// else happens.
-    pub fn switch_on(&mut self, cast: &Cast, node: usize) {
+    pub fn switch_on(&mut self, setup: &Setup, node: usize) {
         // Word of the fall of former lives comes too late to matter: the first hello says that this
         // is another.
-        self.flying.retain(|item| !(item.from == node && item.is_fall()));
-        let mut work = Work::new(cast, self).in_step();
+        self.in_flight.retain(|item| !(item.from == node && item.is_death_notice()));
+        let mut work = Work::new(setup, self).synchronizing();
         work.on(node, |device, now| {
-            device.start(now, |saved, wall| cast.boot(node, saved, wall, now))
+            device.start(now, |saved, wall| setup.boot(node, saved, wall, now))
         });
         for peer in (0..NODES).filter(|peer| *peer != node) {
             if work.is_up(peer) {
                 work.on(node, |device, now| {
-                    device.input(now, Input::LinkUp { peer: cast.ids[peer] })
+                    device.input(now, Input::LinkUp { peer: setup.ids[peer] })
                 });
                 work.on(peer, |device, now| {
-                    device.input(now, Input::LinkUp { peer: cast.ids[node] })
+                    device.input(now, Input::LinkUp { peer: setup.ids[node] })
                 });
             }
         }
-        work.come_into_step();
-        self.look();
+        work.synchronize();
+        self.refresh_digests();
         // What the others did not know either comes to it in time.
         if self.devices[node].node.as_ref().is_some_and(|node| node.workloads().is_empty()) {
-            self.send(Flying::new(
+            self.send(InFlight::new(
                 node,
                 node,
-                Message::Changed { change: cast.wish.clone(), holder: None },
+                Message::Changed { change: setup.change.clone(), holder: None },
             ));
         }
     }
 
-    fn mend(&mut self, cast: &Cast, from: usize, to: usize) {
-        let due = self.mending.iter().find(|(_, one, other)| (*one, *other) == (from, to)).copied();
+    fn repair(&mut self, setup: &Setup, from: usize, to: usize) {
+        let due = self
+            .pending_repairs
+            .iter()
+            .find(|(_, one, other)| (*one, *other) == (from, to))
+            .copied();
         let Some(due) = due else { return };
-        self.mending.remove(&due);
-        self.wait(cast, due.0);
-        let slots: Vec<_> = self.devices[from].spoken().cloned().collect();
+        self.pending_repairs.remove(&due);
+        self.wait(setup, due.0);
+        let slots: Vec<_> = self.devices[from].told_slots().cloned().collect();
         for slot in slots {
-            self.deliver(cast, Flying::new(from, to, Message::Slot(slot)));
+            self.deliver(setup, InFlight::new(from, to, Message::Slot(slot)));
         }
     }
 
     /// Time goes on, if `until` is not past.
-    fn wait(&mut self, cast: &Cast, until: Time) {
+    fn wait(&mut self, setup: &Setup, until: Time) {
         let (then, now) = (self.now, self.now.max(until));
         for node in 0..NODES {
             let anew = || self.devices[node].digest(now);
-            self.digests[node] = cast.memory.look(self.digests[node], then, now, anew);
+            self.digests[node] = setup.cache.digest_at(self.digests[node], then, now, anew);
         }
         self.now = now;
     }
@@ -189,14 +195,14 @@ impl State {
     /// One device takes something in, which `what` names among all that can come to it.
     fn work(
         &mut self,
-        cast: &Cast,
+        setup: &Setup,
         node: usize,
         what: u64,
         input: impl FnOnce(&mut Device, Time) -> Vec<Effect>,
     ) {
-        let turn = (node, self.digests[node], self.now, what);
-        let Some(outcome) = cast.memory.of_turn(&turn) else {
-            return self.work_anew(cast, turn, input);
+        let key = (node, self.digests[node], self.now, what);
+        let Some(outcome) = setup.cache.get(&key) else {
+            return self.work_anew(setup, key, input);
         };
         self.devices[node] = Arc::clone(&outcome.device);
         self.digests[node] = outcome.digest;
@@ -206,48 +212,48 @@ impl State {
 
     fn work_anew(
         &mut self,
-        cast: &Cast,
-        turn: Turn,
+        setup: &Setup,
+        key: StepKey,
         input: impl FnOnce(&mut Device, Time) -> Vec<Effect>,
     ) {
-        let node = turn.0;
-        let mut work = Work::new(cast, self);
+        let node = key.0;
+        let mut work = Work::new(setup, self);
         work.on(node, input);
-        let talks = work.converse();
+        let talks = work.deliver_instant();
         let (said, broken) = work.end();
-        self.look();
+        self.refresh_digests();
         if !talks {
             let device = Arc::clone(&self.devices[node]);
             let outcome = Outcome { device, digest: self.digests[node], said, broken };
-            self.devices[node] = Arc::clone(&cast.memory.keep_turn(turn, outcome).device);
+            self.devices[node] = Arc::clone(&setup.cache.insert(key, outcome).device);
         }
     }
 
     /// Puts a message on its way. One that cannot be lost is there once.
-    pub fn send(&mut self, item: Flying) {
+    pub fn send(&mut self, item: InFlight) {
         if self.devices[item.to].node.is_none() {
             return;
         }
-        let at = self.flying.partition_point(|other| other.digest < item.digest);
-        let known = self.flying.get(at).is_some_and(|other| other.digest == item.digest);
+        let at = self.in_flight.partition_point(|other| other.digest < item.digest);
+        let known = self.in_flight.get(at).is_some_and(|other| other.digest == item.digest);
         if !known || item.may_be_lost() {
-            self.flying.insert(at, item);
+            self.in_flight.insert(at, item);
         }
     }
 
     fn find(&self, label: &Label) -> usize {
-        self.flying
+        self.in_flight
             .iter()
             .position(|item| item.digest == label.digest)
             .expect("a step of this state")
     }
 
-    fn remove(&mut self, label: &Label) -> Flying {
-        self.flying.remove(self.find(label))
+    fn remove(&mut self, label: &Label) -> InFlight {
+        self.in_flight.remove(self.find(label))
     }
 
     /// Looks at the devices anew.
-    pub fn look(&mut self) {
+    pub fn refresh_digests(&mut self) {
         self.digests = self.devices.each_ref().map(|device| device.digest(self.now));
     }
 }

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use rand_chacha::ChaCha8Rng;
 
-use crate::sim::device::Mood;
+use crate::sim::device::FailureMode;
 use crate::sim::network::{Gossip, Weather, below};
 use crate::sim::world::World;
 
-use super::{ClockFault, Deed, Whom};
+use super::{ClockFault, SimAction, Target};
 
 /// Workloads in a random history.
 const NAMES: u64 = 4;
@@ -16,26 +16,26 @@ const NAMES: u64 = 4;
 const MOST: usize = 12;
 
 /// Several things that befall this world at once: many come, stop, die, or start.
-pub fn wave(world: &mut World) -> Vec<Deed> {
+pub fn wave(world: &mut World) -> Vec<SimAction> {
     let mut running = world.running();
     let room = MOST.saturating_sub(world.devices.len()) as u64;
     // One stays.
     running.swap_remove(below(&mut world.rng, running.len() as u64) as usize);
     running.retain(|_| below(&mut world.rng, 3) > 0);
     match below(&mut world.rng, 5) {
-        0 if room > 2 => vec![Deed::Join(2 + below(&mut world.rng, room - 2) as u32)],
+        0 if room > 2 => vec![SimAction::Join(2 + below(&mut world.rng, room - 2) as u32)],
         1 => {
             let back_in = Duration::from_secs(below(&mut world.rng, 40));
-            each(running, |whom| Deed::Leave(whom, back_in))
+            each(running, |target| SimAction::Leave(target, back_in))
         }
-        2 => each(running, Deed::Unplug),
-        3 => each(running, |whom| Deed::Kill { whom, after: 0 }),
-        _ => each(stopped(world), Deed::Start),
+        2 => each(running, SimAction::Unplug),
+        3 => each(running, |target| SimAction::Kill { target, after: 0 }),
+        _ => each(stopped(world), SimAction::Start),
     }
 }
 
-fn each(devices: Vec<usize>, deed: impl Fn(Whom) -> Deed) -> Vec<Deed> {
-    devices.into_iter().map(|device| deed(Whom::Node(device))).collect()
+fn each(devices: Vec<usize>, action: impl Fn(Target) -> SimAction) -> Vec<SimAction> {
+    devices.into_iter().map(|device| action(Target::Node(device))).collect()
 }
 
 /// How long it then is until something else happens: mostly a moment, now and then long enough for
@@ -58,68 +58,69 @@ fn stopped(world: &World) -> Vec<usize> {
 
 /// Something that may befall this world now. Each kind about as often as it finds something; users
 /// act the most.
-pub fn draw(world: &mut World) -> Deed {
+pub fn draw(world: &mut World) -> SimAction {
     let running = world.running();
     let stopped = stopped(world);
     let (many, count) = (running.len() > 1, world.devices.len());
     let index = running[below(&mut world.rng, running.len() as u64) as usize];
-    let (one, is_last_member) = (Whom::Node(index), world.is_last_member(index));
+    let (one, is_last_member) = (Target::Node(index), world.is_last_member(index));
     let full = running.iter().copied().find(|device| world.devices[*device].disk.full);
     let rng = &mut world.rng;
     let name = format!("w{}", below(rng, NAMES));
     match below(rng, 40) {
-        0..=6 => Deed::Publish {
+        0..=6 => SimAction::Publish {
             name,
             replicas: 1 + below(rng, 4) as u32,
             version: below(rng, 3) as u32,
             via: one,
         },
-        7..=8 => Deed::Remove { name, via: one },
-        9..=10 if many => Deed::Kill { whom: one, after: 0 },
-        11..=12 if many => Deed::Kill { whom: one, after: 1 + below(rng, 30) as u32 },
-        13 if many => Deed::Unplug(one),
-        14 if many => Deed::Leave(one, Duration::from_secs(below(rng, 40))),
-        15 if many && count < MOST && !is_last_member => Deed::Lose(one),
-        16 => Deed::Pause(one, millis(rng, 90_000)),
-        17 => Deed::Suspend(one, millis(rng, 180_000)),
-        18 => Deed::Slow(one, Duration::from_micros(below(rng, 20_000))),
-        19..=20 => Deed::Stall(one, millis(rng, 10_000)),
-        21 if many => Deed::Fill(one),
-        22 => Deed::Clock(one, clock(rng)),
-        23 if count < MOST => Deed::Clone(one),
-        24 => Deed::Runtime(
+        7..=8 => SimAction::Remove { name, via: one },
+        9..=10 if many => SimAction::Kill { target: one, after: 0 },
+        11..=12 if many => SimAction::Kill { target: one, after: 1 + below(rng, 30) as u32 },
+        13 if many => SimAction::Unplug(one),
+        14 if many => SimAction::Leave(one, Duration::from_secs(below(rng, 40))),
+        15 if many && count < MOST && !is_last_member => SimAction::Lose(one),
+        16 => SimAction::Pause(one, millis(rng, 90_000)),
+        17 => SimAction::Suspend(one, millis(rng, 180_000)),
+        18 => SimAction::Slow(one, Duration::from_micros(below(rng, 20_000))),
+        19..=20 => SimAction::Stall(one, millis(rng, 10_000)),
+        21 if many => SimAction::Fill(one),
+        22 => SimAction::Clock(one, clock(rng)),
+        23 if count < MOST => SimAction::Clone(one),
+        24 => SimAction::Runtime(
             one,
-            [Mood::Works, Mood::Fails, Mood::Dies, Mood::Hangs][below(rng, 4) as usize],
+            [FailureMode::Works, FailureMode::Fails, FailureMode::Dies, FailureMode::Hangs]
+                [below(rng, 4) as usize],
         ),
-        25 => Deed::Weather(None, weather(rng)),
-        26 => Deed::Weather(Some(one), weather(rng)),
-        27 if many => Deed::Cut { one, other: another(world), both: true },
-        28 if many => Deed::Cut { one, other: another(world), both: false },
-        29 if many => Deed::Isolate(one),
+        25 => SimAction::Weather(None, weather(rng)),
+        26 => SimAction::Weather(Some(one), weather(rng)),
+        27 if many => SimAction::Cut { one, other: another(world), both: true },
+        28 if many => SimAction::Cut { one, other: another(world), both: false },
+        29 if many => SimAction::Isolate(one),
         30 if many => partition(world),
         31 if many => {
             let (every, lasting) = (millis(rng, 5_000), millis(rng, 40_000));
-            Deed::Flap { one, other: another(world), every, lasting }
+            SimAction::Flap { one, other: another(world), every, lasting }
         }
-        32..=33 => Deed::Mend,
-        34 => Deed::Gossip(match below(rng, 3) {
+        32..=33 => SimAction::Mend,
+        34 => SimAction::Gossip(match below(rng, 3) {
             0 => Gossip::Fair,
             1 => Gossip::Late(below(rng, 2_000_000)),
             _ => Gossip::Lost,
         }),
-        35 => Deed::Upgrade(one),
-        36 if count + 2 < MOST => Deed::Join(1 + below(rng, 2) as u32),
-        37 => Deed::Rule { name, value: below(rng, 5) as u32, via: one },
-        38 if full.is_some() => Deed::Free(Whom::Node(full.unwrap_or_default())),
+        35 => SimAction::Upgrade(one),
+        36 if count + 2 < MOST => SimAction::Join(1 + below(rng, 2) as u32),
+        37 => SimAction::Rule { name, value: below(rng, 5) as u32, via: one },
+        38 if full.is_some() => SimAction::Free(Target::Node(full.unwrap_or_default())),
         _ => match stopped.first() {
-            Some(device) => Deed::Start(Whom::Node(*device)),
-            None => Deed::Mend,
+            Some(device) => SimAction::Start(Target::Node(*device)),
+            None => SimAction::Mend,
         },
     }
 }
 
-fn another(world: &mut World) -> Whom {
-    Whom::Node(below(&mut world.rng, world.devices.len() as u64) as usize)
+fn another(world: &mut World) -> Target {
+    Target::Node(below(&mut world.rng, world.devices.len() as u64) as usize)
 }
 
 /// One that has a name, or one that nobody has thought of.
@@ -152,12 +153,12 @@ fn clock(rng: &mut ChaCha8Rng) -> ClockFault {
     }
 }
 
-fn partition(world: &mut World) -> Deed {
+fn partition(world: &mut World) -> SimAction {
     let mut groups = vec![Vec::new(); 2 + below(&mut world.rng, 2) as usize];
     for device in 0..world.devices.len() {
         let index = below(&mut world.rng, groups.len() as u64) as usize;
         groups[index].push(device);
     }
     groups.retain(|group| !group.is_empty());
-    if groups.len() < 2 { Deed::Mend } else { Deed::Partition(groups) }
+    if groups.len() < 2 { SimAction::Mend } else { SimAction::Partition(groups) }
 }

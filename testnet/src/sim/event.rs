@@ -8,13 +8,13 @@ use shoal_protocol::node::{
     Report, Ticket,
 };
 
-use super::device::Mood;
+use super::device::FailureMode;
 use super::effects::Relay;
 use super::meter::Rumour;
 use super::world::{CLOSE, World};
 
 /// What lies ahead.
-pub enum Happening {
+pub enum Event {
     /// A timer that a daemon set.
     Timer { device: usize, boot: u32 },
     /// A device has time for what waits.
@@ -26,7 +26,7 @@ pub enum Happening {
     /// A gossip message arrives.
     Gossip { from: usize, to: usize, hops: u32, rumour: Arc<Rumour> },
     /// A dial has ended.
-    Dialled { device: usize, boot: u32, target: DialTarget, peer: Option<usize>, places: [u32; 2] },
+    Dialled { device: usize, boot: u32, target: DialTarget, peer: Option<usize>, moves: [u32; 2] },
     /// A daemon learns that its device has another address.
     Moved { device: usize, boot: u32 },
     /// A device learns that a link is gone.
@@ -49,65 +49,62 @@ pub enum Happening {
     Back { device: usize, cut: Vec<(usize, usize)> },
 }
 
-impl Happening {
+impl Event {
     /// The device to which it happens. None for what happens between devices.
     pub fn device(&self) -> Option<usize> {
         match self {
-            Happening::Timer { device, .. }
-            | Happening::Wake { device, .. }
-            | Happening::Dialled { device, .. }
-            | Happening::Moved { device, .. }
-            | Happening::Closed { device, .. }
-            | Happening::Synced { device, .. }
-            | Happening::Probe { device, .. }
-            | Happening::Started { device, .. }
-            | Happening::Died { device, .. }
-            | Happening::Fetched { device, .. }
-            | Happening::ClockSet { device, .. } => Some(*device),
-            Happening::Message { to, .. }
-            | Happening::Garbage { to, .. }
-            | Happening::Gossip { to, .. } => Some(*to),
-            Happening::Flap { .. } | Happening::Back { .. } => None,
+            Event::Timer { device, .. }
+            | Event::Wake { device, .. }
+            | Event::Dialled { device, .. }
+            | Event::Moved { device, .. }
+            | Event::Closed { device, .. }
+            | Event::Synced { device, .. }
+            | Event::Probe { device, .. }
+            | Event::Started { device, .. }
+            | Event::Died { device, .. }
+            | Event::Fetched { device, .. }
+            | Event::ClockSet { device, .. } => Some(*device),
+            Event::Message { to, .. } | Event::Garbage { to, .. } | Event::Gossip { to, .. } => {
+                Some(*to)
+            }
+            Event::Flap { .. } | Event::Back { .. } => None,
         }
     }
 
     /// Whether it waits in a kernel's buffers rather than in the device itself.
     pub fn is_from_outside(&self) -> bool {
-        matches!(
-            self,
-            Happening::Message { .. } | Happening::Garbage { .. } | Happening::Gossip { .. }
-        )
+        matches!(self, Event::Message { .. } | Event::Garbage { .. } | Event::Gossip { .. })
     }
 }
 
 impl World {
     /// It happens. The device that did something over it.
-    pub(super) fn happen(&mut self, happening: Happening) -> Option<usize> {
-        match happening {
-            Happening::Timer { device, boot } => {
+    pub(super) fn handle(&mut self, event: Event) -> Option<usize> {
+        match event {
+            Event::Timer { device, boot } => {
                 self.alive(device, boot)?;
                 // An earlier one was set since, and has done its work.
                 if self.devices[device].timer.is_none_or(|at| at > self.now) {
                     return None;
                 }
                 self.devices[device].timer = None;
-                let now = self.local(device);
+                let now = self.local_time(device);
                 self.devices[device].node.as_mut()?.handle_timeout(now);
                 self.drain(device);
                 Some(device)
             }
-            Happening::Wake { device, boot } => {
+            Event::Wake { device, boot } => {
                 self.alive(device, boot)?;
                 self.wake(device)
             }
-            Happening::Message { from, to, link, message } => {
+            Event::Message { from, to, link, message } => {
                 self.over_link(from, to, link)?;
-                self.note(to, message.kind());
+                self.hash_event(to, message.kind());
                 let from = self.devices[from].id;
                 self.input(to, Input::Message { from, message });
                 Some(to)
             }
-            Happening::Garbage { from, to, link } => {
+            Event::Garbage { from, to, link } => {
                 self.over_link(from, to, link)?;
                 let (from, why) = (
                     self.devices[from].id,
@@ -116,14 +113,13 @@ impl World {
                 self.input(to, Input::Garbage { from, why });
                 Some(to)
             }
-            Happening::Gossip { from, to, hops, rumour } => {
-                if self.devices[to].node.is_none() || !self.devices[to].seen.first_sight(rumour.id)
-                {
+            Event::Gossip { from, to, hops, rumour } => {
+                if self.devices[to].node.is_none() || !self.devices[to].seen.insert(rumour.id) {
                     return None;
                 }
                 self.meter.reaches(self.now, &rumour, hops);
                 let message = rumour.message.clone();
-                self.note(to, message.kind());
+                self.hash_event(to, message.kind());
                 self.tickets += 1;
                 let ticket = Ticket(self.tickets);
                 self.relays.insert(ticket.0, Relay { at: to, from, hops, rumour });
@@ -131,16 +127,16 @@ impl World {
                 self.input(to, Input::Gossip { ticket, from, message });
                 Some(to)
             }
-            Happening::Dialled { device, boot, target, peer, places } => {
+            Event::Dialled { device, boot, target, peer, moves } => {
                 self.alive(device, boot)?;
                 // Whoever moved meanwhile does not hear the answer.
                 let has_moved =
-                    places != [device, peer.unwrap_or(device)].map(|it| self.devices[it].place);
+                    moves != [device, peer.unwrap_or(device)].map(|it| self.devices[it].moves);
                 let peer = peer.filter(|_| !has_moved);
                 self.dialled(device, target, peer);
                 Some(device)
             }
-            Happening::Moved { device, boot } => {
+            Event::Moved { device, boot } => {
                 self.alive(device, boot)?;
                 let own = OwnAddresses {
                     addresses: vec![self.address_of(device)],
@@ -152,14 +148,14 @@ impl World {
                     self.devices[device].links.iter().map(|(peer, link)| (*peer, *link)).collect();
                 for (peer, _) in links
                     .into_iter()
-                    .filter(|(_, link)| self.dead.contains(link))
+                    .filter(|(_, link)| self.dead_links.contains(link))
                     .collect::<Vec<_>>()
                 {
                     self.unlinked(device, peer);
                 }
                 Some(device)
             }
-            Happening::Closed { device, peer, link } => {
+            Event::Closed { device, peer, link } => {
                 if self.devices[device].node.is_none()
                     || self.devices[device].links.get(&peer) != Some(&link)
                 {
@@ -168,26 +164,26 @@ impl World {
                 self.unlinked(device, peer);
                 Some(device)
             }
-            Happening::Synced { device, boot } => {
+            Event::Synced { device, boot } => {
                 self.alive(device, boot)?;
                 self.synced(device);
                 Some(device)
             }
-            Happening::Probe { device, boot, looks } => {
+            Event::Probe { device, boot, looks } => {
                 self.alive(device, boot)?;
                 self.probe(device, looks);
                 Some(device)
             }
-            Happening::Started { device, boot, replica, start } => {
+            Event::Started { device, boot, replica, start } => {
                 self.alive(device, boot)?;
                 self.started(device, replica, start)
             }
-            Happening::Died { device, boot, replica, start } => {
+            Event::Died { device, boot, replica, start } => {
                 self.alive(device, boot)?;
                 let runtime = &mut self.devices[device].runtime;
                 let running =
                     runtime.replicas.get_mut(&replica).filter(|running| running.start == start)?;
-                if running.healthy && runtime.mood != Mood::Dies {
+                if running.healthy && runtime.failure_mode != FailureMode::Dies {
                     return None; // whatever was to kill it is over
                 }
                 running.healthy = false;
@@ -195,7 +191,7 @@ impl World {
                 self.failed(device, replica, generation, "it ended by itself");
                 Some(device)
             }
-            Happening::Fetched { device, boot, digest, found } => {
+            Event::Fetched { device, boot, digest, found } => {
                 self.alive(device, boot)?;
                 let outcome = if found {
                     self.devices[device].artifacts.insert(digest);
@@ -206,28 +202,28 @@ impl World {
                 self.input(device, Input::Fetched { digest, outcome });
                 Some(device)
             }
-            Happening::ClockSet { device, boot } => {
+            Event::ClockSet { device, boot } => {
                 self.alive(device, boot)?;
                 let wall = self.devices[device].clock.wall(self.now);
                 self.input(device, Input::WallClock(wall));
                 Some(device)
             }
-            Happening::Flap { one, other, every } => {
+            Event::Flap { one, other, every } => {
                 let until = *self.network.flaps.get(&(one, other))?;
                 let is_cut = !self.network.open(one, other);
                 for way in [(one, other), (other, one)] {
                     if is_cut { self.heal_way(way) } else { self.cut_way(way) }
                 }
                 if self.now < until || !is_cut {
-                    self.at(self.now + every, Happening::Flap { one, other, every });
+                    self.schedule(self.now + every, Event::Flap { one, other, every });
                 } else {
                     self.network.flaps.remove(&(one, other));
                 }
                 None
             }
-            Happening::Back { device, cut } => {
+            Event::Back { device, cut } => {
                 cut.into_iter().for_each(|way| self.heal_way(way));
-                self.say(device, "is back");
+                self.log(device, "is back");
                 None
             }
         }
@@ -236,72 +232,73 @@ impl World {
     /// Whether something arrives over a link that its receiver knows. If not, the sender is told
     /// that there is none.
     fn over_link(&mut self, from: usize, to: usize, link: u64) -> Option<()> {
-        if self.is_dead(link) {
+        if self.is_dead_link(link) {
             return None;
         }
         if self.devices[to].node.is_some() && self.devices[to].links.get(&from) == Some(&link) {
             return Some(());
         }
         if self.devices[to].is_on && self.network.leads(to, from) {
-            self.at(self.now + CLOSE, Happening::Closed { device: from, peer: to, link });
+            self.schedule(self.now + CLOSE, Event::Closed { device: from, peer: to, link });
         }
         None
     }
 
     /// What waited is done now: all of it, or the first where each takes its time.
     fn wake(&mut self, device: usize) -> Option<usize> {
-        if self.now < self.devices[device].pulse.busy_until {
+        if self.now < self.devices[device].inbox.busy_until {
             return None; // it was stopped once more
         }
-        let now = self.local(device);
+        let now = self.local_time(device);
         if let Some(late) = self.devices[device].lateness(now).filter(|late| late.as_millis() > 50)
         {
             self.input(device, Input::Lag(late));
         }
         let boot = self.devices[device].boot;
-        while let Some(next) = self.devices[device].pulse.pop() {
-            self.happen(next);
+        while let Some(next) = self.devices[device].inbox.pop() {
+            self.handle(next);
             self.alive(device, boot)?;
-            if self.tire(device) {
+            if self.stay_busy(device) {
                 break;
             }
         }
         // Its timer may have come while it could not look.
-        if self.devices[device].pulse.is_idle() {
+        if self.devices[device].inbox.is_empty() {
             self.set_timer(device);
         }
         Some(device)
     }
 
     /// A slow device is busy for a while after whatever it did. Whether it is.
-    pub(super) fn tire(&mut self, device: usize) -> bool {
+    pub(super) fn stay_busy(&mut self, device: usize) -> bool {
         let (now, boot) = (self.now, self.devices[device].boot);
-        let pulse = &mut self.devices[device].pulse;
-        if pulse.slowness == 0 {
+        let inbox = &mut self.devices[device].inbox;
+        if inbox.slowness == 0 {
             return false;
         }
-        pulse.busy_until = pulse.busy_until.max(now + pulse.slowness);
-        let at = pulse.busy_until;
-        self.at(at, Happening::Wake { device, boot });
+        inbox.busy_until = inbox.busy_until.max(now + inbox.slowness);
+        let at = inbox.busy_until;
+        self.schedule(at, Event::Wake { device, boot });
         true
     }
 
     fn started(&mut self, device: usize, replica: ReplicaId, start: u64) -> Option<usize> {
-        let (boot, mood) = (self.devices[device].boot, self.devices[device].runtime.mood);
+        let (boot, failure_mode) =
+            (self.devices[device].boot, self.devices[device].runtime.failure_mode);
         let running = self.devices[device]
             .runtime
             .replicas
             .get_mut(&replica)
             .filter(|it| it.start == start)?;
         let generation = running.generation;
-        match mood {
-            Mood::Fails => self.failed(device, replica, generation, "it does not start"),
-            Mood::Hangs => return None,
-            Mood::Works | Mood::Dies => {
+        match failure_mode {
+            FailureMode::Fails => self.failed(device, replica, generation, "it does not start"),
+            FailureMode::Hangs => return None,
+            FailureMode::Works | FailureMode::Dies => {
                 running.healthy = true;
-                if mood == Mood::Dies {
+                if failure_mode == FailureMode::Dies {
                     let after = 1 + super::network::below(&mut self.rng, 3_000_000);
-                    self.at(self.now + after, Happening::Died { device, boot, replica, start });
+                    self.schedule(self.now + after, Event::Died { device, boot, replica, start });
                 }
                 self.input(
                     device,
@@ -325,7 +322,7 @@ impl World {
             }
             Some(peer) if self.devices[peer].node.is_none() => DialFailure::Refused,
             // The kernel takes the call, and nobody answers it.
-            Some(peer) if self.devices[peer].pulse.busy_until > self.now + 2_000_000 => {
+            Some(peer) if self.devices[peer].inbox.busy_until > self.now + 2_000_000 => {
                 DialFailure::TimedOut
             }
             Some(peer) if self.devices[peer].id == self.devices[device].id => {

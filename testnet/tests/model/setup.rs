@@ -13,7 +13,7 @@ use shoal_protocol::node::{Config, Identity, Node, Saved};
 use shoal_protocol::trust::{self, Genesis};
 use shoal_protocol::{model, sync};
 
-use super::memory::Memory;
+use super::cache::Cache;
 
 /// Three: one that owns, one that holds, one that takes over; any two can be at odds with the
 /// third.
@@ -22,7 +22,7 @@ pub const NODES: usize = 3;
 pub const NEVER: Duration = Duration::from_secs(3600);
 
 /// Who they are, and what is wished for.
-pub struct Cast {
+pub struct Setup {
     genesis: Genesis,
     join: KeyPair,
     keys: [KeyPair; NODES],
@@ -31,12 +31,12 @@ pub struct Cast {
     /// Each on every disk from the beginning.
     pub admissions: Vec<(Digest, RawChange)>,
     /// One replica of one workload.
-    pub wish: RawChange,
+    pub change: RawChange,
     pub size: Resources,
-    pub memory: Memory,
+    pub cache: Cache,
 }
 
-impl Cast {
+impl Setup {
     pub fn new() -> Self {
         let secret = |number: u8| KeyPair::from_seed(&[number; 32]);
         let (root, join, keys) = (secret(101), secret(102), [secret(1), secret(2), secret(3)]);
@@ -57,19 +57,19 @@ impl Cast {
         let clock = Clock::from([(writer, 1)]);
         let body =
             ChangeBody { key, writer, serial: 1, clock, uid: None, value: Value::workload(&spec) };
-        let wish = trust::sign_change(&genesis, &operator, Some(&certificate), body)
+        let change = trust::sign_change(&genesis, &operator, Some(&certificate), body)
             .expect("an honest wish")
             .raw();
-        Cast {
+        Setup {
             cluster: genesis.cluster(),
             genesis,
             join,
             keys,
             ids,
             admissions,
-            wish,
+            change,
             size,
-            memory: Memory::default(),
+            cache: Cache::default(),
         }
     }
 
@@ -89,7 +89,7 @@ impl Cast {
     }
 
     /// What convinces the others that this life of a node is over: both of them say so.
-    pub fn fall(&self, subject: usize, incarnation: u64) -> membership::Message {
+    pub fn death_notice(&self, subject: usize, incarnation: u64) -> membership::Message {
         let vote = Vote { subject: self.ids[subject], incarnation, seen: Seen::Refused };
         let others = (0..NODES).filter(|node| *node != subject);
         let votes = others

@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::Whom;
+use super::Target;
 
 /// The longest time that anything in a scenario takes.
 const LONGEST: Duration = Duration::from_secs(1_000 * 3_600);
@@ -85,7 +85,7 @@ impl<'a> Words<'a> {
     }
 
     /// A device.
-    pub fn whom(&mut self) -> Result<Whom, NotUnderstood> {
+    pub fn target(&mut self) -> Result<Target, NotUnderstood> {
         let word = self.some("a device")?;
         let wrong = || {
             NotUnderstood(format!(
@@ -93,16 +93,16 @@ impl<'a> Words<'a> {
             ))
         };
         if word == "any" {
-            return Ok(Whom::Any);
+            return Ok(Target::Any);
         }
         if let Some(name) = word.strip_prefix("owner:") {
-            return Ok(Whom::Owner(name.to_owned()));
+            return Ok(Target::Owner(name.to_owned()));
         }
         if let Some(replica) = word.strip_prefix("holder:") {
             let (name, index) = replica.split_once('/').ok_or_else(wrong)?;
-            return Ok(Whom::Holder(name.to_owned(), index.parse().map_err(|_| wrong())?));
+            return Ok(Target::Holder(name.to_owned(), index.parse().map_err(|_| wrong())?));
         }
-        Ok(Whom::Node(
+        Ok(Target::Node(
             word.strip_prefix('n').and_then(|number| number.parse().ok()).ok_or_else(wrong)?,
         ))
     }

@@ -7,50 +7,50 @@ use std::sync::{Arc, Mutex};
 use shoal_protocol::model::Time;
 
 use super::device::Device;
-use super::forming::NODES;
 use super::laws::Law;
-use super::world::Flying;
+use super::setup::NODES;
+use super::world::InFlight;
 
 /// Whose turn it was, how it looked, when, and what came.
-pub type Turn = (usize, u64, Time, u64);
+pub type StepKey = (usize, u64, Time, u64);
 
 /// Devices by how they look, and when.
-type Alike = HashMap<(u64, Time), Arc<Device>>;
+type Devices = HashMap<(u64, Time), Arc<Device>>;
 
 /// What came of a turn.
 pub struct Outcome {
     pub device: Arc<Device>,
     pub digest: u64,
-    pub said: Vec<Flying>,
+    pub said: Vec<InFlight>,
     pub broken: Vec<Law>,
 }
 
 /// Shared by all threads of a check.
 #[derive(Default)]
-pub struct Memory {
-    turns: Mutex<HashMap<Turn, Arc<Outcome>>>,
+pub struct Cache {
+    outcomes: Mutex<HashMap<StepKey, Arc<Outcome>>>,
     /// Equal devices are kept once.
-    devices: [Mutex<Alike>; NODES],
+    devices: [Mutex<Devices>; NODES],
     /// How a device looks later: its digest, when that was, and when it is looked at.
     looks: Mutex<HashMap<(u64, Time, Time), u64>>,
 }
 
-impl Memory {
-    pub fn of_turn(&self, turn: &Turn) -> Option<Arc<Outcome>> {
-        self.turns.lock().expect("no thread fails with it").get(turn).cloned()
+impl Cache {
+    pub fn get(&self, key: &StepKey) -> Option<Arc<Outcome>> {
+        self.outcomes.lock().expect("no thread fails with it").get(key).cloned()
     }
 
-    pub fn keep_turn(&self, turn: Turn, outcome: Outcome) -> Arc<Outcome> {
-        let (node, _, at, _) = turn;
+    pub fn insert(&self, key: StepKey, outcome: Outcome) -> Arc<Outcome> {
+        let (node, _, at, _) = key;
         let mut devices = self.devices[node].lock().expect("no thread fails with it");
         let device = Arc::clone(devices.entry((outcome.digest, at)).or_insert(outcome.device));
         let outcome = Arc::new(Outcome { device, ..outcome });
-        self.turns.lock().expect("no thread fails with it").insert(turn, Arc::clone(&outcome));
+        self.outcomes.lock().expect("no thread fails with it").insert(key, Arc::clone(&outcome));
         outcome
     }
 
     /// The digest at `now` of what looked like `digest` at `then`.
-    pub fn look(&self, digest: u64, then: Time, now: Time, anew: impl FnOnce() -> u64) -> u64 {
+    pub fn digest_at(&self, digest: u64, then: Time, now: Time, anew: impl FnOnce() -> u64) -> u64 {
         let key = (digest, then, now);
         if let Some(known) = self.looks.lock().expect("no thread fails with it").get(&key) {
             return *known;

@@ -6,56 +6,56 @@ use std::time::Duration;
 
 use shoal_protocol::model::{Change, Digest, ReplicaId, Spec};
 
-use super::deed::Trouble;
-use super::device::{Device, Mood};
+use super::action::SimError;
+use super::device::{Device, FailureMode};
 use super::disk::Disk;
-use super::happening::Happening;
+use super::event::Event;
 use super::invariants;
 use super::network::{Gossip, Weather};
 use super::operator::{Operator, Outcome};
-use super::wishes::{Wishes, Written};
+use super::workloads::{Workloads, Write};
 use super::world::World;
 
 /// How long a cluster may take to be of one mind after the last fault.
-const QUIET: Duration = Duration::from_secs(180);
+const SETTLE_WITHIN: Duration = Duration::from_secs(180);
 /// What devices with copied disks said last, and is still on its way or in somebody's memory, is
 /// outdone within that time: the one whose key it is may have spent its rebuttals, and has another
 /// one in a minute.
-const OUTDONE: Duration = Duration::from_secs(70);
+const CLONE_ECHO: Duration = Duration::from_secs(70);
 /// How long it then has to stay so.
 const STEADY: Duration = Duration::from_secs(20);
 
 /// A world, its user, and what the user was promised.
-pub struct Play {
+pub struct Simulation {
     pub world: World,
     pub operator: Operator,
-    pub wishes: Wishes,
+    pub workloads: Workloads,
     /// Whether all nodes could know all when the faults ended: the network was whole, and gossip
     /// got through.
-    was_whole: bool,
+    network_was_whole: bool,
     /// Devices that ran and had no link when the faults ended, though others ran: of what they did
     /// nobody could know. And those so slow that they had not read their mail: they went by what
     /// had been so.
-    were_out_of_touch: BTreeSet<usize>,
+    out_of_touch: BTreeSet<usize>,
     /// Replicas that ran at one place alone when the faults ended.
-    ran_alone: Option<Healthy>,
+    ran_once: Option<HealthyOnce>,
     /// How often each kind of deed was done.
-    pub deeds: BTreeMap<&'static str, u64>,
+    pub actions: BTreeMap<&'static str, u64>,
 }
 
-impl Play {
+impl Simulation {
     /// A cluster of `size` that has come together in `world`.
     pub fn with(seed: u64, world: World, size: usize) -> Result<Self, String> {
-        let play = Play {
+        let sim = Simulation {
             operator: Operator::new(&world, seed),
             world,
-            wishes: Wishes::default(),
-            was_whole: true,
-            were_out_of_touch: BTreeSet::new(),
-            ran_alone: None,
-            deeds: BTreeMap::new(),
+            workloads: Workloads::default(),
+            network_was_whole: true,
+            out_of_touch: BTreeSet::new(),
+            ran_once: None,
+            actions: BTreeMap::new(),
         };
-        let together = play.out(|Play { world, .. }| {
+        let together = sim.run(|Simulation { world, .. }| {
             for index in 0..size {
                 world.add();
                 world.start(index, index == 0, if index == 0 { &[] } else { &[0] });
@@ -66,23 +66,23 @@ impl Play {
             })?;
             Ok(())
         });
-        together.map_err(|trouble| trouble.to_string())
+        together.map_err(|error| error.to_string())
     }
 
     /// Plays it. A panic, of a node or of this world, is a failure like any other: told with what
     /// led there.
-    pub fn out(
+    pub fn run(
         mut self,
-        steps: impl FnOnce(&mut Play) -> Result<(), Trouble>,
-    ) -> Result<Self, Trouble> {
-        let played = catch_unwind(AssertUnwindSafe(|| steps(&mut self)));
-        played.unwrap_or_else(|panic| {
+        steps: impl FnOnce(&mut Simulation) -> Result<(), SimError>,
+    ) -> Result<Self, SimError> {
+        let outcome = catch_unwind(AssertUnwindSafe(|| steps(&mut self)));
+        outcome.unwrap_or_else(|panic| {
             let said = panic
                 .downcast_ref::<String>()
                 .map(String::as_str)
                 .or(panic.downcast_ref::<&str>().copied());
             let said = said.unwrap_or("of an odd kind");
-            Err(Trouble::Broken(format!("a panic: {said}\n{}", self.world.report())))
+            Err(SimError::Broken(format!("a panic: {said}\n{}", self.world.report())))
         })?;
         Ok(self)
     }
@@ -91,17 +91,17 @@ impl Play {
     pub fn publish(&mut self, device: usize, spec: &Spec) -> Result<(), String> {
         let (outcome, change) = self.operator.publish(&mut self.world, device, spec)?;
         let (name, replicas, artifact) = (&spec.name, spec.replicas, spec.artifact.digest.short());
-        self.world.say(
+        self.world.log(
             device,
             format!("a user wished for {replicas} of {name} ({artifact}): {outcome:?}"),
         );
-        self.is_true(device, &spec.name.to_string(), Some(spec), &outcome)?;
+        self.check_unchanged(device, &spec.name.to_string(), Some(spec), &outcome)?;
         self.remember(spec.name.to_string(), Some(spec.clone()), change, &outcome);
         Ok(())
     }
 
     /// A user who is told that there is nothing to do relies on it as on any other answer.
-    fn is_true(
+    fn check_unchanged(
         &self,
         device: usize,
         name: &str,
@@ -112,7 +112,7 @@ impl Play {
         if *outcome != Outcome::Unchanged || self.world.has_clones() {
             return Ok(());
         }
-        let other = self.wishes.promised(name).find(|promised| *promised != value);
+        let other = self.workloads.promised(name).find(|promised| *promised != value);
         match other {
             None => Ok(()),
             Some(other) => Err(format!(
@@ -127,8 +127,8 @@ impl Play {
     pub fn remove(&mut self, device: usize, name: &str) -> Result<(), String> {
         let name = name.parse().map_err(|_| format!("`{name}` is no name"))?;
         let (outcome, change) = self.operator.remove(&mut self.world, device, &name)?;
-        self.world.say(device, format!("a user removed {name}: {outcome:?}"));
-        self.is_true(device, &name.to_string(), None, &outcome)?;
+        self.world.log(device, format!("a user removed {name}: {outcome:?}"));
+        self.check_unchanged(device, &name.to_string(), None, &outcome)?;
         self.remember(name.to_string(), None, change, &outcome);
         Ok(())
     }
@@ -142,43 +142,45 @@ impl Play {
     ) {
         let is_promised = *outcome == Outcome::Accepted;
         if let Some(change) = change.filter(|_| is_promised || *outcome == Outcome::Unknown) {
-            self.wishes.note(name, Written { value, change, is_promised });
+            self.workloads.record(name, Write { value, change, is_promised });
         }
     }
 
     /// A disk is lost, with what nobody else has on disk.
     pub fn lose(&mut self, device: usize, seeds: &[usize]) {
         self.world.devices[device].is_gone = true;
-        self.promise_less();
+        self.drop_lost_promises();
         self.world.lose_disk(device, seeds);
     }
 
     /// What is on no disk that is to stay is promised no more.
-    fn promise_less(&mut self) {
+    fn drop_lost_promises(&mut self) {
         let stays = |device: &&Device| !device.is_clone && !device.is_gone;
         let disks: Vec<&Disk> =
             self.world.devices.iter().filter(stays).map(|device| &device.disk).collect();
-        self.wishes.lose(&disks);
+        self.workloads.lose(&disks);
     }
 
     /// Ends every fault. Clocks stay as wrong as they are, gossip as bad: nothing may depend on
     /// them.
     pub fn heal(&mut self) -> Result<(), String> {
         // Devices with copied disks are taken away.
-        self.promise_less();
-        self.ran_alone = Some(invariants::healthy_alone(&self.world));
+        self.drop_lost_promises();
+        self.ran_once = Some(invariants::healthy_once(&self.world));
         let world = &mut self.world;
-        world.say(0, "every fault ends");
+        world.log(0, "every fault ends");
         world.network.weather = Weather::LAN;
         world.network.access.clear();
         world.network.flaps.clear();
-        self.was_whole = world.network.cuts().is_empty() && world.network.gossip == Gossip::Fair;
+        self.network_was_whole =
+            world.network.cuts().is_empty() && world.network.gossip == Gossip::Fair;
         let running = world.running();
         let is_out_of_touch = |device: &usize| {
             let it = &world.devices[*device];
-            running.len() > 1 && it.links.is_empty() || it.pulse.slowness > 0 && !it.pulse.is_idle()
+            running.len() > 1 && it.links.is_empty()
+                || it.inbox.slowness > 0 && !it.inbox.is_empty()
         };
-        self.were_out_of_touch = running.iter().copied().filter(is_out_of_touch).collect();
+        self.out_of_touch = running.iter().copied().filter(is_out_of_touch).collect();
         world.network.cuts().into_iter().for_each(|way| world.heal_way(way));
         // With all that ever knew anything lost for good, newcomers wait for somebody to say so, by
         // a restart.
@@ -187,16 +189,16 @@ impl Play {
         for device in 0..world.devices.len() {
             let now = world.now;
             let it = &mut world.devices[device];
-            it.doom = None;
-            it.pulse.slowness = 0;
+            it.dies_after = None;
+            it.inbox.slowness = 0;
             it.disk.full = false;
             if are_forlorn && it.node.is_some() {
                 world.kill(device);
             }
-            if world.devices[device].pulse.busy_until > now {
+            if world.devices[device].inbox.busy_until > now {
                 world.pause(device, 0);
             }
-            world.devices[device].runtime.mood = Mood::Works;
+            world.devices[device].runtime.failure_mode = FailureMode::Works;
             world.end_stall(device);
             world.end_hanging(device);
             if world.devices[device].is_clone {
@@ -211,27 +213,29 @@ impl Play {
     /// Waits until all is well, then sees that it stays so, and that nothing was moved that need
     /// not be.
     pub fn settle(&mut self) -> Result<(), String> {
-        let wishes = std::mem::take(&mut self.wishes);
-        let settled = self.settle_as(|world| invariants::at_rest(world, &wishes));
-        self.wishes = wishes;
+        let workloads = std::mem::take(&mut self.workloads);
+        let settled = self.settle_as(|world| invariants::at_rest(world, &workloads));
+        self.workloads = workloads;
         settled
     }
 
-    /// As [`Play::settle`], with another notion of what is well.
+    /// As [`Simulation::settle`], with another notion of what is well.
     pub fn settle_as(&mut self, well: impl Fn(&World) -> Result<(), String>) -> Result<(), String> {
-        let mut before = invariants::healthy_alone(&self.world);
-        if let Some(earlier) = self.ran_alone.take() {
+        let mut before = invariants::healthy_once(&self.world);
+        if let Some(earlier) = self.ran_once.take() {
             before.retain(|replica, place| earlier.get(replica) == Some(place));
         }
         // Whom others have not heard of, since the disks of those who admitted it are lost, they do
         // not know what it runs.
         before.retain(|_, (device, _)| {
-            self.world.is_known_to_all(*device) && !self.were_out_of_touch.contains(device)
+            self.world.is_known_to_all(*device) && !self.out_of_touch.contains(device)
         });
         if self.world.has_clones() {
-            self.world.run_for(OUTDONE)?;
+            self.world.run_for(CLONE_ECHO)?;
         }
-        if let Err(error) = self.world.run_till(QUIET, "all is well", |world| well(world).is_ok()) {
+        if let Err(error) =
+            self.world.run_till(SETTLE_WITHIN, "all is well", |world| well(world).is_ok())
+        {
             // Something broke: what it looks like at rest is beside the point.
             if !error.starts_with("not within") {
                 return Err(error);
@@ -239,22 +243,31 @@ impl Play {
             let why = well(&self.world).err().unwrap_or_default();
             return Err(format!("{why}\n{error}"));
         }
-        let between = invariants::healthy_alone(&self.world);
+        let between = invariants::healthy_once(&self.world);
         self.world.run_for(STEADY)?;
         well(&self.world)
             .map_err(|why| format!("{why} (it had been well)\n{}", self.world.report()))?;
-        let after = invariants::healthy_alone(&self.world);
-        self.moved(&between, &after, "while all was well")?;
+        let after = invariants::healthy_once(&self.world);
+        self.check_not_moved(&between, &after, "while all was well")?;
         // As long as nodes do not see one another each side may take over what it misses.
-        if self.was_whole {
-            self.moved(&before, &after, "though nobody else ran it when the faults ended")?;
+        if self.network_was_whole {
+            self.check_not_moved(
+                &before,
+                &after,
+                "though nobody else ran it when the faults ended",
+            )?;
         }
         Ok(())
     }
 
     /// What ran at one place alone, healthy and in the right version, shall be there still, unless
     /// it is no longer wished for.
-    fn moved(&self, before: &Healthy, after: &Healthy, when: &str) -> Result<(), String> {
+    fn check_not_moved(
+        &self,
+        before: &HealthyOnce,
+        after: &HealthyOnce,
+        when: &str,
+    ) -> Result<(), String> {
         for (replica, place) in before {
             let Some(now) = after.get(replica).filter(|now| *now != place && now.1 == place.1)
             else {
@@ -273,7 +286,7 @@ impl Play {
     }
 }
 
-type Healthy = BTreeMap<ReplicaId, (usize, Digest)>;
+type HealthyOnce = BTreeMap<ReplicaId, (usize, Digest)>;
 
 impl World {
     /// What hangs in the disk is written.
@@ -282,7 +295,7 @@ impl World {
         let disk = &mut self.devices[device].disk;
         if std::mem::take(&mut disk.stalled_until) > now {
             for _ in 0..disk.pending.len() {
-                self.at(now, Happening::Synced { device, boot });
+                self.schedule(now, Event::Synced { device, boot });
             }
         }
     }
@@ -298,7 +311,7 @@ impl World {
             .map(|(replica, running)| (*replica, running.start))
             .collect();
         for (replica, start) in hanging {
-            self.at(now + 1, Happening::Died { device, boot, replica, start });
+            self.schedule(now + 1, Event::Died { device, boot, replica, start });
         }
     }
 

@@ -11,30 +11,30 @@ const EVENTS: usize = 200;
 const NODES: usize = 16;
 
 /// What nodes told people and what befell them: when, who, what.
-pub struct Telling {
+pub struct Trace {
     events: VecDeque<(u64, usize, String)>,
     most: usize,
 }
 
-impl Default for Telling {
+impl Default for Trace {
     fn default() -> Self {
-        Telling { events: VecDeque::new(), most: EVENTS }
+        Trace { events: VecDeque::new(), most: EVENTS }
     }
 }
 
 impl World {
     /// Everything that is told from now on is kept, for one who reads the whole history.
-    pub fn keep_all(&mut self) {
-        self.telling.most = usize::MAX;
+    pub fn keep_whole_trace(&mut self) {
+        self.trace.most = usize::MAX;
     }
 
     /// Something befell a device, or it told people something.
-    pub fn say(&mut self, device: usize, what: impl AsRef<str>) {
-        let telling = &mut self.telling;
-        while telling.events.len() >= telling.most {
-            telling.events.pop_front();
+    pub fn log(&mut self, device: usize, what: impl AsRef<str>) {
+        let trace = &mut self.trace;
+        while trace.events.len() >= trace.most {
+            trace.events.pop_front();
         }
-        telling.events.push_back((self.now, device, what.as_ref().to_owned()));
+        trace.events.push_back((self.now, device, what.as_ref().to_owned()));
     }
 
     /// What was told, a line an event: seconds, who, what.
@@ -44,8 +44,7 @@ impl World {
 
     fn lines(&self, about: impl Fn(usize) -> bool) -> String {
         let mut text = String::new();
-        for (at, device, what) in self.telling.events.iter().filter(|(_, device, _)| about(*device))
-        {
+        for (at, device, what) in self.trace.events.iter().filter(|(_, device, _)| about(*device)) {
             let _ = writeln!(text, "  {:>10.3} n{device}: {what}", *at as f64 / 1e6);
         }
         text
@@ -66,7 +65,7 @@ impl World {
                         {waits:?}",
                     device.name,
                     device.id.short(),
-                    self.local(index),
+                    self.local_time(index),
                     status.nodes_up,
                     status.nodes,
                     status.ready,
@@ -84,7 +83,7 @@ impl World {
         text.push_str(&self.lines(|other| other == device));
         let _ = writeln!(text, "  said of {name} by others:");
         let events = self
-            .telling
+            .trace
             .events
             .iter()
             .filter(|(_, by, what)| *by != device && what.contains(name.as_str()));
