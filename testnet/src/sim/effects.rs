@@ -1,4 +1,4 @@
-//! What a daemon asks for is done here: the simulator's driver. One match, without a wildcard.
+//! Carries out the effects of a daemon: the simulator's driver. One match, without a wildcard.
 
 use std::sync::Arc;
 
@@ -14,13 +14,12 @@ use super::world::{Answered, CLOSE, World, index_of};
 
 /// How long a dial waits for an answer, microseconds.
 const DIAL_TIMEOUT: u64 = 2_000_000;
-/// Gossipsub's mesh degree.
+/// Mesh degree of gossipsub.
 const DEGREE: usize = 6;
-/// Of a thousand messages that a device of a newer version sends, so many are in a form that this
-/// version does not know.
+/// Of a thousand messages of a newer version, this many have a form that the others cannot decode.
 const NEWER: u64 = 50;
 
-/// Gossip that waits for its verdict.
+/// A gossip message that waits for the daemon's verdict.
 pub struct Relay {
     pub at: usize,
     pub from: usize,
@@ -29,7 +28,7 @@ pub struct Relay {
 }
 
 impl World {
-    /// Does everything a daemon asks for, then sets its timer.
+    /// Carries out all effects of a daemon, then schedules its timer.
     pub(super) fn drain(&mut self, device: usize) {
         while let Some(Effect { after, action }) =
             self.devices[device].node.as_mut().and_then(Node::poll_effect)
@@ -47,7 +46,7 @@ impl World {
         self.set_timer(device);
     }
 
-    /// Whether a daemon dies rather than do one effect more.
+    /// Counts an effect against `dies_after`. Returns whether the daemon dies instead of it.
     fn dies_now(&mut self, device: usize) -> bool {
         let Some(left) = &mut self.devices[device].dies_after else { return false };
         let is_over = *left == 0;
@@ -87,7 +86,7 @@ impl World {
                 self.relay(device, device, 1, &rumour);
             }
             Action::Dial { target, addresses } => self.dial(device, target, &addresses),
-            // Nobody here has a name: all seeds are addresses.
+            // No simulated seed is a domain name.
             Action::Resolve { .. } => {}
             Action::Disconnect(peer) => {
                 if let Some(peer) = self.linked(device, peer) {
@@ -99,7 +98,7 @@ impl World {
             Action::Fetch { artifact, runtime: _, candidates } => {
                 let holds =
                     |index: &usize| self.devices[*index].artifacts.contains(&artifact.digest);
-                // Over a link, or over one device that reaches both.
+                // Directly, or relayed by one device that reaches both.
                 let over = |hop: usize, index: usize| {
                     self.node(hop).is_some()
                         && self.network.open(device, hop)
@@ -152,7 +151,7 @@ impl World {
         }
     }
 
-    /// The device with this id that `device` has a link to: with a cloned disk there are two.
+    /// The device with id `to` that `device` is linked to; clones share an id.
     fn linked(&self, device: usize, to: NodeId) -> Option<usize> {
         let links = &self.devices[device].links;
         self.ids.get(&to)?.iter().copied().find(|to| links.contains_key(to))
@@ -188,8 +187,8 @@ impl World {
         }
     }
 
-    /// To whom gossip goes on: some drawn by lot, so that much of it is lost on the way, or those
-    /// of a mesh as gossipsub keeps it.
+    /// The peers to which gossip is relayed: with a mesh those of the mesh, else some drawn at
+    /// random, so that much gossip is lost.
     fn gossip_peers(&mut self, device: usize, origin: usize) -> Vec<usize> {
         let links = &self.devices[device].links;
         let leads = |link: &u64| !self.is_dead_link(*link);
@@ -208,8 +207,8 @@ impl World {
         peers
     }
 
-    /// Whether a device has taken one of its links into its mesh: each takes as many as gossipsub
-    /// does, and keeps them.
+    /// Whether a device has taken one of its links into its mesh. Each device takes as many as
+    /// gossipsub does, and keeps them.
     fn is_grafted(&self, device: usize, link: u64) -> bool {
         let lot = |link: u64| link.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         self.devices[device].links.values().filter(|other| lot(**other) < lot(link)).count()
@@ -218,7 +217,7 @@ impl World {
 
     pub(super) fn dial(&mut self, device: usize, target: DialTarget, addresses: &[String]) {
         let boot = self.devices[device].boot;
-        // At an address that its device has left nobody answers.
+        // A dial to an address that the device has left gets no answer.
         let is_there = |(peer, moves): &(usize, u32)| {
             self.devices.get(*peer).is_some_and(|it| it.moves == *moves)
         };
@@ -230,7 +229,7 @@ impl World {
         let peer =
             peer.filter(|peer| self.network.open(device, *peer) && self.devices[*peer].is_on);
         let after = match peer {
-            // A handshake is some four round trips; a refusal is told after one.
+            // A handshake takes some four round trips; a refusal arrives after one.
             Some(peer) if self.node(peer).is_some() => {
                 8 * self.network.min_delay(device, peer) + 500
             }
@@ -261,7 +260,7 @@ impl World {
         if disk.full {
             disk.pending.clear();
             disk.failed = true;
-            // What waited must not happen: what it rests on is not on disk.
+            // Effects that waited for the batch must not happen: the batch is not on disk.
             self.devices[device].held.clear();
             self.probe_later(device, 0);
             let why = "no space left on device".into();
@@ -269,8 +268,8 @@ impl World {
         }
         self.watch_commit(device);
         let Some(upto) = self.devices[device].disk.commit() else { return };
-        // What waited comes first, then what follows from that it is written; the daemon may die
-        // over any of it.
+        // The effects that waited come first, then the core learns that the batch is durable. The
+        // daemon may die at any of them.
         while let Some(batch) =
             self.devices[device].held.first_entry().filter(|batch| *batch.key() <= upto)
         {
@@ -284,8 +283,7 @@ impl World {
         self.input(device, shoal_protocol::node::Input::Stored { upto });
     }
 
-    /// When a daemon looks whether its disk takes writes again: ever more rarely, as the real one
-    /// does.
+    /// Schedules the next probe of a failed disk, with the growing delay of the real daemon.
     fn probe_later(&mut self, device: usize, looks: u32) {
         let (boot, after) =
             (self.devices[device].boot, (1_000_000 << looks.min(5)).min(30_000_000));
@@ -314,7 +312,7 @@ impl World {
                 );
                 let runs = self.devices[device].runtime.replicas.get(&replica);
                 if let Some(it) = runs.filter(|it| it.healthy && it.generation == generation) {
-                    // The same again changes nothing, and how it fares is told once more.
+                    // A repeated order changes nothing; the runtime reports the state once more.
                     let start = it.start;
                     return self.schedule(
                         self.now + 1_000,
@@ -336,7 +334,7 @@ impl World {
         }
     }
 
-    /// Both ends of a link are told that it is gone; the far one if it can be.
+    /// Closes a link. The peer learns of it if the way to it is open.
     pub(super) fn close(&mut self, device: usize, peer: usize) {
         let Some(link) = self.devices[device].links.get(&peer).copied() else { return };
         self.schedule(self.now, Event::Closed { device, peer, link });
@@ -345,7 +343,7 @@ impl World {
         }
     }
 
-    /// What a node says counts by its bytes.
+    /// Adds an effect to the history's hash; messages count with their encoded bytes.
     fn hash_effect(&mut self, device: usize, action: &Action) {
         if !self.is_hashed {
             return;

@@ -1,4 +1,4 @@
-//! What lies ahead in the world, and what it does when its time comes.
+//! Scheduled events, and what each does when its time comes.
 
 use std::sync::Arc;
 
@@ -13,44 +13,44 @@ use super::effects::Relay;
 use super::meter::Rumour;
 use super::world::{CLOSE, World};
 
-/// What lies ahead.
+/// A scheduled event. `boot` is the start of the daemon that it belongs to.
 pub enum Event {
-    /// A timer that a daemon set.
+    /// A timer of the daemon is due.
     Timer { device: usize, boot: u32 },
-    /// A device has time for what waits.
+    /// The device can handle waiting events again.
     Wake { device: usize, boot: u32 },
     /// A message arrives over a link.
     Message { from: usize, to: usize, link: u64, message: Message },
-    /// Bytes arrive that this version does not know.
+    /// A message arrives that this version cannot decode.
     Garbage { from: usize, to: usize, link: u64 },
     /// A gossip message arrives.
     Gossip { from: usize, to: usize, hops: u32, rumour: Arc<Rumour> },
-    /// A dial has ended.
+    /// A dial has ended. `moves` are the move counts of both ends when it began.
     Dialled { device: usize, boot: u32, target: DialTarget, peer: Option<usize>, moves: [u32; 2] },
     /// A daemon learns that its device has another address.
     Moved { device: usize, boot: u32 },
-    /// A device learns that a link is gone.
+    /// A device learns that a link is closed.
     Closed { device: usize, peer: usize, link: u64 },
-    /// The disk is done with a batch, or cannot be.
+    /// A write to disk has ended, or could not be done.
     Synced { device: usize, boot: u32 },
-    /// A daemon looks whether its disk, which failed, takes writes again; not for the first time.
+    /// A daemon probes a failed disk; `looks` earlier probes have failed.
     Probe { device: usize, boot: u32, looks: u32 },
-    /// A replica's start has ended.
+    /// The start of a replica has ended.
     Started { device: usize, boot: u32, replica: ReplicaId, start: u64 },
-    /// A replica that ran is dead.
+    /// A running replica ends.
     Died { device: usize, boot: u32, replica: ReplicaId, start: u64 },
-    /// A fetch has ended.
+    /// A fetch of an artifact has ended.
     Fetched { device: usize, boot: u32, digest: Digest, found: bool },
-    /// A device notices that its clock was set.
+    /// A daemon notices that its clock was set.
     ClockSet { device: usize, boot: u32 },
-    /// A link between two flaps: it changes, and does so again.
+    /// A flapping way opens or closes, and does so again after `every`, microseconds.
     Flap { one: usize, other: usize, every: u64 },
-    /// A device that was away, suspended with its network, is back.
+    /// A suspended device is back; the listed ways are healed.
     Back { device: usize, cut: Vec<(usize, usize)> },
 }
 
 impl Event {
-    /// The device to which it happens. None for what happens between devices.
+    /// The device that handles this event; none for events of the network.
     pub fn device(&self) -> Option<usize> {
         match self {
             Event::Timer { device, .. }
@@ -71,19 +71,19 @@ impl Event {
         }
     }
 
-    /// Whether it waits in a kernel's buffers rather than in the device itself.
+    /// Whether the event waits in the kernel's buffers while the device is busy.
     pub fn is_from_outside(&self) -> bool {
         matches!(self, Event::Message { .. } | Event::Garbage { .. } | Event::Gossip { .. })
     }
 }
 
 impl World {
-    /// It happens. The device that did something over it.
+    /// Handles an event. Returns the device whose state may have changed.
     pub(super) fn handle(&mut self, event: Event) -> Option<usize> {
         match event {
             Event::Timer { device, boot } => {
                 self.alive(device, boot)?;
-                // An earlier one was set since, and has done its work.
+                // An earlier timer was set meanwhile and has been handled.
                 if self.devices[device].timer.is_none_or(|at| at > self.now) {
                     return None;
                 }
@@ -129,7 +129,7 @@ impl World {
             }
             Event::Dialled { device, boot, target, peer, moves } => {
                 self.alive(device, boot)?;
-                // Whoever moved meanwhile does not hear the answer.
+                // If one end has moved since, the answer does not arrive.
                 let has_moved =
                     moves != [device, peer.unwrap_or(device)].map(|it| self.devices[it].moves);
                 let peer = peer.filter(|_| !has_moved);
@@ -229,8 +229,7 @@ impl World {
         }
     }
 
-    /// Whether something arrives over a link that its receiver knows. If not, the sender is told
-    /// that there is none.
+    /// Checks that the receiver knows the link. If it does not, its kernel closes the sender's end.
     fn over_link(&mut self, from: usize, to: usize, link: u64) -> Option<()> {
         if self.is_dead_link(link) {
             return None;
@@ -244,7 +243,7 @@ impl World {
         None
     }
 
-    /// What waited is done now: all of it, or the first where each takes its time.
+    /// Handles the waiting events: all of them, or the first one on a slow device.
     fn wake(&mut self, device: usize) -> Option<usize> {
         if self.now < self.devices[device].inbox.busy_until {
             return None; // it was stopped once more
@@ -262,14 +261,14 @@ impl World {
                 break;
             }
         }
-        // Its timer may have come while it could not look.
+        // The timer may have been due while the device was busy.
         if self.devices[device].inbox.is_empty() {
             self.set_timer(device);
         }
         Some(device)
     }
 
-    /// A slow device is busy for a while after whatever it did. Whether it is.
+    /// Keeps a slow device busy after an event. Returns whether it is slow.
     pub(super) fn stay_busy(&mut self, device: usize) -> bool {
         let (now, boot) = (self.now, self.devices[device].boot);
         let inbox = &mut self.devices[device].inbox;
@@ -321,7 +320,7 @@ impl World {
                 DialFailure::TimedOut
             }
             Some(peer) if self.devices[peer].node.is_none() => DialFailure::Refused,
-            // The kernel takes the call, and nobody answers it.
+            // The kernel accepts the connection, but the stopped daemon never answers.
             Some(peer) if self.devices[peer].inbox.busy_until > self.now + 2_000_000 => {
                 DialFailure::TimedOut
             }
@@ -330,8 +329,8 @@ impl World {
             }
             Some(peer) => {
                 let link = self.devices[device].links.get(&peer);
-                // Of two dials that cross the second finds a link; it is closed again, and nobody
-                // hears of it.
+                // Both ends dialled at once, and the other dial has made the link. This connection
+                // is closed without a report.
                 if link.is_some() && link == self.devices[peer].links.get(&device) {
                     return;
                 }
@@ -342,7 +341,7 @@ impl World {
         self.input(device, Input::DialFailed { target, how });
     }
 
-    /// A daemon's `Node`, if it runs.
+    /// The core of a device's daemon, if it runs.
     pub fn node(&self, device: usize) -> Option<&Node> {
         self.devices[device].node.as_ref()
     }

@@ -1,5 +1,5 @@
-//! How often a node that is well is taken for dead, and what that moves: counted, not forbidden.
-//! `docs/simulator.md` says what counts.
+//! Counts how often a healthy node is taken for dead, and how many replicas that moves. These are
+//! counted, not forbidden. `docs/simulator.md` defines the counts.
 
 use std::collections::BTreeMap;
 
@@ -8,29 +8,28 @@ use shoal_protocol::model::{Phase, ReplicaId, ReplicaName};
 
 use super::world::World;
 
-/// How often it is looked who is well, microseconds.
+/// How often the health of the devices is sampled, microseconds.
 const SAMPLE_EVERY: u64 = 100_000;
-/// Trouble is to blame for so long: an observer's longest time-out is three seconds, and a lost
-/// link is dialled within ten.
+/// How long a past fault still explains a fall, microseconds: an observer's longest timeout is
+/// three seconds, and a lost link is dialled again within ten.
 const AFTERMATH: u64 = 10_000_000;
 
-/// What was counted, in microseconds of one node's life and in numbers.
+/// Counts of one or more histories. Durations are in microseconds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Tally {
-    /// For how long daemons ran, all devices together.
+    /// Running time of all daemons together.
     pub ran: u64,
-    /// For how much of that they were well, so that a fall would have been false.
+    /// The part of `ran` in which the device was healthy, so that a fall would have been false.
     pub well: u64,
-    /// Nodes that were well and were called down by nodes that were well.
+    /// Healthy nodes that healthy nodes declared down.
     pub falls: u64,
-    /// Nodes that were well and were called down on the word of one that was not.
+    /// Healthy nodes that were declared down because of a vote of an unhealthy node.
     pub misled: u64,
-    /// Replicas that were awarded to another for that reason, though they ran well.
+    /// Replicas awarded to another node after a false fall, though they ran well.
     pub failovers: u64,
 }
 
 impl Tally {
-    /// Adds another history's.
     pub fn add(&mut self, other: Tally) {
         let Tally { ran, well, falls, misled, failovers } = other;
         (self.ran, self.well) = (self.ran + ran, self.well + well);
@@ -43,18 +42,19 @@ impl Tally {
 pub(super) struct Failovers {
     pub tally: Tally,
     sampled_at: u64,
-    /// When a device was last seen in trouble.
+    /// World time at which each device was last seen in trouble.
     troubled_at: BTreeMap<usize, u64>,
-    /// Which of its starts was seen last.
+    /// The last start seen of each device.
     boots: BTreeMap<usize, u32>,
-    /// When the way between two was last seen cut, either way. The lesser comes first.
+    /// World time at which the way between two devices was last seen cut, in either direction. The
+    /// lesser index comes first.
     cut_at: BTreeMap<(usize, usize), u64>,
-    /// Whom a node has called down since, and whether falsely.
+    /// Nodes that a node has declared down: (observer, subject) to whether that was false.
     called_down: BTreeMap<(usize, usize), bool>,
 }
 
 impl World {
-    /// Time is about to go on to `until`.
+    /// Samples the health of all devices before time advances to `until`.
     pub(super) fn sample_health(&mut self, until: u64) {
         let passed = until - self.failovers.sampled_at;
         if passed < SAMPLE_EVERY || self.watch.is_off {
@@ -93,7 +93,7 @@ impl World {
             || self.is_cloned(device)
     }
 
-    /// Whether a device runs, and has had no trouble for long enough.
+    /// Whether a device runs, and has had no trouble for [`AFTERMATH`].
     fn was_well(&self, device: usize) -> bool {
         let last = self.failovers.troubled_at.get(&device).copied().unwrap_or(0);
         let is_same = self.failovers.boots.get(&device) == Some(&self.devices[device].boot);
@@ -109,7 +109,7 @@ impl World {
             && self.now >= last + AFTERMATH
     }
 
-    /// A node told people something.
+    /// Counts an event that a node reports, if it is a fall or an award.
     pub(super) fn count_event(&mut self, device: usize, event: &EventView) {
         if self.watch.is_off {
             return;
@@ -140,7 +140,7 @@ impl World {
         }
     }
 
-    /// By whose word a node is held to be down.
+    /// The devices whose votes declared a node down.
     fn witnesses(&self, event: &EventView) -> impl Iterator<Item = usize> {
         let (_, names) = event.message.rsplit_once("(seen by ").unwrap_or_default();
         names.trim_end_matches(')').split(", ").filter_map(|name| self.device_named(name))

@@ -1,5 +1,5 @@
-//! A large cluster that has long been up: what everybody knows is made once, and every node starts
-//! with it. Links are the only thing that has to come about.
+//! A large cluster that has been up for long. Its common knowledge is built once, and every node
+//! starts with it; only the links have to be made.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -21,32 +21,32 @@ use super::device::Running;
 use super::disk::Disk;
 use super::world::{World, address, facts};
 
-/// How large it is.
+/// The size of a cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {
     pub nodes: usize,
     pub workloads: usize,
-    /// Of each workload.
+    /// Replicas of each workload.
     pub replicas: u32,
 }
 
-/// Bytes that workloads run: few, so that a device need not hold thousands.
+/// Distinct artifacts of all workloads: few, so that a device need not store thousands.
 const ARTIFACTS: usize = 16;
-/// What a node that nobody knows yet waits for before it acts on its own: longer than its patience.
+/// Time after which a node without peers acts alone, microseconds: longer than its sync grace.
 const ALONE: u64 = 5_000_000;
 
-/// What stands, and who says it.
+/// Everything that a formed cluster has signed.
 pub struct FormedState {
     changes: Vec<Change>,
     records: Vec<Signed<NodeRecord>>,
     slots: Vec<(NodeId, Signed<Slot>)>,
     claims: Vec<(usize, Claim)>,
-    /// Of the first.
+    /// The first node's identity.
     identity: Identity,
 }
 
 impl World {
-    /// A cluster of this shape, linked as such a cluster is, a while after.
+    /// A linked cluster of this shape, 20 seconds after its nodes started.
     pub fn formed(seed: u64, shape: Shape) -> Result<World, String> {
         let mut world = World::new(seed);
         world.is_hashed = false;
@@ -72,10 +72,11 @@ impl World {
         for device in 1..shape.nodes {
             world.start_formed(device, &template)?;
         }
-        // Nobody did what the first asked for while it was told; it is made anew, after the second.
+        // The first node's effects were dropped while it received the records, so it starts anew as
+        // a clone of the second.
         let second = world.node(1).cloned().ok_or("a cluster has two nodes at least")?;
         world.start_formed(0, &second)?;
-        // Links, and what their ends tell each other first.
+        // The nodes link and compare.
         world.run_for(Duration::from_secs(20))?;
         Ok(world)
     }
@@ -100,7 +101,7 @@ impl World {
         Ok(())
     }
 
-    /// A node to whom all of it was told.
+    /// A node that has received all records.
     fn first_node(&mut self, formed: &FormedState) -> Result<Node, String> {
         let it = &self.devices[0];
         let saved = Saved {
@@ -120,8 +121,8 @@ impl World {
             [0; 32],
             Time::ZERO,
         );
-        // Nobody can be reached: it acts on what it knows. Then it hears of all the others in one
-        // moment.
+        // Without peers it acts on its own knowledge. Then it receives the records of all others at
+        // once.
         let alone = Time::from_micros(ALONE);
         node.handle_timeout(alone);
         for record in formed.records.iter().skip(1) {
@@ -149,7 +150,7 @@ impl World {
         }
     }
 
-    /// Everything that is to stand.
+    /// Signs everything that the formed cluster knows.
     fn form(&mut self, shape: Shape) -> FormedState {
         let cluster = self.genesis.cluster();
         let salts: Vec<u64> = (0..shape.nodes).map(|_| self.rng.next_u64()).collect();
@@ -174,7 +175,7 @@ impl World {
             changes.push(change);
             let owner = ring.owner(&key).expect("nodes are there");
             for place in 0..shape.replicas {
-                // The first keeps nothing: everybody is made after it.
+                // The first node holds nothing: it is the template of all others.
                 next = next % (shape.nodes - 1) + 1;
                 let replica = ReplicaId { uid, place: Place::Index(place) };
                 let claim = self.claim(
@@ -268,7 +269,7 @@ impl World {
 }
 
 impl FormedState {
-    /// What stands in a cluster of this shape.
+    /// The signed state of a cluster of this shape.
     pub fn new(seed: u64, shape: Shape) -> FormedState {
         let mut world = World::new(seed);
         for _ in 0..shape.nodes {
@@ -277,7 +278,7 @@ impl FormedState {
         world.form(shape)
     }
 
-    /// The first node, that read all of it from its own disk and shares nothing with anybody.
+    /// The first node, loaded from its own copy of the records, so that it shares no memory.
     pub fn newcomer(&self) -> Node {
         fn apart<T: serde::Serialize + serde::de::DeserializeOwned>(value: &T) -> T {
             codec::decode(&codec::encode(value)).expect("what was encoded can be decoded")
@@ -297,7 +298,7 @@ impl FormedState {
         node
     }
 
-    /// A disk that has all of it.
+    /// A disk with all records.
     fn disk(&self) -> Disk {
         let mut disk = Disk { incarnation: 1, ..Disk::default() };
         for change in &self.changes {
@@ -313,7 +314,7 @@ impl FormedState {
     }
 }
 
-/// One of many workloads.
+/// The spec of workload `number`.
 pub fn large_workload(number: usize, replicas: u32) -> Spec {
     let name = format!("w{number}");
     let digest = artifact(&name);
@@ -330,7 +331,7 @@ pub fn large_workload(number: usize, replicas: u32) -> Spec {
     .expect("a good spec")
 }
 
-/// What a workload of this name runs.
+/// The artifact of a workload, by its name.
 fn artifact(name: &str) -> Digest {
     let number: usize =
         name.rsplit('w').next().and_then(|number| number.parse().ok()).unwrap_or_default();

@@ -1,5 +1,5 @@
-//! Random histories: a small cluster, a user who writes, and faults; then peace, quiet, and the
-//! question whether all is well.
+//! Random histories: a small cluster, user writes and faults. Then all faults end, and the cluster
+//! must converge.
 
 use std::collections::BTreeMap;
 
@@ -11,38 +11,38 @@ use super::network::{Weather, below};
 use super::simulation::Simulation;
 use super::world::World;
 
-/// Of so many deeds one is a wave of several.
+/// Every so many draws is a wave of several actions, on average.
 const WAVES: u64 = 16;
 
-/// What became of a history.
+/// The result of a history that ended well.
 pub struct Summary {
-    /// Everything that happened, hashed.
+    /// Hash of all inputs and effects.
     pub history: Digest,
     /// Simulated time, microseconds.
     pub lasted: u64,
     pub steps: u64,
-    /// Deeds by kind.
+    /// Number of actions by keyword.
     pub actions: BTreeMap<&'static str, u64>,
-    /// Who was taken for dead and was not.
+    /// False falls and failovers.
     pub tally: Tally,
-    /// What was told, if it was kept.
+    /// The whole trace, if it was kept.
     pub trace: String,
 }
 
-/// Runs the history of `seed`. What went wrong, if anything did.
+/// Runs the random history of `seed`. The error is a report of what went wrong.
 #[cfg(test)]
 pub fn run_hashed(seed: u64) -> Result<Summary, String> {
     run_in(seed, World::new(seed)).map(Summary::from)
 }
 
-/// As [`history`], as fast as it goes: not hashed.
+/// As [`run_hashed`], but faster: the history is not hashed.
 pub fn run_fast(seed: u64) -> Result<Summary, String> {
     let mut world = World::new(seed);
     world.is_hashed = false;
     run_in(seed, world).map(Summary::from)
 }
 
-/// As [`history`], told in full: the trace of events comes first, and an error holds it.
+/// As [`run_hashed`], with the whole trace in the result or the error.
 pub fn run_traced(seed: u64) -> Result<Summary, String> {
     let mut world = World::new(seed);
     world.keep_whole_trace();
@@ -58,7 +58,7 @@ impl From<Simulation> for Summary {
     }
 }
 
-/// What is printed of a history that failed.
+/// The text that is printed for a history that failed.
 pub fn failure(seed: u64, scenario: Option<&str>, report: &str) -> String {
     let scenario = scenario.map(|name| format!(" --scenario {name}")).unwrap_or_default();
     format!(
@@ -86,7 +86,7 @@ fn run_in(seed: u64, mut world: World) -> Result<Simulation, String> {
             }
             let gap = gap(&mut sim.world.rng);
             sim.world.run_for(gap)?;
-            // The last one may have died over it.
+            // The action may have killed the last running daemon.
             if sim.world.running().is_empty() {
                 sim.heal()?;
             }

@@ -5,15 +5,15 @@
 //!
 //! | file | what |
 //! | --- | --- |
-//! | `world`, `power`, `event`, `effects` | the world: what lies ahead, who runs, what happens, what nodes ask for |
+//! | `world`, `power`, `event`, `effects` | the world: events, power, effects of nodes |
 //! | `device`, `disk`, `clock`, `network` | what is fake |
-//! | `action` | what users and fate do, in words |
-//! | `sim`, `operator`, `workloads` | a world with its user, who remembers what was promised |
-//! | `history`, `scenario` | deeds drawn from the seed; deeds written down |
-//! | `formed` | a large cluster that has long been up |
+//! | `action` | what users do, and faults, with their text form |
+//! | `simulation`, `operator`, `workloads` | a world with its user and what was promised |
+//! | `history`, `scenario` | actions drawn from the seed; actions listed in a file |
+//! | `formed` | a large cluster that has been up for long |
 //! | `meter` | what it costs |
-//! | `failovers` | who was taken for dead and was not |
-//! | `test_cluster` | the door for tests outside this crate |
+//! | `failovers` | counts nodes wrongly taken for dead |
+//! | `test_cluster` | for tests outside this crate |
 //! | `invariants` | what must hold after every step, and at the end |
 
 pub(crate) mod action;

@@ -1,4 +1,4 @@
-//! Devices start, stop, stand still, and lose their disks.
+//! Starting, stopping, pausing and moving devices.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -12,8 +12,8 @@ use super::network::{below, between};
 use super::world::{CLOSE, World, facts};
 
 impl World {
-    /// Starts a device's daemon. The first of a cluster is its founder; others are told of seeds,
-    /// once. A daemon whose disk takes no writes does not start.
+    /// Starts a device's daemon. The first of a cluster is its founder; the others get seeds, which
+    /// are kept. With a full disk the daemon does not start.
     pub fn start(&mut self, device: usize, founder: bool, seeds: &[usize]) {
         let mut seed = [0; 32];
         self.rng.fill_bytes(&mut seed);
@@ -59,13 +59,13 @@ impl World {
         self.stop(device, true);
     }
 
-    /// The plug is pulled: peers see nothing any more.
+    /// A power cut: peers get no sign of it.
     pub fn unplug(&mut self, device: usize) {
         self.stop(device, false);
         self.devices[device].is_on = false;
     }
 
-    /// The daemon stops on purpose: it says so, and that it hopes to be back.
+    /// Stops the daemon on purpose: it announces its leave and when it expects to be back.
     pub fn leave(&mut self, device: usize, back_in: Duration) {
         self.input(device, Input::Goodbye { back_in });
         self.stop(device, true);
@@ -77,7 +77,7 @@ impl World {
         }
         self.log(device, if told { "is killed" } else { "is unplugged" });
         self.hash_event(device, if told { "kill" } else { "unplug" });
-        // What was on its way to the disk may have got there.
+        // Pending writes may have reached the disk.
         let pending = self.devices[device].disk.pending.len() as u64;
         let (kept, full) = (below(&mut self.rng, pending + 1), self.devices[device].disk.is_ill());
         for _ in 0..if full { 0 } else { kept } {
@@ -90,8 +90,8 @@ impl World {
         let links = std::mem::take(&mut it.links);
         for (peer, link) in links {
             if told && self.network.leads(device, peer) && !self.is_dead_link(link) {
-                // Its kernel sends what it was given and then closes, or resets if something lies
-                // unread.
+                // The kernel sends its buffers and closes in order, or resets the link if received
+                // data is unread.
                 let in_order = below(&mut self.rng, 2) == 0;
                 let at = self.network.stream(self.now, device, peer, Lane::Urgent, &mut self.rng);
                 let at = at.filter(|_| in_order).unwrap_or(self.now + CLOSE);
@@ -101,9 +101,8 @@ impl World {
         self.watch_disk(device);
     }
 
-    /// The device gets another address. What hung on the old one is gone: its own kernel tells its
-    /// daemon a moment later, and the peers' kernels tell nobody, since nothing answers there any
-    /// more.
+    /// Gives the device another address. Links of the old address are dead: the own kernel informs
+    /// its daemon shortly after, the peers' kernels report nothing, because no one answers there.
     pub fn relocate(&mut self, device: usize) {
         let it = &mut self.devices[device];
         it.moves += 1;
@@ -115,8 +114,7 @@ impl World {
         self.schedule(self.now + after, Event::Moved { device, boot });
     }
 
-    /// The device loses its disk, and joins anew as somebody else: as another device of this world,
-    /// this one never returns.
+    /// Loses the device's disk: the device never returns, and a new one joins in its place.
     pub fn lose_disk(&mut self, device: usize, seeds: &[usize]) {
         self.kill(device);
         let anew = self.add();
@@ -124,14 +122,14 @@ impl World {
         self.start(anew, false, seeds);
     }
 
-    /// The device does nothing for a while; its kernel takes what comes.
+    /// Stops the device for a while; its kernel still receives.
     pub fn pause(&mut self, device: usize, micros: u64) {
         let (until, boot) = (self.now + micros, self.devices[device].boot);
         self.devices[device].inbox.busy_until = until;
         self.schedule(until, Event::Wake { device, boot });
     }
 
-    /// The device sleeps, and so does its network.
+    /// Suspends the device, its network included.
     pub fn suspend(&mut self, device: usize, micros: u64) {
         let others = (0..self.devices.len()).collect();
         let cut: Vec<_> = between(&BTreeSet::from([device]), &others)

@@ -1,5 +1,5 @@
-//! Scenarios: what is done when, in words. One deed a line, each at its time; the faults end and
-//! all must be well.
+//! Scenarios: a list of actions, each with its time, one per line. After the last one all faults
+//! end, and the cluster must converge.
 //!
 //! ```text
 //! # what it is about
@@ -16,7 +16,7 @@ use super::history::Summary;
 use super::simulation::Simulation;
 use super::world::World;
 
-/// Scenarios that come with the program, by name.
+/// Built-in scenarios, by name.
 const BUILT_IN: [(&str, &str); 18] = [
     ("bad-clocks", include_str!("../../scenarios/bad-clocks.txt")),
     ("blackout", include_str!("../../scenarios/blackout.txt")),
@@ -37,19 +37,19 @@ const BUILT_IN: [(&str, &str); 18] = [
     ("versions", include_str!("../../scenarios/versions.txt")),
     ("waves", include_str!("../../scenarios/waves.txt")),
 ];
-/// Devices at the start of a scenario, at most.
+/// Devices at the start of a scenario at most.
 const MOST_NODES: usize = 10_000;
 
-/// What is done when.
+/// A parsed scenario.
 #[derive(Debug, PartialEq)]
 pub struct Scenario {
-    /// The first comment: what it is about.
+    /// The first comment: its description.
     pub about: String,
     nodes: usize,
     actions: Vec<Line>,
 }
 
-/// A deed, where it stands, and when it is done.
+/// An action, its line number, and its time after the start.
 #[derive(Debug, PartialEq)]
 struct Line {
     number: usize,
@@ -57,18 +57,18 @@ struct Line {
     action: SimAction,
 }
 
-/// The names of those that come with the program.
+/// The names of the built-in scenarios.
 pub fn names() -> impl Iterator<Item = &'static str> {
     BUILT_IN.iter().map(|(name, _)| *name)
 }
 
-/// The words of one that comes with the program.
+/// The text of a built-in scenario.
 pub fn built_in(name: &str) -> Option<&'static str> {
     BUILT_IN.iter().find(|(known, _)| *known == name).map(|(_, text)| *text)
 }
 
 impl Scenario {
-    /// From its words. An error names the line.
+    /// Parses a scenario. An error names the line.
     pub fn parse(text: &str) -> Result<Scenario, String> {
         let mut scenario = Scenario { about: String::new(), nodes: 3, actions: Vec::new() };
         for (index, line) in text.lines().enumerate() {
@@ -112,10 +112,10 @@ impl Scenario {
         }
     }
 
-    /// Runs it in the world of `seed`.
-    pub fn run(&self, seed: u64, is_told: bool) -> Result<Summary, SimError> {
+    /// Runs the scenario in the world of `seed`; `keeps_trace` keeps the whole trace.
+    pub fn run(&self, seed: u64, keeps_trace: bool) -> Result<Summary, SimError> {
         let mut world = World::new(seed);
-        if is_told {
+        if keeps_trace {
             world.keep_whole_trace();
         }
         let sim = Simulation::with(seed, world, self.nodes)?.run(|sim| {
@@ -134,12 +134,12 @@ impl Scenario {
             sim.heal()?;
             Ok(sim.settle()?)
         })?;
-        let trace = if is_told { sim.world.trace() } else { String::new() };
+        let trace = if keeps_trace { sim.world.trace() } else { String::new() };
         Ok(Summary { trace, ..Summary::from(sim) })
     }
 }
 
-/// How a scenario is written, for people.
+/// The syntax of scenarios, as `--list` prints it.
 pub fn grammar() -> String {
     format!("nodes NUMBER\nat TIME ACTION\nAn ACTION is one of\n{}", action::known())
 }

@@ -1,4 +1,4 @@
-//! A world, its user, and what the user was promised.
+//! A simulation: a world, its user, and what the user was promised.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,13 +16,12 @@ use super::operator::{Operator, Outcome};
 use super::workloads::{Workloads, Write};
 use super::world::World;
 
-/// How long a cluster may take to be of one mind after the last fault.
+/// How long nodes may take to agree after the last fault.
 const SETTLE_WITHIN: Duration = Duration::from_secs(180);
-/// What devices with copied disks said last, and is still on its way or in somebody's memory, is
-/// outdone within that time: the one whose key it is may have spent its rebuttals, and has another
-/// one in a minute.
+/// How long the last messages of a removed clone stay effective: the owner of the key may have
+/// spent its rebuttals, and gets another one within a minute.
 const CLONE_ECHO: Duration = Duration::from_secs(70);
-/// How long it then has to stay so.
+/// How long the cluster must then stay well.
 const STEADY: Duration = Duration::from_secs(20);
 
 /// A world, its user, and what the user was promised.
@@ -30,21 +29,20 @@ pub struct Simulation {
     pub world: World,
     pub operator: Operator,
     pub workloads: Workloads,
-    /// Whether all nodes could know all when the faults ended: the network was whole, and gossip
-    /// got through.
+    /// Whether all nodes could learn everything when the faults ended: no cut, and fair gossip.
     network_was_whole: bool,
-    /// Devices that ran and had no link when the faults ended, though others ran: of what they did
-    /// nobody could know. And those so slow that they had not read their mail: they went by what
-    /// had been so.
+    /// Devices that ran without a link when the faults ended though others ran, so that their peers
+    /// could not know what they did; and slow devices with unread messages, whose view was
+    /// outdated.
     out_of_touch: BTreeSet<usize>,
-    /// Replicas that ran at one place alone when the faults ended.
+    /// Replicas that ran healthy on exactly one device when the faults ended.
     ran_once: Option<HealthyOnce>,
-    /// How often each kind of deed was done.
+    /// Number of actions by keyword.
     pub actions: BTreeMap<&'static str, u64>,
 }
 
 impl Simulation {
-    /// A cluster of `size` that has come together in `world`.
+    /// Adds a cluster of `size` devices to `world`, and waits until all nodes are ready.
     pub fn with(seed: u64, world: World, size: usize) -> Result<Self, String> {
         let sim = Simulation {
             operator: Operator::new(&world, seed),
@@ -69,8 +67,7 @@ impl Simulation {
         together.map_err(|error| error.to_string())
     }
 
-    /// Plays it. A panic, of a node or of this world, is a failure like any other: told with what
-    /// led there.
+    /// Runs `steps`. A panic, in a node or in the simulator, becomes an error with the trace.
     pub fn run(
         mut self,
         steps: impl FnOnce(&mut Simulation) -> Result<(), SimError>,
@@ -87,7 +84,7 @@ impl Simulation {
         Ok(self)
     }
 
-    /// Publishes through `device` and remembers what was promised.
+    /// Publishes through `device` and records what was promised.
     pub fn publish(&mut self, device: usize, spec: &Spec) -> Result<(), String> {
         let (outcome, change) = self.operator.publish(&mut self.world, device, spec)?;
         let (name, replicas, artifact) = (&spec.name, spec.replicas, spec.artifact.digest.short());
@@ -100,7 +97,7 @@ impl Simulation {
         Ok(())
     }
 
-    /// A user who is told that there is nothing to do relies on it as on any other answer.
+    /// Checks an answer that nothing has to be written: users rely on it like on a promise.
     fn check_unchanged(
         &self,
         device: usize,
@@ -108,7 +105,7 @@ impl Simulation {
         value: Option<&Spec>,
         outcome: &Outcome,
     ) -> Result<(), String> {
-        // Two devices with one key answer for one another.
+        // Two devices with one key confirm for each other.
         if *outcome != Outcome::Unchanged || self.world.has_clones() {
             return Ok(());
         }
@@ -123,7 +120,7 @@ impl Simulation {
         }
     }
 
-    /// Removes through `device` and remembers what was promised.
+    /// Removes through `device` and records what was promised.
     pub fn remove(&mut self, device: usize, name: &str) -> Result<(), String> {
         let name = name.parse().map_err(|_| format!("`{name}` is no name"))?;
         let (outcome, change) = self.operator.remove(&mut self.world, device, &name)?;
@@ -146,14 +143,14 @@ impl Simulation {
         }
     }
 
-    /// A disk is lost, with what nobody else has on disk.
+    /// Loses a disk, and the promises that only this disk held.
     pub fn lose(&mut self, device: usize, seeds: &[usize]) {
         self.world.devices[device].is_gone = true;
         self.drop_lost_promises();
         self.world.lose_disk(device, seeds);
     }
 
-    /// What is on no disk that is to stay is promised no more.
+    /// Drops promises that are on no remaining disk.
     fn drop_lost_promises(&mut self) {
         let stays = |device: &&Device| !device.is_clone && !device.is_gone;
         let disks: Vec<&Disk> =
@@ -161,10 +158,10 @@ impl Simulation {
         self.workloads.lose(&disks);
     }
 
-    /// Ends every fault. Clocks stay as wrong as they are, gossip as bad: nothing may depend on
+    /// Ends every fault. Clocks stay wrong and gossip stays bad, because nothing may depend on
     /// them.
     pub fn heal(&mut self) -> Result<(), String> {
-        // Devices with copied disks are taken away.
+        // Clones are removed below.
         self.drop_lost_promises();
         self.ran_once = Some(invariants::healthy_once(&self.world));
         let world = &mut self.world;
@@ -182,8 +179,8 @@ impl Simulation {
         };
         self.out_of_touch = running.iter().copied().filter(is_out_of_touch).collect();
         world.network.cuts().into_iter().for_each(|way| world.heal_way(way));
-        // With all that ever knew anything lost for good, newcomers wait for somebody to say so, by
-        // a restart.
+        // If every node that was ever ready is gone for good, joining nodes serve only after a
+        // restart.
         let are_forlorn =
             !world.devices.iter().any(|it| it.was_ready && !it.is_gone && !it.is_clone);
         for device in 0..world.devices.len() {
@@ -210,8 +207,8 @@ impl Simulation {
         Ok(())
     }
 
-    /// Waits until all is well, then sees that it stays so, and that nothing was moved that need
-    /// not be.
+    /// Waits until all is well, then checks that it stays so and that no replica was moved without
+    /// need.
     pub fn settle(&mut self) -> Result<(), String> {
         let workloads = std::mem::take(&mut self.workloads);
         let settled = self.settle_as(|world| invariants::at_rest(world, &workloads));
@@ -219,14 +216,14 @@ impl Simulation {
         settled
     }
 
-    /// As [`Simulation::settle`], with another notion of what is well.
+    /// As [`Simulation::settle`], with another definition of well.
     pub fn settle_as(&mut self, well: impl Fn(&World) -> Result<(), String>) -> Result<(), String> {
         let mut before = invariants::healthy_once(&self.world);
         if let Some(earlier) = self.ran_once.take() {
             before.retain(|replica, place| earlier.get(replica) == Some(place));
         }
-        // Whom others have not heard of, since the disks of those who admitted it are lost, they do
-        // not know what it runs.
+        // If the disks that held a device's admission are lost, the others do not know what it
+        // runs.
         before.retain(|_, (device, _)| {
             self.world.is_known_to_all(*device) && !self.out_of_touch.contains(device)
         });
@@ -236,7 +233,7 @@ impl Simulation {
         if let Err(error) =
             self.world.run_till(SETTLE_WITHIN, "all is well", |world| well(world).is_ok())
         {
-            // Something broke: what it looks like at rest is beside the point.
+            // An invariant broke: the state at rest does not matter then.
             if !error.starts_with("not within") {
                 return Err(error);
             }
@@ -249,7 +246,7 @@ impl Simulation {
             .map_err(|why| format!("{why} (it had been well)\n{}", self.world.report()))?;
         let after = invariants::healthy_once(&self.world);
         self.check_not_moved(&between, &after, "while all was well")?;
-        // As long as nodes do not see one another each side may take over what it misses.
+        // While nodes do not see each other, each side may take over replicas of the other.
         if self.network_was_whole {
             self.check_not_moved(
                 &before,
@@ -260,8 +257,7 @@ impl Simulation {
         Ok(())
     }
 
-    /// What ran at one place alone, healthy and in the right version, shall be there still, unless
-    /// it is no longer wished for.
+    /// Checks that replicas of one healthy holder stayed there, unless their generation changed.
     fn check_not_moved(
         &self,
         before: &HealthyOnce,
@@ -273,7 +269,7 @@ impl Simulation {
             else {
                 continue;
             };
-            // With two devices of one identity nothing is promised.
+            // Nothing is promised to two devices with one identity.
             if !self.world.is_cloned(place.0) && !self.world.is_cloned(now.0) {
                 let what = format!(
                     "{replica} was moved from n{} to n{} for nothing, {when}",
@@ -289,7 +285,7 @@ impl Simulation {
 type HealthyOnce = BTreeMap<ReplicaId, (usize, Digest)>;
 
 impl World {
-    /// What hangs in the disk is written.
+    /// Lets a hanging disk finish its writes.
     fn end_stall(&mut self, device: usize) {
         let (now, boot) = (self.now, self.devices[device].boot);
         let disk = &mut self.devices[device].disk;
@@ -300,7 +296,7 @@ impl World {
         }
     }
 
-    /// Starts that never ended fail at last: the runtime was restarted.
+    /// Fails the starts that hang, as a restart of the runtime does.
     fn end_hanging(&mut self, device: usize) {
         let (now, boot) = (self.now, self.devices[device].boot);
         let hanging: Vec<_> = self.devices[device]
@@ -315,7 +311,7 @@ impl World {
         }
     }
 
-    /// Whether any two devices have one key: what these two say in turns keeps others busy.
+    /// Whether any device is a clone. The two devices of one key keep others busy with records.
     pub fn has_clones(&self) -> bool {
         self.devices.iter().any(|device| device.is_clone)
     }
@@ -327,13 +323,13 @@ impl World {
         nodes.all(|node| node.is_member(&id))
     }
 
-    /// Whether nobody but this device could admit anybody, ever.
+    /// Whether no other remaining device could admit a new member.
     pub fn is_last_member(&self, device: usize) -> bool {
         let stays = |(_, it): &(usize, &Device)| it.is_member && !it.is_gone && !it.is_clone;
         self.devices.iter().enumerate().filter(stays).all(|(other, _)| other == device)
     }
 
-    /// Whether two devices have this one's key.
+    /// Whether another device has the same key.
     pub fn is_cloned(&self, device: usize) -> bool {
         self.ids.get(&self.devices[device].id).is_some_and(|twins| twins.len() > 1)
     }

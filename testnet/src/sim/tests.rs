@@ -28,17 +28,18 @@ fn all_well(sim: &Simulation) -> bool {
     invariants::at_rest(&sim.world, &sim.workloads).is_ok()
 }
 
-/// Fixed seeds: what was good stays good. New seeds are for a person with time.
+/// Fixed seeds, as a regression test. `cargo testnet sim --minutes` tries new ones.
 #[test]
 fn hundred_random_histories_end_well() {
     let failed: Vec<String> = (0..100)
         .filter_map(|seed| run_fast(seed).err().map(|error| failure(seed, None, &error)))
         .collect();
-    // One report in full is enough to begin with; `cargo testnet sim --seed N` tells the others.
+    // The first report in full is enough; `cargo testnet sim --seed N` prints the others.
     let short: Vec<&str> = failed.iter().filter_map(|error| error.lines().next()).collect();
     assert!(failed.is_empty(), "{} of 100 failed: {short:#?}\n{}", failed.len(), failed[0]);
 }
 
+/// Every built-in scenario must converge and say what it is about.
 #[test]
 fn every_scenario_ends_well() {
     for name in scenario::names() {
@@ -52,6 +53,7 @@ fn every_scenario_ends_well() {
     }
 }
 
+/// Reports name a seed: two runs of it must do the same, step for step.
 #[test]
 fn same_seed_gives_the_same_history() {
     let hash = |seed| run_hashed(seed).unwrap_or_else(|why| panic!("seed {seed}: {why}")).history;
@@ -61,6 +63,7 @@ fn same_seed_gives_the_same_history() {
     assert_ne!(hash(3), hash(14));
 }
 
+/// The holder of replicas is killed. Others must hold them, healthy, within ten seconds.
 #[test]
 fn a_killed_nodes_replicas_are_claimed_elsewhere() {
     let mut sim = cluster(1, 5);
@@ -78,6 +81,7 @@ fn a_killed_nodes_replicas_are_claimed_elsewhere() {
         .unwrap();
 }
 
+/// Two of three nodes die. The survivor must run all replicas and accept new workloads.
 #[test]
 fn the_last_survivor_runs_everything_and_takes_writes() {
     let mut sim = cluster(2, 3);
@@ -95,6 +99,8 @@ fn the_last_survivor_runs_everything_and_takes_writes() {
     assert!(all_well(&sim));
 }
 
+/// A holder is cut off and the others take over its replicas. After the partition both claim them,
+/// healthy, and the older claim must be kept.
 #[test]
 fn after_a_partition_the_older_claim_is_kept() {
     let mut sim = cluster(4, 4);
@@ -132,6 +138,7 @@ fn after_a_partition_the_older_claim_is_kept() {
     }
 }
 
+/// All nodes lose power and one starts alone. It must run what it claims within a second.
 #[test]
 fn node_restarts_its_claims_without_network() {
     let mut sim = cluster(5, 3);
@@ -158,6 +165,7 @@ fn node_restarts_its_claims_without_network() {
         .unwrap();
 }
 
+/// A node is down while a workload is deleted. Its outdated disk must not bring the workload back.
 #[test]
 fn deleted_workload_stays_deleted_when_an_old_node_returns() {
     let mut sim = cluster(6, 4);
@@ -170,6 +178,7 @@ fn deleted_workload_stays_deleted_when_an_old_node_returns() {
     sim.settle().unwrap();
 }
 
+/// Six workloads run well. A new empty node joins, and every claim must stay where it is.
 #[test]
 fn joining_node_moves_no_replica() {
     let mut sim = cluster(7, 4);
@@ -197,7 +206,8 @@ fn joining_node_moves_no_replica() {
     assert_eq!(held(&sim), before);
 }
 
-/// It was handed its own admission alone, and took itself for the only member.
+/// A joining node that had only its own admission took itself for the only member. It must know the
+/// other members and the workloads before it reports ready.
 #[test]
 fn joining_node_is_ready_only_after_it_knows_the_members() {
     for seed in 0..20 {
@@ -222,7 +232,8 @@ fn joining_node_is_ready_only_after_it_knows_the_members() {
     }
 }
 
-/// An owner heard from the winner, had not seen its sheet, and took the place for a gap.
+/// The winner's claim reached the owner before the gossip of its slot did, and the owner awarded
+/// the place again as if it had no holder. Each place must be awarded once.
 #[test]
 fn late_gossip_causes_no_second_award() {
     for late in [1_000, 100_000, 1_000_000] {
@@ -238,7 +249,8 @@ fn late_gossip_causes_no_second_award() {
     }
 }
 
-/// Who waits for a publish waits for holders of the artifact, and they were told by gossip alone.
+/// Every message that only gossip carried is lost, the artifact holders that `publish` waits for
+/// among it. Repair must bring all of it.
 #[test]
 fn cluster_converges_without_gossip() {
     let mut sim = cluster(11, 5);
@@ -263,13 +275,15 @@ fn cluster_converges_without_gossip() {
 fn acknowledged_write_survives_a_crash_of_its_node() {
     let mut sim = cluster(8, 3);
     sim.publish(1, &workload("web", 1, 1)).unwrap();
-    // Killed the moment it answered: the change is on its disk, and must come back with it.
+    // The node dies right after its answer: the change is on its disk and must return with it.
     sim.world.kill(1);
     sim.world.run_for(Duration::from_secs(5)).unwrap();
     sim.world.start(1, false, &[]);
     sim.settle().unwrap();
 }
 
+/// Each disk sync takes five seconds. Probes and votes wait for no disk, so no node may be taken
+/// for dead.
 #[test]
 fn slow_disk_is_not_taken_for_a_death() {
     let mut sim = cluster(9, 5);
@@ -286,9 +300,9 @@ fn slow_disk_is_not_taken_for_a_death() {
     }
 }
 
-/// Both ends of a lost link dialled at once. The world tore the link of the first dial down at one
-/// end when the second arrived, so that one end sent into a link that the other had lost, and both
-/// dialled again, in step, for ever: two holders of one replica never heard each other's questions.
+/// Both ends of a lost link dialled at the same time. The simulator closed the first link at one
+/// end when the second dial arrived, so the two ends kept different links and dialled again for
+/// ever, and two holders of one replica could not settle their dispute. One link must be left.
 #[test]
 fn crossing_dials_leave_one_link() {
     let mut sim = cluster(65, 2);
@@ -305,8 +319,8 @@ fn crossing_dials_leave_one_link() {
     }
 }
 
-/// Above a full mesh an owner is linked to a few nodes only, and asks others as well; of two
-/// holders of a replica neither need be linked to the other.
+/// Beyond a full mesh an owner is linked to few bidders, and two holders of a replica need not be
+/// linked. Each must still reach the other, over links made on demand.
 #[test]
 fn nodes_link_on_demand_beyond_a_full_mesh() {
     let mut sim = cluster(12, 48);
@@ -336,8 +350,8 @@ fn nodes_link_on_demand_beyond_a_full_mesh() {
     }
 }
 
-/// A node that was away came back, ran what it had claimed, and being the older holder took it from
-/// whoever had taken over.
+/// A node was away, came back and ran what it had claimed. As the older holder it took the replicas
+/// back from the healthy new holders. They must stay where they are.
 #[test]
 fn returning_node_takes_nothing_back() {
     for seed in 0..10 {
@@ -354,7 +368,8 @@ fn returning_node_takes_nothing_back() {
     }
 }
 
-/// With a link, seeds were left alone; two that were admitted by nobody had a link, to one another.
+/// A node with a link did not dial its seeds. Two joining nodes were linked to each other only, so
+/// neither reached a member. They must go on dialling.
 #[test]
 fn joining_nodes_do_not_wait_for_each_other() {
     let mut sim = cluster(13, 3);
@@ -367,8 +382,8 @@ fn joining_nodes_do_not_wait_for_each_other() {
     sim.settle().unwrap();
 }
 
-/// Both took the link to a third from one another, as fast as messages travel, and outdid one
-/// another's records on disk.
+/// Both devices of a cloned key took links from each other as fast as messages travel, and each
+/// overwrote the other's record on disk. Both must be slow, and one must warn.
 #[test]
 fn cloned_key_is_reported_and_causes_few_writes() {
     let mut sim = cluster(14, 3);
@@ -387,9 +402,9 @@ fn cloned_key_is_reported_and_causes_few_writes() {
     assert!(told(1) || told(twin), "nobody says what is wrong");
 }
 
-/// After a heal an owner held nodes to be down of which others knew better: it awarded what these
-/// ran, the winner let it go at once, and was awarded it again, many times a second. These
-/// histories had such fights.
+/// After a heal an owner believed nodes to be down that others knew to be up. It awarded their
+/// replicas; the winner yielded at once and was awarded again, many times a second. The histories
+/// of these seeds had such disputes.
 #[test]
 fn healthy_replica_is_not_awarded_again() {
     for seed in [2036, 2061, 2175, 2243, 2333] {
@@ -397,6 +412,7 @@ fn healthy_replica_is_not_awarded_again() {
     }
 }
 
+/// An author of a scenario must learn which line is wrong, and what would be right.
 #[test]
 fn wrong_scenario_is_refused_with_its_line() {
     for (text, why) in [
@@ -410,7 +426,7 @@ fn wrong_scenario_is_refused_with_its_line() {
         let error = Scenario::parse(text).expect_err(text);
         assert!(error.starts_with(why), "{text}: {error}");
     }
-    // What only the world knows.
+    // Errors that depend on the state of the world.
     for (text, why) in [
         ("at 1s mend\nat 1s kill n7", "line 2: `kill n7`: there is no n7, the last is n2"),
         ("at 1s start n0", "line 1: `start n0`: n0 runs already"),
@@ -426,6 +442,8 @@ fn wrong_scenario_is_refused_with_its_line() {
     }
 }
 
+/// Whether a replica has a holder depends on the seed. An action without one must be logged and
+/// skipped.
 #[test]
 fn action_without_a_target_is_skipped() {
     let text = "at 1s cut holder:web/0 n1\nat 1s isolate owner:web\nat 1s publish web 1 via \
@@ -433,6 +451,7 @@ fn action_without_a_target_is_skipped() {
     Scenario::parse(text).unwrap().run(0, false).unwrap();
 }
 
+/// A panic in a node must be reported like a broken invariant, with the trace.
 #[test]
 fn panic_is_reported_with_the_trace() {
     let outcome = cluster(3, 2).run(|sim| {

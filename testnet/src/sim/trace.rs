@@ -1,16 +1,16 @@
-//! What the world tells a person: the trace, and the report of a failure.
+//! The trace of a history, and the report of a failure.
 
 use std::collections::VecDeque;
 use std::fmt::Write as _;
 
 use super::world::World;
 
-/// Events in a report: enough to see what led to a failure.
+/// Trace lines in a report.
 const EVENTS: usize = 200;
-/// Nodes in a report, with what they wait for.
+/// Nodes that a report lists.
 const NODES: usize = 16;
 
-/// What nodes told people and what befell them: when, who, what.
+/// Trace lines: world time, device and text, for events that nodes report and faults.
 pub struct Trace {
     events: VecDeque<(u64, usize, String)>,
     most: usize,
@@ -23,12 +23,12 @@ impl Default for Trace {
 }
 
 impl World {
-    /// Everything that is told from now on is kept, for one who reads the whole history.
+    /// Keeps all lines from now on, instead of the last [`EVENTS`].
     pub fn keep_whole_trace(&mut self) {
         self.trace.most = usize::MAX;
     }
 
-    /// Something befell a device, or it told people something.
+    /// Adds a line about a device to the trace.
     pub fn log(&mut self, device: usize, what: impl AsRef<str>) {
         let trace = &mut self.trace;
         while trace.events.len() >= trace.most {
@@ -37,7 +37,7 @@ impl World {
         trace.events.push_back((self.now, device, what.as_ref().to_owned()));
     }
 
-    /// What was told, a line an event: seconds, who, what.
+    /// The trace as text, one line each: seconds, device, text.
     pub fn trace(&self) -> String {
         self.lines(|_| true)
     }
@@ -50,7 +50,7 @@ impl World {
         text
     }
 
-    /// The last events, for a person who looks for a cause.
+    /// The trace and the state of the nodes, to look for a cause.
     pub fn report(&self) -> String {
         let mut text = format!("at {:.3} s, step {}\n", self.now as f64 / 1e6, self.steps);
         text.push_str(&self.trace());
@@ -76,7 +76,7 @@ impl World {
         text
     }
 
-    /// As [`World::report`], of one device and what was said of it.
+    /// As [`World::report`], for one device: its own lines, and the others' lines that name it.
     pub fn report_on(&self, device: usize) -> String {
         let name = &self.devices[device].name;
         let mut text = format!("at {:.3} s, step {}\n", self.now as f64 / 1e6, self.steps);

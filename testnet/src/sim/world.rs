@@ -1,5 +1,4 @@
-//! The world: a clock that jumps from happening to happening, and everything that happens in it,
-//! drawn from one seed.
+//! The world: a clock that jumps from event to event, and all state, drawn from one seed.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -20,18 +19,17 @@ use super::meter::Meter;
 use super::network::{Network, below, between};
 use super::trace::Trace;
 
-/// How long the kernel takes to tell a peer that there is no such link, microseconds.
+/// Delay until a kernel informs a peer that a link does not exist, microseconds.
 pub(super) const CLOSE: u64 = 300;
-/// Steps in one instant; a node that asks for more asks for ever.
+/// Events at one instant at most; more means that a node never stops asking.
 const MAX_STEPS_AT_ONCE: u64 = 20_000;
 
-/// What a user was answered.
+/// A reply to a user's command.
 pub struct Answered {
     pub request: RequestId,
     pub reply: Reply,
 }
 
-/// The world.
 pub struct World {
     pub now: u64,
     pub devices: Vec<Device>,
@@ -40,30 +38,30 @@ pub struct World {
     pub genesis: Genesis,
     pub root: KeyPair,
     pub join: KeyPair,
-    /// What each device has to offer.
+    /// Capacity of each device.
     pub capacity: Resources,
-    /// How long a disk takes to sync, microseconds.
+    /// Duration of a disk sync, microseconds.
     pub fsync: u64,
-    /// Answers to commands, in the order they came.
+    /// Replies to commands, in order of arrival.
     pub answers: VecDeque<Answered>,
-    /// Everything that was done, hashed: two runs of one seed have the same. Costs a third of the
-    /// time, so it can be left out.
+    /// Hash of all inputs and effects: equal for two runs of one seed. It costs a third of the
+    /// time, so `is_hashed` can switch it off.
     pub history: Digest,
     pub is_hashed: bool,
-    /// Steps so far.
+    /// Events handled.
     pub steps: u64,
     pub meter: Meter,
     pub(super) trace: Trace,
     pub(super) watch: Watch,
     pub(super) failovers: Failovers,
-    /// Steps since time last went on.
+    /// Events handled at the present instant.
     steps_now: u64,
     queue: BTreeMap<(u64, u64), Event>,
     sequence: u64,
     links: u64,
-    /// More than one device an id where a disk was cloned.
+    /// Devices by id; a cloned disk gives an id two devices.
     pub(super) ids: BTreeMap<NodeId, BTreeSet<usize>>,
-    /// Links that hang on an address which is gone, by number.
+    /// Links whose address is gone, by number.
     pub(super) dead_links: BTreeSet<u64>,
     pub(super) relays: BTreeMap<u64, Relay>,
     pub(super) tickets: u64,
@@ -72,7 +70,7 @@ pub struct World {
 }
 
 impl World {
-    /// An empty world.
+    /// A world without devices.
     pub fn new(seed: u64) -> Self {
         let root = KeyPair::from_seed(&derived(seed, "root", 0));
         let join = KeyPair::from_seed(&derived(seed, "join", 0));
@@ -107,23 +105,23 @@ impl World {
         }
     }
 
-    /// Adds a device, its daemon not started.
+    /// Adds a device; its daemon is not started.
     pub fn add(&mut self) -> usize {
         let identity = self.draw_identity();
         self.insert_device(identity)
     }
 
-    /// Where a device can be dialled now.
+    /// The present address of a device.
     pub fn address_of(&self, device: usize) -> String {
         address(device, self.devices[device].moves)
     }
 
-    /// Whether nothing gets over a link any more, since one of its ends has moved.
+    /// Whether a link carries nothing any more, because one of its ends has moved.
     pub(super) fn is_dead_link(&self, link: u64) -> bool {
         self.dead_links.contains(&link)
     }
 
-    /// Adds a device with another one's disk, key and all.
+    /// Adds a device with a copy of another one's disk, key included.
     pub fn clone_of(&mut self, device: usize) -> usize {
         let original = &self.devices[device];
         let (identity, artifacts) = (original.identity.clone(), original.artifacts.clone());
@@ -150,12 +148,12 @@ impl World {
         Identity { keys: KeyPair::from_seed(&seed), genesis: self.genesis, join: self.join.clone() }
     }
 
-    /// Nothing gets through that way any more.
+    /// Cuts one direction.
     pub fn cut_way(&mut self, (from, to): (usize, usize)) {
         self.network.cut(self.now, from, to);
     }
 
-    /// It does again. What TCP was given meanwhile arrives now, or the link is reset.
+    /// Heals one direction. TCP either delivers what waited, or the link is reset.
     pub fn heal_way(&mut self, (from, to): (usize, usize)) {
         let late = self.network.heal(self.now, from, to, &mut self.rng);
         if below(&mut self.rng, 3) == 0
@@ -170,15 +168,15 @@ impl World {
         }
     }
 
-    /// Cuts or heals every way between two groups.
+    /// Cuts or heals all ways between two groups.
     pub fn partition(&mut self, ones: &[usize], others: &[usize], cut: bool) {
         for way in between(&ones.iter().copied().collect(), &others.iter().copied().collect()) {
             if cut { self.cut_way(way) } else { self.heal_way(way) }
         }
     }
 
-    /// A link comes about. One that only one side still believes in, or that leads to a cloned
-    /// disk's other device, gives way.
+    /// Makes a link. It replaces a link that only one side still has, or one to the other device of
+    /// a cloned key.
     pub(super) fn link(&mut self, one: usize, other: usize) {
         self.links += 1;
         let link = self.links;
@@ -204,7 +202,7 @@ impl World {
         self.input(other, Input::LinkUp { peer: one_id });
     }
 
-    /// A device learns that a link is gone.
+    /// Removes a link at one device, and informs its daemon.
     pub(super) fn unlinked(&mut self, device: usize, peer: usize) {
         if self.devices[device].links.remove(&peer).is_some() {
             self.hash_event(device, "link down");
@@ -214,7 +212,7 @@ impl World {
         }
     }
 
-    /// A user talks to a device's daemon. None if none runs.
+    /// Sends a command to a device's daemon; none if none runs.
     pub fn command(&mut self, device: usize, command: Command) -> Option<RequestId> {
         self.node(device)?;
         self.requests += 1;
@@ -223,8 +221,7 @@ impl World {
         Some(request)
     }
 
-    /// Lets the world go on until `until` (microseconds), checking what must always hold after each
-    /// step.
+    /// Runs the world until `until` (microseconds), and checks the invariants after each step.
     pub fn run_until(&mut self, until: u64) -> Result<(), String> {
         while let Some((&(at, _), _)) = self.queue.first_key_value() {
             if at > until {
@@ -259,13 +256,13 @@ impl World {
         Ok(())
     }
 
-    /// Lets the world go on for a while.
+    /// Runs the world for a while.
     pub fn run_for(&mut self, after: Duration) -> Result<(), String> {
         self.run_until(self.now + after.as_micros() as u64)
     }
 
-    /// Lets the world go on until `done`; an error if that takes more than `within`. It looks every
-    /// 10 ms, in a large world less often: a look costs as much as there are nodes.
+    /// Runs the world until `done`; an error if that takes longer than `within`. `done` is checked
+    /// every 10 ms, less often in a large world, where a check is expensive.
     pub fn run_till(
         &mut self,
         within: Duration,
@@ -288,7 +285,7 @@ impl World {
         (0..self.devices.len()).filter(|index| self.node(*index).is_some()).collect()
     }
 
-    /// Gives a daemon an input and does what it asks for.
+    /// Gives a daemon an input and carries out its effects.
     pub fn input(&mut self, device: usize, input: Input) {
         let now = self.local_time(device);
         if let Some(node) = &mut self.devices[device].node {
@@ -312,7 +309,7 @@ impl World {
     }
 }
 
-/// Every simulated device is the same small computer.
+/// Facts of every simulated device: the same small computer.
 pub fn facts() -> Facts {
     Facts {
         arch: "x86_64".into(),
@@ -322,7 +319,7 @@ pub fn facts() -> Facts {
     }
 }
 
-/// Where a device is that has moved so often.
+/// The address of a device that has moved this often.
 pub(super) fn address(device: usize, moves: u32) -> String {
     match moves {
         0 => format!("/memory/{}", device + 1),
@@ -330,14 +327,14 @@ pub(super) fn address(device: usize, moves: u32) -> String {
     }
 }
 
-/// The device at an address, and how often it had moved when it was there.
+/// The device at an address, and its move count there.
 pub(super) fn index_of(address: &str) -> Option<(usize, u32)> {
     let address = address.strip_prefix("/memory/")?;
     let (device, moves) = address.split_once('/').unwrap_or((address, "0"));
     Some((device.parse::<usize>().ok()?.checked_sub(1)?, moves.parse().ok()?))
 }
 
-/// A secret that belongs to this seed alone.
+/// A secret derived from the seed.
 pub fn derived(seed: u64, what: &str, number: u64) -> [u8; 32] {
     Digest::of_parts(&[&seed.to_be_bytes(), &number.to_be_bytes(), what.as_bytes()]).0
 }

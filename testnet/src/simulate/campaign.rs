@@ -1,4 +1,4 @@
-//! Many histories, one seed after another, on all cores, until time is up.
+//! Runs many histories, one seed after another, on all cores, until time is up.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -9,23 +9,23 @@ use crate::sim::failovers::Tally;
 use crate::sim::history::{self, Summary};
 use crate::sim::scenario::Scenario;
 
-/// Failures that are told in full; of the others the first line.
+/// Failures printed in full; of further ones the first line is printed.
 const PRINTED_IN_FULL: usize = 3;
 
 #[derive(Default)]
 struct Totals {
     histories: u64,
-    /// Simulated, microseconds.
+    /// Simulated time, microseconds.
     lasted: u64,
     steps: u64,
     tally: Tally,
-    /// Seeds in whose histories a node that was well was called down by such.
+    /// Seeds of histories with a false fall.
     seeds_with_falls: Vec<u64>,
     actions: BTreeMap<&'static str, u64>,
     failed: Vec<(u64, String)>,
 }
 
-/// Runs histories from `first` on. Whether all ended well.
+/// Runs histories from seed `first` on. Returns whether all ended well.
 pub fn run(first: u64, time: Duration, name: &str, scenario: Option<&Scenario>) -> bool {
     let began = Instant::now();
     let (next, totals) = (AtomicU64::new(first), Mutex::new(Totals::default()));
@@ -110,7 +110,7 @@ fn join_seeds(seeds: &[u64]) -> String {
     seeds.iter().map(u64::to_string).collect::<Vec<_>>().join(" ")
 }
 
-/// What is said of nodes that were well. Histories that failed are not in it.
+/// Prints the false falls and failovers. Histories that failed are not counted.
 fn print_falls(tally: &Tally) {
     let Tally { ran, well, falls, misled, failovers } = *tally;
     let (hours, well) = (ran as f64 / 3.6e9, well as f64 / 3.6e9);

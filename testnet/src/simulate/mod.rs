@@ -1,5 +1,5 @@
-//! `cargo testnet sim`: one history to be read by a person, or as many as fit into some minutes.
-//! Here are threads, files and clocks, which the simulated world itself must not know.
+//! `cargo testnet sim`: prints one history, or runs as many as fit into some minutes. Threads,
+//! files and real clocks are used here only; the simulated world must not know them.
 
 mod campaign;
 
@@ -32,7 +32,7 @@ pub struct Sim {
     list: bool,
 }
 
-/// Runs what was asked for. Whether all ended well; what went wrong is printed.
+/// Runs the command. Returns whether all histories ended well; failures are printed.
 pub fn run(sim: &Sim) -> bool {
     if sim.list {
         println!("random          actions drawn from the seed");
@@ -86,7 +86,7 @@ pub fn run(sim: &Sim) -> bool {
     }
 }
 
-/// One that comes with the program, or one in a file.
+/// Parses a built-in scenario, or one in a file.
 fn find(name: &str) -> Result<scenario::Scenario, String> {
     let text = match scenario::built_in(name) {
         Some(text) => text.to_owned(),

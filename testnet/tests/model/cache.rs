@@ -1,5 +1,5 @@
-//! What one device did about one input, remembered: most of the histories differ in what happens
-//! elsewhere.
+//! Remembers what a device does with an input: most histories differ only in what happens on other
+//! devices.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -11,13 +11,13 @@ use super::laws::Law;
 use super::setup::NODES;
 use super::world::InFlight;
 
-/// Whose turn it was, how it looked, when, and what came.
+/// Node, digest of its device, time, and digest of the input.
 pub type StepKey = (usize, u64, Time, u64);
 
-/// Devices by how they look, and when.
+/// Devices by digest and time.
 type Devices = HashMap<(u64, Time), Arc<Device>>;
 
-/// What came of a turn.
+/// The result of a step at one device.
 pub struct Outcome {
     pub device: Arc<Device>,
     pub digest: u64,
@@ -31,7 +31,7 @@ pub struct Cache {
     outcomes: Mutex<HashMap<StepKey, Arc<Outcome>>>,
     /// Equal devices are kept once.
     devices: [Mutex<Devices>; NODES],
-    /// How a device looks later: its digest, when that was, and when it is looked at.
+    /// Digests of the same device at a later time: (digest, its time, later time).
     looks: Mutex<HashMap<(u64, Time, Time), u64>>,
 }
 
@@ -49,7 +49,7 @@ impl Cache {
         outcome
     }
 
-    /// The digest at `now` of what looked like `digest` at `then`.
+    /// The digest at `now` of a device whose digest was `digest` at `then`.
     pub fn digest_at(&self, digest: u64, then: Time, now: Time, anew: impl FnOnce() -> u64) -> u64 {
         let key = (digest, then, now);
         if let Some(known) = self.looks.lock().expect("no thread fails with it").get(&key) {

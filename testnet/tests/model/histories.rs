@@ -1,4 +1,4 @@
-//! The model as the checker takes it.
+//! The model in the form that the checker needs.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
@@ -12,13 +12,13 @@ use super::laws::Law;
 use super::setup::Setup;
 use super::world::{State, Step};
 
-/// Tries all histories of a plot.
+/// Tries all histories of a scenario.
 pub fn check(scenario: &str) {
     let started = Instant::now();
     let histories = Histories::new(scenario.parse().expect("a plot"));
     let steps = histories.scenario.steps;
     let checker = histories.checker().finish_when(HasDiscoveries::AnyFailures);
-    // Two threads do not meet states in the order of their depth, so a bound on that takes one.
+    // With two threads states are not visited in order of depth, so a bound on steps needs one.
     let checker = match steps {
         Some(steps) => checker.threads(1).target_max_depth(steps + 1),
         None => checker.threads(2),
@@ -54,8 +54,8 @@ fn describe(law: &str, path: Path<State, Step>) -> String {
 struct Histories {
     setup: Setup,
     scenario: Scenario,
-    /// What follows each state when no further fault happens and what comes next is chosen in one
-    /// way.
+    /// For each state the next one if no further fault happens and the first possible step is
+    /// taken.
     next_without_fault: Mutex<HashMap<u64, u64>>,
 }
 
@@ -64,8 +64,7 @@ impl Histories {
         Histories { setup: Setup::new(), scenario, next_without_fault: Mutex::default() }
     }
 
-    /// States from which, without a further fault, all does not come to rest. To be asked when
-    /// every state was seen.
+    /// States that without a further fault never come to rest. Valid once all states were visited.
     fn endless(&self) -> Vec<u64> {
         let next_without_fault = self.next_without_fault.lock().expect("no thread fails with it");
         let mut ends: HashSet<u64> = HashSet::new();
@@ -97,7 +96,7 @@ impl Model for Histories {
     }
 
     fn actions(&self, state: &State, steps: &mut Vec<Step>) {
-        // What follows from a broken law says nothing new.
+        // The steps after a broken law show nothing new.
         if state.broken.is_empty() {
             state.steps(steps);
         }

@@ -1,4 +1,4 @@
-//! What must hold in every state, and in every state that is at rest.
+//! The laws of every state, and of every state at rest.
 
 use std::sync::Arc;
 
@@ -14,23 +14,23 @@ use super::world::{State, Step};
 pub enum Law {
     /// No two nodes claim under one award, and none claims twice under it.
     OneWinner,
-    /// Reserved and committed together never exceed what a node offers; what it claims is
-    /// committed.
+    /// Reserved and committed resources together never exceed the node's capacity, and cover its
+    /// claim.
     Fits,
     /// No award is taken under a counter that the winner has seen.
     NewCounter,
-    /// A claim is on disk before it is spoken of, and before it runs.
+    /// A claim is on disk before it is announced and before its replica runs.
     WrittenBeforeSaid,
-    /// A holder stops when it gives up what fails, or when the keeper has said that it is healthy,
-    /// which then was so.
+    /// A holder gives up a replica only if it fails, or after the keeper said that it is healthy,
+    /// which was true.
     YieldsToTheHealthy,
-    /// Who is yielded to goes on.
+    /// A keeper to which another node yielded goes on holding.
     KeeperStays,
-    /// At rest one node holds the replica, healthy, and nothing is reserved.
+    /// At rest exactly one node holds the replica, healthy, and nothing is reserved.
     RestsWell,
 }
 
-/// Looks at a state and the step that led to it.
+/// Checks a state and the step that led to it.
 pub fn check_step(setup: &Setup, before: &State, step: &Step, after: &mut State) {
     let mut broken = Vec::new();
     for node in 0..NODES {

@@ -1,4 +1,4 @@
-//! What a step does to a state.
+//! Applies a step to a state.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,10 +14,10 @@ use super::setup::{NODES, Setup};
 use super::work::Work;
 use super::world::{InFlight, Label, State, Step};
 
-/// How long gossip that was lost stays unmended at most: as long as nodes take to compare.
+/// How long a slot whose gossip was lost stays unknown at most: the interval of repair.
 const REPAIR_AFTER: Duration = Duration::from_secs(5);
 
-/// What comes to a device that is no message. Digests of messages are not that small.
+/// Inputs other than messages; digests of messages are never this small.
 const STORE: u64 = 0;
 const START: u64 = 1;
 const FAIL: u64 = 2;
@@ -74,8 +74,7 @@ impl State {
     }
 
     fn deliver(&mut self, setup: &Setup, item: InFlight) {
-        // Older slots of the same sheet are known then, whenever they come: they need not come at
-        // all.
+        // The receiver ignores older slots of the same sheet from now on, so they need not arrive.
         if let Some(counter) = item.slot_counter() {
             let older =
                 |other: &InFlight| other.slot_counter().is_some_and(|older| older <= counter);
@@ -86,7 +85,7 @@ impl State {
         self.work(setup, item.to, item.digest, |device, now| {
             let message = (*item.message).clone();
             let input = match message {
-                // By gossip, so that nobody is asked about it.
+                // As gossip, so that the receiver does not ask the sender about it.
                 Message::Membership(membership::Message::Down(..)) => {
                     Input::Gossip { ticket: Ticket(0), from, message }
                 }
@@ -117,7 +116,7 @@ impl State {
 
     fn crash(&mut self, setup: &Setup, node: usize, loses_messages: bool) {
         self.faults_left.crashes -= 1;
-        // Whoever does not know yet will find out.
+        // The others declare the node down, at any later time.
         self.announce_death(setup, node, false);
         Arc::make_mut(&mut self.devices[node]).crash();
         self.digests[node] = self.devices[node].digest(self.now);
@@ -127,7 +126,8 @@ impl State {
         self.pending_repairs.retain(|(_, from, to)| *from != node && *to != node);
     }
 
-    /// Word of the end of a node's present life goes to the others, and to itself if it lives.
+    /// Sends a notice that a node's present incarnation is down to the others, and to the node
+    /// itself if it lives.
     fn announce_death(&mut self, setup: &Setup, subject: usize, lives: bool) {
         let death_notice = setup.death_notice(subject, self.devices[subject].disk.incarnation);
         for to in (0..NODES).filter(|to| lives || *to != subject) {
@@ -135,11 +135,11 @@ impl State {
         }
     }
 
-    /// A daemon starts, gets its links, and hears and tells what there is to tell before anything
+    /// Starts a daemon, links it, and lets it exchange everything with its peers before anything
     /// else happens.
     pub fn switch_on(&mut self, setup: &Setup, node: usize) {
-        // Word of the fall of former lives comes too late to matter: the first hello says that this
-        // is another.
+        // Notices about earlier incarnations have no effect any more: the first hello has a newer
+        // one.
         self.in_flight.retain(|item| !(item.from == node && item.is_death_notice()));
         let mut work = Work::new(setup, self).synchronizing();
         work.on(node, |device, now| {
@@ -157,7 +157,7 @@ impl State {
         }
         work.synchronize();
         self.refresh_digests();
-        // What the others did not know either comes to it in time.
+        // If no peer had the change either, it arrives later.
         if self.devices[node].node.as_ref().is_some_and(|node| node.workloads().is_empty()) {
             self.send(InFlight::new(
                 node,
@@ -182,7 +182,7 @@ impl State {
         }
     }
 
-    /// Time goes on, if `until` is not past.
+    /// Advances the time to `until`, if that is ahead.
     fn wait(&mut self, setup: &Setup, until: Time) {
         let (then, now) = (self.now, self.now.max(until));
         for node in 0..NODES {
@@ -192,7 +192,7 @@ impl State {
         self.now = now;
     }
 
-    /// One device takes something in, which `what` names among all that can come to it.
+    /// Gives a device an input; `what` is the digest of the input.
     fn work(
         &mut self,
         setup: &Setup,
@@ -229,7 +229,7 @@ impl State {
         }
     }
 
-    /// Puts a message on its way. One that cannot be lost is there once.
+    /// Sends a message. Equal messages that cannot be lost are under way only once.
     pub fn send(&mut self, item: InFlight) {
         if self.devices[item.to].node.is_none() {
             return;
@@ -252,7 +252,7 @@ impl State {
         self.in_flight.remove(self.find(label))
     }
 
-    /// Looks at the devices anew.
+    /// Computes the digests of all devices.
     pub fn refresh_digests(&mut self) {
         self.digests = self.devices.each_ref().map(|device| device.digest(self.now));
     }

@@ -1,4 +1,4 @@
-//! A step at work: what a node asks of the world, and what it says.
+//! A step under way: carries out the effects of a device and collects its messages.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -13,14 +13,15 @@ use super::laws::Law;
 use super::setup::{NODES, Setup};
 use super::world::{InFlight, State};
 
-/// What comes of one step.
+/// The results of one step.
 pub struct Work<'a> {
     setup: &'a Setup,
     state: &'a mut State,
-    /// Repair's questions and answers, and hellos: they come at once and in order, their course is
-    /// not what is checked here.
+    /// Repair messages and hellos: delivered at once and in order, because their timing is not
+    /// checked here.
     instant: VecDeque<(usize, usize, Message)>,
-    /// A node comes into step: what the detector says comes at once, too.
+    /// While a node synchronizes after its start, the detector's messages are delivered at once as
+    /// well.
     synchronizing: bool,
     said: Vec<InFlight>,
     broken: Vec<Law>,
@@ -46,14 +47,14 @@ impl<'a> Work<'a> {
         self.state.devices[node].node.is_some()
     }
 
-    /// Lets a device work, and does what it asks for.
+    /// Gives a device an input, and carries out its actions.
     pub fn on(&mut self, node: usize, input: impl FnOnce(&mut Device, Time) -> Vec<Effect>) {
         let now = self.state.now;
         let effects = input(Arc::make_mut(&mut self.state.devices[node]), now);
         effects.into_iter().for_each(|effect| self.act(node, effect));
     }
 
-    /// Until all is said. Whether anything was.
+    /// Delivers all instant messages. Returns whether there were any.
     pub fn deliver_instant(&mut self) -> bool {
         let talks = !self.instant.is_empty();
         while let Some((from, to, message)) = self.instant.pop_front() {
@@ -63,7 +64,7 @@ impl<'a> Work<'a> {
         talks
     }
 
-    /// What went out, and what was broken by it.
+    /// The messages that were sent, and the laws that were broken.
     pub fn end(self) -> (Vec<InFlight>, Vec<Law>) {
         (self.said, self.broken)
     }
@@ -79,7 +80,7 @@ impl<'a> Work<'a> {
         self.state.broken.insert(law);
     }
 
-    /// Until all is compared, too.
+    /// Delivers instant messages until all nodes have compared.
     pub fn synchronize(&mut self) {
         self.deliver_instant();
         while let Some(node) = (0..NODES).find(|node| self.compares_now(*node)) {
@@ -107,14 +108,14 @@ impl<'a> Work<'a> {
                 }
                 Arc::make_mut(&mut self.state.devices[node]).order(order);
             }
-            // Bytes are everywhere.
+            // Every node has every artifact.
             Effect::Fetch { artifact, .. } => {
                 let fetched =
                     Input::Fetched { digest: artifact.digest, outcome: FetchOutcome::Ready };
                 self.on(node, |device, now| device.input(now, fetched));
             }
             Effect::Persist { .. } => unreachable!("the device keeps these"),
-            // Links hold; there is nobody to be told.
+            // Links never break, and no user reads the events.
             Effect::Dial { .. }
             | Effect::Disconnect(_)
             | Effect::Reply { .. }
@@ -151,7 +152,7 @@ impl<'a> Work<'a> {
     }
 
     fn broadcast(&mut self, from: usize, message: Message) {
-        // Records go over the links as well; of who has which bytes nobody makes a difference here.
+        // Records also go over the links, and who holds an artifact makes no difference here.
         let Message::Slot(slot) = &message else { return };
         if NodeId(slot.by().0) == self.setup.ids[from] {
             let claims = slot.peek().map(|slot| slot.claims).unwrap_or_default();
@@ -163,7 +164,7 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// A power cut now must not make it a lie.
+    /// A power cut right now must not make the announced claim false.
     fn check_written(&mut self, node: usize, award: shoal_protocol::model::Token) {
         if !self.state.devices[node].has_on_disk(self.setup.ids[node], award) {
             self.breaks(Law::WrittenBeforeSaid);
@@ -171,7 +172,7 @@ impl<'a> Work<'a> {
     }
 }
 
-/// What a message says, for people.
+/// The kind of a message, for people.
 pub fn kind_of(message: &Message) -> &'static str {
     match message {
         Message::Auction(message) => match message {

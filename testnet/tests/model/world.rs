@@ -1,4 +1,4 @@
-//! The states of three nodes and all that can happen to them next.
+//! The states of three nodes, and the steps that are possible in each.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -16,67 +16,67 @@ use super::laws::Law;
 use super::setup::{NEVER, NODES, Setup};
 use super::work::kind_of;
 
-/// Everything, at one moment. Cheap to copy: a step copies the devices that it touches.
+/// A state. Cheap to clone: a step copies only the devices that it changes.
 #[derive(Clone)]
 pub struct State {
     pub now: Time,
     pub devices: [Arc<Device>; NODES],
-    /// As each device looks at `now`.
+    /// Digest of each device at `now`.
     pub digests: [u64; NODES],
-    /// On its way, in an order of their own: which comes next is open.
+    /// Messages under way, sorted by digest; any of them may arrive next.
     pub in_flight: Vec<InFlight>,
-    /// Slots whose gossip was lost, and when repair brings them at the latest: owner, to whom.
+    /// Slots whose gossip was lost: when repair brings them at the latest, sender, receiver.
     pub pending_repairs: BTreeSet<(Time, usize, usize)>,
     /// Faults that may still happen.
     pub faults_left: Bounds,
-    /// Who ever claimed under which award.
+    /// The node that claimed under each award.
     pub won: BTreeMap<(ReplicaId, Token), usize>,
-    /// Whether a replica has failed somewhere.
+    /// Whether a replica has failed on any node.
     pub failed: bool,
     pub broken: BTreeSet<Law>,
 }
 
-/// A message on its way.
+/// A message under way.
 #[derive(Clone)]
 pub struct InFlight {
     pub digest: u64,
     pub from: usize,
     pub to: usize,
-    /// What it says, in a word.
+    /// The kind of message, for people.
     pub what: &'static str,
     pub message: Arc<Message>,
 }
 
-/// What can happen next.
+/// A possible step.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Step {
-    /// A message comes.
+    /// A message arrives.
     Deliver(Label),
-    /// A message comes, and will come again.
+    /// A message arrives, and stays under way.
     Repeat(Label),
     /// A message is lost.
     Lose(Label),
-    /// The oldest batch of a node is on disk.
+    /// The oldest batch of a node becomes durable.
     Store(usize),
-    /// A replica runs and answers.
+    /// A replica becomes healthy.
     Start(usize),
     /// A replica fails for good.
     Fail(usize),
-    /// A node's next deadline: time goes on to it.
+    /// Time advances to a node's next deadline.
     Pass(usize),
-    /// The same while something is still on its way, or a disk or a runtime at work.
+    /// As [`Step::Pass`], while messages, disks or runtimes are still busy.
     PassEarly(usize),
-    /// Power is cut. What it had said may have gone with it.
+    /// A power cut, with or without the loss of the messages that the node has sent.
     Crash { node: usize, loses_messages: bool },
-    /// It is switched on, linked, and brought into step.
+    /// A daemon starts, is linked and compares with its peers.
     Restart(usize),
-    /// The others come to hold a node that lives to be down, and so does whoever hears it.
+    /// The other nodes declare a live node down.
     Suspect(usize),
-    /// Repair brings the sheet of the first to the second.
+    /// Repair brings the slots of the first node to the second.
     Repair(usize, usize),
 }
 
-/// Names a message for people, and exactly.
+/// Names a message, for people and by digest.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Label {
     pub digest: u64,
@@ -92,8 +92,7 @@ impl fmt::Debug for Label {
 }
 
 impl State {
-    /// Three daemons that know one another and are in step, and how far they have come with the
-    /// wish.
+    /// Three linked members that have compared, advanced to the start of the scenario.
     pub fn first(setup: &Setup, scenario: Scenario) -> Self {
         let device = || Arc::new(Device::new(&setup.admissions));
         let mut state = State {
@@ -110,7 +109,8 @@ impl State {
         for node in 0..NODES {
             state.switch_on(setup, node);
         }
-        // The owner is the last to hear of the wish; all that flies then is its question.
+        // The owner receives the change last, so its announcement is the only message under way
+        // then.
         let is_there = |state: &State| match scenario.start {
             Start::Published => true,
             Start::Asked => state.in_flight.iter().all(|item| item.what != "changed"),
@@ -124,7 +124,8 @@ impl State {
         state
     }
 
-    /// Whether nothing is on its way and nobody is at work: only time can bring something new.
+    /// Whether no message is under way and no disk or runtime is busy: only time can change the
+    /// state.
     pub fn is_quiet(&self) -> bool {
         self.in_flight.is_empty() && (0..NODES).all(|node| !self.is_at_work(node))
     }
@@ -134,12 +135,12 @@ impl State {
         device.is_storing() || device.runtime.as_ref().is_some_and(|it| !it.healthy)
     }
 
-    /// Whether nothing will happen any more unless a fault does.
+    /// Whether nothing happens any more without a fault.
     pub fn is_at_rest(&self) -> bool {
         self.is_quiet() && self.next_deadline().is_none()
     }
 
-    /// When time brings something, and what.
+    /// The next deadline of a node or of repair.
     fn next_deadline(&self) -> Option<(Time, Step)> {
         let nodes = (0..NODES).filter_map(|node| Some((self.deadline(node)?, Step::Pass(node))));
         let mends =
@@ -152,7 +153,7 @@ impl State {
         (at < self.now + NEVER).then_some(at)
     }
 
-    /// All that can happen.
+    /// All possible steps.
     pub fn steps(&self, steps: &mut Vec<Step>) {
         self.fault_free_steps(steps);
         let faults_left = &self.faults_left;
@@ -189,14 +190,14 @@ impl State {
         }
     }
 
-    /// One step that is no fault, always the same one of a state.
+    /// A step without a fault, always the same one for a state.
     pub fn fault_free_step(&self) -> Option<Step> {
         let mut steps = Vec::new();
         self.fault_free_steps(&mut steps);
         (!steps.is_empty()).then(|| steps.swap_remove(0))
     }
 
-    /// What happens without a fault. Time passes when there is nothing else to do.
+    /// All steps without a fault. Time advances only if nothing else is possible.
     fn fault_free_steps(&self, steps: &mut Vec<Step>) {
         let mut before = None;
         for item in &self.in_flight {
@@ -217,7 +218,7 @@ impl State {
         }
     }
 
-    /// Names the state.
+    /// The state's identity.
     pub fn digest(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
         self.hash(&mut hasher);
@@ -270,12 +271,12 @@ impl InFlight {
         Label { digest: self.digest, from: self.from, to: self.to, what: self.what }
     }
 
-    /// What the detector and repair bring comes at last.
+    /// Messages of the detector and of repair always arrive in the end.
     pub fn may_be_lost(&self) -> bool {
         matches!(*self.message, Message::Auction(_) | Message::Claims(_) | Message::Slot(_))
     }
 
-    /// Which issue of its sender's slot this is. With one replica there is one slot.
+    /// The counter of a slot message. A workload of one replica has one slot.
     pub fn slot_counter(&self) -> Option<u64> {
         match &*self.message {
             Message::Slot(slot) => Some(slot.peek().expect("an honest slot").counter),

@@ -1,4 +1,4 @@
-//! Drawing histories from a seed, and making the first that fails as short as it goes.
+//! Draws histories from a seed, and shortens the first that fails.
 
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
@@ -12,12 +12,12 @@ use super::state::State;
 use super::step::Step;
 use super::trial::Trial;
 
-/// Steps of one history, at most.
+/// Steps of a history at most.
 const STEPS: usize = 20;
-/// How long proptest, and afterwards [`shorten`], may try to make a history shorter.
+/// Time for shortening: for proptest first, then again for [`shorten`].
 const SHRINK_TIME: Duration = Duration::from_secs(45);
 
-/// Runs so many histories of this seed.
+/// Runs this many histories of a seed.
 pub fn random(seed: u64, cases: u32) -> Result<(), String> {
     let config = Config { cases, max_shrink_time: SHRINK_TIME.as_millis() as u32, ..quiet() };
     let mut bytes = [0; 32];
@@ -49,8 +49,8 @@ pub fn run_one(state: &State, steps: &[Step]) -> Result<(), String> {
     }
 }
 
-/// Proptest takes steps away while later ones still need them, and does not come back to them. Here
-/// it is tried once more, also with two at a time: who is killed and started again need be neither.
+/// Removes more steps than proptest does: it does not retry a step that a later, meanwhile removed
+/// one needed, and never removes two at once, such as a kill and its start.
 fn shorten(state: &State, mut steps: Vec<Step>, mut why: String) -> (Vec<Step>, String) {
     let began = Instant::now();
     'anew: loop {
@@ -87,7 +87,7 @@ fn is_valid(mut state: State, steps: &[Step]) -> bool {
     })
 }
 
-/// Why a history fails, if it does. Panics are caught, and not told at once.
+/// Runs a history and returns why it fails, if it does. Panics are caught and not printed.
 fn failure(state: &State, steps: &[Step]) -> Option<String> {
     let mut runner = TestRunner::new(Config { cases: 1, ..quiet() });
     let ended = runner.run(&Just((state.clone(), steps.to_vec())), |(state, steps)| {
@@ -99,7 +99,7 @@ fn failure(state: &State, steps: &[Step]) -> Option<String> {
     })
 }
 
-/// Nothing is written beside the sources.
+/// Writes no file of failing cases.
 fn quiet() -> Config {
     Config { failure_persistence: None, ..Config::default() }
 }

@@ -1,17 +1,17 @@
-//! The reference: what a person who watched would know, and no more. No clocks, no siblings, no
-//! ring, no auctions.
+//! The reference: what an observer of all requests and faults would know. No clocks, no siblings,
+//! no ring, no auctions.
 //!
-//! **Of two writes the later one counts**, wherever they were made: clocks are honest here. So of
-//! each name the writes stand in a row, and what a device may show is found by going back from the
-//! last: writes it may have heard of are possible, the first that it has heard of for certain ends
-//! the search.
+//! **The later of two writes wins**, wherever they were made, because clocks are right here. So the
+//! writes of each name form a sequence. The values that a device may show are found from its end:
+//! writes that the device may have received are possible, and the first one that it has received
+//! for certain ends the search.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use super::step::{LONG, Request, Step, Twist, Workload};
 
-/// What a user can be told.
+/// An answer to a user's request.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Answer {
     Accepted,
@@ -23,7 +23,7 @@ pub enum Answer {
     Invalid,
     Busy,
     Full,
-    /// No answer.
+    /// No answer arrived.
     Nothing,
 }
 
@@ -32,16 +32,16 @@ pub enum Life {
     Runs,
     Paused,
     Stopped,
-    /// With its disk; it will never be back.
+    /// Lost with its disk for good.
     Gone,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Disk {
     Works,
-    /// Full, and its daemon may know or not: it knows when a write has failed.
+    /// Full; the daemon notices when a write fails.
     Full,
-    /// Full, and its daemon knows.
+    /// Full, and the daemon has noticed.
     ReadOnly,
 }
 
@@ -49,13 +49,13 @@ pub enum Disk {
 pub struct Device {
     pub life: Life,
     pub disk: Disk,
-    /// Whether it was admitted for certain.
+    /// Whether it is admitted for certain.
     pub is_member: bool,
     /// Whether it is on the far side of the cut, if there is one.
     pub is_far: bool,
 }
 
-/// How well a device knows of a write.
+/// How certain it is that a device has a write.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Knowledge {
     Possible,
@@ -66,19 +66,19 @@ pub enum Knowledge {
 #[derive(Clone)]
 pub struct Write {
     pub name: &'static str,
-    /// What it says, one of these: what is scaled is what the node knew. None to remove.
+    /// The possible values; several if a scale depends on what the node had. None is a removal.
     pub values: BTreeSet<Option<Workload>>,
     pub via: usize,
-    /// The devices that know of it, as far as that can be.
+    /// Devices that may have the write.
     pub known: BTreeMap<usize, Knowledge>,
 }
 
-/// What became of a write, for the one who made it.
+/// The result of a write, as its author knows it.
 #[derive(Clone, Copy, Debug)]
 pub enum Outcome {
     Accepted(Option<Workload>),
     Refused,
-    /// It may have been taken or not.
+    /// The write may have been taken or not.
     Unknown,
 }
 
@@ -89,10 +89,10 @@ pub struct State {
     pub is_cut: bool,
     pub is_gossip_lost: bool,
     pub writes: Vec<Write>,
-    /// What may be answered to the last request.
+    /// Allowed answers to the last request.
     pub allowed_answers: BTreeSet<Answer>,
-    /// Whether what it was about was there, if that is certain: what alters a workload leaves it
-    /// the same one, what creates one makes another.
+    /// Whether the workload of the last request existed, if that is certain: a change keeps its
+    /// uid, a new one gets another.
     pub was_there: Option<bool>,
 }
 
@@ -118,12 +118,12 @@ impl State {
         }
     }
 
-    /// What a device may show under a name.
+    /// The values of a name that a device may show.
     pub fn possible_at(&self, device: usize, name: &str) -> BTreeSet<Option<Workload>> {
         self.possible(name, |write| write.known.get(&device).copied())
     }
 
-    /// What may be there in the end, at all devices that are left.
+    /// The values of a name that all remaining devices may show in the end.
     pub fn possible_at_last(&self, name: &str) -> BTreeSet<Option<Workload>> {
         let is_left = |device: &usize| self.devices[*device].life != Life::Gone;
         self.possible(name, |write| {
@@ -148,7 +148,7 @@ impl State {
         possible
     }
 
-    /// The same, by one who has also heard the answers.
+    /// This state, made more precise by the results of the writes.
     pub fn with_outcomes(&self, outcomes: &[Outcome]) -> State {
         let mut state = self.clone();
         for (write, outcome) in state.writes.iter_mut().zip(outcomes) {
@@ -166,7 +166,7 @@ impl State {
         state
     }
 
-    /// Whether nothing is wrong anywhere.
+    /// Whether no fault is active.
     pub fn is_calm(&self) -> bool {
         let is_well = |it: &Device| {
             it.life == Life::Gone || it.life == Life::Runs && it.disk == Disk::Works && it.is_member
@@ -174,12 +174,11 @@ impl State {
         !self.is_cut && self.devices.iter().all(is_well)
     }
 
-    /// The devices that run.
     pub fn running(&self) -> impl Iterator<Item = usize> {
         (0..self.devices.len()).filter(|device| self.devices[*device].life == Life::Runs)
     }
 
-    /// Takes a step.
+    /// Applies a step.
     pub fn take(&mut self, step: &Step) {
         match step {
             Step::Ask { name, request, via, twist } => self.ask(name, *request, *via, *twist),
@@ -236,7 +235,7 @@ impl State {
         let is_there = before.iter().any(Option::is_some);
         self.was_there = (is_there != before.contains(&None)).then_some(is_there);
         let mut may = BTreeSet::new();
-        // What could be written, if it is taken.
+        // The values that could be written.
         let mut values: BTreeSet<Option<Workload>> = match request {
             Request::Publish { workload, .. } => [Some(workload)].into(),
             Request::Scale { replicas } => before
@@ -273,7 +272,8 @@ impl State {
         match it.disk {
             Disk::Works => {}
             Disk::Full => {
-                // Who was told no before anything was written has learned nothing of the disk.
+                // A request refused before any write does not show the daemon that the disk is
+                // full.
                 if may.remove(&Answer::Accepted) {
                     may.insert(Answer::Nothing);
                     if may.len() == 1 {
@@ -305,8 +305,7 @@ impl State {
         }
     }
 
-    /// Whoever can be reached may hear of everything at once; who is stopped in its tracks hears it
-    /// later.
+    /// Every write may reach at once all devices on the same side; paused ones handle it later.
     fn spread_possible(&mut self) {
         for is_far in [false, true] {
             let group = self.group(is_far, |it| matches!(it.life, Life::Runs | Life::Paused));
@@ -320,8 +319,9 @@ impl State {
         }
     }
 
-    /// Whoever could be reached all the time knows what any of them surely knew. Who wished to join
-    /// was admitted if it could reach all, those among them whom it was told of.
+    /// After a long wait every write that one device has for certain is on all connected devices
+    /// that run. A joining device is admitted for certain if it could reach all others, because
+    /// some of them are its seeds.
     fn spread_certain(&mut self) {
         let all_run = self.devices.iter().all(|it| matches!(it.life, Life::Runs | Life::Gone));
         if all_run && !self.is_cut {

@@ -12,7 +12,7 @@ use super::state::{Answer, Life, Outcome, State};
 use super::step::{LONG, NAMES, Request, Step, Twist, Workload};
 use super::user::{Response, User, parsed, prepare, spec, workload_of};
 
-/// A cluster, and what users heard.
+/// A cluster, its users, and the results of their writes.
 pub struct Trial {
     cluster: TestCluster,
     operator: User,
@@ -21,11 +21,10 @@ pub struct Trial {
     far_side: BTreeSet<usize>,
     devices: usize,
     outcomes: Vec<Outcome>,
-    /// Every workload that there ever was.
+    /// The uids of all workloads that were accepted.
     uids: BTreeSet<Digest>,
 }
 
-/// Runs one history to its end.
 impl StateMachineTest for Trial {
     type SystemUnderTest = Trial;
     type Reference = Reference;
@@ -64,10 +63,10 @@ impl Trial {
         panic!("{why}\n{}", self.cluster.report())
     }
 
-    /// Ends every fault, and waits until all is well as nodes themselves understand it.
+    /// Ends every fault, and waits until all is well as the nodes themselves see it.
     fn end(&mut self, state: &State) -> Result<(), String> {
-        // Who was stopped in the middle of a start ends it first: only then can be said who runs
-        // what.
+        // A device paused during its start must finish it first, so that the holder of each replica
+        // is defined.
         let paused =
             (0..state.devices.len()).filter(|device| state.devices[*device].life == Life::Paused);
         for device in paused {
@@ -111,8 +110,8 @@ impl Trial {
                 self.cluster.act_and_cut(&format!("{step:?}"), &others)?;
             }
             Step::Start(_) | Step::Free(_) => {
-                // A daemon takes a moment to start, and what was on its way to the one before is
-                // lost by then.
+                // A daemon takes a moment to start; packets sent to its predecessor are lost by
+                // then.
                 self.cluster.pass(Duration::from_millis(100))?;
                 match step {
                     Step::Free(device) => self.cluster.free(*device)?,
@@ -151,7 +150,7 @@ impl Trial {
         via: usize,
         twist: Twist,
     ) -> Result<(), String> {
-        // Two writes in one millisecond have no order that anybody could name.
+        // Two writes within one millisecond have no defined order.
         self.cluster.pass(Duration::from_millis(5))?;
         let author = if twist == Twist::Forged { &self.stranger } else { &self.operator };
         let draft = match twist {
@@ -207,7 +206,7 @@ impl Trial {
         Ok(())
     }
 
-    /// Each node shows of each name something that it may know.
+    /// Checks that each node shows a possible value for each name.
     fn shows_what_is_possible(&self, state: &State) -> Result<(), String> {
         let running: Vec<usize> = state.running().collect();
         let actual: Vec<usize> = self.cluster.running();
@@ -236,7 +235,7 @@ impl Trial {
         Err(format!("n{device} shows {found:?} under {name}, which should be one of {possible:?}"))
     }
 
-    /// All nodes show the same, it is what was promised, and all of it runs.
+    /// Checks that all nodes show the same possible values, and that all replicas run.
     fn shows_all_in_order(&self, state: &State) -> Result<(), String> {
         let running = self.cluster.running();
         let mut seen: BTreeMap<&str, Option<Workload>> = BTreeMap::new();
@@ -264,7 +263,7 @@ impl Trial {
         Ok(())
     }
 
-    /// A node shows so many replicas, healthy, and sends requests to each of them.
+    /// Checks that a node shows all replicas as healthy and routes requests to each of them.
     fn serves(&self, device: usize, name: &str, workload: Option<Workload>) -> Result<(), String> {
         let node = self.cluster.node(device).expect("it runs");
         let routes =
@@ -293,5 +292,5 @@ impl Trial {
     }
 }
 
-/// What a colleague wishes for who comes too late.
+/// The colleague's write that is submitted too late.
 const LATE: Workload = Workload { version: 9, replicas: 1, is_huge: false };

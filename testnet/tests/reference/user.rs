@@ -1,4 +1,4 @@
-//! Users, of this cluster and of another one, who do what the command line does: look, prepare,
+//! Users of this cluster and of another one, who do what the command line does: look, prepare,
 //! sign, submit.
 
 use std::collections::BTreeMap;
@@ -14,26 +14,26 @@ use shoal_testnet::sim::TestCluster;
 use super::state::Answer;
 use super::step::{Request, Workload};
 
-/// Tries while others keep changing the same workload, as the command line has them.
+/// Attempts while others keep changing the workload; the command line makes as many.
 const TRIES: usize = 5;
-/// What a replica takes, and what no device has. Bytes.
+/// Memory of a replica, and memory that no device has. Bytes.
 const MEMORY: (u64, u64) = (32 << 20, 1 << 32);
 const VERSION: &str = "VERSION";
 
-/// Somebody with an operator's key.
+/// A user with an operator's key.
 pub struct User {
     keys: KeyPair,
-    /// Of the cluster that the user is an operator of.
+    /// The cluster that the user is an operator of.
     genesis: Genesis,
     certificate: Unverified<Certificate>,
 }
 
-/// What became of a request.
+/// The result of a request.
 pub struct Response {
     pub answer: Answer,
-    /// What was written or would have been, once that was known.
+    /// The value that was written or would have been, if it got that far.
     pub workload: Option<Option<Workload>>,
-    /// What it was about, if it was taken.
+    /// The workload's uid, if the write was accepted.
     pub uid: Option<Digest>,
 }
 
@@ -44,14 +44,14 @@ impl Response {
 }
 
 impl User {
-    /// One whom the cluster's root has made an operator.
+    /// An operator certified by the cluster's root key.
     pub fn operator(cluster: &TestCluster, secret: u8) -> User {
         let keys = KeyPair::from_seed(&[secret; 32]);
         let certificate = cluster.certify(keys.public());
         User { keys, genesis: *cluster.genesis(), certificate }
     }
 
-    /// One of another cluster.
+    /// An operator of another cluster.
     pub fn stranger(secret: u8) -> User {
         let (keys, root) = (KeyPair::from_seed(&[secret; 32]), KeyPair::from_seed(&[!secret; 32]));
         let genesis = Genesis { root: root.public(), join: root.public() };
@@ -60,7 +60,7 @@ impl User {
         User { keys, genesis, certificate }
     }
 
-    /// Asks for something until told.
+    /// Makes a request, and repeats it while the answer is stale.
     pub fn ask(
         &self,
         cluster: &mut TestCluster,
@@ -93,7 +93,7 @@ impl User {
             Request::Remove => None,
             Request::Scale { replicas } => match prepare(cluster, via, name, None, false)? {
                 Ok((_, Some(current))) => Some(Workload { replicas, ..workload_of(&current) }),
-                // Its removal is known, and others may not have heard of it.
+                // The node knows of a removal that other nodes may not have.
                 Ok((_, None)) => return Ok(Response::no(Answer::NoSuchWorkload, None)),
                 Err(answer) => return Ok(Response::no(answer, None)),
             },
@@ -106,7 +106,7 @@ impl User {
             workload.map(|workload| spec(name, workload)),
             force,
         )? {
-            // To repeat a removal is no new wish.
+            // Repeating a removal writes nothing.
             Ok((_, None)) if workload.is_none() => {
                 return Ok(Response::no(Answer::NoSuchWorkload, None));
             }
@@ -149,7 +149,7 @@ impl User {
     }
 }
 
-/// Asks what to sign, and what is there.
+/// Prepares a write: returns the draft and the present value.
 pub fn prepare(
     cluster: &mut TestCluster,
     via: usize,
@@ -180,12 +180,11 @@ fn answer(refusal: &Refusal) -> Answer {
     }
 }
 
-/// A name as nodes have it.
 pub fn parsed(name: &str) -> WorkloadName {
     name.parse().expect("a test's own name")
 }
 
-/// A wish as nodes have it.
+/// The spec of a workload.
 pub fn spec(name: &str, workload: Workload) -> Spec {
     SpecForm {
         name: parsed(name),
@@ -206,7 +205,7 @@ pub fn spec(name: &str, workload: Workload) -> Spec {
     .expect("a test's own spec")
 }
 
-/// What a node has, as a wish.
+/// The workload of a spec.
 pub fn workload_of(spec: &Spec) -> Workload {
     let version =
         spec.env.get(VERSION).and_then(|version| version.parse().ok()).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Deeds done to a world.
+//! Applies actions to a world.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -15,18 +15,18 @@ use crate::sim::world::World;
 
 use super::{ClockFault, SimAction, SimError, Target};
 
-/// Effects until a death: whatever a daemon does at once is less than this.
+/// Bound of `kill .. after`: a daemon never asks for this many effects at once.
 const LONG: u32 = 1_000;
 
 impl Simulation {
-    /// Does it, if there is whom it is about.
+    /// Applies an action. An action without a target in this world is logged and skipped.
     pub fn apply(&mut self, action: &SimAction) -> Result<(), SimError> {
         *self.actions.entry(action.keyword()).or_default() += 1;
         match self.perform(action) {
             Err(SimError::NoTarget(why)) => self.world.log(0, why),
             done => done?,
         }
-        // What was done is a step as well.
+        // The action itself changes the world, so the invariants are checked after it as well.
         Ok(self.world.after_step(0)?)
     }
 
@@ -198,7 +198,7 @@ impl Simulation {
         Ok(())
     }
 
-    /// The device that is meant.
+    /// Resolves a target to a device index.
     fn find(&mut self, target: &Target) -> Result<usize, SimError> {
         let (running, last) = (self.world.running(), self.world.devices.len() - 1);
         match target {
@@ -239,7 +239,7 @@ impl Simulation {
             .ok_or_else(|| format!("{owner}, which owns {name}, does not run"))
     }
 
-    /// Whom a new device is told of: some that will stay, those that run first.
+    /// The seeds of a new device: up to three remaining devices, running ones first.
     fn seeds(&self, device: usize) -> Vec<usize> {
         let devices = &self.world.devices;
         let stays = |other: &usize| {
@@ -257,8 +257,8 @@ impl Simulation {
 }
 
 impl World {
-    /// A device that runs and knows the workload signs a decision about it. It hears it as gossip,
-    /// like everybody else.
+    /// Makes a device that runs and knows the workload sign a ruling about it. The device receives
+    /// the ruling as gossip, like every other node.
     fn rule(&mut self, device: usize, name: &str, value: u32) {
         let name = name.parse().expect("parsing knows names");
         let uid = self.node(device).and_then(|node| Some(node.wanted(&name).first()?.uid));
@@ -267,7 +267,7 @@ impl World {
         };
         let key =
             RulingKey { uid, kind: RulingKind::Autoscale, generation: Digest([0; 32]), tick: 0 };
-        // Later decisions have greater numbers: whoever decides knows the last one.
+        // A later ruling needs a greater number; simulated time only grows.
         let ruling = Ruling { key, sequence: self.now, value: value.into() };
         let identity = &self.devices[device].identity;
         let ruling = Signed::sign(ruling, &identity.keys, &identity.genesis.cluster()).wire();
@@ -286,7 +286,7 @@ fn set_clock(world: &mut World, device: usize, fault: ClockFault) {
         ClockFault::Pace(pace) => clock.set_pace(now, pace),
     }
     world.log(device, format!("its clock: {fault:?}"));
-    // A daemon reads the clock every second.
+    // The daemon reads its clock once a second, so it notices within that time.
     let after = below(&mut world.rng, 1_000_000);
     world.schedule(now + after, Event::ClockSet { device, boot });
     world.devices[device].timer = None;

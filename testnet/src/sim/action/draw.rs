@@ -1,4 +1,4 @@
-//! Deeds drawn from the seed.
+//! Draws actions from the seed.
 
 use std::time::Duration;
 
@@ -10,16 +10,16 @@ use crate::sim::world::World;
 
 use super::{ClockFault, SimAction, Target};
 
-/// Workloads in a random history.
+/// Workload names in a random history.
 const NAMES: u64 = 4;
-/// Devices in a random history, those included that joined, or came by a copied disk.
+/// Devices in a random history at most, joined devices and clones included.
 const MOST: usize = 12;
 
-/// Several things that befall this world at once: many come, stop, die, or start.
+/// Several actions at once: devices join, leave, lose power, die or start together.
 pub fn wave(world: &mut World) -> Vec<SimAction> {
     let mut running = world.running();
     let room = MOST.saturating_sub(world.devices.len()) as u64;
-    // One stays.
+    // At least one device keeps running.
     running.swap_remove(below(&mut world.rng, running.len() as u64) as usize);
     running.retain(|_| below(&mut world.rng, 3) > 0);
     match below(&mut world.rng, 5) {
@@ -38,8 +38,8 @@ fn each(devices: Vec<usize>, action: impl Fn(Target) -> SimAction) -> Vec<SimAct
     devices.into_iter().map(|device| action(Target::Node(device))).collect()
 }
 
-/// How long it then is until something else happens: mostly a moment, now and then long enough for
-/// beliefs to get old.
+/// Pause before the next action: mostly some seconds, sometimes minutes, so that a node's view of
+/// its peers becomes outdated.
 pub fn gap(rng: &mut ChaCha8Rng) -> Duration {
     match below(rng, 30) {
         0 => Duration::from_secs(30 + below(rng, 210)),
@@ -56,8 +56,8 @@ fn stopped(world: &World) -> Vec<usize> {
     (0..world.devices.len()).filter(may_start).collect()
 }
 
-/// Something that may befall this world now. Each kind about as often as it finds something; users
-/// act the most.
+/// Draws an action that makes sense in this world now. The weights follow how often an action of
+/// each kind finds a fault; users act most often.
 pub fn draw(world: &mut World) -> SimAction {
     let running = world.running();
     let stopped = stopped(world);
@@ -123,7 +123,7 @@ fn another(world: &mut World) -> Target {
     Target::Node(below(&mut world.rng, world.devices.len() as u64) as usize)
 }
 
-/// One that has a name, or one that nobody has thought of.
+/// A named weather, or a random one.
 fn weather(rng: &mut ChaCha8Rng) -> Weather {
     if let Some((_, named)) = Weather::NAMED.get(below(rng, 6) as usize) {
         return *named;

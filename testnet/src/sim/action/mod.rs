@@ -1,5 +1,5 @@
-//! A deed: one thing that a user or fate does to the world. Random histories draw them, scenarios
-//! name them; both in the same words.
+//! Actions: what users do to the world, and the faults that happen to it. Random histories draw
+//! them, scenarios list them; both use the same text form.
 
 mod apply;
 mod draw;
@@ -18,74 +18,72 @@ pub use draw::{draw, gap, wave};
 pub use parse::known;
 pub use words::{NotUnderstood, Words, in_words};
 
-/// One thing that is done.
 #[derive(Clone, PartialEq, Debug)]
 pub enum SimAction {
-    /// A user wishes for a workload, in the given version.
+    /// A user publishes a workload; `version` selects its artifact.
     Publish { name: String, replicas: u32, version: u32, via: Target },
-    /// A user no longer wishes for a workload.
+    /// A user removes a workload.
     Remove { name: String, via: Target },
-    /// A node decides how many replicas an autoscaled workload is to have: a decision that must
-    /// outlive it.
+    /// A node rules how many replicas an autoscaled workload has. The ruling must outlive the node.
     Rule { name: String, value: u32, via: Target },
-    /// kill -9, at once or in the middle of what it is about to do.
+    /// kill -9: at once, or after the daemon has asked for `after` more effects.
     Kill { target: Target, after: u32 },
-    /// The power is cut.
+    /// A power cut: peers get no sign of it.
     Unplug(Target),
-    /// It stops on purpose, and says for how long.
+    /// The daemon stops on purpose, and announces when it expects to be back.
     Leave(Target, Duration),
-    /// Its daemon is started.
+    /// The daemon starts.
     Start(Target),
-    /// New devices come.
+    /// This many new devices join.
     Join(u32),
-    /// Its disk is lost; it joins anew.
+    /// The disk is lost; a new device joins in its place.
     Lose(Target),
-    /// Its process is stopped for a while.
+    /// The process is stopped for this long; the kernel still receives.
     Pause(Target, Duration),
-    /// It sleeps for a while, its network with it.
+    /// The device sleeps for this long, its network included.
     Suspend(Target, Duration),
-    /// It takes so long over everything.
+    /// The daemon takes this long for each event.
     Slow(Target, Duration),
-    /// Its disk hangs for a while.
+    /// The disk hangs for this long.
     Stall(Target, Duration),
-    /// Its disk is full.
+    /// The disk becomes full.
     Fill(Target),
-    /// Its disk has room again; its daemon finds out by itself.
+    /// The disk has room again; a running daemon finds out by itself.
     Free(Target),
-    /// Its clock goes wrong.
+    /// The clock goes wrong.
     Clock(Target, ClockFault),
-    /// Another device starts with a copy of its disk.
+    /// A new device starts with a copy of this device's disk.
     Clone(Target),
-    /// How its runtime behaves.
+    /// The runtime behaves like this from now on.
     Runtime(Target, FailureMode),
-    /// What its access is like, or that of all.
+    /// Sets the weather of one device's access, or of the whole network.
     Weather(Option<Target>, Weather),
-    /// Nothing gets through between two, or in one direction only.
+    /// Cuts the way between two devices, or only its first direction.
     Cut { one: Target, other: Target, both: bool },
-    /// Nobody reaches it.
+    /// Cuts a device off from all others.
     Isolate(Target),
-    /// Each group is by itself; who is in none, too.
+    /// Cuts the groups off from one another. The devices of no group form one more group.
     Partition(Vec<Vec<usize>>),
-    /// The way between two comes and goes.
+    /// The way between two devices opens and closes every `every`, for `lasting`.
     Flap { one: Target, other: Target, every: Duration, lasting: Duration },
-    /// All ways lead again.
+    /// Heals every cut.
     Mend,
-    /// What becomes of gossip.
+    /// Sets how gossip is delivered.
     Gossip(Gossip),
-    /// It gets another address, which nobody else is told.
+    /// The device gets another address; its peers are not informed.
     Move(Target),
-    /// It is updated to a newer version.
+    /// The daemon is restarted as a newer version.
     Upgrade(Target),
 }
 
-/// Why a deed was not done.
+/// Why an action was not applied, or what it broke.
 #[derive(PartialEq, Debug)]
 pub enum SimError {
-    /// It is about somebody whom this world does not have now. That depends on the seed.
+    /// The target does not exist at this moment; whether it does depends on the seed.
     NoTarget(String),
-    /// Whoever asks for it asks for what cannot be.
+    /// The action can never be applied here: the scenario is wrong.
     Impossible(String),
-    /// A rule was broken over it.
+    /// An invariant was broken.
     Broken(String),
 }
 
@@ -102,32 +100,31 @@ impl fmt::Display for SimError {
     }
 }
 
-/// A device.
+/// The device that an action is about.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Target {
-    /// By its number.
+    /// By index: `n0` is 0.
     Node(usize),
-    /// Any that runs, drawn from the seed.
+    /// A running device, drawn from the seed.
     Any,
-    /// Whoever runs a replica.
+    /// The device that holds a replica, by workload name and replica index.
     Holder(String, u32),
-    /// Whoever owns a workload.
+    /// The device that owns a workload, by workload name.
     Owner(String),
 }
 
-/// What is wrong with a clock.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub enum ClockFault {
-    /// It is set, by so many milliseconds.
+    /// The wall clock is set by this many milliseconds.
     Jump(i64),
-    /// It believes that it is 1970.
+    /// The wall clock falls back to 1970.
     Forgets,
-    /// It runs at so many thousandths of the right pace.
+    /// The clock runs at this rate, in thousandths of real time.
     Pace(u64),
 }
 
 impl SimAction {
-    /// The word a scenario has for it.
+    /// The keyword of this action in a scenario.
     pub fn keyword(&self) -> &'static str {
         match self {
             SimAction::Publish { .. } => "publish",
@@ -161,7 +158,7 @@ impl SimAction {
     }
 }
 
-/// In a scenario's words.
+/// The text form, which a scenario line uses.
 impl fmt::Display for SimAction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.keyword())?;
@@ -224,7 +221,7 @@ impl fmt::Display for SimAction {
     }
 }
 
-/// Its name, or its parts.
+/// The name of a named weather, else all its parts.
 impl fmt::Display for Weather {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some((name, _)) = Weather::NAMED.iter().find(|(_, named)| named == self) {

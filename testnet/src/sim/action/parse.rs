@@ -1,4 +1,4 @@
-//! From a scenario's words to deeds.
+//! Parses the text form of actions.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -10,12 +10,13 @@ use super::{ClockFault, SimAction, Target};
 use crate::sim::device::FailureMode;
 use crate::sim::network::{Gossip, Weather};
 
-/// Devices that one line can bring.
+/// Devices that one `join` can add.
 const MOST_AT_ONCE: u32 = 1_000;
-/// The fastest clock, in thousandths.
+/// The fastest clock, in thousandths of real time.
 const MOST_PACE: u64 = 100_000;
 
-/// Every deed's word and what follows it, for people. A RATE is so many of a thousand.
+/// Each action's keyword and arguments, as `--list` and error messages show them. A RATE is per
+/// thousand.
 const KNOWN: [(&str, &str); 27] = [
     ("publish", "NAME REPLICAS [version NUMBER] [via NODE]"),
     ("remove", "NAME [via NODE]"),
@@ -50,7 +51,7 @@ const KNOWN: [(&str, &str); 27] = [
     ("upgrade", "NODE"),
 ];
 
-/// Every deed, a line each.
+/// The list of actions, one line each.
 pub fn known() -> String {
     KNOWN
         .iter()
@@ -166,7 +167,7 @@ fn via(words: &mut Words<'_>) -> Result<Target, NotUnderstood> {
     if words.skip("via") { words.target() } else { Ok(Target::Any) }
 }
 
-/// One by its name, or by what is not as in a local network.
+/// A named weather, or the LAN with the given parts changed.
 fn weather(words: &mut Words<'_>) -> Result<Weather, NotUnderstood> {
     if let Some((_, named)) = Weather::NAMED.iter().find(|(name, _)| words.skip(name)) {
         return Ok(*named);

@@ -2,6 +2,8 @@ use super::{SimAction, known};
 use crate::sim::network::below;
 use crate::sim::world::World;
 
+/// The trace prints random actions as scenario lines, so each must parse to the same action; and
+/// every kind of action must be drawn.
 #[test]
 fn drawn_actions_round_trip_through_text() {
     let mut world = World::new(1);
@@ -9,7 +11,7 @@ fn drawn_actions_round_trip_through_text() {
         world.add();
         world.start(device, device == 0, &[]);
     }
-    // The founder is a member once that is on its disk.
+    // The founder becomes a member once its admission is on disk.
     world.run_for(std::time::Duration::from_secs(1)).unwrap();
     world.devices[2].disk.full = true;
     let mut words = std::collections::BTreeSet::new();
@@ -23,8 +25,8 @@ fn drawn_actions_round_trip_through_text() {
             world.kill(4);
         }
     }
-    // Where two have moved and nobody else knows both, only a person or multicast, which this world
-    // has not, brings them together.
+    // Never drawn: if two devices move and no other member knows both addresses, only an operator
+    // or multicast, which is not simulated, could bring them together.
     let undrawn = ["move"];
     for line in known().lines() {
         let word = line.split_whitespace().next().unwrap();
@@ -45,6 +47,7 @@ fn weather_can_be_given_in_parts() {
     assert_eq!("weather satellite".parse::<SimAction>().unwrap().to_string(), "weather satellite");
 }
 
+/// An author of a scenario must see from the error alone what would be right.
 #[test]
 fn parse_error_names_what_is_expected() {
     for (line, what) in [

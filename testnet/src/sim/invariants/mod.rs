@@ -1,4 +1,4 @@
-//! What must hold after every step, and what must hold when all faults are over.
+//! Invariants: those of every step, and those of a cluster without faults.
 
 mod rest;
 mod step;

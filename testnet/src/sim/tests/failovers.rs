@@ -1,4 +1,4 @@
-//! That the figure on nodes taken for dead counts what it says.
+//! Tests of the count of false falls and failovers.
 
 use super::*;
 use crate::sim::failovers::Tally;
@@ -16,8 +16,8 @@ fn at_work(seed: u64) -> Simulation {
     sim
 }
 
-/// What is wrong with a node, or between two, is no false fall, nor what comes of it a little
-/// later.
+/// A dead node, a suspended node and a partition are real trouble. The falls that they cause, also
+/// shortly after, must not count as false.
 #[test]
 fn node_in_trouble_counts_as_no_false_failover() {
     let mut sim = at_work(1);
@@ -33,8 +33,8 @@ fn node_in_trouble_counts_as_no_false_failover() {
     assert_eq!(told(&sim), (0, 0));
 }
 
-/// Nothing is wrong with any node, and all of them lose what they say: whoever is taken for dead is
-/// so falsely.
+/// All nodes are healthy, but the weather delays their messages for too long. Each fall must count
+/// as false.
 #[test]
 fn fall_in_bad_weather_counts_as_false() {
     let mut sim = at_work(2);

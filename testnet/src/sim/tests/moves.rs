@@ -11,7 +11,7 @@ fn at_work(seed: u64, size: usize) -> Simulation {
     sim
 }
 
-/// Whether all of these see one another, over links that carry something, at the addresses of now.
+/// Whether all these devices see one another as up, at their present addresses, over live links.
 fn are_together(world: &World, devices: &[usize]) -> bool {
     devices.iter().all(|one| {
         let others = devices.iter().filter(|other| *other != one);
@@ -33,7 +33,7 @@ fn are_together(world: &World, devices: &[usize]) -> bool {
     })
 }
 
-/// What runs well, and where: nothing of it may move.
+/// The number of claims of each device.
 fn placed(sim: &Simulation) -> Vec<(usize, usize)> {
     (0..sim.world.devices.len())
         .map(|it| (it, sim.world.node(it).map_or(0, |node| node.own_claims().count())))
@@ -47,9 +47,8 @@ fn falls(sim: &Simulation) -> usize {
     (0..sim.world.devices.len()).filter_map(falls).sum::<u64>() as usize
 }
 
-/// A device got another address by DHCP. It was found again by nobody: its record named the old
-/// address for ever, and its links hung in TCP. Now it dials all others at once, and nobody takes
-/// it for dead.
+/// A device got another address by DHCP. Its record kept the old address, its links hung in TCP,
+/// and no peer found it again. It must dial all others at once, and no peer may take it for dead.
 #[test]
 fn moved_device_is_never_taken_for_dead() {
     for seed in 0..20 {
@@ -63,8 +62,8 @@ fn moved_device_is_never_taken_for_dead() {
     }
 }
 
-/// Of three nodes two moved, one after the other: each found the third again, and these two never
-/// linked any more.
+/// Two of three nodes moved, one after the other. Each found the third again, but the two never
+/// linked to each other again.
 #[test]
 fn two_devices_that_move_find_each_other() {
     for seed in 0..20 {
@@ -82,15 +81,15 @@ fn two_devices_that_move_find_each_other() {
     }
 }
 
-/// Gossip never brought word of the move. Who has a link with the device hears it there, the others
-/// by comparing with those.
+/// Gossip of a move may be lost. Peers with a link to the device must learn its address over that
+/// link, the others by comparing with those peers.
 #[test]
 fn new_address_is_learned_without_gossip() {
     for seed in 0..10 {
         let mut sim = at_work(seed, 4);
         sim.world.network.gossip = Gossip::Lost;
-        // The way between the two that move is cut, so that neither hears of the other but through
-        // the rest.
+        // The way between the two moving devices is cut, so that each learns of the other only
+        // through the rest.
         sim.world.partition(&[1], &[2], true);
         sim.world.relocate(1);
         sim.world.run_for(Duration::from_secs(3)).unwrap();
@@ -112,8 +111,8 @@ fn new_address_is_learned_without_gossip() {
     }
 }
 
-/// All got other addresses at once, and nobody knows any. As soon as somebody says where they were
-/// seen, they are together.
+/// All devices moved at once, and none knows a present address. As soon as they are sighted, they
+/// must link again.
 #[test]
 fn devices_that_all_moved_link_when_sighted() {
     for seed in 0..10 {

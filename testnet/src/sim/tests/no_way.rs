@@ -1,8 +1,8 @@
-//! Two devices behind routers that let nobody in: each reaches a third, neither reaches the other.
+//! Two devices behind routers that accept no connections: both reach a third, not each other.
 
 use super::*;
 
-/// Three devices, of which the second and the third never reach one another.
+/// Three devices; the second and the third can never reach each other.
 fn apart(seed: u64) -> Simulation {
     let mut sim = cluster(seed, 1);
     let (one, other) = (sim.world.add(), sim.world.add());
@@ -30,8 +30,8 @@ fn warnings(world: &World, device: usize) -> Vec<String> {
     all.into_iter().filter(|warning| warning.contains("no way")).collect()
 }
 
-/// So many replicas that every device has to take its share, whoever owns them: an owner behind one
-/// router has to ask, hear and award the one behind the other.
+/// Every device must take replicas, whichever of them is the owner. An owner behind one router must
+/// announce to the bidder behind the other, receive its bid and award to it.
 #[test]
 fn owner_awards_to_a_bidder_it_cannot_reach() {
     let mut owners = Vec::new();
@@ -54,8 +54,8 @@ fn owner_awards_to_a_bidder_it_cannot_reach() {
     );
 }
 
-/// The device in the middle stops, each side goes on alone and takes over what the other runs; it
-/// starts again, and the two settle who keeps what though they still cannot reach one another.
+/// The device in the middle stops, and each side takes over the other's replicas. After its restart
+/// the two must settle their disputes although they cannot reach each other.
 #[test]
 fn duplicates_are_settled_over_a_common_member() {
     for seed in 0..6 {
@@ -76,6 +76,8 @@ fn duplicates_are_settled_over_a_common_member() {
     }
 }
 
+/// A pair that cannot link costs speed. Every node must name it in a warning, with a remedy, until
+/// the two link.
 #[test]
 fn nodes_warn_of_an_unreachable_pair_until_it_links() {
     let mut sim = apart(1);

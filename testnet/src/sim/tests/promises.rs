@@ -1,5 +1,4 @@
-//! Answers to users hold: also those of a node that had missed something, or whose disk takes no
-//! writes.
+//! Answers to users hold, also those of a node that missed a change, or whose disk is full.
 
 use shoal_protocol::model::WorkloadName;
 
@@ -11,14 +10,14 @@ fn web() -> WorkloadName {
     "web".parse().unwrap()
 }
 
-/// How many replicas a device thinks are wished for.
-fn wished(world: &World, device: usize) -> Option<u32> {
+/// Replicas of `web` in a device's desired state.
+fn desired_replicas(world: &World, device: usize) -> Option<u32> {
     world.node(device)?.spec(&web()).map(|spec| spec.replicas)
 }
 
-/// n0 acknowledged a scale that n1, which was down, never heard of. n0 was lost, n1 was asked for
-/// what it took to be there already, said "is up to date" and wrote nothing. When n0 returned, its
-/// older change counted.
+/// n0 acknowledged a scale while n1 was down, and was lost. n1 was asked for the value that it
+/// still had, answered "is up to date" and wrote nothing. When n0 returned, its older change won.
+/// The last acknowledged write must win.
 #[test]
 fn last_acknowledged_write_outlasts_a_stale_node() {
     for seed in 0..10 {
@@ -31,20 +30,20 @@ fn last_acknowledged_write_outlasts_a_stale_node() {
         sim.world.start(1, false, &[]);
         let is_ready = |world: &World| world.node(1).is_some_and(|node| node.is_ready());
         sim.world.run_till(Duration::from_secs(30), "n1 acts on what it knows", is_ready).unwrap();
-        assert_eq!(wished(&sim.world, 1), Some(2), "it has missed the change");
+        assert_eq!(desired_replicas(&sim.world, 1), Some(2), "it has missed the change");
         sim.publish(1, &workload("web", 1, 2)).unwrap();
         sim.world.start(0, false, &[]);
         sim.settle().unwrap();
         assert_eq!(
-            (wished(&sim.world, 0), wished(&sim.world, 1)),
+            (desired_replicas(&sim.world, 0), desired_replicas(&sim.world, 1)),
             (Some(2), Some(2)),
             "seed {seed}"
         );
     }
 }
 
-/// The same within a second: nobody has noticed yet that the link is gone, and a comparison a
-/// moment ago found no difference.
+/// As above, within a second of the cut: the link still counts as up, and a comparison a moment ago
+/// found no difference.
 #[test]
 fn cut_link_does_not_confirm_an_unchanged_workload() {
     for seed in 0..10 {
@@ -53,15 +52,15 @@ fn cut_link_does_not_confirm_an_unchanged_workload() {
         sim.settle().unwrap();
         sim.world.partition(&[0], &[1, 2], true);
         sim.publish(0, &workload("web", 1, 1)).unwrap();
-        // n1 knows of just that already; were it to write nothing, the wish made at n0 would win.
+        // n1 has this value already. If it wrote nothing, the write at n0 would win.
         sim.publish(1, &workload("web", 1, 2)).unwrap();
         sim.heal().unwrap();
         sim.settle().unwrap();
-        assert_eq!(wished(&sim.world, 0), Some(2), "seed {seed}");
+        assert_eq!(desired_replicas(&sim.world, 0), Some(2), "seed {seed}");
     }
 }
 
-/// To repeat a publish is cheap where all is well.
+/// Repeating a publish in a healthy cluster must write nothing and return quickly.
 #[test]
 fn repeated_publish_in_a_healthy_cluster_writes_nothing() {
     let mut sim = cluster(3, 5);
@@ -83,9 +82,9 @@ fn read_only(world: &World, device: usize) -> bool {
     world.node(device).is_some_and(|node| node.status().read_only.is_some())
 }
 
-/// Of a disk that is full the first write is refused, "nothing changed"; 3 to 30 seconds later it
-/// took effect in the whole cluster. Nor may it when the disk has room again, or the node is
-/// restarted.
+/// The first write to a full disk was refused with "nothing changed", and 3 to 30 seconds later it
+/// took effect in the whole cluster. It must never take effect, also not after the disk has room
+/// again or the node restarts.
 #[test]
 fn refused_change_is_never_seen_anywhere() {
     for seed in 0..10 {
@@ -106,7 +105,7 @@ fn refused_change_is_never_seen_anywhere() {
                     node.holds_change(&change.signed.key, &change.hash())
                 };
                 assert!(!it.node.as_ref().is_some_and(has), "seed {seed}: n{device}");
-                assert_eq!(wished(&sim.world, device), Some(3), "seed {seed}: n{device}");
+                assert_eq!(desired_replicas(&sim.world, device), Some(3), "seed {seed}: n{device}");
             }
         };
         nobody_has_it(&sim);
@@ -126,8 +125,8 @@ fn refused_change_is_never_seen_anywhere() {
     }
 }
 
-/// A full disk made a node read-only until somebody restarted it. The changes that it hears of
-/// meanwhile are on its disk afterwards.
+/// A full disk made a node read-only until a restart. It must find free room by itself, and then
+/// persist the changes that it received meanwhile.
 #[test]
 fn disk_with_room_again_is_found_without_a_restart() {
     let mut sim = cluster(1, 3);
@@ -153,7 +152,7 @@ fn disk_with_room_again_is_found_without_a_restart() {
     );
     let keys = |it: &Device| it.disk.desired.clone();
     assert!(keys(&sim.world.devices[1]) == keys(&sim.world.devices[0]));
-    // Also what runs where outlasts a start without network.
+    // The claims must be on disk too: a start without network restores them.
     let claims = |world: &World| {
         world.node(1).unwrap().own_claims().map(|claim| claim.replica).collect::<Vec<_>>()
     };

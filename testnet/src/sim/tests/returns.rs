@@ -1,10 +1,10 @@
-//! Nodes that were away, and what they bring back.
+//! Nodes that were away, and what they must not do when they return.
 
 use super::*;
 
-/// Two nodes came back while a third woke up that had missed what happened. They were in step with
-/// both, and so thought that they knew all. A fourth, slow to answer, had taken over what they had
-/// run; what it ran well went back for nothing.
+/// Two nodes returned while a third resumed with an outdated view. They had compared with both and
+/// took that for complete. A fourth, slow to answer, had taken over their replicas and lost them
+/// again although they were healthy. Returning nodes must wait for every peer.
 #[test]
 fn returning_node_waits_for_peers_not_compared_with() {
     for seed in 0..20 {
@@ -26,9 +26,9 @@ fn returning_node_waits_for_peers_not_compared_with() {
     }
 }
 
-/// One that was cut off found one of the others again, and through it a new version of what it ran.
-/// It replaced its own replica and said that it was healthy, a moment before it saw the node that
-/// had taken over: what ran there well went back for nothing.
+/// A node was cut off, and another took over its replica. It found one of the others and received a
+/// new version, replaced its own replica and reported it healthy before it had compared with the
+/// new holder, which yielded. It must delay that report.
 #[test]
 fn returning_node_delays_health_of_replicas_taken_over() {
     for seed in 0..10 {
@@ -56,8 +56,8 @@ fn returning_node_delays_health_of_replicas_taken_over() {
     }
 }
 
-/// Seed 1638610: as above, but the taker itself was the first that it found, and what it had missed
-/// came in that order: the new version, and then who ran that already.
+/// Seed 1638610: as above, but the node found the new holder first, and received the new version
+/// before the holder's claim on that version.
 #[test]
 fn returning_node_delays_health_of_a_new_version() {
     for seed in 0..60 {
@@ -76,8 +76,8 @@ fn returning_node_delays_health_of_a_new_version() {
     }
 }
 
-/// One that was cut off found the others again and heard that there should be more of what it knew.
-/// It placed them, a moment before it heard that they had been placed long ago.
+/// A node that was cut off received a larger number of replicas, and placed them before it received
+/// the claims of those who held them already. It must open no auction for them.
 #[test]
 fn returning_node_places_nothing_twice() {
     for seed in 0..10 {
@@ -96,9 +96,9 @@ fn returning_node_places_nothing_twice() {
     }
 }
 
-/// A device slept. Meanwhile the only one that it saw died, and one that had been cut off took
-/// over. It woke, found the dead one dead, and placed what that had run: it had compared with
-/// everybody in sight, which was nobody.
+/// A device was suspended. Meanwhile its only peer died, and a node that had been cut off took
+/// over. On resume it found the peer dead, had no peer to compare with, and placed the peer's
+/// replicas again. It must place nothing before it has compared.
 #[test]
 fn stalled_node_without_peers_places_nothing() {
     for seed in 0..10 {
@@ -116,9 +116,9 @@ fn stalled_node_without_peers_places_nothing() {
     }
 }
 
-/// Two devices joined through a third, which died in that instant. They had been admitted, knew of
-/// nobody else, took one another for the cluster, and served; whoever asked them was told that all
-/// was well. Nobody looked for anybody any more.
+/// Two devices joined through a third, which died at once. They were admitted but knew no other
+/// member, took each other for the whole cluster and answered users. They must stay unready and go
+/// on dialling for the others.
 #[test]
 fn joining_nodes_that_lose_their_sponsor_stay_unready() {
     for effects in 1..40 {
@@ -139,9 +139,9 @@ fn joining_nodes_that_lose_their_sponsor_stay_unready() {
     }
 }
 
-/// Seed 1221294: one that admitted two newcomers died before it could tell them of itself, and all
-/// they had was what gossip had brought of their admission. They had one another, all members that
-/// they knew of, and asked their seeds no more.
+/// Seed 1221294: the sponsor of two joining nodes died before it announced itself, so they knew
+/// their own admissions from gossip alone. They were linked to each other, all members that they
+/// knew, and no longer dialled their seeds. They must go on.
 #[test]
 fn joining_nodes_that_know_only_each_other_redial_seeds() {
     for seed in 0..300 {
@@ -159,8 +159,9 @@ fn joining_nodes_that_know_only_each_other_redial_seeds() {
     }
 }
 
-/// Seed 1819737: all that knew anything lost their disks, and newcomers had one another. They do
-/// not take themselves for the cluster, and go on with what they know when they are restarted.
+/// Seed 1819737: every device that knew the cluster's state lost its disk, and only joining nodes
+/// are left. They must not take themselves for the cluster, but serve what they know after a
+/// restart.
 #[test]
 fn joining_nodes_without_members_serve_after_a_restart() {
     let mut tried = 0;
@@ -171,7 +172,7 @@ fn joining_nodes_without_members_serve_after_a_restart() {
         let know_all =
             |world: &World| newcomers.iter().all(|it| world.node(*it).unwrap().status().nodes == 3);
         sim.world.run_till(Duration::from_secs(2), "they are admitted", know_all).unwrap();
-        // A newcomer that had compared with the founder by then knows all there is.
+        // A joining node that has compared with the founder by now is ready, rightly.
         if newcomers.iter().any(|it| sim.world.node(*it).unwrap().is_ready()) {
             continue;
         }
@@ -187,9 +188,9 @@ fn joining_nodes_without_members_serve_after_a_restart() {
     assert!(tried >= 5, "only {tried} seeds came to it");
 }
 
-/// Seeds 995473 and 996904: everybody but a newcomer lost power before it was ready. Who came back
-/// compared with it, and was ready a moment later. Nothing made the newcomer look again, and it
-/// never was.
+/// Seeds 995473 and 996904: all members lost power before a joining node was ready. They returned,
+/// compared with it, and were ready a moment later. The joining node did not look again and never
+/// became ready.
 #[test]
 fn joining_node_is_ready_once_a_compared_peer_is() {
     for seed in 0..10 {
@@ -214,9 +215,9 @@ fn joining_node_is_ready_once_a_compared_peer_is() {
     }
 }
 
-/// Seed 980777: a device that had just started stood still, and woke up when its patience with the
-/// others was over. It had not heard that another had taken over what it ran, took it back, and the
-/// other let go of it.
+/// Seed 980777: a device stalled right after its start, and resumed after its sync grace. It had
+/// not heard that another node had taken over its replica, took it back, and that node yielded. A
+/// stall must restart the sync grace.
 #[test]
 fn stall_right_after_start_restarts_the_sync_grace() {
     for seed in 0..10 {
@@ -232,8 +233,8 @@ fn stall_right_after_start_restarts_the_sync_grace() {
     }
 }
 
-/// Seed 1505978: as above, but what it overslept first was the end of its patience. That much later
-/// was now.
+/// Seed 1505978: as above, but the grace timer was already due during the stall, and was extended
+/// to a time that had passed as well.
 #[test]
 fn stall_over_the_grace_timer_starts_it_again() {
     for seed in 0..10 {
@@ -252,8 +253,8 @@ fn stall_over_the_grace_timer_starts_it_again() {
     }
 }
 
-/// A holder stands still for so long, and another takes over what it ran. When it wakes up that
-/// stays where it is.
+/// Pauses a holder until another node has taken over its replica, and checks that the replica stays
+/// there.
 fn wakes_after(seed: u64, sim: &mut Simulation, holder: usize, time: Duration) {
     sim.world.pause(holder, 60_000_000);
     sim.world.run_for(time).unwrap();
@@ -265,9 +266,9 @@ fn wakes_after(seed: u64, sim: &mut Simulation, holder: usize, time: Duration) {
     assert_eq!(holders(&sim.world), taken_over_by, "seed {seed}: it was moved back");
 }
 
-/// Seed 1733913: a winner's disk hung. When its claim was written its owner had found another, and
-/// that ran it well; the winner had not heard of it, said that it was healthy, and being the older
-/// it was left alone.
+/// Seed 1733913: a winner's disk hung. When its claim was durable the owner had already awarded the
+/// replica to another node, which ran it. The winner did not know of it, reported healthy, and kept
+/// the replica as the older holder. A late claim must delay its health report.
 #[test]
 fn late_claim_delays_health_report() {
     let mut came_late = 0;
@@ -286,7 +287,7 @@ fn late_claim_delays_health_report() {
     assert!(came_late > 5, "only {came_late} claims came late");
 }
 
-/// Of each device how many auctions it has opened in this life.
+/// The number of auctions that each device has opened since its start.
 fn auctions(world: &World) -> Vec<u64> {
     let count = |device| {
         world.node(device).and_then(|node| node.status().counters.get("auctions").copied())
@@ -294,7 +295,7 @@ fn auctions(world: &World) -> Vec<u64> {
     (0..world.devices.len()).map(|device| count(device).unwrap_or_default()).collect()
 }
 
-/// A cluster that runs so many replicas of one workload.
+/// A cluster that runs this many replicas of one workload.
 fn at_work(seed: u64, size: usize, replicas: u32) -> Simulation {
     let mut sim = cluster(seed, size);
     sim.publish(0, &workload("web", 1, replicas)).unwrap();

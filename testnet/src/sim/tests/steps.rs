@@ -1,10 +1,10 @@
-//! Large steps of one workload: thousands of replicas, of which each is news to everybody.
+//! Large changes of one workload: thousands of replicas at once.
 
 use shoal_protocol::model::{Phase, Resources, Spec, SpecForm};
 
 use super::*;
 
-/// Replicas so small that three devices hold thousands.
+/// A workload whose replicas are so small that three devices hold thousands.
 fn tiny(replicas: u32) -> Spec {
     let SpecForm { name, runtime, artifact, env, require, .. } = workload("p", 1, replicas).into();
     let resources = Resources { memory: 2 << 20, cpu: 1 };
@@ -13,13 +13,13 @@ fn tiny(replicas: u32) -> Spec {
         .expect("a test's own spec")
 }
 
-/// Entries of a queue of a device's daemon.
+/// Entries in a queue of a device's daemon.
 fn queue(sim: &Simulation, device: usize, name: &str) -> usize {
     let queues = sim.world.node(device).expect("it runs").queues();
     queues.iter().find(|queue| queue.name == name).unwrap_or_else(|| panic!("no queue {name}")).len
 }
 
-/// Replicas that are told to be healthy by their holders.
+/// Replicas whose holder reports them healthy.
 fn healthy(world: &World) -> usize {
     let claims = world
         .running()
@@ -32,10 +32,9 @@ fn dropped(world: &World) -> u64 {
     world.network.dropped + world.devices.iter().map(|device| device.inbox.dropped).sum::<u64>()
 }
 
-/// From 1,000 to 3,000 on three devices that take some time over each message. Two thousand
-/// auctions and claims went out at once, gossip of them was dropped, and what nobody had heard of
-/// was placed a second time. Not one is started twice now, nothing is dropped, and only so much is
-/// under way at a time.
+/// From 1,000 to 3,000 replicas on three slow devices. Two thousand auctions and claims went out at
+/// once, gossip was dropped, and replicas whose claims were unknown were placed twice. Nothing may
+/// be started twice or dropped, and the work under way must be bounded.
 #[test]
 fn scaling_by_thousands_starts_nothing_twice() {
     let mut world = World::new(11);
