@@ -2,14 +2,17 @@
 
 use std::sync::Arc;
 
-use shoal_protocol::model::{Digest, NodeId};
-use shoal_protocol::node::{Action, DialTarget, Effect, Node, Order, PersistId, Record, Verdict};
+use shoal_protocol::model::{Digest, Lane, NodeId};
+use shoal_protocol::node::{
+    Action, Command, DialTarget, Effect, Input, Node, Order, PersistId, Record, RequestId, Verdict,
+};
 use shoal_protocol::wire;
 
 use super::device::Running;
 use super::event::Event;
-use super::meter::{Notification, Rumour};
+use super::meter::Notification;
 use super::network::{Gossip, below};
+use super::rumour::{Relay, Rumour};
 use super::world::{Answered, CLOSE, World, index_of};
 
 /// How long a dial waits for an answer, microseconds.
@@ -19,15 +22,25 @@ const DEGREE: usize = 6;
 /// Of a thousand messages of a newer version, this many have a form that the others cannot decode.
 const NEWER: u64 = 50;
 
-/// A gossip message that waits for the daemon's verdict.
-pub struct Relay {
-    pub at: usize,
-    pub from: usize,
-    pub hops: u32,
-    pub rumour: Arc<Rumour>,
-}
-
 impl World {
+    /// Gives a daemon an input and carries out its effects.
+    pub fn input(&mut self, device: usize, input: Input) {
+        let now = self.local_time(device);
+        if let Some(node) = &mut self.devices[device].node {
+            node.handle(now, input);
+            self.drain(device);
+        }
+    }
+
+    /// Sends a command to a device's daemon; none if none runs.
+    pub fn command(&mut self, device: usize, command: Command) -> Option<RequestId> {
+        self.node(device)?;
+        self.requests += 1;
+        let request = RequestId(self.requests);
+        self.input(device, Input::Command { request, command });
+        Some(request)
+    }
+
     /// Carries out all effects of a daemon, then schedules its timer.
     pub(super) fn drain(&mut self, device: usize) {
         while let Some(Effect { after, action }) =
@@ -157,7 +170,7 @@ impl World {
         self.ids.get(&to)?.iter().copied().find(|to| links.contains_key(to))
     }
 
-    fn stream(&mut self, from: usize, to: usize, lane: shoal_protocol::model::Lane, packet: Event) {
+    fn stream(&mut self, from: usize, to: usize, lane: Lane, packet: Event) {
         if self.network.leads(from, to) {
             if let Some(at) = self.network.stream(self.now, from, to, lane, &mut self.rng) {
                 self.schedule(at, packet);
@@ -264,7 +277,7 @@ impl World {
             self.devices[device].held.clear();
             self.probe_later(device, 0);
             let why = "no space left on device".into();
-            return self.input(device, shoal_protocol::node::Input::StoreFailed { why });
+            return self.input(device, Input::StoreFailed { why });
         }
         self.watch_commit(device);
         let Some(upto) = self.devices[device].disk.commit() else { return };
@@ -280,7 +293,7 @@ impl World {
                 self.act(device, action);
             }
         }
-        self.input(device, shoal_protocol::node::Input::Stored { upto });
+        self.input(device, Input::Stored { upto });
     }
 
     /// Schedules the next probe of a failed disk, with the growing delay of the real daemon.
@@ -298,7 +311,7 @@ impl World {
         }
         if std::mem::take(&mut disk.failed) {
             self.log(device, "its disk takes writes again");
-            self.input(device, shoal_protocol::node::Input::StoreRecovered);
+            self.input(device, Input::StoreRecovered);
         }
     }
 
@@ -362,12 +375,5 @@ impl World {
         };
         let at = [self.now.to_be_bytes(), (device as u64).to_be_bytes()].concat();
         self.history = Digest::of_parts(&[self.history.as_bytes(), &at, &bytes]);
-    }
-
-    pub(super) fn hash_event(&mut self, device: usize, what: &str) {
-        if self.is_hashed {
-            let line = format!("{} {} {what}", self.now, device);
-            self.history = Digest::of_parts(&[self.history.as_bytes(), line.as_bytes()]);
-        }
     }
 }

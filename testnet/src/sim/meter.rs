@@ -2,34 +2,11 @@
 //! by default.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use shoal_protocol::model::{Digest, codec};
 use shoal_protocol::node::Message;
 use shoal_protocol::wire;
 
-use super::world::World;
-
-/// A gossip message. All relaying nodes share it.
-pub struct Rumour {
-    /// First bytes of the message's hash.
-    pub id: u64,
-    pub message: Message,
-    /// Encoded size.
-    pub bytes: u64,
-    /// World time of the first broadcast, microseconds.
-    pub born: u64,
-}
-
-impl Rumour {
-    /// A message that is broadcast for the first time.
-    pub fn new(now: u64, message: Message) -> Arc<Rumour> {
-        let hash = Digest::of(&codec::encode(&message));
-        let id = u64::from_be_bytes(hash.0[..8].try_into().expect("a hash is longer"));
-        let bytes = wire::encode(&message).len() as u64;
-        Arc::new(Rumour { id, message, bytes, born: now })
-    }
-}
+use super::rumour::Rumour;
 
 /// Messages and their encoded bytes, without transport overhead.
 #[derive(Clone, Copy, Default, Debug)]
@@ -115,12 +92,5 @@ impl Meter {
         let flow = flows.entry(kind).or_default();
         flow.messages += 1;
         flow.bytes += bytes;
-    }
-}
-
-impl World {
-    /// Clears all counts and starts counting.
-    pub fn measure(&mut self) {
-        self.meter.reset(self.devices.len());
     }
 }

@@ -1,15 +1,15 @@
-//! Starting, stopping, pausing and moving devices.
+//! Starting, pausing and moving devices.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use rand_chacha::rand_core::RngCore;
-use shoal_protocol::model::{Facts, Lane, Time};
+use shoal_protocol::model::{Facts, Time};
 use shoal_protocol::node::{Config, Input, Node};
 
 use super::event::Event;
 use super::network::{below, between};
-use super::world::{CLOSE, World, facts};
+use super::world::{World, facts};
 
 impl World {
     /// Starts a device's daemon. The first of a cluster is its founder; the others get seeds, which
@@ -54,51 +54,10 @@ impl World {
         }
     }
 
-    /// kill -9: peers see their links close.
-    pub fn kill(&mut self, device: usize) {
-        self.stop(device, true);
-    }
-
-    /// A power cut: peers get no sign of it.
-    pub fn unplug(&mut self, device: usize) {
-        self.stop(device, false);
-        self.devices[device].is_on = false;
-    }
-
     /// Stops the daemon on purpose: it announces its leave and when it expects to be back.
     pub fn leave(&mut self, device: usize, back_in: Duration) {
         self.input(device, Input::Goodbye { back_in });
         self.stop(device, true);
-    }
-
-    fn stop(&mut self, device: usize, told: bool) {
-        if self.node(device).is_none() {
-            return;
-        }
-        self.log(device, if told { "is killed" } else { "is unplugged" });
-        self.hash_event(device, if told { "kill" } else { "unplug" });
-        // Pending writes may have reached the disk.
-        let pending = self.devices[device].disk.pending.len() as u64;
-        let (kept, full) = (below(&mut self.rng, pending + 1), self.devices[device].disk.is_ill());
-        for _ in 0..if full { 0 } else { kept } {
-            self.watch_commit(device);
-            self.devices[device].disk.commit();
-        }
-        let it = &mut self.devices[device];
-        it.disk.pending.clear();
-        it.forget_process();
-        let links = std::mem::take(&mut it.links);
-        for (peer, link) in links {
-            if told && self.network.leads(device, peer) && !self.is_dead_link(link) {
-                // The kernel sends its buffers and closes in order, or resets the link if received
-                // data is unread.
-                let in_order = below(&mut self.rng, 2) == 0;
-                let at = self.network.stream(self.now, device, peer, Lane::Urgent, &mut self.rng);
-                let at = at.filter(|_| in_order).unwrap_or(self.now + CLOSE);
-                self.schedule(at, Event::Closed { device: peer, peer: device, link });
-            }
-        }
-        self.watch_disk(device);
     }
 
     /// Gives the device another address. Links of the old address are dead: the own kernel informs

@@ -11,7 +11,8 @@
 
 use std::time::Duration;
 
-use super::action::{self, NotUnderstood, SimAction, SimError, Words};
+use super::action::{self, NotUnderstood, SimAction, Words};
+use super::error::SimError;
 use super::history::Summary;
 use super::simulation::Simulation;
 use super::world::World;

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use shoal_protocol::model::{Change, Digest, ReplicaId, Spec};
 
-use super::action::SimError;
 use super::device::{Device, FailureMode};
 use super::disk::Disk;
+use super::error::SimError;
 use super::event::Event;
 use super::invariants;
 use super::network::{Gossip, Weather};
@@ -309,28 +309,5 @@ impl World {
         for (replica, start) in hanging {
             self.schedule(now + 1, Event::Died { device, boot, replica, start });
         }
-    }
-
-    /// Whether any device is a clone. The two devices of one key keep others busy with records.
-    pub fn has_clones(&self) -> bool {
-        self.devices.iter().any(|device| device.is_clone)
-    }
-
-    /// Whether every running node knows this device as a member.
-    fn is_known_to_all(&self, device: usize) -> bool {
-        let id = self.devices[device].id;
-        let mut nodes = self.devices.iter().filter_map(|it| it.node.as_ref());
-        nodes.all(|node| node.is_member(&id))
-    }
-
-    /// Whether no other remaining device could admit a new member.
-    pub fn is_last_member(&self, device: usize) -> bool {
-        let stays = |(_, it): &(usize, &Device)| it.is_member && !it.is_gone && !it.is_clone;
-        self.devices.iter().enumerate().filter(stays).all(|(other, _)| other == device)
-    }
-
-    /// Whether another device has the same key.
-    pub fn is_cloned(&self, device: usize) -> bool {
-        self.ids.get(&self.devices[device].id).is_some_and(|twins| twins.len() > 1)
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use shoal_protocol::node::DialTarget;
 
-use super::action::SimError;
+use super::error::SimError;
 use super::history::{failure, run_fast, run_hashed};
 use super::invariants;
 use super::network::{Gossip, Weather};

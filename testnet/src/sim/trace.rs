@@ -1,94 +1,50 @@
-//! The trace of a history, and the report of a failure.
+//! The lines of a trace: what nodes report, and faults.
 
 use std::collections::VecDeque;
 use std::fmt::Write as _;
 
-use super::world::World;
+/// Lines that a report shows.
+const LAST: usize = 200;
 
-/// Trace lines in a report.
-const EVENTS: usize = 200;
-/// Nodes that a report lists.
-const NODES: usize = 16;
-
-/// Trace lines: world time, device and text, for events that nodes report and faults.
+/// Trace lines, oldest first. Only the last ones are kept, unless all are asked for.
 pub struct Trace {
-    events: VecDeque<(u64, usize, String)>,
+    lines: VecDeque<Line>,
     most: usize,
+}
+
+/// A line about a device.
+struct Line {
+    /// World time, microseconds.
+    at: u64,
+    device: usize,
+    text: String,
 }
 
 impl Default for Trace {
     fn default() -> Self {
-        Trace { events: VecDeque::new(), most: EVENTS }
+        Trace { lines: VecDeque::new(), most: LAST }
     }
 }
 
-impl World {
-    /// Keeps all lines from now on, instead of the last [`EVENTS`].
-    pub fn keep_whole_trace(&mut self) {
-        self.trace.most = usize::MAX;
+impl Trace {
+    /// Keeps all lines from now on.
+    pub fn keep_all(&mut self) {
+        self.most = usize::MAX;
     }
 
-    /// Adds a line about a device to the trace.
-    pub fn log(&mut self, device: usize, what: impl AsRef<str>) {
-        let trace = &mut self.trace;
-        while trace.events.len() >= trace.most {
-            trace.events.pop_front();
+    pub fn push(&mut self, at: u64, device: usize, text: String) {
+        while self.lines.len() >= self.most {
+            self.lines.pop_front();
         }
-        trace.events.push_back((self.now, device, what.as_ref().to_owned()));
+        self.lines.push_back(Line { at, device, text });
     }
 
-    /// The trace as text, one line each: seconds, device, text.
-    pub fn trace(&self) -> String {
-        self.lines(|_| true)
-    }
-
-    fn lines(&self, about: impl Fn(usize) -> bool) -> String {
+    /// The chosen lines as text: seconds, device, text.
+    pub fn text(&self, is_chosen: impl Fn(usize, &str) -> bool) -> String {
         let mut text = String::new();
-        for (at, device, what) in self.trace.events.iter().filter(|(_, device, _)| about(*device)) {
-            let _ = writeln!(text, "  {:>10.3} n{device}: {what}", *at as f64 / 1e6);
-        }
-        text
-    }
-
-    /// The trace and the state of the nodes, to look for a cause.
-    pub fn report(&self) -> String {
-        let mut text = format!("at {:.3} s, step {}\n", self.now as f64 / 1e6, self.steps);
-        text.push_str(&self.trace());
-        for (index, device) in self.devices.iter().enumerate().take(NODES) {
-            if let Some(node) = &device.node {
-                let (waits, status) = (node.poll_timeout(), node.status());
-                let links: Vec<String> =
-                    device.links.keys().map(|peer| format!("n{peer}")).collect();
-                let _ = writeln!(
-                    text,
-                    "  {} ({}) at {:?}: {} of {} nodes up, ready: {}, links: {}, waits for \
-                        {waits:?}",
-                    device.name,
-                    device.id.short(),
-                    self.local_time(index),
-                    status.nodes_up,
-                    status.nodes,
-                    status.ready,
-                    links.join(" ")
-                );
-            }
-        }
-        text
-    }
-
-    /// As [`World::report`], for one device: its own lines, and the others' lines that name it.
-    pub fn report_on(&self, device: usize) -> String {
-        let name = &self.devices[device].name;
-        let mut text = format!("at {:.3} s, step {}\n", self.now as f64 / 1e6, self.steps);
-        text.push_str(&self.lines(|other| other == device));
-        let _ = writeln!(text, "  said of {name} by others:");
-        let events = self
-            .trace
-            .events
-            .iter()
-            .filter(|(_, by, what)| *by != device && what.contains(name.as_str()));
-        for (at, by, what) in events {
-            let _ = writeln!(text, "  {:>10.3} n{by}: {what}", *at as f64 / 1e6);
+        for line in self.lines.iter().filter(|line| is_chosen(line.device, &line.text)) {
+            let _ =
+                writeln!(text, "  {:>10.3} n{}: {}", line.at as f64 / 1e6, line.device, line.text);
         }
         text
     }

@@ -1,28 +1,26 @@
-//! The world: a clock that jumps from event to event, and all state, drawn from one seed.
+//! The state of a simulated cluster. Nothing here gives a daemon an input or carries out effects:
+//! the modules that do so know `World`, not the other way round.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::time::Duration;
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 use shoal_protocol::model::{Digest, Facts, KeyPair, NodeId, Resources, RuntimeKind, Time};
-use shoal_protocol::node::{Command, Identity, Input, Reply, RequestId};
+use shoal_protocol::node::{Identity, Node, Reply, RequestId};
 use shoal_protocol::trust::Genesis;
 
 use super::device::Device;
 use super::disk::Disk;
-use super::effects::Relay;
-use super::event::Event;
+use super::event::{Event, Queue};
 use super::failovers::Failovers;
-use super::invariants::Watch;
 use super::meter::Meter;
 use super::network::{Network, below, between};
+use super::rumour::Relay;
 use super::trace::Trace;
+use super::watch::Watch;
 
 /// Delay until a kernel informs a peer that a link does not exist, microseconds.
 pub(super) const CLOSE: u64 = 300;
-/// Events at one instant at most; more means that a node never stops asking.
-const MAX_STEPS_AT_ONCE: u64 = 20_000;
 
 /// A reply to a user's command.
 pub struct Answered {
@@ -30,7 +28,9 @@ pub struct Answered {
     pub reply: Reply,
 }
 
+/// All state of a simulated cluster.
 pub struct World {
+    /// Time, microseconds.
     pub now: u64,
     pub devices: Vec<Device>,
     pub network: Network,
@@ -55,18 +55,19 @@ pub struct World {
     pub(super) watch: Watch,
     pub(super) failovers: Failovers,
     /// Events handled at the present instant.
-    steps_now: u64,
-    queue: BTreeMap<(u64, u64), Event>,
-    sequence: u64,
-    links: u64,
+    pub(super) steps_now: u64,
+    pub(super) queue: Queue,
+    /// The last number that was given to a link; the same for tickets, starts and requests below.
+    pub(super) links: u64,
     /// Devices by id; a cloned disk gives an id two devices.
     pub(super) ids: BTreeMap<NodeId, BTreeSet<usize>>,
     /// Links whose address is gone, by number.
     pub(super) dead_links: BTreeSet<u64>,
+    /// Gossip that waits for a verdict, by ticket.
     pub(super) relays: BTreeMap<u64, Relay>,
     pub(super) tickets: u64,
     pub(super) starts: u64,
-    requests: u64,
+    pub(super) requests: u64,
 }
 
 impl World {
@@ -93,8 +94,7 @@ impl World {
             watch: Watch::default(),
             failovers: Failovers::default(),
             steps_now: 0,
-            queue: BTreeMap::new(),
-            sequence: 0,
+            queue: Queue::default(),
             links: 0,
             ids: BTreeMap::new(),
             dead_links: BTreeSet::new(),
@@ -175,130 +175,16 @@ impl World {
         }
     }
 
-    /// Makes a link. It replaces a link that only one side still has, or one to the other device of
-    /// a cloned key.
-    pub(super) fn link(&mut self, one: usize, other: usize) {
-        self.links += 1;
-        let link = self.links;
-        for (device, peer) in [(one, other), (other, one)] {
-            let twins = self.ids.get(&self.devices[peer].id).cloned().unwrap_or_default();
-            for old in twins {
-                if let Some(&link) = self.devices[device].links.get(&old) {
-                    self.schedule(
-                        self.now + CLOSE,
-                        Event::Closed { device: old, peer: device, link },
-                    );
-                    self.unlinked(device, old);
-                }
-            }
-        }
-        self.network.begin(one, other);
-        self.devices[one].links.insert(other, link);
-        self.devices[other].links.insert(one, link);
-        self.hash_event(one, "link up");
-        self.log(one, format!("link to n{other} is up"));
-        let (one_id, other_id) = (self.devices[one].id, self.devices[other].id);
-        self.input(one, Input::LinkUp { peer: other_id });
-        self.input(other, Input::LinkUp { peer: one_id });
-    }
-
-    /// Removes a link at one device, and informs its daemon.
-    pub(super) fn unlinked(&mut self, device: usize, peer: usize) {
-        if self.devices[device].links.remove(&peer).is_some() {
-            self.hash_event(device, "link down");
-            self.log(device, format!("link to n{peer} is gone"));
-            let peer = self.devices[peer].id;
-            self.input(device, Input::LinkDown { peer });
-        }
-    }
-
-    /// Sends a command to a device's daemon; none if none runs.
-    pub fn command(&mut self, device: usize, command: Command) -> Option<RequestId> {
-        self.node(device)?;
-        self.requests += 1;
-        let request = RequestId(self.requests);
-        self.input(device, Input::Command { request, command });
-        Some(request)
-    }
-
-    /// Runs the world until `until` (microseconds), and checks the invariants after each step.
-    pub fn run_until(&mut self, until: u64) -> Result<(), String> {
-        while let Some((&(at, _), _)) = self.queue.first_key_value() {
-            if at > until {
-                break;
-            }
-            let ((at, _), event) = self.queue.pop_first().expect("it was just seen");
-            self.steps_now = if at == self.now { self.steps_now + 1 } else { 0 };
-            if self.steps_now > MAX_STEPS_AT_ONCE.max(100 * self.devices.len() as u64) {
-                let steps = self.steps_now;
-                return Err(format!(
-                    "time stands still: {steps} steps without end\n{}",
-                    self.report()
-                ));
-            }
-            self.sample_health(at);
-            self.now = at;
-            let is_wake = matches!(event, Event::Wake { .. });
-            if let Some(device) = event.device().filter(|_| !is_wake) {
-                let inbox = &mut self.devices[device].inbox;
-                if inbox.busy_until > at || !inbox.is_empty() {
-                    inbox.defer(event);
-                    continue;
-                }
-            }
-            self.steps += 1;
-            if let Some(device) = self.handle(event) {
-                self.stay_busy(device);
-                self.after_step(device)?;
-            }
-        }
-        self.now = until;
-        Ok(())
-    }
-
-    /// Runs the world for a while.
-    pub fn run_for(&mut self, after: Duration) -> Result<(), String> {
-        self.run_until(self.now + after.as_micros() as u64)
-    }
-
-    /// Runs the world until `done`; an error if that takes longer than `within`. `done` is checked
-    /// every 10 ms, less often in a large world, where a check is expensive.
-    pub fn run_till(
-        &mut self,
-        within: Duration,
-        what: &str,
-        done: impl Fn(&World) -> bool,
-    ) -> Result<(), String> {
-        let end = self.now + within.as_micros() as u64;
-        let pause = 10_000 * (self.devices.len() as u64).div_ceil(20);
-        while !done(self) {
-            if self.now >= end {
-                return Err(format!("not within {within:?}: {what}\n{}", self.report()));
-            }
-            self.run_until(self.now + pause)?;
-        }
-        Ok(())
-    }
-
     /// Devices whose daemon runs.
     pub fn running(&self) -> Vec<usize> {
         (0..self.devices.len()).filter(|index| self.node(*index).is_some()).collect()
     }
 
-    /// Gives a daemon an input and carries out its effects.
-    pub fn input(&mut self, device: usize, input: Input) {
-        let now = self.local_time(device);
-        if let Some(node) = &mut self.devices[device].node {
-            node.handle(now, input);
-            self.drain(device);
-        }
-    }
-
     pub(super) fn schedule(&mut self, at: u64, event: Event) {
-        self.sequence += 1;
-        self.queue.insert((at, self.sequence), event);
+        self.queue.push(at, event);
     }
 
+    /// Some if the daemon still runs that was started as `boot`.
     pub(super) fn alive(&self, device: usize, boot: u32) -> Option<()> {
         let it = &self.devices[device];
         (it.boot == boot && it.node.is_some()).then_some(())
@@ -306,6 +192,52 @@ impl World {
 
     pub(super) fn local_time(&self, device: usize) -> Time {
         self.devices[device].clock.running(self.now)
+    }
+
+    /// Whether any device is a clone. The two devices of one key keep others busy with records.
+    pub fn has_clones(&self) -> bool {
+        self.devices.iter().any(|device| device.is_clone)
+    }
+
+    /// Whether every running node knows this device as a member.
+    pub fn is_known_to_all(&self, device: usize) -> bool {
+        let id = self.devices[device].id;
+        let mut nodes = self.devices.iter().filter_map(|it| it.node.as_ref());
+        nodes.all(|node| node.is_member(&id))
+    }
+
+    /// Whether no other remaining device could admit a new member.
+    pub fn is_last_member(&self, device: usize) -> bool {
+        let stays = |(_, it): &(usize, &Device)| it.is_member && !it.is_gone && !it.is_clone;
+        self.devices.iter().enumerate().filter(stays).all(|(other, _)| other == device)
+    }
+
+    /// Whether another device has the same key.
+    pub fn is_cloned(&self, device: usize) -> bool {
+        self.ids.get(&self.devices[device].id).is_some_and(|twins| twins.len() > 1)
+    }
+
+    /// The core of a device's daemon, if it runs.
+    pub fn node(&self, device: usize) -> Option<&Node> {
+        self.devices[device].node.as_ref()
+    }
+
+    /// Clears all counts and starts counting.
+    pub fn measure(&mut self) {
+        self.meter.reset(self.devices.len());
+    }
+
+    /// Adds an input to the history's hash.
+    pub(super) fn hash_event(&mut self, device: usize, what: &str) {
+        if self.is_hashed {
+            let line = format!("{} {} {what}", self.now, device);
+            self.history = Digest::of_parts(&[self.history.as_bytes(), line.as_bytes()]);
+        }
+    }
+
+    /// Adds a line about a device to the trace.
+    pub fn log(&mut self, device: usize, what: impl AsRef<str>) {
+        self.trace.push(self.now, device, what.as_ref().to_owned());
     }
 }
 

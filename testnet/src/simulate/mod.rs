@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::sim::action::SimError;
+use crate::sim::error::SimError;
 use crate::sim::{history, scenario};
 
 /// Runs histories in the simulated world: thousands of hours of a cluster's life, every fault, one

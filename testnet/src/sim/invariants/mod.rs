@@ -4,4 +4,3 @@ mod rest;
 mod step;
 
 pub use rest::{at_rest, healthy_once, is_lost, well};
-pub use step::Watch;

@@ -1,15 +1,13 @@
 //! The invariants of every step. They look at a node from outside only: its disk, messages and
 //! orders.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use shoal_protocol::auction;
 use shoal_protocol::claims::{self, awarded_under};
 use shoal_protocol::membership;
 use shoal_protocol::model::claim::generation;
 use shoal_protocol::model::codec;
 use shoal_protocol::model::{
-    Change, Claim, Digest, NodeId, Queue, RawChange, ReplicaId, Resources, Slot, Token, Unverified,
+    Change, Claim, NodeId, Queue, RawChange, ReplicaId, Resources, Slot, Token, Unverified,
 };
 use shoal_protocol::node::{Action, Message, Node, Order, Record, Reply};
 use shoal_protocol::sync;
@@ -23,67 +21,6 @@ const MAX_HELD: usize = 65_536;
 /// How often one node may yield the same replica in one history. More is an endless dispute that
 /// costs a disk write each round.
 const MAX_YIELDS: u32 = 20;
-
-/// Observations of earlier steps that later steps are compared with.
-#[derive(Default)]
-pub struct Watch {
-    /// Large worlds switch the checks off to save time.
-    pub is_off: bool,
-    /// Every generation of every workload that was published, and the resources of one replica.
-    generations: BTreeMap<(Digest, Digest), Resources>,
-    /// The slot hash that a device broadcast under each (slot, counter).
-    told: BTreeMap<(usize, u8, u64), Digest>,
-    /// Stops that a node may order because another holder said that it keeps the replica healthy.
-    kept: BTreeMap<(NodeId, ReplicaId), usize>,
-    /// For each device its boot, the highest incarnation announced before it, and the highest
-    /// since.
-    lives: BTreeMap<usize, (u32, u64, u64)>,
-    /// The nodes that hold a claim under an award, on disk or in a pending write.
-    holders: BTreeMap<(ReplicaId, Token), BTreeSet<NodeId>>,
-    /// The claims of `holders` by slot.
-    slots: BTreeMap<(NodeId, u8), Vec<(ReplicaId, Token)>>,
-    /// Changes that a node refused to a user.
-    refused: BTreeSet<Digest>,
-    /// How often a device yielded a replica to another holder.
-    yields: BTreeMap<(usize, Option<String>), u32>,
-    /// The first violation: device and text.
-    broken: Option<(usize, String)>,
-}
-
-impl Watch {
-    fn hold(
-        &mut self,
-        node: NodeId,
-        slot: u8,
-        claims: Vec<(ReplicaId, Token)>,
-    ) -> Option<(Token, String)> {
-        self.let_go(node, slot);
-        let mut twin = None;
-        for claim in &claims {
-            let holders = self.holders.entry(*claim).or_default();
-            holders.insert(node);
-            if holders.len() > 1 {
-                let holders: Vec<String> = holders.iter().map(NodeId::short).collect();
-                let what =
-                    format!("{} is claimed under one award by {}", claim.0, holders.join(" and "));
-                twin = Some((claim.1, what));
-            }
-        }
-        self.slots.insert((node, slot), claims);
-        twin
-    }
-
-    fn let_go(&mut self, node: NodeId, slot: u8) {
-        for claim in self.slots.remove(&(node, slot)).unwrap_or_default() {
-            if let Some(holders) = self.holders.get_mut(&claim) {
-                holders.remove(&node);
-                if holders.is_empty() {
-                    self.holders.remove(&claim);
-                }
-            }
-        }
-    }
-}
 
 /// The sealed message inside a relayed one, as if the node had sent it directly.
 fn unsealed(me: NodeId, action: &Action) -> Option<Action> {

@@ -6,14 +6,14 @@ use std::time::Duration;
 use shoal_protocol::model::{Digest, Ruling, RulingKey, RulingKind, Signed};
 use shoal_protocol::node::Message;
 
-use crate::sim::event::Event;
-use crate::sim::meter::Rumour;
-use crate::sim::network::{below, between};
-use crate::sim::operator::workload;
-use crate::sim::simulation::Simulation;
-use crate::sim::world::World;
-
-use super::{ClockFault, SimAction, SimError, Target};
+use super::action::{ClockFault, SimAction, Target};
+use super::error::SimError;
+use super::event::Event;
+use super::network::{below, between};
+use super::operator::workload;
+use super::rumour::Rumour;
+use super::simulation::Simulation;
+use super::world::World;
 
 /// Bound of `kill .. after`: a daemon never asks for this many effects at once.
 const LONG: u32 = 1_000;
