@@ -18,12 +18,13 @@ impl World {
         self.devices[device].is_on = false;
     }
 
-    pub(super) fn stop(&mut self, device: usize, told: bool) {
+    /// Ends the daemon. Only after a kill the kernel closes the links.
+    pub(super) fn stop(&mut self, device: usize, is_kill: bool) {
         if self.node(device).is_none() {
             return;
         }
-        self.log(device, if told { "is killed" } else { "is unplugged" });
-        self.hash_event(device, if told { "kill" } else { "unplug" });
+        self.log(device, if is_kill { "is killed" } else { "is unplugged" });
+        self.hash_event(device, if is_kill { "kill" } else { "unplug" });
         // Pending writes may have reached the disk.
         let pending = self.devices[device].disk.pending.len() as u64;
         let (kept, full) = (below(&mut self.rng, pending + 1), self.devices[device].disk.is_ill());
@@ -36,7 +37,7 @@ impl World {
         it.forget_process();
         let links = std::mem::take(&mut it.links);
         for (peer, link) in links {
-            if told && self.network.leads(device, peer) && !self.is_dead_link(link) {
+            if is_kill && self.network.leads(device, peer) && !self.is_dead_link(link) {
                 // The kernel sends its buffers and closes in order, or resets the link if received
                 // data is unread.
                 let in_order = below(&mut self.rng, 2) == 0;

@@ -57,7 +57,7 @@ impl Setup {
         let body =
             ChangeBody { key, writer, serial: 1, clock, uid: None, value: Value::workload(&spec) };
         let change = trust::sign_change(&genesis, &operator, Some(&certificate), body)
-            .expect("an honest wish")
+            .expect("an honest change")
             .raw();
         Setup {
             cluster: genesis.cluster(),

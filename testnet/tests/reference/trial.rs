@@ -247,7 +247,7 @@ impl Trial {
             }
             if let Some(odd) = node.workloads().iter().find(|it| !NAMES.contains(&it.name.as_str()))
             {
-                return Err(format!("n{device} shows {}, which nobody ever wished for", odd.name));
+                return Err(format!("n{device} shows {}, which was never published", odd.name));
             }
             for name in NAMES {
                 let found = self.shows(*device, name, &state.possible_at_last(name))?;

@@ -33,7 +33,7 @@ fn drawn_actions_round_trip_through_text() {
         if undrawn.contains(&word) {
             continue;
         }
-        assert!(words.contains(word), "nobody ever draws `{word}`");
+        assert!(words.contains(word), "`{word}` is never drawn");
     }
 }
 
