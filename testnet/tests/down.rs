@@ -1,15 +1,15 @@
-//! `shoal down` over a real daemon.
+//! `shoal down` with a real daemon.
 
 use anyhow::{Context, Result, ensure};
 use shoal_testnet::real::{Cluster, Options};
 use shoal_testnet::workspace::{Profile, Workspace};
 
-/// Restarts in a row: of an answer that comes some milliseconds too early most of them fail.
+/// Restarts in a row: if `down` answers a few milliseconds too early, most of them fail.
 const RESTARTS: usize = 10;
 
-/// `down` answered while the daemon still held its folder: the next `up` was refused, and a folder
-/// was moved under a daemon that wrote to it. When it returns the process has ended, its socket is
-/// gone, and another daemon starts at once.
+/// `down` answered while the daemon still held its folder: the next `up` was refused, or the folder
+/// was moved under a daemon that still wrote to it. When `down` returns, the process must have
+/// ended, its socket be gone, and another daemon must start at once.
 #[test]
 fn after_down_the_next_up_starts_at_once() {
     let workspace = Workspace::find().expect("the test runs from a checkout");
@@ -18,7 +18,7 @@ fn after_down_the_next_up_starts_at_once() {
     let ended = (1..=RESTARTS)
         .try_for_each(|round| restarted(&mut cluster).with_context(|| format!("restart {round}")));
     cluster.told(ended).unwrap_or_else(|error| panic!("{error:#}"));
-    // With no daemon there is nothing to stop: told apart from a stop that worked.
+    // Without a daemon `down` must fail, with another exit code than a stop that worked.
     cluster.shoal(0, &["down"]).unwrap_or_else(|error| panic!("{error:#}"));
     let none = cluster.nodes[0].shoal(&["down"]).status().expect("the command starts");
     assert_eq!(none.code(), Some(6));

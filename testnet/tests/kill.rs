@@ -1,13 +1,13 @@
-//! One kill over real processes. `cargo testnet kill --times 20` repeats it.
+//! A kill with real processes. `cargo testnet kill --times 20` repeats it.
 
 use shoal_testnet::kill;
 use shoal_testnet::real::Options;
 use shoal_testnet::workspace::{Profile, Workspace};
 
-/// A workload of one replica runs on one of three nodes; that node is killed outright. A survivor
-/// must answer, hold the replica alone, and name the auction by which it won it.
+/// The node that runs the only replica of a workload is killed. A survivor must answer requests,
+/// hold the replica alone, and name the auction that it won.
 #[test]
-fn a_killed_nodes_workload_answers_from_a_survivor_that_can_say_why() {
+fn killed_nodes_workload_answers_from_a_survivor() {
     let workspace = Workspace::find().expect("the test runs from a checkout");
     let options = Options::build(&workspace, Profile::Dev)
         .expect("the daemon and the example component can be built");

@@ -1,4 +1,4 @@
-//! Nothing is left of an interrupted run, whichever way it ends. The daemon here is a script that
+//! An interrupted run leaves nothing behind, however it ends. The daemon here is a script that
 //! never gets ready, so that the run is interrupted while it waits.
 
 #![expect(clippy::unwrap_used, reason = "a test that unwraps fails, which is what it is for")]
@@ -13,7 +13,7 @@ use anyhow::{Context, bail};
 use rustix::process::{Pid, Signal, kill_process};
 use shoal_testnet::real::eventually;
 
-/// A folder for one test, its run's folder for temporary files within.
+/// A temporary folder for one test.
 struct World(PathBuf);
 
 impl World {
@@ -32,7 +32,8 @@ impl World {
         World(world)
     }
 
-    /// `testnet kill`, waiting for its first daemon; and that daemon's process.
+    /// Starts `testnet kill` and waits for its first daemon. Returns the run, and the daemon's
+    /// folder in `/proc`.
     fn waiting_run(&self) -> (Child, PathBuf) {
         self.waiting(&["kill"])
     }
@@ -49,7 +50,7 @@ impl World {
             let own = format!("-{}-", run.id());
             let named =
                 self.runs().into_iter().filter(|folder| folder.to_string_lossy().contains(&own));
-            // A run may have folders besides that of its nodes.
+            // A run may also have folders of its own, without nodes.
             let pid = named
                 .filter_map(|folder| fs::read_to_string(folder.join("n1/home/pid")).ok())
                 .next();
@@ -58,7 +59,7 @@ impl World {
         (run, daemon.unwrap())
     }
 
-    /// The folders of runs that are there.
+    /// The folders of runs.
     fn runs(&self) -> Vec<PathBuf> {
         fs::read_dir(self.0.join("tmp")).unwrap().map(|entry| entry.unwrap().path()).collect()
     }
@@ -75,7 +76,7 @@ fn signal(run: &Child, signal: Signal) {
     kill_process(pid, signal).expect("our own child can be signalled");
 }
 
-/// Waits until a process is gone, or a zombie that nobody has reaped yet.
+/// Waits until a process is gone or a zombie.
 fn is_gone(process: &Path) {
     let gone = || match fs::read_to_string(process.join("stat")) {
         Ok(stat) if !stat.contains(") Z ") => bail!("it lives: {stat}"),
@@ -84,8 +85,9 @@ fn is_gone(process: &Path) {
     eventually("the daemon's end", gone).unwrap();
 }
 
+/// Ctrl-C and SIGTERM must end the daemons and remove the folder of the run.
 #[test]
-fn an_interrupted_run_leaves_no_process_and_no_file() {
+fn interrupted_run_leaves_no_process_and_no_file() {
     for (name, sent, code) in [("int", Signal::INT, 130), ("term", Signal::TERM, 143)] {
         let world = World::new(name);
         let (mut run, daemon) = world.waiting_run();
@@ -96,8 +98,9 @@ fn an_interrupted_run_leaves_no_process_and_no_file() {
     }
 }
 
+/// A killed run cannot clean up. Its daemons must die with it, and the next run removes its folder.
 #[test]
-fn a_run_that_is_killed_outright_leaves_no_process_and_its_folder_goes_with_the_next_run() {
+fn next_run_removes_the_folder_of_a_killed_run() {
     let world = World::new("kill");
     let (mut run, daemon) = world.waiting_run();
     signal(&run, Signal::KILL);
@@ -112,7 +115,7 @@ fn a_run_that_is_killed_outright_leaves_no_process_and_its_folder_goes_with_the_
     assert_eq!(world.runs(), Vec::<PathBuf>::new(), "was left: {left:?}");
 }
 
-/// Namespaces, interfaces, mounts and control groups that a run made, by their names.
+/// Names of the namespaces, interfaces, mounts and control groups that a run made.
 fn made_by(run: &Child) -> Vec<String> {
     let id = run.id();
     let names = |folder: &str| {
@@ -129,9 +132,9 @@ fn made_by(run: &Child) -> Vec<String> {
         .lines()
         .filter(|line| line.contains(&format!("/shoal-testnet-{id}-")))
         .map(str::to_owned);
-    // A namespace is itself a mount.
+    // A namespace is a mount, too, and is counted above.
     let mounts = mounts.filter(|line| !line.starts_with("nsfs"));
-    // One folder on new systems, one for each kind on old ones.
+    // Cgroup v2 has one folder, v1 one for each controller.
     let groups = names("/sys/fs/cgroup")
         .into_iter()
         .flat_map(|kind| names(&format!("/sys/fs/cgroup/{kind}")));
@@ -141,14 +144,16 @@ fn made_by(run: &Child) -> Vec<String> {
     namespaces.chain(links).chain(mounts).chain(groups).collect()
 }
 
+/// An interrupted run removes its namespaces, interfaces, mounts and cgroups; those of a killed run
+/// are removed by the next run.
 #[test]
 #[ignore = "needs network namespaces: `cargo testnet check` runs it where it can, and says so \
     where it cannot"]
-fn a_run_in_namespaces_leaves_none_and_no_mount_whether_interrupted_or_killed() {
+fn run_in_namespaces_leaves_no_namespace_and_no_mount() {
     assert_eq!(shoal_testnet::chaos::net::Net::impossible(), None);
     let world = World::new("net");
     let (mut run, daemon) = world.waiting(&["chaos", "full-disk"]);
-    // The switch, four nodes and one to spare, this machine's link, the small disk.
+    // The switch, four nodes and a spare one, this machine's link, the small disk.
     assert_eq!(made_by(&run).len(), 8, "{:?}", made_by(&run));
     signal(&run, Signal::INT);
     assert_eq!(run.wait().unwrap().code(), Some(130));
@@ -168,12 +173,13 @@ fn a_run_in_namespaces_leaves_none_and_no_mount_whether_interrupted_or_killed() 
     assert_eq!(world.runs(), Vec::<PathBuf>::new());
 }
 
+/// The same for the engines and the control group of a comparison with Docker Swarm.
 #[test]
 #[ignore = "needs dockerd: `cargo testnet check` runs it where it can, and says so where it cannot"]
-fn a_run_beside_docker_swarm_leaves_no_engine_and_no_control_group_whether_interrupted_or_killed() {
+fn run_with_docker_swarm_leaves_no_engine_and_no_cgroup() {
     assert_eq!(shoal_testnet::bench::swarm::impossible(), None);
     let world = World::new("swarm");
-    // Swarm is there when the first daemon starts.
+    // The run starts Swarm before its first daemon.
     let bench = ["bench", "failover", "--case", "cut"];
     let (mut run, _) = world.waiting(&bench);
     let engines = engines_of(&run);
@@ -201,7 +207,7 @@ fn a_run_beside_docker_swarm_leaves_no_engine_and_no_control_group_whether_inter
     assert_eq!(world.runs(), Vec::<PathBuf>::new());
 }
 
-/// The processes whose command names dockerd and this run's folder.
+/// The dockerd processes of this run, by the folder in their command line.
 fn engines_of(run: &Child) -> Vec<PathBuf> {
     let folder = format!("/shoal-testnet-{}-", run.id());
     let processes = fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap().path());

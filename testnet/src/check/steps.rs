@@ -74,10 +74,9 @@ fn tests(workspace: &Workspace) -> Result<()> {
     test(&["--workspace"])?;
     // A test that needs what not every machine has, and passes without, would say nothing.
     let mut demanding = vec!["--workspace", "--test", "leftovers", "--", "--ignored"];
-    for (name, why) in [
-        ("a_run_in_namespaces", Net::impossible()),
-        ("a_run_beside_docker_swarm", swarm::impossible()),
-    ] {
+    for (name, why) in
+        [("run_in_namespaces", Net::impossible()), ("run_with_docker_swarm", swarm::impossible())]
+    {
         if let Some(why) = why {
             println!("   left out: {name}: {why}");
             demanding.extend(["--skip", name]);

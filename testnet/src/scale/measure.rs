@@ -73,7 +73,7 @@ fn rest(world: &mut World, effort: Effort) -> Result<Figures, String> {
     world.run_for(effort.rest)?;
     let (total, a_node) = (world.meter.total(), per_node_second(world, effort.rest));
     let busiest = world.meter.by_device.iter().max().copied().unwrap_or_default();
-    if let Some(told) = world.meter.told.first() {
+    if let Some(told) = world.meter.notifications.first() {
         return Err(format!(
             "a quiet cluster is not quiet: {told:?}\n{}",
             world.report_on(told.device)
@@ -275,7 +275,7 @@ fn replicas_of(world: &World, device: usize) -> Vec<String> {
 fn told(world: &World, kind: &str, subject: &str) -> Option<u64> {
     let said = world
         .meter
-        .told
+        .notifications
         .iter()
         .find(|told| told.kind == kind && told.subject.as_deref() == Some(subject));
     said.map(|told| told.at)
@@ -285,7 +285,7 @@ fn told(world: &World, kind: &str, subject: &str) -> Option<u64> {
 fn noticed(world: &World, kind: &str, name: &str) -> Vec<u64> {
     let said = world
         .meter
-        .told
+        .notifications
         .iter()
         .filter(|told| told.kind == kind && told.node.as_deref() == Some(name));
     let mut first: BTreeMap<usize, u64> = BTreeMap::new();

@@ -12,7 +12,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use clap::Args;
 
-use crate::sim::formed::{Shape, Standing};
+use crate::sim::formed::{FormedState, Shape};
 use measure::{Effort, Figures};
 
 /// Entries of which some differ, when it is measured what repair costs; and how many of them do.
@@ -151,7 +151,7 @@ fn one(scale: &Scale, nodes: usize) -> Result<bool> {
 
 /// What one brain takes that read everything from a disk of its own, KiB.
 fn memory_alone(seed: u64, shape: Shape) -> f64 {
-    let standing = Standing::new(seed, shape);
+    let standing = FormedState::new(seed, shape);
     let count = (4_000 / shape.nodes).clamp(1, 100);
     let before = memory();
     let nodes: Vec<_> = (0..count).map(|_| standing.newcomer()).collect();

@@ -1,22 +1,22 @@
-//! A device's clocks: they may jump, run fast or slow, or know nothing of the year.
+//! A device's clocks: they can jump, run fast or slow, or lose the date.
 
 use shoal_protocol::model::{Time, WallClock};
 
-/// 2026-01-01, in milliseconds: what honest clocks say at the world's zero.
+/// 2026-01-01 in milliseconds: the wall clock of a right clock at the world's time zero.
 pub const EPOCH: u64 = 1_767_225_600_000;
-/// The pace of an honest clock: so many thousandths of a second a millisecond.
+/// The rate of a right clock, in thousandths of real time.
 pub const HONEST: u64 = 1000;
 
-/// What a device holds the time for.
+/// Both clocks of a device: the daemon's `Time` and the wall clock.
 #[derive(Clone, Debug)]
 pub struct Clock {
-    /// The moment of the world at which the rest was true, microseconds.
+    /// World time at which `running` and `wall` were true, microseconds.
     at: u64,
-    /// The daemon's `Time` then, microseconds.
+    /// The daemon's `Time` at `at`, microseconds.
     running: u64,
-    /// What a person would have read then, milliseconds.
+    /// The wall clock at `at`, milliseconds.
     wall: u64,
-    /// Above [`HONEST`] it runs fast, timers included.
+    /// The rate in thousandths: above [`HONEST`] it runs fast, timers included.
     pace: u64,
 }
 
@@ -27,46 +27,46 @@ impl Default for Clock {
 }
 
 impl Clock {
-    /// The daemon starts: its `Time` begins anew.
+    /// Restarts the daemon's `Time` at zero.
     pub fn restart(&mut self, now: u64) {
         self.go_on(now);
         self.running = 0;
     }
 
-    /// The daemon's `Time`.
+    /// The daemon's `Time` at world time `now`.
     pub fn running(&self, now: u64) -> Time {
         Time::from_micros(self.running + self.passed(now))
     }
 
-    /// When in the world the daemon's `Time` will be `due`.
+    /// The world time at which the daemon's `Time` is `due`.
     pub fn moment_of(&self, due: Time) -> u64 {
         let ahead = due.as_micros().saturating_sub(self.running);
         self.at + (ahead * HONEST).div_ceil(self.pace)
     }
 
-    /// What a person would read.
+    /// The wall clock at world time `now`.
     pub fn wall(&self, now: u64) -> WallClock {
         WallClock(self.wall + self.passed(now) / 1000)
     }
 
-    /// The wall clock is set: back, for a negative number of milliseconds.
+    /// Sets the wall clock by `by` milliseconds; a negative number sets it back.
     pub fn jump(&mut self, now: u64, by: i64) {
         self.go_on(now);
         self.wall = self.wall.saturating_add_signed(by);
     }
 
-    /// The wall clock has forgotten the year, as one without a battery does.
+    /// Resets the wall clock to 1970, like a device without a clock battery.
     pub fn forget(&mut self, now: u64) {
         self.go_on(now);
         self.wall = 0;
     }
 
-    /// Whether it keeps pace; what year it says is another matter.
+    /// Whether the clock runs at the right rate. The date may still be wrong.
     pub fn is_honest(&self) -> bool {
         self.pace == HONEST
     }
 
-    /// From now on it runs at this pace.
+    /// Changes the rate from `now` on.
     pub fn set_pace(&mut self, now: u64, pace: u64) {
         self.go_on(now);
         self.pace = pace.max(1);

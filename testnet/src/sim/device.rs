@@ -1,4 +1,4 @@
-//! One simulated device: the real core, and a fake disk, runtime and store of artifacts around it.
+//! A simulated device: the real core with a fake disk, runtime and artifact store.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -7,86 +7,86 @@ use shoal_protocol::node::{Action, Identity, Node, PersistId};
 
 use super::clock::Clock;
 use super::disk::Disk;
-use super::happening::Happening;
+use super::event::Event;
 
-/// What a device has not got round to yet; beyond it the kernel's buffers are full, and what comes
-/// is lost.
+/// Events that wait for a busy device. Beyond this the kernel's buffers are full, and further
+/// messages are lost.
 const MAX_BACKLOG: usize = 4_096;
 
-/// Gossip that a daemon has not got round to, as in its inbox (`GOSSIP` in the daemon's
-/// `network/start.rs`); one more is dropped.
+/// Gossip messages that wait for a busy device, as in the daemon's inbox (`GOSSIP` in its
+/// `network/start.rs`). Further ones are dropped.
 const MAX_GOSSIP: usize = 256;
 
-/// A device. `node` is there while its daemon runs.
+/// A device and everything on it. `node` is set while its daemon runs.
 pub struct Device {
     pub id: NodeId,
     pub name: String,
     pub identity: Identity,
-    /// The running daemon's brain.
+    /// The core of the running daemon.
     pub node: Option<Node>,
-    /// Whether the computer is on: one without a daemon refuses dials, one that is off does not
+    /// Whether the computer is on: without a daemon it refuses dials, switched off it does not
     /// answer.
     pub is_on: bool,
-    /// Grows with each start, so that what an earlier daemon was waiting for finds nobody.
+    /// Counts the starts, so that events of an earlier daemon can be told apart and ignored.
     pub boot: u32,
     pub clock: Clock,
     pub disk: Disk,
     pub runtime: Runtime,
-    /// How often its address has changed.
-    pub place: u32,
-    /// Where it dials when it knows nobody: the line it joined by is kept.
+    /// How often the address has changed.
+    pub moves: u32,
+    /// The addresses that the daemon dials while it has no peers.
     pub seeds: Vec<String>,
-    /// Artifacts it holds; they survive a crash.
+    /// Artifacts in the store; they survive a crash.
     pub artifacts: BTreeSet<Digest>,
-    /// Peers it has a link to, as it believes, and which link that is.
+    /// Open links from this device's point of view: peer to link number.
     pub links: BTreeMap<usize, u64>,
-    /// Effects that wait for the disk.
+    /// Effects that wait for a batch to be durable.
     pub held: BTreeMap<PersistId, Vec<Action>>,
-    /// When its timer is set to, so that it is not set twice.
+    /// World time of the scheduled timer event, so that none is scheduled twice.
     pub timer: Option<u64>,
-    pub seen: Seen,
-    pub pulse: Pulse,
-    /// It dies after so many more effects.
-    pub doom: Option<u32>,
-    /// It runs with another device's identity.
+    pub seen: SeenGossip,
+    pub inbox: Inbox,
+    /// The daemon dies after this many more effects.
+    pub dies_after: Option<u32>,
+    /// The device runs with a copy of another device's identity.
     pub is_clone: bool,
-    /// It will never be back.
+    /// The device never returns.
     pub is_gone: bool,
-    /// It knows that it was admitted.
+    /// The daemon has seen its own admission.
     pub is_member: bool,
-    /// It has said once that it is ready.
+    /// The daemon has reported at least once that it is ready.
     pub was_ready: bool,
-    /// It speaks a newer version: some of what it says nobody else understands.
+    /// The daemon is a newer version: some of its messages cannot be decoded by the others.
     pub is_newer: bool,
 }
 
-/// Whether and how fast a device does anything.
+/// Events that wait while a device is stopped, busy or slow.
 #[derive(Default)]
-pub struct Pulse {
-    /// Until when it is stopped, or busy with what came before, microseconds.
+pub struct Inbox {
+    /// World time until which the device handles nothing, microseconds.
     pub busy_until: u64,
-    /// How long it takes over each happening, microseconds.
+    /// How long the device takes for each event, microseconds.
     pub slowness: u64,
-    /// What waits, in order.
-    backlog: VecDeque<Happening>,
-    /// Gossip among it.
+    /// Waiting events, oldest first.
+    backlog: VecDeque<Event>,
+    /// Gossip events in `backlog`.
     gossip: usize,
-    /// Gossip that found the inbox full.
+    /// Gossip messages dropped because the inbox was full.
     pub dropped: u64,
 }
 
-/// Gossip that a daemon has seen.
+/// Ids of gossip messages that a daemon has received.
 #[derive(Default)]
-pub struct Seen {
+pub struct SeenGossip {
     known: BTreeSet<u64>,
     /// Oldest first.
     order: VecDeque<u64>,
 }
 
-impl Seen {
-    /// Whether this is new here; it is not from now on.
-    pub fn first_sight(&mut self, id: u64) -> bool {
-        /// Gossip remembered; the mesh forgets after some minutes as well.
+impl SeenGossip {
+    /// Adds an id. Returns whether it was new.
+    pub fn insert(&mut self, id: u64) -> bool {
+        /// Ids kept at most; the real mesh also forgets after some minutes.
         const MOST: usize = 4_096;
         if !self.known.insert(id) {
             return false;
@@ -101,56 +101,55 @@ impl Seen {
     }
 }
 
-impl Pulse {
-    /// Leaves it for later.
-    pub fn put_off(&mut self, happening: Happening) {
-        let is_gossip = matches!(happening, Happening::Gossip { .. });
+impl Inbox {
+    /// Queues an event, or drops it if the kernel's or the daemon's queue is full.
+    pub fn defer(&mut self, event: Event) {
+        let is_gossip = matches!(event, Event::Gossip { .. });
         if is_gossip && self.gossip >= MAX_GOSSIP {
             self.dropped += 1;
             return;
         }
-        // A daemon's own timers and completions are not in the kernel's buffers.
-        if self.backlog.len() < MAX_BACKLOG || !happening.is_from_outside() {
+        // Timers and completions of the daemon do not use the kernel's buffers: they are never
+        // lost.
+        if self.backlog.len() < MAX_BACKLOG || !event.is_from_outside() {
             self.gossip += usize::from(is_gossip);
-            self.backlog.push_back(happening);
+            self.backlog.push_back(event);
         }
     }
 
-    /// The next that waits.
-    pub fn pop(&mut self) -> Option<Happening> {
+    pub fn pop(&mut self) -> Option<Event> {
         let next = self.backlog.pop_front()?;
-        self.gossip -= usize::from(matches!(next, Happening::Gossip { .. }));
+        self.gossip -= usize::from(matches!(next, Event::Gossip { .. }));
         Some(next)
     }
 
-    /// Whether nothing waits.
-    pub fn is_idle(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.backlog.is_empty()
     }
 
-    /// What waits is lost.
+    /// Drops all waiting events.
     pub fn clear(&mut self) {
         self.backlog.clear();
         self.gossip = 0;
     }
 }
 
-/// A runtime that starts what it is told to, after a while.
+/// A runtime that starts replicas with a delay.
 #[derive(Default)]
 pub struct Runtime {
-    /// What it was told to run, and whether it does by now.
+    /// Replicas that were ordered, running or still starting.
     pub replicas: BTreeMap<ReplicaId, Running>,
-    pub mood: Mood,
+    pub failure_mode: FailureMode,
 }
 
-/// How a runtime behaves.
+/// How a runtime fails, if it does.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Mood {
+pub enum FailureMode {
     #[default]
     Works,
     /// Every start fails.
     Fails,
-    /// What started dies a moment later.
+    /// A replica ends by itself shortly after its start.
     Dies,
     /// Starts never end.
     Hangs,
@@ -160,12 +159,12 @@ pub enum Mood {
 pub struct Running {
     pub generation: Digest,
     pub healthy: bool,
-    /// Which start this is, so that the end of an older one is not taken for it.
+    /// Number of this start, so that an event of an earlier start is not applied to it.
     pub start: u64,
 }
 
 impl Device {
-    /// A device with an empty disk, switched on, its daemon not started.
+    /// A device with an empty disk, switched on, with no daemon running.
     pub fn new(name: String, identity: Identity) -> Self {
         Device {
             id: NodeId(identity.keys.public().0),
@@ -177,15 +176,15 @@ impl Device {
             clock: Clock::default(),
             disk: Disk::default(),
             runtime: Runtime::default(),
-            place: 0,
+            moves: 0,
             seeds: Vec::new(),
             artifacts: BTreeSet::new(),
             links: BTreeMap::new(),
             held: BTreeMap::new(),
             timer: None,
-            seen: Seen::default(),
-            pulse: Pulse::default(),
-            doom: None,
+            seen: SeenGossip::default(),
+            inbox: Inbox::default(),
+            dies_after: None,
             is_clone: false,
             is_gone: false,
             is_member: false,
@@ -194,20 +193,20 @@ impl Device {
         }
     }
 
-    /// Everything that dies with a process.
+    /// Drops everything that ends with the process.
     pub fn forget_process(&mut self) {
         self.node = None;
         self.runtime.replicas.clear();
         self.held.clear();
         self.disk.failed = false;
-        self.seen = Seen::default();
+        self.seen = SeenGossip::default();
         self.timer = None;
-        self.doom = None;
-        self.pulse.clear();
-        self.pulse.busy_until = 0;
+        self.dies_after = None;
+        self.inbox.clear();
+        self.inbox.busy_until = 0;
     }
 
-    /// How late the daemon is called, if it wanted to be called before.
+    /// How much time has passed since the daemon's next deadline, if it is overdue.
     pub fn lateness(&self, now: Time) -> Option<std::time::Duration> {
         let (due, _) = self.node.as_ref()?.poll_timeout()?;
         (due < now).then(|| now.since(due))

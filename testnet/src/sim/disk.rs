@@ -1,4 +1,4 @@
-//! A fake disk: what is durable, what is on its way there, and what can go wrong with it.
+//! A fake disk: durable records, pending writes, and faults.
 
 use std::collections::VecDeque;
 
@@ -6,7 +6,7 @@ use imbl::OrdMap;
 use shoal_protocol::model::{Digest, NodeId, NodeRecord, RawChange, Ruling, Slot, Unverified};
 use shoal_protocol::node::{PersistId, Record, Saved};
 
-/// A disk. What two disks hold in common they share.
+/// A disk. Equal records of several disks share memory.
 #[derive(Clone, Default)]
 pub struct Disk {
     pub incarnation: u64,
@@ -14,20 +14,20 @@ pub struct Disk {
     pub slots: OrdMap<(NodeId, u8), Unverified<Slot>>,
     pub nodes: OrdMap<NodeId, Unverified<NodeRecord>>,
     pub rulings: OrdMap<Digest, Unverified<Ruling>>,
-    /// Batches that were asked for and are not durable yet, in order.
+    /// Batches that are not durable yet, in order.
     pub pending: VecDeque<(PersistId, Vec<Record>)>,
-    /// It has no room.
+    /// The disk has no room.
     pub full: bool,
-    /// A write failed, and the daemon has not found it to take writes since.
+    /// A write failed, and the daemon has not seen a successful probe since.
     pub failed: bool,
-    /// Until when nothing becomes durable, microseconds.
+    /// World time until which no batch becomes durable, microseconds.
     pub stalled_until: u64,
-    /// Transactions that became durable.
+    /// Batches that became durable.
     pub commits: u64,
 }
 
 impl Disk {
-    /// Whether it takes no writes, or the daemon believes that.
+    /// Whether the disk refuses writes, or the daemon believes so.
     pub fn is_ill(&self) -> bool {
         self.full || self.failed
     }
@@ -64,7 +64,7 @@ impl Disk {
         }
     }
 
-    /// What a daemon finds at its start, its new incarnation on disk included.
+    /// Loads the records for a starting daemon. Its new incarnation is on disk already.
     pub fn load(&mut self) -> Saved {
         self.incarnation += 1;
         Saved {

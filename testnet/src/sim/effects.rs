@@ -1,43 +1,55 @@
-//! What a daemon asks for is done here: the simulator's driver. One match, without a wildcard.
+//! Carries out the effects of a daemon: the simulator's driver. One match, without a wildcard.
 
 use std::sync::Arc;
 
-use shoal_protocol::model::{Digest, NodeId};
-use shoal_protocol::node::{Action, DialTarget, Effect, Node, Order, PersistId, Record, Verdict};
+use shoal_protocol::model::{Digest, Lane, NodeId};
+use shoal_protocol::node::{
+    Action, Command, DialTarget, Effect, Input, Node, Order, PersistId, Record, RequestId, Verdict,
+};
 use shoal_protocol::wire;
 
 use super::device::Running;
-use super::happening::Happening;
-use super::meter::{Rumour, Told};
+use super::event::Event;
+use super::meter::Notification;
 use super::network::{Gossip, below};
+use super::rumour::{Relay, Rumour};
 use super::world::{Answered, CLOSE, World, index_of};
 
 /// How long a dial waits for an answer, microseconds.
 const DIAL_TIMEOUT: u64 = 2_000_000;
-/// Gossipsub's mesh degree.
+/// Mesh degree of gossipsub.
 const DEGREE: usize = 6;
-/// Of a thousand messages that a device of a newer version sends, so many are in a form that this
-/// version does not know.
+/// Of a thousand messages of a newer version, this many have a form that the others cannot decode.
 const NEWER: u64 = 50;
 
-/// Gossip that waits for its verdict.
-pub struct Relay {
-    pub at: usize,
-    pub from: usize,
-    pub hops: u32,
-    pub rumour: Arc<Rumour>,
-}
-
 impl World {
-    /// Does everything a daemon asks for, then sets its timer.
+    /// Gives a daemon an input and carries out its effects.
+    pub fn input(&mut self, device: usize, input: Input) {
+        let now = self.local_time(device);
+        if let Some(node) = &mut self.devices[device].node {
+            node.handle(now, input);
+            self.drain(device);
+        }
+    }
+
+    /// Sends a command to a device's daemon; none if none runs.
+    pub fn command(&mut self, device: usize, command: Command) -> Option<RequestId> {
+        self.node(device)?;
+        self.requests += 1;
+        let request = RequestId(self.requests);
+        self.input(device, Input::Command { request, command });
+        Some(request)
+    }
+
+    /// Carries out all effects of a daemon, then schedules its timer.
     pub(super) fn drain(&mut self, device: usize) {
         while let Some(Effect { after, action }) =
             self.devices[device].node.as_mut().and_then(Node::poll_effect)
         {
-            if self.is_doomed(device) {
+            if self.dies_now(device) {
                 return;
             }
-            self.note_effect(device, &action);
+            self.hash_effect(device, &action);
             self.watch_ask(device, &action);
             match after {
                 Some(batch) => self.devices[device].held.entry(batch).or_default().push(action),
@@ -47,9 +59,9 @@ impl World {
         self.set_timer(device);
     }
 
-    /// Whether a daemon dies rather than do one effect more.
-    fn is_doomed(&mut self, device: usize) -> bool {
-        let Some(left) = &mut self.devices[device].doom else { return false };
+    /// Counts an effect against `dies_after`. Returns whether the daemon dies instead of it.
+    fn dies_now(&mut self, device: usize) -> bool {
+        let Some(left) = &mut self.devices[device].dies_after else { return false };
         let is_over = *left == 0;
         *left = left.saturating_sub(1);
         if is_over {
@@ -65,7 +77,7 @@ impl World {
         if it.timer.is_none_or(|set| due < set || set < self.now) {
             it.timer = Some(due);
             let boot = it.boot;
-            self.at(due, Happening::Timer { device, boot });
+            self.schedule(due, Event::Timer { device, boot });
         }
     }
 
@@ -77,22 +89,17 @@ impl World {
                 let link = self.devices[device].links[&to];
                 self.meter.sends(device, &message);
                 if self.devices[device].is_newer && below(&mut self.rng, 1000) < NEWER {
-                    self.stream(device, to, lane, Happening::Garbage { from: device, to, link });
+                    self.stream(device, to, lane, Event::Garbage { from: device, to, link });
                 }
-                self.stream(
-                    device,
-                    to,
-                    lane,
-                    Happening::Message { from: device, to, link, message },
-                );
+                self.stream(device, to, lane, Event::Message { from: device, to, link, message });
             }
             Action::Broadcast(message) => {
                 let rumour = Rumour::new(self.now, message);
-                self.devices[device].seen.first_sight(rumour.id);
+                self.devices[device].seen.insert(rumour.id);
                 self.relay(device, device, 1, &rumour);
             }
             Action::Dial { target, addresses } => self.dial(device, target, &addresses),
-            // Nobody here has a name: all seeds are addresses.
+            // No simulated seed is a domain name.
             Action::Resolve { .. } => {}
             Action::Disconnect(peer) => {
                 if let Some(peer) = self.linked(device, peer) {
@@ -104,7 +111,7 @@ impl World {
             Action::Fetch { artifact, runtime: _, candidates } => {
                 let holds =
                     |index: &usize| self.devices[*index].artifacts.contains(&artifact.digest);
-                // Over a link, or over one device that reaches both.
+                // Directly, or relayed by one device that reaches both.
                 let over = |hop: usize, index: usize| {
                     self.node(hop).is_some()
                         && self.network.open(device, hop)
@@ -120,7 +127,7 @@ impl World {
                 let after =
                     if holds(&device) { 1_000 } else { 10_000 + below(&mut self.rng, 50_000) };
                 let (boot, digest) = (self.devices[device].boot, artifact.digest);
-                self.at(self.now + after, Happening::Fetched { device, boot, digest, found });
+                self.schedule(self.now + after, Event::Fetched { device, boot, digest, found });
             }
             Action::Reply { request, reply } => self.answers.push_back(Answered { request, reply }),
             Action::Verdict { ticket, verdict } => {
@@ -136,37 +143,37 @@ impl World {
                 if self.meter.is_on {
                     let (kind, subject, node) =
                         (event.kind.clone(), event.subject.clone(), event.node.clone());
-                    self.meter.told.push(Told { at: self.now, device, kind, subject, node });
+                    self.meter.notifications.push(Notification {
+                        at: self.now,
+                        device,
+                        kind,
+                        subject,
+                        node,
+                    });
                 }
                 let it = &mut self.devices[device];
                 it.is_member |=
                     event.kind == "node-admitted" && event.node == Some(it.name.clone());
                 it.was_ready |= event.kind == "ready";
-                self.weigh_event(device, &event);
+                self.count_event(device, &event);
                 let subject =
                     event.subject.map(|subject| format!("{subject}: ")).unwrap_or_default();
                 let about = event.node.map(|node| format!(" ({node})")).unwrap_or_default();
-                self.say(device, format!("{}{about} {subject}{}", event.kind, event.message));
+                self.log(device, format!("{}{about} {subject}{}", event.kind, event.message));
             }
         }
     }
 
-    /// The device with this id that `device` has a link to: with a cloned disk there are two.
+    /// The device with id `to` that `device` is linked to; clones share an id.
     fn linked(&self, device: usize, to: NodeId) -> Option<usize> {
         let links = &self.devices[device].links;
         self.ids.get(&to)?.iter().copied().find(|to| links.contains_key(to))
     }
 
-    fn stream(
-        &mut self,
-        from: usize,
-        to: usize,
-        lane: shoal_protocol::model::Lane,
-        packet: Happening,
-    ) {
+    fn stream(&mut self, from: usize, to: usize, lane: Lane, packet: Event) {
         if self.network.leads(from, to) {
             if let Some(at) = self.network.stream(self.now, from, to, lane, &mut self.rng) {
-                self.at(at, packet);
+                self.schedule(at, packet);
             }
         } else {
             self.network.stall(from, to, packet);
@@ -174,7 +181,7 @@ impl World {
     }
 
     fn relay(&mut self, device: usize, origin: usize, hops: u32, rumour: &Arc<Rumour>) {
-        for to in self.told_on(device, origin) {
+        for to in self.gossip_peers(device, origin) {
             self.meter.relays(device, rumour);
             let late = match self.network.gossip {
                 Gossip::Fair => 0,
@@ -184,20 +191,20 @@ impl World {
             let twice = self.network.is_doubled(device, to, &mut self.rng);
             for _ in 0..=usize::from(twice) {
                 if let Some(at) = self.network.packet(self.now, device, to, &mut self.rng) {
-                    self.at(
+                    self.schedule(
                         at + late,
-                        Happening::Gossip { from: device, to, hops, rumour: Arc::clone(rumour) },
+                        Event::Gossip { from: device, to, hops, rumour: Arc::clone(rumour) },
                     );
                 }
             }
         }
     }
 
-    /// To whom gossip goes on: some drawn by lot, so that much of it is lost on the way, or those
-    /// of a mesh as gossipsub keeps it.
-    fn told_on(&mut self, device: usize, origin: usize) -> Vec<usize> {
+    /// The peers to which gossip is relayed: with a mesh those of the mesh, else some drawn at
+    /// random, so that much gossip is lost.
+    fn gossip_peers(&mut self, device: usize, origin: usize) -> Vec<usize> {
         let links = &self.devices[device].links;
-        let leads = |link: &u64| !self.is_dead(*link);
+        let leads = |link: &u64| !self.is_dead_link(*link);
         let alive = links.iter().filter(|(peer, link)| **peer != origin && leads(link));
         let mut peers: Vec<usize> = alive.map(|(peer, _)| *peer).collect();
         if self.network.is_meshed {
@@ -213,8 +220,8 @@ impl World {
         peers
     }
 
-    /// Whether a device has taken one of its links into its mesh: each takes as many as gossipsub
-    /// does, and keeps them.
+    /// Whether a device has taken one of its links into its mesh. Each device takes as many as
+    /// gossipsub does, and keeps them.
     fn is_grafted(&self, device: usize, link: u64) -> bool {
         let lot = |link: u64| link.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         self.devices[device].links.values().filter(|other| lot(**other) < lot(link)).count()
@@ -223,9 +230,9 @@ impl World {
 
     pub(super) fn dial(&mut self, device: usize, target: DialTarget, addresses: &[String]) {
         let boot = self.devices[device].boot;
-        // At an address that its device has left nobody answers.
-        let is_there = |(peer, place): &(usize, u32)| {
-            self.devices.get(*peer).is_some_and(|it| it.place == *place)
+        // A dial to an address that the device has left gets no answer.
+        let is_there = |(peer, moves): &(usize, u32)| {
+            self.devices.get(*peer).is_some_and(|it| it.moves == *moves)
         };
         let peer = addresses
             .iter()
@@ -235,20 +242,22 @@ impl World {
         let peer =
             peer.filter(|peer| self.network.open(device, *peer) && self.devices[*peer].is_on);
         let after = match peer {
-            // A handshake is some four round trips; a refusal is told after one.
-            Some(peer) if self.node(peer).is_some() => 8 * self.network.least(device, peer) + 500,
-            Some(peer) => 2 * self.network.least(device, peer) + 300,
+            // A handshake takes some four round trips; a refusal arrives after one.
+            Some(peer) if self.node(peer).is_some() => {
+                8 * self.network.min_delay(device, peer) + 500
+            }
+            Some(peer) => 2 * self.network.min_delay(device, peer) + 300,
             None => DIAL_TIMEOUT,
         };
-        let places = [device, peer.unwrap_or(device)].map(|it| self.devices[it].place);
-        self.at(self.now + after, Happening::Dialled { device, boot, target, peer, places });
+        let moves = [device, peer.unwrap_or(device)].map(|it| self.devices[it].moves);
+        self.schedule(self.now + after, Event::Dialled { device, boot, target, peer, moves });
     }
 
     fn persist(&mut self, device: usize, id: PersistId, records: Vec<Record>) {
         let boot = self.devices[device].boot;
         self.devices[device].disk.pending.push_back((id, records));
         let after = self.fsync / 2 + below(&mut self.rng, self.fsync.max(1));
-        self.at(self.now + after, Happening::Synced { device, boot });
+        self.schedule(self.now + after, Event::Synced { device, boot });
     }
 
     pub(super) fn synced(&mut self, device: usize) {
@@ -259,51 +268,50 @@ impl World {
         }
         if disk.stalled_until > now {
             let until = disk.stalled_until;
-            return self.at(until, Happening::Synced { device, boot });
+            return self.schedule(until, Event::Synced { device, boot });
         }
         if disk.full {
             disk.pending.clear();
             disk.failed = true;
-            // What waited must not happen: what it rests on is not on disk.
+            // Effects that waited for the batch must not happen: the batch is not on disk.
             self.devices[device].held.clear();
-            self.look_later(device, 0);
+            self.probe_later(device, 0);
             let why = "no space left on device".into();
-            return self.input(device, shoal_protocol::node::Input::StoreFailed { why });
+            return self.input(device, Input::StoreFailed { why });
         }
         self.watch_commit(device);
         let Some(upto) = self.devices[device].disk.commit() else { return };
-        // What waited comes first, then what follows from that it is written; the daemon may die
-        // over any of it.
+        // The effects that waited come first, then the core learns that the batch is durable. The
+        // daemon may die at any of them.
         while let Some(batch) =
             self.devices[device].held.first_entry().filter(|batch| *batch.key() <= upto)
         {
             for action in batch.remove() {
-                if self.is_doomed(device) {
+                if self.dies_now(device) {
                     return;
                 }
                 self.act(device, action);
             }
         }
-        self.input(device, shoal_protocol::node::Input::Stored { upto });
+        self.input(device, Input::Stored { upto });
     }
 
-    /// When a daemon looks whether its disk takes writes again: ever more rarely, as the real one
-    /// does.
-    fn look_later(&mut self, device: usize, looks: u32) {
+    /// Schedules the next probe of a failed disk, with the growing delay of the real daemon.
+    fn probe_later(&mut self, device: usize, looks: u32) {
         let (boot, after) =
             (self.devices[device].boot, (1_000_000 << looks.min(5)).min(30_000_000));
-        self.at(self.now + after, Happening::Probe { device, boot, looks });
+        self.schedule(self.now + after, Event::Probe { device, boot, looks });
     }
 
     pub(super) fn probe(&mut self, device: usize, looks: u32) {
         let now = self.now;
         let disk = &mut self.devices[device].disk;
         if disk.full || disk.stalled_until > now {
-            return self.look_later(device, looks + 1);
+            return self.probe_later(device, looks + 1);
         }
         if std::mem::take(&mut disk.failed) {
-            self.say(device, "its disk takes writes again");
-            self.input(device, shoal_protocol::node::Input::StoreRecovered);
+            self.log(device, "its disk takes writes again");
+            self.input(device, Input::StoreRecovered);
         }
     }
 
@@ -317,10 +325,12 @@ impl World {
                 );
                 let runs = self.devices[device].runtime.replicas.get(&replica);
                 if let Some(it) = runs.filter(|it| it.healthy && it.generation == generation) {
-                    // The same again changes nothing, and how it fares is told once more.
+                    // A repeated order changes nothing; the runtime reports the state once more.
                     let start = it.start;
-                    return self
-                        .at(self.now + 1_000, Happening::Started { device, boot, replica, start });
+                    return self.schedule(
+                        self.now + 1_000,
+                        Event::Started { device, boot, replica, start },
+                    );
                 }
                 self.starts += 1;
                 let start = self.starts;
@@ -329,7 +339,7 @@ impl World {
                     .replicas
                     .insert(replica, Running { generation, healthy: false, start });
                 let after = 1_000 + below(&mut self.rng, 30_000);
-                self.at(self.now + after, Happening::Started { device, boot, replica, start });
+                self.schedule(self.now + after, Event::Started { device, boot, replica, start });
             }
             Order::Stop { replica } => {
                 self.devices[device].runtime.replicas.remove(&replica);
@@ -337,17 +347,17 @@ impl World {
         }
     }
 
-    /// Both ends of a link are told that it is gone; the far one if it can be.
+    /// Closes a link. The peer learns of it if the way to it is open.
     pub(super) fn close(&mut self, device: usize, peer: usize) {
         let Some(link) = self.devices[device].links.get(&peer).copied() else { return };
-        self.at(self.now, Happening::Closed { device, peer, link });
-        if self.network.leads(device, peer) && !self.is_dead(link) {
-            self.at(self.now + CLOSE, Happening::Closed { device: peer, peer: device, link });
+        self.schedule(self.now, Event::Closed { device, peer, link });
+        if self.network.leads(device, peer) && !self.is_dead_link(link) {
+            self.schedule(self.now + CLOSE, Event::Closed { device: peer, peer: device, link });
         }
     }
 
-    /// What a node says counts by its bytes.
-    fn note_effect(&mut self, device: usize, action: &Action) {
+    /// Adds an effect to the history's hash; messages count with their encoded bytes.
+    fn hash_effect(&mut self, device: usize, action: &Action) {
         if !self.is_hashed {
             return;
         }
@@ -365,12 +375,5 @@ impl World {
         };
         let at = [self.now.to_be_bytes(), (device as u64).to_be_bytes()].concat();
         self.history = Digest::of_parts(&[self.history.as_bytes(), &at, &bytes]);
-    }
-
-    pub(super) fn note(&mut self, device: usize, what: &str) {
-        if self.is_hashed {
-            let line = format!("{} {} {what}", self.now, device);
-            self.history = Digest::of_parts(&[self.history.as_bytes(), line.as_bytes()]);
-        }
     }
 }

@@ -1,36 +1,23 @@
-//! How often a node that is well is taken for dead, and what that moves: counted, not forbidden.
-//! `docs/simulator.md` says what counts.
+//! Counts of healthy nodes that were taken for dead, and of replicas moved by that.
 
 use std::collections::BTreeMap;
 
-use shoal_protocol::model::view::EventView;
-use shoal_protocol::model::{Phase, ReplicaId, ReplicaName};
-
-use super::world::World;
-
-/// How often it is looked who is well, microseconds.
-const LOOK_EVERY: u64 = 100_000;
-/// Trouble is to blame for so long: an observer's longest time-out is three seconds, and a lost
-/// link is dialled within ten.
-const AFTERMATH: u64 = 10_000_000;
-
-/// What was counted, in microseconds of one node's life and in numbers.
+/// Counts of one or more histories. Durations are in microseconds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Tally {
-    /// For how long daemons ran, all devices together.
+    /// Running time of all daemons together.
     pub ran: u64,
-    /// For how much of that they were well, so that a fall would have been false.
+    /// The part of `ran` in which the device was healthy, so that a fall would have been false.
     pub well: u64,
-    /// Nodes that were well and were called down by nodes that were well.
+    /// Healthy nodes that healthy nodes declared down.
     pub falls: u64,
-    /// Nodes that were well and were called down on the word of one that was not.
+    /// Healthy nodes that were declared down because of a vote of an unhealthy node.
     pub misled: u64,
-    /// Replicas that were awarded to another for that reason, though they ran well.
+    /// Replicas awarded to another node after a false fall, though they ran well.
     pub failovers: u64,
 }
 
 impl Tally {
-    /// Adds another history's.
     pub fn add(&mut self, other: Tally) {
         let Tally { ran, well, falls, misled, failovers } = other;
         (self.ran, self.well) = (self.ran + ran, self.well + well);
@@ -39,145 +26,18 @@ impl Tally {
     }
 }
 
+/// The counts of this world, and the samples that they are derived from.
 #[derive(Default)]
-pub(super) struct Failovers {
+pub struct Failovers {
     pub tally: Tally,
-    looked_at: u64,
-    /// When a device was last seen in trouble.
-    troubled: BTreeMap<usize, u64>,
-    /// Which of its starts was seen last.
-    boots: BTreeMap<usize, u32>,
-    /// When the way between two was last seen cut, either way. The lesser comes first.
-    apart: BTreeMap<(usize, usize), u64>,
-    /// Whom a node has called down since, and whether falsely.
-    fallen: BTreeMap<(usize, usize), bool>,
-}
-
-impl World {
-    /// Time is about to go on to `until`.
-    pub(super) fn look_who_is_well(&mut self, until: u64) {
-        let passed = until - self.failovers.looked_at;
-        if passed < LOOK_EVERY || self.watch.is_off {
-            return;
-        }
-        self.failovers.looked_at = until;
-        let running = self.running();
-        for (one, other) in self.network.cuts() {
-            self.failovers.apart.insert((one.min(other), one.max(other)), until);
-        }
-        for device in 0..self.devices.len() {
-            let heard = running
-                .iter()
-                .filter(|other| **other == device || self.network.open(device, **other))
-                .count();
-            let boot = self.devices[device].boot;
-            let has_started = self.failovers.boots.insert(device, boot) != Some(boot);
-            if has_started || 2 * heard <= running.len() || self.is_in_trouble(device) {
-                self.failovers.troubled.insert(device, until);
-            }
-        }
-        let well = running.iter().filter(|device| self.was_well(**device)).count() as u64;
-        self.failovers.tally.ran += passed * running.len() as u64;
-        self.failovers.tally.well += passed * well;
-    }
-
-    fn is_in_trouble(&self, device: usize) -> bool {
-        let it = &self.devices[device];
-        let is_busy =
-            it.pulse.busy_until > self.now || it.pulse.slowness > 0 || !it.pulse.is_idle();
-        let is_disk_ill = it.disk.is_ill() || it.disk.stalled_until > self.now;
-        it.node.is_none()
-            || is_busy
-            || is_disk_ill
-            || !it.clock.is_honest()
-            || self.is_cloned(device)
-    }
-
-    /// Whether a device runs, and has had no trouble for long enough.
-    fn was_well(&self, device: usize) -> bool {
-        let last = self.failovers.troubled.get(&device).copied().unwrap_or(0);
-        let is_same = self.failovers.boots.get(&device) == Some(&self.devices[device].boot);
-        is_same && !self.is_in_trouble(device) && self.now >= last + AFTERMATH
-    }
-
-    fn were_well_together(&self, one: usize, other: usize) -> bool {
-        let last =
-            self.failovers.apart.get(&(one.min(other), one.max(other))).copied().unwrap_or(0);
-        self.was_well(one)
-            && self.was_well(other)
-            && self.network.open(one, other)
-            && self.now >= last + AFTERMATH
-    }
-
-    /// A node told people something.
-    pub(super) fn weigh_event(&mut self, device: usize, event: &EventView) {
-        if self.watch.is_off {
-            return;
-        }
-        let Some(about) = event.node.as_ref().and_then(|name| self.device_named(name)) else {
-            return;
-        };
-        match event.kind.as_str() {
-            "node-up" => {
-                self.failovers.fallen.remove(&(device, about));
-            }
-            "node-down" => {
-                let is_well = self.were_well_together(device, about);
-                let is_false = is_well
-                    && self.witnesses(event).all(|witness| self.were_well_together(witness, about));
-                self.failovers.fallen.insert((device, about), is_false);
-                if is_false {
-                    self.failovers.tally.falls += 1;
-                    self.say(device, format!("n{about} is well: a false fall"));
-                } else if is_well {
-                    self.failovers.tally.misled += 1;
-                }
-            }
-            "awarded" => {
-                self.weigh_award(device, about, event.subject.as_deref().unwrap_or_default())
-            }
-            _ => {}
-        }
-    }
-
-    /// By whose word a node is held to be down.
-    fn witnesses(&self, event: &EventView) -> impl Iterator<Item = usize> {
-        let (_, names) = event.message.rsplit_once("(seen by ").unwrap_or_default();
-        names.trim_end_matches(')').split(", ").filter_map(|name| self.device_named(name))
-    }
-
-    fn device_named(&self, name: &str) -> Option<usize> {
-        let device = name.strip_prefix('n')?.parse().ok()?;
-        (device < self.devices.len()).then_some(device)
-    }
-
-    fn weigh_award(&mut self, owner: usize, winner: usize, name: &str) {
-        let fallen = self.failovers.fallen.range((owner, 0)..=(owner, usize::MAX));
-        let held: Vec<usize> =
-            fallen.filter(|(_, is_false)| **is_false).map(|((_, holder), _)| *holder).collect();
-        for holder in held {
-            let runs = holder != winner && self.was_well(holder) && self.runs_well(holder, name);
-            if runs {
-                self.failovers.tally.failovers += 1;
-                self.say(owner, format!("{name} runs well at n{holder}: a false failover"));
-            }
-        }
-    }
-
-    fn runs_well(&self, device: usize, name: &str) -> bool {
-        let it = &self.devices[device];
-        let runs = |replica: &ReplicaId| {
-            it.runtime.replicas.get(replica).is_some_and(|running| running.healthy)
-        };
-        it.node.as_ref().is_some_and(|node| {
-            let mut claims = node
-                .own_claims()
-                .filter(|claim| claim.phase == Phase::Healthy && runs(&claim.replica));
-            claims.any(|claim| {
-                let of = ReplicaName { workload: claim.name.clone(), place: claim.replica.place };
-                of.to_string() == name
-                    && node.generation(&claim.replica.uid) == Some(claim.generation)
-            })
-        })
-    }
+    pub sampled_at: u64,
+    /// World time at which each device was last seen in trouble.
+    pub troubled_at: BTreeMap<usize, u64>,
+    /// The last start seen of each device.
+    pub boots: BTreeMap<usize, u32>,
+    /// World time at which the way between two devices was last seen cut, in either direction. The
+    /// lesser index comes first.
+    pub cut_at: BTreeMap<(usize, usize), u64>,
+    /// Nodes that a node has declared down: (observer, subject) to whether that was false.
+    pub called_down: BTreeMap<(usize, usize), bool>,
 }

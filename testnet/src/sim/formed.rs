@@ -1,5 +1,5 @@
-//! A large cluster that has long been up: what everybody knows is made once, and every node starts
-//! with it. Links are the only thing that has to come about.
+//! A large cluster that has been up for long. Its common knowledge is built once, and every node
+//! starts with it; only the links have to be made.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -21,32 +21,32 @@ use super::device::Running;
 use super::disk::Disk;
 use super::world::{World, address, facts};
 
-/// How large it is.
+/// The size of a cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {
     pub nodes: usize,
     pub workloads: usize,
-    /// Of each workload.
+    /// Replicas of each workload.
     pub replicas: u32,
 }
 
-/// Bytes that workloads run: few, so that a device need not hold thousands.
+/// Distinct artifacts of all workloads: few, so that a device need not store thousands.
 const ARTIFACTS: usize = 16;
-/// What a node that nobody knows yet waits for before it acts on its own: longer than its patience.
+/// Time after which a node without peers acts alone, microseconds: longer than its sync grace.
 const ALONE: u64 = 5_000_000;
 
-/// What stands, and who says it.
-pub struct Standing {
+/// Everything that a formed cluster has signed.
+pub struct FormedState {
     changes: Vec<Change>,
     records: Vec<Signed<NodeRecord>>,
     slots: Vec<(NodeId, Signed<Slot>)>,
     claims: Vec<(usize, Claim)>,
-    /// Of the first.
+    /// The first node's identity.
     identity: Identity,
 }
 
 impl World {
-    /// A cluster of this shape, linked as such a cluster is, a while after.
+    /// A linked cluster of this shape, 20 seconds after its nodes started.
     pub fn formed(seed: u64, shape: Shape) -> Result<World, String> {
         let mut world = World::new(seed);
         world.is_hashed = false;
@@ -55,14 +55,14 @@ impl World {
         for _ in 0..shape.nodes {
             world.add();
         }
-        let standing = world.standing(shape);
-        let template = world.first_of(&standing)?;
+        let formed = world.form(shape);
+        let template = world.first_node(&formed)?;
         world.now = ALONE;
-        let disk = standing.disk();
+        let disk = formed.disk();
         for device in 0..shape.nodes {
             world.devices[device].disk = disk.clone();
         }
-        for (device, claim) in &standing.claims {
+        for (device, claim) in &formed.claims {
             world.starts += 1;
             let running =
                 Running { generation: claim.generation, healthy: true, start: world.starts };
@@ -70,17 +70,18 @@ impl World {
             world.devices[*device].artifacts.insert(artifact(&claim.name.to_string()));
         }
         for device in 1..shape.nodes {
-            world.rise(device, &template)?;
+            world.start_formed(device, &template)?;
         }
-        // Nobody did what the first asked for while it was told; it is made anew, after the second.
+        // The first node's effects were dropped while it received the records, so it starts anew as
+        // a clone of the second.
         let second = world.node(1).cloned().ok_or("a cluster has two nodes at least")?;
-        world.rise(0, &second)?;
-        // Links, and what their ends tell each other first.
+        world.start_formed(0, &second)?;
+        // The nodes link and compare.
         world.run_for(Duration::from_secs(20))?;
         Ok(world)
     }
 
-    fn rise(&mut self, device: usize, template: &Node) -> Result<(), String> {
+    fn start_formed(&mut self, device: usize, template: &Node) -> Result<(), String> {
         let mut seed = [0; 32];
         self.rng.fill_bytes(&mut seed);
         let (config, now) = (self.config(device, device == 0), self.now);
@@ -100,13 +101,13 @@ impl World {
         Ok(())
     }
 
-    /// A node to whom all of it was told.
-    fn first_of(&mut self, standing: &Standing) -> Result<Node, String> {
+    /// A node that has received all records.
+    fn first_node(&mut self, formed: &FormedState) -> Result<Node, String> {
         let it = &self.devices[0];
         let saved = Saved {
             incarnation: 1,
-            changes: standing.changes.iter().map(Change::raw).collect(),
-            slots: standing.slots.iter().map(|(node, slot)| (*node, slot.wire())).collect(),
+            changes: formed.changes.iter().map(Change::raw).collect(),
+            slots: formed.slots.iter().map(|(node, slot)| (*node, slot.wire())).collect(),
             nodes: Vec::new(),
             rulings: Vec::new(),
         };
@@ -120,11 +121,11 @@ impl World {
             [0; 32],
             Time::ZERO,
         );
-        // Nobody can be reached: it acts on what it knows. Then it hears of all the others in one
-        // moment.
+        // Without peers it acts on its own knowledge. Then it receives the records of all others at
+        // once.
         let alone = Time::from_micros(ALONE);
         node.handle_timeout(alone);
-        for record in standing.records.iter().skip(1) {
+        for record in formed.records.iter().skip(1) {
             let message = Message::Membership(membership::Message::Record(record.wire()));
             node.handle(
                 alone,
@@ -134,7 +135,7 @@ impl World {
         }
         node.rest();
         let status = node.status();
-        let wished = standing.changes.len() - self.devices.len();
+        let wished = formed.changes.len() - self.devices.len();
         if status.workloads != wished {
             return Err(format!("a cluster holds {} of {wished} workloads", status.workloads));
         }
@@ -149,8 +150,8 @@ impl World {
         }
     }
 
-    /// Everything that is to stand.
-    fn standing(&mut self, shape: Shape) -> Standing {
+    /// Signs everything that the formed cluster knows.
+    fn form(&mut self, shape: Shape) -> FormedState {
         let cluster = self.genesis.cluster();
         let salts: Vec<u64> = (0..shape.nodes).map(|_| self.rng.next_u64()).collect();
         let ids: Vec<NodeId> = self.devices.iter().map(|it| it.id).collect();
@@ -168,13 +169,13 @@ impl World {
         let (mut claims, mut next) = (Vec::new(), 0);
         for number in 0..shape.workloads {
             let spec = large_workload(number, shape.replicas);
-            let change = self.wish(&spec);
+            let change = self.change(&spec);
             let uid = change.uid();
             let key = Probes::of(&change.signed.key.hash());
             changes.push(change);
             let owner = ring.owner(&key).expect("nodes are there");
             for place in 0..shape.replicas {
-                // The first keeps nothing: everybody is made after it.
+                // The first node holds nothing: it is the template of all others.
                 next = next % (shape.nodes - 1) + 1;
                 let replica = ReplicaId { uid, place: Place::Ordinal(place) };
                 let claim = self.claim(
@@ -189,10 +190,10 @@ impl World {
         }
         let records = (0..shape.nodes).map(|device| self.record(device, &cluster)).collect();
         let slots = self.slots(&claims, &cluster);
-        Standing { changes, records, slots, claims, identity: self.devices[0].identity.clone() }
+        FormedState { changes, records, slots, claims, identity: self.devices[0].identity.clone() }
     }
 
-    fn wish(&self, spec: &Spec) -> Change {
+    fn change(&self, spec: &Spec) -> Change {
         let writer = trust::writer_id(&self.root.public(), &[0; 16]);
         let serial = EPOCH << 16;
         let body = ChangeBody {
@@ -268,17 +269,17 @@ impl World {
     }
 }
 
-impl Standing {
-    /// What stands in a cluster of this shape.
-    pub fn new(seed: u64, shape: Shape) -> Standing {
+impl FormedState {
+    /// The signed state of a cluster of this shape.
+    pub fn new(seed: u64, shape: Shape) -> FormedState {
         let mut world = World::new(seed);
         for _ in 0..shape.nodes {
             world.add();
         }
-        world.standing(shape)
+        world.form(shape)
     }
 
-    /// The first node, that read all of it from its own disk and shares nothing with anybody.
+    /// The first node, loaded from its own copy of the records, so that it shares no memory.
     pub fn newcomer(&self) -> Node {
         fn apart<T: serde::Serialize + serde::de::DeserializeOwned>(value: &T) -> T {
             codec::decode(&codec::encode(value)).expect("what was encoded can be decoded")
@@ -298,7 +299,7 @@ impl Standing {
         node
     }
 
-    /// A disk that has all of it.
+    /// A disk with all records.
     fn disk(&self) -> Disk {
         let mut disk = Disk { incarnation: 1, ..Disk::default() };
         for change in &self.changes {
@@ -314,7 +315,7 @@ impl Standing {
     }
 }
 
-/// One of many workloads.
+/// The spec of workload `number`.
 pub fn large_workload(number: usize, replicas: u32) -> Spec {
     let name = format!("w{number}");
     let digest = artifact(&name);
@@ -331,7 +332,7 @@ pub fn large_workload(number: usize, replicas: u32) -> Spec {
     .expect("a good spec")
 }
 
-/// What a workload of this name runs.
+/// The artifact of a workload, by its name.
 fn artifact(name: &str) -> Digest {
     let number: usize =
         name.rsplit('w').next().and_then(|number| number.parse().ok()).unwrap_or_default();

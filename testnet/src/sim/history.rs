@@ -1,64 +1,64 @@
-//! Random histories: a small cluster, a user who writes, and faults; then peace, quiet, and the
-//! question whether all is well.
+//! Random histories: a small cluster, user writes and faults. Then all faults end, and the cluster
+//! must converge.
 
 use std::collections::BTreeMap;
 
 use shoal_protocol::model::Digest;
 
-use super::deed::{draw, gap, wave};
+use super::action::{draw, gap, wave};
 use super::failovers::Tally;
 use super::network::{Weather, below};
-use super::play::Play;
+use super::simulation::Simulation;
 use super::world::World;
 
-/// Of so many deeds one is a wave of several.
+/// Every so many draws is a wave of several actions, on average.
 const WAVES: u64 = 16;
 
-/// What became of a history.
-pub struct Ended {
-    /// Everything that happened, hashed.
+/// The result of a history that ended well.
+pub struct Summary {
+    /// Hash of all inputs and effects.
     pub history: Digest,
     /// Simulated time, microseconds.
     pub lasted: u64,
     pub steps: u64,
-    /// Deeds by kind.
-    pub deeds: BTreeMap<&'static str, u64>,
-    /// Who was taken for dead and was not.
+    /// Number of actions by keyword.
+    pub actions: BTreeMap<&'static str, u64>,
+    /// False falls and failovers.
     pub tally: Tally,
-    /// What was told, if it was kept.
+    /// The whole trace, if it was kept.
     pub trace: String,
 }
 
-/// Runs the history of `seed`. What went wrong, if anything did.
+/// Runs the random history of `seed`. The error is a report of what went wrong.
 #[cfg(test)]
-pub fn history(seed: u64) -> Result<Ended, String> {
-    run(seed, World::new(seed)).map(Ended::from)
+pub fn run_hashed(seed: u64) -> Result<Summary, String> {
+    run_in(seed, World::new(seed)).map(Summary::from)
 }
 
-/// As [`history`], as fast as it goes: not hashed.
-pub fn hurried(seed: u64) -> Result<Ended, String> {
+/// As [`run_hashed`], but faster: the history is not hashed.
+pub fn run_fast(seed: u64) -> Result<Summary, String> {
     let mut world = World::new(seed);
     world.is_hashed = false;
-    run(seed, world).map(Ended::from)
+    run_in(seed, world).map(Summary::from)
 }
 
-/// As [`history`], told in full: the trace of events comes first, and an error holds it.
-pub fn told(seed: u64) -> Result<Ended, String> {
+/// As [`run_hashed`], with the whole trace in the result or the error.
+pub fn run_traced(seed: u64) -> Result<Summary, String> {
     let mut world = World::new(seed);
-    world.keep_all();
-    run(seed, world).map(|play| Ended { trace: play.world.trace(), ..Ended::from(play) })
+    world.keep_whole_trace();
+    run_in(seed, world).map(|sim| Summary { trace: sim.world.trace(), ..Summary::from(sim) })
 }
 
-impl From<Play> for Ended {
-    fn from(play: Play) -> Self {
-        let Play { world, deeds, .. } = play;
+impl From<Simulation> for Summary {
+    fn from(sim: Simulation) -> Self {
+        let Simulation { world, actions, .. } = sim;
         let (history, lasted, steps, tally) =
             (world.history, world.now, world.steps, world.failovers.tally);
-        Ended { history, lasted, steps, deeds, tally, trace: String::new() }
+        Summary { history, lasted, steps, actions, tally, trace: String::new() }
     }
 }
 
-/// What is printed of a history that failed.
+/// The text that is printed for a history that failed.
 pub fn failure(seed: u64, scenario: Option<&str>, report: &str) -> String {
     let scenario = scenario.map(|name| format!(" --scenario {name}")).unwrap_or_default();
     format!(
@@ -67,32 +67,32 @@ pub fn failure(seed: u64, scenario: Option<&str>, report: &str) -> String {
     )
 }
 
-fn run(seed: u64, mut world: World) -> Result<Play, String> {
+fn run_in(seed: u64, mut world: World) -> Result<Simulation, String> {
     let size = 3 + below(&mut world.rng, 6) as usize;
     world.network.weather = match below(&mut world.rng, 4) {
         0..=1 => Weather::LAN,
         2 => Weather::WAN,
         _ => Weather::RADIO,
     };
-    let play = Play::with(seed, world, size)?.out(|play| {
-        for _ in 0..6 + below(&mut play.world.rng, 14) {
-            let deeds = match below(&mut play.world.rng, WAVES) {
-                0 => wave(&mut play.world),
-                _ => vec![draw(&mut play.world)],
+    let sim = Simulation::with(seed, world, size)?.run(|sim| {
+        for _ in 0..6 + below(&mut sim.world.rng, 14) {
+            let actions = match below(&mut sim.world.rng, WAVES) {
+                0 => wave(&mut sim.world),
+                _ => vec![draw(&mut sim.world)],
             };
-            for deed in deeds {
-                play.world.say(0, format!("-- {deed}"));
-                play.apply(&deed)?;
+            for action in actions {
+                sim.world.log(0, format!("-- {action}"));
+                sim.apply(&action)?;
             }
-            let gap = gap(&mut play.world.rng);
-            play.world.run_for(gap)?;
-            // The last one may have died over it.
-            if play.world.running().is_empty() {
-                play.heal()?;
+            let gap = gap(&mut sim.world.rng);
+            sim.world.run_for(gap)?;
+            // The action may have killed the last running daemon.
+            if sim.world.running().is_empty() {
+                sim.heal()?;
             }
         }
-        play.heal()?;
-        Ok(play.settle()?)
+        sim.heal()?;
+        Ok(sim.settle()?)
     });
-    play.map_err(|trouble| trouble.to_string())
+    sim.map_err(|error| error.to_string())
 }

@@ -1,86 +1,62 @@
-//! What it costs: messages and bytes by kind, how news spread, and when who said what. Off unless
-//! somebody wants to know.
+//! Counts messages and bytes by kind, the spread of gossip, and the events that nodes report. Off
+//! by default.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use shoal_protocol::model::{Digest, codec};
 use shoal_protocol::node::Message;
 use shoal_protocol::wire;
 
-use super::world::World;
+use super::rumour::Rumour;
 
-/// Something that goes by gossip. Each node that tells it on tells the same.
-pub struct Rumour {
-    /// The head of its hash: no two share one.
-    pub id: u64,
-    pub message: Message,
-    /// As it travels.
-    pub bytes: u64,
-    /// When it was first told, microseconds.
-    pub born: u64,
-}
-
-impl Rumour {
-    /// One that is told for the first time.
-    pub fn new(now: u64, message: Message) -> Arc<Rumour> {
-        let hash = Digest::of(&codec::encode(&message));
-        let id = u64::from_be_bytes(hash.0[..8].try_into().expect("a hash is longer"));
-        let bytes = wire::encode(&message).len() as u64;
-        Arc::new(Rumour { id, message, bytes, born: now })
-    }
-}
-
-/// Messages and their bytes, without what the transport adds.
+/// Messages and their encoded bytes, without transport overhead.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Flow {
     pub messages: u64,
     pub bytes: u64,
 }
 
-/// How one rumour came round.
+/// The spread of one gossip message.
 #[derive(Clone, Default, Debug)]
 pub struct Spread {
     pub kind: &'static str,
-    /// When it reached each node but the first, microseconds after it was born, and over how many
-    /// hops.
+    /// For each receiving node: microseconds since the first broadcast, and the number of hops.
     pub reached: Vec<(u64, u32)>,
 }
 
-/// What a node told people.
+/// An event that a node reported to its users.
 #[derive(Clone, Debug)]
-pub struct Told {
-    /// When, microseconds.
+pub struct Notification {
+    /// World time, microseconds.
     pub at: u64,
     pub device: usize,
     pub kind: String,
     pub subject: Option<String>,
-    /// The node it is about, by name.
+    /// Name of the node that the event is about.
     pub node: Option<String>,
 }
 
-/// What was counted since it was last reset.
+/// Counts since the last reset.
 #[derive(Default, Debug)]
 pub struct Meter {
     pub is_on: bool,
-    /// Over links, by room.
+    /// Messages over links, by kind.
     pub sent: BTreeMap<&'static str, Flow>,
-    /// By gossip, copies counted one by one.
+    /// Gossip by kind; each relayed copy counts.
     pub gossiped: BTreeMap<&'static str, Flow>,
-    /// Bytes that each device sent.
+    /// Bytes sent by each device.
     pub by_device: Vec<u64>,
-    /// Rumours, in the order in which they arose.
+    /// Spread of each gossip message, by first broadcast and id.
     pub spreads: BTreeMap<(u64, u64), Spread>,
-    pub told: Vec<Told>,
+    pub notifications: Vec<Notification>,
 }
 
 impl Meter {
-    /// Counts from now on.
+    /// Clears all counts and starts counting.
     pub fn reset(&mut self, devices: usize) {
         *self = Meter { is_on: true, by_device: vec![0; devices], ..Meter::default() };
     }
 
-    /// All together.
+    /// The sum of links and gossip.
     pub fn total(&self) -> Flow {
         let both = self.sent.values().chain(self.gossiped.values());
         both.fold(Flow::default(), |sum, flow| Flow {
@@ -116,12 +92,5 @@ impl Meter {
         let flow = flows.entry(kind).or_default();
         flow.messages += 1;
         flow.bytes += bytes;
-    }
-}
-
-impl World {
-    /// Counts from now on.
-    pub fn measure(&mut self) {
-        self.meter.reset(self.devices.len());
     }
 }

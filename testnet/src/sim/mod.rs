@@ -3,40 +3,62 @@
 //! Only the outside of the core is fake: disks, links, runtimes, clocks. Two runs of one seed are
 //! the same, step for step.
 //!
-//! | file | what |
+//! **A module knows only modules above it, or left of it, in this table.** `World` holds all state
+//! and no behaviour of nodes; the modules below it add methods that act on it.
+//!
+//! | module | what |
 //! | --- | --- |
-//! | `world`, `power`, `happening`, `effects` | the world: what lies ahead, who runs, what happens, what nodes ask for |
-//! | `device`, `disk`, `clock`, `network` | what is fake |
-//! | `deed` | what users and fate do, in words |
-//! | `play`, `operator`, `wishes` | a world with its user, who remembers what was promised |
-//! | `history`, `scenario` | deeds drawn from the seed; deeds written down |
-//! | `formed` | a large cluster that has long been up |
-//! | `meter` | what it costs |
-//! | `failovers` | who was taken for dead and was not |
-//! | `stage` | the door for tests outside this crate |
-//! | `invariants` | what must hold after every step, and at the end |
+//! | `clock`, `disk`, `rumour` | clocks and disk of a device, a gossip message |
+//! | `trace`, `meter`, `failovers`, `watch` | records: text, traffic, false falls, checks |
+//! | `workloads`, `error` | what users were promised; why a simulation ended early |
+//! | `event` | scheduled events and their queue |
+//! | `device`, `network` | a device with all that is on it; delay, loss and cuts |
+//! | `world` | all state of a cluster, and changes of it that no node sees at once |
+//! | `report`, `health` | the trace as text; counts of healthy nodes taken for dead |
+//! | `invariants` | what must hold after every step, and what without faults |
+//! | `stopping` | daemons end by a kill or a power cut |
+//! | `effects` | inputs of a daemon, and the effects that it asks for |
+//! | `links`, `power` | links come and go; devices start, pause, move |
+//! | `handlers` | what each event does |
+//! | `run` | the main loop |
+//! | `formed`, `operator` | a large cluster that has been up for long; a user |
+//! | `action` | actions of users and faults, their text form, random ones; knows only `world` |
+//! | `simulation` | a world with its user |
+//! | `apply` | applies actions to a simulation |
+//! | `history`, `scenario` | actions drawn from the seed, or listed in a file |
+//! | `test_cluster` | a simulation for tests outside this crate |
 
+pub(crate) mod action;
+mod apply;
 mod clock;
-pub(crate) mod deed;
 mod device;
 mod disk;
 mod effects;
+pub(crate) mod error;
+mod event;
 pub(crate) mod failovers;
 pub(crate) mod formed;
-mod happening;
+mod handlers;
+mod health;
 pub(crate) mod history;
 mod invariants;
+mod links;
 pub(crate) mod meter;
 mod network;
 pub(crate) mod operator;
-mod play;
 mod power;
+mod report;
+mod rumour;
+mod run;
 pub(crate) mod scenario;
-mod stage;
-mod telling;
+mod simulation;
+mod stopping;
+mod test_cluster;
 #[cfg(test)]
 mod tests;
-mod wishes;
+mod trace;
+mod watch;
+mod workloads;
 pub(crate) mod world;
 
-pub use stage::Stage;
+pub use test_cluster::TestCluster;

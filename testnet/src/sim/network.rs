@@ -1,5 +1,5 @@
-//! The links between simulated devices: delay, loss, cuts. Streams keep their order, as TCP's do: a
-//! loss is a delay there, and what is sent into a cut arrives after it.
+//! The network between simulated devices: delay, loss, cuts. A stream keeps its order like TCP: a
+//! lost packet is delayed, and packets sent into a cut arrive after it.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -7,31 +7,31 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::RngCore;
 use shoal_protocol::model::Lane;
 
-use super::happening::Happening;
+use super::event::Event;
 
-/// Messages that wait behind a cut, a direction; beyond it the sender's queue is full.
+/// Messages that wait behind a cut, per direction. Beyond this the sender's queue is full.
 const MAX_STALLED: usize = 256;
-/// Messages of one lane of a link that are on their way, a direction: what a daemon's lane queue
-/// holds (`MAX_FRAMES` in the daemon's `network/lane.rs`). One more is dropped.
+/// Messages under way in one lane of a link, per direction: the size of a daemon's lane queue
+/// (`MAX_FRAMES` in its `network/lane.rs`). Further ones are dropped.
 const MAX_LANE: usize = 256;
-/// The longest that TCP waits until it tries again after a cut, microseconds.
+/// The longest pause of TCP before it tries again after a cut, microseconds.
 const MAX_RETRY: u64 = 60_000_000;
 
-/// What the way between two devices is like.
+/// The quality of the way between two devices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Weather {
-    /// The least one-way delay, microseconds.
+    /// Minimum one-way delay, microseconds.
     pub delay: u64,
-    /// How much is added at random, microseconds.
+    /// Bound of the random extra delay, microseconds.
     pub jitter: u64,
-    /// Of a thousand packets so many are lost. A stream repeats them after [`Weather::repeat`];
-    /// gossip and dials are lost.
+    /// Lost packets per thousand. A stream repeats them after [`Weather::repeat`]; gossip and dials
+    /// are lost.
     pub loss: u32,
-    /// How long a stream takes to repeat a lost packet, microseconds.
+    /// Delay until a stream repeats a lost packet, microseconds.
     pub repeat: u64,
-    /// Of a thousand gossip messages so many come twice.
+    /// Gossip messages per thousand that arrive twice.
     pub duplicates: u32,
-    /// Of a thousand packets so many take far longer than the others.
+    /// Packets per thousand that take much longer than the others.
     pub stray: u32,
 }
 
@@ -48,7 +48,7 @@ impl Weather {
         duplicates: 1,
         stray: 5,
     };
-    /// A radio at the edge of its reach.
+    /// A radio link at the limit of its range.
     pub const RADIO: Weather = Weather {
         delay: 40_000,
         jitter: 60_000,
@@ -57,7 +57,7 @@ impl Weather {
         duplicates: 5,
         stray: 30,
     };
-    /// By way of a geostationary satellite.
+    /// A geostationary satellite link.
     pub const SATELLITE: Weather = Weather {
         delay: 270_000,
         jitter: 30_000,
@@ -67,7 +67,7 @@ impl Weather {
         stray: 10,
     };
 
-    /// All that have a name.
+    /// The named weathers.
     pub const NAMED: [(&str, Weather); 4] = [
         ("lan", Self::LAN),
         ("wan", Self::WAN),
@@ -76,37 +76,36 @@ impl Weather {
     ];
 }
 
-/// How gossip gets through, beside the weather.
+/// How gossip is delivered, in addition to the weather.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Gossip {
-    /// As the weather is.
+    /// Subject to the weather alone.
     #[default]
     Fair,
-    /// So many microseconds later.
+    /// Delayed by this many microseconds.
     Late(u64),
-    /// Not at all.
+    /// Never delivered.
     Lost,
 }
 
 /// The state of the network.
 pub struct Network {
     pub weather: Weather,
-    /// Devices whose own access is worse than the weather.
+    /// Devices whose access has its own weather.
     pub access: BTreeMap<usize, Weather>,
-    /// What gossip is like.
     pub gossip: Gossip,
-    /// Whether it keeps to a mesh, in which nothing gets lost but by the weather.
+    /// Whether gossip keeps to a mesh, so that only the weather loses it.
     pub is_meshed: bool,
-    /// Ways that come and go, and until when.
+    /// Flapping ways, and the world time at which they stop.
     pub flaps: BTreeMap<(usize, usize), u64>,
-    /// Directions in which nothing gets through, and since when.
+    /// Cut directions, and the world time of the cut.
     cut: BTreeMap<(usize, usize), u64>,
-    /// What was sent into a cut.
-    stalled: BTreeMap<(usize, usize), VecDeque<Happening>>,
-    /// When the packets of a stream arrive that are on their way, so that none overtakes another.
-    /// The two lanes of a link are two streams.
+    /// Packets sent into a cut.
+    stalled: BTreeMap<(usize, usize), VecDeque<Event>>,
+    /// Arrival times of stream packets under way, so that none overtakes another. Each lane of a
+    /// link is a stream of its own.
     ahead: BTreeMap<(usize, usize, bool), VecDeque<u64>>,
-    /// Messages that found their lane full.
+    /// Messages dropped because their lane was full.
     pub dropped: u64,
 }
 
@@ -127,8 +126,7 @@ impl Default for Network {
 }
 
 impl Network {
-    /// When something sent now by stream arrives. None when so much is on its way that it is
-    /// dropped.
+    /// Arrival time of a stream packet sent now, or none if the lane is full and drops it.
     pub fn stream(
         &mut self,
         now: u64,
@@ -144,7 +142,7 @@ impl Network {
         }
         let ahead = self.ahead.entry((from, to, lane == Lane::Bulk)).or_default();
         let last = ahead.back().copied();
-        // The last stays, whenever it arrived: the next must not overtake it.
+        // The last arrival stays in the queue: the next packet must not overtake it.
         while ahead.len() > 1 && ahead[0] <= now {
             ahead.pop_front();
         }
@@ -157,7 +155,7 @@ impl Network {
         Some(at)
     }
 
-    /// When a lone packet sent now arrives. None if it does not.
+    /// Arrival time of a single packet sent now, or none if it is lost.
     pub fn packet(
         &mut self,
         now: u64,
@@ -169,13 +167,13 @@ impl Network {
         (self.leads(from, to) && !self.lost(from, to, rng)).then_some(at)
     }
 
-    /// Whether gossip comes a second time.
+    /// Draws whether a gossip message arrives a second time.
     pub fn is_doubled(&self, from: usize, to: usize, rng: &mut ChaCha8Rng) -> bool {
-        self.happens(from, to, |way| way.duplicates, rng)
+        self.by_chance(from, to, |way| way.duplicates, rng)
     }
 
-    /// What is sent into a cut waits for its end.
-    pub fn stall(&mut self, from: usize, to: usize, packet: Happening) {
+    /// Keeps a packet that was sent into a cut until the cut ends.
+    pub fn stall(&mut self, from: usize, to: usize, packet: Event) {
         let stalled = self.stalled.entry((from, to)).or_default();
         if stalled.len() < MAX_STALLED {
             stalled.push_back(packet);
@@ -187,17 +185,17 @@ impl Network {
         self.cut.entry((from, to)).or_insert(now);
     }
 
-    /// Ends a cut: what was sent into it, and by when it arrives.
+    /// Ends a cut. Returns the packets sent into it, with their arrival times.
     pub fn heal(
         &mut self,
         now: u64,
         from: usize,
         to: usize,
         rng: &mut ChaCha8Rng,
-    ) -> Vec<(u64, Happening)> {
+    ) -> Vec<(u64, Event)> {
         let Some(since) = self.cut.remove(&(from, to)) else { return Vec::new() };
-        // TCP doubles its pause while nothing gets through, so the next try is at most as far ahead
-        // as the cut was long.
+        // TCP doubles its pause during the cut, so the next try comes at most one cut's length
+        // later.
         let retry = 1 + below(rng, (now - since).clamp(200_000, MAX_RETRY));
         let stalled = self.stalled.remove(&(from, to)).unwrap_or_default();
         let arrives =
@@ -205,7 +203,7 @@ impl Network {
         stalled.into_iter().filter_map(arrives).collect()
     }
 
-    /// A new link begins with empty streams.
+    /// Resets the streams of a new link.
     pub fn begin(&mut self, one: usize, other: usize) {
         for (from, to) in [(one, other), (other, one)] {
             self.stalled.remove(&(from, to));
@@ -214,27 +212,26 @@ impl Network {
         }
     }
 
-    /// All cut directions.
     pub fn cuts(&self) -> Vec<(usize, usize)> {
         self.cut.keys().copied().collect()
     }
 
-    /// Whether anything gets through that way.
+    /// Whether this direction is open.
     pub fn leads(&self, from: usize, to: usize) -> bool {
         !self.cut.contains_key(&(from, to))
     }
 
-    /// Whether the two can talk, both ways.
+    /// Whether both directions are open.
     pub fn open(&self, one: usize, other: usize) -> bool {
         self.leads(one, other) && self.leads(other, one)
     }
 
-    /// How long one way takes at least.
-    pub fn least(&self, one: usize, other: usize) -> u64 {
+    /// Minimum delay of one way, microseconds.
+    pub fn min_delay(&self, one: usize, other: usize) -> u64 {
         self.ways(one, other).map(|way| way.delay).sum()
     }
 
-    /// What a packet passes: the weather, or the accesses of both ends.
+    /// The weathers that apply to a packet: the access of both ends, else the common one.
     fn ways(&self, from: usize, to: usize) -> impl Iterator<Item = &Weather> {
         let accesses = [self.access.get(&from), self.access.get(&to)];
         let fair = accesses.iter().all(Option::is_none).then_some(&self.weather);
@@ -253,10 +250,10 @@ impl Network {
     }
 
     fn lost(&self, from: usize, to: usize, rng: &mut ChaCha8Rng) -> bool {
-        self.happens(from, to, |way| way.loss, rng)
+        self.by_chance(from, to, |way| way.loss, rng)
     }
 
-    fn happens(
+    fn by_chance(
         &self,
         from: usize,
         to: usize,
@@ -276,7 +273,7 @@ pub fn between(ones: &BTreeSet<usize>, others: &BTreeSet<usize>) -> Vec<(usize, 
         .collect()
 }
 
-/// A number below `bound`, which is above zero.
+/// A random number below `bound`, which must be above zero.
 pub fn below(rng: &mut ChaCha8Rng, bound: u64) -> u64 {
     rng.next_u64() % bound
 }

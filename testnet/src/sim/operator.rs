@@ -1,4 +1,4 @@
-//! A person with an operator's key, who talks to any device.
+//! A user with an operator's key, who can talk to any device.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,27 +12,26 @@ use shoal_protocol::trust;
 
 use super::world::{World, derived};
 
-/// The operator.
 pub struct Operator {
     keys: KeyPair,
     certificate: Unverified<Certificate>,
 }
 
-/// What became of a wish.
+/// The result of a write.
 #[derive(Debug, PartialEq)]
 pub enum Outcome {
     /// On disk at the node that was asked.
     Accepted,
-    /// There already at every node, as the one that was asked says; nothing was written.
+    /// The node says that every node has it already; nothing was written.
     Unchanged,
-    /// The cluster said no, and why.
+    /// The node refused it, for this reason.
     Refused(String),
-    /// No answer: it may have been taken or not.
+    /// No answer: the write may have been taken or not.
     Unknown,
 }
 
 impl Operator {
-    /// The operator of this world.
+    /// The operator of this seed, certified by the world's root key.
     pub fn new(world: &World, seed: u64) -> Self {
         let keys = KeyPair::from_seed(&derived(seed, "operator", 0));
         let certificate = trust::certify(&world.genesis, &world.root, keys.public(), "tester")
@@ -40,8 +39,7 @@ impl Operator {
         Operator { keys, certificate }
     }
 
-    /// Wishes for a workload, through `device`: what became of it, and what was written if anything
-    /// was.
+    /// Publishes a workload through `device`. Returns the result, and the change if one was signed.
     pub fn publish(
         &self,
         world: &mut World,
@@ -53,7 +51,7 @@ impl Operator {
         self.write(world, device, &spec.name, Some(spec))
     }
 
-    /// Wishes a workload away, through `device`.
+    /// Removes a workload through `device`.
     pub fn remove(
         &self,
         world: &mut World,
@@ -93,8 +91,7 @@ impl Operator {
         let outcome = match self.ask(world, device, Command::Submit { change: change.raw() })? {
             Some(Reply::Accepted { .. }) => Outcome::Accepted,
             Some(Reply::Refused(Refusal::Stale)) => {
-                // Somebody else's write may have come between. If nothing did, it refuses what it
-                // drafted itself.
+                // Another write may have come between. If none did, the node refuses its own draft.
                 let prepare =
                     Command::Prepare { name: name.clone(), spec: spec.cloned(), force: true };
                 match self.ask(world, device, prepare)? {
@@ -128,15 +125,15 @@ impl Operator {
             .expect("a change that all accept")
     }
 
-    /// The answer to a command; none if the device died over it.
+    /// Sends a command and waits for the reply; none if the daemon is stopped, slow, or dies.
     pub(super) fn ask(
         &self,
         world: &mut World,
         device: usize,
         command: Command,
     ) -> Result<Option<Reply>, String> {
-        if world.devices[device].pulse.busy_until > world.now + 1_000_000 {
-            return Ok(None); // stopped: nobody takes the request
+        if world.devices[device].inbox.busy_until > world.now + 1_000_000 {
+            return Ok(None); // a stopped daemon takes no request
         }
         let Some(request) = world.command(device, command) else { return Ok(None) };
         let boot = world.devices[device].boot;
@@ -150,7 +147,7 @@ impl Operator {
             world.run_for(Duration::from_millis(1))?;
         }
         let it = &world.devices[device];
-        if it.disk.stalled_until + 20_000_000 > world.now || it.pulse.slowness > 0 {
+        if it.disk.stalled_until + 20_000_000 > world.now || it.inbox.slowness > 0 {
             Ok(None)
         } else {
             Err(format!(
@@ -161,7 +158,7 @@ impl Operator {
     }
 }
 
-/// A small workload.
+/// A small workload; `version` selects its artifact.
 pub fn workload(name: &str, version: u32, replicas: u32) -> Spec {
     SpecForm {
         name: name.parse().expect("a test's own name"),

@@ -1,19 +1,19 @@
-//! Devices start, stop, stand still, and lose their disks.
+//! Starting, pausing and moving devices.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use rand_chacha::rand_core::RngCore;
-use shoal_protocol::model::{Facts, Lane, Time};
+use shoal_protocol::model::{Facts, Time};
 use shoal_protocol::node::{Config, Input, Node};
 
-use super::happening::Happening;
+use super::event::Event;
 use super::network::{below, between};
-use super::world::{CLOSE, World, facts};
+use super::world::{World, facts};
 
 impl World {
-    /// Starts a device's daemon. The first of a cluster is its founder; others are told of seeds,
-    /// once. A daemon whose disk takes no writes does not start.
+    /// Starts a device's daemon. The first of a cluster is its founder; the others get seeds, which
+    /// are kept. With a full disk the daemon does not start.
     pub fn start(&mut self, device: usize, founder: bool, seeds: &[usize]) {
         let mut seed = [0; 32];
         self.rng.fill_bytes(&mut seed);
@@ -26,7 +26,7 @@ impl World {
         assert!(it.node.is_none(), "n{device} runs already");
         it.is_on = true;
         if it.disk.full {
-            return self.say(device, "does not start: its disk is full");
+            return self.log(device, "does not start: its disk is full");
         }
         it.boot += 1;
         it.clock.restart(now);
@@ -37,8 +37,8 @@ impl World {
         let node =
             Node::new(config, it.identity.clone(), it.disk.load(), facts, wall, seed, Time::ZERO);
         it.node = Some(node);
-        self.note(device, "start");
-        self.say(device, if founder { "starts, and founds the cluster" } else { "starts" });
+        self.hash_event(device, "start");
+        self.log(device, if founder { "starts, and founds the cluster" } else { "starts" });
         self.watch_disk(device);
         self.drain(device);
     }
@@ -54,84 +54,41 @@ impl World {
         }
     }
 
-    /// kill -9: peers see their links close.
-    pub fn kill(&mut self, device: usize) {
-        self.stop(device, true);
-    }
-
-    /// The plug is pulled: peers see nothing any more.
-    pub fn unplug(&mut self, device: usize) {
-        self.stop(device, false);
-        self.devices[device].is_on = false;
-    }
-
-    /// The daemon stops on purpose: it says so, and that it hopes to be back.
+    /// Stops the daemon on purpose: it announces its leave and when it expects to be back.
     pub fn leave(&mut self, device: usize, back_in: Duration) {
         self.input(device, Input::Goodbye { back_in });
         self.stop(device, true);
     }
 
-    fn stop(&mut self, device: usize, told: bool) {
-        if self.node(device).is_none() {
-            return;
-        }
-        self.say(device, if told { "is killed" } else { "is unplugged" });
-        self.note(device, if told { "kill" } else { "unplug" });
-        // What was on its way to the disk may have got there.
-        let pending = self.devices[device].disk.pending.len() as u64;
-        let (kept, full) = (below(&mut self.rng, pending + 1), self.devices[device].disk.is_ill());
-        for _ in 0..if full { 0 } else { kept } {
-            self.watch_commit(device);
-            self.devices[device].disk.commit();
-        }
-        let it = &mut self.devices[device];
-        it.disk.pending.clear();
-        it.forget_process();
-        let links = std::mem::take(&mut it.links);
-        for (peer, link) in links {
-            if told && self.network.leads(device, peer) && !self.is_dead(link) {
-                // Its kernel sends what it was given and then closes, or resets if something lies
-                // unread.
-                let in_order = below(&mut self.rng, 2) == 0;
-                let at = self.network.stream(self.now, device, peer, Lane::Urgent, &mut self.rng);
-                let at = at.filter(|_| in_order).unwrap_or(self.now + CLOSE);
-                self.at(at, Happening::Closed { device: peer, peer: device, link });
-            }
-        }
-        self.watch_disk(device);
-    }
-
-    /// The device gets another address. What hung on the old one is gone: its own kernel tells its
-    /// daemon a moment later, and the peers' kernels tell nobody, since nothing answers there any
-    /// more.
+    /// Gives the device another address. Links of the old address are dead: the own kernel informs
+    /// its daemon shortly after, the peers' kernels report nothing, because no one answers there.
     pub fn relocate(&mut self, device: usize) {
         let it = &mut self.devices[device];
-        it.place += 1;
+        it.moves += 1;
         let links: Vec<u64> = it.links.values().copied().collect();
-        self.dead.extend(links);
-        self.note(device, "move");
-        self.say(device, "has another address");
+        self.dead_links.extend(links);
+        self.hash_event(device, "move");
+        self.log(device, "has another address");
         let (boot, after) = (self.devices[device].boot, 50_000 + below(&mut self.rng, 250_000));
-        self.at(self.now + after, Happening::Moved { device, boot });
+        self.schedule(self.now + after, Event::Moved { device, boot });
     }
 
-    /// The device loses its disk, and joins anew as somebody else: as another device of this world,
-    /// this one never returns.
+    /// Loses the device's disk: the device never returns, and a new one joins in its place.
     pub fn lose_disk(&mut self, device: usize, seeds: &[usize]) {
         self.kill(device);
         let anew = self.add();
-        self.say(device, format!("has lost its disk, and joins anew as n{anew}"));
+        self.log(device, format!("has lost its disk, and joins anew as n{anew}"));
         self.start(anew, false, seeds);
     }
 
-    /// The device does nothing for a while; its kernel takes what comes.
+    /// Stops the device for a while; its kernel still receives.
     pub fn pause(&mut self, device: usize, micros: u64) {
         let (until, boot) = (self.now + micros, self.devices[device].boot);
-        self.devices[device].pulse.busy_until = until;
-        self.at(until, Happening::Wake { device, boot });
+        self.devices[device].inbox.busy_until = until;
+        self.schedule(until, Event::Wake { device, boot });
     }
 
-    /// The device sleeps, and so does its network.
+    /// Suspends the device, its network included.
     pub fn suspend(&mut self, device: usize, micros: u64) {
         let others = (0..self.devices.len()).collect();
         let cut: Vec<_> = between(&BTreeSet::from([device]), &others)
@@ -139,7 +96,7 @@ impl World {
             .filter(|(from, to)| self.network.leads(*from, *to))
             .collect();
         cut.iter().for_each(|way| self.cut_way(*way));
-        self.at(self.now + micros, Happening::Back { device, cut });
+        self.schedule(self.now + micros, Event::Back { device, cut });
         self.pause(device, micros);
     }
 }

@@ -1,5 +1,5 @@
-//! Scenarios: what is done when, in words. One deed a line, each at its time; the faults end and
-//! all must be well.
+//! Scenarios: a list of actions, each with its time, one per line. After the last one all faults
+//! end, and the cluster must converge.
 //!
 //! ```text
 //! # what it is about
@@ -11,12 +11,13 @@
 
 use std::time::Duration;
 
-use super::deed::{self, Deed, NotUnderstood, Trouble, Words};
-use super::history::Ended;
-use super::play::Play;
+use super::action::{self, NotUnderstood, SimAction, Words};
+use super::error::SimError;
+use super::history::Summary;
+use super::simulation::Simulation;
 use super::world::World;
 
-/// Scenarios that come with the program, by name.
+/// Built-in scenarios, by name.
 const BUILT_IN: [(&str, &str); 18] = [
     ("bad-clocks", include_str!("../../scenarios/bad-clocks.txt")),
     ("blackout", include_str!("../../scenarios/blackout.txt")),
@@ -37,40 +38,40 @@ const BUILT_IN: [(&str, &str); 18] = [
     ("versions", include_str!("../../scenarios/versions.txt")),
     ("waves", include_str!("../../scenarios/waves.txt")),
 ];
-/// Devices at the start of a scenario, at most.
+/// Devices at the start of a scenario at most.
 const MOST_NODES: usize = 10_000;
 
-/// What is done when.
+/// A parsed scenario.
 #[derive(Debug, PartialEq)]
 pub struct Scenario {
-    /// The first comment: what it is about.
+    /// The first comment: its description.
     pub about: String,
     nodes: usize,
-    deeds: Vec<Line>,
+    actions: Vec<Line>,
 }
 
-/// A deed, where it stands, and when it is done.
+/// An action, its line number, and its time after the start.
 #[derive(Debug, PartialEq)]
 struct Line {
     number: usize,
     at: Duration,
-    deed: Deed,
+    action: SimAction,
 }
 
-/// The names of those that come with the program.
+/// The names of the built-in scenarios.
 pub fn names() -> impl Iterator<Item = &'static str> {
     BUILT_IN.iter().map(|(name, _)| *name)
 }
 
-/// The words of one that comes with the program.
+/// The text of a built-in scenario.
 pub fn built_in(name: &str) -> Option<&'static str> {
     BUILT_IN.iter().find(|(known, _)| *known == name).map(|(_, text)| *text)
 }
 
 impl Scenario {
-    /// From its words. An error names the line.
+    /// Parses a scenario. An error names the line.
     pub fn parse(text: &str) -> Result<Scenario, String> {
-        let mut scenario = Scenario { about: String::new(), nodes: 3, deeds: Vec::new() };
+        let mut scenario = Scenario { about: String::new(), nodes: 3, actions: Vec::new() };
         for (index, line) in text.lines().enumerate() {
             let line = line.trim();
             if let Some(comment) = line.strip_prefix('#') {
@@ -99,47 +100,47 @@ impl Scenario {
             }
             "at" => {
                 let at = words.time()?;
-                if self.deeds.last().is_some_and(|before| before.at > at) {
+                if self.actions.last().is_some_and(|before| before.at > at) {
                     return Err(NotUnderstood("it is earlier than the line before".into()));
                 }
                 let rest: Vec<&str> = std::iter::from_fn(|| words.next()).collect();
-                self.deeds.push(Line { number, at, deed: rest.join(" ").parse()? });
+                self.actions.push(Line { number, at, action: rest.join(" ").parse()? });
                 Ok(())
             }
             other => Err(NotUnderstood(format!(
-                "`{other}` begins no line: `nodes NUMBER` and `at TIME DEED` do"
+                "`{other}` begins no line: `nodes NUMBER` and `at TIME ACTION` do"
             ))),
         }
     }
 
-    /// Runs it in the world of `seed`.
-    pub fn run(&self, seed: u64, is_told: bool) -> Result<Ended, Trouble> {
+    /// Runs the scenario in the world of `seed`; `keeps_trace` keeps the whole trace.
+    pub fn run(&self, seed: u64, keeps_trace: bool) -> Result<Summary, SimError> {
         let mut world = World::new(seed);
-        if is_told {
-            world.keep_all();
+        if keeps_trace {
+            world.keep_whole_trace();
         }
-        let play = Play::with(seed, world, self.nodes)?.out(|play| {
-            let zero = play.world.now;
-            for Line { number, at, deed } in &self.deeds {
+        let sim = Simulation::with(seed, world, self.nodes)?.run(|sim| {
+            let zero = sim.world.now;
+            for Line { number, at, action } in &self.actions {
                 let at = zero + at.as_micros() as u64;
-                play.world.run_until(at.max(play.world.now))?;
-                play.world.say(0, format!("-- {deed}"));
-                play.apply(deed).map_err(|trouble| match trouble {
-                    Trouble::Impossible(why) => {
-                        Trouble::Impossible(format!("line {number}: `{deed}`: {why}"))
+                sim.world.run_until(at.max(sim.world.now))?;
+                sim.world.log(0, format!("-- {action}"));
+                sim.apply(action).map_err(|error| match error {
+                    SimError::Impossible(why) => {
+                        SimError::Impossible(format!("line {number}: `{action}`: {why}"))
                     }
                     other => other,
                 })?;
             }
-            play.heal()?;
-            Ok(play.settle()?)
+            sim.heal()?;
+            Ok(sim.settle()?)
         })?;
-        let trace = if is_told { play.world.trace() } else { String::new() };
-        Ok(Ended { trace, ..Ended::from(play) })
+        let trace = if keeps_trace { sim.world.trace() } else { String::new() };
+        Ok(Summary { trace, ..Summary::from(sim) })
     }
 }
 
-/// How a scenario is written, for people.
+/// The syntax of scenarios, as `--list` prints it.
 pub fn grammar() -> String {
-    format!("nodes NUMBER\nat TIME DEED\nA DEED is one of\n{}", deed::known())
+    format!("nodes NUMBER\nat TIME ACTION\nAn ACTION is one of\n{}", action::known())
 }

@@ -1,38 +1,36 @@
-//! The world: a clock that jumps from happening to happening, and everything that happens in it,
-//! drawn from one seed.
+//! The state of a simulated cluster. Nothing here gives a daemon an input or carries out effects:
+//! the modules that do so know `World`, not the other way round.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::time::Duration;
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 use shoal_protocol::model::{Digest, Facts, KeyPair, NodeId, Resources, RuntimeKind, Time};
-use shoal_protocol::node::{Command, Identity, Input, Reply, RequestId};
+use shoal_protocol::node::{Identity, Node, Reply, RequestId};
 use shoal_protocol::trust::Genesis;
 
 use super::device::Device;
 use super::disk::Disk;
-use super::effects::Relay;
+use super::event::{Event, Queue};
 use super::failovers::Failovers;
-use super::happening::Happening;
-use super::invariants::Watch;
 use super::meter::Meter;
 use super::network::{Network, below, between};
-use super::telling::Telling;
+use super::rumour::Relay;
+use super::trace::Trace;
+use super::watch::Watch;
 
-/// How long the kernel takes to tell a peer that there is no such link, microseconds.
+/// Delay until a kernel informs a peer that a link does not exist, microseconds.
 pub(super) const CLOSE: u64 = 300;
-/// Steps in one instant; a node that asks for more asks for ever.
-const MAX_STANDSTILL: u64 = 20_000;
 
-/// What a user was answered.
+/// A reply to a user's command.
 pub struct Answered {
     pub request: RequestId,
     pub reply: Reply,
 }
 
-/// The world.
+/// All state of a simulated cluster.
 pub struct World {
+    /// Time, microseconds.
     pub now: u64,
     pub devices: Vec<Device>,
     pub network: Network,
@@ -40,39 +38,40 @@ pub struct World {
     pub genesis: Genesis,
     pub root: KeyPair,
     pub join: KeyPair,
-    /// What each device has to offer.
+    /// Capacity of each device.
     pub capacity: Resources,
-    /// How long a disk takes to sync, microseconds.
+    /// Duration of a disk sync, microseconds.
     pub fsync: u64,
-    /// Answers to commands, in the order they came.
+    /// Replies to commands, in order of arrival.
     pub answers: VecDeque<Answered>,
-    /// Everything that was done, hashed: two runs of one seed have the same. Costs a third of the
-    /// time, so it can be left out.
+    /// Hash of all inputs and effects: equal for two runs of one seed. It costs a third of the
+    /// time, so `is_hashed` can switch it off.
     pub history: Digest,
     pub is_hashed: bool,
-    /// Steps so far.
+    /// Events handled.
     pub steps: u64,
     pub meter: Meter,
-    pub(super) telling: Telling,
+    pub(super) trace: Trace,
     pub(super) watch: Watch,
     pub(super) failovers: Failovers,
-    /// Steps since time last went on.
-    standstill: u64,
-    agenda: BTreeMap<(u64, u64), Happening>,
-    sequence: u64,
-    links: u64,
-    /// More than one device an id where a disk was cloned.
+    /// Events handled at the present instant.
+    pub(super) steps_now: u64,
+    pub(super) queue: Queue,
+    /// The last number that was given to a link; the same for tickets, starts and requests below.
+    pub(super) links: u64,
+    /// Devices by id; a cloned disk gives an id two devices.
     pub(super) ids: BTreeMap<NodeId, BTreeSet<usize>>,
-    /// Links that hang on an address which is gone, by number.
-    pub(super) dead: BTreeSet<u64>,
+    /// Links whose address is gone, by number.
+    pub(super) dead_links: BTreeSet<u64>,
+    /// Gossip that waits for a verdict, by ticket.
     pub(super) relays: BTreeMap<u64, Relay>,
     pub(super) tickets: u64,
     pub(super) starts: u64,
-    requests: u64,
+    pub(super) requests: u64,
 }
 
 impl World {
-    /// An empty world.
+    /// A world without devices.
     pub fn new(seed: u64) -> Self {
         let root = KeyPair::from_seed(&derived(seed, "root", 0));
         let join = KeyPair::from_seed(&derived(seed, "join", 0));
@@ -91,15 +90,14 @@ impl World {
             is_hashed: true,
             steps: 0,
             meter: Meter::default(),
-            telling: Telling::default(),
+            trace: Trace::default(),
             watch: Watch::default(),
             failovers: Failovers::default(),
-            standstill: 0,
-            agenda: BTreeMap::new(),
-            sequence: 0,
+            steps_now: 0,
+            queue: Queue::default(),
             links: 0,
             ids: BTreeMap::new(),
-            dead: BTreeSet::new(),
+            dead_links: BTreeSet::new(),
             relays: BTreeMap::new(),
             tickets: 0,
             starts: 0,
@@ -107,36 +105,36 @@ impl World {
         }
     }
 
-    /// Adds a device, its daemon not started.
+    /// Adds a device; its daemon is not started.
     pub fn add(&mut self) -> usize {
         let identity = self.draw_identity();
-        self.place(identity)
+        self.insert_device(identity)
     }
 
-    /// Where a device can be dialled now.
+    /// The present address of a device.
     pub fn address_of(&self, device: usize) -> String {
-        address(device, self.devices[device].place)
+        address(device, self.devices[device].moves)
     }
 
-    /// Whether nothing gets over a link any more, since one of its ends has moved.
-    pub(super) fn is_dead(&self, link: u64) -> bool {
-        self.dead.contains(&link)
+    /// Whether a link carries nothing any more, because one of its ends has moved.
+    pub(super) fn is_dead_link(&self, link: u64) -> bool {
+        self.dead_links.contains(&link)
     }
 
-    /// Adds a device with another one's disk, key and all.
+    /// Adds a device with a copy of another one's disk, key included.
     pub fn clone_of(&mut self, device: usize) -> usize {
         let original = &self.devices[device];
         let (identity, artifacts) = (original.identity.clone(), original.artifacts.clone());
         let disk = Disk { pending: VecDeque::new(), ..original.disk.clone() };
-        let twin = self.place(identity);
+        let twin = self.insert_device(identity);
         self.devices[twin].disk = disk;
         self.devices[twin].artifacts = artifacts;
         self.devices[twin].is_clone = true;
-        self.say(twin, format!("has a copy of n{device}'s disk"));
+        self.log(twin, format!("has a copy of n{device}'s disk"));
         twin
     }
 
-    fn place(&mut self, identity: Identity) -> usize {
+    fn insert_device(&mut self, identity: Identity) -> usize {
         let index = self.devices.len();
         let device = Device::new(format!("n{index}"), identity);
         self.ids.entry(device.id).or_default().insert(index);
@@ -150,137 +148,31 @@ impl World {
         Identity { keys: KeyPair::from_seed(&seed), genesis: self.genesis, join: self.join.clone() }
     }
 
-    /// Nothing gets through that way any more.
+    /// Cuts one direction.
     pub fn cut_way(&mut self, (from, to): (usize, usize)) {
         self.network.cut(self.now, from, to);
     }
 
-    /// It does again. What TCP was given meanwhile arrives now, or the link is reset.
+    /// Heals one direction. TCP either delivers what waited, or the link is reset.
     pub fn heal_way(&mut self, (from, to): (usize, usize)) {
         let late = self.network.heal(self.now, from, to, &mut self.rng);
         if below(&mut self.rng, 3) == 0
             && let Some(link) = self.devices[from].links.get(&to).copied()
         {
-            self.at(self.now + CLOSE, Happening::Closed { device: from, peer: to, link });
-            self.at(self.now + CLOSE, Happening::Closed { device: to, peer: from, link });
+            self.schedule(self.now + CLOSE, Event::Closed { device: from, peer: to, link });
+            self.schedule(self.now + CLOSE, Event::Closed { device: to, peer: from, link });
             return;
         }
         for (at, packet) in late {
-            self.at(at, packet);
+            self.schedule(at, packet);
         }
     }
 
-    /// Cuts or heals every way between two groups.
+    /// Cuts or heals all ways between two groups.
     pub fn partition(&mut self, ones: &[usize], others: &[usize], cut: bool) {
         for way in between(&ones.iter().copied().collect(), &others.iter().copied().collect()) {
             if cut { self.cut_way(way) } else { self.heal_way(way) }
         }
-    }
-
-    /// A link comes about. One that only one side still believes in, or that leads to a cloned
-    /// disk's other device, gives way.
-    pub(super) fn link(&mut self, one: usize, other: usize) {
-        self.links += 1;
-        let link = self.links;
-        for (device, peer) in [(one, other), (other, one)] {
-            let twins = self.ids.get(&self.devices[peer].id).cloned().unwrap_or_default();
-            for old in twins {
-                if let Some(&link) = self.devices[device].links.get(&old) {
-                    self.at(
-                        self.now + CLOSE,
-                        Happening::Closed { device: old, peer: device, link },
-                    );
-                    self.unlinked(device, old);
-                }
-            }
-        }
-        self.network.begin(one, other);
-        self.devices[one].links.insert(other, link);
-        self.devices[other].links.insert(one, link);
-        self.note(one, "link up");
-        self.say(one, format!("link to n{other} is up"));
-        let (one_id, other_id) = (self.devices[one].id, self.devices[other].id);
-        self.input(one, Input::LinkUp { peer: other_id });
-        self.input(other, Input::LinkUp { peer: one_id });
-    }
-
-    /// A device learns that a link is gone.
-    pub(super) fn unlinked(&mut self, device: usize, peer: usize) {
-        if self.devices[device].links.remove(&peer).is_some() {
-            self.note(device, "link down");
-            self.say(device, format!("link to n{peer} is gone"));
-            let peer = self.devices[peer].id;
-            self.input(device, Input::LinkDown { peer });
-        }
-    }
-
-    /// A user talks to a device's daemon. None if none runs.
-    pub fn command(&mut self, device: usize, command: Command) -> Option<RequestId> {
-        self.node(device)?;
-        self.requests += 1;
-        let request = RequestId(self.requests);
-        self.input(device, Input::Command { request, command });
-        Some(request)
-    }
-
-    /// Lets the world go on until `until` (microseconds), checking what must always hold after each
-    /// step.
-    pub fn run_until(&mut self, until: u64) -> Result<(), String> {
-        while let Some((&(at, _), _)) = self.agenda.first_key_value() {
-            if at > until {
-                break;
-            }
-            let ((at, _), happening) = self.agenda.pop_first().expect("it was just seen");
-            self.standstill = if at == self.now { self.standstill + 1 } else { 0 };
-            if self.standstill > MAX_STANDSTILL.max(100 * self.devices.len() as u64) {
-                let steps = self.standstill;
-                return Err(format!(
-                    "time stands still: {steps} steps without end\n{}",
-                    self.report()
-                ));
-            }
-            self.look_who_is_well(at);
-            self.now = at;
-            let is_wake = matches!(happening, Happening::Wake { .. });
-            if let Some(device) = happening.device().filter(|_| !is_wake) {
-                let pulse = &mut self.devices[device].pulse;
-                if pulse.busy_until > at || !pulse.is_idle() {
-                    pulse.put_off(happening);
-                    continue;
-                }
-            }
-            self.steps += 1;
-            if let Some(device) = self.happen(happening) {
-                self.tire(device);
-                self.after_step(device)?;
-            }
-        }
-        self.now = until;
-        Ok(())
-    }
-
-    /// Lets the world go on for a while.
-    pub fn run_for(&mut self, after: Duration) -> Result<(), String> {
-        self.run_until(self.now + after.as_micros() as u64)
-    }
-
-    /// Lets the world go on until `done`; an error if that takes more than `within`. It looks every
-    /// 10 ms, in a large world less often: a look costs as much as there are nodes.
-    pub fn run_till(
-        &mut self,
-        within: Duration,
-        what: &str,
-        done: impl Fn(&World) -> bool,
-    ) -> Result<(), String> {
-        let end = self.now + within.as_micros() as u64;
-        let pause = 10_000 * (self.devices.len() as u64).div_ceil(20);
-        while !done(self) {
-            if self.now >= end {
-                return Err(format!("not within {within:?}: {what}\n{}", self.report()));
-            }
-            self.run_until(self.now + pause)?;
-        }
-        Ok(())
     }
 
     /// Devices whose daemon runs.
@@ -288,31 +180,68 @@ impl World {
         (0..self.devices.len()).filter(|index| self.node(*index).is_some()).collect()
     }
 
-    /// Gives a daemon an input and does what it asks for.
-    pub fn input(&mut self, device: usize, input: Input) {
-        let now = self.local(device);
-        if let Some(node) = &mut self.devices[device].node {
-            node.handle(now, input);
-            self.drain(device);
-        }
+    pub(super) fn schedule(&mut self, at: u64, event: Event) {
+        self.queue.push(at, event);
     }
 
-    pub(super) fn at(&mut self, at: u64, happening: Happening) {
-        self.sequence += 1;
-        self.agenda.insert((at, self.sequence), happening);
-    }
-
+    /// Some if the daemon still runs that was started as `boot`.
     pub(super) fn alive(&self, device: usize, boot: u32) -> Option<()> {
         let it = &self.devices[device];
         (it.boot == boot && it.node.is_some()).then_some(())
     }
 
-    pub(super) fn local(&self, device: usize) -> Time {
+    pub(super) fn local_time(&self, device: usize) -> Time {
         self.devices[device].clock.running(self.now)
+    }
+
+    /// Whether any device is a clone. The two devices of one key keep others busy with records.
+    pub fn has_clones(&self) -> bool {
+        self.devices.iter().any(|device| device.is_clone)
+    }
+
+    /// Whether every running node knows this device as a member.
+    pub fn is_known_to_all(&self, device: usize) -> bool {
+        let id = self.devices[device].id;
+        let mut nodes = self.devices.iter().filter_map(|it| it.node.as_ref());
+        nodes.all(|node| node.is_member(&id))
+    }
+
+    /// Whether no other remaining device could admit a new member.
+    pub fn is_last_member(&self, device: usize) -> bool {
+        let stays = |(_, it): &(usize, &Device)| it.is_member && !it.is_gone && !it.is_clone;
+        self.devices.iter().enumerate().filter(stays).all(|(other, _)| other == device)
+    }
+
+    /// Whether another device has the same key.
+    pub fn is_cloned(&self, device: usize) -> bool {
+        self.ids.get(&self.devices[device].id).is_some_and(|twins| twins.len() > 1)
+    }
+
+    /// The core of a device's daemon, if it runs.
+    pub fn node(&self, device: usize) -> Option<&Node> {
+        self.devices[device].node.as_ref()
+    }
+
+    /// Clears all counts and starts counting.
+    pub fn measure(&mut self) {
+        self.meter.reset(self.devices.len());
+    }
+
+    /// Adds an input to the history's hash.
+    pub(super) fn hash_event(&mut self, device: usize, what: &str) {
+        if self.is_hashed {
+            let line = format!("{} {} {what}", self.now, device);
+            self.history = Digest::of_parts(&[self.history.as_bytes(), line.as_bytes()]);
+        }
+    }
+
+    /// Adds a line about a device to the trace.
+    pub fn log(&mut self, device: usize, what: impl AsRef<str>) {
+        self.trace.push(self.now, device, what.as_ref().to_owned());
     }
 }
 
-/// Every simulated device is the same small computer.
+/// Facts of every simulated device: the same small computer.
 pub fn facts() -> Facts {
     Facts {
         arch: "x86_64".into(),
@@ -322,22 +251,22 @@ pub fn facts() -> Facts {
     }
 }
 
-/// Where a device is that has moved so often.
-pub(super) fn address(device: usize, place: u32) -> String {
-    match place {
+/// The address of a device that has moved this often.
+pub(super) fn address(device: usize, moves: u32) -> String {
+    match moves {
         0 => format!("/memory/{}", device + 1),
-        _ => format!("/memory/{}/{place}", device + 1),
+        _ => format!("/memory/{}/{moves}", device + 1),
     }
 }
 
-/// The device at an address, and how often it had moved when it was there.
+/// The device at an address, and its move count there.
 pub(super) fn index_of(address: &str) -> Option<(usize, u32)> {
     let address = address.strip_prefix("/memory/")?;
-    let (device, place) = address.split_once('/').unwrap_or((address, "0"));
-    Some((device.parse::<usize>().ok()?.checked_sub(1)?, place.parse().ok()?))
+    let (device, moves) = address.split_once('/').unwrap_or((address, "0"));
+    Some((device.parse::<usize>().ok()?.checked_sub(1)?, moves.parse().ok()?))
 }
 
-/// A secret that belongs to this seed alone.
+/// A secret derived from the seed.
 pub fn derived(seed: u64, what: &str, number: u64) -> [u8; 32] {
     Digest::of_parts(&[&seed.to_be_bytes(), &number.to_be_bytes(), what.as_bytes()]).0
 }

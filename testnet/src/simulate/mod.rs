@@ -1,5 +1,5 @@
-//! `cargo testnet sim`: one history to be read by a person, or as many as fit into some minutes.
-//! Here are threads, files and clocks, which the simulated world itself must not know.
+//! `cargo testnet sim`: prints one history, or runs as many as fit into some minutes. Threads,
+//! files and real clocks are used here only; the simulated world must not know them.
 
 mod campaign;
 
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::sim::deed::Trouble;
+use crate::sim::error::SimError;
 use crate::sim::{history, scenario};
 
 /// Runs histories in the simulated world: thousands of hours of a cluster's life, every fault, one
@@ -32,10 +32,10 @@ pub struct Sim {
     list: bool,
 }
 
-/// Runs what was asked for. Whether all ended well; what went wrong is printed.
+/// Runs the command. Returns whether all histories ended well; failures are printed.
 pub fn run(sim: &Sim) -> bool {
     if sim.list {
-        println!("random          deeds drawn from the seed");
+        println!("random          actions drawn from the seed");
         for name in scenario::names() {
             let about = find(name).map(|it| it.about).unwrap_or_default();
             println!("{name:<15} {about}");
@@ -66,7 +66,7 @@ pub fn run(sim: &Sim) -> bool {
     }
     let told = match &scenario {
         Some(scenario) => scenario.run(sim.seed, true),
-        None => history::told(sim.seed).map_err(Trouble::Broken),
+        None => history::run_traced(sim.seed).map_err(SimError::Broken),
     };
     match told {
         Ok(ended) => {
@@ -74,7 +74,7 @@ pub fn run(sim: &Sim) -> bool {
             println!("seed {} ended well after {} steps: {}", sim.seed, ended.steps, ended.history);
             true
         }
-        Err(Trouble::Impossible(why)) => {
+        Err(SimError::Impossible(why)) => {
             eprintln!("error: {}: {why}", sim.scenario);
             false
         }
@@ -86,7 +86,7 @@ pub fn run(sim: &Sim) -> bool {
     }
 }
 
-/// One that comes with the program, or one in a file.
+/// Parses a built-in scenario, or one in a file.
 fn find(name: &str) -> Result<scenario::Scenario, String> {
     let text = match scenario::built_in(name) {
         Some(text) => text.to_owned(),

@@ -1,54 +1,54 @@
-//! How much may go wrong in one history.
+//! Bounds on the faults of one history.
 
 use std::str::FromStr;
 
-/// Faults in one history, at most. All histories within are tried.
+/// The number of faults of each kind in one history, at most. All histories within are tried.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
 pub struct Bounds {
-    /// Power cuts, one at a time; each may be followed by a start or not.
+    /// Power cuts, one node at a time, with or without a restart afterwards.
     pub crashes: u8,
-    /// Nodes that live and are held to be down, until they hear of it and outdo it.
+    /// Live nodes that the others declare down, until they refute it.
     pub suspicions: u8,
-    /// Messages of auctions, of disputes and of sheets that never come.
+    /// Auction, dispute and slot messages that are lost.
     pub losses: u8,
-    /// Such messages that come twice.
+    /// Such messages that arrive twice.
     pub repeats: u8,
-    /// Deadlines that come while messages, disks or runtimes are slow.
+    /// Deadlines that pass while messages, disks or runtimes are slow.
     pub lates: u8,
-    /// Replicas that fail for good where they are.
+    /// Replicas that fail for good on their node.
     pub failures: u8,
 }
 
-/// Where histories begin.
+/// The state in which histories begin.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Scene {
-    /// A wish for one replica is on its way to each of the three.
-    Wished,
-    /// All know it, and their owner has just asked who takes it.
+pub enum Start {
+    /// A workload of one replica has been published; the change is under way to each node.
+    Published,
+    /// All nodes have the change, and the owner has just announced the auction.
     Asked,
-    /// One of them runs it, and nothing is left to do.
+    /// A node runs the replica, and nothing is left to do.
     Running,
 }
 
-/// What is tried: `running,crashes=1,losses=2`.
+/// The histories to try: `running,crashes=1,losses=2`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Plot {
-    pub scene: Scene,
+pub struct Scenario {
+    pub start: Start,
     pub bounds: Bounds,
-    /// Longer histories are not followed to their end; none: all are.
+    /// Histories are followed for this many steps; none: to their end.
     pub steps: Option<usize>,
 }
 
-impl FromStr for Plot {
+impl FromStr for Scenario {
     type Err = String;
 
-    /// The scene, then faults; what is not named does not happen.
+    /// The start, then the number of faults; a fault that is not named does not happen.
     fn from_str(text: &str) -> Result<Self, String> {
         let mut parts = text.split(',').map(str::trim);
-        let scene = match parts.next() {
-            Some("wished") => Scene::Wished,
-            Some("asked") => Scene::Asked,
-            Some("running") => Scene::Running,
+        let start = match parts.next() {
+            Some("wished") => Start::Published,
+            Some("asked") => Start::Asked,
+            Some("running") => Start::Running,
             _ => {
                 return Err(format!("`{text}` does not begin with `wished`, `asked` or `running`"));
             }
@@ -73,6 +73,6 @@ impl FromStr for Plot {
                 _ => return Err(format!("there is no fault `{name}`")),
             } = count;
         }
-        Ok(Plot { scene, bounds, steps })
+        Ok(Scenario { start, bounds, steps })
     }
 }

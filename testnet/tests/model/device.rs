@@ -1,5 +1,4 @@
-//! One device: the real core, with a disk that loses what it was not done with, and a runtime that
-//! starts one thing.
+//! A device: the real core, a disk that loses pending writes, and a runtime for one replica.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -11,25 +10,24 @@ use shoal_protocol::node::{Action, Input, Node, Order, PersistId, Record, Saved}
 
 use super::digest;
 
-/// What every clock says: people's time has no say in anything.
+/// The wall clock of every device: it decides nothing.
 const WALL: WallClock = WallClock(1_800_000_000_000);
 
-/// A device. `node` is there while its daemon runs.
+/// A device. `node` is set while its daemon runs.
 #[derive(Clone)]
 pub struct Device {
     pub node: Option<Node>,
     pub disk: Disk,
-    /// What waits for the disk, in order.
+    /// Actions that wait for the disk, in order.
     held: VecDeque<(PersistId, Action)>,
-    /// What the runtime was told to run, and whether it does by now.
+    /// The replica that was ordered, running or still starting.
     pub runtime: Option<Running>,
-    /// The slots of this node's sheet as it last told them.
-    spoken: BTreeMap<u8, Unverified<Slot>>,
-    /// When the core last heard what its clock says.
-    told_wall: Option<Time>,
+    /// The slots of this node's sheet that it last announced.
+    told_slots: BTreeMap<u8, Unverified<Slot>>,
+    /// When the core last received the wall clock.
+    wall_set_at: Option<Time>,
 }
 
-/// A replica in the runtime.
 #[derive(Clone, Debug)]
 pub struct Running {
     pub replica: ReplicaId,
@@ -37,7 +35,7 @@ pub struct Running {
     pub healthy: bool,
 }
 
-/// What is durable, and what is on its way there.
+/// Durable records and pending writes.
 #[derive(Clone, Default)]
 pub struct Disk {
     pub incarnation: u64,
@@ -48,7 +46,7 @@ pub struct Disk {
 }
 
 impl Device {
-    /// Switched off, with these changes on its disk.
+    /// A device without a daemon, with these changes on its disk.
     pub fn new(changes: &[(Digest, RawChange)]) -> Self {
         let changes = changes.iter().map(|(key, change)| (*key, vec![change.clone()])).collect();
         let disk = Disk { changes, ..Disk::default() };
@@ -57,12 +55,12 @@ impl Device {
             disk,
             held: VecDeque::new(),
             runtime: None,
-            spoken: BTreeMap::new(),
-            told_wall: None,
+            told_slots: BTreeMap::new(),
+            wall_set_at: None,
         }
     }
 
-    /// Starts the daemon that `boot` makes of what is on disk.
+    /// Starts the daemon that `boot` makes of the records on disk.
     pub fn start(&mut self, now: Time, boot: impl FnOnce(Saved, WallClock) -> Node) -> Vec<Action> {
         self.disk.incarnation += 1;
         let disk = &mut self.disk;
@@ -74,35 +72,35 @@ impl Device {
         };
         disk.stored = 0;
         self.node = Some(boot(saved, WALL));
-        self.told_wall = Some(now);
+        self.wall_set_at = Some(now);
         self.let_work(now, |_| {})
     }
 
-    /// Power is gone: so is all that was not durable.
+    /// Cuts the power: everything that is not durable is lost.
     pub fn crash(&mut self) {
         (self.node, self.runtime) = (None, None);
-        (self.held, self.spoken) = (VecDeque::new(), BTreeMap::new());
+        (self.held, self.told_slots) = (VecDeque::new(), BTreeMap::new());
         self.disk.pending.clear();
     }
 
-    /// Lets the core take something in, and returns what is to be done now.
+    /// Gives the core an input. Returns the actions that need not wait for the disk.
     pub fn input(&mut self, now: Time, input: Input) -> Vec<Action> {
         self.let_work(now, |node| node.handle(now, input))
     }
 
-    /// Lets the core look at what is due.
+    /// Lets the core handle its due timers.
     pub fn timeout(&mut self, now: Time) -> Vec<Action> {
         self.let_work(now, |node| node.handle_timeout(now))
     }
 
     fn let_work(&mut self, now: Time, work: impl FnOnce(&mut Node)) -> Vec<Action> {
-        self.tell_wall(now);
+        self.set_wall(now);
         let Some(node) = &mut self.node else { return Vec::new() };
         work(node);
         let mut actions = self.drain();
-        // Whether wishes are on this disk yet is nothing that these laws speak of.
+        // When desired state becomes durable is no part of these laws, so it is at once.
         let at_once = |(_, records): &(PersistId, Vec<Record>)| {
-            records.iter().all(|record| !record_matters(record))
+            records.iter().all(|record| !is_relevant(record))
         };
         while self.disk.pending.front().is_some_and(at_once) {
             actions.extend(self.store(now));
@@ -135,58 +133,67 @@ impl Device {
         };
     }
 
-    /// This node's own claim, while its daemon runs.
+    /// The node's own claim, while its daemon runs.
     pub fn claim(&self) -> Option<&Claim> {
         self.node.as_ref()?.own_claims().next()
     }
 
-    /// What anybody who asks can be told of this node's sheet.
-    pub fn spoken(&self) -> impl Iterator<Item = &Unverified<Slot>> {
-        self.spoken.values()
+    /// The slots that any peer may have received from this node.
+    pub fn told_slots(&self) -> impl Iterator<Item = &Unverified<Slot>> {
+        self.told_slots.values()
     }
 
-    pub fn spoke(&mut self, slot: Unverified<Slot>) {
+    pub fn note_told(&mut self, slot: Unverified<Slot>) {
         let issue = |slot: &Unverified<Slot>| slot.peek().map(|slot| (slot.slot, slot.counter));
         let new = issue(&slot).expect("the core says what it can read");
-        // What waited for the disk may be said after what is newer and did not have to.
-        let known = self.spoken.get(&new.0).and_then(|known| issue(known).ok());
+        // An older slot that waited for the disk may be announced after a newer one.
+        let known = self.told_slots.get(&new.0).and_then(|known| issue(known).ok());
         if known < Some(new) {
-            self.spoken.insert(new.0, slot);
+            self.told_slots.insert(new.0, slot);
         }
     }
 
-    /// Whether a power cut now would leave a claim of this award.
+    /// Whether a power cut now would leave a claim under this award.
     pub fn has_on_disk(&self, me: NodeId, award: Token) -> bool {
         let mine = self.disk.slots.iter().filter(|((node, _), _)| *node == me);
         let mut claims = mine.filter_map(|(_, slot)| slot.peek().ok()).flat_map(|slot| slot.claims);
         claims.any(|claim| awarded_under(&claim) == award)
     }
 
-    /// A text that differs where the device does, as seen at `now`, hashed.
+    /// A hash of everything that decides the device's future, as seen at `now`.
     pub fn digest(&self, now: Time) -> u64 {
         let Disk { incarnation, changes: _, slots, pending, stored } = &self.disk;
         let pending: Vec<_> =
-            pending.iter().map(|(id, records)| (id, record_words(records))).collect();
+            pending.iter().map(|(id, records)| (id, slot_records(records))).collect();
         let due = self.node.as_ref().and_then(Node::poll_timeout);
         let text = format!(
             "{:?}",
-            (&self.node, due, incarnation, slots, pending, &self.held, &self.runtime, &self.spoken)
+            (
+                &self.node,
+                due,
+                incarnation,
+                slots,
+                pending,
+                &self.held,
+                &self.runtime,
+                &self.told_slots
+            )
         );
         digest::of_text(&text, now, *stored)
     }
 
-    /// Every time is people's time here: an hour's difference is no other state.
-    fn tell_wall(&mut self, now: Time) {
-        if self.told_wall == Some(now) {
+    /// Sets the wall clock to the same value each time, so that its progress makes no new state.
+    fn set_wall(&mut self, now: Time) {
+        if self.wall_set_at == Some(now) {
             return;
         }
-        self.told_wall = Some(now);
+        self.wall_set_at = Some(now);
         if let Some(node) = &mut self.node {
             node.handle(now, Input::WallClock(WALL));
         }
     }
 
-    /// What of the core's effects need not wait for the disk; the rest is held.
+    /// Takes the core's effects: writes go to the disk, actions that depend on them are held.
     fn drain(&mut self) -> Vec<Action> {
         let mut actions = Vec::new();
         while let Some(effect) = self.node.as_mut().and_then(Node::poll_effect) {
@@ -209,21 +216,21 @@ impl Disk {
                 let number = slot.peek().expect("the core persists what it can read").slot;
                 self.slots.insert((node, number), slot);
             }
-            // Who the others are is asked anew at each start.
+            // Records of other nodes are exchanged at each start.
             Record::Node { .. } => {}
             Record::Ruling { .. } | Record::NoRuling { .. } => panic!("nobody rules here"),
         }
     }
 }
 
-fn record_words(records: &[Record]) -> Vec<String> {
+fn slot_records(records: &[Record]) -> Vec<String> {
     records
         .iter()
-        .filter(|record| record_matters(record))
+        .filter(|record| is_relevant(record))
         .map(|record| format!("{record:?}"))
         .collect()
 }
 
-fn record_matters(record: &Record) -> bool {
+fn is_relevant(record: &Record) -> bool {
     matches!(record, Record::Incarnation(_) | Record::Slot { .. })
 }

@@ -1,21 +1,21 @@
-//! When two states are one: their text without what has no say in what comes next.
+//! Decides when two states are equal: by their `Debug` text, without the parts that cannot
+//! influence the future.
 //!
-//! Instants count from now, so that a history that took longer is not another one; those long past
-//! are all alike. Batches count from the last that is on disk. Settings, the generator's state (it
-//! orders questions and spreads waits) and the notes kept for `explain` are left out.
+//! Times count from now, so that a longer history gives the same state; times long past are all
+//! equal. Batches count from the last durable one. Configuration, the random generator (it orders
+//! questions and spreads delays) and the notes for `explain` are left out.
 
 use std::hash::{DefaultHasher, Hasher};
 
 use shoal_protocol::model::Time;
 
-/// What lies further back is past: no rule here looks back further.
+/// How far back a time can matter: no rule looks back further.
 const PAST_MICROS: i128 = 120_000_000;
 
-/// Blocks that say nothing about what comes next.
+/// `Debug` blocks that cannot influence the future.
 const LEFT_OUT: [&str; 5] = ["Summary {", "Config {", "ChaCha8Rng", "summaries: [", "KeyPair("];
 
-/// The digest of a text that `Debug` made, as it looks at `now` with everything up to batch
-/// `stored` on disk.
+/// The digest of a `Debug` text, as seen at `now` with all batches up to `stored` durable.
 pub fn of_text(text: &str, now: Time, stored: u64) -> u64 {
     let mut hasher = DefaultHasher::new();
     walk(text.as_bytes(), now, stored, &mut |bytes| hasher.write(bytes));
@@ -54,7 +54,7 @@ fn walk(text: &[u8], now: Time, stored: u64, put: &mut dyn FnMut(&[u8])) {
     put(&text[from..]);
 }
 
-/// The number after `name` and the length of both with the closing bracket.
+/// The number after `name`, and the length of both with the closing bracket.
 fn number(rest: &[u8], name: &[u8]) -> Option<(u64, usize)> {
     let digits = rest.strip_prefix(name)?;
     let len = digits.iter().position(|byte| !byte.is_ascii_digit())?;
@@ -62,7 +62,7 @@ fn number(rest: &[u8], name: &[u8]) -> Option<(u64, usize)> {
     Some((value, name.len() + len + 1))
 }
 
-/// How long the block is that opens with the first bracket found.
+/// The length of the block that opens with the first bracket.
 fn block(rest: &[u8]) -> usize {
     let mut depth = 0;
     for (at, byte) in rest.iter().enumerate() {
@@ -80,8 +80,9 @@ fn block(rest: &[u8]) -> usize {
     rest.len()
 }
 
+/// A state that waits equally long at another time must count as the same state.
 #[test]
-fn a_state_is_the_same_one_later() {
+fn digest_is_the_same_later() {
     let at = |now: u64, text: &str| of_text(text, Time::from_micros(now), 0);
     assert_eq!(at(5, "a { until: Time(7) }"), at(6, "a { until: Time(8) }"));
     assert_ne!(at(5, "a { until: Time(7) }"), at(5, "a { until: Time(8) }"));

@@ -1,4 +1,4 @@
-//! The model as the checker takes it.
+//! The model in the form that the checker needs.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
@@ -7,18 +7,18 @@ use std::time::Instant;
 
 use stateright::{Checker, HasDiscoveries, Model, Path, Property};
 
-use super::bounds::Plot;
-use super::forming::Cast;
+use super::bounds::Scenario;
 use super::laws::Law;
+use super::setup::Setup;
 use super::world::{State, Step};
 
-/// Tries all histories of a plot.
-pub fn check(plot: &str) {
+/// Tries all histories of a scenario.
+pub fn check(scenario: &str) {
     let started = Instant::now();
-    let histories = Histories::new(plot.parse().expect("a plot"));
-    let steps = histories.plot.steps;
+    let histories = Histories::new(scenario.parse().expect("a plot"));
+    let steps = histories.scenario.steps;
     let checker = histories.checker().finish_when(HasDiscoveries::AnyFailures);
-    // Two threads do not meet states in the order of their depth, so a bound on that takes one.
+    // With two threads states are not visited in order of depth, so a bound on steps needs one.
     let checker = match steps {
         Some(steps) => checker.threads(1).target_max_depth(steps + 1),
         None => checker.threads(2),
@@ -27,21 +27,21 @@ pub fn check(plot: &str) {
     let (states, steps, depth) =
         (checker.unique_state_count(), checker.state_count(), checker.max_depth());
     println!(
-        "{plot}: {states} states, {steps} steps, at most {depth} deep, {:.1} s",
+        "{scenario}: {states} states, {steps} steps, at most {depth} deep, {:.1} s",
         started.elapsed().as_secs_f64()
     );
-    let told: Vec<String> =
-        checker.discoveries().into_iter().map(|(name, path)| told(name, path)).collect();
-    assert!(told.is_empty(), "{plot}: {states} states were seen\n{}", told.join("\n"));
+    let describe: Vec<String> =
+        checker.discoveries().into_iter().map(|(name, path)| describe(name, path)).collect();
+    assert!(describe.is_empty(), "{scenario}: {states} states were seen\n{}", describe.join("\n"));
     let endless = checker.model().endless();
     assert!(
         endless.is_empty(),
-        "{plot}: {} of {states} states do not come to rest by themselves",
+        "{scenario}: {} of {states} states do not come to rest by themselves",
         endless.len()
     );
 }
 
-fn told(law: &str, path: Path<State, Step>) -> String {
+fn describe(law: &str, path: Path<State, Step>) -> String {
     let steps = path.into_vec();
     let mut text = format!("{law} is broken, {} steps from the beginning:\n", steps.len() - 1);
     for (state, step) in steps {
@@ -52,28 +52,27 @@ fn told(law: &str, path: Path<State, Step>) -> String {
 }
 
 struct Histories {
-    cast: Cast,
-    plot: Plot,
-    /// What follows each state when no further fault happens and what comes next is chosen in one
-    /// way.
-    calm: Mutex<HashMap<u64, u64>>,
+    setup: Setup,
+    scenario: Scenario,
+    /// For each state the next one if no further fault happens and the first possible step is
+    /// taken.
+    next_without_fault: Mutex<HashMap<u64, u64>>,
 }
 
 impl Histories {
-    fn new(plot: Plot) -> Self {
-        Histories { cast: Cast::new(), plot, calm: Mutex::default() }
+    fn new(scenario: Scenario) -> Self {
+        Histories { setup: Setup::new(), scenario, next_without_fault: Mutex::default() }
     }
 
-    /// States from which, without a further fault, all does not come to rest. To be asked when
-    /// every state was seen.
+    /// States that without a further fault never come to rest. Valid once all states were visited.
     fn endless(&self) -> Vec<u64> {
-        let calm = self.calm.lock().expect("no thread fails with it");
+        let next_without_fault = self.next_without_fault.lock().expect("no thread fails with it");
         let mut ends: HashSet<u64> = HashSet::new();
         let mut endless = Vec::new();
-        for &from in calm.keys() {
+        for &from in next_without_fault.keys() {
             let (mut at, mut path) = (from, HashSet::new());
             while !ends.contains(&at) && path.insert(at) {
-                match calm.get(&at) {
+                match next_without_fault.get(&at) {
                     Some(next) => at = *next,
                     None => _ = ends.insert(at),
                 }
@@ -93,20 +92,20 @@ impl Model for Histories {
     type Action = Step;
 
     fn init_states(&self) -> Vec<State> {
-        vec![State::first(&self.cast, self.plot)]
+        vec![State::first(&self.setup, self.scenario)]
     }
 
     fn actions(&self, state: &State, steps: &mut Vec<Step>) {
-        // What follows from a broken law says nothing new.
+        // The steps after a broken law show nothing new.
         if state.broken.is_empty() {
             state.steps(steps);
         }
     }
 
     fn next_state(&self, state: &State, step: Step) -> Option<State> {
-        let next = state.after(&self.cast, &step);
-        if state.calm_step().as_ref() == Some(&step) {
-            self.calm
+        let next = state.after(&self.setup, &step);
+        if state.fault_free_step().as_ref() == Some(&step) {
+            self.next_without_fault
                 .lock()
                 .expect("no thread fails with it")
                 .insert(state.digest(), next.digest());

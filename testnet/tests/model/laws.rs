@@ -1,4 +1,4 @@
-//! What must hold in every state, and in every state that is at rest.
+//! The laws of every state, and of every state at rest.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use shoal_protocol::claims::{self, awarded_under};
 use shoal_protocol::model::{Claim, Phase, Resources};
 use shoal_protocol::node::Message;
 
-use super::forming::{Cast, NODES};
+use super::setup::{NODES, Setup};
 use super::world::{State, Step};
 
 /// A law that can be broken.
@@ -14,24 +14,24 @@ use super::world::{State, Step};
 pub enum Law {
     /// No two nodes claim under one award, and none claims twice under it.
     OneWinner,
-    /// Reserved and committed together never exceed what a node offers; what it claims is
-    /// committed.
+    /// Reserved and committed resources together never exceed the node's capacity, and cover its
+    /// claim.
     Fits,
     /// No award is taken under a counter that the winner has seen.
     NewCounter,
-    /// A claim is on disk before it is spoken of, and before it runs.
+    /// A claim is on disk before it is announced and before its replica runs.
     WrittenBeforeSaid,
-    /// A holder stops when it gives up what fails, or when the keeper has said that it is healthy,
-    /// which then was so.
+    /// A holder gives up a replica only if it fails, or after the keeper said that it is healthy,
+    /// which was true.
     YieldsToTheHealthy,
-    /// Who is yielded to goes on.
+    /// A keeper to which another node yielded goes on holding.
     KeeperStays,
-    /// At rest one node holds the replica, healthy, and nothing is reserved.
+    /// At rest exactly one node holds the replica, healthy, and nothing is reserved.
     RestsWell,
 }
 
-/// Looks at a state and the step that led to it.
-pub fn judge(cast: &Cast, before: &State, step: &Step, after: &mut State) {
+/// Checks a state and the step that led to it.
+pub fn check_step(setup: &Setup, before: &State, step: &Step, after: &mut State) {
     let mut broken = Vec::new();
     for node in 0..NODES {
         if Arc::ptr_eq(&before.devices[node], &after.devices[node]) {
@@ -41,8 +41,8 @@ pub fn judge(cast: &Cast, before: &State, step: &Step, after: &mut State) {
             continue;
         };
         let promised = now.promised();
-        let claimed = after.devices[node].claim().map_or(Resources::default(), |_| cast.size);
-        if !cast.size.holds(promised) || !promised.holds(claimed) {
+        let claimed = after.devices[node].claim().map_or(Resources::default(), |_| setup.size);
+        if !setup.size.holds(promised) || !promised.holds(claimed) {
             broken.push(Law::Fits);
         }
         let (old, new) =
@@ -56,7 +56,7 @@ pub fn judge(cast: &Cast, before: &State, step: &Step, after: &mut State) {
         }
     }
     after.broken.extend(broken);
-    if after.is_at_rest() && !rests_well(cast, after) {
+    if after.is_at_rest() && !rests_well(setup, after) {
         after.broken.insert(Law::RestsWell);
     }
 }
@@ -81,7 +81,7 @@ fn let_go(before: &State, step: &Step, after: &State, node: usize, claim: &Claim
     let (Step::Deliver(label) | Step::Repeat(label)) = step else {
         return vec![Law::YieldsToTheHealthy];
     };
-    let item = before.flying.iter().find(|item| item.digest == label.digest);
+    let item = before.in_flight.iter().find(|item| item.digest == label.digest);
     let Some(item) = item.filter(|item| {
         let keeping = |message: &Message| {
             matches!(message, Message::Claims(claims::Message::Keeping { healthy: true, .. }))
@@ -95,7 +95,7 @@ fn let_go(before: &State, step: &Step, after: &State, node: usize, claim: &Claim
     if gone { vec![Law::KeeperStays] } else { Vec::new() }
 }
 
-fn rests_well(cast: &Cast, state: &State) -> bool {
+fn rests_well(setup: &Setup, state: &State) -> bool {
     let mut holders = 0;
     for device in &state.devices {
         let Some(node) = &device.node else { continue };
@@ -103,7 +103,7 @@ fn rests_well(cast: &Cast, state: &State) -> bool {
         let holds = claim.is_some();
         let healthy = claim.is_none_or(|claim| claim.phase == Phase::Healthy);
         let runs = device.runtime.as_ref().is_some_and(|it| it.healthy);
-        let promised = if holds { cast.size } else { Resources::default() };
+        let promised = if holds { setup.size } else { Resources::default() };
         if !healthy || runs != holds || node.promised() != promised {
             return false;
         }

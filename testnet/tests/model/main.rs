@@ -1,26 +1,25 @@
-//! Every history of three nodes within bounds: the auction and the claims' hand-over, whatever is
-//! lost, late or down.
+//! Tries every history of three nodes within bounds: the auction and the hand-over of claims, with
+//! any message lost, any deadline late, any node down.
 //!
-//! Simulated histories are drawn by lot; these are all of them. What runs is the real core,
-//! `protocol::node::Node`, with its rooms and its glue; a state is three of them with their disks
-//! and runtimes, and the messages on their way, which come in any order. From each state every next
-//! step is taken (`world` lists them), states that are one are met once (`digest`), and each is
-//! held against the laws of the house (`laws`).
+//! The simulator draws histories at random; this checker tries all of them. It runs the real core,
+//! `protocol::node::Node`. A state is three nodes with their disks and runtimes, and the messages
+//! under way, which arrive in any order. From each state every possible step is taken (`world`
+//! lists them), equal states are visited once (`digest`), and each state is checked against the
+//! laws (`laws`).
 //!
-//! **How time goes:** while something is under way, none passes; then all clocks go on to the next
-//! deadline. That a message, a disk or a runtime takes longer than that is a fault like any other
-//! (`lates`).
+//! **Time** does not pass while something is under way; then all clocks advance to the next
+//! deadline. A message, a disk or a runtime that takes longer than that is a fault (`lates`).
 //!
-//! **What is left out:** the detector and repair do not run by themselves. Word of a fall is signed
-//! by those who would have voted, and is believed, or outdone, by the real rules; a slot whose
-//! gossip was lost comes at last within five seconds, by itself. What these two rooms count and
-//! pace is no part of a state, nor is chance, which orders questions here and no more. One node is
-//! down at a time. One workload of one replica, for which each node has room once.
+//! **Left out:** the detector and repair start nothing by themselves. A notice that a node is down
+//! carries real votes, and is accepted or refuted by the real rules. A slot whose gossip was lost
+//! arrives within five seconds. The counters and timers of these two rooms are no part of a state,
+//! nor is randomness, which only orders questions here. At most one node is down at a time. There
+//! is one workload of one replica, and each node has room for one.
 //!
-//! **That it can see** was tried by breaking the code, one thing at a time. What broke, in how many
-//! steps, after how many states that were seen when the check had stopped:
+//! **The check was tested** by breaking the code, one thing at a time. The table shows the law that
+//! was found broken, the number of steps to that state, and of states visited until then:
 //!
-//! | broken | seen as | steps | states |
+//! | broken | found as | steps | states |
 //! | --- | --- | --- | --- |
 //! | gossip of a claim does not wait for the disk | written before said | 9 | 110 |
 //! | a loser stops though the keeper is not healthy | yields to the healthy | 10 | 3,279 |
@@ -29,70 +28,74 @@
 //! | an award is taken under a counter that was seen | new counter | 10 | 11,432 |
 //! | a loser does not ask | 2,438 states never come to rest | - | 2,696 |
 //!
-//! It does not see what takes two generations of a wish (holders that would both yield), nor a
-//! defence that lies behind another.
+//! It does not find errors that need two generations of a workload (two holders that would both
+//! yield), nor a missing check that another check covers.
 //!
-//! By hand, with other bounds (`bounds` names the faults):
+//! With other bounds, by hand (`bounds` names the faults):
 //!
 //! ```text
-//! SHOAL_MODEL=running,crashes=1,losses=1 cargo test --release -p shoal-testnet --test model -- --ignored --nocapture
+//! SHOAL_MODEL=running,crashes=1,losses=1 \
+//!     cargo test --release -p shoal-testnet --test model -- --ignored --nocapture
 //! ```
-#![expect(clippy::print_stdout, reason = "figures, for whoever runs it by hand")]
+#![expect(clippy::print_stdout, reason = "figures, for a run by hand")]
 
 mod bounds;
+mod cache;
 mod device;
 mod digest;
-mod forming;
 mod histories;
 mod laws;
-mod memory;
-mod taking;
+mod setup;
+mod transition;
 mod work;
 mod world;
 
 use histories::check;
 
 #[test]
-fn a_wish_is_fulfilled_though_any_message_is_lost() {
+fn workload_is_placed_though_any_message_is_lost() {
     check("wished,losses=1");
 }
 
 #[test]
-fn a_wish_is_fulfilled_though_any_message_comes_twice() {
+fn workload_is_placed_though_any_message_comes_twice() {
     check("wished,repeats=1");
 }
 
 #[test]
-fn a_wish_is_fulfilled_though_any_deadline_comes_early() {
+fn workload_is_placed_though_any_deadline_comes_early() {
     check("wished,lates=1");
 }
 
 #[test]
-fn a_wish_is_fulfilled_though_a_replica_fails() {
+fn workload_is_placed_though_a_replica_fails() {
     check("wished,failures=1");
 }
 
+/// The holder, the owner or the third node loses power, and restarts at any moment or never.
 #[test]
-fn a_replica_outlives_any_node_which_may_come_back_at_any_moment() {
+fn replica_outlives_any_node_that_may_return_any_time() {
     check("running,crashes=1");
 }
 
+/// A live node is declared down and another may take over; then one of both must yield, whichever
+/// message is lost.
 #[test]
-fn a_replica_is_held_once_though_any_node_is_taken_for_dead_and_any_message_is_lost() {
+fn replica_is_held_once_despite_a_false_fall_and_a_loss() {
     check("running,suspicions=1,losses=1");
 }
 
-/// The owner lives and asks, its heir takes it for dead and asks as well. All orders of the first
-/// fourteen steps: beyond them lie millions of states.
+/// The owner is alive and has announced; its heir takes it for dead and announces as well. All
+/// orders of the first fourteen steps: beyond them lie millions of states.
 #[test]
-fn two_owners_at_once_do_not_promise_or_take_anything_twice() {
+fn two_owners_at_once_award_nothing_twice() {
     check("asked,suspicions=1,steps=14");
 }
 
-/// Minutes, or hours: see above.
+/// Takes minutes or hours: see above.
 #[test]
 #[ignore = "by hand: takes as long as the bounds in SHOAL_MODEL say"]
-fn what_is_asked_for() {
+fn scenario_from_the_environment() {
     check(
         &std::env::var("SHOAL_MODEL")
             .expect("SHOAL_MODEL says what to check, as in running,crashes=1,losses=1"),

@@ -1,4 +1,4 @@
-//! A step at work: what a node asks of the world, and what it says.
+//! A step under way: carries out the effects of a device and collects its messages.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -9,67 +9,68 @@ use shoal_protocol::node::{Action as Effect, FetchOutcome, Input, Message, Node,
 use shoal_protocol::{auction, claims, membership};
 
 use super::device::Device;
-use super::forming::{Cast, NODES};
 use super::laws::Law;
-use super::world::{Flying, State};
+use super::setup::{NODES, Setup};
+use super::world::{InFlight, State};
 
-/// What comes of one step.
+/// The results of one step.
 pub struct Work<'a> {
-    cast: &'a Cast,
+    setup: &'a Setup,
     state: &'a mut State,
-    /// Repair's questions and answers, and hellos: they come at once and in order, their course is
-    /// not what is checked here.
-    talk: VecDeque<(usize, usize, Message)>,
-    /// A node comes into step: what the detector says comes at once, too.
-    in_step: bool,
-    said: Vec<Flying>,
+    /// Repair messages and hellos: delivered at once and in order, because their timing is not
+    /// checked here.
+    instant: VecDeque<(usize, usize, Message)>,
+    /// While a node synchronizes after its start, the detector's messages are delivered at once as
+    /// well.
+    synchronizing: bool,
+    said: Vec<InFlight>,
     broken: Vec<Law>,
 }
 
 impl<'a> Work<'a> {
-    pub fn new(cast: &'a Cast, state: &'a mut State) -> Self {
+    pub fn new(setup: &'a Setup, state: &'a mut State) -> Self {
         Work {
-            cast,
+            setup,
             state,
-            talk: VecDeque::new(),
-            in_step: false,
+            instant: VecDeque::new(),
+            synchronizing: false,
             said: Vec::new(),
             broken: Vec::new(),
         }
     }
 
-    pub fn in_step(self) -> Self {
-        Work { in_step: true, ..self }
+    pub fn synchronizing(self) -> Self {
+        Work { synchronizing: true, ..self }
     }
 
     pub fn is_up(&self, node: usize) -> bool {
         self.state.devices[node].node.is_some()
     }
 
-    /// Lets a device work, and does what it asks for.
+    /// Gives a device an input, and carries out its actions.
     pub fn on(&mut self, node: usize, input: impl FnOnce(&mut Device, Time) -> Vec<Effect>) {
         let now = self.state.now;
         let effects = input(Arc::make_mut(&mut self.state.devices[node]), now);
         effects.into_iter().for_each(|effect| self.act(node, effect));
     }
 
-    /// Until all is said. Whether anything was.
-    pub fn converse(&mut self) -> bool {
-        let talks = !self.talk.is_empty();
-        while let Some((from, to, message)) = self.talk.pop_front() {
-            let from = self.cast.ids[from];
+    /// Delivers all instant messages. Returns whether there were any.
+    pub fn deliver_instant(&mut self) -> bool {
+        let talks = !self.instant.is_empty();
+        while let Some((from, to, message)) = self.instant.pop_front() {
+            let from = self.setup.ids[from];
             self.on(to, |device, now| device.input(now, Input::Message { from, message }));
         }
         talks
     }
 
-    /// What went out, and what was broken by it.
-    pub fn end(self) -> (Vec<Flying>, Vec<Law>) {
+    /// The messages that were sent, and the laws that were broken.
+    pub fn end(self) -> (Vec<InFlight>, Vec<Law>) {
         (self.said, self.broken)
     }
 
     fn send(&mut self, from: usize, to: usize, message: Message) {
-        let item = Flying::new(from, to, message);
+        let item = InFlight::new(from, to, message);
         self.said.push(item.clone());
         self.state.send(item);
     }
@@ -79,12 +80,12 @@ impl<'a> Work<'a> {
         self.state.broken.insert(law);
     }
 
-    /// Until all is compared, too.
-    pub fn come_into_step(&mut self) {
-        self.converse();
+    /// Delivers instant messages until all nodes have compared.
+    pub fn synchronize(&mut self) {
+        self.deliver_instant();
         while let Some(node) = (0..NODES).find(|node| self.compares_now(*node)) {
             self.on(node, |device, now| device.timeout(now));
-            self.converse();
+            self.deliver_instant();
         }
     }
 
@@ -95,8 +96,10 @@ impl<'a> Work<'a> {
 
     fn act(&mut self, node: usize, effect: Effect) {
         match effect {
-            Effect::Send { to, lane: _, message } => self.say(node, self.cast.index(&to), message),
-            Effect::Broadcast(message) => self.gossip(node, message),
+            Effect::Send { to, lane: _, message } => {
+                self.send_message(node, self.setup.index(&to), message)
+            }
+            Effect::Broadcast(message) => self.broadcast(node, message),
             Effect::Order(order) => {
                 if let Order::Run { .. } = &order
                     && let Some(award) = self.state.devices[node].claim().map(awarded_under)
@@ -105,14 +108,14 @@ impl<'a> Work<'a> {
                 }
                 Arc::make_mut(&mut self.state.devices[node]).order(order);
             }
-            // Bytes are everywhere.
+            // Every node has every artifact.
             Effect::Fetch { artifact, .. } => {
                 let fetched =
                     Input::Fetched { digest: artifact.digest, outcome: FetchOutcome::Ready };
                 self.on(node, |device, now| device.input(now, fetched));
             }
             Effect::Persist { .. } => unreachable!("the device keeps these"),
-            // Links hold; there is nobody to be told.
+            // Links never break, and no user reads the events.
             Effect::Dial { .. }
             | Effect::Disconnect(_)
             | Effect::Reply { .. }
@@ -122,7 +125,7 @@ impl<'a> Work<'a> {
         }
     }
 
-    fn say(&mut self, from: usize, to: usize, message: Message) {
+    fn send_message(&mut self, from: usize, to: usize, message: Message) {
         match &message {
             Message::Auction(auction::Message::Claimed { claims, .. }) => {
                 claims.iter().for_each(|(_, token)| self.check_written(from, *token));
@@ -137,40 +140,40 @@ impl<'a> Work<'a> {
         }
         match &message {
             Message::Auction(_) | Message::Claims(_) => self.send(from, to, message),
-            Message::Membership(membership::Message::Record(_)) if !self.in_step => {
+            Message::Membership(membership::Message::Record(_)) if !self.synchronizing => {
                 self.send(from, to, message)
             }
-            Message::Membership(_) if !self.in_step => {}
+            Message::Membership(_) if !self.synchronizing => {}
             Message::Membership(_) | Message::Repair(_) if self.is_up(to) => {
-                self.talk.push_back((from, to, message))
+                self.instant.push_back((from, to, message))
             }
             _ => {}
         }
     }
 
-    fn gossip(&mut self, from: usize, message: Message) {
-        // Records go over the links as well; of who has which bytes nobody makes a difference here.
+    fn broadcast(&mut self, from: usize, message: Message) {
+        // Records also go over the links, and who holds an artifact makes no difference here.
         let Message::Slot(slot) = &message else { return };
-        if NodeId(slot.by().0) == self.cast.ids[from] {
+        if NodeId(slot.by().0) == self.setup.ids[from] {
             let claims = slot.peek().map(|slot| slot.claims).unwrap_or_default();
             claims.iter().for_each(|claim| self.check_written(from, awarded_under(claim)));
-            Arc::make_mut(&mut self.state.devices[from]).spoke(slot.clone());
+            Arc::make_mut(&mut self.state.devices[from]).note_told(slot.clone());
         }
         for to in (0..NODES).filter(|to| *to != from) {
             self.send(from, to, message.clone());
         }
     }
 
-    /// A power cut now must not make it a lie.
+    /// A power cut right now must not make the announced claim false.
     fn check_written(&mut self, node: usize, award: shoal_protocol::model::Token) {
-        if !self.state.devices[node].has_on_disk(self.cast.ids[node], award) {
+        if !self.state.devices[node].has_on_disk(self.setup.ids[node], award) {
             self.breaks(Law::WrittenBeforeSaid);
         }
     }
 }
 
-/// What a message says, for people.
-pub fn word(message: &Message) -> &'static str {
+/// The kind of a message, for people.
+pub fn kind_of(message: &Message) -> &'static str {
     match message {
         Message::Auction(message) => match message {
             auction::Message::Announce(_) => "announce",

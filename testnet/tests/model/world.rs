@@ -1,4 +1,4 @@
-//! The states of three nodes and all that can happen to them next.
+//! The states of three nodes, and the steps that are possible in each.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -9,74 +9,74 @@ use shoal_protocol::membership;
 use shoal_protocol::model::{ReplicaId, Time, Token};
 use shoal_protocol::node::Message;
 
-use super::bounds::{Bounds, Plot, Scene};
+use super::bounds::{Bounds, Scenario, Start};
 use super::device::Device;
 use super::digest;
-use super::forming::{Cast, NEVER, NODES};
 use super::laws::Law;
-use super::work::word;
+use super::setup::{NEVER, NODES, Setup};
+use super::work::kind_of;
 
-/// Everything, at one moment. Cheap to copy: a step copies the devices that it touches.
+/// A state. Cheap to clone: a step copies only the devices that it changes.
 #[derive(Clone)]
 pub struct State {
     pub now: Time,
     pub devices: [Arc<Device>; NODES],
-    /// As each device looks at `now`.
+    /// Digest of each device at `now`.
     pub digests: [u64; NODES],
-    /// On its way, in an order of their own: which comes next is open.
-    pub flying: Vec<Flying>,
-    /// Slots whose gossip was lost, and when repair brings them at the latest: owner, to whom.
-    pub mending: BTreeSet<(Time, usize, usize)>,
+    /// Messages under way, sorted by digest; any of them may arrive next.
+    pub in_flight: Vec<InFlight>,
+    /// Slots whose gossip was lost: when repair brings them at the latest, sender, receiver.
+    pub pending_repairs: BTreeSet<(Time, usize, usize)>,
     /// Faults that may still happen.
-    pub left: Bounds,
-    /// Who ever claimed under which award.
+    pub faults_left: Bounds,
+    /// The node that claimed under each award.
     pub won: BTreeMap<(ReplicaId, Token), usize>,
-    /// Whether a replica has failed somewhere.
+    /// Whether a replica has failed on any node.
     pub failed: bool,
     pub broken: BTreeSet<Law>,
 }
 
-/// A message on its way.
+/// A message under way.
 #[derive(Clone)]
-pub struct Flying {
+pub struct InFlight {
     pub digest: u64,
     pub from: usize,
     pub to: usize,
-    /// What it says, in a word.
+    /// The kind of message, for people.
     pub what: &'static str,
     pub message: Arc<Message>,
 }
 
-/// What can happen next.
+/// A possible step.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Step {
-    /// A message comes.
+    /// A message arrives.
     Deliver(Label),
-    /// A message comes, and will come again.
+    /// A message arrives, and stays under way.
     Repeat(Label),
     /// A message is lost.
     Lose(Label),
-    /// The oldest batch of a node is on disk.
+    /// The oldest batch of a node becomes durable.
     Store(usize),
-    /// A replica runs and answers.
+    /// A replica becomes healthy.
     Start(usize),
     /// A replica fails for good.
     Fail(usize),
-    /// A node's next deadline: time goes on to it.
+    /// Time advances to a node's next deadline.
     Pass(usize),
-    /// The same while something is still on its way, or a disk or a runtime at work.
+    /// As [`Step::Pass`], while messages, disks or runtimes are still busy.
     PassEarly(usize),
-    /// Power is cut. What it had said may have gone with it.
-    Crash { node: usize, mute: bool },
-    /// It is switched on, linked, and brought into step.
+    /// A power cut, with or without the loss of the messages that the node has sent.
+    Crash { node: usize, loses_messages: bool },
+    /// A daemon starts, is linked and compares with its peers.
     Restart(usize),
-    /// The others come to hold a node that lives to be down, and so does whoever hears it.
+    /// The other nodes declare a live node down.
     Suspect(usize),
-    /// Repair brings the sheet of the first to the second.
-    Mend(usize, usize),
+    /// Repair brings the slots of the first node to the second.
+    Repair(usize, usize),
 }
 
-/// Names a message for people, and exactly.
+/// Names a message, for people and by digest.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Label {
     pub digest: u64,
@@ -92,41 +92,42 @@ impl fmt::Debug for Label {
 }
 
 impl State {
-    /// Three daemons that know one another and are in step, and how far they have come with the
-    /// wish.
-    pub fn first(cast: &Cast, plot: Plot) -> Self {
-        let device = || Arc::new(Device::new(&cast.admissions));
+    /// Three linked members that have compared, advanced to the start of the scenario.
+    pub fn first(setup: &Setup, scenario: Scenario) -> Self {
+        let device = || Arc::new(Device::new(&setup.admissions));
         let mut state = State {
             now: Time::ZERO + NEVER,
             devices: [device(), device(), device()],
             digests: [0; NODES],
-            flying: Vec::new(),
-            mending: BTreeSet::new(),
-            left: Bounds::default(),
+            in_flight: Vec::new(),
+            pending_repairs: BTreeSet::new(),
+            faults_left: Bounds::default(),
             won: BTreeMap::new(),
             failed: false,
             broken: BTreeSet::new(),
         };
         for node in 0..NODES {
-            state.switch_on(cast, node);
+            state.switch_on(setup, node);
         }
-        // The owner is the last to hear of the wish; all that flies then is its question.
-        let is_there = |state: &State| match plot.scene {
-            Scene::Wished => true,
-            Scene::Asked => state.flying.iter().all(|item| item.what != "changed"),
-            Scene::Running => state.is_at_rest(),
+        // The owner receives the change last, so its announcement is the only message under way
+        // then.
+        let is_there = |state: &State| match scenario.start {
+            Start::Published => true,
+            Start::Asked => state.in_flight.iter().all(|item| item.what != "changed"),
+            Start::Running => state.is_at_rest(),
         };
         while !is_there(&state) {
-            let step = state.calm_step().expect("it is not at rest");
-            state = state.after(cast, &step);
+            let step = state.fault_free_step().expect("it is not at rest");
+            state = state.after(setup, &step);
         }
-        state.left = plot.bounds;
+        state.faults_left = scenario.bounds;
         state
     }
 
-    /// Whether nothing is on its way and nobody is at work: only time can bring something new.
+    /// Whether no message is under way and no disk or runtime is busy: only time can change the
+    /// state.
     pub fn is_quiet(&self) -> bool {
-        self.flying.is_empty() && (0..NODES).all(|node| !self.is_at_work(node))
+        self.in_flight.is_empty() && (0..NODES).all(|node| !self.is_at_work(node))
     }
 
     fn is_at_work(&self, node: usize) -> bool {
@@ -134,15 +135,16 @@ impl State {
         device.is_storing() || device.runtime.as_ref().is_some_and(|it| !it.healthy)
     }
 
-    /// Whether nothing will happen any more unless a fault does.
+    /// Whether nothing happens any more without a fault.
     pub fn is_at_rest(&self) -> bool {
         self.is_quiet() && self.next_deadline().is_none()
     }
 
-    /// When time brings something, and what.
+    /// The next deadline of a node or of repair.
     fn next_deadline(&self) -> Option<(Time, Step)> {
         let nodes = (0..NODES).filter_map(|node| Some((self.deadline(node)?, Step::Pass(node))));
-        let mends = self.mending.iter().map(|(at, from, to)| (*at, Step::Mend(*from, *to)));
+        let mends =
+            self.pending_repairs.iter().map(|(at, from, to)| (*at, Step::Repair(*from, *to)));
         nodes.chain(mends).min_by_key(|(at, _)| *at)
     }
 
@@ -151,19 +153,19 @@ impl State {
         (at < self.now + NEVER).then_some(at)
     }
 
-    /// All that can happen.
+    /// All possible steps.
     pub fn steps(&self, steps: &mut Vec<Step>) {
-        self.calm_steps(steps);
-        let left = &self.left;
+        self.fault_free_steps(steps);
+        let faults_left = &self.faults_left;
         let mut before = None;
-        for item in self.flying.iter().filter(|item| item.may_be_lost()) {
+        for item in self.in_flight.iter().filter(|item| item.may_be_lost()) {
             if before.replace(item.digest) == Some(item.digest) {
                 continue;
             }
-            steps.extend((left.losses > 0).then(|| Step::Lose(item.label())));
-            steps.extend((left.repeats > 0).then(|| Step::Repeat(item.label())));
+            steps.extend((faults_left.losses > 0).then(|| Step::Lose(item.label())));
+            steps.extend((faults_left.repeats > 0).then(|| Step::Repeat(item.label())));
         }
-        if left.lates > 0 && !self.is_quiet() {
+        if faults_left.lates > 0 && !self.is_quiet() {
             match self.next_deadline() {
                 Some((at, Step::Pass(node))) if at > self.now => steps.push(Step::PassEarly(node)),
                 _ => {}
@@ -172,13 +174,14 @@ impl State {
         let all_up = self.devices.iter().all(|device| device.node.is_some());
         for node in 0..NODES {
             let runs = self.devices[node].runtime.is_some();
-            steps.extend((runs && left.failures > 0).then_some(Step::Fail(node)));
-            if all_up && left.crashes > 0 {
-                steps.push(Step::Crash { node, mute: false });
-                let speaks = self.flying.iter().any(|item| item.from == node && item.may_be_lost());
-                steps.extend(speaks.then_some(Step::Crash { node, mute: true }));
+            steps.extend((runs && faults_left.failures > 0).then_some(Step::Fail(node)));
+            if all_up && faults_left.crashes > 0 {
+                steps.push(Step::Crash { node, loses_messages: false });
+                let speaks =
+                    self.in_flight.iter().any(|item| item.from == node && item.may_be_lost());
+                steps.extend(speaks.then_some(Step::Crash { node, loses_messages: true }));
             }
-            if all_up && left.suspicions > 0 {
+            if all_up && faults_left.suspicions > 0 {
                 steps.push(Step::Suspect(node));
             }
             if self.devices[node].node.is_none() {
@@ -187,17 +190,17 @@ impl State {
         }
     }
 
-    /// One step that is no fault, always the same one of a state.
-    pub fn calm_step(&self) -> Option<Step> {
+    /// A step without a fault, always the same one for a state.
+    pub fn fault_free_step(&self) -> Option<Step> {
         let mut steps = Vec::new();
-        self.calm_steps(&mut steps);
+        self.fault_free_steps(&mut steps);
         (!steps.is_empty()).then(|| steps.swap_remove(0))
     }
 
-    /// What happens without a fault. Time passes when there is nothing else to do.
-    fn calm_steps(&self, steps: &mut Vec<Step>) {
+    /// All steps without a fault. Time advances only if nothing else is possible.
+    fn fault_free_steps(&self, steps: &mut Vec<Step>) {
         let mut before = None;
-        for item in &self.flying {
+        for item in &self.in_flight {
             if before.replace(item.digest) != Some(item.digest) {
                 steps.push(Step::Deliver(item.label()));
             }
@@ -215,7 +218,7 @@ impl State {
         }
     }
 
-    /// Names the state.
+    /// The state's identity.
     pub fn digest(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
         self.hash(&mut hasher);
@@ -226,9 +229,11 @@ impl State {
 impl Hash for State {
     fn hash<H: Hasher>(&self, hasher: &mut H) {
         self.digests.hash(hasher);
-        self.flying.iter().for_each(|item| item.digest.hash(hasher));
-        self.mending.iter().for_each(|(at, from, to)| (at.since(self.now), from, to).hash(hasher));
-        self.left.hash(hasher);
+        self.in_flight.iter().for_each(|item| item.digest.hash(hasher));
+        self.pending_repairs
+            .iter()
+            .for_each(|(at, from, to)| (at.since(self.now), from, to).hash(hasher));
+        self.faults_left.hash(hasher);
         (&self.won, self.failed).hash(hasher);
         self.broken.hash(hasher);
     }
@@ -250,28 +255,28 @@ impl fmt::Debug for State {
         write!(
             f,
             "{:?} {:?}",
-            self.flying.iter().map(Flying::label).collect::<Vec<_>>(),
+            self.in_flight.iter().map(InFlight::label).collect::<Vec<_>>(),
             self.broken
         )
     }
 }
 
-impl Flying {
+impl InFlight {
     pub fn new(from: usize, to: usize, message: Message) -> Self {
         let digest = digest::of_text(&format!("{from} {to} {message:?}"), Time::ZERO, 0);
-        Flying { digest, from, to, what: word(&message), message: Arc::new(message) }
+        InFlight { digest, from, to, what: kind_of(&message), message: Arc::new(message) }
     }
 
     pub fn label(&self) -> Label {
         Label { digest: self.digest, from: self.from, to: self.to, what: self.what }
     }
 
-    /// What the detector and repair bring comes at last.
+    /// Messages of the detector and of repair always arrive in the end.
     pub fn may_be_lost(&self) -> bool {
         matches!(*self.message, Message::Auction(_) | Message::Claims(_) | Message::Slot(_))
     }
 
-    /// Which issue of its sender's slot this is. With one replica there is one slot.
+    /// The counter of a slot message. A workload of one replica has one slot.
     pub fn slot_counter(&self) -> Option<u64> {
         match &*self.message {
             Message::Slot(slot) => Some(slot.peek().expect("an honest slot").counter),
@@ -279,7 +284,7 @@ impl Flying {
         }
     }
 
-    pub fn is_fall(&self) -> bool {
+    pub fn is_death_notice(&self) -> bool {
         matches!(*self.message, Message::Membership(membership::Message::Down(..)))
     }
 }

@@ -1,5 +1,5 @@
-//! Which steps make sense when, and how often each is drawn. Of each kind the simplest comes first:
-//! that is where what failed shrinks to.
+//! Which steps are possible when, and how often each is drawn. Of each kind the simplest comes
+//! first, because a failing history shrinks towards it.
 
 use std::collections::BTreeSet;
 
@@ -8,15 +8,15 @@ use proptest::sample::{select, subsequence};
 use proptest_state_machine::ReferenceStateMachine;
 
 use super::state::{Disk, Life, State};
-use super::step::{LONG, NAMES, Request, Step, Twist, Wish};
+use super::step::{LONG, NAMES, Request, Step, Twist, Workload};
 
-/// Devices in a history, those included that joined.
+/// Devices in a history at most, joined ones included.
 const MOST: usize = 7;
-/// Devices of a history that lose their disk: with more than one each at once, what nobody else has
-/// is lost for good.
+/// Devices of a history that lose their disk, at most: with more, changes held by one other device
+/// only would be lost for good.
 const MOST_LOST: usize = 2;
 
-/// The reference beside which the cluster is run.
+/// Generates the steps.
 pub struct Reference;
 
 impl ReferenceStateMachine for Reference {
@@ -99,7 +99,7 @@ impl ReferenceStateMachine for Reference {
             |device: &usize, lives: &[Life]| it(device).is_some_and(|it| lives.contains(&it.life));
         let works = |device: &usize| it(device).is_some_and(|it| it.disk == Disk::Works);
         match step {
-            // What only a node in order can say.
+            // These need a member whose disk works, so that the node prepares the write.
             Step::Ask { via, twist: Twist::Overtakes | Twist::Forged, .. } => {
                 lives(via, &[Life::Runs]) && works(via) && it(via).is_some_and(|it| it.is_member)
             }
@@ -135,12 +135,15 @@ impl ReferenceStateMachine for Reference {
     }
 }
 
-/// What a user can ask of one of these devices.
+/// Requests that a user can make through one of these devices.
 fn asks(via: BoxedStrategy<usize>) -> BoxedStrategy<Step> {
-    let wish = (1..4u32, 0..5u32, prop::bool::weighted(0.08));
-    let wish = wish.prop_map(|(version, replicas, is_huge)| Wish { version, replicas, is_huge });
+    let workload = (1..4u32, 0..5u32, prop::bool::weighted(0.08));
+    let workload =
+        workload.prop_map(|(version, replicas, is_huge)| Workload { version, replicas, is_huge });
+    let publish = (workload, prop::bool::weighted(0.2));
+    let publish = publish.prop_map(|(workload, force)| Request::Publish { workload, force });
     let request = prop_oneof![
-        6 => (wish, prop::bool::weighted(0.2)).prop_map(|(wish, force)| Request::Publish { wish, force }),
+        6 => publish,
         4 => (0..5u32).prop_map(|replicas| Request::Scale { replicas }),
         3 => Just(Request::Remove),
     ];

@@ -1,29 +1,28 @@
-//! Random histories beside a small reference: real cores on simulated devices, and a person who
-//! watches.
+//! Random histories beside a small reference: real cores on simulated devices, compared with what
+//! an observer of all requests and faults would know.
 //!
-//! A history is a row of steps: users ask for things through any device, also for what must be
+//! A history is a list of steps: users send requests through any device, also such that must be
 //! refused, and devices are killed, cut off, paused, filled, lost and added. After each step the
-//! answer is held against what the reference says, and so is what every node shows. In the end all
-//! faults end, and then what was promised must be there: shown by every node, run as often as was
-//! wished for, and reached from everywhere. All the while the world checks what it always checks,
-//! claims before words and disks before answers among it.
+//! answer and the state that each node shows are compared with the reference. In the end all faults
+//! end, and every node must show the promised workloads, run as often as was asked for and
+//! reachable from every node. The simulator's own invariants are checked all the time.
 //!
 //! | file | what |
 //! | --- | --- |
-//! | `state` | **the reference: what may be answered, shown and there in the end**, by rules that fit on a page or two |
-//! | `step` | what can be done, in words |
-//! | `draw` | which steps make sense when, and how often each comes |
+//! | `state` | **the reference: allowed answers and values**, in rules of a page or two |
+//! | `step` | the steps and their text form |
+//! | `draw` | which steps are possible when, and how often each is drawn |
 //! | `trial` | the cluster beside the reference: does the steps, compares |
 //! | `user` | what the command line does |
-//! | `run` | from a seed to histories, and from one that fails to a short one |
+//! | `run` | from a seed to histories, and from a failing one to a short one |
 //!
-//! **What the reference leaves open:** of what a device may have heard and of what was not answered
-//! it allows both. Who was cut off has heard nothing; who could be reached for a minute and a half
-//! has heard all. Clocks are honest, so that of two writes the later one counts; that a wrong clock
-//! does no harm is for `cargo testnet sim`, as are clones, bad weather and runtimes that fail.
+//! **What the reference leaves open:** if a device may have received a write, or a request got no
+//! answer, both possibilities are allowed. A device that was cut off has received nothing; a device
+//! that was connected for a minute and a half has received everything. Clocks are right, so the
+//! later of two writes wins; wrong clocks, clones, bad weather and failing runtimes are tested by
+//! `cargo testnet sim`.
 //!
-//! By hand, more of them and new ones; without `SHOAL_SEED` the seed is fresh, and a failure names
-//! it:
+//! More and new histories, by hand; without `SHOAL_SEED` the seed is new, and a failure names it:
 //!
 //! ```text
 //! SHOAL_CASES=1000 SHOAL_SEED=7 cargo test --release -p shoal-testnet --test reference
@@ -37,13 +36,14 @@ mod trial;
 mod user;
 
 use state::State;
-use step::{Request, Step, Twist, Wish};
+use step::{Request, Step, Twist, Workload};
 
-/// Histories in the gate, and the seed from which they are drawn: the gate never meets new ones.
+/// Cases and seed of the gate, which always runs the same histories.
 const GATE: (u32, u64) = (150, 5);
 
+/// The gate runs a fixed seed; `SHOAL_CASES` and `SHOAL_SEED` choose others.
 #[test]
-fn whatever_is_done_nodes_say_and_show_what_a_person_who_watched_expects() {
+fn random_histories_match_the_reference() {
     let number = |name: &str| -> Option<u64> {
         let text = std::env::var(name).ok()?;
         Some(text.parse().unwrap_or_else(|why| panic!("{name}={text}: {why}")))
@@ -55,15 +55,16 @@ fn whatever_is_done_nodes_say_and_show_what_a_person_who_watched_expects() {
     run::random(seed, cases.unwrap_or(GATE.0)).unwrap_or_else(|why| panic!("{why}"));
 }
 
-/// A device is awarded several places at once, and its disk turns out to be full before the claims
-/// are on it. It let go of one after the other, and with the first word of that told of the others,
-/// which were never written: a restart would not know of them.
+/// A device wins several places at once, and its disk turns out to be full before the claims are
+/// durable. It released one after another, and the slot that it announced with the first release
+/// contained the others, which were never on disk. No node may announce a claim that a restart
+/// would lose.
 #[test]
-fn a_disk_that_is_full_when_claims_come_makes_nobody_tell_of_them() {
-    let wish = Wish { version: 1, replicas: 4, is_huge: false };
-    let request = Request::Publish { wish, force: false };
+fn full_disk_makes_no_node_tell_of_unwritten_claims() {
+    let workload = Workload { version: 1, replicas: 4, is_huge: false };
+    let request = Request::Publish { workload, force: false };
     let steps = [Step::Ask { name: "db", request, via: 2, twist: Twist::None }, Step::Fill(0)];
     for seed in 0..100 {
-        run::one(&State::new(seed, 3), &steps).unwrap_or_else(|why| panic!("{why}"));
+        run::run_one(&State::new(seed, 3), &steps).unwrap_or_else(|why| panic!("{why}"));
     }
 }

@@ -1,4 +1,4 @@
-//! Drawing histories from a seed, and making the first that fails as short as it goes.
+//! Draws histories from a seed, and shortens the first that fails.
 
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
@@ -12,14 +12,14 @@ use super::state::State;
 use super::step::Step;
 use super::trial::Trial;
 
-/// Steps of one history, at most.
+/// Steps of a history at most.
 const STEPS: usize = 20;
-/// How long proptest, and afterwards [`shorten`], may try to make a history shorter.
-const TRYING: Duration = Duration::from_secs(45);
+/// Time for shortening: for proptest first, then again for [`shorten`].
+const SHRINK_TIME: Duration = Duration::from_secs(45);
 
-/// Runs so many histories of this seed.
+/// Runs this many histories of a seed.
 pub fn random(seed: u64, cases: u32) -> Result<(), String> {
-    let config = Config { cases, max_shrink_time: TRYING.as_millis() as u32, ..quiet() };
+    let config = Config { cases, max_shrink_time: SHRINK_TIME.as_millis() as u32, ..quiet() };
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_be_bytes());
     let mut runner =
@@ -35,22 +35,22 @@ pub fn random(seed: u64, cases: u32) -> Result<(), String> {
             let (steps, why) = shorten(&state, steps, why.message().to_owned());
             Err(format!(
                 "{}to see it again: SHOAL_CASES={cases} SHOAL_SEED={seed}",
-                told(&state, &steps, &why)
+                describe(&state, &steps, &why)
             ))
         }
     }
 }
 
 /// Runs one history.
-pub fn one(state: &State, steps: &[Step]) -> Result<(), String> {
+pub fn run_one(state: &State, steps: &[Step]) -> Result<(), String> {
     match failure(state, steps) {
-        Some(why) => Err(told(state, steps, &why)),
+        Some(why) => Err(describe(state, steps, &why)),
         None => Ok(()),
     }
 }
 
-/// Proptest takes steps away while later ones still need them, and does not come back to them. Here
-/// it is tried once more, also with two at a time: who is killed and started again need be neither.
+/// Removes more steps than proptest does: it does not retry a step that a later, meanwhile removed
+/// one needed, and never removes two at once, such as a kill and its start.
 fn shorten(state: &State, mut steps: Vec<Step>, mut why: String) -> (Vec<Step>, String) {
     let began = Instant::now();
     'anew: loop {
@@ -63,13 +63,13 @@ fn shorten(state: &State, mut steps: Vec<Step>, mut why: String) -> (Vec<Step>, 
             if first != last {
                 fewer.remove(first);
             }
-            if is_sensible(state.clone(), &fewer)
+            if is_valid(state.clone(), &fewer)
                 && let Some(still) = failure(state, &fewer)
             {
                 (steps, why) = (fewer, still);
                 continue 'anew;
             }
-            if began.elapsed() > TRYING {
+            if began.elapsed() > SHRINK_TIME {
                 break;
             }
         }
@@ -77,17 +77,17 @@ fn shorten(state: &State, mut steps: Vec<Step>, mut why: String) -> (Vec<Step>, 
     }
 }
 
-fn is_sensible(mut state: State, steps: &[Step]) -> bool {
+fn is_valid(mut state: State, steps: &[Step]) -> bool {
     steps.iter().all(|step| {
-        let is_sensible = Reference::preconditions(&state, step);
-        if is_sensible {
+        let is_valid = Reference::preconditions(&state, step);
+        if is_valid {
             state.take(step);
         }
-        is_sensible
+        is_valid
     })
 }
 
-/// Why a history fails, if it does. Panics are caught, and not told at once.
+/// Runs a history and returns why it fails, if it does. Panics are caught and not printed.
 fn failure(state: &State, steps: &[Step]) -> Option<String> {
     let mut runner = TestRunner::new(Config { cases: 1, ..quiet() });
     let ended = runner.run(&Just((state.clone(), steps.to_vec())), |(state, steps)| {
@@ -99,15 +99,15 @@ fn failure(state: &State, steps: &[Step]) -> Option<String> {
     })
 }
 
-/// Nothing is written beside the sources.
+/// Writes no file of failing cases.
 fn quiet() -> Config {
     Config { failure_persistence: None, ..Config::default() }
 }
 
-fn told(state: &State, steps: &[Step], why: &str) -> String {
-    let mut told = format!("a history of {} steps goes wrong, with {state:?}:\n", steps.len());
+fn describe(state: &State, steps: &[Step], why: &str) -> String {
+    let mut describe = format!("a history of {} steps goes wrong, with {state:?}:\n", steps.len());
     for (number, step) in steps.iter().enumerate() {
-        let _ = writeln!(told, "  {:>2} {step:?}", number + 1);
+        let _ = writeln!(describe, "  {:>2} {step:?}", number + 1);
     }
-    told + why.trim_end() + "\n"
+    describe + why.trim_end() + "\n"
 }

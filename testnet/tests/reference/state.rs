@@ -1,19 +1,19 @@
-//! The reference: what a person who watched would know, and no more. No clocks, no siblings, no
-//! ring, no auctions.
+//! The reference: what an observer of all requests and faults would know. No clocks, no siblings,
+//! no ring, no auctions.
 //!
-//! **Of two writes the later one counts**, wherever they were made: clocks are honest here. So of
-//! each name the writes stand in a row, and what a device may show is found by going back from the
-//! last: writes it may have heard of are possible, the first that it has heard of for certain ends
-//! the search.
+//! **The later of two writes wins**, wherever they were made, because clocks are right here. So the
+//! writes of each name form a sequence. The values that a device may show are found from its end:
+//! writes that the device may have received are possible, and the first one that it has received
+//! for certain ends the search.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use super::step::{LONG, Request, Step, Twist, Wish};
+use super::step::{LONG, Request, Step, Twist, Workload};
 
-/// What a user can be told.
+/// An answer to a user's request.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Said {
+pub enum Answer {
     Accepted,
     NoSuchWorkload,
     Unplaceable,
@@ -23,7 +23,7 @@ pub enum Said {
     Invalid,
     Busy,
     Full,
-    /// No answer.
+    /// No answer arrived.
     Nothing,
 }
 
@@ -32,16 +32,16 @@ pub enum Life {
     Runs,
     Paused,
     Stopped,
-    /// With its disk; it will never be back.
+    /// Lost with its disk for good.
     Gone,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Disk {
     Works,
-    /// Full, and its daemon may know or not: it knows when a write has failed.
+    /// Full; the daemon notices when a write fails.
     Full,
-    /// Full, and its daemon knows.
+    /// Full, and the daemon has noticed.
     ReadOnly,
 }
 
@@ -49,36 +49,36 @@ pub enum Disk {
 pub struct Device {
     pub life: Life,
     pub disk: Disk,
-    /// Whether it was admitted for certain.
+    /// Whether it is admitted for certain.
     pub is_member: bool,
     /// Whether it is on the far side of the cut, if there is one.
     pub is_far: bool,
 }
 
-/// How well a device knows of a write.
+/// How certain it is that a device has a write.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Knows {
-    Perhaps,
+pub enum Knowledge {
+    Possible,
     /// On its disk.
-    Surely,
+    Certain,
 }
 
 #[derive(Clone)]
 pub struct Write {
     pub name: &'static str,
-    /// What it says, one of these: what is scaled is what the node knew. None to remove.
-    pub says: BTreeSet<Option<Wish>>,
+    /// The possible values; several if a scale depends on what the node had. None is a removal.
+    pub values: BTreeSet<Option<Workload>>,
     pub via: usize,
-    /// The devices that know of it, as far as that can be.
-    pub known: BTreeMap<usize, Knows>,
+    /// Devices that may have the write.
+    pub known: BTreeMap<usize, Knowledge>,
 }
 
-/// What became of a write, for the one who made it.
+/// The result of a write, as its author knows it.
 #[derive(Clone, Copy, Debug)]
 pub enum Outcome {
-    Accepted(Option<Wish>),
+    Accepted(Option<Workload>),
     Refused,
-    /// It may have been taken or not.
+    /// The write may have been taken or not.
     Unknown,
 }
 
@@ -89,10 +89,10 @@ pub struct State {
     pub is_cut: bool,
     pub is_gossip_lost: bool,
     pub writes: Vec<Write>,
-    /// What may be answered to the last request.
-    pub may_say: BTreeSet<Said>,
-    /// Whether what it was about was there, if that is certain: what alters a workload leaves it
-    /// the same one, what creates one makes another.
+    /// Allowed answers to the last request.
+    pub allowed_answers: BTreeSet<Answer>,
+    /// Whether the workload of the last request existed, if that is certain: a change keeps its
+    /// uid, a new one gets another.
     pub was_there: Option<bool>,
 }
 
@@ -106,25 +106,25 @@ impl State {
     pub fn new(seed: u64, size: usize) -> State {
         let device = Device { life: Life::Runs, disk: Disk::Works, is_member: true, is_far: false };
         let devices = vec![device; size];
-        let (writes, may_say) = (Vec::new(), BTreeSet::new());
+        let (writes, allowed_answers) = (Vec::new(), BTreeSet::new());
         State {
             seed,
             devices,
             is_cut: false,
             is_gossip_lost: false,
             writes,
-            may_say,
+            allowed_answers,
             was_there: None,
         }
     }
 
-    /// What a device may show under a name.
-    pub fn possible_at(&self, device: usize, name: &str) -> BTreeSet<Option<Wish>> {
+    /// The values of a name that a device may show.
+    pub fn possible_at(&self, device: usize, name: &str) -> BTreeSet<Option<Workload>> {
         self.possible(name, |write| write.known.get(&device).copied())
     }
 
-    /// What may be there in the end, at all devices that are left.
-    pub fn possible_at_last(&self, name: &str) -> BTreeSet<Option<Wish>> {
+    /// The values of a name that all remaining devices may show in the end.
+    pub fn possible_at_last(&self, name: &str) -> BTreeSet<Option<Workload>> {
         let is_left = |device: &usize| self.devices[*device].life != Life::Gone;
         self.possible(name, |write| {
             write.known.iter().filter(|(device, _)| is_left(device)).map(|(_, knows)| *knows).max()
@@ -134,13 +134,13 @@ impl State {
     fn possible(
         &self,
         name: &str,
-        known: impl Fn(&Write) -> Option<Knows>,
-    ) -> BTreeSet<Option<Wish>> {
+        known: impl Fn(&Write) -> Option<Knowledge>,
+    ) -> BTreeSet<Option<Workload>> {
         let mut possible = BTreeSet::new();
         for write in self.writes.iter().rev().filter(|write| write.name == name) {
             let Some(knows) = known(write) else { continue };
-            possible.extend(&write.says);
-            if knows == Knows::Surely {
+            possible.extend(&write.values);
+            if knows == Knowledge::Certain {
                 return possible;
             }
         }
@@ -148,15 +148,15 @@ impl State {
         possible
     }
 
-    /// The same, by one who has also heard the answers.
-    pub fn having_heard(&self, outcomes: &[Outcome]) -> State {
+    /// This state, made more precise by the results of the writes.
+    pub fn with_outcomes(&self, outcomes: &[Outcome]) -> State {
         let mut state = self.clone();
         for (write, outcome) in state.writes.iter_mut().zip(outcomes) {
             match outcome {
-                Outcome::Accepted(wish) => {
-                    write.says = [*wish].into();
+                Outcome::Accepted(workload) => {
+                    write.values = [*workload].into();
                     if self.devices[write.via].life != Life::Gone {
-                        write.known.insert(write.via, Knows::Surely);
+                        write.known.insert(write.via, Knowledge::Certain);
                     }
                 }
                 Outcome::Refused => write.known.clear(),
@@ -166,7 +166,7 @@ impl State {
         state
     }
 
-    /// Whether nothing is wrong anywhere.
+    /// Whether no fault is active.
     pub fn is_calm(&self) -> bool {
         let is_well = |it: &Device| {
             it.life == Life::Gone || it.life == Life::Runs && it.disk == Disk::Works && it.is_member
@@ -174,12 +174,11 @@ impl State {
         !self.is_cut && self.devices.iter().all(is_well)
     }
 
-    /// The devices that run.
     pub fn running(&self) -> impl Iterator<Item = usize> {
         (0..self.devices.len()).filter(|device| self.devices[*device].life == Life::Runs)
     }
 
-    /// Takes a step.
+    /// Applies a step.
     pub fn take(&mut self, step: &Step) {
         match step {
             Step::Ask { name, request, via, twist } => self.ask(name, *request, *via, *twist),
@@ -221,10 +220,10 @@ impl State {
             }
             Step::Gossip { is_lost } => self.is_gossip_lost = *is_lost,
             Step::Stall(..) => {}
-            Step::Wait(seconds) if *seconds >= LONG => self.agree(),
+            Step::Wait(seconds) if *seconds >= LONG => self.spread_certain(),
             Step::Wait(_) => {}
         }
-        self.hear();
+        self.spread_possible();
     }
 
     fn stop(&mut self, device: usize) {
@@ -236,12 +235,14 @@ impl State {
         let is_there = before.iter().any(Option::is_some);
         self.was_there = (is_there != before.contains(&None)).then_some(is_there);
         let mut may = BTreeSet::new();
-        // What could be written, if it is taken.
-        let mut says: BTreeSet<Option<Wish>> = match request {
-            Request::Publish { wish, .. } => [Some(wish)].into(),
-            Request::Scale { replicas } => {
-                before.iter().flatten().map(|wish| Some(Wish { replicas, ..*wish })).collect()
-            }
+        // The values that could be written.
+        let mut values: BTreeSet<Option<Workload>> = match request {
+            Request::Publish { workload, .. } => [Some(workload)].into(),
+            Request::Scale { replicas } => before
+                .iter()
+                .flatten()
+                .map(|workload| Some(Workload { replicas, ..*workload }))
+                .collect(),
             Request::Remove => {
                 if is_there {
                     [None].into()
@@ -251,72 +252,77 @@ impl State {
             }
         };
         if !matches!(request, Request::Publish { .. }) && before.contains(&None) {
-            may.insert(Said::NoSuchWorkload);
+            may.insert(Answer::NoSuchWorkload);
         }
         let is_forced = matches!(request, Request::Publish { force: true, .. });
-        let fits = |says: &Option<Wish>| {
-            is_forced || says.is_none_or(|wish| !wish.is_huge || wish.replicas == 0)
+        let fits = |values: &Option<Workload>| {
+            is_forced || values.is_none_or(|workload| !workload.is_huge || workload.replicas == 0)
         };
-        if !says.iter().all(fits) {
-            may.insert(Said::Unplaceable);
-            says.retain(fits);
+        if !values.iter().all(fits) {
+            may.insert(Answer::Unplaceable);
+            values.retain(fits);
         }
-        if !says.is_empty() {
-            may.insert(if twist == Twist::Forged { Said::Invalid } else { Said::Accepted });
+        if !values.is_empty() {
+            may.insert(if twist == Twist::Forged { Answer::Invalid } else { Answer::Accepted });
         }
         let it = &mut self.devices[via];
         if !it.is_member {
-            may.insert(Said::NotJoined);
+            may.insert(Answer::NotJoined);
         }
         match it.disk {
             Disk::Works => {}
             Disk::Full => {
-                // Who was told no before anything was written has learned nothing of the disk.
-                if may.remove(&Said::Accepted) {
-                    may.insert(Said::Nothing);
+                // A request refused before any write does not show the daemon that the disk is
+                // full.
+                if may.remove(&Answer::Accepted) {
+                    may.insert(Answer::Nothing);
                     if may.len() == 1 {
                         it.disk = Disk::ReadOnly;
                     }
                 }
-                may.insert(Said::ReadOnly);
+                may.insert(Answer::ReadOnly);
             }
             Disk::ReadOnly => {
-                may = [Said::ReadOnly].into();
-                says.clear();
+                may = [Answer::ReadOnly].into();
+                values.clear();
             }
         }
         if matches!(twist, Twist::Dies(_)) {
-            may.insert(Said::Nothing);
+            may.insert(Answer::Nothing);
         }
-        if twist != Twist::Forged && !says.is_empty() {
-            let knows = if may == [Said::Accepted].into() { Knows::Surely } else { Knows::Perhaps };
-            self.writes.push(Write { name, says, via, known: [(via, knows)].into() });
+        if twist != Twist::Forged && !values.is_empty() {
+            let knows = if may == [Answer::Accepted].into() {
+                Knowledge::Certain
+            } else {
+                Knowledge::Possible
+            };
+            self.writes.push(Write { name, values, via, known: [(via, knows)].into() });
         }
-        self.may_say = may;
+        self.allowed_answers = may;
         if matches!(twist, Twist::Dies(_)) {
-            self.hear();
+            self.spread_possible();
             self.stop(via);
         }
     }
 
-    /// Whoever can be reached may hear of everything at once; who is stopped in its tracks hears it
-    /// later.
-    fn hear(&mut self) {
+    /// Every write may reach at once all devices on the same side; paused ones handle it later.
+    fn spread_possible(&mut self) {
         for is_far in [false, true] {
             let group = self.group(is_far, |it| matches!(it.life, Life::Runs | Life::Paused));
             for write in &mut self.writes {
                 if group.iter().any(|device| write.known.contains_key(device)) {
                     for device in &group {
-                        write.known.entry(*device).or_insert(Knows::Perhaps);
+                        write.known.entry(*device).or_insert(Knowledge::Possible);
                     }
                 }
             }
         }
     }
 
-    /// Whoever could be reached all the time knows what any of them surely knew. Who wished to join
-    /// was admitted if it could reach all, those among them whom it was told of.
-    fn agree(&mut self) {
+    /// After a long wait every write that one device has for certain is on all connected devices
+    /// that run. A joining device is admitted for certain if it could reach all others, because
+    /// some of them are its seeds.
+    fn spread_certain(&mut self) {
         let all_run = self.devices.iter().all(|it| matches!(it.life, Life::Runs | Life::Gone));
         if all_run && !self.is_cut {
             self.devices.iter_mut().for_each(|it| it.is_member |= it.disk == Disk::Works);
@@ -324,11 +330,11 @@ impl State {
         for is_far in [false, true] {
             let group = self.group(is_far, |it| it.life == Life::Runs && it.is_member);
             for write in &mut self.writes {
-                if group.iter().any(|device| write.known.get(device) == Some(&Knows::Surely)) {
+                if group.iter().any(|device| write.known.get(device) == Some(&Knowledge::Certain)) {
                     for device in
                         group.iter().filter(|device| self.devices[**device].disk == Disk::Works)
                     {
-                        write.known.insert(*device, Knows::Surely);
+                        write.known.insert(*device, Knowledge::Certain);
                     }
                 }
             }

@@ -1,44 +1,44 @@
-//! What users and fate can do, in words: those of scenarios where these have them.
+//! The steps of a history. Their text form is that of scenarios where those have it.
 
 use std::collections::BTreeSet;
 use std::fmt;
 
-/// What workloads are called.
+/// Names of workloads.
 pub const NAMES: [&str; 3] = ["web", "api", "db"];
-/// A pause after which whoever was linked all along knows the same, in seconds. The longest that
-/// any of them lets pass between two tries to reach another is a minute.
+/// Seconds of waiting after which all devices that stayed connected have the same state. The
+/// longest pause between two dials of any of them is a minute.
 pub const LONG: u64 = 90;
 
-/// What a user can wish for under a name.
+/// The desired state of a name.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Wish {
+pub struct Workload {
     pub version: u32,
     pub replicas: u32,
-    /// Needs more memory than any device has.
+    /// It needs more memory than any device has.
     pub is_huge: bool,
 }
 
-/// What a user asks for.
+/// A user's request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Request {
-    Publish { wish: Wish, force: bool },
+    Publish { workload: Workload, force: bool },
     Scale { replicas: u32 },
     Remove,
 }
 
-/// What may make a request special.
+/// A complication of a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Twist {
     None,
-    /// The node dies after so many more effects; whether or not it does, it is killed afterwards.
+    /// The node dies after this many more effects, or else is killed after the request.
     Dies(u32),
-    /// Another user had begun to write before, and ends after: that one must be told.
+    /// Another user prepared a write before and submits it after; that write must be refused as
+    /// stale.
     Overtakes,
-    /// It is signed by an operator of another cluster.
+    /// The change is signed by an operator of another cluster.
     Forged,
 }
 
-/// One thing that is done.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Step {
     Ask {
@@ -49,23 +49,23 @@ pub enum Step {
     },
     Kill(usize),
     Unplug(usize),
-    /// Stops on purpose and says that it hopes to be back in so many seconds.
+    /// Stops on purpose, and announces its return in so many seconds.
     Leave(usize, u64),
     Start(usize),
     Pause(usize),
     Resume(usize),
-    /// These are cut off from all others.
+    /// Cuts these devices off from all others.
     Cut(BTreeSet<usize>),
     Mend,
     Fill(usize),
-    /// Its disk has room again, and its daemon is started anew.
+    /// The disk has room again, and a stopped daemon is started.
     Free(usize),
-    /// Its disk is lost; it joins anew as another device.
+    /// The disk is lost, and a new device joins in its place.
     Lose(usize),
-    /// Its disk hangs for so many seconds.
+    /// The disk hangs for so many seconds.
     Stall(usize, u64),
     Join,
-    /// Gossip is lost from now on, or is not.
+    /// Gossip is lost from now on, or delivered again.
     Gossip {
         is_lost: bool,
     },
@@ -73,7 +73,7 @@ pub enum Step {
     Wait(u64),
 }
 
-impl fmt::Debug for Wish {
+impl fmt::Debug for Workload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let huge = if self.is_huge { " that fits nowhere" } else { "" };
         write!(f, "{} of version {}{huge}", self.replicas, self.version)
@@ -85,9 +85,9 @@ impl fmt::Debug for Step {
         match self {
             Step::Ask { name, request, via, twist } => {
                 match request {
-                    Request::Publish { wish, force } => {
+                    Request::Publish { workload, force } => {
                         let force = if *force { ", by force" } else { "" };
-                        write!(f, "publish {name}, {wish:?}{force}")?;
+                        write!(f, "publish {name}, {workload:?}{force}")?;
                     }
                     Request::Scale { replicas } => write!(f, "scale {name} to {replicas}")?,
                     Request::Remove => write!(f, "remove {name}")?,

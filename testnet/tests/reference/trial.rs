@@ -5,38 +5,37 @@ use std::time::Duration;
 
 use proptest_state_machine::StateMachineTest;
 use shoal_protocol::model::Digest;
-use shoal_testnet::sim::Stage;
+use shoal_testnet::sim::TestCluster;
 
 use super::draw::Reference;
-use super::state::{Life, Outcome, Said, State};
-use super::step::{LONG, NAMES, Request, Step, Twist, Wish};
-use super::user::{Told, User, parsed, prepare, spec, wish_of};
+use super::state::{Answer, Life, Outcome, State};
+use super::step::{LONG, NAMES, Request, Step, Twist, Workload};
+use super::user::{Response, User, parsed, prepare, spec, workload_of};
 
-/// A cluster, and what users heard.
+/// A cluster, its users, and the results of their writes.
 pub struct Trial {
-    stage: Stage,
+    cluster: TestCluster,
     operator: User,
     colleague: User,
     stranger: User,
-    far: BTreeSet<usize>,
+    far_side: BTreeSet<usize>,
     devices: usize,
     outcomes: Vec<Outcome>,
-    /// Every workload that there ever was.
+    /// The uids of all workloads that were accepted.
     uids: BTreeSet<Digest>,
 }
 
-/// Runs one history to its end.
 impl StateMachineTest for Trial {
     type SystemUnderTest = Trial;
     type Reference = Reference;
 
     fn init_test(state: &State) -> Trial {
         let devices = state.devices.len();
-        let stage = Stage::new(state.seed, devices).unwrap_or_else(|why| panic!("{why}"));
-        let (operator, colleague) = (User::operator(&stage, 1), User::operator(&stage, 2));
-        let (stranger, far, outcomes, uids) =
+        let cluster = TestCluster::new(state.seed, devices).unwrap_or_else(|why| panic!("{why}"));
+        let (operator, colleague) = (User::operator(&cluster, 1), User::operator(&cluster, 2));
+        let (stranger, far_side, outcomes, uids) =
             (User::stranger(3), BTreeSet::new(), Vec::new(), BTreeSet::new());
-        Trial { stage, operator, colleague, stranger, far, devices, outcomes, uids }
+        Trial { cluster, operator, colleague, stranger, far_side, devices, outcomes, uids }
     }
 
     fn apply(mut trial: Trial, state: &State, step: Step) -> Trial {
@@ -46,13 +45,13 @@ impl StateMachineTest for Trial {
 
     fn check_invariants(trial: &Trial, state: &State) {
         trial
-            .shows_what_is_possible(&state.having_heard(&trial.outcomes))
+            .shows_what_is_possible(&state.with_outcomes(&trial.outcomes))
             .unwrap_or_else(|why| trial.wrong(&why));
     }
 
     fn teardown(mut trial: Trial, state: State) {
         trial.end(&state).unwrap_or_else(|why| panic!("in the end: {why}"));
-        let state = state.having_heard(&trial.outcomes);
+        let state = state.with_outcomes(&trial.outcomes);
         trial
             .shows_all_in_order(&state)
             .unwrap_or_else(|why| trial.wrong(&format!("in the end: {why}")));
@@ -61,21 +60,21 @@ impl StateMachineTest for Trial {
 
 impl Trial {
     fn wrong(&self, why: &str) -> ! {
-        panic!("{why}\n{}", self.stage.report())
+        panic!("{why}\n{}", self.cluster.report())
     }
 
-    /// Ends every fault, and waits until all is well as nodes themselves understand it.
+    /// Ends every fault, and waits until all is well as the nodes themselves see it.
     fn end(&mut self, state: &State) -> Result<(), String> {
-        // Who was stopped in the middle of a start ends it first: only then can be said who runs
-        // what.
+        // A device paused during its start must finish it first, so that the holder of each replica
+        // is defined.
         let paused =
             (0..state.devices.len()).filter(|device| state.devices[*device].life == Life::Paused);
         for device in paused {
-            self.stage.befall(&format!("{:?}", Step::Resume(device)))?;
+            self.cluster.act(&format!("{:?}", Step::Resume(device)))?;
         }
-        self.stage.pass(Duration::from_secs(5))?;
+        self.cluster.pass(Duration::from_secs(5))?;
         let names: Vec<_> = NAMES.into_iter().map(parsed).collect();
-        self.stage.settle(&names)
+        self.cluster.settle(&names)
     }
 
     fn step(&mut self, state: &State, step: &Step) -> Result<(), String> {
@@ -84,39 +83,39 @@ impl Trial {
                 self.ask(state, name, *request, *via, *twist)?
             }
             Step::Cut(devices) => {
-                self.far = devices.clone();
-                let named = |far: bool| -> String {
+                self.far_side = devices.clone();
+                let named = |far_side: bool| -> String {
                     (0..self.devices)
-                        .filter(|it| devices.contains(it) == far)
+                        .filter(|it| devices.contains(it) == far_side)
                         .map(|it| format!(" n{it}"))
                         .collect()
                 };
                 let words = format!("partition{} |{}", named(true), named(false));
-                self.stage.befall(&words)?;
+                self.cluster.act(&words)?;
             }
             Step::Mend => {
-                self.far.clear();
-                self.stage.befall("mend")?;
+                self.far_side.clear();
+                self.cluster.act("mend")?;
             }
             Step::Lose(_) | Step::Join => {
-                let is_far = matches!(step, Step::Lose(device) if self.far.contains(device));
-                let is_cut = !self.far.is_empty();
+                let is_far = matches!(step, Step::Lose(device) if self.far_side.contains(device));
+                let is_cut = !self.far_side.is_empty();
                 let others: Vec<usize> = (0..self.devices)
-                    .filter(|it| is_cut && self.far.contains(it) != is_far)
+                    .filter(|it| is_cut && self.far_side.contains(it) != is_far)
                     .collect();
                 if is_far {
-                    self.far.insert(self.devices);
+                    self.far_side.insert(self.devices);
                 }
                 self.devices += 1;
-                self.stage.befall_and_cut(&format!("{step:?}"), &others)?;
+                self.cluster.act_and_cut(&format!("{step:?}"), &others)?;
             }
             Step::Start(_) | Step::Free(_) => {
-                // A daemon takes a moment to start, and what was on its way to the one before is
-                // lost by then.
-                self.stage.pass(Duration::from_millis(100))?;
+                // A daemon takes a moment to start; packets sent to its predecessor are lost by
+                // then.
+                self.cluster.pass(Duration::from_millis(100))?;
                 match step {
-                    Step::Free(device) => self.stage.free(*device)?,
-                    _ => self.stage.befall(&format!("{step:?}"))?,
+                    Step::Free(device) => self.cluster.free(*device)?,
+                    _ => self.cluster.act(&format!("{step:?}"))?,
                 }
             }
             Step::Wait(seconds) => self.wait(state, *seconds)?,
@@ -127,17 +126,17 @@ impl Trial {
             | Step::Resume(_)
             | Step::Fill(_)
             | Step::Stall(..)
-            | Step::Gossip { .. } => self.stage.befall(&format!("{step:?}"))?,
+            | Step::Gossip { .. } => self.cluster.act(&format!("{step:?}"))?,
         }
         Ok(())
     }
 
     fn wait(&mut self, state: &State, seconds: u64) -> Result<(), String> {
-        self.stage.pass(Duration::from_secs(seconds))?;
+        self.cluster.pass(Duration::from_secs(seconds))?;
         if seconds >= LONG && state.is_calm() {
-            let state = state.having_heard(&self.outcomes);
+            let state = state.with_outcomes(&self.outcomes);
             self.shows_all_in_order(&state).map_err(|why| {
-                format!("after {seconds} s of calm: {why}\n{}", self.stage.report())
+                format!("after {seconds} s of calm: {why}\n{}", self.cluster.report())
             })?;
         }
         Ok(())
@@ -151,34 +150,35 @@ impl Trial {
         via: usize,
         twist: Twist,
     ) -> Result<(), String> {
-        // Two writes in one millisecond have no order that anybody could name.
-        self.stage.pass(Duration::from_millis(5))?;
+        // Two writes within one millisecond have no defined order.
+        self.cluster.pass(Duration::from_millis(5))?;
         let author = if twist == Twist::Forged { &self.stranger } else { &self.operator };
         let draft = match twist {
             Twist::Overtakes => {
-                prepare(&mut self.stage, via, name, Some(spec(name, LATE)), true)?.ok()
+                prepare(&mut self.cluster, via, name, Some(spec(name, LATE)), true)?.ok()
             }
             Twist::None | Twist::Dies(_) | Twist::Forged => None,
         };
         if let Twist::Dies(after) = twist {
-            self.stage.befall(&format!("kill n{via} after {after}"))?;
+            self.cluster.act(&format!("kill n{via} after {after}"))?;
         }
-        let Told { said, wish, uid } = author.ask(&mut self.stage, via, name, request)?;
-        if matches!(twist, Twist::Dies(_)) && self.stage.node(via).is_some() {
-            self.stage.befall(&format!("kill n{via}"))?;
+        let Response { answer, workload, uid } =
+            author.ask(&mut self.cluster, via, name, request)?;
+        if matches!(twist, Twist::Dies(_)) && self.cluster.node(via).is_some() {
+            self.cluster.act(&format!("kill n{via}"))?;
         }
-        self.stage.say(via, &format!("a user was told: {said:?}"));
-        if !state.may_say.contains(&said) {
-            let may = &state.may_say;
+        self.cluster.log(via, &format!("a user was told: {answer:?}"));
+        if !state.allowed_answers.contains(&answer) {
+            let may = &state.allowed_answers;
             return Err(format!(
-                "a user was told {said:?}, and should have been one of {may:?}\n{}",
-                self.stage.report()
+                "a user was told {answer:?}, and should have been one of {may:?}\n{}",
+                self.cluster.report()
             ));
         }
         if state.writes.len() > self.outcomes.len() {
-            self.outcomes.push(match (said, wish) {
-                (Said::Accepted, Some(wish)) => Outcome::Accepted(wish),
-                (Said::Nothing, _) => Outcome::Unknown,
+            self.outcomes.push(match (answer, workload) {
+                (Answer::Accepted, Some(workload)) => Outcome::Accepted(workload),
+                (Answer::Nothing, _) => Outcome::Unknown,
                 _ => Outcome::Refused,
             });
         }
@@ -190,29 +190,30 @@ impl Trial {
                 } else {
                     "is another one now"
                 };
-                return Err(format!("{name}, {uid}, {what}\n{}", self.stage.report()));
+                return Err(format!("{name}, {uid}, {what}\n{}", self.cluster.report()));
             }
         }
-        if let Some((draft, _)) = draft.filter(|_| said == Said::Accepted) {
-            let late = self.colleague.submit(&mut self.stage, via, name, Some(LATE), draft)?.said;
-            if late != Said::Stale {
+        if let Some((draft, _)) = draft.filter(|_| answer == Answer::Accepted) {
+            let late =
+                self.colleague.submit(&mut self.cluster, via, name, Some(LATE), draft)?.answer;
+            if late != Answer::Stale {
                 let why = format!(
                     "who wrote over what came between was told {late:?}, and not that it is stale"
                 );
-                return Err(format!("{why}\n{}", self.stage.report()));
+                return Err(format!("{why}\n{}", self.cluster.report()));
             }
         }
         Ok(())
     }
 
-    /// Each node shows of each name something that it may know.
+    /// Checks that each node shows a possible value for each name.
     fn shows_what_is_possible(&self, state: &State) -> Result<(), String> {
         let running: Vec<usize> = state.running().collect();
-        let really: Vec<usize> = self.stage.running();
-        if let Some(device) = running.iter().find(|device| !really.contains(device)) {
+        let actual: Vec<usize> = self.cluster.running();
+        if let Some(device) = running.iter().find(|device| !actual.contains(device)) {
             return Err(format!("n{device} should run, and does not"));
         }
-        for device in really {
+        for device in actual {
             for name in NAMES {
                 self.shows(device, name, &state.possible_at(device, name))?;
             }
@@ -224,29 +225,29 @@ impl Trial {
         &self,
         device: usize,
         name: &str,
-        possible: &BTreeSet<Option<Wish>>,
-    ) -> Result<Option<Wish>, String> {
-        let node = self.stage.node(device).expect("it runs");
-        let found = node.spec(&parsed(name)).map(wish_of);
+        possible: &BTreeSet<Option<Workload>>,
+    ) -> Result<Option<Workload>, String> {
+        let node = self.cluster.node(device).expect("it runs");
+        let found = node.spec(&parsed(name)).map(workload_of);
         if possible.contains(&found) {
             return Ok(found);
         }
         Err(format!("n{device} shows {found:?} under {name}, which should be one of {possible:?}"))
     }
 
-    /// All nodes show the same, it is what was promised, and all of it runs.
+    /// Checks that all nodes show the same possible values, and that all replicas run.
     fn shows_all_in_order(&self, state: &State) -> Result<(), String> {
-        let running = self.stage.running();
-        let mut seen: BTreeMap<&str, Option<Wish>> = BTreeMap::new();
+        let running = self.cluster.running();
+        let mut seen: BTreeMap<&str, Option<Workload>> = BTreeMap::new();
         for device in &running {
-            let node = self.stage.node(*device).expect("it runs");
+            let node = self.cluster.node(*device).expect("it runs");
             let up = node.nodes().iter().filter(|it| it.state == "up").count();
             if up != running.len() {
                 return Err(format!("n{device} shows {up} of {} nodes up", running.len()));
             }
             if let Some(odd) = node.workloads().iter().find(|it| !NAMES.contains(&it.name.as_str()))
             {
-                return Err(format!("n{device} shows {}, which nobody ever wished for", odd.name));
+                return Err(format!("n{device} shows {}, which was never published", odd.name));
             }
             for name in NAMES {
                 let found = self.shows(*device, name, &state.possible_at_last(name))?;
@@ -262,22 +263,22 @@ impl Trial {
         Ok(())
     }
 
-    /// A node shows so many replicas, healthy, and sends requests to each of them.
-    fn serves(&self, device: usize, name: &str, wish: Option<Wish>) -> Result<(), String> {
-        let node = self.stage.node(device).expect("it runs");
+    /// Checks that a node shows all replicas as healthy and routes requests to each of them.
+    fn serves(&self, device: usize, name: &str, workload: Option<Workload>) -> Result<(), String> {
+        let node = self.cluster.node(device).expect("it runs");
         let routes =
             node.routes().1.get(&parsed(name)).map(|routes| &routes[..]).unwrap_or_default();
-        let (view, Some(wish)) = (node.workload(&parsed(name)), wish) else {
+        let (view, Some(workload)) = (node.workload(&parsed(name)), workload) else {
             return match routes {
                 [] => Ok(()),
                 _ => Err(format!("n{device} sends requests to {name}, which is not there")),
             };
         };
-        let spec = spec(name, wish);
-        if self.stage.is_lost(&spec) {
+        let spec = spec(name, workload);
+        if self.cluster.is_lost(&spec) {
             return Ok(());
         }
-        let wished = if wish.is_huge { 0 } else { wish.replicas };
+        let wished = if workload.is_huge { 0 } else { workload.replicas };
         let healthy = view.map_or(0, |view| view.healthy);
         let reached: BTreeSet<_> = routes.iter().map(|route| route.replica).collect();
         if healthy != wished || reached.len() != routes.len() || routes.len() != wished as usize {
@@ -291,5 +292,5 @@ impl Trial {
     }
 }
 
-/// What a colleague wishes for who comes too late.
-const LATE: Wish = Wish { version: 9, replicas: 1, is_huge: false };
+/// The colleague's write that is submitted too late.
+const LATE: Workload = Workload { version: 9, replicas: 1, is_huge: false };

@@ -1,4 +1,4 @@
-//! Users, of this cluster and of another one, who do what the command line does: look, prepare,
+//! Users of this cluster and of another one, who do what the command line does: look, prepare,
 //! sign, submit.
 
 use std::collections::BTreeMap;
@@ -9,49 +9,49 @@ use shoal_protocol::model::{
 };
 use shoal_protocol::node::{Command, Draft, Refusal, Reply};
 use shoal_protocol::trust::{self, Genesis};
-use shoal_testnet::sim::Stage;
+use shoal_testnet::sim::TestCluster;
 
-use super::state::Said;
-use super::step::{Request, Wish};
+use super::state::Answer;
+use super::step::{Request, Workload};
 
-/// Tries while others keep changing the same workload, as the command line has them.
+/// Attempts while others keep changing the workload; the command line makes as many.
 const TRIES: usize = 5;
-/// What a replica takes, and what no device has. Bytes.
+/// Memory of a replica, and memory that no device has. Bytes.
 const MEMORY: (u64, u64) = (32 << 20, 1 << 32);
 const VERSION: &str = "VERSION";
 
-/// Somebody with an operator's key.
+/// A user with an operator's key.
 pub struct User {
     keys: KeyPair,
-    /// Of the cluster that the user is an operator of.
+    /// The cluster that the user is an operator of.
     genesis: Genesis,
     certificate: Unverified<Certificate>,
 }
 
-/// What became of a request.
-pub struct Told {
-    pub said: Said,
-    /// What was written or would have been, once that was known.
-    pub wish: Option<Option<Wish>>,
-    /// What it was about, if it was taken.
+/// The result of a request.
+pub struct Response {
+    pub answer: Answer,
+    /// The value that was written or would have been, if it got that far.
+    pub workload: Option<Option<Workload>>,
+    /// The workload's uid, if the write was accepted.
     pub uid: Option<Digest>,
 }
 
-impl Told {
-    fn no(said: Said, wish: Option<Option<Wish>>) -> Told {
-        Told { said, wish, uid: None }
+impl Response {
+    fn no(answer: Answer, workload: Option<Option<Workload>>) -> Response {
+        Response { answer, workload, uid: None }
     }
 }
 
 impl User {
-    /// One whom the cluster's root has made an operator.
-    pub fn operator(stage: &Stage, secret: u8) -> User {
+    /// An operator certified by the cluster's root key.
+    pub fn operator(cluster: &TestCluster, secret: u8) -> User {
         let keys = KeyPair::from_seed(&[secret; 32]);
-        let certificate = stage.certify(keys.public());
-        User { keys, genesis: *stage.genesis(), certificate }
+        let certificate = cluster.certify(keys.public());
+        User { keys, genesis: *cluster.genesis(), certificate }
     }
 
-    /// One of another cluster.
+    /// An operator of another cluster.
     pub fn stranger(secret: u8) -> User {
         let (keys, root) = (KeyPair::from_seed(&[secret; 32]), KeyPair::from_seed(&[!secret; 32]));
         let genesis = Genesis { root: root.public(), join: root.public() };
@@ -60,143 +60,154 @@ impl User {
         User { keys, genesis, certificate }
     }
 
-    /// Asks for something until told.
+    /// Makes a request, and repeats it while the answer is stale.
     pub fn ask(
         &self,
-        stage: &mut Stage,
+        cluster: &mut TestCluster,
         via: usize,
         name: &str,
         request: Request,
-    ) -> Result<Told, String> {
-        if let Request::Publish { wish, .. } = request {
-            stage.upload(via, spec(name, wish).artifact);
+    ) -> Result<Response, String> {
+        if let Request::Publish { workload, .. } = request {
+            cluster.upload(via, spec(name, workload).artifact);
         }
-        let mut told = Told::no(Said::Stale, None);
+        let mut response = Response::no(Answer::Stale, None);
         for _ in 0..TRIES {
-            told = self.attempt(stage, via, name, request)?;
-            if told.said != Said::Stale {
+            response = self.attempt(cluster, via, name, request)?;
+            if response.answer != Answer::Stale {
                 break;
             }
         }
-        Ok(told)
+        Ok(response)
     }
 
     fn attempt(
         &self,
-        stage: &mut Stage,
+        cluster: &mut TestCluster,
         via: usize,
         name: &str,
         request: Request,
-    ) -> Result<Told, String> {
-        let wish = match request {
-            Request::Publish { wish, .. } => Some(wish),
+    ) -> Result<Response, String> {
+        let workload = match request {
+            Request::Publish { workload, .. } => Some(workload),
             Request::Remove => None,
-            Request::Scale { replicas } => match prepare(stage, via, name, None, false)? {
-                Ok((_, Some(current))) => Some(Wish { replicas, ..wish_of(&current) }),
-                // Its removal is known, and others may not have heard of it.
-                Ok((_, None)) => return Ok(Told::no(Said::NoSuchWorkload, None)),
-                Err(said) => return Ok(Told::no(said, None)),
+            Request::Scale { replicas } => match prepare(cluster, via, name, None, false)? {
+                Ok((_, Some(current))) => Some(Workload { replicas, ..workload_of(&current) }),
+                // The node knows of a removal that other nodes may not have.
+                Ok((_, None)) => return Ok(Response::no(Answer::NoSuchWorkload, None)),
+                Err(answer) => return Ok(Response::no(answer, None)),
             },
         };
         let force = matches!(request, Request::Publish { force: true, .. });
-        let draft = match prepare(stage, via, name, wish.map(|wish| spec(name, wish)), force)? {
-            // To repeat a removal is no new wish.
-            Ok((_, None)) if wish.is_none() => return Ok(Told::no(Said::NoSuchWorkload, None)),
+        let draft = match prepare(
+            cluster,
+            via,
+            name,
+            workload.map(|workload| spec(name, workload)),
+            force,
+        )? {
+            // Repeating a removal writes nothing.
+            Ok((_, None)) if workload.is_none() => {
+                return Ok(Response::no(Answer::NoSuchWorkload, None));
+            }
             Ok((draft, _)) => draft,
-            Err(said) => return Ok(Told::no(said, Some(wish))),
+            Err(answer) => return Ok(Response::no(answer, Some(workload))),
         };
-        self.submit(stage, via, name, wish, draft)
+        self.submit(cluster, via, name, workload, draft)
     }
 
     /// Signs a draft and submits it.
     pub fn submit(
         &self,
-        stage: &mut Stage,
+        cluster: &mut TestCluster,
         via: usize,
         name: &str,
-        wish: Option<Wish>,
+        workload: Option<Workload>,
         draft: Draft,
-    ) -> Result<Told, String> {
+    ) -> Result<Response, String> {
         let mut installation = [0; 16];
         installation[..8].copy_from_slice(&(via as u64).to_be_bytes());
         let writer = trust::writer_id(&self.keys.public(), &installation);
         let Draft { mut clock, serial, uid } = draft;
         clock.insert(writer, serial);
-        let value = wish.map_or(Value::Tombstone, |wish| Value::workload(&spec(name, wish)));
+        let value =
+            workload.map_or(Value::Tombstone, |workload| Value::workload(&spec(name, workload)));
         let body =
             ChangeBody { key: Key::Workload(parsed(name)), writer, serial, clock, uid, value };
         let signed = trust::sign_change(&self.genesis, &self.keys, Some(&self.certificate), body);
         let change: Change = signed.map_err(|why| format!("a change cannot be signed: {why}"))?;
-        match stage.ask(via, Command::Submit { change: change.raw() })? {
+        match cluster.ask(via, Command::Submit { change: change.raw() })? {
             Some(Reply::Accepted { uid, .. }) => {
-                Ok(Told { said: Said::Accepted, wish: Some(wish), uid: Some(uid) })
+                Ok(Response { answer: Answer::Accepted, workload: Some(workload), uid: Some(uid) })
             }
-            Some(Reply::Refused(refusal)) => Ok(Told::no(said(&refusal), Some(wish))),
+            Some(Reply::Refused(refusal)) => Ok(Response::no(answer(&refusal), Some(workload))),
             Some(odd @ (Reply::Prepared { .. } | Reply::Done)) => {
                 Err(format!("an odd answer to a change: {odd:?}"))
             }
-            None => Ok(Told::no(Said::Nothing, Some(wish))),
+            None => Ok(Response::no(Answer::Nothing, Some(workload))),
         }
     }
 }
 
-/// Asks what to sign, and what is there.
+/// Prepares a write: returns the draft and the present value.
 pub fn prepare(
-    stage: &mut Stage,
+    cluster: &mut TestCluster,
     via: usize,
     name: &str,
     spec: Option<Spec>,
     force: bool,
-) -> Result<Result<(Draft, Option<Spec>), Said>, String> {
-    match stage.ask(via, Command::Prepare { name: parsed(name), spec, force })? {
+) -> Result<Result<(Draft, Option<Spec>), Answer>, String> {
+    match cluster.ask(via, Command::Prepare { name: parsed(name), spec, force })? {
         Some(Reply::Prepared { draft, current, .. }) => Ok(Ok((draft, current))),
-        Some(Reply::Refused(refusal)) => Ok(Err(said(&refusal))),
+        Some(Reply::Refused(refusal)) => Ok(Err(answer(&refusal))),
         Some(odd @ (Reply::Accepted { .. } | Reply::Done)) => {
             Err(format!("an odd answer to a question: {odd:?}"))
         }
-        None => Ok(Err(Said::Nothing)),
+        None => Ok(Err(Answer::Nothing)),
     }
 }
 
-fn said(refusal: &Refusal) -> Said {
+fn answer(refusal: &Refusal) -> Answer {
     match refusal {
-        Refusal::NoSuchWorkload(_) | Refusal::MayBeElsewhere { .. } => Said::NoSuchWorkload,
-        Refusal::Unplaceable(_) => Said::Unplaceable,
-        Refusal::ReadOnly(_) => Said::ReadOnly,
-        Refusal::Invalid(_) => Said::Invalid,
-        Refusal::Stale => Said::Stale,
-        Refusal::Full(_) => Said::Full,
-        Refusal::Busy(_) => Said::Busy,
-        Refusal::NotJoined(_) => Said::NotJoined,
+        Refusal::NoSuchWorkload(_) | Refusal::MayBeElsewhere { .. } => Answer::NoSuchWorkload,
+        Refusal::Unplaceable(_) => Answer::Unplaceable,
+        Refusal::ReadOnly(_) => Answer::ReadOnly,
+        Refusal::Invalid(_) => Answer::Invalid,
+        Refusal::Stale => Answer::Stale,
+        Refusal::Full(_) => Answer::Full,
+        Refusal::Busy(_) => Answer::Busy,
+        Refusal::NotJoined(_) => Answer::NotJoined,
     }
 }
 
-/// A name as nodes have it.
 pub fn parsed(name: &str) -> WorkloadName {
     name.parse().expect("a test's own name")
 }
 
-/// A wish as nodes have it.
-pub fn spec(name: &str, wish: Wish) -> Spec {
+/// The spec of a workload.
+pub fn spec(name: &str, workload: Workload) -> Spec {
     SpecForm {
         name: parsed(name),
         runtime: RuntimeKind::Wasm,
         artifact: Artifact {
-            digest: Digest::of(format!("{name} {}", wish.version).as_bytes()),
+            digest: Digest::of(format!("{name} {}", workload.version).as_bytes()),
             size: 60_000,
         },
-        replicas: wish.replicas,
-        resources: Resources { memory: if wish.is_huge { MEMORY.1 } else { MEMORY.0 }, cpu: 100 },
-        env: BTreeMap::from([(VERSION.into(), wish.version.to_string())]),
+        replicas: workload.replicas,
+        resources: Resources {
+            memory: if workload.is_huge { MEMORY.1 } else { MEMORY.0 },
+            cpu: 100,
+        },
+        env: BTreeMap::from([(VERSION.into(), workload.version.to_string())]),
         require: BTreeMap::new(),
     }
     .try_into()
     .expect("a test's own spec")
 }
 
-/// What a node has, as a wish.
-pub fn wish_of(spec: &Spec) -> Wish {
+/// The workload of a spec.
+pub fn workload_of(spec: &Spec) -> Workload {
     let version =
         spec.env.get(VERSION).and_then(|version| version.parse().ok()).unwrap_or_default();
-    Wish { version, replicas: spec.replicas, is_huge: spec.resources.memory > MEMORY.0 }
+    Workload { version, replicas: spec.replicas, is_huge: spec.resources.memory > MEMORY.0 }
 }

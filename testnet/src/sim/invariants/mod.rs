@@ -1,7 +1,6 @@
-//! What must hold after every step, and what must hold when all faults are over.
+//! Invariants: those of every step, and those of a cluster without faults.
 
 mod rest;
 mod step;
 
-pub use rest::{at_rest, healthy_alone, is_lost, well};
-pub use step::Watch;
+pub use rest::{at_rest, healthy_once, is_lost, well};

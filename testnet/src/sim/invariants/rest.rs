@@ -1,21 +1,21 @@
-//! What must hold when all faults are over.
+//! The invariants of a cluster after all faults have ended.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use shoal_protocol::model::{Digest, Phase, ReplicaId, Resources, Spec, WorkloadName};
 use shoal_protocol::node::Node;
 
-use crate::sim::wishes::Wishes;
+use crate::sim::workloads::Workloads;
 use crate::sim::world::{World, facts};
 
-/// The trees whose roots a node tells, for people.
+/// Names of the repair trees in error messages, in the order of `Node::roots`.
 const TREES: [&str; 4] = ["what is wished for", "rulings", "claims", "records"];
 
-/// Whether what was promised is there, and all is [`well`].
-pub fn at_rest(world: &World, wishes: &Wishes) -> Result<(), String> {
+/// Checks that the cluster shows what users were promised, and is [`well`].
+pub fn at_rest(world: &World, workloads: &Workloads) -> Result<(), String> {
     let first = node(world, *world.running().first().ok_or("nothing runs")?);
     let mut names = Vec::new();
-    for (name, allowed) in wishes.allowed() {
+    for (name, allowed) in workloads.allowed() {
         let name = name.parse().expect("a test's own name");
         let found = first.spec(&name);
         if !allowed.contains(&found) {
@@ -26,8 +26,8 @@ pub fn at_rest(world: &World, wishes: &Wishes) -> Result<(), String> {
     well(world, &names)
 }
 
-/// Whether all running nodes are of one mind, and everything runs that is wished for under these
-/// names, once, and nothing else.
+/// Checks that all running nodes agree, and that exactly the replicas of these workloads run, each
+/// once and healthy.
 pub fn well(world: &World, names: &[WorkloadName]) -> Result<(), String> {
     let running = world.running();
     let first = node(world, *running.first().ok_or("nothing runs")?);
@@ -40,10 +40,10 @@ pub fn well(world: &World, names: &[WorkloadName]) -> Result<(), String> {
             Some(_) | None => wanted.extend(first.wanted(name)),
         }
     }
-    of_one_mind(world, &running, lost.is_empty())?;
+    nodes_agree(world, &running, lost.is_empty())?;
     let held = held(world, &running, &wanted, &lost)?;
     if lost.is_empty() {
-        nothing_is_kept_back(world, &running)?;
+        nothing_is_reserved(world, &running)?;
     }
     match wanted.iter().find(|replica| !held.contains_key(replica)) {
         Some(replica) => Err(format!("nobody runs {replica}")),
@@ -51,9 +51,10 @@ pub fn well(world: &World, names: &[WorkloadName]) -> Result<(), String> {
     }
 }
 
-/// What is lost with its bytes is tried anew now and then, so that claims come and go: then what is
-/// wished for has to agree.
-fn of_one_mind(world: &World, running: &[usize], with_claims: bool) -> Result<(), String> {
+/// Checks that all nodes see each other and have equal roots. Without `with_claims` only the
+/// desired state is compared: replicas whose artifact is lost are retried, so their claims come and
+/// go.
+fn nodes_agree(world: &World, running: &[usize], with_claims: bool) -> Result<(), String> {
     let mut roots: BTreeMap<_, Vec<usize>> = BTreeMap::new();
     for &device in running {
         let node = node(world, device);
@@ -82,8 +83,7 @@ fn of_one_mind(world: &World, running: &[usize], with_claims: bool) -> Result<()
     ))
 }
 
-/// Whether no device that is to stay has the bytes: with the only disk that had them a workload is
-/// lost.
+/// Whether no remaining device stores the workload's artifact, so that it can never run again.
 pub fn is_lost(world: &World, spec: &Spec) -> bool {
     !world
         .devices
@@ -91,7 +91,7 @@ pub fn is_lost(world: &World, spec: &Spec) -> bool {
         .any(|it| !it.is_gone && !it.is_clone && it.artifacts.contains(&spec.artifact.digest))
 }
 
-/// Who holds what: each replica at most once, healthy, and nothing that is not wished for.
+/// Checks each claim: wanted, healthy, run by its holder, and held by one device only.
 fn held(
     world: &World,
     running: &[usize],
@@ -127,8 +127,8 @@ fn held(
     Ok(held)
 }
 
-/// With nothing to auction no room is reserved: what a node keeps back is what its claims take.
-fn nothing_is_kept_back(world: &World, running: &[usize]) -> Result<(), String> {
+/// Checks that without auctions nodes reserve nothing beyond their claims.
+fn nothing_is_reserved(world: &World, running: &[usize]) -> Result<(), String> {
     for &device in running {
         let node = node(world, device);
         let claimed = node.own_claims().filter_map(|claim| Some(node.spec(&claim.name)?.resources));
@@ -141,8 +141,8 @@ fn nothing_is_kept_back(world: &World, running: &[usize]) -> Result<(), String> 
     Ok(())
 }
 
-/// Replicas that exactly one running device runs, healthy: which, and in which version.
-pub fn healthy_alone(world: &World) -> BTreeMap<ReplicaId, (usize, Digest)> {
+/// Replicas that exactly one running device runs and reports healthy: the device and generation.
+pub fn healthy_once(world: &World) -> BTreeMap<ReplicaId, (usize, Digest)> {
     let mut found: BTreeMap<ReplicaId, Vec<(usize, Digest)>> = BTreeMap::new();
     for device in world.running() {
         let healthy =

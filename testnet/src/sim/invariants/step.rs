@@ -1,7 +1,5 @@
-//! What must hold after every step. Each check looks at what a node does from outside: at its disk,
-//! its words, its orders.
-
-use std::collections::{BTreeMap, BTreeSet};
+//! The invariants of every step. They look at a node from outside only: its disk, messages and
+//! orders.
 
 use shoal_protocol::auction;
 use shoal_protocol::claims::{self, awarded_under};
@@ -9,7 +7,7 @@ use shoal_protocol::membership;
 
 use shoal_protocol::model::codec;
 use shoal_protocol::model::{
-    Change, Claim, Digest, NodeId, Queue, RawChange, ReplicaId, Resources, Slot, Token, Unverified,
+    Change, Claim, NodeId, Queue, RawChange, ReplicaId, Resources, Slot, Token, Unverified,
 };
 use shoal_protocol::node::{Action, Message, Node, Order, Record, Reply};
 use shoal_protocol::sync;
@@ -17,77 +15,15 @@ use shoal_protocol::sync;
 use crate::sim::disk::Disk;
 use crate::sim::world::World;
 
-/// Effects that may wait for a disk: the driver of real nodes gives a disk up that lets more wait.
+/// Effects that may wait for a disk; the real driver gives up a disk with more.
 const MAX_HELD: usize = 65_536;
 
-/// How often a node may let go of one replica to another holder in one history. More is a fight,
-/// and each round of it a disk write.
+/// How often one node may yield the same replica in one history. More is an endless dispute that
+/// costs a disk write each round.
 const MAX_YIELDS: u32 = 20;
 
-/// What was seen so far, and what it was held against.
-#[derive(Default)]
-pub struct Watch {
-    /// Large worlds cannot afford it.
-    pub is_off: bool,
-    /// Every version of every workload that was ever wished for, and what one replica of it takes.
-    generations: BTreeMap<(Digest, Digest), Resources>,
-    /// What a device told of a slot under a counter.
-    told: BTreeMap<(usize, u8, u64), Digest>,
-    /// Who was told of what replica that another holds it, healthy, and keeps it; how many stops
-    /// may follow from that.
-    kept: BTreeMap<(NodeId, ReplicaId), usize>,
-    /// Of each device the start, the highest incarnation told before it, and the highest told
-    /// since.
-    lives: BTreeMap<usize, (u32, u64, u64)>,
-    /// Who claims, or has asked its disk to remember that it claims, what under which award.
-    holders: BTreeMap<(ReplicaId, Token), BTreeSet<NodeId>>,
-    /// The same, by slot.
-    slots: BTreeMap<(NodeId, u8), Vec<(ReplicaId, Token)>>,
-    /// Changes that a user was told to be refused.
-    refused: BTreeSet<Digest>,
-    /// How often a device let a replica go to another holder.
-    yields: BTreeMap<(usize, Option<String>), u32>,
-    /// The first thing that was wrong, and with whom.
-    broken: Option<(usize, String)>,
-}
-
-impl Watch {
-    fn hold(
-        &mut self,
-        node: NodeId,
-        slot: u8,
-        claims: Vec<(ReplicaId, Token)>,
-    ) -> Option<(Token, String)> {
-        self.let_go(node, slot);
-        let mut twin = None;
-        for claim in &claims {
-            let holders = self.holders.entry(*claim).or_default();
-            holders.insert(node);
-            if holders.len() > 1 {
-                let holders: Vec<String> = holders.iter().map(NodeId::short).collect();
-                let what =
-                    format!("{} is claimed under one award by {}", claim.0, holders.join(" and "));
-                twin = Some((claim.1, what));
-            }
-        }
-        self.slots.insert((node, slot), claims);
-        twin
-    }
-
-    fn let_go(&mut self, node: NodeId, slot: u8) {
-        for claim in self.slots.remove(&(node, slot)).unwrap_or_default() {
-            if let Some(holders) = self.holders.get_mut(&claim) {
-                holders.remove(&node);
-                if holders.is_empty() {
-                    self.holders.remove(&claim);
-                }
-            }
-        }
-    }
-}
-
-/// What a node says over a common member, as though it said it itself.
-fn carried(me: NodeId, action: &Action) -> Option<Action> {
+/// The sealed message inside a relayed one, as if the node had sent it directly.
+fn unsealed(me: NodeId, action: &Action) -> Option<Action> {
     let Action::Send { lane, message: Message::Carry(sealed), .. } = action else { return None };
     let sealed = sealed.peek().ok().filter(|_| sealed.by().0 == me.0)?;
     let message = codec::decode(&sealed.message).ok()?;
@@ -95,7 +31,7 @@ fn carried(me: NodeId, action: &Action) -> Option<Action> {
 }
 
 impl World {
-    /// A daemon asks for something, which may have to wait.
+    /// Checks an effect when the daemon asks for it, even if it has to wait for the disk.
     pub(in crate::sim) fn watch_ask(&mut self, device: usize, action: &Action) {
         let Action::Persist { records, .. } = action else { return };
         if self.watch.is_off {
@@ -141,7 +77,7 @@ impl World {
             }
         }
         let claims = slot.claims.iter().map(held).collect();
-        // Two owners with one key may draw the same token.
+        // Two owners with one cloned key may draw the same token.
         if let Some((token, twins)) = self.watch.hold(self.devices[device].id, slot.slot, claims)
             && self.ids.get(&token.by).is_none_or(|owners| owners.len() < 2)
         {
@@ -149,19 +85,19 @@ impl World {
         }
     }
 
-    /// A daemon's wish is carried out: what it rests on must be on disk.
+    /// Checks an effect when it is carried out: everything that it depends on must be on disk.
     pub(in crate::sim) fn watch_act(&mut self, device: usize, action: &Action) {
         if self.watch.is_off {
             return;
         }
-        if let Some(inside) = carried(self.devices[device].id, action) {
+        if let Some(inside) = unsealed(self.devices[device].id, action) {
             return self.watch_act(device, &inside);
         }
-        self.watch_words(device, action);
+        self.watch_numbers(device, action);
         let (disk, me) = (&self.devices[device].disk, self.devices[device].id);
         let wrong = match action {
             Action::Broadcast(Message::Slot(slot)) => unwritten(disk, me, slot),
-            // Rulings and records that are told are no promise.
+            // Rulings and records in a repair message promise nothing, so they need not be on disk.
             Action::Send {
                 message: Message::Repair(sync::Message::Items { items, .. }), ..
             } => {
@@ -210,8 +146,8 @@ impl World {
         }
     }
 
-    /// Why a change must not be told: a user was told that it was refused, or no disk has it, so
-    /// that it is gone with the daemons that know of it.
+    /// Why a change must not be sent: a user was told that it was refused, or it is on no disk and
+    /// would be lost with the daemons that know it.
     fn unfounded(&self, device: usize, raw: &RawChange) -> Option<String> {
         if self.watch.refused.contains(&raw.change.hash()) {
             return Some("it tells of a change that was refused".into());
@@ -224,7 +160,7 @@ impl World {
         (!is_written).then(|| "it tells of a change that is on no disk".into())
     }
 
-    /// A user was told that a change was refused: nobody may have heard of it, now or later.
+    /// Notes that a change was refused to a user. No node may have it, now or later.
     pub(in crate::sim) fn note_refused(&mut self, device: usize, change: &Change) {
         let hash = change.hash();
         self.watch.refused.insert(hash);
@@ -241,11 +177,11 @@ impl World {
         }
     }
 
-    /// What a daemon says of itself bears a number that it never used for anything else, in this
-    /// life or an earlier one.
-    fn watch_words(&mut self, device: usize, action: &Action) {
+    /// Checks that a daemon never reuses a counter or an incarnation, and stops healthy replicas
+    /// only after a keeper said that it is healthy.
+    fn watch_numbers(&mut self, device: usize, action: &Action) {
         let me = self.devices[device].id;
-        // Of two that speak in one name each outdoes what the other says.
+        // Two devices with one key raise their counters against each other.
         let is_alone = !self.is_cloned(device);
         match action {
             Action::Broadcast(Message::Slot(slot)) if slot.by().0 == me.0 && is_alone => {
@@ -289,7 +225,7 @@ impl World {
                 self.watch.kept.insert((*to, *replica), 1 + waiting);
             }
             Action::Order(Order::Stop { replica }) => {
-                // Of two that hear in one name either may have been told.
+                // With one key on two devices either may have received the keeper's message.
                 let kept = self.watch.kept.entry((me, *replica)).or_default();
                 let was_told = *kept > 0 || !is_alone;
                 *kept = kept.saturating_sub(1);
@@ -306,8 +242,7 @@ impl World {
         }
     }
 
-    /// How often this node is already about to stop a replica, once its disk has what is to be
-    /// there before.
+    /// Stops of this replica that the node has ordered but that still wait for its disk.
     fn stops_waiting(&self, node: &NodeId, replica: &ReplicaId) -> usize {
         let devices = self.ids.get(node).into_iter().flatten();
         let held = devices.flat_map(|device| self.devices[*device].held.values().flatten());
@@ -317,8 +252,7 @@ impl World {
         .count()
     }
 
-    /// Whether a device runs a replica as wished for, healthy, and its disk is no reason to let go
-    /// of it.
+    /// Whether a device runs a wanted replica, healthy, and its disk gives no reason to stop it.
     fn is_good(&self, device: usize, replica: &ReplicaId) -> bool {
         let it = &self.devices[device];
         let (Some(node), Some(runs)) = (&it.node, it.runtime.replicas.get(replica)) else {
@@ -331,7 +265,7 @@ impl World {
             && node.generation(&replica.uid) == Some(runs.generation)
     }
 
-    /// What a daemon's own claims take, by what was wished for.
+    /// Resources of a daemon's own claims, by the published specs.
     fn claimed(&self, node: &Node) -> Resources {
         let resources = node
             .own_claims()
@@ -339,7 +273,7 @@ impl World {
         resources.copied().fold(Resources::default(), Resources::plus)
     }
 
-    /// A batch is about to become durable: what it replaces must be older than what replaces it.
+    /// Checks a batch before it becomes durable: it must not replace a change by an older one.
     pub(in crate::sim) fn watch_commit(&mut self, device: usize) {
         if self.watch.is_off {
             return;
@@ -357,7 +291,8 @@ impl World {
         }
     }
 
-    /// A daemon has started or ended: of its claims those on disk are left.
+    /// Resets the known claims of a device to those on its disk, after its daemon has started or
+    /// ended.
     pub(in crate::sim) fn watch_disk(&mut self, device: usize) {
         let me = self.devices[device].id;
         let known: Vec<u8> =
@@ -374,14 +309,14 @@ impl World {
         }
     }
 
-    /// Cheap checks of the device that just did something.
+    /// Checks the device that just changed, and returns the first violation of the step.
     pub(in crate::sim) fn after_step(&mut self, device: usize) -> Result<(), String> {
         if self.watch.is_off {
             return Ok(());
         }
         let it = &self.devices[device];
         if let Some(node) = &it.node {
-            // Counted here as well: what the node itself says is one thing, what it claims another.
+            // The claims are added up here independently of the node's own sum.
             let (capacity, claimed, promised) =
                 (self.capacity, self.claimed(node), node.promised());
             if !capacity.holds(claimed) || !capacity.holds(promised) {
@@ -414,7 +349,7 @@ fn held(claim: &Claim) -> (ReplicaId, Token) {
     (claim.replica, awarded_under(claim))
 }
 
-/// What a device tells in its own name of what it claims, and has not on disk.
+/// Why a device must not announce this slot: one of its own claims is not on disk.
 fn unwritten(disk: &Disk, me: NodeId, slot: &Unverified<Slot>) -> Option<String> {
     let slot = slot.peek().ok().filter(|_| slot.by().0 == me.0)?;
     let is_written = |claim: &&Claim| {
@@ -434,7 +369,7 @@ fn claims_on(
     slot.into_iter().flat_map(|slot| slot.claims).filter(move |claim| claim.replica == replica)
 }
 
-/// Whether a change is still there, or one that has seen it.
+/// Whether a change, or one whose clock covers it, is in `changes`.
 fn is_kept(old: &RawChange, changes: &[RawChange]) -> bool {
     let Ok(old_body) = old.change.peek() else { return false };
     changes.iter().any(|new| {

@@ -1,4 +1,4 @@
-//! Devices that run so much that they have business with many others at once, beyond a full mesh.
+//! Devices with so many replicas that they deal with many peers at once, beyond a full mesh.
 
 use std::collections::BTreeSet;
 
@@ -7,10 +7,11 @@ use shoal_protocol::model::Phase;
 use super::*;
 use crate::sim::formed::Shape;
 
-/// A hundred links are too many to keep, and a question that is not sent for lack of one is asked
-/// again only later.
+/// A device with many replicas dies and returns. A hundred links are too many to keep, and a
+/// question that found no link was asked again only much later. Failover must take 200 ms, and
+/// yielding to the new holders 3 seconds.
 #[test]
-fn what_a_full_device_ran_is_elsewhere_soon_and_it_lets_go_of_it_when_it_returns() {
+fn full_device_fails_over_fast_and_yields_on_return() {
     let shape = Shape { nodes: 80, workloads: 2_400, replicas: 2 };
     let mut world = World::formed(5, shape).unwrap();
     for device in [7, 30, 55] {

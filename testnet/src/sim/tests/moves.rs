@@ -4,14 +4,14 @@ use shoal_protocol::node::Input;
 
 use super::*;
 
-fn at_work(seed: u64, size: usize) -> Play {
-    let mut play = cluster(seed, size);
-    play.publish(0, &workload("web", 1, size as u32)).unwrap();
-    play.settle().unwrap();
-    play
+fn at_work(seed: u64, size: usize) -> Simulation {
+    let mut sim = cluster(seed, size);
+    sim.publish(0, &workload("web", 1, size as u32)).unwrap();
+    sim.settle().unwrap();
+    sim
 }
 
-/// Whether all of these see one another, over links that carry something, at the addresses of now.
+/// Whether all these devices see one another as up, at their present addresses, over live links.
 fn are_together(world: &World, devices: &[usize]) -> bool {
     devices.iter().all(|one| {
         let others = devices.iter().filter(|other| *other != one);
@@ -26,75 +26,74 @@ fn are_together(world: &World, devices: &[usize]) -> bool {
         let linked = |other: &usize| {
             let link = world.devices[*one].links.get(other);
             link.is_some_and(|link| {
-                !world.is_dead(*link) && world.devices[*other].links.get(one) == Some(link)
+                !world.is_dead_link(*link) && world.devices[*other].links.get(one) == Some(link)
             })
         };
         told(one) && others.clone().all(|other| told(other) && linked(other))
     })
 }
 
-/// What runs well, and where: nothing of it may move.
-fn placed(play: &Play) -> Vec<(usize, usize)> {
-    (0..play.world.devices.len())
-        .map(|it| (it, play.world.node(it).map_or(0, |node| node.own_claims().count())))
+/// The number of claims of each device.
+fn placed(sim: &Simulation) -> Vec<(usize, usize)> {
+    (0..sim.world.devices.len())
+        .map(|it| (it, sim.world.node(it).map_or(0, |node| node.own_claims().count())))
         .collect()
 }
 
-fn falls(play: &Play) -> usize {
+fn falls(sim: &Simulation) -> usize {
     let falls = |device| {
-        play.world.node(device).and_then(|node| node.status().counters.get("nodes_down").copied())
+        sim.world.node(device).and_then(|node| node.status().counters.get("nodes_down").copied())
     };
-    (0..play.world.devices.len()).filter_map(falls).sum::<u64>() as usize
+    (0..sim.world.devices.len()).filter_map(falls).sum::<u64>() as usize
 }
 
-/// A device got another address by DHCP. It was found again by nobody: its record named the old
-/// address for ever, and its links hung in TCP. Now it dials all others at once, and nobody takes
-/// it for dead.
+/// A device got another address by DHCP. Its record kept the old address, its links hung in TCP,
+/// and no peer found it again. It must dial all others at once, and no peer may take it for dead.
 #[test]
-fn a_device_that_moves_is_never_taken_for_dead() {
+fn moved_device_is_never_taken_for_dead() {
     for seed in 0..20 {
-        let mut play = at_work(seed, 5);
-        let before = placed(&play);
-        play.world.relocate(2);
+        let mut sim = at_work(seed, 5);
+        let before = placed(&sim);
+        sim.world.relocate(2);
         let together = |world: &World| are_together(world, &[0, 1, 2, 3, 4]);
-        play.world.run_till(Duration::from_secs(2), "all are together again", together).unwrap();
-        play.settle().unwrap();
-        assert_eq!((falls(&play), placed(&play)), (0, before), "seed {seed}");
+        sim.world.run_till(Duration::from_secs(2), "all are together again", together).unwrap();
+        sim.settle().unwrap();
+        assert_eq!((falls(&sim), placed(&sim)), (0, before), "seed {seed}");
     }
 }
 
-/// Of three nodes two moved, one after the other: each found the third again, and these two never
-/// linked any more.
+/// Two of three nodes moved, one after the other. Each found the third again, but the two never
+/// linked to each other again.
 #[test]
-fn two_that_move_one_after_the_other_find_each_other() {
+fn two_devices_that_move_find_each_other() {
     for seed in 0..20 {
         for gap in [0, 100, 1_000, 5_000] {
-            let mut play = at_work(seed, 3);
-            play.world.relocate(1);
-            play.world.run_for(Duration::from_millis(gap)).unwrap();
-            play.world.relocate(2);
+            let mut sim = at_work(seed, 3);
+            sim.world.relocate(1);
+            sim.world.run_for(Duration::from_millis(gap)).unwrap();
+            sim.world.relocate(2);
             let together = |world: &World| are_together(world, &[0, 1, 2]);
             let within =
-                play.world.run_till(Duration::from_secs(5), "all are together again", together);
+                sim.world.run_till(Duration::from_secs(5), "all are together again", together);
             within.unwrap_or_else(|why| panic!("seed {seed}, {gap} ms: {why}"));
-            play.settle().unwrap();
+            sim.settle().unwrap();
         }
     }
 }
 
-/// Gossip never brought word of the move. Who has a link with the device hears it there, the others
-/// by comparing with those.
+/// Gossip of a move may be lost. Peers with a link to the device must learn its address over that
+/// link, the others by comparing with those peers.
 #[test]
-fn a_new_address_is_learned_without_gossip() {
+fn new_address_is_learned_without_gossip() {
     for seed in 0..10 {
-        let mut play = at_work(seed, 4);
-        play.world.network.gossip = Gossip::Lost;
-        // The way between the two that move is cut, so that neither hears of the other but through
-        // the rest.
-        play.world.partition(&[1], &[2], true);
-        play.world.relocate(1);
-        play.world.run_for(Duration::from_secs(3)).unwrap();
-        play.world.relocate(2);
+        let mut sim = at_work(seed, 4);
+        sim.world.network.gossip = Gossip::Lost;
+        // The way between the two moving devices is cut, so that each learns of the other only
+        // through the rest.
+        sim.world.partition(&[1], &[2], true);
+        sim.world.relocate(1);
+        sim.world.run_for(Duration::from_secs(3)).unwrap();
+        sim.world.relocate(2);
         let know = |world: &World| {
             let knows = |one: usize, other: usize| {
                 let id = world.devices[other].id.to_string();
@@ -105,33 +104,31 @@ fn a_new_address_is_learned_without_gossip() {
             };
             knows(1, 2) && knows(2, 1)
         };
-        play.world
-            .run_till(Duration::from_secs(30), "each knows where the other is", know)
-            .unwrap();
-        play.world.partition(&[1], &[2], false);
-        play.settle().unwrap();
-        assert!(are_together(&play.world, &[0, 1, 2, 3]), "seed {seed}");
+        sim.world.run_till(Duration::from_secs(30), "each knows where the other is", know).unwrap();
+        sim.world.partition(&[1], &[2], false);
+        sim.settle().unwrap();
+        assert!(are_together(&sim.world, &[0, 1, 2, 3]), "seed {seed}");
     }
 }
 
-/// All got other addresses at once, and nobody knows any. As soon as somebody says where they were
-/// seen, they are together.
+/// All devices moved at once, and none knows a present address. As soon as they are sighted, they
+/// must link again.
 #[test]
-fn all_that_moved_at_once_link_as_soon_as_they_are_sighted() {
+fn devices_that_all_moved_link_when_sighted() {
     for seed in 0..10 {
-        let mut play = at_work(seed, 3);
-        (0..3).for_each(|device| play.world.relocate(device));
-        play.world.run_for(Duration::from_secs(20)).unwrap();
-        assert!(!are_together(&play.world, &[0, 1, 2]), "seed {seed}: nobody could know");
+        let mut sim = at_work(seed, 3);
+        (0..3).for_each(|device| sim.world.relocate(device));
+        sim.world.run_for(Duration::from_secs(20)).unwrap();
+        assert!(!are_together(&sim.world, &[0, 1, 2]), "seed {seed}: nobody could know");
         for one in 0..3 {
             for other in (0..3).filter(|other| *other != one) {
                 let (node, addresses) =
-                    (play.world.devices[other].id, vec![play.world.address_of(other)]);
-                play.world.input(one, Input::Sighted { node, addresses });
+                    (sim.world.devices[other].id, vec![sim.world.address_of(other)]);
+                sim.world.input(one, Input::Sighted { node, addresses });
             }
         }
         let together = |world: &World| are_together(world, &[0, 1, 2]);
-        play.world.run_till(Duration::from_secs(5), "all are together again", together).unwrap();
-        play.settle().unwrap();
+        sim.world.run_till(Duration::from_secs(5), "all are together again", together).unwrap();
+        sim.settle().unwrap();
     }
 }

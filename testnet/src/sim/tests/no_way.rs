@@ -1,21 +1,21 @@
-//! Two devices behind routers that let nobody in: each reaches a third, neither reaches the other.
+//! Two devices behind routers that accept no connections: both reach a third, not each other.
 
 use super::*;
 
-/// Three devices, of which the second and the third never reach one another.
-fn apart(seed: u64) -> Play {
-    let mut play = cluster(seed, 1);
-    let (one, other) = (play.world.add(), play.world.add());
-    play.world.partition(&[one], &[other], true);
+/// Three devices; the second and the third can never reach each other.
+fn apart(seed: u64) -> Simulation {
+    let mut sim = cluster(seed, 1);
+    let (one, other) = (sim.world.add(), sim.world.add());
+    sim.world.partition(&[one], &[other], true);
     for device in [one, other] {
-        play.world.start(device, false, &[0]);
+        sim.world.start(device, false, &[0]);
     }
     let together = |world: &World| {
         let mut nodes = (0..3).filter_map(|device| world.node(device));
         nodes.all(|node| node.is_ready() && node.nodes_up() == 3)
     };
-    play.world.run_till(Duration::from_secs(60), "they come together", together).unwrap();
-    play
+    sim.world.run_till(Duration::from_secs(60), "they come together", together).unwrap();
+    sim
 }
 
 fn count(world: &World, device: usize, what: &str) -> u64 {
@@ -30,19 +30,19 @@ fn warnings(world: &World, device: usize) -> Vec<String> {
     all.into_iter().filter(|warning| warning.contains("no way")).collect()
 }
 
-/// So many replicas that every device has to take its share, whoever owns them: an owner behind one
-/// router has to ask, hear and award the one behind the other.
+/// Every device must take replicas, whichever of them is the owner. An owner behind one router must
+/// announce to the bidder behind the other, receive its bid and award to it.
 #[test]
-fn an_owner_without_a_way_to_a_bidder_fills_it_all_the_same() {
+fn owner_awards_to_a_bidder_it_cannot_reach() {
     let mut owners = Vec::new();
     for seed in 0..6 {
-        let mut play = apart(seed);
-        play.publish(0, &workload("web", 1, 90)).unwrap();
-        play.settle().unwrap_or_else(|why| panic!("seed {seed}: {why}"));
-        owners.extend(play.world.node(0).unwrap().workload(&"web".parse().unwrap()).unwrap().owner);
+        let mut sim = apart(seed);
+        sim.publish(0, &workload("web", 1, 90)).unwrap();
+        sim.settle().unwrap_or_else(|why| panic!("seed {seed}: {why}"));
+        owners.extend(sim.world.node(0).unwrap().workload(&"web".parse().unwrap()).unwrap().owner);
         for device in 0..3 {
             assert_eq!(
-                count(&play.world, device, "nodes_down"),
+                count(&sim.world, device, "nodes_down"),
                 0,
                 "seed {seed}: n{device} called somebody down"
             );
@@ -54,34 +54,36 @@ fn an_owner_without_a_way_to_a_bidder_fills_it_all_the_same() {
     );
 }
 
-/// The device in the middle stops, each side goes on alone and takes over what the other runs; it
-/// starts again, and the two settle who keeps what though they still cannot reach one another.
+/// The device in the middle stops, and each side takes over the other's replicas. After its restart
+/// the two must settle their disputes although they cannot reach each other.
 #[test]
-fn what_both_sides_ran_is_settled_over_the_one_in_the_middle() {
+fn duplicates_are_settled_over_a_common_member() {
     for seed in 0..6 {
-        let mut play = apart(seed);
-        play.publish(0, &workload("web", 1, 6)).unwrap();
-        play.settle().unwrap_or_else(|why| panic!("seed {seed}: {why}"));
-        play.world.kill(0);
-        play.world.run_for(Duration::from_secs(30)).unwrap();
+        let mut sim = apart(seed);
+        sim.publish(0, &workload("web", 1, 6)).unwrap();
+        sim.settle().unwrap_or_else(|why| panic!("seed {seed}: {why}"));
+        sim.world.kill(0);
+        sim.world.run_for(Duration::from_secs(30)).unwrap();
         for device in 1..3 {
             assert_eq!(
-                play.world.node(device).unwrap().own_claims().count(),
+                sim.world.node(device).unwrap().own_claims().count(),
                 6,
                 "the set-up: n{device} runs all"
             );
         }
-        play.world.start(0, false, &[]);
-        play.settle().unwrap_or_else(|why| panic!("seed {seed}: {why}"));
+        sim.world.start(0, false, &[]);
+        sim.settle().unwrap_or_else(|why| panic!("seed {seed}: {why}"));
     }
 }
 
+/// A pair that cannot link costs speed. Every node must name it in a warning, with a remedy, until
+/// the two link.
 #[test]
-fn every_node_warns_of_a_pair_without_a_way_until_it_has_one() {
-    let mut play = apart(1);
-    play.world.run_for(Duration::from_secs(20)).unwrap();
+fn nodes_warn_of_an_unreachable_pair_until_it_links() {
+    let mut sim = apart(1);
+    sim.world.run_for(Duration::from_secs(20)).unwrap();
     for device in 0..3 {
-        let found = warnings(&play.world, device);
+        let found = warnings(&sim.world, device);
         let [warning] = &found[..] else { panic!("n{device}: {found:?}") };
         let parts = [
             "n1 and n2 have no way to one another",
@@ -91,14 +93,14 @@ fn every_node_warns_of_a_pair_without_a_way_until_it_has_one() {
         assert!(parts.iter().all(|part| warning.contains(part)), "{warning}");
     }
     let marked = |node: &str| {
-        let views = play.world.node(0).unwrap().nodes();
+        let views = sim.world.node(0).unwrap().nodes();
         views.into_iter().find(|view| view.name == node).map(|view| view.no_way_to).unwrap()
     };
     assert_eq!(
         (marked("n1"), marked("n2"), marked("n0")),
         (vec!["n2".to_owned()], vec!["n1".to_owned()], vec![])
     );
-    play.world.partition(&[1], &[2], false);
+    sim.world.partition(&[1], &[2], false);
     let is_over = |world: &World| (0..3).all(|device| warnings(world, device).is_empty());
-    play.world.run_till(Duration::from_secs(60), "nobody warns any more", is_over).unwrap();
+    sim.world.run_till(Duration::from_secs(60), "nobody warns any more", is_over).unwrap();
 }

@@ -1,5 +1,4 @@
-//! Answers to users hold: also those of a node that had missed something, or whose disk takes no
-//! writes.
+//! Answers to users hold, also those of a node that missed a change, or whose disk is full.
 
 use shoal_protocol::model::WorkloadName;
 
@@ -11,156 +10,156 @@ fn web() -> WorkloadName {
     "web".parse().unwrap()
 }
 
-/// How many replicas a device thinks are wished for.
-fn wished(world: &World, device: usize) -> Option<u32> {
+/// Replicas of `web` in a device's desired state.
+fn desired_replicas(world: &World, device: usize) -> Option<u32> {
     world.node(device)?.spec(&web()).map(|spec| spec.replicas)
 }
 
-/// n0 acknowledged a scale that n1, which was down, never heard of. n0 was lost, n1 was asked for
-/// what it took to be there already, said "is up to date" and wrote nothing. When n0 returned, its
-/// older change counted.
+/// n0 acknowledged a scale while n1 was down, and was lost. n1 was asked for the value that it
+/// still had, answered "is up to date" and wrote nothing. When n0 returned, its older change won.
+/// The last acknowledged write must win.
 #[test]
-fn last_acknowledged_wish_outlasts_a_stale_node() {
+fn last_acknowledged_write_outlasts_a_stale_node() {
     for seed in 0..10 {
-        let mut play = cluster(seed, 2);
-        play.publish(0, &workload("web", 1, 2)).unwrap();
-        play.settle().unwrap();
-        play.world.kill(1);
-        play.publish(0, &workload("web", 1, 1)).unwrap();
-        play.world.kill(0);
-        play.world.start(1, false, &[]);
+        let mut sim = cluster(seed, 2);
+        sim.publish(0, &workload("web", 1, 2)).unwrap();
+        sim.settle().unwrap();
+        sim.world.kill(1);
+        sim.publish(0, &workload("web", 1, 1)).unwrap();
+        sim.world.kill(0);
+        sim.world.start(1, false, &[]);
         let is_ready = |world: &World| world.node(1).is_some_and(|node| node.is_ready());
-        play.world.run_till(Duration::from_secs(30), "n1 acts on what it knows", is_ready).unwrap();
-        assert_eq!(wished(&play.world, 1), Some(2), "it has missed the change");
-        play.publish(1, &workload("web", 1, 2)).unwrap();
-        play.world.start(0, false, &[]);
-        play.settle().unwrap();
+        sim.world.run_till(Duration::from_secs(30), "n1 acts on what it knows", is_ready).unwrap();
+        assert_eq!(desired_replicas(&sim.world, 1), Some(2), "it has missed the change");
+        sim.publish(1, &workload("web", 1, 2)).unwrap();
+        sim.world.start(0, false, &[]);
+        sim.settle().unwrap();
         assert_eq!(
-            (wished(&play.world, 0), wished(&play.world, 1)),
+            (desired_replicas(&sim.world, 0), desired_replicas(&sim.world, 1)),
             (Some(2), Some(2)),
             "seed {seed}"
         );
     }
 }
 
-/// The same within a second: nobody has noticed yet that the link is gone, and a comparison a
-/// moment ago found no difference.
+/// As above, within a second of the cut: the link still counts as up, and a comparison a moment ago
+/// found no difference.
 #[test]
-fn wish_is_not_taken_for_fulfilled_over_a_link_that_is_cut() {
+fn cut_link_does_not_confirm_an_unchanged_workload() {
     for seed in 0..10 {
-        let mut play = cluster(seed, 3);
-        play.publish(0, &workload("web", 1, 2)).unwrap();
-        play.settle().unwrap();
-        play.world.partition(&[0], &[1, 2], true);
-        play.publish(0, &workload("web", 1, 1)).unwrap();
-        // n1 knows of just that already; were it to write nothing, the wish made at n0 would win.
-        play.publish(1, &workload("web", 1, 2)).unwrap();
-        play.heal().unwrap();
-        play.settle().unwrap();
-        assert_eq!(wished(&play.world, 0), Some(2), "seed {seed}");
+        let mut sim = cluster(seed, 3);
+        sim.publish(0, &workload("web", 1, 2)).unwrap();
+        sim.settle().unwrap();
+        sim.world.partition(&[0], &[1, 2], true);
+        sim.publish(0, &workload("web", 1, 1)).unwrap();
+        // n1 has this value already. If it wrote nothing, the write at n0 would win.
+        sim.publish(1, &workload("web", 1, 2)).unwrap();
+        sim.heal().unwrap();
+        sim.settle().unwrap();
+        assert_eq!(desired_replicas(&sim.world, 0), Some(2), "seed {seed}");
     }
 }
 
-/// To repeat a publish is cheap where all is well.
+/// Repeating a publish in a healthy cluster must write nothing and return quickly.
 #[test]
 fn repeated_publish_in_a_healthy_cluster_writes_nothing() {
-    let mut play = cluster(3, 5);
-    play.publish(0, &workload("web", 1, 3)).unwrap();
-    play.settle().unwrap();
+    let mut sim = cluster(3, 5);
+    sim.publish(0, &workload("web", 1, 3)).unwrap();
+    sim.settle().unwrap();
     let holds =
         |world: &World| world.devices.iter().map(|it| it.disk.desired.clone()).collect::<Vec<_>>();
-    let before = holds(&play.world);
+    let before = holds(&sim.world);
     for device in 0..5 {
         let (outcome, change) =
-            play.operator.publish(&mut play.world, device, &workload("web", 1, 3)).unwrap();
+            sim.operator.publish(&mut sim.world, device, &workload("web", 1, 3)).unwrap();
         assert_eq!((outcome, change), (Outcome::Unchanged, None), "n{device}");
     }
-    play.world.run_for(Duration::from_secs(5)).unwrap();
-    assert!(before == holds(&play.world));
+    sim.world.run_for(Duration::from_secs(5)).unwrap();
+    assert!(before == holds(&sim.world));
 }
 
 fn read_only(world: &World, device: usize) -> bool {
     world.node(device).is_some_and(|node| node.status().read_only.is_some())
 }
 
-/// Of a disk that is full the first write is refused, "nothing changed"; 3 to 30 seconds later it
-/// took effect in the whole cluster. Nor may it when the disk has room again, or the node is
-/// restarted.
+/// The first write to a full disk was refused with "nothing changed", and 3 to 30 seconds later it
+/// took effect in the whole cluster. It must never take effect, also not after the disk has room
+/// again or the node restarts.
 #[test]
 fn refused_change_is_never_seen_anywhere() {
     for seed in 0..10 {
-        let mut play = cluster(seed, 3);
-        play.publish(0, &workload("web", 1, 3)).unwrap();
-        play.settle().unwrap();
-        play.world.devices[2].disk.full = true;
+        let mut sim = cluster(seed, 3);
+        sim.publish(0, &workload("web", 1, 3)).unwrap();
+        sim.settle().unwrap();
+        sim.world.devices[2].disk.full = true;
         let (outcome, change) =
-            play.operator.publish(&mut play.world, 2, &workload("web", 1, 1)).unwrap();
+            sim.operator.publish(&mut sim.world, 2, &workload("web", 1, 1)).unwrap();
         assert!(
             matches!(&outcome, Outcome::Refused(why) if why.contains("takes no writes")),
             "{outcome:?}"
         );
         let change = change.expect("it was signed");
-        let nobody_has_it = |play: &Play| {
-            for (device, it) in play.world.devices.iter().enumerate() {
+        let nobody_has_it = |sim: &Simulation| {
+            for (device, it) in sim.world.devices.iter().enumerate() {
                 let has = |node: &shoal_protocol::node::Node| {
                     node.holds_change(&change.signed.key, &change.hash())
                 };
                 assert!(!it.node.as_ref().is_some_and(has), "seed {seed}: n{device}");
-                assert_eq!(wished(&play.world, device), Some(3), "seed {seed}: n{device}");
+                assert_eq!(desired_replicas(&sim.world, device), Some(3), "seed {seed}: n{device}");
             }
         };
-        nobody_has_it(&play);
-        play.world.run_for(Duration::from_secs(40)).unwrap();
-        nobody_has_it(&play);
-        assert!(read_only(&play.world, 2));
-        play.world.devices[2].disk.full = false;
-        play.world
+        nobody_has_it(&sim);
+        sim.world.run_for(Duration::from_secs(40)).unwrap();
+        nobody_has_it(&sim);
+        assert!(read_only(&sim.world, 2));
+        sim.world.devices[2].disk.full = false;
+        sim.world
             .run_till(Duration::from_secs(40), "it takes writes", |world| !read_only(world, 2))
             .unwrap();
-        play.settle().unwrap();
-        nobody_has_it(&play);
-        play.world.kill(2);
-        play.world.start(2, false, &[]);
-        play.settle().unwrap();
-        nobody_has_it(&play);
+        sim.settle().unwrap();
+        nobody_has_it(&sim);
+        sim.world.kill(2);
+        sim.world.start(2, false, &[]);
+        sim.settle().unwrap();
+        nobody_has_it(&sim);
     }
 }
 
-/// A full disk made a node read-only until somebody restarted it. The changes that it hears of
-/// meanwhile are on its disk afterwards.
+/// A full disk made a node read-only until a restart. It must find free room by itself, and then
+/// persist the changes that it received meanwhile.
 #[test]
 fn disk_with_room_again_is_found_without_a_restart() {
-    let mut play = cluster(1, 3);
-    play.publish(0, &workload("web", 1, 3)).unwrap();
-    play.settle().unwrap();
-    let boots: Vec<u32> = play.world.devices.iter().map(|it| it.boot).collect();
-    play.world.devices[1].disk.full = true;
-    play.publish(1, &workload("web", 1, 2)).unwrap();
-    assert!(read_only(&play.world, 1));
-    play.publish(0, &workload("more", 1, 2)).unwrap();
-    play.remove(0, "web").unwrap();
-    play.world.run_for(Duration::from_secs(20)).unwrap();
-    play.world.devices[1].disk.full = false;
-    play.world
+    let mut sim = cluster(1, 3);
+    sim.publish(0, &workload("web", 1, 3)).unwrap();
+    sim.settle().unwrap();
+    let boots: Vec<u32> = sim.world.devices.iter().map(|it| it.boot).collect();
+    sim.world.devices[1].disk.full = true;
+    sim.publish(1, &workload("web", 1, 2)).unwrap();
+    assert!(read_only(&sim.world, 1));
+    sim.publish(0, &workload("more", 1, 2)).unwrap();
+    sim.remove(0, "web").unwrap();
+    sim.world.run_for(Duration::from_secs(20)).unwrap();
+    sim.world.devices[1].disk.full = false;
+    sim.world
         .run_till(Duration::from_secs(40), "it takes writes", |world| !read_only(world, 1))
         .unwrap();
-    play.publish(1, &workload("third", 1, 3)).unwrap();
-    play.settle().unwrap();
+    sim.publish(1, &workload("third", 1, 3)).unwrap();
+    sim.settle().unwrap();
     assert_eq!(
-        play.world.devices.iter().map(|it| it.boot).collect::<Vec<_>>(),
+        sim.world.devices.iter().map(|it| it.boot).collect::<Vec<_>>(),
         boots,
         "nobody was restarted"
     );
     let keys = |it: &Device| it.disk.desired.clone();
-    assert!(keys(&play.world.devices[1]) == keys(&play.world.devices[0]));
-    // Also what runs where outlasts a start without network.
+    assert!(keys(&sim.world.devices[1]) == keys(&sim.world.devices[0]));
+    // The claims must be on disk too: a start without network restores them.
     let claims = |world: &World| {
         world.node(1).unwrap().own_claims().map(|claim| claim.replica).collect::<Vec<_>>()
     };
-    let before = claims(&play.world);
+    let before = claims(&sim.world);
     assert!(!before.is_empty());
-    play.world.kill(1);
-    play.world.partition(&[1], &[0, 2], true);
-    play.world.start(1, false, &[]);
-    assert_eq!(claims(&play.world), before);
+    sim.world.kill(1);
+    sim.world.partition(&[1], &[0, 2], true);
+    sim.world.start(1, false, &[]);
+    assert_eq!(claims(&sim.world), before);
 }

@@ -1,10 +1,10 @@
-//! Large steps of one workload: thousands of replicas, of which each is news to everybody.
+//! Large changes of one workload: thousands of replicas at once.
 
 use shoal_protocol::model::{Phase, Resources, Spec, SpecForm};
 
 use super::*;
 
-/// Replicas so small that three devices hold thousands.
+/// A workload whose replicas are so small that three devices hold thousands.
 fn tiny(replicas: u32) -> Spec {
     let SpecForm { name, runtime, artifact, env, require, .. } = workload("p", 1, replicas).into();
     let resources = Resources { memory: 2 << 20, cpu: 1 };
@@ -13,13 +13,13 @@ fn tiny(replicas: u32) -> Spec {
         .expect("a test's own spec")
 }
 
-/// Entries of a queue of a device's daemon.
-fn queue(play: &Play, device: usize, name: &str) -> usize {
-    let queues = play.world.node(device).expect("it runs").queues();
+/// Entries in a queue of a device's daemon.
+fn queue(sim: &Simulation, device: usize, name: &str) -> usize {
+    let queues = sim.world.node(device).expect("it runs").queues();
     queues.iter().find(|queue| queue.name == name).unwrap_or_else(|| panic!("no queue {name}")).len
 }
 
-/// Replicas that are told to be healthy by their holders.
+/// Replicas whose holder reports them healthy.
 fn healthy(world: &World) -> usize {
     let claims = world
         .running()
@@ -29,45 +29,43 @@ fn healthy(world: &World) -> usize {
 }
 
 fn dropped(world: &World) -> u64 {
-    world.network.dropped + world.devices.iter().map(|device| device.pulse.dropped).sum::<u64>()
+    world.network.dropped + world.devices.iter().map(|device| device.inbox.dropped).sum::<u64>()
 }
 
-/// From 1,000 to 3,000 on three devices that take some time over each message. Two thousand
-/// auctions and claims went out at once, gossip of them was dropped, and what nobody had heard of
-/// was placed a second time. Not one is started twice now, nothing is dropped, and only so much is
-/// under way at a time.
+/// From 1,000 to 3,000 replicas on three slow devices. Two thousand auctions and claims went out at
+/// once, gossip was dropped, and replicas whose claims were unknown were placed twice. Nothing may
+/// be started twice or dropped, and the work under way must be bounded.
 #[test]
-fn a_step_of_thousands_starts_nothing_twice() {
+fn scaling_by_thousands_starts_nothing_twice() {
     let mut world = World::new(11);
     world.capacity = Resources { memory: 8 << 30, cpu: 8_000 };
-    let mut play = Play::with(11, world, 3).unwrap();
-    play.publish(0, &tiny(1_000)).unwrap();
-    play.world
+    let mut sim = Simulation::with(11, world, 3).unwrap();
+    sim.publish(0, &tiny(1_000)).unwrap();
+    sim.world
         .run_till(Duration::from_secs(60), "the first thousand", |world| healthy(world) == 1_000)
         .unwrap();
     for device in 0..3 {
-        play.world.devices[device].pulse.slowness = 300;
+        sim.world.devices[device].inbox.slowness = 300;
     }
-    let (started, before) = (play.world.starts, dropped(&play.world));
-    play.publish(0, &tiny(3_000)).unwrap();
+    let (started, before) = (sim.world.starts, dropped(&sim.world));
+    sim.publish(0, &tiny(3_000)).unwrap();
     let mut most = 0;
     for _ in 0..2_000 {
-        play.world.run_for(Duration::from_millis(10)).unwrap();
+        sim.world.run_for(Duration::from_millis(10)).unwrap();
         for device in 0..3 {
-            let under_way =
-                queue(&play, device, "replicas sought") + queue(&play, device, "awards");
+            let under_way = queue(&sim, device, "replicas sought") + queue(&sim, device, "awards");
             most = most.max(under_way);
         }
-        if healthy(&play.world) == 3_000 {
+        if healthy(&sim.world) == 3_000 {
             break;
         }
     }
-    assert_eq!(healthy(&play.world), 3_000);
-    play.world.run_for(Duration::from_secs(15)).unwrap();
-    assert_eq!(play.world.starts - started, 2_000, "each is started once");
+    assert_eq!(healthy(&sim.world), 3_000);
+    sim.world.run_for(Duration::from_secs(15)).unwrap();
+    assert_eq!(sim.world.starts - started, 2_000, "each is started once");
     let disputes: u64 = (0..3)
-        .filter_map(|device| play.world.node(device)?.status().counters.get("duplicates").copied())
+        .filter_map(|device| sim.world.node(device)?.status().counters.get("duplicates").copied())
         .sum();
-    assert_eq!((disputes, dropped(&play.world) - before), (0, 0));
+    assert_eq!((disputes, dropped(&sim.world) - before), (0, 0));
     assert!(most > 0 && most <= 512, "{most} places were under way");
 }

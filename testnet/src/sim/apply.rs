@@ -1,4 +1,4 @@
-//! Deeds done to a world.
+//! Applies actions to a world.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -6,80 +6,80 @@ use std::time::Duration;
 use shoal_protocol::model::{Digest, Ruling, RulingKey, RulingKind, Signed};
 use shoal_protocol::node::Message;
 
-use crate::sim::happening::Happening;
-use crate::sim::meter::Rumour;
-use crate::sim::network::{below, between};
-use crate::sim::operator::workload;
-use crate::sim::play::Play;
-use crate::sim::world::World;
+use super::action::{ClockFault, SimAction, Target};
+use super::error::SimError;
+use super::event::Event;
+use super::network::{below, between};
+use super::operator::workload;
+use super::rumour::Rumour;
+use super::simulation::Simulation;
+use super::world::World;
 
-use super::{ClockFault, Deed, Trouble, Whom};
-
-/// Effects until a death: whatever a daemon does at once is less than this.
+/// Bound of `kill .. after`: a daemon never asks for this many effects at once.
 const LONG: u32 = 1_000;
 
-impl Play {
-    /// Does it, if there is whom it is about.
-    pub fn apply(&mut self, deed: &Deed) -> Result<(), Trouble> {
-        *self.deeds.entry(deed.word()).or_default() += 1;
-        match self.done(deed) {
-            Err(Trouble::Nobody(why)) => self.world.say(0, why),
+impl Simulation {
+    /// Applies an action. An action without a target in this world is logged and skipped.
+    pub fn apply(&mut self, action: &SimAction) -> Result<(), SimError> {
+        *self.actions.entry(action.keyword()).or_default() += 1;
+        match self.perform(action) {
+            Err(SimError::NoTarget(why)) => self.world.log(0, why),
             done => done?,
         }
-        // What was done is a step as well.
+        // The action itself changes the world, so the invariants are checked after it as well.
         Ok(self.world.after_step(0)?)
     }
 
-    fn done(&mut self, deed: &Deed) -> Result<(), Trouble> {
-        match deed {
-            Deed::Publish { name, replicas, version, via } => {
+    fn perform(&mut self, action: &SimAction) -> Result<(), SimError> {
+        match action {
+            SimAction::Publish { name, replicas, version, via } => {
                 let device = self.find(via)?;
                 self.publish(device, &workload(name, *version, *replicas))?;
             }
-            Deed::Remove { name, via } => {
+            SimAction::Remove { name, via } => {
                 let device = self.find(via)?;
                 self.remove(device, name)?;
             }
-            Deed::Rule { name, value, via } => {
+            SimAction::Rule { name, value, via } => {
                 let device = self.find(via)?;
                 self.world.rule(device, name, *value);
             }
-            Deed::Join(count) => {
+            SimAction::Join(count) => {
                 for _ in 0..*count {
                     let device = self.world.add();
                     let seeds = self.seeds(device);
                     self.world.start(device, false, &seeds);
                 }
             }
-            Deed::Weather(None, weather) => {
+            SimAction::Weather(None, weather) => {
                 self.world.network.weather = *weather;
                 self.world.network.access.clear();
-                self.world.say(0, format!("the weather is {weather} now"));
+                self.world.log(0, format!("the weather is {weather} now"));
             }
-            Deed::Weather(Some(whom), weather) => {
-                let device = self.find(whom)?;
+            SimAction::Weather(Some(target), weather) => {
+                let device = self.find(target)?;
                 self.world.network.access.insert(device, *weather);
-                self.world.say(device, format!("its access is {weather} now"));
+                self.world.log(device, format!("its access is {weather} now"));
             }
-            Deed::Cut { one, other, both } => {
+            SimAction::Cut { one, other, both } => {
                 let (one, other) = (self.find(one)?, self.find(other)?);
                 self.world.cut_way((one, other));
                 if *both {
                     self.world.cut_way((other, one));
                 }
                 let way = if *both { "the way" } else { "one direction" };
-                self.world.say(one, format!("{way} to n{other} is cut"));
+                self.world.log(one, format!("{way} to n{other} is cut"));
             }
-            Deed::Isolate(whom) => {
-                let device = self.find(whom)?;
+            SimAction::Isolate(target) => {
+                let device = self.find(target)?;
                 let others: Vec<usize> =
                     self.others(&BTreeSet::from([device])).into_iter().collect();
                 self.world.partition(&[device], &others, true);
-                self.world.say(device, "is cut off from all");
+                self.world.log(device, "is cut off from all");
             }
-            Deed::Partition(groups) => {
+            SimAction::Partition(groups) => {
                 for node in groups.iter().flatten() {
-                    self.find(&Whom::Node(*node))?;
+                    self.find(&Target::Node(*node))?;
                 }
                 let mut groups: Vec<BTreeSet<usize>> =
                     groups.iter().map(|group| group.iter().copied().collect()).collect();
@@ -90,107 +90,107 @@ impl Play {
                         between(one, other).into_iter().for_each(|way| self.world.cut_way(way));
                     }
                 }
-                self.world.say(0, format!("a partition: {groups:?}"));
+                self.world.log(0, format!("a partition: {groups:?}"));
             }
-            Deed::Flap { one, other, every, lasting } => {
+            SimAction::Flap { one, other, every, lasting } => {
                 let (one, other) = (self.find(one)?, self.find(other)?);
                 let (every, until) = (micros(*every).max(1), self.world.now + micros(*lasting));
                 self.world.network.flaps.insert((one, other), until);
-                self.world.at(self.world.now, Happening::Flap { one, other, every });
-                self.world.say(one, format!("the way to n{other} flaps"));
+                self.world.schedule(self.world.now, Event::Flap { one, other, every });
+                self.world.log(one, format!("the way to n{other} flaps"));
             }
-            Deed::Mend => {
+            SimAction::Mend => {
                 self.world.network.cuts().into_iter().for_each(|way| self.world.heal_way(way));
-                self.world.say(0, "all ways lead again");
+                self.world.log(0, "all ways lead again");
             }
-            Deed::Gossip(gossip) => self.world.network.gossip = *gossip,
-            Deed::Kill { whom, .. }
-            | Deed::Unplug(whom)
-            | Deed::Leave(whom, _)
-            | Deed::Start(whom)
-            | Deed::Lose(whom)
-            | Deed::Pause(whom, _)
-            | Deed::Suspend(whom, _)
-            | Deed::Slow(whom, _)
-            | Deed::Stall(whom, _)
-            | Deed::Fill(whom)
-            | Deed::Free(whom)
-            | Deed::Clock(whom, _)
-            | Deed::Clone(whom)
-            | Deed::Runtime(whom, _)
-            | Deed::Move(whom)
-            | Deed::Upgrade(whom) => {
-                let device = self.find(whom)?;
-                self.befall(device, deed)?;
+            SimAction::Gossip(gossip) => self.world.network.gossip = *gossip,
+            SimAction::Kill { target, .. }
+            | SimAction::Unplug(target)
+            | SimAction::Leave(target, _)
+            | SimAction::Start(target)
+            | SimAction::Lose(target)
+            | SimAction::Pause(target, _)
+            | SimAction::Suspend(target, _)
+            | SimAction::Slow(target, _)
+            | SimAction::Stall(target, _)
+            | SimAction::Fill(target)
+            | SimAction::Free(target)
+            | SimAction::Clock(target, _)
+            | SimAction::Clone(target)
+            | SimAction::Runtime(target, _)
+            | SimAction::Move(target)
+            | SimAction::Upgrade(target) => {
+                let device = self.find(target)?;
+                self.apply_to(device, action)?;
             }
         }
         Ok(())
     }
 
-    fn befall(&mut self, device: usize, deed: &Deed) -> Result<(), Trouble> {
+    fn apply_to(&mut self, device: usize, action: &SimAction) -> Result<(), SimError> {
         let runs = self.world.node(device).is_some();
         let world = &mut self.world;
-        let impossible = |why: &str| Err(Trouble::Impossible(format!("n{device} {why}")));
-        match deed {
-            Deed::Kill { after: 0, .. } => world.kill(device),
-            Deed::Kill { after, .. } => {
-                world.devices[device].doom = Some((*after).min(LONG));
-                world.say(device, format!("dies after {after} more effects"));
+        let impossible = |why: &str| Err(SimError::Impossible(format!("n{device} {why}")));
+        match action {
+            SimAction::Kill { after: 0, .. } => world.kill(device),
+            SimAction::Kill { after, .. } => {
+                world.devices[device].dies_after = Some((*after).min(LONG));
+                world.log(device, format!("dies after {after} more effects"));
             }
-            Deed::Unplug(_) => world.unplug(device),
-            Deed::Leave(_, back_in) => world.leave(device, *back_in),
-            Deed::Start(_) if runs => return impossible("runs already"),
-            Deed::Start(_) if world.devices[device].is_gone => {
+            SimAction::Unplug(_) => world.unplug(device),
+            SimAction::Leave(_, back_in) => world.leave(device, *back_in),
+            SimAction::Start(_) if runs => return impossible("runs already"),
+            SimAction::Start(_) if world.devices[device].is_gone => {
                 return impossible("has lost its disk for good");
             }
-            Deed::Start(_) => world.start(device, false, &[]),
-            Deed::Lose(_) if world.is_last_member(device) => {
+            SimAction::Start(_) => world.start(device, false, &[]),
+            SimAction::Lose(_) if world.is_last_member(device) => {
                 return impossible(
                     "is the last member that has a disk: nobody else could admit anybody",
                 );
             }
-            Deed::Lose(_) => {
+            SimAction::Lose(_) => {
                 let seeds = self.seeds(device);
                 self.lose(device, &seeds);
             }
-            Deed::Pause(_, time) => {
-                world.say(device, format!("is stopped for {time:?}"));
+            SimAction::Pause(_, time) => {
+                world.log(device, format!("is stopped for {time:?}"));
                 world.pause(device, micros(*time));
             }
-            Deed::Suspend(_, time) => {
-                world.say(device, format!("sleeps for {time:?}"));
+            SimAction::Suspend(_, time) => {
+                world.log(device, format!("sleeps for {time:?}"));
                 world.suspend(device, micros(*time));
             }
-            Deed::Slow(_, time) => {
-                world.say(device, format!("takes {time:?} over everything"));
-                world.devices[device].pulse.slowness = micros(*time);
+            SimAction::Slow(_, time) => {
+                world.log(device, format!("takes {time:?} over everything"));
+                world.devices[device].inbox.slowness = micros(*time);
             }
-            Deed::Stall(_, time) => {
-                world.say(device, format!("its disk hangs for {time:?}"));
+            SimAction::Stall(_, time) => {
+                world.log(device, format!("its disk hangs for {time:?}"));
                 world.devices[device].disk.stalled_until = world.now + micros(*time);
             }
-            Deed::Fill(_) => {
-                world.say(device, "its disk is full");
+            SimAction::Fill(_) => {
+                world.log(device, "its disk is full");
                 world.devices[device].disk.full = true;
             }
-            Deed::Free(_) => {
-                world.say(device, "its disk has room again");
+            SimAction::Free(_) => {
+                world.log(device, "its disk has room again");
                 world.devices[device].disk.full = false;
             }
-            Deed::Clock(_, fault) => set_clock(world, device, *fault),
-            Deed::Clone(_) => {
+            SimAction::Clock(_, fault) => set_clock(world, device, *fault),
+            SimAction::Clone(_) => {
                 let twin = world.clone_of(device);
                 world.start(twin, false, &[]);
             }
-            Deed::Runtime(_, mood) => {
-                world.say(device, format!("its runtime: {mood:?}"));
-                world.devices[device].runtime.mood = *mood;
+            SimAction::Runtime(_, failure_mode) => {
+                world.log(device, format!("its runtime: {failure_mode:?}"));
+                world.devices[device].runtime.failure_mode = *failure_mode;
             }
-            Deed::Move(_) => world.relocate(device),
-            Deed::Upgrade(_) => {
+            SimAction::Move(_) => world.relocate(device),
+            SimAction::Upgrade(_) => {
                 world.kill(device);
                 world.devices[device].is_newer = true;
-                world.say(device, "is of a newer version now");
+                world.log(device, "is of a newer version now");
                 world.start(device, false, &[]);
             }
             other => unreachable!("{other} is not about one device"),
@@ -198,20 +198,20 @@ impl Play {
         Ok(())
     }
 
-    /// The device that is meant.
-    fn find(&mut self, whom: &Whom) -> Result<usize, Trouble> {
+    /// Resolves a target to a device index.
+    fn find(&mut self, target: &Target) -> Result<usize, SimError> {
         let (running, last) = (self.world.running(), self.world.devices.len() - 1);
-        match whom {
-            Whom::Node(node) if *node <= last => Ok(*node),
-            Whom::Node(node) => {
-                Err(Trouble::Impossible(format!("there is no n{node}, the last is n{last}")))
+        match target {
+            Target::Node(node) if *node <= last => Ok(*node),
+            Target::Node(node) => {
+                Err(SimError::Impossible(format!("there is no n{node}, the last is n{last}")))
             }
-            Whom::Any if running.is_empty() => Err(Trouble::Nobody("no device runs".into())),
-            Whom::Any => Ok(running[below(&mut self.world.rng, running.len() as u64) as usize]),
-            Whom::Holder(name, index) => {
-                self.holder(&running, name, *index).map_err(Trouble::Nobody)
+            Target::Any if running.is_empty() => Err(SimError::NoTarget("no device runs".into())),
+            Target::Any => Ok(running[below(&mut self.world.rng, running.len() as u64) as usize]),
+            Target::Holder(name, index) => {
+                self.holder(&running, name, *index).map_err(SimError::NoTarget)
             }
-            Whom::Owner(name) => self.owner(&running, name).map_err(Trouble::Nobody),
+            Target::Owner(name) => self.owner(&running, name).map_err(SimError::NoTarget),
         }
     }
 
@@ -239,7 +239,7 @@ impl Play {
             .ok_or_else(|| format!("{owner}, which owns {name}, does not run"))
     }
 
-    /// Whom a new device is told of: some that will stay, those that run first.
+    /// The seeds of a new device: up to three remaining devices, running ones first.
     fn seeds(&self, device: usize) -> Vec<usize> {
         let devices = &self.world.devices;
         let stays = |other: &usize| {
@@ -257,23 +257,23 @@ impl Play {
 }
 
 impl World {
-    /// A device that runs and knows the workload signs a decision about it. It hears it as gossip,
-    /// like everybody else.
+    /// Makes a device that runs and knows the workload sign a ruling about it. The device receives
+    /// the ruling as gossip, like every other node.
     fn rule(&mut self, device: usize, name: &str, value: u32) {
         let name = name.parse().expect("parsing knows names");
         let uid = self.node(device).and_then(|node| Some(node.wanted(&name).first()?.uid));
         let Some(uid) = uid else {
-            return self.say(device, format!("knows no {name} to decide about"));
+            return self.log(device, format!("knows no {name} to decide about"));
         };
         let key =
             RulingKey { uid, kind: RulingKind::Autoscale, generation: Digest([0; 32]), tick: 0 };
-        // Later decisions have greater numbers: whoever decides knows the last one.
+        // A later ruling needs a greater number; simulated time only grows.
         let ruling = Ruling { key, sequence: self.now, value: value.into() };
         let identity = &self.devices[device].identity;
         let ruling = Signed::sign(ruling, &identity.keys, &identity.genesis.cluster()).wire();
         let rumour = Rumour::new(self.now, Message::Ruled(ruling));
-        self.say(device, format!("decides that {name} is to have {value}"));
-        self.at(self.now, Happening::Gossip { from: device, to: device, hops: 0, rumour });
+        self.log(device, format!("decides that {name} is to have {value}"));
+        self.schedule(self.now, Event::Gossip { from: device, to: device, hops: 0, rumour });
     }
 }
 
@@ -285,10 +285,10 @@ fn set_clock(world: &mut World, device: usize, fault: ClockFault) {
         ClockFault::Forgets => clock.forget(now),
         ClockFault::Pace(pace) => clock.set_pace(now, pace),
     }
-    world.say(device, format!("its clock: {fault:?}"));
-    // A daemon reads the clock every second.
+    world.log(device, format!("its clock: {fault:?}"));
+    // The daemon reads its clock once a second, so it notices within that time.
     let after = below(&mut world.rng, 1_000_000);
-    world.at(now + after, Happening::ClockSet { device, boot });
+    world.schedule(now + after, Event::ClockSet { device, boot });
     world.devices[device].timer = None;
     world.set_timer(device);
 }

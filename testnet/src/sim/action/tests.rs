@@ -1,54 +1,58 @@
-use super::{Deed, known};
+use super::{SimAction, known};
 use crate::sim::network::below;
 use crate::sim::world::World;
 
+/// The trace prints random actions as scenario lines, so each must parse to the same action; and
+/// every kind of action must be drawn.
 #[test]
-fn what_is_drawn_can_be_written_down_and_read_again() {
+fn drawn_actions_round_trip_through_text() {
     let mut world = World::new(1);
     for device in 0..5 {
         world.add();
         world.start(device, device == 0, &[]);
     }
-    // The founder is a member once that is on its disk.
+    // The founder becomes a member once its admission is on disk.
     world.run_for(std::time::Duration::from_secs(1)).unwrap();
     world.devices[2].disk.full = true;
     let mut words = std::collections::BTreeSet::new();
     for _ in 0..3_000 {
-        let deed = super::draw(&mut world);
-        let read: Deed = deed.to_string().parse().unwrap_or_else(|why| panic!("{deed}: {why}"));
-        assert_eq!(read, deed);
-        words.insert(deed.word());
+        let action = super::draw(&mut world);
+        let read: SimAction =
+            action.to_string().parse().unwrap_or_else(|why| panic!("{action}: {why}"));
+        assert_eq!(read, action);
+        words.insert(action.keyword());
         if below(&mut world.rng, 10) == 0 && world.running().len() > 1 {
             world.kill(4);
         }
     }
-    // Where two have moved and nobody else knows both, only a person or multicast, which this world
-    // has not, brings them together.
+    // Never drawn: if two devices move and no other member knows both addresses, only an operator
+    // or multicast, which is not simulated, could bring them together.
     let undrawn = ["move"];
     for line in known().lines() {
         let word = line.split_whitespace().next().unwrap();
         if undrawn.contains(&word) {
             continue;
         }
-        assert!(words.contains(word), "nobody ever draws `{word}`");
+        assert!(words.contains(word), "`{word}` is never drawn");
     }
 }
 
 #[test]
-fn weather_may_be_told_in_parts() {
-    let parts = "weather loss 20 delay 40ms n1".parse::<Deed>().unwrap();
+fn weather_can_be_given_in_parts() {
+    let parts = "weather loss 20 delay 40ms n1".parse::<SimAction>().unwrap();
     assert_eq!(
         parts.to_string(),
         "weather delay 40ms jitter 200us loss 20 repeat 200ms duplicates 0 stray 0 n1"
     );
-    assert_eq!("weather satellite".parse::<Deed>().unwrap().to_string(), "weather satellite");
+    assert_eq!("weather satellite".parse::<SimAction>().unwrap().to_string(), "weather satellite");
 }
 
+/// An author of a scenario must see from the error alone what would be right.
 #[test]
-fn what_is_not_understood_is_named_with_what_would_be() {
+fn parse_error_names_what_is_expected() {
     for (line, what) in [
-        ("", "a deed is missing"),
-        ("explode n1", "`explode` is no deed; known are publish, remove, rule, kill"),
+        ("", "an action is missing"),
+        ("explode n1", "`explode` is no action; known are publish, remove, rule, kill"),
         ("kill", "a device is missing; it is `kill NODE [after EFFECTS]`"),
         ("kill 3", "`3` is no device: `n0`, `any`, `holder:web/0` or `owner:web` are"),
         ("kill n1 n2", "`n2` is one word too many"),
@@ -70,7 +74,7 @@ fn what_is_not_understood_is_named_with_what_would_be() {
         ("runtime n0 sleeps", "a runtime does not `sleeps`"),
         ("clock n0 stops", "a clock does not `stops`"),
     ] {
-        let why = line.parse::<Deed>().expect_err(line).to_string();
+        let why = line.parse::<SimAction>().expect_err(line).to_string();
         assert!(why.contains(what), "`{line}`: {why}");
     }
 }

@@ -1,17 +1,17 @@
-//! The words that deeds are made of.
+//! Splits a line into words and parses the values in it.
 
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::Whom;
+use super::Target;
 
-/// The longest time that anything in a scenario takes.
+/// The longest duration in a scenario.
 const LONGEST: Duration = Duration::from_secs(1_000 * 3_600);
-/// The longest time that there is: a clock may be wrong by a hundred years, in microseconds.
+/// The longest duration of a clock jump: a hundred years, in microseconds.
 const AGE: f64 = 100.0 * 365.25 * 24.0 * 3_600e6;
 
-/// Why a line was not understood: what was met, and what would have been.
+/// Why a line was not understood: what it says, and what was expected.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct NotUnderstood(pub String);
 
@@ -21,7 +21,7 @@ impl fmt::Display for NotUnderstood {
     }
 }
 
-/// The words of one line, taken one by one.
+/// The words of one line, read from left to right.
 pub struct Words<'a> {
     words: std::iter::Peekable<std::str::SplitWhitespace<'a>>,
 }
@@ -31,22 +31,21 @@ impl<'a> Words<'a> {
         Words { words: line.split_whitespace().peekable() }
     }
 
-    /// The next word, whatever it is.
     pub fn next(&mut self) -> Option<&'a str> {
         self.words.next()
     }
 
-    /// The next word, which must be there.
+    /// The next word. The error names `what` as missing.
     pub fn some(&mut self, what: &str) -> Result<&'a str, NotUnderstood> {
         self.words.next().ok_or_else(|| NotUnderstood(format!("{what} is missing")))
     }
 
-    /// Takes the next word if it is this one.
+    /// Takes the next word if it equals `word`.
     pub fn skip(&mut self, word: &str) -> bool {
         self.words.next_if_eq(&word).is_some()
     }
 
-    /// That nothing more follows.
+    /// Fails if a word is left.
     pub fn end(&mut self) -> Result<(), NotUnderstood> {
         match self.words.next() {
             None => Ok(()),
@@ -63,7 +62,7 @@ impl<'a> Words<'a> {
         word.parse().map_err(|_| NotUnderstood(format!("`{word}` is not {what}")))
     }
 
-    /// A number that is no smaller and no greater.
+    /// A number within `range`, both ends included.
     pub fn number_in<T>(&mut self, range: RangeInclusive<T>, what: &str) -> Result<T, NotUnderstood>
     where
         T: std::str::FromStr + PartialOrd + fmt::Display,
@@ -79,13 +78,12 @@ impl<'a> Words<'a> {
         )))
     }
 
-    /// So many of a thousand. Not all: what is repeated until it gets through has to.
+    /// A rate per thousand. Below 1000, because a stream repeats a packet until it arrives.
     pub fn rate(&mut self) -> Result<u32, NotUnderstood> {
         self.number_in(0..=999, "a number of a thousand")
     }
 
-    /// A device.
-    pub fn whom(&mut self) -> Result<Whom, NotUnderstood> {
+    pub fn target(&mut self) -> Result<Target, NotUnderstood> {
         let word = self.some("a device")?;
         let wrong = || {
             NotUnderstood(format!(
@@ -93,21 +91,21 @@ impl<'a> Words<'a> {
             ))
         };
         if word == "any" {
-            return Ok(Whom::Any);
+            return Ok(Target::Any);
         }
         if let Some(name) = word.strip_prefix("owner:") {
-            return Ok(Whom::Owner(name.to_owned()));
+            return Ok(Target::Owner(name.to_owned()));
         }
         if let Some(replica) = word.strip_prefix("holder:") {
             let (name, index) = replica.split_once('/').ok_or_else(wrong)?;
-            return Ok(Whom::Holder(name.to_owned(), index.parse().map_err(|_| wrong())?));
+            return Ok(Target::Holder(name.to_owned(), index.parse().map_err(|_| wrong())?));
         }
-        Ok(Whom::Node(
+        Ok(Target::Node(
             word.strip_prefix('n').and_then(|number| number.parse().ok()).ok_or_else(wrong)?,
         ))
     }
 
-    /// A time: `200ms`, `5s`, `3m`, `2h`.
+    /// A duration: `200ms`, `5s`, `3m`, `2h`.
     pub fn time(&mut self) -> Result<Duration, NotUnderstood> {
         let word = self.some("a time")?;
         let time = time(word).ok_or_else(|| {
@@ -119,13 +117,13 @@ impl<'a> Words<'a> {
         Ok(time)
     }
 
-    /// A time, in microseconds.
+    /// A duration, in microseconds.
     pub fn micros(&mut self) -> Result<u64, NotUnderstood> {
         self.time().map(|time| time.as_micros() as u64)
     }
 }
 
-/// A time of one of these words.
+/// Parses a duration, up to [`AGE`].
 pub fn time(word: &str) -> Option<Duration> {
     let unit = word.find(|c: char| !c.is_ascii_digit() && c != '.')?;
     let (number, unit) = word.split_at(unit);
@@ -142,7 +140,7 @@ pub fn time(word: &str) -> Option<Duration> {
     (micros <= AGE).then(|| Duration::from_micros(micros as u64))
 }
 
-/// A time as a scenario has it.
+/// Formats a duration with the largest unit that divides it.
 pub fn in_words(time: Duration) -> String {
     let micros = time.as_micros();
     match micros {

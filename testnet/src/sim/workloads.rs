@@ -1,6 +1,6 @@
-//! What the user was promised. Writes through nodes that do not know of one another are concurrent:
-//! of those the one with the greatest serial counts, as documented, so what is promised is not
-//! simply the last write.
+//! The writes of users, and what they were promised. Writes through nodes that do not know of each
+//! other are concurrent, and the one with the greatest serial wins; so the last write is not always
+//! the promised one.
 
 use std::collections::BTreeMap;
 
@@ -8,28 +8,27 @@ use shoal_protocol::model::{Change, Spec};
 
 use super::disk::Disk;
 
-/// A write, and whether it was acknowledged.
+/// A write, and whether a node acknowledged it.
 #[derive(Clone)]
-pub struct Written {
-    /// What was wished for; none to remove it.
+pub struct Write {
+    /// The published spec; none for a removal.
     pub value: Option<Spec>,
     pub change: Change,
-    /// If not, it may have been taken or not: the node died over the question, or with the only
-    /// disk that had it.
+    /// If false, the write may have been taken or not: the node died during the request, or the
+    /// only disk that had it is lost.
     pub is_promised: bool,
 }
 
-/// All writes, by workload.
+/// All writes, by workload name.
 #[derive(Default)]
-pub struct Wishes(BTreeMap<String, Vec<Written>>);
+pub struct Workloads(BTreeMap<String, Vec<Write>>);
 
-impl Wishes {
-    /// Notes a write.
-    pub fn note(&mut self, name: String, written: Written) {
+impl Workloads {
+    pub fn record(&mut self, name: String, written: Write) {
         self.0.entry(name).or_default().push(written);
     }
 
-    /// Every workload that was ever written, and what may be there when all nodes are of one mind.
+    /// Each workload that was ever written, with the values that it may have once all nodes agree.
     pub fn allowed(&self) -> impl Iterator<Item = (&str, Vec<Option<&Spec>>)> {
         self.0.iter().map(|(name, writes)| {
             let mut values: Vec<Option<&Spec>> = writes
@@ -44,7 +43,7 @@ impl Wishes {
         })
     }
 
-    /// The values of a workload that were promised last, by whichever node.
+    /// The values of a workload that may still be the promised one.
     pub fn promised(&self, name: &str) -> impl Iterator<Item = Option<&Spec>> {
         let writes = self.0.get(name).map(Vec::as_slice).unwrap_or_default();
         writes
@@ -53,7 +52,7 @@ impl Wishes {
             .map(|write| write.value.as_ref())
     }
 
-    /// A disk is lost: what nobody else has of it is promised no more.
+    /// A disk is lost: writes that none of the `others` has are no longer promised.
     pub fn lose(&mut self, others: &[&Disk]) {
         for write in self.0.values_mut().flatten() {
             let hash = write.change.hash();
@@ -74,10 +73,9 @@ impl Wishes {
     }
 }
 
-/// Whether nothing that was promised takes the place of a write.
-fn stands(writes: &[Written], write: &Written) -> bool {
-    let promised =
-        |other: &&Written| other.is_promised && other.change.hash() != write.change.hash();
+/// Whether no promised write supersedes this one.
+fn stands(writes: &[Write], write: &Write) -> bool {
+    let promised = |other: &&Write| other.is_promised && other.change.hash() != write.change.hash();
     writes.iter().filter(promised).all(|other| {
         let beaten = other.change.precedence() > write.change.precedence();
         let is_replaced = writes.iter().any(|third| has_seen(third, other));
@@ -85,7 +83,7 @@ fn stands(writes: &[Written], write: &Written) -> bool {
     })
 }
 
-fn has_seen(later: &Written, earlier: &Written) -> bool {
+fn has_seen(later: &Write, earlier: &Write) -> bool {
     let seen = later.change.signed.clock.get(&earlier.change.signed.writer);
     later.change.hash() != earlier.change.hash()
         && seen.is_some_and(|seen| *seen >= earlier.change.signed.serial)

@@ -1,5 +1,5 @@
-//! What every history begins with: three devices that are members of one cluster and linked, and a
-//! wish on its way to them.
+//! The common beginning of all histories: three linked members of one cluster, and a published
+//! workload whose change is under way to them.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,30 +13,29 @@ use shoal_protocol::node::{Config, Identity, Node, Saved};
 use shoal_protocol::trust::{self, Genesis};
 use shoal_protocol::{model, sync};
 
-use super::memory::Memory;
+use super::cache::Cache;
 
-/// Three: one that owns, one that holds, one that takes over; any two can be at odds with the
-/// third.
+/// Three: an owner, a holder, and a node that takes over; any two can disagree with the third.
 pub const NODES: usize = 3;
-/// Nothing that is due later ever comes: the detector and repair rest.
+/// Deadlines further ahead never come: the detector and repair rest.
 pub const NEVER: Duration = Duration::from_secs(3600);
 
-/// Who they are, and what is wished for.
-pub struct Cast {
+/// The identities of the cluster, and the workload.
+pub struct Setup {
     genesis: Genesis,
     join: KeyPair,
     keys: [KeyPair; NODES],
     pub ids: [NodeId; NODES],
     pub cluster: ClusterId,
-    /// Each on every disk from the beginning.
+    /// Admissions of all members, on every disk from the beginning.
     pub admissions: Vec<(Digest, RawChange)>,
-    /// One replica of one workload.
-    pub wish: RawChange,
+    /// Publishes one workload of one replica.
+    pub change: RawChange,
     pub size: Resources,
-    pub memory: Memory,
+    pub cache: Cache,
 }
 
-impl Cast {
+impl Setup {
     pub fn new() -> Self {
         let secret = |number: u8| KeyPair::from_seed(&[number; 32]);
         let (root, join, keys) = (secret(101), secret(102), [secret(1), secret(2), secret(3)]);
@@ -57,19 +56,19 @@ impl Cast {
         let clock = Clock::from([(writer, 1)]);
         let body =
             ChangeBody { key, writer, serial: 1, clock, uid: None, value: Value::workload(&spec) };
-        let wish = trust::sign_change(&genesis, &operator, Some(&certificate), body)
-            .expect("an honest wish")
+        let change = trust::sign_change(&genesis, &operator, Some(&certificate), body)
+            .expect("an honest change")
             .raw();
-        Cast {
+        Setup {
             cluster: genesis.cluster(),
             genesis,
             join,
             keys,
             ids,
             admissions,
-            wish,
+            change,
             size,
-            memory: Memory::default(),
+            cache: Cache::default(),
         }
     }
 
@@ -77,19 +76,19 @@ impl Cast {
         self.ids.iter().position(|known| known == id).expect("one of the three")
     }
 
-    /// The daemon of a device, made of what its disk has.
+    /// Starts the core of a device with the records of its disk.
     pub fn boot(&self, node: usize, saved: Saved, wall: model::WallClock, now: Time) -> Node {
         let identity = Identity {
             keys: self.keys[node].clone(),
             genesis: self.genesis,
             join: self.join.clone(),
         };
-        // Chance orders questions and spreads waits, no more: one seed stands for all.
+        // Randomness only orders questions and spreads delays, so one seed stands for all.
         Node::new(config(node), identity, saved, self.facts(), wall, [7; 32], now)
     }
 
-    /// What convinces the others that this life of a node is over: both of them say so.
-    pub fn fall(&self, subject: usize, incarnation: u64) -> membership::Message {
+    /// A notice that this incarnation of a node is down, with the votes of both others.
+    pub fn death_notice(&self, subject: usize, incarnation: u64) -> membership::Message {
         let vote = Vote { subject: self.ids[subject], incarnation, seen: Seen::Refused };
         let others = (0..NODES).filter(|node| *node != subject);
         let votes = others
@@ -98,7 +97,7 @@ impl Cast {
         membership::Message::Down(Notice { subject: self.ids[subject], incarnation, votes }, None)
     }
 
-    /// Room for one replica on each device: two auctions at once meet.
+    /// Each device has room for one replica, so that two auctions at once conflict.
     fn facts(&self) -> Facts {
         let runtimes = [RuntimeKind::Wasm].into();
         Facts { arch: "x86_64".into(), runtimes, labels: BTreeMap::new(), capacity: self.size }
@@ -119,7 +118,7 @@ fn workload() -> Spec {
     .expect("a good spec")
 }
 
-/// The rooms under test as they are in the field; the detector and repair do nothing by themselves.
+/// The production configuration, except that the detector and repair start nothing by themselves.
 fn config(node: usize) -> Config {
     let late = NEVER * 100;
     Config {

@@ -1,4 +1,4 @@
-//! From a scenario's words to deeds.
+//! Parses the text form of actions.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -6,16 +6,17 @@ use std::time::Duration;
 use shoal_protocol::model::spec::MAX_REPLICAS;
 
 use super::words::{NotUnderstood, Words, time};
-use super::{ClockFault, Deed, Whom};
-use crate::sim::device::Mood;
+use super::{ClockFault, SimAction, Target};
+use crate::sim::device::FailureMode;
 use crate::sim::network::{Gossip, Weather};
 
-/// Devices that one line can bring.
+/// Devices that one `join` can add.
 const MOST_AT_ONCE: u32 = 1_000;
-/// The fastest clock, in thousandths.
+/// The fastest clock, in thousandths of real time.
 const MOST_PACE: u64 = 100_000;
 
-/// Every deed's word and what follows it, for people. A RATE is so many of a thousand.
+/// Each action's keyword and arguments, as `--list` and error messages show them. A RATE is per
+/// thousand.
 const KNOWN: [(&str, &str); 27] = [
     ("publish", "NAME REPLICAS [version NUMBER] [via NODE]"),
     ("remove", "NAME [via NODE]"),
@@ -50,7 +51,7 @@ const KNOWN: [(&str, &str); 27] = [
     ("upgrade", "NODE"),
 ];
 
-/// Every deed, a line each.
+/// The list of actions, one line each.
 pub fn known() -> String {
     KNOWN
         .iter()
@@ -58,95 +59,100 @@ pub fn known() -> String {
         .collect()
 }
 
-impl FromStr for Deed {
+impl FromStr for SimAction {
     type Err = NotUnderstood;
 
     fn from_str(line: &str) -> Result<Self, NotUnderstood> {
         let mut words = Words::of(line);
-        let word = words.some("a deed")?;
+        let word = words.some("an action")?;
         let Some((_, usage)) = KNOWN.iter().find(|(known, _)| *known == word) else {
             let known: Vec<&str> = KNOWN.iter().map(|(word, _)| *word).collect();
             return Err(NotUnderstood(format!(
-                "`{word}` is no deed; known are {}",
+                "`{word}` is no action; known are {}",
                 known.join(", ")
             )));
         };
-        let deed = rest(word, &mut words).and_then(|deed| words.end().map(|()| deed));
-        deed.map_err(|NotUnderstood(why)| {
+        let action = rest(word, &mut words).and_then(|action| words.end().map(|()| action));
+        action.map_err(|NotUnderstood(why)| {
             NotUnderstood(format!("{why}; it is `{}`", format!("{word} {usage}").trim_end()))
         })
     }
 }
 
-fn rest(word: &str, words: &mut Words<'_>) -> Result<Deed, NotUnderstood> {
+fn rest(word: &str, words: &mut Words<'_>) -> Result<SimAction, NotUnderstood> {
     Ok(match word {
         "publish" => {
             let (name, replicas) =
                 (name(words)?, words.number_in(0..=MAX_REPLICAS, "a number of replicas")?);
             let version = if words.skip("version") { words.number("a version")? } else { 1 };
-            Deed::Publish { name, replicas, version, via: via(words)? }
+            SimAction::Publish { name, replicas, version, via: via(words)? }
         }
-        "remove" => Deed::Remove { name: name(words)?, via: via(words)? },
-        "rule" => {
-            Deed::Rule { name: name(words)?, value: words.number("a value")?, via: via(words)? }
-        }
+        "remove" => SimAction::Remove { name: name(words)?, via: via(words)? },
+        "rule" => SimAction::Rule {
+            name: name(words)?,
+            value: words.number("a value")?,
+            via: via(words)?,
+        },
         "kill" => {
-            let whom = words.whom()?;
-            Deed::Kill {
-                whom,
+            let target = words.target()?;
+            SimAction::Kill {
+                target,
                 after: if words.skip("after") { words.number("a number of effects")? } else { 0 },
             }
         }
-        "unplug" => Deed::Unplug(words.whom()?),
-        "leave" => Deed::Leave(words.whom()?, words.time()?),
-        "start" => Deed::Start(words.whom()?),
-        "join" => Deed::Join(words.number_in(1..=MOST_AT_ONCE, "a number of devices")?),
-        "lose" => Deed::Lose(words.whom()?),
-        "pause" => Deed::Pause(words.whom()?, words.time()?),
-        "suspend" => Deed::Suspend(words.whom()?, words.time()?),
-        "slow" => Deed::Slow(words.whom()?, words.time()?),
-        "stall" => Deed::Stall(words.whom()?, words.time()?),
-        "fill" => Deed::Fill(words.whom()?),
-        "free" => Deed::Free(words.whom()?),
-        "clock" => Deed::Clock(words.whom()?, clock(words)?),
-        "clone" => Deed::Clone(words.whom()?),
+        "unplug" => SimAction::Unplug(words.target()?),
+        "leave" => SimAction::Leave(words.target()?, words.time()?),
+        "start" => SimAction::Start(words.target()?),
+        "join" => SimAction::Join(words.number_in(1..=MOST_AT_ONCE, "a number of devices")?),
+        "lose" => SimAction::Lose(words.target()?),
+        "pause" => SimAction::Pause(words.target()?, words.time()?),
+        "suspend" => SimAction::Suspend(words.target()?, words.time()?),
+        "slow" => SimAction::Slow(words.target()?, words.time()?),
+        "stall" => SimAction::Stall(words.target()?, words.time()?),
+        "fill" => SimAction::Fill(words.target()?),
+        "free" => SimAction::Free(words.target()?),
+        "clock" => SimAction::Clock(words.target()?, clock(words)?),
+        "clone" => SimAction::Clone(words.target()?),
         "runtime" => {
-            let whom = words.whom()?;
-            let mood = match words.some("what it does")? {
-                "works" => Mood::Works,
-                "fails" => Mood::Fails,
-                "dies" => Mood::Dies,
-                "hangs" => Mood::Hangs,
+            let target = words.target()?;
+            let failure_mode = match words.some("what it does")? {
+                "works" => FailureMode::Works,
+                "fails" => FailureMode::Fails,
+                "dies" => FailureMode::Dies,
+                "hangs" => FailureMode::Hangs,
                 other => return Err(NotUnderstood(format!("a runtime does not `{other}`"))),
             };
-            Deed::Runtime(whom, mood)
+            SimAction::Runtime(target, failure_mode)
         }
         "weather" => {
             let weather = weather(words)?;
-            Deed::Weather(if words.is_at_end() { None } else { Some(words.whom()?) }, weather)
+            SimAction::Weather(
+                if words.is_at_end() { None } else { Some(words.target()?) },
+                weather,
+            )
         }
         "cut" => {
-            let one = words.whom()?;
+            let one = words.target()?;
             let both = !words.skip(">");
-            Deed::Cut { one, other: words.whom()?, both }
+            SimAction::Cut { one, other: words.target()?, both }
         }
-        "isolate" => Deed::Isolate(words.whom()?),
-        "partition" => Deed::Partition(groups(words)?),
+        "isolate" => SimAction::Isolate(words.target()?),
+        "partition" => SimAction::Partition(groups(words)?),
         "flap" => {
-            let (one, other) = (words.whom()?, words.whom()?);
+            let (one, other) = (words.target()?, words.target()?);
             let every = if words.skip("every") { words.time()? } else { Duration::from_secs(1) };
             let lasting = if words.skip("for") { words.time()? } else { Duration::from_secs(10) };
-            Deed::Flap { one, other, every, lasting }
+            SimAction::Flap { one, other, every, lasting }
         }
-        "mend" => Deed::Mend,
-        "gossip" => Deed::Gossip(match words.some("what becomes of it")? {
+        "mend" => SimAction::Mend,
+        "gossip" => SimAction::Gossip(match words.some("what becomes of it")? {
             "fair" => Gossip::Fair,
             "lost" => Gossip::Lost,
             "late" => Gossip::Late(words.micros()?),
             other => return Err(NotUnderstood(format!("gossip is not `{other}`"))),
         }),
-        "move" => Deed::Move(words.whom()?),
-        "upgrade" => Deed::Upgrade(words.whom()?),
+        "move" => SimAction::Move(words.target()?),
+        "upgrade" => SimAction::Upgrade(words.target()?),
         _ => unreachable!("the caller has looked it up"),
     })
 }
@@ -157,11 +163,11 @@ fn name(words: &mut Words<'_>) -> Result<String, NotUnderstood> {
     name.map(|_| word.to_owned()).map_err(|why| NotUnderstood(why.to_string()))
 }
 
-fn via(words: &mut Words<'_>) -> Result<Whom, NotUnderstood> {
-    if words.skip("via") { words.whom() } else { Ok(Whom::Any) }
+fn via(words: &mut Words<'_>) -> Result<Target, NotUnderstood> {
+    if words.skip("via") { words.target() } else { Ok(Target::Any) }
 }
 
-/// One by its name, or by what is not as in a local network.
+/// A named weather, or the LAN with the given parts changed.
 fn weather(words: &mut Words<'_>) -> Result<Weather, NotUnderstood> {
     if let Some((_, named)) = Weather::NAMED.iter().find(|(name, _)| words.skip(name)) {
         return Ok(*named);
@@ -211,7 +217,7 @@ fn groups(words: &mut Words<'_>) -> Result<Vec<Vec<usize>>, NotUnderstood> {
     while !words.is_at_end() {
         if words.skip("|") {
             groups.push(Vec::new());
-        } else if let Whom::Node(node) = words.whom()? {
+        } else if let Target::Node(node) = words.target()? {
             groups.last_mut().expect("there is one").push(node);
         } else {
             return Err(NotUnderstood("a partition names devices by number, as in `n0`".into()));

@@ -1,0 +1,164 @@
+//! Draws actions from the seed.
+
+use std::time::Duration;
+
+use rand_chacha::ChaCha8Rng;
+
+use crate::sim::device::FailureMode;
+use crate::sim::network::{Gossip, Weather, below};
+use crate::sim::world::World;
+
+use super::{ClockFault, SimAction, Target};
+
+/// Workload names in a random history.
+const NAMES: u64 = 4;
+/// Devices in a random history at most, joined devices and clones included.
+const MOST: usize = 12;
+
+/// Several actions at once: devices join, leave, lose power, die or start together.
+pub fn wave(world: &mut World) -> Vec<SimAction> {
+    let mut running = world.running();
+    let room = MOST.saturating_sub(world.devices.len()) as u64;
+    // At least one device keeps running.
+    running.swap_remove(below(&mut world.rng, running.len() as u64) as usize);
+    running.retain(|_| below(&mut world.rng, 3) > 0);
+    match below(&mut world.rng, 5) {
+        0 if room > 2 => vec![SimAction::Join(2 + below(&mut world.rng, room - 2) as u32)],
+        1 => {
+            let back_in = Duration::from_secs(below(&mut world.rng, 40));
+            each(running, |target| SimAction::Leave(target, back_in))
+        }
+        2 => each(running, SimAction::Unplug),
+        3 => each(running, |target| SimAction::Kill { target, after: 0 }),
+        _ => each(stopped(world), SimAction::Start),
+    }
+}
+
+fn each(devices: Vec<usize>, action: impl Fn(Target) -> SimAction) -> Vec<SimAction> {
+    devices.into_iter().map(|device| action(Target::Node(device))).collect()
+}
+
+/// Pause before the next action: mostly some seconds, sometimes minutes, so that a node's view of
+/// its peers becomes outdated.
+pub fn gap(rng: &mut ChaCha8Rng) -> Duration {
+    match below(rng, 30) {
+        0 => Duration::from_secs(30 + below(rng, 210)),
+        1..=3 => Duration::ZERO,
+        _ => millis(rng, 4_000),
+    }
+}
+
+fn stopped(world: &World) -> Vec<usize> {
+    let may_start = |device: &usize| {
+        let it = &world.devices[*device];
+        it.node.is_none() && !it.is_clone && !it.is_gone
+    };
+    (0..world.devices.len()).filter(may_start).collect()
+}
+
+/// Draws an action that makes sense in this world now. The weights follow how often an action of
+/// each kind finds a fault; users act most often.
+pub fn draw(world: &mut World) -> SimAction {
+    let running = world.running();
+    let stopped = stopped(world);
+    let (many, count) = (running.len() > 1, world.devices.len());
+    let index = running[below(&mut world.rng, running.len() as u64) as usize];
+    let (one, is_last_member) = (Target::Node(index), world.is_last_member(index));
+    let full = running.iter().copied().find(|device| world.devices[*device].disk.full);
+    let rng = &mut world.rng;
+    let name = format!("w{}", below(rng, NAMES));
+    match below(rng, 40) {
+        0..=6 => SimAction::Publish {
+            name,
+            replicas: 1 + below(rng, 4) as u32,
+            version: below(rng, 3) as u32,
+            via: one,
+        },
+        7..=8 => SimAction::Remove { name, via: one },
+        9..=10 if many => SimAction::Kill { target: one, after: 0 },
+        11..=12 if many => SimAction::Kill { target: one, after: 1 + below(rng, 30) as u32 },
+        13 if many => SimAction::Unplug(one),
+        14 if many => SimAction::Leave(one, Duration::from_secs(below(rng, 40))),
+        15 if many && count < MOST && !is_last_member => SimAction::Lose(one),
+        16 => SimAction::Pause(one, millis(rng, 90_000)),
+        17 => SimAction::Suspend(one, millis(rng, 180_000)),
+        18 => SimAction::Slow(one, Duration::from_micros(below(rng, 20_000))),
+        19..=20 => SimAction::Stall(one, millis(rng, 10_000)),
+        21 if many => SimAction::Fill(one),
+        22 => SimAction::Clock(one, clock(rng)),
+        23 if count < MOST => SimAction::Clone(one),
+        24 => SimAction::Runtime(
+            one,
+            [FailureMode::Works, FailureMode::Fails, FailureMode::Dies, FailureMode::Hangs]
+                [below(rng, 4) as usize],
+        ),
+        25 => SimAction::Weather(None, weather(rng)),
+        26 => SimAction::Weather(Some(one), weather(rng)),
+        27 if many => SimAction::Cut { one, other: another(world), both: true },
+        28 if many => SimAction::Cut { one, other: another(world), both: false },
+        29 if many => SimAction::Isolate(one),
+        30 if many => partition(world),
+        31 if many => {
+            let (every, lasting) = (millis(rng, 5_000), millis(rng, 40_000));
+            SimAction::Flap { one, other: another(world), every, lasting }
+        }
+        32..=33 => SimAction::Mend,
+        34 => SimAction::Gossip(match below(rng, 3) {
+            0 => Gossip::Fair,
+            1 => Gossip::Late(below(rng, 2_000_000)),
+            _ => Gossip::Lost,
+        }),
+        35 => SimAction::Upgrade(one),
+        36 if count + 2 < MOST => SimAction::Join(1 + below(rng, 2) as u32),
+        37 => SimAction::Rule { name, value: below(rng, 5) as u32, via: one },
+        38 if full.is_some() => SimAction::Free(Target::Node(full.unwrap_or_default())),
+        _ => match stopped.first() {
+            Some(device) => SimAction::Start(Target::Node(*device)),
+            None => SimAction::Mend,
+        },
+    }
+}
+
+fn another(world: &mut World) -> Target {
+    Target::Node(below(&mut world.rng, world.devices.len() as u64) as usize)
+}
+
+/// A named weather, or a random one.
+fn weather(rng: &mut ChaCha8Rng) -> Weather {
+    if let Some((_, named)) = Weather::NAMED.get(below(rng, 6) as usize) {
+        return *named;
+    }
+    Weather {
+        delay: below(rng, 300_000),
+        jitter: below(rng, 100_000),
+        loss: below(rng, 50) as u32,
+        repeat: 200_000 + below(rng, 800_000),
+        duplicates: below(rng, 300) as u32,
+        stray: below(rng, 100) as u32,
+    }
+}
+
+fn millis(rng: &mut ChaCha8Rng, most: u64) -> Duration {
+    Duration::from_millis(1 + below(rng, most))
+}
+
+fn clock(rng: &mut ChaCha8Rng) -> ClockFault {
+    /// Ten years, in milliseconds.
+    const DECADE: i64 = 315_360_000_000;
+    match below(rng, 4) {
+        0 => ClockFault::Forgets,
+        1 => ClockFault::Pace(950 + below(rng, 100)),
+        2 => ClockFault::Jump(below(rng, 2 * DECADE as u64) as i64 - DECADE),
+        _ => ClockFault::Jump(below(rng, 120_000) as i64 - 60_000),
+    }
+}
+
+fn partition(world: &mut World) -> SimAction {
+    let mut groups = vec![Vec::new(); 2 + below(&mut world.rng, 2) as usize];
+    for device in 0..world.devices.len() {
+        let index = below(&mut world.rng, groups.len() as u64) as usize;
+        groups[index].push(device);
+    }
+    groups.retain(|group| !group.is_empty());
+    if groups.len() < 2 { SimAction::Mend } else { SimAction::Partition(groups) }
+}
