@@ -7,10 +7,10 @@ use rand_chacha::rand_core::RngCore;
 
 use crate::model::{NodeId, Time};
 
-use super::evidence::{Cause, Suspicion};
-use super::members::Life;
-use super::message::{Message, Wish};
-use super::observers::{REACH, lots};
+use super::evidence::{Cause, SuspicionCause};
+use super::members::Liveness;
+use super::message::{Message, ProbeIntent};
+use super::observers::{MAX_WALK, shortcut_points};
 use super::paths::Link;
 use super::{Cx, DialFailure, Membership, Reason};
 
@@ -45,17 +45,18 @@ impl Membership {
             self.members.keys().copied().collect()
         } else {
             let fit = |node: &NodeId| *node != self.me && self.is_up(node);
-            let shortcuts = self.shortcuts.iter().filter_map(|lots| self.circle.nearest(lots, fit));
+            let shortcuts =
+                self.shortcuts.iter().filter_map(|points| self.circle.nearest(points, fit));
             ahead.into_iter().chain(behind).chain(shortcuts).collect()
         };
-        wanted.extend(self.sought.iter().filter(|node| self.members.contains_key(*node)));
-        wanted.extend(self.errands.keys().filter(|node| self.members.contains_key(*node)));
-        if self.is_lonely() {
+        wanted.extend(self.random_contacts.iter().filter(|node| self.members.contains_key(*node)));
+        wanted.extend(self.on_demand.keys().filter(|node| self.members.contains_key(*node)));
+        if self.is_isolated() {
             self.timers.set_by(Reason::Explore, cx.now + self.config.redial_most);
         }
         self.watchers = watchers;
-        self.watch(cx, watched);
-        self.want(cx, wanted);
+        self.set_watched(cx, watched);
+        self.set_wanted(cx, wanted);
     }
 
     /// Members one way around, up to the last of as many live ones as a node has observers; and
@@ -66,44 +67,44 @@ impl Membership {
         let mut unknown = 0;
         let mut step = |node: NodeId| {
             passed.push(node);
-            match self.members.get(&node).map(|member| &member.life) {
-                Some(Life::Up) => {
+            match self.members.get(&node).map(|member| &member.liveness) {
+                Some(Liveness::Up) => {
                     live.insert(node);
                 }
                 // At boot all are unknown. Some will answer and tell of the others.
-                Some(Life::Unknown { .. }) => unknown += 1,
-                Some(Life::BackBy(_) | Life::Down(_)) | None => {}
+                Some(Liveness::Unknown { .. }) => unknown += 1,
+                Some(Liveness::BackBy(_) | Liveness::Down(_)) | None => {}
             }
             live.len() < self.config.quorum_size() && unknown < 4 * self.config.quorum_size()
         };
         if ahead {
-            let _ = self.circle.after(self.me, salt).take(REACH).all(&mut step);
+            let _ = self.circle.after(self.me, salt).take(MAX_WALK).all(&mut step);
         } else {
-            let _ = self.circle.before(self.me, salt).take(REACH).all(&mut step);
+            let _ = self.circle.before(self.me, salt).take(MAX_WALK).all(&mut step);
         }
         (passed, live)
     }
 
-    fn watch(&mut self, cx: &mut Cx<'_>, watched: BTreeSet<NodeId>) {
+    fn set_watched(&mut self, cx: &mut Cx<'_>, watched: BTreeSet<NodeId>) {
         let before = std::mem::take(&mut self.watched);
         for node in watched {
             let since = before.get(&node).copied();
             self.watched.insert(node, since.unwrap_or(cx.now));
             if since.is_none() {
-                self.expect(cx, node);
+                self.expect_beat(cx, node);
             }
         }
     }
 
     /// A watched node shall be heard in time, or linked in some more.
-    pub(super) fn expect(&mut self, cx: &mut Cx<'_>, node: NodeId) {
+    pub(super) fn expect_beat(&mut self, cx: &mut Cx<'_>, node: NodeId) {
         if self.watched.contains_key(&node) {
             let wait = if self.has_link(&node) { self.config.beat } else { self.config.cut };
             self.timers.set(Reason::Quiet(node), cx.now + wait);
         }
     }
 
-    fn want(&mut self, cx: &mut Cx<'_>, wanted: BTreeSet<NodeId>) {
+    fn set_wanted(&mut self, cx: &mut Cx<'_>, wanted: BTreeSet<NodeId>) {
         let before = std::mem::replace(&mut self.wanted, wanted);
         for node in before.difference(&self.wanted) {
             if !self.dialling.contains(node) {
@@ -117,19 +118,20 @@ impl Membership {
     }
 
     /// In a large cluster, and everybody near is out of reach.
-    fn is_lonely(&self) -> bool {
+    fn is_isolated(&self) -> bool {
         self.members.len() >= self.config.full_mesh
             && self.links().count() < self.config.quorum_size()
     }
 
-    /// Tries members drawn by lot, until there are links enough to hear of the others.
+    /// Tries members drawn by point, until there are links enough to hear of the others.
     pub(super) fn explore(&mut self, cx: &mut Cx<'_>) {
-        self.sought.clear();
-        if self.is_lonely() {
+        self.random_contacts.clear();
+        if self.is_isolated() {
             for _ in 0..self.config.random_links {
-                let lot = self.rng.next_u64();
-                self.sought
-                    .extend(self.circle.nearest(&lots(&self.me, lot), |node| *node != self.me));
+                let point = self.rng.next_u64();
+                self.random_contacts.extend(
+                    self.circle.nearest(&shortcut_points(&self.me, point), |node| *node != self.me),
+                );
             }
             self.timers.set(Reason::Explore, cx.now + self.config.redial_most);
         }
@@ -143,15 +145,15 @@ impl Membership {
         if self.has_link(&node) || self.dialling.contains(&node) {
             return;
         }
-        if self.me < node || self.attention.has_moved(cx.now) {
+        if self.me < node || self.local_health.has_moved(cx.now) {
             self.dial(cx, node);
         } else {
-            let courtesy = self.courtesy(&node);
+            let courtesy = self.crossing_delay(&node);
             self.timers.set_by(Reason::Dial(node), cx.now + courtesy);
         }
     }
 
-    fn courtesy(&self, node: &NodeId) -> Duration {
+    fn crossing_delay(&self, node: &NodeId) -> Duration {
         match self.rtt(node) {
             // A handshake takes some five round trips.
             Some(rtt) => self.config.courtesy.max(rtt * 6).min(Duration::from_secs(5)),
@@ -173,8 +175,8 @@ impl Membership {
             }
             return;
         }
-        let is_dialled_for = self.wanted.contains(&node) || self.doubts.contains_key(&node);
-        if !is_dialled_for || self.own.is_parting || self.addresses(&node).is_empty() {
+        let is_dialled_for = self.wanted.contains(&node) || self.suspicions.contains_key(&node);
+        if !is_dialled_for || self.own.said_goodbye || self.addresses(&node).is_empty() {
             return; // a record or a sighting brings us back here
         }
         if self.dialling.len() >= self.config.max_dials {
@@ -206,24 +208,24 @@ impl Membership {
         path.failures = path.failures.saturating_add(1);
         path.refused = refused;
         let failures = path.failures;
-        self.note_failing(cx, node, how);
+        self.note_failed_dial(cx, node, how);
         // The others may not have lost their end of the old link yet, and refuse a second one for a
         // moment.
-        let most = if self.attention.has_moved(cx.now) { 1 } else { 16 };
+        let most = if self.local_health.has_moved(cx.now) { 1 } else { 16 };
         let doublings = failures.saturating_sub(1).min(most);
         let pause = (self.config.redial_first * (1 << doublings)).min(self.config.redial_most);
         let pause = pause * 3 / 4 + self.jitter(pause / 2);
-        let is_first = self.me < node || self.attention.has_moved(cx.now);
-        let courtesy = if is_first { Duration::ZERO } else { self.courtesy(&node) };
+        let is_first = self.me < node || self.local_health.has_moved(cx.now);
+        let courtesy = if is_first { Duration::ZERO } else { self.crossing_delay(&node) };
         self.timers.set(Reason::Dial(node), cx.now + pause + courtesy);
         self.unjudged = true;
-        if self.is_near(&node) {
-            self.doubt(cx, node, Suspicion::NoLink);
+        if self.is_neighbour(&node) {
+            self.suspect(cx, node, SuspicionCause::NoLink);
         }
-        if self.errands.remove(&node).is_some() {
+        if self.on_demand.remove(&node).is_some() {
             self.unsettled_topology = true; // whoever had business has dropped it
         }
-        self.dial_for_errands(cx);
+        self.dial_pending(cx);
     }
 
     pub(super) fn on_link_up(&mut self, cx: &mut Cx<'_>, peer: NodeId) {
@@ -231,9 +233,12 @@ impl Membership {
             return;
         }
         // Where one has fallen and returns, others have that one or this does not see yet.
-        let returns =
-            self.members.get(&peer).is_some_and(|member| matches!(member.life, Life::Down(_)));
-        let repair_gap = if returns { self.config.repair_soon() } else { self.config.repair_after };
+        let is_returning = self
+            .members
+            .get(&peer)
+            .is_some_and(|member| matches!(member.liveness, Liveness::Down(_)));
+        let repair_gap =
+            if is_returning { self.config.repair_soon() } else { self.config.repair_after };
         let path = self.paths.entry(peer).or_default();
         path.link = Some(Link::new(cx.now, repair_gap));
         path.dialling = None;
@@ -241,46 +246,48 @@ impl Membership {
         path.failures = 0;
         path.closed_at = None;
         path.heard(cx.now);
-        self.is_reached(&peer);
+        self.on_reached(&peer);
         self.dialling.remove(&peer);
-        self.forget_failing(cx, &peer);
+        self.forget_failed_dials(cx, &peer);
         self.timers.clear(Reason::Dial(peer));
         // What it was asked before came to nothing: it is asked anew.
-        self.doubts.values_mut().for_each(|doubt| _ = doubt.waiting.remove(&peer));
+        self.suspicions.values_mut().for_each(|suspicion| _ = suspicion.waiting.remove(&peer));
         if self.links().nth(1).is_none() {
             // The first link, and gossip needs a moment to find its ways.
-            let pause = if self.attention.has_moved(cx.now) { ANNOUNCE_MOVED } else { ANNOUNCE };
+            let pause = if self.local_health.has_moved(cx.now) { ANNOUNCE_MOVED } else { ANNOUNCE };
             let pause = pause + self.jitter(pause);
             self.timers.set(Reason::Announce, cx.now + pause);
         }
         let record = self.own.record().map(|record| record.wire());
         cx.out.send(peer, Message::Hello { record, settled: self.settled() });
         self.answer_challenge(cx);
-        self.probe(cx, peer, Wish::None);
-        let spread = self.jitter(self.config.rtt_every);
-        self.timers.set(Reason::Rtt(peer), cx.now + self.config.rtt_every / 2 + spread);
-        self.expect(cx, peer);
-        match self.members.get(&peer).map(|member| &member.life) {
-            Some(Life::Unknown { .. }) => self.rise(cx, peer),
+        self.probe(cx, peer, ProbeIntent::None);
+        let jitter = self.jitter(self.config.rtt_every);
+        self.timers.set(Reason::Rtt(peer), cx.now + self.config.rtt_every / 2 + jitter);
+        self.expect_beat(cx, peer);
+        match self.members.get(&peer).map(|member| &member.liveness) {
+            Some(Liveness::Unknown { .. }) => self.mark_up(cx, peer),
             // Our own belief only, and here it is. If it is a new life, its hello is about to say
             // so.
-            Some(Life::Down(fall)) if fall.notice.is_none() && fall.why.cause != Cause::Goodbye => {
-                self.rise(cx, peer)
+            Some(Liveness::Down(down))
+                if down.notice.is_none() && down.why.cause != Cause::Goodbye =>
+            {
+                self.mark_up(cx, peer)
             }
             // Its hello shows whether this is the life that ended, which then has to be told, or a
             // new one.
-            Some(Life::Down(_) | Life::BackBy(_)) | None => {}
-            Some(Life::Up) => self.drop_doubt(cx, &peer),
+            Some(Liveness::Down(_) | Liveness::BackBy(_)) | None => {}
+            Some(Liveness::Up) => self.drop_suspicion(cx, &peer),
         }
-        self.keep_for_errands(&peer);
-        self.dial_for_errands(cx);
+        self.limit_kept_links(&peer);
+        self.dial_pending(cx);
         self.prune(cx);
     }
 
     pub(super) fn on_link_down(&mut self, cx: &mut Cx<'_>, peer: NodeId) {
         let Some(path) = self.paths.get_mut(&peer) else { return };
         let Some(link) = path.link.take() else { return };
-        let is_brief = cx.now.since(link.since) < BRIEF && !self.attention.has_moved(cx.now);
+        let is_brief = cx.now.since(link.since) < BRIEF && !self.local_health.has_moved(cx.now);
         path.brief = if is_brief { path.brief.saturating_add(1) } else { 0 };
         let brief = path.brief;
         path.closed_at = Some(cx.now);
@@ -289,7 +296,7 @@ impl Membership {
             self.timers.clear(timer);
         }
         self.unjudged = true;
-        if self.errands.remove(&peer).is_some() {
+        if self.on_demand.remove(&peer).is_some() {
             // The other end needs it no more; what is still to be said makes a new one.
             self.refresh_topology(cx);
         }
@@ -297,10 +304,10 @@ impl Membership {
             self.paths.remove(&peer);
             return;
         };
-        match member.life {
-            Life::Up | Life::Unknown { .. } => {
-                if self.is_near(&peer) {
-                    self.doubt(cx, peer, Suspicion::LinkClosed);
+        match member.liveness {
+            Liveness::Up | Liveness::Unknown { .. } => {
+                if self.is_neighbour(&peer) {
+                    self.suspect(cx, peer, SuspicionCause::LinkClosed);
                     if brief <= BRIEF_FORGIVEN {
                         self.dial_soon(cx, peer);
                     } else {
@@ -312,7 +319,7 @@ impl Membership {
                     }
                 }
             }
-            Life::BackBy(_) | Life::Down(_) => {
+            Liveness::BackBy(_) | Liveness::Down(_) => {
                 if self.wanted.contains(&peer) {
                     let pause = self.config.redial_first + self.jitter(self.config.redial_first);
                     self.timers.set(Reason::Dial(peer), cx.now + pause);
@@ -323,7 +330,7 @@ impl Membership {
 
     /// Whoever returns may show that the network does: the other dead are dialled soon, in no
     /// order.
-    pub(super) fn dial_the_dead(&mut self, cx: &mut Cx<'_>) {
+    pub(super) fn redial_down_members(&mut self, cx: &mut Cx<'_>) {
         let dead: Vec<NodeId> = self
             .wanted
             .iter()
@@ -346,7 +353,7 @@ impl Membership {
     /// not in the roster itself cannot tell.
     pub(super) fn is_spare(&self, now: Time, peer: &NodeId) -> bool {
         let is_used = self.wanted.contains(peer)
-            || self.doubts.contains_key(peer)
+            || self.suspicions.contains_key(peer)
             || self.watches_me(now, peer);
         !is_used && self.salt.is_some() && self.members.contains_key(peer)
     }
@@ -369,7 +376,7 @@ impl Membership {
         for (number, (heard, peer)) in spare.into_iter().take(surplus).enumerate() {
             let idle_at = heard + IN_USE;
             if number >= at_once && idle_at > cx.now {
-                return self.timers.set_by(Reason::Errand, idle_at);
+                return self.timers.set_by(Reason::OnDemand, idle_at);
             }
             cx.out.hangup(peer);
         }
@@ -390,12 +397,12 @@ impl Membership {
 
     /// Whether this node should have a link with that one, and so has something to say about its
     /// loss.
-    pub(super) fn is_near(&self, node: &NodeId) -> bool {
+    pub(super) fn is_neighbour(&self, node: &NodeId) -> bool {
         self.watched.contains_key(node) || self.wanted.contains(node)
     }
 
     pub(super) fn is_down(&self, node: &NodeId) -> bool {
-        self.members.get(node).is_some_and(|member| matches!(member.life, Life::Down(_)))
+        self.members.get(node).is_some_and(|member| matches!(member.liveness, Liveness::Down(_)))
     }
 
     /// The first live members after a node: its observers. Also those of a node that is down, who
@@ -407,7 +414,7 @@ impl Membership {
             self.members.get(node).map(|member| member.salt)
         };
         let Some(salt) = salt else { return Vec::new() };
-        let up = self.circle.after(*node, salt).take(REACH).filter(|other| self.is_up(other));
+        let up = self.circle.after(*node, salt).take(MAX_WALK).filter(|other| self.is_up(other));
         up.take(self.config.quorum_size()).collect()
     }
 
@@ -416,7 +423,7 @@ impl Membership {
         let Some(member) = self.members.get(node) else { return Vec::new() };
         self.circle
             .after(*node, member.salt)
-            .take(REACH)
+            .take(MAX_WALK)
             .filter(|other| self.is_up(other))
             .collect()
     }

@@ -8,7 +8,7 @@ use super::message::Seen;
 
 /// Why a doubt about a member began.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Suspicion {
+pub enum SuspicionCause {
     /// The link closed.
     LinkClosed,
     /// It was not heard when it should have been, and did not answer a probe in time.
@@ -19,13 +19,13 @@ pub enum Suspicion {
     AskedByOthers,
 }
 
-impl fmt::Display for Suspicion {
+impl fmt::Display for SuspicionCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Suspicion::LinkClosed => "its link closed",
-            Suspicion::Silent => "it is silent and a probe was not answered in time",
-            Suspicion::NoLink => "it could not be dialled",
-            Suspicion::AskedByOthers => "another node cannot reach it",
+            SuspicionCause::LinkClosed => "its link closed",
+            SuspicionCause::Silent => "it is silent and a probe was not answered in time",
+            SuspicionCause::NoLink => "it could not be dialled",
+            SuspicionCause::AskedByOthers => "another node cannot reach it",
         })
     }
 }
@@ -44,7 +44,7 @@ pub enum Cause {
     /// It did not return from a planned absence.
     Overdue,
     /// A peer said so while this node knew nothing.
-    Hearsay,
+    PeerReport,
 }
 
 /// Why a member is held to be down.
@@ -83,7 +83,7 @@ impl Evidence {
             Cause::Goodbye => "it said goodbye",
             Cause::NeverSeen => "it was not heard of since this node started",
             Cause::Overdue => "it did not return from a planned absence",
-            Cause::Hearsay => "a peer said so",
+            Cause::PeerReport => "a peer said so",
         };
         if self.by.is_empty() {
             return cause.to_owned();

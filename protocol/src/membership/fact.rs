@@ -2,7 +2,7 @@
 
 use crate::model::{Facts, NodeId, Time};
 
-use super::evidence::{Evidence, Suspicion};
+use super::evidence::{Evidence, SuspicionCause};
 
 /// What the node must know.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -45,24 +45,24 @@ pub enum Fact {
     Contested,
     /// This node was called down again soon after it had taken that back: it does not do so once
     /// more before then, unless it meets those that did.
-    Waits {
+    RefutationDelayed {
         /// Until when.
         until: Time,
     },
     /// This node cannot reach a member and asks others; for events.
-    Accused {
+    Suspected {
         /// The member.
         node: NodeId,
         /// Why.
-        why: Suspicion,
+        why: SuspicionCause,
     },
     /// A member that is up may be reachable over a hop alone from now on, or no longer.
-    Way {
+    ReachabilityChanged {
         /// The member.
         node: NodeId,
     },
     /// A member that is up could not be dialled for a while: others are told.
-    NoWay {
+    Unreachable {
         /// The member.
         node: NodeId,
         /// How the last dial failed.

@@ -41,7 +41,7 @@ pub enum Message {
         /// Grows with each probe of mine.
         seq: u64,
         /// What else I would like.
-        wish: Wish,
+        intent: ProbeIntent,
     },
     /// To a probe.
     Answer {
@@ -96,13 +96,13 @@ pub enum Message {
 
 /// What comes with a probe.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub enum Wish {
+pub enum ProbeIntent {
     /// Nothing.
     None,
     /// I watch you and hear no beats: beat for me, even if you would not count me as an observer.
     Beats,
     /// I do not need this link. If you do not either, close it.
-    Parting,
+    ReleaseLink,
 }
 
 /// A member that is not up.
@@ -169,14 +169,14 @@ pub struct Notice {
 
 /// Whether a record is within the bounds that protect those who keep it. The signature says nothing
 /// about that.
-pub(super) fn is_decent(record: &NodeRecord) -> bool {
+pub(super) fn is_within_bounds(record: &NodeRecord) -> bool {
     let short = |text: &String| text.len() <= MAX_TEXT;
     record.counter < MAX_COUNTER
         && record.incarnation < MAX_COUNTER
         && short(&record.name)
         && short(&record.version)
         && short(&record.facts.arch)
-        && are_decent(&record.addresses)
+        && are_within_bounds(&record.addresses)
         && record.no_way_to.len() <= MAX_NO_WAY
         && record.no_way_to.is_sorted_by(|one, next| one < next)
         && record.facts.labels.len() <= MAX_LABELS
@@ -189,6 +189,6 @@ pub(super) fn is_decent(record: &NodeRecord) -> bool {
 }
 
 /// Whether these addresses are few and short enough to keep.
-pub(super) fn are_decent(addresses: &[String]) -> bool {
+pub(super) fn are_within_bounds(addresses: &[String]) -> bool {
     addresses.len() <= MAX_ADDRESSES && addresses.iter().all(|address| address.len() <= MAX_ADDRESS)
 }

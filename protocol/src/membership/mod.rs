@@ -11,34 +11,34 @@
 //! ```
 //!
 //! **Down is decided by evidence gathered after the doubt began, never from memory.** The rules
-//! that look odd mend races; each says which, where it stands: `doubts.rs` (asking, answering),
+//! that look odd mend races; each says which, where it stands: `suspicions.rs` (asking, answering),
 //! `votes.rs` (verdict, notices), `paths.rs` (our own stalls), `dialing.rs` (crossing dials,
 //! splits), `moving.rs` (new addresses), `records.rs` (incarnations), `repair.rs` (lost gossip).
 //!
 //! What is not here: addresses (the driver dials), disks (the node persists), and what being down
 //! means for workloads.
 
+mod answerers;
 mod config;
 mod dialing;
-mod doubts;
-mod errands;
 mod evidence;
 mod fact;
-mod hearing;
-mod likeness;
+mod handlers;
 mod members;
 mod message;
 mod moving;
 mod observers;
+mod on_demand;
 mod paths;
 mod queues;
+mod reachability;
 mod records;
 mod repair;
-mod residents;
+mod simulator_clone;
+mod suspicions;
 mod timers;
 mod views;
 mod votes;
-mod ways;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -50,19 +50,19 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 use crate::model::{ClusterId, Digest, KeyPair, NodeId, NodeRecord, Out, Signed, Time};
 
 pub use config::Config;
-pub use errands::MOST_COMING;
-pub use evidence::{Cause, Evidence, Suspicion};
+pub use evidence::{Cause, Evidence, SuspicionCause};
 pub use fact::{Answerer, DialFailure, Fact, Profile, State, Worth};
-pub use message::{Gone, Goodbye, Message, Notice, Seen, Vote, Wish};
+pub use message::{Gone, Goodbye, Message, Notice, ProbeIntent, Seen, Vote};
+pub use on_demand::MAX_PENDING_LINKS;
+pub use reachability::MAX_HOPS;
 pub use timers::Reason;
-pub use ways::MAX_HOPS;
 
-use doubts::{Doubt, Inquiry};
+use answerers::Answerers;
 use members::Member;
-use observers::{Circle, Lots, lots};
-use paths::{Attention, Path};
+use observers::{Circle, ShortcutPoints, shortcut_points};
+use paths::{LocalHealth, Path};
 use records::Own;
-use residents::Residents;
+use suspicions::{Inquiry, Suspicion};
 use timers::Timers;
 
 /// Who is alive, as this node sees it.
@@ -80,7 +80,7 @@ pub struct Membership {
     salt: Option<u64>,
     circle: Circle,
     /// Where this node's links across the circle may lead.
-    shortcuts: Vec<Lots>,
+    shortcuts: Vec<ShortcutPoints>,
     /// By node: linked, dialled or remembered. Members, and strangers while they have a link.
     paths: BTreeMap<NodeId, Path>,
     /// Dials under way, at most `config.max_dials`.
@@ -88,21 +88,21 @@ pub struct Membership {
     /// Who should have a link with me.
     wanted: BTreeSet<NodeId>,
     /// Drawn by lot, while those near are out of reach; at most `config.random_links`.
-    sought: BTreeSet<NodeId>,
+    random_contacts: BTreeSet<NodeId>,
     /// Whom this node has business with, and until when the link is kept for it; at most
-    /// `MOST_KEPT` and `MOST_COMING`.
-    errands: BTreeMap<NodeId, Time>,
+    /// `MAX_KEPT_LINKS` and `MAX_PENDING_LINKS`.
+    on_demand: BTreeMap<NodeId, Time>,
     /// Whom I watch, and since when.
     watched: BTreeMap<NodeId, Time>,
     /// Who watches me.
     watchers: BTreeSet<NodeId>,
     /// Members whose life is in question here. Bounded by the roster.
-    doubts: BTreeMap<NodeId, Doubt>,
-    /// Who wants to know of whom; bounded in `doubts.rs`.
+    suspicions: BTreeMap<NodeId, Suspicion>,
+    /// Who wants to know of whom; bounded in `suspicions.rs`.
     inquiries: BTreeMap<NodeId, BTreeMap<NodeId, Inquiry>>,
     /// Who answers at members' addresses in their place.
-    residents: Residents,
-    attention: Attention,
+    answerers: Answerers,
+    local_health: LocalHealth,
     timers: Timers,
     /// Numbers probes. Never repeats, so an answer names its moment.
     next_seq: u64,
@@ -148,7 +148,7 @@ impl Membership {
     ) -> Self {
         let mut room = Membership {
             own: Own::new(incarnation),
-            shortcuts: (0..config.random_links as u64).map(|n| lots(&me, n)).collect(),
+            shortcuts: (0..config.random_links as u64).map(|n| shortcut_points(&me, n)).collect(),
             config,
             me,
             keys,
@@ -160,14 +160,14 @@ impl Membership {
             paths: BTreeMap::new(),
             dialling: BTreeSet::new(),
             wanted: BTreeSet::new(),
-            sought: BTreeSet::new(),
-            errands: BTreeMap::new(),
+            random_contacts: BTreeSet::new(),
+            on_demand: BTreeMap::new(),
             watched: BTreeMap::new(),
             watchers: BTreeSet::new(),
-            doubts: BTreeMap::new(),
+            suspicions: BTreeMap::new(),
             inquiries: BTreeMap::new(),
-            residents: Residents::new(),
-            attention: Attention::default(),
+            answerers: Answerers::new(),
+            local_health: LocalHealth::default(),
             timers: Timers::default(),
             next_seq: 1,
             next_round: 1,
@@ -178,7 +178,7 @@ impl Membership {
             unjudged: false,
             unsettled_topology: false,
         };
-        room.attention.since = now;
+        room.local_health.since = now;
         let first = room.jitter(room.config.beat);
         room.timers.set(Reason::Beat, now + first);
         room
@@ -227,7 +227,7 @@ impl Membership {
         out: &mut Out<Message>,
     ) -> Vec<Fact> {
         let mut cx = Cx::new(now, out);
-        self.on_record(&mut cx, record, records::Source::Hearsay);
+        self.on_record(&mut cx, record, records::Source::Stored);
         self.finish(cx)
     }
 
@@ -391,19 +391,19 @@ impl Membership {
     fn on_due(&mut self, cx: &mut Cx<'_>, reason: Reason) {
         match reason {
             Reason::Beat => self.beat(cx),
-            Reason::Quiet(node) => self.look_whether_quiet(cx, node),
-            Reason::Doubt(node) => self.pursue(cx, node),
+            Reason::Quiet(node) => self.check_quiet(cx, node),
+            Reason::Suspicion(node) => self.ask_round(cx, node),
             Reason::Dial(node) => self.dial(cx, node),
-            Reason::Rtt(node) => self.measure(cx, node),
-            Reason::Unknown(node) => self.lose_patience(cx, node),
-            Reason::BackBy(node) => self.miss(cx, node),
-            Reason::Spread(node) => self.spread(cx, node),
+            Reason::Rtt(node) => self.measure_rtt(cx, node),
+            Reason::Unknown(node) => self.on_unknown_expired(cx, node),
+            Reason::BackBy(node) => self.on_absence_over(cx, node),
+            Reason::GossipDown(node) => self.gossip_down(cx, node),
             Reason::Repair(node) => self.repair(cx, node),
             Reason::Reissue => self.answer_challenge(cx),
             Reason::Announce => self.announce(cx),
             Reason::Explore => self.explore(cx),
-            Reason::Errand => self.end_errands(cx),
-            Reason::Ways => self.tell_ways(cx),
+            Reason::OnDemand => self.expire_on_demand(cx),
+            Reason::Unreachable => self.announce_unreachable(cx),
         }
     }
 
@@ -422,9 +422,9 @@ impl Membership {
     }
 
     fn stalled(&mut self, now: Time, lag: Duration) {
-        self.attention.stalled(now, lag, &self.config);
-        for doubt in self.doubts.values_mut() {
-            doubt.forgive(now);
+        self.local_health.stalled(now, lag, &self.config);
+        for suspicion in self.suspicions.values_mut() {
+            suspicion.restart_waits(now);
         }
     }
 

@@ -34,9 +34,9 @@ impl Membership {
     ) -> Vec<Fact> {
         let mut cx = Cx::new(now, out);
         if moved {
-            self.attention.moved(now);
-            for doubt in self.doubts.values_mut() {
-                doubt.forgive(now);
+            self.local_health.moved(now);
+            for suspicion in self.suspicions.values_mut() {
+                suspicion.restart_waits(now);
             }
         }
         let unlinked: Vec<NodeId> =

@@ -10,7 +10,7 @@ const SHORTCUT_DOMAIN: &[u8] = b"shoal/observers/shortcut/2";
 
 /// Members walked over in search of live ones, each way. More dead neighbours than this in a row
 /// are left to others.
-pub(super) const REACH: usize = 64;
+pub(super) const MAX_WALK: usize = 64;
 
 /// All members by point, dead ones included. Bounded by the roster.
 #[derive(Clone, Debug, Default)]
@@ -43,36 +43,40 @@ impl Circle {
 
     /// Of the first members after each of the lots that are `fit` the one that is nearest to its
     /// lot. Steady, so that links are not made and unmade.
-    pub fn nearest(&self, lots: &Lots, fit: impl Fn(&NodeId) -> bool) -> Option<NodeId> {
-        let after = |lot: u64| {
-            let at = (lot, NodeId([0; 32]));
+    pub fn nearest(
+        &self,
+        points: &ShortcutPoints,
+        fit: impl Fn(&NodeId) -> bool,
+    ) -> Option<NodeId> {
+        let after = |from: u64| {
+            let at = (from, NodeId([0; 32]));
             let (point, node) = self
                 .points
                 .range(at..)
                 .chain(self.points.range(..at))
-                .take(REACH)
+                .take(MAX_WALK)
                 .find(|(_, it)| fit(it))?;
-            Some((point.wrapping_sub(lot), *node))
+            Some((point.wrapping_sub(from), *node))
         };
-        lots.iter().filter_map(|lot| after(*lot)).min().map(|(_, node)| node)
+        points.iter().filter_map(|from| after(*from)).min().map(|(_, node)| node)
     }
 }
 
 /// Where a shortcut may lead. With a single lot, a member with nobody long before it would be drawn
 /// by a dozen times as many as the average: more than it can bear, so that links would be made and
 /// closed without end.
-pub(super) type Lots = [u64; 8];
+pub(super) type ShortcutPoints = [u64; 8];
 
 /// The lots of this node's `n`th shortcut.
-pub(super) fn lots(node: &NodeId, n: u64) -> Lots {
-    let mut lots = [0; 8];
-    for (half, four) in (0u8..).zip(lots.chunks_mut(4)) {
+pub(super) fn shortcut_points(node: &NodeId, n: u64) -> ShortcutPoints {
+    let mut points = [0; 8];
+    for (half, four) in (0u8..).zip(points.chunks_mut(4)) {
         let hash = Digest::of_parts(&[SHORTCUT_DOMAIN, node.as_bytes(), &n.to_be_bytes(), &[half]]);
-        for (lot, bytes) in four.iter_mut().zip(hash.0.chunks_exact(8)) {
-            *lot = u64::from_be_bytes(bytes.try_into().expect("eight bytes"));
+        for (point, bytes) in four.iter_mut().zip(hash.0.chunks_exact(8)) {
+            *point = u64::from_be_bytes(bytes.try_into().expect("eight bytes"));
         }
     }
-    lots
+    points
 }
 
 fn point(node: &NodeId, salt: u64) -> u64 {
@@ -99,13 +103,13 @@ mod tests {
     /// the links. It closed those that it had no use for itself, whoever had drawn it dialled again
     /// and doubted it meanwhile, and some called it down.
     #[test]
-    fn nobody_is_drawn_as_a_shortcut_by_many_more_than_the_others() {
+    fn shortcuts_spread_evenly_over_nodes() {
         let node = |n: u64| NodeId(Digest::of(&n.to_be_bytes()).0);
         let mut circle = Circle::default();
         (0..3_000).for_each(|n| circle.insert(node(n), n));
         let mut drawn: BTreeMap<NodeId, u32> = BTreeMap::new();
         for (me, n) in (0..3_000).flat_map(|me| (0..4).map(move |n| (node(me), n))) {
-            let found = circle.nearest(&lots(&me, n), |other| *other != me).unwrap();
+            let found = circle.nearest(&shortcut_points(&me, n), |other| *other != me).unwrap();
             *drawn.entry(found).or_default() += 1;
         }
         let most = drawn.values().max().unwrap();

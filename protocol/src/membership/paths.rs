@@ -7,7 +7,7 @@ use crate::model::{NodeRecord, Signed, Time};
 
 use super::Config;
 use super::moving::MOVING;
-use super::ways::Failing;
+use super::reachability::FailedDials;
 
 /// Probes of one link that may still be answered; older ones only prove life.
 const MAX_PROBES: usize = 8;
@@ -32,7 +32,7 @@ pub(super) struct Path {
     /// Dials that failed in a row.
     pub failures: u32,
     /// Since the last link dials have failed.
-    pub failing: Option<Failing>,
+    pub failed_dials: Option<FailedDials>,
     /// Links in a row that were lost soon after they came up.
     pub brief: u32,
     /// How long it stalled lately, by its own word.
@@ -142,7 +142,7 @@ impl Path {
 /// Whether we ourselves were awake. **Silence counts only while we listened**: a stall of ours
 /// makes everybody look silent.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Attention {
+pub(super) struct LocalHealth {
     /// Silence before this does not count.
     pub since: Time,
     lag: Duration,
@@ -152,9 +152,9 @@ pub(super) struct Attention {
 }
 
 /// A stall is remembered by half for each of these.
-const FORGET: Duration = Duration::from_secs(10);
+const LAG_HALF_LIFE: Duration = Duration::from_secs(10);
 
-impl Attention {
+impl LocalHealth {
     /// We did not run for `lag` until now. What was said meanwhile is about to be read, which may
     /// take as long again: of the silence before, only as much still counts as leaves twice the
     /// stall until the time of a `cut`.
@@ -178,8 +178,8 @@ impl Attention {
 
     /// How long we stalled lately, fading.
     pub fn lag(&self, now: Time) -> Duration {
-        let halvings =
-            u32::try_from(now.since(self.lag_at).as_secs() / FORGET.as_secs()).unwrap_or(u32::MAX);
+        let halvings = u32::try_from(now.since(self.lag_at).as_secs() / LAG_HALF_LIFE.as_secs())
+            .unwrap_or(u32::MAX);
         match 1u32.checked_shl(halvings) {
             Some(divisor) => self.lag / divisor,
             None => Duration::ZERO,

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::model::{NodeId, Queue};
 
-use super::doubts::{MAX_INQUIRERS, MAX_INQUIRIES};
-use super::errands::{MOST_COMING, MOST_KEPT};
+use super::on_demand::{MAX_KEPT_LINKS, MAX_PENDING_LINKS};
+use super::suspicions::{MAX_INQUIRERS, MAX_INQUIRIES};
 use super::{Membership, Path};
 
 /// Deadlines that one node may have at a time, and those that belong to none: as many as there are
@@ -22,9 +22,9 @@ impl Membership {
         let most_asked = self.inquiries.values().map(BTreeMap::len).max().unwrap_or_default();
         vec![
             Queue::new("dials", self.dialling.len(), config.max_dials),
-            Queue::new("nodes sought", self.sought.len(), config.random_links),
-            Queue::new("errands", self.errands.len(), MOST_KEPT + MOST_COMING),
-            Queue::new("doubts", self.doubts.len(), members),
+            Queue::new("random contacts", self.random_contacts.len(), config.random_links),
+            Queue::new("links on demand", self.on_demand.len(), MAX_KEPT_LINKS + MAX_PENDING_LINKS),
+            Queue::new("suspicions", self.suspicions.len(), members),
             Queue::new("nodes asked about", self.inquiries.len(), MAX_INQUIRIES),
             Queue::new("nodes that ask about one", most_asked, MAX_INQUIRERS),
             Queue::new("nodes watched", self.watched.len(), members),

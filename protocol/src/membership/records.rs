@@ -7,9 +7,9 @@ use std::time::Duration;
 use crate::model::{Bucket, Digest, NodeId, NodeRecord, Signed, Time};
 
 use super::evidence::Cause;
-use super::members::Life;
-use super::message::{MAX_ADDRESS, MAX_COUNTER, Message, Notice, is_decent};
-use super::ways::Told;
+use super::members::Liveness;
+use super::message::{MAX_ADDRESS, MAX_COUNTER, Message, Notice, is_within_bounds};
+use super::reachability::AnnouncedUnreachable;
 use super::{Cx, Fact, Membership, Profile, Reason, Worth};
 
 /// This node's word on itself.
@@ -24,15 +24,15 @@ pub(super) struct Own {
     profile: Option<Profile>,
     record: Option<Signed<NodeRecord>>,
     /// Members without a way that the record names.
-    pub told: Told,
+    pub announced: AnnouncedUnreachable,
     /// What others know that we must rise above: a counter, and the incarnation that is spent.
     challenge: Option<(u64, Option<u64>)>,
     /// It said goodbye: it dials nobody and doubts nobody any more.
-    pub is_parting: bool,
+    pub said_goodbye: bool,
     /// Not before then may the next challenge be answered.
     reissue_from: Time,
     /// How often word of its death was taken back.
-    returns: Returns,
+    refutations: Refutations,
     /// How often a record of ours that we did not write may be outdone: a disk that was lost is
     /// found out at once, and against another device with a copy of our key there is no winning.
     rebuttals: Bucket,
@@ -44,7 +44,7 @@ pub(super) struct Own {
 /// is lost again as often as it returns, and each time all that it runs is placed anew: so it
 /// returns more and more rarely.
 #[derive(Clone, Debug, Default)]
-struct Returns {
+struct Refutations {
     /// The last time; none yet in this process.
     last: Option<Time>,
     /// How long after that the next may be.
@@ -55,7 +55,7 @@ struct Returns {
     is_told: bool,
 }
 
-impl Returns {
+impl Refutations {
     /// The pause after the second return of a row. It doubles with each further one.
     const FIRST: Duration = Duration::from_secs(4);
     const MOST: Duration = Duration::from_secs(60);
@@ -67,7 +67,7 @@ impl Returns {
         self.last.map_or(now, |last| last + self.pause)
     }
 
-    fn returned(&mut self, now: Time) {
+    fn refuted(&mut self, now: Time) {
         let is_row = self.last.is_some_and(|last| now.since(last) < Self::CALM + self.pause);
         self.pause =
             if is_row { (self.pause * 2).clamp(Self::FIRST, Self::MOST) } else { Duration::ZERO };
@@ -87,11 +87,11 @@ impl Own {
             counter: 0,
             profile: None,
             record: None,
-            told: Told::default(),
+            announced: AnnouncedUnreachable::default(),
             challenge: None,
-            is_parting: false,
+            said_goodbye: false,
             reissue_from: Time::ZERO,
-            returns: Returns::default(),
+            refutations: Refutations::default(),
             rebuttals: Bucket::new(REBUTTALS.0, REBUTTALS.1),
             is_contested: false,
         }
@@ -134,7 +134,7 @@ pub(super) enum Source {
     /// By gossip, so it was issued a moment ago; or from a peer that holds its node to be up.
     Gossip,
     /// From a disk, or from somebody's disk: it shows nothing.
-    Hearsay,
+    Stored,
 }
 
 impl Membership {
@@ -160,7 +160,7 @@ impl Membership {
             version: profile.version,
             ready: profile.ready,
             leaving: profile.leaving,
-            no_way_to: self.own.told.nodes.iter().copied().collect(),
+            no_way_to: self.own.announced.nodes.iter().copied().collect(),
         };
         let record = Signed::sign(record, &self.keys, &self.cluster);
         let wire = record.wire();
@@ -200,33 +200,39 @@ impl Membership {
     }
 
     /// These called this node down.
-    pub(super) fn called_down(&mut self, cx: &mut Cx<'_>, incarnation: u64, by: BTreeSet<NodeId>) {
-        self.own.returns.accusers = by;
+    pub(super) fn on_called_down(
+        &mut self,
+        cx: &mut Cx<'_>,
+        incarnation: u64,
+        by: BTreeSet<NodeId>,
+    ) {
+        self.own.refutations.accusers = by;
         self.challenged(cx, 0, Some(incarnation));
     }
 
     /// When a challenge may be answered that names this incarnation.
     fn may_answer(&self, now: Time, spent: Option<u64>) -> Time {
         let is_news = spent.is_some_and(|spent| spent >= self.own.asked);
-        let accusers = &self.own.returns.accusers;
+        let accusers = &self.own.refutations.accusers;
         let met = accusers.iter().filter(|node| self.has_link(node)).count();
         // Those that it can talk with lose it for another reason. With no accuser it is a record
         // that is to be outdone.
-        let returns =
-            if is_news && 2 * met < accusers.len() { self.own.returns.next(now) } else { now };
-        self.own.reissue_from.max(returns)
+        let refutations =
+            if is_news && 2 * met < accusers.len() { self.own.refutations.next(now) } else { now };
+        self.own.reissue_from.max(refutations)
     }
 
     /// Answers what others hold of this node, as soon as it may.
     pub(super) fn answer_challenge(&mut self, cx: &mut Cx<'_>) {
-        let Some((counter, spent)) = self.own.challenge.filter(|_| !self.own.is_parting) else {
+        let Some((counter, spent)) = self.own.challenge.filter(|_| !self.own.said_goodbye) else {
             return;
         };
         let at = self.may_answer(cx.now, spent);
         if at > cx.now {
-            if at > self.own.reissue_from && !std::mem::replace(&mut self.own.returns.is_told, true)
+            if at > self.own.reissue_from
+                && !std::mem::replace(&mut self.own.refutations.is_told, true)
             {
-                cx.facts.push(Fact::Waits { until: at });
+                cx.facts.push(Fact::RefutationDelayed { until: at });
             }
             self.timers.set(Reason::Reissue, at);
             return;
@@ -239,8 +245,8 @@ impl Membership {
             // could not be outdone.
             Some(spent) if spent >= self.own.asked => {
                 self.own.asked = spent + 1;
-                if !self.own.returns.accusers.is_empty() {
-                    self.own.returns.returned(cx.now);
+                if !self.own.refutations.accusers.is_empty() {
+                    self.own.refutations.refuted(cx.now);
                 }
                 cx.facts.push(Fact::Incarnation(self.own.asked));
             }
@@ -255,7 +261,7 @@ impl Membership {
         record: Signed<NodeRecord>,
         source: Source,
     ) -> Worth {
-        if !is_decent(&record) {
+        if !is_within_bounds(&record) {
             return Worth::Reject;
         }
         let node = NodeId(record.by().0);
@@ -279,8 +285,10 @@ impl Membership {
         let before =
             member.record.as_ref().map(|known| known.addresses.clone()).unwrap_or_default();
         let moved = is_new && member.record.is_some() && before != record.addresses;
-        let (highest, may_be_raised) =
-            (member.incarnation, matches!(member.life, Life::Up | Life::Unknown { .. }));
+        let (highest, may_be_raised) = (
+            member.incarnation,
+            matches!(member.liveness, Liveness::Up | Liveness::Unknown { .. }),
+        );
         if is_new {
             if let Some(member) = self.members.get_mut(&node) {
                 member.record = Some(record);
@@ -296,16 +304,16 @@ impl Membership {
             // It lost its disk: told so, it re-issues above what is known of it.
             cx.out.send(node, Message::Record(known.wire()));
         }
-        let may_raise = source != Source::Hearsay || may_be_raised;
+        let may_raise = source != Source::Stored || may_be_raised;
         if incarnation > highest && may_raise {
             self.raise_incarnation(node, incarnation);
-            self.on_new_life(cx, node, source);
+            self.on_new_incarnation(cx, node, source);
         } else if incarnation == highest && (is_new || source == Source::Hello) {
-            self.on_same_life(cx, node, source);
+            self.on_same_incarnation(cx, node, source);
         }
         if moved {
             // It says afresh where it is.
-            self.residents.remove(&node);
+            self.answerers.remove(&node);
         }
         if moved && !self.has_link(&node) {
             self.dial_anew(cx, node);
@@ -316,21 +324,21 @@ impl Membership {
         {
             self.dial_soon(cx, node); // until now there may have been no address
         }
-        if is_new || self.goes_on(&node, &hash, source) { Worth::Relay } else { Worth::Ignore }
+        if is_new || self.relay_once(&node, &hash, source) { Worth::Relay } else { Worth::Ignore }
     }
 
     /// Whether a record that was known is to be passed on: once, by gossip, if it came over a link
     /// before.
-    fn goes_on(&mut self, node: &NodeId, hash: &Digest, source: Source) -> bool {
+    fn relay_once(&mut self, node: &NodeId, hash: &Digest, source: Source) -> bool {
         let is_first = self.members.get(node).is_some_and(|member| {
             !member.was_gossiped
                 && member.record.as_ref().is_some_and(|known| known.hash() == *hash)
         });
-        let goes_on = is_first && source == Source::Gossip;
-        if goes_on && let Some(member) = self.members.get_mut(node) {
+        let relay_once = is_first && source == Source::Gossip;
+        if relay_once && let Some(member) = self.members.get_mut(node) {
             member.was_gossiped = true;
         }
-        goes_on
+        relay_once
     }
 
     fn on_own_record(&mut self, cx: &mut Cx<'_>, record: &Signed<NodeRecord>) -> Worth {
@@ -350,22 +358,24 @@ impl Membership {
     }
 
     /// A higher incarnation beats all that was said of lower ones.
-    fn on_new_life(&mut self, cx: &mut Cx<'_>, node: NodeId, source: Source) {
+    fn on_new_incarnation(&mut self, cx: &mut Cx<'_>, node: NodeId, source: Source) {
         let Some(member) = self.members.get(&node) else { return };
-        match member.life {
+        match member.liveness {
             // At boot the disk is full of records of lives not heard of yet: they show nothing.
-            Life::Unknown { .. } if source == Source::Hearsay => {}
-            Life::Unknown { .. } | Life::BackBy(_) | Life::Down(_) => self.rise(cx, node),
-            Life::Up => {
+            Liveness::Unknown { .. } if source == Source::Stored => {}
+            Liveness::Unknown { .. } | Liveness::BackBy(_) | Liveness::Down(_) => {
+                self.mark_up(cx, node)
+            }
+            Liveness::Up => {
                 // Restarted before anybody called it down. What was seen was its former life's end.
-                self.drop_doubt(cx, &node);
-                self.forget_failing(cx, &node);
+                self.drop_suspicion(cx, &node);
+                self.forget_failed_dials(cx, &node);
                 if let Some(path) = self.paths.get_mut(&node) {
                     path.refused = false;
                     path.closed_at = None;
                     path.failures = 0;
                 }
-                self.expect(cx, node);
+                self.expect_beat(cx, node);
             }
         }
         if self.wanted.contains(&node) {
@@ -383,30 +393,32 @@ impl Membership {
         let node = NodeId(record.by().0);
         let is_of_it =
             node == notice.subject && record.incarnation == notice.incarnation && node != self.me;
-        if is_of_it && is_decent(&record) && self.members.contains_key(&node) {
-            self.on_record(cx, record, Source::Hearsay);
+        if is_of_it && is_within_bounds(&record) && self.members.contains_key(&node) {
+            self.on_record(cx, record, Source::Stored);
         }
     }
 
     /// A word of the life that is known.
-    fn on_same_life(&mut self, cx: &mut Cx<'_>, node: NodeId, source: Source) {
+    fn on_same_incarnation(&mut self, cx: &mut Cx<'_>, node: NodeId, source: Source) {
         let Some(member) = self.members.get(&node) else { return };
-        match (&member.life, source) {
-            (_, Source::Hearsay) | (Life::Up, _) => {}
+        match (&member.liveness, source) {
+            (_, Source::Stored) | (Liveness::Up, _) => {}
             // It said goodbye, and what it had said before comes later. Only a new link shows that
             // it stayed.
-            (Life::BackBy(_), Source::Itself | Source::Gossip) => {}
-            (Life::Down(fall), Source::Itself | Source::Gossip)
-                if fall.why.cause == Cause::Goodbye => {}
-            (Life::Unknown { .. }, _) | (Life::BackBy(_), Source::Hello) => self.rise(cx, node),
-            (Life::Down(fall), _) if fall.notice.is_none() => self.rise(cx, node),
-            (Life::Down(_), Source::Hello | Source::Itself) => self.tell_it_is_down(cx, node),
-            (Life::Down(_), Source::Gossip) => {}
+            (Liveness::BackBy(_), Source::Itself | Source::Gossip) => {}
+            (Liveness::Down(down), Source::Itself | Source::Gossip)
+                if down.why.cause == Cause::Goodbye => {}
+            (Liveness::Unknown { .. }, _) | (Liveness::BackBy(_), Source::Hello) => {
+                self.mark_up(cx, node)
+            }
+            (Liveness::Down(down), _) if down.notice.is_none() => self.mark_up(cx, node),
+            (Liveness::Down(_), Source::Hello | Source::Itself) => self.notify_down(cx, node),
+            (Liveness::Down(_), Source::Gossip) => {}
         }
     }
 
     /// Whether an incarnation is far from where adding one overflows.
-    pub(super) fn is_decent_incarnation(incarnation: u64) -> bool {
+    pub(super) fn is_valid_incarnation(incarnation: u64) -> bool {
         incarnation < MAX_COUNTER
     }
 
@@ -421,18 +433,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_pauses_of_a_row_grow_to_a_minute_and_a_row_ends_when_all_is_calm() {
-        let (mut returns, mut now) = (Returns::default(), Time::ZERO + Duration::from_secs(100));
+    fn refutation_pauses_grow_to_a_minute_and_reset_when_calm() {
+        let (mut refutations, mut now) =
+            (Refutations::default(), Time::ZERO + Duration::from_secs(100));
         let mut pauses = Vec::new();
         for _ in 0..8 {
-            returns.returned(now);
-            pauses.push(returns.next(now).since(now).as_secs());
-            now = returns.next(now) + Duration::from_secs(7);
+            refutations.refuted(now);
+            pauses.push(refutations.next(now).since(now).as_secs());
+            now = refutations.next(now) + Duration::from_secs(7);
         }
         assert_eq!(pauses, [0, 4, 8, 16, 32, 60, 60, 60]);
         now = now + Duration::from_secs(60);
-        assert!(returns.next(now) <= now, "the pause is over");
-        returns.returned(now);
-        assert_eq!(returns.next(now), now, "the second of a new row waits for nothing");
+        assert!(refutations.next(now) <= now, "the pause is over");
+        refutations.refuted(now);
+        assert_eq!(refutations.next(now), now, "the second of a new row waits for nothing");
     }
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use crate::model::NodeId;
 
 use super::evidence::{Cause, Evidence};
-use super::members::{Fall, Life};
+use super::members::{DownState, Liveness};
 use super::message::{Gone, MAX_VIEW, MAX_WANTED, Message};
 use super::{Cx, Membership, Reason};
 
@@ -23,8 +23,8 @@ impl Membership {
             self.timers.clear(Reason::Repair(peer));
         } else if !self.timers.is_set(Reason::Repair(peer)) {
             let gap = link.repair_gap;
-            let spread = self.jitter(gap / 4);
-            self.timers.set(Reason::Repair(peer), cx.now + gap + spread);
+            let jitter = self.jitter(gap / 4);
+            self.timers.set(Reason::Repair(peer), cx.now + gap + jitter);
         }
     }
 
@@ -44,21 +44,21 @@ impl Membership {
         };
         if link.differs {
             link.repair_gap = (link.repair_gap * 2).min(self.config.repair_most);
-            self.show_view(cx, peer);
+            self.send_view(cx, peer);
         }
     }
 
     /// Tells a peer who is not up here. Nothing, while we know too little ourselves: who is not
     /// named counts as up.
-    pub(super) fn show_view(&mut self, cx: &mut Cx<'_>, peer: NodeId) {
+    pub(super) fn send_view(&mut self, cx: &mut Cx<'_>, peer: NodeId) {
         if !self.settled() {
             return;
         }
         let gone = self.members.iter().filter_map(|(node, member)| {
-            let down = match member.life {
-                Life::Up | Life::BackBy(_) => return None,
-                Life::Unknown { .. } => false,
-                Life::Down(_) => true,
+            let down = match member.liveness {
+                Liveness::Up | Liveness::BackBy(_) => return None,
+                Liveness::Unknown { .. } => false,
+                Liveness::Down(_) => true,
             };
             Some(Gone { node: *node, incarnation: member.incarnation, down })
         });
@@ -98,41 +98,43 @@ impl Membership {
         for node in nodes {
             let Some(member) = self.members.get(&node) else { continue };
             let theirs = gone.get(&node);
-            match (&member.life, theirs) {
+            match (&member.liveness, theirs) {
                 // Of a life that is over.
-                (Life::Up | Life::Down(_), Some(gone)) if gone.incarnation < member.incarnation => {
+                (Liveness::Up | Liveness::Down(_), Some(gone))
+                    if gone.incarnation < member.incarnation =>
+                {
                     if shown < MAX_WANTED {
                         shown += 1;
-                        self.vouch_for_return(cx, from, &node);
-                        self.show_fall(cx, from, &node);
+                        self.send_newer_record(cx, from, &node);
+                        self.send_down_notice(cx, from, &node);
                     }
                 }
-                (Life::Unknown { .. }, Some(gone)) if gone.down => {
+                (Liveness::Unknown { .. }, Some(gone)) if gone.down => {
                     // We know nothing, so a peer's word is better than that. It holds until a sign
                     // of life. Its incarnation is not taken over: a lie could put that where the
                     // node itself never gets.
-                    let why = Evidence { cause: Cause::Hearsay, by: vec![from], is_news: false };
-                    self.fall(cx, node, Fall { why, notice: None, heard: true });
+                    let why = Evidence { cause: Cause::PeerReport, by: vec![from], is_news: false };
+                    self.mark_down(cx, node, DownState { why, notice: None, gossiped: true });
                 }
-                (Life::Up | Life::BackBy(_), Some(gone)) if gone.down => {
+                (Liveness::Up | Liveness::BackBy(_), Some(gone)) if gone.down => {
                     if lacking.len() < MAX_WANTED {
                         lacking.push(node);
                     }
                 }
-                (Life::Unknown { .. }, None) => self.rise(cx, node),
+                (Liveness::Unknown { .. }, None) => self.mark_up(cx, node),
                 // A belief of ours that the peer does not share.
-                (Life::Down(fall), None)
-                    if fall.notice.is_none() && fall.why.cause != Cause::Goodbye =>
+                (Liveness::Down(down), None)
+                    if down.notice.is_none() && down.why.cause != Cause::Goodbye =>
                 {
-                    self.rise(cx, node)
+                    self.mark_up(cx, node)
                 }
-                (Life::Down(_), None) => {
+                (Liveness::Down(_), None) => {
                     if shown < MAX_WANTED {
                         shown += 1;
-                        self.show_fall(cx, from, &node);
+                        self.send_down_notice(cx, from, &node);
                     }
                 }
-                (Life::Up | Life::BackBy(_), None) | (_, Some(_)) => {}
+                (Liveness::Up | Liveness::BackBy(_), None) | (_, Some(_)) => {}
             }
         }
         if !lacking.is_empty() {
@@ -142,14 +144,14 @@ impl Membership {
 
     pub(super) fn on_want(&mut self, cx: &mut Cx<'_>, from: NodeId, nodes: Vec<NodeId>) {
         for node in nodes.into_iter().take(MAX_WANTED) {
-            self.show_fall(cx, from, &node);
+            self.send_down_notice(cx, from, &node);
         }
     }
 
     /// Somebody holds a member to be down that came back.
-    pub(super) fn vouch_for_return(&self, cx: &mut Cx<'_>, to: NodeId, node: &NodeId) {
+    pub(super) fn send_newer_record(&self, cx: &mut Cx<'_>, to: NodeId, node: &NodeId) {
         if let Some(member) = self.members.get(node)
-            && let (Life::Up, Some(record)) = (&member.life, &member.record)
+            && let (Liveness::Up, Some(record)) = (&member.liveness, &member.record)
             && record.incarnation == member.incarnation
         {
             cx.out.send_bulk(to, Message::Record(record.wire()));
@@ -157,13 +159,13 @@ impl Membership {
     }
 
     /// Somebody does not know that a member is down, or in which of its lives.
-    pub(super) fn show_fall(&self, cx: &mut Cx<'_>, to: NodeId, node: &NodeId) {
+    pub(super) fn send_down_notice(&self, cx: &mut Cx<'_>, to: NodeId, node: &NodeId) {
         let Some(member) = self.members.get(node) else { return };
-        let Life::Down(fall) = &member.life else { return };
-        if let Some(notice) = &fall.notice {
+        let Liveness::Down(down) = &member.liveness else { return };
+        if let Some(notice) = &down.notice {
             let record = member.record.as_ref().map(|record| record.wire());
             cx.out.send(to, Message::Down(notice.clone(), record));
-        } else if let (Cause::Goodbye, Some(goodbye)) = (fall.why.cause, &member.goodbye) {
+        } else if let (Cause::Goodbye, Some(goodbye)) = (down.why.cause, &member.goodbye) {
             cx.out.send_bulk(to, Message::Goodbye(goodbye.wire()));
         }
     }

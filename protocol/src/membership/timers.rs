@@ -13,7 +13,7 @@ pub enum Reason {
     /// A node we watch should have been heard by then.
     Quiet(NodeId),
     /// Ask about a node in doubt again, or judge it.
-    Doubt(NodeId),
+    Suspicion(NodeId),
     /// Dial, or give up on a dial whose outcome nobody told.
     Dial(NodeId),
     /// Measure a link's round trip.
@@ -23,7 +23,7 @@ pub enum Reason {
     /// A planned absence ends.
     BackBy(NodeId),
     /// Gossip a fall, if those before us in line have not.
-    Spread(NodeId),
+    GossipDown(NodeId),
     /// A neighbour's view of who is down still differs.
     Repair(NodeId),
     /// Answer those who know a newer record of ours, or hold us down.
@@ -33,9 +33,9 @@ pub enum Reason {
     /// Look for others, where nearly all members are out of reach.
     Explore,
     /// A link that was kept for some business may be let go.
-    Errand,
+    OnDemand,
     /// Others may have to be told of members without a way.
-    Ways,
+    Unreachable,
 }
 
 /// One deadline a reason. Bounded by the reasons: a few for each member.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::model::{Digest, NodeId, NodeRecord, Signed};
 
-use super::members::Life;
+use super::members::Liveness;
 use super::{Membership, State};
 
 impl Membership {
@@ -13,11 +13,11 @@ impl Membership {
         if *node == self.me {
             return State::Up;
         }
-        match self.members.get(node).map(|member| &member.life) {
-            None | Some(Life::Unknown { .. }) => State::Unknown,
-            Some(Life::Up) => State::Up,
-            Some(Life::BackBy(until)) => State::BackBy(*until),
-            Some(Life::Down(_)) => State::Down,
+        match self.members.get(node).map(|member| &member.liveness) {
+            None | Some(Liveness::Unknown { .. }) => State::Unknown,
+            Some(Liveness::Up) => State::Up,
+            Some(Liveness::BackBy(until)) => State::BackBy(*until),
+            Some(Liveness::Down(_)) => State::Down,
         }
     }
 
@@ -26,7 +26,7 @@ impl Membership {
         let me = std::iter::once(self.me);
         let (less, greater) = (self.members.range(..self.me), self.members.range(self.me..));
         let up = |(node, member): (&NodeId, &super::Member)| {
-            matches!(member.life, Life::Up).then_some(*node)
+            matches!(member.liveness, Liveness::Up).then_some(*node)
         };
         less.filter_map(up).chain(me).chain(greater.filter_map(up))
     }
@@ -102,9 +102,9 @@ impl Membership {
 
     /// Why a member is held to be down, in words; nothing unless it is.
     pub fn why_down(&self, node: &NodeId) -> Option<String> {
-        match self.members.get(node).map(|member| &member.life) {
-            Some(Life::Down(fall)) => Some(fall.why.told(|node| self.name(node))),
-            Some(Life::Unknown { .. } | Life::Up | Life::BackBy(_)) | None => None,
+        match self.members.get(node).map(|member| &member.liveness) {
+            Some(Liveness::Down(down)) => Some(down.why.told(|node| self.name(node))),
+            Some(Liveness::Unknown { .. } | Liveness::Up | Liveness::BackBy(_)) | None => None,
         }
     }
 }

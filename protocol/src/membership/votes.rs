@@ -21,10 +21,10 @@ use std::time::Duration;
 
 use crate::model::{NodeId, Signed, Time};
 
-use super::doubts::Answer;
-use super::evidence::{Evidence, Suspicion};
-use super::members::{Fall, Life};
-use super::message::{MAX_VOTES, Message, Notice, Seen, Vote, Wish};
+use super::evidence::{Evidence, SuspicionCause};
+use super::members::{DownState, Liveness};
+use super::message::{MAX_VOTES, Message, Notice, ProbeIntent, Seen, Vote};
+use super::suspicions::Answer;
 use super::{Cx, Membership, Reason, Worth};
 
 /// A node that is down and talks to us is told so once in so long.
@@ -33,24 +33,24 @@ const TELL_EVERY: Duration = Duration::from_millis(500);
 /// a full mesh. With the observers they fit into the answers that a doubt keeps.
 const MAX_WITNESSES: usize = 24;
 /// Observers gossip a fall one after another, so that mostly only the first has to.
-const SPREAD_STEP: Duration = Duration::from_millis(150);
+const GOSSIP_STEP: Duration = Duration::from_millis(150);
 
 impl Membership {
     /// Judges all doubts. A verdict changes who decides on the others, so the caller comes again.
     pub(super) fn judge_all(&mut self, cx: &mut Cx<'_>) {
-        let subjects: Vec<NodeId> = self.doubts.keys().copied().collect();
+        let subjects: Vec<NodeId> = self.suspicions.keys().copied().collect();
         for subject in subjects {
             let seen = self.seen(cx.now, &subject);
             if seen.is_some() {
-                self.accuse(cx, &subject);
+                self.announce_suspicion(cx, &subject);
             }
-            if self.doubts.get(&subject).is_some_and(|doubt| seen > doubt.told)
+            if self.suspicions.get(&subject).is_some_and(|suspicion| seen > suspicion.seen_told)
                 && self.is_asked(cx.now, &subject)
             {
-                self.tell(cx, subject);
+                self.send_vote(cx, subject);
             }
             if let Some(votes) = self.judge(cx, subject) {
-                self.sentence(cx, subject, votes);
+                self.declare_down(cx, subject, votes);
                 return;
             }
         }
@@ -61,16 +61,16 @@ impl Membership {
         if cx.now < self.honoured_until(&subject) {
             return None;
         }
-        let cut = self.cut(cx.now, &subject, self.config.cut);
+        let cut = self.silence_limit(cx.now, &subject, self.config.cut);
         let seen = self.seen(cx.now, &subject);
-        let doubt = self.doubts.get(&subject)?;
-        if doubt.alive_at().is_some_and(|at| cx.now.since(at) < cut) {
-            self.doubts.get_mut(&subject)?.ready_at = None;
+        let suspicion = self.suspicions.get(&subject)?;
+        if suspicion.alive_at().is_some_and(|at| cx.now.since(at) < cut) {
+            self.suspicions.get_mut(&subject)?.ready_at = None;
             return None;
         }
         let proven = seen >= Some(Seen::Silent)
-            || (seen == Some(Seen::Closed) && doubt.notice.as_ref().is_some_and(has_refusal));
-        if let (Some(notice), true) = (&doubt.notice, proven) {
+            || (seen == Some(Seen::Closed) && suspicion.notice.as_ref().is_some_and(has_refusal));
+        if let (Some(notice), true) = (&suspicion.notice, proven) {
             // Verified when it was taken.
             let votes = notice
                 .votes
@@ -81,7 +81,7 @@ impl Membership {
         }
         let electorate = self.electorate(cx.now, &subject);
         if electorate.iter().all(|node| *node == self.me) {
-            let alone = self.cut(cx.now, &subject, self.config.cut_alone);
+            let alone = self.silence_limit(cx.now, &subject, self.config.cut_alone);
             let decides = match seen? {
                 Seen::Refused => true,
                 Seen::Silent => self.silence(cx.now, &subject) >= alone,
@@ -98,7 +98,7 @@ impl Membership {
             if *node == self.me {
                 votes.push(self.current_vote(cx.now, &subject)?);
             } else if let Some(Answer::Vote(at, vote)) =
-                self.doubts.get(&subject)?.answers.get(node)
+                self.suspicions.get(&subject)?.answers.get(node)
                 && cx.now.since(*at) < self.config.vote_ttl
             {
                 votes.push(vote.clone());
@@ -108,25 +108,28 @@ impl Membership {
         let silent = votes.iter().filter(|vote| vote.seen == Seen::Silent).count();
         let firm = votes.iter().filter(|vote| vote.seen != Seen::Closed).count();
         let enough = 2 * votes.len() > electorate.len() && (refused || 2 * firm > electorate.len());
-        let doubt = self.doubts.get_mut(&subject)?;
+        let suspicion = self.suspicions.get_mut(&subject)?;
         if !enough {
-            doubt.ready_at = None;
+            suspicion.ready_at = None;
             return None;
         }
-        let ready_at = *doubt.ready_at.get_or_insert(cx.now);
+        let ready_at = *suspicion.ready_at.get_or_insert(cx.now);
         let by_silence = 2 * silent > electorate.len();
         if !by_silence && !electorate.contains(&self.me) {
             return None; // those that decide will tell
         }
         let for_votes =
             if votes.len() == electorate.len() { Duration::ZERO } else { self.config.patience };
-        let for_witnesses =
-            if by_silence { Duration::ZERO } else { self.hear_witnesses(cx, subject, &electorate) };
+        let for_witnesses = if by_silence {
+            Duration::ZERO
+        } else {
+            self.wait_for_witnesses(cx, subject, &electorate)
+        };
         let decided_at = ready_at + for_votes.max(for_witnesses);
         if cx.now >= decided_at {
             return Some(votes);
         }
-        self.timers.set_by(Reason::Doubt(subject), decided_at);
+        self.timers.set_by(Reason::Suspicion(subject), decided_at);
         None
     }
 
@@ -137,7 +140,7 @@ impl Membership {
     /// Above a full mesh most members have no link with the subject, and would have to dial it
     /// before they can say so: a killed node would be known later by as much, so the observers
     /// decide as they are.
-    fn hear_witnesses(
+    fn wait_for_witnesses(
         &mut self,
         cx: &mut Cx<'_>,
         subject: NodeId,
@@ -151,14 +154,14 @@ impl Membership {
             .filter(|node| !electorate.contains(node) && self.has_link(node))
             .take(MAX_WITNESSES)
             .collect();
-        let Some(doubt) = self.doubts.get(&subject) else { return Duration::ZERO };
+        let Some(suspicion) = self.suspicions.get(&subject) else { return Duration::ZERO };
         let has_voted = |node: &NodeId| {
-            let answer = doubt.answers.get(node);
+            let answer = suspicion.answers.get(node);
             matches!(answer, Some(Answer::Vote(at, _)) if cx.now.since(*at) < self.config.vote_ttl)
         };
         let missing: Vec<NodeId> = witnesses.into_iter().filter(|node| !has_voted(node)).collect();
         let unasked: Vec<NodeId> =
-            missing.iter().filter(|node| !doubt.waiting.contains_key(node)).copied().collect();
+            missing.iter().filter(|node| !suspicion.waiting.contains_key(node)).copied().collect();
         if !unasked.is_empty() {
             self.ask_these(cx, subject, unasked);
         }
@@ -192,15 +195,18 @@ impl Membership {
         if path.link.is_none() && (path.refused || path.closed_at.is_none()) {
             return false;
         }
-        if self.silence(now, node) >= self.cut(now, node, self.config.cut) {
+        if self.silence(now, node) >= self.silence_limit(now, node, self.config.cut) {
             return false;
         }
-        let waiting = self.doubts.get(subject).and_then(|doubt| doubt.waiting.get(node));
-        waiting.is_none_or(|since| now.since(*since) < self.cut(now, node, self.config.answer))
+        let waiting =
+            self.suspicions.get(subject).and_then(|suspicion| suspicion.waiting.get(node));
+        waiting.is_none_or(|since| {
+            now.since(*since) < self.silence_limit(now, node, self.config.answer)
+        })
     }
 
     /// The verdict is down.
-    fn sentence(&mut self, cx: &mut Cx<'_>, subject: NodeId, votes: Vec<Signed<Vote>>) {
+    fn declare_down(&mut self, cx: &mut Cx<'_>, subject: NodeId, votes: Vec<Signed<Vote>>) {
         let Some(member) = self.members.get(&subject) else { return };
         let incarnation = member.incarnation;
         let place = votes.iter().position(|vote| vote.by().0 == self.me.0);
@@ -210,35 +216,36 @@ impl Membership {
         // ends.
         let is_told = self.links().any(|peer| peer != subject);
         let notice = is_told.then_some(Notice { subject, incarnation, votes });
-        self.fall(cx, subject, Fall { why, notice, heard: false });
+        self.mark_down(cx, subject, DownState { why, notice, gossiped: false });
         match place {
-            Some(0) if is_told => self.spread(cx, subject),
+            Some(0) if is_told => self.gossip_down(cx, subject),
             Some(place) if is_told => {
-                let wait = SPREAD_STEP * u32::try_from(place).expect("few observers");
-                self.timers.set(Reason::Spread(subject), cx.now + wait);
+                let wait = GOSSIP_STEP * u32::try_from(place).expect("few observers");
+                self.timers.set(Reason::GossipDown(subject), cx.now + wait);
             }
             Some(_) | None => {}
         }
     }
 
     /// Gossips a fall, unless somebody has.
-    pub(super) fn spread(&mut self, cx: &mut Cx<'_>, subject: NodeId) {
-        if let Some(Life::Down(fall)) =
-            self.members.get_mut(&subject).map(|member| &mut member.life)
-            && let Fall { notice: Some(notice), heard: false, .. } = &**fall
+    pub(super) fn gossip_down(&mut self, cx: &mut Cx<'_>, subject: NodeId) {
+        if let Some(Liveness::Down(down)) =
+            self.members.get_mut(&subject).map(|member| &mut member.liveness)
+            && let DownState { notice: Some(notice), gossiped: false, .. } = &**down
         {
             cx.out.broadcast(Message::Down(notice.clone(), None));
-            fall.heard = true;
+            down.gossiped = true;
         }
     }
 
     /// The life that ended according to others goes on: only a higher incarnation makes that known
     /// to all of them.
-    pub(super) fn tell_it_is_down(&mut self, cx: &mut Cx<'_>, node: NodeId) {
-        let Some(Life::Down(fall)) = self.members.get(&node).map(|member| &member.life) else {
+    pub(super) fn notify_down(&mut self, cx: &mut Cx<'_>, node: NodeId) {
+        let Some(Liveness::Down(down)) = self.members.get(&node).map(|member| &member.liveness)
+        else {
             return;
         };
-        let Some(notice) = &fall.notice else { return };
+        let Some(notice) = &down.notice else { return };
         let Some(link) = self.paths.get_mut(&node).and_then(|path| path.link.as_mut()) else {
             return;
         };
@@ -258,18 +265,18 @@ impl Membership {
         let by_gossip = from.is_none();
         let subject = notice.subject;
         if !(1..=MAX_VOTES).contains(&notice.votes.len())
-            || !Self::is_decent_incarnation(notice.incarnation)
+            || !Self::is_valid_incarnation(notice.incarnation)
         {
             return Worth::Reject;
         }
         let known = match self.members.get(&subject) {
             Some(member) => {
-                if let Life::Down(fall) = &member.life
+                if let Liveness::Down(down) = &member.liveness
                     && notice.incarnation == member.incarnation
-                    && fall.notice.is_some()
+                    && down.notice.is_some()
                 {
-                    if by_gossip && !fall.heard {
-                        self.hear_of_fall(&subject);
+                    if by_gossip && !down.gossiped {
+                        self.mark_gossiped(&subject);
                     }
                     // it was verified when it was taken, and others may lack it still
                     return Worth::Relay;
@@ -281,7 +288,7 @@ impl Membership {
         };
         if notice.incarnation < known {
             if let Some(from) = from {
-                self.vouch_for_return(cx, from, &subject);
+                self.send_newer_record(cx, from, &subject);
             }
             return Worth::Ignore; // of a former life
         }
@@ -303,38 +310,39 @@ impl Membership {
             return Worth::Ignore;
         }
         if subject == self.me {
-            self.called_down(cx, notice.incarnation, voters);
+            self.on_called_down(cx, notice.incarnation, voters);
             return Worth::Relay;
         }
-        if notice.incarnation > known && !self.has_fallen_again(&notice) {
+        if notice.incarnation > known && !self.is_down_again(&notice) {
             // a life we have not heard of: repair brings it again with its record
             return Worth::Ignore;
         }
         // Whom this node doubts itself fell just now, however it hears of it.
-        let is_news = by_gossip || self.doubts.contains_key(&subject);
+        let is_news = by_gossip || self.suspicions.contains_key(&subject);
         let why = Evidence { is_news, ..Evidence::of_votes(seen.into_iter()) };
-        self.weigh(cx, notice, voters, why, by_gossip)
+        self.apply_notice(cx, notice, voters, why, by_gossip)
     }
 
     /// Down before, down again: the return between passed this node by, but its record is here.
-    fn has_fallen_again(&self, notice: &Notice) -> bool {
+    fn is_down_again(&self, notice: &Notice) -> bool {
         self.members.get(&notice.subject).is_some_and(|member| {
             let last = member.record.as_ref().map(|record| record.incarnation);
-            matches!(member.life, Life::Down(_)) && last == Some(notice.incarnation)
+            matches!(member.liveness, Liveness::Down(_)) && last == Some(notice.incarnation)
         })
     }
 
     /// Gossip has carried what is known of this fall.
-    fn hear_of_fall(&mut self, subject: &NodeId) {
-        if let Some(Life::Down(fall)) = self.members.get_mut(subject).map(|member| &mut member.life)
+    fn mark_gossiped(&mut self, subject: &NodeId) {
+        if let Some(Liveness::Down(down)) =
+            self.members.get_mut(subject).map(|member| &mut member.liveness)
         {
-            fall.heard = true;
+            down.gossiped = true;
         }
     }
 
     /// A notice whose votes are good. It needs the majority of the observers as we know them, or
     /// evidence of our own.
-    fn weigh(
+    fn apply_notice(
         &mut self,
         cx: &mut Cx<'_>,
         notice: Notice,
@@ -343,12 +351,12 @@ impl Membership {
         by_gossip: bool,
     ) -> Worth {
         let subject = notice.subject;
-        let fall = Fall { why, notice: Some(notice.clone()), heard: by_gossip };
+        let down = DownState { why, notice: Some(notice.clone()), gossiped: by_gossip };
         if self.is_down(&subject) {
             // Until now a belief, or of a life before.
             self.raise_incarnation(subject, notice.incarnation);
             if let Some(member) = self.members.get_mut(&subject) {
-                member.life = Life::Down(Box::new(fall));
+                member.liveness = Liveness::Down(Box::new(down));
             }
             return Worth::Relay;
         }
@@ -356,24 +364,24 @@ impl Membership {
         let agree = observers.iter().filter(|node| voters.contains(node)).count();
         if 2 * agree > observers.len() {
             let first = notice.votes.first().map(|vote| vote.by().0);
-            self.fall(cx, subject, fall);
+            self.mark_down(cx, subject, down);
             // Those that decided leave the gossip to the first of them, which was about to decide
             // as well.
             if first == Some(self.me.0) {
-                self.spread(cx, subject);
+                self.gossip_down(cx, subject);
             }
             return Worth::Relay;
         }
         // Seen by too few, or by others than we would ask. If it is linked, it shall answer for
         // itself; its link may hang, so it is probed. If not, a dial will show. Until then the
         // notice waits in the doubt.
-        if self.has_link(&subject) && !self.doubts.contains_key(&subject) {
+        if self.has_link(&subject) && !self.suspicions.contains_key(&subject) {
             cx.out.send(subject, Message::Down(notice.clone(), None));
-            self.probe(cx, subject, Wish::None);
+            self.probe(cx, subject, ProbeIntent::None);
         }
-        self.doubt(cx, subject, Suspicion::AskedByOthers);
-        if let Some(doubt) = self.doubts.get_mut(&subject) {
-            doubt.notice = Some(notice);
+        self.suspect(cx, subject, SuspicionCause::AskedByOthers);
+        if let Some(suspicion) = self.suspicions.get_mut(&subject) {
+            suspicion.notice = Some(notice);
             self.unjudged = true;
             self.dial_soon(cx, subject);
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::auction;
 use crate::claims::awarded_under;
-use crate::membership::MOST_COMING;
+use crate::membership::MAX_PENDING_LINKS;
 use crate::model::{Lane, NodeId, Time};
 
 use super::Node;
@@ -17,7 +17,7 @@ use super::message::Message;
 /// What waits for longer is no longer true: who wrote it has its own time-outs, and says it anew.
 const STALE_AFTER: Duration = Duration::from_secs(5);
 /// Nodes written to at a time: those whose link may be waited for.
-pub(super) const MOST_NODES: usize = MOST_COMING;
+pub(super) const MOST_NODES: usize = MAX_PENDING_LINKS;
 /// Letters a node; an auction's turns for a few replicas.
 pub(super) const MOST_EACH: usize = 16;
 
@@ -76,7 +76,7 @@ impl Node {
         };
         if !is_business || self.membership.has_link(&to) {
             if is_business {
-                self.membership.dealt_with(now, &to);
+                self.membership.note_link_used(now, &to);
             }
             let Letter { lane, message, .. } = letter;
             self.outbox.push(Action::Send { to, lane, message });
@@ -87,7 +87,7 @@ impl Node {
         }
         let mut is_coming = false;
         self.with_membership(now, |room, now, out| {
-            let (coming, facts) = room.reach(now, to, out);
+            let (coming, facts) = room.link_on_demand(now, to, out);
             is_coming = coming;
             facts
         });

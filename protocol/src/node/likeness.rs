@@ -25,7 +25,7 @@ impl Node {
         let (me, keys) = (NodeId(identity.keys.public().0), identity.keys.clone());
         let mut out = Out::new();
         let room = config.membership.clone();
-        let membership = self.membership.like(
+        let membership = self.membership.simulator_clone(
             now,
             room,
             me,

@@ -9,7 +9,7 @@ const NEW: &str = "/node/1/elsewhere";
 /// The old address of node 1 belongs to node 2 by now: it is not dialled any more, until node 1
 /// says it anew.
 #[test]
-fn address_where_another_node_was_met_is_forgotten() {
+fn address_answered_by_another_node_is_dropped() {
     let mut net = Net::running(3, 1);
     let (moved, other) = (net.devices[1].id, net.devices[2].id);
     net.sighted(0, 1, &[NEW]);
@@ -33,7 +33,7 @@ fn address_where_another_node_was_met_is_forgotten() {
 
 /// It is seen there once more, as the other that was met there has gone.
 #[test]
-fn address_where_the_node_is_seen_again_is_its_own_again() {
+fn sighting_restores_an_address() {
     let mut net = Net::running(3, 6);
     let (node, other) = (net.devices[1].id, net.devices[2].id);
     net.sighted(0, 1, &[NEW]);
@@ -46,7 +46,7 @@ fn address_where_the_node_is_seen_again_is_its_own_again() {
 /// Another was met at its address; then it says that it has moved, and its old address may have
 /// been given back to it as well.
 #[test]
-fn node_that_moves_says_all_afresh() {
+fn moved_node_restores_all_its_addresses() {
     let mut net = Net::running(3, 7);
     let (node, other) = (net.devices[1].id, net.devices[2].id);
     net.sighted(0, 1, &[OLD]);
@@ -57,7 +57,7 @@ fn node_that_moves_says_all_afresh() {
 }
 
 #[test]
-fn strangers_and_refusals_leave_the_address_dialled() {
+fn stranger_or_refusal_keeps_the_address() {
     let mut net = Net::running(3, 2);
     let node = net.devices[1].id;
     net.cut_off(0, 1);
@@ -81,7 +81,7 @@ fn strangers_and_refusals_leave_the_address_dialled() {
 /// Node 2 holds the only address that node 0 knows of node 1, and then dies: what refuses there is
 /// not node 1.
 #[test]
-fn refusal_at_an_address_of_another_is_no_death() {
+fn refusal_at_a_lost_address_is_no_evidence() {
     for seed in 0..10 {
         let mut net = Net::running(2, seed);
         net.answered(0, 1, OLD, Answerer::Node(crate::model::NodeId([7; 32])));
@@ -99,7 +99,7 @@ fn refusal_at_an_address_of_another_is_no_death() {
 /// A device that refuses has the old address of a node that moved. Its observers are refused, all
 /// but one.
 #[test]
-fn refusal_is_no_death_while_one_other_hears_the_node() {
+fn refusal_is_no_death_while_one_node_hears_it() {
     for seed in 0..10 {
         for hears in [1, 2, 3, 4] {
             let mut net = Net::running(5, seed);
@@ -131,7 +131,7 @@ fn new_address_is_dialled_beside_the_old() {
 
 /// Whoever was met in another's place is a member that this node may have lost.
 #[test]
-fn member_met_in_anothers_place_is_found() {
+fn member_answering_for_another_is_found() {
     let mut net = Net::running(3, 5);
     let other = net.devices[2].id;
     net.cut_off(0, 2);

@@ -314,10 +314,10 @@ impl Net {
     }
 
     /// `from` has business with `to`. Whether it may hope for a link.
-    pub fn reach(&mut self, from: usize, to: usize) -> bool {
+    pub fn link_on_demand(&mut self, from: usize, to: usize) -> bool {
         let (id, mut is_coming) = (self.devices[to].id, false);
         self.with_room(from, |room, now, out| {
-            let (coming, facts) = room.reach(now, id, out);
+            let (coming, facts) = room.link_on_demand(now, id, out);
             is_coming = coming;
             facts
         });

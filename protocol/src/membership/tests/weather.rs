@@ -7,7 +7,7 @@ use crate::membership::{Config, State};
 
 /// One live path through another observer is life, however the link itself fares.
 #[test]
-fn a_single_lost_link_moves_nothing() {
+fn single_lost_link_downs_nobody() {
     for cuts in [vec![(0, 2)], vec![(2, 0)], vec![(0, 2), (2, 0)]] {
         let mut net = Net::running(3, 6);
         net.cuts = cuts.iter().copied().collect();
@@ -18,7 +18,7 @@ fn a_single_lost_link_moves_nothing() {
 }
 
 #[test]
-fn a_closed_link_whose_redial_is_refused_moves_nothing_while_another_has_a_path() {
+fn refused_redial_downs_nobody_while_a_path_is_left() {
     let mut net = Net::running(4, 7);
     net.unreachable = (0..4)
         .flat_map(|a| [(a, 2), (2, a)])
@@ -34,7 +34,7 @@ fn a_closed_link_whose_redial_is_refused_moves_nothing_while_another_has_a_path(
 }
 
 #[test]
-fn a_link_that_closes_and_comes_back_moves_nothing_and_is_dialled_once() {
+fn reopened_link_downs_nobody_and_is_dialled_once() {
     for seed in 0..20 {
         let mut net = Net::running(3, seed);
         net.close_link(0, 2);
@@ -51,7 +51,7 @@ fn a_link_that_closes_and_comes_back_moves_nothing_and_is_dialled_once() {
 /// could be reached again it asked nobody a second time, took itself for alone, and called the last
 /// one down.
 #[test]
-fn who_returns_is_asked_anew_whether_it_sees_another() {
+fn returned_peer_is_asked_again() {
     for seed in 0..20 {
         let mut net = Net::running(5, seed);
         net.cuts = (1..5).map(|other| (other, 0)).collect();
@@ -65,7 +65,7 @@ fn who_returns_is_asked_anew_whether_it_sees_another() {
 
 /// After a stall everybody looks silent, since what they said lies unread.
 #[test]
-fn a_stalled_observer_accuses_nobody() {
+fn stalled_observer_downs_nobody() {
     for stall in [60 * MS, 700 * MS, 5 * SECOND, 60 * SECOND] {
         let mut net = Net::running(3, 8);
         net.pause(0);
@@ -79,7 +79,7 @@ fn a_stalled_observer_accuses_nobody() {
 }
 
 #[test]
-fn a_short_stall_of_the_subject_is_forgiven_and_a_long_one_refuted() {
+fn short_stall_is_forgiven_and_long_one_refuted() {
     let mut net = Net::running(5, 9);
     net.pause(0);
     net.run(500 * MS);
@@ -96,7 +96,7 @@ fn a_short_stall_of_the_subject_is_forgiven_and_a_long_one_refuted() {
 }
 
 #[test]
-fn loss_alone_kills_nobody() {
+fn message_loss_downs_nobody() {
     let mut net = Net::running(5, 18);
     net.loss = 50;
     net.run(2 * 3600 * SECOND);
@@ -109,7 +109,7 @@ fn loss_alone_kills_nobody() {
 
 /// A saturated processor: somebody always sleeps for a while, readers and the read alike.
 #[test]
-fn naps_kill_nobody() {
+fn short_stalls_down_nobody() {
     let mut net = Net::running(5, 24);
     net.loss = 10;
     for _ in 0..2000 {
@@ -125,7 +125,7 @@ fn naps_kill_nobody() {
 }
 
 #[test]
-fn retransmission_delays_kill_nobody() {
+fn retransmission_delays_down_nobody() {
     let mut net = Net::running(3, 33);
     net.retransmits = true;
     net.loss = 50;
@@ -134,7 +134,7 @@ fn retransmission_delays_kill_nobody() {
 }
 
 #[test]
-fn a_slow_path_is_given_time() {
+fn slow_path_is_given_time() {
     let mut net = Net::new(4, 19);
     net.latency = 300 * MS; // by satellite
     net.start_all();
@@ -144,7 +144,7 @@ fn a_slow_path_is_given_time() {
 }
 
 #[test]
-fn an_idle_cluster_says_little() {
+fn idle_cluster_sends_little() {
     for size in [9, 30] {
         let mut net = Net::running(size, 20);
         net.run(60 * SECOND);
@@ -172,7 +172,7 @@ fn same_seed_and_inputs_same_outputs() {
 
 /// Whatever happens for a while, afterwards everybody knows who runs and who does not.
 #[test]
-fn after_any_trouble_all_agree_on_the_truth() {
+fn all_agree_on_the_truth_after_any_trouble() {
     for seed in 0..16 {
         let large = seed % 3 == 0;
         let size = if large { 14 } else { 2 + seed as usize % 6 };

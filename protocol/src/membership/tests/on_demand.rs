@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::super::errands::{MOST_COMING, MOST_KEPT};
+use super::super::on_demand::{MAX_KEPT_LINKS, MAX_PENDING_LINKS};
 use super::net::{MS, Net, SECOND};
 use crate::membership::Config;
 
@@ -30,12 +30,13 @@ fn is_linked(net: &Net, one: usize, other: usize) -> bool {
 
 /// Dials are few at a time, and one begins when another has ended, not a while later.
 #[test]
-fn who_has_business_with_many_gets_to_each_at_once() {
+fn links_on_demand_are_all_dialled_at_once() {
     let mut net = large(Config { max_dials: 2, ..Config::default() });
     let far = far_from(&net, 5);
-    assert!(far.len() > MOST_COMING, "{}", far.len());
-    let hopeful: Vec<usize> = far.iter().copied().filter(|other| net.reach(5, *other)).collect();
-    assert_eq!(hopeful.len(), MOST_COMING);
+    assert!(far.len() > MAX_PENDING_LINKS, "{}", far.len());
+    let hopeful: Vec<usize> =
+        far.iter().copied().filter(|other| net.link_on_demand(5, *other)).collect();
+    assert_eq!(hopeful.len(), MAX_PENDING_LINKS);
     let all_dialled = |net: &Net| {
         let dialled: BTreeSet<usize> =
             net.dials.iter().filter(|(_, from, _)| *from == 5).map(|(.., to)| *to).collect();
@@ -45,15 +46,15 @@ fn who_has_business_with_many_gets_to_each_at_once() {
     // And the others right afterwards.
     let rest: Vec<usize> = far.into_iter().filter(|other| !hopeful.contains(other)).collect();
     net.run(10 * MS);
-    assert!(rest.iter().all(|other| net.reach(5, *other)));
+    assert!(rest.iter().all(|other| net.link_on_demand(5, *other)));
 }
 
 /// Both ends would otherwise dial and hang up in turns for as long as one of them keeps the link.
 #[test]
-fn a_link_for_business_that_the_other_end_closes_is_not_dialled_again() {
+fn closed_on_demand_link_is_not_redialled() {
     let mut net = large(Config::default());
     let other = far_from(&net, 5)[0];
-    assert!(net.reach(5, other));
+    assert!(net.link_on_demand(5, other));
     net.run_until(SECOND, |net| is_linked(net, 5, other)).expect("they are linked");
     net.dials.clear();
     net.close_link(5, other);
@@ -62,13 +63,13 @@ fn a_link_for_business_that_the_other_end_closes_is_not_dialled_again() {
     assert!(
         net.downs().is_empty() && !net.dials.iter().any(|(_, from, to)| [*from, *to] == [5, other])
     );
-    assert!(net.reach(5, other));
+    assert!(net.link_on_demand(5, other));
     net.run_until(SECOND, |net| is_linked(net, 5, other)).expect("new business, new link");
 }
 
 /// What is on its way over a link in use would be lost with it.
 #[test]
-fn too_many_links_are_closed_when_they_are_idle_and_not_before() {
+fn surplus_links_close_once_idle() {
     let config = Config::default();
     let mut net = large(config.clone());
     let callers: Vec<usize> = far_from(&net, 5)
@@ -76,7 +77,7 @@ fn too_many_links_are_closed_when_they_are_idle_and_not_before() {
         .take(2 * config.max_links - net.room(5).links().count())
         .collect();
     for caller in &callers {
-        assert!(net.reach(*caller, 5));
+        assert!(net.link_on_demand(*caller, 5));
         net.run(5 * MS);
     }
     assert!(net.room(5).links().count() > config.max_links + 20);
@@ -85,5 +86,5 @@ fn too_many_links_are_closed_when_they_are_idle_and_not_before() {
     assert!(net.room(5).links().count() <= config.max_links, "{}", net.room(5).links().count());
     assert!(net.downs().is_empty());
     let kept = net.room(callers[0]).links().count();
-    assert!(kept <= 32 + MOST_KEPT, "{kept}");
+    assert!(kept <= 32 + MAX_KEPT_LINKS, "{kept}");
 }

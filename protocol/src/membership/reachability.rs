@@ -11,19 +11,19 @@ use std::time::Duration;
 use crate::model::record::MAX_NO_WAY;
 use crate::model::{Digest, NodeId, Time};
 
-use super::doubts::Answer;
+use super::suspicions::Answer;
 use super::{Cx, DialFailure, Fact, Membership, Reason};
 
 /// How long dials must have failed before others are told. A restart, a cable put into another
 /// socket, two dials that crossed: all that is over sooner, and each word costs everybody a record.
-const LASTING: Duration = Duration::from_secs(5);
+const UNREACHABLE_AFTER: Duration = Duration::from_secs(5);
 /// The pause between two words of it, so that a way that comes and goes costs everybody one record
 /// in so long.
-const TOLD_EVERY: Duration = Duration::from_secs(5);
+const ANNOUNCE_GAP: Duration = Duration::from_secs(5);
 /// Without a dial for so long nothing is known any more: a link on demand is not tried again by
 /// itself. Above the longest pause between two dials of a link that is wanted, with the time that a
 /// dial may take.
-const FORGOTTEN: Duration = Duration::from_secs(60);
+const FORGET_AFTER: Duration = Duration::from_secs(60);
 /// Members that are named for one hop: a busy or mistaken first one is made up for.
 pub const MAX_HOPS: usize = 4;
 
@@ -31,7 +31,7 @@ const HOP_DOMAIN: &[u8] = b"shoal/hop/1";
 
 /// Dials of one node that failed since its last link.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Failing {
+pub(super) struct FailedDials {
     /// When the first of them ended.
     since: Time,
     /// When the last of them ended.
@@ -41,7 +41,7 @@ pub(super) struct Failing {
 
 /// What was last said of it in this node's record.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Told {
+pub(super) struct AnnouncedUnreachable {
     /// Members without a way, by id, at most [`MAX_NO_WAY`].
     pub nodes: BTreeSet<NodeId>,
     at: Option<Time>,
@@ -52,14 +52,14 @@ impl Membership {
     /// dial has failed since the last one.
     pub fn unreachable(&self, node: &NodeId) -> Option<DialFailure> {
         let path = self.paths.get(node)?;
-        let failing = path.failing.filter(|_| path.link.is_none())?;
-        self.is_up(node).then_some(failing.how)
+        let failed_dials = path.failed_dials.filter(|_| path.link.is_none())?;
+        self.is_up(node).then_some(failed_dials.how)
     }
 
     /// Members over which a message or a stream can reach `node` in one hop, the best first: linked
     /// here, and neither says that it has no way to the other.
     pub fn hops(&self, node: &NodeId) -> Vec<NodeId> {
-        let denied = |of: &NodeId, to: &NodeId| self.no_way_of(of).binary_search(to).is_ok();
+        let denied = |of: &NodeId, to: &NodeId| self.unreachable_from(of).binary_search(to).is_ok();
         let is_common = |hop: &NodeId| {
             hop != node
                 && self.is_up(hop)
@@ -69,7 +69,7 @@ impl Membership {
         };
         // It has just vouched for the node, so it has a link with it.
         let vouches = |hop: &NodeId| {
-            let answers = self.doubts.get(node).map(|doubt| &doubt.answers);
+            let answers = self.suspicions.get(node).map(|suspicion| &suspicion.answers);
             matches!(answers.and_then(|answers| answers.get(hop)), Some(Answer::Alive(_)))
         };
         // By lot, but the same from both ends and each time: the messages of one pair keep their
@@ -85,13 +85,13 @@ impl Membership {
     }
 
     /// Members that a member, or this node, says it has no way to, by id.
-    pub fn no_way_of(&self, node: &NodeId) -> &[NodeId] {
+    pub fn unreachable_from(&self, node: &NodeId) -> &[NodeId] {
         self.record(node).map_or(&[], |record| &record.no_way_to)
     }
 
     /// Each pair of members that are up and have no way to one another, once, as their records say;
     /// the lesser id first.
-    pub fn pairs_without_way(&self) -> BTreeSet<(NodeId, NodeId)> {
+    pub fn unreachable_pairs(&self) -> BTreeSet<(NodeId, NodeId)> {
         let said = self
             .records()
             .filter(|(node, record)| !record.no_way_to.is_empty() && self.is_up(node));
@@ -105,83 +105,86 @@ impl Membership {
     }
 
     /// A dial of a member led to no link.
-    pub(super) fn note_failing(&mut self, cx: &mut Cx<'_>, node: NodeId, how: DialFailure) {
+    pub(super) fn note_failed_dial(&mut self, cx: &mut Cx<'_>, node: NodeId, how: DialFailure) {
         if self.is_down(&node) {
             return; // the dead are dialled for ever; that is known
         }
         let path = self.paths.entry(node).or_default();
-        let since = path.failing.map_or(cx.now, |failing| failing.since);
-        let is_news = path.failing.replace(Failing { since, last: cx.now, how }).is_none();
+        let since = path.failed_dials.map_or(cx.now, |failed_dials| failed_dials.since);
+        let is_news = path.failed_dials.replace(FailedDials { since, last: cx.now, how }).is_none();
         if is_news {
-            cx.facts.push(Fact::Way { node });
-            self.timers.set_by(Reason::Ways, cx.now + LASTING);
+            cx.facts.push(Fact::ReachabilityChanged { node });
+            self.timers.set_by(Reason::Unreachable, cx.now + UNREACHABLE_AFTER);
         }
     }
 
     /// There is a way, or nobody to have one to.
-    pub(super) fn forget_failing(&mut self, cx: &mut Cx<'_>, node: &NodeId) {
-        if self.paths.get_mut(node).is_some_and(|path| path.failing.take().is_some()) {
-            cx.facts.push(Fact::Way { node: *node });
-            self.timers.set_by(Reason::Ways, cx.now);
+    pub(super) fn forget_failed_dials(&mut self, cx: &mut Cx<'_>, node: &NodeId) {
+        if self.paths.get_mut(node).is_some_and(|path| path.failed_dials.take().is_some()) {
+            cx.facts.push(Fact::ReachabilityChanged { node: *node });
+            self.timers.set_by(Reason::Unreachable, cx.now);
         }
     }
 
     /// Others reach a member while the link to it has been silent for long: it hangs, as when a
     /// router has forgotten it, and TCP may try for many minutes. What is sent meanwhile is lost,
     /// and a dial shows whether there is a way.
-    pub(super) fn leave_hung_link(&mut self, cx: &mut Cx<'_>, node: &NodeId) {
-        let longest = self.cut(cx.now, node, self.config.cut_alone);
+    pub(super) fn close_hung_link(&mut self, cx: &mut Cx<'_>, node: &NodeId) {
+        let longest = self.silence_limit(cx.now, node, self.config.cut_alone);
         let Some(path) = self.paths.get(node) else { return };
         let Some(link) = path.link.as_ref().filter(|link| link.unanswered >= 2) else { return };
-        let since = link.since.max(path.heard_at.unwrap_or_default()).max(self.attention.since);
+        let since = link.since.max(path.heard_at.unwrap_or_default()).max(self.local_health.since);
         if cx.now.since(since) >= longest {
             cx.out.hangup(*node);
         }
     }
 
     /// Tells others which members this node has no way to, when that has lasted or is over.
-    pub(super) fn tell_ways(&mut self, cx: &mut Cx<'_>) {
+    pub(super) fn announce_unreachable(&mut self, cx: &mut Cx<'_>) {
         let now = cx.now;
         let forgotten = self.paths.iter().filter(|(_, path)| {
-            path.failing.is_some_and(|failing| now.since(failing.last) >= FORGOTTEN)
+            path.failed_dials
+                .is_some_and(|failed_dials| now.since(failed_dials.last) >= FORGET_AFTER)
                 && path.dialling.is_none()
         });
         for node in forgotten.map(|(node, _)| *node).collect::<Vec<_>>() {
-            self.forget_failing(cx, &node);
+            self.forget_failed_dials(cx, &node);
         }
-        self.timers.clear(Reason::Ways);
+        self.timers.clear(Reason::Unreachable);
         let mut next: Option<Time> = None;
         let mut lasting = BTreeSet::new();
         for (node, path) in &self.paths {
-            let Some(failing) = path.failing.filter(|_| path.link.is_none()) else { continue };
-            let is_lasting = now.since(failing.since) >= LASTING;
+            let Some(failed_dials) = path.failed_dials.filter(|_| path.link.is_none()) else {
+                continue;
+            };
+            let is_lasting = now.since(failed_dials.since) >= UNREACHABLE_AFTER;
             if is_lasting && self.is_up(node) && lasting.len() < MAX_NO_WAY {
                 lasting.insert(*node);
             }
             // Of those that are lasting already it is looked whether they are forgotten.
             let at = if is_lasting {
-                (failing.last + FORGOTTEN).max(now + TOLD_EVERY)
+                (failed_dials.last + FORGET_AFTER).max(now + ANNOUNCE_GAP)
             } else {
-                failing.since + LASTING
+                failed_dials.since + UNREACHABLE_AFTER
             };
             next = Some(next.map_or(at, |next| next.min(at)));
         }
-        if lasting != self.own.told.nodes {
-            match self.own.told.at.map(|at| at + TOLD_EVERY).filter(|at| *at > now) {
+        if lasting != self.own.announced.nodes {
+            match self.own.announced.at.map(|at| at + ANNOUNCE_GAP).filter(|at| *at > now) {
                 Some(later) => next = Some(next.map_or(later, |next| next.min(later))),
                 None => {
-                    for node in lasting.difference(&self.own.told.nodes) {
+                    for node in lasting.difference(&self.own.announced.nodes) {
                         if let Some(how) = self.unreachable(node) {
-                            cx.facts.push(Fact::NoWay { node: *node, how });
+                            cx.facts.push(Fact::Unreachable { node: *node, how });
                         }
                     }
-                    self.own.told = Told { nodes: lasting, at: Some(now) };
+                    self.own.announced = AnnouncedUnreachable { nodes: lasting, at: Some(now) };
                     self.issue(cx);
                 }
             }
         }
         if let Some(at) = next {
-            self.timers.set_by(Reason::Ways, at);
+            self.timers.set_by(Reason::Unreachable, at);
         }
     }
 }

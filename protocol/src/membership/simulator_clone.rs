@@ -2,7 +2,7 @@
 
 use crate::model::{KeyPair, NodeId, Out, Time};
 
-use super::members::{Life, Member};
+use super::members::{Liveness, Member};
 use super::message::Message;
 use super::records::Own;
 use super::{Config, Cx, Membership};
@@ -12,7 +12,7 @@ impl Membership {
     /// dials its neighbours now. Nothing if this node has no record of its life `incarnation`, or
     /// has not heard of somebody.
     #[expect(clippy::too_many_arguments, reason = "as many as a room is made of")]
-    pub fn like(
+    pub fn simulator_clone(
         &self,
         now: Time,
         config: Config,
@@ -24,7 +24,7 @@ impl Membership {
     ) -> Option<Self> {
         let (mine, salt) = (self.members.get(&me)?, self.salt?);
         let record = mine.record.clone().filter(|record| record.incarnation == incarnation)?;
-        if !self.settled() || !matches!(mine.life, Life::Up) {
+        if !self.settled() || !matches!(mine.liveness, Liveness::Up) {
             return None;
         }
         let mut room = Membership::new(now, config, me, keys, self.cluster, incarnation, seed);
@@ -41,7 +41,7 @@ impl Membership {
                 record,
                 was_gossiped: true,
                 sighted: Box::default(),
-                life: Life::Up,
+                liveness: Liveness::Up,
                 goodbye: None,
             },
         );

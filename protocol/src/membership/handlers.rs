@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use crate::model::{NodeId, NodeRecord, Signed, Time};
 
-use super::evidence::{Cause, Suspicion};
-use super::members::Life;
-use super::message::{Message, Wish};
+use super::evidence::{Cause, SuspicionCause};
+use super::members::Liveness;
+use super::message::{Message, ProbeIntent};
 use super::records::Source;
 use super::{Cx, Membership, Reason, Worth};
 
@@ -22,29 +22,32 @@ impl Membership {
                     self.on_record_from(cx, from, record, Source::Hello);
                 }
                 if !settled && self.settled() {
-                    self.show_view(cx, from);
+                    self.send_view(cx, from);
                 }
             }
             Message::Beat { lag_ms, view } => {
                 self.note_lag(from, lag_ms);
                 self.compare_view(cx, from, view);
             }
-            Message::Probe { seq, wish } => {
-                match wish {
-                    Wish::None => {}
-                    Wish::Beats => self.extend_watch(cx.now, &from),
+            Message::Probe { seq, intent } => {
+                match intent {
+                    ProbeIntent::None => {}
+                    ProbeIntent::Beats => self.extend_watch(cx.now, &from),
                     // Only if neither end has a use for the link: else the one that has would dial
                     // again at once.
-                    Wish::Parting if self.is_spare(cx.now, &from) => return cx.out.hangup(from),
-                    Wish::Parting => {}
+                    ProbeIntent::ReleaseLink if self.is_spare(cx.now, &from) => {
+                        return cx.out.hangup(from);
+                    }
+                    ProbeIntent::ReleaseLink => {}
                 }
-                cx.out.send(from, Message::Answer { seq, lag_ms: self.attention.lag_ms(cx.now) });
+                cx.out
+                    .send(from, Message::Answer { seq, lag_ms: self.local_health.lag_ms(cx.now) });
             }
             Message::Answer { seq, lag_ms } => {
                 self.note_lag(from, lag_ms);
                 let path = self.paths.get_mut(&from).expect("a link has a path");
                 if path.answered(cx.now, seq) {
-                    self.vouch(cx, from, seq);
+                    self.answer_inquiries(cx, from, seq);
                 }
             }
             Message::Ask { subject, incarnation, round, vote } => {
@@ -101,17 +104,17 @@ impl Membership {
         let path = self.paths.get_mut(&from).expect("a link has a path");
         path.heard(cx.now);
         let Some(member) = self.members.get(&from) else { return };
-        match &member.life {
-            Life::Up => self.drop_doubt(cx, &from),
-            Life::Unknown { .. } => self.rise(cx, from),
+        match &member.liveness {
+            Liveness::Up => self.drop_suspicion(cx, &from),
+            Liveness::Unknown { .. } => self.mark_up(cx, from),
             // Last words of one that stops on purpose.
-            Life::BackBy(_) => {}
-            Life::Down(fall) if fall.why.cause == Cause::Goodbye => {}
-            Life::Down(fall) if fall.notice.is_none() => self.rise(cx, from),
-            Life::Down(_) => {
+            Liveness::BackBy(_) => {}
+            Liveness::Down(down) if down.why.cause == Cause::Goodbye => {}
+            Liveness::Down(down) if down.notice.is_none() => self.mark_up(cx, from),
+            Liveness::Down(_) => {
                 // A record says itself which life this is.
                 if !matches!(message, Message::Hello { .. } | Message::Record(_)) {
-                    self.tell_it_is_down(cx, from);
+                    self.notify_down(cx, from);
                 }
             }
         }
@@ -126,7 +129,7 @@ impl Membership {
 
     /// Shows the observers that we live.
     pub(super) fn beat(&mut self, cx: &mut Cx<'_>) {
-        let beat = Message::Beat { lag_ms: self.attention.lag_ms(cx.now), view: self.view };
+        let beat = Message::Beat { lag_ms: self.local_health.lag_ms(cx.now), view: self.view };
         let watchers: Vec<NodeId> =
             self.links().filter(|peer| self.watches_me(cx.now, peer)).collect();
         for peer in watchers {
@@ -138,28 +141,32 @@ impl Membership {
     }
 
     /// Asks a peer whether it lives, and notes the question's number.
-    pub(super) fn probe(&mut self, cx: &mut Cx<'_>, peer: NodeId, wish: Wish) {
+    pub(super) fn probe(&mut self, cx: &mut Cx<'_>, peer: NodeId, intent: ProbeIntent) {
         let Some(link) = self.paths.get_mut(&peer).and_then(|path| path.link.as_mut()) else {
             return;
         };
         let seq = self.next_seq;
         self.next_seq += 1;
         link.probed(cx.now, seq);
-        cx.out.send(peer, Message::Probe { seq, wish });
+        cx.out.send(peer, Message::Probe { seq, intent });
     }
 
     /// The regular look at an idle link's round trip, and at whether anybody needs it.
-    pub(super) fn measure(&mut self, cx: &mut Cx<'_>, peer: NodeId) {
+    pub(super) fn measure_rtt(&mut self, cx: &mut Cx<'_>, peer: NodeId) {
         let Some(link) = self.paths.get(&peer).and_then(|path| path.link.as_ref()) else { return };
         if link.awaiting.is_some_and(|since| {
-            cx.now.since(since.max(self.attention.since)) >= self.config.rtt_every / 2
+            cx.now.since(since.max(self.local_health.since)) >= self.config.rtt_every / 2
         }) {
             // The other end died without a word, and nobody here watches it: the link is an empty
             // shell.
             cx.out.hangup(peer);
         } else {
-            let wish = if self.is_spare(cx.now, &peer) { Wish::Parting } else { Wish::None };
-            self.probe(cx, peer, wish);
+            let intent = if self.is_spare(cx.now, &peer) {
+                ProbeIntent::ReleaseLink
+            } else {
+                ProbeIntent::None
+            };
+            self.probe(cx, peer, intent);
         }
         let early = self.jitter(self.config.rtt_every / 4);
         self.timers.set(Reason::Rtt(peer), cx.now + self.config.rtt_every.saturating_sub(early));
@@ -167,7 +174,7 @@ impl Membership {
 
     /// A watched node should have been heard by now. If not it is probed, and if that helps not,
     /// doubted.
-    pub(super) fn look_whether_quiet(&mut self, cx: &mut Cx<'_>, node: NodeId) {
+    pub(super) fn check_quiet(&mut self, cx: &mut Cx<'_>, node: NodeId) {
         if !self.watched.contains_key(&node) {
             return;
         }
@@ -176,19 +183,19 @@ impl Membership {
         else {
             // It should have been linked by now. A dial that failed says so itself; this is for
             // want of addresses.
-            self.doubt(cx, node, Suspicion::NoLink);
+            self.suspect(cx, node, SuspicionCause::NoLink);
             return;
         };
         let late = self.config.probe_floor.max(path.round_trip() * 3 / 2)
             + path.lag
-            + self.attention.lag(cx.now);
+            + self.local_health.lag(cx.now);
         let beat_by = self.config.beat * 5 / 4 + path.round_trip() / 2 + path.lag;
         let silence = self.silence(cx.now, &node);
         if silence < beat_by {
             // It is not quiet, but a question came so soon after a probe that its answer had to
             // wait for this one.
-            if self.is_asked_anew(&node) {
-                self.probe(cx, node, Wish::None);
+            if self.has_new_inquiry(&node) {
+                self.probe(cx, node, ProbeIntent::None);
             }
             // Time has whole microseconds: rounded down this would be now, again and again.
             self.timers.set(
@@ -199,12 +206,12 @@ impl Membership {
         }
         let unanswered = link
             .awaiting
-            .is_some_and(|since| cx.now.since(since.max(self.attention.since)) >= late);
-        self.probe(cx, node, Wish::Beats);
+            .is_some_and(|since| cx.now.since(since.max(self.local_health.since)) >= late);
+        self.probe(cx, node, ProbeIntent::Beats);
         let wait = if unanswered { self.config.probe_every.max(late / 2) } else { late };
         self.timers.set(Reason::Quiet(node), cx.now + wait);
         if unanswered {
-            self.doubt(cx, node, Suspicion::Silent);
+            self.suspect(cx, node, SuspicionCause::Silent);
             self.unjudged = true;
         }
     }
@@ -212,25 +219,29 @@ impl Membership {
     /// How long a node has been silent over all paths while we listened and had reason to expect
     /// it.
     pub(super) fn silence(&self, now: Time, node: &NodeId) -> Duration {
-        let doubt = self.doubts.get(node);
+        let suspicion = self.suspicions.get(node);
         let Some(path) = self.paths.get(node) else { return Duration::ZERO };
         let expecting = match &path.link {
             // It beats for us; or else it owes us an answer; or else its silence means nothing.
             Some(link) => self.watched.get(node).copied().or(link.awaiting),
-            None => path.closed_at.or(doubt.map(|doubt| doubt.opened)),
+            None => path.closed_at.or(suspicion.map(|suspicion| suspicion.opened)),
         };
         let Some(expecting) = expecting else { return Duration::ZERO };
-        let relayed = doubt.and_then(|doubt| doubt.alive_at()).unwrap_or_default();
+        let relayed = suspicion.and_then(|suspicion| suspicion.alive_at()).unwrap_or_default();
         now.since(
-            self.attention.since.max(path.heard_at.unwrap_or_default()).max(expecting).max(relayed),
+            self.local_health
+                .since
+                .max(path.heard_at.unwrap_or_default())
+                .max(expecting)
+                .max(relayed),
         )
     }
 
     /// How long a node must have been silent to be voted down: what the configuration says, more
     /// where the path is slow, the node stalls, or we do.
-    pub(super) fn cut(&self, now: Time, node: &NodeId, base: Duration) -> Duration {
+    pub(super) fn silence_limit(&self, now: Time, node: &NodeId, base: Duration) -> Duration {
         let (round_trip, lag) =
             self.paths.get(node).map(|path| (path.round_trip(), path.lag)).unwrap_or_default();
-        base + round_trip * 2 + lag * 2 + self.attention.lag(now)
+        base + round_trip * 2 + lag * 2 + self.local_health.lag(now)
     }
 }

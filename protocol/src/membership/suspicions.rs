@@ -4,7 +4,7 @@
 //!
 //! *The link of one observer closes a moment before another's.* Asked from memory, the other would
 //! say "heard it 50 ms ago", and a dead node would live on. So `Alive` is said only when the
-//! subject has answered a probe that was sent **after the question came** ([`Membership::vouch`]);
+//! subject has answered a probe that was sent **after the question came** ([`Membership::answer_inquiries`]);
 //! the asker then counts it as heard at the moment it asked.
 //!
 //! *A vote outlives what it was cast for.* Two observers that each lost the subject once, an hour
@@ -16,9 +16,9 @@ use std::time::Duration;
 
 use crate::model::{NodeId, Signed, Time, Unverified};
 
-use super::evidence::Suspicion;
-use super::members::Life;
-use super::message::{Message, Notice, Seen, Vote, Wish};
+use super::evidence::SuspicionCause;
+use super::members::Liveness;
+use super::message::{Message, Notice, ProbeIntent, Seen, Vote};
 use super::{Cx, Fact, Membership, Reason};
 
 /// Questions of one doubt whose moment is remembered: two seconds of them.
@@ -36,13 +36,13 @@ const PROBE_GAP: Duration = Duration::from_millis(20);
 
 /// What is known since a member's life came into question.
 #[derive(Clone, Debug)]
-pub(super) struct Doubt {
+pub(super) struct Suspicion {
     pub incarnation: u64,
     pub opened: Time,
-    why: Suspicion,
+    why: SuspicionCause,
     /// People were told. Not before there is something to vote on: a beat lost and a probe late
     /// happen every hour.
-    accused: bool,
+    announced: bool,
     /// Questions and when they went out.
     rounds: VecDeque<(u32, Time)>,
     /// Asked since then, and not answered yet.
@@ -52,7 +52,7 @@ pub(super) struct Doubt {
     /// What I signed: one vote for each thing that can be seen.
     signed: BTreeMap<Seen, Signed<Vote>>,
     /// What the others know that I see.
-    pub told: Option<Seen>,
+    pub seen_told: Option<Seen>,
     /// Since when a majority has stood.
     pub ready_at: Option<Time>,
     /// A notice that lacks a majority as I know the observers; my own evidence makes up for it.
@@ -77,7 +77,7 @@ pub(super) struct Inquiry {
     at: Time,
 }
 
-impl Doubt {
+impl Suspicion {
     /// The last moment at which another observer showed it alive.
     pub fn alive_at(&self) -> Option<Time> {
         let times = self.answers.values().filter_map(|answer| match answer {
@@ -88,7 +88,7 @@ impl Doubt {
     }
 
     /// We stalled: what we waited for may lie unread.
-    pub fn forgive(&mut self, now: Time) {
+    pub fn restart_waits(&mut self, now: Time) {
         self.waiting.values_mut().for_each(|since| *since = now);
         self.ready_at = None;
     }
@@ -96,13 +96,13 @@ impl Doubt {
     /// It is about another life from now on. How long the node has been silent stays true; what was
     /// said and signed of the life before does not: a verdict on one life with votes on another
     /// convinces nobody, and its subject cannot refute it.
-    pub fn turn_to(&mut self, incarnation: u64) {
+    pub fn reset_to(&mut self, incarnation: u64) {
         self.incarnation = incarnation;
         self.waiting.clear();
         self.answers.clear();
         self.signed.clear();
         self.notice.take_if(|notice| notice.incarnation != incarnation);
-        (self.told, self.ready_at) = (None, None);
+        (self.seen_told, self.ready_at) = (None, None);
     }
 
     fn note(&mut self, from: NodeId, answer: Answer) {
@@ -116,68 +116,71 @@ impl Doubt {
 impl Membership {
     /// Opens a doubt, unless there is one. Observers ask at once; others leave that to them for a
     /// moment.
-    pub(super) fn doubt(&mut self, cx: &mut Cx<'_>, subject: NodeId, why: Suspicion) {
+    pub(super) fn suspect(&mut self, cx: &mut Cx<'_>, subject: NodeId, why: SuspicionCause) {
         let Some(member) = self.members.get(&subject) else { return };
-        let is_honoured = matches!(member.life, Life::BackBy(until) if cx.now < until);
+        let is_honoured = matches!(member.liveness, Liveness::BackBy(until) if cx.now < until);
         if is_honoured
-            || matches!(member.life, Life::Down(_))
-            || self.doubts.contains_key(&subject)
-            || self.own.is_parting
+            || matches!(member.liveness, Liveness::Down(_))
+            || self.suspicions.contains_key(&subject)
+            || self.own.said_goodbye
         {
             return;
         }
-        let doubt = Doubt {
+        let suspicion = Suspicion {
             incarnation: member.incarnation,
             opened: cx.now,
             why,
-            accused: false,
+            announced: false,
             rounds: VecDeque::new(),
             waiting: BTreeMap::new(),
             answers: BTreeMap::new(),
             signed: BTreeMap::new(),
-            told: None,
+            seen_told: None,
             ready_at: None,
             notice: None,
         };
         self.paths.entry(subject).or_default();
-        self.doubts.insert(subject, doubt);
+        self.suspicions.insert(subject, suspicion);
         self.unjudged = true;
         if self.watched.contains_key(&subject) {
-            self.pursue(cx, subject);
+            self.ask_round(cx, subject);
         } else {
-            self.timers.set(Reason::Doubt(subject), cx.now + self.config.bystander);
+            self.timers.set(Reason::Suspicion(subject), cx.now + self.config.bystander);
         }
     }
 
     /// What is seen is worth a vote: people may know.
-    pub(super) fn accuse(&mut self, cx: &mut Cx<'_>, subject: &NodeId) {
-        let Some(doubt) = self.doubts.get_mut(subject).filter(|doubt| !doubt.accused) else {
+    pub(super) fn announce_suspicion(&mut self, cx: &mut Cx<'_>, subject: &NodeId) {
+        let Some(suspicion) =
+            self.suspicions.get_mut(subject).filter(|suspicion| !suspicion.announced)
+        else {
             return;
         };
-        doubt.accused = true;
-        cx.facts.push(Fact::Accused { node: *subject, why: doubt.why });
+        suspicion.announced = true;
+        cx.facts.push(Fact::Suspected { node: *subject, why: suspicion.why });
     }
 
     /// The doubt ended well, or its subject's life did not matter any more.
-    pub(super) fn drop_doubt(&mut self, cx: &mut Cx<'_>, subject: &NodeId) {
-        let Some(doubt) = self.doubts.remove(subject) else { return };
-        self.timers.clear(Reason::Doubt(*subject));
+    pub(super) fn drop_suspicion(&mut self, cx: &mut Cx<'_>, subject: &NodeId) {
+        let Some(suspicion) = self.suspicions.remove(subject) else { return };
+        self.timers.clear(Reason::Suspicion(*subject));
         self.unjudged = true;
-        if doubt.accused {
+        if suspicion.announced {
             cx.facts.push(Fact::Cleared { node: *subject });
         }
     }
 
     /// One more round of questions, and the time of the next.
-    pub(super) fn pursue(&mut self, cx: &mut Cx<'_>, subject: NodeId) {
-        let Some(doubt) = self.doubts.get(&subject) else { return };
+    pub(super) fn ask_round(&mut self, cx: &mut Cx<'_>, subject: NodeId) {
+        let Some(suspicion) = self.suspicions.get(&subject) else { return };
         let is_asked_about = self.inquiries.contains_key(&subject);
-        if !self.is_near(&subject) && doubt.notice.is_none() && !is_asked_about {
-            self.drop_doubt(cx, &subject);
+        if !self.is_neighbour(&subject) && suspicion.notice.is_none() && !is_asked_about {
+            self.drop_suspicion(cx, &subject);
             return;
         }
-        let relayed = doubt.alive_at().is_some_and(|at| cx.now.since(at) < self.config.beat * 2);
-        let age = cx.now.since(doubt.opened);
+        let relayed =
+            suspicion.alive_at().is_some_and(|at| cx.now.since(at) < self.config.beat * 2);
+        let age = cx.now.since(suspicion.opened);
         let pace = if relayed {
             self.config.beat
         } else if age < self.config.cut_alone {
@@ -188,11 +191,11 @@ impl Membership {
             self.config.beat * 2
         };
         if relayed {
-            self.leave_hung_link(cx, &subject);
+            self.close_hung_link(cx, &subject);
         }
         if !self.watched.contains_key(&subject) {
             // It may be linked and owe us no beat: only what it does not answer is silence.
-            self.probe(cx, subject, Wish::None);
+            self.probe(cx, subject, ProbeIntent::None);
         }
         self.ask(cx, subject);
         if let Some(inquiries) = self.inquiries.get_mut(&subject) {
@@ -201,7 +204,7 @@ impl Membership {
                 self.inquiries.remove(&subject);
             }
         }
-        self.timers.set(Reason::Doubt(subject), cx.now + pace);
+        self.timers.set(Reason::Suspicion(subject), cx.now + pace);
         self.unjudged = true;
     }
 
@@ -217,24 +220,24 @@ impl Membership {
     /// Asks these, who are linked, whether they can reach the subject now.
     pub(super) fn ask_these(&mut self, cx: &mut Cx<'_>, subject: NodeId, asked: Vec<NodeId>) {
         let vote = self.current_vote(cx.now, &subject);
-        let Some(doubt) = self.doubts.get_mut(&subject) else { return };
+        let Some(suspicion) = self.suspicions.get_mut(&subject) else { return };
         let round = self.next_round;
         self.next_round = self.next_round.wrapping_add(1);
-        if doubt.rounds.len() == MAX_ROUNDS {
-            doubt.rounds.pop_front();
+        if suspicion.rounds.len() == MAX_ROUNDS {
+            suspicion.rounds.pop_front();
         }
-        doubt.rounds.push_back((round, cx.now));
-        doubt.told = vote.as_ref().map(|vote| vote.seen);
-        let incarnation = doubt.incarnation;
+        suspicion.rounds.push_back((round, cx.now));
+        suspicion.seen_told = vote.as_ref().map(|vote| vote.seen);
+        let incarnation = suspicion.incarnation;
         for peer in asked {
-            doubt.waiting.entry(peer).or_insert(cx.now);
+            suspicion.waiting.entry(peer).or_insert(cx.now);
             let vote = vote.as_ref().map(|vote| vote.wire());
             cx.out.send(peer, Message::Ask { subject, incarnation, round, vote });
         }
     }
 
     /// What I see became more: the others hear it at once, those who asked me as well.
-    pub(super) fn tell(&mut self, cx: &mut Cx<'_>, subject: NodeId) {
+    pub(super) fn send_vote(&mut self, cx: &mut Cx<'_>, subject: NodeId) {
         let Some(vote) = self.current_vote(cx.now, &subject) else { return };
         let asked = self.electorate(cx.now, &subject);
         let inquirers = self.inquiries.get(&subject).into_iter().flatten().map(|(node, _)| *node);
@@ -249,9 +252,9 @@ impl Membership {
     /// My signed word on what I see now; nothing if I see nothing amiss.
     pub(super) fn current_vote(&mut self, now: Time, subject: &NodeId) -> Option<Signed<Vote>> {
         let seen = self.seen(now, subject)?;
-        let doubt = self.doubts.get_mut(subject)?;
-        let vote = doubt.signed.entry(seen).or_insert_with(|| {
-            let vote = Vote { subject: *subject, incarnation: doubt.incarnation, seen };
+        let suspicion = self.suspicions.get_mut(subject)?;
+        let vote = suspicion.signed.entry(seen).or_insert_with(|| {
+            let vote = Vote { subject: *subject, incarnation: suspicion.incarnation, seen };
             Signed::sign(vote, &self.keys, &self.cluster)
         });
         Some(vote.clone())
@@ -263,7 +266,8 @@ impl Membership {
             return None;
         }
         let path = self.paths.get(subject)?;
-        let is_silent = self.silence(now, subject) >= self.cut(now, subject, self.config.cut);
+        let is_silent =
+            self.silence(now, subject) >= self.silence_limit(now, subject, self.config.cut);
         match &path.link {
             // Three probes: a single lost one is no silence.
             Some(link) => (is_silent && link.unanswered >= 3).then_some(Seen::Silent),
@@ -286,22 +290,22 @@ impl Membership {
         if !self.members.contains_key(&from) || subject == from {
             return;
         }
-        match &member.life {
-            Life::Down(fall) if fall.notice.is_some() => {
-                self.show_fall(cx, from, &subject);
+        match &member.liveness {
+            Liveness::Down(down) if down.notice.is_some() => {
+                self.send_down_notice(cx, from, &subject);
                 return;
             }
-            Life::Up if member.incarnation > incarnation => {
-                self.vouch_for_return(cx, from, &subject);
+            Liveness::Up if member.incarnation > incarnation => {
+                self.send_newer_record(cx, from, &subject);
                 return;
             }
-            Life::BackBy(until) if cx.now < *until => {
+            Liveness::BackBy(until) if cx.now < *until => {
                 if let Some(goodbye) = &member.goodbye {
                     cx.out.send(from, Message::Goodbye(goodbye.wire()));
                 }
                 return;
             }
-            Life::Unknown { .. } | Life::Up | Life::BackBy(_) | Life::Down(_) => {}
+            Liveness::Unknown { .. } | Liveness::Up | Liveness::BackBy(_) | Liveness::Down(_) => {}
         }
         if !self.note_inquiry(cx.now, from, subject, round) {
             return;
@@ -310,7 +314,7 @@ impl Membership {
             self.probe_for_others(cx, subject);
         } else {
             // Not one of its observers by our reckoning, or not linked yet: then now.
-            self.doubt(cx, subject, Suspicion::AskedByOthers);
+            self.suspect(cx, subject, SuspicionCause::AskedByOthers);
             self.dial_for_others(cx, subject);
         }
         if let Some(vote) = vote {
@@ -344,12 +348,12 @@ impl Membership {
             Some((_, at)) if cx.now < at + PROBE_GAP && self.watched.contains_key(&subject) => {
                 self.timers.set_by(Reason::Quiet(subject), at + PROBE_GAP);
             }
-            Some(_) | None => self.probe(cx, subject, Wish::None),
+            Some(_) | None => self.probe(cx, subject, ProbeIntent::None),
         }
     }
 
     /// Whether somebody asked about this node, who is linked, after the last probe of it went out.
-    pub(super) fn is_asked_anew(&self, node: &NodeId) -> bool {
+    pub(super) fn has_new_inquiry(&self, node: &NodeId) -> bool {
         let link = self.paths.get(node).and_then(|path| path.link.as_ref());
         let probed = link.and_then(|link| link.last_probe()).map_or(0, |(seq, _)| seq);
         self.inquiries
@@ -365,7 +369,7 @@ impl Membership {
     }
 
     /// The subject answered a probe: whoever asked before that probe went out shall know.
-    pub(super) fn vouch(&mut self, cx: &mut Cx<'_>, subject: NodeId, seq: u64) {
+    pub(super) fn answer_inquiries(&mut self, cx: &mut Cx<'_>, subject: NodeId, seq: u64) {
         let Some(member) = self.members.get(&subject) else { return };
         let Some(of_subject) = self.inquiries.get_mut(&subject) else { return };
         let incarnation = member.incarnation;
@@ -389,17 +393,20 @@ impl Membership {
         incarnation: u64,
         round: u32,
     ) {
-        let Some(doubt) = self.doubts.get_mut(&subject) else { return };
-        let Some(&(_, asked_at)) = doubt.rounds.iter().find(|(number, _)| *number == round) else {
+        let Some(suspicion) = self.suspicions.get_mut(&subject) else { return };
+        let Some(&(_, asked_at)) = suspicion.rounds.iter().find(|(number, _)| *number == round)
+        else {
             return;
         };
-        if incarnation < doubt.incarnation || !self.members.contains_key(&from) {
+        if incarnation < suspicion.incarnation || !self.members.contains_key(&from) {
             return;
         }
-        doubt.note(from, Answer::Alive(asked_at));
+        suspicion.note(from, Answer::Alive(asked_at));
         self.unjudged = true;
-        if let Some(Life::Unknown { .. }) = self.members.get(&subject).map(|member| &member.life) {
-            self.rise(cx, subject);
+        if let Some(Liveness::Unknown { .. }) =
+            self.members.get(&subject).map(|member| &member.liveness)
+        {
+            self.mark_up(cx, subject);
         }
     }
 
@@ -409,17 +416,17 @@ impl Membership {
             return;
         }
         let Ok(body) = vote.peek() else { return };
-        let Some(doubt) = self.doubts.get(&body.subject) else { return };
-        if body.incarnation != doubt.incarnation {
+        let Some(suspicion) = self.suspicions.get(&body.subject) else { return };
+        if body.incarnation != suspicion.incarnation {
             return;
         }
-        let known = match doubt.answers.get(&from) {
+        let known = match suspicion.answers.get(&from) {
             Some(Answer::Vote(_, known)) if known.wire() == vote => Some(known.clone()),
             Some(Answer::Vote(..) | Answer::Alive(_)) | None => None,
         };
         let Some(vote) = known.or_else(|| vote.verify(&self.cluster).ok()) else { return };
-        let doubt = self.doubts.get_mut(&body.subject).expect("just seen");
-        doubt.note(from, Answer::Vote(cx.now, vote));
+        let suspicion = self.suspicions.get_mut(&body.subject).expect("just seen");
+        suspicion.note(from, Answer::Vote(cx.now, vote));
         self.unjudged = true;
     }
 }

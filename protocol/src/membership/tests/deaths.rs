@@ -7,7 +7,7 @@ use crate::membership::message::{Message, Notice, Seen, Vote};
 use crate::membership::{Config, State};
 
 #[test]
-fn a_killed_node_is_down_within_a_few_round_trips() {
+fn killed_node_is_down_within_a_few_round_trips() {
     for seed in 0..20 {
         let mut net = Net::running(3, seed);
         net.kill(2);
@@ -19,7 +19,7 @@ fn a_killed_node_is_down_within_a_few_round_trips() {
 }
 
 #[test]
-fn of_two_nodes_the_survivor_decides_alone() {
+fn survivor_of_two_decides_alone() {
     let mut net = Net::running(2, 1);
     net.kill(1);
     let took = net.run_until(SECOND, |net| net.all_hold(1, State::Down)).expect("found out");
@@ -27,7 +27,7 @@ fn of_two_nodes_the_survivor_decides_alone() {
 }
 
 #[test]
-fn a_kill_among_twenty_is_known_to_all() {
+fn kill_among_twenty_is_known_to_all() {
     let mut net = Net::running(20, 3);
     net.kill(7);
     let took = net.run_until(SECOND, |net| net.all_hold(7, State::Down)).expect("found out");
@@ -37,7 +37,7 @@ fn a_kill_among_twenty_is_known_to_all() {
 }
 
 #[test]
-fn the_last_survivor_knows_that_it_is_alone() {
+fn last_survivor_knows_that_it_is_alone() {
     for size in [3, 5, 20] {
         let mut net = Net::running(size, 4);
         (1..size).for_each(|n| net.kill(n));
@@ -47,7 +47,7 @@ fn the_last_survivor_knows_that_it_is_alone() {
 }
 
 #[test]
-fn a_cut_node_is_down_in_about_a_second_and_itself_takes_longer_to_give_up_on_the_others() {
+fn cut_off_node_falls_in_a_second_and_waits_longer_itself() {
     for seed in 0..10 {
         let mut net = Net::running(3, seed);
         net.devices[2].dark = true;
@@ -66,7 +66,7 @@ fn a_cut_node_is_down_in_about_a_second_and_itself_takes_longer_to_give_up_on_th
 }
 
 #[test]
-fn nobody_may_be_away_for_longer_than_the_bound() {
+fn absence_is_bounded() {
     let mut net = Net::running(3, 12);
     net.stop(2, 3600 * SECOND);
     net.run(32 * SECOND);
@@ -74,7 +74,7 @@ fn nobody_may_be_away_for_longer_than_the_bound() {
 }
 
 #[test]
-fn a_goodbye_for_good_is_death_at_once() {
+fn goodbye_for_good_is_down_at_once() {
     let mut net = Net::running(5, 13);
     net.stop(2, Duration::ZERO);
     assert!(net.all_hold(2, State::Down), "before its links were even closed");
@@ -85,7 +85,7 @@ fn a_goodbye_for_good_is_death_at_once() {
 }
 
 #[test]
-fn in_a_large_cluster_links_are_few_and_a_kill_is_known_soon() {
+fn large_cluster_has_few_links_and_learns_deaths_soon() {
     let mut net = Net::with(100, 15, Config { full_mesh: 0, ..Config::default() });
     net.start_all();
     net.run(60 * SECOND);
@@ -101,7 +101,7 @@ fn in_a_large_cluster_links_are_few_and_a_kill_is_known_soon() {
 }
 
 #[test]
-fn half_of_a_large_cluster_dies_and_the_rest_knows() {
+fn survivors_learn_that_half_the_cluster_died() {
     let mut net = Net::with(60, 16, Config { full_mesh: 0, ..Config::default() });
     net.start_all();
     (0..30).for_each(|n| net.kill(n * 2));
@@ -111,7 +111,7 @@ fn half_of_a_large_cluster_dies_and_the_rest_knows() {
 }
 
 #[test]
-fn a_member_that_never_comes_is_down_after_the_grace_and_no_sooner() {
+fn absent_member_is_down_after_the_grace_not_before() {
     let mut net = Net::new(3, 21);
     net.start(0);
     net.start(1);
@@ -125,7 +125,7 @@ fn a_member_that_never_comes_is_down_after_the_grace_and_no_sooner() {
 }
 
 #[test]
-fn a_newcomer_learns_who_is_down_from_its_first_neighbour() {
+fn newcomer_learns_who_is_down_from_first_neighbour() {
     let mut net = Net::running(5, 22);
     net.kill(1);
     net.kill(2);
@@ -140,7 +140,7 @@ fn a_newcomer_learns_who_is_down_from_its_first_neighbour() {
 /// not observe the node, and whose link with it hangs, looks for itself instead of believing for
 /// ever that the node lives.
 #[test]
-fn a_verdict_of_too_few_is_looked_into_though_the_link_still_stands() {
+fn notice_with_too_few_votes_is_checked_despite_a_link() {
     let mut net = Net::running(20, 31);
     let (subject, id) = (7, net.devices[7].id);
     let (observers, others): (Vec<usize>, Vec<usize>) =
