@@ -109,7 +109,7 @@ fn shuffled(changes: &[Change], seed: u64) -> Vec<Change> {
 }
 
 #[test]
-fn a_workload_is_written_altered_removed_and_written_anew() {
+fn workload_is_written_altered_removed_and_rewritten() {
     let (ada, mut desired, web) = (author(1), Desired::default(), key("web"));
     let created = ada.write(&desired, &web, workload("web", 1));
     assert!(fresh(&mut desired, &created));
@@ -143,7 +143,7 @@ fn a_workload_is_written_altered_removed_and_written_anew() {
 }
 
 #[test]
-fn authors_who_did_not_know_of_one_another_are_shown_as_a_conflict_until_one_has_seen_both() {
+fn concurrent_writes_conflict_until_a_write_has_seen_both() {
     let (ada, bob, web) = (author(1), author(2), key("web"));
     let empty = Desired::default();
     let early = ada.write_at(&empty, &web, workload("web", 1), NOW);
@@ -162,7 +162,7 @@ fn authors_who_did_not_know_of_one_another_are_shown_as_a_conflict_until_one_has
 }
 
 #[test]
-fn a_device_whose_clock_stands_in_1970_writes_above_what_it_has_seen() {
+fn clock_of_1970_writes_above_known_serials() {
     let (ada, bob, mut desired, web) = (author(1), author(2), Desired::default(), key("web"));
     let first = ada.write(&desired, &web, workload("web", 1));
     fresh(&mut desired, &first);
@@ -175,7 +175,7 @@ fn a_device_whose_clock_stands_in_1970_writes_above_what_it_has_seen() {
 }
 
 #[test]
-fn a_clock_in_the_far_future_is_not_believed() {
+fn clock_in_the_far_future_is_refused() {
     let (ada, mut desired, web) = (author(1), Desired::default(), key("web"));
     assert_eq!(desired.context(&web, WallClock(u64::MAX)).unwrap().serial, 1);
 
@@ -198,7 +198,7 @@ fn a_clock_in_the_far_future_is_not_believed() {
 }
 
 #[test]
-fn the_greatest_serial_ends_a_key_without_a_panic() {
+fn greatest_serial_exhausts_a_key_without_panic() {
     let (ada, mut desired, web) = (author(1), Desired::default(), key("web"));
     let last = ada.write_with(&web, &[(1, MAX_SERIAL)], workload("web", 1));
     assert!(fresh(&mut desired, &last));
@@ -207,7 +207,7 @@ fn the_greatest_serial_ends_a_key_without_a_panic() {
 }
 
 #[test]
-fn one_dot_with_two_contents_meets_in_the_same_one_everywhere() {
+fn equal_clocks_converge_to_the_greater_change() {
     let (ada, web) = (author(1), key("web"));
     let one = ada.write_with(&web, &[(1, 9)], workload("web", 1));
     let other = ada.write_with(&web, &[(1, 9)], workload("web", 2));
@@ -219,7 +219,7 @@ fn one_dot_with_two_contents_meets_in_the_same_one_everywhere() {
 }
 
 #[test]
-fn newer_forms_are_kept_and_relayed_but_are_no_workloads() {
+fn newer_forms_are_kept_but_are_no_workloads() {
     let (ada, mut desired, web) = (author(1), Desired::default(), key("web"));
     let newer = ada.write(&desired, &web, Value::Workload { version: 2, bytes: vec![1, 2, 3] });
     assert!(fresh(&mut desired, &newer));
@@ -233,7 +233,7 @@ fn newer_forms_are_kept_and_relayed_but_are_no_workloads() {
 }
 
 #[test]
-fn a_forged_uid_leaves_the_workload_with_the_first_name() {
+fn forged_uid_goes_to_the_first_name() {
     let (ada, mut desired) = (author(1), Desired::default());
     let real = ada.write(&desired, &key("b"), workload("b", 1));
     fresh(&mut desired, &real);
@@ -251,7 +251,7 @@ fn a_forged_uid_leaves_the_workload_with_the_first_name() {
 }
 
 #[test]
-fn a_removed_member_cannot_admit_itself_again() {
+fn removed_member_cannot_admit_itself_again() {
     let (ada, joiner, mut desired, node) =
         (author(1), author(2), Desired::default(), NodeId([7; 32]));
     let member = Key::Member(node);
@@ -274,7 +274,7 @@ fn a_removed_member_cannot_admit_itself_again() {
 }
 
 #[test]
-fn a_full_room_refuses_new_keys_and_nothing_else() {
+fn full_state_refuses_new_keys_only() {
     let ada = author(1);
     let mut desired = Desired::new(Config { max_workloads: 2, max_members: 1 });
     for text in ["a", "b"] {
@@ -298,7 +298,7 @@ fn a_full_room_refuses_new_keys_and_nothing_else() {
 }
 
 #[test]
-fn what_all_changes_of_an_operator_bring_along_is_kept_once() {
+fn certificate_of_many_changes_is_kept_once() {
     let (ada, root) = (author(1), KeyPair::from_seed(&[9; 32]));
     let certified = |name: &str| {
         let certificate = Certificate { subject: ada.keys.public(), name: name.into() };
@@ -315,7 +315,7 @@ fn what_all_changes_of_an_operator_bring_along_is_kept_once() {
 }
 
 #[test]
-fn digests_tell_whether_two_replicas_hold_the_same() {
+fn equal_digests_mean_equal_state() {
     let (ada, bob, web) = (author(1), author(2), key("web"));
     let one = ada.write_with(&web, &[(1, 9)], workload("web", 1));
     let other = bob.write_with(&web, &[(2, 9)], workload("web", 2));
@@ -327,7 +327,7 @@ fn digests_tell_whether_two_replicas_hold_the_same() {
 }
 
 #[test]
-fn more_siblings_than_are_kept_still_end_in_one_state() {
+fn dropped_siblings_do_not_stop_convergence() {
     let web = key("web");
     let changes: Vec<Change> = (1..=80u8)
         .map(|number| {

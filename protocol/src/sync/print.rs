@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_range_is_its_children_and_nothing_else() {
+    fn children_make_up_their_range() {
         for prefix in [
             Prefix::ALL,
             Prefix { nibbles: 2, path: 0xab },
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn ranges_that_we_would_not_make_are_not_valid() {
+    fn malformed_ranges_are_invalid() {
         for (nibbles, path) in
             [(0, 1), (1, 0), (2, 256), (3, 4096), (7, u32::MAX), (9, 0), (255, u32::MAX)]
         {

@@ -56,7 +56,7 @@ fn equal_nodes_are_in_step_after_one_round_trip() {
 /// before the minute: it agreed with all that the node knew, so the node held itself to be in step,
 /// said that a replica was healthy here, and so took it back from its peer.
 #[test]
-fn who_stood_still_is_in_step_by_what_it_asks_itself_not_by_what_it_was_asked_long_ago() {
+fn stalled_node_is_in_step_only_by_its_own_comparison() {
     let mut world = in_step(10);
     world.compare(1, 0);
     world.run(Duration::ZERO);
@@ -68,7 +68,7 @@ fn who_stood_still_is_in_step_by_what_it_asks_itself_not_by_what_it_was_asked_lo
 }
 
 #[test]
-fn two_nodes_give_one_another_what_they_lack_and_only_that() {
+fn nodes_exchange_only_what_they_lack() {
     let mut world = World::new(2, Config::default(), 1);
     for entry in 0..2000 {
         match entry % 100 {
@@ -93,7 +93,7 @@ fn two_nodes_give_one_another_what_they_lack_and_only_that() {
 }
 
 #[test]
-fn nothing_is_offered_that_the_peer_has() {
+fn entries_of_the_peer_are_not_offered() {
     let mut world = World::new(2, Config::default(), 1);
     for entry in 0..1000 {
         world.restore(0, entry, 1);
@@ -108,7 +108,7 @@ fn nothing_is_offered_that_the_peer_has() {
 }
 
 #[test]
-fn a_small_difference_in_a_large_state_costs_little() {
+fn small_difference_in_large_state_costs_little() {
     let mut world = World::new(2, Config::default(), 1);
     let mut difference = 0;
     for entry in 0..10_000 {
@@ -133,7 +133,7 @@ fn a_small_difference_in_a_large_state_costs_little() {
 }
 
 #[test]
-fn at_rest_next_to_nothing_is_said() {
+fn idle_nodes_send_next_to_nothing() {
     let mut world = in_step(10_000);
     let before = world.bytes;
     world.run(secs(600));
@@ -143,7 +143,7 @@ fn at_rest_next_to_nothing_is_said() {
 }
 
 #[test]
-fn a_recent_change_is_no_difference_but_one_that_lasts_is() {
+fn only_a_lasting_change_is_a_difference() {
     let mut world = in_step(100);
     world.set(0, 7, 2);
     world.compare(0, 1);
@@ -156,7 +156,7 @@ fn a_recent_change_is_no_difference_but_one_that_lasts_is() {
 }
 
 #[test]
-fn a_recent_change_beside_an_old_difference_is_left_to_gossip() {
+fn recent_change_is_left_to_gossip() {
     for changed in [0, 1] {
         let mut world = in_step(100);
         for entry in 0..100 {
@@ -182,7 +182,7 @@ fn a_recent_change_beside_an_old_difference_is_left_to_gossip() {
 
 /// Gossip reaches only those who were linked when it began.
 #[test]
-fn whoever_was_not_linked_is_not_in_step_before_it_has_what_changed_a_moment_ago() {
+fn new_link_counts_fresh_changes_before_in_step() {
     for changed in [0, 1] {
         let mut world = World::new(2, Config::default(), 1);
         (0..100).for_each(|entry| (0..2).for_each(|node| world.restore(node, entry, 1)));
@@ -201,7 +201,7 @@ fn whoever_was_not_linked_is_not_in_step_before_it_has_what_changed_a_moment_ago
 }
 
 #[test]
-fn a_change_that_came_to_both_at_different_times_is_not_looked_for() {
+fn change_at_rest_on_one_side_only_is_no_difference() {
     let mut world = in_step(1000);
     world.set(0, 7, 2);
     world.run(secs(1));
@@ -215,7 +215,7 @@ fn a_change_that_came_to_both_at_different_times_is_not_looked_for() {
 }
 
 #[test]
-fn what_changes_all_the_time_is_found_too() {
+fn constantly_changing_entry_is_found() {
     let mut world = in_step(100);
     for version in 2..32 {
         world.set(0, 7, version);
@@ -225,7 +225,7 @@ fn what_changes_all_the_time_is_found_too() {
 }
 
 #[test]
-fn what_was_just_forgotten_does_not_come_back() {
+fn forgotten_entry_does_not_come_back() {
     let mut world = in_step(100);
     world.forget(0, 7);
     world.compare(0, 1);
@@ -250,7 +250,7 @@ fn what_was_just_forgotten_does_not_come_back() {
 }
 
 #[test]
-fn what_was_on_disk_is_compared_at_once() {
+fn restored_entries_are_compared_at_once() {
     let mut world = World::new(2, Config::default(), 1);
     for entry in 0..100 {
         world.restore(0, entry, 1);
@@ -262,7 +262,7 @@ fn what_was_on_disk_is_compared_at_once() {
 }
 
 #[test]
-fn a_newcomer_among_many_is_told_everything_about_once() {
+fn newcomer_fetches_each_entry_once() {
     let mut world = World::new(10, Config::default(), 1);
     let mut size = 0;
     for entry in 0..2000 {
@@ -280,7 +280,7 @@ fn a_newcomer_among_many_is_told_everything_about_once() {
 }
 
 #[test]
-fn the_same_seed_and_inputs_give_the_same_messages() {
+fn same_seed_and_inputs_give_same_messages() {
     let run = |seed| {
         let mut world = World::new(4, Config::default(), seed);
         world.loss_percent = 10;
@@ -298,7 +298,7 @@ fn the_same_seed_and_inputs_give_the_same_messages() {
 }
 
 #[test]
-fn roots_tell_whether_two_nodes_hold_the_same() {
+fn equal_roots_mean_equal_entries() {
     let mut world = in_step(10);
     assert_eq!(world.rooms[0].repair.roots(), world.rooms[1].repair.roots());
     world.set(0, 3, 2);

@@ -127,7 +127,7 @@ proptest! {
     }
 
     #[test]
-    fn what_a_removal_has_seen_stays_removed(steps in steps(), seed: u64) {
+    fn changes_seen_by_a_removal_stay_removed(steps in steps(), seed: u64) {
         let before = play(&steps);
         let mut desired = replica(&before);
         let removals: Vec<Change> = (0..3)

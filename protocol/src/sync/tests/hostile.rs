@@ -142,7 +142,7 @@ proptest! {
 /// An answer that claimed more than was asked ended the fetch without striking its keys off the
 /// list of what is under way, so nobody was ever asked for them again.
 #[test]
-fn an_answer_that_claims_too_much_leaves_its_keys_to_others() {
+fn overclaiming_answer_frees_its_keys_for_other_peers() {
     let mut world = World::new(3, Config::default(), 5);
     world.restore(2, 1, 1);
     world.link(0, 1);
@@ -157,7 +157,7 @@ fn an_answer_that_claims_too_much_leaves_its_keys_to_others() {
 }
 
 #[test]
-fn a_stranger_is_not_answered() {
+fn stranger_is_not_answered() {
     let mut world = World::new(2, Config::default(), 1);
     world.restore(0, 1, 1);
     let round = Round { salt: 1, number: 1 };
@@ -172,7 +172,7 @@ fn a_stranger_is_not_answered() {
 }
 
 #[test]
-fn one_who_compares_nothing_is_not_in_step() {
+fn empty_comparison_is_not_in_step() {
     let mut world = World::new(2, Config::default(), 1);
     world.restore(0, 1, 1);
     world.link(0, 1);
@@ -184,7 +184,7 @@ fn one_who_compares_nothing_is_not_in_step() {
 }
 
 #[test]
-fn what_nobody_asked_for_is_not_handed_on() {
+fn unrequested_items_are_dropped() {
     let mut world = in_step(4);
     let payload = codec::encode(&(1u64, 9u64, 0u32, vec![0u8; 4]));
     for request in 0..5 {

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn five_nodes_in_a_row_converge_over_links_that_lose_and_reorder() {
+fn five_nodes_converge_over_lossy_reordering_links() {
     let config = Config::default();
     let mut world = World::new(5, config, 3);
     world.loss_percent = 20;
@@ -48,7 +48,7 @@ fn messages_stay_within_the_rate_and_the_size() {
 }
 
 #[test]
-fn one_entry_larger_than_a_message_travels_in_parts() {
+fn entry_larger_than_a_message_travels_in_parts() {
     let mut world = World::new(2, Config::default(), 1);
     world.set_parts(32, 28 * 1024);
     for entry in 0..3 {
@@ -62,7 +62,7 @@ fn one_entry_larger_than_a_message_travels_in_parts() {
 }
 
 #[test]
-fn a_difference_that_cannot_be_mended_does_not_keep_nodes_apart() {
+fn unmendable_difference_does_not_keep_nodes_apart() {
     for refusing in [0, 1] {
         let mut world = World::new(2, Config::default(), 1);
         for entry in 0..50 {
@@ -91,7 +91,7 @@ fn a_difference_that_cannot_be_mended_does_not_keep_nodes_apart() {
 }
 
 #[test]
-fn a_link_that_breaks_in_the_middle_leaves_the_rest_to_others() {
+fn broken_link_leaves_the_rest_to_other_peers() {
     let config = Config { bytes_per_second: 256 * 1024, burst: 64 * 1024, ..Config::default() };
     let mut world = World::new(3, config, 1);
     for entry in 0..2000 {
@@ -111,7 +111,7 @@ fn a_link_that_breaks_in_the_middle_leaves_the_rest_to_others() {
 }
 
 #[test]
-fn a_peer_that_never_answers_does_not_stop_the_others() {
+fn silent_peer_does_not_stop_the_others() {
     let mut world = World::new(7, Config::default(), 1);
     for entry in 0..500 {
         world.restore(6, entry, 1);
