@@ -204,7 +204,7 @@ impl Node {
         self.stood_still = true;
         self.hears_out_until = Some(self.hears_out_until.map_or(now + PATIENCE, later));
         let mut out = crate::model::Out::new();
-        self.repair.stood_still(now, &mut out);
+        self.repair.on_stall(now, &mut out);
         self.post(now, out, super::Message::Repair);
     }
 

@@ -8,8 +8,8 @@ use crate::model::{Digest, NodeId, Out, Time};
 
 use super::index::{Index, View};
 use super::message::{Asked, Leaf, Message, Node, Root, Round, Tree};
-use super::peer::Judgement;
-use super::print::{Prefix, Print};
+use super::peer::Decision;
+use super::short_hash::{Prefix, ShortHash};
 use super::{Fact, Repair};
 
 /// Comparisons at a time. A node that is new would otherwise be told the same by all its
@@ -24,7 +24,7 @@ const MAX_TODO: usize = 8192;
 /// for the rest itself.
 const MAX_OFFERS: usize = 1024;
 /// Neighbours that are compared with after something was taken in: an epidemic spreads at two.
-const PASS_ON: usize = 2;
+const PASS_ON_PEERS: usize = 2;
 /// Times that a question is asked before the peer is given up for now.
 pub(super) const MAX_TRIES: u8 = 4;
 
@@ -60,15 +60,15 @@ impl Walk {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Difference {
     pub(super) tree: Tree,
-    pub(super) head: Print,
+    pub(super) head: ShortHash,
     /// The peer's version; none where it has nothing.
-    pub(super) theirs: Option<Print>,
+    pub(super) theirs: Option<ShortHash>,
     /// None where this node has nothing.
     pub(super) mine: Option<(Digest, Leaf)>,
 }
 
 /// An answer that cannot be one.
-struct Nonsense;
+struct BadAnswer;
 
 impl Repair {
     /// Opens comparisons that are due.
@@ -113,9 +113,9 @@ impl Repair {
     pub(super) fn salted_roots(&mut self, salt: u64, is_first: bool) -> Vec<Root> {
         let root = |index: &mut Index| {
             index.warm();
-            let print = |view| Print::of(salt, &[index.root(view).as_bytes()]);
-            let settled = if is_first { Print::NONE } else { print(View::Settled) };
-            Root { settled, now: print(View::Now) }
+            let short_hash = |view| ShortHash::of(salt, &[index.root(view).as_bytes()]);
+            let settled = if is_first { ShortHash::NONE } else { short_hash(View::Settled) };
+            Root { settled, now: short_hash(View::Now) }
         };
         self.indexes.iter_mut().map(root).collect()
     }
@@ -129,7 +129,7 @@ impl Repair {
     ) {
         if let Some(walk) = self.take_walk(from, round).filter(|walk| walk.step == 0) {
             self.on_answer(now, from, &walk);
-            self.came_to_an_end(&from, &walk);
+            self.on_walk_ended(&from, &walk);
             self.set_in_step(from, facts);
         }
     }
@@ -204,12 +204,11 @@ impl Repair {
         let Some(peer) = self.peers.get_mut(&from) else {
             return;
         };
-        let judgement =
-            if on_its_way { Judgement::Mend } else { peer.tried.judge(now, &difference) };
-        if judgement == Judgement::Leave {
+        let decision = if on_its_way { Decision::Mend } else { peer.tried.judge(now, &difference) };
+        if decision == Decision::Leave {
             return;
         }
-        if judgement == Judgement::Mend {
+        if decision == Decision::Mend {
             walk.differs = true;
             if std::mem::take(&mut peer.in_step) {
                 facts.push(Fact::OutOfStep { peer: from });
@@ -273,7 +272,7 @@ impl Repair {
         out: &mut Out<Message>,
         facts: &mut Vec<Fact>,
     ) {
-        self.came_to_an_end(&from, &walk);
+        self.on_walk_ended(&from, &walk);
         let agreed = !walk.differs && !walk.cut;
         out.send_bulk(from, Message::Outcome { round: walk.round, agreed });
         self.send_offers(from, walk.round, walk.offers, out);
@@ -285,10 +284,10 @@ impl Repair {
         self.fetch_next(now, from, out);
     }
 
-    fn came_to_an_end(&mut self, peer: &NodeId, walk: &Walk) {
+    fn on_walk_ended(&mut self, peer: &NodeId, walk: &Walk) {
         if let Some(peer) = self.peers.get_mut(peer) {
             peer.is_new &= !walk.is_first;
-            peer.is_doubted &= !walk.is_first;
+            peer.only_own_walks_count &= !walk.is_first;
         }
     }
 
@@ -332,7 +331,7 @@ impl Repair {
 
     /// What came from one peer the others may lack too; those they tell go on in the same way.
     pub(super) fn pass_on(&mut self, now: Time) {
-        for _ in 0..PASS_ON {
+        for _ in 0..PASS_ON_PEERS {
             self.compare_with_any(now);
         }
     }
@@ -392,20 +391,20 @@ fn compare(
     asked: Asked,
     node: &Node,
     walk: &Walk,
-) -> Result<(Vec<Asked>, Vec<Difference>), Nonsense> {
+) -> Result<(Vec<Asked>, Vec<Difference>), BadAnswer> {
     let Asked { tree, prefix, .. } = asked;
     let salt = walk.round.salt;
     let (mut deeper, mut differences) = (Vec::new(), Vec::new());
     match node {
-        Node::Split(prints) => {
-            if prints.len() != prefix.children().count() || prints.is_empty() {
-                return Err(Nonsense);
+        Node::Split(hashes) => {
+            if hashes.len() != prefix.children().count() || hashes.is_empty() {
+                return Err(BadAnswer);
             }
-            for (child, theirs) in prefix.children().zip(prints) {
-                if index.print(child, salt) == *theirs {
+            for (child, theirs) in prefix.children().zip(hashes) {
+                if index.short_hash(child, salt) == *theirs {
                     continue;
                 }
-                if *theirs == Print::NONE {
+                if *theirs == ShortHash::NONE {
                     compare_leaves(index, now, tree, child, &[], walk, &mut differences);
                 } else {
                     deeper.push(Asked { tree, prefix: child, whole: index.is_sparse(child) });
@@ -429,7 +428,7 @@ fn compare_leaves(
     differences: &mut Vec<Difference>,
 ) {
     let within = theirs.iter().filter(|leaf| prefix.holds(leaf.head));
-    let mut theirs: BTreeMap<Print, &Leaf> = within.map(|leaf| (leaf.head, leaf)).collect();
+    let mut theirs: BTreeMap<ShortHash, &Leaf> = within.map(|leaf| (leaf.head, leaf)).collect();
     for (hash, mine) in index.leaves(now, prefix, walk.round.salt) {
         let their = theirs.remove(&mine.head);
         let fresh = !walk.is_first && (mine.fresh || their.is_some_and(|leaf| leaf.fresh));

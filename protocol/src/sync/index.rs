@@ -10,12 +10,12 @@ use imbl::OrdMap;
 use crate::model::{Digest, Time};
 
 use super::message::{Leaf, Node};
-use super::print::{Prefix, Print};
+use super::short_hash::{Prefix, ShortHash};
 
 /// Entries in a range that are told one by one. About what a split costs.
-const FEW: usize = 24;
+const MAX_LEAVES: usize = 24;
 /// The same, for one who has nothing there: the answer must fit a message with others.
-const MANY: usize = 512;
+const MAX_LEAVES_WHOLE: usize = 512;
 
 /// When an entry is at rest.
 #[derive(Clone, Copy, Debug)]
@@ -33,7 +33,7 @@ struct Moving {
     now: Option<Digest>,
     first: Time,
     last: Time,
-    /// When to look again; its place in `Index::unrest`.
+    /// When to look again; its place in `Index::rest_due`.
     due: Time,
 }
 
@@ -68,7 +68,7 @@ pub(super) struct Index {
     /// Each entry as it was when it last came to rest: nearly all of them, as they are.
     settled: OrdMap<Digest, Digest>,
     moving: BTreeMap<Digest, Moving>,
-    unrest: BTreeSet<(Time, Digest)>,
+    rest_due: BTreeSet<(Time, Digest)>,
     digests: Digests,
 }
 
@@ -87,7 +87,7 @@ impl Index {
             rest,
             settled: OrdMap::new(),
             moving: BTreeMap::new(),
-            unrest: BTreeSet::new(),
+            rest_due: BTreeSet::new(),
             digests,
         }
     }
@@ -97,25 +97,25 @@ impl Index {
         if self.get(&key) == hash.as_ref() {
             return;
         }
-        let first = self.stop(&key).map_or(now, |moving| moving.first);
+        let first = self.stop_moving(&key).map_or(now, |moving| moving.first);
         if self.settled.get(&key) != hash.as_ref() {
             let restless = now.since(first) >= self.rest.at_last;
             if restless {
-                self.lay(key, hash);
+                self.set_at_rest(key, hash);
             }
             let due = if restless {
                 now + self.rest.after
             } else {
                 (now + self.rest.after).min(first + self.rest.at_last)
             };
-            self.go_on(key, Moving { now: hash, first, last: now, due });
+            self.start_moving(key, Moving { now: hash, first, last: now, due });
         }
         self.forget_digests(&key);
     }
 
     /// The entry has this hash, and had it long before.
     pub(super) fn set_settled(&mut self, key: Digest, hash: Digest) {
-        let moved = self.stop(&key).is_some();
+        let moved = self.stop_moving(&key).is_some();
         if moved || self.settled.get(&key) != Some(&hash) {
             self.settled.insert(key, hash);
             self.forget_digests(&key);
@@ -129,12 +129,12 @@ impl Index {
 
     /// Lets entries come to rest.
     pub(super) fn settle(&mut self, now: Time) {
-        while let Some((_, key)) = self.unrest.first().copied().filter(|(due, _)| *due <= now) {
-            let Some(moving) = self.stop(&key) else { continue };
-            self.lay(key, moving.now);
+        while let Some((_, key)) = self.rest_due.first().copied().filter(|(due, _)| *due <= now) {
+            let Some(moving) = self.stop_moving(&key) else { continue };
+            self.set_at_rest(key, moving.now);
             let due = moving.last + self.rest.after;
             if due > now {
-                self.go_on(key, Moving { due, ..moving });
+                self.start_moving(key, Moving { due, ..moving });
             }
             self.forget_digests(&key);
         }
@@ -143,10 +143,10 @@ impl Index {
     /// Lets all of them come to rest.
     pub(super) fn settle_all(&mut self) {
         for (key, moving) in std::mem::take(&mut self.moving) {
-            self.lay(key, moving.now);
+            self.set_at_rest(key, moving.now);
             self.forget_digests(&key);
         }
-        self.unrest.clear();
+        self.rest_due.clear();
         self.warm();
     }
 
@@ -157,18 +157,18 @@ impl Index {
         }
     }
 
-    fn go_on(&mut self, key: Digest, moving: Moving) {
-        self.unrest.insert((moving.due, key));
+    fn start_moving(&mut self, key: Digest, moving: Moving) {
+        self.rest_due.insert((moving.due, key));
         self.moving.insert(key, moving);
     }
 
-    fn stop(&mut self, key: &Digest) -> Option<Moving> {
+    fn stop_moving(&mut self, key: &Digest) -> Option<Moving> {
         let moving = self.moving.remove(key)?;
-        self.unrest.remove(&(moving.due, *key));
+        self.rest_due.remove(&(moving.due, *key));
         Some(moving)
     }
 
-    fn lay(&mut self, key: Digest, hash: Option<Digest>) {
+    fn set_at_rest(&mut self, key: Digest, hash: Option<Digest>) {
         match hash {
             Some(hash) => drop(self.settled.insert(key, hash)),
             None => drop(self.settled.remove(&key)),
@@ -221,27 +221,30 @@ impl Index {
         }
     }
 
-    /// The print of a range as it is now; [`Print::NONE`] where no entry is, not even one that is
+    /// The print of a range as it is now; [`ShortHash::NONE`] where no entry is, not even one that is
     /// just being forgotten.
-    pub(super) fn print(&self, prefix: Prefix, salt: u64) -> Print {
+    pub(super) fn short_hash(&self, prefix: Prefix, salt: u64) -> ShortHash {
         if self.count(prefix, 1) == 0 {
-            return Print::NONE;
+            return ShortHash::NONE;
         }
         match prefix.bucket() {
-            Some(bucket) => Print::of(salt, &[self.bucket(View::Now, bucket).as_bytes()]),
-            None => Print::of(salt, &self.parts(View::Now, prefix)),
+            Some(bucket) => ShortHash::of(salt, &[self.bucket(View::Now, bucket).as_bytes()]),
+            None => ShortHash::of(salt, &self.parts(View::Now, prefix)),
         }
     }
 
     /// What there is in a range: its entries when they are few, or else the prints of its children.
     pub(super) fn node(&self, now: Time, prefix: Prefix, whole: bool, salt: u64) -> Node {
-        let limit = if whole { MANY } else { FEW };
+        let limit = if whole { MAX_LEAVES_WHOLE } else { MAX_LEAVES };
         if self.count(prefix, limit + 1) <= limit || prefix.is_narrowest() {
             return Node::Leaves(
-                self.leaves(now, prefix, salt).map(|(_, leaf)| leaf).take(MANY).collect(),
+                self.leaves(now, prefix, salt)
+                    .map(|(_, leaf)| leaf)
+                    .take(MAX_LEAVES_WHOLE)
+                    .collect(),
             );
         }
-        Node::Split(prefix.children().map(|child| self.print(child, salt)).collect())
+        Node::Split(prefix.children().map(|child| self.short_hash(child, salt)).collect())
     }
 
     /// The entries in a range, the hash of each beside its leaf.
@@ -257,14 +260,14 @@ impl Index {
 
     /// Whether there are so few entries in a range that leaves are cheaper than a split.
     pub(super) fn is_sparse(&self, prefix: Prefix) -> bool {
-        self.count(prefix, FEW / 4) < FEW / 4
+        self.count(prefix, MAX_LEAVES / 4) < MAX_LEAVES / 4
     }
 
     /// The leaves under a head; one, but for an accident or an attack.
     pub(super) fn under(
         &self,
         now: Time,
-        head: Print,
+        head: ShortHash,
         salt: u64,
     ) -> impl Iterator<Item = (Option<Digest>, Leaf)> {
         self.range(head.keys())
@@ -272,18 +275,18 @@ impl Index {
     }
 
     /// The keys under a head that are there.
-    pub(super) fn keys(&self, head: Print) -> impl Iterator<Item = &Digest> {
+    pub(super) fn keys(&self, head: ShortHash) -> impl Iterator<Item = &Digest> {
         self.range(head.keys()).filter(|(_, entry)| entry.now.is_some()).map(|(key, _)| key)
     }
 
     fn leaf(&self, now: Time, key: &Digest, entry: Entry<'_>, salt: u64) -> Leaf {
-        let version = entry
-            .now
-            .map_or(Print::NONE, |hash| Print::of(salt, &[key.as_bytes(), hash.as_bytes()]));
+        let version = entry.now.map_or(ShortHash::NONE, |hash| {
+            ShortHash::of(salt, &[key.as_bytes(), hash.as_bytes()])
+        });
         let fresh = entry.moving.is_some_and(|moving| {
             now.since(moving.last) < self.rest.after && now.since(moving.first) < self.rest.at_last
         });
-        Leaf { head: Print::head(key), version, fresh }
+        Leaf { head: ShortHash::head(key), version, fresh }
     }
 
     fn count(&self, prefix: Prefix, upto: usize) -> usize {

@@ -6,7 +6,7 @@ use crate::model::{NodeId, Out, Time};
 
 use super::compare::MAX_TRIES;
 use super::message::{LEAF_BYTES, Leaf, Message, Round, Tree};
-use super::print::Print;
+use super::short_hash::ShortHash;
 use super::{Fact, MAX_PAYLOAD, Repair};
 
 /// What may be queued of one peer: some megabytes of entries. What is beyond is found by the next
@@ -24,9 +24,9 @@ const MAX_ITEMS: usize = 4096;
 #[derive(Clone, Copy, Debug)]
 struct Want {
     tree: Tree,
-    head: Print,
+    head: ShortHash,
     /// The peer's version, if this node has one too and must look afterwards which of them is left.
-    review: Option<Print>,
+    review: Option<ShortHash>,
 }
 
 /// A fetch under way.
@@ -71,7 +71,7 @@ impl Intake {
     }
 
     /// Forgets what is wanted, and returns it.
-    pub(super) fn abandon(&mut self) -> Vec<(Tree, Print)> {
+    pub(super) fn abandon(&mut self) -> Vec<(Tree, ShortHash)> {
         let fetching = self.fetching.take().map(|fetching| fetching.wants).unwrap_or_default();
         self.end_by = None;
         self.reviews.clear();
@@ -86,8 +86,8 @@ impl Repair {
         now: Time,
         from: NodeId,
         tree: Tree,
-        head: Print,
-        review: Option<Print>,
+        head: ShortHash,
+        review: Option<ShortHash>,
     ) {
         let Some(peer) = self.peers.get_mut(&from) else {
             return;
@@ -235,7 +235,7 @@ impl Repair {
     ) {
         for (tree, leaves) in offers {
             for leaves in leaves.chunks(MAX_OFFERED) {
-                self.pace.take(leaves.len() * LEAF_BYTES);
+                self.rate_limit.take(leaves.len() * LEAF_BYTES);
                 out.send_bulk(to, Message::Offer { round, tree, leaves: leaves.to_vec() });
             }
         }

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::print::{Prefix, Print};
+use super::short_hash::{Prefix, ShortHash};
 
 /// What is compared.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -37,7 +37,7 @@ impl Tree {
 /// link by that one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Round {
-    /// For every [`Print`] in it.
+    /// For every [`ShortHash`] in it.
     pub salt: u64,
     /// Grows by one each round of a link.
     pub number: u32,
@@ -47,9 +47,9 @@ pub struct Round {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Root {
     /// Over entries as they were when they last came to rest.
-    pub settled: Print,
+    pub settled: ShortHash,
     /// Over entries as they are.
-    pub now: Print,
+    pub now: ShortHash,
 }
 
 /// A question about one range.
@@ -70,9 +70,9 @@ pub(super) const LEAF_BYTES: usize = 17;
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Leaf {
     /// The head of its key.
-    pub head: Print,
-    /// Of its key and hash; `Print::NONE` for one that was just forgotten.
-    pub version: Print,
+    pub head: ShortHash,
+    /// Of its key and hash; `ShortHash::NONE` for one that was just forgotten.
+    pub version: ShortHash,
     /// It changed a moment ago: no difference yet.
     pub fresh: bool,
 }
@@ -80,8 +80,8 @@ pub struct Leaf {
 /// What a node has in one range.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Node {
-    /// The print of each child range, in order; `Print::NONE` where there is nothing.
-    Split(Vec<Print>),
+    /// The print of each child range, in order; `ShortHash::NONE` where there is nothing.
+    Split(Vec<ShortHash>),
     /// All entries, by key.
     Leaves(Vec<Leaf>),
 }
@@ -148,7 +148,7 @@ pub enum Message {
         /// Of which tree.
         tree: Tree,
         /// At most 256.
-        heads: Vec<Print>,
+        heads: Vec<ShortHash>,
         /// Payloads of the first key that came already.
         skip: u16,
     },

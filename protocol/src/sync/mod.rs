@@ -27,11 +27,11 @@ mod compare;
 mod index;
 mod intake;
 mod message;
-mod pace;
 mod peer;
-mod print;
 mod queues;
+mod rate_limit;
 mod serve;
+mod short_hash;
 
 #[cfg(test)]
 mod tests;
@@ -46,17 +46,17 @@ use crate::model::{Digest, NodeId, Out, Time, filling};
 
 use compare::MAX_WALKS;
 use index::{Index, Rest, View};
-use pace::Pace;
 use peer::Peer;
+use rate_limit::RateLimit;
 use serve::Job;
 
 pub use message::{Asked, Leaf, Message, Node, Root, Round, Tree};
-pub use print::{Prefix, Print};
+pub use short_hash::{Prefix, ShortHash};
 
 /// Bytes of one payload, at most: a larger one fits no message and never travels.
 pub const MAX_PAYLOAD: usize = 60 * 1024;
 /// No deadline is set closer than this, whatever the configuration says.
-const SOONEST: Duration = Duration::from_millis(10);
+const MIN_DELAY: Duration = Duration::from_millis(10);
 
 /// How eagerly nodes compare. Every field has a sane default; durations below 10 ms count as 10 ms.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -132,7 +132,7 @@ pub enum Reason {
     /// A peer owes an answer, or has had its time.
     Answer,
     /// Answers wait for the rate limit.
-    Pace,
+    RateLimit,
     /// Something was fetched and applied: what of it does the peer lack now?
     Review,
 }
@@ -156,13 +156,13 @@ pub struct Repair {
     peers: BTreeMap<NodeId, Peer>,
     /// What is queued or under way from any peer, so that it is fetched once. Bounded by the peers'
     /// queues.
-    wanted: BTreeSet<(Tree, Print)>,
+    wanted: BTreeSet<(Tree, ShortHash)>,
     /// What the node was just given: what it notes now is no news, however new it is here. Lives
     /// until the next input.
-    delivered: BTreeSet<(Tree, Print)>,
+    delivered: BTreeSet<(Tree, ShortHash)>,
     /// Answers that wait for their turn: at most two a peer.
     serving: VecDeque<(NodeId, Job)>,
-    pace: Pace,
+    rate_limit: RateLimit,
     random_at: Time,
     requests: u32,
 }
@@ -170,7 +170,7 @@ pub struct Repair {
 impl Repair {
     /// Knows of no entry and no peer yet.
     pub fn new(config: Config, me: NodeId, seed: [u8; 32]) -> Self {
-        let clamp = |after: Duration| after.max(SOONEST);
+        let clamp = |after: Duration| after.max(MIN_DELAY);
         let config = Config {
             compare_after: clamp(config.compare_after),
             retry_after: clamp(config.retry_after),
@@ -180,7 +180,7 @@ impl Repair {
         };
         let index = Index::new(Rest { after: config.rest_after, at_last: config.rest_at_last });
         Repair {
-            pace: Pace::new(config.bytes_per_second, config.burst),
+            rate_limit: RateLimit::new(config.bytes_per_second, config.burst),
             me,
             rng: ChaCha8Rng::from_seed(seed),
             indexes: [index.clone(), index.clone(), index.clone(), index],
@@ -195,19 +195,19 @@ impl Repair {
     }
 
     /// The same entries, as another node has them that has no peers yet.
-    pub fn like(&self, config: Config, me: NodeId, seed: [u8; 32]) -> Self {
+    pub fn simulator_clone(&self, config: Config, me: NodeId, seed: [u8; 32]) -> Self {
         Repair { indexes: self.indexes.clone(), ..Repair::new(config, me, seed) }
     }
 
     /// Whatever was noted counts as old.
-    pub fn rest(&mut self) {
+    pub fn settle_all(&mut self) {
         self.indexes.iter_mut().for_each(Index::settle_all);
     }
 
     /// The entry under `key` has this hash now. To be called after every change, whether it came by
     /// gossip, from a user, or as [`Fact::Received`] (then at once).
     pub fn note(&mut self, now: Time, tree: Tree, key: Digest, hash: Digest) {
-        if self.delivered.contains(&(tree, Print::head(&key))) {
+        if self.delivered.contains(&(tree, ShortHash::head(&key))) {
             self.index(tree).set_settled(key, hash);
         } else {
             self.index(tree).set(now, key, Some(hash));
@@ -262,8 +262,8 @@ impl Repair {
     }
 
     /// This node stood still. What is unread was asked before, and agrees with what was true then.
-    pub fn stood_still(&mut self, now: Time, out: &mut Out<Message>) {
-        self.peers.values_mut().for_each(|peer| peer.is_doubted = true);
+    pub fn on_stall(&mut self, now: Time, out: &mut Out<Message>) {
+        self.peers.values_mut().for_each(|peer| peer.only_own_walks_count = true);
         self.compare_anew(now, out);
     }
 
@@ -345,9 +345,10 @@ impl Repair {
                 { peer.intake.review_at().zip(Some(Reason::Review)) },
             ]
         });
-        let pace = (!self.serving.is_empty()).then(|| (self.pace.ready_at(), Reason::Pace));
+        let rate_limit =
+            (!self.serving.is_empty()).then(|| (self.rate_limit.ready_at(), Reason::RateLimit));
         let random = (!self.peers.is_empty()).then_some((self.random_at, Reason::Compare));
-        per_peer.chain([pace, random]).flatten().min()
+        per_peer.chain([rate_limit, random]).flatten().min()
     }
 
     /// Whether the last comparison with this linked peer found no difference.

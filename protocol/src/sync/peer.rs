@@ -8,7 +8,7 @@ use crate::model::{Digest, Time};
 use super::compare::{Difference, Walk};
 use super::intake::Intake;
 use super::message::{Round, Tree};
-use super::print::Print;
+use super::short_hash::ShortHash;
 
 /// After so many tries to mend one and the same difference it is held to be one that cannot be
 /// mended: one side refuses what the other has, because it is older, or full.
@@ -16,7 +16,7 @@ const MAX_TRIES: u8 = 3;
 /// Such a difference is tried again after so long.
 const TRY_AGAIN_AFTER: Duration = Duration::from_secs(60);
 /// No question is repeated sooner, however fast the link is: the peer may be busy.
-const SOON: Duration = Duration::from_millis(250);
+const MIN_ANSWER_WAIT: Duration = Duration::from_millis(250);
 /// How many differences are remembered as tried. Beyond that they are tried every time, which costs
 /// traffic only.
 pub(super) const MAX_TRIED: usize = 1024;
@@ -31,7 +31,7 @@ pub(super) struct Peer {
     /// was not linked has not heard of it by gossip.
     pub(super) is_new: bool,
     /// What it asked may have lain here for long: only what it answers counts.
-    pub(super) is_doubted: bool,
+    pub(super) only_own_walks_count: bool,
     /// When to compare; none while in step, where chance decides.
     pub(super) compare_at: Option<Time>,
     pub(super) failures: u32,
@@ -52,7 +52,7 @@ impl Peer {
             rounds: 0,
             in_step: false,
             is_new: true,
-            is_doubted: false,
+            only_own_walks_count: false,
             compare_at: Some(due),
             failures: 0,
             walk: None,
@@ -71,8 +71,8 @@ impl Peer {
     /// When to repeat a question that was asked `tries` times before: a few times what is usual,
     /// doubled each time.
     pub(super) fn answer_by(&self, now: Time, tries: u8, at_most: Duration) -> Time {
-        let patience = (self.usual * 4).max(SOON) * (1 << tries.min(8));
-        now + patience.min(at_most)
+        let wait = (self.usual * 4).max(MIN_ANSWER_WAIT) * (1 << tries.min(8));
+        now + wait.min(at_most)
     }
 
     /// An answer came. One to a question that was repeated tells nothing: it may be to either.
@@ -89,7 +89,7 @@ impl Peer {
 
 /// What to do about a difference.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Judgement {
+pub(super) enum Decision {
     /// Mend it: out of step.
     Mend,
     /// Mend it if that works now, but it is not news.
@@ -99,11 +99,11 @@ pub(super) enum Judgement {
 }
 
 #[derive(Clone, Debug, Default)]
-pub(super) struct Tried(BTreeMap<(Tree, Print), Try>);
+pub(super) struct Tried(BTreeMap<(Tree, ShortHash), Try>);
 
 #[derive(Clone, Debug)]
 struct Try {
-    theirs: Option<Print>,
+    theirs: Option<ShortHash>,
     mine: Option<Digest>,
     count: u8,
     at: Time,
@@ -114,20 +114,20 @@ impl Tried {
         self.0.len()
     }
 
-    pub(super) fn judge(&mut self, now: Time, difference: &Difference) -> Judgement {
+    pub(super) fn judge(&mut self, now: Time, difference: &Difference) -> Decision {
         let place = (difference.tree, difference.head);
         let (theirs, mine) = (difference.theirs, difference.mine.as_ref().map(|(hash, _)| *hash));
         if let Some(tried) =
             self.0.get_mut(&place).filter(|tried| (tried.theirs, tried.mine) == (theirs, mine))
         {
-            let judgement = match tried.count {
-                ..MAX_TRIES => Judgement::Mend,
-                _ if now.since(tried.at) >= TRY_AGAIN_AFTER => Judgement::MendQuietly,
-                _ => return Judgement::Leave,
+            let decision = match tried.count {
+                ..MAX_TRIES => Decision::Mend,
+                _ if now.since(tried.at) >= TRY_AGAIN_AFTER => Decision::MendQuietly,
+                _ => return Decision::Leave,
             };
             tried.count = tried.count.saturating_add(1);
             tried.at = now;
-            return judgement;
+            return decision;
         }
         if self.0.len() >= MAX_TRIED {
             self.0.retain(|_, tried| now.since(tried.at) < TRY_AGAIN_AFTER);
@@ -135,6 +135,6 @@ impl Tried {
         if self.0.len() < MAX_TRIED || self.0.contains_key(&place) {
             self.0.insert(place, Try { theirs, mine, count: 1, at: now });
         }
-        Judgement::Mend
+        Decision::Mend
     }
 }

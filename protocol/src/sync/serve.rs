@@ -6,8 +6,8 @@ use crate::model::{NodeId, Out, Time, codec};
 use super::compare::MAX_ASKED;
 use super::intake::MAX_HEADS;
 use super::message::{Asked, LEAF_BYTES, Message, Node, Root, Round, Tree};
-use super::print::Prefix;
-use super::{Fact, MAX_PAYLOAD, Print, Repair, Source};
+use super::short_hash::Prefix;
+use super::{Fact, MAX_PAYLOAD, Repair, ShortHash, Source};
 
 /// Bytes of the parts of one message; with its frame it stays below 64 KiB.
 const MAX_PARTS: usize = 62 * 1024;
@@ -19,7 +19,7 @@ const MAX_ROOTS: usize = 16;
 #[derive(Clone, Debug)]
 pub(super) enum Job {
     Nodes { round: Round, step: u32, asked: Vec<Asked> },
-    Items { request: u32, tree: Tree, heads: Vec<Print>, skip: u16 },
+    Items { request: u32, tree: Tree, heads: Vec<ShortHash>, skip: u16 },
 }
 
 impl Repair {
@@ -60,12 +60,12 @@ impl Repair {
             peer.compare_at = None;
         }
         peer.answering = Some(round);
-        self.owe(from, Job::Nodes { round, step: 0, asked });
+        self.queue_answer(from, Job::Nodes { round, step: 0, asked });
     }
 
     pub(super) fn on_ask(&mut self, from: NodeId, round: Round, step: u32, asked: Vec<Asked>) {
         if asked.len() <= MAX_ASKED && asked.iter().all(|asked| asked.prefix.is_valid()) {
-            self.owe(from, Job::Nodes { round, step, asked });
+            self.queue_answer(from, Job::Nodes { round, step, asked });
         }
     }
 
@@ -74,11 +74,11 @@ impl Repair {
         from: NodeId,
         request: u32,
         tree: Tree,
-        heads: Vec<Print>,
+        heads: Vec<ShortHash>,
         skip: u16,
     ) {
         if (1..=MAX_HEADS).contains(&heads.len()) {
-            self.owe(from, Job::Items { request, tree, heads, skip });
+            self.queue_answer(from, Job::Items { request, tree, heads, skip });
         }
     }
 
@@ -115,7 +115,7 @@ impl Repair {
         let Some(peer) = self.peers.get_mut(&from) else {
             return;
         };
-        peer.is_new &= !same || peer.is_doubted;
+        peer.is_new &= !same || peer.only_own_walks_count;
         if !peer.is_new {
             return self.set_in_step(from, facts);
         }
@@ -124,7 +124,7 @@ impl Repair {
         }
     }
 
-    fn owe(&mut self, to: NodeId, job: Job) {
+    fn queue_answer(&mut self, to: NodeId, job: Job) {
         let kind = std::mem::discriminant(&job);
         self.serving.retain(|(peer, owed)| *peer != to || std::mem::discriminant(owed) != kind);
         self.serving.push_back((to, job));
@@ -132,7 +132,7 @@ impl Repair {
 
     /// Gives the answers that the rate limit lets pass.
     pub(super) fn serve(&mut self, now: Time, source: &dyn Source, out: &mut Out<Message>) {
-        while !self.serving.is_empty() && self.pace.is_ready(now) {
+        while !self.serving.is_empty() && self.rate_limit.is_ready(now) {
             let Some((to, job)) = self.serving.pop_front() else {
                 return;
             };
@@ -142,7 +142,7 @@ impl Repair {
                     self.items(source, request, tree, &heads, skip)
                 }
             };
-            self.pace.take(codec::encode(&message).len());
+            self.rate_limit.take(codec::encode(&message).len());
             out.send_bulk(to, message);
         }
     }
@@ -154,7 +154,7 @@ impl Repair {
                 self.indexes[asked.tree as usize].node(now, asked.prefix, asked.whole, round.salt);
             bytes += 16
                 + match &node {
-                    Node::Split(prints) => prints.len() * size_of::<Print>(),
+                    Node::Split(hashes) => hashes.len() * size_of::<ShortHash>(),
                     Node::Leaves(leaves) => leaves.len() * LEAF_BYTES,
                 };
             if bytes > MAX_PARTS && !nodes.is_empty() {
@@ -170,7 +170,7 @@ impl Repair {
         source: &dyn Source,
         request: u32,
         tree: Tree,
-        heads: &[Print],
+        heads: &[ShortHash],
         skip: u16,
     ) -> Message {
         let (mut items, mut bytes) = (Vec::new(), 0);
@@ -188,19 +188,19 @@ impl Repair {
                     return Message::Items {
                         request,
                         items,
-                        answered: small(answered),
-                        skip: small(number),
+                        answered: to_u16(answered),
+                        skip: to_u16(number),
                     };
                 }
                 items.push(payload);
             }
             skip = 0;
         }
-        Message::Items { request, items, answered: small(heads.len()), skip: 0 }
+        Message::Items { request, items, answered: to_u16(heads.len()), skip: 0 }
     }
 }
 
 /// Heads and siblings are few; one that were not would be told as the last that can be.
-fn small(count: usize) -> u16 {
+fn to_u16(count: usize) -> u16 {
     u16::try_from(count).unwrap_or(u16::MAX)
 }

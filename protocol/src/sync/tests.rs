@@ -239,8 +239,8 @@ fn forgotten_entry_does_not_come_back() {
     // An offer that was on its way meanwhile.
     world.forget(1, 8);
     let leaf = Leaf {
-        head: Print::head(&world::key(8)),
-        version: Print::head(&world::key(9)),
+        head: ShortHash::head(&world::key(8)),
+        version: ShortHash::head(&world::key(9)),
         fresh: false,
     };
     let round = Round { salt: 1, number: 1 };

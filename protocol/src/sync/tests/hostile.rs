@@ -2,10 +2,10 @@
 
 use super::*;
 
-fn print() -> impl Strategy<Value = Print> {
+fn short_hash() -> impl Strategy<Value = ShortHash> {
     // Often one that exists.
     prop_oneof![
-        any::<[u8; 8]>().prop_map(|bytes| Print::head(&Digest(stretched(bytes)))),
+        any::<[u8; 8]>().prop_map(|bytes| ShortHash::head(&Digest(stretched(bytes)))),
         (0..40u64).prop_map(head)
     ]
 }
@@ -16,8 +16,8 @@ fn stretched(bytes: [u8; 8]) -> [u8; 32] {
     all
 }
 
-fn head(entry: u64) -> Print {
-    Print::head(&world::key(entry))
+fn head(entry: u64) -> ShortHash {
+    ShortHash::head(&world::key(entry))
 }
 
 fn prefix() -> impl Strategy<Value = Prefix> {
@@ -40,7 +40,7 @@ fn asked() -> impl Strategy<Value = Asked> {
 }
 
 fn leaf() -> impl Strategy<Value = Leaf> {
-    (print(), print(), any::<bool>()).prop_map(|(head, version, fresh)| Leaf {
+    (short_hash(), short_hash(), any::<bool>()).prop_map(|(head, version, fresh)| Leaf {
         head,
         version,
         fresh,
@@ -49,8 +49,8 @@ fn leaf() -> impl Strategy<Value = Leaf> {
 
 fn node() -> impl Strategy<Value = Node> {
     prop_oneof![
-        proptest::collection::vec(print(), 256).prop_map(Node::Split),
-        proptest::collection::vec(print(), 0..20).prop_map(Node::Split),
+        proptest::collection::vec(short_hash(), 256).prop_map(Node::Split),
+        proptest::collection::vec(short_hash(), 0..20).prop_map(Node::Split),
         proptest::collection::vec(leaf(), 0..20).prop_map(Node::Leaves),
     ]
 }
@@ -59,7 +59,7 @@ fn node() -> impl Strategy<Value = Node> {
 fn message() -> impl Strategy<Value = (Message, bool)> {
     let round = (any::<u64>(), 0..4u32).prop_map(|(salt, number)| Round { salt, number });
     let tree = (0..4usize).prop_map(|tree| Tree::ALL[tree]);
-    let root = (print(), print()).prop_map(|(settled, now)| Root { settled, now });
+    let root = (short_hash(), short_hash()).prop_map(|(settled, now)| Root { settled, now });
     let items = proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..40), 0..8);
     let message = prop_oneof![
         (round.clone(), proptest::collection::vec(root, 0..20))
@@ -74,7 +74,7 @@ fn message() -> impl Strategy<Value = (Message, bool)> {
             .prop_map(|(round, agreed)| Message::Outcome { round, agreed }),
         (round, tree.clone(), proptest::collection::vec(leaf(), 0..50))
             .prop_map(|(round, tree, leaves)| Message::Offer { round, tree, leaves }),
-        (0..4u32, tree, proptest::collection::vec(print(), 0..300), 0..3u16)
+        (0..4u32, tree, proptest::collection::vec(short_hash(), 0..300), 0..3u16)
             .prop_map(|(request, tree, heads, skip)| Message::Fetch { request, tree, heads, skip }),
         (0..4u32, items, 0..300u16, 0..3u16).prop_map(|(request, items, answered, skip)| {
             Message::Items { request, items, answered, skip }
@@ -147,7 +147,7 @@ fn overclaiming_answer_frees_its_keys_for_other_peers() {
     world.restore(2, 1, 1);
     world.link(0, 1);
     world.mute(1);
-    let leaf = Leaf { head: head(1), version: Print::NONE, fresh: false };
+    let leaf = Leaf { head: head(1), version: ShortHash::NONE, fresh: false };
     let round = Round { salt: 0, number: 0 };
     world.inject(1, 0, Message::Offer { round, tree: world::tree(1), leaves: vec![leaf] });
     world.inject(1, 0, Message::Items { request: 1, items: Vec::new(), answered: 2, skip: 0 });
@@ -161,7 +161,7 @@ fn stranger_is_not_answered() {
     let mut world = World::new(2, Config::default(), 1);
     world.restore(0, 1, 1);
     let round = Round { salt: 1, number: 1 };
-    let roots = vec![Root { settled: Print::NONE, now: Print::NONE }; 4];
+    let roots = vec![Root { settled: ShortHash::NONE, now: ShortHash::NONE }; 4];
     world.inject(1, 0, Message::Roots { round, roots });
     world.inject(
         1,

@@ -148,7 +148,7 @@ impl World {
     /// `node` wakes up after it stood still for long.
     pub fn wake(&mut self, node: usize) {
         let mut out = Out::new();
-        self.rooms[node].repair.stood_still(self.now, &mut out);
+        self.rooms[node].repair.on_stall(self.now, &mut out);
         self.after(node, Vec::new(), out);
     }
 

@@ -9,25 +9,25 @@ use crate::model::Digest;
 /// Eight bytes of a hash, salted by a number that only the two ends of a link know: nobody else can
 /// prepare two entries that look alike to both, and chance makes another try next time.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
-pub struct Print([u8; 8]);
+pub struct ShortHash([u8; 8]);
 
-impl Print {
+impl ShortHash {
     /// Of nothing at all.
-    pub(super) const NONE: Print = Print([0; 8]);
+    pub(super) const NONE: ShortHash = ShortHash([0; 8]);
 
-    pub(super) fn of(salt: u64, parts: &[&[u8]]) -> Print {
+    pub(super) fn of(salt: u64, parts: &[&[u8]]) -> ShortHash {
         let salt = salt.to_be_bytes();
         let mut salted: Vec<&[u8]> = vec![&salt];
         salted.extend_from_slice(parts);
-        Print::head(&Digest::of_parts(&salted))
+        ShortHash::head(&Digest::of_parts(&salted))
     }
 
     /// The first bytes of a key, unsalted, by which both ends call it. Two keys with one head
     /// travel together.
-    pub(super) fn head(key: &Digest) -> Print {
+    pub(super) fn head(key: &Digest) -> ShortHash {
         let mut head = [0; 8];
         head.copy_from_slice(&key.0[..8]);
-        Print(head)
+        ShortHash(head)
     }
 
     /// The keys with this head.
@@ -93,7 +93,7 @@ impl Prefix {
     }
 
     /// Whether keys with this head are in it.
-    pub(super) fn holds(self, head: Print) -> bool {
+    pub(super) fn holds(self, head: ShortHash) -> bool {
         self.keys().contains(head.keys().start())
     }
 }
