@@ -4,19 +4,18 @@ use std::collections::BTreeMap;
 
 use rand_chacha::rand_core::RngCore;
 
-use crate::model::{Digest, NodeId, Out, Time};
+use crate::model::{NodeId, Out, Time};
 
 use super::index::{Index, View};
 use super::message::{Asked, Leaf, Message, Node, Root, Round, Tree};
 use super::peer::Decision;
 use super::short_hash::{Prefix, ShortHash};
+use super::state::{Difference, MAX_ASKED, MAX_TRIES, Walk};
 use super::{Fact, Repair};
 
 /// Comparisons at a time. A node that is new would otherwise be told the same by all its
 /// neighbours.
 pub(super) const MAX_WALKS: usize = 4;
-/// Ranges in one question: the answer, at most 512 bytes each but for whole ones, fits a message.
-pub(super) const MAX_ASKED: usize = 64;
 /// Ranges that are still to be asked for; a few thousand are the buckets of a large tree that
 /// differs throughout. What is beyond is found by the next comparison.
 const MAX_TODO: usize = 8192;
@@ -25,48 +24,6 @@ const MAX_TODO: usize = 8192;
 const MAX_OFFERS: usize = 1024;
 /// Neighbours that are compared with after something was taken in: an epidemic spreads at two.
 const PASS_ON_PEERS: usize = 2;
-/// Times that a question is asked before the peer is given up for now.
-pub(super) const MAX_TRIES: u8 = 4;
-
-/// A comparison under way.
-#[derive(Clone, Debug)]
-pub(super) struct Walk {
-    round: Round,
-    /// Of the last question; 0 is that for the roots.
-    step: u32,
-    /// What was asked, as far as it is not answered.
-    asked: Vec<Asked>,
-    /// What is to be asked, the next one last: depth first keeps it short.
-    todo: Vec<Asked>,
-    tries: u8,
-    asked_at: Time,
-    answer_by: Time,
-    end_by: Time,
-    differs: bool,
-    /// Also what changed a moment ago is looked at.
-    is_first: bool,
-    /// Not all was looked at.
-    cut: bool,
-    offers: BTreeMap<Tree, Vec<Leaf>>,
-}
-
-impl Walk {
-    pub(super) fn deadline(&self) -> Time {
-        self.answer_by.min(self.end_by)
-    }
-}
-
-/// An entry at rest that two nodes have otherwise.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Difference {
-    pub(super) tree: Tree,
-    pub(super) head: ShortHash,
-    /// The peer's version; none where it has nothing.
-    pub(super) theirs: Option<ShortHash>,
-    /// None where this node has nothing.
-    pub(super) mine: Option<(Digest, Leaf)>,
-}
-
 /// An answer that cannot be one.
 struct BadAnswer;
 

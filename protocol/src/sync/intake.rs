@@ -1,83 +1,18 @@
 //! Taking in: what is wanted of a peer, fetched a handful at a time.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use crate::model::{NodeId, Out, Time};
 
-use super::compare::MAX_TRIES;
 use super::message::{LEAF_BYTES, Leaf, Message, Round, Tree};
 use super::short_hash::ShortHash;
+use super::state::{Fetching, MAX_HEADS, MAX_TRIES, MAX_WANTED, Want};
 use super::{Fact, MAX_PAYLOAD, Repair};
 
-/// What may be queued of one peer: some megabytes of entries. What is beyond is found by the next
-/// comparison.
-const MAX_WANTED: usize = 8192;
-/// Keys in one fetch.
-pub(super) const MAX_HEADS: usize = 256;
-/// Of one peer, queued and under way.
-pub(super) const MAX_QUEUED: usize = MAX_WANTED + MAX_HEADS;
 /// Entries in one offer.
 const MAX_OFFERED: usize = 1024;
 /// Payloads in one answer: far more than fit a message.
 const MAX_ITEMS: usize = 4096;
-
-#[derive(Clone, Copy, Debug)]
-struct Want {
-    tree: Tree,
-    head: ShortHash,
-    /// The peer's version, if this node has one too and must look afterwards which of them is left.
-    review: Option<ShortHash>,
-}
-
-/// A fetch under way.
-#[derive(Clone, Debug)]
-struct Fetching {
-    request: u32,
-    tree: Tree,
-    wants: Vec<Want>,
-    skip: u16,
-    tries: u8,
-    asked_at: Time,
-    answer_by: Time,
-}
-
-#[derive(Clone, Debug, Default)]
-pub(super) struct Intake {
-    queue: VecDeque<Want>,
-    fetching: Option<Fetching>,
-    /// When it must be done, so that one slow peer does not keep the others waiting.
-    end_by: Option<Time>,
-    reviews: Vec<Want>,
-    /// Everything came: look what is left, then compare again.
-    review_at: Option<Time>,
-}
-
-impl Intake {
-    pub(super) fn len(&self) -> usize {
-        self.queue.len() + self.fetching.as_ref().map_or(0, |fetching| fetching.wants.len())
-    }
-
-    pub(super) fn is_busy(&self) -> bool {
-        self.fetching.is_some() || !self.queue.is_empty() || self.review_at.is_some()
-    }
-
-    pub(super) fn deadline(&self) -> Option<Time> {
-        let answer_by = self.fetching.as_ref().map(|fetching| fetching.answer_by);
-        answer_by.into_iter().chain(self.end_by).min()
-    }
-
-    pub(super) fn review_at(&self) -> Option<Time> {
-        self.review_at
-    }
-
-    /// Forgets what is wanted, and returns it.
-    pub(super) fn abandon(&mut self) -> Vec<(Tree, ShortHash)> {
-        let fetching = self.fetching.take().map(|fetching| fetching.wants).unwrap_or_default();
-        self.end_by = None;
-        self.reviews.clear();
-        self.queue.drain(..).chain(fetching).map(|want| (want.tree, want.head)).collect()
-    }
-}
 
 impl Repair {
     /// Puts an entry of the peer's on the list, unless it is there, with this peer or another.
@@ -299,12 +234,5 @@ impl Repair {
             self.wanted.remove(&want);
         }
         self.retry(now, id);
-    }
-}
-
-impl Fetching {
-    fn message(&self) -> Message {
-        let heads = self.wants.iter().map(|want| want.head).collect();
-        Message::Fetch { request: self.request, tree: self.tree, heads, skip: self.skip }
     }
 }

@@ -20,6 +20,10 @@
 //! they are or their roots at rest are equal: one change under way then never looks like a
 //! difference.
 //!
+//! Modules import one way: `short_hash` <- `message` <- `index`, `state` (plain types) <- `peer` <-
+//! `compare` (the asker's side), `intake` (fetching), `serve` (the answerer's side). The last three
+//! are parts of [`Repair`] and share its methods, none of one another's types.
+//!
 //! The room holds hashes only. Payloads come from a [`Source`], and go to the node as
 //! [`Fact::Received`], unjudged.
 
@@ -32,6 +36,7 @@ mod queues;
 mod rate_limit;
 mod serve;
 mod short_hash;
+mod state;
 
 #[cfg(test)]
 mod tests;
@@ -342,7 +347,7 @@ impl Repair {
                 answer.zip(Some(Reason::Answer)),
                 items.zip(Some(Reason::Answer)),
                 due.zip(Some(Reason::Compare)),
-                { peer.intake.review_at().zip(Some(Reason::Review)) },
+                peer.intake.review_at.zip(Some(Reason::Review)),
             ]
         });
         let rate_limit =

@@ -5,10 +5,9 @@ use std::time::Duration;
 
 use crate::model::{Digest, Time};
 
-use super::compare::{Difference, Walk};
-use super::intake::Intake;
 use super::message::{Round, Tree};
 use super::short_hash::ShortHash;
+use super::state::{Difference, Intake, Walk};
 
 /// After so many tries to mend one and the same difference it is held to be one that cannot be
 /// mended: one side refuses what the other has, because it is older, or full.

@@ -3,11 +3,10 @@
 
 use crate::model::{NodeId, Out, Time, codec};
 
-use super::compare::MAX_ASKED;
-use super::intake::MAX_HEADS;
 use super::message::{Asked, LEAF_BYTES, Message, Node, Root, Round, Tree};
-use super::short_hash::Prefix;
-use super::{Fact, MAX_PAYLOAD, Repair, ShortHash, Source};
+use super::short_hash::{Prefix, ShortHash};
+use super::state::{MAX_ASKED, MAX_HEADS};
+use super::{Fact, MAX_PAYLOAD, Repair, Source};
 
 /// Bytes of the parts of one message; with its frame it stays below 64 KiB.
 const MAX_PARTS: usize = 62 * 1024;
