@@ -41,7 +41,7 @@ impl Membership {
             behind.iter().copied().filter(|node| !self.is_down(node)).collect();
         let mut wanted: BTreeSet<NodeId> = if self.salt.is_none() {
             BTreeSet::new()
-        } else if self.members.len() < self.config.full_mesh {
+        } else if self.members.len() < self.config.links.full_mesh {
             self.members.keys().copied().collect()
         } else {
             let fit = |node: &NodeId| *node != self.me && self.is_up(node);
@@ -52,7 +52,7 @@ impl Membership {
         wanted.extend(self.random_contacts.iter().filter(|node| self.members.contains_key(*node)));
         wanted.extend(self.on_demand.keys().filter(|node| self.members.contains_key(*node)));
         if self.is_isolated() {
-            self.timers.set_by(Reason::Explore, cx.now + self.config.redial_most);
+            self.timers.set_by(Reason::Explore, cx.now + self.config.dialing.redial_most);
         }
         self.watchers = watchers;
         self.set_watched(cx, watched);
@@ -75,7 +75,8 @@ impl Membership {
                 Some(Liveness::Unknown { .. }) => unknown += 1,
                 Some(Liveness::BackBy(_) | Liveness::Down(_)) | None => {}
             }
-            live.len() < self.config.quorum_size() && unknown < 4 * self.config.quorum_size()
+            live.len() < self.config.probe.quorum_size()
+                && unknown < 4 * self.config.probe.quorum_size()
         };
         if ahead {
             let _ = self.circle.after(self.me, salt).take(MAX_WALK).all(&mut step);
@@ -99,7 +100,11 @@ impl Membership {
     /// A watched node shall be heard in time, or linked in some more.
     pub(super) fn expect_beat(&mut self, cx: &mut Cx<'_>, node: NodeId) {
         if self.watched.contains_key(&node) {
-            let wait = if self.has_link(&node) { self.config.beat } else { self.config.cut };
+            let wait = if self.has_link(&node) {
+                self.config.probe.beat
+            } else {
+                self.config.suspicion.silent_after
+            };
             self.timers.set(Reason::Quiet(node), cx.now + wait);
         }
     }
@@ -119,21 +124,21 @@ impl Membership {
 
     /// In a large cluster, and everybody near is out of reach.
     fn is_isolated(&self) -> bool {
-        self.members.len() >= self.config.full_mesh
-            && self.links().count() < self.config.quorum_size()
+        self.members.len() >= self.config.links.full_mesh
+            && self.links().count() < self.config.probe.quorum_size()
     }
 
     /// Tries members drawn by point, until there are links enough to hear of the others.
     pub(super) fn explore(&mut self, cx: &mut Cx<'_>) {
         self.random_contacts.clear();
         if self.is_isolated() {
-            for _ in 0..self.config.random_links {
+            for _ in 0..self.config.links.random {
                 let point = self.rng.next_u64();
                 self.random_contacts.extend(
                     self.circle.nearest(&shortcut_points(&self.me, point), |node| *node != self.me),
                 );
             }
-            self.timers.set(Reason::Explore, cx.now + self.config.redial_most);
+            self.timers.set(Reason::Explore, cx.now + self.config.dialing.redial_most);
         }
         self.unsettled_topology = true;
     }
@@ -156,8 +161,10 @@ impl Membership {
     fn crossing_delay(&self, node: &NodeId) -> Duration {
         match self.rtt(node) {
             // A handshake takes some five round trips.
-            Some(rtt) => self.config.courtesy.max(rtt * 6).min(Duration::from_secs(5)),
-            None => self.config.courtesy_unknown,
+            Some(rtt) => {
+                self.config.dialing.crossing_delay.max(rtt * 6).min(Duration::from_secs(5))
+            }
+            None => self.config.dialing.crossing_delay_unknown,
         }
     }
 
@@ -167,7 +174,7 @@ impl Membership {
             return;
         }
         if let Some(since) = self.paths.get(&node).and_then(|path| path.dialling) {
-            let lost_at = since + self.config.dial_lost;
+            let lost_at = since + self.config.dialing.lost_after;
             if cx.now >= lost_at {
                 self.on_dial_failed(cx, node, DialFailure::TimedOut);
             } else {
@@ -179,14 +186,14 @@ impl Membership {
         if !is_dialled_for || self.own.said_goodbye || self.addresses(&node).is_empty() {
             return; // a record or a sighting brings us back here
         }
-        if self.dialling.len() >= self.config.max_dials {
-            let later = self.config.probe_every + self.jitter(self.config.probe_every);
+        if self.dialling.len() >= self.config.dialing.max {
+            let later = self.config.probe.every + self.jitter(self.config.probe.every);
             self.timers.set(Reason::Dial(node), cx.now + later);
             return;
         }
         self.dialling.insert(node);
         self.paths.entry(node).or_default().dialling = Some(cx.now);
-        self.timers.set(Reason::Dial(node), cx.now + self.config.dial_lost);
+        self.timers.set(Reason::Dial(node), cx.now + self.config.dialing.lost_after);
         cx.out.dial(node);
     }
 
@@ -213,7 +220,8 @@ impl Membership {
         // moment.
         let most = if self.local_health.has_moved(cx.now) { 1 } else { 16 };
         let doublings = failures.saturating_sub(1).min(most);
-        let pause = (self.config.redial_first * (1 << doublings)).min(self.config.redial_most);
+        let pause = (self.config.dialing.redial_first * (1 << doublings))
+            .min(self.config.dialing.redial_most);
         let pause = pause * 3 / 4 + self.jitter(pause / 2);
         let is_first = self.me < node || self.local_health.has_moved(cx.now);
         let courtesy = if is_first { Duration::ZERO } else { self.crossing_delay(&node) };
@@ -237,8 +245,11 @@ impl Membership {
             .members
             .get(&peer)
             .is_some_and(|member| matches!(member.liveness, Liveness::Down(_)));
-        let repair_gap =
-            if is_returning { self.config.repair_soon() } else { self.config.repair_after };
+        let repair_gap = if is_returning {
+            self.config.records.repair_soon()
+        } else {
+            self.config.records.repair_after
+        };
         let path = self.paths.entry(peer).or_default();
         path.link = Some(Link::new(cx.now, repair_gap));
         path.dialling = None;
@@ -262,8 +273,8 @@ impl Membership {
         cx.out.send(peer, Message::Hello { record, settled: self.settled() });
         self.answer_challenge(cx);
         self.probe(cx, peer, ProbeIntent::None);
-        let jitter = self.jitter(self.config.rtt_every);
-        self.timers.set(Reason::Rtt(peer), cx.now + self.config.rtt_every / 2 + jitter);
+        let jitter = self.jitter(self.config.probe.rtt_every);
+        self.timers.set(Reason::Rtt(peer), cx.now + self.config.probe.rtt_every / 2 + jitter);
         self.expect_beat(cx, peer);
         match self.members.get(&peer).map(|member| &member.liveness) {
             Some(Liveness::Unknown { .. }) => self.mark_up(cx, peer),
@@ -312,8 +323,8 @@ impl Membership {
                         self.dial_soon(cx, peer);
                     } else {
                         let doublings = (brief - BRIEF_FORGIVEN).min(16);
-                        let pause = (self.config.redial_first * (1 << doublings))
-                            .min(self.config.redial_most);
+                        let pause = (self.config.dialing.redial_first * (1 << doublings))
+                            .min(self.config.dialing.redial_most);
                         let pause = pause * 3 / 4 + self.jitter(pause / 2);
                         self.timers.set_by(Reason::Dial(peer), cx.now + pause);
                     }
@@ -321,7 +332,8 @@ impl Membership {
             }
             Liveness::BackBy(_) | Liveness::Down(_) => {
                 if self.wanted.contains(&peer) {
-                    let pause = self.config.redial_first + self.jitter(self.config.redial_first);
+                    let pause = self.config.dialing.redial_first
+                        + self.jitter(self.config.dialing.redial_first);
                     self.timers.set(Reason::Dial(peer), cx.now + pause);
                 }
             }
@@ -344,7 +356,7 @@ impl Membership {
             if let Some(path) = self.paths.get_mut(&node) {
                 path.failures = 0;
             }
-            let pause = self.jitter(self.config.redial_first * 2);
+            let pause = self.jitter(self.config.dialing.redial_first * 2);
             self.timers.set_by(Reason::Dial(node), cx.now + pause);
         }
     }
@@ -362,7 +374,7 @@ impl Membership {
     /// One that is in use stays a little: what is on its way over it would be lost.
     pub(super) fn prune(&mut self, cx: &mut Cx<'_>) {
         let links: Vec<NodeId> = self.links().collect();
-        let surplus = links.len().saturating_sub(self.config.max_links);
+        let surplus = links.len().saturating_sub(self.config.links.max);
         if surplus == 0 {
             return;
         }
@@ -372,7 +384,7 @@ impl Membership {
         let spare = links.iter().filter(|peer| self.is_spare(cx.now, peer));
         let mut spare: Vec<(Time, NodeId)> = spare.map(|peer| (heard_at(peer), *peer)).collect();
         spare.sort_unstable();
-        let at_once = links.len().saturating_sub(2 * self.config.max_links);
+        let at_once = links.len().saturating_sub(2 * self.config.links.max);
         for (number, (heard, peer)) in spare.into_iter().take(surplus).enumerate() {
             let idle_at = heard + IN_USE;
             if number >= at_once && idle_at > cx.now {
@@ -415,7 +427,7 @@ impl Membership {
         };
         let Some(salt) = salt else { return Vec::new() };
         let up = self.circle.after(*node, salt).take(MAX_WALK).filter(|other| self.is_up(other));
-        up.take(self.config.quorum_size()).collect()
+        up.take(self.config.probe.quorum_size()).collect()
     }
 
     /// Live members after a node, in order: those who could be its observers.

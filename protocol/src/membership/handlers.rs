@@ -121,7 +121,7 @@ impl Membership {
     }
 
     fn note_lag(&mut self, from: NodeId, lag_ms: u16) {
-        let lag = Duration::from_millis(lag_ms.into()).min(self.config.lag_most);
+        let lag = Duration::from_millis(lag_ms.into()).min(self.config.probe.lag_most);
         if let Some(path) = self.paths.get_mut(&from) {
             path.lag = lag;
         }
@@ -136,8 +136,8 @@ impl Membership {
             cx.out.send(peer, beat.clone());
         }
         // A little early rather than late, and not in step with everybody else's.
-        let early = self.jitter(self.config.beat / 10);
-        self.timers.set(Reason::Beat, cx.now + self.config.beat.saturating_sub(early));
+        let early = self.jitter(self.config.probe.beat / 10);
+        self.timers.set(Reason::Beat, cx.now + self.config.probe.beat.saturating_sub(early));
     }
 
     /// Asks a peer whether it lives, and notes the question's number.
@@ -155,7 +155,7 @@ impl Membership {
     pub(super) fn measure_rtt(&mut self, cx: &mut Cx<'_>, peer: NodeId) {
         let Some(link) = self.paths.get(&peer).and_then(|path| path.link.as_ref()) else { return };
         if link.awaiting.is_some_and(|since| {
-            cx.now.since(since.max(self.local_health.since)) >= self.config.rtt_every / 2
+            cx.now.since(since.max(self.local_health.since)) >= self.config.probe.rtt_every / 2
         }) {
             // The other end died without a word, and nobody here watches it: the link is an empty
             // shell.
@@ -168,8 +168,9 @@ impl Membership {
             };
             self.probe(cx, peer, intent);
         }
-        let early = self.jitter(self.config.rtt_every / 4);
-        self.timers.set(Reason::Rtt(peer), cx.now + self.config.rtt_every.saturating_sub(early));
+        let early = self.jitter(self.config.probe.rtt_every / 4);
+        self.timers
+            .set(Reason::Rtt(peer), cx.now + self.config.probe.rtt_every.saturating_sub(early));
     }
 
     /// A watched node should have been heard by now. If not it is probed, and if that helps not,
@@ -186,10 +187,10 @@ impl Membership {
             self.suspect(cx, node, SuspicionCause::NoLink);
             return;
         };
-        let late = self.config.probe_floor.max(path.round_trip() * 3 / 2)
+        let late = self.config.probe.late_floor.max(path.round_trip() * 3 / 2)
             + path.lag
             + self.local_health.lag(cx.now);
-        let beat_by = self.config.beat * 5 / 4 + path.round_trip() / 2 + path.lag;
+        let beat_by = self.config.probe.beat * 5 / 4 + path.round_trip() / 2 + path.lag;
         let silence = self.silence(cx.now, &node);
         if silence < beat_by {
             // It is not quiet, but a question came so soon after a probe that its answer had to
@@ -208,7 +209,7 @@ impl Membership {
             .awaiting
             .is_some_and(|since| cx.now.since(since.max(self.local_health.since)) >= late);
         self.probe(cx, node, ProbeIntent::Beats);
-        let wait = if unanswered { self.config.probe_every.max(late / 2) } else { late };
+        let wait = if unanswered { self.config.probe.every.max(late / 2) } else { late };
         self.timers.set(Reason::Quiet(node), cx.now + wait);
         if unanswered {
             self.suspect(cx, node, SuspicionCause::Silent);

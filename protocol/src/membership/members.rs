@@ -114,7 +114,7 @@ impl Membership {
         self.keys_in_sync.insert(Self::item_key(&node), node);
         self.unknown += 1;
         self.unsettled_topology = true;
-        self.timers.set(Reason::Unknown(node), cx.now + self.config.unknown_grace);
+        self.timers.set(Reason::Unknown(node), cx.now + self.config.records.unknown_grace);
         // It may be linked already: a link needs a key, the roster takes a moment longer.
         let link = self.paths.get_mut(&node).and_then(|path| path.link.as_mut());
         if let Some(hello) = link.map(|link| link.hello.take()) {
@@ -248,7 +248,7 @@ impl Membership {
     /// An unknown member's grace is over, or an absent one's second one.
     pub(super) fn on_unknown_expired(&mut self, cx: &mut Cx<'_>, node: NodeId) {
         let Some(member) = self.members.get(&node) else { return };
-        let grace = self.config.unknown_grace;
+        let grace = self.config.records.unknown_grace;
         let (since, cause) = match member.liveness {
             Liveness::Unknown { since } => (since, Cause::NeverSeen),
             Liveness::BackBy(until) => (until, Cause::Overdue),
@@ -273,7 +273,7 @@ impl Membership {
 
     pub(super) fn say_goodbye(&mut self, cx: &mut Cx<'_>, back_in: Duration) {
         self.own.said_goodbye = true;
-        let back_in = back_in.min(self.config.back_by_most);
+        let back_in = back_in.min(self.config.records.absence_most);
         let back_in_ms = u32::try_from(back_in.as_millis()).expect("an absence is bounded");
         let goodbye = Goodbye { incarnation: self.own.incarnation(), back_in_ms };
         let goodbye = Signed::sign(goodbye, &self.keys, &self.cluster).wire();
@@ -301,7 +301,7 @@ impl Membership {
             return Worth::Ignore;
         }
         let back_in =
-            Duration::from_millis(goodbye.back_in_ms.into()).min(self.config.back_by_most);
+            Duration::from_millis(goodbye.back_in_ms.into()).min(self.config.records.absence_most);
         self.members.get_mut(&node).expect("just seen").goodbye = Some(goodbye);
         if back_in.is_zero() {
             let why = Evidence { cause: Cause::Goodbye, by: Vec::new(), is_news: true };
@@ -341,7 +341,7 @@ impl Membership {
             self.mark_up(cx, node); // it never went
             return;
         }
-        self.timers.set(Reason::Unknown(node), until + self.config.unknown_grace);
+        self.timers.set(Reason::Unknown(node), until + self.config.records.unknown_grace);
         if self.is_neighbour(&node) {
             self.suspect(cx, node, SuspicionCause::NoLink);
             self.dial_soon(cx, node);
@@ -369,7 +369,7 @@ impl Membership {
     /// Before this moment a member is not judged, whatever is seen of it.
     pub(super) fn honoured_until(&self, node: &NodeId) -> Time {
         match self.members.get(node).map(|member| &member.liveness) {
-            Some(Liveness::Unknown { since }) => *since + self.config.unknown_grace,
+            Some(Liveness::Unknown { since }) => *since + self.config.records.unknown_grace,
             Some(Liveness::BackBy(until)) => *until,
             Some(Liveness::Up | Liveness::Down(_)) | None => Time::ZERO,
         }

@@ -49,7 +49,7 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 
 use crate::model::{ClusterId, Digest, KeyPair, NodeId, NodeRecord, Out, Signed, Time};
 
-pub use config::Config;
+pub use config::{Config, DialConfig, LinkConfig, ProbeConfig, RecordConfig, SuspicionConfig};
 pub use evidence::{Cause, Evidence, SuspicionCause};
 pub use fact::{Answerer, DialFailure, Fact, Profile, State, Worth};
 pub use message::{Gone, Goodbye, Message, Notice, ProbeIntent, Seen, Vote};
@@ -83,11 +83,11 @@ pub struct Membership {
     shortcuts: Vec<ShortcutPoints>,
     /// By node: linked, dialled or remembered. Members, and strangers while they have a link.
     paths: BTreeMap<NodeId, Path>,
-    /// Dials under way, at most `config.max_dials`.
+    /// Dials under way, at most `config.dialing.max`.
     dialling: BTreeSet<NodeId>,
     /// Who should have a link with me.
     wanted: BTreeSet<NodeId>,
-    /// Drawn by lot, while those near are out of reach; at most `config.random_links`.
+    /// Drawn by lot, while those near are out of reach; at most `config.links.random`.
     random_contacts: BTreeSet<NodeId>,
     /// Whom this node has business with, and until when the link is kept for it; at most
     /// `MAX_KEPT_LINKS` and `MAX_PENDING_LINKS`.
@@ -148,7 +148,7 @@ impl Membership {
     ) -> Self {
         let mut room = Membership {
             own: Own::new(incarnation),
-            shortcuts: (0..config.random_links as u64).map(|n| shortcut_points(&me, n)).collect(),
+            shortcuts: (0..config.links.random as u64).map(|n| shortcut_points(&me, n)).collect(),
             config,
             me,
             keys,
@@ -179,7 +179,7 @@ impl Membership {
             unsettled_topology: false,
         };
         room.local_health.since = now;
-        let first = room.jitter(room.config.beat);
+        let first = room.jitter(room.config.probe.beat);
         room.timers.set(Reason::Beat, now + first);
         room
     }
@@ -349,13 +349,13 @@ impl Membership {
     /// This process did not run for so long though it wanted to. (A late `handle_timeout` is
     /// noticed without this.)
     pub fn handle_lag(&mut self, now: Time, lag: Duration) {
-        if lag >= self.config.lag_floor {
+        if lag >= self.config.probe.lag_floor {
             self.stalled(now, lag);
         }
     }
 
     /// This node is about to stop on purpose. Zero: not to be back soon, its work shall go
-    /// elsewhere at once. More than `config.back_by_most` is cut to that. From now on this node
+    /// elsewhere at once. More than `config.records.absence_most` is cut to that. From now on this node
     /// answers, but dials and doubts nobody.
     pub fn handle_goodbye(&mut self, now: Time, back_in: Duration, out: &mut Out<Message>) {
         let mut cx = Cx::new(now, out);

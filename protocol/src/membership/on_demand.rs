@@ -11,7 +11,7 @@ use super::{Cx, Fact, Membership, Message, Reason};
 /// one often asks the same.
 const KEEP_FOR: Duration = Duration::from_secs(30);
 /// Links kept so at a time; for one more, that with the oldest business is not kept any longer.
-/// With those that stand anyway they leave room within `config.max_links` for the business of
+/// With those that stand anyway they leave room within `config.links.max` for the business of
 /// others with this node.
 pub(super) const MAX_KEPT_LINKS: usize = 16;
 /// Links for business that are still to come about, at most: more than an auction asks for at once.
@@ -54,7 +54,7 @@ impl Membership {
         let is_waiting = |node: &&NodeId| !self.has_link(node) && !self.dialling.contains(*node);
         let waiting: Vec<NodeId> = self.on_demand.keys().filter(is_waiting).copied().collect();
         for node in waiting {
-            if self.dialling.len() >= self.config.max_dials {
+            if self.dialling.len() >= self.config.dialing.max {
                 return;
             }
             self.dial(cx, node);

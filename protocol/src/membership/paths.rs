@@ -159,9 +159,9 @@ impl LocalHealth {
     /// take as long again: of the silence before, only as much still counts as leaves twice the
     /// stall until the time of a `cut`.
     pub fn stalled(&mut self, now: Time, lag: Duration, config: &Config) {
-        self.lag = self.lag(now).max(lag).min(config.lag_most);
+        self.lag = self.lag(now).max(lag).min(config.probe.lag_most);
         self.lag_at = now;
-        self.since = self.since.max(now - config.cut.saturating_sub(lag * 2));
+        self.since = self.since.max(now - config.suspicion.silent_after.saturating_sub(lag * 2));
     }
 
     /// This device has other addresses: its links are gone, and what it did not hear meanwhile is

@@ -21,8 +21,8 @@ impl Membership {
         };
         let most_asked = self.inquiries.values().map(BTreeMap::len).max().unwrap_or_default();
         vec![
-            Queue::new("dials", self.dialling.len(), config.max_dials),
-            Queue::new("random contacts", self.random_contacts.len(), config.random_links),
+            Queue::new("dials", self.dialling.len(), config.dialing.max),
+            Queue::new("random contacts", self.random_contacts.len(), config.links.random),
             Queue::new("links on demand", self.on_demand.len(), MAX_KEPT_LINKS + MAX_PENDING_LINKS),
             Queue::new("suspicions", self.suspicions.len(), members),
             Queue::new("nodes asked about", self.inquiries.len(), MAX_INQUIRIES),

@@ -130,7 +130,7 @@ impl Membership {
     /// router has forgotten it, and TCP may try for many minutes. What is sent meanwhile is lost,
     /// and a dial shows whether there is a way.
     pub(super) fn close_hung_link(&mut self, cx: &mut Cx<'_>, node: &NodeId) {
-        let longest = self.silence_limit(cx.now, node, self.config.cut_alone);
+        let longest = self.silence_limit(cx.now, node, self.config.suspicion.silent_after_alone);
         let Some(path) = self.paths.get(node) else { return };
         let Some(link) = path.link.as_ref().filter(|link| link.unanswered >= 2) else { return };
         let since = link.since.max(path.heard_at.unwrap_or_default()).max(self.local_health.since);

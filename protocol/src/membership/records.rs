@@ -238,7 +238,7 @@ impl Membership {
             return;
         }
         self.own.challenge = None;
-        self.own.reissue_from = cx.now + self.config.reissue_every;
+        self.own.reissue_from = cx.now + self.config.records.reissue_every;
         self.own.counter = self.own.counter.max(counter);
         match spent {
             // The record follows when the disk has it: a node that forgot an incarnation it used

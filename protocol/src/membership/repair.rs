@@ -19,7 +19,7 @@ impl Membership {
         };
         link.differs = differs;
         if !differs {
-            link.repair_gap = self.config.repair_after;
+            link.repair_gap = self.config.records.repair_after;
             self.timers.clear(Reason::Repair(peer));
         } else if !self.timers.is_set(Reason::Repair(peer)) {
             let gap = link.repair_gap;
@@ -31,7 +31,7 @@ impl Membership {
     /// One returned who was down for this node alone. It has nothing to refute, so those for whom
     /// it was down as well, each by itself, do not hear of it by gossip.
     pub(super) fn compare_soon(&mut self) {
-        let soon = self.config.repair_soon();
+        let soon = self.config.records.repair_soon();
         for link in self.paths.values_mut().filter_map(|path| path.link.as_mut()) {
             link.repair_gap = link.repair_gap.min(soon);
         }
@@ -43,7 +43,7 @@ impl Membership {
             return;
         };
         if link.differs {
-            link.repair_gap = (link.repair_gap * 2).min(self.config.repair_most);
+            link.repair_gap = (link.repair_gap * 2).min(self.config.records.repair_most);
             self.send_view(cx, peer);
         }
     }

@@ -145,7 +145,8 @@ impl Membership {
         if self.watched.contains_key(&subject) {
             self.ask_round(cx, subject);
         } else {
-            self.timers.set(Reason::Suspicion(subject), cx.now + self.config.bystander);
+            self.timers
+                .set(Reason::Suspicion(subject), cx.now + self.config.suspicion.bystander_wait);
         }
     }
 
@@ -179,16 +180,16 @@ impl Membership {
             return;
         }
         let relayed =
-            suspicion.alive_at().is_some_and(|at| cx.now.since(at) < self.config.beat * 2);
+            suspicion.alive_at().is_some_and(|at| cx.now.since(at) < self.config.probe.beat * 2);
         let age = cx.now.since(suspicion.opened);
         let pace = if relayed {
-            self.config.beat
-        } else if age < self.config.cut_alone {
-            self.config.probe_every
+            self.config.probe.beat
+        } else if age < self.config.suspicion.silent_after_alone {
+            self.config.probe.every
         } else {
             // It is not decided though everything should be known: grace of the unknown, or others
             // who see what I do not.
-            self.config.beat * 2
+            self.config.probe.beat * 2
         };
         if relayed {
             self.close_hung_link(cx, &subject);
@@ -266,8 +267,8 @@ impl Membership {
             return None;
         }
         let path = self.paths.get(subject)?;
-        let is_silent =
-            self.silence(now, subject) >= self.silence_limit(now, subject, self.config.cut);
+        let is_silent = self.silence(now, subject)
+            >= self.silence_limit(now, subject, self.config.suspicion.silent_after);
         match &path.link {
             // Three probes: a single lost one is no silence.
             Some(link) => (is_silent && link.unanswered >= 3).then_some(Seen::Silent),

@@ -61,7 +61,7 @@ impl Membership {
         if cx.now < self.honoured_until(&subject) {
             return None;
         }
-        let cut = self.silence_limit(cx.now, &subject, self.config.cut);
+        let cut = self.silence_limit(cx.now, &subject, self.config.suspicion.silent_after);
         let seen = self.seen(cx.now, &subject);
         let suspicion = self.suspicions.get(&subject)?;
         if suspicion.alive_at().is_some_and(|at| cx.now.since(at) < cut) {
@@ -81,7 +81,8 @@ impl Membership {
         }
         let electorate = self.electorate(cx.now, &subject);
         if electorate.iter().all(|node| *node == self.me) {
-            let alone = self.silence_limit(cx.now, &subject, self.config.cut_alone);
+            let alone =
+                self.silence_limit(cx.now, &subject, self.config.suspicion.silent_after_alone);
             let decides = match seen? {
                 Seen::Refused => true,
                 Seen::Silent => self.silence(cx.now, &subject) >= alone,
@@ -99,7 +100,7 @@ impl Membership {
                 votes.push(self.current_vote(cx.now, &subject)?);
             } else if let Some(Answer::Vote(at, vote)) =
                 self.suspicions.get(&subject)?.answers.get(node)
-                && cx.now.since(*at) < self.config.vote_ttl
+                && cx.now.since(*at) < self.config.suspicion.vote_ttl
             {
                 votes.push(vote.clone());
             }
@@ -118,8 +119,11 @@ impl Membership {
         if !by_silence && !electorate.contains(&self.me) {
             return None; // those that decide will tell
         }
-        let for_votes =
-            if votes.len() == electorate.len() { Duration::ZERO } else { self.config.patience };
+        let for_votes = if votes.len() == electorate.len() {
+            Duration::ZERO
+        } else {
+            self.config.suspicion.votes_wait
+        };
         let for_witnesses = if by_silence {
             Duration::ZERO
         } else {
@@ -146,7 +150,7 @@ impl Membership {
         subject: NodeId,
         electorate: &[NodeId],
     ) -> Duration {
-        if self.members.len() >= self.config.full_mesh {
+        if self.members.len() >= self.config.links.full_mesh {
             return Duration::ZERO;
         }
         let others = self.successors_of(&subject).into_iter();
@@ -157,7 +161,7 @@ impl Membership {
         let Some(suspicion) = self.suspicions.get(&subject) else { return Duration::ZERO };
         let has_voted = |node: &NodeId| {
             let answer = suspicion.answers.get(node);
-            matches!(answer, Some(Answer::Vote(at, _)) if cx.now.since(*at) < self.config.vote_ttl)
+            matches!(answer, Some(Answer::Vote(at, _)) if cx.now.since(*at) < self.config.suspicion.vote_ttl)
         };
         let missing: Vec<NodeId> = witnesses.into_iter().filter(|node| !has_voted(node)).collect();
         let unasked: Vec<NodeId> =
@@ -168,7 +172,11 @@ impl Membership {
         let way =
             |node: &NodeId| self.paths.get(node).map(|path| path.round_trip()).unwrap_or_default();
         // To the witness and back, and from there to the subject and back.
-        missing.iter().map(way).max().map_or(Duration::ZERO, |way| self.config.patience + way * 2)
+        missing
+            .iter()
+            .map(way)
+            .max()
+            .map_or(Duration::ZERO, |way| self.config.suspicion.votes_wait + way * 2)
     }
 
     /// Who decides on this subject: the first live members after it that can be asked, in order.
@@ -176,7 +184,7 @@ impl Membership {
         let candidates = self.successors_of(subject).into_iter();
         candidates
             .filter(|node| *node == self.me || self.can_be_asked(now, subject, node))
-            .take(self.config.quorum_size())
+            .take(self.config.probe.quorum_size())
             .collect()
     }
 
@@ -195,13 +203,15 @@ impl Membership {
         if path.link.is_none() && (path.refused || path.closed_at.is_none()) {
             return false;
         }
-        if self.silence(now, node) >= self.silence_limit(now, node, self.config.cut) {
+        if self.silence(now, node)
+            >= self.silence_limit(now, node, self.config.suspicion.silent_after)
+        {
             return false;
         }
         let waiting =
             self.suspicions.get(subject).and_then(|suspicion| suspicion.waiting.get(node));
         waiting.is_none_or(|since| {
-            now.since(*since) < self.silence_limit(now, node, self.config.answer)
+            now.since(*since) < self.silence_limit(now, node, self.config.suspicion.answer_after)
         })
     }
 

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::net::{MS, Net, SECOND};
+use super::net::{MS, Net, SECOND, mesh_up_to};
+use crate::membership::State;
 use crate::membership::message::{Message, Notice, Seen, Vote};
-use crate::membership::{Config, State};
 
 #[test]
 fn killed_node_is_down_within_a_few_round_trips() {
@@ -86,7 +86,7 @@ fn goodbye_for_good_is_down_at_once() {
 
 #[test]
 fn large_cluster_has_few_links_and_learns_deaths_soon() {
-    let mut net = Net::with(100, 15, Config { full_mesh: 0, ..Config::default() });
+    let mut net = Net::with(100, 15, mesh_up_to(0));
     net.start_all();
     net.run(60 * SECOND);
     let links: Vec<usize> = (0..100).map(|n| net.room(n).links().count()).collect();
@@ -102,7 +102,7 @@ fn large_cluster_has_few_links_and_learns_deaths_soon() {
 
 #[test]
 fn survivors_learn_that_half_the_cluster_died() {
-    let mut net = Net::with(60, 16, Config { full_mesh: 0, ..Config::default() });
+    let mut net = Net::with(60, 16, mesh_up_to(0));
     net.start_all();
     (0..30).for_each(|n| net.kill(n * 2));
     net.run_until(20 * SECOND, |net| (0..30).all(|n| net.all_hold(n * 2, State::Down)))

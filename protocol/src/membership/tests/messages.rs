@@ -2,9 +2,9 @@
 
 use rand_chacha::rand_core::RngCore;
 
-use super::net::{MS, Net, SECOND};
+use super::net::{MS, Net, SECOND, mesh_up_to};
 use crate::membership::{
-    Config, Fact, Gone, Goodbye, Membership, Message, Notice, ProbeIntent, Seen, State, Vote, Worth,
+    Fact, Gone, Goodbye, Membership, Message, Notice, ProbeIntent, Seen, State, Vote, Worth,
 };
 use crate::model::{Digest, NodeId, Out, Outgoing};
 
@@ -12,7 +12,7 @@ use crate::model::{Digest, NodeId, Out, Outgoing};
 #[test]
 fn false_notice_of_one_member_downs_nobody() {
     for size in [5, 40] {
-        let mut net = Net::with(size, 25, Config { full_mesh: 8, ..Config::default() });
+        let mut net = Net::with(size, 25, mesh_up_to(8));
         net.start_all();
         let subject = net.devices[1].id;
         let vote = net.sign(0, Vote { subject, incarnation: 1, seen: Seen::Refused });

@@ -58,6 +58,11 @@ pub struct Net {
     roster: BTreeMap<NodeId, u64>,
 }
 
+/// A configuration with a full mesh up to so many members; 0 is the shape of a large cluster.
+pub fn mesh_up_to(full_mesh: usize) -> Config {
+    Config { links: LinkConfig { full_mesh, ..LinkConfig::default() }, ..Config::default() }
+}
+
 impl Net {
     pub fn new(size: usize, seed: u64) -> Net {
         Net::with(size, seed, Config::default())

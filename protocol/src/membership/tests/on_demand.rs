@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 
 use super::super::on_demand::{MAX_KEPT_LINKS, MAX_PENDING_LINKS};
 use super::net::{MS, Net, SECOND};
-use crate::membership::Config;
+use crate::membership::{Config, DialConfig, LinkConfig};
 
 const NODES: usize = 120;
 
 /// A cluster beyond a full mesh, that has been up for a while.
 fn large(config: Config) -> Net {
-    let mut net = Net::with(NODES, 21, Config { full_mesh: 0, ..config });
+    let links = LinkConfig { full_mesh: 0, ..config.links };
+    let mut net = Net::with(NODES, 21, Config { links, ..config });
     net.start_all();
     net.run(60 * SECOND);
     net.dials.clear();
@@ -31,7 +32,8 @@ fn is_linked(net: &Net, one: usize, other: usize) -> bool {
 /// Dials are few at a time, and one begins when another has ended, not a while later.
 #[test]
 fn links_on_demand_are_all_dialled_at_once() {
-    let mut net = large(Config { max_dials: 2, ..Config::default() });
+    let dialing = DialConfig { max: 2, ..DialConfig::default() };
+    let mut net = large(Config { dialing, ..Config::default() });
     let far = far_from(&net, 5);
     assert!(far.len() > MAX_PENDING_LINKS, "{}", far.len());
     let hopeful: Vec<usize> =
@@ -74,16 +76,16 @@ fn surplus_links_close_once_idle() {
     let mut net = large(config.clone());
     let callers: Vec<usize> = far_from(&net, 5)
         .into_iter()
-        .take(2 * config.max_links - net.room(5).links().count())
+        .take(2 * config.links.max - net.room(5).links().count())
         .collect();
     for caller in &callers {
         assert!(net.link_on_demand(*caller, 5));
         net.run(5 * MS);
     }
-    assert!(net.room(5).links().count() > config.max_links + 20);
+    assert!(net.room(5).links().count() > config.links.max + 20);
     assert!(callers.iter().all(|caller| is_linked(&net, *caller, 5)));
     net.run(3 * SECOND);
-    assert!(net.room(5).links().count() <= config.max_links, "{}", net.room(5).links().count());
+    assert!(net.room(5).links().count() <= config.links.max, "{}", net.room(5).links().count());
     assert!(net.downs().is_empty());
     let kept = net.room(callers[0]).links().count();
     assert!(kept <= 32 + MAX_KEPT_LINKS, "{kept}");

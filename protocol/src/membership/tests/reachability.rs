@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::net::{MS, Net, SECOND};
-use crate::membership::{Config, Fact};
+use super::net::{MS, Net, SECOND, mesh_up_to};
+use crate::membership::Fact;
 use crate::model::NodeId;
 
 /// The first node reaches all; the second and the third cannot dial one another.
@@ -143,7 +143,7 @@ fn unreachable_members_are_announced_together() {
 /// was business is forgotten.
 #[test]
 fn failed_on_demand_dial_is_forgotten() {
-    let mut net = Net::with(40, 7, Config { full_mesh: 0, ..Config::default() });
+    let mut net = Net::with(40, 7, mesh_up_to(0));
     net.start_all();
     let far =
         (1..40).find(|n| !net.room(0).has_link(&net.devices[*n].id)).expect("not all are linked");

@@ -1,7 +1,7 @@
 //! Who comes back, and how the others learn of it.
 
-use super::net::{MS, Net, SECOND};
-use crate::membership::{Config, Fact, Goodbye, Message, Notice, Seen, State, Vote, Worth};
+use super::net::{MS, Net, SECOND, mesh_up_to};
+use crate::membership::{Fact, Goodbye, Message, Notice, Seen, State, Vote, Worth};
 use crate::model::{NodeRecord, Out, Outgoing, Time};
 
 #[test]
@@ -131,7 +131,7 @@ fn planned_absence_is_honoured_until_it_is_overdue() {
 
 #[test]
 fn lost_gossip_is_repaired() {
-    let mut net = Net::with(40, 14, Config { full_mesh: 0, ..Config::default() });
+    let mut net = Net::with(40, 14, mesh_up_to(0));
     net.start_all();
     net.gossip_works = false;
     net.kill(5);
@@ -143,7 +143,7 @@ fn lost_gossip_is_repaired() {
 
 #[test]
 fn large_split_heals() {
-    let mut net = Net::with(40, 17, Config { full_mesh: 0, ..Config::default() });
+    let mut net = Net::with(40, 17, mesh_up_to(0));
     net.start_all();
     net.split(&[&(0..20).collect::<Vec<_>>(), &(20..40).collect::<Vec<_>>()]);
     net.run(30 * SECOND);

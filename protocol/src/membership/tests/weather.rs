@@ -2,8 +2,8 @@
 
 use rand_chacha::rand_core::RngCore;
 
-use super::net::{MS, Net, SECOND};
-use crate::membership::{Config, State};
+use super::net::{MS, Net, SECOND, mesh_up_to};
+use crate::membership::State;
 
 /// One live path through another observer is life, however the link itself fares.
 #[test]
@@ -177,7 +177,7 @@ fn all_agree_on_the_truth_after_any_trouble() {
         let large = seed % 3 == 0;
         let size = if large { 14 } else { 2 + seed as usize % 6 };
         let full_mesh = if large { 0 } else { 32 };
-        let mut net = Net::with(size, seed, Config { full_mesh, ..Config::default() });
+        let mut net = Net::with(size, seed, mesh_up_to(full_mesh));
         net.start_all();
         let mut paused = std::collections::BTreeSet::new();
         for _ in 0..60 {
