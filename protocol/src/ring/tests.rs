@@ -14,9 +14,9 @@ fn ring(nodes: u16) -> Ring {
     Ring::new((0..nodes).map(|n| (node(n), u64::from(n) * 7)))
 }
 
-/// Every cluster in the field ranks by these numbers. Were they to differ on one platform or in one
-/// release, two nodes would own the same workload. The values were computed a second time, apart
-/// from this code, from the definition.
+/// Every cluster in the field ranks by these numbers. If they differed on a platform or in a
+/// release, two nodes would own the same workload. The values were computed by another program from
+/// the definition.
 #[test]
 fn ring_positions_do_not_change() {
     assert_eq!(point(&NodeId([1; 32]), 42), 0xa31e_744b_d155_a812);
@@ -50,7 +50,7 @@ fn busiest_of_a_hundred_nodes_is_near_average() {
     for n in 0..20_000 {
         *owned.entry(ring.owner(&key(n)).unwrap()).or_default() += 1;
     }
-    // 200 keys a node: chance alone would make the busiest of a hundred some 18 % busier than the
+    // 200 keys a node: chance alone makes the busiest of a hundred some 18 % busier than the
     // average.
     let most = owned.values().max().unwrap();
     assert!(*most < 270, "{most} keys on the busiest, 200 on average");
@@ -76,7 +76,8 @@ proptest! {
         after.insert(newcomer, 5);
         for n in 0..60 {
             let (old, new) = (before.guardians(&key(n), 3), after.guardians(&key(n), 3));
-            let others: Vec<NodeId> = new.iter().copied().filter(|node| *node != newcomer).collect();
+            let others: Vec<NodeId> =
+                new.iter().copied().filter(|node| *node != newcomer).collect();
             prop_assert_eq!(&old[..others.len()], &others[..], "the others keep their order");
         }
     }
@@ -92,7 +93,10 @@ proptest! {
     }
 
     #[test]
-    fn order_of_ring_changes_does_not_matter(mut nodes in proptest::collection::btree_set(0u16..60, 1..30), gone in 0u16..60) {
+    fn order_of_ring_changes_does_not_matter(
+        mut nodes in proptest::collection::btree_set(0u16..60, 1..30),
+        gone in 0u16..60,
+    ) {
         let mut built = Ring::default();
         for n in nodes.iter().rev().chain([&gone]) {
             built.insert(node(*n), u64::from(*n) * 7);

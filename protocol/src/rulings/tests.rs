@@ -118,7 +118,8 @@ proptest! {
         };
         let turned = made.iter().cycle().skip(turn).take(made.len() * 2);
         let (one, other) = (apply(&mut made.iter()), apply(&mut made.iter().rev().chain(turned)));
-        // What was dropped while the room was full may be missing until the others send it again.
+        // A ruling that was dropped because its kind was full may be missing until the other
+        // replica sends it again.
         let mut left = one;
         let mut right = other;
         for _ in 0..3 {

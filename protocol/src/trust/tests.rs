@@ -59,7 +59,7 @@ fn sign(cluster: &Cluster, body: ChangeBody) -> Result<Change, Rejection> {
     sign_change(&cluster.genesis, &cluster.operator, Some(&cluster.certificate), body)
 }
 
-/// What `change` to a good body makes of it.
+/// The fault of a valid body after `change` altered it.
 fn fault(change: impl FnOnce(&mut ChangeBody)) -> Fault {
     let cluster = cluster();
     let mut body = body(&cluster);
@@ -79,6 +79,7 @@ fn raw(
     RawChange { change: signed.wire(), certificate: certificate.cloned() }
 }
 
+/// A change that is encoded, sent and decoded is accepted as the one that was signed.
 #[test]
 fn operators_change_is_accepted_after_encoding() {
     let cluster = cluster();
@@ -118,6 +119,7 @@ fn only_operators_write_workloads() {
     assert_eq!(judge(self_made), Fault::CertificateIssuer(stranger.public()).into());
 }
 
+/// The same root key in a cluster with another join key: the certificate names another cluster id.
 #[test]
 fn certificate_of_another_cluster_is_refused() {
     let cluster = cluster();
@@ -212,6 +214,8 @@ fn invalid_spec_is_refused_with_its_field() {
     assert!(fault.to_string().contains("replicas: 1000000"), "{fault}");
 }
 
+/// A newer program writes a spec or a change in a form that this one does not know. Spec: kept
+/// unread. Change: not judged yet if the author has a right to write, refused for ever if not.
 #[test]
 fn newer_spec_is_kept_and_newer_change_blames_nobody() {
     let cluster = cluster();
@@ -220,7 +224,7 @@ fn newer_spec_is_kept_and_newer_change_blames_nobody() {
     let change = sign(&cluster, newer).unwrap();
     assert_eq!(change.signed.value.spec(), None);
 
-    // The same domain, but a body that this program cannot decode.
+    // The same signature domain, but a body that this program cannot decode.
     #[derive(serde::Serialize, serde::Deserialize)]
     struct Newer(u8);
     impl Signable for Newer {
@@ -260,7 +264,7 @@ fn join_key_only_admits() {
     };
     let removes = by_join(&|body| body.value = Value::Tombstone);
     assert_eq!(removes, Fault::JoinKeyRemoves(node).into());
-    // Having seen a removal would supersede it.
+    // An admission whose clock has seen a removal would supersede it.
     let has_seen = by_join(&|body| {
         body.clock.insert(WriterId([1; 32]), 1);
     });
@@ -318,12 +322,15 @@ fn join_line_leads_to_its_cluster() {
 
 #[test]
 fn persistent_forms_do_not_change() {
-    // Computed apart from this program.
+    // These values were computed by another program.
     let line =
         JoinLine { root: PublicKey([1; 32]), join_seed: [2; 32], addresses: vec!["a:1".into()] };
     assert_eq!(
         line.to_string(),
-        "shoal1:AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQECAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAsqxNYYHbbA0@a:1"
+        concat!(
+            "shoal1:AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQECAgICAgICAgICAgICAgICAgICAgIC",
+            "AgICAgICAgICAsqxNYYHbbA0@a:1"
+        )
     );
     let genesis = Genesis { root: PublicKey([1; 32]), join: PublicKey([2; 32]) };
     assert_eq!(
@@ -412,8 +419,8 @@ fn debug_output_keeps_the_secret() {
     assert!(!format!("{line:?}").contains(secret));
 }
 
-/// A workload that only an absent node knows has to be removable, and what was removed has to be
-/// removed again.
+/// A workload that only an absent node knows has to be removable, and a removed name has to be
+/// removable again.
 #[test]
 fn removal_of_an_unknown_workload_is_accepted() {
     let cluster = cluster();
