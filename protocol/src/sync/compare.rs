@@ -13,22 +13,21 @@ use super::short_hash::{Prefix, ShortHash};
 use super::state::{Difference, MAX_ASKED, MAX_TRIES, Walk};
 use super::{Fact, Repair};
 
-/// Comparisons at a time. A node that is new would otherwise be told the same by all its
-/// neighbours.
+/// Comparisons at a time. Without this bound all neighbours would send the same to a new node.
 pub(super) const MAX_WALKS: usize = 4;
-/// Ranges that are still to be asked for; a few thousand are the buckets of a large tree that
-/// differs throughout. What is beyond is found by the next comparison.
+/// Ranges still to be asked for: a few thousand are the buckets of a large tree that differs
+/// throughout. The next comparison finds the rest.
 const MAX_TODO: usize = 8192;
-/// Entries offered in one comparison. One who lacks more compares as soon as it has these, and asks
-/// for the rest itself.
+/// Entries offered in one comparison. A peer that lacks more compares as soon as it has these, and
+/// asks for the rest itself.
 const MAX_OFFERS: usize = 1024;
-/// Neighbours that are compared with after something was taken in: an epidemic spreads at two.
+/// Neighbours to compare with after something was fetched: an epidemic spreads with two.
 const PASS_ON_PEERS: usize = 2;
-/// An answer that cannot be one.
+/// The answer does not fit the question.
 struct BadAnswer;
 
 impl Repair {
-    /// Opens comparisons that are due.
+    /// Opens comparisons that are due, as many as [`MAX_WALKS`] allows.
     pub(super) fn start_due(&mut self, now: Time, out: &mut Out<Message>) {
         let walking = self.peers.values().filter(|peer| peer.walk.is_some()).count();
         let due = self.peers.iter().filter_map(|(id, peer)| Some((peer.due()?, *id)));
@@ -65,7 +64,7 @@ impl Repair {
 
     /// This node's roots for a round.
     ///
-    /// In a first comparison only `now` may agree: nobody's settled root is the one of nothing at
+    /// In a first comparison only `now` may agree: no settled root equals the one of nothing at
     /// all.
     pub(super) fn salted_roots(&mut self, salt: u64, is_first: bool) -> Vec<Root> {
         let root = |index: &mut Index| {
@@ -141,7 +140,7 @@ impl Repair {
             }
         }
         match step {
-            // The trees that were not answered agree.
+            // Trees that the peer left out agree.
             0 => walk.asked.clear(),
             _ if walk.asked.len() == open => return self.give_up(now, from, walk, out),
             _ => walk.todo.append(&mut walk.asked),
@@ -173,7 +172,8 @@ impl Repair {
         }
         match (difference.theirs, difference.mine) {
             (Some(theirs), mine) => {
-                // What both have is reviewed after the fetch: theirs may have been the newer one.
+                // If both have the entry it is reviewed after the fetch: this node's version may
+                // have been the newer one.
                 let review = mine.map(|_| theirs);
                 self.want(now, from, difference.tree, difference.head, review);
             }
@@ -206,7 +206,7 @@ impl Repair {
         self.fetch_next(now, from, out);
     }
 
-    /// Asks what the walk has come to, once more or for the first time.
+    /// Sends the walk's question, for the first time or again.
     fn ask(&mut self, now: Time, id: NodeId, mut walk: Walk, out: &mut Out<Message>) {
         let round = walk.round;
         let message = match walk.step {
@@ -248,14 +248,15 @@ impl Repair {
         }
     }
 
-    /// The walk came to nothing; what it found until then is mended all the same.
+    /// Ends a walk that failed; differences that it found are mended all the same.
     fn give_up(&mut self, now: Time, from: NodeId, walk: Walk, out: &mut Out<Message>) {
         self.send_offers(from, walk.round, walk.offers, out);
         self.retry(now, from);
         self.fetch_next(now, from, out);
     }
 
-    /// Repeats questions and ends walks whose time is over.
+    /// Repeats questions that were not answered in time, and gives up walks whose tries or time are
+    /// used up.
     pub(super) fn expire_walks(&mut self, now: Time, out: &mut Out<Message>) {
         let late = |walk: &Walk| walk.deadline() <= now;
         let ids: Vec<NodeId> = self
@@ -277,7 +278,7 @@ impl Repair {
         }
     }
 
-    /// From time to time one neighbour, by chance: what nobody noticed is found there.
+    /// Compares with a random neighbour from time to time: it finds what nobody noticed.
     pub(super) fn pick_neighbour(&mut self, now: Time) {
         if self.peers.is_empty() || now < self.random_at {
             return;
@@ -286,7 +287,8 @@ impl Repair {
         self.compare_with_any(now);
     }
 
-    /// What came from one peer the others may lack too; those they tell go on in the same way.
+    /// Compares with random neighbours after a fetch: they may lack the entries too, and pass them
+    /// on in the same way.
     pub(super) fn pass_on(&mut self, now: Time) {
         for _ in 0..PASS_ON_PEERS {
             self.compare_with_any(now);
@@ -302,7 +304,7 @@ impl Repair {
         }
     }
 
-    /// Compare again later, with patience when it goes on failing.
+    /// Compares again later, with a pause that doubles while comparisons fail.
     pub(super) fn retry(&mut self, now: Time, id: NodeId) {
         let Some(peer) = self.peers.get_mut(&id) else {
             return;
@@ -341,7 +343,7 @@ impl Repair {
     }
 }
 
-/// Where to look deeper, and what differs, in one range.
+/// The ranges to ask for next and the differences found, in one range.
 fn compare(
     index: &Index,
     now: Time,

@@ -1,4 +1,4 @@
-//! Taking in: what is wanted of a peer, fetched a handful at a time.
+//! Fetching: entries wanted of a peer, [`MAX_HEADS`] at a time.
 
 use std::collections::BTreeMap;
 
@@ -11,11 +11,12 @@ use super::{Fact, MAX_PAYLOAD, Repair};
 
 /// Entries in one offer.
 const MAX_OFFERED: usize = 1024;
-/// Payloads in one answer: far more than fit a message.
+/// Payloads in one answer: far more than fit one message.
 const MAX_ITEMS: usize = 4096;
 
 impl Repair {
-    /// Puts an entry of the peer's on the list, unless it is there, with this peer or another.
+    /// Queues an entry for fetching from the peer, unless it is queued already, here or for another
+    /// peer.
     pub(super) fn want(
         &mut self,
         now: Time,
@@ -34,7 +35,7 @@ impl Repair {
         peer.intake.queue.push_back(Want { tree, head, review });
     }
 
-    /// Fetches the next handful, if nothing is under way.
+    /// Fetches the next entries of one tree, unless a fetch is under way.
     pub(super) fn fetch_next(&mut self, now: Time, from: NodeId, out: &mut Out<Message>) {
         let Some(peer) = self.peers.get_mut(&from) else {
             return;
@@ -104,10 +105,10 @@ impl Repair {
             return;
         };
         peer.on_answer(now, fetching.asked_at, fetching.tries);
-        // It gets on: whatever differs then is no reason to slow down.
+        // The exchange makes progress, so further differences are no reason to slow down.
         peer.failures = 0;
         let tree = fetching.tree;
-        // The one after the answered may have come in part.
+        // The key after the answered ones may have come in part.
         self.delivered
             .extend(fetching.wants.iter().take(answered + 1).map(|want| (tree, want.head)));
         let rest = fetching.wants.split_off(answered);
@@ -129,8 +130,8 @@ impl Repair {
         }
     }
 
-    /// The node has applied what came: what of it does the peer not have yet? Then compares again,
-    /// to be sure.
+    /// The node has applied the fetched entries: offers those that the peer does not have yet, and
+    /// compares again to be sure.
     pub(super) fn review(&mut self, now: Time, out: &mut Out<Message>) {
         let ready: Vec<NodeId> = self
             .peers
@@ -144,7 +145,8 @@ impl Repair {
             };
             peer.intake.review_at = None;
             let (round, reviews) = (peer.round(), std::mem::take(&mut peer.intake.reviews));
-            // The peer compares when it has what is offered; this node only if it does not.
+            // After an offer the peer compares once it has the entries; this node compares later,
+            // in case the peer does not.
             peer.compare_at = Some(now);
             let mut offers: BTreeMap<Tree, Vec<Leaf>> = BTreeMap::new();
             for Want { tree, head, review } in reviews {
@@ -187,8 +189,8 @@ impl Repair {
     ) {
         for leaf in leaves.iter().take(MAX_OFFERED) {
             let mut mine = self.indexes[tree as usize].under(now, leaf.head, round.salt);
-            // What was just forgotten here is not taken back because another has not heard of it
-            // yet.
+            // An entry that was just forgotten here is not fetched back from a peer that has not
+            // heard of that yet.
             let settled =
                 mine.any(|(hash, own)| own.version == leaf.version || hash.is_none() && own.fresh);
             drop(mine);
@@ -199,7 +201,8 @@ impl Repair {
         self.fetch_next(now, from, out);
     }
 
-    /// Repeats fetches, and gives up on peers that do not answer or take too long.
+    /// Repeats fetches that were not answered in time, and gives up on peers that do not answer or
+    /// take too long.
     pub(super) fn expire_intakes(&mut self, now: Time, out: &mut Out<Message>) {
         let late = |at: Option<Time>| at.is_some_and(|at| at <= now);
         let ids: Vec<NodeId> = self

@@ -1,4 +1,4 @@
-//! What is kept of a linked peer.
+//! State kept of a linked peer.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,42 +9,43 @@ use super::message::{Round, Tree};
 use super::short_hash::ShortHash;
 use super::state::{Difference, Intake, Walk};
 
-/// After so many tries to mend one and the same difference it is held to be one that cannot be
-/// mended: one side refuses what the other has, because it is older, or full.
+/// After so many tries to mend the same difference it counts as unmendable: one side refuses the
+/// other's version, because it is older, or because the side is full.
 const MAX_TRIES: u8 = 3;
-/// Such a difference is tried again after so long.
+/// An unmendable difference is tried again after so long.
 const TRY_AGAIN_AFTER: Duration = Duration::from_secs(60);
-/// No question is repeated sooner, however fast the link is: the peer may be busy.
+/// The shortest wait for an answer, however fast the link is: the peer may be busy.
 const MIN_ANSWER_WAIT: Duration = Duration::from_millis(250);
-/// How many differences are remembered as tried. Beyond that they are tried every time, which costs
-/// traffic only.
+/// Differences that are remembered as tried. Further ones are tried every time, which costs traffic
+/// only.
 pub(super) const MAX_TRIED: usize = 1024;
 
 #[derive(Clone, Debug)]
 pub(super) struct Peer {
-    /// Of the rounds that this node opens with it.
+    /// Salt of the rounds that this node opens with the peer.
     pub(super) salt: u64,
     pub(super) rounds: u32,
     pub(super) in_step: bool,
-    /// No comparison over this link has come to its end: what is fresh counts too, since whoever
-    /// was not linked has not heard of it by gossip.
+    /// No comparison over this link has ended yet. Until then fresh entries count too, because
+    /// gossip has not reached a peer that was not linked.
     pub(super) is_new: bool,
-    /// What it asked may have lain here for long: only what it answers counts.
+    /// This node stalled, and the peer's questions may be from before: only this node's own
+    /// comparison puts it in step.
     pub(super) only_own_walks_count: bool,
-    /// When to compare; none while in step, where chance decides.
+    /// When to compare; none while in step, when only chance starts a comparison.
     pub(super) compare_at: Option<Time>,
     pub(super) failures: u32,
     pub(super) walk: Option<Walk>,
     pub(super) intake: Intake,
-    /// The last round of the peer's that was answered with a difference: its outcome counts.
+    /// The peer's last round that was answered with a difference; its outcome counts.
     pub(super) answering: Option<Round>,
     pub(super) tried: Tried,
-    /// How long its answers take, smoothed.
+    /// How long the peer's answers take, smoothed.
     usual: Duration,
 }
 
 impl Peer {
-    /// `usual` is how long an answer is thought to take until one has come.
+    /// `usual` is the assumed answer time until an answer has come.
     pub(super) fn new(salt: u64, due: Time, usual: Duration) -> Self {
         Peer {
             salt,
@@ -62,19 +63,19 @@ impl Peer {
         }
     }
 
-    /// When to compare, if that makes sense now.
+    /// When to compare; none while a comparison or a fetch is under way.
     pub(super) fn due(&self) -> Option<Time> {
         self.compare_at.filter(|_| self.walk.is_none() && !self.intake.is_busy())
     }
 
-    /// When to repeat a question that was asked `tries` times before: a few times what is usual,
-    /// doubled each time.
+    /// When to repeat a question that was repeated `tries` times: four times the usual answer time,
+    /// doubled with each try.
     pub(super) fn answer_by(&self, now: Time, tries: u8, at_most: Duration) -> Time {
         let wait = (self.usual * 4).max(MIN_ANSWER_WAIT) * (1 << tries.min(8));
         now + wait.min(at_most)
     }
 
-    /// An answer came. One to a question that was repeated tells nothing: it may be to either.
+    /// An answer came. If the question was repeated the answer time is not known.
     pub(super) fn on_answer(&mut self, now: Time, asked_at: Time, tries: u8) {
         if tries == 0 {
             self.usual = (self.usual * 7 + now.since(asked_at)) / 8;
@@ -86,14 +87,14 @@ impl Peer {
     }
 }
 
-/// What to do about a difference.
+/// How to treat a difference between two nodes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Decision {
-    /// Mend it: out of step.
+    /// Mend it, and the nodes are out of step.
     Mend,
-    /// Mend it if that works now, but it is not news.
+    /// Mend it, without reporting the nodes out of step.
     MendQuietly,
-    /// It was tried just now, in vain.
+    /// Leave it: mending was tried just now, in vain.
     Leave,
 }
 

@@ -1,4 +1,4 @@
-//! What of this room grows, and how far it may.
+//! The growing collections of this module and their bounds.
 
 use crate::model::Queue;
 
@@ -7,7 +7,7 @@ use super::peer::{MAX_TRIED, Peer};
 use super::state::MAX_QUEUED;
 
 impl Repair {
-    /// What grows, with its bound, while this node has so many links.
+    /// Each growing collection with its bound, while this node has so many links.
     pub fn queues(&self, links: usize) -> Vec<Queue> {
         let most = |len: fn(&Peer) -> usize| self.peers.values().map(len).max().unwrap_or_default();
         vec![

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::model::Time;
 
-/// How many bytes may be sent. Goes below zero by one message, then waits.
+/// A budget of bytes. It goes below zero by one message, then refills.
 #[derive(Clone, Debug)]
 pub(super) struct RateLimit {
     per_second: u64,
@@ -24,7 +24,7 @@ impl RateLimit {
         let micros = now.since(self.at).as_micros();
         let earned = micros * u128::from(self.per_second) / 1_000_000;
         let earned = i64::try_from(earned).unwrap_or(i64::MAX);
-        // What is less than a byte goes on being earned.
+        // Fractions of a byte keep accumulating.
         if earned > 0 {
             self.tokens = self.tokens.saturating_add(earned).min(self.burst);
             self.at = now;

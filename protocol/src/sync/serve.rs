@@ -1,4 +1,4 @@
-//! The answerer's side. It keeps nothing of a comparison but the answers that wait for the rate
+//! The answerer's side. It keeps no state of a comparison but the answers that wait for the rate
 //! limit.
 
 use crate::model::{NodeId, Out, Time, codec};
@@ -10,10 +10,10 @@ use super::{Fact, MAX_PAYLOAD, Repair, Source};
 
 /// Bytes of the parts of one message; with its frame it stays below 64 KiB.
 const MAX_PARTS: usize = 62 * 1024;
-/// Trees in one question for roots: what later programs may have.
+/// Trees in one `Roots` message: later programs may have more than this one.
 const MAX_ROOTS: usize = 16;
 
-/// An answer that is owed. At most one of each kind a peer: a peer has one question and one fetch
+/// An answer that waits. At most one of each kind a peer: a peer has one question and one fetch
 /// under way.
 #[derive(Clone, Debug)]
 pub(super) enum Job {
@@ -50,7 +50,7 @@ impl Repair {
         let Some(peer) = self.peers.get_mut(&from) else {
             return;
         };
-        // When both ask at once, the lower id's question stands.
+        // If both ask at once, the lower id's question stands.
         if taking_in || peer.walk.is_some() && self.me < from {
             out.send_bulk(from, Message::Later { round });
             return;
@@ -81,7 +81,7 @@ impl Repair {
         }
     }
 
-    /// The asker has looked at all that differs.
+    /// The asker has seen all that differs.
     pub(super) fn on_outcome(
         &mut self,
         now: Time,
@@ -102,14 +102,14 @@ impl Repair {
         if std::mem::take(&mut peer.in_step) {
             facts.push(Fact::OutOfStep { peer: from });
         }
-        // The peer compares again when it has what it lacked; if it does not, this node does.
+        // The peer compares again once it has what it lacked; if it does not, this node does.
         if peer.compare_at.is_none() && peer.walk.is_none() {
             self.retry(now, from);
         }
     }
 
-    /// The asker found no difference at rest. That is not all that one wants to know who has not
-    /// compared itself yet.
+    /// The asker found no difference at rest. `same` tells that the roots over fresh entries agree
+    /// as well; without that, a node that has not compared itself over this link yet must do so.
     fn agreed_with(&mut self, now: Time, from: NodeId, same: bool, facts: &mut Vec<Fact>) {
         let Some(peer) = self.peers.get_mut(&from) else {
             return;
@@ -129,7 +129,7 @@ impl Repair {
         self.serving.push_back((to, job));
     }
 
-    /// Gives the answers that the rate limit lets pass.
+    /// Sends the answers that the rate limit allows.
     pub(super) fn serve(&mut self, now: Time, source: &dyn Source, out: &mut Out<Message>) {
         while !self.serving.is_empty() && self.rate_limit.is_ready(now) {
             let Some((to, job)) = self.serving.pop_front() else {
@@ -199,7 +199,7 @@ impl Repair {
     }
 }
 
-/// Heads and siblings are few; one that were not would be told as the last that can be.
+/// Heads and siblings are few; a greater count is sent as the greatest possible one.
 fn to_u16(count: usize) -> u16 {
     u16::try_from(count).unwrap_or(u16::MAX)
 }

@@ -87,7 +87,7 @@ impl Fetching {
     }
 }
 
-/// What is fetched from one peer.
+/// Fetches from one peer.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Intake {
     /// At most [`MAX_WANTED`].

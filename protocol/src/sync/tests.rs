@@ -1,4 +1,4 @@
-//! A small world: rooms, links with delay, loss and reordering, and a store in which the greater
+//! A small world: nodes, links with delay, loss and reordering, and a store in which the greater
 //! version wins.
 
 use proptest::prelude::*;
@@ -52,9 +52,9 @@ fn equal_nodes_are_in_step_after_one_round_trip() {
     assert!(world.bytes < 300, "{}", world.bytes);
 }
 
-/// A node was paused for a minute. When it went on, a question lay there that its peer had asked
-/// before the minute: it agreed with all that the node knew, so the node held itself to be in step,
-/// said that a replica was healthy here, and so took it back from its peer.
+/// A node was paused for a minute. Then it read a question that its peer had asked before the
+/// pause, agreed with it, took itself for in step, and so took a replica back from its peer. Only
+/// its own comparison may put it in step.
 #[test]
 fn stalled_node_is_in_step_only_by_its_own_comparison() {
     let mut world = in_step(10);
@@ -86,8 +86,8 @@ fn nodes_exchange_only_what_they_lack() {
     assert!(world.converged());
     assert_eq!(world.in_step(0, 1), (true, true));
     assert_eq!(world.holds(0), 2000);
-    // 20 each that the other lacked, and of 40 that differed the newer one, which takes a look at
-    // the older one for half.
+    // Each lacked 20 entries of the other. Of the 40 that differed one side has the newer version,
+    // and for half of them the other side's older one is fetched first.
     assert_eq!(world.received(0), 20 + 40);
     assert_eq!(world.received(1), 20 + 20);
 }
@@ -102,7 +102,7 @@ fn entries_of_the_peer_are_not_offered() {
     world.link(0, 1);
     world.run(millis(200));
     assert!(world.converged());
-    assert_eq!(world.in_step(0, 1), (true, true), "there was nobody to wait for");
+    assert_eq!(world.in_step(0, 1), (true, true), "no offer had to be waited for");
     let said = world.transcript.iter().map(|(.., bytes)| codec::decode::<Message>(bytes).unwrap());
     assert!(!said.into_iter().any(|message| matches!(message, Message::Offer { .. })));
 }
@@ -149,7 +149,7 @@ fn only_a_lasting_change_is_a_difference() {
     world.compare(0, 1);
     world.run(millis(500));
     assert_eq!((world.in_step(0, 1), world.received(1)), ((true, true), 0));
-    // Gossip never brings it.
+    // Gossip never brings the change.
     world.run(secs(12));
     assert_eq!((world.in_step(0, 1), world.received(1)), ((true, true), 1));
     assert!(world.converged());
@@ -160,7 +160,7 @@ fn recent_change_is_left_to_gossip() {
     for changed in [0, 1] {
         let mut world = in_step(100);
         for entry in 0..100 {
-            // Of every tree one that differs, in both directions.
+            // In every tree one entry differs, in both directions.
             world.restore(0, entry, 1 + u64::from(entry < 4));
             world.restore(1, entry, 1 + u64::from((4..8).contains(&entry)));
         }
@@ -180,7 +180,8 @@ fn recent_change_is_left_to_gossip() {
     }
 }
 
-/// Gossip reaches only those who were linked when it began.
+/// Gossip reaches only peers that were linked when it began. On a new link fresh changes count as
+/// differences, so neither end is in step before it has them.
 #[test]
 fn new_link_counts_fresh_changes_before_in_step() {
     for changed in [0, 1] {
@@ -206,7 +207,7 @@ fn change_at_rest_on_one_side_only_is_no_difference() {
     world.set(0, 7, 2);
     world.run(secs(1));
     world.set(1, 7, 2);
-    // At rest in one of them only.
+    // By now the entry is at rest at the first node only.
     world.run(millis(1500));
     let before = world.bytes;
     world.compare(0, 1);
@@ -236,7 +237,7 @@ fn forgotten_entry_does_not_come_back() {
     assert_eq!((world.version(0, 7), world.version(1, 7)), (None, None));
     assert_eq!((world.received(0), world.received(1)), (0, 0));
 
-    // An offer that was on its way meanwhile.
+    // An offer that was on its way while the entry was forgotten.
     world.forget(1, 8);
     let leaf = Leaf {
         head: ShortHash::head(&world::key(8)),

@@ -1,9 +1,9 @@
-//! Peers that send what they should not.
+//! Peers that send malformed, old or unrequested messages.
 
 use super::*;
 
 fn short_hash() -> impl Strategy<Value = ShortHash> {
-    // Often one that exists.
+    // Often the head of an entry that exists.
     prop_oneof![
         any::<[u8; 8]>().prop_map(|bytes| ShortHash::head(&Digest(stretched(bytes)))),
         (0..40u64).prop_map(head)
@@ -55,7 +55,7 @@ fn node() -> impl Strategy<Value = Node> {
     ]
 }
 
-/// Anything that decodes; rounds and requests often those that are open.
+/// Any message that decodes; rounds and requests are often those that are open.
 fn message() -> impl Strategy<Value = (Message, bool)> {
     let round = (any::<u64>(), 0..4u32).prop_map(|(salt, number)| Round { salt, number });
     let tree = (0..4usize).prop_map(|tree| Tree::ALL[tree]);
@@ -83,7 +83,7 @@ fn message() -> impl Strategy<Value = (Message, bool)> {
     (message, any::<bool>())
 }
 
-/// The same message, in the round that `world`'s first node has open with its second.
+/// The same message in the round that `world`'s first node has open with its second.
 fn aimed(world: &World, message: Message) -> Message {
     let open = world.rooms[0].repair.peers[&id(1)].round();
     match message {
@@ -98,7 +98,10 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
 
     #[test]
-    fn garbage_does_no_harm(messages in proptest::collection::vec(message(), 1..60), pause in 0..400u64) {
+    fn garbage_does_no_harm(
+        messages in proptest::collection::vec(message(), 1..60),
+        pause in 0..400u64,
+    ) {
         let mut world = World::new(3, Config::default(), 5);
         for entry in 0..40 {
             world.restore(0, entry, 1);
@@ -111,7 +114,7 @@ proptest! {
             world.inject(1, 0, message);
             world.run(millis(pause));
         }
-        // The honest one still gets through, and what goes out keeps its size.
+        // The honest peer still gets through, and no message grows too large.
         world.link(0, 2);
         world.run(secs(60));
         prop_assert!(world.converged());
@@ -120,7 +123,9 @@ proptest! {
     }
 
     #[test]
-    fn old_messages_that_come_again_do_no_harm(again in proptest::collection::vec((any::<u16>(), 0..600u64), 1..60)) {
+    fn replayed_messages_do_no_harm(
+        again in proptest::collection::vec((any::<u16>(), 0..600u64), 1..60),
+    ) {
         let mut world = World::new(2, Config::default(), 5);
         for entry in 0..200 {
             world.restore((entry % 2) as usize, entry, 1);
@@ -139,8 +144,8 @@ proptest! {
     }
 }
 
-/// An answer that claimed more than was asked ended the fetch without striking its keys off the
-/// list of what is under way, so nobody was ever asked for them again.
+/// An answer that claimed more than was asked ended the fetch, but left its keys on the list of
+/// those being fetched: no peer was ever asked for them again.
 #[test]
 fn overclaiming_answer_frees_its_keys_for_other_peers() {
     let mut world = World::new(3, Config::default(), 5);

@@ -1,4 +1,4 @@
-//! Links that lose, delay and break, peers that do not answer, and how much is said at most.
+//! Links that lose, delay and break, silent peers, and the rate limit.
 
 use super::*;
 
@@ -30,8 +30,8 @@ fn messages_stay_within_the_rate_and_the_size() {
     world.link(0, 1);
     for second in 1..=8 {
         world.run(secs(1));
-        // One answer of at most 64 KiB and one offer of 1,024 leaves may overdraw; questions are
-        // not held back.
+        // At most an answer of 64 KiB and an offer of 1,024 leaves may overdraw the budget;
+        // questions are not limited.
         let most = (32 + 64 + 17 + second * (64 + 1)) * 1024;
         let sent: usize = world
             .transcript
@@ -41,7 +41,7 @@ fn messages_stay_within_the_rate_and_the_size() {
             .sum();
         assert!(sent <= most as usize, "{sent} bytes in {second} s");
     }
-    assert!(!world.converged(), "or the rate was no bound");
+    assert!(!world.converged(), "else the rate was no bound");
     world.run(secs(60));
     assert!(world.converged());
     assert!(world.largest <= 64 * 1024, "{}", world.largest);
@@ -61,6 +61,8 @@ fn entry_larger_than_a_message_travels_in_parts() {
     assert!(world.largest <= 64 * 1024, "{}", world.largest);
 }
 
+/// One node refuses two entries for ever, as an older program would. After a few tries the nodes are
+/// in step all the same, and the entries are tried again once a minute.
 #[test]
 fn unmendable_difference_does_not_keep_nodes_apart() {
     for refusing in [0, 1] {
@@ -83,13 +85,14 @@ fn unmendable_difference_does_not_keep_nodes_apart() {
             "{}",
             world.received(refusing) - received
         );
-        // Once it takes them, they come without a restart.
+        // Once the node takes these entries, they come without a restart.
         world.refusals.clear();
         world.run(secs(180));
         assert!(world.converged());
     }
 }
 
+/// A link breaks while 2,000 entries are being fetched over it: the rest is fetched from another peer.
 #[test]
 fn broken_link_leaves_the_rest_to_other_peers() {
     let config = Config { bytes_per_second: 256 * 1024, burst: 64 * 1024, ..Config::default() };
