@@ -1,9 +1,9 @@
-//! Whom a dial met at a member's address instead of the member.
+//! Answers at a member's address that did not come from the member.
 //!
 //! Addresses pass from one device to another. Another *node* that proves its key at an address
-//! shows that the address is not the member's any more: it is forgotten until the member says it
-//! again or is seen there. A stranger or a device that refuses proves less, since a member that
-//! restarts refuses as well, so that address is dialled on; people are told.
+//! shows that the member has lost that address: it is not dialled until the member states it again
+//! or is seen there. A stranger or a refusal proves less, since a member that restarts refuses as
+//! well: that address is dialled on, and users are told.
 
 use std::collections::BTreeMap;
 
@@ -11,8 +11,8 @@ use crate::model::NodeId;
 
 use super::{Answerer, Cx, Membership};
 
-/// By member and address. Only addresses that the member's record or sighting names are kept, so
-/// the roster and the bound on addresses bound this.
+/// By member and address. Only addresses of the member's record or sighting are kept, so the roster
+/// and the bound on addresses bound this.
 pub(super) type Answerers = BTreeMap<NodeId, BTreeMap<String, Answerer>>;
 
 impl Membership {
@@ -24,10 +24,10 @@ impl Membership {
         by: Answerer,
     ) {
         if !self.known_addresses(&node).contains(&address) {
-            return; // a member that has moved on, or none
+            return; // the member has other addresses by now, or is none
         }
         self.answerers.entry(node).or_default().insert(address.clone(), by);
-        // The address is somebody's: if that is a member that this node looks for, it is found.
+        // If the answering node is a member without a link, this is where to dial it.
         if let Answerer::Node(other) = by
             && !self.has_link(&other)
             && !self.known_addresses(&other).contains(&address)
@@ -36,9 +36,9 @@ impl Membership {
         }
     }
 
-    /// Where to dial a member: where it was seen last, then where it says it is, without the
-    /// addresses that are another node's by now. With none left all are tried: one may be its own
-    /// again.
+    /// The addresses to dial for a member: where it was last seen, then those of its record,
+    /// without those that other nodes answer at. If other nodes answer at all of them, all are
+    /// dialled: one may be its own again.
     pub fn addresses(&self, node: &NodeId) -> Vec<String> {
         let mut addresses = self.known_addresses(node);
         if !self.is_displaced(node) {
@@ -47,20 +47,21 @@ impl Membership {
         addresses
     }
 
-    /// Whether other nodes answer at all its addresses. A refusal there says nothing about it.
+    /// Whether other nodes answer at all addresses of the member. A refusal there says nothing
+    /// about it.
     pub(super) fn is_displaced(&self, node: &NodeId) -> bool {
         let told = self.known_addresses(node);
         !told.is_empty() && told.iter().all(|address| self.is_held_by_another(node, address))
     }
 
-    /// Who answered at its addresses in its place, by address; nothing while it is linked.
+    /// The answerers at a member's addresses, by address; none while it is linked.
     pub fn answers_at(&self, node: &NodeId) -> impl Iterator<Item = (&String, &Answerer)> {
         let known = self.answerers.get(node).filter(|_| !self.has_link(node));
         known.into_iter().flatten()
     }
 
-    /// A link shows that the member lives where it was reached. Who met another node elsewhere
-    /// still knows it.
+    /// A link shows that the member lives where it was reached: strangers and refusals are
+    /// forgotten. Another node that was met at one of its addresses still has that one.
     pub(super) fn on_reached(&mut self, node: &NodeId) {
         if let Some(of_node) = self.answerers.get_mut(node) {
             of_node.retain(|_, by| matches!(by, Answerer::Node(_)));
@@ -70,7 +71,7 @@ impl Membership {
         }
     }
 
-    /// The member was seen at these addresses.
+    /// The member was seen at these addresses, so they are its own.
     pub(super) fn on_seen_at(&mut self, node: &NodeId, addresses: &[String]) {
         if let Some(of_node) = self.answerers.get_mut(node) {
             of_node.retain(|address, _| !addresses.contains(address));

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// What can be tuned, grouped by what it tunes. The defaults suit networks of devices; a test holds
-/// them to the promises of the documentation.
+/// The settings of membership, grouped by what they tune. The defaults suit networks of devices; a
+/// test holds them to the promises of the documentation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Config {
     /// Beats, probes, and how stalls count.
@@ -74,8 +74,8 @@ pub struct SuspicionConfig {
     /// hides one or two lost packets in a row within 1 s (200 + 400 ms); three need luck at every
     /// observer at once.
     pub silent_after: Duration,
-    /// The same with nobody else to ask. Above `silent_after`, since nobody corrects this node
-    /// then: in 3 s TCP needs five losses in a row.
+    /// The same with no other node to ask. Above `silent_after`, since no other node corrects this
+    /// one then: in 3 s TCP needs five losses in a row.
     pub silent_after_alone: Duration,
     /// An observer that was asked and does not answer for so long, its round trip added, counts as
     /// one that cannot be asked.
@@ -113,8 +113,8 @@ pub struct LinkConfig {
     /// Links of one node beyond its observers and those it observes, above a full mesh. Gossip and
     /// repair need a few shortcuts across the circle.
     pub random: usize,
-    /// Links of one node in all. Above it those that nobody here wants are closed once they are
-    /// idle, above twice as many at once. A link costs some 70 KB.
+    /// Links of one node in all. Above it, links that this node does not need are closed once they
+    /// are idle, above twice as many at once. A link costs some 70 KB.
     pub max: usize,
 }
 
@@ -133,7 +133,7 @@ pub struct DialConfig {
     pub crossing_delay: Duration,
     /// The same while the round trip is not known.
     pub crossing_delay_unknown: Duration,
-    /// A dial whose outcome nobody reported counts as timed out then. Above the driver's own
+    /// A dial whose outcome was not reported counts as timed out then. Above the driver's own
     /// time-out.
     pub lost_after: Duration,
     /// First pause between dials of one node; it doubles up to `redial_most`.

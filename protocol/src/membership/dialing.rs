@@ -1,4 +1,4 @@
-//! Who should have a link with whom, and who dials when.
+//! Which members should be linked, and who dials when.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -14,29 +14,29 @@ use super::observers::{MAX_WALK, shortcut_points};
 use super::paths::Link;
 use super::{Cx, DialFailure, Membership, Reason};
 
-/// When a record is gossiped again after the first link. A device that has moved does so sooner:
-/// the others may know it under addresses that lead nowhere.
+/// How long after the first link this node's record is gossiped again. Sooner on a device that has
+/// moved: others may know it under addresses that lead nowhere.
 const ANNOUNCE: Duration = Duration::from_secs(1);
 const ANNOUNCE_MOVED: Duration = Duration::from_millis(300);
-/// How long a peer that probes us is beaten for: it watches us.
+/// How long this node beats to a peer that probes it: the peer watches it.
 const WATCHED: Duration = Duration::from_secs(10);
 
-/// A link that is lost sooner was of no use: a network that comes and goes, or two devices with one
-/// key that take it from one another. After a few of those in a row there is a pause before each
-/// dial.
+/// A link that is lost sooner was of no use: the network comes and goes, or two devices with one
+/// key take the links from one another. After [`BRIEF_FORGIVEN`] of those in a row there is a pause
+/// before each dial.
 const BRIEF: Duration = Duration::from_secs(5);
 const BRIEF_FORGIVEN: u32 = 3;
-/// A link that something came over within so long is in use.
+/// A link over which a message came within so long is in use.
 const IN_USE: Duration = Duration::from_secs(1);
 
 impl Membership {
-    /// Works out anew who watches whom and who should be linked. Cost is flat in the size of the
-    /// roster.
+    /// Updates which members watch this node, which it watches, and which should be linked. The
+    /// cost does not grow with the roster.
     pub(super) fn refresh_topology(&mut self, cx: &mut Cx<'_>) {
         let (ahead, watchers) = self.walk(true);
         let (behind, _) = self.walk(false);
-        // I watch those for whom I am among the first live successors: all that the walk back
-        // passed.
+        // This node watches the members that have it among their first live successors: all those
+        // that the walk back passed.
         let watched: BTreeSet<NodeId> =
             behind.iter().copied().filter(|node| !self.is_down(node)).collect();
         let mut wanted: BTreeSet<NodeId> = if self.salt.is_none() {
@@ -59,8 +59,8 @@ impl Membership {
         self.set_wanted(cx, wanted);
     }
 
-    /// Members one way around, up to the last of as many live ones as a node has observers; and
-    /// those live ones.
+    /// Members one way around the circle until as many live ones as a node has observers were
+    /// passed; and those live ones.
     fn walk(&self, ahead: bool) -> (Vec<NodeId>, BTreeSet<NodeId>) {
         let Some(salt) = self.salt else { return Default::default() };
         let (mut passed, mut live) = (Vec::new(), BTreeSet::new());
@@ -97,7 +97,7 @@ impl Membership {
         }
     }
 
-    /// A watched node shall be heard in time, or linked in some more.
+    /// Sets the deadline by which a watched node must have been heard; without a link it is later.
     pub(super) fn expect_beat(&mut self, cx: &mut Cx<'_>, node: NodeId) {
         if self.watched.contains_key(&node) {
             let wait = if self.has_link(&node) {
@@ -122,13 +122,13 @@ impl Membership {
         }
     }
 
-    /// In a large cluster, and everybody near is out of reach.
+    /// Whether all neighbours are out of reach, in a cluster above a full mesh.
     fn is_isolated(&self) -> bool {
         self.members.len() >= self.config.links.full_mesh
             && self.links().count() < self.config.probe.quorum_size()
     }
 
-    /// Tries members drawn by point, until there are links enough to hear of the others.
+    /// Dials random members until there are enough links to hear of the others.
     pub(super) fn explore(&mut self, cx: &mut Cx<'_>) {
         self.random_contacts.clear();
         if self.is_isolated() {
@@ -143,9 +143,8 @@ impl Membership {
         self.unsettled_topology = true;
     }
 
-    /// Dials now, if this node is the one to dial first; else after the courtesy. The rule mends
-    /// crossing dials: both ends of a lost link notice at once, and two dials that cross make two
-    /// connections.
+    /// Dials now if this node is the one to dial first, else after the crossing delay. Both ends of
+    /// a lost link notice at once, and two dials that cross make two connections.
     pub(super) fn dial_soon(&mut self, cx: &mut Cx<'_>, node: NodeId) {
         if self.has_link(&node) || self.dialling.contains(&node) {
             return;
@@ -168,7 +167,7 @@ impl Membership {
         }
     }
 
-    /// Dials once, or gives up on a dial whose outcome was never told.
+    /// Dials, or gives up a dial whose outcome was not reported in time.
     pub(super) fn dial(&mut self, cx: &mut Cx<'_>, node: NodeId) {
         if self.has_link(&node) {
             return;
@@ -184,7 +183,7 @@ impl Membership {
         }
         let is_dialled_for = self.wanted.contains(&node) || self.suspicions.contains_key(&node);
         if !is_dialled_for || self.own.said_goodbye || self.addresses(&node).is_empty() {
-            return; // a record or a sighting brings us back here
+            return; // a record or a sighting leads back here
         }
         if self.dialling.len() >= self.config.dialing.max {
             let later = self.config.probe.every + self.jitter(self.config.probe.every);
@@ -199,15 +198,15 @@ impl Membership {
 
     pub(super) fn on_dial_failed(&mut self, cx: &mut Cx<'_>, node: NodeId, how: DialFailure) {
         if !self.members.contains_key(&node) || self.has_link(&node) {
-            return; // somebody removed meanwhile, or a crossing dial that won
+            return; // the node was removed, or the peer's own dial succeeded
         }
-        // Where others answer, a refusal is theirs.
+        // If other nodes answer at all its addresses, the refusal is theirs.
         let refused = how == DialFailure::Refused && !self.is_displaced(&node);
         let path = self.paths.entry(node).or_default();
         path.dialling = None;
         self.dialling.remove(&node);
         if std::mem::take(&mut path.dial_again) {
-            // It went to addresses of before, and whoever refused there may be somebody else.
+            // The dial went to old addresses, where another device may have refused.
             self.timers.clear(Reason::Dial(node));
             self.dial(cx, node);
             return;
@@ -216,8 +215,8 @@ impl Membership {
         path.refused = refused;
         let failures = path.failures;
         self.note_failed_dial(cx, node, how);
-        // The others may not have lost their end of the old link yet, and refuse a second one for a
-        // moment.
+        // The other end may not have noticed the loss of the old link yet, and refuses a second one
+        // until it has.
         let most = if self.local_health.has_moved(cx.now) { 1 } else { 16 };
         let doublings = failures.saturating_sub(1).min(most);
         let pause = (self.config.dialing.redial_first * (1 << doublings))
@@ -231,7 +230,7 @@ impl Membership {
             self.suspect(cx, node, SuspicionCause::NoLink);
         }
         if self.on_demand.remove(&node).is_some() {
-            self.unsettled_topology = true; // whoever had business has dropped it
+            self.unsettled_topology = true; // the pending messages were dropped
         }
         self.dial_pending(cx);
     }
@@ -240,7 +239,8 @@ impl Membership {
         if peer == self.me {
             return;
         }
-        // Where one has fallen and returns, others have that one or this does not see yet.
+        // While one member returns, others may be returning that this node or the peer does not see
+        // yet.
         let is_returning = self
             .members
             .get(&peer)
@@ -261,10 +261,10 @@ impl Membership {
         self.dialling.remove(&peer);
         self.forget_failed_dials(cx, &peer);
         self.timers.clear(Reason::Dial(peer));
-        // What it was asked before came to nothing: it is asked anew.
+        // Questions to this peer over its former link were lost: it is asked anew.
         self.suspicions.values_mut().for_each(|suspicion| _ = suspicion.waiting.remove(&peer));
         if self.links().nth(1).is_none() {
-            // The first link, and gossip needs a moment to find its ways.
+            // This is the first link, and gossip needs a moment before it reaches others.
             let pause = if self.local_health.has_moved(cx.now) { ANNOUNCE_MOVED } else { ANNOUNCE };
             let pause = pause + self.jitter(pause);
             self.timers.set(Reason::Announce, cx.now + pause);
@@ -278,15 +278,15 @@ impl Membership {
         self.expect_beat(cx, peer);
         match self.members.get(&peer).map(|member| &member.liveness) {
             Some(Liveness::Unknown { .. }) => self.mark_up(cx, peer),
-            // Our own belief only, and here it is. If it is a new life, its hello is about to say
-            // so.
+            // Down for this node alone, and here it is. If it has a new incarnation its hello will
+            // tell.
             Some(Liveness::Down(down))
                 if down.notice.is_none() && down.why.cause != Cause::Goodbye =>
             {
                 self.mark_up(cx, peer)
             }
-            // Its hello shows whether this is the life that ended, which then has to be told, or a
-            // new one.
+            // Its hello shows whether this is the incarnation that is down, which must then be
+            // told, or a new one.
             Some(Liveness::Down(_) | Liveness::BackBy(_)) | None => {}
             Some(Liveness::Up) => self.drop_suspicion(cx, &peer),
         }
@@ -308,7 +308,7 @@ impl Membership {
         }
         self.unjudged = true;
         if self.on_demand.remove(&peer).is_some() {
-            // The other end needs it no more; what is still to be said makes a new one.
+            // The other end does not need the link any more; the next message makes a new one.
             self.refresh_topology(cx);
         }
         let Some(member) = self.members.get(&peer) else {
@@ -340,8 +340,8 @@ impl Membership {
         }
     }
 
-    /// Whoever returns may show that the network does: the other dead are dialled soon, in no
-    /// order.
+    /// A member that returns may show that the network is back: the other members that are down are
+    /// dialled soon, at random times.
     pub(super) fn redial_down_members(&mut self, cx: &mut Cx<'_>) {
         let dead: Vec<NodeId> = self
             .wanted
@@ -361,8 +361,8 @@ impl Membership {
         }
     }
 
-    /// Whether this node has no use for the link. Strangers may be members to be, and one that is
-    /// not in the roster itself cannot tell.
+    /// Whether this node does not need the link. A stranger may be about to become a member, and a
+    /// node that is not in the roster itself cannot tell.
     pub(super) fn is_spare(&self, now: Time, peer: &NodeId) -> bool {
         let is_used = self.wanted.contains(peer)
             || self.suspicions.contains_key(peer)
@@ -370,8 +370,8 @@ impl Membership {
         !is_used && self.salt.is_some() && self.members.contains_key(peer)
     }
 
-    /// Closes links that nobody here wants when there are too many, those heard longest ago first.
-    /// One that is in use stays a little: what is on its way over it would be lost.
+    /// Closes links that this node does not need when there are too many, those heard longest ago
+    /// first. A link in use is kept for a moment: messages on their way over it would be lost.
     pub(super) fn prune(&mut self, cx: &mut Cx<'_>) {
         let links: Vec<NodeId> = self.links().collect();
         let surplus = links.len().saturating_sub(self.config.links.max);
@@ -394,7 +394,7 @@ impl Membership {
         }
     }
 
-    /// Whether this node shall beat for that one: by our reckoning, or because it probes us.
+    /// Whether the peer watches this node: by our reckoning, or because it asked for beats.
     pub(super) fn watches_me(&self, now: Time, peer: &NodeId) -> bool {
         let lease =
             self.paths.get(peer).and_then(|path| path.link.as_ref()).map(|link| link.watched_until);
@@ -407,8 +407,7 @@ impl Membership {
         }
     }
 
-    /// Whether this node should have a link with that one, and so has something to say about its
-    /// loss.
+    /// Whether this node should have a link with that one, and so reports its loss.
     pub(super) fn is_neighbour(&self, node: &NodeId) -> bool {
         self.watched.contains_key(node) || self.wanted.contains(node)
     }
@@ -417,8 +416,8 @@ impl Membership {
         self.members.get(node).is_some_and(|member| matches!(member.liveness, Liveness::Down(_)))
     }
 
-    /// The first live members after a node: its observers. Also those of a node that is down, who
-    /// dial it.
+    /// The observers of a node: the first live members after it on the circle. For a node that is
+    /// down, the members that dial it.
     pub fn observers_of(&self, node: &NodeId) -> Vec<NodeId> {
         let salt = if *node == self.me {
             self.salt
@@ -430,7 +429,7 @@ impl Membership {
         up.take(self.config.probe.quorum_size()).collect()
     }
 
-    /// Live members after a node, in order: those who could be its observers.
+    /// Live members after a node, in order: its possible observers.
     pub(super) fn successors_of(&self, node: &NodeId) -> Vec<NodeId> {
         let Some(member) = self.members.get(node) else { return Vec::new() };
         self.circle

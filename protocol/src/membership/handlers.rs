@@ -1,4 +1,4 @@
-//! Beats, probes and what comes over links.
+//! Message handlers for links, and the node's own beats and probes.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use super::{Cx, Membership, Reason, Worth};
 impl Membership {
     pub(super) fn on_message(&mut self, cx: &mut Cx<'_>, from: NodeId, message: Message) {
         if !self.has_link(&from) {
-            return; // said before the link was lost: no sign of life any more
+            return; // sent before the link was lost: no sign of life any more
         }
         self.heard(cx, from, &message);
         match message {
@@ -33,8 +33,8 @@ impl Membership {
                 match intent {
                     ProbeIntent::None => {}
                     ProbeIntent::Beats => self.extend_watch(cx.now, &from),
-                    // Only if neither end has a use for the link: else the one that has would dial
-                    // again at once.
+                    // The link is closed only if neither end needs it: else the end that does would
+                    // dial again at once.
                     ProbeIntent::ReleaseLink if self.is_spare(cx.now, &from) => {
                         return cx.out.hangup(from);
                     }
@@ -88,8 +88,8 @@ impl Membership {
             self.on_record(cx, record, own);
             return;
         }
-        // A peer vouches for a return that passed us by. Others may have missed it as well, and
-        // gossip carries nothing twice.
+        // The peer reports a return that this node had missed. Others may have missed it as well,
+        // and gossip carries nothing twice, so the record is gossiped again.
         let (was_up, said) = (self.is_up(&node), record.wire());
         if self.on_record(cx, record, Source::Gossip) == Worth::Relay
             && !was_up
@@ -99,7 +99,7 @@ impl Membership {
         }
     }
 
-    /// Whatever comes over a link shows that its sender lives.
+    /// Any message over a link shows that its sender lives.
     fn heard(&mut self, cx: &mut Cx<'_>, from: NodeId, message: &Message) {
         let path = self.paths.get_mut(&from).expect("a link has a path");
         path.heard(cx.now);
@@ -107,12 +107,12 @@ impl Membership {
         match &member.liveness {
             Liveness::Up => self.drop_suspicion(cx, &from),
             Liveness::Unknown { .. } => self.mark_up(cx, from),
-            // Last words of one that stops on purpose.
+            // It stops on purpose; this message may be from before it exits.
             Liveness::BackBy(_) => {}
             Liveness::Down(down) if down.why.cause == Cause::Goodbye => {}
             Liveness::Down(down) if down.notice.is_none() => self.mark_up(cx, from),
             Liveness::Down(_) => {
-                // A record says itself which life this is.
+                // A record tells itself which incarnation this is.
                 if !matches!(message, Message::Hello { .. } | Message::Record(_)) {
                     self.notify_down(cx, from);
                 }
@@ -127,7 +127,7 @@ impl Membership {
         }
     }
 
-    /// Shows the observers that we live.
+    /// Beats to the observers and sets the next beat.
     pub(super) fn beat(&mut self, cx: &mut Cx<'_>) {
         let beat = Message::Beat { lag_ms: self.local_health.lag_ms(cx.now), view: self.view };
         let watchers: Vec<NodeId> =
@@ -135,12 +135,12 @@ impl Membership {
         for peer in watchers {
             cx.out.send(peer, beat.clone());
         }
-        // A little early rather than late, and not in step with everybody else's.
+        // A random time early, so that beats of many nodes do not coincide.
         let early = self.jitter(self.config.probe.beat / 10);
         self.timers.set(Reason::Beat, cx.now + self.config.probe.beat.saturating_sub(early));
     }
 
-    /// Asks a peer whether it lives, and notes the question's number.
+    /// Sends a probe and notes its number.
     pub(super) fn probe(&mut self, cx: &mut Cx<'_>, peer: NodeId, intent: ProbeIntent) {
         let Some(link) = self.paths.get_mut(&peer).and_then(|path| path.link.as_mut()) else {
             return;
@@ -151,14 +151,14 @@ impl Membership {
         cx.out.send(peer, Message::Probe { seq, intent });
     }
 
-    /// The regular look at an idle link's round trip, and at whether anybody needs it.
+    /// Measures an idle link's round trip, offers to close a link that this node does not need, and
+    /// closes one whose other end does not answer.
     pub(super) fn measure_rtt(&mut self, cx: &mut Cx<'_>, peer: NodeId) {
         let Some(link) = self.paths.get(&peer).and_then(|path| path.link.as_ref()) else { return };
         if link.awaiting.is_some_and(|since| {
             cx.now.since(since.max(self.local_health.since)) >= self.config.probe.rtt_every / 2
         }) {
-            // The other end died without a word, and nobody here watches it: the link is an empty
-            // shell.
+            // The other end died silently and nobody here watches it, so the link is dead.
             cx.out.hangup(peer);
         } else {
             let intent = if self.is_spare(cx.now, &peer) {
@@ -173,8 +173,8 @@ impl Membership {
             .set(Reason::Rtt(peer), cx.now + self.config.probe.rtt_every.saturating_sub(early));
     }
 
-    /// A watched node should have been heard by now. If not it is probed, and if that helps not,
-    /// doubted.
+    /// The deadline of a watched node's beat: if it is late it is probed, and suspected if it does
+    /// not answer in time.
     pub(super) fn check_quiet(&mut self, cx: &mut Cx<'_>, node: NodeId) {
         if !self.watched.contains_key(&node) {
             return;
@@ -182,8 +182,8 @@ impl Membership {
         let Some((path, link)) =
             self.paths.get(&node).and_then(|path| Some((path, path.link.as_ref()?)))
         else {
-            // It should have been linked by now. A dial that failed says so itself; this is for
-            // want of addresses.
+            // It should have been linked by now. A failed dial raises its own suspicion; this one
+            // is for a node without addresses.
             self.suspect(cx, node, SuspicionCause::NoLink);
             return;
         };
@@ -193,12 +193,13 @@ impl Membership {
         let beat_by = self.config.probe.beat * 5 / 4 + path.round_trip() / 2 + path.lag;
         let silence = self.silence(cx.now, &node);
         if silence < beat_by {
-            // It is not quiet, but a question came so soon after a probe that its answer had to
-            // wait for this one.
+            // The node is not quiet. But if a question came too soon after the last probe for
+            // another one, the probe that answers it goes out now.
             if self.has_new_inquiry(&node) {
                 self.probe(cx, node, ProbeIntent::None);
             }
-            // Time has whole microseconds: rounded down this would be now, again and again.
+            // Time has whole microseconds: rounded down, the deadline would be now, again and
+            // again.
             self.timers.set(
                 Reason::Quiet(node),
                 cx.now + beat_by.saturating_sub(silence) + Duration::from_micros(1),
@@ -217,13 +218,14 @@ impl Membership {
         }
     }
 
-    /// How long a node has been silent over all paths while we listened and had reason to expect
-    /// it.
+    /// How long a node has been silent over all paths while this node listened and had reason to
+    /// expect a message.
     pub(super) fn silence(&self, now: Time, node: &NodeId) -> Duration {
         let suspicion = self.suspicions.get(node);
         let Some(path) = self.paths.get(node) else { return Duration::ZERO };
         let expecting = match &path.link {
-            // It beats for us; or else it owes us an answer; or else its silence means nothing.
+            // A watched node owes beats, another linked one owes an answer to a probe; else silence
+            // means nothing.
             Some(link) => self.watched.get(node).copied().or(link.awaiting),
             None => path.closed_at.or(suspicion.map(|suspicion| suspicion.opened)),
         };
@@ -238,8 +240,8 @@ impl Membership {
         )
     }
 
-    /// How long a node must have been silent to be voted down: what the configuration says, more
-    /// where the path is slow, the node stalls, or we do.
+    /// How long a node must have been silent for a vote: `base`, and more if the path is slow, or
+    /// the node or this one stalled lately.
     pub(super) fn silence_limit(&self, now: Time, node: &NodeId, base: Duration) -> Duration {
         let (round_trip, lag) =
             self.paths.get(node).map(|path| (path.round_trip(), path.lag)).unwrap_or_default();

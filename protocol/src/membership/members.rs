@@ -1,4 +1,4 @@
-//! The roster's members and their lives: how they rise, fall and go away for a while.
+//! The roster's members and their states: up, away, down, unknown.
 
 use std::time::Duration;
 
@@ -12,20 +12,20 @@ use super::observers::fingerprint;
 use super::records::Source;
 use super::{Cx, Fact, Membership, Reason, Worth};
 
-/// Of one admitted node.
+/// An admitted node.
 #[derive(Clone, Debug)]
 pub(super) struct Member {
     pub salt: u64,
-    /// The highest known.
+    /// The highest known incarnation.
     pub incarnation: u64,
     pub record: Option<Signed<NodeRecord>>,
-    /// Whether gossip has brought that record: who had it over a link before passes it on all the
-    /// same, or all those who are linked to a node would stop what it says.
+    /// Whether gossip has brought that record. If it came over a link first it is still relayed
+    /// once, or the peers linked to a node would stop all its gossip.
     pub was_gossiped: bool,
-    /// Where somebody saw it last.
+    /// The addresses of its last sighting.
     pub sighted: Box<[String]>,
     pub liveness: Liveness,
-    /// Its last goodbye that was honoured.
+    /// Its last goodbye that took effect.
     pub goodbye: Option<Signed<Goodbye>>,
 }
 
@@ -37,14 +37,14 @@ pub(super) enum Liveness {
     Down(Box<DownState>),
 }
 
-/// How a member fell.
+/// Why and how far a member is held to be down.
 #[derive(Clone, Debug)]
 pub(super) struct DownState {
     pub why: Evidence,
-    /// With it others were told, so only a higher incarnation ends it. Without, it is this node's
-    /// own belief, and any sign of life ends it.
+    /// The votes that were gossiped; then only a higher incarnation makes the member up again. None
+    /// if only this node holds it to be down; then any sign of life does.
     pub notice: Option<Notice>,
-    /// Whether gossip carried the notice past us.
+    /// Whether gossip has brought the notice here.
     pub gossiped: bool,
 }
 
@@ -61,7 +61,7 @@ impl Membership {
         }
     }
 
-    /// One came, went, or has another salt.
+    /// A node was admitted, removed, or has another salt.
     pub(super) fn on_member(&mut self, cx: &mut Cx<'_>, node: NodeId, salt: Option<u64>) {
         match salt {
             salt if node == self.me => self.place_me(salt),
@@ -115,7 +115,7 @@ impl Membership {
         self.unknown += 1;
         self.unsettled_topology = true;
         self.timers.set(Reason::Unknown(node), cx.now + self.config.records.unknown_grace);
-        // It may be linked already: a link needs a key, the roster takes a moment longer.
+        // It may be linked already: a link needs only the join key, the admission may come later.
         let link = self.paths.get_mut(&node).and_then(|path| path.link.as_mut());
         if let Some(hello) = link.map(|link| link.hello.take()) {
             self.mark_up(cx, node);
@@ -159,7 +159,7 @@ impl Membership {
         self.unjudged = true;
     }
 
-    /// The member lives.
+    /// The member is up.
     pub(super) fn mark_up(&mut self, cx: &mut Cx<'_>, node: NodeId) {
         if self.is_up(&node) {
             return;
@@ -185,11 +185,11 @@ impl Membership {
             self.timers.clear(timer);
         }
         if let Some(path) = self.paths.get_mut(&node) {
-            // What was refused was refused by the life before.
+            // Refusals were those of the former incarnation.
             path.refused = false;
             path.closed_at = None;
         }
-        // So were the dials of that time.
+        // So were the failed dials.
         self.forget_failed_dials(cx, &node);
         self.drop_suspicion(cx, &node);
         self.expect_beat(cx, node);
@@ -224,7 +224,7 @@ impl Membership {
         self.inquiries.remove(&node);
         self.forget_failed_dials(cx, &node);
         if self.has_link(&node) {
-            // A silent link may hang in TCP's retransmission for minutes after the network healed;
+            // A silent link may stay in TCP's retransmission for minutes after the network healed;
             // a new one does not.
             cx.out.hangup(node);
         }
@@ -233,7 +233,7 @@ impl Membership {
         cx.facts.push(Fact::Down { node, why });
     }
 
-    /// Takes over a higher incarnation; what it means for the member's life is the caller's to say.
+    /// Takes over a higher incarnation. The caller decides whether the member is up.
     pub(super) fn raise_incarnation(&mut self, node: NodeId, incarnation: u64) {
         let Some(member) = self.members.get_mut(&node) else { return };
         if matches!(member.liveness, Liveness::Down(_)) {
@@ -245,7 +245,7 @@ impl Membership {
         }
     }
 
-    /// An unknown member's grace is over, or an absent one's second one.
+    /// Called after one and after two graces of a member that is unknown or overdue.
     pub(super) fn on_unknown_expired(&mut self, cx: &mut Cx<'_>, node: NodeId) {
         let Some(member) = self.members.get(&node) else { return };
         let grace = self.config.records.unknown_grace;
@@ -255,15 +255,15 @@ impl Membership {
             Liveness::Up | Liveness::Down(_) => return,
         };
         if cx.now < since + grace * 2 {
-            // Those near are judged first, by what dialling them and asking others showed.
+            // Neighbours are suspected first and judged by the answers to dials and questions.
             self.timers.set(Reason::Unknown(node), since + grace * 2);
             if self.is_neighbour(&node) {
                 self.suspect(cx, node, SuspicionCause::NoLink);
                 self.unjudged = true;
             }
         } else if !self.is_neighbour(&node) {
-            // Others watch it, and they have not called it down. When a whole cluster boots, nobody
-            // has heard of those far away, and to call them all down would move everything.
+            // Others watch it and have not called it down. When a whole cluster boots no node has
+            // heard of far members; to hold them all to be down would move every workload.
             self.mark_up(cx, node);
         } else {
             let why = Evidence { cause, by: vec![self.me], is_news: true };
@@ -289,11 +289,11 @@ impl Membership {
         let Some(member) = self.members.get(&node) else { return Worth::Ignore };
         let Ok(goodbye) = goodbye.verify(&self.cluster) else { return Worth::Reject };
         if member.goodbye.as_ref() == Some(&goodbye) {
-            return Worth::Relay; // it came over the link first; gossip carries nothing twice
+            return Worth::Relay; // known from its link, but new to gossip
         }
         let known =
             member.goodbye.as_ref().is_some_and(|known| known.incarnation >= goodbye.incarnation);
-        // One of a life not heard of yet cannot be judged: its record is on its way.
+        // A goodbye of a higher incarnation cannot be judged before its record has come.
         if known
             || goodbye.incarnation != member.incarnation
             || matches!(member.liveness, Liveness::Down(_))
@@ -330,7 +330,7 @@ impl Membership {
         cx.facts.push(Fact::BackBy { node, until });
     }
 
-    /// A planned absence is over.
+    /// A planned absence has ended.
     pub(super) fn on_absence_over(&mut self, cx: &mut Cx<'_>, node: NodeId) {
         let Some(Liveness::BackBy(until)) = self.members.get(&node).map(|member| &member.liveness)
         else {
@@ -338,7 +338,7 @@ impl Membership {
         };
         let until = *until;
         if self.has_link(&node) {
-            self.mark_up(cx, node); // it never went
+            self.mark_up(cx, node); // it never stopped
             return;
         }
         self.timers.set(Reason::Unknown(node), until + self.config.records.unknown_grace);
@@ -356,7 +356,7 @@ impl Membership {
             .get(&node)
             .is_some_and(|member| was_held_by_another || *member.sighted != *addresses);
         if !is_news || !are_within_bounds(&addresses) {
-            return; // the same sighting again is no news: dials keep their pace
+            return; // a repeated sighting must not shorten the pause between dials
         }
         self.on_seen_at(&node, &addresses);
         let Some(member) = self.members.get_mut(&node) else { return };
@@ -366,7 +366,7 @@ impl Membership {
         }
     }
 
-    /// Before this moment a member is not judged, whatever is seen of it.
+    /// Until this moment a member is not judged, whatever is seen of it.
     pub(super) fn honoured_until(&self, node: &NodeId) -> Time {
         match self.members.get(node).map(|member| &member.liveness) {
             Some(Liveness::Unknown { since }) => *since + self.config.records.unknown_grace,

@@ -1,5 +1,5 @@
-//! Links on demand: beyond a full mesh a node has business with members that it has no standing
-//! link to.
+//! Links on demand: above a full mesh a node sends messages to members to which it has no standing
+//! link.
 
 use std::time::Duration;
 
@@ -7,21 +7,21 @@ use crate::model::{NodeId, Out, Time};
 
 use super::{Cx, Fact, Membership, Message, Reason};
 
-/// How long a link is kept after the last business. An auction has some three turns, and the next
-/// one often asks the same.
+/// How long a link is kept after its last use. An auction has some three rounds, and the next one
+/// often asks the same nodes.
 const KEEP_FOR: Duration = Duration::from_secs(30);
-/// Links kept so at a time; for one more, that with the oldest business is not kept any longer.
-/// With those that stand anyway they leave room within `config.links.max` for the business of
-/// others with this node.
+/// Links kept so at a time; when one more comes up, the one used longest ago is not kept any
+/// longer. Beside the standing links they leave room within `config.links.max` for links that other
+/// nodes make on demand.
 pub(super) const MAX_KEPT_LINKS: usize = 16;
-/// Links for business that are still to come about, at most: more than an auction asks for at once.
-/// Of as many nodes there may be something to be said that waits for them.
+/// Links on demand that are still being made: more than an auction asks for at once. Messages may
+/// wait for as many nodes.
 pub const MAX_PENDING_LINKS: usize = 64;
 
 impl Membership {
-    /// This node wants to talk to that one, which is up and has no link: it is dialled as soon as
-    /// can be, and the link is kept for a while. False if that cannot be: it is not up, or too many
-    /// are waited for already.
+    /// Makes a link to a member that is up and has none: it is dialled as soon as possible, and the
+    /// link is kept for a while. False if that is not possible: the member is not up, or too many
+    /// links are being made already.
     pub fn link_on_demand(
         &mut self,
         now: Time,
@@ -36,20 +36,20 @@ impl Membership {
         let mut cx = Cx::new(now, out);
         self.on_demand.insert(node, now + KEEP_FOR);
         self.timers.set_by(Reason::OnDemand, now + KEEP_FOR);
-        // No courtesy: the other end knows of no business.
+        // No crossing delay: the other end has no reason to dial.
         self.wanted.insert(node);
         self.dial(&mut cx, node);
         (true, self.finish(cx))
     }
 
-    /// There was business over a link: if it is kept for that alone, it is kept for longer.
+    /// The link was used: if it is kept on demand, it is kept for longer.
     pub fn note_link_used(&mut self, now: Time, node: &NodeId) {
         if let Some(until) = self.on_demand.get_mut(node) {
             *until = now + KEEP_FOR;
         }
     }
 
-    /// A dial has ended: the next that waits for one need not wait longer.
+    /// Dials the members that wait for a free dial, after one has ended.
     pub(super) fn dial_pending(&mut self, cx: &mut Cx<'_>) {
         let is_waiting = |node: &&NodeId| !self.has_link(node) && !self.dialling.contains(*node);
         let waiting: Vec<NodeId> = self.on_demand.keys().filter(is_waiting).copied().collect();
@@ -61,7 +61,8 @@ impl Membership {
         }
     }
 
-    /// A link came about. Of more than can be kept for business one is not any longer.
+    /// A link came up: if more than [`MAX_KEPT_LINKS`] are kept on demand, the one used longest ago
+    /// is not kept any longer.
     pub(super) fn limit_kept_links(&mut self, newest: &NodeId) {
         if !self.on_demand.contains_key(newest) {
             return;

@@ -1,4 +1,4 @@
-//! What of this room grows, and how far it may.
+//! The growing collections of this module and their bounds.
 
 use std::collections::BTreeMap;
 
@@ -8,12 +8,12 @@ use super::on_demand::{MAX_KEPT_LINKS, MAX_PENDING_LINKS};
 use super::suspicions::{MAX_INQUIRERS, MAX_INQUIRIES};
 use super::{Membership, Path};
 
-/// Deadlines that one node may have at a time, and those that belong to none: as many as there are
-/// such reasons.
+/// Deadlines that one node can have at a time, and those that belong to no node: as many as there
+/// are such reasons.
 const DEADLINES: (usize, usize) = (8, 6);
 
 impl Membership {
-    /// What grows, with its bound.
+    /// Each growing collection with its bound.
     pub fn queues(&self) -> Vec<Queue> {
         let (members, config) = (self.members.len(), &self.config);
         let has_reason = |(node, path): (&NodeId, &Path)| {
@@ -29,7 +29,7 @@ impl Membership {
             Queue::new("nodes that ask about one", most_asked, MAX_INQUIRERS),
             Queue::new("nodes watched", self.watched.len(), members),
             Queue::new(
-                "ways to strangers",
+                "paths to strangers",
                 self.paths.iter().filter(|path| !has_reason(*path)).count(),
                 0,
             ),

@@ -1,9 +1,9 @@
-//! Members that are up and that this node cannot dial, nor they it: two devices behind routers that
-//! let nobody in, both linked to a node that everybody reaches.
+//! Members that are up but that this node cannot dial, nor they it: for example two devices behind
+//! routers without open ports, both linked to a node that everybody reaches.
 //!
-//! A failed dial is what makes a way missing, never the want of a link: in a large cluster most
-//! members have none. Whoever meets such a member reaches it over one common member, and says so in
-//! its own record, so that no other node tries the same over it.
+//! Only a failed dial makes a member unreachable, not a missing link: in a large cluster most
+//! members have none. A node reaches such a member over one common member, and names it in its own
+//! record, so that no other node tries that hop.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -15,16 +15,16 @@ use super::suspicions::Answer;
 use super::{Cx, DialFailure, Fact, Membership, Reason};
 
 /// How long dials must have failed before others are told. A restart, a cable put into another
-/// socket, two dials that crossed: all that is over sooner, and each word costs everybody a record.
+/// socket, two dials that crossed are over sooner, and each announcement costs every node a record.
 const UNREACHABLE_AFTER: Duration = Duration::from_secs(5);
-/// The pause between two words of it, so that a way that comes and goes costs everybody one record
-/// in so long.
+/// The pause between two announcements, so that a path that comes and goes costs every node one
+/// record in this time.
 const ANNOUNCE_GAP: Duration = Duration::from_secs(5);
-/// Without a dial for so long nothing is known any more: a link on demand is not tried again by
-/// itself. Above the longest pause between two dials of a link that is wanted, with the time that a
-/// dial may take.
+/// After so long without a dial the failure is forgotten: a link on demand is not tried again by
+/// itself. Above the longest pause between dials of a wanted link, plus the time that a dial may
+/// take.
 const FORGET_AFTER: Duration = Duration::from_secs(60);
-/// Members that are named for one hop: a busy or mistaken first one is made up for.
+/// Members named for one hop, so that a busy or mistaken first one does not matter.
 pub const MAX_HOPS: usize = 4;
 
 const HOP_DOMAIN: &[u8] = b"shoal/hop/1";
@@ -32,24 +32,24 @@ const HOP_DOMAIN: &[u8] = b"shoal/hop/1";
 /// Dials of one node that failed since its last link.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct FailedDials {
-    /// When the first of them ended.
+    /// When the first failed dial ended.
     since: Time,
-    /// When the last of them ended.
+    /// When the last failed dial ended.
     last: Time,
     how: DialFailure,
 }
 
-/// What was last said of it in this node's record.
+/// The unreachable members that this node's record names.
 #[derive(Clone, Debug, Default)]
 pub(super) struct AnnouncedUnreachable {
-    /// Members without a way, by id, at most [`MAX_NO_WAY`].
+    /// By id, at most [`MAX_NO_WAY`].
     pub nodes: BTreeSet<NodeId>,
     at: Option<Time>,
 }
 
 impl Membership {
-    /// How dialling a member fails that is up and has no link; none while there is a link, or no
-    /// dial has failed since the last one.
+    /// Why dials of a member fail that is up; none while there is a link, or if no dial has failed
+    /// since the last one.
     pub fn unreachable(&self, node: &NodeId) -> Option<DialFailure> {
         let path = self.paths.get(node)?;
         let failed_dials = path.failed_dials.filter(|_| path.link.is_none())?;
@@ -57,40 +57,41 @@ impl Membership {
     }
 
     /// Members over which a message or a stream can reach `node` in one hop, the best first: linked
-    /// here, and neither says that it has no way to the other.
+    /// here, and neither states that it cannot reach the other.
     pub fn hops(&self, node: &NodeId) -> Vec<NodeId> {
-        let denied = |of: &NodeId, to: &NodeId| self.unreachable_from(of).binary_search(to).is_ok();
+        let unreachable =
+            |of: &NodeId, to: &NodeId| self.unreachable_from(of).binary_search(to).is_ok();
         let is_common = |hop: &NodeId| {
             hop != node
                 && self.is_up(hop)
                 && *hop != self.me
-                && !denied(hop, node)
-                && !denied(node, hop)
+                && !unreachable(hop, node)
+                && !unreachable(node, hop)
         };
-        // It has just vouched for the node, so it has a link with it.
-        let vouches = |hop: &NodeId| {
+        // It has just said that the node is alive, so it has a link with it.
+        let says_alive = |hop: &NodeId| {
             let answers = self.suspicions.get(node).map(|suspicion| &suspicion.answers);
             matches!(answers.and_then(|answers| answers.get(hop)), Some(Answer::Alive(_)))
         };
-        // By lot, but the same from both ends and each time: the messages of one pair keep their
-        // order, those of many pairs do not all go over the same member.
+        // Ordered by a hash that is the same at both ends and each time: the messages of a pair
+        // keep their order, and many pairs do not all use the same member.
         let (less, greater) = if self.me < *node { (self.me, *node) } else { (*node, self.me) };
         let lot = |hop: &NodeId| {
             Digest::of_parts(&[HOP_DOMAIN, less.as_bytes(), greater.as_bytes(), hop.as_bytes()])
         };
         let mut hops: Vec<_> =
-            self.links().filter(is_common).map(|hop| (!vouches(&hop), lot(&hop), hop)).collect();
+            self.links().filter(is_common).map(|hop| (!says_alive(&hop), lot(&hop), hop)).collect();
         hops.sort_unstable();
         hops.into_iter().take(MAX_HOPS).map(|(.., hop)| hop).collect()
     }
 
-    /// Members that a member, or this node, says it has no way to, by id.
+    /// Members that `node`, which may be this one, states it cannot reach, by id.
     pub fn unreachable_from(&self, node: &NodeId) -> &[NodeId] {
         self.record(node).map_or(&[], |record| &record.no_way_to)
     }
 
-    /// Each pair of members that are up and have no way to one another, once, as their records say;
-    /// the lesser id first.
+    /// Each pair of members that are up and of which one states that it cannot reach the other,
+    /// once, the lesser id first.
     pub fn unreachable_pairs(&self) -> BTreeSet<(NodeId, NodeId)> {
         let said = self
             .records()
@@ -104,10 +105,10 @@ impl Membership {
             .collect()
     }
 
-    /// A dial of a member led to no link.
+    /// Notes that a dial of a member failed.
     pub(super) fn note_failed_dial(&mut self, cx: &mut Cx<'_>, node: NodeId, how: DialFailure) {
         if self.is_down(&node) {
-            return; // the dead are dialled for ever; that is known
+            return; // members that are down are dialled for ever
         }
         let path = self.paths.entry(node).or_default();
         let since = path.failed_dials.map_or(cx.now, |failed_dials| failed_dials.since);
@@ -118,7 +119,7 @@ impl Membership {
         }
     }
 
-    /// There is a way, or nobody to have one to.
+    /// Forgets failed dials: there is a link, or the member is not up any more.
     pub(super) fn forget_failed_dials(&mut self, cx: &mut Cx<'_>, node: &NodeId) {
         if self.paths.get_mut(node).is_some_and(|path| path.failed_dials.take().is_some()) {
             cx.facts.push(Fact::ReachabilityChanged { node: *node });
@@ -126,9 +127,9 @@ impl Membership {
         }
     }
 
-    /// Others reach a member while the link to it has been silent for long: it hangs, as when a
-    /// router has forgotten it, and TCP may try for many minutes. What is sent meanwhile is lost,
-    /// and a dial shows whether there is a way.
+    /// Closes a link that has been silent for long while others reach the member: it hangs, as
+    /// after a router has forgotten it, and TCP may retry for many minutes. Messages sent meanwhile
+    /// are lost, and a new dial shows whether the member can be reached.
     pub(super) fn close_hung_link(&mut self, cx: &mut Cx<'_>, node: &NodeId) {
         let longest = self.silence_limit(cx.now, node, self.config.suspicion.silent_after_alone);
         let Some(path) = self.paths.get(node) else { return };
@@ -139,7 +140,7 @@ impl Membership {
         }
     }
 
-    /// Tells others which members this node has no way to, when that has lasted or is over.
+    /// Announces which members this node cannot reach, once that has lasted for a while or is over.
     pub(super) fn announce_unreachable(&mut self, cx: &mut Cx<'_>) {
         let now = cx.now;
         let forgotten = self.paths.iter().filter(|(_, path)| {
@@ -161,7 +162,7 @@ impl Membership {
             if is_lasting && self.is_up(node) && lasting.len() < MAX_NO_WAY {
                 lasting.insert(*node);
             }
-            // Of those that are lasting already it is looked whether they are forgotten.
+            // For those announced already, the next check is when they may be forgotten.
             let at = if is_lasting {
                 (failed_dials.last + FORGET_AFTER).max(now + ANNOUNCE_GAP)
             } else {

@@ -1,5 +1,4 @@
-//! What nodes say of themselves, and the incarnations by which the living outdo word of their
-//! death.
+//! Records of nodes, and the incarnations by which a living node refutes its death.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -12,57 +11,58 @@ use super::message::{MAX_ADDRESS, MAX_COUNTER, Message, Notice, is_within_bounds
 use super::reachability::AnnouncedUnreachable;
 use super::{Cx, Fact, Membership, Profile, Reason, Worth};
 
-/// This node's word on itself.
+/// This node's own record, incarnation and refutations.
 #[derive(Clone, Debug)]
 pub(super) struct Own {
-    /// The one in use: on disk, and in every record and goodbye.
+    /// The incarnation in use: on disk, and in every record and goodbye.
     incarnation: u64,
-    /// The one asked to be put on disk; at least `incarnation`.
+    /// The incarnation last asked to be put on disk; at least `incarnation`.
     asked: u64,
-    /// The highest known counter of a record of ours.
+    /// The highest known counter of a record of this node.
     counter: u64,
     profile: Option<Profile>,
     record: Option<Signed<NodeRecord>>,
-    /// Members without a way that the record names.
+    /// Unreachable members that the record names.
     pub announced: AnnouncedUnreachable,
-    /// What others know that we must rise above: a counter, and the incarnation that is spent.
+    /// The state at other nodes that this node must outdo: a counter, and its incarnation that is
+    /// down or used.
     challenge: Option<(u64, Option<u64>)>,
-    /// It said goodbye: it dials nobody and doubts nobody any more.
+    /// It said goodbye, so it no longer dials or suspects others.
     pub said_goodbye: bool,
-    /// Not before then may the next challenge be answered.
+    /// The earliest time at which the next challenge may be answered.
     reissue_from: Time,
-    /// How often word of its death was taken back.
+    /// The pace of refutations.
     refutations: Refutations,
-    /// How often a record of ours that we did not write may be outdone: a disk that was lost is
-    /// found out at once, and against another device with a copy of our key there is no winning.
+    /// How often a record of this node that it did not write may be outdone. A lost disk is noticed
+    /// at once; against another device with a copy of the key no number of records wins.
     rebuttals: Bucket,
-    /// Whether that was told.
+    /// Whether `Fact::Contested` was sent.
     is_contested: bool,
 }
 
-/// When this node took word of its death back. Where few can reach it, and its observers cannot, it
-/// is lost again as often as it returns, and each time all that it runs is placed anew: so it
-/// returns more and more rarely.
+/// The pace of this node's refutations. If few nodes can reach it and its observers cannot, it is
+/// lost again as often as it refutes, and each time all that it runs is placed anew: so it refutes
+/// more and more rarely.
 #[derive(Clone, Debug, Default)]
 struct Refutations {
-    /// The last time; none yet in this process.
+    /// The time of the last refutation; none yet in this process.
     last: Option<Time>,
-    /// How long after that the next may be.
+    /// How long after it the next one may be.
     pause: Duration,
-    /// Who calls it down now, until that is taken back.
+    /// The nodes that call it down, until that is refuted.
     accusers: BTreeSet<NodeId>,
-    /// Whether it was told that it waits.
+    /// Whether `Fact::RefutationDelayed` was sent for the next one.
     is_told: bool,
 }
 
 impl Refutations {
-    /// The pause after the second return of a row. It doubles with each further one.
+    /// The pause after the second refutation in a row. It doubles with each further one.
     const FIRST: Duration = Duration::from_secs(4);
     const MOST: Duration = Duration::from_secs(60);
-    /// If the last return is longer ago than that and the pause, the next is of another row.
+    /// If the last refutation is longer ago than this and the pause, the next begins a new row.
     const CALM: Duration = Duration::from_secs(30);
 
-    /// Not before then is the next.
+    /// The earliest time of the next refutation.
     fn next(&self, now: Time) -> Time {
         self.last.map_or(now, |last| last + self.pause)
     }
@@ -97,9 +97,9 @@ impl Own {
         }
     }
 
-    /// The word of one that has long been up.
+    /// The state of a node that has long been up with this record.
     pub fn with_record(record: Signed<NodeRecord>) -> Own {
-        // Which members it has no way to it finds out anew.
+        // It finds out anew which members it cannot reach.
         let NodeRecord {
             counter,
             incarnation,
@@ -124,16 +124,16 @@ impl Own {
     }
 }
 
-/// Whence a record came: what it shows of its node's life.
+/// The source of a record, which decides what it proves about its node.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Source {
-    /// Over a link with the node itself, as the first thing.
+    /// From the node itself, first thing over a link.
     Hello,
-    /// Over a link with the node itself, later.
+    /// From the node itself, later over a link.
     Itself,
-    /// By gossip, so it was issued a moment ago; or from a peer that holds its node to be up.
+    /// By gossip, so it was issued a moment ago; or from a peer that holds the node to be up.
     Gossip,
-    /// From a disk, or from somebody's disk: it shows nothing.
+    /// From this node's or another node's disk: it proves nothing.
     Stored,
 }
 
@@ -147,7 +147,7 @@ impl Membership {
         }
     }
 
-    /// Signs the next record, keeps it, and tells everybody.
+    /// Signs the next record, keeps it, and sends it to all.
     pub(super) fn issue(&mut self, cx: &mut Cx<'_>) {
         let Some(profile) = self.own.profile.clone() else { return };
         self.own.counter += 1;
@@ -166,7 +166,7 @@ impl Membership {
         let wire = record.wire();
         self.own.record = Some(record);
         cx.facts.push(Fact::Record { node: self.me });
-        // Over the links as well: whoever holds us down must not wait for gossip.
+        // Over the links as well: a peer that holds this node to be down must not wait for gossip.
         let linked: Vec<NodeId> = self.links().collect();
         for peer in linked {
             cx.out.send(peer, Message::Record(wire.clone()));
@@ -174,8 +174,8 @@ impl Membership {
         cx.out.broadcast(Message::Record(wire));
     }
 
-    /// Says again who we are: those far away, who have no link with us, know from gossip alone that
-    /// we started.
+    /// Gossips the record again: nodes without a link to this one know only from gossip that it
+    /// started.
     pub(super) fn announce(&mut self, cx: &mut Cx<'_>) {
         if let Some(record) = &self.own.record {
             cx.out.broadcast(Message::Record(record.wire()));
@@ -190,16 +190,16 @@ impl Membership {
         }
     }
 
-    /// Others hold something of us that we must rise above: a record we do not know (a disk was
-    /// lost or cloned), or our death in incarnation `spent`. Paced: a peer that repeats it must not
-    /// wear out our disk.
+    /// Others hold something that this node must outdo: a record that it does not know (a disk was
+    /// lost or cloned), or its death in incarnation `spent`. Answers are limited: a peer that
+    /// repeats it must not wear out the disk.
     pub(super) fn challenged(&mut self, cx: &mut Cx<'_>, counter: u64, spent: Option<u64>) {
         let (known, before) = self.own.challenge.unwrap_or_default();
         self.own.challenge = Some((known.max(counter), before.max(spent)));
         self.answer_challenge(cx);
     }
 
-    /// These called this node down.
+    /// The nodes `by` called this node down in `incarnation`.
     pub(super) fn on_called_down(
         &mut self,
         cx: &mut Cx<'_>,
@@ -210,19 +210,19 @@ impl Membership {
         self.challenged(cx, 0, Some(incarnation));
     }
 
-    /// When a challenge may be answered that names this incarnation.
+    /// The earliest time at which a challenge that names this incarnation may be answered.
     fn may_answer(&self, now: Time, spent: Option<u64>) -> Time {
         let is_news = spent.is_some_and(|spent| spent >= self.own.asked);
         let accusers = &self.own.refutations.accusers;
         let met = accusers.iter().filter(|node| self.has_link(node)).count();
-        // Those that it can talk with lose it for another reason. With no accuser it is a record
-        // that is to be outdone.
+        // If it has links to at least half of the accusers, they lost it for another reason than a
+        // missing path: no pause. With no accuser the challenge is a record to be outdone.
         let refutations =
             if is_news && 2 * met < accusers.len() { self.own.refutations.next(now) } else { now };
         self.own.reissue_from.max(refutations)
     }
 
-    /// Answers what others hold of this node, as soon as it may.
+    /// Answers a challenge as soon as that is allowed.
     pub(super) fn answer_challenge(&mut self, cx: &mut Cx<'_>) {
         let Some((counter, spent)) = self.own.challenge.filter(|_| !self.own.said_goodbye) else {
             return;
@@ -241,8 +241,8 @@ impl Membership {
         self.own.reissue_from = cx.now + self.config.records.reissue_every;
         self.own.counter = self.own.counter.max(counter);
         match spent {
-            // The record follows when the disk has it: a node that forgot an incarnation it used
-            // could not be outdone.
+            // The record follows once the incarnation is on disk: a node that forgot an incarnation
+            // that it used could not be outdone.
             Some(spent) if spent >= self.own.asked => {
                 self.own.asked = spent + 1;
                 if !self.own.refutations.accusers.is_empty() {
@@ -269,8 +269,8 @@ impl Membership {
             return self.on_own_record(cx, &record);
         }
         let Some(member) = self.members.get(&node) else {
-            // A member whose admission has not come yet, perhaps. The link keeps its word; sync
-            // brings the others' again.
+            // This may be a member whose admission has not come yet. Its link keeps its record;
+            // sync brings those of others again.
             let link = self.paths.get_mut(&node).and_then(|path| path.link.as_mut());
             if let (Some(link), Source::Hello | Source::Itself) = (link, source) {
                 link.hello = Some(record);
@@ -301,7 +301,7 @@ impl Membership {
         } else if let (Some(known), Source::Hello) = (&member.record, source)
             && known.hash() != record.hash()
         {
-            // It lost its disk: told so, it re-issues above what is known of it.
+            // It lost its disk: once it has its known record it issues one above it.
             cx.out.send(node, Message::Record(known.wire()));
         }
         let may_raise = source != Source::Stored || may_be_raised;
@@ -312,7 +312,7 @@ impl Membership {
             self.on_same_incarnation(cx, node, source);
         }
         if moved {
-            // It says afresh where it is.
+            // Its new addresses count afresh.
             self.answerers.remove(&node);
         }
         if moved && !self.has_link(&node) {
@@ -322,13 +322,13 @@ impl Membership {
             && !self.has_link(&node)
             && !self.timers.is_set(Reason::Dial(node))
         {
-            self.dial_soon(cx, node); // until now there may have been no address
+            self.dial_soon(cx, node); // there may have been no address before
         }
         if is_new || self.relay_once(&node, &hash, source) { Worth::Relay } else { Worth::Ignore }
     }
 
-    /// Whether a record that was known is to be passed on: once, by gossip, if it came over a link
-    /// before.
+    /// Whether a known record is to be relayed: once, if it came over a link before gossip brought
+    /// it.
     fn relay_once(&mut self, node: &NodeId, hash: &Digest, source: Source) -> bool {
         let is_first = self.members.get(node).is_some_and(|member| {
             !member.was_gossiped
@@ -361,13 +361,14 @@ impl Membership {
     fn on_new_incarnation(&mut self, cx: &mut Cx<'_>, node: NodeId, source: Source) {
         let Some(member) = self.members.get(&node) else { return };
         match member.liveness {
-            // At boot the disk is full of records of lives not heard of yet: they show nothing.
+            // Records from the disk prove nothing about members that were not heard of yet.
             Liveness::Unknown { .. } if source == Source::Stored => {}
             Liveness::Unknown { .. } | Liveness::BackBy(_) | Liveness::Down(_) => {
                 self.mark_up(cx, node)
             }
             Liveness::Up => {
-                // Restarted before anybody called it down. What was seen was its former life's end.
+                // It restarted before it was called down. Whatever was seen was the end of its
+                // former process.
                 self.drop_suspicion(cx, &node);
                 self.forget_failed_dials(cx, &node);
                 if let Some(path) = self.paths.get_mut(&node) {
@@ -383,7 +384,7 @@ impl Membership {
         }
     }
 
-    /// The record of a life that ended, from a peer that holds its node to be down.
+    /// The record of a node that is down, from a peer that sends it with the notice.
     pub(super) fn on_last_record(
         &mut self,
         cx: &mut Cx<'_>,
@@ -398,12 +399,12 @@ impl Membership {
         }
     }
 
-    /// A word of the life that is known.
+    /// A record of the known incarnation.
     fn on_same_incarnation(&mut self, cx: &mut Cx<'_>, node: NodeId, source: Source) {
         let Some(member) = self.members.get(&node) else { return };
         match (&member.liveness, source) {
             (_, Source::Stored) | (Liveness::Up, _) => {}
-            // It said goodbye, and what it had said before comes later. Only a new link shows that
+            // It said goodbye, and records from before may come later. Only a new link shows that
             // it stayed.
             (Liveness::BackBy(_), Source::Itself | Source::Gossip) => {}
             (Liveness::Down(down), Source::Itself | Source::Gossip)
@@ -417,12 +418,12 @@ impl Membership {
         }
     }
 
-    /// Whether an incarnation is far from where adding one overflows.
+    /// Whether an incarnation is so low that adding one cannot overflow.
     pub(super) fn is_valid_incarnation(incarnation: u64) -> bool {
         incarnation < MAX_COUNTER
     }
 
-    /// The key under which a node's record lies in sync.
+    /// The key of a node's record in sync.
     pub fn item_key(node: &NodeId) -> Digest {
         Digest::of(node.as_bytes())
     }

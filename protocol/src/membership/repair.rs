@@ -1,5 +1,5 @@
-//! What gossip lost: neighbours compare whom they hold to be down, and newcomers learn how everyone
-//! is.
+//! Repair of lost gossip: neighbours compare which members they hold to be down, and newcomers
+//! learn the state of all.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use super::message::{Gone, MAX_VIEW, MAX_WANTED, Message};
 use super::{Cx, Membership, Reason};
 
 impl Membership {
-    /// A beat told the fingerprint of whom its sender holds to be down.
+    /// A beat brought the fingerprint of the peer's view of who is down.
     pub(super) fn compare_view(&mut self, cx: &mut Cx<'_>, peer: NodeId, view: u32) {
         let differs = view != self.view;
         let Some(link) = self.paths.get_mut(&peer).and_then(|path| path.link.as_mut()) else {
@@ -28,8 +28,9 @@ impl Membership {
         }
     }
 
-    /// One returned who was down for this node alone. It has nothing to refute, so those for whom
-    /// it was down as well, each by itself, do not hear of it by gossip.
+    /// A member returned that was down for this node alone. It has nothing to refute, so other
+    /// nodes that each held it to be down do not hear of its return by gossip: views are compared
+    /// sooner.
     pub(super) fn compare_soon(&mut self) {
         let soon = self.config.records.repair_soon();
         for link in self.paths.values_mut().filter_map(|path| path.link.as_mut()) {
@@ -37,7 +38,7 @@ impl Membership {
         }
     }
 
-    /// A difference lasted: it is not gossip on its way.
+    /// Sends the view to a peer whose view has differed for so long that gossip is not the reason.
     pub(super) fn repair(&mut self, cx: &mut Cx<'_>, peer: NodeId) {
         let Some(link) = self.paths.get_mut(&peer).and_then(|path| path.link.as_mut()) else {
             return;
@@ -48,8 +49,8 @@ impl Membership {
         }
     }
 
-    /// Tells a peer who is not up here. Nothing, while we know too little ourselves: who is not
-    /// named counts as up.
+    /// Sends a peer all members that are not up here. Sends nothing while some are unknown: members
+    /// that are not named count as up.
     pub(super) fn send_view(&mut self, cx: &mut Cx<'_>, peer: NodeId) {
         if !self.settled() {
             return;
@@ -99,7 +100,7 @@ impl Membership {
             let Some(member) = self.members.get(&node) else { continue };
             let theirs = gone.get(&node);
             match (&member.liveness, theirs) {
-                // Of a life that is over.
+                // The peer means a former incarnation.
                 (Liveness::Up | Liveness::Down(_), Some(gone))
                     if gone.incarnation < member.incarnation =>
                 {
@@ -110,9 +111,9 @@ impl Membership {
                     }
                 }
                 (Liveness::Unknown { .. }, Some(gone)) if gone.down => {
-                    // We know nothing, so a peer's word is better than that. It holds until a sign
-                    // of life. Its incarnation is not taken over: a lie could put that where the
-                    // node itself never gets.
+                    // The state is unknown here, so the peer's view is taken until a sign of life.
+                    // Its incarnation is not taken over: a lie could set one that the node itself
+                    // never reaches.
                     let why = Evidence { cause: Cause::PeerReport, by: vec![from], is_news: false };
                     self.mark_down(cx, node, DownState { why, notice: None, gossiped: true });
                 }
@@ -122,7 +123,7 @@ impl Membership {
                     }
                 }
                 (Liveness::Unknown { .. }, None) => self.mark_up(cx, node),
-                // A belief of ours that the peer does not share.
+                // Down for this node alone, and up for the peer.
                 (Liveness::Down(down), None)
                     if down.notice.is_none() && down.why.cause != Cause::Goodbye =>
                 {
@@ -148,7 +149,7 @@ impl Membership {
         }
     }
 
-    /// Somebody holds a member to be down that came back.
+    /// Sends a peer that holds a member to be down the record of its higher incarnation.
     pub(super) fn send_newer_record(&self, cx: &mut Cx<'_>, to: NodeId, node: &NodeId) {
         if let Some(member) = self.members.get(node)
             && let (Liveness::Up, Some(record)) = (&member.liveness, &member.record)
@@ -158,7 +159,7 @@ impl Membership {
         }
     }
 
-    /// Somebody does not know that a member is down, or in which of its lives.
+    /// Sends a peer the notice or goodbye of a member that is down.
     pub(super) fn send_down_notice(&self, cx: &mut Cx<'_>, to: NodeId, node: &NodeId) {
         let Some(member) = self.members.get(node) else { return };
         let Liveness::Down(down) = &member.liveness else { return };

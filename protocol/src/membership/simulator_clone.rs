@@ -1,4 +1,5 @@
-//! Another member's view, made of this node's: see [`crate::node::Node::like`].
+//! Another member's view, copied from this node's, for the simulator: see
+//! [`crate::node::Node::like`].
 
 use crate::model::{KeyPair, NodeId, Out, Time};
 
@@ -8,10 +9,10 @@ use super::records::Own;
 use super::{Config, Cx, Membership};
 
 impl Membership {
-    /// As another member sees the others that has heard of all that this node has heard of, and
-    /// dials its neighbours now. Nothing if this node has no record of its life `incarnation`, or
-    /// has not heard of somebody.
-    #[expect(clippy::too_many_arguments, reason = "as many as a room is made of")]
+    /// The membership of another member that has heard of all that this node has heard of, and
+    /// dials its neighbours now. None if this node lacks its record of `incarnation`, or if the
+    /// state of some member is unknown.
+    #[expect(clippy::too_many_arguments, reason = "as many as a membership is made of")]
     pub fn simulator_clone(
         &self,
         now: Time,

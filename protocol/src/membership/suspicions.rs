@@ -1,15 +1,16 @@
-//! Doubt about a member: asking the other observers, and answering them.
+//! Suspicions about a member: asking the other observers, and answering them.
 //!
 //! Two races shape this file.
 //!
 //! *The link of one observer closes a moment before another's.* Asked from memory, the other would
-//! say "heard it 50 ms ago", and a dead node would live on. So `Alive` is said only when the
-//! subject has answered a probe that was sent **after the question came** ([`Membership::answer_inquiries`]);
-//! the asker then counts it as heard at the moment it asked.
+//! answer "heard it 50 ms ago", and a dead node would count as alive. So an observer sends `Alive`
+//! only if the subject has answered a probe sent **after the question came**
+//! ([`Membership::answer_inquiries`]); the asker then counts the subject as heard at the moment it
+//! asked.
 //!
-//! *A vote outlives what it was cast for.* Two observers that each lost the subject once, an hour
-//! apart, are no majority. So votes come from their signer over a link, count for seconds, and are
-//! asked for again while a doubt lasts.
+//! *A vote outlives its cause.* Two observers that each lost the subject once, an hour apart, are
+//! no majority. So votes come over a link from their signer, count for seconds, and are asked for
+//! again while a suspicion lasts.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -21,64 +22,65 @@ use super::members::Liveness;
 use super::message::{Message, Notice, ProbeIntent, Seen, Vote};
 use super::{Cx, Fact, Membership, Reason};
 
-/// Questions of one doubt whose moment is remembered: two seconds of them.
+/// Questions of one suspicion whose time is remembered: two seconds of them.
 const MAX_ROUNDS: usize = 16;
-/// Nodes whose answers are kept for one doubt: all observers and those who stand in for them.
+/// Nodes whose answers are kept for one suspicion: all observers and those that stand in for them.
 const MAX_ANSWERS: usize = 32;
-/// Nodes that wait for word of one subject: a full mesh.
+/// Nodes that may ask about one subject at once: a full mesh.
 pub(super) const MAX_INQUIRERS: usize = 32;
-/// Subjects that others may ask about at once.
+/// Subjects about which others may ask at once.
 pub(super) const MAX_INQUIRIES: usize = 256;
-/// Whoever asked and was not heard of for so long has its answer from elsewhere.
+/// A node that has not repeated its question for so long has its answer from elsewhere.
 const INQUIRY_TTL: Duration = Duration::from_secs(5);
-/// Probes for others go out at most every so often.
+/// The least time between probes of one subject that are sent for others.
 const PROBE_GAP: Duration = Duration::from_millis(20);
 
-/// What is known since a member's life came into question.
+/// All that is known since a member came under suspicion.
 #[derive(Clone, Debug)]
 pub(super) struct Suspicion {
     pub incarnation: u64,
     pub opened: Time,
     why: SuspicionCause,
-    /// People were told. Not before there is something to vote on: a beat lost and a probe late
-    /// happen every hour.
+    /// Whether `Fact::Suspected` was sent. Not before this node has something to vote on: a lost
+    /// beat and a late probe happen every hour.
     announced: bool,
-    /// Questions and when they went out.
+    /// Questions and when they were sent.
     rounds: VecDeque<(u32, Time)>,
-    /// Asked since then, and not answered yet.
+    /// Nodes that were asked and have not answered yet, and since when.
     pub waiting: BTreeMap<NodeId, Time>,
-    /// The latest word of each.
+    /// The latest answer of each node.
     pub answers: BTreeMap<NodeId, Answer>,
-    /// What I signed: one vote for each thing that can be seen.
+    /// Votes that this node signed: one for each thing that can be seen.
     signed: BTreeMap<Seen, Signed<Vote>>,
-    /// What the others know that I see.
+    /// The vote of this node that the others know.
     pub seen_told: Option<Seen>,
-    /// Since when a majority has stood.
+    /// When the present majority was reached.
     pub ready_at: Option<Time>,
-    /// A notice that lacks a majority as I know the observers; my own evidence makes up for it.
+    /// A notice without a majority of the observers that this node knows; its own evidence can make
+    /// up for that.
     pub notice: Option<Notice>,
 }
 
-/// What an observer answered.
+/// The answer of an observer.
 #[derive(Clone, Debug)]
 pub(super) enum Answer {
-    /// The subject was alive at this moment: when the question went out.
+    /// The subject was alive at this time, when the question was sent.
     Alive(Time),
-    /// It cannot reach it, as of this moment.
+    /// The observer could not reach it; the vote came at this time.
     Vote(Time, Signed<Vote>),
 }
 
-/// Somebody wants to know of a subject.
+/// A question of another member about a subject.
 #[derive(Clone, Debug)]
 pub(super) struct Inquiry {
     round: u32,
-    /// The answer to this probe, or a later one, is news to it.
+    /// The first probe whose answer counts as an answer to this question.
     from_seq: u64,
     at: Time,
 }
 
 impl Suspicion {
-    /// The last moment at which another observer showed it alive.
+    /// The last time at which another observer showed it alive.
     pub fn alive_at(&self) -> Option<Time> {
         let times = self.answers.values().filter_map(|answer| match answer {
             Answer::Alive(at) => Some(*at),
@@ -87,15 +89,15 @@ impl Suspicion {
         times.max()
     }
 
-    /// We stalled: what we waited for may lie unread.
+    /// This node stalled: answers that it waited for may be unread.
     pub fn restart_waits(&mut self, now: Time) {
         self.waiting.values_mut().for_each(|since| *since = now);
         self.ready_at = None;
     }
 
-    /// It is about another life from now on. How long the node has been silent stays true; what was
-    /// said and signed of the life before does not: a verdict on one life with votes on another
-    /// convinces nobody, and its subject cannot refute it.
+    /// Moves the suspicion to another incarnation. The node stays silent since the same time;
+    /// statements and votes on the former incarnation are dropped: a verdict on one incarnation
+    /// with votes on another convinces no node, and the subject cannot refute it.
     pub fn reset_to(&mut self, incarnation: u64) {
         self.incarnation = incarnation;
         self.waiting.clear();
@@ -114,8 +116,8 @@ impl Suspicion {
 }
 
 impl Membership {
-    /// Opens a doubt, unless there is one. Observers ask at once; others leave that to them for a
-    /// moment.
+    /// Opens a suspicion, unless there is one. Observers ask at once; others leave that to the
+    /// observers for a moment.
     pub(super) fn suspect(&mut self, cx: &mut Cx<'_>, subject: NodeId, why: SuspicionCause) {
         let Some(member) = self.members.get(&subject) else { return };
         let is_honoured = matches!(member.liveness, Liveness::BackBy(until) if cx.now < until);
@@ -150,7 +152,7 @@ impl Membership {
         }
     }
 
-    /// What is seen is worth a vote: people may know.
+    /// Reports the suspicion, once this node sees something that is worth a vote.
     pub(super) fn announce_suspicion(&mut self, cx: &mut Cx<'_>, subject: &NodeId) {
         let Some(suspicion) =
             self.suspicions.get_mut(subject).filter(|suspicion| !suspicion.announced)
@@ -161,7 +163,7 @@ impl Membership {
         cx.facts.push(Fact::Suspected { node: *subject, why: suspicion.why });
     }
 
-    /// The doubt ended well, or its subject's life did not matter any more.
+    /// Ends the suspicion without a verdict.
     pub(super) fn drop_suspicion(&mut self, cx: &mut Cx<'_>, subject: &NodeId) {
         let Some(suspicion) = self.suspicions.remove(subject) else { return };
         self.timers.clear(Reason::Suspicion(*subject));
@@ -171,7 +173,7 @@ impl Membership {
         }
     }
 
-    /// One more round of questions, and the time of the next.
+    /// Asks once more, and sets the time of the next round.
     pub(super) fn ask_round(&mut self, cx: &mut Cx<'_>, subject: NodeId) {
         let Some(suspicion) = self.suspicions.get(&subject) else { return };
         let is_asked_about = self.inquiries.contains_key(&subject);
@@ -187,15 +189,15 @@ impl Membership {
         } else if age < self.config.suspicion.silent_after_alone {
             self.config.probe.every
         } else {
-            // It is not decided though everything should be known: grace of the unknown, or others
-            // who see what I do not.
+            // There is no verdict although all answers should be in: the subject is within its
+            // grace, or others see what this node does not.
             self.config.probe.beat * 2
         };
         if relayed {
             self.close_hung_link(cx, &subject);
         }
         if !self.watched.contains_key(&subject) {
-            // It may be linked and owe us no beat: only what it does not answer is silence.
+            // It may be linked without owing beats: only an unanswered probe counts as silence.
             self.probe(cx, subject, ProbeIntent::None);
         }
         self.ask(cx, subject);
@@ -218,7 +220,7 @@ impl Membership {
         self.ask_these(cx, subject, asked);
     }
 
-    /// Asks these, who are linked, whether they can reach the subject now.
+    /// Asks these linked members whether they can reach the subject now.
     pub(super) fn ask_these(&mut self, cx: &mut Cx<'_>, subject: NodeId, asked: Vec<NodeId>) {
         let vote = self.current_vote(cx.now, &subject);
         let Some(suspicion) = self.suspicions.get_mut(&subject) else { return };
@@ -237,7 +239,7 @@ impl Membership {
         }
     }
 
-    /// What I see became more: the others hear it at once, those who asked me as well.
+    /// This node sees more than it has told: sends its vote at once, also to members that asked.
     pub(super) fn send_vote(&mut self, cx: &mut Cx<'_>, subject: NodeId) {
         let Some(vote) = self.current_vote(cx.now, &subject) else { return };
         let asked = self.electorate(cx.now, &subject);
@@ -250,7 +252,7 @@ impl Membership {
         self.ask(cx, subject);
     }
 
-    /// My signed word on what I see now; nothing if I see nothing amiss.
+    /// This node's signed vote on what it sees now; none if it sees nothing amiss.
     pub(super) fn current_vote(&mut self, now: Time, subject: &NodeId) -> Option<Signed<Vote>> {
         let seen = self.seen(now, subject)?;
         let suspicion = self.suspicions.get_mut(subject)?;
@@ -314,7 +316,7 @@ impl Membership {
         if self.has_link(&subject) {
             self.probe_for_others(cx, subject);
         } else {
-            // Not one of its observers by our reckoning, or not linked yet: then now.
+            // This node does not count itself as an observer, or has no link yet: it dials now.
             self.suspect(cx, subject, SuspicionCause::AskedByOthers);
             self.dial_for_others(cx, subject);
         }
@@ -342,7 +344,8 @@ impl Membership {
         true
     }
 
-    /// A probe that answers all questions that have come; many questions at once take one probe.
+    /// Sends a probe whose answer will answer all open questions; many questions at once take one
+    /// probe.
     fn probe_for_others(&mut self, cx: &mut Cx<'_>, subject: NodeId) {
         let link = self.paths.get(&subject).and_then(|path| path.link.as_ref());
         match link.and_then(|link| link.last_probe()) {
@@ -353,7 +356,7 @@ impl Membership {
         }
     }
 
-    /// Whether somebody asked about this node, who is linked, after the last probe of it went out.
+    /// Whether a member asked about this linked node after its last probe was sent.
     pub(super) fn has_new_inquiry(&self, node: &NodeId) -> bool {
         let link = self.paths.get(node).and_then(|path| path.link.as_ref());
         let probed = link.and_then(|link| link.last_probe()).map_or(0, |(seq, _)| seq);
@@ -363,13 +366,13 @@ impl Membership {
     }
 
     fn dial_for_others(&mut self, cx: &mut Cx<'_>, subject: NodeId) {
-        // Failed dials pace themselves; a first one waits for nothing.
+        // After a failed dial its pause decides; the first dial is immediate.
         if !self.timers.is_set(Reason::Dial(subject)) {
             self.dial_soon(cx, subject);
         }
     }
 
-    /// The subject answered a probe: whoever asked before that probe went out shall know.
+    /// The subject answered a probe: members that asked before that probe was sent are told.
     pub(super) fn answer_inquiries(&mut self, cx: &mut Cx<'_>, subject: NodeId, seq: u64) {
         let Some(member) = self.members.get(&subject) else { return };
         let Some(of_subject) = self.inquiries.get_mut(&subject) else { return };
@@ -412,7 +415,7 @@ impl Membership {
     }
 
     pub(super) fn on_vote(&mut self, cx: &mut Cx<'_>, from: NodeId, vote: Unverified<Vote>) {
-        // From its signer alone: only so its age is known.
+        // Only from its signer over a link, so that its age is known.
         if vote.by().0 != from.0 || !self.members.contains_key(&from) {
             return;
         }

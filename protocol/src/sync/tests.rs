@@ -86,8 +86,8 @@ fn nodes_exchange_only_what_they_lack() {
     assert!(world.converged());
     assert_eq!(world.in_step(0, 1), (true, true));
     assert_eq!(world.holds(0), 2000);
-    // Each lacked 20 entries of the other. Of the 40 that differed one side has the newer version,
-    // and for half of them the other side's older one is fetched first.
+    // Each lacked 20 entries of the other. The asker fetches all 40 that differ; 20 of them are
+    // older than its own, which the peer fetches afterwards.
     assert_eq!(world.received(0), 20 + 40);
     assert_eq!(world.received(1), 20 + 20);
 }

@@ -61,7 +61,7 @@ fn entry_larger_than_a_message_travels_in_parts() {
     assert!(world.largest <= 64 * 1024, "{}", world.largest);
 }
 
-/// One node refuses two entries for ever, as an older program would. After a few tries the nodes are
+/// A node refuses two entries for ever, as an older program would. After a few tries the nodes are
 /// in step all the same, and the entries are tried again once a minute.
 #[test]
 fn unmendable_difference_does_not_keep_nodes_apart() {
