@@ -144,8 +144,8 @@ fn workload_is_written_altered_removed_and_rewritten() {
     assert_eq!(desired.apply(removed), Ok(Applied::Superseded));
 }
 
-/// Two operators write one name without seeing one another's change. Both stay as siblings, the later
-/// clock is effective, and the next write, which has seen both, ends the conflict.
+/// Two operators write one name without seeing one another's change. Both stay as siblings, the
+/// later clock is effective, and the next write, which has seen both, ends the conflict.
 #[test]
 fn concurrent_writes_conflict_until_a_write_has_seen_both() {
     let (ada, bob, web) = (author(1), author(2), key("web"));
@@ -238,8 +238,8 @@ fn newer_forms_are_kept_but_are_no_workloads() {
     assert_eq!(desired.opaque().next(), None);
 }
 
-/// An operator signs workloads `a` and `c` with the uid of `b`. The first name, `a`, has it; when `a`
-/// is removed, `b` has it again.
+/// An operator signs workloads `a` and `c` with the uid of `b`. The first name, `a`, has it; when
+/// `a` is removed, `b` has it again.
 #[test]
 fn forged_uid_goes_to_the_first_name() {
     let (ada, mut desired) = (author(1), Desired::default());

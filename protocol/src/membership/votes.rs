@@ -161,9 +161,10 @@ impl Membership {
             .take(MAX_WITNESSES)
             .collect();
         let Some(suspicion) = self.suspicions.get(&subject) else { return Duration::ZERO };
+        let vote_ttl = self.config.suspicion.vote_ttl;
         let has_voted = |node: &NodeId| {
             let answer = suspicion.answers.get(node);
-            matches!(answer, Some(Answer::Vote(at, _)) if cx.now.since(*at) < self.config.suspicion.vote_ttl)
+            matches!(answer, Some(Answer::Vote(at, _)) if cx.now.since(*at) < vote_ttl)
         };
         let missing: Vec<NodeId> = witnesses.into_iter().filter(|node| !has_voted(node)).collect();
         let unasked: Vec<NodeId> =

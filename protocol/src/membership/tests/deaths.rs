@@ -1,4 +1,4 @@
-//! Who is gone, and how soon the others know.
+//! Deaths, and how soon the others know of them.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ fn kill_among_twenty_is_known_to_all() {
     let took = net.run_until(SECOND, |net| net.all_hold(7, State::Down)).expect("found out");
     assert!(took < 60 * MS, "{took:?}");
     net.run(5 * SECOND);
-    assert_eq!(net.downs().iter().filter(|(_, of)| *of != 7).count(), 0, "nobody else fell");
+    assert_eq!(net.downs().iter().filter(|(_, of)| *of != 7).count(), 0, "no other node is down");
 }
 
 #[test]
@@ -46,6 +46,8 @@ fn last_survivor_knows_that_it_is_alone() {
     }
 }
 
+/// The others decide in about a second, since two agree. The cut-off node has nobody to correct it,
+/// so it waits three seconds before it holds the others to be down.
 #[test]
 fn cut_off_node_falls_in_a_second_and_waits_longer_itself() {
     for seed in 0..10 {
@@ -56,7 +58,7 @@ fn cut_off_node_falls_in_a_second_and_waits_longer_itself() {
         });
         let took = took.expect("found out");
         assert!(took > 500 * MS && took < 1300 * MS, "seed {seed}: {took:?}");
-        assert_eq!(net.ups(2), 3, "with nobody to correct it, it waits");
+        assert_eq!(net.ups(2), 3, "no other node corrects it, so it waits");
         net.run_until(5 * SECOND, |net| net.ups(2) == 1).expect("but not for ever");
         net.run(5 * SECOND);
         net.devices[2].dark = false;
@@ -90,14 +92,14 @@ fn large_cluster_has_few_links_and_learns_deaths_soon() {
     net.start_all();
     net.run(60 * SECOND);
     let links: Vec<usize> = (0..100).map(|n| net.room(n).links().count()).collect();
-    // Far from a full mesh, and what the start needed more of is closed again.
+    // Far from a full mesh; the links that the start needed in addition are closed again.
     assert!(*links.iter().max().unwrap() <= 32 && links.iter().sum::<usize>() <= 1600, "{links:?}");
     net.facts.clear();
     (0..10).for_each(|n| net.kill(n * 10));
     net.run_until(SECOND, |net| (0..10).all(|n| net.all_hold(n * 10, State::Down)))
         .expect("found out");
     net.run(5 * SECOND);
-    assert!(net.downs().iter().all(|(_, of)| of % 10 == 0), "nobody else fell");
+    assert!(net.downs().iter().all(|(_, of)| of % 10 == 0), "no other node is down");
 }
 
 #[test]
@@ -107,16 +109,18 @@ fn survivors_learn_that_half_the_cluster_died() {
     (0..30).for_each(|n| net.kill(n * 2));
     net.run_until(20 * SECOND, |net| (0..30).all(|n| net.all_hold(n * 2, State::Down)))
         .expect("found out");
-    assert!(net.downs().iter().all(|(_, of)| of % 2 == 0), "nobody else fell");
+    assert!(net.downs().iter().all(|(_, of)| of % 2 == 0), "no other node is down");
 }
 
+/// Devices of one mains switch boot seconds apart, so a member that was never seen is unknown, not
+/// down, until its grace is over.
 #[test]
 fn absent_member_is_down_after_the_grace_not_before() {
     let mut net = Net::new(3, 21);
     net.start(0);
     net.start(1);
     net.run(9 * SECOND);
-    assert_eq!(net.state(0, 2), State::Unknown, "devices of one mains switch boot seconds apart");
+    assert_eq!(net.state(0, 2), State::Unknown, "it may still be booting");
     assert!(!net.room(0).settled());
     net.run(2 * SECOND);
     assert!(net.all_hold(2, State::Down) && net.room(0).settled());
@@ -136,9 +140,9 @@ fn newcomer_learns_who_is_down_from_first_neighbour() {
     assert!(net.room(1).settled());
 }
 
-/// Where all observers of a node but one stood still, that one decides alone. A member that does
-/// not observe the node, and whose link with it hangs, looks for itself instead of believing for
-/// ever that the node lives.
+/// All observers of a node but one stalled, and that one decided alone. A member with a hung link
+/// to the node does not observe it, and must look for itself instead of believing for ever that the
+/// node lives.
 #[test]
 fn notice_with_too_few_votes_is_checked_despite_a_link() {
     let mut net = Net::running(20, 31);

@@ -1,4 +1,4 @@
-//! What is said, false and broken words too, and who counts as a member.
+//! False and malformed messages, and the roster.
 
 use rand_chacha::rand_core::RngCore;
 
@@ -8,7 +8,7 @@ use crate::membership::{
 };
 use crate::model::{Digest, NodeId, Out, Outgoing};
 
-/// One member's word is no majority, and the accused shows that it lives.
+/// The vote of a single member is no majority, and the subject shows that it lives.
 #[test]
 fn false_notice_of_one_member_downs_nobody() {
     for size in [5, 40] {
@@ -35,7 +35,7 @@ fn false_notice_of_one_member_downs_nobody() {
     }
 }
 
-/// What a broken or stolen member says over its links harms none of the others.
+/// Messages of a broken or stolen member harm none of the others.
 #[test]
 fn garbage_of_one_member_harms_no_other() {
     for seed in 0..6 {
@@ -112,7 +112,8 @@ fn record_is_found_under_its_sync_key() {
     assert!(net.room(0).item(&Digest([0; 32])).is_none());
 }
 
-/// A stranger may be a member whose admission is still on its way here.
+/// A stranger is linked whose admission has not come here yet. Once it has, the stranger is up with
+/// the record of its hello.
 #[test]
 fn link_before_admission_counts_afterwards() {
     let mut net = Net::running(3, 30);
@@ -129,7 +130,7 @@ fn link_before_admission_counts_afterwards() {
     room.set_roster(now, &few, &mut out);
     room.handle_link_down(now, id, &mut out);
     room.handle_link_up(now, id, &mut out);
-    assert_eq!(room.handle_message(now, id, hello, &mut out), [], "nobody we know");
+    assert_eq!(room.handle_message(now, id, hello, &mut out), [], "not a member yet");
     let facts = room.set_roster(now, &all, &mut out);
     assert_eq!(facts, [Fact::Up { node: id }, Fact::Record { node: id }]);
 }

@@ -1,4 +1,4 @@
-//! Business with nodes to which there is no standing link.
+//! Links on demand to nodes without a standing link.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use crate::membership::{Config, DialConfig, LinkConfig};
 
 const NODES: usize = 120;
 
-/// A cluster beyond a full mesh, that has been up for a while.
+/// A cluster above a full mesh that has been up for a while.
 fn large(config: Config) -> Net {
     let links = LinkConfig { full_mesh: 0, ..config.links };
     let mut net = Net::with(NODES, 21, Config { links, ..config });
@@ -18,7 +18,7 @@ fn large(config: Config) -> Net {
     net
 }
 
-/// Nodes that `n` has no link to.
+/// Nodes to which `n` has no link.
 fn far_from(net: &Net, n: usize) -> Vec<usize> {
     (0..NODES)
         .filter(|other| *other != n && !net.room(n).has_link(&net.devices[*other].id))
@@ -29,7 +29,8 @@ fn is_linked(net: &Net, one: usize, other: usize) -> bool {
     net.room(one).has_link(&net.devices[other].id)
 }
 
-/// Dials are few at a time, and one begins when another has ended, not a while later.
+/// Only two dials may be under way at a time. The next one begins when another has ended, not at
+/// the next timer.
 #[test]
 fn links_on_demand_are_all_dialled_at_once() {
     let dialing = DialConfig { max: 2, ..DialConfig::default() };
@@ -44,14 +45,15 @@ fn links_on_demand_are_all_dialled_at_once() {
             net.dials.iter().filter(|(_, from, _)| *from == 5).map(|(.., to)| *to).collect();
         hopeful.iter().all(|other| dialled.contains(other))
     };
-    net.run_until(100 * MS, all_dialled).expect("all of them were dialled");
-    // And the others right afterwards.
+    net.run_until(100 * MS, all_dialled).expect("all of them are dialled");
+    // The others are accepted right afterwards.
     let rest: Vec<usize> = far.into_iter().filter(|other| !hopeful.contains(other)).collect();
     net.run(10 * MS);
     assert!(rest.iter().all(|other| net.link_on_demand(5, *other)));
 }
 
-/// Both ends would otherwise dial and hang up in turns for as long as one of them keeps the link.
+/// If the link were dialled again, both ends would dial and hang up in turns for as long as one of
+/// them keeps the link.
 #[test]
 fn closed_on_demand_link_is_not_redialled() {
     let mut net = large(Config::default());
@@ -66,10 +68,11 @@ fn closed_on_demand_link_is_not_redialled() {
         net.downs().is_empty() && !net.dials.iter().any(|(_, from, to)| [*from, *to] == [5, other])
     );
     assert!(net.link_on_demand(5, other));
-    net.run_until(SECOND, |net| is_linked(net, 5, other)).expect("new business, new link");
+    net.run_until(SECOND, |net| is_linked(net, 5, other)).expect("a new request makes a new link");
 }
 
-/// What is on its way over a link in use would be lost with it.
+/// A node with too many links keeps those in use until they are idle: messages on their way would
+/// be lost.
 #[test]
 fn surplus_links_close_once_idle() {
     let config = Config::default();

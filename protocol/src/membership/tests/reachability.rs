@@ -1,4 +1,4 @@
-//! Two nodes that have no way to one another, and a third that reaches both.
+//! Two nodes that cannot dial one another, and a third that reaches both.
 
 use std::collections::BTreeSet;
 
@@ -41,7 +41,8 @@ fn unreachable_pair_is_known_to_all_until_linked() {
     }
 }
 
-/// Each word of it is a record that everybody gets and keeps.
+/// Each announcement is a record that every node gets and keeps, so a link that is lost for 3.5 s
+/// is not announced.
 #[test]
 fn briefly_lost_link_is_not_announced() {
     let mut net = Net::running(4, 3);
@@ -60,11 +61,12 @@ fn briefly_lost_link_is_not_announced() {
     assert_eq!(told.count(), 0);
 }
 
-/// A hop is chosen among members that are linked, and of which neither end says that it has no way.
+/// A hop is a linked member of which neither end states that it cannot reach the other.
 #[test]
 fn hops_reach_both_ends() {
     let mut net = Net::new(5, 4);
-    // The second node lacks the third; so does the fourth. The fifth lacks the second.
+    // The second node cannot reach the third; nor can the fourth. The fifth cannot reach the
+    // second.
     net.cuts = [(1, 2), (2, 1), (3, 2), (2, 3), (4, 1), (1, 4)].into();
     net.start_all();
     net.run(20 * SECOND);
@@ -75,7 +77,7 @@ fn hops_reach_both_ends() {
     assert!(
         net.room(1).unreachable(&node(2)).is_some() && net.room(1).unreachable(&node(0)).is_none()
     );
-    // With nobody in between there is no hop, and soon nobody who holds the other to be up.
+    // Without a common member there is no hop, and soon neither holds the other to be up.
     net.kill(0);
     net.run(SECOND * 5);
     assert_eq!(net.room(1).hops(&node(2)), []);
@@ -89,12 +91,12 @@ fn unreachable_pair_is_dialled_ever_more_rarely() {
     net.run(60 * SECOND);
     net.dials.clear();
     net.run(600 * SECOND);
-    // Each of the two every 7.5 to 12.5 seconds, and the three seconds that a dial takes.
+    // Each of the two dials every 7.5 to 12.5 seconds, plus the three seconds that a dial takes.
     assert!((75..=115).contains(&net.dials.len()), "{} in ten minutes", net.dials.len());
 }
 
-/// A router forgot a connection that stood: no end of it ever arrives, and what is sent over it is
-/// lost for as long as TCP tries.
+/// A router forgot an open connection: neither end sees it close, and messages over it are lost for
+/// as long as TCP retries.
 #[test]
 fn hung_link_is_closed_while_others_reach_the_node() {
     let mut net = Net::running(3, 6);
@@ -107,8 +109,8 @@ fn hung_link_is_closed_while_others_reach_the_node() {
     assert_eq!(net.downs(), []);
 }
 
-/// When two of this node's words about ways would follow one another in a moment, the second waits:
-/// each is a record for everybody.
+/// Two links are lost a second apart. The second announcement waits, so that both make one record:
+/// each is a record for every node.
 #[test]
 fn unreachable_members_are_announced_together() {
     for seed in 0..5 {
@@ -139,8 +141,8 @@ fn unreachable_members_are_announced_together() {
     }
 }
 
-/// In a large cluster a link on demand is not tried again by itself: what was found out when there
-/// was business is forgotten.
+/// In a large cluster a link on demand is not tried again by itself. A dial that failed when it was
+/// asked for must not be announced for ever.
 #[test]
 fn failed_on_demand_dial_is_forgotten() {
     let mut net = Net::with(40, 7, mesh_up_to(0));

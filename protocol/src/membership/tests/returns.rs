@@ -1,4 +1,4 @@
-//! Who comes back, and how the others learn of it.
+//! Returns of nodes, and how the others learn of them.
 
 use super::net::{MS, Net, SECOND, mesh_up_to};
 use crate::membership::{Fact, Goodbye, Message, Notice, Seen, State, Vote, Worth};
@@ -23,7 +23,8 @@ fn halves_of_a_split_call_each_other_down_and_heal() {
     );
 }
 
-/// Its own way to one of them stays cut: that one is up for all the others.
+/// A node was cut off from four others. When it meets one of them again, its path to the last stays
+/// cut; it soon knows that this one is up, because it is for all others.
 #[test]
 fn returning_node_soon_knows_all_that_are_up() {
     for seed in 0..10 {
@@ -39,8 +40,9 @@ fn returning_node_soon_knows_all_that_are_up() {
     }
 }
 
-/// Nobody told anybody that it was down, so it has nothing to refute; and its way to the first of
-/// them stays cut.
+/// Three nodes were cut off from one another, so each held the others to be down without a notice,
+/// and none has anything to refute. The first two meet; then the second meets the third, to which
+/// the first has no path: it must hear of it soon.
 #[test]
 fn node_met_again_by_a_neighbour_is_soon_up_for_both() {
     for seed in 0..10 {
@@ -60,9 +62,9 @@ fn node_met_again_by_a_neighbour_is_soon_up_for_both() {
     }
 }
 
-/// Seeds 2324099 and 2324789: two that its observers are not could reach a node, its observers
-/// could not. Every seven seconds it was lost and returned, for as long as that lasted; each time
-/// all that it ran was placed anew, and let go of.
+/// Seeds 2324099 and 2324789: a node was in reach of two members, but not of its observers. Every
+/// seven seconds it was called down and refuted that, and each time all that it ran was placed
+/// anew. It must refute ever more rarely.
 #[test]
 fn repeatedly_lost_node_refutes_ever_more_rarely() {
     let mut most = 0;
@@ -84,7 +86,7 @@ fn repeatedly_lost_node_refutes_ever_more_rarely() {
         let waits = net.facts.iter().filter(|fact| waits(fact)).count();
         assert!(waits < 20, "seed {seed}: it says once each time that it waits: {waits}");
     }
-    assert!(most > 8, "nobody was lost again and again: {most}");
+    assert!(most > 8, "no node was lost again and again: {most}");
 }
 
 #[test]
@@ -101,7 +103,8 @@ fn restarted_node_is_up_with_its_next_incarnation() {
     assert_eq!(net.downs(), []);
 }
 
-/// The old process's end and the new one's beginning reach different nodes in different order.
+/// The end of the old process and the start of the new one reach different nodes in different
+/// order.
 #[test]
 fn instant_restart_ends_up() {
     for seed in 0..20 {
@@ -126,7 +129,7 @@ fn planned_absence_is_honoured_until_it_is_overdue() {
     assert_eq!(net.downs(), []);
     net.stop(2, 10 * SECOND);
     net.run(11 * SECOND);
-    assert!(net.all_hold(2, State::Down), "it did not keep its word");
+    assert!(net.all_hold(2, State::Down), "it did not return in time");
 }
 
 #[test]
@@ -156,9 +159,9 @@ fn large_split_heals() {
     net.run_until(60 * SECOND, |net| (0..40).all(|n| net.ups(n) == 40)).expect("healed");
 }
 
-/// Its peer doubted a member of which it had heard nothing but the name, and learned from
-/// somebody's disk in which life it was. The verdict then spoke of that life and its votes of life
-/// 0: nobody took it, its subject could not refute it, and was down for good.
+/// A member was suspected before its record was known, and then its incarnation was learned from a
+/// disk. The verdict named that incarnation and its votes named 0: no node took it, the subject
+/// could not refute it, and was down for good.
 #[test]
 fn node_suspected_before_its_record_can_refute() {
     let mut net = Net::new(3, 31);
@@ -183,9 +186,9 @@ fn node_suspected_before_its_record_can_refute() {
         .expect("it is there, and says so");
 }
 
-/// Seed 1003270: one that was down rose and fell again while this node heard nothing of it. It took
-/// over in which life that was, and kept the notice of the life before: what it told of that its
-/// subject took for an old story, and was down here for good.
+/// Seed 1003270: a member that was down returned and went down again, unheard here. This node took
+/// over the new incarnation but kept the old notice. The subject took that for an old story and was
+/// down here for good.
 #[test]
 fn node_down_again_unheard_learns_its_last_death() {
     let mut net = Net::running(3, 33);
@@ -235,9 +238,9 @@ fn node_down_again_unheard_learns_its_last_death() {
     assert_eq!(told, Some(second_fall));
 }
 
-/// Seed 992862: a peer told one that had just started of a death of long ago, when they compared
-/// whom they hold to be down. It was taken for a new one, whose subject would not return, and what
-/// that had taken over came back for nothing.
+/// Seed 992862: comparing views, a peer told a node that had just started of a death of half a
+/// minute ago. It was taken for a new one, and a replica that another device ran well went back to
+/// the node. A peer's notice is news only about a member that this node suspects; gossip always is.
 #[test]
 fn death_told_by_a_peer_is_old_and_by_gossip_is_news() {
     let net = Net::running(5, 34);
@@ -262,8 +265,8 @@ fn death_told_by_a_peer_is_old_and_by_gossip_is_news() {
     assert_eq!(heard, (Some(false), Some(true), Some(true)), "what it suspects itself is news");
 }
 
-/// An incarnation that is used before it is on the disk could be used again after a crash, and then
-/// not outdo its own death.
+/// An incarnation that is used before it is on disk could be used again after a crash, and then not
+/// outdo its own death.
 #[test]
 fn incarnation_is_used_only_once_stored() {
     let mut net = Net::running(3, 26);
@@ -315,13 +318,13 @@ fn node_without_its_disk_outdoes_its_known_record() {
     let id = net.devices[1].id;
     assert!(
         [0, 2].iter().all(|n| net.room(*n).record(&id) == net.room(1).record(&id)),
-        "and its word counts"
+        "and its record counts"
     );
 }
 
-/// A node that returned said so over its links, and by gossip. Those who were linked to it had
-/// heard it over the link a moment before, took the gossip for stale, and nobody told the rest of
-/// the cluster: 2,987 of 3,000 nodes held it to be down for a minute.
+/// A node that returned told its links, and gossiped. Its linked peers took the gossip for stale
+/// and did not relay it: 2,987 of 3,000 nodes held it to be down for a minute. Gossip of a message
+/// known from a link is relayed, once.
 #[test]
 fn gossip_of_a_linked_message_is_relayed_once() {
     let mut net = Net::running(3, 32);
@@ -345,8 +348,8 @@ fn gossip_of_a_linked_message_is_relayed_once() {
     );
 }
 
-/// Gossip of a return passed many by. Those that a peer told of it, when they compared whom they
-/// hold to be down, kept it to themselves: it went from neighbour to neighbour, at seconds each.
+/// Many nodes missed the gossip of a return. Those that learned of it from a peer, when they
+/// compared views, did not gossip it: it went from neighbour to neighbour, at seconds each.
 #[test]
 fn return_heard_from_a_peer_is_gossiped_on() {
     let mut net = Net::running(4, 33);

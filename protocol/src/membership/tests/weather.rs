@@ -1,11 +1,11 @@
-//! Lost links and messages, stalls, all kinds of trouble: nobody falls who lives.
+//! Lost links and messages, stalls, all kinds of trouble: no node that lives is held to be down.
 
 use rand_chacha::rand_core::RngCore;
 
 use super::net::{MS, Net, SECOND, mesh_up_to};
 use crate::membership::State;
 
-/// One live path through another observer is life, however the link itself fares.
+/// A live path through another observer proves life, whatever becomes of the link itself.
 #[test]
 fn single_lost_link_downs_nobody() {
     for cuts in [vec![(0, 2)], vec![(2, 0)], vec![(0, 2), (2, 0)]] {
@@ -17,6 +17,8 @@ fn single_lost_link_downs_nobody() {
     }
 }
 
+/// Two of three links to a node close and the dials are refused, but one observer still hears it:
+/// it is not down before that path ends as well.
 #[test]
 fn refused_redial_downs_nobody_while_a_path_is_left() {
     let mut net = Net::running(4, 7);
@@ -47,9 +49,9 @@ fn reopened_link_downs_nobody_and_is_dialled_once() {
     }
 }
 
-/// Seed 1305521: one that had been cut off from all asked in vain who sees the others. When most
-/// could be reached again it asked nobody a second time, took itself for alone, and called the last
-/// one down.
+/// Seed 1305521: a node that had been cut off from all had asked in vain who sees the others. When
+/// most could be reached again it did not ask them a second time, took itself for alone, and called
+/// the last one down.
 #[test]
 fn returned_peer_is_asked_again() {
     for seed in 0..20 {
@@ -63,7 +65,8 @@ fn returned_peer_is_asked_again() {
     }
 }
 
-/// After a stall everybody looks silent, since what they said lies unread.
+/// After its own stall all others look silent to a node, since their messages are unread. It must
+/// call none of them down.
 #[test]
 fn stalled_observer_downs_nobody() {
     for stall in [60 * MS, 700 * MS, 5 * SECOND, 60 * SECOND] {
@@ -101,13 +104,13 @@ fn message_loss_downs_nobody() {
     net.loss = 50;
     net.run(2 * 3600 * SECOND);
     assert_eq!(net.downs(), []);
-    // Even through such a network a death is found.
+    // A death is found even through such a network.
     net.devices[4].dark = true;
     net.run_until(4 * SECOND, |net| (0..4).all(|n| net.state(n, 4) == State::Down))
         .expect("found out");
 }
 
-/// A saturated processor: somebody always sleeps for a while, readers and the read alike.
+/// A saturated processor: one of the nodes is always stalled, observers and subjects alike.
 #[test]
 fn short_stalls_down_nobody() {
     let mut net = Net::running(5, 24);
@@ -136,7 +139,7 @@ fn retransmission_delays_down_nobody() {
 #[test]
 fn slow_path_is_given_time() {
     let mut net = Net::new(4, 19);
-    net.latency = 300 * MS; // by satellite
+    net.latency = 300 * MS; // as by satellite
     net.start_all();
     net.loss = 10;
     net.run(600 * SECOND);
@@ -170,7 +173,7 @@ fn same_seed_and_inputs_same_outputs() {
     assert_eq!(story(), story());
 }
 
-/// Whatever happens for a while, afterwards everybody knows who runs and who does not.
+/// After any trouble all nodes agree on which of them run.
 #[test]
 fn all_agree_on_the_truth_after_any_trouble() {
     for seed in 0..16 {
@@ -205,7 +208,7 @@ fn all_agree_on_the_truth_after_any_trouble() {
         net.devices.iter_mut().for_each(|device| device.dark = false);
         (net.loss, net.gossip_works) = (0, true);
         net.cuts.clear();
-        net.run(15 * SECOND); // what the trouble had ripened falls
+        net.run(15 * SECOND); // verdicts that the trouble had prepared are passed
         let truth = |net: &Net| {
             let runs: Vec<bool> = net.devices.iter().map(|device| device.room.is_some()).collect();
             let agrees = |at: usize| {

@@ -92,7 +92,8 @@ fn unmendable_difference_does_not_keep_nodes_apart() {
     }
 }
 
-/// A link breaks while 2,000 entries are being fetched over it: the rest is fetched from another peer.
+/// A link breaks while 2,000 entries are being fetched over it: the rest is fetched from another
+/// peer.
 #[test]
 fn broken_link_leaves_the_rest_to_other_peers() {
     let config = Config { bytes_per_second: 256 * 1024, burst: 64 * 1024, ..Config::default() };
