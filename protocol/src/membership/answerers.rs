@@ -50,8 +50,8 @@ impl Membership {
     /// Whether other nodes answer at all addresses of the member. A refusal there says nothing
     /// about it.
     pub(super) fn is_displaced(&self, node: &NodeId) -> bool {
-        let told = self.known_addresses(node);
-        !told.is_empty() && told.iter().all(|address| self.is_held_by_another(node, address))
+        let known = self.known_addresses(node);
+        !known.is_empty() && known.iter().all(|address| self.is_held_by_another(node, address))
     }
 
     /// The answerers at a member's addresses, by address; none while it is linked.

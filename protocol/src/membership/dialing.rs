@@ -152,8 +152,8 @@ impl Membership {
         if self.me < node || self.local_health.has_moved(cx.now) {
             self.dial(cx, node);
         } else {
-            let courtesy = self.crossing_delay(&node);
-            self.timers.set_by(Reason::Dial(node), cx.now + courtesy);
+            let delay = self.crossing_delay(&node);
+            self.timers.set_by(Reason::Dial(node), cx.now + delay);
         }
     }
 
@@ -223,8 +223,8 @@ impl Membership {
             .min(self.config.dialing.redial_most);
         let pause = pause * 3 / 4 + self.jitter(pause / 2);
         let is_first = self.me < node || self.local_health.has_moved(cx.now);
-        let courtesy = if is_first { Duration::ZERO } else { self.crossing_delay(&node) };
-        self.timers.set(Reason::Dial(node), cx.now + pause + courtesy);
+        let delay = if is_first { Duration::ZERO } else { self.crossing_delay(&node) };
+        self.timers.set(Reason::Dial(node), cx.now + pause + delay);
         self.unjudged = true;
         if self.is_neighbour(&node) {
             self.suspect(cx, node, SuspicionCause::NoLink);

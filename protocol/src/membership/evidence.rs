@@ -77,7 +77,7 @@ impl Evidence {
 impl Evidence {
     /// The text for users, as in `its links closed and nobody listens at its addresses (seen by
     /// till-1, till-2)`.
-    pub fn told(&self, name: impl Fn(&NodeId) -> String) -> String {
+    pub fn describe(&self, name: impl Fn(&NodeId) -> String) -> String {
         let cause = match self.cause {
             Cause::Refused => "its links closed and nobody listens at its addresses",
             Cause::Silent => "nothing was heard from it over any path",

@@ -149,7 +149,7 @@ impl Membership {
         incarnation: u64,
         seed: [u8; 32],
     ) -> Self {
-        let mut room = Membership {
+        let mut membership = Membership {
             own: Own::new(incarnation),
             shortcuts: (0..config.links.random as u64).map(|n| shortcut_points(&me, n)).collect(),
             config,
@@ -181,10 +181,10 @@ impl Membership {
             unjudged: false,
             unsettled_topology: false,
         };
-        room.local_health.since = now;
-        let first = room.jitter(room.config.probe.beat);
-        room.timers.set(Reason::Beat, now + first);
-        room
+        membership.local_health.since = now;
+        let first = membership.jitter(membership.config.probe.beat);
+        membership.timers.set(Reason::Beat, now + first);
+        membership
     }
 
     /// Sets all admitted nodes, this node included, with the salts of their points. Members that

@@ -76,11 +76,14 @@ impl Membership {
         // Ordered by a hash that is the same at both ends and each time: the messages of a pair
         // keep their order, and many pairs do not all use the same member.
         let (less, greater) = if self.me < *node { (self.me, *node) } else { (*node, self.me) };
-        let lot = |hop: &NodeId| {
+        let rank = |hop: &NodeId| {
             Digest::of_parts(&[HOP_DOMAIN, less.as_bytes(), greater.as_bytes(), hop.as_bytes()])
         };
-        let mut hops: Vec<_> =
-            self.links().filter(is_common).map(|hop| (!says_alive(&hop), lot(&hop), hop)).collect();
+        let mut hops: Vec<_> = self
+            .links()
+            .filter(is_common)
+            .map(|hop| (!says_alive(&hop), rank(&hop), hop))
+            .collect();
         hops.sort_unstable();
         hops.into_iter().take(MAX_HOPS).map(|(.., hop)| hop).collect()
     }

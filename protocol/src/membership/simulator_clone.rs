@@ -28,13 +28,14 @@ impl Membership {
         if !self.settled() || !matches!(mine.liveness, Liveness::Up) {
             return None;
         }
-        let mut room = Membership::new(now, config, me, keys, self.cluster, incarnation, seed);
-        room.salt = Some(mine.salt);
-        room.own = Own::with_record(record);
-        room.members = self.members.without(&me);
+        let mut membership =
+            Membership::new(now, config, me, keys, self.cluster, incarnation, seed);
+        membership.salt = Some(mine.salt);
+        membership.own = Own::with_record(record);
+        membership.members = self.members.without(&me);
         let incarnation = self.own.incarnation();
         let record = self.own.record().cloned();
-        room.members.insert(
+        membership.members.insert(
             self.me,
             Member {
                 salt,
@@ -46,10 +47,11 @@ impl Membership {
                 goodbye: None,
             },
         );
-        (room.circle, room.keys_in_sync) = (self.circle.clone(), self.keys_in_sync.clone());
-        (room.up, room.view) = (self.up, self.view);
-        room.unsettled_topology = true;
-        room.finish(Cx::new(now, out));
-        Some(room)
+        (membership.circle, membership.keys_in_sync) =
+            (self.circle.clone(), self.keys_in_sync.clone());
+        (membership.up, membership.view) = (self.up, self.view);
+        membership.unsettled_topology = true;
+        membership.finish(Cx::new(now, out));
+        Some(membership)
     }
 }

@@ -184,7 +184,7 @@ impl Membership {
         let relayed =
             suspicion.alive_at().is_some_and(|at| cx.now.since(at) < self.config.probe.beat * 2);
         let age = cx.now.since(suspicion.opened);
-        let pace = if relayed {
+        let pause = if relayed {
             self.config.probe.beat
         } else if age < self.config.suspicion.silent_after_alone {
             self.config.probe.every
@@ -207,7 +207,7 @@ impl Membership {
                 self.inquiries.remove(&subject);
             }
         }
-        self.timers.set(Reason::Suspicion(subject), cx.now + pace);
+        self.timers.set(Reason::Suspicion(subject), cx.now + pause);
         self.unjudged = true;
     }
 

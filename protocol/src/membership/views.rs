@@ -103,7 +103,7 @@ impl Membership {
     /// Why a member is down, for users; none unless it is.
     pub fn why_down(&self, node: &NodeId) -> Option<String> {
         match self.members.get(node).map(|member| &member.liveness) {
-            Some(Liveness::Down(down)) => Some(down.why.told(|node| self.name(node))),
+            Some(Liveness::Down(down)) => Some(down.why.describe(|node| self.name(node))),
             Some(Liveness::Unknown { .. } | Liveness::Up | Liveness::BackBy(_)) | None => None,
         }
     }

@@ -349,7 +349,7 @@ impl Node {
                 let up = self.membership.up_count();
                 self.pace.lost(now, node, up, why.is_news);
                 self.count("nodes_down");
-                let why = why.told(|node| self.name_of(node));
+                let why = why.describe(|node| self.name_of(node));
                 self.tell(
                     now,
                     Level::Warning,
