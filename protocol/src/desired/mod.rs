@@ -1,17 +1,17 @@
-//! What should run, and on which roster: a CRDT that operators write through any node.
+//! Desired state, workloads and the roster: a CRDT that operators write through any node.
 //!
-//! One `crdts::MVReg` a key. A change carries its author's signed clock; changes that have not seen
-//! one another stay side by side as siblings, one of which is effective, the same one everywhere.
-//! **The state depends on the set of changes applied, never on their order.** Changes come in
-//! accepted (see `trust`) and are applied as operations: no register is ever decoded, and a whole
+//! Each key has one `crdts::MVReg`. A change carries its author's signed clock. Changes that have
+//! not seen one another stay side by side as siblings; one of them is effective, the same one on
+//! every node. **The state depends on the set of changes applied, never on their order.** `trust`
+//! accepts a change before it is applied here as an operation: no register is ever decoded. A whole
 //! `Map` register is avoided because it diverges.
 //!
-//! A removal is a value like any other, so what has been seen by it never comes back. A later
-//! workload under the same name has seen the removal, names no uid and so becomes another workload,
-//! with a uid of its own: nothing of the old one - claims, rulings, tokens - is taken for its.
+//! A removal is a value like any other, so a change that the removal has seen never comes back. A
+//! later workload under the same name has seen the removal and names no uid, so it is another
+//! workload with a uid of its own: claims, rulings and tokens of the old one do not count for it.
 //!
-//! Removals stay for ever, as do the clocks in them: dropping one is safe only when every member of
-//! the roster has it, and that bookkeeping is not there yet. The bound on keys counts them.
+//! Removals and their clocks stay for ever. A removal can be dropped only when every member of the
+//! roster has it, and nothing keeps track of that yet. The bound on keys counts them.
 
 mod register;
 mod workloads;
@@ -35,29 +35,29 @@ use workloads::Workloads;
 pub use register::MAX_SIBLINGS;
 pub use workloads::Workload;
 
-/// The clock of a device that was never set starts before this: 2020-01-01.
+/// A wall clock before this was never set: 2020-01-01.
 const EARLIEST: WallClock = WallClock(1_577_836_800_000);
-/// A clock beyond this is broken: 2200-01-01. It must not push serials where honest ones cannot
-/// follow.
+/// A wall clock beyond this is broken: 2200-01-01. It must not push serials so high that honest
+/// clocks cannot follow.
 const LATEST: WallClock = WallClock(7_258_118_400_000);
-/// The bits of a serial below the milliseconds: 65,536 writes to a key within one.
+/// Bits of a serial below the milliseconds: 65,536 writes to a key within one millisecond.
 const SERIAL_SHIFT: u32 = 16;
-/// How far an author's clock may be ahead of the node's that takes its change.
+/// How far an author's clock may be ahead of the clock of the node that takes its change.
 const MAX_AHEAD_MS: u64 = 24 * 60 * 60 * 1000;
 
-/// Certificates that are kept once for all changes that bear them. More operators than that pay in
-/// memory only.
+/// Certificates that are kept once for all changes that carry them. Further operators cost memory
+/// only.
 const SHARED_CERTIFICATES: usize = 64;
 
-/// Bounds. They must be the same at all nodes of a cluster: a node that keeps fewer keys is never
-/// in step with the others.
+/// Bounds. They must be equal on all nodes of a cluster: a node that keeps fewer keys is never in
+/// step with the others.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Workload keys, removed ones included. 20,000: at a few hundred bytes each they fit a small
     /// device's memory.
     pub max_workloads: usize,
-    /// Member keys, removed ones included. 20,000. Counted apart, because any node can admit: a
-    /// flood of members must not keep operators from writing.
+    /// Member keys, removed ones included. 20,000. Counted apart from workloads, because any node
+    /// can admit members: a flood of them must not keep operators from writing.
     pub max_members: usize,
 }
 
@@ -67,21 +67,22 @@ impl Default for Config {
     }
 }
 
-/// What became of a change.
+/// The outcome of applying a change.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Applied {
-    /// It is here already.
+    /// The same change is here already. Nothing changed.
     Known,
-    /// Something here has seen it or beats it. Nothing changed.
+    /// A change here has seen it or outranks it. Nothing changed.
     Superseded,
-    /// It is here now, and its key's [`Desired::item`] and [`Desired::digest`] are others.
+    /// The change was added; [`Desired::item`] and [`Desired::digest`] of its key differ from
+    /// before.
     New {
-        /// Whether another change is effective now.
+        /// Whether the effective change of the key is another one now.
         effective: bool,
     },
 }
 
-/// There is no room for another key. Nothing changed; keys that are here can still be written.
+/// There is no room for another key. Nothing changed; keys that exist can still be written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[allow(missing_docs)]
 pub enum Full {
@@ -94,19 +95,19 @@ pub enum Full {
     Members(usize),
 }
 
-/// What an author must know to write a key next.
+/// The clock, serial and uid that the next write of a key must carry.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Context {
-    /// All that was seen of the key. The author adds its writer at `serial`.
+    /// The merged clock of all changes seen under the key. The author adds its writer at `serial`.
     pub clock: Clock,
-    /// Above everything that was seen.
+    /// Above the serial of every change seen under the key.
     pub serial: u64,
-    /// The living workload that the write alters; none when there is none, removed ones included,
-    /// and for members.
+    /// The uid of the living workload that the write alters. None for a member, and if the key is
+    /// new or removed.
     pub uid: Option<Digest>,
 }
 
-/// A serial that cannot be. Nothing changed.
+/// A serial that is refused. Nothing changed.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[allow(missing_docs)]
 pub enum Implausible {
@@ -122,27 +123,27 @@ pub enum Implausible {
     Ahead { author: WallClock, here: WallClock },
 }
 
-/// What should run.
+/// The desired state of the cluster.
 #[derive(Clone, Debug, Default)]
 pub struct Desired {
     config: Config,
-    /// By the hash of the key, as sync and the disk call it.
+    /// By key hash, the name of a key in sync and on disk.
     registers: OrdMap<Digest, Register>,
     workload_keys: usize,
     workloads: Workloads,
     roster: OrdMap<NodeId, u64>,
-    /// Those that came with changes, the first [`SHARED_CERTIFICATES`]: every change of an operator
-    /// brings the same one along.
+    /// Certificates of known changes, at most [`SHARED_CERTIFICATES`]: all changes of one operator
+    /// carry the same one.
     certificates: Vec<Unverified<Certificate>>,
 }
 
 impl Desired {
-    /// Nothing desired yet.
+    /// An empty state.
     pub fn new(config: Config) -> Self {
         Desired { config, ..Self::default() }
     }
 
-    /// Takes a change that `trust` accepted, in any order and any number of times.
+    /// Applies a change that `trust` accepted, in any order and any number of times.
     pub fn apply(&mut self, mut change: Change) -> Result<Applied, Full> {
         let at = change.signed.key.hash();
         let mut register = match self.registers.get(&at) {
@@ -166,8 +167,8 @@ impl Desired {
         Ok(applied)
     }
 
-    /// [`Desired::item`] of its key as it would be with this change; none when that would be no
-    /// other. `more` further keys of the same kind are about to be taken.
+    /// [`Desired::item`] of the change's key as it would be with this change; none if the change
+    /// would not alter it. `more` further keys of the same kind are about to be added.
     pub fn preview(&self, change: &Change, more: usize) -> Result<Option<Vec<RawChange>>, Full> {
         let mut register = match self.register(&change.signed.key) {
             Some(known) => known.clone(),
@@ -179,9 +180,10 @@ impl Desired {
         Ok(matches!(register.apply(change.clone()), Applied::New { .. }).then(|| raw(&register)))
     }
 
-    /// For the node that takes a change from its author: whether the serial is near this node's
-    /// clock or near what is known. Changes from peers are not judged so, since acceptance must not
-    /// depend on local time. A node whose own clock was plainly never set lets all pass.
+    /// For the node that takes a change from its author: refuses a serial that is far above this
+    /// node's clock and above the known serials. Changes from peers are not checked so, because
+    /// acceptance must not depend on local time. A node whose own clock was never set lets all
+    /// pass.
     pub fn plausible(&self, body: &ChangeBody, here: WallClock) -> Result<(), Implausible> {
         if !(EARLIEST..=LATEST).contains(&here) {
             return Ok(());
@@ -194,8 +196,8 @@ impl Desired {
         Err(Implausible::Ahead { author: WallClock(body.serial >> SERIAL_SHIFT), here })
     }
 
-    /// What the next write of `key` must say. A device whose clock stands in 1970 still writes
-    /// above what it has seen, and one whose clock is broken the other way does not use it.
+    /// The context for the next write of `key`. A device whose clock stands in 1970 still writes
+    /// above the serials it has seen; a clock that is broken the other way is not used.
     pub fn context(&self, key: &Key, here: WallClock) -> Result<Context, Implausible> {
         let hybrid = if here > LATEST { 0 } else { here.0 << SERIAL_SHIFT };
         let register = self.register(key);
@@ -214,17 +216,18 @@ impl Desired {
         })
     }
 
-    /// The change of `key` that counts; it may be a removal.
+    /// The effective change of `key`; it may be a removal.
     pub fn effective(&self, key: &Key) -> Option<&Change> {
         self.register(key)?.effective()
     }
 
-    /// All changes of `key` that have not seen one another, the effective one first.
+    /// The siblings of `key`, the effective one first.
     pub fn siblings(&self, key: &Key) -> impl Iterator<Item = &Change> {
         self.register(key).into_iter().flat_map(Register::siblings)
     }
 
-    /// The keys that were written at once by authors who did not know of one another, by key.
+    /// Keys with more than one sibling, in order: their authors did not know of one another's
+    /// writes.
     pub fn conflicts(&self) -> impl Iterator<Item = &Key> {
         let contested = self.registers.values().filter(|register| register.siblings().len() > 1);
         let keys: BTreeSet<&Key> =
@@ -232,17 +235,17 @@ impl Desired {
         keys.into_iter()
     }
 
-    /// The living workloads in a form this program knows, by name.
+    /// The living workloads in a form that this program can decode, by name.
     pub fn workloads(&self) -> impl Iterator<Item = &Workload> {
         self.workloads.iter()
     }
 
-    /// One of [`Desired::workloads`].
+    /// The workload of this name among [`Desired::workloads`].
     pub fn workload(&self, name: &WorkloadName) -> Option<&Workload> {
         self.workloads.by_name(name)
     }
 
-    /// One of [`Desired::workloads`].
+    /// The workload with this uid among [`Desired::workloads`].
     pub fn by_uid(&self, uid: &Digest) -> Option<&Workload> {
         self.workloads.by_uid(uid)
     }
@@ -257,19 +260,19 @@ impl Desired {
         self.workloads.artifacts().len()
     }
 
-    /// The living workloads in a newer form, with their uid: kept and relayed, neither owned nor
-    /// bid on here.
+    /// Living workloads in a newer form, with their uid. This node keeps and relays them, but
+    /// neither owns nor bids on them.
     pub fn opaque(&self) -> impl Iterator<Item = (&WorkloadName, Digest)> {
         self.workloads.opaque()
     }
 
-    /// The roster: who was admitted and not removed, alive or not, with the salt of its point on
-    /// the ring.
+    /// The roster: nodes that were admitted and not removed, alive or not, with the salt of their
+    /// point on the ring.
     pub fn members(&self) -> &OrdMap<NodeId, u64> {
         &self.roster
     }
 
-    /// The siblings of the key with this hash, by change hash; empty when there is no such key.
+    /// The siblings of the key with this hash, by change hash; empty if there is no such key.
     pub fn item(&self, key_hash: &Digest) -> Vec<RawChange> {
         self.registers.get(key_hash).map(raw).unwrap_or_default()
     }
@@ -280,12 +283,12 @@ impl Desired {
         Some((at, self.registers.get(&at)?.digest()))
     }
 
-    /// The hash of what is held under the key with this hash.
+    /// The hash of the siblings of the key with this hash.
     pub fn held(&self, key_hash: &Digest) -> Option<Digest> {
         self.registers.get(key_hash).map(Register::digest)
     }
 
-    /// The hash of the roster.
+    /// The hash of all members and their salts.
     pub fn roster_digest(&self) -> Digest {
         let members = self
             .roster
@@ -294,12 +297,12 @@ impl Desired {
         Digest::of(&members.collect::<Vec<u8>>())
     }
 
-    /// How many keys there are, removed ones included.
+    /// Number of keys, removed ones included.
     pub fn len(&self) -> usize {
         self.registers.len()
     }
 
-    /// Whether nothing was ever wished for.
+    /// Whether no key was ever written.
     pub fn is_empty(&self) -> bool {
         self.registers.is_empty()
     }
@@ -309,7 +312,7 @@ impl Desired {
         self.registers.iter().map(|(at, register)| (*at, register.digest()))
     }
 
-    /// Everything, for the disk: each key's hash and siblings, by key hash.
+    /// Everything, for the disk: the hash and the siblings of each key, by key hash.
     pub fn iter(&self) -> impl Iterator<Item = (Digest, Vec<RawChange>)> {
         self.registers.iter().map(|(at, register)| (*at, raw(register)))
     }
@@ -329,7 +332,7 @@ impl Desired {
         self.registers.get(&key.hash())
     }
 
-    /// Whether there is room for another key, and for `more` before it.
+    /// Refuses another key when there is no room for it and for `more` before it.
     fn check_room(&self, key: &Key, more: usize) -> Result<(), Full> {
         let member_keys = self.registers.len() - self.workload_keys;
         match key {
@@ -343,7 +346,7 @@ impl Desired {
         }
     }
 
-    /// Brings the views up to date with the change that counts now.
+    /// Updates the views after `change` became effective.
     fn on_effective(&mut self, change: &Change) {
         match (&change.signed.key, &change.signed.value) {
             (Key::Workload(name), _) => self.workloads.set(name, change),

@@ -1,4 +1,4 @@
-//! One key's register: the changes of it that have not seen one another.
+//! The register of a key: its changes that have not seen one another.
 
 use std::sync::Arc;
 
@@ -9,13 +9,13 @@ use crate::model::{Change, Clock, Digest, Key, PublicKey, Value, WriterId};
 
 use super::Applied;
 
-/// Concurrent changes kept of one key. There is one for each installation that wrote while cut off
-/// from the others; more than a few is a fault or an attack, and all of them travel together.
+/// Siblings kept of one key. Each installation that writes while it is cut off adds one; more than
+/// a few are a fault or an attack, and all of them travel together.
 pub const MAX_SIBLINGS: usize = 32;
 
-/// A total order that never contradicts the order of clocks: what has seen more stands higher, even
-/// if a writer used one serial twice. Without that, dropping the lowest could go round in circles
-/// between replicas.
+/// A total order that never contradicts the order of clocks: a change that has seen another ranks
+/// above it, even if a writer used one serial twice. Otherwise dropping the lowest sibling could go
+/// round in circles between replicas.
 fn rank(change: &Change) -> (u64, u128, PublicKey, Digest) {
     let weight = change.signed.clock.values().map(|serial| u128::from(*serial)).sum();
     (change.signed.serial, weight, change.signed.by(), change.hash())
@@ -25,17 +25,16 @@ fn is_removal_of_a_member(change: &Change) -> bool {
     change.signed.value == Value::Tombstone && matches!(change.signed.key, Key::Member(_))
 }
 
-/// Never empty once something was applied.
+/// The siblings of one key. Never empty once a change was applied.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Register {
-    /// By precedence, the effective one first. The `MVReg` of these is made when it is asked: it
-    /// would keep each one's clock a second time, and there is a register for every member of the
-    /// cluster.
+    /// By precedence, the effective one first. The `MVReg` of these is built on demand: it would
+    /// hold each clock a second time, and every member of the cluster has a register.
     siblings: Arc<[Change]>,
 }
 
 impl Register {
-    /// Whether this change is here.
+    /// Whether this change is among the siblings.
     pub(super) fn holds(&self, change: &Change) -> bool {
         self.siblings.iter().any(|sibling| sibling.hash() == change.hash())
     }
@@ -44,8 +43,8 @@ impl Register {
         if self.holds(&new) {
             return Applied::Known;
         }
-        // Equal clocks are one dot used twice: a disk was lost or cloned, or the author cheats.
-        // `MVReg` would keep whichever came last, and replicas would differ for ever.
+        // Equal clocks mean that one dot was used twice: a disk was lost or cloned, or the author
+        // cheats. `MVReg` would keep the later arrival, and replicas would differ for ever.
         let twin = self.siblings.iter().find(|sibling| sibling.signed.clock == new.signed.clock);
         if twin.is_some_and(|twin| rank(twin) > rank(&new)) {
             return Applied::Superseded;
@@ -77,34 +76,34 @@ impl Register {
         &self.siblings
     }
 
-    /// By hash: the one order that all replicas share.
+    /// The siblings by hash, an order that all replicas share.
     pub(super) fn canonical(&self) -> Vec<&Change> {
         let mut siblings: Vec<&Change> = self.siblings.iter().collect();
         siblings.sort_by_key(|sibling| sibling.hash());
         siblings
     }
 
-    /// The hash of what is kept, whatever the order in which it came.
+    /// The hash of the siblings, whatever order they came in.
     pub(super) fn digest(&self) -> Digest {
         let hashes: Vec<Digest> = self.canonical().into_iter().map(Change::hash).collect();
         let hashes: Vec<&[u8]> = hashes.iter().map(|hash| hash.as_bytes().as_slice()).collect();
         Digest::of_parts(&hashes)
     }
 
-    /// All that was seen.
+    /// The merged clock of all siblings.
     pub(super) fn clock(&self) -> Clock {
         self.values().read_ctx().add_clock.dots.into()
     }
 
-    /// The greatest serial; zero when empty.
+    /// The greatest serial of a sibling; zero if there is none.
     pub(super) fn highest(&self) -> u64 {
         self.siblings.iter().map(|sibling| sibling.signed.serial).max().unwrap_or(0)
     }
 }
 
-/// Holds the bound. Replicas may drop in different orders, yet the exchange of what they kept ends:
-/// each step raises the ranks that are kept, and two that have nothing to tell one another keep the
-/// same.
+/// Drops the lowest ranks above [`MAX_SIBLINGS`]. Replicas may drop in different orders, yet
+/// exchanging their siblings ends: each step raises the ranks that are kept, and two replicas with
+/// nothing to send one another keep the same.
 fn drop_lowest(siblings: &mut Vec<Change>) {
     if siblings.len() > MAX_SIBLINGS {
         siblings.sort_by_key(|sibling| std::cmp::Reverse(rank(sibling)));
@@ -112,8 +111,8 @@ fn drop_lowest(siblings: &mut Vec<Change>) {
     }
 }
 
-/// The greatest precedence comes first; but of a member, a removal does, so that a device whose
-/// clock is ahead cannot admit itself again beside its removal.
+/// Sorts the greatest precedence first. Under a member key a removal goes before everything, so
+/// that a device whose clock is ahead cannot admit itself again beside its removal.
 fn resolve(siblings: &mut [Change]) {
     siblings.sort_by_key(|sibling| {
         std::cmp::Reverse((is_removal_of_a_member(sibling), sibling.precedence()))

@@ -37,7 +37,7 @@ fn workload(text: &str, replicas: u32) -> Value {
     Value::workload(&spec(text, replicas))
 }
 
-/// An operator's installation.
+/// An operator's installation, which is one writer.
 struct Author {
     keys: KeyPair,
     writer: WriterId,
@@ -52,7 +52,7 @@ impl Author {
         Change { signed: Signed::sign(body, &self.keys, &ClusterId([0; 32])), certificate: None }
     }
 
-    /// Writes `value` under `key` as one who has seen what `desired` has.
+    /// Writes `value` under `key`, having seen all that `desired` holds.
     fn write(&self, desired: &Desired, key: &Key, value: Value) -> Change {
         self.write_at(desired, key, value, NOW)
     }
@@ -63,7 +63,7 @@ impl Author {
         self.sign(ChangeBody { key: key.clone(), writer: self.writer, serial, clock, uid, value })
     }
 
-    /// Writes with this very clock, whose own entry is the serial.
+    /// Writes with exactly this clock; its own entry is the serial.
     fn write_with(&self, key: &Key, clock: &[(u8, u64)], value: Value) -> Change {
         let clock: Clock =
             clock.iter().map(|(writer, serial)| (WriterId([*writer; 32]), *serial)).collect();
@@ -108,8 +108,10 @@ fn shuffled(changes: &[Change], seed: u64) -> Vec<Change> {
     changes
 }
 
+/// A name through its whole life: each write supersedes the former, a removal ends the workload,
+/// and a new one under the name has another uid but, with the same spec, the same generation.
 #[test]
-fn a_workload_is_written_altered_removed_and_written_anew() {
+fn workload_is_written_altered_removed_and_rewritten() {
     let (ada, mut desired, web) = (author(1), Desired::default(), key("web"));
     let created = ada.write(&desired, &web, workload("web", 1));
     assert!(fresh(&mut desired, &created));
@@ -142,8 +144,10 @@ fn a_workload_is_written_altered_removed_and_written_anew() {
     assert_eq!(desired.apply(removed), Ok(Applied::Superseded));
 }
 
+/// Two operators write one name without seeing one another's change. Both stay as siblings, the
+/// later clock is effective, and the next write, which has seen both, ends the conflict.
 #[test]
-fn authors_who_did_not_know_of_one_another_are_shown_as_a_conflict_until_one_has_seen_both() {
+fn concurrent_writes_conflict_until_a_write_has_seen_both() {
     let (ada, bob, web) = (author(1), author(2), key("web"));
     let empty = Desired::default();
     let early = ada.write_at(&empty, &web, workload("web", 1), NOW);
@@ -161,8 +165,9 @@ fn authors_who_did_not_know_of_one_another_are_shown_as_a_conflict_until_one_has
     }
 }
 
+/// A device without a battery clock must be able to write after one whose clock is right.
 #[test]
-fn a_device_whose_clock_stands_in_1970_writes_above_what_it_has_seen() {
+fn clock_of_1970_writes_above_known_serials() {
     let (ada, bob, mut desired, web) = (author(1), author(2), Desired::default(), key("web"));
     let first = ada.write(&desired, &web, workload("web", 1));
     fresh(&mut desired, &first);
@@ -175,7 +180,7 @@ fn a_device_whose_clock_stands_in_1970_writes_above_what_it_has_seen() {
 }
 
 #[test]
-fn a_clock_in_the_far_future_is_not_believed() {
+fn clock_in_the_far_future_is_refused() {
     let (ada, mut desired, web) = (author(1), Desired::default(), key("web"));
     assert_eq!(desired.context(&web, WallClock(u64::MAX)).unwrap().serial, 1);
 
@@ -190,7 +195,7 @@ fn a_clock_in_the_far_future_is_not_believed() {
         "a clock that was never set judges nobody"
     );
 
-    // Once it is here all the same, others must be able to write above it.
+    // If such a change is known all the same, other authors must be able to write above it.
     fresh(&mut desired, &ahead);
     let next = ada.write(&desired, &web, workload("web", 2));
     assert_eq!(desired.plausible(&next.signed, NOW), Ok(()));
@@ -198,7 +203,7 @@ fn a_clock_in_the_far_future_is_not_believed() {
 }
 
 #[test]
-fn the_greatest_serial_ends_a_key_without_a_panic() {
+fn greatest_serial_exhausts_a_key_without_panic() {
     let (ada, mut desired, web) = (author(1), Desired::default(), key("web"));
     let last = ada.write_with(&web, &[(1, MAX_SERIAL)], workload("web", 1));
     assert!(fresh(&mut desired, &last));
@@ -206,8 +211,9 @@ fn the_greatest_serial_ends_a_key_without_a_panic() {
     assert!(desired.context(&key("other"), NOW).is_ok());
 }
 
+/// A cloned disk wrote two changes with one clock. Every replica keeps the same one of them.
 #[test]
-fn one_dot_with_two_contents_meets_in_the_same_one_everywhere() {
+fn equal_clocks_converge_to_the_greater_change() {
     let (ada, web) = (author(1), key("web"));
     let one = ada.write_with(&web, &[(1, 9)], workload("web", 1));
     let other = ada.write_with(&web, &[(1, 9)], workload("web", 2));
@@ -219,7 +225,7 @@ fn one_dot_with_two_contents_meets_in_the_same_one_everywhere() {
 }
 
 #[test]
-fn newer_forms_are_kept_and_relayed_but_are_no_workloads() {
+fn newer_forms_are_kept_but_are_no_workloads() {
     let (ada, mut desired, web) = (author(1), Desired::default(), key("web"));
     let newer = ada.write(&desired, &web, Value::Workload { version: 2, bytes: vec![1, 2, 3] });
     assert!(fresh(&mut desired, &newer));
@@ -232,8 +238,10 @@ fn newer_forms_are_kept_and_relayed_but_are_no_workloads() {
     assert_eq!(desired.opaque().next(), None);
 }
 
+/// An operator signs workloads `a` and `c` with the uid of `b`. The first name, `a`, has it; when
+/// `a` is removed, `b` has it again.
 #[test]
-fn a_forged_uid_leaves_the_workload_with_the_first_name() {
+fn forged_uid_goes_to_the_first_name() {
     let (ada, mut desired) = (author(1), Desired::default());
     let real = ada.write(&desired, &key("b"), workload("b", 1));
     fresh(&mut desired, &real);
@@ -251,7 +259,7 @@ fn a_forged_uid_leaves_the_workload_with_the_first_name() {
 }
 
 #[test]
-fn a_removed_member_cannot_admit_itself_again() {
+fn removed_member_cannot_admit_itself_again() {
     let (ada, joiner, mut desired, node) =
         (author(1), author(2), Desired::default(), NodeId([7; 32]));
     let member = Key::Member(node);
@@ -262,7 +270,7 @@ fn a_removed_member_cannot_admit_itself_again() {
     let removed = ada.write_at(&desired, &member, Value::Tombstone, WallClock(0));
     assert!(fresh(&mut desired, &removed));
     assert!(desired.members().is_empty());
-    // It has seen nothing, so it stands beside the removal, with a greater serial.
+    // This admission has seen nothing, so it is a sibling of the removal, with a greater serial.
     let by_itself = joiner.write_with(&member, &[(2, 1 << 50)], Value::Member { salt: 41 });
     assert!(!fresh(&mut desired, &by_itself));
     assert!(desired.members().is_empty());
@@ -274,7 +282,7 @@ fn a_removed_member_cannot_admit_itself_again() {
 }
 
 #[test]
-fn a_full_room_refuses_new_keys_and_nothing_else() {
+fn full_state_refuses_new_keys_only() {
     let ada = author(1);
     let mut desired = Desired::new(Config { max_workloads: 2, max_members: 1 });
     for text in ["a", "b"] {
@@ -298,7 +306,7 @@ fn a_full_room_refuses_new_keys_and_nothing_else() {
 }
 
 #[test]
-fn what_all_changes_of_an_operator_bring_along_is_kept_once() {
+fn certificate_of_many_changes_is_kept_once() {
     let (ada, root) = (author(1), KeyPair::from_seed(&[9; 32]));
     let certified = |name: &str| {
         let certificate = Certificate { subject: ada.keys.public(), name: name.into() };
@@ -315,7 +323,7 @@ fn what_all_changes_of_an_operator_bring_along_is_kept_once() {
 }
 
 #[test]
-fn digests_tell_whether_two_replicas_hold_the_same() {
+fn equal_digests_mean_equal_state() {
     let (ada, bob, web) = (author(1), author(2), key("web"));
     let one = ada.write_with(&web, &[(1, 9)], workload("web", 1));
     let other = bob.write_with(&web, &[(2, 9)], workload("web", 2));
@@ -326,13 +334,15 @@ fn digests_tell_whether_two_replicas_hold_the_same() {
     assert_eq!(left.item(&Digest::of(b"unknown")), []);
 }
 
+/// Eighty concurrent changes of one key, of which a replica keeps 32. Replicas that took them in
+/// different orders drop different ones; exchanging what they keep must still end in one state.
 #[test]
-fn more_siblings_than_are_kept_still_end_in_one_state() {
+fn dropped_siblings_do_not_stop_convergence() {
     let web = key("web");
     let changes: Vec<Change> = (1..=80u8)
         .map(|number| {
             let replicas = u32::from(number);
-            // A few have seen some of the others, so that dropping and superseding mix.
+            // A few changes have seen some of the others, so that dropping and superseding mix.
             let clock: &[(u8, u64)] = match number {
                 10 | 50 => &[(number, 1000), (11, 900), (12, 900), (60, 900)],
                 _ => &[(number, 100 + u64::from(number % 7))],
@@ -348,8 +358,8 @@ fn more_siblings_than_are_kept_still_end_in_one_state() {
         for _ in 0..10 {
             for (from, to) in [(0, 1), (1, 2), (2, 0), (0, 2), (2, 1), (1, 0)] {
                 for raw in replicas[from].item(&web.hash()) {
-                    // What travels is what was written; signatures are other tests' business, and
-                    // cost seconds here.
+                    // Takes the change as its author made it: verifying signatures is tested
+                    // elsewhere and would cost seconds here.
                     let (_, change) = written
                         .iter()
                         .find(|(known, _)| *known == raw)

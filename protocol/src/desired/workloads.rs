@@ -7,18 +7,18 @@ use imbl::OrdMap;
 
 use crate::model::{Change, Digest, Spec, Value, WorkloadName};
 
-/// A living workload in a form this program knows.
+/// A living workload in a form that this program can decode.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Workload {
-    /// What people call it.
+    /// The key under which it was written.
     pub name: WorkloadName,
-    /// What it is: the hash of the change that created it.
+    /// Its identity: the hash of the change that created it.
     pub uid: Digest,
-    /// The hash of what needs a restart.
+    /// The hash of the parts of the spec whose change needs a restart.
     pub generation: Digest,
-    /// What shall be.
+    /// The spec of the effective change.
     pub spec: Spec,
-    /// The change that says so.
+    /// The hash of the effective change.
     pub change: Digest,
 }
 
@@ -27,15 +27,16 @@ pub(super) struct Workloads {
     known: OrdMap<WorkloadName, Arc<Workload>>,
     opaque: OrdMap<WorkloadName, Digest>,
     by_uid: OrdMap<Digest, Arc<Workload>>,
-    /// How many of `known` run each artifact. At most as many as those.
+    /// Workloads of `known` per artifact; never more keys than `known`.
     artifacts: OrdMap<Digest, u32>,
-    /// Names whose uid another has: only when an operator forged one. Then the first name has it,
-    /// everywhere, and the others are no workloads, since nobody could tell their claims apart.
+    /// Names whose uid belongs to another workload: only when an operator forged a uid. The first
+    /// name has it on every node; the others are no workloads, because their claims could not be
+    /// told apart.
     rivals: BTreeSet<(Digest, WorkloadName)>,
 }
 
 impl Workloads {
-    /// `change` is what counts for `name` now.
+    /// Replaces the workload `name` by what `change`, now effective, says.
     pub(super) fn set(&mut self, name: &WorkloadName, change: &Change) {
         if self.opaque.contains_key(name) {
             self.opaque.remove(name);

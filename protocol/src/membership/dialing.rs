@@ -1,4 +1,4 @@
-//! Who should have a link with whom, and who dials when.
+//! Which members should be linked, and who dials when.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -7,103 +7,109 @@ use rand_chacha::rand_core::RngCore;
 
 use crate::model::{NodeId, Time};
 
-use super::evidence::{Cause, Suspicion};
-use super::members::Life;
-use super::message::{Message, Wish};
-use super::observers::{REACH, lots};
+use super::evidence::{Cause, SuspicionCause};
+use super::members::Liveness;
+use super::message::{Message, ProbeIntent};
+use super::observers::{MAX_WALK, shortcut_points};
 use super::paths::Link;
 use super::{Cx, DialFailure, Membership, Reason};
 
-/// When a record is gossiped again after the first link. A device that has moved does so sooner:
-/// the others may know it under addresses that lead nowhere.
+/// How long after the first link this node's record is gossiped again. Sooner on a device that has
+/// moved: others may know it under addresses that lead nowhere.
 const ANNOUNCE: Duration = Duration::from_secs(1);
 const ANNOUNCE_MOVED: Duration = Duration::from_millis(300);
-/// How long a peer that probes us is beaten for: it watches us.
+/// How long this node beats to a peer that probes it: the peer watches it.
 const WATCHED: Duration = Duration::from_secs(10);
 
-/// A link that is lost sooner was of no use: a network that comes and goes, or two devices with one
-/// key that take it from one another. After a few of those in a row there is a pause before each
-/// dial.
+/// A link that is lost sooner was of no use: the network comes and goes, or two devices with one
+/// key take the links from one another. After [`BRIEF_FORGIVEN`] of those in a row there is a pause
+/// before each dial.
 const BRIEF: Duration = Duration::from_secs(5);
 const BRIEF_FORGIVEN: u32 = 3;
-/// A link that something came over within so long is in use.
+/// A link over which a message came within so long is in use.
 const IN_USE: Duration = Duration::from_secs(1);
 
 impl Membership {
-    /// Works out anew who watches whom and who should be linked. Cost is flat in the size of the
-    /// roster.
+    /// Updates which members watch this node, which it watches, and which should be linked. The
+    /// cost does not grow with the roster.
     pub(super) fn refresh_topology(&mut self, cx: &mut Cx<'_>) {
         let (ahead, watchers) = self.walk(true);
         let (behind, _) = self.walk(false);
-        // I watch those for whom I am among the first live successors: all that the walk back
-        // passed.
+        // This node watches the members that have it among their first live successors: all those
+        // that the walk back passed.
         let watched: BTreeSet<NodeId> =
             behind.iter().copied().filter(|node| !self.is_down(node)).collect();
         let mut wanted: BTreeSet<NodeId> = if self.salt.is_none() {
             BTreeSet::new()
-        } else if self.members.len() < self.config.full_mesh {
+        } else if self.members.len() < self.config.links.full_mesh {
             self.members.keys().copied().collect()
         } else {
             let fit = |node: &NodeId| *node != self.me && self.is_up(node);
-            let shortcuts = self.shortcuts.iter().filter_map(|lots| self.circle.nearest(lots, fit));
+            let shortcuts =
+                self.shortcuts.iter().filter_map(|points| self.circle.nearest(points, fit));
             ahead.into_iter().chain(behind).chain(shortcuts).collect()
         };
-        wanted.extend(self.sought.iter().filter(|node| self.members.contains_key(*node)));
-        wanted.extend(self.errands.keys().filter(|node| self.members.contains_key(*node)));
-        if self.is_lonely() {
-            self.timers.set_by(Reason::Explore, cx.now + self.config.redial_most);
+        wanted.extend(self.random_contacts.iter().filter(|node| self.members.contains_key(*node)));
+        wanted.extend(self.on_demand.keys().filter(|node| self.members.contains_key(*node)));
+        if self.is_isolated() {
+            self.timers.set_by(Reason::Explore, cx.now + self.config.dialing.redial_most);
         }
         self.watchers = watchers;
-        self.watch(cx, watched);
-        self.want(cx, wanted);
+        self.set_watched(cx, watched);
+        self.set_wanted(cx, wanted);
     }
 
-    /// Members one way around, up to the last of as many live ones as a node has observers; and
-    /// those live ones.
+    /// Members one way around the circle until as many live ones as a node has observers were
+    /// passed; and those live ones.
     fn walk(&self, ahead: bool) -> (Vec<NodeId>, BTreeSet<NodeId>) {
         let Some(salt) = self.salt else { return Default::default() };
         let (mut passed, mut live) = (Vec::new(), BTreeSet::new());
         let mut unknown = 0;
         let mut step = |node: NodeId| {
             passed.push(node);
-            match self.members.get(&node).map(|member| &member.life) {
-                Some(Life::Up) => {
+            match self.members.get(&node).map(|member| &member.liveness) {
+                Some(Liveness::Up) => {
                     live.insert(node);
                 }
                 // At boot all are unknown. Some will answer and tell of the others.
-                Some(Life::Unknown { .. }) => unknown += 1,
-                Some(Life::BackBy(_) | Life::Down(_)) | None => {}
+                Some(Liveness::Unknown { .. }) => unknown += 1,
+                Some(Liveness::BackBy(_) | Liveness::Down(_)) | None => {}
             }
-            live.len() < self.config.quorum_size() && unknown < 4 * self.config.quorum_size()
+            live.len() < self.config.probe.quorum_size()
+                && unknown < 4 * self.config.probe.quorum_size()
         };
         if ahead {
-            let _ = self.circle.after(self.me, salt).take(REACH).all(&mut step);
+            let _ = self.circle.after(self.me, salt).take(MAX_WALK).all(&mut step);
         } else {
-            let _ = self.circle.before(self.me, salt).take(REACH).all(&mut step);
+            let _ = self.circle.before(self.me, salt).take(MAX_WALK).all(&mut step);
         }
         (passed, live)
     }
 
-    fn watch(&mut self, cx: &mut Cx<'_>, watched: BTreeSet<NodeId>) {
+    fn set_watched(&mut self, cx: &mut Cx<'_>, watched: BTreeSet<NodeId>) {
         let before = std::mem::take(&mut self.watched);
         for node in watched {
             let since = before.get(&node).copied();
             self.watched.insert(node, since.unwrap_or(cx.now));
             if since.is_none() {
-                self.expect(cx, node);
+                self.expect_beat(cx, node);
             }
         }
     }
 
-    /// A watched node shall be heard in time, or linked in some more.
-    pub(super) fn expect(&mut self, cx: &mut Cx<'_>, node: NodeId) {
+    /// Sets the deadline by which a watched node must have been heard; without a link it is later.
+    pub(super) fn expect_beat(&mut self, cx: &mut Cx<'_>, node: NodeId) {
         if self.watched.contains_key(&node) {
-            let wait = if self.has_link(&node) { self.config.beat } else { self.config.cut };
+            let wait = if self.has_link(&node) {
+                self.config.probe.beat
+            } else {
+                self.config.suspicion.silent_after
+            };
             self.timers.set(Reason::Quiet(node), cx.now + wait);
         }
     }
 
-    fn want(&mut self, cx: &mut Cx<'_>, wanted: BTreeSet<NodeId>) {
+    fn set_wanted(&mut self, cx: &mut Cx<'_>, wanted: BTreeSet<NodeId>) {
         let before = std::mem::replace(&mut self.wanted, wanted);
         for node in before.difference(&self.wanted) {
             if !self.dialling.contains(node) {
@@ -116,56 +122,58 @@ impl Membership {
         }
     }
 
-    /// In a large cluster, and everybody near is out of reach.
-    fn is_lonely(&self) -> bool {
-        self.members.len() >= self.config.full_mesh
-            && self.links().count() < self.config.quorum_size()
+    /// Whether all neighbours are out of reach, in a cluster above a full mesh.
+    fn is_isolated(&self) -> bool {
+        self.members.len() >= self.config.links.full_mesh
+            && self.links().count() < self.config.probe.quorum_size()
     }
 
-    /// Tries members drawn by lot, until there are links enough to hear of the others.
+    /// Dials random members until there are enough links to hear of the others.
     pub(super) fn explore(&mut self, cx: &mut Cx<'_>) {
-        self.sought.clear();
-        if self.is_lonely() {
-            for _ in 0..self.config.random_links {
-                let lot = self.rng.next_u64();
-                self.sought
-                    .extend(self.circle.nearest(&lots(&self.me, lot), |node| *node != self.me));
+        self.random_contacts.clear();
+        if self.is_isolated() {
+            for _ in 0..self.config.links.random {
+                let point = self.rng.next_u64();
+                self.random_contacts.extend(
+                    self.circle.nearest(&shortcut_points(&self.me, point), |node| *node != self.me),
+                );
             }
-            self.timers.set(Reason::Explore, cx.now + self.config.redial_most);
+            self.timers.set(Reason::Explore, cx.now + self.config.dialing.redial_most);
         }
         self.unsettled_topology = true;
     }
 
-    /// Dials now, if this node is the one to dial first; else after the courtesy. The rule mends
-    /// crossing dials: both ends of a lost link notice at once, and two dials that cross make two
-    /// connections.
+    /// Dials now if this node is the one to dial first, else after the crossing delay. Both ends of
+    /// a lost link notice at once, and two dials that cross make two connections.
     pub(super) fn dial_soon(&mut self, cx: &mut Cx<'_>, node: NodeId) {
         if self.has_link(&node) || self.dialling.contains(&node) {
             return;
         }
-        if self.me < node || self.attention.has_moved(cx.now) {
+        if self.me < node || self.local_health.has_moved(cx.now) {
             self.dial(cx, node);
         } else {
-            let courtesy = self.courtesy(&node);
-            self.timers.set_by(Reason::Dial(node), cx.now + courtesy);
+            let delay = self.crossing_delay(&node);
+            self.timers.set_by(Reason::Dial(node), cx.now + delay);
         }
     }
 
-    fn courtesy(&self, node: &NodeId) -> Duration {
+    fn crossing_delay(&self, node: &NodeId) -> Duration {
         match self.rtt(node) {
             // A handshake takes some five round trips.
-            Some(rtt) => self.config.courtesy.max(rtt * 6).min(Duration::from_secs(5)),
-            None => self.config.courtesy_unknown,
+            Some(rtt) => {
+                self.config.dialing.crossing_delay.max(rtt * 6).min(Duration::from_secs(5))
+            }
+            None => self.config.dialing.crossing_delay_unknown,
         }
     }
 
-    /// Dials once, or gives up on a dial whose outcome was never told.
+    /// Dials, or gives up a dial whose outcome was not reported in time.
     pub(super) fn dial(&mut self, cx: &mut Cx<'_>, node: NodeId) {
         if self.has_link(&node) {
             return;
         }
         if let Some(since) = self.paths.get(&node).and_then(|path| path.dialling) {
-            let lost_at = since + self.config.dial_lost;
+            let lost_at = since + self.config.dialing.lost_after;
             if cx.now >= lost_at {
                 self.on_dial_failed(cx, node, DialFailure::TimedOut);
             } else {
@@ -173,32 +181,32 @@ impl Membership {
             }
             return;
         }
-        let is_dialled_for = self.wanted.contains(&node) || self.doubts.contains_key(&node);
-        if !is_dialled_for || self.own.is_parting || self.addresses(&node).is_empty() {
-            return; // a record or a sighting brings us back here
+        let is_dialled_for = self.wanted.contains(&node) || self.suspicions.contains_key(&node);
+        if !is_dialled_for || self.own.said_goodbye || self.addresses(&node).is_empty() {
+            return; // a record or a sighting leads back here
         }
-        if self.dialling.len() >= self.config.max_dials {
-            let later = self.config.probe_every + self.jitter(self.config.probe_every);
+        if self.dialling.len() >= self.config.dialing.max {
+            let later = self.config.probe.every + self.jitter(self.config.probe.every);
             self.timers.set(Reason::Dial(node), cx.now + later);
             return;
         }
         self.dialling.insert(node);
         self.paths.entry(node).or_default().dialling = Some(cx.now);
-        self.timers.set(Reason::Dial(node), cx.now + self.config.dial_lost);
+        self.timers.set(Reason::Dial(node), cx.now + self.config.dialing.lost_after);
         cx.out.dial(node);
     }
 
     pub(super) fn on_dial_failed(&mut self, cx: &mut Cx<'_>, node: NodeId, how: DialFailure) {
         if !self.members.contains_key(&node) || self.has_link(&node) {
-            return; // somebody removed meanwhile, or a crossing dial that won
+            return; // the node was removed, or the peer's own dial succeeded
         }
-        // Where others answer, a refusal is theirs.
+        // If other nodes answer at all its addresses, the refusal is theirs.
         let refused = how == DialFailure::Refused && !self.is_displaced(&node);
         let path = self.paths.entry(node).or_default();
         path.dialling = None;
         self.dialling.remove(&node);
         if std::mem::take(&mut path.dial_again) {
-            // It went to addresses of before, and whoever refused there may be somebody else.
+            // The dial went to old addresses, where another device may have refused.
             self.timers.clear(Reason::Dial(node));
             self.dial(cx, node);
             return;
@@ -206,34 +214,42 @@ impl Membership {
         path.failures = path.failures.saturating_add(1);
         path.refused = refused;
         let failures = path.failures;
-        self.note_failing(cx, node, how);
-        // The others may not have lost their end of the old link yet, and refuse a second one for a
-        // moment.
-        let most = if self.attention.has_moved(cx.now) { 1 } else { 16 };
+        self.note_failed_dial(cx, node, how);
+        // The other end may not have noticed the loss of the old link yet, and refuses a second one
+        // until it has.
+        let most = if self.local_health.has_moved(cx.now) { 1 } else { 16 };
         let doublings = failures.saturating_sub(1).min(most);
-        let pause = (self.config.redial_first * (1 << doublings)).min(self.config.redial_most);
+        let pause = (self.config.dialing.redial_first * (1 << doublings))
+            .min(self.config.dialing.redial_most);
         let pause = pause * 3 / 4 + self.jitter(pause / 2);
-        let is_first = self.me < node || self.attention.has_moved(cx.now);
-        let courtesy = if is_first { Duration::ZERO } else { self.courtesy(&node) };
-        self.timers.set(Reason::Dial(node), cx.now + pause + courtesy);
+        let is_first = self.me < node || self.local_health.has_moved(cx.now);
+        let delay = if is_first { Duration::ZERO } else { self.crossing_delay(&node) };
+        self.timers.set(Reason::Dial(node), cx.now + pause + delay);
         self.unjudged = true;
-        if self.is_near(&node) {
-            self.doubt(cx, node, Suspicion::NoLink);
+        if self.is_neighbour(&node) {
+            self.suspect(cx, node, SuspicionCause::NoLink);
         }
-        if self.errands.remove(&node).is_some() {
-            self.unsettled_topology = true; // whoever had business has dropped it
+        if self.on_demand.remove(&node).is_some() {
+            self.unsettled_topology = true; // the pending messages were dropped
         }
-        self.dial_for_errands(cx);
+        self.dial_pending(cx);
     }
 
     pub(super) fn on_link_up(&mut self, cx: &mut Cx<'_>, peer: NodeId) {
         if peer == self.me {
             return;
         }
-        // Where one has fallen and returns, others have that one or this does not see yet.
-        let returns =
-            self.members.get(&peer).is_some_and(|member| matches!(member.life, Life::Down(_)));
-        let repair_gap = if returns { self.config.repair_soon() } else { self.config.repair_after };
+        // While one member returns, others may be returning that this node or the peer does not see
+        // yet.
+        let is_returning = self
+            .members
+            .get(&peer)
+            .is_some_and(|member| matches!(member.liveness, Liveness::Down(_)));
+        let repair_gap = if is_returning {
+            self.config.records.repair_soon()
+        } else {
+            self.config.records.repair_after
+        };
         let path = self.paths.entry(peer).or_default();
         path.link = Some(Link::new(cx.now, repair_gap));
         path.dialling = None;
@@ -241,46 +257,48 @@ impl Membership {
         path.failures = 0;
         path.closed_at = None;
         path.heard(cx.now);
-        self.is_reached(&peer);
+        self.on_reached(&peer);
         self.dialling.remove(&peer);
-        self.forget_failing(cx, &peer);
+        self.forget_failed_dials(cx, &peer);
         self.timers.clear(Reason::Dial(peer));
-        // What it was asked before came to nothing: it is asked anew.
-        self.doubts.values_mut().for_each(|doubt| _ = doubt.waiting.remove(&peer));
+        // Questions to this peer over its former link were lost: it is asked anew.
+        self.suspicions.values_mut().for_each(|suspicion| _ = suspicion.waiting.remove(&peer));
         if self.links().nth(1).is_none() {
-            // The first link, and gossip needs a moment to find its ways.
-            let pause = if self.attention.has_moved(cx.now) { ANNOUNCE_MOVED } else { ANNOUNCE };
+            // This is the first link, and gossip needs a moment before it reaches others.
+            let pause = if self.local_health.has_moved(cx.now) { ANNOUNCE_MOVED } else { ANNOUNCE };
             let pause = pause + self.jitter(pause);
             self.timers.set(Reason::Announce, cx.now + pause);
         }
         let record = self.own.record().map(|record| record.wire());
         cx.out.send(peer, Message::Hello { record, settled: self.settled() });
         self.answer_challenge(cx);
-        self.probe(cx, peer, Wish::None);
-        let spread = self.jitter(self.config.rtt_every);
-        self.timers.set(Reason::Rtt(peer), cx.now + self.config.rtt_every / 2 + spread);
-        self.expect(cx, peer);
-        match self.members.get(&peer).map(|member| &member.life) {
-            Some(Life::Unknown { .. }) => self.rise(cx, peer),
-            // Our own belief only, and here it is. If it is a new life, its hello is about to say
-            // so.
-            Some(Life::Down(fall)) if fall.notice.is_none() && fall.why.cause != Cause::Goodbye => {
-                self.rise(cx, peer)
+        self.probe(cx, peer, ProbeIntent::None);
+        let jitter = self.jitter(self.config.probe.rtt_every);
+        self.timers.set(Reason::Rtt(peer), cx.now + self.config.probe.rtt_every / 2 + jitter);
+        self.expect_beat(cx, peer);
+        match self.members.get(&peer).map(|member| &member.liveness) {
+            Some(Liveness::Unknown { .. }) => self.mark_up(cx, peer),
+            // Down for this node alone, and here it is. If it has a new incarnation its hello will
+            // tell.
+            Some(Liveness::Down(down))
+                if down.notice.is_none() && down.why.cause != Cause::Goodbye =>
+            {
+                self.mark_up(cx, peer)
             }
-            // Its hello shows whether this is the life that ended, which then has to be told, or a
-            // new one.
-            Some(Life::Down(_) | Life::BackBy(_)) | None => {}
-            Some(Life::Up) => self.drop_doubt(cx, &peer),
+            // Its hello shows whether this is the incarnation that is down, which must then be
+            // told, or a new one.
+            Some(Liveness::Down(_) | Liveness::BackBy(_)) | None => {}
+            Some(Liveness::Up) => self.drop_suspicion(cx, &peer),
         }
-        self.keep_for_errands(&peer);
-        self.dial_for_errands(cx);
+        self.limit_kept_links(&peer);
+        self.dial_pending(cx);
         self.prune(cx);
     }
 
     pub(super) fn on_link_down(&mut self, cx: &mut Cx<'_>, peer: NodeId) {
         let Some(path) = self.paths.get_mut(&peer) else { return };
         let Some(link) = path.link.take() else { return };
-        let is_brief = cx.now.since(link.since) < BRIEF && !self.attention.has_moved(cx.now);
+        let is_brief = cx.now.since(link.since) < BRIEF && !self.local_health.has_moved(cx.now);
         path.brief = if is_brief { path.brief.saturating_add(1) } else { 0 };
         let brief = path.brief;
         path.closed_at = Some(cx.now);
@@ -289,41 +307,42 @@ impl Membership {
             self.timers.clear(timer);
         }
         self.unjudged = true;
-        if self.errands.remove(&peer).is_some() {
-            // The other end needs it no more; what is still to be said makes a new one.
+        if self.on_demand.remove(&peer).is_some() {
+            // The other end does not need the link any more; the next message makes a new one.
             self.refresh_topology(cx);
         }
         let Some(member) = self.members.get(&peer) else {
             self.paths.remove(&peer);
             return;
         };
-        match member.life {
-            Life::Up | Life::Unknown { .. } => {
-                if self.is_near(&peer) {
-                    self.doubt(cx, peer, Suspicion::LinkClosed);
+        match member.liveness {
+            Liveness::Up | Liveness::Unknown { .. } => {
+                if self.is_neighbour(&peer) {
+                    self.suspect(cx, peer, SuspicionCause::LinkClosed);
                     if brief <= BRIEF_FORGIVEN {
                         self.dial_soon(cx, peer);
                     } else {
                         let doublings = (brief - BRIEF_FORGIVEN).min(16);
-                        let pause = (self.config.redial_first * (1 << doublings))
-                            .min(self.config.redial_most);
+                        let pause = (self.config.dialing.redial_first * (1 << doublings))
+                            .min(self.config.dialing.redial_most);
                         let pause = pause * 3 / 4 + self.jitter(pause / 2);
                         self.timers.set_by(Reason::Dial(peer), cx.now + pause);
                     }
                 }
             }
-            Life::BackBy(_) | Life::Down(_) => {
+            Liveness::BackBy(_) | Liveness::Down(_) => {
                 if self.wanted.contains(&peer) {
-                    let pause = self.config.redial_first + self.jitter(self.config.redial_first);
+                    let pause = self.config.dialing.redial_first
+                        + self.jitter(self.config.dialing.redial_first);
                     self.timers.set(Reason::Dial(peer), cx.now + pause);
                 }
             }
         }
     }
 
-    /// Whoever returns may show that the network does: the other dead are dialled soon, in no
-    /// order.
-    pub(super) fn dial_the_dead(&mut self, cx: &mut Cx<'_>) {
+    /// A member that returns may show that the network is back: the other members that are down are
+    /// dialled soon, at random times.
+    pub(super) fn redial_down_members(&mut self, cx: &mut Cx<'_>) {
         let dead: Vec<NodeId> = self
             .wanted
             .iter()
@@ -337,25 +356,25 @@ impl Membership {
             if let Some(path) = self.paths.get_mut(&node) {
                 path.failures = 0;
             }
-            let pause = self.jitter(self.config.redial_first * 2);
+            let pause = self.jitter(self.config.dialing.redial_first * 2);
             self.timers.set_by(Reason::Dial(node), cx.now + pause);
         }
     }
 
-    /// Whether this node has no use for the link. Strangers may be members to be, and one that is
-    /// not in the roster itself cannot tell.
+    /// Whether this node does not need the link. A stranger may be about to become a member, and a
+    /// node that is not in the roster itself cannot tell.
     pub(super) fn is_spare(&self, now: Time, peer: &NodeId) -> bool {
         let is_used = self.wanted.contains(peer)
-            || self.doubts.contains_key(peer)
+            || self.suspicions.contains_key(peer)
             || self.watches_me(now, peer);
         !is_used && self.salt.is_some() && self.members.contains_key(peer)
     }
 
-    /// Closes links that nobody here wants when there are too many, those heard longest ago first.
-    /// One that is in use stays a little: what is on its way over it would be lost.
+    /// Closes links that this node does not need when there are too many, those heard longest ago
+    /// first. A link in use is kept for a moment: messages on their way over it would be lost.
     pub(super) fn prune(&mut self, cx: &mut Cx<'_>) {
         let links: Vec<NodeId> = self.links().collect();
-        let surplus = links.len().saturating_sub(self.config.max_links);
+        let surplus = links.len().saturating_sub(self.config.links.max);
         if surplus == 0 {
             return;
         }
@@ -365,17 +384,17 @@ impl Membership {
         let spare = links.iter().filter(|peer| self.is_spare(cx.now, peer));
         let mut spare: Vec<(Time, NodeId)> = spare.map(|peer| (heard_at(peer), *peer)).collect();
         spare.sort_unstable();
-        let at_once = links.len().saturating_sub(2 * self.config.max_links);
+        let at_once = links.len().saturating_sub(2 * self.config.links.max);
         for (number, (heard, peer)) in spare.into_iter().take(surplus).enumerate() {
             let idle_at = heard + IN_USE;
             if number >= at_once && idle_at > cx.now {
-                return self.timers.set_by(Reason::Errand, idle_at);
+                return self.timers.set_by(Reason::OnDemand, idle_at);
             }
             cx.out.hangup(peer);
         }
     }
 
-    /// Whether this node shall beat for that one: by our reckoning, or because it probes us.
+    /// Whether the peer watches this node: by our reckoning, or because it asked for beats.
     pub(super) fn watches_me(&self, now: Time, peer: &NodeId) -> bool {
         let lease =
             self.paths.get(peer).and_then(|path| path.link.as_ref()).map(|link| link.watched_until);
@@ -388,18 +407,17 @@ impl Membership {
         }
     }
 
-    /// Whether this node should have a link with that one, and so has something to say about its
-    /// loss.
-    pub(super) fn is_near(&self, node: &NodeId) -> bool {
+    /// Whether this node should have a link with that one, and so reports its loss.
+    pub(super) fn is_neighbour(&self, node: &NodeId) -> bool {
         self.watched.contains_key(node) || self.wanted.contains(node)
     }
 
     pub(super) fn is_down(&self, node: &NodeId) -> bool {
-        self.members.get(node).is_some_and(|member| matches!(member.life, Life::Down(_)))
+        self.members.get(node).is_some_and(|member| matches!(member.liveness, Liveness::Down(_)))
     }
 
-    /// The first live members after a node: its observers. Also those of a node that is down, who
-    /// dial it.
+    /// The observers of a node: the first live members after it on the circle. For a node that is
+    /// down, the members that dial it.
     pub fn observers_of(&self, node: &NodeId) -> Vec<NodeId> {
         let salt = if *node == self.me {
             self.salt
@@ -407,16 +425,16 @@ impl Membership {
             self.members.get(node).map(|member| member.salt)
         };
         let Some(salt) = salt else { return Vec::new() };
-        let up = self.circle.after(*node, salt).take(REACH).filter(|other| self.is_up(other));
-        up.take(self.config.quorum_size()).collect()
+        let up = self.circle.after(*node, salt).take(MAX_WALK).filter(|other| self.is_up(other));
+        up.take(self.config.probe.quorum_size()).collect()
     }
 
-    /// Live members after a node, in order: those who could be its observers.
+    /// Live members after a node, in order: its possible observers.
     pub(super) fn successors_of(&self, node: &NodeId) -> Vec<NodeId> {
         let Some(member) = self.members.get(node) else { return Vec::new() };
         self.circle
             .after(*node, member.salt)
-            .take(REACH)
+            .take(MAX_WALK)
             .filter(|other| self.is_up(other))
             .collect()
     }

@@ -1,4 +1,4 @@
-//! Why a member is doubted or held to be down, in words.
+//! Why a member is suspected or held to be down, and the texts for it.
 
 use std::fmt;
 
@@ -6,56 +6,56 @@ use crate::model::NodeId;
 
 use super::message::Seen;
 
-/// Why a doubt about a member began.
+/// Why a suspicion about a member began.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Suspicion {
-    /// The link closed.
+pub enum SuspicionCause {
+    /// The link to it closed.
     LinkClosed,
-    /// It was not heard when it should have been, and did not answer a probe in time.
+    /// It was not heard in time, and did not answer a probe in time.
     Silent,
-    /// It cannot be dialled.
+    /// It has no link and cannot be dialled.
     NoLink,
-    /// Another node cannot reach it, and this one has no link either.
+    /// Another node cannot reach it, and this node has no link to it either.
     AskedByOthers,
 }
 
-impl fmt::Display for Suspicion {
+impl fmt::Display for SuspicionCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Suspicion::LinkClosed => "its link closed",
-            Suspicion::Silent => "it is silent and a probe was not answered in time",
-            Suspicion::NoLink => "it could not be dialled",
-            Suspicion::AskedByOthers => "another node cannot reach it",
+            SuspicionCause::LinkClosed => "its link closed",
+            SuspicionCause::Silent => "it is silent and a probe was not answered in time",
+            SuspicionCause::NoLink => "it could not be dialled",
+            SuspicionCause::AskedByOthers => "another node cannot reach it",
         })
     }
 }
 
-/// What a member's fall rests on.
+/// The kind of evidence for a member being down.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Cause {
-    /// Its links closed and nobody listens at its addresses: the process is gone.
+    /// Its links closed and nothing listens at its addresses: the process is gone.
     Refused,
     /// Nothing was heard over any path: its power or its network is gone.
     Silent,
-    /// It said goodbye for long.
+    /// It said goodbye without a return time.
     Goodbye,
     /// Not heard of since this node started or the member was admitted.
     NeverSeen,
     /// It did not return from a planned absence.
     Overdue,
-    /// A peer said so while this node knew nothing.
-    Hearsay,
+    /// A peer said so while its state was unknown here.
+    PeerReport,
 }
 
-/// Why a member is held to be down.
+/// Why a member is held to be down, and who says so.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Evidence {
-    /// What it rests on.
+    /// The kind of evidence.
     pub cause: Cause,
-    /// Who saw it, by id.
+    /// The nodes that saw it, by id.
     pub by: Vec<NodeId>,
-    /// Whether it fell just now. What a peer tells where two compare whom they hold to be down may
-    /// be long ago.
+    /// Whether the member went down just now. A peer with which views are compared may report a
+    /// death of long ago.
     pub is_news: bool,
 }
 
@@ -75,15 +75,16 @@ impl Evidence {
 }
 
 impl Evidence {
-    /// As in `its links closed and nobody listens at its addresses (seen by till-1, till-2)`.
-    pub fn told(&self, name: impl Fn(&NodeId) -> String) -> String {
+    /// The text for users, as in `its links closed and nobody listens at its addresses (seen by
+    /// till-1, till-2)`.
+    pub fn describe(&self, name: impl Fn(&NodeId) -> String) -> String {
         let cause = match self.cause {
             Cause::Refused => "its links closed and nobody listens at its addresses",
             Cause::Silent => "nothing was heard from it over any path",
             Cause::Goodbye => "it said goodbye",
             Cause::NeverSeen => "it was not heard of since this node started",
             Cause::Overdue => "it did not return from a planned absence",
-            Cause::Hearsay => "a peer said so",
+            Cause::PeerReport => "a peer said so",
         };
         if self.by.is_empty() {
             return cause.to_owned();

@@ -1,97 +1,98 @@
-//! What the node must know of who is alive, and the words for it.
+//! Facts about members for the node, and the types in them.
 
 use crate::model::{Facts, NodeId, Time};
 
-use super::evidence::{Evidence, Suspicion};
+use super::evidence::{Evidence, SuspicionCause};
 
-/// What the node must know.
+/// An event for the node.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Fact {
-    /// A member is alive that was unknown, down or away.
+    /// A member that was unknown, down or away is up.
     Up {
-        /// The member.
+        /// The member's id.
         node: NodeId,
     },
     /// A member is down.
     Down {
-        /// The member.
+        /// The member's id.
         node: NodeId,
-        /// Why it is held to be.
+        /// The evidence for it.
         why: Evidence,
     },
-    /// A member stops for a moment and hopes to be back.
+    /// A member stops on purpose and plans to be back.
     BackBy {
-        /// The member.
+        /// The member's id.
         node: NodeId,
-        /// By when.
+        /// The planned end of its absence.
         until: Time,
     },
-    /// The record of this member (or of this node) changed: keep it, note it in sync.
+    /// The record of this member (or of this node) changed: the node keeps it and notes it in sync.
     Record {
-        /// The member.
+        /// The member's id.
         node: NodeId,
     },
     /// A member can be dialled at other addresses than before; its record names them.
     Moved {
-        /// The member.
+        /// The member's id.
         node: NodeId,
-        /// Where it could be dialled before.
+        /// Its addresses before.
         before: Vec<String>,
     },
-    /// Put this incarnation on disk, then call
+    /// The node is to put this incarnation on disk, then call
     /// [`Membership::incarnation_stored`](super::Membership::incarnation_stored).
     Incarnation(u64),
-    /// Somebody else goes on speaking in this node's name: another device has a copy of its key.
+    /// Another device keeps signing records with a copy of this node's key.
     Contested,
-    /// This node was called down again soon after it had taken that back: it does not do so once
-    /// more before then, unless it meets those that did.
-    Waits {
-        /// Until when.
+    /// This node was called down again soon after a refutation. It does not refute again before
+    /// `until`, unless it meets the nodes that called it down.
+    RefutationDelayed {
+        /// When it may refute again.
         until: Time,
     },
-    /// This node cannot reach a member and asks others; for events.
-    Accused {
-        /// The member.
+    /// This node suspects a member on evidence that is worth a vote; for events.
+    Suspected {
+        /// The member's id.
         node: NodeId,
-        /// Why.
-        why: Suspicion,
+        /// Why the suspicion began.
+        why: SuspicionCause,
     },
-    /// A member that is up may be reachable over a hop alone from now on, or no longer.
-    Way {
-        /// The member.
+    /// A member that is up may now be reachable over a hop only, or directly again.
+    ReachabilityChanged {
+        /// The member's id.
         node: NodeId,
     },
-    /// A member that is up could not be dialled for a while: others are told.
-    NoWay {
-        /// The member.
+    /// A member that is up could not be dialled for a while: this node's record tells others.
+    Unreachable {
+        /// The member's id.
         node: NodeId,
         /// How the last dial failed.
         how: DialFailure,
     },
-    /// An accused member showed that it lives; for events.
+    /// A suspected member showed that it lives; for events.
     Cleared {
-        /// The member.
+        /// The member's id.
         node: NodeId,
     },
 }
 
-/// How a dial that was asked for ended without a link.
+/// How a dial ended without a link.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum DialFailure {
-    /// The address that led to it last refused, or all that say anything did: nobody listens there.
+    /// The address of the last link refused, or all addresses with any answer did: nothing listens
+    /// there.
     Refused,
-    /// No answer, no way, or somebody else answered: nothing is proven.
+    /// No answer, no route, or another node answered: nothing is proven.
     TimedOut,
 }
 
-/// Who answered at a member's address in its place.
+/// The answerer at a member's address that is not the member.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Answerer {
-    /// This node, which proved its key: the address is its by now.
+    /// Another node, which proved its key: the address is its own by now.
     Node(NodeId),
-    /// A program that is not of this cluster.
+    /// A program that does not belong to this cluster.
     Stranger,
-    /// Nobody: the device there refuses.
+    /// No program: the device refuses the connection.
     Nobody,
 }
 
@@ -104,45 +105,45 @@ impl std::fmt::Display for DialFailure {
     }
 }
 
-/// How a member is held to be.
+/// The state of a member, as this node sees it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum State {
-    /// A stranger, or a member not heard of since this node's start or the member's admission.
+    /// Not a member, or not heard of since this node's start or the member's admission.
     Unknown,
-    /// Alive.
+    /// Held to be alive.
     Up,
-    /// It stopped on purpose and hopes to be back by then. May lie in the past until its observers
+    /// It stopped on purpose and plans to be back by then. May lie in the past until its observers
     /// agree that it is down.
     BackBy(Time),
-    /// Dead, or out of everybody's reach.
+    /// Held to be dead, or out of reach of all others.
     Down,
 }
 
-/// What a gossip message is worth to others.
+/// Whether a gossip message is passed on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Worth {
-    /// Good and new enough: let it travel on.
+    /// Valid and new enough: pass it on.
     Relay,
-    /// Old, or cannot be judged here: stop it, blame nobody.
+    /// Old, or cannot be judged here: drop it, the relay is not at fault.
     Ignore,
-    /// Bad for everyone for ever: stop it, blame the relay.
+    /// Invalid on every node: drop it, the relay is at fault.
     Reject,
 }
 
-/// What a node says of itself. Counter and incarnation are kept here.
+/// The content of a node's record. This module adds counter and incarnation.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Profile {
-    /// What people call the device, at most 128 bytes.
+    /// The name of the device, at most 128 bytes.
     pub name: String,
-    /// Where it can be dialled, as multiaddrs; at most 16 of at most 300 bytes, the rest is cut
-    /// off.
+    /// Addresses to dial it at, as multiaddrs: at most 16 of at most 300 bytes; the rest is
+    /// dropped.
     pub addresses: Vec<String>,
-    /// Its static facts.
+    /// Facts that do not change while it runs.
     pub facts: Facts,
-    /// The version of its program.
+    /// The version of its program, at most 128 bytes.
     pub version: String,
-    /// It may own workloads.
+    /// Whether it may own workloads.
     pub ready: bool,
-    /// It wants no work.
+    /// Whether it refuses new work.
     pub leaving: bool,
 }

@@ -1,4 +1,4 @@
-//! The roster's members and their lives: how they rise, fall and go away for a while.
+//! The roster's members and their states: up, away, down, unknown.
 
 use std::time::Duration;
 
@@ -6,46 +6,46 @@ use imbl::OrdMap;
 
 use crate::model::{NodeId, NodeRecord, Signed, Time, Unverified, filling};
 
-use super::evidence::{Cause, Evidence, Suspicion};
-use super::message::{Goodbye, Message, Notice, are_decent};
+use super::evidence::{Cause, Evidence, SuspicionCause};
+use super::message::{Goodbye, Message, Notice, are_within_bounds};
 use super::observers::fingerprint;
 use super::records::Source;
 use super::{Cx, Fact, Membership, Reason, Worth};
 
-/// Of one admitted node.
+/// An admitted node.
 #[derive(Clone, Debug)]
 pub(super) struct Member {
     pub salt: u64,
-    /// The highest known.
+    /// The highest known incarnation.
     pub incarnation: u64,
     pub record: Option<Signed<NodeRecord>>,
-    /// Whether gossip has brought that record: who had it over a link before passes it on all the
-    /// same, or all those who are linked to a node would stop what it says.
+    /// Whether gossip has brought that record. If it came over a link first it is still relayed
+    /// once, or the peers linked to a node would stop all its gossip.
     pub was_gossiped: bool,
-    /// Where somebody saw it last.
+    /// The addresses of its last sighting.
     pub sighted: Box<[String]>,
-    pub life: Life,
-    /// Its last goodbye that was honoured.
+    pub liveness: Liveness,
+    /// Its last goodbye that took effect.
     pub goodbye: Option<Signed<Goodbye>>,
 }
 
 #[derive(Clone, Debug)]
-pub(super) enum Life {
+pub(super) enum Liveness {
     Unknown { since: Time },
     Up,
     BackBy(Time),
-    Down(Box<Fall>),
+    Down(Box<DownState>),
 }
 
-/// How a member fell.
+/// Why and how far a member is held to be down.
 #[derive(Clone, Debug)]
-pub(super) struct Fall {
+pub(super) struct DownState {
     pub why: Evidence,
-    /// With it others were told, so only a higher incarnation ends it. Without, it is this node's
-    /// own belief, and any sign of life ends it.
+    /// The votes that were gossiped; then only a higher incarnation makes the member up again. None
+    /// if only this node holds it to be down; then any sign of life does.
     pub notice: Option<Notice>,
-    /// Whether gossip carried the notice past us.
-    pub heard: bool,
+    /// Whether gossip has brought the notice here.
+    pub gossiped: bool,
 }
 
 impl Membership {
@@ -61,7 +61,7 @@ impl Membership {
         }
     }
 
-    /// One came, went, or has another salt.
+    /// A node was admitted, removed, or has another salt.
     pub(super) fn on_member(&mut self, cx: &mut Cx<'_>, node: NodeId, salt: Option<u64>) {
         match salt {
             salt if node == self.me => self.place_me(salt),
@@ -99,14 +99,14 @@ impl Membership {
     }
 
     fn add_member(&mut self, cx: &mut Cx<'_>, node: NodeId, salt: u64) {
-        let life = Life::Unknown { since: cx.now };
+        let liveness = Liveness::Unknown { since: cx.now };
         let member = Member {
             salt,
             incarnation: 0,
             record: None,
             was_gossiped: false,
             sighted: Box::default(),
-            life,
+            liveness,
             goodbye: None,
         };
         self.members.insert(node, member);
@@ -114,11 +114,11 @@ impl Membership {
         self.keys_in_sync.insert(Self::item_key(&node), node);
         self.unknown += 1;
         self.unsettled_topology = true;
-        self.timers.set(Reason::Unknown(node), cx.now + self.config.unknown_grace);
-        // It may be linked already: a link needs a key, the roster takes a moment longer.
+        self.timers.set(Reason::Unknown(node), cx.now + self.config.records.unknown_grace);
+        // It may be linked already: a link needs only the join key, the admission may come later.
         let link = self.paths.get_mut(&node).and_then(|path| path.link.as_mut());
         if let Some(hello) = link.map(|link| link.hello.take()) {
-            self.rise(cx, node);
+            self.mark_up(cx, node);
             if let Some(record) = hello {
                 self.on_record(cx, record, Source::Hello);
             }
@@ -129,27 +129,27 @@ impl Membership {
         let Some(member) = self.members.remove(&node) else { return };
         self.circle.remove(node, member.salt);
         self.keys_in_sync.remove(&Self::item_key(&node));
-        self.residents.remove(&node);
-        match member.life {
-            Life::Unknown { .. } => self.unknown -= 1,
-            Life::Down(_) => self.view ^= fingerprint(&node, member.incarnation),
-            Life::Up => self.up -= 1,
-            Life::BackBy(_) => {}
+        self.answerers.remove(&node);
+        match member.liveness {
+            Liveness::Unknown { .. } => self.unknown -= 1,
+            Liveness::Down(_) => self.view ^= fingerprint(&node, member.incarnation),
+            Liveness::Up => self.up -= 1,
+            Liveness::BackBy(_) => {}
         }
-        self.doubts.remove(&node);
+        self.suspicions.remove(&node);
         self.inquiries.remove(&node);
         for timer in [
             Reason::Quiet(node),
-            Reason::Doubt(node),
+            Reason::Suspicion(node),
             Reason::Dial(node),
             Reason::Unknown(node),
             Reason::BackBy(node),
-            Reason::Spread(node),
+            Reason::GossipDown(node),
         ] {
             self.timers.clear(timer);
         }
         self.dialling.remove(&node);
-        self.forget_failing(cx, &node);
+        self.forget_failed_dials(cx, &node);
         if self.has_link(&node) {
             cx.out.hangup(node);
         } else {
@@ -159,69 +159,72 @@ impl Membership {
         self.unjudged = true;
     }
 
-    /// The member lives.
-    pub(super) fn rise(&mut self, cx: &mut Cx<'_>, node: NodeId) {
+    /// The member is up.
+    pub(super) fn mark_up(&mut self, cx: &mut Cx<'_>, node: NodeId) {
         if self.is_up(&node) {
             return;
         }
         let Some(member) = self.members.get_mut(&node) else { return };
-        let was_down = match std::mem::replace(&mut member.life, Life::Up) {
-            Life::Up => return,
-            Life::Unknown { .. } => {
+        let was_down = match std::mem::replace(&mut member.liveness, Liveness::Up) {
+            Liveness::Up => return,
+            Liveness::Unknown { .. } => {
                 self.unknown -= 1;
                 false
             }
-            Life::BackBy(_) => false,
-            Life::Down(fall) => {
+            Liveness::BackBy(_) => false,
+            Liveness::Down(down) => {
                 self.view ^= fingerprint(&node, member.incarnation);
-                if fall.notice.is_none() {
+                if down.notice.is_none() {
                     self.compare_soon();
                 }
                 true
             }
         };
         self.up += 1;
-        for timer in [Reason::Unknown(node), Reason::BackBy(node), Reason::Spread(node)] {
+        for timer in [Reason::Unknown(node), Reason::BackBy(node), Reason::GossipDown(node)] {
             self.timers.clear(timer);
         }
         if let Some(path) = self.paths.get_mut(&node) {
-            // What was refused was refused by the life before.
+            // Refusals were those of the former incarnation.
             path.refused = false;
             path.closed_at = None;
         }
-        // So were the dials of that time.
-        self.forget_failing(cx, &node);
-        self.drop_doubt(cx, &node);
-        self.expect(cx, node);
+        // So were the failed dials.
+        self.forget_failed_dials(cx, &node);
+        self.drop_suspicion(cx, &node);
+        self.expect_beat(cx, node);
         self.unsettled_topology = true;
         self.unjudged = true;
         cx.facts.push(Fact::Up { node });
         if was_down {
-            self.dial_the_dead(cx);
+            self.redial_down_members(cx);
         }
     }
 
     /// The member is down.
-    pub(super) fn fall(&mut self, cx: &mut Cx<'_>, node: NodeId, fall: Fall) {
+    pub(super) fn mark_down(&mut self, cx: &mut Cx<'_>, node: NodeId, down: DownState) {
         let Some(member) = self.members.get_mut(&node) else { return };
-        let why = fall.why.clone();
-        match std::mem::replace(&mut member.life, Life::Down(Box::new(fall))) {
-            Life::Unknown { .. } => self.unknown -= 1,
-            Life::Up => self.up -= 1,
-            Life::BackBy(_) => {}
-            Life::Down(_) => return, // known; the newer notice was taken over
+        let why = down.why.clone();
+        match std::mem::replace(&mut member.liveness, Liveness::Down(Box::new(down))) {
+            Liveness::Unknown { .. } => self.unknown -= 1,
+            Liveness::Up => self.up -= 1,
+            Liveness::BackBy(_) => {}
+            Liveness::Down(_) => return, // known; the newer notice was taken over
         }
         self.view ^= fingerprint(&node, member.incarnation);
-        for timer in
-            [Reason::Unknown(node), Reason::BackBy(node), Reason::Doubt(node), Reason::Quiet(node)]
-        {
+        for timer in [
+            Reason::Unknown(node),
+            Reason::BackBy(node),
+            Reason::Suspicion(node),
+            Reason::Quiet(node),
+        ] {
             self.timers.clear(timer);
         }
-        self.doubts.remove(&node);
+        self.suspicions.remove(&node);
         self.inquiries.remove(&node);
-        self.forget_failing(cx, &node);
+        self.forget_failed_dials(cx, &node);
         if self.has_link(&node) {
-            // A silent link may hang in TCP's retransmission for minutes after the network healed;
+            // A silent link may stay in TCP's retransmission for minutes after the network healed;
             // a new one does not.
             cx.out.hangup(node);
         }
@@ -230,47 +233,47 @@ impl Membership {
         cx.facts.push(Fact::Down { node, why });
     }
 
-    /// Takes over a higher incarnation; what it means for the member's life is the caller's to say.
+    /// Takes over a higher incarnation. The caller decides whether the member is up.
     pub(super) fn raise_incarnation(&mut self, node: NodeId, incarnation: u64) {
         let Some(member) = self.members.get_mut(&node) else { return };
-        if matches!(member.life, Life::Down(_)) {
+        if matches!(member.liveness, Liveness::Down(_)) {
             self.view ^= fingerprint(&node, member.incarnation) ^ fingerprint(&node, incarnation);
         }
         member.incarnation = incarnation;
-        if let Some(doubt) = self.doubts.get_mut(&node) {
-            doubt.turn_to(incarnation);
+        if let Some(suspicion) = self.suspicions.get_mut(&node) {
+            suspicion.reset_to(incarnation);
         }
     }
 
-    /// An unknown member's grace is over, or an absent one's second one.
-    pub(super) fn lose_patience(&mut self, cx: &mut Cx<'_>, node: NodeId) {
+    /// Called after one and after two graces of a member that is unknown or overdue.
+    pub(super) fn on_unknown_expired(&mut self, cx: &mut Cx<'_>, node: NodeId) {
         let Some(member) = self.members.get(&node) else { return };
-        let grace = self.config.unknown_grace;
-        let (since, cause) = match member.life {
-            Life::Unknown { since } => (since, Cause::NeverSeen),
-            Life::BackBy(until) => (until, Cause::Overdue),
-            Life::Up | Life::Down(_) => return,
+        let grace = self.config.records.unknown_grace;
+        let (since, cause) = match member.liveness {
+            Liveness::Unknown { since } => (since, Cause::NeverSeen),
+            Liveness::BackBy(until) => (until, Cause::Overdue),
+            Liveness::Up | Liveness::Down(_) => return,
         };
         if cx.now < since + grace * 2 {
-            // Those near are judged first, by what dialling them and asking others showed.
+            // Neighbours are suspected first and judged by the answers to dials and questions.
             self.timers.set(Reason::Unknown(node), since + grace * 2);
-            if self.is_near(&node) {
-                self.doubt(cx, node, Suspicion::NoLink);
+            if self.is_neighbour(&node) {
+                self.suspect(cx, node, SuspicionCause::NoLink);
                 self.unjudged = true;
             }
-        } else if !self.is_near(&node) {
-            // Others watch it, and they have not called it down. When a whole cluster boots, nobody
-            // has heard of those far away, and to call them all down would move everything.
-            self.rise(cx, node);
+        } else if !self.is_neighbour(&node) {
+            // Others watch it and have not called it down. When a whole cluster boots no node has
+            // heard of far members; to hold them all to be down would move every workload.
+            self.mark_up(cx, node);
         } else {
             let why = Evidence { cause, by: vec![self.me], is_news: true };
-            self.fall(cx, node, Fall { why, notice: None, heard: false });
+            self.mark_down(cx, node, DownState { why, notice: None, gossiped: false });
         }
     }
 
     pub(super) fn say_goodbye(&mut self, cx: &mut Cx<'_>, back_in: Duration) {
-        self.own.is_parting = true;
-        let back_in = back_in.min(self.config.back_by_most);
+        self.own.said_goodbye = true;
+        let back_in = back_in.min(self.config.records.absence_most);
         let back_in_ms = u32::try_from(back_in.as_millis()).expect("an absence is bounded");
         let goodbye = Goodbye { incarnation: self.own.incarnation(), back_in_ms };
         let goodbye = Signed::sign(goodbye, &self.keys, &self.cluster).wire();
@@ -286,74 +289,76 @@ impl Membership {
         let Some(member) = self.members.get(&node) else { return Worth::Ignore };
         let Ok(goodbye) = goodbye.verify(&self.cluster) else { return Worth::Reject };
         if member.goodbye.as_ref() == Some(&goodbye) {
-            return Worth::Relay; // it came over the link first; gossip carries nothing twice
+            return Worth::Relay; // known from its link, but new to gossip
         }
         let known =
             member.goodbye.as_ref().is_some_and(|known| known.incarnation >= goodbye.incarnation);
-        // One of a life not heard of yet cannot be judged: its record is on its way.
+        // A goodbye of a higher incarnation cannot be judged before its record has come.
         if known
             || goodbye.incarnation != member.incarnation
-            || matches!(member.life, Life::Down(_))
+            || matches!(member.liveness, Liveness::Down(_))
         {
             return Worth::Ignore;
         }
         let back_in =
-            Duration::from_millis(goodbye.back_in_ms.into()).min(self.config.back_by_most);
+            Duration::from_millis(goodbye.back_in_ms.into()).min(self.config.records.absence_most);
         self.members.get_mut(&node).expect("just seen").goodbye = Some(goodbye);
         if back_in.is_zero() {
             let why = Evidence { cause: Cause::Goodbye, by: Vec::new(), is_news: true };
-            self.fall(cx, node, Fall { why, notice: None, heard: true });
+            self.mark_down(cx, node, DownState { why, notice: None, gossiped: true });
         } else {
-            self.go_away(cx, node, cx.now + back_in);
+            self.mark_away(cx, node, cx.now + back_in);
         }
         Worth::Relay
     }
 
-    fn go_away(&mut self, cx: &mut Cx<'_>, node: NodeId, until: Time) {
+    fn mark_away(&mut self, cx: &mut Cx<'_>, node: NodeId, until: Time) {
         let member = self.members.get_mut(&node).expect("the caller has seen it");
-        match std::mem::replace(&mut member.life, Life::BackBy(until)) {
-            Life::Unknown { .. } => {
+        match std::mem::replace(&mut member.liveness, Liveness::BackBy(until)) {
+            Liveness::Unknown { .. } => {
                 self.unknown -= 1;
                 self.timers.clear(Reason::Unknown(node));
             }
-            Life::Up => self.up -= 1,
-            Life::BackBy(_) | Life::Down(_) => {}
+            Liveness::Up => self.up -= 1,
+            Liveness::BackBy(_) | Liveness::Down(_) => {}
         }
-        self.doubts.remove(&node);
-        self.timers.clear(Reason::Doubt(node));
+        self.suspicions.remove(&node);
+        self.timers.clear(Reason::Suspicion(node));
         self.timers.set(Reason::BackBy(node), until);
         self.unsettled_topology = true;
         self.unjudged = true;
         cx.facts.push(Fact::BackBy { node, until });
     }
 
-    /// A planned absence is over.
-    pub(super) fn miss(&mut self, cx: &mut Cx<'_>, node: NodeId) {
-        let Some(Life::BackBy(until)) = self.members.get(&node).map(|member| &member.life) else {
+    /// A planned absence has ended.
+    pub(super) fn on_absence_over(&mut self, cx: &mut Cx<'_>, node: NodeId) {
+        let Some(Liveness::BackBy(until)) = self.members.get(&node).map(|member| &member.liveness)
+        else {
             return;
         };
         let until = *until;
         if self.has_link(&node) {
-            self.rise(cx, node); // it never went
+            self.mark_up(cx, node); // it never stopped
             return;
         }
-        self.timers.set(Reason::Unknown(node), until + self.config.unknown_grace);
-        if self.is_near(&node) {
-            self.doubt(cx, node, Suspicion::NoLink);
+        self.timers.set(Reason::Unknown(node), until + self.config.records.unknown_grace);
+        if self.is_neighbour(&node) {
+            self.suspect(cx, node, SuspicionCause::NoLink);
             self.dial_soon(cx, node);
         }
     }
 
     pub(super) fn on_sighted(&mut self, cx: &mut Cx<'_>, node: NodeId, addresses: Vec<String>) {
-        let was_anothers = addresses.iter().any(|address| self.is_anothers(&node, address));
+        let was_held_by_another =
+            addresses.iter().any(|address| self.is_held_by_another(&node, address));
         let is_news = self
             .members
             .get(&node)
-            .is_some_and(|member| was_anothers || *member.sighted != *addresses);
-        if !is_news || !are_decent(&addresses) {
-            return; // the same sighting again is no news: dials keep their pace
+            .is_some_and(|member| was_held_by_another || *member.sighted != *addresses);
+        if !is_news || !are_within_bounds(&addresses) {
+            return; // a repeated sighting must not shorten the pause between dials
         }
-        self.is_seen_at(&node, &addresses);
+        self.on_seen_at(&node, &addresses);
         let Some(member) = self.members.get_mut(&node) else { return };
         member.sighted = addresses.into();
         if !self.has_link(&node) {
@@ -361,17 +366,17 @@ impl Membership {
         }
     }
 
-    /// Before this moment a member is not judged, whatever is seen of it.
+    /// Until this moment a member is not judged, whatever is seen of it.
     pub(super) fn honoured_until(&self, node: &NodeId) -> Time {
-        match self.members.get(node).map(|member| &member.life) {
-            Some(Life::Unknown { since }) => *since + self.config.unknown_grace,
-            Some(Life::BackBy(until)) => *until,
-            Some(Life::Up | Life::Down(_)) | None => Time::ZERO,
+        match self.members.get(node).map(|member| &member.liveness) {
+            Some(Liveness::Unknown { since }) => *since + self.config.records.unknown_grace,
+            Some(Liveness::BackBy(until)) => *until,
+            Some(Liveness::Up | Liveness::Down(_)) | None => Time::ZERO,
         }
     }
 
     pub(super) fn is_up(&self, node: &NodeId) -> bool {
         *node == self.me
-            || self.members.get(node).is_some_and(|member| matches!(member.life, Life::Up))
+            || self.members.get(node).is_some_and(|member| matches!(member.liveness, Liveness::Up))
     }
 }

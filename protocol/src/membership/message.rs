@@ -1,4 +1,4 @@
-//! What memberships tell one another, and the limits within which it is believed to be well-formed.
+//! Messages between memberships, and the bounds outside which they are refused.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,131 +10,134 @@ use crate::model::{NodeId, NodeRecord, Signable, Unverified};
 pub(super) const MAX_VOTES: usize = 16;
 /// Nodes in one part of a view: some 20 KB.
 pub(super) const MAX_VIEW: usize = 512;
-/// Nodes of whose fall a peer may ask to be shown the proof at once.
+/// Nodes of which a peer may ask for the notices at once.
 pub(super) const MAX_WANTED: usize = 32;
-/// Bytes of an address, as in DNS names with some multiaddr around them.
+/// Bytes of an address: a DNS name with some multiaddr around it.
 pub(super) const MAX_ADDRESS: usize = 300;
 /// Bytes of the other texts in a record.
 const MAX_TEXT: usize = 128;
 /// Counters and incarnations stay far from where adding one overflows.
 pub(super) const MAX_COUNTER: u64 = 1 << 62;
 
-/// What travels between memberships. To the node it is opaque.
+/// A message between memberships. The node does not look into it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Message {
-    /// First thing over a link: who I am, and whether I know how everyone is.
+    /// The first message over a link: the sender's record, and whether it knows the state of all
+    /// members.
     Hello {
-        /// My record; none before the daemon has set it.
+        /// The sender's record; none before the daemon has set it.
         record: Option<Unverified<NodeRecord>>,
-        /// No member is unknown to me.
+        /// Whether no member is unknown to the sender.
         settled: bool,
     },
-    /// To one's observers: I live.
+    /// To the sender's observers, at regular times.
     Beat {
-        /// How long I stalled lately, in milliseconds; be patient with me.
+        /// How long the sender stalled lately, in milliseconds: the receiver waits longer for it.
         lag_ms: u16,
-        /// A fingerprint of who is down for me.
+        /// Fingerprint of the members that the sender holds to be down.
         view: u32,
     },
-    /// Do you live?
+    /// Asks the receiver for an answer, as a sign of life.
     Probe {
-        /// Grows with each probe of mine.
+        /// Grows with each probe of the sender.
         seq: u64,
-        /// What else I would like.
-        wish: Wish,
+        /// A request that comes with the probe.
+        intent: ProbeIntent,
     },
-    /// To a probe.
+    /// The answer to a probe.
     Answer {
-        /// The probe's.
+        /// The number of the probe.
         seq: u64,
         /// As in a beat.
         lag_ms: u16,
     },
-    /// I cannot reach this node; can you, now?
+    /// Asks whether the receiver can reach the subject now; the sender cannot.
     Ask {
-        /// The node.
+        /// The subject's id.
         subject: NodeId,
-        /// Which of its lives.
+        /// Its incarnation.
         incarnation: u64,
-        /// To be repeated in the answer, so that I know how fresh it is.
+        /// Repeated in the answer, which tells the asker how old the answer is.
         round: u32,
-        /// What I saw myself.
+        /// The asker's own vote.
         vote: Option<Unverified<Vote>>,
     },
-    /// It answered a probe that I sent after your question came.
+    /// The subject answered a probe that was sent after the question came.
     Alive {
-        /// The node.
+        /// The subject's id.
         subject: NodeId,
-        /// Which of its lives.
+        /// Its incarnation.
         incarnation: u64,
-        /// The question's.
+        /// The round of the question.
         round: u32,
     },
-    /// I cannot reach it either; the sender signed it.
+    /// The sender cannot reach the subject, and signed what it saw.
     Vote(Unverified<Vote>),
-    /// Its observers agree that it is down. In repair its record comes along: without it, a notice
-    /// about a life not heard of could not be judged, and apart from it, the record would be taken
-    /// for a return.
+    /// The observers agree that a node is down. In repair its record is sent along: without it, a
+    /// notice about an unknown incarnation could not be judged, and a record sent by itself would
+    /// be taken for a return.
     Down(Notice, Option<Unverified<NodeRecord>>),
-    /// I stop on purpose.
+    /// The signer stops on purpose.
     Goodbye(Unverified<Goodbye>),
-    /// What a node says of itself. Whoever passes it on holds that node to be up.
+    /// A node's record. A node that passes it on holds its author to be up.
     Record(Unverified<NodeRecord>),
-    /// Who of a range of members is not up for me. Who is in the range and not named is up. Only
-    /// settled nodes say this.
+    /// The members of a range that are not up for the sender; all others in the range are up. Only
+    /// settled nodes send this.
     View {
-        /// The range begins behind this id; none is the least.
+        /// The range begins behind this id; none is the start.
         after: Option<NodeId>,
-        /// It ends with this one; none is the greatest.
+        /// The range ends with this id; none is the end.
         upto: Option<NodeId>,
         /// By id, at most `MAX_VIEW`.
         gone: Vec<Gone>,
     },
-    /// Show me the notices of these.
+    /// Asks for the notices about these nodes, at most `MAX_WANTED`.
     Want(Vec<NodeId>),
 }
 
-/// What comes with a probe.
+/// A request that comes with a probe.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub enum Wish {
-    /// Nothing.
+pub enum ProbeIntent {
+    /// No request.
     None,
-    /// I watch you and hear no beats: beat for me, even if you would not count me as an observer.
+    /// The sender watches the receiver and hears no beats: asks for beats, even if the receiver
+    /// does not count it as an observer.
     Beats,
-    /// I do not need this link. If you do not either, close it.
-    Parting,
+    /// The sender does not need this link: asks the receiver to close it if it does not need it
+    /// either.
+    ReleaseLink,
 }
 
 /// A member that is not up.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Gone {
-    /// The member.
+    /// The member's id.
     pub node: NodeId,
-    /// In which of its lives.
+    /// Its highest incarnation known to the sender.
     pub incarnation: u64,
-    /// Down; else its state is unknown.
+    /// Whether it is down; else its state is unknown.
     pub down: bool,
 }
 
-/// How a node looks to one observer. The greater weighs more.
+/// How a node looks to an observer. The greater weighs more.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub enum Seen {
-    /// Its link closed; dialling has not ended yet. Counts only beside somebody's `Refused`.
+    /// Its link closed and no dial has ended yet. Counts only beside another observer's `Refused`.
     Closed,
-    /// Nothing was heard from it for the time of a cut, over no path.
+    /// Nothing was heard from it over any path for the time after which silence counts.
     Silent,
-    /// Its link closed and every address of it refused: nobody listens, so the process is gone.
+    /// Its link closed and every address refused: nothing listens, so the process is gone.
     Refused,
 }
 
-/// An observer's word on a node; the signer is the observer.
+/// A vote on a node; its signer is the observer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Vote {
-    /// The node.
+    /// The subject's id.
     pub subject: NodeId,
-    /// Which of its lives.
+    /// Its incarnation.
     pub incarnation: u64,
-    /// What was seen.
+    /// How the subject looks to the observer.
     pub seen: Seen,
 }
 
@@ -142,13 +145,14 @@ impl Signable for Vote {
     const DOMAIN: &'static str = "shoal/vote/1";
 }
 
-/// A node's word that it stops on purpose. One per incarnation counts, so an old one cannot be
-/// played again.
+/// A node's statement that it stops on purpose. One counts per incarnation, so an old one cannot be
+/// replayed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Goodbye {
-    /// Which of its lives ends.
+    /// The incarnation that ends.
     pub incarnation: u64,
-    /// When it hopes to be back; 0: not soon, place its work elsewhere at once.
+    /// The planned absence in milliseconds; 0: it will not be back soon, place its work elsewhere
+    /// at once.
     pub back_in_ms: u32,
 }
 
@@ -159,24 +163,24 @@ impl Signable for Goodbye {
 /// The votes by which a node is held to be down.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Notice {
-    /// The node.
+    /// The subject's id.
     pub subject: NodeId,
-    /// Which of its lives.
+    /// Its incarnation.
     pub incarnation: u64,
-    /// 1 to `MAX_VOTES`.
+    /// 1 to `MAX_VOTES` votes.
     pub votes: Vec<Unverified<Vote>>,
 }
 
-/// Whether a record is within the bounds that protect those who keep it. The signature says nothing
-/// about that.
-pub(super) fn is_decent(record: &NodeRecord) -> bool {
+/// Whether a record is within the bounds that protect the nodes that keep it. A signature does not
+/// check that.
+pub(super) fn is_within_bounds(record: &NodeRecord) -> bool {
     let short = |text: &String| text.len() <= MAX_TEXT;
     record.counter < MAX_COUNTER
         && record.incarnation < MAX_COUNTER
         && short(&record.name)
         && short(&record.version)
         && short(&record.facts.arch)
-        && are_decent(&record.addresses)
+        && are_within_bounds(&record.addresses)
         && record.no_way_to.len() <= MAX_NO_WAY
         && record.no_way_to.is_sorted_by(|one, next| one < next)
         && record.facts.labels.len() <= MAX_LABELS
@@ -189,6 +193,6 @@ pub(super) fn is_decent(record: &NodeRecord) -> bool {
 }
 
 /// Whether these addresses are few and short enough to keep.
-pub(super) fn are_decent(addresses: &[String]) -> bool {
+pub(super) fn are_within_bounds(addresses: &[String]) -> bool {
     addresses.len() <= MAX_ADDRESSES && addresses.iter().all(|address| address.len() <= MAX_ADDRESS)
 }

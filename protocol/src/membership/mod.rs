@@ -1,44 +1,46 @@
-//! Who is alive: a failure detector of few watchers, and what each node says of itself.
+//! Membership: a failure detector with few watchers a node, and the records of all nodes.
 //!
 //! ```text
-//!   beats          S -> its m observers (the next live nodes on a circle of points), every 400 ms
-//!   doubt          a closed link, or silence and an unanswered probe, opens a doubt at whoever notices
-//!   asking         it dials S again, and asks the other observers: can you reach S, now?
-//!   answers        Alive (S answered a probe sent after the question) or a signed Vote (Closed, Silent, Refused)
-//!   verdict        a majority of the observers that can be asked, and no live path  ->  Down, gossiped with the votes
-//!   refutation     a node that hears it is down takes a higher incarnation; that beats all said of the lower one. Again and
-//!                  again, and it does so more and more rarely
+//!   beats        S -> its m observers (the next live nodes on a circle of points), every 400 ms
+//!   suspicion    an observer's link to S closes, or S is silent and does not answer a probe
+//!   questions    the observer dials S again, and asks the other observers: can you reach S now?
+//!   answers      Alive (S answered a probe sent after the question), or a signed Vote
+//!                (Closed, Silent, Refused)
+//!   verdict      a majority of the observers that can be asked, and no live path
+//!                ->  Down, gossiped with the votes
+//!   refutation   S hears that it is down and takes a higher incarnation, which beats all that was
+//!                said of the lower one; if that happens often, S waits longer each time
 //! ```
 //!
-//! **Down is decided by evidence gathered after the doubt began, never from memory.** The rules
-//! that look odd mend races; each says which, where it stands: `doubts.rs` (asking, answering),
+//! **Down is decided by evidence gathered after the suspicion began, never from memory.** Rules
+//! that look odd mend races; each is explained in its file: `suspicions.rs` (asking, answering),
 //! `votes.rs` (verdict, notices), `paths.rs` (our own stalls), `dialing.rs` (crossing dials,
 //! splits), `moving.rs` (new addresses), `records.rs` (incarnations), `repair.rs` (lost gossip).
 //!
-//! What is not here: addresses (the driver dials), disks (the node persists), and what being down
-//! means for workloads.
+//! Not here: dialling addresses (the driver), disks (the node persists), and what being down means
+//! for workloads.
 
+mod answerers;
 mod config;
 mod dialing;
-mod doubts;
-mod errands;
 mod evidence;
 mod fact;
-mod hearing;
-mod likeness;
+mod handlers;
 mod members;
 mod message;
 mod moving;
 mod observers;
+mod on_demand;
 mod paths;
 mod queues;
+mod reachability;
 mod records;
 mod repair;
-mod residents;
+mod simulator_clone;
+mod suspicions;
 mod timers;
 mod views;
 mod votes;
-mod ways;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -49,23 +51,23 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 
 use crate::model::{ClusterId, Digest, KeyPair, NodeId, NodeRecord, Out, Signed, Time};
 
-pub use config::Config;
-pub use errands::MOST_COMING;
-pub use evidence::{Cause, Evidence, Suspicion};
+pub use config::{Config, DialConfig, LinkConfig, ProbeConfig, RecordConfig, SuspicionConfig};
+pub use evidence::{Cause, Evidence, SuspicionCause};
 pub use fact::{Answerer, DialFailure, Fact, Profile, State, Worth};
-pub use message::{Gone, Goodbye, Message, Notice, Seen, Vote, Wish};
+pub use message::{Gone, Goodbye, Message, Notice, ProbeIntent, Seen, Vote};
+pub use on_demand::MAX_PENDING_LINKS;
+pub use reachability::MAX_HOPS;
 pub use timers::Reason;
-pub use ways::MAX_HOPS;
 
-use doubts::{Doubt, Inquiry};
+use answerers::Answerers;
 use members::Member;
-use observers::{Circle, Lots, lots};
-use paths::{Attention, Path};
+use observers::{Circle, ShortcutPoints, shortcut_points};
+use paths::{LocalHealth, Path};
 use records::Own;
-use residents::Residents;
+use suspicions::{Inquiry, Suspicion};
 use timers::Timers;
 
-/// Who is alive, as this node sees it.
+/// The members and their state, as this node sees them.
 #[derive(Clone, Debug)]
 pub struct Membership {
     config: Config,
@@ -74,55 +76,56 @@ pub struct Membership {
     cluster: ClusterId,
     rng: ChaCha8Rng,
     own: Own,
-    /// The roster without me.
+    /// The roster without this node.
     members: OrdMap<NodeId, Member>,
-    /// My own salt; none while I am not in the roster: then I watch nobody and vote on nobody.
+    /// This node's own salt; none while it is not in the roster. Then it neither watches nor votes.
     salt: Option<u64>,
     circle: Circle,
-    /// Where this node's links across the circle may lead.
-    shortcuts: Vec<Lots>,
-    /// By node: linked, dialled or remembered. Members, and strangers while they have a link.
+    /// The points on the circle to which this node's shortcuts may lead.
+    shortcuts: Vec<ShortcutPoints>,
+    /// By node: links, dials and what is remembered of them. Members, and strangers while they have
+    /// a link.
     paths: BTreeMap<NodeId, Path>,
-    /// Dials under way, at most `config.max_dials`.
+    /// Dials under way, at most `config.dialing.max`.
     dialling: BTreeSet<NodeId>,
-    /// Who should have a link with me.
+    /// Members that should have a link with this node.
     wanted: BTreeSet<NodeId>,
-    /// Drawn by lot, while those near are out of reach; at most `config.random_links`.
-    sought: BTreeSet<NodeId>,
-    /// Whom this node has business with, and until when the link is kept for it; at most
-    /// `MOST_KEPT` and `MOST_COMING`.
-    errands: BTreeMap<NodeId, Time>,
-    /// Whom I watch, and since when.
+    /// Random members to dial while all neighbours are out of reach; at most `config.links.random`.
+    random_contacts: BTreeSet<NodeId>,
+    /// Members linked on demand, and until when the link is kept; at most `MAX_KEPT_LINKS` and
+    /// `MAX_PENDING_LINKS`.
+    on_demand: BTreeMap<NodeId, Time>,
+    /// Members that this node watches, and since when.
     watched: BTreeMap<NodeId, Time>,
-    /// Who watches me.
+    /// Members that watch this node.
     watchers: BTreeSet<NodeId>,
-    /// Members whose life is in question here. Bounded by the roster.
-    doubts: BTreeMap<NodeId, Doubt>,
-    /// Who wants to know of whom; bounded in `doubts.rs`.
+    /// Members that this node suspects. Bounded by the roster.
+    suspicions: BTreeMap<NodeId, Suspicion>,
+    /// Open questions of other members, by subject and asker; bounded in `suspicions.rs`.
     inquiries: BTreeMap<NodeId, BTreeMap<NodeId, Inquiry>>,
-    /// Who answers at members' addresses in their place.
-    residents: Residents,
-    attention: Attention,
+    /// Nodes, strangers and refusals met at a member's address instead of the member.
+    answerers: Answerers,
+    local_health: LocalHealth,
     timers: Timers,
-    /// Numbers probes. Never repeats, so an answer names its moment.
+    /// Numbers probes. Never repeats, so an answer tells which probe it answers.
     next_seq: u64,
     /// Numbers questions.
     next_round: u32,
-    /// Fingerprint of who is down.
+    /// Fingerprint of the members that are down.
     view: u32,
-    /// How many members are unknown.
+    /// Number of members whose state is unknown.
     unknown: usize,
-    /// How many are up.
+    /// Number of members that are up.
     up: usize,
-    /// Members and this node by the key of their record in sync.
+    /// Members and this node, by the key of their record in sync.
     keys_in_sync: OrdMap<Digest, NodeId>,
-    /// Something a verdict depends on changed.
+    /// Something that a verdict depends on changed.
     unjudged: bool,
-    /// Something that says who watches whom changed.
+    /// Something that decides which members watch one another changed.
     unsettled_topology: bool,
 }
 
-/// One call: when it is, what goes out, what the node will be told.
+/// The context of a call: the time, outgoing messages and dials, facts for the node.
 struct Cx<'a> {
     now: Time,
     out: &'a mut Out<Message>,
@@ -136,7 +139,7 @@ impl<'a> Cx<'a> {
 }
 
 impl Membership {
-    /// A node that knows nobody. `incarnation` is on disk already and was never used before.
+    /// A node without members. `incarnation` is on disk already and was never used before.
     pub fn new(
         now: Time,
         config: Config,
@@ -146,9 +149,9 @@ impl Membership {
         incarnation: u64,
         seed: [u8; 32],
     ) -> Self {
-        let mut room = Membership {
+        let mut membership = Membership {
             own: Own::new(incarnation),
-            shortcuts: (0..config.random_links as u64).map(|n| lots(&me, n)).collect(),
+            shortcuts: (0..config.links.random as u64).map(|n| shortcut_points(&me, n)).collect(),
             config,
             me,
             keys,
@@ -160,14 +163,14 @@ impl Membership {
             paths: BTreeMap::new(),
             dialling: BTreeSet::new(),
             wanted: BTreeSet::new(),
-            sought: BTreeSet::new(),
-            errands: BTreeMap::new(),
+            random_contacts: BTreeSet::new(),
+            on_demand: BTreeMap::new(),
             watched: BTreeMap::new(),
             watchers: BTreeSet::new(),
-            doubts: BTreeMap::new(),
+            suspicions: BTreeMap::new(),
             inquiries: BTreeMap::new(),
-            residents: Residents::new(),
-            attention: Attention::default(),
+            answerers: Answerers::new(),
+            local_health: LocalHealth::default(),
             timers: Timers::default(),
             next_seq: 1,
             next_round: 1,
@@ -178,14 +181,14 @@ impl Membership {
             unjudged: false,
             unsettled_topology: false,
         };
-        room.attention.since = now;
-        let first = room.jitter(room.config.beat);
-        room.timers.set(Reason::Beat, now + first);
-        room
+        membership.local_health.since = now;
+        let first = membership.jitter(membership.config.probe.beat);
+        membership.timers.set(Reason::Beat, now + first);
+        membership
     }
 
-    /// Who was admitted, this node included, with the salts of their points. Those no longer named
-    /// are forgotten.
+    /// Sets all admitted nodes, this node included, with the salts of their points. Members that
+    /// are not among them are forgotten.
     pub fn set_roster(
         &mut self,
         now: Time,
@@ -197,7 +200,7 @@ impl Membership {
         self.finish(cx)
     }
 
-    /// One node was admitted, with this salt, or is no longer a member.
+    /// A node was admitted with this salt, or, with none, is no longer a member.
     pub fn set_member(
         &mut self,
         now: Time,
@@ -210,16 +213,16 @@ impl Membership {
         self.finish(cx)
     }
 
-    /// What this node says of itself. If that changed, its record is issued anew: [`Fact::Record`]
-    /// names this node.
+    /// Sets what this node tells of itself. If that changed its record is issued anew:
+    /// [`Fact::Record`] names this node.
     pub fn set_record(&mut self, now: Time, profile: Profile, out: &mut Out<Message>) -> Vec<Fact> {
         let mut cx = Cx::new(now, out);
         self.on_profile(&mut cx, profile);
         self.finish(cx)
     }
 
-    /// A record from the disk or from sync, this node's own included. It is no sign of life: who is
-    /// up or down does not follow from it.
+    /// A record from the disk or from sync, this node's own included. It is no sign of life and
+    /// changes no member's state.
     pub fn handle_record(
         &mut self,
         now: Time,
@@ -227,7 +230,7 @@ impl Membership {
         out: &mut Out<Message>,
     ) -> Vec<Fact> {
         let mut cx = Cx::new(now, out);
-        self.on_record(&mut cx, record, records::Source::Hearsay);
+        self.on_record(&mut cx, record, records::Source::Stored);
         self.finish(cx)
     }
 
@@ -243,14 +246,14 @@ impl Membership {
         self.finish(cx)
     }
 
-    /// There is a link to this peer now. A second one without a loss between replaces the first.
+    /// A link to this peer came up. A second one without a loss between replaces the first.
     pub fn handle_link_up(&mut self, now: Time, peer: NodeId, out: &mut Out<Message>) -> Vec<Fact> {
         let mut cx = Cx::new(now, out);
         self.on_link_up(&mut cx, peer);
         self.finish(cx)
     }
 
-    /// The link is gone.
+    /// The link to this peer was lost.
     pub fn handle_link_down(
         &mut self,
         now: Time,
@@ -262,7 +265,7 @@ impl Membership {
         self.finish(cx)
     }
 
-    /// A dial that was asked for led to no link.
+    /// A dial that this module asked for led to no link.
     pub fn handle_dial_failed(
         &mut self,
         now: Time,
@@ -275,7 +278,7 @@ impl Membership {
         self.finish(cx)
     }
 
-    /// A peer said something over its link.
+    /// A peer sent a message over its link.
     pub fn handle_message(
         &mut self,
         now: Time,
@@ -288,7 +291,7 @@ impl Membership {
         self.finish(cx)
     }
 
-    /// Something came by gossip; `from` relayed it and need not have written it.
+    /// A message came by gossip; `from` relayed it and need not have written it.
     pub fn handle_gossip(
         &mut self,
         now: Time,
@@ -304,7 +307,7 @@ impl Membership {
             },
             Message::Down(notice, _) => self.on_notice(&mut cx, notice, None),
             Message::Goodbye(goodbye) => self.on_goodbye(&mut cx, goodbye),
-            // These belong on links; who gossips them is broken.
+            // These belong on links; a node that gossips them is broken.
             Message::Hello { .. }
             | Message::Beat { .. }
             | Message::Probe { .. }
@@ -318,8 +321,8 @@ impl Membership {
         (worth, self.finish(cx))
     }
 
-    /// Somebody says that a node can be reached at these addresses. A hint: it is dialled, believed
-    /// it is not.
+    /// A hint that a node can be reached at these addresses: it is dialled there, but the hint
+    /// proves nothing.
     pub fn handle_sighted(
         &mut self,
         now: Time,
@@ -332,7 +335,8 @@ impl Membership {
         self.finish(cx)
     }
 
-    /// A dial of this member was answered by somebody else at one of its addresses.
+    /// A dial of this member was answered by another node, a stranger or a refusal at one of its
+    /// addresses.
     pub fn handle_answered(
         &mut self,
         now: Time,
@@ -346,17 +350,17 @@ impl Membership {
         self.finish(cx)
     }
 
-    /// This process did not run for so long though it wanted to. (A late `handle_timeout` is
+    /// This process did not run for `lag` although it wanted to. (A late `handle_timeout` is
     /// noticed without this.)
     pub fn handle_lag(&mut self, now: Time, lag: Duration) {
-        if lag >= self.config.lag_floor {
+        if lag >= self.config.probe.lag_floor {
             self.stalled(now, lag);
         }
     }
 
-    /// This node is about to stop on purpose. Zero: not to be back soon, its work shall go
-    /// elsewhere at once. More than `config.back_by_most` is cut to that. From now on this node
-    /// answers, but dials and doubts nobody.
+    /// This node is about to stop on purpose. Zero: it will not be back soon and its work shall be
+    /// placed elsewhere at once. More than `config.records.absence_most` is cut to that. From now
+    /// on this node answers, but neither dials nor suspects others.
     pub fn handle_goodbye(&mut self, now: Time, back_in: Duration, out: &mut Out<Message>) {
         let mut cx = Cx::new(now, out);
         self.say_goodbye(&mut cx, back_in);
@@ -366,13 +370,13 @@ impl Membership {
     /// To be called at [`Self::poll_timeout`], or at any other time.
     pub fn handle_timeout(&mut self, now: Time, out: &mut Out<Message>) -> Vec<Fact> {
         // A timer that fires late shows a stall. It must be noted before any silence is measured:
-        // what the others sent meanwhile may lie unread behind this very call.
+        // messages that came meanwhile may still be unread.
         if let Some((due, _)) = self.timers.next() {
             self.handle_lag(now, now.since(due));
         }
         let mut cx = Cx::new(now, out);
-        // Taken first, so that a deadline which sets itself anew for this very moment waits for the
-        // next call.
+        // All due deadlines are taken first, so that one that is set again for this very moment
+        // waits for the next call.
         let mut due = Vec::new();
         while let Some(reason) = self.timers.pop_due(now) {
             due.push(reason);
@@ -383,7 +387,7 @@ impl Membership {
         self.finish(cx)
     }
 
-    /// The next deadline.
+    /// The next deadline and its reason.
     pub fn poll_timeout(&self) -> Option<(Time, Reason)> {
         self.timers.next()
     }
@@ -391,24 +395,24 @@ impl Membership {
     fn on_due(&mut self, cx: &mut Cx<'_>, reason: Reason) {
         match reason {
             Reason::Beat => self.beat(cx),
-            Reason::Quiet(node) => self.look_whether_quiet(cx, node),
-            Reason::Doubt(node) => self.pursue(cx, node),
+            Reason::Quiet(node) => self.check_quiet(cx, node),
+            Reason::Suspicion(node) => self.ask_round(cx, node),
             Reason::Dial(node) => self.dial(cx, node),
-            Reason::Rtt(node) => self.measure(cx, node),
-            Reason::Unknown(node) => self.lose_patience(cx, node),
-            Reason::BackBy(node) => self.miss(cx, node),
-            Reason::Spread(node) => self.spread(cx, node),
+            Reason::Rtt(node) => self.measure_rtt(cx, node),
+            Reason::Unknown(node) => self.on_unknown_expired(cx, node),
+            Reason::BackBy(node) => self.on_absence_over(cx, node),
+            Reason::GossipDown(node) => self.gossip_down(cx, node),
             Reason::Repair(node) => self.repair(cx, node),
             Reason::Reissue => self.answer_challenge(cx),
             Reason::Announce => self.announce(cx),
             Reason::Explore => self.explore(cx),
-            Reason::Errand => self.end_errands(cx),
-            Reason::Ways => self.tell_ways(cx),
+            Reason::OnDemand => self.expire_on_demand(cx),
+            Reason::Unreachable => self.announce_unreachable(cx),
         }
     }
 
-    /// What every call ends with: topology and verdicts follow from what it changed, in turns,
-    /// until nothing more follows.
+    /// Ends every call: updates topology and verdicts, which follow from one another, until nothing
+    /// more changes.
     fn finish(&mut self, mut cx: Cx<'_>) -> Vec<Fact> {
         loop {
             if std::mem::take(&mut self.unsettled_topology) {
@@ -422,13 +426,13 @@ impl Membership {
     }
 
     fn stalled(&mut self, now: Time, lag: Duration) {
-        self.attention.stalled(now, lag, &self.config);
-        for doubt in self.doubts.values_mut() {
-            doubt.forgive(now);
+        self.local_health.stalled(now, lag, &self.config);
+        for suspicion in self.suspicions.values_mut() {
+            suspicion.restart_waits(now);
         }
     }
 
-    /// Anything in `0..most`.
+    /// A random duration below `most`.
     fn jitter(&mut self, most: Duration) -> Duration {
         let micros = u64::try_from(most.as_micros()).unwrap_or(u64::MAX >> 32).min(u64::MAX >> 32);
         Duration::from_micros((micros * u64::from(self.rng.next_u32())) >> 32)

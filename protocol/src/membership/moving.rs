@@ -1,16 +1,16 @@
-//! When addresses change, a member's or this device's own: what failed at the old ones says nothing
+//! Changes of addresses, a member's or this device's own: failures at the old addresses say nothing
 //! of the new ones.
 //!
-//! Three rules mend what kept nodes apart for good:
+//! Three rules keep such nodes from staying apart:
 //!
-//! *A dial to a new address waits for no pause that dials to old ones have earned*, and a refusal
-//! at an old address is no evidence: whoever refuses there is somebody else.
+//! *A dial to a new address does not wait for the pause after dials to old ones*, and a refusal at
+//! an old address is no evidence: another device refuses there.
 //!
-//! *A device that has moved dials first.* The courtesy of `dialing.rs` leaves the dial to the
-//! lesser id; the others cannot dial a node whose new address they have not heard.
+//! *A device that has moved dials first.* The crossing delay of `dialing.rs` leaves the dial to the
+//! lesser id; but others cannot dial a node whose new address they do not know.
 //!
-//! *Silence while this device moved is its own.* Its links were lost together, so it doubts nobody
-//! for that.
+//! *Silence while this device moved is its own.* It lost all links at once, so that is no reason to
+//! suspect others.
 
 use std::time::Duration;
 
@@ -18,14 +18,13 @@ use crate::model::{NodeId, Out, Time};
 
 use super::{Cx, Fact, Membership, Message};
 
-/// How long after its own move a node dials without courtesy, and takes no lost link for one of
-/// little use: time for a lease that follows the loss of the old one, and for the dials under way
-/// to end.
+/// How long after its own move a node dials without crossing delay, and takes no lost link for a
+/// brief one: time for a new address lease, and for the dials under way to end.
 pub(super) const MOVING: Duration = Duration::from_secs(5);
 
 impl Membership {
-    /// The device's network changed: what could not be reached may be reachable now. With `moved`,
-    /// an address of its own came or went.
+    /// The device's network changed: members that were out of reach may be reachable now. With
+    /// `moved`, an address of the device came or went.
     pub fn handle_network_changed(
         &mut self,
         now: Time,
@@ -34,9 +33,9 @@ impl Membership {
     ) -> Vec<Fact> {
         let mut cx = Cx::new(now, out);
         if moved {
-            self.attention.moved(now);
-            for doubt in self.doubts.values_mut() {
-                doubt.forgive(now);
+            self.local_health.moved(now);
+            for suspicion in self.suspicions.values_mut() {
+                suspicion.restart_waits(now);
             }
         }
         let unlinked: Vec<NodeId> =
@@ -47,9 +46,9 @@ impl Membership {
         self.finish(cx)
     }
 
-    /// Where a node can be dialled, or the way to it, is news: it is dialled at once. New addresses
-    /// join a dial under way, once, and when that has failed it is dialled again without a pause:
-    /// it may have left from an old address of ours.
+    /// A node's addresses or the route to it changed: dials it at once. If a dial is under way the
+    /// new addresses join it, once, and if that fails the node is dialled again without a pause,
+    /// since the dial may have left from an old address of this device.
     pub(super) fn dial_anew(&mut self, cx: &mut Cx<'_>, node: NodeId) {
         if let Some(path) = self.paths.get_mut(&node) {
             path.failures = 0;

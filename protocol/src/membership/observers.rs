@@ -1,18 +1,18 @@
-//! The circle of node points that says who watches whom.
+//! The circle of node points that decides which members watch one another.
 
 use imbl::OrdSet;
 
 use crate::model::{Digest, NodeId};
 
-/// Apart from the ring of owners: whoever owns much must not also watch much.
+/// Other points than on the ring of owners: a node that owns much must not also watch much.
 const POINT_DOMAIN: &[u8] = b"shoal/observers/point/1";
 const SHORTCUT_DOMAIN: &[u8] = b"shoal/observers/shortcut/2";
 
-/// Members walked over in search of live ones, each way. More dead neighbours than this in a row
-/// are left to others.
-pub(super) const REACH: usize = 64;
+/// Members passed in search of live ones, each way. Members behind more dead neighbours than this
+/// in a row are left to others.
+pub(super) const MAX_WALK: usize = 64;
 
-/// All members by point, dead ones included. Bounded by the roster.
+/// All members by point, those that are down included. Bounded by the roster.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Circle {
     points: OrdSet<(u64, NodeId)>,
@@ -27,59 +27,64 @@ impl Circle {
         self.points.remove(&(point(&node, salt), node));
     }
 
-    /// All others once around, the next first.
+    /// All others clockwise, the next first.
     pub fn after(&self, node: NodeId, salt: u64) -> impl Iterator<Item = NodeId> + '_ {
         let at = (point(&node, salt), node);
         let next = (std::ops::Bound::Excluded(at), std::ops::Bound::Unbounded);
         self.points.range(next).chain(self.points.range(..at)).map(|(_, node)| *node)
     }
 
-    /// All others once around, the one before first.
+    /// All others counterclockwise, the one before first.
     pub fn before(&self, node: NodeId, salt: u64) -> impl Iterator<Item = NodeId> + '_ {
         let at = (point(&node, salt), node);
         let rest = (std::ops::Bound::Excluded(at), std::ops::Bound::Unbounded);
         self.points.range(..at).rev().chain(self.points.range(rest).rev()).map(|(_, node)| *node)
     }
 
-    /// Of the first members after each of the lots that are `fit` the one that is nearest to its
-    /// lot. Steady, so that links are not made and unmade.
-    pub fn nearest(&self, lots: &Lots, fit: impl Fn(&NodeId) -> bool) -> Option<NodeId> {
-        let after = |lot: u64| {
-            let at = (lot, NodeId([0; 32]));
+    /// After each of the points the first member that is `fit`; of these the one nearest to its
+    /// point. The choice is stable, so that links are not made and closed again.
+    pub fn nearest(
+        &self,
+        points: &ShortcutPoints,
+        fit: impl Fn(&NodeId) -> bool,
+    ) -> Option<NodeId> {
+        let after = |from: u64| {
+            let at = (from, NodeId([0; 32]));
             let (point, node) = self
                 .points
                 .range(at..)
                 .chain(self.points.range(..at))
-                .take(REACH)
+                .take(MAX_WALK)
                 .find(|(_, it)| fit(it))?;
-            Some((point.wrapping_sub(lot), *node))
+            Some((point.wrapping_sub(from), *node))
         };
-        lots.iter().filter_map(|lot| after(*lot)).min().map(|(_, node)| node)
+        points.iter().filter_map(|from| after(*from)).min().map(|(_, node)| node)
     }
 }
 
-/// Where a shortcut may lead. With a single lot, a member with nobody long before it would be drawn
-/// by a dozen times as many as the average: more than it can bear, so that links would be made and
-/// closed without end.
-pub(super) type Lots = [u64; 8];
+/// The random points to which a shortcut may lead. With a single point, a member with a long empty
+/// stretch before it would be chosen by a dozen times as many nodes as the average: more than it
+/// can bear, so that links would be made and closed without end.
+pub(super) type ShortcutPoints = [u64; 8];
 
-/// The lots of this node's `n`th shortcut.
-pub(super) fn lots(node: &NodeId, n: u64) -> Lots {
-    let mut lots = [0; 8];
-    for (half, four) in (0u8..).zip(lots.chunks_mut(4)) {
+/// The points of this node's `n`th shortcut.
+pub(super) fn shortcut_points(node: &NodeId, n: u64) -> ShortcutPoints {
+    let mut points = [0; 8];
+    for (half, four) in (0u8..).zip(points.chunks_mut(4)) {
         let hash = Digest::of_parts(&[SHORTCUT_DOMAIN, node.as_bytes(), &n.to_be_bytes(), &[half]]);
-        for (lot, bytes) in four.iter_mut().zip(hash.0.chunks_exact(8)) {
-            *lot = u64::from_be_bytes(bytes.try_into().expect("eight bytes"));
+        for (point, bytes) in four.iter_mut().zip(hash.0.chunks_exact(8)) {
+            *point = u64::from_be_bytes(bytes.try_into().expect("eight bytes"));
         }
     }
-    lots
+    points
 }
 
 fn point(node: &NodeId, salt: u64) -> u64 {
     first_u64(&Digest::of_parts(&[POINT_DOMAIN, node.as_bytes(), &salt.to_be_bytes()]))
 }
 
-/// A number for a member in a life: xor of these is the fingerprint of who is down.
+/// A hash of a member and its incarnation; the xor of those of all members that are down is the
+/// fingerprint of a view.
 pub(super) fn fingerprint(node: &NodeId, incarnation: u64) -> u32 {
     let digest = Digest::of_parts(&[b"shoal/down/1", node.as_bytes(), &incarnation.to_be_bytes()]);
     u32::from_be_bytes([digest.0[0], digest.0[1], digest.0[2], digest.0[3]])
@@ -95,17 +100,17 @@ mod tests {
 
     use super::*;
 
-    /// Of three thousand nodes one was drawn by so many as a shortcut that it could not hold all
-    /// the links. It closed those that it had no use for itself, whoever had drawn it dialled again
-    /// and doubted it meanwhile, and some called it down.
+    /// Of 3,000 nodes one was chosen as a shortcut by so many that it could not hold all the links.
+    /// It closed those that it did not need; their other ends dialled again and suspected it
+    /// meanwhile, and some called it down.
     #[test]
-    fn nobody_is_drawn_as_a_shortcut_by_many_more_than_the_others() {
+    fn shortcuts_spread_evenly_over_nodes() {
         let node = |n: u64| NodeId(Digest::of(&n.to_be_bytes()).0);
         let mut circle = Circle::default();
         (0..3_000).for_each(|n| circle.insert(node(n), n));
         let mut drawn: BTreeMap<NodeId, u32> = BTreeMap::new();
         for (me, n) in (0..3_000).flat_map(|me| (0..4).map(move |n| (node(me), n))) {
-            let found = circle.nearest(&lots(&me, n), |other| *other != me).unwrap();
+            let found = circle.nearest(&shortcut_points(&me, n), |other| *other != me).unwrap();
             *drawn.entry(found).or_default() += 1;
         }
         let most = drawn.values().max().unwrap();

@@ -1,4 +1,4 @@
-//! Links, what was heard over them, and how patient to be with each.
+//! Links, messages over them, and how long to wait for each; and this node's own stalls.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -7,35 +7,36 @@ use crate::model::{NodeRecord, Signed, Time};
 
 use super::Config;
 use super::moving::MOVING;
-use super::ways::Failing;
+use super::reachability::FailedDials;
 
-/// Probes of one link that may still be answered; older ones only prove life.
+/// Probes of one link that are remembered; an answer to an older one only proves life.
 const MAX_PROBES: usize = 8;
-/// The most a path's own slowness adds to a time-out. A path that swings more is as good as cut.
+/// The most that a path's own slowness adds to a time-out. A path that varies more is as good as
+/// cut.
 const MAX_SWING: Duration = Duration::from_secs(5);
 
-/// The way to one node: the link, or what is remembered of it.
+/// The path to one node: the link, and what is remembered of former ones.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Path {
     pub link: Option<Link>,
-    /// When anything came from it.
+    /// When the last message came from it.
     pub heard_at: Option<Time>,
-    /// When its last link was lost; none if there never was one in this life of it.
+    /// When its last link was lost; none if there was none in its present incarnation.
     pub closed_at: Option<Time>,
-    /// Since the link was lost, or without ever having had one, a dial of it was refused.
+    /// A dial was refused since the last link was lost, or if there was none.
     pub refused: bool,
-    /// Since when a dial is under way.
+    /// When the dial under way began.
     pub dialling: Option<Time>,
-    /// Its addresses, or ours, changed since the dial under way began: it is dialled again when
-    /// that has failed.
+    /// Its addresses, or ours, changed since the dial began: it is dialled again when that has
+    /// failed.
     pub dial_again: bool,
-    /// Dials that failed in a row.
+    /// Number of dials that failed in a row.
     pub failures: u32,
-    /// Since the last link dials have failed.
-    pub failing: Option<Failing>,
-    /// Links in a row that were lost soon after they came up.
+    /// Failed dials since the last link; none if none failed.
+    pub failed_dials: Option<FailedDials>,
+    /// Number of links in a row that were lost soon after they came up.
     pub brief: u32,
-    /// How long it stalled lately, by its own word.
+    /// How long it stalled lately, as it says.
     pub lag: Duration,
     rtt: Option<Rtt>,
 }
@@ -49,23 +50,23 @@ struct Rtt {
 /// An open link.
 #[derive(Clone, Debug)]
 pub(super) struct Link {
-    /// Since when it is open.
+    /// When it came up.
     pub since: Time,
-    /// When the oldest probe went out that nothing has come after.
+    /// When the oldest probe was sent after which no message has come.
     pub awaiting: Option<Time>,
-    /// How many probes went out since something came.
+    /// Number of probes sent since the last message came.
     pub unanswered: u32,
     probes: VecDeque<(u64, Time)>,
-    /// It probes us, so it watches us: beats until then, even if we would not count it as an
-    /// observer.
+    /// The peer watches this node: it gets beats until then, even if this node does not count it as
+    /// an observer.
     pub watched_until: Time,
-    /// When it was last told that it is down.
+    /// When the peer was last told that it is held to be down.
     pub told_at: Option<Time>,
-    /// Its view of who is down differs from ours.
+    /// Whether its view of who is down differs from ours.
     pub differs: bool,
-    /// The pause before views are exchanged, doubling while that does not help.
+    /// The pause before views are exchanged; it doubles while an exchange does not help.
     pub repair_gap: Duration,
-    /// What a stranger said of itself: it may be a member we have not heard of yet.
+    /// The record of a stranger, which may be a member whose admission has not come yet.
     pub hello: Option<Signed<NodeRecord>>,
 }
 
@@ -84,7 +85,7 @@ impl Link {
         }
     }
 
-    /// Notes that a probe goes out.
+    /// Notes that a probe is sent.
     pub fn probed(&mut self, now: Time, seq: u64) {
         self.awaiting.get_or_insert(now);
         self.unanswered += 1;
@@ -100,7 +101,7 @@ impl Link {
 }
 
 impl Path {
-    /// Something came over the link.
+    /// A message came over the link.
     pub fn heard(&mut self, now: Time) {
         self.heard_at = Some(now);
         self.refused = false;
@@ -110,15 +111,14 @@ impl Path {
         }
     }
 
-    /// A probe was answered. False if no such probe is open on this link.
+    /// A probe was answered. False if no such probe is remembered on this link.
     pub fn answered(&mut self, now: Time, seq: u64) -> bool {
         let Some(link) = &mut self.link else { return false };
         let Some(at) = link.probes.iter().position(|(open, _)| *open == seq) else { return false };
         let (_, sent) = link.probes[at];
         link.probes.drain(..=at);
         let sample = now.since(sent);
-        // As in TCP (RFC 6298): an average of the last eight or so, and an average of the way from
-        // it.
+        // As in TCP (RFC 6298): a smoothed round trip, and a smoothed deviation from it.
         self.rtt = Some(match self.rtt {
             None => Rtt { smooth: sample, swing: sample / 2 },
             Some(Rtt { smooth, swing }) => Rtt {
@@ -133,16 +133,16 @@ impl Path {
         self.rtt.map(|rtt| rtt.smooth)
     }
 
-    /// How long an answer may take on this path, nobody stalling. Zero if unknown.
+    /// How long an answer may take on this path if neither end stalls. Zero if unknown.
     pub fn round_trip(&self) -> Duration {
         self.rtt.map_or(Duration::ZERO, |rtt| (rtt.smooth + rtt.swing * 4).min(MAX_SWING))
     }
 }
 
-/// Whether we ourselves were awake. **Silence counts only while we listened**: a stall of ours
-/// makes everybody look silent.
+/// Whether this node itself was awake and reachable. **Silence counts only while it listened**:
+/// after its own stall everybody looks silent.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Attention {
+pub(super) struct LocalHealth {
     /// Silence before this does not count.
     pub since: Time,
     lag: Duration,
@@ -151,42 +151,42 @@ pub(super) struct Attention {
     moved_at: Option<Time>,
 }
 
-/// A stall is remembered by half for each of these.
-const FORGET: Duration = Duration::from_secs(10);
+/// The time in which the memory of a stall halves.
+const LAG_HALF_LIFE: Duration = Duration::from_secs(10);
 
-impl Attention {
-    /// We did not run for `lag` until now. What was said meanwhile is about to be read, which may
-    /// take as long again: of the silence before, only as much still counts as leaves twice the
-    /// stall until the time of a `cut`.
+impl LocalHealth {
+    /// This node did not run for `lag` until now. Messages that came meanwhile are about to be
+    /// read, which may take as long again: the silence before counts only so far that twice the
+    /// stall is left until the time of a vote.
     pub fn stalled(&mut self, now: Time, lag: Duration, config: &Config) {
-        self.lag = self.lag(now).max(lag).min(config.lag_most);
+        self.lag = self.lag(now).max(lag).min(config.probe.lag_most);
         self.lag_at = now;
-        self.since = self.since.max(now - config.cut.saturating_sub(lag * 2));
+        self.since = self.since.max(now - config.suspicion.silent_after.saturating_sub(lag * 2));
     }
 
-    /// This device has other addresses: its links are gone, and what it did not hear meanwhile is
-    /// no sign of anything.
+    /// This device has other addresses: its links are gone, and the silence until now proves
+    /// nothing.
     pub fn moved(&mut self, now: Time) {
         self.since = now;
         self.moved_at = Some(now);
     }
 
-    /// Whether that was a moment ago.
+    /// Whether this device moved less than [`MOVING`] ago.
     pub fn has_moved(&self, now: Time) -> bool {
         self.moved_at.is_some_and(|at| now.since(at) < MOVING)
     }
 
-    /// How long we stalled lately, fading.
+    /// How long this node stalled lately; halves every [`LAG_HALF_LIFE`].
     pub fn lag(&self, now: Time) -> Duration {
-        let halvings =
-            u32::try_from(now.since(self.lag_at).as_secs() / FORGET.as_secs()).unwrap_or(u32::MAX);
+        let halvings = u32::try_from(now.since(self.lag_at).as_secs() / LAG_HALF_LIFE.as_secs())
+            .unwrap_or(u32::MAX);
         match 1u32.checked_shl(halvings) {
             Some(divisor) => self.lag / divisor,
             None => Duration::ZERO,
         }
     }
 
-    /// The same as peers are told it.
+    /// The same in the unit of beats and answers.
     pub fn lag_ms(&self, now: Time) -> u16 {
         u16::try_from(self.lag(now).as_millis()).unwrap_or(u16::MAX)
     }

@@ -1,5 +1,4 @@
-//! What nodes say of themselves, and the incarnations by which the living outdo word of their
-//! death.
+//! Records of nodes, and the incarnations by which a living node refutes its death.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -7,67 +6,68 @@ use std::time::Duration;
 use crate::model::{Bucket, Digest, NodeId, NodeRecord, Signed, Time};
 
 use super::evidence::Cause;
-use super::members::Life;
-use super::message::{MAX_ADDRESS, MAX_COUNTER, Message, Notice, is_decent};
-use super::ways::Told;
+use super::members::Liveness;
+use super::message::{MAX_ADDRESS, MAX_COUNTER, Message, Notice, is_within_bounds};
+use super::reachability::AnnouncedUnreachable;
 use super::{Cx, Fact, Membership, Profile, Reason, Worth};
 
-/// This node's word on itself.
+/// This node's own record, incarnation and refutations.
 #[derive(Clone, Debug)]
 pub(super) struct Own {
-    /// The one in use: on disk, and in every record and goodbye.
+    /// The incarnation in use: on disk, and in every record and goodbye.
     incarnation: u64,
-    /// The one asked to be put on disk; at least `incarnation`.
+    /// The incarnation last asked to be put on disk; at least `incarnation`.
     asked: u64,
-    /// The highest known counter of a record of ours.
+    /// The highest known counter of a record of this node.
     counter: u64,
     profile: Option<Profile>,
     record: Option<Signed<NodeRecord>>,
-    /// Members without a way that the record names.
-    pub told: Told,
-    /// What others know that we must rise above: a counter, and the incarnation that is spent.
+    /// Unreachable members that the record names.
+    pub announced: AnnouncedUnreachable,
+    /// The state at other nodes that this node must outdo: a counter, and its incarnation that is
+    /// down or used.
     challenge: Option<(u64, Option<u64>)>,
-    /// It said goodbye: it dials nobody and doubts nobody any more.
-    pub is_parting: bool,
-    /// Not before then may the next challenge be answered.
+    /// It said goodbye, so it no longer dials or suspects others.
+    pub said_goodbye: bool,
+    /// The earliest time at which the next challenge may be answered.
     reissue_from: Time,
-    /// How often word of its death was taken back.
-    returns: Returns,
-    /// How often a record of ours that we did not write may be outdone: a disk that was lost is
-    /// found out at once, and against another device with a copy of our key there is no winning.
+    /// The pace of refutations.
+    refutations: Refutations,
+    /// How often a record of this node that it did not write may be outdone. A lost disk is noticed
+    /// at once; against another device with a copy of the key no number of records wins.
     rebuttals: Bucket,
-    /// Whether that was told.
+    /// Whether `Fact::Contested` was sent.
     is_contested: bool,
 }
 
-/// When this node took word of its death back. Where few can reach it, and its observers cannot, it
-/// is lost again as often as it returns, and each time all that it runs is placed anew: so it
-/// returns more and more rarely.
+/// The pace of this node's refutations. If few nodes can reach it and its observers cannot, it is
+/// lost again as often as it refutes, and each time all that it runs is placed anew: so it refutes
+/// more and more rarely.
 #[derive(Clone, Debug, Default)]
-struct Returns {
-    /// The last time; none yet in this process.
+struct Refutations {
+    /// The time of the last refutation; none yet in this process.
     last: Option<Time>,
-    /// How long after that the next may be.
+    /// How long after it the next one may be.
     pause: Duration,
-    /// Who calls it down now, until that is taken back.
+    /// The nodes that call it down, until that is refuted.
     accusers: BTreeSet<NodeId>,
-    /// Whether it was told that it waits.
+    /// Whether `Fact::RefutationDelayed` was sent for the next one.
     is_told: bool,
 }
 
-impl Returns {
-    /// The pause after the second return of a row. It doubles with each further one.
+impl Refutations {
+    /// The pause after the second refutation in a row. It doubles with each further one.
     const FIRST: Duration = Duration::from_secs(4);
     const MOST: Duration = Duration::from_secs(60);
-    /// If the last return is longer ago than that and the pause, the next is of another row.
+    /// If the last refutation is longer ago than this and the pause, the next begins a new row.
     const CALM: Duration = Duration::from_secs(30);
 
-    /// Not before then is the next.
+    /// The earliest time of the next refutation.
     fn next(&self, now: Time) -> Time {
         self.last.map_or(now, |last| last + self.pause)
     }
 
-    fn returned(&mut self, now: Time) {
+    fn refuted(&mut self, now: Time) {
         let is_row = self.last.is_some_and(|last| now.since(last) < Self::CALM + self.pause);
         self.pause =
             if is_row { (self.pause * 2).clamp(Self::FIRST, Self::MOST) } else { Duration::ZERO };
@@ -87,19 +87,19 @@ impl Own {
             counter: 0,
             profile: None,
             record: None,
-            told: Told::default(),
+            announced: AnnouncedUnreachable::default(),
             challenge: None,
-            is_parting: false,
+            said_goodbye: false,
             reissue_from: Time::ZERO,
-            returns: Returns::default(),
+            refutations: Refutations::default(),
             rebuttals: Bucket::new(REBUTTALS.0, REBUTTALS.1),
             is_contested: false,
         }
     }
 
-    /// The word of one that has long been up.
+    /// The state of a node that has long been up with this record.
     pub fn with_record(record: Signed<NodeRecord>) -> Own {
-        // Which members it has no way to it finds out anew.
+        // It finds out anew which members it cannot reach.
         let NodeRecord {
             counter,
             incarnation,
@@ -124,17 +124,17 @@ impl Own {
     }
 }
 
-/// Whence a record came: what it shows of its node's life.
+/// The source of a record, which decides what it proves about its node.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Source {
-    /// Over a link with the node itself, as the first thing.
+    /// From the node itself, first thing over a link.
     Hello,
-    /// Over a link with the node itself, later.
+    /// From the node itself, later over a link.
     Itself,
-    /// By gossip, so it was issued a moment ago; or from a peer that holds its node to be up.
+    /// By gossip, so it was issued a moment ago; or from a peer that holds the node to be up.
     Gossip,
-    /// From a disk, or from somebody's disk: it shows nothing.
-    Hearsay,
+    /// From this node's or another node's disk: it proves nothing.
+    Stored,
 }
 
 impl Membership {
@@ -147,7 +147,7 @@ impl Membership {
         }
     }
 
-    /// Signs the next record, keeps it, and tells everybody.
+    /// Signs the next record, keeps it, and sends it to all.
     pub(super) fn issue(&mut self, cx: &mut Cx<'_>) {
         let Some(profile) = self.own.profile.clone() else { return };
         self.own.counter += 1;
@@ -160,13 +160,13 @@ impl Membership {
             version: profile.version,
             ready: profile.ready,
             leaving: profile.leaving,
-            no_way_to: self.own.told.nodes.iter().copied().collect(),
+            no_way_to: self.own.announced.nodes.iter().copied().collect(),
         };
         let record = Signed::sign(record, &self.keys, &self.cluster);
         let wire = record.wire();
         self.own.record = Some(record);
         cx.facts.push(Fact::Record { node: self.me });
-        // Over the links as well: whoever holds us down must not wait for gossip.
+        // Over the links as well: a peer that holds this node to be down must not wait for gossip.
         let linked: Vec<NodeId> = self.links().collect();
         for peer in linked {
             cx.out.send(peer, Message::Record(wire.clone()));
@@ -174,8 +174,8 @@ impl Membership {
         cx.out.broadcast(Message::Record(wire));
     }
 
-    /// Says again who we are: those far away, who have no link with us, know from gossip alone that
-    /// we started.
+    /// Gossips the record again: nodes without a link to this one know only from gossip that it
+    /// started.
     pub(super) fn announce(&mut self, cx: &mut Cx<'_>) {
         if let Some(record) = &self.own.record {
             cx.out.broadcast(Message::Record(record.wire()));
@@ -190,57 +190,63 @@ impl Membership {
         }
     }
 
-    /// Others hold something of us that we must rise above: a record we do not know (a disk was
-    /// lost or cloned), or our death in incarnation `spent`. Paced: a peer that repeats it must not
-    /// wear out our disk.
+    /// Others hold something that this node must outdo: a record that it does not know (a disk was
+    /// lost or cloned), or its death in incarnation `spent`. Answers are limited: a peer that
+    /// repeats it must not wear out the disk.
     pub(super) fn challenged(&mut self, cx: &mut Cx<'_>, counter: u64, spent: Option<u64>) {
         let (known, before) = self.own.challenge.unwrap_or_default();
         self.own.challenge = Some((known.max(counter), before.max(spent)));
         self.answer_challenge(cx);
     }
 
-    /// These called this node down.
-    pub(super) fn called_down(&mut self, cx: &mut Cx<'_>, incarnation: u64, by: BTreeSet<NodeId>) {
-        self.own.returns.accusers = by;
+    /// The nodes `by` called this node down in `incarnation`.
+    pub(super) fn on_called_down(
+        &mut self,
+        cx: &mut Cx<'_>,
+        incarnation: u64,
+        by: BTreeSet<NodeId>,
+    ) {
+        self.own.refutations.accusers = by;
         self.challenged(cx, 0, Some(incarnation));
     }
 
-    /// When a challenge may be answered that names this incarnation.
+    /// The earliest time at which a challenge that names this incarnation may be answered.
     fn may_answer(&self, now: Time, spent: Option<u64>) -> Time {
         let is_news = spent.is_some_and(|spent| spent >= self.own.asked);
-        let accusers = &self.own.returns.accusers;
+        let accusers = &self.own.refutations.accusers;
         let met = accusers.iter().filter(|node| self.has_link(node)).count();
-        // Those that it can talk with lose it for another reason. With no accuser it is a record
-        // that is to be outdone.
-        let returns =
-            if is_news && 2 * met < accusers.len() { self.own.returns.next(now) } else { now };
-        self.own.reissue_from.max(returns)
+        // If it has links to at least half of the accusers, they lost it for another reason than a
+        // missing path: no pause. With no accuser the challenge is a record to be outdone.
+        let refutations =
+            if is_news && 2 * met < accusers.len() { self.own.refutations.next(now) } else { now };
+        self.own.reissue_from.max(refutations)
     }
 
-    /// Answers what others hold of this node, as soon as it may.
+    /// Answers a challenge as soon as that is allowed.
     pub(super) fn answer_challenge(&mut self, cx: &mut Cx<'_>) {
-        let Some((counter, spent)) = self.own.challenge.filter(|_| !self.own.is_parting) else {
+        let Some((counter, spent)) = self.own.challenge.filter(|_| !self.own.said_goodbye) else {
             return;
         };
         let at = self.may_answer(cx.now, spent);
         if at > cx.now {
-            if at > self.own.reissue_from && !std::mem::replace(&mut self.own.returns.is_told, true)
+            if at > self.own.reissue_from
+                && !std::mem::replace(&mut self.own.refutations.is_told, true)
             {
-                cx.facts.push(Fact::Waits { until: at });
+                cx.facts.push(Fact::RefutationDelayed { until: at });
             }
             self.timers.set(Reason::Reissue, at);
             return;
         }
         self.own.challenge = None;
-        self.own.reissue_from = cx.now + self.config.reissue_every;
+        self.own.reissue_from = cx.now + self.config.records.reissue_every;
         self.own.counter = self.own.counter.max(counter);
         match spent {
-            // The record follows when the disk has it: a node that forgot an incarnation it used
-            // could not be outdone.
+            // The record follows once the incarnation is on disk: a node that forgot an incarnation
+            // that it used could not be outdone.
             Some(spent) if spent >= self.own.asked => {
                 self.own.asked = spent + 1;
-                if !self.own.returns.accusers.is_empty() {
-                    self.own.returns.returned(cx.now);
+                if !self.own.refutations.accusers.is_empty() {
+                    self.own.refutations.refuted(cx.now);
                 }
                 cx.facts.push(Fact::Incarnation(self.own.asked));
             }
@@ -255,7 +261,7 @@ impl Membership {
         record: Signed<NodeRecord>,
         source: Source,
     ) -> Worth {
-        if !is_decent(&record) {
+        if !is_within_bounds(&record) {
             return Worth::Reject;
         }
         let node = NodeId(record.by().0);
@@ -263,8 +269,8 @@ impl Membership {
             return self.on_own_record(cx, &record);
         }
         let Some(member) = self.members.get(&node) else {
-            // A member whose admission has not come yet, perhaps. The link keeps its word; sync
-            // brings the others' again.
+            // This may be a member whose admission has not come yet. Its link keeps its record;
+            // sync brings those of others again.
             let link = self.paths.get_mut(&node).and_then(|path| path.link.as_mut());
             if let (Some(link), Source::Hello | Source::Itself) = (link, source) {
                 link.hello = Some(record);
@@ -279,8 +285,10 @@ impl Membership {
         let before =
             member.record.as_ref().map(|known| known.addresses.clone()).unwrap_or_default();
         let moved = is_new && member.record.is_some() && before != record.addresses;
-        let (highest, may_be_raised) =
-            (member.incarnation, matches!(member.life, Life::Up | Life::Unknown { .. }));
+        let (highest, may_be_raised) = (
+            member.incarnation,
+            matches!(member.liveness, Liveness::Up | Liveness::Unknown { .. }),
+        );
         if is_new {
             if let Some(member) = self.members.get_mut(&node) {
                 member.record = Some(record);
@@ -293,19 +301,19 @@ impl Membership {
         } else if let (Some(known), Source::Hello) = (&member.record, source)
             && known.hash() != record.hash()
         {
-            // It lost its disk: told so, it re-issues above what is known of it.
+            // It lost its disk: once it has its known record it issues one above it.
             cx.out.send(node, Message::Record(known.wire()));
         }
-        let may_raise = source != Source::Hearsay || may_be_raised;
+        let may_raise = source != Source::Stored || may_be_raised;
         if incarnation > highest && may_raise {
             self.raise_incarnation(node, incarnation);
-            self.on_new_life(cx, node, source);
+            self.on_new_incarnation(cx, node, source);
         } else if incarnation == highest && (is_new || source == Source::Hello) {
-            self.on_same_life(cx, node, source);
+            self.on_same_incarnation(cx, node, source);
         }
         if moved {
-            // It says afresh where it is.
-            self.residents.remove(&node);
+            // Its new addresses count afresh.
+            self.answerers.remove(&node);
         }
         if moved && !self.has_link(&node) {
             self.dial_anew(cx, node);
@@ -314,23 +322,23 @@ impl Membership {
             && !self.has_link(&node)
             && !self.timers.is_set(Reason::Dial(node))
         {
-            self.dial_soon(cx, node); // until now there may have been no address
+            self.dial_soon(cx, node); // there may have been no address before
         }
-        if is_new || self.goes_on(&node, &hash, source) { Worth::Relay } else { Worth::Ignore }
+        if is_new || self.relay_once(&node, &hash, source) { Worth::Relay } else { Worth::Ignore }
     }
 
-    /// Whether a record that was known is to be passed on: once, by gossip, if it came over a link
-    /// before.
-    fn goes_on(&mut self, node: &NodeId, hash: &Digest, source: Source) -> bool {
+    /// Whether a known record is to be relayed: once, if it came over a link before gossip brought
+    /// it.
+    fn relay_once(&mut self, node: &NodeId, hash: &Digest, source: Source) -> bool {
         let is_first = self.members.get(node).is_some_and(|member| {
             !member.was_gossiped
                 && member.record.as_ref().is_some_and(|known| known.hash() == *hash)
         });
-        let goes_on = is_first && source == Source::Gossip;
-        if goes_on && let Some(member) = self.members.get_mut(node) {
+        let relay_once = is_first && source == Source::Gossip;
+        if relay_once && let Some(member) = self.members.get_mut(node) {
             member.was_gossiped = true;
         }
-        goes_on
+        relay_once
     }
 
     fn on_own_record(&mut self, cx: &mut Cx<'_>, record: &Signed<NodeRecord>) -> Worth {
@@ -350,22 +358,25 @@ impl Membership {
     }
 
     /// A higher incarnation beats all that was said of lower ones.
-    fn on_new_life(&mut self, cx: &mut Cx<'_>, node: NodeId, source: Source) {
+    fn on_new_incarnation(&mut self, cx: &mut Cx<'_>, node: NodeId, source: Source) {
         let Some(member) = self.members.get(&node) else { return };
-        match member.life {
-            // At boot the disk is full of records of lives not heard of yet: they show nothing.
-            Life::Unknown { .. } if source == Source::Hearsay => {}
-            Life::Unknown { .. } | Life::BackBy(_) | Life::Down(_) => self.rise(cx, node),
-            Life::Up => {
-                // Restarted before anybody called it down. What was seen was its former life's end.
-                self.drop_doubt(cx, &node);
-                self.forget_failing(cx, &node);
+        match member.liveness {
+            // Records from the disk prove nothing about members that were not heard of yet.
+            Liveness::Unknown { .. } if source == Source::Stored => {}
+            Liveness::Unknown { .. } | Liveness::BackBy(_) | Liveness::Down(_) => {
+                self.mark_up(cx, node)
+            }
+            Liveness::Up => {
+                // It restarted before it was called down. Whatever was seen was the end of its
+                // former process.
+                self.drop_suspicion(cx, &node);
+                self.forget_failed_dials(cx, &node);
                 if let Some(path) = self.paths.get_mut(&node) {
                     path.refused = false;
                     path.closed_at = None;
                     path.failures = 0;
                 }
-                self.expect(cx, node);
+                self.expect_beat(cx, node);
             }
         }
         if self.wanted.contains(&node) {
@@ -373,7 +384,7 @@ impl Membership {
         }
     }
 
-    /// The record of a life that ended, from a peer that holds its node to be down.
+    /// The record of a node that is down, from a peer that sends it with the notice.
     pub(super) fn on_last_record(
         &mut self,
         cx: &mut Cx<'_>,
@@ -383,34 +394,36 @@ impl Membership {
         let node = NodeId(record.by().0);
         let is_of_it =
             node == notice.subject && record.incarnation == notice.incarnation && node != self.me;
-        if is_of_it && is_decent(&record) && self.members.contains_key(&node) {
-            self.on_record(cx, record, Source::Hearsay);
+        if is_of_it && is_within_bounds(&record) && self.members.contains_key(&node) {
+            self.on_record(cx, record, Source::Stored);
         }
     }
 
-    /// A word of the life that is known.
-    fn on_same_life(&mut self, cx: &mut Cx<'_>, node: NodeId, source: Source) {
+    /// A record of the known incarnation.
+    fn on_same_incarnation(&mut self, cx: &mut Cx<'_>, node: NodeId, source: Source) {
         let Some(member) = self.members.get(&node) else { return };
-        match (&member.life, source) {
-            (_, Source::Hearsay) | (Life::Up, _) => {}
-            // It said goodbye, and what it had said before comes later. Only a new link shows that
+        match (&member.liveness, source) {
+            (_, Source::Stored) | (Liveness::Up, _) => {}
+            // It said goodbye, and records from before may come later. Only a new link shows that
             // it stayed.
-            (Life::BackBy(_), Source::Itself | Source::Gossip) => {}
-            (Life::Down(fall), Source::Itself | Source::Gossip)
-                if fall.why.cause == Cause::Goodbye => {}
-            (Life::Unknown { .. }, _) | (Life::BackBy(_), Source::Hello) => self.rise(cx, node),
-            (Life::Down(fall), _) if fall.notice.is_none() => self.rise(cx, node),
-            (Life::Down(_), Source::Hello | Source::Itself) => self.tell_it_is_down(cx, node),
-            (Life::Down(_), Source::Gossip) => {}
+            (Liveness::BackBy(_), Source::Itself | Source::Gossip) => {}
+            (Liveness::Down(down), Source::Itself | Source::Gossip)
+                if down.why.cause == Cause::Goodbye => {}
+            (Liveness::Unknown { .. }, _) | (Liveness::BackBy(_), Source::Hello) => {
+                self.mark_up(cx, node)
+            }
+            (Liveness::Down(down), _) if down.notice.is_none() => self.mark_up(cx, node),
+            (Liveness::Down(_), Source::Hello | Source::Itself) => self.notify_down(cx, node),
+            (Liveness::Down(_), Source::Gossip) => {}
         }
     }
 
-    /// Whether an incarnation is far from where adding one overflows.
-    pub(super) fn is_decent_incarnation(incarnation: u64) -> bool {
+    /// Whether an incarnation is so low that adding one cannot overflow.
+    pub(super) fn is_valid_incarnation(incarnation: u64) -> bool {
         incarnation < MAX_COUNTER
     }
 
-    /// The key under which a node's record lies in sync.
+    /// The key of a node's record in sync.
     pub fn item_key(node: &NodeId) -> Digest {
         Digest::of(node.as_bytes())
     }
@@ -421,18 +434,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_pauses_of_a_row_grow_to_a_minute_and_a_row_ends_when_all_is_calm() {
-        let (mut returns, mut now) = (Returns::default(), Time::ZERO + Duration::from_secs(100));
+    fn refutation_pauses_grow_to_a_minute_and_reset_when_calm() {
+        let (mut refutations, mut now) =
+            (Refutations::default(), Time::ZERO + Duration::from_secs(100));
         let mut pauses = Vec::new();
         for _ in 0..8 {
-            returns.returned(now);
-            pauses.push(returns.next(now).since(now).as_secs());
-            now = returns.next(now) + Duration::from_secs(7);
+            refutations.refuted(now);
+            pauses.push(refutations.next(now).since(now).as_secs());
+            now = refutations.next(now) + Duration::from_secs(7);
         }
         assert_eq!(pauses, [0, 4, 8, 16, 32, 60, 60, 60]);
         now = now + Duration::from_secs(60);
-        assert!(returns.next(now) <= now, "the pause is over");
-        returns.returned(now);
-        assert_eq!(returns.next(now), now, "the second of a new row waits for nothing");
+        assert!(refutations.next(now) <= now, "the pause is over");
+        refutations.refuted(now);
+        assert_eq!(refutations.next(now), now, "the second of a new row waits for nothing");
     }
 }

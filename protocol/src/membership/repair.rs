@@ -1,17 +1,17 @@
-//! What gossip lost: neighbours compare whom they hold to be down, and newcomers learn how everyone
-//! is.
+//! Repair of lost gossip: neighbours compare which members they hold to be down, and newcomers
+//! learn the state of all.
 
 use std::collections::BTreeMap;
 
 use crate::model::NodeId;
 
 use super::evidence::{Cause, Evidence};
-use super::members::{Fall, Life};
+use super::members::{DownState, Liveness};
 use super::message::{Gone, MAX_VIEW, MAX_WANTED, Message};
 use super::{Cx, Membership, Reason};
 
 impl Membership {
-    /// A beat told the fingerprint of whom its sender holds to be down.
+    /// A beat brought the fingerprint of the peer's view of who is down.
     pub(super) fn compare_view(&mut self, cx: &mut Cx<'_>, peer: NodeId, view: u32) {
         let differs = view != self.view;
         let Some(link) = self.paths.get_mut(&peer).and_then(|path| path.link.as_mut()) else {
@@ -19,46 +19,47 @@ impl Membership {
         };
         link.differs = differs;
         if !differs {
-            link.repair_gap = self.config.repair_after;
+            link.repair_gap = self.config.records.repair_after;
             self.timers.clear(Reason::Repair(peer));
         } else if !self.timers.is_set(Reason::Repair(peer)) {
             let gap = link.repair_gap;
-            let spread = self.jitter(gap / 4);
-            self.timers.set(Reason::Repair(peer), cx.now + gap + spread);
+            let jitter = self.jitter(gap / 4);
+            self.timers.set(Reason::Repair(peer), cx.now + gap + jitter);
         }
     }
 
-    /// One returned who was down for this node alone. It has nothing to refute, so those for whom
-    /// it was down as well, each by itself, do not hear of it by gossip.
+    /// A member returned that was down for this node alone. It has nothing to refute, so other
+    /// nodes that each held it to be down do not hear of its return by gossip: views are compared
+    /// sooner.
     pub(super) fn compare_soon(&mut self) {
-        let soon = self.config.repair_soon();
+        let soon = self.config.records.repair_soon();
         for link in self.paths.values_mut().filter_map(|path| path.link.as_mut()) {
             link.repair_gap = link.repair_gap.min(soon);
         }
     }
 
-    /// A difference lasted: it is not gossip on its way.
+    /// Sends the view to a peer whose view has differed for so long that gossip is not the reason.
     pub(super) fn repair(&mut self, cx: &mut Cx<'_>, peer: NodeId) {
         let Some(link) = self.paths.get_mut(&peer).and_then(|path| path.link.as_mut()) else {
             return;
         };
         if link.differs {
-            link.repair_gap = (link.repair_gap * 2).min(self.config.repair_most);
-            self.show_view(cx, peer);
+            link.repair_gap = (link.repair_gap * 2).min(self.config.records.repair_most);
+            self.send_view(cx, peer);
         }
     }
 
-    /// Tells a peer who is not up here. Nothing, while we know too little ourselves: who is not
-    /// named counts as up.
-    pub(super) fn show_view(&mut self, cx: &mut Cx<'_>, peer: NodeId) {
+    /// Sends a peer all members that are not up here. Sends nothing while some are unknown: members
+    /// that are not named count as up.
+    pub(super) fn send_view(&mut self, cx: &mut Cx<'_>, peer: NodeId) {
         if !self.settled() {
             return;
         }
         let gone = self.members.iter().filter_map(|(node, member)| {
-            let down = match member.life {
-                Life::Up | Life::BackBy(_) => return None,
-                Life::Unknown { .. } => false,
-                Life::Down(_) => true,
+            let down = match member.liveness {
+                Liveness::Up | Liveness::BackBy(_) => return None,
+                Liveness::Unknown { .. } => false,
+                Liveness::Down(_) => true,
             };
             Some(Gone { node: *node, incarnation: member.incarnation, down })
         });
@@ -98,41 +99,43 @@ impl Membership {
         for node in nodes {
             let Some(member) = self.members.get(&node) else { continue };
             let theirs = gone.get(&node);
-            match (&member.life, theirs) {
-                // Of a life that is over.
-                (Life::Up | Life::Down(_), Some(gone)) if gone.incarnation < member.incarnation => {
+            match (&member.liveness, theirs) {
+                // The peer means a former incarnation.
+                (Liveness::Up | Liveness::Down(_), Some(gone))
+                    if gone.incarnation < member.incarnation =>
+                {
                     if shown < MAX_WANTED {
                         shown += 1;
-                        self.vouch_for_return(cx, from, &node);
-                        self.show_fall(cx, from, &node);
+                        self.send_newer_record(cx, from, &node);
+                        self.send_down_notice(cx, from, &node);
                     }
                 }
-                (Life::Unknown { .. }, Some(gone)) if gone.down => {
-                    // We know nothing, so a peer's word is better than that. It holds until a sign
-                    // of life. Its incarnation is not taken over: a lie could put that where the
-                    // node itself never gets.
-                    let why = Evidence { cause: Cause::Hearsay, by: vec![from], is_news: false };
-                    self.fall(cx, node, Fall { why, notice: None, heard: true });
+                (Liveness::Unknown { .. }, Some(gone)) if gone.down => {
+                    // The state is unknown here, so the peer's view is taken until a sign of life.
+                    // Its incarnation is not taken over: a lie could set one that the node itself
+                    // never reaches.
+                    let why = Evidence { cause: Cause::PeerReport, by: vec![from], is_news: false };
+                    self.mark_down(cx, node, DownState { why, notice: None, gossiped: true });
                 }
-                (Life::Up | Life::BackBy(_), Some(gone)) if gone.down => {
+                (Liveness::Up | Liveness::BackBy(_), Some(gone)) if gone.down => {
                     if lacking.len() < MAX_WANTED {
                         lacking.push(node);
                     }
                 }
-                (Life::Unknown { .. }, None) => self.rise(cx, node),
-                // A belief of ours that the peer does not share.
-                (Life::Down(fall), None)
-                    if fall.notice.is_none() && fall.why.cause != Cause::Goodbye =>
+                (Liveness::Unknown { .. }, None) => self.mark_up(cx, node),
+                // Down for this node alone, and up for the peer.
+                (Liveness::Down(down), None)
+                    if down.notice.is_none() && down.why.cause != Cause::Goodbye =>
                 {
-                    self.rise(cx, node)
+                    self.mark_up(cx, node)
                 }
-                (Life::Down(_), None) => {
+                (Liveness::Down(_), None) => {
                     if shown < MAX_WANTED {
                         shown += 1;
-                        self.show_fall(cx, from, &node);
+                        self.send_down_notice(cx, from, &node);
                     }
                 }
-                (Life::Up | Life::BackBy(_), None) | (_, Some(_)) => {}
+                (Liveness::Up | Liveness::BackBy(_), None) | (_, Some(_)) => {}
             }
         }
         if !lacking.is_empty() {
@@ -142,28 +145,28 @@ impl Membership {
 
     pub(super) fn on_want(&mut self, cx: &mut Cx<'_>, from: NodeId, nodes: Vec<NodeId>) {
         for node in nodes.into_iter().take(MAX_WANTED) {
-            self.show_fall(cx, from, &node);
+            self.send_down_notice(cx, from, &node);
         }
     }
 
-    /// Somebody holds a member to be down that came back.
-    pub(super) fn vouch_for_return(&self, cx: &mut Cx<'_>, to: NodeId, node: &NodeId) {
+    /// Sends a peer that holds a member to be down the record of its higher incarnation.
+    pub(super) fn send_newer_record(&self, cx: &mut Cx<'_>, to: NodeId, node: &NodeId) {
         if let Some(member) = self.members.get(node)
-            && let (Life::Up, Some(record)) = (&member.life, &member.record)
+            && let (Liveness::Up, Some(record)) = (&member.liveness, &member.record)
             && record.incarnation == member.incarnation
         {
             cx.out.send_bulk(to, Message::Record(record.wire()));
         }
     }
 
-    /// Somebody does not know that a member is down, or in which of its lives.
-    pub(super) fn show_fall(&self, cx: &mut Cx<'_>, to: NodeId, node: &NodeId) {
+    /// Sends a peer the notice or goodbye of a member that is down.
+    pub(super) fn send_down_notice(&self, cx: &mut Cx<'_>, to: NodeId, node: &NodeId) {
         let Some(member) = self.members.get(node) else { return };
-        let Life::Down(fall) = &member.life else { return };
-        if let Some(notice) = &fall.notice {
+        let Liveness::Down(down) = &member.liveness else { return };
+        if let Some(notice) = &down.notice {
             let record = member.record.as_ref().map(|record| record.wire());
             cx.out.send(to, Message::Down(notice.clone(), record));
-        } else if let (Cause::Goodbye, Some(goodbye)) = (fall.why.cause, &member.goodbye) {
+        } else if let (Cause::Goodbye, Some(goodbye)) = (down.why.cause, &member.goodbye) {
             cx.out.send_bulk(to, Message::Goodbye(goodbye.wire()));
         }
     }

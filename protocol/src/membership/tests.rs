@@ -1,11 +1,11 @@
 //! Scenarios on a simulated network. Times are virtual, so bounds on them are exact, not hopes.
 
 mod addresses;
-mod errands;
-mod falls;
+mod deaths;
+mod messages;
 mod moves;
 mod net;
+mod on_demand;
+mod reachability;
 mod returns;
-mod ways;
 mod weather;
-mod words;

@@ -1,20 +1,19 @@
-//! Deadlines, each with its name.
+//! Deadlines, each with its reason.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{NodeId, Time};
 
-/// Why this room wants to be called. A call that comes for nothing is harmless: the state is looked
-/// at anew.
+/// Why membership wants to be called. A spurious call is harmless: the handler looks at the state.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Reason {
-    /// Show the observers that we live.
+    /// Beat to the observers.
     Beat,
-    /// A node we watch should have been heard by then.
+    /// A watched node should have been heard by now.
     Quiet(NodeId),
-    /// Ask about a node in doubt again, or judge it.
-    Doubt(NodeId),
-    /// Dial, or give up on a dial whose outcome nobody told.
+    /// Ask about a suspected node again, or judge it.
+    Suspicion(NodeId),
+    /// Dial, or give up a dial whose outcome was not reported.
     Dial(NodeId),
     /// Measure a link's round trip.
     Rtt(NodeId),
@@ -22,23 +21,23 @@ pub enum Reason {
     Unknown(NodeId),
     /// A planned absence ends.
     BackBy(NodeId),
-    /// Gossip a fall, if those before us in line have not.
-    Spread(NodeId),
+    /// Gossip that a member is down, unless another observer has.
+    GossipDown(NodeId),
     /// A neighbour's view of who is down still differs.
     Repair(NodeId),
-    /// Answer those who know a newer record of ours, or hold us down.
+    /// Answer nodes that hold a newer record of this node, or hold it to be down.
     Reissue,
-    /// Tell those far away that we are here.
+    /// Gossip this node's record again.
     Announce,
-    /// Look for others, where nearly all members are out of reach.
+    /// Dial random members, while all neighbours are out of reach.
     Explore,
-    /// A link that was kept for some business may be let go.
-    Errand,
-    /// Others may have to be told of members without a way.
-    Ways,
+    /// A link kept on demand may be let go, or a surplus link is idle.
+    OnDemand,
+    /// The set of unreachable members may have to be announced anew.
+    Unreachable,
 }
 
-/// One deadline a reason. Bounded by the reasons: a few for each member.
+/// At most one deadline a reason; a few reasons for each member.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Timers {
     by_time: BTreeSet<(Time, Reason)>,
@@ -78,7 +77,7 @@ impl Timers {
         self.by_time.first().copied()
     }
 
-    /// Takes one that is due.
+    /// Removes and returns a reason that is due.
     pub fn pop_due(&mut self, now: Time) -> Option<Reason> {
         let (at, reason) = self.next()?;
         if at > now {

@@ -1,47 +1,47 @@
-//! What others may look at.
+//! Read access for other modules.
 
 use std::time::Duration;
 
 use crate::model::{Digest, NodeId, NodeRecord, Signed};
 
-use super::members::Life;
+use super::members::Liveness;
 use super::{Membership, State};
 
 impl Membership {
-    /// How a member is held to be. This node is up.
+    /// The state of a member. This node is up.
     pub fn state(&self, node: &NodeId) -> State {
         if *node == self.me {
             return State::Up;
         }
-        match self.members.get(node).map(|member| &member.life) {
-            None | Some(Life::Unknown { .. }) => State::Unknown,
-            Some(Life::Up) => State::Up,
-            Some(Life::BackBy(until)) => State::BackBy(*until),
-            Some(Life::Down(_)) => State::Down,
+        match self.members.get(node).map(|member| &member.liveness) {
+            None | Some(Liveness::Unknown { .. }) => State::Unknown,
+            Some(Liveness::Up) => State::Up,
+            Some(Liveness::BackBy(until)) => State::BackBy(*until),
+            Some(Liveness::Down(_)) => State::Down,
         }
     }
 
-    /// Members held to be up and this node, by id. Those away on purpose are not among them.
+    /// Members that are up and this node, by id. Those away on purpose are not among them.
     pub fn up(&self) -> impl Iterator<Item = NodeId> + '_ {
         let me = std::iter::once(self.me);
         let (less, greater) = (self.members.range(..self.me), self.members.range(self.me..));
         let up = |(node, member): (&NodeId, &super::Member)| {
-            matches!(member.life, Life::Up).then_some(*node)
+            matches!(member.liveness, Liveness::Up).then_some(*node)
         };
         less.filter_map(up).chain(me).chain(greater.filter_map(up))
     }
 
-    /// How many [`Self::up`] names.
+    /// Length of [`Self::up`].
     pub fn up_count(&self) -> usize {
         self.up + 1
     }
 
-    /// No member is unknown: each was heard of, or given up.
+    /// Whether no member is unknown: each was heard of, or given up.
     pub fn settled(&self) -> bool {
         self.unknown == 0
     }
 
-    /// No member is down or unknown.
+    /// Whether no member is down or unknown.
     pub fn is_whole(&self) -> bool {
         self.view == 0 && self.unknown == 0
     }
@@ -59,7 +59,7 @@ impl Membership {
         self.members.get(node).map(|member| member.incarnation)
     }
 
-    /// What a member, or this node, says of itself.
+    /// The record of a member or of this node.
     pub fn record(&self, node: &NodeId) -> Option<&Signed<NodeRecord>> {
         if *node == self.me {
             return self.own.record();
@@ -67,7 +67,7 @@ impl Membership {
         self.members.get(node).and_then(|member| member.record.as_ref())
     }
 
-    /// All records, this node's own last. In sync a record lies under [`Self::item_key`] with the
+    /// All records, this node's own last. In sync a record has the key [`Self::item_key`] and the
     /// hash [`Signed::hash`].
     pub fn records(&self) -> impl Iterator<Item = (NodeId, &Signed<NodeRecord>)> {
         let others =
@@ -75,12 +75,12 @@ impl Membership {
         others.chain(self.own.record().map(|record| (self.me, record)))
     }
 
-    /// The record that lies under this key in sync.
+    /// The record with this key in sync.
     pub fn item(&self, key: &Digest) -> Option<&Signed<NodeRecord>> {
         self.keys_in_sync.get(key).and_then(|node| self.record(node))
     }
 
-    /// Peers there is a link to, strangers included, by id.
+    /// Peers with a link, strangers included, by id.
     pub fn links(&self) -> impl Iterator<Item = NodeId> + '_ {
         self.paths.iter().filter(|(_, path)| path.link.is_some()).map(|(node, _)| *node)
     }
@@ -90,21 +90,21 @@ impl Membership {
         self.paths.get(node).is_some_and(|path| path.link.is_some())
     }
 
-    /// The smoothed round trip to a node, where it was measured in this run.
+    /// The smoothed round trip to a node, if it was measured since the start.
     pub fn rtt(&self, node: &NodeId) -> Option<Duration> {
         self.paths.get(node).and_then(|path| path.rtt())
     }
 
-    /// What people call a node, as far as its record is known.
+    /// The name in a node's record; the short id if that is not known.
     pub fn name(&self, node: &NodeId) -> String {
         self.record(node).map_or_else(|| node.short(), |record| record.name.clone())
     }
 
-    /// Why a member is held to be down, in words; nothing unless it is.
+    /// Why a member is down, for users; none unless it is.
     pub fn why_down(&self, node: &NodeId) -> Option<String> {
-        match self.members.get(node).map(|member| &member.life) {
-            Some(Life::Down(fall)) => Some(fall.why.told(|node| self.name(node))),
-            Some(Life::Unknown { .. } | Life::Up | Life::BackBy(_)) | None => None,
+        match self.members.get(node).map(|member| &member.liveness) {
+            Some(Liveness::Down(down)) => Some(down.why.describe(|node| self.name(node))),
+            Some(Liveness::Unknown { .. } | Liveness::Up | Liveness::BackBy(_)) | None => None,
         }
     }
 }

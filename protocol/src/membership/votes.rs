@@ -1,77 +1,79 @@
-//! The verdict on a member in doubt, and the notices that carry it.
+//! The verdict on a suspected member, and the notices that carry it.
 //!
-//! Who decides: the first m live members after the subject **that can be asked**, this node among
-//! them or not. That way the deaths of a node and of its observers are decided in one go, by
-//! whoever is left; the last survivor decides alone.
+//! The deciders are the first m live members after the subject **that can be asked**, whether or
+//! not this node is among them. So the deaths of a node and of its observers are decided together,
+//! by the nodes that are left; the last survivor decides alone.
 //!
-//! When: more than half of them voted, and
-//! - somebody among them was refused: `Closed` votes of the others then count, so that a killed
-//!   process is found out by one re-dial; or `Silent` and `Refused` votes alone are the majority;
-//! - nobody showed the subject alive within the time of a cut: one live path is life;
-//! - all of them answered, or the rest had `patience` to name such a path;
-//! - where a refusal decides and not silence: the members beyond them that may have a link with the
-//!   subject were asked as well, and named no such path in that time. **A refused dial is death
-//!   only if nobody else hears the node**: its old address may be another device's by now, which
-//!   refuses all who try. Only those that decide ask them.
+//! They decide when more than half of them voted, and
+//! - one of them was refused: then `Closed` votes of the others count, so that a single re-dial
+//!   reveals a killed process; or `Silent` and `Refused` votes alone are the majority;
+//! - no other node showed the subject alive within `silent_after`: one live path is life;
+//! - all of them answered, or the others had `votes_wait` to name such a path;
+//! - if a refusal decides and not silence: the other members that may have a link with the subject
+//!   were asked as well, and named no such path in that time. **A refused dial is death only if no
+//!   other node hears the subject**: its old address may belong to another device by now, which
+//!   refuses every dial. Only deciders ask these members.
 //!
-//! Alone, a refusal decides, and silence only after `cut_alone`: nobody is there to correct us.
+//! With nobody else to ask, a refusal decides, and silence only after `silent_after_alone`: no
+//! other node corrects this one.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::model::{NodeId, Signed, Time};
 
-use super::doubts::Answer;
-use super::evidence::{Evidence, Suspicion};
-use super::members::{Fall, Life};
-use super::message::{MAX_VOTES, Message, Notice, Seen, Vote, Wish};
+use super::evidence::{Evidence, SuspicionCause};
+use super::members::{DownState, Liveness};
+use super::message::{MAX_VOTES, Message, Notice, ProbeIntent, Seen, Vote};
+use super::suspicions::Answer;
 use super::{Cx, Membership, Reason, Worth};
 
-/// A node that is down and talks to us is told so once in so long.
+/// A node that is held to be down and sends messages is told so at most once in this time.
 const TELL_EVERY: Duration = Duration::from_millis(500);
-/// Members beyond those that decide who are asked before a refusal is taken for death: the rest of
-/// a full mesh. With the observers they fit into the answers that a doubt keeps.
+/// Members beyond the deciders that are asked before a refusal counts as death: the rest of a full
+/// mesh. With the observers they fit into the answers that a suspicion keeps.
 const MAX_WITNESSES: usize = 24;
-/// Observers gossip a fall one after another, so that mostly only the first has to.
-const SPREAD_STEP: Duration = Duration::from_millis(150);
+/// Observers gossip a death one after another, so that mostly only the first has to.
+const GOSSIP_STEP: Duration = Duration::from_millis(150);
 
 impl Membership {
-    /// Judges all doubts. A verdict changes who decides on the others, so the caller comes again.
+    /// Judges all suspicions until one is decided. A verdict changes who decides on the others, so
+    /// the caller calls again.
     pub(super) fn judge_all(&mut self, cx: &mut Cx<'_>) {
-        let subjects: Vec<NodeId> = self.doubts.keys().copied().collect();
+        let subjects: Vec<NodeId> = self.suspicions.keys().copied().collect();
         for subject in subjects {
             let seen = self.seen(cx.now, &subject);
             if seen.is_some() {
-                self.accuse(cx, &subject);
+                self.announce_suspicion(cx, &subject);
             }
-            if self.doubts.get(&subject).is_some_and(|doubt| seen > doubt.told)
+            if self.suspicions.get(&subject).is_some_and(|suspicion| seen > suspicion.seen_told)
                 && self.is_asked(cx.now, &subject)
             {
-                self.tell(cx, subject);
+                self.send_vote(cx, subject);
             }
             if let Some(votes) = self.judge(cx, subject) {
-                self.sentence(cx, subject, votes);
+                self.declare_down(cx, subject, votes);
                 return;
             }
         }
     }
 
-    /// The votes that decide, if they do.
+    /// The votes of a verdict; none if there is no verdict yet.
     fn judge(&mut self, cx: &mut Cx<'_>, subject: NodeId) -> Option<Vec<Signed<Vote>>> {
         if cx.now < self.honoured_until(&subject) {
             return None;
         }
-        let cut = self.cut(cx.now, &subject, self.config.cut);
+        let cut = self.silence_limit(cx.now, &subject, self.config.suspicion.silent_after);
         let seen = self.seen(cx.now, &subject);
-        let doubt = self.doubts.get(&subject)?;
-        if doubt.alive_at().is_some_and(|at| cx.now.since(at) < cut) {
-            self.doubts.get_mut(&subject)?.ready_at = None;
+        let suspicion = self.suspicions.get(&subject)?;
+        if suspicion.alive_at().is_some_and(|at| cx.now.since(at) < cut) {
+            self.suspicions.get_mut(&subject)?.ready_at = None;
             return None;
         }
         let proven = seen >= Some(Seen::Silent)
-            || (seen == Some(Seen::Closed) && doubt.notice.as_ref().is_some_and(has_refusal));
-        if let (Some(notice), true) = (&doubt.notice, proven) {
-            // Verified when it was taken.
+            || (seen == Some(Seen::Closed) && suspicion.notice.as_ref().is_some_and(has_refusal));
+        if let (Some(notice), true) = (&suspicion.notice, proven) {
+            // The votes were verified when the notice came.
             let votes = notice
                 .votes
                 .iter()
@@ -81,7 +83,8 @@ impl Membership {
         }
         let electorate = self.electorate(cx.now, &subject);
         if electorate.iter().all(|node| *node == self.me) {
-            let alone = self.cut(cx.now, &subject, self.config.cut_alone);
+            let alone =
+                self.silence_limit(cx.now, &subject, self.config.suspicion.silent_after_alone);
             let decides = match seen? {
                 Seen::Refused => true,
                 Seen::Silent => self.silence(cx.now, &subject) >= alone,
@@ -98,8 +101,8 @@ impl Membership {
             if *node == self.me {
                 votes.push(self.current_vote(cx.now, &subject)?);
             } else if let Some(Answer::Vote(at, vote)) =
-                self.doubts.get(&subject)?.answers.get(node)
-                && cx.now.since(*at) < self.config.vote_ttl
+                self.suspicions.get(&subject)?.answers.get(node)
+                && cx.now.since(*at) < self.config.suspicion.vote_ttl
             {
                 votes.push(vote.clone());
             }
@@ -108,42 +111,48 @@ impl Membership {
         let silent = votes.iter().filter(|vote| vote.seen == Seen::Silent).count();
         let firm = votes.iter().filter(|vote| vote.seen != Seen::Closed).count();
         let enough = 2 * votes.len() > electorate.len() && (refused || 2 * firm > electorate.len());
-        let doubt = self.doubts.get_mut(&subject)?;
+        let suspicion = self.suspicions.get_mut(&subject)?;
         if !enough {
-            doubt.ready_at = None;
+            suspicion.ready_at = None;
             return None;
         }
-        let ready_at = *doubt.ready_at.get_or_insert(cx.now);
+        let ready_at = *suspicion.ready_at.get_or_insert(cx.now);
         let by_silence = 2 * silent > electorate.len();
         if !by_silence && !electorate.contains(&self.me) {
-            return None; // those that decide will tell
+            return None; // the deciders will send a notice
         }
-        let for_votes =
-            if votes.len() == electorate.len() { Duration::ZERO } else { self.config.patience };
-        let for_witnesses =
-            if by_silence { Duration::ZERO } else { self.hear_witnesses(cx, subject, &electorate) };
+        let for_votes = if votes.len() == electorate.len() {
+            Duration::ZERO
+        } else {
+            self.config.suspicion.votes_wait
+        };
+        let for_witnesses = if by_silence {
+            Duration::ZERO
+        } else {
+            self.wait_for_witnesses(cx, subject, &electorate)
+        };
         let decided_at = ready_at + for_votes.max(for_witnesses);
         if cx.now >= decided_at {
             return Some(votes);
         }
-        self.timers.set_by(Reason::Doubt(subject), decided_at);
+        self.timers.set_by(Reason::Suspicion(subject), decided_at);
         None
     }
 
     /// How long to wait for the members that do not decide but may have a link with the subject:
-    /// not at all once each has said that it cannot reach it. Those that were not asked yet are
+    /// not at all once each has voted that it cannot reach it. Members that were not asked yet are
     /// asked now.
     ///
     /// Above a full mesh most members have no link with the subject, and would have to dial it
-    /// before they can say so: a killed node would be known later by as much, so the observers
-    /// decide as they are.
-    fn hear_witnesses(
+    /// before they can answer: a killed node would be known later by as much, so the observers
+    /// decide without them.
+    fn wait_for_witnesses(
         &mut self,
         cx: &mut Cx<'_>,
         subject: NodeId,
         electorate: &[NodeId],
     ) -> Duration {
-        if self.members.len() >= self.config.full_mesh {
+        if self.members.len() >= self.config.links.full_mesh {
             return Duration::ZERO;
         }
         let others = self.successors_of(&subject).into_iter();
@@ -151,94 +160,105 @@ impl Membership {
             .filter(|node| !electorate.contains(node) && self.has_link(node))
             .take(MAX_WITNESSES)
             .collect();
-        let Some(doubt) = self.doubts.get(&subject) else { return Duration::ZERO };
+        let Some(suspicion) = self.suspicions.get(&subject) else { return Duration::ZERO };
+        let vote_ttl = self.config.suspicion.vote_ttl;
         let has_voted = |node: &NodeId| {
-            let answer = doubt.answers.get(node);
-            matches!(answer, Some(Answer::Vote(at, _)) if cx.now.since(*at) < self.config.vote_ttl)
+            let answer = suspicion.answers.get(node);
+            matches!(answer, Some(Answer::Vote(at, _)) if cx.now.since(*at) < vote_ttl)
         };
         let missing: Vec<NodeId> = witnesses.into_iter().filter(|node| !has_voted(node)).collect();
         let unasked: Vec<NodeId> =
-            missing.iter().filter(|node| !doubt.waiting.contains_key(node)).copied().collect();
+            missing.iter().filter(|node| !suspicion.waiting.contains_key(node)).copied().collect();
         if !unasked.is_empty() {
             self.ask_these(cx, subject, unasked);
         }
         let way =
             |node: &NodeId| self.paths.get(node).map(|path| path.round_trip()).unwrap_or_default();
-        // To the witness and back, and from there to the subject and back.
-        missing.iter().map(way).max().map_or(Duration::ZERO, |way| self.config.patience + way * 2)
+        // To the witness and back, and from it to the subject and back.
+        missing
+            .iter()
+            .map(way)
+            .max()
+            .map_or(Duration::ZERO, |way| self.config.suspicion.votes_wait + way * 2)
     }
 
-    /// Who decides on this subject: the first live members after it that can be asked, in order.
+    /// The deciders on this subject: the first live members after it that can be asked, in order.
     pub(super) fn electorate(&self, now: Time, subject: &NodeId) -> Vec<NodeId> {
         let candidates = self.successors_of(subject).into_iter();
         candidates
             .filter(|node| *node == self.me || self.can_be_asked(now, subject, node))
-            .take(self.config.quorum_size())
+            .take(self.config.probe.quorum_size())
             .collect()
     }
 
-    /// Whether others want to know what this node sees.
+    /// Whether other nodes need to know what this node sees.
     fn is_asked(&self, now: Time, subject: &NodeId) -> bool {
         self.watched.contains_key(subject)
             || self.inquiries.contains_key(subject)
             || self.electorate(now, subject).contains(&self.me)
     }
 
-    /// Whether an answer of this observer is worth waiting for. One whose link closed a moment ago
-    /// may be back in another, or know a path: it is waited for until a refusal or the time of a
-    /// cut shows that it is gone too.
+    /// Whether to wait for an answer of this observer. One whose link closed a moment ago may come
+    /// back over another link, or know a path: it counts until a refusal or silence shows that it
+    /// is gone too.
     fn can_be_asked(&self, now: Time, subject: &NodeId, node: &NodeId) -> bool {
         let Some(path) = self.paths.get(node) else { return false };
         if path.link.is_none() && (path.refused || path.closed_at.is_none()) {
             return false;
         }
-        if self.silence(now, node) >= self.cut(now, node, self.config.cut) {
+        if self.silence(now, node)
+            >= self.silence_limit(now, node, self.config.suspicion.silent_after)
+        {
             return false;
         }
-        let waiting = self.doubts.get(subject).and_then(|doubt| doubt.waiting.get(node));
-        waiting.is_none_or(|since| now.since(*since) < self.cut(now, node, self.config.answer))
+        let waiting =
+            self.suspicions.get(subject).and_then(|suspicion| suspicion.waiting.get(node));
+        waiting.is_none_or(|since| {
+            now.since(*since) < self.silence_limit(now, node, self.config.suspicion.answer_after)
+        })
     }
 
-    /// The verdict is down.
-    fn sentence(&mut self, cx: &mut Cx<'_>, subject: NodeId, votes: Vec<Signed<Vote>>) {
+    /// Holds the subject to be down, and gossips the votes in turn with the other voters.
+    fn declare_down(&mut self, cx: &mut Cx<'_>, subject: NodeId, votes: Vec<Signed<Vote>>) {
         let Some(member) = self.members.get(&subject) else { return };
         let incarnation = member.incarnation;
         let place = votes.iter().position(|vote| vote.by().0 == self.me.0);
         let why = Evidence::of_votes(votes.iter().map(|vote| (NodeId(vote.by().0), vote.seen)));
         let votes = votes.iter().take(MAX_VOTES).map(|vote| vote.wire()).collect();
-        // With no link at all nobody hears of it: a belief of our own, which the first sign of life
-        // ends.
+        // Without a link no node hears of the verdict, so it stays this node's own, and the first
+        // sign of life ends it.
         let is_told = self.links().any(|peer| peer != subject);
         let notice = is_told.then_some(Notice { subject, incarnation, votes });
-        self.fall(cx, subject, Fall { why, notice, heard: false });
+        self.mark_down(cx, subject, DownState { why, notice, gossiped: false });
         match place {
-            Some(0) if is_told => self.spread(cx, subject),
+            Some(0) if is_told => self.gossip_down(cx, subject),
             Some(place) if is_told => {
-                let wait = SPREAD_STEP * u32::try_from(place).expect("few observers");
-                self.timers.set(Reason::Spread(subject), cx.now + wait);
+                let wait = GOSSIP_STEP * u32::try_from(place).expect("few observers");
+                self.timers.set(Reason::GossipDown(subject), cx.now + wait);
             }
             Some(_) | None => {}
         }
     }
 
-    /// Gossips a fall, unless somebody has.
-    pub(super) fn spread(&mut self, cx: &mut Cx<'_>, subject: NodeId) {
-        if let Some(Life::Down(fall)) =
-            self.members.get_mut(&subject).map(|member| &mut member.life)
-            && let Fall { notice: Some(notice), heard: false, .. } = &**fall
+    /// Gossips that a member is down, unless another node has.
+    pub(super) fn gossip_down(&mut self, cx: &mut Cx<'_>, subject: NodeId) {
+        if let Some(Liveness::Down(down)) =
+            self.members.get_mut(&subject).map(|member| &mut member.liveness)
+            && let DownState { notice: Some(notice), gossiped: false, .. } = &**down
         {
             cx.out.broadcast(Message::Down(notice.clone(), None));
-            fall.heard = true;
+            down.gossiped = true;
         }
     }
 
-    /// The life that ended according to others goes on: only a higher incarnation makes that known
-    /// to all of them.
-    pub(super) fn tell_it_is_down(&mut self, cx: &mut Cx<'_>, node: NodeId) {
-        let Some(Life::Down(fall)) = self.members.get(&node).map(|member| &member.life) else {
+    /// A member that others hold to be down is alive: it is told, because only its higher
+    /// incarnation makes that known to all.
+    pub(super) fn notify_down(&mut self, cx: &mut Cx<'_>, node: NodeId) {
+        let Some(Liveness::Down(down)) = self.members.get(&node).map(|member| &member.liveness)
+        else {
             return;
         };
-        let Some(notice) = &fall.notice else { return };
+        let Some(notice) = &down.notice else { return };
         let Some(link) = self.paths.get_mut(&node).and_then(|path| path.link.as_mut()) else {
             return;
         };
@@ -248,7 +268,7 @@ impl Membership {
         }
     }
 
-    /// Others hold a node to be down. `from` said so over its link; none is gossip.
+    /// A notice that a node is down. `from` sent it over a link; none for gossip.
     pub(super) fn on_notice(
         &mut self,
         cx: &mut Cx<'_>,
@@ -258,20 +278,20 @@ impl Membership {
         let by_gossip = from.is_none();
         let subject = notice.subject;
         if !(1..=MAX_VOTES).contains(&notice.votes.len())
-            || !Self::is_decent_incarnation(notice.incarnation)
+            || !Self::is_valid_incarnation(notice.incarnation)
         {
             return Worth::Reject;
         }
         let known = match self.members.get(&subject) {
             Some(member) => {
-                if let Life::Down(fall) = &member.life
+                if let Liveness::Down(down) = &member.liveness
                     && notice.incarnation == member.incarnation
-                    && fall.notice.is_some()
+                    && down.notice.is_some()
                 {
-                    if by_gossip && !fall.heard {
-                        self.hear_of_fall(&subject);
+                    if by_gossip && !down.gossiped {
+                        self.mark_gossiped(&subject);
                     }
-                    // it was verified when it was taken, and others may lack it still
+                    // verified before, and others may lack it still
                     return Worth::Relay;
                 }
                 member.incarnation
@@ -281,16 +301,16 @@ impl Membership {
         };
         if notice.incarnation < known {
             if let Some(from) = from {
-                self.vouch_for_return(cx, from, &subject);
+                self.send_newer_record(cx, from, &subject);
             }
-            return Worth::Ignore; // of a former life
+            return Worth::Ignore; // about a former incarnation
         }
         let mut voters = BTreeSet::new();
         let mut seen = Vec::new();
         for vote in &notice.votes {
             let by = NodeId(vote.by().0);
             if !self.members.contains_key(&by) && by != self.me {
-                continue; // admitted a moment ago, perhaps
+                continue; // perhaps admitted a moment ago
             }
             let Ok(vote) = vote.clone().verify(&self.cluster) else { return Worth::Reject };
             let is_about_this = vote.subject == subject && vote.incarnation == notice.incarnation;
@@ -303,38 +323,40 @@ impl Membership {
             return Worth::Ignore;
         }
         if subject == self.me {
-            self.called_down(cx, notice.incarnation, voters);
+            self.on_called_down(cx, notice.incarnation, voters);
             return Worth::Relay;
         }
-        if notice.incarnation > known && !self.has_fallen_again(&notice) {
-            // a life we have not heard of: repair brings it again with its record
+        if notice.incarnation > known && !self.is_down_again(&notice) {
+            // an unknown incarnation: repair brings the notice again with its record
             return Worth::Ignore;
         }
-        // Whom this node doubts itself fell just now, however it hears of it.
-        let is_news = by_gossip || self.doubts.contains_key(&subject);
+        // A member that this node suspects went down just now, however the notice came.
+        let is_news = by_gossip || self.suspicions.contains_key(&subject);
         let why = Evidence { is_news, ..Evidence::of_votes(seen.into_iter()) };
-        self.weigh(cx, notice, voters, why, by_gossip)
+        self.apply_notice(cx, notice, voters, why, by_gossip)
     }
 
-    /// Down before, down again: the return between passed this node by, but its record is here.
-    fn has_fallen_again(&self, notice: &Notice) -> bool {
+    /// Whether a member that is down here went down again: this node missed its return, but has the
+    /// record of that incarnation.
+    fn is_down_again(&self, notice: &Notice) -> bool {
         self.members.get(&notice.subject).is_some_and(|member| {
             let last = member.record.as_ref().map(|record| record.incarnation);
-            matches!(member.life, Life::Down(_)) && last == Some(notice.incarnation)
+            matches!(member.liveness, Liveness::Down(_)) && last == Some(notice.incarnation)
         })
     }
 
-    /// Gossip has carried what is known of this fall.
-    fn hear_of_fall(&mut self, subject: &NodeId) {
-        if let Some(Life::Down(fall)) = self.members.get_mut(subject).map(|member| &mut member.life)
+    /// Notes that gossip has carried the notice about this member.
+    fn mark_gossiped(&mut self, subject: &NodeId) {
+        if let Some(Liveness::Down(down)) =
+            self.members.get_mut(subject).map(|member| &mut member.liveness)
         {
-            fall.heard = true;
+            down.gossiped = true;
         }
     }
 
-    /// A notice whose votes are good. It needs the majority of the observers as we know them, or
-    /// evidence of our own.
-    fn weigh(
+    /// Applies a notice whose votes are valid. It takes effect with the votes of a majority of the
+    /// observers that this node knows, or with this node's own evidence.
+    fn apply_notice(
         &mut self,
         cx: &mut Cx<'_>,
         notice: Notice,
@@ -343,12 +365,12 @@ impl Membership {
         by_gossip: bool,
     ) -> Worth {
         let subject = notice.subject;
-        let fall = Fall { why, notice: Some(notice.clone()), heard: by_gossip };
+        let down = DownState { why, notice: Some(notice.clone()), gossiped: by_gossip };
         if self.is_down(&subject) {
-            // Until now a belief, or of a life before.
+            // Until now it was down for this node alone, or in a former incarnation.
             self.raise_incarnation(subject, notice.incarnation);
             if let Some(member) = self.members.get_mut(&subject) {
-                member.life = Life::Down(Box::new(fall));
+                member.liveness = Liveness::Down(Box::new(down));
             }
             return Worth::Relay;
         }
@@ -356,24 +378,24 @@ impl Membership {
         let agree = observers.iter().filter(|node| voters.contains(node)).count();
         if 2 * agree > observers.len() {
             let first = notice.votes.first().map(|vote| vote.by().0);
-            self.fall(cx, subject, fall);
-            // Those that decided leave the gossip to the first of them, which was about to decide
+            self.mark_down(cx, subject, down);
+            // The deciders leave the gossip to the first voter, which may have been about to decide
             // as well.
             if first == Some(self.me.0) {
-                self.spread(cx, subject);
+                self.gossip_down(cx, subject);
             }
             return Worth::Relay;
         }
-        // Seen by too few, or by others than we would ask. If it is linked, it shall answer for
-        // itself; its link may hang, so it is probed. If not, a dial will show. Until then the
-        // notice waits in the doubt.
-        if self.has_link(&subject) && !self.doubts.contains_key(&subject) {
+        // The voters are too few, or others than this node would ask. A linked subject is told, so
+        // that it can refute, and probed, since its link may hang; another one is dialled. Until
+        // then the notice waits in the suspicion.
+        if self.has_link(&subject) && !self.suspicions.contains_key(&subject) {
             cx.out.send(subject, Message::Down(notice.clone(), None));
-            self.probe(cx, subject, Wish::None);
+            self.probe(cx, subject, ProbeIntent::None);
         }
-        self.doubt(cx, subject, Suspicion::AskedByOthers);
-        if let Some(doubt) = self.doubts.get_mut(&subject) {
-            doubt.notice = Some(notice);
+        self.suspect(cx, subject, SuspicionCause::AskedByOthers);
+        if let Some(suspicion) = self.suspicions.get_mut(&subject) {
+            suspicion.notice = Some(notice);
             self.unjudged = true;
             self.dial_soon(cx, subject);
         }

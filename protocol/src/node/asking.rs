@@ -66,7 +66,7 @@ impl Node {
     /// Asks all others whether they hold what this node does; the user is answered when that is
     /// known.
     pub(super) fn ask_all(&mut self, now: Time, wish: Idle) {
-        let is_full_mesh = self.desired.members().len() <= self.config.membership.full_mesh;
+        let is_full_mesh = self.desired.members().len() <= self.config.membership.links.full_mesh;
         let others = self.desired.members().keys().copied().filter(|node| *node != self.me);
         let (linked, rest): (BTreeSet<NodeId>, BTreeSet<NodeId>) =
             others.partition(|node| self.membership.has_link(node));

@@ -103,7 +103,7 @@ impl Node {
         self.carrying.next = number.saturating_add(1);
         let sealed =
             Signed::sign(Sealed { to, life, number, message }, &self.identity.keys, &self.cluster);
-        self.membership.dealt_with(now, &hop);
+        self.membership.note_link_used(now, &hop);
         self.count("carried_sent");
         self.outbox.push(Action::Send {
             to: hop,

@@ -349,7 +349,7 @@ impl Node {
                 let up = self.membership.up_count();
                 self.pace.lost(now, node, up, why.is_news);
                 self.count("nodes_down");
-                let why = why.told(|node| self.name_of(node));
+                let why = why.describe(|node| self.name_of(node));
                 self.tell(
                     now,
                     Level::Warning,
@@ -397,7 +397,7 @@ impl Node {
                 self.persist_incarnation(incarnation);
             }
             membership::Fact::Contested => self.on_contested(now),
-            membership::Fact::Waits { until } => {
+            membership::Fact::RefutationDelayed { until } => {
                 let wait = until.since(now).as_secs_f64().ceil();
                 let message = format!(
                     "others have lost this node again and again, as when too few of them can \
@@ -405,13 +405,13 @@ impl Node {
                 );
                 self.tell(now, Level::Warning, "return-delayed", None, Some(self.me), message);
             }
-            membership::Fact::Way { node } => {
+            membership::Fact::ReachabilityChanged { node } => {
                 let uids: BTreeSet<_> =
                     self.claims.of_node(&node).map(|claim| claim.replica.uid).collect();
                 self.reroute(uids);
             }
-            membership::Fact::NoWay { node, how } => self.on_no_way(now, node, how),
-            membership::Fact::Accused { .. } => self.count("accusations"),
+            membership::Fact::Unreachable { node, how } => self.on_no_way(now, node, how),
+            membership::Fact::Suspected { .. } => self.count("accusations"),
             membership::Fact::Cleared { .. } => self.count("accusations_cleared"),
         }
     }

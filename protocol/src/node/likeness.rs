@@ -24,7 +24,7 @@ impl Node {
         let (me, keys) = (NodeId(identity.keys.public().0), identity.keys.clone());
         let mut out = Out::new();
         let room = config.membership.clone();
-        let membership = self.membership.like(
+        let membership = self.membership.simulator_clone(
             now,
             room,
             me,
@@ -40,7 +40,7 @@ impl Node {
         let mut node = Node {
             membership,
             claims: self.claims.like(config.claims.clone(), me, keys, LIFE),
-            repair: self.repair.like(config.repair.clone(), me, self.drawn(&seed, 3)),
+            repair: self.repair.simulator_clone(config.repair.clone(), me, self.drawn(&seed, 3)),
             ring: self.ring.clone(),
             wards: self.wards.clone(),
             desired: self.desired.clone(),
@@ -69,7 +69,7 @@ impl Node {
 
     /// What it knows counts as known for long: for one after whom others are made.
     pub fn rest(&mut self) {
-        self.repair.rest();
+        self.repair.settle_all();
     }
 
     fn drawn(&self, seed: &[u8; 32], number: u8) -> [u8; 32] {

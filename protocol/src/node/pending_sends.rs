@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::auction;
 use crate::claims::awarded_under;
-use crate::membership::MOST_COMING;
+use crate::membership::MAX_PENDING_LINKS;
 use crate::model::{Lane, NodeId, Time};
 
 use super::Node;
@@ -17,8 +17,8 @@ use super::message::Message;
 /// What waits for longer is no longer true: who wrote it has its own time-outs, and says it anew.
 const STALE_AFTER: Duration = Duration::from_secs(5);
 /// Nodes written to at a time: those whose link may be waited for.
-pub(super) const MOST_NODES: usize = MOST_COMING;
-/// PendingSends a node; an auction's turns for a few replicas.
+pub(super) const MOST_NODES: usize = MAX_PENDING_LINKS;
+/// Messages per node: the messages of an auction for a few replicas.
 pub(super) const MOST_EACH: usize = 16;
 
 /// What waits for a link, by node.
@@ -76,7 +76,7 @@ impl Node {
         };
         if !is_business || self.membership.has_link(&to) {
             if is_business {
-                self.membership.dealt_with(now, &to);
+                self.membership.note_link_used(now, &to);
             }
             let PendingSend { lane, message, .. } = send;
             self.outbox.push(Action::Send { to, lane, message });
@@ -87,7 +87,7 @@ impl Node {
         }
         let mut is_coming = false;
         self.with_membership(now, |room, now, out| {
-            let (coming, facts) = room.reach(now, to, out);
+            let (coming, facts) = room.link_on_demand(now, to, out);
             is_coming = coming;
             facts
         });

@@ -174,12 +174,12 @@ impl Node {
             return self.ready;
         }
         let in_step = |peer: &NodeId| self.membership.has_link(peer) && self.repair.in_step(peer);
-        let heard: Vec<NodeId> = if self.desired.members().len() <= self.config.membership.full_mesh
-        {
-            self.membership.up().filter(|peer| *peer != self.me).collect()
-        } else {
-            self.membership.links().filter(|peer| self.is_member(peer)).collect()
-        };
+        let heard: Vec<NodeId> =
+            if self.desired.members().len() <= self.config.membership.links.full_mesh {
+                self.membership.up().filter(|peer| *peer != self.me).collect()
+            } else {
+                self.membership.links().filter(|peer| self.is_member(peer)).collect()
+            };
         !heard.is_empty() && heard.iter().all(in_step)
     }
 
@@ -193,7 +193,7 @@ impl Node {
     /// to run is as after a restart.
     pub(super) fn on_lag(&mut self, now: Time, lag: Duration) {
         self.membership.handle_lag(now, lag);
-        if lag < self.config.membership.cut {
+        if lag < self.config.membership.suspicion.silent_after {
             return;
         }
         self.holding.stalled();
@@ -208,7 +208,7 @@ impl Node {
         self.stood_still = true;
         self.hears_out_until = Some(self.hears_out_until.map_or(now + PATIENCE, later));
         let mut out = crate::model::Out::new();
-        self.repair.stood_still(now, &mut out);
+        self.repair.on_stall(now, &mut out);
         self.post(now, out, super::Message::Repair);
     }
 

@@ -155,7 +155,7 @@ impl Node {
                 .collect(),
             no_way_to: self
                 .membership
-                .no_way_of(node)
+                .unreachable_from(node)
                 .iter()
                 .filter(|other| self.is_up(other))
                 .map(|other| self.name_of(other))

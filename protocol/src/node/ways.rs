@@ -38,7 +38,7 @@ impl Node {
 
     /// Each pair of members without a way, once, and what to do.
     pub(super) fn warn_of_ways(&self, warnings: &mut Vec<String>) {
-        let pairs = self.membership.pairs_without_way();
+        let pairs = self.membership.unreachable_pairs();
         for (one, other) in pairs.iter().take(MOST_TOLD) {
             let mut names = [self.name_of(one), self.name_of(other)];
             names.sort();
@@ -64,7 +64,7 @@ impl Node {
     /// A member that has a way to both, as all that is said goes; which one a pair uses it chooses
     /// itself.
     fn common_member(&self, one: &NodeId, other: &NodeId) -> Option<NodeId> {
-        let denies = |of: &NodeId, to: &NodeId| self.membership.no_way_of(of).contains(to);
+        let denies = |of: &NodeId, to: &NodeId| self.membership.unreachable_from(of).contains(to);
         let reaches = |hop: &NodeId, node: &NodeId| !denies(hop, node) && !denies(node, hop);
         let mut common = self.membership.up().filter(|hop| hop != one && hop != other);
         common.find(|hop| reaches(hop, one) && reaches(hop, other))

@@ -1,12 +1,12 @@
-//! Who owns what: multi-probe consistent hashing (Appleton and O'Reilly, 2015).
+//! The ring of owners: multi-probe consistent hashing (Appleton and O'Reilly, 2015).
 //!
 //! A node has one point on a circle of 2^64. A key has [`PROBES`] points, and a node's distance to
 //! a key is the least clockwise way from any of them to the node's point. The nearest node owns the
-//! key, the `k` nearest guard it.
+//! key; the `k` nearest guard it.
 //!
-//! **A node's distance to a key depends on these two alone.** All else follows: a node that comes
-//! takes keys from others and moves none between them, the heir of one that goes is its next
-//! guardian, and whoever knows the same nodes ranks them alike. 21 probes keep the busiest of many
+//! **A node's distance to a key depends on these two alone.** All else follows: a new node takes
+//! keys from others and moves none between them, the next guardian inherits the keys of a node that
+//! leaves, and nodes that know the same members rank them alike. 21 probes keep the busiest of many
 //! nodes within some 10 % of the average, with one point a node instead of hundreds.
 
 use std::collections::BTreeMap;
@@ -16,20 +16,19 @@ use imbl::{OrdMap, OrdSet};
 
 use crate::model::{Digest, NodeId};
 
-/// Points of a key. More would balance better and look up slower; 21 is where the paper's curve
-/// flattens.
+/// Points of a key. More would balance better and look up slower; the paper's curve flattens at 21.
 pub const PROBES: usize = 21;
 
-/// Changing a domain moves every key in every cluster: never.
+/// Never change a domain: that moves every key in every cluster.
 const POINT_DOMAIN: &[u8] = b"shoal/ring/point/1";
 const PROBE_DOMAIN: &[u8] = b"shoal/ring/probe/1";
 
-/// Where a key looks for nodes, worked out once. Copies share it.
+/// The points of a key, computed once; clones share them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Probes(Arc<[u64; PROBES]>);
 
 impl Probes {
-    /// Those of this key: each hash gives four.
+    /// The points of `key`: each hash gives four.
     pub fn of(key: &Digest) -> Probes {
         let mut probes = [0; PROBES];
         for (round, four) in (0u8..).zip(probes.chunks_mut(4)) {
@@ -41,29 +40,29 @@ impl Probes {
         Probes(Arc::new(probes))
     }
 
-    /// How far the key is from a node at this point.
+    /// The distance of the key to a node at this point.
     pub fn distance(&self, point: u64) -> u64 {
         self.0.iter().map(|probe| point.wrapping_sub(*probe)).min().unwrap_or(u64::MAX)
     }
 }
 
-/// The ring. Bounded by the roster, whose members are put on it.
+/// The ring. Bounded by the roster, whose members are its nodes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ring {
     salts: OrdMap<NodeId, u64>,
-    /// The id breaks ties.
+    /// Sorted; the node id breaks ties.
     points: OrdSet<(u64, NodeId)>,
 }
 
 impl Ring {
-    /// The ring of these nodes, with the salts drawn by whoever admitted them.
+    /// The ring of these nodes. A salt is drawn at random when its node is admitted.
     pub fn new(nodes: impl IntoIterator<Item = (NodeId, u64)>) -> Ring {
         let salts: OrdMap<NodeId, u64> = nodes.into_iter().collect();
         let points = salts.iter().map(|(node, salt)| (point(node, *salt), *node)).collect();
         Ring { salts, points }
     }
 
-    /// Puts a node on the ring, or moves it to the point of another salt. Whether anything changed.
+    /// Adds a node, or moves it to the point of another salt. True if that changed anything.
     pub fn insert(&mut self, node: NodeId, salt: u64) -> bool {
         if self.salts.get(&node) == Some(&salt) {
             return false;
@@ -74,7 +73,7 @@ impl Ring {
         true
     }
 
-    /// Takes a node off the ring. Whether it was there.
+    /// Removes a node. True if it was there.
     pub fn remove(&mut self, node: &NodeId) -> bool {
         let Some(salt) = self.salts.get(node).copied() else { return false };
         self.salts.remove(node);
@@ -92,22 +91,22 @@ impl Ring {
         self.salts.contains_key(node)
     }
 
-    /// How many nodes are on the ring.
+    /// Number of nodes on the ring.
     pub fn len(&self) -> usize {
         self.points.len()
     }
 
-    /// Whether nobody is on the ring.
+    /// Whether no node is on the ring.
     pub fn is_empty(&self) -> bool {
         self.points.is_empty()
     }
 
-    /// The nodes with their salts, by id.
+    /// The nodes and their salts, by id.
     pub fn nodes(&self) -> impl Iterator<Item = (&NodeId, u64)> {
         self.salts.iter().map(|(node, salt)| (node, *salt))
     }
 
-    /// The nearest node; none when the ring is empty.
+    /// The nearest node; none if the ring is empty.
     pub fn owner(&self, key: &Probes) -> Option<NodeId> {
         let first = |probe: &u64| {
             self.clockwise(*probe).next().map(|(point, node)| (point.wrapping_sub(*probe), node))
@@ -115,10 +114,10 @@ impl Ring {
         key.0.iter().filter_map(first).min().map(|(_, node)| node)
     }
 
-    /// The `k` nearest nodes, the owner first; all of them, ranked, when there are fewer.
+    /// The `k` nearest nodes, the owner first; if there are fewer, all of them, ranked.
     pub fn guardians(&self, key: &Probes, k: usize) -> Vec<NodeId> {
-        // A node among the k nearest has fewer than k nodes between itself and its best probe, for
-        // each of those is nearer. So the k first of every probe are enough.
+        // Each node between one of the k nearest and that node's best probe is nearer still, so
+        // there are fewer than k of those: the first k nodes after every probe are enough.
         let mut nearest: BTreeMap<NodeId, u64> = BTreeMap::new();
         for &probe in key.0.iter() {
             for (point, node) in self.clockwise(probe).take(k) {
@@ -135,14 +134,14 @@ impl Ring {
         ranked.into_iter().take(k).map(|(_, node)| node).collect()
     }
 
-    /// Once around, from `start`.
+    /// All nodes once around, from `start`.
     fn clockwise(&self, start: u64) -> impl Iterator<Item = (u64, NodeId)> + '_ {
         let at = (start, NodeId([0; 32]));
         self.points.range(at..).chain(self.points.range(..at)).copied()
     }
 }
 
-/// Where a node stands.
+/// The point of a node with this salt.
 pub fn point(node: &NodeId, salt: u64) -> u64 {
     first_u64(&Digest::of_parts(&[POINT_DOMAIN, node.as_bytes(), &salt.to_be_bytes()]).0)
 }

@@ -14,11 +14,11 @@ fn ring(nodes: u16) -> Ring {
     Ring::new((0..nodes).map(|n| (node(n), u64::from(n) * 7)))
 }
 
-/// Every cluster in the field ranks by these numbers. Were they to differ on one platform or in one
-/// release, two nodes would own the same workload. The values were computed a second time, apart
-/// from this code, from the definition.
+/// Every cluster in the field ranks by these numbers. If they differed on a platform or in a
+/// release, two nodes would own the same workload. The values were computed by another program from
+/// the definition.
 #[test]
-fn golden() {
+fn ring_positions_do_not_change() {
     assert_eq!(point(&NodeId([1; 32]), 42), 0xa31e_744b_d155_a812);
     let probes = Probes::of(&Digest([2; 32])).0;
     assert_eq!(probes[0], 0x26b7_253b_c410_55dd);
@@ -32,7 +32,7 @@ fn golden() {
 }
 
 #[test]
-fn an_empty_ring_has_no_owner_and_a_lone_node_owns_all() {
+fn empty_ring_has_no_owner_and_lone_node_owns_all() {
     assert_eq!(Ring::default().owner(&key(1)), None);
     assert!(Ring::default().guardians(&key(1), 3).is_empty());
     let alone = ring(1);
@@ -44,13 +44,13 @@ fn an_empty_ring_has_no_owner_and_a_lone_node_owns_all() {
 }
 
 #[test]
-fn the_busiest_of_a_hundred_nodes_is_near_the_average() {
+fn busiest_of_a_hundred_nodes_is_near_average() {
     let ring = ring(100);
     let mut owned: BTreeMap<NodeId, u32> = BTreeMap::new();
     for n in 0..20_000 {
         *owned.entry(ring.owner(&key(n)).unwrap()).or_default() += 1;
     }
-    // 200 keys a node: chance alone would make the busiest of a hundred some 18 % busier than the
+    // 200 keys a node: chance alone makes the busiest of a hundred some 18 % busier than the
     // average.
     let most = owned.values().max().unwrap();
     assert!(*most < 270, "{most} keys on the busiest, 200 on average");
@@ -58,7 +58,7 @@ fn the_busiest_of_a_hundred_nodes_is_near_the_average() {
 }
 
 #[test]
-fn another_salt_is_another_point() {
+fn other_salt_moves_the_node() {
     let mut one = ring(20);
     let before: Vec<_> = (0..200).map(|n| one.owner(&key(n))).collect();
     assert!(!one.insert(node(3), 21), "the same salt changes nothing");
@@ -69,20 +69,21 @@ fn another_salt_is_another_point() {
 
 proptest! {
     #[test]
-    fn a_newcomer_takes_keys_and_moves_none_between_others(nodes in 1u16..40, seed in any::<u16>()) {
+    fn newcomer_takes_keys_and_moves_none_between_others(nodes in 1u16..40, seed in any::<u16>()) {
         let before = ring(nodes);
         let mut after = before.clone();
         let newcomer = node(seed | 0x8000);
         after.insert(newcomer, 5);
         for n in 0..60 {
             let (old, new) = (before.guardians(&key(n), 3), after.guardians(&key(n), 3));
-            let others: Vec<NodeId> = new.iter().copied().filter(|node| *node != newcomer).collect();
+            let others: Vec<NodeId> =
+                new.iter().copied().filter(|node| *node != newcomer).collect();
             prop_assert_eq!(&old[..others.len()], &others[..], "the others keep their order");
         }
     }
 
     #[test]
-    fn the_heir_is_the_next_guardian(nodes in 2u16..40, n in any::<u32>()) {
+    fn next_guardian_inherits(nodes in 2u16..40, n in any::<u32>()) {
         let before = ring(nodes);
         let mut after = before.clone();
         let guardians = before.guardians(&key(n), 4);
@@ -92,7 +93,10 @@ proptest! {
     }
 
     #[test]
-    fn order_of_changes_does_not_matter(mut nodes in proptest::collection::btree_set(0u16..60, 1..30), gone in 0u16..60) {
+    fn order_of_ring_changes_does_not_matter(
+        mut nodes in proptest::collection::btree_set(0u16..60, 1..30),
+        gone in 0u16..60,
+    ) {
         let mut built = Ring::default();
         for n in nodes.iter().rev().chain([&gone]) {
             built.insert(node(*n), u64::from(*n) * 7);

@@ -1,12 +1,13 @@
-//! What owners decided and must outlive them: rollout verdicts, cron ticks, autoscale values, job
+//! Decisions of owners that must outlive them: rollout verdicts, cron ticks, autoscale values, job
 //! results.
 //!
-//! One ruling a key counts: the one with the greatest `(sequence, owner, hash)`. A decision that is
-//! made once has sequence 0, and an owner decides only where it knows of no decision; a number that
+//! Under each key the ruling with the greatest `(sequence, owner, hash)` counts. A decision that is
+//! made once has sequence 0, and an owner decides only if it knows of no decision; a number that
 //! goes up and down takes the sequence above the one it replaces. **The state depends on the set of
 //! rulings applied, never on their order.**
 //!
-//! The caller has checked the signature, that the signer is a member, and that the workload lives.
+//! The caller has checked that the signature holds, that the signer is a member, and that the
+//! workload lives.
 
 #[cfg(test)]
 mod tests;
@@ -15,14 +16,14 @@ use std::collections::BTreeMap;
 
 use crate::model::{Digest, PublicKey, Ruling, RulingKey, Signed, codec};
 
-/// Bounds. They must be the same at all nodes of a cluster: a node that keeps fewer rulings is
-/// never in step with the others.
+/// Bounds. They must be equal on all nodes of a cluster: a node that keeps fewer rulings is never
+/// in step with the others.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Workloads that may have rulings. 20,000, as many as there may be workloads.
     pub max_workloads: usize,
-    /// Rulings of one kind of one workload. 32, the last ones by tick, then by sequence: whoever
-    /// asks about an older cron run or rollout does so in the events.
+    /// Rulings of one kind of one workload. 32, the last ones by tick, then by sequence: older cron
+    /// runs and rollouts are only in the events.
     pub max_per_kind: usize,
 }
 
@@ -32,45 +33,45 @@ impl Default for Config {
     }
 }
 
-/// What became of a ruling.
+/// The outcome of applying a ruling.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Applied {
-    /// It counts now: to be stored and passed on.
+    /// The ruling counts now: the caller stores it and passes it on.
     New {
-        /// The hash of the key of an earlier ruling that made room for it: to be taken from disk
-        /// and sync.
+        /// The key hash of an earlier ruling that made room for it: the caller removes that from
+        /// disk and sync.
         dropped: Option<Digest>,
     },
-    /// Nothing changed: it is known, a greater one of its key is here, its kind has as many later
-    /// ones as are kept, there is no room for another workload, or its sequence is beyond
-    /// [`MAX_SEQUENCE`].
+    /// Nothing changed: the ruling is known, a greater one of its key is here, as many later ones
+    /// of its kind are here as are kept, there is no room for another workload, or its sequence is
+    /// beyond [`MAX_SEQUENCE`].
     NotNews,
 }
 
 /// The greatest sequence, far from where adding one would overflow.
 pub const MAX_SEQUENCE: u64 = 1 << 62;
 
-/// What owners decided.
+/// The rulings that count.
 #[derive(Clone, Debug, Default)]
 pub struct Rulings {
     config: Config,
     by_uid: BTreeMap<Digest, BTreeMap<RulingKey, Signed<Ruling>>>,
-    /// Keys by their hash, as sync and the disk call them.
+    /// Keys by their hash, their name in sync and on disk.
     keys: BTreeMap<Digest, RulingKey>,
 }
 
 impl Rulings {
-    /// Nothing decided yet.
+    /// No rulings.
     pub fn new(config: Config) -> Self {
         Rulings { config, ..Self::default() }
     }
 
-    /// Takes a ruling, in any order and any number of times.
+    /// Applies a ruling, in any order and any number of times.
     pub fn apply(&mut self, ruling: Signed<Ruling>) -> Applied {
         let key = ruling.key;
         let full =
             !self.by_uid.contains_key(&key.uid) && self.by_uid.len() >= self.config.max_workloads;
-        let beaten = self.get(&key).is_some_and(|known| standing(known) >= standing(&ruling));
+        let beaten = self.get(&key).is_some_and(|known| rank(known) >= rank(&ruling));
         if full || beaten || ruling.sequence > MAX_SEQUENCE {
             return Applied::NotNews;
         }
@@ -82,7 +83,7 @@ impl Rulings {
         }
     }
 
-    /// The ruling that counts.
+    /// The ruling that counts under this key.
     pub fn get(&self, key: &RulingKey) -> Option<&Signed<Ruling>> {
         self.by_uid.get(&key.uid)?.get(key)
     }
@@ -102,12 +103,12 @@ impl Rulings {
         self.get(self.keys.get(key_hash)?)
     }
 
-    /// The hash of each key and of the ruling that counts there, for sync, by key hash.
+    /// The hash of each key and of its ruling, for sync, by key hash.
     pub fn digests(&self) -> impl Iterator<Item = (Digest, Digest)> {
         self.keys.iter().filter_map(|(hash, key)| Some((*hash, self.get(key)?.hash())))
     }
 
-    /// Drops all rulings of a workload that is no more, and returns the hashes of their keys.
+    /// Drops all rulings of a workload that was removed, and returns the hashes of their keys.
     pub fn forget(&mut self, uid: &Digest) -> Vec<Digest> {
         let rulings = self.by_uid.remove(uid).unwrap_or_default();
         let hashes: Vec<Digest> = rulings.keys().map(key_hash).collect();
@@ -117,7 +118,7 @@ impl Rulings {
         hashes
     }
 
-    /// Holds the bound of the kind of `key`, and returns what was dropped for it.
+    /// Drops the earliest ruling of the kind of `key` if there are too many, and returns its key.
     fn drop_earliest(&mut self, key: &RulingKey) -> Option<RulingKey> {
         let rulings = self.by_uid.get_mut(&key.uid)?;
         let of_kind = || rulings.iter().filter(|(other, _)| other.kind == key.kind);
@@ -125,7 +126,7 @@ impl Rulings {
             return None;
         }
         let earliest =
-            of_kind().min_by_key(|(other, ruling)| (other.tick, standing(ruling), **other))?.0;
+            of_kind().min_by_key(|(other, ruling)| (other.tick, rank(ruling), **other))?.0;
         let earliest = *earliest;
         rulings.remove(&earliest);
         self.keys.remove(&key_hash(&earliest));
@@ -138,7 +139,7 @@ pub fn key_hash(key: &RulingKey) -> Digest {
     Digest::of(&codec::encode(key))
 }
 
-/// Of two rulings of one key, the one that stands higher counts.
-fn standing(ruling: &Signed<Ruling>) -> (u64, PublicKey, Digest) {
+/// The rank of a ruling: of two under one key, the greater counts.
+fn rank(ruling: &Signed<Ruling>) -> (u64, PublicKey, Digest) {
     (ruling.sequence, ruling.by(), ruling.hash())
 }

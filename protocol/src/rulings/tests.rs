@@ -22,7 +22,7 @@ fn all(rulings: &Rulings) -> Vec<Signed<Ruling>> {
 }
 
 #[test]
-fn the_greatest_sequence_counts() {
+fn greatest_sequence_counts() {
     let mut rulings = Rulings::default();
     let scale = key(1, RulingKind::Autoscale, 0);
     let (first, second) = (ruling(1, scale, 1, 3), ruling(2, scale, 2, 5));
@@ -36,7 +36,7 @@ fn the_greatest_sequence_counts() {
 }
 
 #[test]
-fn two_owners_who_decided_at_once_meet_in_one_decision() {
+fn concurrent_decisions_converge_to_one() {
     let verdict = key(1, RulingKind::RolloutVerdict, 0);
     let (good, bad) = (ruling(1, verdict, 0, 1), ruling(2, verdict, 0, 0));
     let apply = |order: [&Signed<Ruling>; 2]| {
@@ -51,7 +51,7 @@ fn two_owners_who_decided_at_once_meet_in_one_decision() {
 }
 
 #[test]
-fn a_workload_is_forgotten_whole_and_alone() {
+fn forget_drops_all_rulings_of_one_workload() {
     let mut rulings = Rulings::default();
     let (mine, other) = (key(1, RulingKind::CronTick, 60), key(2, RulingKind::CronTick, 60));
     assert_eq!(rulings.apply(ruling(1, mine, 0, 1)), NEW);
@@ -63,7 +63,7 @@ fn a_workload_is_forgotten_whole_and_alone() {
 }
 
 #[test]
-fn the_last_ticks_are_kept() {
+fn last_ticks_are_kept() {
     let mut rulings = Rulings::new(Config { max_per_kind: 3, ..Config::default() });
     let tick = |tick| ruling(1, key(1, RulingKind::CronTick, tick), 0, 0);
     for kept in [5, 1, 4] {
@@ -80,7 +80,7 @@ fn the_last_ticks_are_kept() {
 }
 
 #[test]
-fn a_full_room_takes_no_other_workload() {
+fn full_rulings_refuse_another_workload() {
     let mut rulings = Rulings::new(Config { max_workloads: 1, ..Config::default() });
     let scale = |uid, sequence| ruling(1, key(uid, RulingKind::Autoscale, 0), sequence, 0);
     assert_eq!(rulings.apply(scale(1, 0)), NEW);
@@ -91,7 +91,7 @@ fn a_full_room_takes_no_other_workload() {
 }
 
 #[test]
-fn nobody_can_take_the_last_sequence() {
+fn greatest_sequence_is_refused() {
     let mut rulings = Rulings::default();
     let last = ruling(1, key(1, RulingKind::Autoscale, 0), u64::MAX, 0);
     assert_eq!(rulings.apply(last), Applied::NotNews);
@@ -118,7 +118,8 @@ proptest! {
         };
         let turned = made.iter().cycle().skip(turn).take(made.len() * 2);
         let (one, other) = (apply(&mut made.iter()), apply(&mut made.iter().rev().chain(turned)));
-        // What was dropped while the room was full may be missing until the others send it again.
+        // A ruling that was dropped because its kind was full may be missing until the other
+        // replica sends it again.
         let mut left = one;
         let mut right = other;
         for _ in 0..3 {

@@ -4,74 +4,30 @@ use std::collections::BTreeMap;
 
 use rand_chacha::rand_core::RngCore;
 
-use crate::model::{Digest, NodeId, Out, Time};
+use crate::model::{NodeId, Out, Time};
 
 use super::index::{Index, View};
 use super::message::{Asked, Leaf, Message, Node, Root, Round, Tree};
-use super::peer::Judgement;
-use super::print::{Prefix, Print};
+use super::peer::Decision;
+use super::short_hash::{Prefix, ShortHash};
+use super::state::{Difference, MAX_ASKED, MAX_TRIES, Walk};
 use super::{Fact, Repair};
 
-/// Comparisons at a time. A node that is new would otherwise be told the same by all its
-/// neighbours.
+/// Comparisons at a time. Without this bound all neighbours would send the same to a new node.
 pub(super) const MAX_WALKS: usize = 4;
-/// Ranges in one question: the answer, at most 512 bytes each but for whole ones, fits a message.
-pub(super) const MAX_ASKED: usize = 64;
-/// Ranges that are still to be asked for; a few thousand are the buckets of a large tree that
-/// differs throughout. What is beyond is found by the next comparison.
+/// Ranges still to be asked for: a few thousand are the buckets of a large tree that differs
+/// throughout. The next comparison finds the rest.
 const MAX_TODO: usize = 8192;
-/// Entries offered in one comparison. One who lacks more compares as soon as it has these, and asks
-/// for the rest itself.
+/// Entries offered in one comparison. A peer that lacks more compares as soon as it has these, and
+/// asks for the rest itself.
 const MAX_OFFERS: usize = 1024;
-/// Neighbours that are compared with after something was taken in: an epidemic spreads at two.
-const PASS_ON: usize = 2;
-/// Times that a question is asked before the peer is given up for now.
-pub(super) const MAX_TRIES: u8 = 4;
-
-/// A comparison under way.
-#[derive(Clone, Debug)]
-pub(super) struct Walk {
-    round: Round,
-    /// Of the last question; 0 is that for the roots.
-    step: u32,
-    /// What was asked, as far as it is not answered.
-    asked: Vec<Asked>,
-    /// What is to be asked, the next one last: depth first keeps it short.
-    todo: Vec<Asked>,
-    tries: u8,
-    asked_at: Time,
-    answer_by: Time,
-    end_by: Time,
-    differs: bool,
-    /// Also what changed a moment ago is looked at.
-    is_first: bool,
-    /// Not all was looked at.
-    cut: bool,
-    offers: BTreeMap<Tree, Vec<Leaf>>,
-}
-
-impl Walk {
-    pub(super) fn deadline(&self) -> Time {
-        self.answer_by.min(self.end_by)
-    }
-}
-
-/// An entry at rest that two nodes have otherwise.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Difference {
-    pub(super) tree: Tree,
-    pub(super) head: Print,
-    /// The peer's version; none where it has nothing.
-    pub(super) theirs: Option<Print>,
-    /// None where this node has nothing.
-    pub(super) mine: Option<(Digest, Leaf)>,
-}
-
-/// An answer that cannot be one.
-struct Nonsense;
+/// Neighbours to compare with after something was fetched: an epidemic spreads with two.
+const PASS_ON_PEERS: usize = 2;
+/// The answer does not fit the question.
+struct BadAnswer;
 
 impl Repair {
-    /// Opens comparisons that are due.
+    /// Opens comparisons that are due, as many as [`MAX_WALKS`] allows.
     pub(super) fn start_due(&mut self, now: Time, out: &mut Out<Message>) {
         let walking = self.peers.values().filter(|peer| peer.walk.is_some()).count();
         let due = self.peers.iter().filter_map(|(id, peer)| Some((peer.due()?, *id)));
@@ -108,14 +64,14 @@ impl Repair {
 
     /// This node's roots for a round.
     ///
-    /// In a first comparison only `now` may agree: nobody's settled root is the one of nothing at
+    /// In a first comparison only `now` may agree: no settled root equals the one of nothing at
     /// all.
     pub(super) fn salted_roots(&mut self, salt: u64, is_first: bool) -> Vec<Root> {
         let root = |index: &mut Index| {
             index.warm();
-            let print = |view| Print::of(salt, &[index.root(view).as_bytes()]);
-            let settled = if is_first { Print::NONE } else { print(View::Settled) };
-            Root { settled, now: print(View::Now) }
+            let short_hash = |view| ShortHash::of(salt, &[index.root(view).as_bytes()]);
+            let settled = if is_first { ShortHash::NONE } else { short_hash(View::Settled) };
+            Root { settled, now: short_hash(View::Now) }
         };
         self.indexes.iter_mut().map(root).collect()
     }
@@ -129,7 +85,7 @@ impl Repair {
     ) {
         if let Some(walk) = self.take_walk(from, round).filter(|walk| walk.step == 0) {
             self.on_answer(now, from, &walk);
-            self.came_to_an_end(&from, &walk);
+            self.on_walk_ended(&from, &walk);
             self.set_in_step(from, facts);
         }
     }
@@ -184,7 +140,7 @@ impl Repair {
             }
         }
         match step {
-            // The trees that were not answered agree.
+            // Trees that the peer left out agree.
             0 => walk.asked.clear(),
             _ if walk.asked.len() == open => return self.give_up(now, from, walk, out),
             _ => walk.todo.append(&mut walk.asked),
@@ -204,12 +160,11 @@ impl Repair {
         let Some(peer) = self.peers.get_mut(&from) else {
             return;
         };
-        let judgement =
-            if on_its_way { Judgement::Mend } else { peer.tried.judge(now, &difference) };
-        if judgement == Judgement::Leave {
+        let decision = if on_its_way { Decision::Mend } else { peer.tried.judge(now, &difference) };
+        if decision == Decision::Leave {
             return;
         }
-        if judgement == Judgement::Mend {
+        if decision == Decision::Mend {
             walk.differs = true;
             if std::mem::take(&mut peer.in_step) {
                 facts.push(Fact::OutOfStep { peer: from });
@@ -217,7 +172,8 @@ impl Repair {
         }
         match (difference.theirs, difference.mine) {
             (Some(theirs), mine) => {
-                // What both have is reviewed after the fetch: theirs may have been the newer one.
+                // If both have the entry it is reviewed after the fetch: this node's version may
+                // have been the newer one.
                 let review = mine.map(|_| theirs);
                 self.want(now, from, difference.tree, difference.head, review);
             }
@@ -250,7 +206,7 @@ impl Repair {
         self.fetch_next(now, from, out);
     }
 
-    /// Asks what the walk has come to, once more or for the first time.
+    /// Sends the walk's question, for the first time or again.
     fn ask(&mut self, now: Time, id: NodeId, mut walk: Walk, out: &mut Out<Message>) {
         let round = walk.round;
         let message = match walk.step {
@@ -273,7 +229,7 @@ impl Repair {
         out: &mut Out<Message>,
         facts: &mut Vec<Fact>,
     ) {
-        self.came_to_an_end(&from, &walk);
+        self.on_walk_ended(&from, &walk);
         let agreed = !walk.differs && !walk.cut;
         out.send_bulk(from, Message::Outcome { round: walk.round, agreed });
         self.send_offers(from, walk.round, walk.offers, out);
@@ -285,21 +241,22 @@ impl Repair {
         self.fetch_next(now, from, out);
     }
 
-    fn came_to_an_end(&mut self, peer: &NodeId, walk: &Walk) {
+    fn on_walk_ended(&mut self, peer: &NodeId, walk: &Walk) {
         if let Some(peer) = self.peers.get_mut(peer) {
             peer.is_new &= !walk.is_first;
-            peer.is_doubted &= !walk.is_first;
+            peer.only_own_walks_count &= !walk.is_first;
         }
     }
 
-    /// The walk came to nothing; what it found until then is mended all the same.
+    /// Ends a walk that failed; differences that it found are mended all the same.
     fn give_up(&mut self, now: Time, from: NodeId, walk: Walk, out: &mut Out<Message>) {
         self.send_offers(from, walk.round, walk.offers, out);
         self.retry(now, from);
         self.fetch_next(now, from, out);
     }
 
-    /// Repeats questions and ends walks whose time is over.
+    /// Repeats questions that were not answered in time, and gives up walks whose tries or time are
+    /// used up.
     pub(super) fn expire_walks(&mut self, now: Time, out: &mut Out<Message>) {
         let late = |walk: &Walk| walk.deadline() <= now;
         let ids: Vec<NodeId> = self
@@ -321,7 +278,7 @@ impl Repair {
         }
     }
 
-    /// From time to time one neighbour, by chance: what nobody noticed is found there.
+    /// Compares with a random neighbour from time to time: it finds what nobody noticed.
     pub(super) fn pick_neighbour(&mut self, now: Time) {
         if self.peers.is_empty() || now < self.random_at {
             return;
@@ -330,9 +287,10 @@ impl Repair {
         self.compare_with_any(now);
     }
 
-    /// What came from one peer the others may lack too; those they tell go on in the same way.
+    /// Compares with random neighbours after a fetch: they may lack the entries too, and pass them
+    /// on in the same way.
     pub(super) fn pass_on(&mut self, now: Time) {
-        for _ in 0..PASS_ON {
+        for _ in 0..PASS_ON_PEERS {
             self.compare_with_any(now);
         }
     }
@@ -346,7 +304,7 @@ impl Repair {
         }
     }
 
-    /// Compare again later, with patience when it goes on failing.
+    /// Compares again later, with a pause that doubles while comparisons fail.
     pub(super) fn retry(&mut self, now: Time, id: NodeId) {
         let Some(peer) = self.peers.get_mut(&id) else {
             return;
@@ -385,27 +343,27 @@ impl Repair {
     }
 }
 
-/// Where to look deeper, and what differs, in one range.
+/// The ranges to ask for next and the differences found, in one range.
 fn compare(
     index: &Index,
     now: Time,
     asked: Asked,
     node: &Node,
     walk: &Walk,
-) -> Result<(Vec<Asked>, Vec<Difference>), Nonsense> {
+) -> Result<(Vec<Asked>, Vec<Difference>), BadAnswer> {
     let Asked { tree, prefix, .. } = asked;
     let salt = walk.round.salt;
     let (mut deeper, mut differences) = (Vec::new(), Vec::new());
     match node {
-        Node::Split(prints) => {
-            if prints.len() != prefix.children().count() || prints.is_empty() {
-                return Err(Nonsense);
+        Node::Split(hashes) => {
+            if hashes.len() != prefix.children().count() || hashes.is_empty() {
+                return Err(BadAnswer);
             }
-            for (child, theirs) in prefix.children().zip(prints) {
-                if index.print(child, salt) == *theirs {
+            for (child, theirs) in prefix.children().zip(hashes) {
+                if index.short_hash(child, salt) == *theirs {
                     continue;
                 }
-                if *theirs == Print::NONE {
+                if *theirs == ShortHash::NONE {
                     compare_leaves(index, now, tree, child, &[], walk, &mut differences);
                 } else {
                     deeper.push(Asked { tree, prefix: child, whole: index.is_sparse(child) });
@@ -429,7 +387,7 @@ fn compare_leaves(
     differences: &mut Vec<Difference>,
 ) {
     let within = theirs.iter().filter(|leaf| prefix.holds(leaf.head));
-    let mut theirs: BTreeMap<Print, &Leaf> = within.map(|leaf| (leaf.head, leaf)).collect();
+    let mut theirs: BTreeMap<ShortHash, &Leaf> = within.map(|leaf| (leaf.head, leaf)).collect();
     for (hash, mine) in index.leaves(now, prefix, walk.round.salt) {
         let their = theirs.remove(&mine.head);
         let fresh = !walk.is_first && (mine.fresh || their.is_some_and(|leaf| leaf.fresh));

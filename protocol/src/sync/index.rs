@@ -1,4 +1,4 @@
-//! One tree: hashes by key, with digests over buckets that are computed when somebody asks.
+//! A tree: hashes by key, with digests over buckets that are computed on demand.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
@@ -10,34 +10,36 @@ use imbl::OrdMap;
 use crate::model::{Digest, Time};
 
 use super::message::{Leaf, Node};
-use super::print::{Prefix, Print};
+use super::short_hash::{Prefix, ShortHash};
 
-/// Entries in a range that are told one by one. About what a split costs.
-const FEW: usize = 24;
-/// The same, for one who has nothing there: the answer must fit a message with others.
-const MANY: usize = 512;
+/// Most entries of a range that are sent as leaves; about the cost of a split.
+const MAX_LEAVES: usize = 24;
+/// The same if the asker has next to nothing in the range. The answer must fit a message with
+/// others.
+const MAX_LEAVES_WHOLE: usize = 512;
 
-/// When an entry is at rest.
+/// When an entry counts as at rest.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rest {
-    /// So long without a change.
+    /// After so long without a change.
     pub(super) after: Duration,
-    /// One that never rests is taken as it is after so long: a difference that lasts must be found.
+    /// After so long since its first change, however often it changes: a lasting difference must be
+    /// found.
     pub(super) at_last: Duration,
 }
 
 /// An entry that changed and has not come to rest.
 #[derive(Clone, Copy, Debug)]
 struct Moving {
-    /// What it is now; none when it is gone.
+    /// Its hash now; none if it is gone.
     now: Option<Digest>,
     first: Time,
     last: Time,
-    /// When to look again; its place in `Index::unrest`.
+    /// When to check it again; its key in `Index::rest_due`.
     due: Time,
 }
 
-/// What is known of one key.
+/// All that is known of a key.
 #[derive(Clone, Copy)]
 struct Entry<'a> {
     now: Option<&'a Digest>,
@@ -45,34 +47,34 @@ struct Entry<'a> {
     moving: Option<&'a Moving>,
 }
 
-/// Of which state a digest is asked.
+/// The state over which a digest is computed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum View {
-    /// As it is.
+    /// Entries as they are.
     Now,
-    /// As it was when each entry last came to rest.
+    /// Each entry as it was when it last came to rest.
     Settled,
 }
 
-/// Digests of one view; none where an entry changed since.
+/// Digests of one view; none where an entry changed since they were computed.
 #[derive(Clone, Debug)]
 struct Cache {
     buckets: Vec<Option<Digest>>,
     root: Option<Digest>,
 }
 
-/// Bounded by the rooms whose entries it lists.
+/// Bounded by the state whose entries it lists.
 #[derive(Clone, Debug)]
 pub(super) struct Index {
     rest: Rest,
-    /// Each entry as it was when it last came to rest: nearly all of them, as they are.
+    /// Each entry as it was when it last came to rest; nearly all are so now.
     settled: OrdMap<Digest, Digest>,
     moving: BTreeMap<Digest, Moving>,
-    unrest: BTreeSet<(Time, Digest)>,
+    rest_due: BTreeSet<(Time, Digest)>,
     digests: Digests,
 }
 
-/// What was computed of either view. Copies of an index share it.
+/// The cached digests of both views. Clones of an index share them.
 #[derive(Clone, Debug)]
 struct Digests {
     now: Arc<Cache>,
@@ -87,66 +89,66 @@ impl Index {
             rest,
             settled: OrdMap::new(),
             moving: BTreeMap::new(),
-            unrest: BTreeSet::new(),
+            rest_due: BTreeSet::new(),
             digests,
         }
     }
 
-    /// The entry has this hash, or is gone, from `now` on.
+    /// The entry has this hash, or is gone, since `now`.
     pub(super) fn set(&mut self, now: Time, key: Digest, hash: Option<Digest>) {
         if self.get(&key) == hash.as_ref() {
             return;
         }
-        let first = self.stop(&key).map_or(now, |moving| moving.first);
+        let first = self.stop_moving(&key).map_or(now, |moving| moving.first);
         if self.settled.get(&key) != hash.as_ref() {
             let restless = now.since(first) >= self.rest.at_last;
             if restless {
-                self.lay(key, hash);
+                self.set_at_rest(key, hash);
             }
             let due = if restless {
                 now + self.rest.after
             } else {
                 (now + self.rest.after).min(first + self.rest.at_last)
             };
-            self.go_on(key, Moving { now: hash, first, last: now, due });
+            self.start_moving(key, Moving { now: hash, first, last: now, due });
         }
         self.forget_digests(&key);
     }
 
-    /// The entry has this hash, and had it long before.
+    /// The entry has had this hash for long.
     pub(super) fn set_settled(&mut self, key: Digest, hash: Digest) {
-        let moved = self.stop(&key).is_some();
+        let moved = self.stop_moving(&key).is_some();
         if moved || self.settled.get(&key) != Some(&hash) {
             self.settled.insert(key, hash);
             self.forget_digests(&key);
         }
     }
 
-    /// Whether there is an entry.
+    /// Whether an entry is under `key` now.
     pub(super) fn knows(&self, key: &Digest) -> bool {
         self.get(key).is_some()
     }
 
-    /// Lets entries come to rest.
+    /// Brings entries to rest that are due.
     pub(super) fn settle(&mut self, now: Time) {
-        while let Some((_, key)) = self.unrest.first().copied().filter(|(due, _)| *due <= now) {
-            let Some(moving) = self.stop(&key) else { continue };
-            self.lay(key, moving.now);
+        while let Some((_, key)) = self.rest_due.first().copied().filter(|(due, _)| *due <= now) {
+            let Some(moving) = self.stop_moving(&key) else { continue };
+            self.set_at_rest(key, moving.now);
             let due = moving.last + self.rest.after;
             if due > now {
-                self.go_on(key, Moving { due, ..moving });
+                self.start_moving(key, Moving { due, ..moving });
             }
             self.forget_digests(&key);
         }
     }
 
-    /// Lets all of them come to rest.
+    /// Brings all entries to rest.
     pub(super) fn settle_all(&mut self) {
         for (key, moving) in std::mem::take(&mut self.moving) {
-            self.lay(key, moving.now);
+            self.set_at_rest(key, moving.now);
             self.forget_digests(&key);
         }
-        self.unrest.clear();
+        self.rest_due.clear();
         self.warm();
     }
 
@@ -157,25 +159,25 @@ impl Index {
         }
     }
 
-    fn go_on(&mut self, key: Digest, moving: Moving) {
-        self.unrest.insert((moving.due, key));
+    fn start_moving(&mut self, key: Digest, moving: Moving) {
+        self.rest_due.insert((moving.due, key));
         self.moving.insert(key, moving);
     }
 
-    fn stop(&mut self, key: &Digest) -> Option<Moving> {
+    fn stop_moving(&mut self, key: &Digest) -> Option<Moving> {
         let moving = self.moving.remove(key)?;
-        self.unrest.remove(&(moving.due, *key));
+        self.rest_due.remove(&(moving.due, *key));
         Some(moving)
     }
 
-    fn lay(&mut self, key: Digest, hash: Option<Digest>) {
+    fn set_at_rest(&mut self, key: Digest, hash: Option<Digest>) {
         match hash {
             Some(hash) => drop(self.settled.insert(key, hash)),
             None => drop(self.settled.remove(&key)),
         }
     }
 
-    /// What is known in a range, by key: what is at rest, and what moves.
+    /// The entries of a range, by key: those at rest merged with those that are moving.
     fn range(&self, keys: RangeInclusive<Digest>) -> impl Iterator<Item = (&Digest, Entry<'_>)> {
         let mut settled = self.settled.range(keys.clone()).peekable();
         let mut moving = self.moving.range(keys).peekable();
@@ -195,7 +197,7 @@ impl Index {
         })
     }
 
-    /// The root, from what is cached where it can.
+    /// The root; cached digests are used where present.
     pub(super) fn root(&self, view: View) -> Digest {
         let cache = self.cache(view);
         cache.root.unwrap_or_else(|| {
@@ -206,7 +208,7 @@ impl Index {
         })
     }
 
-    /// Computes all digests that are missing.
+    /// Computes and caches all missing digests.
     pub(super) fn warm(&mut self) {
         for view in [View::Now, View::Settled] {
             if self.cache(view).root.is_some() {
@@ -221,30 +223,33 @@ impl Index {
         }
     }
 
-    /// The print of a range as it is now; [`Print::NONE`] where no entry is, not even one that is
-    /// just being forgotten.
-    pub(super) fn print(&self, prefix: Prefix, salt: u64) -> Print {
+    /// The short hash of a range as it is now; [`ShortHash::NONE`] if the range has no entry, not
+    /// even one that is being forgotten.
+    pub(super) fn short_hash(&self, prefix: Prefix, salt: u64) -> ShortHash {
         if self.count(prefix, 1) == 0 {
-            return Print::NONE;
+            return ShortHash::NONE;
         }
         match prefix.bucket() {
-            Some(bucket) => Print::of(salt, &[self.bucket(View::Now, bucket).as_bytes()]),
-            None => Print::of(salt, &self.parts(View::Now, prefix)),
+            Some(bucket) => ShortHash::of(salt, &[self.bucket(View::Now, bucket).as_bytes()]),
+            None => ShortHash::of(salt, &self.parts(View::Now, prefix)),
         }
     }
 
-    /// What there is in a range: its entries when they are few, or else the prints of its children.
+    /// The content of a range: its entries if they are few, else the short hashes of its children.
     pub(super) fn node(&self, now: Time, prefix: Prefix, whole: bool, salt: u64) -> Node {
-        let limit = if whole { MANY } else { FEW };
+        let limit = if whole { MAX_LEAVES_WHOLE } else { MAX_LEAVES };
         if self.count(prefix, limit + 1) <= limit || prefix.is_narrowest() {
             return Node::Leaves(
-                self.leaves(now, prefix, salt).map(|(_, leaf)| leaf).take(MANY).collect(),
+                self.leaves(now, prefix, salt)
+                    .map(|(_, leaf)| leaf)
+                    .take(MAX_LEAVES_WHOLE)
+                    .collect(),
             );
         }
-        Node::Split(prefix.children().map(|child| self.print(child, salt)).collect())
+        Node::Split(prefix.children().map(|child| self.short_hash(child, salt)).collect())
     }
 
-    /// The entries in a range, the hash of each beside its leaf.
+    /// The leaves of a range, each with the hash of its entry.
     pub(super) fn leaves(
         &self,
         now: Time,
@@ -255,35 +260,35 @@ impl Index {
             .map(move |(key, entry)| (entry.now.copied(), self.leaf(now, key, entry, salt)))
     }
 
-    /// Whether there are so few entries in a range that leaves are cheaper than a split.
+    /// Whether a range has so few entries that leaves are cheaper than a split.
     pub(super) fn is_sparse(&self, prefix: Prefix) -> bool {
-        self.count(prefix, FEW / 4) < FEW / 4
+        self.count(prefix, MAX_LEAVES / 4) < MAX_LEAVES / 4
     }
 
-    /// The leaves under a head; one, but for an accident or an attack.
+    /// The leaves under a head; one, unless two keys share a head by accident or attack.
     pub(super) fn under(
         &self,
         now: Time,
-        head: Print,
+        head: ShortHash,
         salt: u64,
     ) -> impl Iterator<Item = (Option<Digest>, Leaf)> {
         self.range(head.keys())
             .map(move |(key, entry)| (entry.now.copied(), self.leaf(now, key, entry, salt)))
     }
 
-    /// The keys under a head that are there.
-    pub(super) fn keys(&self, head: Print) -> impl Iterator<Item = &Digest> {
+    /// The keys of present entries under a head.
+    pub(super) fn keys(&self, head: ShortHash) -> impl Iterator<Item = &Digest> {
         self.range(head.keys()).filter(|(_, entry)| entry.now.is_some()).map(|(key, _)| key)
     }
 
     fn leaf(&self, now: Time, key: &Digest, entry: Entry<'_>, salt: u64) -> Leaf {
-        let version = entry
-            .now
-            .map_or(Print::NONE, |hash| Print::of(salt, &[key.as_bytes(), hash.as_bytes()]));
+        let version = entry.now.map_or(ShortHash::NONE, |hash| {
+            ShortHash::of(salt, &[key.as_bytes(), hash.as_bytes()])
+        });
         let fresh = entry.moving.is_some_and(|moving| {
             now.since(moving.last) < self.rest.after && now.since(moving.first) < self.rest.at_last
         });
-        Leaf { head: Print::head(key), version, fresh }
+        Leaf { head: ShortHash::head(key), version, fresh }
     }
 
     fn count(&self, prefix: Prefix, upto: usize) -> usize {

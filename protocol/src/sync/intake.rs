@@ -1,93 +1,29 @@
-//! Taking in: what is wanted of a peer, fetched a handful at a time.
+//! Fetching: entries wanted of a peer, [`MAX_HEADS`] at a time.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use crate::model::{NodeId, Out, Time};
 
-use super::compare::MAX_TRIES;
 use super::message::{LEAF_BYTES, Leaf, Message, Round, Tree};
-use super::print::Print;
+use super::short_hash::ShortHash;
+use super::state::{Fetching, MAX_HEADS, MAX_TRIES, MAX_WANTED, Want};
 use super::{Fact, MAX_PAYLOAD, Repair};
 
-/// What may be queued of one peer: some megabytes of entries. What is beyond is found by the next
-/// comparison.
-const MAX_WANTED: usize = 8192;
-/// Keys in one fetch.
-pub(super) const MAX_HEADS: usize = 256;
-/// Of one peer, queued and under way.
-pub(super) const MAX_QUEUED: usize = MAX_WANTED + MAX_HEADS;
 /// Entries in one offer.
 const MAX_OFFERED: usize = 1024;
-/// Payloads in one answer: far more than fit a message.
+/// Payloads in one answer: far more than fit one message.
 const MAX_ITEMS: usize = 4096;
 
-#[derive(Clone, Copy, Debug)]
-struct Want {
-    tree: Tree,
-    head: Print,
-    /// The peer's version, if this node has one too and must look afterwards which of them is left.
-    review: Option<Print>,
-}
-
-/// A fetch under way.
-#[derive(Clone, Debug)]
-struct Fetching {
-    request: u32,
-    tree: Tree,
-    wants: Vec<Want>,
-    skip: u16,
-    tries: u8,
-    asked_at: Time,
-    answer_by: Time,
-}
-
-#[derive(Clone, Debug, Default)]
-pub(super) struct Intake {
-    queue: VecDeque<Want>,
-    fetching: Option<Fetching>,
-    /// When it must be done, so that one slow peer does not keep the others waiting.
-    end_by: Option<Time>,
-    reviews: Vec<Want>,
-    /// Everything came: look what is left, then compare again.
-    review_at: Option<Time>,
-}
-
-impl Intake {
-    pub(super) fn len(&self) -> usize {
-        self.queue.len() + self.fetching.as_ref().map_or(0, |fetching| fetching.wants.len())
-    }
-
-    pub(super) fn is_busy(&self) -> bool {
-        self.fetching.is_some() || !self.queue.is_empty() || self.review_at.is_some()
-    }
-
-    pub(super) fn deadline(&self) -> Option<Time> {
-        let answer_by = self.fetching.as_ref().map(|fetching| fetching.answer_by);
-        answer_by.into_iter().chain(self.end_by).min()
-    }
-
-    pub(super) fn review_at(&self) -> Option<Time> {
-        self.review_at
-    }
-
-    /// Forgets what is wanted, and returns it.
-    pub(super) fn abandon(&mut self) -> Vec<(Tree, Print)> {
-        let fetching = self.fetching.take().map(|fetching| fetching.wants).unwrap_or_default();
-        self.end_by = None;
-        self.reviews.clear();
-        self.queue.drain(..).chain(fetching).map(|want| (want.tree, want.head)).collect()
-    }
-}
-
 impl Repair {
-    /// Puts an entry of the peer's on the list, unless it is there, with this peer or another.
+    /// Queues an entry for fetching from the peer, unless it is queued already, here or for another
+    /// peer.
     pub(super) fn want(
         &mut self,
         now: Time,
         from: NodeId,
         tree: Tree,
-        head: Print,
-        review: Option<Print>,
+        head: ShortHash,
+        review: Option<ShortHash>,
     ) {
         let Some(peer) = self.peers.get_mut(&from) else {
             return;
@@ -99,7 +35,7 @@ impl Repair {
         peer.intake.queue.push_back(Want { tree, head, review });
     }
 
-    /// Fetches the next handful, if nothing is under way.
+    /// Fetches the next entries of one tree, unless a fetch is under way.
     pub(super) fn fetch_next(&mut self, now: Time, from: NodeId, out: &mut Out<Message>) {
         let Some(peer) = self.peers.get_mut(&from) else {
             return;
@@ -169,10 +105,10 @@ impl Repair {
             return;
         };
         peer.on_answer(now, fetching.asked_at, fetching.tries);
-        // It gets on: whatever differs then is no reason to slow down.
+        // The exchange makes progress, so further differences are no reason to slow down.
         peer.failures = 0;
         let tree = fetching.tree;
-        // The one after the answered may have come in part.
+        // The key after the answered ones may have come in part.
         self.delivered
             .extend(fetching.wants.iter().take(answered + 1).map(|want| (tree, want.head)));
         let rest = fetching.wants.split_off(answered);
@@ -194,8 +130,8 @@ impl Repair {
         }
     }
 
-    /// The node has applied what came: what of it does the peer not have yet? Then compares again,
-    /// to be sure.
+    /// The node has applied the fetched entries: offers those that the peer does not have yet, and
+    /// compares again to be sure.
     pub(super) fn review(&mut self, now: Time, out: &mut Out<Message>) {
         let ready: Vec<NodeId> = self
             .peers
@@ -209,7 +145,8 @@ impl Repair {
             };
             peer.intake.review_at = None;
             let (round, reviews) = (peer.round(), std::mem::take(&mut peer.intake.reviews));
-            // The peer compares when it has what is offered; this node only if it does not.
+            // After an offer the peer compares once it has the entries; this node compares later,
+            // in case the peer does not.
             peer.compare_at = Some(now);
             let mut offers: BTreeMap<Tree, Vec<Leaf>> = BTreeMap::new();
             for Want { tree, head, review } in reviews {
@@ -235,7 +172,7 @@ impl Repair {
     ) {
         for (tree, leaves) in offers {
             for leaves in leaves.chunks(MAX_OFFERED) {
-                self.pace.take(leaves.len() * LEAF_BYTES);
+                self.rate_limit.take(leaves.len() * LEAF_BYTES);
                 out.send_bulk(to, Message::Offer { round, tree, leaves: leaves.to_vec() });
             }
         }
@@ -252,8 +189,8 @@ impl Repair {
     ) {
         for leaf in leaves.iter().take(MAX_OFFERED) {
             let mut mine = self.indexes[tree as usize].under(now, leaf.head, round.salt);
-            // What was just forgotten here is not taken back because another has not heard of it
-            // yet.
+            // An entry that was just forgotten here is not fetched back from a peer that has not
+            // heard of that yet.
             let settled =
                 mine.any(|(hash, own)| own.version == leaf.version || hash.is_none() && own.fresh);
             drop(mine);
@@ -264,7 +201,8 @@ impl Repair {
         self.fetch_next(now, from, out);
     }
 
-    /// Repeats fetches, and gives up on peers that do not answer or take too long.
+    /// Repeats fetches that were not answered in time, and gives up on peers that do not answer or
+    /// take too long.
     pub(super) fn expire_intakes(&mut self, now: Time, out: &mut Out<Message>) {
         let late = |at: Option<Time>| at.is_some_and(|at| at <= now);
         let ids: Vec<NodeId> = self
@@ -299,12 +237,5 @@ impl Repair {
             self.wanted.remove(&want);
         }
         self.retry(now, id);
-    }
-}
-
-impl Fetching {
-    fn message(&self) -> Message {
-        let heads = self.wants.iter().map(|want| want.head).collect();
-        Message::Fetch { request: self.request, tree: self.tree, heads, skip: self.skip }
     }
 }

@@ -1,16 +1,15 @@
-//! What two nodes say while they compare. Enums are append-only; every list has a bound, checked by
-//! who receives it.
+//! Messages of a comparison. Enums are append-only; the receiver checks the bound of every list.
 
 use serde::{Deserialize, Serialize};
 
-use super::print::{Prefix, Print};
+use super::short_hash::{Prefix, ShortHash};
 
-/// What is compared.
+/// A set of entries that is compared as a whole.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub enum Tree {
-    /// Desired state, by the key's hash.
+    /// Desired state, by key hash.
     Desired,
-    /// Rulings, by the key's hash.
+    /// Rulings, by key hash.
     Rulings,
     /// Slots of claim sheets, by the hash of node and slot.
     Sheets,
@@ -19,10 +18,10 @@ pub enum Tree {
 }
 
 impl Tree {
-    /// All there are, in the order of [`Message::Roots`].
+    /// All trees, in the order of [`Message::Roots`].
     pub const ALL: [Tree; 4] = [Tree::Desired, Tree::Rulings, Tree::Sheets, Tree::Records];
 
-    /// As people and programs are shown it.
+    /// The name in the API and on the command line.
     pub fn as_str(self) -> &'static str {
         match self {
             Tree::Desired => "desired",
@@ -33,132 +32,132 @@ impl Tree {
     }
 }
 
-/// One comparison between two nodes: whose it is follows from who speaks, the salt is drawn once a
-/// link by that one.
+/// A comparison between two nodes. The asker draws the salt once a link; which end asks follows
+/// from the message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Round {
-    /// For every [`Print`] in it.
+    /// Salts every [`ShortHash`] of the round but the heads of keys.
     pub salt: u64,
     /// Grows by one each round of a link.
     pub number: u32,
 }
 
-/// A tree's root, over what is old and over what is there now.
+/// The root of a tree, over entries at rest and over entries as they are.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Root {
     /// Over entries as they were when they last came to rest.
-    pub settled: Print,
+    pub settled: ShortHash,
     /// Over entries as they are.
-    pub now: Print,
+    pub now: ShortHash,
 }
 
-/// A question about one range.
+/// A question about a range.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Asked {
-    /// Of which tree.
+    /// The tree that is asked about.
     pub tree: Tree,
-    /// Which range.
+    /// The range of keys that is asked about.
     pub prefix: Prefix,
-    /// The asker has next to nothing there: leaves are cheaper than a further split.
+    /// The asker has next to nothing in the range: leaves are cheaper than a further split.
     pub whole: bool,
 }
 
 /// Bytes of a [`Leaf`] in a message.
 pub(super) const LEAF_BYTES: usize = 17;
 
-/// One entry in a range.
+/// An entry in a range.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Leaf {
     /// The head of its key.
-    pub head: Print,
-    /// Of its key and hash; `Print::NONE` for one that was just forgotten.
-    pub version: Print,
-    /// It changed a moment ago: no difference yet.
+    pub head: ShortHash,
+    /// Over its key and hash; `ShortHash::NONE` for an entry that was just forgotten.
+    pub version: ShortHash,
+    /// It has not come to rest: no difference yet.
     pub fresh: bool,
 }
 
-/// What a node has in one range.
+/// The entries of a node in a range.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Node {
-    /// The print of each child range, in order; `Print::NONE` where there is nothing.
-    Split(Vec<Print>),
+    /// The short hash of each child range, in order; `ShortHash::NONE` for an empty one.
+    Split(Vec<ShortHash>),
     /// All entries, by key.
     Leaves(Vec<Leaf>),
 }
 
-/// Between linked peers, all by the bulk lane.
+/// Messages between linked peers, all in the bulk lane.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Message {
-    /// Do we agree? Answered by `Agree`, `Later` or `Nodes` of step 0 with the tops of the trees
+    /// Opens a round. Answered by `Agree`, `Later`, or `Nodes` of step 0 with the tops of the trees
     /// that differ.
     Roots {
-        /// The round it opens.
+        /// Number and salt of the round that it opens.
         round: Round,
-        /// By tree; a later program may have more of them.
+        /// By tree; a later program may send more of them.
         roots: Vec<Root>,
     },
-    /// Yes.
+    /// Answer to `Roots`: all trees agree.
     Agree {
-        /// The round it ends.
+        /// The round that it ends.
         round: Round,
     },
-    /// Not now: I am taking in what I lack.
+    /// Answer to `Roots`: the answerer is fetching, or its own question stands.
     Later {
-        /// The round it ends.
+        /// The round that it ends.
         round: Round,
     },
-    /// What do you have there? Answered by `Nodes`.
+    /// Asks for the entries in these ranges. Answered by `Nodes`.
     Ask {
-        /// The round.
+        /// The round that it belongs to.
         round: Round,
         /// Grows by one each question of a round.
         step: u32,
         /// At most 64.
         asked: Vec<Asked>,
     },
-    /// What I have; of as many of the ranges as fit.
+    /// Answer to `Roots` or `Ask`: as many of the ranges as fit.
     Nodes {
-        /// The round.
+        /// The round that it belongs to.
         round: Round,
-        /// The question's.
+        /// The step of the question.
         step: u32,
-        /// What was asked, and the answer.
+        /// Each range with the entries in it.
         nodes: Vec<(Asked, Node)>,
     },
-    /// The asker has seen all it wanted to.
+    /// The asker has seen all that differs.
     Outcome {
-        /// The round it ends.
+        /// The round that it ends.
         round: Round,
-        /// It found no difference but what is fresh.
+        /// The asker found no difference but fresh entries.
         agreed: bool,
     },
-    /// Entries that you lack or have otherwise. Fetch what you want.
+    /// Entries that the receiver lacks or has in another version. It fetches those that it wants.
     Offer {
-        /// For the salt.
+        /// Tells the salt of the versions.
         round: Round,
-        /// Of which tree.
+        /// The tree that is asked about.
         tree: Tree,
         /// At most 1,024.
         leaves: Vec<Leaf>,
     },
-    /// Give me these. Answered by `Items`.
+    /// Asks for entries by the heads of their keys. Answered by `Items`.
     Fetch {
         /// Grows by one each fetch of a node.
         request: u32,
-        /// Of which tree.
+        /// The tree that is asked about.
         tree: Tree,
         /// At most 256.
-        heads: Vec<Print>,
-        /// Payloads of the first key that came already.
+        heads: Vec<ShortHash>,
+        /// Payloads of the first key that have come already.
         skip: u16,
     },
-    /// As much of it as fits.
+    /// Answer to `Fetch`: as many payloads as fit.
     Items {
-        /// The fetch's.
+        /// The request of the fetch.
         request: u32,
         /// Payloads, in the order of the heads.
         items: Vec<Vec<u8>>,
-        /// How many of the heads are done with.
+        /// Number of heads whose payloads have all come.
         answered: u16,
         /// Payloads of the next key that have come by now.
         skip: u16,

@@ -1,37 +1,42 @@
-//! Anti-entropy: finds what two nodes hold otherwise, and lets both fetch what they lack. Gossip
-//! makes it fast, this makes it true: nothing may depend on a gossip message arriving.
+//! Anti-entropy: finds entries of which two nodes hold different versions, and lets both fetch what
+//! they lack. Gossip makes it fast, this makes it true: nothing may depend on a gossip message
+//! arriving.
 //!
 //! ```text
 //!   asker                                   answerer
-//!     |-- Roots (8 prints) ------------------->|   equal: Agree, and both are in step
+//!     |-- Roots (8 short hashes) ------------->|   equal: Agree, and both are in step
 //!     |<------------- Nodes: tops that differ -|
 //!     |-- Ask: ranges that differ ------------>|   down to leaves, in three or four trips
 //!     |<------------------------------- Nodes -|
 //!     |-- Outcome, Offer: what you lack ------>|
-//!     |-- Fetch ---->  <---- Items  (either way, each at its own pace)
+//!     |-- Fetch ---->  <---- Items  (either way, each at its own rate)
 //! ```
 //!
-//! The asker does the comparing, the answerer keeps no state of it. Whoever is done fetching
-//! compares again, so a link ends in step. Prints are eight bytes, salted for the link.
+//! The asker compares; the answerer keeps no state of it. After fetching, a node compares again, so
+//! a link ends in step. Short hashes are eight bytes, salted for the link.
 //!
-//! **What changed in the last moments is no difference, what lasts is always one.** An entry that
-//! changed less than [`Config::rest_after`] ago is on its way by gossip and is passed over, unless
-//! it has not come to rest for [`Config::rest_at_last`]. Two trees agree when either their roots as
-//! they are or their roots at rest are equal: one change under way then never looks like a
-//! difference.
+//! **A recent change is no difference, one that lasts always is.** An entry that changed less than
+//! [`Config::rest_after`] ago is on its way by gossip and is passed over, unless it has not come to
+//! rest for [`Config::rest_at_last`]. Two trees agree when either their roots as they are or their
+//! roots at rest are equal, so that a single change under way never looks like a difference.
 //!
-//! The room holds hashes only. Payloads come from a [`Source`], and go to the node as
-//! [`Fact::Received`], unjudged.
+//! Modules import one way: `short_hash` <- `message` <- `index`, `state` (plain types) <- `peer` <-
+//! `compare` (the asker's side), `intake` (fetching), `serve` (the answerer's side). The last three
+//! are parts of [`Repair`] and share its methods, none of one another's types.
+//!
+//! This module holds hashes only. Payloads come from a [`Source`] and go to the node as
+//! [`Fact::Received`], not yet verified.
 
 mod compare;
 mod index;
 mod intake;
 mod message;
-mod pace;
 mod peer;
-mod print;
 mod queues;
+mod rate_limit;
 mod serve;
+mod short_hash;
+mod state;
 
 #[cfg(test)]
 mod tests;
@@ -46,41 +51,42 @@ use crate::model::{Digest, NodeId, Out, Time, filling};
 
 use compare::MAX_WALKS;
 use index::{Index, Rest, View};
-use pace::Pace;
 use peer::Peer;
+use rate_limit::RateLimit;
 use serve::Job;
 
 pub use message::{Asked, Leaf, Message, Node, Root, Round, Tree};
-pub use print::{Prefix, Print};
+pub use short_hash::{Prefix, ShortHash};
 
-/// Bytes of one payload, at most: a larger one fits no message and never travels.
+/// Most bytes of a payload: a larger one fits no message and is never sent.
 pub const MAX_PAYLOAD: usize = 60 * 1024;
-/// No deadline is set closer than this, whatever the configuration says.
-const SOONEST: Duration = Duration::from_millis(10);
+/// The shortest delay of a deadline, whatever the configuration says.
+const MIN_DELAY: Duration = Duration::from_millis(10);
 
-/// How eagerly nodes compare. Every field has a sane default; durations below 10 ms count as 10 ms.
+/// When nodes compare and how much they send. Durations below 10 ms count as 10 ms, except the two
+/// `rest_` fields.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// An entry without a change for so long is at rest. 2 s: gossip has arrived by then or was
+    /// An entry that has not changed for so long is at rest. 2 s: gossip has arrived by then or was
     /// lost.
     pub rest_after: Duration,
-    /// An entry that never rests is compared as it is after so long. 10 s.
+    /// An entry that keeps changing is compared as it is after so long. 10 s.
     pub rest_at_last: Duration,
-    /// Between two comparisons with a random neighbour, on average, a quarter more or less. 5 s:
-    /// with one change lost it takes about this long until it is found.
+    /// Between two comparisons with random neighbours, on average; each pause is up to a quarter
+    /// more or less. 5 s: a lost change is found after about this long.
     pub compare_after: Duration,
-    /// Until a comparison that failed or found differences is tried again; doubles up to
-    /// `compare_after`. 1 s.
+    /// Pause after a comparison that failed or found differences; it doubles up to `compare_after`.
+    /// 1 s.
     pub retry_after: Duration,
-    /// How long a peer may take to answer, at most; usually its round trips tell. 3 s: artifacts
-    /// may be ahead on the same lane.
+    /// The longest wait for an answer, 3 s, because artifacts may be ahead in the same lane.
+    /// Usually four times the peer's usual answer time decides.
     pub answer_after: Duration,
-    /// How long one comparison, or taking in what it found, may last before other peers get their
-    /// turn. 30 s.
+    /// The longest time for one comparison, or for fetching what it found, before other peers get
+    /// their turn. 30 s.
     pub limit_after: Duration,
-    /// Bytes sent a second on average, all peers together. 2 MiB.
+    /// Bytes sent a second on average, to all peers together. 2 MiB.
     pub bytes_per_second: u64,
-    /// Bytes sent at once after a quiet time. 512 KiB.
+    /// Most bytes sent at once after a quiet time. 512 KiB.
     pub burst: u64,
 }
 
@@ -99,52 +105,52 @@ impl Default for Config {
     }
 }
 
-/// What the node must know.
+/// An event for the node.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Fact {
-    /// Something that this node lacks or has otherwise: to be decoded, verified, applied, and then
-    /// noted.
+    /// An entry that this node lacks or has in another version. The node decodes, verifies and
+    /// applies it, and then notes it.
     Received {
-        /// Who gave it, who need not have written it.
+        /// The peer that sent it, which need not have written it.
         from: NodeId,
-        /// Of which tree.
+        /// The tree that it belongs to.
         tree: Tree,
-        /// As the peer's [`Source::load`] gave it.
+        /// The payload as the peer's [`Source::load`] returned it.
         payload: Vec<u8>,
     },
-    /// All trees agree with this peer's.
+    /// All trees agree with those of this peer.
     InStep {
         /// The peer.
         peer: NodeId,
     },
-    /// They agreed, and now something at rest differs. It is being mended.
+    /// The trees agreed, and now an entry at rest differs. It is being fetched or offered.
     OutOfStep {
         /// The peer.
         peer: NodeId,
     },
 }
 
-/// Why a deadline is set.
+/// The reason for a deadline.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Reason {
-    /// A peer is to be compared with.
+    /// A comparison with a peer is due.
     Compare,
-    /// A peer owes an answer, or has had its time.
+    /// A question or fetch is to be repeated or given up.
     Answer,
     /// Answers wait for the rate limit.
-    Pace,
-    /// Something was fetched and applied: what of it does the peer lack now?
+    RateLimit,
+    /// Fetched entries were applied: those that the peer lacks now are to be offered.
     Review,
 }
 
-/// Where payloads come from.
+/// The source of payloads.
 pub trait Source {
-    /// The encoded entries under `key`, each at most [`MAX_PAYLOAD`] bytes; none when it is not
-    /// known (any more).
+    /// The encoded entries under `key`, each at most [`MAX_PAYLOAD`] bytes; none if there is no
+    /// entry (any more).
     fn load(&self, tree: Tree, key: &Digest) -> Vec<Vec<u8>>;
 }
 
-/// The room. (`Sync` is Rust's own word.)
+/// Anti-entropy of one node. (The name `Sync` is Rust's.)
 #[derive(Clone, Debug)]
 pub struct Repair {
     config: Config,
@@ -152,25 +158,25 @@ pub struct Repair {
     rng: ChaCha8Rng,
     /// By tree, in the order of [`Tree::ALL`].
     indexes: [Index; 4],
-    /// By linked peer: bounded by the links a node holds.
+    /// By linked peer; bounded by the links that a node holds.
     peers: BTreeMap<NodeId, Peer>,
-    /// What is queued or under way from any peer, so that it is fetched once. Bounded by the peers'
-    /// queues.
-    wanted: BTreeSet<(Tree, Print)>,
-    /// What the node was just given: what it notes now is no news, however new it is here. Lives
-    /// until the next input.
-    delivered: BTreeSet<(Tree, Print)>,
-    /// Answers that wait for their turn: at most two a peer.
+    /// Entries queued or being fetched from any peer, so that each is fetched once. Bounded by the
+    /// peers' queues.
+    wanted: BTreeSet<(Tree, ShortHash)>,
+    /// Entries that the node was just given. When it notes them they count as at rest, although
+    /// they are new here. Cleared by the next input.
+    delivered: BTreeSet<(Tree, ShortHash)>,
+    /// Answers that wait for the rate limit; at most two a peer.
     serving: VecDeque<(NodeId, Job)>,
-    pace: Pace,
+    rate_limit: RateLimit,
     random_at: Time,
     requests: u32,
 }
 
 impl Repair {
-    /// Knows of no entry and no peer yet.
+    /// Without entries and peers.
     pub fn new(config: Config, me: NodeId, seed: [u8; 32]) -> Self {
-        let clamp = |after: Duration| after.max(SOONEST);
+        let clamp = |after: Duration| after.max(MIN_DELAY);
         let config = Config {
             compare_after: clamp(config.compare_after),
             retry_after: clamp(config.retry_after),
@@ -180,7 +186,7 @@ impl Repair {
         };
         let index = Index::new(Rest { after: config.rest_after, at_last: config.rest_at_last });
         Repair {
-            pace: Pace::new(config.bytes_per_second, config.burst),
+            rate_limit: RateLimit::new(config.bytes_per_second, config.burst),
             me,
             rng: ChaCha8Rng::from_seed(seed),
             indexes: [index.clone(), index.clone(), index.clone(), index],
@@ -194,20 +200,22 @@ impl Repair {
         }
     }
 
-    /// The same entries, as another node has them that has no peers yet.
-    pub fn like(&self, config: Config, me: NodeId, seed: [u8; 32]) -> Self {
+    /// A copy with the same entries and without peers, for another simulated node.
+    pub fn simulator_clone(&self, config: Config, me: NodeId, seed: [u8; 32]) -> Self {
         Repair { indexes: self.indexes.clone(), ..Repair::new(config, me, seed) }
     }
 
-    /// Whatever was noted counts as old.
-    pub fn rest(&mut self) {
+    /// Brings all entries to rest. For simulations: the template of other nodes has known them for
+    /// long.
+    pub fn settle_all(&mut self) {
         self.indexes.iter_mut().for_each(Index::settle_all);
     }
 
     /// The entry under `key` has this hash now. To be called after every change, whether it came by
-    /// gossip, from a user, or as [`Fact::Received`] (then at once).
+    /// gossip or from a user; for [`Fact::Received`] before the next input, else the entry counts
+    /// as fresh.
     pub fn note(&mut self, now: Time, tree: Tree, key: Digest, hash: Digest) {
-        if self.delivered.contains(&(tree, Print::head(&key))) {
+        if self.delivered.contains(&(tree, ShortHash::head(&key))) {
             self.index(tree).set_settled(key, hash);
         } else {
             self.index(tree).set(now, key, Some(hash));
@@ -219,8 +227,7 @@ impl Repair {
         self.indexes[tree as usize].knows(key)
     }
 
-    /// The same for what was found on disk at start: it is old, however late this node learns of
-    /// it.
+    /// [`Repair::note`] for an entry found on disk at start, which counts as at rest.
     pub fn restore(&mut self, tree: Tree, key: Digest, hash: Digest) {
         self.index(tree).set_settled(key, hash);
     }
@@ -232,12 +239,13 @@ impl Repair {
         filling(entries).for_each(|(key, hash)| self.restore(tree, key, hash));
     }
 
-    /// There is no entry under `key` any more.
+    /// The entry under `key` is gone.
     pub fn forget(&mut self, now: Time, tree: Tree, key: &Digest) {
         self.index(tree).set(now, *key, None);
     }
 
-    /// A link came up. One end compares at once, the other when that came to nothing.
+    /// A link came up. The lower id compares at once, the other end after `retry_after`, unless the
+    /// first comparison has put it in step by then.
     pub fn handle_link_up(&mut self, now: Time, peer: NodeId, out: &mut Out<Message>) -> Vec<Fact> {
         self.begin(now);
         self.drop_peer(&peer);
@@ -251,7 +259,7 @@ impl Repair {
         Vec::new()
     }
 
-    /// This node was a stranger to its peers until now: what they have is compared anew, at once.
+    /// This node was not a member until now: compares anew with every peer, at once.
     pub fn compare_anew(&mut self, now: Time, out: &mut Out<Message>) {
         self.begin(now);
         for peer in self.peers.values_mut() {
@@ -261,19 +269,20 @@ impl Repair {
         self.start_due(now, out);
     }
 
-    /// This node stood still. What is unread was asked before, and agrees with what was true then.
-    pub fn stood_still(&mut self, now: Time, out: &mut Out<Message>) {
-        self.peers.values_mut().for_each(|peer| peer.is_doubted = true);
+    /// This node stalled. Unread questions were asked before the stall, and agreeing with them
+    /// proves only what was true then.
+    pub fn on_stall(&mut self, now: Time, out: &mut Out<Message>) {
+        self.peers.values_mut().for_each(|peer| peer.only_own_walks_count = true);
         self.compare_anew(now, out);
     }
 
-    /// A link is gone.
+    /// A link was lost.
     pub fn handle_link_down(&mut self, now: Time, peer: &NodeId) {
         self.begin(now);
         self.drop_peer(peer);
     }
 
-    /// A peer spoke. What does not fit what was asked is passed over.
+    /// A peer sent a message. Answers that fit no open question are ignored.
     pub fn handle_message(
         &mut self,
         now: Time,
@@ -315,7 +324,7 @@ impl Repair {
         facts
     }
 
-    /// Looks at what is due; calling it early or twice does no harm.
+    /// Handles what is due; calling it early or twice does no harm.
     pub fn handle_timeout(
         &mut self,
         now: Time,
@@ -342,12 +351,13 @@ impl Repair {
                 answer.zip(Some(Reason::Answer)),
                 items.zip(Some(Reason::Answer)),
                 due.zip(Some(Reason::Compare)),
-                { peer.intake.review_at().zip(Some(Reason::Review)) },
+                peer.intake.review_at.zip(Some(Reason::Review)),
             ]
         });
-        let pace = (!self.serving.is_empty()).then(|| (self.pace.ready_at(), Reason::Pace));
+        let rate_limit =
+            (!self.serving.is_empty()).then(|| (self.rate_limit.ready_at(), Reason::RateLimit));
         let random = (!self.peers.is_empty()).then_some((self.random_at, Reason::Compare));
-        per_peer.chain([pace, random]).flatten().min()
+        per_peer.chain([rate_limit, random]).flatten().min()
     }
 
     /// Whether the last comparison with this linked peer found no difference.
@@ -360,7 +370,7 @@ impl Repair {
         Tree::ALL.map(|tree| (tree, self.indexes[tree as usize].root(View::Now)))
     }
 
-    /// What every input starts with.
+    /// To be called first for every input.
     fn begin(&mut self, now: Time) {
         self.delivered.clear();
         for index in &mut self.indexes {
@@ -386,7 +396,7 @@ impl Repair {
         self.expire_intakes(now, out);
     }
 
-    /// A quarter more or less, so that nodes that started together do not go on together.
+    /// Varies `after` by up to a quarter, so that nodes that started together drift apart.
     fn jitter(&mut self, after: Duration) -> Duration {
         after * 3 / 4 + after / 2 * (self.rng.next_u32() >> 16) / (1 << 16)
     }

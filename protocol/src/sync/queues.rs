@@ -1,16 +1,15 @@
-//! What of this room grows, and how far it may.
+//! The growing collections of this module and their bounds.
 
 use crate::model::Queue;
 
 use super::Repair;
-use super::intake::MAX_QUEUED;
-use super::peer::MAX_TRIED;
+use super::peer::{MAX_TRIED, Peer};
+use super::state::MAX_QUEUED;
 
 impl Repair {
-    /// What grows, with its bound, while this node has so many links.
+    /// Each growing collection with its bound, while this node has so many links.
     pub fn queues(&self, links: usize) -> Vec<Queue> {
-        let most =
-            |len: fn(&super::Peer) -> usize| self.peers.values().map(len).max().unwrap_or_default();
+        let most = |len: fn(&Peer) -> usize| self.peers.values().map(len).max().unwrap_or_default();
         vec![
             Queue::new("peers to compare with", self.peers.len(), links),
             Queue::new("entries wanted of one peer", most(|peer| peer.intake.len()), MAX_QUEUED),

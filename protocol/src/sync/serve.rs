@@ -1,25 +1,24 @@
-//! The answerer's side. It keeps nothing of a comparison but the answers that wait for the rate
+//! The answerer's side. It keeps no state of a comparison but the answers that wait for the rate
 //! limit.
 
 use crate::model::{NodeId, Out, Time, codec};
 
-use super::compare::MAX_ASKED;
-use super::intake::MAX_HEADS;
 use super::message::{Asked, LEAF_BYTES, Message, Node, Root, Round, Tree};
-use super::print::Prefix;
-use super::{Fact, MAX_PAYLOAD, Print, Repair, Source};
+use super::short_hash::{Prefix, ShortHash};
+use super::state::{MAX_ASKED, MAX_HEADS};
+use super::{Fact, MAX_PAYLOAD, Repair, Source};
 
 /// Bytes of the parts of one message; with its frame it stays below 64 KiB.
 const MAX_PARTS: usize = 62 * 1024;
-/// Trees in one question for roots: what later programs may have.
+/// Trees in one `Roots` message: later programs may have more than this one.
 const MAX_ROOTS: usize = 16;
 
-/// An answer that is owed. At most one of each kind a peer: a peer has one question and one fetch
+/// An answer that waits. At most one of each kind a peer: a peer has one question and one fetch
 /// under way.
 #[derive(Clone, Debug)]
 pub(super) enum Job {
     Nodes { round: Round, step: u32, asked: Vec<Asked> },
-    Items { request: u32, tree: Tree, heads: Vec<Print>, skip: u16 },
+    Items { request: u32, tree: Tree, heads: Vec<ShortHash>, skip: u16 },
 }
 
 impl Repair {
@@ -51,7 +50,7 @@ impl Repair {
         let Some(peer) = self.peers.get_mut(&from) else {
             return;
         };
-        // When both ask at once, the lower id's question stands.
+        // If both ask at once, the lower id's question stands.
         if taking_in || peer.walk.is_some() && self.me < from {
             out.send_bulk(from, Message::Later { round });
             return;
@@ -60,12 +59,12 @@ impl Repair {
             peer.compare_at = None;
         }
         peer.answering = Some(round);
-        self.owe(from, Job::Nodes { round, step: 0, asked });
+        self.queue_answer(from, Job::Nodes { round, step: 0, asked });
     }
 
     pub(super) fn on_ask(&mut self, from: NodeId, round: Round, step: u32, asked: Vec<Asked>) {
         if asked.len() <= MAX_ASKED && asked.iter().all(|asked| asked.prefix.is_valid()) {
-            self.owe(from, Job::Nodes { round, step, asked });
+            self.queue_answer(from, Job::Nodes { round, step, asked });
         }
     }
 
@@ -74,15 +73,15 @@ impl Repair {
         from: NodeId,
         request: u32,
         tree: Tree,
-        heads: Vec<Print>,
+        heads: Vec<ShortHash>,
         skip: u16,
     ) {
         if (1..=MAX_HEADS).contains(&heads.len()) {
-            self.owe(from, Job::Items { request, tree, heads, skip });
+            self.queue_answer(from, Job::Items { request, tree, heads, skip });
         }
     }
 
-    /// The asker has looked at all that differs.
+    /// The asker has seen all that differs.
     pub(super) fn on_outcome(
         &mut self,
         now: Time,
@@ -103,19 +102,19 @@ impl Repair {
         if std::mem::take(&mut peer.in_step) {
             facts.push(Fact::OutOfStep { peer: from });
         }
-        // The peer compares again when it has what it lacked; if it does not, this node does.
+        // The peer compares again once it has what it lacked; if it does not, this node does.
         if peer.compare_at.is_none() && peer.walk.is_none() {
             self.retry(now, from);
         }
     }
 
-    /// The asker found no difference at rest. That is not all that one wants to know who has not
-    /// compared itself yet.
+    /// The asker found no difference at rest. `same` tells that the roots over fresh entries agree
+    /// as well; without that, a node that has not compared itself over this link yet must do so.
     fn agreed_with(&mut self, now: Time, from: NodeId, same: bool, facts: &mut Vec<Fact>) {
         let Some(peer) = self.peers.get_mut(&from) else {
             return;
         };
-        peer.is_new &= !same || peer.is_doubted;
+        peer.is_new &= !same || peer.only_own_walks_count;
         if !peer.is_new {
             return self.set_in_step(from, facts);
         }
@@ -124,15 +123,15 @@ impl Repair {
         }
     }
 
-    fn owe(&mut self, to: NodeId, job: Job) {
+    fn queue_answer(&mut self, to: NodeId, job: Job) {
         let kind = std::mem::discriminant(&job);
         self.serving.retain(|(peer, owed)| *peer != to || std::mem::discriminant(owed) != kind);
         self.serving.push_back((to, job));
     }
 
-    /// Gives the answers that the rate limit lets pass.
+    /// Sends the answers that the rate limit allows.
     pub(super) fn serve(&mut self, now: Time, source: &dyn Source, out: &mut Out<Message>) {
-        while !self.serving.is_empty() && self.pace.is_ready(now) {
+        while !self.serving.is_empty() && self.rate_limit.is_ready(now) {
             let Some((to, job)) = self.serving.pop_front() else {
                 return;
             };
@@ -142,7 +141,7 @@ impl Repair {
                     self.items(source, request, tree, &heads, skip)
                 }
             };
-            self.pace.take(codec::encode(&message).len());
+            self.rate_limit.take(codec::encode(&message).len());
             out.send_bulk(to, message);
         }
     }
@@ -154,7 +153,7 @@ impl Repair {
                 self.indexes[asked.tree as usize].node(now, asked.prefix, asked.whole, round.salt);
             bytes += 16
                 + match &node {
-                    Node::Split(prints) => prints.len() * size_of::<Print>(),
+                    Node::Split(hashes) => hashes.len() * size_of::<ShortHash>(),
                     Node::Leaves(leaves) => leaves.len() * LEAF_BYTES,
                 };
             if bytes > MAX_PARTS && !nodes.is_empty() {
@@ -170,7 +169,7 @@ impl Repair {
         source: &dyn Source,
         request: u32,
         tree: Tree,
-        heads: &[Print],
+        heads: &[ShortHash],
         skip: u16,
     ) -> Message {
         let (mut items, mut bytes) = (Vec::new(), 0);
@@ -188,19 +187,19 @@ impl Repair {
                     return Message::Items {
                         request,
                         items,
-                        answered: small(answered),
-                        skip: small(number),
+                        answered: to_u16(answered),
+                        skip: to_u16(number),
                     };
                 }
                 items.push(payload);
             }
             skip = 0;
         }
-        Message::Items { request, items, answered: small(heads.len()), skip: 0 }
+        Message::Items { request, items, answered: to_u16(heads.len()), skip: 0 }
     }
 }
 
-/// Heads and siblings are few; one that were not would be told as the last that can be.
-fn small(count: usize) -> u16 {
+/// Heads and siblings are few; a greater count is sent as the greatest possible one.
+fn to_u16(count: usize) -> u16 {
     u16::try_from(count).unwrap_or(u16::MAX)
 }

@@ -1,4 +1,4 @@
-//! A small world: rooms, links with delay, loss and reordering, and a store in which the greater
+//! A small world: nodes, links with delay, loss and reordering, and a store in which the greater
 //! version wins.
 
 use proptest::prelude::*;
@@ -52,11 +52,11 @@ fn equal_nodes_are_in_step_after_one_round_trip() {
     assert!(world.bytes < 300, "{}", world.bytes);
 }
 
-/// A node was paused for a minute. When it went on, a question lay there that its peer had asked
-/// before the minute: it agreed with all that the node knew, so the node held itself to be in step,
-/// said that a replica was healthy here, and so took it back from its peer.
+/// A node was paused for a minute. Then it read a question that its peer had asked before the
+/// pause, agreed with it, took itself for in step, and so took a replica back from its peer. Only
+/// its own comparison may put it in step.
 #[test]
-fn who_stood_still_is_in_step_by_what_it_asks_itself_not_by_what_it_was_asked_long_ago() {
+fn stalled_node_is_in_step_only_by_its_own_comparison() {
     let mut world = in_step(10);
     world.compare(1, 0);
     world.run(Duration::ZERO);
@@ -68,7 +68,7 @@ fn who_stood_still_is_in_step_by_what_it_asks_itself_not_by_what_it_was_asked_lo
 }
 
 #[test]
-fn two_nodes_give_one_another_what_they_lack_and_only_that() {
+fn nodes_exchange_only_what_they_lack() {
     let mut world = World::new(2, Config::default(), 1);
     for entry in 0..2000 {
         match entry % 100 {
@@ -86,14 +86,14 @@ fn two_nodes_give_one_another_what_they_lack_and_only_that() {
     assert!(world.converged());
     assert_eq!(world.in_step(0, 1), (true, true));
     assert_eq!(world.holds(0), 2000);
-    // 20 each that the other lacked, and of 40 that differed the newer one, which takes a look at
-    // the older one for half.
+    // Each lacked 20 entries of the other. The asker fetches all 40 that differ; 20 of them are
+    // older than its own, which the peer fetches afterwards.
     assert_eq!(world.received(0), 20 + 40);
     assert_eq!(world.received(1), 20 + 20);
 }
 
 #[test]
-fn nothing_is_offered_that_the_peer_has() {
+fn entries_of_the_peer_are_not_offered() {
     let mut world = World::new(2, Config::default(), 1);
     for entry in 0..1000 {
         world.restore(0, entry, 1);
@@ -102,13 +102,13 @@ fn nothing_is_offered_that_the_peer_has() {
     world.link(0, 1);
     world.run(millis(200));
     assert!(world.converged());
-    assert_eq!(world.in_step(0, 1), (true, true), "there was nobody to wait for");
+    assert_eq!(world.in_step(0, 1), (true, true), "no offer had to be waited for");
     let said = world.transcript.iter().map(|(.., bytes)| codec::decode::<Message>(bytes).unwrap());
     assert!(!said.into_iter().any(|message| matches!(message, Message::Offer { .. })));
 }
 
 #[test]
-fn a_small_difference_in_a_large_state_costs_little() {
+fn small_difference_in_large_state_costs_little() {
     let mut world = World::new(2, Config::default(), 1);
     let mut difference = 0;
     for entry in 0..10_000 {
@@ -133,7 +133,7 @@ fn a_small_difference_in_a_large_state_costs_little() {
 }
 
 #[test]
-fn at_rest_next_to_nothing_is_said() {
+fn idle_nodes_send_next_to_nothing() {
     let mut world = in_step(10_000);
     let before = world.bytes;
     world.run(secs(600));
@@ -143,24 +143,24 @@ fn at_rest_next_to_nothing_is_said() {
 }
 
 #[test]
-fn a_recent_change_is_no_difference_but_one_that_lasts_is() {
+fn only_a_lasting_change_is_a_difference() {
     let mut world = in_step(100);
     world.set(0, 7, 2);
     world.compare(0, 1);
     world.run(millis(500));
     assert_eq!((world.in_step(0, 1), world.received(1)), ((true, true), 0));
-    // Gossip never brings it.
+    // Gossip never brings the change.
     world.run(secs(12));
     assert_eq!((world.in_step(0, 1), world.received(1)), ((true, true), 1));
     assert!(world.converged());
 }
 
 #[test]
-fn a_recent_change_beside_an_old_difference_is_left_to_gossip() {
+fn recent_change_is_left_to_gossip() {
     for changed in [0, 1] {
         let mut world = in_step(100);
         for entry in 0..100 {
-            // Of every tree one that differs, in both directions.
+            // In every tree one entry differs, in both directions.
             world.restore(0, entry, 1 + u64::from(entry < 4));
             world.restore(1, entry, 1 + u64::from((4..8).contains(&entry)));
         }
@@ -180,9 +180,10 @@ fn a_recent_change_beside_an_old_difference_is_left_to_gossip() {
     }
 }
 
-/// Gossip reaches only those who were linked when it began.
+/// Gossip reaches only peers that were linked when it began. On a new link fresh changes count as
+/// differences, so neither end is in step before it has them.
 #[test]
-fn whoever_was_not_linked_is_not_in_step_before_it_has_what_changed_a_moment_ago() {
+fn new_link_counts_fresh_changes_before_in_step() {
     for changed in [0, 1] {
         let mut world = World::new(2, Config::default(), 1);
         (0..100).for_each(|entry| (0..2).for_each(|node| world.restore(node, entry, 1)));
@@ -201,12 +202,12 @@ fn whoever_was_not_linked_is_not_in_step_before_it_has_what_changed_a_moment_ago
 }
 
 #[test]
-fn a_change_that_came_to_both_at_different_times_is_not_looked_for() {
+fn change_at_rest_on_one_side_only_is_no_difference() {
     let mut world = in_step(1000);
     world.set(0, 7, 2);
     world.run(secs(1));
     world.set(1, 7, 2);
-    // At rest in one of them only.
+    // By now the entry is at rest at the first node only.
     world.run(millis(1500));
     let before = world.bytes;
     world.compare(0, 1);
@@ -215,7 +216,7 @@ fn a_change_that_came_to_both_at_different_times_is_not_looked_for() {
 }
 
 #[test]
-fn what_changes_all_the_time_is_found_too() {
+fn constantly_changing_entry_is_found() {
     let mut world = in_step(100);
     for version in 2..32 {
         world.set(0, 7, version);
@@ -225,7 +226,7 @@ fn what_changes_all_the_time_is_found_too() {
 }
 
 #[test]
-fn what_was_just_forgotten_does_not_come_back() {
+fn forgotten_entry_does_not_come_back() {
     let mut world = in_step(100);
     world.forget(0, 7);
     world.compare(0, 1);
@@ -236,11 +237,11 @@ fn what_was_just_forgotten_does_not_come_back() {
     assert_eq!((world.version(0, 7), world.version(1, 7)), (None, None));
     assert_eq!((world.received(0), world.received(1)), (0, 0));
 
-    // An offer that was on its way meanwhile.
+    // An offer that was on its way while the entry was forgotten.
     world.forget(1, 8);
     let leaf = Leaf {
-        head: Print::head(&world::key(8)),
-        version: Print::head(&world::key(9)),
+        head: ShortHash::head(&world::key(8)),
+        version: ShortHash::head(&world::key(9)),
         fresh: false,
     };
     let round = Round { salt: 1, number: 1 };
@@ -250,7 +251,7 @@ fn what_was_just_forgotten_does_not_come_back() {
 }
 
 #[test]
-fn what_was_on_disk_is_compared_at_once() {
+fn restored_entries_are_compared_at_once() {
     let mut world = World::new(2, Config::default(), 1);
     for entry in 0..100 {
         world.restore(0, entry, 1);
@@ -262,7 +263,7 @@ fn what_was_on_disk_is_compared_at_once() {
 }
 
 #[test]
-fn a_newcomer_among_many_is_told_everything_about_once() {
+fn newcomer_fetches_each_entry_once() {
     let mut world = World::new(10, Config::default(), 1);
     let mut size = 0;
     for entry in 0..2000 {
@@ -280,7 +281,7 @@ fn a_newcomer_among_many_is_told_everything_about_once() {
 }
 
 #[test]
-fn the_same_seed_and_inputs_give_the_same_messages() {
+fn same_seed_and_inputs_give_same_messages() {
     let run = |seed| {
         let mut world = World::new(4, Config::default(), seed);
         world.loss_percent = 10;
@@ -298,7 +299,7 @@ fn the_same_seed_and_inputs_give_the_same_messages() {
 }
 
 #[test]
-fn roots_tell_whether_two_nodes_hold_the_same() {
+fn equal_roots_mean_equal_entries() {
     let mut world = in_step(10);
     assert_eq!(world.rooms[0].repair.roots(), world.rooms[1].repair.roots());
     world.set(0, 3, 2);

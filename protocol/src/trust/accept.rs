@@ -1,4 +1,4 @@
-//! The judgement on a change.
+//! The judgement on a change: accepted, refused for ever, or not understood yet.
 
 use crate::model::change::{MAX_CLOCK, MAX_SERIAL};
 use crate::model::codec::{self, Malformed};
@@ -14,16 +14,16 @@ use super::{Genesis, MAX_CERTIFICATE, MAX_CHANGE, MAX_OPERATOR_NAME, admission_w
 /// Why a change was not accepted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {
-    /// Bad for everyone for ever; who relays it is at fault too.
+    /// Wrong on every node and for ever; the relay that passed it on is at fault too.
     #[error(transparent)]
     Never(#[from] Fault),
-    /// Rightly signed, but in a form this program does not know: nobody is at fault, a newer
+    /// Correctly signed, but in a form that this program does not know: nobody is at fault, a newer
     /// program may accept it.
     #[error(transparent)]
     NotYet(#[from] Unjudged),
 }
 
-/// What is wrong with a change or a certificate; its author or its relay is at fault.
+/// The fault in a change or a certificate; its author or its relay is to blame.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs)]
 pub enum Fault {
@@ -70,7 +70,7 @@ pub enum Fault {
     JoinKeyRemoves(NodeId),
 }
 
-/// What this program does not understand.
+/// A form that this program cannot decode.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs)]
 pub enum Unjudged {
@@ -86,16 +86,16 @@ pub enum Unjudged {
     Certificate(Malformed),
 }
 
-/// By what right an author writes.
+/// The right by which an author writes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Right {
-    /// The root, or one that the root certified.
+    /// The author is the root, or the root certified it.
     Operator,
-    /// The join key.
+    /// The author is the join key.
     Admission,
 }
 
-/// Judges a change by its bytes and the chain it carries, for the cluster of `genesis`.
+/// Judges a change by its bytes and the certificate it carries, for the cluster of `genesis`.
 pub fn accept(genesis: &Genesis, raw: RawChange) -> Result<Change, Rejection> {
     let bytes = raw.change.raw().len();
     if bytes > MAX_CHANGE {
@@ -105,7 +105,7 @@ pub fn accept(genesis: &Genesis, raw: RawChange) -> Result<Change, Rejection> {
     let right = right(genesis, author, raw.certificate.as_ref())?;
     let signed = raw.change.verify(&genesis.cluster()).map_err(|bad| match bad {
         BadSigned::Signature(by) => Rejection::Never(Fault::Signature(by)),
-        // The author may write and did write this, so it is the reader that is too old.
+        // The author has the right and signed this, so this program is too old.
         BadSigned::Malformed(malformed) => Rejection::NotYet(Unjudged::Change(malformed)),
     })?;
     check_clock(signed.body())?;
@@ -116,8 +116,8 @@ pub fn accept(genesis: &Genesis, raw: RawChange) -> Result<Change, Rejection> {
     Ok(Change { signed, certificate: raw.certificate })
 }
 
-/// Checks that the root of `genesis` gave this certificate; an operator's own, when it is read from
-/// disk, as well.
+/// Checks that the root of `genesis` signed this certificate. Also used for an operator's own
+/// certificate, read from disk.
 pub fn check_certificate(
     genesis: &Genesis,
     certificate: &Unverified<Certificate>,
@@ -157,7 +157,7 @@ fn right(
     };
     match (own, certificate) {
         (Some(right), None) => Ok(right),
-        // One change, one form: a relay must not be able to hang things on it.
+        // A change has one form: a relay must not be able to attach a certificate to it.
         (Some(_), Some(_)) => Err(Fault::NeedlessCertificate.into()),
         (None, None) => Err(Fault::Stranger(author).into()),
         (None, Some(certificate)) => {
@@ -170,12 +170,12 @@ fn right(
     }
 }
 
-/// What makes clocks safe to merge for ever.
+/// The rules that make clocks safe to merge.
 ///
-/// No zeros: `crdts` finds `{a: 1}` and `{a: 1, b: 0}` each greater than the other. Nothing but the
-/// writer's own entry at the serial or above: then whoever has seen a change has a greater serial,
-/// so that the order of siblings and the order of clocks never contradict one another, and equal
-/// clocks mean one and the same dot.
+/// No zeros: `crdts` finds `{a: 1}` and `{a: 1, b: 0}` each greater than the other. The writer's
+/// own entry is the serial and all others are below: then an author that has seen a change writes
+/// with a greater serial, so that the order of siblings and the order of clocks never contradict
+/// one another, and equal clocks mean the same dot.
 fn check_clock(body: &ChangeBody) -> Result<(), Fault> {
     let clock: &Clock = &body.clock;
     if !(1..=MAX_SERIAL).contains(&body.serial) {
@@ -206,11 +206,11 @@ fn check_workload(
         return Err(Fault::Stranger(author));
     }
     match &body.value {
-        // Without a uid it removes whatever is there: its author's node does not know it, and
-        // another may.
+        // A removal may lack the uid: its author's node may not know the workload that other nodes
+        // have.
         Value::Tombstone => Ok(()),
         Value::Workload { version: 0, .. } => Err(Fault::SpecVersion(0)),
-        // A newer form is the business of newer programs; here it is kept and relayed as it is.
+        // A newer form is kept and relayed unread; newer programs judge it.
         Value::Workload { version, .. } if *version > SPEC_VERSION => Ok(()),
         Value::Workload { bytes, .. } => {
             let spec: Spec = codec::decode(bytes).map_err(Fault::Spec)?;
@@ -224,9 +224,9 @@ fn check_workload(
     }
 }
 
-/// Operators admit and remove like they write anything else. The join key, which every node holds,
-/// only admits: under a writer fixed by the node's id, and having seen nothing. So what it writes
-/// can never supersede an operator's removal.
+/// Operators admit and remove members as they write anything else. The join key, which every node
+/// holds, only admits: under a writer fixed by the node's id, with nothing else in the clock. So
+/// its writes can never supersede an operator's removal.
 fn check_member(
     node: &NodeId,
     body: &ChangeBody,

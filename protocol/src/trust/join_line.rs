@@ -1,4 +1,4 @@
-//! The one line that a person carries from a node of the cluster to a new device.
+//! The line that a person carries from a node of the cluster to a new device.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,29 +7,29 @@ use crate::model::{Digest, KeyPair, PublicKey};
 
 use super::Genesis;
 
-/// Addresses in one line: a few, so that the line can still be copied by hand.
+/// Addresses in one line: few enough that the line can be copied by hand.
 pub const MAX_ADDRESSES: usize = 16;
 
 const PREFIX: &str = "shoal1:";
 const CHECKSUM: usize = 8;
 const PAYLOAD: usize = 32 + 32 + CHECKSUM;
-/// 72 bytes are exactly 96 characters of base64, so there is neither padding nor a spare bit.
+/// 72 bytes are exactly 96 characters of base64: no padding and no spare bit.
 const PAYLOAD_TEXT: usize = PAYLOAD / 3 * 4;
 /// A DNS name, a colon and a port.
 const MAX_ADDRESS: usize = 253 + 6;
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
-/// What a device needs to join: `shoal1:` + base64url of root key, join seed and checksum +
+/// All that a device needs to join: `shoal1:` + base64url of root key, join seed and checksum +
 /// `@host:port,host:port`.
 ///
-/// A secret: whoever has it can add devices to the cluster, though not tell them what to run.
+/// A secret: its bearer can add devices to the cluster, though not tell them what to run.
 #[derive(Clone, PartialEq, Eq)]
 pub struct JoinLine {
     /// The cluster's root key.
     pub root: PublicKey,
     /// The seed of the join key.
     pub join_seed: [u8; 32],
-    /// Where nodes may be found, `host:port` or `[v6]:port`; 1 to [`MAX_ADDRESSES`].
+    /// Addresses of nodes, `host:port` or `[v6]:port`; 1 to [`MAX_ADDRESSES`].
     pub addresses: Vec<String>,
 }
 
@@ -62,7 +62,7 @@ pub enum BadJoinLine {
 }
 
 impl JoinLine {
-    /// The beginning of the cluster it leads to.
+    /// The keys of the cluster that the line leads to.
     pub fn genesis(&self) -> Genesis {
         Genesis { root: self.root, join: self.join_key().public() }
     }
@@ -72,7 +72,7 @@ impl JoinLine {
         KeyPair::from_seed(&self.join_seed)
     }
 
-    /// The same line with other addresses, as the name under which a device is found.
+    /// The same line with other addresses, for example the name under which a device is found.
     pub fn with_addresses(self, addresses: Vec<String>) -> Result<Self, BadJoinLine> {
         check_addresses(&addresses)?;
         Ok(JoinLine { addresses, ..self })
@@ -114,7 +114,7 @@ impl fmt::Debug for JoinLine {
 impl FromStr for JoinLine {
     type Err = BadJoinLine;
 
-    /// White space is passed over: terminals and mails break long lines.
+    /// White space is ignored: terminals and mail programs break long lines.
     fn from_str(text: &str) -> Result<Self, BadJoinLine> {
         let text: String = text.chars().filter(|c| !c.is_whitespace()).collect();
         let Some(rest) = text.strip_prefix(PREFIX) else {
@@ -199,7 +199,7 @@ fn to_base64(bytes: &[u8; PAYLOAD]) -> String {
     text
 }
 
-/// `given` is how much the person pasted, for the message.
+/// `given` is the length of the pasted text, for the message.
 fn from_base64(text: &str, given: usize) -> Result<[u8; PAYLOAD], BadJoinLine> {
     let mut bits = Vec::with_capacity(PAYLOAD_TEXT);
     for character in text.chars() {

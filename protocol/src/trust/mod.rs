@@ -1,13 +1,13 @@
-//! Who may write what: keys, chains, and the judgement on a change.
+//! Trust: which key may write what, certificates, and the judgement on a change.
 //!
 //! A cluster begins with two keys. The root certifies operators, who write workloads and remove
 //! nodes. The join key, whose seed stands in the join line, admits nodes and can do nothing else.
-//! So a stolen device can let more devices in; it can neither change what runs nor bring back a
-//! node that an operator removed.
+//! So a stolen device can let more devices in, but neither change what runs nor bring back a node
+//! that an operator removed.
 //!
-//! **[`accept`] is a pure function of the bytes and the chain they carry.** It knows no clock, no
-//! order of arrival and no relay, so every node judges alike and replicas cannot differ over a
-//! verdict.
+//! **[`accept`] is a pure function of the bytes and the certificate they carry.** It knows no
+//! clock, no order of arrival and no relay, so every node judges alike and replicas cannot differ
+//! over a verdict.
 
 mod accept;
 mod join_line;
@@ -25,24 +25,25 @@ pub use join_line::{BadJoinLine, JoinLine, MAX_ADDRESSES};
 pub use write::{admit, certify, sign_change};
 
 /// Bytes of a change's signed part. A valid spec takes at most 27 KiB and a full clock 3 KiB; the
-/// rest is for forms to come, within one gossip message of 64 KiB.
+/// rest is for later forms, within one gossip message of 64 KiB.
 pub const MAX_CHANGE: usize = 48 * 1024;
 /// Bytes of a certificate's signed part.
 pub const MAX_CERTIFICATE: usize = 1024;
 /// Bytes of an operator's name.
 pub const MAX_OPERATOR_NAME: usize = 128;
 
-/// How a cluster begins. Public; its hash is the cluster's id, so keys cannot be swapped later.
+/// The two keys that a cluster begins with. Public; their hash is the cluster's id, so neither key
+/// can be swapped later.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Genesis {
-    /// Certifies operators, and may write whatever they may.
+    /// Certifies operators, and may write all that they may.
     pub root: PublicKey,
-    /// Admits nodes.
+    /// Admits nodes; may write nothing else.
     pub join: PublicKey,
 }
 
 impl Genesis {
-    /// The cluster's id.
+    /// The cluster's id, a hash of both keys.
     pub fn cluster(&self) -> ClusterId {
         ClusterId(
             Digest::of_parts(&[b"shoal/genesis/1", self.root.as_bytes(), self.join.as_bytes()]).0,
@@ -50,20 +51,20 @@ impl Genesis {
     }
 }
 
-/// The writer that one installation of an author's key is. `installation` is drawn at random when
-/// the installation is set up and never copied: two writers under one id would overwrite one
-/// another's dots.
+/// The writer id of one installation of an author's key. `installation` is drawn at random when the
+/// installation is set up and never copied: two writers under one id would overwrite one another's
+/// dots.
 pub fn writer_id(author: &PublicKey, installation: &[u8; 16]) -> WriterId {
     WriterId(Digest::of_parts(&[b"shoal/writer/1", author.as_bytes(), installation]).0)
 }
 
-/// The writer under which the join key admits `node`. Fixed, so that such an admission can be told
-/// by its form, and so that it never takes an entry in anybody else's clock.
+/// The writer id under which the join key admits `node`. It is fixed, so that such an admission is
+/// recognised by its form and never takes an entry in another writer's clock.
 pub fn admission_writer(join: &PublicKey, node: &NodeId) -> WriterId {
     WriterId(Digest::of_parts(&[b"shoal/admission/1", join.as_bytes(), node.as_bytes()]).0)
 }
 
-/// The secret that both ends of a link must know before they say anything, made from the join seed.
+/// The secret that both ends of a link must prove in the handshake, derived from the join seed.
 pub fn transport_secret(join_seed: &[u8; 32]) -> [u8; 32] {
     Digest::of_parts(&[b"shoal/transport/1", join_seed]).0
 }

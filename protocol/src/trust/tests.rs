@@ -59,7 +59,7 @@ fn sign(cluster: &Cluster, body: ChangeBody) -> Result<Change, Rejection> {
     sign_change(&cluster.genesis, &cluster.operator, Some(&cluster.certificate), body)
 }
 
-/// What `change` to a good body makes of it.
+/// The fault of a valid body after `change` altered it.
 fn fault(change: impl FnOnce(&mut ChangeBody)) -> Fault {
     let cluster = cluster();
     let mut body = body(&cluster);
@@ -79,8 +79,9 @@ fn raw(
     RawChange { change: signed.wire(), certificate: certificate.cloned() }
 }
 
+/// A change that is encoded, sent and decoded is accepted as the one that was signed.
 #[test]
-fn an_operators_change_is_accepted_after_a_journey() {
+fn operators_change_is_accepted_after_encoding() {
     let cluster = cluster();
     let change = sign(&cluster, body(&cluster)).unwrap();
     let arrived: RawChange = codec::decode(&codec::encode(&change.raw())).unwrap();
@@ -88,7 +89,7 @@ fn an_operators_change_is_accepted_after_a_journey() {
 }
 
 #[test]
-fn the_root_needs_no_certificate() {
+fn root_needs_no_certificate() {
     let cluster = cluster();
     assert!(accept(&cluster.genesis, raw(&cluster, &cluster.root, None)).is_ok());
     let hung_on = raw(&cluster, &cluster.root, Some(&cluster.certificate));
@@ -96,7 +97,7 @@ fn the_root_needs_no_certificate() {
 }
 
 #[test]
-fn nobody_else_writes_workloads() {
+fn only_operators_write_workloads() {
     let cluster = cluster();
     let stranger = KeyPair::from_seed(&[4; 32]);
     let judge = |raw| accept(&cluster.genesis, raw).unwrap_err();
@@ -118,8 +119,9 @@ fn nobody_else_writes_workloads() {
     assert_eq!(judge(self_made), Fault::CertificateIssuer(stranger.public()).into());
 }
 
+/// The same root key in a cluster with another join key: the certificate names another cluster id.
 #[test]
-fn a_certificate_of_another_cluster_is_worth_nothing() {
+fn certificate_of_another_cluster_is_refused() {
     let cluster = cluster();
     let other = Genesis { root: cluster.root.public(), join: PublicKey([5; 32]) };
     let certificate = certify(&other, &cluster.root, cluster.operator.public(), "ada").unwrap();
@@ -149,7 +151,7 @@ fn no_byte_of_a_change_can_be_altered() {
 }
 
 #[test]
-fn a_change_of_another_cluster_is_refused() {
+fn change_of_another_cluster_is_refused() {
     let cluster = cluster();
     let signed = Signed::sign(body(&cluster), &cluster.root, &ClusterId([8; 32]));
     let raw = RawChange { change: signed.wire(), certificate: None };
@@ -193,7 +195,7 @@ fn clocks_that_could_make_replicas_differ_are_refused() {
 }
 
 #[test]
-fn a_value_must_suit_its_key() {
+fn value_must_suit_its_key() {
     let wrong_name = |body: &mut ChangeBody| body.value = Value::workload(&spec("other"));
     assert_eq!(fault(wrong_name), Fault::Name { spec: name("other"), key: name("web") });
     assert_eq!(fault(|body| body.value = Value::Member { salt: 1 }), Fault::Kind);
@@ -204,7 +206,7 @@ fn a_value_must_suit_its_key() {
 }
 
 #[test]
-fn an_invalid_spec_is_refused_with_its_field() {
+fn invalid_spec_is_refused_with_its_field() {
     let mut form = SpecForm::from(spec("web"));
     form.replicas = 1_000_000;
     let bytes = codec::encode(&form);
@@ -212,15 +214,17 @@ fn an_invalid_spec_is_refused_with_its_field() {
     assert!(fault.to_string().contains("replicas: 1000000"), "{fault}");
 }
 
+/// A newer program writes a spec or a change in a form that this one does not know. Spec: kept
+/// unread. Change: not judged yet if the author has a right to write, refused for ever if not.
 #[test]
-fn a_newer_spec_is_kept_and_a_newer_change_is_not_blamed_on_anyone() {
+fn newer_spec_is_kept_and_newer_change_blames_nobody() {
     let cluster = cluster();
     let mut newer = body(&cluster);
     newer.value = Value::Workload { version: 2, bytes: vec![1, 2, 3] };
     let change = sign(&cluster, newer).unwrap();
     assert_eq!(change.signed.value.spec(), None);
 
-    // The same domain, but a body that this program cannot decode.
+    // The same signature domain, but a body that this program cannot decode.
     #[derive(serde::Serialize, serde::Deserialize)]
     struct Newer(u8);
     impl Signable for Newer {
@@ -238,7 +242,7 @@ fn a_newer_spec_is_kept_and_a_newer_change_is_not_blamed_on_anyone() {
 }
 
 #[test]
-fn what_cannot_travel_by_gossip_is_refused() {
+fn change_too_large_for_gossip_is_refused() {
     let huge = |body: &mut ChangeBody| {
         body.value = Value::Workload { version: 2, bytes: vec![0; MAX_CHANGE] }
     };
@@ -246,7 +250,7 @@ fn what_cannot_travel_by_gossip_is_refused() {
 }
 
 #[test]
-fn the_join_key_admits_and_does_nothing_else() {
+fn join_key_only_admits() {
     let cluster = cluster();
     let node = NodeId([7; 32]);
     let change = admit(&cluster.genesis, &cluster.join, node, 42, 5).unwrap();
@@ -260,7 +264,7 @@ fn the_join_key_admits_and_does_nothing_else() {
     };
     let removes = by_join(&|body| body.value = Value::Tombstone);
     assert_eq!(removes, Fault::JoinKeyRemoves(node).into());
-    // Having seen a removal would supersede it.
+    // An admission whose clock has seen a removal would supersede it.
     let has_seen = by_join(&|body| {
         body.clock.insert(WriterId([1; 32]), 1);
     });
@@ -306,7 +310,7 @@ fn join_line() -> JoinLine {
 }
 
 #[test]
-fn a_join_line_leads_to_its_cluster() {
+fn join_line_leads_to_its_cluster() {
     let line: JoinLine = join_line().to_string().parse().unwrap();
     assert_eq!(line, join_line());
     assert_eq!(line.genesis(), cluster().genesis);
@@ -317,13 +321,16 @@ fn a_join_line_leads_to_its_cluster() {
 }
 
 #[test]
-fn the_forms_that_people_and_disks_keep_do_not_change() {
-    // Computed apart from this program.
+fn persistent_forms_do_not_change() {
+    // These values were computed by another program.
     let line =
         JoinLine { root: PublicKey([1; 32]), join_seed: [2; 32], addresses: vec!["a:1".into()] };
     assert_eq!(
         line.to_string(),
-        "shoal1:AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQECAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAsqxNYYHbbA0@a:1"
+        concat!(
+            "shoal1:AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQECAgICAgICAgICAgICAgICAgICAgIC",
+            "AgICAgICAgICAsqxNYYHbbA0@a:1"
+        )
     );
     let genesis = Genesis { root: PublicKey([1; 32]), join: PublicKey([2; 32]) };
     assert_eq!(
@@ -341,7 +348,7 @@ fn the_forms_that_people_and_disks_keep_do_not_change() {
 }
 
 #[test]
-fn a_join_line_takes_other_addresses() {
+fn join_line_takes_other_addresses() {
     let line = join_line().with_addresses(vec!["gw.example:7700".into()]).unwrap();
     let read: JoinLine = line.to_string().parse().unwrap();
     assert_eq!(
@@ -356,7 +363,7 @@ fn a_join_line_takes_other_addresses() {
 }
 
 #[test]
-fn every_prefix_of_a_join_line_is_told_from_the_whole() {
+fn truncated_join_line_is_detected() {
     let text = join_line().to_string();
     for end in 0..text.len() {
         let error = text.split_at(end).0.parse::<JoinLine>().unwrap_err();
@@ -370,7 +377,7 @@ fn every_prefix_of_a_join_line_is_told_from_the_whole() {
 }
 
 #[test]
-fn every_altered_character_of_a_join_line_is_found() {
+fn altered_join_line_is_detected() {
     let text = join_line().to_string();
     for i in 0..text.len() {
         let mut altered = text.clone().into_bytes();
@@ -381,7 +388,7 @@ fn every_altered_character_of_a_join_line_is_found() {
 }
 
 #[test]
-fn a_bad_join_line_says_what_is_wrong() {
+fn bad_join_line_says_what_is_wrong() {
     let error = |text: &str| text.parse::<JoinLine>().unwrap_err();
     assert_eq!(error("hello"), BadJoinLine::Prefix);
     assert_eq!(error("shoal2:abc@a:1"), BadJoinLine::NewerForm("shoal2".into()));
@@ -412,10 +419,10 @@ fn debug_output_keeps_the_secret() {
     assert!(!format!("{line:?}").contains(secret));
 }
 
-/// A workload that only an absent node knows has to be removable, and what was removed has to be
-/// removed again.
+/// A workload that only an absent node knows has to be removable, and a removed name has to be
+/// removable again.
 #[test]
-fn removal_of_what_is_not_known_here_is_accepted() {
+fn removal_of_an_unknown_workload_is_accepted() {
     let cluster = cluster();
     let removal = ChangeBody { value: Value::Tombstone, ..body(&cluster) };
     assert!(sign(&cluster, removal).is_ok());

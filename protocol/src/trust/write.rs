@@ -1,4 +1,4 @@
-//! Making what [`super::accept`] accepts.
+//! Signing changes and certificates that [`super::accept`] accepts.
 
 use crate::model::{
     Certificate, Change, ChangeBody, Clock, Key, KeyPair, NodeId, PublicKey, RawChange, Signed,
@@ -9,8 +9,8 @@ use super::accept::{Fault, Rejection, accept, check_operator_name};
 use super::{Genesis, admission_writer};
 
 /// Signs `body`, whose clock already has the writer at the serial. `certificate` is the author's
-/// own; none for root and join key. Refuses what every node would refuse, so that nothing is signed
-/// in vain.
+/// own; none for the root and the join key. Refuses what every node would refuse, so that nothing
+/// is signed in vain.
 pub fn sign_change(
     genesis: &Genesis,
     keys: &KeyPair,
@@ -22,7 +22,7 @@ pub fn sign_change(
 }
 
 /// Admits `node` with the join key; `salt` is to be random, `serial` the next one of the key. Has
-/// no effect on a node that an operator removed: only an operator can take it back.
+/// no effect on a node that an operator removed: only an operator can admit it again.
 pub fn admit(
     genesis: &Genesis,
     join: &KeyPair,
@@ -42,7 +42,7 @@ pub fn admit(
     sign_change(genesis, join, None, body)
 }
 
-/// The root's word that `subject`, called `name`, may write.
+/// The root's certificate that `subject`, called `name`, is an operator.
 pub fn certify(
     genesis: &Genesis,
     root: &KeyPair,

@@ -1,8 +1,8 @@
 //! The envelope in which messages travel between nodes: one version byte, then the message in its
 //! canonical bytes.
 //!
-//! Message types are append-only; the tests hold their bytes. A peer that speaks another version is
-//! told apart by the byte (and, before that, by the protocol's name), never by a failed guess.
+//! Message types are append-only; the tests hold their bytes. A peer of another version is
+//! recognised by the byte (and, before that, by the protocol's name), never by a failed decoding.
 
 use crate::model::codec::{self, Malformed};
 use crate::node::Message;
@@ -10,38 +10,38 @@ use crate::node::Message;
 #[cfg(test)]
 mod tests;
 
-/// The version of the messages. It changes only when an old program could misunderstand a new one.
+/// The version of the messages. It changes only if an old program could misunderstand a new one.
 pub const VERSION: u8 = 1;
 /// The most bytes of one message on a link, envelope included.
 pub const MAX_MESSAGE: usize = 256 * 1024;
 /// The most bytes of one gossip message, envelope included: the mesh refuses larger ones.
 pub const MAX_GOSSIP: usize = 64 * 1024;
 
-/// Why bytes are no message.
+/// Why bytes could not be decoded as a message.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadMessage {
-    /// Nothing at all.
+    /// No byte at all.
     #[error("an empty message")]
     Empty,
-    /// More than is allowed.
+    /// Above [`MAX_MESSAGE`].
     #[error("a message of {0} bytes, at most {MAX_MESSAGE} are allowed")]
     TooLong(usize),
-    /// Another version.
+    /// The version byte is not [`VERSION`].
     #[error("a message of version {0}, this program speaks {VERSION}")]
     Version(u8),
-    /// The bytes are not what they should be.
+    /// The version is right, but the rest does not decode.
     #[error(transparent)]
     Malformed(#[from] Malformed),
 }
 
-/// The bytes of a message.
+/// Version byte and canonical bytes of a message.
 pub fn encode(message: &Message) -> Vec<u8> {
     let mut bytes = vec![VERSION];
     bytes.extend(codec::encode(message));
     bytes
 }
 
-/// The message that `bytes`, all of them, hold.
+/// The message in `bytes`; trailing bytes are an error.
 pub fn decode(bytes: &[u8]) -> Result<Message, BadMessage> {
     if bytes.len() > MAX_MESSAGE {
         return Err(BadMessage::TooLong(bytes.len()));

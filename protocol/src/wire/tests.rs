@@ -9,7 +9,7 @@ use crate::model::*;
 use crate::node::Sealed;
 use crate::trust::{self, Genesis};
 
-/// One message of each kind this room can make by itself, from fixed keys.
+/// A message of each kind that can be made here alone, from fixed keys.
 fn samples() -> Vec<(&'static str, Message)> {
     let (root, join, node) =
         (KeyPair::from_seed(&[1; 32]), KeyPair::from_seed(&[2; 32]), KeyPair::from_seed(&[3; 32]));
@@ -81,10 +81,9 @@ fn samples() -> Vec<(&'static str, Message)> {
     ]
 }
 
-/// The bytes on the wire are frozen: a change here is a change that deployed nodes do not
-/// understand.
+/// Deployed nodes decode these bytes: a change here breaks them.
 #[test]
-fn the_bytes_of_messages_do_not_change() {
+fn message_bytes_do_not_change() {
     let golden: BTreeMap<&str, &str> = BTreeMap::from(GOLDEN);
     for (name, message) in samples() {
         let bytes = encode(&message);
@@ -107,14 +106,14 @@ const GOLDEN: [(&str, &str); 10] = [
 ];
 
 #[test]
-fn what_was_sent_arrives() {
+fn encoded_message_decodes_to_itself() {
     for (name, message) in samples() {
         assert_eq!(decode(&encode(&message)), Ok(message), "{name}");
     }
 }
 
 #[test]
-fn another_version_is_named() {
+fn other_version_is_reported() {
     let (_, message) = samples().remove(0);
     let mut bytes = encode(&message);
     bytes[0] = 9;
@@ -124,7 +123,7 @@ fn another_version_is_named() {
 }
 
 #[test]
-fn a_message_that_is_cut_short_or_goes_on_is_refused() {
+fn truncated_or_extended_message_is_refused() {
     for (name, message) in samples() {
         let bytes = encode(&message);
         for end in 0..bytes.len() {
@@ -135,14 +134,18 @@ fn a_message_that_is_cut_short_or_goes_on_is_refused() {
 }
 
 proptest! {
-    /// Whatever comes, it is a message or an error, and never more memory than the limit.
+    /// Any bytes decode to a message or an error, and take no more memory than the limit.
     #[test]
-    fn any_bytes_are_survived(body in proptest::collection::vec(any::<u8>(), 0..2_000)) {
+    fn arbitrary_bytes_do_not_panic(body in proptest::collection::vec(any::<u8>(), 0..2_000)) {
         _ = decode(&[vec![VERSION], body].concat());
     }
 
     #[test]
-    fn altered_messages_are_survived(which in 0usize..10, at in any::<prop::sample::Index>(), with in any::<u8>()) {
+    fn altered_messages_do_not_panic(
+        which in 0usize..10,
+        at in any::<prop::sample::Index>(),
+        with in any::<u8>(),
+    ) {
         let (_, message) = samples().swap_remove(which);
         let mut bytes = encode(&message);
         let at = at.index(bytes.len());

@@ -125,23 +125,35 @@ fn config(node: usize) -> Config {
         name: format!("n{node}"),
         addresses: vec![format!("/memory/{}", node + 1)],
         membership: membership::Config {
-            beat: late,
-            probe_every: late,
-            probe_floor: late,
-            cut: late,
-            cut_alone: late,
-            answer: late,
-            bystander: late,
-            courtesy: late,
-            courtesy_unknown: late,
-            dial_lost: late,
-            redial_first: late,
-            redial_most: late,
-            unknown_grace: late,
-            rtt_every: late,
-            repair_after: late,
-            repair_most: late,
-            reissue_every: Duration::ZERO,
+            probe: membership::ProbeConfig {
+                beat: late,
+                every: late,
+                late_floor: late,
+                rtt_every: late,
+                ..membership::ProbeConfig::default()
+            },
+            suspicion: membership::SuspicionConfig {
+                silent_after: late,
+                silent_after_alone: late,
+                answer_after: late,
+                bystander_wait: late,
+                ..membership::SuspicionConfig::default()
+            },
+            dialing: membership::DialConfig {
+                crossing_delay: late,
+                crossing_delay_unknown: late,
+                lost_after: late,
+                redial_first: late,
+                redial_most: late,
+                ..membership::DialConfig::default()
+            },
+            records: membership::RecordConfig {
+                unknown_grace: late,
+                repair_after: late,
+                repair_most: late,
+                reissue_every: Duration::ZERO,
+                ..membership::RecordConfig::default()
+            },
             ..membership::Config::default()
         },
         repair: sync::Config {

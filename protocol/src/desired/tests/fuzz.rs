@@ -1,4 +1,4 @@
-//! Random histories against a naive model: replicas end alike, and as the model says.
+//! Random histories against a naive model: replicas converge to what the model says.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// One step of a random history: an author writes through a node that knows some of what was
+/// A step of a random history: an author writes through a node that knows some of the changes
 /// written before.
 #[derive(Clone, Debug)]
 struct Step {
@@ -36,7 +36,7 @@ fn key_of(number: u8) -> Key {
     if number == 2 { Key::Member(NodeId([1; 32])) } else { key(["a", "b"][usize::from(number)]) }
 }
 
-/// Plays `steps` on three nodes that hear of one another now and then, and returns all that was
+/// Plays `steps` on three nodes that exchange changes now and then, and returns all changes
 /// written, in order.
 fn play(steps: &[Step]) -> Vec<Change> {
     let mut nodes: Vec<Desired> = (0..3).map(|_| Desired::default()).collect();
@@ -55,7 +55,7 @@ fn play(steps: &[Step]) -> Vec<Change> {
             (Key::Workload(name), replicas) => workload(&name.to_string(), u32::from(replicas)),
             (Key::Member(_), salt) => Value::Member { salt: u64::from(salt) },
         };
-        // Walls go back and forth: 1970, now, later.
+        // Wall clocks go back and forth: 1970, now, later.
         let wall = WallClock([0, 1, NOW.0, NOW.0 + 1][step.wall as usize]);
         let change = author(step.author).write_at(&nodes[step.node], &key, value, wall);
         nodes[step.node].apply(change.clone()).unwrap();
@@ -68,8 +68,8 @@ fn hashes(desired: &Desired) -> BTreeSet<Digest> {
     desired.iter().flat_map(|(_, changes)| changes).map(|raw| raw.change.hash()).collect()
 }
 
-/// What must remain of `changes`, said naively: those that no other one has seen, and of one clock
-/// the greatest.
+/// The changes that must remain, computed naively: those that no other has seen, and of equal
+/// clocks the greatest.
 fn maximal(changes: &[Change]) -> BTreeSet<Digest> {
     let beats = |a: &Change, b: &Change| {
         let sees = b
@@ -83,8 +83,8 @@ fn maximal(changes: &[Change]) -> BTreeSet<Digest> {
     changes.iter().filter(|b| !changes.iter().any(|a| beats(a, b))).map(Change::hash).collect()
 }
 
-/// Clocks as no honest author makes them, within what `trust` lets pass: own entry the greatest,
-/// none zero, dots used twice.
+/// Clocks that no honest author makes, within what `trust` lets pass: own entry the greatest, none
+/// zero, dots used twice.
 fn wild_changes() -> impl Strategy<Value = Vec<(u8, [u64; 4], u32)>> {
     proptest::collection::vec((0..4u8, [0..4u64, 0..4, 0..4, 0..4], 0..3u32), 1..24)
 }
@@ -118,16 +118,18 @@ proptest! {
 
     #[test]
     fn replicas_converge_even_when_authors_cheat(wild_ones in wild_changes(), seed: u64) {
-        let changes: Vec<Change> = wild_ones.into_iter().map(|(own, clock, value)| wild(own, clock, value)).collect();
+        let changes: Vec<Change> =
+            wild_ones.into_iter().map(|(own, clock, value)| wild(own, clock, value)).collect();
         let expected = replica(&changes);
         prop_assert_eq!(hashes(&expected), maximal(&changes));
         for i in 0..3 {
-            prop_assert_eq!(bytes(&replica(&shuffled(&changes, seed.wrapping_add(i)))), bytes(&expected));
+            let other = replica(&shuffled(&changes, seed.wrapping_add(i)));
+            prop_assert_eq!(bytes(&other), bytes(&expected));
         }
     }
 
     #[test]
-    fn what_a_removal_has_seen_stays_removed(steps in steps(), seed: u64) {
+    fn changes_seen_by_a_removal_stay_removed(steps in steps(), seed: u64) {
         let before = play(&steps);
         let mut desired = replica(&before);
         let removals: Vec<Change> = (0..3)
@@ -136,7 +138,7 @@ proptest! {
         for removal in &removals {
             desired.apply(removal.clone()).unwrap();
         }
-        // Old writes come back from a node that was away, mixed with the removals.
+        // Old writes come from a node that was away, mixed with the removals.
         for change in shuffled(&[before, removals].concat(), seed) {
             desired.apply(change).unwrap();
         }
@@ -151,9 +153,11 @@ proptest! {
             let key = key_of(number);
             let Key::Workload(name) = &key else { unreachable!("0 and 1 are workloads") };
             let expected = desired.effective(&key).and_then(|change| change.signed.value.spec());
-            prop_assert_eq!(desired.workload(name).map(|workload| &workload.spec), expected.as_ref());
+            let found = desired.workload(name).map(|workload| &workload.spec);
+            prop_assert_eq!(found, expected.as_ref());
         }
-        let removed = desired.siblings(&key_of(2)).any(|change| change.signed.value == Value::Tombstone);
+        let removed =
+            desired.siblings(&key_of(2)).any(|change| change.signed.value == Value::Tombstone);
         let admitted = desired.effective(&key_of(2)).is_some();
         prop_assert_eq!(desired.members().len(), usize::from(admitted && !removed));
     }

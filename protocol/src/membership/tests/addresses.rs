@@ -6,17 +6,17 @@ use crate::membership::{Answerer, State};
 const OLD: &str = "/node/1";
 const NEW: &str = "/node/1/elsewhere";
 
-/// The old address of node 1 belongs to node 2 by now: it is not dialled any more, until node 1
-/// says it anew.
+/// The old address of node 1 belongs to node 2 by now. It is not dialled any more until node 1 is
+/// seen there again or issues a record with other addresses.
 #[test]
-fn address_where_another_node_was_met_is_forgotten() {
+fn address_answered_by_another_node_is_dropped() {
     let mut net = Net::running(3, 1);
     let (moved, other) = (net.devices[1].id, net.devices[2].id);
     net.sighted(0, 1, &[NEW]);
     assert_eq!(net.room(0).addresses(&moved), [NEW, OLD]);
     net.answered(0, 1, OLD, Answerer::Node(other));
     assert_eq!(net.room(0).addresses(&moved), [NEW]);
-    // With no other left it is tried all the same: it may be its own again.
+    // Without another address it is dialled all the same: it may be node 1's again.
     net.answered(0, 1, NEW, Answerer::Node(other));
     assert_eq!(net.room(0).addresses(&moved), [NEW, OLD]);
     net.sighted(0, 1, &[OLD]);
@@ -31,9 +31,10 @@ fn address_where_another_node_was_met_is_forgotten() {
     );
 }
 
-/// It is seen there once more, as the other that was met there has gone.
+/// Another node was met at the new address of node 1. When node 1 is seen there again, the address
+/// is its own again.
 #[test]
-fn address_where_the_node_is_seen_again_is_its_own_again() {
+fn sighting_restores_an_address() {
     let mut net = Net::running(3, 6);
     let (node, other) = (net.devices[1].id, net.devices[2].id);
     net.sighted(0, 1, &[NEW]);
@@ -43,10 +44,10 @@ fn address_where_the_node_is_seen_again_is_its_own_again() {
     assert_eq!(net.room(0).addresses(&node), [NEW, OLD]);
 }
 
-/// Another was met at its address; then it says that it has moved, and its old address may have
-/// been given back to it as well.
+/// Another node was met at node 1's address. Then node 1 states new addresses; it may have got the
+/// old one back as well, so both are dialled.
 #[test]
-fn node_that_moves_says_all_afresh() {
+fn moved_node_restores_all_its_addresses() {
     let mut net = Net::running(3, 7);
     let (node, other) = (net.devices[1].id, net.devices[2].id);
     net.sighted(0, 1, &[OLD]);
@@ -56,8 +57,10 @@ fn node_that_moves_says_all_afresh() {
     assert_eq!(net.room(0).addresses(&node), [OLD, NEW]);
 }
 
+/// A stranger or a refusal at a member's address proves nothing, since a member that restarts
+/// refuses as well: the address is dialled on, users are told, and a link clears it.
 #[test]
-fn strangers_and_refusals_leave_the_address_dialled() {
+fn stranger_or_refusal_keeps_the_address() {
     let mut net = Net::running(3, 2);
     let node = net.devices[1].id;
     net.cut_off(0, 1);
@@ -78,10 +81,10 @@ fn strangers_and_refusals_leave_the_address_dialled() {
     );
 }
 
-/// Node 2 holds the only address that node 0 knows of node 1, and then dies: what refuses there is
-/// not node 1.
+/// Another node has the only address that node 0 knows of node 1, and refuses there: that is no
+/// evidence against node 1, only silence is.
 #[test]
-fn refusal_at_an_address_of_another_is_no_death() {
+fn refusal_at_a_lost_address_is_no_evidence() {
     for seed in 0..10 {
         let mut net = Net::running(2, seed);
         net.answered(0, 1, OLD, Answerer::Node(crate::model::NodeId([7; 32])));
@@ -89,17 +92,17 @@ fn refusal_at_an_address_of_another_is_no_death() {
         net.close_link(0, 1);
         net.run(500 * MS);
         assert_eq!(net.state(0, 1), State::Up, "seed {seed}");
-        // A time-out is what it is: nothing was heard over any path.
+        // Nothing was heard over any path, and that counts in the end.
         net.run_until(5 * SECOND, |net| net.state(0, 1) == State::Down)
             .expect("silence decides in the end");
         assert!(net.room(0).why_down(&net.devices[1].id).unwrap().contains("nothing was heard"));
     }
 }
 
-/// A device that refuses has the old address of a node that moved. Its observers are refused, all
-/// but one.
+/// The observers of a moved node are refused at its old address, all but one. As long as that one
+/// hears the node, it is not down.
 #[test]
-fn refusal_is_no_death_while_one_other_hears_the_node() {
+fn refusal_is_no_death_while_one_node_hears_it() {
     for seed in 0..10 {
         for hears in [1, 2, 3, 4] {
             let mut net = Net::running(5, seed);
@@ -112,8 +115,8 @@ fn refusal_is_no_death_while_one_other_hears_the_node() {
     }
 }
 
-/// An address that comes while the old one is being dialled in vain does not wait for that dial's
-/// time-out.
+/// A new address becomes known while a dial to the old one hangs: it is dialled at once, without
+/// waiting for the time-out.
 #[test]
 fn new_address_is_dialled_beside_the_old() {
     let mut net = Net::running(2, 4);
@@ -129,9 +132,9 @@ fn new_address_is_dialled_beside_the_old() {
     assert!(took < 100 * MS, "{took:?}");
 }
 
-/// Whoever was met in another's place is a member that this node may have lost.
+/// A dial of node 1 meets node 2, which this node had lost: that address is dialled for node 2.
 #[test]
-fn member_met_in_anothers_place_is_found() {
+fn member_answering_for_another_is_found() {
     let mut net = Net::running(3, 5);
     let other = net.devices[2].id;
     net.cut_off(0, 2);

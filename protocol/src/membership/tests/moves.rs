@@ -3,7 +3,7 @@
 use super::net::{MS, Net, SECOND};
 use crate::membership::Fact;
 
-/// Two nodes that cannot reach one another any more, so long ago that they dial ever more rarely.
+/// Two nodes that have been out of reach of one another for so long that they dial rarely.
 fn apart(seed: u64) -> Net {
     let mut net = Net::running(2, seed);
     net.unreachable.extend([(0, 1), (1, 0)]);
@@ -18,10 +18,10 @@ fn dials(net: &Net, from: usize) -> usize {
     net.dials.iter().filter(|(_, by, _)| *by == from).count()
 }
 
-/// The pause that dials to the old address had earned was kept for the new one: ten seconds, and
-/// more on top.
+/// The pause of ten seconds and more, grown by failed dials to the old address, used to apply to
+/// the new one as well.
 #[test]
-fn a_new_address_is_dialled_without_back_off() {
+fn new_address_is_dialled_without_back_off() {
     for seed in 0..5 {
         let mut net = apart(seed);
         net.learns(0, 1, "/node/elsewhere");
@@ -33,10 +33,10 @@ fn a_new_address_is_dialled_without_back_off() {
     }
 }
 
-/// A dial to the old address was under way, and had two seconds to go. When it failed the pause
-/// after a failed dial followed.
+/// A dial to the old address was under way when the new one came. It used to be followed by the
+/// pause after a failed dial; now the new address is dialled at once.
 #[test]
-fn a_dial_to_an_old_address_is_followed_by_one_to_the_new() {
+fn failed_dial_to_old_address_is_retried_at_new_one() {
     for seed in 0..5 {
         let mut net = Net::running(2, seed);
         net.cuts.extend([(0, 1), (1, 0)]);
@@ -57,10 +57,10 @@ fn a_dial_to_an_old_address_is_followed_by_one_to_the_new() {
     }
 }
 
-/// A device without network dialled the others ever more rarely; when its cable was in again that
-/// pause went on.
+/// A device without network dialled the others ever more rarely. When its network is back the pause
+/// must not go on.
 #[test]
-fn a_network_that_returns_is_used_at_once() {
+fn returned_network_is_used_at_once() {
     for (seed, moved) in [(0, false), (1, true), (2, false), (3, true)] {
         let mut net = apart(seed);
         net.unreachable.clear();
@@ -72,7 +72,7 @@ fn a_network_that_returns_is_used_at_once() {
 
 /// An interface that flaps must not make the device dial without end.
 #[test]
-fn a_network_that_flaps_makes_few_dials() {
+fn flapping_network_makes_few_dials() {
     let mut net = apart(1);
     for _ in 0..100 {
         net.network_changed(0, true);
@@ -80,10 +80,10 @@ fn a_network_that_flaps_makes_few_dials() {
     assert!(dials(&net, 0) <= 2, "one, and one that joins it: {:?}", net.dials);
 }
 
-/// Nobody can dial a device that has moved before they hear where it is: the courtesy towards the
-/// lesser id is not for it.
+/// No other node can dial a device that has moved before it knows the new address: such a device
+/// dials without leaving that to the lesser id.
 #[test]
-fn a_device_that_has_moved_dials_without_courtesy() {
+fn moved_device_dials_without_crossing_delay() {
     for seed in 0..5 {
         let mut net = apart(seed);
         let greater = if net.devices[0].id < net.devices[1].id { 1 } else { 0 };
@@ -93,10 +93,10 @@ fn a_device_that_has_moved_dials_without_courtesy() {
     }
 }
 
-/// It heard nobody because it had no address for a while: it gives the others time before it calls
-/// them down.
+/// A device had no address for a while and heard nobody. After it has moved it gives the others
+/// time before it holds them to be down.
 #[test]
-fn silence_before_a_move_is_no_sign_of_death() {
+fn silence_before_a_move_is_no_evidence() {
     for seed in 0..5 {
         let mut net = Net::running(3, seed);
         net.devices[1].dark = true;

@@ -21,11 +21,11 @@ pub struct Device {
     pub room: Option<Membership>,
     /// The incarnation on its disk.
     disk: u64,
-    /// Its network is gone, or its power: nothing goes in or out, nothing is refused.
+    /// Its network or its power is gone: nothing goes in or out, nothing is refused.
     pub dark: bool,
     paused: bool,
     unread: VecDeque<Event>,
-    /// Its side of its connections.
+    /// Its ends of its connections, by peer.
     links: BTreeMap<usize, u64>,
 }
 
@@ -37,13 +37,13 @@ pub struct Net {
     timers: BTreeSet<(Time, usize)>,
     timer_of: BTreeMap<usize, Time>,
     next: u64,
-    /// From, to: what is said there is lost.
+    /// From, to: messages in this direction are lost.
     pub cuts: BTreeSet<(usize, usize)>,
-    /// Of a thousand messages over links.
+    /// Lost messages of a thousand over links.
     pub loss: u32,
-    /// As TCP does: what is lost comes later, and all that was said after it waits.
+    /// As TCP does: a lost message comes later, and all after it wait.
     pub retransmits: bool,
-    /// One way.
+    /// The delay of a message in one direction.
     pub latency: Duration,
     pub gossip_works: bool,
     /// Addresses that refuse though their process lives.
@@ -51,11 +51,16 @@ pub struct Net {
     pub facts: Vec<(Time, usize, Fact)>,
     pub messages: u64,
     pub dials: Vec<(Time, usize, usize)>,
-    /// When the last thing said arrives, by direction: links keep order.
+    /// When the last message arrives, by direction: links keep order.
     arrivals: BTreeMap<(usize, usize), Time>,
     pub rng: ChaCha8Rng,
     config: Config,
     roster: BTreeMap<NodeId, u64>,
+}
+
+/// A configuration with a full mesh up to so many members; 0 is the shape of a large cluster.
+pub fn mesh_up_to(full_mesh: usize) -> Config {
+    Config { links: LinkConfig { full_mesh, ..LinkConfig::default() }, ..Config::default() }
 }
 
 impl Net {
@@ -106,7 +111,7 @@ impl Net {
         }
     }
 
-    /// All started and linked, everybody up for everybody.
+    /// A cluster in which all are started, linked and up for one another.
     pub fn running(size: usize, seed: u64) -> Net {
         let mut net = Net::new(size, seed);
         net.start_all();
@@ -126,7 +131,7 @@ impl Net {
         self.dials.clear();
     }
 
-    /// Starts a process; again with the next incarnation.
+    /// Starts a process, with the next incarnation.
     pub fn start(&mut self, n: usize) {
         let device = &mut self.devices[n];
         assert!(device.room.is_none(), "{n} runs");
@@ -144,7 +149,7 @@ impl Net {
         let roster = self.roster.iter().map(|(node, salt)| (*node, *salt)).collect();
         let address = format!("/node/{n}");
         self.with_room(n, |room, now, out| room.set_record(now, profile(address), out));
-        // What its disk would know: where the others are.
+        // Records of the others, as on its disk.
         let records: Vec<_> = self
             .devices
             .iter()
@@ -157,14 +162,15 @@ impl Net {
         }
     }
 
-    /// kill -9: the system closes its links and refuses its dials.
+    /// Kills the process: the system closes its links and refuses its dials.
     pub fn kill(&mut self, n: usize) {
         self.devices[n].room = None;
         self.set_timer(n);
         let links = std::mem::take(&mut self.devices[n].links);
         for (peer, connection) in links {
             if self.passes(n, peer) {
-                // Not all at once: an observer may be asked before its own link has closed.
+                // Links close at different times, so that an observer may be asked before its own
+                // link has closed.
                 let skew = MS / 100 * (self.rng.next_u32() % 500);
                 self.later(self.latency + skew, peer, Event::Closed { peer: n, connection });
             }
@@ -180,13 +186,13 @@ impl Net {
         self.kill(n);
     }
 
-    /// The process stalls: nothing is read, no timer fires.
+    /// Stalls the process: nothing is read, no timer fires.
     pub fn pause(&mut self, n: usize) {
         self.devices[n].paused = true;
         self.set_timer(n);
     }
 
-    /// It goes on. Its timers come first: the worst order.
+    /// Ends a stall. Timers fire before messages are read: the worst order.
     pub fn resume(&mut self, n: usize) {
         self.devices[n].paused = false;
         self.with_room(n, |room, now, out| room.handle_timeout(now, out));
@@ -195,7 +201,7 @@ impl Net {
         }
     }
 
-    /// Splits the network into these groups; who is in none stays with the first.
+    /// Splits the network into these groups; a device in none belongs to the first.
     pub fn split(&mut self, groups: &[&[usize]]) {
         let group = |n: usize| groups.iter().position(|group| group.contains(&n)).unwrap_or(0);
         let all = 0..self.devices.len();
@@ -206,7 +212,7 @@ impl Net {
             .collect();
     }
 
-    /// This device says that to that one, whatever its room would say.
+    /// Sends a message from one device to another, whatever the sender's membership would send.
     pub fn inject(&mut self, from: usize, to: usize, message: Message) {
         if let Some(&connection) = self.devices[from].links.get(&to) {
             self.later(self.latency, to, Event::Message { from, connection, message });
@@ -238,7 +244,7 @@ impl Net {
         self.now = end;
     }
 
-    /// Runs until `done`, at most for `limit`; how long it took.
+    /// Runs until `done`, at most for `limit`; returns how long it took.
     pub fn run_until(&mut self, limit: Duration, done: impl Fn(&Net) -> bool) -> Option<Duration> {
         let (start, end) = (self.now, self.now + limit);
         while !done(self) {
@@ -298,7 +304,7 @@ impl Net {
         }
     }
 
-    /// `at` compares with somebody who knows that `of` can be dialled there now.
+    /// `at` learns a record by which `of` can be dialled at this address now.
     pub fn learns(&mut self, at: usize, of: usize, address: &str) {
         let known =
             self.room(at).record(&self.devices[of].id).expect("it knows of it").body().clone();
@@ -313,18 +319,18 @@ impl Net {
         self.with_room(n, |room, now, out| room.handle_network_changed(now, moved, out));
     }
 
-    /// `from` has business with `to`. Whether it may hope for a link.
-    pub fn reach(&mut self, from: usize, to: usize) -> bool {
+    /// `from` asks for a link to `to`. True if one is being made.
+    pub fn link_on_demand(&mut self, from: usize, to: usize) -> bool {
         let (id, mut is_coming) = (self.devices[to].id, false);
         self.with_room(from, |room, now, out| {
-            let (coming, facts) = room.reach(now, id, out);
+            let (coming, facts) = room.link_on_demand(now, id, out);
             is_coming = coming;
             facts
         });
         is_coming
     }
 
-    /// A dial of `of` met somebody else.
+    /// A dial of `of` met another answerer at this address.
     pub fn answered(&mut self, at: usize, of: usize, address: &str, by: Answerer) {
         let node = self.devices[of].id;
         self.with_room(at, |room, now, out| {
@@ -338,12 +344,12 @@ impl Net {
         self.with_room(at, |room, now, out| room.handle_sighted(now, node, addresses, out));
     }
 
-    /// It has another address, and says so.
+    /// The device has another address, and issues a record.
     pub fn moves(&mut self, n: usize, address: &str) {
         self.with_room(n, |room, now, out| room.set_record(now, profile(address.to_owned()), out));
     }
 
-    /// These two have no link, and no way to one.
+    /// Closes the link of these two and keeps them from making another.
     pub fn cut_off(&mut self, a: usize, b: usize) {
         self.cuts.extend([(a, b), (b, a)]);
         self.close_link(a, b);
@@ -371,7 +377,7 @@ impl Net {
         self.room(at).up().count()
     }
 
-    /// Of every running device.
+    /// Whether all other running devices hold `of` in this state.
     pub fn all_hold(&self, of: usize, state: State) -> bool {
         (0..self.devices.len())
             .all(|n| n == of || self.devices[n].room.is_none() || self.state(n, of) == state)
@@ -391,7 +397,7 @@ impl Device {
         self.disk = 0;
     }
 
-    /// Its record as others remember it from long ago.
+    /// Its record as it is on the disks of others, from before its first incarnation.
     fn record(&self, roster: &BTreeMap<NodeId, u64>) -> Signed<NodeRecord> {
         let Profile { name, addresses, facts, version, ready, leaving } =
             profile(format!("/node/{}", roster[&self.id]));

@@ -1,11 +1,11 @@
-//! Who comes back, and how the others learn of it.
+//! Returns of nodes, and how the others learn of them.
 
-use super::net::{MS, Net, SECOND};
-use crate::membership::{Config, Fact, Goodbye, Message, Notice, Seen, State, Vote, Worth};
+use super::net::{MS, Net, SECOND, mesh_up_to};
+use crate::membership::{Fact, Goodbye, Message, Notice, Seen, State, Vote, Worth};
 use crate::model::{NodeRecord, Out, Outgoing, Time};
 
 #[test]
-fn two_halves_call_each_other_down_and_heal() {
+fn halves_of_a_split_call_each_other_down_and_heal() {
     let mut net = Net::running(6, 5);
     net.split(&[&[0, 1, 2], &[3, 4, 5]]);
     net.run(10 * SECOND);
@@ -23,9 +23,10 @@ fn two_halves_call_each_other_down_and_heal() {
     );
 }
 
-/// Its own way to one of them stays cut: that one is up for all the others.
+/// A node was cut off from four others. When it meets one of them again, its path to the last stays
+/// cut; it soon knows that this one is up, because it is for all others.
 #[test]
-fn who_meets_one_again_soon_knows_of_all_that_are_up() {
+fn returning_node_soon_knows_all_that_are_up() {
     for seed in 0..10 {
         let mut net = Net::running(5, seed);
         net.split(&[&[0], &[1, 2, 3, 4]]);
@@ -39,10 +40,11 @@ fn who_meets_one_again_soon_knows_of_all_that_are_up() {
     }
 }
 
-/// Nobody told anybody that it was down, so it has nothing to refute; and its way to the first of
-/// them stays cut.
+/// Three nodes were cut off from one another, so each held the others to be down without a notice,
+/// and none has anything to refute. The first two meet; then the second meets the third, to which
+/// the first has no path: it must hear of it soon.
 #[test]
-fn whom_a_friend_meets_again_is_soon_up_for_both() {
+fn node_met_again_by_a_neighbour_is_soon_up_for_both() {
     for seed in 0..10 {
         let mut net = Net::running(3, seed);
         net.split(&[&[0], &[1], &[2]]);
@@ -60,11 +62,11 @@ fn whom_a_friend_meets_again_is_soon_up_for_both() {
     }
 }
 
-/// Seeds 2324099 and 2324789: two that its observers are not could reach a node, its observers
-/// could not. Every seven seconds it was lost and returned, for as long as that lasted; each time
-/// all that it ran was placed anew, and let go of.
+/// Seeds 2324099 and 2324789: a node was in reach of two members, but not of its observers. Every
+/// seven seconds it was called down and refuted that, and each time all that it ran was placed
+/// anew. It must refute ever more rarely.
 #[test]
-fn who_is_lost_again_and_again_returns_more_and_more_rarely() {
+fn repeatedly_lost_node_refutes_ever_more_rarely() {
     let mut most = 0;
     for seed in 0..3 {
         let mut net = Net::running(8, seed);
@@ -78,16 +80,17 @@ fn who_is_lost_again_and_again_returns_more_and_more_rarely() {
         net.cuts.clear();
         net.run_until(20 * SECOND, |net| (0..8).all(|n| net.ups(n) == 8))
             .expect("it is back when it meets them");
-        let waits =
-            |fact: &(Time, usize, Fact)| fact.1 == 7 && matches!(fact.2, Fact::Waits { .. });
+        let waits = |fact: &(Time, usize, Fact)| {
+            fact.1 == 7 && matches!(fact.2, Fact::RefutationDelayed { .. })
+        };
         let waits = net.facts.iter().filter(|fact| waits(fact)).count();
         assert!(waits < 20, "seed {seed}: it says once each time that it waits: {waits}");
     }
-    assert!(most > 8, "nobody was lost again and again: {most}");
+    assert!(most > 8, "no node was lost again and again: {most}");
 }
 
 #[test]
-fn a_restarted_node_is_up_with_its_next_incarnation() {
+fn restarted_node_is_up_with_its_next_incarnation() {
     let mut net = Net::running(3, 10);
     net.kill(1);
     net.run(3 * SECOND);
@@ -100,9 +103,10 @@ fn a_restarted_node_is_up_with_its_next_incarnation() {
     assert_eq!(net.downs(), []);
 }
 
-/// The old process's end and the new one's beginning reach different nodes in different order.
+/// The end of the old process and the start of the new one reach different nodes in different
+/// order.
 #[test]
-fn a_restart_in_an_instant_ends_up() {
+fn instant_restart_ends_up() {
     for seed in 0..20 {
         let mut net = Net::running(4, seed);
         net.kill(1);
@@ -114,7 +118,7 @@ fn a_restart_in_an_instant_ends_up() {
 }
 
 #[test]
-fn a_planned_absence_is_honoured_and_an_overdue_one_is_not() {
+fn planned_absence_is_honoured_until_it_is_overdue() {
     let mut net = Net::running(3, 11);
     net.stop(2, 10 * SECOND);
     net.run(9 * SECOND);
@@ -125,24 +129,24 @@ fn a_planned_absence_is_honoured_and_an_overdue_one_is_not() {
     assert_eq!(net.downs(), []);
     net.stop(2, 10 * SECOND);
     net.run(11 * SECOND);
-    assert!(net.all_hold(2, State::Down), "it did not keep its word");
+    assert!(net.all_hold(2, State::Down), "it did not return in time");
 }
 
 #[test]
-fn what_gossip_loses_is_repaired() {
-    let mut net = Net::with(40, 14, Config { full_mesh: 0, ..Config::default() });
+fn lost_gossip_is_repaired() {
+    let mut net = Net::with(40, 14, mesh_up_to(0));
     net.start_all();
     net.gossip_works = false;
     net.kill(5);
     net.run_until(300 * SECOND, |net| net.all_hold(5, State::Down))
-        .expect("everybody learns of the fall");
+        .expect("everybody learns of the death");
     net.start(5);
     net.run_until(300 * SECOND, |net| net.all_hold(5, State::Up)).expect("and of the return");
 }
 
 #[test]
-fn a_large_split_heals() {
-    let mut net = Net::with(40, 17, Config { full_mesh: 0, ..Config::default() });
+fn large_split_heals() {
+    let mut net = Net::with(40, 17, mesh_up_to(0));
     net.start_all();
     net.split(&[&(0..20).collect::<Vec<_>>(), &(20..40).collect::<Vec<_>>()]);
     net.run(30 * SECOND);
@@ -155,11 +159,11 @@ fn a_large_split_heals() {
     net.run_until(60 * SECOND, |net| (0..40).all(|n| net.ups(n) == 40)).expect("healed");
 }
 
-/// Its peer doubted a member of which it had heard nothing but the name, and learned from
-/// somebody's disk in which life it was. The verdict then spoke of that life and its votes of life
-/// 0: nobody took it, its subject could not refute it, and was down for good.
+/// A member was suspected before its record was known, and then its incarnation was learned from a
+/// disk. The verdict named that incarnation and its votes named 0: no node took it, the subject
+/// could not refute it, and was down for good.
 #[test]
-fn one_that_is_doubted_before_its_record_comes_can_refute_its_death() {
+fn node_suspected_before_its_record_can_refute() {
     let mut net = Net::new(3, 31);
     net.start(0);
     net.start(1);
@@ -182,11 +186,11 @@ fn one_that_is_doubted_before_its_record_comes_can_refute_its_death() {
         .expect("it is there, and says so");
 }
 
-/// Seed 1003270: one that was down rose and fell again while this node heard nothing of it. It took
-/// over in which life that was, and kept the notice of the life before: what it told of that its
-/// subject took for an old story, and was down here for good.
+/// Seed 1003270: a member that was down returned and went down again, unheard here. This node took
+/// over the new incarnation but kept the old notice. The subject took that for an old story and was
+/// down here for good.
 #[test]
-fn one_that_fell_again_unheard_is_told_of_its_last_death() {
+fn node_down_again_unheard_learns_its_last_death() {
     let mut net = Net::running(3, 33);
     let (subject, peer, now) = (net.devices[1].id, net.devices[2].id, net.now);
     let notice = |incarnation| {
@@ -234,11 +238,11 @@ fn one_that_fell_again_unheard_is_told_of_its_last_death() {
     assert_eq!(told, Some(second_fall));
 }
 
-/// Seed 992862: a peer told one that had just started of a death of long ago, when they compared
-/// whom they hold to be down. It was taken for a new one, whose subject would not return, and what
-/// that had taken over came back for nothing.
+/// Seed 992862: comparing views, a peer told a node that had just started of a death of half a
+/// minute ago. It was taken for a new one, and a replica that another device ran well went back to
+/// the node. A peer's notice is news only about a member that this node suspects; gossip always is.
 #[test]
-fn what_a_peer_tells_of_a_death_is_no_news_and_what_gossip_tells_is() {
+fn death_told_by_a_peer_is_old_and_by_gossip_is_news() {
     let net = Net::running(5, 34);
     let (subject, peer, now) = (net.devices[1].id, net.devices[2].id, net.now);
     let vote = |n: usize| net.sign(n, Vote { subject, incarnation: 1, seen: Seen::Silent });
@@ -253,18 +257,18 @@ fn what_a_peer_tells_of_a_death_is_no_news_and_what_gossip_tells_is() {
     };
     let mut out = Out::new();
     let told = net.room(0).clone().handle_message(now, peer, message.clone(), &mut out);
-    let mut doubting = net.room(0).clone();
-    doubting.handle_link_down(now, subject, &mut out);
-    let confirmed = doubting.handle_message(now, peer, message.clone(), &mut out);
+    let mut suspecting = net.room(0).clone();
+    suspecting.handle_link_down(now, subject, &mut out);
+    let confirmed = suspecting.handle_message(now, peer, message.clone(), &mut out);
     let (_, gossiped) = net.room(0).clone().handle_gossip(now, peer, message, &mut out);
     let heard = (is_news(told), is_news(confirmed), is_news(gossiped));
-    assert_eq!(heard, (Some(false), Some(true), Some(true)), "what it doubts itself is news");
+    assert_eq!(heard, (Some(false), Some(true), Some(true)), "what it suspects itself is news");
 }
 
-/// An incarnation that is used before it is on the disk could be used again after a crash, and then
-/// not outdo its own death.
+/// An incarnation that is used before it is on disk could be used again after a crash, and then not
+/// outdo its own death.
 #[test]
-fn a_higher_incarnation_is_used_only_once_it_is_stored() {
+fn incarnation_is_used_only_once_stored() {
     let mut net = Net::running(3, 26);
     let (me, now) = (net.devices[0].id, net.now);
     let vote = |n: usize| net.sign(n, Vote { subject: me, incarnation: 1, seen: Seen::Silent });
@@ -290,7 +294,7 @@ fn a_higher_incarnation_is_used_only_once_it_is_stored() {
 }
 
 #[test]
-fn who_said_goodbye_takes_no_word_of_its_death_back() {
+fn departing_node_does_not_refute_its_death() {
     let mut net = Net::running(3, 26);
     let (me, peer, now) = (net.devices[0].id, net.devices[1].id, net.now);
     let vote = |n: usize| net.sign(n, Vote { subject: me, incarnation: 1, seen: Seen::Silent });
@@ -302,7 +306,7 @@ fn who_said_goodbye_takes_no_word_of_its_death_back() {
 }
 
 #[test]
-fn a_node_that_lost_its_disk_rises_above_what_others_know_of_it() {
+fn node_without_its_disk_outdoes_its_known_record() {
     let mut net = Net::running(3, 27);
     net.run(SECOND);
     net.kill(1);
@@ -314,15 +318,15 @@ fn a_node_that_lost_its_disk_rises_above_what_others_know_of_it() {
     let id = net.devices[1].id;
     assert!(
         [0, 2].iter().all(|n| net.room(*n).record(&id) == net.room(1).record(&id)),
-        "and its word counts"
+        "and its record counts"
     );
 }
 
-/// A node that returned said so over its links, and by gossip. Those who were linked to it had
-/// heard it over the link a moment before, took the gossip for stale, and nobody told the rest of
-/// the cluster: 2,987 of 3,000 nodes held it to be down for a minute.
+/// A node that returned told its links, and gossiped. Its linked peers took the gossip for stale
+/// and did not relay it: 2,987 of 3,000 nodes held it to be down for a minute. Gossip of a message
+/// known from a link is relayed, once.
 #[test]
-fn what_came_over_a_link_first_is_passed_on_when_gossip_brings_it_and_only_once() {
+fn gossip_of_a_linked_message_is_relayed_once() {
     let mut net = Net::running(3, 32);
     let mut record = net.room(1).record(&net.devices[1].id).unwrap().body().clone();
     record.counter += 1;
@@ -344,10 +348,10 @@ fn what_came_over_a_link_first_is_passed_on_when_gossip_brings_it_and_only_once(
     );
 }
 
-/// Gossip of a return passed many by. Those that a peer told of it, when they compared whom they
-/// hold to be down, kept it to themselves: it went from neighbour to neighbour, at seconds each.
+/// Many nodes missed the gossip of a return. Those that learned of it from a peer, when they
+/// compared views, did not gossip it: it went from neighbour to neighbour, at seconds each.
 #[test]
-fn who_hears_of_a_return_from_a_peer_tells_all() {
+fn return_heard_from_a_peer_is_gossiped_on() {
     let mut net = Net::running(4, 33);
     net.kill(3);
     net.run_until(SECOND, |net| net.all_hold(3, State::Down)).expect("found out");

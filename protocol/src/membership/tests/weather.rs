@@ -1,13 +1,13 @@
-//! Lost links and messages, stalls, all kinds of trouble: nobody falls who lives.
+//! Lost links and messages, stalls, all kinds of trouble: no node that lives is held to be down.
 
 use rand_chacha::rand_core::RngCore;
 
-use super::net::{MS, Net, SECOND};
-use crate::membership::{Config, State};
+use super::net::{MS, Net, SECOND, mesh_up_to};
+use crate::membership::State;
 
-/// One live path through another observer is life, however the link itself fares.
+/// A live path through another observer proves life, whatever becomes of the link itself.
 #[test]
-fn a_single_lost_link_moves_nothing() {
+fn single_lost_link_downs_nobody() {
     for cuts in [vec![(0, 2)], vec![(2, 0)], vec![(0, 2), (2, 0)]] {
         let mut net = Net::running(3, 6);
         net.cuts = cuts.iter().copied().collect();
@@ -17,8 +17,10 @@ fn a_single_lost_link_moves_nothing() {
     }
 }
 
+/// Two of three links to a node close and the dials are refused, but one observer still hears it:
+/// it is not down before that path ends as well.
 #[test]
-fn a_closed_link_whose_redial_is_refused_moves_nothing_while_another_has_a_path() {
+fn refused_redial_downs_nobody_while_a_path_is_left() {
     let mut net = Net::running(4, 7);
     net.unreachable = (0..4)
         .flat_map(|a| [(a, 2), (2, a)])
@@ -34,7 +36,7 @@ fn a_closed_link_whose_redial_is_refused_moves_nothing_while_another_has_a_path(
 }
 
 #[test]
-fn a_link_that_closes_and_comes_back_moves_nothing_and_is_dialled_once() {
+fn reopened_link_downs_nobody_and_is_dialled_once() {
     for seed in 0..20 {
         let mut net = Net::running(3, seed);
         net.close_link(0, 2);
@@ -47,11 +49,11 @@ fn a_link_that_closes_and_comes_back_moves_nothing_and_is_dialled_once() {
     }
 }
 
-/// Seed 1305521: one that had been cut off from all asked in vain who sees the others. When most
-/// could be reached again it asked nobody a second time, took itself for alone, and called the last
-/// one down.
+/// Seed 1305521: a node that had been cut off from all had asked in vain who sees the others. When
+/// most could be reached again it did not ask them a second time, took itself for alone, and called
+/// the last one down.
 #[test]
-fn who_returns_is_asked_anew_whether_it_sees_another() {
+fn returned_peer_is_asked_again() {
     for seed in 0..20 {
         let mut net = Net::running(5, seed);
         net.cuts = (1..5).map(|other| (other, 0)).collect();
@@ -63,9 +65,10 @@ fn who_returns_is_asked_anew_whether_it_sees_another() {
     }
 }
 
-/// After a stall everybody looks silent, since what they said lies unread.
+/// After its own stall all others look silent to a node, since their messages are unread. It must
+/// call none of them down.
 #[test]
-fn a_stalled_observer_accuses_nobody() {
+fn stalled_observer_downs_nobody() {
     for stall in [60 * MS, 700 * MS, 5 * SECOND, 60 * SECOND] {
         let mut net = Net::running(3, 8);
         net.pause(0);
@@ -79,7 +82,7 @@ fn a_stalled_observer_accuses_nobody() {
 }
 
 #[test]
-fn a_short_stall_of_the_subject_is_forgiven_and_a_long_one_refuted() {
+fn short_stall_is_forgiven_and_long_one_refuted() {
     let mut net = Net::running(5, 9);
     net.pause(0);
     net.run(500 * MS);
@@ -96,20 +99,20 @@ fn a_short_stall_of_the_subject_is_forgiven_and_a_long_one_refuted() {
 }
 
 #[test]
-fn loss_alone_kills_nobody() {
+fn message_loss_downs_nobody() {
     let mut net = Net::running(5, 18);
     net.loss = 50;
     net.run(2 * 3600 * SECOND);
     assert_eq!(net.downs(), []);
-    // Even through such a network a death is found.
+    // A death is found even through such a network.
     net.devices[4].dark = true;
     net.run_until(4 * SECOND, |net| (0..4).all(|n| net.state(n, 4) == State::Down))
         .expect("found out");
 }
 
-/// A saturated processor: somebody always sleeps for a while, readers and the read alike.
+/// A saturated processor: one of the nodes is always stalled, observers and subjects alike.
 #[test]
-fn naps_kill_nobody() {
+fn short_stalls_down_nobody() {
     let mut net = Net::running(5, 24);
     net.loss = 10;
     for _ in 0..2000 {
@@ -125,7 +128,7 @@ fn naps_kill_nobody() {
 }
 
 #[test]
-fn retransmission_delays_kill_nobody() {
+fn retransmission_delays_down_nobody() {
     let mut net = Net::running(3, 33);
     net.retransmits = true;
     net.loss = 50;
@@ -134,9 +137,9 @@ fn retransmission_delays_kill_nobody() {
 }
 
 #[test]
-fn a_slow_path_is_given_time() {
+fn slow_path_is_given_time() {
     let mut net = Net::new(4, 19);
-    net.latency = 300 * MS; // by satellite
+    net.latency = 300 * MS; // as by satellite
     net.start_all();
     net.loss = 10;
     net.run(600 * SECOND);
@@ -144,7 +147,7 @@ fn a_slow_path_is_given_time() {
 }
 
 #[test]
-fn an_idle_cluster_says_little() {
+fn idle_cluster_sends_little() {
     for size in [9, 30] {
         let mut net = Net::running(size, 20);
         net.run(60 * SECOND);
@@ -170,14 +173,14 @@ fn same_seed_and_inputs_same_outputs() {
     assert_eq!(story(), story());
 }
 
-/// Whatever happens for a while, afterwards everybody knows who runs and who does not.
+/// After any trouble all nodes agree on which of them run.
 #[test]
-fn after_any_trouble_all_agree_on_the_truth() {
+fn all_agree_on_the_truth_after_any_trouble() {
     for seed in 0..16 {
         let large = seed % 3 == 0;
         let size = if large { 14 } else { 2 + seed as usize % 6 };
         let full_mesh = if large { 0 } else { 32 };
-        let mut net = Net::with(size, seed, Config { full_mesh, ..Config::default() });
+        let mut net = Net::with(size, seed, mesh_up_to(full_mesh));
         net.start_all();
         let mut paused = std::collections::BTreeSet::new();
         for _ in 0..60 {
@@ -205,7 +208,7 @@ fn after_any_trouble_all_agree_on_the_truth() {
         net.devices.iter_mut().for_each(|device| device.dark = false);
         (net.loss, net.gossip_works) = (0, true);
         net.cuts.clear();
-        net.run(15 * SECOND); // what the trouble had ripened falls
+        net.run(15 * SECOND); // verdicts that the trouble had prepared are passed
         let truth = |net: &Net| {
             let runs: Vec<bool> = net.devices.iter().map(|device| device.room.is_some()).collect();
             let agrees = |at: usize| {

@@ -225,7 +225,8 @@ fn questions_at_a_time_are_bounded() {
 #[test]
 fn member_without_a_link_in_a_large_cluster_is_not_away() {
     let cluster = cluster();
-    let membership = membership::Config { full_mesh: 2, ..membership::Config::default() };
+    let links = membership::LinkConfig { full_mesh: 2, ..membership::LinkConfig::default() };
+    let membership = membership::Config { links, ..membership::Config::default() };
     let config = Config { name: "a".into(), founder: true, membership, ..Config::default() };
     let wall = WallClock(1_800_000_000_000);
     let node = Node::new(

@@ -1,11 +1,11 @@
-//! Peers that send what they should not.
+//! Peers that send malformed, old or unrequested messages.
 
 use super::*;
 
-fn print() -> impl Strategy<Value = Print> {
-    // Often one that exists.
+fn short_hash() -> impl Strategy<Value = ShortHash> {
+    // Often the head of an entry that exists.
     prop_oneof![
-        any::<[u8; 8]>().prop_map(|bytes| Print::head(&Digest(stretched(bytes)))),
+        any::<[u8; 8]>().prop_map(|bytes| ShortHash::head(&Digest(stretched(bytes)))),
         (0..40u64).prop_map(head)
     ]
 }
@@ -16,8 +16,8 @@ fn stretched(bytes: [u8; 8]) -> [u8; 32] {
     all
 }
 
-fn head(entry: u64) -> Print {
-    Print::head(&world::key(entry))
+fn head(entry: u64) -> ShortHash {
+    ShortHash::head(&world::key(entry))
 }
 
 fn prefix() -> impl Strategy<Value = Prefix> {
@@ -40,7 +40,7 @@ fn asked() -> impl Strategy<Value = Asked> {
 }
 
 fn leaf() -> impl Strategy<Value = Leaf> {
-    (print(), print(), any::<bool>()).prop_map(|(head, version, fresh)| Leaf {
+    (short_hash(), short_hash(), any::<bool>()).prop_map(|(head, version, fresh)| Leaf {
         head,
         version,
         fresh,
@@ -49,17 +49,17 @@ fn leaf() -> impl Strategy<Value = Leaf> {
 
 fn node() -> impl Strategy<Value = Node> {
     prop_oneof![
-        proptest::collection::vec(print(), 256).prop_map(Node::Split),
-        proptest::collection::vec(print(), 0..20).prop_map(Node::Split),
+        proptest::collection::vec(short_hash(), 256).prop_map(Node::Split),
+        proptest::collection::vec(short_hash(), 0..20).prop_map(Node::Split),
         proptest::collection::vec(leaf(), 0..20).prop_map(Node::Leaves),
     ]
 }
 
-/// Anything that decodes; rounds and requests often those that are open.
+/// Any message that decodes; rounds and requests are often those that are open.
 fn message() -> impl Strategy<Value = (Message, bool)> {
     let round = (any::<u64>(), 0..4u32).prop_map(|(salt, number)| Round { salt, number });
     let tree = (0..4usize).prop_map(|tree| Tree::ALL[tree]);
-    let root = (print(), print()).prop_map(|(settled, now)| Root { settled, now });
+    let root = (short_hash(), short_hash()).prop_map(|(settled, now)| Root { settled, now });
     let items = proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..40), 0..8);
     let message = prop_oneof![
         (round.clone(), proptest::collection::vec(root, 0..20))
@@ -74,7 +74,7 @@ fn message() -> impl Strategy<Value = (Message, bool)> {
             .prop_map(|(round, agreed)| Message::Outcome { round, agreed }),
         (round, tree.clone(), proptest::collection::vec(leaf(), 0..50))
             .prop_map(|(round, tree, leaves)| Message::Offer { round, tree, leaves }),
-        (0..4u32, tree, proptest::collection::vec(print(), 0..300), 0..3u16)
+        (0..4u32, tree, proptest::collection::vec(short_hash(), 0..300), 0..3u16)
             .prop_map(|(request, tree, heads, skip)| Message::Fetch { request, tree, heads, skip }),
         (0..4u32, items, 0..300u16, 0..3u16).prop_map(|(request, items, answered, skip)| {
             Message::Items { request, items, answered, skip }
@@ -83,7 +83,7 @@ fn message() -> impl Strategy<Value = (Message, bool)> {
     (message, any::<bool>())
 }
 
-/// The same message, in the round that `world`'s first node has open with its second.
+/// The same message in the round that `world`'s first node has open with its second.
 fn aimed(world: &World, message: Message) -> Message {
     let open = world.rooms[0].repair.peers[&id(1)].round();
     match message {
@@ -98,7 +98,10 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
 
     #[test]
-    fn garbage_does_no_harm(messages in proptest::collection::vec(message(), 1..60), pause in 0..400u64) {
+    fn garbage_does_no_harm(
+        messages in proptest::collection::vec(message(), 1..60),
+        pause in 0..400u64,
+    ) {
         let mut world = World::new(3, Config::default(), 5);
         for entry in 0..40 {
             world.restore(0, entry, 1);
@@ -111,7 +114,7 @@ proptest! {
             world.inject(1, 0, message);
             world.run(millis(pause));
         }
-        // The honest one still gets through, and what goes out keeps its size.
+        // The honest peer still gets through, and no message grows too large.
         world.link(0, 2);
         world.run(secs(60));
         prop_assert!(world.converged());
@@ -120,7 +123,9 @@ proptest! {
     }
 
     #[test]
-    fn old_messages_that_come_again_do_no_harm(again in proptest::collection::vec((any::<u16>(), 0..600u64), 1..60)) {
+    fn replayed_messages_do_no_harm(
+        again in proptest::collection::vec((any::<u16>(), 0..600u64), 1..60),
+    ) {
         let mut world = World::new(2, Config::default(), 5);
         for entry in 0..200 {
             world.restore((entry % 2) as usize, entry, 1);
@@ -139,15 +144,15 @@ proptest! {
     }
 }
 
-/// An answer that claimed more than was asked ended the fetch without striking its keys off the
-/// list of what is under way, so nobody was ever asked for them again.
+/// An answer that claimed more than was asked ended the fetch, but left its keys on the list of
+/// those being fetched: no peer was ever asked for them again.
 #[test]
-fn an_answer_that_claims_too_much_leaves_its_keys_to_others() {
+fn overclaiming_answer_frees_its_keys_for_other_peers() {
     let mut world = World::new(3, Config::default(), 5);
     world.restore(2, 1, 1);
     world.link(0, 1);
     world.mute(1);
-    let leaf = Leaf { head: head(1), version: Print::NONE, fresh: false };
+    let leaf = Leaf { head: head(1), version: ShortHash::NONE, fresh: false };
     let round = Round { salt: 0, number: 0 };
     world.inject(1, 0, Message::Offer { round, tree: world::tree(1), leaves: vec![leaf] });
     world.inject(1, 0, Message::Items { request: 1, items: Vec::new(), answered: 2, skip: 0 });
@@ -157,11 +162,11 @@ fn an_answer_that_claims_too_much_leaves_its_keys_to_others() {
 }
 
 #[test]
-fn a_stranger_is_not_answered() {
+fn stranger_is_not_answered() {
     let mut world = World::new(2, Config::default(), 1);
     world.restore(0, 1, 1);
     let round = Round { salt: 1, number: 1 };
-    let roots = vec![Root { settled: Print::NONE, now: Print::NONE }; 4];
+    let roots = vec![Root { settled: ShortHash::NONE, now: ShortHash::NONE }; 4];
     world.inject(1, 0, Message::Roots { round, roots });
     world.inject(
         1,
@@ -172,7 +177,7 @@ fn a_stranger_is_not_answered() {
 }
 
 #[test]
-fn one_who_compares_nothing_is_not_in_step() {
+fn empty_comparison_is_not_in_step() {
     let mut world = World::new(2, Config::default(), 1);
     world.restore(0, 1, 1);
     world.link(0, 1);
@@ -184,7 +189,7 @@ fn one_who_compares_nothing_is_not_in_step() {
 }
 
 #[test]
-fn what_nobody_asked_for_is_not_handed_on() {
+fn unrequested_items_are_dropped() {
     let mut world = in_step(4);
     let payload = codec::encode(&(1u64, 9u64, 0u32, vec![0u8; 4]));
     for request in 0..5 {

@@ -1,9 +1,9 @@
-//! Links that lose, delay and break, peers that do not answer, and how much is said at most.
+//! Links that lose, delay and break, silent peers, and the rate limit.
 
 use super::*;
 
 #[test]
-fn five_nodes_in_a_row_converge_over_links_that_lose_and_reorder() {
+fn five_nodes_converge_over_lossy_reordering_links() {
     let config = Config::default();
     let mut world = World::new(5, config, 3);
     world.loss_percent = 20;
@@ -30,8 +30,8 @@ fn messages_stay_within_the_rate_and_the_size() {
     world.link(0, 1);
     for second in 1..=8 {
         world.run(secs(1));
-        // One answer of at most 64 KiB and one offer of 1,024 leaves may overdraw; questions are
-        // not held back.
+        // At most an answer of 64 KiB and an offer of 1,024 leaves may overdraw the budget;
+        // questions are not limited.
         let most = (32 + 64 + 17 + second * (64 + 1)) * 1024;
         let sent: usize = world
             .transcript
@@ -41,14 +41,14 @@ fn messages_stay_within_the_rate_and_the_size() {
             .sum();
         assert!(sent <= most as usize, "{sent} bytes in {second} s");
     }
-    assert!(!world.converged(), "or the rate was no bound");
+    assert!(!world.converged(), "else the rate was no bound");
     world.run(secs(60));
     assert!(world.converged());
     assert!(world.largest <= 64 * 1024, "{}", world.largest);
 }
 
 #[test]
-fn one_entry_larger_than_a_message_travels_in_parts() {
+fn entry_larger_than_a_message_travels_in_parts() {
     let mut world = World::new(2, Config::default(), 1);
     world.set_parts(32, 28 * 1024);
     for entry in 0..3 {
@@ -61,8 +61,10 @@ fn one_entry_larger_than_a_message_travels_in_parts() {
     assert!(world.largest <= 64 * 1024, "{}", world.largest);
 }
 
+/// A node refuses two entries for ever, as an older program would. After a few tries the nodes are
+/// in step all the same, and the entries are tried again once a minute.
 #[test]
-fn a_difference_that_cannot_be_mended_does_not_keep_nodes_apart() {
+fn unmendable_difference_does_not_keep_nodes_apart() {
     for refusing in [0, 1] {
         let mut world = World::new(2, Config::default(), 1);
         for entry in 0..50 {
@@ -83,15 +85,17 @@ fn a_difference_that_cannot_be_mended_does_not_keep_nodes_apart() {
             "{}",
             world.received(refusing) - received
         );
-        // Once it takes them, they come without a restart.
+        // Once the node takes these entries, they come without a restart.
         world.refusals.clear();
         world.run(secs(180));
         assert!(world.converged());
     }
 }
 
+/// A link breaks while 2,000 entries are being fetched over it: the rest is fetched from another
+/// peer.
 #[test]
-fn a_link_that_breaks_in_the_middle_leaves_the_rest_to_others() {
+fn broken_link_leaves_the_rest_to_other_peers() {
     let config = Config { bytes_per_second: 256 * 1024, burst: 64 * 1024, ..Config::default() };
     let mut world = World::new(3, config, 1);
     for entry in 0..2000 {
@@ -111,7 +115,7 @@ fn a_link_that_breaks_in_the_middle_leaves_the_rest_to_others() {
 }
 
 #[test]
-fn a_peer_that_never_answers_does_not_stop_the_others() {
+fn silent_peer_does_not_stop_the_others() {
     let mut world = World::new(7, Config::default(), 1);
     for entry in 0..500 {
         world.restore(6, entry, 1);

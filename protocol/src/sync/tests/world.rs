@@ -2,7 +2,7 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 
 use super::*;
 
-/// What a node holds. An entry's tree follows from its number.
+/// The entries of a node. An entry's tree follows from its number.
 #[derive(Default)]
 pub struct Store {
     entries: BTreeMap<(Tree, Digest), (u64, u64)>,
@@ -25,13 +25,13 @@ struct Arrival {
     message: Message,
 }
 
-/// Rooms and what is between them, in virtual time.
+/// Nodes and the links between them, in virtual time.
 pub struct World {
     pub rooms: Vec<Room>,
     pub now: Time,
     pub loss_percent: u32,
     pub jitter: Duration,
-    /// Bytes of all messages that were sent, and of the largest.
+    /// Bytes of all messages sent, and of the largest.
     pub bytes: usize,
     pub largest: usize,
     pub transcript: Vec<(Time, usize, usize, Vec<u8>)>,
@@ -103,14 +103,14 @@ impl World {
         }
     }
 
-    /// `node` found this on its disk.
+    /// `node` finds this entry on its disk.
     pub fn restore(&mut self, node: usize, entry: u64, version: u64) {
         let room = &mut self.rooms[node];
         room.store.entries.insert((tree(entry), key(entry)), (entry, version));
         room.repair.restore(tree(entry), key(entry), hash(entry, version));
     }
 
-    /// `node` got this from a user or by gossip.
+    /// `node` gets this entry from a user or by gossip.
     pub fn set(&mut self, node: usize, entry: u64, version: u64) {
         self.apply(node, entry, version);
     }
@@ -124,7 +124,7 @@ impl World {
         self.refusals.insert((node, entry));
     }
 
-    /// From now on `node` hears and says nothing.
+    /// From now on `node` receives and sends nothing.
     pub fn mute(&mut self, node: usize) {
         self.rooms[node].mute = true;
     }
@@ -145,14 +145,14 @@ impl World {
         self.rooms[right].repair.handle_link_down(self.now, &id(left as u8));
     }
 
-    /// `node` wakes up after it stood still for long.
+    /// `node` wakes up after a long stall.
     pub fn wake(&mut self, node: usize) {
         let mut out = Out::new();
-        self.rooms[node].repair.stood_still(self.now, &mut out);
+        self.rooms[node].repair.on_stall(self.now, &mut out);
         self.after(node, Vec::new(), out);
     }
 
-    /// Makes `node` compare with `peer` now, as chance does.
+    /// Makes `node` compare with `peer` now, as a random comparison does.
     pub fn compare(&mut self, node: usize, peer: usize) {
         let known =
             self.rooms[node].repair.peers.get_mut(&id(peer as u8)).expect("they are linked");
@@ -207,7 +207,7 @@ impl World {
         for fact in facts {
             match fact {
                 Fact::Received { payload, tree: of, .. } => {
-                    // What hostile peers send need not be an entry.
+                    // Payloads of hostile peers need not be entries.
                     let Ok((entry, version, _, _)) =
                         codec::decode::<(u64, u64, u32, Vec<u8>)>(&payload)
                     else {

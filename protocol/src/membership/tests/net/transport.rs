@@ -1,4 +1,4 @@
-//! Links and gossip: what is said arrives later, in order, or never.
+//! Links and gossip: messages arrive later, in order, or never.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use super::{MS, Net};
 use crate::membership::{DialFailure, Message};
 use crate::model::{Outgoing, codec};
 
-/// A driver's patience with a dial that nobody answers.
+/// How long a driver waits for a dial that is not answered.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(3);
 
 #[derive(Clone)]
@@ -30,7 +30,7 @@ impl Net {
                 let to = self.index(&to);
                 let Some(&connection) = self.devices[n].links.get(&to) else { return };
                 self.messages += 1;
-                // Through the form that travels, so that what cannot be encoded shows.
+                // Encoded and decoded, so that a message that cannot be encoded fails the test.
                 let bytes = codec::encode(&message);
                 let message = codec::decode(&bytes).expect("what was sent can be read");
                 let mut late = self.latency * (self.rng.next_u32() % 100) / 100;
@@ -92,7 +92,7 @@ impl Net {
 
     pub(super) fn deliver(&mut self, n: usize, event: Event) {
         if let Event::Dialled { by } = event {
-            self.answer_dial(n, by); // the system does that, whether the process stalls or not
+            self.answer_dial(n, by); // the operating system answers, even while the process stalls
             return;
         }
         if self.devices[n].room.is_none() {
@@ -118,8 +118,8 @@ impl Net {
             }
             Event::Up { peer, connection, dialled } => {
                 let from = id(peer);
-                // As a driver does: of two dials that cross one connection stays, and it is the
-                // same at both ends.
+                // As the driver does: of two crossing dials one connection stays, the same one at
+                // both ends.
                 let has_one = self.devices[n].links.get(&peer).copied();
                 let is_whole =
                     has_one.is_some() && has_one == self.devices[peer].links.get(&n).copied();
@@ -158,14 +158,14 @@ impl Net {
             self.later(self.latency, by, Event::DialFailed { peer: n, how: DialFailure::Refused });
             return;
         }
-        // A handshake takes two round trips more.
+        // A handshake takes two more round trips.
         self.next += 1;
         let connection = self.next;
         self.later(self.latency * 4, n, Event::Up { peer: by, connection, dialled: false });
         self.later(self.latency * 5, by, Event::Up { peer: n, connection, dialled: true });
     }
 
-    /// Whom gossip of this device reaches: over links that work.
+    /// The devices that gossip of this device reaches over working links.
     fn reached_by(&self, n: usize) -> BTreeSet<usize> {
         let mut reached = BTreeSet::from([n]);
         let mut todo = vec![n];

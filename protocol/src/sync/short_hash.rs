@@ -6,31 +6,32 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::Digest;
 
-/// Eight bytes of a hash, salted by a number that only the two ends of a link know: nobody else can
-/// prepare two entries that look alike to both, and chance makes another try next time.
+/// Eight bytes of a hash, salted with a number that only the two ends of a link know: nobody else
+/// can prepare two entries with equal short hashes for both, and after an accident the next link
+/// has another salt.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
-pub struct Print([u8; 8]);
+pub struct ShortHash([u8; 8]);
 
-impl Print {
-    /// Of nothing at all.
-    pub(super) const NONE: Print = Print([0; 8]);
+impl ShortHash {
+    /// No entry.
+    pub(super) const NONE: ShortHash = ShortHash([0; 8]);
 
-    pub(super) fn of(salt: u64, parts: &[&[u8]]) -> Print {
+    pub(super) fn of(salt: u64, parts: &[&[u8]]) -> ShortHash {
         let salt = salt.to_be_bytes();
         let mut salted: Vec<&[u8]> = vec![&salt];
         salted.extend_from_slice(parts);
-        Print::head(&Digest::of_parts(&salted))
+        ShortHash::head(&Digest::of_parts(&salted))
     }
 
-    /// The first bytes of a key, unsalted, by which both ends call it. Two keys with one head
-    /// travel together.
-    pub(super) fn head(key: &Digest) -> Print {
+    /// The first bytes of a key, unsalted, by which both ends name it. Keys with one head are sent
+    /// together.
+    pub(super) fn head(key: &Digest) -> ShortHash {
         let mut head = [0; 8];
         head.copy_from_slice(&key.0[..8]);
-        Print(head)
+        ShortHash(head)
     }
 
-    /// The keys with this head.
+    /// The range of keys with this head.
     pub(super) fn keys(self) -> RangeInclusive<Digest> {
         let (mut low, mut high) = ([0; 32], [255; 32]);
         low[..8].copy_from_slice(&self.0);
@@ -39,8 +40,8 @@ impl Print {
     }
 }
 
-/// The keys that begin with the same few bits: all of them, one of 256 buckets, or a sixteenth of
-/// the range above.
+/// A range of keys that begin with the same bits: all keys, one of 256 buckets, or a sixteenth of a
+/// bucket or of such a part.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub struct Prefix {
     nibbles: u8,
@@ -50,10 +51,10 @@ pub struct Prefix {
 impl Prefix {
     /// All keys.
     pub(super) const ALL: Prefix = Prefix { nibbles: 0, path: 0 };
-    /// The narrowest range: a 2^32nd of the keys. Honest hashes do not crowd there.
+    /// Nibbles of the narrowest range, a 2^32nd of the keys. Honest hashes do not crowd there.
     const NARROWEST: u8 = 8;
 
-    /// Whether it is one that we would make ourselves.
+    /// Whether this program would make this range itself.
     pub(super) fn is_valid(self) -> bool {
         let fits =
             u64::from(self.path) < 1u64 << (4 * u32::from(self.nibbles.min(Self::NARROWEST)));
@@ -64,12 +65,12 @@ impl Prefix {
         self.nibbles == Self::NARROWEST
     }
 
-    /// The number of the bucket, if it is one.
+    /// The number of the bucket if this range is one.
     pub(super) fn bucket(self) -> Option<u8> {
         (self.nibbles == 2).then(|| u8::try_from(self.path).ok()).flatten()
     }
 
-    /// The ranges that make up this one, in order; none below the narrowest.
+    /// The ranges that make up this one, in order; none for the narrowest.
     pub(super) fn children(self) -> impl Iterator<Item = Prefix> {
         let (count, nibbles) = match self.nibbles {
             0 => (256, 2),
@@ -79,7 +80,7 @@ impl Prefix {
         (0..count).map(move |child| Prefix { nibbles, path: self.path.wrapping_mul(count) | child })
     }
 
-    /// The keys in it.
+    /// The range of its keys.
     pub(super) fn keys(self) -> RangeInclusive<Digest> {
         let free = 32 - 4 * u32::from(self.nibbles.min(Self::NARROWEST));
         let low = u64::from(self.path) << free;
@@ -92,8 +93,8 @@ impl Prefix {
         bytes(low, 0)..=bytes(high, 255)
     }
 
-    /// Whether keys with this head are in it.
-    pub(super) fn holds(self, head: Print) -> bool {
+    /// Whether it contains the keys with this head.
+    pub(super) fn holds(self, head: ShortHash) -> bool {
         self.keys().contains(head.keys().start())
     }
 }
@@ -103,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_range_is_its_children_and_nothing_else() {
+    fn children_make_up_their_range() {
         for prefix in [
             Prefix::ALL,
             Prefix { nibbles: 2, path: 0xab },
@@ -133,13 +134,13 @@ mod tests {
     }
 
     #[test]
-    fn ranges_that_we_would_not_make_are_not_valid() {
+    fn malformed_ranges_are_invalid() {
         for (nibbles, path) in
             [(0, 1), (1, 0), (2, 256), (3, 4096), (7, u32::MAX), (9, 0), (255, u32::MAX)]
         {
             let prefix = Prefix { nibbles, path };
             assert!(!prefix.is_valid(), "{prefix:?}");
-            // Asking about one must not panic either.
+            // Asking for such a range must not panic either.
             let (keys, children) = (prefix.keys(), prefix.children().count());
             assert!(keys.start() <= keys.end() && children <= 256);
         }

@@ -1,84 +1,86 @@
-//! Doubt about a member: asking the other observers, and answering them.
+//! Suspicions about a member: asking the other observers, and answering them.
 //!
 //! Two races shape this file.
 //!
 //! *The link of one observer closes a moment before another's.* Asked from memory, the other would
-//! say "heard it 50 ms ago", and a dead node would live on. So `Alive` is said only when the
-//! subject has answered a probe that was sent **after the question came** ([`Membership::vouch`]);
-//! the asker then counts it as heard at the moment it asked.
+//! answer "heard it 50 ms ago", and a dead node would count as alive. So an observer sends `Alive`
+//! only if the subject has answered a probe sent **after the question came**
+//! ([`Membership::answer_inquiries`]); the asker then counts the subject as heard at the moment it
+//! asked.
 //!
-//! *A vote outlives what it was cast for.* Two observers that each lost the subject once, an hour
-//! apart, are no majority. So votes come from their signer over a link, count for seconds, and are
-//! asked for again while a doubt lasts.
+//! *A vote outlives its cause.* Two observers that each lost the subject once, an hour apart, are
+//! no majority. So votes come over a link from their signer, count for seconds, and are asked for
+//! again while a suspicion lasts.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use crate::model::{NodeId, Signed, Time, Unverified};
 
-use super::evidence::Suspicion;
-use super::members::Life;
-use super::message::{Message, Notice, Seen, Vote, Wish};
+use super::evidence::SuspicionCause;
+use super::members::Liveness;
+use super::message::{Message, Notice, ProbeIntent, Seen, Vote};
 use super::{Cx, Fact, Membership, Reason};
 
-/// Questions of one doubt whose moment is remembered: two seconds of them.
+/// Questions of one suspicion whose time is remembered: two seconds of them.
 const MAX_ROUNDS: usize = 16;
-/// Nodes whose answers are kept for one doubt: all observers and those who stand in for them.
+/// Nodes whose answers are kept for one suspicion: all observers and those that stand in for them.
 const MAX_ANSWERS: usize = 32;
-/// Nodes that wait for word of one subject: a full mesh.
+/// Nodes that may ask about one subject at once: a full mesh.
 pub(super) const MAX_INQUIRERS: usize = 32;
-/// Subjects that others may ask about at once.
+/// Subjects about which others may ask at once.
 pub(super) const MAX_INQUIRIES: usize = 256;
-/// Whoever asked and was not heard of for so long has its answer from elsewhere.
+/// A node that has not repeated its question for so long has its answer from elsewhere.
 const INQUIRY_TTL: Duration = Duration::from_secs(5);
-/// Probes for others go out at most every so often.
+/// The least time between probes of one subject that are sent for others.
 const PROBE_GAP: Duration = Duration::from_millis(20);
 
-/// What is known since a member's life came into question.
+/// All that is known since a member came under suspicion.
 #[derive(Clone, Debug)]
-pub(super) struct Doubt {
+pub(super) struct Suspicion {
     pub incarnation: u64,
     pub opened: Time,
-    why: Suspicion,
-    /// People were told. Not before there is something to vote on: a beat lost and a probe late
-    /// happen every hour.
-    accused: bool,
-    /// Questions and when they went out.
+    why: SuspicionCause,
+    /// Whether `Fact::Suspected` was sent. Not before this node has something to vote on: a lost
+    /// beat and a late probe happen every hour.
+    announced: bool,
+    /// Questions and when they were sent.
     rounds: VecDeque<(u32, Time)>,
-    /// Asked since then, and not answered yet.
+    /// Nodes that were asked and have not answered yet, and since when.
     pub waiting: BTreeMap<NodeId, Time>,
-    /// The latest word of each.
+    /// The latest answer of each node.
     pub answers: BTreeMap<NodeId, Answer>,
-    /// What I signed: one vote for each thing that can be seen.
+    /// Votes that this node signed: one for each thing that can be seen.
     signed: BTreeMap<Seen, Signed<Vote>>,
-    /// What the others know that I see.
-    pub told: Option<Seen>,
-    /// Since when a majority has stood.
+    /// The vote of this node that the others know.
+    pub seen_told: Option<Seen>,
+    /// When the present majority was reached.
     pub ready_at: Option<Time>,
-    /// A notice that lacks a majority as I know the observers; my own evidence makes up for it.
+    /// A notice without a majority of the observers that this node knows; its own evidence can make
+    /// up for that.
     pub notice: Option<Notice>,
 }
 
-/// What an observer answered.
+/// The answer of an observer.
 #[derive(Clone, Debug)]
 pub(super) enum Answer {
-    /// The subject was alive at this moment: when the question went out.
+    /// The subject was alive at this time, when the question was sent.
     Alive(Time),
-    /// It cannot reach it, as of this moment.
+    /// The observer could not reach it; the vote came at this time.
     Vote(Time, Signed<Vote>),
 }
 
-/// Somebody wants to know of a subject.
+/// A question of another member about a subject.
 #[derive(Clone, Debug)]
 pub(super) struct Inquiry {
     round: u32,
-    /// The answer to this probe, or a later one, is news to it.
+    /// The first probe whose answer counts as an answer to this question.
     from_seq: u64,
     at: Time,
 }
 
-impl Doubt {
-    /// The last moment at which another observer showed it alive.
+impl Suspicion {
+    /// The last time at which another observer showed it alive.
     pub fn alive_at(&self) -> Option<Time> {
         let times = self.answers.values().filter_map(|answer| match answer {
             Answer::Alive(at) => Some(*at),
@@ -87,22 +89,22 @@ impl Doubt {
         times.max()
     }
 
-    /// We stalled: what we waited for may lie unread.
-    pub fn forgive(&mut self, now: Time) {
+    /// This node stalled: answers that it waited for may be unread.
+    pub fn restart_waits(&mut self, now: Time) {
         self.waiting.values_mut().for_each(|since| *since = now);
         self.ready_at = None;
     }
 
-    /// It is about another life from now on. How long the node has been silent stays true; what was
-    /// said and signed of the life before does not: a verdict on one life with votes on another
-    /// convinces nobody, and its subject cannot refute it.
-    pub fn turn_to(&mut self, incarnation: u64) {
+    /// Moves the suspicion to another incarnation. The node stays silent since the same time;
+    /// statements and votes on the former incarnation are dropped: a verdict on one incarnation
+    /// with votes on another convinces no node, and the subject cannot refute it.
+    pub fn reset_to(&mut self, incarnation: u64) {
         self.incarnation = incarnation;
         self.waiting.clear();
         self.answers.clear();
         self.signed.clear();
         self.notice.take_if(|notice| notice.incarnation != incarnation);
-        (self.told, self.ready_at) = (None, None);
+        (self.seen_told, self.ready_at) = (None, None);
     }
 
     fn note(&mut self, from: NodeId, answer: Answer) {
@@ -114,85 +116,89 @@ impl Doubt {
 }
 
 impl Membership {
-    /// Opens a doubt, unless there is one. Observers ask at once; others leave that to them for a
-    /// moment.
-    pub(super) fn doubt(&mut self, cx: &mut Cx<'_>, subject: NodeId, why: Suspicion) {
+    /// Opens a suspicion, unless there is one. Observers ask at once; others leave that to the
+    /// observers for a moment.
+    pub(super) fn suspect(&mut self, cx: &mut Cx<'_>, subject: NodeId, why: SuspicionCause) {
         let Some(member) = self.members.get(&subject) else { return };
-        let is_honoured = matches!(member.life, Life::BackBy(until) if cx.now < until);
+        let is_honoured = matches!(member.liveness, Liveness::BackBy(until) if cx.now < until);
         if is_honoured
-            || matches!(member.life, Life::Down(_))
-            || self.doubts.contains_key(&subject)
-            || self.own.is_parting
+            || matches!(member.liveness, Liveness::Down(_))
+            || self.suspicions.contains_key(&subject)
+            || self.own.said_goodbye
         {
             return;
         }
-        let doubt = Doubt {
+        let suspicion = Suspicion {
             incarnation: member.incarnation,
             opened: cx.now,
             why,
-            accused: false,
+            announced: false,
             rounds: VecDeque::new(),
             waiting: BTreeMap::new(),
             answers: BTreeMap::new(),
             signed: BTreeMap::new(),
-            told: None,
+            seen_told: None,
             ready_at: None,
             notice: None,
         };
         self.paths.entry(subject).or_default();
-        self.doubts.insert(subject, doubt);
+        self.suspicions.insert(subject, suspicion);
         self.unjudged = true;
         if self.watched.contains_key(&subject) {
-            self.pursue(cx, subject);
+            self.ask_round(cx, subject);
         } else {
-            self.timers.set(Reason::Doubt(subject), cx.now + self.config.bystander);
+            self.timers
+                .set(Reason::Suspicion(subject), cx.now + self.config.suspicion.bystander_wait);
         }
     }
 
-    /// What is seen is worth a vote: people may know.
-    pub(super) fn accuse(&mut self, cx: &mut Cx<'_>, subject: &NodeId) {
-        let Some(doubt) = self.doubts.get_mut(subject).filter(|doubt| !doubt.accused) else {
+    /// Reports the suspicion, once this node sees something that is worth a vote.
+    pub(super) fn announce_suspicion(&mut self, cx: &mut Cx<'_>, subject: &NodeId) {
+        let Some(suspicion) =
+            self.suspicions.get_mut(subject).filter(|suspicion| !suspicion.announced)
+        else {
             return;
         };
-        doubt.accused = true;
-        cx.facts.push(Fact::Accused { node: *subject, why: doubt.why });
+        suspicion.announced = true;
+        cx.facts.push(Fact::Suspected { node: *subject, why: suspicion.why });
     }
 
-    /// The doubt ended well, or its subject's life did not matter any more.
-    pub(super) fn drop_doubt(&mut self, cx: &mut Cx<'_>, subject: &NodeId) {
-        let Some(doubt) = self.doubts.remove(subject) else { return };
-        self.timers.clear(Reason::Doubt(*subject));
+    /// Ends the suspicion without a verdict.
+    pub(super) fn drop_suspicion(&mut self, cx: &mut Cx<'_>, subject: &NodeId) {
+        let Some(suspicion) = self.suspicions.remove(subject) else { return };
+        self.timers.clear(Reason::Suspicion(*subject));
         self.unjudged = true;
-        if doubt.accused {
+        if suspicion.announced {
             cx.facts.push(Fact::Cleared { node: *subject });
         }
     }
 
-    /// One more round of questions, and the time of the next.
-    pub(super) fn pursue(&mut self, cx: &mut Cx<'_>, subject: NodeId) {
-        let Some(doubt) = self.doubts.get(&subject) else { return };
+    /// Asks once more, and sets the time of the next round.
+    pub(super) fn ask_round(&mut self, cx: &mut Cx<'_>, subject: NodeId) {
+        let Some(suspicion) = self.suspicions.get(&subject) else { return };
         let is_asked_about = self.inquiries.contains_key(&subject);
-        if !self.is_near(&subject) && doubt.notice.is_none() && !is_asked_about {
-            self.drop_doubt(cx, &subject);
+        if !self.is_neighbour(&subject) && suspicion.notice.is_none() && !is_asked_about {
+            self.drop_suspicion(cx, &subject);
             return;
         }
-        let relayed = doubt.alive_at().is_some_and(|at| cx.now.since(at) < self.config.beat * 2);
-        let age = cx.now.since(doubt.opened);
-        let pace = if relayed {
-            self.config.beat
-        } else if age < self.config.cut_alone {
-            self.config.probe_every
+        let relayed =
+            suspicion.alive_at().is_some_and(|at| cx.now.since(at) < self.config.probe.beat * 2);
+        let age = cx.now.since(suspicion.opened);
+        let pause = if relayed {
+            self.config.probe.beat
+        } else if age < self.config.suspicion.silent_after_alone {
+            self.config.probe.every
         } else {
-            // It is not decided though everything should be known: grace of the unknown, or others
-            // who see what I do not.
-            self.config.beat * 2
+            // There is no verdict although all answers should be in: the subject is within its
+            // grace, or others see what this node does not.
+            self.config.probe.beat * 2
         };
         if relayed {
-            self.leave_hung_link(cx, &subject);
+            self.close_hung_link(cx, &subject);
         }
         if !self.watched.contains_key(&subject) {
-            // It may be linked and owe us no beat: only what it does not answer is silence.
-            self.probe(cx, subject, Wish::None);
+            // It may be linked without owing beats: only an unanswered probe counts as silence.
+            self.probe(cx, subject, ProbeIntent::None);
         }
         self.ask(cx, subject);
         if let Some(inquiries) = self.inquiries.get_mut(&subject) {
@@ -201,7 +207,7 @@ impl Membership {
                 self.inquiries.remove(&subject);
             }
         }
-        self.timers.set(Reason::Doubt(subject), cx.now + pace);
+        self.timers.set(Reason::Suspicion(subject), cx.now + pause);
         self.unjudged = true;
     }
 
@@ -214,27 +220,27 @@ impl Membership {
         self.ask_these(cx, subject, asked);
     }
 
-    /// Asks these, who are linked, whether they can reach the subject now.
+    /// Asks these linked members whether they can reach the subject now.
     pub(super) fn ask_these(&mut self, cx: &mut Cx<'_>, subject: NodeId, asked: Vec<NodeId>) {
         let vote = self.current_vote(cx.now, &subject);
-        let Some(doubt) = self.doubts.get_mut(&subject) else { return };
+        let Some(suspicion) = self.suspicions.get_mut(&subject) else { return };
         let round = self.next_round;
         self.next_round = self.next_round.wrapping_add(1);
-        if doubt.rounds.len() == MAX_ROUNDS {
-            doubt.rounds.pop_front();
+        if suspicion.rounds.len() == MAX_ROUNDS {
+            suspicion.rounds.pop_front();
         }
-        doubt.rounds.push_back((round, cx.now));
-        doubt.told = vote.as_ref().map(|vote| vote.seen);
-        let incarnation = doubt.incarnation;
+        suspicion.rounds.push_back((round, cx.now));
+        suspicion.seen_told = vote.as_ref().map(|vote| vote.seen);
+        let incarnation = suspicion.incarnation;
         for peer in asked {
-            doubt.waiting.entry(peer).or_insert(cx.now);
+            suspicion.waiting.entry(peer).or_insert(cx.now);
             let vote = vote.as_ref().map(|vote| vote.wire());
             cx.out.send(peer, Message::Ask { subject, incarnation, round, vote });
         }
     }
 
-    /// What I see became more: the others hear it at once, those who asked me as well.
-    pub(super) fn tell(&mut self, cx: &mut Cx<'_>, subject: NodeId) {
+    /// This node sees more than it has told: sends its vote at once, also to members that asked.
+    pub(super) fn send_vote(&mut self, cx: &mut Cx<'_>, subject: NodeId) {
         let Some(vote) = self.current_vote(cx.now, &subject) else { return };
         let asked = self.electorate(cx.now, &subject);
         let inquirers = self.inquiries.get(&subject).into_iter().flatten().map(|(node, _)| *node);
@@ -246,12 +252,12 @@ impl Membership {
         self.ask(cx, subject);
     }
 
-    /// My signed word on what I see now; nothing if I see nothing amiss.
+    /// This node's signed vote on what it sees now; none if it sees nothing amiss.
     pub(super) fn current_vote(&mut self, now: Time, subject: &NodeId) -> Option<Signed<Vote>> {
         let seen = self.seen(now, subject)?;
-        let doubt = self.doubts.get_mut(subject)?;
-        let vote = doubt.signed.entry(seen).or_insert_with(|| {
-            let vote = Vote { subject: *subject, incarnation: doubt.incarnation, seen };
+        let suspicion = self.suspicions.get_mut(subject)?;
+        let vote = suspicion.signed.entry(seen).or_insert_with(|| {
+            let vote = Vote { subject: *subject, incarnation: suspicion.incarnation, seen };
             Signed::sign(vote, &self.keys, &self.cluster)
         });
         Some(vote.clone())
@@ -263,7 +269,8 @@ impl Membership {
             return None;
         }
         let path = self.paths.get(subject)?;
-        let is_silent = self.silence(now, subject) >= self.cut(now, subject, self.config.cut);
+        let is_silent = self.silence(now, subject)
+            >= self.silence_limit(now, subject, self.config.suspicion.silent_after);
         match &path.link {
             // Three probes: a single lost one is no silence.
             Some(link) => (is_silent && link.unanswered >= 3).then_some(Seen::Silent),
@@ -286,22 +293,22 @@ impl Membership {
         if !self.members.contains_key(&from) || subject == from {
             return;
         }
-        match &member.life {
-            Life::Down(fall) if fall.notice.is_some() => {
-                self.show_fall(cx, from, &subject);
+        match &member.liveness {
+            Liveness::Down(down) if down.notice.is_some() => {
+                self.send_down_notice(cx, from, &subject);
                 return;
             }
-            Life::Up if member.incarnation > incarnation => {
-                self.vouch_for_return(cx, from, &subject);
+            Liveness::Up if member.incarnation > incarnation => {
+                self.send_newer_record(cx, from, &subject);
                 return;
             }
-            Life::BackBy(until) if cx.now < *until => {
+            Liveness::BackBy(until) if cx.now < *until => {
                 if let Some(goodbye) = &member.goodbye {
                     cx.out.send(from, Message::Goodbye(goodbye.wire()));
                 }
                 return;
             }
-            Life::Unknown { .. } | Life::Up | Life::BackBy(_) | Life::Down(_) => {}
+            Liveness::Unknown { .. } | Liveness::Up | Liveness::BackBy(_) | Liveness::Down(_) => {}
         }
         if !self.note_inquiry(cx.now, from, subject, round) {
             return;
@@ -309,8 +316,8 @@ impl Membership {
         if self.has_link(&subject) {
             self.probe_for_others(cx, subject);
         } else {
-            // Not one of its observers by our reckoning, or not linked yet: then now.
-            self.doubt(cx, subject, Suspicion::AskedByOthers);
+            // This node does not count itself as an observer, or has no link yet: it dials now.
+            self.suspect(cx, subject, SuspicionCause::AskedByOthers);
             self.dial_for_others(cx, subject);
         }
         if let Some(vote) = vote {
@@ -337,19 +344,20 @@ impl Membership {
         true
     }
 
-    /// A probe that answers all questions that have come; many questions at once take one probe.
+    /// Sends a probe whose answer will answer all open questions; many questions at once take one
+    /// probe.
     fn probe_for_others(&mut self, cx: &mut Cx<'_>, subject: NodeId) {
         let link = self.paths.get(&subject).and_then(|path| path.link.as_ref());
         match link.and_then(|link| link.last_probe()) {
             Some((_, at)) if cx.now < at + PROBE_GAP && self.watched.contains_key(&subject) => {
                 self.timers.set_by(Reason::Quiet(subject), at + PROBE_GAP);
             }
-            Some(_) | None => self.probe(cx, subject, Wish::None),
+            Some(_) | None => self.probe(cx, subject, ProbeIntent::None),
         }
     }
 
-    /// Whether somebody asked about this node, who is linked, after the last probe of it went out.
-    pub(super) fn is_asked_anew(&self, node: &NodeId) -> bool {
+    /// Whether a member asked about this linked node after its last probe was sent.
+    pub(super) fn has_new_inquiry(&self, node: &NodeId) -> bool {
         let link = self.paths.get(node).and_then(|path| path.link.as_ref());
         let probed = link.and_then(|link| link.last_probe()).map_or(0, |(seq, _)| seq);
         self.inquiries
@@ -358,14 +366,14 @@ impl Membership {
     }
 
     fn dial_for_others(&mut self, cx: &mut Cx<'_>, subject: NodeId) {
-        // Failed dials pace themselves; a first one waits for nothing.
+        // After a failed dial its pause decides; the first dial is immediate.
         if !self.timers.is_set(Reason::Dial(subject)) {
             self.dial_soon(cx, subject);
         }
     }
 
-    /// The subject answered a probe: whoever asked before that probe went out shall know.
-    pub(super) fn vouch(&mut self, cx: &mut Cx<'_>, subject: NodeId, seq: u64) {
+    /// The subject answered a probe: members that asked before that probe was sent are told.
+    pub(super) fn answer_inquiries(&mut self, cx: &mut Cx<'_>, subject: NodeId, seq: u64) {
         let Some(member) = self.members.get(&subject) else { return };
         let Some(of_subject) = self.inquiries.get_mut(&subject) else { return };
         let incarnation = member.incarnation;
@@ -389,37 +397,40 @@ impl Membership {
         incarnation: u64,
         round: u32,
     ) {
-        let Some(doubt) = self.doubts.get_mut(&subject) else { return };
-        let Some(&(_, asked_at)) = doubt.rounds.iter().find(|(number, _)| *number == round) else {
+        let Some(suspicion) = self.suspicions.get_mut(&subject) else { return };
+        let Some(&(_, asked_at)) = suspicion.rounds.iter().find(|(number, _)| *number == round)
+        else {
             return;
         };
-        if incarnation < doubt.incarnation || !self.members.contains_key(&from) {
+        if incarnation < suspicion.incarnation || !self.members.contains_key(&from) {
             return;
         }
-        doubt.note(from, Answer::Alive(asked_at));
+        suspicion.note(from, Answer::Alive(asked_at));
         self.unjudged = true;
-        if let Some(Life::Unknown { .. }) = self.members.get(&subject).map(|member| &member.life) {
-            self.rise(cx, subject);
+        if let Some(Liveness::Unknown { .. }) =
+            self.members.get(&subject).map(|member| &member.liveness)
+        {
+            self.mark_up(cx, subject);
         }
     }
 
     pub(super) fn on_vote(&mut self, cx: &mut Cx<'_>, from: NodeId, vote: Unverified<Vote>) {
-        // From its signer alone: only so its age is known.
+        // Only from its signer over a link, so that its age is known.
         if vote.by().0 != from.0 || !self.members.contains_key(&from) {
             return;
         }
         let Ok(body) = vote.peek() else { return };
-        let Some(doubt) = self.doubts.get(&body.subject) else { return };
-        if body.incarnation != doubt.incarnation {
+        let Some(suspicion) = self.suspicions.get(&body.subject) else { return };
+        if body.incarnation != suspicion.incarnation {
             return;
         }
-        let known = match doubt.answers.get(&from) {
+        let known = match suspicion.answers.get(&from) {
             Some(Answer::Vote(_, known)) if known.wire() == vote => Some(known.clone()),
             Some(Answer::Vote(..) | Answer::Alive(_)) | None => None,
         };
         let Some(vote) = known.or_else(|| vote.verify(&self.cluster).ok()) else { return };
-        let doubt = self.doubts.get_mut(&body.subject).expect("just seen");
-        doubt.note(from, Answer::Vote(cx.now, vote));
+        let suspicion = self.suspicions.get_mut(&body.subject).expect("just seen");
+        suspicion.note(from, Answer::Vote(cx.now, vote));
         self.unjudged = true;
     }
 }

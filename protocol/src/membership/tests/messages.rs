@@ -1,18 +1,18 @@
-//! What is said, false and broken words too, and who counts as a member.
+//! False and malformed messages, and the roster.
 
 use rand_chacha::rand_core::RngCore;
 
-use super::net::{MS, Net, SECOND};
+use super::net::{MS, Net, SECOND, mesh_up_to};
 use crate::membership::{
-    Config, Fact, Gone, Goodbye, Membership, Message, Notice, Seen, State, Vote, Wish, Worth,
+    Fact, Gone, Goodbye, Membership, Message, Notice, ProbeIntent, Seen, State, Vote, Worth,
 };
 use crate::model::{Digest, NodeId, Out, Outgoing};
 
-/// One member's word is no majority, and the accused shows that it lives.
+/// The vote of a single member is no majority, and the subject shows that it lives.
 #[test]
-fn a_false_notice_by_one_member_fells_nobody() {
+fn false_notice_of_one_member_downs_nobody() {
     for size in [5, 40] {
-        let mut net = Net::with(size, 25, Config { full_mesh: 8, ..Config::default() });
+        let mut net = Net::with(size, 25, mesh_up_to(8));
         net.start_all();
         let subject = net.devices[1].id;
         let vote = net.sign(0, Vote { subject, incarnation: 1, seen: Seen::Refused });
@@ -35,9 +35,9 @@ fn a_false_notice_by_one_member_fells_nobody() {
     }
 }
 
-/// What a broken or stolen member says over its links harms none of the others.
+/// Messages of a broken or stolen member harm none of the others.
 #[test]
-fn garbage_of_one_member_harms_nobody_else() {
+fn garbage_of_one_member_harms_no_other() {
     for seed in 0..6 {
         let mut net = Net::running(5, seed);
         let ids: Vec<NodeId> =
@@ -55,7 +55,7 @@ fn garbage_of_one_member_harms_nobody_else() {
                 1 => Message::Beat { lag_ms: u16::MAX, view: round },
                 2 => Message::Probe {
                     seq: incarnation,
-                    wish: [Wish::Beats, Wish::Parting][round as usize % 2],
+                    intent: [ProbeIntent::Beats, ProbeIntent::ReleaseLink][round as usize % 2],
                 },
                 3 => Message::Answer { seq: incarnation, lag_ms: u16::MAX },
                 4 => Message::Ask { subject, incarnation, round, vote: Some(vote) },
@@ -86,7 +86,7 @@ fn garbage_of_one_member_harms_nobody_else() {
 }
 
 #[test]
-fn a_member_that_leaves_the_roster_is_forgotten() {
+fn member_off_the_roster_is_forgotten() {
     let mut net = Net::running(4, 28);
     let gone = net.devices[3].id;
     let roster: imbl::OrdMap<NodeId, u64> = (0..3).map(|n| (net.devices[n].id, n as u64)).collect();
@@ -103,7 +103,7 @@ fn a_member_that_leaves_the_roster_is_forgotten() {
 }
 
 #[test]
-fn a_record_lies_in_sync_under_its_key() {
+fn record_is_found_under_its_sync_key() {
     let net = Net::running(2, 29);
     for device in &net.devices {
         let record = net.room(0).item(&Membership::item_key(&device.id)).expect("both are known");
@@ -112,9 +112,10 @@ fn a_record_lies_in_sync_under_its_key() {
     assert!(net.room(0).item(&Digest([0; 32])).is_none());
 }
 
-/// A stranger may be a member whose admission is still on its way here.
+/// A stranger is linked whose admission has not come here yet. Once it has, the stranger is up with
+/// the record of its hello.
 #[test]
-fn a_link_that_was_there_before_the_admission_counts_afterwards() {
+fn link_before_admission_counts_afterwards() {
     let mut net = Net::running(3, 30);
     let all: imbl::OrdMap<NodeId, u64> = (0..3).map(|n| (net.devices[n].id, n as u64)).collect();
     let id = net.devices[2].id;
@@ -129,13 +130,13 @@ fn a_link_that_was_there_before_the_admission_counts_afterwards() {
     room.set_roster(now, &few, &mut out);
     room.handle_link_down(now, id, &mut out);
     room.handle_link_up(now, id, &mut out);
-    assert_eq!(room.handle_message(now, id, hello, &mut out), [], "nobody we know");
+    assert_eq!(room.handle_message(now, id, hello, &mut out), [], "not a member yet");
     let facts = room.set_roster(now, &all, &mut out);
     assert_eq!(facts, [Fact::Up { node: id }, Fact::Record { node: id }]);
 }
 
 #[test]
-fn oversized_words_are_refused() {
+fn oversized_records_are_refused() {
     let mut net = Net::running(2, 31);
     let mut record = net.room(1).record(&net.devices[1].id).unwrap().body().clone();
     record.counter += 1;

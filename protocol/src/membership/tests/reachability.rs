@@ -1,9 +1,9 @@
-//! Two nodes that have no way to one another, and a third that reaches both.
+//! Two nodes that cannot dial one another, and a third that reaches both.
 
 use std::collections::BTreeSet;
 
-use super::net::{MS, Net, SECOND};
-use crate::membership::{Config, Fact};
+use super::net::{MS, Net, SECOND, mesh_up_to};
+use crate::membership::Fact;
 use crate::model::NodeId;
 
 /// The first node reaches all; the second and the third cannot dial one another.
@@ -20,19 +20,19 @@ fn pair(net: &Net, one: usize, other: usize) -> BTreeSet<(NodeId, NodeId)> {
 }
 
 #[test]
-fn a_pair_without_a_way_is_known_to_all_until_there_is_one() {
+fn unreachable_pair_is_known_to_all_until_linked() {
     for seed in 0..10 {
         let mut net = apart(4, seed);
         net.run(20 * SECOND);
         for n in 0..4 {
-            assert_eq!(net.room(n).pairs_without_way(), pair(&net, 1, 2), "seed {seed}, {n}");
+            assert_eq!(net.room(n).unreachable_pairs(), pair(&net, 1, 2), "seed {seed}, {n}");
         }
         assert_eq!(net.downs(), [], "seed {seed}");
         net.cuts.clear();
         net.run(30 * SECOND);
         for n in 0..4 {
             assert_eq!(
-                net.room(n).pairs_without_way(),
+                net.room(n).unreachable_pairs(),
                 BTreeSet::new(),
                 "seed {seed}, {n}: there is a way again"
             );
@@ -41,9 +41,10 @@ fn a_pair_without_a_way_is_known_to_all_until_there_is_one() {
     }
 }
 
-/// Each word of it is a record that everybody gets and keeps.
+/// Each announcement is a record that every node gets and keeps, so a link that is lost for 3.5 s
+/// is not announced.
 #[test]
-fn a_link_that_is_lost_for_moments_is_told_to_nobody() {
+fn briefly_lost_link_is_not_announced() {
     let mut net = Net::running(4, 3);
     for _ in 0..10 {
         net.cuts = [(1, 2), (2, 1)].into();
@@ -56,15 +57,16 @@ fn a_link_that_is_lost_for_moments_is_told_to_nobody() {
     let told = net
         .facts
         .iter()
-        .filter(|(_, _, fact)| matches!(fact, Fact::NoWay { .. } | Fact::Record { .. }));
+        .filter(|(_, _, fact)| matches!(fact, Fact::Unreachable { .. } | Fact::Record { .. }));
     assert_eq!(told.count(), 0);
 }
 
-/// A hop is chosen among members that are linked, and of which neither end says that it has no way.
+/// A hop is a linked member of which neither end states that it cannot reach the other.
 #[test]
-fn hops_are_members_that_reach_both_ends() {
+fn hops_reach_both_ends() {
     let mut net = Net::new(5, 4);
-    // The second node lacks the third; so does the fourth. The fifth lacks the second.
+    // The second node cannot reach the third; nor can the fourth. The fifth cannot reach the
+    // second.
     net.cuts = [(1, 2), (2, 1), (3, 2), (2, 3), (4, 1), (1, 4)].into();
     net.start_all();
     net.run(20 * SECOND);
@@ -75,7 +77,7 @@ fn hops_are_members_that_reach_both_ends() {
     assert!(
         net.room(1).unreachable(&node(2)).is_some() && net.room(1).unreachable(&node(0)).is_none()
     );
-    // With nobody in between there is no hop, and soon nobody who holds the other to be up.
+    // Without a common member there is no hop, and soon neither holds the other to be up.
     net.kill(0);
     net.run(SECOND * 5);
     assert_eq!(net.room(1).hops(&node(2)), []);
@@ -84,19 +86,19 @@ fn hops_are_members_that_reach_both_ends() {
 /// Members behind routers are dialled for ever, since a router may be replaced; that must cost next
 /// to nothing.
 #[test]
-fn a_pair_without_a_way_is_dialled_ever_more_rarely() {
+fn unreachable_pair_is_dialled_ever_more_rarely() {
     let mut net = apart(4, 5);
     net.run(60 * SECOND);
     net.dials.clear();
     net.run(600 * SECOND);
-    // Each of the two every 7.5 to 12.5 seconds, and the three seconds that a dial takes.
+    // Each of the two dials every 7.5 to 12.5 seconds, plus the three seconds that a dial takes.
     assert!((75..=115).contains(&net.dials.len()), "{} in ten minutes", net.dials.len());
 }
 
-/// A router forgot a connection that stood: no end of it ever arrives, and what is sent over it is
-/// lost for as long as TCP tries.
+/// A router forgot an open connection: neither end sees it close, and messages over it are lost for
+/// as long as TCP retries.
 #[test]
-fn a_hung_link_is_left_while_others_reach_the_node() {
+fn hung_link_is_closed_while_others_reach_the_node() {
     let mut net = Net::running(3, 6);
     net.cuts = [(1, 2), (2, 1)].into();
     let (one, other) = (net.devices[1].id, net.devices[2].id);
@@ -107,10 +109,10 @@ fn a_hung_link_is_left_while_others_reach_the_node() {
     assert_eq!(net.downs(), []);
 }
 
-/// When two of this node's words about ways would follow one another in a moment, the second waits:
-/// each is a record for everybody.
+/// Two links are lost a second apart. The second announcement waits, so that both make one record:
+/// each is a record for every node.
 #[test]
-fn ways_that_go_one_after_another_are_told_together() {
+fn unreachable_members_are_announced_together() {
     for seed in 0..5 {
         let mut net = Net::running(6, seed);
         for other in 2..4 {
@@ -125,34 +127,36 @@ fn ways_that_go_one_after_another_are_told_together() {
         let times: Vec<_> = words.map(|(at, ..)| *at).collect();
         let all: BTreeSet<NodeId> = (2..4).map(|n| net.devices[n].id).collect();
         assert_eq!(
-            net.room(0).no_way_of(&me).iter().copied().collect::<BTreeSet<_>>(),
+            net.room(0).unreachable_from(&me).iter().copied().collect::<BTreeSet<_>>(),
             all,
             "seed {seed}"
         );
         let pauses: Vec<_> = times.windows(2).map(|pair| pair[1].since(pair[0])).collect();
         assert!(pauses.iter().all(|pause| *pause >= 5 * SECOND), "seed {seed}: {pauses:?}");
-        let warned =
-            net.facts.iter().filter(|(_, at, fact)| *at == 1 && matches!(fact, Fact::NoWay { .. }));
+        let warned = net
+            .facts
+            .iter()
+            .filter(|(_, at, fact)| *at == 1 && matches!(fact, Fact::Unreachable { .. }));
         assert_eq!(warned.count(), 2, "seed {seed}: of each once");
     }
 }
 
-/// In a large cluster a link on demand is not tried again by itself: what was found out when there
-/// was business is forgotten.
+/// In a large cluster a link on demand is not tried again by itself. A dial that failed when it was
+/// asked for must not be announced for ever.
 #[test]
-fn a_way_that_nobody_needs_any_more_is_not_missed_for_ever() {
-    let mut net = Net::with(40, 7, Config { full_mesh: 0, ..Config::default() });
+fn failed_on_demand_dial_is_forgotten() {
+    let mut net = Net::with(40, 7, mesh_up_to(0));
     net.start_all();
     let far =
         (1..40).find(|n| !net.room(0).has_link(&net.devices[*n].id)).expect("not all are linked");
     let id = net.devices[far].id;
     net.cuts = [(0, far), (far, 0)].into();
-    assert!(net.reach(0, far));
+    assert!(net.link_on_demand(0, far));
     net.run(4 * SECOND);
     assert!(net.room(0).unreachable(&id).is_some());
     net.run(100 * SECOND);
     assert!(
         net.room(0).unreachable(&id).is_none()
-            && net.room(1).no_way_of(&net.devices[0].id).is_empty()
+            && net.room(1).unreachable_from(&net.devices[0].id).is_empty()
     );
 }

@@ -1,13 +1,13 @@
-//! Who is gone, and how soon the others know.
+//! Deaths, and how soon the others know of them.
 
 use std::time::Duration;
 
-use super::net::{MS, Net, SECOND};
+use super::net::{MS, Net, SECOND, mesh_up_to};
+use crate::membership::State;
 use crate::membership::message::{Message, Notice, Seen, Vote};
-use crate::membership::{Config, State};
 
 #[test]
-fn a_killed_node_is_down_within_a_few_round_trips() {
+fn killed_node_is_down_within_a_few_round_trips() {
     for seed in 0..20 {
         let mut net = Net::running(3, seed);
         net.kill(2);
@@ -19,7 +19,7 @@ fn a_killed_node_is_down_within_a_few_round_trips() {
 }
 
 #[test]
-fn of_two_nodes_the_survivor_decides_alone() {
+fn survivor_of_two_decides_alone() {
     let mut net = Net::running(2, 1);
     net.kill(1);
     let took = net.run_until(SECOND, |net| net.all_hold(1, State::Down)).expect("found out");
@@ -27,17 +27,17 @@ fn of_two_nodes_the_survivor_decides_alone() {
 }
 
 #[test]
-fn a_kill_among_twenty_is_known_to_all() {
+fn kill_among_twenty_is_known_to_all() {
     let mut net = Net::running(20, 3);
     net.kill(7);
     let took = net.run_until(SECOND, |net| net.all_hold(7, State::Down)).expect("found out");
     assert!(took < 60 * MS, "{took:?}");
     net.run(5 * SECOND);
-    assert_eq!(net.downs().iter().filter(|(_, of)| *of != 7).count(), 0, "nobody else fell");
+    assert_eq!(net.downs().iter().filter(|(_, of)| *of != 7).count(), 0, "no other node is down");
 }
 
 #[test]
-fn the_last_survivor_knows_that_it_is_alone() {
+fn last_survivor_knows_that_it_is_alone() {
     for size in [3, 5, 20] {
         let mut net = Net::running(size, 4);
         (1..size).for_each(|n| net.kill(n));
@@ -46,8 +46,10 @@ fn the_last_survivor_knows_that_it_is_alone() {
     }
 }
 
+/// The others decide in about a second, since two agree. The cut-off node has nobody to correct it,
+/// so it waits three seconds before it holds the others to be down.
 #[test]
-fn a_cut_node_is_down_in_about_a_second_and_itself_takes_longer_to_give_up_on_the_others() {
+fn cut_off_node_falls_in_a_second_and_waits_longer_itself() {
     for seed in 0..10 {
         let mut net = Net::running(3, seed);
         net.devices[2].dark = true;
@@ -56,7 +58,7 @@ fn a_cut_node_is_down_in_about_a_second_and_itself_takes_longer_to_give_up_on_th
         });
         let took = took.expect("found out");
         assert!(took > 500 * MS && took < 1300 * MS, "seed {seed}: {took:?}");
-        assert_eq!(net.ups(2), 3, "with nobody to correct it, it waits");
+        assert_eq!(net.ups(2), 3, "no other node corrects it, so it waits");
         net.run_until(5 * SECOND, |net| net.ups(2) == 1).expect("but not for ever");
         net.run(5 * SECOND);
         net.devices[2].dark = false;
@@ -66,7 +68,7 @@ fn a_cut_node_is_down_in_about_a_second_and_itself_takes_longer_to_give_up_on_th
 }
 
 #[test]
-fn nobody_may_be_away_for_longer_than_the_bound() {
+fn absence_is_bounded() {
     let mut net = Net::running(3, 12);
     net.stop(2, 3600 * SECOND);
     net.run(32 * SECOND);
@@ -74,7 +76,7 @@ fn nobody_may_be_away_for_longer_than_the_bound() {
 }
 
 #[test]
-fn a_goodbye_for_good_is_death_at_once() {
+fn goodbye_for_good_is_down_at_once() {
     let mut net = Net::running(5, 13);
     net.stop(2, Duration::ZERO);
     assert!(net.all_hold(2, State::Down), "before its links were even closed");
@@ -85,38 +87,40 @@ fn a_goodbye_for_good_is_death_at_once() {
 }
 
 #[test]
-fn in_a_large_cluster_links_are_few_and_a_kill_is_known_soon() {
-    let mut net = Net::with(100, 15, Config { full_mesh: 0, ..Config::default() });
+fn large_cluster_has_few_links_and_learns_deaths_soon() {
+    let mut net = Net::with(100, 15, mesh_up_to(0));
     net.start_all();
     net.run(60 * SECOND);
     let links: Vec<usize> = (0..100).map(|n| net.room(n).links().count()).collect();
-    // Far from a full mesh, and what the start needed more of is closed again.
+    // Far from a full mesh; the links that the start needed in addition are closed again.
     assert!(*links.iter().max().unwrap() <= 32 && links.iter().sum::<usize>() <= 1600, "{links:?}");
     net.facts.clear();
     (0..10).for_each(|n| net.kill(n * 10));
     net.run_until(SECOND, |net| (0..10).all(|n| net.all_hold(n * 10, State::Down)))
         .expect("found out");
     net.run(5 * SECOND);
-    assert!(net.downs().iter().all(|(_, of)| of % 10 == 0), "nobody else fell");
+    assert!(net.downs().iter().all(|(_, of)| of % 10 == 0), "no other node is down");
 }
 
 #[test]
-fn half_of_a_large_cluster_dies_and_the_rest_knows() {
-    let mut net = Net::with(60, 16, Config { full_mesh: 0, ..Config::default() });
+fn survivors_learn_that_half_the_cluster_died() {
+    let mut net = Net::with(60, 16, mesh_up_to(0));
     net.start_all();
     (0..30).for_each(|n| net.kill(n * 2));
     net.run_until(20 * SECOND, |net| (0..30).all(|n| net.all_hold(n * 2, State::Down)))
         .expect("found out");
-    assert!(net.downs().iter().all(|(_, of)| of % 2 == 0), "nobody else fell");
+    assert!(net.downs().iter().all(|(_, of)| of % 2 == 0), "no other node is down");
 }
 
+/// Devices of one mains switch boot seconds apart, so a member that was never seen is unknown, not
+/// down, until its grace is over.
 #[test]
-fn a_member_that_never_comes_is_down_after_the_grace_and_no_sooner() {
+fn absent_member_is_down_after_the_grace_not_before() {
     let mut net = Net::new(3, 21);
     net.start(0);
     net.start(1);
     net.run(9 * SECOND);
-    assert_eq!(net.state(0, 2), State::Unknown, "devices of one mains switch boot seconds apart");
+    assert_eq!(net.state(0, 2), State::Unknown, "it may still be booting");
     assert!(!net.room(0).settled());
     net.run(2 * SECOND);
     assert!(net.all_hold(2, State::Down) && net.room(0).settled());
@@ -125,7 +129,7 @@ fn a_member_that_never_comes_is_down_after_the_grace_and_no_sooner() {
 }
 
 #[test]
-fn a_newcomer_learns_who_is_down_from_its_first_neighbour() {
+fn newcomer_learns_who_is_down_from_first_neighbour() {
     let mut net = Net::running(5, 22);
     net.kill(1);
     net.kill(2);
@@ -136,11 +140,11 @@ fn a_newcomer_learns_who_is_down_from_its_first_neighbour() {
     assert!(net.room(1).settled());
 }
 
-/// Where all observers of a node but one stood still, that one decides alone. A member that does
-/// not observe the node, and whose link with it hangs, looks for itself instead of believing for
-/// ever that the node lives.
+/// All observers of a node but one stalled, and that one decided alone. A member with a hung link
+/// to the node does not observe it, and must look for itself instead of believing for ever that the
+/// node lives.
 #[test]
-fn a_verdict_of_too_few_is_looked_into_though_the_link_still_stands() {
+fn notice_with_too_few_votes_is_checked_despite_a_link() {
     let mut net = Net::running(20, 31);
     let (subject, id) = (7, net.devices[7].id);
     let (observers, others): (Vec<usize>, Vec<usize>) =

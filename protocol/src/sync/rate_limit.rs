@@ -4,19 +4,19 @@ use std::time::Duration;
 
 use crate::model::Time;
 
-/// How many bytes may be sent. Goes below zero by one message, then waits.
+/// A budget of bytes. It goes below zero by one message, then refills.
 #[derive(Clone, Debug)]
-pub(super) struct Pace {
+pub(super) struct RateLimit {
     per_second: u64,
     burst: i64,
     tokens: i64,
     at: Time,
 }
 
-impl Pace {
+impl RateLimit {
     pub(super) fn new(per_second: u64, burst: u64) -> Self {
         let burst = i64::try_from(burst).unwrap_or(i64::MAX).max(1);
-        Pace { per_second: per_second.max(1), burst, tokens: burst, at: Time::ZERO }
+        RateLimit { per_second: per_second.max(1), burst, tokens: burst, at: Time::ZERO }
     }
 
     /// Whether something may be sent now.
@@ -24,7 +24,7 @@ impl Pace {
         let micros = now.since(self.at).as_micros();
         let earned = micros * u128::from(self.per_second) / 1_000_000;
         let earned = i64::try_from(earned).unwrap_or(i64::MAX);
-        // What is less than a byte goes on being earned.
+        // Fractions of a byte keep accumulating.
         if earned > 0 {
             self.tokens = self.tokens.saturating_add(earned).min(self.burst);
             self.at = now;
@@ -37,7 +37,7 @@ impl Pace {
         self.tokens = self.tokens.saturating_sub(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
-    /// When [`Pace::is_ready`] will be true.
+    /// When [`RateLimit::is_ready`] will be true.
     pub(super) fn ready_at(&self) -> Time {
         if self.tokens > 0 {
             return self.at;
