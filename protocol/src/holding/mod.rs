@@ -88,7 +88,10 @@ struct Replica {
     /// The revision that the stage is about. None until the claim was compared with desired state,
     /// after a restart of the daemon.
     target: Option<Revision>,
+    /// What the target needs.
     resources: Resources,
+    /// What is committed: while another revision serves, enough for either of the two.
+    committed: Resources,
     /// Further tries since it was last ready for long.
     restarts: u32,
     /// The revision that runs and answers, and since when.
@@ -224,15 +227,15 @@ impl Holding {
 
     fn insert(&mut self, replica: ReplicaId, entry: Replica) {
         self.remove(&replica);
-        self.committed.add(entry.resources, 1);
+        self.committed.add(entry.committed, 1);
         self.replicas.insert(key(&replica), entry);
     }
 
     fn remove(&mut self, replica: &ReplicaId) {
         if let Some(before) = self.replicas.remove(&key(replica)) {
             match before.stage {
-                Stage::Stopping => self.stopping.remove(before.resources, 1),
-                _ => self.committed.remove(before.resources, 1),
+                Stage::Stopping => self.stopping.remove(before.committed, 1),
+                _ => self.committed.remove(before.committed, 1),
             }
         }
     }
@@ -313,10 +316,21 @@ impl Holding {
         if !matches!(entry.stage, Stage::Writing { .. }) {
             entry.stage = Stage::Fetching;
         }
-        let before = std::mem::replace(&mut entry.resources, resources);
-        self.committed.remove(before, 1);
-        self.committed.add(resources, 1);
+        entry.resources = resources;
+        let committed = match entry.serving {
+            Some(_) => entry.committed.or_more(resources),
+            None => resources,
+        };
+        self.commit(replica, committed);
         true
+    }
+
+    fn commit(&mut self, replica: &ReplicaId, resources: Resources) {
+        if let Some(entry) = self.entry_mut(replica) {
+            let before = std::mem::replace(&mut entry.committed, resources);
+            self.committed.remove(before, 1);
+            self.committed.add(resources, 1);
+        }
     }
 
     /// The step that brings a replica nearer to [`Stage::Ready`].
@@ -357,6 +371,8 @@ impl Holding {
         if entry.serving.is_none_or(|(serving, _)| serving != revision) {
             entry.serving = Some((revision, now));
         }
+        let resources = entry.resources;
+        self.commit(replica, resources);
         true
     }
 
@@ -420,9 +436,9 @@ impl Holding {
         let Some(entry) = self.entry_mut(replica) else { return };
         let (is_stopped, resources) = match entry.stage {
             // Nothing of it ever ran.
-            Stage::Writing { .. } | Stage::Fetching => (entry.serving.is_none(), entry.resources),
+            Stage::Writing { .. } | Stage::Fetching => (entry.serving.is_none(), entry.committed),
             Stage::Stopping => return,
-            _ => (false, entry.resources),
+            _ => (false, entry.committed),
         };
         if is_stopped {
             return self.remove(replica);
@@ -559,12 +575,18 @@ impl Holding {
         self.stopping
     }
 
-    /// The sum that all other held replicas take.
-    pub fn committed_without(&self, replica: &ReplicaId) -> ResourceSum {
+    /// The sum that held replicas would take if this one were replaced by a revision that needs
+    /// `resources`.
+    pub fn committed_after(&self, replica: &ReplicaId, resources: Resources) -> ResourceSum {
         let mut sum = self.committed;
+        let mut after = resources;
         if let Some(entry) = self.entry(replica) {
-            sum.remove(entry.resources, 1);
+            sum.remove(entry.committed, 1);
+            if entry.serving.is_some() {
+                after = entry.committed.or_more(resources);
+            }
         }
+        sum.add(after, 1);
         sum
     }
 
@@ -583,6 +605,7 @@ impl Replica {
             stage,
             target: None,
             resources,
+            committed: resources,
             restarts: 0,
             serving: None,
             is_told: false,

@@ -96,6 +96,16 @@ fn old_revision_serves_until_the_new_one_is_ready() {
     }
     assert!(holding.ready(now, &REPLICA, NEW));
     assert_eq!(holding.serving(&REPLICA), Some(NEW));
+    // A smaller replacement gives room back once the larger old one is gone.
+    holding.reported(&REPLICA);
+    holding.replace(&REPLICA, OLD, SMALL, true);
+    assert_eq!(holding.committed().narrow(), LARGE);
+    holding.next(&REPLICA, &Bytes::Ready);
+    assert!(holding.ready(now, &REPLICA, OLD));
+    assert_eq!(holding.committed().narrow(), SMALL);
+    holding.replace(&REPLICA, NEW, LARGE, true);
+    holding.next(&REPLICA, &Bytes::Ready);
+    assert!(holding.ready(now, &REPLICA, NEW));
     assert_eq!(holding.untold().collect::<Vec<_>>(), [REPLICA]);
 }
 

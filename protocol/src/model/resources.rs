@@ -28,6 +28,11 @@ impl Resources {
         }
     }
 
+    /// The greater of both, for each kind.
+    pub fn or_more(self, other: Resources) -> Resources {
+        Resources { memory: self.memory.max(other.memory), cpu: self.cpu.max(other.cpu) }
+    }
+
     /// Whether `other` fits into this.
     pub fn holds(self, other: Resources) -> bool {
         other.memory <= self.memory && other.cpu <= self.cpu

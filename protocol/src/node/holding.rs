@@ -152,8 +152,7 @@ impl Node {
         if self.read_only.is_some() {
             return Some("there is a new version, and the disk takes no writes".into());
         }
-        let mut used = self.holding.committed_without(replica);
-        used.add(workload.spec.resources, 1);
+        let used = self.holding.committed_after(replica, workload.spec.resources);
         let has_room = self.facts.capacity.holds(used.narrow());
         (!has_room).then(|| "the new version finds no room here".into())
     }

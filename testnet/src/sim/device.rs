@@ -155,10 +155,19 @@ pub enum FailureMode {
     Hangs,
 }
 
+impl Running {
+    /// Whether an instance of this generation answers.
+    pub fn serves(&self, generation: Digest) -> bool {
+        (self.healthy && self.generation == generation) || self.old == Some(generation)
+    }
+}
+
 /// A replica in a runtime.
 pub struct Running {
     pub generation: Digest,
     pub healthy: bool,
+    /// An older generation that serves until this one is healthy.
+    pub old: Option<Digest>,
     /// Number of this start, so that an event of an earlier start is not applied to it.
     pub start: u64,
 }

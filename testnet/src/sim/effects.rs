@@ -332,17 +332,22 @@ impl World {
                         Event::Started { device, boot, replica, start },
                     );
                 }
+                let serves = runs.and_then(|it| it.healthy.then_some(it.generation).or(it.old));
                 self.starts += 1;
                 let start = self.starts;
-                self.devices[device]
-                    .runtime
-                    .replicas
-                    .insert(replica, Running { generation, healthy: false, start });
+                let healthy = serves == Some(generation);
+                let old = serves.filter(|_| !healthy);
+                let running = Running { generation, healthy, old, start };
+                self.devices[device].runtime.replicas.insert(replica, running);
                 let after = 1_000 + below(&mut self.rng, 30_000);
                 self.schedule(self.now + after, Event::Started { device, boot, replica, start });
             }
             Order::Stop { replica } => {
-                self.devices[device].runtime.replicas.remove(&replica);
+                let was = self.devices[device].runtime.replicas.remove(&replica);
+                let generation = was.map_or(Digest([0; 32]), |it| it.generation);
+                let after = 1_000 + below(&mut self.rng, 5_000);
+                let stopped = Event::Stopped { device, boot, replica, generation };
+                self.schedule(self.now + after, stopped);
             }
         }
     }

@@ -34,6 +34,8 @@ pub enum Event {
     Started { device: usize, boot: u32, replica: ReplicaId, start: u64 },
     /// A running replica ends.
     Died { device: usize, boot: u32, replica: ReplicaId, start: u64 },
+    /// A replica that was told to stop is gone.
+    Stopped { device: usize, boot: u32, replica: ReplicaId, generation: Digest },
     /// A fetch of an artifact has ended.
     Fetched { device: usize, boot: u32, digest: Digest, found: bool },
     /// A daemon notices that its clock was set.
@@ -57,6 +59,7 @@ impl Event {
             | Event::Probe { device, .. }
             | Event::Started { device, .. }
             | Event::Died { device, .. }
+            | Event::Stopped { device, .. }
             | Event::Fetched { device, .. }
             | Event::ClockSet { device, .. } => Some(*device),
             Event::Message { to, .. } | Event::Garbage { to, .. } | Event::Gossip { to, .. } => {

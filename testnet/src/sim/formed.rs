@@ -64,8 +64,12 @@ impl World {
         }
         for (device, claim) in &formed.claims {
             world.starts += 1;
-            let running =
-                Running { generation: claim.generation, healthy: true, start: world.starts };
+            let running = Running {
+                generation: claim.generation,
+                healthy: true,
+                old: None,
+                start: world.starts,
+            };
             world.devices[*device].runtime.replicas.insert(claim.replica, running);
             world.devices[*device].artifacts.insert(artifact(&claim.name.to_string()));
         }

@@ -110,6 +110,15 @@ impl World {
                 self.alive(device, boot)?;
                 self.started(device, replica, start)
             }
+            Event::Stopped { device, boot, replica, generation } => {
+                self.alive(device, boot)?;
+                if self.devices[device].runtime.replicas.contains_key(&replica) {
+                    return None; // it was told to run again meanwhile
+                }
+                let state = ReplicaState::Stopped;
+                self.input(device, Input::Report(Report { replica, generation, state }));
+                Some(device)
+            }
             Event::Died { device, boot, replica, start } => {
                 self.alive(device, boot)?;
                 let runtime = &mut self.devices[device].runtime;
@@ -226,7 +235,7 @@ impl World {
             FailureMode::Fails => self.failed(device, replica, generation, "it does not start"),
             FailureMode::Hangs => return None,
             FailureMode::Works | FailureMode::Dies => {
-                running.healthy = true;
+                (running.healthy, running.old) = (true, None);
                 if failure_mode == FailureMode::Dies {
                     let after = 1 + below(&mut self.rng, 3_000_000);
                     self.schedule(self.now + after, Event::Died { device, boot, replica, start });

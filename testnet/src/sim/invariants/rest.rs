@@ -145,14 +145,12 @@ fn nothing_is_reserved(world: &World, running: &[usize]) -> Result<(), String> {
 pub fn healthy_once(world: &World) -> BTreeMap<ReplicaId, (usize, Digest)> {
     let mut found: BTreeMap<ReplicaId, Vec<(usize, Digest)>> = BTreeMap::new();
     for device in world.running() {
-        let healthy =
-            world.devices[device].runtime.replicas.iter().filter(|(_, running)| running.healthy);
-        for (replica, running) in healthy {
+        for (replica, running) in &world.devices[device].runtime.replicas {
             let claim = node(world, device)
                 .own_claim(replica)
                 .filter(|claim| claim.phase == Phase::Healthy);
-            if claim.is_some_and(|claim| claim.generation == running.generation) {
-                found.entry(*replica).or_default().push((device, running.generation));
+            if let Some(claim) = claim.filter(|claim| running.serves(claim.generation)) {
+                found.entry(*replica).or_default().push((device, claim.generation));
             }
         }
     }
