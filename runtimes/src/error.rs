@@ -5,7 +5,7 @@ use http::{HeaderValue, Response, StatusCode, header};
 use shoal_protocol::model::Digest;
 
 use crate::artifacts;
-use crate::runtime::{Body, InstanceId, body};
+use crate::model::{Body, InstanceId, body};
 
 type Source = Box<dyn std::error::Error + Send + Sync>;
 

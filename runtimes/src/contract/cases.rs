@@ -6,14 +6,14 @@ use futures::StreamExt;
 use futures::future::join_all;
 
 use super::{PATIENCE, Subject, get, instance, run, stop, tail, wait_for};
-use crate::board::State;
 use crate::error::{LogsError, PrepareError, ServeError, StartError};
+use crate::status::State;
 
 /// Longer than any request of these cases takes.
 const GRACE: Duration = Duration::from_secs(60);
 
 /// Preparing twice is like preparing once; preparing that was given up can be done again.
-pub async fn preparing_is_idempotent_and_can_be_given_up(subject: &impl Subject) {
+pub async fn prepare_is_idempotent_and_cancellable(subject: &impl Subject) {
     let (runtime, samples) = (subject.runtime(), subject.samples());
     // Polled once, so that it has begun, and dropped.
     futures::future::select(runtime.prepare(samples.hello), std::future::ready(())).await;
@@ -25,7 +25,7 @@ pub async fn preparing_is_idempotent_and_can_be_given_up(subject: &impl Subject)
 }
 
 /// Whoever prepares learns whether to fetch, to try again, or to give up.
-pub async fn a_missing_artifact_is_told_from_one_that_cannot_run(subject: &impl Subject) {
+pub async fn prepare_distinguishes_missing_from_refused(subject: &impl Subject) {
     let (runtime, samples) = (subject.runtime(), subject.samples());
     let missing = runtime.prepare(samples.missing()).await.expect_err("nobody has it");
     assert!(
@@ -42,7 +42,7 @@ pub async fn a_missing_artifact_is_told_from_one_that_cannot_run(subject: &impl 
 }
 
 /// From a launch to an answer, without having prepared.
-pub async fn a_start_runs_and_answers(subject: &impl Subject) {
+pub async fn start_runs_and_answers(subject: &impl Subject) {
     let (runtime, samples) = (subject.runtime(), subject.samples());
     run(&runtime, samples.launch("web/0", samples.hello)).await;
     let (status, text) = get(&runtime, "web/0", "/some/path").await.expect("an answer");
@@ -59,7 +59,7 @@ pub async fn a_start_runs_and_answers(subject: &impl Subject) {
 }
 
 /// Orders are repeated; repeating one disturbs nothing.
-pub async fn the_same_start_again_changes_nothing(subject: &impl Subject) {
+pub async fn repeated_start_changes_nothing(subject: &impl Subject) {
     let (runtime, samples) = (subject.runtime(), subject.samples());
     let launch = samples.launch("web/0", samples.hello);
     runtime.start(launch.clone()).await.expect("accepted");
@@ -76,7 +76,7 @@ pub async fn the_same_start_again_changes_nothing(subject: &impl Subject) {
 }
 
 /// One id, one launch.
-pub async fn another_launch_under_a_live_id_is_refused(subject: &impl Subject) {
+pub async fn different_launch_under_a_live_id_is_refused(subject: &impl Subject) {
     let (runtime, samples) = (subject.runtime(), subject.samples());
     run(&runtime, samples.launch("web/0", samples.hello)).await;
     let mut other = samples.launch("web/0", samples.hello);
@@ -90,7 +90,7 @@ pub async fn another_launch_under_a_live_id_is_refused(subject: &impl Subject) {
 }
 
 /// A person must be able to read why, and an executor whether to try again.
-pub async fn a_failed_start_says_why_and_can_be_repeated(subject: &impl Subject) {
+pub async fn failed_start_says_why_and_can_be_repeated(subject: &impl Subject) {
     let (runtime, samples) = (subject.runtime(), subject.samples());
     for (artifact, may_be_retried) in [(samples.refused, false), (samples.missing(), true)] {
         for _ in 0..2 {
@@ -111,7 +111,7 @@ pub async fn a_failed_start_says_why_and_can_be_repeated(subject: &impl Subject)
 }
 
 /// Stopping what is unknown, what runs and what has stopped.
-pub async fn stopping_is_idempotent_and_leaves_nothing(subject: &impl Subject) {
+pub async fn stop_is_idempotent_and_leaves_nothing(subject: &impl Subject) {
     let (runtime, samples) = (subject.runtime(), subject.samples());
     stop(&runtime, "nobody/0", GRACE).await;
     run(&runtime, samples.launch("web/0", samples.hello)).await;
@@ -129,7 +129,7 @@ pub async fn stopping_is_idempotent_and_leaves_nothing(subject: &impl Subject) {
 }
 
 /// Under the same id, with a life of its own.
-pub async fn a_stopped_instance_starts_again(subject: &impl Subject) {
+pub async fn stopped_instance_starts_again(subject: &impl Subject) {
     let (runtime, samples) = (subject.runtime(), subject.samples());
     for _ in 0..3 {
         run(&runtime, samples.launch("web/0", samples.hello)).await;
@@ -152,7 +152,7 @@ pub async fn a_stopped_instance_starts_again(subject: &impl Subject) {
 }
 
 /// What was begun in time is answered.
-pub async fn a_request_under_way_has_the_grace_to_end(subject: &impl Subject) {
+pub async fn request_under_way_may_end_within_the_grace(subject: &impl Subject) {
     let (runtime, samples) = (subject.runtime(), subject.samples());
     run(&runtime, samples.launch("slow/0", samples.faulty)).await;
     let (answer, ()) = tokio::join!(get(&runtime, "slow/0", "/slow?500"), async {
@@ -163,7 +163,7 @@ pub async fn a_request_under_way_has_the_grace_to_end(subject: &impl Subject) {
 }
 
 /// What takes longer is not waited for.
-pub async fn a_request_that_outlives_the_grace_is_cut(subject: &impl Subject) {
+pub async fn request_that_outlives_the_grace_is_cut(subject: &impl Subject) {
     let (runtime, samples) = (subject.runtime(), subject.samples());
     run(&runtime, samples.launch("slow/0", samples.faulty)).await;
     let (answer, ()) = tokio::join!(get(&runtime, "slow/0", "/slow?600000"), async {
@@ -190,7 +190,7 @@ async fn under_way(subject: &impl Subject, id: &str) {
 }
 
 /// Nothing depends on having seen each step.
-pub async fn a_watcher_that_comes_late_sees_everything(subject: &impl Subject) {
+pub async fn late_watcher_sees_every_instance(subject: &impl Subject) {
     let (runtime, samples) = (subject.runtime(), subject.samples());
     run(&runtime, samples.launch("a/0", samples.hello)).await;
     run(&runtime, samples.launch("b/0", samples.hello)).await;
@@ -203,7 +203,7 @@ pub async fn a_watcher_that_comes_late_sees_everything(subject: &impl Subject) {
 }
 
 /// The host's environment stays at home.
-pub async fn the_environment_is_the_launch_s_and_no_more(subject: &impl Subject) {
+pub async fn environment_is_that_of_the_launch_only(subject: &impl Subject) {
     let (runtime, samples) = (subject.runtime(), subject.samples());
     let mut launch = samples.launch("env/0", samples.faulty);
     launch.env.insert("GREETING".into(), "grüß dich = ok".into());
@@ -217,7 +217,7 @@ pub async fn the_environment_is_the_launch_s_and_no_more(subject: &impl Subject)
 }
 
 /// A crash is explained by the last lines, so they must survive it.
-pub async fn logs_come_and_outlive_the_instance(subject: &impl Subject) {
+pub async fn logs_outlive_the_instance(subject: &impl Subject) {
     let (runtime, samples) = (subject.runtime(), subject.samples());
     run(&runtime, samples.launch("web/0", samples.hello)).await;
     get(&runtime, "web/0", "/first").await.expect("an answer");
@@ -235,7 +235,7 @@ pub async fn logs_come_and_outlive_the_instance(subject: &impl Subject) {
 }
 
 /// `logs -f`.
-pub async fn a_follower_sees_lines_as_they_come(subject: &impl Subject) {
+pub async fn follower_sees_lines_as_they_come(subject: &impl Subject) {
     let (runtime, samples) = (subject.runtime(), subject.samples());
     run(&runtime, samples.launch("web/0", samples.hello)).await;
     let mut lines = runtime.logs(&instance("web/0"), tail(0, true)).await.expect("there are logs");
@@ -254,7 +254,7 @@ pub async fn a_follower_sees_lines_as_they_come(subject: &impl Subject) {
 }
 
 /// Ingress must know that nothing was done, to ask another replica.
-pub async fn an_unknown_instance_is_a_typed_error(subject: &impl Subject) {
+pub async fn unknown_instance_is_a_typed_error(subject: &impl Subject) {
     let runtime = subject.runtime();
     let error = get(&runtime, "nobody/0", "/").await.expect_err("nobody is there");
     assert!(matches!(&error, ServeError::Unknown(id) if *id == instance("nobody/0")), "{error}");
@@ -265,7 +265,7 @@ pub async fn an_unknown_instance_is_a_typed_error(subject: &impl Subject) {
 }
 
 /// The memory limit holds, and is named.
-pub async fn a_guest_beyond_its_memory_hurts_only_that_request(subject: &impl Subject) {
+pub async fn memory_excess_fails_only_that_request(subject: &impl Subject) {
     let (runtime, samples) = (subject.runtime(), subject.samples());
     run(&runtime, samples.launch("eater/0", samples.faulty)).await;
     run(&runtime, samples.launch("web/0", samples.hello)).await;
@@ -283,7 +283,7 @@ pub async fn a_guest_beyond_its_memory_hurts_only_that_request(subject: &impl Su
 }
 
 /// A crash is answered, counted and explained.
-pub async fn a_guest_that_crashes_hurts_only_that_request(subject: &impl Subject) {
+pub async fn crash_fails_only_that_request(subject: &impl Subject) {
     let (runtime, samples) = (subject.runtime(), subject.samples());
     run(&runtime, samples.launch("faulty/0", samples.faulty)).await;
     let error = get(&runtime, "faulty/0", "/panic").await.expect_err("it panics");
@@ -301,7 +301,7 @@ pub async fn a_guest_that_crashes_hurts_only_that_request(subject: &impl Subject
 }
 
 /// The device is shared.
-pub async fn a_guest_that_loops_does_not_stop_its_neighbours(subject: &impl Subject) {
+pub async fn looping_guest_does_not_stop_its_neighbours(subject: &impl Subject) {
     let (runtime, samples) = (subject.runtime(), subject.samples());
     run(&runtime, samples.launch("loops/0", samples.faulty)).await;
     run(&runtime, samples.launch("web/0", samples.hello)).await;
@@ -321,7 +321,7 @@ pub async fn a_guest_that_loops_does_not_stop_its_neighbours(subject: &impl Subj
 }
 
 /// Whatever the order, what remains is what was asked for last.
-pub async fn starts_and_stops_at_once_leave_nothing(subject: &impl Subject) {
+pub async fn concurrent_starts_and_stops_leave_nothing(subject: &impl Subject) {
     let (runtime, samples) = (subject.runtime(), subject.samples());
     runtime.prepare(samples.hello).await.expect("a sound artifact");
     let rounds = (0..8).map(|n| {

@@ -16,10 +16,11 @@ use futures::future::BoxFuture;
 use http_body_util::BodyExt;
 use shoal_protocol::model::Digest;
 
-use crate::board::{State, Status};
 use crate::error::ServeError;
 use crate::logs::Tail;
-use crate::runtime::{InstanceId, Launch, Runtime, body};
+use crate::model::{InstanceId, Launch, body};
+use crate::runtime::Runtime;
+use crate::status::{State, Status};
 
 pub use cases::*;
 
@@ -76,25 +77,25 @@ impl Samples {
 macro_rules! contract_suite {
     ($subject:expr) => {
         $crate::contract_suite! { $subject =>
-            preparing_is_idempotent_and_can_be_given_up
-            a_missing_artifact_is_told_from_one_that_cannot_run
-            a_start_runs_and_answers
-            the_same_start_again_changes_nothing
-            another_launch_under_a_live_id_is_refused
-            a_failed_start_says_why_and_can_be_repeated
-            stopping_is_idempotent_and_leaves_nothing
-            a_stopped_instance_starts_again
-            a_request_under_way_has_the_grace_to_end
-            a_request_that_outlives_the_grace_is_cut
-            a_watcher_that_comes_late_sees_everything
-            the_environment_is_the_launch_s_and_no_more
-            logs_come_and_outlive_the_instance
-            a_follower_sees_lines_as_they_come
-            an_unknown_instance_is_a_typed_error
-            a_guest_beyond_its_memory_hurts_only_that_request
-            a_guest_that_crashes_hurts_only_that_request
-            a_guest_that_loops_does_not_stop_its_neighbours
-            starts_and_stops_at_once_leave_nothing
+            prepare_is_idempotent_and_cancellable
+            prepare_distinguishes_missing_from_refused
+            start_runs_and_answers
+            repeated_start_changes_nothing
+            different_launch_under_a_live_id_is_refused
+            failed_start_says_why_and_can_be_repeated
+            stop_is_idempotent_and_leaves_nothing
+            stopped_instance_starts_again
+            request_under_way_may_end_within_the_grace
+            request_that_outlives_the_grace_is_cut
+            late_watcher_sees_every_instance
+            environment_is_that_of_the_launch_only
+            logs_outlive_the_instance
+            follower_sees_lines_as_they_come
+            unknown_instance_is_a_typed_error
+            memory_excess_fails_only_that_request
+            crash_fails_only_that_request
+            looping_guest_does_not_stop_its_neighbours
+            concurrent_starts_and_stops_leave_nothing
         }
     };
     ($subject:expr => $($case:ident)*) => {

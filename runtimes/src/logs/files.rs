@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use shoal_protocol::model::Digest;
 
 use super::{LogLine, LogStream};
-use crate::runtime::InstanceId;
+use crate::model::InstanceId;
 
 /// `<logs>/<id>/current.log` and `previous.log`. A line is `<unix milliseconds> <stream> <text>`.
 #[derive(Clone)]

@@ -23,7 +23,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use crate::error::{DeviceError, LogsError};
-use crate::runtime::InstanceId;
+use crate::model::InstanceId;
 use files::Files;
 pub use lines::Lines;
 

@@ -247,8 +247,9 @@ mod tests {
         assert_eq!(cache.keep(&digest(n), draft).unwrap(), code);
     }
 
+    /// Code that was compiled for other engine settings would not run: it is deleted.
     #[test]
-    fn code_comes_back_also_after_a_restart_and_to_nobody_else() {
+    fn code_is_loaded_after_a_restart_by_same_engine_only() {
         let folder = tempfile::tempdir().unwrap();
         let cache = CodeCache::open(folder.path(), ENGINE, 1 << 20).unwrap();
         keep(&cache, 1, b"code");
@@ -260,6 +261,8 @@ mod tests {
         assert_eq!(again.load(&digest(1)), None, "thrown away");
     }
 
+    /// Loading code means running it, so each byte of the file, MAC and trailer included, must be
+    /// covered; so must each place at which it could be cut off.
     #[test]
     fn every_altered_byte_is_noticed() {
         let folder = tempfile::tempdir().unwrap();
@@ -280,8 +283,10 @@ mod tests {
         assert_eq!(cache.load(&digest(1)).unwrap(), b"code");
     }
 
+    /// A file is sound but stands under another artifact's name, or was written with another node's
+    /// key.
     #[test]
-    fn code_of_another_artifact_or_another_node_is_refused() {
+    fn code_of_another_artifact_or_node_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let cache = CodeCache::open(folder.path(), ENGINE, 1 << 20).unwrap();
         keep(&cache, 1, b"code");
@@ -294,8 +299,9 @@ mod tests {
         assert_eq!(other_node.load(&digest(1)), None);
     }
 
+    /// All code under the lost key is worthless; new code can be kept at once.
     #[test]
-    fn a_damaged_key_makes_a_new_one() {
+    fn damaged_key_is_replaced() {
         let folder = tempfile::tempdir().unwrap();
         keep(&CodeCache::open(folder.path(), ENGINE, 1 << 20).unwrap(), 1, b"code");
         fs::write(folder.path().join("key"), "short").unwrap();
@@ -306,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn the_least_recently_used_goes_when_room_is_short() {
+    fn least_recently_used_code_is_evicted() {
         let folder = tempfile::tempdir().unwrap();
         let limit = 3 * (4 + TRAILER as u64);
         let cache = CodeCache::open(folder.path(), ENGINE, limit).unwrap();

@@ -13,32 +13,32 @@ use tokio::task::coop;
 use tokio::time::{Instant, sleep_until};
 use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 
-use super::fault::Fault;
-use crate::runtime::{Body, BodyError};
+use super::fault::RequestFault;
+use crate::model::{Body, BodyError};
 
 /// A guest whose client is gone may still write its log and end properly for this long. A client
 /// that has read all that was announced goes, too.
 const LINGER: Duration = Duration::from_secs(1);
 
 pub(super) struct Exchange {
-    limits: Limits,
+    limits: IdleLimits,
     times: Mutex<Times>,
     gone: Notify,
-    fault: OnceLock<Fault>,
+    fault: OnceLock<RequestFault>,
     /// Why the request's body ended early.
     broken: OnceLock<String>,
 }
 
 /// How long nothing may happen, by the one who is waited for.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
+pub(super) struct IdleLimits {
     /// The guest: before its answer begins, and between two parts of it that somebody waits for.
     pub guest: Duration,
     /// Whoever carries the answer away. The guest is held back meanwhile, which is no fault of its.
     pub untaken: Duration,
 }
 
-impl Limits {
+impl IdleLimits {
     /// Whoever brings the request's body. It has a limit of its own and says so in the body; this
     /// one is for those that have none, so it is the longer one.
     pub fn silent(&self) -> Duration {
@@ -64,7 +64,7 @@ struct Times {
 }
 
 impl Exchange {
-    pub fn new(limits: Limits) -> Arc<Self> {
+    pub fn new(limits: IdleLimits) -> Arc<Self> {
         let times = Times {
             progress_at: Instant::now(),
             answered: false,
@@ -81,7 +81,7 @@ impl Exchange {
         })
     }
 
-    pub fn limits(&self) -> Limits {
+    pub fn limits(&self) -> IdleLimits {
         self.limits
     }
 
@@ -104,7 +104,7 @@ impl Exchange {
 
     /// Told before the guest is dropped, so that a body that ends for that reason is not taken for
     /// a whole one.
-    pub fn fail(&self, fault: Fault) {
+    pub fn fail(&self, fault: RequestFault) {
         // The first one counts.
         let _ = self.fault.set(fault);
     }
@@ -301,8 +301,8 @@ mod tests {
 
     use super::*;
 
-    const LIMITS: Limits =
-        Limits { guest: Duration::from_secs(30), untaken: Duration::from_secs(600) };
+    const LIMITS: IdleLimits =
+        IdleLimits { guest: Duration::from_secs(30), untaken: Duration::from_secs(600) };
 
     /// Seconds until something is overdue, and what.
     async fn overdue(exchange: &Exchange) -> (u64, Overdue) {
@@ -311,8 +311,9 @@ mod tests {
         (since.elapsed().as_secs(), why)
     }
 
+    /// The guest has 30 s for the head of its answer, then 30 s for each part that is asked for.
     #[tokio::test(start_paused = true)]
-    async fn a_guest_has_its_time_while_somebody_waits_for_it() {
+    async fn guest_time_runs_while_its_answer_is_awaited() {
         let exchange = Exchange::new(LIMITS);
         advance(Duration::from_secs(20)).await;
         assert_eq!(overdue(&exchange).await, (10, Overdue::NoAnswer));
@@ -328,7 +329,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_slow_client_takes_nothing_of_the_guest_s_time() {
+    async fn slow_client_does_not_use_up_guest_time() {
         // A client that took a part of an answer now and then had its guest cut off and blamed
         // after 30 s.
         let exchange = Exchange::new(LIMITS);
@@ -351,8 +352,10 @@ mod tests {
         assert_eq!(overdue(&exchange).await, (600, Overdue::NotTaken));
     }
 
+    /// The guest waits 50 s for each part of its request: that is the client's time, of which each
+    /// part may take 60 s.
     #[tokio::test(start_paused = true)]
-    async fn a_slow_upload_takes_nothing_of_the_guest_s_time() {
+    async fn slow_upload_does_not_use_up_guest_time() {
         let exchange = Exchange::new(LIMITS);
         for _ in 0..5 {
             exchange.asked(false);
@@ -368,8 +371,9 @@ mod tests {
         assert_eq!(overdue(&exchange).await, (60, Overdue::ClientSilent));
     }
 
+    /// `overdue` sleeps until the longest deadline while a shorter one begins.
     #[tokio::test(start_paused = true)]
-    async fn what_changes_while_nobody_looks_is_seen_soon() {
+    async fn changed_deadline_is_noticed_soon() {
         let exchange = Exchange::new(LIMITS);
         exchange.answered();
         let watch = tokio::spawn({

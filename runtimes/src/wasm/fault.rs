@@ -7,11 +7,11 @@ use wasmtime::Trap;
 use wasmtime_wasi::I32Exit;
 
 use crate::error::ServeError;
-use crate::runtime::InstanceId;
+use crate::model::InstanceId;
 
 /// A guest's failure at one request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Fault {
+pub(super) struct RequestFault {
     pub status: StatusCode,
     /// A predicate: `exceeded its memory limit of 32 MiB`.
     pub reason: String,
@@ -32,9 +32,9 @@ pub(super) enum Blame {
     NoRoom,
 }
 
-impl Fault {
+impl RequestFault {
     fn new(status: StatusCode, reason: impl Into<String>) -> Self {
-        Fault { status, reason: reason.into(), blame: Blame::Guest }
+        RequestFault { status, reason: reason.into(), blame: Blame::Guest }
     }
 
     pub fn out_of_memory(limit: u64, others: u64) -> Self {
@@ -43,7 +43,7 @@ impl Fault {
             1 => ", which it shared with another request".to_owned(),
             others => format!(", which it shared with {others} other requests"),
         };
-        Fault::new(
+        RequestFault::new(
             StatusCode::INSUFFICIENT_STORAGE,
             format!("exceeded its memory limit of {}{shared}", mib(limit)),
         )
@@ -55,54 +55,54 @@ impl Fault {
             0 => String::new(),
             _ => format!(" (held back for {} by its CPU limit of {millicores}m)", secs(throttled)),
         };
-        Fault::new(
+        RequestFault::new(
             StatusCode::GATEWAY_TIMEOUT,
             format!("ran longer than {} without an answer{why}", secs(limit)),
         )
     }
 
     pub fn stalled(limit: Duration) -> Self {
-        Fault::new(
+        RequestFault::new(
             StatusCode::GATEWAY_TIMEOUT,
             format!("made no progress with its answer for {}", secs(limit)),
         )
     }
 
     pub fn too_much_cpu(limit: Duration) -> Self {
-        Fault::new(
+        RequestFault::new(
             StatusCode::GATEWAY_TIMEOUT,
             format!("used more than {} of CPU time for one request", secs(limit)),
         )
     }
 
     pub fn no_answer() -> Self {
-        Fault::new(StatusCode::BAD_GATEWAY, "ended without an answer")
+        RequestFault::new(StatusCode::BAD_GATEWAY, "ended without an answer")
     }
 
     pub fn answered_with_error(code: &impl std::fmt::Debug) -> Self {
-        Fault::new(StatusCode::BAD_GATEWAY, format!("answered with the error {code:?}"))
+        RequestFault::new(StatusCode::BAD_GATEWAY, format!("answered with the error {code:?}"))
     }
 
     pub fn stopped() -> Self {
-        Fault {
+        RequestFault {
             blame: Blame::Nobody,
-            ..Fault::new(StatusCode::SERVICE_UNAVAILABLE, "was stopped before it answered")
+            ..RequestFault::new(StatusCode::SERVICE_UNAVAILABLE, "was stopped before it answered")
         }
     }
 
     pub fn client_gone() -> Self {
-        Fault {
+        RequestFault {
             blame: Blame::Nobody,
-            ..Fault::new(StatusCode::BAD_GATEWAY, "was cut off, since its client is gone")
+            ..RequestFault::new(StatusCode::BAD_GATEWAY, "was cut off, since its client is gone")
         }
     }
 
     pub fn client_silent(limit: Duration) -> Self {
-        Fault::of_client(format!("was sent nothing more of its request for {}", secs(limit)))
+        RequestFault::of_client(format!("was sent nothing more of its request for {}", secs(limit)))
     }
 
     pub fn not_taken(limit: Duration) -> Self {
-        Fault::of_client(format!(
+        RequestFault::of_client(format!(
             "was cut off, since nothing of its answer was taken for {}",
             secs(limit)
         ))
@@ -110,26 +110,32 @@ impl Fault {
 
     /// The guest ended in whatever way after its request broke off because of `why`.
     pub fn half_a_request(why: &str) -> Self {
-        Fault::of_client(format!("was sent half a request: {why}"))
+        RequestFault::of_client(format!("was sent half a request: {why}"))
     }
 
     fn of_client(reason: String) -> Self {
-        Fault { blame: Blame::Client, ..Fault::new(StatusCode::REQUEST_TIMEOUT, reason) }
+        RequestFault {
+            blame: Blame::Client,
+            ..RequestFault::new(StatusCode::REQUEST_TIMEOUT, reason)
+        }
     }
 
     pub fn no_room() -> Self {
         let reason = "has no memory left for another request at this moment";
-        Fault { blame: Blame::NoRoom, ..Fault::new(StatusCode::SERVICE_UNAVAILABLE, reason) }
+        RequestFault {
+            blame: Blame::NoRoom,
+            ..RequestFault::new(StatusCode::SERVICE_UNAVAILABLE, reason)
+        }
     }
 
     pub fn host(reason: impl std::fmt::Display) -> Self {
-        Fault::new(StatusCode::BAD_GATEWAY, format!("could not be run: {reason}"))
+        RequestFault::new(StatusCode::BAD_GATEWAY, format!("could not be run: {reason}"))
     }
 
     /// From what the engine says.
     pub fn from_engine(error: &wasmtime::Error) -> Self {
         if let Some(exit) = error.downcast_ref::<I32Exit>() {
-            return Fault::new(
+            return RequestFault::new(
                 StatusCode::BAD_GATEWAY,
                 format!("exited with code {} instead of answering", exit.0),
             );
@@ -152,7 +158,7 @@ impl Fault {
             }
             None => format!("failed: {}", error.root_cause()),
         };
-        Fault::new(StatusCode::BAD_GATEWAY, reason)
+        RequestFault::new(StatusCode::BAD_GATEWAY, reason)
     }
 
     pub fn into_error(self, id: &InstanceId) -> ServeError {

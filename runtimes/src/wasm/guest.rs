@@ -17,7 +17,7 @@ use wasmtime_wasi_http::{
 
 use super::memory::{Memory, Reserved};
 use crate::logs::{Lines, Log, LogStream};
-use crate::runtime::Launch;
+use crate::model::Launch;
 
 /// Handles to host resources that one guest may have at a time; each costs the host some hundred
 /// bytes.

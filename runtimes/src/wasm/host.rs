@@ -18,9 +18,9 @@ use super::guest::Guest;
 use super::ticker::Ticker;
 use super::{Config, SetupError};
 use crate::artifacts::ArtifactStore;
-use crate::board::Board;
 use crate::error::{DeviceError, PrepareError};
 use crate::logs::Logs;
+use crate::status::StatusTable;
 
 /// Guests give way to the node's own threads: a busy node must still answer its neighbours.
 const NICE: i32 = 5;
@@ -29,7 +29,7 @@ pub(super) struct Host {
     pub config: Config,
     pub engine: Engine,
     pub ticker: Arc<Ticker>,
-    pub board: Board,
+    pub statuses: StatusTable,
     pub logs: Logs,
     /// The node's own runtime: waits, files, compilers.
     pub node: Handle,
@@ -71,7 +71,7 @@ impl Host {
         let compiler = Compiler::new(program, config.compile, cache.drafts());
         Ok(Host {
             threads: Some(threads(config.threads).map_err(device("starting threads for guests"))?),
-            board: Board::new(),
+            statuses: StatusTable::new(),
             logs: Logs::new(&config.logs, config.log_limits),
             node: Handle::current(),
             ticker: Arc::new(ticker),

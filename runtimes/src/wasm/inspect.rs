@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn each_wrong_file_is_called_by_its_name() {
+    fn wrong_file_kind_is_named() {
         assert_eq!(inspect(b""), Err(Refusal::Empty));
         assert_eq!(inspect(b"\x7fELF\x02"), Err(Refusal::NotWasm { found: "a Linux program" }));
         assert_eq!(inspect(b"hello"), Err(Refusal::NotWasm { found: "a text file" }));
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_component_that_answers_http_is_known_whatever_its_patch_version() {
+    fn http_component_is_accepted_in_any_patch_version() {
         for version in ["0.2.0", "0.2.12"] {
             let bytes = passing_on(
                 &format!("wasi:io/poll@{version}"),
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn other_worlds_are_named() {
+    fn refusal_names_the_component_world() {
         let command = inspect(&passing_on("wasi:io/poll@0.2.0", "wasi:cli/run@0.2.0")).unwrap_err();
         assert!(
             command.to_string().contains("a command (it exports wasi:cli/run@0.2.0)"),
@@ -266,8 +266,9 @@ mod tests {
         assert!(none.to_string().contains("without any exported interface"), "{none}");
     }
 
+    /// Other packages, other versions, and names without a version.
     #[test]
-    fn what_is_not_offered_is_named() {
+    fn refusal_names_imports_that_are_not_offered() {
         for import in [
             "acme:sensor/read",
             "wasi:nn/tensor@0.2.0",
@@ -280,8 +281,9 @@ mod tests {
         }
     }
 
+    /// A cut between two sections leaves a valid component with fewer exports.
     #[test]
-    fn a_file_that_was_cut_short_is_damaged_wherever_the_cut_is() {
+    fn truncated_component_is_refused_at_any_length() {
         let whole = passing_on("wasi:io/poll@0.2.0", "wasi:http/incoming-handler@0.2.0");
         for len in 4..whole.len() {
             let refusal = inspect(&whole[..len]).expect_err("a part of a file");

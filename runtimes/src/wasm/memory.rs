@@ -21,11 +21,11 @@ const TABLE_ELEMENT: u64 = size_of::<usize>() as u64;
 
 pub(super) struct MemoryPool {
     limit: u64,
-    book: Mutex<Book>,
+    state: Mutex<PoolState>,
 }
 
 #[derive(Default)]
-struct Book {
+struct PoolState {
     used: u64,
     /// Requests that wait, in the order in which they came: as many as the replica has slots, and
     /// those that gave up since the last one came.
@@ -51,7 +51,7 @@ pub(super) struct Reserved {
 
 impl MemoryPool {
     pub fn new(limit: u64) -> Self {
-        MemoryPool { limit, book: Mutex::default() }
+        MemoryPool { limit, state: Mutex::default() }
     }
 
     pub fn limit(&self) -> u64 {
@@ -67,9 +67,9 @@ impl MemoryPool {
     pub async fn reserve(self: &Arc<Self>, bytes: u64) -> Reserved {
         let (given, waits) = oneshot::channel();
         {
-            let mut book = self.lock();
-            book.waiting.retain(|waiting| !waiting.gave_up());
-            book.waiting.push_back(Waiting { bytes, given });
+            let mut state = self.lock();
+            state.waiting.retain(|waiting| !waiting.gave_up());
+            state.waiting.push_back(Waiting { bytes, given });
         }
         self.give_to_waiting();
         waits.await.expect("the pool keeps the sender until it gives")
@@ -81,10 +81,10 @@ impl MemoryPool {
     }
 
     fn take(&self, bytes: u64) -> bool {
-        let mut book = self.lock();
-        let grown = book.used.checked_add(bytes).filter(|used| *used <= self.limit);
+        let mut state = self.lock();
+        let grown = state.used.checked_add(bytes).filter(|used| *used <= self.limit);
         if let Some(used) = grown {
-            book.used = used;
+            state.used = used;
         }
         grown.is_some()
     }
@@ -105,19 +105,19 @@ impl MemoryPool {
     }
 
     fn next_that_fits(&self) -> Option<(oneshot::Sender<Reserved>, u64)> {
-        let mut book = self.lock();
-        while book.waiting.front().is_some_and(Waiting::gave_up) {
-            book.waiting.pop_front();
+        let mut state = self.lock();
+        while state.waiting.front().is_some_and(Waiting::gave_up) {
+            state.waiting.pop_front();
         }
-        let bytes = book.waiting.front()?.bytes;
-        let used = book.used.checked_add(bytes).filter(|used| *used <= self.limit)?;
-        book.used = used;
-        book.waiting.pop_front().map(|waiting| (waiting.given, bytes))
+        let bytes = state.waiting.front()?.bytes;
+        let used = state.used.checked_add(bytes).filter(|used| *used <= self.limit)?;
+        state.used = used;
+        state.waiting.pop_front().map(|waiting| (waiting.given, bytes))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Book> {
+    fn lock(&self) -> MutexGuard<'_, PoolState> {
         // Each change is complete before anything can panic.
-        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn waiting_requests_get_memory_in_their_order() {
+    async fn waiting_requests_get_memory_in_order() {
         let pool = pool();
         let all = pool.reserve(10).await;
         let mut first = Box::pin(pool.reserve(6));
@@ -261,8 +261,10 @@ mod tests {
         assert_eq!(pool.used(), 0);
     }
 
+    /// Futures of `reserve` are dropped while they wait, and right after they got the memory:
+    /// nothing stays reserved, and the queue stays short.
     #[tokio::test]
-    async fn requests_that_give_up_leave_nothing_behind() {
+    async fn cancelled_requests_leave_nothing_behind() {
         let pool = pool();
         let all = pool.reserve(10).await;
         for _ in 0..100 {
@@ -283,8 +285,10 @@ mod tests {
         assert_eq!(pool.used(), 0);
     }
 
+    /// 4 bytes are reserved. Growth beyond takes from the pool, and growth that the system refused
+    /// is given back.
     #[test]
-    fn a_guest_uses_what_was_set_aside_before_it_takes_more() {
+    fn guest_uses_its_reservation_before_taking_more() {
         let pool = pool();
         let mut memory = Memory::new(pool.reserve(4).now_or_never().unwrap());
         assert!(memory.grow(3) && memory.grow(3));

@@ -46,10 +46,11 @@ pub use compile::CompileLimits;
 pub use inspect::{Kind, Refusal, inspect};
 
 use crate::artifacts::ArtifactStore;
-use crate::board::{State, Status, Watch};
 use crate::error::{DeviceError, LogsError, PrepareError, ServeError, StartError};
 use crate::logs::{self, LogLine, Tail};
-use crate::runtime::{Body, Instance, InstanceId, Launch, Runtime, Usage};
+use crate::model::{Body, Instance, InstanceId, Launch, Usage};
+use crate::runtime::Runtime;
+use crate::status::{State, Status, Watch};
 use host::Host;
 use replica::Replica;
 
@@ -237,11 +238,11 @@ impl Runtime for Wasm {
     }
 
     fn status(&self, id: &InstanceId) -> Option<Status> {
-        self.host.board.status(id)
+        self.host.statuses.status(id)
     }
 
     fn watch(&self) -> Watch {
-        self.host.board.watch()
+        self.host.statuses.watch()
     }
 
     fn instances(&self) -> BoxFuture<'_, Result<Vec<Instance>, DeviceError>> {

@@ -8,20 +8,20 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::fault::{Blame, Fault, mib};
+use super::fault::{Blame, RequestFault, mib};
 use super::guest::Guest;
 use super::host::{Host, Program};
 use super::memory::MemoryPool;
 use super::share::{Meter, Share};
-use crate::board::{Seat, State};
 use crate::error::{PrepareError, ServeError};
 use crate::logs::{Log, LogStream};
-use crate::runtime::{Launch, Usage};
+use crate::model::{Launch, Usage};
+use crate::status::{State, StatusHandle};
 
 pub(super) struct Replica {
     pub host: Arc<Host>,
     pub launch: Launch,
-    pub seat: Seat,
+    pub status: StatusHandle,
     pub log: Log,
     pub memory: Arc<MemoryPool>,
     pub share: Arc<Share>,
@@ -53,7 +53,7 @@ impl Replica {
     /// Begins to start it.
     pub fn start(host: Arc<Host>, launch: Launch) -> Arc<Self> {
         let replica = Arc::new(Replica {
-            seat: host.board.begin(launch.id.clone(), launch.artifact),
+            status: host.statuses.begin(launch.id.clone(), launch.artifact),
             log: host.logs.open(&launch.id),
             memory: Arc::new(MemoryPool::new(launch.memory)),
             share: Arc::new(Share::new(launch.cpu)),
@@ -76,7 +76,7 @@ impl Replica {
     }
 
     pub fn state(&self) -> Option<State> {
-        self.seat.state()
+        self.status.state()
     }
 
     /// Whether it starts or runs, and nobody asked it to end.
@@ -113,12 +113,12 @@ impl Replica {
     }
 
     /// Tells a fault in the log, and counts it when it is the guest's.
-    pub fn blame(&self, request: &str, fault: &Fault) {
+    pub fn blame(&self, request: &str, fault: &RequestFault) {
         if matches!(fault.blame, Blame::Guest | Blame::Client) {
             self.log.say(LogStream::System, &format!("{request}: the guest {}", fault.reason));
         }
         if fault.blame == Blame::Guest {
-            self.seat.fault(fault.reason.clone());
+            self.status.fault(fault.reason.clone());
         }
     }
 
@@ -141,7 +141,7 @@ impl Replica {
                 }
                 replica.log.close().await;
                 forget();
-                replica.seat.set(State::Stopped);
+                replica.status.set(State::Stopped);
                 replica.ended.cancel();
             });
         }
@@ -176,12 +176,12 @@ impl Replica {
                     LogStream::System,
                     &format!("started, answers up to {slots} requests at a time"),
                 );
-                self.seat.set(State::Running);
+                self.status.set(State::Running);
             }
             Err((reason, retryable)) => {
                 self.log.say(LogStream::System, &format!("cannot start: {reason}"));
                 self.log.flush().await;
-                self.seat.set(State::Failed { reason, retryable });
+                self.status.set(State::Failed { reason, retryable });
             }
         }
     }
@@ -209,9 +209,9 @@ impl Replica {
     }
 
     /// Makes one instance, to see whether that works and how much memory it takes.
-    async fn try_once(self: Arc<Self>, program: Arc<Program>) -> Result<u64, Fault> {
+    async fn try_once(self: Arc<Self>, program: Arc<Program>) -> Result<u64, RequestFault> {
         let store = Guest::store(&self.host.engine, &self.launch, self.memory.nothing(), &self.log);
-        let mut store = store.map_err(Fault::host)?;
+        let mut store = store.map_err(RequestFault::host)?;
         let config = &self.host.config;
         let instantiated = async {
             let made = program.pre.instantiate_async(&mut store).await;
@@ -221,7 +221,7 @@ impl Replica {
         let meter = Meter::new(&self.share, &self.host.ticker, config.request_cpu);
         let result = tokio::select! {
             biased;
-            () = self.cut.cancelled() => Err(Fault::stopped()),
+            () = self.cut.cancelled() => Err(RequestFault::stopped()),
             result = tokio::time::timeout(config.request_time, meter.run(instantiated)) => match result {
                 Ok(result) => result,
                 Err(_) => Err(meter.too_slow(config.request_time)),
@@ -234,9 +234,9 @@ impl Replica {
                     "needs more than its memory limit of {} to start",
                     mib(self.launch.memory)
                 );
-                Err(Fault { reason, ..Fault::out_of_memory(self.launch.memory, 0) })
+                Err(RequestFault { reason, ..RequestFault::out_of_memory(self.launch.memory, 0) })
             }
-            (Err(error), _, None) => Err(Fault::from_engine(&error)),
+            (Err(error), _, None) => Err(RequestFault::from_engine(&error)),
         }
     }
 }

@@ -12,13 +12,13 @@ use wasmtime_wasi_http::p2::bindings::Proxy;
 use wasmtime_wasi_http::p2::bindings::http::types::{ErrorCode, Scheme};
 use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 
-use super::exchange::{self, AnswerBody, Client, Exchange, Overdue, RequestBody};
-use super::fault::{Blame, Fault};
+use super::exchange::{AnswerBody, Client, Exchange, IdleLimits, Overdue, RequestBody};
+use super::fault::{Blame, RequestFault};
 use super::guest::Guest;
 use super::replica::{Ready, Replica};
 use super::share::Meter;
 use crate::error::ServeError;
-use crate::runtime::Body;
+use crate::model::Body;
 
 type Answer = http::Response<HyperOutgoingBody>;
 
@@ -39,13 +39,11 @@ pub(super) async fn serve(
         () = replica.draining() => return Err(ServeError::NotRunning { id: id.clone(), state: "stopping" }),
         slot = tokio::time::timeout(replica.host.config.request_time, ready.slot()) => slot.map_err(|_| busy())?,
     };
-    replica.seat.count_request();
+    replica.status.count_request();
 
     let config = &replica.host.config;
-    let exchange = Exchange::new(exchange::Limits {
-        guest: config.request_time,
-        untaken: config.untaken_time,
-    });
+    let exchange =
+        Exchange::new(IdleLimits { guest: config.request_time, untaken: config.untaken_time });
     let client = Client::of(&exchange);
     let (answer, answered) = oneshot::channel();
     let call =
@@ -63,10 +61,10 @@ pub(super) async fn serve(
     Err(match running.await {
         Ok(Err(fault)) if fault.blame == Blame::NoRoom => busy(),
         Ok(Err(fault)) => fault.into_error(id),
-        Ok(Ok(())) => Fault::no_answer().into_error(id),
+        Ok(Ok(())) => RequestFault::no_answer().into_error(id),
         Err(stopped) => {
             // A panic of the host's; the guest's are traps.
-            let fault = Fault::host(stopped);
+            let fault = RequestFault::host(stopped);
             replica.blame("a request", &fault);
             fault.into_error(id)
         }
@@ -96,13 +94,13 @@ struct Call {
 }
 
 impl Call {
-    async fn run(self, request: http::Request<Body>) -> Result<(), Fault> {
+    async fn run(self, request: http::Request<Body>) -> Result<(), RequestFault> {
         let Call { replica, exchange, answer, _held } = self;
         let what = format!("{} {}", request.method(), request.uri().path());
         let meter =
             Meter::new(&replica.share, &replica.host.ticker, replica.host.config.request_cpu);
         let ready = replica.ready.get().expect("a request is taken by a replica that is ready");
-        let limits = Limits { replica: &replica, ready, exchange: &exchange, meter: &meter };
+        let limits = CallLimits { replica: &replica, ready, exchange: &exchange, meter: &meter };
         let mut fresh = limits.instance().await.inspect_err(|fault| replica.blame(&what, fault))?;
         exchange.begun();
         let given = Arc::new(OnceLock::new());
@@ -111,13 +109,13 @@ impl Call {
             let ended = match ended {
                 Err(error) => limits.judge(&error, &fresh),
                 Ok(()) => match given.get() {
-                    Some(code) => Err(Fault::answered_with_error(code)),
+                    Some(code) => Err(RequestFault::answered_with_error(code)),
                     None if exchange.is_answered() => Ok(()),
-                    None => Err(Fault::no_answer()),
+                    None => Err(RequestFault::no_answer()),
                 },
             };
             // Few guests know what to do with half a request.
-            ended.map_err(|fault| exchange.broken().map_or(fault, Fault::half_a_request))
+            ended.map_err(|fault| exchange.broken().map_or(fault, RequestFault::half_a_request))
         });
         if let Err(fault) = &result {
             replica.blame(&what, fault);
@@ -165,15 +163,15 @@ impl Fresh {
 }
 
 /// What ends a guest that does not end by itself.
-struct Limits<'a> {
+struct CallLimits<'a> {
     replica: &'a Replica,
     ready: &'a Ready,
     exchange: &'a Exchange,
     meter: &'a Meter,
 }
 
-impl Limits<'_> {
-    async fn hold<T>(&self, guest: impl Future<Output = T>) -> Result<T, Fault> {
+impl CallLimits<'_> {
+    async fn hold<T>(&self, guest: impl Future<Output = T>) -> Result<T, RequestFault> {
         let late = tokio::select! {
             biased;
             () = self.replica.cut.cancelled() => None,
@@ -181,38 +179,38 @@ impl Limits<'_> {
             result = self.meter.run(guest) => return result,
         };
         // The guest was dropped with the statement above, so the meter has all of its waiting.
-        Err(late.map_or_else(Fault::stopped, |overdue| self.late(overdue)))
+        Err(late.map_or_else(RequestFault::stopped, |overdue| self.late(overdue)))
     }
 
-    fn late(&self, overdue: Overdue) -> Fault {
+    fn late(&self, overdue: Overdue) -> RequestFault {
         let limits = self.exchange.limits();
         match overdue {
             Overdue::NoAnswer => self.meter.too_slow(limits.guest),
-            Overdue::Stalled => Fault::stalled(limits.guest),
-            Overdue::ClientSilent => Fault::client_silent(limits.silent()),
-            Overdue::NotTaken => Fault::not_taken(limits.untaken),
-            Overdue::ClientGone => Fault::client_gone(),
+            Overdue::Stalled => RequestFault::stalled(limits.guest),
+            Overdue::ClientSilent => RequestFault::client_silent(limits.silent()),
+            Overdue::NotTaken => RequestFault::not_taken(limits.untaken),
+            Overdue::ClientGone => RequestFault::client_gone(),
         }
     }
 
     /// A fresh instance; waits for memory when the replica's other requests have it.
-    async fn instance(&self) -> Result<Fresh, Fault> {
+    async fn instance(&self) -> Result<Fresh, RequestFault> {
         let Replica { host, launch, memory, log, .. } = self.replica;
         loop {
             let bytes = self.ready.instance.load(Ordering::Relaxed);
             let reserved = tokio::select! {
                 biased;
-                () = self.replica.cut.cancelled() => return Err(Fault::stopped()),
-                _ = self.exchange.overdue() => return Err(Fault::no_room()),
+                () = self.replica.cut.cancelled() => return Err(RequestFault::stopped()),
+                _ = self.exchange.overdue() => return Err(RequestFault::no_room()),
                 reserved = memory.reserve(bytes) => reserved,
             };
             let store = Guest::store(&host.engine, launch, reserved, log);
-            let mut store = store.map_err(Fault::host)?;
+            let mut store = store.map_err(RequestFault::host)?;
             let made = self.hold(self.ready.program.pre.instantiate_async(&mut store)).await?;
             match (made, store.data().memory.wanted()) {
                 (Ok(proxy), _) => return Ok(Fresh { store, proxy }),
                 (Err(_), Some(wanted)) if wanted > memory.limit() => {
-                    return Err(Fault::out_of_memory(memory.limit(), 0));
+                    return Err(RequestFault::out_of_memory(memory.limit(), 0));
                 }
                 // An instance takes more than those before it: by chance, or by the clock. Each
                 // time round it has more set aside, so this ends.
@@ -222,23 +220,23 @@ impl Limits<'_> {
                     tokio::task::yield_now().await;
                 }
                 // The system refused what was set aside.
-                (Err(_), Some(_)) => return Err(Fault::no_room()),
-                (Err(error), None) => return Err(Fault::from_engine(&error)),
+                (Err(_), Some(_)) => return Err(RequestFault::no_room()),
+                (Err(error), None) => return Err(RequestFault::from_engine(&error)),
             }
         }
     }
 
     /// Why the engine ended the guest.
-    fn judge(&self, error: &wasmtime::Error, guest: &Fresh) -> Result<(), Fault> {
+    fn judge(&self, error: &wasmtime::Error, guest: &Fresh) -> Result<(), RequestFault> {
         match error.downcast_ref::<I32Exit>() {
             // A guest may end itself once it has answered.
             Some(I32Exit(0)) if self.exchange.is_answered() => Ok(()),
             // Guests rarely live on without the memory they asked for: Rust's abort.
             None if guest.store.data().memory.wanted().is_some() => {
                 let others = u64::from(self.replica.usage().active.saturating_sub(1));
-                Err(Fault::out_of_memory(self.replica.memory.limit(), others))
+                Err(RequestFault::out_of_memory(self.replica.memory.limit(), others))
             }
-            _ => Err(Fault::from_engine(error)),
+            _ => Err(RequestFault::from_engine(error)),
         }
     }
 }

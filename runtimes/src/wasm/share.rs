@@ -13,7 +13,7 @@ use std::time::Duration;
 use rustix::thread::ClockId;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::fault::Fault;
+use super::fault::RequestFault;
 use super::ticker::Ticker;
 
 /// The least CPU time a replica may save up: some twenty requests of a plain component, debug
@@ -128,8 +128,8 @@ impl Meter {
     }
 
     /// The fault of a guest that gave no answer within `limit`.
-    pub fn too_slow(&self, limit: Duration) -> Fault {
-        Fault::too_slow(limit, self.throttled(), self.share.millicores)
+    pub fn too_slow(&self, limit: Duration) -> RequestFault {
+        RequestFault::too_slow(limit, self.throttled(), self.share.millicores)
     }
 
     /// Books what one poll took; tells whether it was too much.
@@ -186,7 +186,7 @@ impl<F> Metered<'_, F> {
 }
 
 impl<F: Future> Future for Metered<'_, F> {
-    type Output = Result<F::Output, Fault>;
+    type Output = Result<F::Output, RequestFault>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         ready!(self.poll_pause(cx));
@@ -199,7 +199,7 @@ impl<F: Future> Future for Metered<'_, F> {
         let too_much = meter.spend(thread_time().saturating_sub(before));
         match polled {
             Poll::Ready(output) => Poll::Ready(Ok(output)),
-            Poll::Pending if too_much => Poll::Ready(Err(Fault::too_much_cpu(meter.most))),
+            Poll::Pending if too_much => Poll::Ready(Err(RequestFault::too_much_cpu(meter.most))),
             Poll::Pending => Poll::Pending,
         }
     }
@@ -216,7 +216,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_share_is_saved_up_to_a_bound_and_overdrawn_with_consequences() {
+    async fn unused_share_is_bounded_and_overdraft_is_waited_for() {
         let share = Share::new(200);
         assert_eq!(share.solvent_at(), None);
         tokio::time::advance(Duration::from_secs(3600)).await;
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn the_smallest_share_still_answers_a_short_request() {
+    fn smallest_share_still_answers_a_short_request() {
         let share = Share::new(0);
         share.spend(MIN_BURST / 2);
         assert_eq!(share.solvent_at(), None);

@@ -105,8 +105,10 @@ mod tests {
     /// `(module (func (export "spin") (loop (br 0))))`
     const SPINS: &[u8] = b"\0asm\x01\0\0\0\x01\x04\x01\x60\0\0\x03\x02\x01\0\x07\x08\x01\x04spin\0\0\x0a\x09\x01\x07\0\x03\x40\x0c\0\x0b\x0b";
 
+    /// A guest that loops is interrupted in each of three rounds, also when another begins or ends
+    /// meanwhile.
     #[test]
-    fn it_ticks_while_somebody_computes_and_sleeps_otherwise() {
+    fn ticks_while_guests_compute_and_sleeps_otherwise() {
         let engine = Engine::new(wasmtime::Config::new().epoch_interruption(true)).unwrap();
         let module = Module::new(&engine, SPINS).unwrap();
         let ticker = Ticker::start(&engine).unwrap();

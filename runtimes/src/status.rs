@@ -10,7 +10,7 @@ use shoal_protocol::model::Digest;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::runtime::InstanceId;
+use crate::model::InstanceId;
 
 /// Ended instances that are remembered: enough to tell why something is gone, little enough for a
 /// node that runs for years.
@@ -84,7 +84,7 @@ pub struct Status {
 
 /// The states of all instances of one adapter.
 #[derive(Clone)]
-pub struct Board {
+pub struct StatusTable {
     shared: Arc<Shared>,
 }
 
@@ -122,38 +122,38 @@ struct Tally {
 }
 
 /// The right to tell one life of an instance. A new life under the same id silences the older
-/// seats.
-pub struct Seat {
-    board: Board,
+/// handles.
+pub struct StatusHandle {
+    table: StatusTable,
     id: InstanceId,
     life: u64,
     tally: Arc<Tally>,
 }
 
-/// Follows a [`Board`].
+/// Follows a [`StatusTable`].
 pub struct Watch {
-    board: Board,
+    table: StatusTable,
     newest: watch::Receiver<u64>,
     seen: u64,
     faults_told_at: Option<Instant>,
 }
 
-impl Default for Board {
+impl Default for StatusTable {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl Board {
-    /// An empty board.
+impl StatusTable {
+    /// An empty table.
     pub fn new() -> Self {
-        Board {
+        StatusTable {
             shared: Arc::new(Shared { entries: Mutex::default(), newest: watch::Sender::new(0) }),
         }
     }
 
     /// Begins a new life under `id`, in state `Starting`.
-    pub fn begin(&self, id: InstanceId, artifact: Digest) -> Seat {
+    pub fn begin(&self, id: InstanceId, artifact: Digest) -> StatusHandle {
         let tally = Arc::new(Tally::default());
         let mut entries = self.lock();
         let life = entries.revision + 1;
@@ -172,7 +172,7 @@ impl Board {
         }
         entries.touch(&id, true);
         self.announce(entries);
-        Seat { board: self.clone(), id, life, tally }
+        StatusHandle { table: self.clone(), id, life, tally }
     }
 
     /// The latest of one instance.
@@ -184,7 +184,7 @@ impl Board {
     /// Follows all instances; the first answer holds every one.
     pub fn watch(&self) -> Watch {
         Watch {
-            board: self.clone(),
+            table: self.clone(),
             newest: self.shared.newest.subscribe(),
             seen: 0,
             faults_told_at: None,
@@ -251,10 +251,10 @@ impl Entry {
     }
 }
 
-impl Seat {
+impl StatusHandle {
     /// Tells a new state. Nothing happens when it is told already, or when a newer life has begun.
     pub fn set(&self, state: State) {
-        let mut entries = self.board.lock();
+        let mut entries = self.table.lock();
         let Some(entry) = entries.by_id.get_mut(&self.id).filter(|entry| entry.life == self.life)
         else {
             return;
@@ -266,12 +266,12 @@ impl Seat {
         entry.since = SystemTime::now();
         entries.touch(&self.id, true);
         entries.forget_oldest_ended();
-        self.board.announce(entries);
+        self.table.announce(entries);
     }
 
     /// The state told last, while this life is the newest.
     pub fn state(&self) -> Option<State> {
-        let entries = self.board.lock();
+        let entries = self.table.lock();
         entries
             .by_id
             .get(&self.id)
@@ -287,14 +287,14 @@ impl Seat {
     /// Counts a fault and keeps it as the last one.
     pub fn fault(&self, reason: impl Into<String>) {
         self.tally.faults.fetch_add(1, Ordering::Relaxed);
-        let mut entries = self.board.lock();
+        let mut entries = self.table.lock();
         let Some(entry) = entries.by_id.get_mut(&self.id).filter(|entry| entry.life == self.life)
         else {
             return;
         };
         entry.last_fault = Some(Fault { at: SystemTime::now(), reason: reason.into() });
         entries.touch(&self.id, false);
-        self.board.announce(entries);
+        self.table.announce(entries);
     }
 }
 
@@ -322,12 +322,12 @@ impl Watch {
     }
 
     async fn changed(&mut self) {
-        let _holds = self.board.clone();
-        self.newest.changed().await.expect("the board that is held here holds the sender");
+        let _holds = self.table.clone();
+        self.newest.changed().await.expect("the table that is held here holds the sender");
     }
 
     fn changes(&self) -> (u64, bool, Vec<Status>) {
-        let entries = self.board.lock();
+        let entries = self.table.lock();
         let mut states_changed = false;
         let changed = entries.by_revision.range(self.seen + 1..);
         let changes = changed

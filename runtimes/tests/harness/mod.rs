@@ -22,7 +22,7 @@ use crate::guests;
 
 pub const MIB: u64 = 1 << 20;
 
-pub struct Bed {
+pub struct Harness {
     pub wasm: Arc<Wasm>,
     pub store: ArtifactStore,
     pub samples: Samples,
@@ -31,7 +31,7 @@ pub struct Bed {
     folder: Arc<TempDir>,
 }
 
-impl Bed {
+impl Harness {
     pub async fn new() -> Self {
         Self::with(|_| {}).await
     }
@@ -73,7 +73,7 @@ impl Bed {
         };
         let command = store.put(guests::bytes("command")).await.unwrap();
         let wasm = Arc::new(Wasm::new(config.clone(), store.clone()).await.unwrap());
-        Bed { wasm, store, samples, command, config, folder }
+        Harness { wasm, store, samples, command, config, folder }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -146,7 +146,7 @@ impl Bed {
     }
 }
 
-impl Subject for Bed {
+impl Subject for Harness {
     fn runtime(&self) -> Arc<dyn Runtime> {
         self.wasm.clone()
     }
@@ -173,18 +173,18 @@ async fn warm(cache: &std::path::Path) {
     static WARM: OnceCell<(TempDir, Vec<PathBuf>)> = OnceCell::const_new();
     let (_, files) = WARM
         .get_or_init(|| async {
-            let bed = Bed::cold().await;
-            for artifact in [bed.samples.hello, bed.samples.faulty] {
-                bed.wasm.prepare(artifact).await.unwrap();
+            let harness = Harness::cold().await;
+            for artifact in [harness.samples.hello, harness.samples.faulty] {
+                harness.wasm.prepare(artifact).await.unwrap();
             }
             let kept = tempfile::tempdir().unwrap();
             let mut files = vec![PathBuf::from("key")];
-            for file in std::fs::read_dir(bed.path("cache/code")).unwrap() {
+            for file in std::fs::read_dir(harness.path("cache/code")).unwrap() {
                 files.push(PathBuf::from("code").join(file.unwrap().file_name()));
             }
             std::fs::create_dir(kept.path().join("code")).unwrap();
             for file in &files {
-                std::fs::copy(bed.path("cache").join(file), kept.path().join(file)).unwrap();
+                std::fs::copy(harness.path("cache").join(file), kept.path().join(file)).unwrap();
             }
             (kept, files)
         })
