@@ -23,7 +23,7 @@ pub fn run(workspace: &Workspace, keep: bool) -> Result<()> {
     say("three nodes on this machine, each with a folder of its own");
     let mut cluster = Cluster::start(&options, 3)?;
     let told = tell(&mut cluster);
-    cluster.told(told)?;
+    cluster.report_failure(told)?;
     say("stopping what is left");
     cluster.stop()?;
     drop(cluster);

@@ -32,7 +32,7 @@ pub struct Outcome {
 pub fn once(options: &Options) -> Result<Outcome> {
     let mut cluster = Cluster::start(options, 3)?;
     let outcome = kill_the_holder(&mut cluster);
-    cluster.told(outcome)
+    cluster.report_failure(outcome)
 }
 
 fn kill_the_holder(cluster: &mut Cluster) -> Result<Outcome> {

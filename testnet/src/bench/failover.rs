@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 
-use super::{Against, Beside, Figures};
+use super::{Against, Figures, SwarmTurns};
 use crate::chaos::net::{Clutter, Net};
 use crate::kill::{HELLO, holder, under_traffic};
 use crate::real::{Cluster, Options, eventually, shown};
@@ -42,7 +42,7 @@ pub(super) fn measure(
     options: &Options,
     cases: &[Case],
     runs: u32,
-    mut beside: Beside,
+    mut beside: SwarmTurns,
 ) -> Result<Vec<Figures>> {
     let cases = if cases.is_empty() { Case::value_variants() } else { cases };
     let mut figures = Vec::new();
@@ -81,14 +81,14 @@ fn compared(case: Case, ours: Vec<f64>, theirs: Vec<f64>) -> Vec<Figures> {
     vec![Figures { against, ..ours }, theirs]
 }
 
-fn kill(options: &Options, runs: u32, beside: &mut Beside) -> Result<Vec<f64>> {
+fn kill(options: &Options, runs: u32, beside: &mut SwarmTurns) -> Result<Vec<f64>> {
     let mut cluster = Cluster::start(options, NODES)?;
     let lose =
         |cluster: &mut Cluster, victim: usize| cluster.nodes[victim].kill().map(|at| (at, at));
     let values = losses(&mut cluster, runs, lose, Cluster::restart, |run| {
         beside.after(Case::Kill, run, runs)
     });
-    cluster.told(values)
+    cluster.report_failure(values)
 }
 
 /// None, with a line that says why, where there can be no network of its own.
@@ -111,11 +111,11 @@ fn bridges(options: &Options, runs: u32) -> Result<Option<Vec<f64>>> {
     let lose =
         |cluster: &mut Cluster, victim: usize| cluster.nodes[victim].kill().map(|at| (at, at));
     let values = losses(&mut cluster, runs, lose, Cluster::restart, |_| {});
-    cluster.told(values).map(Some)
+    cluster.report_failure(values).map(Some)
 }
 
 /// None, with a line that says why, where links cannot be cut.
-fn cut(options: &Options, runs: u32, beside: &mut Beside) -> Result<Option<Vec<f64>>> {
+fn cut(options: &Options, runs: u32, beside: &mut SwarmTurns) -> Result<Option<Vec<f64>>> {
     if let Some(why) = Net::impossible() {
         println!("  cut: skipped: {why}");
         return Ok(None);
@@ -131,7 +131,7 @@ fn cut(options: &Options, runs: u32, beside: &mut Beside) -> Result<Option<Vec<f
     };
     let mend = |_: &mut Cluster, victim: usize| net.mend(victim);
     let values = losses(&mut cluster, runs, lose, mend, |run| beside.after(Case::Cut, run, runs));
-    cluster.told(values).map(Some)
+    cluster.report_failure(values).map(Some)
 }
 
 /// The node that serves alone, as every node sees it: one that was cut off for a moment may not
@@ -179,7 +179,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn swarm_stands_beside_ours_under_a_name_of_its_own_or_not_at_all() {
+    fn swarm_figures_have_a_case_of_their_own_or_are_absent() {
         let lines = |theirs| {
             compared(Case::Cut, vec![1100.0], theirs).iter().map(Figures::json).collect::<Vec<_>>()
         };

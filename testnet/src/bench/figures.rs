@@ -150,8 +150,9 @@ mod tests {
         }
     }
 
+    /// Nearest rank: nothing is interpolated.
     #[test]
-    fn percentiles_are_values_that_were_measured() {
+    fn percentiles_are_measured_values() {
         let hundred = figures((1..=100).rev().map(f64::from).collect());
         assert_eq!(hundred.four(), [50.0, 99.0, 1.0, 100.0]);
         assert_eq!(figures(vec![7.0]).four(), [7.0; 4]);
@@ -160,13 +161,13 @@ mod tests {
     }
 
     #[test]
-    fn a_line_for_programs_has_its_fixed_fields() {
+    fn json_line_has_its_fixed_fields() {
         let expected = r#"{"bench":"failover","case":"kill","unit":"ms","n":2,"p50":212.0,"p99":501.0,"min":212.0,"max":501.0}"#;
         assert_eq!(figures(vec![212.0004, 501.0]).json(), expected);
     }
 
     #[test]
-    fn a_comparison_is_ours_by_theirs_and_stays_readable_when_small() {
+    fn ratio_is_ours_by_theirs_and_readable_when_small() {
         let against = Some(Against { name: "swarm", p50: 16_000.0 });
         let ours = Figures { against, ..figures(vec![27.0]) };
         assert!(

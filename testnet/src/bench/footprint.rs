@@ -26,7 +26,7 @@ const RESTARTS: usize = 10;
 pub(super) fn measure(options: &Options, idle: Duration) -> Result<Vec<Figures>> {
     let mut cluster = Cluster::start(&Options { own_binaries: true, ..options.clone() }, NODES)?;
     let figures = cases(&mut cluster, idle);
-    cluster.told(figures)
+    cluster.report_failure(figures)
 }
 
 fn cases(cluster: &mut Cluster, idle: Duration) -> Result<Vec<Figures>> {
@@ -136,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn figures_are_found_in_what_the_kernel_prints() {
+    fn figures_are_read_from_proc_files() {
         let io =
             "rchar: 10\nwchar: 20\nread_bytes: 30\nwrite_bytes: 4096\ncancelled_write_bytes: 50\n";
         assert_eq!(number_of(io, "write_bytes:").unwrap(), 4096);

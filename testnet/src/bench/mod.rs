@@ -3,10 +3,10 @@
 //! `--against` an older commit's benchmark of the same name runs in turn with today's, and the
 //! ratio stands beside each figure.
 
+mod cli_options;
 pub mod failover;
 mod figures;
 mod footprint;
-mod given;
 mod older;
 mod publish;
 mod rounds;
@@ -20,11 +20,11 @@ use clap::{ArgMatches, Args, Subcommand};
 
 use crate::real::Options;
 use crate::workspace::{Profile, Workspace};
+use cli_options::{CliOption, cli_options};
 use failover::Case;
 use figures::{Against, Figures, Shown};
-use given::{Given, given};
-use older::Older;
-use swarm::Beside;
+use older::OlderCommit;
+use swarm::SwarmTurns;
 
 /// Benchmarks: a table and JSON lines. For a quiet machine.
 ///
@@ -94,7 +94,7 @@ pub enum Bench {
 
 /// Options that have another default beside an older commit: what else is measured beside ours
 /// would take its turns, too.
-const LEAN: [(&str, &str); 1] = [("--swarm-times", "0")];
+const COMPARISON_DEFAULTS: [(&str, &str); 1] = [("--swarm-times", "0")];
 
 /// Runs one benchmark and prints what it found. `matches` are those that `benches` was read from.
 pub fn run(workspace: &Workspace, benches: &Benches, matches: &ArgMatches) -> Result<()> {
@@ -105,13 +105,13 @@ pub fn run(workspace: &Workspace, benches: &Benches, matches: &ArgMatches) -> Re
         return Ok(());
     };
     let (name, mut given) =
-        given(matches).expect("a benchmark was chosen: clap refuses to go on without");
+        cli_options(matches).expect("a benchmark was chosen: clap refuses to go on without");
     // First, since it fails first: on a commit that does not exist, or does not build.
-    let older = Older::prepare(workspace, commit)?;
+    let older = OlderCommit::prepare(workspace, commit)?;
     let options = built(workspace)?;
-    let bench = benches.bench.lean(&mut given);
-    let ways = older.ways(&name)?;
-    let Some(passed) = ways.and_then(|ways| ways.pass(&given, commit)) else {
+    let bench = benches.bench.with_comparison_defaults(&mut given);
+    let supported = older.supported_options(&name)?;
+    let Some(passed) = supported.and_then(|supported| supported.pass(&given, commit)) else {
         println!("{commit} has no such benchmark: {name} of today's code alone");
         let all = bench.measure(workspace, &options)?;
         show(all.iter().map(Figures::shown));
@@ -147,7 +147,7 @@ impl Bench {
     fn measure(&self, workspace: &Workspace, options: &Options) -> Result<Vec<Figures>> {
         match self {
             Bench::Failover { cases, runs, swarm_times } => {
-                failover::measure(options, cases, *runs, Beside::start(workspace, *swarm_times))
+                failover::measure(options, cases, *runs, SwarmTurns::start(workspace, *swarm_times))
             }
             Bench::Publish { runs } => publish::measure(options, *runs),
             Bench::ScaleStep { runs } => scale_step::measure(options, *runs),
@@ -158,10 +158,11 @@ impl Bench {
     }
 
     /// With the defaults of a comparison, here and in what is passed on.
-    fn lean(&self, given: &mut [Given]) -> Bench {
+    fn with_comparison_defaults(&self, given: &mut [CliOption]) -> Bench {
         let mut bench = self.clone();
-        for Given { flag, values, by_user } in given {
-            let Some((_, value)) = LEAN.iter().find(|(name, _)| name == flag).filter(|_| !*by_user)
+        for CliOption { flag, values, by_user } in given {
+            let Some((_, value)) =
+                COMPARISON_DEFAULTS.iter().find(|(name, _)| name == flag).filter(|_| !*by_user)
             else {
                 continue;
             };

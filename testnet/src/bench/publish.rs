@@ -17,12 +17,12 @@ use anyhow::{Context, Result, bail, ensure};
 use super::Figures;
 use crate::kill::HELLO;
 use crate::real::traffic::ask_once;
-use crate::real::{Cluster, Options, PATIENCE};
+use crate::real::{Cluster, Options, TIMEOUT};
 
 pub(super) fn measure(options: &Options, runs: u32) -> Result<Vec<Figures>> {
     let cluster = Cluster::start(options, 3)?;
     let figures = cases(&cluster, runs);
-    cluster.told(figures)
+    cluster.report_failure(figures)
 }
 
 fn cases(cluster: &Cluster, runs: u32) -> Result<Vec<Figures>> {
@@ -98,7 +98,7 @@ fn publish(cluster: &Cluster, file: &Path, name: &str) -> Result<f64> {
 }
 
 fn first_answer(port: SocketAddr, host: &str) -> Result<Instant> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     loop {
         let sample = ask_once(port, host);
         if sample.good() {

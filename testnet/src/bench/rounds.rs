@@ -8,7 +8,7 @@ use super::figures::{Figures, Shown};
 /// One case of the older commit, of one of its lines for programs. What it says besides is not
 /// looked at: another version may say more, or less.
 #[derive(Clone, PartialEq, Debug, Deserialize)]
-pub(super) struct Theirs {
+pub(super) struct BaselineCase {
     bench: String,
     case: String,
     unit: String,
@@ -16,7 +16,7 @@ pub(super) struct Theirs {
     p50: Option<f64>,
 }
 
-impl Theirs {
+impl BaselineCase {
     /// None for a line that is for people.
     pub(super) fn of_line(line: &str) -> Option<Self> {
         serde_json::from_str(line.trim()).ok()
@@ -30,7 +30,7 @@ pub(super) struct Compared {
     ours: Figures,
     /// The median of the rounds' p50s.
     p50: f64,
-    /// Theirs; none where they have no such case, or nothing to divide by.
+    /// BaselineCase; none where they have no such case, or nothing to divide by.
     theirs: Option<f64>,
 }
 
@@ -38,7 +38,7 @@ pub(super) struct Compared {
 /// besides hits both.
 pub(super) fn in_turn(
     rounds: u32,
-    mut theirs: impl FnMut() -> Result<Vec<Theirs>>,
+    mut theirs: impl FnMut() -> Result<Vec<BaselineCase>>,
     mut ours: impl FnMut() -> Result<Vec<Figures>>,
 ) -> Result<Vec<Compared>> {
     let (mut all_ours, mut all_theirs) = (Vec::new(), Vec::new());
@@ -53,7 +53,7 @@ pub(super) fn in_turn(
 
 /// Cases are the same when their bench, name and unit are: milliseconds by microseconds is no
 /// ratio.
-fn compared(ours: Vec<Figures>, theirs: &[Theirs]) -> Vec<Compared> {
+fn compared(ours: Vec<Figures>, theirs: &[BaselineCase]) -> Vec<Compared> {
     let mut all: Vec<(Figures, Vec<f64>)> = Vec::new();
     for figures in ours {
         let p50 = figures.percentile(50);
@@ -92,7 +92,7 @@ fn median(mut values: Vec<f64>) -> f64 {
 }
 
 impl Compared {
-    /// Beside the commit; beside whom it was measured in its own run, where the commit has no such
+    /// SwarmTurns the commit; beside whom it was measured in its own run, where the commit has no such
     /// case.
     pub(super) fn shown<'a>(&'a self, commit: &'a str) -> Shown<'a> {
         let own = self.ours.shown();
@@ -135,19 +135,21 @@ publish    warm             3       11.0       13.1       10.2       13.1  ms   
 {"bench":"publish"
 "#;
 
-    fn recorded() -> Vec<Theirs> {
-        RECORDED.lines().filter_map(Theirs::of_line).collect()
+    fn recorded() -> Vec<BaselineCase> {
+        RECORDED.lines().filter_map(BaselineCase::of_line).collect()
     }
 
     #[test]
-    fn recorded_lines_are_read_and_words_are_not() {
+    fn json_lines_are_read_and_others_skipped() {
         let read = recorded();
         let cases: Vec<(&str, Option<f64>)> = read.iter().map(|it| (&*it.case, it.p50)).collect();
         assert_eq!(cases, [("warm", Some(11.0)), ("cold", Some(80.0)), ("none", None)]);
     }
 
+    /// Three rounds, the older commit first in each. A case has no ratio where the units differ, or
+    /// where the older commit measured nothing or has no such case.
     #[test]
-    fn a_ratio_is_of_the_medians_of_the_same_case_and_unit() {
+    fn ratio_is_of_medians_of_same_case_and_unit() {
         let mut turns = Vec::new();
         let their_p50s = [11.0, 30.0, 10.0];
         let mut round = 0;
@@ -191,8 +193,10 @@ publish    warm             3       11.0       13.1       10.2       13.1  ms   
         assert!(table.contains("p50 10 ms; 2.18 of HEAD~20's p50\n"), "{table}");
     }
 
+    /// A case that was measured beside Swarm keeps that ratio when the older commit has no such
+    /// case.
     #[test]
-    fn what_a_case_was_beside_stays_where_the_commit_lacks_it() {
+    fn own_comparison_stays_where_the_commit_lacks_the_case() {
         let against = Some(Against { name: "swarm", p50: 100.0 });
         let ours = Figures { against, ..figures("warm", "ms", &[50.0]) };
         let alone = compared(vec![ours.clone()], &[]);
@@ -204,13 +208,13 @@ publish    warm             3       11.0       13.1       10.2       13.1  ms   
     }
 
     #[test]
-    fn a_median_of_two_is_their_mean() {
+    fn median_of_two_is_their_mean() {
         assert_eq!(
             [median(vec![3.0, 1.0]), median(vec![9.0, 1.0, 2.0]), median(vec![4.0])],
             [2.0, 2.0, 4.0]
         );
         assert!(median(Vec::new()).is_nan());
-        let zero = Theirs { p50: Some(0.0), ..recorded()[0].clone() };
+        let zero = BaselineCase { p50: Some(0.0), ..recorded()[0].clone() };
         assert!(
             compared(vec![figures("warm", "ms", &[0.0])], &[zero])[0].theirs.is_none(),
             "no ratio to nothing"

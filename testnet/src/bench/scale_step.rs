@@ -42,7 +42,7 @@ pub(super) fn measure(options: &Options, runs: u32) -> Result<Vec<Figures>> {
     for run in 0..runs {
         let cluster = Cluster::start(options, 3)?;
         let taken = once(&cluster, run, &mut steps);
-        cluster.told(taken)?;
+        cluster.report_failure(taken)?;
         for node in &cluster.nodes {
             let counters = &node.api().status()?["counters"];
             let count = |name: &str| counters[name].as_u64().unwrap_or_default() as f64;

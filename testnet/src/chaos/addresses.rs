@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use super::rest::{nothing_moved, places};
 use super::world::World;
 use super::{Findings, Moved, Setup};
-use crate::real::{eventually, lasts};
+use crate::real::{eventually, readable};
 
 pub(super) fn play(setup: &Setup) -> Result<Findings> {
     World::run_anywhere(setup, "addresses", |world| {
@@ -24,7 +24,7 @@ pub(super) fn play(setup: &Setup) -> Result<Findings> {
                 Moved::Two => two(world, &all[1..3])?,
                 Moved::All => at_once(world, &all)?,
             };
-            told.push(format!("{stage:?} together again after {}", lasts(took)).to_lowercase());
+            told.push(format!("{stage:?} together again after {}", readable(took)).to_lowercase());
             worst = worst.max(took);
         }
         let what = format!(
@@ -39,7 +39,7 @@ pub(super) fn play(setup: &Setup) -> Result<Findings> {
 /// waits until all are together. Nobody is taken for dead, nothing moves.
 fn moved(world: &mut World, nodes: &[usize]) -> Result<Duration> {
     let witness = world.others(nodes)[0];
-    let before = (places(&world.cluster.nodes[witness])?, falls(world)?);
+    let before = (places(&world.cluster.nodes[witness])?, downs(world)?);
     let mut last = Instant::now();
     for node in nodes {
         last = readdress(world, *node)?;
@@ -52,10 +52,10 @@ fn moved(world: &mut World, nodes: &[usize]) -> Result<Duration> {
             Ok(())
         })?;
     }
-    let took = together(world, last)?;
+    let took = wait_until_linked(world, last)?;
     nothing_moved(&before.0, &places(&world.cluster.nodes[witness])?)?;
-    ensure!(falls(world)? == before.1, "a node was taken for dead that had only moved");
-    says_so(world, nodes, witness)?;
+    ensure!(downs(world)? == before.1, "a node was taken for dead that had only moved");
+    reports_move(world, nodes, witness)?;
     Ok(took)
 }
 
@@ -68,7 +68,7 @@ fn two(world: &mut World, nodes: &[usize]) -> Result<Duration> {
     for node in nodes {
         world.cluster.restart(*node)?;
     }
-    together(world, Instant::now())?;
+    wait_until_linked(world, Instant::now())?;
     world.say("and again after a restart of both");
     Ok(took)
 }
@@ -79,7 +79,7 @@ fn at_once(world: &mut World, nodes: &[usize]) -> Result<Duration> {
     for node in nodes {
         last = readdress(world, *node)?;
     }
-    together(world, last)
+    wait_until_linked(world, last)
 }
 
 /// Gives a node another address; returns when it had it.
@@ -93,7 +93,7 @@ fn readdress(world: &mut World, node: usize) -> Result<Instant> {
 }
 
 /// Waits until all are linked with all, and every node knows every other's address of now.
-fn together(world: &mut World, since: Instant) -> Result<Duration> {
+fn wait_until_linked(world: &mut World, since: Instant) -> Result<Duration> {
     let ips = world
         .others(&[])
         .into_iter()
@@ -111,12 +111,15 @@ fn together(world: &mut World, since: Instant) -> Result<Duration> {
     })?;
     // Links that hung on old addresses may have been counted until then.
     world.cluster.settled()?;
-    world.say(&format!("all are together again, {} after the last change", lasts(since.elapsed())));
+    world.say(&format!(
+        "all are together again, {} after the last change",
+        readable(since.elapsed())
+    ));
     Ok(since.elapsed())
 }
 
 /// The node and the others say what happened, and the join line leads to where the node is.
-fn says_so(world: &World, moved: &[usize], witness: usize) -> Result<()> {
+fn reports_move(world: &World, moved: &[usize], witness: usize) -> Result<()> {
     for node in moved {
         let (name, ip) = (world.name(*node), world.net()?.ip(*node)?.to_string());
         let own = world.cluster.nodes[*node].api().events()?;
@@ -141,12 +144,12 @@ fn says_so(world: &World, moved: &[usize], witness: usize) -> Result<()> {
 }
 
 /// How often any node was held to be down, by all.
-fn falls(world: &World) -> Result<u64> {
-    let mut falls = 0;
+fn downs(world: &World) -> Result<u64> {
+    let mut downs = 0;
     for node in &world.cluster.nodes {
-        falls += node.api().status()?["counters"]["nodes_down"].as_u64().unwrap_or_default();
+        downs += node.api().status()?["counters"]["nodes_down"].as_u64().unwrap_or_default();
     }
-    Ok(falls)
+    Ok(downs)
 }
 
 fn is_at(addresses: &[String], ip: IpAddr) -> bool {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 
 use super::outage::Clients;
-use super::weather::Seen;
+use super::weather::Snapshot;
 use super::world::{EACH, World};
 use super::{Findings, Setup};
 use crate::kill::HELLO;
@@ -50,13 +50,13 @@ pub(super) fn play(setup: &Setup) -> Result<Findings> {
             world.name(far)
         ));
         world.rest()?;
-        let before = Seen::of(world)?;
+        let before = Snapshot::of(world)?;
         let links = links_made(world)?;
         let clients = Clients::of(world, EACH, &world.others(&[]))?;
         let replicas = u32::try_from(world.cluster.nodes.len())?;
         let component = large(world)?;
         world.cluster.publish(near, &component, &name, replicas)?;
-        world.wishes.insert(name, replicas);
+        world.desired.insert(name, replicas);
         world.say(&format!("{LARGE} bytes were published and run on {replicas} nodes"));
         ensure!(hole.lost() > 0, "no packet was lost: nothing was tried");
         let told = told(world, near, far)?;
@@ -70,10 +70,10 @@ pub(super) fn play(setup: &Setup) -> Result<Findings> {
         let got = big(world, near)?;
         world.say(&format!("an answer of {} KiB passed the path as well", got / 1024));
         world.cluster.shoal(near, &["rm", BIG])?;
-        world.wishes.remove(BIG);
+        world.desired.remove(BIG);
         let outage = clients.done()?;
-        let after = Seen::of(world)?;
-        after.nobody_down(world, &before)?;
+        let after = Snapshot::of(world)?;
+        after.no_new_downs(world, &before)?;
         ensure!(
             links_made(world)? == links,
             "a link broke: what is large was in the way of what is small"

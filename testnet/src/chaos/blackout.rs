@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 
 use super::world::World;
 use super::{Findings, Setup};
-use crate::real::{eventually, lasts};
+use crate::real::{eventually, readable};
 
 /// How long they stay alone after they serve what they claim: beyond the grace for members that
 /// were not heard since the start, so that each takes all others for dead.
@@ -44,13 +44,15 @@ pub(super) fn play(setup: &Setup) -> Result<Findings> {
         let gap = at.elapsed();
         world.say(&format!(
             "each serves what it claims, without any network, {} after the kill",
-            lasts(gap)
+            readable(gap)
         ));
         std::thread::sleep(DARK);
         let alone =
             nodes.iter().map(|node| Ok(world.held_by(*node)?.len())).collect::<Result<Vec<_>>>()?;
-        world
-            .say(&format!("after {} in the dark they run {alone:?} replicas", lasts(at.elapsed())));
+        world.say(&format!(
+            "after {} in the dark they run {alone:?} replicas",
+            readable(at.elapsed())
+        ));
         for node in &nodes {
             world.net()?.mend(*node)?;
         }
@@ -60,7 +62,7 @@ pub(super) fn play(setup: &Setup) -> Result<Findings> {
         let what = format!(
             "all served alone what they claimed; {} after the network's return all agreed; gap: \
                 to serving alone",
-            lasts(back.elapsed())
+            readable(back.elapsed())
         );
         Ok(Findings { what, worst_gap: Some(gap) })
     })

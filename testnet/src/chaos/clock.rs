@@ -11,8 +11,8 @@ use rustix::time::{ClockId, clock_gettime};
 use super::net::missing_of;
 use super::world::World;
 use super::{Findings, Setup};
-use crate::real::made::quietly;
-use crate::real::{Place, lasts};
+use crate::real::resources::quietly;
+use crate::real::{Place, readable};
 
 /// The node whose device has been up for a month.
 const OLD: usize = 1;
@@ -52,7 +52,7 @@ pub(super) fn play(setup: &Setup) -> Result<Findings> {
             world.say(&format!(
                 "{name} killed, {} healthy elsewhere after {}, as {seen} saw it",
                 held.join(" "),
-                lasts(gap)
+                readable(gap)
             ));
             worst = worst.max(gap);
             if victim == OLD {
@@ -67,7 +67,7 @@ pub(super) fn play(setup: &Setup) -> Result<Findings> {
             world.say(&format!(
                 "{} is back, all at rest after {}",
                 world.name(victim),
-                lasts(restarted.elapsed())
+                readable(restarted.elapsed())
             ));
         }
         let what = "boot clocks a month ahead, begun just now, and begun again; the wall clock \
@@ -78,7 +78,7 @@ pub(super) fn play(setup: &Setup) -> Result<Findings> {
 }
 
 /// The program that sets the offsets, and the words after it until the daemon's own.
-const WORDS: usize = 7;
+const ARGUMENTS: usize = 7;
 
 fn shift(place: &mut Place, boot: i64, monotonic: i64) {
     let (boot, monotonic) = (boot.to_string(), monotonic.to_string());
@@ -87,7 +87,7 @@ fn shift(place: &mut Place, boot: i64, monotonic: i64) {
 }
 
 fn unshift(place: &mut Place) {
-    place.through.truncate(place.through.len().saturating_sub(WORDS));
+    place.through.truncate(place.through.len().saturating_sub(ARGUMENTS));
 }
 
 /// The clocks of a device that was booted a second ago.

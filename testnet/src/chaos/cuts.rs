@@ -5,7 +5,7 @@ use anyhow::{Result, ensure};
 use super::outage::Clients;
 use super::world::{EACH, ONE, PAIR, World};
 use super::{Findings, Setup};
-use crate::real::lasts;
+use crate::real::readable;
 
 /// The holder of a workload's only replica is cut off; others take over; it comes back.
 pub(super) fn cable(setup: &Setup) -> Result<Findings> {
@@ -22,14 +22,14 @@ pub(super) fn cable(setup: &Setup) -> Result<Findings> {
             lost.join(" ")
         ));
         let healed = world.rescued(survivors[0], &[victim])?;
-        world.say(&format!("all of it is healthy elsewhere after {}", lasts(healed - at)));
+        world.say(&format!("all of it is healthy elsewhere after {}", readable(healed - at)));
         let outage = clients.done()?;
         world.net()?.mend(victim)?;
         world.say("the cable is in again");
         let what = format!(
             "{} replicas elsewhere after {}; {outage}; gap: between answers at survivors",
             lost.len(),
-            lasts(healed - at)
+            readable(healed - at)
         );
         Ok(Findings { what, worst_gap: Some(outage.worst) })
     })
@@ -47,7 +47,7 @@ pub(super) fn partition(setup: &Setup) -> Result<Findings> {
         world.say(&format!("split: {} and {} nodes", left.len(), right.len()));
         for (side, other, name) in [(&left, &right, "left"), (&right, &left, "right")] {
             let healed = world.rescued(side[0], other)?;
-            world.say(&format!("the {name} half runs everything after {}", lasts(healed - at)));
+            world.say(&format!("the {name} half runs everything after {}", readable(healed - at)));
         }
         // Changes that the other half does not hear of: new names on both sides, more of one, an
         // end to another.
@@ -55,9 +55,9 @@ pub(super) fn partition(setup: &Setup) -> Result<Findings> {
         world.publish(here, "left", 2)?;
         world.publish(there, "right", 3)?;
         world.cluster.shoal(there, &["scale", &format!("{EACH}={}", size + 1)])?;
-        world.wishes.insert(EACH.to_owned(), u32::try_from(size)? + 1);
+        world.desired.insert(EACH.to_owned(), u32::try_from(size)? + 1);
         world.cluster.shoal(here, &["rm", PAIR])?;
-        world.wishes.remove(PAIR);
+        world.desired.remove(PAIR);
         world.say("both halves have taken changes");
         ensure!(
             world.cluster.nodes[there].api().workload("left").is_err(),
@@ -73,7 +73,7 @@ pub(super) fn partition(setup: &Setup) -> Result<Findings> {
                 half",
             left.len(),
             right.len(),
-            lasts(healed.elapsed())
+            readable(healed.elapsed())
         );
         Ok(Findings { what, worst_gap: Some(outage.worst) })
     })

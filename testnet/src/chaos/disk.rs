@@ -8,8 +8,8 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use super::net::missing_of;
-use crate::real::leftovers::{self, Folder};
-use crate::real::made::{Made, quietly};
+use crate::real::cleanup::{self, Folder};
+use crate::real::resources::{Resource, quietly};
 
 /// Room for a node's state, its artifacts and their compiled forms, above the 64 MiB that the
 /// artifact store keeps free.
@@ -18,7 +18,7 @@ const MIB: u64 = 128;
 /// A disk for one node's state. Dropped, it is unmounted and gone; the node must be gone before.
 pub struct Disk {
     mount: PathBuf,
-    made: Made,
+    made: Resource,
     // Removed after the mount in it.
     _folder: Folder,
 }
@@ -67,9 +67,9 @@ impl Disk {
         let mount = folder.path().join("disk");
         fs::create_dir(&mount).with_context(|| format!("cannot make {}", mount.display()))?;
         let mut command = how(folder.path(), &mount)?;
-        let made = Made::Mount(mount.clone());
+        let made = Resource::Mount(mount.clone());
         let disk = Disk { mount, made: made.clone(), _folder: folder };
-        leftovers::make(made, &mut command)?;
+        cleanup::create(made, &mut command)?;
         Ok(disk)
     }
 
@@ -107,19 +107,19 @@ impl Disk {
         self.mount.join("filler")
     }
 
-    /// From now on nothing that writes or syncs here comes to an end, until `go_on`.
+    /// From now on nothing that writes or syncs here comes to an end, until `resume`.
     pub fn stall(&self) -> Result<()> {
         quietly(Command::new("fsfreeze").arg("--freeze").arg(&self.mount))
     }
 
     /// What was held up goes on.
-    pub fn go_on(&self) -> Result<()> {
+    pub fn resume(&self) -> Result<()> {
         quietly(Command::new("fsfreeze").arg("--unfreeze").arg(&self.mount))
     }
 }
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        leftovers::unmake(&self.made);
+        cleanup::remove(&self.made);
     }
 }

@@ -8,7 +8,7 @@ use super::world::{EACH, World};
 use super::{Findings, Setup};
 use crate::kill::HELLO;
 use crate::real::traffic::ask_once;
-use crate::real::{eventually, lasts};
+use crate::real::{eventually, readable};
 
 /// Not the first: that one publishes.
 const FULL: usize = 1;
@@ -42,7 +42,7 @@ pub(super) fn play(setup: &Setup) -> Result<Findings> {
         if written > 0 {
             world.cluster.shoal(0, &["rm", NOTE])?;
         }
-        let said = lasts(at.elapsed());
+        let said = readable(at.elapsed());
         world.say(&format!("{name} says, {said} after a change: {}", status["read_only"]));
         ensure!(!status["warnings"].as_array().is_none_or(Vec::is_empty), "{name} warns nobody");
 
@@ -69,7 +69,7 @@ pub(super) fn play(setup: &Setup) -> Result<Findings> {
         world.say(&format!(
             "{} killed, all healthy elsewhere after {}",
             world.name(victim),
-            lasts(gap)
+            readable(gap)
         ));
         world.cluster.restart(victim)?;
 
@@ -82,7 +82,7 @@ pub(super) fn play(setup: &Setup) -> Result<Findings> {
         })?;
         world.say(&format!(
             "the disk is free again, {name} found out by itself after {}",
-            lasts(at.elapsed())
+            readable(at.elapsed())
         ));
         takes_a_change(world, desired)?;
         let what = format!(

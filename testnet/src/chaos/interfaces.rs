@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use super::net::{Clutter, Net, SAME_BRIDGES};
 use super::world::{EACH, World};
 use super::{Findings, Setup};
-use crate::real::{eventually, lasts};
+use crate::real::{eventually, readable};
 
 /// Kills, of one node after another.
 const KILLS: usize = 3;
@@ -65,7 +65,7 @@ fn kill(world: &mut World, turn: usize) -> Result<Duration> {
     world.say(&format!(
         "{} killed, all of it healthy elsewhere after {}",
         world.name(victim),
-        lasts(gap)
+        readable(gap)
     ));
     world.cluster.restart(victim)?;
     world.rest()?;

@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::world::{EACH, World};
 use super::{Findings, Setup};
-use crate::real::lasts;
+use crate::real::readable;
 
 pub(super) fn play(setup: &Setup) -> Result<Findings> {
     World::run(setup, "kill-loop", |world| {
@@ -41,12 +41,12 @@ fn kill(world: &mut World, turn: u32, of: u32) -> Result<(Duration, usize)> {
         turn + 1,
         world.name(victim),
         lost.join(" "),
-        lasts(gap),
+        readable(gap),
         world.name(survivor)
     ));
     world.cluster.restart(victim)?;
     world.cluster.settled()?;
-    for name in world.wishes.keys() {
+    for name in world.desired.keys() {
         world.cluster.healthy(survivor, name)?;
     }
     Ok((gap, lost.len()))

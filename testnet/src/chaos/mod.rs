@@ -1,7 +1,7 @@
 //! `cargo testnet chaos`: what goes wrong out there, done to real daemons, and what must hold
 //! afterwards.
 //!
-//! Each scenario starts a cluster of its own, wishes for a few workloads, does its harm, and ends
+//! Each scenario starts a cluster of its own, desired for a few workloads, does its harm, and ends
 //! with the checks of [`rest`]: all nodes of one mind, every replica healthy once, nothing else
 //! running, and so it stays. The network is namespaces and a bridge, see [`net`]; without root only
 //! what needs no network of its own is done, on loopback.
@@ -32,7 +32,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 
-use crate::real::{Options, lasts};
+use crate::real::{Options, readable};
 use crate::workspace::{Profile, Workspace};
 use disk::Disk;
 use net::Net;
@@ -266,7 +266,7 @@ fn table(rows: &[(Scenario, Duration, Outcome)]) -> String {
         };
         // A failure's report has been shown in full.
         let what = what.lines().next().unwrap_or_default();
-        let gap = gap.map_or("-".to_owned(), lasts);
+        let gap = gap.map_or("-".to_owned(), readable);
         let took = format!("{:.0} s", took.as_secs_f64());
         table += &format!("{:<19} {result:<8} {took:>8} {gap:>10}  {what}\n", scenario.name());
     }
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn the_command_that_is_told_after_a_failure_does_the_same_again() {
+    fn printed_command_repeats_the_scenario() {
         let given = "chaos kill-loop weather addresses --nodes 7 --kills 9 --minutes 3 --moved two";
         let chaos = Line::try_parse_from(given.split(' ')).unwrap().chaos;
         for scenario in &chaos.scenarios {
@@ -300,15 +300,16 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_scenario_is_refused_with_those_there_are() {
+    fn unknown_scenario_is_refused_with_a_list() {
         let refusal = Line::try_parse_from(["chaos", "meteor"]).err().unwrap().to_string();
         for scenario in Scenario::value_variants() {
             assert!(refusal.contains(scenario.name()), "{refusal}");
         }
     }
 
+    /// A failure's report may have many lines; the table shows the first.
     #[test]
-    fn the_table_has_a_line_each_and_only_the_first_of_a_long_report() {
+    fn table_has_one_line_for_each_scenario() {
         let passed =
             Findings { what: "200 kills".into(), worst_gap: Some(Duration::from_millis(512)) };
         let rows = [

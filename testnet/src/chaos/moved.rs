@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use super::net::{Clutter, Net};
 use super::world::World;
 use super::{Findings, Setup};
-use crate::real::{Cluster, Place, lasts};
+use crate::real::{Cluster, Place, readable};
 
 /// Nodes of the other cluster.
 const OTHERS: usize = 2;
@@ -45,7 +45,7 @@ pub(super) fn play(setup: &Setup) -> Result<Findings> {
             world.say(&format!("all {} nodes are back, each at another address", nodes.len()));
             world.cluster.settled()?;
             let found = back.elapsed();
-            world.say(&format!("they found one another after {}", lasts(found)));
+            world.say(&format!("they found one another after {}", readable(found)));
             for node in world.cluster.nodes.iter().chain(&others.nodes) {
                 let status = node.api().status()?;
                 let strangers = status["counters"]["net_connections_refused"].as_u64();

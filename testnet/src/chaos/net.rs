@@ -22,9 +22,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use super::wire::{Hole, Wire};
-use crate::real::leftovers::{self, PREFIX};
-use crate::real::made::{LINK_PREFIX, Made, NAMESPACES, quietly};
+use super::wire::{BlackHole, Wire};
+use crate::real::cleanup::{self, PREFIX};
+use crate::real::resources::{LINK_PREFIX, NAMESPACES, Resource, quietly};
 use crate::real::{Place, traffic::Sample, traffic::ask_once};
 
 /// Where nodes listen for one another, and for clients: what `shoal up` takes without options.
@@ -72,7 +72,7 @@ pub struct Net {
     /// How often each node's address has changed.
     moves: Vec<u8>,
     clutter: Clutter,
-    made: Vec<Made>,
+    made: Vec<Resource>,
     wires: Vec<Wire>,
 }
 
@@ -111,20 +111,20 @@ impl Net {
         let moves = vec![0; nodes];
         let mut net =
             Net { name, subnet, nodes, moves, clutter, made: Vec::new(), wires: Vec::new() };
-        net.lay(&format!("{LINK_PREFIX}{process}{letter}"))
+        net.set_up(&format!("{LINK_PREFIX}{process}{letter}"))
             .context("cannot lay the test's network")?;
         Ok(net)
     }
 
-    fn lay(&mut self, link: &str) -> Result<()> {
+    fn set_up(&mut self, link: &str) -> Result<()> {
         let switch = self.switch();
-        self.make(Made::Namespace(switch.clone()), &format!("netns add {switch}"))?;
+        self.make(Resource::Namespace(switch.clone()), &format!("netns add {switch}"))?;
         for bridge in ["left", "right"] {
             ip(&format!("-n {switch} link add {bridge} type bridge"))?;
             ip(&format!("-n {switch} link set {bridge} up"))?;
         }
         self.make(
-            Made::Link(link.to_owned()),
+            Resource::Link(link.to_owned()),
             &format!("link add {link} type veth peer name host netns {switch}"),
         )?;
         ip(&format!("-n {switch} link set host master left up"))?;
@@ -132,7 +132,7 @@ impl Net {
         ip(&format!("link set {link} up"))?;
         for node in 0..self.nodes {
             let (namespace, address) = (self.namespace(node), self.address(node));
-            self.make(Made::Namespace(namespace.clone()), &format!("netns add {namespace}"))?;
+            self.make(Resource::Namespace(namespace.clone()), &format!("netns add {namespace}"))?;
             let port = port(node);
             if self.clutter == Clutter::Bridges {
                 for bridge in 0..SAME_BRIDGES {
@@ -174,9 +174,9 @@ impl Net {
         Ok(())
     }
 
-    fn make(&mut self, made: Made, arguments: &str) -> Result<()> {
+    fn make(&mut self, made: Resource, arguments: &str) -> Result<()> {
         self.made.push(made.clone());
-        leftovers::make(made, Command::new("ip").args(arguments.split(' ')))
+        cleanup::create(made, Command::new("ip").args(arguments.split(' ')))
     }
 
     /// Where a node is to run.
@@ -274,7 +274,7 @@ impl Net {
 
     /// From now on nothing that one of these sends reaches the other, and nothing tells them so:
     /// each knows a device for the other's address that is not there. All others reach both.
-    pub fn part(&self, one: usize, other: usize) -> Result<()> {
+    pub fn block(&self, one: usize, other: usize) -> Result<()> {
         for (from, to) in [(one, other), (other, one)] {
             let (namespace, address) = (self.namespace(from), self.address(to));
             ip(&format!(
@@ -285,7 +285,7 @@ impl Net {
     }
 
     /// The two reach one another again.
-    pub fn meet(&self, one: usize, other: usize) -> Result<()> {
+    pub fn unblock(&self, one: usize, other: usize) -> Result<()> {
         for (from, to) in [(one, other), (other, one)] {
             ip(&format!("-n {} neigh del {} dev eth0", self.namespace(from), self.address(to)))?;
         }
@@ -321,8 +321,13 @@ impl Net {
 
     /// From now on the path between two nodes loses packets longer than this, both ways, and tells
     /// nobody.
-    pub(super) fn hole(&mut self, one: usize, other: usize, longest: usize) -> Result<Arc<Hole>> {
-        let hole = Hole::new([self.ipv4(one)?, self.ipv4(other)?], longest);
+    pub(super) fn hole(
+        &mut self,
+        one: usize,
+        other: usize,
+        longest: usize,
+    ) -> Result<Arc<BlackHole>> {
+        let hole = BlackHole::new([self.ipv4(one)?, self.ipv4(other)?], longest);
         let wired = hole.clone();
         self.wire(one, move |near, far| Wire::with_hole(near, far, &wired))?;
         Ok(hole)
@@ -382,7 +387,7 @@ impl Drop for Net {
         }
         self.wires.clear();
         for made in self.made.iter().rev() {
-            leftovers::unmake(made);
+            cleanup::remove(made);
         }
     }
 }

@@ -9,7 +9,7 @@ use super::outage::Clients;
 use super::world::{ONE, World};
 use super::{Findings, Setup};
 use crate::real::traffic::{Sample, ask_once};
-use crate::real::{eventually, lasts};
+use crate::real::{eventually, readable};
 
 /// A workload of which each node has to run one, whoever owns it.
 const CROSS: &str = "cross";
@@ -21,7 +21,7 @@ pub(super) fn play(setup: &Setup) -> Result<Findings> {
         let near = *world.others(&[far]).last().context("a cluster has two nodes")?;
         let clients = Clients::of(world, ONE, &[near])?;
         let at = Instant::now();
-        world.net()?.part(near, far)?;
+        world.net()?.block(near, far)?;
         world.say(&format!(
             "{} and {} cannot reach one another any more",
             world.name(near),
@@ -29,11 +29,11 @@ pub(super) fn play(setup: &Setup) -> Result<Findings> {
         ));
         over_a_hop(world, near, far)?;
         let answered = at.elapsed();
-        world.say(&format!("requests go over a common member after {}", lasts(answered)));
+        world.say(&format!("requests go over a common member after {}", readable(answered)));
         let outage = clients.done()?;
         warned(world, near, far, true)?;
         let told = at.elapsed();
-        world.say(&format!("every node warns of it after {}", lasts(told)));
+        world.say(&format!("every node warns of it after {}", readable(told)));
         // A router that lets nobody in was there from the start: the one behind it knows of no link
         // that was.
         world.cluster.nodes[far].kill()?;
@@ -56,15 +56,15 @@ pub(super) fn play(setup: &Setup) -> Result<Findings> {
             ensure!(down.is_none(), "{} called a node down: {down:?}", node.name);
         }
         over_a_hop(world, near, world.holder(0, ONE, 0)?)?;
-        world.net()?.meet(near, far)?;
+        world.net()?.unblock(near, far)?;
         let met = Instant::now();
         warned(world, near, far, false)?;
         let what = format!(
             "warned of after {}, over a common member after {}, {outage}; forgotten {} after \
                 there was a way; gap: between answers at one of the two",
-            lasts(told),
-            lasts(answered),
-            lasts(met.elapsed())
+            readable(told),
+            readable(answered),
+            readable(met.elapsed())
         );
         Ok(Findings { what, worst_gap: Some(outage.worst) })
     })

@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_worst_gap_begins_with_the_last_answer_before_it() {
+    fn worst_gap_is_between_two_good_answers() {
         let start = Instant::now();
         let sample = |at: u64, good: bool| Sample {
             asked: ([127, 0, 0, 1], 80).into(),

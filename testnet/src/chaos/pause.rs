@@ -8,7 +8,7 @@ use anyhow::Result;
 use super::outage::Clients;
 use super::world::{ONE, World};
 use super::{Findings, Setup};
-use crate::real::lasts;
+use crate::real::readable;
 
 /// Far beyond every time-out of the protocol, so that whoever wakes finds another world.
 const HANGS_FOR: Duration = Duration::from_secs(60);
@@ -22,15 +22,15 @@ pub(super) fn play(setup: &Setup) -> Result<Findings> {
         let at = world.cluster.nodes[victim].pause()?;
         world.say(&format!("{} hangs; it holds {}", world.name(victim), lost.join(" ")));
         let healed = world.rescued(survivors[0], &[victim])?;
-        world.say(&format!("all of it is healthy elsewhere after {}", lasts(healed - at)));
+        world.say(&format!("all of it is healthy elsewhere after {}", readable(healed - at)));
         let outage = clients.done()?;
         std::thread::sleep((at + HANGS_FOR).saturating_duration_since(Instant::now()));
         world.cluster.nodes[victim].resume()?;
-        world.say(&format!("{} goes on, after {}", world.name(victim), lasts(at.elapsed())));
+        world.say(&format!("{} goes on, after {}", world.name(victim), readable(at.elapsed())));
         let what = format!(
             "{} replicas elsewhere after {}; {outage}; gap: between answers at survivors",
             lost.len(),
-            lasts(healed - at)
+            readable(healed - at)
         );
         Ok(Findings { what, worst_gap: Some(outage.worst) })
     })

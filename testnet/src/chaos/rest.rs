@@ -11,12 +11,12 @@ use shoal_protocol::model::view::WorkloadView;
 use crate::real::traffic::ask_once;
 use crate::real::{Cluster, Daemon, shown};
 
-use super::world::Wishes;
+use super::world::Desired;
 
 /// How long nodes may take to come to rest. The dead are dialled each ten seconds at most, digests
 /// compared each five, and what failed on a node is tried there again after a growing while; a busy
 /// machine doubles it all.
-const PATIENCE: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_secs(120);
 /// Between two looks: a look asks every node a few things, which must not be what keeps them busy.
 const EVERY: Duration = Duration::from_millis(100);
 /// How long all has to stay as it is: a few rounds of everything that nodes do in turn.
@@ -24,21 +24,21 @@ const STEADY: Duration = Duration::from_secs(10);
 
 /// Waits until the running nodes are of one mind, and everything runs that is wished for, once, and
 /// nothing else.
-pub fn at_rest(cluster: &mut Cluster, wishes: &Wishes) -> Result<()> {
-    at_rest_apart(cluster, wishes, &[])
+pub fn at_rest(cluster: &mut Cluster, desired: &Desired) -> Result<()> {
+    at_rest_apart(cluster, desired, &[])
 }
 
 /// The same though these nodes have no way to one another, so no link.
-pub fn at_rest_apart(cluster: &mut Cluster, wishes: &Wishes, apart: &[usize]) -> Result<()> {
-    let deadline = Instant::now() + PATIENCE;
+pub fn at_rest_apart(cluster: &mut Cluster, desired: &Desired, apart: &[usize]) -> Result<()> {
+    let deadline = Instant::now() + TIMEOUT;
     loop {
         for index in cluster.running() {
-            cluster.nodes[index].lives()?;
+            cluster.nodes[index].check_alive()?;
         }
-        match look(cluster, wishes, apart) {
+        match look(cluster, desired, apart) {
             Ok(()) => return Ok(()),
             Err(seen) if Instant::now() >= deadline => {
-                bail!("the nodes did not come to rest within {} s: {seen:#}", PATIENCE.as_secs())
+                bail!("the nodes did not come to rest within {} s: {seen:#}", TIMEOUT.as_secs())
             }
             Err(_) => std::thread::sleep(EVERY),
         }
@@ -46,12 +46,12 @@ pub fn at_rest_apart(cluster: &mut Cluster, wishes: &Wishes, apart: &[usize]) ->
 }
 
 /// Sees that rest is rest: for a while every look finds the same, and nothing moves.
-pub fn stays(cluster: &Cluster, wishes: &Wishes) -> Result<()> {
+pub fn stays(cluster: &Cluster, desired: &Desired) -> Result<()> {
     let witness = &cluster.nodes[*cluster.running().first().context("no node runs")?];
     let (until, before) = (Instant::now() + STEADY, places(witness)?);
     while Instant::now() < until {
         std::thread::sleep(EVERY * 5);
-        look(cluster, wishes, &[]).context("it had been at rest")?;
+        look(cluster, desired, &[]).context("it had been at rest")?;
         nothing_moved(&before, &places(witness)?).context("it had been at rest")?;
     }
     Ok(())
@@ -83,25 +83,25 @@ pub fn nothing_moved(before: &Places, after: &Places) -> Result<()> {
 }
 
 /// One look; an error says what is not as it should be.
-fn look(cluster: &Cluster, wishes: &Wishes, apart: &[usize]) -> Result<()> {
+fn look(cluster: &Cluster, desired: &Desired, apart: &[usize]) -> Result<()> {
     let nodes: Vec<&Daemon> =
         cluster.running().into_iter().map(|index| &cluster.nodes[index]).collect();
     for index in cluster.running() {
         let unlinked = if apart.contains(&index) { apart.len() } else { 1 };
         sees_all_up(&cluster.nodes[index], nodes.len(), nodes.len() - unlinked)?;
     }
-    are_of_one_mind(&nodes)?;
+    agree(&nodes)?;
     let views = nodes
         .iter()
         .map(|node| Ok((*node, node.api().workloads()?)))
         .collect::<Result<Vec<_>>>()?;
     for (node, workloads) in &views {
-        as_wished(cluster, workloads, wishes)
+        as_desired(cluster, workloads, desired)
             .with_context(|| format!("as {} sees it", node.name))?;
     }
-    nothing_unwished(&nodes, wishes)?;
+    nothing_else_runs(&nodes, desired)?;
     for node in &nodes {
-        for (name, replicas) in wishes {
+        for (name, replicas) in desired {
             answers(node, name, *replicas)?;
         }
     }
@@ -144,7 +144,7 @@ fn sees_all_up(node: &Daemon, size: usize, links: usize) -> Result<()> {
     Ok(())
 }
 
-fn are_of_one_mind(nodes: &[&Daemon]) -> Result<()> {
+fn agree(nodes: &[&Daemon]) -> Result<()> {
     let mut minds: BTreeMap<String, Vec<&str>> = BTreeMap::new();
     for node in nodes {
         let roots = node.api().status()?["roots"].clone();
@@ -154,11 +154,11 @@ fn are_of_one_mind(nodes: &[&Daemon]) -> Result<()> {
     Ok(())
 }
 
-fn as_wished(cluster: &Cluster, workloads: &[WorkloadView], wishes: &Wishes) -> Result<()> {
+fn as_desired(cluster: &Cluster, workloads: &[WorkloadView], desired: &Desired) -> Result<()> {
     let found: BTreeMap<&str, u32> =
         workloads.iter().map(|view| (view.name.as_str(), view.desired)).collect();
     let wished: BTreeMap<&str, u32> =
-        wishes.iter().map(|(name, replicas)| (name.as_str(), *replicas)).collect();
+        desired.iter().map(|(name, replicas)| (name.as_str(), *replicas)).collect();
     ensure!(found == wished, "wished for is {wished:?}, shown is {found:?}");
     for view in workloads {
         ensure!(view.replicas.len() == view.desired as usize, "{}: {}", view.name, shown(view));
@@ -175,8 +175,8 @@ fn as_wished(cluster: &Cluster, workloads: &[WorkloadView], wishes: &Wishes) -> 
 
 /// Claims as nodes tell them, and instances as their engines do: a node may run what nobody knows
 /// of.
-fn nothing_unwished(nodes: &[&Daemon], wishes: &Wishes) -> Result<()> {
-    let wished = wishes.values().map(|replicas| u64::from(*replicas)).sum::<u64>();
+fn nothing_else_runs(nodes: &[&Daemon], desired: &Desired) -> Result<()> {
+    let wished = desired.values().map(|replicas| u64::from(*replicas)).sum::<u64>();
     for node in nodes {
         let claims: usize = node.api().nodes()?.iter().map(|member| member.replicas).sum();
         ensure!(

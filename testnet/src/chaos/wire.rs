@@ -20,7 +20,7 @@ use super::net::Weather;
 
 /// Frames on the way at a time, each at most [`FRAME`] bytes: what netem would hold. Beyond, they
 /// are lost.
-const ON_THE_WAY: usize = 1000;
+const MAX_IN_FLIGHT: usize = 1000;
 /// More than an Ethernet frame of the usual size.
 const FRAME: usize = 2048;
 
@@ -43,13 +43,13 @@ impl Wire {
     }
 
     /// The same; frames that the hole takes are lost, both ways.
-    pub(super) fn with_hole(near: &str, far: &str, hole: &Arc<Hole>) -> Result<Self> {
-        let fate =
-            |hole: Arc<Hole>| move |frame: &[u8]| hole.passes(frame).then_some(Duration::ZERO);
-        Self::between(near, far, fate(hole.clone()), fate(hole.clone()))
+    pub(super) fn with_hole(near: &str, far: &str, hole: &Arc<BlackHole>) -> Result<Self> {
+        let rule =
+            |hole: Arc<BlackHole>| move |frame: &[u8]| hole.passes(frame).then_some(Duration::ZERO);
+        Self::between(near, far, rule(hole.clone()), rule(hole.clone()))
     }
 
-    fn between(near: &str, far: &str, there: impl Fate, back: impl Fate) -> Result<Self> {
+    fn between(near: &str, far: &str, there: impl FrameRule, back: impl FrameRule) -> Result<Self> {
         let (near, far) = (tap(near)?, tap(far)?);
         let copy = |file: &File| file.try_clone().context("cannot share a TAP interface");
         let there = carry(copy(&near)?, copy(&far)?, there);
@@ -69,7 +69,7 @@ impl Drop for Wire {
 
 /// A path that loses what is long, between two addresses, and says nothing of it.
 #[derive(Debug)]
-pub(super) struct Hole {
+pub(super) struct BlackHole {
     between: [Ipv4Addr; 2],
     /// Bytes of the longest IP packet that passes.
     longest: usize,
@@ -77,9 +77,9 @@ pub(super) struct Hole {
     passed: AtomicU64,
 }
 
-impl Hole {
+impl BlackHole {
     pub(super) fn new(between: [Ipv4Addr; 2], longest: usize) -> Arc<Self> {
-        Arc::new(Hole { between, longest, lost: AtomicU64::new(0), passed: AtomicU64::new(0) })
+        Arc::new(BlackHole { between, longest, lost: AtomicU64::new(0), passed: AtomicU64::new(0) })
     }
 
     /// Packets that were lost so far.
@@ -114,14 +114,14 @@ impl Hole {
 }
 
 /// Decides over a frame: how much later it comes out; none when it is lost.
-trait Fate: FnMut(&[u8]) -> Option<Duration> + Send + 'static {}
+trait FrameRule: FnMut(&[u8]) -> Option<Duration> + Send + 'static {}
 
-impl<T: FnMut(&[u8]) -> Option<Duration> + Send + 'static> Fate for T {}
+impl<T: FnMut(&[u8]) -> Option<Duration> + Send + 'static> FrameRule for T {}
 
 /// Two threads: one takes frames in, the other lets each out when its time has come.
-fn carry(from: File, to: File, fate: impl Fate) -> [JoinHandle<()>; 2] {
-    let (sender, receiver) = sync_channel::<(Instant, Vec<u8>)>(ON_THE_WAY);
-    let taking = std::thread::spawn(move || take(from, fate, &sender));
+fn carry(from: File, to: File, rule: impl FrameRule) -> [JoinHandle<()>; 2] {
+    let (sender, receiver) = sync_channel::<(Instant, Vec<u8>)>(MAX_IN_FLIGHT);
+    let taking = std::thread::spawn(move || take(from, rule, &sender));
     let letting = std::thread::spawn(move || {
         let mut to = to;
         for (due, frame) in receiver {
@@ -133,11 +133,11 @@ fn carry(from: File, to: File, fate: impl Fate) -> [JoinHandle<()>; 2] {
     [taking, letting]
 }
 
-fn take(mut from: File, mut fate: impl Fate, sender: &SyncSender<(Instant, Vec<u8>)>) {
+fn take(mut from: File, mut rule: impl FrameRule, sender: &SyncSender<(Instant, Vec<u8>)>) {
     let mut frame = vec![0; FRAME];
     // An error means that the interface is gone.
     while let Ok(length) = from.read(&mut frame) {
-        let Some(delay) = fate(&frame[..length]) else { continue };
+        let Some(delay) = rule(&frame[..length]) else { continue };
         let (due, frame) = (Instant::now() + delay, frame[..length].to_vec());
         if let Err(std::sync::mpsc::TrySendError::Disconnected(_)) = sender.try_send((due, frame)) {
             return;
@@ -195,9 +195,9 @@ mod tests {
     }
 
     #[test]
-    fn a_hole_takes_long_packets_of_its_path_alone() {
+    fn black_hole_drops_long_packets_of_its_path_only() {
         let (one, other, third) = ([198, 18, 7, 11], [198, 18, 7, 12], [198, 18, 7, 13]);
-        let hole = Hole::new([one.into(), other.into()], 1_000);
+        let hole = BlackHole::new([one.into(), other.into()], 1_000);
         assert!(hole.passes(&frame([8, 0], one, other, 1_000)));
         assert!(!hole.passes(&frame([8, 0], one, other, 1_001)));
         assert!(!hole.passes(&frame([8, 0], other, one, 1_500)));

@@ -15,7 +15,7 @@ use crate::kill::HELLO;
 use crate::real::{Cluster, Place, held};
 
 /// Replicas by name of workload.
-pub(super) type Wishes = BTreeMap<String, u32>;
+pub(super) type Desired = BTreeMap<String, u32>;
 
 /// A workload with one replica for every node, so that each node serves something.
 pub(super) const EACH: &str = "each";
@@ -29,7 +29,7 @@ pub(super) struct World {
     pub(super) cluster: Cluster,
     pub(super) disks: Vec<Disk>,
     pub(super) net: Option<Net>,
-    pub(super) wishes: Wishes,
+    pub(super) desired: Desired,
     began: Instant,
 }
 
@@ -92,13 +92,13 @@ impl World {
         play: impl FnOnce(&mut World) -> Result<Findings>,
     ) -> Result<Findings> {
         let cluster = Cluster::start_at(&setup.options, places)?;
-        let mut world = World { cluster, disks, net, wishes: Wishes::new(), began };
+        let mut world = World { cluster, disks, net, desired: Desired::new(), began };
         world.say(&format!("{name}: {} nodes are in step", setup.nodes));
         let outcome = world.play(setup, play);
         if outcome.is_ok() {
             return outcome;
         }
-        let outcome = world.cluster.told(outcome);
+        let outcome = world.cluster.report_failure(outcome);
         let folder = setup.evidence.join(name);
         match world.save(&folder) {
             Ok(()) => outcome
@@ -124,11 +124,11 @@ impl World {
             self.publish(0, name, replicas)?;
         }
         self.rest()?;
-        self.say(&format!("{} replicas of {} workloads run", each + 3, self.wishes.len()));
+        self.say(&format!("{} replicas of {} workloads run", each + 3, self.desired.len()));
         let findings = play(self)?;
         self.say("waiting for rest");
         self.rest()?;
-        rest::stays(&self.cluster, &self.wishes)?;
+        rest::stays(&self.cluster, &self.desired)?;
         self.say(
             "at rest, and it stays so: of one mind, every replica healthy once, nothing else \
             runs, nothing moves",
@@ -166,18 +166,18 @@ impl World {
     ) -> Result<()> {
         let guest = self.cluster.guest(guest)?;
         self.cluster.publish(at, &guest, name, replicas)?;
-        self.wishes.insert(name.to_owned(), replicas);
+        self.desired.insert(name.to_owned(), replicas);
         Ok(())
     }
 
     /// Waits until all is as it should be; see [`rest`].
     pub(super) fn rest(&mut self) -> Result<()> {
-        rest::at_rest(&mut self.cluster, &self.wishes)
+        rest::at_rest(&mut self.cluster, &self.desired)
     }
 
     /// The same while these two have no way to one another.
     pub(super) fn rest_without(&mut self, one: usize, other: usize) -> Result<()> {
-        rest::at_rest_apart(&mut self.cluster, &self.wishes, &[one, other])
+        rest::at_rest_apart(&mut self.cluster, &self.desired, &[one, other])
     }
 
     /// The replicas that a node holds, as it sees it itself.
@@ -205,7 +205,7 @@ impl World {
         let lost: Vec<&str> = lost.iter().map(|node| self.cluster.nodes[*node].id()).collect();
         let api = self.cluster.nodes[at].api();
         let mut last = Instant::now();
-        for name in self.wishes.keys() {
+        for name in self.desired.keys() {
             let what = format!("{name} is healthy on the others, as {} sees it", self.name(at));
             last = api.watch(name, &what, |view| whole_without(view, &lost))?.0;
         }

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::*;
 
 /// What the law says about one file, as `line: rule`, with the path it blames.
-fn said(file: &str, text: &str) -> Vec<String> {
+fn violations_in(file: &str, text: &str) -> Vec<String> {
     let folder = file.split_once("/src/").map_or("", |(folder, _)| folder);
     let inner = Path::new(file).strip_prefix(format!("{folder}/src")).unwrap_or(Path::new(""));
     let module = module(inner);
@@ -27,7 +27,7 @@ const PURE: &str = "protocol is sans-IO and deterministic";
 const STAYS: &str = "a library stays in its folder";
 
 #[test]
-fn a_room_may_not_name_its_sibling_however_it_is_written() {
+fn room_may_not_name_a_sibling_in_any_spelling() {
     let file = "protocol/src/membership/mod.rs";
     for text in [
         "use crate::ring::Ring;",
@@ -40,17 +40,17 @@ fn a_room_may_not_name_its_sibling_however_it_is_written() {
         "#[derive(Debug)] struct S<'a>(&'a str, char); const C: char = '\"'; const Q: char = \
             '\\''; use crate::ring::X;",
     ] {
-        let said = said(file, text);
+        let said = violations_in(file, text);
         assert!(
             said.iter().any(|one| one.starts_with(&format!("1: {SIBLING}: crate::ring"))),
             "{text}: {said:?}"
         );
     }
-    assert_eq!(said(file, "use super::*;"), [format!("1: {SIBLING}: crate::*")]);
+    assert_eq!(violations_in(file, "use super::*;"), [format!("1: {SIBLING}: crate::*")]);
 }
 
 #[test]
-fn a_room_may_name_itself_and_the_leaf() {
+fn room_may_name_itself_and_model() {
     let file = "protocol/src/membership/probe/round.rs";
     let text = "
         use crate::membership::probe::*;
@@ -63,12 +63,12 @@ fn a_room_may_name_itself_and_the_leaf() {
         fn f(ring: u8) -> u8 { ring.min(1) + crate::some_macro!(ring) }
         mod tests { use super::*; use super::super::other; }
     ";
-    assert_eq!(said(file, text), Vec::<String>::new());
+    assert_eq!(violations_in(file, text), Vec::<String>::new());
 }
 
 #[test]
 fn model_is_a_leaf() {
-    let said = said(
+    let said = violations_in(
         "protocol/src/model/claim.rs",
         "use super::id::NodeId;\nuse crate::claims::Sheet;\nuse crate::node::Node;",
     );
@@ -79,30 +79,33 @@ fn model_is_a_leaf() {
 }
 
 #[test]
-fn only_node_speaks_wire_and_knows_all_rooms() {
+fn only_node_names_wire_and_all_rooms() {
     assert_eq!(
-        said("protocol/src/node/mod.rs", "use crate::{ring, wire, auction};"),
+        violations_in("protocol/src/node/mod.rs", "use crate::{ring, wire, auction};"),
         Vec::<String>::new()
     );
     assert_eq!(
-        said("protocol/src/lib.rs", "pub mod ring; pub use ring::Ring; use crate::wire;"),
+        violations_in("protocol/src/lib.rs", "pub mod ring; pub use ring::Ring; use crate::wire;"),
         Vec::<String>::new()
     );
     assert_eq!(
-        said("protocol/src/ring/mod.rs", "use crate::wire::Envelope;"),
+        violations_in("protocol/src/ring/mod.rs", "use crate::wire::Envelope;"),
         ["1: only node speaks wire: crate::wire::Envelope"]
     );
     assert_eq!(
-        said("protocol/src/ring/mod.rs", "use crate::node::Node;"),
+        violations_in("protocol/src/ring/mod.rs", "use crate::node::Node;"),
         [format!("1: {SIBLING}: crate::node::Node")]
     );
     assert_eq!(
-        said("protocol/src/wire/mod.rs", "use crate::auction::Message;"),
+        violations_in("protocol/src/wire/mod.rs", "use crate::auction::Message;"),
         Vec::<String>::new()
     );
-    assert_eq!(said("protocol/src/wire/mod.rs", "use crate::node::Message;"), Vec::<String>::new());
     assert_eq!(
-        said("protocol/src/wire/mod.rs", "use crate::*;"),
+        violations_in("protocol/src/wire/mod.rs", "use crate::node::Message;"),
+        Vec::<String>::new()
+    );
+    assert_eq!(
+        violations_in("protocol/src/wire/mod.rs", "use crate::*;"),
         [format!("1: {SIBLING}: crate::*")]
     );
 }
@@ -132,11 +135,14 @@ fn protocol_touches_no_device() {
         format!("9: {PURE}: std::time::*"),
         format!("9: {PURE}: std::time::*"),
     ];
-    assert_eq!(said(file, text), expected);
-    assert_eq!(said("node/src/driver.rs", text), Vec::<String>::new());
-    assert_eq!(said("protocol/src/sync/tests.rs", "fn f() { println!(); }"), Vec::<String>::new());
+    assert_eq!(violations_in(file, text), expected);
+    assert_eq!(violations_in("node/src/driver.rs", text), Vec::<String>::new());
+    assert_eq!(
+        violations_in("protocol/src/sync/tests.rs", "fn f() { println!(); }"),
+        Vec::<String>::new()
+    );
     // The simulated world obeys, too, but it may print.
-    let world = said("testnet/src/sim/world.rs", text);
+    let world = violations_in("testnet/src/sim/world.rs", text);
     assert_eq!(world.len(), expected.len() - 1, "{world:#?}");
     assert!(
         world.iter().all(|one| one.contains("the simulated world is deterministic")),
@@ -155,8 +161,8 @@ fn libraries_stay_in_their_folders() {
         ("wasmtime::Engine", "runtimes/src/wasm.rs", "runtimes/tests/wasm.rs"),
     ] {
         let text = format!("use {library};");
-        assert_eq!(said(home, &text), Vec::<String>::new());
-        assert_eq!(said(elsewhere, &text), [format!("1: {STAYS}: {library}")]);
+        assert_eq!(violations_in(home, &text), Vec::<String>::new());
+        assert_eq!(violations_in(elsewhere, &text), [format!("1: {STAYS}: {library}")]);
     }
 }
 
@@ -182,7 +188,7 @@ impl Drop for Tree {
 }
 
 #[test]
-fn a_whole_tree_is_read_and_every_violation_says_where_and_why() {
+fn violations_of_a_tree_say_where_and_why() {
     let files = [
         (
             "protocol/Cargo.toml",
@@ -227,7 +233,7 @@ fn a_whole_tree_is_read_and_every_violation_says_where_and_why() {
 }
 
 #[test]
-fn a_package_nobody_has_listed_is_refused() {
+fn unlisted_package_is_refused() {
     let tree = Tree::new(
         "unlisted",
         &[("extra/Cargo.toml", "[package]\nname = \"extra\"\n")].into_iter().collect(),

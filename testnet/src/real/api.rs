@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use shoal_protocol::model::view::{EventView, ExplainView, NodeView, ReplicaView, WorkloadView};
 
-use super::PATIENCE;
+use super::TIMEOUT;
 use super::http::{Answer, Request, ask};
 
 /// The API of one node.
@@ -58,7 +58,7 @@ impl Api {
 
     /// An answer as it came.
     pub fn text(&self, target: &str) -> Result<String> {
-        self.request("GET", target, PATIENCE)?.text().with_context(|| format!("GET {target}"))
+        self.request("GET", target, TIMEOUT)?.text().with_context(|| format!("GET {target}"))
     }
 
     /// `/v1/status`
@@ -104,9 +104,9 @@ impl Api {
         wanted: impl Fn(&WorkloadView) -> bool,
     ) -> Result<(Instant, WorkloadView)> {
         let target = format!("/v1/workloads/default/{name}?watch=true");
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         let mut last = None;
-        for line in self.request("GET", &target, PATIENCE)?.reader().lines() {
+        for line in self.request("GET", &target, TIMEOUT)?.reader().lines() {
             let line = match line {
                 Ok(line) => line,
                 // The read timed out: nothing changes any more.

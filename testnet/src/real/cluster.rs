@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use shoal_protocol::model::view::WorkloadView;
 
-use super::leftovers::Folder;
+use super::cleanup::Folder;
 use super::{Daemon, Place, eventually, held};
 use crate::workspace::{Profile, Workspace};
 
@@ -83,10 +83,10 @@ impl Cluster {
         let mut cluster = Cluster { nodes: Vec::new(), options, folder };
         for place in places {
             let started = cluster.add(place);
-            cluster.told(started)?;
+            cluster.report_failure(started)?;
         }
         let settled = cluster.settled();
-        cluster.told(settled)?;
+        cluster.report_failure(settled)?;
         Ok(cluster)
     }
 
@@ -158,7 +158,7 @@ impl Cluster {
             let node = &mut self.nodes[index];
             let what = format!("{} in step with {} others", node.name, size - 1);
             // The outer result is for what may still come about, the inner one for what will not.
-            let look = || match node.lives() {
+            let look = || match node.check_alive() {
                 Ok(()) => in_step(node, size).map(Ok),
                 Err(ended) => Ok(Err(ended)),
             };
@@ -235,7 +235,7 @@ impl Cluster {
     }
 
     /// Passes a result on; a failure is told with the last lines of every node.
-    pub fn told<T>(&self, result: Result<T>) -> Result<T> {
+    pub fn report_failure<T>(&self, result: Result<T>) -> Result<T> {
         if result.is_err() {
             for node in &self.nodes {
                 eprintln!("{}", node.last_lines(15));

@@ -11,10 +11,10 @@ use anyhow::{Context, Result, bail};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use super::{Api, eventually, leftovers};
+use super::{Api, cleanup, eventually};
 
 /// How long a daemon may take to stop when it is asked to: it announces, flushes, stops guests.
-const STOP_PATIENCE: Duration = Duration::from_secs(20);
+const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Where a node runs and listens.
 #[derive(Clone, Debug)]
@@ -118,7 +118,7 @@ impl Daemon {
     }
 
     /// An error when its process is not there any more, though nobody here stopped it.
-    pub fn lives(&mut self) -> Result<()> {
+    pub fn check_alive(&mut self) -> Result<()> {
         let child = self.child.as_mut().with_context(|| format!("{} does not run", self.name))?;
         match child.try_wait().with_context(|| format!("cannot look after {}", self.name))? {
             None => Ok(()),
@@ -167,7 +167,7 @@ impl Daemon {
         let mut command = self.as_its_user(program, &["up"]);
         command.args(arguments).stdout(self.log("out")?).stderr(self.log("err")?);
         let started = Instant::now();
-        let child = leftovers::start(&mut command);
+        let child = cleanup::start(&mut command);
         self.child =
             Some(child.with_context(|| format!("cannot start {}", self.binary.display()))?);
         Ok(started)
@@ -187,7 +187,7 @@ impl Daemon {
         let (api, name) = (self.api(), self.name.clone());
         let answer = eventually(&format!("{name}'s API"), || {
             // One that ended will not answer any more: no use in asking again.
-            Ok(match self.lives() {
+            Ok(match self.check_alive() {
                 Ok(()) => Ok((api.status()?, Instant::now())),
                 Err(ended) => Err(ended),
             })
@@ -195,7 +195,7 @@ impl Daemon {
         let (status, at) = match answer.flatten() {
             Ok(answer) => answer,
             Err(error) => {
-                self.gone();
+                self.end_process();
                 return Err(error);
             }
         };
@@ -215,8 +215,8 @@ impl Daemon {
     pub fn kill(&mut self) -> Result<Instant> {
         let child = self.child.as_ref().with_context(|| format!("{} does not run", self.name))?;
         let at = Instant::now();
-        leftovers::signal(child, Signal::KILL);
-        self.gone();
+        cleanup::signal(child, Signal::KILL);
+        self.end_process();
         Ok(at)
     }
 
@@ -234,7 +234,7 @@ impl Daemon {
 
     fn signal(&self, signal: Signal) -> Result<()> {
         let child = self.child.as_ref().with_context(|| format!("{} does not run", self.name))?;
-        leftovers::signal(child, signal);
+        cleanup::signal(child, signal);
         Ok(())
     }
 
@@ -254,8 +254,8 @@ impl Daemon {
     /// A graceful stop; an error when it does not end in time or not with 0.
     pub fn stop(&mut self) -> Result<()> {
         let child = self.child.as_mut().with_context(|| format!("{} does not run", self.name))?;
-        leftovers::signal(child, Signal::TERM);
-        let deadline = Instant::now() + STOP_PATIENCE;
+        cleanup::signal(child, Signal::TERM);
+        let deadline = Instant::now() + STOP_TIMEOUT;
         let status = loop {
             match child.try_wait().with_context(|| format!("cannot wait for {}", self.name))? {
                 Some(status) => break Some(status),
@@ -263,26 +263,26 @@ impl Daemon {
                 None => std::thread::sleep(Duration::from_millis(2)),
             }
         };
-        self.gone();
+        self.end_process();
         match status {
             Some(status) if status.success() => Ok(()),
             Some(status) => bail!("{} was asked to stop and ended with {status}", self.name),
             None => bail!(
                 "{} did not stop within {} s of being asked",
                 self.name,
-                STOP_PATIENCE.as_secs()
+                STOP_TIMEOUT.as_secs()
             ),
         }
     }
 
     /// An error when its process is still there; one that has ended, and with 0, is forgotten, so
     /// that it can be started again.
-    pub fn ended(&mut self) -> Result<()> {
+    pub fn check_ended(&mut self) -> Result<()> {
         let child = self.child.as_mut().with_context(|| format!("{} does not run", self.name))?;
         let status =
             child.try_wait().with_context(|| format!("cannot look after {}", self.name))?;
         let status = status.with_context(|| format!("the process of {} still runs", self.name))?;
-        self.gone();
+        self.end_process();
         if !status.success() {
             bail!("{} ended with {status}", self.name);
         }
@@ -290,9 +290,9 @@ impl Daemon {
     }
 
     /// Sees to it that nothing of the process is left.
-    fn gone(&mut self) {
+    fn end_process(&mut self) {
         if let Some(mut child) = self.child.take() {
-            leftovers::end(&mut child);
+            cleanup::end(&mut child);
         }
     }
 
@@ -313,7 +313,7 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        self.gone();
+        self.end_process();
     }
 }
 

@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn bodies_end_where_they_say() {
+    fn body_ends_by_length_chunks_or_close() {
         let answer = asked(
             "HTTP/1.1 200 OK\r\nX-Shoal-Node: n1\r\nContent-Length: 5\r\n\r\nhello, and more",
         )
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_off_or_is_not_http_is_an_error() {
+    fn truncated_or_foreign_answer_is_an_error() {
         assert!(asked("").is_err());
         assert!(asked("SSH-2.0-OpenSSH\r\n\r\n").is_err());
         assert!(
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_come_as_they_are_written() {
+    fn lines_are_read_across_chunks() {
         let stream = "HTTP/1.1 200 OK\r\nTransfer-Encoding: \
             chunked\r\n\r\n4\r\n{}\n{\r\n2\r\n}\n\r\n0\r\n\r\n";
         let lines: Vec<String> =

@@ -12,7 +12,7 @@ use anyhow::{Result, bail};
 use super::http::{Request, ask};
 
 /// How long a client waits for an answer.
-const CLIENT_PATIENCE: Duration = Duration::from_secs(5);
+const CLIENT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The most requests under way at once; beyond, a tick passes without one. Far above pace times a
 /// sane delay.
 const MAX_UNDER_WAY: usize = 256;
@@ -45,9 +45,9 @@ impl Sample {
 pub fn ask_once(asked: SocketAddr, host: &str) -> Sample {
     let sent = Instant::now();
     let exchange = || -> std::io::Result<(u16, Option<String>, String)> {
-        let stream = TcpStream::connect_timeout(&asked, CLIENT_PATIENCE)?;
+        let stream = TcpStream::connect_timeout(&asked, CLIENT_TIMEOUT)?;
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(CLIENT_PATIENCE))?;
+        stream.set_read_timeout(Some(CLIENT_TIMEOUT))?;
         let answer = ask(stream, &Request { method: "GET", target: "/", host, body: &[] })?;
         let (status, node) = (answer.status, answer.header("x-shoal-node").map(str::to_owned));
         Ok((status, node, answer.text()?))
@@ -91,7 +91,7 @@ impl Traffic {
         what: &str,
         wanted: impl Fn(&Sample) -> bool,
     ) -> Result<(Sample, Vec<Sample>)> {
-        let deadline = Instant::now() + super::PATIENCE;
+        let deadline = Instant::now() + super::TIMEOUT;
         let mut before = Vec::new();
         while let Ok(sample) =
             self.samples.recv_timeout(deadline.saturating_duration_since(Instant::now()))

@@ -24,7 +24,7 @@ pub struct Effort {
     pub times: usize,
     /// Nodes that go and return, one after the other, while a restless cluster is watched: one
     /// every two seconds.
-    pub goings: usize,
+    pub restarts: usize,
 }
 
 impl Effort {
@@ -32,39 +32,39 @@ impl Effort {
     /// all before.
     pub fn of(shape: Shape) -> Effort {
         let is_large = shape.nodes > 2_000 || shape.workloads * shape.replicas as usize > 20_000;
-        Effort { rest: Duration::from_secs(30), times: if is_large { 3 } else { 5 }, goings: 5 }
+        Effort { rest: Duration::from_secs(30), times: if is_large { 3 } else { 5 }, restarts: 5 }
     }
 }
 
 /// Of fewer nodes than so many the program itself is most of its memory.
-const TELLING: usize = 1_000;
+const MIN_NODES_FOR_MEMORY: usize = 1_000;
 /// After that nothing is expected any more.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// All of it, for one size. `memory` tells what the process uses, in bytes; `tell` is told how far
+/// All of it, for one size. `memory` tells what the process uses, in bytes; `progress` is told how far
 /// it has come.
 pub fn cluster(
     seed: u64,
     shape: Shape,
     effort: Effort,
     memory: impl Fn() -> u64,
-    tell: impl Fn(&str),
+    progress: impl Fn(&str),
 ) -> Result<Figures, String> {
     let mut world = World::formed(seed, shape)?;
-    tell("the cluster stands");
+    progress("the cluster stands");
     let mut figures = rest(&mut world, effort)?;
-    tell("its rest was watched");
-    if shape.nodes >= TELLING {
+    progress("its rest was watched");
+    if shape.nodes >= MIN_NODES_FOR_MEMORY {
         figures.push(("memory_shared", memory() as f64 / shape.nodes as f64 / 1024.0));
     }
-    figures.extend(news(&mut world, seed, shape, effort)?);
-    tell("changes were published");
+    figures.extend(publishing(&mut world, seed, shape, effort)?);
+    progress("changes were published");
     let names = ["kill_detected", "kill_known", "kill_failover", "kill_return"];
-    figures.extend(losses(&mut world, effort, true, names, &tell)?);
+    figures.extend(losses(&mut world, effort, true, names, &progress)?);
     let names = ["cut_detected", "cut_known", "cut_failover", "cut_return"];
-    figures.extend(losses(&mut world, effort, false, names, &tell)?);
+    figures.extend(losses(&mut world, effort, false, names, &progress)?);
     figures.extend(churn(&mut world, effort)?);
-    tell("nodes went and came back, one after the other");
+    progress("nodes went and came back, one after the other");
     Ok(figures)
 }
 
@@ -87,7 +87,12 @@ fn rest(world: &mut World, effort: Effort) -> Result<Figures, String> {
 }
 
 /// Changes are published at one node: how they get round, and what it takes until they run.
-fn news(world: &mut World, seed: u64, shape: Shape, effort: Effort) -> Result<Figures, String> {
+fn publishing(
+    world: &mut World,
+    seed: u64,
+    shape: Shape,
+    effort: Effort,
+) -> Result<Figures, String> {
     let operator = Operator::new(world, seed);
     let (mut times, mut hops, mut copies, mut auctions, mut runs) =
         (vec![], vec![], vec![], vec![], vec![]);
@@ -99,8 +104,9 @@ fn news(world: &mut World, seed: u64, shape: Shape, effort: Effort) -> Result<Fi
         if outcome != Outcome::Accepted {
             return Err(format!("a change was not taken: {outcome:?}"));
         }
-        let healthy = |world: &World| told(world, "replica-healthy", &format!("{}/0", spec.name));
-        world.run_till(PATIENCE, "the new workload runs", |world| healthy(world).is_some())?;
+        let healthy =
+            |world: &World| first_event(world, "replica-healthy", &format!("{}/0", spec.name));
+        world.run_till(TIMEOUT, "the new workload runs", |world| healthy(world).is_some())?;
         runs.extend(healthy(world).map(|at| (at - began) as f64 / 1e3));
         world.run_for(Duration::from_secs(2))?;
         let auction = world.meter.sent.get("auction").map(|flow| flow.messages);
@@ -141,7 +147,7 @@ fn losses(
     effort: Effort,
     by_kill: bool,
     names: [&'static str; 4],
-    tell: &impl Fn(&str),
+    progress: &impl Fn(&str),
 ) -> Result<Figures, String> {
     let (mut first, mut known, mut moved, mut back) = (vec![], vec![], vec![], vec![]);
     for number in 0..effort.times {
@@ -156,26 +162,27 @@ fn losses(
             world.unplug(lost);
         }
         let is_over = |world: &World| {
-            ran.iter().all(|replica| told(world, "replica-healthy", replica).is_some())
-                && noticed(world, "node-down", &name).len() * 100 >= others * 99
+            ran.iter().all(|replica| first_event(world, "replica-healthy", replica).is_some())
+                && first_event_by_node(world, "node-down", &name).len() * 100 >= others * 99
         };
-        world.run_till(PATIENCE, "what a lost node ran runs elsewhere", is_over)?;
-        let at = noticed(world, "node-down", &name);
+        world.run_till(TIMEOUT, "what a lost node ran runs elsewhere", is_over)?;
+        let at = first_event_by_node(world, "node-down", &name);
         let since = |at: u64| (at - began) as f64 / 1e3;
         first.push(since(at[0]));
         known.push(since(at[(others * 99).div_ceil(100) - 1]));
-        let last = ran.iter().filter_map(|replica| told(world, "replica-healthy", replica)).max();
+        let last =
+            ran.iter().filter_map(|replica| first_event(world, "replica-healthy", replica)).max();
         moved.extend(last.map(since));
         world.run_for(Duration::from_secs(2))?;
         let began = world.now;
         world.start(lost, false, &[]);
-        let is_back = |world: &World| noticed(world, "node-up", &name).len() >= others;
-        world.run_till(PATIENCE, "everybody knows that a node is back", is_back)?;
-        let at = noticed(world, "node-up", &name);
+        let is_back = |world: &World| first_event_by_node(world, "node-up", &name).len() >= others;
+        world.run_till(TIMEOUT, "everybody knows that a node is back", is_back)?;
+        let at = first_event_by_node(world, "node-up", &name);
         back.push((at[(others * 99).div_ceil(100) - 1] - began) as f64 / 1e3);
         world.run_for(Duration::from_secs(5))?;
         let how = if by_kill { "killed" } else { "unplugged" };
-        tell(&format!("{} of {} were {how}, and came back", number + 1, effort.times));
+        progress(&format!("{} of {} were {how}, and came back", number + 1, effort.times));
     }
     let figures =
         [&mut first, &mut known, &mut moved, &mut back].map(|values| percentile(values, 50));
@@ -184,12 +191,12 @@ fn losses(
 
 /// One node after the other goes and returns: what that costs each of the others.
 fn churn(world: &mut World, effort: Effort) -> Result<Figures, String> {
-    if effort.goings == 0 {
+    if effort.restarts == 0 {
         return Ok(Vec::new());
     }
     world.measure();
     let began = world.now;
-    for number in 0..effort.goings {
+    for number in 0..effort.restarts {
         let goes = pick(world, number + 300);
         world.kill(goes);
         world.run_for(Duration::from_secs(1))?;
@@ -274,7 +281,7 @@ fn replicas_of(world: &World, device: usize) -> Vec<String> {
 }
 
 /// When somebody first said that of this subject.
-fn told(world: &World, kind: &str, subject: &str) -> Option<u64> {
+fn first_event(world: &World, kind: &str, subject: &str) -> Option<u64> {
     let said = world
         .meter
         .told
@@ -284,7 +291,7 @@ fn told(world: &World, kind: &str, subject: &str) -> Option<u64> {
 }
 
 /// When each other node first said that of this one, ascending.
-fn noticed(world: &World, kind: &str, name: &str) -> Vec<u64> {
+fn first_event_by_node(world: &World, kind: &str, name: &str) -> Vec<u64> {
     let said = world
         .meter
         .told
@@ -320,8 +327,8 @@ mod tests {
     /// A change gets everywhere, what a lost node ran runs elsewhere, and a node of a thousand says
     /// no more than one of a hundred.
     #[test]
-    fn a_thousand_nodes_cost_each_of_them_what_a_hundred_do() {
-        let effort = Effort { rest: Duration::from_secs(5), times: 1, goings: 0 };
+    fn cost_per_node_does_not_grow_with_the_cluster() {
+        let effort = Effort { rest: Duration::from_secs(5), times: 1, restarts: 0 };
         let [small, large] = [100, 1_000].map(|nodes| {
             let shape = Shape { nodes, workloads: nodes, replicas: 2 };
             cluster(3, shape, effort, || 0, |_| ())
@@ -342,9 +349,9 @@ mod tests {
         );
     }
 
+    /// One of two nodes comes back and lacks 100 of 2,000 entries.
     #[test]
-    fn who_lacks_a_hundred_of_two_thousand_entries_gets_them_for_less_than_three_times_their_size()
-    {
+    fn repair_costs_less_than_three_times_the_difference() {
         let ratio = difference(1, 2_000, 100).unwrap();
         assert!((1.0..3.0).contains(&ratio), "{ratio}");
     }

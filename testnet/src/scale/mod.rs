@@ -21,7 +21,7 @@ const DIFFER: [usize; 4] = [1, 10, 100, 1_000];
 /// Workloads at most: half of what a cluster may have. More replicas are more of each.
 const WORKLOADS: usize = 10_000;
 /// Of clusters with so many replicas it is told how far they have come.
-const TELLING: usize = 2_000;
+const MIN_REPLICAS_FOR_PROGRESS: usize = 2_000;
 
 /// Measures clusters of growing size in the simulated world: traffic, news, lost nodes, placements,
 /// the ring, memory.
@@ -52,7 +52,7 @@ pub struct Scale {
 /// Measures, prints, writes. Whether every cluster did what it is there for.
 pub fn run(scale: &Scale) -> Result<bool> {
     if let (true, [nodes]) = (scale.one, &scale.nodes[..]) {
-        return one(scale, *nodes as usize);
+        return measure_one(scale, *nodes as usize);
     }
     let all = each_in_its_process(scale)?;
     let Some(mut all) = all.into_iter().collect::<Option<Vec<(usize, Figures)>>>() else {
@@ -119,7 +119,7 @@ fn in_a_process(scale: &Scale, nodes: usize) -> Result<Option<(usize, Figures)>>
 }
 
 /// One size, in this process.
-fn one(scale: &Scale, nodes: usize) -> Result<bool> {
+fn measure_one(scale: &Scale, nodes: usize) -> Result<bool> {
     let all = nodes * scale.replicas as usize;
     let each = all.div_ceil(WORKLOADS).max(2);
     let replicas = u32::try_from(each).context("so many replicas")?;
@@ -127,8 +127,8 @@ fn one(scale: &Scale, nodes: usize) -> Result<bool> {
     let alone = memory_alone(scale.seed, shape);
     let began = Instant::now();
     // Of a large one a person wants to know whether it still goes on.
-    let tell = |stage: &str| {
-        if nodes * scale.replicas as usize >= TELLING {
+    let progress = |stage: &str| {
+        if nodes * scale.replicas as usize >= MIN_REPLICAS_FOR_PROGRESS {
             eprintln!(
                 "{nodes} nodes: {stage}, {:.0} s, {} MiB",
                 began.elapsed().as_secs_f64(),
@@ -136,7 +136,7 @@ fn one(scale: &Scale, nodes: usize) -> Result<bool> {
             );
         }
     };
-    let measured = measure::cluster(scale.seed, shape, Effort::of(shape), memory, tell);
+    let measured = measure::cluster(scale.seed, shape, Effort::of(shape), memory, progress);
     let (figures, ended_well) = match measured {
         Ok(mut figures) => {
             figures.extend(measure::ring(nodes));
@@ -179,7 +179,7 @@ fn write(
     let sizes: Vec<String> = all.iter().map(|(nodes, _)| nodes.to_string()).collect();
     let (sizes, Scale { replicas, seed, .. }) = (sizes.join(","), scale);
     let tables = format!(
-        "Made by `scale --nodes {sizes} --replicas {replicas} --seed {seed} --write {}`.\n\n{}\n{}",
+        "Resource by `scale --nodes {sizes} --replicas {replicas} --seed {seed} --write {}`.\n\n{}\n{}",
         folder.display(),
         quantities::table(all),
         quantities::differences(ENTRIES, differences)

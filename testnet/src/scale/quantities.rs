@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_quantity_that_was_not_measured_is_a_dash_and_no_quantity_is_lost() {
+    fn unmeasured_quantity_is_a_dash_in_the_table() {
         let all = vec![
             (10, vec![("rest_bytes", 64.97)]),
             (30, vec![("rest_bytes", 80.2), ("balance", 1.1)]),

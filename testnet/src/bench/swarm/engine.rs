@@ -21,7 +21,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::real::http::{Request, ask};
-use crate::real::{PATIENCE, Place, eventually, leftovers};
+use crate::real::{Place, TIMEOUT, cleanup, eventually};
 
 /// The programs it is made of, and those that put it where it runs, with Debian's packages.
 pub(super) const PROGRAMS: &[(&str, &str)] = &[
@@ -87,8 +87,8 @@ impl Engine {
         ]);
         command.args(["sh", "-c", SCRIPT, "sh"]).arg(&self.folder).args(self.settings());
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        let child = leftovers::start(&mut command)
-            .with_context(|| format!("cannot start {}", self.name))?;
+        let child =
+            cleanup::start(&mut command).with_context(|| format!("cannot start {}", self.name))?;
         self.process = Some(child);
         self.ready()
     }
@@ -129,8 +129,8 @@ impl Engine {
     pub(super) fn call(&self, method: &str, target: &str, body: &[u8]) -> Result<Vec<u8>> {
         let shown = || format!("{method} {target} at the engine {}", self.name);
         let stream = UnixStream::connect(self.folder.join("api.sock")).with_context(shown)?;
-        stream.set_read_timeout(Some(PATIENCE)).with_context(shown)?;
-        stream.set_write_timeout(Some(PATIENCE)).with_context(shown)?;
+        stream.set_read_timeout(Some(TIMEOUT)).with_context(shown)?;
+        stream.set_write_timeout(Some(TIMEOUT)).with_context(shown)?;
         let answer =
             ask(stream, &Request { method, target, host: "docker", body }).with_context(shown)?;
         let status = answer.status;
@@ -163,12 +163,12 @@ impl Engine {
         let at = Instant::now();
         kill_process(first, Signal::KILL)
             .with_context(|| format!("cannot kill the dockerd of {}", self.name))?;
-        self.gone();
+        self.end_process();
         Ok(at)
     }
 
     /// Sees to it that nothing of it is left.
-    fn gone(&mut self) {
+    fn end_process(&mut self) {
         let Some(mut child) = self.process.take() else { return };
         if let Some(first) = first_process(&child) {
             // It may be gone already. unshare waits for it, and it ends after all that is in its
@@ -176,7 +176,7 @@ impl Engine {
             let _ = kill_process(first, Signal::KILL);
             let _ = child.wait();
         }
-        leftovers::end(&mut child);
+        cleanup::end(&mut child);
     }
 
     /// The last lines it wrote, for messages of failure.
@@ -195,7 +195,7 @@ impl Engine {
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        self.gone();
+        self.end_process();
     }
 }
 

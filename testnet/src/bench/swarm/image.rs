@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use super::engine::Engine;
-use crate::real::made::quietly;
+use crate::real::resources::quietly;
 use crate::workspace::{Workspace, output};
 
 /// The program, at the root of the image.

@@ -11,9 +11,9 @@ use super::image::{self, PROGRAM};
 use super::view::View;
 use crate::bench::failover::{Case, NODES, PACE};
 use crate::chaos::net::{Net, missing_of};
+use crate::real::cleanup::{self, Folder, PREFIX};
 use crate::real::eventually_within;
-use crate::real::leftovers::{self, Folder, PREFIX};
-use crate::real::made::Made;
+use crate::real::resources::Resource;
 use crate::real::traffic::{Sample, Traffic, ask_once};
 use crate::workspace::Workspace;
 
@@ -27,7 +27,7 @@ const HOST: &str = "answerer";
 /// must end: 50 s were seen.
 const RECOVERY: Duration = Duration::from_secs(240);
 /// Between two looks, which ask all managers: they are to recover, not to answer us.
-const LOOKS: Duration = Duration::from_millis(200);
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// One loss of the node that runs the replica.
 pub(super) struct Loss {
@@ -44,7 +44,7 @@ pub(super) struct Swarm {
     engines: Vec<Engine>,
     /// By engine: its id as a node, and where its replica would answer.
     nodes: Vec<(String, SocketAddr)>,
-    cgroup: Made,
+    cgroup: Resource,
     // Removed after what runs in them.
     net: Net,
     folder: Folder,
@@ -60,10 +60,10 @@ impl Swarm {
     pub(super) fn start(workspace: &Workspace) -> Result<Self> {
         let (folder, net) = (Folder::new(false)?, Net::new(NODES)?);
         let cgroup = format!("{PREFIX}{}-swarm", std::process::id());
-        let made = leftovers::note(Made::Cgroup(cgroup.clone()))?;
+        let made = cleanup::register(Resource::Cgroup(cgroup.clone()))?;
         let mut swarm = Swarm { engines: Vec::new(), nodes: Vec::new(), cgroup: made, net, folder };
         let ready = swarm.add_engines(&cgroup).and_then(|()| swarm.serve(workspace));
-        swarm.told(ready)?;
+        swarm.report_failure(ready)?;
         Ok(swarm)
     }
 
@@ -114,7 +114,7 @@ impl Swarm {
     /// Loses the node that runs the replica, until a survivor answers.
     pub(super) fn lose(&mut self, case: Case) -> Result<Loss> {
         let lost = self.lose_holder(case);
-        self.told(lost)
+        self.report_failure(lost)
     }
 
     fn lose_holder(&mut self, case: Case) -> Result<Loss> {
@@ -144,20 +144,20 @@ impl Swarm {
             Case::Cut => self.net.mend(loss.victim),
         };
         let whole = back.and_then(|()| self.whole());
-        self.told(whole)
+        self.report_failure(whole)
     }
 
     /// Waits until all managers are sound and of one mind, and only the one replica answers.
     fn whole(&self) -> Result<()> {
         let what = "three managers of one mind, and a service that answers";
-        eventually_within(RECOVERY, LOOKS, what, || self.look().map(drop))
+        eventually_within(RECOVERY, LOOK_EVERY, what, || self.look().map(drop))
     }
 
     /// The same, with the replica at an engine that does not lead: which. Where it is at the leader
     /// it is moved.
     fn follower(&self) -> Result<usize> {
         let mut barred = None;
-        eventually_within(RECOVERY, LOOKS, "a replica at a manager that does not lead", || {
+        eventually_within(RECOVERY, LOOK_EVERY, "a replica at a manager that does not lead", || {
             let (holder, leader) = self.look()?;
             if holder != leader {
                 return Ok(holder);
@@ -205,7 +205,7 @@ impl Swarm {
     }
 
     /// Passes a result on; a failure is told with the last lines of every engine.
-    fn told<T>(&self, result: Result<T>) -> Result<T> {
+    fn report_failure<T>(&self, result: Result<T>) -> Result<T> {
         if result.is_err() {
             for engine in &self.engines {
                 eprintln!("{}", engine.last_lines(10));
@@ -218,6 +218,6 @@ impl Swarm {
 impl Drop for Swarm {
     fn drop(&mut self) {
         self.engines.clear();
-        leftovers::unmake(&self.cgroup);
+        cleanup::remove(&self.cgroup);
     }
 }

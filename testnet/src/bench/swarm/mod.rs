@@ -25,19 +25,19 @@ use crate::workspace::Workspace;
 use managers::Swarm;
 
 /// What takes its turn between our losses.
-pub(super) struct Beside {
+pub(super) struct SwarmTurns {
     /// None when it is left out; why was said.
     swarm: Option<Swarm>,
     times: u32,
     values: Vec<f64>,
 }
 
-impl Beside {
+impl SwarmTurns {
     /// Starts a Swarm for so many losses a case; none for 0. Where it cannot be, says why: that
     /// keeps nobody from measuring shoal.
     pub(super) fn start(workspace: &Workspace, times: u32) -> Self {
         let swarm = if times == 0 { None } else { started(workspace) };
-        Beside { swarm, times, values: Vec::new() }
+        SwarmTurns { swarm, times, values: Vec::new() }
     }
 
     /// To be called after the loss `run` of `runs` of ours: loses theirs as often as it is due.
@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn their_turns_are_spread_among_ours_and_none_is_left_out() {
+    fn swarm_turns_are_spread_evenly_and_none_is_lost() {
         let after = |runs, times| -> Vec<u32> {
             (1..=runs).flat_map(|run| vec![run; due(run, runs, times) as usize]).collect()
         };

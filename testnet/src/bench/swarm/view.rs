@@ -65,8 +65,9 @@ mod tests {
         json!({ "NodeID": node, "DesiredState": wanted, "Status": { "State": state } })
     }
 
+    /// A second task still runs and is to be shut down: it does not count.
     #[test]
-    fn the_holder_is_the_node_of_the_one_task_that_is_to_run_and_does() {
+    fn holder_runs_the_only_desired_task() {
         let nodes = json!([
             node("a", "ready", "reachable", false),
             node("b", "ready", "reachable", true),
@@ -79,8 +80,10 @@ mod tests {
         assert_eq!(view.whole(4), None);
     }
 
+    /// No task, one that starts, two that run, a manager that is down or not reached, no leader:
+    /// none of these may be measured.
     #[test]
-    fn what_is_on_its_way_has_no_holder() {
+    fn changing_swarm_has_no_holder() {
         let sound =
             json!([node("a", "ready", "reachable", true), node("b", "ready", "reachable", false)]);
         let seen = |nodes: &Value, tasks: Value| {
@@ -119,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_is_no_view() {
+    fn api_refusal_is_an_error() {
         assert!(
             View::of(&json!({ "message": "The swarm does not have a leader" }), &json!([]))
                 .is_err()

@@ -10,14 +10,14 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-use super::leftovers::{PREFIX, is_of_the_dead, soon};
+use super::cleanup::{PREFIX, owner_is_dead, retry_while_dying};
 
 /// What names of links begin with; they may have fifteen characters.
 pub(crate) const LINK_PREFIX: &str = "shl";
 
 /// One such thing. They are undone in this order: the last of a namespace's links goes with it.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(crate) enum Made {
+pub(crate) enum Resource {
     /// A control group, in every hierarchy there is, with those in it. Its processes must have been
     /// killed.
     Cgroup(String),
@@ -29,26 +29,28 @@ pub(crate) enum Made {
     Namespace(String),
 }
 
-impl Made {
+impl Resource {
     /// Undoes it; what is not there any more, or never was, is undone.
-    pub(super) fn undo(&self) -> Result<()> {
+    pub(super) fn remove(&self) -> Result<()> {
         if !self.exists() {
             return Ok(());
         }
         match self {
-            Made::Cgroup(_) => self.groups().try_for_each(|group| remove_group(&group)),
-            Made::Mount(path) => {
+            Resource::Cgroup(_) => self.groups().try_for_each(|group| remove_group(&group)),
+            Resource::Mount(path) => {
                 self.release();
                 quietly(Command::new("umount").arg(path))
             }
-            Made::Link(name) => quietly(Command::new("ip").args(["link", "delete", name])),
-            Made::Namespace(name) => quietly(Command::new("ip").args(["netns", "delete", name])),
+            Resource::Link(name) => quietly(Command::new("ip").args(["link", "delete", name])),
+            Resource::Namespace(name) => {
+                quietly(Command::new("ip").args(["netns", "delete", name]))
+            }
         }
     }
 
     /// Lets a disk that was made to stall go on.
     pub(super) fn release(&self) {
-        if let Made::Mount(path) = self {
+        if let Resource::Mount(path) = self {
             // It fails where nothing was stalled, or where the file system cannot be.
             let _ = quietly(Command::new("fsfreeze").arg("--unfreeze").arg(path));
         }
@@ -56,52 +58,52 @@ impl Made {
 
     /// The folders that stand for a control group.
     fn groups(&self) -> impl Iterator<Item = PathBuf> {
-        let name = if let Made::Cgroup(name) = self { Some(name.clone()) } else { None };
+        let name = if let Resource::Cgroup(name) = self { Some(name.clone()) } else { None };
         let below = |name: String| hierarchies().map(move |hierarchy| hierarchy.join(&name));
         name.into_iter().flat_map(below).filter(|group| group.is_dir())
     }
 
     fn exists(&self) -> bool {
         match self {
-            Made::Cgroup(_) => self.groups().next().is_some(),
-            Made::Mount(path) => mounts().any(|mounted| mounted == *path),
-            Made::Link(name) => Path::new("/sys/class/net").join(name).exists(),
-            Made::Namespace(name) => Path::new(NAMESPACES).join(name).exists(),
+            Resource::Cgroup(_) => self.groups().next().is_some(),
+            Resource::Mount(path) => mounts().any(|mounted| mounted == *path),
+            Resource::Link(name) => Path::new("/sys/class/net").join(name).exists(),
+            Resource::Namespace(name) => Path::new(NAMESPACES).join(name).exists(),
         }
     }
 
     /// What runs left that were killed outright; `folders` is where they had their folders.
-    pub(super) fn left_by_the_dead(folders: &Path) -> Vec<Made> {
+    pub(super) fn orphans(folders: &Path) -> Vec<Resource> {
         let dead = |path: &PathBuf| {
             let below = path.strip_prefix(folders).ok().and_then(|below| below.iter().next());
-            below.and_then(|name| name.to_str()).is_some_and(|name| is_of_the_dead(name, PREFIX))
+            below.and_then(|name| name.to_str()).is_some_and(|name| owner_is_dead(name, PREFIX))
         };
         let named = |folder: &Path, prefix: &'static str| {
             let names = fs::read_dir(folder).into_iter().flatten().flatten();
             let names = names.filter_map(|entry| entry.file_name().into_string().ok());
-            names.filter(move |name| is_of_the_dead(name, prefix))
+            names.filter(move |name| owner_is_dead(name, prefix))
         };
-        let links = named(Path::new("/sys/class/net"), LINK_PREFIX).map(Made::Link);
-        let namespaces = named(Path::new(NAMESPACES), PREFIX).map(Made::Namespace);
+        let links = named(Path::new("/sys/class/net"), LINK_PREFIX).map(Resource::Link);
+        let namespaces = named(Path::new(NAMESPACES), PREFIX).map(Resource::Namespace);
         let groups: BTreeSet<_> = hierarchies()
             .flat_map(|hierarchy| named(&hierarchy, PREFIX).collect::<Vec<_>>())
             .collect();
-        let groups = groups.into_iter().map(Made::Cgroup);
+        let groups = groups.into_iter().map(Resource::Cgroup);
         groups
-            .chain(mounts().filter(dead).map(Made::Mount))
+            .chain(mounts().filter(dead).map(Resource::Mount))
             .chain(links)
             .chain(namespaces)
             .collect()
     }
 }
 
-impl fmt::Display for Made {
+impl fmt::Display for Resource {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Made::Cgroup(name) => write!(to, "the control group {name}"),
-            Made::Mount(path) => write!(to, "the mount at {}", path.display()),
-            Made::Link(name) => write!(to, "the network interface {name}"),
-            Made::Namespace(name) => write!(to, "the network namespace {name}"),
+            Resource::Cgroup(name) => write!(to, "the control group {name}"),
+            Resource::Mount(path) => write!(to, "the mount at {}", path.display()),
+            Resource::Link(name) => write!(to, "the network interface {name}"),
+            Resource::Namespace(name) => write!(to, "the network namespace {name}"),
         }
     }
 }
@@ -140,7 +142,7 @@ fn remove_group(group: &Path) -> Result<()> {
             remove_group(&inner.path())?;
         }
     }
-    soon(|| fs::remove_dir(group), |error| error.kind() == io::ErrorKind::ResourceBusy)
+    retry_while_dying(|| fs::remove_dir(group), |error| error.kind() == io::ErrorKind::ResourceBusy)
         .with_context(|| format!("cannot remove {}", group.display()))
 }
 

@@ -7,7 +7,7 @@ use super::Bench;
 
 /// One option with its values, also where they are the default: the older one's may be another.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Given {
+pub(super) struct CliOption {
     /// As in `--runs`.
     pub(super) flag: String,
     /// None for a flag.
@@ -17,7 +17,7 @@ pub(super) struct Given {
 }
 
 /// All options of the benchmark that `matches` chose, and its name.
-pub(super) fn given(matches: &ArgMatches) -> Option<(String, Vec<Given>)> {
+pub(super) fn cli_options(matches: &ArgMatches) -> Option<(String, Vec<CliOption>)> {
     let (name, matches) = matches.subcommand()?;
     let all = Bench::augment_subcommands(Command::new("bench"));
     let known = all.find_subcommand(name)?;
@@ -26,11 +26,11 @@ pub(super) fn given(matches: &ArgMatches) -> Option<(String, Vec<Given>)> {
         let id = argument.get_id().as_str();
         let by_user = matches.value_source(id)? == ValueSource::CommandLine;
         if !argument.get_action().takes_values() {
-            return by_user.then(|| Given { flag, values: Vec::new(), by_user });
+            return by_user.then(|| CliOption { flag, values: Vec::new(), by_user });
         }
         let values =
             matches.get_raw(id)?.map(|value| value.to_string_lossy().into_owned()).collect();
-        Some(Given { flag, values, by_user })
+        Some(CliOption { flag, values, by_user })
     });
     Some((name.to_owned(), options.collect()))
 }

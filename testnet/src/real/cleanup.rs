@@ -1,8 +1,8 @@
-//! Nothing is left behind: every process and folder of a run, and what it made besides, is noted
+//! Nothing is left behind: every process and folder of a run, and what it made besides, is registry
 //! here, and removed however the run ends.
 //!
 //! - at the end, and on panic: `Drop` of what holds them;
-//! - on SIGINT, SIGTERM, SIGHUP: a thread kills and removes what is noted, then exits;
+//! - on SIGINT, SIGTERM, SIGHUP: a thread kills and removes what is registry, then exits;
 //! - when this process is killed outright: the kernel kills its children (PR_SET_PDEATHSIG), and
 //!   the next run removes the rest, whose names say whose it was.
 //!
@@ -25,7 +25,7 @@ use rustix::process::{
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use super::made::{Made, quietly};
+use super::resources::{Resource, quietly};
 use crate::workspace::shown;
 
 /// What names of folders and namespaces begin with; this process's id follows.
@@ -36,40 +36,40 @@ const DYING: Duration = Duration::from_secs(10);
 /// How long a run that was asked to stop may take: it waits for its own processes, too.
 const ENDING: Duration = Duration::from_secs(15);
 
-struct Noted {
+struct Registry {
     /// Leaders of process groups.
     groups: BTreeSet<i32>,
     /// The same, of runs like this one: each removes what it made, when it is asked.
     runs: BTreeSet<i32>,
     folders: BTreeSet<PathBuf>,
-    made: BTreeSet<Made>,
+    resources: BTreeSet<Resource>,
     /// A signal came: nothing may be started any more.
     closing: bool,
 }
 
-static NOTED: Mutex<Noted> = Mutex::new(Noted {
+static REGISTRY: Mutex<Registry> = Mutex::new(Registry {
     groups: BTreeSet::new(),
     runs: BTreeSet::new(),
     folders: BTreeSet::new(),
-    made: BTreeSet::new(),
+    resources: BTreeSet::new(),
     closing: false,
 });
 
-fn noted() -> MutexGuard<'static, Noted> {
+fn registry() -> MutexGuard<'static, Registry> {
     // A panic elsewhere must not keep the rest from being cleaned up.
-    NOTED.lock().unwrap_or_else(PoisonError::into_inner)
+    REGISTRY.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Starts a process as the leader of its own group, noted until `end`.
+/// Starts a process as the leader of its own group, registry until `end`.
 pub(crate) fn start(command: &mut Command) -> io::Result<Child> {
-    started(command, |noted| &mut noted.groups)
+    started(command, |registry| &mut registry.groups)
 }
 
 /// The same for a run of its own with processes, folders and namespaces that it knows alone: at a
 /// signal, and by `end_run`, it is asked to stop, and killed when it does not.
 pub(crate) fn start_run(command: &mut Command) -> io::Result<Child> {
     on_signals();
-    started(command, |noted| &mut noted.runs)
+    started(command, |registry| &mut registry.runs)
 }
 
 /// Runs a command to its end. At a signal it is killed, with all that it started.
@@ -87,7 +87,7 @@ pub(crate) fn passes(command: &mut Command) -> Result<()> {
 
 fn started(
     command: &mut Command,
-    book: impl Fn(&mut Noted) -> &mut BTreeSet<i32>,
+    book: impl Fn(&mut Registry) -> &mut BTreeSet<i32>,
 ) -> io::Result<Child> {
     command.process_group(0);
     #[expect(
@@ -99,12 +99,12 @@ fn started(
     unsafe {
         command.pre_exec(|| Ok(set_parent_process_death_signal(Some(Signal::KILL))?));
     }
-    let mut noted = noted();
-    if noted.closing {
+    let mut registry = registry();
+    if registry.closing {
         return Err(io::Error::other("a signal came: nothing is started any more"));
     }
     let child = command.spawn()?;
-    book(&mut noted).insert(child.id().cast_signed());
+    book(&mut registry).insert(child.id().cast_signed());
     Ok(child)
 }
 
@@ -122,7 +122,7 @@ pub(crate) fn end(child: &mut Child) {
     // It was killed and is our own child, so this returns; an error means that it was waited for
     // already.
     let _ = child.wait();
-    noted().groups.remove(&child.id().cast_signed());
+    registry().groups.remove(&child.id().cast_signed());
 }
 
 /// Asks a run to stop, kills it when it does not, and forgets it. One that has ended is only
@@ -131,7 +131,7 @@ pub(crate) fn end_run(child: &mut Child) {
     let group = child.id().cast_signed();
     ask_to_end(&BTreeSet::from([group]));
     end(child);
-    noted().runs.remove(&group);
+    registry().runs.remove(&group);
 }
 
 /// Until all are gone, or time is up.
@@ -151,46 +151,46 @@ fn ask_to_end(runs: &BTreeSet<i32>) {
     }
 }
 
-/// Notes a folder that is half made; until `forget_folder` it is removed at a signal.
-pub(crate) fn note_folder(path: &Path) {
+/// Notes a folder that is half made; until `unregister_folder` it is removed at a signal.
+pub(crate) fn register_folder(path: &Path) {
     on_signals();
-    noted().folders.insert(path.to_owned());
+    registry().folders.insert(path.to_owned());
 }
 
 /// The folder is whole, or gone.
-pub(crate) fn forget_folder(path: &Path) {
-    noted().folders.remove(path);
+pub(crate) fn unregister_folder(path: &Path) {
+    registry().folders.remove(path);
 }
 
-/// Makes something outside of the run's folder by a command, noted until `unmake`.
-pub(crate) fn make(made: Made, command: &mut Command) -> Result<()> {
+/// Makes something outside of the run's folder by a command, registry until `remove`.
+pub(crate) fn create(made: Resource, command: &mut Command) -> Result<()> {
     // First, since a command that fails may have done half of it.
-    let _noted = insert(made)?;
+    let _registry = insert(made)?;
     quietly(command)
 }
 
-/// Notes what a process that is about to be started will make; until `unmake`.
-pub(crate) fn note(made: Made) -> Result<Made> {
+/// Notes what a process that is about to be started will make; until `remove`.
+pub(crate) fn register(made: Resource) -> Result<Resource> {
     drop(insert(made.clone())?);
     Ok(made)
 }
 
-fn insert(made: Made) -> Result<MutexGuard<'static, Noted>> {
+fn insert(made: Resource) -> Result<MutexGuard<'static, Registry>> {
     on_signals();
-    let mut noted = noted();
-    if noted.closing {
+    let mut registry = registry();
+    if registry.closing {
         bail!("a signal came: nothing is made any more");
     }
-    noted.made.insert(made);
-    Ok(noted)
+    registry.resources.insert(made);
+    Ok(registry)
 }
 
 /// Undoes what was made, and forgets it.
-pub(crate) fn unmake(made: &Made) {
-    if let Err(error) = made.undo() {
+pub(crate) fn remove(made: &Resource) {
+    if let Err(error) = made.remove() {
         eprintln!("warning: {made} is left: {error:#}");
     }
-    noted().made.remove(made);
+    registry().resources.remove(made);
 }
 
 /// A folder of this run, removed with it.
@@ -212,7 +212,7 @@ impl Folder {
             match fs::create_dir(&path) {
                 Ok(()) => {
                     if !keep {
-                        noted().folders.insert(path.clone());
+                        registry().folders.insert(path.clone());
                     }
                     return Ok(Folder { path, keep });
                 }
@@ -240,12 +240,12 @@ impl Drop for Folder {
         if let Err(error) = fs::remove_dir_all(&self.path) {
             eprintln!("warning: cannot remove {}: {error}", self.path.display());
         }
-        noted().folders.remove(&self.path);
+        registry().folders.remove(&self.path);
     }
 }
 
 /// Tries something again while it fails as it may while processes die, for a few seconds at most.
-pub(super) fn soon(
+pub(super) fn retry_while_dying(
     try_it: impl Fn() -> io::Result<()>,
     may_pass: impl Fn(&io::Error) -> bool,
 ) -> io::Result<()> {
@@ -262,13 +262,13 @@ pub(super) fn soon(
 
 /// Removes what is left of runs that were killed outright.
 fn sweep(parent: &Path) {
-    for made in Made::left_by_the_dead(parent) {
+    for made in Resource::orphans(parent) {
         // Another run may be sweeping as well.
-        let _ = made.undo();
+        let _ = made.remove();
     }
     for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
         let name = entry.file_name();
-        if name.to_str().is_some_and(|name| is_of_the_dead(name, PREFIX)) {
+        if name.to_str().is_some_and(|name| owner_is_dead(name, PREFIX)) {
             // Somebody else's, or gone meanwhile: not ours to complain about.
             let _ = fs::remove_dir_all(entry.path());
         }
@@ -276,7 +276,7 @@ fn sweep(parent: &Path) {
 }
 
 /// Whether a name begins with the prefix and the id of a process that is no more.
-pub(super) fn is_of_the_dead(name: &str, prefix: &str) -> bool {
+pub(super) fn owner_is_dead(name: &str, prefix: &str) -> bool {
     let rest = name.strip_prefix(prefix).unwrap_or_default();
     let digits =
         rest.split(|character: char| !character.is_ascii_digit()).next().unwrap_or_default();
@@ -292,7 +292,7 @@ fn on_signals() {
                 if let Some(signal) = signals.forever().next() {
                     // Kept to the end: who meets it meanwhile would take the end of what was killed
                     // for a failure.
-                    let _noted = remove_all();
+                    let _registry = remove_all();
                     eprintln!("\nstopped by a signal: all that was started is gone");
                     std::process::exit(128 + signal);
                 }
@@ -307,19 +307,23 @@ fn on_signals() {
 /// To be called before the process ends by itself: when a signal came, its thread ends it with the
 /// signal's code, and what went wrong meanwhile went wrong because of it.
 pub fn leave_to_signal() {
-    drop(noted());
+    drop(registry());
 }
 
-fn remove_all() -> MutexGuard<'static, Noted> {
-    let mut noted = noted();
-    noted.closing = true;
-    ask_to_end(&noted.runs);
-    let groups: Vec<Pid> =
-        noted.groups.iter().chain(&noted.runs).filter_map(|group| Pid::from_raw(*group)).collect();
+fn remove_all() -> MutexGuard<'static, Registry> {
+    let mut registry = registry();
+    registry.closing = true;
+    ask_to_end(&registry.runs);
+    let groups: Vec<Pid> = registry
+        .groups
+        .iter()
+        .chain(&registry.runs)
+        .filter_map(|group| Pid::from_raw(*group))
+        .collect();
     for group in &groups {
         let _ = kill_process_group(*group, Signal::KILL);
     }
-    for made in &noted.made {
+    for made in &registry.resources {
         // What waits for a disk that stalls cannot die before the disk goes on.
         made.release();
     }
@@ -328,19 +332,19 @@ fn remove_all() -> MutexGuard<'static, Noted> {
         // it already.
         let _ = waitpid(Some(group), WaitOptions::empty());
     }
-    for made in &noted.made {
-        if let Err(error) = made.undo() {
+    for made in &registry.resources {
+        if let Err(error) = made.remove() {
             eprintln!("warning: {made} is left: {error:#}");
         }
     }
-    for folder in &noted.folders {
+    for folder in &registry.folders {
         // What processes started in their turn may still be dying, and writing.
-        let _ = soon(
+        let _ = retry_while_dying(
             || fs::remove_dir_all(folder),
             |error| error.kind() == io::ErrorKind::DirectoryNotEmpty,
         );
     }
-    noted
+    registry
 }
 
 #[cfg(test)]
@@ -348,7 +352,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_process_and_what_it_started_are_gone_after_end() {
+    fn end_kills_the_whole_process_group() {
         let mut command = Command::new("sh");
         // The shell prints its child's id, so that we can see that child vanish.
         command.args(["-c", "sleep 1000 & echo $!; wait"]).stdout(std::process::Stdio::piped());
@@ -369,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_is_removed_with_its_run_and_those_of_dead_runs_are_swept() {
+    fn folders_of_this_run_and_of_dead_runs_are_removed() {
         let parent = std::env::temp_dir();
         // No process has this id: it is above the kernel's limit.
         let orphan = parent.join(format!("{PREFIX}4999999-0"));
