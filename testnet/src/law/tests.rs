@@ -166,6 +166,75 @@ fn libraries_stay_in_their_folders() {
     }
 }
 
+/// What the law says about the lines and comments of one file, as `line: rule`.
+fn prose_in(file: &str, text: &str) -> Vec<String> {
+    let violations = prose::judge(file, text);
+    violations.iter().map(|one| format!("{}: {}", one.line, one.rule)).collect()
+}
+
+const WIDE: &str = "lines fit into 100 columns";
+const TERSE: &str = "a doc comment says more than one word";
+
+#[test]
+fn lines_are_counted_in_characters_up_to_a_hundred() {
+    let (fits, long) = ("ü".repeat(100), "ü".repeat(101));
+    for file in ["node/src/lib.rs", "docs/api.md"] {
+        assert_eq!(prose_in(file, &fits), Vec::<String>::new());
+        assert_eq!(prose_in(file, &format!("\n{long}\n{fits}")), [format!("2: {WIDE}")]);
+    }
+    // Neither a raw string nor a block of code is an exception.
+    let word = "x".repeat(101);
+    assert_eq!(prose_in("a.rs", &format!("r#\"\n{word}\n\"#")), [format!("2: {WIDE}")]);
+    assert_eq!(prose_in("a.md", &format!("```\n{word}\n```")), [format!("2: {WIDE}")]);
+}
+
+#[test]
+fn table_rows_and_link_targets_may_be_longer() {
+    let (word, row) = ("x".repeat(101), format!("| {} |", "cell ".repeat(30)));
+    let link = format!("see [the page](docs/{word}.md), or https://example.org/{word}");
+    for (file, text) in [
+        ("a.md", row.clone()),
+        ("a.rs", format!("//! {row}")),
+        ("a.md", link.clone()),
+        ("a.rs", format!("    // {link}")),
+        ("a.rs", format!("const URL: &str =\n    \"https://example.org/{word}\";")),
+    ] {
+        assert_eq!(prose_in(file, &text), Vec::<String>::new(), "{text}");
+    }
+    // Words around a link count, a closure is no row, and a call is no link.
+    for (file, text) in [
+        ("a.md", format!("{}[the page](docs/api.md)", "word ".repeat(30))),
+        ("a.rs", format!("|{word}| left || right |")),
+        ("a.rs", format!("handlers[0]({word})")),
+        ("a.rs", format!("// |    {word}")),
+    ] {
+        assert_eq!(prose_in(file, &text), [format!("1: {WIDE}")], "{text}");
+    }
+}
+
+#[test]
+fn doc_comment_of_one_word_is_refused() {
+    let text = "//! Law.
+
+        /// Cpu.
+        cpu: u32,
+        /// `GET`
+        ///
+        method: String,
+        /// Bytes of
+        /// memory.
+        memory: u64,
+        //// Ruler.
+        // Plain.
+        ///
+        /// Two words.
+        //! inner
+        const TEXT: &str = \"/// Quoted.\";";
+    let expected = [1, 3, 5, 15].map(|line| format!("{line}: {TERSE}"));
+    assert_eq!(prose_in("a.rs", text), expected);
+    assert_eq!(prose_in("a.md", text), Vec::<String>::new());
+}
+
 /// A workspace on disk with one package.
 struct Tree(PathBuf);
 
@@ -189,6 +258,7 @@ impl Drop for Tree {
 
 #[test]
 fn violations_of_a_tree_say_where_and_why() {
+    let long = "word ".repeat(30);
     let files = [
         (
             "protocol/Cargo.toml",
@@ -200,6 +270,10 @@ fn violations_of_a_tree_say_where_and_why() {
         ("protocol/src/ring/mod.rs", "mod probe;\n"),
         ("protocol/src/ring/probe.rs", "use crate::model::Time;\n\nuse crate::claims::Sheet;\n"),
         ("protocol/target/old.rs", "use crate::claims::Sheet;\n"),
+        ("README.md", &long),
+        ("docs/scale/figures.md", &long),
+        (".git/description.md", &long),
+        ("examples/guests/src/lib.rs", "/// Guest.\nstruct Guest;\n"),
     ];
     let tree = Tree::new("tree", &files.into_iter().collect());
     let dependency = |name: &str, kind: Value| json!({ "name": name, "kind": kind });
@@ -216,7 +290,10 @@ fn violations_of_a_tree_say_where_and_why() {
     let said: Vec<String> =
         broken(&tree.0, &metadata).unwrap().iter().map(Violation::to_string).collect();
 
-    assert_eq!(said.len(), 3, "{said:#?}");
+    assert_eq!(said.len(), 5, "{said:#?}");
+    assert!(said[0].starts_with("README.md:1: lines fit into 100 columns"), "{}", said[0]);
+    assert!(said[1].starts_with("examples/guests/src/lib.rs:1: a doc comment"), "{}", said[1]);
+    let said = &said[2..];
     assert!(
         said[0].starts_with("protocol/Cargo.toml:2: every dependency has its reason"),
         "{}",
