@@ -1,4 +1,4 @@
-//! The WebAssembly adapter does what every adapter must.
+//! Puts the WebAssembly adapter through the contract suite.
 
 #[cfg(test)]
 mod guests;

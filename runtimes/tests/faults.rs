@@ -1,5 +1,5 @@
-//! Guests that misbehave in each way there is: what the client gets, what the user reads, and that
-//! it hurts nothing else.
+//! Guests that misbehave in every way we know: the client's answer, the user's message, and that
+//! nothing else is harmed.
 
 #[cfg(test)]
 mod guests;
@@ -17,10 +17,10 @@ use hyper::body::Frame;
 use shoal_runtimes::logs::LogStream;
 use shoal_runtimes::{BodyError, Runtime, ServeError, State};
 
-/// Short, so that tests of time-outs end soon; nothing depends on how long it really takes.
+/// A time-out that ends soon; no test depends on how long it really takes.
 const SHORT: Duration = Duration::from_millis(200);
 
-/// Where a guest must be quick enough in between, on a busy machine too.
+/// A time-out that a busy machine still keeps between two steps of a guest.
 const SECOND: Duration = Duration::from_secs(1);
 
 /// A guest loops for ever with a whole core to itself.
@@ -96,8 +96,8 @@ async fn memory_limit_covers_all_requests_together() {
     let harness = Harness::new().await;
     harness.faulty(|launch| launch.memory = 16 * MIB).await;
     let eaten = join_all((0..4).map(|_| harness.ask("/eat"))).await;
-    // Bodies are held back, so that all four instances are alive at once; some may not have had
-    // room to begin.
+    // The bodies are not read, so that all four instances live at once; some may have had no room
+    // to begin.
     assert!(harness.wasm.usage(&id("faulty/0")).await.unwrap().memory <= 16 * MIB);
     assert!(eaten.iter().any(Result::is_ok));
     for refused in eaten.iter().filter_map(|answer| answer.as_ref().err()) {
@@ -105,10 +105,10 @@ async fn memory_limit_covers_all_requests_together() {
     }
 }
 
-/// As many requests as the node has threads for guests waited for memory that another request of
-/// their replica held. Each woke itself by giving back what its failed try had taken, and tried
-/// again without an end: for 30 s no guest of the node got a thread. A request that waits costs
-/// nothing, and gets the memory when it is given back.
+/// As many requests as there are guest threads waited for memory that another request of their
+/// replica held. Each failed try gave back memory, which woke the request for the next try: for 30
+/// s no guest of the node got a thread. A waiting request must use no CPU, and get the memory when
+/// it is given back.
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_that_wait_for_memory_keep_no_thread() {
     let harness = Harness::with(|config| (config.threads, config.request_time) = (2, LONG)).await;
@@ -116,7 +116,8 @@ async fn requests_that_wait_for_memory_keep_no_thread() {
     let other = harness.samples.launch("hello/0", harness.samples.hello);
     assert_eq!(harness.start(other).await, State::Running);
 
-    // It has all memory until somebody reads its answer, which is more than waits on the way.
+    // This request holds all memory until its answer is read, which is longer than the buffers on
+    // the way.
     let holding = harness.ask("/hold?1024").await.unwrap();
     let mut waiting: Vec<_> = (0..4).map(|_| Box::pin(harness.ask("/slow?0"))).collect();
     until(async || {
@@ -133,7 +134,7 @@ async fn requests_that_wait_for_memory_keep_no_thread() {
             let request = request.body(shoal_runtimes::body("")).unwrap();
             let answer = harness.wasm.serve(&id("hello/0"), request).await.unwrap();
             answer.into_body().collect().await.unwrap();
-            // By then those that wait have been looked at once.
+            // By then each waiting request was polled at least once.
             if n == 25 {
                 cpu = Some(harness.wasm.usage(&id("faulty/0")).await.unwrap().cpu);
             }
@@ -231,8 +232,8 @@ async fn untaken_answer_releases_the_guest() {
     assert!(error.to_string().contains("nothing of its answer was taken"), "{error}");
 }
 
-/// Downloads of some MB at 20 to 100 KB/s were cut off, and the guest was blamed: the time in which
-/// it was held back counted as its own.
+/// Downloads of some MB at 20 to 100 KB/s were cut off and counted as faults: the time for which
+/// the client held the guest back was taken for the guest's own.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_takes_its_answer_slowly_gets_all_of_it() {
     let harness = Harness::with(|config| config.request_time = SECOND).await;
@@ -241,8 +242,8 @@ async fn a_client_that_takes_its_answer_slowly_gets_all_of_it() {
     let mut len = 0;
     for pauses in 0.. {
         if pauses < 3 {
-            // The client's pace, longer than the guest's whole time. It is what is tried here, not
-            // a wait for something.
+            // The client pauses for longer than the guest's whole time. The pause is the case
+            // itself, not a wait for an event.
             tokio::time::sleep(SECOND * 3 / 2).await;
         }
         let Some(frame) = body.frame().await else { break };
@@ -258,7 +259,7 @@ async fn a_request_that_comes_slowly_is_answered() {
     let harness = Harness::with(|config| config.request_time = SECOND).await;
     harness.faulty(|_| {}).await;
     let pieces = futures::stream::unfold(0, |sent| async move {
-        // As above: more than the guest may be silent, less than a client may.
+        // Longer than the guest may be silent, shorter than a client may.
         tokio::time::sleep(SECOND * 5 / 4).await;
         (sent < 2)
             .then(|| (Ok::<_, BodyError>(Frame::data(Bytes::from_static(&[7; 1000]))), sent + 1))
@@ -279,7 +280,7 @@ async fn silent_client_is_at_fault_and_not_the_guest() {
     assert_eq!(error.to_string(), "`faulty/0` was sent nothing more of its request for 2 s");
     assert_eq!(error.status(), 408);
 
-    // The guest panics over half a request, as many would.
+    // The guest panics over half a request, as many guests would.
     let broken: Result<Frame<Bytes>, BodyError> = Err("the client sent nothing for 30 s".into());
     let error = harness
         .post("/count", StreamBody::new(futures::stream::iter([broken])).boxed_unsync())
@@ -340,7 +341,7 @@ async fn excess_requests_are_refused_at_once() {
     let mut under_way: Vec<_> = (0..5).map(|_| Box::pin(harness.ask("/slow?3600000"))).collect();
     let busy = async {
         let full = async || {
-            // Each look polls all of them once, so that they enter.
+            // Polls each request once, so that it enters the queue.
             for asking in &mut under_way {
                 assert!(futures::poll!(asking.as_mut()).is_pending());
             }
@@ -415,14 +416,14 @@ async fn flood_of_lines_is_bounded() {
     }));
 }
 
-/// Waits for what must come; far longer than it takes on a busy machine.
+/// Waits up to a minute, far longer than a busy machine needs.
 async fn generous<T>(what: &str, wait: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(60), wait)
         .await
         .unwrap_or_else(|_| panic!("{what} did not come"))
 }
 
-/// Looks again and again, giving way in between.
+/// Polls a condition, yielding in between.
 async fn until(mut so: impl AsyncFnMut() -> bool) {
     while !so().await {
         tokio::task::yield_now().await;

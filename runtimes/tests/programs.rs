@@ -1,4 +1,4 @@
-//! From an artifact to a program: the compiler, its limits, and the cache that is never trusted.
+//! From an artifact to a program: the compiler, its limits, and the cache, which is never trusted.
 
 #[cfg(test)]
 mod guests;
@@ -20,13 +20,13 @@ fn code(harness: &Harness, digest: shoal_protocol::model::Digest) -> PathBuf {
     harness.path("cache/code").join(digest.to_string())
 }
 
-/// A compiler that cannot be the reason why something works.
+/// Names a compiler that does not exist.
 fn no_compiler(config: &mut Config) {
     config.compiler = Some(PathBuf::from("/nowhere/compiler"));
 }
 
-/// A program for the shell. Another process writes it: a file that this one has open for writing,
-/// and with it every child that another test starts at that moment, cannot be run.
+/// Makes a shell script. Another process writes it: a file that is open for writing cannot be run,
+/// and children that other tests start at that moment inherit the open file.
 fn script_file(script: &str) -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().expect("a folder for the script");
     let program = folder.path().join("compiler");
@@ -193,7 +193,7 @@ async fn compiler_crash_is_explained() {
 #[test]
 fn compiler_ends_when_its_node_is_gone() {
     let folder = tempfile::tempdir().unwrap();
-    // Nobody ever writes to it: a compiler that reads it waits for ever.
+    // No process writes to it: a compiler that reads it waits for ever.
     let input = folder.path().join("fifo");
     assert!(Command::new("mkfifo").arg(&input).status().unwrap().success());
     let mut command = Command::new(env!("CARGO_BIN_EXE_shoal-compile"));

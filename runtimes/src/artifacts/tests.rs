@@ -43,9 +43,8 @@ async fn unexpected_bytes_are_refused_and_leave_nothing() {
     let store = store_in(folder.path()).await;
     let expected = Digest::of(b"these");
     let error = store.put_from(&b"those"[..], Some(expected)).await.unwrap_err();
-    assert!(
-        matches!(error, Error::Mismatch { expected: e, found } if e == expected && found == Digest::of(b"those"))
-    );
+    let Error::Mismatch { expected: named, found } = error else { panic!("{error}") };
+    assert_eq!((named, found), (expected, Digest::of(b"those")));
     assert!(matches!(store.put(Bytes::new()).await, Err(Error::Empty)));
     assert!(matches!(
         store.put(bytes(1, 1001)).await,

@@ -1,9 +1,9 @@
-//! What every adapter must do, as tests that any adapter can be put through.
+//! Tests of the behaviour that every adapter must have.
 //!
 //! An adapter's tests implement [`Subject`] and write `shoal_runtimes::contract_suite!(subject)`,
 //! where `subject` is an expression that makes one; each case becomes a test of its own. The cases
-//! speak to guests over HTTP, so the samples must be the guests of `examples/guests` or do the
-//! same.
+//! send HTTP requests to guests, so the samples must be the guests of `examples/guests` or behave
+//! like them.
 
 mod cases;
 
@@ -24,19 +24,19 @@ use crate::status::{State, Status};
 
 pub use cases::*;
 
-/// Nothing here takes that long; when it does, the case fails instead of hanging.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// Far longer than any step takes: a case fails instead of hanging.
+const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// An adapter under test, with nothing running.
 pub trait Subject: Send + Sync {
-    /// The adapter.
+    /// The adapter under test.
     fn runtime(&self) -> Arc<dyn Runtime>;
 
-    /// What it can be asked to run.
+    /// Artifacts that the cases launch.
     fn samples(&self) -> &Samples;
 
-    /// Waits, bounded, until nothing of any instance is left on the device: the adapter's own look,
-    /// not its word.
+    /// Waits, bounded, until nothing of any instance is left on the device. Checks the device
+    /// itself, not what the runtime reports.
     fn nothing_is_left(&self) -> BoxFuture<'_, Result<(), String>>;
 }
 
@@ -54,7 +54,7 @@ pub struct Samples {
 }
 
 impl Samples {
-    /// A digest whose bytes nobody has.
+    /// A digest whose bytes the store does not have.
     pub fn missing(&self) -> Digest {
         Digest::of(b"nobody has these bytes")
     }
@@ -113,7 +113,7 @@ fn instance(id: &str) -> InstanceId {
     InstanceId::new(id).expect("the ids of this suite are valid")
 }
 
-/// Waits for a state that ends the wait, and gives the status.
+/// Waits for the wanted state and returns the status.
 async fn wait_for(runtime: &Arc<dyn Runtime>, id: &str, wanted: impl Fn(&State) -> bool) -> Status {
     let mut watch = runtime.watch();
     let id = instance(id);
@@ -129,13 +129,13 @@ async fn wait_for(runtime: &Arc<dyn Runtime>, id: &str, wanted: impl Fn(&State) 
             }
         }
     };
-    match tokio::time::timeout(PATIENCE, found).await {
+    match tokio::time::timeout(TIMEOUT, found).await {
         Ok(status) => status,
         Err(_) => panic!("`{id}` did not get there: {:?}", runtime.status(&id)),
     }
 }
 
-/// Starts it and waits until it runs.
+/// Starts a launch and waits until it runs.
 async fn run(runtime: &Arc<dyn Runtime>, launch: Launch) {
     let id = launch.id.to_string();
     runtime.start(launch).await.expect("a fresh launch is accepted");
@@ -143,7 +143,7 @@ async fn run(runtime: &Arc<dyn Runtime>, launch: Launch) {
     assert_eq!(status.state, State::Running);
 }
 
-/// The answer's status and text.
+/// Sends a GET and returns the answer's status and text.
 async fn get(
     runtime: &Arc<dyn Runtime>,
     id: &str,
@@ -151,7 +151,7 @@ async fn get(
 ) -> Result<(u16, String), ServeError> {
     let request = http::Request::builder().uri(path).header(http::header::HOST, "sample.localhost");
     let request = request.body(body(Bytes::new())).expect("the paths of this suite are valid");
-    let served = tokio::time::timeout(PATIENCE, runtime.serve(&instance(id), request)).await;
+    let served = tokio::time::timeout(TIMEOUT, runtime.serve(&instance(id), request)).await;
     let answer = served.expect("an answer or an error comes in time")?;
     let status = answer.status().as_u16();
     let bytes = answer.into_body().collect().await.expect("the whole answer comes").to_bytes();
@@ -159,7 +159,7 @@ async fn get(
 }
 
 async fn stop(runtime: &Arc<dyn Runtime>, id: &str, grace: Duration) {
-    let stopped = tokio::time::timeout(PATIENCE, runtime.stop(&instance(id), grace)).await;
+    let stopped = tokio::time::timeout(TIMEOUT, runtime.stop(&instance(id), grace)).await;
     stopped.expect("it stops in time").expect("the engine obeys");
 }
 

@@ -93,7 +93,7 @@ async fn flood_of_lines_is_counted_and_not_written() {
     );
 }
 
-/// The last `lines`, and then one that is said while following.
+/// Reads the last `lines` of five, then one that is added while following.
 async fn follow_five(lines: usize) -> Vec<String> {
     let folder = tempfile::tempdir().unwrap();
     let logs = Logs::new(folder.path(), Limits::default());
@@ -166,8 +166,8 @@ async fn control_characters_are_shown_as_pictures() {
     );
 }
 
-/// Thousands that start together must not look at each other's folders one by one; they look once
-/// in so many.
+/// Thousands of instances that start together must not each list all folders, so old ones are
+/// deleted only once in so many.
 #[tokio::test]
 async fn ended_logs_exceed_their_bound_by_a_quarter_at_most() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,9 +1,9 @@
 //! Compiled code on disk, under a MAC.
 //!
-//! Loading compiled code means running it, so **nothing is loaded that this node did not write**:
-//! each file ends in a MAC under a key that never leaves the folder, over the code, the artifact's
-//! name and everything that decides whether the code fits this engine. A file that fails is deleted
-//! and compiled anew.
+//! Loading compiled code means running it, so ***only files that this node wrote are loaded**: each
+//! ends in a MAC under a key that never leaves the folder, over the code, the artifact's name and
+//! everything that decides whether the code fits this engine. A file that fails the check is
+//! deleted, and the artifact is compiled anew.
 //!
 //! ```text
 //! <folder>/key              32 random bytes, 0600; a new key makes all files worthless
@@ -63,12 +63,12 @@ impl CodeCache {
         Ok(CodeCache { folder: folder.to_owned(), key, compatibility, limit, index })
     }
 
-    /// Where the compiler may write.
+    /// The folder into which the compiler writes.
     pub fn drafts(&self) -> PathBuf {
         self.folder.join("tmp")
     }
 
-    /// Code that this node compiled for this engine, or nothing. Blocks.
+    /// Code that this node compiled for this engine, if there is any. Blocks.
     pub fn load(&self, digest: &Digest) -> Option<Vec<u8>> {
         let path = self.path(digest);
         let mut file = match fs::read(&path) {
@@ -95,7 +95,7 @@ impl CodeCache {
         }
     }
 
-    /// Vouches for what the compiler wrote, and gives it. Blocks.
+    /// Adds the MAC to the compiler's output, keeps it, and returns the code. Blocks.
     pub fn keep(&self, digest: &Digest, draft: Draft) -> io::Result<Vec<u8>> {
         let mut file = OpenOptions::new().read(true).append(true).open(&draft.0)?;
         let mut code = Vec::new();
@@ -112,13 +112,13 @@ impl CodeCache {
         Ok(code)
     }
 
-    /// Throws a file away.
+    /// Deletes an artifact's compiled code.
     pub fn discard(&self, digest: &Digest) {
         self.lock().entries.remove(digest);
         delete(&self.path(digest));
     }
 
-    /// The length of the code, when all is well.
+    /// The length of the code, or the reason why the file is not trusted.
     fn check(&self, digest: &Digest, file: &[u8]) -> Result<usize, &'static str> {
         let (code, trailer) =
             file.split_at_checked(file.len().wrapping_sub(TRAILER)).ok_or("cut short")?;
@@ -135,7 +135,7 @@ impl CodeCache {
         Ok(code.len())
     }
 
-    /// What the MAC is over. All parts have fixed lengths.
+    /// The bytes that the MAC covers. All parts have fixed lengths.
     fn vouched(&self, digest: &Digest, code: &[u8]) -> Vec<u8> {
         [&MAGIC[..], &self.compatibility, digest.as_bytes(), Digest::of(code).as_bytes()].concat()
     }
@@ -175,8 +175,8 @@ impl Index {
         self.entries.insert(*digest, Entry { size, used: self.uses });
     }
 
-    /// Adds an entry and gives those that must go for it, least recently used first. Running guests
-    /// need no file.
+    /// Adds an entry and returns the victims, least recently used first. Running guests need no
+    /// file.
     fn keep(&mut self, digest: &Digest, size: u64, limit: u64) -> Vec<Digest> {
         self.touch(digest, size);
         let mut total: u64 = self.entries.values().map(|entry| entry.size).sum();
@@ -207,7 +207,7 @@ fn delete(path: &Path) {
     }
 }
 
-/// The key of this node's cache; a new one when there is none, or one that was altered.
+/// Reads the key of this node's cache; makes one when there is none, or when its length is wrong.
 fn key(path: &Path) -> io::Result<[u8; KEY]> {
     match fs::read(path) {
         Ok(bytes) => {

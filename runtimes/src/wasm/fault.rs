@@ -1,4 +1,4 @@
-//! What a guest did wrong, in words.
+//! Failures of a request, with messages for people.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use wasmtime_wasi::I32Exit;
 use crate::error::ServeError;
 use crate::model::InstanceId;
 
-/// A guest's failure at one request.
+/// A failure of one request, of the guest or its client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct RequestFault {
     pub status: StatusCode,
@@ -18,17 +18,16 @@ pub(super) struct RequestFault {
     pub blame: Blame,
 }
 
-/// Whose fault it is.
+/// The party at fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Blame {
-    /// The guest's. Counted and told.
+    /// The guest: counted as a fault, and logged.
     Guest,
-    /// Its client's, or the way to it: told in the log, counted against nobody.
+    /// The client, or the path to it: logged, and not counted.
     Client,
-    /// Nobody's: it was stopped, or its client went away.
+    /// None: the guest was stopped, or its client went away.
     Nobody,
-    /// Nobody's, and the guest has seen nothing yet: the replica's other requests have all its
-    /// memory.
+    /// None, and the guest has seen nothing: the replica's other requests have all its memory.
     NoRoom,
 }
 
@@ -49,7 +48,7 @@ impl RequestFault {
         )
     }
 
-    /// `throttled` is the time that it could not compute because of its CPU limit.
+    /// `throttled` is the time for which the CPU limit held the guest back.
     pub fn too_slow(limit: Duration, throttled: Duration, millicores: u32) -> Self {
         let why = match throttled.as_millis() {
             0 => String::new(),
@@ -108,7 +107,7 @@ impl RequestFault {
         ))
     }
 
-    /// The guest ended in whatever way after its request broke off because of `why`.
+    /// The guest ended, in any way, after its request's body broke off because of `why`.
     pub fn half_a_request(why: &str) -> Self {
         RequestFault::of_client(format!("was sent half a request: {why}"))
     }
@@ -132,7 +131,7 @@ impl RequestFault {
         RequestFault::new(StatusCode::BAD_GATEWAY, format!("could not be run: {reason}"))
     }
 
-    /// From what the engine says.
+    /// Explains an error of the engine.
     pub fn from_engine(error: &wasmtime::Error) -> Self {
         if let Some(exit) = error.downcast_ref::<I32Exit>() {
             return RequestFault::new(
@@ -144,7 +143,7 @@ impl RequestFault {
             Some(Trap::UnreachableCodeReached) => {
                 "trapped: unreachable executed (a panic or an abort; its log may tell)".into()
             }
-            // Rust's stack lies below its data: a recursion without end runs out of bounds.
+            // Rust's stack lies below its data: endless recursion runs out of bounds.
             Some(Trap::MemoryOutOfBounds) => {
                 "trapped: out of bounds memory access (a recursion without end, or a bad pointer?)"
                     .into()
@@ -171,7 +170,7 @@ impl RequestFault {
     }
 }
 
-/// Bytes for a person.
+/// Bytes as people read them.
 pub(super) fn mib(bytes: u64) -> String {
     match bytes {
         bytes if bytes.is_multiple_of(1 << 20) => format!("{} MiB", bytes >> 20),

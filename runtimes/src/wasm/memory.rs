@@ -1,10 +1,10 @@
-//! The memory that all requests of one replica share: who has how much, and who waits for some.
+//! The memory that all requests of one replica share.
 //!
-//! **A request sets its instance's memory aside before it makes the instance.** So an instance is
-//! made once and fits, a request that waits costs nothing until memory is given to it, and nobody
-//! is woken only to find that there is none. Memory goes to those who wait in the order in which
-//! they came. Guests that run may grow past them: they hold what the others wait for, and would
-//! fail instead of giving it back.
+//! ***A request reserves its instance's memory before it makes the instance.** So an instance is
+//! made once and fits, a waiting request uses no CPU until it gets memory, and is not woken in
+//! vain. Waiting requests get memory in the order in which they came. Running guests may grow
+//! before them: they hold the memory that the others wait for, and would fail instead of giving it
+//! back.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,7 +16,7 @@ use wasmtime::ResourceLimiter;
 const MAX_INSTANCES: usize = 128;
 const MAX_MEMORIES: usize = 16;
 const MAX_TABLES: usize = 64;
-/// What the engine pays for an element of a table.
+/// Bytes that the engine needs for an element of a table.
 const TABLE_ELEMENT: u64 = size_of::<usize>() as u64;
 
 pub(super) struct MemoryPool {
@@ -27,8 +27,8 @@ pub(super) struct MemoryPool {
 #[derive(Default)]
 struct PoolState {
     used: u64,
-    /// Requests that wait, in the order in which they came: as many as the replica has slots, and
-    /// those that gave up since the last one came.
+    /// Waiting requests in the order in which they came: at most as many as the replica has slots,
+    /// and those that were cancelled since the last one came.
     waiting: VecDeque<Waiting>,
 }
 
@@ -43,7 +43,7 @@ impl Waiting {
     }
 }
 
-/// Memory set aside for one instance; given back when dropped.
+/// Memory reserved for one instance; released on drop.
 pub(super) struct Reserved {
     pool: Arc<MemoryPool>,
     bytes: u64,
@@ -62,8 +62,8 @@ impl MemoryPool {
         self.lock().used
     }
 
-    /// Sets `bytes` aside, after those who asked before; waits for ever when that is more than the
-    /// limit.
+    /// Reserves `bytes`, after the requests that asked before; never returns when that is more than
+    /// the limit.
     pub async fn reserve(self: &Arc<Self>, bytes: u64) -> Reserved {
         let (given, waits) = oneshot::channel();
         {
@@ -75,7 +75,7 @@ impl MemoryPool {
         waits.await.expect("the pool keeps the sender until it gives")
     }
 
-    /// Nothing set aside: an instance that takes what it needs as it goes.
+    /// An empty reservation, for an instance that takes memory as it grows.
     pub fn nothing(self: &Arc<Self>) -> Reserved {
         Reserved { pool: self.clone(), bytes: 0 }
     }
@@ -98,8 +98,8 @@ impl MemoryPool {
 
     fn give_to_waiting(self: &Arc<Self>) {
         while let Some((given, bytes)) = self.next_that_fits() {
-            // A request that gave up in this very moment drops it, which comes here again for the
-            // next one.
+            // A request that is cancelled at this moment drops the reservation, which calls this
+            // again for the next request.
             let _ = given.send(Reserved { pool: self.clone(), bytes });
         }
     }
@@ -116,7 +116,7 @@ impl MemoryPool {
     }
 
     fn lock(&self) -> MutexGuard<'_, PoolState> {
-        // Each change is complete before anything can panic.
+        // Each change is complete before the lock is released, also by a panic.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -127,15 +127,15 @@ impl Drop for Reserved {
     }
 }
 
-/// What one guest has of its replica's pool.
+/// The part of a replica's pool that one guest has.
 pub(super) struct Memory {
-    /// Never less than `own`.
+    /// Never fewer bytes than `own`.
     held: Reserved,
     own: u64,
-    /// The growth that was allowed last, and what the pool gave for it, in case the system refuses
-    /// it.
+    /// Bytes of the growth that was allowed last, and bytes taken from the pool for it: both are
+    /// undone when the system refuses the growth.
     last: (u64, u64),
-    /// What the guest would have had with the greatest growth that was refused.
+    /// Bytes that the guest would have had with the greatest growth that was refused.
     wanted: Option<u64>,
 }
 
@@ -148,8 +148,8 @@ impl Memory {
         self.own
     }
 
-    /// Set when a growth was refused: if the guest fails now, that is why. Tells what it would have
-    /// had.
+    /// Bytes that the guest would have had; set when a growth was refused, which explains a later
+    /// failure.
     pub fn wanted(&self) -> Option<u64> {
         self.wanted
     }
@@ -185,7 +185,7 @@ impl ResourceLimiter for Memory {
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
         self.last = (0, 0);
-        // A refusal of the guest's own maximum is its own business.
+        // Growth beyond the guest's own maximum is not our refusal.
         let within = maximum.is_none_or(|maximum| desired <= maximum);
         Ok(within && self.grow(desired.saturating_sub(current) as u64))
     }
@@ -249,7 +249,7 @@ mod tests {
         assert!(running.grow(2), "a guest that runs grows with what is free");
         let (first, second) = (first.now_or_never().unwrap(), second.now_or_never().unwrap());
         assert_eq!((first.bytes, second.bytes, pool.used()), (6, 2, 10));
-        // A small request does not overtake a large one, or the large one might wait for ever.
+        // A small request must not overtake a large one, or the large one might wait for ever.
         let mut large = Box::pin(pool.reserve(5));
         let mut small = Box::pin(pool.reserve(1));
         assert!(futures::poll!(&mut large).is_pending() && futures::poll!(&mut small).is_pending());
@@ -280,7 +280,7 @@ mod tests {
         );
         drop(all);
         drop(waits.now_or_never().unwrap());
-        // It was given the memory and ends before it looks.
+        // It got the memory, and is dropped before it is polled.
         drop(given_unseen);
         assert_eq!(pool.used(), 0);
     }

@@ -1,4 +1,4 @@
-//! One request: a fresh instance, its limits, its answer.
+//! A request: a fresh instance, its limits, its answer.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
@@ -29,19 +29,24 @@ pub(super) async fn serve(
 ) -> Result<http::Response<Body>, ServeError> {
     let id = &replica.launch.id;
     check(&replica, &request)?;
-    // Before looking: either this sees that the replica ends, or its end waits for this.
+    // Taken before `usable` is asked: either this sees that the replica ends, or its end waits for
+    // this.
     let token = replica.tasks.token();
     let ready = replica.usable()?;
     let busy = || ServeError::Busy { id: id.clone(), limit: ready.limit };
     let place = ready.enter().ok_or_else(busy)?;
+    let config = &replica.host.config;
     let slot = tokio::select! {
         biased;
-        () = replica.draining() => return Err(ServeError::NotRunning { id: id.clone(), state: "stopping" }),
-        slot = tokio::time::timeout(replica.host.config.request_time, ready.slot()) => slot.map_err(|_| busy())?,
+        () = replica.draining() => {
+            return Err(ServeError::NotRunning { id: id.clone(), state: "stopping" });
+        }
+        slot = tokio::time::timeout(config.request_time, ready.slot()) => {
+            slot.map_err(|_| busy())?
+        }
     };
     replica.status.count_request();
 
-    let config = &replica.host.config;
     let exchange =
         Exchange::new(IdleLimits { guest: config.request_time, untaken: config.untaken_time });
     let client = Client::of(&exchange);
@@ -57,13 +62,13 @@ pub(super) async fn serve(
             AnswerBody { inner, exchange, client }.boxed_unsync(),
         ));
     }
-    // No answer will come: the task has ended, or is about to, and says why.
+    // No answer will come: the task has ended, or is about to, and returns the reason.
     Err(match running.await {
         Ok(Err(fault)) if fault.blame == Blame::NoRoom => busy(),
         Ok(Err(fault)) => fault.into_error(id),
         Ok(Ok(())) => RequestFault::no_answer().into_error(id),
         Err(stopped) => {
-            // A panic of the host's; the guest's are traps.
+            // The host panicked; a guest's panic is a trap.
             let fault = RequestFault::host(stopped);
             replica.blame("a request", &fault);
             fault.into_error(id)
@@ -89,7 +94,7 @@ struct Call {
     replica: Arc<Replica>,
     exchange: Arc<Exchange>,
     answer: oneshot::Sender<Answer>,
-    /// The place and the slot, given back when the instance is gone.
+    /// The permits, released when the instance is gone.
     _held: (OwnedSemaphorePermit, OwnedSemaphorePermit),
 }
 
@@ -114,12 +119,12 @@ impl Call {
                     None => Err(RequestFault::no_answer()),
                 },
             };
-            // Few guests know what to do with half a request.
+            // Few guests handle half a request, so their failure then is the client's fault.
             ended.map_err(|fault| exchange.broken().map_or(fault, RequestFault::half_a_request))
         });
         if let Err(fault) = &result {
             replica.blame(&what, fault);
-            // Before the store goes, and with it the sending end of the answer.
+            // Before the store is dropped, and with it the sending end of the answer.
             exchange.fail(fault.clone());
         }
         drop(fresh);
@@ -127,7 +132,7 @@ impl Call {
     }
 }
 
-/// An instance that has seen nothing yet.
+/// An instance that has not seen the request yet.
 struct Fresh {
     store: Store<Guest>,
     proxy: Proxy,
@@ -150,11 +155,11 @@ impl Fresh {
         let out = http.new_response_outparam_from_callback(move |value| match value {
             Ok(value) => {
                 exchange.answered();
-                // Nobody waits for it when the client is gone.
+                // An error means that the client is gone.
                 let _ = answer.send(value);
             }
             Err(code) => {
-                // Set once: the resource that leads here is consumed.
+                // Set once: the call consumes the guest's resource.
                 let _ = given.set(code);
             }
         })?;
@@ -162,7 +167,7 @@ impl Fresh {
     }
 }
 
-/// What ends a guest that does not end by itself.
+/// The limits that end a guest that does not end by itself.
 struct CallLimits<'a> {
     replica: &'a Replica,
     ready: &'a Ready,
@@ -178,7 +183,7 @@ impl CallLimits<'_> {
             overdue = self.exchange.overdue() => Some(overdue),
             result = self.meter.run(guest) => return result,
         };
-        // The guest was dropped with the statement above, so the meter has all of its waiting.
+        // The statement above dropped the guest, so the meter has counted all of its waiting.
         Err(late.map_or_else(RequestFault::stopped, |overdue| self.late(overdue)))
     }
 
@@ -193,7 +198,7 @@ impl CallLimits<'_> {
         }
     }
 
-    /// A fresh instance; waits for memory when the replica's other requests have it.
+    /// Makes a fresh instance; waits while the replica's other requests have its memory.
     async fn instance(&self) -> Result<Fresh, RequestFault> {
         let Replica { host, launch, memory, log, .. } = self.replica;
         loop {
@@ -212,26 +217,26 @@ impl CallLimits<'_> {
                 (Err(_), Some(wanted)) if wanted > memory.limit() => {
                     return Err(RequestFault::out_of_memory(memory.limit(), 0));
                 }
-                // An instance takes more than those before it: by chance, or by the clock. Each
-                // time round it has more set aside, so this ends.
+                // An instance may need more memory than those before it, by chance or by the clock.
+                // Each round reserves more, so this ends.
                 (Err(_), Some(wanted)) if wanted > bytes => {
                     self.ready.instance.fetch_max(wanted, Ordering::Relaxed);
                     drop(store);
                     tokio::task::yield_now().await;
                 }
-                // The system refused what was set aside.
+                // The system refused memory that was reserved.
                 (Err(_), Some(_)) => return Err(RequestFault::no_room()),
                 (Err(error), None) => return Err(RequestFault::from_engine(&error)),
             }
         }
     }
 
-    /// Why the engine ended the guest.
+    /// Explains why the engine ended the guest.
     fn judge(&self, error: &wasmtime::Error, guest: &Fresh) -> Result<(), RequestFault> {
         match error.downcast_ref::<I32Exit>() {
-            // A guest may end itself once it has answered.
+            // A guest may exit once it has answered.
             Some(I32Exit(0)) if self.exchange.is_answered() => Ok(()),
-            // Guests rarely live on without the memory they asked for: Rust's abort.
+            // Few guests survive refused memory: Rust's abort.
             None if guest.store.data().memory.wanted().is_some() => {
                 let others = u64::from(self.replica.usage().active.saturating_sub(1));
                 Err(RequestFault::out_of_memory(self.replica.memory.limit(), others))
