@@ -1,22 +1,22 @@
-//! What a benchmark was told on the command line, to tell an older one the same.
+//! The options of a benchmark on the command line, to pass them on to an older commit's.
 
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Command, Subcommand};
 
 use super::Bench;
 
-/// One option with its values, also where they are the default: the older one's may be another.
+/// An option with its values. Defaults are included, since the older commit's may differ.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct CliOption {
-    /// As in `--runs`.
+    /// The long form, as in `--runs`.
     pub(super) flag: String,
-    /// None for a flag.
+    /// Empty for a flag.
     pub(super) values: Vec<String>,
-    /// Not the default.
+    /// Whether the user gave it.
     pub(super) by_user: bool,
 }
 
-/// All options of the benchmark that `matches` chose, and its name.
+/// The name of the benchmark that `matches` chose, and its options.
 pub(super) fn cli_options(matches: &ArgMatches) -> Option<(String, Vec<CliOption>)> {
     let (name, matches) = matches.subcommand()?;
     let all = Bench::augment_subcommands(Command::new("bench"));

@@ -1,7 +1,6 @@
 //! Benchmarks, run by hand on a quiet machine, with release binaries. They print a table for people
-//! and one JSON object a line for programs, and say what was measured, whatever came out. With
-//! `--against` an older commit's benchmark of the same name runs in turn with today's, and the
-//! ratio stands beside each figure.
+//! and one JSON object a line for programs, and judge nothing. With `--against` an older commit's
+//! benchmark of the same name runs in turn with today's, and the ratio is added to each figure.
 
 mod cli_options;
 pub mod failover;
@@ -44,13 +43,14 @@ pub struct Benches {
     against: Option<String>,
     /// With --against: how often each of the two runs, in turn, the older one first. The figures
     /// are of all rounds, but p50 and ratio are of the medians of the rounds' p50s.
-    #[arg(long, value_name = "N", default_value_t = 2, requires = "against", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 2, requires = "against",
+          value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
     #[command(subcommand)]
     bench: Bench,
 }
 
-/// What to measure.
+/// A benchmark to run.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Bench {
     /// Lose the node of a one-replica workload, until a survivor answers. Cases kill (kill -9),
@@ -76,8 +76,8 @@ pub enum Bench {
         #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
         runs: u32,
     },
-    /// What a node costs while nothing happens: cases pss, cpu, disk_writes, traffic, ready. Nine
-    /// nodes, eight links each.
+    /// The cost of an idle node: cases pss, cpu, disk_writes, traffic, ready. Nine nodes, eight
+    /// links each.
     Footprint {
         /// How long to watch them idle.
         #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
@@ -92,11 +92,10 @@ pub enum Bench {
     },
 }
 
-/// Options that have another default beside an older commit: what else is measured beside ours
-/// would take its turns, too.
+/// Options with another default when an older commit is measured: Swarm would take turns, too.
 const COMPARISON_DEFAULTS: [(&str, &str); 1] = [("--swarm-times", "0")];
 
-/// Runs one benchmark and prints what it found. `matches` are those that `benches` was read from.
+/// Runs a benchmark and prints its figures. `benches` was parsed from `matches`.
 pub fn run(workspace: &Workspace, benches: &Benches, matches: &ArgMatches) -> Result<()> {
     let Some(commit) = &benches.against else {
         let options = built(workspace)?;
@@ -106,7 +105,7 @@ pub fn run(workspace: &Workspace, benches: &Benches, matches: &ArgMatches) -> Re
     };
     let (name, mut given) =
         cli_options(matches).expect("a benchmark was chosen: clap refuses to go on without");
-    // First, since it fails first: on a commit that does not exist, or does not build.
+    // Before today's build, since it may fail: on a commit that does not exist, or does not build.
     let older = OlderCommit::prepare(workspace, commit)?;
     let options = built(workspace)?;
     let bench = benches.bench.with_comparison_defaults(&mut given);
@@ -157,7 +156,7 @@ impl Bench {
         }
     }
 
-    /// With the defaults of a comparison, here and in what is passed on.
+    /// Applies [`COMPARISON_DEFAULTS`], here and to the options that are passed on.
     fn with_comparison_defaults(&self, given: &mut [CliOption]) -> Bench {
         let mut bench = self.clone();
         for CliOption { flag, values, by_user } in given {
@@ -175,7 +174,7 @@ impl Bench {
     }
 }
 
-/// Cores, architecture and load, since the figures mean little without them.
+/// Cores, architecture and load, without which the figures mean little.
 fn machine() -> String {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();

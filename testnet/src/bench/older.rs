@@ -1,12 +1,12 @@
-//! An older commit of this repository, in a clone and a build folder of its own: its benchmark is
-//! run as its own testnet program runs it.
+//! An older commit of this repository, in a clone and a build folder of its own. Its benchmark is
+//! run by its own testnet program.
 //!
 //! ```text
 //! <build folder>/against/<commit>/source   a clone, at that commit
 //!                                /target   what is built from it
 //! ```
 //!
-//! Both stay for the next time. A clone that is half made, and the folder of a commit that does not
+//! Both stay for the next time. An incomplete clone, and the folder of a commit that does not
 //! build, are removed.
 
 use std::ffi::OsStr;
@@ -22,19 +22,19 @@ use super::rounds::BaselineCase;
 use crate::real::cleanup;
 use crate::workspace::{Workspace, shown};
 
-/// Digits of a commit that stand for it here: as unique as in the repository's own short names.
+/// Digits of a commit's hash in names of folders and in messages: enough to be unique.
 const SHORT: usize = 12;
 
 pub(super) struct OlderCommit {
-    /// As the user calls it.
+    /// The commit as the user gave it.
     name: String,
     short: String,
     workspace: Workspace,
 }
 
-/// What its benchmark of a name can be told.
+/// The options of the older commit's benchmark.
 pub(super) struct SupportedOptions {
-    /// What its testnet says of the benchmark.
+    /// The output of `--help` of that benchmark.
     help: String,
 }
 
@@ -57,7 +57,7 @@ impl OlderCommit {
             workspace: today.beside(source, folder.join("target")),
         };
         older.build().inspect_err(|_| {
-            // So that the next try begins anew; what is left of a build that failed helps nobody.
+            // So that the next try begins anew.
             if let Err(error) = fs::remove_dir_all(&folder) {
                 eprintln!("warning: {} is left: {error}", folder.display());
             }
@@ -78,11 +78,11 @@ impl OlderCommit {
         Ok(())
     }
 
-    /// `testnet ARGUMENTS` of the commit.
+    /// A command `testnet ARGUMENTS` of the commit.
     fn testnet<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Command {
         let mut command = self.workspace.program(&self.workspace.target.join("debug/testnet"));
         for (name, _) in std::env::vars_os() {
-            // A daemon or guests that are named for today's run are not its own.
+            // These name today's daemon and guests, not the commit's.
             if name.to_string_lossy().starts_with("SHOAL_") && name != "SHOAL_LOG" {
                 command.env_remove(&name);
             }
@@ -91,7 +91,7 @@ impl OlderCommit {
         command
     }
 
-    /// How it runs this benchmark; none when it does not know it.
+    /// The options of a benchmark; none when the commit does not have it.
     pub(super) fn supported_options(&self, bench: &str) -> Result<Option<SupportedOptions>> {
         let mut command = self.testnet(["bench", bench, "--help"]);
         let output =
@@ -100,13 +100,13 @@ impl OlderCommit {
             Some(0) => Ok(Some(SupportedOptions {
                 help: String::from_utf8_lossy(&output.stdout).into_owned(),
             })),
-            // Wrong usage: there is no such benchmark, or none at all.
+            // Wrong usage: the commit has no such benchmark, or no benchmarks.
             Some(2) => Ok(None),
             _ => bail!("{} of {} failed: {}", shown(&command), self.name, output.status),
         }
     }
 
-    /// Runs its benchmark once. What it prints is passed on, but for the lines that programs read.
+    /// Runs the benchmark once. Prints its output, except the lines for programs.
     pub(super) fn measure(&self, bench: &str, options: &[String]) -> Result<Vec<BaselineCase>> {
         let mut command = self.testnet(["bench", bench]);
         command.args(options).stdout(Stdio::piped());
@@ -137,9 +137,9 @@ impl OlderCommit {
 }
 
 impl SupportedOptions {
-    /// What today's benchmark is told, as the older one can be told it. Options that it lacks are
-    /// left out, and named where the user gave them. None when it lacks all that the user asked for
-    /// by one of them, as in a case.
+    /// The options that the older benchmark has as well. Others are left out, with a message where
+    /// the user gave them. None when it knows no value of an option, as when it has none of the
+    /// cases.
     pub(super) fn pass(&self, given: &[CliOption], name: &str) -> Option<Vec<String>> {
         let mut options = Vec::new();
         for CliOption { flag, values, by_user } in given {
@@ -168,7 +168,7 @@ impl SupportedOptions {
         Some(options)
     }
 
-    /// What the help says of an option.
+    /// The part of the help about an option.
     fn about(&self, flag: &str) -> Option<&str> {
         let names = |line: &str| {
             line.trim_start().starts_with('-')
@@ -179,7 +179,7 @@ impl SupportedOptions {
         for line in self.help.split_inclusive('\n') {
             match begins {
                 None if names(line) => begins = Some(at),
-                // The next option; a line of a list of values begins with `- `.
+                // The next option begins; lines of a list of values begin with `- `.
                 Some(begin) if is_option(line) => return self.help.get(begin..at),
                 _ => {}
             }
@@ -194,7 +194,7 @@ fn is_option(line: &str) -> bool {
     line.starts_with('-') && !line.starts_with("- ")
 }
 
-/// Whether an option takes this value, by what the help says of it.
+/// Whether an option takes this value, by its part of the help.
 fn takes(about: &str, value: &str) -> bool {
     if let Some((_, list)) = about.split_once("[possible values: ") {
         let list = list.split(']').next().unwrap_or_default();
@@ -212,7 +212,7 @@ fn takes(about: &str, value: &str) -> bool {
 fn git(folder: &Path) -> Command {
     let mut git = Command::new("git");
     git.current_dir(folder).stdin(Stdio::null());
-    // Set where git runs this program, as in a hook: they would name another repository.
+    // Git sets these where it runs this program, as in a hook; they would name another repository.
     for name in
         ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR"]
     {
@@ -221,7 +221,7 @@ fn git(folder: &Path) -> Command {
     git
 }
 
-/// What a git command prints, without its end of line.
+/// The output of a git command, without its end of line.
 fn stdout_of(mut git: Command) -> Result<String> {
     let output = git.output().with_context(|| format!("cannot start {}", shown(&git)))?;
     if !output.status.success() {
@@ -255,7 +255,7 @@ fn clone(root: &Path, hash: &str, source: &Path) -> Result<()> {
     });
     if cloned.is_err() {
         let _ = fs::remove_dir_all(&partial);
-        // Empty again, where this made it.
+        // An error means that the folder has other entries.
         let _ = fs::remove_dir(parent);
     }
     cleanup::unregister_folder(&partial);
@@ -271,7 +271,7 @@ fn cloned(root: &Path, hash: &str, partial: &Path) -> Result<()> {
     cleanup::passes(&mut checkout)
 }
 
-/// What would be measured is the commit, and not what somebody tried out in its clone.
+/// Checks that the clone is unchanged: otherwise its changes would be measured as the commit.
 fn is_as_cloned(source: &Path, hash: &str) -> Result<()> {
     let mut head = git(source);
     head.args(["rev-parse", "HEAD"]);

@@ -1,5 +1,5 @@
-//! addresses: nodes get other addresses while they run, as from a DHCP server. They tell the
-//! others, find one another again and move nothing; no restart, no new join line.
+//! addresses: nodes get other addresses while they run, as from a DHCP server. They announce them,
+//! link again and move no replica; no restart and no new join line is needed.
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -35,8 +35,8 @@ pub(super) fn play(setup: &Setup) -> Result<Findings> {
     })
 }
 
-/// Moves these one after the other, each as soon as the one before has noticed its own move, and
-/// waits until all are together. Nobody is taken for dead, nothing moves.
+/// Readdresses these nodes one after the other, each as soon as the one before has noticed its own
+/// change, and waits until all are linked. No node may be taken for dead, no replica may move.
 fn moved(world: &mut World, nodes: &[usize]) -> Result<Duration> {
     let witness = world.others(nodes)[0];
     let before = (places(&world.cluster.nodes[witness])?, downs(world)?);
@@ -59,7 +59,8 @@ fn moved(world: &mut World, nodes: &[usize]) -> Result<Duration> {
     Ok(took)
 }
 
-/// Two that move, each of which the other can only hear of from the rest; then both are restarted.
+/// Readdresses two nodes, each of which learns the other's address from the rest only; then
+/// restarts both.
 fn two(world: &mut World, nodes: &[usize]) -> Result<Duration> {
     let took = moved(world, nodes)?;
     for node in nodes {
@@ -73,7 +74,7 @@ fn two(world: &mut World, nodes: &[usize]) -> Result<Duration> {
     Ok(took)
 }
 
-/// All at once: no node knows where any other is.
+/// Readdresses all nodes at once: none knows the address of any other.
 fn at_once(world: &mut World, nodes: &[usize]) -> Result<Duration> {
     let mut last = Instant::now();
     for node in nodes {
@@ -82,7 +83,7 @@ fn at_once(world: &mut World, nodes: &[usize]) -> Result<Duration> {
     wait_until_linked(world, last)
 }
 
-/// Gives a node another address; returns when it had it.
+/// Gives a node another address; returns the time at which it had it.
 fn readdress(world: &mut World, node: usize) -> Result<Instant> {
     let net = world.net.as_mut().context("there is no network of its own")?;
     let ip = net.readdress(node)?;
@@ -92,7 +93,7 @@ fn readdress(world: &mut World, node: usize) -> Result<Instant> {
     Ok(at)
 }
 
-/// Waits until all are linked with all, and every node knows every other's address of now.
+/// Waits until all nodes are linked, and each knows every other's present address.
 fn wait_until_linked(world: &mut World, since: Instant) -> Result<Duration> {
     let ips = world
         .others(&[])
@@ -109,7 +110,7 @@ fn wait_until_linked(world: &mut World, since: Instant) -> Result<Duration> {
         }
         Ok(())
     })?;
-    // Links that hung on old addresses may have been counted until then.
+    // Until then links over old addresses may have been counted.
     world.cluster.settled()?;
     world.say(&format!(
         "all are together again, {} after the last change",
@@ -118,7 +119,7 @@ fn wait_until_linked(world: &mut World, since: Instant) -> Result<Duration> {
     Ok(since.elapsed())
 }
 
-/// The node and the others say what happened, and the join line leads to where the node is.
+/// Checks the events of the node and of the others, and that the join line has the new address.
 fn reports_move(world: &World, moved: &[usize], witness: usize) -> Result<()> {
     for node in moved {
         let (name, ip) = (world.name(*node), world.net()?.ip(*node)?.to_string());
@@ -143,7 +144,7 @@ fn reports_move(world: &World, moved: &[usize], witness: usize) -> Result<()> {
     Ok(())
 }
 
-/// How often any node was held to be down, by all.
+/// How often nodes were taken for dead, summed over all nodes.
 fn downs(world: &World) -> Result<u64> {
     let mut downs = 0;
     for node in &world.cluster.nodes {

@@ -1,4 +1,4 @@
-//! blackout: a mains switch. All nodes die at once and come back, each alone at first: the network
+//! blackout: all nodes lose power at once and come back, each alone at first, since the network
 //! takes longer to boot.
 
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use super::world::World;
 use super::{Findings, Setup};
 use crate::real::{eventually, readable};
 
-/// How long they stay alone after they serve what they claim: beyond the grace for members that
+/// How long each stays alone after it serves its claims: longer than the grace for members that
 /// were not heard since the start, so that each takes all others for dead.
 const DARK: Duration = Duration::from_secs(15);
 
@@ -68,7 +68,7 @@ pub(super) fn play(setup: &Setup) -> Result<Findings> {
     })
 }
 
-/// Waits until a node that reaches nobody runs what it held, and answers for it.
+/// Waits until a node without any network runs the replicas that it held, and serves them.
 fn serves_alone(world: &World, node: usize, held: &[String]) -> Result<()> {
     let (name, id) = (world.name(node), world.cluster.nodes[node].id());
     eventually(&format!("{name} serving {}", held.join(" ")), || {

@@ -1,6 +1,5 @@
-//! boot-before-network: the devices' networks come up long after their daemons. Nobody is told an
-//! address that leads nowhere, and all find one another when the network is there, without a
-//! restart.
+//! boot-before-network: the devices' networks come up long after their daemons. No node announces
+//! an unreachable address, and all link without a restart when the network is there.
 
 use std::time::{Duration, Instant};
 
@@ -10,8 +9,8 @@ use super::world::World;
 use super::{Findings, Setup};
 use crate::real::{eventually, readable};
 
-/// How long they stay without a network: past the time in which a node waits for those it has not
-/// heard of.
+/// How long they stay without a network: longer than a node waits for members that it has not
+/// heard.
 const DARK: Duration = Duration::from_secs(12);
 
 pub(super) fn play(setup: &Setup) -> Result<Findings> {
@@ -51,12 +50,12 @@ pub(super) fn play(setup: &Setup) -> Result<Findings> {
     })
 }
 
-/// A node without a network warns, tells no address, and prints no join line.
+/// Checks that a node without a network warns, announces no address, and prints no join line.
 fn gives_no_address(world: &World, node: usize) -> Result<()> {
     let (name, api) = (world.name(node), world.cluster.nodes[node].api());
     let own = api.nodes()?.into_iter().find(|view| view.me);
     let told = own.map(|own| own.addresses).unwrap_or_default();
-    ensure!(told.is_empty(), "{name} has no network and tells others {told:?}");
+    ensure!(told.is_empty(), "{name} has no network and announces {told:?}");
     let warnings = api.status()?["warnings"].to_string();
     ensure!(
         warnings.contains("no network interface"),

@@ -7,7 +7,7 @@ use super::world::{EACH, ONE, PAIR, World};
 use super::{Findings, Setup};
 use crate::real::readable;
 
-/// The holder of a workload's only replica is cut off; others take over; it comes back.
+/// The holder of a workload's only replica is cut off, others take over, it comes back.
 pub(super) fn cable(setup: &Setup) -> Result<Findings> {
     World::run(setup, "cut-cable", |world| {
         let victim = world.holder(0, ONE, 0)?;
@@ -35,8 +35,8 @@ pub(super) fn cable(setup: &Setup) -> Result<Findings> {
     })
 }
 
-/// Two halves go on alone, each taking over what the other held, each taking changes; then they
-/// meet again.
+/// Two halves go on alone, each taking over the other's replicas and accepting changes; then they
+/// are joined again.
 pub(super) fn partition(setup: &Setup) -> Result<Findings> {
     World::run(setup, "partition", |world| {
         let size = world.cluster.nodes.len();
@@ -49,8 +49,8 @@ pub(super) fn partition(setup: &Setup) -> Result<Findings> {
             let healed = world.rescued(side[0], other)?;
             world.say(&format!("the {name} half runs everything after {}", readable(healed - at)));
         }
-        // Changes that the other half does not hear of: new names on both sides, more of one, an
-        // end to another.
+        // Changes that the other half does not get: new workloads on both sides, more replicas of
+        // one, the removal of another.
         let (here, there) = (left[0], right[0]);
         world.publish(here, "left", 2)?;
         world.publish(there, "right", 3)?;

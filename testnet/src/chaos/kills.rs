@@ -25,12 +25,12 @@ pub(super) fn play(setup: &Setup) -> Result<Findings> {
     })
 }
 
-/// One kill and the restart after it; how long it took until all was healthy elsewhere, and how
-/// much that was.
+/// A kill and the restart after it. Returns the time until all the node's replicas were healthy
+/// elsewhere, and their number.
 fn kill(world: &mut World, turn: u32, of: u32) -> Result<(Duration, usize)> {
     let turn_index = turn as usize;
     let size = world.cluster.nodes.len();
-    // The places in turn, seen at nodes in turn: whoever holds it is killed.
+    // Places and observing nodes take turns; the holder of the place is killed.
     let victim = world.holder(turn_index % size, EACH, turn_index % size)?;
     let survivor = (victim + 1 + turn_index % (size - 1)) % size;
     let lost = world.held_by(victim)?;

@@ -1,5 +1,5 @@
-//! no-way: two nodes that cannot reach one another, as behind two routers that let nobody in, while
-//! all others reach both.
+//! no-way: two nodes that cannot reach one another, as behind two routers that refuse connections,
+//! while all others reach both.
 
 use std::time::Instant;
 
@@ -11,7 +11,7 @@ use super::{Findings, Setup};
 use crate::real::traffic::{Sample, ask_once};
 use crate::real::{eventually, readable};
 
-/// A workload of which each node has to run one, whoever owns it.
+/// A workload with two replicas for each node, so that auctions must cross the gap.
 const CROSS: &str = "cross";
 
 pub(super) fn play(setup: &Setup) -> Result<Findings> {
@@ -34,8 +34,8 @@ pub(super) fn play(setup: &Setup) -> Result<Findings> {
         warned(world, near, far, true)?;
         let told = at.elapsed();
         world.say(&format!("every node warns of it after {}", readable(told)));
-        // A router that lets nobody in was there from the start: the one behind it knows of no link
-        // that was.
+        // Such a router is usually there from the start, so the node behind it must manage without
+        // ever having had the link.
         world.cluster.nodes[far].kill()?;
         world.cluster.restart(far)?;
         world.rest_without(near, far)?;
@@ -70,7 +70,7 @@ pub(super) fn play(setup: &Setup) -> Result<Findings> {
     })
 }
 
-/// Waits until a request at one node is served by the other.
+/// Waits until a request at `near` is served by `far`.
 fn over_a_hop(world: &World, near: usize, far: usize) -> Result<Sample> {
     let (asked, serves) = (world.cluster.nodes[near].http()?, world.name(far).to_owned());
     eventually(&format!("a request at {} is served by {serves}", world.name(near)), || {
@@ -81,7 +81,7 @@ fn over_a_hop(world: &World, near: usize, far: usize) -> Result<Sample> {
     })
 }
 
-/// Waits until every node warns of the pair, or none does.
+/// Waits until every node warns of the pair, or with `yes` false, until none does.
 fn warned(world: &World, near: usize, far: usize, yes: bool) -> Result<()> {
     let mut names = [world.name(near), world.name(far)];
     names.sort_unstable();

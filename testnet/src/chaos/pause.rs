@@ -1,4 +1,4 @@
-//! pause: one node hangs (SIGSTOP) for a minute. Its links stay open and nothing refuses: there is
+//! pause: a node hangs (SIGSTOP) for a minute. Its links stay open and no dial is refused: there is
 //! only silence.
 
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use super::world::{ONE, World};
 use super::{Findings, Setup};
 use crate::real::readable;
 
-/// Far beyond every time-out of the protocol, so that whoever wakes finds another world.
+/// Far beyond every time-out of the protocol, so that the node wakes after others took over.
 const HANGS_FOR: Duration = Duration::from_secs(60);
 
 pub(super) fn play(setup: &Setup) -> Result<Findings> {

@@ -1,5 +1,5 @@
-//! weather: packets are late and lost, all cores are busy, disks stall. Nothing is broken, so
-//! nobody may be taken for dead.
+//! weather: packets are late and lost, all cores are busy, disks stall. No node has failed, so none
+//! may be taken for dead.
 
 use std::collections::BTreeMap;
 use std::process::{Child, Command, Stdio};
@@ -14,13 +14,13 @@ use super::world::{EACH, World};
 use super::{Findings, Setup, rest};
 use crate::real::{Place, cleanup, readable};
 
-/// 20 ms there and back, and one packet in a hundred lost, each way: a poor radio link.
+/// A poor radio link: 20 ms of round trip, and one packet in a hundred lost each way.
 const WEATHER: Weather = Weather { delay: Duration::from_millis(10), lost_per_mille: 10 };
-/// Nodes whose disks stall, in turn.
+/// Indices of nodes whose disks stall, in turn.
 const SLOW_DISKS: [usize; 2] = [1, 2];
-/// How long a disk stalls: what cheap flash does when it cleans up.
+/// How long a disk stalls, as cheap flash does when it collects garbage.
 const STALL: Duration = Duration::from_millis(700);
-/// How often one does.
+/// Time from one stall to the next.
 const STALL_EVERY: Duration = Duration::from_secs(10);
 
 pub(super) fn play(setup: &Setup) -> Result<Findings> {
@@ -50,9 +50,8 @@ pub(super) fn play(setup: &Setup) -> Result<Findings> {
         rest::nothing_moved(&before.places, &after.places)?;
         let doubted = after.accusations - before.accusations;
         let what = format!(
-            "{} of weather, {stalls} disk stalls of {}: nobody taken for dead, nothing moved, \
-                {doubted} doubts cleared; \
-             {outage}; gap: between answers",
+            "{} of weather, {stalls} disk stalls of {}: no node taken for dead, nothing moved, \
+             {doubted} doubts cleared; {outage}; gap: between answers",
             readable(setup.lasting),
             readable(STALL)
         );
@@ -60,7 +59,7 @@ pub(super) fn play(setup: &Setup) -> Result<Findings> {
     })
 }
 
-/// Lets it last, and looks after the nodes all the while; how many times a disk stalled.
+/// Stalls disks and checks the nodes while the weather lasts. Returns the number of stalls.
 fn watch_weather(world: &World, lasting: Duration, before: &Snapshot) -> Result<usize> {
     let end = Instant::now() + lasting;
     let mut stalls = 0;
@@ -87,9 +86,9 @@ fn watch_weather(world: &World, lasting: Duration, before: &Snapshot) -> Result<
     Ok(stalls)
 }
 
-/// What nodes have counted, and where everything is.
+/// The nodes' counters, and the place of every replica.
 pub(super) struct Snapshot {
-    /// By node's name: how often it held another to be down since its start.
+    /// By node's name: how often it took another node for dead since its start.
     downs: BTreeMap<String, u64>,
     accusations: u64,
     places: rest::Places,
@@ -135,7 +134,7 @@ impl Snapshot {
     }
 }
 
-/// As many processes as there are cores, each taking all it gets.
+/// As many processes as there are cores, each in an endless loop.
 struct Busy(Vec<Child>);
 
 impl Busy {

@@ -30,16 +30,16 @@ use serde_json::Value;
 use crate::workspace::Workspace;
 use paths::Named;
 
-/// A place where the law is broken.
+/// A place at which a rule is broken.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Violation {
-    /// Relative to the workspace's root.
+    /// Path relative to the workspace's root, with `/`.
     pub file: String,
-    /// Counted from 1.
+    /// Line number, from 1.
     pub line: usize,
-    /// The rule, in a few words.
+    /// The rule in a few words.
     pub rule: &'static str,
-    /// What was found, why it is wrong, and what to do.
+    /// The finding, why it is wrong, and what to do.
     pub why: String,
 }
 
@@ -49,9 +49,9 @@ impl fmt::Display for Violation {
     }
 }
 
-/// One source file with the paths it names.
+/// A source file and the paths that it names.
 struct Source {
-    /// Relative to the workspace's root, with `/`.
+    /// Path relative to the workspace's root, with `/`.
     file: String,
     /// The module path within its crate; tests, examples and benches are crates of their own.
     module: Vec<String>,
@@ -64,7 +64,7 @@ impl Source {
     }
 }
 
-/// Checks the workspace and prints what breaks the law. True when nothing does.
+/// Checks the workspace and prints the violations. True when there are none.
 pub fn run(workspace: &Workspace) -> Result<bool> {
     let violations = broken(&workspace.root, &workspace.metadata)?;
     for violation in &violations {
@@ -77,7 +77,7 @@ pub fn run(workspace: &Workspace) -> Result<bool> {
     Ok(violations.is_empty())
 }
 
-/// Every violation in the workspace at `root`, in order of file and line.
+/// All violations in the workspace at `root`, by file and line.
 pub fn broken(root: &Path, metadata: &Value) -> Result<Vec<Violation>> {
     let mut sources = Vec::new();
     for folder in members(root, metadata)? {

@@ -1,4 +1,4 @@
-//! What a person reads: lines fit into 100 columns, doc comments say more than one word.
+//! Text for people: lines fit into 100 columns, doc comments say more than one word.
 //!
 //! Rows of tables may be longer, since they cannot be broken, and targets of links do not count.
 //! Raw strings and blocks of code in Markdown are lines like any other.

@@ -1,4 +1,4 @@
-//! Small fake trees: each rule fires, at the right line, and stays silent on what is right.
+//! Small fake trees: each rule fires at the right line, and accepts what is right.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::*;
 
-/// What the law says about one file, as `line: rule`, with the path it blames.
+/// Violations of the import rules in one file, as `line: rule: path`.
 fn violations_in(file: &str, text: &str) -> Vec<String> {
     let folder = file.split_once("/src/").map_or("", |(folder, _)| folder);
     let inner = Path::new(file).strip_prefix(format!("{folder}/src")).unwrap_or(Path::new(""));
@@ -141,7 +141,7 @@ fn protocol_touches_no_device() {
         violations_in("protocol/src/sync/tests.rs", "fn f() { println!(); }"),
         Vec::<String>::new()
     );
-    // The simulated world obeys, too, but it may print.
+    // The simulated world follows the same rule, but may print.
     let world = violations_in("testnet/src/sim/world.rs", text);
     assert_eq!(world.len(), expected.len() - 1, "{world:#?}");
     assert!(
@@ -166,7 +166,7 @@ fn libraries_stay_in_their_folders() {
     }
 }
 
-/// What the law says about the lines and comments of one file, as `line: rule`.
+/// Violations of `prose` in one file, as `line: rule`.
 fn prose_in(file: &str, text: &str) -> Vec<String> {
     let violations = prose::judge(file, text);
     violations.iter().map(|one| format!("{}: {}", one.line, one.rule)).collect()
@@ -214,25 +214,27 @@ fn table_rows_and_link_targets_may_be_longer() {
 
 #[test]
 fn doc_comment_of_one_word_is_refused() {
-    let text = "//! Law.
-
-        /// Cpu.
-        cpu: u32,
-        /// `GET`
-        ///
-        method: String,
-        /// Bytes of
-        /// memory.
-        memory: u64,
-        //// Ruler.
-        // Plain.
-        ///
-        /// Two words.
-        //! inner
-        const TEXT: &str = \"/// Quoted.\";";
-    let expected = [1, 3, 5, 15].map(|line| format!("{line}: {TERSE}"));
-    assert_eq!(prose_in("a.rs", text), expected);
-    assert_eq!(prose_in("a.md", text), Vec::<String>::new());
+    let lines = [
+        "//! Law.",
+        "",
+        "    /// Cpu.",
+        "    cpu: u32,",
+        "/// `GET`",
+        "///",
+        "method: String,",
+        "/// Bytes of",
+        "/// memory.",
+        "//// Ruler.",
+        "// Plain.",
+        "///",
+        "/// Two words.",
+        "//! Inner.",
+        "const TEXT: &str = \"/// Quoted.\";",
+    ];
+    let text = lines.join("\n");
+    let expected = [1, 3, 5, 14].map(|line| format!("{line}: {TERSE}"));
+    assert_eq!(prose_in("a.rs", &text), expected);
+    assert_eq!(prose_in("a.md", &text), Vec::<String>::new());
 }
 
 /// A workspace on disk with one package.
@@ -284,7 +286,9 @@ fn violations_of_a_tree_say_where_and_why() {
             .collect();
     used.push(dependency("proptest", json!("dev")));
     let metadata = json!({ "packages": [{
-        "name": "shoal-protocol", "manifest_path": tree.0.join("protocol/Cargo.toml"), "dependencies": used,
+        "name": "shoal-protocol",
+        "manifest_path": tree.0.join("protocol/Cargo.toml"),
+        "dependencies": used,
     }]});
 
     let said: Vec<String> =

@@ -1,4 +1,4 @@
-//! Real nodes: the `shoal` binary as child processes, driven as a user would drive them.
+//! Real nodes: the `shoal` binary as child processes, used as a user would use it.
 
 mod api;
 pub(crate) mod cleanup;
@@ -17,30 +17,29 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-/// How long the harness waits for anything before it gives up: far above what a loaded two-core
-/// machine needs, so that it is met only when something hangs.
+/// The longest wait of the harness: far above what a loaded two-core machine needs, so that only a
+/// hang exceeds it.
 pub const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Asks `look` again and again until it has an answer; an error after `TIMEOUT`, with what it said
-/// last.
+/// Calls `look` until it succeeds; after [`TIMEOUT`] an error with its last failure.
 pub fn eventually<T>(what: &str, look: impl FnMut() -> Result<T>) -> Result<T> {
-    // Short against what is waited for (milliseconds to seconds), long against what a look costs.
+    // Short against the usual waits (milliseconds to seconds), long against the cost of a look.
     eventually_within(TIMEOUT, Duration::from_millis(2), what, look)
 }
 
-/// The same with a patience of its own, and a pause between looks.
+/// As [`eventually`], with a time-out and a pause between two looks.
 pub(crate) fn eventually_within<T>(
-    patience: Duration,
+    timeout: Duration,
     pause: Duration,
     what: &str,
     mut look: impl FnMut() -> Result<T>,
 ) -> Result<T> {
-    let deadline = Instant::now() + patience;
+    let deadline = Instant::now() + timeout;
     loop {
         match look() {
             Ok(found) => return Ok(found),
             Err(error) if Instant::now() >= deadline => {
-                bail!("{what} did not come about within {} s: {error:#}", patience.as_secs())
+                bail!("{what} did not come about within {} s: {error:#}", timeout.as_secs())
             }
             Err(_) => std::thread::sleep(pause),
         }

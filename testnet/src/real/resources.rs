@@ -1,5 +1,5 @@
-//! What a run makes outside of its folder: control groups, mounts, links, namespaces. Their names
-//! say whose they are.
+//! Resources that a run makes outside of its folder: control groups, mounts, links, namespaces.
+//! Their names carry the id of the run's process.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -12,16 +12,16 @@ use anyhow::{Context, Result, bail};
 
 use super::cleanup::{PREFIX, owner_is_dead, retry_while_dying};
 
-/// What names of links begin with; they may have fifteen characters.
+/// The beginning of names of links, which may have fifteen characters.
 pub(crate) const LINK_PREFIX: &str = "shl";
 
-/// One such thing. They are undone in this order: the last of a namespace's links goes with it.
+/// A resource. They are removed in this order: a namespace's links vanish with it.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Resource {
-    /// A control group, in every hierarchy there is, with those in it. Its processes must have been
+    /// A control group in every hierarchy, with the groups in it. Its processes must have been
     /// killed.
     Cgroup(String),
-    /// Something mounted there.
+    /// A mount at this path.
     Mount(PathBuf),
     /// A network interface of the machine's own namespace.
     Link(String),
@@ -30,7 +30,7 @@ pub(crate) enum Resource {
 }
 
 impl Resource {
-    /// Undoes it; what is not there any more, or never was, is undone.
+    /// Removes the resource, if it exists.
     pub(super) fn remove(&self) -> Result<()> {
         if !self.exists() {
             return Ok(());
@@ -51,12 +51,12 @@ impl Resource {
     /// Lets a disk that was made to stall go on.
     pub(super) fn release(&self) {
         if let Resource::Mount(path) = self {
-            // It fails where nothing was stalled, or where the file system cannot be.
+            // This fails where the file system was not frozen, or cannot be.
             let _ = quietly(Command::new("fsfreeze").arg("--unfreeze").arg(path));
         }
     }
 
-    /// The folders that stand for a control group.
+    /// The folders of a control group, one in each hierarchy.
     fn groups(&self) -> impl Iterator<Item = PathBuf> {
         let name = if let Resource::Cgroup(name) = self { Some(name.clone()) } else { None };
         let below = |name: String| hierarchies().map(move |hierarchy| hierarchy.join(&name));
@@ -72,7 +72,7 @@ impl Resource {
         }
     }
 
-    /// What runs left that were killed outright; `folders` is where they had their folders.
+    /// Resources of runs that were killed with SIGKILL; `folders` is the parent of runs' folders.
     pub(super) fn orphans(folders: &Path) -> Vec<Resource> {
         let dead = |path: &PathBuf| {
             let below = path.strip_prefix(folders).ok().and_then(|below| below.iter().next());
@@ -108,14 +108,14 @@ impl fmt::Display for Resource {
     }
 }
 
-/// Where `ip netns` keeps its names.
+/// The folder in which `ip netns` keeps its names.
 pub(crate) const NAMESPACES: &str = "/var/run/netns";
 
 fn mounts() -> impl Iterator<Item = PathBuf> {
     mounted(|_| true)
 }
 
-/// Where control groups are: one folder on new systems, one for each kind on old ones.
+/// Mount points of control groups: one on new systems, one for each kind on old ones.
 fn hierarchies() -> impl Iterator<Item = PathBuf> {
     mounted(|kind| kind == "cgroup" || kind == "cgroup2")
 }
@@ -124,7 +124,7 @@ fn mounted(wanted: impl Fn(&str) -> bool) -> impl Iterator<Item = PathBuf> {
     let text = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
     let mut paths = Vec::new();
     for line in text.lines() {
-        // Device, path, kind. Spaces are written otherwise there; none of our paths has one.
+        // Device, path, kind. Spaces are escaped there, but none of our paths has one.
         let mut words = line.split(' ').skip(1);
         if let (Some(path), Some(kind)) = (words.next(), words.next())
             && wanted(kind)
@@ -135,7 +135,7 @@ fn mounted(wanted: impl Fn(&str) -> bool) -> impl Iterator<Item = PathBuf> {
     paths.into_iter()
 }
 
-/// Removes a control group and those in it, once their processes, which were killed, are gone.
+/// Removes a control group and the groups in it, as soon as their killed processes are gone.
 fn remove_group(group: &Path) -> Result<()> {
     for inner in fs::read_dir(group).into_iter().flatten().flatten() {
         if inner.file_type().is_ok_and(|kind| kind.is_dir()) {
@@ -146,7 +146,7 @@ fn remove_group(group: &Path) -> Result<()> {
         .with_context(|| format!("cannot remove {}", group.display()))
 }
 
-/// Runs a command that prints nothing for people; an error is what it wrote on stderr.
+/// Runs a command without showing its output; an error holds its stderr.
 pub(crate) fn quietly(command: &mut Command) -> Result<()> {
     let shown = crate::workspace::shown(command);
     let output =

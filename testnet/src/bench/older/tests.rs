@@ -4,7 +4,7 @@ use super::*;
 use crate::bench::cli_options::cli_options;
 use crate::bench::{Bench, Benches};
 
-/// What clap prints for a benchmark, of two ages.
+/// Help of a benchmark, in clap's styles of two ages.
 const HELP: &str = "Lose the node of a one-replica workload, until a survivor answers
 
 Usage: cargo testnet bench failover [OPTIONS]
@@ -59,7 +59,7 @@ fn options_are_passed_on_where_the_commit_has_them() {
     assert_eq!(passed(&[cases, runs]).as_deref(), Some("--case kill --case cut --runs 5"));
     assert_eq!(passed(&[one("--weather", &["storm"], true)]).as_deref(), Some("--weather storm"));
     assert_eq!(passed(&[one("--weather", &["hail"], true)]), None);
-    // It has none of what is to be measured: today's figures stand alone.
+    // The commit knows no case that was asked for: today's figures stand alone.
     assert_eq!(passed(&[one("--case", &["bridges"], true)]), None);
     assert_eq!(passed(&[one("--case", &["kil"], true)]), None);
 }
@@ -113,8 +113,7 @@ fn command_line_is_read_with_its_defaults() {
     );
 }
 
-/// A repository whose programs are as small as they can be; each commit replaces what its testnet
-/// does.
+/// A repository with minimal programs; each commit replaces its testnet's source.
 struct Repository {
     folder: PathBuf,
     today: Workspace,
@@ -154,7 +153,7 @@ impl Repository {
         Repository { folder, today }
     }
 
-    /// Commits what its testnet does; the commit.
+    /// Commits a source of testnet; returns the commit's hash.
     fn commit(&self, testnet: &str) -> String {
         fs::write(self.today.root.join("shoal-testnet/src/main.rs"), testnet).unwrap();
         let as_somebody =
@@ -181,7 +180,7 @@ impl Drop for Repository {
     }
 }
 
-/// It knows `publish --runs`, and says where it runs and what it was told.
+/// Knows `publish --runs`; prints its arguments and its folder.
 const TESTNET: &str = r##"fn main() {
     let words: Vec<String> = std::env::args().skip(1).collect();
     if words[1] != "publish" { eprintln!("error: unrecognized subcommand"); std::process::exit(2) }
@@ -191,7 +190,8 @@ const TESTNET: &str = r##"fn main() {
     println!("{} in {}", words.join(" "), std::env::current_dir().unwrap().display());
     println!("foreign: \
         {}", std::env::vars().any(|(name, _)| name == "SHOAL_BIN" || name == "CARGO_MANIFEST_DIR"));
-    println!(r#"{{"bench":"publish","case":"warm","unit":"ms","n":{},"p50":12.5,"new":1}}"#, words[3]);
+    let n = &words[3];
+    println!(r#"{{"bench":"publish","case":"warm","unit":"ms","n":{n},"p50":12.5,"new":1}}"#);
 }
 "##;
 
@@ -219,7 +219,7 @@ fn commit_is_cloned_built_and_measured() {
     let error =
         format!("{:#}", older.measure("publish", &["--runs".into(), "13".into()]).unwrap_err());
     assert!(error.contains("of HEAD~1 failed: exit status: 1"), "{error}");
-    // The next time it is there; but not when somebody has changed it.
+    // The clone is used again, but refused once somebody has changed it.
     OlderCommit::prepare(&repository.today, &commit).unwrap();
     let main = older.workspace.root.join("shoal-testnet/src/main.rs");
     fs::write(main, "fn main() {}").unwrap();
