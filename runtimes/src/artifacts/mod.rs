@@ -4,12 +4,12 @@
 //! <folder>/sha256/<digest>              whole, verified, fsynced before it got this name
 //! <folder>/partial/<digest>.<size>      a transfer under way; survives a restart
 //! <folder>/quarantine/<digest>          found altered; kept for a person, never served
-//! <folder>/tmp/                         nameless work; emptied at open
+//! <folder>/tmp/                         temporary files; emptied at open
 //! ```
 //!
 //! **No byte leaves the store unverified**: a file is hashed when it is first used after the start
-//! of the program, and again whenever the file system says that it was touched. All disk work runs
-//! on tokio's blocking threads.
+//! of the program, and again whenever its time stamps have changed. All disk work runs on tokio's
+//! blocking threads.
 
 mod error;
 mod files;

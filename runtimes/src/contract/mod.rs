@@ -43,7 +43,7 @@ pub trait Subject: Send + Sync {
 /// Artifacts in the adapter's store.
 #[derive(Clone, Debug)]
 pub struct Samples {
-    /// Answers `hello, $NAME` to any path, and says the path on its standard output.
+    /// Answers `hello, $NAME` to any path, and prints the path on its standard output.
     pub hello: Digest,
     /// Misbehaves by path, as `examples/guests/faulty` does.
     pub faulty: Digest,

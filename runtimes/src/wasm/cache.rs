@@ -8,7 +8,7 @@
 //! ```text
 //! <folder>/key              32 random bytes, 0600; a new key makes all files worthless
 //! <folder>/code/<digest>    code, then MAGIC, compatibility (32), MAC (32)
-//! <folder>/tmp/             what the compiler writes; emptied at the start
+//! <folder>/tmp/             the compiler's output; emptied at the start
 //! ```
 
 use std::collections::BTreeMap;

@@ -40,7 +40,7 @@ pub(super) struct Guest {
 }
 
 impl Guest {
-    /// A store for one request, with the memory that was set aside for it.
+    /// A store for one request, with the memory that was reserved for it.
     pub fn store(
         engine: &Engine,
         launch: &Launch,

@@ -44,7 +44,7 @@ pub fn at_rest_apart(cluster: &mut Cluster, desired: &Desired, apart: &[usize]) 
     }
 }
 
-/// Checks for [`STEADY`] that the nodes stay at rest and no replica moves.
+/// Checks for ten seconds that the nodes stay at rest and no replica moves.
 pub fn stays(cluster: &Cluster, desired: &Desired) -> Result<()> {
     let witness = &cluster.nodes[*cluster.running().first().context("no node runs")?];
     let (until, before) = (Instant::now() + STEADY, places(witness)?);
