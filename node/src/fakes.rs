@@ -22,8 +22,8 @@ use shoal_protocol::model::{
 use shoal_protocol::node::{Command, Refusal, Reply, Routes};
 use shoal_runtimes::logs::{LogLine, LogStream, Tail};
 use shoal_runtimes::{
-    Board, Body, BodyError, DeviceError, Instance, InstanceId, Launch, LogsError, PrepareError,
-    Runtime, Seat, ServeError, StartError, State, Status, Usage, Watch, body,
+    Body, BodyError, DeviceError, Instance, InstanceId, Launch, LogsError, PrepareError, Runtime,
+    ServeError, StartError, State, Status, StatusHandle, StatusTable, Usage, Watch, body,
 };
 use tokio::sync::{Notify, broadcast, mpsc, watch};
 
@@ -52,8 +52,8 @@ pub fn replica(index: u32) -> ReplicaId {
 
 /// A runtime with a real status table. Tests set beforehand what a start does.
 pub struct FakeRuntime {
-    board: Board,
-    seats: Mutex<BTreeMap<InstanceId, Seat>>,
+    board: StatusTable,
+    seats: Mutex<BTreeMap<InstanceId, StatusHandle>>,
     pub on_start: Mutex<OnStart>,
     /// Instances whose stop hangs.
     pub stuck: Mutex<BTreeSet<String>>,
@@ -95,7 +95,7 @@ pub enum OnStart {
 impl FakeRuntime {
     pub fn new() -> Arc<Self> {
         Arc::new(FakeRuntime {
-            board: Board::new(),
+            board: StatusTable::new(),
             seats: Mutex::default(),
             on_start: Mutex::new(OnStart::Run),
             stuck: Mutex::default(),

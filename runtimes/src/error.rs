@@ -1,11 +1,11 @@
-//! What can go wrong, and who is guilty.
+//! Errors, and whether the artifact, the guest, the client or this device is at fault.
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use shoal_protocol::model::Digest;
 
 use crate::artifacts;
-use crate::runtime::{Body, InstanceId, body};
+use crate::model::{Body, InstanceId, body};
 
 type Source = Box<dyn std::error::Error + Send + Sync>;
 
@@ -14,9 +14,9 @@ type Source = Box<dyn std::error::Error + Send + Sync>;
 #[derive(Debug, thiserror::Error)]
 #[error("this device failed while {doing}: {source}")]
 pub struct DeviceError {
-    /// What was being done.
+    /// The operation: `starting the compiler`.
     pub doing: String,
-    /// What it said.
+    /// The error of the system or library.
     pub source: Source,
 }
 
@@ -27,24 +27,24 @@ impl DeviceError {
     }
 }
 
-/// Why an artifact cannot be made ready.
+/// An artifact cannot be made ready.
 #[derive(Debug, thiserror::Error)]
 pub enum PrepareError {
-    /// The bytes are not here.
+    /// The store does not have the bytes.
     #[error("artifact {} is not on this node yet", .0.short())]
     Missing(Digest),
     /// The store could not give the bytes.
     #[error(transparent)]
     Store(artifacts::Error),
-    /// The artifact is guilty; it will be refused everywhere, every time.
+    /// The artifact is at fault: it will be refused everywhere, every time.
     #[error("artifact {}: {reason}", .digest.short())]
     Refused {
-        /// Which one.
+        /// The artifact that is refused.
         digest: Digest,
-        /// What was found and what is expected.
+        /// The finding, and what is expected instead.
         reason: String,
     },
-    /// This device is guilty.
+    /// This device is at fault.
     #[error(transparent)]
     Device(#[from] DeviceError),
 }
@@ -68,86 +68,86 @@ impl From<artifacts::Error> for PrepareError {
     }
 }
 
-/// Why an instance was not accepted. Nothing changed.
+/// A launch was not accepted. Nothing changed.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The id is taken.
+    /// Another launch runs under this id.
     #[error("another launch is alive as `{0}`: stop it first")]
     Differs(InstanceId),
-    /// The launch itself cannot be.
+    /// The launch is invalid.
     #[error("`{id}` cannot be started: {reason}")]
     Invalid {
-        /// Which one.
+        /// The id of the launch.
         id: InstanceId,
-        /// What is wrong with it.
+        /// The value that is refused, and the bound.
         reason: String,
     },
     /// Too many instances on one node.
     #[error("this node holds {0} instances already, the most it can keep track of")]
     Full(usize),
-    /// This device is guilty.
+    /// This device is at fault.
     #[error(transparent)]
     Device(#[from] DeviceError),
 }
 
-/// Why a request got no answer from an instance.
+/// A request got no answer from an instance.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// Not here.
+    /// This node has no such instance.
     #[error("no instance `{0}` on this node")]
     Unknown(InstanceId),
-    /// Here, but not in a state to answer.
+    /// The instance is starting, stopping, or has ended.
     #[error("instance `{id}` is {state}")]
     NotRunning {
-        /// Which one.
+        /// The instance that was asked.
         id: InstanceId,
-        /// What it is doing instead, as a word.
+        /// The state in lower case: `stopping`.
         state: &'static str,
     },
-    /// As many requests as it can take are under way.
+    /// The instance has as many requests as it takes.
     #[error(
         "instance `{id}` is busy: {limit} requests are under way or waiting, the most it takes"
     )]
     Busy {
-        /// Which one.
+        /// The instance that was asked.
         id: InstanceId,
-        /// How many it takes at once, waiting ones included.
+        /// Requests that it takes at once, waiting ones included.
         limit: usize,
     },
-    /// The request cannot be handed on.
+    /// The request is invalid.
     #[error("the request cannot be handed to `{id}`: {reason}")]
     Request {
-        /// Which one.
+        /// The instance that was asked.
         id: InstanceId,
-        /// What is wrong with it.
+        /// The part that is wrong.
         reason: String,
     },
     /// The guest failed at this request. Counted, and shown as the instance's last fault.
     #[error("`{id}` {reason}")]
     Guest {
-        /// Which one.
+        /// The instance that was asked.
         id: InstanceId,
         /// 502, 504 or 507: trapped, too slow, out of memory.
         status: StatusCode,
-        /// What happened, as a predicate: `exceeded its memory limit of 32 MiB`.
+        /// The failure as a predicate: `exceeded its memory limit of 32 MiB`.
         reason: String,
     },
-    /// The client failed: it did not send what it announced. Counted against nobody.
+    /// The client failed: it did not send the body it announced. Not counted as a fault.
     #[error("`{id}` {reason}")]
     Client {
-        /// Which one was asked.
+        /// The instance that was asked.
         id: InstanceId,
-        /// What happened, as a predicate: `was sent nothing more of its request for 60 s`.
+        /// The failure as a predicate: `was sent nothing more of its request for 60 s`.
         reason: String,
     },
-    /// This device is guilty.
+    /// This device is at fault.
     #[error(transparent)]
     Device(#[from] DeviceError),
 }
 
 impl ServeError {
-    /// Whether the guest has seen nothing of the request, so that another replica may be asked
-    /// without doing it twice.
+    /// Whether the guest has seen nothing of the request, so that asking another replica cannot do
+    /// it twice.
     pub fn untouched(&self) -> bool {
         match self {
             ServeError::Unknown(_) | ServeError::NotRunning { .. } | ServeError::Busy { .. } => {
@@ -160,7 +160,7 @@ impl ServeError {
         }
     }
 
-    /// The HTTP status that says it.
+    /// The HTTP status for a client.
     pub fn status(&self) -> StatusCode {
         match self {
             ServeError::Unknown(_) | ServeError::NotRunning { .. } | ServeError::Busy { .. } => {
@@ -186,13 +186,13 @@ impl ServeError {
     }
 }
 
-/// Why there are no logs to show.
+/// Logs cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum LogsError {
-    /// Never heard of, or forgotten.
+    /// The instance is unknown, or its logs were deleted.
     #[error("no logs of `{0}` on this node")]
     Unknown(InstanceId),
-    /// This device is guilty.
+    /// This device is at fault.
     #[error(transparent)]
     Device(#[from] DeviceError),
 }

@@ -1,9 +1,9 @@
-//! The WebAssembly adapter does what every adapter must.
+//! Puts the WebAssembly adapter through the contract suite.
 
-#[cfg(test)]
-#[allow(dead_code, reason = "shared with other tests, which need more of it")]
-mod bed;
 #[cfg(test)]
 mod guests;
+#[cfg(test)]
+#[allow(dead_code, reason = "shared with other tests, which need more of it")]
+mod harness;
 
-shoal_runtimes::contract_suite!(bed::Bed::new().await);
+shoal_runtimes::contract_suite!(harness::Harness::new().await);

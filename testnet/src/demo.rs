@@ -1,4 +1,4 @@
-//! `cargo testnet demo`: three nodes, one workload, two kills, told to a person.
+//! `cargo testnet demo`: three nodes, one workload, two kills, explained to a person.
 
 use std::net::SocketAddr;
 use std::process::Stdio;
@@ -12,18 +12,17 @@ use crate::real::traffic::{Sample, ask_once};
 use crate::real::{Cluster, Options, eventually};
 use crate::workspace::{Profile, Workspace};
 
-/// A request each so often, at the survivors in turn.
+/// Time between two requests, which the survivors get in turn.
 const PACE: Duration = Duration::from_millis(10);
 
-/// Runs the whole story; an error says where it ended otherwise. Nothing is left behind, except
-/// with `keep` the folder.
+/// Runs the demo. Nothing is left behind, except the folder with `keep`.
 pub fn run(workspace: &Workspace, keep: bool) -> Result<()> {
     say("building the daemon and the example component (the first time takes some minutes)");
     let options = Options { keep, ..Options::build(workspace, Profile::Dev)? };
     say("three nodes on this machine, each with a folder of its own");
     let mut cluster = Cluster::start(&options, 3)?;
     let told = tell(&mut cluster);
-    cluster.told(told)?;
+    cluster.report_failure(told)?;
     say("stopping what is left");
     cluster.stop()?;
     drop(cluster);
@@ -36,7 +35,7 @@ Nothing is left: no process, file or port. What to try next:
 
   cargo testnet kill --times 20     the same kill, again and again
   cargo testnet bench failover      how long it takes, measured with release binaries
-  cargo run -p shoal -- up          a node of your own; it prints the line by which another machine joins
+  cargo run -p shoal -- up          a node of your own; it prints the line by which others join
 ";
 
 fn tell(cluster: &mut Cluster) -> Result<()> {
@@ -119,10 +118,11 @@ fn second_kill(cluster: &mut Cluster) -> Result<()> {
     shoal(cluster, last, &["ps"])
 }
 
-/// Whether all that is wished for is healthy, and none of it on the dead.
+/// Whether the desired number of replicas is healthy on nodes that are not dead.
 fn whole(view: &WorkloadView, dead: &[&str]) -> bool {
-    let alive = view.replicas.iter().filter(|one| one.phase == "healthy");
-    let alive = alive.filter(|one| one.node.as_deref().is_some_and(|node| !dead.contains(&node)));
+    let healthy = view.replicas.iter().filter(|replica| replica.phase == "healthy");
+    let is_alive = |node: &str| !dead.contains(&node);
+    let alive = healthy.filter(|replica| replica.node.as_deref().is_some_and(is_alive));
     alive.count() as u32 == view.desired
 }
 
@@ -134,7 +134,7 @@ fn answered(port: SocketAddr, host: &str) -> Result<Sample> {
     })
 }
 
-/// Runs `shoal` in front of the reader's eyes.
+/// Runs `shoal` and shows the command and its output.
 fn shoal(cluster: &Cluster, index: usize, arguments: &[&str]) -> Result<()> {
     let node = &cluster.nodes[index];
     let shown: Vec<&str> = arguments

@@ -1,5 +1,5 @@
-//! The spine in one test: three real nodes, one workload, one kill, and the answer coming from
-//! another node.
+//! The core promise in one test: three real nodes, one workload, one kill, and another node
+//! answers.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ pub const HELLO: &str = "hello";
 /// The host under which every node's HTTP port serves it.
 pub const HELLO_HOST: &str = "hello.localhost";
 
-/// How one kill went.
+/// The course of one kill.
 pub struct Outcome {
     /// The node that was killed.
     pub victim: String,
@@ -22,17 +22,17 @@ pub struct Outcome {
     pub survivor: String,
     /// From the kill to the first good answer at a survivor.
     pub gap: Duration,
-    /// Why it runs where it runs now.
+    /// The auction that the survivor won.
     pub auction: AuctionView,
 }
 
 /// Starts three nodes, publishes a workload of one replica, kills its node, and waits until a
-/// survivor serves it, says by which auction, and is its only holder. Everything it started is gone
-/// when it returns.
+/// survivor serves it, explains its auction, and is the only holder. All processes and files are
+/// gone when this returns.
 pub fn once(options: &Options) -> Result<Outcome> {
     let mut cluster = Cluster::start(options, 3)?;
     let outcome = kill_the_holder(&mut cluster);
-    cluster.told(outcome)
+    cluster.report_failure(outcome)
 }
 
 fn kill_the_holder(cluster: &mut Cluster) -> Result<Outcome> {
@@ -51,7 +51,7 @@ fn kill_the_holder(cluster: &mut Cluster) -> Result<Outcome> {
             && held(view).count() == 1
             && held(view).all(|one| one.node.as_deref() == Some(id))
     })?;
-    // The first answer may overtake the owner's summary.
+    // The first answer may come before the owner's summary of the auction.
     let auction = eventually("an auction that names the survivor", || {
         let explained = api.explain(HELLO, 0)?;
         let winner = |auction: &AuctionView| auction.winner.as_deref() == Some(&name);
@@ -65,9 +65,9 @@ fn kill_the_holder(cluster: &mut Cluster) -> Result<Outcome> {
     Ok(Outcome { victim, survivor: name, gap: answer.ended.duration_since(at), auction })
 }
 
-/// Asks all other nodes at a steady pace, kills `victim`, and waits for the first good answer to a
-/// question asked after that. Returns the moment of the kill, the answer, and the traffic, which
-/// goes on.
+/// Sends requests to all other nodes at a steady pace, kills `victim`, and waits for the first good
+/// answer to a request sent after that. Returns the time of the kill, the answer, and the traffic,
+/// which goes on.
 pub fn kill_under_traffic(
     cluster: &mut Cluster,
     victim: usize,
@@ -78,8 +78,9 @@ pub fn kill_under_traffic(
     })
 }
 
-/// The same with another way to lose a node. It gives the moment just before, and the one from
-/// which on nothing can come from that node: answers to what was asked in between are not counted.
+/// As [`kill_under_traffic`], with another way to lose a node. `lose` returns the time just before,
+/// and the time from which the node cannot answer: answers to requests sent in between do not
+/// count.
 pub fn under_traffic(
     cluster: &mut Cluster,
     victim: usize,
@@ -96,14 +97,14 @@ pub fn under_traffic(
     Ok((at, answer, traffic))
 }
 
-/// The node that holds the one replica of a workload.
+/// The index of the node that holds a workload's only replica.
 pub fn holder(cluster: &Cluster, view: &WorkloadView) -> Result<usize> {
     let held: Vec<_> = held(view).collect();
     let [replica] = held[..] else { bail!("{} is held {} times", view.name, held.len()) };
     cluster.by_id(replica.node.as_deref().context("nobody holds the replica")?)
 }
 
-/// The node that served an answer, by what its header says: a name or an id, whole or short.
+/// The index of the node that served an answer, by its header: a name or an id, whole or short.
 pub fn server(cluster: &Cluster, answer: &Sample) -> Result<usize> {
     let said =
         answer.served_by.as_deref().context("the answer does not say which node served it")?;
@@ -114,8 +115,8 @@ pub fn server(cluster: &Cluster, answer: &Sample) -> Result<usize> {
     found.with_context(|| format!("the answer comes from {said}, which is no node of ours"))
 }
 
-/// `cargo testnet kill`: the same kill again and again, each in a fresh cluster. True when each
-/// went well.
+/// `cargo testnet kill`: the same kill again and again, each in a fresh cluster. True when all were
+/// survived.
 pub fn run(options: &Options, times: u32) -> Result<bool> {
     let mut gaps = Vec::new();
     for turn in 1..=times {

@@ -32,7 +32,7 @@ enum Verb {
         #[arg(value_enum)]
         steps: Vec<Step>,
     },
-    /// The import law alone: which room and which crate may name what.
+    /// The law alone: imports, dependencies, lengths of lines, doc comments.
     Law,
     /// Three real nodes, a workload of two replicas, two kills: seen and timed, in about a minute.
     Demo {
@@ -40,7 +40,7 @@ enum Verb {
         #[arg(long)]
         keep: bool,
     },
-    /// One kill over real processes, as the test does it, again and again.
+    /// Kill one of three real nodes, as the test does it, again and again.
     Kill {
         /// How often.
         #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
@@ -49,7 +49,7 @@ enum Verb {
         #[arg(long)]
         keep: bool,
     },
-    /// What goes wrong out there, done to real daemons: kills, cuts, hangs, full disks, clocks,
+    /// Faults of the field, done to real daemons: kills, cuts, hangs, full disks, clocks,
     /// blackouts, bad weather.
     ///
     /// As root each node gets a network of its own; otherwise what needs one is skipped. Nothing is
@@ -75,7 +75,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Whether the command found everything in order; an error says why it could not find out.
+/// Runs a command. `false`: it found something wrong; an error: it could not find out.
 fn run(verb: Verb, matches: &ArgMatches) -> anyhow::Result<bool> {
     let workspace = Workspace::find()?;
     match verb {

@@ -1,5 +1,4 @@
-//! The checkout this program was started in: its root, its build folder, its cargo, and what can be
-//! built from it.
+//! The checkout to which this program belongs: its root, its build folder, its cargo, its builds.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -14,9 +13,9 @@ pub const WASM_TARGET: &str = "wasm32-wasip2";
 /// How the daemon is compiled.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Profile {
-    /// Quick to build: demo and tests.
+    /// Quick to build, for the demo and tests.
     Dev,
-    /// What users run: benchmarks.
+    /// As users run it, for benchmarks.
     Release,
 }
 
@@ -30,23 +29,23 @@ impl Profile {
     }
 }
 
-/// A checkout, and the one folder into which all of it is built.
+/// A checkout, and the folder into which all of it is built.
 #[derive(Clone, Debug)]
 pub struct Workspace {
-    /// Where the workspace's `Cargo.toml` is.
+    /// The folder of the workspace's `Cargo.toml`.
     pub root: PathBuf,
     /// `$CARGO_TARGET_DIR`, or the workspace's `target/`.
     pub target: PathBuf,
-    /// What `cargo metadata --no-deps` says.
+    /// The output of `cargo metadata --no-deps`.
     pub metadata: Value,
     cargo: PathBuf,
 }
 
 impl Workspace {
-    /// Finds the checkout this program was compiled in, and asks cargo about it.
+    /// Finds the checkout in which this program was compiled, and runs `cargo metadata` in it.
     pub fn find() -> Result<Self> {
-        // Cargo tells a program it runs where the package is; the compiled-in path is for a binary
-        // started by hand.
+        // Cargo sets this variable for programs that it runs; the compiled-in path is for a binary
+        // that a person starts.
         let package = std::env::var_os("CARGO_MANIFEST_DIR")
             .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
         let root = package
@@ -77,8 +76,8 @@ impl Workspace {
         Workspace { root, target, metadata: Value::Null, cargo: self.cargo.clone() }
     }
 
-    /// A program in the workspace's root that may call cargo itself: it finds this checkout and
-    /// this build folder.
+    /// A command in the workspace's root, for a program that calls cargo itself: it gets this cargo
+    /// and this build folder.
     pub fn program(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
         command.current_dir(&self.root).stdin(Stdio::null());
@@ -87,7 +86,7 @@ impl Workspace {
         command
     }
 
-    /// A cargo command in the workspace's root, building into the one build folder.
+    /// A cargo command in the workspace's root that builds into the build folder.
     pub fn cargo<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Command {
         let mut command = self.cargo_without_target(arguments);
         command.env("CARGO_TARGET_DIR", &self.target);
@@ -104,7 +103,7 @@ impl Workspace {
         command
     }
 
-    /// Where `build_guests` leaves the components: one `NAME.wasm` each.
+    /// The folder in which `build_guests` leaves the components, each as `NAME.wasm`.
     pub fn guests(&self) -> PathBuf {
         self.target.join("guests").join(WASM_TARGET).join("release")
     }
@@ -140,7 +139,7 @@ impl Workspace {
         }
         println!("   adding the {WASM_TARGET} target to the toolchain");
         let mut rustup = Command::new("rustup");
-        // In the root, so that rust-toolchain.toml decides which toolchain is meant.
+        // In the root, so that rust-toolchain.toml chooses the toolchain.
         rustup.args(["target", "add", WASM_TARGET]).current_dir(&self.root);
         passes(rustup).with_context(|| {
             format!(
@@ -155,25 +154,24 @@ impl Workspace {
     pub fn build_daemon(&self, profile: Profile) -> Result<PathBuf> {
         let mut build = self.cargo(["build", "--locked", "--bin", "shoal"]);
         match profile {
-            // With the features that the tests build with, so that neither makes the other build
-            // anew.
+            // With the features of the tests, so that neither build makes the other start anew.
             Profile::Dev => build.arg("--workspace"),
-            // As users build it.
+            // With the features that users get.
             Profile::Release => build.args(["--package", "shoal", "--release"]),
         };
         passes(build)?;
         Ok(self.daemon(profile))
     }
 
-    /// Where `build_daemon` leaves the binary.
+    /// The path at which `build_daemon` leaves the binary.
     pub fn daemon(&self, profile: Profile) -> PathBuf {
         self.target.join(profile.folder()).join("shoal")
     }
 }
 
-/// What `cargo run` told this program about itself must not reach the cargo it starts: build
-/// scripts that watch these variables (ring's does) would be run again each time, and all that
-/// depends on them built anew.
+/// Removes the variables in which `cargo run` describes this program's package: build scripts that
+/// watch them (ring's does) would run again each time, and everything that depends on them would be
+/// built anew.
 fn forget_package(command: &mut Command) {
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();

@@ -17,7 +17,7 @@ fn after_down_the_next_up_starts_at_once() {
     let mut cluster = Cluster::start(&options, 1).unwrap_or_else(|error| panic!("{error:#}"));
     let ended = (1..=RESTARTS)
         .try_for_each(|round| restarted(&mut cluster).with_context(|| format!("restart {round}")));
-    cluster.told(ended).unwrap_or_else(|error| panic!("{error:#}"));
+    cluster.report_failure(ended).unwrap_or_else(|error| panic!("{error:#}"));
     // Without a daemon `down` must fail, with another exit code than a stop that worked.
     cluster.shoal(0, &["down"]).unwrap_or_else(|error| panic!("{error:#}"));
     let none = cluster.nodes[0].shoal(&["down"]).status().expect("the command starts");
@@ -26,7 +26,7 @@ fn after_down_the_next_up_starts_at_once() {
 
 fn restarted(cluster: &mut Cluster) -> Result<()> {
     cluster.shoal(0, &["down"])?;
-    cluster.nodes[0].ended()?;
+    cluster.nodes[0].check_ended()?;
     ensure!(!cluster.nodes[0].state().join("api.sock").exists(), "the socket is still there");
     cluster.restart(0)
 }

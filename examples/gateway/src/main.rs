@@ -1,13 +1,13 @@
-//! A node inside somebody else's process: an IoT gateway that brings its own workloads.
+//! A node embedded in another program: an IoT gateway that brings its own workloads.
 //!
 //! ```text
 //! gateway STATE-FOLDER COMPONENT.wasm [JOIN-LINE]
 //! ```
 //!
-//! The first gateway makes a cluster and prints the line for the next ones. Ctrl-C stops it in
-//! order; its replicas move to the others unless it is back within seconds.
+//! The first gateway makes a cluster and prints the line by which others join. Ctrl-C stops a
+//! gateway gracefully; its replicas move to other nodes unless it is back within seconds.
 
-#![expect(clippy::print_stdout, reason = "it speaks to a person at a terminal")]
+#![expect(clippy::print_stdout, reason = "its output is for a person at a terminal")]
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use futures::StreamExt;
 use shoal::{Node, Workload};
 
 fn main() -> anyhow::Result<()> {
-    // First of all: components are compiled by this same program, started anew.
+    // First, since this same program is started again to compile components.
     shoal::init();
     shoal::event_loop()?.block_on(gateway())
 }
@@ -41,7 +41,7 @@ async fn gateway() -> anyhow::Result<()> {
     println!("{} is up; workloads answer on http://{}/", node.name(), node.http());
     println!("others join with: {}", node.join_line()?);
 
-    // One that joined holds no operator key, and so only runs what others publish.
+    // A node that joined holds no operator key: it runs what others publish, and cannot publish.
     if node.founded() {
         let workload = Workload::wasm("readings", component.as_str())?
             .replicas(2)

@@ -1,62 +1,63 @@
-//! What can go wrong in the store.
+//! Errors of the store.
 
 use std::io;
 use std::path::PathBuf;
 
 use shoal_protocol::model::Digest;
 
-/// Why the store did not do what it was asked.
+/// The store did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Not here.
+    /// The store does not have the bytes.
     #[error("artifact {} is not in the store", .digest.short())]
     Missing {
-        /// Which one.
+        /// The artifact asked for.
         digest: Digest,
     },
-    /// A file changed under its name. It was taken out, so that it can be fetched again.
+    /// A file no longer has the bytes that its name says. It was moved away, so that the artifact
+    /// can be fetched again.
     #[error(
         "artifact {} was altered on disk (its bytes are {} now); it was moved to {} and must be \
             fetched again",
         .digest.short(), .found.short(), .moved.display()
     )]
     Altered {
-        /// The name it had.
+        /// The digest that its name says.
         digest: Digest,
-        /// The name its bytes deserve.
+        /// The digest of its bytes.
         found: Digest,
-        /// Where it is.
+        /// The path to which it was moved.
         moved: PathBuf,
     },
-    /// The giver gave other bytes. Nothing was kept.
+    /// The sender gave other bytes. Nothing was kept.
     #[error("the bytes received are {}, not {}: nothing was \
         kept", .found.short(), .expected.short())]
     Mismatch {
-        /// What was asked for.
+        /// The digest asked for.
         expected: Digest,
-        /// What came.
+        /// The digest of the bytes that came.
         found: Digest,
     },
-    /// No bytes at all.
+    /// An artifact has at least one byte.
     #[error("an artifact of no bytes cannot be kept")]
     Empty,
-    /// Larger than any artifact may be.
+    /// The artifact exceeds [`super::Limits::artifact`].
     #[error("{size} bytes, and an artifact may have {most} at most")]
     TooLarge {
-        /// How many came or were announced.
+        /// Bytes that came or were announced.
         size: u64,
-        /// The limit.
+        /// Bytes of the largest artifact.
         most: u64,
     },
-    /// What is pinned or in use leaves no room.
+    /// Artifacts that are pinned or in use leave no room.
     #[error(
         "the artifact store is full: {needed} more bytes do not fit into {limit}, of which \
             {fixed} are in use"
     )]
     Full {
-        /// How many more are needed.
+        /// Bytes that are needed in addition.
         needed: u64,
-        /// The store's bound.
+        /// Bytes that the store may have.
         limit: u64,
         /// Bytes that cannot be evicted.
         fixed: u64,
@@ -67,47 +68,47 @@ pub enum Error {
     DiskFull {
         /// The store's folder.
         folder: PathBuf,
-        /// How many are needed.
+        /// Bytes that are needed.
         needed: u64,
-        /// How many the file system has.
+        /// Bytes that the file system has free.
         free: u64,
     },
-    /// Two transfers of the same bytes at once.
+    /// Another transfer of the same artifact is under way.
     #[error("a transfer of artifact {} is under way already", .digest.short())]
     Busy {
-        /// Which one.
+        /// The artifact asked for.
         digest: Digest,
     },
-    /// A chunk that does not continue where the transfer is.
+    /// A chunk does not begin where the transfer is.
     #[error("a chunk at {offset} does not continue a transfer that is at {at}")]
     Offset {
-        /// Where the chunk belongs.
+        /// Bytes before the chunk in the artifact.
         offset: u64,
-        /// Where the transfer is.
+        /// Bytes that the transfer has.
         at: u64,
     },
-    /// A transfer was finished before all bytes were there.
+    /// A transfer was finished before all bytes had come.
     #[error("only {got} of {size} bytes are here")]
     Incomplete {
-        /// How many are here.
+        /// Bytes that came.
         got: u64,
-        /// How many were announced.
+        /// Bytes that were announced.
         size: u64,
     },
-    /// Whoever gave the bytes failed while giving.
+    /// Reading from the caller's source failed.
     #[error("reading what was to be kept failed: {source}")]
     Source {
-        /// What it said.
+        /// The error of the source.
         source: io::Error,
     },
     /// The device failed.
     #[error("cannot {doing} {}: {source}", .path.display())]
     Io {
-        /// What was being done.
+        /// The operation: `open`, `sync`.
         doing: &'static str,
-        /// To what.
+        /// The file or folder.
         path: PathBuf,
-        /// What it said.
+        /// The error of the system.
         source: io::Error,
     },
 }

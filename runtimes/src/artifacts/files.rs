@@ -1,4 +1,4 @@
-//! Plain, blocking work on files.
+//! Work on files. All of it blocks, except [`blocking`].
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self as stdio, ErrorKind, Read, Seek, SeekFrom, Write};
@@ -28,7 +28,7 @@ pub(super) async fn blocking<T: Send + 'static>(
     }
 }
 
-/// Turns an IO error into ours; a full disk is told apart.
+/// Turns an IO error into ours; a full disk has an error of its own.
 pub(super) fn io(doing: &'static str, path: &Path) -> impl FnOnce(stdio::Error) -> Error {
     let path = path.to_owned();
     move |source| match source.kind() {
@@ -55,7 +55,7 @@ pub(super) fn empty(folder: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// Deletes a file; one that is not there is fine.
+/// Deletes a file, if there is one.
 pub(super) fn delete(path: &Path) -> Result<(), Error> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(io("delete", path)(error)),
@@ -86,7 +86,7 @@ pub(super) fn check_free(folder: &Path, more: u64, keep_free: u64) -> Result<(),
         Some(free) if free < more.saturating_add(keep_free) => {
             Err(Error::DiskFull { folder: folder.to_owned(), needed: more, free })
         }
-        _ => Ok(()), // where nothing is known, the write itself will tell
+        _ => Ok(()), // unknown: the write itself will fail
     }
 }
 
@@ -95,7 +95,7 @@ fn free_bytes(path: &Path) -> Option<u64> {
     Some(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
-/// What the file system says about a file; it changes when somebody writes to it.
+/// Metadata of a file that changes with each write to it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Stamp {
     pub size: u64,
@@ -154,13 +154,13 @@ pub(super) fn read_at(
     Ok(buffer.into())
 }
 
-/// Makes a rename or a deletion last.
+/// Makes a rename or a deletion in the file's folder durable.
 pub(super) fn sync_folder_of(path: &Path) -> Result<(), Error> {
     let Some(folder) = path.parent() else { return Ok(()) };
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(io("sync", folder))
 }
 
-/// A nameless file that is being written and hashed. Vanishes unless it is kept.
+/// A temporary file that is being written and hashed. Deleted on drop unless it is kept.
 pub(super) struct Draft {
     file: File,
     path: PathBuf,
@@ -198,7 +198,7 @@ impl Draft {
         finish(self.context.clone())
     }
 
-    /// Gives the file its name, once all of it is on the disk.
+    /// Syncs the file to disk, then gives it its name.
     pub fn keep_as(mut self, path: &Path) -> Result<Stamp, Error> {
         self.file.sync_all().map_err(io("sync", &self.path))?;
         fs::rename(&self.path, path).map_err(io("name", path))?;
@@ -211,7 +211,7 @@ impl Draft {
 impl Drop for Draft {
     fn drop(&mut self) {
         if !self.kept {
-            // What stays behind is deleted when the store is opened next.
+            // If this fails, the next opening of the store deletes the file.
             let _ = fs::remove_file(&self.path);
         }
     }

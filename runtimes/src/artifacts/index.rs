@@ -1,4 +1,4 @@
-//! What the store holds, in memory: sizes, who may not be evicted, who is next.
+//! An index of the store in memory: sizes, and which artifact may be evicted next.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -11,22 +11,22 @@ use super::error::Error;
 use super::files::{Stamp, delete, io};
 use super::{lock, partial};
 
-/// Transfers that were given up and wait to be resumed. More are unlikely to be, and each has a
-/// claim on the disk.
+/// Transfers that were given up and may be resumed. Each takes room on disk, and more are unlikely
+/// to be resumed.
 const MAX_WAITING_PARTIALS: usize = 16;
 
 #[derive(Default)]
 pub(super) struct Index {
     held: BTreeMap<Digest, Held>,
-    /// Transfers: under way ones count in `reserved`, waiting ones by the bytes they have.
+    /// Transfers that wait to be resumed. Those under way count in `reserved`.
     partials: BTreeMap<Digest, Waiting>,
     under_way: BTreeSet<Digest>,
     pinned: BTreeSet<Digest>,
-    /// Bytes of `held` and of waiting partials.
+    /// Bytes of `held` and of `partials`.
     stored: u64,
     /// Bytes promised to writers.
     reserved: u64,
-    /// Grows with each use; orders by least recent use.
+    /// Number of uses so far; `used` fields compare by it.
     uses: u64,
 }
 
@@ -35,18 +35,18 @@ struct Held {
     used: u64,
     holds: u32,
     verified: Option<Stamp>,
-    /// Asked to be removed while held: the first to go.
+    /// A removal was asked for while it was held: evicted first.
     unwanted: bool,
 }
 
 struct Waiting {
-    /// Announced size, which is in the file's name.
+    /// Announced bytes, as in the file's name.
     size: u64,
     got: u64,
     used: u64,
 }
 
-/// Something that was taken out of the index; its file is to be deleted.
+/// An entry that was removed from the index; the caller deletes its file.
 pub(super) struct Victim {
     pub digest: Digest,
     pub size: u64,
@@ -54,7 +54,7 @@ pub(super) struct Victim {
 }
 
 impl Index {
-    /// Reads the folders. Files whose names mean nothing are left alone and not counted.
+    /// Reads the folders. Files with other names are left alone and not counted.
     pub fn read(folder: &Path) -> Result<Self, Error> {
         let mut found = Vec::new();
         for (name, partial) in [("sha256", false), ("partial", true)] {
@@ -85,7 +85,7 @@ impl Index {
                 }
             }
         }
-        // The file system's times stand for the order of use until this process has its own.
+        // The order of modification stands for the order of use, which was not written.
         found.sort_by_key(|(modified, digest, ..)| (*modified, *digest));
         let mut index = Index::default();
         for (_, digest, size, len, partial, path) in found {
@@ -131,15 +131,14 @@ impl Index {
         }
     }
 
-    /// Drops an artifact from the index, whatever holds it: its file is no longer there.
+    /// Drops an artifact from the index, also when it is held: its file no longer exists.
     pub fn forget(&mut self, digest: &Digest) {
         if let Some(held) = self.held.remove(digest) {
             self.stored -= held.size;
         }
     }
 
-    /// Takes an artifact out so that its file can be deleted; `false` when it is not there or in
-    /// use.
+    /// Removes an artifact so that its file can be deleted; `false` when it is unknown or in use.
     pub fn take_out(&mut self, digest: &Digest) -> bool {
         match self.held.get_mut(digest) {
             None => false,
@@ -154,8 +153,7 @@ impl Index {
         }
     }
 
-    /// Marks a transfer as under way; tells the bytes that are here already and the size that was
-    /// announced for them.
+    /// Marks a transfer as under way. Returns the announced size and the bytes of a waiting one.
     pub fn begin_partial(&mut self, digest: &Digest) -> Result<Option<(u64, u64)>, Error> {
         if !self.under_way.insert(*digest) {
             return Err(Error::Busy { digest: *digest });
@@ -167,8 +165,8 @@ impl Index {
         Ok(waiting.map(|waiting| (waiting.size, waiting.got)))
     }
 
-    /// A transfer is no longer under way; `waiting` tells the size and the bytes it has, when it
-    /// may be resumed. Gives the one that waited longest when there are too many.
+    /// Marks a transfer as no longer under way; `waiting` is its announced size and its bytes, when
+    /// it may be resumed. Returns the transfer that waited longest when there are too many.
     pub fn end_partial(&mut self, digest: &Digest, waiting: Option<(u64, u64)>) -> Option<Victim> {
         self.under_way.remove(digest);
         if let Some((size, got)) = waiting {
@@ -186,7 +184,8 @@ impl Index {
         Some(Victim { digest, size: waiting.size, partial: true })
     }
 
-    /// The next to go: transfers that wait, then what nobody wants, then the least recently used.
+    /// Removes the next victim: waiting transfers first, then unwanted artifacts, then the least
+    /// recently used.
     fn evict(&mut self) -> Option<Victim> {
         if let Some(victim) = self.oldest_partial() {
             return Some(victim);
@@ -201,7 +200,7 @@ impl Index {
         Some(Victim { digest, size: held.size, partial: false })
     }
 
-    /// Bytes that could be had by evicting all that may go.
+    /// Bytes that evicting all possible victims would free.
     fn evictable(&self) -> u64 {
         let held = self
             .held
@@ -220,7 +219,7 @@ pub struct Hold {
 }
 
 impl Hold {
-    /// Also counts as a use, and tells the stamp of the last verification.
+    /// Also counts as a use. Returns the stamp of the last verification, too.
     pub(super) fn take(
         index: &Arc<Mutex<Index>>,
         digest: &Digest,
@@ -238,7 +237,7 @@ impl Hold {
 impl Drop for Hold {
     fn drop(&mut self) {
         if let Some(held) = lock(&self.index).held.get_mut(&self.digest) {
-            // Zero already when the artifact was forgotten and came back in between.
+            // Already zero when the artifact was forgotten and stored again meanwhile.
             held.holds = held.holds.saturating_sub(1);
         }
     }
@@ -250,7 +249,7 @@ impl std::fmt::Debug for Index {
     }
 }
 
-/// Bytes promised to one writer, given back when it is dropped.
+/// Bytes promised to one writer, released on drop.
 pub(super) struct Reservation {
     index: Arc<Mutex<Index>>,
     bytes: u64,
@@ -261,8 +260,8 @@ impl Reservation {
         Reservation { index: index.clone(), bytes: 0 }
     }
 
-    /// Promises `more` bytes within `limit`; gives what must be deleted for it. Nothing changes
-    /// when they cannot be had.
+    /// Promises `more` bytes within `limit` and returns the victims whose files the caller deletes.
+    /// An error changes nothing.
     pub fn grow(&mut self, more: u64, limit: u64) -> Result<Vec<Victim>, Error> {
         let mut index = lock(&self.index);
         let fixed = index.bytes() - index.evictable();
@@ -278,13 +277,13 @@ impl Reservation {
         Ok(victims)
     }
 
-    /// The bytes were written and have a name now.
+    /// Turns the promise into an artifact, whose file has its name.
     pub fn become_held(mut self, digest: Digest, size: u64, verified: Option<Stamp>) {
         let mut index = lock(&self.index);
         index.reserved -= std::mem::take(&mut self.bytes);
         index.uses += 1;
         let used = index.uses;
-        // The same bytes may have come twice at once: the file was replaced by its like.
+        // The same bytes may have been stored twice at once: the file was replaced by an equal one.
         let holds = index.held.get(&digest).map_or(0, |held| held.holds);
         index.forget(&digest);
         index.held.insert(digest, Held { size, used, holds, verified, unwanted: false });

@@ -4,12 +4,12 @@
 //! <folder>/sha256/<digest>              whole, verified, fsynced before it got this name
 //! <folder>/partial/<digest>.<size>      a transfer under way; survives a restart
 //! <folder>/quarantine/<digest>          found altered; kept for a person, never served
-//! <folder>/tmp/                         nameless work; emptied at open
+//! <folder>/tmp/                         temporary files; emptied at open
 //! ```
 //!
 //! **No byte leaves the store unverified**: a file is hashed when it is first used after the start
-//! of the program, and again whenever the file system says that it was touched. All disk work runs
-//! on tokio's blocking threads.
+//! of the program, and again whenever its time stamps have changed. All disk work runs on tokio's
+//! blocking threads.
 
 mod error;
 mod files;
@@ -33,18 +33,18 @@ pub use index::Hold;
 use index::{Index, Reservation};
 pub use partial::Partial;
 
-/// How much is read or hashed at a time.
+/// Bytes that are read or hashed at a time.
 const CHUNK: usize = 256 * 1024;
 
 /// Bounds of a store.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limits {
-    /// Bytes of all artifacts, transfers under way included. What is not pinned goes first, the
-    /// least recently used before.
+    /// Bytes of all artifacts, transfers under way included. Unpinned ones are evicted, the least
+    /// recently used first.
     pub bytes: u64,
     /// Bytes of the largest artifact.
     pub artifact: u64,
-    /// Bytes that stay free on the file system: the node's own state needs room too.
+    /// Bytes that stay free on the file system, for the node's own state.
     pub keep_free: u64,
 }
 
@@ -74,11 +74,11 @@ struct Shared {
 pub struct Artifact {
     /// The bytes, from the start.
     pub file: File,
-    /// How many.
+    /// Length in bytes.
     pub size: u64,
-    /// Where they are, for a child process that must open them itself.
+    /// The path, for a child process that must open the file itself.
     pub path: PathBuf,
-    /// Keeps them there.
+    /// Keeps the artifact from being evicted.
     pub hold: Hold,
 }
 
@@ -101,7 +101,7 @@ impl ArtifactStore {
         .await
     }
 
-    /// Keeps `bytes` and gives their name.
+    /// Stores `bytes` and returns their digest.
     ///
     /// # Errors
     /// Too large, no room, or the device failed. Nothing is kept then.
@@ -110,8 +110,8 @@ impl ArtifactStore {
         self.put_from(std::io::Cursor::new(bytes), None).await.map(|(digest, _)| digest)
     }
 
-    /// Keeps what `reader` gives and tells its name and size. With `expected`, other bytes are
-    /// refused.
+    /// Stores the bytes of `reader` and returns their digest and length. With `expected`, other
+    /// bytes are refused.
     ///
     /// # Errors
     /// Other bytes than expected, too large, no room, the reader failed, or the device did. Nothing
@@ -162,7 +162,7 @@ impl ArtifactStore {
         .await
     }
 
-    /// The size of an artifact, when the store has it. A cheap look, without the disk.
+    /// The size of an artifact, when the store has it. Does not touch the disk.
     pub fn has(&self, digest: &Digest) -> Option<u64> {
         self.lock().size_of(digest)
     }
@@ -177,8 +177,8 @@ impl ArtifactStore {
         self.lock().bytes()
     }
 
-    /// Says which artifacts must stay, instead of those said before. The rest is evicted when room
-    /// is needed, not now.
+    /// Replaces the set of artifacts that must stay. The others are evicted when room is needed,
+    /// not now.
     pub fn pin(&self, pinned: BTreeSet<Digest>) {
         self.lock().pin(pinned);
     }
@@ -186,13 +186,13 @@ impl ArtifactStore {
     /// Opens an artifact for reading, verified.
     ///
     /// # Errors
-    /// [`Error::Missing`]; [`Error::Altered`], once, and then missing; the device failed.
+    /// [`Error::Missing`]; [`Error::Altered`] once, then [`Error::Missing`]; the device failed.
     pub async fn open_artifact(&self, digest: &Digest) -> Result<Artifact, Error> {
         let (store, digest) = (self.clone(), *digest);
         blocking(move || store.open_verified(digest)).await
     }
 
-    /// Reads a whole artifact, verified. For small ones.
+    /// Reads a whole, small artifact into memory, verified.
     ///
     /// # Errors
     /// As [`ArtifactStore::open_artifact`].
@@ -201,7 +201,7 @@ impl ArtifactStore {
         self.read_at(digest, 0, usize::try_from(size).unwrap_or(usize::MAX)).await
     }
 
-    /// Reads up to `len` bytes from `offset`, verified. Fewer come at the end, none beyond it.
+    /// Reads up to `len` bytes from `offset`, verified: fewer at the end, none beyond it.
     ///
     /// # Errors
     /// As [`ArtifactStore::open_artifact`].
@@ -214,11 +214,11 @@ impl ArtifactStore {
         .await
     }
 
-    /// Forgets an artifact. One that is not there is fine; one that is open stays until it is
-    /// closed, and is then the first to be evicted.
+    /// Removes an artifact, if the store has it. An open one stays until it is closed, and is then
+    /// evicted first.
     ///
     /// # Errors
-    /// The device failed; the artifact is still there.
+    /// The device failed; the file is still there.
     pub async fn remove(&self, digest: &Digest) -> Result<(), Error> {
         let (store, digest) = (self.clone(), *digest);
         blocking(move || {
@@ -230,8 +230,7 @@ impl ArtifactStore {
         .await
     }
 
-    /// Begins or goes on with a transfer of an artifact of `size` bytes. `None`: the store has it
-    /// already.
+    /// Begins or resumes a transfer of an artifact of `size` bytes; `None` when the store has it.
     ///
     /// # Errors
     /// Another transfer of it is under way; too large; no room; the device failed.
@@ -250,7 +249,7 @@ impl ArtifactStore {
         self.shared.folder.join("sha256").join(digest.to_string())
     }
 
-    /// Grows `reservation` by `more` bytes, evicting what must go.
+    /// Grows `reservation` by `more` bytes, evicting artifacts for it.
     fn make_room(&self, reservation: &mut Reservation, more: u64) -> Result<(), Error> {
         let Limits { bytes, keep_free, .. } = self.shared.limits;
         let victims = reservation.grow(more, bytes)?;
@@ -309,11 +308,10 @@ impl ArtifactStore {
     }
 }
 
-/// Altered files that are kept for a person to look at.
+/// Altered files that are kept for a person to examine.
 const QUARANTINED: usize = 4;
 
 fn lock(index: &Mutex<Index>) -> MutexGuard<'_, Index> {
-    // Each change of the index is complete before the lock is given back, also when a panic does
-    // that.
+    // Each change of the index is complete before the lock is released, also by a panic.
     index.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,4 +1,4 @@
-//! A transfer that can be broken off and resumed.
+//! A transfer that can be interrupted and resumed.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -12,13 +12,12 @@ use super::files::{self, Stamp, blocking, io};
 use super::index::Reservation;
 use super::{ArtifactStore, lock};
 
-/// Bytes that may have to be fetched again after a power cut; fewer would wear the flash.
+/// Bytes between two syncs, which a power cut may lose; more frequent syncs would wear the flash.
 const SYNC_EVERY: u64 = 4 << 20;
 
-/// The part of an artifact that is here, to be continued. Dropping it keeps what came, for the next
-/// [`ArtifactStore::partial`].
+/// A transfer under way. Dropping it keeps its bytes for the next [`ArtifactStore::partial`].
 pub struct Partial {
-    /// `None` once it was finished or thrown away.
+    /// `None` once it was finished or discarded.
     open: Option<Open>,
 }
 
@@ -33,12 +32,12 @@ struct Open {
     reservation: Reservation,
 }
 
-/// `<digest>.<size>`, so that a resumed transfer knows what it continues.
+/// `<digest>.<size>`: a resumed transfer must have the same announced size.
 pub(super) fn path_of(folder: &Path, digest: &Digest, size: u64) -> PathBuf {
     folder.join("partial").join(format!("{digest}.{size}"))
 }
 
-/// The opposite of [`path_of`]'s last part.
+/// Parses the file name that [`path_of`] makes.
 pub(super) fn parse_name(name: &str) -> Option<(Digest, u64)> {
     let (digest, size) = name.split_once('.')?;
     Some((digest.parse().ok()?, size.parse().ok()?))
@@ -59,7 +58,7 @@ impl Partial {
         let waiting = store.lock().begin_partial(&digest)?;
         let opened = Self::open(&store, digest, size, waiting);
         if opened.is_err() {
-            // What waited is not lost: the next opening of the store finds the file.
+            // The bytes are not lost: the next opening of the store finds the file.
             store.lock().end_partial(&digest, None);
         }
         opened.map(|open| Some(Partial { open: Some(open) }))
@@ -90,12 +89,12 @@ impl Partial {
         Ok(Open { store: store.clone(), digest, size, at, synced: at, file, path, reservation })
     }
 
-    /// How many bytes are here: the next chunk belongs there.
+    /// Bytes that came so far, which is where the next chunk begins.
     pub fn offset(&self) -> u64 {
         self.open.as_ref().map_or(0, |open| open.at)
     }
 
-    /// How many bytes there will be.
+    /// Announced bytes of the whole artifact.
     pub fn size(&self) -> u64 {
         self.open.as_ref().map_or(0, |open| open.size)
     }
@@ -103,8 +102,8 @@ impl Partial {
     /// Adds a chunk at `offset`, which must be [`Partial::offset`].
     ///
     /// # Errors
-    /// The chunk does not continue, or goes beyond the announced size: nothing changed. The device
-    /// failed: drop it.
+    /// The chunk does not begin at the offset, or exceeds the announced size: nothing changed. The
+    /// device failed: drop the transfer.
     pub async fn append(&mut self, offset: u64, chunk: Bytes) -> Result<(), Error> {
         let Some(mut open) = self.open.take() else { return Err(Error::Offset { offset, at: 0 }) };
         let (open, result) = blocking(move || {
@@ -116,11 +115,11 @@ impl Partial {
         result
     }
 
-    /// Verifies what came and gives it its name.
+    /// Verifies the bytes and makes them an artifact.
     ///
     /// # Errors
-    /// [`Error::Incomplete`]: what came is kept. [`Error::Mismatch`]: what came was thrown away.
-    /// The device failed: what came is kept.
+    /// [`Error::Incomplete`]: the bytes are kept. [`Error::Mismatch`]: they were deleted. The
+    /// device failed: they are kept.
     pub async fn finish(mut self) -> Result<(), Error> {
         let Some(open) = self.open.take() else {
             return Err(Error::Incomplete { got: 0, size: 0 });
@@ -128,7 +127,7 @@ impl Partial {
         blocking(move || open.finish()).await
     }
 
-    /// Throws away what came.
+    /// Deletes the bytes that came.
     ///
     /// # Errors
     /// The device failed.
@@ -184,7 +183,7 @@ impl Open {
         files::delete(&self.path)
     }
 
-    /// Leaves what came to a later transfer.
+    /// Leaves the bytes to a later transfer.
     fn wait(self) {
         drop(self.reservation);
         let victim = self.store.lock().end_partial(&self.digest, Some((self.size, self.at)));

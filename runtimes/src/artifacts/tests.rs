@@ -17,8 +17,9 @@ fn names(folder: &Path, name: &str) -> usize {
     fs::read_dir(folder.join(name)).unwrap().count()
 }
 
+/// The same bytes stored twice take room once; a read beyond the end gives nothing.
 #[tokio::test]
-async fn what_is_put_is_read_also_after_a_restart() {
+async fn stored_bytes_can_be_read_after_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let store = store_in(folder.path()).await;
     let digest = store.put(bytes(1, 100)).await.unwrap();
@@ -34,15 +35,16 @@ async fn what_is_put_is_read_also_after_a_restart() {
     assert!(store.read_at(&digest, 200, 100).await.unwrap().is_empty());
 }
 
+/// A sender may send other bytes than their name says, none, or too many: the store refuses each
+/// and keeps no file, draft or reservation.
 #[tokio::test]
-async fn other_bytes_than_expected_are_refused_and_leave_nothing() {
+async fn unexpected_bytes_are_refused_and_leave_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let store = store_in(folder.path()).await;
     let expected = Digest::of(b"these");
     let error = store.put_from(&b"those"[..], Some(expected)).await.unwrap_err();
-    assert!(
-        matches!(error, Error::Mismatch { expected: e, found } if e == expected && found == Digest::of(b"those"))
-    );
+    let Error::Mismatch { expected: named, found } = error else { panic!("{error}") };
+    assert_eq!((named, found), (expected, Digest::of(b"those")));
     assert!(matches!(store.put(Bytes::new()).await, Err(Error::Empty)));
     assert!(matches!(
         store.put(bytes(1, 1001)).await,
@@ -54,8 +56,10 @@ async fn other_bytes_than_expected_are_refused_and_leave_nothing() {
     );
 }
 
+/// A file changes on disk while the program is down. The first use after the restart must notice,
+/// move the file aside, and let the artifact be fetched again.
 #[tokio::test]
-async fn a_file_altered_before_its_first_use_is_refused_and_set_aside() {
+async fn file_altered_before_first_use_is_quarantined() {
     let folder = tempfile::tempdir().unwrap();
     let digest = store_in(folder.path()).await.put(bytes(1, 100)).await.unwrap();
     let path = folder.path().join("sha256").join(digest.to_string());
@@ -77,8 +81,9 @@ async fn a_file_altered_before_its_first_use_is_refused_and_set_aside() {
     );
 }
 
+/// A verified file is not hashed at each use; its time stamps show the change.
 #[tokio::test]
-async fn a_file_altered_after_its_first_use_is_refused_too() {
+async fn file_altered_after_first_use_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let store = store_in(folder.path()).await;
     let digest = store.put(bytes(1, 100)).await.unwrap();
@@ -88,8 +93,9 @@ async fn a_file_altered_after_its_first_use_is_refused_too() {
     assert!(matches!(store.read(&digest).await, Err(Error::Altered { .. })));
 }
 
+/// A person deletes a file behind the store's back: the store must not go on counting it.
 #[tokio::test]
-async fn a_file_that_somebody_deleted_is_missing_and_frees_its_room() {
+async fn deleted_file_is_missing_and_frees_its_room() {
     let folder = tempfile::tempdir().unwrap();
     let store = store_in(folder.path()).await;
     let digest = store.put(bytes(1, 100)).await.unwrap();
@@ -98,8 +104,10 @@ async fn a_file_that_somebody_deleted_is_missing_and_frees_its_room() {
     assert_eq!((store.has(&digest), store.bytes()), (None, 0));
 }
 
+/// Five artifacts fill the store. A sixth evicts the least recently used one that is neither pinned
+/// nor open.
 #[tokio::test]
-async fn the_least_recently_used_goes_first_and_what_is_pinned_or_open_stays() {
+async fn eviction_is_by_last_use_and_spares_pinned_and_open() {
     let folder = tempfile::tempdir().unwrap();
     let store = store_in(folder.path()).await;
     let mut digests = Vec::new();
@@ -126,8 +134,10 @@ async fn the_least_recently_used_goes_first_and_what_is_pinned_or_open_stays() {
     assert!(store.bytes() <= LIMITS.bytes);
 }
 
+/// Evicting all that may go would not make enough room: nothing is evicted, since the artifact is
+/// refused anyway.
 #[tokio::test]
-async fn a_full_store_says_so_and_evicts_nothing_for_nothing() {
+async fn full_store_refuses_without_evicting() {
     let folder = tempfile::tempdir().unwrap();
     let store = store_in(folder.path()).await;
     let pinned = store.put(bytes(1, 600)).await.unwrap();
@@ -143,6 +153,7 @@ async fn a_full_store_says_so_and_evicts_nothing_for_nothing() {
     assert_eq!(store.has(&loose), None);
 }
 
+/// The node's own state needs room on the same file system.
 #[tokio::test]
 async fn room_is_kept_free_on_the_disk() {
     let folder = tempfile::tempdir().unwrap();
@@ -152,8 +163,9 @@ async fn room_is_kept_free_on_the_disk() {
     assert_eq!((names(folder.path(), "tmp"), store.bytes()), (0, 0));
 }
 
+/// An artifact that is open stays until it is closed; removing it again then succeeds.
 #[tokio::test]
-async fn a_removed_artifact_is_gone_unless_somebody_reads_it() {
+async fn open_artifact_survives_its_removal() {
     let folder = tempfile::tempdir().unwrap();
     let store = store_in(folder.path()).await;
     let digest = store.put(bytes(1, 100)).await.unwrap();
@@ -166,8 +178,10 @@ async fn a_removed_artifact_is_gone_unless_somebody_reads_it() {
     assert_eq!((store.has(&digest), names(folder.path(), "sha256")), (None, 0));
 }
 
+/// A transfer breaks off after 200 of 500 bytes, and the program restarts. The next transfer
+/// continues at byte 200 and refuses chunks that do not.
 #[tokio::test]
-async fn a_broken_transfer_is_resumed_after_a_restart() {
+async fn broken_transfer_resumes_after_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let whole = bytes(7, 500);
     let digest = Digest::of(&whole);
@@ -197,8 +211,9 @@ async fn a_broken_transfer_is_resumed_after_a_restart() {
     assert!(store.partial(&digest, 500).await.unwrap().is_none(), "nothing to fetch");
 }
 
+/// All bytes came, and they are the wrong ones: none may be kept for a later transfer.
 #[tokio::test]
-async fn a_transfer_of_other_bytes_is_thrown_away_and_begins_anew() {
+async fn transfer_of_wrong_bytes_begins_anew() {
     let folder = tempfile::tempdir().unwrap();
     let store = store_in(folder.path()).await;
     let digest = Digest::of(&bytes(7, 10));
@@ -213,8 +228,9 @@ async fn a_transfer_of_other_bytes_is_thrown_away_and_begins_anew() {
     assert_eq!(store.read(&digest).await.unwrap(), bytes(7, 10));
 }
 
+/// Half of the bytes came: they stay for a later transfer of the same size.
 #[tokio::test]
-async fn a_transfer_finished_too_early_keeps_what_came() {
+async fn transfer_finished_too_early_keeps_its_bytes() {
     let folder = tempfile::tempdir().unwrap();
     let store = store_in(folder.path()).await;
     let digest = Digest::of(&bytes(7, 10));
@@ -230,8 +246,10 @@ async fn a_transfer_finished_too_early_keeps_what_came() {
     assert_eq!(names(folder.path(), "partial"), 1);
 }
 
+/// Thirty transfers are given up. At most 16 may be resumed, and all are evicted before any
+/// artifact.
 #[tokio::test]
-async fn transfers_that_wait_are_few_and_make_room_first() {
+async fn waiting_transfers_are_bounded_and_evicted_first() {
     let folder = tempfile::tempdir().unwrap();
     let store = store_in(folder.path()).await;
     let kept = store.put(bytes(1, 500)).await.unwrap();
@@ -245,8 +263,9 @@ async fn transfers_that_wait_are_few_and_make_room_first() {
     assert!(store.has(&kept).is_some());
 }
 
+/// A crash leaves half a file in `tmp`, which goes; a file that is not the store's is not touched.
 #[tokio::test]
-async fn what_a_crash_left_behind_is_cleaned_up_or_left_alone() {
+async fn drafts_are_deleted_and_foreign_files_kept_at_open() {
     let folder = tempfile::tempdir().unwrap();
     store_in(folder.path()).await;
     fs::write(folder.path().join("tmp/1-2"), "half").unwrap();

@@ -1,6 +1,6 @@
-//! The compiler as a program of its own, for programs that cannot call
-//! [`shoal_runtimes::wasm::compiler_entry`] first thing in their `main`: they name its path in
-//! [`shoal_runtimes::wasm::Config::compiler`]. Tests do.
+//! The compiler as a program of its own, for programs, such as tests, that cannot call
+//! [`shoal_runtimes::wasm::compiler_entry`] first in `main`: they name its path in
+//! [`shoal_runtimes::wasm::Config::compiler`].
 
 fn main() -> std::process::ExitCode {
     shoal_runtimes::wasm::compiler_entry();

@@ -1,19 +1,19 @@
-//! The cases. Each begins with an adapter that runs nothing.
+//! The cases. In each the adapter runs nothing at first.
 
 use std::time::Duration;
 
 use futures::StreamExt;
 use futures::future::join_all;
 
-use super::{PATIENCE, Subject, get, instance, run, stop, tail, wait_for};
-use crate::board::State;
+use super::{Subject, TIMEOUT, get, instance, run, stop, tail, wait_for};
 use crate::error::{LogsError, PrepareError, ServeError, StartError};
+use crate::status::State;
 
 /// Longer than any request of these cases takes.
 const GRACE: Duration = Duration::from_secs(60);
 
-/// Preparing twice is like preparing once; preparing that was given up can be done again.
-pub async fn preparing_is_idempotent_and_can_be_given_up(subject: &impl Subject) {
+/// Preparing twice is like preparing once, and can be repeated after the future was dropped.
+pub async fn prepare_is_idempotent_and_cancellable(subject: &impl Subject) {
     let (runtime, samples) = (subject.runtime(), subject.samples());
     // Polled once, so that it has begun, and dropped.
     futures::future::select(runtime.prepare(samples.hello), std::future::ready(())).await;
@@ -24,8 +24,8 @@ pub async fn preparing_is_idempotent_and_can_be_given_up(subject: &impl Subject)
     assert!(all.iter().all(Result::is_ok), "{all:?}");
 }
 
-/// Whoever prepares learns whether to fetch, to try again, or to give up.
-pub async fn a_missing_artifact_is_told_from_one_that_cannot_run(subject: &impl Subject) {
+/// The error says whether to fetch the artifact and try again, or to give up.
+pub async fn prepare_distinguishes_missing_from_refused(subject: &impl Subject) {
     let (runtime, samples) = (subject.runtime(), subject.samples());
     let missing = runtime.prepare(samples.missing()).await.expect_err("nobody has it");
     assert!(
@@ -41,8 +41,8 @@ pub async fn a_missing_artifact_is_told_from_one_that_cannot_run(subject: &impl 
     assert!(!refused.retryable());
 }
 
-/// From a launch to an answer, without having prepared.
-pub async fn a_start_runs_and_answers(subject: &impl Subject) {
+/// A launch that was not prepared runs and answers, and its status and usage say so.
+pub async fn start_runs_and_answers(subject: &impl Subject) {
     let (runtime, samples) = (subject.runtime(), subject.samples());
     run(&runtime, samples.launch("web/0", samples.hello)).await;
     let (status, text) = get(&runtime, "web/0", "/some/path").await.expect("an answer");
@@ -58,8 +58,8 @@ pub async fn a_start_runs_and_answers(subject: &impl Subject) {
     assert_eq!(runtime.status(&instance("web/0")).expect("it runs").requests, 1);
 }
 
-/// Orders are repeated; repeating one disturbs nothing.
-pub async fn the_same_start_again_changes_nothing(subject: &impl Subject) {
+/// The executor repeats its orders: a repeated start must not restart the instance.
+pub async fn repeated_start_changes_nothing(subject: &impl Subject) {
     let (runtime, samples) = (subject.runtime(), subject.samples());
     let launch = samples.launch("web/0", samples.hello);
     runtime.start(launch.clone()).await.expect("accepted");
@@ -75,8 +75,8 @@ pub async fn the_same_start_again_changes_nothing(subject: &impl Subject) {
     );
 }
 
-/// One id, one launch.
-pub async fn another_launch_under_a_live_id_is_refused(subject: &impl Subject) {
+/// A changed launch needs a stop first; the running one is not disturbed.
+pub async fn different_launch_under_a_live_id_is_refused(subject: &impl Subject) {
     let (runtime, samples) = (subject.runtime(), subject.samples());
     run(&runtime, samples.launch("web/0", samples.hello)).await;
     let mut other = samples.launch("web/0", samples.hello);
@@ -89,8 +89,8 @@ pub async fn another_launch_under_a_live_id_is_refused(subject: &impl Subject) {
     assert!(get(&runtime, "web/0", "/").await.expect("the new one").1.contains("hello, other"));
 }
 
-/// A person must be able to read why, and an executor whether to try again.
-pub async fn a_failed_start_says_why_and_can_be_repeated(subject: &impl Subject) {
+/// A person needs the reason of a failure, the executor whether to try again.
+pub async fn failed_start_says_why_and_can_be_repeated(subject: &impl Subject) {
     let (runtime, samples) = (subject.runtime(), subject.samples());
     for (artifact, may_be_retried) in [(samples.refused, false), (samples.missing(), true)] {
         for _ in 0..2 {
@@ -110,8 +110,8 @@ pub async fn a_failed_start_says_why_and_can_be_repeated(subject: &impl Subject)
     run(&runtime, samples.launch("web/0", samples.hello)).await;
 }
 
-/// Stopping what is unknown, what runs and what has stopped.
-pub async fn stopping_is_idempotent_and_leaves_nothing(subject: &impl Subject) {
+/// Stops an unknown instance, a running one twice at once, and a stopped one.
+pub async fn stop_is_idempotent_and_leaves_nothing(subject: &impl Subject) {
     let (runtime, samples) = (subject.runtime(), subject.samples());
     stop(&runtime, "nobody/0", GRACE).await;
     run(&runtime, samples.launch("web/0", samples.hello)).await;
@@ -128,8 +128,8 @@ pub async fn stopping_is_idempotent_and_leaves_nothing(subject: &impl Subject) {
     subject.nothing_is_left().await.expect("nothing");
 }
 
-/// Under the same id, with a life of its own.
-pub async fn a_stopped_instance_starts_again(subject: &impl Subject) {
+/// A later life under the same id counts its own requests, also when it starts during the stop.
+pub async fn stopped_instance_starts_again(subject: &impl Subject) {
     let (runtime, samples) = (subject.runtime(), subject.samples());
     for _ in 0..3 {
         run(&runtime, samples.launch("web/0", samples.hello)).await;
@@ -151,8 +151,8 @@ pub async fn a_stopped_instance_starts_again(subject: &impl Subject) {
     get(&runtime, "web/0", "/").await.expect("the newer one answers");
 }
 
-/// What was begun in time is answered.
-pub async fn a_request_under_way_has_the_grace_to_end(subject: &impl Subject) {
+/// A request that began before the stop, and ends within the grace, is answered.
+pub async fn request_under_way_may_end_within_the_grace(subject: &impl Subject) {
     let (runtime, samples) = (subject.runtime(), subject.samples());
     run(&runtime, samples.launch("slow/0", samples.faulty)).await;
     let (answer, ()) = tokio::join!(get(&runtime, "slow/0", "/slow?500"), async {
@@ -162,8 +162,8 @@ pub async fn a_request_under_way_has_the_grace_to_end(subject: &impl Subject) {
     assert_eq!(answer.expect("an answer").1, "at last");
 }
 
-/// What takes longer is not waited for.
-pub async fn a_request_that_outlives_the_grace_is_cut(subject: &impl Subject) {
+/// With no grace the stop cuts the request instead of waiting ten minutes.
+pub async fn request_that_outlives_the_grace_is_cut(subject: &impl Subject) {
     let (runtime, samples) = (subject.runtime(), subject.samples());
     run(&runtime, samples.launch("slow/0", samples.faulty)).await;
     let (answer, ()) = tokio::join!(get(&runtime, "slow/0", "/slow?600000"), async {
@@ -186,11 +186,11 @@ async fn under_way(subject: &impl Subject, id: &str) {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(PATIENCE, begun).await.expect("the request begins");
+    tokio::time::timeout(TIMEOUT, begun).await.expect("the request begins");
 }
 
-/// Nothing depends on having seen each step.
-pub async fn a_watcher_that_comes_late_sees_everything(subject: &impl Subject) {
+/// A watcher that was made after all changes gets the latest state of each instance.
+pub async fn late_watcher_sees_every_instance(subject: &impl Subject) {
     let (runtime, samples) = (subject.runtime(), subject.samples());
     run(&runtime, samples.launch("a/0", samples.hello)).await;
     run(&runtime, samples.launch("b/0", samples.hello)).await;
@@ -202,8 +202,8 @@ pub async fn a_watcher_that_comes_late_sees_everything(subject: &impl Subject) {
     assert_eq!(seen, [("a/0".to_owned(), State::Running), ("b/0".to_owned(), State::Stopped)]);
 }
 
-/// The host's environment stays at home.
-pub async fn the_environment_is_the_launch_s_and_no_more(subject: &impl Subject) {
+/// The guest sees the launch's variables and none of the host's.
+pub async fn environment_is_that_of_the_launch_only(subject: &impl Subject) {
     let (runtime, samples) = (subject.runtime(), subject.samples());
     let mut launch = samples.launch("env/0", samples.faulty);
     launch.env.insert("GREETING".into(), "grüß dich = ok".into());
@@ -216,8 +216,8 @@ pub async fn the_environment_is_the_launch_s_and_no_more(subject: &impl Subject)
     assert!(!text.contains(&path), "{text}");
 }
 
-/// A crash is explained by the last lines, so they must survive it.
-pub async fn logs_come_and_outlive_the_instance(subject: &impl Subject) {
+/// The last lines explain a crash, so they must be readable after the instance has ended.
+pub async fn logs_outlive_the_instance(subject: &impl Subject) {
     let (runtime, samples) = (subject.runtime(), subject.samples());
     run(&runtime, samples.launch("web/0", samples.hello)).await;
     get(&runtime, "web/0", "/first").await.expect("an answer");
@@ -228,14 +228,14 @@ pub async fn logs_come_and_outlive_the_instance(subject: &impl Subject) {
     let at = |text: &str| lines.iter().position(|line| line.contains(text));
     assert!(at("/first").is_some() && at("/first") < at("/second"), "{lines:?}");
     let followed = runtime.logs(&instance("web/0"), tail(0, true)).await.expect("there are logs");
-    let more = tokio::time::timeout(PATIENCE, followed.count()).await;
+    let more = tokio::time::timeout(TIMEOUT, followed.count()).await;
     assert_eq!(more.expect("following what has stopped ends"), 0);
     let unknown = runtime.logs(&instance("nobody/0"), tail(1, false)).await.err();
     assert!(matches!(unknown, Some(LogsError::Unknown(_))), "{unknown:?}");
 }
 
-/// `logs -f`.
-pub async fn a_follower_sees_lines_as_they_come(subject: &impl Subject) {
+/// As `logs -f` needs it: each line comes soon after the guest wrote it.
+pub async fn follower_sees_lines_as_they_come(subject: &impl Subject) {
     let (runtime, samples) = (subject.runtime(), subject.samples());
     run(&runtime, samples.launch("web/0", samples.hello)).await;
     let mut lines = runtime.logs(&instance("web/0"), tail(0, true)).await.expect("there are logs");
@@ -249,12 +249,12 @@ pub async fn a_follower_sees_lines_as_they_come(subject: &impl Subject) {
             }
             false
         };
-        assert!(tokio::time::timeout(PATIENCE, line).await.expect("the line comes"));
+        assert!(tokio::time::timeout(TIMEOUT, line).await.expect("the line comes"));
     }
 }
 
-/// Ingress must know that nothing was done, to ask another replica.
-pub async fn an_unknown_instance_is_a_typed_error(subject: &impl Subject) {
+/// Ingress asks another replica only when the error says that the guest saw nothing.
+pub async fn unknown_instance_is_a_typed_error(subject: &impl Subject) {
     let runtime = subject.runtime();
     let error = get(&runtime, "nobody/0", "/").await.expect_err("nobody is there");
     assert!(matches!(&error, ServeError::Unknown(id) if *id == instance("nobody/0")), "{error}");
@@ -264,8 +264,8 @@ pub async fn an_unknown_instance_is_a_typed_error(subject: &impl Subject) {
     assert_eq!(runtime.usage(&instance("nobody/0")).await, None);
 }
 
-/// The memory limit holds, and is named.
-pub async fn a_guest_beyond_its_memory_hurts_only_that_request(subject: &impl Subject) {
+/// The memory limit holds, the fault names it, and neighbours are not affected.
+pub async fn memory_excess_fails_only_that_request(subject: &impl Subject) {
     let (runtime, samples) = (subject.runtime(), subject.samples());
     run(&runtime, samples.launch("eater/0", samples.faulty)).await;
     run(&runtime, samples.launch("web/0", samples.hello)).await;
@@ -282,8 +282,8 @@ pub async fn a_guest_beyond_its_memory_hurts_only_that_request(subject: &impl Su
     assert_eq!(get(&runtime, "eater/0", "/").await.expect("it answers again").1, "ok");
 }
 
-/// A crash is answered, counted and explained.
-pub async fn a_guest_that_crashes_hurts_only_that_request(subject: &impl Subject) {
+/// A crash is answered with an error, counted, and explained in status and log.
+pub async fn crash_fails_only_that_request(subject: &impl Subject) {
     let (runtime, samples) = (subject.runtime(), subject.samples());
     run(&runtime, samples.launch("faulty/0", samples.faulty)).await;
     let error = get(&runtime, "faulty/0", "/panic").await.expect_err("it panics");
@@ -300,8 +300,8 @@ pub async fn a_guest_that_crashes_hurts_only_that_request(subject: &impl Subject
     assert!(lines.iter().any(|line| line.contains("on purpose")), "the panic's message: {lines:?}");
 }
 
-/// The device is shared.
-pub async fn a_guest_that_loops_does_not_stop_its_neighbours(subject: &impl Subject) {
+/// Eight requests loop for ever on a shared device; a neighbour must still answer.
+pub async fn looping_guest_does_not_stop_its_neighbours(subject: &impl Subject) {
     let (runtime, samples) = (subject.runtime(), subject.samples());
     run(&runtime, samples.launch("loops/0", samples.faulty)).await;
     run(&runtime, samples.launch("web/0", samples.hello)).await;
@@ -320,8 +320,8 @@ pub async fn a_guest_that_loops_does_not_stop_its_neighbours(subject: &impl Subj
     subject.nothing_is_left().await.expect("nothing");
 }
 
-/// Whatever the order, what remains is what was asked for last.
-pub async fn starts_and_stops_at_once_leave_nothing(subject: &impl Subject) {
+/// Two tasks start and stop each of four ids: in any order, the last stop leaves nothing.
+pub async fn concurrent_starts_and_stops_leave_nothing(subject: &impl Subject) {
     let (runtime, samples) = (subject.runtime(), subject.samples());
     runtime.prepare(samples.hello).await.expect("a sound artifact");
     let rounds = (0..8).map(|n| {

@@ -1,9 +1,9 @@
-//! What every adapter must do, as tests that any adapter can be put through.
+//! Tests of the behaviour that every adapter must have.
 //!
 //! An adapter's tests implement [`Subject`] and write `shoal_runtimes::contract_suite!(subject)`,
 //! where `subject` is an expression that makes one; each case becomes a test of its own. The cases
-//! speak to guests over HTTP, so the samples must be the guests of `examples/guests` or do the
-//! same.
+//! send HTTP requests to guests, so the samples must be the guests of `examples/guests` or behave
+//! like them.
 
 mod cases;
 
@@ -16,33 +16,34 @@ use futures::future::BoxFuture;
 use http_body_util::BodyExt;
 use shoal_protocol::model::Digest;
 
-use crate::board::{State, Status};
 use crate::error::ServeError;
 use crate::logs::Tail;
-use crate::runtime::{InstanceId, Launch, Runtime, body};
+use crate::model::{InstanceId, Launch, body};
+use crate::runtime::Runtime;
+use crate::status::{State, Status};
 
 pub use cases::*;
 
-/// Nothing here takes that long; when it does, the case fails instead of hanging.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// Far longer than any step takes: a case fails instead of hanging.
+const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// An adapter under test, with nothing running.
 pub trait Subject: Send + Sync {
-    /// The adapter.
+    /// The adapter under test.
     fn runtime(&self) -> Arc<dyn Runtime>;
 
-    /// What it can be asked to run.
+    /// Artifacts that the cases launch.
     fn samples(&self) -> &Samples;
 
-    /// Waits, bounded, until nothing of any instance is left on the device: the adapter's own look,
-    /// not its word.
+    /// Waits, bounded, until nothing of any instance is left on the device. Checks the device
+    /// itself, not what the runtime reports.
     fn nothing_is_left(&self) -> BoxFuture<'_, Result<(), String>>;
 }
 
 /// Artifacts in the adapter's store.
 #[derive(Clone, Debug)]
 pub struct Samples {
-    /// Answers `hello, $NAME` to any path, and says the path on its standard output.
+    /// Answers `hello, $NAME` to any path, and prints the path on its standard output.
     pub hello: Digest,
     /// Misbehaves by path, as `examples/guests/faulty` does.
     pub faulty: Digest,
@@ -53,7 +54,7 @@ pub struct Samples {
 }
 
 impl Samples {
-    /// A digest whose bytes nobody has.
+    /// A digest whose bytes the store does not have.
     pub fn missing(&self) -> Digest {
         Digest::of(b"nobody has these bytes")
     }
@@ -76,25 +77,25 @@ impl Samples {
 macro_rules! contract_suite {
     ($subject:expr) => {
         $crate::contract_suite! { $subject =>
-            preparing_is_idempotent_and_can_be_given_up
-            a_missing_artifact_is_told_from_one_that_cannot_run
-            a_start_runs_and_answers
-            the_same_start_again_changes_nothing
-            another_launch_under_a_live_id_is_refused
-            a_failed_start_says_why_and_can_be_repeated
-            stopping_is_idempotent_and_leaves_nothing
-            a_stopped_instance_starts_again
-            a_request_under_way_has_the_grace_to_end
-            a_request_that_outlives_the_grace_is_cut
-            a_watcher_that_comes_late_sees_everything
-            the_environment_is_the_launch_s_and_no_more
-            logs_come_and_outlive_the_instance
-            a_follower_sees_lines_as_they_come
-            an_unknown_instance_is_a_typed_error
-            a_guest_beyond_its_memory_hurts_only_that_request
-            a_guest_that_crashes_hurts_only_that_request
-            a_guest_that_loops_does_not_stop_its_neighbours
-            starts_and_stops_at_once_leave_nothing
+            prepare_is_idempotent_and_cancellable
+            prepare_distinguishes_missing_from_refused
+            start_runs_and_answers
+            repeated_start_changes_nothing
+            different_launch_under_a_live_id_is_refused
+            failed_start_says_why_and_can_be_repeated
+            stop_is_idempotent_and_leaves_nothing
+            stopped_instance_starts_again
+            request_under_way_may_end_within_the_grace
+            request_that_outlives_the_grace_is_cut
+            late_watcher_sees_every_instance
+            environment_is_that_of_the_launch_only
+            logs_outlive_the_instance
+            follower_sees_lines_as_they_come
+            unknown_instance_is_a_typed_error
+            memory_excess_fails_only_that_request
+            crash_fails_only_that_request
+            looping_guest_does_not_stop_its_neighbours
+            concurrent_starts_and_stops_leave_nothing
         }
     };
     ($subject:expr => $($case:ident)*) => {
@@ -112,7 +113,7 @@ fn instance(id: &str) -> InstanceId {
     InstanceId::new(id).expect("the ids of this suite are valid")
 }
 
-/// Waits for a state that ends the wait, and gives the status.
+/// Waits for the wanted state and returns the status.
 async fn wait_for(runtime: &Arc<dyn Runtime>, id: &str, wanted: impl Fn(&State) -> bool) -> Status {
     let mut watch = runtime.watch();
     let id = instance(id);
@@ -128,13 +129,13 @@ async fn wait_for(runtime: &Arc<dyn Runtime>, id: &str, wanted: impl Fn(&State) 
             }
         }
     };
-    match tokio::time::timeout(PATIENCE, found).await {
+    match tokio::time::timeout(TIMEOUT, found).await {
         Ok(status) => status,
         Err(_) => panic!("`{id}` did not get there: {:?}", runtime.status(&id)),
     }
 }
 
-/// Starts it and waits until it runs.
+/// Starts a launch and waits until it runs.
 async fn run(runtime: &Arc<dyn Runtime>, launch: Launch) {
     let id = launch.id.to_string();
     runtime.start(launch).await.expect("a fresh launch is accepted");
@@ -142,7 +143,7 @@ async fn run(runtime: &Arc<dyn Runtime>, launch: Launch) {
     assert_eq!(status.state, State::Running);
 }
 
-/// The answer's status and text.
+/// Sends a GET and returns the answer's status and text.
 async fn get(
     runtime: &Arc<dyn Runtime>,
     id: &str,
@@ -150,7 +151,7 @@ async fn get(
 ) -> Result<(u16, String), ServeError> {
     let request = http::Request::builder().uri(path).header(http::header::HOST, "sample.localhost");
     let request = request.body(body(Bytes::new())).expect("the paths of this suite are valid");
-    let served = tokio::time::timeout(PATIENCE, runtime.serve(&instance(id), request)).await;
+    let served = tokio::time::timeout(TIMEOUT, runtime.serve(&instance(id), request)).await;
     let answer = served.expect("an answer or an error comes in time")?;
     let status = answer.status().as_u16();
     let bytes = answer.into_body().collect().await.expect("the whole answer comes").to_bytes();
@@ -158,7 +159,7 @@ async fn get(
 }
 
 async fn stop(runtime: &Arc<dyn Runtime>, id: &str, grace: Duration) {
-    let stopped = tokio::time::timeout(PATIENCE, runtime.stop(&instance(id), grace)).await;
+    let stopped = tokio::time::timeout(TIMEOUT, runtime.stop(&instance(id), grace)).await;
     stopped.expect("it stops in time").expect("the engine obeys");
 }
 

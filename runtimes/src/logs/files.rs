@@ -1,4 +1,4 @@
-//! Two files an instance. Plain, blocking work.
+//! Two files an instance. All of it blocks.
 
 use std::collections::{HashSet, VecDeque};
 use std::ffi::OsString;
@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use shoal_protocol::model::Digest;
 
 use super::{LogLine, LogStream};
-use crate::runtime::InstanceId;
+use crate::model::InstanceId;
 
 /// `<logs>/<id>/current.log` and `previous.log`. A line is `<unix milliseconds> <stream> <text>`.
 #[derive(Clone)]
@@ -30,8 +30,8 @@ impl Files {
         self.folder.is_dir()
     }
 
-    /// Adds encoded lines; rotates so that both files together stay within `bytes`. Whether they
-    /// are the first.
+    /// Adds encoded lines; rotates so that both files together stay within `bytes`. Returns whether
+    /// the folder is new.
     pub fn append(&mut self, text: &str, bytes: u64) -> io::Result<bool> {
         let is_new = !self.exist();
         if is_new {
@@ -61,7 +61,7 @@ impl Files {
                 Err(error) => return Err(error),
             };
             for line in BufReader::new(file).split(b'\n') {
-                // A power cut may leave half a line, or one of zeros: it is left out.
+                // A power cut may leave half a line, or a line of zeros: skip it.
                 let Some(line) = decode(&String::from_utf8_lossy(&line?)) else { continue };
                 last.push_back(line);
                 if last.len() > lines {
@@ -72,14 +72,14 @@ impl Files {
         Ok(last.into())
     }
 
-    /// Deletes the folders that were written longest ago, beyond `instances`; those of `open` logs
-    /// stay.
+    /// Deletes the folders that were written longest ago, down to `instances`; folders of `open`
+    /// logs stay and do not count.
     pub fn forget_oldest(&self, instances: usize, open: &[InstanceId]) {
         let Ok(entries) = fs::read_dir(&self.logs) else { return };
         let keep: HashSet<OsString> = open.iter().map(|id| folder_name(id).into()).collect();
         let mut folders: Vec<_> = entries
             .filter_map(|entry| {
-                // Thousands may be open: only what may go is looked at any closer.
+                // Thousands may be open: read the metadata of the others only.
                 let entry = entry.ok().filter(|entry| !keep.contains(&entry.file_name()))?;
                 let path = entry.path();
                 let written =
@@ -96,7 +96,7 @@ impl Files {
     }
 }
 
-/// The id as a file name: what might mean something to a file system is written as `%XX`.
+/// The id as a file name: bytes that might have a meaning in a file system are written as `%XX`.
 fn folder_name(id: &InstanceId) -> String {
     let mut name = String::new();
     for byte in id.as_str().bytes() {
@@ -113,7 +113,7 @@ fn folder_name(id: &InstanceId) -> String {
     if name.len() <= 255 { name } else { Digest::of(id.as_str().as_bytes()).to_string() }
 }
 
-/// Adds the line as the files have it.
+/// Appends the line in the files' format.
 pub(super) fn encode(line: &LogLine, text: &mut String) {
     let at = line.at.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
     let stream = line.stream.as_str();

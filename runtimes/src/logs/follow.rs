@@ -1,4 +1,4 @@
-//! Lines as they come.
+//! Streams of new lines.
 
 use std::collections::VecDeque;
 
@@ -12,11 +12,12 @@ struct Follower {
     newest: watch::Receiver<u64>,
     /// The number of the next line to give.
     next: u64,
-    /// Lines that were taken and not given yet.
+    /// Lines that were taken from the log and not given yet.
     ready: VecDeque<LogLine>,
 }
 
-/// All lines from number `next` on. One that is too slow misses lines, and is told how many.
+/// All lines from number `next` on. A follower that is too slow misses lines and gets a line that
+/// says how many.
 pub(super) fn from(log: Log, next: u64) -> impl Stream<Item = LogLine> + Send + 'static {
     let newest = log.inner.next.subscribe();
     unfold(Follower { log, newest, next, ready: VecDeque::new() }, |mut follower| async move {
@@ -30,7 +31,7 @@ pub(super) fn from(log: Log, next: u64) -> impl Stream<Item = LogLine> + Send + 
                 if closed {
                     return None;
                 }
-                // The sender lives in the log that is held here.
+                // Never an error: `log` holds the sender.
                 follower.newest.changed().await.ok()?;
             }
         }

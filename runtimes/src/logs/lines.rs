@@ -2,14 +2,13 @@
 
 use super::{Log, LogStream};
 
-/// Cuts a byte stream into lines of bounded length. What has no end yet is said when this is
-/// dropped.
+/// Cuts a byte stream into lines of bounded length. A last line without an end is logged on drop.
 pub struct Lines {
     log: Log,
     stream: LogStream,
     most: usize,
     buffer: Vec<u8>,
-    /// Bytes of the present line that were cut.
+    /// Bytes that were cut off the present line.
     cut: u64,
 }
 
@@ -51,7 +50,7 @@ impl Drop for Lines {
     }
 }
 
-/// The text with control characters as their pictures; a tab stays.
+/// The text with control characters replaced by their pictures; a tab stays.
 pub(super) fn visible(text: &str) -> String {
     let picture = |c: char| match c {
         '\t' => c,

@@ -1,10 +1,10 @@
-//! What guests say, line by line, within bounds.
+//! Lines that guests write, within bounds.
 //!
-//! The last lines of each instance are in memory. All go to two files an instance, `current.log`
-//! and `previous.log`, which rotate: together they stay within [`Limits::bytes`]. **Flash is
-//! spared**: lines are written at most once in [`Limits::flush_every`], at most [`Limits::burst`]
-//! bytes at a time - more than that is counted and said, not kept - and nothing is ever fsynced. A
-//! power cut loses the last seconds.
+//! The last lines of each instance are in memory. All lines go to two files an instance,
+//! `current.log` and `previous.log`, which rotate: together they stay within [`Limits::bytes`].
+//! **Flash is spared**: lines are written at most once in [`Limits::flush_every`], at most
+//! [`Limits::burst`] bytes at a time; lines beyond are dropped, and the log says how many. Nothing
+//! is fsynced: a power cut loses the last seconds.
 
 mod files;
 mod follow;
@@ -23,23 +23,23 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use crate::error::{DeviceError, LogsError};
-use crate::runtime::InstanceId;
+use crate::model::InstanceId;
 use files::Files;
 pub use lines::Lines;
 
-/// Where a line came from.
+/// The source of a line.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum LogStream {
     /// The guest's standard output.
     Out,
     /// The guest's standard error.
     Err,
-    /// The runtime, about the guest: started, failed because, stopped.
+    /// The runtime, about the guest: `started`, `stopped`, why it failed.
     System,
 }
 
 impl LogStream {
-    /// `stdout`, `stderr` or `system`.
+    /// The name in files and output: `stdout`, `stderr` or `system`.
     pub fn as_str(self) -> &'static str {
         match self {
             LogStream::Out => "stdout",
@@ -49,24 +49,24 @@ impl LogStream {
     }
 }
 
-/// One line. Control characters are shown as their pictures, so that a guest cannot play with a
+/// A line. Control characters are replaced by their pictures, so that a guest cannot control a
 /// terminal.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct LogLine {
-    /// When it was said, to a millisecond.
+    /// Wall-clock time, to a millisecond.
     pub at: SystemTime,
-    /// By whom.
+    /// The source of the line.
     pub stream: LogStream,
-    /// What, without the line's end.
+    /// The text without the line's end.
     pub text: String,
 }
 
-/// Which lines are asked for.
+/// The lines that a reader asks for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Tail {
-    /// How many of the last ones; 0 for none, `usize::MAX` for all that are kept.
+    /// Number of last lines; 0 for none, `usize::MAX` for all that are kept.
     pub lines: usize,
-    /// Whether those to come are wanted too. The stream ends when the instance is stopped.
+    /// Whether new lines follow. The stream then ends when the instance is stopped.
     pub follow: bool,
 }
 
@@ -75,15 +75,15 @@ pub struct Tail {
 pub struct Limits {
     /// Bytes on disk of each instance.
     pub bytes: u64,
-    /// Bytes in memory of each instance, for those who follow.
+    /// Bytes in memory of each instance, for followers.
     pub memory: usize,
-    /// Bytes that are written at a time; what a guest says beyond it is not kept on disk.
+    /// Bytes that are written to disk at a time; further lines are dropped until the next write.
     pub burst: usize,
-    /// How long lines may wait to be written.
+    /// The least time between two writes to disk.
     pub flush_every: Duration,
-    /// Bytes of a line; the rest of it is cut, and that is said.
+    /// Bytes of a line; the rest is cut, and a note in the line says so.
     pub line: usize,
-    /// Instances whose files are kept after they ended; the oldest go first.
+    /// Ended instances whose files are kept; the oldest are deleted first.
     pub instances: usize,
 }
 
@@ -111,10 +111,11 @@ pub struct Logs {
 struct Shared {
     folder: PathBuf,
     limits: Limits,
-    /// Where files are written. Guests log from threads of their own, which must not.
+    /// The node's tokio runtime, on which files are written: threads of guests must not block on
+    /// them.
     handle: Handle,
     open: Mutex<BTreeMap<InstanceId, Weak<Inner>>>,
-    /// Folders made until the next look for those that are too many.
+    /// Folders that may still be made before old ones are deleted.
     until_sweep: AtomicUsize,
 }
 
@@ -128,9 +129,9 @@ struct Inner {
     id: InstanceId,
     shared: Arc<Shared>,
     recent: Mutex<Recent>,
-    /// The number of the next line; its changes wake those who follow.
+    /// The number of the next line; its changes wake followers.
     next: watch::Sender<u64>,
-    /// Held while files are read or written, so that a reader knows what they hold.
+    /// Held while files are read or written, so that a reader knows which lines they hold.
     files: tokio::sync::Mutex<Files>,
 }
 
@@ -138,7 +139,7 @@ struct Inner {
 struct Recent {
     /// The number of the next line.
     next: u64,
-    /// The last lines; the last of them is number `next - 1`.
+    /// The last lines; the newest has number `next - 1`.
     ring: VecDeque<LogLine>,
     ring_bytes: usize,
     /// Encoded lines that wait to be written.
@@ -149,28 +150,29 @@ struct Recent {
     closed: bool,
 }
 
-/// Logs that are opened between two looks for those that are closed. An entry is some 200 bytes.
+/// Logs that are opened before entries of dropped logs are removed. An entry is some 200 bytes.
 const SWEEP: usize = 256;
 
 impl Logs {
-    /// Logs in `folder`, which is made when there is something to write. Call it on the runtime
-    /// that does the writing.
+    /// Logs in `folder`, which is made at the first write. Call it on the tokio runtime that does
+    /// the writing.
     pub fn new(folder: impl Into<PathBuf>, limits: Limits) -> Self {
-        // The first folder is followed by a look: earlier lives have left theirs.
+        // The first folder made triggers a deletion: earlier runs of the program have left theirs.
         let (handle, until_sweep) = (Handle::current(), AtomicUsize::new(0));
         let shared =
             Shared { folder: folder.into(), limits, handle, open: Mutex::default(), until_sweep };
         Logs { shared: Arc::new(shared) }
     }
 
-    /// The log of an instance that lives: the same one for the same id, as long as anybody has it.
+    /// The log of an instance that lives: the same log for the same id while any clone of it
+    /// exists.
     pub fn open(&self, id: &InstanceId) -> Log {
         let log = self.get(id);
         log.inner.lock().closed = false;
         log
     }
 
-    /// The last lines, and those to come when they are asked for.
+    /// The last lines, then new ones with `follow`.
     ///
     /// # Errors
     /// Nothing is known of this id, or the device failed.
@@ -201,8 +203,7 @@ impl Logs {
         if let Some(inner) = open.get(id).and_then(Weak::upgrade) {
             return Log { inner };
         }
-        // Those that are gone are left out now and then: not once for each of thousands that start
-        // together.
+        // Removing dropped logs at each call would be quadratic when thousands start together.
         if open.len().is_power_of_two() || open.len().is_multiple_of(SWEEP) {
             open.retain(|_, inner| inner.strong_count() > 0);
         }
@@ -223,8 +224,8 @@ impl Logs {
 }
 
 impl Log {
-    /// Adds a line. Never waits and never fails: what cannot be kept is counted, and that is said
-    /// in the log.
+    /// Adds a line. Never waits and never fails: lines that cannot be kept are counted, and the log
+    /// says how many.
     pub fn say(&self, stream: LogStream, text: &str) {
         let line = LogLine { at: SystemTime::now(), stream, text: lines::visible(text) };
         let mut recent = self.inner.lock();
@@ -248,14 +249,14 @@ impl Log {
         Lines::new(self.clone(), stream, self.inner.shared.limits.line)
     }
 
-    /// Writes what waits to be written. A disk that refuses is reported once in a while, and the
-    /// lines are lost.
+    /// Writes pending lines to disk. When the disk refuses, the lines are lost and a warning is
+    /// logged.
     pub async fn flush(&self) {
         let mut files = self.inner.files.lock().await;
         self.flush_into(&mut files).await;
     }
 
-    /// The instance is no more: what waits is written, and those who follow come to an end.
+    /// The instance has ended: pending lines are written, and streams of followers end.
     pub async fn close(&self) {
         self.flush().await;
         let mut recent = self.inner.lock();
@@ -313,16 +314,16 @@ impl Log {
 }
 
 impl Shared {
-    /// A folder was made. A look at all of them costs as much as there are, so that it is taken
-    /// once in so many: a quarter of those that may stay, by which they may exceed their number
-    /// meanwhile.
+    /// To be called for each folder made. Finding the oldest costs as much as there are folders, so
+    /// it is done once in so many: a quarter of those that may stay, by which their number may
+    /// exceed the bound meanwhile.
     fn is_sweep_due(&self) -> bool {
         let next = self.limits.instances / 4;
         let one_less = |left: usize| Some(left.checked_sub(1).unwrap_or(next));
         self.until_sweep.fetch_update(Relaxed, Relaxed, one_less) == Ok(0)
     }
 
-    /// Those that may still say something.
+    /// Logs that are open and not closed.
     fn alive(&self) -> Vec<InstanceId> {
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let alive = |inner: &Weak<Inner>| inner.upgrade().is_some_and(|inner| !inner.lock().closed);
@@ -336,7 +337,7 @@ impl Inner {
     }
 }
 
-/// What a line costs in memory beside its text.
+/// Bytes that a line costs in memory beside its text.
 const LINE_OVERHEAD: usize = size_of::<LogLine>();
 
 impl Recent {

@@ -9,8 +9,9 @@ async fn texts(logs: &Logs, name: &str, lines: usize) -> Vec<String> {
     stream.map(|line| line.text).collect().await
 }
 
+/// Lines are written to disk with a delay; a reader must see them before, from memory.
 #[tokio::test]
-async fn lines_are_there_at_once_and_after_a_restart() {
+async fn lines_are_readable_at_once_and_after_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let logs = Logs::new(folder.path(), Limits::default());
     let log = logs.open(&id("default/web/0"));
@@ -26,8 +27,9 @@ async fn lines_are_there_at_once_and_after_a_restart() {
     assert_eq!(seen, [(LogStream::Out, "one"), (LogStream::Err, "two")]);
 }
 
+/// Ids come from outside and name folders: `..` and `/` must not lead anywhere else.
 #[tokio::test]
-async fn an_id_cannot_leave_the_folder() {
+async fn id_cannot_leave_the_folder() {
     let folder = tempfile::tempdir().unwrap();
     let logs = Logs::new(folder.path().join("logs"), Limits::default());
     for name in ["../../escaped", "..", "/etc/passwd"] {
@@ -43,15 +45,16 @@ async fn an_id_cannot_leave_the_folder() {
 }
 
 #[tokio::test]
-async fn what_was_never_heard_of_is_unknown() {
+async fn unknown_id_has_no_logs() {
     let folder = tempfile::tempdir().unwrap();
     let logs = Logs::new(folder.path(), Limits::default());
     let error = logs.read(&id("nobody"), Tail { lines: 1, follow: false }).await.err();
     assert!(matches!(error, Some(LogsError::Unknown(_))), "{error:?}");
 }
 
+/// A thousand lines, each written at once, go through two files of 2 KiB each.
 #[tokio::test]
-async fn the_disk_is_bounded_and_the_newest_stay() {
+async fn disk_use_is_bounded_and_newest_lines_stay() {
     let folder = tempfile::tempdir().unwrap();
     let limits = Limits { bytes: 4096, memory: 0, ..Limits::default() };
     let logs = Logs::new(folder.path(), limits);
@@ -70,8 +73,9 @@ async fn the_disk_is_bounded_and_the_newest_stay() {
     assert!(all.len() > 50 && all.len() < 1000, "{} lines", all.len());
 }
 
+/// A guest logs faster than flash may be written: the log says how many lines it lost.
 #[tokio::test]
-async fn a_flood_is_counted_and_not_written() {
+async fn flood_of_lines_is_counted_and_not_written() {
     let folder = tempfile::tempdir().unwrap();
     let limits = Limits { burst: 1024, memory: 0, ..Limits::default() };
     let logs = Logs::new(folder.path(), limits);
@@ -89,7 +93,7 @@ async fn a_flood_is_counted_and_not_written() {
     );
 }
 
-/// The last `lines`, and then one that is said while following.
+/// Reads the last `lines` of five, then one that is added while following.
 async fn follow_five(lines: usize) -> Vec<String> {
     let folder = tempfile::tempdir().unwrap();
     let logs = Logs::new(folder.path(), Limits::default());
@@ -103,18 +107,22 @@ async fn follow_five(lines: usize) -> Vec<String> {
     stream.map(|line| line.text).collect().await
 }
 
+/// Two of five lines are asked for, which memory has. None may be lost or doubled at the seam
+/// between the tail and new lines.
 #[tokio::test]
-async fn a_follower_gets_the_tail_from_memory_and_then_each_line_once() {
+async fn follower_gets_tail_from_memory_then_new_lines() {
     assert_eq!(follow_five(2).await, ["3", "4", "new"]);
 }
 
+/// More lines are asked for than memory has, so the files are read. The seam must hold as well.
 #[tokio::test]
-async fn a_follower_gets_the_tail_from_the_files_and_then_each_line_once() {
+async fn follower_gets_tail_from_files_then_new_lines() {
     assert_eq!(follow_five(100).await, ["0", "1", "2", "3", "4", "new"]);
 }
 
+/// Memory holds five lines and eight come before the follower reads.
 #[tokio::test]
-async fn a_slow_follower_is_told_what_it_missed() {
+async fn slow_follower_is_told_how_many_lines_it_missed() {
     let folder = tempfile::tempdir().unwrap();
     let limits = Limits { memory: 5 * (LINE_OVERHEAD + 1), ..Limits::default() };
     let logs = Logs::new(folder.path(), limits);
@@ -129,8 +137,10 @@ async fn a_slow_follower_is_told_what_it_missed() {
     assert_eq!(stream.next().await.unwrap().text, "3");
 }
 
+/// A guest writes parts of lines: they become one line. What exceeds 8 bytes is cut, and the line
+/// says so; a last line without an end is kept.
 #[tokio::test]
-async fn long_lines_are_cut_and_marked_and_halves_are_joined() {
+async fn long_lines_are_cut_and_split_writes_are_joined() {
     let folder = tempfile::tempdir().unwrap();
     let logs = Logs::new(folder.path(), Limits { line: 8, ..Limits::default() });
     let log = logs.open(&id("a"));
@@ -141,8 +151,10 @@ async fn long_lines_are_cut_and_marked_and_halves_are_joined() {
     assert_eq!(texts(&logs, "a", 4).await, ["abcd", "01234567 ... (2 more bytes cut)", "", "last"]);
 }
 
+/// Escape sequences must not reach a user's terminal, and a line break must not start a line that
+/// looks like the runtime's.
 #[tokio::test]
-async fn a_guest_cannot_play_with_the_terminal_or_forge_lines() {
+async fn control_characters_are_shown_as_pictures() {
     let folder = tempfile::tempdir().unwrap();
     let logs = Logs::new(folder.path(), Limits::default());
     let log = logs.open(&id("a"));
@@ -154,10 +166,10 @@ async fn a_guest_cannot_play_with_the_terminal_or_forge_lines() {
     );
 }
 
-/// Thousands that start together must not look at each other's folders one by one; they look once
-/// in so many.
+/// Thousands of instances that start together must not each list all folders, so old ones are
+/// deleted only once in so many.
 #[tokio::test]
-async fn ended_instances_exceed_their_bound_by_a_quarter_at_most() {
+async fn ended_logs_exceed_their_bound_by_a_quarter_at_most() {
     let folder = tempfile::tempdir().unwrap();
     for n in 0..30 {
         std::fs::create_dir(folder.path().join(format!("earlier-life-{n}"))).unwrap();
@@ -173,8 +185,9 @@ async fn ended_instances_exceed_their_bound_by_a_quarter_at_most() {
     assert_eq!(texts(&logs, "i39", 1).await, ["x"]);
 }
 
+/// Logs of ten ended instances come after one that still lives: the living one's stay.
 #[tokio::test]
-async fn ended_instances_are_kept_within_a_bound() {
+async fn logs_of_ended_instances_are_bounded() {
     let folder = tempfile::tempdir().unwrap();
     let logs = Logs::new(folder.path(), Limits { instances: 3, ..Limits::default() });
     let alive = logs.open(&id("alive"));

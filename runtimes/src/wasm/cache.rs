@@ -1,14 +1,14 @@
 //! Compiled code on disk, under a MAC.
 //!
-//! Loading compiled code means running it, so **nothing is loaded that this node did not write**:
-//! each file ends in a MAC under a key that never leaves the folder, over the code, the artifact's
-//! name and everything that decides whether the code fits this engine. A file that fails is deleted
-//! and compiled anew.
+//! Loading compiled code means running it, so ***only files that this node wrote are loaded**: each
+//! ends in a MAC under a key that never leaves the folder, over the code, the artifact's name and
+//! everything that decides whether the code fits this engine. A file that fails the check is
+//! deleted, and the artifact is compiled anew.
 //!
 //! ```text
 //! <folder>/key              32 random bytes, 0600; a new key makes all files worthless
 //! <folder>/code/<digest>    code, then MAGIC, compatibility (32), MAC (32)
-//! <folder>/tmp/             what the compiler writes; emptied at the start
+//! <folder>/tmp/             the compiler's output; emptied at the start
 //! ```
 
 use std::collections::BTreeMap;
@@ -63,12 +63,12 @@ impl CodeCache {
         Ok(CodeCache { folder: folder.to_owned(), key, compatibility, limit, index })
     }
 
-    /// Where the compiler may write.
+    /// The folder into which the compiler writes.
     pub fn drafts(&self) -> PathBuf {
         self.folder.join("tmp")
     }
 
-    /// Code that this node compiled for this engine, or nothing. Blocks.
+    /// Code that this node compiled for this engine, if there is any. Blocks.
     pub fn load(&self, digest: &Digest) -> Option<Vec<u8>> {
         let path = self.path(digest);
         let mut file = match fs::read(&path) {
@@ -95,7 +95,7 @@ impl CodeCache {
         }
     }
 
-    /// Vouches for what the compiler wrote, and gives it. Blocks.
+    /// Adds the MAC to the compiler's output, keeps it, and returns the code. Blocks.
     pub fn keep(&self, digest: &Digest, draft: Draft) -> io::Result<Vec<u8>> {
         let mut file = OpenOptions::new().read(true).append(true).open(&draft.0)?;
         let mut code = Vec::new();
@@ -112,13 +112,13 @@ impl CodeCache {
         Ok(code)
     }
 
-    /// Throws a file away.
+    /// Deletes an artifact's compiled code.
     pub fn discard(&self, digest: &Digest) {
         self.lock().entries.remove(digest);
         delete(&self.path(digest));
     }
 
-    /// The length of the code, when all is well.
+    /// The length of the code, or the reason why the file is not trusted.
     fn check(&self, digest: &Digest, file: &[u8]) -> Result<usize, &'static str> {
         let (code, trailer) =
             file.split_at_checked(file.len().wrapping_sub(TRAILER)).ok_or("cut short")?;
@@ -135,7 +135,7 @@ impl CodeCache {
         Ok(code.len())
     }
 
-    /// What the MAC is over. All parts have fixed lengths.
+    /// The bytes that the MAC covers. All parts have fixed lengths.
     fn vouched(&self, digest: &Digest, code: &[u8]) -> Vec<u8> {
         [&MAGIC[..], &self.compatibility, digest.as_bytes(), Digest::of(code).as_bytes()].concat()
     }
@@ -175,8 +175,8 @@ impl Index {
         self.entries.insert(*digest, Entry { size, used: self.uses });
     }
 
-    /// Adds an entry and gives those that must go for it, least recently used first. Running guests
-    /// need no file.
+    /// Adds an entry and returns the victims, least recently used first. Running guests need no
+    /// file.
     fn keep(&mut self, digest: &Digest, size: u64, limit: u64) -> Vec<Digest> {
         self.touch(digest, size);
         let mut total: u64 = self.entries.values().map(|entry| entry.size).sum();
@@ -207,7 +207,7 @@ fn delete(path: &Path) {
     }
 }
 
-/// The key of this node's cache; a new one when there is none, or one that was altered.
+/// Reads the key of this node's cache; makes one when there is none, or when its length is wrong.
 fn key(path: &Path) -> io::Result<[u8; KEY]> {
     match fs::read(path) {
         Ok(bytes) => {
@@ -247,8 +247,9 @@ mod tests {
         assert_eq!(cache.keep(&digest(n), draft).unwrap(), code);
     }
 
+    /// Code that was compiled for other engine settings would not run: it is deleted.
     #[test]
-    fn code_comes_back_also_after_a_restart_and_to_nobody_else() {
+    fn code_is_loaded_after_a_restart_by_same_engine_only() {
         let folder = tempfile::tempdir().unwrap();
         let cache = CodeCache::open(folder.path(), ENGINE, 1 << 20).unwrap();
         keep(&cache, 1, b"code");
@@ -260,6 +261,8 @@ mod tests {
         assert_eq!(again.load(&digest(1)), None, "thrown away");
     }
 
+    /// Loading code means running it, so each byte of the file, MAC and trailer included, must be
+    /// covered; so must each place at which it could be cut off.
     #[test]
     fn every_altered_byte_is_noticed() {
         let folder = tempfile::tempdir().unwrap();
@@ -280,8 +283,10 @@ mod tests {
         assert_eq!(cache.load(&digest(1)).unwrap(), b"code");
     }
 
+    /// A file is sound but stands under another artifact's name, or was written with another node's
+    /// key.
     #[test]
-    fn code_of_another_artifact_or_another_node_is_refused() {
+    fn code_of_another_artifact_or_node_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let cache = CodeCache::open(folder.path(), ENGINE, 1 << 20).unwrap();
         keep(&cache, 1, b"code");
@@ -294,8 +299,9 @@ mod tests {
         assert_eq!(other_node.load(&digest(1)), None);
     }
 
+    /// All code under the lost key is worthless; new code can be kept at once.
     #[test]
-    fn a_damaged_key_makes_a_new_one() {
+    fn damaged_key_is_replaced() {
         let folder = tempfile::tempdir().unwrap();
         keep(&CodeCache::open(folder.path(), ENGINE, 1 << 20).unwrap(), 1, b"code");
         fs::write(folder.path().join("key"), "short").unwrap();
@@ -306,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn the_least_recently_used_goes_when_room_is_short() {
+    fn least_recently_used_code_is_evicted() {
         let folder = tempfile::tempdir().unwrap();
         let limit = 3 * (4 + TRAILER as u64);
         let cache = CodeCache::open(folder.path(), ENGINE, limit).unwrap();

@@ -1,5 +1,5 @@
-//! The compiler: the same program, started anew. Hostile bytes are parsed and compiled here and
-//! nowhere else, within limits, and the memory that it takes goes back to the system.
+//! The compiler: the same program in a child process. Hostile bytes are compiled here and nowhere
+//! else, within limits, and all memory goes back to the system when the child ends.
 
 use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
@@ -16,25 +16,25 @@ use shoal_protocol::model::Digest;
 use super::engine::{Role, engine};
 use super::inspect::inspect;
 
-/// The first argument of a compiling child. Nobody types it by accident.
+/// The first argument of a compiling child. Unlikely to be typed by accident.
 pub(super) const MARK: &str = "__shoal-compile-component";
-/// Set in a child's environment, so that a program that never calls [`compiler_entry`] is found out
-/// by its child.
+/// Set in a child's environment: a child that gets as far as [`super::Wasm::new`] knows by it that
+/// its program never calls [`compiler_entry`].
 pub(super) const CHILD: &str = "SHOAL_COMPILING_CHILD";
-/// Exit codes: the artifact is guilty, the device is.
+/// Exit codes: the artifact is at fault, or the device.
 pub(super) const REFUSED: i32 = 65;
 pub(super) const FAILED: i32 = 74;
-/// A child gives way to everything else on the device.
+/// A child has a lower priority than everything else on the device.
 const NICE: i32 = 10;
 
-/// The thread that watches the parent does next to nothing.
+/// Enough for the thread that watches the parent, which only reads one byte.
 const WATCH_STACK: usize = 64 << 10;
 
 static CALLED: AtomicBool = AtomicBool::new(false);
 
-/// Call this first thing in `main`. In a child process that was started to compile a component it
-/// does that and exits; in any other it returns at once, and [`super::Wasm`] knows that this
-/// program can be started anew for that purpose.
+/// Call this first in `main`. In a child process that was started to compile a component, it
+/// compiles and exits; in any other process it returns at once, and [`super::Wasm`] knows that this
+/// program can be started as its compiler.
 pub fn compiler_entry() {
     CALLED.store(true, Ordering::Relaxed);
     let mut arguments = std::env::args_os().skip(1);
@@ -42,7 +42,7 @@ pub fn compiler_entry() {
         exit(match run(arguments) {
             Ok(()) => 0,
             Err(Failure { code, reason }) => {
-                // The parent reads it; when it is gone, nobody does.
+                // The parent reads this, unless it is gone.
                 let _ = writeln!(std::io::stderr(), "{reason}");
                 code
             }
@@ -50,7 +50,7 @@ pub fn compiler_entry() {
     }
 }
 
-/// Whether this program may be started anew to compile.
+/// Whether this program can be started as the compiler.
 pub(super) fn entry_was_called() -> bool {
     CALLED.load(Ordering::Relaxed)
 }
@@ -106,12 +106,13 @@ fn confine(memory: u64, cpu: u64, code: u64) -> std::io::Result<()> {
     watch_parent()?;
     rustix::thread::set_no_new_privs(true)?;
     rustix::process::setpriority_process(None, NICE)?;
-    // When memory runs short, the kernel takes the compiler and not the node. Where /proc is hidden
-    // it must choose itself.
+    // When memory runs short, the kernel kills the compiler and not the node. Where /proc is hidden
+    // the kernel chooses by itself.
     let _ = fs::write("/proc/self/oom_score_adj", "1000");
     let limits = [
         (Resource::As, memory, memory),
-        // One second more, so that the parent sees the signal that says why.
+        // The hard limit is a second more, so that the child gets SIGXCPU, which tells the parent
+        // why.
         (Resource::Cpu, cpu, cpu + 1),
         (Resource::Fsize, code, code),
         (Resource::Core, 0, 0),
@@ -125,13 +126,13 @@ fn confine(memory: u64, cpu: u64, code: u64) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Ends this process when the parent's end of the standard input is closed: then there is nobody to
-/// compile for. The kernel's own signal for that is sent when the parent's *thread* ends, which may
-/// be long before.
+/// Ends this process when the parent's end of the standard input is closed, which is when the
+/// parent has ended. The kernel's death signal does not serve: it is sent when the parent's
+/// *thread* ends.
 fn watch_parent() -> std::io::Result<()> {
     let watch = || {
         let mut byte = [0];
-        // Nothing is ever written there.
+        // The parent never writes: this returns when its end is closed.
         let _ = std::io::stdin().read(&mut byte);
         exit(FAILED)
     };

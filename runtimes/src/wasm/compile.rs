@@ -1,4 +1,4 @@
-//! Starting the compiler, and understanding how it ended.
+//! Starts the compiler and explains how it ended.
 
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -16,12 +16,12 @@ use super::child::{CHILD, FAILED, MARK, REFUSED};
 use super::fault::mib;
 use crate::error::{DeviceError, PrepareError};
 
-/// What a child may take.
+/// Bounds of a compiling child.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct CompileLimits {
     /// Bytes of address space, the mapped program itself included.
     pub memory: u64,
-    /// CPU time.
+    /// CPU time of the child.
     pub cpu: Duration,
     /// Time by the clock.
     pub time: Duration,
@@ -41,42 +41,41 @@ impl Default for CompileLimits {
     }
 }
 
-/// How a Rust program exits that panicked.
+/// The exit code of a Rust program that panicked.
 const PANICKED: i32 = 101;
-/// Bytes of a child's last words that are read.
+/// Bytes of a child's error output that are read.
 const LAST_WORDS: u64 = 4096;
 
 pub(super) struct Compiler {
     program: PathBuf,
     limits: CompileLimits,
     folder: PathBuf,
-    /// One at a time: a device that compiles two components at once does nothing else.
+    /// A single permit: a device that compiles two components at once does nothing else.
     turn: Semaphore,
 }
 
-/// A file of compiled code that nobody has vouched for yet. Deleted when it is dropped.
+/// A file of compiled code that has no MAC yet. Deleted on drop.
 pub(super) struct Draft(pub PathBuf);
 
 impl Drop for Draft {
     fn drop(&mut self) {
-        // It has another name already, or is deleted at the next start.
+        // It was renamed, or the next start deletes it.
         let _ = std::fs::remove_file(&self.0);
     }
 }
 
 impl Compiler {
-    /// `folder` exists and holds nothing of value.
+    /// `folder` exists; its files may be deleted at any start.
     pub fn new(program: PathBuf, limits: CompileLimits, folder: PathBuf) -> Self {
         Compiler { program, limits, folder, turn: Semaphore::new(1) }
     }
 
-    /// Waits for the only place to compile.
+    /// Waits until no other compilation is under way.
     pub async fn turn(&self) -> impl Drop + '_ {
         self.turn.acquire().await.expect("the semaphore is never closed")
     }
 
-    /// Compiles the bytes in `input`, whose digest was verified. Dropping the future kills the
-    /// child.
+    /// Compiles the file `input`, whose digest was verified. Dropping the future kills the child.
     pub async fn compile(&self, digest: Digest, input: &Path) -> Result<Draft, PrepareError> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let draft =
@@ -93,13 +92,13 @@ impl Compiler {
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .kill_on_drop(true);
-        // A signal from the terminal is for the node, which decides about the child.
+        // A signal from the terminal is for the node, which ends the child.
         command.process_group(0);
         let failed = |error| {
             DeviceError::new(format!("starting the compiler {}", self.program.display()), error)
         };
         let mut child = command.spawn().map_err(failed)?;
-        // Held until the child has ended: it ends itself when this is closed.
+        // Held until the child has ended, since the child ends itself when this is closed.
         let _alive = child.stdin.take();
         let stderr = child.stderr.take();
         let ended = async { tokio::join!(child.wait(), last_words(stderr)) };
@@ -128,12 +127,12 @@ impl Compiler {
             _ if signal(Signal::XFSZ) => {
                 refused(format!("its compiled code is larger than {}", mib(self.limits.code)))
             }
-            // Rust aborts with these words when memory is refused.
+            // Rust aborts with this message when memory is refused.
             _ if words.contains("memory allocation of") => refused(format!(
                 "compiling it takes more than {} of memory",
                 mib(self.limits.memory)
             )),
-            // A panic, an overflown stack, an assertion: the same bytes will do it again.
+            // A panic, a stack overflow, an assertion: the same bytes will cause it again.
             Some(PANICKED) => refused(format!("the compiler could not cope with it: {words}")),
             _ if [Signal::SEGV, Signal::ABORT, Signal::ILL, Signal::BUS]
                 .into_iter()
@@ -141,8 +140,8 @@ impl Compiler {
             {
                 refused(format!("the compiler crashed on it ({status}): {words}"))
             }
-            // Killed, by the kernel when memory runs short or by a person; or not a compiler at
-            // all.
+            // Killed by a person, or by the kernel when memory runs short; or the program is no
+            // compiler.
             _ => DeviceError::new(
                 format!("compiling artifact {}", digest.short()),
                 format!("the compiler {} ended with {status}: {words}", self.program.display()),
@@ -155,7 +154,7 @@ impl Compiler {
 async fn last_words(stderr: Option<impl AsyncRead + Unpin>) -> String {
     let mut words = Vec::new();
     if let Some(stderr) = stderr {
-        // What cannot be read is not known; the exit code says enough.
+        // A failed read is ignored: the exit code says enough.
         let _ = stderr.take(LAST_WORDS).read_to_end(&mut words).await;
     }
     String::from_utf8_lossy(&words).into_owned()

@@ -1,12 +1,12 @@
-//! The engine's settings. Host and compiling child must agree on them, so both take them from here.
+//! The engine's settings. The host and the compiling child must agree on them, so both use these.
 
 use ring::digest::{Context, SHA256};
 use wasmtime::{Config, Engine, OptLevel};
 
-/// What the engine is for.
+/// The use of an engine.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Role {
-    /// Runs compiled code. It has no compiler, which would cost memory that is never used.
+    /// Runs compiled code. Has no compiler, which would cost memory and never be used.
     Run,
     /// Compiles, in a child process.
     Compile,
@@ -17,14 +17,13 @@ pub(super) fn engine(role: Role) -> wasmtime::Result<Engine> {
     let mut config = Config::new();
     config
         .wasm_component_model(true)
-        // Guests are interrupted at loop heads and calls, when the ticker says so.
+        // Guests are interrupted at loop heads and calls when the ticker advances the epoch.
         .epoch_interruption(true)
         // The defaults reserve gigabytes of addresses a memory, more than small ARM devices have.
         .memory_reservation(16 << 20)
         .memory_reservation_for_growth(1 << 20)
         .memory_guard_size(64 << 10)
-        // For backtraces and profilers, which nothing here reads: compiled code would be half as
-        // large again.
+        // Only backtraces and profilers use these, and they make compiled code half as large again.
         .generate_address_map(false)
         .native_unwind_info(false)
         // Components of preview 3 are refused; without it a store is cheaper.
@@ -36,7 +35,7 @@ pub(super) fn engine(role: Role) -> wasmtime::Result<Engine> {
     Engine::new(&config)
 }
 
-/// A name for all that decides whether compiled code fits this engine.
+/// A hash of everything that decides whether compiled code fits this engine.
 pub(super) fn compatibility(engine: &Engine) -> [u8; 32] {
     struct Sha(Context);
 
@@ -46,7 +45,7 @@ pub(super) fn compatibility(engine: &Engine) -> [u8; 32] {
         }
 
         fn finish(&self) -> u64 {
-            0 // never asked: the digest is taken instead
+            0 // never called: the digest is taken instead
         }
     }
 

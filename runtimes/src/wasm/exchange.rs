@@ -1,5 +1,5 @@
-//! What the two sides of a request know of each other: the guest's task, and whoever carries the
-//! answer away.
+//! State that the two sides of a request share: the guest's task, and the client's side, which is
+//! the caller of `serve` that brings the request's body and takes the answer's.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -13,58 +13,58 @@ use tokio::task::coop;
 use tokio::time::{Instant, sleep_until};
 use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 
-use super::fault::Fault;
-use crate::runtime::{Body, BodyError};
+use super::fault::RequestFault;
+use crate::model::{Body, BodyError};
 
-/// A guest whose client is gone may still write its log and end properly for this long. A client
-/// that has read all that was announced goes, too.
+/// How long a guest whose client is gone may still write its log and end properly. A client that
+/// has read all announced bytes goes, too.
 const LINGER: Duration = Duration::from_secs(1);
 
 pub(super) struct Exchange {
-    limits: Limits,
+    limits: IdleLimits,
     times: Mutex<Times>,
     gone: Notify,
-    fault: OnceLock<Fault>,
-    /// Why the request's body ended early.
+    fault: OnceLock<RequestFault>,
+    /// The reason why the request's body ended early.
     broken: OnceLock<String>,
 }
 
-/// How long nothing may happen, by the one who is waited for.
+/// How long each side may keep the other waiting.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
-    /// The guest: before its answer begins, and between two parts of it that somebody waits for.
+pub(super) struct IdleLimits {
+    /// The guest: before its answer begins, and between two parts of it for which the client waits.
     pub guest: Duration,
-    /// Whoever carries the answer away. The guest is held back meanwhile, which is no fault of its.
+    /// The client, to take a part of the answer. The guest is held back meanwhile.
     pub untaken: Duration,
 }
 
-impl Limits {
-    /// Whoever brings the request's body. It has a limit of its own and says so in the body; this
-    /// one is for those that have none, so it is the longer one.
+impl IdleLimits {
+    /// The client, to send more of the request's body. Servers have a shorter limit of their own,
+    /// and end the body with an error; this one is for callers that have none.
     pub fn silent(&self) -> Duration {
         self.guest * 2
     }
 
-    /// How often to look who is waited for: what is told late is late by a quarter, and no part of
-    /// a body wakes anybody.
+    /// How often [`Exchange::overdue`] looks for a new deadline. A body's parts do not wake it, so
+    /// it may be late by a quarter of the guest's limit.
     fn look_after(&self) -> Duration {
         self.guest / 4
     }
 }
 
-/// **Time runs against the one who is waited for**, from the moment at which the waiting began.
+/// ***Time runs against the side that is waited for**, from the moment at which the wait began.
 struct Times {
     progress_at: Instant,
     answered: bool,
-    /// The guest asked for more of the request than has come.
+    /// The guest waits for more of the request's body.
     asks: bool,
-    /// Whoever carries the answer away asked for more of it than there is.
+    /// The client waits for more of the answer's body.
     wanted: bool,
     gone_at: Option<Instant>,
 }
 
 impl Exchange {
-    pub fn new(limits: Limits) -> Arc<Self> {
+    pub fn new(limits: IdleLimits) -> Arc<Self> {
         let times = Times {
             progress_at: Instant::now(),
             answered: false,
@@ -81,16 +81,16 @@ impl Exchange {
         })
     }
 
-    pub fn limits(&self) -> Limits {
+    pub fn limits(&self) -> IdleLimits {
         self.limits
     }
 
-    /// The guest begins, after it waited for others.
+    /// The guest begins; the wait for memory does not count.
     pub fn begun(&self) {
         self.lock().progress_at = Instant::now();
     }
 
-    /// The guest gave an answer, at least its head.
+    /// The guest gave the head of its answer.
     pub fn answered(&self) {
         let mut times = self.lock();
         times.answered = true;
@@ -102,19 +102,19 @@ impl Exchange {
         self.lock().answered
     }
 
-    /// Told before the guest is dropped, so that a body that ends for that reason is not taken for
-    /// a whole one.
-    pub fn fail(&self, fault: Fault) {
-        // The first one counts.
+    /// To be called before the guest is dropped, so that a body that ends for this reason is not
+    /// taken for a whole one.
+    pub fn fail(&self, fault: RequestFault) {
+        // The first fault counts.
         let _ = self.fault.set(fault);
     }
 
-    /// Why the guest got half a request only, if so: what it did then is not its fault.
+    /// The reason why the request's body ended early, if it did: the guest is then not at fault.
     pub fn broken(&self) -> Option<&str> {
         self.broken.get().map(String::as_str)
     }
 
-    /// Ends when nothing has happened for too long.
+    /// Waits until one side has kept the other waiting for too long.
     pub async fn overdue(&self) -> Overdue {
         loop {
             let gone = self.gone.notified();
@@ -124,7 +124,7 @@ impl Exchange {
                 return why;
             }
             tokio::select! {
-                // Somebody else, with less time, may be waited for by then.
+                // By then the other side may be waited for, which has less time.
                 () = sleep_until(at.min(now + self.limits.look_after())) => {}
                 () = gone => {}
             }
@@ -149,7 +149,7 @@ impl Exchange {
         }
     }
 
-    /// The guest asked for more of the request's body, which either came or did not.
+    /// The guest polled the request's body; `came`: there was more of it.
     fn asked(&self, came: bool) {
         let mut times = self.lock();
         if came || !times.asks {
@@ -158,7 +158,7 @@ impl Exchange {
         times.asks = !came;
     }
 
-    /// Somebody asked for more of the answer's body, which was either there or not.
+    /// The client polled the answer's body; `taken`: there was more of it.
     fn carried(&self, taken: bool) {
         let mut times = self.lock();
         if taken || !times.wanted {
@@ -177,18 +177,18 @@ impl Exchange {
     }
 }
 
-/// What did not happen in time.
+/// The event that did not happen in time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Overdue {
-    /// By the guest: the head of its answer.
+    /// The guest did not begin its answer.
     NoAnswer,
-    /// By the guest: the next part of it.
+    /// The guest did not give the next part of its answer.
     Stalled,
-    /// By the client: the next part of its request.
+    /// The client did not send the next part of its request.
     ClientSilent,
-    /// By whoever carries the answer away: taking what is there.
+    /// The client did not take a part of the answer.
     NotTaken,
-    /// By the guest: its end, after its client went away.
+    /// The guest did not end after its client had gone.
     ClientGone,
 }
 
@@ -229,8 +229,8 @@ impl HttpBody for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        // A body that always has more must not keep the thread: the engine has a loop of its own
-        // that skips to the trailers.
+        // A body that is always ready must not keep the thread: the engine loops over it to skip to
+        // the trailers.
         let proceed = ready!(coop::poll_proceed(cx));
         let polled = Pin::new(&mut self.inner).poll_frame(cx);
         self.exchange.asked(polled.is_ready());
@@ -238,7 +238,7 @@ impl HttpBody for RequestBody {
         proceed.made_progress();
         let failed = |error: BodyError| {
             let why = error.to_string();
-            // It ends with this, so there is one.
+            // Set once: the body ends with this error.
             let _ = self.exchange.broken.set(why.clone());
             wasmtime_wasi_http::Error::InternalError(Some(why))
         };
@@ -277,7 +277,7 @@ impl HttpBody for AnswerBody {
             Some(Err(error)) => Some(Err(error.into())),
             None => {
                 self.client.satisfied();
-                // A guest that was cut off in the middle looks to the body as if it had finished.
+                // A guest that was cut off in the middle ends the body as if it were whole.
                 self.exchange
                     .fault
                     .get()
@@ -301,8 +301,8 @@ mod tests {
 
     use super::*;
 
-    const LIMITS: Limits =
-        Limits { guest: Duration::from_secs(30), untaken: Duration::from_secs(600) };
+    const LIMITS: IdleLimits =
+        IdleLimits { guest: Duration::from_secs(30), untaken: Duration::from_secs(600) };
 
     /// Seconds until something is overdue, and what.
     async fn overdue(exchange: &Exchange) -> (u64, Overdue) {
@@ -311,8 +311,9 @@ mod tests {
         (since.elapsed().as_secs(), why)
     }
 
+    /// The guest has 30 s for the head of its answer, then 30 s for each part that is asked for.
     #[tokio::test(start_paused = true)]
-    async fn a_guest_has_its_time_while_somebody_waits_for_it() {
+    async fn guest_time_runs_while_its_answer_is_awaited() {
         let exchange = Exchange::new(LIMITS);
         advance(Duration::from_secs(20)).await;
         assert_eq!(overdue(&exchange).await, (10, Overdue::NoAnswer));
@@ -328,9 +329,9 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_slow_client_takes_nothing_of_the_guest_s_time() {
-        // A client that took a part of an answer now and then had its guest cut off and blamed
-        // after 30 s.
+    async fn slow_client_does_not_use_up_guest_time() {
+        // A client took a part of the answer now and then: its guest was cut off after 30 s, as a
+        // fault.
         let exchange = Exchange::new(LIMITS);
         exchange.answered();
         for _ in 0..5 {
@@ -351,8 +352,10 @@ mod tests {
         assert_eq!(overdue(&exchange).await, (600, Overdue::NotTaken));
     }
 
+    /// The guest waits 50 s for each part of its request: that is the client's time, of which each
+    /// part may take 60 s.
     #[tokio::test(start_paused = true)]
-    async fn a_slow_upload_takes_nothing_of_the_guest_s_time() {
+    async fn slow_upload_does_not_use_up_guest_time() {
         let exchange = Exchange::new(LIMITS);
         for _ in 0..5 {
             exchange.asked(false);
@@ -368,8 +371,9 @@ mod tests {
         assert_eq!(overdue(&exchange).await, (60, Overdue::ClientSilent));
     }
 
+    /// `overdue` sleeps until the longest deadline while a shorter one begins.
     #[tokio::test(start_paused = true)]
-    async fn what_changes_while_nobody_looks_is_seen_soon() {
+    async fn changed_deadline_is_noticed_soon() {
         let exchange = Exchange::new(LIMITS);
         exchange.answered();
         let watch = tokio::spawn({

@@ -1,4 +1,4 @@
-//! What a guest did wrong, in words.
+//! Failures of a request, with messages for people.
 
 use std::time::Duration;
 
@@ -7,34 +7,33 @@ use wasmtime::Trap;
 use wasmtime_wasi::I32Exit;
 
 use crate::error::ServeError;
-use crate::runtime::InstanceId;
+use crate::model::InstanceId;
 
-/// A guest's failure at one request.
+/// A failure of one request, of the guest or its client.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Fault {
+pub(super) struct RequestFault {
     pub status: StatusCode,
     /// A predicate: `exceeded its memory limit of 32 MiB`.
     pub reason: String,
     pub blame: Blame,
 }
 
-/// Whose fault it is.
+/// The party at fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Blame {
-    /// The guest's. Counted and told.
+    /// The guest: counted as a fault, and logged.
     Guest,
-    /// Its client's, or the way to it: told in the log, counted against nobody.
+    /// The client, or the path to it: logged, and not counted.
     Client,
-    /// Nobody's: it was stopped, or its client went away.
+    /// None: the guest was stopped, or its client went away.
     Nobody,
-    /// Nobody's, and the guest has seen nothing yet: the replica's other requests have all its
-    /// memory.
+    /// None, and the guest has seen nothing: the replica's other requests have all its memory.
     NoRoom,
 }
 
-impl Fault {
+impl RequestFault {
     fn new(status: StatusCode, reason: impl Into<String>) -> Self {
-        Fault { status, reason: reason.into(), blame: Blame::Guest }
+        RequestFault { status, reason: reason.into(), blame: Blame::Guest }
     }
 
     pub fn out_of_memory(limit: u64, others: u64) -> Self {
@@ -43,93 +42,99 @@ impl Fault {
             1 => ", which it shared with another request".to_owned(),
             others => format!(", which it shared with {others} other requests"),
         };
-        Fault::new(
+        RequestFault::new(
             StatusCode::INSUFFICIENT_STORAGE,
             format!("exceeded its memory limit of {}{shared}", mib(limit)),
         )
     }
 
-    /// `throttled` is the time that it could not compute because of its CPU limit.
+    /// `throttled` is the time for which the CPU limit held the guest back.
     pub fn too_slow(limit: Duration, throttled: Duration, millicores: u32) -> Self {
         let why = match throttled.as_millis() {
             0 => String::new(),
             _ => format!(" (held back for {} by its CPU limit of {millicores}m)", secs(throttled)),
         };
-        Fault::new(
+        RequestFault::new(
             StatusCode::GATEWAY_TIMEOUT,
             format!("ran longer than {} without an answer{why}", secs(limit)),
         )
     }
 
     pub fn stalled(limit: Duration) -> Self {
-        Fault::new(
+        RequestFault::new(
             StatusCode::GATEWAY_TIMEOUT,
             format!("made no progress with its answer for {}", secs(limit)),
         )
     }
 
     pub fn too_much_cpu(limit: Duration) -> Self {
-        Fault::new(
+        RequestFault::new(
             StatusCode::GATEWAY_TIMEOUT,
             format!("used more than {} of CPU time for one request", secs(limit)),
         )
     }
 
     pub fn no_answer() -> Self {
-        Fault::new(StatusCode::BAD_GATEWAY, "ended without an answer")
+        RequestFault::new(StatusCode::BAD_GATEWAY, "ended without an answer")
     }
 
     pub fn answered_with_error(code: &impl std::fmt::Debug) -> Self {
-        Fault::new(StatusCode::BAD_GATEWAY, format!("answered with the error {code:?}"))
+        RequestFault::new(StatusCode::BAD_GATEWAY, format!("answered with the error {code:?}"))
     }
 
     pub fn stopped() -> Self {
-        Fault {
+        RequestFault {
             blame: Blame::Nobody,
-            ..Fault::new(StatusCode::SERVICE_UNAVAILABLE, "was stopped before it answered")
+            ..RequestFault::new(StatusCode::SERVICE_UNAVAILABLE, "was stopped before it answered")
         }
     }
 
     pub fn client_gone() -> Self {
-        Fault {
+        RequestFault {
             blame: Blame::Nobody,
-            ..Fault::new(StatusCode::BAD_GATEWAY, "was cut off, since its client is gone")
+            ..RequestFault::new(StatusCode::BAD_GATEWAY, "was cut off, since its client is gone")
         }
     }
 
     pub fn client_silent(limit: Duration) -> Self {
-        Fault::of_client(format!("was sent nothing more of its request for {}", secs(limit)))
+        RequestFault::of_client(format!("was sent nothing more of its request for {}", secs(limit)))
     }
 
     pub fn not_taken(limit: Duration) -> Self {
-        Fault::of_client(format!(
+        RequestFault::of_client(format!(
             "was cut off, since nothing of its answer was taken for {}",
             secs(limit)
         ))
     }
 
-    /// The guest ended in whatever way after its request broke off because of `why`.
+    /// The guest ended, in any way, after its request's body broke off because of `why`.
     pub fn half_a_request(why: &str) -> Self {
-        Fault::of_client(format!("was sent half a request: {why}"))
+        RequestFault::of_client(format!("was sent half a request: {why}"))
     }
 
     fn of_client(reason: String) -> Self {
-        Fault { blame: Blame::Client, ..Fault::new(StatusCode::REQUEST_TIMEOUT, reason) }
+        RequestFault {
+            blame: Blame::Client,
+            ..RequestFault::new(StatusCode::REQUEST_TIMEOUT, reason)
+        }
     }
 
     pub fn no_room() -> Self {
         let reason = "has no memory left for another request at this moment";
-        Fault { blame: Blame::NoRoom, ..Fault::new(StatusCode::SERVICE_UNAVAILABLE, reason) }
+        RequestFault {
+            blame: Blame::NoRoom,
+            ..RequestFault::new(StatusCode::SERVICE_UNAVAILABLE, reason)
+        }
     }
 
     pub fn host(reason: impl std::fmt::Display) -> Self {
-        Fault::new(StatusCode::BAD_GATEWAY, format!("could not be run: {reason}"))
+        RequestFault::new(StatusCode::BAD_GATEWAY, format!("could not be run: {reason}"))
     }
 
-    /// From what the engine says.
+    /// Explains an error of the engine.
     pub fn from_engine(error: &wasmtime::Error) -> Self {
         if let Some(exit) = error.downcast_ref::<I32Exit>() {
-            return Fault::new(
+            return RequestFault::new(
                 StatusCode::BAD_GATEWAY,
                 format!("exited with code {} instead of answering", exit.0),
             );
@@ -138,7 +143,7 @@ impl Fault {
             Some(Trap::UnreachableCodeReached) => {
                 "trapped: unreachable executed (a panic or an abort; its log may tell)".into()
             }
-            // Rust's stack lies below its data: a recursion without end runs out of bounds.
+            // Rust's stack lies below its data: endless recursion runs out of bounds.
             Some(Trap::MemoryOutOfBounds) => {
                 "trapped: out of bounds memory access (a recursion without end, or a bad pointer?)"
                     .into()
@@ -152,7 +157,7 @@ impl Fault {
             }
             None => format!("failed: {}", error.root_cause()),
         };
-        Fault::new(StatusCode::BAD_GATEWAY, reason)
+        RequestFault::new(StatusCode::BAD_GATEWAY, reason)
     }
 
     pub fn into_error(self, id: &InstanceId) -> ServeError {
@@ -165,7 +170,7 @@ impl Fault {
     }
 }
 
-/// Bytes for a person.
+/// Bytes as people read them.
 pub(super) fn mib(bytes: u64) -> String {
     match bytes {
         bytes if bytes.is_multiple_of(1 << 20) => format!("{} MiB", bytes >> 20),

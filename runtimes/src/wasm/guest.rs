@@ -1,4 +1,5 @@
-//! The world a guest sees: its environment, clocks, chance, HTTP - and nothing of the host's.
+//! The world a guest sees: its environment, clocks, random bytes and HTTP, and nothing of the
+//! host's.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,12 +18,12 @@ use wasmtime_wasi_http::{
 
 use super::memory::{Memory, Reserved};
 use crate::logs::{Lines, Log, LogStream};
-use crate::runtime::Launch;
+use crate::model::Launch;
 
-/// Handles to host resources that one guest may have at a time; each costs the host some hundred
+/// Handles to host resources that one guest may have at a time. Each costs the host some hundred
 /// bytes.
 const MAX_RESOURCES: usize = 4096;
-/// Bytes a guest may hand over in one call, nested lists unfolded.
+/// Bytes a guest may pass in one call, nested lists included.
 const MAX_CALL_BYTES: usize = 8 << 20;
 /// Random bytes a guest may draw in one call.
 const MAX_RANDOM: u64 = 1 << 20;
@@ -39,7 +40,7 @@ pub(super) struct Guest {
 }
 
 impl Guest {
-    /// A store for one request, with the memory that was set aside for it.
+    /// A store for one request, with the memory that was reserved for it.
     pub fn store(
         engine: &Engine,
         launch: &Launch,
@@ -86,7 +87,7 @@ impl WasiHttpView for Guest {
     }
 }
 
-/// No requests of its own: what a guest may reach is not yet something that a spec can say.
+/// Denies the guest's own requests: a spec cannot say yet what a guest may reach.
 struct Hooks {
     log: Log,
 }
@@ -113,7 +114,7 @@ impl WasiHttpHooks for Hooks {
     }
 }
 
-/// A guest's standard output or error, which ends in its log.
+/// A guest's standard output or error, which goes to its log.
 #[derive(Clone)]
 struct Output {
     lines: Arc<Mutex<Lines>>,

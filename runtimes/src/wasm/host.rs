@@ -1,4 +1,5 @@
-//! What all replicas share: the engine, the threads, the way from an artifact to a program.
+//! The parts that all replicas share: the engine, the threads, and how an artifact becomes a
+//! program.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -18,28 +19,28 @@ use super::guest::Guest;
 use super::ticker::Ticker;
 use super::{Config, SetupError};
 use crate::artifacts::ArtifactStore;
-use crate::board::Board;
 use crate::error::{DeviceError, PrepareError};
 use crate::logs::Logs;
+use crate::status::StatusTable;
 
-/// Guests give way to the node's own threads: a busy node must still answer its neighbours.
+/// Guests' threads have a lower priority than the node's: a busy node must still answer others.
 const NICE: i32 = 5;
 
 pub(super) struct Host {
     pub config: Config,
     pub engine: Engine,
     pub ticker: Arc<Ticker>,
-    pub board: Board,
+    pub statuses: StatusTable,
     pub logs: Logs,
-    /// The node's own runtime: waits, files, compilers.
+    /// The node's own tokio runtime: waits, files, compilers.
     pub node: Handle,
-    /// Where guests compute.
+    /// The tokio runtime on which guests compute.
     threads: Option<Runtime>,
     linker: Arc<Linker<Guest>>,
     artifacts: ArtifactStore,
     cache: Arc<CodeCache>,
     compiler: Compiler,
-    /// Programs that replicas have.
+    /// Programs that at least one replica uses.
     programs: Mutex<BTreeMap<Digest, Weak<Program>>>,
 }
 
@@ -71,7 +72,7 @@ impl Host {
         let compiler = Compiler::new(program, config.compile, cache.drafts());
         Ok(Host {
             threads: Some(threads(config.threads).map_err(device("starting threads for guests"))?),
-            board: Board::new(),
+            statuses: StatusTable::new(),
             logs: Logs::new(&config.logs, config.log_limits),
             node: Handle::current(),
             ticker: Arc::new(ticker),
@@ -85,18 +86,18 @@ impl Host {
         })
     }
 
-    /// The threads on which guests compute.
+    /// The tokio runtime on which guests compute.
     pub fn guests(&self) -> &Handle {
         self.threads.as_ref().expect("taken when the host is dropped, not before").handle()
     }
 
-    /// The program of an artifact: the one that is loaded, or from the cache, or compiled.
+    /// The program of an artifact: a loaded one, or else from the cache, or else compiled.
     pub async fn program(&self, digest: Digest) -> Result<Arc<Program>, PrepareError> {
         if let Some(program) = self.ready(digest).await? {
             return Ok(program);
         }
         let _turn = self.compiler.turn().await;
-        // Somebody else may have compiled it meanwhile.
+        // Another caller may have compiled it meanwhile.
         if let Some(program) = self.ready(digest).await? {
             return Ok(program);
         }
@@ -128,7 +129,7 @@ impl Host {
         match self.load(digest, code).await? {
             Ok(program) => Ok(Some(self.share(digest, program))),
             Err(error) => {
-                // Written by this node for this engine, and still not usable: another CPU, perhaps.
+                // This node wrote it for this engine; perhaps the CPU was replaced.
                 tracing::warn!(artifact = %digest.short(), %error, "compiled code cannot be \
                     loaded and is compiled anew");
                 let cache = self.cache.clone();
@@ -156,7 +157,7 @@ impl Host {
     fn share(&self, digest: Digest, program: Program) -> Arc<Program> {
         let mut programs = self.lock();
         if let Some(present) = programs.get(&digest).and_then(Weak::upgrade) {
-            return present; // two loaded it at once: one copy is enough
+            return present; // two callers loaded it at once: one copy is enough
         }
         programs.retain(|_, program| program.strong_count() > 0);
         let program = Arc::new(program);
@@ -172,22 +173,22 @@ impl Host {
 impl Drop for Host {
     fn drop(&mut self) {
         if let Some(threads) = self.threads.take() {
-            // Guests were told to end; their threads need not be waited for.
+            // Guests were told to end; waiting for their threads here could block the caller.
             threads.shutdown_background();
         }
     }
 }
 
-/// Makes code runnable that [`CodeCache`] has vouched for.
+/// Loads code whose MAC [`CodeCache`] has verified.
 #[expect(
     unsafe_code,
     reason = "loading compiled code means trusting it; this is the only place that does"
 )]
 fn vouched_code(engine: &Engine, code: &[u8]) -> wasmtime::Result<Component> {
-    // SAFETY: `deserialize` needs bytes that `Engine::precompile_component` made and nobody changed
-    // since. All callers pass what `CodeCache::load` or `CodeCache::keep` gave them: this node's
-    // own child process wrote it, and its MAC was verified over these very bytes in memory, not
-    // over a file that may change afterwards.
+    // SAFETY: `deserialize` needs bytes that `Engine::precompile_component` made and that were not
+    // changed since. All callers pass bytes from `CodeCache::load` or `CodeCache::keep`: this
+    // node's own child process wrote them, and the MAC was verified over these very bytes in
+    // memory, not over a file that may change afterwards.
     unsafe { Component::deserialize(engine, code) }
 }
 
@@ -200,13 +201,14 @@ fn linker(engine: &Engine) -> wasmtime::Result<Linker<Guest>> {
 
 fn threads(count: usize) -> std::io::Result<Runtime> {
     let calm = || {
-        // Without it guests compete with the node on equal terms, which is worse, but works.
+        // When this fails, guests compete with the node at equal priority, which is worse, but
+        // works.
         if let Err(error) = rustix::process::setpriority_process(None, NICE) {
             tracing::debug!(%error, "a guest's thread keeps its priority");
         }
     };
     let mut builder = Builder::new_multi_thread();
-    // WASI hands little to blocking threads: no files, no names.
+    // WASI needs few blocking threads: there are no files and no host names.
     builder.worker_threads(count.max(1)).max_blocking_threads(2);
     builder.thread_name("wasm-guest").on_thread_start(calm).enable_time().build()
 }
@@ -214,12 +216,12 @@ fn threads(count: usize) -> std::io::Result<Runtime> {
 fn program_that_compiles(config: &Config) -> Result<PathBuf, SetupError> {
     match &config.compiler {
         Some(program) => Ok(program.clone()),
-        // A child that came this far was not stopped by `compiler_entry`: it must not have children
-        // of its own.
+        // A child that comes this far was not stopped by `compiler_entry`: it must not start
+        // children of its own.
         None if std::env::var_os(CHILD).is_some() || !entry_was_called() => {
             Err(SetupError::NoCompiler)
         }
-        // Not `current_exe`, whose path may name another program after an upgrade, or none.
+        // Not `current_exe`: after an upgrade its path may name another program, or none.
         None if cfg!(target_os = "linux") => Ok(PathBuf::from("/proc/self/exe")),
         None => {
             let path = std::env::current_exe();
@@ -228,7 +230,7 @@ fn program_that_compiles(config: &Config) -> Result<PathBuf, SetupError> {
     }
 }
 
-/// Runs disk work, or work that takes milliseconds, on a blocking thread of the node.
+/// Runs work on disk, or work of milliseconds, on a blocking thread of the node.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, DeviceError> {

@@ -1,10 +1,10 @@
-//! What a file is, without compiling it.
+//! Recognises a file's kind without compiling it.
 
 use wasmparser::{
     BinaryReaderError, ComponentExternalKind, ComponentTypeRef, Encoding, Parser, Payload,
 };
 
-/// What shoal can do with a component.
+/// The kinds of components that shoal can run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Kind {
@@ -12,50 +12,50 @@ pub enum Kind {
     Http,
 }
 
-/// Why a file is refused. Says what was found and what is expected.
+/// A file is refused. The message says what was found and what is expected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// No bytes.
+    /// The file has no bytes.
     #[error(
         "the file is empty; shoal runs WebAssembly components: build with --target wasm32-wasip2"
     )]
     Empty,
-    /// Something else altogether.
+    /// The file is not WebAssembly.
     #[error(
         "this is {found}, not WebAssembly; shoal runs components: build with --target wasm32-wasip2"
     )]
     NotWasm {
-        /// What its first bytes say.
+        /// The kind of file, by its first bytes.
         found: &'static str,
     },
-    /// The older kind of file.
+    /// A core module, not a component.
     #[error(
         "this is a core WebAssembly module; shoal runs components: build with --target \
             wasm32-wasip2"
     )]
     CoreModule,
-    /// Cut short or altered.
+    /// The file was cut short or altered.
     #[error("this WebAssembly file is damaged at byte {offset}: {reason}; build or copy it again")]
     Damaged {
-        /// Where.
+        /// Bytes before the damage.
         offset: u64,
-        /// What is wrong there.
+        /// The parser's error there.
         reason: String,
     },
-    /// A component that does something else.
+    /// The component does not export the HTTP handler.
     #[error(
         "this component is {found}; shoal runs components that answer HTTP: export \
             wasi:http/incoming-handler@0.2"
     )]
     OtherWorld {
-        /// What it is instead.
+        /// The world that it is for.
         found: String,
     },
-    /// It needs what shoal does not have.
+    /// The component imports interfaces that shoal does not offer.
     #[error("this component imports {}, which shoal does not offer; it offers WASI 0.2 \
         ({})", .imports.join(", "), OFFERED.join(", "))]
     UnknownImports {
-        /// What, the first few.
+        /// The first five names.
         imports: Vec<String>,
     },
 }
@@ -70,16 +70,16 @@ const OFFERED: [&str; 7] = [
     "wasi:random",
     "wasi:sockets",
 ];
-/// What a component that answers HTTP exports.
+/// The export of a component that answers HTTP.
 const HANDLER: &str = "wasi:http/incoming-handler";
-/// Imports that are named in a refusal: enough to see what is missing.
+/// Imports that a refusal names: enough to see what is missing.
 const NAMED: usize = 5;
 
-/// Tells whether shoal can run these bytes, by reading their outline. What only a compiler can find
-/// is found when they are prepared.
+/// Checks by imports and exports whether shoal can run these bytes. Errors that only a compiler
+/// finds come when the artifact is prepared.
 ///
 /// # Errors
-/// Why they cannot be run.
+/// The reason why shoal cannot run them.
 pub fn inspect(bytes: &[u8]) -> Result<Kind, Refusal> {
     if bytes.is_empty() {
         return Err(Refusal::Empty);
@@ -91,7 +91,7 @@ pub fn inspect(bytes: &[u8]) -> Result<Kind, Refusal> {
     outline.judge()
 }
 
-/// Names of what a component imports and exports.
+/// Names of a component's imports and exports.
 #[derive(Default)]
 struct Outline {
     imports: Vec<String>,
@@ -105,7 +105,7 @@ impl Outline {
             reason: error.message().to_owned(),
         };
         let mut outline = Outline::default();
-        // Components nest: only the outermost speaks to shoal.
+        // Components nest: only the outermost matters to shoal.
         let mut depth = 0u32;
         for payload in Parser::new(0).parse_all(bytes) {
             match payload.map_err(damaged)? {
@@ -117,7 +117,7 @@ impl Outline {
                 Payload::ComponentImportSection(section) if depth == 0 => {
                     for import in section {
                         let import = import.map_err(damaged)?;
-                        // An imported type is a name for something; nobody has to provide it.
+                        // An imported type is only a name: the host has to provide nothing.
                         if !matches!(import.ty, ComponentTypeRef::Type(_)) {
                             outline.imports.push(import.name.name.to_owned());
                         }
@@ -140,7 +140,7 @@ impl Outline {
     fn judge(self) -> Result<Kind, Refusal> {
         let unknown = self.imports.iter().filter(|import| !is_offered(import));
         let unknown: Vec<_> = unknown.take(NAMED).cloned().collect();
-        // The world first: a component of another world would import other things too.
+        // The world is checked first, since a component of another world imports other things too.
         if !self.exports.iter().any(|export| is_version_02(export, HANDLER)) {
             return Err(Refusal::OtherWorld { found: self.world() });
         }
@@ -181,7 +181,7 @@ fn is_version_02(name: &str, interface: &str) -> bool {
     name.strip_prefix(interface).is_some_and(|version| version.starts_with("@0.2."))
 }
 
-/// What a file that is not WebAssembly probably is, by its first bytes.
+/// The probable kind of a file that is not WebAssembly, by its first bytes.
 fn what_else(bytes: &[u8]) -> &'static str {
     const KNOWN: [(&[u8], &str); 9] = [
         (b"\x7fELF", "a Linux program"),
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn each_wrong_file_is_called_by_its_name() {
+    fn wrong_file_kind_is_named() {
         assert_eq!(inspect(b""), Err(Refusal::Empty));
         assert_eq!(inspect(b"\x7fELF\x02"), Err(Refusal::NotWasm { found: "a Linux program" }));
         assert_eq!(inspect(b"hello"), Err(Refusal::NotWasm { found: "a text file" }));
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_component_that_answers_http_is_known_whatever_its_patch_version() {
+    fn http_component_is_accepted_in_any_patch_version() {
         for version in ["0.2.0", "0.2.12"] {
             let bytes = passing_on(
                 &format!("wasi:io/poll@{version}"),
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn other_worlds_are_named() {
+    fn refusal_names_the_component_world() {
         let command = inspect(&passing_on("wasi:io/poll@0.2.0", "wasi:cli/run@0.2.0")).unwrap_err();
         assert!(
             command.to_string().contains("a command (it exports wasi:cli/run@0.2.0)"),
@@ -266,8 +266,9 @@ mod tests {
         assert!(none.to_string().contains("without any exported interface"), "{none}");
     }
 
+    /// Other packages, other versions, and names without a version.
     #[test]
-    fn what_is_not_offered_is_named() {
+    fn refusal_names_imports_that_are_not_offered() {
         for import in [
             "acme:sensor/read",
             "wasi:nn/tensor@0.2.0",
@@ -280,8 +281,9 @@ mod tests {
         }
     }
 
+    /// A cut between two sections leaves a valid component with fewer exports.
     #[test]
-    fn a_file_that_was_cut_short_is_damaged_wherever_the_cut_is() {
+    fn truncated_component_is_refused_at_any_length() {
         let whole = passing_on("wasi:io/poll@0.2.0", "wasi:http/incoming-handler@0.2.0");
         for len in 4..whole.len() {
             let refusal = inspect(&whole[..len]).expect_err("a part of a file");

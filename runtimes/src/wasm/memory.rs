@@ -1,10 +1,10 @@
-//! The memory that all requests of one replica share: who has how much, and who waits for some.
+//! The memory that all requests of one replica share.
 //!
-//! **A request sets its instance's memory aside before it makes the instance.** So an instance is
-//! made once and fits, a request that waits costs nothing until memory is given to it, and nobody
-//! is woken only to find that there is none. Memory goes to those who wait in the order in which
-//! they came. Guests that run may grow past them: they hold what the others wait for, and would
-//! fail instead of giving it back.
+//! ***A request reserves its instance's memory before it makes the instance.** So an instance is
+//! made once and fits, a waiting request uses no CPU until it gets memory, and is not woken in
+//! vain. Waiting requests get memory in the order in which they came. Running guests may grow
+//! before them: they hold the memory that the others wait for, and would fail instead of giving it
+//! back.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,19 +16,19 @@ use wasmtime::ResourceLimiter;
 const MAX_INSTANCES: usize = 128;
 const MAX_MEMORIES: usize = 16;
 const MAX_TABLES: usize = 64;
-/// What the engine pays for an element of a table.
+/// Bytes that the engine needs for an element of a table.
 const TABLE_ELEMENT: u64 = size_of::<usize>() as u64;
 
 pub(super) struct MemoryPool {
     limit: u64,
-    book: Mutex<Book>,
+    state: Mutex<PoolState>,
 }
 
 #[derive(Default)]
-struct Book {
+struct PoolState {
     used: u64,
-    /// Requests that wait, in the order in which they came: as many as the replica has slots, and
-    /// those that gave up since the last one came.
+    /// Waiting requests in the order in which they came: at most as many as the replica has slots,
+    /// and those that were cancelled since the last one came.
     waiting: VecDeque<Waiting>,
 }
 
@@ -43,7 +43,7 @@ impl Waiting {
     }
 }
 
-/// Memory set aside for one instance; given back when dropped.
+/// Memory reserved for one instance; released on drop.
 pub(super) struct Reserved {
     pool: Arc<MemoryPool>,
     bytes: u64,
@@ -51,7 +51,7 @@ pub(super) struct Reserved {
 
 impl MemoryPool {
     pub fn new(limit: u64) -> Self {
-        MemoryPool { limit, book: Mutex::default() }
+        MemoryPool { limit, state: Mutex::default() }
     }
 
     pub fn limit(&self) -> u64 {
@@ -62,29 +62,29 @@ impl MemoryPool {
         self.lock().used
     }
 
-    /// Sets `bytes` aside, after those who asked before; waits for ever when that is more than the
-    /// limit.
+    /// Reserves `bytes`, after the requests that asked before; never returns when that is more than
+    /// the limit.
     pub async fn reserve(self: &Arc<Self>, bytes: u64) -> Reserved {
         let (given, waits) = oneshot::channel();
         {
-            let mut book = self.lock();
-            book.waiting.retain(|waiting| !waiting.gave_up());
-            book.waiting.push_back(Waiting { bytes, given });
+            let mut state = self.lock();
+            state.waiting.retain(|waiting| !waiting.gave_up());
+            state.waiting.push_back(Waiting { bytes, given });
         }
         self.give_to_waiting();
         waits.await.expect("the pool keeps the sender until it gives")
     }
 
-    /// Nothing set aside: an instance that takes what it needs as it goes.
+    /// An empty reservation, for an instance that takes memory as it grows.
     pub fn nothing(self: &Arc<Self>) -> Reserved {
         Reserved { pool: self.clone(), bytes: 0 }
     }
 
     fn take(&self, bytes: u64) -> bool {
-        let mut book = self.lock();
-        let grown = book.used.checked_add(bytes).filter(|used| *used <= self.limit);
+        let mut state = self.lock();
+        let grown = state.used.checked_add(bytes).filter(|used| *used <= self.limit);
         if let Some(used) = grown {
-            book.used = used;
+            state.used = used;
         }
         grown.is_some()
     }
@@ -98,26 +98,26 @@ impl MemoryPool {
 
     fn give_to_waiting(self: &Arc<Self>) {
         while let Some((given, bytes)) = self.next_that_fits() {
-            // A request that gave up in this very moment drops it, which comes here again for the
-            // next one.
+            // A request that is cancelled at this moment drops the reservation, which calls this
+            // again for the next request.
             let _ = given.send(Reserved { pool: self.clone(), bytes });
         }
     }
 
     fn next_that_fits(&self) -> Option<(oneshot::Sender<Reserved>, u64)> {
-        let mut book = self.lock();
-        while book.waiting.front().is_some_and(Waiting::gave_up) {
-            book.waiting.pop_front();
+        let mut state = self.lock();
+        while state.waiting.front().is_some_and(Waiting::gave_up) {
+            state.waiting.pop_front();
         }
-        let bytes = book.waiting.front()?.bytes;
-        let used = book.used.checked_add(bytes).filter(|used| *used <= self.limit)?;
-        book.used = used;
-        book.waiting.pop_front().map(|waiting| (waiting.given, bytes))
+        let bytes = state.waiting.front()?.bytes;
+        let used = state.used.checked_add(bytes).filter(|used| *used <= self.limit)?;
+        state.used = used;
+        state.waiting.pop_front().map(|waiting| (waiting.given, bytes))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Book> {
-        // Each change is complete before anything can panic.
-        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, PoolState> {
+        // Each change is complete before the lock is released, also by a panic.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -127,15 +127,15 @@ impl Drop for Reserved {
     }
 }
 
-/// What one guest has of its replica's pool.
+/// The part of a replica's pool that one guest has.
 pub(super) struct Memory {
-    /// Never less than `own`.
+    /// Never fewer bytes than `own`.
     held: Reserved,
     own: u64,
-    /// The growth that was allowed last, and what the pool gave for it, in case the system refuses
-    /// it.
+    /// Bytes of the growth that was allowed last, and bytes taken from the pool for it: both are
+    /// undone when the system refuses the growth.
     last: (u64, u64),
-    /// What the guest would have had with the greatest growth that was refused.
+    /// Bytes that the guest would have had with the greatest growth that was refused.
     wanted: Option<u64>,
 }
 
@@ -148,8 +148,8 @@ impl Memory {
         self.own
     }
 
-    /// Set when a growth was refused: if the guest fails now, that is why. Tells what it would have
-    /// had.
+    /// Bytes that the guest would have had; set when a growth was refused, which explains a later
+    /// failure.
     pub fn wanted(&self) -> Option<u64> {
         self.wanted
     }
@@ -185,7 +185,7 @@ impl ResourceLimiter for Memory {
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
         self.last = (0, 0);
-        // A refusal of the guest's own maximum is its own business.
+        // Growth beyond the guest's own maximum is not our refusal.
         let within = maximum.is_none_or(|maximum| desired <= maximum);
         Ok(within && self.grow(desired.saturating_sub(current) as u64))
     }
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn waiting_requests_get_memory_in_their_order() {
+    async fn waiting_requests_get_memory_in_order() {
         let pool = pool();
         let all = pool.reserve(10).await;
         let mut first = Box::pin(pool.reserve(6));
@@ -249,7 +249,7 @@ mod tests {
         assert!(running.grow(2), "a guest that runs grows with what is free");
         let (first, second) = (first.now_or_never().unwrap(), second.now_or_never().unwrap());
         assert_eq!((first.bytes, second.bytes, pool.used()), (6, 2, 10));
-        // A small request does not overtake a large one, or the large one might wait for ever.
+        // A small request must not overtake a large one, or the large one might wait for ever.
         let mut large = Box::pin(pool.reserve(5));
         let mut small = Box::pin(pool.reserve(1));
         assert!(futures::poll!(&mut large).is_pending() && futures::poll!(&mut small).is_pending());
@@ -261,8 +261,10 @@ mod tests {
         assert_eq!(pool.used(), 0);
     }
 
+    /// Futures of `reserve` are dropped while they wait, and right after they got the memory:
+    /// nothing stays reserved, and the queue stays short.
     #[tokio::test]
-    async fn requests_that_give_up_leave_nothing_behind() {
+    async fn cancelled_requests_leave_nothing_behind() {
         let pool = pool();
         let all = pool.reserve(10).await;
         for _ in 0..100 {
@@ -278,13 +280,15 @@ mod tests {
         );
         drop(all);
         drop(waits.now_or_never().unwrap());
-        // It was given the memory and ends before it looks.
+        // It got the memory, and is dropped before it is polled.
         drop(given_unseen);
         assert_eq!(pool.used(), 0);
     }
 
+    /// 4 bytes are reserved. Growth beyond takes from the pool, and growth that the system refused
+    /// is given back.
     #[test]
-    fn a_guest_uses_what_was_set_aside_before_it_takes_more() {
+    fn guest_uses_its_reservation_before_taking_more() {
         let pool = pool();
         let mut memory = Memory::new(pool.reserve(4).now_or_never().unwrap());
         assert!(memory.grow(3) && memory.grow(3));

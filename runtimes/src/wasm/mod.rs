@@ -1,20 +1,22 @@
 //! WebAssembly components on wasmtime.
 //!
 //! ```text
-//! prepare: artifact --verified--> child process --compiled--> MAC --> cache --loaded--> Program (shared by its replicas)
-//! serve:   request -> slot -> fresh instance of the Program -> answer streams; the instance is dropped
+//! prepare: artifact --verified--> child process --compiled--> MAC --> cache --loaded--> Program,
+//!          which all its replicas share
+//! serve:   request -> slot -> fresh instance of the Program -> answer streams -> instance dropped
 //! ```
 //!
-//! **A guest hurts only itself.** Each request has an instance of its own, so a trap ends one
-//! request. What one replica's requests use together is bounded: memory by a hard limit, CPU by a
-//! share over time, their number by slots. One request is bounded by CPU time and by a time without
-//! progress. Guests compute on threads of their own at low priority, and are interrupted every few
-//! milliseconds, so that a node that is busy with guests is not taken for dead.
+//! ***A guest harms only itself.** Each request has an instance of its own, so a trap ends one
+//! request. All requests of a replica together are bounded: their memory by a hard limit, their CPU
+//! time by a share over time, their number by slots. One request is bounded by CPU time and by a
+//! time without progress. Guests compute on threads of their own at low priority, and are
+//! interrupted every few milliseconds: otherwise other nodes would take a node that is busy with
+//! guests for dead.
 //!
-//! **A guest is given nothing ambient**: the environment of its [`Launch`], clocks, random bytes,
-//! its own log. No files, no sockets, no standard input. Requests of its own over
-//! `wasi:http/outgoing-handler` are denied for now, which the guest sees as `http-request-denied`
-//! and its log says.
+//! ***A guest gets nothing ambient**: the environment of its [`Launch`], clocks, random bytes, its
+//! own log. No files, no sockets, no standard input. Requests of its own over
+//! `wasi:http/outgoing-handler` are denied for now: the guest sees `http-request-denied`, and its
+//! log says so.
 
 mod cache;
 mod child;
@@ -46,57 +48,59 @@ pub use compile::CompileLimits;
 pub use inspect::{Kind, Refusal, inspect};
 
 use crate::artifacts::ArtifactStore;
-use crate::board::{State, Status, Watch};
 use crate::error::{DeviceError, LogsError, PrepareError, ServeError, StartError};
 use crate::logs::{self, LogLine, Tail};
-use crate::runtime::{Body, Instance, InstanceId, Launch, Runtime, Usage};
+use crate::model::{Body, Instance, InstanceId, Launch, Usage};
+use crate::runtime::Runtime;
+use crate::status::{State, Status, Watch};
 use host::Host;
 use replica::Replica;
 
-/// The least memory limit: less cannot hold even an empty component.
+/// The smallest memory limit: less cannot hold even an empty component.
 const MIN_MEMORY: u64 = 64 << 10;
 /// Bytes of all names and values of an environment; each request copies it.
 const MAX_ENV: usize = 64 << 10;
 
-/// Settings of the adapter. [`Config::new`] has sane ones.
+/// Settings of the adapter. [`Config::new`] has sane defaults.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// A folder for compiled code. Only this node may write to it.
     pub cache: PathBuf,
-    /// Bytes of compiled code that are kept; what is not there is compiled anew.
+    /// Bytes of compiled code that are kept. Code that was evicted is compiled anew.
     pub cache_bytes: u64,
-    /// A folder for logs.
+    /// A folder for the guests' logs.
     pub logs: PathBuf,
     /// Bounds of the logs.
     pub log_limits: logs::Limits,
-    /// The program that compiles: one that calls [`compiler_entry`] first. `None`: this program,
-    /// which must have done so.
+    /// The program that compiles, which calls [`compiler_entry`] first. `None`: this program, which
+    /// must have called it.
     pub compiler: Option<PathBuf>,
-    /// What one compilation may take.
+    /// Bounds of one compilation.
     pub compile: CompileLimits,
     /// Threads on which guests compute.
     pub threads: usize,
-    /// How long a guest may go without progress while others wait for it: before its answer begins,
-    /// and between two parts of it. Time in which it waits for its client does not count.
+    /// How long a guest may go without progress while the client waits for it: before its answer
+    /// begins, and between two parts of it. Time in which the guest waits for its client does not
+    /// count.
     pub request_time: Duration,
-    /// How long a part of an answer may wait for whoever carries it away. The guest is held back
-    /// meanwhile and its own time stands still. Servers judge their clients by the bytes that
-    /// leave, and much earlier; this one is for those that do not.
+    /// How long a part of an answer may wait until the caller of `serve` takes it. The guest is
+    /// held back meanwhile, and its own time stands still. Servers cut slow clients off much
+    /// earlier, by the bytes that leave; this bound is for callers that do not.
     pub untaken_time: Duration,
     /// CPU time that one request may use.
     pub request_cpu: Duration,
     /// Requests that one replica answers at a time, if its memory limit has room for that many
     /// instances.
     pub concurrent: usize,
-    /// Requests of one replica that wait for their turn; more are answered 503 at once.
+    /// Requests of one replica that wait for a slot; further ones are answered 503 at once.
     pub waiting: usize,
-    /// Replicas on this node, those that failed included.
+    /// Replicas on this node, failed ones included.
     pub instances: usize,
 }
 
 impl Config {
-    /// 512 MiB of compiled code, a thread a core, 30 s without progress, an hour untaken, 10 s of
-    /// CPU, 64 requests at a time and 64 waiting, 4096 replicas.
+    /// 512 MiB of compiled code, one thread a core, 30 s without progress, an hour for a part to be
+    /// taken, 10 s of CPU, 64 requests at a time and 64 waiting, 4096 replicas.
     pub fn new(cache: impl Into<PathBuf>, logs: impl Into<PathBuf>) -> Self {
         Config {
             cache: cache.into(),
@@ -116,22 +120,22 @@ impl Config {
     }
 }
 
-/// Why the adapter cannot be made.
+/// The adapter cannot be made.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
-    /// The program forgot something.
+    /// The program did not call [`compiler_entry`], and [`Config::compiler`] names no other.
     #[error(
         "this program cannot be started anew to compile: call \
             shoal_runtimes::wasm::compiler_entry() first thing in main, \
          or name a program that does in Config::compiler"
     )]
     NoCompiler,
-    /// This device is guilty.
+    /// This device is at fault.
     #[error(transparent)]
     Device(#[from] DeviceError),
 }
 
-/// The adapter. Dropping it cuts all guests off.
+/// The WebAssembly adapter. Dropping it cuts all guests off.
 pub struct Wasm {
     host: Arc<Host>,
     replicas: Arc<Replicas>,
@@ -140,10 +144,11 @@ pub struct Wasm {
 type Replicas = Mutex<BTreeMap<InstanceId, Arc<Replica>>>;
 
 impl Wasm {
-    /// Makes the adapter. Call it on the runtime that shall write logs and wait for compilers.
+    /// Makes the adapter. Call it on the tokio runtime that shall write logs and wait for
+    /// compilers.
     ///
     /// # Errors
-    /// [`SetupError::NoCompiler`]: the program is not prepared for it. Else the device is guilty.
+    /// [`SetupError::NoCompiler`]: the program cannot compile. Otherwise the device is at fault.
     pub async fn new(config: Config, artifacts: ArtifactStore) -> Result<Self, SetupError> {
         let host = Host::new(config, artifacts).await?;
         Ok(Wasm { host: Arc::new(host), replicas: Arc::default() })
@@ -197,7 +202,7 @@ impl Wasm {
         let ended = replica.clone();
         let forget = move || {
             let mut replicas = lock(&replicas);
-            // A newer one may have been started under this id meanwhile.
+            // A newer replica may have been started under this id meanwhile.
             if replicas.get(&ended.launch().id).is_some_and(|present| Arc::ptr_eq(present, &ended))
             {
                 replicas.remove(&ended.launch().id);
@@ -208,7 +213,7 @@ impl Wasm {
 }
 
 fn lock(replicas: &Replicas) -> MutexGuard<'_, BTreeMap<InstanceId, Arc<Replica>>> {
-    // Each change is one insertion or removal, complete also when a panic gives the lock back.
+    // Each change is one insertion or removal, complete also when a panic releases the lock.
     replicas.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -237,11 +242,11 @@ impl Runtime for Wasm {
     }
 
     fn status(&self, id: &InstanceId) -> Option<Status> {
-        self.host.board.status(id)
+        self.host.statuses.status(id)
     }
 
     fn watch(&self) -> Watch {
-        self.host.board.watch()
+        self.host.statuses.watch()
     }
 
     fn instances(&self) -> BoxFuture<'_, Result<Vec<Instance>, DeviceError>> {

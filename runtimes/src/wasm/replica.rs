@@ -1,4 +1,4 @@
-//! One replica: from its start to its end.
+//! A replica, from its start to its end.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -8,52 +8,52 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::fault::{Blame, Fault, mib};
+use super::fault::{Blame, RequestFault, mib};
 use super::guest::Guest;
 use super::host::{Host, Program};
 use super::memory::MemoryPool;
 use super::share::{Meter, Share};
-use crate::board::{Seat, State};
 use crate::error::{PrepareError, ServeError};
 use crate::logs::{Log, LogStream};
-use crate::runtime::{Launch, Usage};
+use crate::model::{Launch, Usage};
+use crate::status::{State, StatusHandle};
 
 pub(super) struct Replica {
     pub host: Arc<Host>,
     pub launch: Launch,
-    pub seat: Seat,
+    pub status: StatusHandle,
     pub log: Log,
     pub memory: Arc<MemoryPool>,
     pub share: Arc<Share>,
     pub ready: OnceLock<Ready>,
-    /// The start and all requests: the replica has ended when they have.
+    /// The start and all requests. The replica has ended when these tasks have.
     pub tasks: TaskTracker,
-    /// Nothing new begins.
+    /// No new request is taken.
     draining: CancellationToken,
-    /// What is under way is given up.
+    /// Requests under way are cut off.
     pub cut: CancellationToken,
     ended: CancellationToken,
     stopping: AtomicBool,
 }
 
-/// What a replica has once it runs.
+/// The state of a replica that runs.
 pub(super) struct Ready {
     pub program: Arc<Program>,
-    /// Bytes of memory that an instance takes to be made: the most that was seen.
+    /// Bytes of memory that making an instance takes: the most that was seen.
     pub instance: AtomicU64,
-    /// Requests that are being answered hold one of these.
+    /// A permit for each request that is being answered.
     pub slots: Arc<Semaphore>,
-    /// Requests that are being answered or wait hold one of these.
+    /// A permit for each request that is being answered or waits.
     pub room: Arc<Semaphore>,
     pub concurrent: usize,
     pub limit: usize,
 }
 
 impl Replica {
-    /// Begins to start it.
+    /// Begins the start of a replica.
     pub fn start(host: Arc<Host>, launch: Launch) -> Arc<Self> {
         let replica = Arc::new(Replica {
-            seat: host.board.begin(launch.id.clone(), launch.artifact),
+            status: host.statuses.begin(launch.id.clone(), launch.artifact),
             log: host.logs.open(&launch.id),
             memory: Arc::new(MemoryPool::new(launch.memory)),
             share: Arc::new(Share::new(launch.cpu)),
@@ -76,15 +76,15 @@ impl Replica {
     }
 
     pub fn state(&self) -> Option<State> {
-        self.seat.state()
+        self.status.state()
     }
 
-    /// Whether it starts or runs, and nobody asked it to end.
+    /// Whether it starts or runs, and was not asked to end.
     pub fn is_alive(&self) -> bool {
         !self.draining.is_cancelled() && self.state().is_some_and(|state| !state.ended())
     }
 
-    /// What a request needs, when there can be requests.
+    /// The running state, or the reason why no request can be taken.
     pub fn usable(&self) -> Result<&Ready, ServeError> {
         let not_running = |state| ServeError::NotRunning { id: self.launch.id.clone(), state };
         if self.draining.is_cancelled() {
@@ -95,7 +95,7 @@ impl Replica {
             .ok_or_else(|| not_running(self.state().map_or("stopped", |state| state.word())))
     }
 
-    /// Ends when nothing new may begin.
+    /// Waits until no new request may begin.
     pub async fn draining(&self) {
         self.draining.cancelled().await;
     }
@@ -112,18 +112,18 @@ impl Replica {
         }
     }
 
-    /// Tells a fault in the log, and counts it when it is the guest's.
-    pub fn blame(&self, request: &str, fault: &Fault) {
+    /// Logs a fault, and counts it when the guest is at fault.
+    pub fn blame(&self, request: &str, fault: &RequestFault) {
         if matches!(fault.blame, Blame::Guest | Blame::Client) {
             self.log.say(LogStream::System, &format!("{request}: the guest {}", fault.reason));
         }
         if fault.blame == Blame::Guest {
-            self.seat.fault(fault.reason.clone());
+            self.status.fault(fault.reason.clone());
         }
     }
 
-    /// Ends it: at once what does not run yet, after `grace` what does. `forget` is called at the
-    /// end. Goes on when the future is dropped.
+    /// Ends the replica: a start at once, requests after `grace`. Calls `forget` at the end. Goes
+    /// on when the future is dropped.
     pub fn stop(
         self: Arc<Self>,
         grace: Duration,
@@ -141,12 +141,12 @@ impl Replica {
                 }
                 replica.log.close().await;
                 forget();
-                replica.seat.set(State::Stopped);
+                replica.status.set(State::Stopped);
                 replica.ended.cancel();
             });
         }
         let replica = self.clone();
-        // A later call may be less patient: each has its own watch.
+        // A later call may give less grace: each call has a timer of its own.
         node.spawn(async move {
             if tokio::time::timeout(grace, replica.ended.cancelled()).await.is_err() {
                 replica.cut.cancel();
@@ -155,7 +155,7 @@ impl Replica {
         async move { self.ended.cancelled().await }
     }
 
-    /// Gives everything up without waiting.
+    /// Cuts everything off without waiting.
     pub fn cut_off(&self) {
         self.draining.cancel();
         self.cut.cancel();
@@ -176,12 +176,12 @@ impl Replica {
                     LogStream::System,
                     &format!("started, answers up to {slots} requests at a time"),
                 );
-                self.seat.set(State::Running);
+                self.status.set(State::Running);
             }
             Err((reason, retryable)) => {
                 self.log.say(LogStream::System, &format!("cannot start: {reason}"));
                 self.log.flush().await;
-                self.seat.set(State::Failed { reason, retryable });
+                self.status.set(State::Failed { reason, retryable });
             }
         }
     }
@@ -208,10 +208,10 @@ impl Replica {
         })
     }
 
-    /// Makes one instance, to see whether that works and how much memory it takes.
-    async fn try_once(self: Arc<Self>, program: Arc<Program>) -> Result<u64, Fault> {
+    /// Makes an instance, to learn whether that works and how many bytes of memory it takes.
+    async fn try_once(self: Arc<Self>, program: Arc<Program>) -> Result<u64, RequestFault> {
         let store = Guest::store(&self.host.engine, &self.launch, self.memory.nothing(), &self.log);
-        let mut store = store.map_err(Fault::host)?;
+        let mut store = store.map_err(RequestFault::host)?;
         let config = &self.host.config;
         let instantiated = async {
             let made = program.pre.instantiate_async(&mut store).await;
@@ -219,12 +219,13 @@ impl Replica {
             (made, memory.own(), memory.wanted())
         };
         let meter = Meter::new(&self.share, &self.host.ticker, config.request_cpu);
+        let limit = config.request_time;
         let result = tokio::select! {
             biased;
-            () = self.cut.cancelled() => Err(Fault::stopped()),
-            result = tokio::time::timeout(config.request_time, meter.run(instantiated)) => match result {
+            () = self.cut.cancelled() => Err(RequestFault::stopped()),
+            result = tokio::time::timeout(limit, meter.run(instantiated)) => match result {
                 Ok(result) => result,
-                Err(_) => Err(meter.too_slow(config.request_time)),
+                Err(_) => Err(meter.too_slow(limit)),
             },
         };
         match result? {
@@ -234,20 +235,20 @@ impl Replica {
                     "needs more than its memory limit of {} to start",
                     mib(self.launch.memory)
                 );
-                Err(Fault { reason, ..Fault::out_of_memory(self.launch.memory, 0) })
+                Err(RequestFault { reason, ..RequestFault::out_of_memory(self.launch.memory, 0) })
             }
-            (Err(error), _, None) => Err(Fault::from_engine(&error)),
+            (Err(error), _, None) => Err(RequestFault::from_engine(&error)),
         }
     }
 }
 
 impl Ready {
-    /// A place among those that are answered or wait.
+    /// A permit to be answered or to wait; `None` when there is none left.
     pub fn enter(&self) -> Option<OwnedSemaphorePermit> {
         self.room.clone().try_acquire_owned().ok()
     }
 
-    /// A slot, after those who came before.
+    /// A permit to be answered, after the requests that came before.
     pub async fn slot(&self) -> OwnedSemaphorePermit {
         self.slots.clone().acquire_owned().await.expect("the semaphore is never closed")
     }

@@ -1,4 +1,4 @@
-//! One request: a fresh instance, its limits, its answer.
+//! A request: a fresh instance, its limits, its answer.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
@@ -12,13 +12,13 @@ use wasmtime_wasi_http::p2::bindings::Proxy;
 use wasmtime_wasi_http::p2::bindings::http::types::{ErrorCode, Scheme};
 use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 
-use super::exchange::{self, AnswerBody, Client, Exchange, Overdue, RequestBody};
-use super::fault::{Blame, Fault};
+use super::exchange::{AnswerBody, Client, Exchange, IdleLimits, Overdue, RequestBody};
+use super::fault::{Blame, RequestFault};
 use super::guest::Guest;
 use super::replica::{Ready, Replica};
 use super::share::Meter;
 use crate::error::ServeError;
-use crate::runtime::Body;
+use crate::model::Body;
 
 type Answer = http::Response<HyperOutgoingBody>;
 
@@ -29,23 +29,26 @@ pub(super) async fn serve(
 ) -> Result<http::Response<Body>, ServeError> {
     let id = &replica.launch.id;
     check(&replica, &request)?;
-    // Before looking: either this sees that the replica ends, or its end waits for this.
+    // Taken before `usable` is asked: either this sees that the replica ends, or its end waits for
+    // this.
     let token = replica.tasks.token();
     let ready = replica.usable()?;
     let busy = || ServeError::Busy { id: id.clone(), limit: ready.limit };
     let place = ready.enter().ok_or_else(busy)?;
+    let config = &replica.host.config;
     let slot = tokio::select! {
         biased;
-        () = replica.draining() => return Err(ServeError::NotRunning { id: id.clone(), state: "stopping" }),
-        slot = tokio::time::timeout(replica.host.config.request_time, ready.slot()) => slot.map_err(|_| busy())?,
+        () = replica.draining() => {
+            return Err(ServeError::NotRunning { id: id.clone(), state: "stopping" });
+        }
+        slot = tokio::time::timeout(config.request_time, ready.slot()) => {
+            slot.map_err(|_| busy())?
+        }
     };
-    replica.seat.count_request();
+    replica.status.count_request();
 
-    let config = &replica.host.config;
-    let exchange = Exchange::new(exchange::Limits {
-        guest: config.request_time,
-        untaken: config.untaken_time,
-    });
+    let exchange =
+        Exchange::new(IdleLimits { guest: config.request_time, untaken: config.untaken_time });
     let client = Client::of(&exchange);
     let (answer, answered) = oneshot::channel();
     let call =
@@ -59,14 +62,14 @@ pub(super) async fn serve(
             AnswerBody { inner, exchange, client }.boxed_unsync(),
         ));
     }
-    // No answer will come: the task has ended, or is about to, and says why.
+    // No answer will come: the task has ended, or is about to, and returns the reason.
     Err(match running.await {
         Ok(Err(fault)) if fault.blame == Blame::NoRoom => busy(),
         Ok(Err(fault)) => fault.into_error(id),
-        Ok(Ok(())) => Fault::no_answer().into_error(id),
+        Ok(Ok(())) => RequestFault::no_answer().into_error(id),
         Err(stopped) => {
-            // A panic of the host's; the guest's are traps.
-            let fault = Fault::host(stopped);
+            // The host panicked; a guest's panic is a trap.
+            let fault = RequestFault::host(stopped);
             replica.blame("a request", &fault);
             fault.into_error(id)
         }
@@ -91,18 +94,18 @@ struct Call {
     replica: Arc<Replica>,
     exchange: Arc<Exchange>,
     answer: oneshot::Sender<Answer>,
-    /// The place and the slot, given back when the instance is gone.
+    /// The permits, released when the instance is gone.
     _held: (OwnedSemaphorePermit, OwnedSemaphorePermit),
 }
 
 impl Call {
-    async fn run(self, request: http::Request<Body>) -> Result<(), Fault> {
+    async fn run(self, request: http::Request<Body>) -> Result<(), RequestFault> {
         let Call { replica, exchange, answer, _held } = self;
         let what = format!("{} {}", request.method(), request.uri().path());
         let meter =
             Meter::new(&replica.share, &replica.host.ticker, replica.host.config.request_cpu);
         let ready = replica.ready.get().expect("a request is taken by a replica that is ready");
-        let limits = Limits { replica: &replica, ready, exchange: &exchange, meter: &meter };
+        let limits = CallLimits { replica: &replica, ready, exchange: &exchange, meter: &meter };
         let mut fresh = limits.instance().await.inspect_err(|fault| replica.blame(&what, fault))?;
         exchange.begun();
         let given = Arc::new(OnceLock::new());
@@ -111,17 +114,17 @@ impl Call {
             let ended = match ended {
                 Err(error) => limits.judge(&error, &fresh),
                 Ok(()) => match given.get() {
-                    Some(code) => Err(Fault::answered_with_error(code)),
+                    Some(code) => Err(RequestFault::answered_with_error(code)),
                     None if exchange.is_answered() => Ok(()),
-                    None => Err(Fault::no_answer()),
+                    None => Err(RequestFault::no_answer()),
                 },
             };
-            // Few guests know what to do with half a request.
-            ended.map_err(|fault| exchange.broken().map_or(fault, Fault::half_a_request))
+            // Few guests handle half a request, so their failure then is the client's fault.
+            ended.map_err(|fault| exchange.broken().map_or(fault, RequestFault::half_a_request))
         });
         if let Err(fault) = &result {
             replica.blame(&what, fault);
-            // Before the store goes, and with it the sending end of the answer.
+            // Before the store is dropped, and with it the sending end of the answer.
             exchange.fail(fault.clone());
         }
         drop(fresh);
@@ -129,7 +132,7 @@ impl Call {
     }
 }
 
-/// An instance that has seen nothing yet.
+/// An instance that has not seen the request yet.
 struct Fresh {
     store: Store<Guest>,
     proxy: Proxy,
@@ -152,11 +155,11 @@ impl Fresh {
         let out = http.new_response_outparam_from_callback(move |value| match value {
             Ok(value) => {
                 exchange.answered();
-                // Nobody waits for it when the client is gone.
+                // An error means that the client is gone.
                 let _ = answer.send(value);
             }
             Err(code) => {
-                // Set once: the resource that leads here is consumed.
+                // Set once: the call consumes the guest's resource.
                 let _ = given.set(code);
             }
         })?;
@@ -164,81 +167,81 @@ impl Fresh {
     }
 }
 
-/// What ends a guest that does not end by itself.
-struct Limits<'a> {
+/// The limits that end a guest that does not end by itself.
+struct CallLimits<'a> {
     replica: &'a Replica,
     ready: &'a Ready,
     exchange: &'a Exchange,
     meter: &'a Meter,
 }
 
-impl Limits<'_> {
-    async fn hold<T>(&self, guest: impl Future<Output = T>) -> Result<T, Fault> {
+impl CallLimits<'_> {
+    async fn hold<T>(&self, guest: impl Future<Output = T>) -> Result<T, RequestFault> {
         let late = tokio::select! {
             biased;
             () = self.replica.cut.cancelled() => None,
             overdue = self.exchange.overdue() => Some(overdue),
             result = self.meter.run(guest) => return result,
         };
-        // The guest was dropped with the statement above, so the meter has all of its waiting.
-        Err(late.map_or_else(Fault::stopped, |overdue| self.late(overdue)))
+        // The statement above dropped the guest, so the meter has counted all of its waiting.
+        Err(late.map_or_else(RequestFault::stopped, |overdue| self.late(overdue)))
     }
 
-    fn late(&self, overdue: Overdue) -> Fault {
+    fn late(&self, overdue: Overdue) -> RequestFault {
         let limits = self.exchange.limits();
         match overdue {
             Overdue::NoAnswer => self.meter.too_slow(limits.guest),
-            Overdue::Stalled => Fault::stalled(limits.guest),
-            Overdue::ClientSilent => Fault::client_silent(limits.silent()),
-            Overdue::NotTaken => Fault::not_taken(limits.untaken),
-            Overdue::ClientGone => Fault::client_gone(),
+            Overdue::Stalled => RequestFault::stalled(limits.guest),
+            Overdue::ClientSilent => RequestFault::client_silent(limits.silent()),
+            Overdue::NotTaken => RequestFault::not_taken(limits.untaken),
+            Overdue::ClientGone => RequestFault::client_gone(),
         }
     }
 
-    /// A fresh instance; waits for memory when the replica's other requests have it.
-    async fn instance(&self) -> Result<Fresh, Fault> {
+    /// Makes a fresh instance; waits while the replica's other requests have its memory.
+    async fn instance(&self) -> Result<Fresh, RequestFault> {
         let Replica { host, launch, memory, log, .. } = self.replica;
         loop {
             let bytes = self.ready.instance.load(Ordering::Relaxed);
             let reserved = tokio::select! {
                 biased;
-                () = self.replica.cut.cancelled() => return Err(Fault::stopped()),
-                _ = self.exchange.overdue() => return Err(Fault::no_room()),
+                () = self.replica.cut.cancelled() => return Err(RequestFault::stopped()),
+                _ = self.exchange.overdue() => return Err(RequestFault::no_room()),
                 reserved = memory.reserve(bytes) => reserved,
             };
             let store = Guest::store(&host.engine, launch, reserved, log);
-            let mut store = store.map_err(Fault::host)?;
+            let mut store = store.map_err(RequestFault::host)?;
             let made = self.hold(self.ready.program.pre.instantiate_async(&mut store)).await?;
             match (made, store.data().memory.wanted()) {
                 (Ok(proxy), _) => return Ok(Fresh { store, proxy }),
                 (Err(_), Some(wanted)) if wanted > memory.limit() => {
-                    return Err(Fault::out_of_memory(memory.limit(), 0));
+                    return Err(RequestFault::out_of_memory(memory.limit(), 0));
                 }
-                // An instance takes more than those before it: by chance, or by the clock. Each
-                // time round it has more set aside, so this ends.
+                // An instance may need more memory than those before it, by chance or by the clock.
+                // Each round reserves more, so this ends.
                 (Err(_), Some(wanted)) if wanted > bytes => {
                     self.ready.instance.fetch_max(wanted, Ordering::Relaxed);
                     drop(store);
                     tokio::task::yield_now().await;
                 }
-                // The system refused what was set aside.
-                (Err(_), Some(_)) => return Err(Fault::no_room()),
-                (Err(error), None) => return Err(Fault::from_engine(&error)),
+                // The system refused memory that was reserved.
+                (Err(_), Some(_)) => return Err(RequestFault::no_room()),
+                (Err(error), None) => return Err(RequestFault::from_engine(&error)),
             }
         }
     }
 
-    /// Why the engine ended the guest.
-    fn judge(&self, error: &wasmtime::Error, guest: &Fresh) -> Result<(), Fault> {
+    /// Explains why the engine ended the guest.
+    fn judge(&self, error: &wasmtime::Error, guest: &Fresh) -> Result<(), RequestFault> {
         match error.downcast_ref::<I32Exit>() {
-            // A guest may end itself once it has answered.
+            // A guest may exit once it has answered.
             Some(I32Exit(0)) if self.exchange.is_answered() => Ok(()),
-            // Guests rarely live on without the memory they asked for: Rust's abort.
+            // Few guests survive refused memory: Rust's abort.
             None if guest.store.data().memory.wanted().is_some() => {
                 let others = u64::from(self.replica.usage().active.saturating_sub(1));
-                Err(Fault::out_of_memory(self.replica.memory.limit(), others))
+                Err(RequestFault::out_of_memory(self.replica.memory.limit(), others))
             }
-            _ => Err(Fault::from_engine(error)),
+            _ => Err(RequestFault::from_engine(error)),
         }
     }
 }

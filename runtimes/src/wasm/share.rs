@@ -1,9 +1,9 @@
-//! The CPU limit: how guests are held to their share.
+//! The CPU limit.
 //!
-//! A replica earns its thousandths of a core in CPU time, all the time, and may save up one
-//! second's worth - at least [`MIN_BURST`], so that a small share still answers short requests at
-//! full speed. What its guests compute is taken off. While it has overdrawn, none of them is
-//! polled. Overdrawing is bounded by one tick a thread, since the ticker makes guests give way.
+//! A replica earns its thousandths of a core as CPU time at all times, and may save up one second's
+//! worth, at least [`MIN_BURST`], so that a small share still answers short requests at full speed.
+//! The CPU time of its guests is taken off. While the balance is negative, none of its guests is
+//! polled. One tick a thread bounds the overdraft, since the ticker makes guests yield.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,14 +13,14 @@ use std::time::Duration;
 use rustix::thread::ClockId;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::fault::Fault;
+use super::fault::RequestFault;
 use super::ticker::Ticker;
 
-/// The least CPU time a replica may save up: some twenty requests of a plain component, debug
-/// builds included.
+/// The least CPU time a replica may save up: enough for some twenty requests of a plain component,
+/// also in debug builds.
 const MIN_BURST: Duration = Duration::from_millis(100);
 
-/// What one replica may compute, and has computed.
+/// The CPU limit and CPU time of one replica.
 pub(super) struct Share {
     /// Thousandths of a core.
     millicores: u32,
@@ -51,7 +51,7 @@ impl Share {
         share
     }
 
-    /// CPU time that was used, and time that was waited for want of it.
+    /// CPU time that was used, and time for which the limit held guests back.
     pub fn used(&self) -> (Duration, Duration) {
         let account = self.lock();
         (account.spent, account.throttled)
@@ -62,13 +62,13 @@ impl Share {
         second.max(nanos(MIN_BURST))
     }
 
-    /// When the account is no longer overdrawn; `None` when it is not.
+    /// The time at which the account will no longer be overdrawn; `None` when it is not.
     fn solvent_at(&self) -> Option<Instant> {
         let mut account = self.lock();
         self.earn(&mut account);
         let debt = u64::try_from(-account.balance).ok().filter(|debt| *debt > 0)?;
         let wait = Duration::from_nanos(debt.saturating_mul(1000) / u64::from(self.millicores));
-        // Timers have milliseconds: rounded up, or the guest would be woken in vain.
+        // Timers have milliseconds: round up, or the guest would be woken in vain.
         Some(account.at + wait + Duration::from_millis(1))
     }
 
@@ -97,7 +97,7 @@ fn nanos(time: Duration) -> i64 {
     i64::try_from(time.as_nanos()).unwrap_or(i64::MAX)
 }
 
-/// What one request computes and waits, on its replica's account.
+/// CPU time and waiting of one request, charged to its replica's account.
 pub(super) struct Meter {
     share: Arc<Share>,
     ticker: Arc<Ticker>,
@@ -117,7 +117,7 @@ impl Meter {
         Meter { share: share.clone(), ticker: ticker.clone(), most, own: Mutex::default() }
     }
 
-    /// Polls a guest within its replica's share, until it alone has used too much.
+    /// Polls a guest within its replica's share, until this request has used too much.
     pub fn run<F: Future>(&self, guest: F) -> Metered<'_, F> {
         Metered { meter: self, guest: Box::pin(guest), pause: None }
     }
@@ -128,11 +128,11 @@ impl Meter {
     }
 
     /// The fault of a guest that gave no answer within `limit`.
-    pub fn too_slow(&self, limit: Duration) -> Fault {
-        Fault::too_slow(limit, self.throttled(), self.share.millicores)
+    pub fn too_slow(&self, limit: Duration) -> RequestFault {
+        RequestFault::too_slow(limit, self.throttled(), self.share.millicores)
     }
 
-    /// Books what one poll took; tells whether it was too much.
+    /// Charges the CPU time of one poll; returns whether the request has used too much.
     fn spend(&self, cpu: Duration) -> bool {
         self.share.spend(cpu);
         let mut own = self.own();
@@ -145,14 +145,14 @@ impl Meter {
     }
 }
 
-/// A guest at work.
+/// A guest that is polled within its limits.
 pub(super) struct Metered<'a, F> {
     meter: &'a Meter,
     guest: Pin<Box<F>>,
     pause: Option<Pause<'a>>,
 }
 
-/// A time without CPU; booked when it is over, also when nobody waits for its end.
+/// A time without CPU; counted on drop, also when the guest is dropped before its end.
 struct Pause<'a> {
     meter: &'a Meter,
     since: Instant,
@@ -186,7 +186,7 @@ impl<F> Metered<'_, F> {
 }
 
 impl<F: Future> Future for Metered<'_, F> {
-    type Output = Result<F::Output, Fault>;
+    type Output = Result<F::Output, RequestFault>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         ready!(self.poll_pause(cx));
@@ -199,13 +199,13 @@ impl<F: Future> Future for Metered<'_, F> {
         let too_much = meter.spend(thread_time().saturating_sub(before));
         match polled {
             Poll::Ready(output) => Poll::Ready(Ok(output)),
-            Poll::Pending if too_much => Poll::Ready(Err(Fault::too_much_cpu(meter.most))),
+            Poll::Pending if too_much => Poll::Ready(Err(RequestFault::too_much_cpu(meter.most))),
             Poll::Pending => Poll::Pending,
         }
     }
 }
 
-/// CPU time of this thread: another process that takes the core is not the guest's fault.
+/// CPU time of this thread: time in which another process has the core does not count.
 fn thread_time() -> Duration {
     let time = rustix::time::clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
@@ -216,7 +216,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_share_is_saved_up_to_a_bound_and_overdrawn_with_consequences() {
+    async fn unused_share_is_bounded_and_overdraft_is_waited_for() {
         let share = Share::new(200);
         assert_eq!(share.solvent_at(), None);
         tokio::time::advance(Duration::from_secs(3600)).await;
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn the_smallest_share_still_answers_a_short_request() {
+    fn smallest_share_still_answers_a_short_request() {
         let share = Share::new(0);
         share.spend(MIN_BURST / 2);
         assert_eq!(share.solvent_at(), None);

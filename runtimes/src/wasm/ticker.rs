@@ -8,16 +8,16 @@ use std::time::Duration;
 
 use wasmtime::Engine;
 
-/// How often running guests are interrupted. They give way to each other, and to their limits, this
-/// often.
+/// How often running guests are interrupted: they yield to each other, and are checked against
+/// their limits, this often.
 pub(super) const TICK: Duration = Duration::from_millis(5);
-/// The thread calls next to nothing.
+/// Enough for a thread that only sleeps and increments.
 const STACK: usize = 64 << 10;
 
-/// Advances the engine's epoch while guests compute, and sleeps when none does: an idle machine is
-/// not woken.
+/// Advances the engine's epoch while guests compute, and sleeps when none does, so that an idle
+/// machine is not woken.
 ///
-/// A thread of its own, since guests that never wait would keep a task from running.
+/// Has a thread of its own, since guests that never wait would keep a task from running.
 pub(super) struct Ticker {
     shared: Arc<Shared>,
     thread: Thread,
@@ -30,7 +30,7 @@ struct Shared {
     ended: AtomicBool,
 }
 
-/// A guest computes while this lives.
+/// Marks a guest as computing until it is dropped.
 pub(super) struct Computing<'a>(&'a Shared);
 
 impl Ticker {
@@ -51,10 +51,11 @@ impl Ticker {
         Ok(Ticker { shared, thread: thread.thread().clone() })
     }
 
-    /// Begins to tick when nobody computed so far.
+    /// Wakes the thread when no guest was computing.
     pub fn computing(&self) -> Computing<'_> {
         self.shared.computing.fetch_add(1, SeqCst);
-        // Mostly false: the thread looks once a tick, so short requests wake it at most that often.
+        // Mostly false: the thread goes to sleep at most once a tick, so short requests wake it at
+        // most that often.
         if self.shared.asleep.swap(false, SeqCst) {
             self.thread.unpark();
         }
@@ -63,7 +64,7 @@ impl Ticker {
 }
 
 impl Shared {
-    /// Returns `true` when somebody computes, `false` at the end.
+    /// Returns `true` when a guest computes, `false` at the end.
     fn wait_for_guests(&self) -> bool {
         loop {
             if self.ended.load(SeqCst) {
@@ -72,7 +73,7 @@ impl Shared {
             if self.computing.load(SeqCst) > 0 {
                 return true;
             }
-            // Said before looking again, so that whoever begins in between sees it and wakes this
+            // Stored before the second look: a guest that begins in between sees it and wakes this
             // thread.
             self.asleep.store(true, SeqCst);
             if self.computing.load(SeqCst) == 0 {
@@ -103,14 +104,18 @@ mod tests {
     use super::*;
 
     /// `(module (func (export "spin") (loop (br 0))))`
-    const SPINS: &[u8] = b"\0asm\x01\0\0\0\x01\x04\x01\x60\0\0\x03\x02\x01\0\x07\x08\x01\x04spin\0\0\x0a\x09\x01\x07\0\x03\x40\x0c\0\x0b\x0b";
+    const SPINS: &[u8] =
+        b"\0asm\x01\0\0\0\x01\x04\x01\x60\0\0\x03\x02\x01\0\x07\x08\x01\x04spin\0\0\
+        \x0a\x09\x01\x07\0\x03\x40\x0c\0\x0b\x0b";
 
+    /// A guest that loops is interrupted in each of three rounds, also when another begins or ends
+    /// meanwhile.
     #[test]
-    fn it_ticks_while_somebody_computes_and_sleeps_otherwise() {
+    fn ticks_while_guests_compute_and_sleeps_otherwise() {
         let engine = Engine::new(wasmtime::Config::new().epoch_interruption(true)).unwrap();
         let module = Module::new(&engine, SPINS).unwrap();
         let ticker = Ticker::start(&engine).unwrap();
-        // Two ticks: the first may have been on its way when it began.
+        // Two ticks: the first may have been due already.
         let is_interrupted = || {
             let mut store = Store::new(&engine, ());
             store.set_epoch_deadline(2);

@@ -42,7 +42,7 @@ fn build() -> PathBuf {
         "--manifest-path",
     ]);
     command.arg(workspace.join("examples/guests/Cargo.toml")).env("CARGO_TARGET_DIR", &target);
-    // What cargo sets for the host's build means nothing to another target.
+    // The flags of the host's build are not for another target.
     command.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
     let status = command.status().expect("cargo can be started");
     assert!(

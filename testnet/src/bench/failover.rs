@@ -1,17 +1,17 @@
 //! A node of a one-replica workload is lost, until the workload answers at a survivor.
 //!
-//! The artifact is held, compiled, by all three nodes. The survivors are asked in turn, a request
-//! each 4 ms, so a gap is measured to about that. The clock runs from just before the loss to the
-//! end of the first good answer to a question asked after it.
+//! All three nodes hold the artifact, compiled. The survivors get a request each 4 ms in turn, so a
+//! gap is measured to about that. The clock runs from just before the loss to the end of the first
+//! good answer to a request sent after it.
 //! - kill: kill -9, on loopback; between two kills the dead node is started again on its own state;
-//! - bridges: kill -9 as well, of nodes that have two more addresses each, where what others send
-//!   is lost without a word; in network namespaces, which need root. That must cost nothing: its
-//!   p50 belongs within 1.2 times kill's;
+//! - bridges: kill -9 as well, of nodes with two more addresses each, at which packets are lost
+//!   silently; in network namespaces, which need root. The addresses should cost nothing: a p50
+//!   within 1.2 times kill's is the goal;
 //! - cut: its link is cut, in network namespaces, which need root; between two cuts the link is
 //!   mended.
 //!
-//! Before the next loss all must be whole. Between ours, Docker Swarm loses its node in the same
-//! ways, see [`super::swarm`].
+//! Before the next loss the cluster must have recovered. Between our losses Docker Swarm loses its
+//! node in the same ways, see [`super::swarm`].
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 
-use super::{Against, Beside, Figures};
+use super::{Against, Figures, SwarmTurns};
 use crate::chaos::net::{Clutter, Net};
 use crate::kill::{HELLO, holder, under_traffic};
 use crate::real::{Cluster, Options, eventually, shown};
@@ -32,7 +32,7 @@ pub(super) const NODES: usize = 3;
 pub enum Case {
     /// kill -9.
     Kill,
-    /// kill -9, where each node has two addresses that nobody reaches.
+    /// kill -9, where each node has two addresses that cannot be reached.
     Bridges,
     /// Its link is cut.
     Cut,
@@ -42,7 +42,7 @@ pub(super) fn measure(
     options: &Options,
     cases: &[Case],
     runs: u32,
-    mut beside: Beside,
+    mut beside: SwarmTurns,
 ) -> Result<Vec<Figures>> {
     let cases = if cases.is_empty() { Case::value_variants() } else { cases };
     let mut figures = Vec::new();
@@ -57,7 +57,7 @@ pub(super) fn measure(
     Ok(figures)
 }
 
-/// Our figures of a case, and Swarm's under a name of their own when it took part.
+/// Our figures of a case, and Swarm's as a case of their own when it took part.
 fn compared(case: Case, ours: Vec<f64>, theirs: Vec<f64>) -> Vec<Figures> {
     let (case, swarm, goal) = match case {
         Case::Kill => ("kill", "swarm-kill", "p50 200 ms, p99 600 ms"),
@@ -81,17 +81,17 @@ fn compared(case: Case, ours: Vec<f64>, theirs: Vec<f64>) -> Vec<Figures> {
     vec![Figures { against, ..ours }, theirs]
 }
 
-fn kill(options: &Options, runs: u32, beside: &mut Beside) -> Result<Vec<f64>> {
+fn kill(options: &Options, runs: u32, beside: &mut SwarmTurns) -> Result<Vec<f64>> {
     let mut cluster = Cluster::start(options, NODES)?;
     let lose =
         |cluster: &mut Cluster, victim: usize| cluster.nodes[victim].kill().map(|at| (at, at));
     let values = losses(&mut cluster, runs, lose, Cluster::restart, |run| {
         beside.after(Case::Kill, run, runs)
     });
-    cluster.told(values)
+    cluster.report_failure(values)
 }
 
-/// None, with a line that says why, where there can be no network of its own.
+/// None, with a message, where network namespaces are not possible.
 fn bridges(options: &Options, runs: u32) -> Result<Option<Vec<f64>>> {
     if let Some(why) = Net::impossible() {
         println!("  bridges: skipped: {why}");
@@ -111,11 +111,11 @@ fn bridges(options: &Options, runs: u32) -> Result<Option<Vec<f64>>> {
     let lose =
         |cluster: &mut Cluster, victim: usize| cluster.nodes[victim].kill().map(|at| (at, at));
     let values = losses(&mut cluster, runs, lose, Cluster::restart, |_| {});
-    cluster.told(values).map(Some)
+    cluster.report_failure(values).map(Some)
 }
 
-/// None, with a line that says why, where links cannot be cut.
-fn cut(options: &Options, runs: u32, beside: &mut Beside) -> Result<Option<Vec<f64>>> {
+/// None, with a message, where links cannot be cut.
+fn cut(options: &Options, runs: u32, beside: &mut SwarmTurns) -> Result<Option<Vec<f64>>> {
     if let Some(why) = Net::impossible() {
         println!("  cut: skipped: {why}");
         return Ok(None);
@@ -131,11 +131,11 @@ fn cut(options: &Options, runs: u32, beside: &mut Beside) -> Result<Option<Vec<f
     };
     let mend = |_: &mut Cluster, victim: usize| net.mend(victim);
     let values = losses(&mut cluster, runs, lose, mend, |run| beside.after(Case::Cut, run, runs));
-    cluster.told(values).map(Some)
+    cluster.report_failure(values).map(Some)
 }
 
-/// The node that serves alone, as every node sees it: one that was cut off for a moment may not
-/// know yet that it was.
+/// The node that is the only holder in every node's view: a node that was just cut off may not know
+/// yet that another took over.
 fn sole_holder(cluster: &Cluster) -> Result<usize> {
     let mut holders = BTreeSet::new();
     for node in &cluster.nodes {
@@ -179,7 +179,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn swarm_stands_beside_ours_under_a_name_of_its_own_or_not_at_all() {
+    fn swarm_figures_have_a_case_of_their_own_or_are_absent() {
         let lines = |theirs| {
             compared(Case::Cut, vec![1100.0], theirs).iter().map(Figures::json).collect::<Vec<_>>()
         };

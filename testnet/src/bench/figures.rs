@@ -4,23 +4,23 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
-/// The values of one case.
+/// The measured values of a case.
 #[derive(Clone, Debug)]
 pub(super) struct Figures {
     pub(super) bench: &'static str,
     pub(super) case: &'static str,
     pub(super) unit: &'static str,
-    /// What we want to reach, in words; it is never judged here.
+    /// The goal in words; it is not judged here.
     pub(super) goal: &'static str,
     pub(super) values: Vec<f64>,
-    /// Whom they were measured beside, in turn.
+    /// The other program that was measured in turn.
     pub(super) against: Option<Against>,
 }
 
-/// Another's p50 in the same run.
+/// The p50 of another program in the same run.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Against {
-    /// As in `swarm`.
+    /// Name of the program, as in `swarm`.
     pub(super) name: &'static str,
     pub(super) p50: f64,
 }
@@ -39,7 +39,7 @@ impl Figures {
         self.shown().json()
     }
 
-    /// As they were measured, and beside whom.
+    /// The figures as they are printed.
     pub(super) fn shown(&self) -> Shown<'_> {
         let against = self.against.map(|against| (against.name, against.p50));
         Shown { figures: self, p50: self.percentile(50), against }
@@ -54,14 +54,14 @@ impl Figures {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Shown<'a> {
     pub(super) figures: &'a Figures,
-    /// Of all values; of several rounds their median.
+    /// The p50 of all values, or the median of several rounds' p50s.
     pub(super) p50: f64,
-    /// Whom they were measured beside, and its p50.
+    /// Name and p50 of the other program that was measured in turn.
     pub(super) against: Option<(&'a str, f64)>,
 }
 
 impl Shown<'_> {
-    /// One line for programs.
+    /// A line of JSON for programs.
     pub(super) fn json(&self) -> String {
         let [_, p99, min, max] = self.figures.four().map(rounded);
         let Figures { bench, case, unit, .. } = *self.figures;
@@ -71,13 +71,13 @@ impl Shown<'_> {
         serde_json::to_string(&line).expect("words and numbers are always JSON")
     }
 
-    /// Ours by theirs, of the p50s.
+    /// Our p50 divided by the other program's.
     fn ratio(&self) -> Option<f64> {
         self.against.map(|(_, theirs)| significant(self.p50 / theirs))
     }
 }
 
-/// The fields that programs rely on, in the order in which people read them.
+/// The fields that programs read, in an order for people.
 #[derive(Serialize)]
 struct Line<'a> {
     bench: &'static str,
@@ -94,17 +94,17 @@ struct Line<'a> {
     ratio: Option<f64>,
 }
 
-/// Three decimals are more than any clock here is good for.
+/// Rounds to three decimals, which is finer than any clock here.
 fn rounded(value: f64) -> f64 {
     (value * 1000.0).round() / 1000.0
 }
 
-/// Three digits that say something, however small it is.
+/// Rounds to three significant digits.
 fn significant(value: f64) -> f64 {
     if !value.is_normal() {
         return value;
     }
-    // Printed and read again, so that no digit is left over from a multiplication.
+    // Printed and parsed, since a multiplication would leave further digits.
     format!("{value:.2e}").parse().expect("a number that was printed as one")
 }
 
@@ -124,7 +124,7 @@ pub(super) fn table<'a>(all: impl IntoIterator<Item = Shown<'a>>) -> String {
             .zip(shown.ratio())
             .map(|((name, _), ratio)| format!("; {ratio} of {name}'s p50"));
         let beside = beside.unwrap_or_default();
-        // Writing to a String cannot fail.
+        // Writing to a `String` cannot fail.
         let _ = writeln!(
             table,
             "{bench:<10} {case:<12} {:>5} {p50:>10} {p99:>10} {min:>10} {max:>10}  {unit:<8} \
@@ -150,23 +150,27 @@ mod tests {
         }
     }
 
+    /// Nearest rank: nothing is interpolated.
     #[test]
-    fn percentiles_are_values_that_were_measured() {
+    fn percentiles_are_measured_values() {
         let hundred = figures((1..=100).rev().map(f64::from).collect());
         assert_eq!(hundred.four(), [50.0, 99.0, 1.0, 100.0]);
         assert_eq!(figures(vec![7.0]).four(), [7.0; 4]);
-        // Of thirty the worst is the 99th percentile.
+        // Of thirty values the greatest is the 99th percentile.
         assert_eq!(figures((1..=30).map(f64::from).collect()).percentile(99), 30.0);
     }
 
     #[test]
-    fn a_line_for_programs_has_its_fixed_fields() {
-        let expected = r#"{"bench":"failover","case":"kill","unit":"ms","n":2,"p50":212.0,"p99":501.0,"min":212.0,"max":501.0}"#;
+    fn json_line_has_its_fixed_fields() {
+        let expected = concat!(
+            r#"{"bench":"failover","case":"kill","unit":"ms","n":2,"#,
+            r#""p50":212.0,"p99":501.0,"min":212.0,"max":501.0}"#
+        );
         assert_eq!(figures(vec![212.0004, 501.0]).json(), expected);
     }
 
     #[test]
-    fn a_comparison_is_ours_by_theirs_and_stays_readable_when_small() {
+    fn ratio_is_ours_by_theirs_and_readable_when_small() {
         let against = Some(Against { name: "swarm", p50: 16_000.0 });
         let ours = Figures { against, ..figures(vec![27.0]) };
         assert!(

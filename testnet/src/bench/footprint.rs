@@ -1,15 +1,14 @@
-//! What a node costs while nothing happens: nine nodes, each linked to the eight others, one small
-//! workload.
+//! The cost of an idle node: nine nodes, each linked to the eight others, one small workload.
 //!
 //! Each daemon runs from a file of its own, so that its code counts in full: shared pages would be
-//! divided among nine.
-//! - pss: the proportional set of each daemon after the idle time (a component was compiled
+//! divided among the nine.
+//! - pss: the proportional set size of each daemon after the idle time (a component was compiled
 //!   before);
-//! - cpu: share of one core over the idle time; - disk_writes: bytes that reached the block layer
-//!   in it;
-//! - traffic: bytes sent to other nodes in it, as the daemon itself counts them;
-//! - ready: start of the process to the first answer of its API, for a node that restarts on its
-//!   state.
+//! - cpu: share of one core over the idle time;
+//! - disk_writes: bytes that reached the block layer in that time;
+//! - traffic: bytes sent to other nodes in that time, as the daemon itself counts them;
+//! - ready: from the start of the process to the first answer of its API, for a node that restarts
+//!   on its state.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -26,7 +25,7 @@ const RESTARTS: usize = 10;
 pub(super) fn measure(options: &Options, idle: Duration) -> Result<Vec<Figures>> {
     let mut cluster = Cluster::start(&Options { own_binaries: true, ..options.clone() }, NODES)?;
     let figures = cases(&mut cluster, idle);
-    cluster.told(figures)
+    cluster.report_failure(figures)
 }
 
 fn cases(cluster: &mut Cluster, idle: Duration) -> Result<Vec<Figures>> {
@@ -70,7 +69,7 @@ fn all<T>(cluster: &Cluster, read: impl Fn(&Daemon) -> Result<T>) -> Result<Vec<
     cluster.nodes.iter().map(read).collect()
 }
 
-/// What a daemon has used since its start.
+/// Resources that a daemon has used since its start.
 struct Reading {
     cpu_ns: u64,
     written: u64,
@@ -89,14 +88,14 @@ impl Reading {
     }
 }
 
-/// CPU time of all threads. The scheduler's own count is in nanoseconds; /proc/PID/stat would round
+/// CPU time of all threads, from the scheduler's count in nanoseconds; /proc/PID/stat would round
 /// to 10 ms.
 fn cpu_ns(node: &Daemon) -> Result<u64> {
     let folder = format!("/proc/{}/task", node.pid()?);
     let mut sum = 0;
     for thread in fs::read_dir(&folder).with_context(|| format!("cannot list {folder}"))? {
         let path = thread?.path().join("schedstat");
-        // A thread that ended meanwhile takes its nanoseconds with it.
+        // The time of a thread that ended meanwhile is lost.
         let Ok(text) = fs::read_to_string(&path) else { continue };
         let first = text.split_whitespace().next().and_then(|word| word.parse::<u64>().ok());
         sum += first.with_context(|| format!("{} says {text}", path.display()))?;
@@ -118,7 +117,7 @@ fn number_of(text: &str, field: &str) -> Result<u64> {
     word.parse().with_context(|| format!("{field} is not a number: {line}"))
 }
 
-/// Stops and starts the last node, again and again.
+/// Milliseconds from start to ready, of restarts of the last node.
 fn ready(cluster: &mut Cluster) -> Result<Vec<f64>> {
     let node = cluster.nodes.last_mut().context("nodes run")?;
     let mut values = Vec::new();
@@ -136,7 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn figures_are_found_in_what_the_kernel_prints() {
+    fn figures_are_read_from_proc_files() {
         let io =
             "rchar: 10\nwchar: 20\nread_bytes: 30\nwrite_bytes: 4096\ncancelled_write_bytes: 50\n";
         assert_eq!(number_of(io, "write_bytes:").unwrap(), 4096);

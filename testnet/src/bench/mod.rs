@@ -1,12 +1,11 @@
 //! Benchmarks, run by hand on a quiet machine, with release binaries. They print a table for people
-//! and one JSON object a line for programs, and say what was measured, whatever came out. With
-//! `--against` an older commit's benchmark of the same name runs in turn with today's, and the
-//! ratio stands beside each figure.
+//! and one JSON object a line for programs, and judge nothing. With `--against` an older commit's
+//! benchmark of the same name runs in turn with today's, and the ratio is added to each figure.
 
+mod cli_options;
 pub mod failover;
 mod figures;
 mod footprint;
-mod given;
 mod older;
 mod publish;
 mod rounds;
@@ -20,11 +19,11 @@ use clap::{ArgMatches, Args, Subcommand};
 
 use crate::real::Options;
 use crate::workspace::{Profile, Workspace};
+use cli_options::{CliOption, cli_options};
 use failover::Case;
 use figures::{Against, Figures, Shown};
-use given::{Given, given};
-use older::Older;
-use swarm::Beside;
+use older::OlderCommit;
+use swarm::SwarmTurns;
 
 /// Benchmarks: a table and JSON lines. For a quiet machine.
 ///
@@ -44,13 +43,14 @@ pub struct Benches {
     against: Option<String>,
     /// With --against: how often each of the two runs, in turn, the older one first. The figures
     /// are of all rounds, but p50 and ratio are of the medians of the rounds' p50s.
-    #[arg(long, value_name = "N", default_value_t = 2, requires = "against", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 2, requires = "against",
+          value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
     #[command(subcommand)]
     bench: Bench,
 }
 
-/// What to measure.
+/// A benchmark to run.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Bench {
     /// Lose the node of a one-replica workload, until a survivor answers. Cases kill (kill -9),
@@ -76,8 +76,8 @@ pub enum Bench {
         #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
         runs: u32,
     },
-    /// What a node costs while nothing happens: cases pss, cpu, disk_writes, traffic, ready. Nine
-    /// nodes, eight links each.
+    /// The cost of an idle node: cases pss, cpu, disk_writes, traffic, ready. Nine nodes, eight
+    /// links each.
     Footprint {
         /// How long to watch them idle.
         #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
@@ -92,11 +92,10 @@ pub enum Bench {
     },
 }
 
-/// Options that have another default beside an older commit: what else is measured beside ours
-/// would take its turns, too.
-const LEAN: [(&str, &str); 1] = [("--swarm-times", "0")];
+/// Options with another default when an older commit is measured: Swarm would take turns, too.
+const COMPARISON_DEFAULTS: [(&str, &str); 1] = [("--swarm-times", "0")];
 
-/// Runs one benchmark and prints what it found. `matches` are those that `benches` was read from.
+/// Runs a benchmark and prints its figures. `benches` was parsed from `matches`.
 pub fn run(workspace: &Workspace, benches: &Benches, matches: &ArgMatches) -> Result<()> {
     let Some(commit) = &benches.against else {
         let options = built(workspace)?;
@@ -105,13 +104,13 @@ pub fn run(workspace: &Workspace, benches: &Benches, matches: &ArgMatches) -> Re
         return Ok(());
     };
     let (name, mut given) =
-        given(matches).expect("a benchmark was chosen: clap refuses to go on without");
-    // First, since it fails first: on a commit that does not exist, or does not build.
-    let older = Older::prepare(workspace, commit)?;
+        cli_options(matches).expect("a benchmark was chosen: clap refuses to go on without");
+    // Before today's build, since it may fail: on a commit that does not exist, or does not build.
+    let older = OlderCommit::prepare(workspace, commit)?;
     let options = built(workspace)?;
-    let bench = benches.bench.lean(&mut given);
-    let ways = older.ways(&name)?;
-    let Some(passed) = ways.and_then(|ways| ways.pass(&given, commit)) else {
+    let bench = benches.bench.with_comparison_defaults(&mut given);
+    let supported = older.supported_options(&name)?;
+    let Some(passed) = supported.and_then(|supported| supported.pass(&given, commit)) else {
         println!("{commit} has no such benchmark: {name} of today's code alone");
         let all = bench.measure(workspace, &options)?;
         show(all.iter().map(Figures::shown));
@@ -147,7 +146,7 @@ impl Bench {
     fn measure(&self, workspace: &Workspace, options: &Options) -> Result<Vec<Figures>> {
         match self {
             Bench::Failover { cases, runs, swarm_times } => {
-                failover::measure(options, cases, *runs, Beside::start(workspace, *swarm_times))
+                failover::measure(options, cases, *runs, SwarmTurns::start(workspace, *swarm_times))
             }
             Bench::Publish { runs } => publish::measure(options, *runs),
             Bench::ScaleStep { runs } => scale_step::measure(options, *runs),
@@ -157,11 +156,12 @@ impl Bench {
         }
     }
 
-    /// With the defaults of a comparison, here and in what is passed on.
-    fn lean(&self, given: &mut [Given]) -> Bench {
+    /// Applies [`COMPARISON_DEFAULTS`], here and to the options that are passed on.
+    fn with_comparison_defaults(&self, given: &mut [CliOption]) -> Bench {
         let mut bench = self.clone();
-        for Given { flag, values, by_user } in given {
-            let Some((_, value)) = LEAN.iter().find(|(name, _)| name == flag).filter(|_| !*by_user)
+        for CliOption { flag, values, by_user } in given {
+            let Some((_, value)) =
+                COMPARISON_DEFAULTS.iter().find(|(name, _)| name == flag).filter(|_| !*by_user)
             else {
                 continue;
             };
@@ -174,7 +174,7 @@ impl Bench {
     }
 }
 
-/// Cores, architecture and load, since the figures mean little without them.
+/// Cores, architecture and load, without which the figures mean little.
 fn machine() -> String {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();

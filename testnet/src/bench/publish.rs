@@ -1,7 +1,6 @@
 //! From the start of `shoal run` to the first HTTP 200 at the node it was given to.
 //!
-//! As a user would meet it: the command line's own start, hashing, upload and signing are in the
-//! figure.
+//! As a user sees it: the start of the command line, hashing, upload and signing are included.
 //! - warm: another workload of the same component runs, so every node holds it, compiled;
 //! - cold: a component no node has seen (the same one with a different custom section), so it is
 //!   uploaded and compiled.
@@ -17,12 +16,12 @@ use anyhow::{Context, Result, bail, ensure};
 use super::Figures;
 use crate::kill::HELLO;
 use crate::real::traffic::ask_once;
-use crate::real::{Cluster, Options, PATIENCE};
+use crate::real::{Cluster, Options, TIMEOUT};
 
 pub(super) fn measure(options: &Options, runs: u32) -> Result<Vec<Figures>> {
     let cluster = Cluster::start(options, 3)?;
     let figures = cases(&cluster, runs);
-    cluster.told(figures)
+    cluster.report_failure(figures)
 }
 
 fn cases(cluster: &Cluster, runs: u32) -> Result<Vec<Figures>> {
@@ -64,8 +63,8 @@ fn cases(cluster: &Cluster, runs: u32) -> Result<Vec<Figures>> {
     ])
 }
 
-/// The same component under another digest: a custom section, which no engine looks at, is added at
-/// its end.
+/// The same component under another digest: a custom section, which engines skip, is added at its
+/// end.
 fn another(component: &[u8], number: u32) -> Vec<u8> {
     let name = b"bench";
     let mut section = vec![u8::try_from(name.len()).expect("a short name")];
@@ -77,7 +76,7 @@ fn another(component: &[u8], number: u32) -> Vec<u8> {
     bytes
 }
 
-/// Milliseconds to the first 200; the workload is removed again.
+/// Milliseconds to the first 200; removes the workload again.
 fn publish(cluster: &Cluster, file: &Path, name: &str) -> Result<f64> {
     let node = &cluster.nodes[0];
     let file = file.to_str().context("the component's path is not text")?;
@@ -98,7 +97,7 @@ fn publish(cluster: &Cluster, file: &Path, name: &str) -> Result<f64> {
 }
 
 fn first_answer(port: SocketAddr, host: &str) -> Result<Instant> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     loop {
         let sample = ask_once(port, host);
         if sample.good() {

@@ -1,44 +1,44 @@
-//! Rounds of two programs, in turn, and what they say beside one another.
+//! Rounds of two programs in turn, and the ratios of their figures.
 
 use anyhow::Result;
 use serde::Deserialize;
 
 use super::figures::{Figures, Shown};
 
-/// One case of the older commit, of one of its lines for programs. What it says besides is not
-/// looked at: another version may say more, or less.
+/// A case of the older commit, from one of its lines for programs. Other fields are ignored: they
+/// differ between versions.
 #[derive(Clone, PartialEq, Debug, Deserialize)]
-pub(super) struct Theirs {
+pub(super) struct BaselineCase {
     bench: String,
     case: String,
     unit: String,
-    /// Null where there was nothing to measure.
+    /// Null where nothing was measured.
     p50: Option<f64>,
 }
 
-impl Theirs {
-    /// None for a line that is for people.
+impl BaselineCase {
+    /// Parses a line of output; none when it is a line for people.
     pub(super) fn of_line(line: &str) -> Option<Self> {
         serde_json::from_str(line.trim()).ok()
     }
 }
 
-/// One case of all rounds.
+/// A case, over all rounds.
 #[derive(Debug)]
 pub(super) struct Compared {
     /// The values of all rounds.
     ours: Figures,
     /// The median of the rounds' p50s.
     p50: f64,
-    /// Theirs; none where they have no such case, or nothing to divide by.
+    /// The same of the older commit; none where it has no such case, or where there is no ratio.
     theirs: Option<f64>,
 }
 
-/// Runs both as often as `rounds`, the older one first. Alternating, so that what the machine does
-/// besides hits both.
+/// Runs both `rounds` times, the older one first. They alternate, so that other load on the machine
+/// affects both.
 pub(super) fn in_turn(
     rounds: u32,
-    mut theirs: impl FnMut() -> Result<Vec<Theirs>>,
+    mut theirs: impl FnMut() -> Result<Vec<BaselineCase>>,
     mut ours: impl FnMut() -> Result<Vec<Figures>>,
 ) -> Result<Vec<Compared>> {
     let (mut all_ours, mut all_theirs) = (Vec::new(), Vec::new());
@@ -51,9 +51,8 @@ pub(super) fn in_turn(
     Ok(compared(all_ours, &all_theirs))
 }
 
-/// Cases are the same when their bench, name and unit are: milliseconds by microseconds is no
-/// ratio.
-fn compared(ours: Vec<Figures>, theirs: &[Theirs]) -> Vec<Compared> {
+/// Matches cases by bench, name and unit: milliseconds by microseconds is no ratio.
+fn compared(ours: Vec<Figures>, theirs: &[BaselineCase]) -> Vec<Compared> {
     let mut all: Vec<(Figures, Vec<f64>)> = Vec::new();
     for figures in ours {
         let p50 = figures.percentile(50);
@@ -78,7 +77,7 @@ fn compared(ours: Vec<Figures>, theirs: &[Theirs]) -> Vec<Compared> {
     all.into_iter().map(beside).collect()
 }
 
-/// The middle one; of two in the middle their mean. NaN of none.
+/// The middle value, or the mean of the two in the middle; NaN without values.
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
@@ -92,8 +91,7 @@ fn median(mut values: Vec<f64>) -> f64 {
 }
 
 impl Compared {
-    /// Beside the commit; beside whom it was measured in its own run, where the commit has no such
-    /// case.
+    /// As printed, with the ratio to the commit, or to Swarm where the commit has no such case.
     pub(super) fn shown<'a>(&'a self, commit: &'a str) -> Shown<'a> {
         let own = self.ours.shown();
         Shown {
@@ -120,34 +118,40 @@ mod tests {
         }
     }
 
-    /// As an older commit printed it, with a field and a line that this program does not know.
-    const RECORDED: &str = r#"building the daemon for release and the example component (the first time takes many minutes)
+    /// Output of an older commit, with a field and a line that this program does not know.
+    const RECORDED: &str = concat!(
+        r#"building the daemon for release and the example component
 measuring /t/release/shoal on 2 cores, x86_64, load 0.31 (on a busy machine the figures are worse)
   warm: done
 
 bench      case             n        p50        p99        min        max  unit     goal
 publish    warm             3       11.0       13.1       10.2       13.1  ms       p50 10 ms
 
-{"bench":"publish","case":"warm","unit":"ms","n":3,"p50":11.0,"p99":13.1,"min":10.2,"max":13.1,"cores":2}
-{"bench":"publish","case":"cold","unit":"ms","n":3,"p50":80.0,"p99":90.0,"min":70.0,"max":90.0,"against":"swarm","ratio":0.1}
+{"bench":"publish","case":"warm","unit":"ms","n":3,"#,
+        r#""p50":11.0,"p99":13.1,"min":10.2,"max":13.1,"cores":2}
+{"bench":"publish","case":"cold","unit":"ms","n":3,"#,
+        r#""p50":80.0,"p99":90.0,"min":70.0,"max":90.0,"against":"swarm","ratio":0.1}
 {"bench":"publish","case":"none","unit":"ms","n":0,"p50":null,"p99":null,"min":null,"max":null}
 {"other":"line"}
 {"bench":"publish"
-"#;
+"#
+    );
 
-    fn recorded() -> Vec<Theirs> {
-        RECORDED.lines().filter_map(Theirs::of_line).collect()
+    fn recorded() -> Vec<BaselineCase> {
+        RECORDED.lines().filter_map(BaselineCase::of_line).collect()
     }
 
     #[test]
-    fn recorded_lines_are_read_and_words_are_not() {
+    fn json_lines_are_read_and_others_skipped() {
         let read = recorded();
         let cases: Vec<(&str, Option<f64>)> = read.iter().map(|it| (&*it.case, it.p50)).collect();
         assert_eq!(cases, [("warm", Some(11.0)), ("cold", Some(80.0)), ("none", None)]);
     }
 
+    /// Three rounds, the older commit first in each. A case has no ratio where the units differ, or
+    /// where the older commit measured nothing or has no such case.
     #[test]
-    fn a_ratio_is_of_the_medians_of_the_same_case_and_unit() {
+    fn ratio_is_of_medians_of_same_case_and_unit() {
         let mut turns = Vec::new();
         let their_p50s = [11.0, 30.0, 10.0];
         let mut round = 0;
@@ -177,8 +181,11 @@ publish    warm             3       11.0       13.1       10.2       13.1  ms   
         };
         assert_eq!(turns, ['A', 'B', 'A', 'B', 'A', 'B']);
         let lines: Vec<String> = all.iter().map(|it| it.shown("HEAD~20").json()).collect();
-        // Ours 22, 24, 26 by theirs 10, 11, 30.
-        let warm = r#"{"bench":"publish","case":"warm","unit":"ms","n":6,"p50":24.0,"p99":28.0,"min":22.0,"max":28.0,"against":"HEAD~20","ratio":2.18}"#;
+        // The rounds' p50s are 22, 24, 26 by 10, 11, 30.
+        let warm = concat!(
+            r#"{"bench":"publish","case":"warm","unit":"ms","n":6,"p50":24.0,"p99":28.0,"#,
+            r#""min":22.0,"max":28.0,"against":"HEAD~20","ratio":2.18}"#
+        );
         assert_eq!(lines[0], warm);
         for (line, why) in lines[1..].iter().zip([
             "another unit",
@@ -191,8 +198,10 @@ publish    warm             3       11.0       13.1       10.2       13.1  ms   
         assert!(table.contains("p50 10 ms; 2.18 of HEAD~20's p50\n"), "{table}");
     }
 
+    /// A case that was measured beside Swarm keeps that ratio when the older commit has no such
+    /// case.
     #[test]
-    fn what_a_case_was_beside_stays_where_the_commit_lacks_it() {
+    fn own_comparison_stays_where_the_commit_lacks_the_case() {
         let against = Some(Against { name: "swarm", p50: 100.0 });
         let ours = Figures { against, ..figures("warm", "ms", &[50.0]) };
         let alone = compared(vec![ours.clone()], &[]);
@@ -204,13 +213,13 @@ publish    warm             3       11.0       13.1       10.2       13.1  ms   
     }
 
     #[test]
-    fn a_median_of_two_is_their_mean() {
+    fn median_of_two_is_their_mean() {
         assert_eq!(
             [median(vec![3.0, 1.0]), median(vec![9.0, 1.0, 2.0]), median(vec![4.0])],
             [2.0, 2.0, 4.0]
         );
         assert!(median(Vec::new()).is_nan());
-        let zero = Theirs { p50: Some(0.0), ..recorded()[0].clone() };
+        let zero = BaselineCase { p50: Some(0.0), ..recorded()[0].clone() };
         assert!(
             compared(vec![figures("warm", "ms", &[0.0])], &[zero])[0].theirs.is_none(),
             "no ratio to nothing"

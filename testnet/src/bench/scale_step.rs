@@ -1,5 +1,4 @@
-//! How long a large scale step takes: three nodes on loopback, one workload whose replicas take 4
-//! MiB each.
+//! The time of a large scale step: three nodes on loopback, one workload of 4 MiB replicas.
 //!
 //! - `0-500` to `2500-3000`: steps of 500; `1000-3000`: one step of 2,000, after a scale down to
 //!   1,000. Each from the start of `shoal scale` until the node it was given to shows every replica
@@ -8,8 +7,8 @@
 //!   every holder;
 //! - `dropped`: messages that a full queue dropped, of links and of gossip, by node.
 //!
-//! A step that is not done in time is shown by what it reached: its seconds are those waited, its
-//! rate that of the healthy ones.
+//! A step that is not done in time is shown by the seconds waited, and by the rate of the replicas
+//! that became healthy.
 
 use std::time::{Duration, Instant};
 
@@ -21,18 +20,18 @@ use crate::real::{Cluster, Options};
 
 /// The workload's name.
 const NAME: &str = "p";
-/// The most replicas.
+/// Replicas after the last small step.
 const MOST: u32 = 3_000;
-/// The small steps.
+/// Replicas that a small step adds.
 const STEP: u32 = 500;
-/// From here to `MOST` goes the large step.
+/// Replicas before the large step, which goes to `MOST`.
 const LARGE_FROM: u32 = 1_000;
-/// After so long a step counts as not done.
+/// A step that takes longer counts as not done.
 const WAITED: Duration = Duration::from_secs(120);
-/// Between two looks. One costs the node what it costs to count its replicas.
+/// Time between two looks, each of which makes the node count its replicas.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// The cases, with the names that they have in the lines for programs.
+/// The cases by their names in lines for programs.
 const CASES: [&str; 7] =
     ["0-500", "500-1000", "1000-1500", "1500-2000", "2000-2500", "2500-3000", "1000-3000"];
 
@@ -42,7 +41,7 @@ pub(super) fn measure(options: &Options, runs: u32) -> Result<Vec<Figures>> {
     for run in 0..runs {
         let cluster = Cluster::start(options, 3)?;
         let taken = once(&cluster, run, &mut steps);
-        cluster.told(taken)?;
+        cluster.report_failure(taken)?;
         for node in &cluster.nodes {
             let counters = &node.api().status()?["counters"];
             let count = |name: &str| counters[name].as_u64().unwrap_or_default() as f64;
@@ -73,7 +72,7 @@ pub(super) fn measure(options: &Options, runs: u32) -> Result<Vec<Figures>> {
     Ok(all)
 }
 
-/// How one step went.
+/// The time of a step, and the replicas that became healthy.
 struct Step {
     seconds: f64,
     replicas: f64,
@@ -121,7 +120,7 @@ fn down(cluster: &Cluster) -> Result<u32> {
     Ok(LARGE_FROM)
 }
 
-/// Scales, and waits until exactly so many run.
+/// Scales, and waits until exactly `to` replicas run.
 fn reach(cluster: &Cluster, from: u32, to: u32) -> Result<Step> {
     let started = Instant::now();
     cluster.shoal(0, &["scale", &format!("{NAME}={to}"), "--no-wait"])?;
@@ -130,8 +129,7 @@ fn reach(cluster: &Cluster, from: u32, to: u32) -> Result<Step> {
     loop {
         let status = api.status()?;
         healthy = status["healthy"].as_u64().unwrap_or_default();
-        // What the nodes hold says more than what is wished for: a duplicate, or what is to be
-        // stopped, counts there as well.
+        // The nodes' counts also include duplicates, and replicas that are still to be stopped.
         if healthy == u64::from(to)
             && api.nodes()?.iter().map(|node| node.replicas).sum::<usize>() == to as usize
         {

@@ -1,5 +1,5 @@
-//! addresses: nodes get other addresses while they run, as from a DHCP server. They tell the
-//! others, find one another again and move nothing; no restart, no new join line.
+//! addresses: nodes get other addresses while they run, as from a DHCP server. They announce them,
+//! link again and move no replica; no restart and no new join line is needed.
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use super::rest::{nothing_moved, places};
 use super::world::World;
 use super::{Findings, Moved, Setup};
-use crate::real::{eventually, lasts};
+use crate::real::{eventually, readable};
 
 pub(super) fn play(setup: &Setup) -> Result<Findings> {
     World::run_anywhere(setup, "addresses", |world| {
@@ -24,7 +24,7 @@ pub(super) fn play(setup: &Setup) -> Result<Findings> {
                 Moved::Two => two(world, &all[1..3])?,
                 Moved::All => at_once(world, &all)?,
             };
-            told.push(format!("{stage:?} together again after {}", lasts(took)).to_lowercase());
+            told.push(format!("{stage:?} together again after {}", readable(took)).to_lowercase());
             worst = worst.max(took);
         }
         let what = format!(
@@ -35,11 +35,11 @@ pub(super) fn play(setup: &Setup) -> Result<Findings> {
     })
 }
 
-/// Moves these one after the other, each as soon as the one before has noticed its own move, and
-/// waits until all are together. Nobody is taken for dead, nothing moves.
+/// Readdresses these nodes one after the other, each as soon as the one before has noticed its own
+/// change, and waits until all are linked. No node may be taken for dead, no replica may move.
 fn moved(world: &mut World, nodes: &[usize]) -> Result<Duration> {
     let witness = world.others(nodes)[0];
-    let before = (places(&world.cluster.nodes[witness])?, falls(world)?);
+    let before = (places(&world.cluster.nodes[witness])?, downs(world)?);
     let mut last = Instant::now();
     for node in nodes {
         last = readdress(world, *node)?;
@@ -52,14 +52,15 @@ fn moved(world: &mut World, nodes: &[usize]) -> Result<Duration> {
             Ok(())
         })?;
     }
-    let took = together(world, last)?;
+    let took = wait_until_linked(world, last)?;
     nothing_moved(&before.0, &places(&world.cluster.nodes[witness])?)?;
-    ensure!(falls(world)? == before.1, "a node was taken for dead that had only moved");
-    says_so(world, nodes, witness)?;
+    ensure!(downs(world)? == before.1, "a node was taken for dead that had only moved");
+    reports_move(world, nodes, witness)?;
     Ok(took)
 }
 
-/// Two that move, each of which the other can only hear of from the rest; then both are restarted.
+/// Readdresses two nodes, each of which learns the other's address from the rest only; then
+/// restarts both.
 fn two(world: &mut World, nodes: &[usize]) -> Result<Duration> {
     let took = moved(world, nodes)?;
     for node in nodes {
@@ -68,21 +69,21 @@ fn two(world: &mut World, nodes: &[usize]) -> Result<Duration> {
     for node in nodes {
         world.cluster.restart(*node)?;
     }
-    together(world, Instant::now())?;
+    wait_until_linked(world, Instant::now())?;
     world.say("and again after a restart of both");
     Ok(took)
 }
 
-/// All at once: no node knows where any other is.
+/// Readdresses all nodes at once: none knows the address of any other.
 fn at_once(world: &mut World, nodes: &[usize]) -> Result<Duration> {
     let mut last = Instant::now();
     for node in nodes {
         last = readdress(world, *node)?;
     }
-    together(world, last)
+    wait_until_linked(world, last)
 }
 
-/// Gives a node another address; returns when it had it.
+/// Gives a node another address; returns the time at which it had it.
 fn readdress(world: &mut World, node: usize) -> Result<Instant> {
     let net = world.net.as_mut().context("there is no network of its own")?;
     let ip = net.readdress(node)?;
@@ -92,8 +93,8 @@ fn readdress(world: &mut World, node: usize) -> Result<Instant> {
     Ok(at)
 }
 
-/// Waits until all are linked with all, and every node knows every other's address of now.
-fn together(world: &mut World, since: Instant) -> Result<Duration> {
+/// Waits until all nodes are linked, and each knows every other's present address.
+fn wait_until_linked(world: &mut World, since: Instant) -> Result<Duration> {
     let ips = world
         .others(&[])
         .into_iter()
@@ -109,14 +110,17 @@ fn together(world: &mut World, since: Instant) -> Result<Duration> {
         }
         Ok(())
     })?;
-    // Links that hung on old addresses may have been counted until then.
+    // Until then links over old addresses may have been counted.
     world.cluster.settled()?;
-    world.say(&format!("all are together again, {} after the last change", lasts(since.elapsed())));
+    world.say(&format!(
+        "all are together again, {} after the last change",
+        readable(since.elapsed())
+    ));
     Ok(since.elapsed())
 }
 
-/// The node and the others say what happened, and the join line leads to where the node is.
-fn says_so(world: &World, moved: &[usize], witness: usize) -> Result<()> {
+/// Checks the events of the node and of the others, and that the join line has the new address.
+fn reports_move(world: &World, moved: &[usize], witness: usize) -> Result<()> {
     for node in moved {
         let (name, ip) = (world.name(*node), world.net()?.ip(*node)?.to_string());
         let own = world.cluster.nodes[*node].api().events()?;
@@ -140,13 +144,13 @@ fn says_so(world: &World, moved: &[usize], witness: usize) -> Result<()> {
     Ok(())
 }
 
-/// How often any node was held to be down, by all.
-fn falls(world: &World) -> Result<u64> {
-    let mut falls = 0;
+/// How often nodes were taken for dead, summed over all nodes.
+fn downs(world: &World) -> Result<u64> {
+    let mut downs = 0;
     for node in &world.cluster.nodes {
-        falls += node.api().status()?["counters"]["nodes_down"].as_u64().unwrap_or_default();
+        downs += node.api().status()?["counters"]["nodes_down"].as_u64().unwrap_or_default();
     }
-    Ok(falls)
+    Ok(downs)
 }
 
 fn is_at(addresses: &[String], ip: IpAddr) -> bool {

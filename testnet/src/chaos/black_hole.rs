@@ -1,6 +1,6 @@
 //! black-hole: the path between two nodes loses packets of full size, as behind a tunnel that drops
-//! what it should refuse. Small messages pass, so both nodes are well; a large component must
-//! arrive all the same, and people be told.
+//! packets which it should refuse. Small messages pass, so both nodes stay linked; a large
+//! component must arrive all the same, and both nodes must report the path.
 
 use std::fs;
 use std::net::TcpStream;
@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 
 use super::outage::Clients;
-use super::weather::Seen;
+use super::weather::Snapshot;
 use super::world::{EACH, World};
 use super::{Findings, Setup};
 use crate::kill::HELLO;
@@ -19,25 +19,25 @@ use crate::real::http::{Request, ask};
 
 /// Bytes of the longest packet that passes.
 const LONGEST: usize = 1_000;
-/// Bytes of the component that is published: thousands of packets, more than all buffers on the way
-/// hold.
+/// Bytes of the component that is published: thousands of packets, more than all buffers on the
+/// path hold.
 const LARGE: usize = 5_000_000;
-/// The words that people must be told.
+/// Words that the nodes' reports must contain.
 const WORDS: &str = "small messages pass, transfers stall";
-/// A workload whose answers are large when that is asked for, and the component that it runs.
+/// A workload that gives large answers on request, and its component.
 const BIG: &str = "big";
 const FAULTY: &str = "faulty";
-/// KiB of such an answer.
+/// KiB of a large answer.
 const ANSWER_KIB: usize = 500;
-/// How long one may take.
+/// How long a large answer may take.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 
 pub(super) fn play(setup: &Setup) -> Result<Findings> {
     World::run(setup, "black-hole", |world| {
         world.publish_of(0, FAULTY, BIG, 1)?;
         let (near, far) = pair(world)?;
-        // A guardian gets what is published at once, and from the only holder: the node where it is
-        // published.
+        // A guardian fetches a published component at once, from the only holder: the node that
+        // published it.
         let name = guarded_by(world, far)?;
         let hole = world
             .net
@@ -50,13 +50,13 @@ pub(super) fn play(setup: &Setup) -> Result<Findings> {
             world.name(far)
         ));
         world.rest()?;
-        let before = Seen::of(world)?;
+        let before = Snapshot::of(world)?;
         let links = links_made(world)?;
         let clients = Clients::of(world, EACH, &world.others(&[]))?;
         let replicas = u32::try_from(world.cluster.nodes.len())?;
         let component = large(world)?;
         world.cluster.publish(near, &component, &name, replicas)?;
-        world.wishes.insert(name, replicas);
+        world.desired.insert(name, replicas);
         world.say(&format!("{LARGE} bytes were published and run on {replicas} nodes"));
         ensure!(hole.lost() > 0, "no packet was lost: nothing was tried");
         let told = told(world, near, far)?;
@@ -66,22 +66,22 @@ pub(super) fn play(setup: &Setup) -> Result<Findings> {
             came < LARGE as u64 / 2,
             "{came} bytes passed between the two: the component came that way"
         );
-        // By now the path is known, and transfers on it go in small packets.
+        // By now the nodes know the path, and use small packets for transfers on it.
         let got = big(world, near)?;
         world.say(&format!("an answer of {} KiB passed the path as well", got / 1024));
         world.cluster.shoal(near, &["rm", BIG])?;
-        world.wishes.remove(BIG);
+        world.desired.remove(BIG);
         let outage = clients.done()?;
-        let after = Seen::of(world)?;
-        after.nobody_down(world, &before)?;
+        let after = Snapshot::of(world)?;
+        after.no_new_downs(world, &before)?;
         ensure!(
             links_made(world)? == links,
-            "a link broke: what is large was in the way of what is small"
+            "a link broke: large transfers were in the way of small messages"
         );
         let what = format!(
             "{} long packets lost; the component came from others ({} KB over the path), an \
-                answer of {} KiB passed it, \
-             nobody was taken for dead, no link broke; {outage}; gap: between answers",
+             answer of {} KiB passed it, no node was taken for dead, no link broke; {outage}; \
+             gap: between answers",
             hole.lost(),
             came / 1000,
             got / 1024
@@ -90,7 +90,7 @@ pub(super) fn play(setup: &Setup) -> Result<Findings> {
     })
 }
 
-/// Another node, and the one that runs the only replica of the workload with large answers.
+/// A node, and another that runs the only replica of the workload with large answers.
 fn pair(world: &World) -> Result<(usize, usize)> {
     let far = world.holder(0, BIG, 0)?;
     let near = (0..world.cluster.nodes.len())
@@ -99,7 +99,7 @@ fn pair(world: &World) -> Result<(usize, usize)> {
     Ok((near, far))
 }
 
-/// Publishes workloads until there is one that this node guards; its name.
+/// Publishes workloads until this node guards one; returns its name.
 fn guarded_by(world: &mut World, guardian: usize) -> Result<String> {
     for number in 0..20 {
         let name = format!("large-{number}");
@@ -112,7 +112,7 @@ fn guarded_by(world: &mut World, guardian: usize) -> Result<String> {
     bail!("of twenty workloads {} guards none", world.name(guardian))
 }
 
-/// Asks a node for a large answer, which the replica on the other side of the path gives; its
+/// Requests a large answer at a node; the replica is on the other side of the path. Returns its
 /// length.
 fn big(world: &World, at: usize) -> Result<usize> {
     let target = format!("/big?{ANSWER_KIB}");
@@ -133,8 +133,7 @@ fn big(world: &World, at: usize) -> Result<usize> {
     })
 }
 
-/// The example component with five megabytes that it never looks at: a section of a kind that
-/// engines skip.
+/// The example component with a section of five megabytes that engines skip.
 fn large(world: &World) -> Result<PathBuf> {
     let guest = world.cluster.guest(HELLO)?;
     let mut bytes = fs::read(&guest).with_context(|| format!("cannot read {}", guest.display()))?;
@@ -159,7 +158,7 @@ fn large(world: &World) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Waits until both ends of the path say what is the matter with it; what one of them says.
+/// Waits until both ends report the path; returns one of the reports.
 fn told(world: &World, one: usize, other: usize) -> Result<String> {
     let mut said = String::new();
     for (at, of) in [(one, other), (other, one)] {
@@ -185,7 +184,7 @@ fn told(world: &World, one: usize, other: usize) -> Result<String> {
     Ok(said)
 }
 
-/// How many links each node has made since its start.
+/// Links that each node has made since its start.
 fn links_made(world: &World) -> Result<Vec<Option<u64>>> {
     let count =
         |node: &crate::real::Daemon| Ok(node.api().status()?["counters"]["net_links_up"].as_u64());

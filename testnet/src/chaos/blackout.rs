@@ -1,4 +1,4 @@
-//! blackout: a mains switch. All nodes die at once and come back, each alone at first: the network
+//! blackout: all nodes lose power at once and come back, each alone at first, since the network
 //! takes longer to boot.
 
 use std::time::{Duration, Instant};
@@ -7,9 +7,9 @@ use anyhow::{Result, ensure};
 
 use super::world::World;
 use super::{Findings, Setup};
-use crate::real::{eventually, lasts};
+use crate::real::{eventually, readable};
 
-/// How long they stay alone after they serve what they claim: beyond the grace for members that
+/// How long each stays alone after it serves its claims: longer than the grace for members that
 /// were not heard since the start, so that each takes all others for dead.
 const DARK: Duration = Duration::from_secs(15);
 
@@ -44,13 +44,15 @@ pub(super) fn play(setup: &Setup) -> Result<Findings> {
         let gap = at.elapsed();
         world.say(&format!(
             "each serves what it claims, without any network, {} after the kill",
-            lasts(gap)
+            readable(gap)
         ));
         std::thread::sleep(DARK);
         let alone =
             nodes.iter().map(|node| Ok(world.held_by(*node)?.len())).collect::<Result<Vec<_>>>()?;
-        world
-            .say(&format!("after {} in the dark they run {alone:?} replicas", lasts(at.elapsed())));
+        world.say(&format!(
+            "after {} in the dark they run {alone:?} replicas",
+            readable(at.elapsed())
+        ));
         for node in &nodes {
             world.net()?.mend(*node)?;
         }
@@ -60,13 +62,13 @@ pub(super) fn play(setup: &Setup) -> Result<Findings> {
         let what = format!(
             "all served alone what they claimed; {} after the network's return all agreed; gap: \
                 to serving alone",
-            lasts(back.elapsed())
+            readable(back.elapsed())
         );
         Ok(Findings { what, worst_gap: Some(gap) })
     })
 }
 
-/// Waits until a node that reaches nobody runs what it held, and answers for it.
+/// Waits until a node without any network runs the replicas that it held, and serves them.
 fn serves_alone(world: &World, node: usize, held: &[String]) -> Result<()> {
     let (name, id) = (world.name(node), world.cluster.nodes[node].id());
     eventually(&format!("{name} serving {}", held.join(" ")), || {

@@ -1,6 +1,5 @@
-//! boot-before-network: the devices' networks come up long after their daemons. Nobody is told an
-//! address that leads nowhere, and all find one another when the network is there, without a
-//! restart.
+//! boot-before-network: the devices' networks come up long after their daemons. No node announces
+//! an unreachable address, and all link without a restart when the network is there.
 
 use std::time::{Duration, Instant};
 
@@ -8,10 +7,10 @@ use anyhow::{Result, ensure};
 
 use super::world::World;
 use super::{Findings, Setup};
-use crate::real::{eventually, lasts};
+use crate::real::{eventually, readable};
 
-/// How long they stay without a network: past the time in which a node waits for those it has not
-/// heard of.
+/// How long they stay without a network: longer than a node waits for members that it has not
+/// heard.
 const DARK: Duration = Duration::from_secs(12);
 
 pub(super) fn play(setup: &Setup) -> Result<Findings> {
@@ -29,7 +28,7 @@ pub(super) fn play(setup: &Setup) -> Result<Findings> {
         }
         world.say("all started with nothing but loopback");
         for node in &nodes {
-            tells_nothing(world, *node)?;
+            gives_no_address(world, *node)?;
         }
         std::thread::sleep(DARK);
         for node in &nodes {
@@ -40,23 +39,23 @@ pub(super) fn play(setup: &Setup) -> Result<Findings> {
         world.cluster.settled()?;
         let took = at.elapsed();
         for node in &nodes {
-            tells_where_it_is(world, *node)?;
+            gives_its_address(world, *node)?;
         }
         let what = format!(
             "all {} together {} after their network came up; gap: the same",
             nodes.len(),
-            lasts(took)
+            readable(took)
         );
         Ok(Findings { what, worst_gap: Some(took) })
     })
 }
 
-/// A node without a network warns, tells no address, and prints no join line.
-fn tells_nothing(world: &World, node: usize) -> Result<()> {
+/// Checks that a node without a network warns, announces no address, and prints no join line.
+fn gives_no_address(world: &World, node: usize) -> Result<()> {
     let (name, api) = (world.name(node), world.cluster.nodes[node].api());
     let own = api.nodes()?.into_iter().find(|view| view.me);
     let told = own.map(|own| own.addresses).unwrap_or_default();
-    ensure!(told.is_empty(), "{name} has no network and tells others {told:?}");
+    ensure!(told.is_empty(), "{name} has no network and announces {told:?}");
     let warnings = api.status()?["warnings"].to_string();
     ensure!(
         warnings.contains("no network interface"),
@@ -69,7 +68,7 @@ fn tells_nothing(world: &World, node: usize) -> Result<()> {
     Ok(())
 }
 
-fn tells_where_it_is(world: &World, node: usize) -> Result<()> {
+fn gives_its_address(world: &World, node: usize) -> Result<()> {
     let (name, ip) = (world.name(node), world.net()?.ip(node)?.to_string());
     eventually(&format!("{name} tells where it is"), || {
         let line = world.cluster.shoal(node, &["join-line"])?;

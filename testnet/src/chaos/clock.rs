@@ -1,6 +1,6 @@
-//! clock: nodes whose boot clock, which is the core's, is a month ahead or has just begun, in time
-//! namespaces; and one whose clock begins again. The wall clock cannot be moved for one process
-//! without foreign tools, so it is left alone.
+//! clock: nodes whose boot clock, which the core uses, is a month ahead or has just begun, in time
+//! namespaces; and a node whose clock begins again. The wall clock cannot be changed for a single
+//! process, so it is left alone.
 
 use std::process::Command;
 use std::time::Instant;
@@ -11,8 +11,8 @@ use rustix::time::{ClockId, clock_gettime};
 use super::net::missing_of;
 use super::world::World;
 use super::{Findings, Setup};
-use crate::real::made::quietly;
-use crate::real::{Place, lasts};
+use crate::real::resources::quietly;
+use crate::real::{Place, readable};
 
 /// The node whose device has been up for a month.
 const OLD: usize = 1;
@@ -20,7 +20,7 @@ const OLD: usize = 1;
 const YOUNG: usize = 2;
 const MONTH: i64 = 30 * 24 * 60 * 60;
 
-/// Why it cannot be done here.
+/// The reason why it cannot be run here.
 pub(super) fn impossible() -> Option<String> {
     if !rustix::process::geteuid().is_root() {
         return Some("time namespaces need root: run it as root".to_owned());
@@ -44,7 +44,7 @@ pub(super) fn play(setup: &Setup) -> Result<Findings> {
         for victim in [OLD, YOUNG, 0] {
             let held = world.held_by(victim)?;
             ensure!(!held.is_empty(), "{} holds nothing", world.name(victim));
-            // Each with another idea of time watches the other two die.
+            // Each node's death is seen by a node with another clock.
             let survivor = if victim == OLD { YOUNG } else { OLD };
             let at = world.cluster.nodes[victim].kill()?;
             let gap = world.rescued(survivor, &[victim])? - at;
@@ -52,11 +52,11 @@ pub(super) fn play(setup: &Setup) -> Result<Findings> {
             world.say(&format!(
                 "{name} killed, {} healthy elsewhere after {}, as {seen} saw it",
                 held.join(" "),
-                lasts(gap)
+                readable(gap)
             ));
             worst = worst.max(gap);
             if victim == OLD {
-                // Booted again: its clock is far behind what it had when it wrote its state.
+                // Booted again: its clock is far behind the times in its saved state.
                 let place = &mut world.cluster.nodes[OLD].place;
                 unshift(place);
                 begin_now(place);
@@ -67,18 +67,17 @@ pub(super) fn play(setup: &Setup) -> Result<Findings> {
             world.say(&format!(
                 "{} is back, all at rest after {}",
                 world.name(victim),
-                lasts(restarted.elapsed())
+                readable(restarted.elapsed())
             ));
         }
         let what = "boot clocks a month ahead, begun just now, and begun again; the wall clock \
-            cannot be moved for one \
-                    process; gap: from a kill to all healthy elsewhere";
+                    cannot be moved for one process; gap: from a kill to all healthy elsewhere";
         Ok(Findings { what: what.to_owned(), worst_gap: Some(worst) })
     })
 }
 
-/// The program that sets the offsets, and the words after it until the daemon's own.
-const WORDS: usize = 7;
+/// Arguments of `unshare` that [`shift`] adds, with the program.
+const ARGUMENTS: usize = 7;
 
 fn shift(place: &mut Place, boot: i64, monotonic: i64) {
     let (boot, monotonic) = (boot.to_string(), monotonic.to_string());
@@ -87,7 +86,7 @@ fn shift(place: &mut Place, boot: i64, monotonic: i64) {
 }
 
 fn unshift(place: &mut Place) {
-    place.through.truncate(place.through.len().saturating_sub(WORDS));
+    place.through.truncate(place.through.len().saturating_sub(ARGUMENTS));
 }
 
 /// The clocks of a device that was booted a second ago.

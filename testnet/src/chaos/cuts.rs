@@ -5,9 +5,9 @@ use anyhow::{Result, ensure};
 use super::outage::Clients;
 use super::world::{EACH, ONE, PAIR, World};
 use super::{Findings, Setup};
-use crate::real::lasts;
+use crate::real::readable;
 
-/// The holder of a workload's only replica is cut off; others take over; it comes back.
+/// The holder of a workload's only replica is cut off, others take over, it comes back.
 pub(super) fn cable(setup: &Setup) -> Result<Findings> {
     World::run(setup, "cut-cable", |world| {
         let victim = world.holder(0, ONE, 0)?;
@@ -22,21 +22,21 @@ pub(super) fn cable(setup: &Setup) -> Result<Findings> {
             lost.join(" ")
         ));
         let healed = world.rescued(survivors[0], &[victim])?;
-        world.say(&format!("all of it is healthy elsewhere after {}", lasts(healed - at)));
+        world.say(&format!("all of it is healthy elsewhere after {}", readable(healed - at)));
         let outage = clients.done()?;
         world.net()?.mend(victim)?;
         world.say("the cable is in again");
         let what = format!(
             "{} replicas elsewhere after {}; {outage}; gap: between answers at survivors",
             lost.len(),
-            lasts(healed - at)
+            readable(healed - at)
         );
         Ok(Findings { what, worst_gap: Some(outage.worst) })
     })
 }
 
-/// Two halves go on alone, each taking over what the other held, each taking changes; then they
-/// meet again.
+/// Two halves go on alone, each taking over the other's replicas and accepting changes; then they
+/// are joined again.
 pub(super) fn partition(setup: &Setup) -> Result<Findings> {
     World::run(setup, "partition", |world| {
         let size = world.cluster.nodes.len();
@@ -47,17 +47,17 @@ pub(super) fn partition(setup: &Setup) -> Result<Findings> {
         world.say(&format!("split: {} and {} nodes", left.len(), right.len()));
         for (side, other, name) in [(&left, &right, "left"), (&right, &left, "right")] {
             let healed = world.rescued(side[0], other)?;
-            world.say(&format!("the {name} half runs everything after {}", lasts(healed - at)));
+            world.say(&format!("the {name} half runs everything after {}", readable(healed - at)));
         }
-        // Changes that the other half does not hear of: new names on both sides, more of one, an
-        // end to another.
+        // Changes that the other half does not get: new workloads on both sides, more replicas of
+        // one, the removal of another.
         let (here, there) = (left[0], right[0]);
         world.publish(here, "left", 2)?;
         world.publish(there, "right", 3)?;
         world.cluster.shoal(there, &["scale", &format!("{EACH}={}", size + 1)])?;
-        world.wishes.insert(EACH.to_owned(), u32::try_from(size)? + 1);
+        world.desired.insert(EACH.to_owned(), u32::try_from(size)? + 1);
         world.cluster.shoal(here, &["rm", PAIR])?;
-        world.wishes.remove(PAIR);
+        world.desired.remove(PAIR);
         world.say("both halves have taken changes");
         ensure!(
             world.cluster.nodes[there].api().workload("left").is_err(),
@@ -73,7 +73,7 @@ pub(super) fn partition(setup: &Setup) -> Result<Findings> {
                 half",
             left.len(),
             right.len(),
-            lasts(healed.elapsed())
+            readable(healed.elapsed())
         );
         Ok(Findings { what, worst_gap: Some(outage.worst) })
     })

@@ -8,23 +8,23 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use super::net::missing_of;
-use crate::real::leftovers::{self, Folder};
-use crate::real::made::{Made, quietly};
+use crate::real::cleanup::{self, Folder};
+use crate::real::resources::{Resource, quietly};
 
-/// Room for a node's state, its artifacts and their compiled forms, above the 64 MiB that the
+/// MiB of a disk: room for a node's state, artifacts and compiled code above the 64 MiB that the
 /// artifact store keeps free.
 const MIB: u64 = 128;
 
-/// A disk for one node's state. Dropped, it is unmounted and gone; the node must be gone before.
+/// A disk for a node's state. Drop unmounts and removes it; the node must be gone before.
 pub struct Disk {
     mount: PathBuf,
-    made: Made,
-    // Removed after the mount in it.
+    resource: Resource,
+    // Dropped after the mount in it is removed.
     _folder: Folder,
 }
 
 impl Disk {
-    /// Why [`Disk::small`] is not possible here, for people; none when it is.
+    /// The reason why [`Disk::small`] is not possible here, for people; none when it is.
     pub fn impossible() -> Option<String> {
         if !rustix::process::geteuid().is_root() {
             return Some("mounting a small disk needs root: run it as root".to_owned());
@@ -32,13 +32,13 @@ impl Disk {
         missing_of(&[("mount", "mount"), ("umount", "mount")])
     }
 
-    /// Why [`Disk::stalling`] is not possible here, for people; none when it is.
+    /// The reason why [`Disk::stalling`] is not possible here, for people; none when it is.
     pub fn stalls_impossible() -> Option<String> {
         Self::impossible()
             .or_else(|| missing_of(&[("mkfs.ext4", "e2fsprogs"), ("fsfreeze", "util-linux")]))
     }
 
-    /// One in memory that is soon full.
+    /// Makes a small disk in memory.
     pub fn small() -> Result<Self> {
         let size = format!("size={MIB}m");
         Self::mounted(|_, mount| {
@@ -48,7 +48,7 @@ impl Disk {
         })
     }
 
-    /// One that can be frozen: ext4 in a file.
+    /// Makes a disk that can be frozen: ext4 in a file.
     pub fn stalling() -> Result<Self> {
         Self::mounted(|folder, mount| {
             let image = folder.join("image");
@@ -67,9 +67,9 @@ impl Disk {
         let mount = folder.path().join("disk");
         fs::create_dir(&mount).with_context(|| format!("cannot make {}", mount.display()))?;
         let mut command = how(folder.path(), &mount)?;
-        let made = Made::Mount(mount.clone());
-        let disk = Disk { mount, made: made.clone(), _folder: folder };
-        leftovers::make(made, &mut command)?;
+        let resource = Resource::Mount(mount.clone());
+        let disk = Disk { mount, resource: resource.clone(), _folder: folder };
+        cleanup::create(resource, &mut command)?;
         Ok(disk)
     }
 
@@ -97,7 +97,7 @@ impl Disk {
         Ok(())
     }
 
-    /// Takes away what `fill` put there.
+    /// Deletes the file that `fill` wrote.
     pub fn free(&self) -> Result<()> {
         let path = self.filler();
         fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))
@@ -107,19 +107,19 @@ impl Disk {
         self.mount.join("filler")
     }
 
-    /// From now on nothing that writes or syncs here comes to an end, until `go_on`.
+    /// Blocks all writes and syncs on this disk until `resume`.
     pub fn stall(&self) -> Result<()> {
         quietly(Command::new("fsfreeze").arg("--freeze").arg(&self.mount))
     }
 
-    /// What was held up goes on.
-    pub fn go_on(&self) -> Result<()> {
+    /// Lets blocked writes go on.
+    pub fn resume(&self) -> Result<()> {
         quietly(Command::new("fsfreeze").arg("--unfreeze").arg(&self.mount))
     }
 }
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        leftovers::unmake(&self.made);
+        cleanup::remove(&self.resource);
     }
 }

@@ -1,5 +1,5 @@
-//! full-disk: one node's disk takes no more. It says so, refuses what it could not keep, and goes
-//! on with what it has.
+//! full-disk: a node's disk is full. The node says so, refuses changes that it could not keep, and
+//! goes on serving its replicas.
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -8,11 +8,11 @@ use super::world::{EACH, World};
 use super::{Findings, Setup};
 use crate::kill::HELLO;
 use crate::real::traffic::ask_once;
-use crate::real::{eventually, lasts};
+use crate::real::{eventually, readable};
 
-/// Not the first: that one publishes.
+/// Index of the node with the full disk; the first node publishes.
 const FULL: usize = 1;
-/// What is changed again and again.
+/// A workload that is changed until the disk is full.
 const NOTE: &str = "note";
 
 pub(super) fn play(setup: &Setup) -> Result<Findings> {
@@ -27,8 +27,8 @@ pub(super) fn play(setup: &Setup) -> Result<Findings> {
         world.disks[0].fill()?;
         let at = std::time::Instant::now();
         world.publish(0, "news", 1)?;
-        // A disk that is full may have room left in a file that it has begun: what has to be
-        // written down is written until it has not.
+        // A full disk may still have room in a file's last block, so changes are made until the
+        // node cannot write one.
         let mut written = 0;
         let status = eventually("a read-only node", || {
             let status = world.cluster.nodes[FULL].api().status()?;
@@ -42,9 +42,12 @@ pub(super) fn play(setup: &Setup) -> Result<Findings> {
         if written > 0 {
             world.cluster.shoal(0, &["rm", NOTE])?;
         }
-        let said = lasts(at.elapsed());
+        let said = readable(at.elapsed());
         world.say(&format!("{name} says, {said} after a change: {}", status["read_only"]));
-        ensure!(!status["warnings"].as_array().is_none_or(Vec::is_empty), "{name} warns nobody");
+        ensure!(
+            !status["warnings"].as_array().is_none_or(Vec::is_empty),
+            "{name} gives no warning"
+        );
 
         refuses_a_publish(world)?;
         let desired = refuses_a_scale(world)?;
@@ -69,7 +72,7 @@ pub(super) fn play(setup: &Setup) -> Result<Findings> {
         world.say(&format!(
             "{} killed, all healthy elsewhere after {}",
             world.name(victim),
-            lasts(gap)
+            readable(gap)
         ));
         world.cluster.restart(victim)?;
 
@@ -82,7 +85,7 @@ pub(super) fn play(setup: &Setup) -> Result<Findings> {
         })?;
         world.say(&format!(
             "the disk is free again, {name} found out by itself after {}",
-            lasts(at.elapsed())
+            readable(at.elapsed())
         ));
         takes_a_change(world, desired)?;
         let what = format!(
@@ -93,7 +96,7 @@ pub(super) fn play(setup: &Setup) -> Result<Findings> {
     })
 }
 
-/// A change of many bytes, of something that nobody has to run.
+/// Makes a change of many bytes, of a workload without replicas.
 fn note(world: &World, number: usize) -> Result<()> {
     let guest = world.cluster.guest(HELLO)?;
     let guest = guest.to_str().context("the component's path is not text")?;
@@ -104,7 +107,7 @@ fn note(world: &World, number: usize) -> Result<()> {
         .map(drop)
 }
 
-/// A change of what there is, refused, changes nothing anywhere. How many replicas are wished for.
+/// Checks that a change of a workload is refused. Returns the number of its desired replicas.
 fn refuses_a_scale(world: &World) -> Result<u64> {
     let before = desired(world)?;
     match world.cluster.shoal(FULL, &["scale", &format!("{EACH}={}", before - 1), "--no-wait"]) {
@@ -119,20 +122,21 @@ fn refuses_a_scale(world: &World) -> Result<u64> {
     Ok(before)
 }
 
-/// How many replicas of one workload the first node says are wished for.
+/// The number of desired replicas of a workload, as the first node sees it.
 fn desired(world: &World) -> Result<u64> {
     Ok(u64::from(world.cluster.nodes[0].api().workload(EACH)?.desired))
 }
 
-/// The change that was refused never came about; the next one does, by the same node.
+/// Checks that the refused change was not made anywhere, and that the same node accepts the next
+/// ones.
 fn takes_a_change(world: &World, before: u64) -> Result<()> {
     let now = desired(world)?;
-    ensure!(now == before, "{now} of {EACH} are wished for, {before} were before the refusal");
+    ensure!(now == before, "{now} of {EACH} are desired, {before} were before the refusal");
     for replicas in [before - 1, before] {
         world.cluster.shoal(FULL, &["scale", &format!("{EACH}={replicas}"), "--no-wait"])?;
         eventually("the change at another node", || {
             let now = desired(world)?;
-            ensure!(now == replicas, "{now} of {EACH} are wished for, and {replicas} should be");
+            ensure!(now == replicas, "{now} of {EACH} are desired, and {replicas} should be");
             Ok(())
         })?;
     }

@@ -1,4 +1,4 @@
-//! many-interfaces: devices full of container bridges, whose addresses say nothing to anybody else.
+//! many-interfaces: devices full of container bridges, whose addresses no other device can reach.
 
 use std::time::Duration;
 
@@ -7,14 +7,13 @@ use anyhow::{Context, Result, ensure};
 use super::net::{Clutter, Net, SAME_BRIDGES};
 use super::world::{EACH, World};
 use super::{Findings, Setup};
-use crate::real::{eventually, lasts};
+use crate::real::{eventually, readable};
 
-/// Kills, of one node after another.
+/// Number of kills, of one node after another.
 const KILLS: usize = 3;
 
-/// Nodes join one another over the one network that they share, and a kill is found out by a
-/// refused dial: were an address that leads nowhere waited for, it would be silence that decides, a
-/// second later.
+/// Nodes must join over the one network that they share, and notice a kill by a refused dial. If a
+/// node waited for a dial to an unreachable address, silence would decide, a second later.
 pub(super) fn play(setup: &Setup) -> Result<Findings> {
     let net = Net::cluttered(setup.nodes, Clutter::Bridges)?;
     World::run_in(
@@ -65,7 +64,7 @@ fn kill(world: &mut World, turn: usize) -> Result<Duration> {
     world.say(&format!(
         "{} killed, all of it healthy elsewhere after {}",
         world.name(victim),
-        lasts(gap)
+        readable(gap)
     ));
     world.cluster.restart(victim)?;
     world.rest()?;

@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::world::{EACH, World};
 use super::{Findings, Setup};
-use crate::real::lasts;
+use crate::real::readable;
 
 pub(super) fn play(setup: &Setup) -> Result<Findings> {
     World::run(setup, "kill-loop", |world| {
@@ -25,12 +25,12 @@ pub(super) fn play(setup: &Setup) -> Result<Findings> {
     })
 }
 
-/// One kill and the restart after it; how long it took until all was healthy elsewhere, and how
-/// much that was.
+/// A kill and the restart after it. Returns the time until all the node's replicas were healthy
+/// elsewhere, and their number.
 fn kill(world: &mut World, turn: u32, of: u32) -> Result<(Duration, usize)> {
     let turn_index = turn as usize;
     let size = world.cluster.nodes.len();
-    // The places in turn, seen at nodes in turn: whoever holds it is killed.
+    // Places and observing nodes take turns; the holder of the place is killed.
     let victim = world.holder(turn_index % size, EACH, turn_index % size)?;
     let survivor = (victim + 1 + turn_index % (size - 1)) % size;
     let lost = world.held_by(victim)?;
@@ -41,12 +41,12 @@ fn kill(world: &mut World, turn: u32, of: u32) -> Result<(Duration, usize)> {
         turn + 1,
         world.name(victim),
         lost.join(" "),
-        lasts(gap),
+        readable(gap),
         world.name(survivor)
     ));
     world.cluster.restart(victim)?;
     world.cluster.settled()?;
-    for name in world.wishes.keys() {
+    for name in world.desired.keys() {
         world.cluster.healthy(survivor, name)?;
     }
     Ok((gap, lost.len()))

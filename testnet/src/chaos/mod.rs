@@ -1,10 +1,9 @@
-//! `cargo testnet chaos`: what goes wrong out there, done to real daemons, and what must hold
-//! afterwards.
+//! `cargo testnet chaos`: faults of the field, done to real daemons, and the checks afterwards.
 //!
-//! Each scenario starts a cluster of its own, wishes for a few workloads, does its harm, and ends
-//! with the checks of [`rest`]: all nodes of one mind, every replica healthy once, nothing else
-//! running, and so it stays. The network is namespaces and a bridge, see [`net`]; without root only
-//! what needs no network of its own is done, on loopback.
+//! Each scenario starts a cluster of its own, publishes a few workloads, causes its fault, and ends
+//! with the checks of [`rest`]: all nodes agree, every replica is healthy once, nothing else runs,
+//! and nothing changes any more. The network is namespaces and a bridge, see [`net`]; without root
+//! only scenarios that need no network of their own are run, on loopback.
 
 mod addresses;
 mod black_hole;
@@ -32,12 +31,12 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 
-use crate::real::{Options, lasts};
+use crate::real::{Options, readable};
 use crate::workspace::{Profile, Workspace};
 use disk::Disk;
 use net::Net;
 
-/// What is done, and how much of it.
+/// Scenarios to run, and their size.
 #[derive(Clone, Debug, Args)]
 pub struct Chaos {
     /// Only these scenarios.
@@ -53,7 +52,7 @@ pub struct Chaos {
     /// How long weather lasts.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
     minutes: u64,
-    /// Who gets new addresses in addresses; without it one, then two, then all.
+    /// Nodes that get new addresses in addresses; without it one, then two, then all.
     #[arg(long, value_enum, value_name = "WHO")]
     moved: Option<Moved>,
     /// The daemon to test, instead of building it.
@@ -64,21 +63,21 @@ pub struct Chaos {
     keep: bool,
 }
 
-/// What can be done to a cluster.
+/// Faults of a cluster.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub enum Scenario {
     /// kill -9 of a serving node, again and again.
     KillLoop,
     /// The mesh falls into two halves, both are written to, it heals.
     Partition,
-    /// One node's cable is pulled, and put in again.
+    /// A node's cable is pulled, and put in again.
     CutCable,
-    /// Two nodes cannot reach one another, as behind two routers that let nobody in; all others
-    /// reach both.
+    /// Two nodes cannot reach one another, as behind two routers that refuse connections; all
+    /// others reach both.
     NoWay,
-    /// One node hangs for a minute.
+    /// A node hangs for a minute.
     Pause,
-    /// One node's disk is full.
+    /// A node's disk is full.
     FullDisk,
     /// Nodes whose boot clocks differ by a month, or have just begun.
     Clock,
@@ -90,7 +89,7 @@ pub enum Scenario {
     ManyInterfaces,
     /// All nodes get other addresses while they are off, beside another cluster.
     MovedWhileOff,
-    /// Late and lost packets, busy cores, disks that stall: nobody may be taken for dead.
+    /// Late and lost packets, busy cores, disks that stall: no node may be taken for dead.
     Weather,
     /// Nodes get other addresses while they run: one, two one after the other, all at once.
     Addresses,
@@ -98,10 +97,10 @@ pub enum Scenario {
     BootBeforeNetwork,
 }
 
-/// Who gets new addresses.
+/// Nodes that get new addresses.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub enum Moved {
-    /// One node.
+    /// A single node.
     One,
     /// Two, one after the other, and then a restart of both.
     Two,
@@ -110,7 +109,7 @@ pub enum Moved {
 }
 
 impl Scenario {
-    /// As on the command line.
+    /// The name on the command line.
     fn name(self) -> &'static str {
         match self {
             Scenario::KillLoop => "kill-loop",
@@ -130,11 +129,10 @@ impl Scenario {
         }
     }
 
-    /// Why it cannot be done here; none when it can.
+    /// The reason why it cannot be run here; none when it can.
     fn impossible(self, setup: &Setup) -> Option<String> {
         match self {
-            // They do without a network of their own: blackout then restarts with the network
-            // there.
+            // They need no network of their own: blackout then restarts with the network there.
             Scenario::KillLoop | Scenario::Pause | Scenario::Blackout => None,
             Scenario::Partition | Scenario::CutCable | Scenario::BlackHole | Scenario::NoWay => {
                 setup.no_net.clone()
@@ -167,23 +165,23 @@ impl Scenario {
     }
 }
 
-/// What every scenario is made from.
+/// Settings of every scenario.
 struct Setup {
     options: Options,
     nodes: usize,
     kills: u32,
     lasting: Duration,
     moved: Option<Moved>,
-    /// Why there is no network of its own; none when there is.
+    /// The reason why there is no network of its own; none when there is.
     no_net: Option<String>,
-    /// Where logs and views go when a scenario fails.
+    /// The folder for logs and views of failed scenarios.
     evidence: PathBuf,
 }
 
-/// What a scenario that went well has to tell.
+/// The result of a scenario that passed.
 struct Findings {
     what: String,
-    /// The longest time for which what was wished for was not there, as the scenario measures it.
+    /// The longest time without the desired state, as the scenario measures it.
     worst_gap: Option<Duration>,
 }
 
@@ -236,7 +234,7 @@ pub fn run(workspace: &Workspace, chaos: &Chaos) -> Result<bool> {
     Ok(!rows.iter().any(|(_, _, outcome)| matches!(outcome, Outcome::Failed(_))))
 }
 
-/// The command that does one scenario as it was done.
+/// The command that runs a scenario again with the same settings.
 fn again(scenario: Scenario, chaos: &Chaos) -> String {
     let mut command = format!("cargo testnet chaos {} --nodes {}", scenario.name(), chaos.nodes);
     match scenario {
@@ -264,9 +262,9 @@ fn table(rows: &[(Scenario, Duration, Outcome)]) -> String {
             Outcome::Skipped(why) => ("skipped", why, None),
             Outcome::Failed(why) => ("FAILED", why, None),
         };
-        // A failure's report has been shown in full.
+        // The full report of a failure was printed before.
         let what = what.lines().next().unwrap_or_default();
-        let gap = gap.map_or("-".to_owned(), lasts);
+        let gap = gap.map_or("-".to_owned(), readable);
         let took = format!("{:.0} s", took.as_secs_f64());
         table += &format!("{:<19} {result:<8} {took:>8} {gap:>10}  {what}\n", scenario.name());
     }
@@ -286,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn the_command_that_is_told_after_a_failure_does_the_same_again() {
+    fn printed_command_repeats_the_scenario() {
         let given = "chaos kill-loop weather addresses --nodes 7 --kills 9 --minutes 3 --moved two";
         let chaos = Line::try_parse_from(given.split(' ')).unwrap().chaos;
         for scenario in &chaos.scenarios {
@@ -300,15 +298,16 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_scenario_is_refused_with_those_there_are() {
+    fn unknown_scenario_is_refused_with_a_list() {
         let refusal = Line::try_parse_from(["chaos", "meteor"]).err().unwrap().to_string();
         for scenario in Scenario::value_variants() {
             assert!(refusal.contains(scenario.name()), "{refusal}");
         }
     }
 
+    /// A failure's report may have many lines; the table shows the first.
     #[test]
-    fn the_table_has_a_line_each_and_only_the_first_of_a_long_report() {
+    fn table_has_one_line_for_each_scenario() {
         let passed =
             Findings { what: "200 kills".into(), worst_gap: Some(Duration::from_millis(512)) };
         let rows = [

@@ -1,16 +1,15 @@
 //! moved-while-off: every device gets another address while all are off, as after a power cut and
-//! with a new router. No record is right any more and nobody carries a join line: they find one
-//! another on the local network, by mDNS. Another cluster lives on the same network; nobody may
-//! even dial it.
+//! with a new router. All records are outdated and no join line is given: nodes find one another on
+//! the local network, by mDNS. Another cluster is on the same network; no node may even dial it.
 
 use anyhow::{Context, Result, ensure};
 
 use super::net::{Clutter, Net};
 use super::world::World;
 use super::{Findings, Setup};
-use crate::real::{Cluster, Place, lasts};
+use crate::real::{Cluster, Place, readable};
 
-/// Nodes of the other cluster.
+/// Number of nodes of the other cluster.
 const OTHERS: usize = 2;
 
 pub(super) fn play(setup: &Setup) -> Result<Findings> {
@@ -45,7 +44,7 @@ pub(super) fn play(setup: &Setup) -> Result<Findings> {
             world.say(&format!("all {} nodes are back, each at another address", nodes.len()));
             world.cluster.settled()?;
             let found = back.elapsed();
-            world.say(&format!("they found one another after {}", lasts(found)));
+            world.say(&format!("they found one another after {}", readable(found)));
             for node in world.cluster.nodes.iter().chain(&others.nodes) {
                 let status = node.api().status()?;
                 let strangers = status["counters"]["net_connections_refused"].as_u64();
@@ -57,7 +56,7 @@ pub(super) fn play(setup: &Setup) -> Result<Findings> {
                 let sent = status["counters"]["net_mdns_sent"].as_u64();
                 ensure!(sent > Some(0), "{} says nothing by mDNS", node.name);
             }
-            let what = "all found one another at new addresses, and nobody dialled the other \
+            let what = "all found one another at new addresses, and none dialled the other \
                 cluster; gap: until linked";
             Ok(Findings { what: what.to_owned(), worst_gap: Some(found) })
         },

@@ -22,62 +22,61 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use super::wire::{Hole, Wire};
-use crate::real::leftovers::{self, PREFIX};
-use crate::real::made::{LINK_PREFIX, Made, NAMESPACES, quietly};
+use super::wire::{BlackHole, Wire};
+use crate::real::cleanup::{self, PREFIX};
+use crate::real::resources::{LINK_PREFIX, NAMESPACES, Resource, quietly};
 use crate::real::{Place, traffic::Sample, traffic::ask_once};
 
-/// Where nodes listen for one another, and for clients: what `shoal up` takes without options.
+/// The ports for nodes and for clients: the defaults of `shoal up`.
 const PORTS: (u16, u16) = (7700, 8080);
-/// A hardware address that no device has; of the block for local use.
+/// A hardware address that no device has, of the block for local use.
 const NOBODY: &str = "02:00:00:00:00:fe";
-/// Nodes that fit into the addresses.
+/// The most nodes that fit into the addresses.
 pub const MOST_NODES: usize = 99;
 
-/// What every packet that leaves a node meets.
+/// Delay and loss of every packet that leaves a node.
 #[derive(Clone, Copy, Debug)]
 pub struct Weather {
-    /// How much later it arrives.
+    /// Delay of each packet.
     pub delay: Duration,
-    /// Of a thousand packets, how many are lost.
+    /// Packets of a thousand that are lost.
     pub lost_per_mille: u16,
 }
 
-/// Interfaces of a node that lead nowhere: their addresses are told to the others as well, unless
-/// the node knows better.
+/// Interfaces of a node that other nodes cannot reach: the node must not rely on their addresses.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Clutter {
-    /// None, and each node listens at its one address.
+    /// No such interfaces; each node listens at its one address.
     #[default]
     None,
-    /// None, and nodes listen at whatever address they have.
+    /// No such interfaces; nodes listen at any address.
     AnyAddress,
-    /// Two more networks, of each node alone. What others send there is lost, and nobody says so.
+    /// Two more networks that only the node is in. Packets of others to them are lost silently.
     DeadEnds,
     /// A device full of containers: 18 bridges, made before the link, with the same addresses on
-    /// every device; and one more with an address of its own, where what others send is lost.
+    /// every device; and another with an address of its own, to which packets of others are lost.
     Bridges,
 }
 
 /// Bridges of [`Clutter::Bridges`] that have the same addresses on every device.
 pub const SAME_BRIDGES: usize = 18;
 
-/// The network of one cluster. Dropped, all of it is gone; the nodes must be gone before.
+/// The network of a cluster. Drop removes it; the nodes must be gone before.
 pub struct Net {
-    /// As in `shoal-testnet-4711-a`.
+    /// Beginning of names, as in `shoal-testnet-4711-a`.
     name: String,
     /// The third byte of the addresses 198.18.x.y.
     subnet: u8,
     nodes: usize,
-    /// How often each node's address has changed.
+    /// Changes of each node's address so far.
     moves: Vec<u8>,
     clutter: Clutter,
-    made: Vec<Made>,
+    resources: Vec<Resource>,
     wires: Vec<Wire>,
 }
 
 impl Net {
-    /// Why there can be no such network here, for people; none when there can.
+    /// The reason why there can be no such network here, for people; none when there can.
     pub fn impossible() -> Option<String> {
         if !rustix::process::geteuid().is_root() {
             return Some("network namespaces need root: run it as root".to_owned());
@@ -86,17 +85,17 @@ impl Net {
         if missing.is_some() {
             return missing;
         }
-        // A container's root may be root in name only.
+        // Root in a container may lack the capability.
         let probe = quietly(Command::new("unshare").args(["--net", "true"]));
         probe.err().map(|error| format!("this machine allows no network namespaces: {error:#}"))
     }
 
-    /// A network for so many nodes, all linked, no weather.
+    /// A network for `nodes` nodes, all linked, without delay or loss.
     pub fn new(nodes: usize) -> Result<Self> {
         Self::cluttered(nodes, Clutter::None)
     }
 
-    /// The same, each node with interfaces that lead nowhere.
+    /// As [`Net::new`], with unreachable interfaces in each node.
     pub fn cluttered(nodes: usize, clutter: Clutter) -> Result<Self> {
         static TURN: AtomicU8 = AtomicU8::new(0);
         ensure!(
@@ -107,24 +106,24 @@ impl Net {
         let process = std::process::id();
         let name = format!("{PREFIX}{process}-{letter}");
         let subnet = free_subnet(process)?;
-        // From here on what was made is undone by Drop, also when the rest fails.
+        // From here on Drop removes all that was made, also when the rest fails.
         let moves = vec![0; nodes];
         let mut net =
-            Net { name, subnet, nodes, moves, clutter, made: Vec::new(), wires: Vec::new() };
-        net.lay(&format!("{LINK_PREFIX}{process}{letter}"))
+            Net { name, subnet, nodes, moves, clutter, resources: Vec::new(), wires: Vec::new() };
+        net.set_up(&format!("{LINK_PREFIX}{process}{letter}"))
             .context("cannot lay the test's network")?;
         Ok(net)
     }
 
-    fn lay(&mut self, link: &str) -> Result<()> {
+    fn set_up(&mut self, link: &str) -> Result<()> {
         let switch = self.switch();
-        self.make(Made::Namespace(switch.clone()), &format!("netns add {switch}"))?;
+        self.make(Resource::Namespace(switch.clone()), &format!("netns add {switch}"))?;
         for bridge in ["left", "right"] {
             ip(&format!("-n {switch} link add {bridge} type bridge"))?;
             ip(&format!("-n {switch} link set {bridge} up"))?;
         }
         self.make(
-            Made::Link(link.to_owned()),
+            Resource::Link(link.to_owned()),
             &format!("link add {link} type veth peer name host netns {switch}"),
         )?;
         ip(&format!("-n {switch} link set host master left up"))?;
@@ -132,7 +131,7 @@ impl Net {
         ip(&format!("link set {link} up"))?;
         for node in 0..self.nodes {
             let (namespace, address) = (self.namespace(node), self.address(node));
-            self.make(Made::Namespace(namespace.clone()), &format!("netns add {namespace}"))?;
+            self.make(Resource::Namespace(namespace.clone()), &format!("netns add {namespace}"))?;
             let port = port(node);
             if self.clutter == Clutter::Bridges {
                 for bridge in 0..SAME_BRIDGES {
@@ -162,7 +161,7 @@ impl Net {
                 }
             }
             if matches!(self.clutter, Clutter::DeadEnds | Clutter::Bridges) {
-                // A router that never says a word: nobody has this hardware address.
+                // A router that never answers: no device has this hardware address.
                 let router = format!("198.18.{}.254", self.subnet);
                 ip(&format!(
                     "-n {namespace} neigh add {router} lladdr 02:00:00:00:00:fe dev eth0 nud \
@@ -174,12 +173,12 @@ impl Net {
         Ok(())
     }
 
-    fn make(&mut self, made: Made, arguments: &str) -> Result<()> {
-        self.made.push(made.clone());
-        leftovers::make(made, Command::new("ip").args(arguments.split(' ')))
+    fn make(&mut self, resource: Resource, arguments: &str) -> Result<()> {
+        self.resources.push(resource.clone());
+        cleanup::create(resource, Command::new("ip").args(arguments.split(' ')))
     }
 
-    /// Where a node is to run.
+    /// The place for a node.
     pub fn place(&self, node: usize) -> Place {
         let address = self.address(node);
         Place {
@@ -189,8 +188,8 @@ impl Net {
                 "--".into(),
             ],
             reach: self.ip(node).ok().filter(|_| self.clutter != Clutter::None),
-            // With interfaces that lead nowhere it is as on a device that was set up without a word
-            // about them.
+            // With unreachable interfaces the node listens everywhere, as on a device that was set
+            // up without naming an address.
             listen: match self.clutter {
                 Clutter::None => format!("{address}:{}", PORTS.0),
                 Clutter::AnyAddress | Clutter::DeadEnds | Clutter::Bridges => {
@@ -202,7 +201,7 @@ impl Net {
         }
     }
 
-    /// The same, on every interface that there is and will be.
+    /// As [`Net::place`], listening on all present and later interfaces.
     pub fn place_anywhere(&self, node: usize) -> Place {
         let any = |port| format!("0.0.0.0:{port}");
         Place {
@@ -213,7 +212,7 @@ impl Net {
         }
     }
 
-    /// Gives a node another address, as a DHCP server does: the old one goes, the new one comes.
+    /// Replaces a node's address, as a DHCP server does.
     pub fn readdress(&mut self, node: usize) -> Result<IpAddr> {
         self.take_address(node)?;
         self.moves[node] = self.moves[node].wrapping_add(1);
@@ -221,13 +220,13 @@ impl Net {
         self.ip(node)
     }
 
-    /// Shuts a node's interface, with its address gone.
+    /// Takes a node's address away and shuts its interface.
     pub fn shut(&self, node: usize) -> Result<()> {
         self.take_address(node)?;
         ip(&format!("-n {} link set eth0 down", self.namespace(node)))
     }
 
-    /// Opens it again, with its address.
+    /// Opens a node's interface and gives its address back.
     pub fn open(&self, node: usize) -> Result<()> {
         ip(&format!("-n {} link set eth0 up", self.namespace(node)))?;
         self.give_address(node)
@@ -256,25 +255,25 @@ impl Net {
         ip(&format!("-n {} link set {} down", self.switch(), port(node)))
     }
 
-    /// Puts it in again.
+    /// Puts a node's cable in again.
     pub fn mend(&self, node: usize) -> Result<()> {
         ip(&format!("-n {} link set {} up", self.switch(), port(node)))
     }
 
-    /// Moves these nodes to a switch of their own. Nobody sees a link go: only the others are
+    /// Moves these nodes to a switch of their own. No node sees its link go down: the other half is
     /// silent.
     pub fn split(&self, nodes: &[usize]) -> Result<()> {
         nodes.iter().try_for_each(|node| self.plug(&port(*node), "right"))
     }
 
-    /// Back to one switch.
+    /// Moves all nodes back to one switch.
     pub fn join(&self) -> Result<()> {
         (0..self.nodes).try_for_each(|node| self.plug(&port(node), "left"))
     }
 
-    /// From now on nothing that one of these sends reaches the other, and nothing tells them so:
-    /// each knows a device for the other's address that is not there. All others reach both.
-    pub fn part(&self, one: usize, other: usize) -> Result<()> {
+    /// Drops all packets between these two nodes silently: each has the hardware address of an
+    /// absent device for the other. All others reach both.
+    pub fn block(&self, one: usize, other: usize) -> Result<()> {
         for (from, to) in [(one, other), (other, one)] {
             let (namespace, address) = (self.namespace(from), self.address(to));
             ip(&format!(
@@ -284,8 +283,8 @@ impl Net {
         Ok(())
     }
 
-    /// The two reach one another again.
-    pub fn meet(&self, one: usize, other: usize) -> Result<()> {
+    /// Lets the two reach one another again.
+    pub fn unblock(&self, one: usize, other: usize) -> Result<()> {
         for (from, to) in [(one, other), (other, one)] {
             ip(&format!("-n {} neigh del {} dev eth0", self.namespace(from), self.address(to)))?;
         }
@@ -296,8 +295,8 @@ impl Net {
         ip(&format!("-n {} link set {port} master {bridge}", self.switch()))
     }
 
-    /// Lets packets be late and lost from now on, and says what does it: the kernel's netem, or
-    /// wires of our own where it has none.
+    /// Delays and drops packets from now on. Returns the means for messages: the kernel's netem, or
+    /// wires of our own where the kernel has none.
     pub fn weather(&mut self, weather: Weather) -> Result<&'static str> {
         let Weather { delay, lost_per_mille } = weather;
         let (delay, percent) = (delay.as_micros(), f64::from(lost_per_mille) / 10.0);
@@ -319,10 +318,14 @@ impl Net {
         })
     }
 
-    /// From now on the path between two nodes loses packets longer than this, both ways, and tells
-    /// nobody.
-    pub(super) fn hole(&mut self, one: usize, other: usize, longest: usize) -> Result<Arc<Hole>> {
-        let hole = Hole::new([self.ipv4(one)?, self.ipv4(other)?], longest);
+    /// From now on the path between two nodes silently loses packets longer than this, both ways.
+    pub(super) fn hole(
+        &mut self,
+        one: usize,
+        other: usize,
+        longest: usize,
+    ) -> Result<Arc<BlackHole>> {
+        let hole = BlackHole::new([self.ipv4(one)?, self.ipv4(other)?], longest);
         let wired = hole.clone();
         self.wire(one, move |near, far| Wire::with_hole(near, far, &wired))?;
         Ok(hole)
@@ -334,8 +337,8 @@ impl Net {
         node: usize,
         make: impl FnOnce(&str, &str) -> Result<Wire> + Send + 'static,
     ) -> Result<()> {
-        // The node's port moves to a bridge with the wire's near end, and the far end takes its
-        // place.
+        // The node's port moves to a bridge with the wire's near end; the far end replaces it at
+        // the switch.
         let (switch, number) = (self.switch(), self.wires.len());
         let (near, far, bridge) =
             (format!("near{number}"), format!("far{number}"), format!("wire{number}"));
@@ -350,7 +353,8 @@ impl Net {
         self.plug(&port(node), &bridge)
     }
 
-    /// Asks at a node's HTTP port from within its namespace, which works without any link.
+    /// Sends a request to a node's HTTP port from within its namespace, which works without any
+    /// link.
     pub fn ask_within(&self, node: usize, asked: SocketAddr, host: &str) -> Result<Sample> {
         let host = host.to_owned();
         within(&self.namespace(node), move || ask_once(asked, &host))
@@ -365,8 +369,7 @@ impl Net {
     }
 
     fn address(&self, node: usize) -> String {
-        // Two places for each, side by side with nobody else's: those that nodes have and those
-        // that they get.
+        // Two addresses for each node, used in turn; no two nodes share one.
         let place = usize::from(self.moves[node] % 2);
         format!("198.18.{}.{}", self.subnet, 11 + node + place * (MOST_NODES + 1))
     }
@@ -374,15 +377,15 @@ impl Net {
 
 impl Drop for Net {
     fn drop(&mut self) {
-        // An open wire holds its namespace, and its threads end with its interfaces.
+        // An open wire keeps its namespace alive; its threads end when its interfaces are deleted.
         for node in 0..self.wires.len() {
             for end in ["near", "far"] {
                 let _ = ip(&format!("-n {} link delete {end}{node}", self.switch()));
             }
         }
         self.wires.clear();
-        for made in self.made.iter().rev() {
-            leftovers::unmake(made);
+        for resource in self.resources.iter().rev() {
+            cleanup::remove(resource);
         }
     }
 }
@@ -393,7 +396,7 @@ fn add_bridge(namespace: &str, name: &str, address: &str) -> Result<()> {
     ip(&format!("-n {namespace} link set {name} up"))
 }
 
-/// As a container engine names them.
+/// The name that a container engine would give.
 fn engines_name(bridge: usize) -> String {
     if bridge == 0 { "docker0".into() } else { format!("br-{bridge:012x}") }
 }
@@ -402,7 +405,7 @@ fn port(node: usize) -> String {
     format!("p{}", node + 1)
 }
 
-/// The programs that are not installed, with the packages that have them.
+/// A message about the first program that is not installed, with its package.
 pub(crate) fn missing_of(programs: &[(&str, &str)]) -> Option<String> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let there =
@@ -419,14 +422,14 @@ fn ip(arguments: &str) -> Result<()> {
     quietly(Command::new("ip").args(arguments.split(' ')))
 }
 
-/// A third byte of 198.18.x that no interface here uses.
+/// A third byte of 198.18.x.y that no interface here uses.
 fn free_subnet(process: u32) -> Result<u8> {
     let shown = crate::workspace::output({
         let mut command = Command::new("ip");
         command.args(["-brief", "-4", "addr"]);
         command
     })?;
-    // Two runs at a time begin their search at different ends, mostly.
+    // Runs at the same time mostly begin their search at different bytes.
     let mut tried =
         (0..=255u8).map(|turn| turn.wrapping_add(u8::try_from(process % 256).expect("below 256")));
     tried
@@ -434,7 +437,7 @@ fn free_subnet(process: u32) -> Result<u8> {
         .context("every network of 198.18.x is in use here")
 }
 
-/// Runs something on a thread of its own within a network namespace. It must start no process.
+/// Runs `what` on a thread of its own within a network namespace. It must not start a process.
 fn within<T: Send + 'static>(
     namespace: &str,
     what: impl FnOnce() -> T + Send + 'static,

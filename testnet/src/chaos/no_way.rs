@@ -1,5 +1,5 @@
-//! no-way: two nodes that cannot reach one another, as behind two routers that let nobody in, while
-//! all others reach both.
+//! no-way: two nodes that cannot reach one another, as behind two routers that refuse connections,
+//! while all others reach both.
 
 use std::time::Instant;
 
@@ -9,9 +9,9 @@ use super::outage::Clients;
 use super::world::{ONE, World};
 use super::{Findings, Setup};
 use crate::real::traffic::{Sample, ask_once};
-use crate::real::{eventually, lasts};
+use crate::real::{eventually, readable};
 
-/// A workload of which each node has to run one, whoever owns it.
+/// A workload with two replicas for each node, so that auctions must cross the gap.
 const CROSS: &str = "cross";
 
 pub(super) fn play(setup: &Setup) -> Result<Findings> {
@@ -21,7 +21,7 @@ pub(super) fn play(setup: &Setup) -> Result<Findings> {
         let near = *world.others(&[far]).last().context("a cluster has two nodes")?;
         let clients = Clients::of(world, ONE, &[near])?;
         let at = Instant::now();
-        world.net()?.part(near, far)?;
+        world.net()?.block(near, far)?;
         world.say(&format!(
             "{} and {} cannot reach one another any more",
             world.name(near),
@@ -29,13 +29,13 @@ pub(super) fn play(setup: &Setup) -> Result<Findings> {
         ));
         over_a_hop(world, near, far)?;
         let answered = at.elapsed();
-        world.say(&format!("requests go over a common member after {}", lasts(answered)));
+        world.say(&format!("requests go over a common member after {}", readable(answered)));
         let outage = clients.done()?;
         warned(world, near, far, true)?;
         let told = at.elapsed();
-        world.say(&format!("every node warns of it after {}", lasts(told)));
-        // A router that lets nobody in was there from the start: the one behind it knows of no link
-        // that was.
+        world.say(&format!("every node warns of it after {}", readable(told)));
+        // Such a router is usually there from the start, so the node behind it must manage without
+        // ever having had the link.
         world.cluster.nodes[far].kill()?;
         world.cluster.restart(far)?;
         world.rest_without(near, far)?;
@@ -56,21 +56,21 @@ pub(super) fn play(setup: &Setup) -> Result<Findings> {
             ensure!(down.is_none(), "{} called a node down: {down:?}", node.name);
         }
         over_a_hop(world, near, world.holder(0, ONE, 0)?)?;
-        world.net()?.meet(near, far)?;
+        world.net()?.unblock(near, far)?;
         let met = Instant::now();
         warned(world, near, far, false)?;
         let what = format!(
             "warned of after {}, over a common member after {}, {outage}; forgotten {} after \
                 there was a way; gap: between answers at one of the two",
-            lasts(told),
-            lasts(answered),
-            lasts(met.elapsed())
+            readable(told),
+            readable(answered),
+            readable(met.elapsed())
         );
         Ok(Findings { what, worst_gap: Some(outage.worst) })
     })
 }
 
-/// Waits until a request at one node is served by the other.
+/// Waits until a request at `near` is served by `far`.
 fn over_a_hop(world: &World, near: usize, far: usize) -> Result<Sample> {
     let (asked, serves) = (world.cluster.nodes[near].http()?, world.name(far).to_owned());
     eventually(&format!("a request at {} is served by {serves}", world.name(near)), || {
@@ -81,7 +81,7 @@ fn over_a_hop(world: &World, near: usize, far: usize) -> Result<Sample> {
     })
 }
 
-/// Waits until every node warns of the pair, or none does.
+/// Waits until every node warns of the pair, or with `yes` false, until none does.
 fn warned(world: &World, near: usize, far: usize, yes: bool) -> Result<()> {
     let mut names = [world.name(near), world.name(far)];
     names.sort_unstable();

@@ -1,4 +1,4 @@
-//! What clients notice.
+//! The effect of a fault on clients.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,23 +9,23 @@ use anyhow::Result;
 use super::world::World;
 use crate::real::traffic::{Sample, Traffic};
 
-/// A request each so often, at the asked nodes in turn.
+/// Time between two requests, which the given nodes get in turn.
 const PACE: Duration = Duration::from_millis(20);
 
-/// Clients of one workload, asking at some nodes.
+/// Clients of a workload that send requests to some nodes.
 pub(super) struct Clients {
     traffic: Traffic,
-    /// When the first good answer came, before anything was done.
+    /// The time of the first good answer, before the fault.
     good_at: Instant,
 }
 
-/// What they noticed.
+/// Gaps and failures that clients saw.
 pub(super) struct Outage {
     /// The longest time between two good answers.
     pub(super) worst: Duration,
     asked: usize,
     failed: usize,
-    /// What most of those that failed said, in a line.
+    /// The most frequent error, in a line.
     mostly: Option<String>,
 }
 
@@ -37,7 +37,7 @@ impl fmt::Display for Outage {
 }
 
 impl Clients {
-    /// Begins to ask for a workload at these nodes; returns once there was a good answer.
+    /// Starts requests for a workload at these nodes; returns after the first good answer.
     pub(super) fn of(world: &World, workload: &str, at: &[usize]) -> Result<Self> {
         let targets =
             at.iter().map(|node| world.cluster.nodes[*node].http()).collect::<Result<Vec<_>>>()?;
@@ -46,7 +46,7 @@ impl Clients {
         Ok(Clients { traffic, good_at: first.ended })
     }
 
-    /// Waits for a good answer to a question asked from now on, and stops.
+    /// Waits for a good answer to a request sent from now on, and stops.
     pub(super) fn done(self) -> Result<Outage> {
         let now = Instant::now();
         let (last, mut samples) =
@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_worst_gap_begins_with_the_last_answer_before_it() {
+    fn worst_gap_is_between_two_good_answers() {
         let start = Instant::now();
         let sample = |at: u64, good: bool| Sample {
             asked: ([127, 0, 0, 1], 80).into(),
@@ -94,7 +94,7 @@ mod tests {
             served_by: None,
             text: String::new(),
         };
-        // In the order in which they came to be known, which is not that of their ends.
+        // In the order in which they were reported, which is not that of their ends.
         let samples = [sample(950, true), sample(20, false), sample(900, true), sample(500, false)];
         let outage = outage(start, &samples);
         assert_eq!(outage.worst, Duration::from_millis(900));

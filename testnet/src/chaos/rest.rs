@@ -1,5 +1,5 @@
-//! What must hold once all faults are over: the checks that the simulated world makes at rest, made
-//! on real nodes through their API and their HTTP ports.
+//! The checks after all faults: those that the simulated world makes at rest, on real nodes through
+//! their API and HTTP ports.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -11,56 +11,55 @@ use shoal_protocol::model::view::WorkloadView;
 use crate::real::traffic::ask_once;
 use crate::real::{Cluster, Daemon, shown};
 
-use super::world::Wishes;
+use super::world::Desired;
 
-/// How long nodes may take to come to rest. The dead are dialled each ten seconds at most, digests
-/// compared each five, and what failed on a node is tried there again after a growing while; a busy
-/// machine doubles it all.
-const PATIENCE: Duration = Duration::from_secs(120);
-/// Between two looks: a look asks every node a few things, which must not be what keeps them busy.
+/// How long nodes may take to come to rest. They dial dead members every ten seconds at most,
+/// compare digests every five, and try again with growing pauses what failed; a busy machine
+/// doubles all of it.
+const TIMEOUT: Duration = Duration::from_secs(120);
+/// Time between two looks: their requests must not keep the nodes busy.
 const EVERY: Duration = Duration::from_millis(100);
-/// How long all has to stay as it is: a few rounds of everything that nodes do in turn.
+/// How long nothing may change: some rounds of all periodic work of nodes.
 const STEADY: Duration = Duration::from_secs(10);
 
-/// Waits until the running nodes are of one mind, and everything runs that is wished for, once, and
-/// nothing else.
-pub fn at_rest(cluster: &mut Cluster, wishes: &Wishes) -> Result<()> {
-    at_rest_apart(cluster, wishes, &[])
+/// Waits until the running nodes agree, and exactly the desired replicas run, each once.
+pub fn at_rest(cluster: &mut Cluster, desired: &Desired) -> Result<()> {
+    at_rest_apart(cluster, desired, &[])
 }
 
-/// The same though these nodes have no way to one another, so no link.
-pub fn at_rest_apart(cluster: &mut Cluster, wishes: &Wishes, apart: &[usize]) -> Result<()> {
-    let deadline = Instant::now() + PATIENCE;
+/// As [`at_rest`], although these nodes cannot reach one another and so have no link.
+pub fn at_rest_apart(cluster: &mut Cluster, desired: &Desired, apart: &[usize]) -> Result<()> {
+    let deadline = Instant::now() + TIMEOUT;
     loop {
         for index in cluster.running() {
-            cluster.nodes[index].lives()?;
+            cluster.nodes[index].check_alive()?;
         }
-        match look(cluster, wishes, apart) {
+        match look(cluster, desired, apart) {
             Ok(()) => return Ok(()),
             Err(seen) if Instant::now() >= deadline => {
-                bail!("the nodes did not come to rest within {} s: {seen:#}", PATIENCE.as_secs())
+                bail!("the nodes did not come to rest within {} s: {seen:#}", TIMEOUT.as_secs())
             }
             Err(_) => std::thread::sleep(EVERY),
         }
     }
 }
 
-/// Sees that rest is rest: for a while every look finds the same, and nothing moves.
-pub fn stays(cluster: &Cluster, wishes: &Wishes) -> Result<()> {
+/// Checks for ten seconds that the nodes stay at rest and no replica moves.
+pub fn stays(cluster: &Cluster, desired: &Desired) -> Result<()> {
     let witness = &cluster.nodes[*cluster.running().first().context("no node runs")?];
     let (until, before) = (Instant::now() + STEADY, places(witness)?);
     while Instant::now() < until {
         std::thread::sleep(EVERY * 5);
-        look(cluster, wishes, &[]).context("it had been at rest")?;
+        look(cluster, desired, &[]).context("it had been at rest")?;
         nothing_moved(&before, &places(witness)?).context("it had been at rest")?;
     }
     Ok(())
 }
 
-/// Every replica's holder, and the counter of the token it is held under, as a node sees it.
+/// By replica: the name of its holder and the counter of its token, as a node sees them.
 pub type Places = BTreeMap<String, (Option<String>, Option<u64>)>;
 
-/// Who holds what now.
+/// All replicas with their holders, as a node sees them now.
 pub fn places(node: &Daemon) -> Result<Places> {
     let workloads = node.api().workloads()?;
     Ok(workloads
@@ -70,38 +69,38 @@ pub fn places(node: &Daemon) -> Result<Places> {
         .collect())
 }
 
-/// Nothing was moved, or awarded anew where it was.
+/// An error when a replica was moved, or awarded again to its holder.
 pub fn nothing_moved(before: &Places, after: &Places) -> Result<()> {
     for (replica, holder) in before {
         let now = after.get(replica);
         ensure!(
             now == Some(holder),
-            "{replica} moved for nothing: {holder:?} before, {now:?} after"
+            "{replica} moved without need: {holder:?} before, {now:?} after"
         );
     }
     Ok(())
 }
 
-/// One look; an error says what is not as it should be.
-fn look(cluster: &Cluster, wishes: &Wishes, apart: &[usize]) -> Result<()> {
+/// Makes all checks once; an error names the first that fails.
+fn look(cluster: &Cluster, desired: &Desired, apart: &[usize]) -> Result<()> {
     let nodes: Vec<&Daemon> =
         cluster.running().into_iter().map(|index| &cluster.nodes[index]).collect();
     for index in cluster.running() {
         let unlinked = if apart.contains(&index) { apart.len() } else { 1 };
         sees_all_up(&cluster.nodes[index], nodes.len(), nodes.len() - unlinked)?;
     }
-    are_of_one_mind(&nodes)?;
+    agree(&nodes)?;
     let views = nodes
         .iter()
         .map(|node| Ok((*node, node.api().workloads()?)))
         .collect::<Result<Vec<_>>>()?;
     for (node, workloads) in &views {
-        as_wished(cluster, workloads, wishes)
+        as_desired(cluster, workloads, desired)
             .with_context(|| format!("as {} sees it", node.name))?;
     }
-    nothing_unwished(&nodes, wishes)?;
+    nothing_else_runs(&nodes, desired)?;
     for node in &nodes {
-        for (name, replicas) in wishes {
+        for (name, replicas) in desired {
             answers(node, name, *replicas)?;
         }
     }
@@ -144,22 +143,22 @@ fn sees_all_up(node: &Daemon, size: usize, links: usize) -> Result<()> {
     Ok(())
 }
 
-fn are_of_one_mind(nodes: &[&Daemon]) -> Result<()> {
+fn agree(nodes: &[&Daemon]) -> Result<()> {
     let mut minds: BTreeMap<String, Vec<&str>> = BTreeMap::new();
     for node in nodes {
         let roots = node.api().status()?["roots"].clone();
         minds.entry(roots.to_string()).or_default().push(&node.name);
     }
-    ensure!(minds.len() == 1, "not of one mind: {minds:?}");
+    ensure!(minds.len() == 1, "the nodes differ: {minds:?}");
     Ok(())
 }
 
-fn as_wished(cluster: &Cluster, workloads: &[WorkloadView], wishes: &Wishes) -> Result<()> {
+fn as_desired(cluster: &Cluster, workloads: &[WorkloadView], desired: &Desired) -> Result<()> {
     let found: BTreeMap<&str, u32> =
         workloads.iter().map(|view| (view.name.as_str(), view.desired)).collect();
     let wished: BTreeMap<&str, u32> =
-        wishes.iter().map(|(name, replicas)| (name.as_str(), *replicas)).collect();
-    ensure!(found == wished, "wished for is {wished:?}, shown is {found:?}");
+        desired.iter().map(|(name, replicas)| (name.as_str(), *replicas)).collect();
+    ensure!(found == wished, "desired is {wished:?}, shown is {found:?}");
     for view in workloads {
         ensure!(view.replicas.len() == view.desired as usize, "{}: {}", view.name, shown(view));
         let mut places: Vec<&str> = view.replicas.iter().map(|one| one.replica.as_str()).collect();
@@ -173,15 +172,15 @@ fn as_wished(cluster: &Cluster, workloads: &[WorkloadView], wishes: &Wishes) -> 
     Ok(())
 }
 
-/// Claims as nodes tell them, and instances as their engines do: a node may run what nobody knows
-/// of.
-fn nothing_unwished(nodes: &[&Daemon], wishes: &Wishes) -> Result<()> {
-    let wished = wishes.values().map(|replicas| u64::from(*replicas)).sum::<u64>();
+/// Counts claims in the nodes' views, and instances in their engines: a node might run a replica
+/// that is in no view.
+fn nothing_else_runs(nodes: &[&Daemon], desired: &Desired) -> Result<()> {
+    let wished = desired.values().map(|replicas| u64::from(*replicas)).sum::<u64>();
     for node in nodes {
         let claims: usize = node.api().nodes()?.iter().map(|member| member.replicas).sum();
         ensure!(
             claims as u64 == wished,
-            "{} knows of {claims} claims, {wished} are wished for",
+            "{} knows of {claims} claims, {wished} are desired",
             node.name
         );
     }
@@ -189,7 +188,7 @@ fn nothing_unwished(nodes: &[&Daemon], wishes: &Wishes) -> Result<()> {
         nodes.iter().map(|node| Ok((&node.name, node.api().status()?["instances"].as_u64())));
     let running = running.collect::<Result<BTreeMap<_, _>>>()?;
     let sum = running.values().copied().map(Option::unwrap_or_default).sum::<u64>();
-    ensure!(sum == wished, "{sum} instances run, {wished} are wished for: {running:?}");
+    ensure!(sum == wished, "{sum} instances run, {wished} are desired: {running:?}");
     Ok(())
 }
 

@@ -1,5 +1,5 @@
-//! weather: packets are late and lost, all cores are busy, disks stall. Nothing is broken, so
-//! nobody may be taken for dead.
+//! weather: packets are late and lost, all cores are busy, disks stall. No node has failed, so none
+//! may be taken for dead.
 
 use std::collections::BTreeMap;
 use std::process::{Child, Command, Stdio};
@@ -12,15 +12,15 @@ use super::net::Weather;
 use super::outage::Clients;
 use super::world::{EACH, World};
 use super::{Findings, Setup, rest};
-use crate::real::{Place, lasts, leftovers};
+use crate::real::{Place, cleanup, readable};
 
-/// 20 ms there and back, and one packet in a hundred lost, each way: a poor radio link.
+/// A poor radio link: 20 ms of round trip, and one packet in a hundred lost each way.
 const WEATHER: Weather = Weather { delay: Duration::from_millis(10), lost_per_mille: 10 };
-/// Nodes whose disks stall, in turn.
+/// Indices of nodes whose disks stall, in turn.
 const SLOW_DISKS: [usize; 2] = [1, 2];
-/// How long a disk stalls: what cheap flash does when it cleans up.
+/// How long a disk stalls, as cheap flash does when it collects garbage.
 const STALL: Duration = Duration::from_millis(700);
-/// How often one does.
+/// Time from one stall to the next.
 const STALL_EVERY: Duration = Duration::from_secs(10);
 
 pub(super) fn play(setup: &Setup) -> Result<Findings> {
@@ -33,7 +33,7 @@ pub(super) fn play(setup: &Setup) -> Result<Findings> {
         SLOW_DISKS.into_iter().map(slow).collect()
     };
     World::run_at(setup, "weather", disks, |world| {
-        let before = Seen::of(world)?;
+        let before = Snapshot::of(world)?;
         let by = world.net.as_mut().context("there is no network of its own")?.weather(WEATHER)?;
         let busy = Busy::start()?;
         world.say(&format!(
@@ -43,25 +43,24 @@ pub(super) fn play(setup: &Setup) -> Result<Findings> {
             busy.0.len()
         ));
         let clients = Clients::of(world, EACH, &world.others(&[]))?;
-        let stalls = endure(world, setup.lasting, &before)?;
+        let stalls = watch_weather(world, setup.lasting, &before)?;
         let outage = clients.done()?;
         drop(busy);
-        let after = Seen::of(world)?;
+        let after = Snapshot::of(world)?;
         rest::nothing_moved(&before.places, &after.places)?;
         let doubted = after.accusations - before.accusations;
         let what = format!(
-            "{} of weather, {stalls} disk stalls of {}: nobody taken for dead, nothing moved, \
-                {doubted} doubts cleared; \
-             {outage}; gap: between answers",
-            lasts(setup.lasting),
-            lasts(STALL)
+            "{} of weather, {stalls} disk stalls of {}: no node taken for dead, nothing moved, \
+             {doubted} doubts cleared; {outage}; gap: between answers",
+            readable(setup.lasting),
+            readable(STALL)
         );
         Ok(Findings { what, worst_gap: Some(outage.worst) })
     })
 }
 
-/// Lets it last, and looks after the nodes all the while; how many times a disk stalled.
-fn endure(world: &World, lasting: Duration, before: &Seen) -> Result<usize> {
+/// Stalls disks and checks the nodes while the weather lasts. Returns the number of stalls.
+fn watch_weather(world: &World, lasting: Duration, before: &Snapshot) -> Result<usize> {
     let end = Instant::now() + lasting;
     let mut stalls = 0;
     while Instant::now() < end {
@@ -69,16 +68,16 @@ fn endure(world: &World, lasting: Duration, before: &Seen) -> Result<usize> {
         if let Some(disk) = world.disks.get(stalls % SLOW_DISKS.len()) {
             disk.stall()?;
             std::thread::sleep(STALL);
-            disk.go_on()?;
+            disk.resume()?;
             stalls += 1;
         }
-        let now = Seen::of(world)?;
-        now.nobody_down(world, before)?;
+        let now = Snapshot::of(world)?;
+        now.no_new_downs(world, before)?;
         let left = end.saturating_duration_since(Instant::now());
         if stalls % 6 == 0 {
             world.say(&format!(
                 "{} left, {} doubts so far",
-                lasts(left),
+                readable(left),
                 now.accusations - before.accusations
             ));
         }
@@ -87,17 +86,17 @@ fn endure(world: &World, lasting: Duration, before: &Seen) -> Result<usize> {
     Ok(stalls)
 }
 
-/// What nodes have counted, and where everything is.
-pub(super) struct Seen {
-    /// By node's name: how often it held another to be down since its start.
+/// The nodes' counters, and the place of every replica.
+pub(super) struct Snapshot {
+    /// By node's name: how often it took another node for dead since its start.
     downs: BTreeMap<String, u64>,
     accusations: u64,
     places: rest::Places,
 }
 
-impl Seen {
+impl Snapshot {
     pub(super) fn of(world: &World) -> Result<Self> {
-        let mut seen = Seen {
+        let mut seen = Snapshot {
             downs: BTreeMap::new(),
             accusations: 0,
             places: rest::places(&world.cluster.nodes[0])?,
@@ -111,7 +110,7 @@ impl Seen {
         Ok(seen)
     }
 
-    pub(super) fn nobody_down(&self, world: &World, before: &Seen) -> Result<()> {
+    pub(super) fn no_new_downs(&self, world: &World, before: &Snapshot) -> Result<()> {
         for node in &world.cluster.nodes {
             if self.downs[&node.name] > before.downs[&node.name] {
                 let events = node.api().events()?;
@@ -135,7 +134,7 @@ impl Seen {
     }
 }
 
-/// As many processes as there are cores, each taking all it gets.
+/// As many processes as there are cores, each in an endless loop.
 struct Busy(Vec<Child>);
 
 impl Busy {
@@ -144,7 +143,7 @@ impl Busy {
         for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
             let mut command = Command::new("sh");
             command.args(["-c", "while :; do :; done"]).stdin(Stdio::null());
-            busy.0.push(leftovers::start(&mut command).context("cannot start a busy process")?);
+            busy.0.push(cleanup::start(&mut command).context("cannot start a busy process")?);
         }
         Ok(busy)
     }
@@ -152,6 +151,6 @@ impl Busy {
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.0.iter_mut().for_each(leftovers::end);
+        self.0.iter_mut().for_each(cleanup::end);
     }
 }

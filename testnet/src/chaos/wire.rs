@@ -1,5 +1,5 @@
-//! A cable on which packets are late and lost: two TAP interfaces, and between them we carry each
-//! frame ourselves. For kernels without netem, and for what netem cannot do.
+//! A cable that delays and loses packets: two TAP interfaces, between which threads copy each
+//! frame. For kernels without netem, and for losses that netem cannot make.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -18,21 +18,20 @@ use rustix::ioctl::{Setter, ioctl, opcode};
 
 use super::net::Weather;
 
-/// Frames on the way at a time, each at most [`FRAME`] bytes: what netem would hold. Beyond, they
-/// are lost.
-const ON_THE_WAY: usize = 1000;
-/// More than an Ethernet frame of the usual size.
+/// The most frames in flight, each of at most [`FRAME`] bytes: as many as netem holds. Further
+/// frames are lost.
+const MAX_IN_FLIGHT: usize = 1000;
+/// Bytes of a buffer, more than an Ethernet frame of the usual size.
 const FRAME: usize = 2048;
 
-/// The wire, as long as its interfaces are there. Delete these before it is dropped: that is what
-/// ends its threads.
+/// A wire between two interfaces. Delete these before it is dropped, since that ends its threads.
 pub(super) struct Wire {
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Wire {
-    /// Makes both interfaces, down, in the calling thread's namespace. What enters `near` meets the
-    /// weather and leaves at `far`; the other way it passes at once.
+    /// Makes both interfaces, down, in the calling thread's namespace. Frames from `near` to `far`
+    /// are delayed and lost as `weather` says; frames the other way pass at once.
     pub(super) fn new(near: &str, far: &str, weather: Weather, seed: u64) -> Result<Self> {
         let mut chance = ChaCha8Rng::seed_from_u64(seed);
         let there = move |_: &[u8]| {
@@ -42,14 +41,14 @@ impl Wire {
         Self::between(near, far, there, |_: &[u8]| Some(Duration::ZERO))
     }
 
-    /// The same; frames that the hole takes are lost, both ways.
-    pub(super) fn with_hole(near: &str, far: &str, hole: &Arc<Hole>) -> Result<Self> {
-        let fate =
-            |hole: Arc<Hole>| move |frame: &[u8]| hole.passes(frame).then_some(Duration::ZERO);
-        Self::between(near, far, fate(hole.clone()), fate(hole.clone()))
+    /// As [`Wire::new`], but only frames that the black hole drops are lost, both ways.
+    pub(super) fn with_hole(near: &str, far: &str, hole: &Arc<BlackHole>) -> Result<Self> {
+        let rule =
+            |hole: Arc<BlackHole>| move |frame: &[u8]| hole.passes(frame).then_some(Duration::ZERO);
+        Self::between(near, far, rule(hole.clone()), rule(hole.clone()))
     }
 
-    fn between(near: &str, far: &str, there: impl Fate, back: impl Fate) -> Result<Self> {
+    fn between(near: &str, far: &str, there: impl FrameRule, back: impl FrameRule) -> Result<Self> {
         let (near, far) = (tap(near)?, tap(far)?);
         let copy = |file: &File| file.try_clone().context("cannot share a TAP interface");
         let there = carry(copy(&near)?, copy(&far)?, there);
@@ -61,15 +60,15 @@ impl Wire {
 impl Drop for Wire {
     fn drop(&mut self) {
         for thread in self.threads.drain(..) {
-            // None of them panics; if one did, there is nothing to wait for.
+            // The threads do not panic; if one did, it has ended as well.
             let _ = thread.join();
         }
     }
 }
 
-/// A path that loses what is long, between two addresses, and says nothing of it.
+/// A path between two addresses that silently loses long packets.
 #[derive(Debug)]
-pub(super) struct Hole {
+pub(super) struct BlackHole {
     between: [Ipv4Addr; 2],
     /// Bytes of the longest IP packet that passes.
     longest: usize,
@@ -77,9 +76,9 @@ pub(super) struct Hole {
     passed: AtomicU64,
 }
 
-impl Hole {
+impl BlackHole {
     pub(super) fn new(between: [Ipv4Addr; 2], longest: usize) -> Arc<Self> {
-        Arc::new(Hole { between, longest, lost: AtomicU64::new(0), passed: AtomicU64::new(0) })
+        Arc::new(BlackHole { between, longest, lost: AtomicU64::new(0), passed: AtomicU64::new(0) })
     }
 
     /// Packets that were lost so far.
@@ -113,31 +112,31 @@ impl Hole {
     }
 }
 
-/// Decides over a frame: how much later it comes out; none when it is lost.
-trait Fate: FnMut(&[u8]) -> Option<Duration> + Send + 'static {}
+/// The delay of a frame; none when it is lost.
+trait FrameRule: FnMut(&[u8]) -> Option<Duration> + Send + 'static {}
 
-impl<T: FnMut(&[u8]) -> Option<Duration> + Send + 'static> Fate for T {}
+impl<T: FnMut(&[u8]) -> Option<Duration> + Send + 'static> FrameRule for T {}
 
-/// Two threads: one takes frames in, the other lets each out when its time has come.
-fn carry(from: File, to: File, fate: impl Fate) -> [JoinHandle<()>; 2] {
-    let (sender, receiver) = sync_channel::<(Instant, Vec<u8>)>(ON_THE_WAY);
-    let taking = std::thread::spawn(move || take(from, fate, &sender));
+/// Starts two threads: one reads frames, the other writes each when its delay is over.
+fn carry(from: File, to: File, rule: impl FrameRule) -> [JoinHandle<()>; 2] {
+    let (sender, receiver) = sync_channel::<(Instant, Vec<u8>)>(MAX_IN_FLIGHT);
+    let taking = std::thread::spawn(move || take(from, rule, &sender));
     let letting = std::thread::spawn(move || {
         let mut to = to;
         for (due, frame) in receiver {
             std::thread::sleep(due.saturating_duration_since(Instant::now()));
-            // An interface that is down takes none: as with a cable, it is lost.
+            // An interface that is down takes no frame: it is lost, as on a cable.
             let _ = to.write(&frame);
         }
     });
     [taking, letting]
 }
 
-fn take(mut from: File, mut fate: impl Fate, sender: &SyncSender<(Instant, Vec<u8>)>) {
+fn take(mut from: File, mut rule: impl FrameRule, sender: &SyncSender<(Instant, Vec<u8>)>) {
     let mut frame = vec![0; FRAME];
     // An error means that the interface is gone.
     while let Ok(length) = from.read(&mut frame) {
-        let Some(delay) = fate(&frame[..length]) else { continue };
+        let Some(delay) = rule(&frame[..length]) else { continue };
         let (due, frame) = (Instant::now() + delay, frame[..length].to_vec());
         if let Err(std::sync::mpsc::TrySendError::Disconnected(_)) = sender.try_send((due, frame)) {
             return;
@@ -154,10 +153,10 @@ struct Request {
 }
 
 const IFF_TAP: u16 = 2;
-/// Frames come as they are, without four bytes about them.
+/// Frames come without a header of four bytes.
 const IFF_NO_PI: u16 = 0x1000;
 
-/// A new TAP interface; it is there as long as the file is open.
+/// Makes a TAP interface, which exists as long as the file is open.
 fn tap(name: &str) -> Result<File> {
     const PATH: &str = "/dev/net/tun";
     let file = File::options().read(true).write(true).open(PATH).with_context(|| {
@@ -195,9 +194,9 @@ mod tests {
     }
 
     #[test]
-    fn a_hole_takes_long_packets_of_its_path_alone() {
+    fn black_hole_drops_long_packets_of_its_path_only() {
         let (one, other, third) = ([198, 18, 7, 11], [198, 18, 7, 12], [198, 18, 7, 13]);
-        let hole = Hole::new([one.into(), other.into()], 1_000);
+        let hole = BlackHole::new([one.into(), other.into()], 1_000);
         assert!(hole.passes(&frame([8, 0], one, other, 1_000)));
         assert!(!hole.passes(&frame([8, 0], one, other, 1_001)));
         assert!(!hole.passes(&frame([8, 0], other, one, 1_500)));

@@ -1,4 +1,4 @@
-//! The stage of one scenario: a cluster, its network and disks, and what is wished for.
+//! The world of a scenario: a cluster, its network and disks, and the desired replicas.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,28 +14,28 @@ use super::{Findings, Setup, rest};
 use crate::kill::HELLO;
 use crate::real::{Cluster, Place, held};
 
-/// Replicas by name of workload.
-pub(super) type Wishes = BTreeMap<String, u32>;
+/// Number of desired replicas by name of workload.
+pub(super) type Desired = BTreeMap<String, u32>;
 
-/// A workload with one replica for every node, so that each node serves something.
+/// A workload with a replica for every node, so that each node serves requests.
 pub(super) const EACH: &str = "each";
 /// A workload of two replicas.
 pub(super) const PAIR: &str = "pair";
 /// A workload of one replica.
 pub(super) const ONE: &str = "one";
 
-/// Dropped, all of it is gone; nodes first, since they hold the rest.
+/// Drop removes all of it, nodes first, since they use the disks and the network.
 pub(super) struct World {
     pub(super) cluster: Cluster,
     pub(super) disks: Vec<Disk>,
     pub(super) net: Option<Net>,
-    pub(super) wishes: Wishes,
+    pub(super) desired: Desired,
     began: Instant,
 }
 
 impl World {
-    /// Sets the stage, lets `play` go on it, and sees that all comes to rest. What failed is told
-    /// with the nodes' last lines; logs and views are saved where the error says.
+    /// Starts the world, runs `play` in it, and checks that all comes to rest. On failure it prints
+    /// the nodes' last lines and saves logs and views; the error names their folder.
     pub(super) fn run(
         setup: &Setup,
         name: &str,
@@ -44,7 +44,7 @@ impl World {
         Self::run_at(setup, name, |_| Ok(Vec::new()), play)
     }
 
-    /// The same with nodes that listen on every interface that there is and will be.
+    /// As [`World::run`], with nodes that listen on all present and later interfaces.
     pub(super) fn run_anywhere(
         setup: &Setup,
         name: &str,
@@ -56,7 +56,7 @@ impl World {
         Self::run_with(setup, name, began, Some(net), places, Vec::new(), play)
     }
 
-    /// The same; `prepare` may change where nodes run, and makes the disks that they need for it.
+    /// As [`World::run`]; `prepare` may change the places of nodes, and makes the disks for them.
     pub(super) fn run_at(
         setup: &Setup,
         name: &str,
@@ -67,7 +67,7 @@ impl World {
         Self::run_in(setup, name, net, prepare, play)
     }
 
-    /// The same in a network that is made already.
+    /// As [`World::run_at`], in a network that exists already.
     pub(super) fn run_in(
         setup: &Setup,
         name: &str,
@@ -92,13 +92,13 @@ impl World {
         play: impl FnOnce(&mut World) -> Result<Findings>,
     ) -> Result<Findings> {
         let cluster = Cluster::start_at(&setup.options, places)?;
-        let mut world = World { cluster, disks, net, wishes: Wishes::new(), began };
+        let mut world = World { cluster, disks, net, desired: Desired::new(), began };
         world.say(&format!("{name}: {} nodes are in step", setup.nodes));
         let outcome = world.play(setup, play);
         if outcome.is_ok() {
             return outcome;
         }
-        let outcome = world.cluster.told(outcome);
+        let outcome = world.cluster.report_failure(outcome);
         let folder = setup.evidence.join(name);
         match world.save(&folder) {
             Ok(()) => outcome
@@ -124,29 +124,29 @@ impl World {
             self.publish(0, name, replicas)?;
         }
         self.rest()?;
-        self.say(&format!("{} replicas of {} workloads run", each + 3, self.wishes.len()));
+        self.say(&format!("{} replicas of {} workloads run", each + 3, self.desired.len()));
         let findings = play(self)?;
         self.say("waiting for rest");
         self.rest()?;
-        rest::stays(&self.cluster, &self.wishes)?;
+        rest::stays(&self.cluster, &self.desired)?;
         self.say(
-            "at rest, and it stays so: of one mind, every replica healthy once, nothing else \
-            runs, nothing moves",
+            "at rest, and it stays so: nodes agree, every replica is healthy once, nothing else \
+             runs, nothing moves",
         );
         Ok(findings)
     }
 
-    /// A line of progress.
+    /// Prints a line of progress.
     pub(super) fn say(&self, what: &str) {
         println!("{:>8.1} s  {what}", self.began.elapsed().as_secs_f64());
     }
 
-    /// The network; scenarios that ask for it are not played without.
+    /// The network; scenarios that need it are skipped where there is none.
     pub(super) fn net(&self) -> Result<&Net> {
         self.net.as_ref().context("there is no network of its own")
     }
 
-    /// What a person calls a node.
+    /// The node's name, as in `n1`.
     pub(super) fn name(&self, node: usize) -> &str {
         &self.cluster.nodes[node].name
     }
@@ -166,21 +166,21 @@ impl World {
     ) -> Result<()> {
         let guest = self.cluster.guest(guest)?;
         self.cluster.publish(at, &guest, name, replicas)?;
-        self.wishes.insert(name.to_owned(), replicas);
+        self.desired.insert(name.to_owned(), replicas);
         Ok(())
     }
 
-    /// Waits until all is as it should be; see [`rest`].
+    /// Waits until the cluster is at rest; see [`rest`].
     pub(super) fn rest(&mut self) -> Result<()> {
-        rest::at_rest(&mut self.cluster, &self.wishes)
+        rest::at_rest(&mut self.cluster, &self.desired)
     }
 
-    /// The same while these two have no way to one another.
+    /// As [`World::rest`], while these two cannot reach one another.
     pub(super) fn rest_without(&mut self, one: usize, other: usize) -> Result<()> {
-        rest::at_rest_apart(&mut self.cluster, &self.wishes, &[one, other])
+        rest::at_rest_apart(&mut self.cluster, &self.desired, &[one, other])
     }
 
-    /// The replicas that a node holds, as it sees it itself.
+    /// The replicas that a node holds, in its own view.
     pub(super) fn held_by(&self, node: usize) -> Result<Vec<String>> {
         let id = self.cluster.nodes[node].id();
         let workloads = self.cluster.nodes[node].api().workloads()?;
@@ -189,7 +189,7 @@ impl World {
         Ok(replicas.map(|one| one.replica.clone()).collect())
     }
 
-    /// The node that holds a place, as in `one/0`.
+    /// The index of the node that holds a place, as in `one/0`.
     pub(super) fn holder(&self, at: usize, name: &str, place: usize) -> Result<usize> {
         let view = self.cluster.nodes[at].api().workload(name)?;
         let wanted = format!("{name}/{place}");
@@ -199,25 +199,25 @@ impl World {
         self.cluster.by_id(one.node.as_deref().context("a held replica has a holder")?)
     }
 
-    /// Waits until everything that is wished for is healthy without these nodes, as `at` sees it;
-    /// returns when it was.
+    /// Waits until all desired replicas are healthy on other nodes than `lost`, as `at` sees it;
+    /// returns the time of that.
     pub(super) fn rescued(&self, at: usize, lost: &[usize]) -> Result<Instant> {
         let lost: Vec<&str> = lost.iter().map(|node| self.cluster.nodes[*node].id()).collect();
         let api = self.cluster.nodes[at].api();
         let mut last = Instant::now();
-        for name in self.wishes.keys() {
+        for name in self.desired.keys() {
             let what = format!("{name} is healthy on the others, as {} sees it", self.name(at));
             last = api.watch(name, &what, |view| whole_without(view, &lost))?.0;
         }
         Ok(last)
     }
 
-    /// Nodes that are not among these.
+    /// Indices of all nodes but these.
     pub(super) fn others(&self, than: &[usize]) -> Vec<usize> {
         (0..self.cluster.nodes.len()).filter(|node| !than.contains(node)).collect()
     }
 
-    /// Logs of all nodes, and what those that run have to say.
+    /// Saves the logs of all nodes, and the views of those that run.
     fn save(&self, folder: &Path) -> Result<()> {
         if folder.exists() {
             fs::remove_dir_all(folder)
@@ -240,7 +240,7 @@ impl World {
     }
 }
 
-/// Whether each place is healthy on a node that is not lost.
+/// Whether each place is healthy on a node that is not in `lost`.
 fn whole_without(view: &WorkloadView, lost: &[&str]) -> bool {
     let alive = |node: &Option<String>| node.as_deref().is_some_and(|node| !lost.contains(&node));
     let healthy = view.replicas.iter().filter(|one| one.phase == "healthy" && alive(&one.node));

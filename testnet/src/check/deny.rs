@@ -1,4 +1,4 @@
-//! cargo-deny: installed into the build folder, in one known version, so that a machine's own does
+//! cargo-deny, installed into the build folder in one known version, so that the machine's own does
 //! not matter.
 
 use std::path::PathBuf;
@@ -18,7 +18,7 @@ fn program(workspace: &Workspace) -> PathBuf {
     home(workspace).join("bin").join("cargo-deny")
 }
 
-/// Installs it when it is missing.
+/// Installs cargo-deny when it is missing.
 pub(super) fn install(workspace: &Workspace) -> Result<()> {
     if program(workspace).is_file() {
         return Ok(());
@@ -31,7 +31,7 @@ pub(super) fn install(workspace: &Workspace) -> Result<()> {
     let mut cargo =
         workspace.cargo(["install", "cargo-deny", "--locked", "--version", VERSION, "--root"]);
     cargo.arg(home(workspace)).env("CARGO_TARGET_DIR", &build);
-    // Its release profile has fat LTO; it runs for a second, so the minutes are better saved here.
+    // Its release profile has fat LTO, which costs minutes for a program that runs for a second.
     cargo.env("CARGO_PROFILE_RELEASE_LTO", "off").env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16");
     cargo.env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1");
     passes(cargo).context("cargo-deny could not be installed: crates.io must be reachable once")?;

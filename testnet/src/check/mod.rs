@@ -1,4 +1,4 @@
-//! The gate: one command that a person runs and the one that CI runs.
+//! The gate: the same command for a person and for CI.
 
 mod deny;
 mod steps;
@@ -10,14 +10,14 @@ use clap::ValueEnum;
 
 use crate::workspace::Workspace;
 
-/// One step of the gate, in the order they run: what fails fastest comes first.
+/// Steps of the gate in their order: those that fail fastest come first.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub enum Step {
     /// The WASM target, the example guests, cargo-deny.
     Setup,
     /// rustfmt, workspace and guests.
     Format,
-    /// The import law.
+    /// The law: imports, dependencies, lengths of lines, doc comments.
     Law,
     /// cargo-deny: banned crates, licenses, sources.
     Deny,
@@ -29,7 +29,7 @@ pub enum Step {
     Tests,
 }
 
-/// Runs the steps asked for (none: all) and stops at the first failure. True when all passed.
+/// Runs the given steps (none: all) and stops at the first failure. True when all passed.
 pub fn run(workspace: &Workspace, asked: &[Step]) -> Result<bool> {
     let steps: Vec<Step> = Step::value_variants()
         .iter()
@@ -75,7 +75,7 @@ impl Step {
         match self {
             Step::Setup => "set-up: WASM target, example guests, cargo-deny",
             Step::Format => "format: cargo fmt --check",
-            Step::Law => "law: who may import what",
+            Step::Law => "law: imports, dependencies, lines, comments",
             Step::Deny => "deny: banned crates, licenses, sources",
             Step::Clippy => "clippy: no warnings",
             Step::Docs => "docs: no warnings",
@@ -83,7 +83,7 @@ impl Step {
         }
     }
 
-    /// What to do when it fails.
+    /// The remedy for a failure, for a person.
     fn remedy(self) -> &'static str {
         match self {
             Step::Setup => {

@@ -1,4 +1,4 @@
-//! What each step of the gate does.
+//! The steps of the gate.
 
 use std::process::Command;
 
@@ -36,7 +36,7 @@ fn format(workspace: &Workspace) -> Result<()> {
 
 fn law(workspace: &Workspace) -> Result<()> {
     if !law::run(workspace)? {
-        bail!("the import law is broken");
+        bail!("the law is broken");
     }
     Ok(())
 }
@@ -45,8 +45,7 @@ fn clippy(workspace: &Workspace) -> Result<()> {
     let mut clippy = workspace.cargo(["clippy", "--workspace", "--all-targets", "--locked"]);
     clippy.args(["--", "-D", "warnings"]);
     passes(clippy)?;
-    // Their target comes with building them; without it clippy would fail in a way that hides the
-    // cause.
+    // Building the guests installs their target; without it clippy's failure would hide the cause.
     workspace.build_guests()?;
     let mut clippy = guests(workspace, ["clippy", "--locked", "--target", WASM_TARGET]);
     clippy.args(["--", "-D", "warnings"]);
@@ -61,8 +60,8 @@ fn docs(workspace: &Workspace) -> Result<()> {
 
 fn tests(workspace: &Workspace) -> Result<()> {
     workspace.build_guests()?;
-    // With the features that the tests use: `--package shoal` alone would build half of the
-    // libraries twice.
+    // With the features of the tests: `--package shoal` alone would build half of the libraries
+    // twice.
     passes(workspace.cargo(["build", "--workspace", "--all-targets", "--locked"]))?;
     let test = |arguments: &[&str]| {
         let mut test = workspace.cargo(["test", "--locked", "--no-fail-fast"]);
@@ -72,7 +71,8 @@ fn tests(workspace: &Workspace) -> Result<()> {
         passes(test)
     };
     test(&["--workspace"])?;
-    // A test that needs what not every machine has, and passes without, would say nothing.
+    // A test that needs root or dockerd must not pass without: it is ignored by default, run here
+    // where the machine has these, and named where it has not.
     let mut demanding = vec!["--workspace", "--test", "leftovers", "--", "--ignored"];
     for (name, why) in
         [("run_in_namespaces", Net::impossible()), ("run_with_docker_swarm", swarm::impossible())]

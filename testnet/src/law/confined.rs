@@ -1,11 +1,11 @@
-//! A library that one folder alone may name, so that it can be replaced there.
+//! Libraries that only one folder may name, so that they can be replaced there.
 
 use super::{Source, Violation};
 
 struct Confined {
-    /// The crate; one that begins with it and `_` counts as well.
+    /// The crate's name; crates whose names begin with it and `_` count as well.
     library: &'static str,
-    /// The folder, or file without its `.rs`, relative to the workspace's root.
+    /// The folder, or the file without `.rs`, relative to the workspace's root.
     home: &'static str,
     why: &'static str,
 }
@@ -20,22 +20,22 @@ const CONFINED: &[Confined] = &[
     Confined {
         library: "libp2p",
         home: "node/src/network",
-        why: "the rest of the node speaks of NodeIds and frames, whatever carries them",
+        why: "the rest of the node uses NodeIds and frames, whatever carries them",
     },
     Confined {
         library: "redb",
         home: "node/src/store",
-        why: "the rest of the node speaks of records, whatever keeps them",
+        why: "the rest of the node uses records, whatever keeps them",
     },
     Confined {
         library: "rtnetlink",
         home: "node/src/network",
-        why: "the rest of the node speaks of addresses, whatever the kernel calls what has them",
+        why: "the rest of the node uses addresses, however the kernel reports them",
     },
     Confined {
         library: "wasmtime",
         home: "runtimes/src/wasm",
-        why: "everything else speaks of `Runtime`, whatever runs a workload",
+        why: "everything else uses `Runtime`, whatever runs a workload",
     },
 ];
 
@@ -47,7 +47,7 @@ pub(super) fn check(source: &Source) -> Vec<Violation> {
             let family = first
                 .strip_prefix(rule.library)
                 .is_some_and(|rest| rest.is_empty() || rest.starts_with('_'));
-            // A lone name may be a variable; a path or an import names the crate.
+            // A name alone may be a variable; a path or an import names the crate.
             if family && named.path.len() > 1 && !at_home(&source.file, rule.home) {
                 violations.push(source.violation(
                     named.line,

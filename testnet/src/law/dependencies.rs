@@ -1,5 +1,5 @@
-//! What each crate may depend on, with a reason a line. What is not here is refused, what is here
-//! and unused too.
+//! The dependencies that each crate may have, with reasons. Other dependencies are refused, and so
+//! are entries that are no longer used.
 
 use std::path::Path;
 
@@ -10,9 +10,9 @@ use super::Violation;
 
 struct Package {
     name: &'static str,
-    /// What it may link, and why.
+    /// Crates that it may link, with reasons.
     uses: &'static [(&'static str, &'static str)],
-    /// What its tests may link besides, and why.
+    /// Crates that only its tests may link, with reasons.
     tests_use: &'static [(&'static str, &'static str)],
 }
 
@@ -38,12 +38,12 @@ const PACKAGES: &[Package] = &[
             ("futures", "streams of log lines"),
             ("http", "requests that reach a replica"),
             ("http-body-util", "bodies"),
-            ("hyper", "bodies, as wasmtime-wasi-http speaks them"),
+            ("hyper", "bodies, as wasmtime-wasi-http has them"),
             ("ring", "SHA-256 of artifacts, the MAC over compiled code"),
             ("rustix", "limits of the compiler child, room on the disk, CPU time"),
             ("thiserror", "typed errors"),
             ("tokio", "files, child processes and timers"),
-            ("tokio-util", "ends the requests of a replica with it"),
+            ("tokio-util", "cancels the requests of a replica"),
             ("tracing", "diagnostics"),
             ("wasmparser", "looks at a file without compiling it; the version wasmtime has"),
             ("wasmtime", "runs components"),
@@ -55,8 +55,8 @@ const PACKAGES: &[Package] = &[
     Package {
         name: "shoal",
         uses: &[
-            ("shoal-protocol", "the brain"),
-            ("shoal-runtimes", "the hands"),
+            ("shoal-protocol", "the core"),
+            ("shoal-runtimes", "runs workloads"),
             ("axum", "the API on the unix socket"),
             ("bytes", "frames and bodies"),
             ("clap", "the command line"),
@@ -89,7 +89,7 @@ const PACKAGES: &[Package] = &[
     },
     Package {
         name: "shoal-testnet",
-        // Never shoal, shoal-runtimes, libp2p or wasmtime: real nodes are the binary, and the gate
+        // Never shoal, shoal-runtimes, libp2p or wasmtime: real nodes are processes, and the gate
         // must build quickly.
         uses: &[
             ("shoal-protocol", "the state machine the simulator drives"),
@@ -104,7 +104,7 @@ const PACKAGES: &[Package] = &[
             ("signal-hook", "Ctrl-C leaves nothing behind"),
         ],
         tests_use: &[
-            ("proptest", "draws what users and fate do, and makes what failed short"),
+            ("proptest", "draws actions of users and faults, and shortens what failed"),
             ("proptest-state-machine", "the same, one step after another, beside a small model"),
             (
                 "stateright",
@@ -157,8 +157,7 @@ pub(super) fn check(root: &Path, metadata: &Value) -> Result<Vec<Violation>> {
                     dependency,
                     format!(
                         "`{name}` may not depend on `{dependency}`: do without, or give the \
-                            reason in \
-                         testnet/src/law/dependencies.rs"
+                         reason in testnet/src/law/dependencies.rs"
                     ),
                 );
             }
@@ -169,8 +168,7 @@ pub(super) fn check(root: &Path, metadata: &Value) -> Result<Vec<Violation>> {
                     dependency,
                     format!(
                         "the tests of `{name}` may not depend on `{dependency}`: do without, or \
-                            give the reason in \
-                         testnet/src/law/dependencies.rs"
+                         give the reason in testnet/src/law/dependencies.rs"
                     ),
                 );
             }
@@ -191,7 +189,7 @@ pub(super) fn check(root: &Path, metadata: &Value) -> Result<Vec<Violation>> {
     Ok(violations)
 }
 
-/// The names of what a package links, and of what its tests link.
+/// The names of the crates that a package links, and of those that only its tests link.
 fn dependencies(package: &Value) -> (Vec<&str>, Vec<&str>) {
     let all = package["dependencies"].as_array().map_or(&[][..], Vec::as_slice);
     let of = |tests: bool| {

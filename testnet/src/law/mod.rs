@@ -1,17 +1,19 @@
-//! The import law: leaves <- rooms <- `protocol::node` <- doors, said once and checked by a
-//! command.
+//! The law: rules about the sources that a command can check. The first is the order of imports:
+//! leaves <- rooms <- `protocol::node` <- doors.
 //!
 //! It reads the sources (see `paths` for what a light reading cannot see) and `cargo metadata`, and
 //! refuses
 //! - a room of `protocol` that names a sibling, and a leaf that names a room (`rooms`);
-//! - what would make `protocol` depend on a device: files, sockets, clocks, threads, chance
+//! - names that would make `protocol` depend on a device: files, sockets, clocks, threads, chance
 //!   (`purity`);
 //! - a library named outside the one folder that may know it (`confined`);
-//! - a dependency that nobody has given a reason for (`dependencies`).
+//! - a dependency without a reason in the table (`dependencies`);
+//! - lines over 100 columns, and doc comments of one word (`prose`).
 
 mod confined;
 mod dependencies;
 mod paths;
+mod prose;
 mod purity;
 mod rooms;
 mod scan;
@@ -28,16 +30,16 @@ use serde_json::Value;
 use crate::workspace::Workspace;
 use paths::Named;
 
-/// A place where the law is broken.
+/// A place at which a rule is broken.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Violation {
-    /// Relative to the workspace's root.
+    /// Path relative to the workspace's root, with `/`.
     pub file: String,
-    /// Counted from 1.
+    /// Line number, from 1.
     pub line: usize,
-    /// The rule, in a few words.
+    /// The rule in a few words.
     pub rule: &'static str,
-    /// What was found, why it is wrong, and what to do.
+    /// The finding, why it is wrong, and what to do.
     pub why: String,
 }
 
@@ -47,9 +49,9 @@ impl fmt::Display for Violation {
     }
 }
 
-/// One source file with the paths it names.
+/// A source file and the paths that it names.
 struct Source {
-    /// Relative to the workspace's root, with `/`.
+    /// Path relative to the workspace's root, with `/`.
     file: String,
     /// The module path within its crate; tests, examples and benches are crates of their own.
     module: Vec<String>,
@@ -62,26 +64,24 @@ impl Source {
     }
 }
 
-/// Checks the workspace and prints what breaks the law. True when nothing does.
+/// Checks the workspace and prints the violations. True when there are none.
 pub fn run(workspace: &Workspace) -> Result<bool> {
     let violations = broken(&workspace.root, &workspace.metadata)?;
     for violation in &violations {
         println!("{violation}");
     }
     match violations.len() {
-        0 => println!("the import law holds"),
-        count => {
-            println!("\nthe import law is broken in {count} places (its rules: testnet/src/law)")
-        }
+        0 => println!("the law holds"),
+        count => println!("\nthe law is broken in {count} places (its rules: testnet/src/law)"),
     }
     Ok(violations.is_empty())
 }
 
-/// Every violation in the workspace at `root`, in order of file and line.
+/// All violations in the workspace at `root`, by file and line.
 pub fn broken(root: &Path, metadata: &Value) -> Result<Vec<Violation>> {
     let mut sources = Vec::new();
     for folder in members(root, metadata)? {
-        for file in rust_files(&root.join(&folder))? {
+        for file in files(&root.join(&folder), &["rs"])? {
             sources.push(read(root, &folder, &file)?);
         }
     }
@@ -90,6 +90,7 @@ pub fn broken(root: &Path, metadata: &Value) -> Result<Vec<Violation>> {
     violations.extend(sources.iter().flat_map(purity::check));
     violations.extend(sources.iter().flat_map(confined::check));
     violations.extend(dependencies::check(root, metadata)?);
+    violations.extend(prose::check(root)?);
     violations.sort();
     violations.dedup();
     Ok(violations)
@@ -108,15 +109,18 @@ fn members(root: &Path, metadata: &Value) -> Result<Vec<PathBuf>> {
         .collect()
 }
 
-fn rust_files(folder: &Path) -> Result<Vec<PathBuf>> {
+/// Files with one of these endings, in order; build folders and hidden ones are not looked into.
+fn files(folder: &Path, endings: &[&str]) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
-    let entries =
-        fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))?;
-    for entry in entries {
-        let path = entry.with_context(|| format!("cannot list {}", folder.display()))?.path();
-        if path.is_dir() && path.file_name().is_some_and(|name| name != "target") {
-            found.extend(rust_files(&path)?);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
+    let cannot_list = || format!("cannot list {}", folder.display());
+    for entry in fs::read_dir(folder).with_context(cannot_list)? {
+        let path = entry.with_context(cannot_list)?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if path.is_dir() {
+            if name != "target" && !name.starts_with('.') {
+                found.extend(files(&path, endings)?);
+            }
+        } else if path.extension().is_some_and(|own| endings.iter().any(|ending| own == *ending)) {
             found.push(path);
         }
     }
@@ -124,12 +128,17 @@ fn rust_files(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
+/// The path from the workspace's root, with `/`.
+fn relative(root: &Path, file: &Path) -> String {
+    file.strip_prefix(root).unwrap_or(file).to_string_lossy().replace('\\', "/")
+}
+
 fn read(root: &Path, folder: &Path, file: &Path) -> Result<Source> {
     let text =
         fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-    let relative = file.strip_prefix(root).unwrap_or(file);
-    let module = module(relative.strip_prefix(folder.join("src")).unwrap_or(Path::new("")));
-    let file = relative.to_string_lossy().replace('\\', "/");
+    let inner = file.strip_prefix(root.join(folder).join("src")).unwrap_or(Path::new(""));
+    let module = module(inner);
+    let file = relative(root, file);
     Ok(Source { named: paths::named(&text, &module), file, module })
 }
 

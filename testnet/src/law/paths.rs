@@ -1,8 +1,8 @@
-//! The paths a source file names, made absolute: `super::x` in `crate::a::b` is `crate::a::x`.
+//! The paths that a source file names, made absolute: `super::x` in `crate::a::b` is `crate::a::x`.
 //!
-//! Light on purpose: it reads words, not grammar. It follows `use` trees, renames, `self`, `super`,
-//! `$crate` and inline modules. It does not see paths inside strings (`#[serde(with = "..")]`) or
-//! those that a macro builds from pieces, and it takes a file's imports to hold in the whole file.
+//! This reads words, not grammar. It follows `use` trees, renames, `self`, `super`, `$crate` and
+//! inline modules. It does not see paths inside strings (`#[serde(with = "..")]`) or paths that a
+//! macro builds from pieces, and it applies a file's imports to the whole file.
 
 use std::collections::BTreeMap;
 
@@ -13,9 +13,9 @@ use super::scan::{Token, Word, words};
 pub struct Named {
     /// Absolute: begins with `crate` or with the name of another crate. A glob ends in `*`.
     pub path: Vec<String>,
-    /// Where, counted from 1.
+    /// Line number, from 1.
     pub line: usize,
-    /// `path!(..)`
+    /// Whether it stands as `path!(..)`.
     pub called_as_macro: bool,
 }
 
@@ -37,11 +37,11 @@ pub fn named(source: &str, module: &[String]) -> Vec<Named> {
 struct Reader<'a> {
     tokens: &'a [Token],
     at: usize,
-    /// Inline modules around this place, each with the brace depth at which it ends.
+    /// Inline modules around the present token, each with the brace depth at which it ends.
     inside: Vec<(String, usize)>,
     depth: usize,
     file: &'a [String],
-    /// What a name means in this file: imports, and the modules it declares.
+    /// The paths of names in this file: imports, and the modules that it declares.
     known: BTreeMap<String, Vec<String>>,
 }
 
@@ -98,7 +98,7 @@ impl Reader<'_> {
         found
     }
 
-    /// `mod name;` or `mod name {`
+    /// Reads `mod name;` or `mod name {`.
     fn module(&mut self) {
         self.at += 1;
         let Some(name) = self.name(0) else { return };
@@ -113,13 +113,13 @@ impl Reader<'_> {
         self.at += 1;
     }
 
-    /// The module around this place, from the crate's root.
+    /// The module around the present token, from the crate's root.
     fn here(&self) -> Vec<String> {
         let inline = self.inside.iter().map(|(name, _)| name.clone());
         std::iter::once("crate".to_owned()).chain(self.file.iter().cloned()).chain(inline).collect()
     }
 
-    /// A path in an expression, a type or an attribute; a lone name counts too.
+    /// Reads a path in an expression, a type or an attribute; a single name counts too.
     fn path(&mut self, found: &mut Vec<Named>) {
         let (line, mut path) = (self.line(), Vec::new());
         while let Some(name) = self.name(0) {
@@ -135,7 +135,7 @@ impl Reader<'_> {
         found.push(Named { path, line, called_as_macro });
     }
 
-    /// One tree of a `use`, after its prefix.
+    /// Reads a tree of a `use`, after its prefix.
     fn tree(&mut self, mut prefix: Vec<String>, found: &mut Vec<Named>) {
         let line = self.line();
         loop {
@@ -167,7 +167,7 @@ impl Reader<'_> {
                 }
                 Some(Word::Name(name)) => {
                     self.at += 1;
-                    // `a::{self, b}`: the prefix itself.
+                    // `self` in `a::{self, b}` is the prefix itself.
                     if name != "self" || prefix.is_empty() {
                         prefix.push(name);
                     }
@@ -208,11 +208,11 @@ impl Reader<'_> {
         base
     }
 
-    /// Resolves what the file's imports and modules say about the first name. Done last, since an
-    /// import may stand below its use.
+    /// Replaces the first name by its meaning in this file. Done last, since an import may stand
+    /// below its use.
     fn resolved(&self, named: Named) -> Named {
         let mut path = named.path.clone();
-        // Imports may build upon one another; a ring of them (`use a::a`) must end.
+        // Imports may refer to one another; a ring of them (`use a::a`) must end.
         for _ in 0..4 {
             match path.first().and_then(|first| self.known.get(first)) {
                 Some(meaning) if meaning.first() != path.first() => {

@@ -1,6 +1,6 @@
 //! `protocol` is sans-IO and deterministic: the same inputs and seed give the same effects, on
-//! every device. So is the simulated world around it: one unordered map in the harness, and a seed
-//! no longer tells the same story twice.
+//! every device. So is the simulated world around it: with one unordered map in it, a seed would no
+//! longer give the same history twice.
 
 use super::{Source, Violation};
 
@@ -20,7 +20,7 @@ const PATHS: &[(&str, &str)] = &[
     ("std::env", "configuration comes in as a value"),
 ];
 
-/// Names that may not occur at all, wherever they come from.
+/// Names that may not occur, from whatever crate.
 const NAMES: &[(&str, &str)] = &[
     ("HashMap", "its order differs in every process: use BTreeMap"),
     ("HashSet", "its order differs in every process: use BTreeSet"),
@@ -30,7 +30,7 @@ const NAMES: &[(&str, &str)] = &[
     ("SystemRandom", "chance comes from the seed the core was made with; the driver makes keys"),
 ];
 
-/// Macros that speak to a terminal.
+/// Macros that print to a terminal.
 const PRINTS: &[&str] = &["print", "println", "eprint", "eprintln", "dbg"];
 
 pub(super) fn check(source: &Source) -> Vec<Violation> {
@@ -60,13 +60,13 @@ pub(super) fn check(source: &Source) -> Vec<Violation> {
         }
         let prints = named.called_as_macro
             && named.path.last().is_some_and(|name| PRINTS.contains(&name.as_str()));
-        // What a test prints is seen only when it fails.
+        // Tests may print: cargo shows it only when they fail.
         let tests = source.module.last().is_some_and(|module| module == "tests");
         if prints && source.file.starts_with(CORE) && !tests {
             found(
                 named.line,
                 &format!("{shown}!"),
-                "the core speaks through effects: emit `Notify`",
+                "the core reports through effects: emit `Notify`",
             );
         }
     }

@@ -5,15 +5,15 @@ use super::{Source, Violation};
 
 const SOURCES: &str = "protocol/src/";
 
-/// What every room may name: plain types, no room's logic.
+/// The leaf that every room may name: plain types, no room's logic.
 const LEAF: &str = "model";
-/// The room that knows all rooms.
+/// The room that may name all rooms.
 const HUB: &str = "node";
-/// The envelope: it and the hub know one another, rooms know neither.
+/// The envelope: it and the hub name one another, other rooms name neither.
 const CODEC: &str = "wire";
 
 pub(super) fn check(source: &Source) -> Vec<Violation> {
-    // The crate's root is a door: it declares the rooms and re-exports from them.
+    // The crate's root is exempt: it declares the rooms and re-exports from them.
     let Some(own) = source.module.first().filter(|_| source.file.starts_with(SOURCES)) else {
         return Vec::new();
     };
@@ -56,8 +56,7 @@ fn judge(source: &Source, own: &str, named: &Named) -> Option<Violation> {
             "rooms do not import one another",
             format!(
                 "`{shown}` is named in the room `{own}`: put a shared plain type into `{LEAF}`, \
-                    or let `{HUB}` carry the \
-                 fact from one room to the other"
+                 or let `{HUB}` carry the fact from one room to the other"
             ),
         ),
     }

@@ -1,32 +1,31 @@
-//! Rust source to words: comments, strings, characters and numbers are gone, every word knows its
-//! line.
+//! Splits Rust source into words with their lines; skips comments, strings, characters, numbers.
 
-/// A word of Rust that the law cares about.
+/// A word of Rust that matters to the law.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Word {
     /// An identifier or a keyword; a raw one without its `r#`.
     Name(String),
-    /// `::`
+    /// The separator `::`.
     Path,
-    /// Any other sign, one character each.
+    /// Any other sign, of one character.
     Sign(char),
 }
 
 impl Word {
-    /// Whether this is the name `name`.
+    /// Whether this is the given name.
     pub fn is(&self, name: &str) -> bool {
         matches!(self, Word::Name(own) if own == name)
     }
 }
 
-/// A word and the line it stands on, counted from 1.
+/// A word and its line number, from 1.
 #[derive(Clone, Debug)]
 pub struct Token {
     pub word: Word,
     pub line: usize,
 }
 
-/// All words of `source`. Text that is not Rust gives some words or other, never a panic.
+/// All words of `source`. Never panics on text that is not Rust.
 pub fn words(source: &str) -> Vec<Token> {
     let mut scanner = Scanner { text: source.chars().collect(), at: 0, line: 1, found: Vec::new() };
     while scanner.at < scanner.text.len() {

@@ -1,4 +1,4 @@
-//! Small fake trees: each rule fires, at the right line, and stays silent on what is right.
+//! Small fake trees: each rule fires at the right line, and accepts what is right.
 
 use std::collections::BTreeMap;
 
@@ -6,8 +6,8 @@ use serde_json::json;
 
 use super::*;
 
-/// What the law says about one file, as `line: rule`, with the path it blames.
-fn said(file: &str, text: &str) -> Vec<String> {
+/// Violations of the import rules in one file, as `line: rule: path`.
+fn violations_in(file: &str, text: &str) -> Vec<String> {
     let folder = file.split_once("/src/").map_or("", |(folder, _)| folder);
     let inner = Path::new(file).strip_prefix(format!("{folder}/src")).unwrap_or(Path::new(""));
     let module = module(inner);
@@ -27,7 +27,7 @@ const PURE: &str = "protocol is sans-IO and deterministic";
 const STAYS: &str = "a library stays in its folder";
 
 #[test]
-fn a_room_may_not_name_its_sibling_however_it_is_written() {
+fn room_may_not_name_a_sibling_in_any_spelling() {
     let file = "protocol/src/membership/mod.rs";
     for text in [
         "use crate::ring::Ring;",
@@ -40,17 +40,17 @@ fn a_room_may_not_name_its_sibling_however_it_is_written() {
         "#[derive(Debug)] struct S<'a>(&'a str, char); const C: char = '\"'; const Q: char = \
             '\\''; use crate::ring::X;",
     ] {
-        let said = said(file, text);
+        let said = violations_in(file, text);
         assert!(
             said.iter().any(|one| one.starts_with(&format!("1: {SIBLING}: crate::ring"))),
             "{text}: {said:?}"
         );
     }
-    assert_eq!(said(file, "use super::*;"), [format!("1: {SIBLING}: crate::*")]);
+    assert_eq!(violations_in(file, "use super::*;"), [format!("1: {SIBLING}: crate::*")]);
 }
 
 #[test]
-fn a_room_may_name_itself_and_the_leaf() {
+fn room_may_name_itself_and_model() {
     let file = "protocol/src/membership/probe/round.rs";
     let text = "
         use crate::membership::probe::*;
@@ -63,12 +63,12 @@ fn a_room_may_name_itself_and_the_leaf() {
         fn f(ring: u8) -> u8 { ring.min(1) + crate::some_macro!(ring) }
         mod tests { use super::*; use super::super::other; }
     ";
-    assert_eq!(said(file, text), Vec::<String>::new());
+    assert_eq!(violations_in(file, text), Vec::<String>::new());
 }
 
 #[test]
 fn model_is_a_leaf() {
-    let said = said(
+    let said = violations_in(
         "protocol/src/model/claim.rs",
         "use super::id::NodeId;\nuse crate::claims::Sheet;\nuse crate::node::Node;",
     );
@@ -79,30 +79,33 @@ fn model_is_a_leaf() {
 }
 
 #[test]
-fn only_node_speaks_wire_and_knows_all_rooms() {
+fn only_node_names_wire_and_all_rooms() {
     assert_eq!(
-        said("protocol/src/node/mod.rs", "use crate::{ring, wire, auction};"),
+        violations_in("protocol/src/node/mod.rs", "use crate::{ring, wire, auction};"),
         Vec::<String>::new()
     );
     assert_eq!(
-        said("protocol/src/lib.rs", "pub mod ring; pub use ring::Ring; use crate::wire;"),
+        violations_in("protocol/src/lib.rs", "pub mod ring; pub use ring::Ring; use crate::wire;"),
         Vec::<String>::new()
     );
     assert_eq!(
-        said("protocol/src/ring/mod.rs", "use crate::wire::Envelope;"),
+        violations_in("protocol/src/ring/mod.rs", "use crate::wire::Envelope;"),
         ["1: only node speaks wire: crate::wire::Envelope"]
     );
     assert_eq!(
-        said("protocol/src/ring/mod.rs", "use crate::node::Node;"),
+        violations_in("protocol/src/ring/mod.rs", "use crate::node::Node;"),
         [format!("1: {SIBLING}: crate::node::Node")]
     );
     assert_eq!(
-        said("protocol/src/wire/mod.rs", "use crate::auction::Message;"),
+        violations_in("protocol/src/wire/mod.rs", "use crate::auction::Message;"),
         Vec::<String>::new()
     );
-    assert_eq!(said("protocol/src/wire/mod.rs", "use crate::node::Message;"), Vec::<String>::new());
     assert_eq!(
-        said("protocol/src/wire/mod.rs", "use crate::*;"),
+        violations_in("protocol/src/wire/mod.rs", "use crate::node::Message;"),
+        Vec::<String>::new()
+    );
+    assert_eq!(
+        violations_in("protocol/src/wire/mod.rs", "use crate::*;"),
         [format!("1: {SIBLING}: crate::*")]
     );
 }
@@ -132,11 +135,14 @@ fn protocol_touches_no_device() {
         format!("9: {PURE}: std::time::*"),
         format!("9: {PURE}: std::time::*"),
     ];
-    assert_eq!(said(file, text), expected);
-    assert_eq!(said("node/src/driver.rs", text), Vec::<String>::new());
-    assert_eq!(said("protocol/src/sync/tests.rs", "fn f() { println!(); }"), Vec::<String>::new());
-    // The simulated world obeys, too, but it may print.
-    let world = said("testnet/src/sim/world.rs", text);
+    assert_eq!(violations_in(file, text), expected);
+    assert_eq!(violations_in("node/src/driver.rs", text), Vec::<String>::new());
+    assert_eq!(
+        violations_in("protocol/src/sync/tests.rs", "fn f() { println!(); }"),
+        Vec::<String>::new()
+    );
+    // The simulated world follows the same rule, but may print.
+    let world = violations_in("testnet/src/sim/world.rs", text);
     assert_eq!(world.len(), expected.len() - 1, "{world:#?}");
     assert!(
         world.iter().all(|one| one.contains("the simulated world is deterministic")),
@@ -155,9 +161,80 @@ fn libraries_stay_in_their_folders() {
         ("wasmtime::Engine", "runtimes/src/wasm.rs", "runtimes/tests/wasm.rs"),
     ] {
         let text = format!("use {library};");
-        assert_eq!(said(home, &text), Vec::<String>::new());
-        assert_eq!(said(elsewhere, &text), [format!("1: {STAYS}: {library}")]);
+        assert_eq!(violations_in(home, &text), Vec::<String>::new());
+        assert_eq!(violations_in(elsewhere, &text), [format!("1: {STAYS}: {library}")]);
     }
+}
+
+/// Violations of `prose` in one file, as `line: rule`.
+fn prose_in(file: &str, text: &str) -> Vec<String> {
+    let violations = prose::judge(file, text);
+    violations.iter().map(|one| format!("{}: {}", one.line, one.rule)).collect()
+}
+
+const WIDE: &str = "lines fit into 100 columns";
+const TERSE: &str = "a doc comment says more than one word";
+
+#[test]
+fn lines_are_counted_in_characters_up_to_a_hundred() {
+    let (fits, long) = ("ü".repeat(100), "ü".repeat(101));
+    for file in ["node/src/lib.rs", "docs/api.md"] {
+        assert_eq!(prose_in(file, &fits), Vec::<String>::new());
+        assert_eq!(prose_in(file, &format!("\n{long}\n{fits}")), [format!("2: {WIDE}")]);
+    }
+    // Neither a raw string nor a block of code is an exception.
+    let word = "x".repeat(101);
+    assert_eq!(prose_in("a.rs", &format!("r#\"\n{word}\n\"#")), [format!("2: {WIDE}")]);
+    assert_eq!(prose_in("a.md", &format!("```\n{word}\n```")), [format!("2: {WIDE}")]);
+}
+
+#[test]
+fn table_rows_and_link_targets_may_be_longer() {
+    let (word, row) = ("x".repeat(101), format!("| {} |", "cell ".repeat(30)));
+    let link = format!("see [the page](docs/{word}.md), or https://example.org/{word}");
+    for (file, text) in [
+        ("a.md", row.clone()),
+        ("a.rs", format!("//! {row}")),
+        ("a.md", link.clone()),
+        ("a.rs", format!("    // {link}")),
+        ("a.rs", format!("const URL: &str =\n    \"https://example.org/{word}\";")),
+    ] {
+        assert_eq!(prose_in(file, &text), Vec::<String>::new(), "{text}");
+    }
+    // Words around a link count, a closure is no row, and a call is no link.
+    for (file, text) in [
+        ("a.md", format!("{}[the page](docs/api.md)", "word ".repeat(30))),
+        ("a.rs", format!("|{word}| left || right |")),
+        ("a.rs", format!("handlers[0]({word})")),
+        ("a.rs", format!("// |    {word}")),
+    ] {
+        assert_eq!(prose_in(file, &text), [format!("1: {WIDE}")], "{text}");
+    }
+}
+
+#[test]
+fn doc_comment_of_one_word_is_refused() {
+    let lines = [
+        "//! Law.",
+        "",
+        "    /// Cpu.",
+        "    cpu: u32,",
+        "/// `GET`",
+        "///",
+        "method: String,",
+        "/// Bytes of",
+        "/// memory.",
+        "//// Ruler.",
+        "// Plain.",
+        "///",
+        "/// Two words.",
+        "//! Inner.",
+        "const TEXT: &str = \"/// Quoted.\";",
+    ];
+    let text = lines.join("\n");
+    let expected = [1, 3, 5, 14].map(|line| format!("{line}: {TERSE}"));
+    assert_eq!(prose_in("a.rs", &text), expected);
+    assert_eq!(prose_in("a.md", &text), Vec::<String>::new());
 }
 
 /// A workspace on disk with one package.
@@ -182,7 +259,8 @@ impl Drop for Tree {
 }
 
 #[test]
-fn a_whole_tree_is_read_and_every_violation_says_where_and_why() {
+fn violations_of_a_tree_say_where_and_why() {
+    let long = "word ".repeat(30);
     let files = [
         (
             "protocol/Cargo.toml",
@@ -194,6 +272,10 @@ fn a_whole_tree_is_read_and_every_violation_says_where_and_why() {
         ("protocol/src/ring/mod.rs", "mod probe;\n"),
         ("protocol/src/ring/probe.rs", "use crate::model::Time;\n\nuse crate::claims::Sheet;\n"),
         ("protocol/target/old.rs", "use crate::claims::Sheet;\n"),
+        ("README.md", &long),
+        ("docs/scale/figures.md", &long),
+        (".git/description.md", &long),
+        ("examples/guests/src/lib.rs", "/// Guest.\nstruct Guest;\n"),
     ];
     let tree = Tree::new("tree", &files.into_iter().collect());
     let dependency = |name: &str, kind: Value| json!({ "name": name, "kind": kind });
@@ -204,13 +286,18 @@ fn a_whole_tree_is_read_and_every_violation_says_where_and_why() {
             .collect();
     used.push(dependency("proptest", json!("dev")));
     let metadata = json!({ "packages": [{
-        "name": "shoal-protocol", "manifest_path": tree.0.join("protocol/Cargo.toml"), "dependencies": used,
+        "name": "shoal-protocol",
+        "manifest_path": tree.0.join("protocol/Cargo.toml"),
+        "dependencies": used,
     }]});
 
     let said: Vec<String> =
         broken(&tree.0, &metadata).unwrap().iter().map(Violation::to_string).collect();
 
-    assert_eq!(said.len(), 3, "{said:#?}");
+    assert_eq!(said.len(), 5, "{said:#?}");
+    assert!(said[0].starts_with("README.md:1: lines fit into 100 columns"), "{}", said[0]);
+    assert!(said[1].starts_with("examples/guests/src/lib.rs:1: a doc comment"), "{}", said[1]);
+    let said = &said[2..];
     assert!(
         said[0].starts_with("protocol/Cargo.toml:2: every dependency has its reason"),
         "{}",
@@ -227,7 +314,7 @@ fn a_whole_tree_is_read_and_every_violation_says_where_and_why() {
 }
 
 #[test]
-fn a_package_nobody_has_listed_is_refused() {
+fn unlisted_package_is_refused() {
     let tree = Tree::new(
         "unlisted",
         &[("extra/Cargo.toml", "[package]\nname = \"extra\"\n")].into_iter().collect(),

@@ -10,17 +10,17 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use shoal_protocol::model::view::{EventView, ExplainView, NodeView, ReplicaView, WorkloadView};
 
-use super::PATIENCE;
+use super::TIMEOUT;
 use super::http::{Answer, Request, ask};
 
-/// The API of one node.
+/// A client of one node's API.
 #[derive(Clone, Debug)]
 pub struct Api {
     socket: PathBuf,
 }
 
 impl Api {
-    /// Nothing is opened yet: each request is a connection.
+    /// Opens nothing yet: each request has a connection of its own.
     pub fn new(socket: impl Into<PathBuf>) -> Self {
         Api { socket: socket.into() }
     }
@@ -30,16 +30,11 @@ impl Api {
         &self.socket
     }
 
-    fn request(
-        &self,
-        method: &str,
-        target: &str,
-        patience: Duration,
-    ) -> Result<Answer<UnixStream>> {
+    fn request(&self, method: &str, target: &str, timeout: Duration) -> Result<Answer<UnixStream>> {
         let shown = || format!("{method} {target} at {}", self.socket.display());
         let stream = UnixStream::connect(&self.socket).with_context(shown)?;
-        stream.set_read_timeout(Some(patience)).with_context(shown)?;
-        stream.set_write_timeout(Some(patience)).with_context(shown)?;
+        stream.set_read_timeout(Some(timeout)).with_context(shown)?;
+        stream.set_write_timeout(Some(timeout)).with_context(shown)?;
         let answer = ask(stream, &Request { method, target, host: "shoal", body: &[] })
             .with_context(shown)?;
         if answer.status >= 300 {
@@ -49,34 +44,35 @@ impl Api {
         Ok(answer)
     }
 
-    /// One answer. `status` is a plain `Value`: the daemon adds its body's figures to the core's.
+    /// Parses an answer. `status` is a plain `Value`, since the daemon adds figures of its own to
+    /// the core's.
     pub fn get<T: DeserializeOwned>(&self, target: &str) -> Result<T> {
         let text = self.text(target)?;
         serde_json::from_str(&text)
             .with_context(|| format!("GET {target} answered what we do not understand: {text}"))
     }
 
-    /// An answer as it came.
+    /// An answer as text.
     pub fn text(&self, target: &str) -> Result<String> {
-        self.request("GET", target, PATIENCE)?.text().with_context(|| format!("GET {target}"))
+        self.request("GET", target, TIMEOUT)?.text().with_context(|| format!("GET {target}"))
     }
 
-    /// `/v1/status`
+    /// GET `/v1/status`.
     pub fn status(&self) -> Result<Value> {
         self.get("/v1/status")
     }
 
-    /// `/v1/nodes`
+    /// GET `/v1/nodes`.
     pub fn nodes(&self) -> Result<Vec<NodeView>> {
         self.get("/v1/nodes")
     }
 
-    /// `/v1/workloads`
+    /// GET `/v1/workloads`.
     pub fn workloads(&self) -> Result<Vec<WorkloadView>> {
         self.get("/v1/workloads")
     }
 
-    /// What happened at the node since its start, the latest thousand.
+    /// The latest events of the node since its start, at most a thousand.
     pub fn events(&self) -> Result<Vec<EventView>> {
         let text = self.text("/v1/events")?;
         let lines = text
@@ -90,13 +86,13 @@ impl Api {
         self.get(&format!("/v1/workloads/default/{name}"))
     }
 
-    /// How a replica came to where it is.
+    /// The auctions that placed a replica.
     pub fn explain(&self, name: &str, index: u32) -> Result<ExplainView> {
         self.get(&format!("/v1/explain/default/{name}/{index}"))
     }
 
-    /// Follows a workload of the default namespace until it is as `wanted`; returns when that was
-    /// seen.
+    /// Follows a workload of the default namespace until it is as `wanted`; returns the time of
+    /// that.
     pub fn watch(
         &self,
         name: &str,
@@ -104,12 +100,12 @@ impl Api {
         wanted: impl Fn(&WorkloadView) -> bool,
     ) -> Result<(Instant, WorkloadView)> {
         let target = format!("/v1/workloads/default/{name}?watch=true");
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         let mut last = None;
-        for line in self.request("GET", &target, PATIENCE)?.reader().lines() {
+        for line in self.request("GET", &target, TIMEOUT)?.reader().lines() {
             let line = match line {
                 Ok(line) => line,
-                // The read timed out: nothing changes any more.
+                // The read timed out: nothing changed for so long.
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(error) => return Err(error).with_context(|| format!("waiting until {what}")),
             };
@@ -130,8 +126,8 @@ impl Api {
     }
 }
 
-/// The replicas that somebody alive holds; a dead node's claim is shown as `lost` until that node
-/// takes it back itself.
+/// The replicas that a living node holds; a dead node's claim is shown as `lost` until that node
+/// itself changes it.
 pub fn held(view: &WorkloadView) -> impl Iterator<Item = &ReplicaView> {
     view.replicas.iter().filter(|one| one.node.is_some() && one.phase != "lost")
 }

@@ -1,4 +1,4 @@
-//! Some daemons that make one cluster, in one folder that goes with them.
+//! Daemons that form a cluster, in a folder that is removed with them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,31 +8,31 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use shoal_protocol::model::view::WorkloadView;
 
-use super::leftovers::Folder;
+use super::cleanup::Folder;
 use super::{Daemon, Place, eventually, held};
 use crate::workspace::{Profile, Workspace};
 
-/// What a cluster is made from.
+/// The files and settings for a cluster.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The `shoal` binary.
     pub binary: PathBuf,
     /// The folder with the example components.
     pub guests: PathBuf,
-    /// Leave the folder, with logs and state, when it ends.
+    /// Leave the folder, with logs and state, at the end.
     pub keep: bool,
-    /// Give each node a copy of the binary, so that they share no pages of it.
+    /// Give each node a copy of the binary, so that nodes share no pages of it.
     pub own_binaries: bool,
 }
 
 impl Options {
-    /// Builds what is needed, except what `SHOAL_BIN` and `SHOAL_GUESTS_DIR` name: the gate has
-    /// built that already.
+    /// Builds the daemon and the guests, except those that the gate has built and named in
+    /// `SHOAL_BIN` and `SHOAL_GUESTS_DIR`.
     pub fn build(workspace: &Workspace, profile: Profile) -> Result<Self> {
         Self::build_around(workspace, profile, None)
     }
 
-    /// The same, with this daemon instead of one that is built.
+    /// As [`Options::build`], with this daemon instead of a built one.
     pub fn build_around(
         workspace: &Workspace,
         profile: Profile,
@@ -58,24 +58,21 @@ impl Options {
     }
 }
 
-/// Daemons `n1`, `n2`, ...; `n1` made the cluster. Dropped, it kills what runs and removes its
-/// folder.
+/// Daemons `n1`, `n2`, ...; `n1` made the cluster. Drop kills them and removes the folder.
 pub struct Cluster {
-    /// The nodes, in the order of their names. Declared before the folder, so that they are gone
-    /// before it is removed.
+    /// The nodes by name. Declared before the folder, so that they are gone before it is removed.
     pub nodes: Vec<Daemon>,
     options: Options,
     folder: Folder,
 }
 
 impl Cluster {
-    /// Starts `size` daemons on loopback and waits until each knows all others, is linked to them
-    /// and ready.
+    /// Starts `size` daemons on loopback and waits until each is linked to all others and ready.
     pub fn start(options: &Options, size: usize) -> Result<Self> {
         Self::start_at(options, vec![Place::loopback(); size])
     }
 
-    /// The same with a daemon at each of these places.
+    /// As [`Cluster::start`], with a daemon at each of these places.
     pub fn start_at(options: &Options, places: Vec<Place>) -> Result<Self> {
         let folder = Folder::new(options.keep)?;
         let binary = own_name(&options.binary, folder.path())?;
@@ -83,10 +80,10 @@ impl Cluster {
         let mut cluster = Cluster { nodes: Vec::new(), options, folder };
         for place in places {
             let started = cluster.add(place);
-            cluster.told(started)?;
+            cluster.report_failure(started)?;
         }
         let settled = cluster.settled();
-        cluster.told(settled)?;
+        cluster.report_failure(settled)?;
         Ok(cluster)
     }
 
@@ -99,7 +96,7 @@ impl Cluster {
             self.options.binary.clone()
         };
         let mut node = Daemon::new(&name, &binary, folder, self.operator(), place)?;
-        // Only the first may make an operator key; the others only run nodes.
+        // Only the first node makes an operator key; the others join.
         let line = match self.nodes.first() {
             Some(first) => Some(join_line(first)?),
             None => None,
@@ -108,7 +105,7 @@ impl Cluster {
         let mut arguments = vec!["--name", &name, "--listen", &listen, "--http", &http];
         arguments.extend(line.iter().flat_map(|line| ["--join", line]));
         let started = node.start(&arguments);
-        // Kept even when it fails, so that its last lines can be shown.
+        // Added even when the start failed, so that its last lines can be shown.
         self.nodes.push(node);
         started?;
         self.nodes.last_mut().context("a node was just added")?.ready()?;
@@ -129,18 +126,18 @@ impl Cluster {
         Ok(path)
     }
 
-    /// The folder of this run, for files that go with it.
+    /// The folder of this run, for files that are removed with it.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// The node with this id.
+    /// The index of the node with this id.
     pub fn by_id(&self, id: &str) -> Result<usize> {
         let found = self.nodes.iter().position(|node| node.id() == id);
         found.with_context(|| format!("no node of ours has the id {id}"))
     }
 
-    /// The nodes that run, by place in `nodes`.
+    /// The indices of the nodes that run.
     pub fn running(&self) -> Vec<usize> {
         (0..self.nodes.len()).filter(|index| self.nodes[*index].runs()).collect()
     }
@@ -150,15 +147,15 @@ impl Cluster {
         self.nodes.iter().find(|node| node.runs()).context("no node runs")
     }
 
-    /// Waits until those that run are linked to one another and ready to own workloads.
+    /// Waits until all running nodes are linked to one another and ready to own workloads.
     pub fn settled(&mut self) -> Result<()> {
         let running = self.running();
         let size = running.len() as u64;
         for index in running {
             let node = &mut self.nodes[index];
             let what = format!("{} in step with {} others", node.name, size - 1);
-            // The outer result is for what may still come about, the inner one for what will not.
-            let look = || match node.lives() {
+            // The outer error may pass, the inner one will not.
+            let look = || match node.check_alive() {
                 Ok(()) => in_step(node, size).map(Ok),
                 Err(ended) => Ok(Err(ended)),
             };
@@ -167,15 +164,14 @@ impl Cluster {
         Ok(())
     }
 
-    /// Starts a node that was killed or stopped, with what it remembers, and waits until its API
-    /// answers.
+    /// Starts a node that was killed or stopped on its own state, and waits until its API answers.
     pub fn restart(&mut self, index: usize) -> Result<()> {
         self.nodes[index].start(&[])?;
         self.nodes[index].ready()?;
         Ok(())
     }
 
-    /// Runs `shoal` at a node; its stdout, or an error with what it wrote on stderr.
+    /// Runs `shoal` at a node. Returns its stdout, or an error with its stderr.
     pub fn shoal(&self, index: usize, arguments: &[&str]) -> Result<String> {
         let mut command = self.nodes[index].shoal(arguments);
         let shown = format!("`shoal {}` at {}", arguments.join(" "), self.nodes[index].name);
@@ -207,14 +203,14 @@ impl Cluster {
         self.healthy(index, name)
     }
 
-    /// Waits until a workload is healthy as wished and every running node holds its artifact.
+    /// Waits until a workload is as desired and every running node holds its artifact.
     pub fn held_everywhere(&self, index: usize, name: &str) -> Result<WorkloadView> {
         let nodes = self.running().len();
         let what = format!("{name} is healthy and its artifact held by {nodes} nodes");
         self.watched(index, name, &what, |view| whole(view) && view.artifact_holders >= nodes)
     }
 
-    /// Waits until a workload is healthy as wished, and nobody holds more of it.
+    /// Waits until exactly the desired replicas of a workload are held, all of them healthy.
     pub fn healthy(&self, index: usize, name: &str) -> Result<WorkloadView> {
         self.watched(index, name, &format!("{name} is healthy"), whole)
     }
@@ -234,8 +230,8 @@ impl Cluster {
         self.nodes.iter_mut().filter(|node| node.runs()).try_for_each(Daemon::stop)
     }
 
-    /// Passes a result on; a failure is told with the last lines of every node.
-    pub fn told<T>(&self, result: Result<T>) -> Result<T> {
+    /// Passes a result on; prints the last lines of every node when it is an error.
+    pub fn report_failure<T>(&self, result: Result<T>) -> Result<T> {
         if result.is_err() {
             for node in &self.nodes {
                 eprintln!("{}", node.last_lines(15));
@@ -263,11 +259,11 @@ fn join_line(first: &Daemon) -> Result<String> {
     Ok(answer["line"].as_str().context("the API gives no join line")?.to_owned())
 }
 
-/// The binary under a name of its own: cargo replaces files, and what runs must stay what was
-/// started.
+/// Links the binary into the folder: cargo may replace the file in its build folder, and all starts
+/// must run the same binary.
 fn own_name(binary: &Path, folder: &Path) -> Result<PathBuf> {
     let name = folder.join("shoal");
-    // A link does not reach another file system.
+    // A hard link fails across file systems.
     if fs::hard_link(binary, &name).is_err() { copied(binary, &name) } else { Ok(name) }
 }
 

@@ -1,4 +1,4 @@
-//! One daemon: its folder, its process, its ways in.
+//! A daemon: its folder, its process, its API and ports.
 
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
@@ -11,29 +11,29 @@ use anyhow::{Context, Result, bail};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use super::{Api, eventually, leftovers};
+use super::{Api, cleanup, eventually};
 
-/// How long a daemon may take to stop when it is asked to: it announces, flushes, stops guests.
-const STOP_PATIENCE: Duration = Duration::from_secs(20);
+/// How long a daemon may take to stop when it is asked to: it says goodbye, flushes, stops guests.
+const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Where a node runs and listens.
 #[derive(Clone, Debug)]
 pub struct Place {
-    /// The command through which its process is started, as in `nsenter --net=.. --`; empty for
-    /// none. It must end in an exec, so that the process is the daemon.
+    /// The command that starts its process, as in `nsenter --net=.. --`; empty for none. It must
+    /// exec, so that the process is the daemon.
     pub through: Vec<String>,
-    /// Where it is reached from outside, when it listens on every interface.
+    /// The address for clients, when it listens on every interface.
     pub reach: Option<IpAddr>,
-    /// Where other nodes reach it.
+    /// The address for other nodes, with port.
     pub listen: String,
-    /// Where clients reach it.
+    /// The address for clients, with port.
     pub http: String,
-    /// Its state folder, when that is not to be within its own.
+    /// The state folder, when it is not in the node's own folder.
     pub state: Option<PathBuf>,
 }
 
 impl Place {
-    /// This machine, any free ports.
+    /// Loopback, with any free ports.
     pub fn loopback() -> Self {
         let any = || "127.0.0.1:0".to_owned();
         Place { through: Vec::new(), reach: None, listen: any(), http: any(), state: None }
@@ -42,12 +42,12 @@ impl Place {
 
 /// A node on this machine, running or not.
 pub struct Daemon {
-    /// As in `n1`.
+    /// Name of the node, as in `n1`.
     pub name: String,
-    /// What its process runs; a file of its own, so that a build meanwhile does not change it.
+    /// The binary, in a file of its own, so that a build meanwhile does not change it.
     pub binary: PathBuf,
-    /// Where it runs. A change counts from its next start on; where it listens it remembers from
-    /// its first.
+    /// Where it runs. A change takes effect at the next start, except addresses to listen at, which
+    /// the daemon keeps from its first start.
     pub place: Place,
     folder: PathBuf,
     operator: PathBuf,
@@ -57,8 +57,8 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// A node that was never started. `folder` becomes its world; `operator` is where its cluster's
-    /// operator key is.
+    /// A node that was never started. `folder` is for all its files; `operator` is the folder of
+    /// its cluster's operator key.
     pub(super) fn new(
         name: &str,
         binary: &Path,
@@ -81,33 +81,33 @@ impl Daemon {
         })
     }
 
-    /// Where it keeps its state.
+    /// The state folder.
     pub fn state(&self) -> PathBuf {
         self.place.state.clone().unwrap_or_else(|| self.folder.join("state"))
     }
 
-    /// Its API; it answers when the daemon runs.
+    /// A client of its API, which answers while the daemon runs.
     pub fn api(&self) -> Api {
         Api::new(self.state().join("api.sock"))
     }
 
-    /// Its id, known once it was up.
+    /// Its id; empty before it was up.
     pub fn id(&self) -> &str {
         &self.id
     }
 
-    /// Its HTTP port, known once it was up.
+    /// Its HTTP address; an error before it was up.
     pub fn http(&self) -> Result<SocketAddr> {
         self.http.with_context(|| format!("{} was never up", self.name))
     }
 
-    /// Its device has another address.
+    /// Notes another address of its device.
     pub fn moved(&mut self, to: IpAddr) {
         self.place.reach = Some(to);
         self.http = self.http.map(|http| SocketAddr::new(to, http.port()));
     }
 
-    /// The process, while it runs.
+    /// The id of its process, while it runs.
     pub fn pid(&self) -> Result<u32> {
         self.child.as_ref().map(Child::id).with_context(|| format!("{} does not run", self.name))
     }
@@ -117,8 +117,8 @@ impl Daemon {
         self.child.is_some()
     }
 
-    /// An error when its process is not there any more, though nobody here stopped it.
-    pub fn lives(&mut self) -> Result<()> {
+    /// An error when its process has ended without being stopped here.
+    pub fn check_alive(&mut self) -> Result<()> {
         let child = self.child.as_mut().with_context(|| format!("{} does not run", self.name))?;
         match child.try_wait().with_context(|| format!("cannot look after {}", self.name))? {
             None => Ok(()),
@@ -134,7 +134,7 @@ impl Daemon {
     fn as_its_user(&self, mut command: Command, arguments: &[&str]) -> Command {
         let home = self.folder.join("home");
         for (name, _) in std::env::vars_os() {
-            // The user's own node must not leak in; how much is logged may.
+            // The user's own node must not interfere; the log level may.
             if name.to_string_lossy().starts_with("SHOAL_") && name != "SHOAL_LOG" {
                 command.env_remove(&name);
             }
@@ -150,8 +150,8 @@ impl Daemon {
         command
     }
 
-    /// Starts the process with `shoal up ARGUMENTS`; returns when it was started, without waiting
-    /// for it to be ready.
+    /// Starts the process with `shoal up ARGUMENTS`; returns the time, without waiting until it is
+    /// ready.
     pub fn start(&mut self, arguments: &[&str]) -> Result<Instant> {
         if self.runs() {
             bail!("{} runs already", self.name);
@@ -167,7 +167,7 @@ impl Daemon {
         let mut command = self.as_its_user(program, &["up"]);
         command.args(arguments).stdout(self.log("out")?).stderr(self.log("err")?);
         let started = Instant::now();
-        let child = leftovers::start(&mut command);
+        let child = cleanup::start(&mut command);
         self.child =
             Some(child.with_context(|| format!("cannot start {}", self.binary.display()))?);
         Ok(started)
@@ -182,12 +182,12 @@ impl Daemon {
             .with_context(|| format!("cannot open {}", path.display()))
     }
 
-    /// Waits until the API answers; returns the status and when it came.
+    /// Waits until the API answers; returns the time and the status.
     pub fn ready(&mut self) -> Result<(Instant, Value)> {
         let (api, name) = (self.api(), self.name.clone());
         let answer = eventually(&format!("{name}'s API"), || {
-            // One that ended will not answer any more: no use in asking again.
-            Ok(match self.lives() {
+            // A daemon that has ended will not answer: stop asking.
+            Ok(match self.check_alive() {
                 Ok(()) => Ok((api.status()?, Instant::now())),
                 Err(ended) => Err(ended),
             })
@@ -195,7 +195,7 @@ impl Daemon {
         let (status, at) = match answer.flatten() {
             Ok(answer) => answer,
             Err(error) => {
-                self.gone();
+                self.end_process();
                 return Err(error);
             }
         };
@@ -210,35 +210,34 @@ impl Daemon {
         Ok((at, status))
     }
 
-    /// `kill -9`, to the daemon and whatever it started; returns the moment before. Its state
-    /// stays.
+    /// `kill -9` of the daemon and all it started; returns the time just before. Its state stays.
     pub fn kill(&mut self) -> Result<Instant> {
         let child = self.child.as_ref().with_context(|| format!("{} does not run", self.name))?;
         let at = Instant::now();
-        leftovers::signal(child, Signal::KILL);
-        self.gone();
+        cleanup::signal(child, Signal::KILL);
+        self.end_process();
         Ok(at)
     }
 
-    /// SIGSTOP: it stays there and does nothing, as on a device that hangs.
+    /// SIGSTOP: the process does nothing, as on a device that hangs. Returns the time just before.
     pub fn pause(&self) -> Result<Instant> {
         let at = Instant::now();
         self.signal(Signal::STOP)?;
         Ok(at)
     }
 
-    /// SIGCONT.
+    /// SIGCONT, after `pause`.
     pub fn resume(&self) -> Result<()> {
         self.signal(Signal::CONT)
     }
 
     fn signal(&self, signal: Signal) -> Result<()> {
         let child = self.child.as_ref().with_context(|| format!("{} does not run", self.name))?;
-        leftovers::signal(child, signal);
+        cleanup::signal(child, signal);
         Ok(())
     }
 
-    /// Copies what it wrote into a folder.
+    /// Copies its logs into a folder.
     pub(crate) fn save_logs(&self, into: &Path) -> Result<()> {
         for of in ["out", "err"] {
             let (from, to) = (
@@ -251,11 +250,11 @@ impl Daemon {
         Ok(())
     }
 
-    /// A graceful stop; an error when it does not end in time or not with 0.
+    /// A graceful stop; an error when the daemon does not end in time, or not with 0.
     pub fn stop(&mut self) -> Result<()> {
         let child = self.child.as_mut().with_context(|| format!("{} does not run", self.name))?;
-        leftovers::signal(child, Signal::TERM);
-        let deadline = Instant::now() + STOP_PATIENCE;
+        cleanup::signal(child, Signal::TERM);
+        let deadline = Instant::now() + STOP_TIMEOUT;
         let status = loop {
             match child.try_wait().with_context(|| format!("cannot wait for {}", self.name))? {
                 Some(status) => break Some(status),
@@ -263,40 +262,40 @@ impl Daemon {
                 None => std::thread::sleep(Duration::from_millis(2)),
             }
         };
-        self.gone();
+        self.end_process();
         match status {
             Some(status) if status.success() => Ok(()),
             Some(status) => bail!("{} was asked to stop and ended with {status}", self.name),
             None => bail!(
                 "{} did not stop within {} s of being asked",
                 self.name,
-                STOP_PATIENCE.as_secs()
+                STOP_TIMEOUT.as_secs()
             ),
         }
     }
 
-    /// An error when its process is still there; one that has ended, and with 0, is forgotten, so
-    /// that it can be started again.
-    pub fn ended(&mut self) -> Result<()> {
+    /// An error while its process runs, or when it did not end with 0. Otherwise the node can be
+    /// started again.
+    pub fn check_ended(&mut self) -> Result<()> {
         let child = self.child.as_mut().with_context(|| format!("{} does not run", self.name))?;
         let status =
             child.try_wait().with_context(|| format!("cannot look after {}", self.name))?;
         let status = status.with_context(|| format!("the process of {} still runs", self.name))?;
-        self.gone();
+        self.end_process();
         if !status.success() {
             bail!("{} ended with {status}", self.name);
         }
         Ok(())
     }
 
-    /// Sees to it that nothing of the process is left.
-    fn gone(&mut self) {
+    /// Kills what is left of the process group.
+    fn end_process(&mut self) {
         if let Some(mut child) = self.child.take() {
-            leftovers::end(&mut child);
+            cleanup::end(&mut child);
         }
     }
 
-    /// The last lines that it wrote, for messages of failure.
+    /// The last lines of its logs, for error messages.
     pub fn last_lines(&self, count: usize) -> String {
         let tail = |of: &str| {
             let path = self.folder.join(format!("std{of}.log"));
@@ -313,7 +312,7 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        self.gone();
+        self.end_process();
     }
 }
 

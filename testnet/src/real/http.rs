@@ -1,5 +1,4 @@
-//! A blocking HTTP/1.1 client, as small as the harness needs: one request a connection, over TCP or
-//! a unix socket.
+//! A minimal blocking HTTP/1.1 client: one request a connection, over TCP or a unix socket.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 
@@ -8,21 +7,21 @@ const MAX_HEAD: u64 = 64 * 1024;
 /// The most bytes of a body that is read as a whole.
 const MAX_BODY: u64 = 16 * 1024 * 1024;
 
-/// What is asked.
+/// A request to send.
 pub struct Request<'a> {
-    /// As in `GET`.
+    /// Upper case, as in `GET`.
     pub method: &'a str,
     /// Path and query.
     pub target: &'a str,
     /// The `Host` header.
     pub host: &'a str,
-    /// Sent as it is; empty for none.
+    /// Body in JSON; empty for none.
     pub body: &'a [u8],
 }
 
 /// An answer whose body is still to be read.
 pub struct Answer<S> {
-    /// As in 200.
+    /// Status code, as in 200.
     pub status: u16,
     headers: Vec<(String, String)>,
     body: Body<S>,
@@ -44,7 +43,7 @@ impl<S: Read> Answer<S> {
         Ok(text)
     }
 
-    /// The body as it comes, for line by line.
+    /// The body as a stream, to be read line by line.
     pub fn reader(self) -> impl BufRead {
         BufReader::new(self.body)
     }
@@ -118,11 +117,11 @@ fn head(stream: &mut impl BufRead) -> io::Result<(u16, Headers)> {
 }
 
 enum Framing {
-    /// So many bytes are left.
+    /// Bytes that are left.
     Length(u64),
-    /// So many bytes are left in this chunk; none: the next chunk's size comes.
+    /// Bytes that are left in this chunk; 0: the next chunk's size follows.
     Chunks(u64),
-    /// Until the connection closes.
+    /// The body ends when the connection closes.
     Close,
 }
 
@@ -181,7 +180,7 @@ impl<S: Read> Body<S> {
         let size = line(&mut self.stream)?;
         let digits = size.split(';').next().unwrap_or_default().trim();
         match u64::from_str_radix(digits, 16).map_err(|_| bad("a chunk without a size"))? {
-            // The last one; trailers, which we do not read, may follow.
+            // The last chunk; trailers may follow and are not read.
             0 => Ok(Framing::Length(0)),
             size => Ok(Framing::Chunks(size)),
         }
@@ -218,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn bodies_end_where_they_say() {
+    fn body_ends_by_length_chunks_or_close() {
         let answer = asked(
             "HTTP/1.1 200 OK\r\nX-Shoal-Node: n1\r\nContent-Length: 5\r\n\r\nhello, and more",
         )
@@ -236,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_off_or_is_not_http_is_an_error() {
+    fn truncated_or_foreign_answer_is_an_error() {
         assert!(asked("").is_err());
         assert!(asked("SSH-2.0-OpenSSH\r\n\r\n").is_err());
         assert!(
@@ -257,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_come_as_they_are_written() {
+    fn lines_are_read_across_chunks() {
         let stream = "HTTP/1.1 200 OK\r\nTransfer-Encoding: \
             chunked\r\n\r\n4\r\n{}\n{\r\n2\r\n}\n\r\n0\r\n\r\n";
         let lines: Vec<String> =

@@ -1,4 +1,4 @@
-//! Requests at a steady pace, as a user's clients would make them while things break.
+//! Requests at a steady pace, as a user's clients would send them during a fault.
 
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,42 +12,42 @@ use anyhow::{Result, bail};
 use super::http::{Request, ask};
 
 /// How long a client waits for an answer.
-const CLIENT_PATIENCE: Duration = Duration::from_secs(5);
-/// The most requests under way at once; beyond, a tick passes without one. Far above pace times a
-/// sane delay.
+const CLIENT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The most requests under way; beyond it a tick passes without a request. Far above the number
+/// that a sane delay causes.
 const MAX_UNDER_WAY: usize = 256;
 
-/// One request and how it ended.
+/// A request and its end.
 #[derive(Clone, Debug)]
 pub struct Sample {
-    /// Whom it was sent to.
+    /// The address to which it was sent.
     pub asked: SocketAddr,
-    /// When it was sent.
+    /// The time at which it was sent.
     pub sent: Instant,
-    /// When the answer was complete, or the failure known.
+    /// The time at which the answer was complete, or the failure known.
     pub ended: Instant,
-    /// The status, or why there is none.
+    /// The HTTP status, or the error.
     pub answer: Result<u16, String>,
-    /// The node that served it, as it says.
+    /// The node that served it, by the answer's header.
     pub served_by: Option<String>,
-    /// What it served.
+    /// The body of the answer.
     pub text: String,
 }
 
 impl Sample {
-    /// Whether it is an answer of the workload.
+    /// Whether the workload answered.
     pub fn good(&self) -> bool {
         self.answer == Ok(200)
     }
 }
 
-/// Asks once for `/` of `host`, at the HTTP port of some node.
+/// Sends a GET for `/` of `host` to the HTTP port of a node.
 pub fn ask_once(asked: SocketAddr, host: &str) -> Sample {
     let sent = Instant::now();
     let exchange = || -> std::io::Result<(u16, Option<String>, String)> {
-        let stream = TcpStream::connect_timeout(&asked, CLIENT_PATIENCE)?;
+        let stream = TcpStream::connect_timeout(&asked, CLIENT_TIMEOUT)?;
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(CLIENT_PATIENCE))?;
+        stream.set_read_timeout(Some(CLIENT_TIMEOUT))?;
         let answer = ask(stream, &Request { method: "GET", target: "/", host, body: &[] })?;
         let (status, node) = (answer.status, answer.header("x-shoal-node").map(str::to_owned));
         Ok((status, node, answer.text()?))
@@ -59,7 +59,7 @@ pub fn ask_once(asked: SocketAddr, host: &str) -> Sample {
     Sample { asked, sent, ended: Instant::now(), answer, served_by, text }
 }
 
-/// Clients that ask in turn, one request a tick, whether or not earlier ones have been answered.
+/// Clients that send one request a tick, whether or not earlier ones have been answered.
 pub struct Traffic {
     stopped: Arc<AtomicBool>,
     targets: Arc<Mutex<Vec<SocketAddr>>>,
@@ -68,7 +68,7 @@ pub struct Traffic {
 }
 
 impl Traffic {
-    /// Starts to ask `targets` in turn for `host`, one request each `pace`.
+    /// Starts to send requests for `host` to `targets` in turn, one each `pace`.
     pub fn start(targets: Vec<SocketAddr>, host: &str, pace: Duration) -> Self {
         let (sender, samples) = channel();
         let stopped = Arc::new(AtomicBool::new(false));
@@ -80,18 +80,18 @@ impl Traffic {
         Traffic { stopped, targets, samples, clock: Some(clock) }
     }
 
-    /// From now on other nodes are asked.
+    /// Replaces the targets.
     pub fn aim(&self, targets: Vec<SocketAddr>) {
         *self.targets.lock().unwrap_or_else(PoisonError::into_inner) = targets;
     }
 
-    /// Waits for the first sample that is as `wanted`; returns it with those that came before.
+    /// Waits for the first sample that is as `wanted`; returns it and the samples before it.
     pub fn until(
         &self,
         what: &str,
         wanted: impl Fn(&Sample) -> bool,
     ) -> Result<(Sample, Vec<Sample>)> {
-        let deadline = Instant::now() + super::PATIENCE;
+        let deadline = Instant::now() + super::TIMEOUT;
         let mut before = Vec::new();
         while let Ok(sample) =
             self.samples.recv_timeout(deadline.saturating_duration_since(Instant::now()))
@@ -107,7 +107,7 @@ impl Traffic {
         bail!("waited for {what}, in vain; the last of {} answers: {last}", before.len())
     }
 
-    /// Stops asking and returns what has not been looked at yet, once all is answered.
+    /// Stops sending, waits for all answers, and returns the samples that `until` has not returned.
     pub fn stop(mut self) -> Vec<Sample> {
         self.halt();
         self.samples.iter().collect()
@@ -116,7 +116,7 @@ impl Traffic {
     fn halt(&mut self) {
         self.stopped.store(true, Ordering::Relaxed);
         if let Some(clock) = self.clock.take() {
-            // It panics nowhere; if it did, there are only fewer samples.
+            // The thread does not panic; if it did, there would only be fewer samples.
             let _ = clock.join();
         }
     }
@@ -142,7 +142,7 @@ fn tick(
         if stopped.load(Ordering::Relaxed) {
             return;
         }
-        // Ticks that were missed, on a busy machine, are not made up for.
+        // Ticks that a busy machine misses are not made up for.
         next = (next + pace).max(Instant::now());
         let target = {
             let targets = targets.lock().unwrap_or_else(PoisonError::into_inner);
@@ -152,10 +152,10 @@ fn tick(
             continue;
         }
         let (sender, host, guard) = (sender.clone(), host.to_owned(), under_way.clone());
-        // One thread a request: a slow answer must not delay the next question.
+        // Each request has a thread: a slow answer must not delay the next request.
         let client = std::thread::Builder::new().stack_size(256 * 1024).spawn(move || {
             let _guard = guard;
-            // Nobody listens any more when the run is over.
+            // An error means that the run is over.
             let _ = sender.send(ask_once(target, &host));
         });
         if client.is_err() {

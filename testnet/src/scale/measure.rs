@@ -1,4 +1,4 @@
-//! What one cluster of a size costs, measured in the simulated world.
+//! The costs of a cluster of a size, measured in the simulated world.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -11,60 +11,57 @@ use crate::sim::meter::Spread;
 use crate::sim::operator::{Operator, Outcome};
 use crate::sim::world::World;
 
-/// What was measured: which quantity, and its value in the unit that
-/// [`super::quantities::QUANTITIES`] says.
+/// Measured values by quantity, in the units of [`super::quantities::QUANTITIES`].
 pub type Figures = Vec<(&'static str, f64)>;
 
-/// How much is measured.
+/// The extent of a measurement.
 #[derive(Clone, Copy)]
 pub struct Effort {
-    /// How long a quiet cluster is watched.
+    /// How long an idle cluster is watched.
     pub rest: Duration,
-    /// Changes published, nodes killed, nodes unplugged.
+    /// Number of changes published, of nodes killed, and of nodes unplugged.
     pub times: usize,
-    /// Nodes that go and return, one after the other, while a restless cluster is watched: one
-    /// every two seconds.
-    pub goings: usize,
+    /// Nodes that are killed and restarted, one every two seconds, to measure churn.
+    pub restarts: usize,
 }
 
 impl Effort {
-    /// As much as is good for a cluster of this shape: in a large one each event costs as much as
-    /// all before.
+    /// Less for a large cluster, in which each event takes long to simulate.
     pub fn of(shape: Shape) -> Effort {
         let is_large = shape.nodes > 2_000 || shape.workloads * shape.replicas as usize > 20_000;
-        Effort { rest: Duration::from_secs(30), times: if is_large { 3 } else { 5 }, goings: 5 }
+        Effort { rest: Duration::from_secs(30), times: if is_large { 3 } else { 5 }, restarts: 5 }
     }
 }
 
-/// Of fewer nodes than so many the program itself is most of its memory.
-const TELLING: usize = 1_000;
-/// After that nothing is expected any more.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// With fewer nodes most memory of the process is the program itself.
+const MIN_NODES_FOR_MEMORY: usize = 1_000;
+/// The longest wait for an expected event, in simulated time.
+const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// All of it, for one size. `memory` tells what the process uses, in bytes; `tell` is told how far
-/// it has come.
+/// Measures all quantities for a size. `memory` returns the bytes that the process uses; `progress`
+/// is called after each stage.
 pub fn cluster(
     seed: u64,
     shape: Shape,
     effort: Effort,
     memory: impl Fn() -> u64,
-    tell: impl Fn(&str),
+    progress: impl Fn(&str),
 ) -> Result<Figures, String> {
     let mut world = World::formed(seed, shape)?;
-    tell("the cluster stands");
+    progress("the cluster stands");
     let mut figures = rest(&mut world, effort)?;
-    tell("its rest was watched");
-    if shape.nodes >= TELLING {
+    progress("its rest was watched");
+    if shape.nodes >= MIN_NODES_FOR_MEMORY {
         figures.push(("memory_shared", memory() as f64 / shape.nodes as f64 / 1024.0));
     }
-    figures.extend(news(&mut world, seed, shape, effort)?);
-    tell("changes were published");
+    figures.extend(publishing(&mut world, seed, shape, effort)?);
+    progress("changes were published");
     let names = ["kill_detected", "kill_known", "kill_failover", "kill_return"];
-    figures.extend(losses(&mut world, effort, true, names, &tell)?);
+    figures.extend(losses(&mut world, effort, true, names, &progress)?);
     let names = ["cut_detected", "cut_known", "cut_failover", "cut_return"];
-    figures.extend(losses(&mut world, effort, false, names, &tell)?);
+    figures.extend(losses(&mut world, effort, false, names, &progress)?);
     figures.extend(churn(&mut world, effort)?);
-    tell("nodes went and came back, one after the other");
+    progress("nodes went and came back, one after the other");
     Ok(figures)
 }
 
@@ -86,8 +83,14 @@ fn rest(world: &mut World, effort: Effort) -> Result<Figures, String> {
     ])
 }
 
-/// Changes are published at one node: how they get round, and what it takes until they run.
-fn news(world: &mut World, seed: u64, shape: Shape, effort: Effort) -> Result<Figures, String> {
+/// Publishes changes at a node and measures their spread, their auctions, and the time until they
+/// run.
+fn publishing(
+    world: &mut World,
+    seed: u64,
+    shape: Shape,
+    effort: Effort,
+) -> Result<Figures, String> {
     let operator = Operator::new(world, seed);
     let (mut times, mut hops, mut copies, mut auctions, mut runs) =
         (vec![], vec![], vec![], vec![], vec![]);
@@ -99,8 +102,9 @@ fn news(world: &mut World, seed: u64, shape: Shape, effort: Effort) -> Result<Fi
         if outcome != Outcome::Accepted {
             return Err(format!("a change was not taken: {outcome:?}"));
         }
-        let healthy = |world: &World| told(world, "replica-healthy", &format!("{}/0", spec.name));
-        world.run_till(PATIENCE, "the new workload runs", |world| healthy(world).is_some())?;
+        let healthy =
+            |world: &World| first_event(world, "replica-healthy", &format!("{}/0", spec.name));
+        world.run_till(TIMEOUT, "the new workload runs", |world| healthy(world).is_some())?;
         runs.extend(healthy(world).map(|at| (at - began) as f64 / 1e3));
         world.run_for(Duration::from_secs(2))?;
         let auction = world.meter.sent.get("auction").map(|flow| flow.messages);
@@ -134,14 +138,14 @@ fn news(world: &mut World, seed: u64, shape: Shape, effort: Effort) -> Result<Fi
     ])
 }
 
-/// Nodes are lost, one after the other: until the first knows it, until 99 of 100 do, until all it
-/// ran runs elsewhere.
+/// Loses nodes one after the other and measures the times until the first other node knows, until
+/// 99 of 100 know, and until all replicas run elsewhere.
 fn losses(
     world: &mut World,
     effort: Effort,
     by_kill: bool,
     names: [&'static str; 4],
-    tell: &impl Fn(&str),
+    progress: &impl Fn(&str),
 ) -> Result<Figures, String> {
     let (mut first, mut known, mut moved, mut back) = (vec![], vec![], vec![], vec![]);
     for number in 0..effort.times {
@@ -156,40 +160,41 @@ fn losses(
             world.unplug(lost);
         }
         let is_over = |world: &World| {
-            ran.iter().all(|replica| told(world, "replica-healthy", replica).is_some())
-                && noticed(world, "node-down", &name).len() * 100 >= others * 99
+            ran.iter().all(|replica| first_event(world, "replica-healthy", replica).is_some())
+                && first_event_by_node(world, "node-down", &name).len() * 100 >= others * 99
         };
-        world.run_till(PATIENCE, "what a lost node ran runs elsewhere", is_over)?;
-        let at = noticed(world, "node-down", &name);
+        world.run_till(TIMEOUT, "what a lost node ran runs elsewhere", is_over)?;
+        let at = first_event_by_node(world, "node-down", &name);
         let since = |at: u64| (at - began) as f64 / 1e3;
         first.push(since(at[0]));
         known.push(since(at[(others * 99).div_ceil(100) - 1]));
-        let last = ran.iter().filter_map(|replica| told(world, "replica-healthy", replica)).max();
+        let last =
+            ran.iter().filter_map(|replica| first_event(world, "replica-healthy", replica)).max();
         moved.extend(last.map(since));
         world.run_for(Duration::from_secs(2))?;
         let began = world.now;
         world.start(lost, false, &[]);
-        let is_back = |world: &World| noticed(world, "node-up", &name).len() >= others;
-        world.run_till(PATIENCE, "everybody knows that a node is back", is_back)?;
-        let at = noticed(world, "node-up", &name);
+        let is_back = |world: &World| first_event_by_node(world, "node-up", &name).len() >= others;
+        world.run_till(TIMEOUT, "everybody knows that a node is back", is_back)?;
+        let at = first_event_by_node(world, "node-up", &name);
         back.push((at[(others * 99).div_ceil(100) - 1] - began) as f64 / 1e3);
         world.run_for(Duration::from_secs(5))?;
         let how = if by_kill { "killed" } else { "unplugged" };
-        tell(&format!("{} of {} were {how}, and came back", number + 1, effort.times));
+        progress(&format!("{} of {} were {how}, and came back", number + 1, effort.times));
     }
     let figures =
         [&mut first, &mut known, &mut moved, &mut back].map(|values| percentile(values, 50));
     Ok(names.into_iter().zip(figures).collect())
 }
 
-/// One node after the other goes and returns: what that costs each of the others.
+/// Kills and restarts nodes one after the other and measures the traffic of each node.
 fn churn(world: &mut World, effort: Effort) -> Result<Figures, String> {
-    if effort.goings == 0 {
+    if effort.restarts == 0 {
         return Ok(Vec::new());
     }
     world.measure();
     let began = world.now;
-    for number in 0..effort.goings {
+    for number in 0..effort.restarts {
         let goes = pick(world, number + 300);
         world.kill(goes);
         world.run_for(Duration::from_secs(1))?;
@@ -213,12 +218,12 @@ fn churn(world: &mut World, effort: Effort) -> Result<Figures, String> {
     ])
 }
 
-/// The ring of so many nodes: keys that move when one goes, as a multiple of its fair share, and
-/// the busiest owner against the average.
+/// The ring of so many nodes: keys that move when a node leaves, as a multiple of its fair share,
+/// and the busiest owner against the average.
 pub fn ring(nodes: usize) -> Figures {
     let id = |n: usize| NodeId(Digest::of(&n.to_be_bytes()).0);
     let before = Ring::new((0..nodes).map(|n| (id(n), n as u64)));
-    // Enough that chance alone makes nobody much busier than the others.
+    // Enough that chance alone makes no owner much busier than the others.
     let keys = (nodes * 1_000).clamp(20_000, 4_000_000);
     let mut after = before.clone();
     let gone = id(nodes / 2);
@@ -235,8 +240,8 @@ pub fn ring(nodes: usize) -> Figures {
     vec![("keys_moved", moved as f64 / average), ("balance", most as f64 / average)]
 }
 
-/// Of two nodes with `entries` one comes back to `news` of them that it does not know: bytes of
-/// repair for each byte that it lacked.
+/// A node of two with `entries` entries comes back and lacks `news` of them: bytes of repair for
+/// each byte that it lacked.
 pub fn difference(seed: u64, entries: usize, news: usize) -> Result<f64, String> {
     let mut world = World::formed(seed, Shape { nodes: 2, workloads: entries, replicas: 0 })?;
     let operator = Operator::new(&world, seed);
@@ -258,7 +263,7 @@ pub fn difference(seed: u64, entries: usize, news: usize) -> Result<f64, String>
     Ok(repair as f64 / lacked as f64)
 }
 
-/// A device that runs, another one for each number, spread over the cluster; never the first.
+/// A device for a number, spread over the cluster; never the first.
 fn pick(world: &World, number: usize) -> usize {
     let nodes = world.devices.len();
     1 + (number * 7_919) % (nodes - 1)
@@ -271,8 +276,8 @@ fn replicas_of(world: &World, device: usize) -> Vec<String> {
     node.own_claims().map(name).collect::<BTreeSet<_>>().into_iter().collect()
 }
 
-/// When somebody first said that of this subject.
-fn told(world: &World, kind: &str, subject: &str) -> Option<u64> {
+/// The time of the first event of this kind about this subject.
+fn first_event(world: &World, kind: &str, subject: &str) -> Option<u64> {
     let said = world
         .meter
         .notifications
@@ -281,8 +286,8 @@ fn told(world: &World, kind: &str, subject: &str) -> Option<u64> {
     said.map(|told| told.at)
 }
 
-/// When each other node first said that of this one, ascending.
-fn noticed(world: &World, kind: &str, name: &str) -> Vec<u64> {
+/// The times at which each other node first reported this event about the node, ascending.
+fn first_event_by_node(world: &World, kind: &str, name: &str) -> Vec<u64> {
     let said = world
         .meter
         .notifications
@@ -300,7 +305,7 @@ fn per_node_second(world: &World, lasted: Duration) -> f64 {
     1.0 / world.devices.len() as f64 / lasted.as_secs_f64()
 }
 
-/// The value that so many of a hundred do not exceed (nearest rank).
+/// The value that `percent` of the values do not exceed (nearest rank).
 fn percentile(values: &mut [f64], percent: usize) -> f64 {
     values.sort_by(f64::total_cmp);
     let rank = (values.len() * percent).div_ceil(100);
@@ -315,11 +320,11 @@ mod tests {
         figures.iter().find(|(known, _)| *known == name).expect("it was measured").1
     }
 
-    /// A change gets everywhere, what a lost node ran runs elsewhere, and a node of a thousand says
-    /// no more than one of a hundred.
+    /// A change must reach all nodes, replicas of a lost node must run elsewhere, and a node of a
+    /// thousand must not send more than one of a hundred.
     #[test]
-    fn a_thousand_nodes_cost_each_of_them_what_a_hundred_do() {
-        let effort = Effort { rest: Duration::from_secs(5), times: 1, goings: 0 };
+    fn cost_per_node_does_not_grow_with_the_cluster() {
+        let effort = Effort { rest: Duration::from_secs(5), times: 1, restarts: 0 };
         let [small, large] = [100, 1_000].map(|nodes| {
             let shape = Shape { nodes, workloads: nodes, replicas: 2 };
             cluster(3, shape, effort, || 0, |_| ())
@@ -340,9 +345,9 @@ mod tests {
         );
     }
 
+    /// A node of two comes back and lacks 100 of 2,000 entries.
     #[test]
-    fn who_lacks_a_hundred_of_two_thousand_entries_gets_them_for_less_than_three_times_their_size()
-    {
+    fn repair_costs_less_than_three_times_the_difference() {
         let ratio = difference(1, 2_000, 100).unwrap();
         assert!((1.0..3.0).contains(&ratio), "{ratio}");
     }

@@ -1,5 +1,5 @@
-//! `cargo testnet scale`: how what a cluster costs grows with its size. Here are files, clocks and
-//! memory, which the simulated world must not know.
+//! `cargo testnet scale`: how the costs of a cluster grow with its size. Files, clocks and memory
+//! are used here only, since the simulated world must not know them.
 
 mod measure;
 mod plots;
@@ -15,13 +15,13 @@ use clap::Args;
 use crate::sim::formed::{FormedState, Shape};
 use measure::{Effort, Figures};
 
-/// Entries of which some differ, when it is measured what repair costs; and how many of them do.
+/// Entries of two nodes of which some differ, to measure the cost of repair; and how many differ.
 const ENTRIES: usize = 10_000;
 const DIFFER: [usize; 4] = [1, 10, 100, 1_000];
-/// Workloads at most: half of what a cluster may have. More replicas are more of each.
+/// The most workloads: half of a cluster's bound. Further replicas are replicas of these.
 const WORKLOADS: usize = 10_000;
-/// Of clusters with so many replicas it is told how far they have come.
-const TELLING: usize = 2_000;
+/// Measuring so many replicas takes long enough to print progress.
+const MIN_REPLICAS_FOR_PROGRESS: usize = 2_000;
 
 /// Measures clusters of growing size in the simulated world: traffic, news, lost nodes, placements,
 /// the ring, memory.
@@ -31,14 +31,16 @@ const TELLING: usize = 2_000;
 #[derive(Args)]
 pub struct Scale {
     /// Sizes, ascending.
-    #[arg(long, value_delimiter = ',', value_name = "N,..", default_value = "10,30,100,300,1000,3000,10000",
+    #[arg(long, value_delimiter = ',', value_name = "N,..",
+          default_value = "10,30,100,300,1000,3000,10000",
           value_parser = clap::value_parser!(u32).range(4..=20_000))]
     nodes: Vec<u32>,
     /// Replicas a node, of workloads of two each; of more each where there would be too many
     /// workloads.
-    #[arg(long, value_name = "R", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=100))]
+    #[arg(long, value_name = "R", default_value_t = 2,
+          value_parser = clap::value_parser!(u32).range(1..=100))]
     replicas: u32,
-    /// Which world: everything is drawn from it.
+    /// Seed of the world, from which everything is drawn.
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Measures the one size given in this process, and prints its line.
@@ -49,10 +51,10 @@ pub struct Scale {
     write: Option<PathBuf>,
 }
 
-/// Measures, prints, writes. Whether every cluster did what it is there for.
+/// Measures, prints, writes. True when every cluster met its expectations.
 pub fn run(scale: &Scale) -> Result<bool> {
     if let (true, [nodes]) = (scale.one, &scale.nodes[..]) {
-        return one(scale, *nodes as usize);
+        return measure_one(scale, *nodes as usize);
     }
     let all = each_in_its_process(scale)?;
     let Some(mut all) = all.into_iter().collect::<Option<Vec<(usize, Figures)>>>() else {
@@ -76,8 +78,8 @@ pub fn run(scale: &Scale) -> Result<bool> {
     Ok(true)
 }
 
-/// Each size has a process of its own, so that the memory of one is not taken for another's; the
-/// largest begins.
+/// Measures each size in a process of its own, so that the memory of one does not count for
+/// another. The largest begins.
 fn each_in_its_process(scale: &Scale) -> Result<Vec<Option<(usize, Figures)>>> {
     let mut sizes = scale.nodes.clone();
     sizes.sort_unstable();
@@ -118,17 +120,17 @@ fn in_a_process(scale: &Scale, nodes: usize) -> Result<Option<(usize, Figures)>>
     Ok(said.lines().find_map(quantities::of_json))
 }
 
-/// One size, in this process.
-fn one(scale: &Scale, nodes: usize) -> Result<bool> {
+/// Measures a single size in this process.
+fn measure_one(scale: &Scale, nodes: usize) -> Result<bool> {
     let all = nodes * scale.replicas as usize;
     let each = all.div_ceil(WORKLOADS).max(2);
     let replicas = u32::try_from(each).context("so many replicas")?;
     let shape = Shape { nodes, workloads: all / each, replicas };
     let alone = memory_alone(scale.seed, shape);
     let began = Instant::now();
-    // Of a large one a person wants to know whether it still goes on.
-    let tell = |stage: &str| {
-        if nodes * scale.replicas as usize >= TELLING {
+    // A large cluster takes minutes: print that it goes on.
+    let progress = |stage: &str| {
+        if nodes * scale.replicas as usize >= MIN_REPLICAS_FOR_PROGRESS {
             eprintln!(
                 "{nodes} nodes: {stage}, {:.0} s, {} MiB",
                 began.elapsed().as_secs_f64(),
@@ -136,7 +138,7 @@ fn one(scale: &Scale, nodes: usize) -> Result<bool> {
             );
         }
     };
-    let measured = measure::cluster(scale.seed, shape, Effort::of(shape), memory, tell);
+    let measured = measure::cluster(scale.seed, shape, Effort::of(shape), memory, progress);
     let (figures, ended_well) = match measured {
         Ok(mut figures) => {
             figures.extend(measure::ring(nodes));
@@ -149,7 +151,7 @@ fn one(scale: &Scale, nodes: usize) -> Result<bool> {
     Ok(ended_well)
 }
 
-/// What one brain takes that read everything from a disk of its own, KiB.
+/// KiB of a core that read all its state from a disk of its own.
 fn memory_alone(seed: u64, shape: Shape) -> f64 {
     let standing = FormedState::new(seed, shape);
     let count = (4_000 / shape.nodes).clamp(1, 100);
@@ -179,7 +181,8 @@ fn write(
     let sizes: Vec<String> = all.iter().map(|(nodes, _)| nodes.to_string()).collect();
     let (sizes, Scale { replicas, seed, .. }) = (sizes.join(","), scale);
     let tables = format!(
-        "Made by `scale --nodes {sizes} --replicas {replicas} --seed {seed} --write {}`.\n\n{}\n{}",
+        "Made by `scale --nodes {sizes} --replicas {replicas} --seed {seed} --write {}`.\n\n\
+         {}\n{}",
         folder.display(),
         quantities::table(all),
         quantities::differences(ENTRIES, differences)

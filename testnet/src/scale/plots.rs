@@ -1,5 +1,4 @@
-//! The plots: how quantities grow with the size of the cluster, and repair with the size of the
-//! difference.
+//! Plots of quantities over the size of the cluster, and of repair over the size of the difference.
 
 use std::path::Path;
 
@@ -9,7 +8,7 @@ use plotters::prelude::*;
 use super::measure::Figures;
 use super::quantities::value;
 
-/// One picture: its file, its title, the axis, and what is drawn in it.
+/// A plot: its file, its title, the label of its axis, and its curves.
 struct Plot {
     file: &'static str,
     title: &'static str,
@@ -77,7 +76,7 @@ const PLOTS: &[Plot] = &[
     },
     Plot {
         file: "memory.svg",
-        title: "Memory of a node's brain",
+        title: "Memory of a node's core",
         axis: "KiB",
         curves: &[("memory_alone", "on a device"), ("memory_shared", "in the simulator")],
     },
@@ -90,7 +89,7 @@ const REPAIR: Plot = Plot {
     curves: &[("repair", "of 10,000 entries")],
 };
 
-/// Draws all of them into a folder.
+/// Draws all plots into a folder.
 pub fn draw(folder: &Path, all: &[(usize, Figures)], differences: &[(usize, f64)]) -> Result<()> {
     let repair: Vec<(usize, Figures)> =
         differences.iter().map(|(news, ratio)| (*news, vec![("repair", *ratio)])).collect();

@@ -1,16 +1,16 @@
-//! What is measured, for people and programs: the table, the lines, the plots.
+//! The measured quantities, for the table, the lines for programs and the plots.
 
 use std::fmt::Write as _;
 
 use super::measure::Figures;
 
-/// One quantity.
+/// A measured quantity.
 pub struct Quantity {
-    /// For programs.
+    /// The name in lines for programs.
     pub name: &'static str,
     pub title: &'static str,
     pub unit: &'static str,
-    /// Decimals that mean something.
+    /// Decimals in the table.
     pub decimals: usize,
 }
 
@@ -23,7 +23,7 @@ const fn quantity(
     Quantity { name, title, unit, decimals }
 }
 
-/// All of them, in the order of the table.
+/// All quantities, in the order of the table.
 pub const QUANTITIES: &[Quantity] = &[
     quantity("rest_messages", "at rest, sent a node", "messages/s", 1),
     quantity("rest_bytes", "at rest, sent a node", "B/s", 0),
@@ -49,11 +49,11 @@ pub const QUANTITIES: &[Quantity] = &[
     quantity("cut_return", "device switched on again: 99 of 100 know", "ms", 0),
     quantity("keys_moved", "keys that move when a node goes, of one node's fair share", "", 2),
     quantity("balance", "keys of the busiest owner, of the average", "", 2),
-    quantity("memory_alone", "memory of one node's brain on a device", "KiB", 0),
+    quantity("memory_alone", "memory of one node's core on a device", "KiB", 0),
     quantity("memory_shared", "memory of one node in the simulator", "KiB", 0),
 ];
 
-/// A value as it is shown.
+/// A value as the table shows it.
 fn shown(value: Option<f64>, decimals: usize) -> String {
     value.map_or("-".into(), |value| format!("{value:.decimals$}"))
 }
@@ -63,7 +63,7 @@ pub fn value(figures: &Figures, name: &str) -> Option<f64> {
     figures.iter().find(|(known, _)| *known == name).map(|(_, value)| *value)
 }
 
-/// A line for programs.
+/// The line of a size for programs.
 pub fn json(nodes: usize, figures: &Figures) -> String {
     let values: serde_json::Map<String, serde_json::Value> = figures
         .iter()
@@ -74,7 +74,7 @@ pub fn json(nodes: usize, figures: &Figures) -> String {
     serde_json::json!({ "bench": "scale", "nodes": nodes, "figures": values }).to_string()
 }
 
-/// What [`json`] made of a size; nothing for any other line.
+/// Parses a line that [`json`] made; none for any other line.
 pub fn of_json(line: &str) -> Option<(usize, Figures)> {
     let line: serde_json::Value = serde_json::from_str(line).ok()?;
     let values = line.get("figures")?;
@@ -101,7 +101,7 @@ pub fn table(all: &[(usize, Figures)]) -> String {
     text
 }
 
-/// The second table: what repair costs against what was lacking.
+/// The table of repair: its bytes for each byte that was lacking.
 pub fn differences(entries: usize, all: &[(usize, f64)]) -> String {
     let mut text = format!(
         "| entries of {entries} that differ | bytes of repair for each byte that was lacking |\n| \
@@ -113,12 +113,14 @@ pub fn differences(entries: usize, all: &[(usize, f64)]) -> String {
     text
 }
 
-/// The same, a line each for programs.
+/// The same as lines for programs.
 pub fn differences_json(entries: usize, all: &[(usize, f64)]) -> String {
     let line = |(news, ratio): &(usize, f64)| {
         let ratio = (ratio * 1000.0).round() / 1000.0;
-        serde_json::json!({ "bench": "scale-repair", "entries": entries, "differ": news, "ratio": ratio }).to_string()
-            + "\n"
+        let line = serde_json::json!({
+            "bench": "scale-repair", "entries": entries, "differ": news, "ratio": ratio,
+        });
+        format!("{line}\n")
     };
     all.iter().map(line).collect()
 }
@@ -128,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_quantity_that_was_not_measured_is_a_dash_and_no_quantity_is_lost() {
+    fn unmeasured_quantity_is_a_dash_in_the_table() {
         let all = vec![
             (10, vec![("rest_bytes", 64.97)]),
             (30, vec![("rest_bytes", 80.2), ("balance", 1.1)]),

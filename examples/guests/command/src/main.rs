@@ -1,4 +1,4 @@
-//! A program with a beginning and an end: the world `wasi:cli/command`, not one that answers HTTP.
+//! A program that runs once and ends: the world `wasi:cli/command`, which shoal must refuse.
 
 fn main() {
     println!("ran once, and is done");

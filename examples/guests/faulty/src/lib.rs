@@ -1,4 +1,4 @@
-//! Misbehaves on request, one path a fault. For tests: each must hurt nothing but its own request.
+//! Misbehaves on request, for tests: each path is a fault that must harm only its own request.
 
 use std::hint::black_box;
 use std::thread::sleep;
@@ -7,7 +7,9 @@ use std::{env, process};
 
 use wasip2::exports::http::incoming_handler::Guest;
 use wasip2::http::outgoing_handler;
-use wasip2::http::types::{Fields, IncomingRequest, OutgoingBody, OutgoingRequest, OutgoingResponse, ResponseOutparam};
+use wasip2::http::types::{
+    Fields, IncomingRequest, OutgoingBody, OutgoingRequest, OutgoingResponse, ResponseOutparam,
+};
 use wasip2::io::streams::StreamError;
 
 struct Faulty;
@@ -23,14 +25,14 @@ impl Guest for Faulty {
             "/loop" => loop {
                 black_box(());
             },
-            // Takes `argument` MiB, or all there is, and says how much it got.
+            // Takes `argument` MiB, or all memory, and answers how much it got.
             "/eat" => answer(out, &eat(argument.parse().unwrap_or(usize::MAX))),
-            // Takes all memory there is, and keeps it while it answers with `argument` KiB.
+            // Takes all memory, and keeps it while it answers with `argument` KiB.
             "/hold" => {
                 eat(usize::MAX);
                 big(out, argument.parse().unwrap_or(0));
             }
-            // As `/eat`, but takes the refusal as a program would: it aborts.
+            // As `/eat`, but aborts when memory is refused, as most programs do.
             "/gorge" => {
                 black_box(vec![1u8; argument.parse::<usize>().unwrap_or(1 << 10) << 20]);
                 answer(out, "had enough");
@@ -46,7 +48,7 @@ impl Guest for Faulty {
                 sleep(Duration::from_millis(argument.parse().unwrap_or(0)));
                 answer(out, "at last");
             }
-            // Says how many bytes its request's body had; panics when that breaks off.
+            // Answers the length of the request's body; panics when the body breaks off.
             "/count" => answer(out, &count(&request).to_string()),
             // Answers with `argument` KiB.
             "/big" => big(out, argument.parse().unwrap_or(0)),
@@ -58,9 +60,9 @@ impl Guest for Faulty {
                 }
                 std::arch::wasm32::unreachable()
             }
-            // Tries whatever might be left open, and says what was.
+            // Tries everything that must be closed to a guest, and answers what was open.
             "/escape" => answer(out, &escape()),
-            // Says `argument` lines.
+            // Logs `argument` lines.
             "/chatter" => {
                 for n in 0..argument.parse().unwrap_or(0u32) {
                     println!("line {n}");
@@ -68,7 +70,8 @@ impl Guest for Faulty {
                 answer(out, "said");
             }
             "/env" => {
-                let all: Vec<_> = env::vars().map(|(name, value)| format!("{name}={value}")).collect();
+                let all: Vec<_> =
+                    env::vars().map(|(name, value)| format!("{name}={value}")).collect();
                 answer(out, &all.join("\n"));
             }
             _ => answer(out, "ok"),
@@ -120,7 +123,7 @@ fn count(request: &IncomingRequest) -> u64 {
     }
 }
 
-/// Asks for memory page by page and takes no for an answer.
+/// Asks for memory page by page, and goes on when it is refused.
 fn eat(mib: usize) -> String {
     let mut pages = 0;
     while pages < mib.saturating_mul(16) {
@@ -146,14 +149,13 @@ fn escape() -> String {
     let udp = std::net::UdpSocket::bind("127.0.0.1:0").is_ok();
     let arguments = env::args().count();
     format!(
-        "file {file}, folder {folder}, write {write}, connect {connect:?}, listen {listen}, udp \
-            {udp}, \
-         arguments {arguments}, http {}",
+        "file {file}, folder {folder}, write {write}, connect {connect:?}, listen {listen}, \
+         udp {udp}, arguments {arguments}, http {}",
         fetch()
     )
 }
 
-/// An HTTP request of its own.
+/// Tries an HTTP request of its own.
 fn fetch() -> String {
     let request = OutgoingRequest::new(Fields::new());
     let _ = request.set_authority(Some("127.0.0.1:1"));

@@ -1,12 +1,14 @@
-//! Answers HTTP: who it is, where it runs, what was asked. Says a line a request.
+//! Answers HTTP with its name, its replica, its node and the path. Logs a line for each request.
 //!
-//! Each request gets a fresh instance, so a counter in memory would always say 1: what is kept
-//! between requests belongs somewhere else.
+//! Each request gets a fresh instance, so a counter in memory would always say 1: state between
+//! requests must be kept elsewhere.
 
 use std::env;
 
 use wasip2::exports::http::incoming_handler::Guest;
-use wasip2::http::types::{Fields, IncomingRequest, OutgoingBody, OutgoingResponse, ResponseOutparam};
+use wasip2::http::types::{
+    Fields, IncomingRequest, OutgoingBody, OutgoingResponse, ResponseOutparam,
+};
 
 struct Hello;
 
@@ -28,7 +30,7 @@ impl Guest for Hello {
         ResponseOutparam::set(out, Ok(response));
         let text = format!("hello, {name}\nreplica {replica}\nnode {node}\npath {path}\n");
         if let Ok(stream) = body.write() {
-            // The client may be gone: then there is nobody to tell.
+            // An error means that the client is gone.
             let _ = stream.blocking_write_and_flush(text.as_bytes());
         }
         let _ = OutgoingBody::finish(body, None);

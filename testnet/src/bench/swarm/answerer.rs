@@ -1,5 +1,5 @@
-//! The replica of Swarm's service: it answers every request alike. Compiled on its own, see
-//! `image.rs`; argument: where to listen.
+//! The replica of Swarm's service: gives every request the same answer. Compiled on its own, see
+//! `image.rs`; argument: the address to listen at.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -10,7 +10,7 @@ const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\nConnection: clos
 fn main() -> std::io::Result<()> {
     let place = std::env::args().nth(1).unwrap_or_default();
     for client in TcpListener::bind(place)?.incoming().flatten() {
-        // Who asks nothing, or leaves, is not answered.
+        // A client that sends nothing, or leaves, gets no answer.
         let _ = answer(client);
     }
     Ok(())
@@ -18,7 +18,7 @@ fn main() -> std::io::Result<()> {
 
 fn answer(mut client: TcpStream) -> std::io::Result<()> {
     client.set_read_timeout(Some(Duration::from_secs(1)))?;
-    // A request of a few headers, which comes in one piece.
+    // A request has a few headers and comes in one piece.
     let mut request = [0; 4096];
     client.read(&mut request)?;
     client.write_all(ANSWER)

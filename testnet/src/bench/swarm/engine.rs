@@ -1,14 +1,13 @@
-//! One Docker engine: dockerd, its containerd, their containers, in namespaces of their own.
+//! A Docker engine: dockerd, its containerd, their containers, in namespaces of their own.
 //!
-//! - **Network**: the node's own, where also its containers listen.
-//! - **Processes**: dockerd is the first of them, so the kernel kills all others with it,
-//!   containers and all. Whoever kills it has killed the whole device, and nothing survives this
-//!   run.
-//! - **Mounts**: it can write into its folder alone; its /run and /etc are empty and go with it. So
-//!   it neither reads the settings of an engine of the machine nor meets it, and a restart finds no
-//!   files of its former life, as after a power cut.
+//! - ***Network**: the node's namespace, in which also its containers listen.
+//! - ***Processes**: dockerd is the first of its namespace, so the kernel kills all others with it,
+//!   containers included. Killing it is like killing the device, and nothing survives this run.
+//! - ***Mounts**: it can write into its folder only; its /run and /etc are empty and vanish with
+//!   it. So it neither reads the settings of the machine's engine nor connects to it, and a restart
+//!   finds no files in /run, as after a power cut.
 //!
-//! Outside there is only its control group, under a name that says whose it is.
+//! Only its control group is outside; its name carries the id of this process.
 
 use std::fs::{self, File};
 use std::os::unix::net::UnixStream;
@@ -21,9 +20,9 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::real::http::{Request, ask};
-use crate::real::{PATIENCE, Place, eventually, leftovers};
+use crate::real::{Place, TIMEOUT, cleanup, eventually};
 
-/// The programs it is made of, and those that put it where it runs, with Debian's packages.
+/// Programs of the engine and of its set-up, with their Debian packages.
 pub(super) const PROGRAMS: &[(&str, &str)] = &[
     ("dockerd", "docker.io"),
     ("containerd", "containerd"),
@@ -33,7 +32,7 @@ pub(super) const PROGRAMS: &[(&str, &str)] = &[
     ("tar", "tar"),
 ];
 
-/// What its first process does before it becomes dockerd. The first argument is its folder, the
+/// Set-up of the first process before it becomes dockerd. The first argument is its folder, the
 /// others are dockerd's.
 const SCRIPT: &str = r#"set -e
 mount --bind "$1" "$1"
@@ -45,9 +44,9 @@ mount -t tmpfs none /etc
 shift
 exec dockerd "$@""#;
 
-/// An engine, running or not. Dropped, it is gone; its folder is the caller's.
+/// An engine, running or not. Drop kills it; its folder is the caller's.
 pub(super) struct Engine {
-    /// As in `s1`.
+    /// Name of the engine, as in `s1`.
     pub(super) name: String,
     place: Place,
     folder: PathBuf,
@@ -56,7 +55,7 @@ pub(super) struct Engine {
 }
 
 impl Engine {
-    /// One that was never started, in a new folder.
+    /// An engine that was never started, in a new folder.
     pub(super) fn new(name: &str, place: Place, folder: PathBuf, cgroup: &str) -> Result<Self> {
         fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
         Ok(Engine {
@@ -68,7 +67,7 @@ impl Engine {
         })
     }
 
-    /// Starts it with what it remembers, and waits until its API answers.
+    /// Starts it on its own data, and waits until its API answers.
     pub(super) fn start(&mut self) -> Result<()> {
         let (nsenter, rest) =
             self.place.through.split_first().context("an engine runs in a namespace")?;
@@ -87,8 +86,8 @@ impl Engine {
         ]);
         command.args(["sh", "-c", SCRIPT, "sh"]).arg(&self.folder).args(self.settings());
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        let child = leftovers::start(&mut command)
-            .with_context(|| format!("cannot start {}", self.name))?;
+        let child =
+            cleanup::start(&mut command).with_context(|| format!("cannot start {}", self.name))?;
         self.process = Some(child);
         self.ready()
     }
@@ -98,7 +97,7 @@ impl Engine {
         vec![
             format!("--host=unix://{folder}/api.sock"),
             format!("--data-root={folder}/data"),
-            // Two ways to the same place in /run, which is its own.
+            // In /run, which is its own.
             "--exec-root=/run/docker".to_owned(),
             "--pidfile=/run/docker.pid".to_owned(),
             // Containers use the node's network as it is.
@@ -113,7 +112,7 @@ impl Engine {
     fn ready(&mut self) -> Result<()> {
         let name = self.name.clone();
         let answered = eventually(&format!("the API of the engine {name}"), || {
-            // One that ended will not answer any more: no use in asking again.
+            // An engine that has ended will not answer: stop asking.
             let ended = self.process.as_mut().context("it was started")?.try_wait()?;
             Ok(match ended {
                 None => Ok(self.call("GET", "/_ping", &[]).map(drop)?),
@@ -125,12 +124,13 @@ impl Engine {
         answered.flatten()
     }
 
-    /// Asks its API; the body of its answer. An answer that is a refusal is an error.
+    /// Sends a request to its API and returns the answer's body. A status of 300 or more is an
+    /// error.
     pub(super) fn call(&self, method: &str, target: &str, body: &[u8]) -> Result<Vec<u8>> {
         let shown = || format!("{method} {target} at the engine {}", self.name);
         let stream = UnixStream::connect(self.folder.join("api.sock")).with_context(shown)?;
-        stream.set_read_timeout(Some(PATIENCE)).with_context(shown)?;
-        stream.set_write_timeout(Some(PATIENCE)).with_context(shown)?;
+        stream.set_read_timeout(Some(TIMEOUT)).with_context(shown)?;
+        stream.set_write_timeout(Some(TIMEOUT)).with_context(shown)?;
         let answer =
             ask(stream, &Request { method, target, host: "docker", body }).with_context(shown)?;
         let status = answer.status;
@@ -142,20 +142,19 @@ impl Engine {
         Ok(body)
     }
 
-    /// An answer that is JSON.
+    /// Sends a GET and parses the answer.
     pub(super) fn get(&self, target: &str) -> Result<Value> {
         let body = self.call("GET", target, &[])?;
         serde_json::from_slice(&body)
             .with_context(|| format!("GET {target} at {} is not answered by JSON", self.name))
     }
 
-    /// Sends JSON.
+    /// Sends a POST with JSON.
     pub(super) fn post(&self, target: &str, body: &Value) -> Result<()> {
         self.call("POST", target, body.to_string().as_bytes()).map(drop)
     }
 
-    /// kill -9 of all of it: dockerd, containerd, containers. Returns the moment before; its data
-    /// stay.
+    /// kill -9 of dockerd, containerd and containers. Returns the time just before; its data stay.
     pub(super) fn kill(&mut self) -> Result<Instant> {
         let child = self.process.as_ref().with_context(|| format!("{} does not run", self.name))?;
         let first = first_process(child)
@@ -163,23 +162,23 @@ impl Engine {
         let at = Instant::now();
         kill_process(first, Signal::KILL)
             .with_context(|| format!("cannot kill the dockerd of {}", self.name))?;
-        self.gone();
+        self.end_process();
         Ok(at)
     }
 
-    /// Sees to it that nothing of it is left.
-    fn gone(&mut self) {
+    /// Kills all processes that are left.
+    fn end_process(&mut self) {
         let Some(mut child) = self.process.take() else { return };
         if let Some(first) = first_process(&child) {
-            // It may be gone already. unshare waits for it, and it ends after all that is in its
+            // It may be gone already. unshare waits for it, and it ends after all others in its
             // namespace.
             let _ = kill_process(first, Signal::KILL);
             let _ = child.wait();
         }
-        leftovers::end(&mut child);
+        cleanup::end(&mut child);
     }
 
-    /// The last lines it wrote, for messages of failure.
+    /// The last lines of its log, for error messages.
     pub(super) fn last_lines(&self, count: usize) -> String {
         let text = fs::read(self.log()).unwrap_or_default();
         let text = String::from_utf8_lossy(&text);
@@ -195,11 +194,11 @@ impl Engine {
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        self.gone();
+        self.end_process();
     }
 }
 
-/// The one child of unshare, which is dockerd or about to become it.
+/// The only child of unshare, which is dockerd or about to become it.
 fn first_process(unshare: &Child) -> Option<Pid> {
     let id = unshare.id();
     let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).ok()?;

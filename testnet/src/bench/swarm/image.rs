@@ -1,4 +1,4 @@
-//! The service's image, made without a registry: one static program and nothing else.
+//! The service's image, made without a registry: a static program and nothing else.
 
 use std::fs;
 use std::path::Path;
@@ -8,14 +8,14 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use super::engine::Engine;
-use crate::real::made::quietly;
+use crate::real::resources::quietly;
 use crate::workspace::{Workspace, output};
 
-/// The program, at the root of the image.
+/// Name of the program at the root of the image.
 pub(super) const PROGRAM: &str = "answerer";
 const NAME: &str = "shoal-testnet-answerer";
 
-/// Compiles the program, and gives the image to every engine. Returns its id, by which an engine
+/// Compiles the program, and loads the image into every engine. Returns its id, by which an engine
 /// runs it without asking a registry for a newer one.
 pub(super) fn give(workspace: &Workspace, folder: &Path, engines: &[Engine]) -> Result<String> {
     let root = folder.join("image");
@@ -24,7 +24,7 @@ pub(super) fn give(workspace: &Workspace, folder: &Path, engines: &[Engine]) -> 
     fs::write(&source, include_str!("answerer.rs"))
         .with_context(|| format!("cannot write {}", source.display()))?;
     let mut rustc = Command::new("rustc");
-    // In the root, so that rust-toolchain.toml decides which toolchain is meant.
+    // In the root, so that rust-toolchain.toml chooses the toolchain.
     rustc
         .args(["--edition", "2024", "-O", "-C", "target-feature=+crt-static", "-o"])
         .current_dir(&workspace.root);
@@ -39,7 +39,7 @@ pub(super) fn give(workspace: &Workspace, folder: &Path, engines: &[Engine]) -> 
     let (first, others) = engines.split_first().context("there are engines")?;
     first.call("POST", &format!("/images/create?fromSrc=-&repo={NAME}"), &archive)?;
     let id = id_at(first)?;
-    // Imported anew it would be another image: the time is in its id.
+    // Exported, since a second import would make another image: the time is in its id.
     let image = first.call("GET", &format!("/images/{NAME}/get"), &[])?;
     for engine in others {
         engine.call("POST", "/images/load", &image)?;

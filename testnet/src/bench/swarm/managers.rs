@@ -1,4 +1,4 @@
-//! Three engines that make one Swarm, all of them managers, with one service of one replica.
+//! Three engines that form a Swarm, all of them managers, with one service of one replica.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -11,47 +11,47 @@ use super::image::{self, PROGRAM};
 use super::view::View;
 use crate::bench::failover::{Case, NODES, PACE};
 use crate::chaos::net::{Net, missing_of};
+use crate::real::cleanup::{self, Folder, PREFIX};
 use crate::real::eventually_within;
-use crate::real::leftovers::{self, Folder, PREFIX};
-use crate::real::made::Made;
+use crate::real::resources::Resource;
 use crate::real::traffic::{Sample, Traffic, ask_once};
 use crate::workspace::Workspace;
 
-/// Where managers speak to one another: Swarm's own choice.
+/// The port between managers, which is Swarm's default.
 const PORT: u16 = 2377;
-/// The service asks nobody for whom a request is.
+/// Any host: the service ignores it.
 const HOST: &str = "answerer";
 
-/// How long Swarm may take to be whole again. After a cut it may choose a new leader, nodes report
-/// to it again with pauses of up to 8 s, and then only does the one that was cut off hear what it
-/// must end: 50 s were seen.
+/// How long Swarm may take to recover. After a cut it may elect a new leader, to which nodes report
+/// again with pauses of up to 8 s; only then does the node that was cut off learn which task it
+/// must end. 50 s were seen.
 const RECOVERY: Duration = Duration::from_secs(240);
-/// Between two looks, which ask all managers: they are to recover, not to answer us.
-const LOOKS: Duration = Duration::from_millis(200);
+/// Time between two looks, which must not keep the managers busy.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 
-/// One loss of the node that runs the replica.
+/// A loss of the node that runs the replica.
 pub(super) struct Loss {
     victim: usize,
     case: Case,
-    /// The victim's, as in `s1`.
+    /// Name of the lost node, as in `s1`.
     pub(super) name: String,
     /// From just before the loss to the end of the first good answer of a survivor.
     pub(super) milliseconds: f64,
 }
 
-/// Dropped, all of it is gone.
+/// Three engines, their network and folder. Drop removes all of them.
 pub(super) struct Swarm {
     engines: Vec<Engine>,
-    /// By engine: its id as a node, and where its replica would answer.
+    /// By engine: its id as a node, and the address at which its replica would answer.
     nodes: Vec<(String, SocketAddr)>,
-    cgroup: Made,
-    // Removed after what runs in them.
+    cgroup: Resource,
+    // Dropped after the engines, which run in them.
     net: Net,
     folder: Folder,
 }
 
 impl Swarm {
-    /// Why there can be none here, for people; none when there can.
+    /// The reason why Swarm cannot run here, for people; none when it can.
     pub(super) fn impossible() -> Option<String> {
         Net::impossible().or_else(|| missing_of(PROGRAMS))
     }
@@ -60,10 +60,11 @@ impl Swarm {
     pub(super) fn start(workspace: &Workspace) -> Result<Self> {
         let (folder, net) = (Folder::new(false)?, Net::new(NODES)?);
         let cgroup = format!("{PREFIX}{}-swarm", std::process::id());
-        let made = leftovers::note(Made::Cgroup(cgroup.clone()))?;
-        let mut swarm = Swarm { engines: Vec::new(), nodes: Vec::new(), cgroup: made, net, folder };
+        let cgroup_resource = cleanup::register(Resource::Cgroup(cgroup.clone()))?;
+        let mut swarm =
+            Swarm { engines: Vec::new(), nodes: Vec::new(), cgroup: cgroup_resource, net, folder };
         let ready = swarm.add_engines(&cgroup).and_then(|()| swarm.serve(workspace));
-        swarm.told(ready)?;
+        swarm.report_failure(ready)?;
         Ok(swarm)
     }
 
@@ -83,7 +84,10 @@ impl Swarm {
                     let first = SocketAddr::new(first.ip(), PORT).to_string();
                     let swarm = self.engines[0].get("/swarm")?;
                     let token = &swarm["JoinTokens"]["Manager"];
-                    let join = json!({ "ListenAddr": own, "AdvertiseAddr": own, "RemoteAddrs": [first], "JoinToken": token });
+                    let join = json!({
+                        "ListenAddr": own, "AdvertiseAddr": own,
+                        "RemoteAddrs": [first], "JoinToken": token,
+                    });
                     self.engines[index].post("/swarm/join", &join)?;
                 }
             }
@@ -99,9 +103,10 @@ impl Swarm {
         let image = image::give(workspace, self.folder.path(), &self.engines)?;
         let (_, address) = self.nodes.first().context("there are nodes")?;
         let listen = format!("0.0.0.0:{}", address.port());
-        // SIGKILL: as the first process of its container it does not hear the usual SIGTERM, and
-        // what is to end would last.
-        let container = json!({ "Image": image, "Command": [format!("/{PROGRAM}"), listen], "StopSignal": "SIGKILL" });
+        // SIGKILL, since the first process of a container ignores SIGTERM by default, and stopping
+        // it would take long.
+        let command = [format!("/{PROGRAM}"), listen];
+        let container = json!({ "Image": image, "Command": command, "StopSignal": "SIGKILL" });
         let service = json!({
             "Name": HOST,
             "TaskTemplate": { "ContainerSpec": container, "Networks": [{ "Target": "host" }] },
@@ -114,7 +119,7 @@ impl Swarm {
     /// Loses the node that runs the replica, until a survivor answers.
     pub(super) fn lose(&mut self, case: Case) -> Result<Loss> {
         let lost = self.lose_holder(case);
-        self.told(lost)
+        self.report_failure(lost)
     }
 
     fn lose_holder(&mut self, case: Case) -> Result<Loss> {
@@ -137,32 +142,32 @@ impl Swarm {
         Ok(Loss { victim, case, name: self.engines[victim].name.clone(), milliseconds })
     }
 
-    /// Brings a lost node back, and waits until all is whole.
+    /// Brings a lost node back, and waits until Swarm has recovered.
     pub(super) fn bring_back(&mut self, loss: &Loss) -> Result<()> {
         let back = match loss.case {
             Case::Kill | Case::Bridges => self.engines[loss.victim].start(),
             Case::Cut => self.net.mend(loss.victim),
         };
         let whole = back.and_then(|()| self.whole());
-        self.told(whole)
+        self.report_failure(whole)
     }
 
-    /// Waits until all managers are sound and of one mind, and only the one replica answers.
+    /// Waits until all managers are sound and agree, and only the one replica answers.
     fn whole(&self) -> Result<()> {
-        let what = "three managers of one mind, and a service that answers";
-        eventually_within(RECOVERY, LOOKS, what, || self.look().map(drop))
+        let what = "three managers that agree, and a service that answers";
+        eventually_within(RECOVERY, LOOK_EVERY, what, || self.look().map(drop))
     }
 
-    /// The same, with the replica at an engine that does not lead: which. Where it is at the leader
-    /// it is moved.
+    /// As [`Swarm::whole`], until the replica is at an engine that does not lead, which is
+    /// returned. A replica at the leader is moved.
     fn follower(&self) -> Result<usize> {
         let mut barred = None;
-        eventually_within(RECOVERY, LOOKS, "a replica at a manager that does not lead", || {
+        eventually_within(RECOVERY, LOOK_EVERY, "a replica at a manager that does not lead", || {
             let (holder, leader) = self.look()?;
             if holder != leader {
                 return Ok(holder);
             }
-            // Once for each leader: each time the replica starts anew.
+            // Only once for each leader, since each time the replica starts anew.
             if barred != Some(leader) {
                 self.bar(leader)?;
                 barred = Some(leader);
@@ -171,7 +176,7 @@ impl Swarm {
         })
     }
 
-    /// Lets the replica run anywhere else.
+    /// Makes Swarm move the replica to another engine.
     fn bar(&self, engine: usize) -> Result<()> {
         let mut service = self.engines[engine].get(&format!("/services/{HOST}"))?;
         let constraint = format!("node.id!={}", self.nodes[engine].0);
@@ -181,7 +186,7 @@ impl Swarm {
             .post(&format!("/services/{HOST}/update?version={version}"), &service["Spec"])
     }
 
-    /// The engines that run the replica and that lead, when all is whole.
+    /// The engine that runs the replica and the one that leads, when Swarm has recovered.
     fn look(&self) -> Result<(usize, usize)> {
         let views = self
             .engines
@@ -204,8 +209,8 @@ impl Swarm {
         Ok((holder, leader))
     }
 
-    /// Passes a result on; a failure is told with the last lines of every engine.
-    fn told<T>(&self, result: Result<T>) -> Result<T> {
+    /// Passes a result on; prints the last lines of every engine when it is an error.
+    fn report_failure<T>(&self, result: Result<T>) -> Result<T> {
         if result.is_err() {
             for engine in &self.engines {
                 eprintln!("{}", engine.last_lines(10));
@@ -218,6 +223,6 @@ impl Swarm {
 impl Drop for Swarm {
     fn drop(&mut self) {
         self.engines.clear();
-        leftovers::unmake(&self.cgroup);
+        cleanup::remove(&self.cgroup);
     }
 }

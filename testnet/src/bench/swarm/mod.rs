@@ -1,16 +1,15 @@
 //! Docker Swarm beside shoal, in the same run and by the same method.
 //!
-//! Three managers with Swarm's own settings, each a dockerd of its own in a network namespace of
-//! its own; one service of one replica, whose image all three hold. The node that runs it is lost.
-//! What is in Swarm's favour is so on purpose:
-//! - the replica listens in its node's own network, so neither the ingress network nor a published
-//!   port is in the way. Many kernels lack what the ingress needs; clients ask the survivors
-//!   themselves until one answers;
-//! - it runs an image by its id, so that no registry is asked before;
-//! - when it dies, everything of it is gone at once: its closed connections tell the others;
-//! - the lost node is not the leader: without it the others choose a new one first, which then
-//!   gives all nodes a longer while to report. Where Swarm has put the replica at the leader it is
-//!   moved before.
+//! Three managers with Swarm's default settings, each a dockerd of its own in a network namespace
+//! of its own; one service of one replica, whose image all three hold. The node that runs it is
+//! lost. Where the set-up differs from the usual it favours Swarm:
+//! - the replica listens in its node's own network, without an ingress network or a published port,
+//!   whose modules many kernels lack; clients ask the survivors themselves until one answers;
+//! - it runs an image by its id, so that no registry is asked first;
+//! - when its node dies, all its processes die at once, and closed connections tell the others;
+//! - the lost node is not the leader: otherwise the others would elect a new one first, which then
+//!   gives all nodes more time to report. When Swarm has put the replica on the leader, it is moved
+//!   before.
 
 mod engine;
 mod image;
@@ -24,23 +23,23 @@ use crate::real::leave_to_signal;
 use crate::workspace::Workspace;
 use managers::Swarm;
 
-/// What takes its turn between our losses.
-pub(super) struct Beside {
-    /// None when it is left out; why was said.
+/// Losses of Swarm, in turn with ours.
+pub(super) struct SwarmTurns {
+    /// None when Swarm does not take part; the reason was printed.
     swarm: Option<Swarm>,
     times: u32,
     values: Vec<f64>,
 }
 
-impl Beside {
-    /// Starts a Swarm for so many losses a case; none for 0. Where it cannot be, says why: that
-    /// keeps nobody from measuring shoal.
+impl SwarmTurns {
+    /// Starts a Swarm for so many losses a case; none for 0. Where that is not possible it prints
+    /// the reason, and shoal is measured alone.
     pub(super) fn start(workspace: &Workspace, times: u32) -> Self {
         let swarm = if times == 0 { None } else { started(workspace) };
-        Beside { swarm, times, values: Vec::new() }
+        SwarmTurns { swarm, times, values: Vec::new() }
     }
 
-    /// To be called after the loss `run` of `runs` of ours: loses theirs as often as it is due.
+    /// To be called after our loss `run` of `runs`: makes the losses of Swarm that are due then.
     pub(super) fn after(&mut self, case: Case, run: u32, runs: u32) {
         for _ in 0..due(run, runs, self.times) {
             if let Err(error) = self.turn(case) {
@@ -54,7 +53,7 @@ impl Beside {
     fn turn(&mut self, case: Case) -> Result<()> {
         let Some(swarm) = &mut self.swarm else { return Ok(()) };
         let loss = swarm.lose(case)?;
-        // What was measured counts, whether or not the node comes back.
+        // The value counts, whether or not the node comes back.
         self.values.push(loss.milliseconds);
         let (turn, times) = (self.values.len(), self.times);
         println!(
@@ -64,13 +63,13 @@ impl Beside {
         swarm.bring_back(&loss)
     }
 
-    /// The milliseconds of the case that has ended; the next begins without.
+    /// Takes the milliseconds of the case that has ended.
     pub(super) fn taken(&mut self) -> Vec<f64> {
         std::mem::take(&mut self.values)
     }
 }
 
-/// Why there can be no Swarm here, for people; none when there can.
+/// The reason why Swarm cannot run here, for people; none when it can.
 pub fn impossible() -> Option<String> {
     Swarm::impossible()
 }
@@ -94,7 +93,7 @@ fn started(workspace: &Workspace) -> Option<Swarm> {
     }
 }
 
-/// How many of `times` turns come after the turn `run` of `runs`, so that they are spread evenly.
+/// The number of `times` turns that come after the turn `run` of `runs`, spread evenly.
 fn due(run: u32, runs: u32, times: u32) -> u32 {
     let until = |run: u32| u64::from(run) * u64::from(times) / u64::from(runs);
     u32::try_from(until(run) - until(run - 1)).expect("no more than all of them")
@@ -105,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn their_turns_are_spread_among_ours_and_none_is_left_out() {
+    fn swarm_turns_are_spread_evenly_and_none_is_lost() {
         let after = |runs, times| -> Vec<u32> {
             (1..=runs).flat_map(|run| vec![run; due(run, runs, times) as usize]).collect()
         };

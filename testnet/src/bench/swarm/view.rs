@@ -1,23 +1,23 @@
-//! What one manager says of the Swarm.
+//! A manager's view of the Swarm.
 
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-/// Nodes by their ids; equal at managers that are of one mind.
+/// Nodes by their ids. Managers that agree have equal views.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct View {
-    /// Ready to run tasks, and reached as managers.
+    /// Nodes that are ready to run tasks and reachable as managers.
     pub(super) sound: BTreeSet<String>,
-    /// The raft's leader, when there is one.
+    /// The leader, when there is one.
     pub(super) leader: Option<String>,
-    /// A node for each task that is to run; none for one that does not run yet.
+    /// The node of each task that is to run; none while it does not run.
     pub(super) tasks: Vec<Option<String>>,
 }
 
 impl View {
-    /// Of the answers to `/nodes` and `/tasks`.
+    /// Reads the answers to `/nodes` and `/tasks`.
     pub(super) fn of(nodes: &Value, tasks: &Value) -> Result<Self> {
         let mut view = View { sound: BTreeSet::new(), leader: None, tasks: Vec::new() };
         for node in nodes.as_array().context("/nodes gave no list")? {
@@ -31,7 +31,7 @@ impl View {
                 view.leader = Some(id.to_owned());
             }
         }
-        // Those that are to end, or have ended, are history.
+        // Other tasks are to end, or have ended.
         let wanted = tasks.as_array().context("/tasks gave no list")?.iter();
         for task in wanted.filter(|task| task["DesiredState"] == "running") {
             let runs = task["Status"]["State"] == "running";
@@ -40,7 +40,7 @@ impl View {
         Ok(view)
     }
 
-    /// The node that runs the one replica and the one that leads, when `size` managers are sound.
+    /// The node that runs the only replica and the one that leads, when `size` managers are sound.
     pub(super) fn whole(&self, size: usize) -> Option<(&str, &str)> {
         let ([Some(holder)], Some(leader)) = (&self.tasks[..], &self.leader) else { return None };
         (self.sound.len() == size && self.sound.contains(holder)).then_some((holder, leader))
@@ -65,8 +65,9 @@ mod tests {
         json!({ "NodeID": node, "DesiredState": wanted, "Status": { "State": state } })
     }
 
+    /// A second task still runs and is to be shut down: it does not count.
     #[test]
-    fn the_holder_is_the_node_of_the_one_task_that_is_to_run_and_does() {
+    fn holder_runs_the_only_desired_task() {
         let nodes = json!([
             node("a", "ready", "reachable", false),
             node("b", "ready", "reachable", true),
@@ -75,12 +76,14 @@ mod tests {
         let tasks = json!([task("a", "shutdown", "running"), task("c", "running", "running")]);
         let view = View::of(&nodes, &tasks).unwrap();
         assert_eq!(view.whole(3), Some(("c", "b")));
-        // A node that is waited for.
+        // A fourth node is missing.
         assert_eq!(view.whole(4), None);
     }
 
+    /// No task, one that starts, two that run, a manager that is down or not reached, no leader:
+    /// none of these may be measured.
     #[test]
-    fn what_is_on_its_way_has_no_holder() {
+    fn changing_swarm_has_no_holder() {
         let sound =
             json!([node("a", "ready", "reachable", true), node("b", "ready", "reachable", false)]);
         let seen = |nodes: &Value, tasks: Value| {
@@ -94,7 +97,7 @@ mod tests {
             seen(&sound, json!([task("a", "running", "running"), task("b", "running", "running")])),
             None
         );
-        // A task that no node was found for yet has no such field.
+        // A task without a node has no such field.
         assert_eq!(
             seen(&sound, json!([{ "DesiredState": "running", "Status": { "State": "pending" } }])),
             None
@@ -119,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_is_no_view() {
+    fn api_refusal_is_an_error() {
         assert!(
             View::of(&json!({ "message": "The swarm does not have a leader" }), &json!([]))
                 .is_err()

@@ -1,4 +1,4 @@
-//! An adapter in a folder of its own, with the guests in its store.
+//! Test harness: an adapter in a folder of its own, with the guests in its store.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -22,7 +22,7 @@ use crate::guests;
 
 pub const MIB: u64 = 1 << 20;
 
-pub struct Bed {
+pub struct Harness {
     pub wasm: Arc<Wasm>,
     pub store: ArtifactStore,
     pub samples: Samples,
@@ -31,7 +31,7 @@ pub struct Bed {
     folder: Arc<TempDir>,
 }
 
-impl Bed {
+impl Harness {
     pub async fn new() -> Self {
         Self::with(|_| {}).await
     }
@@ -73,7 +73,7 @@ impl Bed {
         };
         let command = store.put(guests::bytes("command")).await.unwrap();
         let wasm = Arc::new(Wasm::new(config.clone(), store.clone()).await.unwrap());
-        Bed { wasm, store, samples, command, config, folder }
+        Harness { wasm, store, samples, command, config, folder }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -88,7 +88,7 @@ impl Bed {
         assert_eq!(state, State::Running);
     }
 
-    /// Starts it and gives the state it ends up in.
+    /// Starts a launch and returns the first state after `Starting`.
     pub async fn start(&self, launch: Launch) -> State {
         let id = launch.id.clone();
         let mut watch = self.wasm.watch();
@@ -105,13 +105,13 @@ impl Bed {
         }
     }
 
-    /// The answer of `faulty/0`, whose body is still to come.
+    /// Sends a GET to `faulty/0`; the answer's body is not read.
     pub async fn ask(&self, path: &str) -> Result<http::Response<Body>, ServeError> {
         let request = http::Request::builder().uri(path).header("host", "faulty.localhost");
         self.wasm.serve(&id("faulty/0"), request.body(body(Bytes::new())).unwrap()).await
     }
 
-    /// The same, with something for `faulty/0` to read.
+    /// Sends a POST with a body to `faulty/0`.
     pub async fn post(&self, path: &str, body: Body) -> Result<http::Response<Body>, ServeError> {
         let request =
             http::Request::builder().method("POST").uri(path).header("host", "faulty.localhost");
@@ -123,7 +123,7 @@ impl Bed {
         String::from_utf8(answer.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()
     }
 
-    /// The status and the text of what a client would see instead of an answer.
+    /// The status and text that a client gets where `faulty/0` fails.
     pub async fn failure(&self, path: &str) -> (u16, String) {
         let response = self.ask(path).await.expect_err(path).into_response();
         let status = response.status().as_u16();
@@ -146,7 +146,7 @@ impl Bed {
     }
 }
 
-impl Subject for Bed {
+impl Subject for Harness {
     fn runtime(&self) -> Arc<dyn Runtime> {
         self.wasm.clone()
     }
@@ -167,24 +167,23 @@ pub fn id(text: &str) -> InstanceId {
     InstanceId::new(text).unwrap()
 }
 
-/// Copies a cache in which the guests are compiled: compiling takes seconds, and one test of it is
-/// enough.
+/// Copies a cache in which the guests are compiled: compiling takes seconds.
 async fn warm(cache: &std::path::Path) {
     static WARM: OnceCell<(TempDir, Vec<PathBuf>)> = OnceCell::const_new();
     let (_, files) = WARM
         .get_or_init(|| async {
-            let bed = Bed::cold().await;
-            for artifact in [bed.samples.hello, bed.samples.faulty] {
-                bed.wasm.prepare(artifact).await.unwrap();
+            let harness = Harness::cold().await;
+            for artifact in [harness.samples.hello, harness.samples.faulty] {
+                harness.wasm.prepare(artifact).await.unwrap();
             }
             let kept = tempfile::tempdir().unwrap();
             let mut files = vec![PathBuf::from("key")];
-            for file in std::fs::read_dir(bed.path("cache/code")).unwrap() {
+            for file in std::fs::read_dir(harness.path("cache/code")).unwrap() {
                 files.push(PathBuf::from("code").join(file.unwrap().file_name()));
             }
             std::fs::create_dir(kept.path().join("code")).unwrap();
             for file in &files {
-                std::fs::copy(bed.path("cache").join(file), kept.path().join(file)).unwrap();
+                std::fs::copy(harness.path("cache").join(file), kept.path().join(file)).unwrap();
             }
             (kept, files)
         })
@@ -201,5 +200,5 @@ pub fn env(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
     pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
 
-/// Long enough for whatever ends by itself.
+/// Longer than any request takes that ends by itself.
 pub const LONG: Duration = Duration::from_secs(3600);

@@ -1,5 +1,5 @@
-//! The latest state of each instance, for whoever wants to know. Level-triggered: a watcher that
-//! sleeps through ten changes of an instance sees the tenth.
+//! The latest state of each instance. Level-triggered: a watcher that misses ten changes of an
+//! instance sees the tenth.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,35 +10,35 @@ use shoal_protocol::model::Digest;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::runtime::InstanceId;
+use crate::model::InstanceId;
 
-/// Ended instances that are remembered: enough to tell why something is gone, little enough for a
-/// node that runs for years.
+/// Stopped instances that are remembered: enough to explain why one is gone, few enough for a node
+/// that runs for years.
 const MAX_ENDED: usize = 256;
-/// Faults alone are told at most this often: a guest that fails at each request must not keep the
-/// whole node busy.
+/// The least time between two reports that bring faults only: a guest that fails at each request
+/// must not keep the whole node busy.
 const FAULTS_EVERY: Duration = Duration::from_secs(1);
 
-/// Where an instance is in its life.
+/// The stages of an instance's life.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum State {
-    /// Accepted; being made ready.
+    /// Accepted, and not ready for requests yet.
     Starting,
-    /// Answers.
+    /// Answers requests.
     Running,
-    /// Does not run, and will not unless it is started again.
+    /// Does not run, and does not restart by itself.
     Failed {
-        /// Why, for a person.
+        /// The cause, for a person.
         reason: String,
-        /// Whether starting the same again may succeed on this node.
+        /// Whether the same launch may succeed later on this node.
         retryable: bool,
     },
-    /// Was asked to end, and did.
+    /// Ended as it was asked to.
     Stopped,
 }
 
 impl State {
-    /// The state as a word.
+    /// The state in lower case, for messages: `running`.
     pub fn word(&self) -> &'static str {
         match self {
             State::Starting => "starting",
@@ -48,43 +48,43 @@ impl State {
         }
     }
 
-    /// Whether nothing more comes unless it is started again.
+    /// Whether the state is final until the instance is started again.
     pub fn ended(&self) -> bool {
         matches!(self, State::Failed { .. } | State::Stopped)
     }
 }
 
-/// Something a guest did wrong that did not end the instance.
+/// A failure of a guest at one request, which did not end the instance.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Fault {
-    /// When.
+    /// Wall-clock time of the failure.
     pub at: SystemTime,
-    /// What, as a predicate of the instance: `exceeded its memory limit of 32 MiB`.
+    /// The failure as a predicate of the instance: `exceeded its memory limit of 32 MiB`.
     pub reason: String,
 }
 
-/// All that is known of one instance.
+/// The latest report on one instance.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Status {
-    /// Which one.
+    /// The instance, as its launch names it.
     pub id: InstanceId,
-    /// What it runs.
+    /// The artifact that it runs.
     pub artifact: Digest,
-    /// Where it is in its life.
+    /// The present state.
     pub state: State,
-    /// Since when.
+    /// Wall-clock time at which the state began.
     pub since: SystemTime,
     /// Requests taken since it was started.
     pub requests: u64,
     /// Faults since it was started.
     pub faults: u64,
-    /// The last of them.
+    /// The most recent fault.
     pub last_fault: Option<Fault>,
 }
 
 /// The states of all instances of one adapter.
 #[derive(Clone)]
-pub struct Board {
+pub struct StatusTable {
     shared: Arc<Shared>,
 }
 
@@ -98,15 +98,15 @@ struct Shared {
 struct Entries {
     revision: u64,
     by_id: BTreeMap<InstanceId, Entry>,
-    /// Revision to instance, so that a watcher pays for what changed alone.
+    /// Revision to instance, so that a watcher reads changed instances only.
     by_revision: BTreeMap<u64, InstanceId>,
 }
 
 struct Entry {
     life: u64,
-    /// When anything changed.
+    /// Revision of the last change.
     revision: u64,
-    /// When the state changed.
+    /// Revision of the last change of state.
     state_revision: u64,
     artifact: Digest,
     state: State,
@@ -121,39 +121,38 @@ struct Tally {
     faults: AtomicU64,
 }
 
-/// The right to tell one life of an instance. A new life under the same id silences the older
-/// seats.
-pub struct Seat {
-    board: Board,
+/// Reports on one life of an instance. A new life under the same id makes older handles inert.
+pub struct StatusHandle {
+    table: StatusTable,
     id: InstanceId,
     life: u64,
     tally: Arc<Tally>,
 }
 
-/// Follows a [`Board`].
+/// Follows a [`StatusTable`].
 pub struct Watch {
-    board: Board,
+    table: StatusTable,
     newest: watch::Receiver<u64>,
     seen: u64,
-    faults_told_at: Option<Instant>,
+    faults_reported_at: Option<Instant>,
 }
 
-impl Default for Board {
+impl Default for StatusTable {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl Board {
-    /// An empty board.
+impl StatusTable {
+    /// An empty table.
     pub fn new() -> Self {
-        Board {
+        StatusTable {
             shared: Arc::new(Shared { entries: Mutex::default(), newest: watch::Sender::new(0) }),
         }
     }
 
     /// Begins a new life under `id`, in state `Starting`.
-    pub fn begin(&self, id: InstanceId, artifact: Digest) -> Seat {
+    pub fn begin(&self, id: InstanceId, artifact: Digest) -> StatusHandle {
         let tally = Arc::new(Tally::default());
         let mut entries = self.lock();
         let life = entries.revision + 1;
@@ -172,29 +171,29 @@ impl Board {
         }
         entries.touch(&id, true);
         self.announce(entries);
-        Seat { board: self.clone(), id, life, tally }
+        StatusHandle { table: self.clone(), id, life, tally }
     }
 
-    /// The latest of one instance.
+    /// The latest report on one instance.
     pub fn status(&self, id: &InstanceId) -> Option<Status> {
         let entries = self.lock();
         entries.by_id.get(id).map(|entry| entry.status(id))
     }
 
-    /// Follows all instances; the first answer holds every one.
+    /// Follows all instances; the first answer holds each of them.
     pub fn watch(&self) -> Watch {
         Watch {
-            board: self.clone(),
+            table: self.clone(),
             newest: self.shared.newest.subscribe(),
             seen: 0,
-            faults_told_at: None,
+            faults_reported_at: None,
         }
     }
 
     fn announce(&self, entries: MutexGuard<'_, Entries>) {
         let revision = entries.revision;
         drop(entries);
-        // Two changes may arrive here in the wrong order; the newest counts.
+        // Two callers may arrive here in the wrong order: the greater revision counts.
         self.shared.newest.send_if_modified(|newest| {
             let grew = revision > *newest;
             *newest = revision.max(*newest);
@@ -203,7 +202,7 @@ impl Board {
     }
 
     fn lock(&self) -> MutexGuard<'_, Entries> {
-        // Each change is complete before the lock is given back, also when a panic does that.
+        // Each change is complete before the lock is released, also by a panic.
         self.shared.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -251,10 +250,10 @@ impl Entry {
     }
 }
 
-impl Seat {
-    /// Tells a new state. Nothing happens when it is told already, or when a newer life has begun.
+impl StatusHandle {
+    /// Reports a state. Does nothing when the state is the same, or when a newer life has begun.
     pub fn set(&self, state: State) {
-        let mut entries = self.board.lock();
+        let mut entries = self.table.lock();
         let Some(entry) = entries.by_id.get_mut(&self.id).filter(|entry| entry.life == self.life)
         else {
             return;
@@ -266,12 +265,12 @@ impl Seat {
         entry.since = SystemTime::now();
         entries.touch(&self.id, true);
         entries.forget_oldest_ended();
-        self.board.announce(entries);
+        self.table.announce(entries);
     }
 
-    /// The state told last, while this life is the newest.
+    /// The state reported last; `None` when a newer life has begun.
     pub fn state(&self) -> Option<State> {
-        let entries = self.board.lock();
+        let entries = self.table.lock();
         entries
             .by_id
             .get(&self.id)
@@ -279,7 +278,7 @@ impl Seat {
             .map(|entry| entry.state.clone())
     }
 
-    /// Counts a request.
+    /// Counts a request that was taken.
     pub fn count_request(&self) {
         self.tally.requests.fetch_add(1, Ordering::Relaxed);
     }
@@ -287,30 +286,30 @@ impl Seat {
     /// Counts a fault and keeps it as the last one.
     pub fn fault(&self, reason: impl Into<String>) {
         self.tally.faults.fetch_add(1, Ordering::Relaxed);
-        let mut entries = self.board.lock();
+        let mut entries = self.table.lock();
         let Some(entry) = entries.by_id.get_mut(&self.id).filter(|entry| entry.life == self.life)
         else {
             return;
         };
         entry.last_fault = Some(Fault { at: SystemTime::now(), reason: reason.into() });
         entries.touch(&self.id, false);
-        self.board.announce(entries);
+        self.table.announce(entries);
     }
 }
 
 impl Watch {
-    /// Waits until something changed since the last call, and gives the latest of each instance
-    /// that did. Changes of state are told at once, faults alone at most once a second.
+    /// Waits for a change since the last call and gives the latest report on each changed instance.
+    /// A change of state is given at once, faults only at most once a second.
     pub async fn next(&mut self) -> Vec<Status> {
         loop {
             self.newest.borrow_and_update();
             let (revision, states_changed, changes) = self.changes();
-            let due = self.faults_told_at.map(|told_at| told_at + FAULTS_EVERY);
+            let due = self.faults_reported_at.map(|reported_at| reported_at + FAULTS_EVERY);
             if changes.is_empty() {
                 self.changed().await;
             } else if states_changed || due.is_none_or(|due| due <= Instant::now()) {
                 self.seen = revision;
-                self.faults_told_at = Some(Instant::now());
+                self.faults_reported_at = Some(Instant::now());
                 return changes;
             } else if let Some(due) = due {
                 tokio::select! {
@@ -322,12 +321,12 @@ impl Watch {
     }
 
     async fn changed(&mut self) {
-        let _holds = self.board.clone();
-        self.newest.changed().await.expect("the board that is held here holds the sender");
+        let _holds = self.table.clone();
+        self.newest.changed().await.expect("the table that is held here holds the sender");
     }
 
     fn changes(&self) -> (u64, bool, Vec<Status>) {
-        let entries = self.board.lock();
+        let entries = self.table.lock();
         let mut states_changed = false;
         let changed = entries.by_revision.range(self.seen + 1..);
         let changes = changed

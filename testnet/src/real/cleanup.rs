@@ -1,10 +1,10 @@
-//! Nothing is left behind: every process and folder of a run, and what it made besides, is noted
-//! here, and removed however the run ends.
+//! Nothing is left behind: every process, folder and resource of a run is registered here, and
+//! removed however the run ends.
 //!
-//! - at the end, and on panic: `Drop` of what holds them;
-//! - on SIGINT, SIGTERM, SIGHUP: a thread kills and removes what is noted, then exits;
-//! - when this process is killed outright: the kernel kills its children (PR_SET_PDEATHSIG), and
-//!   the next run removes the rest, whose names say whose it was.
+//! - at the end, and on panic: `Drop` of their owner;
+//! - on SIGINT, SIGTERM, SIGHUP: a thread removes everything registered, then exits;
+//! - when this process is killed with SIGKILL: the kernel kills its children (PR_SET_PDEATHSIG),
+//!   and the next run removes the rest, whose names carry the id of this process.
 //!
 //! **Processes are started from a thread that outlives them**: the kernel counts the death of the
 //! thread that forked.
@@ -25,51 +25,52 @@ use rustix::process::{
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use super::made::{Made, quietly};
+use super::resources::{Resource, quietly};
 use crate::workspace::shown;
 
-/// What names of folders and namespaces begin with; this process's id follows.
+/// The beginning of names of folders and namespaces; this process's id follows.
 pub(crate) const PREFIX: &str = "shoal-testnet-";
 
-/// How long processes that were killed may take to be gone, each with its memory, files and mounts.
+/// How long killed processes may take to vanish with their memory, files and mounts.
 const DYING: Duration = Duration::from_secs(10);
-/// How long a run that was asked to stop may take: it waits for its own processes, too.
+/// How long a run may take that was asked to stop: it waits for its own processes, too.
 const ENDING: Duration = Duration::from_secs(15);
 
-struct Noted {
+struct Registry {
     /// Leaders of process groups.
     groups: BTreeSet<i32>,
-    /// The same, of runs like this one: each removes what it made, when it is asked.
+    /// Leaders of groups that are runs like this one: each removes its own resources when it is
+    /// asked to stop.
     runs: BTreeSet<i32>,
     folders: BTreeSet<PathBuf>,
-    made: BTreeSet<Made>,
-    /// A signal came: nothing may be started any more.
+    resources: BTreeSet<Resource>,
+    /// A signal came: no process may be started any more.
     closing: bool,
 }
 
-static NOTED: Mutex<Noted> = Mutex::new(Noted {
+static REGISTRY: Mutex<Registry> = Mutex::new(Registry {
     groups: BTreeSet::new(),
     runs: BTreeSet::new(),
     folders: BTreeSet::new(),
-    made: BTreeSet::new(),
+    resources: BTreeSet::new(),
     closing: false,
 });
 
-fn noted() -> MutexGuard<'static, Noted> {
+fn registry() -> MutexGuard<'static, Registry> {
     // A panic elsewhere must not keep the rest from being cleaned up.
-    NOTED.lock().unwrap_or_else(PoisonError::into_inner)
+    REGISTRY.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Starts a process as the leader of its own group, noted until `end`.
+/// Starts a process as the leader of its own group, registered until `end`.
 pub(crate) fn start(command: &mut Command) -> io::Result<Child> {
-    started(command, |noted| &mut noted.groups)
+    started(command, |registry| &mut registry.groups)
 }
 
-/// The same for a run of its own with processes, folders and namespaces that it knows alone: at a
+/// Starts a run like this one, which alone knows its processes, folders and namespaces: at a
 /// signal, and by `end_run`, it is asked to stop, and killed when it does not.
 pub(crate) fn start_run(command: &mut Command) -> io::Result<Child> {
     on_signals();
-    started(command, |noted| &mut noted.runs)
+    started(command, |registry| &mut registry.runs)
 }
 
 /// Runs a command to its end. At a signal it is killed, with all that it started.
@@ -87,7 +88,7 @@ pub(crate) fn passes(command: &mut Command) -> Result<()> {
 
 fn started(
     command: &mut Command,
-    book: impl Fn(&mut Noted) -> &mut BTreeSet<i32>,
+    book: impl Fn(&mut Registry) -> &mut BTreeSet<i32>,
 ) -> io::Result<Child> {
     command.process_group(0);
     #[expect(
@@ -99,49 +100,48 @@ fn started(
     unsafe {
         command.pre_exec(|| Ok(set_parent_process_death_signal(Some(Signal::KILL))?));
     }
-    let mut noted = noted();
-    if noted.closing {
+    let mut registry = registry();
+    if registry.closing {
         return Err(io::Error::other("a signal came: nothing is started any more"));
     }
     let child = command.spawn()?;
-    book(&mut noted).insert(child.id().cast_signed());
+    book(&mut registry).insert(child.id().cast_signed());
     Ok(child)
 }
 
-/// Sends a signal to a process and all it started; to those that are gone, nothing.
+/// Sends a signal to a process and all it started, unless they are gone.
 pub(crate) fn signal(child: &Child, signal: Signal) {
     if let Some(group) = Pid::from_raw(child.id().cast_signed()) {
-        // ESRCH: it is gone, which is what was wanted.
+        // ESRCH means that it is gone, which is fine.
         let _ = kill_process_group(group, signal);
     }
 }
 
-/// Kills a process group, waits until its leader is gone, and forgets it.
+/// Kills a process group, waits until its leader is gone, and unregisters it.
 pub(crate) fn end(child: &mut Child) {
     signal(child, Signal::KILL);
-    // It was killed and is our own child, so this returns; an error means that it was waited for
-    // already.
+    // It was killed and is our own child, so this returns; an error means that a `wait` came
+    // before.
     let _ = child.wait();
-    noted().groups.remove(&child.id().cast_signed());
+    registry().groups.remove(&child.id().cast_signed());
 }
 
-/// Asks a run to stop, kills it when it does not, and forgets it. One that has ended is only
-/// forgotten.
+/// Asks a run to stop, kills it when it does not, and unregisters it.
 pub(crate) fn end_run(child: &mut Child) {
     let group = child.id().cast_signed();
     ask_to_end(&BTreeSet::from([group]));
     end(child);
-    noted().runs.remove(&group);
+    registry().runs.remove(&group);
 }
 
-/// Until all are gone, or time is up.
+/// Asks runs to stop and waits until all are gone, at most [`ENDING`].
 fn ask_to_end(runs: &BTreeSet<i32>) {
     let deadline = Instant::now() + ENDING;
     for run in runs.iter().filter_map(|run| Pid::from_raw(*run)) {
         let _ = kill_process_group(run, Signal::TERM);
     }
     for run in runs.iter().filter_map(|run| Pid::from_raw(*run)) {
-        // An error: somebody has waited for it.
+        // An error means that a `wait` came before.
         while let Ok(None) = waitpid(Some(run), WaitOptions::NOHANG) {
             if Instant::now() >= deadline {
                 return;
@@ -151,49 +151,49 @@ fn ask_to_end(runs: &BTreeSet<i32>) {
     }
 }
 
-/// Notes a folder that is half made; until `forget_folder` it is removed at a signal.
-pub(crate) fn note_folder(path: &Path) {
+/// Registers a folder that is incomplete; until `unregister_folder` it is removed at a signal.
+pub(crate) fn register_folder(path: &Path) {
     on_signals();
-    noted().folders.insert(path.to_owned());
+    registry().folders.insert(path.to_owned());
 }
 
-/// The folder is whole, or gone.
-pub(crate) fn forget_folder(path: &Path) {
-    noted().folders.remove(path);
+/// To be called when the folder is complete, or gone.
+pub(crate) fn unregister_folder(path: &Path) {
+    registry().folders.remove(path);
 }
 
-/// Makes something outside of the run's folder by a command, noted until `unmake`.
-pub(crate) fn make(made: Made, command: &mut Command) -> Result<()> {
-    // First, since a command that fails may have done half of it.
-    let _noted = insert(made)?;
+/// Makes a resource outside of the run's folder by a command; registered until `remove`.
+pub(crate) fn create(resource: Resource, command: &mut Command) -> Result<()> {
+    // Registered first, since a command that fails may have made half of it.
+    let _registry = insert(resource)?;
     quietly(command)
 }
 
-/// Notes what a process that is about to be started will make; until `unmake`.
-pub(crate) fn note(made: Made) -> Result<Made> {
-    drop(insert(made.clone())?);
-    Ok(made)
+/// Registers a resource that a process is about to make; until `remove`.
+pub(crate) fn register(resource: Resource) -> Result<Resource> {
+    drop(insert(resource.clone())?);
+    Ok(resource)
 }
 
-fn insert(made: Made) -> Result<MutexGuard<'static, Noted>> {
+fn insert(resource: Resource) -> Result<MutexGuard<'static, Registry>> {
     on_signals();
-    let mut noted = noted();
-    if noted.closing {
+    let mut registry = registry();
+    if registry.closing {
         bail!("a signal came: nothing is made any more");
     }
-    noted.made.insert(made);
-    Ok(noted)
+    registry.resources.insert(resource);
+    Ok(registry)
 }
 
-/// Undoes what was made, and forgets it.
-pub(crate) fn unmake(made: &Made) {
-    if let Err(error) = made.undo() {
-        eprintln!("warning: {made} is left: {error:#}");
+/// Removes a resource and unregisters it.
+pub(crate) fn remove(resource: &Resource) {
+    if let Err(error) = resource.remove() {
+        eprintln!("warning: {resource} is left: {error:#}");
     }
-    noted().made.remove(made);
+    registry().resources.remove(resource);
 }
 
-/// A folder of this run, removed with it.
+/// A folder of this run, removed on drop.
 #[derive(Debug)]
 pub(crate) struct Folder {
     path: PathBuf,
@@ -201,8 +201,8 @@ pub(crate) struct Folder {
 }
 
 impl Folder {
-    /// A new folder under the system's folder for temporary files, short enough for unix sockets in
-    /// it.
+    /// Makes a folder in the system's folder for temporary files. Its path is short enough for unix
+    /// sockets in it.
     pub(crate) fn new(keep: bool) -> Result<Self> {
         on_signals();
         let parent = std::env::temp_dir();
@@ -212,7 +212,7 @@ impl Folder {
             match fs::create_dir(&path) {
                 Ok(()) => {
                     if !keep {
-                        noted().folders.insert(path.clone());
+                        registry().folders.insert(path.clone());
                     }
                     return Ok(Folder { path, keep });
                 }
@@ -240,12 +240,13 @@ impl Drop for Folder {
         if let Err(error) = fs::remove_dir_all(&self.path) {
             eprintln!("warning: cannot remove {}: {error}", self.path.display());
         }
-        noted().folders.remove(&self.path);
+        registry().folders.remove(&self.path);
     }
 }
 
-/// Tries something again while it fails as it may while processes die, for a few seconds at most.
-pub(super) fn soon(
+/// Tries again while `may_pass` accepts the error, as it may come while processes die; for at most
+/// [`DYING`].
+pub(super) fn retry_while_dying(
     try_it: impl Fn() -> io::Result<()>,
     may_pass: impl Fn(&io::Error) -> bool,
 ) -> io::Result<()> {
@@ -260,39 +261,39 @@ pub(super) fn soon(
     }
 }
 
-/// Removes what is left of runs that were killed outright.
+/// Removes folders and resources of runs that were killed with SIGKILL.
 fn sweep(parent: &Path) {
-    for made in Made::left_by_the_dead(parent) {
-        // Another run may be sweeping as well.
-        let _ = made.undo();
+    for resource in Resource::orphans(parent) {
+        // An error may mean that another run removes it, too.
+        let _ = resource.remove();
     }
     for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
         let name = entry.file_name();
-        if name.to_str().is_some_and(|name| is_of_the_dead(name, PREFIX)) {
-            // Somebody else's, or gone meanwhile: not ours to complain about.
+        if name.to_str().is_some_and(|name| owner_is_dead(name, PREFIX)) {
+            // An error may mean that it is another user's, or gone meanwhile.
             let _ = fs::remove_dir_all(entry.path());
         }
     }
 }
 
-/// Whether a name begins with the prefix and the id of a process that is no more.
-pub(super) fn is_of_the_dead(name: &str, prefix: &str) -> bool {
+/// Whether a name begins with the prefix and the id of a process that no longer exists.
+pub(super) fn owner_is_dead(name: &str, prefix: &str) -> bool {
     let rest = name.strip_prefix(prefix).unwrap_or_default();
     let digits =
         rest.split(|character: char| !character.is_ascii_digit()).next().unwrap_or_default();
     digits.parse::<u32>().is_ok_and(|owner| !Path::new("/proc").join(owner.to_string()).exists())
 }
 
-/// Once in a process: a thread that waits for a signal to end the run.
+/// Starts, once in a process, the thread that ends the run at a signal.
 fn on_signals() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| match Signals::new([SIGINT, SIGTERM, SIGHUP]) {
         Ok(mut signals) => {
             std::thread::spawn(move || {
                 if let Some(signal) = signals.forever().next() {
-                    // Kept to the end: who meets it meanwhile would take the end of what was killed
+                    // Locked until the exit: other threads would take the death of killed processes
                     // for a failure.
-                    let _noted = remove_all();
+                    let _registry = remove_all();
                     eprintln!("\nstopped by a signal: all that was started is gone");
                     std::process::exit(128 + signal);
                 }
@@ -304,43 +305,48 @@ fn on_signals() {
     });
 }
 
-/// To be called before the process ends by itself: when a signal came, its thread ends it with the
-/// signal's code, and what went wrong meanwhile went wrong because of it.
+/// To be called before the process ends by itself. When a signal came, this does not return: the
+/// signal's thread holds the lock and ends the process with the signal's code, and failures
+/// meanwhile are due to the signal.
 pub fn leave_to_signal() {
-    drop(noted());
+    drop(registry());
 }
 
-fn remove_all() -> MutexGuard<'static, Noted> {
-    let mut noted = noted();
-    noted.closing = true;
-    ask_to_end(&noted.runs);
-    let groups: Vec<Pid> =
-        noted.groups.iter().chain(&noted.runs).filter_map(|group| Pid::from_raw(*group)).collect();
+fn remove_all() -> MutexGuard<'static, Registry> {
+    let mut registry = registry();
+    registry.closing = true;
+    ask_to_end(&registry.runs);
+    let groups: Vec<Pid> = registry
+        .groups
+        .iter()
+        .chain(&registry.runs)
+        .filter_map(|group| Pid::from_raw(*group))
+        .collect();
     for group in &groups {
         let _ = kill_process_group(*group, Signal::KILL);
     }
-    for made in &noted.made {
-        // What waits for a disk that stalls cannot die before the disk goes on.
-        made.release();
+    for resource in &registry.resources {
+        // A process that waits for a stalled disk cannot die before the disk goes on.
+        resource.release();
     }
     for group in groups {
-        // Until it is gone it may still write into the folder; another thread may have waited for
-        // it already.
+        // Until it is gone it may still write into the folder. An error means that a `wait` came
+        // before.
         let _ = waitpid(Some(group), WaitOptions::empty());
     }
-    for made in &noted.made {
-        if let Err(error) = made.undo() {
-            eprintln!("warning: {made} is left: {error:#}");
+    for resource in &registry.resources {
+        if let Err(error) = resource.remove() {
+            eprintln!("warning: {resource} is left: {error:#}");
         }
     }
-    for folder in &noted.folders {
-        // What processes started in their turn may still be dying, and writing.
-        let _ = soon(
+    for folder in &registry.folders {
+        // Descendants of these processes may still be dying, and writing.
+        let _ = retry_while_dying(
             || fs::remove_dir_all(folder),
             |error| error.kind() == io::ErrorKind::DirectoryNotEmpty,
         );
     }
-    noted
+    registry
 }
 
 #[cfg(test)]
@@ -348,9 +354,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_process_and_what_it_started_are_gone_after_end() {
+    fn end_kills_the_whole_process_group() {
         let mut command = Command::new("sh");
-        // The shell prints its child's id, so that we can see that child vanish.
+        // The shell prints its child's id, so that the test can see that child vanish.
         command.args(["-c", "sleep 1000 & echo $!; wait"]).stdout(std::process::Stdio::piped());
         let mut child = start(&mut command).unwrap();
         let mut line = String::new();
@@ -360,7 +366,8 @@ mod tests {
         assert!(grandchild.exists());
         end(&mut child);
         assert!(child.try_wait().unwrap().is_some());
-        // The kernel has sent it the signal; whoever adopted it may take a moment to reap it.
+        // The kernel has sent it the signal; the process that adopted it may take a moment to reap
+        // it.
         let gone = || match fs::read_to_string(grandchild.join("stat")) {
             Ok(stat) if !stat.contains(") Z ") => anyhow::bail!("it lives: {stat}"),
             _ => Ok(()),
@@ -369,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_is_removed_with_its_run_and_those_of_dead_runs_are_swept() {
+    fn folders_of_this_run_and_of_dead_runs_are_removed() {
         let parent = std::env::temp_dir();
         // No process has this id: it is above the kernel's limit.
         let orphan = parent.join(format!("{PREFIX}4999999-0"));

@@ -1,0 +1,107 @@
+//! The plain types that every module here shares: instances, launches, bodies.
+
+use std::borrow::Borrow;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
+use shoal_protocol::model::Digest;
+
+/// The cause of a body's early end.
+pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
+/// The body of a request or of an answer, streamed.
+pub type Body = UnsyncBoxBody<Bytes, BodyError>;
+
+/// A body of bytes that are known already.
+pub fn body(bytes: impl Into<Bytes>) -> Body {
+    Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
+}
+
+/// The greatest length of an [`InstanceId`] in bytes: a name, a namespace and an index fit.
+const MAX_ID: usize = 200;
+
+/// The caller's name for an instance. Unique on this node and stable over restarts, since logs are
+/// found by it.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct InstanceId(String);
+
+/// A text that cannot be an [`InstanceId`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} cannot name an instance: 1 to {MAX_ID} visible ASCII characters are expected")]
+pub struct InvalidInstanceId(pub String);
+
+impl InstanceId {
+    /// An id of 1 to 200 visible ASCII characters.
+    ///
+    /// # Errors
+    /// The text is empty, too long, or has other characters.
+    pub fn new(text: impl Into<String>) -> Result<Self, InvalidInstanceId> {
+        let text = text.into();
+        let fits = (1..=MAX_ID).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
+        if fits { Ok(InstanceId(text)) } else { Err(InvalidInstanceId(text)) }
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for InstanceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for InstanceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "InstanceId({})", self.0)
+    }
+}
+
+impl Borrow<str> for InstanceId {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+/// An instance to run.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Launch {
+    /// The name under which it is stopped, asked and looked up.
+    pub id: InstanceId,
+    /// The workload's name as users know it, for messages only.
+    pub workload: String,
+    /// The program; its bytes are in the artifact store.
+    pub artifact: Digest,
+    /// The whole environment: nothing of the host's is added.
+    pub env: BTreeMap<String, String>,
+    /// Bytes of memory, a hard limit for all its requests together.
+    pub memory: u64,
+    /// Thousandths of a core, a limit over time; each adapter says how it treats bursts.
+    pub cpu: u32,
+}
+
+/// An instance that the engine runs, for a caller that reconciles.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Instance {
+    /// The id of its launch.
+    pub id: InstanceId,
+    /// The artifact that it runs.
+    pub artifact: Digest,
+}
+
+/// Resources that an instance uses.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Usage {
+    /// Bytes of memory at this moment.
+    pub memory: u64,
+    /// CPU time since it was started.
+    pub cpu: Duration,
+    /// Time for which its CPU limit held it back since it was started.
+    pub throttled: Duration,
+    /// Requests that are being answered at this moment.
+    pub active: u32,
+}
