@@ -406,7 +406,7 @@ impl Mesh for FakeMesh {
         async move {
             let hop = match hop {
                 Some(Err(tried)) => {
-                    return Err(OpenError::NoWay {
+                    return Err(OpenError::Unreachable {
                         node,
                         dial: "no address answered".into(),
                         tried,
@@ -421,7 +421,7 @@ impl Mesh for FakeMesh {
             taker.send(incoming).await.map_err(|_| OpenError::NoLink(node))?;
             self.opened.fetch_add(1, Ordering::Relaxed);
             Ok(match hop {
-                Some(hop) => MeshStream::over(here, hop),
+                Some(hop) => MeshStream::relayed(here, hop),
                 None => MeshStream::new(here),
             })
         }

@@ -58,7 +58,7 @@ pub enum IdentityError {
 /// The file's form. Keys, seeds and the checksum are 64 hexadecimal digits.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Form {
+struct IdentityFile {
     format: u32,
     node_seed: String,
     root: String,
@@ -112,20 +112,20 @@ impl Identity {
                 format: u32::try_from(format).unwrap_or(u32::MAX),
             });
         }
-        let form: Form =
+        let file: IdentityFile =
             serde_json::from_value(value).map_err(|error| damaged(error.to_string()))?;
-        if form.checksum != form.sum() {
+        if file.checksum != file.sum() {
             return Err(damaged("its checksum does not match".into()));
         }
-        form.identity().map(Some).map_err(damaged)
+        file.identity().map(Some).map_err(damaged)
     }
 
     /// Writes the identity into `folder`, readable by its owner alone. Never replaces one.
     pub fn create(&self, folder: &Path) -> Result<(), IdentityError> {
         let (file, fresh) = (folder.join(FILE), folder.join("identity.json.new"));
         let cannot = |source| IdentityError::Io { file: file.clone(), doing: "made", source };
-        let text =
-            serde_json::to_string_pretty(&Form::of(self)).map_err(|error| cannot(error.into()))?;
+        let text = serde_json::to_string_pretty(&IdentityFile::of(self))
+            .map_err(|error| cannot(error.into()))?;
         // A leftover of a start that was cut off.
         match fs::remove_file(&fresh) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(cannot(error)),
@@ -202,10 +202,10 @@ impl std::fmt::Debug for Identity {
     }
 }
 
-impl Form {
-    fn of(identity: &Identity) -> Form {
+impl IdentityFile {
+    fn of(identity: &Identity) -> IdentityFile {
         let hex = |bytes: [u8; 32]| Digest(bytes).to_string();
-        let mut form = Form {
+        let mut file = IdentityFile {
             format: FORMAT,
             node_seed: hex(identity.node_seed),
             root: identity.genesis.root.to_string(),
@@ -214,8 +214,8 @@ impl Form {
             founder: identity.founder,
             checksum: String::new(),
         };
-        form.checksum = form.sum();
-        form
+        file.checksum = file.sum();
+        file
     }
 
     fn sum(&self) -> String {

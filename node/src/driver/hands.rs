@@ -9,7 +9,7 @@ use shoal_protocol::node::{
 use tokio::sync::oneshot;
 
 use crate::network::Network;
-use crate::store::{Answer, StoreHandle};
+use crate::store::{StoreAnswer, StoreHandle};
 
 use super::events::Events;
 use super::handle::{Fetches, Orders};
@@ -116,9 +116,9 @@ impl Hands {
 
     /// Takes an answer of the store: releases what waited for it, and says what the node must hear,
     /// and how long the disk took.
-    pub(super) fn on_store(&mut self, answer: Answer) -> Option<(Input, Duration)> {
+    pub(super) fn on_store(&mut self, answer: StoreAnswer) -> Option<(Input, Duration)> {
         match (&mut self.disk, answer) {
-            (Disk::Good { stored, .. }, Answer::Stored { upto, took }) => {
+            (Disk::Good { stored, .. }, StoreAnswer::Stored { upto, took }) => {
                 *stored = (*stored).max(Some(upto));
                 let later = self.held.split_off(&PersistId(upto.0.saturating_add(1)));
                 let released = std::mem::replace(&mut self.held, later);
@@ -128,19 +128,21 @@ impl Hands {
                 }
                 Some((Input::Stored { upto }, took))
             }
-            (Disk::Good { .. }, Answer::Failed { why }) => {
+            (Disk::Good { .. }, StoreAnswer::Failed { why }) => {
                 Some((self.fail(why, None), Duration::ZERO))
             }
-            (Disk::Good { .. }, Answer::Recovered) => None,
-            (Disk::Failed { .. }, Answer::Recovered) => Some((self.recovered(), Duration::ZERO)),
+            (Disk::Good { .. }, StoreAnswer::Recovered) => None,
+            (Disk::Failed { .. }, StoreAnswer::Recovered) => {
+                Some((self.recovered(), Duration::ZERO))
+            }
             // It was given up for being slow, and has caught up.
-            (Disk::Failed { late: Some(late), .. }, Answer::Stored { upto, took })
+            (Disk::Failed { late: Some(late), .. }, StoreAnswer::Stored { upto, took })
                 if upto >= *late =>
             {
                 Some((self.recovered(), took))
             }
-            (Disk::Failed { .. }, Answer::Stored { .. }) => None,
-            (Disk::Failed { late, .. }, Answer::Failed { .. }) => {
+            (Disk::Failed { .. }, StoreAnswer::Stored { .. }) => None,
+            (Disk::Failed { late, .. }, StoreAnswer::Failed { .. }) => {
                 *late = None;
                 None
             }

@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Sleep;
 
 use crate::network::Inbox;
-use crate::store::Answer;
+use crate::store::StoreAnswer;
 
 use super::clock::{self, Alarm};
 use super::handle::{Ends, Happened, Request};
@@ -42,7 +42,7 @@ pub enum DriverError {
 /// What woke the loop.
 enum Woken {
     Timer,
-    Store(Answer),
+    Store(StoreAnswer),
     Urgent(Input),
     /// Gossip and bulk.
     Later(Input),
@@ -64,7 +64,7 @@ pub(super) struct Driver {
     node: Node,
     // Before `hands`, whose store waits for its thread when it is dropped, which must not wait for
     // these to be taken.
-    answers: mpsc::Receiver<Answer>,
+    answers: mpsc::Receiver<StoreAnswer>,
     hands: Hands,
     ends: Ends,
     inbox: Inbox,
@@ -79,7 +79,7 @@ impl Driver {
     pub(super) fn new(
         node: Node,
         hands: Hands,
-        answers: mpsc::Receiver<Answer>,
+        answers: mpsc::Receiver<StoreAnswer>,
         ends: Ends,
         inbox: Inbox,
         alarm: Alarm,
@@ -239,7 +239,7 @@ impl Driver {
         }
     }
 
-    fn on_store(&mut self, answer: Answer) {
+    fn on_store(&mut self, answer: StoreAnswer) {
         if let Some((input, took)) = self.hands.on_store(answer) {
             if took > LATE {
                 // A flash that stalls stalls the whole device: others may look late for the same

@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::patience::{CLIENT_IDLE, CLIENT_TAKES};
-use crate::shares::{Bounds, Place, Shares};
+use crate::shares::{Bounds, Permit, Shares};
 
 /// Bytes for a client that may wait in the kernel and have not left. A client that reads slowly is
 /// given some megabytes otherwise: memory, times 512, and for minutes nothing would be seen of what
@@ -42,7 +42,12 @@ impl Default for PortLimits {
     /// which clients open anew - and heads have 5 s instead of 30.
     fn default() -> Self {
         PortLimits {
-            clients: Bounds { places: 512, crowded: 384, each: 64, hurry: Duration::from_secs(5) },
+            clients: Bounds {
+                places: 512,
+                crowded: 384,
+                per_address: 64,
+                silent_timeout: Duration::from_secs(5),
+            },
             head_within: Duration::from_secs(30),
             idle: CLIENT_IDLE,
             takes: CLIENT_TAKES,
@@ -53,7 +58,7 @@ impl Default for PortLimits {
 /// One connection of a client.
 #[derive(Debug)]
 pub struct Client {
-    place: Place,
+    place: Permit,
     /// The answer's last byte was handed over, and may not have left.
     leaving: AtomicBool,
 }
@@ -68,20 +73,20 @@ impl Client {
     /// A request's head is whole. Keep what this gives until its answer's body has ended.
     pub(super) fn asks(self: &Arc<Self>) -> Asking {
         self.leaving.store(false, SeqCst);
-        self.place.prove();
+        self.place.mark_proven();
         Asking(self.clone())
     }
 
     /// All that was handed over has left for the kernel.
     pub(super) fn flushed(&self) {
         if self.leaving.swap(false, SeqCst) {
-            self.place.doubt();
+            self.place.mark_unproven();
         }
     }
 
     /// Ends when its place was given to somebody else.
     pub(super) fn lost(&self) -> WaitForCancellationFutureOwned {
-        self.place.lost()
+        self.place.evicted()
     }
 }
 

@@ -11,7 +11,7 @@ use shoal_runtimes::Body;
 
 use super::{host, refusal};
 use crate::api::Core;
-use crate::network::{OpenError, told};
+use crate::network::{OpenError, describe_unreachable};
 
 /// Answers kept between two changes of the views, so that a client that asks again and again does
 /// not keep the core busy.
@@ -84,10 +84,10 @@ impl Nowhere {
         let here = names.get(&None).map_or("this node", String::as_str);
         let there = short(&node);
         let sentence = match open {
-            Some(OpenError::NoWay { dial, tried, .. }) => {
+            Some(OpenError::Unreachable { dial, tried, .. }) => {
                 format!(
                     "{replica} runs on {there}; {here} has no way to {there} ({})",
-                    told(dial, tried, short)
+                    describe_unreachable(dial, tried, short)
                 )
             }
             Some(OpenError::NoLink(_)) => {

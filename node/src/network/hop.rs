@@ -79,7 +79,7 @@ fn code(purpose: Purpose) -> Option<u8> {
 
 impl Network {
     /// A stream over the first of these members that reaches the node.
-    pub(super) async fn open_over(
+    pub(super) async fn open_relayed(
         &self,
         node: NodeId,
         purpose: Purpose,
@@ -97,7 +97,7 @@ impl Network {
                 Err(_) => tried.push((*hop, "no answer in time".to_owned())),
             }
         }
-        Err(OpenError::NoWay { node, dial, tried })
+        Err(OpenError::Unreachable { node, dial, tried })
     }
 
     async fn over(
@@ -125,7 +125,7 @@ impl Network {
         let mut sealed = sealed.compat();
         sealed.write_all(&[purpose]).await.map_err(told)?;
         sealed.flush().await.map_err(told)?;
-        Ok(MeshStream::over(sealed, hop))
+        Ok(MeshStream::relayed(sealed, hop))
     }
 }
 
@@ -187,7 +187,7 @@ async fn carry(
             let reached = timeout(REACHED_WITHIN, network.open_direct(to, Purpose::Hop)).await;
             let reached = reached.unwrap_or(Err(OpenError::TimedOut(to)));
             reached.map(|stream| (stream, room)).map_err(|error| match error {
-                OpenError::NoWay { dial, .. } => dial,
+                OpenError::Unreachable { dial, .. } => dial,
                 error => error.to_string(),
             })
         }

@@ -38,21 +38,21 @@ pub(super) struct Lanes<T> {
 #[derive(Debug, Default)]
 pub(super) struct LinkHandle {
     /// Where the peer was found, when this node dialled it: an address that works.
-    pub(super) found_at: Option<SocketAddr>,
+    pub(super) dialled_at: Option<SocketAddr>,
     /// Where the peer dialled from. Its port there is not one that it listens on.
-    pub(super) came_from: Option<IpAddr>,
+    pub(super) inbound_from: Option<IpAddr>,
     urgent: LaneQueue,
     bulk: LaneQueue,
     closing: Notify,
     /// Cancelled when the link has ended: then its connection carries nothing more, though closing
     /// it may take long.
-    pub(super) over: CancellationToken,
+    pub(super) ended: CancellationToken,
 }
 
 impl LinkHandle {
     /// Of a link to a peer that is there.
-    pub(super) fn to(found_at: Option<SocketAddr>, came_from: Option<IpAddr>) -> Self {
-        LinkHandle { found_at, came_from, ..LinkHandle::default() }
+    pub(super) fn new(dialled_at: Option<SocketAddr>, inbound_from: Option<IpAddr>) -> Self {
+        LinkHandle { dialled_at, inbound_from, ..LinkHandle::default() }
     }
 
     /// Queues a frame; false when there is no room.
@@ -71,7 +71,7 @@ impl LinkHandle {
     }
 
     /// Its connection is gone: what was read is handed on, for a moment, and then the link ends.
-    pub(super) fn lost(&self) {
+    pub(super) fn connection_lost(&self) {
         self.closing.notify_one();
     }
 }
@@ -122,9 +122,9 @@ where
 /// How a lane's reading ended.
 enum End {
     /// Nothing more comes.
-    Over(String),
+    PeerEnded(String),
     /// Nothing more is wanted.
-    Cut(String),
+    Abandoned(String),
 }
 
 /// Reads until both lanes are over, so that what was said on one before the end is not lost because
@@ -138,10 +138,10 @@ async fn read_both(urgent: impl Future<Output = End>, bulk: impl Future<Output =
 
 async fn read_other(first: End, other: impl Future<Output = End>) -> String {
     match first {
-        End::Cut(why) => why,
-        End::Over(why) => match tokio::time::timeout(DRAIN, other).await {
-            Ok(End::Cut(why)) => why,
-            Ok(End::Over(_)) | Err(_) => why,
+        End::Abandoned(why) => why,
+        End::PeerEnded(why) => match tokio::time::timeout(DRAIN, other).await {
+            Ok(End::Abandoned(why)) => why,
+            Ok(End::PeerEnded(_)) | Err(_) => why,
         },
     }
 }
@@ -176,13 +176,13 @@ impl Reader<'_> {
         loop {
             match read(&mut stream, &mut frame).await {
                 Ok(Some(())) => {}
-                Ok(None) => return End::Over("the peer closed it".into()),
+                Ok(None) => return End::PeerEnded("the peer closed it".into()),
                 Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                     // What follows a length that lies cannot be found.
                     self.garbage(error.to_string()).await;
-                    return End::Cut(error.to_string());
+                    return End::Abandoned(error.to_string());
                 }
-                Err(error) => return End::Over(error.to_string()),
+                Err(error) => return End::PeerEnded(error.to_string()),
             }
             let input = match wire::decode(&frame) {
                 Ok(message) => {
@@ -193,14 +193,14 @@ impl Reader<'_> {
                     if self.garbage(error.to_string()).await < MAX_GARBAGE {
                         continue;
                     }
-                    return End::Cut(format!(
+                    return End::Abandoned(format!(
                         "the peer sent {MAX_GARBAGE} frames that are no messages"
                     ));
                 }
             };
             // A full inbox holds the stream back, and the peer with it.
             if self.inbox.send(input).await.is_err() {
-                return End::Cut("this node is stopping".into());
+                return End::Abandoned("this node is stopping".into());
             }
             if frame.capacity() > KEPT_BUFFER {
                 frame = Vec::new();

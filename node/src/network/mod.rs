@@ -19,33 +19,33 @@
 //! Nothing here waits for the driver while the driver waits for it: what the driver hands over is
 //! queued or, when there is no room, dropped and counted; what it is told waits for it.
 
+mod admission;
+mod cancellable;
 mod carriers;
 mod connections;
 mod counters;
 mod dialing;
-mod door;
-mod giving_up;
 mod gossip;
 pub mod hop;
-mod interfaces;
 mod lane;
+mod last_addresses;
 mod link;
-mod local;
+mod local_addresses;
 mod mdns;
 mod names;
+mod netlink;
 mod own_addresses;
 mod peers;
 mod race;
 mod ranking;
-mod resolving;
+mod resolver;
 mod services;
 mod start;
 mod stream;
-mod streams;
+mod stream_protocols;
 mod swarm;
 mod tcp;
 mod transport;
-mod ways;
 
 #[cfg(test)]
 mod tests;
@@ -68,23 +68,25 @@ use crate::identity::Identity;
 pub use carriers::Limits as CarrierLimits;
 pub use counters::NetCounters;
 pub use start::{NetworkError, start};
-pub use stream::{Acceptor, Incoming, Mesh, MeshStream, Moved, OpenError, Purpose, told};
+pub use stream::{
+    Acceptor, Incoming, Mesh, MeshStream, Moved, OpenError, Purpose, describe_unreachable,
+};
 
-use carriers::{Carrier, Carriers, Ready};
+use admission::Admission;
+use carriers::{Availability, Carrier, Carriers};
 use counters::add;
-use door::Door;
 use link::LinkHandle;
-use streams::NotOpened;
+use stream_protocols::OpenFailure;
 use swarm::Command;
 
 /// How long an asked-for stream may take to open.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a dial may take before a common member is asked as well. A handshake over a satellite
 /// takes about as long.
-const HEAD_START: Duration = Duration::from_millis(750);
+const RELAY_AFTER: Duration = Duration::from_millis(750);
 
 /// How long a request waits for a carrier before it takes the link: a handshake on a good path.
-const CARRIER_WITHIN: Duration = Duration::from_millis(300);
+const CARRIER_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// What a network needs to start.
 #[derive(Clone)]
@@ -140,9 +142,9 @@ pub struct Network {
     links: Links,
     counters: Arc<NetCounters>,
     carriers: Arc<Carriers>,
-    door: Arc<Door>,
+    admission: Arc<Admission>,
     listening: SocketAddr,
-    told: watch::Receiver<OwnAddresses>,
+    own_addresses: watch::Receiver<OwnAddresses>,
     directory: Arc<OnceLock<Arc<dyn Directory>>>,
     /// With what streams over a common member are sealed.
     seal: libp2p::noise::Config,
@@ -223,9 +225,9 @@ impl Network {
 
     /// The streams of a purpose that others open from now on. The last one who asks gets them.
     pub async fn accept(&self, purpose: Purpose) -> Acceptor {
-        let (taker, incoming) = mpsc::channel(services::MAX_UNTAKEN);
+        let (acceptor, incoming) = mpsc::channel(services::MAX_WAITING);
         // The network has stopped: then nothing will ever come.
-        let _ = self.commands.send(Command::Accept(purpose, taker)).await;
+        let _ = self.commands.send(Command::Accept(purpose, acceptor)).await;
         Acceptor { incoming }
     }
 
@@ -236,8 +238,8 @@ impl Network {
 
     /// Where others may reach it now, as multiaddrs, the best first, or why they cannot. The core
     /// is told when that changes.
-    pub fn told(&self) -> OwnAddresses {
-        self.told.borrow().clone()
+    pub fn own_addresses(&self) -> OwnAddresses {
+        self.own_addresses.borrow().clone()
     }
 
     /// Counters since the start.
@@ -246,9 +248,9 @@ impl Network {
     }
 
     /// Reports handshakes that were given up for others, and why.
-    pub fn door_counters(&self) -> impl Fn(&mut BTreeMap<String, u64>) + Send + Sync + use<> {
-        let door = self.door.clone();
-        move |all| door.report(all)
+    pub fn handshake_counters(&self) -> impl Fn(&mut BTreeMap<String, u64>) + Send + Sync + use<> {
+        let admission = self.admission.clone();
+        move |all| admission.report(all)
     }
 
     /// Writes what waits on all links, for a moment, then closes everything.
@@ -271,9 +273,10 @@ impl Network {
         for _ in 0..2 {
             // A request does not wait long for a carrier; the dial goes on, and the next request
             // finds it.
-            let patience = if purpose == Purpose::Artifact { OPEN_TIMEOUT } else { CARRIER_WITHIN };
-            let found = tokio::time::timeout(patience, self.carrier(node, &link)).await;
-            let Ok(Some(carrier)) = found else { break };
+            let deadline =
+                if purpose == Purpose::Artifact { OPEN_TIMEOUT } else { CARRIER_TIMEOUT };
+            let carrier = tokio::time::timeout(deadline, self.carrier(node, &link)).await;
+            let Ok(Some(carrier)) = carrier else { break };
             if let Some(stream) = carrier.open(purpose).await {
                 return Ok(stream);
             }
@@ -282,28 +285,30 @@ impl Network {
     }
 
     async fn carrier(&self, node: NodeId, link: &LinkHandle) -> Option<Arc<Carrier>> {
-        match self.carriers.ready(&node) {
-            Ready::Now(carrier) => Some(carrier),
-            Ready::Soon(dialing) => dialing.await,
-            Ready::Dial => self.carriers.dial(node, self.found_at(node, link).await).await,
-            Ready::Unreachable => None,
+        match self.carriers.availability(&node) {
+            Availability::Open(carrier) => Some(carrier),
+            Availability::Dialing(dialing) => dialing.await,
+            Availability::NotDialled => {
+                self.carriers.dial(node, self.carrier_addresses(node, link).await).await
+            }
+            Availability::Unreachable => None,
         }
     }
 
     /// Where to dial a linked node: there where the link found it, else where it says to be, the
     /// address it came from first.
-    async fn found_at(&self, node: NodeId, link: &LinkHandle) -> Vec<SocketAddr> {
-        if let Some(address) = link.found_at {
+    async fn carrier_addresses(&self, node: NodeId, link: &LinkHandle) -> Vec<SocketAddr> {
+        if let Some(address) = link.dialled_at {
             return vec![address];
         }
         let Some(directory) = self.directory.get() else { return Vec::new() };
-        let told = directory.way(node).await.addresses;
-        let mut addresses: Vec<_> = told
+        let recorded = directory.way(node).await.addresses;
+        let mut addresses: Vec<_> = recorded
             .iter()
             .filter_map(|text| names::parse(text))
             .filter_map(|address| names::socket(&address))
             .collect();
-        addresses.sort_by_key(|address| Some(address.ip()) != link.came_from);
+        addresses.sort_by_key(|address| Some(address.ip()) != link.inbound_from);
         addresses
     }
 
@@ -312,21 +317,21 @@ impl Network {
         let command = Command::Open { node, purpose, reply };
         self.commands.send(command).await.map_err(|_| OpenError::Stopping)?;
         match answer.await {
-            Ok(Ok((stream, over))) => Ok(MeshStream::until(stream.compat(), over)),
-            Ok(Err(NotOpened::NoLink)) => Err(OpenError::NoLink(node)),
-            Ok(Err(NotOpened::NotOffered)) => Err(OpenError::NotOffered(node)),
-            Ok(Err(NotOpened::TimedOut)) => Err(OpenError::TimedOut(node)),
-            Ok(Err(NotOpened::Broken(why))) => Err(OpenError::Broken { node, why }),
+            Ok(Ok((stream, link_ended))) => Ok(MeshStream::on_link(stream.compat(), link_ended)),
+            Ok(Err(OpenFailure::NoLink)) => Err(OpenError::NoLink(node)),
+            Ok(Err(OpenFailure::NotOffered)) => Err(OpenError::NotOffered(node)),
+            Ok(Err(OpenFailure::TimedOut)) => Err(OpenError::TimedOut(node)),
+            Ok(Err(OpenFailure::Broken(why))) => Err(OpenError::Broken { node, why }),
             Err(_) => Err(OpenError::Broken { node, why: "its connection closed".into() }),
         }
     }
 
     /// Makes a link to a node that there is none to. In a large cluster that is most of them.
     async fn reach(&self, node: NodeId, addresses: Vec<String>) -> Result<(), OpenError> {
-        let (linked, led_to_link) = oneshot::channel();
+        let (linked, outcome) = oneshot::channel();
         let command = Command::Reach { node, addresses, linked };
         self.commands.send(command).await.map_err(|_| OpenError::Stopping)?;
-        led_to_link.await.map_err(|_| OpenError::NoLink(node))
+        outcome.await.map_err(|_| OpenError::NoLink(node))
     }
 
     /// Over the link, or over one that is made for it; never over a common member.
@@ -337,7 +342,7 @@ impl Network {
         }
         let way = self.way(node).await?;
         match way.unreachable {
-            Some(dial) => Err(OpenError::NoWay { node, dial, tried: Vec::new() }),
+            Some(dial) => Err(OpenError::Unreachable { node, dial, tried: Vec::new() }),
             None => self.make_link(node, purpose, way.addresses).await,
         }
     }
@@ -357,30 +362,30 @@ impl Network {
     }
 
     /// Without a link: by a dial, and where that fails or takes long, over a common member.
-    async fn open_somehow(&self, node: NodeId, purpose: Purpose) -> Result<MeshStream, OpenError> {
+    async fn open_unlinked(&self, node: NodeId, purpose: Purpose) -> Result<MeshStream, OpenError> {
         let WayTo { addresses, unreachable, hops } = self.way(node).await?;
         if let Some(dial) = unreachable {
-            return self.open_over(node, purpose, &hops, dial).await;
+            return self.open_relayed(node, purpose, &hops, dial).await;
         }
         let dialled = self.make_link(node, purpose, addresses);
         if hops.is_empty() {
             return dialled.await;
         }
-        let over = async {
-            tokio::time::sleep(HEAD_START).await;
-            self.open_over(node, purpose, &hops, "no address has answered yet".into()).await
+        let relayed = async {
+            tokio::time::sleep(RELAY_AFTER).await;
+            self.open_relayed(node, purpose, &hops, "no address has answered yet".into()).await
         };
-        tokio::pin!(dialled, over);
+        tokio::pin!(dialled, relayed);
         tokio::select! {
             dialled = &mut dialled => match dialled {
                 // Sooner than the head start is over: nothing was asked yet.
-                Err(OpenError::NoLink(_)) => self.open_over(node, purpose, &hops, "no address led \
+                Err(OpenError::NoLink(_)) => self.open_relayed(node, purpose, &hops, "no address led \
                     to it".into()).await,
                 dialled => dialled,
             },
-            opened = &mut over => match opened {
-                Err(OpenError::NoWay { tried, .. }) => match dialled.await {
-                    Err(OpenError::NoLink(_)) => Err(OpenError::NoWay { node, dial: "no address \
+            opened = &mut relayed => match opened {
+                Err(OpenError::Unreachable { tried, .. }) => match dialled.await {
+                    Err(OpenError::NoLink(_)) => Err(OpenError::Unreachable { node, dial: "no address \
                         led to it".into(), tried }),
                     dialled => dialled,
                 },
@@ -395,7 +400,7 @@ impl Mesh for Network {
         async move {
             let opened = async {
                 match self.open_linked(node, purpose).await {
-                    Err(OpenError::NoLink(_)) => self.open_somehow(node, purpose).await,
+                    Err(OpenError::NoLink(_)) => self.open_unlinked(node, purpose).await,
                     opened => opened,
                 }
             };

@@ -23,13 +23,13 @@ use tokio::net::TcpSocket;
 use tokio::sync::watch;
 use tokio::time::Sleep;
 
-use super::interfaces::Interfaces;
-use super::local::Locals;
+use super::local_addresses::LocalAddresses;
 use super::names;
+use super::netlink::Interfaces;
 use super::peers::Peer;
 use super::ranking::{Class, ranked};
 use super::start::{Behaviour, NetworkError, refused};
-use super::swarm::{Done, Task};
+use super::swarm::{Task, TaskResult};
 
 /// When an address that is there could not be listened on, as where another program has the port,
 /// it is tried again.
@@ -40,7 +40,7 @@ const LISTEN_RETRY: Duration = Duration::from_secs(1);
 const CROSSING: Duration = Duration::from_millis(600);
 
 /// A node's own addresses.
-pub(super) struct Own {
+pub(super) struct ListenState {
     /// Where it listens or shall listen, with the port.
     wanted: SocketAddr,
     /// Where others are told to dial it instead, as multiaddrs; none for the device's own
@@ -53,42 +53,42 @@ pub(super) struct Own {
     /// None where the kernel does not tell of interfaces.
     interfaces: Option<watch::Receiver<Arc<Interfaces>>>,
     known: Option<Arc<Interfaces>>,
-    locals: Locals,
-    told: watch::Sender<OwnAddresses>,
+    local_addresses: LocalAddresses,
+    announced: watch::Sender<OwnAddresses>,
 }
 
 /// A port that is kept for the listener until it has it.
-pub(super) struct Claim {
+pub(super) struct HeldPort {
     pub address: SocketAddr,
     _port: Option<TcpSocket>,
 }
 
 /// Makes sure that no other program has the port, and draws one where any will do. An address that
 /// the device does not have (yet) is no error.
-pub(super) fn claim(address: SocketAddr) -> Result<Claim, NetworkError> {
+pub(super) fn hold_port(address: SocketAddr) -> Result<HeldPort, NetworkError> {
     if address.port() != 0 {
         // libp2p lets several processes share a listening port, which would split this node's peers
         // between them.
         return match TcpListener::bind(address) {
             Err(error) if !is_missing(&error) => Err(refused(address, error)),
-            Ok(_) | Err(_) => Ok(Claim { address, _port: None }),
+            Ok(_) | Err(_) => Ok(HeldPort { address, _port: None }),
         };
     }
-    let drawn = match draw(address) {
-        Err(error) if is_missing(&error) => draw(SocketAddr::new(any(address), 0)),
-        drawn => drawn,
+    let picked = match pick_port(address) {
+        Err(error) if is_missing(&error) => pick_port(SocketAddr::new(any_address(address), 0)),
+        picked => picked,
     };
-    let (port, socket) = drawn.map_err(|error| refused(address, error))?;
-    Ok(Claim { address: SocketAddr::new(address.ip(), port), _port: Some(socket) })
+    let (port, socket) = picked.map_err(|error| refused(address, error))?;
+    Ok(HeldPort { address: SocketAddr::new(address.ip(), port), _port: Some(socket) })
 }
 
 /// Every address of this one's family.
-fn any(address: SocketAddr) -> IpAddr {
+fn any_address(address: SocketAddr) -> IpAddr {
     if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() }
 }
 
 /// A free port. Held so that nobody draws it too; libp2p, which shares, can have it nevertheless.
-fn draw(address: SocketAddr) -> io::Result<(u16, TcpSocket)> {
+fn pick_port(address: SocketAddr) -> io::Result<(u16, TcpSocket)> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     socket.set_reuseaddr(true)?;
     socket.set_reuseport(true)?;
@@ -100,7 +100,7 @@ fn is_missing(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::AddrNotAvailable
 }
 
-impl Own {
+impl ListenState {
     /// Begins to listen, if that can be done now. Without `interfaces` only an address that the
     /// user names can be told.
     pub(super) fn start(
@@ -108,8 +108,8 @@ impl Own {
         wanted: SocketAddr,
         advertise: &[SocketAddr],
         interfaces: io::Result<watch::Receiver<Arc<Interfaces>>>,
-        locals: Locals,
-    ) -> Result<Own, NetworkError> {
+        local_addresses: LocalAddresses,
+    ) -> Result<ListenState, NetworkError> {
         let interfaces = match interfaces {
             Ok(interfaces) => Some(interfaces),
             Err(error) => {
@@ -118,7 +118,7 @@ impl Own {
                 None
             }
         };
-        let mut own = Own {
+        let mut own = ListenState {
             wanted,
             advertise: advertise
                 .iter()
@@ -129,8 +129,8 @@ impl Own {
             retry: None,
             known: interfaces.as_ref().map(|interfaces| interfaces.borrow().clone()),
             interfaces,
-            locals,
-            told: watch::channel(OwnAddresses::default()).0,
+            local_addresses,
+            announced: watch::channel(OwnAddresses::default()).0,
         };
         match own.listen(swarm, true) {
             Err(error) if wanted.ip().is_unspecified() || !is_missing(&error) => {
@@ -138,13 +138,13 @@ impl Own {
             }
             Ok(()) | Err(_) => {}
         }
-        own.told.send_replace(own.state(false));
+        own.announced.send_replace(own.announcement(false));
         Ok(own)
     }
 
     /// What others are told, and whether they can connect.
-    pub(super) fn told(&self) -> watch::Receiver<OwnAddresses> {
-        self.told.subscribe()
+    pub(super) fn announced(&self) -> watch::Receiver<OwnAddresses> {
+        self.announced.subscribe()
     }
 
     /// Returns when there is something to look at.
@@ -174,7 +174,7 @@ impl Own {
 
     /// The address to listen on is one of the device's; where the kernel does not tell, it has to
     /// be tried.
-    fn is_there(&self) -> bool {
+    fn is_present(&self) -> bool {
         let wanted = self.wanted.ip();
         wanted.is_unspecified()
             || self.known.as_ref().is_none_or(|known| known.local.contains(&wanted))
@@ -183,9 +183,9 @@ impl Own {
     /// Listens where that can be done, and no longer where it cannot: libp2p would take the address
     /// for this node's own, and so never dial another device that has it now. Unless the port is
     /// claimed, another program may have it meanwhile.
-    fn listen(&mut self, swarm: &mut Swarm<Behaviour>, is_claimed: bool) -> io::Result<()> {
+    fn listen(&mut self, swarm: &mut Swarm<Behaviour>, is_port_held: bool) -> io::Result<()> {
         self.retry = None;
-        if !self.is_there() {
+        if !self.is_present() {
             self.failed = None;
             if let Some(listener) = self.listener.take() {
                 swarm.remove_listener(listener);
@@ -195,7 +195,7 @@ impl Own {
         if self.listener.is_some() {
             return Ok(());
         }
-        let is_free = if is_claimed { Ok(()) } else { TcpListener::bind(self.wanted).map(drop) };
+        let is_free = if is_port_held { Ok(()) } else { TcpListener::bind(self.wanted).map(drop) };
         let listened = is_free.and_then(|()| {
             swarm.listen_on(names::multiaddr(&self.wanted)).map_err(|error| match error {
                 TransportError::Other(error) => error,
@@ -215,11 +215,11 @@ impl Own {
         }
     }
 
-    fn state(&self, moved: bool) -> OwnAddresses {
+    fn announcement(&self, moved: bool) -> OwnAddresses {
         let wanted = self.wanted;
         let mut addresses = Vec::new();
-        let trouble = if !self.is_there() {
-            let follows = SocketAddr::new(any(wanted), wanted.port());
+        let trouble = if !self.is_present() {
+            let follows = SocketAddr::new(any_address(wanted), wanted.port());
             Some(format!(
                 "{wanted}, where this node listens, is no address of this device: nobody can \
                     connect to it until the address \
@@ -263,7 +263,7 @@ impl Own {
 
 /// What of the interfaces decides which ways there may be. Containers come and go without changing
 /// any.
-fn ways(interfaces: &Interfaces) -> Vec<(IpAddr, bool, Class)> {
+fn reachability(interfaces: &Interfaces) -> Vec<(IpAddr, bool, Class)> {
     let outer = interfaces
         .all
         .iter()
@@ -274,13 +274,13 @@ fn ways(interfaces: &Interfaces) -> Vec<(IpAddr, bool, Class)> {
 
 /// A connection from here shows that the link, which is so old, leads to where the peer no longer
 /// is.
-fn is_elsewhere(was: IpAddr, now: IpAddr, age: Duration) -> bool {
+fn has_moved(was: IpAddr, now: IpAddr, age: Duration) -> bool {
     was != now && age > CROSSING
 }
 
 impl Task {
     /// The interfaces changed, or it is time to try to listen again.
-    pub(super) async fn on_own_addresses(&mut self) -> Done {
+    pub(super) async fn on_own_addresses(&mut self) -> TaskResult {
         let before = self.own.known.clone();
         if let Some(interfaces) = &mut self.own.interfaces {
             self.own.known = Some(interfaces.borrow_and_update().clone());
@@ -288,30 +288,39 @@ impl Task {
         if let Err(error) = self.own.listen(&mut self.swarm, false) {
             tracing::debug!(%error, address = %self.own.wanted, "cannot listen");
         }
-        let (moved, has_new_ways) = match (&before, &self.own.known) {
-            (Some(before), Some(now)) => (before.own() != now.own(), ways(before) != ways(now)),
+        let (moved, has_new_reachability) = match (&before, &self.own.known) {
+            (Some(before), Some(now)) => (
+                before.outer_addresses() != now.outer_addresses(),
+                reachability(before) != reachability(now),
+            ),
             _ => (false, false),
         };
-        let state = self.own.state(moved);
-        let told = self.own.told.send_replace(state.clone());
-        if has_new_ways || (&told.addresses, &told.trouble) != (&state.addresses, &state.trouble) {
+        let state = self.own.announcement(moved);
+        let announced = self.own.announced.send_replace(state.clone());
+        if has_new_reachability
+            || (&announced.addresses, &announced.trouble) != (&state.addresses, &state.trouble)
+        {
             self.tell(Input::Addresses(state)).await?;
         }
         if let Some(known) = &self.own.known {
-            self.own.locals.keep(&known.local);
+            self.own.local_addresses.close_missing(&known.local);
         }
         Ok(())
     }
 
     /// What the driver's configuration does not say.
-    pub(super) async fn tell_trouble(&mut self) -> Done {
-        let state = self.own.told.borrow().clone();
+    pub(super) async fn report_trouble(&mut self) -> TaskResult {
+        let state = self.own.announced.borrow().clone();
         if state.trouble.is_some() { self.tell(Input::Addresses(state)).await } else { Ok(()) }
     }
 
     /// A peer that has moved comes anew, while the link it had has not failed here yet: that one
     /// makes way. Of two nodes the one with the lower id decides which connection carries the link.
-    pub(super) async fn make_way(&mut self, id: &PeerId, endpoint: &ConnectedPoint) -> Done {
+    pub(super) async fn replace_moved_link(
+        &mut self,
+        id: &PeerId,
+        endpoint: &ConnectedPoint,
+    ) -> TaskResult {
         let (Some(node), Some(remote)) =
             (names::node_id(id), names::socket(endpoint.get_remote_address()))
         else {
@@ -320,9 +329,9 @@ impl Task {
         if endpoint.is_dialer() || self.me > node {
             return Ok(());
         }
-        let link = self.peers.get(&node).and_then(Peer::link_to);
+        let link = self.peers.get(&node).and_then(Peer::link_remote);
         if let Some((link, was, since)) = link
-            && is_elsewhere(was, remote.ip(), since.elapsed())
+            && has_moved(was, remote.ip(), since.elapsed())
         {
             tracing::debug!(peer = %node.short(), %was, now = %remote.ip(), "a peer has moved");
             self.hang_up(node, link).await?;
@@ -340,20 +349,20 @@ mod tests {
     #[test]
     fn a_link_makes_way_for_its_peer_from_elsewhere() {
         let [was, now] = [[10, 0, 0, 2], [10, 0, 0, 102]].map(IpAddr::from);
-        assert!(is_elsewhere(was, now, Duration::from_secs(3)));
-        assert!(!is_elsewhere(was, now, Duration::from_millis(100)), "two dials that cross");
-        assert!(!is_elsewhere(was, was, Duration::from_secs(60)));
+        assert!(has_moved(was, now, Duration::from_secs(3)));
+        assert!(!has_moved(was, now, Duration::from_millis(100)), "two dials that cross");
+        assert!(!has_moved(was, was, Duration::from_secs(60)));
     }
 
     #[tokio::test]
     async fn a_port_that_was_drawn_is_drawn_by_nobody_else() {
         let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
-        let claims: Vec<Claim> = (0..50).map(|_| claim(any).unwrap()).collect();
+        let held: Vec<HeldPort> = (0..50).map(|_| hold_port(any).unwrap()).collect();
         let ports: std::collections::BTreeSet<u16> =
-            claims.iter().map(|claim| claim.address.port()).collect();
-        assert_eq!(ports.len(), claims.len());
+            held.iter().map(|port| port.address.port()).collect();
+        assert_eq!(ports.len(), held.len());
         // An address that the device does not have gets a port all the same.
-        let missing = claim("192.0.2.1:0".parse().unwrap()).unwrap();
+        let missing = hold_port("192.0.2.1:0".parse().unwrap()).unwrap();
         assert!(
             missing.address.port() != 0 && missing.address.ip() == IpAddr::from([192, 0, 2, 1])
         );

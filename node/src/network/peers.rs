@@ -10,9 +10,9 @@ use libp2p::Stream;
 use libp2p::swarm::ConnectionId;
 use shoal_protocol::model::{Lane, NodeId};
 
-use super::dialing::Asker;
+use super::dialing::DialRequester;
+use super::last_addresses::PeerAddress;
 use super::link::{Lanes, LinkHandle};
-use super::ways::Way;
 
 /// A link older than this that its peer dials anew is dead on the peer's side; a younger one is the
 /// other half of a simultaneous dial.
@@ -24,13 +24,13 @@ pub(super) struct Peer {
     connections: BTreeMap<ConnectionId, Connection>,
     pub link: Option<Link>,
     /// Dials that led here and are not yet answered, by the connection that came of them.
-    pub waiting: Vec<(ConnectionId, Asker)>,
+    pub waiting: Vec<(ConnectionId, DialRequester)>,
 }
 
 #[derive(Default)]
 struct Connection {
     /// Where its other end is.
-    way: Option<Way>,
+    remote: Option<PeerAddress>,
     urgent: Option<Stream>,
     bulk: Option<Stream>,
 }
@@ -43,7 +43,7 @@ pub(super) struct Link {
 
 /// What to do with a new connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Plan {
+pub(super) enum Decision {
     /// Open the lanes on it.
     Open,
     /// The peer decides; its lanes come, or it closes this one.
@@ -62,35 +62,35 @@ impl Peer {
         id: ConnectionId,
         inbound: bool,
         now: Instant,
-    ) -> Plan {
-        let plan = if me > peer {
-            Plan::Await
+    ) -> Decision {
+        let decision = if me > peer {
+            Decision::Await
         } else if let Some(link) =
             self.link.as_ref().filter(|link| self.connections.contains_key(&link.connection))
         {
             let stale = inbound && now.saturating_duration_since(link.since) > STALE;
-            if stale { Plan::Open } else { Plan::Close }
+            if stale { Decision::Open } else { Decision::Close }
         } else if self.connections.is_empty() {
-            Plan::Open
+            Decision::Open
         } else {
-            Plan::Close
+            Decision::Close
         };
-        if plan != Plan::Close {
+        if decision != Decision::Close {
             self.connections.insert(id, Connection::default());
         }
-        plan
+        decision
     }
 
     /// Notes where a connection's other end is.
-    pub(super) fn is_at(&mut self, id: ConnectionId, way: Option<Way>) {
+    pub(super) fn set_remote(&mut self, id: ConnectionId, remote: Option<PeerAddress>) {
         if let Some(connection) = self.connections.get_mut(&id) {
-            connection.way = way;
+            connection.remote = remote;
         }
     }
 
     /// Where a connection's other end is.
-    pub(super) fn way(&self, id: ConnectionId) -> Option<Way> {
-        self.connections.get(&id).and_then(|connection| connection.way)
+    pub(super) fn remote(&self, id: ConnectionId) -> Option<PeerAddress> {
+        self.connections.get(&id).and_then(|connection| connection.remote)
     }
 
     /// Notes a lane's stream, whoever opened it; gives both once both are there. One that is not
@@ -103,11 +103,11 @@ impl Peer {
     ) -> Option<Lanes<Stream>> {
         let linked = self.link.as_ref().is_some_and(|link| link.connection == id);
         let connection = self.connections.get_mut(&id).filter(|_| !linked)?;
-        let place = match lane {
+        let stream_slot = match lane {
             Lane::Urgent => &mut connection.urgent,
             Lane::Bulk => &mut connection.bulk,
         };
-        place.get_or_insert(stream);
+        stream_slot.get_or_insert(stream);
         match (connection.urgent.take(), connection.bulk.take()) {
             (Some(urgent), Some(bulk)) => Some(Lanes { urgent, bulk }),
             (urgent, bulk) => {
@@ -118,9 +118,9 @@ impl Peer {
     }
 
     /// The link's connection, where it leads, and since when.
-    pub(super) fn link_to(&self) -> Option<(ConnectionId, IpAddr, Instant)> {
+    pub(super) fn link_remote(&self) -> Option<(ConnectionId, IpAddr, Instant)> {
         let link = self.link.as_ref()?;
-        Some((link.connection, self.way(link.connection)?.ip(), link.since))
+        Some((link.connection, self.remote(link.connection)?.ip(), link.since))
     }
 
     /// Notes the link; gives back the one it replaces.
@@ -155,7 +155,7 @@ impl Peer {
     }
 
     /// Whether nothing is left to know.
-    pub(super) fn is_gone(&self) -> bool {
+    pub(super) fn is_forgettable(&self) -> bool {
         self.connections.is_empty() && self.link.is_none()
     }
 }
@@ -176,10 +176,10 @@ mod tests {
         let now = Instant::now();
         let (mut low, mut high) = (Peer::default(), Peer::default());
         // The two ends see the two connections in different orders.
-        assert_eq!(low.connected(&LOW, &HIGH, id(1), false, now), Plan::Open);
-        assert_eq!(low.connected(&LOW, &HIGH, id(2), true, now), Plan::Close);
-        assert_eq!(high.connected(&HIGH, &LOW, id(2), false, now), Plan::Await);
-        assert_eq!(high.connected(&HIGH, &LOW, id(1), true, now), Plan::Await);
+        assert_eq!(low.connected(&LOW, &HIGH, id(1), false, now), Decision::Open);
+        assert_eq!(low.connected(&LOW, &HIGH, id(2), true, now), Decision::Close);
+        assert_eq!(high.connected(&HIGH, &LOW, id(2), false, now), Decision::Await);
+        assert_eq!(high.connected(&HIGH, &LOW, id(1), true, now), Decision::Await);
     }
 
     #[test]
@@ -188,18 +188,18 @@ mod tests {
         let mut low = Peer::default();
         low.connected(&LOW, &HIGH, id(1), true, now);
         assert!(low.linked(id(1), Arc::default(), now).is_none());
-        assert_eq!(low.connected(&LOW, &HIGH, id(2), true, now + STALE), Plan::Close);
+        assert_eq!(low.connected(&LOW, &HIGH, id(2), true, now + STALE), Decision::Close);
         assert_eq!(
             low.connected(&LOW, &HIGH, id(3), false, now + STALE * 2),
-            Plan::Close,
+            Decision::Close,
             "our own second dial"
         );
-        assert_eq!(low.connected(&LOW, &HIGH, id(4), true, now + STALE * 2), Plan::Open);
+        assert_eq!(low.connected(&LOW, &HIGH, id(4), true, now + STALE * 2), Decision::Open);
         let old = low.linked(id(4), Arc::default(), now + STALE * 2).unwrap();
         assert_eq!(old.connection, id(1));
         low.closed(id(1));
         assert!(!low.unlinked(id(1)) && low.unlinked(id(4)));
         low.closed(id(4));
-        assert!(low.is_gone());
+        assert!(low.is_forgettable());
     }
 }

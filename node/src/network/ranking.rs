@@ -8,11 +8,11 @@
 
 use std::net::IpAddr;
 
-use super::interfaces::Interfaces;
+use super::netlink::Interfaces;
 
 /// Of one interface at most so many are told before those of all others: one with many must not
 /// push them out.
-const SHARE: usize = 4;
+const PER_INTERFACE: usize = 4;
 
 /// What an interface is to others, the best first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -31,7 +31,7 @@ pub(super) enum Class {
 
 /// What an interface is made of.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Kind {
+pub(super) enum LinkKind {
     /// Hardware, or what stands for it: bonds, VLANs, MAC-VLANs.
     Hardware,
     /// A bridge between others.
@@ -48,10 +48,10 @@ pub(super) enum Kind {
 
 /// An interface, as far as its class depends on it.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Link {
+pub(super) struct RawInterface {
     pub index: u32,
     pub name: String,
-    pub kind: Kind,
+    pub kind: LinkKind,
     pub is_up: bool,
     pub is_running: bool,
     pub is_multicast: bool,
@@ -83,22 +83,24 @@ const INNER_NAMES: [&str; 18] = [
 ];
 
 /// The class of an interface among all; `is_default` where a default route leaves by it.
-pub(super) fn classify(link: &Link, all: &[Link], is_default: bool) -> Class {
-    let is_inner_name = INNER_NAMES.iter().any(|name| link.name.starts_with(name));
-    match link.kind {
-        Kind::Loopback => Class::Loopback,
-        Kind::Tunnel => Class::Tunnel,
-        Kind::Hardware | Kind::Bridge | Kind::Veth | Kind::Inner if is_default => Class::Default,
-        Kind::Inner => Class::Container,
+pub(super) fn classify(raw: &RawInterface, all: &[RawInterface], is_default: bool) -> Class {
+    let is_inner_name = INNER_NAMES.iter().any(|name| raw.name.starts_with(name));
+    match raw.kind {
+        LinkKind::Loopback => Class::Loopback,
+        LinkKind::Tunnel => Class::Tunnel,
+        LinkKind::Hardware | LinkKind::Bridge | LinkKind::Veth | LinkKind::Inner if is_default => {
+            Class::Default
+        }
+        LinkKind::Inner => Class::Container,
         // A bridge that holds hardware is the device's own way out, whatever it is called.
-        Kind::Bridge => {
+        LinkKind::Bridge => {
             let has_hardware = all
                 .iter()
-                .any(|port| port.controller == Some(link.index) && port.kind == Kind::Hardware);
+                .any(|port| port.controller == Some(raw.index) && port.kind == LinkKind::Hardware);
             if has_hardware { Class::Lan } else { Class::Container }
         }
-        Kind::Hardware | Kind::Veth if is_inner_name => Class::Container,
-        Kind::Hardware | Kind::Veth => Class::Lan,
+        LinkKind::Hardware | LinkKind::Veth if is_inner_name => Class::Container,
+        LinkKind::Hardware | LinkKind::Veth => Class::Lan,
     }
 }
 
@@ -116,9 +118,12 @@ pub(super) fn ranked(interfaces: &Interfaces, is_v6: bool) -> Vec<IpAddr> {
                 (true, Class::Container) => continue,
                 (true, _) => Tier::LinkLocal,
                 (false, Class::Container) => Tier::Inner,
-                (false, _) => Tier::Good,
+                (false, _) => Tier::Routable,
             };
-            found.push(((tier, number / SHARE, !interface.is_running, interface.class), *ip));
+            found.push((
+                (tier, number / PER_INTERFACE, !interface.is_running, interface.class),
+                *ip,
+            ));
         }
     }
     // Stable, so interfaces of one rank keep the order in which the kernel has them.
@@ -136,7 +141,7 @@ pub(super) fn ranked(interfaces: &Interfaces, is_v6: bool) -> Vec<IpAddr> {
 /// Only the best tier is told.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Tier {
-    Good,
+    Routable,
     Inner,
     LinkLocal,
 }
@@ -150,11 +155,11 @@ fn is_link_local(ip: &IpAddr) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::interfaces::Interface;
+    use super::super::netlink::Interface;
     use super::*;
 
-    fn link(index: u32, name: &str, kind: Kind) -> Link {
-        Link {
+    fn raw(index: u32, name: &str, kind: LinkKind) -> RawInterface {
+        RawInterface {
             index,
             name: name.into(),
             kind,
@@ -177,7 +182,7 @@ mod tests {
         }
     }
 
-    fn told(all: Vec<Interface>) -> Vec<String> {
+    fn announced(all: Vec<Interface>) -> Vec<String> {
         ranked(&Interfaces { all, ..Interfaces::default() }, false)
             .iter()
             .map(ToString::to_string)
@@ -194,9 +199,9 @@ mod tests {
             })
             .collect();
         all.push(interface("eth0", Class::Lan, &["192.168.1.7"]));
-        assert_eq!(told(all.clone()), ["192.168.1.7"]);
+        assert_eq!(announced(all.clone()), ["192.168.1.7"]);
         all.pop();
-        assert_eq!(told(all).len(), 18, "better than nothing");
+        assert_eq!(announced(all).len(), 18, "better than nothing");
     }
 
     #[test]
@@ -207,15 +212,15 @@ mod tests {
             interface("eth1", Class::Lan, &["10.1.0.2", "169.254.3.4"]),
             interface("eth0", Class::Default, &["10.0.0.2"]),
         ];
-        assert_eq!(told(all), ["10.0.0.2", "10.1.0.2", "10.8.0.2", "10.255.0.1"]);
+        assert_eq!(announced(all), ["10.0.0.2", "10.1.0.2", "10.8.0.2", "10.255.0.1"]);
     }
 
     #[test]
     fn loopback_is_never_told_and_link_local_last() {
         let lo = || interface("lo", Class::Loopback, &["127.0.0.1"]);
-        assert!(told(vec![lo()]).is_empty());
+        assert!(announced(vec![lo()]).is_empty());
         assert_eq!(
-            told(vec![lo(), interface("eth0", Class::Lan, &["169.254.3.4"])]),
+            announced(vec![lo(), interface("eth0", Class::Lan, &["169.254.3.4"])]),
             ["169.254.3.4"]
         );
     }
@@ -225,7 +230,7 @@ mod tests {
         let mut unplugged = interface("eth0", Class::Default, &["10.0.0.2"]);
         unplugged.is_running = false;
         assert_eq!(
-            told(vec![unplugged, interface("wlan0", Class::Lan, &["10.1.0.2"])]),
+            announced(vec![unplugged, interface("wlan0", Class::Lan, &["10.1.0.2"])]),
             ["10.1.0.2", "10.0.0.2"]
         );
     }
@@ -238,23 +243,23 @@ mod tests {
             interface("eth0", Class::Default, &many),
             interface("eth1", Class::Lan, &["10.1.0.2"]),
         ];
-        assert_eq!(told(all)[4], "10.1.0.2");
+        assert_eq!(announced(all)[4], "10.1.0.2");
     }
 
     #[test]
     fn an_interface_is_judged_by_what_it_is_made_of() {
-        let class = |link: &Link| classify(link, std::slice::from_ref(link), false);
-        assert_eq!(class(&link(1, "eth0", Kind::Hardware)), Class::Lan);
-        assert_eq!(class(&link(1, "eth0", Kind::Veth)), Class::Lan, "a container's way out");
-        assert_eq!(class(&link(1, "veth12ab", Kind::Veth)), Class::Container);
+        let class = |raw: &RawInterface| classify(raw, std::slice::from_ref(raw), false);
+        assert_eq!(class(&raw(1, "eth0", LinkKind::Hardware)), Class::Lan);
+        assert_eq!(class(&raw(1, "eth0", LinkKind::Veth)), Class::Lan, "a container's way out");
+        assert_eq!(class(&raw(1, "veth12ab", LinkKind::Veth)), Class::Container);
         assert_eq!(
-            class(&link(1, "mynet", Kind::Bridge)),
+            class(&raw(1, "mynet", LinkKind::Bridge)),
             Class::Container,
             "whatever it is called"
         );
-        assert_eq!(class(&link(1, "wg0", Kind::Tunnel)), Class::Tunnel);
-        let bridge = link(1, "br-lan", Kind::Bridge);
-        let port = Link { controller: Some(1), ..link(2, "eth0", Kind::Hardware) };
+        assert_eq!(class(&raw(1, "wg0", LinkKind::Tunnel)), Class::Tunnel);
+        let bridge = raw(1, "br-lan", LinkKind::Bridge);
+        let port = RawInterface { controller: Some(1), ..raw(2, "eth0", LinkKind::Hardware) };
         assert_eq!(
             classify(&bridge, &[bridge.clone(), port], false),
             Class::Lan,
@@ -262,7 +267,7 @@ mod tests {
         );
         assert_eq!(classify(&bridge, std::slice::from_ref(&bridge), true), Class::Default);
         assert_eq!(
-            classify(&link(1, "tun0", Kind::Tunnel), &[], true),
+            classify(&raw(1, "tun0", LinkKind::Tunnel), &[], true),
             Class::Tunnel,
             "others cannot dial into it"
         );

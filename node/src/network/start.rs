@@ -9,19 +9,21 @@ use libp2p::swarm::{self, NetworkBehaviour};
 use libp2p::{Swarm, gossipsub};
 use tokio::sync::{mpsc, watch};
 
+use super::admission::Admission;
 use super::carriers::{self, Carriers};
 use super::dialing::Dials;
-use super::door::Door;
 use super::gossip::Gossip;
-use super::interfaces::{self, Interfaces};
-use super::local::Locals;
+use super::local_addresses::LocalAddresses;
 use super::mdns::Mdns;
-use super::own_addresses::{self, Own};
+use super::netlink::{self, Interfaces};
+use super::own_addresses::{self, ListenState};
 use super::services::Services;
 use super::swarm::Task;
-use super::{Inbox, Links, NetCounters, Network, NetworkConfig, hop, names, streams, transport};
+use super::{
+    Inbox, Links, NetCounters, Network, NetworkConfig, hop, names, stream_protocols, transport,
+};
 
-/// Connections of others that are no links yet. [`Door`] decides which may be; this is above what
+/// Connections of others that are no links yet. [`Admission`] decides which may be; this is above what
 /// it lets in, and bounds those that have not come to it.
 const MAX_PENDING_IN: u32 = 1024;
 /// Addresses dialled at once: of 16 peers that the core dials at a time, with as many addresses as
@@ -61,13 +63,13 @@ pub enum NetworkError {
 pub(super) struct Behaviour {
     /// First, so that what is too much costs nothing more.
     limits: connection_limits::Behaviour,
-    pub streams: streams::Behaviour,
+    pub streams: stream_protocols::Behaviour,
     pub gossip: gossipsub::Behaviour,
 }
 
 /// Starts the network on the current tokio runtime.
 pub async fn start(config: NetworkConfig) -> Result<(Network, Inbox), NetworkError> {
-    start_among(config, interfaces::watch().await).await
+    start_among(config, netlink::watch().await).await
 }
 
 /// The same on a device of these interfaces.
@@ -75,15 +77,15 @@ pub(super) async fn start_among(
     config: NetworkConfig,
     interfaces: io::Result<watch::Receiver<Arc<Interfaces>>>,
 ) -> Result<(Network, Inbox), NetworkError> {
-    let claim = own_addresses::claim(config.listen)?;
-    let locals = Locals::default();
+    let held_port = own_addresses::hold_port(config.listen)?;
+    let local_addresses = LocalAddresses::default();
     let counters = Arc::<NetCounters>::default();
     let keys = names::keypair(&config.seed);
     let seal = hop::seal(&keys, &config.secret).map_err(|error| set_up(&error))?;
-    let door = Door::new();
+    let admission = Admission::new();
     let (arrive, arrived) = mpsc::channel(carriers::MAX_PENDING_IN);
-    let (transport, given_up) =
-        transport::transport(&keys, config.secret, &counters, &locals, &door, arrive)
+    let (transport, canceller) =
+        transport::transport(&keys, config.secret, &counters, &local_addresses, &admission, arrive)
             .map_err(|error| set_up(&error))?;
     let (gossip_behaviour, gossip) =
         Gossip::new(&keys, &config.cluster).map_err(|error| set_up(&error))?;
@@ -94,17 +96,18 @@ pub(super) async fn start_among(
         .with_max_established_per_peer(Some(MAX_PER_PEER));
     let behaviour = Behaviour {
         limits: connection_limits::Behaviour::new(limits),
-        streams: streams::Behaviour::new(&config.cluster),
+        streams: stream_protocols::Behaviour::new(&config.cluster),
         gossip: gossip_behaviour,
     };
     let swarm_config =
         swarm::Config::with_tokio_executor().with_max_negotiating_inbound_streams(32);
     let mut swarm = Swarm::new(transport, behaviour, keys.public().to_peer_id(), swarm_config);
-    let listening = claim.address;
+    let listening = held_port.address;
     let seen = interfaces.as_ref().ok().cloned();
-    let own = Own::start(&mut swarm, listening, &config.advertise, interfaces, locals)?;
-    let told = own.told();
-    drop(claim);
+    let listen_state =
+        ListenState::start(&mut swarm, listening, &config.advertise, interfaces, local_addresses)?;
+    let own_addresses = listen_state.announced();
+    drop(held_port);
 
     let (commands_in, commands) = mpsc::channel(COMMANDS);
     let (urgent_in, urgent) = mpsc::channel(URGENT);
@@ -132,7 +135,7 @@ pub(super) async fn start_among(
         commands_in.downgrade(),
         config.carriers,
     ));
-    tokio::spawn(carriers.clone().take(arrived));
+    tokio::spawn(carriers.clone().accept(arrived));
     let task = Task::new(
         swarm,
         gossip,
@@ -140,8 +143,8 @@ pub(super) async fn start_among(
         links.clone(),
         counters.clone(),
         inputs,
-        own,
-        Dials::new(given_up, mdns),
+        listen_state,
+        Dials::new(canceller, mdns),
         services,
         carriers.clone(),
     );
@@ -152,9 +155,9 @@ pub(super) async fn start_among(
             links,
             counters,
             carriers,
-            door,
+            admission,
             listening,
-            told,
+            own_addresses,
             directory: Arc::default(),
             seal,
         },

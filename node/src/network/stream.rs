@@ -51,14 +51,18 @@ pub enum OpenError {
     #[error("the link to node {} broke: {why}", node.short())]
     Broken { node: NodeId, why: String },
     #[error("there is no way to node {}: \
-        {}", node.short(), told(dial, tried, |node| format!("node {}", node.short())))]
-    NoWay { node: NodeId, dial: String, tried: Vec<(NodeId, String)> },
+        {}", node.short(), describe_unreachable(dial, tried, |node| format!("node {}", node.short())))]
+    Unreachable { node: NodeId, dial: String, tried: Vec<(NodeId, String)> },
     #[error("this node is stopping")]
     Stopping,
 }
 
 /// Why there is no way: how dialling fails, and what each common member said.
-pub fn told(dial: &str, tried: &[(NodeId, String)], name: impl Fn(&NodeId) -> String) -> String {
+pub fn describe_unreachable(
+    dial: &str,
+    tried: &[(NodeId, String)],
+    name: impl Fn(&NodeId) -> String,
+) -> String {
     let mut text = dial.to_owned();
     for (hop, why) in tried {
         text.push_str(&format!("; over {}: {why}", name(hop)));
@@ -78,11 +82,11 @@ pub struct MeshStream {
     /// Taken streams count against a bound for as long as they live.
     _permit: Option<OwnedSemaphorePermit>,
     /// The end of the link, or of the carrier, that it lies on.
-    over: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+    connection_ended: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     /// The carrier that it lies on, kept open by it.
     hold: Option<Hold>,
     /// Bytes that went through, both ways.
-    passed: Arc<AtomicU64>,
+    bytes_passed: Arc<AtomicU64>,
     /// The member that carries it, where there is no link to the node itself.
     hop: Option<NodeId>,
 }
@@ -92,15 +96,17 @@ pub struct MeshStream {
 /// grows slowly the stream is slow.
 #[derive(Clone)]
 pub struct Moved {
-    passed: Arc<AtomicU64>,
+    bytes_passed: Arc<AtomicU64>,
     carrier: Option<Arc<Carrier>>,
 }
 
 impl Moved {
     /// Bytes so far. On a connection that streams share, those of all.
     pub fn bytes(&self) -> u64 {
-        let passed = self.passed.load(Relaxed);
-        self.carrier.as_ref().map_or(passed, |carrier| passed.wrapping_add(carrier.moved()))
+        let bytes_passed = self.bytes_passed.load(Relaxed);
+        self.carrier
+            .as_ref()
+            .map_or(bytes_passed, |carrier| bytes_passed.wrapping_add(carrier.moved()))
     }
 }
 
@@ -110,9 +116,9 @@ impl MeshStream {
         MeshStream {
             bytes: Box::pin(bytes),
             _permit: None,
-            over: None,
+            connection_ended: None,
             hold: None,
-            passed: Arc::default(),
+            bytes_passed: Arc::default(),
             hop: None,
         }
     }
@@ -120,23 +126,27 @@ impl MeshStream {
     /// A measure that tells whether it stalls.
     pub fn moved(&self) -> Moved {
         Moved {
-            passed: self.passed.clone(),
+            bytes_passed: self.bytes_passed.clone(),
             carrier: self.hold.as_ref().map(|hold| hold.carrier().clone()),
         }
     }
 
     /// A stream that lies on a carrier, ends with it, and says why.
-    pub(super) fn carried(
+    pub(super) fn on_carrier(
         bytes: impl AsyncRead + AsyncWrite + Send + 'static,
         hold: Hold,
         permit: Option<OwnedSemaphorePermit>,
     ) -> Self {
-        let over = hold.carrier().over().clone();
-        MeshStream { _permit: permit, hold: Some(hold), ..MeshStream::until(bytes, over) }
+        let connection_ended = hold.carrier().ended().clone();
+        MeshStream {
+            _permit: permit,
+            hold: Some(hold),
+            ..MeshStream::on_link(bytes, connection_ended)
+        }
     }
 
     /// One that a common member carries.
-    pub fn over(bytes: impl AsyncRead + AsyncWrite + Send + 'static, hop: NodeId) -> Self {
+    pub fn relayed(bytes: impl AsyncRead + AsyncWrite + Send + 'static, hop: NodeId) -> Self {
         MeshStream { hop: Some(hop), ..MeshStream::new(bytes) }
     }
 
@@ -147,29 +157,34 @@ impl MeshStream {
 
     /// One that ends with its link. The bytes alone would not: yamux wakes no reader of a
     /// connection that is closed here.
-    pub(super) fn until(
+    pub(super) fn on_link(
         bytes: impl AsyncRead + AsyncWrite + Send + 'static,
-        over: CancellationToken,
+        connection_ended: CancellationToken,
     ) -> Self {
-        MeshStream { over: Some(Box::pin(over.cancelled_owned())), ..MeshStream::new(bytes) }
+        MeshStream {
+            connection_ended: Some(Box::pin(connection_ended.cancelled_owned())),
+            ..MeshStream::new(bytes)
+        }
     }
 
     /// Once the link or carrier is over, an error instead of waiting on, or of breaking off without
     /// a word.
-    fn or_over<T>(
+    fn or_ended<T>(
         &mut self,
         cx: &mut Context<'_>,
         polled: Poll<io::Result<T>>,
         is_end: bool,
     ) -> Poll<io::Result<T>> {
         let is_silent = is_end || !matches!(polled, Poll::Ready(Ok(_)));
-        let Some(over) = self.over.as_mut().filter(|_| is_silent) else { return polled };
-        match over.as_mut().poll(cx) {
+        let Some(connection_ended) = self.connection_ended.as_mut().filter(|_| is_silent) else {
+            return polled;
+        };
+        match connection_ended.as_mut().poll(cx) {
             Poll::Ready(()) => {
                 let why = self
                     .hold
                     .as_ref()
-                    .map_or("the link to the node is down", |hold| hold.carrier().why());
+                    .map_or("the link to the node is down", |hold| hold.carrier().reason());
                 Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionReset, why)))
             }
             Poll::Pending => polled,
@@ -197,11 +212,11 @@ impl AsyncRead for MeshStream {
         let before = buf.filled().len();
         let polled = self.bytes.as_mut().poll_read(cx, buf);
         let read = buf.filled().len().saturating_sub(before);
-        self.passed.fetch_add(read as u64, Relaxed);
+        self.bytes_passed.fetch_add(read as u64, Relaxed);
         // A carrier that is given up ends its streams as if they were over; one that ended well
         // before is not asked why.
         let is_end = read == 0 && buf.remaining() > 0 && self.hold.is_some();
-        self.or_over(cx, polled, is_end)
+        self.or_ended(cx, polled, is_end)
     }
 }
 
@@ -213,19 +228,19 @@ impl AsyncWrite for MeshStream {
     ) -> Poll<io::Result<usize>> {
         let polled = self.bytes.as_mut().poll_write(cx, buf);
         if let Poll::Ready(Ok(written)) = polled {
-            self.passed.fetch_add(written as u64, Relaxed);
+            self.bytes_passed.fetch_add(written as u64, Relaxed);
         }
-        self.or_over(cx, polled, false)
+        self.or_ended(cx, polled, false)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let polled = self.bytes.as_mut().poll_flush(cx);
-        self.or_over(cx, polled, false)
+        self.or_ended(cx, polled, false)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let polled = self.bytes.as_mut().poll_shutdown(cx);
-        self.or_over(cx, polled, false)
+        self.or_ended(cx, polled, false)
     }
 }
 

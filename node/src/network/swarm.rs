@@ -17,21 +17,21 @@ use tokio::task::JoinSet;
 use tokio_util::compat::FuturesAsyncReadCompatExt;
 
 use super::carriers::Carriers;
-use super::dialing::{Asker, Dials};
+use super::dialing::{DialRequester, Dials};
 use super::gossip::{self, Gossip, MAX_GOSSIP};
-use super::own_addresses::Own;
+use super::own_addresses::ListenState;
 use super::peers::Peer;
-use super::resolving::Resolver;
+use super::resolver::Resolver;
 use super::services::Services;
 use super::start::{Behaviour, BehaviourEvent};
 use super::stream::{Incoming, MeshStream, Purpose};
-use super::streams::{For, NotOpened, OnLink, Word};
+use super::stream_protocols::{LinkStream, OpenFailure, Signal, StreamRequest};
 use super::{Links, NetCounters, NetworkConfig, add, names, tcp};
 
 /// How long all links together may take to write what waits when the node stops.
 const STOP_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long gossip may take to go out when the node stops.
-const LAST_WORDS: Duration = Duration::from_millis(50);
+const GOSSIP_FLUSH: Duration = Duration::from_millis(50);
 
 pub(super) enum Command {
     Broadcast(Vec<u8>),
@@ -50,13 +50,13 @@ pub(super) enum Command {
     Open {
         node: NodeId,
         purpose: Purpose,
-        reply: oneshot::Sender<Result<OnLink, NotOpened>>,
+        reply: oneshot::Sender<Result<LinkStream, OpenFailure>>,
     },
     Accept(Purpose, mpsc::Sender<Incoming>),
     /// Says something to a peer over the link, and answers whether it has heard.
-    Say {
+    Signal {
         node: NodeId,
-        word: Word,
+        signal: Signal,
         reply: oneshot::Sender<bool>,
     },
     /// Transfers on the path to this peer stall while small messages pass, or no longer do.
@@ -84,9 +84,9 @@ pub(super) struct Ended {
 }
 
 /// The driver is gone: there is nobody to work for.
-pub(super) struct Gone;
+pub(super) struct DriverGone;
 
-pub(super) type Done = Result<(), Gone>;
+pub(super) type TaskResult = Result<(), DriverGone>;
 
 pub(super) struct Task {
     pub(super) swarm: Swarm<Behaviour>,
@@ -95,7 +95,7 @@ pub(super) struct Task {
     pub(super) links: Links,
     pub(super) counters: Arc<NetCounters>,
     pub(super) inputs: Inputs,
-    pub(super) own: Own,
+    pub(super) own: ListenState,
     resolver: Resolver,
     pub(super) peers: BTreeMap<NodeId, Peer>,
     pub(super) dials: Dials,
@@ -117,7 +117,7 @@ impl Task {
         links: Links,
         counters: Arc<NetCounters>,
         inputs: Inputs,
-        own: Own,
+        own: ListenState,
         dials: Dials,
         services: Arc<Services>,
         carriers: Arc<Carriers>,
@@ -148,7 +148,7 @@ impl Task {
     }
 
     pub(super) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
-        if self.tell_trouble().await.is_err() {
+        if self.report_trouble().await.is_err() {
             return;
         }
         loop {
@@ -166,7 +166,7 @@ impl Task {
                 event = self.swarm.select_next_some() => self.on_swarm(event).await,
                 () = self.own.changed() => self.on_own_addresses().await,
                 Some(Ok(ended)) = self.running.join_next() => self.on_ended(ended).await,
-                Some(whom) = self.dials.wakes.next() => self.race(whom).await,
+                Some(key) = self.dials.wake_ups.next() => self.advance_race(key).await,
                 Some((node, connection)) = self.deadlines.next() => self.on_deadline(node, connection).await,
             };
             if done.is_err() {
@@ -175,7 +175,7 @@ impl Task {
         }
     }
 
-    async fn on_command(&mut self, command: Command) -> Done {
+    async fn on_command(&mut self, command: Command) -> TaskResult {
         match command {
             Command::Broadcast(bytes) => {
                 let fits = bytes.len() <= MAX_GOSSIP;
@@ -188,11 +188,11 @@ impl Task {
                 );
             }
             Command::Dial { target, addresses } => {
-                return self.on_dial(Asker::Core(target), addresses).await;
+                return self.on_dial(DialRequester::Core(target), addresses).await;
             }
             Command::Reach { node, addresses, linked } => {
                 if self.peers.get(&node).is_none_or(|peer| peer.link.is_none()) {
-                    return self.on_dial(Asker::Stream(node, linked), addresses).await;
+                    return self.on_dial(DialRequester::Stream(node, linked), addresses).await;
                 }
                 // The asker may have given up.
                 let _ = linked.send(());
@@ -212,25 +212,26 @@ impl Task {
                 let link = self.peers.get(&node).and_then(|peer| peer.link.as_ref());
                 match (link, names::peer_id(&node)) {
                     (Some(link), Some(peer)) => {
-                        let whom = For::Asker(purpose, link.handle.over.clone(), reply);
-                        self.swarm.behaviour_mut().streams.open(peer, link.connection, whom);
+                        let request =
+                            StreamRequest::Service(purpose, link.handle.ended.clone(), reply);
+                        self.swarm.behaviour_mut().streams.open(peer, link.connection, request);
                     }
                     // The asker may have given up.
-                    _ => drop(reply.send(Err(NotOpened::NoLink))),
+                    _ => drop(reply.send(Err(OpenFailure::NoLink))),
                 }
             }
             Command::Accept(purpose, streams) => self.services.accept(purpose, streams),
             Command::Arrived(purpose, Incoming { from, stream }) => {
-                self.services.hand(from, purpose, |permit| stream.counted(permit));
+                self.services.deliver(from, purpose, |permit| stream.counted(permit));
             }
-            Command::Say { node, word, reply } => {
+            Command::Signal { node, signal, reply } => {
                 let link = self.peers.get(&node).and_then(|peer| peer.link.as_ref());
                 // Without a link the asker's sender is dropped, which says that it was not heard.
                 if let Some((link, peer)) = link.zip(names::peer_id(&node)) {
                     self.swarm.behaviour_mut().streams.open(
                         peer,
                         link.connection,
-                        For::Said(word, reply),
+                        StreamRequest::Signal(signal, reply),
                     );
                 }
             }
@@ -242,14 +243,14 @@ impl Task {
         Ok(())
     }
 
-    async fn on_swarm(&mut self, event: SwarmEvent<BehaviourEvent>) -> Done {
+    async fn on_swarm(&mut self, event: SwarmEvent<BehaviourEvent>) -> TaskResult {
         match event {
             SwarmEvent::Behaviour(BehaviourEvent::Streams(event)) => {
                 return self.on_stream(event).await;
             }
             SwarmEvent::Behaviour(BehaviourEvent::Gossip(event)) => self.on_gossip(event),
             SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
-                self.make_way(&peer_id, &endpoint).await?;
+                self.replace_moved_link(&peer_id, &endpoint).await?;
                 return self.on_connected(peer_id, connection_id, &endpoint).await;
             }
             SwarmEvent::ConnectionClosed {
@@ -289,7 +290,7 @@ impl Task {
     pub(super) fn on_service(&mut self, id: &PeerId, purpose: Purpose, stream: Stream) {
         if let Some(from) = names::node_id(id) {
             self.services
-                .hand(from, purpose, |permit| MeshStream::new(stream.compat()).counted(permit));
+                .deliver(from, purpose, |permit| MeshStream::new(stream.compat()).counted(permit));
         }
     }
 
@@ -301,7 +302,7 @@ impl Task {
         let behaviour = &mut self.swarm.behaviour_mut().gossip;
         let ticket = self.gossip.ticket(behaviour, message_id, propagation_source);
         add(&self.counters.gossip_received, 1);
-        let (input, judged) = match wire::decode(&message.data) {
+        let (input, is_judged) = match wire::decode(&message.data) {
             Ok(message) => (Input::Gossip { ticket, from, message }, false),
             Err(error) => {
                 add(&self.counters.garbage, 1);
@@ -309,17 +310,17 @@ impl Task {
                 (Input::Garbage { from, why: error.to_string() }, true)
             }
         };
-        let told = self.inputs.gossip.try_send(input).is_ok();
-        if !told {
+        let queued = self.inputs.gossip.try_send(input).is_ok();
+        if !queued {
             add(&self.counters.gossip_dropped, 1);
         }
-        if judged || !told {
+        if is_judged || !queued {
             self.gossip.judge(&mut self.swarm.behaviour_mut().gossip, ticket, Verdict::Ignore);
         }
     }
 
-    pub(super) async fn tell(&mut self, input: Input) -> Done {
-        self.inputs.urgent.send(input).await.map_err(|_| Gone)
+    pub(super) async fn tell(&mut self, input: Input) -> TaskResult {
+        self.inputs.urgent.send(input).await.map_err(|_| DriverGone)
     }
 
     /// Lets the links write what waits. Nobody is told anything any more.
@@ -337,12 +338,12 @@ impl Task {
         // Who does not take it in time will not take it.
         let _ = tokio::time::timeout(STOP_TIMEOUT, all_written).await;
         self.carriers.stop();
-        let last_words = async {
+        let gossip_flushed = async {
             loop {
                 self.swarm.select_next_some().await;
             }
         };
-        let _ = tokio::time::timeout(LAST_WORDS, last_words).await;
+        let _ = tokio::time::timeout(GOSSIP_FLUSH, gossip_flushed).await;
     }
 }
 

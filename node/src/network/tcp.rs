@@ -22,7 +22,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::mpsc;
 
-use super::door::{Door, Guard};
+use super::admission::{Admission, HandshakeGuard};
 use super::names;
 
 /// The TCP payload of a packet of 576 bytes, which every IPv4 path carries (RFC 791; IPv6 paths
@@ -33,7 +33,7 @@ pub(super) const SMALL_SEGMENT: u32 = 536;
 pub(super) const PREAMBLE: [u8; 9] = *b"\0carrier1";
 
 /// A connection of another node that is no link: its bytes after the preamble.
-pub(super) type Arrived = (TcpStream, SocketAddr);
+pub(super) type InboundCarrier = (TcpStream, SocketAddr);
 
 /// Connects; with `segment`, no packet carries more than that many bytes, either way.
 pub(super) async fn connect(address: SocketAddr, segment: Option<u32>) -> io::Result<TcpStream> {
@@ -45,27 +45,27 @@ pub(super) async fn connect(address: SocketAddr, segment: Option<u32>) -> io::Re
     socket.connect(address).await
 }
 
-pub(super) struct Tcp {
+pub(super) struct TcpTransport {
     listener: tcp::tokio::Transport,
-    carriers: mpsc::Sender<Arrived>,
-    door: Arc<Door>,
+    carriers: mpsc::Sender<InboundCarrier>,
+    admission: Arc<Admission>,
 }
 
-impl Tcp {
+impl TcpTransport {
     /// Carriers that others open go to `carriers`; one that finds no room there is closed.
     /// Those that say nothing wait at the door for as long as it lets them.
-    pub(super) fn new(carriers: mpsc::Sender<Arrived>, door: Arc<Door>) -> Self {
-        Tcp {
+    pub(super) fn new(carriers: mpsc::Sender<InboundCarrier>, admission: Arc<Admission>) -> Self {
+        TcpTransport {
             listener: tcp::tokio::Transport::new(tcp::Config::new().nodelay(true)),
             carriers,
-            door,
+            admission,
         }
     }
 }
 
-impl Transport for Tcp {
+impl Transport for TcpTransport {
     /// With the place that its handshake has at the door, if another node opened it.
-    type Output = (tcp::tokio::TcpStream, Option<Guard>);
+    type Output = (tcp::tokio::TcpStream, Option<HandshakeGuard>);
     type Error = io::Error;
     type ListenerUpgrade = BoxFuture<'static, io::Result<Self::Output>>;
     type Dial = BoxFuture<'static, io::Result<Self::Output>>;
@@ -109,14 +109,14 @@ impl Transport for Tcp {
             TransportEvent::Incoming { send_back_addr, .. } => names::socket(send_back_addr),
             _ => None,
         };
-        let (carriers, door) = (self.carriers.clone(), self.door.clone());
+        let (carriers, admission) = (self.carriers.clone(), self.admission.clone());
         Poll::Ready(event.map_upgrade(move |accepted| {
             async move {
                 let stream = accepted.await?;
                 match from {
                     Some(from) => {
-                        let mut guard = door.enter(from)?;
-                        let stream = sort(stream.0, from, &carriers, &mut guard).await?;
+                        let mut guard = admission.admit(from)?;
+                        let stream = dispatch(stream.0, from, &carriers, &mut guard).await?;
                         Ok((tcp::tokio::TcpStream(stream), Some(guard)))
                     }
                     None => Ok((stream, None)),
@@ -129,18 +129,18 @@ impl Transport for Tcp {
 
 /// A link's connection comes back; a carrier's goes where carriers go. The caller bounds how long
 /// this takes.
-async fn sort(
+async fn dispatch(
     mut stream: TcpStream,
     from: SocketAddr,
-    carriers: &mpsc::Sender<Arrived>,
-    guard: &mut Guard,
+    carriers: &mpsc::Sender<InboundCarrier>,
+    guard: &mut HandshakeGuard,
 ) -> io::Result<TcpStream> {
     let mut first = [0];
-    let said = tokio::select! {
-        said = stream.peek(&mut first) => said?,
-        error = guard.lost() => return Err(error),
+    let peeked = tokio::select! {
+        peeked = stream.peek(&mut first) => peeked?,
+        error = guard.evicted() => return Err(error),
     };
-    if said == 0 || first[0] != PREAMBLE[0] {
+    if peeked == 0 || first[0] != PREAMBLE[0] {
         return Ok(stream);
     }
     let mut preamble = PREAMBLE;

@@ -82,7 +82,7 @@ fn large(number: u64, bytes: usize) -> Vec<u8> {
 
 impl Peer {
     fn address(&self) -> String {
-        self.network.told().addresses[0].clone()
+        self.network.own_addresses().addresses[0].clone()
     }
 
     fn dial(&self, other: &Peer) {
@@ -211,7 +211,7 @@ async fn silent_connections_keep_no_newcomer_out() {
         drop(flood);
     }
     let mut all = BTreeMap::new();
-    b.network.door_counters()(&mut all);
+    b.network.handshake_counters()(&mut all);
     let dropped: u64 = all
         .iter()
         .filter(|(name, _)| name.starts_with("net_handshakes_"))
@@ -497,7 +497,7 @@ async fn a_hop_that_has_no_way_itself_says_so() {
     let why = within("the refusal", async {
         loop {
             match a.network.open(lost, Purpose::Http).await {
-                Err(OpenError::NoWay { node, dial, tried }) => {
+                Err(OpenError::Unreachable { node, dial, tried }) => {
                     assert_eq!((node, dial.as_str()), (lost, "no address answered"));
                     if let [(hop, why)] = &tried[..]
                         && why.contains("no address answered")

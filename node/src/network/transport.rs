@@ -16,13 +16,13 @@ use libp2p::swarm::DialError;
 use libp2p::{Multiaddr, PeerId, Transport, noise, yamux};
 use tokio::sync::mpsc;
 
+use super::admission::{Admission, HandshakeGuard};
+use super::cancellable::{CancellableTransport, DialCanceller};
 use super::counters::{NetCounters, add};
-use super::door::{Door, Guard};
-use super::giving_up::{GivenUp, GivingUp};
-use super::local::Locals;
+use super::local_addresses::LocalAddresses;
 use super::names;
-use super::race::Said;
-use super::tcp::{self, Arrived};
+use super::race::DialOutcome;
+use super::tcp::{self, InboundCarrier};
 
 /// A dial and its handshake must be done by then; so must the handshake of one who dialled us.
 pub(super) const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
@@ -34,32 +34,33 @@ pub(super) fn transport(
     keys: &Keypair,
     secret: [u8; 32],
     counters: &Arc<NetCounters>,
-    locals: &Locals,
-    door: &Arc<Door>,
-    carriers: mpsc::Sender<Arrived>,
-) -> Result<(Boxed<(PeerId, StreamMuxerBox)>, GivenUp), noise::Error> {
-    let (counters, locals, met) = (counters.clone(), locals.clone(), door.clone());
+    local_addresses: &LocalAddresses,
+    admission: &Arc<Admission>,
+    carriers: mpsc::Sender<InboundCarrier>,
+) -> Result<(Boxed<(PeerId, StreamMuxerBox)>, DialCanceller), noise::Error> {
+    let (counters, local_addresses, handshakes) =
+        (counters.clone(), local_addresses.clone(), admission.clone());
     // Who does not know the secret cannot complete the handshake, so gossip never greets a
     // stranger.
     let noise = noise::Config::new(keys)?.with_prologue(secret.to_vec());
-    let transport = tcp::Tcp::new(carriers, door.clone())
+    let transport = tcp::TcpTransport::new(carriers, admission.clone())
         .map(move |(stream, guard), _| {
             let local = stream.0.local_addr().ok().map(|address| address.ip());
-            locals.tie(Counted { stream, counters, guard }, local)
+            local_addresses.bind(Counted { stream, counters, guard }, local)
         })
-        .map_err(Tcp)
+        .map_err(TcpError)
         .upgrade(Version::V1Lazy)
         .authenticate(noise)
         .multiplex(yamux())
         .timeout(DIAL_TIMEOUT)
         .boxed()
         .map(move |connection, point| {
-            met.proven(&point);
+            handshakes.on_proven(&point);
             connection
         })
         .boxed();
-    let (transport, given_up) = GivingUp::new(transport);
-    Ok((transport.boxed(), given_up))
+    let (transport, canceller) = CancellableTransport::new(transport);
+    Ok((transport.boxed(), canceller))
 }
 
 /// Streams on one connection, of links and of carriers.
@@ -72,31 +73,31 @@ pub(super) fn yamux() -> yamux::Config {
 /// TCP's own errors, kept apart so that they can be found again under what wraps them.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-struct Tcp(#[source] io::Error);
+struct TcpError(#[source] io::Error);
 
 /// What the end of a dial to one address says.
-pub(super) fn judge(error: &DialError) -> Said {
+pub(super) fn outcome_of(error: &DialError) -> DialOutcome {
     match error {
         // libp2p leaves out the addresses that this node listens on.
-        DialError::LocalPeerId { .. } | DialError::NoAddresses => Said::Itself,
+        DialError::LocalPeerId { .. } | DialError::NoAddresses => DialOutcome::ThisNode,
         DialError::WrongPeerId { obtained, address } => match names::node_id(obtained) {
-            Some(node) => Said::Node(node),
+            Some(node) => DialOutcome::OtherNode(node),
             None => other_cluster(address),
         },
-        DialError::Transport(errors) => {
-            errors.first().map_or(Said::Nothing, |(address, error)| judge_one(address, error))
-        }
+        DialError::Transport(errors) => errors
+            .first()
+            .map_or(DialOutcome::Silent, |(address, error)| outcome_at(address, error)),
         // The limit on dials at once, or a dial that was given up.
         DialError::DialPeerConditionFalse(_) | DialError::Aborted | DialError::Denied { .. } => {
-            Said::Unreachable
+            DialOutcome::Unreachable
         }
     }
 }
 
-fn judge_one(address: &Multiaddr, error: &TransportError<io::Error>) -> Said {
+fn outcome_at(address: &Multiaddr, error: &TransportError<io::Error>) -> DialOutcome {
     let error = match error {
         TransportError::MultiaddrNotSupported(address) => {
-            return Said::Stranger(format!(
+            return DialOutcome::Stranger(format!(
                 "{address} cannot be dialled: an IP address and a TCP port are expected"
             ));
         }
@@ -127,13 +128,13 @@ fn judge_one(address: &Multiaddr, error: &TransportError<io::Error>) -> Said {
             }
         }
         match io.map(io::Error::kind) {
-            Some(io::ErrorKind::ConnectionRefused) => return Said::Refused,
+            Some(io::ErrorKind::ConnectionRefused) => return DialOutcome::Refused,
             Some(
                 io::ErrorKind::ConnectionReset
                 | io::ErrorKind::ConnectionAborted
                 | io::ErrorKind::BrokenPipe
                 | io::ErrorKind::UnexpectedEof,
-            ) => return Said::Closed,
+            ) => return DialOutcome::Closed,
             // No route, no neighbour, no source address, no such family, or a firewall of our own.
             Some(
                 io::ErrorKind::NetworkUnreachable
@@ -143,14 +144,14 @@ fn judge_one(address: &Multiaddr, error: &TransportError<io::Error>) -> Said {
                 | io::ErrorKind::Unsupported
                 | io::ErrorKind::InvalidInput
                 | io::ErrorKind::PermissionDenied,
-            ) => return Said::Unreachable,
+            ) => return DialOutcome::Unreachable,
             _ => {}
         }
         // EAFNOSUPPORT has no kind of its own.
         if io.and_then(io::Error::raw_os_error)
             == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error())
         {
-            return Said::Unreachable;
+            return DialOutcome::Unreachable;
         }
         // An io::Error's source is the source of what it wraps, not what it wraps.
         cause = match io.and_then(io::Error::get_ref) {
@@ -158,18 +159,18 @@ fn judge_one(address: &Multiaddr, error: &TransportError<io::Error>) -> Said {
             None => error.source(),
         };
     }
-    Said::Nothing
+    DialOutcome::Silent
 }
 
-fn other_cluster(address: &Multiaddr) -> Said {
-    Said::Stranger(format!(
+fn other_cluster(address: &Multiaddr) -> DialOutcome {
+    DialOutcome::Stranger(format!(
         "{} is of another cluster, or the join line is not its",
         names::show(address)
     ))
 }
 
-fn not_shoal(address: &Multiaddr) -> Said {
-    Said::Stranger(format!("what answers at {} is not shoal", names::show(address)))
+fn not_shoal(address: &Multiaddr) -> DialOutcome {
+    DialOutcome::Stranger(format!("what answers at {} is not shoal", names::show(address)))
 }
 
 /// A TCP stream whose bytes are counted.
@@ -177,7 +178,7 @@ struct Counted {
     stream: libp2p::tcp::tokio::TcpStream,
     counters: Arc<NetCounters>,
     /// While somebody unproven is at the other end.
-    guard: Option<Guard>,
+    guard: Option<HandshakeGuard>,
 }
 
 impl AsyncRead for Counted {
@@ -190,7 +191,7 @@ impl AsyncRead for Counted {
         if let Poll::Ready(Ok(bytes)) = polled {
             add(&self.counters.bytes_received, bytes);
         }
-        if self.guard.as_ref().is_some_and(Guard::is_done) {
+        if self.guard.as_ref().is_some_and(HandshakeGuard::is_done) {
             self.guard = None;
         }
         match &mut self.guard {
@@ -228,15 +229,15 @@ mod tests {
 
     use super::*;
 
-    fn said(error: io::Error) -> Said {
-        said_above(Tcp(error))
+    fn outcome(error: io::Error) -> DialOutcome {
+        outcome_above(TcpError(error))
     }
 
     /// As it comes through the layers above.
-    fn said_above(error: impl Error + Send + Sync + 'static) -> Said {
+    fn outcome_above(error: impl Error + Send + Sync + 'static) -> DialOutcome {
         let address: Multiaddr = "/ip4/192.0.2.1/tcp/7700".parse().unwrap();
         let wrapped = io::Error::other(io::Error::other(error));
-        judge(&DialError::Transport(vec![(address, TransportError::Other(wrapped))]))
+        outcome_of(&DialError::Transport(vec![(address, TransportError::Other(wrapped))]))
     }
 
     /// A network without a way there is not a peer that is silent.
@@ -249,10 +250,10 @@ mod tests {
             Errno::AFNOSUPPORT,
             Errno::ACCESS,
         ] {
-            assert_eq!(said(errno.into()), Said::Unreachable, "{errno:?}");
+            assert_eq!(outcome(errno.into()), DialOutcome::Unreachable, "{errno:?}");
         }
-        assert_eq!(said(Errno::CONNREFUSED.into()), Said::Refused);
-        assert_eq!(said(Errno::TIMEDOUT.into()), Said::Nothing);
+        assert_eq!(outcome(Errno::CONNREFUSED.into()), DialOutcome::Refused);
+        assert_eq!(outcome(Errno::TIMEDOUT.into()), DialOutcome::Silent);
     }
 
     /// A process that ends closes connections that its kernel had taken, at any step of the
@@ -260,11 +261,11 @@ mod tests {
     #[test]
     fn a_connection_that_is_closed_is_no_stranger_and_no_silence() {
         for errno in [Errno::CONNRESET, Errno::CONNABORTED, Errno::PIPE] {
-            assert_eq!(said(errno.into()), Said::Closed, "{errno:?}");
+            assert_eq!(outcome(errno.into()), DialOutcome::Closed, "{errno:?}");
         }
         let ended = || io::Error::from(io::ErrorKind::UnexpectedEof);
-        assert_eq!(said_above(NegotiationError::from(ended())), Said::Closed);
-        assert_eq!(said_above(noise::Error::Io(ended())), Said::Closed);
-        assert!(matches!(said_above(NegotiationError::Failed), Said::Stranger(_)));
+        assert_eq!(outcome_above(NegotiationError::from(ended())), DialOutcome::Closed);
+        assert_eq!(outcome_above(noise::Error::Io(ended())), DialOutcome::Closed);
+        assert!(matches!(outcome_above(NegotiationError::Failed), DialOutcome::Stranger(_)));
     }
 }

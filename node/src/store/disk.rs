@@ -8,11 +8,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use redb::StorageBackend;
 
-use super::file::Place;
+use super::file::StoreLocation;
 
 /// The bytes at the file's start that say which transaction counts: redb's header takes fewer, and
 /// nothing else lies there.
-const HEAD: usize = 512;
+const HEADER_LEN: usize = 512;
 
 /// What reached the disk since the start.
 #[derive(Debug, Default)]
@@ -33,14 +33,14 @@ pub struct DiskCounters {
 pub(super) struct Disk {
     file: File,
     counters: Arc<DiskCounters>,
-    head: Mutex<Head>,
+    header: Mutex<Header>,
     #[cfg(test)]
     fault: Arc<super::tests::Fault>,
 }
 
 /// The first bytes of the file.
 #[derive(Debug)]
-struct Head {
+struct Header {
     /// As they were synced last.
     synced: Vec<u8>,
     /// As they were written last.
@@ -48,37 +48,37 @@ struct Head {
 }
 
 impl Disk {
-    pub(super) fn new(file: File, place: &Place) -> io::Result<Disk> {
-        let mut synced = vec![0; HEAD];
+    pub(super) fn new(file: File, location: &StoreLocation) -> io::Result<Disk> {
+        let mut synced = vec![0; HEADER_LEN];
         let mut filled = 0;
-        while filled < HEAD {
+        while filled < HEADER_LEN {
             match file.read_at(&mut synced[filled..], filled as u64)? {
                 0 => break,
                 read => filled += read,
             }
         }
         synced.truncate(filled);
-        let head = Mutex::new(Head { written: synced.clone(), synced });
+        let header = Mutex::new(Header { written: synced.clone(), synced });
         Ok(Disk {
             file,
-            counters: place.counters.clone(),
-            head,
+            counters: location.counters.clone(),
+            header,
             #[cfg(test)]
-            fault: place.fault.clone(),
+            fault: location.fault.clone(),
         })
     }
 
-    fn head(&self) -> std::sync::MutexGuard<'_, Head> {
-        self.head.lock().unwrap_or_else(PoisonError::into_inner)
+    fn header(&self) -> std::sync::MutexGuard<'_, Header> {
+        self.header.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Passes a failure on, and puts the header back that was synced last.
     fn failed(&self, error: io::Error) -> io::Error {
-        let mut head = self.head();
+        let mut header = self.header();
         // A file that was never synced is no state yet.
-        if head.written != head.synced && !head.synced.is_empty() {
-            match self.file.write_all_at(&head.synced, 0) {
-                Ok(()) => head.written = head.synced.clone(),
+        if header.written != header.synced && !header.synced.is_empty() {
+            match self.file.write_all_at(&header.synced, 0) {
+                Ok(()) => header.written = header.synced.clone(),
                 Err(worse) => {
                     tracing::error!(%worse, "the state file's header cannot be put back: a \
                         restart may find a change that was refused");
@@ -137,9 +137,9 @@ impl StorageBackend for Disk {
         let synced =
             self.check().and_then(|()| self.check_sync()).and_then(|()| self.file.sync_data());
         synced.map_err(|error| self.failed(error))?;
-        let mut head = self.head();
-        if head.synced != head.written {
-            head.synced = head.written.clone();
+        let mut header = self.header();
+        if header.synced != header.written {
+            header.synced = header.written.clone();
         }
         Ok(())
     }
@@ -150,11 +150,11 @@ impl StorageBackend for Disk {
             .map_err(|error| self.failed(error))?;
         self.counters.bytes.fetch_add(data.len() as u64, Relaxed);
         if offset == 0 {
-            let data = &data[..data.len().min(HEAD)];
-            let mut head = self.head();
-            let kept = head.written.len().max(data.len());
-            head.written.resize(kept, 0);
-            head.written[..data.len()].copy_from_slice(data);
+            let data = &data[..data.len().min(HEADER_LEN)];
+            let mut header = self.header();
+            let kept = header.written.len().max(data.len());
+            header.written.resize(kept, 0);
+            header.written[..data.len()].copy_from_slice(data);
         }
         Ok(())
     }

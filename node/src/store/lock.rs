@@ -5,7 +5,7 @@ use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// How often a folder that is taken is tried, and the pause between. A look at the [`holder`] takes
+/// How often a folder that is taken is tried, and the pause between. A look at the [`lock_holder`] takes
 /// the lock for an instant, and must not keep a daemon from starting.
 const TRIES: (u32, Duration) = (20, Duration::from_millis(5));
 
@@ -69,16 +69,16 @@ impl Lock {
 
 /// Who has a folder.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Holder {
+pub struct LockHolder {
     /// Its process, as it calls itself.
     pub pid: Option<u32>,
 }
 
 /// Who has `folder` now; none when it is free, or there is no such folder.
-pub fn holder(folder: &Path) -> Option<Holder> {
+pub fn lock_holder(folder: &Path) -> Option<LockHolder> {
     let mut file = File::open(folder.join("lock")).ok()?;
     match file.try_lock_shared() {
-        Err(TryLockError::WouldBlock) => Some(Holder { pid: written(&mut file) }),
+        Err(TryLockError::WouldBlock) => Some(LockHolder { pid: written(&mut file) }),
         // Given back when the file is closed, at the end of this.
         Ok(()) | Err(TryLockError::Error(_)) => None,
     }

@@ -13,7 +13,7 @@
 mod disk;
 mod file;
 mod lock;
-mod probing;
+mod probe;
 mod row;
 mod thread;
 
@@ -30,9 +30,9 @@ use shoal_protocol::node::{PersistId, Record, Saved};
 use tokio::sync::mpsc;
 
 pub use disk::DiskCounters;
-pub use lock::{Holder, Lock, LockError, holder};
+pub use lock::{Lock, LockError, LockHolder, lock_holder};
 
-use file::{Place, StateFile};
+use file::{StateFile, StoreLocation};
 use thread::Queue;
 
 /// The state's file in the state folder.
@@ -40,7 +40,7 @@ pub const FILE: &str = "state.redb";
 
 /// What the store's thread says.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Answer {
+pub enum StoreAnswer {
     /// Everything up to this batch is on disk.
     Stored {
         /// The last batch that is.
@@ -93,15 +93,15 @@ pub enum StoreError {
 #[derive(Debug)]
 pub struct Store {
     file: StateFile,
-    place: Place,
+    location: StoreLocation,
 }
 
 impl Store {
     /// Makes an empty store in `folder` for a node that never ran. One of a first start that was
     /// cut off is replaced.
     pub fn create(folder: &Path, cluster: ClusterId, node: NodeId) -> Result<Store, StoreError> {
-        let place = Place::new(folder, cluster, node);
-        Ok(Store { file: StateFile::create(&place)?, place })
+        let location = StoreLocation::new(folder, cluster, node);
+        Ok(Store { file: StateFile::create(&location)?, location })
     }
 
     /// Opens the store in `folder`, reads and checks all of it, and compacts it when that is worth
@@ -111,9 +111,9 @@ impl Store {
         cluster: ClusterId,
         node: NodeId,
     ) -> Result<(Store, Saved), StoreError> {
-        let place = Place::new(folder, cluster, node);
-        let (file, saved) = StateFile::open(&place)?;
-        Ok((Store { file, place }, saved))
+        let location = StoreLocation::new(folder, cluster, node);
+        let (file, saved) = StateFile::open(&location)?;
+        Ok((Store { file, location }, saved))
     }
 
     /// Draws the incarnation of this start, one above any that was used before, and returns once it
@@ -129,22 +129,22 @@ impl Store {
 
     /// The same on a disk that is full after so many more writes and syncs.
     #[cfg(test)]
-    pub(crate) fn failing_after(self, passes: i64) -> Store {
-        self.place.fault.fail_after(passes);
+    pub(crate) fn failing_after(self, writes: i64) -> Store {
+        self.location.fault.fail_after(writes);
         self
     }
 
     /// The disk's fault, which a test can end.
     #[cfg(test)]
     pub(crate) fn fault(&self) -> Arc<tests::Fault> {
-        self.place.fault.clone()
+        self.location.fault.clone()
     }
 
     /// Starts the thread. Its answers come by `answers`.
-    pub fn start(self, answers: mpsc::Sender<Answer>) -> io::Result<StoreHandle> {
-        let Store { file, place } = self;
-        let (queue, counters) = (Arc::new(Queue::default()), place.counters.clone());
-        let thread = thread::spawn(file, place, queue.clone(), answers)?;
+    pub fn start(self, answers: mpsc::Sender<StoreAnswer>) -> io::Result<StoreHandle> {
+        let Store { file, location } = self;
+        let (queue, counters) = (Arc::new(Queue::default()), location.counters.clone());
+        let thread = thread::spawn(file, location, queue.clone(), answers)?;
         Ok(StoreHandle { queue, counters, thread: Some(thread) })
     }
 }

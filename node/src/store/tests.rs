@@ -26,8 +26,8 @@ impl Default for Fault {
 }
 
 impl Fault {
-    pub(super) fn fail_after(&self, passes: i64) {
-        self.left.store(passes, SeqCst);
+    pub(super) fn fail_after(&self, writes: i64) {
+        self.left.store(writes, SeqCst);
     }
 
     /// Writes pass, and no sync does: as on a device that is failing.
@@ -121,7 +121,7 @@ fn written(rulings: u64) -> (TempDir, Saved) {
     handle.persist(PersistId(2), (0..rulings).map(ruling).collect());
     drop(handle);
     while let Some(answer) = heard.blocking_recv() {
-        assert!(matches!(answer, Answer::Stored { .. }), "{answer:?}");
+        assert!(matches!(answer, StoreAnswer::Stored { .. }), "{answer:?}");
     }
     let (_, saved) = reopen(&folder).unwrap();
     assert_eq!(saved.rulings.len() as u64, rulings);
@@ -142,7 +142,7 @@ fn what_was_stored_is_there_again_and_the_latest_counts() {
     }
     let mut upto = PersistId(0);
     while upto < PersistId(50) {
-        let Answer::Stored { upto: next, .. } = heard.blocking_recv().unwrap() else {
+        let StoreAnswer::Stored { upto: next, .. } = heard.blocking_recv().unwrap() else {
             panic!("a good disk")
         };
         assert!(next > upto, "answers grow");
@@ -303,31 +303,31 @@ fn a_file_of_another_node_or_cluster_is_refused() {
 
 #[test]
 fn a_full_disk_fails_once_and_loses_nothing_that_was_stored() {
-    for passes in 0..12 {
+    for writes in 0..12 {
         let (folder, _) = written(3);
         let (store, _) = reopen(&folder).unwrap();
-        let store = store.failing_after(passes);
+        let store = store.failing_after(writes);
         let (answers, mut heard) = mpsc::channel(8);
         let handle = store.start(answers).unwrap();
         let mut stored = 5;
         for incarnation in 6..20 {
             handle.persist(PersistId(incarnation), vec![Record::Incarnation(incarnation)]);
             match heard.blocking_recv().unwrap() {
-                Answer::Stored { .. } => stored = incarnation,
-                Answer::Failed { why } => {
+                StoreAnswer::Stored { .. } => stored = incarnation,
+                StoreAnswer::Failed { why } => {
                     assert!(why.contains(FILE), "{why}");
                     break;
                 }
-                Answer::Recovered => panic!("it is full"),
+                StoreAnswer::Recovered => panic!("it is full"),
             }
         }
-        assert!(stored < 19, "the disk was full after {passes} writes");
+        assert!(stored < 19, "the disk was full after {writes} writes");
         // Nothing more is tried, and nothing blocks.
         handle.persist(PersistId(99), vec![Record::Incarnation(99)]);
         drop(handle);
         assert!(heard.blocking_recv().is_none());
         let (_, saved) = reopen(&folder).unwrap();
-        assert_eq!(saved.incarnation, stored, "after {passes} writes");
+        assert_eq!(saved.incarnation, stored, "after {writes} writes");
     }
 }
 
@@ -341,10 +341,10 @@ fn what_was_refused_is_not_found_at_the_next_start() {
     let (answers, mut heard) = mpsc::channel(8);
     let handle = store.start(answers).unwrap();
     handle.persist(PersistId(1), vec![Record::Incarnation(6)]);
-    assert!(matches!(heard.blocking_recv(), Some(Answer::Stored { .. })));
+    assert!(matches!(heard.blocking_recv(), Some(StoreAnswer::Stored { .. })));
     fault.fail_syncs();
     handle.persist(PersistId(2), vec![Record::Incarnation(7)]);
-    assert!(matches!(heard.blocking_recv(), Some(Answer::Failed { .. })));
+    assert!(matches!(heard.blocking_recv(), Some(StoreAnswer::Failed { .. })));
     drop(handle);
     let (_, saved) = reopen(&folder).unwrap();
     assert_eq!((saved.incarnation, saved.rulings.len()), (6, 3));
@@ -354,34 +354,34 @@ fn what_was_refused_is_not_found_at_the_next_start() {
 /// was restarted.
 #[test]
 fn a_disk_that_is_mended_takes_writes_again() {
-    for passes in [0, 1, 3, 5] {
+    for writes in [0, 1, 3, 5] {
         let (folder, _) = written(3);
         let (store, _) = reopen(&folder).unwrap();
         let fault = store.fault();
-        fault.fail_after(passes);
+        fault.fail_after(writes);
         let (answers, mut heard) = mpsc::channel(8);
         let handle = store.start(answers).unwrap();
         let mut next = 6;
         let stored = loop {
             handle.persist(PersistId(next), vec![Record::Incarnation(next)]);
             match heard.blocking_recv().unwrap() {
-                Answer::Stored { .. } => next += 1,
-                Answer::Failed { .. } => break next - 1,
-                Answer::Recovered => panic!("nobody mended it"),
+                StoreAnswer::Stored { .. } => next += 1,
+                StoreAnswer::Failed { .. } => break next - 1,
+                StoreAnswer::Recovered => panic!("nobody mended it"),
             }
         };
         // Records that come meanwhile are dropped: the node asks again for those it needs.
         handle.persist(PersistId(50), vec![Record::Incarnation(50)]);
         fault.mend();
-        assert_eq!(heard.blocking_recv().unwrap(), Answer::Recovered);
+        assert_eq!(heard.blocking_recv().unwrap(), StoreAnswer::Recovered);
         handle.persist(PersistId(51), vec![slot(1, 9)]);
         assert!(matches!(
             heard.blocking_recv().unwrap(),
-            Answer::Stored { upto: PersistId(51), .. }
+            StoreAnswer::Stored { upto: PersistId(51), .. }
         ));
         drop(handle);
         let (_, saved) = reopen(&folder).unwrap();
-        assert_eq!((saved.incarnation, saved.slots.len()), (stored, 2), "after {passes} writes");
+        assert_eq!((saved.incarnation, saved.slots.len()), (stored, 2), "after {writes} writes");
     }
 }
 

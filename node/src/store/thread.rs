@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 use shoal_protocol::node::{PersistId, Record};
 use tokio::sync::mpsc;
 
-use super::file::{Place, StateFile};
-use super::probing::{self, Patience};
+use super::file::{StateFile, StoreLocation};
+use super::probe::{self, ProbeBackoff};
 use super::row::RowKey;
-use super::{Answer, row};
+use super::{StoreAnswer, row};
 
 /// Enough for redb's recursion over a tree of a few levels, and for opening a file anew; a thread
 /// costs only what it touches.
@@ -94,32 +94,34 @@ impl Queue {
 
 pub(super) fn spawn(
     file: StateFile,
-    place: Place,
+    location: StoreLocation,
     queue: Arc<Queue>,
-    answers: mpsc::Sender<Answer>,
+    answers: mpsc::Sender<StoreAnswer>,
 ) -> std::io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name("shoal-store".into()).stack_size(STACK).spawn(move || {
-        let (mut file, mut patience) = (file, Patience::default());
+        let (mut file, mut backoff) = (file, ProbeBackoff::default());
         loop {
-            let Some(why) = write_until_it_fails(&file, &place, &queue, &answers) else { return };
+            let Some(why) = write_until_it_fails(&file, &location, &queue, &answers) else {
+                return;
+            };
             queue.fail();
             // The driver may be gone already; then only the disk counts.
-            let _ = answers.blocking_send(Answer::Failed { why });
+            let _ = answers.blocking_send(StoreAnswer::Failed { why });
             // redb takes nothing more from a file that failed, and writes nothing when it is
             // dropped.
             drop(file);
             file = loop {
-                if queue.is_closing_within(patience.next()) {
+                if queue.is_closing_within(backoff.next()) {
                     return;
                 }
-                match probing::probe(&place) {
+                match probe::probe(&location) {
                     Ok(file) => break file,
                     Err(why) => tracing::debug!(why, "the disk still takes no writes"),
                 }
             };
-            patience.recovered();
+            backoff.recovered();
             queue.recover();
-            let _ = answers.blocking_send(Answer::Recovered);
+            let _ = answers.blocking_send(StoreAnswer::Recovered);
         }
     })
 }
@@ -127,9 +129,9 @@ pub(super) fn spawn(
 /// Why the disk failed; none when the store is closing and all is written.
 fn write_until_it_fails(
     file: &StateFile,
-    place: &Place,
+    location: &StoreLocation,
     queue: &Queue,
-    answers: &mpsc::Sender<Answer>,
+    answers: &mpsc::Sender<StoreAnswer>,
 ) -> Option<String> {
     while let Some((upto, records)) = queue.take() {
         let began = Instant::now();
@@ -141,8 +143,8 @@ fn write_until_it_fails(
         if let Err(why) = outcome {
             return Some(why);
         }
-        place.counters.commits.fetch_add(1, Relaxed);
-        let _ = answers.blocking_send(Answer::Stored { upto, took: began.elapsed() });
+        location.counters.commits.fetch_add(1, Relaxed);
+        let _ = answers.blocking_send(StoreAnswer::Stored { upto, took: began.elapsed() });
     }
     None
 }

@@ -16,34 +16,34 @@ use tokio::task::{self, JoinError, JoinSet};
 
 use crate::network::{Mesh, OpenError, Purpose};
 
-use super::exchange::{Answer, CHUNK, Question};
-use super::inbox::{Inbox, Wanted};
-use super::pace::Pace;
-use super::{Client, Counters, within};
+use super::exchange::{ArtifactAnswer, ArtifactRequest, CHUNK};
+use super::inbox::{FetchRequest, Inbox};
+use super::rate_limit::RateLimit;
+use super::{Client, Counters, unless_stalled};
 
 pub(super) struct Fetcher {
     pub mesh: Arc<dyn Mesh>,
     pub store: ArtifactStore,
     pub runtimes: BTreeMap<RuntimeKind, Arc<dyn Runtime>>,
     pub client: Arc<dyn Client>,
-    pub pace: Pace,
-    pub patience: Duration,
+    pub rate_limit: RateLimit,
+    pub stall_timeout: Duration,
     pub counters: Arc<Counters>,
 }
 
 /// Takes fetches, a bounded number at a time, one an artifact.
-pub(super) async fn run(inbox: Inbox, fetcher: Arc<Fetcher>, most: usize) {
+pub(super) async fn run(inbox: Inbox, fetcher: Arc<Fetcher>, max_fetches: usize) {
     let mut running = JoinSet::new();
     let mut under_way = BTreeSet::new();
     let mut tasks: Vec<(task::Id, Digest)> = Vec::new();
     loop {
-        let room = running.len() < most;
+        let room = running.len() < max_fetches;
         tokio::select! {
-            wanted = inbox.take(&under_way), if room => {
-                under_way.insert(wanted.artifact.digest);
-                let (fetcher, digest) = (fetcher.clone(), wanted.artifact.digest);
+            request = inbox.take(&under_way), if room => {
+                under_way.insert(request.artifact.digest);
+                let (fetcher, digest) = (fetcher.clone(), request.artifact.digest);
                 let task = running.spawn(async move {
-                    let outcome = fetcher.fetch(wanted).await;
+                    let outcome = fetcher.fetch(request).await;
                     fetcher.tell(digest, outcome).await;
                 });
                 tasks.push((task.id(), digest));
@@ -67,7 +67,7 @@ pub(super) async fn run(inbox: Inbox, fetcher: Arc<Fetcher>, most: usize) {
 
 /// Why a candidate did not give an artifact.
 #[derive(Debug, thiserror::Error)]
-enum NotGiven {
+enum CandidateError {
     #[error(transparent)]
     NoStream(#[from] OpenError),
     #[error("node {} does not have it", .0.short())]
@@ -97,19 +97,19 @@ impl Fetcher {
         self.client.fetched(digest, outcome).await;
     }
 
-    async fn fetch(&self, wanted: Wanted) -> FetchOutcome {
-        let Some(runtime) = self.runtimes.get(&wanted.runtime) else {
+    async fn fetch(&self, request: FetchRequest) -> FetchOutcome {
+        let Some(runtime) = self.runtimes.get(&request.runtime) else {
             return FetchOutcome::Unusable(format!(
                 "this node has no {} runtime",
-                wanted.runtime.as_str()
+                request.runtime.as_str()
             ));
         };
-        if self.store.has(&wanted.artifact.digest).is_none()
-            && let Err(why) = self.get(wanted.artifact, &wanted.candidates).await
+        if self.store.has(&request.artifact.digest).is_none()
+            && let Err(why) = self.get(request.artifact, &request.candidates).await
         {
             return FetchOutcome::Failed(why);
         }
-        match runtime.prepare(wanted.artifact.digest).await {
+        match runtime.prepare(request.artifact.digest).await {
             Ok(()) => FetchOutcome::Ready,
             Err(error) if error.retryable() => FetchOutcome::Failed(error.to_string()),
             Err(error) => FetchOutcome::Unusable(error.to_string()),
@@ -127,20 +127,20 @@ impl Fetcher {
         for candidate in candidates {
             match self.get_from(*candidate, artifact).await {
                 Ok(()) => return Ok(()),
-                Err(NotGiven::Store(error)) => return Err(error.to_string()),
+                Err(CandidateError::Store(error)) => return Err(error.to_string()),
                 Err(error) => whys.push(error.to_string()),
             }
         }
         Err(whys.join("; "))
     }
 
-    async fn get_from(&self, node: NodeId, artifact: Artifact) -> Result<(), NotGiven> {
+    async fn get_from(&self, node: NodeId, artifact: Artifact) -> Result<(), CandidateError> {
         loop {
             let Some(mut partial) = self
                 .store
                 .partial(&artifact.digest, artifact.size)
                 .await
-                .map_err(NotGiven::Store)?
+                .map_err(CandidateError::Store)?
             else {
                 return Ok(());
             };
@@ -151,8 +151,8 @@ impl Fetcher {
                 // What came before may have been another node's doing: this one is judged by all of
                 // its own bytes.
                 Err(Error::Mismatch { .. }) if resumed > 0 => {}
-                Err(Error::Mismatch { .. }) => return Err(NotGiven::Forged(node)),
-                Err(error) => return Err(NotGiven::Store(error)),
+                Err(Error::Mismatch { .. }) => return Err(CandidateError::Forged(node)),
+                Err(error) => return Err(CandidateError::Store(error)),
             }
         }
     }
@@ -163,22 +163,27 @@ impl Fetcher {
         node: NodeId,
         artifact: Artifact,
         partial: &mut Partial,
-    ) -> Result<(), NotGiven> {
+    ) -> Result<(), CandidateError> {
         if partial.offset() == artifact.size {
             return Ok(());
         }
-        let broke = |source| NotGiven::Broke { node, source };
+        let broke = |source| CandidateError::Broke { node, source };
         let mut stream = self.mesh.open(node, Purpose::Artifact).await?;
         let moved = stream.moved();
-        let question = Question { digest: artifact.digest, offset: partial.offset() };
-        within(self.patience, &moved, question.write(&mut stream)).await.map_err(broke)?;
-        match within(self.patience, &moved, Answer::read(&mut stream)).await.map_err(broke)? {
-            Answer::Here { size } if size == artifact.size => {}
-            Answer::Here { size } => {
-                return Err(NotGiven::Size { node, found: size, expected: artifact.size });
+        let request = ArtifactRequest { digest: artifact.digest, offset: partial.offset() };
+        unless_stalled(self.stall_timeout, &moved, request.write(&mut stream))
+            .await
+            .map_err(broke)?;
+        match unless_stalled(self.stall_timeout, &moved, ArtifactAnswer::read(&mut stream))
+            .await
+            .map_err(broke)?
+        {
+            ArtifactAnswer::Here { size } if size == artifact.size => {}
+            ArtifactAnswer::Here { size } => {
+                return Err(CandidateError::Size { node, found: size, expected: artifact.size });
             }
-            Answer::Missing => return Err(NotGiven::Missing(node)),
-            Answer::Busy => return Err(NotGiven::Busy(node)),
+            ArtifactAnswer::Missing => return Err(CandidateError::Missing(node)),
+            ArtifactAnswer::Busy => return Err(CandidateError::Busy(node)),
         }
         let mut chunk = BytesMut::new();
         while partial.offset() < artifact.size {
@@ -187,7 +192,8 @@ impl Fetcher {
             // Whatever is there, so that a slow link is heard; a chunk's worth, so that the disk is
             // not bothered with crumbs.
             let ended = loop {
-                let read = within(self.patience, &moved, stream.read_buf(&mut chunk)).await;
+                let read =
+                    unless_stalled(self.stall_timeout, &moved, stream.read_buf(&mut chunk)).await;
                 match read {
                     Ok(0) => break Some(io::ErrorKind::UnexpectedEof.into()),
                     Ok(_) if chunk.len() >= CHUNK.min(missing) => break None,
@@ -199,8 +205,8 @@ impl Fetcher {
             chunk.truncate(missing);
             let got = chunk.split().freeze();
             self.counters.bytes_fetched.fetch_add(got.len() as u64, Relaxed);
-            self.pace.take(got.len()).await;
-            partial.append(partial.offset(), got).await.map_err(NotGiven::Store)?;
+            self.rate_limit.take(got.len()).await;
+            partial.append(partial.offset(), got).await.map_err(CandidateError::Store)?;
             if let Some(error) = ended.filter(|_| partial.offset() < artifact.size) {
                 return Err(broke(error));
             }

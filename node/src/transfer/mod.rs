@@ -14,7 +14,7 @@
 mod exchange;
 mod fetch;
 mod inbox;
-mod pace;
+mod rate_limit;
 mod serve;
 #[cfg(test)]
 mod tests;
@@ -37,11 +37,11 @@ use crate::network::{Acceptor, Mesh, Moved};
 
 pub use inbox::FetchSink;
 use inbox::Inbox;
-use pace::Pace;
+use rate_limit::RateLimit;
 
 /// Bounds of transfers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Config {
+pub struct TransferConfig {
     /// Fetches at once. More would share the same link; the rest waits.
     pub fetches: usize,
     /// Transfers to others at once; whoever comes above is told to ask somebody else.
@@ -51,36 +51,36 @@ pub struct Config {
     pub bytes_per_second: u64,
     /// How long nothing at all may move while the other side is waited for: to ask or to answer, to
     /// send bytes or to take them. A transfer that moves, however slowly, is not given up.
-    pub patience: Duration,
+    pub stall_timeout: Duration,
 }
 
-impl Default for Config {
+impl Default for TransferConfig {
     /// 4 in, 8 out, 48 MiB a second, 10 s.
     fn default() -> Self {
-        Config {
+        TransferConfig {
             fetches: 4,
             serves: 8,
             bytes_per_second: 48 << 20,
-            patience: Duration::from_secs(10),
+            stall_timeout: Duration::from_secs(10),
         }
     }
 }
 
 /// Times that a step may use up its patience while something moves: the stream's way may be busy
 /// with other streams, and a peer that sends nothing on this one shall not hold it for ever.
-const MOST_PATIENCE: u32 = 12;
+const MAX_STALL_CHECKS: u32 = 12;
 
-/// Gives up a step during which nothing moves for `patience`. The size of a step does not count: at
+/// Gives up a step during which nothing moves for `stall_timeout`. The size of a step does not count: at
 /// 5 KB/s one encrypted frame of 64 KiB takes 13 seconds, of which each brings some of it.
-async fn within<T>(
-    patience: Duration,
+async fn unless_stalled<T>(
+    stall_timeout: Duration,
     moved: &Moved,
     step: impl Future<Output = io::Result<T>>,
 ) -> io::Result<T> {
     let mut step = std::pin::pin!(step);
     let mut before = moved.bytes();
-    for _ in 0..MOST_PATIENCE {
-        if let Ok(ended) = tokio::time::timeout(patience, step.as_mut()).await {
+    for _ in 0..MAX_STALL_CHECKS {
+        if let Ok(ended) = tokio::time::timeout(stall_timeout, step.as_mut()).await {
             return ended;
         }
         let now = moved.bytes();
@@ -91,7 +91,7 @@ async fn within<T>(
     }
     Err(io::Error::new(
         io::ErrorKind::TimedOut,
-        format!("nothing moved for {} s", patience.as_secs()),
+        format!("nothing moved for {} s", stall_timeout.as_secs()),
     ))
 }
 
@@ -129,7 +129,7 @@ struct Counters {
 /// What transfers need.
 pub struct Parts {
     /// Bounds.
-    pub config: Config,
+    pub config: TransferConfig,
     /// How other nodes are reached.
     pub mesh: Arc<dyn Mesh>,
     /// The artifact streams that others open.
@@ -171,8 +171,8 @@ impl Waiting {
             store,
             runtimes,
             client,
-            pace: Pace::new(config.bytes_per_second),
-            patience: config.patience,
+            rate_limit: RateLimit::new(config.bytes_per_second),
+            stall_timeout: config.stall_timeout,
             counters: counters.clone(),
         };
         let fetching = tokio::spawn(fetch::run(self.inbox, Arc::new(fetcher), config.fetches));

@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 use crate::driver::Fetches;
 use crate::network::{Incoming, MeshStream, OpenError, Purpose};
 
-use super::exchange::{Answer, Question};
+use super::exchange::{ArtifactAnswer, ArtifactRequest};
 use super::*;
 
 const ME: NodeId = NodeId([0; 32]);
@@ -221,7 +221,10 @@ impl World {
         let (core, outcomes) = mpsc::channel(16);
         let (sink, waiting) = transfer();
         let transfer = waiting.start(Parts {
-            config: Config { patience: Duration::from_secs(3), ..Config::default() },
+            config: TransferConfig {
+                stall_timeout: Duration::from_secs(3),
+                ..TransferConfig::default()
+            },
             mesh: mesh.clone(),
             acceptor: Acceptor::new(mpsc::channel(1).1),
             store: store.clone(),
@@ -232,7 +235,7 @@ impl World {
     }
 
     /// A node that has these bytes and serves them.
-    async fn holder(&self, number: u8, bytes: &[u8], config: Config) -> Transfer {
+    async fn holder(&self, number: u8, bytes: &[u8], config: TransferConfig) -> Transfer {
         let folder = TempDir::new().unwrap();
         let store = store(&folder).await;
         store.put(bytes.to_vec()).await.unwrap();
@@ -292,15 +295,15 @@ fn bytes(length: usize) -> (Vec<u8>, Artifact) {
     (bytes, artifact)
 }
 
-async fn question(stream: &mut DuplexStream) -> Question {
-    Question::read(stream).await.unwrap()
+async fn request(stream: &mut DuplexStream) -> ArtifactRequest {
+    ArtifactRequest::read(stream).await.unwrap()
 }
 
 #[tokio::test]
 async fn an_artifact_comes_whole_and_is_made_ready() {
     let mut world = World::new(false).await;
     let (bytes, artifact) = bytes(1_000_003);
-    let _holder = world.holder(1, &bytes, Config::default()).await;
+    let _holder = world.holder(1, &bytes, TransferConfig::default()).await;
     world.fetch(artifact, &[9, 1]);
     assert_eq!(world.outcome().await, FetchOutcome::Ready);
     assert_eq!(world.store.read(&artifact.digest).await.unwrap(), bytes);
@@ -322,11 +325,11 @@ async fn what_broke_off_goes_on_where_it_was_at_the_next_candidate() {
     let mut world = World::new(false).await;
     let (bytes, artifact) = bytes(700_000);
     let mut script = world.script(1);
-    let _holder = world.holder(2, &bytes, Config::default()).await;
+    let _holder = world.holder(2, &bytes, TransferConfig::default()).await;
     world.fetch(artifact, &[1, 2]);
     let mut stream = script.recv().await.unwrap();
-    assert_eq!(question(&mut stream).await, Question { digest: artifact.digest, offset: 0 });
-    Answer::Here { size: artifact.size }.write(&mut stream).await.unwrap();
+    assert_eq!(request(&mut stream).await, ArtifactRequest { digest: artifact.digest, offset: 0 });
+    ArtifactAnswer::Here { size: artifact.size }.write(&mut stream).await.unwrap();
     stream.write_all(&bytes[..300_001]).await.unwrap();
     drop(stream);
     assert_eq!(world.outcome().await, FetchOutcome::Ready);
@@ -341,8 +344,8 @@ async fn what_came_survives_a_restart() {
     let mut script = world.script(1);
     world.fetch(artifact, &[1]);
     let mut stream = script.recv().await.unwrap();
-    question(&mut stream).await;
-    Answer::Here { size: artifact.size }.write(&mut stream).await.unwrap();
+    request(&mut stream).await;
+    ArtifactAnswer::Here { size: artifact.size }.write(&mut stream).await.unwrap();
     stream.write_all(&bytes[..200_000]).await.unwrap();
     drop(stream);
     assert!(
@@ -360,11 +363,11 @@ async fn forged_bytes_are_refused_and_the_next_candidate_is_asked() {
     let mut world = World::new(false).await;
     let (bytes, artifact) = bytes(300_000);
     let mut script = world.script(1);
-    let _holder = world.holder(2, &bytes, Config::default()).await;
+    let _holder = world.holder(2, &bytes, TransferConfig::default()).await;
     world.fetch(artifact, &[1, 2]);
     let mut stream = script.recv().await.unwrap();
-    question(&mut stream).await;
-    Answer::Here { size: artifact.size }.write(&mut stream).await.unwrap();
+    request(&mut stream).await;
+    ArtifactAnswer::Here { size: artifact.size }.write(&mut stream).await.unwrap();
     stream.write_all(&vec![0; 300_000]).await.unwrap();
     assert_eq!(world.outcome().await, FetchOutcome::Ready);
     assert_eq!(world.store.read(&artifact.digest).await.unwrap(), bytes);
@@ -375,11 +378,11 @@ async fn who_goes_on_after_a_forger_is_not_blamed() {
     let mut world = World::new(false).await;
     let (bytes, artifact) = bytes(300_000);
     let mut script = world.script(1);
-    let _holder = world.holder(2, &bytes, Config::default()).await;
+    let _holder = world.holder(2, &bytes, TransferConfig::default()).await;
     world.fetch(artifact, &[1, 2]);
     let mut stream = script.recv().await.unwrap();
-    question(&mut stream).await;
-    Answer::Here { size: artifact.size }.write(&mut stream).await.unwrap();
+    request(&mut stream).await;
+    ArtifactAnswer::Here { size: artifact.size }.write(&mut stream).await.unwrap();
     stream.write_all(&vec![0; 100_000]).await.unwrap();
     drop(stream);
     assert_eq!(world.outcome().await, FetchOutcome::Ready);
@@ -390,13 +393,14 @@ async fn who_goes_on_after_a_forger_is_not_blamed() {
 async fn each_candidate_says_why_it_did_not_give() {
     let mut world = World::new(false).await;
     let (_, artifact) = bytes(1_000);
-    let _other = world.holder(1, b"something else", Config::default()).await;
-    let _busy = world.holder(2, b"busy", Config { serves: 0, ..Config::default() }).await;
+    let _other = world.holder(1, b"something else", TransferConfig::default()).await;
+    let _busy =
+        world.holder(2, b"busy", TransferConfig { serves: 0, ..TransferConfig::default() }).await;
     let mut script = world.script(3);
     world.fetch(artifact, &[1, 2, 3, 4]);
     let mut stream = script.recv().await.unwrap();
-    question(&mut stream).await;
-    Answer::Here { size: 999 }.write(&mut stream).await.unwrap();
+    request(&mut stream).await;
+    ArtifactAnswer::Here { size: 999 }.write(&mut stream).await.unwrap();
     let FetchOutcome::Failed(why) = world.outcome().await else { panic!("nobody has it") };
     for part in [
         "01010101 does not have it",
@@ -442,7 +446,7 @@ async fn a_candidate_that_falls_silent_is_given_up() {
     let mut world = World::new(false).await;
     let (bytes, artifact) = bytes(1_000);
     let mut script = world.script(1);
-    let _holder = world.holder(2, &bytes, Config::default()).await;
+    let _holder = world.holder(2, &bytes, TransferConfig::default()).await;
     world.fetch(artifact, &[1, 2]);
     let silent = script.recv().await.unwrap();
     assert_eq!(world.outcome().await, FetchOutcome::Ready);
@@ -458,9 +462,9 @@ async fn fetches_are_bounded_and_one_an_artifact() {
         world.fetch(*artifact, &[1]);
     }
     let mut streams = Vec::new();
-    for _ in 0..Config::default().fetches {
+    for _ in 0..TransferConfig::default().fetches {
         let mut stream = script.recv().await.unwrap();
-        let asked = question(&mut stream).await.digest;
+        let asked = request(&mut stream).await.digest;
         streams.push((stream, asked));
     }
     assert!(script.try_recv().is_err(), "no more than that at once");
@@ -469,23 +473,26 @@ async fn fetches_are_bounded_and_one_an_artifact() {
     for (mut stream, digest) in streams {
         let (bytes, artifact) =
             wanted.iter().find(|(_, artifact)| artifact.digest == digest).unwrap();
-        Answer::Here { size: artifact.size }.write(&mut stream).await.unwrap();
+        ArtifactAnswer::Here { size: artifact.size }.write(&mut stream).await.unwrap();
         stream.write_all(bytes).await.unwrap();
         assert_eq!(world.outcome().await, FetchOutcome::Ready);
     }
     // The places are free for the rest.
     let mut stream = script.recv().await.unwrap();
-    assert!(!distinct.contains(&question(&mut stream).await.digest));
+    assert!(!distinct.contains(&request(&mut stream).await.digest));
 }
 
 #[tokio::test]
 async fn a_question_that_makes_no_sense_gets_an_end() {
     let world = World::new(false).await;
     let (bytes, artifact) = bytes(1_000);
-    let _holder = world.holder(1, &bytes, Config::default()).await;
+    let _holder = world.holder(1, &bytes, TransferConfig::default()).await;
     let mut stream = world.mesh.open(node(1), Purpose::Artifact).await.unwrap();
-    Question { digest: artifact.digest, offset: u64::MAX }.write(&mut stream).await.unwrap();
-    assert_eq!(Answer::read(&mut stream).await.unwrap(), Answer::Here { size: 1_000 });
+    ArtifactRequest { digest: artifact.digest, offset: u64::MAX }.write(&mut stream).await.unwrap();
+    assert_eq!(
+        ArtifactAnswer::read(&mut stream).await.unwrap(),
+        ArtifactAnswer::Here { size: 1_000 }
+    );
     let mut rest = Vec::new();
     stream.read_to_end(&mut rest).await.unwrap();
     assert!(rest.is_empty());
@@ -498,15 +505,15 @@ async fn a_stalled_transfer_goes_on_at_the_next_holder() {
     let mut world = World::new(false).await;
     let (bytes, artifact) = bytes(700_000);
     let mut script = world.stalls(1);
-    let _holder = world.holder(2, &bytes, Config::default()).await;
+    let _holder = world.holder(2, &bytes, TransferConfig::default()).await;
     for (candidates, from, to) in [(&[1][..], 0, 300_000), (&[1, 2][..], 300_000, 400_000)] {
         world.fetch(artifact, candidates);
         let mut stream = script.recv().await.unwrap();
         assert_eq!(
-            question(&mut stream).await,
-            Question { digest: artifact.digest, offset: from as u64 }
+            request(&mut stream).await,
+            ArtifactRequest { digest: artifact.digest, offset: from as u64 }
         );
-        Answer::Here { size: artifact.size }.write(&mut stream).await.unwrap();
+        ArtifactAnswer::Here { size: artifact.size }.write(&mut stream).await.unwrap();
         stream.write_all(&bytes[from..to]).await.unwrap();
         drop(stream);
         match world.outcome().await {
@@ -524,7 +531,7 @@ async fn a_stalled_transfer_goes_on_at_the_next_holder() {
 /// 64 KiB that must come whole, at 2 KB/s with 3 s of patience: something moves all the time.
 #[tokio::test(start_paused = true)]
 async fn a_slow_stream_is_no_stall_and_a_silent_one_is() {
-    let patience = Duration::from_secs(3);
+    let stall_timeout = Duration::from_secs(3);
     let (mine, mut theirs) = tokio::io::duplex(1 << 20);
     let mut stream = MeshStream::new(mine);
     let moved = stream.moved();
@@ -538,9 +545,10 @@ async fn a_slow_stream_is_no_stall_and_a_silent_one_is() {
         std::future::pending::<()>().await;
     });
     let mut frame = vec![0; 65_536];
-    within(patience, &moved, stream.read_exact(&mut frame)).await.unwrap();
+    unless_stalled(stall_timeout, &moved, stream.read_exact(&mut frame)).await.unwrap();
     let started = tokio::time::Instant::now();
-    let ended = within(patience, &moved, stream.read_exact(&mut frame)).await.unwrap_err();
+    let ended =
+        unless_stalled(stall_timeout, &moved, stream.read_exact(&mut frame)).await.unwrap_err();
     assert_eq!(ended.kind(), io::ErrorKind::TimedOut, "{ended}");
-    assert!(started.elapsed() <= patience * 3, "{:?}", started.elapsed());
+    assert!(started.elapsed() <= stall_timeout * 3, "{:?}", started.elapsed());
 }

@@ -184,7 +184,12 @@ impl Node {
 /// 30 s, again and again.
 #[tokio::test]
 async fn slow_heads_of_one_address_keep_no_other_out() {
-    let clients = Bounds { places: 16, crowded: 8, each: 4, hurry: Duration::from_secs(3600) };
+    let clients = Bounds {
+        places: 16,
+        crowded: 8,
+        per_address: 4,
+        silent_timeout: Duration::from_secs(3600),
+    };
     let (node, address) =
         port(PortLimits { clients, ..PortLimits::default() }, Serving::Wait).await;
     // A request of that same address that is being answered has nothing to do with it.
@@ -210,7 +215,8 @@ async fn slow_heads_of_one_address_keep_no_other_out() {
 
 #[tokio::test]
 async fn a_full_port_closes_idle_connections_first() {
-    let clients = Bounds { places: 2, crowded: 2, each: 2, hurry: Duration::from_secs(3600) };
+    let clients =
+        Bounds { places: 2, crowded: 2, per_address: 2, silent_timeout: Duration::from_secs(3600) };
     let (node, address) = port(PortLimits { clients, ..PortLimits::default() }, Serving::Say).await;
     // It had its answer, and keeps the connection for the next request.
     let mut idle =

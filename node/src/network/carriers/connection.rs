@@ -16,35 +16,35 @@ use tokio_util::compat::FuturesAsyncReadCompatExt;
 use tokio_util::sync::CancellationToken;
 
 use super::Carriers;
-use super::paths::Way;
+use super::paths::Direction;
 use super::progress::{Backlog, Flow, Progress, Socket};
 use crate::network::stream::{MeshStream, Purpose};
 
 /// How often a carrier is looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+const CHECK_EVERY: Duration = Duration::from_secs(1);
 /// Streams that may wait to be opened; askers above that wait in the channel.
-const WANTED: usize = 64;
+const MAX_OPEN_REQUESTS: usize = 64;
 /// How long the opener of a stream may take to say what it is for.
-const PURPOSE_WITHIN: Duration = Duration::from_secs(3);
+const PURPOSE_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long closing may take to write what is left.
-const CLOSE_WITHIN: Duration = Duration::from_millis(250);
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(250);
 /// Bytes in packets of full size after which a path is believed to carry them: far more than fits
 /// into small packets by chance.
-const PROOF: u64 = 256 * 1024;
+const PROOF_BYTES: u64 = 256 * 1024;
 
-type Want = oneshot::Sender<SubstreamBox>;
+type OpenRequest = oneshot::Sender<SubstreamBox>;
 
 /// A running carrier, as its streams and the book of carriers hold it.
 pub(in crate::network) struct Carrier {
     pub(super) node: NodeId,
-    wants: mpsc::Sender<Want>,
+    requests: mpsc::Sender<OpenRequest>,
     pub(super) flow: Arc<Flow>,
     streams: AtomicUsize,
-    used: Mutex<Instant>,
-    over: CancellationToken,
-    why: OnceLock<String>,
+    last_used: Mutex<Instant>,
+    ended: CancellationToken,
+    reason: OnceLock<String>,
     /// It is being found out whether it stalls.
-    pub(super) is_doubted: AtomicBool,
+    pub(super) is_suspected: AtomicBool,
     /// Bytes that were sent do not arrive.
     pub(super) is_stalled: AtomicBool,
     /// Its packets may be longer than those that every path carries.
@@ -63,57 +63,57 @@ impl Carrier {
         node: NodeId,
         flow: Arc<Flow>,
         socket: &Socket,
-    ) -> (Arc<Self>, Wanted) {
-        let (wants, wanted) = mpsc::channel(WANTED);
+    ) -> (Arc<Self>, OpenRequests) {
+        let (requests, incoming_requests) = mpsc::channel(MAX_OPEN_REQUESTS);
         let carrier = Carrier {
             node,
-            wants,
+            requests,
             flow,
             streams: AtomicUsize::new(0),
-            used: Mutex::new(Instant::now()),
-            over: carriers.stop.child_token(),
-            why: OnceLock::new(),
-            is_doubted: AtomicBool::new(false),
+            last_used: Mutex::new(Instant::now()),
+            ended: carriers.stop.child_token(),
+            reason: OnceLock::new(),
+            is_suspected: AtomicBool::new(false),
             is_stalled: AtomicBool::new(false),
             is_full_sized: socket.is_full_sized(),
             idle_after: carriers.limits.idle_after,
             #[cfg(test)]
             is_stuck: AtomicBool::new(false),
         };
-        (Arc::new(carrier), Wanted(wanted))
+        (Arc::new(carrier), OpenRequests(incoming_requests))
     }
 
     /// A stream; none when the carrier has ended.
     pub(in crate::network) async fn open(self: &Arc<Self>, purpose: Purpose) -> Option<MeshStream> {
         // Counted from here on, so that the carrier does not end for being idle.
         let hold = Hold::new(self);
-        let (want, wanted) = oneshot::channel();
-        self.wants.send(want).await.ok()?;
-        let mut stream = wanted.await.ok()?.compat();
+        let (request, opened) = oneshot::channel();
+        self.requests.send(request).await.ok()?;
+        let mut stream = opened.await.ok()?.compat();
         stream.write_all(&[code(purpose)]).await.ok()?;
         stream.flush().await.ok()?;
-        Some(MeshStream::carried(stream, hold, None))
+        Some(MeshStream::on_carrier(stream, hold, None))
     }
 
     /// Whatever ends it from now on, this is why.
-    pub(super) fn blame(&self, why: String) {
+    pub(super) fn set_reason(&self, reason: String) {
         // The first reason is the one that counts.
-        let _ = self.why.set(why);
+        let _ = self.reason.set(reason);
     }
 
     /// Ends it. Its streams say why.
-    pub(in crate::network) fn end(&self, why: String) {
-        self.blame(why);
-        self.over.cancel();
+    pub(in crate::network) fn end(&self, reason: String) {
+        self.set_reason(reason);
+        self.ended.cancel();
     }
 
-    pub(in crate::network) fn over(&self) -> &CancellationToken {
-        &self.over
+    pub(in crate::network) fn ended(&self) -> &CancellationToken {
+        &self.ended
     }
 
     /// Why it ended.
-    pub(in crate::network) fn why(&self) -> &str {
-        self.why.get().map_or("this node is stopping", String::as_str)
+    pub(in crate::network) fn reason(&self) -> &str {
+        self.reason.get().map_or("this node is stopping", String::as_str)
     }
 
     pub(in crate::network) fn moved(&self) -> u64 {
@@ -123,12 +123,12 @@ impl Carrier {
     /// Whether a stream may be opened on it. Either end closes an idle one; an opener leaves alone
     /// what is half as idle as that, so that its stream never meets the end.
     pub(super) fn is_fresh(&self) -> bool {
-        !self.over.is_cancelled()
+        !self.ended.is_cancelled()
             && (self.streams.load(Relaxed) > 0 || self.idle() < self.idle_after / 2)
     }
 
     fn idle(&self) -> Duration {
-        self.used.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
+        self.last_used.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
     }
 
     fn backlog(&self, socket: &Socket) -> Option<Backlog> {
@@ -157,13 +157,13 @@ impl Hold {
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        *self.0.used.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        *self.0.last_used.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
         self.0.streams.fetch_sub(1, Relaxed);
     }
 }
 
 /// Streams that are asked for.
-pub(super) struct Wanted(mpsc::Receiver<Want>);
+pub(super) struct OpenRequests(mpsc::Receiver<OpenRequest>);
 
 /// News of a muxer.
 enum Event {
@@ -172,9 +172,9 @@ enum Event {
     Broke(String),
 }
 
-fn poll(muxer: &mut StreamMuxerBox, is_wanted: bool, cx: &mut Context<'_>) -> Poll<Event> {
+fn poll(muxer: &mut StreamMuxerBox, has_requests: bool, cx: &mut Context<'_>) -> Poll<Event> {
     let broke = |error: std::io::Error| Poll::Ready(Event::Broke(error.to_string()));
-    if is_wanted {
+    if has_requests {
         match muxer.poll_outbound_unpin(cx) {
             Poll::Ready(Ok(stream)) => return Poll::Ready(Event::Opened(stream)),
             Poll::Ready(Err(error)) => return broke(error),
@@ -201,7 +201,7 @@ enum End {
     Broke(String),
     Idle,
     /// Somebody said so; the carrier knows why.
-    Told,
+    Requested,
 }
 
 /// Runs a carrier to its end.
@@ -209,20 +209,20 @@ pub(super) async fn run(
     carriers: Arc<Carriers>,
     carrier: Arc<Carrier>,
     mut muxer: StreamMuxerBox,
-    wanted: Wanted,
+    requests: OpenRequests,
     socket: Socket,
 ) {
-    match serve(&carriers, &carrier, &mut muxer, wanted, &socket).await {
-        End::Broke(why) => {
-            carrier.end(format!("the connection to node {} broke: {why}", carrier.node.short()))
+    match serve(&carriers, &carrier, &mut muxer, requests, &socket).await {
+        End::Broke(reason) => {
+            carrier.end(format!("the connection to node {} broke: {reason}", carrier.node.short()))
         }
         End::Idle => carrier.end("it was closed, since nobody used it".into()),
-        End::Told => {}
+        End::Requested => {}
     }
     carriers.forget(&carrier);
-    tracing::debug!(peer = %carrier.node.short(), why = carrier.why(), "a carrier ended");
+    tracing::debug!(peer = %carrier.node.short(), why = carrier.reason(), "a carrier ended");
     // The rest is written if it can be; on a path that loses it it cannot, and a reset says so.
-    if timeout(CLOSE_WITHIN, muxer.close()).await.is_err() || carrier.is_stalled.load(Relaxed) {
+    if timeout(CLOSE_TIMEOUT, muxer.close()).await.is_err() || carrier.is_stalled.load(Relaxed) {
         socket.reset_on_close();
     }
 }
@@ -231,25 +231,25 @@ async fn serve(
     carriers: &Arc<Carriers>,
     carrier: &Arc<Carrier>,
     muxer: &mut StreamMuxerBox,
-    Wanted(mut wanted): Wanted,
+    OpenRequests(mut requests): OpenRequests,
     socket: &Socket,
 ) -> End {
-    let mut pending = VecDeque::<Want>::new();
-    let mut look = interval(LOOK_EVERY.min(carriers.limits.stall_after / 4));
-    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut watch = Watch { progress: Progress::new(), proven: (false, false) };
+    let mut pending = VecDeque::<OpenRequest>::new();
+    let mut check = interval(CHECK_EVERY.min(carriers.limits.stall_after / 4));
+    check.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut watch = StallWatch { progress: Progress::new(), proven: (false, false) };
     loop {
         tokio::select! {
-            () = carrier.over.cancelled() => return End::Told,
+            () = carrier.ended.cancelled() => return End::Requested,
             event = poll_fn(|cx| poll(muxer, !pending.is_empty(), cx)) => match event {
                 // An asker that gave up drops the stream, which resets it.
-                Event::Opened(stream) => drop(pending.pop_front().map(|want| want.send(stream))),
+                Event::Opened(stream) => drop(pending.pop_front().map(|request| request.send(stream))),
                 Event::Incoming(stream) => drop(tokio::spawn(incoming(carriers.clone(), carrier.clone(), stream))),
-                Event::Broke(why) => return End::Broke(why),
+                Event::Broke(reason) => return End::Broke(reason),
             },
-            Some(want) = wanted.recv(), if pending.len() < WANTED => pending.push_back(want),
-            _ = look.tick() => {
-                watch.look(carriers, carrier, socket);
+            Some(request) = requests.recv(), if pending.len() < MAX_OPEN_REQUESTS => pending.push_back(request),
+            _ = check.tick() => {
+                watch.check(carriers, carrier, socket);
                 if carrier.streams.load(Relaxed) == 0 && pending.is_empty() && carrier.idle() >= carrier.idle_after {
                     return End::Idle;
                 }
@@ -259,28 +259,29 @@ async fn serve(
 }
 
 /// Draws conclusions from a carrier's progress.
-struct Watch {
+struct StallWatch {
     progress: Progress,
     /// Whether full-sized packets were seen to pass, out and in.
     proven: (bool, bool),
 }
 
-impl Watch {
-    fn look(&mut self, carriers: &Arc<Carriers>, carrier: &Arc<Carrier>, socket: &Socket) {
+impl StallWatch {
+    fn check(&mut self, carriers: &Arc<Carriers>, carrier: &Arc<Carrier>, socket: &Socket) {
         let Some(backlog) = carrier.backlog(socket) else { return };
         let waited = self.progress.sample(Instant::now(), &carrier.flow, backlog);
         let is_late = waited.is_some_and(|waited| waited >= carriers.limits.stall_after);
-        if is_late && !carrier.is_doubted.swap(true, Relaxed) {
+        if is_late && !carrier.is_suspected.swap(true, Relaxed) {
             tokio::spawn(carriers.clone().on_stall(carrier.clone()));
         }
         if carrier.is_full_sized {
             let (out, into) = (&carrier.flow.acknowledged, &carrier.flow.read);
-            for (proven, bytes, way) in
-                [(&mut self.proven.0, out, Way::Out), (&mut self.proven.1, into, Way::In)]
-            {
-                if !*proven && bytes.load(Relaxed) >= PROOF {
+            for (proven, bytes, direction) in [
+                (&mut self.proven.0, out, Direction::Out),
+                (&mut self.proven.1, into, Direction::In),
+            ] {
+                if !*proven && bytes.load(Relaxed) >= PROOF_BYTES {
                     *proven = true;
-                    carriers.passed(carrier.node, way);
+                    carriers.on_full_packets(carrier.node, direction);
                 }
             }
         }
@@ -291,11 +292,13 @@ impl Watch {
 async fn incoming(carriers: Arc<Carriers>, carrier: Arc<Carrier>, stream: SubstreamBox) {
     let hold = Hold::new(&carrier);
     let mut stream = stream.compat();
-    let Ok(Ok(code)) = timeout(PURPOSE_WITHIN, stream.read_u8()).await else { return };
+    let Ok(Ok(code)) = timeout(PURPOSE_TIMEOUT, stream.read_u8()).await else { return };
     // A newer program's purpose: dropping the stream tells its opener.
     let Some(purpose) = purpose(code) else { return };
     let node = carrier.node;
-    carriers.services.hand(node, purpose, |permit| MeshStream::carried(stream, hold, Some(permit)));
+    carriers
+        .services
+        .deliver(node, purpose, |permit| MeshStream::on_carrier(stream, hold, Some(permit)));
 }
 
 /// The first byte of a stream.

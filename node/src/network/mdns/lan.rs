@@ -5,7 +5,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::super::interfaces::{Interface, Interfaces};
+use super::super::netlink::{Interface, Interfaces};
 use super::super::ranking::Class;
 
 /// Interfaces that are used, the rest is not: a device has a few.

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use super::super::interfaces::{Interface, Interfaces};
+use super::super::netlink::{Interface, Interfaces};
 use super::super::ranking::Class;
 use super::super::start::start_among;
 use super::*;
@@ -88,7 +88,7 @@ async fn a_missing_listen_address_is_waited_for() {
     // It is gone again, and is no more this node's own: another device may have it now.
     device.send_replace(interfaces(&[(Class::Lan, "10.0.0.5")]));
     assert!(own(&mut a).await.trouble.is_some());
-    assert!(a.network.told().addresses.is_empty());
+    assert!(a.network.own_addresses().addresses.is_empty());
 }
 
 #[tokio::test]
@@ -117,7 +117,7 @@ async fn what_is_advertised_is_told_instead() {
         ("0.0.0.0:0".parse().unwrap(), vec!["203.0.113.9:7700".parse().unwrap()]);
     let config = NetworkConfig { listen, advertise, ..config(1, SECRET) };
     let (network, _inbox) = start_among(config, Ok(found)).await.unwrap();
-    assert_eq!(network.told().addresses, ["/ip4/203.0.113.9/tcp/7700"]);
+    assert_eq!(network.own_addresses().addresses, ["/ip4/203.0.113.9/tcp/7700"]);
 }
 
 /// A service that may not speak netlink can still listen where it was told to.
@@ -126,7 +126,7 @@ async fn a_kernel_that_tells_nothing_leaves_what_the_user_names() {
     let denied = || Err(std::io::Error::from(std::io::ErrorKind::PermissionDenied));
     let (network, _inbox) = start_among(config(1, SECRET), denied()).await.unwrap();
     let port = network.listening().port();
-    assert_eq!(network.told().addresses, [format!("/ip4/127.0.0.1/tcp/{port}")]);
+    assert_eq!(network.own_addresses().addresses, [format!("/ip4/127.0.0.1/tcp/{port}")]);
 }
 
 /// The address came back, and another program had taken the port meanwhile.

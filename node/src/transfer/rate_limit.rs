@@ -10,16 +10,16 @@ use tokio::time::Instant;
 const BURST: Duration = Duration::from_millis(250);
 
 #[derive(Debug)]
-pub(super) struct Pace {
+pub(super) struct RateLimit {
     /// Zero: no limit.
     bytes_per_second: u64,
     /// Up to when what was taken so far is paid for.
     paid_until: Mutex<Instant>,
 }
 
-impl Pace {
+impl RateLimit {
     pub(super) fn new(bytes_per_second: u64) -> Self {
-        Pace { bytes_per_second, paid_until: Mutex::new(Instant::now()) }
+        RateLimit { bytes_per_second, paid_until: Mutex::new(Instant::now()) }
     }
 
     /// Waits until these bytes may go.
@@ -48,14 +48,14 @@ mod tests {
 
     #[test]
     fn a_burst_is_free_and_the_rest_comes_at_the_rate() {
-        let (pace, start) = (Pace::new(1_000_000), Instant::now());
-        assert_eq!(pace.wait(250_000, start), Duration::ZERO);
-        assert_eq!(pace.wait(500_000, start), Duration::from_millis(500));
-        assert_eq!(pace.wait(500_000, start), Duration::from_secs(1));
+        let (limit, start) = (RateLimit::new(1_000_000), Instant::now());
+        assert_eq!(limit.wait(250_000, start), Duration::ZERO);
+        assert_eq!(limit.wait(500_000, start), Duration::from_millis(500));
+        assert_eq!(limit.wait(500_000, start), Duration::from_secs(1));
         // After a rest there is one burst again, not two.
         let later = start + Duration::from_secs(60);
-        assert_eq!(pace.wait(250_000, later), Duration::ZERO);
-        assert_eq!(pace.wait(100_000, later), Duration::from_millis(100));
-        assert_eq!(Pace::new(0).wait(usize::MAX, start), Duration::ZERO);
+        assert_eq!(limit.wait(250_000, later), Duration::ZERO);
+        assert_eq!(limit.wait(100_000, later), Duration::from_millis(100));
+        assert_eq!(RateLimit::new(0).wait(usize::MAX, start), Duration::ZERO);
     }
 }

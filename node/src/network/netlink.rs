@@ -20,14 +20,14 @@ use rtnetlink::sys::{AsyncSocket, AsyncSocketExt, SocketAddr, TokioSocket};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-use super::ranking::{Class, Kind, Link, classify};
+use super::ranking::{Class, LinkKind, RawInterface, classify};
 
 /// What comes within so long after an event is looked at together with it: an address that moves is
 /// taken away and added.
-const SETTLE: Duration = Duration::from_millis(50);
+const DEBOUNCE: Duration = Duration::from_millis(50);
 /// Looks are at least so far apart: an interface that flaps must not make the device busy. With
-/// `SETTLE` it leaves a change announced well within a second.
-const PACE: Duration = Duration::from_millis(250);
+/// `DEBOUNCE` it leaves a change announced well within a second.
+const MIN_INTERVAL: Duration = Duration::from_millis(250);
 /// A look takes a millisecond; the kernel has no reason to take longer than this.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
 /// When the kernel told nothing, it is asked again after so long.
@@ -69,12 +69,12 @@ pub(super) struct Interfaces {
 impl Interfaces {
     /// Addresses whose coming and going counts as a move of the device; what containers come and go
     /// with does not.
-    pub(super) fn own(&self) -> BTreeSet<IpAddr> {
-        let own = self
+    pub(super) fn outer_addresses(&self) -> BTreeSet<IpAddr> {
+        let outer = self
             .all
             .iter()
             .filter(|interface| !matches!(interface.class, Class::Container | Class::Loopback));
-        own.flat_map(|interface| interface.addresses.iter().copied()).collect()
+        outer.flat_map(|interface| interface.addresses.iter().copied()).collect()
     }
 }
 
@@ -83,16 +83,16 @@ pub(super) async fn watch() -> io::Result<watch::Receiver<Arc<Interfaces>>> {
     // First the events, so that nothing falls between the look and them.
     let events = events()?;
     let (known, receiver) = watch::channel(Arc::new(read().await?));
-    tokio::spawn(keep(events, known));
+    tokio::spawn(follow(events, known));
     Ok(receiver)
 }
 
-async fn keep(events: TokioSocket, known: watch::Sender<Arc<Interfaces>>) {
+async fn follow(events: TokioSocket, known: watch::Sender<Arc<Interfaces>>) {
     let mut events = Some(events);
     loop {
         let woken = async {
             match &events {
-                Some(socket) => changed(socket).await,
+                Some(socket) => next_event(socket).await,
                 None => sleep(RETRY).await,
             }
         };
@@ -100,7 +100,7 @@ async fn keep(events: TokioSocket, known: watch::Sender<Arc<Interfaces>>) {
             () = woken => {}
             () = known.closed() => return,
         }
-        sleep(SETTLE).await;
+        sleep(DEBOUNCE).await;
         if events.is_none() {
             events = self::events().ok();
         }
@@ -120,7 +120,7 @@ async fn keep(events: TokioSocket, known: watch::Sender<Arc<Interfaces>>) {
                 events = None;
             }
         }
-        sleep(PACE).await;
+        sleep(MIN_INTERVAL).await;
     }
 }
 
@@ -132,7 +132,7 @@ fn events() -> io::Result<TokioSocket> {
 
 /// Returns after an event that may matter, and also when the kernel had more to tell than it could
 /// keep.
-async fn changed(socket: &TokioSocket) {
+async fn next_event(socket: &TokioSocket) {
     let mut buffer = vec![0; EVENT_HEAD];
     loop {
         let mut room = &mut buffer[..];
@@ -159,12 +159,12 @@ fn matters(message: &[u8]) -> bool {
 async fn read() -> io::Result<Interfaces> {
     let (connection, handle, _unasked) = rtnetlink::new_connection()?;
     tokio::select! {
-        read = timeout(READ_TIMEOUT, ask(&handle)) => read.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?,
+        read = timeout(READ_TIMEOUT, query(&handle)) => read.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?,
         () = connection => Err(io::Error::from(io::ErrorKind::ConnectionAborted)),
     }
 }
 
-async fn ask(handle: &Handle) -> io::Result<Interfaces> {
+async fn query(handle: &Handle) -> io::Result<Interfaces> {
     let links: Vec<LinkMessage> =
         handle.link().get().execute().try_collect().await.map_err(io::Error::other)?;
     let addresses: Vec<AddressMessage> =
@@ -173,14 +173,14 @@ async fn ask(handle: &Handle) -> io::Result<Interfaces> {
     let mut defaults = BTreeSet::new();
     for far in far {
         // An error is the kernel's way to say that no route leads there.
-        let route = handle.route().get(to(far)).execute().try_next().await.ok().flatten();
-        defaults.extend(route.and_then(|route| out_of(&route)));
+        let route = handle.route().get(route_query(far)).execute().try_next().await.ok().flatten();
+        defaults.extend(route.and_then(|route| outgoing_interface(&route)));
     }
     Ok(assemble(&links, &addresses, &defaults))
 }
 
 /// The question by which interface one gets there.
-fn to(far: IpAddr) -> RouteMessage {
+fn route_query(far: IpAddr) -> RouteMessage {
     let mut message = RouteMessage::default();
     (message.header.address_family, message.header.destination_prefix_length) = match far {
         IpAddr::V4(_) => (AddressFamily::Inet, 32),
@@ -190,7 +190,7 @@ fn to(far: IpAddr) -> RouteMessage {
     message
 }
 
-fn out_of(route: &RouteMessage) -> Option<u32> {
+fn outgoing_interface(route: &RouteMessage) -> Option<u32> {
     route.attributes.iter().find_map(|attribute| match attribute {
         RouteAttribute::Oif(index) => Some(*index),
         _ => None,
@@ -202,7 +202,7 @@ fn assemble(
     addresses: &[AddressMessage],
     defaults: &BTreeSet<u32>,
 ) -> Interfaces {
-    let links: Vec<Link> = links.iter().map(link).collect();
+    let links: Vec<RawInterface> = links.iter().map(raw_interface).collect();
     let mut of: BTreeMap<u32, Vec<(bool, IpAddr)>> = BTreeMap::new();
     let mut local = BTreeSet::new();
     for address in addresses {
@@ -218,27 +218,31 @@ fn assemble(
                 .push((flags.contains(AddressFlags::Secondary), ip));
         }
     }
-    let all = links.iter().filter(|link| link.is_up).map(|link| {
-        let mut addresses = of.remove(&link.index).unwrap_or_default();
+    let all = links.iter().filter(|raw| raw.is_up).map(|raw| {
+        let mut addresses = of.remove(&raw.index).unwrap_or_default();
         addresses.sort_by_key(|(is_secondary, _)| *is_secondary);
         Interface {
-            index: link.index,
-            name: link.name.clone(),
-            class: classify(link, &links, defaults.contains(&link.index)),
-            is_running: link.is_running,
-            is_multicast: link.is_multicast,
+            index: raw.index,
+            name: raw.name.clone(),
+            class: classify(raw, &links, defaults.contains(&raw.index)),
+            is_running: raw.is_running,
+            is_multicast: raw.is_multicast,
             addresses: addresses.into_iter().map(|(_, ip)| ip).collect(),
         }
     });
     Interfaces { all: all.collect(), local }
 }
 
-fn link(message: &LinkMessage) -> Link {
+fn raw_interface(message: &LinkMessage) -> RawInterface {
     let flags = message.header.flags;
-    let mut link = Link {
+    let mut raw = RawInterface {
         index: message.header.index,
         name: String::new(),
-        kind: if flags.contains(LinkFlags::Pointopoint) { Kind::Tunnel } else { Kind::Hardware },
+        kind: if flags.contains(LinkFlags::Pointopoint) {
+            LinkKind::Tunnel
+        } else {
+            LinkKind::Hardware
+        },
         is_up: flags.contains(LinkFlags::Up),
         is_running: flags.contains(LinkFlags::Running),
         is_multicast: flags.contains(LinkFlags::Multicast),
@@ -246,32 +250,32 @@ fn link(message: &LinkMessage) -> Link {
     };
     for attribute in &message.attributes {
         match attribute {
-            LinkAttribute::IfName(name) => link.name.clone_from(name),
-            LinkAttribute::Controller(index) => link.controller = Some(*index),
+            LinkAttribute::IfName(name) => raw.name.clone_from(name),
+            LinkAttribute::Controller(index) => raw.controller = Some(*index),
             LinkAttribute::LinkInfo(infos) => {
                 let named = infos.iter().find_map(|info| match info {
                     LinkInfo::Kind(named) => Some(named),
                     _ => None,
                 });
-                link.kind = named.map_or(link.kind, |named| kind(named, link.kind));
+                raw.kind = named.map_or(raw.kind, |named| kind(named, raw.kind));
             }
             _ => {}
         }
     }
     if flags.contains(LinkFlags::Loopback) {
-        link.kind = Kind::Loopback;
+        raw.kind = LinkKind::Loopback;
     }
-    link
+    raw
 }
 
 /// What sort of interface the kernel's word stands for; `otherwise` for words that name some sort
 /// of Ethernet.
-fn kind(named: &InfoKind, otherwise: Kind) -> Kind {
+fn kind(named: &InfoKind, otherwise: LinkKind) -> LinkKind {
     match named {
-        InfoKind::Bridge => Kind::Bridge,
-        InfoKind::Veth | InfoKind::Netkit => Kind::Veth,
+        InfoKind::Bridge => LinkKind::Bridge,
+        InfoKind::Veth | InfoKind::Netkit => LinkKind::Veth,
         InfoKind::Dummy | InfoKind::Ifb | InfoKind::Nlmon | InfoKind::Vxlan | InfoKind::Geneve => {
-            Kind::Inner
+            LinkKind::Inner
         }
         InfoKind::Tun
         | InfoKind::IpIp
@@ -284,7 +288,7 @@ fn kind(named: &InfoKind, otherwise: Kind) -> Kind {
         | InfoKind::Vti
         | InfoKind::Gtp
         | InfoKind::Wireguard
-        | InfoKind::Xfrm => Kind::Tunnel,
+        | InfoKind::Xfrm => LinkKind::Tunnel,
         _ => otherwise,
     }
 }

@@ -5,30 +5,30 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-use super::file::{Place, StateFile};
+use super::file::{StateFile, StoreLocation};
 
 /// The first wait before a look, and the longest.
-const LOOK_AFTER: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+const PROBE_AFTER: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 /// A disk that fails again within this time after it recovered is looked at as rarely as before.
-const GOOD_AFTER: Duration = Duration::from_secs(60);
+const STABLE_AFTER: Duration = Duration::from_secs(60);
 /// Bytes that must be free. Less is used up by the next few changes, and the node would come and
 /// go.
-const ROOM: u64 = 1024 * 1024;
+const MIN_FREE: u64 = 1024 * 1024;
 
 /// How long to wait before the next look.
 #[derive(Debug, Default)]
-pub(super) struct Patience {
-    looks: u32,
+pub(super) struct ProbeBackoff {
+    probes: u32,
     recovered_at: Option<Instant>,
 }
 
-impl Patience {
+impl ProbeBackoff {
     pub(super) fn next(&mut self) -> Duration {
-        if self.recovered_at.take().is_some_and(|at| at.elapsed() >= GOOD_AFTER) {
-            self.looks = 0;
+        if self.recovered_at.take().is_some_and(|at| at.elapsed() >= STABLE_AFTER) {
+            self.probes = 0;
         }
-        let wait = LOOK_AFTER.0.saturating_mul(1 << self.looks.min(5)).min(LOOK_AFTER.1);
-        self.looks = self.looks.saturating_add(1);
+        let wait = PROBE_AFTER.0.saturating_mul(1 << self.probes.min(5)).min(PROBE_AFTER.1);
+        self.probes = self.probes.saturating_add(1);
         wait
     }
 
@@ -38,14 +38,14 @@ impl Patience {
 }
 
 /// Opens the file anew, checked as at a start, and writes to it. The error is for people.
-pub(super) fn probe(place: &Place) -> Result<StateFile, String> {
+pub(super) fn probe(location: &StoreLocation) -> Result<StateFile, String> {
     // Where that much is free and yet not for this user, the write below shows it.
-    if let Ok(stat) = rustix::fs::statvfs(&place.folder)
-        && stat.f_bfree.saturating_mul(stat.f_frsize) < ROOM
+    if let Ok(stat) = rustix::fs::statvfs(&location.folder)
+        && stat.f_bfree.saturating_mul(stat.f_frsize) < MIN_FREE
     {
-        return Err(format!("less than {} MiB is free", ROOM >> 20));
+        return Err(format!("less than {} MiB is free", MIN_FREE >> 20));
     }
-    let (file, _) = StateFile::open(place).map_err(|error| error.to_string())?;
+    let (file, _) = StateFile::open(location).map_err(|error| error.to_string())?;
     catch_unwind(AssertUnwindSafe(|| file.commit(&BTreeMap::new())))
         .unwrap_or_else(|_| Err("the store met a state that should not be".into()))?;
     Ok(file)
@@ -57,11 +57,11 @@ mod tests {
 
     #[test]
     fn looks_get_rarer_up_to_half_a_minute() {
-        let mut patience = Patience::default();
-        let waits: Vec<u64> = (0..8).map(|_| patience.next().as_secs()).collect();
+        let mut backoff = ProbeBackoff::default();
+        let waits: Vec<u64> = (0..8).map(|_| backoff.next().as_secs()).collect();
         assert_eq!(waits, [1, 2, 4, 8, 16, 30, 30, 30]);
         // A disk that fails again at once is not looked at more often.
-        patience.recovered();
-        assert_eq!(patience.next().as_secs(), 30);
+        backoff.recovered();
+        assert_eq!(backoff.next().as_secs(), 30);
     }
 }

@@ -19,9 +19,9 @@ type Inner = Boxed<Connection>;
 /// Ends the next dial when its guard is dropped. The swarm calls its transport within
 /// `Swarm::dial`, on the same task, so what is set just before is that dial's.
 #[derive(Clone, Default)]
-pub(super) struct GivenUp(Arc<Mutex<Option<CancellationToken>>>);
+pub(super) struct DialCanceller(Arc<Mutex<Option<CancellationToken>>>);
 
-impl GivenUp {
+impl DialCanceller {
     /// A guard for the dial that is asked for next.
     pub(super) fn next_dial(&self) -> DropGuard {
         let token = CancellationToken::new();
@@ -35,19 +35,19 @@ impl GivenUp {
 }
 
 /// The inner transport, and what ends its dials.
-pub(super) struct GivingUp {
+pub(super) struct CancellableTransport {
     inner: Inner,
-    given_up: GivenUp,
+    canceller: DialCanceller,
 }
 
-impl GivingUp {
-    pub(super) fn new(inner: Inner) -> (Self, GivenUp) {
-        let given_up = GivenUp::default();
-        (GivingUp { inner, given_up: given_up.clone() }, given_up)
+impl CancellableTransport {
+    pub(super) fn new(inner: Inner) -> (Self, DialCanceller) {
+        let canceller = DialCanceller::default();
+        (CancellableTransport { inner, canceller: canceller.clone() }, canceller)
     }
 }
 
-impl Transport for GivingUp {
+impl Transport for CancellableTransport {
     type Output = Connection;
     type Error = io::Error;
     type ListenerUpgrade = <Inner as Transport>::ListenerUpgrade;
@@ -70,11 +70,11 @@ impl Transport for GivingUp {
         address: Multiaddr,
         options: DialOpts,
     ) -> Result<Self::Dial, TransportError<io::Error>> {
-        let given_up = self.given_up.take();
+        let canceller = self.canceller.take();
         let dial = self.inner.dial(address, options)?;
-        let Some(given_up) = given_up else { return Ok(dial.boxed()) };
+        let Some(canceller) = canceller else { return Ok(dial.boxed()) };
         Ok(async move {
-            match given_up.run_until_cancelled(dial).await {
+            match canceller.run_until_cancelled(dial).await {
                 Some(outcome) => outcome,
                 None => Err(io::Error::new(io::ErrorKind::Interrupted, "given up")),
             }
@@ -95,8 +95,8 @@ mod tests {
     use libp2p::core::Endpoint;
     use libp2p::core::transport::PortUse;
 
-    use super::super::door::Door;
-    use super::super::local::Locals;
+    use super::super::admission::Admission;
+    use super::super::local_addresses::LocalAddresses;
     use super::super::{names, transport::transport};
     use super::*;
 
@@ -104,11 +104,17 @@ mod tests {
     async fn dial_ends_when_its_guard_is_dropped() {
         let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (keys, carriers) = (names::keypair(&[1; 32]), tokio::sync::mpsc::channel(1).0);
-        let (mut transport, given_up) =
-            transport(&keys, [0; 32], &Arc::default(), &Locals::default(), &Door::new(), carriers)
-                .unwrap();
+        let (mut transport, canceller) = transport(
+            &keys,
+            [0; 32],
+            &Arc::default(),
+            &LocalAddresses::default(),
+            &Admission::new(),
+            carriers,
+        )
+        .unwrap();
         let address = names::multiaddr(&silent.local_addr().unwrap());
-        let guard = given_up.next_dial();
+        let guard = canceller.next_dial();
         let dial = transport
             .dial(address, DialOpts { role: Endpoint::Dialer, port_use: PortUse::New })
             .unwrap();

@@ -32,53 +32,53 @@ use super::stream::Purpose;
 
 /// What a stream carries.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Kind {
+pub(super) enum StreamKind {
     /// Messages, for as long as the link stands.
     Lane(Lane),
     /// One request of one service, where no carrier can be had.
     Service(Purpose),
     /// Nothing: that it is opened says something.
-    Word(Word),
+    Signal(Signal),
 }
 
 /// A word that is said by opening a stream on the link, and so is small.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Word {
+pub(super) enum Signal {
     /// Are you there?
     Ping,
     /// My bytes to you on carriers do not arrive.
     Stalled,
 }
 
-const KINDS: [Kind; 7] = [
-    Kind::Lane(Lane::Urgent),
-    Kind::Lane(Lane::Bulk),
-    Kind::Service(Purpose::Artifact),
-    Kind::Service(Purpose::Http),
-    Kind::Word(Word::Ping),
-    Kind::Word(Word::Stalled),
-    Kind::Service(Purpose::Hop),
+const KINDS: [StreamKind; 7] = [
+    StreamKind::Lane(Lane::Urgent),
+    StreamKind::Lane(Lane::Bulk),
+    StreamKind::Service(Purpose::Artifact),
+    StreamKind::Service(Purpose::Http),
+    StreamKind::Signal(Signal::Ping),
+    StreamKind::Signal(Signal::Stalled),
+    StreamKind::Service(Purpose::Hop),
 ];
 
 /// The protocols' names, which a change of what is spoken changes, too.
-fn name(cluster: &ClusterId, kind: Kind) -> StreamProtocol {
+fn name(cluster: &ClusterId, kind: StreamKind) -> StreamProtocol {
     names::protocol(
         cluster,
         match kind {
-            Kind::Lane(Lane::Urgent) => "urgent/1",
-            Kind::Lane(Lane::Bulk) => "bulk/1",
-            Kind::Service(Purpose::Artifact) => "artifact/1",
-            Kind::Service(Purpose::Http) => "http/1",
-            Kind::Word(Word::Ping) => "ping/1",
-            Kind::Word(Word::Stalled) => "stalled/1",
-            Kind::Service(Purpose::Hop) => "hop/1",
+            StreamKind::Lane(Lane::Urgent) => "urgent/1",
+            StreamKind::Lane(Lane::Bulk) => "bulk/1",
+            StreamKind::Service(Purpose::Artifact) => "artifact/1",
+            StreamKind::Service(Purpose::Http) => "http/1",
+            StreamKind::Signal(Signal::Ping) => "ping/1",
+            StreamKind::Signal(Signal::Stalled) => "stalled/1",
+            StreamKind::Service(Purpose::Hop) => "hop/1",
         },
     )
 }
 
 /// Why a stream did not open.
 #[derive(Debug)]
-pub(super) enum NotOpened {
+pub(super) enum OpenFailure {
     NoLink,
     NotOffered,
     TimedOut,
@@ -87,29 +87,29 @@ pub(super) enum NotOpened {
 
 /// A service's stream, and what is cancelled when its link is over: a connection that is closed
 /// here wakes no readers.
-pub(super) type OnLink = (Stream, CancellationToken);
+pub(super) type LinkStream = (Stream, CancellationToken);
 
 /// Who gets an opened stream.
-pub(super) enum For {
-    /// The swarm's task, as [`Event::Opened`].
-    Link(Lane),
+pub(super) enum StreamRequest {
+    /// The swarm's task, as [`StreamEvent::Opened`].
+    Lane(Lane),
     /// Whoever asked, and hears by the token when the link is over.
-    Asker(Purpose, CancellationToken, oneshot::Sender<Result<OnLink, NotOpened>>),
+    Service(Purpose, CancellationToken, oneshot::Sender<Result<LinkStream, OpenFailure>>),
     /// The asker, who hears whether the peer has heard it.
-    Said(Word, oneshot::Sender<bool>),
+    Signal(Signal, oneshot::Sender<bool>),
 }
 
-impl For {
-    fn kind(&self) -> Kind {
+impl StreamRequest {
+    fn kind(&self) -> StreamKind {
         match self {
-            For::Link(lane) => Kind::Lane(*lane),
-            For::Asker(purpose, ..) => Kind::Service(*purpose),
-            For::Said(word, _) => Kind::Word(*word),
+            StreamRequest::Lane(lane) => StreamKind::Lane(*lane),
+            StreamRequest::Service(purpose, ..) => StreamKind::Service(*purpose),
+            StreamRequest::Signal(signal, _) => StreamKind::Signal(*signal),
         }
     }
 }
 
-impl fmt::Debug for For {
+impl fmt::Debug for StreamRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.kind().fmt(f)
     }
@@ -117,17 +117,22 @@ impl fmt::Debug for For {
 
 /// What the swarm's task hears.
 #[derive(Debug)]
-pub(super) enum Event {
+pub(super) enum StreamEvent {
     /// The peer opened a stream.
-    Incoming { peer: PeerId, connection: ConnectionId, kind: Kind, stream: Stream },
+    Incoming { peer: PeerId, connection: ConnectionId, kind: StreamKind, stream: Stream },
     /// A lane that we asked for.
-    Opened { peer: PeerId, connection: ConnectionId, lane: Lane, result: Result<Stream, NotOpened> },
+    Opened {
+        peer: PeerId,
+        connection: ConnectionId,
+        lane: Lane,
+        result: Result<Stream, OpenFailure>,
+    },
 }
 
 pub(super) struct Behaviour {
     names: [StreamProtocol; KINDS.len()],
     /// Emptied at each poll; as long as what was asked since.
-    events: VecDeque<ToSwarm<Event, For>>,
+    events: VecDeque<ToSwarm<StreamEvent, StreamRequest>>,
 }
 
 impl Behaviour {
@@ -137,22 +142,27 @@ impl Behaviour {
 
     /// Opens a stream on this connection. When the connection is gone an asker's sender is dropped,
     /// and a link hears of its end anyway.
-    pub(super) fn open(&mut self, peer_id: PeerId, connection: ConnectionId, whom: For) {
+    pub(super) fn open(
+        &mut self,
+        peer_id: PeerId,
+        connection: ConnectionId,
+        request: StreamRequest,
+    ) {
         self.events.push_back(ToSwarm::NotifyHandler {
             peer_id,
             handler: NotifyHandler::One(connection),
-            event: whom,
+            event: request,
         });
     }
 
     fn handler(&self) -> Handler {
-        Handler { names: self.names.clone(), asked: VecDeque::new(), heard: VecDeque::new() }
+        Handler { names: self.names.clone(), requests: VecDeque::new(), events: VecDeque::new() }
     }
 }
 
 impl NetworkBehaviour for Behaviour {
     type ConnectionHandler = Handler;
-    type ToSwarm = Event;
+    type ToSwarm = StreamEvent;
 
     fn handle_established_inbound_connection(
         &mut self,
@@ -184,12 +194,16 @@ impl NetworkBehaviour for Behaviour {
         event: THandlerOutEvent<Self>,
     ) {
         self.events.push_back(ToSwarm::GenerateEvent(match event {
-            Heard::Incoming(kind, stream) => Event::Incoming { peer, connection, kind, stream },
-            Heard::Opened(lane, result) => Event::Opened { peer, connection, lane, result },
+            HandlerEvent::Incoming(kind, stream) => {
+                StreamEvent::Incoming { peer, connection, kind, stream }
+            }
+            HandlerEvent::Opened(lane, result) => {
+                StreamEvent::Opened { peer, connection, lane, result }
+            }
         }));
     }
 
-    fn poll(&mut self, _: &mut Context<'_>) -> Poll<ToSwarm<Event, THandlerInEvent<Self>>> {
+    fn poll(&mut self, _: &mut Context<'_>) -> Poll<ToSwarm<StreamEvent, THandlerInEvent<Self>>> {
         // The swarm polls after each event it handed in, and `open` is called between its polls: no
         // waker is missed.
         self.events.pop_front().map_or(Poll::Pending, Poll::Ready)
@@ -199,41 +213,43 @@ impl NetworkBehaviour for Behaviour {
 /// One connection's part.
 pub(super) struct Handler {
     names: [StreamProtocol; KINDS.len()],
-    asked: VecDeque<For>,
-    heard: VecDeque<Heard>,
+    requests: VecDeque<StreamRequest>,
+    events: VecDeque<HandlerEvent>,
 }
 
 #[derive(Debug)]
-pub(super) enum Heard {
-    Incoming(Kind, Stream),
-    Opened(Lane, Result<Stream, NotOpened>),
+pub(super) enum HandlerEvent {
+    Incoming(StreamKind, Stream),
+    Opened(Lane, Result<Stream, OpenFailure>),
 }
 
 impl Handler {
-    fn answer(&mut self, whom: For, result: Result<Stream, NotOpened>) {
-        match whom {
-            For::Link(lane) => self.heard.push_back(Heard::Opened(lane, result)),
+    fn answer(&mut self, request: StreamRequest, result: Result<Stream, OpenFailure>) {
+        match request {
+            StreamRequest::Lane(lane) => self.events.push_back(HandlerEvent::Opened(lane, result)),
             // An asker that gave up drops the stream, which resets it.
-            For::Asker(_, over, asker) => drop(asker.send(result.map(|stream| (stream, over)))),
-            For::Said(_, asker) => drop(asker.send(result.is_ok())),
+            StreamRequest::Service(_, link_ended, requester) => {
+                drop(requester.send(result.map(|stream| (stream, link_ended))))
+            }
+            StreamRequest::Signal(_, requester) => drop(requester.send(result.is_ok())),
         }
     }
 
-    fn position(kind: Kind) -> usize {
+    fn position(kind: StreamKind) -> usize {
         KINDS.iter().position(|other| *other == kind).expect("all kinds are listed")
     }
 }
 
 impl ConnectionHandler for Handler {
-    type FromBehaviour = For;
-    type ToBehaviour = Heard;
-    type InboundProtocol = Take;
-    type OutboundProtocol = Ask;
+    type FromBehaviour = StreamRequest;
+    type ToBehaviour = HandlerEvent;
+    type InboundProtocol = AnyInbound;
+    type OutboundProtocol = OneOutbound;
     type InboundOpenInfo = ();
-    type OutboundOpenInfo = For;
+    type OutboundOpenInfo = StreamRequest;
 
-    fn listen_protocol(&self) -> SubstreamProtocol<Take> {
-        SubstreamProtocol::new(Take(self.names.clone()), ())
+    fn listen_protocol(&self) -> SubstreamProtocol<AnyInbound> {
+        SubstreamProtocol::new(AnyInbound(self.names.clone()), ())
     }
 
     /// The core decides when a link ends; an idle one is as good as a busy one.
@@ -241,29 +257,35 @@ impl ConnectionHandler for Handler {
         true
     }
 
-    fn on_behaviour_event(&mut self, whom: For) {
-        self.asked.push_back(whom);
+    fn on_behaviour_event(&mut self, request: StreamRequest) {
+        self.requests.push_back(request);
     }
 
-    fn poll(&mut self, _: &mut Context<'_>) -> Poll<ConnectionHandlerEvent<Ask, For, Heard>> {
-        if let Some(heard) = self.heard.pop_front() {
-            return Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(heard));
+    fn poll(
+        &mut self,
+        _: &mut Context<'_>,
+    ) -> Poll<ConnectionHandlerEvent<OneOutbound, StreamRequest, HandlerEvent>> {
+        if let Some(event) = self.events.pop_front() {
+            return Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(event));
         }
-        if let Some(whom) = self.asked.pop_front() {
-            let name = self.names[Self::position(whom.kind())].clone();
-            let protocol = SubstreamProtocol::new(Ask(name), whom);
+        if let Some(request) = self.requests.pop_front() {
+            let name = self.names[Self::position(request.kind())].clone();
+            let protocol = SubstreamProtocol::new(OneOutbound(name), request);
             return Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest { protocol });
         }
         Poll::Pending
     }
 
-    fn on_connection_event(&mut self, event: ConnectionEvent<'_, Take, Ask, (), For>) {
+    fn on_connection_event(
+        &mut self,
+        event: ConnectionEvent<'_, AnyInbound, OneOutbound, (), StreamRequest>,
+    ) {
         match event {
             ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound {
                 protocol: (stream, kind),
                 ..
             }) => {
-                self.heard.push_back(Heard::Incoming(kind, stream));
+                self.events.push_back(HandlerEvent::Incoming(kind, stream));
             }
             ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound {
                 protocol: stream,
@@ -273,9 +295,9 @@ impl ConnectionHandler for Handler {
             }
             ConnectionEvent::DialUpgradeError(DialUpgradeError { info, error }) => {
                 let why = match error {
-                    StreamUpgradeError::Timeout => NotOpened::TimedOut,
-                    StreamUpgradeError::NegotiationFailed => NotOpened::NotOffered,
-                    StreamUpgradeError::Io(error) => NotOpened::Broken(error.to_string()),
+                    StreamUpgradeError::Timeout => OpenFailure::TimedOut,
+                    StreamUpgradeError::NegotiationFailed => OpenFailure::NotOffered,
+                    StreamUpgradeError::Io(error) => OpenFailure::Broken(error.to_string()),
                     StreamUpgradeError::Apply(never) => match never {},
                 };
                 self.answer(info, Err(why));
@@ -289,9 +311,9 @@ impl ConnectionHandler for Handler {
 
 /// Takes any of our streams.
 #[derive(Clone)]
-pub(super) struct Take([StreamProtocol; KINDS.len()]);
+pub(super) struct AnyInbound([StreamProtocol; KINDS.len()]);
 
-impl UpgradeInfo for Take {
+impl UpgradeInfo for AnyInbound {
     type Info = StreamProtocol;
     type InfoIter = [StreamProtocol; KINDS.len()];
 
@@ -300,8 +322,8 @@ impl UpgradeInfo for Take {
     }
 }
 
-impl InboundUpgrade<Stream> for Take {
-    type Output = (Stream, Kind);
+impl InboundUpgrade<Stream> for AnyInbound {
+    type Output = (Stream, StreamKind);
     type Error = Infallible;
     type Future = Ready<Result<Self::Output, Infallible>>;
 
@@ -316,9 +338,9 @@ impl InboundUpgrade<Stream> for Take {
 }
 
 /// Asks for one kind of stream.
-pub(super) struct Ask(StreamProtocol);
+pub(super) struct OneOutbound(StreamProtocol);
 
-impl UpgradeInfo for Ask {
+impl UpgradeInfo for OneOutbound {
     type Info = StreamProtocol;
     type InfoIter = std::iter::Once<StreamProtocol>;
 
@@ -327,7 +349,7 @@ impl UpgradeInfo for Ask {
     }
 }
 
-impl OutboundUpgrade<Stream> for Ask {
+impl OutboundUpgrade<Stream> for OneOutbound {
     type Output = Stream;
     type Error = Infallible;
     type Future = Ready<Result<Stream, Infallible>>;
