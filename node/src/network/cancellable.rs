@@ -89,37 +89,3 @@ impl Transport for CancellableTransport {
         Pin::new(&mut self.inner).poll(cx)
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use libp2p::core::Endpoint;
-    use libp2p::core::transport::PortUse;
-
-    use super::super::admission::Admission;
-    use super::super::local_addresses::LocalAddresses;
-    use super::super::{names, transport::transport};
-    use super::*;
-
-    #[tokio::test]
-    async fn dial_ends_when_its_guard_is_dropped() {
-        let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (keys, carriers) = (names::keypair(&[1; 32]), tokio::sync::mpsc::channel(1).0);
-        let (mut transport, canceller) = transport(
-            &keys,
-            [0; 32],
-            &Arc::default(),
-            &LocalAddresses::default(),
-            &Admission::new(),
-            carriers,
-        )
-        .unwrap();
-        let address = names::multiaddr(&silent.local_addr().unwrap());
-        let guard = canceller.next_dial();
-        let dial = transport
-            .dial(address, DialOpts { role: Endpoint::Dialer, port_use: PortUse::New })
-            .unwrap();
-        drop(guard);
-        // Without that it would be a time-out, two seconds later.
-        assert_eq!(dial.await.err().unwrap().to_string(), "given up");
-    }
-}

@@ -12,13 +12,14 @@ use shoal_protocol::model::{Lane, NodeId};
 use shoal_protocol::node::{DialFailure, Input};
 use tokio_util::compat::FuturesAsyncReadCompatExt;
 
-use super::dialing::DialRequester;
+use super::counters::add;
 use super::last_addresses::PeerAddress;
 use super::link::{self, Lanes, LinkHandle};
+use super::names;
 use super::peers::Decision;
-use super::stream_protocols::{Signal, StreamEvent, StreamKind, StreamRequest};
-use super::swarm::{Ended, Task, TaskResult};
-use super::{add, names};
+use super::stream_protocols::{StreamEvent, StreamKind, StreamRequest};
+use super::task::Task;
+use super::types::{DialRequester, Ended, Signal, TaskResult};
 
 /// A connection of which no link came by then is closed: the peer hangs, or keeps another one.
 const LINK_TIMEOUT: Duration = Duration::from_secs(5);

@@ -1,115 +1,24 @@
 //! Dials: each is tried once, and answered once. The addresses of one peer race: see
 //! [`super::race`].
 
-use std::collections::BTreeMap;
-
 use futures::FutureExt;
-use futures::future::BoxFuture;
-use futures::stream::FuturesUnordered;
 use libp2p::Multiaddr;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{ConnectionId, DialError};
 use shoal_protocol::model::NodeId;
 use shoal_protocol::node::{Answerer, DialFailure, DialTarget, Input};
-use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::cancellable::DialCanceller;
-use super::last_addresses::{LastAddresses, PeerAddress};
-use super::mdns::Mdns;
-use super::race::{DialOutcome, MAX_ADDRESSES, Race};
-use super::swarm::{Task, TaskResult};
+use super::counters::add;
+use super::dials::{Dials, RaceKey};
+use super::names;
+use super::race::{MAX_ADDRESSES, Race};
+use super::task::Task;
 use super::transport::outcome_of;
-use super::{add, names};
+use super::types::{DialOutcome, DialRequester, TaskResult};
 
 /// Streams that wait for one dial; those above are told that there is no link.
 const MAX_REQUESTERS: usize = 256;
-
-/// Who wanted a dial, and gets its outcome.
-pub(super) enum DialRequester {
-    /// The core: as an input.
-    Core(DialTarget),
-    /// Somebody who needs a stream to a node that there is no link to: a word when there is one,
-    /// else the sender is dropped.
-    Stream(NodeId, oneshot::Sender<()>),
-}
-
-impl DialRequester {
-    fn key(&self) -> RaceKey {
-        match self {
-            DialRequester::Core(DialTarget::Node(node)) | DialRequester::Stream(node, _) => {
-                RaceKey::Node(*node)
-            }
-            DialRequester::Core(DialTarget::Address(address)) => RaceKey::Seed(address.clone()),
-        }
-    }
-}
-
-/// Whom a dial is to meet.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum RaceKey {
-    Node(NodeId),
-    /// Whoever of the cluster answers for this seed.
-    Seed(String),
-}
-
-impl RaceKey {
-    fn node(&self) -> Option<NodeId> {
-        match self {
-            RaceKey::Node(node) => Some(*node),
-            RaceKey::Seed(_) => None,
-        }
-    }
-}
-
-/// All dials under way, and what is remembered of where they led.
-pub(super) struct Dials {
-    /// One for each peer or seed. The core dials few at a time, and whoever wants a stream waits
-    /// for the dial that is under way.
-    races: BTreeMap<RaceKey, Race>,
-    /// The dials that these consist of, one for each address.
-    by_connection: BTreeMap<ConnectionId, (RaceKey, Multiaddr)>,
-    last_addresses: LastAddresses,
-    canceller: DialCanceller,
-    /// Asked for members that cannot be dialled.
-    mdns: Option<Mdns>,
-    /// When a race is looked at again.
-    pub(super) wake_ups: FuturesUnordered<BoxFuture<'static, RaceKey>>,
-}
-
-impl Dials {
-    pub(super) fn new(canceller: DialCanceller, mdns: Option<Mdns>) -> Dials {
-        Dials {
-            races: BTreeMap::new(),
-            by_connection: BTreeMap::new(),
-            last_addresses: LastAddresses::default(),
-            canceller,
-            mdns,
-            wake_ups: FuturesUnordered::new(),
-        }
-    }
-
-    /// A connection is there: those who wait for its dial, if this node made it. The dials of the
-    /// other addresses are given up.
-    pub(super) fn won(&mut self, connection: ConnectionId) -> Vec<DialRequester> {
-        let race =
-            self.by_connection.remove(&connection).and_then(|(key, _)| self.races.remove(&key));
-        race.map(|race| race.requesters).unwrap_or_default()
-    }
-
-    /// There is a link with a node, this way: its address is proven, and nobody needs to dial the
-    /// node. Gives back those who wanted it dialled.
-    pub(super) fn linked(
-        &mut self,
-        node: NodeId,
-        address: Option<PeerAddress>,
-    ) -> Vec<DialRequester> {
-        if let Some(address) = address {
-            self.last_addresses.record(node, address);
-        }
-        self.races.remove(&RaceKey::Node(node)).map(|race| race.requesters).unwrap_or_default()
-    }
-}
 
 impl Task {
     pub(super) async fn on_dial(

@@ -29,8 +29,11 @@ use tokio_util::compat::{FuturesAsyncReadCompatExt, TokioAsyncReadCompatExt};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::swarm::Command;
-use super::{Acceptor, Incoming, MeshStream, Network, OpenError, Purpose, add, names};
+use super::counters::add;
+use super::handle::Network;
+use super::names;
+use super::stream::{Acceptor, Incoming, MeshStream, OpenError, Purpose};
+use super::types::Command;
 
 /// Streams carried for others at once. Each takes 32 KiB of buffers here and its share of two
 /// connections: a device may carry for many pairs and still serve its own clients.

@@ -1,11 +1,12 @@
 //! A link: one connection's two message streams, what waits for them, and the task that reads and
 //! writes them.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::future::{Either, select};
@@ -73,6 +74,19 @@ impl LinkHandle {
     /// Its connection is gone: what was read is handed on, for a moment, and then the link ends.
     pub(super) fn connection_lost(&self) {
         self.closing.notify_one();
+    }
+}
+
+/// The links that are up, and what waits for each. Locked for a look-up, never across an await.
+#[derive(Clone, Default)]
+pub(super) struct Links(Arc<Mutex<BTreeMap<NodeId, Arc<LinkHandle>>>>);
+
+impl Links {
+    pub(super) fn with<T>(
+        &self,
+        act: impl FnOnce(&mut BTreeMap<NodeId, Arc<LinkHandle>>) -> T,
+    ) -> T {
+        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 

@@ -20,7 +20,8 @@ use rtnetlink::sys::{AsyncSocket, AsyncSocketExt, SocketAddr, TokioSocket};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-use super::ranking::{Class, LinkKind, RawInterface, classify};
+use super::interfaces::{Interface, Interfaces};
+use super::ranking::{LinkKind, RawInterface, classify};
 
 /// What comes within so long after an event is looked at together with it: an address that moves is
 /// taken away and added.
@@ -42,41 +43,6 @@ const GROUPS: u32 = 0x1 | 0x10 | 0x100 | 0x40 | 0x400;
 const ROUTE_EVENTS: [u16; 2] = [24, 25];
 /// Of an event only the head is read; more is cut off.
 const EVENT_HEAD: usize = 8 * 1024;
-
-/// An interface that is not shut.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Interface {
-    /// The kernel's number of it.
-    pub index: u32,
-    pub name: String,
-    pub class: Class,
-    /// It has a carrier, as far as the kernel knows.
-    pub is_running: bool,
-    /// It carries what is sent to a group.
-    pub is_multicast: bool,
-    /// Those that others may be told of, the interface's first ones first.
-    pub addresses: Vec<IpAddr>,
-}
-
-/// All interfaces at one moment.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub(super) struct Interfaces {
-    pub all: Vec<Interface>,
-    /// Every address of the device, those included that others are not told of.
-    pub local: BTreeSet<IpAddr>,
-}
-
-impl Interfaces {
-    /// Addresses whose coming and going counts as a move of the device; what containers come and go
-    /// with does not.
-    pub(super) fn outer_addresses(&self) -> BTreeSet<IpAddr> {
-        let outer = self
-            .all
-            .iter()
-            .filter(|interface| !matches!(interface.class, Class::Container | Class::Loopback));
-        outer.flat_map(|interface| interface.addresses.iter().copied()).collect()
-    }
-}
 
 /// What stands now, and from now on what it becomes. Ends with the last receiver.
 pub(super) async fn watch() -> io::Result<watch::Receiver<Arc<Interfaces>>> {
@@ -318,6 +284,7 @@ fn flags(message: &AddressMessage) -> AddressFlags {
 
 #[cfg(test)]
 mod tests {
+    use super::super::interfaces::Class;
     use super::*;
 
     #[tokio::test]

@@ -10,9 +10,9 @@ use libp2p::Stream;
 use libp2p::swarm::ConnectionId;
 use shoal_protocol::model::{Lane, NodeId};
 
-use super::dialing::DialRequester;
 use super::last_addresses::PeerAddress;
 use super::link::{Lanes, LinkHandle};
+use super::types::DialRequester;
 
 /// A link older than this that its peer dials anew is dead on the peer's side; a younger one is the
 /// other half of a simultaneous dial.

@@ -36,9 +36,9 @@ use shoal_protocol::node::DialFailure;
 use tokio::time::Instant;
 use tokio_util::sync::DropGuard;
 
-use super::dialing::DialRequester;
 use super::last_addresses::LastAddresses;
 use super::names;
+use super::types::{DialOutcome, DialRequester};
 
 /// An address has so long before the next one starts beside it. More than a handshake in one's own
 /// network, too short for a person to notice.
@@ -51,25 +51,6 @@ const CLOSED_RETRIES: u32 = 3;
 const CLOSED_RETRY_PAUSE: Duration = Duration::from_millis(10);
 /// Addresses of one dial: all that a record and a sighting may name.
 pub(super) const MAX_ADDRESSES: usize = 32;
-
-/// What one address said.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum DialOutcome {
-    /// The kernel there answered that nobody listens.
-    Refused,
-    /// The connection was made, or nearly, and closed before anybody proved who they are.
-    Closed,
-    /// Nothing, or not enough, in time.
-    Silent,
-    /// There is no way there from here, or no room to try: it says nothing about the peer.
-    Unreachable,
-    /// This node itself answers there.
-    ThisNode,
-    /// Another node of the cluster answers there.
-    OtherNode(NodeId),
-    /// Somebody answers there who is not of this cluster: in words.
-    Stranger(String),
-}
 
 /// A dial under way.
 pub(super) struct Race {

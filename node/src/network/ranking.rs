@@ -8,26 +8,11 @@
 
 use std::net::IpAddr;
 
-use super::netlink::Interfaces;
+use super::interfaces::{Class, Interfaces};
 
 /// Of one interface at most so many are told before those of all others: one with many must not
 /// push them out.
 const PER_INTERFACE: usize = 4;
-
-/// What an interface is to others, the best first.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(super) enum Class {
-    /// What is sent to far away leaves by it.
-    Default,
-    /// Another network of the device, wired or not.
-    Lan,
-    /// A tunnel, as of a VPN.
-    Tunnel,
-    /// The device itself; its addresses that are not loopback ones are routed to it.
-    Loopback,
-    /// A network between containers or virtual machines of this device.
-    Container,
-}
 
 /// What an interface is made of.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -155,7 +140,7 @@ fn is_link_local(ip: &IpAddr) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::netlink::Interface;
+    use super::super::interfaces::Interface;
     use super::*;
 
     fn raw(index: u32, name: &str, kind: LinkKind) -> RawInterface {

@@ -1,27 +1,29 @@
 //! Brings the network up: the port first, since that is what fails.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use libp2p::connection_limits::{self, ConnectionLimits};
-use libp2p::swarm::{self, NetworkBehaviour};
-use libp2p::{Swarm, gossipsub};
+use libp2p::{Swarm, swarm};
 use tokio::sync::{mpsc, watch};
 
 use super::admission::Admission;
+use super::behaviour::Behaviour;
 use super::carriers::{self, Carriers};
-use super::dialing::Dials;
+use super::config::NetworkConfig;
+use super::counters::NetCounters;
+use super::dials::Dials;
 use super::gossip::Gossip;
+use super::handle::Network;
+use super::interfaces::Interfaces;
+use super::link::Links;
+use super::listening::{self, ListenState};
 use super::local_addresses::LocalAddresses;
 use super::mdns::Mdns;
-use super::netlink::{self, Interfaces};
-use super::own_addresses::{self, ListenState};
 use super::services::Services;
-use super::swarm::Task;
-use super::{
-    Inbox, Links, NetCounters, Network, NetworkConfig, hop, names, stream_protocols, transport,
-};
+use super::task::Task;
+use super::types::{Inbox, Inputs, NetworkError};
+use super::{hop, names, netlink, stream_protocols, transport};
 
 /// Connections of others that are no links yet. [`Admission`] decides which may be; this is above what
 /// it lets in, and bounds those that have not come to it.
@@ -45,28 +47,6 @@ const BULK: usize = 64;
 /// What the driver asks of the swarm's task between two of its turns.
 const COMMANDS: usize = 1024;
 
-/// Why there is no network.
-#[derive(Debug, thiserror::Error)]
-#[allow(missing_docs)]
-pub enum NetworkError {
-    #[error("port {} of {} is taken by another program: choose another with --listen, or stop \
-        that one", .0.port(), .0.ip())]
-    Taken(SocketAddr),
-    #[error("{address} cannot be listened on: {source}. Choose another with --listen")]
-    Listen { address: SocketAddr, source: io::Error },
-    #[error("the network could not be set up: {0}")]
-    SetUp(String),
-}
-
-#[derive(NetworkBehaviour)]
-#[behaviour(prelude = "libp2p::swarm::derive_prelude")]
-pub(super) struct Behaviour {
-    /// First, so that what is too much costs nothing more.
-    limits: connection_limits::Behaviour,
-    pub streams: stream_protocols::Behaviour,
-    pub gossip: gossipsub::Behaviour,
-}
-
 /// Starts the network on the current tokio runtime.
 pub async fn start(config: NetworkConfig) -> Result<(Network, Inbox), NetworkError> {
     start_among(config, netlink::watch().await).await
@@ -77,7 +57,7 @@ pub(super) async fn start_among(
     config: NetworkConfig,
     interfaces: io::Result<watch::Receiver<Arc<Interfaces>>>,
 ) -> Result<(Network, Inbox), NetworkError> {
-    let held_port = own_addresses::hold_port(config.listen)?;
+    let held_port = listening::hold_port(config.listen)?;
     let local_addresses = LocalAddresses::default();
     let counters = Arc::<NetCounters>::default();
     let keys = names::keypair(&config.seed);
@@ -114,7 +94,7 @@ pub(super) async fn start_among(
     let (gossip_in, gossip_out) = mpsc::channel(GOSSIP);
     let (bulk_in, bulk) = mpsc::channel(BULK);
     let links = Links::default();
-    let inputs = super::swarm::Inputs { urgent: urgent_in, gossip: gossip_in, bulk: bulk_in };
+    let inputs = Inputs { urgent: urgent_in, gossip: gossip_in, bulk: bulk_in };
     let me = names::node_id(&keys.public().to_peer_id()).filter(|_| config.mdns);
     let mdns = me.zip(seen).and_then(|(me, interfaces)| {
         Mdns::start(
@@ -163,13 +143,6 @@ pub(super) async fn start_among(
         },
         Inbox { urgent, gossip: gossip_out, bulk },
     ))
-}
-
-pub(super) fn refused(address: SocketAddr, source: io::Error) -> NetworkError {
-    match source.kind() {
-        io::ErrorKind::AddrInUse => NetworkError::Taken(address),
-        _ => NetworkError::Listen { address, source },
-    }
 }
 
 fn set_up(error: &impl ToString) -> NetworkError {

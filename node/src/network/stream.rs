@@ -13,8 +13,6 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-use super::carriers::{Carrier, Hold};
-
 /// What a stream is for. Each has its own protocol name, so that a node may refuse one and take the
 /// other.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -76,6 +74,36 @@ pub fn describe_unreachable(
 trait Duplex: AsyncRead + AsyncWrite + Send {}
 impl<T: AsyncRead + AsyncWrite + Send> Duplex for T {}
 
+/// A connection that several streams share, as these see it.
+pub(super) trait SharedConnection: Send + Sync {
+    /// A stream was opened on it.
+    fn stream_opened(&self);
+    /// That stream has ended.
+    fn stream_closed(&self);
+    /// Bytes that it moved so far, in either direction.
+    fn moved(&self) -> u64;
+    /// Cancelled when it has ended.
+    fn ended(&self) -> &CancellationToken;
+    /// Why it ended.
+    fn reason(&self) -> &str;
+}
+
+/// A stream's hold on its connection, which does not end for being idle meanwhile.
+pub(super) struct Hold(Arc<dyn SharedConnection>);
+
+impl Hold {
+    pub(super) fn new(connection: Arc<dyn SharedConnection>) -> Self {
+        connection.stream_opened();
+        Hold(connection)
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.0.stream_closed();
+    }
+}
+
 /// Bytes to and from another node, in order, encrypted, its key proven.
 pub struct MeshStream {
     bytes: Pin<Box<dyn Duplex>>,
@@ -97,16 +125,14 @@ pub struct MeshStream {
 #[derive(Clone)]
 pub struct Moved {
     bytes_passed: Arc<AtomicU64>,
-    carrier: Option<Arc<Carrier>>,
+    shared: Option<Arc<dyn SharedConnection>>,
 }
 
 impl Moved {
     /// Bytes so far. On a connection that streams share, those of all.
     pub fn bytes(&self) -> u64 {
-        let bytes_passed = self.bytes_passed.load(Relaxed);
-        self.carrier
-            .as_ref()
-            .map_or(bytes_passed, |carrier| bytes_passed.wrapping_add(carrier.moved()))
+        let passed = self.bytes_passed.load(Relaxed);
+        self.shared.as_ref().map_or(passed, |shared| passed.wrapping_add(shared.moved()))
     }
 }
 
@@ -127,7 +153,7 @@ impl MeshStream {
     pub fn moved(&self) -> Moved {
         Moved {
             bytes_passed: self.bytes_passed.clone(),
-            carrier: self.hold.as_ref().map(|hold| hold.carrier().clone()),
+            shared: self.hold.as_ref().map(|hold| hold.0.clone()),
         }
     }
 
@@ -137,7 +163,7 @@ impl MeshStream {
         hold: Hold,
         permit: Option<OwnedSemaphorePermit>,
     ) -> Self {
-        let connection_ended = hold.carrier().ended().clone();
+        let connection_ended = hold.0.ended().clone();
         MeshStream {
             _permit: permit,
             hold: Some(hold),
@@ -184,7 +210,7 @@ impl MeshStream {
                 let why = self
                     .hold
                     .as_ref()
-                    .map_or("the link to the node is down", |hold| hold.carrier().reason());
+                    .map_or("the link to the node is down", |hold| hold.0.reason());
                 Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionReset, why)))
             }
             Poll::Pending => polled,

@@ -29,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::names;
 use super::stream::Purpose;
+use super::types::{LinkStream, OpenFailure, Signal};
 
 /// What a stream carries.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -39,15 +40,6 @@ pub(super) enum StreamKind {
     Service(Purpose),
     /// Nothing: that it is opened says something.
     Signal(Signal),
-}
-
-/// A word that is said by opening a stream on the link, and so is small.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Signal {
-    /// Are you there?
-    Ping,
-    /// My bytes to you on carriers do not arrive.
-    Stalled,
 }
 
 const KINDS: [StreamKind; 7] = [
@@ -75,19 +67,6 @@ fn name(cluster: &ClusterId, kind: StreamKind) -> StreamProtocol {
         },
     )
 }
-
-/// Why a stream did not open.
-#[derive(Debug)]
-pub(super) enum OpenFailure {
-    NoLink,
-    NotOffered,
-    TimedOut,
-    Broken(String),
-}
-
-/// A service's stream, and what is cancelled when its link is over: a connection that is closed
-/// here wakes no readers.
-pub(super) type LinkStream = (Stream, CancellationToken);
 
 /// Who gets an opened stream.
 pub(super) enum StreamRequest {

@@ -1,152 +1,31 @@
 //! The task that owns the swarm.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use futures::future::BoxFuture;
-use futures::stream::FuturesUnordered;
-use libp2p::swarm::{ConnectionId, SwarmEvent};
-use libp2p::{PeerId, Stream, Swarm, gossipsub};
-use shoal_protocol::model::NodeId;
-use shoal_protocol::node::{DialTarget, Input, Ticket, Verdict};
+use libp2p::swarm::SwarmEvent;
+use libp2p::{PeerId, Stream, gossipsub};
+use shoal_protocol::node::{Input, Verdict};
 use shoal_protocol::wire;
-use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinSet;
+use tokio::sync::mpsc;
 use tokio_util::compat::FuturesAsyncReadCompatExt;
 
-use super::carriers::Carriers;
-use super::dialing::{DialRequester, Dials};
-use super::gossip::{self, Gossip, MAX_GOSSIP};
-use super::own_addresses::ListenState;
+use super::behaviour::BehaviourEvent;
+use super::counters::add;
+use super::gossip::{self, MAX_GOSSIP};
 use super::peers::Peer;
-use super::resolver::Resolver;
-use super::services::Services;
-use super::start::{Behaviour, BehaviourEvent};
 use super::stream::{Incoming, MeshStream, Purpose};
-use super::stream_protocols::{LinkStream, OpenFailure, Signal, StreamRequest};
-use super::{Links, NetCounters, NetworkConfig, add, names, tcp};
+use super::stream_protocols::StreamRequest;
+use super::task::Task;
+use super::types::{Command, DialRequester, OpenFailure, TaskResult};
+use super::{names, tcp};
 
 /// How long all links together may take to write what waits when the node stops.
 const STOP_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long gossip may take to go out when the node stops.
 const GOSSIP_FLUSH: Duration = Duration::from_millis(50);
 
-pub(super) enum Command {
-    Broadcast(Vec<u8>),
-    Dial {
-        target: DialTarget,
-        addresses: Vec<String>,
-    },
-    Reach {
-        node: NodeId,
-        addresses: Vec<String>,
-        linked: oneshot::Sender<()>,
-    },
-    Resolve(String),
-    Disconnect(NodeId),
-    Verdict(Ticket, Verdict),
-    Open {
-        node: NodeId,
-        purpose: Purpose,
-        reply: oneshot::Sender<Result<LinkStream, OpenFailure>>,
-    },
-    Accept(Purpose, mpsc::Sender<Incoming>),
-    /// Says something to a peer over the link, and answers whether it has heard.
-    Signal {
-        node: NodeId,
-        signal: Signal,
-        reply: oneshot::Sender<bool>,
-    },
-    /// Transfers on the path to this peer stall while small messages pass, or no longer do.
-    PathChanged {
-        node: NodeId,
-        is_stalling: bool,
-    },
-    /// A stream came over a common member.
-    Arrived(Purpose, Incoming),
-    Stop(oneshot::Sender<()>),
-}
-
-/// The driver's inbox, from inside.
-pub(super) struct Inputs {
-    pub urgent: mpsc::Sender<Input>,
-    pub gossip: mpsc::Sender<Input>,
-    pub bulk: mpsc::Sender<Input>,
-}
-
-/// How a link ended.
-pub(super) struct Ended {
-    pub node: NodeId,
-    pub connection: ConnectionId,
-    pub why: String,
-}
-
-/// The driver is gone: there is nobody to work for.
-pub(super) struct DriverGone;
-
-pub(super) type TaskResult = Result<(), DriverGone>;
-
-pub(super) struct Task {
-    pub(super) swarm: Swarm<Behaviour>,
-    gossip: Gossip,
-    pub(super) me: NodeId,
-    pub(super) links: Links,
-    pub(super) counters: Arc<NetCounters>,
-    pub(super) inputs: Inputs,
-    pub(super) own: ListenState,
-    resolver: Resolver,
-    pub(super) peers: BTreeMap<NodeId, Peer>,
-    pub(super) dials: Dials,
-    services: Arc<Services>,
-    pub(super) carriers: Arc<Carriers>,
-    pub(super) running: JoinSet<Ended>,
-    pub(super) deadlines: FuturesUnordered<BoxFuture<'static, (NodeId, ConnectionId)>>,
-}
-
 impl Task {
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "called once, by start, which has just made them all"
-    )]
-    pub(super) fn new(
-        swarm: Swarm<Behaviour>,
-        gossip: Gossip,
-        config: &NetworkConfig,
-        links: Links,
-        counters: Arc<NetCounters>,
-        inputs: Inputs,
-        own: ListenState,
-        dials: Dials,
-        services: Arc<Services>,
-        carriers: Arc<Carriers>,
-    ) -> Self {
-        let me = names::node_id(swarm.local_peer_id()).expect("our own key is an Ed25519 key");
-        debug_assert_eq!(
-            Some(*swarm.local_peer_id()),
-            names::peer_id(&me),
-            "of {:?}",
-            config.cluster
-        );
-        Task {
-            swarm,
-            gossip,
-            me,
-            links,
-            counters,
-            inputs,
-            own,
-            resolver: Resolver::default(),
-            peers: BTreeMap::new(),
-            dials,
-            services,
-            carriers,
-            running: JoinSet::new(),
-            deadlines: FuturesUnordered::new(),
-        }
-    }
-
     pub(super) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
         if self.report_trouble().await.is_err() {
             return;
@@ -164,7 +43,7 @@ impl Task {
                     None => return,
                 },
                 event = self.swarm.select_next_some() => self.on_swarm(event).await,
-                () = self.own.changed() => self.on_own_addresses().await,
+                () = self.listen_state.changed() => self.on_own_addresses().await,
                 Some(Ok(ended)) = self.running.join_next() => self.on_ended(ended).await,
                 Some(key) = self.dials.wake_ups.next() => self.advance_race(key).await,
                 Some((node, connection)) = self.deadlines.next() => self.on_deadline(node, connection).await,
@@ -319,10 +198,6 @@ impl Task {
         }
     }
 
-    pub(super) async fn tell(&mut self, input: Input) -> TaskResult {
-        self.inputs.urgent.send(input).await.map_err(|_| DriverGone)
-    }
-
     /// Lets the links write what waits. Nobody is told anything any more.
     async fn stop(&mut self) {
         self.links.with(|links| links.values().for_each(|link| link.close()));
@@ -344,11 +219,5 @@ impl Task {
             }
         };
         let _ = tokio::time::timeout(GOSSIP_FLUSH, gossip_flushed).await;
-    }
-}
-
-impl Drop for Task {
-    fn drop(&mut self) {
-        self.carriers.stop();
     }
 }

@@ -5,12 +5,21 @@ mod addresses;
 mod dialing;
 mod gossip;
 
+use std::collections::BTreeMap;
 use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use shoal_protocol::model::{Digest, KeyPair};
-use shoal_protocol::node::{Answerer, DialFailure};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use shoal_protocol::model::{ClusterId, Digest, KeyPair, Lane, NodeId};
+use shoal_protocol::node::{
+    Answerer, DialFailure, DialTarget, Input, Message, OwnAddresses, Verdict, WayTo,
+};
+use shoal_protocol::wire;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::watch;
 
 use super::*;
 

@@ -21,8 +21,8 @@ use super::cancellable::{CancellableTransport, DialCanceller};
 use super::counters::{NetCounters, add};
 use super::local_addresses::LocalAddresses;
 use super::names;
-use super::race::DialOutcome;
 use super::tcp::{self, InboundCarrier};
+use super::types::DialOutcome;
 
 /// A dial and its handshake must be done by then; so must the handshake of one who dialled us.
 pub(super) const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
@@ -225,6 +225,8 @@ impl AsyncWrite for Counted {
 
 #[cfg(test)]
 mod tests {
+    use libp2p::core::Endpoint;
+    use libp2p::core::transport::{DialOpts, PortUse};
     use rustix::io::Errno;
 
     use super::*;
@@ -267,5 +269,28 @@ mod tests {
         assert_eq!(outcome_above(NegotiationError::from(ended())), DialOutcome::Closed);
         assert_eq!(outcome_above(noise::Error::Io(ended())), DialOutcome::Closed);
         assert!(matches!(outcome_above(NegotiationError::Failed), DialOutcome::Stranger(_)));
+    }
+
+    #[tokio::test]
+    async fn dial_ends_when_its_guard_is_dropped() {
+        let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (keys, carriers) = (names::keypair(&[1; 32]), tokio::sync::mpsc::channel(1).0);
+        let (mut transport, canceller) = transport(
+            &keys,
+            [0; 32],
+            &Arc::default(),
+            &LocalAddresses::default(),
+            &Admission::new(),
+            carriers,
+        )
+        .unwrap();
+        let address = names::multiaddr(&silent.local_addr().unwrap());
+        let guard = canceller.next_dial();
+        let dial = transport
+            .dial(address, DialOpts { role: Endpoint::Dialer, port_use: PortUse::New })
+            .unwrap();
+        drop(guard);
+        // Without that it would be a time-out, two seconds later.
+        assert_eq!(dial.await.err().unwrap().to_string(), "given up");
     }
 }

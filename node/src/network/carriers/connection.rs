@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::Carriers;
 use super::paths::Direction;
 use super::progress::{Backlog, Flow, Progress, Socket};
-use crate::network::stream::{MeshStream, Purpose};
+use crate::network::stream::{Hold, MeshStream, Purpose, SharedConnection};
 
 /// How often a carrier is looked at.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
@@ -86,7 +86,7 @@ impl Carrier {
     /// A stream; none when the carrier has ended.
     pub(in crate::network) async fn open(self: &Arc<Self>, purpose: Purpose) -> Option<MeshStream> {
         // Counted from here on, so that the carrier does not end for being idle.
-        let hold = Hold::new(self);
+        let hold = Hold::new(self.clone());
         let (request, opened) = oneshot::channel();
         self.requests.send(request).await.ok()?;
         let mut stream = opened.await.ok()?.compat();
@@ -105,19 +105,6 @@ impl Carrier {
     pub(in crate::network) fn end(&self, reason: String) {
         self.set_reason(reason);
         self.ended.cancel();
-    }
-
-    pub(in crate::network) fn ended(&self) -> &CancellationToken {
-        &self.ended
-    }
-
-    /// Why it ended.
-    pub(in crate::network) fn reason(&self) -> &str {
-        self.reason.get().map_or("this node is stopping", String::as_str)
-    }
-
-    pub(in crate::network) fn moved(&self) -> u64 {
-        self.flow.moved()
     }
 
     /// Whether a stream may be opened on it. Either end closes an idle one; an opener leaves alone
@@ -141,24 +128,26 @@ impl Carrier {
     }
 }
 
-/// A stream's hold on its carrier, which does not end for being idle meanwhile.
-pub(in crate::network) struct Hold(Arc<Carrier>);
-
-impl Hold {
-    fn new(carrier: &Arc<Carrier>) -> Self {
-        carrier.streams.fetch_add(1, Relaxed);
-        Hold(carrier.clone())
+impl SharedConnection for Carrier {
+    fn stream_opened(&self) {
+        self.streams.fetch_add(1, Relaxed);
     }
 
-    pub(in crate::network) fn carrier(&self) -> &Arc<Carrier> {
-        &self.0
+    fn stream_closed(&self) {
+        *self.last_used.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        self.streams.fetch_sub(1, Relaxed);
     }
-}
 
-impl Drop for Hold {
-    fn drop(&mut self) {
-        *self.0.last_used.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
-        self.0.streams.fetch_sub(1, Relaxed);
+    fn moved(&self) -> u64 {
+        self.flow.moved()
+    }
+
+    fn ended(&self) -> &CancellationToken {
+        &self.ended
+    }
+
+    fn reason(&self) -> &str {
+        self.reason.get().map_or("this node is stopping", String::as_str)
     }
 }
 
@@ -290,7 +279,7 @@ impl StallWatch {
 
 /// Takes a stream of the peer's, once it has said what for.
 async fn incoming(carriers: Arc<Carriers>, carrier: Arc<Carrier>, stream: SubstreamBox) {
-    let hold = Hold::new(&carrier);
+    let hold = Hold::new(carrier.clone());
     let mut stream = stream.compat();
     let Ok(Ok(code)) = timeout(PURPOSE_TIMEOUT, stream.read_u8()).await else { return };
     // A newer program's purpose: dropping the stream tells its opener.

@@ -33,12 +33,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::counters::{NetCounters, add};
 use super::services::Services;
-use super::stream_protocols::Signal;
-use super::swarm::Command;
 use super::tcp::{InboundCarrier, SMALL_SEGMENT};
+use super::types::{Command, Signal};
 use paths::{Direction, Paths};
 
-pub(super) use connection::{Carrier, Hold};
+pub(super) use connection::Carrier;
 
 /// Carriers to one peer: one that each side dialled, and some that are about to end.
 const MAX_PER_PEER: usize = 4;

@@ -5,8 +5,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::super::netlink::{Interface, Interfaces};
-use super::super::ranking::Class;
+use super::super::interfaces::{Class, Interface, Interfaces};
 
 /// Interfaces that are used, the rest is not: a device has a few.
 const MOST_LANS: usize = 16;

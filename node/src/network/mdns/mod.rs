@@ -30,8 +30,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::counters::{NetCounters, add};
+use super::interfaces::Interfaces;
 use super::names;
-use super::netlink::Interfaces;
 use lan::Lan;
 use packet::{Heard, Question};
 use secret::Secret;

@@ -4,8 +4,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use super::super::netlink::{Interface, Interfaces};
-use super::super::ranking::Class;
+use super::super::interfaces::{Class, Interface, Interfaces};
 use super::super::start::start_among;
 use super::*;
 
