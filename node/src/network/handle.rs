@@ -101,7 +101,7 @@ impl Network {
         let (acceptor, incoming) = mpsc::channel(services::MAX_WAITING);
         // The network has stopped: then nothing will ever come.
         let _ = self.commands.send(Command::Accept(purpose, acceptor)).await;
-        Acceptor { incoming }
+        Acceptor::new(incoming)
     }
 
     /// Where it listens, with the port that was taken.

@@ -283,7 +283,7 @@ pub struct Incoming {
 /// streams are reset.
 #[derive(Debug)]
 pub struct Acceptor {
-    pub(super) incoming: mpsc::Receiver<Incoming>,
+    incoming: mpsc::Receiver<Incoming>,
 }
 
 impl Acceptor {
