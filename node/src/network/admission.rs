@@ -1,9 +1,9 @@
-//! Handshakes that others began: how many there may be, and whose.
+//! Limits on the handshakes that other nodes begin.
 //!
-//! **Strangers keep nobody out.** Until its handshake proves the cluster's secret anybody may be at
-//! the other end, so a handshake has a place of those that strangers share ([`crate::shares`]): an
-//! address that opens connections and says nothing makes room for itself. Addresses at which a
-//! member was met have places of their own.
+//! **Strangers cannot keep members out.** Until its handshake proves the cluster's secret, a
+//! connection may come from anybody, so it takes a place of those that strangers share
+//! ([`crate::shares`]): an address that opens silent connections only evicts its own. Addresses at
+//! which a member was met have places of their own.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -22,9 +22,9 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 use super::names;
 use crate::shares::{Bounds, Permit, Shares};
 
-/// Handshakes of strangers. One takes a few round trips, and two seconds at most; each costs a file
-/// and some 10 KB. An address has 32, so that a hundred devices that boot behind one router join in
-/// a second. From 32 on, those that said nothing have half a second: a device that dials speaks at
+/// Handshakes of strangers. One takes a few round trips, at most two seconds, a file descriptor and
+/// some 10 KB. An address has 32, so that a hundred devices that boot behind one router join in a
+/// second. From 32 handshakes on, silent ones end after half a second: a device that dials sends at
 /// once.
 const STRANGERS: Bounds = Bounds {
     places: 128,
@@ -32,18 +32,18 @@ const STRANGERS: Bounds = Bounds {
     per_address: 32,
     silent_timeout: Duration::from_millis(500),
 };
-/// Handshakes from addresses of members: all that a node is linked to may dial at once after a cut.
+/// Handshakes from addresses of members. After a cut all linked peers may dial at once.
 const MEMBERS: Bounds = Bounds {
     places: 128,
     crowded: 64,
     per_address: 64,
     silent_timeout: Duration::from_millis(500),
 };
-/// Addresses of members that are remembered; those that were met longest ago are forgotten first.
-/// More than a node has links.
+/// Remembered addresses of members: more than a node has links. The one met longest ago is
+/// forgotten first.
 const MAX_MEMBER_ADDRESSES: usize = 1024;
 
-/// Who may begin a handshake.
+/// Admits handshakes, and counts the evicted ones.
 #[derive(Debug)]
 pub(super) struct Admission {
     strangers: Arc<Shares>,
@@ -53,9 +53,9 @@ pub(super) struct Admission {
 
 #[derive(Debug, Default)]
 struct Handshakes {
-    /// Handshakes under way: as many as there are places.
+    /// Handshakes under way: at most as many as there are places.
     under_way: BTreeMap<SocketAddr, Weak<Handshake>>,
-    /// Where members were met, and when: a count that only grows.
+    /// Addresses at which members were met, each with the value of `member_sightings` at that time.
     member_addresses: BTreeMap<IpAddr, u64>,
     member_sightings: u64,
 }
@@ -76,7 +76,7 @@ impl Admission {
         })
     }
 
-    /// Lets a connection of another node in; an error when there is no room for it.
+    /// Admits the handshake of an inbound connection; an error when there is no place.
     pub(super) fn admit(self: &Arc<Self>, address: SocketAddr) -> io::Result<HandshakeGuard> {
         let mut handshakes = self.lock();
         let shares = if handshakes.member_addresses.contains_key(&canonical(address.ip())) {
@@ -100,7 +100,7 @@ impl Admission {
         })
     }
 
-    /// A handshake ended well: there is a member at the other end.
+    /// A handshake proved that the other end is a member.
     pub(super) fn on_proven(&self, point: &ConnectedPoint) {
         let address: &Multiaddr = match point {
             ConnectedPoint::Listener { send_back_addr, .. } => send_back_addr,
@@ -114,12 +114,12 @@ impl Admission {
         drop(handshakes);
         if let Some(handshake) = handshake.as_ref().and_then(Weak::upgrade) {
             handshake.done.store(true, Relaxed);
-            // What it is from now on is bounded elsewhere.
+            // The connection counts as a link or a carrier from now on.
             handshake.permit.release();
         }
     }
 
-    /// Handshakes that made room for others, and those for which there was none.
+    /// Adds the numbers of evicted and refused handshakes.
     pub(super) fn report(&self, all: &mut BTreeMap<String, u64>) {
         for (who, shares) in [("strangers", &self.strangers), ("members", &self.members)] {
             let evictions = &shares.evictions;
@@ -158,7 +158,7 @@ fn canonical(address: IpAddr) -> IpAddr {
     address.to_canonical()
 }
 
-/// A connection's part in it, until its handshake is done or given up.
+/// An admitted handshake, held by its connection until it is done or evicted.
 pub(super) struct HandshakeGuard {
     admission: Arc<Admission>,
     address: SocketAddr,
@@ -168,12 +168,12 @@ pub(super) struct HandshakeGuard {
 }
 
 impl HandshakeGuard {
-    /// Whether the handshake is over, and this with it.
+    /// Whether the handshake is done, so that the guard can be dropped.
     pub(super) fn is_done(&self) -> bool {
         self.handshake.done.load(Relaxed)
     }
 
-    /// Looks at what reading gave: bytes, or the end because the place was given to somebody else.
+    /// Passes on the result of a read; an error when the handshake was evicted.
     pub(super) fn read(
         &mut self,
         cx: &mut Context<'_>,
@@ -190,7 +190,7 @@ impl HandshakeGuard {
         }
     }
 
-    /// Ends with an error when the place was given to somebody else.
+    /// Returns once the handshake was evicted.
     pub(super) async fn evicted(&mut self) -> io::Error {
         self.evicted.as_mut().await;
         evicted_error()
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn strangers_take_no_place_of_a_member() {
+    async fn strangers_take_no_places_of_members() {
         let admission = Admission::new();
         let first = admission.admit(at("10.0.0.1:1")).unwrap();
         admission.on_proven(&from("10.0.0.1:1"));
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_stranger_that_speaks_outlasts_silent_ones() {
+    async fn active_stranger_outlasts_silent_ones() {
         let admission = Admission::new();
         let mut active = admission.admit(at("10.0.0.1:1")).unwrap();
         let mut cx = Context::from_waker(std::task::Waker::noop());
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn members_met_longest_ago_are_forgotten_first() {
+    fn oldest_member_address_is_forgotten_first() {
         let mut handshakes = Handshakes::default();
         let ip = |n: usize| {
             IpAddr::from([10, 0, u8::try_from(n / 256).unwrap(), u8::try_from(n % 256).unwrap()])

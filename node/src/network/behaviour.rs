@@ -9,7 +9,7 @@ use super::stream_protocols;
 #[derive(NetworkBehaviour)]
 #[behaviour(prelude = "libp2p::swarm::derive_prelude")]
 pub(super) struct Behaviour {
-    /// First, so that what is too much costs nothing more.
+    /// First, so that a refused connection costs the other behaviours nothing.
     pub limits: connection_limits::Behaviour,
     pub streams: stream_protocols::Behaviour,
     pub gossip: gossipsub::Behaviour,

@@ -1,4 +1,4 @@
-//! A transport whose dials can be given up: libp2p's swarm has no way to end a single dial, and one
+//! A transport whose dials can be cancelled: libp2p's swarm cannot end a single dial, and a dial
 //! that goes on after another address has won makes a second connection at the peer.
 
 use std::io;
@@ -16,13 +16,13 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 type Connection = (PeerId, StreamMuxerBox);
 type Inner = Boxed<Connection>;
 
-/// Ends the next dial when its guard is dropped. The swarm calls its transport within
-/// `Swarm::dial`, on the same task, so what is set just before is that dial's.
+/// Cancels the next dial when the guard is dropped. The swarm calls its transport within
+/// `Swarm::dial`, on the same task, so a token that is set just before belongs to that dial.
 #[derive(Clone, Default)]
 pub(super) struct DialCanceller(Arc<Mutex<Option<CancellationToken>>>);
 
 impl DialCanceller {
-    /// A guard for the dial that is asked for next.
+    /// A guard for the next dial.
     pub(super) fn next_dial(&self) -> DropGuard {
         let token = CancellationToken::new();
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(token.clone());
@@ -34,7 +34,7 @@ impl DialCanceller {
     }
 }
 
-/// The inner transport, and what ends its dials.
+/// The inner transport, and the source of its dials' tokens.
 pub(super) struct CancellableTransport {
     inner: Inner,
     canceller: DialCanceller,

@@ -1,4 +1,4 @@
-//! What the network needs to start.
+//! The configuration of the network.
 
 use std::net::SocketAddr;
 
@@ -7,28 +7,28 @@ use shoal_protocol::model::ClusterId;
 use super::carriers;
 use crate::identity::Identity;
 
-/// What a network needs to start.
+/// The configuration of the network.
 #[derive(Clone)]
 pub struct NetworkConfig {
     /// The seed of the node's key.
     pub seed: [u8; 32],
-    /// The cluster, whose id is in every protocol's name.
+    /// The cluster; its id is part of every protocol's name.
     pub cluster: ClusterId,
-    /// What only members know: handshakes of others fail.
+    /// The secret that only members know: handshakes without it fail.
     pub secret: [u8; 32],
-    /// Where to listen. Port 0 takes any free one. An address that the device does not have is
-    /// waited for.
+    /// The address to listen on. Port 0 takes any free one. If the device does not have the
+    /// address, the node waits for it.
     pub listen: SocketAddr,
-    /// Where others are told to dial this node; none for the device's own addresses.
+    /// Addresses to announce; if empty, the device's own.
     pub advertise: Vec<SocketAddr>,
-    /// When a connection for what is large is given up.
+    /// The time limits of carriers.
     pub carriers: carriers::Limits,
-    /// Whether members are looked for on the local network.
+    /// Whether to search members on the local network by mDNS.
     pub mdns: bool,
 }
 
 impl NetworkConfig {
-    /// The network of this node, listening there.
+    /// The defaults for this node, listening there.
     pub fn new(identity: &Identity, listen: SocketAddr) -> Self {
         NetworkConfig {
             seed: *identity.node_seed(),

@@ -1,4 +1,4 @@
-//! Connections and what comes of them: one link a peer.
+//! Turns connections into links: one link for each peer.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -21,7 +21,8 @@ use super::stream_protocols::{StreamEvent, StreamKind, StreamRequest};
 use super::task::Task;
 use super::types::{DialRequester, Ended, Signal, TaskResult};
 
-/// A connection of which no link came by then is closed: the peer hangs, or keeps another one.
+/// Time after which a connection without a link is closed: the peer hangs, or keeps another
+/// connection.
 const LINK_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Task {
@@ -60,31 +61,30 @@ impl Task {
         let Some(peer) = self.peers.get_mut(&node) else { return Ok(()) };
         peer.closed(connection);
         if let Some(link) = peer.link.as_ref().filter(|link| link.connection == connection) {
-            // Its task reads what the peer said before it went, and then ends.
+            // The link's task reads the peer's last messages, and then ends.
             link.handle.connection_lost();
             return Ok(());
         }
         self.answer_dials(node, connection).await
     }
 
-    /// Closes a connection that is not, or no longer, the link.
+    /// Closes a connection that is not the link, or no longer.
     pub(super) async fn hang_up(&mut self, node: NodeId, connection: ConnectionId) -> TaskResult {
         self.swarm.close_connection(connection);
         if let Some(peer) = self.peers.get_mut(&node) {
-            // From now on it is as if it were closed: that may take long when nobody acknowledges
-            // it.
+            // It counts as closed from now on: the close may take long when the peer does not
+            // acknowledge it.
             peer.closed(connection);
         }
         self.answer_dials(node, connection).await
     }
 
-    /// Answers the dials that led to a connection which is gone, and forgets a peer of which
-    /// nothing is left.
+    /// Answers the dials that led to a closed connection, and forgets a peer without connections.
     async fn answer_dials(&mut self, node: NodeId, connection: ConnectionId) -> TaskResult {
         let Some(peer) = self.peers.get_mut(&node) else { return Ok(()) };
         let forgettable = peer.is_forgettable();
         let linked = peer.link.is_some();
-        // While another connection may yet become the link, its outcome is theirs, too.
+        // While another connection may still become the link, the dials wait for its outcome.
         let answered: Vec<_> = peer
             .waiting
             .extract_if(.., |(of, _)| forgettable || (linked && *of == connection))
@@ -158,7 +158,7 @@ impl Task {
             .map(|(_, requester)| requester)
             .chain(self.dials.linked(node, remote));
         for requester in waiting {
-            // The core hears of the link itself.
+            // The core gets `LinkUp` instead.
             if let DialRequester::Stream(_, linked) = requester {
                 let _ = linked.send(());
             }
@@ -176,7 +176,7 @@ impl Task {
         let inbox = Lanes { urgent: self.inputs.urgent.clone(), bulk: self.inputs.bulk.clone() };
         let counters = self.counters.clone();
         self.running.spawn(async move {
-            // A link whose task ends without a word would stay up for ever.
+            // If its task panicked, the link would otherwise stay up for ever.
             let run = AssertUnwindSafe(link::run(node, handle.clone(), streams, inbox, counters))
                 .catch_unwind();
             let why =

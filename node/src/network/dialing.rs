@@ -1,4 +1,4 @@
-//! Dials: each is tried once, and answered once. The addresses of one peer race: see
+//! Dials: each is tried once and answered once. The addresses of one peer race: see
 //! [`super::race`].
 
 use futures::FutureExt;
@@ -17,7 +17,7 @@ use super::task::Task;
 use super::transport::outcome_of;
 use super::types::{DialOutcome, DialRequester, TaskResult};
 
-/// Streams that wait for one dial; those above are told that there is no link.
+/// Requesters of one dial. Further streams fail with "no link".
 const MAX_REQUESTERS: usize = 256;
 
 impl Task {
@@ -44,15 +44,18 @@ impl Task {
         let race = races.entry(key.clone()).or_insert_with(|| Race::new(key.node()));
         race.add(&parsed, last_addresses);
         race.is_for_core |= matches!(requester, DialRequester::Core(_));
-        // The core waits for one outcome, however many addresses came meanwhile.
-        let is_duplicate = |other: &DialRequester| matches!((other, &requester), (DialRequester::Core(one), DialRequester::Core(this)) if one == this);
+        // The core expects one outcome, even if it named further addresses meanwhile.
+        let is_duplicate = |other: &DialRequester| match (other, &requester) {
+            (DialRequester::Core(one), DialRequester::Core(this)) => one == this,
+            _ => false,
+        };
         if race.requesters.len() < MAX_REQUESTERS && !race.requesters.iter().any(is_duplicate) {
             race.requesters.push(requester);
         }
         self.advance_race(key).await
     }
 
-    /// Starts what is due, and tells what may be concluded.
+    /// Starts the dials that are due, and reports a verdict.
     pub(super) async fn advance_race(&mut self, key: RaceKey) -> TaskResult {
         loop {
             let now = Instant::now();
@@ -115,7 +118,8 @@ impl Task {
         self.advance_race(key).await
     }
 
-    /// One address was answered, or not. The core hears of each that says something about the node.
+    /// Notes the outcome of one address. The core gets each outcome that proves something about the
+    /// node.
     async fn on_outcome(
         &mut self,
         key: &RaceKey,
@@ -141,7 +145,7 @@ impl Task {
             | DialOutcome::Unreachable
             | DialOutcome::ThisNode => return Ok(()),
         };
-        // Where another node is by now is worth knowing, whoever wanted the dial.
+        // The address of another node is useful, even if the core did not ask for the dial.
         if !is_for_core && !matches!(by, Answerer::Node(_)) {
             return Ok(());
         }
@@ -165,8 +169,7 @@ impl Task {
         }
     }
 
-    /// The dial led to a peer that there was a link to already. That is what its asker wanted to
-    /// know.
+    /// Answers a dial of a peer that was already linked: the requester wanted that link.
     pub(super) async fn dial_led_to_link(
         &mut self,
         requester: DialRequester,
@@ -175,7 +178,7 @@ impl Task {
         match requester {
             DialRequester::Core(_) => self.tell(Input::LinkUp { peer: node }).await,
             DialRequester::Stream(_, linked) => {
-                // The asker may have given up.
+                // The caller may have given up.
                 let _ = linked.send(());
                 Ok(())
             }
@@ -183,7 +186,7 @@ impl Task {
     }
 }
 
-/// As records write it: without the peer's name behind it.
+/// The address as records write it: without the peer's id.
 fn record_form(address: &Multiaddr) -> String {
     names::socket(address)
         .map_or_else(|| address.to_string(), |socket| names::multiaddr(&socket).to_string())

@@ -1,4 +1,4 @@
-//! The dials under way.
+//! The state of the dials under way.
 
 use std::collections::BTreeMap;
 
@@ -26,11 +26,11 @@ impl DialRequester {
     }
 }
 
-/// Whom a dial is to meet.
+/// The target of a race.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum RaceKey {
     Node(NodeId),
-    /// Whoever of the cluster answers for this seed.
+    /// Any member that answers at this seed.
     Seed(String),
 }
 
@@ -43,18 +43,18 @@ impl RaceKey {
     }
 }
 
-/// All dials under way, and what is remembered of where they led.
+/// All dials under way, and the last known addresses.
 pub(super) struct Dials {
-    /// One for each peer or seed. The core dials few at a time, and whoever wants a stream waits
-    /// for the dial that is under way.
+    /// A race for each peer or seed. The core dials few at a time, and a stream waits for the dial
+    /// that is under way.
     pub(super) races: BTreeMap<RaceKey, Race>,
-    /// The dials that these consist of, one for each address.
+    /// The dials of all races, one for each address.
     pub(super) by_connection: BTreeMap<ConnectionId, (RaceKey, Multiaddr)>,
     pub(super) last_addresses: LastAddresses,
     pub(super) canceller: DialCanceller,
-    /// Asked for members that cannot be dialled.
+    /// Searches members that cannot be dialled.
     pub(super) mdns: Option<Mdns>,
-    /// When a race is looked at again.
+    /// Timers after which a race is advanced.
     pub(super) wake_ups: FuturesUnordered<BoxFuture<'static, RaceKey>>,
 }
 
@@ -70,16 +70,15 @@ impl Dials {
         }
     }
 
-    /// A connection is there: those who wait for its dial, if this node made it. The dials of the
-    /// other addresses are given up.
+    /// Ends the race that led to this connection, if this node dialled it, and cancels its other
+    /// dials. Returns the requesters.
     pub(super) fn won(&mut self, connection: ConnectionId) -> Vec<DialRequester> {
         let race =
             self.by_connection.remove(&connection).and_then(|(key, _)| self.races.remove(&key));
         race.map(|race| race.requesters).unwrap_or_default()
     }
 
-    /// There is a link with a node, this way: its address is proven, and nobody needs to dial the
-    /// node. Gives back those who wanted it dialled.
+    /// Notes the address of a new link, and ends the race for its node. Returns the requesters.
     pub(super) fn linked(
         &mut self,
         node: NodeId,

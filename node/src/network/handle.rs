@@ -29,18 +29,18 @@ pub struct Network {
     pub(super) listening: SocketAddr,
     pub(super) own_addresses: watch::Receiver<OwnAddresses>,
     pub(super) directory: Arc<OnceLock<Arc<dyn Directory>>>,
-    /// With what streams over a common member are sealed.
+    /// The noise configuration that encrypts relayed streams from end to end.
     pub(super) seal: libp2p::noise::Config,
 }
 
-/// Knows where nodes can be dialled, and over whom they are reached where that fails.
+/// Knows the addresses of nodes, and the relays to nodes that cannot be dialled.
 pub trait Directory: Send + Sync + 'static {
-    /// How a node can be reached; no addresses when they are not known.
+    /// How to reach a node; without addresses when none are known.
     fn way(&self, node: NodeId) -> BoxFuture<'_, WayTo>;
 }
 
 impl Network {
-    /// Queues a message for a peer. Dropped, and counted, when there is no link or no room.
+    /// Queues a message for a peer. Drops and counts it when there is no link or no room.
     pub fn send(&self, to: &NodeId, lane: Lane, message: &Message) {
         let Some(link) = self.links.with(|links| links.get(to).cloned()) else {
             return add(&self.counters.messages_dropped, 1);
@@ -53,30 +53,29 @@ impl Network {
         }
     }
 
-    /// Says something to all, by gossip.
+    /// Publishes a message by gossip.
     pub fn broadcast(&self, message: &Message) {
         if self.commands.try_send(Command::Broadcast(wire::encode(message))).is_err() {
             add(&self.counters.gossip_dropped, 1);
         }
     }
 
-    /// Dials once. The outcome comes as a `LinkUp` or a `DialFailed`. False when the network has no
-    /// time to try.
+    /// Dials once. The outcome comes as a `LinkUp` or a `DialFailed`. False when too many commands
+    /// wait.
     #[must_use]
     pub fn dial(&self, target: DialTarget, addresses: Vec<String>) -> bool {
         self.commands.try_send(Command::Dial { target, addresses }).is_ok()
     }
 
-    /// Looks up a seed's name. The answer comes as a `Resolved`. False when the network has no time
-    /// to try.
+    /// Looks up a seed's name. The answer comes as a `Resolved`. False when too many commands wait.
     #[must_use]
     pub fn resolve(&self, seed: String) -> bool {
         self.commands.try_send(Command::Resolve(seed)).is_ok()
     }
 
-    /// Writes what waits for this peer, for a moment, then closes the link.
+    /// Writes the queues of this link, for a moment, then closes it.
     pub fn disconnect(&self, node: NodeId) {
-        // A link hears it directly, so that no flood of commands can keep it open.
+        // A link is closed directly, so that a full command queue cannot keep it open.
         match self.links.with(|links| links.get(&node).cloned()) {
             Some(link) => link.close(),
             None => drop(self.commands.try_send(Command::Disconnect(node))),
@@ -90,27 +89,27 @@ impl Network {
         }
     }
 
-    /// Gives it a directory, once: from then on [`Mesh::open`] makes a link where there is none.
+    /// Sets the directory, once: from then on [`Mesh::open`] makes a link where there is none.
     pub fn set_directory(&self, directory: Arc<dyn Directory>) {
-        // A second one would know the same.
+        // A second directory would know the same.
         let _ = self.directory.set(directory);
     }
 
-    /// The streams of a purpose that others open from now on. The last one who asks gets them.
+    /// The inbound streams of a purpose from now on. The last caller gets them.
     pub async fn accept(&self, purpose: Purpose) -> Acceptor {
         let (acceptor, incoming) = mpsc::channel(services::MAX_WAITING);
-        // The network has stopped: then nothing will ever come.
+        // An error means that the network has stopped: no stream will come.
         let _ = self.commands.send(Command::Accept(purpose, acceptor)).await;
         Acceptor::new(incoming)
     }
 
-    /// Where it listens, with the port that was taken.
+    /// The address it listens on, with the actual port.
     pub fn listening(&self) -> SocketAddr {
         self.listening
     }
 
-    /// Where others may reach it now, as multiaddrs, the best first, or why they cannot. The core
-    /// is told when that changes.
+    /// The announced addresses, as multiaddrs, the best first, or why there are none. The core gets
+    /// an input when they change.
     pub fn own_addresses(&self) -> OwnAddresses {
         self.own_addresses.borrow().clone()
     }
@@ -120,17 +119,17 @@ impl Network {
         &self.counters
     }
 
-    /// Reports handshakes that were given up for others, and why.
+    /// Reports evicted and refused handshakes, by reason.
     pub fn handshake_counters(&self) -> impl Fn(&mut BTreeMap<String, u64>) + Send + Sync + use<> {
         let admission = self.admission.clone();
         move |all| admission.report(all)
     }
 
-    /// Writes what waits on all links, for a moment, then closes everything.
+    /// Writes the queues of all links, for a moment, then closes everything.
     pub async fn stop(&self) {
         let (done, stopped) = oneshot::channel();
         if self.commands.send(Command::Stop(done)).await.is_ok() {
-            // An error means that it has stopped.
+            // An error means that the network has already stopped.
             let _ = stopped.await;
         }
     }

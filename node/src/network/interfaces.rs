@@ -1,35 +1,35 @@
-//! The device's network interfaces, as the modules that use them see them.
+//! The device's network interfaces: the types that netlink fills and the other modules read.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-/// What an interface is to others, the best first.
+/// The use of an interface to other nodes, the best first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) enum Class {
-    /// What is sent to far away leaves by it.
+    /// The default route leaves by it.
     Default,
     /// Another network of the device, wired or not.
     Lan,
-    /// A tunnel, as of a VPN.
+    /// A tunnel, for example of a VPN.
     Tunnel,
-    /// The device itself; its addresses that are not loopback ones are routed to it.
+    /// The device itself. Addresses on it other than loopback ones are routed to the device.
     Loopback,
     /// A network between containers or virtual machines of this device.
     Container,
 }
 
-/// An interface that is not shut.
+/// An interface that is up.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Interface {
-    /// The kernel's number of it.
+    /// The kernel's index of the interface.
     pub index: u32,
     pub name: String,
     pub class: Class,
-    /// It has a carrier, as far as the kernel knows.
+    /// The interface has a carrier signal, as far as the kernel knows.
     pub is_running: bool,
-    /// It carries what is sent to a group.
+    /// The interface supports multicast.
     pub is_multicast: bool,
-    /// Those that others may be told of, the interface's first ones first.
+    /// The addresses that may be announced, the interface's primary ones first.
     pub addresses: Vec<IpAddr>,
 }
 
@@ -37,13 +37,13 @@ pub(super) struct Interface {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Interfaces {
     pub all: Vec<Interface>,
-    /// Every address of the device, those included that others are not told of.
+    /// Every address of the device, also those that are not announced.
     pub local: BTreeSet<IpAddr>,
 }
 
 impl Interfaces {
-    /// Addresses whose coming and going counts as a move of the device; what containers come and go
-    /// with does not.
+    /// The addresses whose change means that the device moved; those of containers are not among
+    /// them.
     pub(super) fn outer_addresses(&self) -> BTreeSet<IpAddr> {
         let outer = self
             .all

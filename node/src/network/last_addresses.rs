@@ -1,5 +1,4 @@
-//! Where each peer was last reached: the address that is dialled first, and whose refusal counts
-//! most.
+//! The address of each peer's last link: it is dialled first, and its refusal counts most.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -9,21 +8,20 @@ use shoal_protocol::model::NodeId;
 
 use super::names;
 
-/// Peers whose way is remembered: all that a full mesh, the links across a large cluster and some
-/// thousand requests on demand lead to. One takes some 80 bytes; the oldest makes room.
+/// Remembered peers: enough for a full mesh, the links across a large cluster and some thousand
+/// requests on demand. One takes some 80 bytes; the oldest is forgotten first.
 const MAX_PEERS: usize = 1_024;
 
-/// What is known of the far end of a link.
+/// The remote address of a link, as far as it is known.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum PeerAddress {
-    /// This node dialled it: the peer listens there.
+    /// This node dialled the peer there: the peer listens at this address.
     Dialled(SocketAddr),
-    /// The peer dialled from there. Its port is any free one; the port to dial stands in its
-    /// record.
+    /// The peer dialled from there. Its port there is ephemeral; the port to dial is in its record.
     Inbound(IpAddr),
 }
 
-/// The way of each peer's last link. In memory only: after a start nothing is proven.
+/// The address of each peer's last link. In memory only: after a start no address is proven.
 #[derive(Default)]
 pub(super) struct LastAddresses {
     last: BTreeMap<NodeId, (PeerAddress, u64)>,
@@ -31,9 +29,9 @@ pub(super) struct LastAddresses {
 }
 
 impl LastAddresses {
-    /// A link came up over this way.
+    /// Notes that a link came up over this address.
     pub(super) fn record(&mut self, node: NodeId, address: PeerAddress) {
-        // The same device dialled us this time: the port that was found to be its own still is.
+        // The same device dialled this node: the port that is known from an earlier dial stays.
         let address = match (address, self.last.get(&node)) {
             (PeerAddress::Inbound(ip), Some((PeerAddress::Dialled(known), _)))
                 if known.ip() == ip =>
@@ -58,7 +56,7 @@ impl LastAddresses {
         self.last.get(node).is_some_and(|(last, _)| last.matches(address))
     }
 
-    /// Another node was met at this address: it is not this node's any more.
+    /// Forgets the address, because another node was met there.
     pub(super) fn forget(&mut self, node: &NodeId, address: &SocketAddr) {
         if self.is_last(node, address) {
             self.last.remove(node);
@@ -67,7 +65,7 @@ impl LastAddresses {
 }
 
 impl PeerAddress {
-    /// How a connection came about; none where its far end has no address of ours.
+    /// The remote address of a connection; none where libp2p names it in another form.
     pub(super) fn of(endpoint: &ConnectedPoint) -> Option<PeerAddress> {
         let socket = names::socket(endpoint.get_remote_address())?;
         Some(if endpoint.is_dialer() {
@@ -101,13 +99,13 @@ mod tests {
     }
 
     #[test]
-    fn last_link_names_the_address_until_another_node_is_met() {
+    fn last_address_counts_until_another_node_answers_there() {
         let node = NodeId([1; 32]);
         let mut addresses = LastAddresses::default();
         addresses.record(node, PeerAddress::Dialled(at("10.0.0.1:7700")));
         addresses.record(node, PeerAddress::Inbound("10.0.0.1".parse().unwrap()));
         assert!(addresses.is_last(&node, &at("10.0.0.1:7700")));
-        assert!(!addresses.is_last(&node, &at("10.0.0.1:7701")), "the port was proven, and stays");
+        assert!(!addresses.is_last(&node, &at("10.0.0.1:7701")), "the proven port stays");
         addresses.record(node, PeerAddress::Inbound("10.0.0.2".parse().unwrap()));
         assert!(
             addresses.is_last(&node, &at("10.0.0.2:7700"))
@@ -120,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_of_ways_is_bounded_and_drops_the_oldest() {
+    fn last_addresses_are_bounded_and_drop_the_oldest() {
         let node = |n: usize| {
             NodeId({
                 let mut id = [0; 32];

@@ -1,4 +1,4 @@
-//! Where this node listens, and where others are told to dial it.
+//! The addresses on which this node listens, and those that it announces.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
@@ -20,35 +20,34 @@ use super::names;
 use super::ranking::ranked;
 use super::types::NetworkError;
 
-/// When an address that is there could not be listened on, as where another program has the port,
-/// it is tried again.
+/// Pause before another try to listen on an address that the device has, for example while another
+/// program has the port.
 const LISTEN_RETRY: Duration = Duration::from_secs(1);
-/// A node's own addresses.
+/// The listener of this node, and its announced addresses.
 pub(super) struct ListenState {
-    /// Where it listens or shall listen, with the port.
+    /// The address to listen on, with the port.
     wanted: SocketAddr,
-    /// Where others are told to dial it instead, as multiaddrs; none for the device's own
-    /// addresses.
+    /// The configured multiaddrs to announce; if empty, the device's own addresses.
     advertise: Vec<String>,
     listener: Option<ListenerId>,
-    /// Why the address cannot be listened on though it is there.
+    /// Why listening on the address failed though the device has it.
     failed: Option<String>,
     retry: Option<Pin<Box<Sleep>>>,
-    /// None where the kernel does not tell of interfaces.
+    /// None where the interfaces cannot be read.
     interfaces: Option<watch::Receiver<Arc<Interfaces>>>,
     known: Option<Arc<Interfaces>>,
     local_addresses: LocalAddresses,
     announced: watch::Sender<OwnAddresses>,
 }
 
-/// A port that is kept for the listener until it has it.
+/// A port that is kept for the listener.
 pub(super) struct HeldPort {
     pub address: SocketAddr,
     _port: Option<TcpSocket>,
 }
 
-/// Makes sure that no other program has the port, and draws one where any will do. An address that
-/// the device does not have (yet) is no error.
+/// Makes sure that no other program has the port, and picks one for port 0. An address that the
+/// device does not have (yet) is no error.
 pub(super) fn hold_port(address: SocketAddr) -> Result<HeldPort, NetworkError> {
     if address.port() != 0 {
         // libp2p lets several processes share a listening port, which would split this node's peers
@@ -66,12 +65,13 @@ pub(super) fn hold_port(address: SocketAddr) -> Result<HeldPort, NetworkError> {
     Ok(HeldPort { address: SocketAddr::new(address.ip(), port), _port: Some(socket) })
 }
 
-/// Every address of this one's family.
+/// The unspecified address of the same family.
 fn any_address(address: SocketAddr) -> IpAddr {
     if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() }
 }
 
-/// A free port. Held so that nobody draws it too; libp2p, which shares, can have it nevertheless.
+/// A free port, and a socket that keeps others from picking it. libp2p shares ports, so it can
+/// still bind it.
 fn pick_port(address: SocketAddr) -> io::Result<(u16, TcpSocket)> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     socket.set_reuseaddr(true)?;
@@ -85,8 +85,8 @@ fn is_missing(error: &io::Error) -> bool {
 }
 
 impl ListenState {
-    /// Begins to listen, if that can be done now. Without `interfaces` only an address that the
-    /// user names can be told.
+    /// Begins to listen, if possible now. Without `interfaces` only configured addresses can be
+    /// announced.
     pub(super) fn start(
         swarm: &mut Swarm<Behaviour>,
         wanted: SocketAddr,
@@ -126,12 +126,12 @@ impl ListenState {
         Ok(own)
     }
 
-    /// What others are told, and whether they can connect.
+    /// The announced addresses, and whether others can connect.
     pub(super) fn announced(&self) -> watch::Receiver<OwnAddresses> {
         self.announced.subscribe()
     }
 
-    /// Returns when there is something to look at.
+    /// Returns when the interfaces changed, or listening should be tried again.
     pub(super) async fn changed(&mut self) {
         let retry = async {
             match self.retry.as_mut() {
@@ -140,7 +140,7 @@ impl ListenState {
             }
         };
         let changed = async {
-            // When its sender is gone nothing changes any more.
+            // Without a sender nothing changes any more.
             match self.interfaces.as_mut() {
                 Some(interfaces) => {
                     if interfaces.changed().await.is_err() {
@@ -156,7 +156,8 @@ impl ListenState {
         }
     }
 
-    /// Follows the interfaces, or tries to listen again. Returns what the core must know of it.
+    /// Adopts the current interfaces, and tries to listen. Returns the announcement if the core
+    /// must get it.
     pub(super) fn refresh(&mut self, swarm: &mut Swarm<Behaviour>) -> Option<OwnAddresses> {
         let before = self.known.clone();
         if let Some(interfaces) = &mut self.interfaces {
@@ -179,24 +180,24 @@ impl ListenState {
         is_news.then_some(state)
     }
 
-    /// Ends the connections whose local address this device has lost.
+    /// Ends the connections whose local address the device has lost.
     pub(super) fn close_lost_connections(&self) {
         if let Some(known) = &self.known {
             self.local_addresses.close_missing(&known.local);
         }
     }
 
-    /// The address to listen on is one of the device's; where the kernel does not tell, it has to
-    /// be tried.
+    /// Whether the device has the address to listen on; assumed where the interfaces cannot be
+    /// read.
     fn is_present(&self) -> bool {
         let wanted = self.wanted.ip();
         wanted.is_unspecified()
             || self.known.as_ref().is_none_or(|known| known.local.contains(&wanted))
     }
 
-    /// Listens where that can be done, and no longer where it cannot: libp2p would take the address
-    /// for this node's own, and so never dial another device that has it now. Unless the port is
-    /// claimed, another program may have it meanwhile.
+    /// Listens while the device has the address, and stops when it does not: libp2p would take the
+    /// address for this node's own and never dial another device that has it now. Unless the port
+    /// is held, another program may have taken it.
     fn listen(&mut self, swarm: &mut Swarm<Behaviour>, is_port_held: bool) -> io::Result<()> {
         self.retry = None;
         if !self.is_present() {
@@ -257,7 +258,7 @@ impl ListenState {
         OwnAddresses { addresses, trouble, moved }
     }
 
-    /// Where others can dial this node while it listens, the best first.
+    /// The addresses at which others can dial this node while it listens, the best first.
     fn reachable(&self) -> Vec<String> {
         if !self.advertise.is_empty() {
             return self.advertise.clone();
@@ -265,7 +266,7 @@ impl ListenState {
         let ips = match (self.wanted.ip(), &self.known) {
             (ip, Some(known)) if ip.is_unspecified() => ranked(known, ip.is_ipv6()),
             (ip, _) if ip.is_unspecified() => Vec::new(),
-            // Without a scope, it leads nowhere.
+            // Without a scope id it leads nowhere.
             (IpAddr::V6(ip), _) if ip.is_unicast_link_local() => Vec::new(),
             (ip, _) => vec![ip],
         };
@@ -275,8 +276,8 @@ impl ListenState {
     }
 }
 
-/// What of the interfaces decides which ways there may be. Containers come and go without changing
-/// any.
+/// The part of the interfaces that decides which peers can be reached. Containers that start and
+/// stop do not change it.
 fn reachability(interfaces: &Interfaces) -> Vec<(IpAddr, bool, Class)> {
     let outer = interfaces
         .all
@@ -291,13 +292,13 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_port_that_was_drawn_is_drawn_by_nobody_else() {
+    async fn held_port_is_not_picked_twice() {
         let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
         let held: Vec<HeldPort> = (0..50).map(|_| hold_port(any).unwrap()).collect();
         let ports: std::collections::BTreeSet<u16> =
             held.iter().map(|port| port.address.port()).collect();
         assert_eq!(ports.len(), held.len());
-        // An address that the device does not have gets a port all the same.
+        // An address that the device does not have gets a port too.
         let missing = hold_port("192.0.2.1:0".parse().unwrap()).unwrap();
         assert!(
             missing.address.port() != 0 && missing.address.ip() == IpAddr::from([192, 0, 2, 1])

@@ -1,7 +1,7 @@
-//! Connections, by the address of this device that they hang on.
+//! Connections by their local address.
 //!
-//! TCP goes on for minutes with a connection whose own address is gone: nothing it sends can leave.
-//! Here it ends at once.
+//! TCP keeps a connection for minutes after the device lost its local address, though nothing can
+//! be sent on it. Here such a connection ends at once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -13,13 +13,12 @@ use std::task::{Context, Poll};
 use futures::{AsyncRead, AsyncWrite};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-/// The addresses that connections hang on. No more than there are connections.
+/// The local addresses of the open connections: no more than there are connections.
 #[derive(Clone, Default)]
 pub(super) struct LocalAddresses(Arc<Mutex<BTreeMap<IpAddr, Weak<CancellationToken>>>>);
 
 impl LocalAddresses {
-    /// Ties a stream to the address of this device that it leaves by; one whose address is not
-    /// known goes untied.
+    /// Binds a stream to its local address. A stream whose local address is not known stays open.
     pub(super) fn bind<S>(&self, stream: S, local: Option<IpAddr>) -> BoundStream<S> {
         let token = local.map(|ip| self.token(ip));
         let address_gone =
@@ -38,7 +37,7 @@ impl LocalAddresses {
         token
     }
 
-    /// Ends what hangs on an address that is not among these.
+    /// Ends the streams whose local address is not among these.
     pub(super) fn close_missing(&self, local: &BTreeSet<IpAddr>) {
         let mut tokens = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         tokens.retain(|ip, token| {
@@ -52,7 +51,7 @@ impl LocalAddresses {
     }
 }
 
-/// A stream that fails once the address it leaves by is gone.
+/// A stream that fails once the device has lost its local address.
 pub(super) struct BoundStream<S> {
     stream: S,
     address_gone: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
@@ -113,7 +112,7 @@ mod tests {
     const HERE: [u8; 4] = [10, 0, 0, 1];
 
     #[tokio::test]
-    async fn a_stream_ends_with_its_own_address_and_no_other() {
+    async fn stream_ends_only_with_its_own_address() {
         let local_addresses = LocalAddresses::default();
         let stream = || Cursor::new(vec![7; 4]);
         let (mut lost, mut kept) = (
@@ -130,13 +129,13 @@ mod tests {
         );
         kept.read_exact(&mut byte).await.unwrap();
         unbound.read_exact(&mut byte).await.unwrap();
-        // The address is back, and a connection over it has nothing to do with the one before.
+        // The address is back: a new connection over it is independent of the old one.
         let mut anew = local_addresses.bind(stream(), Some(HERE.into()));
         anew.read_exact(&mut byte).await.unwrap();
     }
 
     #[test]
-    fn what_has_ended_is_forgotten() {
+    fn ended_streams_are_forgotten() {
         let local_addresses = LocalAddresses::default();
         (0..100).for_each(|n| drop(local_addresses.bind((), Some([10, 0, 0, n].into()))));
         let _one = local_addresses.bind((), Some(HERE.into()));

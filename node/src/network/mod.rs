@@ -2,7 +2,7 @@
 //! byte streams.
 //!
 //! ```text
-//!   driver ── send ─────────────▶ one queue per peer and lane ─▶ link's task ── TCP, small segments
+//!   driver ── send ────────────▶ one queue per peer and lane ─▶ link's task ── TCP, small segments
 //!          ── dial, disconnect,
 //!             broadcast, verdict ▶ swarm's task: gossipsub, connections, limits
 //!          ◀─ Input ───────────── link's task, swarm's task

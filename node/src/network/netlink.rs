@@ -1,7 +1,7 @@
-//! The device's network interfaces as the kernel tells them, and when they change.
+//! Reads the device's network interfaces from the kernel, and follows their changes.
 //!
-//! The kernel's events only wake; what stands then is read anew, all of it. So an event that got
-//! lost, or was cut short, costs nothing: the next look sees the same as if it had come.
+//! An event of the kernel only triggers a full read. So a lost or truncated event costs nothing:
+//! the next read sees the same state.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -23,30 +23,30 @@ use tokio::time::{sleep, timeout};
 use super::interfaces::{Interface, Interfaces};
 use super::ranking::{LinkKind, RawInterface, classify};
 
-/// What comes within so long after an event is looked at together with it: an address that moves is
-/// taken away and added.
+/// Events within this time after the first are handled together: an address that moves is removed
+/// and added.
 const DEBOUNCE: Duration = Duration::from_millis(50);
-/// Looks are at least so far apart: an interface that flaps must not make the device busy. With
-/// `DEBOUNCE` it leaves a change announced well within a second.
+/// The shortest time between two reads: a flapping interface must not keep the device busy. With
+/// `DEBOUNCE` a change is announced well within a second.
 const MIN_INTERVAL: Duration = Duration::from_millis(250);
-/// A look takes a millisecond; the kernel has no reason to take longer than this.
+/// Time limit of a read, which takes a millisecond.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
-/// When the kernel told nothing, it is asked again after so long.
+/// The pause after a failed read.
 const RETRY: Duration = Duration::from_secs(1);
-/// Where a packet to anywhere would leave: no packet is sent to these, they stand for all far
-/// addresses.
+/// Examples of far addresses, for which the kernel names the interface of its default route. No
+/// packet is sent to them.
 const FAR: (Ipv4Addr, Ipv6Addr) =
     (Ipv4Addr::new(1, 1, 1, 1), Ipv6Addr::new(0x2606, 0x4700, 0, 0, 0, 0, 0, 1));
-/// Links, IPv4 and IPv6 addresses, IPv4 and IPv6 routes: bits of the kernel's `RTMGRP_*`.
+/// Events of links, IPv4 and IPv6 addresses, IPv4 and IPv6 routes: bits of the kernel's `RTMGRP_*`.
 const GROUPS: u32 = 0x1 | 0x10 | 0x100 | 0x40 | 0x400;
 /// `RTM_NEWROUTE` and `RTM_DELROUTE`.
 const ROUTE_EVENTS: [u16; 2] = [24, 25];
-/// Of an event only the head is read; more is cut off.
+/// Bytes of an event that are read; the rest is cut off.
 const EVENT_HEAD: usize = 8 * 1024;
 
-/// What stands now, and from now on what it becomes. Ends with the last receiver.
+/// The interfaces now, and each later state. The task ends with the last receiver.
 pub(super) async fn watch() -> io::Result<watch::Receiver<Arc<Interfaces>>> {
-    // First the events, so that nothing falls between the look and them.
+    // Subscribe before the first read, so that no change is missed between them.
     let events = events()?;
     let (known, receiver) = watch::channel(Arc::new(read().await?));
     tokio::spawn(follow(events, known));
@@ -96,8 +96,7 @@ fn events() -> io::Result<TokioSocket> {
     Ok(socket)
 }
 
-/// Returns after an event that may matter, and also when the kernel had more to tell than it could
-/// keep.
+/// Returns after an event that may matter, and when the kernel lost events.
 async fn next_event(socket: &TokioSocket) {
     let mut buffer = vec![0; EVENT_HEAD];
     loop {
@@ -113,19 +112,22 @@ async fn next_event(socket: &TokioSocket) {
     }
 }
 
-/// Whether a message is of more than a single route: routers have hundreds of thousands of those.
+/// Whether an event may matter. Changes of single routes do not: routers have hundreds of thousands
+/// of them.
 fn matters(message: &[u8]) -> bool {
     let Some((head, body)) = message.split_at_checked(16) else { return true };
     let kind = u16::from_ne_bytes([head[4], head[5]]);
     let prefix = body.get(1).copied().unwrap_or_default();
-    // 0.0.0.0/1 and 128.0.0.0/1 are how some tunnels say `default`.
+    // Some tunnels add 0.0.0.0/1 and 128.0.0.0/1 instead of a default route.
     !ROUTE_EVENTS.contains(&kind) || prefix <= 1
 }
 
 async fn read() -> io::Result<Interfaces> {
     let (connection, handle, _unasked) = rtnetlink::new_connection()?;
     tokio::select! {
-        read = timeout(READ_TIMEOUT, query(&handle)) => read.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?,
+        read = timeout(READ_TIMEOUT, query(&handle)) => {
+            read.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+        }
         () = connection => Err(io::Error::from(io::ErrorKind::ConnectionAborted)),
     }
 }
@@ -138,14 +140,14 @@ async fn query(handle: &Handle) -> io::Result<Interfaces> {
     let far = [IpAddr::from(FAR.0), IpAddr::from(FAR.1)];
     let mut defaults = BTreeSet::new();
     for far in far {
-        // An error is the kernel's way to say that no route leads there.
+        // The kernel answers with an error where no route leads there.
         let route = handle.route().get(route_query(far)).execute().try_next().await.ok().flatten();
         defaults.extend(route.and_then(|route| outgoing_interface(&route)));
     }
     Ok(assemble(&links, &addresses, &defaults))
 }
 
-/// The question by which interface one gets there.
+/// The query by which interface this address is reached.
 fn route_query(far: IpAddr) -> RouteMessage {
     let mut message = RouteMessage::default();
     (message.header.address_family, message.header.destination_prefix_length) = match far {
@@ -178,7 +180,7 @@ fn assemble(
         if !flags.intersects(
             AddressFlags::Dadfailed | AddressFlags::Tentative | AddressFlags::Deprecated,
         ) {
-            // Of IPv6 the kernel's name for secondary is temporary: those change every day.
+            // For IPv6 this flag marks temporary addresses, which change every day.
             of.entry(address.header.index)
                 .or_default()
                 .push((flags.contains(AddressFlags::Secondary), ip));
@@ -234,8 +236,7 @@ fn raw_interface(message: &LinkMessage) -> RawInterface {
     raw
 }
 
-/// What sort of interface the kernel's word stands for; `otherwise` for words that name some sort
-/// of Ethernet.
+/// The kind that the kernel's name stands for; `otherwise` for the various kinds of Ethernet.
 fn kind(named: &InfoKind, otherwise: LinkKind) -> LinkKind {
     match named {
         InfoKind::Bridge => LinkKind::Bridge,
@@ -260,7 +261,7 @@ fn kind(named: &InfoKind, otherwise: LinkKind) -> LinkKind {
 }
 
 fn ip(message: &AddressMessage) -> Option<IpAddr> {
-    // Where both are there, `Address` is the far end of a point-to-point link.
+    // Where both exist, `Address` is the far end of a point-to-point link.
     let local = message.attributes.iter().find_map(|attribute| match attribute {
         AddressAttribute::Local(ip) => Some(*ip),
         _ => None,
@@ -278,7 +279,7 @@ fn flags(message: &AddressMessage) -> AddressFlags {
         AddressAttribute::Flags(flags) => Some(*flags),
         _ => None,
     });
-    // Old kernels have the first eight of them alone.
+    // Old kernels send only the first eight flags.
     all.unwrap_or_else(|| AddressFlags::from_bits_retain(message.header.flags.bits().into()))
 }
 
@@ -306,6 +307,6 @@ mod tests {
         };
         assert!(event(24, 0) && event(25, 1) && event(20, 24) && event(16, 0));
         assert!(!event(24, 24) && !event(25, 64));
-        assert!(matters(b"short"), "what cannot be read may be anything");
+        assert!(matters(b"short"), "an unreadable event may be anything");
     }
 }

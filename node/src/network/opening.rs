@@ -1,4 +1,4 @@
-//! Opens streams to nodes: over a link, over a link that is made for the stream, or over a hop.
+//! Opens streams to nodes: over their link, over a link made for the stream, or over a relay.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,18 +18,16 @@ use super::names;
 use super::stream::{Mesh, MeshStream, OpenError, Purpose};
 use super::types::{Command, OpenFailure};
 
-/// How long an asked-for stream may take to open.
+/// Time limit for opening a stream.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long a dial may take before a common member is asked as well. A handshake over a satellite
-/// takes about as long.
+/// Head start of a dial before a relay is asked too: about a handshake over a satellite.
 const RELAY_AFTER: Duration = Duration::from_millis(750);
 
 /// How long a request waits for a carrier before it takes the link: a handshake on a good path.
 const CARRIER_TIMEOUT: Duration = Duration::from_millis(300);
 
 impl Network {
-    /// A stream to a node that there is a link to: on a carrier, or, where none can be had, on the
-    /// link.
+    /// Opens a stream to a linked node: on a carrier, or, if there is none, on the link.
     pub(super) async fn open_linked(
         &self,
         node: NodeId,
@@ -37,13 +35,12 @@ impl Network {
     ) -> Result<MeshStream, OpenError> {
         let link =
             self.links.with(|links| links.get(&node).cloned()).ok_or(OpenError::NoLink(node))?;
-        // A carrier that is ready may end at this moment; a fresh one does not.
+        // A ready carrier may end at this moment; a new one does not.
         for _ in 0..2 {
             // A request does not wait long for a carrier; the dial goes on, and the next request
             // finds it.
-            let deadline =
-                if purpose == Purpose::Artifact { OPEN_TIMEOUT } else { CARRIER_TIMEOUT };
-            let carrier = tokio::time::timeout(deadline, self.carrier(node, &link)).await;
+            let limit = if purpose == Purpose::Artifact { OPEN_TIMEOUT } else { CARRIER_TIMEOUT };
+            let carrier = tokio::time::timeout(limit, self.carrier(node, &link)).await;
             let Ok(Some(carrier)) = carrier else { break };
             if let Some(stream) = carrier.open(purpose).await {
                 return Ok(stream);
@@ -63,8 +60,8 @@ impl Network {
         }
     }
 
-    /// Where to dial a linked node: there where the link found it, else where it says to be, the
-    /// address it came from first.
+    /// The addresses to dial a carrier at: the address at which the link was dialled, else those of
+    /// the node's record, with the link's remote IP first.
     async fn carrier_addresses(&self, node: NodeId, link: &LinkHandle) -> Vec<SocketAddr> {
         if let Some(address) = link.dialled_at {
             return vec![address];
@@ -94,7 +91,7 @@ impl Network {
         }
     }
 
-    /// Makes a link to a node that there is none to. In a large cluster that is most of them.
+    /// Makes a link to a node without one: in a large cluster, most of the nodes.
     async fn reach(&self, node: NodeId, addresses: Vec<String>) -> Result<(), OpenError> {
         let (linked, outcome) = oneshot::channel();
         let command = Command::Reach { node, addresses, linked };
@@ -102,7 +99,7 @@ impl Network {
         outcome.await.map_err(|_| OpenError::NoLink(node))
     }
 
-    /// Over the link, or over one that is made for it; never over a common member.
+    /// Opens a stream over the link, or over one made for it, never over a relay.
     pub(super) async fn open_direct(
         &self,
         node: NodeId,
@@ -133,7 +130,8 @@ impl Network {
         Ok(self.directory.get().ok_or(OpenError::NoLink(node))?.way(node).await)
     }
 
-    /// Without a link: by a dial, and where that fails or takes long, over a common member.
+    /// Opens a stream to a node without a link: by a dial, and over a relay if that fails or takes
+    /// long.
     async fn open_unlinked(&self, node: NodeId, purpose: Purpose) -> Result<MeshStream, OpenError> {
         let WayTo { addresses, unreachable, hops } = self.way(node).await?;
         if let Some(dial) = unreachable {
@@ -150,15 +148,18 @@ impl Network {
         tokio::pin!(dialled, relayed);
         tokio::select! {
             dialled = &mut dialled => match dialled {
-                // Sooner than the head start is over: nothing was asked yet.
-                Err(OpenError::NoLink(_)) => self.open_relayed(node, purpose, &hops, "no address led \
-                    to it".into()).await,
+                // The dial failed within the head start, so no relay was asked yet.
+                Err(OpenError::NoLink(_)) => {
+                    self.open_relayed(node, purpose, &hops, "no address led to it".into()).await
+                }
                 dialled => dialled,
             },
             opened = &mut relayed => match opened {
                 Err(OpenError::Unreachable { tried, .. }) => match dialled.await {
-                    Err(OpenError::NoLink(_)) => Err(OpenError::Unreachable { node, dial: "no address \
-                        led to it".into(), tried }),
+                    Err(OpenError::NoLink(_)) => {
+                        let dial = "no address led to it".into();
+                        Err(OpenError::Unreachable { node, dial, tried })
+                    }
                     dialled => dialled,
                 },
                 opened => opened,

@@ -1,13 +1,12 @@
-//! This node's own addresses: where it listens, where others are told to dial it, and what a change
-//! of them means.
+//! Follows changes of this node's own addresses.
 //!
 //! ```text
-//!   kernel ── interfaces ──▶ listener: opened when its address is there, closed when it is gone
-//!                       ├──▶ core:     Input::Addresses, which tells the others and dials them anew
-//!                       └──▶ links:    those that hang on an address that is gone are closed
+//!   kernel ── interfaces ─┬▶ listener: opened when its address is there, closed when it is gone
+//!                         ├▶ core:     Input::Addresses: announces them and dials peers again
+//!                         └▶ links:    closed if their local address is gone
 //! ```
 //!
-//! In this order: the core must know that it has moved before it hears that its links are gone.
+//! In this order: the core must know that it has moved before it gets the ends of its links.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -21,19 +20,18 @@ use super::peers::Peer;
 use super::task::Task;
 use super::types::TaskResult;
 
-/// A link older than this that its peer dials anew from elsewhere is one that the peer has lost;
-/// two simultaneous dials, which a device of several addresses may receive from two of them, are
-/// over by then.
+/// If a peer dials from elsewhere while its link is older than this, the peer has lost that link.
+/// Two simultaneous dials, which may come from two addresses of one device, are over by then.
 const CROSSING: Duration = Duration::from_millis(600);
 
-/// A connection from here shows that the link, which is so old, leads to where the peer no longer
-/// is.
+/// Whether a new connection from `now` shows that the peer has left `was`, where a link of this age
+/// leads.
 fn has_moved(was: IpAddr, now: IpAddr, age: Duration) -> bool {
     was != now && age > CROSSING
 }
 
 impl Task {
-    /// The interfaces changed, or it is time to try to listen again.
+    /// Handles a change of the interfaces, or the time for another try to listen.
     pub(super) async fn on_own_addresses(&mut self) -> TaskResult {
         if let Some(state) = self.listen_state.refresh(&mut self.swarm) {
             self.tell(Input::Addresses(state)).await?;
@@ -42,14 +40,15 @@ impl Task {
         Ok(())
     }
 
-    /// What the driver's configuration does not say.
+    /// Reports at the start why no address can be announced; the driver knows the addresses
+    /// themselves.
     pub(super) async fn report_trouble(&mut self) -> TaskResult {
         let state = self.listen_state.announced().borrow().clone();
         if state.trouble.is_some() { self.tell(Input::Addresses(state)).await } else { Ok(()) }
     }
 
-    /// A peer that has moved comes anew, while the link it had has not failed here yet: that one
-    /// makes way. Of two nodes the one with the lower id decides which connection carries the link.
+    /// Closes a link to where a peer no longer is, when the peer dials from elsewhere. The node
+    /// with the lower id decides which connection carries the link.
     pub(super) async fn replace_moved_link(
         &mut self,
         id: &PeerId,
@@ -78,10 +77,10 @@ impl Task {
 mod tests {
     use super::*;
 
-    /// A link that was younger than ten seconds was kept, though its peer had moved: of two that
-    /// moved one after the other the one refused the other.
+    /// A link younger than ten seconds was kept though its peer had moved: of two nodes that moved
+    /// one after the other, one refused the other.
     #[test]
-    fn a_link_makes_way_for_its_peer_from_elsewhere() {
+    fn link_yields_when_its_peer_dials_from_elsewhere() {
         let [was, now] = [[10, 0, 0, 2], [10, 0, 0, 102]].map(IpAddr::from);
         assert!(has_moved(was, now, Duration::from_secs(3)));
         assert!(!has_moved(was, now, Duration::from_millis(100)), "two dials that cross");

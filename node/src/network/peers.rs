@@ -1,5 +1,5 @@
-//! Which connections there are to whom, and which of them is the link. Plain bookkeeping: it
-//! decides, the swarm's task acts.
+//! The connections to each peer, and which of them is the link. Plain bookkeeping: it decides, the
+//! swarm's task acts.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -14,22 +14,22 @@ use super::last_addresses::PeerAddress;
 use super::link::{Lanes, LinkHandle};
 use super::types::DialRequester;
 
-/// A link older than this that its peer dials anew is dead on the peer's side; a younger one is the
-/// other half of a simultaneous dial.
+/// If the peer dials anew while its link is older than this, the link is dead on the peer's side;
+/// with a younger link it is the other half of a simultaneous dial.
 const STALE: Duration = Duration::from_secs(10);
 
-/// What is known of one peer while there is a connection to it.
+/// The state of one peer while there is a connection to it.
 #[derive(Default)]
 pub(super) struct Peer {
     connections: BTreeMap<ConnectionId, Connection>,
     pub link: Option<Link>,
-    /// Dials that led here and are not yet answered, by the connection that came of them.
+    /// Requesters of dials that led to this peer and are not yet answered, by connection.
     pub waiting: Vec<(ConnectionId, DialRequester)>,
 }
 
 #[derive(Default)]
 struct Connection {
-    /// Where its other end is.
+    /// The address of its other end.
     remote: Option<PeerAddress>,
     urgent: Option<Stream>,
     bulk: Option<Stream>,
@@ -41,20 +41,20 @@ pub(super) struct Link {
     since: Instant,
 }
 
-/// What to do with a new connection.
+/// How to treat a new connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Decision {
     /// Open the lanes on it.
     Open,
-    /// The peer decides; its lanes come, or it closes this one.
+    /// The peer decides: it opens the lanes, or closes the connection.
     Await,
-    /// There is a better one already.
+    /// Another connection is kept.
     Close,
 }
 
 impl Peer {
-    /// Notes a connection. Of two nodes the one with the lower id decides which connection carries
-    /// the link, so both use the same.
+    /// Notes a connection. The node with the lower id decides which connection carries the link, so
+    /// that both nodes use the same one.
     pub(super) fn connected(
         &mut self,
         me: &NodeId,
@@ -81,20 +81,20 @@ impl Peer {
         decision
     }
 
-    /// Notes where a connection's other end is.
+    /// Notes the remote address of a connection.
     pub(super) fn set_remote(&mut self, id: ConnectionId, remote: Option<PeerAddress>) {
         if let Some(connection) = self.connections.get_mut(&id) {
             connection.remote = remote;
         }
     }
 
-    /// Where a connection's other end is.
+    /// The remote address of a connection.
     pub(super) fn remote(&self, id: ConnectionId) -> Option<PeerAddress> {
         self.connections.get(&id).and_then(|connection| connection.remote)
     }
 
-    /// Notes a lane's stream, whoever opened it; gives both once both are there. One that is not
-    /// wanted is dropped, which resets it.
+    /// Notes a lane's stream, opened by either side; returns both streams once both are there. A
+    /// surplus one is dropped, which resets it.
     pub(super) fn lane(
         &mut self,
         id: ConnectionId,
@@ -117,13 +117,13 @@ impl Peer {
         }
     }
 
-    /// The link's connection, where it leads, and since when.
+    /// The link's connection, its remote address, and since when it is the link.
     pub(super) fn link_remote(&self) -> Option<(ConnectionId, IpAddr, Instant)> {
         let link = self.link.as_ref()?;
         Some((link.connection, self.remote(link.connection)?.ip(), link.since))
     }
 
-    /// Notes the link; gives back the one it replaces.
+    /// Notes the link; returns the one it replaces.
     pub(super) fn linked(
         &mut self,
         connection: ConnectionId,
@@ -143,18 +143,18 @@ impl Peer {
         self.connections.remove(&id);
     }
 
-    /// Whether this connection is one that no link came of.
+    /// Whether no link came of this connection.
     pub(super) fn is_unlinked(&self, id: ConnectionId) -> bool {
         self.connections.contains_key(&id)
             && self.link.as_ref().is_none_or(|link| link.connection != id)
     }
 
-    /// Its connections that no link came of.
+    /// The connections that did not become the link.
     pub(super) fn unlinked_ids(&self) -> impl Iterator<Item = ConnectionId> {
         self.connections.keys().copied().filter(|id| self.is_unlinked(*id))
     }
 
-    /// Whether nothing is left to know.
+    /// Whether there is neither a connection nor a link left.
     pub(super) fn is_forgettable(&self) -> bool {
         self.connections.is_empty() && self.link.is_none()
     }
@@ -171,8 +171,10 @@ mod tests {
     const LOW: NodeId = NodeId([1; 32]);
     const HIGH: NodeId = NodeId([2; 32]);
 
+    /// Both nodes dial at the same time. Each sees the two connections in another order, and both
+    /// must keep the same one.
     #[test]
-    fn of_two_simultaneous_dials_the_lower_node_keeps_one_and_the_higher_follows() {
+    fn lower_node_decides_between_simultaneous_dials() {
         let now = Instant::now();
         let (mut low, mut high) = (Peer::default(), Peer::default());
         // The two ends see the two connections in different orders.
@@ -182,8 +184,10 @@ mod tests {
         assert_eq!(high.connected(&HIGH, &LOW, id(1), true, now), Decision::Await);
     }
 
+    /// A peer that restarted dials while its old link still looks alive here. A link younger than
+    /// `STALE` stays, since that dial may be half of a simultaneous pair.
     #[test]
-    fn a_peer_that_comes_anew_replaces_its_old_link_but_not_a_fresh_one() {
+    fn redial_replaces_an_old_link_but_not_a_fresh_one() {
         let now = Instant::now();
         let mut low = Peer::default();
         low.connected(&LOW, &HIGH, id(1), true, now);

@@ -1,37 +1,37 @@
-//! Which of the device's addresses others are told of, the best first.
+//! Chooses the addresses of the device that are announced, the best first.
 //!
-//! A record holds sixteen addresses, and each that leads nowhere costs whoever dials time. So
-//! interfaces are ranked before anything is cut off: **the one that leads to everywhere, then other
-//! networks of the device, then tunnels.** Bridges of containers have the same addresses on every
-//! device; they are told only where there is nothing better. A link-local address is told where
-//! there is nothing else at all, and loopback never: on another device it is another device.
+//! A record holds sixteen addresses, and each that leads nowhere costs a dialling peer time. So
+//! interfaces are ranked before the list is cut: **the default route's, then other networks of the
+//! device, then tunnels.** Bridges of containers have the same addresses on every device; they are
+//! announced only where there is nothing better, a link-local address only where there is nothing
+//! else, and loopback never, since on another device it is that device.
 
 use std::net::IpAddr;
 
 use super::interfaces::{Class, Interfaces};
 
-/// Of one interface at most so many are told before those of all others: one with many must not
-/// push them out.
+/// Addresses of one interface that come before those of the other interfaces, so that an interface
+/// with many does not push the others out.
 const PER_INTERFACE: usize = 4;
 
-/// What an interface is made of.
+/// The technical kind of an interface.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum LinkKind {
-    /// Hardware, or what stands for it: bonds, VLANs, MAC-VLANs.
+    /// Hardware, or its equivalents: bonds, VLANs, MAC-VLANs.
     Hardware,
-    /// A bridge between others.
+    /// A bridge between other interfaces.
     Bridge,
-    /// One end of a virtual cable: within a container its way out, outside a container's end.
+    /// An end of a veth pair: the way out inside a container, the container's end outside.
     Veth,
     /// A tunnel.
     Tunnel,
-    /// Only within the device: dummies, overlays of containers.
+    /// Local to the device: dummies, overlays of containers.
     Inner,
     /// `lo`.
     Loopback,
 }
 
-/// An interface, as far as its class depends on it.
+/// The properties of an interface that decide its class.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct RawInterface {
     pub index: u32,
@@ -40,12 +40,12 @@ pub(super) struct RawInterface {
     pub is_up: bool,
     pub is_running: bool,
     pub is_multicast: bool,
-    /// The bridge that it is a port of.
+    /// The index of the bridge whose port the interface is.
     pub controller: Option<u32>,
 }
 
-/// Names that container engines and hypervisors give to what others cannot reach, where the kind
-/// alone does not tell.
+/// Prefixes of the names that container engines and hypervisors give to interfaces that other
+/// devices cannot reach, where the kind does not show it.
 const INNER_NAMES: [&str; 18] = [
     "docker",
     "br-",
@@ -67,7 +67,7 @@ const INNER_NAMES: [&str; 18] = [
     "weave",
 ];
 
-/// The class of an interface among all; `is_default` where a default route leaves by it.
+/// The class of an interface; `is_default` where a default route leaves by it.
 pub(super) fn classify(raw: &RawInterface, all: &[RawInterface], is_default: bool) -> Class {
     let is_inner_name = INNER_NAMES.iter().any(|name| raw.name.starts_with(name));
     match raw.kind {
@@ -77,7 +77,7 @@ pub(super) fn classify(raw: &RawInterface, all: &[RawInterface], is_default: boo
             Class::Default
         }
         LinkKind::Inner => Class::Container,
-        // A bridge that holds hardware is the device's own way out, whatever it is called.
+        // A bridge with a hardware port is the device's own way out, whatever its name.
         LinkKind::Bridge => {
             let has_hardware = all
                 .iter()
@@ -89,7 +89,7 @@ pub(super) fn classify(raw: &RawInterface, all: &[RawInterface], is_default: boo
     }
 }
 
-/// The addresses of a family that others are to be told of, the best first.
+/// The addresses of a family to announce, the best first.
 pub(super) fn ranked(interfaces: &Interfaces, is_v6: bool) -> Vec<IpAddr> {
     let mut found = Vec::new();
     for interface in &interfaces.all {
@@ -98,7 +98,7 @@ pub(super) fn ranked(interfaces: &Interfaces, is_v6: bool) -> Vec<IpAddr> {
             addresses.filter(|ip| !ip.is_loopback() && !ip.is_unspecified() && !ip.is_multicast());
         for (number, ip) in addresses.enumerate() {
             let tier = match (is_link_local(ip), interface.class) {
-                // Without a scope, it leads nowhere.
+                // Without a scope id it leads nowhere.
                 (true, _) if is_v6 => continue,
                 (true, Class::Container) => continue,
                 (true, _) => Tier::LinkLocal,
@@ -111,7 +111,7 @@ pub(super) fn ranked(interfaces: &Interfaces, is_v6: bool) -> Vec<IpAddr> {
             ));
         }
     }
-    // Stable, so interfaces of one rank keep the order in which the kernel has them.
+    // A stable sort: interfaces of one rank keep the kernel's order.
     found.sort_by_key(|(rank, _)| *rank);
     let best = found.first().map(|((tier, ..), _)| *tier);
     let mut ranked: Vec<IpAddr> = Vec::new();
@@ -123,7 +123,7 @@ pub(super) fn ranked(interfaces: &Interfaces, is_v6: bool) -> Vec<IpAddr> {
     ranked
 }
 
-/// Only the best tier is told.
+/// Only addresses of the best tier are announced.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Tier {
     Routable,
@@ -174,8 +174,8 @@ mod tests {
             .collect()
     }
 
-    /// Eighteen bridges of containers, found before the way out, pushed its address out of the
-    /// sixteen that are told.
+    /// Eighteen container bridges, listed before the LAN, filled the sixteen addresses of a record
+    /// and pushed the LAN address out.
     #[test]
     fn container_bridges_never_push_out_the_lan_address() {
         let mut all: Vec<_> = (0..18)
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn the_way_out_comes_first_then_lans_then_tunnels() {
+    fn default_route_comes_first_then_lans_then_tunnels() {
         let all = vec![
             interface("lo", Class::Loopback, &["127.0.0.1", "10.255.0.1"]),
             interface("wg0", Class::Tunnel, &["10.8.0.2"]),
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn loopback_is_never_told_and_link_local_last() {
+    fn loopback_is_never_announced_and_link_local_last() {
         let lo = || interface("lo", Class::Loopback, &["127.0.0.1"]);
         assert!(announced(vec![lo()]).is_empty());
         assert_eq!(
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn an_interface_without_carrier_comes_after_one_with() {
+    fn interface_without_carrier_ranks_behind_one_with() {
         let mut unplugged = interface("eth0", Class::Default, &["10.0.0.2"]);
         unplugged.is_running = false;
         assert_eq!(
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn an_interface_is_judged_by_what_it_is_made_of() {
+    fn class_follows_the_kind_of_interface() {
         let class = |raw: &RawInterface| classify(raw, std::slice::from_ref(raw), false);
         assert_eq!(class(&raw(1, "eth0", LinkKind::Hardware)), Class::Lan);
         assert_eq!(class(&raw(1, "eth0", LinkKind::Veth)), Class::Lan, "a container's way out");

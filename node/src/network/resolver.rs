@@ -1,7 +1,7 @@
-//! Names of seeds, looked up anew each time they are dialled.
+//! Looks up the names of seeds, each time a seed is dialled.
 //!
 //! The system's resolver blocks, for half a minute where no server answers. So each look-up has a
-//! thread of its own that nothing else waits for, and few of them live at once.
+//! thread of its own that nothing else waits for, and few live at once.
 
 use std::net::ToSocketAddrs;
 use std::sync::Arc;
@@ -12,19 +12,19 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::names;
 
-/// Look-ups at once, those included that nobody waits for any more. A node has a few seeds, mostly
-/// given by address.
+/// Look-ups at once, including those that were given up. A node has a few seeds, mostly given by
+/// address.
 const MAX_LOOKUPS: usize = 4;
-/// How long a look-up is waited for.
+/// Time limit of a look-up.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
-/// Of the thread that calls the system's resolver.
+/// Bytes of stack of the thread that calls the system's resolver.
 const STACK: usize = 256 * 1024;
 
 /// Looks names up.
 #[derive(Clone)]
 pub(super) struct Resolver {
     permits: Arc<Semaphore>,
-    /// What asks the system; tests put another in its place.
+    /// The system's resolver, which tests replace.
     system: fn(&str) -> Result<Vec<String>, String>,
 }
 
@@ -35,12 +35,12 @@ impl Default for Resolver {
 }
 
 impl Resolver {
-    /// Looks up the name in a seed, `HOST:PORT`, and tells what was found, or why nothing was.
+    /// Looks up the name in a seed, `HOST:PORT`, and sends the addresses or the error as an input.
     pub(super) fn look_up(&self, seed: String, inputs: mpsc::Sender<Input>) {
         let resolver = self.clone();
         tokio::spawn(async move {
             let found = resolver.resolve(&seed).await;
-            // An error means that the driver is gone, and with it whoever could want to know.
+            // An error means that the driver has stopped.
             let _ = inputs.send(Input::Resolved { seed, found }).await;
         });
     }
@@ -53,7 +53,7 @@ impl Resolver {
         let (answer, answered) = oneshot::channel();
         let thread = std::thread::Builder::new().name("shoal-names".into()).stack_size(STACK);
         let started = thread.spawn(move || {
-            // The asker may have given up.
+            // The caller may have given up.
             let _ = answer.send(system(&name));
             drop(permit);
         });
@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_name_is_looked_up_and_a_missing_one_told() {
+    async fn existing_name_resolves_and_missing_name_is_an_error() {
         let resolver = Resolver::default();
         let (inputs, mut input) = mpsc::channel(1);
         resolver.look_up("localhost:7700".into(), inputs);
@@ -103,9 +103,9 @@ mod tests {
     }
 
     /// The system's resolver hangs where no name server answers. Nothing else may wait for it, and
-    /// no more threads than a few.
+    /// only a few threads may hang.
     #[tokio::test(start_paused = true)]
-    async fn look_ups_that_hang_are_given_up_and_bounded() {
+    async fn hanging_look_ups_time_out_and_are_bounded() {
         let resolver = Resolver {
             system: |_| loop {
                 std::thread::park()

@@ -1,4 +1,4 @@
-//! The takers of streams that others open, and how many streams may live at once.
+//! The services that accept inbound streams, and how many of these may live at once.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,21 +9,22 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use super::counters::{NetCounters, add};
 use super::stream::{Incoming, MeshStream, Purpose};
 
-/// Streams of others that may wait for whoever takes them.
+/// Inbound streams that may wait for their service.
 pub(super) const MAX_WAITING: usize = 32;
 
-/// Streams of others that may live at once. An artifact is large, and few at a time are faster;
+/// Inbound streams that may live at once. Artifacts are large, and few at a time are faster;
 /// requests are small and many.
 const fn max_streams(purpose: Purpose) -> usize {
     match purpose {
         Purpose::Artifact => 16,
         Purpose::Http => 256,
-        // Those that are carried on, and those that arrive; `hop.rs` holds the former to less.
+        // Streams to relay and streams that arrive over a relay; `hop.rs` limits the former
+        // further.
         Purpose::Hop => 256,
     }
 }
 
-/// The takers, by purpose. Locked for a look-up, never across an await.
+/// The services by purpose. Locked for a look-up, never across an await.
 pub(super) struct Services {
     services: Mutex<BTreeMap<Purpose, Service>>,
     counters: Arc<NetCounters>,
@@ -39,7 +40,7 @@ impl Services {
         Services { services: Mutex::default(), counters }
     }
 
-    /// From now on these streams go there.
+    /// From now on streams of this purpose go to `streams`.
     pub(super) fn accept(&self, purpose: Purpose, streams: mpsc::Sender<Incoming>) {
         let mut services = self.services.lock().unwrap_or_else(PoisonError::into_inner);
         let room = match services.get(&purpose) {
@@ -49,8 +50,8 @@ impl Services {
         services.insert(purpose, Service { streams, room });
     }
 
-    /// Hands a stream on; `wrap` makes it one that counts. When nobody takes it, it is dropped,
-    /// which resets it: the opener sees that at once.
+    /// Delivers a stream to its service; `wrap` attaches the permit. Without a service or room the
+    /// stream is dropped, which resets it: the opener sees that at once.
     pub(super) fn deliver(
         &self,
         from: NodeId,

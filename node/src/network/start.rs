@@ -1,4 +1,4 @@
-//! Brings the network up: the port first, since that is what fails.
+//! Starts the network: the port first, since it fails most often.
 
 use std::io;
 use std::sync::Arc;
@@ -25,26 +25,26 @@ use super::task::Task;
 use super::types::{Inbox, Inputs, NetworkError};
 use super::{hop, names, netlink, stream_protocols, transport};
 
-/// Connections of others that are no links yet. [`Admission`] decides which may be; this is above what
-/// it lets in, and bounds those that have not come to it.
+/// Inbound connections before the end of their handshake. [`Admission`] limits handshakes more;
+/// this bounds connections that have not reached it.
 const MAX_PENDING_IN: u32 = 1024;
-/// Addresses dialled at once: of 16 peers that the core dials at a time, with as many addresses as
-/// a record may have, and of those that requests need.
+/// Addresses dialled at once: those of 16 peers that the core dials at a time, each with as many
+/// addresses as a record may have, and those that requests need.
 const MAX_PENDING_OUT: u32 = 512;
-/// Connections from others. A node needs some tens; each takes about 70 KB.
+/// Inbound connections. A node needs some tens; each takes about 70 KB.
 const MAX_IN: u32 = 512;
-/// Two when both dialled at the same time, and some that take long to close because nobody
-/// acknowledges it.
+/// Two when both nodes dialled at the same time, and some whose close the peer does not
+/// acknowledge.
 const MAX_PER_PEER: u32 = 8;
 
-/// Inputs that may wait for the driver. It takes hundreds in a turn; while it does not, peers are
-/// held back.
+/// Inputs that may wait for the driver. It takes hundreds at a time; while it takes none, peers are
+/// slowed down.
 const URGENT: usize = 1024;
-/// Gossip that may wait for the driver. What comes above is dropped, and repaired later.
+/// Gossip that may wait for the driver. Beyond, it is dropped, and repaired later.
 const GOSSIP: usize = 256;
 /// Bulk messages that may wait for the driver: up to 64 KiB each.
 const BULK: usize = 64;
-/// What the driver asks of the swarm's task between two of its turns.
+/// Commands that may wait for the swarm's task.
 const COMMANDS: usize = 1024;
 
 /// Starts the network on the current tokio runtime.
@@ -52,7 +52,7 @@ pub async fn start(config: NetworkConfig) -> Result<(Network, Inbox), NetworkErr
     start_among(config, netlink::watch().await).await
 }
 
-/// The same on a device of these interfaces.
+/// As [`start`], on a device with these interfaces.
 pub(super) async fn start_among(
     config: NetworkConfig,
     interfaces: io::Result<watch::Receiver<Arc<Interfaces>>>,

@@ -1,9 +1,9 @@
-//! The behaviour that opens and takes our own streams: two lanes of messages a link, and streams
-//! for artifacts and HTTP.
+//! The stream protocols of shoal: two lanes of messages on each link, streams for artifacts and
+//! HTTP, and signals.
 //!
-//! Written here and not taken from libp2p-stream, because the lanes must lie on one known
-//! connection, no stream may be lost between two polls of a taker, and a node that runs for years
-//! must not keep a little for each connection it ever had.
+//! Not libp2p-stream, because the lanes must use one known connection, no stream may be lost
+//! between two polls of an acceptor, and a node that runs for years must not keep a little memory
+//! for each past connection.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -31,14 +31,14 @@ use super::names;
 use super::stream::Purpose;
 use super::types::{LinkStream, OpenFailure, Signal};
 
-/// What a stream carries.
+/// The kind of a stream.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum StreamKind {
-    /// Messages, for as long as the link stands.
+    /// Messages, as long as the link is up.
     Lane(Lane),
-    /// One request of one service, where no carrier can be had.
+    /// A request to a service, where there is no carrier.
     Service(Purpose),
-    /// Nothing: that it is opened says something.
+    /// No bytes: opening the stream is the signal.
     Signal(Signal),
 }
 
@@ -52,7 +52,7 @@ const KINDS: [StreamKind; 7] = [
     StreamKind::Service(Purpose::Hop),
 ];
 
-/// The protocols' names, which a change of what is spoken changes, too.
+/// The protocol's name. A change of the format changes the name.
 fn name(cluster: &ClusterId, kind: StreamKind) -> StreamProtocol {
     names::protocol(
         cluster,
@@ -68,13 +68,13 @@ fn name(cluster: &ClusterId, kind: StreamKind) -> StreamProtocol {
     )
 }
 
-/// Who gets an opened stream.
+/// A request to open a stream, and the party that gets it.
 pub(super) enum StreamRequest {
-    /// The swarm's task, as [`StreamEvent::Opened`].
+    /// A lane. The swarm's task gets it as [`StreamEvent::Opened`].
     Lane(Lane),
-    /// Whoever asked, and hears by the token when the link is over.
+    /// A service's stream for the sender. The token is cancelled when the link has ended.
     Service(Purpose, CancellationToken, oneshot::Sender<Result<LinkStream, OpenFailure>>),
-    /// The asker, who hears whether the peer has heard it.
+    /// A signal. The sender gets whether the peer accepted it.
     Signal(Signal, oneshot::Sender<bool>),
 }
 
@@ -94,12 +94,12 @@ impl fmt::Debug for StreamRequest {
     }
 }
 
-/// What the swarm's task hears.
+/// The events for the swarm's task.
 #[derive(Debug)]
 pub(super) enum StreamEvent {
     /// The peer opened a stream.
     Incoming { peer: PeerId, connection: ConnectionId, kind: StreamKind, stream: Stream },
-    /// A lane that we asked for.
+    /// The outcome of a request for a lane.
     Opened {
         peer: PeerId,
         connection: ConnectionId,
@@ -110,7 +110,7 @@ pub(super) enum StreamEvent {
 
 pub(super) struct Behaviour {
     names: [StreamProtocol; KINDS.len()],
-    /// Emptied at each poll; as long as what was asked since.
+    /// Drained at each poll, so bounded by the requests since the last one.
     events: VecDeque<ToSwarm<StreamEvent, StreamRequest>>,
 }
 
@@ -119,8 +119,8 @@ impl Behaviour {
         Behaviour { names: KINDS.map(|kind| name(cluster, kind)), events: VecDeque::new() }
     }
 
-    /// Opens a stream on this connection. When the connection is gone an asker's sender is dropped,
-    /// and a link hears of its end anyway.
+    /// Opens a stream on this connection. If the connection is gone, the request's sender is
+    /// dropped; a lane needs no answer, since its link ends too.
     pub(super) fn open(
         &mut self,
         peer_id: PeerId,
@@ -184,12 +184,12 @@ impl NetworkBehaviour for Behaviour {
 
     fn poll(&mut self, _: &mut Context<'_>) -> Poll<ToSwarm<StreamEvent, THandlerInEvent<Self>>> {
         // The swarm polls after each event it handed in, and `open` is called between its polls: no
-        // waker is missed.
+        // waker is needed.
         self.events.pop_front().map_or(Poll::Pending, Poll::Ready)
     }
 }
 
-/// One connection's part.
+/// The handler of one connection.
 pub(super) struct Handler {
     names: [StreamProtocol; KINDS.len()],
     requests: VecDeque<StreamRequest>,
@@ -206,7 +206,7 @@ impl Handler {
     fn answer(&mut self, request: StreamRequest, result: Result<Stream, OpenFailure>) {
         match request {
             StreamRequest::Lane(lane) => self.events.push_back(HandlerEvent::Opened(lane, result)),
-            // An asker that gave up drops the stream, which resets it.
+            // A requester that gave up drops the stream, which resets it.
             StreamRequest::Service(_, link_ended, requester) => {
                 drop(requester.send(result.map(|stream| (stream, link_ended))))
             }
@@ -231,7 +231,7 @@ impl ConnectionHandler for Handler {
         SubstreamProtocol::new(AnyInbound(self.names.clone()), ())
     }
 
-    /// The core decides when a link ends; an idle one is as good as a busy one.
+    /// The core decides when a link ends; an idle link is kept.
     fn connection_keep_alive(&self) -> bool {
         true
     }
@@ -281,14 +281,14 @@ impl ConnectionHandler for Handler {
                 };
                 self.answer(info, Err(why));
             }
-            // libp2p's enum is open; the others speak of addresses and of protocols that come and
-            // go.
+            // libp2p's enum is non-exhaustive; the other events concern addresses and changed
+            // protocols.
             _ => {}
         }
     }
 }
 
-/// Takes any of our streams.
+/// Accepts any of our streams.
 #[derive(Clone)]
 pub(super) struct AnyInbound([StreamProtocol; KINDS.len()]);
 

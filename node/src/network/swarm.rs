@@ -1,4 +1,4 @@
-//! The task that owns the swarm.
+//! The loop of the task that owns the swarm.
 
 use std::time::Duration;
 
@@ -20,9 +20,9 @@ use super::task::Task;
 use super::types::{Command, DialRequester, OpenFailure, TaskResult};
 use super::{names, tcp};
 
-/// How long all links together may take to write what waits when the node stops.
+/// Time for all links together to write their queues when the node stops.
 const STOP_TIMEOUT: Duration = Duration::from_millis(500);
-/// How long gossip may take to go out when the node stops.
+/// Time for gossip to leave when the node stops.
 const GOSSIP_FLUSH: Duration = Duration::from_millis(50);
 
 impl Task {
@@ -35,7 +35,7 @@ impl Task {
                 command = commands.recv() => match command {
                     Some(Command::Stop(done)) => {
                         self.stop().await;
-                        // The asker may have given up.
+                        // The caller may have given up.
                         let _ = done.send(());
                         return;
                     }
@@ -46,7 +46,9 @@ impl Task {
                 () = self.listen_state.changed() => self.on_own_addresses().await,
                 Some(Ok(ended)) = self.running.join_next() => self.on_ended(ended).await,
                 Some(key) = self.dials.wake_ups.next() => self.advance_race(key).await,
-                Some((node, connection)) = self.deadlines.next() => self.on_deadline(node, connection).await,
+                Some((node, connection)) = self.deadlines.next() => {
+                    self.on_deadline(node, connection).await
+                }
             };
             if done.is_err() {
                 return;
@@ -73,7 +75,7 @@ impl Task {
                 if self.peers.get(&node).is_none_or(|peer| peer.link.is_none()) {
                     return self.on_dial(DialRequester::Stream(node, linked), addresses).await;
                 }
-                // The asker may have given up.
+                // The caller may have given up.
                 let _ = linked.send(());
             }
             Command::Resolve(seed) => self.resolver.look_up(seed, self.inputs.urgent.clone()),
@@ -95,17 +97,17 @@ impl Task {
                             StreamRequest::Service(purpose, link.handle.ended.clone(), reply);
                         self.swarm.behaviour_mut().streams.open(peer, link.connection, request);
                     }
-                    // The asker may have given up.
+                    // The caller may have given up.
                     _ => drop(reply.send(Err(OpenFailure::NoLink))),
                 }
             }
             Command::Accept(purpose, streams) => self.services.accept(purpose, streams),
-            Command::Arrived(purpose, Incoming { from, stream }) => {
+            Command::Relayed(purpose, Incoming { from, stream }) => {
                 self.services.deliver(from, purpose, |permit| stream.counted(permit));
             }
             Command::Signal { node, signal, reply } => {
                 let link = self.peers.get(&node).and_then(|peer| peer.link.as_ref());
-                // Without a link the asker's sender is dropped, which says that it was not heard.
+                // Without a link the sender is dropped, which means that the peer did not get it.
                 if let Some((link, peer)) = link.zip(names::peer_id(&node)) {
                     self.swarm.behaviour_mut().streams.open(
                         peer,
@@ -160,7 +162,7 @@ impl Task {
             SwarmEvent::ListenerClosed { reason: Err(error), .. } => {
                 tracing::error!(%error, "the mesh no longer listens")
             }
-            // libp2p's enum is open; the others tell of steps that end in one of these.
+            // libp2p's enum is non-exhaustive; the other events are steps that end in one of these.
             _ => {}
         }
         Ok(())
@@ -185,7 +187,7 @@ impl Task {
             Ok(message) => (Input::Gossip { ticket, from, message }, false),
             Err(error) => {
                 add(&self.counters.garbage, 1);
-                // A newer program may say what this one does not know, so the relay is not blamed.
+                // A newer program may send unknown messages, so the relay is not blamed.
                 (Input::Garbage { from, why: error.to_string() }, true)
             }
         };
@@ -198,7 +200,7 @@ impl Task {
         }
     }
 
-    /// Lets the links write what waits. Nobody is told anything any more.
+    /// Lets the links write their queues. No inputs are reported any more.
     async fn stop(&mut self) {
         self.links.with(|links| links.values().for_each(|link| link.close()));
         let all_written = async {
@@ -210,7 +212,7 @@ impl Task {
                 }
             }
         };
-        // Who does not take it in time will not take it.
+        // A peer that did not take it in time will not take it later.
         let _ = tokio::time::timeout(STOP_TIMEOUT, all_written).await;
         self.carriers.stop();
         let gossip_flushed = async {

@@ -1,4 +1,4 @@
-//! What the swarm's task owns.
+//! The state of the task that owns the swarm.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,9 +1,9 @@
-//! TCP for the mesh: links in small segments, and one port for links and carriers.
+//! TCP for the mesh: links use small segments, and one port takes links and carriers.
 //!
-//! **No packet of a link is longer than any path must carry.** A path that loses full-sized packets
-//! (a tunnel that drops what it should refuse) then never blocks the messages that everything else
-//! needs. libp2p's own TCP transport sets no segment size, so the dial is made here; it still
-//! listens.
+//! **No packet of a link is longer than every path must carry.** A path that loses full-sized
+//! packets (a tunnel that drops instead of refusing) then never blocks the messages that everything
+//! else needs. libp2p's TCP transport cannot set the segment size, so this module dials itself;
+//! libp2p still listens.
 
 use std::error::Error;
 use std::fmt;
@@ -26,16 +26,16 @@ use super::admission::{Admission, HandshakeGuard};
 use super::names;
 
 /// The TCP payload of a packet of 576 bytes, which every IPv4 path carries (RFC 791; IPv6 paths
-/// carry 1,280). Set by the side that dials it limits both directions.
+/// carry 1,280). The dialler's setting limits both directions.
 pub(super) const SMALL_SEGMENT: u32 = 536;
 
-/// The first bytes of a carrier's dialler. No handshake of libp2p's begins with a zero.
+/// The first bytes that a carrier's dialler sends. No libp2p handshake begins with a zero.
 pub(super) const PREAMBLE: [u8; 9] = *b"\0carrier1";
 
-/// A connection of another node that is no link: its bytes after the preamble.
+/// An inbound carrier after its preamble, and the address it came from.
 pub(super) type InboundCarrier = (TcpStream, SocketAddr);
 
-/// Connects; with `segment`, no packet carries more than that many bytes, either way.
+/// Connects. With `segment`, no packet carries more bytes than that, in either direction.
 pub(super) async fn connect(address: SocketAddr, segment: Option<u32>) -> io::Result<TcpStream> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_nodelay(true)?;
@@ -52,8 +52,8 @@ pub(super) struct TcpTransport {
 }
 
 impl TcpTransport {
-    /// Carriers that others open go to `carriers`; one that finds no room there is closed.
-    /// Those that say nothing wait at the door for as long as it lets them.
+    /// Inbound carriers go to `carriers`; one that finds no room there is closed. A silent
+    /// connection waits until `admission` evicts it.
     pub(super) fn new(carriers: mpsc::Sender<InboundCarrier>, admission: Arc<Admission>) -> Self {
         TcpTransport {
             listener: tcp::tokio::Transport::new(tcp::Config::new().nodelay(true)),
@@ -64,7 +64,7 @@ impl TcpTransport {
 }
 
 impl Transport for TcpTransport {
-    /// With the place that its handshake has at the door, if another node opened it.
+    /// The stream, and for an inbound connection its place at the admission.
     type Output = (tcp::tokio::TcpStream, Option<HandshakeGuard>);
     type Error = io::Error;
     type ListenerUpgrade = BoxFuture<'static, io::Result<Self::Output>>;
@@ -127,8 +127,8 @@ impl Transport for TcpTransport {
     }
 }
 
-/// A link's connection comes back; a carrier's goes where carriers go. The caller bounds how long
-/// this takes.
+/// Returns the connection of a link, and sends that of a carrier to `carriers`. The caller bounds
+/// how long this takes.
 async fn dispatch(
     mut stream: TcpStream,
     from: SocketAddr,
@@ -154,7 +154,7 @@ async fn dispatch(
     }
 }
 
-/// Stands for an error where libp2p must not go on with a connection, and nothing is wrong with it.
+/// An error that ends libp2p's work on a connection which is a healthy carrier.
 #[derive(Debug)]
 struct Diverted;
 
@@ -166,7 +166,7 @@ impl fmt::Display for Diverted {
 
 impl Error for Diverted {}
 
-/// Whether a failed connection of another node's failed only as a link, because it is a carrier.
+/// Whether an inbound connection failed only because it is a carrier and no link.
 pub(super) fn is_carrier(error: &(dyn Error + 'static)) -> bool {
     let mut cause = Some(error);
     while let Some(error) = cause {

@@ -1,4 +1,4 @@
-//! TCP, then noise with the cluster's secret, then yamux; and what it means when that fails.
+//! TCP, then noise with the cluster's secret, then yamux; and what a failed dial means.
 
 use std::error::Error;
 use std::io;
@@ -24,10 +24,10 @@ use super::names;
 use super::tcp::{self, InboundCarrier};
 use super::types::DialOutcome;
 
-/// A dial and its handshake must be done by then; so must the handshake of one who dialled us.
+/// Time limit of a dial with its handshake, and of an inbound handshake.
 pub(super) const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
-/// Streams at once on one connection, both ways: four that stand, and requests. Also bounds what
-/// yamux may buffer.
+/// Streams at once on one connection, in both directions: four permanent ones, and requests. It
+/// also bounds yamux's buffers.
 const MAX_STREAMS: usize = 256;
 
 pub(super) fn transport(
@@ -40,8 +40,7 @@ pub(super) fn transport(
 ) -> Result<(Boxed<(PeerId, StreamMuxerBox)>, DialCanceller), noise::Error> {
     let (counters, local_addresses, handshakes) =
         (counters.clone(), local_addresses.clone(), admission.clone());
-    // Who does not know the secret cannot complete the handshake, so gossip never greets a
-    // stranger.
+    // A peer without the secret cannot complete the handshake, so gossip never greets a stranger.
     let noise = noise::Config::new(keys)?.with_prologue(secret.to_vec());
     let transport = tcp::TcpTransport::new(carriers, admission.clone())
         .map(move |(stream, guard), _| {
@@ -63,19 +62,19 @@ pub(super) fn transport(
     Ok((transport.boxed(), canceller))
 }
 
-/// Streams on one connection, of links and of carriers.
+/// The yamux settings of links and carriers.
 pub(super) fn yamux() -> yamux::Config {
     let mut yamux = yamux::Config::default();
     yamux.set_max_num_streams(MAX_STREAMS);
     yamux
 }
 
-/// TCP's own errors, kept apart so that they can be found again under what wraps them.
+/// An error of TCP, a type of its own so that it can be found under its wrappers.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct TcpError(#[source] io::Error);
 
-/// What the end of a dial to one address says.
+/// Classifies the error of a dial to one address.
 pub(super) fn outcome_of(error: &DialError) -> DialOutcome {
     match error {
         // libp2p leaves out the addresses that this node listens on.
@@ -87,7 +86,7 @@ pub(super) fn outcome_of(error: &DialError) -> DialOutcome {
         DialError::Transport(errors) => errors
             .first()
             .map_or(DialOutcome::Silent, |(address, error)| outcome_at(address, error)),
-        // The limit on dials at once, or a dial that was given up.
+        // The limit on concurrent dials, or a cancelled dial.
         DialError::DialPeerConditionFalse(_) | DialError::Aborted | DialError::Denied { .. } => {
             DialOutcome::Unreachable
         }
@@ -106,8 +105,8 @@ fn outcome_at(address: &Multiaddr, error: &TransportError<io::Error>) -> DialOut
     let mut cause: Option<&(dyn Error + 'static)> = Some(error);
     while let Some(error) = cause {
         let io = match error.downcast_ref::<noise::Error>() {
-            // A handshake that does not decrypt comes wrapped, bytes that are no handshake at all
-            // come bare.
+            // noise wraps the error of a handshake that does not decrypt, but not that of bytes
+            // that are no handshake at all.
             Some(noise::Error::Io(error)) if error.kind() == io::ErrorKind::InvalidData => {
                 return if error.get_ref().is_some() {
                     other_cluster(address)
@@ -115,13 +114,13 @@ fn outcome_at(address: &Multiaddr, error: &TransportError<io::Error>) -> DialOut
                     not_shoal(address)
                 };
             }
-            // It hides its cause.
+            // noise does not return this error as its source.
             Some(noise::Error::Io(error)) => Some(error),
             Some(_) => return other_cluster(address),
             None => error.downcast_ref::<io::Error>(),
         };
         match error.downcast_ref::<NegotiationError>() {
-            // Not what it said, but that it went away: the cause tells.
+            // The peer went away during negotiation: the cause below shows how.
             Some(NegotiationError::ProtocolError(ProtocolError::IoError(_))) | None => {}
             Some(NegotiationError::Failed | NegotiationError::ProtocolError(_)) => {
                 return not_shoal(address);
@@ -135,7 +134,7 @@ fn outcome_at(address: &Multiaddr, error: &TransportError<io::Error>) -> DialOut
                 | io::ErrorKind::BrokenPipe
                 | io::ErrorKind::UnexpectedEof,
             ) => return DialOutcome::Closed,
-            // No route, no neighbour, no source address, no such family, or a firewall of our own.
+            // No route, no neighbour, no source address, no such family, or a local firewall.
             Some(
                 io::ErrorKind::NetworkUnreachable
                 | io::ErrorKind::HostUnreachable
@@ -177,7 +176,7 @@ fn not_shoal(address: &Multiaddr) -> DialOutcome {
 struct Counted {
     stream: libp2p::tcp::tokio::TcpStream,
     counters: Arc<NetCounters>,
-    /// While somebody unproven is at the other end.
+    /// Held until the other end has proved its key.
     guard: Option<HandshakeGuard>,
 }
 
@@ -235,16 +234,16 @@ mod tests {
         outcome_above(TcpError(error))
     }
 
-    /// As it comes through the layers above.
+    /// Wraps the error as the layers above do.
     fn outcome_above(error: impl Error + Send + Sync + 'static) -> DialOutcome {
         let address: Multiaddr = "/ip4/192.0.2.1/tcp/7700".parse().unwrap();
         let wrapped = io::Error::other(io::Error::other(error));
         outcome_of(&DialError::Transport(vec![(address, TransportError::Other(wrapped))]))
     }
 
-    /// A network without a way there is not a peer that is silent.
+    /// An unreachable network must not look like a silent peer.
     #[test]
-    fn no_way_there_is_told_from_silence_and_refusal() {
+    fn unreachable_differs_from_silent_and_refused() {
         for errno in [
             Errno::NETUNREACH,
             Errno::HOSTUNREACH,
@@ -258,10 +257,10 @@ mod tests {
         assert_eq!(outcome(Errno::TIMEDOUT.into()), DialOutcome::Silent);
     }
 
-    /// A process that ends closes connections that its kernel had taken, at any step of the
+    /// A process that ends closes connections that its kernel had accepted, at any step of the
     /// handshake.
     #[test]
-    fn a_connection_that_is_closed_is_no_stranger_and_no_silence() {
+    fn closed_connection_is_neither_stranger_nor_silent() {
         for errno in [Errno::CONNRESET, Errno::CONNABORTED, Errno::PIPE] {
             assert_eq!(outcome(errno.into()), DialOutcome::Closed, "{errno:?}");
         }
@@ -272,7 +271,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn dial_ends_when_its_guard_is_dropped() {
+    async fn dropped_guard_cancels_dial() {
         let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (keys, carriers) = (names::keypair(&[1; 32]), tokio::sync::mpsc::channel(1).0);
         let (mut transport, canceller) = transport(
@@ -290,7 +289,7 @@ mod tests {
             .dial(address, DialOpts { role: Endpoint::Dialer, port_use: PortUse::New })
             .unwrap();
         drop(guard);
-        // Without that it would be a time-out, two seconds later.
+        // Without the guard it would time out after two seconds.
         assert_eq!(dial.await.err().unwrap().to_string(), "given up");
     }
 }

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::stream::{Incoming, Purpose};
 
-/// Why there is no network.
+/// Why the network did not start.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)]
 pub enum NetworkError {
@@ -26,7 +26,7 @@ pub enum NetworkError {
 }
 
 impl NetworkError {
-    /// The address could not be listened on.
+    /// An error for an address that this node cannot listen on.
     pub(super) fn listen(address: SocketAddr, source: io::Error) -> NetworkError {
         match source.kind() {
             io::ErrorKind::AddrInUse => NetworkError::Taken(address),
@@ -35,19 +35,19 @@ impl NetworkError {
     }
 }
 
-/// What the network tells the driver. A link's `LinkUp` is in `urgent` before anything of that link
-/// is in one of the others.
+/// The inputs of the driver. A link's `LinkUp` is in `urgent` before any other input of that link
+/// is in one of the queues.
 #[derive(Debug)]
 pub struct Inbox {
-    /// Links, dials, and what came on the urgent lanes.
+    /// Links, dials, and messages of the urgent lanes.
     pub urgent: mpsc::Receiver<Input>,
-    /// What came by gossip.
+    /// Messages that came by gossip.
     pub gossip: mpsc::Receiver<Input>,
-    /// What came on the bulk lanes.
+    /// Messages of the bulk lanes.
     pub bulk: mpsc::Receiver<Input>,
 }
 
-/// The driver's inbox, from inside.
+/// The senders of [`Inbox`].
 pub(super) struct Inputs {
     pub urgent: mpsc::Sender<Input>,
     pub gossip: mpsc::Sender<Input>,
@@ -75,28 +75,29 @@ pub(super) enum Command {
         reply: oneshot::Sender<Result<LinkStream, OpenFailure>>,
     },
     Accept(Purpose, mpsc::Sender<Incoming>),
-    /// Says something to a peer over the link, and answers whether it has heard.
+    /// Opens a signal's stream on the link to a peer. The answer is whether the peer accepted it.
     Signal {
         node: NodeId,
         signal: Signal,
         reply: oneshot::Sender<bool>,
     },
-    /// Transfers on the path to this peer stall while small messages pass, or no longer do.
+    /// Transfers on the path to this peer stall while small messages pass, or no longer stall.
     PathChanged {
         node: NodeId,
         is_stalling: bool,
     },
-    /// A stream came over a common member.
-    Arrived(Purpose, Incoming),
+    /// Another node opened a stream to this one over a relay.
+    Relayed(Purpose, Incoming),
     Stop(oneshot::Sender<()>),
 }
 
-/// A word that is said by opening a stream on the link, and so is small.
+/// A message without content: that its stream is opened on the link carries the meaning, so it is
+/// small.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Signal {
-    /// Are you there?
+    /// Asks whether the link still works.
     Ping,
-    /// My bytes to you on carriers do not arrive.
+    /// The sender's bytes on carriers do not arrive.
     Stalled,
 }
 
@@ -109,35 +110,35 @@ pub(super) enum OpenFailure {
     Broken(String),
 }
 
-/// A service's stream, and what is cancelled when its link is over: a connection that is closed
-/// here wakes no readers.
+/// A service's stream on a link, and the token that is cancelled when the link ends: a connection
+/// that this node closes wakes no readers.
 pub(super) type LinkStream = (Stream, CancellationToken);
 
-/// Who wanted a dial, and gets its outcome.
+/// A party that asked for a dial and gets its outcome.
 pub(super) enum DialRequester {
-    /// The core: as an input.
+    /// The core gets an input.
     Core(DialTarget),
-    /// Somebody who needs a stream to a node that there is no link to: a word when there is one,
-    /// else the sender is dropped.
+    /// A caller that needs a stream to a node without a link. The sender fires when there is a
+    /// link, and is dropped when the dial fails.
     Stream(NodeId, oneshot::Sender<()>),
 }
 
-/// What one address said.
+/// How the dial of one address ended.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum DialOutcome {
-    /// The kernel there answered that nobody listens.
+    /// The kernel there answered that no process listens.
     Refused,
-    /// The connection was made, or nearly, and closed before anybody proved who they are.
+    /// The connection was made, or nearly, and closed before the other end proved its key.
     Closed,
-    /// Nothing, or not enough, in time.
+    /// No answer, or an incomplete one, in time.
     Silent,
-    /// There is no way there from here, or no room to try: it says nothing about the peer.
+    /// No route leads there, or there was no room to try: this proves nothing about the peer.
     Unreachable,
     /// This node itself answers there.
     ThisNode,
     /// Another node of the cluster answers there.
     OtherNode(NodeId),
-    /// Somebody answers there who is not of this cluster: in words.
+    /// A process answers there that is not of this cluster. The text describes it.
     Stranger(String),
 }
 
@@ -148,7 +149,7 @@ pub(super) struct Ended {
     pub why: String,
 }
 
-/// The driver is gone: there is nobody to work for.
+/// The driver has stopped, so the network stops too.
 pub(super) struct DriverGone;
 
 pub(super) type TaskResult = Result<(), DriverGone>;

@@ -1,4 +1,4 @@
-//! One carrier: the task that runs it, and what is held of it by its streams.
+//! The task and the handle of a carrier.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -20,21 +20,21 @@ use super::paths::Direction;
 use super::progress::{Backlog, Flow, Progress, Socket};
 use crate::network::stream::{Hold, MeshStream, Purpose, SharedConnection};
 
-/// How often a carrier is looked at.
+/// How often a carrier is checked for stalls and idleness.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
-/// Streams that may wait to be opened; askers above that wait in the channel.
+/// Streams that may wait to be opened; further requests wait in the channel.
 const MAX_OPEN_REQUESTS: usize = 64;
-/// How long the opener of a stream may take to say what it is for.
+/// How long the opener of a stream may take to send its purpose.
 const PURPOSE_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long closing may take to write what is left.
+/// How long closing may take to write the rest.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(250);
-/// Bytes in packets of full size after which a path is believed to carry them: far more than fits
-/// into small packets by chance.
+/// Bytes after which a path is known to carry full-sized packets: far more than fits into small
+/// packets by chance.
 const PROOF_BYTES: u64 = 256 * 1024;
 
 type OpenRequest = oneshot::Sender<SubstreamBox>;
 
-/// A running carrier, as its streams and the book of carriers hold it.
+/// A running carrier, as its streams and the list of carriers hold it.
 pub(in crate::network) struct Carrier {
     pub(super) node: NodeId,
     requests: mpsc::Sender<OpenRequest>,
@@ -43,21 +43,21 @@ pub(in crate::network) struct Carrier {
     last_used: Mutex<Instant>,
     ended: CancellationToken,
     reason: OnceLock<String>,
-    /// It is being found out whether it stalls.
+    /// A stall is suspected and being verified.
     pub(super) is_suspected: AtomicBool,
-    /// Bytes that were sent do not arrive.
+    /// Sent bytes do not arrive.
     pub(super) is_stalled: AtomicBool,
-    /// Its packets may be longer than those that every path carries.
+    /// Its packets are longer than [`crate::network::tcp::SMALL_SEGMENT`].
     pub(super) is_full_sized: bool,
-    /// How long it stays open without streams.
+    /// How long the carrier stays open without streams.
     idle_after: Duration,
-    /// A test lets the kernel say that nothing arrives any more.
+    /// A test pretends that the kernel reports no progress.
     #[cfg(test)]
     pub(super) is_stuck: AtomicBool,
 }
 
 impl Carrier {
-    /// A carrier to `node`, and what its task takes.
+    /// A carrier to `node`, and the requests for its task.
     pub(super) fn new(
         carriers: &Carriers,
         node: NodeId,
@@ -83,9 +83,9 @@ impl Carrier {
         (Arc::new(carrier), OpenRequests(incoming_requests))
     }
 
-    /// A stream; none when the carrier has ended.
+    /// Opens a stream; none when the carrier has ended.
     pub(in crate::network) async fn open(self: &Arc<Self>, purpose: Purpose) -> Option<MeshStream> {
-        // Counted from here on, so that the carrier does not end for being idle.
+        // Counted from now on, so that the carrier does not end for being idle.
         let hold = Hold::new(self.clone());
         let (request, opened) = oneshot::channel();
         self.requests.send(request).await.ok()?;
@@ -95,20 +95,20 @@ impl Carrier {
         Some(MeshStream::on_carrier(stream, hold, None))
     }
 
-    /// Whatever ends it from now on, this is why.
+    /// Sets the reason of the end, whatever ends the carrier later.
     pub(super) fn set_reason(&self, reason: String) {
-        // The first reason is the one that counts.
+        // The first reason counts.
         let _ = self.reason.set(reason);
     }
 
-    /// Ends it. Its streams say why.
+    /// Ends the carrier and, with this reason, its streams.
     pub(in crate::network) fn end(&self, reason: String) {
         self.set_reason(reason);
         self.ended.cancel();
     }
 
-    /// Whether a stream may be opened on it. Either end closes an idle one; an opener leaves alone
-    /// what is half as idle as that, so that its stream never meets the end.
+    /// Whether a stream may be opened on it. Either side closes an idle carrier; an opener does not
+    /// use one that has been idle for half that time, so that its stream does not meet the close.
     pub(super) fn is_fresh(&self) -> bool {
         !self.ended.is_cancelled()
             && (self.streams.load(Relaxed) > 0 || self.idle() < self.idle_after / 2)
@@ -151,10 +151,10 @@ impl SharedConnection for Carrier {
     }
 }
 
-/// Streams that are asked for.
+/// The requests for streams.
 pub(super) struct OpenRequests(mpsc::Receiver<OpenRequest>);
 
-/// News of a muxer.
+/// An event of a muxer.
 enum Event {
     Opened(SubstreamBox),
     Incoming(SubstreamBox),
@@ -189,7 +189,7 @@ fn poll(muxer: &mut StreamMuxerBox, has_requests: bool, cx: &mut Context<'_>) ->
 enum End {
     Broke(String),
     Idle,
-    /// Somebody said so; the carrier knows why.
+    /// [`Carrier::end`] was called, with a reason.
     Requested,
 }
 
@@ -210,7 +210,7 @@ pub(super) async fn run(
     }
     carriers.forget(&carrier);
     tracing::debug!(peer = %carrier.node.short(), why = carrier.reason(), "a carrier ended");
-    // The rest is written if it can be; on a path that loses it it cannot, and a reset says so.
+    // Closing writes the rest if possible. On a path that loses it, a reset ends the connection.
     if timeout(CLOSE_TIMEOUT, muxer.close()).await.is_err() || carrier.is_stalled.load(Relaxed) {
         socket.reset_on_close();
     }
@@ -231,15 +231,24 @@ async fn serve(
         tokio::select! {
             () = carrier.ended.cancelled() => return End::Requested,
             event = poll_fn(|cx| poll(muxer, !pending.is_empty(), cx)) => match event {
-                // An asker that gave up drops the stream, which resets it.
-                Event::Opened(stream) => drop(pending.pop_front().map(|request| request.send(stream))),
-                Event::Incoming(stream) => drop(tokio::spawn(incoming(carriers.clone(), carrier.clone(), stream))),
+                // A caller that gave up drops the stream, which resets it.
+                Event::Opened(stream) => {
+                    drop(pending.pop_front().map(|request| request.send(stream)));
+                }
+                Event::Incoming(stream) => {
+                    tokio::spawn(incoming(carriers.clone(), carrier.clone(), stream));
+                }
                 Event::Broke(reason) => return End::Broke(reason),
             },
-            Some(request) = requests.recv(), if pending.len() < MAX_OPEN_REQUESTS => pending.push_back(request),
+            Some(request) = requests.recv(), if pending.len() < MAX_OPEN_REQUESTS => {
+                pending.push_back(request);
+            }
             _ = check.tick() => {
                 watch.check(carriers, carrier, socket);
-                if carrier.streams.load(Relaxed) == 0 && pending.is_empty() && carrier.idle() >= carrier.idle_after {
+                if carrier.streams.load(Relaxed) == 0
+                    && pending.is_empty()
+                    && carrier.idle() >= carrier.idle_after
+                {
                     return End::Idle;
                 }
             }
@@ -247,10 +256,10 @@ async fn serve(
     }
 }
 
-/// Draws conclusions from a carrier's progress.
+/// Watches a carrier's progress.
 struct StallWatch {
     progress: Progress,
-    /// Whether full-sized packets were seen to pass, out and in.
+    /// Whether full-sized packets passed, outbound and inbound.
     proven: (bool, bool),
 }
 
@@ -277,12 +286,12 @@ impl StallWatch {
     }
 }
 
-/// Takes a stream of the peer's, once it has said what for.
+/// Delivers an inbound stream, once the peer has sent its purpose.
 async fn incoming(carriers: Arc<Carriers>, carrier: Arc<Carrier>, stream: SubstreamBox) {
     let hold = Hold::new(carrier.clone());
     let mut stream = stream.compat();
     let Ok(Ok(code)) = timeout(PURPOSE_TIMEOUT, stream.read_u8()).await else { return };
-    // A newer program's purpose: dropping the stream tells its opener.
+    // An unknown purpose is of a newer program: dropping the stream resets it, so its opener knows.
     let Some(purpose) = purpose(code) else { return };
     let node = carrier.node;
     carriers
@@ -290,7 +299,7 @@ async fn incoming(carriers: Arc<Carriers>, carrier: Arc<Carrier>, stream: Substr
         .deliver(node, purpose, |permit| MeshStream::on_carrier(stream, hold, Some(permit)));
 }
 
-/// The first byte of a stream.
+/// The first byte of a stream, which names its purpose.
 fn code(purpose: Purpose) -> u8 {
     match purpose {
         Purpose::Artifact => 1,

@@ -1,4 +1,4 @@
-//! How a carrier is made: TCP, the preamble, noise with the cluster's secret, yamux.
+//! Makes a carrier: TCP, the preamble, noise with the cluster's secret, yamux.
 
 use std::io;
 use std::net::SocketAddr;
@@ -27,7 +27,7 @@ use crate::network::{names, transport};
 
 /// The head start of an address before the next one is tried.
 const HEAD_START: Duration = Duration::from_millis(150);
-/// Addresses tried: those that worked for the link come first.
+/// Addresses that are dialled; the one of the link comes first.
 const MAX_ADDRESSES: usize = 8;
 
 /// A connection that is ready to carry streams.
@@ -95,7 +95,7 @@ async fn dial_address(
     Ok(Connection { muxer: StreamMuxerBox::new(muxer), flow, socket })
 }
 
-/// Shakes hands with a node that dialled; its preamble has been read.
+/// Makes the handshake of an inbound carrier whose preamble was read.
 pub(super) async fn accept(
     carriers: &Carriers,
     stream: TcpStream,
@@ -110,7 +110,7 @@ pub(super) async fn accept(
     timeout(transport::DIAL_TIMEOUT, handshake).await.unwrap_or(Err(ConnectError::TimedOut))
 }
 
-/// As for links: who does not know the secret cannot complete the handshake.
+/// As for links: a peer without the secret cannot complete the handshake.
 fn noise(carriers: &Carriers) -> Result<noise::Config, noise::Error> {
     Ok(noise::Config::new(&carriers.keys)?.with_prologue(carriers.secret.to_vec()))
 }

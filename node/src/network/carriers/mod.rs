@@ -1,17 +1,17 @@
-//! Carriers: connections of their own for what is large. A link never waits for them.
+//! Carriers: connections for large transfers. A link never waits for them.
 //!
 //! ```text
-//!   Mesh::open ──▶ ready? ──▶ carrier's task ── yamux ── noise ── TCP, made on demand, closed when idle
-//!                  │ dial                 │ each second: does what was sent arrive?
-//!                  └─ cannot: the link    └─ no: does a word over the link? then the path is noted, the carrier reset;
-//!                                            the next one uses small segments
+//!   Mesh::open ──▶ open? ──▶ carrier's task ── yamux ── noise ── TCP, dialled on demand
+//!                  │ dial        │ each second: do sent bytes arrive?
+//!                  └─ fails:     └─ no: does a ping over the link? then the path is noted as
+//!                     the link      lossy, the carrier reset, and the next one uses small segments
 //! ```
 //!
-//! Artifacts and HTTP travel on carriers; the link keeps messages and gossip. **One packet that
-//! never arrives blocks a carrier and nothing else.** A carrier is no connection of libp2p's swarm:
-//! gossip and the choice of the link know nothing of it. It lives at most as long as the link to
-//! its peer, and streams go both ways on it, whoever dialled. Where none can be made (a peer whose
-//! router lets nobody in) the link takes the stream.
+//! Artifacts and HTTP travel on carriers; the link keeps messages and gossip. **A packet that never
+//! arrives blocks a carrier and nothing else.** A carrier is no connection of libp2p's swarm:
+//! gossip and the choice of the link ignore it. It ends at the latest with the link to its peer,
+//! and both nodes open streams on it. Where none can be made (behind a router that blocks inbound
+//! connections) the link carries the streams.
 
 mod connection;
 mod dial;
@@ -41,37 +41,36 @@ pub(super) use connection::Carrier;
 
 /// Carriers to one peer: one that each side dialled, and some that are about to end.
 const MAX_PER_PEER: usize = 4;
-/// Carriers in all: more than a node has busy peers at a time; each takes some 70 KB. Beyond, links
-/// take the streams.
+/// All carriers: more than a node has busy peers at a time; each takes some 70 KB. Beyond, links
+/// carry the streams.
 const MAX_CARRIERS: usize = 256;
-/// Handshakes of others at once; each ends within the dial's time-out.
+/// Inbound handshakes at once; each ends within the dial's time limit.
 pub(super) const MAX_PENDING_IN: usize = 64;
-/// How long no carrier is tried after a dial that failed. The link serves meanwhile.
+/// How long no carrier is dialled after a failed dial. The link serves meanwhile.
 const UNREACHABLE_FOR: Duration = Duration::from_secs(30);
-/// Peers of whom a failed dial is remembered.
+/// Peers whose failed dial is remembered.
 const MAX_PEERS: usize = 1024;
-/// How long the word of a stall may take over the link. A small packet passes within a round trip,
-/// or not at all.
+/// Time limit of a signal over the link. A small packet passes within a round trip, or not at all.
 const SIGNAL_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long a peer may take to act on a word that it has.
+/// How long a peer may take to act on a signal.
 const SIGNAL_GRACE: Duration = Duration::from_millis(250);
 
 type Dialing = Shared<BoxFuture<'static, Option<Arc<Carrier>>>>;
 
-/// When a carrier is given up.
+/// When a carrier is closed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limits {
-    /// For how long nothing that was sent may arrive.
+    /// How long sent bytes may stay unacknowledged.
     pub stall_after: Duration,
-    /// How long one stays open without streams. The next request then finds it; after that its
-    /// memory is given back.
+    /// How long a carrier stays open without streams. The next request finds it; after that its
+    /// memory is freed.
     pub idle_after: Duration,
 }
 
 impl Default for Limits {
-    /// 4 s, and half of that again: a lost packet is sent again after 0.2, 0.6, 1.4, 3 and 6.2 s,
-    /// and so many losses in a row are no weather. 30 s: a carrier takes some 70 KB, and three
-    /// round trips to make.
+    /// `stall_after` is 4 s, and a stall is confirmed after half of that again: a lost packet is
+    /// sent again after 0.2, 0.6, 1.4, 3 and 6.2 s, and so many losses in a row are no chance.
+    /// `idle_after` is 30 s: a carrier takes some 70 KB, and three round trips to make.
     fn default() -> Self {
         Limits { stall_after: Duration::from_secs(4), idle_after: Duration::from_secs(30) }
     }
@@ -83,7 +82,7 @@ pub(super) struct Carriers {
     secret: [u8; 32],
     counters: Arc<NetCounters>,
     services: Arc<Services>,
-    /// Weak, since a carrier must not keep the network going.
+    /// Weak, so that a carrier does not keep the network running.
     swarm: mpsc::WeakSender<Command>,
     limits: Limits,
     stop: CancellationToken,
@@ -113,15 +112,15 @@ impl Peer {
     }
 }
 
-/// How a carrier is to be had.
+/// Whether there is a carrier to a peer.
 pub(super) enum Availability {
-    /// It is there.
+    /// A carrier is open.
     Open(Arc<Carrier>),
     /// A dial is under way.
     Dialing(Dialing),
-    /// It must be dialled.
+    /// A carrier must be dialled.
     NotDialled,
-    /// A dial failed lately.
+    /// A dial failed within [`UNREACHABLE_FOR`].
     Unreachable,
 }
 
@@ -151,7 +150,7 @@ impl Carriers {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How a carrier to this peer is to be had.
+    /// Whether there is a carrier to this peer.
     pub(super) fn availability(&self, node: &NodeId) -> Availability {
         let state = self.lock();
         let Some(peer) = state.peers.get(node) else { return Availability::NotDialled };
@@ -167,7 +166,7 @@ impl Carriers {
         }
     }
 
-    /// Dials a carrier; all who ask meanwhile get the same.
+    /// Dials a carrier; all callers meanwhile get the same one.
     pub(super) async fn dial(
         self: &Arc<Self>,
         node: NodeId,
@@ -184,7 +183,8 @@ impl Carriers {
             match &peer.dialing {
                 Some(dialing) => dialing.clone(),
                 None => {
-                    // On a task of its own: an asker that gives up leaves the others theirs.
+                    // On a task of its own, so that a caller that gives up does not end the dial of
+                    // the others.
                     let dialled = tokio::spawn(self.clone().dialled(node, addresses, segment));
                     let dialing = dialled.map(|ended| ended.ok().flatten()).boxed().shared();
                     peer.dialing = Some(dialing.clone());
@@ -213,7 +213,7 @@ impl Carriers {
         started
     }
 
-    /// Takes connections that others dial, as long as the network runs.
+    /// Accepts inbound carriers, as long as the network runs.
     pub(super) async fn accept(self: Arc<Self>, mut arrived: mpsc::Receiver<InboundCarrier>) {
         loop {
             let next = tokio::select! {
@@ -244,7 +244,7 @@ impl Carriers {
         }
     }
 
-    /// Runs a carrier; none when there are too many already.
+    /// Starts a carrier; none when there are too many already.
     fn start(self: &Arc<Self>, node: NodeId, connected: dial::Connection) -> Option<Arc<Carrier>> {
         let (carrier, wanted) = Carrier::new(self, node, connected.flow, &connected.socket);
         {
@@ -254,7 +254,7 @@ impl Carriers {
             if theirs >= MAX_PER_PEER || all >= MAX_CARRIERS {
                 return None;
             }
-            // The latest first: it has the segments that the path needs.
+            // The latest first: it has the segment size that the path needs.
             state.peers.entry(node).or_default().carriers.insert(0, carrier.clone());
         }
         add(&self.counters.carriers_up, 1);
@@ -290,14 +290,15 @@ impl Carriers {
         self.stop.cancel();
     }
 
-    /// Bytes sent on a carrier have not arrived for a while. Whether anything arrives, the link
-    /// shows.
+    /// Handles bytes that were sent on a carrier and not acknowledged for a while. A ping over the
+    /// link shows whether anything arrives.
     async fn on_stall(self: Arc<Self>, carrier: Arc<Carrier>) {
         let node = carrier.node;
         let before = carrier.flow.acknowledged.load(Relaxed);
         let answers = self.signal(node, Signal::Ping).await;
         if answers {
-            // A cut that has just ended looks the same until what was lost in it is sent again.
+            // A network cut that has just ended looks the same until the lost packets are sent
+            // again.
             tokio::time::sleep(self.limits.stall_after / 2).await;
             if carrier.flow.acknowledged.load(Relaxed) != before {
                 carrier.is_suspected.store(false, Relaxed);
@@ -307,8 +308,8 @@ impl Carriers {
         add(&self.counters.carriers_stalled, 1);
         carrier.is_stalled.store(true, Relaxed);
         if answers {
-            // At both ends this is why its streams end, whichever of them closes the connection
-            // first.
+            // Both ends give this reason for the end of the streams, whichever of them closes the
+            // connection first.
             carrier.set_reason(stall_reason("to", &node));
             if self.signal(node, Signal::Stalled).await {
                 self.note_loss(node, Direction::Out).await;
@@ -328,7 +329,7 @@ impl Carriers {
         matches!(tokio::time::timeout(SIGNAL_TIMEOUT, said).await, Ok(Ok(true)))
     }
 
-    /// The peer says that what it sends here does not arrive.
+    /// Handles the peer's signal that its bytes to this node do not arrive.
     pub(super) fn on_peer_stalled(self: &Arc<Self>, node: NodeId) {
         self.close(&node, &stall_reason("from", &node));
         let carriers = self.clone();
@@ -341,7 +342,7 @@ impl Carriers {
         }
     }
 
-    /// Packets of full size have arrived.
+    /// Notes that packets of full size arrived.
     fn on_full_packets(self: &Arc<Self>, node: NodeId, direction: Direction) {
         if self.lock().paths.note_passed(node, direction) {
             let carriers = self.clone();
@@ -351,17 +352,17 @@ impl Carriers {
 
     async fn report_path(&self, node: NodeId, is_stalling: bool) {
         if let Some(swarm) = self.swarm.upgrade() {
-            // An error means that the network has stopped: nobody wants to know.
+            // An error means that the network has stopped.
             let _ = swarm.send(Command::PathChanged { node, is_stalling }).await;
         }
     }
 }
 
-/// For tests.
+/// Hooks for tests.
 #[cfg(test)]
 impl Carriers {
-    /// From now on nothing that is sent to this peer on the carriers there are arrives, as their
-    /// kernel tells it.
+    /// From now on the kernel seems to report that no sent byte arrives on the open carriers to
+    /// this peer.
     pub(super) fn pretend_stuck(&self, node: &NodeId) {
         let carriers =
             self.lock().peers.get(node).map(|peer| peer.carriers.clone()).unwrap_or_default();
@@ -376,11 +377,11 @@ impl Carriers {
     }
 }
 
-/// Why a carrier was given up whose path loses what is large.
+/// The reason for the end of a carrier whose path loses full-sized packets.
 fn stall_reason(direction: &str, node: &NodeId) -> String {
     format!(
-        "small messages pass, transfers stall: packets of full size {direction} node {} are lost on the \
-            way",
+        "small messages pass, transfers stall: packets of full size {direction} node {} are lost \
+            on the way",
         node.short()
     )
 }

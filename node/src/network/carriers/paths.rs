@@ -1,15 +1,15 @@
-//! The paths to peers on which full-sized packets are lost. Plain bookkeeping.
+//! The paths to peers that lose full-sized packets. Plain bookkeeping.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use shoal_protocol::model::NodeId;
 
-/// Paths remembered. A node talks to some tens of others; beyond, the oldest trouble is forgotten
-/// and found anew.
+/// Remembered paths. A node talks to some tens of others; beyond, the oldest entry is forgotten,
+/// and found again if need be.
 const MAX_PATHS: usize = 1024;
-/// How long only small segments are tried on a path that lost full ones. Then the path may have
-/// been mended, and one transfer finds out.
+/// How long only small segments are used on a path that lost full-sized packets. Then the path may
+/// be repaired, and one transfer tries it.
 pub(super) const SMALL_FOR: Duration = Duration::from_secs(600);
 
 /// A direction, as this node sees it.
@@ -27,7 +27,7 @@ pub(super) struct Paths {
 }
 
 impl Paths {
-    /// Transfers stalled on this way; whether the path was thought good until now.
+    /// Notes a stall in this direction. True if the path counted as good until now.
     pub(super) fn note_loss(&mut self, node: NodeId, direction: Direction, now: Instant) -> bool {
         let is_news = !self.lossy.contains_key(&node);
         if is_news
@@ -44,8 +44,8 @@ impl Paths {
         is_news
     }
 
-    /// Full-sized packets arrived on this way; whether all is well with the path now and was not
-    /// before.
+    /// Notes full-sized packets that arrived in this direction. True if the path was lossy and is
+    /// good now.
     pub(super) fn note_passed(&mut self, node: NodeId, direction: Direction) -> bool {
         let Some(directions) = self.lossy.get_mut(&node) else { return false };
         directions.remove(&direction);
@@ -70,7 +70,7 @@ mod tests {
     const NODE: NodeId = NodeId([1; 32]);
 
     #[test]
-    fn a_stalled_path_is_small_for_a_while_then_tried_again() {
+    fn lossy_path_uses_small_segments_for_a_while() {
         let (mut paths, now) = (Paths::default(), Instant::now());
         assert!(!paths.is_small(&NODE, now));
         assert!(paths.note_loss(NODE, Direction::Out, now));
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_is_mended_once_both_ways_carry_full_packets() {
+    fn path_is_good_once_both_directions_carry_full_packets() {
         let (mut paths, now) = (Paths::default(), Instant::now());
         assert!(!paths.note_passed(NODE, Direction::Out), "nothing was wrong");
         paths.note_loss(NODE, Direction::Out, now);
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_trouble_is_forgotten_beyond_the_bound() {
+    fn oldest_lossy_path_is_forgotten_beyond_the_bound() {
         let (mut paths, now) = (Paths::default(), Instant::now());
         for number in 0..=MAX_PATHS as u64 {
             let mut id = [0; 32];
