@@ -1,4 +1,4 @@
-//! The world around the body, for tests: a runtime, a core, a mesh that do what they are told.
+//! Fakes of the daemon's surroundings for tests: a runtime, a core, a mesh.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -50,7 +50,7 @@ pub fn replica(index: u32) -> ReplicaId {
     ReplicaId { uid: Digest([9; 32]), place: Place::Index(index) }
 }
 
-/// A runtime on a real board. What it is told to do at a start is set beforehand.
+/// A runtime on a real status table. The outcome of a start is set beforehand.
 pub struct FakeRuntime {
     board: Board,
     seats: Mutex<BTreeMap<InstanceId, Seat>>,
@@ -58,32 +58,32 @@ pub struct FakeRuntime {
     /// Instances whose stop hangs.
     pub stuck: Mutex<BTreeSet<String>>,
     pub found: Mutex<Vec<Instance>>,
-    /// What was called, in order.
+    /// The calls so far, in order.
     pub calls: Mutex<Vec<String>>,
     called: watch::Sender<usize>,
     /// Requests served.
     pub served: AtomicUsize,
     pub busy: Mutex<bool>,
     pub serving: Mutex<Serving>,
-    /// Lets the requests that wait go on.
+    /// Releases waiting requests.
     pub go_on: Notify,
 }
 
-/// What a request gets.
+/// The response to a request.
 #[derive(Clone, Copy, Default)]
 pub enum Serving {
-    /// Its own head, in words.
+    /// The request's own method, path and client.
     #[default]
     Say,
-    /// The length of its body, once that has come.
+    /// The length of the request's body, once it has arrived.
     Count,
-    /// The same as `Say`, when it is told to go on.
+    /// The same as `Say`, once [`FakeRuntime::go_on`] is notified.
     Wait,
-    /// So many KiB.
+    /// This many KiB.
     Send(usize),
 }
 
-/// What a start does.
+/// The behaviour of a start.
 #[derive(Clone)]
 pub enum OnStart {
     Run,
@@ -114,13 +114,13 @@ impl FakeRuntime {
         self.called.send_modify(|count| *count += 1);
     }
 
-    /// Waits until so many calls were made, and gives them.
+    /// Waits for this many calls, and returns all so far.
     pub async fn calls(&self, count: usize) -> Vec<String> {
         self.called.subscribe().wait_for(|made| *made >= count).await.unwrap();
         self.calls.lock().unwrap().clone()
     }
 
-    /// Tells a state of an instance, as a guest that came up or went down would.
+    /// Sets the state of an instance, as a starting or failing guest would.
     pub fn tell(&self, id: &InstanceId, state: State) {
         self.seats.lock().unwrap()[id].set(state);
     }
@@ -261,7 +261,7 @@ impl Runtime for FakeRuntime {
     }
 }
 
-/// A core that shows what it is given.
+/// A core that shows the views it is given.
 pub struct FakeCore {
     pub workloads: Mutex<Vec<WorkloadView>>,
     pub nodes: Mutex<Vec<NodeView>>,
@@ -368,25 +368,24 @@ impl Core for FakeCore {
     }
 }
 
-/// The member that carries a stream, or those that were tried, each with why it does not.
+/// The relay of a stream, or the relays that were tried, each with its reason.
 type Hopped = Result<NodeId, Vec<(NodeId, String)>>;
 
-/// A mesh of pipes: each stream that is opened to a node comes out where it is taken.
+/// A mesh of pipes: a stream to a node comes out at that node's receiver.
 #[derive(Default)]
 pub struct FakeMesh {
     takers: Mutex<BTreeMap<NodeId, mpsc::Sender<Incoming>>>,
     pub opened: AtomicUsize,
-    /// Nodes that cannot be dialled: the member that carries streams to them, or what each member
-    /// said that cannot.
+    /// Nodes that cannot be dialled, with their relays.
     pub hops: Mutex<BTreeMap<NodeId, Hopped>>,
-    /// Nodes to which no stream opens, nor fails to.
+    /// Nodes to which opening a stream never ends.
     pub hangs: Mutex<BTreeSet<NodeId>>,
-    /// Told when a stream to one of those is asked for.
+    /// Notified when a stream to a node of `hangs` is requested.
     pub asked: Notify,
 }
 
 impl FakeMesh {
-    /// Where streams to `node` come out.
+    /// The receiver of streams to `node`.
     pub fn take(&self, node: NodeId) -> mpsc::Receiver<Incoming> {
         let (sender, receiver) = mpsc::channel(16);
         self.takers.lock().unwrap().insert(node, sender);

@@ -1,10 +1,10 @@
-//! Places that anybody may take before it has shown what it is: a connection without a request yet,
-//! a handshake under way.
+//! Places for parties that have not proved anything yet: a connection without a request, a
+//! handshake under way.
 //!
-//! **No address keeps the others out.** A place is *unproven* until its holder has shown something
-//! that costs more than a connection: a whole request, a key of this cluster. When places run
-//! short, unproven ones make room, those of the address that has the most of them first, and of
-//! these the oldest. A place that is proven is never taken away.
+//! **No address can keep the others out.** A place is *unproven* until its holder has shown
+//! something that costs more than a connection: a whole request, or a key of this cluster. When
+//! places run short, unproven holders are evicted: first those of the address that has the most of
+//! them, and of these the oldest. A proven holder is never evicted.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -16,27 +16,27 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-/// How many places there are, and how they are shared.
+/// The number of places, and how addresses share them.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// All places. A newcomer to a full house takes the place of an unproven holder.
+    /// All places. When all are taken, a newcomer evicts an unproven holder.
     pub places: usize,
-    /// Taken places from which on room is made ahead of need: below, nobody is hurried.
+    /// Taken places from which on holders are evicted ahead of need: below, `per_address` and
+    /// `silent_timeout` do not apply.
     pub crowded: usize,
-    /// Unproven places of one address in a crowd; a newcomer of that address takes the place of its
-    /// own oldest.
+    /// Unproven places of one address above `crowded`; a newcomer of that address evicts the
+    /// address's own oldest.
     pub per_address: usize,
-    /// How long a holder that says nothing may be unproven in a crowd.
+    /// How long a silent holder may be unproven above `crowded`.
     pub silent_timeout: Duration,
 }
 
-/// The network that an address stands for: an IPv4 address, or the /64 that one IPv6 subscriber
-/// has.
+/// The network that counts as one address: an IPv4 address, or the /64 of an IPv6 subscriber.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Group(IpAddr);
 
 impl Group {
-    /// The group of an address. A mapped IPv4 address is one.
+    /// The group of an address. A mapped IPv4 address counts as IPv4.
     pub fn of(address: IpAddr) -> Self {
         Group(match address.to_canonical() {
             IpAddr::V4(ip) => IpAddr::V4(ip),
@@ -54,25 +54,25 @@ impl std::fmt::Display for Group {
     }
 }
 
-/// Why holders lost their places, or got none, since the start.
+/// Numbers of evicted and refused holders since the start, by reason.
 #[derive(Debug, Default)]
 pub struct Evictions {
-    /// In a crowd: their address had its share.
+    /// Above `crowded`: their address had its share.
     pub share: AtomicU64,
-    /// In a crowd: they said nothing for too long.
+    /// Above `crowded`: they were silent for too long.
     pub silent: AtomicU64,
-    /// For a newcomer, when no place was free.
+    /// All places were taken, and a newcomer came.
     pub full: AtomicU64,
-    /// Newcomers that found every place proven.
+    /// Newcomers that were refused because every holder was proven.
     pub refused: AtomicU64,
 }
 
-/// The places.
+/// The places and their holders.
 #[derive(Debug)]
 pub struct Shares {
     bounds: Bounds,
     holders: Mutex<Holders>,
-    /// Who went, and why.
+    /// Numbers of evictions, by reason.
     pub evictions: Evictions,
 }
 
@@ -86,20 +86,20 @@ struct Holders {
 #[derive(Debug)]
 struct Holder {
     group: Group,
-    /// Since when it is unproven; none while it is proven.
+    /// Since when the holder is unproven; none while it is proven.
     since: Option<Instant>,
-    /// It said something, though not enough yet.
+    /// The holder sent something, though not enough yet.
     has_spoken: bool,
     evicted: CancellationToken,
 }
 
 impl Shares {
-    /// Empty places.
+    /// Places without holders.
     pub fn new(bounds: Bounds) -> Arc<Self> {
         Arc::new(Shares { bounds, holders: Mutex::default(), evictions: Evictions::default() })
     }
 
-    /// A place for a holder at this address; none when all are taken by holders that are proven.
+    /// Takes a place for a holder at this address; none when all holders are proven.
     pub fn enter(self: &Arc<Self>, address: IpAddr) -> Option<Permit> {
         let Bounds { places, crowded, per_address, silent_timeout } = self.bounds;
         let (group, now) = (Group::of(address), Instant::now());
@@ -133,7 +133,7 @@ impl Shares {
     }
 
     fn change(&self, number: u64, change: impl FnOnce(&mut Holder)) {
-        // One that lost its place changes nothing any more.
+        // An evicted holder changes nothing any more.
         if let Some(holder) = self.lock().all.get_mut(&number) {
             change(holder);
         }
@@ -152,7 +152,8 @@ impl Holders {
             .map(|(number, holder)| (*number, holder))
     }
 
-    /// The group with the most unproven holders; of several, the one whose first must go first.
+    /// The group with the most unproven holders; of several, the one whose next holder to evict
+    /// comes first.
     fn largest_group(&self) -> Option<Group> {
         let mut groups: BTreeMap<Group, (usize, (bool, Option<Instant>))> = BTreeMap::new();
         for (_, holder) in self.unproven() {
@@ -167,8 +168,7 @@ impl Holders {
             .map(|(group, _)| group)
     }
 
-    /// Takes the place of the group's holder that must go first: the silent before those that
-    /// spoke, the oldest of them.
+    /// Evicts a holder of the group: silent ones before active ones, and of these the oldest.
     fn evict_first(&mut self, group: Group) -> bool {
         let of_group = self.unproven().filter(|(_, holder)| holder.group == group);
         let first = of_group
@@ -190,7 +190,7 @@ impl Holders {
     }
 }
 
-/// One place, given back when dropped.
+/// A taken place, freed when dropped.
 #[derive(Debug)]
 pub struct Permit {
     shares: Arc<Shares>,
@@ -199,27 +199,27 @@ pub struct Permit {
 }
 
 impl Permit {
-    /// Its holder has shown what it is: the place is kept.
+    /// Marks the holder as proven: it keeps its place.
     pub fn mark_proven(&self) {
         self.shares.change(self.number, |holder| holder.since = None);
     }
 
-    /// It must show it again, from now on.
+    /// Marks the holder as unproven again, from now on.
     pub fn mark_unproven(&self) {
         self.shares.change(self.number, |holder| holder.since = Some(Instant::now()));
     }
 
-    /// Its holder said something.
+    /// Notes that the holder sent something.
     pub fn mark_active(&self) {
         self.shares.change(self.number, |holder| holder.has_spoken = true);
     }
 
-    /// Gives the place back, before this is dropped.
+    /// Frees the place before this is dropped.
     pub fn release(&self) {
         self.shares.lock().all.remove(&self.number);
     }
 
-    /// Ends when the place was given to somebody else.
+    /// Resolves when the holder was evicted.
     pub fn evicted(&self) -> WaitForCancellationFutureOwned {
         self.evicted.clone().cancelled_owned()
     }
@@ -246,21 +246,24 @@ mod tests {
         permit.evicted.is_cancelled()
     }
 
+    /// A single busy client is not limited while places are free.
     #[test]
-    fn one_address_without_a_crowd_takes_what_it_needs() {
+    fn below_crowded_an_address_may_take_many_places() {
         let shares = Shares::new(BOUNDS);
         let held: Vec<_> = (0..6).map(|_| shares.enter(ip(1)).unwrap()).collect();
         assert!(!held.iter().any(is_evicted));
     }
 
+    /// An address opens a hundred connections: it evicts its own oldest, and other addresses find
+    /// room.
     #[test]
-    fn a_flood_from_one_address_replaces_itself() {
+    fn flood_from_one_address_evicts_its_own() {
         let shares = Shares::new(BOUNDS);
         let flood: Vec<_> = (0..100).map(|_| shares.enter(ip(1)).unwrap()).collect();
         assert_eq!(flood.iter().filter(|permit| !is_evicted(permit)).count(), 6);
         assert!(flood[..94].iter().all(is_evicted), "the oldest go");
         let others = [shares.enter(ip(2)).unwrap(), shares.enter(ip(3)).unwrap()];
-        // Full: room is made by the address that has the most.
+        // All places are taken: the address that has the most must give one up.
         let third = shares.enter(ip(4)).unwrap();
         assert!(!others.iter().chain([&third]).any(is_evicted));
         assert_eq!(
@@ -271,8 +274,9 @@ mod tests {
         assert!(shares.lock().all.is_empty());
     }
 
+    /// A newcomer is refused while all holders are proven.
     #[test]
-    fn proven_holders_keep_their_places() {
+    fn proven_holders_are_never_evicted() {
         let shares = Shares::new(BOUNDS);
         let proven: Vec<_> =
             (0..8).map(|_| shares.enter(ip(1)).unwrap()).inspect(Permit::mark_proven).collect();
@@ -287,8 +291,9 @@ mod tests {
         drop(newcomer);
     }
 
+    /// Slow clients are harmless while there is room.
     #[tokio::test(start_paused = true)]
-    async fn silent_holders_are_hurried_in_a_crowd_alone() {
+    async fn silent_holders_time_out_only_above_crowded() {
         let shares = Shares::new(BOUNDS);
         let mut held: Vec<_> = (0..5).map(|n| shares.enter(ip(n)).unwrap()).collect();
         held[0].mark_active();
@@ -301,8 +306,9 @@ mod tests {
         assert_eq!((shares.evictions.silent.load(Relaxed), is_evicted(&newcomer)), (4, false));
     }
 
+    /// Eight addresses hold a place each, and one of them has sent bytes.
     #[test]
-    fn of_many_addresses_the_oldest_silent_goes_first() {
+    fn oldest_silent_holder_is_evicted_first() {
         let shares = Shares::new(BOUNDS);
         let held: Vec<_> = (0..8).map(|n| shares.enter(ip(n)).unwrap()).collect();
         held[0].mark_active();
@@ -313,8 +319,9 @@ mod tests {
         drop(newcomer);
     }
 
+    /// A subscriber can use any address of its /64.
     #[test]
-    fn an_ipv6_subscriber_is_one_address() {
+    fn ipv6_subscriber_counts_as_one_address() {
         let group = |text: &str| Group::of(text.parse().unwrap());
         assert_eq!(group("2001:db8::1"), group("2001:db8::ffff:1"));
         assert_ne!(group("2001:db8::1"), group("2001:db8:0:1::1"));

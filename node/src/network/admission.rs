@@ -234,6 +234,7 @@ mod tests {
         guard.evicted.as_mut().now_or_never().is_some()
     }
 
+    /// A thousand strangers connect before and after a member; the member keeps its place.
     #[tokio::test(start_paused = true)]
     async fn strangers_take_no_places_of_members() {
         let admission = Admission::new();
@@ -257,6 +258,7 @@ mod tests {
         assert!(admission.lock().under_way.is_empty());
     }
 
+    /// Silent connections of the same address evict one another, not the one that sent bytes.
     #[tokio::test(start_paused = true)]
     async fn active_stranger_outlasts_silent_ones() {
         let admission = Admission::new();
@@ -274,6 +276,7 @@ mod tests {
         assert!(silent[0].read(&mut cx, Poll::Pending).is_ready(), "it ends, and its file is free");
     }
 
+    /// The remembered addresses are bounded; a member met again counts as new.
     #[test]
     fn oldest_member_address_is_forgotten_first() {
         let mut handshakes = Handshakes::default();

@@ -42,7 +42,7 @@ counters! {
     gossip_received,
     /// Gossip that was dropped because the driver was too busy, or that could not be sent.
     gossip_dropped,
-    /// Dials begun.
+    /// Dials that were started.
     dials,
     /// Dials that led to no link.
     dials_failed,

@@ -92,6 +92,7 @@ impl LaneQueue {
 mod tests {
     use super::*;
 
+    /// Small messages share packets; a large one must not delay the other lane further.
     #[tokio::test]
     async fn small_frames_share_a_write_large_ones_do_not() {
         let queue = LaneQueue::default();
@@ -111,6 +112,7 @@ mod tests {
         assert_eq!((queue.take(&mut out).await, queue.take(&mut out).await), (Some(1), None));
     }
 
+    /// The bounds hold in number and in bytes, and one frame always fits.
     #[test]
     fn full_queue_refuses_frames() {
         let queue = LaneQueue::default();

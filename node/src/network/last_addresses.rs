@@ -98,6 +98,8 @@ mod tests {
         text.parse().unwrap()
     }
 
+    /// The peer is met at an address, then dials from there, then from elsewhere; then another node
+    /// answers.
     #[test]
     fn last_address_counts_until_another_node_answers_there() {
         let node = NodeId([1; 32]);
@@ -117,6 +119,7 @@ mod tests {
         assert!(!addresses.is_last(&node, &at("10.0.0.2:7700")));
     }
 
+    /// Memory for last addresses is bounded.
     #[test]
     fn last_addresses_are_bounded_and_drop_the_oldest() {
         let node = |n: usize| {

@@ -291,6 +291,7 @@ fn reachability(interfaces: &Interfaces) -> Vec<(IpAddr, bool, Class)> {
 mod tests {
     use super::*;
 
+    /// Nodes that start at once with port 0 must get different ports.
     #[tokio::test]
     async fn held_port_is_not_picked_twice() {
         let any: SocketAddr = "127.0.0.1:0".parse().unwrap();

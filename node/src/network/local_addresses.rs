@@ -111,6 +111,7 @@ mod tests {
 
     const HERE: [u8; 4] = [10, 0, 0, 1];
 
+    /// Of two local addresses one is lost: only the stream on it ends.
     #[tokio::test]
     async fn stream_ends_only_with_its_own_address() {
         let local_addresses = LocalAddresses::default();
@@ -134,6 +135,7 @@ mod tests {
         anew.read_exact(&mut byte).await.unwrap();
     }
 
+    /// Addresses that come and go for years must not fill the memory.
     #[test]
     fn ended_streams_are_forgotten() {
         let local_addresses = LocalAddresses::default();

@@ -68,6 +68,7 @@ mod tests {
 
     use super::*;
 
+    /// The conversions are inverse to one another.
     #[test]
     fn node_id_and_peer_id_hold_the_same_key() {
         for seed in 0..20 {
@@ -78,6 +79,7 @@ mod tests {
         }
     }
 
+    /// The core writes multiaddrs, people write `IP:PORT`.
     #[test]
     fn addresses_parse_as_multiaddr_and_as_ip_and_port() {
         let written = parse("127.0.0.1:7700").unwrap();

@@ -288,6 +288,7 @@ mod tests {
     use super::super::interfaces::Class;
     use super::*;
 
+    /// Reads the interfaces of the device that runs the test.
     #[tokio::test]
     async fn loopback_is_found_with_its_class_and_address() {
         let interfaces = read().await.unwrap();
@@ -297,6 +298,7 @@ mod tests {
         assert!(interfaces.local.contains(&IpAddr::from(Ipv4Addr::LOCALHOST)));
     }
 
+    /// On a router thousands of route events must not trigger reads.
     #[test]
     fn only_default_routes_among_route_events_matter() {
         let event = |kind: u16, prefix: u8| {

@@ -282,6 +282,7 @@ mod tests {
         std::iter::from_fn(|| race.start_next(now)).collect()
     }
 
+    /// Each address has a head start; a failed one ends its head start at once.
     #[test]
     fn proven_address_starts_first_then_the_rest_in_order() {
         let now = Instant::now();
@@ -297,6 +298,7 @@ mod tests {
         );
     }
 
+    /// Rule 1: the verdict does not wait for the other addresses, which are still dialled.
     #[test]
     fn refusal_at_the_proven_address_is_the_verdict() {
         let now = Instant::now();
@@ -310,6 +312,7 @@ mod tests {
         assert!(!race.is_over());
     }
 
+    /// Rule 2: a silent proven address looks like a network cut.
     #[test]
     fn refusals_elsewhere_do_not_count_while_proven_is_silent() {
         let now = Instant::now();
@@ -322,6 +325,8 @@ mod tests {
         assert_eq!(race.verdict(now), Some(DialFailure::TimedOut));
     }
 
+    /// Rule 3: the other address may answer until it was silent for long; another node there
+    /// contradicts.
     #[test]
     fn unproven_refusal_counts_unless_contradicted() {
         let now = Instant::now();
@@ -349,6 +354,7 @@ mod tests {
         }
     }
 
+    /// Rule 5: only the refusal at the reachable address counts.
     #[test]
     fn unreachable_addresses_prove_nothing() {
         let now = Instant::now();
@@ -390,6 +396,7 @@ mod tests {
         assert_eq!(race.verdict(now), Some(DialFailure::Refused));
     }
 
+    /// Rule 6: the retries are few, and end before the head start does.
     #[test]
     fn repeatedly_closing_address_yields_to_the_next() {
         let now = Instant::now();
@@ -424,6 +431,7 @@ mod tests {
         assert_eq!(started(&mut race, now), [at(LAN)]);
     }
 
+    /// A second request for the same peer repeats ended dials, not running ones.
     #[test]
     fn adding_addresses_keeps_running_dials() {
         let now = Instant::now();

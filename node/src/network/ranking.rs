@@ -23,11 +23,9 @@ pub(super) enum LinkKind {
     Bridge,
     /// An end of a veth pair: the way out inside a container, the container's end outside.
     Veth,
-    /// A tunnel.
     Tunnel,
     /// Local to the device: dummies, overlays of containers.
     Inner,
-    /// `lo`.
     Loopback,
 }
 
@@ -189,6 +187,7 @@ mod tests {
         assert_eq!(announced(all).len(), 18, "better than nothing");
     }
 
+    /// Peers dial the announced addresses in order, so the best must come first.
     #[test]
     fn default_route_comes_first_then_lans_then_tunnels() {
         let all = vec![
@@ -200,6 +199,7 @@ mod tests {
         assert_eq!(announced(all), ["10.0.0.2", "10.1.0.2", "10.8.0.2", "10.255.0.1"]);
     }
 
+    /// On another device a loopback address leads to that device itself.
     #[test]
     fn loopback_is_never_announced_and_link_local_last() {
         let lo = || interface("lo", Class::Loopback, &["127.0.0.1"]);
@@ -210,6 +210,7 @@ mod tests {
         );
     }
 
+    /// A wired interface without a cable keeps its address, which leads nowhere.
     #[test]
     fn interface_without_carrier_ranks_behind_one_with() {
         let mut unplugged = interface("eth0", Class::Default, &["10.0.0.2"]);
@@ -220,6 +221,7 @@ mod tests {
         );
     }
 
+    /// An interface with thirty addresses must not fill the record.
     #[test]
     fn many_addresses_of_one_interface_leave_room_for_others() {
         let many: Vec<String> = (1..=30).map(|n| format!("10.0.0.{n}")).collect();
@@ -231,6 +233,7 @@ mod tests {
         assert_eq!(announced(all)[4], "10.1.0.2");
     }
 
+    /// The kind decides, and the name only where the kind does not.
     #[test]
     fn class_follows_the_kind_of_interface() {
         let class = |raw: &RawInterface| classify(raw, std::slice::from_ref(raw), false);

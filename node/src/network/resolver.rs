@@ -20,7 +20,6 @@ const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 /// Bytes of stack of the thread that calls the system's resolver.
 const STACK: usize = 256 * 1024;
 
-/// Looks names up.
 #[derive(Clone)]
 pub(super) struct Resolver {
     permits: Arc<Semaphore>,
@@ -87,6 +86,7 @@ fn resolve_by_system(seed: &str) -> Result<Vec<String>, String> {
 mod tests {
     use super::*;
 
+    /// Each look-up is answered by an input, with addresses or with a reason.
     #[tokio::test]
     async fn existing_name_resolves_and_missing_name_is_an_error() {
         let resolver = Resolver::default();

@@ -316,7 +316,7 @@ impl InboundUpgrade<Stream> for AnyInbound {
     }
 }
 
-/// Asks for one kind of stream.
+/// Requests one kind of stream.
 pub(super) struct OneOutbound(StreamProtocol);
 
 impl UpgradeInfo for OneOutbound {

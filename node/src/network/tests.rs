@@ -155,6 +155,7 @@ async fn linked(one: u8, other: u8) -> (Peer, Peer) {
     (one, other)
 }
 
+/// Messages arrive on the lane they were sent on, and are counted.
 #[tokio::test]
 async fn a_link_carries_both_lanes_both_ways() {
     let (mut a, mut b) = linked(1, 2).await;
@@ -190,6 +191,7 @@ async fn dead_peer_is_noticed_and_returns_at_another_port() {
     }
 }
 
+/// A node with another secret cannot complete the handshake, and its error names the address.
 #[tokio::test]
 async fn peer_without_the_join_line_is_a_stranger() {
     let b = peer(2).await;
@@ -265,6 +267,7 @@ async fn simultaneous_dials_leave_one_link() {
     }
 }
 
+/// A seed may name a linked peer or this node itself; the core waits for an answer in both cases.
 #[tokio::test]
 async fn dial_of_a_linked_seed_reports_the_link() {
     let (mut a, b) = linked(1, 2).await;
@@ -278,6 +281,7 @@ async fn dial_of_a_linked_seed_reports_the_link() {
     );
 }
 
+/// A disconnect writes the queue before it closes the link.
 #[tokio::test]
 async fn messages_before_a_disconnect_still_arrive() {
     let (mut a, mut b) = linked(1, 2).await;
@@ -311,6 +315,7 @@ async fn repeated_undecodable_frames_end_the_link() {
     assert_eq!(b.count("net_garbage"), 8);
 }
 
+/// After a frame of an impossible length the next one cannot be found.
 #[tokio::test]
 async fn too_long_frame_ends_the_link_at_once() {
     let (mut a, mut b) = linked(1, 2).await;
@@ -341,6 +346,7 @@ async fn urgent_messages_pass_stuck_bulk_messages() {
     assert!(a.count("net_messages_dropped") <= 1);
 }
 
+/// A request and a large answer travel on a stream of their own.
 #[tokio::test]
 async fn services_have_streams_of_their_own() {
     let (a, b) = linked(1, 2).await;
@@ -388,6 +394,8 @@ impl Directory for OneAddress {
     }
 }
 
+/// In a large cluster most nodes are not linked. The first stream dials, with an address of the
+/// directory.
 #[tokio::test]
 async fn a_stream_to_a_node_without_a_link_makes_one() {
     let (mut a, mut b) = (peer(1).await, peer(2).await);
@@ -406,6 +414,7 @@ async fn a_stream_to_a_node_without_a_link_makes_one() {
     assert!(a.inbox.urgent.try_recv().is_err(), "the core did not ask for that dial");
 }
 
+/// A refused stream ends at once, so its opener does not wait.
 #[tokio::test]
 async fn unaccepted_streams_and_too_many_streams_are_refused() {
     let (a, b) = linked(1, 2).await;
@@ -428,6 +437,7 @@ async fn unaccepted_streams_and_too_many_streams_are_refused() {
     drop((mine, incoming));
 }
 
+/// The operator must know which port to change.
 #[tokio::test]
 async fn a_taken_port_is_named() {
     let a = peer(1).await;

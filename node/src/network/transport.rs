@@ -270,6 +270,7 @@ mod tests {
         assert!(matches!(outcome_above(NegotiationError::Failed), DialOutcome::Stranger(_)));
     }
 
+    /// A dial that lost the race must not go on until its time-out.
     #[tokio::test]
     async fn dropped_guard_cancels_dial() {
         let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

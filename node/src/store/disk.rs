@@ -1,4 +1,4 @@
-//! The file under redb: counts what reaches the disk, and takes back what a failure left half done.
+//! The file under redb: counts writes, and undoes a transaction that failed halfway.
 
 use std::fs::File;
 use std::io;
@@ -10,25 +10,25 @@ use redb::StorageBackend;
 
 use super::file::StoreLocation;
 
-/// The bytes at the file's start that say which transaction counts: redb's header takes fewer, and
+/// The bytes at the file's start that name the current transaction: redb's header takes fewer, and
 /// nothing else lies there.
 const HEADER_LEN: usize = 512;
 
-/// What reached the disk since the start.
+/// Counters of the disk since the start.
 #[derive(Debug, Default)]
 pub struct DiskCounters {
-    /// Transactions.
+    /// Transactions on disk.
     pub commits: AtomicU64,
-    /// Bytes written to the file, redb's own bookkeeping included.
+    /// Bytes written to the file, with redb's own bookkeeping.
     pub bytes: AtomicU64,
-    /// Syncs.
+    /// Syncs of the file.
     pub syncs: AtomicU64,
 }
 
-/// **A transaction that fails is not found later.** redb writes the header along with the pages and
-/// then syncs: when that sync fails, the header of a transaction that was refused may lie in the
-/// file. So the header that was synced last is put back; the pages it names were not touched, since
-/// redb never writes over them before.
+/// **A transaction that fails is not found by the next start.** redb writes the header along with
+/// the pages and then syncs: if that sync fails, the header of a refused transaction may be in the
+/// file. So the last synced header is written back; the pages that it names are intact, since redb
+/// never overwrites them before.
 #[derive(Debug)]
 pub(super) struct Disk {
     file: File,
@@ -41,9 +41,9 @@ pub(super) struct Disk {
 /// The first bytes of the file.
 #[derive(Debug)]
 struct Header {
-    /// As they were synced last.
+    /// The bytes at the last sync.
     synced: Vec<u8>,
-    /// As they were written last.
+    /// The bytes at the last write.
     written: Vec<u8>,
 }
 
@@ -72,10 +72,10 @@ impl Disk {
         self.header.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Passes a failure on, and puts the header back that was synced last.
+    /// Writes the last synced header back after a failure, which it returns.
     fn failed(&self, error: io::Error) -> io::Error {
         let mut header = self.header();
-        // A file that was never synced is no state yet.
+        // A file that was never synced has no state yet.
         if header.written != header.synced && !header.synced.is_empty() {
             match self.file.write_all_at(&header.synced, 0) {
                 Ok(()) => header.written = header.synced.clone(),
@@ -122,8 +122,8 @@ impl StorageBackend for Disk {
     fn set_len(&self, len: u64) -> io::Result<()> {
         let gives_back = len < self.file.metadata()?.len();
         match self.check().and_then(|()| self.file.set_len(len)) {
-            // redb gives room back when its transaction is on disk already: that must not be told
-            // to have failed. A file that is longer than it has to be is sound.
+            // redb shrinks the file when its transaction is already on disk: that must not be
+            // reported as failed. A file that is too long is sound.
             Err(error) if gives_back => {
                 tracing::debug!(%error, "the state file keeps room that it does not need");
                 Ok(())

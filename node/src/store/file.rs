@@ -1,4 +1,4 @@
-//! `state.redb`: made, opened and checked, written.
+//! Creates, opens, checks and writes `state.redb`.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -16,16 +16,18 @@ use super::disk::{Disk, DiskCounters};
 use super::row::{self, RowKey};
 use super::{FILE, StoreError};
 
-/// The records.
+/// The table of the records.
 const ROWS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("rows");
-/// What the file says of itself.
+/// The table that describes the file.
 const ABOUT: TableDefinition<&str, &[u8]> = TableDefinition::new("about");
 
-/// The form of the file.
+/// The file's format version.
 const FORMAT: u16 = 1;
-/// Pages kept in memory. All is read once, at start; after that only what is rewritten.
+/// Bytes of cached pages. Everything is read once, at the start; after that only pages that are
+/// rewritten.
 const CACHE: usize = 8 * 1024 * 1024;
-/// A file below this is not worth compacting, and one above it only when more than half is air.
+/// A file below this is not worth compacting; a larger one only when more than half of it is
+/// unused.
 const COMPACT_ABOVE: u64 = 4 * 1024 * 1024;
 
 pub(super) struct StateFile {
@@ -33,7 +35,7 @@ pub(super) struct StateFile {
     database: Database,
 }
 
-/// Where a node's state lies, and whose it is: what is needed to open it, and open it again.
+/// The folder and the owner of a node's state, which are needed to open it, and open it again.
 #[derive(Clone, Debug)]
 pub(super) struct StoreLocation {
     pub folder: PathBuf,
@@ -81,7 +83,7 @@ impl StateFile {
             Self::with(path.clone(), file, location).map_err(|fault| cannot(fault.into_io()))?;
         made.write_header(location.cluster, location.node)
             .map_err(|error| cannot(FileFault::from(error).into_io()))?;
-        // A name in the folder means a whole file behind it.
+        // The file has its name only once it is complete.
         fs::rename(&fresh, &path).map_err(cannot)?;
         File::open(folder).and_then(|folder| folder.sync_all()).map_err(cannot)?;
         Ok(made)
@@ -99,7 +101,7 @@ impl StateFile {
                 return Err(StoreError::Io { file: path, doing: "opened for writing", source });
             }
         };
-        // redb asserts what a damaged file may break.
+        // redb panics on some damaged files.
         catch_unwind(AssertUnwindSafe(|| Self::open_checked(path.clone(), file, location)))
             .unwrap_or_else(|_| Err(FileFault::Damaged("its pages contradict one another".into())))
             .map_err(|fault| match fault {
@@ -119,12 +121,11 @@ impl StateFile {
     ) -> Result<(StateFile, Saved), FileFault> {
         let length = file.metadata()?.len();
         if length == 0 {
-            // redb would take it for a new one.
+            // redb would treat an empty file as a new one.
             return Err(FileFault::Damaged("it is empty".into()));
         }
         let mut opened = Self::with(path, file, location)?;
-        // Rebuilds what redb remembers of free pages: damage there would show only when the next
-        // write trips over it.
+        // Rebuilds redb's list of free pages: damage there would only fail a later write.
         opened.database.check_integrity().map_err(redb::Error::from)?;
         let saved = opened.read(location.cluster, location.node)?;
         opened.compact(length)?;
@@ -140,7 +141,7 @@ impl StateFile {
         Ok(StateFile { path, database })
     }
 
-    /// Writes whose the file is, and that there is nothing in it.
+    /// Writes the file's owner and the sum over no rows.
     fn write_header(&self, cluster: ClusterId, node: NodeId) -> Result<(), redb::Error> {
         let transaction = self.database.begin_write()?;
         transaction.open_table(ROWS)?;
@@ -154,7 +155,7 @@ impl StateFile {
         Ok(transaction.commit()?)
     }
 
-    /// Reads everything, and believes nothing.
+    /// Reads and checks everything.
     fn read(&self, cluster: ClusterId, node: NodeId) -> Result<Saved, FileFault> {
         let transaction = self.database.begin_read().map_err(redb::Error::from)?;
         let about = transaction.open_table(ABOUT).map_err(redb::Error::from)?;
@@ -184,7 +185,7 @@ impl StateFile {
         Ok(saved)
     }
 
-    /// Gives back what is mostly air. The file was read and found good before.
+    /// Compacts a file that is mostly unused. It was read and found sound before.
     fn compact(&mut self, length: u64) -> Result<(), FileFault> {
         if length <= COMPACT_ABOVE {
             return Ok(());
@@ -198,7 +199,8 @@ impl StateFile {
         Ok(())
     }
 
-    /// Writes all of these or none, and returns when they are on disk. The error is for people.
+    /// Writes all of these records or none, and returns when they are on disk. The error is text
+    /// for people.
     pub(super) fn commit(&self, records: &BTreeMap<RowKey, Record>) -> Result<(), String> {
         self.write(records).map_err(|error| {
             let file = self.path.display();
@@ -239,7 +241,7 @@ impl StateFile {
     }
 }
 
-/// What may be wrong with a file.
+/// Why a file is refused.
 enum FileFault {
     Damaged(String),
     Foreign(&'static str),
@@ -248,7 +250,7 @@ enum FileFault {
 }
 
 impl FileFault {
-    /// For a file that was just made: there it is the disk's fault.
+    /// For a new file every fault is the disk's.
     fn into_io(self) -> io::Error {
         match self {
             FileFault::Io(error) => error,
@@ -262,7 +264,7 @@ impl FileFault {
 impl From<io::Error> for FileFault {
     fn from(error: io::Error) -> Self {
         match error.kind() {
-            // A page that should be there is not.
+            // A page is missing.
             io::ErrorKind::UnexpectedEof
             | io::ErrorKind::InvalidData
             | io::ErrorKind::InvalidInput => FileFault::Damaged(error.to_string()),

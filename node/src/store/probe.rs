@@ -1,5 +1,5 @@
-//! Whether a disk that failed takes writes again. Tried only while it is known not to, ever more
-//! rarely, and with one small transaction, so that neither a flash nor a person's log is worn out.
+//! Probes whether a failed disk takes writes again: only after a failure, ever more rarely, and
+//! with one small transaction, so that neither the flash wears out nor the log fills.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -7,15 +7,14 @@ use std::time::{Duration, Instant};
 
 use super::file::{StateFile, StoreLocation};
 
-/// The first wait before a look, and the longest.
+/// The first and the longest wait before a probe.
 const PROBE_AFTER: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
-/// A disk that fails again within this time after it recovered is looked at as rarely as before.
+/// If a disk fails again within this time after it recovered, the wait stays as long as before.
 const STABLE_AFTER: Duration = Duration::from_secs(60);
-/// Bytes that must be free. Less is used up by the next few changes, and the node would come and
-/// go.
+/// Bytes that must be free. The next few changes would use up less, and the node would fail again.
 const MIN_FREE: u64 = 1024 * 1024;
 
-/// How long to wait before the next look.
+/// The wait before the next probe.
 #[derive(Debug, Default)]
 pub(super) struct ProbeBackoff {
     probes: u32,
@@ -37,9 +36,9 @@ impl ProbeBackoff {
     }
 }
 
-/// Opens the file anew, checked as at a start, and writes to it. The error is for people.
+/// Opens the file again, checked as at a start, and writes to it. The error is text for people.
 pub(super) fn probe(location: &StoreLocation) -> Result<StateFile, String> {
-    // Where that much is free and yet not for this user, the write below shows it.
+    // Space that is free but not for this user is found by the write below.
     if let Ok(stat) = rustix::fs::statvfs(&location.folder)
         && stat.f_bfree.saturating_mul(stat.f_frsize) < MIN_FREE
     {
@@ -55,12 +54,13 @@ pub(super) fn probe(location: &StoreLocation) -> Result<StateFile, String> {
 mod tests {
     use super::*;
 
+    /// Probing must wear out neither the flash nor the log.
     #[test]
-    fn looks_get_rarer_up_to_half_a_minute() {
+    fn probes_back_off_to_half_a_minute() {
         let mut backoff = ProbeBackoff::default();
         let waits: Vec<u64> = (0..8).map(|_| backoff.next().as_secs()).collect();
         assert_eq!(waits, [1, 2, 4, 8, 16, 30, 30, 30]);
-        // A disk that fails again at once is not looked at more often.
+        // A disk that fails again at once is not probed more often.
         backoff.recovered();
         assert_eq!(backoff.next().as_secs(), 30);
     }

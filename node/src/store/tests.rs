@@ -1,4 +1,4 @@
-//! The store against a bad world: power cuts, full disks, altered bytes.
+//! The store against power cuts, full disks and altered bytes.
 
 use std::fs;
 use std::io;
@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use super::*;
 
-/// A disk that fails once so many writes and syncs have passed, until it is mended.
+/// A disk that fails after a number of writes and syncs, until it is mended.
 #[derive(Debug)]
 pub(crate) struct Fault {
     left: AtomicI64,
@@ -30,7 +30,7 @@ impl Fault {
         self.left.store(writes, SeqCst);
     }
 
-    /// Writes pass, and no sync does: as on a device that is failing.
+    /// Writes pass, and syncs fail, as on a failing device.
     pub(super) fn fail_syncs(&self) {
         self.syncs_fail.store(true, SeqCst);
     }
@@ -100,7 +100,7 @@ fn node_record(counter: u64) -> Record {
     Record::Node { node: node(), record: Signed::sign(record, &keys(), &CLUSTER).wire() }
 }
 
-/// What a reader sees, in a form that can be compared.
+/// The content of a saved state, in a comparable form.
 fn seen(saved: &Saved) -> (u64, Vec<u64>, Vec<Digest>, Vec<Digest>) {
     let counters = saved.slots.iter().map(|(_, slot)| slot.peek().unwrap().counter).collect();
     let hashes = saved.rulings.iter().map(|ruling| ruling.hash()).collect();
@@ -111,7 +111,7 @@ fn reopen(folder: &TempDir) -> Result<(Store, Saved), StoreError> {
     Store::open(folder.path(), CLUSTER, node())
 }
 
-/// A folder with a state of some size in it, and what it holds.
+/// A folder with a store that has this many rulings, and its saved state.
 fn written(rulings: u64) -> (TempDir, Saved) {
     let folder = TempDir::new().unwrap();
     let store = Store::create(folder.path(), CLUSTER, node()).unwrap();
@@ -128,8 +128,10 @@ fn written(rulings: u64) -> (TempDir, Saved) {
     (folder, saved)
 }
 
+/// Fifty batches replace the same records. Each report of the store is checked against a copy of
+/// the file.
 #[test]
-fn what_was_stored_is_there_again_and_the_latest_counts() {
+fn stored_records_are_read_back_and_the_latest_counts() {
     let folder = TempDir::new().unwrap();
     let store = Store::create(folder.path(), CLUSTER, node()).unwrap();
     let (answers, mut heard) = mpsc::channel(16);
@@ -147,7 +149,7 @@ fn what_was_stored_is_there_again_and_the_latest_counts() {
         };
         assert!(next > upto, "answers grow");
         upto = next;
-        // What is said to be stored is on disk now, whatever happens to this process.
+        // A batch that was reported as stored is on disk now, whatever happens to this process.
         let copy = TempDir::new().unwrap();
         fs::copy(folder.path().join(FILE), copy.path().join(FILE)).unwrap();
         let (_, saved) = reopen(&copy).unwrap();
@@ -155,20 +157,22 @@ fn what_was_stored_is_there_again_and_the_latest_counts() {
         assert_eq!(seen(&saved).1, [saved.incarnation], "one transaction holds a batch");
     }
     let commits = handle.counters().commits.load(SeqCst);
-    assert!(commits < 50, "what waits together is written together: {commits} transactions");
+    assert!(commits < 50, "queued records share a transaction: {commits} transactions");
     drop(handle);
     let (_, saved) = reopen(&folder).unwrap();
     assert_eq!((saved.incarnation, seen(&saved).1), (50, vec![50]));
 }
 
+/// Each start uses an incarnation above all before, also those that the core raised; one that was
+/// not written is not used.
 #[test]
-fn no_incarnation_comes_twice() {
+fn incarnations_never_repeat() {
     let folder = TempDir::new().unwrap();
     let (store, mut saved) =
         (Store::create(folder.path(), CLUSTER, node()).unwrap(), Saved::default());
     store.draw_incarnation(&mut saved).unwrap();
     assert_eq!(saved.incarnation, 1);
-    // The core rises above a false report of its death.
+    // The core raises its incarnation above a false report of its death.
     let handle = store.start(mpsc::channel(8).0).unwrap();
     handle.persist(PersistId(1), vec![Record::Incarnation(5)]);
     drop(handle);
@@ -180,11 +184,12 @@ fn no_incarnation_comes_twice() {
     let (store, mut saved) = reopen(&folder).unwrap();
     let error = store.failing_after(0).draw_incarnation(&mut saved).unwrap_err().to_string();
     assert!(error.contains("state.redb") && error.contains("disk is full"), "{error}");
-    assert_eq!(saved.incarnation, 7, "one that is not on disk is not used");
+    assert_eq!(saved.incarnation, 7, "an incarnation that is not on disk is not used");
 }
 
+/// An empty list of changes removes the key.
 #[test]
-fn a_key_without_changes_is_gone() {
+fn key_without_changes_has_no_row() {
     let folder = TempDir::new().unwrap();
     let handle =
         Store::create(folder.path(), CLUSTER, node()).unwrap().start(mpsc::channel(8).0).unwrap();
@@ -198,13 +203,14 @@ fn a_key_without_changes_is_gone() {
     assert_eq!((saved.changes.len(), saved.incarnation), (0, 1));
 }
 
+/// Flash wears out with each sync.
 #[test]
-fn a_batch_costs_one_sync() {
+fn batch_costs_one_sync() {
     let (folder, _) = written(3);
     let (store, _) = reopen(&folder).unwrap();
     let (answers, mut heard) = mpsc::channel(8);
     let handle = store.start(answers).unwrap();
-    // The first transaction after an opening may sync once more, to say that the file is open.
+    // The first transaction after opening may sync once more, to mark the file as open.
     handle.persist(PersistId(1), vec![Record::Incarnation(6)]);
     heard.blocking_recv().unwrap();
     let syncs = handle.counters().syncs.load(SeqCst);
@@ -214,8 +220,9 @@ fn a_batch_costs_one_sync() {
     assert_eq!(handle.counters().commits.load(SeqCst), 2);
 }
 
+/// A power cut or a full disk may truncate the file at any byte.
 #[test]
-fn a_file_cut_short_anywhere_is_refused_by_name() {
+fn truncated_file_is_refused_by_name() {
     let (folder, _) = written(200);
     let whole = fs::read(folder.path().join(FILE)).unwrap();
     let cuts = (0..whole.len()).step_by(whole.len() / 97).chain([
@@ -235,8 +242,9 @@ fn a_file_cut_short_anywhere_is_refused_by_name() {
     }
 }
 
+/// Flash flips bits. The file is refused, or its content is the same.
 #[test]
-fn an_altered_byte_is_refused_or_harmless_but_never_believed() {
+fn altered_byte_is_refused_or_harmless() {
     let (folder, saved) = written(200);
     let path = folder.path().join(FILE);
     let whole = fs::read(&path).unwrap();
@@ -261,12 +269,14 @@ fn an_altered_byte_is_refused_or_harmless_but_never_believed() {
     assert!(refused > 20, "only {refused} of 400 alterations were noticed");
 }
 
+/// A row is altered in every copy that the file holds: its checksum must catch that.
 #[test]
-fn every_byte_of_the_rows_is_covered() {
+fn altered_row_is_refused() {
     let (folder, _) = written(20);
     let path = folder.path().join(FILE);
     let whole = fs::read(&path).unwrap();
-    // The ruling's signature is somewhere in the file: each copy that counts must be noticed.
+    // The ruling's signature lies somewhere in the file: every altered copy that counts must be
+    // noticed.
     let Record::Ruling { ruling: wire, .. } = ruling(7) else { panic!("a ruling") };
     let needle = &wire.raw()[..40];
     let hits: Vec<_> =
@@ -278,8 +288,9 @@ fn every_byte_of_the_rows_is_covered() {
     assert!(matches!(reopen(&folder), Err(StoreError::Damaged { .. })));
 }
 
+/// A node that forgot its claims could take one twice.
 #[test]
-fn a_missing_file_is_not_a_fresh_one() {
+fn missing_or_foreign_file_is_not_taken_for_a_new_one() {
     let folder = TempDir::new().unwrap();
     assert!(matches!(reopen(&folder), Err(StoreError::Missing { .. })));
     fs::write(folder.path().join(FILE), b"").unwrap();
@@ -292,8 +303,9 @@ fn a_missing_file_is_not_a_fresh_one() {
     assert!(matches!(reopen(&folder), Err(StoreError::Damaged { .. })));
 }
 
+/// A state folder may be mixed from copies of two nodes.
 #[test]
-fn a_file_of_another_node_or_cluster_is_refused() {
+fn file_of_another_node_or_cluster_is_refused() {
     let (folder, _) = written(1);
     let other = Store::open(folder.path(), CLUSTER, NodeId([1; 32])).map(|_| ()).unwrap_err();
     assert!(other.to_string().contains("belongs to another node"), "{other}");
@@ -301,8 +313,10 @@ fn a_file_of_another_node_or_cluster_is_refused() {
     assert!(other.to_string().contains("belongs to another cluster"), "{other}");
 }
 
+/// The disk fills up after any number of writes. One failure is reported, and the next start finds
+/// the last stored state.
 #[test]
-fn a_full_disk_fails_once_and_loses_nothing_that_was_stored() {
+fn full_disk_fails_once_and_keeps_stored_records() {
     for writes in 0..12 {
         let (folder, _) = written(3);
         let (store, _) = reopen(&folder).unwrap();
@@ -322,7 +336,7 @@ fn a_full_disk_fails_once_and_loses_nothing_that_was_stored() {
             }
         }
         assert!(stored < 19, "the disk was full after {writes} writes");
-        // Nothing more is tried, and nothing blocks.
+        // A failed store tries nothing more, and does not block.
         handle.persist(PersistId(99), vec![Record::Incarnation(99)]);
         drop(handle);
         assert!(heard.blocking_recv().is_none());
@@ -331,10 +345,10 @@ fn a_full_disk_fails_once_and_loses_nothing_that_was_stored() {
     }
 }
 
-/// The sync of a change failed after all of it was written. Its author was told that nothing
-/// changed, and the next start found it.
+/// The sync of a change failed after all of it was written. Its author got an error, and the next
+/// start found the change.
 #[test]
-fn what_was_refused_is_not_found_at_the_next_start() {
+fn refused_change_is_not_found_at_the_next_start() {
     let (folder, _) = written(3);
     let (store, _) = reopen(&folder).unwrap();
     let fault = store.fault();
@@ -350,10 +364,9 @@ fn what_was_refused_is_not_found_at_the_next_start() {
     assert_eq!((saved.incarnation, saved.rulings.len()), (6, 3));
 }
 
-/// A disk that failed by whatever way, at any moment, was never written to again until the daemon
-/// was restarted.
+/// After a failure the disk was not written to again until the daemon was restarted.
 #[test]
-fn a_disk_that_is_mended_takes_writes_again() {
+fn mended_disk_takes_writes_again() {
     for writes in [0, 1, 3, 5] {
         let (folder, _) = written(3);
         let (store, _) = reopen(&folder).unwrap();
@@ -367,10 +380,10 @@ fn a_disk_that_is_mended_takes_writes_again() {
             match heard.blocking_recv().unwrap() {
                 StoreAnswer::Stored { .. } => next += 1,
                 StoreAnswer::Failed { .. } => break next - 1,
-                StoreAnswer::Recovered => panic!("nobody mended it"),
+                StoreAnswer::Recovered => panic!("it was not mended"),
             }
         };
-        // Records that come meanwhile are dropped: the node asks again for those it needs.
+        // Records that come meanwhile are dropped: the node writes those it needs again.
         handle.persist(PersistId(50), vec![Record::Incarnation(50)]);
         fault.mend();
         assert_eq!(heard.blocking_recv().unwrap(), StoreAnswer::Recovered);
@@ -385,16 +398,18 @@ fn a_disk_that_is_mended_takes_writes_again() {
     }
 }
 
+/// The operator must know which folder is wrong.
 #[test]
-fn a_store_that_cannot_be_made_says_where() {
+fn failed_creation_names_the_file() {
     let folder = TempDir::new().unwrap();
     let error =
         Store::create(&folder.path().join("absent"), CLUSTER, node()).map(|_| ()).unwrap_err();
     assert!(error.to_string().contains("absent/state.redb cannot be made"), "{error}");
 }
 
+/// Two daemons on one state would corrupt it.
 #[test]
-fn a_folder_is_taken_once_and_the_holder_is_named() {
+fn folder_is_locked_once_and_the_error_names_the_process() {
     let folder = TempDir::new().unwrap();
     let lock = Lock::take(folder.path()).unwrap();
     let error = Lock::take(folder.path()).unwrap_err();
@@ -406,8 +421,9 @@ fn a_folder_is_taken_once_and_the_holder_is_named() {
     Lock::take(folder.path()).unwrap();
 }
 
+/// Thousands of workloads were removed; redb does not shrink its file by itself.
 #[test]
-fn a_file_full_of_air_shrinks_at_start() {
+fn mostly_unused_file_is_compacted_at_start() {
     let folder = TempDir::new().unwrap();
     let handle =
         Store::create(folder.path(), CLUSTER, node()).unwrap().start(mpsc::channel(8).0).unwrap();

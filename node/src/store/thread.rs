@@ -1,4 +1,4 @@
-//! The thread that owns the file.
+//! The loop of the thread that owns the file.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,11 +15,11 @@ use super::probe::{self, ProbeBackoff};
 use super::row::RowKey;
 use super::{StoreAnswer, row};
 
-/// Enough for redb's recursion over a tree of a few levels, and for opening a file anew; a thread
-/// costs only what it touches.
+/// Bytes of stack: enough for redb's recursion over a tree of a few levels, and for opening a file
+/// again. A thread uses only touched pages.
 const STACK: usize = 1024 * 1024;
 
-/// What was asked for since the last transaction.
+/// The records queued since the last transaction.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     waiting: Mutex<Waiting>,
@@ -31,7 +31,7 @@ struct Waiting {
     records: BTreeMap<RowKey, Record>,
     upto: Option<PersistId>,
     closing: bool,
-    /// Nobody takes it any more.
+    /// The disk has failed, and records are dropped.
     failed: bool,
 }
 
@@ -55,8 +55,8 @@ impl Queue {
         self.wake.notify_one();
     }
 
-    /// All that waits, as soon as something does; none when the store is closing and nothing is
-    /// left.
+    /// Waits for queued records and takes all of them; none when the store is closing and the queue
+    /// is empty.
     fn take(&self) -> Option<(PersistId, BTreeMap<RowKey, Record>)> {
         let mut waiting = self.lock();
         loop {
@@ -70,19 +70,19 @@ impl Queue {
         }
     }
 
-    /// Nothing of what was asked for is taken, from now on.
+    /// Drops the queue, and all records from now on.
     fn fail(&self) {
         let mut waiting = self.lock();
         (waiting.failed, waiting.upto) = (true, None);
         waiting.records.clear();
     }
 
-    /// Takes records again.
+    /// Accepts records again.
     fn recover(&self) {
         self.lock().failed = false;
     }
 
-    /// Waits for so long. Whether the store is closing, which ends the wait.
+    /// Waits for this time or until the store is closing. Returns whether it is closing.
     fn is_closing_within(&self, time: Duration) -> bool {
         let (waiting, _) = self
             .wake
@@ -105,10 +105,9 @@ pub(super) fn spawn(
                 return;
             };
             queue.fail();
-            // The driver may be gone already; then only the disk counts.
+            // The driver may have stopped already; the thread still works for the disk.
             let _ = answers.blocking_send(StoreAnswer::Failed { why });
-            // redb takes nothing more from a file that failed, and writes nothing when it is
-            // dropped.
+            // After a failure redb accepts no more writes, and writes nothing when it is dropped.
             drop(file);
             file = loop {
                 if queue.is_closing_within(backoff.next()) {
@@ -126,7 +125,7 @@ pub(super) fn spawn(
     })
 }
 
-/// Why the disk failed; none when the store is closing and all is written.
+/// Returns why the disk failed; none when the store is closing and everything is written.
 fn write_until_it_fails(
     file: &StateFile,
     location: &StoreLocation,
@@ -135,7 +134,7 @@ fn write_until_it_fails(
 ) -> Option<String> {
     while let Some((upto, records)) = queue.take() {
         let began = Instant::now();
-        // redb asserts what a damaged file may break; that must not take the daemon with it.
+        // redb panics on some damaged files, which must not end the daemon.
         let outcome =
             catch_unwind(AssertUnwindSafe(|| file.commit(&records))).unwrap_or_else(|_| {
                 Err("the store met a state that should not be: its file is damaged".into())

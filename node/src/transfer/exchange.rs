@@ -1,8 +1,8 @@
-//! What two nodes say over an artifact's stream: one question, one answer, and then the bytes.
+//! The exchange on an artifact stream: one request, one answer, and then the bytes.
 //!
-//! Question: the digest (32 bytes), the offset to begin at (8, big-endian). Answer: a status (1),
-//! the artifact's size (8), then the bytes from the offset to the end when the status is
-//! [`ArtifactAnswer::Here`]. The protocol's name carries the version of this form.
+//! Request: the digest (32 bytes), the first offset (8, big-endian). Answer: a status (1), the
+//! artifact's size (8), then the bytes from the offset to the end if the status is
+//! [`ArtifactAnswer::Here`]. The protocol's name carries the version of this format.
 
 use std::io;
 
@@ -12,21 +12,21 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 /// Bytes read or written at a time.
 pub(super) const CHUNK: usize = 128 * 1024;
 
-/// What is asked for.
+/// A request for the bytes of an artifact from an offset on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct ArtifactRequest {
     pub digest: Digest,
     pub offset: u64,
 }
 
-/// What is answered.
+/// The answer to a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum ArtifactAnswer {
-    /// The bytes from the offset on follow; the whole has this size.
+    /// The bytes from the offset on follow; `size` is that of the whole artifact.
     Here { size: u64 },
-    /// Not here, or not good any more.
+    /// The node does not have the artifact, or its copy is damaged.
     Missing,
-    /// Too many ask at once.
+    /// The node serves as many transfers as it may.
     Busy,
 }
 

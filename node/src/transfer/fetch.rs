@@ -1,4 +1,4 @@
-//! Gets what this node wants.
+//! Fetches the artifacts that this node needs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -31,7 +31,7 @@ pub(super) struct Fetcher {
     pub counters: Arc<Counters>,
 }
 
-/// Takes fetches, a bounded number at a time, one an artifact.
+/// Runs fetches: a bounded number at a time, one for each artifact.
 pub(super) async fn run(inbox: Inbox, fetcher: Arc<Fetcher>, max_fetches: usize) {
     let mut running = JoinSet::new();
     let mut under_way = BTreeSet::new();
@@ -54,7 +54,7 @@ pub(super) async fn run(inbox: Inbox, fetcher: Arc<Fetcher>, max_fetches: usize)
                 let (_, digest) = tasks.swap_remove(at);
                 under_way.remove(&digest);
                 if let Err(error) = ended {
-                    // The core waits for an outcome: without one it would never ask for this
+                    // The core waits for an outcome: without it, it would never ask for this
                     // artifact again.
                     let why = format!("it ended with a fault of shoal's: {error}");
                     tracing::error!(artifact = %digest.short(), "{why}");
@@ -65,7 +65,7 @@ pub(super) async fn run(inbox: Inbox, fetcher: Arc<Fetcher>, max_fetches: usize)
     }
 }
 
-/// Why a candidate did not give an artifact.
+/// Why a candidate did not deliver an artifact.
 #[derive(Debug, thiserror::Error)]
 enum CandidateError {
     #[error(transparent)]
@@ -80,7 +80,7 @@ enum CandidateError {
     Broke { node: NodeId, source: io::Error },
     #[error("node {} gave other bytes than it should", .0.short())]
     Forged(NodeId),
-    /// This device's own fault: nobody else need be asked.
+    /// This device's own fault: asking another candidate would not help.
     #[error(transparent)]
     Store(Error),
 }
@@ -116,12 +116,12 @@ impl Fetcher {
         }
     }
 
-    /// Asks one candidate after the other.
+    /// Asks the candidates in turn.
     async fn get(&self, artifact: Artifact, candidates: &[NodeId]) -> Result<(), String> {
         if candidates.is_empty() {
             return Err("no other node is known to have it".into());
         }
-        // What must stay may have changed since the last time room was made.
+        // The pinned artifacts may have changed since the last fetch.
         self.store.pin(self.client.pinned().await);
         let mut whys = Vec::new();
         for candidate in candidates {
@@ -148,8 +148,8 @@ impl Fetcher {
             self.pull(node, artifact, &mut partial).await?;
             match partial.finish().await {
                 Ok(()) => return Ok(()),
-                // What came before may have been another node's doing: this one is judged by all of
-                // its own bytes.
+                // The first bytes may be another node's: this candidate is judged by bytes of its
+                // own alone.
                 Err(Error::Mismatch { .. }) if resumed > 0 => {}
                 Err(Error::Mismatch { .. }) => return Err(CandidateError::Forged(node)),
                 Err(error) => return Err(CandidateError::Store(error)),
@@ -157,7 +157,7 @@ impl Fetcher {
         }
     }
 
-    /// Gets what is missing. What came stays in `partial`, however this ends.
+    /// Fetches the missing bytes. Received bytes stay in `partial`, however this ends.
     async fn pull(
         &self,
         node: NodeId,
@@ -189,8 +189,8 @@ impl Fetcher {
         while partial.offset() < artifact.size {
             chunk.reserve(CHUNK);
             let missing = usize::try_from(artifact.size - partial.offset()).unwrap_or(usize::MAX);
-            // Whatever is there, so that a slow link is heard; a chunk's worth, so that the disk is
-            // not bothered with crumbs.
+            // Read what has arrived, so that a slow link counts as moving; write a whole chunk, so
+            // that the disk gets few writes.
             let ended = loop {
                 let read =
                     unless_stalled(self.stall_timeout, &moved, stream.read_buf(&mut chunk)).await;
@@ -201,7 +201,7 @@ impl Fetcher {
                     Err(error) => break Some(error),
                 }
             };
-            // More than was announced is nobody's business.
+            // Bytes beyond the announced size are dropped.
             chunk.truncate(missing);
             let got = chunk.split().freeze();
             self.counters.bytes_fetched.fetch_add(got.len() as u64, Relaxed);

@@ -1,4 +1,4 @@
-//! The fetches that the driver asked for, until somebody takes them.
+//! The fetches that the driver asked for and no task has taken yet.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 
 use crate::driver::Fetches;
 
-/// One fetch that was asked for.
+/// A fetch that the driver asked for.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct FetchRequest {
     pub artifact: Artifact,
@@ -16,12 +16,12 @@ pub(super) struct FetchRequest {
     pub candidates: Vec<NodeId>,
 }
 
-/// By digest, of which the latest counts; so it is bounded by what the core keeps track of, which
-/// forgets nothing that is being fetched.
+/// The fetches by digest; a later one replaces an earlier one. So it is bounded by the artifacts
+/// that the core tracks, which forgets none that is being fetched.
 #[derive(Clone, Default)]
 pub(super) struct Inbox(Arc<(Mutex<BTreeMap<Digest, FetchRequest>>, Notify)>);
 
-/// The driver's end.
+/// The driver's end of the queue.
 pub struct FetchSink(pub(super) Inbox);
 
 impl Fetches for FetchSink {
@@ -40,7 +40,7 @@ impl Inbox {
         wake.notify_one();
     }
 
-    /// Takes one that is not under way; waits for it.
+    /// Waits for a fetch whose artifact is not under way, and takes it.
     pub(super) async fn take(&self, under_way: &BTreeSet<Digest>) -> FetchRequest {
         loop {
             let wake_up = self.0.1.notified();

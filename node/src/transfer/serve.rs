@@ -1,4 +1,4 @@
-//! Gives others what they ask for.
+//! Serves artifacts to other nodes.
 
 use std::io;
 use std::sync::Arc;
@@ -34,9 +34,9 @@ impl Server {
         Arc::new(Server { store, room, rate_limit, stall_timeout: config.stall_timeout, counters })
     }
 
-    /// Serves until the network is gone. The mesh bounds how many streams there are at all.
+    /// Serves until the network has stopped. The mesh bounds the number of streams.
     pub(super) async fn run(self: Arc<Self>, mut acceptor: Acceptor) {
-        // Aborted with this task.
+        // Aborted together with this task.
         let mut serving = tokio::task::JoinSet::new();
         loop {
             tokio::select! {
@@ -68,7 +68,7 @@ impl Server {
             )
             .await;
         };
-        // Opening verifies, and what is open is not evicted.
+        // Opening verifies the artifact, and an open one is not evicted.
         let artifact = match self.store.open_artifact(&request.digest).await {
             Ok(artifact) => artifact,
             Err(Error::Missing { .. }) => {

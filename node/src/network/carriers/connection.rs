@@ -177,7 +177,7 @@ fn poll(muxer: &mut StreamMuxerBox, has_requests: bool, cx: &mut Context<'_>) ->
     }
     loop {
         match muxer.poll_unpin(cx) {
-            // TCP connections keep their addresses.
+            // No address changes: these are TCP connections.
             Poll::Ready(Ok(_)) => {}
             Poll::Ready(Err(error)) => return broke(error),
             Poll::Pending => return Poll::Pending,

@@ -69,6 +69,7 @@ mod tests {
 
     const NODE: NodeId = NodeId([1; 32]);
 
+    /// After a stall small segments are used, until the path is tried again.
     #[test]
     fn lossy_path_uses_small_segments_for_a_while() {
         let (mut paths, now) = (Paths::default(), Instant::now());
@@ -82,6 +83,7 @@ mod tests {
         assert!(!paths.is_small(&NODE, now + SMALL_FOR + Duration::from_secs(1)));
     }
 
+    /// Both directions stalled. One that works again is not enough.
     #[test]
     fn path_is_good_once_both_directions_carry_full_packets() {
         let (mut paths, now) = (Paths::default(), Instant::now());
@@ -94,6 +96,7 @@ mod tests {
         assert!(!paths.is_small(&NODE, now));
     }
 
+    /// Memory for lossy paths is bounded.
     #[test]
     fn oldest_lossy_path_is_forgotten_beyond_the_bound() {
         let (mut paths, now) = (Paths::default(), Instant::now());

@@ -176,6 +176,7 @@ mod tests {
         assert_eq!(flow.moved(), 249 * 20_000);
     }
 
+    /// Bytes are in flight and none is acknowledged: the waiting time grows until one is.
     #[test]
     fn sent_bytes_never_acknowledged_are_a_stall() {
         let (mut progress, flow, start) = (Progress::new(), Flow::default(), Instant::now());
@@ -202,6 +203,7 @@ mod tests {
         }
     }
 
+    /// Real sockets: the kernel reports the backlog, and the dialler's segment size at both ends.
     #[tokio::test]
     async fn kernel_reports_unacknowledged_bytes() {
         use tokio::io::AsyncWriteExt;

@@ -66,6 +66,8 @@ fn dialable(found: &[IpAddr], listening: SocketAddr) -> Vec<SocketAddr> {
 mod tests {
     use super::*;
 
+    /// Loopback, bridges of containers, tunnels, and interfaces that are down or without multicast
+    /// are left out.
     #[test]
     fn only_networks_with_other_devices_are_used() {
         let interface = |index, name: &str, class, is_running, is_multicast| Interface {
@@ -90,6 +92,7 @@ mod tests {
         assert_eq!(found.iter().map(|lan| lan.name.as_str()).collect::<Vec<_>>(), ["eth0", "br0"]);
     }
 
+    /// An announced address must lead to this node's listener.
     #[test]
     fn only_addresses_the_node_listens_on_are_used() {
         let found: Vec<IpAddr> = ["169.254.1.1", "10.0.0.2", "fe80::1", "2001:db8::2"]

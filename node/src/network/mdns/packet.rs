@@ -265,6 +265,7 @@ mod tests {
         vec!["10.0.0.1:7700".parse().unwrap(), "[2001:db8::1]:7700".parse().unwrap()]
     }
 
+    /// Members of a cluster read one another's packets, which stay small.
     #[test]
     fn members_understand_announcements_and_questions() {
         let parsed = read(&announcement(&secret(), &NODE, &addresses()), &secret()).unwrap();
@@ -330,6 +331,7 @@ mod tests {
         assert_eq!(read(&looped, &secret()), None);
     }
 
+    /// Anybody on the network can send packets; none may panic the reader.
     #[test]
     fn truncated_or_random_packets_are_ignored() {
         let packet = announcement(&secret(), &NODE, &addresses());

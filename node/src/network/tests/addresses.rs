@@ -92,6 +92,7 @@ async fn missing_listen_address_is_awaited() {
     assert!(a.network.own_addresses().addresses.is_empty());
 }
 
+/// The device has no network at first; addresses come and change, beside those of containers.
 #[tokio::test]
 async fn unspecified_listen_address_announces_current_addresses() {
     let (mut a, device) =
@@ -114,6 +115,7 @@ async fn unspecified_listen_address_announces_current_addresses() {
     assert_eq!(own(&mut a).await.addresses, [at("192.168.1.8", &a)]);
 }
 
+/// Behind a router the device's own address leads nowhere.
 #[tokio::test]
 async fn configured_addresses_replace_the_devices_own() {
     let (_device, found) = watch::channel(interfaces(&[(Class::Lan, "10.0.0.5")]));

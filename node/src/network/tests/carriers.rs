@@ -135,6 +135,7 @@ async fn link_carries_streams_without_a_carrier() {
     );
 }
 
+/// A carrier costs memory, so it ends a while after its last stream.
 #[tokio::test]
 async fn idle_carrier_is_closed() {
     let limits =

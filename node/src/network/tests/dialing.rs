@@ -84,6 +84,8 @@ async fn node_is_found_though_others_answer_at_its_addresses() {
     assert_eq!(a.dial_failed().await, DialFailure::Refused);
 }
 
+/// A web server answers, a process stays silent, a name is no address: the failure differs for
+/// each.
 #[tokio::test]
 async fn other_program_differs_from_a_silent_address() {
     let mut a = peer(1).await;

@@ -2,6 +2,7 @@
 
 use super::*;
 
+/// a and c are linked to b alone. b accepts every second message of a; c gets only those.
 #[tokio::test]
 async fn gossip_is_relayed_only_after_a_verdict() {
     let (mut a, mut b, mut c) = (peer(1).await, peer(2).await, peer(3).await);
@@ -76,6 +77,7 @@ async fn gossip_arrives_from_a_peer_that_redialled() {
     assert_eq!(from, anew.id);
 }
 
+/// Without peers a broadcast is no error.
 #[tokio::test]
 async fn a_lone_node_may_broadcast() {
     let mut a = peer(1).await;
