@@ -374,7 +374,7 @@ type Hopped = Result<NodeId, Vec<(NodeId, String)>>;
 /// A mesh of pipes: a stream to a node comes out at that node's receiver.
 #[derive(Default)]
 pub struct FakeMesh {
-    takers: Mutex<BTreeMap<NodeId, mpsc::Sender<Incoming>>>,
+    senders: Mutex<BTreeMap<NodeId, mpsc::Sender<Incoming>>>,
     pub opened: AtomicUsize,
     /// Nodes that cannot be dialled, with their relays.
     pub hops: Mutex<BTreeMap<NodeId, Hopped>>,
@@ -388,7 +388,7 @@ impl FakeMesh {
     /// The receiver of streams to `node`.
     pub fn take(&self, node: NodeId) -> mpsc::Receiver<Incoming> {
         let (sender, receiver) = mpsc::channel(16);
-        self.takers.lock().unwrap().insert(node, sender);
+        self.senders.lock().unwrap().insert(node, sender);
         receiver
     }
 }
@@ -396,7 +396,7 @@ impl FakeMesh {
 impl Mesh for FakeMesh {
     fn open(&self, node: NodeId, purpose: Purpose) -> BoxFuture<'_, Result<MeshStream, OpenError>> {
         assert_eq!(purpose, Purpose::Http);
-        let taker = self.takers.lock().unwrap().get(&node).cloned();
+        let sender = self.senders.lock().unwrap().get(&node).cloned();
         let hop = self.hops.lock().unwrap().get(&node).cloned();
         if self.hangs.lock().unwrap().contains(&node) {
             self.asked.notify_one();
@@ -414,10 +414,10 @@ impl Mesh for FakeMesh {
                 Some(Ok(hop)) => Some(hop),
                 None => None,
             };
-            let taker = taker.ok_or(OpenError::NoLink(node))?;
+            let sender = sender.ok_or(OpenError::NoLink(node))?;
             let (here, there) = tokio::io::duplex(64 * 1024);
             let incoming = Incoming { from: NODE, stream: MeshStream::new(there) };
-            taker.send(incoming).await.map_err(|_| OpenError::NoLink(node))?;
+            sender.send(incoming).await.map_err(|_| OpenError::NoLink(node))?;
             self.opened.fetch_add(1, Ordering::Relaxed);
             Ok(match hop {
                 Some(hop) => MeshStream::relayed(here, hop),

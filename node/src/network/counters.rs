@@ -54,7 +54,7 @@ counters! {
     mdns_sent,
     /// mDNS packets received, with those of other programs.
     mdns_received,
-    /// Inbound streams that were refused because too many were open.
+    /// Inbound streams that were refused, because no service accepted them or too many were open.
     streams_refused,
     /// Carriers that came up, dialled by either side.
     carriers_up,

@@ -32,7 +32,7 @@ pub(super) struct Services {
 
 struct Service {
     streams: mpsc::Sender<Incoming>,
-    room: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
 }
 
 impl Services {
@@ -43,11 +43,11 @@ impl Services {
     /// From now on streams of this purpose go to `streams`.
     pub(super) fn accept(&self, purpose: Purpose, streams: mpsc::Sender<Incoming>) {
         let mut services = self.services.lock().unwrap_or_else(PoisonError::into_inner);
-        let room = match services.get(&purpose) {
-            Some(before) => before.room.clone(),
+        let permits = match services.get(&purpose) {
+            Some(before) => before.permits.clone(),
             None => Arc::new(Semaphore::new(max_streams(purpose))),
         };
-        services.insert(purpose, Service { streams, room });
+        services.insert(purpose, Service { streams, permits });
     }
 
     /// Delivers a stream to its service; `wrap` attaches the permit. Without a service or room the
@@ -61,7 +61,7 @@ impl Services {
         let delivered = {
             let services = self.services.lock().unwrap_or_else(PoisonError::into_inner);
             services.get(&purpose).and_then(|service| {
-                let permit = service.room.clone().try_acquire_owned().ok()?;
+                let permit = service.permits.clone().try_acquire_owned().ok()?;
                 service.streams.try_send(Incoming { from, stream: wrap(permit) }).ok()
             })
         };

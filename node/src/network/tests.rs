@@ -211,7 +211,7 @@ async fn peer_without_the_join_line_is_a_stranger() {
 }
 
 /// Only 64 handshakes could be under way, and each silent connection held one for two seconds: no
-/// device could join while somebody opened 500 a second. Newcomers get through, from the same
+/// device could join while a stranger opened 500 a second. Newcomers get through, from the same
 /// address and from another.
 #[tokio::test]
 async fn silent_connections_do_not_keep_newcomers_out() {

@@ -115,12 +115,12 @@ fn reopen(folder: &TempDir) -> Result<(Store, Saved), StoreError> {
 fn written(rulings: u64) -> (TempDir, Saved) {
     let folder = TempDir::new().unwrap();
     let store = Store::create(folder.path(), CLUSTER, node()).unwrap();
-    let (answers, mut heard) = mpsc::channel(16);
+    let (answers, mut reports) = mpsc::channel(16);
     let handle = store.start(answers).unwrap();
     handle.persist(PersistId(1), vec![Record::Incarnation(5), slot(3, 1), node_record(1)]);
     handle.persist(PersistId(2), (0..rulings).map(ruling).collect());
     drop(handle);
-    while let Some(answer) = heard.blocking_recv() {
+    while let Some(answer) = reports.blocking_recv() {
         assert!(matches!(answer, StoreAnswer::Stored { .. }), "{answer:?}");
     }
     let (_, saved) = reopen(&folder).unwrap();
@@ -134,7 +134,7 @@ fn written(rulings: u64) -> (TempDir, Saved) {
 fn stored_records_are_read_back_and_the_latest_counts() {
     let folder = TempDir::new().unwrap();
     let store = Store::create(folder.path(), CLUSTER, node()).unwrap();
-    let (answers, mut heard) = mpsc::channel(16);
+    let (answers, mut reports) = mpsc::channel(16);
     let handle = store.start(answers).unwrap();
     for incarnation in 1..=50 {
         handle.persist(
@@ -144,7 +144,7 @@ fn stored_records_are_read_back_and_the_latest_counts() {
     }
     let mut upto = PersistId(0);
     while upto < PersistId(50) {
-        let StoreAnswer::Stored { upto: next, .. } = heard.blocking_recv().unwrap() else {
+        let StoreAnswer::Stored { upto: next, .. } = reports.blocking_recv().unwrap() else {
             panic!("a good disk")
         };
         assert!(next > upto, "answers grow");
@@ -208,14 +208,14 @@ fn key_without_changes_has_no_row() {
 fn batch_costs_one_sync() {
     let (folder, _) = written(3);
     let (store, _) = reopen(&folder).unwrap();
-    let (answers, mut heard) = mpsc::channel(8);
+    let (answers, mut reports) = mpsc::channel(8);
     let handle = store.start(answers).unwrap();
     // The first transaction after opening may sync once more, to mark the file as open.
     handle.persist(PersistId(1), vec![Record::Incarnation(6)]);
-    heard.blocking_recv().unwrap();
+    reports.blocking_recv().unwrap();
     let syncs = handle.counters().syncs.load(SeqCst);
     handle.persist(PersistId(2), (0..100).map(ruling).collect());
-    heard.blocking_recv().unwrap();
+    reports.blocking_recv().unwrap();
     assert_eq!(handle.counters().syncs.load(SeqCst), syncs + 1);
     assert_eq!(handle.counters().commits.load(SeqCst), 2);
 }
@@ -321,12 +321,12 @@ fn full_disk_fails_once_and_keeps_stored_records() {
         let (folder, _) = written(3);
         let (store, _) = reopen(&folder).unwrap();
         let store = store.failing_after(writes);
-        let (answers, mut heard) = mpsc::channel(8);
+        let (answers, mut reports) = mpsc::channel(8);
         let handle = store.start(answers).unwrap();
         let mut stored = 5;
         for incarnation in 6..20 {
             handle.persist(PersistId(incarnation), vec![Record::Incarnation(incarnation)]);
-            match heard.blocking_recv().unwrap() {
+            match reports.blocking_recv().unwrap() {
                 StoreAnswer::Stored { .. } => stored = incarnation,
                 StoreAnswer::Failed { why } => {
                     assert!(why.contains(FILE), "{why}");
@@ -339,7 +339,7 @@ fn full_disk_fails_once_and_keeps_stored_records() {
         // A failed store tries nothing more, and does not block.
         handle.persist(PersistId(99), vec![Record::Incarnation(99)]);
         drop(handle);
-        assert!(heard.blocking_recv().is_none());
+        assert!(reports.blocking_recv().is_none());
         let (_, saved) = reopen(&folder).unwrap();
         assert_eq!(saved.incarnation, stored, "after {writes} writes");
     }
@@ -352,13 +352,13 @@ fn refused_change_is_not_found_at_the_next_start() {
     let (folder, _) = written(3);
     let (store, _) = reopen(&folder).unwrap();
     let fault = store.fault();
-    let (answers, mut heard) = mpsc::channel(8);
+    let (answers, mut reports) = mpsc::channel(8);
     let handle = store.start(answers).unwrap();
     handle.persist(PersistId(1), vec![Record::Incarnation(6)]);
-    assert!(matches!(heard.blocking_recv(), Some(StoreAnswer::Stored { .. })));
+    assert!(matches!(reports.blocking_recv(), Some(StoreAnswer::Stored { .. })));
     fault.fail_syncs();
     handle.persist(PersistId(2), vec![Record::Incarnation(7)]);
-    assert!(matches!(heard.blocking_recv(), Some(StoreAnswer::Failed { .. })));
+    assert!(matches!(reports.blocking_recv(), Some(StoreAnswer::Failed { .. })));
     drop(handle);
     let (_, saved) = reopen(&folder).unwrap();
     assert_eq!((saved.incarnation, saved.rulings.len()), (6, 3));
@@ -372,12 +372,12 @@ fn mended_disk_takes_writes_again() {
         let (store, _) = reopen(&folder).unwrap();
         let fault = store.fault();
         fault.fail_after(writes);
-        let (answers, mut heard) = mpsc::channel(8);
+        let (answers, mut reports) = mpsc::channel(8);
         let handle = store.start(answers).unwrap();
         let mut next = 6;
         let stored = loop {
             handle.persist(PersistId(next), vec![Record::Incarnation(next)]);
-            match heard.blocking_recv().unwrap() {
+            match reports.blocking_recv().unwrap() {
                 StoreAnswer::Stored { .. } => next += 1,
                 StoreAnswer::Failed { .. } => break next - 1,
                 StoreAnswer::Recovered => panic!("it was not mended"),
@@ -386,10 +386,10 @@ fn mended_disk_takes_writes_again() {
         // Records that come meanwhile are dropped: the node writes those it needs again.
         handle.persist(PersistId(50), vec![Record::Incarnation(50)]);
         fault.mend();
-        assert_eq!(heard.blocking_recv().unwrap(), StoreAnswer::Recovered);
+        assert_eq!(reports.blocking_recv().unwrap(), StoreAnswer::Recovered);
         handle.persist(PersistId(51), vec![slot(1, 9)]);
         assert!(matches!(
-            heard.blocking_recv().unwrap(),
+            reports.blocking_recv().unwrap(),
             StoreAnswer::Stored { upto: PersistId(51), .. }
         ));
         drop(handle);

@@ -37,9 +37,9 @@ pub(super) async fn run(inbox: Inbox, fetcher: Arc<Fetcher>, max_fetches: usize)
     let mut under_way = BTreeSet::new();
     let mut tasks: Vec<(task::Id, Digest)> = Vec::new();
     loop {
-        let room = running.len() < max_fetches;
+        let has_room = running.len() < max_fetches;
         tokio::select! {
-            request = inbox.take(&under_way), if room => {
+            request = inbox.take(&under_way), if has_room => {
                 under_way.insert(request.artifact.digest);
                 let (fetcher, digest) = (fetcher.clone(), request.artifact.digest);
                 let task = running.spawn(async move {

@@ -17,7 +17,7 @@ use super::{Counters, TransferConfig, unless_stalled};
 
 pub(super) struct Server {
     store: ArtifactStore,
-    room: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     rate_limit: RateLimit,
     stall_timeout: Duration,
     counters: Arc<Counters>,
@@ -29,9 +29,15 @@ impl Server {
         store: ArtifactStore,
         counters: Arc<Counters>,
     ) -> Arc<Self> {
-        let room = Arc::new(Semaphore::new(config.serves));
+        let permits = Arc::new(Semaphore::new(config.serves));
         let rate_limit = RateLimit::new(config.bytes_per_second);
-        Arc::new(Server { store, room, rate_limit, stall_timeout: config.stall_timeout, counters })
+        Arc::new(Server {
+            store,
+            permits,
+            rate_limit,
+            stall_timeout: config.stall_timeout,
+            counters,
+        })
     }
 
     /// Serves until the network has stopped. The mesh bounds the number of streams.
@@ -59,7 +65,7 @@ impl Server {
         let moved = stream.moved();
         let request =
             unless_stalled(self.stall_timeout, &moved, ArtifactRequest::read(&mut stream)).await?;
-        let Ok(_room) = self.room.try_acquire() else {
+        let Ok(_permit) = self.permits.try_acquire() else {
             self.counters.busy.fetch_add(1, Relaxed);
             return unless_stalled(
                 self.stall_timeout,

@@ -60,8 +60,8 @@ pub(super) async fn dial(
 ) -> Result<Connection, ConnectError> {
     let mut tries: FuturesUnordered<_> = (0u32..)
         .zip(addresses.iter().take(MAX_ADDRESSES))
-        .map(|(turn, address)| async move {
-            sleep(HEAD_START * turn).await;
+        .map(|(position, address)| async move {
+            sleep(HEAD_START * position).await;
             dial_address(carriers, node, *address, segment).await
         })
         .collect();
