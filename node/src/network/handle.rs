@@ -89,7 +89,7 @@ impl Network {
         }
     }
 
-    /// Sets the directory, once: from then on [`Mesh::open`] makes a link where there is none.
+    /// Sets the directory, once: from then on [`super::Mesh::open`] makes missing links.
     pub fn set_directory(&self, directory: Arc<dyn Directory>) {
         // A second directory would know the same.
         let _ = self.directory.set(directory);
