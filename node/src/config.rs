@@ -1,5 +1,5 @@
-//! How a daemon is set up: `config.json` in its state folder. `shoal up` writes there what its
-//! flags say, so that the next start needs none; a person may edit it.
+//! The configuration of a daemon: `config.json` in its state folder. `shoal up` writes its flags
+//! there, so that the next start needs none; a person may edit it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -15,39 +15,38 @@ use crate::publish::{FileError, files};
 
 /// The file in the state folder.
 pub const FILE: &str = "config.json";
-/// Bytes of a node's name: it stands in tables and in every record.
+/// Bytes of a node's name, which is part of tables and of every record.
 const MAX_NAME: usize = 63;
-/// What is offered to workloads where nobody says otherwise, in percent of the memory: the rest is
-/// for the system and for shoal itself.
+/// The default share of memory offered to workloads, in percent: the rest is for the system and for
+/// shoal itself.
 const OFFERED_PERCENT: u64 = 75;
 
-/// How a daemon is set up. Every field may be left out.
+/// The configuration of a daemon. Every field may be left out.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// What people call this device, 1 to 63 of letters, digits, `-`, `_` and `.`. Where null: the
-    /// host's name.
+    /// The node's name for people, 1 to 63 letters, digits, `-`, `_` and `.`. If null: the host's
+    /// name.
     pub name: Option<String>,
-    /// Where other nodes connect, `IP:PORT`. `0.0.0.0` is every interface; port 0 is any free one,
-    /// the last one if it is still free.
+    /// The address for other nodes, `IP:PORT`. `0.0.0.0` is every interface; port 0 is any free
+    /// one, and the last one if it is still free.
     pub listen: SocketAddr,
-    /// Where clients of workloads connect, `IP:PORT`. As `listen`.
+    /// The address for clients of workloads, `IP:PORT`. As `listen`.
     pub http: SocketAddr,
-    /// Where others shall be told to reach this node, `IP:PORT`: behind a router that forwards a
-    /// port. Where empty: the addresses of its interfaces.
+    /// The addresses to announce to other nodes, `IP:PORT`, for example of a router that forwards a
+    /// port. If empty: the addresses of the interfaces.
     pub advertise: Vec<SocketAddr>,
-    /// Whether members look for one another on the local network. Off where packets are paid for,
-    /// or are nobody's business.
+    /// Whether members search one another on the local network. Turn it off where packets cost
+    /// money or must stay private.
     pub mdns: bool,
-    /// Nodes to dial until the cluster is known, `HOST:PORT`; what the join line named. At most 16.
+    /// Nodes to dial until the cluster is known, `HOST:PORT`, from the join line. At most 16.
     pub seeds: Vec<String>,
-    /// What workloads can require, as in `{"zone": "shop"}`. At most 64, each name and value 1 to
-    /// 63 letters, digits, `-_./`.
+    /// Labels that workloads can require, as in `{"zone": "shop"}`. At most 64, each name and value
+    /// 1 to 63 letters, digits, `-._/`.
     pub labels: BTreeMap<String, String>,
-    /// Memory offered to workloads, as in `512MiB`. Where null: three quarters of what the device
-    /// has.
+    /// Memory offered to workloads, as in `512MiB`. If null: three quarters of the device's.
     pub memory: Option<String>,
-    /// CPU offered to workloads in cores, as in `1.5`. Where null: all.
+    /// CPU offered to workloads in cores, as in `1.5`. If null: all cores.
     pub cpu: Option<String>,
 }
 
@@ -68,7 +67,7 @@ impl Default for Config {
     }
 }
 
-/// Why a daemon cannot be set up so. Nothing was changed.
+/// Why the configuration is refused. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)]
 pub enum ConfigError {
@@ -96,7 +95,7 @@ pub enum ConfigError {
 }
 
 impl Config {
-    /// What stands in `state`'s file; the default when there is none.
+    /// Reads the file in `state`; the default when there is none.
     pub fn load(state: &Path) -> Result<Config, ConfigError> {
         let file = state.join(FILE);
         let Some(text) = files::read(&file)? else { return Ok(Config::default()) };
@@ -107,7 +106,7 @@ impl Config {
         })
     }
 
-    /// Writes it, unless it stands there just so.
+    /// Writes the file, unless it has this content already.
     pub fn save(&self, state: &Path) -> Result<(), ConfigError> {
         let there = Config::load(state);
         if there.is_ok_and(|there| there == *self) && state.join(FILE).exists() {
@@ -116,7 +115,7 @@ impl Config {
         Ok(files::write_json(&state.join(FILE), self)?)
     }
 
-    /// The node's name: the one set, or the host's.
+    /// The node's name: the configured one, or the host's.
     pub fn node_name(&self) -> Result<String, ConfigError> {
         match &self.name {
             Some(name) if is_name(name) => Ok(name.clone()),
@@ -125,7 +124,7 @@ impl Config {
         }
     }
 
-    /// What this device offers, checked.
+    /// The facts of this device, checked.
     pub fn facts(&self) -> Result<Facts, ConfigError> {
         self.node_name()?;
         if self.labels.len() > MAX_LABELS {
@@ -159,8 +158,8 @@ impl Config {
                 quantity::show_size(MAX_MEMORY)
             )));
         }
-        // A number whose unit was forgotten would take the node out of every auction, and what it
-        // runs off it.
+        // A number without a unit would take the node out of every auction, and its workloads off
+        // it.
         if (1..MIN_MEMORY).contains(&memory) {
             return Err(ConfigError::Memory(format!(
                 "{} is less than any workload can have ({}): give a unit, as in `512MiB`, or 0 to \
@@ -192,7 +191,7 @@ impl Config {
 }
 
 impl ConfigError {
-    /// What a person can do about it.
+    /// Advice for the person who wrote the configuration.
     pub fn hint(&self) -> Option<String> {
         match self {
             ConfigError::Wrong { hint: Some(hint), .. } => Some(hint.clone()),
@@ -210,7 +209,7 @@ impl ConfigError {
     }
 }
 
-/// Where a node keeps its state when nobody says otherwise.
+/// The default state folder.
 pub fn default_state() -> PathBuf {
     if rustix::process::geteuid().is_root() {
         return "/var/lib/shoal".into();
@@ -218,13 +217,13 @@ pub fn default_state() -> PathBuf {
     home_folder("XDG_STATE_HOME", ".local/state").join("shoal")
 }
 
-/// Where an operator's key is when nobody says otherwise.
+/// The default folder of an operator's key.
 pub fn default_operator() -> PathBuf {
     home_folder("XDG_CONFIG_HOME", ".config").join("shoal")
 }
 
 fn home_folder(variable: &str, below_home: &str) -> PathBuf {
-    // The XDG specification: a relative path is to be ignored.
+    // The XDG specification says to ignore relative paths.
     let set = std::env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute());
     set.unwrap_or_else(|| std::env::home_dir().unwrap_or_else(|| "/".into()).join(below_home))
 }
@@ -252,7 +251,7 @@ fn host_name() -> String {
     if name.is_empty() { "node".into() } else { name }
 }
 
-/// Bytes this process may use: the device's memory, or less where a control group says so.
+/// Bytes that this process may use: the device's memory, or less if a control group says so.
 #[expect(clippy::useless_conversion, reason = "the kernel's figure has 32 bits on 32-bit devices")]
 fn device_memory() -> u64 {
     let info = rustix::system::sysinfo();
@@ -264,7 +263,7 @@ fn device_memory() -> u64 {
     installed.min(group.unwrap_or(u64::MAX)).min(MAX_MEMORY)
 }
 
-/// Thousandths of a core this process may use, its control group and affinity respected.
+/// Thousandths of a core that this process may use, within its control group and affinity.
 fn device_cpu() -> u32 {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     u32::try_from(cores).unwrap_or(u32::MAX).saturating_mul(1000).min(MAX_CPU)
@@ -287,6 +286,7 @@ mod tests {
         "cpu": null
     }"#;
 
+    /// The documented example must not drift from the defaults, or miss a field.
     #[test]
     fn example_config_is_the_default_with_every_field() {
         assert_eq!(serde_json::from_str::<Config>(EXAMPLE).unwrap(), Config::default());
@@ -296,8 +296,9 @@ mod tests {
         assert_eq!(fields.keys().map(String::as_str).collect::<BTreeSet<_>>(), FIELDS.into());
     }
 
+    /// A saved configuration is read back equal; a folder without one has the defaults.
     #[test]
-    fn saved_config_is_loaded_again() {
+    fn saved_config_is_read_back() {
         let state = tempfile::tempdir().unwrap();
         let config = Config {
             name: Some("till-3".into()),
@@ -309,9 +310,9 @@ mod tests {
         assert_eq!(Config::load(&state.path().join("none")).unwrap(), Config::default());
     }
 
-    /// A slip in a key that was ignored would leave the default in force without a word.
+    /// A misspelled key would otherwise be ignored silently.
     #[test]
-    fn unknown_key_is_refused_with_the_nearest() {
+    fn unknown_key_is_refused_with_a_suggestion() {
         let state = tempfile::tempdir().unwrap();
         std::fs::write(state.path().join(FILE), r#"{"lable": {}}"#).unwrap();
         let error = Config::load(state.path()).unwrap_err();
@@ -319,9 +320,9 @@ mod tests {
         assert_eq!(error.hint().as_deref(), Some("Did you mean `labels`?"));
     }
 
-    /// Each invalid setting is named, among them a memory size whose unit was forgotten.
+    /// Each wrong value is refused with the name of its field.
     #[test]
-    fn invalid_offers_are_refused() {
+    fn impossible_offers_are_refused() {
         let wrong = |change: fn(&mut Config)| {
             let mut config = Config::default();
             change(&mut config);
@@ -343,8 +344,9 @@ mod tests {
         );
     }
 
+    /// A node without a configuration still offers memory and CPU.
     #[test]
-    fn default_offer_is_not_empty() {
+    fn default_config_offers_resources() {
         let facts = Config { labels: [("zone".into(), "shop".into())].into(), ..Config::default() }
             .facts()
             .unwrap();

@@ -1,4 +1,4 @@
-//! Fakes for tests: a runtime, a core and a mesh.
+//! Fakes of the daemon's surroundings for tests: a runtime, a core, a mesh.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -50,7 +50,7 @@ pub fn replica(index: u32) -> ReplicaId {
     ReplicaId { uid: Digest([9; 32]), place: Place::Ordinal(index) }
 }
 
-/// A runtime with a real status table. Tests set beforehand what a start does.
+/// A runtime on a real status table. The outcome of a start is set beforehand.
 pub struct FakeRuntime {
     board: StatusTable,
     seats: Mutex<BTreeMap<InstanceId, StatusHandle>>,
@@ -58,32 +58,32 @@ pub struct FakeRuntime {
     /// Instances whose stop hangs.
     pub stuck: Mutex<BTreeSet<String>>,
     pub found: Mutex<Vec<Instance>>,
-    /// The calls, in order.
+    /// The calls so far, in order.
     pub calls: Mutex<Vec<String>>,
     called: watch::Sender<usize>,
     /// Requests served.
     pub served: AtomicUsize,
     pub busy: Mutex<bool>,
     pub serving: Mutex<Serving>,
-    /// Releases the requests of [`Serving::Wait`].
+    /// Releases waiting requests.
     pub go_on: Notify,
 }
 
-/// The answer to a request.
+/// The response to a request.
 #[derive(Clone, Copy, Default)]
 pub enum Serving {
-    /// The request's method, path and client.
+    /// The request's own method, path and client.
     #[default]
     Say,
-    /// The length of the request's body.
+    /// The length of the request's body, once it has arrived.
     Count,
-    /// As `Say`, after [`FakeRuntime::go_on`].
+    /// The same as `Say`, once [`FakeRuntime::go_on`] is notified.
     Wait,
-    /// A body of this many KiB.
+    /// This many KiB.
     Send(usize),
 }
 
-/// The effect of a start.
+/// The behaviour of a start.
 #[derive(Clone)]
 pub enum OnStart {
     Run,
@@ -114,13 +114,13 @@ impl FakeRuntime {
         self.called.send_modify(|count| *count += 1);
     }
 
-    /// Waits until `count` calls were made, and returns all.
+    /// Waits for this many calls, and returns all so far.
     pub async fn calls(&self, count: usize) -> Vec<String> {
         self.called.subscribe().wait_for(|made| *made >= count).await.unwrap();
         self.calls.lock().unwrap().clone()
     }
 
-    /// Sets an instance's state, as a runtime does when a guest starts or fails.
+    /// Sets the state of an instance, as a starting or failing guest would.
     pub fn tell(&self, id: &InstanceId, state: State) {
         self.seats.lock().unwrap()[id].set(state);
     }
@@ -261,7 +261,7 @@ impl Runtime for FakeRuntime {
     }
 }
 
-/// A core that answers with what the test put in.
+/// A core that shows the views it is given.
 pub struct FakeCore {
     pub workloads: Mutex<Vec<WorkloadView>>,
     pub nodes: Mutex<Vec<NodeView>>,
@@ -379,19 +379,19 @@ impl Core for FakeCore {
     }
 }
 
-/// The member that carries a stream, or the members that were tried, each with its reason.
+/// The relay of a stream, or the relays that were tried, each with its reason.
 type Hopped = Result<NodeId, Vec<(NodeId, String)>>;
 
-/// A mesh of in-memory pipes: a stream opened to a node arrives at that node's receiver.
+/// A mesh of pipes: a stream to a node comes out at that node's receiver.
 #[derive(Default)]
 pub struct FakeMesh {
-    takers: Mutex<BTreeMap<NodeId, mpsc::Sender<Incoming>>>,
+    senders: Mutex<BTreeMap<NodeId, mpsc::Sender<Incoming>>>,
     pub opened: AtomicUsize,
-    /// Nodes that cannot be dialled, with the member that carries streams to them or the refusals.
+    /// Nodes that cannot be dialled, with their relays.
     pub hops: Mutex<BTreeMap<NodeId, Hopped>>,
     /// Nodes to which opening a stream never ends.
     pub hangs: Mutex<BTreeSet<NodeId>>,
-    /// Notified when a stream to one of those is requested.
+    /// Notified when a stream to a node of `hangs` is requested.
     pub asked: Notify,
 }
 
@@ -399,7 +399,7 @@ impl FakeMesh {
     /// The receiver of streams to `node`.
     pub fn take(&self, node: NodeId) -> mpsc::Receiver<Incoming> {
         let (sender, receiver) = mpsc::channel(16);
-        self.takers.lock().unwrap().insert(node, sender);
+        self.senders.lock().unwrap().insert(node, sender);
         receiver
     }
 }
@@ -407,7 +407,7 @@ impl FakeMesh {
 impl Mesh for FakeMesh {
     fn open(&self, node: NodeId, purpose: Purpose) -> BoxFuture<'_, Result<MeshStream, OpenError>> {
         assert_eq!(purpose, Purpose::Http);
-        let taker = self.takers.lock().unwrap().get(&node).cloned();
+        let sender = self.senders.lock().unwrap().get(&node).cloned();
         let hop = self.hops.lock().unwrap().get(&node).cloned();
         if self.hangs.lock().unwrap().contains(&node) {
             self.asked.notify_one();
@@ -416,7 +416,7 @@ impl Mesh for FakeMesh {
         async move {
             let hop = match hop {
                 Some(Err(tried)) => {
-                    return Err(OpenError::NoWay {
+                    return Err(OpenError::Unreachable {
                         node,
                         dial: "no address answered".into(),
                         tried,
@@ -425,13 +425,13 @@ impl Mesh for FakeMesh {
                 Some(Ok(hop)) => Some(hop),
                 None => None,
             };
-            let taker = taker.ok_or(OpenError::NoLink(node))?;
+            let sender = sender.ok_or(OpenError::NoLink(node))?;
             let (here, there) = tokio::io::duplex(64 * 1024);
             let incoming = Incoming { from: NODE, stream: MeshStream::new(there) };
-            taker.send(incoming).await.map_err(|_| OpenError::NoLink(node))?;
+            sender.send(incoming).await.map_err(|_| OpenError::NoLink(node))?;
             self.opened.fetch_add(1, Ordering::Relaxed);
             Ok(match hop {
-                Some(hop) => MeshStream::over(here, hop),
+                Some(hop) => MeshStream::relayed(here, hop),
                 None => MeshStream::new(here),
             })
         }

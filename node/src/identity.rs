@@ -1,5 +1,5 @@
-//! Who this node is: its own key, and which cluster it belongs to. One small file, written once,
-//! believed only whole.
+//! The identity of this node: its own key, and its cluster. A small file, written once, and used
+//! only if it is intact.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -16,7 +16,7 @@ use shoal_protocol::trust::{self, Genesis};
 pub const FILE: &str = "identity.json";
 const FORMAT: u32 = 1;
 
-/// A node's secrets. None of them appears in `Debug`.
+/// A node's secrets. `Debug` shows none of them.
 #[derive(Clone)]
 pub struct Identity {
     node_seed: [u8; 32],
@@ -25,7 +25,7 @@ pub struct Identity {
     founder: bool,
 }
 
-/// Why there is no identity to work with. Nothing was changed.
+/// Why there is no usable identity. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)]
 pub enum IdentityError {
@@ -55,23 +55,23 @@ pub enum IdentityError {
     NoRandom,
 }
 
-/// The file's form. Keys, seeds and the checksum are 64 hexadecimal digits.
+/// The format of the file. Keys, seeds and the checksum are 64 hexadecimal digits.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Form {
+struct IdentityFile {
     format: u32,
     node_seed: String,
     root: String,
     join: String,
     join_seed: String,
-    /// Only a founder's file has it.
+    /// Only a founder's file has this field.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     founder: bool,
     checksum: String,
 }
 
 impl Identity {
-    /// A new node of the cluster that `genesis` and `join_seed` make.
+    /// A new node of the cluster with this genesis and join seed.
     pub fn draw(genesis: Genesis, join_seed: [u8; 32]) -> Result<Identity, IdentityError> {
         if KeyPair::from_seed(&join_seed).public() != genesis.join {
             return Err(IdentityError::Mismatched);
@@ -79,14 +79,13 @@ impl Identity {
         Ok(Identity { node_seed: random()?, genesis, join_seed, founder: false })
     }
 
-    /// The first node of a new cluster. That it is the first is part of who it is: a start that is
-    /// cut off before the node has admitted itself must not make it wait for ever for others to do
-    /// so.
+    /// The first node of a new cluster. The identity says that it is the first: a node whose first
+    /// start was interrupted before it admitted itself must not wait for others to do so.
     pub fn found(genesis: Genesis, join_seed: [u8; 32]) -> Result<Identity, IdentityError> {
         Ok(Identity { founder: true, ..Self::draw(genesis, join_seed)? })
     }
 
-    /// The identity in `folder`; none when there is none yet.
+    /// Reads the identity in `folder`; none when there is none yet.
     pub fn load(folder: &Path) -> Result<Option<Identity>, IdentityError> {
         let file = folder.join(FILE);
         let text = match fs::read(&file) {
@@ -99,7 +98,7 @@ impl Identity {
             folder: folder.to_owned(),
             why,
         };
-        // What a newer program wrote may have other fields: its number comes first.
+        // A newer program's file may have other fields, so its format is checked first.
         let value: serde_json::Value =
             serde_json::from_slice(&text).map_err(|error| damaged(error.to_string()))?;
         if let Some(format) = value
@@ -112,21 +111,22 @@ impl Identity {
                 format: u32::try_from(format).unwrap_or(u32::MAX),
             });
         }
-        let form: Form =
+        let file: IdentityFile =
             serde_json::from_value(value).map_err(|error| damaged(error.to_string()))?;
-        if form.checksum != form.sum() {
+        if file.checksum != file.sum() {
             return Err(damaged("its checksum does not match".into()));
         }
-        form.identity().map(Some).map_err(damaged)
+        file.identity().map(Some).map_err(damaged)
     }
 
-    /// Writes the identity into `folder`, readable by its owner alone. Never replaces one.
+    /// Writes the identity into `folder`, readable by its owner alone. It never replaces an
+    /// identity.
     pub fn create(&self, folder: &Path) -> Result<(), IdentityError> {
         let (file, fresh) = (folder.join(FILE), folder.join("identity.json.new"));
         let cannot = |source| IdentityError::Io { file: file.clone(), doing: "made", source };
-        let text =
-            serde_json::to_string_pretty(&Form::of(self)).map_err(|error| cannot(error.into()))?;
-        // A leftover of a start that was cut off.
+        let text = serde_json::to_string_pretty(&IdentityFile::of(self))
+            .map_err(|error| cannot(error.into()))?;
+        // A leftover of an interrupted start.
         match fs::remove_file(&fresh) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(cannot(error)),
             _ => {}
@@ -138,7 +138,7 @@ impl Identity {
             .open(&fresh)
             .map_err(cannot)?;
         out.write_all(text.as_bytes()).and_then(|()| out.sync_all()).map_err(cannot)?;
-        // A hard link fails where a rename would replace.
+        // A hard link fails where a rename would replace the file.
         fs::hard_link(&fresh, &file).map_err(cannot)?;
         fs::remove_file(&fresh).map_err(cannot)?;
         File::open(folder).and_then(|folder| folder.sync_all()).map_err(cannot)
@@ -170,7 +170,7 @@ impl Identity {
         &self.join_seed
     }
 
-    /// Whether this node made the cluster: it admits itself when nobody is admitted yet.
+    /// Whether this node made the cluster: it admits itself when no node is admitted yet.
     pub fn is_founder(&self) -> bool {
         self.founder
     }
@@ -180,13 +180,13 @@ impl Identity {
         &self.node_seed
     }
 
-    /// What only those know who hold the join line: peers that do not know it cannot even greet one
-    /// another.
+    /// The secret of the transport, derived from the join line: peers without it cannot complete a
+    /// handshake.
     pub(crate) fn transport_secret(&self) -> [u8; 32] {
         trust::transport_secret(&self.join_seed)
     }
 
-    /// The form the core takes.
+    /// The identity as the core takes it.
     pub fn for_core(&self) -> node::Identity {
         node::Identity {
             keys: KeyPair::from_seed(&self.node_seed),
@@ -202,10 +202,10 @@ impl std::fmt::Debug for Identity {
     }
 }
 
-impl Form {
-    fn of(identity: &Identity) -> Form {
+impl IdentityFile {
+    fn of(identity: &Identity) -> IdentityFile {
         let hex = |bytes: [u8; 32]| Digest(bytes).to_string();
-        let mut form = Form {
+        let mut file = IdentityFile {
             format: FORMAT,
             node_seed: hex(identity.node_seed),
             root: identity.genesis.root.to_string(),
@@ -214,8 +214,8 @@ impl Form {
             founder: identity.founder,
             checksum: String::new(),
         };
-        form.checksum = form.sum();
-        form
+        file.checksum = file.sum();
+        file
     }
 
     fn sum(&self) -> String {
@@ -247,7 +247,7 @@ impl Form {
     }
 }
 
-/// 32 bytes that nobody can guess.
+/// 32 bytes from the system's secure random generator.
 pub fn random() -> Result<[u8; 32], IdentityError> {
     let mut bytes = [0; 32];
     SystemRandom::new().fill(&mut bytes).map_err(|_| IdentityError::NoRandom)?;
@@ -274,8 +274,9 @@ mod tests {
         (folder, identity)
     }
 
+    /// The file holds the node's secret keys.
     #[test]
-    fn identity_is_loaded_again_from_a_private_file() {
+    fn identity_is_read_back_and_private_to_its_owner() {
         let (folder, identity) = made();
         let back = Identity::load(folder.path()).unwrap().unwrap();
         assert_eq!((back.node(), back.cluster()), (identity.node(), identity.cluster()));
@@ -285,9 +286,9 @@ mod tests {
         assert!(Identity::load(tempfile::TempDir::new().unwrap().path()).unwrap().is_none());
     }
 
-    /// Only the first node of a cluster admits itself: the mark is part of the checksum.
+    /// A founder admits itself, so the checksum must cover the flag.
     #[test]
-    fn founder_mark_persists_and_cannot_be_added() {
+    fn founder_flag_is_kept_and_cannot_be_added() {
         let (folder, _) = made();
         assert!(!Identity::load(folder.path()).unwrap().unwrap().is_founder());
         let joined = fs::read_to_string(folder.path().join(FILE)).unwrap();
@@ -300,7 +301,7 @@ mod tests {
         assert!(Identity::load(folder.path()).unwrap().unwrap().is_founder());
     }
 
-    /// A second identity in the same folder would be another node: creating one fails.
+    /// A lost key cannot be recovered, so a second identity in the folder is an error.
     #[test]
     fn identity_is_never_replaced() {
         let (folder, identity) = made();
@@ -309,9 +310,9 @@ mod tests {
         assert_eq!(Identity::load(folder.path()).unwrap().unwrap().node(), identity.node());
     }
 
-    /// A first start was interrupted before the rename: the next one succeeds.
+    /// A start ended while it wrote the temporary file; the next one succeeds.
     #[test]
-    fn leftover_of_an_interrupted_start_is_replaced() {
+    fn leftover_of_an_interrupted_start_is_ignored() {
         let folder = tempfile::TempDir::new().unwrap();
         fs::write(folder.path().join("identity.json.new"), b"{\"for").unwrap();
         let (genesis, join_seed) = genesis(2);
@@ -319,10 +320,9 @@ mod tests {
         assert!(Identity::load(folder.path()).unwrap().is_some());
     }
 
-    /// A node must never start with another identity than its own: every cut and every altered byte
-    /// is an error that names the file.
+    /// Whatever part of the file is damaged, the error names it and a remedy.
     #[test]
-    fn truncated_or_altered_identity_is_refused() {
+    fn truncated_or_altered_identity_is_refused_by_name() {
         let (folder, identity) = made();
         let path = folder.path().join(FILE);
         let whole = fs::read(&path).unwrap();
@@ -353,6 +353,7 @@ mod tests {
         assert!(text.contains("shoal up --join LINE"), "{text}");
     }
 
+    /// The error names both clusters, so that the operator sees the mix-up.
     #[test]
     fn join_line_of_another_cluster_is_refused() {
         let (_folder, identity) = made();
@@ -363,6 +364,7 @@ mod tests {
         assert!(matches!(Identity::draw(genesis, [9; 32]), Err(IdentityError::Mismatched)));
     }
 
+    /// Debug output may end in a log.
     #[test]
     fn debug_output_hides_secrets() {
         let (_folder, identity) = made();

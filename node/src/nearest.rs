@@ -1,7 +1,7 @@
-//! What a person may have meant.
+//! Suggestions for mistyped words.
 
-/// The candidate that is nearest to `word`, if any is near enough to be a slip of the hand: about a
-/// third of its letters may differ.
+/// The candidate nearest to `word`, if it is near enough to be a typo: about a third of the letters
+/// may differ.
 pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let word: Vec<char> = word.to_lowercase().chars().take(LONGEST).collect();
     let allowed = ((word.len() + 1) / 3).clamp(1, 3);
@@ -18,7 +18,7 @@ pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
         .map(|(_, candidate)| candidate)
 }
 
-/// Appends ` (did you mean ..?)` when something is near, so that every error says it alike.
+/// The hint "Did you mean ..?" for the nearest candidate, so that every error words it alike.
 pub fn did_you_mean<'a>(
     word: &str,
     candidates: impl IntoIterator<Item = &'a str>,
@@ -26,10 +26,11 @@ pub fn did_you_mean<'a>(
     nearest(word, candidates).map(|candidate| format!("Did you mean `{candidate}`?"))
 }
 
-/// Names are DNS labels; what is longer is no name, and the table below is quadratic.
+/// Longest compared word. Names are DNS labels, and the table below is quadratic.
 const LONGEST: usize = 130;
 
-/// Insertions, deletions, substitutions and swaps of neighbours that turn one into the other.
+/// The number of insertions, deletions, substitutions and swaps of neighbours that turn one into
+/// the other.
 fn distance(a: &[char], b: &[char]) -> usize {
     let mut before: Vec<usize> = Vec::new();
     let mut last: Vec<usize> = (0..=b.len()).collect();
@@ -51,8 +52,9 @@ fn distance(a: &[char], b: &[char]) -> usize {
 mod tests {
     use super::*;
 
+    /// Missing, swapped and differently cased letters lead to the intended field.
     #[test]
-    fn typos_find_the_nearest_word() {
+    fn typos_are_recognized() {
         let fields = ["name", "namespace", "replicas", "memory", "env"];
         assert_eq!(nearest("replica", fields), Some("replicas"));
         assert_eq!(nearest("repilcas", fields), Some("replicas"));
@@ -60,8 +62,9 @@ mod tests {
         assert_eq!(nearest("evn", fields), Some("env"));
     }
 
+    /// A wrong suggestion is worse than none.
     #[test]
-    fn distant_words_match_nothing() {
+    fn distant_words_are_not_suggested() {
         assert_eq!(nearest("volumes", ["name", "env"]), None);
         assert_eq!(nearest("", ["name"]), None);
         assert_eq!(nearest("x", []), None);

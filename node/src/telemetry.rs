@@ -1,20 +1,20 @@
-//! What a node says about itself to machines and to whoever reads its standard error.
+//! Metrics for machines, and the log on standard error.
 
 use std::fmt::Write;
 
 use shoal_protocol::model::view::StatusView;
 use tracing_subscriber::EnvFilter;
 
-/// The variable that sets what is logged: a level, or filters as `tracing` knows them
+/// The variable that sets the log level, or filters as `tracing` knows them
 /// (`info,shoal::network=debug`).
 pub const LOG_VARIABLE: &str = "SHOAL_LOG";
 
-/// What happens to this node, and what goes wrong elsewhere. Gossip warns of what is ordinary: a
-/// message that comes a second time.
+/// The default filter: events of this node, and warnings of others. gossipsub warns of ordinary
+/// events, such as a message that arrives a second time.
 const DEFAULT: &str = "warn,libp2p_gossipsub=error,shoal=info";
 
-/// Sends this process's log to standard error. Warnings and what happens to the node itself by
-/// default. Does nothing when the host program has set up its own.
+/// Sends this process's log to standard error, by default with warnings and events of the node.
+/// Does nothing when the host program has set up a log of its own.
 pub fn log_to_stderr() {
     let filter = EnvFilter::try_from_env(LOG_VARIABLE).unwrap_or_else(|_| EnvFilter::new(DEFAULT));
     let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
@@ -23,11 +23,11 @@ pub fn log_to_stderr() {
         .with_writer(std::io::stderr)
         .with_ansi(ansi)
         .try_init();
-    // An error means that there is one already, which then counts.
+    // An error means that a log is set up already, which then counts.
     drop(set);
 }
 
-/// The node in the text form that Prometheus reads.
+/// The node's metrics in the text format of Prometheus.
 pub fn metrics(status: &StatusView) -> String {
     let mut text = String::new();
     let gauges: [(&str, &str, u64); 8] = [
@@ -40,16 +40,16 @@ pub fn metrics(status: &StatusView) -> String {
         ("nodes", "Members of the cluster.", status.nodes as u64),
         ("nodes_up", "Members held to be up.", status.nodes_up as u64),
         ("links", "Links to other nodes.", status.links as u64),
-        ("workloads", "Workloads wished for.", status.workloads as u64),
-        ("replicas", "Replicas wished for.", status.replicas),
+        ("workloads", "Desired workloads.", status.workloads as u64),
+        ("replicas", "Desired replicas.", status.replicas),
         ("replicas_healthy", "Replicas healthy.", status.healthy),
     ];
     for (name, help, value) in gauges {
         metric(&mut text, name, help, "gauge", value);
     }
     for (name, value) in &status.counters {
-        // Names are the program's own; what Prometheus does not take in a name becomes an
-        // underline.
+        // Counter names are the program's own; characters that Prometheus does not allow become
+        // underscores.
         let name: String =
             name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
         metric(
@@ -72,8 +72,9 @@ fn metric(text: &mut String, name: &str, help: &str, kind: &str, value: u64) {
 mod tests {
     use super::*;
 
+    /// Characters that Prometheus does not allow in names are replaced.
     #[test]
-    fn metrics_are_in_prometheus_text_form() {
+    fn metrics_are_in_the_prometheus_text_format() {
         let status = StatusView {
             cluster: String::new(),
             node: String::new(),

@@ -15,7 +15,7 @@ use super::error::{CliError, Exit};
 use crate::api::ApiError;
 use crate::api::form::DownBody;
 use crate::manifest::quantity;
-use crate::store::{Holder, holder};
+use crate::store::{LockHolder, lock_holder};
 
 /// Pause between two checks of a daemon that is ending.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
@@ -83,11 +83,11 @@ enum End {
 impl End {
     fn message(&self, ending: &Ending) -> String {
         let pid = ending.process.as_ref().map(|process| process.pid);
-        match (self, holder(&ending.state), pid) {
+        match (self, lock_holder(&ending.state), pid) {
             (End::NodeOnly, _, Some(pid)) => {
                 format!("stopped; process {pid}, whose node it was, goes on")
             }
-            (End::Ended, Some(Holder { pid: Some(new) }), Some(old)) if new != old => {
+            (End::Ended, Some(LockHolder { pid: Some(new) }), Some(old)) if new != old => {
                 format!(
                     "stopped; process {new} was started on the folder again, as a service manager \
                         does: stop it there"
@@ -106,8 +106,8 @@ async fn begin(context: &Context, deadline: Instant) -> Result<Ending, CliError>
             Ok(ending) => return Ok(ending),
             Err(error) => CliError::from(error),
         };
-        let Some(Holder { pid }) =
-            holder(&context.state).filter(|_| unanswered.exit == Exit::NoDaemon)
+        let Some(LockHolder { pid }) =
+            lock_holder(&context.state).filter(|_| unanswered.exit == Exit::NoDaemon)
         else {
             return Err(unanswered);
         };
@@ -172,7 +172,7 @@ impl Ending {
 
     /// Whether the folder is free and nothing listens on the socket.
     fn has_left(&self) -> bool {
-        holder(&self.state).is_none() && !listens(&self.socket)
+        lock_holder(&self.state).is_none() && !listens(&self.socket)
     }
 
     fn late(&self, timeout: Duration) -> CliError {

@@ -9,7 +9,7 @@ use shoal_protocol::node::{
 use tokio::sync::oneshot;
 
 use crate::network::Network;
-use crate::store::{Answer, StoreHandle};
+use crate::store::{StoreAnswer, StoreHandle};
 
 use super::events::Events;
 use super::handle::{Fetches, Orders};
@@ -113,9 +113,9 @@ impl Effects {
 
     /// Handles an answer of the store: runs the effects that waited for it. Returns the input for
     /// the node, and how long the disk took.
-    pub(super) fn on_store(&mut self, answer: Answer) -> Option<(Input, Duration)> {
+    pub(super) fn on_store(&mut self, answer: StoreAnswer) -> Option<(Input, Duration)> {
         match (&mut self.disk, answer) {
-            (Disk::Good { stored, .. }, Answer::Stored { upto, took }) => {
+            (Disk::Good { stored, .. }, StoreAnswer::Stored { upto, took }) => {
                 *stored = (*stored).max(Some(upto));
                 let later = self.held.split_off(&PersistId(upto.0.saturating_add(1)));
                 let released = std::mem::replace(&mut self.held, later);
@@ -125,19 +125,21 @@ impl Effects {
                 }
                 Some((Input::Stored { upto }, took))
             }
-            (Disk::Good { .. }, Answer::Failed { why }) => {
+            (Disk::Good { .. }, StoreAnswer::Failed { why }) => {
                 Some((self.fail(why, None), Duration::ZERO))
             }
-            (Disk::Good { .. }, Answer::Recovered) => None,
-            (Disk::Failed { .. }, Answer::Recovered) => Some((self.recovered(), Duration::ZERO)),
+            (Disk::Good { .. }, StoreAnswer::Recovered) => None,
+            (Disk::Failed { .. }, StoreAnswer::Recovered) => {
+                Some((self.recovered(), Duration::ZERO))
+            }
             // The disk had failed by being slow, and has caught up.
-            (Disk::Failed { late: Some(late), .. }, Answer::Stored { upto, took })
+            (Disk::Failed { late: Some(late), .. }, StoreAnswer::Stored { upto, took })
                 if upto >= *late =>
             {
                 Some((self.recovered(), took))
             }
-            (Disk::Failed { .. }, Answer::Stored { .. }) => None,
-            (Disk::Failed { late, .. }, Answer::Failed { .. }) => {
+            (Disk::Failed { .. }, StoreAnswer::Stored { .. }) => None,
+            (Disk::Failed { late, .. }, StoreAnswer::Failed { .. }) => {
                 *late = None;
                 None
             }

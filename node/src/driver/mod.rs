@@ -104,7 +104,7 @@ impl Idle {
         let seed = identity::random()?;
         let now = clock::now();
         let node = Node::new(config, identity.for_core(), saved, facts, clock::wall(), seed, now);
-        self.handle.count(Box::new(network.door_counters()));
+        self.handle.count(Box::new(network.handshake_counters()));
         let (net, disk) = (network.counters().clone(), store.counters().clone());
         self.handle.count(Box::new(move |all| {
             net.report(all);

@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Sleep;
 
 use crate::network::Inbox;
-use crate::store::Answer;
+use crate::store::StoreAnswer;
 
 use super::clock::{self, Alarm};
 use super::effects::Effects;
@@ -42,7 +42,7 @@ pub enum DriverError {
 /// The event that woke the loop.
 enum Woken {
     Timer,
-    Store(Answer),
+    Store(StoreAnswer),
     Urgent(Input),
     /// From the gossip or the bulk inbox.
     Later(Input),
@@ -64,7 +64,7 @@ pub(super) struct Driver {
     node: Node,
     // Declared before `effects`: dropping that joins the store's thread, which must not block on
     // this channel.
-    answers: mpsc::Receiver<Answer>,
+    answers: mpsc::Receiver<StoreAnswer>,
     effects: Effects,
     ends: Ends,
     inbox: Inbox,
@@ -79,7 +79,7 @@ impl Driver {
     pub(super) fn new(
         node: Node,
         effects: Effects,
-        answers: mpsc::Receiver<Answer>,
+        answers: mpsc::Receiver<StoreAnswer>,
         ends: Ends,
         inbox: Inbox,
         alarm: Alarm,
@@ -239,7 +239,7 @@ impl Driver {
         }
     }
 
-    fn on_store(&mut self, answer: Answer) {
+    fn on_store(&mut self, answer: StoreAnswer) {
         if let Some((input, took)) = self.effects.on_store(answer) {
             if took > LATE {
                 // A flash that stalls delays the whole device, so other nodes may look late for the

@@ -118,7 +118,7 @@ async fn start_with(
             .unwrap();
     let config = Config {
         name: format!("n{number}"),
-        addresses: network.told().addresses,
+        addresses: network.own_addresses().addresses,
         seeds: seeds.iter().map(|seed| format!("/ip4/{}/tcp/{}", seed.ip(), seed.port())).collect(),
         version: "test".into(),
         founder: seeds.is_empty(),

@@ -94,7 +94,7 @@ pub(super) async fn start(plan: Plan) -> Result<Running, StartError> {
     let (fetches, transfers) = transfer::transfer();
     let core_config = node::Config {
         name: name.clone(),
-        addresses: network.told().addresses,
+        addresses: network.own_addresses().addresses,
         seeds: seeds(&config.seeds),
         version: env!("CARGO_PKG_VERSION").into(),
         founder: identity.is_founder(),
@@ -113,7 +113,7 @@ pub(super) async fn start(plan: Plan) -> Result<Running, StartError> {
     };
     let (driver, failure) = supervised(idle.start(parts)?);
     let transfer = transfers.start(transfer::Parts {
-        config: transfer::Config::default(),
+        config: transfer::TransferConfig::default(),
         mesh: mesh.clone(),
         acceptor: network.accept(Purpose::Artifact).await,
         store: artifacts.clone(),
@@ -136,7 +136,7 @@ pub(super) async fn start(plan: Plan) -> Result<Running, StartError> {
         mesh: network.listening().to_string(),
         http: http_address.to_string(),
         addresses: Arc::new(move || {
-            let told = known.told();
+            let told = known.own_addresses();
             let addresses = told
                 .addresses
                 .iter()

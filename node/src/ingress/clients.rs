@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::idle_timeouts::{CLIENT_BODY_IDLE, CLIENT_WRITE_IDLE};
-use crate::shares::{Bounds, Place, Shares};
+use crate::shares::{Bounds, Permit, Shares};
 
 /// Unsent bytes that the kernel may hold for one client. The default is some megabytes for a slow
 /// reader: memory for each of 512 clients, and for minutes no sign of whether the client reads.
@@ -40,7 +40,12 @@ impl Default for PortLimits {
     /// address, loses idle connections at worst, which clients open again.
     fn default() -> Self {
         PortLimits {
-            clients: Bounds { places: 512, crowded: 384, each: 64, hurry: Duration::from_secs(5) },
+            clients: Bounds {
+                places: 512,
+                crowded: 384,
+                per_address: 64,
+                silent_timeout: Duration::from_secs(5),
+            },
             head_within: Duration::from_secs(30),
             body_idle: CLIENT_BODY_IDLE,
             write_idle: CLIENT_WRITE_IDLE,
@@ -51,7 +56,7 @@ impl Default for PortLimits {
 /// A connection of a client.
 #[derive(Debug)]
 pub struct Client {
-    place: Place,
+    place: Permit,
     /// The answer's last byte was handed over, and is not written to the socket yet.
     leaving: AtomicBool,
 }
@@ -67,20 +72,20 @@ impl Client {
     /// ended.
     pub(super) fn asks(self: &Arc<Self>) -> Asking {
         self.leaving.store(false, SeqCst);
-        self.place.prove();
+        self.place.mark_proven();
         Asking(self.clone())
     }
 
     /// All bytes that were handed over are written to the socket.
     pub(super) fn flushed(&self) {
         if self.leaving.swap(false, SeqCst) {
-            self.place.doubt();
+            self.place.mark_unproven();
         }
     }
 
     /// Ends when the place was given to another client.
     pub(super) fn lost(&self) -> WaitForCancellationFutureOwned {
-        self.place.lost()
+        self.place.evicted()
     }
 }
 

@@ -32,7 +32,7 @@ impl Counters {
 impl Ingress {
     /// Adds the ingress's counters to `all`.
     pub fn report(&self, all: &mut BTreeMap<String, u64>) {
-        let lost = &self.clients.lost;
+        let lost = &self.clients.evictions;
         for (name, counter) in [
             ("http_requests_refused_full", &self.counters.refused_full),
             ("http_requests_refused_share", &self.counters.refused_share),

@@ -11,7 +11,7 @@ use shoal_runtimes::Body;
 
 use super::{host, refusal};
 use crate::api::Core;
-use crate::network::{OpenError, told};
+use crate::network::{OpenError, describe_unreachable};
 
 /// Answers kept until the views change, so that a client that repeats a request does not keep the
 /// core busy.
@@ -81,17 +81,17 @@ impl Unavailable {
         open: Option<&OpenError>,
     ) -> Response<Body> {
         let tried = match open {
-            Some(OpenError::NoWay { tried, .. }) => &tried[..],
+            Some(OpenError::Unreachable { tried, .. }) => &tried[..],
             Some(_) | None => &[],
         };
         let names = self.names(tried.iter().map(|(hop, _)| *hop).chain([node]).collect()).await;
         let short = |node: &NodeId| names.get(node).cloned().unwrap_or_else(|| node.short());
         let (here, there) = (&self.here, short(&node));
         let sentence = match open {
-            Some(OpenError::NoWay { dial, tried, .. }) => {
+            Some(OpenError::Unreachable { dial, tried, .. }) => {
                 format!(
                     "{replica} runs on {there}; {here} has no way to {there} ({})",
-                    told(dial, tried, short)
+                    describe_unreachable(dial, tried, short)
                 )
             }
             Some(OpenError::NoLink(_)) => {

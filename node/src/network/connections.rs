@@ -1,4 +1,4 @@
-//! Connections and what comes of them: one link a peer.
+//! Turns connections into links: one link for each peer.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -12,15 +12,17 @@ use shoal_protocol::model::{Lane, NodeId};
 use shoal_protocol::node::{DialFailure, Input};
 use tokio_util::compat::FuturesAsyncReadCompatExt;
 
-use super::dialing::Asker;
+use super::counters::add;
+use super::last_addresses::PeerAddress;
 use super::link::{self, Lanes, LinkHandle};
-use super::peers::Plan;
-use super::streams::{Event, For, Kind, Word};
-use super::swarm::{Done, Ended, Task};
-use super::ways::Way;
-use super::{add, names};
+use super::names;
+use super::peers::Decision;
+use super::stream_protocols::{StreamEvent, StreamKind, StreamRequest};
+use super::task::Task;
+use super::types::{DialRequester, Ended, Signal, TaskResult};
 
-/// A connection of which no link came by then is closed: the peer hangs, or keeps another one.
+/// Time after which a connection without a link is closed: the peer hangs, or keeps another
+/// connection.
 const LINK_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Task {
@@ -29,96 +31,97 @@ impl Task {
         id: PeerId,
         connection: ConnectionId,
         end: &ConnectedPoint,
-    ) -> Done {
+    ) -> TaskResult {
         let inbound = end.is_listener();
-        let askers = self.dials.won(connection);
+        let requesters = self.dials.won(connection);
         let Some(node) = names::node_id(&id) else {
             self.swarm.close_connection(connection);
             return Ok(());
         };
         let peer = self.peers.entry(node).or_default();
-        peer.waiting.extend(askers.into_iter().map(|asker| (connection, asker)));
-        let plan = peer.connected(&self.me, &node, connection, inbound, Instant::now());
-        match plan {
-            Plan::Open => {
+        peer.waiting.extend(requesters.into_iter().map(|requester| (connection, requester)));
+        let decision = peer.connected(&self.me, &node, connection, inbound, Instant::now());
+        match decision {
+            Decision::Open => {
                 let streams = &mut self.swarm.behaviour_mut().streams;
-                streams.open(id, connection, For::Link(Lane::Urgent));
-                streams.open(id, connection, For::Link(Lane::Bulk));
+                streams.open(id, connection, StreamRequest::Lane(Lane::Urgent));
+                streams.open(id, connection, StreamRequest::Lane(Lane::Bulk));
             }
-            Plan::Await => {}
-            Plan::Close => return self.hang_up(node, connection).await,
+            Decision::Await => {}
+            Decision::Close => return self.hang_up(node, connection).await,
         }
-        peer.is_at(connection, Way::of(end));
+        peer.set_remote(connection, PeerAddress::of(end));
         self.deadlines
             .push(tokio::time::sleep(LINK_TIMEOUT).map(move |()| (node, connection)).boxed());
         Ok(())
     }
 
-    pub(super) async fn on_closed(&mut self, id: &PeerId, connection: ConnectionId) -> Done {
+    pub(super) async fn on_closed(&mut self, id: &PeerId, connection: ConnectionId) -> TaskResult {
         let Some(node) = names::node_id(id) else { return Ok(()) };
         let Some(peer) = self.peers.get_mut(&node) else { return Ok(()) };
         peer.closed(connection);
         if let Some(link) = peer.link.as_ref().filter(|link| link.connection == connection) {
-            // Its task reads what the peer said before it went, and then ends.
-            link.handle.lost();
+            // The link's task reads the peer's last messages, and then ends.
+            link.handle.connection_lost();
             return Ok(());
         }
-        self.settle(node, connection).await
+        self.answer_dials(node, connection).await
     }
 
-    /// Closes a connection that is not, or no longer, the link.
-    pub(super) async fn hang_up(&mut self, node: NodeId, connection: ConnectionId) -> Done {
+    /// Closes a connection that is not the link, or no longer.
+    pub(super) async fn hang_up(&mut self, node: NodeId, connection: ConnectionId) -> TaskResult {
         self.swarm.close_connection(connection);
         if let Some(peer) = self.peers.get_mut(&node) {
-            // From now on it is as if it were closed: that may take long when nobody acknowledges
-            // it.
+            // It counts as closed from now on: the close may take long when the peer does not
+            // acknowledge it.
             peer.closed(connection);
         }
-        self.settle(node, connection).await
+        self.answer_dials(node, connection).await
     }
 
-    /// Answers the dials that led to a connection which is gone, and forgets a peer of which
-    /// nothing is left.
-    async fn settle(&mut self, node: NodeId, connection: ConnectionId) -> Done {
+    /// Answers the dials that led to a closed connection, and forgets a peer without connections.
+    async fn answer_dials(&mut self, node: NodeId, connection: ConnectionId) -> TaskResult {
         let Some(peer) = self.peers.get_mut(&node) else { return Ok(()) };
-        let gone = peer.is_gone();
+        let forgettable = peer.is_forgettable();
         let linked = peer.link.is_some();
-        // While another connection may yet become the link, its outcome is theirs, too.
-        let answered: Vec<_> =
-            peer.waiting.extract_if(.., |(of, _)| gone || (linked && *of == connection)).collect();
-        if gone {
+        // While another connection may still become the link, the dials wait for its outcome.
+        let answered: Vec<_> = peer
+            .waiting
+            .extract_if(.., |(of, _)| forgettable || (linked && *of == connection))
+            .collect();
+        if forgettable {
             self.peers.remove(&node);
         }
-        for (_, asker) in answered {
+        for (_, requester) in answered {
             if linked {
-                self.dial_led_to_link(asker, node).await?;
+                self.dial_led_to_link(requester, node).await?;
             } else {
-                self.dial_failed(asker, DialFailure::TimedOut).await?;
+                self.dial_failed(requester, DialFailure::TimedOut).await?;
             }
         }
         Ok(())
     }
 
-    pub(super) async fn on_stream(&mut self, event: Event) -> Done {
+    pub(super) async fn on_stream(&mut self, event: StreamEvent) -> TaskResult {
         let (id, connection, lane, stream) = match event {
-            Event::Incoming { peer, kind: Kind::Service(purpose), stream, .. } => {
+            StreamEvent::Incoming { peer, kind: StreamKind::Service(purpose), stream, .. } => {
                 self.on_service(&peer, purpose, stream);
                 return Ok(());
             }
-            Event::Incoming { kind: Kind::Word(Word::Ping), .. } => return Ok(()),
-            Event::Incoming { peer, kind: Kind::Word(Word::Stalled), .. } => {
+            StreamEvent::Incoming { kind: StreamKind::Signal(Signal::Ping), .. } => return Ok(()),
+            StreamEvent::Incoming { peer, kind: StreamKind::Signal(Signal::Stalled), .. } => {
                 if let Some(node) = names::node_id(&peer) {
-                    self.carriers.told_stalled(node);
+                    self.carriers.on_peer_stalled(node);
                 }
                 return Ok(());
             }
-            Event::Incoming { peer, connection, kind: Kind::Lane(lane), stream } => {
+            StreamEvent::Incoming { peer, connection, kind: StreamKind::Lane(lane), stream } => {
                 (peer, connection, lane, stream)
             }
-            Event::Opened { peer, connection, lane, result: Ok(stream) } => {
+            StreamEvent::Opened { peer, connection, lane, result: Ok(stream) } => {
                 (peer, connection, lane, stream)
             }
-            Event::Opened { peer, connection, result: Err(error), .. } => {
+            StreamEvent::Opened { peer, connection, result: Err(error), .. } => {
                 tracing::debug!(?error, "a lane could not be opened");
                 return match names::node_id(&peer) {
                     Some(node) => self.hang_up(node, connection).await,
@@ -139,21 +142,24 @@ impl Task {
         node: NodeId,
         connection: ConnectionId,
         streams: Lanes<Stream>,
-    ) -> Done {
+    ) -> TaskResult {
         let Some(peer) = self.peers.get_mut(&node) else { return Ok(()) };
-        let way = peer.way(connection);
-        let (found_at, came_from) = match way {
-            Some(Way::Dialled(address)) => (Some(address), None),
-            Some(Way::CameFrom(ip)) => (None, Some(ip)),
+        let remote = peer.remote(connection);
+        let (dialled_at, inbound_from) = match remote {
+            Some(PeerAddress::Dialled(address)) => (Some(address), None),
+            Some(PeerAddress::Inbound(ip)) => (None, Some(ip)),
             None => (None, None),
         };
-        let handle = Arc::new(LinkHandle::to(found_at, came_from));
+        let handle = Arc::new(LinkHandle::new(dialled_at, inbound_from));
         let old = peer.linked(connection, handle.clone(), Instant::now());
-        let waiting =
-            peer.waiting.drain(..).map(|(_, asker)| asker).chain(self.dials.linked(node, way));
-        for asker in waiting {
-            // The core hears of the link itself.
-            if let Asker::Stream(_, linked) = asker {
+        let waiting = peer
+            .waiting
+            .drain(..)
+            .map(|(_, requester)| requester)
+            .chain(self.dials.linked(node, remote));
+        for requester in waiting {
+            // The core gets `LinkUp` instead.
+            if let DialRequester::Stream(_, linked) = requester {
                 let _ = linked.send(());
             }
         }
@@ -170,18 +176,18 @@ impl Task {
         let inbox = Lanes { urgent: self.inputs.urgent.clone(), bulk: self.inputs.bulk.clone() };
         let counters = self.counters.clone();
         self.running.spawn(async move {
-            // A link whose task ends without a word would stay up for ever.
+            // If its task panicked, the link would otherwise stay up for ever.
             let run = AssertUnwindSafe(link::run(node, handle.clone(), streams, inbox, counters))
                 .catch_unwind();
             let why =
                 run.await.unwrap_or_else(|_| "its task met a state that should not be".into());
-            handle.over.cancel();
+            handle.ended.cancel();
             Ended { node, connection, why }
         });
         Ok(())
     }
 
-    pub(super) async fn on_ended(&mut self, ended: Ended) -> Done {
+    pub(super) async fn on_ended(&mut self, ended: Ended) -> TaskResult {
         let Ended { node, connection, why } = ended;
         tracing::debug!(peer = %node.short(), %why, "a link ended");
         if self.peers.get_mut(&node).is_some_and(|peer| peer.unlinked(connection)) {
@@ -192,7 +198,11 @@ impl Task {
         self.hang_up(node, connection).await
     }
 
-    pub(super) async fn on_deadline(&mut self, node: NodeId, connection: ConnectionId) -> Done {
+    pub(super) async fn on_deadline(
+        &mut self,
+        node: NodeId,
+        connection: ConnectionId,
+    ) -> TaskResult {
         if self.peers.get(&node).is_some_and(|peer| peer.is_unlinked(connection)) {
             tracing::debug!(peer = %node.short(), "no link came of a connection");
             self.hang_up(node, connection).await?;

@@ -1,4 +1,4 @@
-//! What went over the wire since the start.
+//! Counters of the network since its start.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -12,57 +12,60 @@ macro_rules! counters {
         }
 
         impl NetCounters {
-            /// Adds all of them to `all`, with `net_` before their names.
+            /// Adds all counters to `all`, each name with the prefix `net_`.
             pub fn report(&self, all: &mut BTreeMap<String, u64>) {
-                $(all.insert(concat!("net_", stringify!($name)).to_owned(), self.$name.load(Relaxed));)*
+                $(all.insert(
+                    concat!("net_", stringify!($name)).to_owned(),
+                    self.$name.load(Relaxed),
+                );)*
             }
         }
     };
 }
 
 counters! {
-    /// Bytes on all connections, encryption and gossip included.
+    /// Bytes sent on all connections, with encryption and gossip.
     bytes_sent,
-    /// The same, inwards.
+    /// Bytes received on all connections.
     bytes_received,
-    /// Messages to peers over links.
+    /// Messages sent to peers over links.
     messages_sent,
-    /// The same, inwards.
+    /// Messages received over links.
     messages_received,
-    /// Messages that found their peer's queue full, or no link.
+    /// Messages that were dropped because the peer's queue was full or there was no link.
     messages_dropped,
-    /// Frames that were no message.
+    /// Frames that could not be decoded.
     garbage,
-    /// Messages given to gossip.
+    /// Messages published by gossip.
     gossip_sent,
-    /// Messages that came by gossip, once each.
+    /// Messages received by gossip, each counted once.
     gossip_received,
-    /// Gossip that was dropped because this node was too busy to judge it, or that could not be
-    /// sent.
+    /// Gossip that was dropped because the driver was too busy, or that could not be sent.
     gossip_dropped,
-    /// Dials begun.
+    /// Dials that were started.
     dials,
     /// Dials that led to no link.
     dials_failed,
     /// Links that came up.
     links_up,
-    /// Connections that failed before they were one: strangers, scans, limits.
+    /// Inbound connections that failed before their handshake was over: strangers, scans, limits.
     connections_refused,
-    /// Packets of mDNS, one for each interface.
+    /// mDNS packets sent, counted for each interface.
     mdns_sent,
-    /// The same, inwards, other programs' included.
+    /// mDNS packets received, with those of other programs.
     mdns_received,
-    /// Streams of others that were refused because too many were open.
+    /// Inbound streams that were refused, because no service accepted them or too many were open.
     streams_refused,
-    /// Connections for what is large that came up, whoever dialled.
+    /// Carriers that came up, dialled by either side.
     carriers_up,
-    /// Those on which what was sent did not arrive, so that they were given up.
+    /// Carriers that were closed because sent bytes did not arrive.
     carriers_stalled,
-    /// Streams that this node opened over a common member.
+    /// Streams that this node opened over a relay.
     hops_opened,
-    /// Streams that this node carried for two others.
+    /// Streams that this node relayed between two others.
     hops_carried,
-    /// Streams that it was asked to carry and did not: no room, or no way to the other node.
+    /// Streams that this node was asked to relay and did not: no room, or the other node was
+    /// unreachable.
     hops_refused,
 }
 

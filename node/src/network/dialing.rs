@@ -1,166 +1,88 @@
-//! Dials: each is tried once, and answered once. The addresses of one peer race: see
+//! Dials: each is tried once and answered once. The addresses of one peer race: see
 //! [`super::race`].
 
-use std::collections::BTreeMap;
-
 use futures::FutureExt;
-use futures::future::BoxFuture;
-use futures::stream::FuturesUnordered;
 use libp2p::Multiaddr;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{ConnectionId, DialError};
 use shoal_protocol::model::NodeId;
 use shoal_protocol::node::{Answerer, DialFailure, DialTarget, Input};
-use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::giving_up::GivenUp;
-use super::mdns::Mdns;
-use super::race::{MOST_ADDRESSES, Race, Said};
-use super::swarm::{Done, Task};
-use super::transport::judge;
-use super::ways::{Way, Ways};
-use super::{add, names};
+use super::counters::add;
+use super::dials::{Dials, RaceKey};
+use super::names;
+use super::race::{MAX_ADDRESSES, Race};
+use super::task::Task;
+use super::transport::outcome_of;
+use super::types::{DialOutcome, DialRequester, TaskResult};
 
-/// Streams that wait for one dial; those above are told that there is no link.
-const MOST_ASKERS: usize = 256;
-
-/// Who wanted a dial, and gets its outcome.
-pub(super) enum Asker {
-    /// The core: as an input.
-    Core(DialTarget),
-    /// Somebody who needs a stream to a node that there is no link to: a word when there is one,
-    /// else the sender is dropped.
-    Stream(NodeId, oneshot::Sender<()>),
-}
-
-impl Asker {
-    fn whom(&self) -> Whom {
-        match self {
-            Asker::Core(DialTarget::Node(node)) | Asker::Stream(node, _) => Whom::Node(*node),
-            Asker::Core(DialTarget::Address(address)) => Whom::Anybody(address.clone()),
-        }
-    }
-}
-
-/// Whom a dial is to meet.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Whom {
-    Node(NodeId),
-    /// Whoever of the cluster answers for this seed.
-    Anybody(String),
-}
-
-impl Whom {
-    fn node(&self) -> Option<NodeId> {
-        match self {
-            Whom::Node(node) => Some(*node),
-            Whom::Anybody(_) => None,
-        }
-    }
-}
-
-/// All dials under way, and what is remembered of where they led.
-pub(super) struct Dials {
-    /// One for each peer or seed. The core dials few at a time, and whoever wants a stream waits
-    /// for the dial that is under way.
-    races: BTreeMap<Whom, Race>,
-    /// The dials that these consist of, one for each address.
-    by_connection: BTreeMap<ConnectionId, (Whom, Multiaddr)>,
-    ways: Ways,
-    given_up: GivenUp,
-    /// Asked for members that cannot be dialled.
-    mdns: Option<Mdns>,
-    /// When a race is looked at again.
-    pub(super) wakes: FuturesUnordered<BoxFuture<'static, Whom>>,
-}
-
-impl Dials {
-    pub(super) fn new(given_up: GivenUp, mdns: Option<Mdns>) -> Dials {
-        Dials {
-            races: BTreeMap::new(),
-            by_connection: BTreeMap::new(),
-            ways: Ways::default(),
-            given_up,
-            mdns,
-            wakes: FuturesUnordered::new(),
-        }
-    }
-
-    /// A connection is there: those who wait for its dial, if this node made it. The dials of the
-    /// other addresses are given up.
-    pub(super) fn won(&mut self, connection: ConnectionId) -> Vec<Asker> {
-        let race =
-            self.by_connection.remove(&connection).and_then(|(whom, _)| self.races.remove(&whom));
-        race.map(|race| race.askers).unwrap_or_default()
-    }
-
-    /// There is a link with a node, this way: its address is proven, and nobody needs to dial the
-    /// node. Gives back those who wanted it dialled.
-    pub(super) fn linked(&mut self, node: NodeId, way: Option<Way>) -> Vec<Asker> {
-        if let Some(way) = way {
-            self.ways.carried(node, way);
-        }
-        self.races.remove(&Whom::Node(node)).map(|race| race.askers).unwrap_or_default()
-    }
-}
+/// Requesters of one dial. Further streams fail with "no link".
+const MAX_REQUESTERS: usize = 256;
 
 impl Task {
-    pub(super) async fn on_dial(&mut self, asker: Asker, addresses: Vec<String>) -> Done {
+    pub(super) async fn on_dial(
+        &mut self,
+        requester: DialRequester,
+        addresses: Vec<String>,
+    ) -> TaskResult {
         add(&self.counters.dials, 1);
         let parsed = addresses.iter().filter_map(|address| names::parse(address));
-        let parsed: Vec<_> = parsed.take(MOST_ADDRESSES).collect();
+        let parsed: Vec<_> = parsed.take(MAX_ADDRESSES).collect();
         if parsed.is_empty() {
             let why = format!("`{}` is no address that can be dialled", addresses.join(", "));
-            return self.dial_failed(asker, DialFailure::Stranger(why)).await;
+            return self.dial_failed(requester, DialFailure::Stranger(why)).await;
         }
-        let whom = asker.whom();
-        if let Some(node) = whom.node()
+        let key = requester.key();
+        if let Some(node) = key.node()
             && names::peer_id(&node).is_none()
         {
             let why = format!("{node} is no key that a node can have");
-            return self.dial_failed(asker, DialFailure::Stranger(why)).await;
+            return self.dial_failed(requester, DialFailure::Stranger(why)).await;
         }
-        let Dials { races, ways, .. } = &mut self.dials;
-        let race = races.entry(whom.clone()).or_insert_with(|| Race::new(whom.node()));
-        race.enter(&parsed, ways);
-        race.is_the_cores |= matches!(asker, Asker::Core(_));
-        // The core waits for one outcome, however many addresses came meanwhile.
-        let is_asked = |other: &Asker| matches!((other, &asker), (Asker::Core(one), Asker::Core(this)) if one == this);
-        if race.askers.len() < MOST_ASKERS && !race.askers.iter().any(is_asked) {
-            race.askers.push(asker);
+        let Dials { races, last_addresses, .. } = &mut self.dials;
+        let race = races.entry(key.clone()).or_insert_with(|| Race::new(key.node()));
+        race.add(&parsed, last_addresses);
+        race.is_for_core |= matches!(requester, DialRequester::Core(_));
+        // The core expects one outcome, even if it named further addresses meanwhile.
+        let is_duplicate = |other: &DialRequester| match (other, &requester) {
+            (DialRequester::Core(one), DialRequester::Core(this)) => one == this,
+            _ => false,
+        };
+        if race.requesters.len() < MAX_REQUESTERS && !race.requesters.iter().any(is_duplicate) {
+            race.requesters.push(requester);
         }
-        self.race(whom).await
+        self.advance_race(key).await
     }
 
-    /// Starts what is due, and tells what may be concluded.
-    pub(super) async fn race(&mut self, whom: Whom) -> Done {
+    /// Starts the dials that are due, and reports a verdict.
+    pub(super) async fn advance_race(&mut self, key: RaceKey) -> TaskResult {
         loop {
             let now = Instant::now();
-            let Some(race) = self.dials.races.get_mut(&whom) else { return Ok(()) };
+            let Some(race) = self.dials.races.get_mut(&key) else { return Ok(()) };
             if let Some(address) = race.start_next(now) {
-                self.dial_one(&whom, address).await?;
+                self.dial_one(&key, address).await?;
                 continue;
             }
-            let verdict = if race.is_told { None } else { race.verdict(now) };
+            let verdict = if race.is_reported { None } else { race.verdict(now) };
             if let Some(how) = verdict {
-                race.is_told = true;
-                for asker in std::mem::take(&mut race.askers) {
-                    self.dial_failed(asker, how.clone()).await?;
+                race.is_reported = true;
+                for requester in std::mem::take(&mut race.requesters) {
+                    self.dial_failed(requester, how.clone()).await?;
                 }
                 continue;
             }
             if race.is_over() {
-                self.dials.races.remove(&whom);
-            } else if let Some(at) = race.wake_at(now) {
-                self.dials.wakes.push(tokio::time::sleep_until(at).map(move |()| whom).boxed());
+                self.dials.races.remove(&key);
+            } else if let Some(at) = race.next_wake(now) {
+                self.dials.wake_ups.push(tokio::time::sleep_until(at).map(move |()| key).boxed());
             }
             return Ok(());
         }
     }
 
-    async fn dial_one(&mut self, whom: &Whom, address: Multiaddr) -> Done {
-        let options = match whom.node().and_then(|node| names::peer_id(&node)) {
+    async fn dial_one(&mut self, key: &RaceKey, address: Multiaddr) -> TaskResult {
+        let options = match key.node().and_then(|node| names::peer_id(&node)) {
             Some(peer) => DialOpts::peer_id(peer)
                 .condition(PeerCondition::Always)
                 .addresses(vec![address.clone()])
@@ -171,16 +93,16 @@ impl Task {
             }
         };
         let id = options.connection_id();
-        let guard = self.dials.given_up.next_dial();
+        let guard = self.dials.canceller.next_dial();
         match self.swarm.dial(options) {
             Ok(()) => {
-                if let Some(race) = self.dials.races.get_mut(whom) {
+                if let Some(race) = self.dials.races.get_mut(key) {
                     race.hold(&address, guard);
                 }
-                self.dials.by_connection.insert(id, (whom.clone(), address));
+                self.dials.by_connection.insert(id, (key.clone(), address));
                 Ok(())
             }
-            Err(error) => self.said(whom, &address, judge(&error)).await,
+            Err(error) => self.on_outcome(key, &address, outcome_of(&error)).await,
         }
     }
 
@@ -188,59 +110,75 @@ impl Task {
         &mut self,
         connection: ConnectionId,
         error: &DialError,
-    ) -> Done {
-        let Some((whom, address)) = self.dials.by_connection.remove(&connection) else {
+    ) -> TaskResult {
+        let Some((key, address)) = self.dials.by_connection.remove(&connection) else {
             return Ok(());
         };
-        self.said(&whom, &address, judge(error)).await?;
-        self.race(whom).await
+        self.on_outcome(&key, &address, outcome_of(error)).await?;
+        self.advance_race(key).await
     }
 
-    /// One address was answered, or not. The core hears of each that says something about the node.
-    async fn said(&mut self, whom: &Whom, address: &Multiaddr, said: Said) -> Done {
-        let Some(race) = self.dials.races.get_mut(whom) else { return Ok(()) };
-        tracing::debug!(address = %names::show(address), ?said, "a dial ended without a link");
-        race.ended(address, said.clone(), Instant::now());
-        let is_the_cores = race.is_the_cores;
-        let Some(node) = whom.node() else { return Ok(()) };
-        let by = match said {
-            Said::Refused => Answerer::Nobody,
-            Said::Stranger(_) => Answerer::Stranger,
-            Said::Node(other) => {
+    /// Notes the outcome of one address. The core gets each outcome that proves something about the
+    /// node.
+    async fn on_outcome(
+        &mut self,
+        key: &RaceKey,
+        address: &Multiaddr,
+        outcome: DialOutcome,
+    ) -> TaskResult {
+        let Some(race) = self.dials.races.get_mut(key) else { return Ok(()) };
+        tracing::debug!(address = %names::show(address), ?outcome, "a dial ended without a link");
+        race.ended(address, outcome.clone(), Instant::now());
+        let is_for_core = race.is_for_core;
+        let Some(node) = key.node() else { return Ok(()) };
+        let by = match outcome {
+            DialOutcome::Refused => Answerer::Nobody,
+            DialOutcome::Stranger(_) => Answerer::Stranger,
+            DialOutcome::OtherNode(other) => {
                 if let Some(socket) = names::socket(address) {
-                    self.dials.ways.leads_elsewhere(&node, &socket);
+                    self.dials.last_addresses.forget(&node, &socket);
                 }
                 Answerer::Node(other)
             }
-            Said::Closed | Said::Nothing | Said::Unreachable | Said::Itself => return Ok(()),
+            DialOutcome::Closed
+            | DialOutcome::Silent
+            | DialOutcome::Unreachable
+            | DialOutcome::ThisNode => return Ok(()),
         };
-        // Where another node is by now is worth knowing, whoever wanted the dial.
-        if !is_the_cores && !matches!(by, Answerer::Node(_)) {
+        // The address of another node is useful, even if the core did not ask for the dial.
+        if !is_for_core && !matches!(by, Answerer::Node(_)) {
             return Ok(());
         }
-        self.tell(Input::Answered { node, address: plain(address), by }).await
+        self.tell(Input::Answered { node, address: record_form(address), by }).await
     }
 
-    pub(super) async fn dial_failed(&mut self, asker: Asker, how: DialFailure) -> Done {
+    pub(super) async fn dial_failed(
+        &mut self,
+        requester: DialRequester,
+        how: DialFailure,
+    ) -> TaskResult {
         add(&self.counters.dials_failed, 1);
-        match asker {
-            Asker::Core(target) => {
+        match requester {
+            DialRequester::Core(target) => {
                 if let (DialTarget::Node(node), Some(mdns)) = (&target, &self.dials.mdns) {
                     mdns.look_for(*node);
                 }
                 self.tell(Input::DialFailed { target, how }).await
             }
-            Asker::Stream(..) => Ok(()),
+            DialRequester::Stream(..) => Ok(()),
         }
     }
 
-    /// The dial led to a peer that there was a link to already. That is what its asker wanted to
-    /// know.
-    pub(super) async fn dial_led_to_link(&mut self, asker: Asker, node: NodeId) -> Done {
-        match asker {
-            Asker::Core(_) => self.tell(Input::LinkUp { peer: node }).await,
-            Asker::Stream(_, linked) => {
-                // The asker may have given up.
+    /// Answers a dial of a peer that was already linked: the requester wanted that link.
+    pub(super) async fn dial_led_to_link(
+        &mut self,
+        requester: DialRequester,
+        node: NodeId,
+    ) -> TaskResult {
+        match requester {
+            DialRequester::Core(_) => self.tell(Input::LinkUp { peer: node }).await,
+            DialRequester::Stream(_, linked) => {
+                // The caller may have given up.
                 let _ = linked.send(());
                 Ok(())
             }
@@ -248,8 +186,8 @@ impl Task {
     }
 }
 
-/// As records write it: without the peer's name behind it.
-fn plain(address: &Multiaddr) -> String {
+/// The address as records write it: without the peer's id.
+fn record_form(address: &Multiaddr) -> String {
     names::socket(address)
         .map_or_else(|| address.to_string(), |socket| names::multiaddr(&socket).to_string())
 }

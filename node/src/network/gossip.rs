@@ -1,4 +1,4 @@
-//! What is said to all: gossipsub on one topic, relayed only after the core's verdict.
+//! Broadcasts: gossipsub on one topic, relayed only after the core's verdict.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,26 +17,25 @@ use shoal_protocol::node::{Ticket, Verdict};
 
 use super::names;
 
-/// The most a message may have; larger ones travel by links.
+/// Bytes of a message at most; larger ones travel over links.
 pub(super) const MAX_GOSSIP: usize = 64 * 1024;
-/// Messages that may wait for a verdict. Beyond, the oldest is not relayed: whoever misses it
-/// repairs it.
+/// Messages that may wait for a verdict. Beyond, the oldest is not relayed; a node that misses it
+/// repairs that by anti-entropy.
 const MAX_TICKETS: usize = 1024;
-/// Messages queued for one peer, by gossipsub. Its own default is 5,000: too much to hold for tens
-/// of slow peers.
+/// Messages that gossipsub queues for one peer. Its default of 5,000 is too much memory for tens of
+/// slow peers.
 const MAX_QUEUED: usize = 256;
-/// A heartbeat mends the mesh and tells neighbours what they may have missed. Idle, it sends
-/// nothing.
+/// The interval at which gossipsub repairs its mesh and announces messages that neighbours may have
+/// missed. When idle it sends nothing.
 const HEARTBEAT: Duration = Duration::from_millis(700);
 
-/// Tells a peer once more what this node subscribes to, when one of several connections to it has
-/// closed.
+/// Sends a peer this node's subscriptions again after one of several connections to it has closed.
 ///
-/// gossipsub says it over the first connection alone, and a peer that has moved or begun anew has
-/// forgotten it with that one, while here the old connection still stood as the new one came: all
-/// would be linked, and nothing that the peer gossips would come here. There is no call for it, so
-/// the behaviour is told of a first connection; it keeps no peer scores, so saying is all that it
-/// does.
+/// gossipsub sends them over the first connection alone. A peer that moved or restarted has lost
+/// that connection and forgotten them, while the old connection still stood here when the new one
+/// came: the nodes would be linked, and no gossip of the peer would come here. gossipsub has no
+/// call for this, so it is given an event of a first connection; without peer scores, sending the
+/// subscriptions is all that it does.
 pub(super) fn introduce(
     behaviour: &mut Behaviour,
     peer_id: PeerId,
@@ -59,7 +58,7 @@ pub(super) struct Gossip {
 }
 
 impl Gossip {
-    /// The behaviour, subscribed, and what goes with it.
+    /// The subscribed behaviour, and its bookkeeping.
     pub(super) fn new(keys: &Keypair, cluster: &ClusterId) -> Result<(Behaviour, Gossip), String> {
         let config = ConfigBuilder::default()
             .protocol_id_prefix(names::protocol(cluster, "gossip").to_string())
@@ -78,7 +77,7 @@ impl Gossip {
             .connection_handler_queue_len(MAX_QUEUED)
             .validation_mode(ValidationMode::Strict)
             .validate_messages()
-            // Named by what it says: the same word from two mouths is relayed once.
+            // The id is a hash of the content: the same message from two nodes is relayed once.
             .message_id_fn(|message| MessageId::from(Digest::of(&message.data).0.to_vec()))
             .build()
             .map_err(|error| error.to_string())?;
@@ -88,7 +87,7 @@ impl Gossip {
         Ok((behaviour, Gossip { topic, tickets: BTreeMap::new(), next: 0 }))
     }
 
-    /// Says `bytes` to all. False when nobody can have heard it though somebody is there.
+    /// Publishes `bytes`. False when no peer can have got it though some are connected.
     pub(super) fn publish(&self, behaviour: &mut Behaviour, bytes: Vec<u8>) -> bool {
         match behaviour.publish(TopicHash::from(self.topic.clone()), bytes) {
             Ok(_) | Err(PublishError::NoPeersSubscribedToTopic | PublishError::Duplicate) => true,
@@ -99,7 +98,7 @@ impl Gossip {
         }
     }
 
-    /// A ticket for a message that came.
+    /// A ticket for a received message.
     pub(super) fn ticket(
         &mut self,
         behaviour: &mut Behaviour,
@@ -117,7 +116,7 @@ impl Gossip {
         ticket
     }
 
-    /// Relays or drops the ticket's message.
+    /// Relays the ticket's message, or does not.
     pub(super) fn judge(
         &mut self,
         behaviour: &mut gossipsub::Behaviour,
@@ -130,7 +129,7 @@ impl Gossip {
             Verdict::Ignore => MessageAcceptance::Ignore,
             Verdict::Reject => MessageAcceptance::Reject,
         };
-        // False when gossipsub has forgotten it: then it is too late to relay.
+        // False when gossipsub has forgotten the message: then it is too late to relay.
         behaviour.report_message_validation_result(&message, &from, acceptance);
     }
 }

@@ -1,13 +1,14 @@
-//! Streams to a node that cannot be dialled, over one member that reaches both.
+//! Streams to a node that cannot be dialled, over one hop: a relay, which is a member that reaches
+//! both.
 //!
 //! ```text
-//!   asking node ── hop stream, "carry to X" ──▶ common member ── hop stream, "for you" ──▶ X
-//!   asking node ◀═══════ noise end to end: both keys proven, the purpose inside ═══════▶ X
+//!   asking node ── hop stream, "relay to X" ──▶ relay ── hop stream, "for you" ──▶ X
+//!   asking node ◀═══ noise end to end: both keys proven, the purpose inside ═══▶ X
 //! ```
 //!
-//! **The member in the middle copies bytes that it can neither read nor forge**: X learns who asks
-//! from the handshake inside, not from the member. It makes exactly one hop, since it opens its own
-//! stream to X over a link or by a dial, never over a hop.
+//! **The relay copies bytes that it can neither read nor forge**: X learns the asking node's key
+//! from the inner handshake, not from the relay. There is exactly one hop, since the relay opens
+//! its own stream to X over a link or by a dial, never over another relay.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -29,41 +30,44 @@ use tokio_util::compat::{FuturesAsyncReadCompatExt, TokioAsyncReadCompatExt};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::swarm::Command;
-use super::{Acceptor, Incoming, MeshStream, Network, OpenError, Purpose, add, names};
+use super::counters::add;
+use super::handle::Network;
+use super::names;
+use super::stream::{Acceptor, Incoming, MeshStream, OpenError, Purpose};
+use super::types::Command;
 
-/// Streams carried for others at once. Each takes 32 KiB of buffers here and its share of two
-/// connections: a device may carry for many pairs and still serve its own clients.
-const MOST_CARRIED: usize = 128;
-/// Of these for one asking node, so that one pair does not take the hop from all others.
-const MOST_FOR_ONE: usize = 64;
-/// Bytes copied at a time, each way.
-const COPIED: usize = 16 * 1024;
-/// A carried stream over which nothing went for so long is cut, at the latest after twice as long.
-/// Both ends have shorter time-outs of their own, so this is for ends that are gone.
-const IDLE: Duration = Duration::from_secs(120);
-/// How long the asking node may take to say where to, and both ends to prove their keys.
-const HEAD_WITHIN: Duration = Duration::from_secs(3);
-/// How long the common member may take to reach the other node: less than the asking node waits in
-/// all, so that it hears why not.
-const REACHED_WITHIN: Duration = Duration::from_secs(2);
-/// How long streams that are carried may go on when this node stops, and the pause in one after
-/// which it is left.
+/// Streams relayed at once. Each takes 32 KiB of buffers here and its share of two connections: a
+/// device may relay for many pairs and still serve its own clients.
+const MAX_RELAYED: usize = 128;
+/// Of these, streams of one asking node, so that one pair does not use up the relay.
+const MAX_PER_NODE: usize = 64;
+/// Bytes copied at a time, in each direction.
+const COPY_BUFFER: usize = 16 * 1024;
+/// A relayed stream is cut when nothing moves on it for this long, at the latest after twice as
+/// long. Both ends have shorter time-outs, so this is for ends that are gone.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
+/// Time for the asking node to name the target, and for both ends to prove their keys.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(3);
+/// Time for the relay to reach the other node: less than the asking node waits in all, so that it
+/// gets the reason.
+const REACH_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long relayed streams may go on when this node stops, and the pause in one after which it is
+/// cut.
 const DRAIN: Duration = Duration::from_secs(5);
 const QUIET: Duration = Duration::from_millis(250);
-/// Bytes of a reason.
-const MAX_WHY: usize = 200;
+/// Bytes of a reason for not relaying.
+const MAX_REASON: usize = 200;
 
-/// First byte of a hop stream: carry it on to the node whose id follows.
-const CARRY: u8 = 0;
-/// First byte of a hop stream: it is for the node that takes it.
+/// First byte of a hop stream: relay it to the node whose id follows.
+const RELAY: u8 = 0;
+/// First byte of a hop stream: it is for the node that accepts it.
 const ARRIVED: u8 = 1;
-/// The common member's answers: it reaches the node, or a reason follows.
+/// The relay's answers: it reaches the node, or a reason follows.
 const REACHED: u8 = 0;
 const NOT_REACHED: u8 = 1;
 
-/// What both ends of a carried stream seal it with. Bound to the cluster's secret as every
-/// connection is, and to this use.
+/// The noise configuration for both ends of a relayed stream. It is bound to the cluster's secret,
+/// as every connection is, and to this use.
 pub(super) fn seal(keys: &Keypair, secret: &[u8; 32]) -> Result<noise::Config, noise::Error> {
     Ok(noise::Config::new(keys)?.with_prologue([&secret[..], b"shoal/hop/1"].concat()))
 }
@@ -72,14 +76,14 @@ fn code(purpose: Purpose) -> Option<u8> {
     match purpose {
         Purpose::Artifact => Some(0),
         Purpose::Http => Some(1),
-        // One hop.
+        // There is one hop only.
         Purpose::Hop => None,
     }
 }
 
 impl Network {
-    /// A stream over the first of these members that reaches the node.
-    pub(super) async fn open_over(
+    /// Opens a stream over the first of these relays that reaches the node.
+    pub(super) async fn open_relayed(
         &self,
         node: NodeId,
         purpose: Purpose,
@@ -88,7 +92,7 @@ impl Network {
     ) -> Result<MeshStream, OpenError> {
         let mut tried = Vec::new();
         for hop in hops {
-            match timeout(HEAD_WITHIN, self.over(*hop, node, purpose)).await {
+            match timeout(HEAD_TIMEOUT, self.relay_through(*hop, node, purpose)).await {
                 Ok(Ok(stream)) => {
                     add(&self.counters.hops_opened, 1);
                     return Ok(stream);
@@ -97,24 +101,24 @@ impl Network {
                 Err(_) => tried.push((*hop, "no answer in time".to_owned())),
             }
         }
-        Err(OpenError::NoWay { node, dial, tried })
+        Err(OpenError::Unreachable { node, dial, tried })
     }
 
-    async fn over(
+    async fn relay_through(
         &self,
         hop: NodeId,
         node: NodeId,
         purpose: Purpose,
     ) -> Result<MeshStream, String> {
         let purpose = code(purpose).ok_or("a hop is not made over a hop")?;
-        let told = |error: io::Error| error.to_string();
+        let text = |error: io::Error| error.to_string();
         let mut stream =
             self.open_linked(hop, Purpose::Hop).await.map_err(|error| error.to_string())?;
-        stream.write_all(&[&[CARRY][..], &node.0[..]].concat()).await.map_err(told)?;
-        stream.flush().await.map_err(told)?;
-        if stream.read_u8().await.map_err(told)? != REACHED {
+        stream.write_all(&[&[RELAY][..], &node.0[..]].concat()).await.map_err(text)?;
+        stream.flush().await.map_err(text)?;
+        if stream.read_u8().await.map_err(text)? != REACHED {
             let mut why = Vec::new();
-            (&mut stream).take(MAX_WHY as u64).read_to_end(&mut why).await.map_err(told)?;
+            (&mut stream).take(MAX_REASON as u64).read_to_end(&mut why).await.map_err(text)?;
             return Err(String::from_utf8_lossy(&why).into_owned());
         }
         let sealed = self.seal.clone().upgrade_outbound(stream.compat(), "/noise");
@@ -123,48 +127,53 @@ impl Network {
             return Err("somebody else answered there".to_owned());
         }
         let mut sealed = sealed.compat();
-        sealed.write_all(&[purpose]).await.map_err(told)?;
-        sealed.flush().await.map_err(told)?;
-        Ok(MeshStream::over(sealed, hop))
+        sealed.write_all(&[purpose]).await.map_err(text)?;
+        sealed.flush().await.map_err(text)?;
+        Ok(MeshStream::relayed(sealed, hop))
     }
 }
 
-/// Carries streams for others, and takes those that were carried here, until `stop` or the
+/// Relays streams for others, and accepts relayed streams to this node, until `stop` or the
 /// network's end.
 pub async fn serve(network: Network, mut streams: Acceptor, stop: CancellationToken) {
     let open = TaskTracker::new();
-    let carried = Carried::default();
+    let relayed = RelayedStreams::default();
     loop {
         let incoming = tokio::select! {
             next = streams.next() => next,
             () = stop.cancelled() => None,
         };
         let Some(incoming) = incoming else { break };
-        let (network, carried, stop) = (network.clone(), carried.clone(), stop.clone());
-        open.spawn(take(network, incoming, carried, stop));
+        let (network, relayed, stop) = (network.clone(), relayed.clone(), stop.clone());
+        open.spawn(handle_stream(network, incoming, relayed, stop));
     }
     open.close();
     open.wait().await;
 }
 
-async fn take(network: Network, incoming: Incoming, carried: Carried, stop: CancellationToken) {
+async fn handle_stream(
+    network: Network,
+    incoming: Incoming,
+    relayed: RelayedStreams,
+    stop: CancellationToken,
+) {
     let Incoming { from, mut stream } = incoming;
     let head = async {
         match stream.read_u8().await? {
-            CARRY => {
+            RELAY => {
                 let mut to = [0; 32];
                 stream.read_exact(&mut to).await?;
                 Ok(Some(NodeId(to)))
             }
             ARRIVED => Ok(None),
-            // Of a newer program, perhaps.
+            // Perhaps of a newer program.
             other => Err(io::Error::other(format!("it begins with {other}"))),
         }
     };
-    let head = timeout(HEAD_WITHIN, head).await;
+    let head = timeout(HEAD_TIMEOUT, head).await;
     let ended = match head {
-        Ok(Ok(Some(to))) => carry(&network, from, to, stream, &carried, &stop).await,
-        Ok(Ok(None)) => arrive(&network, stream).await,
+        Ok(Ok(Some(to))) => relay(&network, from, to, stream, &relayed, &stop).await,
+        Ok(Ok(None)) => accept_relayed(&network, stream).await,
         Ok(Err(error)) => Err(error),
         Err(_) => Err(io::ErrorKind::TimedOut.into()),
     };
@@ -173,31 +182,31 @@ async fn take(network: Network, incoming: Incoming, carried: Carried, stop: Canc
     }
 }
 
-/// Opens a stream to `to` and copies both ways.
-async fn carry(
+/// Opens a stream to `to` and copies in both directions.
+async fn relay(
     network: &Network,
     from: NodeId,
     to: NodeId,
     mut stream: MeshStream,
-    carried: &Carried,
+    relayed: &RelayedStreams,
     stop: &CancellationToken,
 ) -> io::Result<()> {
-    let opened = match carried.take(from) {
-        Ok(room) => {
-            let reached = timeout(REACHED_WITHIN, network.open_direct(to, Purpose::Hop)).await;
+    let opened = match relayed.acquire(from) {
+        Ok(permit) => {
+            let reached = timeout(REACH_TIMEOUT, network.open_direct(to, Purpose::Hop)).await;
             let reached = reached.unwrap_or(Err(OpenError::TimedOut(to)));
-            reached.map(|stream| (stream, room)).map_err(|error| match error {
-                OpenError::NoWay { dial, .. } => dial,
+            reached.map(|stream| (stream, permit)).map_err(|error| match error {
+                OpenError::Unreachable { dial, .. } => dial,
                 error => error.to_string(),
             })
         }
         Err(why) => Err(why.to_owned()),
     };
-    let (mut onward, _room) = match opened {
+    let (mut onward, _permit) = match opened {
         Ok(opened) => opened,
         Err(mut why) => {
             add(&network.counters.hops_refused, 1);
-            why.truncate(why.floor_char_boundary(MAX_WHY));
+            why.truncate(why.floor_char_boundary(MAX_REASON));
             stream.write_all(&[&[NOT_REACHED][..], why.as_bytes()].concat()).await?;
             return stream.shutdown().await;
         }
@@ -208,16 +217,18 @@ async fn carry(
     stream.flush().await?;
     add(&network.counters.hops_carried, 1);
     let moved = Arc::<AtomicU64>::default();
-    let (mut near, mut far) = (Noted::new(stream, &moved), Noted::new(onward, &moved));
+    let (mut near, mut far) = (Counted::new(stream, &moved), Counted::new(onward, &moved));
     tokio::select! {
-        copied = copy_bidirectional_with_sizes(&mut near, &mut far, COPIED, COPIED) => copied.map(drop),
+        copied = copy_bidirectional_with_sizes(&mut near, &mut far, COPY_BUFFER, COPY_BUFFER) => {
+            copied.map(drop)
+        }
         () = idle(&moved) => Err(io::ErrorKind::TimedOut.into()),
         () = drained(stop, &moved) => Ok(()),
     }
 }
 
-/// A stream that was carried here: it is handed on as though its author had opened it.
-async fn arrive(network: &Network, stream: MeshStream) -> io::Result<()> {
+/// Accepts a relayed stream, and delivers it as if the asking node had opened it directly.
+async fn accept_relayed(network: &Network, stream: MeshStream) -> io::Result<()> {
     let opened = async {
         let sealed = network.seal.clone().upgrade_inbound(stream.compat(), "/noise");
         let (peer, sealed) = sealed.await.map_err(io::Error::other)?;
@@ -233,38 +244,38 @@ async fn arrive(network: &Network, stream: MeshStream) -> io::Result<()> {
         Ok::<_, io::Error>((purpose, Incoming { from, stream: MeshStream::new(sealed) }))
     };
     let (purpose, incoming) =
-        timeout(HEAD_WITHIN, opened).await.unwrap_or(Err(io::ErrorKind::TimedOut.into()))?;
+        timeout(HEAD_TIMEOUT, opened).await.unwrap_or(Err(io::ErrorKind::TimedOut.into()))?;
     // An error means that the network has stopped.
-    let _ = network.commands.send(Command::Arrived(purpose, incoming)).await;
+    let _ = network.commands.send(Command::Relayed(purpose, incoming)).await;
     Ok(())
 }
 
-/// How many streams are carried, by asking node.
+/// Relayed streams, counted by asking node.
 #[derive(Clone, Default)]
-struct Carried(Arc<Mutex<BTreeMap<NodeId, usize>>>);
+struct RelayedStreams(Arc<Mutex<BTreeMap<NodeId, usize>>>);
 
-impl Carried {
-    fn take(&self, node: NodeId) -> Result<Room, &'static str> {
+impl RelayedStreams {
+    fn acquire(&self, node: NodeId) -> Result<RelayPermit, &'static str> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if all.values().sum::<usize>() >= MOST_CARRIED {
+        if all.values().sum::<usize>() >= MAX_RELAYED {
             return Err("it carries as many streams as it can");
         }
         let of_node = all.entry(node).or_default();
-        if *of_node >= MOST_FOR_ONE {
+        if *of_node >= MAX_PER_NODE {
             return Err("it carries as many streams for this node as it does for one");
         }
         *of_node += 1;
-        Ok(Room { all: self.0.clone(), node })
+        Ok(RelayPermit { all: self.0.clone(), node })
     }
 }
 
-/// The right to one carried stream.
-struct Room {
+/// The right to one relayed stream.
+struct RelayPermit {
     all: Arc<Mutex<BTreeMap<NodeId, usize>>>,
     node: NodeId,
 }
 
-impl Drop for Room {
+impl Drop for RelayPermit {
     fn drop(&mut self) {
         let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(of_node) = all.get_mut(&self.node) {
@@ -276,19 +287,19 @@ impl Drop for Room {
     }
 }
 
-/// Ends when nothing has moved for [`IDLE`].
+/// Returns when nothing has moved for [`IDLE_TIMEOUT`].
 async fn idle(moved: &AtomicU64) {
     loop {
         let before = moved.load(Relaxed);
-        sleep(IDLE).await;
+        sleep(IDLE_TIMEOUT).await;
         if moved.load(Relaxed) == before {
             return;
         }
     }
 }
 
-/// Ends when this node stops, once nothing moves any more: requests under way between two others
-/// may end.
+/// When this node stops, returns once nothing moves any more: requests between two other nodes may
+/// finish.
 async fn drained(stop: &CancellationToken, moved: &AtomicU64) {
     stop.cancelled().await;
     let quiet = async {
@@ -300,23 +311,23 @@ async fn drained(stop: &CancellationToken, moved: &AtomicU64) {
             }
         }
     };
-    // What goes on for longer is cut.
+    // A longer stream is cut.
     let _ = timeout(DRAIN, quiet).await;
 }
 
-/// Bytes of which it is noted that they move.
-struct Noted<T> {
+/// A stream whose moved bytes are counted.
+struct Counted<T> {
     bytes: T,
     moved: Arc<AtomicU64>,
 }
 
-impl<T> Noted<T> {
+impl<T> Counted<T> {
     fn new(bytes: T, moved: &Arc<AtomicU64>) -> Self {
-        Noted { bytes, moved: moved.clone() }
+        Counted { bytes, moved: moved.clone() }
     }
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for Noted<T> {
+impl<T: AsyncRead + Unpin> AsyncRead for Counted<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -329,7 +340,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Noted<T> {
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for Noted<T> {
+impl<T: AsyncWrite + Unpin> AsyncWrite for Counted<T> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -355,20 +366,20 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Noted<T> {
 mod tests {
     use super::*;
 
-    /// One pair asked for everything that a member can carry. The other pairs that need the same
-    /// member still get their share.
+    /// A pair asked for everything that a relay can carry. The other pairs that need the same relay
+    /// still get their share.
     #[test]
-    fn one_node_does_not_take_the_hop_from_all_others() {
-        let carried = Carried::default();
+    fn one_node_cannot_use_up_a_relay() {
+        let relayed = RelayedStreams::default();
         let node = |number: u8| NodeId([number; 32]);
-        let greedy: Vec<_> = std::iter::from_fn(|| carried.take(node(1)).ok()).collect();
-        assert_eq!(greedy.len(), MOST_FOR_ONE);
-        let others: Vec<_> = std::iter::from_fn(|| carried.take(node(2)).ok()).collect();
-        assert_eq!(others.len(), MOST_CARRIED - MOST_FOR_ONE);
-        assert!(carried.take(node(3)).is_err(), "in all");
+        let greedy: Vec<_> = std::iter::from_fn(|| relayed.acquire(node(1)).ok()).collect();
+        assert_eq!(greedy.len(), MAX_PER_NODE);
+        let others: Vec<_> = std::iter::from_fn(|| relayed.acquire(node(2)).ok()).collect();
+        assert_eq!(others.len(), MAX_RELAYED - MAX_PER_NODE);
+        assert!(relayed.acquire(node(3)).is_err(), "in all");
         drop(greedy);
-        assert!(carried.take(node(3)).is_ok(), "room is given back");
+        assert!(relayed.acquire(node(3)).is_ok(), "permits are given back");
         drop(others);
-        assert!(carried.0.lock().unwrap().is_empty(), "of a node without streams nothing is kept");
+        assert!(relayed.0.lock().unwrap().is_empty(), "a node without streams is forgotten");
     }
 }

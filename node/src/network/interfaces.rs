@@ -1,60 +1,35 @@
-//! The device's network interfaces as the kernel tells them, and when they change.
-//!
-//! The kernel's events only wake; what stands then is read anew, all of it. So an event that got
-//! lost, or was cut short, costs nothing: the next look sees the same as if it had come.
+//! The device's network interfaces: the types that netlink fills and the other modules read.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::Arc;
-use std::time::Duration;
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 
-use futures::TryStreamExt;
-use rtnetlink::Handle;
-use rtnetlink::packet_route::AddressFamily;
-use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
-use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
-use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
-use rtnetlink::sys::protocols::NETLINK_ROUTE;
-use rtnetlink::sys::{AsyncSocket, AsyncSocketExt, SocketAddr, TokioSocket};
-use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+/// The use of an interface to other nodes, the best first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum Class {
+    /// The default route leaves by it.
+    Default,
+    /// Another network of the device, wired or not.
+    Lan,
+    /// A tunnel, for example of a VPN.
+    Tunnel,
+    /// The device itself. Addresses on it other than loopback ones are routed to the device.
+    Loopback,
+    /// A network between containers or virtual machines of this device.
+    Container,
+}
 
-use super::ranking::{Class, Kind, Link, classify};
-
-/// What comes within so long after an event is looked at together with it: an address that moves is
-/// taken away and added.
-const SETTLE: Duration = Duration::from_millis(50);
-/// Looks are at least so far apart: an interface that flaps must not make the device busy. With
-/// `SETTLE` it leaves a change announced well within a second.
-const PACE: Duration = Duration::from_millis(250);
-/// A look takes a millisecond; the kernel has no reason to take longer than this.
-const READ_TIMEOUT: Duration = Duration::from_secs(5);
-/// When the kernel told nothing, it is asked again after so long.
-const RETRY: Duration = Duration::from_secs(1);
-/// Where a packet to anywhere would leave: no packet is sent to these, they stand for all far
-/// addresses.
-const FAR: (Ipv4Addr, Ipv6Addr) =
-    (Ipv4Addr::new(1, 1, 1, 1), Ipv6Addr::new(0x2606, 0x4700, 0, 0, 0, 0, 0, 1));
-/// Links, IPv4 and IPv6 addresses, IPv4 and IPv6 routes: bits of the kernel's `RTMGRP_*`.
-const GROUPS: u32 = 0x1 | 0x10 | 0x100 | 0x40 | 0x400;
-/// `RTM_NEWROUTE` and `RTM_DELROUTE`.
-const ROUTE_EVENTS: [u16; 2] = [24, 25];
-/// Of an event only the head is read; more is cut off.
-const EVENT_HEAD: usize = 8 * 1024;
-
-/// An interface that is not shut.
+/// An interface that is up.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Interface {
-    /// The kernel's number of it.
+    /// The kernel's index of the interface.
     pub index: u32,
     pub name: String,
     pub class: Class,
-    /// It has a carrier, as far as the kernel knows.
+    /// The interface has a carrier signal, as far as the kernel knows.
     pub is_running: bool,
-    /// It carries what is sent to a group.
+    /// The interface supports multicast.
     pub is_multicast: bool,
-    /// Those that others may be told of, the interface's first ones first.
+    /// The addresses that may be announced, the interface's primary ones first.
     pub addresses: Vec<IpAddr>,
 }
 
@@ -62,279 +37,18 @@ pub(super) struct Interface {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Interfaces {
     pub all: Vec<Interface>,
-    /// Every address of the device, those included that others are not told of.
+    /// Every address of the device, also those that are not announced.
     pub local: BTreeSet<IpAddr>,
 }
 
 impl Interfaces {
-    /// Addresses whose coming and going counts as a move of the device; what containers come and go
-    /// with does not.
-    pub(super) fn own(&self) -> BTreeSet<IpAddr> {
-        let own = self
+    /// The addresses whose change means that the device moved; those of containers are not among
+    /// them.
+    pub(super) fn outer_addresses(&self) -> BTreeSet<IpAddr> {
+        let outer = self
             .all
             .iter()
             .filter(|interface| !matches!(interface.class, Class::Container | Class::Loopback));
-        own.flat_map(|interface| interface.addresses.iter().copied()).collect()
-    }
-}
-
-/// What stands now, and from now on what it becomes. Ends with the last receiver.
-pub(super) async fn watch() -> io::Result<watch::Receiver<Arc<Interfaces>>> {
-    // First the events, so that nothing falls between the look and them.
-    let events = events()?;
-    let (known, receiver) = watch::channel(Arc::new(read().await?));
-    tokio::spawn(keep(events, known));
-    Ok(receiver)
-}
-
-async fn keep(events: TokioSocket, known: watch::Sender<Arc<Interfaces>>) {
-    let mut events = Some(events);
-    loop {
-        let woken = async {
-            match &events {
-                Some(socket) => changed(socket).await,
-                None => sleep(RETRY).await,
-            }
-        };
-        tokio::select! {
-            () = woken => {}
-            () = known.closed() => return,
-        }
-        sleep(SETTLE).await;
-        if events.is_none() {
-            events = self::events().ok();
-        }
-        match read().await {
-            Ok(now) => {
-                known.send_if_modified(|known| {
-                    let is_news = **known != now;
-                    if is_news {
-                        *known = Arc::new(now);
-                    }
-                    is_news
-                });
-            }
-            Err(error) => {
-                tracing::warn!(%error, "the network interfaces cannot be read; they are read \
-                    again");
-                events = None;
-            }
-        }
-        sleep(PACE).await;
-    }
-}
-
-fn events() -> io::Result<TokioSocket> {
-    let mut socket = TokioSocket::new(NETLINK_ROUTE)?;
-    socket.socket_mut().bind(&SocketAddr::new(0, GROUPS))?;
-    Ok(socket)
-}
-
-/// Returns after an event that may matter, and also when the kernel had more to tell than it could
-/// keep.
-async fn changed(socket: &TokioSocket) {
-    let mut buffer = vec![0; EVENT_HEAD];
-    loop {
-        let mut room = &mut buffer[..];
-        if let Err(error) = socket.recv(&mut room).await {
-            tracing::debug!(%error, "events of network interfaces were lost");
-            return;
-        }
-        let length = EVENT_HEAD - room.len();
-        if matters(&buffer[..length]) {
-            return;
-        }
-    }
-}
-
-/// Whether a message is of more than a single route: routers have hundreds of thousands of those.
-fn matters(message: &[u8]) -> bool {
-    let Some((head, body)) = message.split_at_checked(16) else { return true };
-    let kind = u16::from_ne_bytes([head[4], head[5]]);
-    let prefix = body.get(1).copied().unwrap_or_default();
-    // 0.0.0.0/1 and 128.0.0.0/1 are how some tunnels say `default`.
-    !ROUTE_EVENTS.contains(&kind) || prefix <= 1
-}
-
-async fn read() -> io::Result<Interfaces> {
-    let (connection, handle, _unasked) = rtnetlink::new_connection()?;
-    tokio::select! {
-        read = timeout(READ_TIMEOUT, ask(&handle)) => read.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?,
-        () = connection => Err(io::Error::from(io::ErrorKind::ConnectionAborted)),
-    }
-}
-
-async fn ask(handle: &Handle) -> io::Result<Interfaces> {
-    let links: Vec<LinkMessage> =
-        handle.link().get().execute().try_collect().await.map_err(io::Error::other)?;
-    let addresses: Vec<AddressMessage> =
-        handle.address().get().execute().try_collect().await.map_err(io::Error::other)?;
-    let far = [IpAddr::from(FAR.0), IpAddr::from(FAR.1)];
-    let mut defaults = BTreeSet::new();
-    for far in far {
-        // An error is the kernel's way to say that no route leads there.
-        let route = handle.route().get(to(far)).execute().try_next().await.ok().flatten();
-        defaults.extend(route.and_then(|route| out_of(&route)));
-    }
-    Ok(assemble(&links, &addresses, &defaults))
-}
-
-/// The question by which interface one gets there.
-fn to(far: IpAddr) -> RouteMessage {
-    let mut message = RouteMessage::default();
-    (message.header.address_family, message.header.destination_prefix_length) = match far {
-        IpAddr::V4(_) => (AddressFamily::Inet, 32),
-        IpAddr::V6(_) => (AddressFamily::Inet6, 128),
-    };
-    message.attributes.push(RouteAttribute::Destination(RouteAddress::from(far)));
-    message
-}
-
-fn out_of(route: &RouteMessage) -> Option<u32> {
-    route.attributes.iter().find_map(|attribute| match attribute {
-        RouteAttribute::Oif(index) => Some(*index),
-        _ => None,
-    })
-}
-
-fn assemble(
-    links: &[LinkMessage],
-    addresses: &[AddressMessage],
-    defaults: &BTreeSet<u32>,
-) -> Interfaces {
-    let links: Vec<Link> = links.iter().map(link).collect();
-    let mut of: BTreeMap<u32, Vec<(bool, IpAddr)>> = BTreeMap::new();
-    let mut local = BTreeSet::new();
-    for address in addresses {
-        let Some(ip) = ip(address) else { continue };
-        local.insert(ip);
-        let flags = flags(address);
-        if !flags.intersects(
-            AddressFlags::Dadfailed | AddressFlags::Tentative | AddressFlags::Deprecated,
-        ) {
-            // Of IPv6 the kernel's name for secondary is temporary: those change every day.
-            of.entry(address.header.index)
-                .or_default()
-                .push((flags.contains(AddressFlags::Secondary), ip));
-        }
-    }
-    let all = links.iter().filter(|link| link.is_up).map(|link| {
-        let mut addresses = of.remove(&link.index).unwrap_or_default();
-        addresses.sort_by_key(|(is_secondary, _)| *is_secondary);
-        Interface {
-            index: link.index,
-            name: link.name.clone(),
-            class: classify(link, &links, defaults.contains(&link.index)),
-            is_running: link.is_running,
-            is_multicast: link.is_multicast,
-            addresses: addresses.into_iter().map(|(_, ip)| ip).collect(),
-        }
-    });
-    Interfaces { all: all.collect(), local }
-}
-
-fn link(message: &LinkMessage) -> Link {
-    let flags = message.header.flags;
-    let mut link = Link {
-        index: message.header.index,
-        name: String::new(),
-        kind: if flags.contains(LinkFlags::Pointopoint) { Kind::Tunnel } else { Kind::Hardware },
-        is_up: flags.contains(LinkFlags::Up),
-        is_running: flags.contains(LinkFlags::Running),
-        is_multicast: flags.contains(LinkFlags::Multicast),
-        controller: None,
-    };
-    for attribute in &message.attributes {
-        match attribute {
-            LinkAttribute::IfName(name) => link.name.clone_from(name),
-            LinkAttribute::Controller(index) => link.controller = Some(*index),
-            LinkAttribute::LinkInfo(infos) => {
-                let named = infos.iter().find_map(|info| match info {
-                    LinkInfo::Kind(named) => Some(named),
-                    _ => None,
-                });
-                link.kind = named.map_or(link.kind, |named| kind(named, link.kind));
-            }
-            _ => {}
-        }
-    }
-    if flags.contains(LinkFlags::Loopback) {
-        link.kind = Kind::Loopback;
-    }
-    link
-}
-
-/// What sort of interface the kernel's word stands for; `otherwise` for words that name some sort
-/// of Ethernet.
-fn kind(named: &InfoKind, otherwise: Kind) -> Kind {
-    match named {
-        InfoKind::Bridge => Kind::Bridge,
-        InfoKind::Veth | InfoKind::Netkit => Kind::Veth,
-        InfoKind::Dummy | InfoKind::Ifb | InfoKind::Nlmon | InfoKind::Vxlan | InfoKind::Geneve => {
-            Kind::Inner
-        }
-        InfoKind::Tun
-        | InfoKind::IpIp
-        | InfoKind::Ip6Tnl
-        | InfoKind::SitTun
-        | InfoKind::GreTun
-        | InfoKind::GreTun6
-        | InfoKind::GreTap
-        | InfoKind::GreTap6
-        | InfoKind::Vti
-        | InfoKind::Gtp
-        | InfoKind::Wireguard
-        | InfoKind::Xfrm => Kind::Tunnel,
-        _ => otherwise,
-    }
-}
-
-fn ip(message: &AddressMessage) -> Option<IpAddr> {
-    // Where both are there, `Address` is the far end of a point-to-point link.
-    let local = message.attributes.iter().find_map(|attribute| match attribute {
-        AddressAttribute::Local(ip) => Some(*ip),
-        _ => None,
-    });
-    local.or_else(|| {
-        message.attributes.iter().find_map(|attribute| match attribute {
-            AddressAttribute::Address(ip) => Some(*ip),
-            _ => None,
-        })
-    })
-}
-
-fn flags(message: &AddressMessage) -> AddressFlags {
-    let all = message.attributes.iter().find_map(|attribute| match attribute {
-        AddressAttribute::Flags(flags) => Some(*flags),
-        _ => None,
-    });
-    // Old kernels have the first eight of them alone.
-    all.unwrap_or_else(|| AddressFlags::from_bits_retain(message.header.flags.bits().into()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn loopback_is_found_with_its_class_and_address() {
-        let interfaces = read().await.unwrap();
-        let loopback = interfaces.all.iter().find(|interface| interface.name == "lo").unwrap();
-        assert_eq!(loopback.class, Class::Loopback);
-        assert!(loopback.addresses.contains(&IpAddr::from(Ipv4Addr::LOCALHOST)));
-        assert!(interfaces.local.contains(&IpAddr::from(Ipv4Addr::LOCALHOST)));
-    }
-
-    #[test]
-    fn only_default_routes_among_route_events_matter() {
-        let event = |kind: u16, prefix: u8| {
-            let mut message = vec![0; 28];
-            message[4..6].copy_from_slice(&kind.to_ne_bytes());
-            message[17] = prefix;
-            matters(&message)
-        };
-        assert!(event(24, 0) && event(25, 1) && event(20, 24) && event(16, 0));
-        assert!(!event(24, 24) && !event(25, 64));
-        assert!(matters(b"short"), "what cannot be read may be anything");
+        outer.flat_map(|interface| interface.addresses.iter().copied()).collect()
     }
 }

@@ -1,21 +1,20 @@
-//! The frames that wait for one of a link's two streams, bounded in number and bytes.
+//! The queue of frames for one of a link's two streams, bounded in number and bytes.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-/// Frames that may wait. A peer that is this far behind will not miss one more: what matters is
-/// said again, or repaired.
+/// Queued frames. For a peer that is this far behind another lost one does not matter: important
+/// messages are repeated, or repaired by anti-entropy.
 const MAX_FRAMES: usize = 256;
-/// Bytes that may wait, so that a node with many slow peers does not drown. At least one frame
-/// always fits.
+/// Queued bytes, which bounds the memory for many slow peers. One frame always fits.
 const MAX_BYTES: usize = 1024 * 1024;
 /// Bytes written at once: small messages share a packet, large ones go alone, so that the other
-/// lane gets its turn between them.
+/// lane is written between them.
 const MAX_WRITE: usize = 16 * 1024;
 
-/// Bytes of a frame's length in front of it.
+/// Bytes of the length before each frame.
 pub(super) const HEADER: usize = 4;
 
 #[derive(Debug, Default)]
@@ -51,14 +50,14 @@ impl LaneQueue {
         true
     }
 
-    /// Takes no more frames. Those that wait are still written.
+    /// Accepts no more frames. Queued ones are still written.
     pub(super) fn close(&self) {
         self.lock().closed = true;
         self.wake.notify_one();
     }
 
-    /// Puts the next frames into `out`, each behind its length, and says how many; waits for the
-    /// first. None when closed and empty.
+    /// Waits for a frame, writes the next frames into `out`, each after its length, and returns how
+    /// many. None when closed and empty.
     pub(super) async fn take(&self, out: &mut Vec<u8>) -> Option<usize> {
         out.clear();
         loop {
@@ -93,8 +92,9 @@ impl LaneQueue {
 mod tests {
     use super::*;
 
+    /// Small messages share packets; a large one must not delay the other lane further.
     #[tokio::test]
-    async fn small_frames_share_a_write_and_large_ones_go_alone() {
+    async fn small_frames_share_a_write_large_ones_do_not() {
         let queue = LaneQueue::default();
         assert!(
             queue.push(vec![1; 10])
@@ -112,8 +112,9 @@ mod tests {
         assert_eq!((queue.take(&mut out).await, queue.take(&mut out).await), (Some(1), None));
     }
 
+    /// The bounds hold in number and in bytes, and one frame always fits.
     #[test]
-    fn a_full_queue_says_so() {
+    fn full_queue_refuses_frames() {
         let queue = LaneQueue::default();
         assert_eq!((0..MAX_FRAMES + 5).filter(|_| queue.push(vec![0; 8])).count(), MAX_FRAMES);
         let queue = LaneQueue::default();

@@ -1,11 +1,12 @@
-//! A link: one connection's two message streams, what waits for them, and the task that reads and
+//! A link: the two message streams of one connection, their queues, and the task that reads and
 //! writes them.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::future::{Either, select};
@@ -19,43 +20,44 @@ use tokio_util::sync::CancellationToken;
 use super::counters::{NetCounters, add};
 use super::lane::{HEADER, LaneQueue};
 
-/// Frames that are no message, after which a link is closed: a newer program may say a few things
-/// that this one does not know.
+/// Undecodable frames after which a link is closed: a newer program may send a few messages that
+/// this one does not know.
 const MAX_GARBAGE: u32 = 8;
-/// How long a link that is being closed may take to write what waits. A dead one takes for ever.
+/// How long a closing link may take to write its queues. On a dead connection the writes would
+/// never end.
 const DRAIN: Duration = Duration::from_millis(250);
-/// A read buffer that grew for a large message is given back above this.
+/// A read buffer that grew above this for a large message is freed.
 const KEPT_BUFFER: usize = 16 * 1024;
 
-/// Where a link's messages go.
+/// A value for each lane.
 #[derive(Clone)]
 pub(super) struct Lanes<T> {
     pub urgent: T,
     pub bulk: T,
 }
 
-/// What is held of a running link by those who send on it.
+/// A running link, as its senders hold it.
 #[derive(Debug, Default)]
 pub(super) struct LinkHandle {
-    /// Where the peer was found, when this node dialled it: an address that works.
-    pub(super) found_at: Option<SocketAddr>,
-    /// Where the peer dialled from. Its port there is not one that it listens on.
-    pub(super) came_from: Option<IpAddr>,
+    /// The address at which this node dialled the peer.
+    pub(super) dialled_at: Option<SocketAddr>,
+    /// The address from which the peer dialled. It does not listen on its port there.
+    pub(super) inbound_from: Option<IpAddr>,
     urgent: LaneQueue,
     bulk: LaneQueue,
     closing: Notify,
-    /// Cancelled when the link has ended: then its connection carries nothing more, though closing
-    /// it may take long.
-    pub(super) over: CancellationToken,
+    /// Cancelled when the link has ended: its connection carries nothing more, though closing it
+    /// may take long.
+    pub(super) ended: CancellationToken,
 }
 
 impl LinkHandle {
-    /// Of a link to a peer that is there.
-    pub(super) fn to(found_at: Option<SocketAddr>, came_from: Option<IpAddr>) -> Self {
-        LinkHandle { found_at, came_from, ..LinkHandle::default() }
+    /// The handle of a new link.
+    pub(super) fn new(dialled_at: Option<SocketAddr>, inbound_from: Option<IpAddr>) -> Self {
+        LinkHandle { dialled_at, inbound_from, ..LinkHandle::default() }
     }
 
-    /// Queues a frame; false when there is no room.
+    /// Queues a frame; false when the lane's queue is full or closed.
     pub(super) fn send(&self, lane: Lane, frame: Vec<u8>) -> bool {
         match lane {
             Lane::Urgent => self.urgent.push(frame),
@@ -63,21 +65,35 @@ impl LinkHandle {
         }
     }
 
-    /// Writes what waits, for a moment, then ends the link.
+    /// Writes the queues within [`DRAIN`], then ends the link.
     pub(super) fn close(&self) {
         self.urgent.close();
         self.bulk.close();
         self.closing.notify_one();
     }
 
-    /// Its connection is gone: what was read is handed on, for a moment, and then the link ends.
-    pub(super) fn lost(&self) {
+    /// Notes that the connection is gone: messages already received are handed on within [`DRAIN`],
+    /// then the link ends.
+    pub(super) fn connection_lost(&self) {
         self.closing.notify_one();
     }
 }
 
-/// Runs a link until a stream breaks, the peer talks too much garbage, or it is closed. Says why it
-/// ended.
+/// The links that are up. Locked for a look-up, never across an await.
+#[derive(Clone, Default)]
+pub(super) struct Links(Arc<Mutex<BTreeMap<NodeId, Arc<LinkHandle>>>>);
+
+impl Links {
+    pub(super) fn with<T>(
+        &self,
+        act: impl FnOnce(&mut BTreeMap<NodeId, Arc<LinkHandle>>) -> T,
+    ) -> T {
+        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Runs a link until a stream breaks, the peer sends too many undecodable frames, or it is closed.
+/// Returns why it ended.
 pub(super) async fn run<S>(
     peer: NodeId,
     handle: Arc<LinkHandle>,
@@ -94,14 +110,14 @@ where
     let reader = |inbox| Reader { peer, inbox, counters: &counters, garbage: &garbage };
     let read = read_both(reader(inbox.urgent).run(urgent_in), reader(inbox.bulk).run(bulk_in));
     let written = async {
-        // Both lanes end well only when the link is being closed.
+        // Both writers end without an error only when the link is being closed.
         match tokio::try_join!(
             write(&handle.urgent, urgent_out, &counters),
             write(&handle.bulk, bulk_out, &counters)
         ) {
             Ok(_) => "it was closed here".into(),
             Err(error) => {
-                // What the peer said before it went may still be unread.
+                // Messages that the peer sent before it went may still be unread.
                 tokio::time::sleep(DRAIN).await;
                 error.to_string()
             }
@@ -121,14 +137,13 @@ where
 
 /// How a lane's reading ended.
 enum End {
-    /// Nothing more comes.
-    Over(String),
-    /// Nothing more is wanted.
-    Cut(String),
+    /// The stream ended or broke.
+    PeerEnded(String),
+    /// This node stopped reading.
+    Abandoned(String),
 }
 
-/// Reads until both lanes are over, so that what was said on one before the end is not lost because
-/// the other ended first.
+/// Reads until both lanes have ended, so that the end of one does not lose messages of the other.
 async fn read_both(urgent: impl Future<Output = End>, bulk: impl Future<Output = End>) -> String {
     match select(pin!(urgent), pin!(bulk)).await {
         Either::Left((end, bulk)) => read_other(end, bulk).await,
@@ -138,10 +153,10 @@ async fn read_both(urgent: impl Future<Output = End>, bulk: impl Future<Output =
 
 async fn read_other(first: End, other: impl Future<Output = End>) -> String {
     match first {
-        End::Cut(why) => why,
-        End::Over(why) => match tokio::time::timeout(DRAIN, other).await {
-            Ok(End::Cut(why)) => why,
-            Ok(End::Over(_)) | Err(_) => why,
+        End::Abandoned(why) => why,
+        End::PeerEnded(why) => match tokio::time::timeout(DRAIN, other).await {
+            Ok(End::Abandoned(why)) => why,
+            Ok(End::PeerEnded(_)) | Err(_) => why,
         },
     }
 }
@@ -176,13 +191,13 @@ impl Reader<'_> {
         loop {
             match read(&mut stream, &mut frame).await {
                 Ok(Some(())) => {}
-                Ok(None) => return End::Over("the peer closed it".into()),
+                Ok(None) => return End::PeerEnded("the peer closed it".into()),
                 Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-                    // What follows a length that lies cannot be found.
+                    // After a wrong length the next frame cannot be found.
                     self.garbage(error.to_string()).await;
-                    return End::Cut(error.to_string());
+                    return End::Abandoned(error.to_string());
                 }
-                Err(error) => return End::Over(error.to_string()),
+                Err(error) => return End::PeerEnded(error.to_string()),
             }
             let input = match wire::decode(&frame) {
                 Ok(message) => {
@@ -193,14 +208,14 @@ impl Reader<'_> {
                     if self.garbage(error.to_string()).await < MAX_GARBAGE {
                         continue;
                     }
-                    return End::Cut(format!(
+                    return End::Abandoned(format!(
                         "the peer sent {MAX_GARBAGE} frames that are no messages"
                     ));
                 }
             };
-            // A full inbox holds the stream back, and the peer with it.
+            // A full inbox stops the reading, and so slows the peer down.
             if self.inbox.send(input).await.is_err() {
-                return End::Cut("this node is stopping".into());
+                return End::Abandoned("this node is stopping".into());
             }
             if frame.capacity() > KEPT_BUFFER {
                 frame = Vec::new();
@@ -208,16 +223,16 @@ impl Reader<'_> {
         }
     }
 
-    /// Tells of it, and says how much there was.
+    /// Reports an undecodable frame, and returns how many there were.
     async fn garbage(&self, why: String) -> u32 {
         add(&self.counters.garbage, 1);
-        // An error means that the driver is gone, and with it whoever could want to know.
+        // An error means that the driver has stopped.
         let _ = self.inbox.send(Input::Garbage { from: self.peer, why }).await;
         self.garbage.fetch_add(1, Relaxed) + 1
     }
 }
 
-/// Reads one frame. None at the stream's end; `InvalidData` for a length that cannot be.
+/// Reads one frame. None at the stream's end; `InvalidData` for an impossible length.
 async fn read(
     stream: &mut (impl AsyncRead + Unpin),
     frame: &mut Vec<u8>,

@@ -1,4 +1,4 @@
-//! Between our names and libp2p's.
+//! Conversions between the names of shoal and those of libp2p.
 
 use std::net::SocketAddr;
 
@@ -7,27 +7,28 @@ use libp2p::multiaddr::{Multiaddr, Protocol};
 use libp2p::{PeerId, StreamProtocol};
 use shoal_protocol::model::{ClusterId, NodeId};
 
-/// A NodeId within a PeerId: identity multihash, then a protobuf of key type and 32 bytes.
+/// The bytes before a NodeId in a PeerId: an identity multihash holds a protobuf of key type and 32
+/// bytes of key.
 const KEY_PROTOBUF: [u8; 4] = [0x08, 0x01, 0x12, 0x20];
 
 pub(super) fn keypair(seed: &[u8; 32]) -> Keypair {
     Keypair::ed25519_from_bytes(*seed).expect("any 32 bytes are an Ed25519 seed")
 }
 
-/// None for bytes that are no point of the curve: nobody can have such a key.
+/// None for bytes that are no point of the curve: no node can have such a key.
 pub(super) fn peer_id(node: &NodeId) -> Option<PeerId> {
     let key = ed25519::PublicKey::try_from_bytes(node.as_bytes()).ok()?;
     Some(PublicKey::from(key).to_peer_id())
 }
 
-/// None for a key of another kind than ours.
+/// None for a key that is not Ed25519.
 pub(super) fn node_id(peer: &PeerId) -> Option<NodeId> {
     let hash = peer.as_ref();
     let key = hash.digest().strip_prefix(&KEY_PROTOBUF).filter(|_| hash.code() == 0)?;
     Some(NodeId(key.try_into().ok()?))
 }
 
-/// `/shoal/CLUSTER/WHAT`: two clusters on one wire do not even share a protocol.
+/// `/shoal/CLUSTER/WHAT`: two clusters on one network share no protocol.
 pub(super) fn protocol(cluster: &ClusterId, what: &str) -> StreamProtocol {
     let name = format!("/shoal/{}/{what}", cluster.short());
     StreamProtocol::try_from_owned(name).expect("it starts with a slash")
@@ -37,12 +38,12 @@ pub(super) fn multiaddr(address: &SocketAddr) -> Multiaddr {
     Multiaddr::from(address.ip()).with(Protocol::Tcp(address.port()))
 }
 
-/// The address in a multiaddr, or in a plain `IP:PORT`, as the core and people write them.
+/// Parses a multiaddr, as the core writes it, or a plain `IP:PORT`, as people do.
 pub(super) fn parse(text: &str) -> Option<Multiaddr> {
     text.parse().ok().or_else(|| text.parse().ok().map(|address: SocketAddr| multiaddr(&address)))
 }
 
-/// The socket's address of a multiaddr that we listen on.
+/// The socket address of an IP and TCP multiaddr.
 pub(super) fn socket(address: &Multiaddr) -> Option<SocketAddr> {
     let mut parts = address.iter();
     let ip = match parts.next()? {
@@ -56,7 +57,7 @@ pub(super) fn socket(address: &Multiaddr) -> Option<SocketAddr> {
     }
 }
 
-/// An address as people write it.
+/// The address as `IP:PORT`, for people.
 pub(super) fn show(address: &Multiaddr) -> String {
     socket(address).map_or_else(|| address.to_string(), |address| address.to_string())
 }
@@ -67,8 +68,9 @@ mod tests {
 
     use super::*;
 
+    /// The conversions are inverse to one another.
     #[test]
-    fn a_node_and_its_peer_id_name_the_same_key() {
+    fn node_id_and_peer_id_hold_the_same_key() {
         for seed in 0..20 {
             let node = NodeId(KeyPair::from_seed(&[seed; 32]).public().0);
             let peer = keypair(&[seed; 32]).public().to_peer_id();
@@ -77,8 +79,9 @@ mod tests {
         }
     }
 
+    /// The core writes multiaddrs, people write `IP:PORT`.
     #[test]
-    fn addresses_are_taken_as_people_and_as_nodes_write_them() {
+    fn addresses_parse_as_multiaddr_and_as_ip_and_port() {
         let written = parse("127.0.0.1:7700").unwrap();
         assert_eq!(written, parse("/ip4/127.0.0.1/tcp/7700").unwrap());
         assert_eq!(socket(&written), Some("127.0.0.1:7700".parse().unwrap()));

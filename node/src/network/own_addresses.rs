@@ -1,317 +1,59 @@
-//! This node's own addresses: where it listens, where others are told to dial it, and what a change
-//! of them means.
+//! Follows changes of this node's own addresses.
 //!
 //! ```text
-//!   kernel ── interfaces ──▶ listener: opened when its address is there, closed when it is gone
-//!                       ├──▶ core:     Input::Addresses, which tells the others and dials them anew
-//!                       └──▶ links:    those that hang on an address that is gone are closed
+//!   kernel ── interfaces ─┬▶ listener: opened when its address is there, closed when it is gone
+//!                         ├▶ core:     Input::Addresses: announces them and dials peers again
+//!                         └▶ links:    closed if their local address is gone
 //! ```
 //!
-//! In this order: the core must know that it has moved before it hears that its links are gone.
+//! In this order: the core must know that it has moved before it gets the ends of its links.
 
-use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
-use std::pin::Pin;
-use std::sync::Arc;
+use std::net::IpAddr;
 use std::time::Duration;
 
+use libp2p::PeerId;
 use libp2p::core::ConnectedPoint;
-use libp2p::core::transport::{ListenerId, TransportError};
-use libp2p::{PeerId, Swarm};
-use shoal_protocol::node::{Input, OwnAddresses};
-use tokio::net::TcpSocket;
-use tokio::sync::watch;
-use tokio::time::Sleep;
+use shoal_protocol::node::Input;
 
-use super::interfaces::Interfaces;
-use super::local::Locals;
 use super::names;
 use super::peers::Peer;
-use super::ranking::{Class, ranked};
-use super::start::{Behaviour, NetworkError, refused};
-use super::swarm::{Done, Task};
+use super::task::Task;
+use super::types::TaskResult;
 
-/// When an address that is there could not be listened on, as where another program has the port,
-/// it is tried again.
-const LISTEN_RETRY: Duration = Duration::from_secs(1);
-/// A link older than this that its peer dials anew from elsewhere is one that the peer has lost;
-/// two simultaneous dials, which a device of several addresses may receive from two of them, are
-/// over by then.
+/// If a peer dials from elsewhere while its link is older than this, the peer has lost that link.
+/// Two simultaneous dials, which may come from two addresses of one device, are over by then.
 const CROSSING: Duration = Duration::from_millis(600);
 
-/// A node's own addresses.
-pub(super) struct Own {
-    /// Where it listens or shall listen, with the port.
-    wanted: SocketAddr,
-    /// Where others are told to dial it instead, as multiaddrs; none for the device's own
-    /// addresses.
-    advertise: Vec<String>,
-    listener: Option<ListenerId>,
-    /// Why the address cannot be listened on though it is there.
-    failed: Option<String>,
-    retry: Option<Pin<Box<Sleep>>>,
-    /// None where the kernel does not tell of interfaces.
-    interfaces: Option<watch::Receiver<Arc<Interfaces>>>,
-    known: Option<Arc<Interfaces>>,
-    locals: Locals,
-    told: watch::Sender<OwnAddresses>,
-}
-
-/// A port that is kept for the listener until it has it.
-pub(super) struct Claim {
-    pub address: SocketAddr,
-    _port: Option<TcpSocket>,
-}
-
-/// Makes sure that no other program has the port, and draws one where any will do. An address that
-/// the device does not have (yet) is no error.
-pub(super) fn claim(address: SocketAddr) -> Result<Claim, NetworkError> {
-    if address.port() != 0 {
-        // libp2p lets several processes share a listening port, which would split this node's peers
-        // between them.
-        return match TcpListener::bind(address) {
-            Err(error) if !is_missing(&error) => Err(refused(address, error)),
-            Ok(_) | Err(_) => Ok(Claim { address, _port: None }),
-        };
-    }
-    let drawn = match draw(address) {
-        Err(error) if is_missing(&error) => draw(SocketAddr::new(any(address), 0)),
-        drawn => drawn,
-    };
-    let (port, socket) = drawn.map_err(|error| refused(address, error))?;
-    Ok(Claim { address: SocketAddr::new(address.ip(), port), _port: Some(socket) })
-}
-
-/// Every address of this one's family.
-fn any(address: SocketAddr) -> IpAddr {
-    if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() }
-}
-
-/// A free port. Held so that nobody draws it too; libp2p, which shares, can have it nevertheless.
-fn draw(address: SocketAddr) -> io::Result<(u16, TcpSocket)> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    socket.set_reuseaddr(true)?;
-    socket.set_reuseport(true)?;
-    socket.bind(address)?;
-    Ok((socket.local_addr()?.port(), socket))
-}
-
-fn is_missing(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::AddrNotAvailable
-}
-
-impl Own {
-    /// Begins to listen, if that can be done now. Without `interfaces` only an address that the
-    /// user names can be told.
-    pub(super) fn start(
-        swarm: &mut Swarm<Behaviour>,
-        wanted: SocketAddr,
-        advertise: &[SocketAddr],
-        interfaces: io::Result<watch::Receiver<Arc<Interfaces>>>,
-        locals: Locals,
-    ) -> Result<Own, NetworkError> {
-        let interfaces = match interfaces {
-            Ok(interfaces) => Some(interfaces),
-            Err(error) => {
-                tracing::warn!(%error, "the kernel does not tell of network interfaces: changes \
-                    will not be noticed");
-                None
-            }
-        };
-        let mut own = Own {
-            wanted,
-            advertise: advertise
-                .iter()
-                .map(|address| names::multiaddr(address).to_string())
-                .collect(),
-            listener: None,
-            failed: None,
-            retry: None,
-            known: interfaces.as_ref().map(|interfaces| interfaces.borrow().clone()),
-            interfaces,
-            locals,
-            told: watch::channel(OwnAddresses::default()).0,
-        };
-        match own.listen(swarm, true) {
-            Err(error) if wanted.ip().is_unspecified() || !is_missing(&error) => {
-                return Err(refused(wanted, error));
-            }
-            Ok(()) | Err(_) => {}
-        }
-        own.told.send_replace(own.state(false));
-        Ok(own)
-    }
-
-    /// What others are told, and whether they can connect.
-    pub(super) fn told(&self) -> watch::Receiver<OwnAddresses> {
-        self.told.subscribe()
-    }
-
-    /// Returns when there is something to look at.
-    pub(super) async fn changed(&mut self) {
-        let retry = async {
-            match self.retry.as_mut() {
-                Some(sleep) => sleep.as_mut().await,
-                None => std::future::pending().await,
-            }
-        };
-        let changed = async {
-            // When its sender is gone nothing changes any more.
-            match self.interfaces.as_mut() {
-                Some(interfaces) => {
-                    if interfaces.changed().await.is_err() {
-                        std::future::pending::<()>().await;
-                    }
-                }
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            () = retry => {}
-            () = changed => {}
-        }
-    }
-
-    /// The address to listen on is one of the device's; where the kernel does not tell, it has to
-    /// be tried.
-    fn is_there(&self) -> bool {
-        let wanted = self.wanted.ip();
-        wanted.is_unspecified()
-            || self.known.as_ref().is_none_or(|known| known.local.contains(&wanted))
-    }
-
-    /// Listens where that can be done, and no longer where it cannot: libp2p would take the address
-    /// for this node's own, and so never dial another device that has it now. Unless the port is
-    /// claimed, another program may have it meanwhile.
-    fn listen(&mut self, swarm: &mut Swarm<Behaviour>, is_claimed: bool) -> io::Result<()> {
-        self.retry = None;
-        if !self.is_there() {
-            self.failed = None;
-            if let Some(listener) = self.listener.take() {
-                swarm.remove_listener(listener);
-            }
-            return Ok(());
-        }
-        if self.listener.is_some() {
-            return Ok(());
-        }
-        let is_free = if is_claimed { Ok(()) } else { TcpListener::bind(self.wanted).map(drop) };
-        let listened = is_free.and_then(|()| {
-            swarm.listen_on(names::multiaddr(&self.wanted)).map_err(|error| match error {
-                TransportError::Other(error) => error,
-                other => io::Error::other(other),
-            })
-        });
-        match listened {
-            Ok(listener) => {
-                (self.listener, self.failed) = (Some(listener), None);
-                Ok(())
-            }
-            Err(error) => {
-                self.failed = Some(error.to_string());
-                self.retry = Some(Box::pin(tokio::time::sleep(LISTEN_RETRY)));
-                Err(error)
-            }
-        }
-    }
-
-    fn state(&self, moved: bool) -> OwnAddresses {
-        let wanted = self.wanted;
-        let mut addresses = Vec::new();
-        let trouble = if !self.is_there() {
-            let follows = SocketAddr::new(any(wanted), wanted.port());
-            Some(format!(
-                "{wanted}, where this node listens, is no address of this device: nobody can \
-                    connect to it until the address \
-                 is there; `shoal up --listen {follows}` follows the device's addresses"
-            ))
-        } else if self.listener.is_none() {
-            let why = self.failed.as_deref().unwrap_or("no listener");
-            Some(format!(
-                "{wanted} cannot be listened on ({why}): nobody can connect to this node; it is \
-                    tried again"
-            ))
-        } else {
-            addresses = self.reachable();
-            addresses.is_empty().then(|| {
-                "no network interface of this device has an address that others could reach: \
-                    nobody can connect to this node \
-                 until one has"
-                    .to_owned()
-            })
-        };
-        OwnAddresses { addresses, trouble, moved }
-    }
-
-    /// Where others can dial this node while it listens, the best first.
-    fn reachable(&self) -> Vec<String> {
-        if !self.advertise.is_empty() {
-            return self.advertise.clone();
-        }
-        let ips = match (self.wanted.ip(), &self.known) {
-            (ip, Some(known)) if ip.is_unspecified() => ranked(known, ip.is_ipv6()),
-            (ip, _) if ip.is_unspecified() => Vec::new(),
-            // Without a scope, it leads nowhere.
-            (IpAddr::V6(ip), _) if ip.is_unicast_link_local() => Vec::new(),
-            (ip, _) => vec![ip],
-        };
-        ips.into_iter()
-            .map(|ip| names::multiaddr(&SocketAddr::new(ip, self.wanted.port())).to_string())
-            .collect()
-    }
-}
-
-/// What of the interfaces decides which ways there may be. Containers come and go without changing
-/// any.
-fn ways(interfaces: &Interfaces) -> Vec<(IpAddr, bool, Class)> {
-    let outer = interfaces
-        .all
-        .iter()
-        .filter(|interface| !matches!(interface.class, Class::Container | Class::Loopback));
-    let each = outer.flat_map(|it| it.addresses.iter().map(|ip| (*ip, it.is_running, it.class)));
-    each.collect()
-}
-
-/// A connection from here shows that the link, which is so old, leads to where the peer no longer
-/// is.
-fn is_elsewhere(was: IpAddr, now: IpAddr, age: Duration) -> bool {
+/// Whether a new connection from `now` shows that the peer has left `was`, where a link of this age
+/// leads.
+fn has_moved(was: IpAddr, now: IpAddr, age: Duration) -> bool {
     was != now && age > CROSSING
 }
 
 impl Task {
-    /// The interfaces changed, or it is time to try to listen again.
-    pub(super) async fn on_own_addresses(&mut self) -> Done {
-        let before = self.own.known.clone();
-        if let Some(interfaces) = &mut self.own.interfaces {
-            self.own.known = Some(interfaces.borrow_and_update().clone());
-        }
-        if let Err(error) = self.own.listen(&mut self.swarm, false) {
-            tracing::debug!(%error, address = %self.own.wanted, "cannot listen");
-        }
-        let (moved, has_new_ways) = match (&before, &self.own.known) {
-            (Some(before), Some(now)) => (before.own() != now.own(), ways(before) != ways(now)),
-            _ => (false, false),
-        };
-        let state = self.own.state(moved);
-        let told = self.own.told.send_replace(state.clone());
-        if has_new_ways || (&told.addresses, &told.trouble) != (&state.addresses, &state.trouble) {
+    /// Handles a change of the interfaces, or the time for another try to listen.
+    pub(super) async fn on_own_addresses(&mut self) -> TaskResult {
+        if let Some(state) = self.listen_state.refresh(&mut self.swarm) {
             self.tell(Input::Addresses(state)).await?;
         }
-        if let Some(known) = &self.own.known {
-            self.own.locals.keep(&known.local);
-        }
+        self.listen_state.close_lost_connections();
         Ok(())
     }
 
-    /// What the driver's configuration does not say.
-    pub(super) async fn tell_trouble(&mut self) -> Done {
-        let state = self.own.told.borrow().clone();
+    /// Reports at the start why no address can be announced; the driver knows the addresses
+    /// themselves.
+    pub(super) async fn report_trouble(&mut self) -> TaskResult {
+        let state = self.listen_state.announced().borrow().clone();
         if state.trouble.is_some() { self.tell(Input::Addresses(state)).await } else { Ok(()) }
     }
 
-    /// A peer that has moved comes anew, while the link it had has not failed here yet: that one
-    /// makes way. Of two nodes the one with the lower id decides which connection carries the link.
-    pub(super) async fn make_way(&mut self, id: &PeerId, endpoint: &ConnectedPoint) -> Done {
+    /// Closes a link to where a peer no longer is, when the peer dials from elsewhere. The node
+    /// with the lower id decides which connection carries the link.
+    pub(super) async fn replace_moved_link(
+        &mut self,
+        id: &PeerId,
+        endpoint: &ConnectedPoint,
+    ) -> TaskResult {
         let (Some(node), Some(remote)) =
             (names::node_id(id), names::socket(endpoint.get_remote_address()))
         else {
@@ -320,9 +62,9 @@ impl Task {
         if endpoint.is_dialer() || self.me > node {
             return Ok(());
         }
-        let link = self.peers.get(&node).and_then(Peer::link_to);
+        let link = self.peers.get(&node).and_then(Peer::link_remote);
         if let Some((link, was, since)) = link
-            && is_elsewhere(was, remote.ip(), since.elapsed())
+            && has_moved(was, remote.ip(), since.elapsed())
         {
             tracing::debug!(peer = %node.short(), %was, now = %remote.ip(), "a peer has moved");
             self.hang_up(node, link).await?;
@@ -335,27 +77,13 @@ impl Task {
 mod tests {
     use super::*;
 
-    /// A link that was younger than ten seconds was kept, though its peer had moved: of two that
-    /// moved one after the other the one refused the other.
+    /// A link younger than ten seconds was kept though its peer had moved: of two nodes that moved
+    /// one after the other, one refused the other.
     #[test]
-    fn a_link_makes_way_for_its_peer_from_elsewhere() {
+    fn link_yields_when_its_peer_dials_from_elsewhere() {
         let [was, now] = [[10, 0, 0, 2], [10, 0, 0, 102]].map(IpAddr::from);
-        assert!(is_elsewhere(was, now, Duration::from_secs(3)));
-        assert!(!is_elsewhere(was, now, Duration::from_millis(100)), "two dials that cross");
-        assert!(!is_elsewhere(was, was, Duration::from_secs(60)));
-    }
-
-    #[tokio::test]
-    async fn a_port_that_was_drawn_is_drawn_by_nobody_else() {
-        let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
-        let claims: Vec<Claim> = (0..50).map(|_| claim(any).unwrap()).collect();
-        let ports: std::collections::BTreeSet<u16> =
-            claims.iter().map(|claim| claim.address.port()).collect();
-        assert_eq!(ports.len(), claims.len());
-        // An address that the device does not have gets a port all the same.
-        let missing = claim("192.0.2.1:0".parse().unwrap()).unwrap();
-        assert!(
-            missing.address.port() != 0 && missing.address.ip() == IpAddr::from([192, 0, 2, 1])
-        );
+        assert!(has_moved(was, now, Duration::from_secs(3)));
+        assert!(!has_moved(was, now, Duration::from_millis(100)), "two dials that cross");
+        assert!(!has_moved(was, was, Duration::from_secs(60)));
     }
 }

@@ -1,5 +1,5 @@
-//! Which connections there are to whom, and which of them is the link. Plain bookkeeping: it
-//! decides, the swarm's task acts.
+//! The connections to each peer, and which of them is the link. Plain bookkeeping: it decides, the
+//! swarm's task acts.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -10,27 +10,27 @@ use libp2p::Stream;
 use libp2p::swarm::ConnectionId;
 use shoal_protocol::model::{Lane, NodeId};
 
-use super::dialing::Asker;
+use super::last_addresses::PeerAddress;
 use super::link::{Lanes, LinkHandle};
-use super::ways::Way;
+use super::types::DialRequester;
 
-/// A link older than this that its peer dials anew is dead on the peer's side; a younger one is the
-/// other half of a simultaneous dial.
+/// If the peer dials anew while its link is older than this, the link is dead on the peer's side;
+/// with a younger link it is the other half of a simultaneous dial.
 const STALE: Duration = Duration::from_secs(10);
 
-/// What is known of one peer while there is a connection to it.
+/// The state of one peer while there is a connection to it.
 #[derive(Default)]
 pub(super) struct Peer {
     connections: BTreeMap<ConnectionId, Connection>,
     pub link: Option<Link>,
-    /// Dials that led here and are not yet answered, by the connection that came of them.
-    pub waiting: Vec<(ConnectionId, Asker)>,
+    /// Requesters of dials that led to this peer and are not yet answered, by connection.
+    pub waiting: Vec<(ConnectionId, DialRequester)>,
 }
 
 #[derive(Default)]
 struct Connection {
-    /// Where its other end is.
-    way: Option<Way>,
+    /// The address of its other end.
+    remote: Option<PeerAddress>,
     urgent: Option<Stream>,
     bulk: Option<Stream>,
 }
@@ -41,20 +41,20 @@ pub(super) struct Link {
     since: Instant,
 }
 
-/// What to do with a new connection.
+/// How to treat a new connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Plan {
+pub(super) enum Decision {
     /// Open the lanes on it.
     Open,
-    /// The peer decides; its lanes come, or it closes this one.
+    /// The peer decides: it opens the lanes, or closes the connection.
     Await,
-    /// There is a better one already.
+    /// Another connection is kept.
     Close,
 }
 
 impl Peer {
-    /// Notes a connection. Of two nodes the one with the lower id decides which connection carries
-    /// the link, so both use the same.
+    /// Notes a connection. The node with the lower id decides which connection carries the link, so
+    /// that both nodes use the same one.
     pub(super) fn connected(
         &mut self,
         me: &NodeId,
@@ -62,39 +62,39 @@ impl Peer {
         id: ConnectionId,
         inbound: bool,
         now: Instant,
-    ) -> Plan {
-        let plan = if me > peer {
-            Plan::Await
+    ) -> Decision {
+        let decision = if me > peer {
+            Decision::Await
         } else if let Some(link) =
             self.link.as_ref().filter(|link| self.connections.contains_key(&link.connection))
         {
             let stale = inbound && now.saturating_duration_since(link.since) > STALE;
-            if stale { Plan::Open } else { Plan::Close }
+            if stale { Decision::Open } else { Decision::Close }
         } else if self.connections.is_empty() {
-            Plan::Open
+            Decision::Open
         } else {
-            Plan::Close
+            Decision::Close
         };
-        if plan != Plan::Close {
+        if decision != Decision::Close {
             self.connections.insert(id, Connection::default());
         }
-        plan
+        decision
     }
 
-    /// Notes where a connection's other end is.
-    pub(super) fn is_at(&mut self, id: ConnectionId, way: Option<Way>) {
+    /// Notes the remote address of a connection.
+    pub(super) fn set_remote(&mut self, id: ConnectionId, remote: Option<PeerAddress>) {
         if let Some(connection) = self.connections.get_mut(&id) {
-            connection.way = way;
+            connection.remote = remote;
         }
     }
 
-    /// Where a connection's other end is.
-    pub(super) fn way(&self, id: ConnectionId) -> Option<Way> {
-        self.connections.get(&id).and_then(|connection| connection.way)
+    /// The remote address of a connection.
+    pub(super) fn remote(&self, id: ConnectionId) -> Option<PeerAddress> {
+        self.connections.get(&id).and_then(|connection| connection.remote)
     }
 
-    /// Notes a lane's stream, whoever opened it; gives both once both are there. One that is not
-    /// wanted is dropped, which resets it.
+    /// Notes a lane's stream, opened by either side; returns both streams once both are there. A
+    /// surplus one is dropped, which resets it.
     pub(super) fn lane(
         &mut self,
         id: ConnectionId,
@@ -103,11 +103,11 @@ impl Peer {
     ) -> Option<Lanes<Stream>> {
         let linked = self.link.as_ref().is_some_and(|link| link.connection == id);
         let connection = self.connections.get_mut(&id).filter(|_| !linked)?;
-        let place = match lane {
+        let stream_slot = match lane {
             Lane::Urgent => &mut connection.urgent,
             Lane::Bulk => &mut connection.bulk,
         };
-        place.get_or_insert(stream);
+        stream_slot.get_or_insert(stream);
         match (connection.urgent.take(), connection.bulk.take()) {
             (Some(urgent), Some(bulk)) => Some(Lanes { urgent, bulk }),
             (urgent, bulk) => {
@@ -117,13 +117,13 @@ impl Peer {
         }
     }
 
-    /// The link's connection, where it leads, and since when.
-    pub(super) fn link_to(&self) -> Option<(ConnectionId, IpAddr, Instant)> {
+    /// The link's connection, its remote address, and since when it is the link.
+    pub(super) fn link_remote(&self) -> Option<(ConnectionId, IpAddr, Instant)> {
         let link = self.link.as_ref()?;
-        Some((link.connection, self.way(link.connection)?.ip(), link.since))
+        Some((link.connection, self.remote(link.connection)?.ip(), link.since))
     }
 
-    /// Notes the link; gives back the one it replaces.
+    /// Notes the link; returns the one it replaces.
     pub(super) fn linked(
         &mut self,
         connection: ConnectionId,
@@ -143,19 +143,19 @@ impl Peer {
         self.connections.remove(&id);
     }
 
-    /// Whether this connection is one that no link came of.
+    /// Whether no link came of this connection.
     pub(super) fn is_unlinked(&self, id: ConnectionId) -> bool {
         self.connections.contains_key(&id)
             && self.link.as_ref().is_none_or(|link| link.connection != id)
     }
 
-    /// Its connections that no link came of.
+    /// The connections that did not become the link.
     pub(super) fn unlinked_ids(&self) -> impl Iterator<Item = ConnectionId> {
         self.connections.keys().copied().filter(|id| self.is_unlinked(*id))
     }
 
-    /// Whether nothing is left to know.
-    pub(super) fn is_gone(&self) -> bool {
+    /// Whether there is neither a connection nor a link left.
+    pub(super) fn is_forgettable(&self) -> bool {
         self.connections.is_empty() && self.link.is_none()
     }
 }
@@ -171,35 +171,39 @@ mod tests {
     const LOW: NodeId = NodeId([1; 32]);
     const HIGH: NodeId = NodeId([2; 32]);
 
+    /// Both nodes dial at the same time. Each sees the two connections in another order, and both
+    /// must keep the same one.
     #[test]
-    fn of_two_simultaneous_dials_the_lower_node_keeps_one_and_the_higher_follows() {
+    fn lower_node_decides_between_simultaneous_dials() {
         let now = Instant::now();
         let (mut low, mut high) = (Peer::default(), Peer::default());
         // The two ends see the two connections in different orders.
-        assert_eq!(low.connected(&LOW, &HIGH, id(1), false, now), Plan::Open);
-        assert_eq!(low.connected(&LOW, &HIGH, id(2), true, now), Plan::Close);
-        assert_eq!(high.connected(&HIGH, &LOW, id(2), false, now), Plan::Await);
-        assert_eq!(high.connected(&HIGH, &LOW, id(1), true, now), Plan::Await);
+        assert_eq!(low.connected(&LOW, &HIGH, id(1), false, now), Decision::Open);
+        assert_eq!(low.connected(&LOW, &HIGH, id(2), true, now), Decision::Close);
+        assert_eq!(high.connected(&HIGH, &LOW, id(2), false, now), Decision::Await);
+        assert_eq!(high.connected(&HIGH, &LOW, id(1), true, now), Decision::Await);
     }
 
+    /// A peer that restarted dials while its old link still looks alive here. A link younger than
+    /// `STALE` stays, since that dial may be half of a simultaneous pair.
     #[test]
-    fn a_peer_that_comes_anew_replaces_its_old_link_but_not_a_fresh_one() {
+    fn redial_replaces_an_old_link_but_not_a_fresh_one() {
         let now = Instant::now();
         let mut low = Peer::default();
         low.connected(&LOW, &HIGH, id(1), true, now);
         assert!(low.linked(id(1), Arc::default(), now).is_none());
-        assert_eq!(low.connected(&LOW, &HIGH, id(2), true, now + STALE), Plan::Close);
+        assert_eq!(low.connected(&LOW, &HIGH, id(2), true, now + STALE), Decision::Close);
         assert_eq!(
             low.connected(&LOW, &HIGH, id(3), false, now + STALE * 2),
-            Plan::Close,
+            Decision::Close,
             "our own second dial"
         );
-        assert_eq!(low.connected(&LOW, &HIGH, id(4), true, now + STALE * 2), Plan::Open);
+        assert_eq!(low.connected(&LOW, &HIGH, id(4), true, now + STALE * 2), Decision::Open);
         let old = low.linked(id(4), Arc::default(), now + STALE * 2).unwrap();
         assert_eq!(old.connection, id(1));
         low.closed(id(1));
         assert!(!low.unlinked(id(1)) && low.unlinked(id(4)));
         low.closed(id(4));
-        assert!(low.is_gone());
+        assert!(low.is_forgettable());
     }
 }

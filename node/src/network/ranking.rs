@@ -1,66 +1,49 @@
-//! Which of the device's addresses others are told of, the best first.
+//! Chooses the addresses of the device that are announced, the best first.
 //!
-//! A record holds sixteen addresses, and each that leads nowhere costs whoever dials time. So
-//! interfaces are ranked before anything is cut off: **the one that leads to everywhere, then other
-//! networks of the device, then tunnels.** Bridges of containers have the same addresses on every
-//! device; they are told only where there is nothing better. A link-local address is told where
-//! there is nothing else at all, and loopback never: on another device it is another device.
+//! A record holds sixteen addresses, and each that leads nowhere costs a dialling peer time. So
+//! interfaces are ranked before the list is cut: **the default route's, then other networks of the
+//! device, then tunnels.** Bridges of containers have the same addresses on every device; they are
+//! announced only where there is nothing better, a link-local address only where there is nothing
+//! else, and loopback never, since on another device it is that device.
 
 use std::net::IpAddr;
 
-use super::interfaces::Interfaces;
+use super::interfaces::{Class, Interfaces};
 
-/// Of one interface at most so many are told before those of all others: one with many must not
-/// push them out.
-const SHARE: usize = 4;
+/// Addresses of one interface that come before those of the other interfaces, so that an interface
+/// with many does not push the others out.
+const PER_INTERFACE: usize = 4;
 
-/// What an interface is to others, the best first.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(super) enum Class {
-    /// What is sent to far away leaves by it.
-    Default,
-    /// Another network of the device, wired or not.
-    Lan,
-    /// A tunnel, as of a VPN.
-    Tunnel,
-    /// The device itself; its addresses that are not loopback ones are routed to it.
-    Loopback,
-    /// A network between containers or virtual machines of this device.
-    Container,
-}
-
-/// What an interface is made of.
+/// The technical kind of an interface.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Kind {
-    /// Hardware, or what stands for it: bonds, VLANs, MAC-VLANs.
+pub(super) enum LinkKind {
+    /// Hardware, or its equivalents: bonds, VLANs, MAC-VLANs.
     Hardware,
-    /// A bridge between others.
+    /// A bridge between other interfaces.
     Bridge,
-    /// One end of a virtual cable: within a container its way out, outside a container's end.
+    /// An end of a veth pair: the way out inside a container, the container's end outside.
     Veth,
-    /// A tunnel.
     Tunnel,
-    /// Only within the device: dummies, overlays of containers.
+    /// Local to the device: dummies, overlays of containers.
     Inner,
-    /// `lo`.
     Loopback,
 }
 
-/// An interface, as far as its class depends on it.
+/// The properties of an interface that decide its class.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Link {
+pub(super) struct RawInterface {
     pub index: u32,
     pub name: String,
-    pub kind: Kind,
+    pub kind: LinkKind,
     pub is_up: bool,
     pub is_running: bool,
     pub is_multicast: bool,
-    /// The bridge that it is a port of.
+    /// The index of the bridge whose port the interface is.
     pub controller: Option<u32>,
 }
 
-/// Names that container engines and hypervisors give to what others cannot reach, where the kind
-/// alone does not tell.
+/// Prefixes of the names that container engines and hypervisors give to interfaces that other
+/// devices cannot reach, where the kind does not show it.
 const INNER_NAMES: [&str; 18] = [
     "docker",
     "br-",
@@ -82,27 +65,29 @@ const INNER_NAMES: [&str; 18] = [
     "weave",
 ];
 
-/// The class of an interface among all; `is_default` where a default route leaves by it.
-pub(super) fn classify(link: &Link, all: &[Link], is_default: bool) -> Class {
-    let is_inner_name = INNER_NAMES.iter().any(|name| link.name.starts_with(name));
-    match link.kind {
-        Kind::Loopback => Class::Loopback,
-        Kind::Tunnel => Class::Tunnel,
-        Kind::Hardware | Kind::Bridge | Kind::Veth | Kind::Inner if is_default => Class::Default,
-        Kind::Inner => Class::Container,
-        // A bridge that holds hardware is the device's own way out, whatever it is called.
-        Kind::Bridge => {
+/// The class of an interface; `is_default` where a default route leaves by it.
+pub(super) fn classify(raw: &RawInterface, all: &[RawInterface], is_default: bool) -> Class {
+    let is_inner_name = INNER_NAMES.iter().any(|name| raw.name.starts_with(name));
+    match raw.kind {
+        LinkKind::Loopback => Class::Loopback,
+        LinkKind::Tunnel => Class::Tunnel,
+        LinkKind::Hardware | LinkKind::Bridge | LinkKind::Veth | LinkKind::Inner if is_default => {
+            Class::Default
+        }
+        LinkKind::Inner => Class::Container,
+        // A bridge with a hardware port is the device's own way out, whatever its name.
+        LinkKind::Bridge => {
             let has_hardware = all
                 .iter()
-                .any(|port| port.controller == Some(link.index) && port.kind == Kind::Hardware);
+                .any(|port| port.controller == Some(raw.index) && port.kind == LinkKind::Hardware);
             if has_hardware { Class::Lan } else { Class::Container }
         }
-        Kind::Hardware | Kind::Veth if is_inner_name => Class::Container,
-        Kind::Hardware | Kind::Veth => Class::Lan,
+        LinkKind::Hardware | LinkKind::Veth if is_inner_name => Class::Container,
+        LinkKind::Hardware | LinkKind::Veth => Class::Lan,
     }
 }
 
-/// The addresses of a family that others are to be told of, the best first.
+/// The addresses of a family to announce, the best first.
 pub(super) fn ranked(interfaces: &Interfaces, is_v6: bool) -> Vec<IpAddr> {
     let mut found = Vec::new();
     for interface in &interfaces.all {
@@ -111,17 +96,20 @@ pub(super) fn ranked(interfaces: &Interfaces, is_v6: bool) -> Vec<IpAddr> {
             addresses.filter(|ip| !ip.is_loopback() && !ip.is_unspecified() && !ip.is_multicast());
         for (number, ip) in addresses.enumerate() {
             let tier = match (is_link_local(ip), interface.class) {
-                // Without a scope, it leads nowhere.
+                // Without a scope id it leads nowhere.
                 (true, _) if is_v6 => continue,
                 (true, Class::Container) => continue,
                 (true, _) => Tier::LinkLocal,
                 (false, Class::Container) => Tier::Inner,
-                (false, _) => Tier::Good,
+                (false, _) => Tier::Routable,
             };
-            found.push(((tier, number / SHARE, !interface.is_running, interface.class), *ip));
+            found.push((
+                (tier, number / PER_INTERFACE, !interface.is_running, interface.class),
+                *ip,
+            ));
         }
     }
-    // Stable, so interfaces of one rank keep the order in which the kernel has them.
+    // A stable sort: interfaces of one rank keep the kernel's order.
     found.sort_by_key(|(rank, _)| *rank);
     let best = found.first().map(|((tier, ..), _)| *tier);
     let mut ranked: Vec<IpAddr> = Vec::new();
@@ -133,10 +121,10 @@ pub(super) fn ranked(interfaces: &Interfaces, is_v6: bool) -> Vec<IpAddr> {
     ranked
 }
 
-/// Only the best tier is told.
+/// Only addresses of the best tier are announced.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Tier {
-    Good,
+    Routable,
     Inner,
     LinkLocal,
 }
@@ -153,8 +141,8 @@ mod tests {
     use super::super::interfaces::Interface;
     use super::*;
 
-    fn link(index: u32, name: &str, kind: Kind) -> Link {
-        Link {
+    fn raw(index: u32, name: &str, kind: LinkKind) -> RawInterface {
+        RawInterface {
             index,
             name: name.into(),
             kind,
@@ -177,15 +165,15 @@ mod tests {
         }
     }
 
-    fn told(all: Vec<Interface>) -> Vec<String> {
+    fn announced(all: Vec<Interface>) -> Vec<String> {
         ranked(&Interfaces { all, ..Interfaces::default() }, false)
             .iter()
             .map(ToString::to_string)
             .collect()
     }
 
-    /// Eighteen bridges of containers, found before the way out, pushed its address out of the
-    /// sixteen that are told.
+    /// Eighteen container bridges, listed before the LAN, filled the sixteen addresses of a record
+    /// and pushed the LAN address out.
     #[test]
     fn container_bridges_never_push_out_the_lan_address() {
         let mut all: Vec<_> = (0..18)
@@ -194,42 +182,46 @@ mod tests {
             })
             .collect();
         all.push(interface("eth0", Class::Lan, &["192.168.1.7"]));
-        assert_eq!(told(all.clone()), ["192.168.1.7"]);
+        assert_eq!(announced(all.clone()), ["192.168.1.7"]);
         all.pop();
-        assert_eq!(told(all).len(), 18, "better than nothing");
+        assert_eq!(announced(all).len(), 18, "better than nothing");
     }
 
+    /// Peers dial the announced addresses in order, so the best must come first.
     #[test]
-    fn the_way_out_comes_first_then_lans_then_tunnels() {
+    fn default_route_comes_first_then_lans_then_tunnels() {
         let all = vec![
             interface("lo", Class::Loopback, &["127.0.0.1", "10.255.0.1"]),
             interface("wg0", Class::Tunnel, &["10.8.0.2"]),
             interface("eth1", Class::Lan, &["10.1.0.2", "169.254.3.4"]),
             interface("eth0", Class::Default, &["10.0.0.2"]),
         ];
-        assert_eq!(told(all), ["10.0.0.2", "10.1.0.2", "10.8.0.2", "10.255.0.1"]);
+        assert_eq!(announced(all), ["10.0.0.2", "10.1.0.2", "10.8.0.2", "10.255.0.1"]);
     }
 
+    /// On another device a loopback address leads to that device itself.
     #[test]
-    fn loopback_is_never_told_and_link_local_last() {
+    fn loopback_is_never_announced_and_link_local_last() {
         let lo = || interface("lo", Class::Loopback, &["127.0.0.1"]);
-        assert!(told(vec![lo()]).is_empty());
+        assert!(announced(vec![lo()]).is_empty());
         assert_eq!(
-            told(vec![lo(), interface("eth0", Class::Lan, &["169.254.3.4"])]),
+            announced(vec![lo(), interface("eth0", Class::Lan, &["169.254.3.4"])]),
             ["169.254.3.4"]
         );
     }
 
+    /// A wired interface without a cable keeps its address, which leads nowhere.
     #[test]
-    fn an_interface_without_carrier_comes_after_one_with() {
+    fn interface_without_carrier_ranks_behind_one_with() {
         let mut unplugged = interface("eth0", Class::Default, &["10.0.0.2"]);
         unplugged.is_running = false;
         assert_eq!(
-            told(vec![unplugged, interface("wlan0", Class::Lan, &["10.1.0.2"])]),
+            announced(vec![unplugged, interface("wlan0", Class::Lan, &["10.1.0.2"])]),
             ["10.1.0.2", "10.0.0.2"]
         );
     }
 
+    /// An interface with thirty addresses must not fill the record.
     #[test]
     fn many_addresses_of_one_interface_leave_room_for_others() {
         let many: Vec<String> = (1..=30).map(|n| format!("10.0.0.{n}")).collect();
@@ -238,23 +230,24 @@ mod tests {
             interface("eth0", Class::Default, &many),
             interface("eth1", Class::Lan, &["10.1.0.2"]),
         ];
-        assert_eq!(told(all)[4], "10.1.0.2");
+        assert_eq!(announced(all)[4], "10.1.0.2");
     }
 
+    /// The kind decides, and the name only where the kind does not.
     #[test]
-    fn an_interface_is_judged_by_what_it_is_made_of() {
-        let class = |link: &Link| classify(link, std::slice::from_ref(link), false);
-        assert_eq!(class(&link(1, "eth0", Kind::Hardware)), Class::Lan);
-        assert_eq!(class(&link(1, "eth0", Kind::Veth)), Class::Lan, "a container's way out");
-        assert_eq!(class(&link(1, "veth12ab", Kind::Veth)), Class::Container);
+    fn class_follows_the_kind_of_interface() {
+        let class = |raw: &RawInterface| classify(raw, std::slice::from_ref(raw), false);
+        assert_eq!(class(&raw(1, "eth0", LinkKind::Hardware)), Class::Lan);
+        assert_eq!(class(&raw(1, "eth0", LinkKind::Veth)), Class::Lan, "a container's way out");
+        assert_eq!(class(&raw(1, "veth12ab", LinkKind::Veth)), Class::Container);
         assert_eq!(
-            class(&link(1, "mynet", Kind::Bridge)),
+            class(&raw(1, "mynet", LinkKind::Bridge)),
             Class::Container,
             "whatever it is called"
         );
-        assert_eq!(class(&link(1, "wg0", Kind::Tunnel)), Class::Tunnel);
-        let bridge = link(1, "br-lan", Kind::Bridge);
-        let port = Link { controller: Some(1), ..link(2, "eth0", Kind::Hardware) };
+        assert_eq!(class(&raw(1, "wg0", LinkKind::Tunnel)), Class::Tunnel);
+        let bridge = raw(1, "br-lan", LinkKind::Bridge);
+        let port = RawInterface { controller: Some(1), ..raw(2, "eth0", LinkKind::Hardware) };
         assert_eq!(
             classify(&bridge, &[bridge.clone(), port], false),
             Class::Lan,
@@ -262,7 +255,7 @@ mod tests {
         );
         assert_eq!(classify(&bridge, std::slice::from_ref(&bridge), true), Class::Default);
         assert_eq!(
-            classify(&link(1, "tun0", Kind::Tunnel), &[], true),
+            classify(&raw(1, "tun0", LinkKind::Tunnel), &[], true),
             Class::Tunnel,
             "others cannot dial into it"
         );

@@ -1,4 +1,4 @@
-//! The takers of streams that others open, and how many streams may live at once.
+//! The services that accept inbound streams, and how many of these may live at once.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,62 +9,63 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use super::counters::{NetCounters, add};
 use super::stream::{Incoming, MeshStream, Purpose};
 
-/// Streams of others that may wait for whoever takes them.
-pub(super) const MAX_UNTAKEN: usize = 32;
+/// Inbound streams that may wait for their service.
+pub(super) const MAX_WAITING: usize = 32;
 
-/// Streams of others that may live at once. An artifact is large, and few at a time are faster;
+/// Inbound streams that may live at once. Artifacts are large, and few at a time are faster;
 /// requests are small and many.
-const fn most(purpose: Purpose) -> usize {
+const fn max_streams(purpose: Purpose) -> usize {
     match purpose {
         Purpose::Artifact => 16,
         Purpose::Http => 256,
-        // Those that are carried on, and those that arrive; `hop.rs` holds the former to less.
+        // Streams to relay and streams that arrive over a relay; `hop.rs` limits the former
+        // further.
         Purpose::Hop => 256,
     }
 }
 
-/// The takers, by purpose. Locked for a look-up, never across an await.
+/// The services by purpose. Locked for a look-up, never across an await.
 pub(super) struct Services {
-    takers: Mutex<BTreeMap<Purpose, Taker>>,
+    services: Mutex<BTreeMap<Purpose, Service>>,
     counters: Arc<NetCounters>,
 }
 
-struct Taker {
+struct Service {
     streams: mpsc::Sender<Incoming>,
-    room: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
 }
 
 impl Services {
     pub(super) fn new(counters: Arc<NetCounters>) -> Self {
-        Services { takers: Mutex::default(), counters }
+        Services { services: Mutex::default(), counters }
     }
 
-    /// From now on these streams go there.
+    /// From now on streams of this purpose go to `streams`.
     pub(super) fn accept(&self, purpose: Purpose, streams: mpsc::Sender<Incoming>) {
-        let mut takers = self.takers.lock().unwrap_or_else(PoisonError::into_inner);
-        let room = match takers.get(&purpose) {
-            Some(before) => before.room.clone(),
-            None => Arc::new(Semaphore::new(most(purpose))),
+        let mut services = self.services.lock().unwrap_or_else(PoisonError::into_inner);
+        let permits = match services.get(&purpose) {
+            Some(before) => before.permits.clone(),
+            None => Arc::new(Semaphore::new(max_streams(purpose))),
         };
-        takers.insert(purpose, Taker { streams, room });
+        services.insert(purpose, Service { streams, permits });
     }
 
-    /// Hands a stream on; `wrap` makes it one that counts. When nobody takes it, it is dropped,
-    /// which resets it: the opener sees that at once.
-    pub(super) fn hand(
+    /// Delivers a stream to its service; `wrap` attaches the permit. Without a service or room the
+    /// stream is dropped, which resets it: the opener sees that at once.
+    pub(super) fn deliver(
         &self,
         from: NodeId,
         purpose: Purpose,
         wrap: impl FnOnce(OwnedSemaphorePermit) -> MeshStream,
     ) {
-        let taken = {
-            let takers = self.takers.lock().unwrap_or_else(PoisonError::into_inner);
-            takers.get(&purpose).and_then(|taker| {
-                let permit = taker.room.clone().try_acquire_owned().ok()?;
-                taker.streams.try_send(Incoming { from, stream: wrap(permit) }).ok()
+        let delivered = {
+            let services = self.services.lock().unwrap_or_else(PoisonError::into_inner);
+            services.get(&purpose).and_then(|service| {
+                let permit = service.permits.clone().try_acquire_owned().ok()?;
+                service.streams.try_send(Incoming { from, stream: wrap(permit) }).ok()
             })
         };
-        if taken.is_none() {
+        if delivered.is_none() {
             add(&self.counters.streams_refused, 1);
         }
     }

@@ -1,89 +1,71 @@
-//! Brings the network up: the port first, since that is what fails.
+//! Starts the network: the port first, since it fails most often.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use libp2p::connection_limits::{self, ConnectionLimits};
-use libp2p::swarm::{self, NetworkBehaviour};
-use libp2p::{Swarm, gossipsub};
+use libp2p::{Swarm, swarm};
 use tokio::sync::{mpsc, watch};
 
+use super::admission::Admission;
+use super::behaviour::Behaviour;
 use super::carriers::{self, Carriers};
-use super::dialing::Dials;
-use super::door::Door;
+use super::config::NetworkConfig;
+use super::counters::NetCounters;
+use super::dials::Dials;
 use super::gossip::Gossip;
-use super::interfaces::{self, Interfaces};
-use super::local::Locals;
+use super::handle::Network;
+use super::interfaces::Interfaces;
+use super::link::Links;
+use super::listening::{self, ListenState};
+use super::local_addresses::LocalAddresses;
 use super::mdns::Mdns;
-use super::own_addresses::{self, Own};
 use super::services::Services;
-use super::swarm::Task;
-use super::{Inbox, Links, NetCounters, Network, NetworkConfig, hop, names, streams, transport};
+use super::task::Task;
+use super::types::{Inbox, Inputs, NetworkError};
+use super::{hop, names, netlink, stream_protocols, transport};
 
-/// Connections of others that are no links yet. [`Door`] decides which may be; this is above what
-/// it lets in, and bounds those that have not come to it.
+/// Inbound connections before the end of their handshake. [`Admission`] limits handshakes more;
+/// this bounds connections that have not reached it.
 const MAX_PENDING_IN: u32 = 1024;
-/// Addresses dialled at once: of 16 peers that the core dials at a time, with as many addresses as
-/// a record may have, and of those that requests need.
+/// Addresses dialled at once: those of 16 peers that the core dials at a time, each with as many
+/// addresses as a record may have, and those that requests need.
 const MAX_PENDING_OUT: u32 = 512;
-/// Connections from others. A node needs some tens; each takes about 70 KB.
+/// Inbound connections. A node needs some tens; each takes about 70 KB.
 const MAX_IN: u32 = 512;
-/// Two when both dialled at the same time, and some that take long to close because nobody
-/// acknowledges it.
+/// Two when both nodes dialled at the same time, and some whose close the peer does not
+/// acknowledge.
 const MAX_PER_PEER: u32 = 8;
 
-/// Inputs that may wait for the driver. It takes hundreds in a turn; while it does not, peers are
-/// held back.
+/// Inputs that may wait for the driver. It takes hundreds at a time; while it takes none, peers are
+/// slowed down.
 const URGENT: usize = 1024;
-/// Gossip that may wait for the driver. What comes above is dropped, and repaired later.
+/// Gossip that may wait for the driver. Beyond, it is dropped, and repaired later.
 const GOSSIP: usize = 256;
 /// Bulk messages that may wait for the driver: up to 64 KiB each.
 const BULK: usize = 64;
-/// What the driver asks of the swarm's task between two of its turns.
+/// Commands that may wait for the swarm's task.
 const COMMANDS: usize = 1024;
-
-/// Why there is no network.
-#[derive(Debug, thiserror::Error)]
-#[allow(missing_docs)]
-pub enum NetworkError {
-    #[error("port {} of {} is taken by another program: choose another with --listen, or stop \
-        that one", .0.port(), .0.ip())]
-    Taken(SocketAddr),
-    #[error("{address} cannot be listened on: {source}. Choose another with --listen")]
-    Listen { address: SocketAddr, source: io::Error },
-    #[error("the network could not be set up: {0}")]
-    SetUp(String),
-}
-
-#[derive(NetworkBehaviour)]
-#[behaviour(prelude = "libp2p::swarm::derive_prelude")]
-pub(super) struct Behaviour {
-    /// First, so that what is too much costs nothing more.
-    limits: connection_limits::Behaviour,
-    pub streams: streams::Behaviour,
-    pub gossip: gossipsub::Behaviour,
-}
 
 /// Starts the network on the current tokio runtime.
 pub async fn start(config: NetworkConfig) -> Result<(Network, Inbox), NetworkError> {
-    start_among(config, interfaces::watch().await).await
+    start_among(config, netlink::watch().await).await
 }
 
-/// The same on a device of these interfaces.
+/// As [`start`], on a device with these interfaces.
 pub(super) async fn start_among(
     config: NetworkConfig,
     interfaces: io::Result<watch::Receiver<Arc<Interfaces>>>,
 ) -> Result<(Network, Inbox), NetworkError> {
-    let claim = own_addresses::claim(config.listen)?;
-    let locals = Locals::default();
+    let held_port = listening::hold_port(config.listen)?;
+    let local_addresses = LocalAddresses::default();
     let counters = Arc::<NetCounters>::default();
     let keys = names::keypair(&config.seed);
     let seal = hop::seal(&keys, &config.secret).map_err(|error| set_up(&error))?;
-    let door = Door::new();
+    let admission = Admission::new();
     let (arrive, arrived) = mpsc::channel(carriers::MAX_PENDING_IN);
-    let (transport, given_up) =
-        transport::transport(&keys, config.secret, &counters, &locals, &door, arrive)
+    let (transport, canceller) =
+        transport::transport(&keys, config.secret, &counters, &local_addresses, &admission, arrive)
             .map_err(|error| set_up(&error))?;
     let (gossip_behaviour, gossip) =
         Gossip::new(&keys, &config.cluster).map_err(|error| set_up(&error))?;
@@ -94,24 +76,25 @@ pub(super) async fn start_among(
         .with_max_established_per_peer(Some(MAX_PER_PEER));
     let behaviour = Behaviour {
         limits: connection_limits::Behaviour::new(limits),
-        streams: streams::Behaviour::new(&config.cluster),
+        streams: stream_protocols::Behaviour::new(&config.cluster),
         gossip: gossip_behaviour,
     };
     let swarm_config =
         swarm::Config::with_tokio_executor().with_max_negotiating_inbound_streams(32);
     let mut swarm = Swarm::new(transport, behaviour, keys.public().to_peer_id(), swarm_config);
-    let listening = claim.address;
+    let listening = held_port.address;
     let seen = interfaces.as_ref().ok().cloned();
-    let own = Own::start(&mut swarm, listening, &config.advertise, interfaces, locals)?;
-    let told = own.told();
-    drop(claim);
+    let listen_state =
+        ListenState::start(&mut swarm, listening, &config.advertise, interfaces, local_addresses)?;
+    let own_addresses = listen_state.announced();
+    drop(held_port);
 
     let (commands_in, commands) = mpsc::channel(COMMANDS);
     let (urgent_in, urgent) = mpsc::channel(URGENT);
     let (gossip_in, gossip_out) = mpsc::channel(GOSSIP);
     let (bulk_in, bulk) = mpsc::channel(BULK);
     let links = Links::default();
-    let inputs = super::swarm::Inputs { urgent: urgent_in, gossip: gossip_in, bulk: bulk_in };
+    let inputs = Inputs { urgent: urgent_in, gossip: gossip_in, bulk: bulk_in };
     let me = names::node_id(&keys.public().to_peer_id()).filter(|_| config.mdns);
     let mdns = me.zip(seen).and_then(|(me, interfaces)| {
         Mdns::start(
@@ -132,7 +115,7 @@ pub(super) async fn start_among(
         commands_in.downgrade(),
         config.carriers,
     ));
-    tokio::spawn(carriers.clone().take(arrived));
+    tokio::spawn(carriers.clone().accept(arrived));
     let task = Task::new(
         swarm,
         gossip,
@@ -140,8 +123,8 @@ pub(super) async fn start_among(
         links.clone(),
         counters.clone(),
         inputs,
-        own,
-        Dials::new(given_up, mdns),
+        listen_state,
+        Dials::new(canceller, mdns),
         services,
         carriers.clone(),
     );
@@ -152,21 +135,14 @@ pub(super) async fn start_among(
             links,
             counters,
             carriers,
-            door,
+            admission,
             listening,
-            told,
+            own_addresses,
             directory: Arc::default(),
             seal,
         },
         Inbox { urgent, gossip: gossip_out, bulk },
     ))
-}
-
-pub(super) fn refused(address: SocketAddr, source: io::Error) -> NetworkError {
-    match source.kind() {
-        io::ErrorKind::AddrInUse => NetworkError::Taken(address),
-        _ => NetworkError::Listen { address, source },
-    }
 }
 
 fn set_up(error: &impl ToString) -> NetworkError {

@@ -1,4 +1,4 @@
-//! What others see of the mesh: byte streams to and from nodes.
+//! The mesh as other modules see it: byte streams to and from nodes.
 
 use std::future::Future;
 use std::io;
@@ -13,28 +13,26 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-use super::carriers::{Carrier, Hold};
-
-/// What a stream is for. Each has its own protocol name, so that a node may refuse one and take the
-/// other.
+/// The purpose of a stream. Each has its own protocol name, so that a node may refuse one and
+/// accept the other.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Purpose {
-    /// The bytes of an artifact.
+    /// An artifact's bytes.
     Artifact,
-    /// HTTP/1.1: requests to replicas, and what nodes ask one another for their users.
+    /// HTTP/1.1: requests to replicas, and requests that nodes make for their users.
     Http,
-    /// To be carried on by a member that reaches both, or arrived over one.
+    /// A stream over one relay hop: to be relayed by the node that accepts it, or arriving over a
+    /// relay.
     Hop,
 }
 
-/// Opens streams to nodes. A trait, so that what stands on it can be tried without a network.
+/// Opens streams to nodes. A trait, so that its users can be tested without a network.
 pub trait Mesh: Send + Sync + 'static {
-    /// A stream to `node`, over the link that stands, or over one that is made for it, or else over
-    /// one common member. Gives up after a few seconds.
+    /// Opens a stream to `node`: over its link, over a link that is made for it, or else over one
+    /// relay. Gives up after a few seconds.
     fn open(&self, node: NodeId, purpose: Purpose) -> BoxFuture<'_, Result<MeshStream, OpenError>>;
 
-    /// Whether a link to `node` stands now, so that a stream over a common member is no longer the
-    /// best.
+    /// Whether there is a link to `node` now, so that a relayed stream is no longer the best.
     fn is_linked(&self, node: &NodeId) -> bool;
 }
 
@@ -50,15 +48,22 @@ pub enum OpenError {
     TimedOut(NodeId),
     #[error("the link to node {} broke: {why}", node.short())]
     Broken { node: NodeId, why: String },
-    #[error("there is no way to node {}: \
-        {}", node.short(), told(dial, tried, |node| format!("node {}", node.short())))]
-    NoWay { node: NodeId, dial: String, tried: Vec<(NodeId, String)> },
+    #[error(
+        "there is no way to node {}: {}",
+        node.short(),
+        describe_unreachable(dial, tried, |node| format!("node {}", node.short()))
+    )]
+    Unreachable { node: NodeId, dial: String, tried: Vec<(NodeId, String)> },
     #[error("this node is stopping")]
     Stopping,
 }
 
-/// Why there is no way: how dialling fails, and what each common member said.
-pub fn told(dial: &str, tried: &[(NodeId, String)], name: impl Fn(&NodeId) -> String) -> String {
+/// Describes why a node is unreachable: how dialling fails, and what each possible relay answered.
+pub fn describe_unreachable(
+    dial: &str,
+    tried: &[(NodeId, String)],
+    name: impl Fn(&NodeId) -> String,
+) -> String {
     let mut text = dial.to_owned();
     for (hop, why) in tried {
         text.push_str(&format!("; over {}: {why}", name(hop)));
@@ -72,111 +77,149 @@ pub fn told(dial: &str, tried: &[(NodeId, String)], name: impl Fn(&NodeId) -> St
 trait Duplex: AsyncRead + AsyncWrite + Send {}
 impl<T: AsyncRead + AsyncWrite + Send> Duplex for T {}
 
-/// Bytes to and from another node, in order, encrypted, its key proven.
+/// A connection that several streams share, as its streams see it.
+pub(super) trait SharedConnection: Send + Sync {
+    /// Counts a stream that was opened on the connection.
+    fn stream_opened(&self);
+    /// Counts a stream off that has ended.
+    fn stream_closed(&self);
+    /// Bytes that the connection moved so far, in both directions.
+    fn moved(&self) -> u64;
+    /// The token that is cancelled when the connection has ended.
+    fn ended(&self) -> &CancellationToken;
+    /// Why the connection ended.
+    fn reason(&self) -> &str;
+}
+
+/// A stream's hold on its connection: while it exists, the connection is not closed for being idle.
+pub(super) struct Hold(Arc<dyn SharedConnection>);
+
+impl Hold {
+    pub(super) fn new(connection: Arc<dyn SharedConnection>) -> Self {
+        connection.stream_opened();
+        Hold(connection)
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.0.stream_closed();
+    }
+}
+
+/// Bytes to and from another node: in order, encrypted, the node's key proven.
 pub struct MeshStream {
     bytes: Pin<Box<dyn Duplex>>,
-    /// Taken streams count against a bound for as long as they live.
+    /// Inbound streams count against a bound while they live.
     _permit: Option<OwnedSemaphorePermit>,
-    /// The end of the link, or of the carrier, that it lies on.
-    over: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
-    /// The carrier that it lies on, kept open by it.
+    /// Resolves when the stream's link or carrier has ended.
+    connection_ended: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+    /// The carrier that the stream keeps open.
     hold: Option<Hold>,
-    /// Bytes that went through, both ways.
-    passed: Arc<AtomicU64>,
-    /// The member that carries it, where there is no link to the node itself.
+    /// Bytes passed in both directions.
+    bytes_passed: Arc<AtomicU64>,
+    /// The relay, where there is no link to the node itself.
     hop: Option<NodeId>,
 }
 
-/// How much has moved on a stream's way: it grows while anything arrives, in either direction, if
-/// only a part of what is waited for. If it does not grow for seconds the stream stalls; if it
-/// grows slowly the stream is slow.
+/// Counts the bytes that moved on a stream's path: the count grows while anything arrives in either
+/// direction, even a part of an expected frame. A stream stalls if the count does not grow for
+/// seconds, and is slow if it grows slowly.
 #[derive(Clone)]
 pub struct Moved {
-    passed: Arc<AtomicU64>,
-    carrier: Option<Arc<Carrier>>,
+    bytes_passed: Arc<AtomicU64>,
+    shared: Option<Arc<dyn SharedConnection>>,
 }
 
 impl Moved {
-    /// Bytes so far. On a connection that streams share, those of all.
+    /// Bytes so far. On a shared connection, the bytes of all its streams count.
     pub fn bytes(&self) -> u64 {
-        let passed = self.passed.load(Relaxed);
-        self.carrier.as_ref().map_or(passed, |carrier| passed.wrapping_add(carrier.moved()))
+        let passed = self.bytes_passed.load(Relaxed);
+        self.shared.as_ref().map_or(passed, |shared| passed.wrapping_add(shared.moved()))
     }
 }
 
 impl MeshStream {
-    /// Any two-way bytes: the mesh's own, or one end of a pipe in a test.
+    /// A stream of any two-way bytes: the mesh's own, or one end of a pipe in a test.
     pub fn new(bytes: impl AsyncRead + AsyncWrite + Send + 'static) -> Self {
         MeshStream {
             bytes: Box::pin(bytes),
             _permit: None,
-            over: None,
+            connection_ended: None,
             hold: None,
-            passed: Arc::default(),
+            bytes_passed: Arc::default(),
             hop: None,
         }
     }
 
-    /// A measure that tells whether it stalls.
+    /// The counter that shows whether the stream stalls.
     pub fn moved(&self) -> Moved {
         Moved {
-            passed: self.passed.clone(),
-            carrier: self.hold.as_ref().map(|hold| hold.carrier().clone()),
+            bytes_passed: self.bytes_passed.clone(),
+            shared: self.hold.as_ref().map(|hold| hold.0.clone()),
         }
     }
 
-    /// A stream that lies on a carrier, ends with it, and says why.
-    pub(super) fn carried(
+    /// A stream on a carrier. It ends with the carrier, with its reason.
+    pub(super) fn on_carrier(
         bytes: impl AsyncRead + AsyncWrite + Send + 'static,
         hold: Hold,
         permit: Option<OwnedSemaphorePermit>,
     ) -> Self {
-        let over = hold.carrier().over().clone();
-        MeshStream { _permit: permit, hold: Some(hold), ..MeshStream::until(bytes, over) }
+        let connection_ended = hold.0.ended().clone();
+        MeshStream {
+            _permit: permit,
+            hold: Some(hold),
+            ..MeshStream::on_link(bytes, connection_ended)
+        }
     }
 
-    /// One that a common member carries.
-    pub fn over(bytes: impl AsyncRead + AsyncWrite + Send + 'static, hop: NodeId) -> Self {
+    /// A stream over the relay `hop`.
+    pub fn relayed(bytes: impl AsyncRead + AsyncWrite + Send + 'static, hop: NodeId) -> Self {
         MeshStream { hop: Some(hop), ..MeshStream::new(bytes) }
     }
 
-    /// The member that carries it; none when it runs over a link to the node itself.
+    /// The relay; none when the stream uses a link or carrier to the node itself.
     pub fn hop(&self) -> Option<NodeId> {
         self.hop
     }
 
-    /// One that ends with its link. The bytes alone would not: yamux wakes no reader of a
-    /// connection that is closed here.
-    pub(super) fn until(
+    /// A stream that ends when `connection_ended` is cancelled. The bytes alone would not: yamux
+    /// wakes no reader of a connection that this node closes.
+    pub(super) fn on_link(
         bytes: impl AsyncRead + AsyncWrite + Send + 'static,
-        over: CancellationToken,
+        connection_ended: CancellationToken,
     ) -> Self {
-        MeshStream { over: Some(Box::pin(over.cancelled_owned())), ..MeshStream::new(bytes) }
+        MeshStream {
+            connection_ended: Some(Box::pin(connection_ended.cancelled_owned())),
+            ..MeshStream::new(bytes)
+        }
     }
 
-    /// Once the link or carrier is over, an error instead of waiting on, or of breaking off without
-    /// a word.
-    fn or_over<T>(
+    /// Once the link or carrier has ended, returns an error instead of pending or of a silent end.
+    fn or_ended<T>(
         &mut self,
         cx: &mut Context<'_>,
         polled: Poll<io::Result<T>>,
         is_end: bool,
     ) -> Poll<io::Result<T>> {
         let is_silent = is_end || !matches!(polled, Poll::Ready(Ok(_)));
-        let Some(over) = self.over.as_mut().filter(|_| is_silent) else { return polled };
-        match over.as_mut().poll(cx) {
+        let Some(connection_ended) = self.connection_ended.as_mut().filter(|_| is_silent) else {
+            return polled;
+        };
+        match connection_ended.as_mut().poll(cx) {
             Poll::Ready(()) => {
                 let why = self
                     .hold
                     .as_ref()
-                    .map_or("the link to the node is down", |hold| hold.carrier().why());
+                    .map_or("the link to the node is down", |hold| hold.0.reason());
                 Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionReset, why)))
             }
             Poll::Pending => polled,
         }
     }
 
-    /// Counts against a bound from now on.
+    /// Attaches the permit by which the stream counts against a bound.
     pub(super) fn counted(self, permit: OwnedSemaphorePermit) -> Self {
         MeshStream { _permit: Some(permit), ..self }
     }
@@ -197,11 +240,11 @@ impl AsyncRead for MeshStream {
         let before = buf.filled().len();
         let polled = self.bytes.as_mut().poll_read(cx, buf);
         let read = buf.filled().len().saturating_sub(before);
-        self.passed.fetch_add(read as u64, Relaxed);
-        // A carrier that is given up ends its streams as if they were over; one that ended well
-        // before is not asked why.
+        self.bytes_passed.fetch_add(read as u64, Relaxed);
+        // A stalled carrier ends its streams as if they had ended well. A stream that ended before
+        // its carrier keeps its own end.
         let is_end = read == 0 && buf.remaining() > 0 && self.hold.is_some();
-        self.or_over(cx, polled, is_end)
+        self.or_ended(cx, polled, is_end)
     }
 }
 
@@ -213,40 +256,40 @@ impl AsyncWrite for MeshStream {
     ) -> Poll<io::Result<usize>> {
         let polled = self.bytes.as_mut().poll_write(cx, buf);
         if let Poll::Ready(Ok(written)) = polled {
-            self.passed.fetch_add(written as u64, Relaxed);
+            self.bytes_passed.fetch_add(written as u64, Relaxed);
         }
-        self.or_over(cx, polled, false)
+        self.or_ended(cx, polled, false)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let polled = self.bytes.as_mut().poll_flush(cx);
-        self.or_over(cx, polled, false)
+        self.or_ended(cx, polled, false)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let polled = self.bytes.as_mut().poll_shutdown(cx);
-        self.or_over(cx, polled, false)
+        self.or_ended(cx, polled, false)
     }
 }
 
 /// A stream that another node opened.
 #[derive(Debug)]
 pub struct Incoming {
-    /// Who; its key is proven.
+    /// The opener; its key is proven.
     pub from: NodeId,
-    /// The bytes. Dropping it resets the stream.
+    /// The stream. Dropping it resets it.
     pub stream: MeshStream,
 }
 
-/// Where a purpose's incoming streams come out. Spawn for each and come back: a slow taker's
-/// streams are reset.
+/// The inbound streams of one purpose. Spawn a task for each: streams that wait beyond a bound are
+/// reset.
 #[derive(Debug)]
 pub struct Acceptor {
-    pub(super) incoming: mpsc::Receiver<Incoming>,
+    incoming: mpsc::Receiver<Incoming>,
 }
 
 impl Acceptor {
-    /// An acceptor that takes from this channel: the mesh's own, or a test's.
+    /// An acceptor over this channel: the mesh's own, or a test's.
     pub fn new(incoming: mpsc::Receiver<Incoming>) -> Self {
         Acceptor { incoming }
     }

@@ -1,154 +1,33 @@
-//! The task that owns the swarm.
+//! The loop of the task that owns the swarm.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use futures::future::BoxFuture;
-use futures::stream::FuturesUnordered;
-use libp2p::swarm::{ConnectionId, SwarmEvent};
-use libp2p::{PeerId, Stream, Swarm, gossipsub};
-use shoal_protocol::model::NodeId;
-use shoal_protocol::node::{DialTarget, Input, Ticket, Verdict};
+use libp2p::swarm::SwarmEvent;
+use libp2p::{PeerId, Stream, gossipsub};
+use shoal_protocol::node::{Input, Verdict};
 use shoal_protocol::wire;
-use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinSet;
+use tokio::sync::mpsc;
 use tokio_util::compat::FuturesAsyncReadCompatExt;
 
-use super::carriers::Carriers;
-use super::dialing::{Asker, Dials};
-use super::gossip::{self, Gossip, MAX_GOSSIP};
-use super::own_addresses::Own;
+use super::behaviour::BehaviourEvent;
+use super::counters::add;
+use super::gossip::{self, MAX_GOSSIP};
 use super::peers::Peer;
-use super::resolving::Resolver;
-use super::services::Services;
-use super::start::{Behaviour, BehaviourEvent};
 use super::stream::{Incoming, MeshStream, Purpose};
-use super::streams::{For, NotOpened, OnLink, Word};
-use super::{Links, NetCounters, NetworkConfig, add, names, tcp};
+use super::stream_protocols::StreamRequest;
+use super::task::Task;
+use super::types::{Command, DialRequester, OpenFailure, TaskResult};
+use super::{names, tcp};
 
-/// How long all links together may take to write what waits when the node stops.
+/// Time for all links together to write their queues when the node stops.
 const STOP_TIMEOUT: Duration = Duration::from_millis(500);
-/// How long gossip may take to go out when the node stops.
-const LAST_WORDS: Duration = Duration::from_millis(50);
-
-pub(super) enum Command {
-    Broadcast(Vec<u8>),
-    Dial {
-        target: DialTarget,
-        addresses: Vec<String>,
-    },
-    Reach {
-        node: NodeId,
-        addresses: Vec<String>,
-        linked: oneshot::Sender<()>,
-    },
-    Resolve(String),
-    Disconnect(NodeId),
-    Verdict(Ticket, Verdict),
-    Open {
-        node: NodeId,
-        purpose: Purpose,
-        reply: oneshot::Sender<Result<OnLink, NotOpened>>,
-    },
-    Accept(Purpose, mpsc::Sender<Incoming>),
-    /// Says something to a peer over the link, and answers whether it has heard.
-    Say {
-        node: NodeId,
-        word: Word,
-        reply: oneshot::Sender<bool>,
-    },
-    /// Transfers on the path to this peer stall while small messages pass, or no longer do.
-    PathChanged {
-        node: NodeId,
-        is_stalling: bool,
-    },
-    /// A stream came over a common member.
-    Arrived(Purpose, Incoming),
-    Stop(oneshot::Sender<()>),
-}
-
-/// The driver's inbox, from inside.
-pub(super) struct Inputs {
-    pub urgent: mpsc::Sender<Input>,
-    pub gossip: mpsc::Sender<Input>,
-    pub bulk: mpsc::Sender<Input>,
-}
-
-/// How a link ended.
-pub(super) struct Ended {
-    pub node: NodeId,
-    pub connection: ConnectionId,
-    pub why: String,
-}
-
-/// The driver is gone: there is nobody to work for.
-pub(super) struct Gone;
-
-pub(super) type Done = Result<(), Gone>;
-
-pub(super) struct Task {
-    pub(super) swarm: Swarm<Behaviour>,
-    gossip: Gossip,
-    pub(super) me: NodeId,
-    pub(super) links: Links,
-    pub(super) counters: Arc<NetCounters>,
-    pub(super) inputs: Inputs,
-    pub(super) own: Own,
-    resolver: Resolver,
-    pub(super) peers: BTreeMap<NodeId, Peer>,
-    pub(super) dials: Dials,
-    services: Arc<Services>,
-    pub(super) carriers: Arc<Carriers>,
-    pub(super) running: JoinSet<Ended>,
-    pub(super) deadlines: FuturesUnordered<BoxFuture<'static, (NodeId, ConnectionId)>>,
-}
+/// Time for gossip to leave when the node stops.
+const GOSSIP_FLUSH: Duration = Duration::from_millis(50);
 
 impl Task {
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "called once, by start, which has just made them all"
-    )]
-    pub(super) fn new(
-        swarm: Swarm<Behaviour>,
-        gossip: Gossip,
-        config: &NetworkConfig,
-        links: Links,
-        counters: Arc<NetCounters>,
-        inputs: Inputs,
-        own: Own,
-        dials: Dials,
-        services: Arc<Services>,
-        carriers: Arc<Carriers>,
-    ) -> Self {
-        let me = names::node_id(swarm.local_peer_id()).expect("our own key is an Ed25519 key");
-        debug_assert_eq!(
-            Some(*swarm.local_peer_id()),
-            names::peer_id(&me),
-            "of {:?}",
-            config.cluster
-        );
-        Task {
-            swarm,
-            gossip,
-            me,
-            links,
-            counters,
-            inputs,
-            own,
-            resolver: Resolver::default(),
-            peers: BTreeMap::new(),
-            dials,
-            services,
-            carriers,
-            running: JoinSet::new(),
-            deadlines: FuturesUnordered::new(),
-        }
-    }
-
     pub(super) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
-        if self.tell_trouble().await.is_err() {
+        if self.report_trouble().await.is_err() {
             return;
         }
         loop {
@@ -156,7 +35,7 @@ impl Task {
                 command = commands.recv() => match command {
                     Some(Command::Stop(done)) => {
                         self.stop().await;
-                        // The asker may have given up.
+                        // The caller may have given up.
                         let _ = done.send(());
                         return;
                     }
@@ -164,10 +43,12 @@ impl Task {
                     None => return,
                 },
                 event = self.swarm.select_next_some() => self.on_swarm(event).await,
-                () = self.own.changed() => self.on_own_addresses().await,
+                () = self.listen_state.changed() => self.on_own_addresses().await,
                 Some(Ok(ended)) = self.running.join_next() => self.on_ended(ended).await,
-                Some(whom) = self.dials.wakes.next() => self.race(whom).await,
-                Some((node, connection)) = self.deadlines.next() => self.on_deadline(node, connection).await,
+                Some(key) = self.dials.wake_ups.next() => self.advance_race(key).await,
+                Some((node, connection)) = self.deadlines.next() => {
+                    self.on_deadline(node, connection).await
+                }
             };
             if done.is_err() {
                 return;
@@ -175,7 +56,7 @@ impl Task {
         }
     }
 
-    async fn on_command(&mut self, command: Command) -> Done {
+    async fn on_command(&mut self, command: Command) -> TaskResult {
         match command {
             Command::Broadcast(bytes) => {
                 let fits = bytes.len() <= MAX_GOSSIP;
@@ -188,13 +69,13 @@ impl Task {
                 );
             }
             Command::Dial { target, addresses } => {
-                return self.on_dial(Asker::Core(target), addresses).await;
+                return self.on_dial(DialRequester::Core(target), addresses).await;
             }
             Command::Reach { node, addresses, linked } => {
                 if self.peers.get(&node).is_none_or(|peer| peer.link.is_none()) {
-                    return self.on_dial(Asker::Stream(node, linked), addresses).await;
+                    return self.on_dial(DialRequester::Stream(node, linked), addresses).await;
                 }
-                // The asker may have given up.
+                // The caller may have given up.
                 let _ = linked.send(());
             }
             Command::Resolve(seed) => self.resolver.look_up(seed, self.inputs.urgent.clone()),
@@ -212,25 +93,26 @@ impl Task {
                 let link = self.peers.get(&node).and_then(|peer| peer.link.as_ref());
                 match (link, names::peer_id(&node)) {
                     (Some(link), Some(peer)) => {
-                        let whom = For::Asker(purpose, link.handle.over.clone(), reply);
-                        self.swarm.behaviour_mut().streams.open(peer, link.connection, whom);
+                        let request =
+                            StreamRequest::Service(purpose, link.handle.ended.clone(), reply);
+                        self.swarm.behaviour_mut().streams.open(peer, link.connection, request);
                     }
-                    // The asker may have given up.
-                    _ => drop(reply.send(Err(NotOpened::NoLink))),
+                    // The caller may have given up.
+                    _ => drop(reply.send(Err(OpenFailure::NoLink))),
                 }
             }
             Command::Accept(purpose, streams) => self.services.accept(purpose, streams),
-            Command::Arrived(purpose, Incoming { from, stream }) => {
-                self.services.hand(from, purpose, |permit| stream.counted(permit));
+            Command::Relayed(purpose, Incoming { from, stream }) => {
+                self.services.deliver(from, purpose, |permit| stream.counted(permit));
             }
-            Command::Say { node, word, reply } => {
+            Command::Signal { node, signal, reply } => {
                 let link = self.peers.get(&node).and_then(|peer| peer.link.as_ref());
-                // Without a link the asker's sender is dropped, which says that it was not heard.
+                // Without a link the sender is dropped, which means that the peer did not get it.
                 if let Some((link, peer)) = link.zip(names::peer_id(&node)) {
                     self.swarm.behaviour_mut().streams.open(
                         peer,
                         link.connection,
-                        For::Said(word, reply),
+                        StreamRequest::Signal(signal, reply),
                     );
                 }
             }
@@ -242,14 +124,14 @@ impl Task {
         Ok(())
     }
 
-    async fn on_swarm(&mut self, event: SwarmEvent<BehaviourEvent>) -> Done {
+    async fn on_swarm(&mut self, event: SwarmEvent<BehaviourEvent>) -> TaskResult {
         match event {
             SwarmEvent::Behaviour(BehaviourEvent::Streams(event)) => {
                 return self.on_stream(event).await;
             }
             SwarmEvent::Behaviour(BehaviourEvent::Gossip(event)) => self.on_gossip(event),
             SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
-                self.make_way(&peer_id, &endpoint).await?;
+                self.replace_moved_link(&peer_id, &endpoint).await?;
                 return self.on_connected(peer_id, connection_id, &endpoint).await;
             }
             SwarmEvent::ConnectionClosed {
@@ -280,7 +162,7 @@ impl Task {
             SwarmEvent::ListenerClosed { reason: Err(error), .. } => {
                 tracing::error!(%error, "the mesh no longer listens")
             }
-            // libp2p's enum is open; the others tell of steps that end in one of these.
+            // libp2p's enum is non-exhaustive; the other events are steps that end in one of these.
             _ => {}
         }
         Ok(())
@@ -289,7 +171,7 @@ impl Task {
     pub(super) fn on_service(&mut self, id: &PeerId, purpose: Purpose, stream: Stream) {
         if let Some(from) = names::node_id(id) {
             self.services
-                .hand(from, purpose, |permit| MeshStream::new(stream.compat()).counted(permit));
+                .deliver(from, purpose, |permit| MeshStream::new(stream.compat()).counted(permit));
         }
     }
 
@@ -301,28 +183,24 @@ impl Task {
         let behaviour = &mut self.swarm.behaviour_mut().gossip;
         let ticket = self.gossip.ticket(behaviour, message_id, propagation_source);
         add(&self.counters.gossip_received, 1);
-        let (input, judged) = match wire::decode(&message.data) {
+        let (input, is_judged) = match wire::decode(&message.data) {
             Ok(message) => (Input::Gossip { ticket, from, message }, false),
             Err(error) => {
                 add(&self.counters.garbage, 1);
-                // A newer program may say what this one does not know, so the relay is not blamed.
+                // A newer program may send unknown messages, so the relay is not blamed.
                 (Input::Garbage { from, why: error.to_string() }, true)
             }
         };
-        let told = self.inputs.gossip.try_send(input).is_ok();
-        if !told {
+        let queued = self.inputs.gossip.try_send(input).is_ok();
+        if !queued {
             add(&self.counters.gossip_dropped, 1);
         }
-        if judged || !told {
+        if is_judged || !queued {
             self.gossip.judge(&mut self.swarm.behaviour_mut().gossip, ticket, Verdict::Ignore);
         }
     }
 
-    pub(super) async fn tell(&mut self, input: Input) -> Done {
-        self.inputs.urgent.send(input).await.map_err(|_| Gone)
-    }
-
-    /// Lets the links write what waits. Nobody is told anything any more.
+    /// Lets the links write their queues. No inputs are reported any more.
     async fn stop(&mut self) {
         self.links.with(|links| links.values().for_each(|link| link.close()));
         let all_written = async {
@@ -334,20 +212,14 @@ impl Task {
                 }
             }
         };
-        // Who does not take it in time will not take it.
+        // A peer that did not take it in time will not take it later.
         let _ = tokio::time::timeout(STOP_TIMEOUT, all_written).await;
         self.carriers.stop();
-        let last_words = async {
+        let gossip_flushed = async {
             loop {
                 self.swarm.select_next_some().await;
             }
         };
-        let _ = tokio::time::timeout(LAST_WORDS, last_words).await;
-    }
-}
-
-impl Drop for Task {
-    fn drop(&mut self) {
-        self.carriers.stop();
+        let _ = tokio::time::timeout(GOSSIP_FLUSH, gossip_flushed).await;
     }
 }

@@ -1,9 +1,9 @@
-//! TCP for the mesh: links in small segments, and one port for links and carriers.
+//! TCP for the mesh: links use small segments, and one port takes links and carriers.
 //!
-//! **No packet of a link is longer than any path must carry.** A path that loses full-sized packets
-//! (a tunnel that drops what it should refuse) then never blocks the messages that everything else
-//! needs. libp2p's own TCP transport sets no segment size, so the dial is made here; it still
-//! listens.
+//! **No packet of a link is longer than every path must carry.** A path that loses full-sized
+//! packets (a tunnel that drops instead of refusing) then never blocks the messages that everything
+//! else needs. libp2p's TCP transport cannot set the segment size, so this module dials itself;
+//! libp2p still listens.
 
 use std::error::Error;
 use std::fmt;
@@ -22,20 +22,20 @@ use tokio::io::AsyncReadExt;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::mpsc;
 
-use super::door::{Door, Guard};
+use super::admission::{Admission, HandshakeGuard};
 use super::names;
 
 /// The TCP payload of a packet of 576 bytes, which every IPv4 path carries (RFC 791; IPv6 paths
-/// carry 1,280). Set by the side that dials it limits both directions.
+/// carry 1,280). The dialler's setting limits both directions.
 pub(super) const SMALL_SEGMENT: u32 = 536;
 
-/// The first bytes of a carrier's dialler. No handshake of libp2p's begins with a zero.
+/// The first bytes that a carrier's dialler sends. No libp2p handshake begins with a zero.
 pub(super) const PREAMBLE: [u8; 9] = *b"\0carrier1";
 
-/// A connection of another node that is no link: its bytes after the preamble.
-pub(super) type Arrived = (TcpStream, SocketAddr);
+/// An inbound carrier after its preamble, and the address it came from.
+pub(super) type InboundCarrier = (TcpStream, SocketAddr);
 
-/// Connects; with `segment`, no packet carries more than that many bytes, either way.
+/// Connects. With `segment`, no packet carries more bytes than that, in either direction.
 pub(super) async fn connect(address: SocketAddr, segment: Option<u32>) -> io::Result<TcpStream> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_nodelay(true)?;
@@ -45,27 +45,27 @@ pub(super) async fn connect(address: SocketAddr, segment: Option<u32>) -> io::Re
     socket.connect(address).await
 }
 
-pub(super) struct Tcp {
+pub(super) struct TcpTransport {
     listener: tcp::tokio::Transport,
-    carriers: mpsc::Sender<Arrived>,
-    door: Arc<Door>,
+    carriers: mpsc::Sender<InboundCarrier>,
+    admission: Arc<Admission>,
 }
 
-impl Tcp {
-    /// Carriers that others open go to `carriers`; one that finds no room there is closed.
-    /// Those that say nothing wait at the door for as long as it lets them.
-    pub(super) fn new(carriers: mpsc::Sender<Arrived>, door: Arc<Door>) -> Self {
-        Tcp {
+impl TcpTransport {
+    /// Inbound carriers go to `carriers`; one that finds no room there is closed. A silent
+    /// connection waits until `admission` evicts it.
+    pub(super) fn new(carriers: mpsc::Sender<InboundCarrier>, admission: Arc<Admission>) -> Self {
+        TcpTransport {
             listener: tcp::tokio::Transport::new(tcp::Config::new().nodelay(true)),
             carriers,
-            door,
+            admission,
         }
     }
 }
 
-impl Transport for Tcp {
-    /// With the place that its handshake has at the door, if another node opened it.
-    type Output = (tcp::tokio::TcpStream, Option<Guard>);
+impl Transport for TcpTransport {
+    /// The stream, and for an inbound connection its place at the admission.
+    type Output = (tcp::tokio::TcpStream, Option<HandshakeGuard>);
     type Error = io::Error;
     type ListenerUpgrade = BoxFuture<'static, io::Result<Self::Output>>;
     type Dial = BoxFuture<'static, io::Result<Self::Output>>;
@@ -109,14 +109,14 @@ impl Transport for Tcp {
             TransportEvent::Incoming { send_back_addr, .. } => names::socket(send_back_addr),
             _ => None,
         };
-        let (carriers, door) = (self.carriers.clone(), self.door.clone());
+        let (carriers, admission) = (self.carriers.clone(), self.admission.clone());
         Poll::Ready(event.map_upgrade(move |accepted| {
             async move {
                 let stream = accepted.await?;
                 match from {
                     Some(from) => {
-                        let mut guard = door.enter(from)?;
-                        let stream = sort(stream.0, from, &carriers, &mut guard).await?;
+                        let mut guard = admission.admit(from)?;
+                        let stream = dispatch(stream.0, from, &carriers, &mut guard).await?;
                         Ok((tcp::tokio::TcpStream(stream), Some(guard)))
                     }
                     None => Ok((stream, None)),
@@ -127,20 +127,20 @@ impl Transport for Tcp {
     }
 }
 
-/// A link's connection comes back; a carrier's goes where carriers go. The caller bounds how long
-/// this takes.
-async fn sort(
+/// Returns the connection of a link, and sends that of a carrier to `carriers`. The caller bounds
+/// how long this takes.
+async fn dispatch(
     mut stream: TcpStream,
     from: SocketAddr,
-    carriers: &mpsc::Sender<Arrived>,
-    guard: &mut Guard,
+    carriers: &mpsc::Sender<InboundCarrier>,
+    guard: &mut HandshakeGuard,
 ) -> io::Result<TcpStream> {
     let mut first = [0];
-    let said = tokio::select! {
-        said = stream.peek(&mut first) => said?,
-        error = guard.lost() => return Err(error),
+    let peeked = tokio::select! {
+        peeked = stream.peek(&mut first) => peeked?,
+        error = guard.evicted() => return Err(error),
     };
-    if said == 0 || first[0] != PREAMBLE[0] {
+    if peeked == 0 || first[0] != PREAMBLE[0] {
         return Ok(stream);
     }
     let mut preamble = PREAMBLE;
@@ -154,7 +154,7 @@ async fn sort(
     }
 }
 
-/// Stands for an error where libp2p must not go on with a connection, and nothing is wrong with it.
+/// An error that ends libp2p's work on a connection which is a healthy carrier.
 #[derive(Debug)]
 struct Diverted;
 
@@ -166,7 +166,7 @@ impl fmt::Display for Diverted {
 
 impl Error for Diverted {}
 
-/// Whether a failed connection of another node's failed only as a link, because it is a carrier.
+/// Whether an inbound connection failed only because it is a carrier and no link.
 pub(super) fn is_carrier(error: &(dyn Error + 'static)) -> bool {
     let mut cause = Some(error);
     while let Some(error) = cause {

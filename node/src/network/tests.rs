@@ -1,16 +1,25 @@
-//! Real swarms on loopback. Every wait is for something that must happen; a test that would wait
-//! for ever fails by its time-out.
+//! Real swarms on loopback. Every wait is for an event that must come; a test that would wait for
+//! ever fails by its time-out.
 
 mod addresses;
 mod dialing;
 mod gossip;
 
+use std::collections::BTreeMap;
 use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use shoal_protocol::model::{Digest, KeyPair};
-use shoal_protocol::node::{Answerer, DialFailure};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use shoal_protocol::model::{ClusterId, Digest, KeyPair, Lane, NodeId};
+use shoal_protocol::node::{
+    Answerer, DialFailure, DialTarget, Input, Message, OwnAddresses, Verdict, WayTo,
+};
+use shoal_protocol::wire;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::watch;
 
 use super::*;
 
@@ -18,7 +27,7 @@ mod carriers;
 
 const CLUSTER: ClusterId = ClusterId([7; 32]);
 const SECRET: [u8; 32] = [8; 32];
-/// Nobody listens there.
+/// No process listens there.
 const DEAD: &str = "/ip4/127.0.0.1/tcp/1";
 
 struct Peer {
@@ -58,7 +67,7 @@ async fn peer(seed: u8) -> Peer {
     Peer { id: id(seed), network, inbox }
 }
 
-/// Connections to `to` that say nothing, from a loopback address.
+/// Silent connections to `to` from a loopback address.
 async fn silent(from: &str, to: SocketAddr, count: usize) -> Vec<tokio::net::TcpStream> {
     let mut all = Vec::new();
     for _ in 0..count {
@@ -69,20 +78,20 @@ async fn silent(from: &str, to: SocketAddr, count: usize) -> Vec<tokio::net::Tcp
     all
 }
 
-/// A message that can be told from others.
-fn word(number: u64) -> Message {
+/// A message that differs from those with other numbers.
+fn numbered(number: u64) -> Message {
     Message::Have { node: NodeId([0; 32]), digest: Digest::of(&number.to_be_bytes()) }
 }
 
 fn large(number: u64, bytes: usize) -> Vec<u8> {
-    let mut frame = wire::encode(&word(number));
+    let mut frame = wire::encode(&numbered(number));
     frame.resize(bytes, 0);
     frame
 }
 
 impl Peer {
     fn address(&self) -> String {
-        self.network.told().addresses[0].clone()
+        self.network.own_addresses().addresses[0].clone()
     }
 
     fn dial(&self, other: &Peer) {
@@ -95,14 +104,14 @@ impl Peer {
                 .await
                 .expect("the network runs")
             {
-                // What single addresses said: those who want it take it by `answered`.
+                // Outcomes of single addresses: tests that need them use `answered`.
                 Input::Answered { .. } => {}
                 input => return input,
             }
         }
     }
 
-    /// Who answered a dial in the node's place, at the next address where somebody did.
+    /// The address at which something else than the node answered a dial, and what answered.
     async fn answered(&mut self) -> (String, Answerer) {
         match within("an answer", self.inbox.urgent.recv()).await.expect("the network runs") {
             Input::Answered { address, by, .. } => (address, by),
@@ -124,7 +133,7 @@ impl Peer {
         }
     }
 
-    async fn heard(&mut self) -> (NodeId, Message) {
+    async fn received(&mut self) -> (NodeId, Message) {
         match self.urgent().await {
             Input::Message { from, message } => (from, message),
             other => panic!("a message was expected, not {other:?}"),
@@ -146,22 +155,27 @@ async fn linked(one: u8, other: u8) -> (Peer, Peer) {
     (one, other)
 }
 
+/// Messages arrive on the lane they were sent on, and are counted.
 #[tokio::test]
 async fn a_link_carries_both_lanes_both_ways() {
     let (mut a, mut b) = linked(1, 2).await;
-    a.network.send(&b.id, Lane::Urgent, &word(1));
-    a.network.send(&b.id, Lane::Bulk, &word(2));
-    b.network.send(&a.id, Lane::Urgent, &word(3));
-    assert_eq!(b.heard().await, (a.id, word(1)));
-    assert_eq!(a.heard().await, (b.id, word(3)));
+    a.network.send(&b.id, Lane::Urgent, &numbered(1));
+    a.network.send(&b.id, Lane::Bulk, &numbered(2));
+    b.network.send(&a.id, Lane::Urgent, &numbered(3));
+    assert_eq!(b.received().await, (a.id, numbered(1)));
+    assert_eq!(a.received().await, (b.id, numbered(3)));
     let bulk = within("a bulk message", b.inbox.bulk.recv()).await.unwrap();
-    assert!(matches!(bulk, Input::Message { from, message } if from == a.id && message == word(2)));
+    assert!(
+        matches!(bulk, Input::Message { from, message } if from == a.id && message == numbered(2))
+    );
     assert_eq!((b.count("net_messages_received"), b.count("net_messages_dropped")), (2, 0));
     assert!(a.count("net_bytes_sent") > 100 && b.count("net_bytes_received") > 100);
 }
 
+/// A peer is killed: its link ends, a dial of its old address is refused, and messages to it are
+/// dropped. It then starts at another port and dials.
 #[tokio::test]
-async fn a_peer_that_dies_is_noticed_and_comes_back_at_another_port() {
+async fn dead_peer_is_noticed_and_returns_at_another_port() {
     for (survivor, victim) in [(1, 2), (2, 1)] {
         let (mut a, b) = linked(survivor, victim).await;
         let (id, address) = (b.id, b.address());
@@ -169,7 +183,7 @@ async fn a_peer_that_dies_is_noticed_and_comes_back_at_another_port() {
         assert!(matches!(a.urgent().await, Input::LinkDown { peer } if peer == id));
         assert!(a.network.dial(DialTarget::Node(id), vec![address]));
         assert_eq!(a.dial_failed().await, DialFailure::Refused);
-        a.network.send(&id, Lane::Urgent, &word(1));
+        a.network.send(&id, Lane::Urgent, &numbered(1));
         assert_eq!(a.count("net_messages_dropped"), 1);
         let mut b = peer(victim).await;
         b.dial(&a);
@@ -177,8 +191,9 @@ async fn a_peer_that_dies_is_noticed_and_comes_back_at_another_port() {
     }
 }
 
+/// A node with another secret cannot complete the handshake, and its error names the address.
 #[tokio::test]
-async fn who_does_not_hold_the_join_line_is_a_stranger() {
+async fn peer_without_the_join_line_is_a_stranger() {
     let b = peer(2).await;
     let (network, inbox) = start(config(1, [9; 32])).await.unwrap();
     let mut stranger = Peer { id: id(1), network, inbox };
@@ -195,11 +210,11 @@ async fn who_does_not_hold_the_join_line_is_a_stranger() {
     assert!(b.count("net_connections_refused") > 0);
 }
 
-/// 64 handshakes could be under way at a time, and connections that say nothing each took one for
-/// two seconds: no device could join while somebody opened 500 a second. Newcomers get through from
-/// the same address and from another one.
+/// Only 64 handshakes could be under way, and each silent connection held one for two seconds: no
+/// device could join while a stranger opened 500 a second. Newcomers get through, from the same
+/// address and from another.
 #[tokio::test]
-async fn silent_connections_keep_no_newcomer_out() {
+async fn silent_connections_do_not_keep_newcomers_out() {
     let mut b = peer(2).await;
     for (from, newcomer) in [("127.0.0.1", 1), ("127.0.0.2", 3)] {
         let flood = silent(from, b.network.listening(), 200).await;
@@ -211,7 +226,7 @@ async fn silent_connections_keep_no_newcomer_out() {
         drop(flood);
     }
     let mut all = BTreeMap::new();
-    b.network.door_counters()(&mut all);
+    b.network.handshake_counters()(&mut all);
     let dropped: u64 = all
         .iter()
         .filter(|(name, _)| name.starts_with("net_handshakes_"))
@@ -220,8 +235,10 @@ async fn silent_connections_keep_no_newcomer_out() {
     assert!(dropped >= 200, "{all:?}");
 }
 
+/// Both nodes dial at the same moment. Both must keep the same connection, without losing a
+/// message.
 #[tokio::test]
-async fn two_who_dial_one_another_at_once_keep_one_link() {
+async fn simultaneous_dials_leave_one_link() {
     for _ in 0..10 {
         let (mut a, mut b) = (peer(1).await, peer(2).await);
         a.dial(&b);
@@ -229,15 +246,17 @@ async fn two_who_dial_one_another_at_once_keep_one_link() {
         let (mut at_a, mut at_b) = (0, 0);
         a.link_up().await;
         b.link_up().await;
-        // The second connection goes during these; neither its end nor its dial's outcome may end
+        // The second connection closes during these; neither its end nor its dial's outcome may end
         // the link.
         for round in 0..50 {
-            a.network.send(&b.id, Lane::Urgent, &word(round));
-            b.network.send(&a.id, Lane::Urgent, &word(round));
+            a.network.send(&b.id, Lane::Urgent, &numbered(round));
+            b.network.send(&a.id, Lane::Urgent, &numbered(round));
             for (peer, met) in [(&mut a, &mut at_a), (&mut b, &mut at_b)] {
                 loop {
                     match peer.urgent().await {
-                        Input::Message { message, .. } => break assert_eq!(message, word(round)),
+                        Input::Message { message, .. } => {
+                            break assert_eq!(message, numbered(round));
+                        }
                         Input::LinkUp { .. } => *met += 1,
                         other => panic!("{other:?}"),
                     }
@@ -248,8 +267,9 @@ async fn two_who_dial_one_another_at_once_keep_one_link() {
     }
 }
 
+/// A seed may name a linked peer or this node itself; the core waits for an answer in both cases.
 #[tokio::test]
-async fn a_seed_that_is_linked_already_answers_its_dial() {
+async fn dial_of_a_linked_seed_reports_the_link() {
     let (mut a, b) = linked(1, 2).await;
     assert!(a.network.dial(DialTarget::Address(b.address()), vec![b.address()]));
     assert_eq!(a.link_up().await, b.id);
@@ -261,29 +281,31 @@ async fn a_seed_that_is_linked_already_answers_its_dial() {
     );
 }
 
+/// A disconnect writes the queue before it closes the link.
 #[tokio::test]
-async fn what_was_said_before_a_disconnect_still_arrives() {
+async fn messages_before_a_disconnect_still_arrive() {
     let (mut a, mut b) = linked(1, 2).await;
     for number in 0..20 {
-        a.network.send(&b.id, Lane::Urgent, &word(number));
+        a.network.send(&b.id, Lane::Urgent, &numbered(number));
     }
     a.network.disconnect(b.id);
     for number in 0..20 {
-        assert_eq!(b.heard().await, (a.id, word(number)));
+        assert_eq!(b.received().await, (a.id, numbered(number)));
     }
     assert!(matches!(b.urgent().await, Input::LinkDown { peer } if peer == a.id));
     assert!(matches!(a.urgent().await, Input::LinkDown { peer } if peer == b.id));
 }
 
+/// A newer program may send a few unknown messages; one that sends only those is disconnected.
 #[tokio::test]
-async fn garbage_is_dropped_counted_and_in_the_end_cuts_the_link() {
+async fn repeated_undecodable_frames_end_the_link() {
     let (mut a, mut b) = linked(1, 2).await;
     let link = a.network.links.with(|links| links.get(&b.id).cloned()).unwrap();
     let send = |frame: Vec<u8>| assert!(link.send(Lane::Urgent, frame));
     send(vec![0xff; 9]);
-    send(wire::encode(&word(1)));
+    send(wire::encode(&numbered(1)));
     assert!(matches!(b.urgent().await, Input::Garbage { from, .. } if from == a.id));
-    assert_eq!(b.heard().await, (a.id, word(1)), "one bad frame does not end a link");
+    assert_eq!(b.received().await, (a.id, numbered(1)), "one bad frame does not end a link");
     (0..7).for_each(|_| send(vec![0xff; 9]));
     for _ in 0..7 {
         assert!(matches!(b.urgent().await, Input::Garbage { .. }));
@@ -293,8 +315,9 @@ async fn garbage_is_dropped_counted_and_in_the_end_cuts_the_link() {
     assert_eq!(b.count("net_garbage"), 8);
 }
 
+/// After a frame of an impossible length the next one cannot be found.
 #[tokio::test]
-async fn a_frame_that_is_too_long_cuts_the_link_at_once() {
+async fn too_long_frame_ends_the_link_at_once() {
     let (mut a, mut b) = linked(1, 2).await;
     let link = a.network.links.with(|links| links.get(&b.id).cloned()).unwrap();
     assert!(link.send(Lane::Bulk, large(1, wire::MAX_MESSAGE + 1)));
@@ -303,25 +326,27 @@ async fn a_frame_that_is_too_long_cuts_the_link_at_once() {
     assert!(matches!(a.urgent().await, Input::LinkDown { .. }));
 }
 
+/// The driver does not read bulk messages. Urgent ones must not wait behind them.
 #[tokio::test]
-async fn urgent_passes_bulk_that_is_stuck() {
+async fn urgent_messages_pass_stuck_bulk_messages() {
     let (a, mut b) = linked(1, 2).await;
     let link = a.network.links.with(|links| links.get(&b.id).cloned()).unwrap();
-    // Nobody reads b's bulk inbox: in time the stream, the queue, everything is full.
+    // b's bulk inbox is not read: at some time the stream and all queues are full.
     let mut sent = 0;
     within("a full queue", async {
-        while link.send(Lane::Bulk, wire::encode(&word(sent))) || sent < 10_000 {
+        while link.send(Lane::Bulk, wire::encode(&numbered(sent))) || sent < 10_000 {
             sent += 1;
             tokio::task::yield_now().await;
         }
     })
     .await;
-    a.network.send(&b.id, Lane::Urgent, &word(42));
-    assert_eq!(b.heard().await, (a.id, word(42)));
-    a.network.send(&b.id, Lane::Bulk, &word(43));
+    a.network.send(&b.id, Lane::Urgent, &numbered(42));
+    assert_eq!(b.received().await, (a.id, numbered(42)));
+    a.network.send(&b.id, Lane::Bulk, &numbered(43));
     assert!(a.count("net_messages_dropped") <= 1);
 }
 
+/// A request and a large answer travel on a stream of their own.
 #[tokio::test]
 async fn services_have_streams_of_their_own() {
     let (a, b) = linked(1, 2).await;
@@ -343,15 +368,15 @@ async fn services_have_streams_of_their_own() {
     assert_eq!((asked.as_str(), got.len()), ("which?", 600_000));
 }
 
-/// A node was cut off while it had requests; whoever asked waited for a minute, long after the link
-/// was given up.
+/// A node was cut off while it answered requests; the requesters waited for a minute, long after
+/// the link had ended.
 #[tokio::test]
-async fn who_waits_on_a_stream_hears_at_once_that_its_link_is_over() {
+async fn stream_ends_at_once_with_its_link() {
     let (a, b) = linked(1, 2).await;
     let mut acceptor = b.network.accept(Purpose::Http).await;
     let mut asking = a.network.open(b.id, Purpose::Http).await.unwrap();
     asking.write_all(b"what?").await.unwrap();
-    // Taken, and never answered.
+    // The stream is accepted and never answered.
     let _taken = within("the stream", acceptor.next()).await.unwrap();
     let answer = tokio::spawn(async move { asking.read(&mut [0; 1]).await });
     a.network.disconnect(b.id);
@@ -359,9 +384,9 @@ async fn who_waits_on_a_stream_hears_at_once_that_its_link_is_over() {
     assert_eq!(ended.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
 }
 
-struct Book(NodeId, String);
+struct OneAddress(NodeId, String);
 
-impl Directory for Book {
+impl Directory for OneAddress {
     fn way(&self, node: NodeId) -> BoxFuture<'_, WayTo> {
         let known = (node == self.0).then(|| self.1.clone());
         std::future::ready(WayTo { addresses: known.into_iter().collect(), ..WayTo::default() })
@@ -369,28 +394,31 @@ impl Directory for Book {
     }
 }
 
+/// In a large cluster most nodes are not linked. The first stream dials, with an address of the
+/// directory.
 #[tokio::test]
 async fn a_stream_to_a_node_without_a_link_makes_one() {
     let (mut a, mut b) = (peer(1).await, peer(2).await);
     let _acceptor = b.network.accept(Purpose::Http).await;
     assert!(
         matches!(a.network.open(b.id, Purpose::Http).await, Err(OpenError::NoLink(_))),
-        "nobody knows where it is"
+        "its address is unknown"
     );
-    a.network.set_directory(Arc::new(Book(b.id, b.address())));
+    a.network.set_directory(Arc::new(OneAddress(b.id, b.address())));
     within("a stream", a.network.open(b.id, Purpose::Http)).await.unwrap();
     assert_eq!((a.link_up().await, b.link_up().await), (b.id, a.id));
-    // Who is not where the book says is not waited for.
+    // A node that is not at its known address fails at once.
     drop(b);
     assert!(matches!(a.urgent().await, Input::LinkDown { .. }));
     assert!(matches!(a.network.open(id(2), Purpose::Http).await, Err(OpenError::NoLink(_))));
     assert!(a.inbox.urgent.try_recv().is_err(), "the core did not ask for that dial");
 }
 
+/// A refused stream ends at once, so its opener does not wait.
 #[tokio::test]
-async fn streams_nobody_takes_and_streams_above_the_bound_are_refused() {
+async fn unaccepted_streams_and_too_many_streams_are_refused() {
     let (a, b) = linked(1, 2).await;
-    // Nobody serves HTTP at b yet.
+    // b accepts no HTTP yet.
     let mut refused = a.network.open(b.id, Purpose::Http).await.unwrap();
     assert_eq!(within("the end", refused.read(&mut [0; 1])).await.unwrap_or(0), 0);
     let mut acceptor = b.network.accept(Purpose::Artifact).await;
@@ -402,13 +430,14 @@ async fn streams_nobody_takes_and_streams_above_the_bound_are_refused() {
     let mut refused = a.network.open(b.id, Purpose::Artifact).await.unwrap();
     assert_eq!(within("the end", refused.read(&mut [0; 1])).await.unwrap_or(0), 0);
     assert_eq!(b.count("net_streams_refused"), 2);
-    // Room is given back when a stream ends.
+    // A stream that ends frees its place.
     living.truncate(15);
     let mine = a.network.open(b.id, Purpose::Artifact).await.unwrap();
     let incoming = within("a stream", acceptor.next()).await.unwrap();
     drop((mine, incoming));
 }
 
+/// The operator must know which port to change.
 #[tokio::test]
 async fn a_taken_port_is_named() {
     let a = peer(1).await;
@@ -418,23 +447,24 @@ async fn a_taken_port_is_named() {
     assert!(error.to_string().contains(&listen.port().to_string()), "{error}");
 }
 
+/// A node that stops first sends the messages that wait in its queues.
 #[tokio::test]
-async fn a_stop_says_what_is_left_to_say() {
+async fn stop_sends_queued_messages() {
     let (a, mut b) = linked(1, 2).await;
     for number in 0..50 {
-        a.network.send(&b.id, Lane::Urgent, &word(number));
+        a.network.send(&b.id, Lane::Urgent, &numbered(number));
     }
     within("the stop", a.network.stop()).await;
     for number in 0..50 {
-        assert_eq!(b.heard().await, (a.id, word(number)));
+        assert_eq!(b.received().await, (a.id, numbered(number)));
     }
     assert!(matches!(b.urgent().await, Input::LinkDown { peer } if peer == a.id));
 }
 
-/// Knows no addresses; whom to ask for a hop is its user's to say.
-struct Hops(Vec<NodeId>);
+/// A directory without addresses, with these relays for every node.
+struct RelaysOnly(Vec<NodeId>);
 
-impl Directory for Hops {
+impl Directory for RelaysOnly {
     fn way(&self, _: NodeId) -> BoxFuture<'_, WayTo> {
         let unreachable = Some("no address answered".to_owned());
         std::future::ready(WayTo { addresses: Vec::new(), unreachable, hops: self.0.clone() })
@@ -442,16 +472,16 @@ impl Directory for Hops {
     }
 }
 
-/// The first and the second are linked to the third alone, which carries for them.
-async fn apart() -> (Peer, Peer, Peer, tokio_util::sync::DropGuard) {
+/// The first two nodes are linked to the third alone, which relays for them.
+async fn without_direct_link() -> (Peer, Peer, Peer, tokio_util::sync::DropGuard) {
     let (mut a, mut b, mut c) = (peer(1).await, peer(2).await, peer(3).await);
     let stop = tokio_util::sync::CancellationToken::new();
     for one in [&mut a, &mut b] {
         one.dial(&c);
         assert_eq!((one.link_up().await, c.link_up().await), (c.id, one.id));
-        one.network.set_directory(Arc::new(Hops(vec![c.id])));
+        one.network.set_directory(Arc::new(RelaysOnly(vec![c.id])));
     }
-    c.network.set_directory(Arc::new(Hops(vec![a.id, b.id])));
+    c.network.set_directory(Arc::new(RelaysOnly(vec![a.id, b.id])));
     for one in [&a, &b, &c] {
         let streams = one.network.accept(Purpose::Hop).await;
         tokio::spawn(hop::serve(one.network.clone(), streams, stop.clone()));
@@ -459,11 +489,11 @@ async fn apart() -> (Peer, Peer, Peer, tokio_util::sync::DropGuard) {
     (a, b, c, stop.drop_guard())
 }
 
-/// Both ends prove their keys through the member in the middle: the taker sees who asks, not who
-/// carries.
+/// Both ends prove their keys through the relay: the accepting node sees the asking node's key, not
+/// the relay's.
 #[tokio::test]
-async fn a_stream_over_a_hop_has_the_key_of_its_author() {
-    let (a, b, c, _stop) = apart().await;
+async fn relayed_stream_proves_the_key_of_the_asking_node() {
+    let (a, b, c, _stop) = without_direct_link().await;
     for purpose in [Purpose::Artifact, Purpose::Http] {
         let mut acceptor = b.network.accept(purpose).await;
         let mut stream = within("a stream", a.network.open(b.id, purpose)).await.unwrap();
@@ -486,18 +516,19 @@ async fn a_stream_over_a_hop_has_the_key_of_its_author() {
     assert_eq!((a.count("net_hops_opened"), c.count("net_hops_carried")), (2, 2));
 }
 
-/// Who asks over a hop hears why that came to nothing, and who says so.
+/// A node that asks over a relay gets the relay's reason when the relay cannot reach the target
+/// either.
 #[tokio::test]
-async fn a_hop_that_has_no_way_itself_says_so() {
-    let (a, b, c, _stop) = apart().await;
-    // Its server of hops holds a copy: to drop this one would stop nothing.
+async fn relay_without_a_path_reports_why() {
+    let (a, b, c, _stop) = without_direct_link().await;
+    // The relay server holds a copy of the network, so dropping this one would not stop it.
     within("the stop", b.network.stop()).await;
     let lost = b.id;
-    // The end of the link to it may take a moment.
+    // The relay may notice the end of its link a moment later.
     let why = within("the refusal", async {
         loop {
             match a.network.open(lost, Purpose::Http).await {
-                Err(OpenError::NoWay { node, dial, tried }) => {
+                Err(OpenError::Unreachable { node, dial, tried }) => {
                     assert_eq!((node, dial.as_str()), (lost, "no address answered"));
                     if let [(hop, why)] = &tried[..]
                         && why.contains("no address answered")
@@ -513,6 +544,6 @@ async fn a_hop_that_has_no_way_itself_says_so() {
         }
     })
     .await;
-    assert_eq!(why, "no address answered", "the one in the middle asked no other hop");
+    assert_eq!(why, "no address answered", "the relay asked no other relay");
     assert!(c.count("net_hops_refused") > 0);
 }

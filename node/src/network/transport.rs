@@ -1,4 +1,4 @@
-//! TCP, then noise with the cluster's secret, then yamux; and what it means when that fails.
+//! TCP, then noise with the cluster's secret, then yamux; and what a failed dial means.
 
 use std::error::Error;
 use std::io;
@@ -16,87 +16,87 @@ use libp2p::swarm::DialError;
 use libp2p::{Multiaddr, PeerId, Transport, noise, yamux};
 use tokio::sync::mpsc;
 
+use super::admission::{Admission, HandshakeGuard};
+use super::cancellable::{CancellableTransport, DialCanceller};
 use super::counters::{NetCounters, add};
-use super::door::{Door, Guard};
-use super::giving_up::{GivenUp, GivingUp};
-use super::local::Locals;
+use super::local_addresses::LocalAddresses;
 use super::names;
-use super::race::Said;
-use super::tcp::{self, Arrived};
+use super::tcp::{self, InboundCarrier};
+use super::types::DialOutcome;
 
-/// A dial and its handshake must be done by then; so must the handshake of one who dialled us.
+/// Time limit of a dial with its handshake, and of an inbound handshake.
 pub(super) const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
-/// Streams at once on one connection, both ways: four that stand, and requests. Also bounds what
-/// yamux may buffer.
+/// Streams at once on one connection, in both directions: four permanent ones, and requests. It
+/// also bounds yamux's buffers.
 const MAX_STREAMS: usize = 256;
 
 pub(super) fn transport(
     keys: &Keypair,
     secret: [u8; 32],
     counters: &Arc<NetCounters>,
-    locals: &Locals,
-    door: &Arc<Door>,
-    carriers: mpsc::Sender<Arrived>,
-) -> Result<(Boxed<(PeerId, StreamMuxerBox)>, GivenUp), noise::Error> {
-    let (counters, locals, met) = (counters.clone(), locals.clone(), door.clone());
-    // Who does not know the secret cannot complete the handshake, so gossip never greets a
-    // stranger.
+    local_addresses: &LocalAddresses,
+    admission: &Arc<Admission>,
+    carriers: mpsc::Sender<InboundCarrier>,
+) -> Result<(Boxed<(PeerId, StreamMuxerBox)>, DialCanceller), noise::Error> {
+    let (counters, local_addresses, handshakes) =
+        (counters.clone(), local_addresses.clone(), admission.clone());
+    // A peer without the secret cannot complete the handshake, so gossip never greets a stranger.
     let noise = noise::Config::new(keys)?.with_prologue(secret.to_vec());
-    let transport = tcp::Tcp::new(carriers, door.clone())
+    let transport = tcp::TcpTransport::new(carriers, admission.clone())
         .map(move |(stream, guard), _| {
             let local = stream.0.local_addr().ok().map(|address| address.ip());
-            locals.tie(Counted { stream, counters, guard }, local)
+            local_addresses.bind(Counted { stream, counters, guard }, local)
         })
-        .map_err(Tcp)
+        .map_err(TcpError)
         .upgrade(Version::V1Lazy)
         .authenticate(noise)
         .multiplex(yamux())
         .timeout(DIAL_TIMEOUT)
         .boxed()
         .map(move |connection, point| {
-            met.proven(&point);
+            handshakes.on_proven(&point);
             connection
         })
         .boxed();
-    let (transport, given_up) = GivingUp::new(transport);
-    Ok((transport.boxed(), given_up))
+    let (transport, canceller) = CancellableTransport::new(transport);
+    Ok((transport.boxed(), canceller))
 }
 
-/// Streams on one connection, of links and of carriers.
+/// The yamux settings of links and carriers.
 pub(super) fn yamux() -> yamux::Config {
     let mut yamux = yamux::Config::default();
     yamux.set_max_num_streams(MAX_STREAMS);
     yamux
 }
 
-/// TCP's own errors, kept apart so that they can be found again under what wraps them.
+/// An error of TCP, a type of its own so that it can be found under its wrappers.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-struct Tcp(#[source] io::Error);
+struct TcpError(#[source] io::Error);
 
-/// What the end of a dial to one address says.
-pub(super) fn judge(error: &DialError) -> Said {
+/// Classifies the error of a dial to one address.
+pub(super) fn outcome_of(error: &DialError) -> DialOutcome {
     match error {
         // libp2p leaves out the addresses that this node listens on.
-        DialError::LocalPeerId { .. } | DialError::NoAddresses => Said::Itself,
+        DialError::LocalPeerId { .. } | DialError::NoAddresses => DialOutcome::ThisNode,
         DialError::WrongPeerId { obtained, address } => match names::node_id(obtained) {
-            Some(node) => Said::Node(node),
+            Some(node) => DialOutcome::OtherNode(node),
             None => other_cluster(address),
         },
-        DialError::Transport(errors) => {
-            errors.first().map_or(Said::Nothing, |(address, error)| judge_one(address, error))
-        }
-        // The limit on dials at once, or a dial that was given up.
+        DialError::Transport(errors) => errors
+            .first()
+            .map_or(DialOutcome::Silent, |(address, error)| outcome_at(address, error)),
+        // The limit on concurrent dials, or a cancelled dial.
         DialError::DialPeerConditionFalse(_) | DialError::Aborted | DialError::Denied { .. } => {
-            Said::Unreachable
+            DialOutcome::Unreachable
         }
     }
 }
 
-fn judge_one(address: &Multiaddr, error: &TransportError<io::Error>) -> Said {
+fn outcome_at(address: &Multiaddr, error: &TransportError<io::Error>) -> DialOutcome {
     let error = match error {
         TransportError::MultiaddrNotSupported(address) => {
-            return Said::Stranger(format!(
+            return DialOutcome::Stranger(format!(
                 "{address} cannot be dialled: an IP address and a TCP port are expected"
             ));
         }
@@ -105,8 +105,8 @@ fn judge_one(address: &Multiaddr, error: &TransportError<io::Error>) -> Said {
     let mut cause: Option<&(dyn Error + 'static)> = Some(error);
     while let Some(error) = cause {
         let io = match error.downcast_ref::<noise::Error>() {
-            // A handshake that does not decrypt comes wrapped, bytes that are no handshake at all
-            // come bare.
+            // noise wraps the error of a handshake that does not decrypt, but not that of bytes
+            // that are no handshake at all.
             Some(noise::Error::Io(error)) if error.kind() == io::ErrorKind::InvalidData => {
                 return if error.get_ref().is_some() {
                     other_cluster(address)
@@ -114,27 +114,27 @@ fn judge_one(address: &Multiaddr, error: &TransportError<io::Error>) -> Said {
                     not_shoal(address)
                 };
             }
-            // It hides its cause.
+            // noise does not return this error as its source.
             Some(noise::Error::Io(error)) => Some(error),
             Some(_) => return other_cluster(address),
             None => error.downcast_ref::<io::Error>(),
         };
         match error.downcast_ref::<NegotiationError>() {
-            // Not what it said, but that it went away: the cause tells.
+            // The peer went away during negotiation: the cause below shows how.
             Some(NegotiationError::ProtocolError(ProtocolError::IoError(_))) | None => {}
             Some(NegotiationError::Failed | NegotiationError::ProtocolError(_)) => {
                 return not_shoal(address);
             }
         }
         match io.map(io::Error::kind) {
-            Some(io::ErrorKind::ConnectionRefused) => return Said::Refused,
+            Some(io::ErrorKind::ConnectionRefused) => return DialOutcome::Refused,
             Some(
                 io::ErrorKind::ConnectionReset
                 | io::ErrorKind::ConnectionAborted
                 | io::ErrorKind::BrokenPipe
                 | io::ErrorKind::UnexpectedEof,
-            ) => return Said::Closed,
-            // No route, no neighbour, no source address, no such family, or a firewall of our own.
+            ) => return DialOutcome::Closed,
+            // No route, no neighbour, no source address, no such family, or a local firewall.
             Some(
                 io::ErrorKind::NetworkUnreachable
                 | io::ErrorKind::HostUnreachable
@@ -143,14 +143,14 @@ fn judge_one(address: &Multiaddr, error: &TransportError<io::Error>) -> Said {
                 | io::ErrorKind::Unsupported
                 | io::ErrorKind::InvalidInput
                 | io::ErrorKind::PermissionDenied,
-            ) => return Said::Unreachable,
+            ) => return DialOutcome::Unreachable,
             _ => {}
         }
         // EAFNOSUPPORT has no kind of its own.
         if io.and_then(io::Error::raw_os_error)
             == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error())
         {
-            return Said::Unreachable;
+            return DialOutcome::Unreachable;
         }
         // An io::Error's source is the source of what it wraps, not what it wraps.
         cause = match io.and_then(io::Error::get_ref) {
@@ -158,26 +158,26 @@ fn judge_one(address: &Multiaddr, error: &TransportError<io::Error>) -> Said {
             None => error.source(),
         };
     }
-    Said::Nothing
+    DialOutcome::Silent
 }
 
-fn other_cluster(address: &Multiaddr) -> Said {
-    Said::Stranger(format!(
+fn other_cluster(address: &Multiaddr) -> DialOutcome {
+    DialOutcome::Stranger(format!(
         "{} is of another cluster, or the join line is not its",
         names::show(address)
     ))
 }
 
-fn not_shoal(address: &Multiaddr) -> Said {
-    Said::Stranger(format!("what answers at {} is not shoal", names::show(address)))
+fn not_shoal(address: &Multiaddr) -> DialOutcome {
+    DialOutcome::Stranger(format!("what answers at {} is not shoal", names::show(address)))
 }
 
 /// A TCP stream whose bytes are counted.
 struct Counted {
     stream: libp2p::tcp::tokio::TcpStream,
     counters: Arc<NetCounters>,
-    /// While somebody unproven is at the other end.
-    guard: Option<Guard>,
+    /// Held until the other end has proved its key.
+    guard: Option<HandshakeGuard>,
 }
 
 impl AsyncRead for Counted {
@@ -190,7 +190,7 @@ impl AsyncRead for Counted {
         if let Poll::Ready(Ok(bytes)) = polled {
             add(&self.counters.bytes_received, bytes);
         }
-        if self.guard.as_ref().is_some_and(Guard::is_done) {
+        if self.guard.as_ref().is_some_and(HandshakeGuard::is_done) {
             self.guard = None;
         }
         match &mut self.guard {
@@ -224,24 +224,26 @@ impl AsyncWrite for Counted {
 
 #[cfg(test)]
 mod tests {
+    use libp2p::core::Endpoint;
+    use libp2p::core::transport::{DialOpts, PortUse};
     use rustix::io::Errno;
 
     use super::*;
 
-    fn said(error: io::Error) -> Said {
-        said_above(Tcp(error))
+    fn outcome(error: io::Error) -> DialOutcome {
+        outcome_above(TcpError(error))
     }
 
-    /// As it comes through the layers above.
-    fn said_above(error: impl Error + Send + Sync + 'static) -> Said {
+    /// Wraps the error as the layers above do.
+    fn outcome_above(error: impl Error + Send + Sync + 'static) -> DialOutcome {
         let address: Multiaddr = "/ip4/192.0.2.1/tcp/7700".parse().unwrap();
         let wrapped = io::Error::other(io::Error::other(error));
-        judge(&DialError::Transport(vec![(address, TransportError::Other(wrapped))]))
+        outcome_of(&DialError::Transport(vec![(address, TransportError::Other(wrapped))]))
     }
 
-    /// A network without a way there is not a peer that is silent.
+    /// An unreachable network must not look like a silent peer.
     #[test]
-    fn no_way_there_is_told_from_silence_and_refusal() {
+    fn unreachable_differs_from_silent_and_refused() {
         for errno in [
             Errno::NETUNREACH,
             Errno::HOSTUNREACH,
@@ -249,22 +251,46 @@ mod tests {
             Errno::AFNOSUPPORT,
             Errno::ACCESS,
         ] {
-            assert_eq!(said(errno.into()), Said::Unreachable, "{errno:?}");
+            assert_eq!(outcome(errno.into()), DialOutcome::Unreachable, "{errno:?}");
         }
-        assert_eq!(said(Errno::CONNREFUSED.into()), Said::Refused);
-        assert_eq!(said(Errno::TIMEDOUT.into()), Said::Nothing);
+        assert_eq!(outcome(Errno::CONNREFUSED.into()), DialOutcome::Refused);
+        assert_eq!(outcome(Errno::TIMEDOUT.into()), DialOutcome::Silent);
     }
 
-    /// A process that ends closes connections that its kernel had taken, at any step of the
+    /// A process that ends closes connections that its kernel had accepted, at any step of the
     /// handshake.
     #[test]
-    fn a_connection_that_is_closed_is_no_stranger_and_no_silence() {
+    fn closed_connection_is_neither_stranger_nor_silent() {
         for errno in [Errno::CONNRESET, Errno::CONNABORTED, Errno::PIPE] {
-            assert_eq!(said(errno.into()), Said::Closed, "{errno:?}");
+            assert_eq!(outcome(errno.into()), DialOutcome::Closed, "{errno:?}");
         }
         let ended = || io::Error::from(io::ErrorKind::UnexpectedEof);
-        assert_eq!(said_above(NegotiationError::from(ended())), Said::Closed);
-        assert_eq!(said_above(noise::Error::Io(ended())), Said::Closed);
-        assert!(matches!(said_above(NegotiationError::Failed), Said::Stranger(_)));
+        assert_eq!(outcome_above(NegotiationError::from(ended())), DialOutcome::Closed);
+        assert_eq!(outcome_above(noise::Error::Io(ended())), DialOutcome::Closed);
+        assert!(matches!(outcome_above(NegotiationError::Failed), DialOutcome::Stranger(_)));
+    }
+
+    /// A dial that lost the race must not go on until its time-out.
+    #[tokio::test]
+    async fn dropped_guard_cancels_dial() {
+        let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (keys, carriers) = (names::keypair(&[1; 32]), tokio::sync::mpsc::channel(1).0);
+        let (mut transport, canceller) = transport(
+            &keys,
+            [0; 32],
+            &Arc::default(),
+            &LocalAddresses::default(),
+            &Admission::new(),
+            carriers,
+        )
+        .unwrap();
+        let address = names::multiaddr(&silent.local_addr().unwrap());
+        let guard = canceller.next_dial();
+        let dial = transport
+            .dial(address, DialOpts { role: Endpoint::Dialer, port_use: PortUse::New })
+            .unwrap();
+        drop(guard);
+        // Without the guard it would time out after two seconds.
+        assert_eq!(dial.await.err().unwrap().to_string(), "given up");
     }
 }

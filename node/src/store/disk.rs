@@ -1,4 +1,4 @@
-//! The file under redb: counts what reaches the disk, and takes back what a failure left half done.
+//! The file under redb: counts writes, and undoes a transaction that failed halfway.
 
 use std::fs::File;
 use std::io;
@@ -8,77 +8,77 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use redb::StorageBackend;
 
-use super::file::Place;
+use super::file::StoreLocation;
 
-/// The bytes at the file's start that say which transaction counts: redb's header takes fewer, and
+/// The bytes at the file's start that name the current transaction: redb's header takes fewer, and
 /// nothing else lies there.
-const HEAD: usize = 512;
+const HEADER_LEN: usize = 512;
 
-/// What reached the disk since the start.
+/// Counters of the disk since the start.
 #[derive(Debug, Default)]
 pub struct DiskCounters {
-    /// Transactions.
+    /// Transactions on disk.
     pub commits: AtomicU64,
-    /// Bytes written to the file, redb's own bookkeeping included.
+    /// Bytes written to the file, with redb's own bookkeeping.
     pub bytes: AtomicU64,
-    /// Syncs.
+    /// Syncs of the file.
     pub syncs: AtomicU64,
 }
 
-/// **A transaction that fails is not found later.** redb writes the header along with the pages and
-/// then syncs: when that sync fails, the header of a transaction that was refused may lie in the
-/// file. So the header that was synced last is put back; the pages it names were not touched, since
-/// redb never writes over them before.
+/// **A transaction that fails is not found by the next start.** redb writes the header along with
+/// the pages and then syncs: if that sync fails, the header of a refused transaction may be in the
+/// file. So the last synced header is written back; the pages that it names are intact, since redb
+/// never overwrites them before.
 #[derive(Debug)]
 pub(super) struct Disk {
     file: File,
     counters: Arc<DiskCounters>,
-    head: Mutex<Head>,
+    header: Mutex<Header>,
     #[cfg(test)]
     fault: Arc<super::tests::Fault>,
 }
 
 /// The first bytes of the file.
 #[derive(Debug)]
-struct Head {
-    /// As they were synced last.
+struct Header {
+    /// The bytes at the last sync.
     synced: Vec<u8>,
-    /// As they were written last.
+    /// The bytes at the last write.
     written: Vec<u8>,
 }
 
 impl Disk {
-    pub(super) fn new(file: File, place: &Place) -> io::Result<Disk> {
-        let mut synced = vec![0; HEAD];
+    pub(super) fn new(file: File, location: &StoreLocation) -> io::Result<Disk> {
+        let mut synced = vec![0; HEADER_LEN];
         let mut filled = 0;
-        while filled < HEAD {
+        while filled < HEADER_LEN {
             match file.read_at(&mut synced[filled..], filled as u64)? {
                 0 => break,
                 read => filled += read,
             }
         }
         synced.truncate(filled);
-        let head = Mutex::new(Head { written: synced.clone(), synced });
+        let header = Mutex::new(Header { written: synced.clone(), synced });
         Ok(Disk {
             file,
-            counters: place.counters.clone(),
-            head,
+            counters: location.counters.clone(),
+            header,
             #[cfg(test)]
-            fault: place.fault.clone(),
+            fault: location.fault.clone(),
         })
     }
 
-    fn head(&self) -> std::sync::MutexGuard<'_, Head> {
-        self.head.lock().unwrap_or_else(PoisonError::into_inner)
+    fn header(&self) -> std::sync::MutexGuard<'_, Header> {
+        self.header.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Passes a failure on, and puts the header back that was synced last.
+    /// Writes the last synced header back after a failure, which it returns.
     fn failed(&self, error: io::Error) -> io::Error {
-        let mut head = self.head();
-        // A file that was never synced is no state yet.
-        if head.written != head.synced && !head.synced.is_empty() {
-            match self.file.write_all_at(&head.synced, 0) {
-                Ok(()) => head.written = head.synced.clone(),
+        let mut header = self.header();
+        // A file that was never synced has no state yet.
+        if header.written != header.synced && !header.synced.is_empty() {
+            match self.file.write_all_at(&header.synced, 0) {
+                Ok(()) => header.written = header.synced.clone(),
                 Err(worse) => {
                     tracing::error!(%worse, "the state file's header cannot be put back: a \
                         restart may find a change that was refused");
@@ -122,8 +122,8 @@ impl StorageBackend for Disk {
     fn set_len(&self, len: u64) -> io::Result<()> {
         let gives_back = len < self.file.metadata()?.len();
         match self.check().and_then(|()| self.file.set_len(len)) {
-            // redb gives room back when its transaction is on disk already: that must not be told
-            // to have failed. A file that is longer than it has to be is sound.
+            // redb shrinks the file when its transaction is already on disk: that must not be
+            // reported as failed. A file that is too long is sound.
             Err(error) if gives_back => {
                 tracing::debug!(%error, "the state file keeps room that it does not need");
                 Ok(())
@@ -137,9 +137,9 @@ impl StorageBackend for Disk {
         let synced =
             self.check().and_then(|()| self.check_sync()).and_then(|()| self.file.sync_data());
         synced.map_err(|error| self.failed(error))?;
-        let mut head = self.head();
-        if head.synced != head.written {
-            head.synced = head.written.clone();
+        let mut header = self.header();
+        if header.synced != header.written {
+            header.synced = header.written.clone();
         }
         Ok(())
     }
@@ -150,11 +150,11 @@ impl StorageBackend for Disk {
             .map_err(|error| self.failed(error))?;
         self.counters.bytes.fetch_add(data.len() as u64, Relaxed);
         if offset == 0 {
-            let data = &data[..data.len().min(HEAD)];
-            let mut head = self.head();
-            let kept = head.written.len().max(data.len());
-            head.written.resize(kept, 0);
-            head.written[..data.len()].copy_from_slice(data);
+            let data = &data[..data.len().min(HEADER_LEN)];
+            let mut header = self.header();
+            let kept = header.written.len().max(data.len());
+            header.written.resize(kept, 0);
+            header.written[..data.len()].copy_from_slice(data);
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! `state.redb`: made, opened and checked, written.
+//! Creates, opens, checks and writes `state.redb`.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -16,16 +16,18 @@ use super::disk::{Disk, DiskCounters};
 use super::row::{self, RowKey};
 use super::{FILE, StoreError};
 
-/// The records.
+/// The table of the records.
 const ROWS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("rows");
-/// What the file says of itself.
+/// The table that describes the file.
 const ABOUT: TableDefinition<&str, &[u8]> = TableDefinition::new("about");
 
-/// The form of the file.
+/// The file's format version.
 const FORMAT: u16 = 1;
-/// Pages kept in memory. All is read once, at start; after that only what is rewritten.
+/// Bytes of cached pages. Everything is read once, at the start; after that only pages that are
+/// rewritten.
 const CACHE: usize = 8 * 1024 * 1024;
-/// A file below this is not worth compacting, and one above it only when more than half is air.
+/// A file below this is not worth compacting; a larger one only when more than half of it is
+/// unused.
 const COMPACT_ABOVE: u64 = 4 * 1024 * 1024;
 
 pub(super) struct StateFile {
@@ -33,9 +35,9 @@ pub(super) struct StateFile {
     database: Database,
 }
 
-/// Where a node's state lies, and whose it is: what is needed to open it, and open it again.
+/// The folder and the owner of a node's state, which are needed to open it, and open it again.
 #[derive(Clone, Debug)]
-pub(super) struct Place {
+pub(super) struct StoreLocation {
     pub folder: PathBuf,
     pub cluster: ClusterId,
     pub node: NodeId,
@@ -44,9 +46,9 @@ pub(super) struct Place {
     pub fault: Arc<super::tests::Fault>,
 }
 
-impl Place {
-    pub(super) fn new(folder: &Path, cluster: ClusterId, node: NodeId) -> Place {
-        Place {
+impl StoreLocation {
+    pub(super) fn new(folder: &Path, cluster: ClusterId, node: NodeId) -> StoreLocation {
+        StoreLocation {
             folder: folder.to_owned(),
             cluster,
             node,
@@ -64,8 +66,8 @@ impl std::fmt::Debug for StateFile {
 }
 
 impl StateFile {
-    pub(super) fn create(place: &Place) -> Result<StateFile, StoreError> {
-        let folder = &place.folder;
+    pub(super) fn create(location: &StoreLocation) -> Result<StateFile, StoreError> {
+        let folder = &location.folder;
         let path = folder.join(FILE);
         let fresh = folder.join("state.redb.new");
         let cannot = |source| StoreError::Io { file: path.clone(), doing: "made", source };
@@ -77,17 +79,18 @@ impl StateFile {
             .mode(0o600)
             .open(&fresh)
             .map_err(cannot)?;
-        let made = Self::with(path.clone(), file, place).map_err(|bad| cannot(bad.into_io()))?;
-        made.introduce(place.cluster, place.node)
-            .map_err(|error| cannot(Bad::from(error).into_io()))?;
-        // A name in the folder means a whole file behind it.
+        let made =
+            Self::with(path.clone(), file, location).map_err(|fault| cannot(fault.into_io()))?;
+        made.write_header(location.cluster, location.node)
+            .map_err(|error| cannot(FileFault::from(error).into_io()))?;
+        // The file has its name only once it is complete.
         fs::rename(&fresh, &path).map_err(cannot)?;
         File::open(folder).and_then(|folder| folder.sync_all()).map_err(cannot)?;
         Ok(made)
     }
 
-    pub(super) fn open(place: &Place) -> Result<(StateFile, Saved), StoreError> {
-        let folder = &place.folder;
+    pub(super) fn open(location: &StoreLocation) -> Result<(StateFile, Saved), StoreError> {
+        let folder = &location.folder;
         let path = folder.join(FILE);
         let file = match OpenOptions::new().read(true).write(true).open(&path) {
             Ok(file) => file,
@@ -98,36 +101,39 @@ impl StateFile {
                 return Err(StoreError::Io { file: path, doing: "opened for writing", source });
             }
         };
-        // redb asserts what a damaged file may break.
-        catch_unwind(AssertUnwindSafe(|| Self::open_checked(path.clone(), file, place)))
-            .unwrap_or_else(|_| Err(Bad::Damaged("its pages contradict one another".into())))
-            .map_err(|bad| match bad {
-                Bad::Damaged(why) => {
+        // redb panics on some damaged files.
+        catch_unwind(AssertUnwindSafe(|| Self::open_checked(path.clone(), file, location)))
+            .unwrap_or_else(|_| Err(FileFault::Damaged("its pages contradict one another".into())))
+            .map_err(|fault| match fault {
+                FileFault::Damaged(why) => {
                     StoreError::Damaged { file: path, folder: folder.to_owned(), why }
                 }
-                Bad::Foreign(what) => StoreError::Foreign { file: path, what },
-                Bad::Newer(format) => StoreError::Newer { file: path, format, known: FORMAT },
-                Bad::Io(source) => StoreError::Io { file: path, doing: "read", source },
+                FileFault::Foreign(what) => StoreError::Foreign { file: path, what },
+                FileFault::Newer(format) => StoreError::Newer { file: path, format, known: FORMAT },
+                FileFault::Io(source) => StoreError::Io { file: path, doing: "read", source },
             })
     }
 
-    fn open_checked(path: PathBuf, file: File, place: &Place) -> Result<(StateFile, Saved), Bad> {
+    fn open_checked(
+        path: PathBuf,
+        file: File,
+        location: &StoreLocation,
+    ) -> Result<(StateFile, Saved), FileFault> {
         let length = file.metadata()?.len();
         if length == 0 {
-            // redb would take it for a new one.
-            return Err(Bad::Damaged("it is empty".into()));
+            // redb would treat an empty file as a new one.
+            return Err(FileFault::Damaged("it is empty".into()));
         }
-        let mut opened = Self::with(path, file, place)?;
-        // Rebuilds what redb remembers of free pages: damage there would show only when the next
-        // write trips over it.
+        let mut opened = Self::with(path, file, location)?;
+        // Rebuilds redb's list of free pages: damage there would only fail a later write.
         opened.database.check_integrity().map_err(redb::Error::from)?;
-        let saved = opened.read(place.cluster, place.node)?;
+        let saved = opened.read(location.cluster, location.node)?;
         opened.compact(length)?;
         Ok((opened, saved))
     }
 
-    fn with(path: PathBuf, file: File, place: &Place) -> Result<StateFile, Bad> {
-        let disk = Disk::new(file, place)?;
+    fn with(path: PathBuf, file: File, location: &StoreLocation) -> Result<StateFile, FileFault> {
+        let disk = Disk::new(file, location)?;
         let database = Builder::new()
             .set_cache_size(CACHE)
             .create_with_backend(disk)
@@ -135,8 +141,8 @@ impl StateFile {
         Ok(StateFile { path, database })
     }
 
-    /// Writes whose the file is, and that there is nothing in it.
-    fn introduce(&self, cluster: ClusterId, node: NodeId) -> Result<(), redb::Error> {
+    /// Writes the file's owner and the sum over no rows.
+    fn write_header(&self, cluster: ClusterId, node: NodeId) -> Result<(), redb::Error> {
         let transaction = self.database.begin_write()?;
         transaction.open_table(ROWS)?;
         {
@@ -149,19 +155,19 @@ impl StateFile {
         Ok(transaction.commit()?)
     }
 
-    /// Reads everything, and believes nothing.
-    fn read(&self, cluster: ClusterId, node: NodeId) -> Result<Saved, Bad> {
+    /// Reads and checks everything.
+    fn read(&self, cluster: ClusterId, node: NodeId) -> Result<Saved, FileFault> {
         let transaction = self.database.begin_read().map_err(redb::Error::from)?;
         let about = transaction.open_table(ABOUT).map_err(redb::Error::from)?;
         let format = fixed::<2>(&about, "format")?;
         if u16::from_be_bytes(format) != FORMAT {
-            return Err(Bad::Newer(u16::from_be_bytes(format)));
+            return Err(FileFault::Newer(u16::from_be_bytes(format)));
         }
         if fixed(&about, "cluster")? != cluster.0 {
-            return Err(Bad::Foreign("cluster"));
+            return Err(FileFault::Foreign("cluster"));
         }
         if fixed(&about, "node")? != node.0 {
-            return Err(Bad::Foreign("node"));
+            return Err(FileFault::Foreign("node"));
         }
         let (mut saved, mut sum) = (Saved::default(), [0; 32]);
         let rows = transaction.open_table(ROWS).map_err(redb::Error::from)?;
@@ -169,16 +175,18 @@ impl StateFile {
             let (key, value) = entry.map_err(redb::Error::from)?;
             add(&mut sum, row::weight(key.value(), value.value()));
             row::load(RowKey(key.value().to_vec()), value.value(), &mut saved)
-                .map_err(|error| Bad::Damaged(error.to_string()))?;
+                .map_err(|error| FileFault::Damaged(error.to_string()))?;
         }
         if sum != fixed(&about, "sum")? {
-            return Err(Bad::Damaged("rows are missing, or older than they should be".into()));
+            return Err(FileFault::Damaged(
+                "rows are missing, or older than they should be".into(),
+            ));
         }
         Ok(saved)
     }
 
-    /// Gives back what is mostly air. The file was read and found good before.
-    fn compact(&mut self, length: u64) -> Result<(), Bad> {
+    /// Compacts a file that is mostly unused. It was read and found sound before.
+    fn compact(&mut self, length: u64) -> Result<(), FileFault> {
         if length <= COMPACT_ABOVE {
             return Ok(());
         }
@@ -191,7 +199,8 @@ impl StateFile {
         Ok(())
     }
 
-    /// Writes all of these or none, and returns when they are on disk. The error is for people.
+    /// Writes all of these records or none, and returns when they are on disk. The error is text
+    /// for people.
     pub(super) fn commit(&self, records: &BTreeMap<RowKey, Record>) -> Result<(), String> {
         self.write(records).map_err(|error| {
             let file = self.path.display();
@@ -232,43 +241,43 @@ impl StateFile {
     }
 }
 
-/// What may be wrong with a file.
-enum Bad {
+/// Why a file is refused.
+enum FileFault {
     Damaged(String),
     Foreign(&'static str),
     Newer(u16),
     Io(io::Error),
 }
 
-impl Bad {
-    /// For a file that was just made: there it is the disk's fault.
+impl FileFault {
+    /// For a new file every fault is the disk's.
     fn into_io(self) -> io::Error {
         match self {
-            Bad::Io(error) => error,
-            Bad::Damaged(why) => io::Error::other(why),
-            Bad::Foreign(what) => io::Error::other(what),
-            Bad::Newer(format) => io::Error::other(format!("format {format}")),
+            FileFault::Io(error) => error,
+            FileFault::Damaged(why) => io::Error::other(why),
+            FileFault::Foreign(what) => io::Error::other(what),
+            FileFault::Newer(format) => io::Error::other(format!("format {format}")),
         }
     }
 }
 
-impl From<io::Error> for Bad {
+impl From<io::Error> for FileFault {
     fn from(error: io::Error) -> Self {
         match error.kind() {
-            // A page that should be there is not.
+            // A page is missing.
             io::ErrorKind::UnexpectedEof
             | io::ErrorKind::InvalidData
-            | io::ErrorKind::InvalidInput => Bad::Damaged(error.to_string()),
-            _ => Bad::Io(error),
+            | io::ErrorKind::InvalidInput => FileFault::Damaged(error.to_string()),
+            _ => FileFault::Io(error),
         }
     }
 }
 
-impl From<redb::Error> for Bad {
+impl From<redb::Error> for FileFault {
     fn from(error: redb::Error) -> Self {
         match error {
             redb::Error::Io(error) => error.into(),
-            error => Bad::Damaged(error.to_string()),
+            error => FileFault::Damaged(error.to_string()),
         }
     }
 }
@@ -280,11 +289,11 @@ fn corrupted() -> redb::Error {
 fn fixed<const N: usize>(
     about: &impl ReadableTable<&'static str, &'static [u8]>,
     name: &str,
-) -> Result<[u8; N], Bad> {
+) -> Result<[u8; N], FileFault> {
     let value = about.get(name).map_err(redb::Error::from)?;
     value
         .and_then(|value| value.value().try_into().ok())
-        .ok_or_else(|| Bad::Damaged(format!("its header has no `{name}`")))
+        .ok_or_else(|| FileFault::Damaged(format!("its header has no `{name}`")))
 }
 
 fn add(sum: &mut [u8; 32], weight: [u8; 32]) {

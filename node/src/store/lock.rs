@@ -1,15 +1,15 @@
-//! One daemon a folder.
+//! Locks a state folder, so that only one daemon uses it.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// How often a folder that is taken is tried, and the pause between. A look at the [`holder`] takes
-/// the lock for an instant, and must not keep a daemon from starting.
+/// How often a locked folder is tried, and the pause between. [`lock_holder`] takes the lock for an
+/// instant, which must not keep a daemon from starting.
 const TRIES: (u32, Duration) = (20, Duration::from_millis(5));
 
-/// A state folder taken by this process, until it is dropped or the process ends, however it ends.
+/// A state folder locked by this process, until the lock is dropped or the process ends in any way.
 #[derive(Debug)]
 pub struct Lock {
     _file: File,
@@ -31,7 +31,7 @@ pub enum LockError {
 }
 
 impl Lock {
-    /// Takes `folder`, which must exist.
+    /// Locks `folder`, which must exist.
     pub fn take(folder: &Path) -> Result<Lock, LockError> {
         let path = folder.join("lock");
         let io = |source| LockError::Io { file: path.clone(), source };
@@ -59,7 +59,7 @@ impl Lock {
                 Err(TryLockError::Error(source)) => return Err(io(source)),
             }
         }
-        // For the person who meets the lock; the lock itself is the kernel's.
+        // The process id is for people; the lock itself is the kernel's.
         file.set_len(0).map_err(io)?;
         file.rewind().map_err(io)?;
         writeln!(file, "{}", std::process::id()).map_err(io)?;
@@ -67,19 +67,19 @@ impl Lock {
     }
 }
 
-/// Who has a folder.
+/// The daemon that has locked a folder.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Holder {
-    /// Its process, as it calls itself.
+pub struct LockHolder {
+    /// Its process id, as it wrote it into the lock file.
     pub pid: Option<u32>,
 }
 
-/// Who has `folder` now; none when it is free, or there is no such folder.
-pub fn holder(folder: &Path) -> Option<Holder> {
+/// The daemon that has locked `folder`; none when it is free or missing.
+pub fn lock_holder(folder: &Path) -> Option<LockHolder> {
     let mut file = File::open(folder.join("lock")).ok()?;
     match file.try_lock_shared() {
-        Err(TryLockError::WouldBlock) => Some(Holder { pid: written(&mut file) }),
-        // Given back when the file is closed, at the end of this.
+        Err(TryLockError::WouldBlock) => Some(LockHolder { pid: written(&mut file) }),
+        // The lock is released when the file is closed, at the end of this function.
         Ok(()) | Err(TryLockError::Error(_)) => None,
     }
 }

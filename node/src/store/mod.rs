@@ -1,19 +1,19 @@
-//! What survives a power cut. The only place that knows redb.
+//! The state that survives a power cut. The only place that knows redb.
 //!
-//! One file, `state.redb`, with one row a record. One thread owns it: it takes what has been asked
-//! for since its last transaction, writes it as one, syncs once, and says up to where everything is
-//! on disk. At rest it sleeps and the flash is not touched. When the disk fails it looks ever more
-//! rarely whether it takes writes again, and says so.
+//! A file, `state.redb`, holds a row for each record. One thread owns it: it takes all records
+//! queued since its last transaction, writes them as one transaction, syncs once, and reports up to
+//! which batch everything is on disk. At rest it sleeps and does not touch the flash. After a
+//! failure it probes ever more rarely whether the disk takes writes again, and reports that.
 //!
-//! **Nothing is believed because redb read it.** Each row carries its format and a checksum over
-//! key and bytes; the file carries a sum over all rows, so that a row that vanished is missed, too.
-//! What does not fit is refused with the file's name and the way out, never repaired in silence: a
-//! node that forgot what it claimed could take it twice.
+//! **redb's reads are not trusted.** Each row carries its format and a checksum over key and bytes;
+//! the file carries a sum over all rows, so that a missing row is noticed too. A damaged file is
+//! refused, with its name and a remedy, never repaired silently: a node that forgot a claim could
+//! take it twice.
 
 mod disk;
 mod file;
 mod lock;
-mod probing;
+mod probe;
 mod row;
 mod thread;
 
@@ -30,31 +30,31 @@ use shoal_protocol::node::{PersistId, Record, Saved};
 use tokio::sync::mpsc;
 
 pub use disk::DiskCounters;
-pub use lock::{Holder, Lock, LockError, holder};
+pub use lock::{Lock, LockError, LockHolder, lock_holder};
 
-use file::{Place, StateFile};
+use file::{StateFile, StoreLocation};
 use thread::Queue;
 
 /// The state's file in the state folder.
 pub const FILE: &str = "state.redb";
 
-/// What the store's thread says.
+/// A report of the store's thread.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Answer {
+pub enum StoreAnswer {
     /// Everything up to this batch is on disk.
     Stored {
-        /// The last batch that is.
+        /// The last batch on disk.
         upto: PersistId,
-        /// How long the transaction took. A slow flash is seen here first.
+        /// How long the transaction took: the first sign of a slow flash.
         took: std::time::Duration,
     },
-    /// The disk takes no writes: nothing of what was asked for since the last `Stored` is on it.
-    /// Further records are dropped, until `Recovered`.
+    /// The disk takes no writes: none of the records since the last `Stored` is on it. Further
+    /// records are dropped, until `Recovered`.
     Failed {
-        /// What the disk said, and what to do.
+        /// The disk's error, and what to do.
         why: String,
     },
-    /// The disk takes writes again. It holds what was there at the last `Stored`.
+    /// The disk takes writes again. It holds the state of the last `Stored`.
     Recovered,
 }
 
@@ -93,31 +93,31 @@ pub enum StoreError {
 #[derive(Debug)]
 pub struct Store {
     file: StateFile,
-    place: Place,
+    location: StoreLocation,
 }
 
 impl Store {
-    /// Makes an empty store in `folder` for a node that never ran. One of a first start that was
-    /// cut off is replaced.
+    /// Makes an empty store in `folder` for a node that never ran. It replaces the store of an
+    /// interrupted first start.
     pub fn create(folder: &Path, cluster: ClusterId, node: NodeId) -> Result<Store, StoreError> {
-        let place = Place::new(folder, cluster, node);
-        Ok(Store { file: StateFile::create(&place)?, place })
+        let location = StoreLocation::new(folder, cluster, node);
+        Ok(Store { file: StateFile::create(&location)?, location })
     }
 
-    /// Opens the store in `folder`, reads and checks all of it, and compacts it when that is worth
-    /// the while. Blocks.
+    /// Opens the store in `folder`, reads and checks all of it, and compacts it when worthwhile.
+    /// Blocks.
     pub fn open(
         folder: &Path,
         cluster: ClusterId,
         node: NodeId,
     ) -> Result<(Store, Saved), StoreError> {
-        let place = Place::new(folder, cluster, node);
-        let (file, saved) = StateFile::open(&place)?;
-        Ok((Store { file, place }, saved))
+        let location = StoreLocation::new(folder, cluster, node);
+        let (file, saved) = StateFile::open(&location)?;
+        Ok((Store { file, location }, saved))
     }
 
-    /// Draws the incarnation of this start, one above any that was used before, and returns once it
-    /// is on disk: no two lives of a node may be taken for one another. Blocks.
+    /// Takes the incarnation of this start, one above any used before, and returns once it is on
+    /// disk: two lives of a node must never be confused. Blocks.
     pub fn draw_incarnation(&self, saved: &mut Saved) -> Result<(), StoreError> {
         let drawn = Record::Incarnation(saved.incarnation + 1);
         self.file
@@ -127,29 +127,29 @@ impl Store {
         Ok(())
     }
 
-    /// The same on a disk that is full after so many more writes and syncs.
+    /// This store on a disk that is full after so many more writes and syncs.
     #[cfg(test)]
-    pub(crate) fn failing_after(self, passes: i64) -> Store {
-        self.place.fault.fail_after(passes);
+    pub(crate) fn failing_after(self, writes: i64) -> Store {
+        self.location.fault.fail_after(writes);
         self
     }
 
     /// The disk's fault, which a test can end.
     #[cfg(test)]
     pub(crate) fn fault(&self) -> Arc<tests::Fault> {
-        self.place.fault.clone()
+        self.location.fault.clone()
     }
 
-    /// Starts the thread. Its answers come by `answers`.
-    pub fn start(self, answers: mpsc::Sender<Answer>) -> io::Result<StoreHandle> {
-        let Store { file, place } = self;
-        let (queue, counters) = (Arc::new(Queue::default()), place.counters.clone());
-        let thread = thread::spawn(file, place, queue.clone(), answers)?;
+    /// Starts the thread, which sends its reports to `answers`.
+    pub fn start(self, answers: mpsc::Sender<StoreAnswer>) -> io::Result<StoreHandle> {
+        let Store { file, location } = self;
+        let (queue, counters) = (Arc::new(Queue::default()), location.counters.clone());
+        let thread = thread::spawn(file, location, queue.clone(), answers)?;
         Ok(StoreHandle { queue, counters, thread: Some(thread) })
     }
 }
 
-/// The running store. Dropping it puts on disk what was asked for, then closes the file.
+/// The running store. Dropping it writes the queued records, then closes the file.
 #[derive(Debug)]
 pub struct StoreHandle {
     queue: Arc<Queue>,
@@ -158,9 +158,8 @@ pub struct StoreHandle {
 }
 
 impl StoreHandle {
-    /// Asks for these to be on disk, in one transaction. Never blocks: records wait by key, of
-    /// which the latest counts, so what waits is bounded by the state itself however slow the disk
-    /// is.
+    /// Queues records for one transaction. Never blocks: a later record replaces a queued one of
+    /// the same key, so the queue is bounded by the state itself, however slow the disk is.
     pub fn persist(&self, id: PersistId, records: Vec<Record>) {
         self.queue.push(id, records);
     }
@@ -175,7 +174,7 @@ impl Drop for StoreHandle {
     fn drop(&mut self) {
         self.queue.close();
         if let Some(thread) = self.thread.take() {
-            // A panic in there was caught and answered as a failure.
+            // A panic in the thread was caught and reported as a failure.
             let _ = thread.join();
         }
     }

@@ -1,12 +1,12 @@
-//! One record as one row: key, format, bytes, checksum.
+//! Encodes a record as a row: key, format, bytes, checksum.
 
 use shoal_protocol::model::codec::{self, Malformed};
 use shoal_protocol::model::{Digest, NodeId};
 use shoal_protocol::node::{Record, Saved};
 
-/// The form of the bytes in a row.
+/// The format version of a row's bytes.
 const FORMAT: u8 = 1;
-/// Bytes of checksum at a row's end: the head of a SHA-256 over key and the rest.
+/// Bytes of the checksum at a row's end: the head of a SHA-256 over the key and the rest.
 const CHECK: usize = 8;
 
 const INCARNATION: u8 = 1;
@@ -15,7 +15,7 @@ const SLOT: u8 = 3;
 const NODE: u8 = 4;
 const RULING: u8 = 5;
 
-/// Where a record lies. Later records with the same key replace earlier ones.
+/// The key of a record's row. A later record with the same key replaces the row.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) struct RowKey(pub Vec<u8>);
 
@@ -44,20 +44,20 @@ pub(super) fn key(record: &Record) -> RowKey {
     RowKey([&[kind], parts.concat().as_slice()].concat())
 }
 
-/// The slot's number; one that cannot be read would not have passed the core, and lies under a
-/// number of its own.
+/// The slot's number. The core refuses slots that cannot be decoded; such a one would get a number
+/// of its own.
 fn slot_number(slot: &shoal_protocol::model::Unverified<shoal_protocol::model::Slot>) -> [u8; 1] {
     [slot.peek().map_or(u8::MAX, |slot| slot.slot)]
 }
 
-/// The row's value. None when the record says that there is nothing.
+/// The row's value; none when the record removes the row.
 pub(super) fn value(key: &RowKey, record: &Record) -> Option<Vec<u8>> {
     let mut bytes = vec![FORMAT];
     match record {
         Record::Incarnation(incarnation) => bytes.extend(incarnation.to_be_bytes()),
         Record::NoRuling { .. } => return None,
         Record::Desired { changes, .. } if changes.is_empty() => return None,
-        // One by one: together they may exceed what one decode allows.
+        // Each change is encoded alone: together they may exceed the limit of one decode.
         Record::Desired { changes, .. } => {
             changes.iter().for_each(|change| put(&mut bytes, &codec::encode(change)))
         }
@@ -123,7 +123,7 @@ pub(super) fn load(key: RowKey, value: &[u8], saved: &mut Saved) -> Result<(), B
     Ok(())
 }
 
-/// What a row adds to the sum over all rows. Sums are XORs, so a row leaves the sum as it came.
+/// A row's part in the sum over all rows. Sums are XORs, so adding a row again removes it.
 pub(super) fn weight(key: &[u8], value: &[u8]) -> [u8; 32] {
     let length = u32::try_from(key.len()).expect("a key has some 70 bytes").to_be_bytes();
     Digest::of_parts(&[b"shoal/sum", &length, key, value]).0

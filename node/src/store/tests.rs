@@ -1,4 +1,4 @@
-//! The store against a bad world: power cuts, full disks, altered bytes.
+//! The store against power cuts, full disks and altered bytes.
 
 use std::fs;
 use std::io;
@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use super::*;
 
-/// A disk that fails once so many writes and syncs have passed, until it is mended.
+/// A disk that fails after a number of writes and syncs, until it is mended.
 #[derive(Debug)]
 pub(crate) struct Fault {
     left: AtomicI64,
@@ -26,11 +26,11 @@ impl Default for Fault {
 }
 
 impl Fault {
-    pub(super) fn fail_after(&self, passes: i64) {
-        self.left.store(passes, SeqCst);
+    pub(super) fn fail_after(&self, writes: i64) {
+        self.left.store(writes, SeqCst);
     }
 
-    /// Writes pass, and no sync does: as on a device that is failing.
+    /// Writes pass, and syncs fail, as on a failing device.
     pub(super) fn fail_syncs(&self) {
         self.syncs_fail.store(true, SeqCst);
     }
@@ -100,7 +100,7 @@ fn node_record(counter: u64) -> Record {
     Record::Node { node: node(), record: Signed::sign(record, &keys(), &CLUSTER).wire() }
 }
 
-/// What a reader sees, in a form that can be compared.
+/// The content of a saved state, in a comparable form.
 fn seen(saved: &Saved) -> (u64, Vec<u64>, Vec<Digest>, Vec<Digest>) {
     let counters = saved.slots.iter().map(|(_, slot)| slot.peek().unwrap().counter).collect();
     let hashes = saved.rulings.iter().map(|ruling| ruling.hash()).collect();
@@ -111,28 +111,30 @@ fn reopen(folder: &TempDir) -> Result<(Store, Saved), StoreError> {
     Store::open(folder.path(), CLUSTER, node())
 }
 
-/// A folder with a state of some size in it, and what it holds.
+/// A folder with a store that has this many rulings, and its saved state.
 fn written(rulings: u64) -> (TempDir, Saved) {
     let folder = TempDir::new().unwrap();
     let store = Store::create(folder.path(), CLUSTER, node()).unwrap();
-    let (answers, mut heard) = mpsc::channel(16);
+    let (answers, mut reports) = mpsc::channel(16);
     let handle = store.start(answers).unwrap();
     handle.persist(PersistId(1), vec![Record::Incarnation(5), slot(3, 1), node_record(1)]);
     handle.persist(PersistId(2), (0..rulings).map(ruling).collect());
     drop(handle);
-    while let Some(answer) = heard.blocking_recv() {
-        assert!(matches!(answer, Answer::Stored { .. }), "{answer:?}");
+    while let Some(answer) = reports.blocking_recv() {
+        assert!(matches!(answer, StoreAnswer::Stored { .. }), "{answer:?}");
     }
     let (_, saved) = reopen(&folder).unwrap();
     assert_eq!(saved.rulings.len() as u64, rulings);
     (folder, saved)
 }
 
+/// Fifty batches replace the same records. Each report of the store is checked against a copy of
+/// the file.
 #[test]
-fn what_was_stored_is_there_again_and_the_latest_counts() {
+fn stored_records_are_read_back_and_the_latest_counts() {
     let folder = TempDir::new().unwrap();
     let store = Store::create(folder.path(), CLUSTER, node()).unwrap();
-    let (answers, mut heard) = mpsc::channel(16);
+    let (answers, mut reports) = mpsc::channel(16);
     let handle = store.start(answers).unwrap();
     for incarnation in 1..=50 {
         handle.persist(
@@ -142,12 +144,12 @@ fn what_was_stored_is_there_again_and_the_latest_counts() {
     }
     let mut upto = PersistId(0);
     while upto < PersistId(50) {
-        let Answer::Stored { upto: next, .. } = heard.blocking_recv().unwrap() else {
+        let StoreAnswer::Stored { upto: next, .. } = reports.blocking_recv().unwrap() else {
             panic!("a good disk")
         };
         assert!(next > upto, "answers grow");
         upto = next;
-        // What is said to be stored is on disk now, whatever happens to this process.
+        // A batch that was reported as stored is on disk now, whatever happens to this process.
         let copy = TempDir::new().unwrap();
         fs::copy(folder.path().join(FILE), copy.path().join(FILE)).unwrap();
         let (_, saved) = reopen(&copy).unwrap();
@@ -155,20 +157,22 @@ fn what_was_stored_is_there_again_and_the_latest_counts() {
         assert_eq!(seen(&saved).1, [saved.incarnation], "one transaction holds a batch");
     }
     let commits = handle.counters().commits.load(SeqCst);
-    assert!(commits < 50, "what waits together is written together: {commits} transactions");
+    assert!(commits < 50, "queued records share a transaction: {commits} transactions");
     drop(handle);
     let (_, saved) = reopen(&folder).unwrap();
     assert_eq!((saved.incarnation, seen(&saved).1), (50, vec![50]));
 }
 
+/// Each start uses an incarnation above all before, also those that the core raised; one that was
+/// not written is not used.
 #[test]
-fn no_incarnation_comes_twice() {
+fn incarnations_never_repeat() {
     let folder = TempDir::new().unwrap();
     let (store, mut saved) =
         (Store::create(folder.path(), CLUSTER, node()).unwrap(), Saved::default());
     store.draw_incarnation(&mut saved).unwrap();
     assert_eq!(saved.incarnation, 1);
-    // The core rises above a false report of its death.
+    // The core raises its incarnation above a false report of its death.
     let handle = store.start(mpsc::channel(8).0).unwrap();
     handle.persist(PersistId(1), vec![Record::Incarnation(5)]);
     drop(handle);
@@ -180,11 +184,12 @@ fn no_incarnation_comes_twice() {
     let (store, mut saved) = reopen(&folder).unwrap();
     let error = store.failing_after(0).draw_incarnation(&mut saved).unwrap_err().to_string();
     assert!(error.contains("state.redb") && error.contains("disk is full"), "{error}");
-    assert_eq!(saved.incarnation, 7, "one that is not on disk is not used");
+    assert_eq!(saved.incarnation, 7, "an incarnation that is not on disk is not used");
 }
 
+/// An empty list of changes removes the key.
 #[test]
-fn a_key_without_changes_is_gone() {
+fn key_without_changes_has_no_row() {
     let folder = TempDir::new().unwrap();
     let handle =
         Store::create(folder.path(), CLUSTER, node()).unwrap().start(mpsc::channel(8).0).unwrap();
@@ -198,24 +203,26 @@ fn a_key_without_changes_is_gone() {
     assert_eq!((saved.changes.len(), saved.incarnation), (0, 1));
 }
 
+/// Flash wears out with each sync.
 #[test]
-fn a_batch_costs_one_sync() {
+fn batch_costs_one_sync() {
     let (folder, _) = written(3);
     let (store, _) = reopen(&folder).unwrap();
-    let (answers, mut heard) = mpsc::channel(8);
+    let (answers, mut reports) = mpsc::channel(8);
     let handle = store.start(answers).unwrap();
-    // The first transaction after an opening may sync once more, to say that the file is open.
+    // The first transaction after opening may sync once more, to mark the file as open.
     handle.persist(PersistId(1), vec![Record::Incarnation(6)]);
-    heard.blocking_recv().unwrap();
+    reports.blocking_recv().unwrap();
     let syncs = handle.counters().syncs.load(SeqCst);
     handle.persist(PersistId(2), (0..100).map(ruling).collect());
-    heard.blocking_recv().unwrap();
+    reports.blocking_recv().unwrap();
     assert_eq!(handle.counters().syncs.load(SeqCst), syncs + 1);
     assert_eq!(handle.counters().commits.load(SeqCst), 2);
 }
 
+/// A power cut or a full disk may truncate the file at any byte.
 #[test]
-fn a_file_cut_short_anywhere_is_refused_by_name() {
+fn truncated_file_is_refused_by_name() {
     let (folder, _) = written(200);
     let whole = fs::read(folder.path().join(FILE)).unwrap();
     let cuts = (0..whole.len()).step_by(whole.len() / 97).chain([
@@ -235,8 +242,9 @@ fn a_file_cut_short_anywhere_is_refused_by_name() {
     }
 }
 
+/// Flash flips bits. The file is refused, or its content is the same.
 #[test]
-fn an_altered_byte_is_refused_or_harmless_but_never_believed() {
+fn altered_byte_is_refused_or_harmless() {
     let (folder, saved) = written(200);
     let path = folder.path().join(FILE);
     let whole = fs::read(&path).unwrap();
@@ -261,12 +269,14 @@ fn an_altered_byte_is_refused_or_harmless_but_never_believed() {
     assert!(refused > 20, "only {refused} of 400 alterations were noticed");
 }
 
+/// A row is altered in every copy that the file holds: its checksum must catch that.
 #[test]
-fn every_byte_of_the_rows_is_covered() {
+fn altered_row_is_refused() {
     let (folder, _) = written(20);
     let path = folder.path().join(FILE);
     let whole = fs::read(&path).unwrap();
-    // The ruling's signature is somewhere in the file: each copy that counts must be noticed.
+    // The ruling's signature lies somewhere in the file: every altered copy that counts must be
+    // noticed.
     let Record::Ruling { ruling: wire, .. } = ruling(7) else { panic!("a ruling") };
     let needle = &wire.raw()[..40];
     let hits: Vec<_> =
@@ -278,8 +288,9 @@ fn every_byte_of_the_rows_is_covered() {
     assert!(matches!(reopen(&folder), Err(StoreError::Damaged { .. })));
 }
 
+/// A node that forgot its claims could take one twice.
 #[test]
-fn a_missing_file_is_not_a_fresh_one() {
+fn missing_or_foreign_file_is_not_taken_for_a_new_one() {
     let folder = TempDir::new().unwrap();
     assert!(matches!(reopen(&folder), Err(StoreError::Missing { .. })));
     fs::write(folder.path().join(FILE), b"").unwrap();
@@ -292,8 +303,9 @@ fn a_missing_file_is_not_a_fresh_one() {
     assert!(matches!(reopen(&folder), Err(StoreError::Damaged { .. })));
 }
 
+/// A state folder may be mixed from copies of two nodes.
 #[test]
-fn a_file_of_another_node_or_cluster_is_refused() {
+fn file_of_another_node_or_cluster_is_refused() {
     let (folder, _) = written(1);
     let other = Store::open(folder.path(), CLUSTER, NodeId([1; 32])).map(|_| ()).unwrap_err();
     assert!(other.to_string().contains("belongs to another node"), "{other}");
@@ -301,100 +313,103 @@ fn a_file_of_another_node_or_cluster_is_refused() {
     assert!(other.to_string().contains("belongs to another cluster"), "{other}");
 }
 
+/// The disk fills up after any number of writes. One failure is reported, and the next start finds
+/// the last stored state.
 #[test]
-fn a_full_disk_fails_once_and_loses_nothing_that_was_stored() {
-    for passes in 0..12 {
+fn full_disk_fails_once_and_keeps_stored_records() {
+    for writes in 0..12 {
         let (folder, _) = written(3);
         let (store, _) = reopen(&folder).unwrap();
-        let store = store.failing_after(passes);
-        let (answers, mut heard) = mpsc::channel(8);
+        let store = store.failing_after(writes);
+        let (answers, mut reports) = mpsc::channel(8);
         let handle = store.start(answers).unwrap();
         let mut stored = 5;
         for incarnation in 6..20 {
             handle.persist(PersistId(incarnation), vec![Record::Incarnation(incarnation)]);
-            match heard.blocking_recv().unwrap() {
-                Answer::Stored { .. } => stored = incarnation,
-                Answer::Failed { why } => {
+            match reports.blocking_recv().unwrap() {
+                StoreAnswer::Stored { .. } => stored = incarnation,
+                StoreAnswer::Failed { why } => {
                     assert!(why.contains(FILE), "{why}");
                     break;
                 }
-                Answer::Recovered => panic!("it is full"),
+                StoreAnswer::Recovered => panic!("it is full"),
             }
         }
-        assert!(stored < 19, "the disk was full after {passes} writes");
-        // Nothing more is tried, and nothing blocks.
+        assert!(stored < 19, "the disk was full after {writes} writes");
+        // A failed store tries nothing more, and does not block.
         handle.persist(PersistId(99), vec![Record::Incarnation(99)]);
         drop(handle);
-        assert!(heard.blocking_recv().is_none());
+        assert!(reports.blocking_recv().is_none());
         let (_, saved) = reopen(&folder).unwrap();
-        assert_eq!(saved.incarnation, stored, "after {passes} writes");
+        assert_eq!(saved.incarnation, stored, "after {writes} writes");
     }
 }
 
-/// The sync of a change failed after all of it was written. Its author was told that nothing
-/// changed, and the next start found it.
+/// The sync of a change failed after all of it was written. Its author got an error, and the next
+/// start found the change.
 #[test]
-fn what_was_refused_is_not_found_at_the_next_start() {
+fn refused_change_is_not_found_at_the_next_start() {
     let (folder, _) = written(3);
     let (store, _) = reopen(&folder).unwrap();
     let fault = store.fault();
-    let (answers, mut heard) = mpsc::channel(8);
+    let (answers, mut reports) = mpsc::channel(8);
     let handle = store.start(answers).unwrap();
     handle.persist(PersistId(1), vec![Record::Incarnation(6)]);
-    assert!(matches!(heard.blocking_recv(), Some(Answer::Stored { .. })));
+    assert!(matches!(reports.blocking_recv(), Some(StoreAnswer::Stored { .. })));
     fault.fail_syncs();
     handle.persist(PersistId(2), vec![Record::Incarnation(7)]);
-    assert!(matches!(heard.blocking_recv(), Some(Answer::Failed { .. })));
+    assert!(matches!(reports.blocking_recv(), Some(StoreAnswer::Failed { .. })));
     drop(handle);
     let (_, saved) = reopen(&folder).unwrap();
     assert_eq!((saved.incarnation, saved.rulings.len()), (6, 3));
 }
 
-/// A disk that failed by whatever way, at any moment, was never written to again until the daemon
-/// was restarted.
+/// After a failure the disk was not written to again until the daemon was restarted.
 #[test]
-fn a_disk_that_is_mended_takes_writes_again() {
-    for passes in [0, 1, 3, 5] {
+fn mended_disk_takes_writes_again() {
+    for writes in [0, 1, 3, 5] {
         let (folder, _) = written(3);
         let (store, _) = reopen(&folder).unwrap();
         let fault = store.fault();
-        fault.fail_after(passes);
-        let (answers, mut heard) = mpsc::channel(8);
+        fault.fail_after(writes);
+        let (answers, mut reports) = mpsc::channel(8);
         let handle = store.start(answers).unwrap();
         let mut next = 6;
         let stored = loop {
             handle.persist(PersistId(next), vec![Record::Incarnation(next)]);
-            match heard.blocking_recv().unwrap() {
-                Answer::Stored { .. } => next += 1,
-                Answer::Failed { .. } => break next - 1,
-                Answer::Recovered => panic!("nobody mended it"),
+            match reports.blocking_recv().unwrap() {
+                StoreAnswer::Stored { .. } => next += 1,
+                StoreAnswer::Failed { .. } => break next - 1,
+                StoreAnswer::Recovered => panic!("it was not mended"),
             }
         };
-        // Records that come meanwhile are dropped: the node asks again for those it needs.
+        // Records that come meanwhile are dropped: the node writes those it needs again.
         handle.persist(PersistId(50), vec![Record::Incarnation(50)]);
         fault.mend();
-        assert_eq!(heard.blocking_recv().unwrap(), Answer::Recovered);
+        assert_eq!(reports.blocking_recv().unwrap(), StoreAnswer::Recovered);
         handle.persist(PersistId(51), vec![slot(1, 9)]);
         assert!(matches!(
-            heard.blocking_recv().unwrap(),
-            Answer::Stored { upto: PersistId(51), .. }
+            reports.blocking_recv().unwrap(),
+            StoreAnswer::Stored { upto: PersistId(51), .. }
         ));
         drop(handle);
         let (_, saved) = reopen(&folder).unwrap();
-        assert_eq!((saved.incarnation, saved.slots.len()), (stored, 2), "after {passes} writes");
+        assert_eq!((saved.incarnation, saved.slots.len()), (stored, 2), "after {writes} writes");
     }
 }
 
+/// The operator must know which folder is wrong.
 #[test]
-fn a_store_that_cannot_be_made_says_where() {
+fn failed_creation_names_the_file() {
     let folder = TempDir::new().unwrap();
     let error =
         Store::create(&folder.path().join("absent"), CLUSTER, node()).map(|_| ()).unwrap_err();
     assert!(error.to_string().contains("absent/state.redb cannot be made"), "{error}");
 }
 
+/// Two daemons on one state would corrupt it.
 #[test]
-fn a_folder_is_taken_once_and_the_holder_is_named() {
+fn folder_is_locked_once_and_the_error_names_the_process() {
     let folder = TempDir::new().unwrap();
     let lock = Lock::take(folder.path()).unwrap();
     let error = Lock::take(folder.path()).unwrap_err();
@@ -406,8 +421,9 @@ fn a_folder_is_taken_once_and_the_holder_is_named() {
     Lock::take(folder.path()).unwrap();
 }
 
+/// Thousands of workloads were removed; redb does not shrink its file by itself.
 #[test]
-fn a_file_full_of_air_shrinks_at_start() {
+fn mostly_unused_file_is_compacted_at_start() {
     let folder = TempDir::new().unwrap();
     let handle =
         Store::create(folder.path(), CLUSTER, node()).unwrap().start(mpsc::channel(8).0).unwrap();

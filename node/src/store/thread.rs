@@ -1,4 +1,4 @@
-//! The thread that owns the file.
+//! The loop of the thread that owns the file.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -10,16 +10,16 @@ use std::time::{Duration, Instant};
 use shoal_protocol::node::{PersistId, Record};
 use tokio::sync::mpsc;
 
-use super::file::{Place, StateFile};
-use super::probing::{self, Patience};
+use super::file::{StateFile, StoreLocation};
+use super::probe::{self, ProbeBackoff};
 use super::row::RowKey;
-use super::{Answer, row};
+use super::{StoreAnswer, row};
 
-/// Enough for redb's recursion over a tree of a few levels, and for opening a file anew; a thread
-/// costs only what it touches.
+/// Bytes of stack: enough for redb's recursion over a tree of a few levels, and for opening a file
+/// again. A thread uses only touched pages.
 const STACK: usize = 1024 * 1024;
 
-/// What was asked for since the last transaction.
+/// The records queued since the last transaction.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     waiting: Mutex<Waiting>,
@@ -31,7 +31,7 @@ struct Waiting {
     records: BTreeMap<RowKey, Record>,
     upto: Option<PersistId>,
     closing: bool,
-    /// Nobody takes it any more.
+    /// The disk has failed, and records are dropped.
     failed: bool,
 }
 
@@ -55,8 +55,8 @@ impl Queue {
         self.wake.notify_one();
     }
 
-    /// All that waits, as soon as something does; none when the store is closing and nothing is
-    /// left.
+    /// Waits for queued records and takes all of them; none when the store is closing and the queue
+    /// is empty.
     fn take(&self) -> Option<(PersistId, BTreeMap<RowKey, Record>)> {
         let mut waiting = self.lock();
         loop {
@@ -70,19 +70,19 @@ impl Queue {
         }
     }
 
-    /// Nothing of what was asked for is taken, from now on.
+    /// Drops the queue, and all records from now on.
     fn fail(&self) {
         let mut waiting = self.lock();
         (waiting.failed, waiting.upto) = (true, None);
         waiting.records.clear();
     }
 
-    /// Takes records again.
+    /// Accepts records again.
     fn recover(&self) {
         self.lock().failed = false;
     }
 
-    /// Waits for so long. Whether the store is closing, which ends the wait.
+    /// Waits for this time or until the store is closing. Returns whether it is closing.
     fn is_closing_within(&self, time: Duration) -> bool {
         let (waiting, _) = self
             .wake
@@ -94,46 +94,47 @@ impl Queue {
 
 pub(super) fn spawn(
     file: StateFile,
-    place: Place,
+    location: StoreLocation,
     queue: Arc<Queue>,
-    answers: mpsc::Sender<Answer>,
+    answers: mpsc::Sender<StoreAnswer>,
 ) -> std::io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name("shoal-store".into()).stack_size(STACK).spawn(move || {
-        let (mut file, mut patience) = (file, Patience::default());
+        let (mut file, mut backoff) = (file, ProbeBackoff::default());
         loop {
-            let Some(why) = write_until_it_fails(&file, &place, &queue, &answers) else { return };
+            let Some(why) = write_until_it_fails(&file, &location, &queue, &answers) else {
+                return;
+            };
             queue.fail();
-            // The driver may be gone already; then only the disk counts.
-            let _ = answers.blocking_send(Answer::Failed { why });
-            // redb takes nothing more from a file that failed, and writes nothing when it is
-            // dropped.
+            // The driver may have stopped already; the thread still works for the disk.
+            let _ = answers.blocking_send(StoreAnswer::Failed { why });
+            // After a failure redb accepts no more writes, and writes nothing when it is dropped.
             drop(file);
             file = loop {
-                if queue.is_closing_within(patience.next()) {
+                if queue.is_closing_within(backoff.next()) {
                     return;
                 }
-                match probing::probe(&place) {
+                match probe::probe(&location) {
                     Ok(file) => break file,
                     Err(why) => tracing::debug!(why, "the disk still takes no writes"),
                 }
             };
-            patience.recovered();
+            backoff.recovered();
             queue.recover();
-            let _ = answers.blocking_send(Answer::Recovered);
+            let _ = answers.blocking_send(StoreAnswer::Recovered);
         }
     })
 }
 
-/// Why the disk failed; none when the store is closing and all is written.
+/// Returns why the disk failed; none when the store is closing and everything is written.
 fn write_until_it_fails(
     file: &StateFile,
-    place: &Place,
+    location: &StoreLocation,
     queue: &Queue,
-    answers: &mpsc::Sender<Answer>,
+    answers: &mpsc::Sender<StoreAnswer>,
 ) -> Option<String> {
     while let Some((upto, records)) = queue.take() {
         let began = Instant::now();
-        // redb asserts what a damaged file may break; that must not take the daemon with it.
+        // redb panics on some damaged files, which must not end the daemon.
         let outcome =
             catch_unwind(AssertUnwindSafe(|| file.commit(&records))).unwrap_or_else(|_| {
                 Err("the store met a state that should not be: its file is damaged".into())
@@ -141,8 +142,8 @@ fn write_until_it_fails(
         if let Err(why) = outcome {
             return Some(why);
         }
-        place.counters.commits.fetch_add(1, Relaxed);
-        let _ = answers.blocking_send(Answer::Stored { upto, took: began.elapsed() });
+        location.counters.commits.fetch_add(1, Relaxed);
+        let _ = answers.blocking_send(StoreAnswer::Stored { upto, took: began.elapsed() });
     }
     None
 }

@@ -1,4 +1,4 @@
-//! Gets what this node wants.
+//! Fetches the artifacts that this node needs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -16,34 +16,34 @@ use tokio::task::{self, JoinError, JoinSet};
 
 use crate::network::{Mesh, OpenError, Purpose};
 
-use super::exchange::{Answer, CHUNK, Question};
-use super::inbox::{Inbox, Wanted};
-use super::pace::Pace;
-use super::{Client, Counters, within};
+use super::exchange::{ArtifactAnswer, ArtifactRequest, CHUNK};
+use super::inbox::{FetchRequest, Inbox};
+use super::rate_limit::RateLimit;
+use super::{Client, Counters, unless_stalled};
 
 pub(super) struct Fetcher {
     pub mesh: Arc<dyn Mesh>,
     pub store: ArtifactStore,
     pub runtimes: BTreeMap<RuntimeKind, Arc<dyn Runtime>>,
     pub client: Arc<dyn Client>,
-    pub pace: Pace,
-    pub patience: Duration,
+    pub rate_limit: RateLimit,
+    pub stall_timeout: Duration,
     pub counters: Arc<Counters>,
 }
 
-/// Takes fetches, a bounded number at a time, one an artifact.
-pub(super) async fn run(inbox: Inbox, fetcher: Arc<Fetcher>, most: usize) {
+/// Runs fetches: a bounded number at a time, one for each artifact.
+pub(super) async fn run(inbox: Inbox, fetcher: Arc<Fetcher>, max_fetches: usize) {
     let mut running = JoinSet::new();
     let mut under_way = BTreeSet::new();
     let mut tasks: Vec<(task::Id, Digest)> = Vec::new();
     loop {
-        let room = running.len() < most;
+        let has_room = running.len() < max_fetches;
         tokio::select! {
-            wanted = inbox.take(&under_way), if room => {
-                under_way.insert(wanted.artifact.digest);
-                let (fetcher, digest) = (fetcher.clone(), wanted.artifact.digest);
+            request = inbox.take(&under_way), if has_room => {
+                under_way.insert(request.artifact.digest);
+                let (fetcher, digest) = (fetcher.clone(), request.artifact.digest);
                 let task = running.spawn(async move {
-                    let outcome = fetcher.fetch(wanted).await;
+                    let outcome = fetcher.fetch(request).await;
                     fetcher.tell(digest, outcome).await;
                 });
                 tasks.push((task.id(), digest));
@@ -54,7 +54,7 @@ pub(super) async fn run(inbox: Inbox, fetcher: Arc<Fetcher>, most: usize) {
                 let (_, digest) = tasks.swap_remove(at);
                 under_way.remove(&digest);
                 if let Err(error) = ended {
-                    // The core waits for an outcome: without one it would never ask for this
+                    // The core waits for an outcome: without it, it would never ask for this
                     // artifact again.
                     let why = format!("it ended with a fault of shoal's: {error}");
                     tracing::error!(artifact = %digest.short(), "{why}");
@@ -65,9 +65,9 @@ pub(super) async fn run(inbox: Inbox, fetcher: Arc<Fetcher>, most: usize) {
     }
 }
 
-/// Why a candidate did not give an artifact.
+/// Why a candidate did not deliver an artifact.
 #[derive(Debug, thiserror::Error)]
-enum NotGiven {
+enum CandidateError {
     #[error(transparent)]
     NoStream(#[from] OpenError),
     #[error("node {} does not have it", .0.short())]
@@ -80,7 +80,7 @@ enum NotGiven {
     Broke { node: NodeId, source: io::Error },
     #[error("node {} gave other bytes than it should", .0.short())]
     Forged(NodeId),
-    /// This device's own fault: nobody else need be asked.
+    /// This device's own fault: asking another candidate would not help.
     #[error(transparent)]
     Store(Error),
 }
@@ -97,50 +97,50 @@ impl Fetcher {
         self.client.fetched(digest, outcome).await;
     }
 
-    async fn fetch(&self, wanted: Wanted) -> FetchOutcome {
-        let Some(runtime) = self.runtimes.get(&wanted.runtime) else {
+    async fn fetch(&self, request: FetchRequest) -> FetchOutcome {
+        let Some(runtime) = self.runtimes.get(&request.runtime) else {
             return FetchOutcome::Unusable(format!(
                 "this node has no {} runtime",
-                wanted.runtime.as_str()
+                request.runtime.as_str()
             ));
         };
-        if self.store.has(&wanted.artifact.digest).is_none()
-            && let Err(why) = self.get(wanted.artifact, &wanted.candidates).await
+        if self.store.has(&request.artifact.digest).is_none()
+            && let Err(why) = self.get(request.artifact, &request.candidates).await
         {
             return FetchOutcome::Failed(why);
         }
-        match runtime.prepare(wanted.artifact.digest).await {
+        match runtime.prepare(request.artifact.digest).await {
             Ok(()) => FetchOutcome::Ready,
             Err(error) if error.retryable() => FetchOutcome::Failed(error.to_string()),
             Err(error) => FetchOutcome::Unusable(error.to_string()),
         }
     }
 
-    /// Asks one candidate after the other.
+    /// Asks the candidates in turn.
     async fn get(&self, artifact: Artifact, candidates: &[NodeId]) -> Result<(), String> {
         if candidates.is_empty() {
             return Err("no other node is known to have it".into());
         }
-        // What must stay may have changed since the last time room was made.
+        // The pinned artifacts may have changed since the last fetch.
         self.store.pin(self.client.pinned().await);
         let mut whys = Vec::new();
         for candidate in candidates {
             match self.get_from(*candidate, artifact).await {
                 Ok(()) => return Ok(()),
-                Err(NotGiven::Store(error)) => return Err(error.to_string()),
+                Err(CandidateError::Store(error)) => return Err(error.to_string()),
                 Err(error) => whys.push(error.to_string()),
             }
         }
         Err(whys.join("; "))
     }
 
-    async fn get_from(&self, node: NodeId, artifact: Artifact) -> Result<(), NotGiven> {
+    async fn get_from(&self, node: NodeId, artifact: Artifact) -> Result<(), CandidateError> {
         loop {
             let Some(mut partial) = self
                 .store
                 .partial(&artifact.digest, artifact.size)
                 .await
-                .map_err(NotGiven::Store)?
+                .map_err(CandidateError::Store)?
             else {
                 return Ok(());
             };
@@ -148,46 +148,52 @@ impl Fetcher {
             self.pull(node, artifact, &mut partial).await?;
             match partial.finish().await {
                 Ok(()) => return Ok(()),
-                // What came before may have been another node's doing: this one is judged by all of
-                // its own bytes.
+                // The first bytes may be another node's: this candidate is judged by bytes of its
+                // own alone.
                 Err(Error::Mismatch { .. }) if resumed > 0 => {}
-                Err(Error::Mismatch { .. }) => return Err(NotGiven::Forged(node)),
-                Err(error) => return Err(NotGiven::Store(error)),
+                Err(Error::Mismatch { .. }) => return Err(CandidateError::Forged(node)),
+                Err(error) => return Err(CandidateError::Store(error)),
             }
         }
     }
 
-    /// Gets what is missing. What came stays in `partial`, however this ends.
+    /// Fetches the missing bytes. Received bytes stay in `partial`, however this ends.
     async fn pull(
         &self,
         node: NodeId,
         artifact: Artifact,
         partial: &mut Partial,
-    ) -> Result<(), NotGiven> {
+    ) -> Result<(), CandidateError> {
         if partial.offset() == artifact.size {
             return Ok(());
         }
-        let broke = |source| NotGiven::Broke { node, source };
+        let broke = |source| CandidateError::Broke { node, source };
         let mut stream = self.mesh.open(node, Purpose::Artifact).await?;
         let moved = stream.moved();
-        let question = Question { digest: artifact.digest, offset: partial.offset() };
-        within(self.patience, &moved, question.write(&mut stream)).await.map_err(broke)?;
-        match within(self.patience, &moved, Answer::read(&mut stream)).await.map_err(broke)? {
-            Answer::Here { size } if size == artifact.size => {}
-            Answer::Here { size } => {
-                return Err(NotGiven::Size { node, found: size, expected: artifact.size });
+        let request = ArtifactRequest { digest: artifact.digest, offset: partial.offset() };
+        unless_stalled(self.stall_timeout, &moved, request.write(&mut stream))
+            .await
+            .map_err(broke)?;
+        match unless_stalled(self.stall_timeout, &moved, ArtifactAnswer::read(&mut stream))
+            .await
+            .map_err(broke)?
+        {
+            ArtifactAnswer::Here { size } if size == artifact.size => {}
+            ArtifactAnswer::Here { size } => {
+                return Err(CandidateError::Size { node, found: size, expected: artifact.size });
             }
-            Answer::Missing => return Err(NotGiven::Missing(node)),
-            Answer::Busy => return Err(NotGiven::Busy(node)),
+            ArtifactAnswer::Missing => return Err(CandidateError::Missing(node)),
+            ArtifactAnswer::Busy => return Err(CandidateError::Busy(node)),
         }
         let mut chunk = BytesMut::new();
         while partial.offset() < artifact.size {
             chunk.reserve(CHUNK);
             let missing = usize::try_from(artifact.size - partial.offset()).unwrap_or(usize::MAX);
-            // Whatever is there, so that a slow link is heard; a chunk's worth, so that the disk is
-            // not bothered with crumbs.
+            // Read what has arrived, so that a slow link counts as moving; write a whole chunk, so
+            // that the disk gets few writes.
             let ended = loop {
-                let read = within(self.patience, &moved, stream.read_buf(&mut chunk)).await;
+                let read =
+                    unless_stalled(self.stall_timeout, &moved, stream.read_buf(&mut chunk)).await;
                 match read {
                     Ok(0) => break Some(io::ErrorKind::UnexpectedEof.into()),
                     Ok(_) if chunk.len() >= CHUNK.min(missing) => break None,
@@ -195,12 +201,12 @@ impl Fetcher {
                     Err(error) => break Some(error),
                 }
             };
-            // More than was announced is nobody's business.
+            // Bytes beyond the announced size are dropped.
             chunk.truncate(missing);
             let got = chunk.split().freeze();
             self.counters.bytes_fetched.fetch_add(got.len() as u64, Relaxed);
-            self.pace.take(got.len()).await;
-            partial.append(partial.offset(), got).await.map_err(NotGiven::Store)?;
+            self.rate_limit.take(got.len()).await;
+            partial.append(partial.offset(), got).await.map_err(CandidateError::Store)?;
             if let Some(error) = ended.filter(|_| partial.offset() < artifact.size) {
                 return Err(broke(error));
             }

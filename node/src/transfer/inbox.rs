@@ -1,4 +1,4 @@
-//! The fetches that the driver asked for, until somebody takes them.
+//! The fetches that the driver asked for and no task has taken yet.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,52 +8,52 @@ use tokio::sync::Notify;
 
 use crate::driver::Fetches;
 
-/// One fetch that was asked for.
+/// A fetch that the driver asked for.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Wanted {
+pub(super) struct FetchRequest {
     pub artifact: Artifact,
     pub runtime: RuntimeKind,
     pub candidates: Vec<NodeId>,
 }
 
-/// By digest, of which the latest counts; so it is bounded by what the core keeps track of, which
-/// forgets nothing that is being fetched.
+/// The fetches by digest; a later one replaces an earlier one. So it is bounded by the artifacts
+/// that the core tracks, which forgets none that is being fetched.
 #[derive(Clone, Default)]
-pub(super) struct Inbox(Arc<(Mutex<BTreeMap<Digest, Wanted>>, Notify)>);
+pub(super) struct Inbox(Arc<(Mutex<BTreeMap<Digest, FetchRequest>>, Notify)>);
 
-/// The driver's end.
+/// The driver's end of the queue.
 pub struct FetchSink(pub(super) Inbox);
 
 impl Fetches for FetchSink {
     fn fetch(&mut self, artifact: Artifact, runtime: RuntimeKind, candidates: Vec<NodeId>) {
-        self.0.put(Wanted { artifact, runtime, candidates });
+        self.0.put(FetchRequest { artifact, runtime, candidates });
     }
 }
 
 impl Inbox {
-    fn put(&self, wanted: Wanted) {
-        let (waiting, wake) = &*self.0;
-        waiting
+    fn put(&self, request: FetchRequest) {
+        let (pending, wake) = &*self.0;
+        pending
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .insert(wanted.artifact.digest, wanted);
+            .insert(request.artifact.digest, request);
         wake.notify_one();
     }
 
-    /// Takes one that is not under way; waits for it.
-    pub(super) async fn take(&self, under_way: &BTreeSet<Digest>) -> Wanted {
+    /// Waits for a fetch whose artifact is not under way, and takes it.
+    pub(super) async fn take(&self, under_way: &BTreeSet<Digest>) -> FetchRequest {
         loop {
-            let woken = self.0.1.notified();
-            if let Some(wanted) = self.try_take(under_way) {
-                return wanted;
+            let wake_up = self.0.1.notified();
+            if let Some(request) = self.try_take(under_way) {
+                return request;
             }
-            woken.await;
+            wake_up.await;
         }
     }
 
-    fn try_take(&self, under_way: &BTreeSet<Digest>) -> Option<Wanted> {
-        let mut waiting = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let digest = waiting.keys().find(|digest| !under_way.contains(digest)).copied()?;
-        waiting.remove(&digest)
+    fn try_take(&self, under_way: &BTreeSet<Digest>) -> Option<FetchRequest> {
+        let mut pending = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let digest = pending.keys().find(|digest| !under_way.contains(digest)).copied()?;
+        pending.remove(&digest)
     }
 }

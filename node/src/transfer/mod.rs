@@ -1,20 +1,21 @@
-//! Artifacts from node to node, until they are here, verified and ready to start.
+//! Transfers artifacts between nodes, until they are here, verified and ready to start.
 //!
 //! ```text
-//!   driver ── fetch(artifact, candidates) ──▶ Inbox ──▶ one task a fetch ── Mesh ──▶ candidate, the next one, ...
-//!                                                          │ chunks ──▶ Partial ──▶ ArtifactStore (SHA-256)
-//!   driver ◀── fetched(ready | unusable | failed) ◀────────┴─ Runtime::prepare
+//!   driver ── fetch(artifact, candidates) ──▶ Inbox ──▶ a task for each fetch
+//!      a fetch ── Mesh ──▶ candidate, the next one, ...
+//!         └── chunks ──▶ Partial ──▶ ArtifactStore (SHA-256) ──▶ Runtime::prepare
+//!   driver ◀── fetched(ready | unusable | failed) ── a fetch
 //!   other nodes ── Mesh ──▶ serve ── ArtifactStore
 //! ```
 //!
-//! **No byte that was not verified is started or passed on.** A transfer that breaks off goes on
-//! where it was, with the next candidate, or after a restart. The core decides whom to ask and when
-//! to try again; here each candidate is asked once.
+//! **No unverified byte is started or passed on.** A broken transfer continues at its offset, with
+//! the next candidate or after a restart. The core decides which nodes to ask and when to try
+//! again; each fetch asks each candidate once.
 
 mod exchange;
 mod fetch;
 mod inbox;
-mod pace;
+mod rate_limit;
 mod serve;
 #[cfg(test)]
 mod tests;
@@ -37,50 +38,51 @@ use crate::network::{Acceptor, Mesh, Moved};
 
 pub use inbox::FetchSink;
 use inbox::Inbox;
-use pace::Pace;
+use rate_limit::RateLimit;
 
 /// Bounds of transfers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Config {
-    /// Fetches at once. More would share the same link; the rest waits.
+pub struct TransferConfig {
+    /// Fetches at once. More would share the same link; the rest wait.
     pub fetches: usize,
-    /// Transfers to others at once; whoever comes above is told to ask somebody else.
+    /// Transfers to others at once; further requests are answered with "busy", so that the node
+    /// asks another holder.
     pub serves: usize,
     /// Bytes a second in each direction, over all transfers, so that a large artifact leaves room
     /// for requests and probes.
     pub bytes_per_second: u64,
-    /// How long nothing at all may move while the other side is waited for: to ask or to answer, to
-    /// send bytes or to take them. A transfer that moves, however slowly, is not given up.
-    pub patience: Duration,
+    /// How long a step may wait for the other side while nothing moves. A transfer that moves,
+    /// however slowly, goes on.
+    pub stall_timeout: Duration,
 }
 
-impl Default for Config {
-    /// 4 in, 8 out, 48 MiB a second, 10 s.
+impl Default for TransferConfig {
+    /// 4 fetches, 8 serves, 48 MiB a second, 10 s.
     fn default() -> Self {
-        Config {
+        TransferConfig {
             fetches: 4,
             serves: 8,
             bytes_per_second: 48 << 20,
-            patience: Duration::from_secs(10),
+            stall_timeout: Duration::from_secs(10),
         }
     }
 }
 
-/// Times that a step may use up its patience while something moves: the stream's way may be busy
-/// with other streams, and a peer that sends nothing on this one shall not hold it for ever.
-const MOST_PATIENCE: u32 = 12;
+/// How many times `stall_timeout` a step may take while something moves: the stream's connection
+/// may be busy with other streams, and a peer that is silent on this one must not hold it for ever.
+const MAX_STALL_CHECKS: u32 = 12;
 
-/// Gives up a step during which nothing moves for `patience`. The size of a step does not count: at
-/// 5 KB/s one encrypted frame of 64 KiB takes 13 seconds, of which each brings some of it.
-async fn within<T>(
-    patience: Duration,
+/// Runs a step until it ends, or nothing moves for `stall_timeout`. The size of the step does not
+/// matter: at 5 KB/s an encrypted frame of 64 KiB takes 13 seconds, and some of it arrives in each.
+async fn unless_stalled<T>(
+    stall_timeout: Duration,
     moved: &Moved,
     step: impl Future<Output = io::Result<T>>,
 ) -> io::Result<T> {
     let mut step = std::pin::pin!(step);
     let mut before = moved.bytes();
-    for _ in 0..MOST_PATIENCE {
-        if let Ok(ended) = tokio::time::timeout(patience, step.as_mut()).await {
+    for _ in 0..MAX_STALL_CHECKS {
+        if let Ok(ended) = tokio::time::timeout(stall_timeout, step.as_mut()).await {
             return ended;
         }
         let now = moved.bytes();
@@ -91,22 +93,22 @@ async fn within<T>(
     }
     Err(io::Error::new(
         io::ErrorKind::TimedOut,
-        format!("nothing moved for {} s", patience.as_secs()),
+        format!("nothing moved for {} s", stall_timeout.as_secs()),
     ))
 }
 
-/// Whom transfers work for.
+/// The user of the transfers, which is the core.
 pub trait Client: Send + Sync + 'static {
-    /// How a fetch ended.
+    /// Takes the outcome of a fetch.
     fn fetched(&self, digest: Digest, outcome: FetchOutcome) -> BoxFuture<'_, ()>;
-    /// What must not be evicted to make room.
+    /// The artifacts that must not be evicted to make room.
     fn pinned(&self) -> BoxFuture<'_, BTreeSet<Digest>>;
 }
 
 impl Client for DriverHandle {
     fn fetched(&self, digest: Digest, outcome: FetchOutcome) -> BoxFuture<'_, ()> {
         Box::pin(async move {
-            // A driver that has stopped wants nothing.
+            // A driver that has stopped needs no outcome.
             let _ = DriverHandle::fetched(self, digest, outcome).await;
         })
     }
@@ -116,7 +118,7 @@ impl Client for DriverHandle {
     }
 }
 
-/// What was transferred since the start.
+/// Counters of transfers since the start.
 #[derive(Debug, Default)]
 struct Counters {
     bytes_fetched: AtomicU64,
@@ -126,42 +128,42 @@ struct Counters {
     busy: AtomicU64,
 }
 
-/// What transfers need.
+/// The parts that transfers use.
 pub struct Parts {
-    /// Bounds.
-    pub config: Config,
-    /// How other nodes are reached.
+    /// The bounds of transfers.
+    pub config: TransferConfig,
+    /// Opens streams to other nodes.
     pub mesh: Arc<dyn Mesh>,
-    /// The artifact streams that others open.
+    /// Accepts artifact streams of other nodes.
     pub acceptor: Acceptor,
-    /// Where artifacts lie.
+    /// Stores artifacts.
     pub store: ArtifactStore,
-    /// What makes them ready to start.
+    /// Prepares artifacts, by kind.
     pub runtimes: BTreeMap<RuntimeKind, Arc<dyn Runtime>>,
-    /// Whom to tell.
+    /// Takes outcomes, and names pinned artifacts.
     pub client: Arc<dyn Client>,
 }
 
-/// Fetches are noted before transfers run: the driver needs this end before transfers can have the
-/// driver's.
-pub struct Waiting {
+/// Transfers that have not started. Fetches are queued meanwhile: the driver needs its end before
+/// transfers can have the driver's handle.
+pub struct NotStarted {
     inbox: Inbox,
 }
 
-/// The two ends.
-pub fn transfer() -> (FetchSink, Waiting) {
+/// The driver's end, and the transfers to start.
+pub fn transfer() -> (FetchSink, NotStarted) {
     let inbox = Inbox::default();
-    (FetchSink(inbox.clone()), Waiting { inbox })
+    (FetchSink(inbox.clone()), NotStarted { inbox })
 }
 
-/// The running transfers. Dropping this ends them; what came so far is kept for the next time.
+/// The running transfers. Dropping this ends them; received bytes are kept for the next try.
 pub struct Transfer {
     tasks: [JoinHandle<()>; 2],
     counters: Arc<Counters>,
 }
 
-impl Waiting {
-    /// Starts to fetch and to serve, on the current tokio runtime.
+impl NotStarted {
+    /// Starts fetching and serving, on the current tokio runtime.
     pub fn start(self, parts: Parts) -> Transfer {
         let Parts { config, mesh, acceptor, store, runtimes, client } = parts;
         let counters = Arc::<Counters>::default();
@@ -171,8 +173,8 @@ impl Waiting {
             store,
             runtimes,
             client,
-            pace: Pace::new(config.bytes_per_second),
-            patience: config.patience,
+            rate_limit: RateLimit::new(config.bytes_per_second),
+            stall_timeout: config.stall_timeout,
             counters: counters.clone(),
         };
         let fetching = tokio::spawn(fetch::run(self.inbox, Arc::new(fetcher), config.fetches));
@@ -181,7 +183,7 @@ impl Waiting {
 }
 
 impl Transfer {
-    /// For [`DriverHandle::count`].
+    /// The counters, for [`DriverHandle::count`].
     pub fn count(&self) -> Count {
         let counters = self.counters.clone();
         Box::new(move |all| {

@@ -1,4 +1,4 @@
-//! Gives others what they ask for.
+//! Serves artifacts to other nodes.
 
 use std::io;
 use std::sync::Arc;
@@ -11,28 +11,38 @@ use tokio::sync::Semaphore;
 
 use crate::network::{Acceptor, Incoming, MeshStream};
 
-use super::exchange::{Answer, CHUNK, Question};
-use super::pace::Pace;
-use super::{Config, Counters, within};
+use super::exchange::{ArtifactAnswer, ArtifactRequest, CHUNK};
+use super::rate_limit::RateLimit;
+use super::{Counters, TransferConfig, unless_stalled};
 
 pub(super) struct Server {
     store: ArtifactStore,
-    room: Arc<Semaphore>,
-    pace: Pace,
-    patience: Duration,
+    permits: Arc<Semaphore>,
+    rate_limit: RateLimit,
+    stall_timeout: Duration,
     counters: Arc<Counters>,
 }
 
 impl Server {
-    pub(super) fn new(config: &Config, store: ArtifactStore, counters: Arc<Counters>) -> Arc<Self> {
-        let room = Arc::new(Semaphore::new(config.serves));
-        let pace = Pace::new(config.bytes_per_second);
-        Arc::new(Server { store, room, pace, patience: config.patience, counters })
+    pub(super) fn new(
+        config: &TransferConfig,
+        store: ArtifactStore,
+        counters: Arc<Counters>,
+    ) -> Arc<Self> {
+        let permits = Arc::new(Semaphore::new(config.serves));
+        let rate_limit = RateLimit::new(config.bytes_per_second);
+        Arc::new(Server {
+            store,
+            permits,
+            rate_limit,
+            stall_timeout: config.stall_timeout,
+            counters,
+        })
     }
 
-    /// Serves until the network is gone. The mesh bounds how many streams there are at all.
+    /// Serves until the network has stopped. The mesh bounds the number of streams.
     pub(super) async fn run(self: Arc<Self>, mut acceptor: Acceptor) {
-        // Aborted with this task.
+        // Aborted together with this task.
         let mut serving = tokio::task::JoinSet::new();
         loop {
             tokio::select! {
@@ -53,44 +63,64 @@ impl Server {
 
     async fn serve(&self, mut stream: MeshStream) -> io::Result<()> {
         let moved = stream.moved();
-        let question = within(self.patience, &moved, Question::read(&mut stream)).await?;
-        let Ok(_room) = self.room.try_acquire() else {
+        let request =
+            unless_stalled(self.stall_timeout, &moved, ArtifactRequest::read(&mut stream)).await?;
+        let Ok(_permit) = self.permits.try_acquire() else {
             self.counters.busy.fetch_add(1, Relaxed);
-            return within(self.patience, &moved, finish(&mut stream, Answer::Busy)).await;
+            return unless_stalled(
+                self.stall_timeout,
+                &moved,
+                finish(&mut stream, ArtifactAnswer::Busy),
+            )
+            .await;
         };
-        // Opening verifies, and what is open is not evicted.
-        let artifact = match self.store.open_artifact(&question.digest).await {
+        // Opening verifies the artifact, and an open one is not evicted.
+        let artifact = match self.store.open_artifact(&request.digest).await {
             Ok(artifact) => artifact,
             Err(Error::Missing { .. }) => {
-                return within(self.patience, &moved, finish(&mut stream, Answer::Missing)).await;
+                return unless_stalled(
+                    self.stall_timeout,
+                    &moved,
+                    finish(&mut stream, ArtifactAnswer::Missing),
+                )
+                .await;
             }
             Err(error) => {
                 tracing::warn!(%error, "an artifact could not be given");
-                return within(self.patience, &moved, finish(&mut stream, Answer::Missing)).await;
+                return unless_stalled(
+                    self.stall_timeout,
+                    &moved,
+                    finish(&mut stream, ArtifactAnswer::Missing),
+                )
+                .await;
             }
         };
-        within(self.patience, &moved, Answer::Here { size: artifact.size }.write(&mut stream))
-            .await?;
-        let mut offset = question.offset;
+        unless_stalled(
+            self.stall_timeout,
+            &moved,
+            ArtifactAnswer::Here { size: artifact.size }.write(&mut stream),
+        )
+        .await?;
+        let mut offset = request.offset;
         while offset < artifact.size {
             let chunk = self
                 .store
-                .read_at(&question.digest, offset, CHUNK)
+                .read_at(&request.digest, offset, CHUNK)
                 .await
                 .map_err(io::Error::other)?;
             if chunk.is_empty() {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
-            self.pace.take(chunk.len()).await;
-            within(self.patience, &moved, stream.write_all(&chunk)).await?;
+            self.rate_limit.take(chunk.len()).await;
+            unless_stalled(self.stall_timeout, &moved, stream.write_all(&chunk)).await?;
             self.counters.bytes_served.fetch_add(chunk.len() as u64, Relaxed);
             offset += chunk.len() as u64;
         }
-        within(self.patience, &moved, stream.shutdown()).await
+        unless_stalled(self.stall_timeout, &moved, stream.shutdown()).await
     }
 }
 
-async fn finish(stream: &mut MeshStream, answer: Answer) -> io::Result<()> {
+async fn finish(stream: &mut MeshStream, answer: ArtifactAnswer) -> io::Result<()> {
     answer.write(stream).await?;
     stream.shutdown().await
 }

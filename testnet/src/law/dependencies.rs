@@ -66,7 +66,6 @@ const PACKAGES: &[Package] = &[
             ("hyper", "the HTTP port, and the client of the unix socket"),
             ("hyper-util", "hyper on tokio"),
             ("libp2p", "the mesh"),
-            ("libp2p-stream", "byte streams over the mesh"),
             ("redb", "the store"),
             ("ring", "keys"),
             ("rtnetlink", "the device's interfaces, and when they change"),

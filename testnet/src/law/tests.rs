@@ -155,7 +155,7 @@ fn libraries_stay_in_their_folders() {
     for (library, home, elsewhere) in [
         ("bincode::encode", "protocol/src/model/codec.rs", "protocol/src/node/mod.rs"),
         ("libp2p::PeerId", "node/src/network/mod.rs", "node/src/driver.rs"),
-        ("libp2p_stream::Control", "node/src/network/streams.rs", "node/src/transfer/mod.rs"),
+        ("libp2p_noise::Config", "node/src/network/hop.rs", "node/src/transfer/mod.rs"),
         ("redb::Database", "node/src/store/mod.rs", "node/src/api/mod.rs"),
         ("wasmtime_wasi::WasiCtx", "runtimes/src/wasm/host.rs", "runtimes/src/lib.rs"),
         ("wasmtime::Engine", "runtimes/src/wasm.rs", "runtimes/tests/wasm.rs"),

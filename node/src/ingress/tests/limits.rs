@@ -189,7 +189,12 @@ impl Node {
 /// for 30 s, again and again.
 #[tokio::test]
 async fn slow_heads_of_one_address_keep_no_other_out() {
-    let clients = Bounds { places: 16, crowded: 8, each: 4, hurry: Duration::from_secs(3600) };
+    let clients = Bounds {
+        places: 16,
+        crowded: 8,
+        per_address: 4,
+        silent_timeout: Duration::from_secs(3600),
+    };
     let (node, address) =
         port(PortLimits { clients, ..PortLimits::default() }, Serving::Wait).await;
     // A request of the same address that is being answered keeps its place.
@@ -216,7 +221,8 @@ async fn slow_heads_of_one_address_keep_no_other_out() {
 /// With two places, an idle connection is closed for a newcomer; two busy ones are not.
 #[tokio::test]
 async fn full_port_closes_idle_connections_first() {
-    let clients = Bounds { places: 2, crowded: 2, each: 2, hurry: Duration::from_secs(3600) };
+    let clients =
+        Bounds { places: 2, crowded: 2, per_address: 2, silent_timeout: Duration::from_secs(3600) };
     let (node, address) = port(PortLimits { clients, ..PortLimits::default() }, Serving::Say).await;
     // This client had its answer, and keeps the connection for its next request.
     let mut idle =

@@ -1,4 +1,4 @@
-//! One carrier: the task that runs it, and what is held of it by its streams.
+//! The task and the handle of a carrier.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -16,119 +16,106 @@ use tokio_util::compat::FuturesAsyncReadCompatExt;
 use tokio_util::sync::CancellationToken;
 
 use super::Carriers;
-use super::paths::Way;
+use super::paths::Direction;
 use super::progress::{Backlog, Flow, Progress, Socket};
-use crate::network::stream::{MeshStream, Purpose};
+use crate::network::stream::{Hold, MeshStream, Purpose, SharedConnection};
 
-/// How often a carrier is looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// Streams that may wait to be opened; askers above that wait in the channel.
-const WANTED: usize = 64;
-/// How long the opener of a stream may take to say what it is for.
-const PURPOSE_WITHIN: Duration = Duration::from_secs(3);
-/// How long closing may take to write what is left.
-const CLOSE_WITHIN: Duration = Duration::from_millis(250);
-/// Bytes in packets of full size after which a path is believed to carry them: far more than fits
-/// into small packets by chance.
-const PROOF: u64 = 256 * 1024;
+/// How often a carrier is checked for stalls and idleness.
+const CHECK_EVERY: Duration = Duration::from_secs(1);
+/// Streams that may wait to be opened; further requests wait in the channel.
+const MAX_OPEN_REQUESTS: usize = 64;
+/// How long the opener of a stream may take to send its purpose.
+const PURPOSE_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long closing may take to write the rest.
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(250);
+/// Bytes after which a path is known to carry full-sized packets: far more than fits into small
+/// packets by chance.
+const PROOF_BYTES: u64 = 256 * 1024;
 
-type Want = oneshot::Sender<SubstreamBox>;
+type OpenRequest = oneshot::Sender<SubstreamBox>;
 
-/// A running carrier, as its streams and the book of carriers hold it.
+/// A running carrier, as its streams and the list of carriers hold it.
 pub(in crate::network) struct Carrier {
     pub(super) node: NodeId,
-    wants: mpsc::Sender<Want>,
+    requests: mpsc::Sender<OpenRequest>,
     pub(super) flow: Arc<Flow>,
     streams: AtomicUsize,
-    used: Mutex<Instant>,
-    over: CancellationToken,
-    why: OnceLock<String>,
-    /// It is being found out whether it stalls.
-    pub(super) is_doubted: AtomicBool,
-    /// Bytes that were sent do not arrive.
+    last_used: Mutex<Instant>,
+    ended: CancellationToken,
+    reason: OnceLock<String>,
+    /// A stall is suspected and being verified.
+    pub(super) is_suspected: AtomicBool,
+    /// Sent bytes do not arrive.
     pub(super) is_stalled: AtomicBool,
-    /// Its packets may be longer than those that every path carries.
+    /// Its packets are longer than [`crate::network::tcp::SMALL_SEGMENT`].
     pub(super) is_full_sized: bool,
-    /// How long it stays open without streams.
+    /// How long the carrier stays open without streams.
     idle_after: Duration,
-    /// A test lets the kernel say that nothing arrives any more.
+    /// A test pretends that the kernel reports no progress.
     #[cfg(test)]
     pub(super) is_stuck: AtomicBool,
 }
 
 impl Carrier {
-    /// A carrier to `node`, and what its task takes.
+    /// A carrier to `node`, and the requests for its task.
     pub(super) fn new(
         carriers: &Carriers,
         node: NodeId,
         flow: Arc<Flow>,
         socket: &Socket,
-    ) -> (Arc<Self>, Wanted) {
-        let (wants, wanted) = mpsc::channel(WANTED);
+    ) -> (Arc<Self>, OpenRequests) {
+        let (requests, incoming_requests) = mpsc::channel(MAX_OPEN_REQUESTS);
         let carrier = Carrier {
             node,
-            wants,
+            requests,
             flow,
             streams: AtomicUsize::new(0),
-            used: Mutex::new(Instant::now()),
-            over: carriers.stop.child_token(),
-            why: OnceLock::new(),
-            is_doubted: AtomicBool::new(false),
+            last_used: Mutex::new(Instant::now()),
+            ended: carriers.stop.child_token(),
+            reason: OnceLock::new(),
+            is_suspected: AtomicBool::new(false),
             is_stalled: AtomicBool::new(false),
             is_full_sized: socket.is_full_sized(),
             idle_after: carriers.limits.idle_after,
             #[cfg(test)]
             is_stuck: AtomicBool::new(false),
         };
-        (Arc::new(carrier), Wanted(wanted))
+        (Arc::new(carrier), OpenRequests(incoming_requests))
     }
 
-    /// A stream; none when the carrier has ended.
+    /// Opens a stream; none when the carrier has ended.
     pub(in crate::network) async fn open(self: &Arc<Self>, purpose: Purpose) -> Option<MeshStream> {
-        // Counted from here on, so that the carrier does not end for being idle.
-        let hold = Hold::new(self);
-        let (want, wanted) = oneshot::channel();
-        self.wants.send(want).await.ok()?;
-        let mut stream = wanted.await.ok()?.compat();
+        // Counted from now on, so that the carrier does not end for being idle.
+        let hold = Hold::new(self.clone());
+        let (request, opened) = oneshot::channel();
+        self.requests.send(request).await.ok()?;
+        let mut stream = opened.await.ok()?.compat();
         stream.write_all(&[code(purpose)]).await.ok()?;
         stream.flush().await.ok()?;
-        Some(MeshStream::carried(stream, hold, None))
+        Some(MeshStream::on_carrier(stream, hold, None))
     }
 
-    /// Whatever ends it from now on, this is why.
-    pub(super) fn blame(&self, why: String) {
-        // The first reason is the one that counts.
-        let _ = self.why.set(why);
+    /// Sets the reason of the end, whatever ends the carrier later.
+    pub(super) fn set_reason(&self, reason: String) {
+        // The first reason counts.
+        let _ = self.reason.set(reason);
     }
 
-    /// Ends it. Its streams say why.
-    pub(in crate::network) fn end(&self, why: String) {
-        self.blame(why);
-        self.over.cancel();
+    /// Ends the carrier and, with this reason, its streams.
+    pub(in crate::network) fn end(&self, reason: String) {
+        self.set_reason(reason);
+        self.ended.cancel();
     }
 
-    pub(in crate::network) fn over(&self) -> &CancellationToken {
-        &self.over
-    }
-
-    /// Why it ended.
-    pub(in crate::network) fn why(&self) -> &str {
-        self.why.get().map_or("this node is stopping", String::as_str)
-    }
-
-    pub(in crate::network) fn moved(&self) -> u64 {
-        self.flow.moved()
-    }
-
-    /// Whether a stream may be opened on it. Either end closes an idle one; an opener leaves alone
-    /// what is half as idle as that, so that its stream never meets the end.
+    /// Whether a stream may be opened on it. Either side closes an idle carrier; an opener does not
+    /// use one that has been idle for half that time, so that its stream does not meet the close.
     pub(super) fn is_fresh(&self) -> bool {
-        !self.over.is_cancelled()
+        !self.ended.is_cancelled()
             && (self.streams.load(Relaxed) > 0 || self.idle() < self.idle_after / 2)
     }
 
     fn idle(&self) -> Duration {
-        self.used.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
+        self.last_used.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
     }
 
     fn backlog(&self, socket: &Socket) -> Option<Backlog> {
@@ -141,40 +128,42 @@ impl Carrier {
     }
 }
 
-/// A stream's hold on its carrier, which does not end for being idle meanwhile.
-pub(in crate::network) struct Hold(Arc<Carrier>);
-
-impl Hold {
-    fn new(carrier: &Arc<Carrier>) -> Self {
-        carrier.streams.fetch_add(1, Relaxed);
-        Hold(carrier.clone())
+impl SharedConnection for Carrier {
+    fn stream_opened(&self) {
+        self.streams.fetch_add(1, Relaxed);
     }
 
-    pub(in crate::network) fn carrier(&self) -> &Arc<Carrier> {
-        &self.0
+    fn stream_closed(&self) {
+        *self.last_used.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        self.streams.fetch_sub(1, Relaxed);
+    }
+
+    fn moved(&self) -> u64 {
+        self.flow.moved()
+    }
+
+    fn ended(&self) -> &CancellationToken {
+        &self.ended
+    }
+
+    fn reason(&self) -> &str {
+        self.reason.get().map_or("this node is stopping", String::as_str)
     }
 }
 
-impl Drop for Hold {
-    fn drop(&mut self) {
-        *self.0.used.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
-        self.0.streams.fetch_sub(1, Relaxed);
-    }
-}
+/// The requests for streams.
+pub(super) struct OpenRequests(mpsc::Receiver<OpenRequest>);
 
-/// Streams that are asked for.
-pub(super) struct Wanted(mpsc::Receiver<Want>);
-
-/// News of a muxer.
+/// An event of a muxer.
 enum Event {
     Opened(SubstreamBox),
     Incoming(SubstreamBox),
     Broke(String),
 }
 
-fn poll(muxer: &mut StreamMuxerBox, is_wanted: bool, cx: &mut Context<'_>) -> Poll<Event> {
+fn poll(muxer: &mut StreamMuxerBox, has_requests: bool, cx: &mut Context<'_>) -> Poll<Event> {
     let broke = |error: std::io::Error| Poll::Ready(Event::Broke(error.to_string()));
-    if is_wanted {
+    if has_requests {
         match muxer.poll_outbound_unpin(cx) {
             Poll::Ready(Ok(stream)) => return Poll::Ready(Event::Opened(stream)),
             Poll::Ready(Err(error)) => return broke(error),
@@ -188,7 +177,7 @@ fn poll(muxer: &mut StreamMuxerBox, is_wanted: bool, cx: &mut Context<'_>) -> Po
     }
     loop {
         match muxer.poll_unpin(cx) {
-            // TCP connections keep their addresses.
+            // No address changes: these are TCP connections.
             Poll::Ready(Ok(_)) => {}
             Poll::Ready(Err(error)) => return broke(error),
             Poll::Pending => return Poll::Pending,
@@ -200,8 +189,8 @@ fn poll(muxer: &mut StreamMuxerBox, is_wanted: bool, cx: &mut Context<'_>) -> Po
 enum End {
     Broke(String),
     Idle,
-    /// Somebody said so; the carrier knows why.
-    Told,
+    /// [`Carrier::end`] was called, with a reason.
+    Requested,
 }
 
 /// Runs a carrier to its end.
@@ -209,20 +198,20 @@ pub(super) async fn run(
     carriers: Arc<Carriers>,
     carrier: Arc<Carrier>,
     mut muxer: StreamMuxerBox,
-    wanted: Wanted,
+    requests: OpenRequests,
     socket: Socket,
 ) {
-    match serve(&carriers, &carrier, &mut muxer, wanted, &socket).await {
-        End::Broke(why) => {
-            carrier.end(format!("the connection to node {} broke: {why}", carrier.node.short()))
+    match serve(&carriers, &carrier, &mut muxer, requests, &socket).await {
+        End::Broke(reason) => {
+            carrier.end(format!("the connection to node {} broke: {reason}", carrier.node.short()))
         }
         End::Idle => carrier.end("it was closed, since nobody used it".into()),
-        End::Told => {}
+        End::Requested => {}
     }
     carriers.forget(&carrier);
-    tracing::debug!(peer = %carrier.node.short(), why = carrier.why(), "a carrier ended");
-    // The rest is written if it can be; on a path that loses it it cannot, and a reset says so.
-    if timeout(CLOSE_WITHIN, muxer.close()).await.is_err() || carrier.is_stalled.load(Relaxed) {
+    tracing::debug!(peer = %carrier.node.short(), why = carrier.reason(), "a carrier ended");
+    // Closing writes the rest if possible. On a path that loses it, a reset ends the connection.
+    if timeout(CLOSE_TIMEOUT, muxer.close()).await.is_err() || carrier.is_stalled.load(Relaxed) {
         socket.reset_on_close();
     }
 }
@@ -231,26 +220,35 @@ async fn serve(
     carriers: &Arc<Carriers>,
     carrier: &Arc<Carrier>,
     muxer: &mut StreamMuxerBox,
-    Wanted(mut wanted): Wanted,
+    OpenRequests(mut requests): OpenRequests,
     socket: &Socket,
 ) -> End {
-    let mut pending = VecDeque::<Want>::new();
-    let mut look = interval(LOOK_EVERY.min(carriers.limits.stall_after / 4));
-    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut watch = Watch { progress: Progress::new(), proven: (false, false) };
+    let mut pending = VecDeque::<OpenRequest>::new();
+    let mut check = interval(CHECK_EVERY.min(carriers.limits.stall_after / 4));
+    check.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut watch = StallWatch { progress: Progress::new(), proven: (false, false) };
     loop {
         tokio::select! {
-            () = carrier.over.cancelled() => return End::Told,
+            () = carrier.ended.cancelled() => return End::Requested,
             event = poll_fn(|cx| poll(muxer, !pending.is_empty(), cx)) => match event {
-                // An asker that gave up drops the stream, which resets it.
-                Event::Opened(stream) => drop(pending.pop_front().map(|want| want.send(stream))),
-                Event::Incoming(stream) => drop(tokio::spawn(incoming(carriers.clone(), carrier.clone(), stream))),
-                Event::Broke(why) => return End::Broke(why),
+                // A caller that gave up drops the stream, which resets it.
+                Event::Opened(stream) => {
+                    drop(pending.pop_front().map(|request| request.send(stream)));
+                }
+                Event::Incoming(stream) => {
+                    tokio::spawn(incoming(carriers.clone(), carrier.clone(), stream));
+                }
+                Event::Broke(reason) => return End::Broke(reason),
             },
-            Some(want) = wanted.recv(), if pending.len() < WANTED => pending.push_back(want),
-            _ = look.tick() => {
-                watch.look(carriers, carrier, socket);
-                if carrier.streams.load(Relaxed) == 0 && pending.is_empty() && carrier.idle() >= carrier.idle_after {
+            Some(request) = requests.recv(), if pending.len() < MAX_OPEN_REQUESTS => {
+                pending.push_back(request);
+            }
+            _ = check.tick() => {
+                watch.check(carriers, carrier, socket);
+                if carrier.streams.load(Relaxed) == 0
+                    && pending.is_empty()
+                    && carrier.idle() >= carrier.idle_after
+                {
                     return End::Idle;
                 }
             }
@@ -258,47 +256,50 @@ async fn serve(
     }
 }
 
-/// Draws conclusions from a carrier's progress.
-struct Watch {
+/// Watches a carrier's progress.
+struct StallWatch {
     progress: Progress,
-    /// Whether full-sized packets were seen to pass, out and in.
+    /// Whether full-sized packets passed, outbound and inbound.
     proven: (bool, bool),
 }
 
-impl Watch {
-    fn look(&mut self, carriers: &Arc<Carriers>, carrier: &Arc<Carrier>, socket: &Socket) {
+impl StallWatch {
+    fn check(&mut self, carriers: &Arc<Carriers>, carrier: &Arc<Carrier>, socket: &Socket) {
         let Some(backlog) = carrier.backlog(socket) else { return };
         let waited = self.progress.sample(Instant::now(), &carrier.flow, backlog);
         let is_late = waited.is_some_and(|waited| waited >= carriers.limits.stall_after);
-        if is_late && !carrier.is_doubted.swap(true, Relaxed) {
+        if is_late && !carrier.is_suspected.swap(true, Relaxed) {
             tokio::spawn(carriers.clone().on_stall(carrier.clone()));
         }
         if carrier.is_full_sized {
             let (out, into) = (&carrier.flow.acknowledged, &carrier.flow.read);
-            for (proven, bytes, way) in
-                [(&mut self.proven.0, out, Way::Out), (&mut self.proven.1, into, Way::In)]
-            {
-                if !*proven && bytes.load(Relaxed) >= PROOF {
+            for (proven, bytes, direction) in [
+                (&mut self.proven.0, out, Direction::Out),
+                (&mut self.proven.1, into, Direction::In),
+            ] {
+                if !*proven && bytes.load(Relaxed) >= PROOF_BYTES {
                     *proven = true;
-                    carriers.passed(carrier.node, way);
+                    carriers.on_full_packets(carrier.node, direction);
                 }
             }
         }
     }
 }
 
-/// Takes a stream of the peer's, once it has said what for.
+/// Delivers an inbound stream, once the peer has sent its purpose.
 async fn incoming(carriers: Arc<Carriers>, carrier: Arc<Carrier>, stream: SubstreamBox) {
-    let hold = Hold::new(&carrier);
+    let hold = Hold::new(carrier.clone());
     let mut stream = stream.compat();
-    let Ok(Ok(code)) = timeout(PURPOSE_WITHIN, stream.read_u8()).await else { return };
-    // A newer program's purpose: dropping the stream tells its opener.
+    let Ok(Ok(code)) = timeout(PURPOSE_TIMEOUT, stream.read_u8()).await else { return };
+    // An unknown purpose is of a newer program: dropping the stream resets it, so its opener knows.
     let Some(purpose) = purpose(code) else { return };
     let node = carrier.node;
-    carriers.services.hand(node, purpose, |permit| MeshStream::carried(stream, hold, Some(permit)));
+    carriers
+        .services
+        .deliver(node, purpose, |permit| MeshStream::on_carrier(stream, hold, Some(permit)));
 }
 
-/// The first byte of a stream.
+/// The first byte of a stream, which names its purpose.
 fn code(purpose: Purpose) -> u8 {
     match purpose {
         Purpose::Artifact => 1,

@@ -1,4 +1,4 @@
-//! How a carrier is made: TCP, the preamble, noise with the cluster's secret, yamux.
+//! Makes a carrier: TCP, the preamble, noise with the cluster's secret, yamux.
 
 use std::io;
 use std::net::SocketAddr;
@@ -27,18 +27,18 @@ use crate::network::{names, transport};
 
 /// The head start of an address before the next one is tried.
 const HEAD_START: Duration = Duration::from_millis(150);
-/// Addresses tried: those that worked for the link come first.
+/// Addresses that are dialled; the one of the link comes first.
 const MAX_ADDRESSES: usize = 8;
 
 /// A connection that is ready to carry streams.
-pub(super) struct Made {
+pub(super) struct Connection {
     pub(super) muxer: StreamMuxerBox,
     pub(super) flow: Arc<Flow>,
     pub(super) socket: Socket,
 }
 
 #[derive(Debug, thiserror::Error)]
-pub(super) enum NotMade {
+pub(super) enum ConnectError {
     #[error("no address is known")]
     NoAddress,
     #[error(transparent)]
@@ -52,65 +52,65 @@ pub(super) enum NotMade {
 }
 
 /// Dials a node at these addresses, each with a head start before the next.
-pub(super) async fn to(
+pub(super) async fn dial(
     carriers: &Carriers,
     node: NodeId,
     addresses: &[SocketAddr],
     segment: Option<u32>,
-) -> Result<Made, NotMade> {
+) -> Result<Connection, ConnectError> {
     let mut tries: FuturesUnordered<_> = (0u32..)
         .zip(addresses.iter().take(MAX_ADDRESSES))
-        .map(|(turn, address)| async move {
-            sleep(HEAD_START * turn).await;
-            to_address(carriers, node, *address, segment).await
+        .map(|(position, address)| async move {
+            sleep(HEAD_START * position).await;
+            dial_address(carriers, node, *address, segment).await
         })
         .collect();
     let first = async {
-        let mut why = NotMade::NoAddress;
-        while let Some(made) = tries.next().await {
-            match made {
-                Ok(made) => return Ok(made),
+        let mut why = ConnectError::NoAddress;
+        while let Some(connected) = tries.next().await {
+            match connected {
+                Ok(connected) => return Ok(connected),
                 Err(error) => why = error,
             }
         }
         Err(why)
     };
-    timeout(transport::DIAL_TIMEOUT, first).await.unwrap_or(Err(NotMade::TimedOut))
+    timeout(transport::DIAL_TIMEOUT, first).await.unwrap_or(Err(ConnectError::TimedOut))
 }
 
-async fn to_address(
+async fn dial_address(
     carriers: &Carriers,
     node: NodeId,
     address: SocketAddr,
     segment: Option<u32>,
-) -> Result<Made, NotMade> {
+) -> Result<Connection, ConnectError> {
     let mut stream = connect(address, segment).await?;
     stream.write_all(&PREAMBLE).await?;
     let (metered, flow, socket) = metered(stream, &carriers.counters)?;
     let (peer, bytes) = noise(carriers)?.upgrade_outbound(metered, "/noise").await?;
     if names::node_id(&peer) != Some(node) {
-        return Err(NotMade::Stranger);
+        return Err(ConnectError::Stranger);
     }
     let muxer = transport::yamux().upgrade_outbound(bytes, "/yamux/1.0.0").await?;
-    Ok(Made { muxer: StreamMuxerBox::new(muxer), flow, socket })
+    Ok(Connection { muxer: StreamMuxerBox::new(muxer), flow, socket })
 }
 
-/// Shakes hands with a node that dialled; its preamble has been read.
-pub(super) async fn from(
+/// Makes the handshake of an inbound carrier whose preamble was read.
+pub(super) async fn accept(
     carriers: &Carriers,
     stream: TcpStream,
-) -> Result<(NodeId, Made), NotMade> {
-    let shaken = async {
+) -> Result<(NodeId, Connection), ConnectError> {
+    let handshake = async {
         let (metered, flow, socket) = metered(stream, &carriers.counters)?;
         let (peer, bytes) = noise(carriers)?.upgrade_inbound(metered, "/noise").await?;
-        let node = names::node_id(&peer).ok_or(NotMade::Stranger)?;
+        let node = names::node_id(&peer).ok_or(ConnectError::Stranger)?;
         let muxer = transport::yamux().upgrade_inbound(bytes, "/yamux/1.0.0").await?;
-        Ok((node, Made { muxer: StreamMuxerBox::new(muxer), flow, socket }))
+        Ok((node, Connection { muxer: StreamMuxerBox::new(muxer), flow, socket }))
     };
-    timeout(transport::DIAL_TIMEOUT, shaken).await.unwrap_or(Err(NotMade::TimedOut))
+    timeout(transport::DIAL_TIMEOUT, handshake).await.unwrap_or(Err(ConnectError::TimedOut))
 }
 
-/// As for links: who does not know the secret cannot complete the handshake.
+/// As for links: a peer without the secret cannot complete the handshake.
 fn noise(carriers: &Carriers) -> Result<noise::Config, noise::Error> {
     Ok(noise::Config::new(&carriers.keys)?.with_prologue(carriers.secret.to_vec()))
 }

@@ -1,5 +1,5 @@
-//! Whether what was sent on a connection arrives: a stall told from slowness by what the peer's
-//! kernel acknowledges.
+//! Detects whether sent bytes arrive: by the peer's acknowledgements, which tell a stall from
+//! slowness.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -10,37 +10,36 @@ use socket2::SockRef;
 
 use crate::network::tcp::SMALL_SEGMENT;
 
-/// Bytes since a connection's start, as this process handed them over and took them.
+/// Bytes since a connection's start, as this process wrote and read them.
 #[derive(Debug, Default)]
 pub(super) struct Flow {
     pub(super) written: AtomicU64,
     pub(super) read: AtomicU64,
-    /// Written bytes that the peer's kernel has; looked at now and then.
+    /// Written bytes that the peer's kernel acknowledged, as of the last sample.
     pub(super) acknowledged: AtomicU64,
 }
 
 impl Flow {
-    /// Grows with every byte that arrives anywhere.
+    /// Bytes that arrived in either direction.
     pub(super) fn moved(&self) -> u64 {
         self.read.load(Relaxed) + self.acknowledged.load(Relaxed)
     }
 }
 
-/// The kernel's word on a connection.
+/// The kernel's send queue of a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) struct Backlog {
-    /// Bytes handed over that the peer's kernel has not acknowledged.
+    /// Written bytes that the peer's kernel has not acknowledged.
     pub(super) unacknowledged: u64,
-    /// The part of these that was sent. It is zero when the peer takes no more because it does not
-    /// read.
+    /// The sent part of these. Zero when the peer does not read and its window is closed.
     pub(super) in_flight: u64,
 }
 
-/// Tells a stall. Between two samples some second should pass.
+/// Detects a stall from samples about a second apart.
 #[derive(Debug)]
 pub(super) struct Progress {
     acknowledged: u64,
-    /// Since when bytes are in flight and none of them arrives.
+    /// Since when bytes are in flight and none is acknowledged.
     waiting: Option<Instant>,
 }
 
@@ -49,8 +48,7 @@ impl Progress {
         Progress { acknowledged: 0, waiting: None }
     }
 
-    /// For how long what was sent has not arrived; none while anything does, or while nothing is on
-    /// its way.
+    /// How long no sent byte has arrived; none while bytes arrive, or none is in flight.
     pub(super) fn sample(
         &mut self,
         now: Instant,
@@ -71,7 +69,7 @@ impl Progress {
     }
 }
 
-/// A second handle of a connection's socket, to look at it and to end it. The connection closes
+/// A second handle of a connection's socket, for its state and its options. The connection closes
 /// when both are dropped.
 pub(super) struct Socket(OwnedFd);
 
@@ -80,22 +78,22 @@ impl Socket {
         Ok(Socket(stream.as_fd().try_clone_to_owned()?))
     }
 
-    /// None where the system does not tell; then no stall is seen.
+    /// None where the system does not report it; then no stall is detected.
     pub(super) fn backlog(&self) -> Option<Backlog> {
         let unacknowledged = kernel::unacknowledged(&self.0)?;
         let unsent = kernel::unsent(&self.0)?;
         Some(Backlog { unacknowledged, in_flight: unacknowledged.saturating_sub(unsent) })
     }
 
-    /// Whether packets are longer than those that every path carries.
+    /// Whether packets are longer than [`SMALL_SEGMENT`].
     pub(super) fn is_full_sized(&self) -> bool {
         SockRef::from(&self.0).tcp_mss().is_ok_and(|segment| segment > SMALL_SEGMENT)
     }
 
-    /// Lets closing be a reset: nothing more is sent, and the peer hears of the end by a small
-    /// packet, at once.
+    /// Makes the close a reset: no queued bytes are sent, and the peer gets the end at once, in a
+    /// small packet.
     pub(super) fn reset_on_close(&self) {
-        // Without it the kernel goes on trying for minutes, which harms nobody.
+        // If this fails the kernel goes on retrying for minutes, which does no harm.
         let _ = SockRef::from(&self.0).set_linger(Some(Duration::ZERO));
     }
 }
@@ -164,7 +162,7 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    /// 5 MB at 20 KB/s take four minutes, and each second something arrives.
+    /// 5 MB at 20 KB/s take four minutes, and some bytes arrive each second.
     #[test]
     fn a_slow_steady_transfer_is_no_stall() {
         let (mut progress, flow, start) = (Progress::new(), Flow::default(), Instant::now());
@@ -178,6 +176,7 @@ mod tests {
         assert_eq!(flow.moved(), 249 * 20_000);
     }
 
+    /// Bytes are in flight and none is acknowledged: the waiting time grows until one is.
     #[test]
     fn sent_bytes_never_acknowledged_are_a_stall() {
         let (mut progress, flow, start) = (Progress::new(), Flow::default(), Instant::now());
@@ -185,7 +184,7 @@ mod tests {
         let stuck = Backlog { unacknowledged: 100_000, in_flight: 14_600 };
         assert_eq!(progress.sample(start, &flow, stuck), None, "300 bytes have arrived");
         assert_eq!(progress.sample(start + SECOND * 5, &flow, stuck), Some(SECOND * 5));
-        // More is written, none of it arrives.
+        // More is written, and nothing arrives.
         flow.written.store(200_300, Relaxed);
         let more = Backlog { unacknowledged: 200_000, in_flight: 14_600 };
         assert_eq!(progress.sample(start + SECOND * 6, &flow, more), Some(SECOND * 6));
@@ -193,10 +192,9 @@ mod tests {
         assert_eq!(progress.sample(start + SECOND * 7, &flow, moving), None);
     }
 
-    /// A peer that hangs, or that takes its time, closes its window: everything that was sent has
-    /// arrived.
+    /// A peer that hangs or reads slowly closes its window: all sent bytes have arrived.
     #[test]
-    fn a_peer_that_does_not_read_is_no_stall_of_the_path() {
+    fn peer_that_does_not_read_is_no_stall() {
         let (mut progress, flow, start) = (Progress::new(), Flow::default(), Instant::now());
         flow.written.store(100_000, Relaxed);
         let closed = Backlog { unacknowledged: 60_000, in_flight: 0 };
@@ -205,8 +203,9 @@ mod tests {
         }
     }
 
+    /// Real sockets: the kernel reports the backlog, and the dialler's segment size at both ends.
     #[tokio::test]
-    async fn the_kernel_tells_what_is_not_taken() {
+    async fn kernel_reports_unacknowledged_bytes() {
         use tokio::io::AsyncWriteExt;
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -214,7 +213,7 @@ mod tests {
         let _taken = listener.accept().await.unwrap();
         let socket = Socket::of(&full).unwrap();
         assert_eq!(socket.backlog(), Some(Backlog::default()));
-        // Nobody reads: in time no write fits any more.
+        // The peer does not read, so at some time no write fits any more.
         while tokio::time::timeout(Duration::from_millis(200), full.write_all(&[0; 65_536]))
             .await
             .is_ok()

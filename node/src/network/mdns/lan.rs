@@ -1,30 +1,29 @@
-//! The local networks of this device: interfaces that other devices can be met on.
+//! The local networks of this device: the interfaces over which other devices can be met.
 //!
 //! Left out: loopback, point-to-point links (tunnels, modems with a data plan), and bridges that
 //! lead only to containers or virtual machines of this device.
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::super::interfaces::{Interface, Interfaces};
-use super::super::ranking::Class;
+use super::super::interfaces::{Class, Interface, Interfaces};
 
-/// Interfaces that are used, the rest is not: a device has a few.
-const MOST_LANS: usize = 16;
+/// The number of interfaces that are used. A device has a few.
+const MAX_LANS: usize = 16;
 
 /// An interface with at least one address that this node listens at.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Lan {
     pub index: u32,
     pub name: String,
-    /// Where this node can be dialled over it.
+    /// The addresses at which this node can be dialled over it.
     pub addresses: Vec<SocketAddr>,
 }
 
-/// All of them, for a node that listens there.
+/// The local networks, for a node that listens there.
 pub(super) fn lans(interfaces: &Interfaces, listening: SocketAddr) -> Vec<Lan> {
     let used =
         interfaces.all.iter().filter(|interface| is_lan(interface)).filter_map(|interface| {
-            let addresses = dialled(&interface.addresses, listening);
+            let addresses = dialable(&interface.addresses, listening);
             (!addresses.is_empty()).then(|| Lan {
                 index: interface.index,
                 name: interface.name.clone(),
@@ -33,31 +32,30 @@ pub(super) fn lans(interfaces: &Interfaces, listening: SocketAddr) -> Vec<Lan> {
         });
     let mut lans: Vec<Lan> = used.collect();
     lans.sort_by_key(|lan| lan.index);
-    lans.truncate(MOST_LANS);
+    lans.truncate(MAX_LANS);
     lans
 }
 
-/// Whether other devices can be met there.
+/// Whether other devices can be met on the interface.
 fn is_lan(interface: &Interface) -> bool {
     interface.is_running
         && interface.is_multicast
         && matches!(interface.class, Class::Default | Class::Lan)
 }
 
-/// Of an interface's addresses those that others can dial on its network and that this node listens
-/// at.
-fn dialled(found: &[IpAddr], listening: SocketAddr) -> Vec<SocketAddr> {
+/// The addresses of an interface that others can dial and that this node listens on.
+fn dialable(found: &[IpAddr], listening: SocketAddr) -> Vec<SocketAddr> {
     let wanted = |ip: &IpAddr| match (listening.ip(), ip) {
         (IpAddr::V4(any), IpAddr::V4(_)) if any.is_unspecified() => true,
-        // Without a scope, which is another on each device, a link-local address leads nowhere.
+        // A link-local address leads nowhere without its scope id, which differs on each device.
         (IpAddr::V6(any), IpAddr::V6(ip)) if any.is_unspecified() => !ip.is_unicast_link_local(),
         (one, _) => one == *ip,
     };
     let mut addresses: Vec<IpAddr> = found.iter().filter(|ip| wanted(ip)).copied().collect();
-    // Addresses that a device gave itself are for want of better ones.
-    let is_makeshift = |ip: &IpAddr| matches!(ip, IpAddr::V4(ip) if ip.is_link_local());
-    if !addresses.iter().all(is_makeshift) {
-        addresses.retain(|ip| !is_makeshift(ip));
+    // Self-assigned addresses are used only where there are no better ones.
+    let is_self_assigned = |ip: &IpAddr| matches!(ip, IpAddr::V4(ip) if ip.is_link_local());
+    if !addresses.iter().all(is_self_assigned) {
+        addresses.retain(|ip| !is_self_assigned(ip));
     }
     addresses.sort_unstable();
     addresses.dedup();
@@ -68,6 +66,8 @@ fn dialled(found: &[IpAddr], listening: SocketAddr) -> Vec<SocketAddr> {
 mod tests {
     use super::*;
 
+    /// Loopback, bridges of containers, tunnels, and interfaces that are down or without multicast
+    /// are left out.
     #[test]
     fn only_networks_with_other_devices_are_used() {
         let interface = |index, name: &str, class, is_running, is_multicast| Interface {
@@ -92,13 +92,14 @@ mod tests {
         assert_eq!(found.iter().map(|lan| lan.name.as_str()).collect::<Vec<_>>(), ["eth0", "br0"]);
     }
 
+    /// An announced address must lead to this node's listener.
     #[test]
-    fn addresses_are_those_that_the_node_listens_at() {
+    fn only_addresses_the_node_listens_on_are_used() {
         let found: Vec<IpAddr> = ["169.254.1.1", "10.0.0.2", "fe80::1", "2001:db8::2"]
             .map(|ip| ip.parse().unwrap())
             .into();
         let at = |listening: &str| {
-            dialled(&found, listening.parse().unwrap())
+            dialable(&found, listening.parse().unwrap())
                 .iter()
                 .map(SocketAddr::to_string)
                 .collect::<Vec<_>>()
@@ -109,7 +110,7 @@ mod tests {
         assert_eq!(at("10.0.0.9:7"), [""; 0]);
         let alone = [found[0]];
         assert_eq!(
-            dialled(&alone, "0.0.0.0:7".parse().unwrap()).len(),
+            dialable(&alone, "0.0.0.0:7".parse().unwrap()).len(),
             1,
             "two devices on one cable"
         );

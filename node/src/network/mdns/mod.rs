@@ -1,18 +1,18 @@
-//! Members find one another on the local network, also when all their addresses changed at once and
-//! nobody's record is right any more (RFC 6762, RFC 6763).
+//! Members find one another on the local network, even when all their addresses changed at once and
+//! no record is right any more (RFC 6762, RFC 6763).
 //!
 //! A node announces itself when it starts, when an address or a cable comes, and then every
-//! [`REST`]; it asks for all when it starts, and for one member when a dial of that member failed.
-//! At rest that is one packet of some 250 bytes in ten minutes.
+//! [`REST`]; it asks for all members when it starts, and for one member when a dial of that member
+//! failed. At rest that is one packet of some 250 bytes in ten minutes.
 //!
-//! **Only those who hold the cluster's secret are understood.** The questions carry a name made
-//! from that secret, so that clusters on one network do not hear one another; announcements carry a
-//! MAC under it, so that a stranger cannot make a node dial anything. An old announcement that is
-//! played again names old addresses of a member, no more than a record holds. The core hears of
-//! members as [`Input::Sighted`]: a hint, which is dialled, and believed once the key is proven.
+//! **Only packets of members are used.** The questions carry a name made from the cluster's secret,
+//! so that clusters on one network do not answer one another; announcements carry a MAC under it,
+//! so that a stranger cannot make a node dial anything. A replayed announcement names old addresses
+//! of a member, no more than a record holds. The core gets members as [`Input::Sighted`]: a hint,
+//! which is dialled, and trusted once the key is proven.
 //!
-//! libp2p-mdns was weighed. It has one service name for all clusters, keeps what every stranger
-//! announces, joins every interface with an address, and announces every address on all of them.
+//! libp2p-mdns does not fit: it has one service name for all clusters, stores the announcements of
+//! strangers, joins every interface with an address, and announces every address on all of them.
 
 mod lan;
 mod packet;
@@ -33,40 +33,41 @@ use super::counters::{NetCounters, add};
 use super::interfaces::Interfaces;
 use super::names;
 use lan::Lan;
-use packet::{Heard, Question};
+use packet::{Parsed, Question};
 use secret::Secret;
 use socket::{Received, Socket};
 
-/// Announcements and questions after a change, each so long after it: a radio loses one, not three.
+/// Delays of the announcements and questions after a change. A radio may lose one packet, hardly
+/// three.
 const BURST: [Duration; 3] =
     [Duration::from_millis(50), Duration::from_millis(1_000), Duration::from_millis(3_000)];
-/// Between announcements without a change. Only for those who missed the change itself.
+/// The interval of announcements without a change. They serve only nodes that missed the change.
 const REST: Duration = Duration::from_secs(600);
-/// Answers are no closer together: one packet answers all who ask (RFC 6762, section 6).
+/// The shortest time between two answers: one packet answers all questions (RFC 6762, section 6).
 const ANSWER_GAP: Duration = Duration::from_secs(1);
-/// The first pause between questions for missing members, and the longest: a member may be dead for
+/// The first and the longest pause between questions for missing members: a member may be dead for
 /// years.
 const ASK_GAP: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
-/// Members asked for in one question.
-const MOST_MISSING: usize = 16;
-/// Sightings told to the core within a second: more than a burst of thirty nodes.
-const MOST_SIGHTINGS: u32 = 64;
+/// Members that one question names.
+const MAX_MISSING: usize = 16;
+/// Sightings reported to the core in a second: more than a burst of thirty nodes.
+const MAX_SIGHTINGS: u32 = 64;
 /// Addresses of one node. A device has one or two networks.
-pub(super) const MOST_ADDRESSES: usize = 8;
+pub(super) const MAX_ADDRESSES: usize = 8;
 
-/// Who is looked for. Dropping it ends the task.
+/// The handle of the mDNS task. Dropping it ends the task.
 pub(super) struct Mdns {
     missing: mpsc::Sender<NodeId>,
 }
 
 impl Mdns {
-    /// A member cannot be dialled: it may have moved.
+    /// Asks for a member that cannot be dialled: it may have moved.
     pub(super) fn look_for(&self, node: NodeId) {
-        // Full: enough is being looked for, and the next dial says it again.
+        // A full channel means that enough members are searched. The next failed dial asks again.
         let _ = self.missing.try_send(node);
     }
 
-    /// Starts where another device could dial this one.
+    /// Starts the task, unless this node listens on loopback only.
     pub(super) fn start(
         node: NodeId,
         secret: &[u8; 32],
@@ -76,9 +77,9 @@ impl Mdns {
         counters: Arc<NetCounters>,
     ) -> Option<Mdns> {
         if listening.ip().is_loopback() {
-            return None; // nobody on another device could dial it
+            return None; // no other device could dial it
         }
-        let (missing, wanted) = mpsc::channel(MOST_MISSING);
+        let (missing, wanted) = mpsc::channel(MAX_MISSING);
         let task = Task {
             node,
             listening,
@@ -93,7 +94,7 @@ impl Mdns {
             ask_at: None,
             asked_at: None,
             ask_gap: ASK_GAP.0,
-            told: (Instant::now(), 0),
+            recent_sightings: (Instant::now(), 0),
         };
         tokio::spawn(task.run(interfaces, wanted));
         Some(Mdns { missing })
@@ -106,19 +107,19 @@ struct Task {
     secret: Secret,
     sightings: mpsc::Sender<Input>,
     counters: Arc<NetCounters>,
-    /// By interface.
+    /// By interface index.
     sockets: BTreeMap<u32, Socket>,
-    /// Where this node can be dialled on its local networks.
+    /// The addresses of this node on its local networks.
     addresses: Vec<SocketAddr>,
-    /// When to announce; `true`: and to ask for all.
+    /// Times of the next announcements; `true` if a question for all members goes with it.
     announce: BTreeSet<(Instant, bool)>,
     announced_at: Option<Instant>,
     missing: BTreeSet<NodeId>,
     ask_at: Option<Instant>,
     asked_at: Option<Instant>,
     ask_gap: Duration,
-    /// Sightings told to the core since then.
-    told: (Instant, u32),
+    /// The start of the current second, and the sightings reported in it.
+    recent_sightings: (Instant, u32),
 }
 
 impl Task {
@@ -152,11 +153,11 @@ impl Task {
         }
     }
 
-    /// Interfaces, or their addresses, are others now: sockets follow, and the others hear of it.
+    /// Opens and closes sockets after a change of the interfaces, and announces the change.
     fn on_lans(&mut self, found: Vec<Lan>, received: &mpsc::Sender<Received>) {
         let mut addresses: Vec<SocketAddr> =
             found.iter().flat_map(|lan| &lan.addresses).copied().collect();
-        addresses.truncate(MOST_ADDRESSES);
+        addresses.truncate(MAX_ADDRESSES);
         let mut is_news = addresses != self.addresses;
         self.addresses = addresses;
         self.sockets.retain(|index, socket| {
@@ -172,7 +173,7 @@ impl Task {
                     self.sockets.insert(lan.index, socket);
                     is_news = true;
                 }
-                // Another program keeps the port to itself, or the interface is gone again.
+                // Another program has the port exclusively, or the interface is gone again.
                 Err(error) => tracing::warn!(interface = lan.name, %error, "no mDNS here"),
             }
         }
@@ -193,7 +194,8 @@ impl Task {
             }
         }
         if self.announce.is_empty() {
-            // Not all at the same moment: a tenth sooner or later, by the node's id.
+            // Spread over a tenth of the interval by the node's id, so that not all nodes send at
+            // once.
             let spread = REST * u32::from(self.node.as_bytes()[0]) / 256 / 10;
             self.announce.insert((now + REST + spread, false));
         }
@@ -206,15 +208,15 @@ impl Task {
         }
     }
 
-    /// The first question goes out at once, those after it more and more rarely; all who are
-    /// missing by then stand in it.
+    /// Adds a member to the next question. The first question goes out at once, later ones more and
+    /// more rarely.
     fn on_missing(&mut self, node: NodeId) {
-        if self.missing.len() < MOST_MISSING {
+        if self.missing.len() < MAX_MISSING {
             self.missing.insert(node);
         }
         let now = Instant::now();
         if self.asked_at.is_some_and(|at| now > at + ASK_GAP.1 * 2) {
-            self.ask_gap = ASK_GAP.0; // long ago: another trouble
+            self.ask_gap = ASK_GAP.0; // a long pause: a new failure
         }
         let next = self.asked_at.map_or(now, |at| (at + self.ask_gap).max(now));
         self.ask_at.get_or_insert(next);
@@ -222,37 +224,37 @@ impl Task {
 
     fn on_packet(&mut self, received: Received) {
         add(&self.counters.mdns_received, 1);
-        let Some(heard) = packet::read(&received.bytes, &self.secret) else { return };
-        let Heard { questions, seen } = heard;
+        let Some(parsed) = packet::read(&received.bytes, &self.secret) else { return };
+        let Parsed { questions, announced } = parsed;
         if questions.iter().any(|question| question.is_for(&self.node)) {
             let now = Instant::now();
             let soonest = self.announced_at.map_or(now, |at| (at + ANSWER_GAP).max(now));
-            // Up to 100 ms later, so that not all answer a question in the same moment.
+            // Up to 100 ms later, so that not all members answer at once.
             let at = soonest + Duration::from_millis(20 + u64::from(self.node.as_bytes()[1]) / 3);
             let is_due = self.announce.first().is_some_and(|(due, _)| *due <= at);
             if !is_due {
                 self.announce.insert((at, false));
             }
         }
-        for (node, addresses) in seen {
+        for (node, addresses) in announced {
             if node != self.node {
-                self.tell(node, &addresses);
+                self.report_sighting(node, &addresses);
             }
         }
     }
 
-    fn tell(&mut self, node: NodeId, addresses: &[SocketAddr]) {
+    fn report_sighting(&mut self, node: NodeId, addresses: &[SocketAddr]) {
         let now = Instant::now();
-        if now > self.told.0 + Duration::from_secs(1) {
-            self.told = (now, 0);
+        if now > self.recent_sightings.0 + Duration::from_secs(1) {
+            self.recent_sightings = (now, 0);
         }
-        self.told.1 += 1;
-        if self.told.1 > MOST_SIGHTINGS || addresses.is_empty() {
+        self.recent_sightings.1 += 1;
+        if self.recent_sightings.1 > MAX_SIGHTINGS || addresses.is_empty() {
             return;
         }
         let addresses =
             addresses.iter().map(|address| names::multiaddr(address).to_string()).collect();
-        // The driver is busy: the next announcement says it again.
+        // When the driver is busy the sighting is dropped: the next announcement repeats it.
         let _ = self.sightings.try_send(Input::Sighted { node, addresses });
     }
 

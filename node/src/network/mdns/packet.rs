@@ -1,4 +1,4 @@
-//! The few DNS messages that are sent and understood.
+//! Writes and reads the few DNS messages that the protocol needs.
 //!
 //! ```text
 //!   question      PTR _<name>._sub._shoal._tcp.local     all members
@@ -7,66 +7,65 @@
 //!                 TXT <member>._shoal._tcp.local      ->  n=<node id>  a=<ip:port>..  m=<MAC>
 //! ```
 //!
-//! Everything else that is said on the port is skipped; nothing here can fail on what comes.
+//! Other messages on the port are skipped; no input can make this fail.
 
 use std::net::SocketAddr;
 
 use shoal_protocol::model::NodeId;
 
 use super::secret::Secret;
-use super::{MOST_ADDRESSES, MOST_MISSING};
+use super::{MAX_ADDRESSES, MAX_MISSING};
 
 const PTR: u16 = 12;
 const TXT: u16 = 16;
 const IN: u16 = 1;
-/// This record replaces what caches hold under its name.
+/// The cache-flush bit: the record replaces cached ones of its name.
 const FLUSH: u16 = 0x8000;
 const RESPONSE: u16 = 0x8400;
-/// Seconds for which caches of others may repeat it.
+/// Seconds for which others may cache a record.
 const TTL: u32 = 120;
-/// Questions and records of a message that are looked at. Ours have two; other programs' may have
-/// more.
-const MOST_ENTRIES: u16 = 64;
-/// Pointers within one name.
-const MOST_JUMPS: usize = 8;
+/// Questions and records that are read of a message. Ours have two; other programs' may have more.
+const MAX_ENTRIES: u16 = 64;
+/// Compression pointers that are followed in one name.
+const MAX_JUMPS: usize = 8;
 /// Bytes of a name, by RFC 1035.
-const MOST_NAME: usize = 255;
-/// Hexadecimal digits of a node's id in its name: a label has at most 63 bytes.
+const MAX_NAME: usize = 255;
+/// Hexadecimal digits of a node's id in its label, which may have at most 63 bytes.
 const LABEL: usize = 40;
 const SERVICE: [&str; 3] = ["_shoal", "_tcp", "local"];
 
-/// What a member wants to know.
+/// A question of a member.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Question {
-    /// Who is here?
+    /// All members shall announce themselves.
     All,
-    /// Where is the member with this label?
+    /// The member with this label shall announce itself.
     One(String),
 }
 
-/// What a packet says that concerns this cluster.
+/// The content of a packet that concerns this cluster.
 #[derive(Default, PartialEq, Eq, Debug)]
-pub(super) struct Heard {
+pub(super) struct Parsed {
     pub questions: Vec<Question>,
-    /// Members, and where they can be dialled. Their MAC was right.
-    pub seen: Vec<(NodeId, Vec<SocketAddr>)>,
+    /// Members and their addresses. Their MAC was right.
+    pub announced: Vec<(NodeId, Vec<SocketAddr>)>,
 }
 
-/// Under which name a node is asked for.
+/// The DNS label of a node.
 pub(super) fn label(node: &NodeId) -> String {
     node.to_string().chars().take(LABEL).collect()
 }
 
-/// Asks for these, or for all when there are none.
+/// A question for these members, or for all when there are none.
 pub(super) fn question(secret: &Secret, nodes: &[NodeId]) -> Vec<u8> {
-    let count = nodes.len().clamp(1, MOST_MISSING);
+    let count = nodes.len().clamp(1, MAX_MISSING);
     let mut packet = header(0, count, 0);
     if nodes.is_empty() {
         put_name(&mut packet, &all_of(secret));
         put(&mut packet, PTR);
         put(&mut packet, IN);
     }
-    for node in nodes.iter().take(MOST_MISSING) {
+    for node in nodes.iter().take(MAX_MISSING) {
         put_name(&mut packet, &one_of(&label(node)));
         put(&mut packet, TXT);
         put(&mut packet, IN);
@@ -74,11 +73,11 @@ pub(super) fn question(secret: &Secret, nodes: &[NodeId]) -> Vec<u8> {
     packet
 }
 
-/// Says where a node can be dialled.
+/// An announcement of a node's addresses.
 pub(super) fn announcement(secret: &Secret, node: &NodeId, addresses: &[SocketAddr]) -> Vec<u8> {
     let label = label(node);
     let addresses: Vec<String> =
-        addresses.iter().take(MOST_ADDRESSES).map(SocketAddr::to_string).collect();
+        addresses.iter().take(MAX_ADDRESSES).map(SocketAddr::to_string).collect();
     let mut packet = header(RESPONSE, 0, 2);
     let mut target = Vec::new();
     put_name(&mut target, &one_of(&label));
@@ -133,39 +132,39 @@ fn put_record(packet: &mut Vec<u8>, name: &[&str], kind: u16, class: u16, data: 
     packet.extend(data);
 }
 
-/// What this packet says; none when it is no DNS message to its end.
-pub(super) fn read(packet: &[u8], secret: &Secret) -> Option<Heard> {
+/// Reads a packet; none when it is no complete DNS message.
+pub(super) fn read(packet: &[u8], secret: &Secret) -> Option<Parsed> {
     let mut reader = Reader { packet, at: 2 };
     let is_response = reader.u16()? & 0x8000 != 0;
     let counts = [reader.u16()?, reader.u16()?, reader.u16()?, reader.u16()?];
     let [questions, answers, authorities, additionals] = counts;
     let records = answers.saturating_add(authorities).saturating_add(additionals);
-    let mut heard = Heard::default();
-    for _ in 0..questions.min(MOST_ENTRIES) {
+    let mut parsed = Parsed::default();
+    for _ in 0..questions.min(MAX_ENTRIES) {
         let (name, kind, _) = (reader.name()?, reader.u16()?, reader.u16()?);
         if is_response {
             continue;
         }
         if kind == PTR && is_same(&name, &all_of(secret)) {
-            heard.questions.push(Question::All);
+            parsed.questions.push(Question::All);
         } else if kind == TXT
             && let Some((label, service)) = name.split_first()
             && is_same(service, &SERVICE)
         {
-            heard.questions.push(Question::One(label.to_ascii_lowercase()));
+            parsed.questions.push(Question::One(label.to_ascii_lowercase()));
         }
     }
-    for _ in 0..records.min(MOST_ENTRIES).min(if questions > MOST_ENTRIES { 0 } else { u16::MAX }) {
+    for _ in 0..records.min(MAX_ENTRIES).min(if questions > MAX_ENTRIES { 0 } else { u16::MAX }) {
         let (name, kind, _) = (reader.name()?, reader.u16()?, reader.u16()?);
         reader.skip(4)?;
         let length = reader.u16()?;
         let data = reader.bytes(usize::from(length))?;
         let is_ours = name.split_first().is_some_and(|(_, service)| is_same(service, &SERVICE));
-        if is_response && kind == TXT && is_ours && heard.seen.len() < MOST_MISSING {
-            heard.seen.extend(read_text(data, secret));
+        if is_response && kind == TXT && is_ours && parsed.announced.len() < MAX_MISSING {
+            parsed.announced.extend(read_text(data, secret));
         }
     }
-    Some(heard)
+    Some(parsed)
 }
 
 fn read_text(mut data: &[u8], secret: &Secret) -> Option<(NodeId, Vec<SocketAddr>)> {
@@ -176,9 +175,9 @@ fn read_text(mut data: &[u8], secret: &Secret) -> Option<(NodeId, Vec<SocketAddr
         match std::str::from_utf8(string).ok()?.split_once('=')? {
             ("n", text) => node = text.parse::<NodeId>().ok(),
             ("m", text) => mac = Some(text),
-            ("a", text) if addresses.len() < MOST_ADDRESSES => addresses.push(text.to_owned()),
+            ("a", text) if addresses.len() < MAX_ADDRESSES => addresses.push(text.to_owned()),
             ("a", _) => return None,
-            _ => {} // a newer program says more; its MAC covers what is known here
+            _ => {} // fields of a newer program; the MAC covers the known ones
         }
     }
     let node = node?;
@@ -214,11 +213,11 @@ impl<'a> Reader<'a> {
         self.bytes(2).map(|bytes| u16::from_be_bytes([bytes[0], bytes[1]]))
     }
 
-    /// A name's labels. Pointers lead only backwards, and few in a row are followed.
+    /// The labels of a name. Pointers lead only backwards, and only [`MAX_JUMPS`] are followed.
     fn name(&mut self) -> Option<Vec<String>> {
         let (mut labels, mut total) = (Vec::new(), 0);
         let mut after = None;
-        for _ in 0..=MOST_JUMPS {
+        for _ in 0..=MAX_JUMPS {
             loop {
                 let length = *self.bytes(1)?.first()?;
                 match length {
@@ -229,7 +228,7 @@ impl<'a> Reader<'a> {
                     1..=63 => {
                         let label = self.bytes(usize::from(length))?;
                         total += label.len() + 1;
-                        if total > MOST_NAME {
+                        if total > MAX_NAME {
                             return None;
                         }
                         labels.push(String::from_utf8_lossy(label).into_owned());
@@ -266,10 +265,11 @@ mod tests {
         vec!["10.0.0.1:7700".parse().unwrap(), "[2001:db8::1]:7700".parse().unwrap()]
     }
 
+    /// Members of a cluster read one another's packets, which stay small.
     #[test]
     fn members_understand_announcements_and_questions() {
-        let heard = read(&announcement(&secret(), &NODE, &addresses()), &secret()).unwrap();
-        assert_eq!(heard, Heard { questions: vec![], seen: vec![(NODE, addresses())] });
+        let parsed = read(&announcement(&secret(), &NODE, &addresses()), &secret()).unwrap();
+        assert_eq!(parsed, Parsed { questions: vec![], announced: vec![(NODE, addresses())] });
         let all = read(&question(&secret(), &[]), &secret()).unwrap();
         assert_eq!(all.questions, [Question::All]);
         let one = read(&question(&secret(), &[NODE]), &secret()).unwrap();
@@ -278,41 +278,43 @@ mod tests {
         assert!(announcement(&secret(), &NODE, &addresses()).len() < 400, "rest is cheap");
     }
 
-    /// Two clusters on one network: neither answers the other, nor dials it.
+    /// Two clusters on one network do not answer or dial one another.
     #[test]
-    fn another_cluster_is_not_understood() {
+    fn packets_of_another_cluster_are_ignored() {
         let other = Secret::new(&[2; 32]);
-        let heard = read(&announcement(&other, &NODE, &addresses()), &secret()).unwrap();
-        assert_eq!(heard, Heard::default());
-        assert_eq!(read(&question(&other, &[]), &secret()).unwrap(), Heard::default());
+        let parsed = read(&announcement(&other, &NODE, &addresses()), &secret()).unwrap();
+        assert_eq!(parsed, Parsed::default());
+        assert_eq!(read(&question(&other, &[]), &secret()).unwrap(), Parsed::default());
         assert!(!secret().name.contains("0101"), "the name does not show the secret");
     }
 
-    /// Whoever listens can copy an announcement, and change it.
+    /// A stranger on the network can copy an announcement and alter it.
     #[test]
-    fn altered_announcement_is_not_believed() {
+    fn altered_announcement_is_ignored() {
         let packet = announcement(&secret(), &NODE, &addresses());
-        let mut believed = 0;
+        let mut accepted = 0;
         for at in 0..packet.len() {
             for bit in [1, 0x10, 0x80] {
                 let mut altered = packet.clone();
                 altered[at] ^= bit;
-                let seen = read(&altered, &secret()).map(|heard| heard.seen).unwrap_or_default();
-                // What is outside the MAC (identifiers, counts, TTLs, names) changes nothing that
-                // is told.
+                let announced =
+                    read(&altered, &secret()).map(|parsed| parsed.announced).unwrap_or_default();
+                // Fields outside the MAC (identifiers, counts, TTLs, names) change nothing in the
+                // result.
                 assert!(
-                    seen.iter().all(|(node, at)| *node == NODE && *at == addresses()),
+                    announced.iter().all(|(node, at)| *node == NODE && *at == addresses()),
                     "byte {at}"
                 );
-                believed += seen.len();
+                accepted += announced.len();
             }
         }
-        assert!(believed > 0, "what was looked at is looked at");
+        assert!(accepted > 0, "unaltered fields are accepted");
     }
 
     #[test]
     fn compressed_names_are_read_and_loops_end() {
-        // As a reflector between two networks writes it: the service's name once, then pointers.
+        // A reflector between two networks compresses names: the service's name once, then pointers
+        // to it.
         let mut packet = header(0, 2, 0);
         put_name(&mut packet, &all_of(&secret()));
         put(&mut packet, PTR);
@@ -322,18 +324,21 @@ mod tests {
         put(&mut packet, 0xc000 | u16::try_from(service).unwrap());
         put(&mut packet, TXT);
         put(&mut packet, IN);
-        let heard = read(&packet, &secret()).unwrap();
-        assert_eq!(heard.questions, [Question::All, Question::One(label(&NODE))]);
+        let parsed = read(&packet, &secret()).unwrap();
+        assert_eq!(parsed.questions, [Question::All, Question::One(label(&NODE))]);
         let mut looped = header(0, 1, 0);
         put(&mut looped, 0xc00c);
         assert_eq!(read(&looped, &secret()), None);
     }
 
+    /// Anybody on the network can send packets; none may panic the reader.
     #[test]
-    fn truncated_or_random_packets_say_nothing() {
+    fn truncated_or_random_packets_are_ignored() {
         let packet = announcement(&secret(), &NODE, &addresses());
         for length in 0..packet.len() {
-            assert!(read(&packet[..length], &secret()).is_none_or(|heard| heard.seen.is_empty()));
+            assert!(
+                read(&packet[..length], &secret()).is_none_or(|parsed| parsed.announced.is_empty())
+            );
         }
         let mut state = 7u32;
         for _ in 0..20_000 {

@@ -1,17 +1,17 @@
-//! What only members can make and check.
+//! The service name and the MAC, which only members can make and check.
 
 use ring::hmac;
 use shoal_protocol::model::NodeId;
 
-/// Apart from whatever else the cluster's secret is used for.
+/// Separates these uses of the cluster's secret from others.
 const NAME_DOMAIN: &[u8] = b"shoal/mdns/name/1";
 const SEEN_DOMAIN: &[u8] = b"shoal/mdns/seen/1";
-/// Bytes of a MAC: forging one takes 2^127 packets.
+/// Bytes of a MAC: a forger needs 2^127 packets on average.
 const MAC: usize = 16;
 
 pub(super) struct Secret {
     key: hmac::Key,
-    /// The name under which members ask: nothing about the cluster can be read from it.
+    /// The DNS label under which members ask. It reveals nothing about the cluster.
     pub name: String,
 }
 
@@ -27,7 +27,7 @@ impl Secret {
         Secret { key, name }
     }
 
-    /// Over a node and its addresses as they are written.
+    /// The MAC over a node and its addresses as text.
     pub(super) fn mac(&self, node: &NodeId, addresses: &[String]) -> String {
         let mut message = hmac::Context::with_key(&self.key);
         message.update(SEEN_DOMAIN);
@@ -45,7 +45,7 @@ impl Secret {
     }
 
     pub(super) fn is_mac(&self, claimed: &str, node: &NodeId, addresses: &[String]) -> bool {
-        // Compared as a whole: how many bytes are right must not show in the time it takes.
+        // In constant time: the duration must not show how many bytes are right.
         let right = self.mac(node, addresses);
         let wrong = right.bytes().zip(claimed.bytes()).fold(0, |wrong, (a, b)| wrong | (a ^ b));
         claimed.len() == right.len() && wrong == 0

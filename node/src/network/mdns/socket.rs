@@ -1,4 +1,4 @@
-//! One socket an interface: what is sent goes out there, and what came in there is received.
+//! Each interface has a socket, which sends and receives there only.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -14,10 +14,10 @@ use super::lan::Lan;
 const PORT: u16 = 5353;
 const GROUP_V4: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 251);
 const GROUP_V6: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0xfb);
-/// Bytes of a packet that are looked at. Ours have some hundred; what is longer is not ours.
-const MOST_BYTES: usize = 1_500;
+/// Bytes of the longest packet. Ours have some hundred; longer ones are not ours.
+const MAX_BYTES: usize = 1_500;
 
-/// A packet, as it came.
+/// A received packet.
 pub(super) struct Received {
     pub bytes: Vec<u8>,
 }
@@ -30,7 +30,7 @@ pub(super) struct Socket {
 }
 
 impl Socket {
-    /// Over IPv4 where the interface has it, else over IPv6.
+    /// Opens a socket over IPv4 where the interface has it, else over IPv6.
     pub(super) fn open(lan: &Lan, received: mpsc::Sender<Received>) -> io::Result<Socket> {
         let v4 = lan.addresses.iter().find_map(|address| match address {
             SocketAddr::V4(address) => Some(*address.ip()),
@@ -44,8 +44,8 @@ impl Socket {
         socket.set_nonblocking(true)?;
         let to: SocketAddr = match v4 {
             Some(own) => {
-                // Else it would receive what comes in at other interfaces, which other sockets
-                // joined.
+                // Without this it would receive packets of other interfaces, whose groups other
+                // sockets joined.
                 socket.set_multicast_all_v4(false)?;
                 socket.set_multicast_if_v4(&own)?;
                 socket.set_multicast_ttl_v4(255)?;
@@ -70,33 +70,32 @@ impl Socket {
         Ok(Socket { udp, to, lan: lan.clone(), _reading: stop.drop_guard() })
     }
 
-    /// Whether it still fits the interface: it was opened for one of its addresses.
+    /// Whether the socket still fits the interface, for one of whose addresses it was opened.
     pub(super) fn is_of(&self, lan: &Lan) -> bool {
         self.lan == *lan
     }
 
-    /// False when the interface does not take it: it may be gone already.
+    /// False when the interface refuses the packet: it may be gone already.
     pub(super) fn send(&self, packet: &[u8]) -> bool {
         self.udp.try_send_to(packet, self.to).is_ok()
     }
 }
 
 async fn read(udp: Arc<UdpSocket>, received: mpsc::Sender<Received>, stop: CancellationToken) {
-    let mut buffer = [0; MOST_BYTES];
+    let mut buffer = [0; MAX_BYTES];
     loop {
         let came = tokio::select! {
             came = udp.recv_from(&mut buffer) => came,
             () = stop.cancelled() => return,
         };
         match came {
-            // When packets come faster than they are read, those above are lost: mDNS repeats
-            // itself.
-            Ok((length, _)) if length < MOST_BYTES => {
+            // When packets come faster than they are read, some are lost: mDNS repeats itself.
+            Ok((length, _)) if length < MAX_BYTES => {
                 let bytes = buffer.get(..length).unwrap_or_default().to_vec();
                 let _ = received.try_send(Received { bytes });
             }
             Ok(_) => {}
-            // The interface went; its socket goes when the system says so.
+            // The interface is gone; the next read of the interfaces removes the socket.
             Err(_) => tokio::time::sleep(std::time::Duration::from_secs(1)).await,
         }
     }

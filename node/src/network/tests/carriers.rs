@@ -1,10 +1,10 @@
-//! Artifacts and HTTP have a connection of their own.
+//! Artifacts and HTTP travel on connections of their own.
 
 use super::*;
 
-const WORDS: &str = "small messages pass, transfers stall";
+const STALL_REASON: &str = "small messages pass, transfers stall";
 
-/// A stream from `from` to `to`, and what came out there.
+/// A stream from `from` to `to`, and its other end.
 async fn stream(
     from: &Peer,
     to: &Peer,
@@ -12,7 +12,7 @@ async fn stream(
     purpose: Purpose,
 ) -> (MeshStream, MeshStream) {
     let mut mine = from.network.open(to.id, purpose).await.unwrap();
-    // A stream comes out once something was written.
+    // A stream arrives once something was written.
     mine.flush().await.unwrap();
     (mine, within("the stream", acceptor.next()).await.unwrap().stream)
 }
@@ -20,11 +20,11 @@ async fn stream(
 async fn path_changed(peer: &mut Peer) -> (NodeId, bool) {
     match peer.urgent().await {
         Input::PathChanged { peer, is_stalling } => (peer, is_stalling),
-        other => panic!("news of a path was expected, not {other:?}"),
+        other => panic!("a changed path was expected, not {other:?}"),
     }
 }
 
-/// Writes until the stream ends; why it did.
+/// Writes until the stream ends, and returns why it did.
 async fn filled(mut stream: MeshStream) -> std::io::Error {
     loop {
         if let Err(error) = stream.write_all(&[7; 65_536]).await {
@@ -33,8 +33,7 @@ async fn filled(mut stream: MeshStream) -> std::io::Error {
     }
 }
 
-/// A transfer shared the link's connection, and one packet of it that never arrived blocked all
-/// messages.
+/// A transfer shared the link's connection, and one lost packet of it blocked all messages.
 #[tokio::test]
 async fn streams_both_ways_share_one_carrier_beside_the_link() {
     let (mut a, mut b) = linked(1, 2).await;
@@ -44,23 +43,23 @@ async fn streams_both_ways_share_one_carrier_beside_the_link() {
     let _back = stream(&b, &a, &mut at_a, Purpose::Http).await;
     assert_eq!((a.count("net_carriers_up"), b.count("net_carriers_up")), (1, 1));
     assert_eq!((a.count("net_links_up"), a.network.carriers.full_sized(&b.id)), (1, vec![true]));
-    // It is a carrier in the swarm's eyes, neither a refused connection nor another link.
+    // The swarm counts it neither as a refused connection nor as another link.
     assert_eq!((b.count("net_connections_refused"), b.count("net_links_up")), (0, 1));
-    // Nobody reads the transfer: the link does not care.
+    // The transfer is not read: the link works all the same.
     let (mut full, _unread) = stream(&a, &b, &mut at_b, Purpose::Artifact).await;
     let stuck = tokio::spawn(async move { full.write_all(&vec![0; 8 << 20]).await });
     for number in 0..20 {
-        a.network.send(&b.id, Lane::Urgent, &word(number));
-        assert_eq!(b.heard().await, (a.id, word(number)));
+        a.network.send(&b.id, Lane::Urgent, &numbered(number));
+        assert_eq!(b.received().await, (a.id, numbered(number)));
     }
     assert!(!stuck.is_finished());
     stuck.abort();
-    assert!(a.inbox.urgent.try_recv().is_err(), "nothing is the matter with the path");
+    assert!(a.inbox.urgent.try_recv().is_err(), "the path is good");
 }
 
-/// On a path that loses full-sized packets a change of 64 KiB blocked every beat behind it.
+/// On a path that loses full-sized packets, a change of 64 KiB blocked every probe behind it.
 #[tokio::test]
-async fn links_go_in_small_packets() {
+async fn links_use_small_packets() {
     let a = peer(1).await;
     let other = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = other.local_addr().unwrap().to_string();
@@ -76,10 +75,10 @@ async fn links_go_in_small_packets() {
     );
 }
 
-/// Bytes that `a` sends do not arrive, though the link stands: both are told, both ends of the
-/// stream end, and the next transfer goes in packets that every path carries.
+/// Bytes that `a` sends do not arrive, though the link is up: both cores are told, both ends of the
+/// stream end, and the next transfer uses packets that every path carries.
 #[tokio::test]
-async fn a_stalled_path_is_told_at_both_ends_then_small() {
+async fn stalled_path_is_reported_by_both_ends_then_small() {
     let (mut a, mut b) = linked(1, 2).await;
     let mut acceptor = b.network.accept(Purpose::Artifact).await;
     let (mine, mut theirs) = stream(&a, &b, &mut acceptor, Purpose::Artifact).await;
@@ -99,8 +98,8 @@ async fn a_stalled_path_is_told_at_both_ends_then_small() {
     assert_eq!(path_changed(&mut b).await, (a.id, true));
     let (sent, read) =
         (within("an end", sending).await.unwrap(), within("an end", reading).await.unwrap());
-    assert!(sent.to_string().contains(WORDS), "{sent}");
-    assert!(read.to_string().contains(WORDS), "{read}");
+    assert!(sent.to_string().contains(STALL_REASON), "{sent}");
+    assert!(read.to_string().contains(STALL_REASON), "{read}");
     assert_eq!(a.count("net_carriers_stalled"), 1);
     for (from, to) in [(&a, &b), (&b, &a)] {
         let mut acceptor = to.network.accept(Purpose::Artifact).await;
@@ -112,16 +111,16 @@ async fn a_stalled_path_is_told_at_both_ends_then_small() {
         })
         .await;
     }
-    // The link never noticed.
-    a.network.send(&b.id, Lane::Urgent, &word(1));
-    assert_eq!(b.heard().await, (a.id, word(1)));
+    // The link stayed up.
+    a.network.send(&b.id, Lane::Urgent, &numbered(1));
+    assert_eq!(b.received().await, (a.id, numbered(1)));
     assert_eq!((a.count("net_links_up"), b.count("net_links_up")), (1, 1));
 }
 
-/// A node behind a router that lets nobody in has dialled: there is a link, and nothing that could
-/// be dialled back.
+/// A node behind a router without inbound connections has dialled: there is a link, and no address
+/// that could be dialled back.
 #[tokio::test]
-async fn the_link_takes_streams_where_no_carrier_can_be_had() {
+async fn link_carries_streams_without_a_carrier() {
     // `a` dialled, so `b` knows no address of it.
     let (a, b) = linked(1, 2).await;
     let mut acceptor = a.network.accept(Purpose::Artifact).await;
@@ -136,8 +135,9 @@ async fn the_link_takes_streams_where_no_carrier_can_be_had() {
     );
 }
 
+/// A carrier costs memory, so it ends a while after its last stream.
 #[tokio::test]
-async fn a_carrier_is_closed_once_nobody_uses_it() {
+async fn idle_carrier_is_closed() {
     let limits =
         CarrierLimits { idle_after: Duration::from_millis(300), ..config(1, SECRET).carriers };
     let peer = async |seed| {
@@ -166,7 +166,7 @@ async fn a_carrier_is_closed_once_nobody_uses_it() {
     assert_eq!((a.count("net_carriers_up"), a.count("net_links_up")), (2, 1));
 }
 
-/// A stranger's preamble, and bytes that only begin like one.
+/// A stranger sends a carrier's preamble, or bytes that only begin like one.
 #[tokio::test]
 async fn a_carrier_of_a_stranger_is_refused() {
     let b = peer(2).await;

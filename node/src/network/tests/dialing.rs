@@ -1,11 +1,11 @@
-//! Dials: which addresses lead to a peer, and what is concluded when none does.
+//! Dials: the addresses that lead to a peer, and the verdict when none does.
 
 use super::*;
 
-/// The peer has a second address from which nothing comes back, as one behind a firewall: its
-/// time-out hid the refusal of the address that worked for two seconds.
+/// The peer has a second address that never answers, as behind a firewall: its time-out delayed the
+/// refusal at the proven address by two seconds.
 #[tokio::test]
-async fn silent_address_does_not_delay_the_refusal_of_the_proven() {
+async fn silent_address_does_not_delay_a_proven_refusal() {
     let (mut a, b) = linked(1, 2).await;
     let (id, address) = (b.id, b.address());
     drop(b);
@@ -15,23 +15,22 @@ async fn silent_address_does_not_delay_the_refusal_of_the_proven() {
     assert!(a.network.dial(DialTarget::Node(id), vec![black_hole, address.clone()]));
     assert_eq!(a.answered().await, (address, Answerer::Nobody));
     assert_eq!(a.dial_failed().await, DialFailure::Refused);
-    // The other address is tried all the same, and that dial goes on: it has not run into its
-    // time-out.
+    // The other address is dialled all the same, and that dial goes on.
     let (mut stream, _) = within("the second address' dial", silent.accept()).await.unwrap();
     let mut greeting = [0; 256];
     assert!(within("a greeting", stream.read(&mut greeting)).await.unwrap() > 0);
     assert!(!matches!(stream.try_read(&mut greeting), Ok(0)), "it has ended");
 }
 
-/// The refusal of an address that was never seen to be the peer's is not hidden either, nor taken
-/// for more than it is.
+/// The proven address is silent, another one refuses. The core gets that refusal, but it does not
+/// count as the verdict.
 #[tokio::test]
-async fn where_the_proven_address_is_silent_a_refusal_proves_nothing() {
+async fn refusal_does_not_count_while_the_proven_is_silent() {
     let (mut a, b) = linked(1, 2).await;
     let (id, listening) = (b.id, b.network.listening());
     drop(b);
     assert!(matches!(a.urgent().await, Input::LinkDown { peer } if peer == id));
-    // Somebody takes its port and never says a word.
+    // Another process takes its port and stays silent.
     let silent = within("its port", async {
         loop {
             match tokio::net::TcpListener::bind(listening).await {
@@ -47,9 +46,9 @@ async fn where_the_proven_address_is_silent_a_refusal_proves_nothing() {
     assert_eq!(a.dial_failed().await, DialFailure::TimedOut);
 }
 
-/// A dial that lost makes no second connection at the peer.
+/// A dial that lost the race must not make a second connection at the peer.
 #[tokio::test]
-async fn dials_that_lost_are_given_up() {
+async fn dials_that_lost_the_race_are_cancelled() {
     let (mut a, b) = (peer(1).await, peer(2).await);
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let black_hole = names::multiaddr(&silent.local_addr().unwrap()).to_string();
@@ -58,19 +57,21 @@ async fn dials_that_lost_are_given_up() {
     assert_eq!(a.link_up().await, b.id);
     let mut all = Vec::new();
     within("its end", stream.read_to_end(&mut all)).await.unwrap();
-    // Nobody hears of its end: what is next is what is asked next.
+    // The end of the lost dial is not reported: the next input answers the next dial.
     assert!(a.network.dial(DialTarget::Address("kitchen".into()), vec!["kitchen".into()]));
     assert!(matches!(a.dial_failed().await, DialFailure::Stranger(_)));
 }
 
+/// Other nodes answer at all addresses but one. The node is found at that one; if it is found at
+/// none, the others are reported.
 #[tokio::test]
-async fn at_one_of_its_addresses_a_node_is_found_though_others_answer_at_the_rest() {
+async fn node_is_found_though_others_answer_at_its_addresses() {
     let (mut a, b, mut c) = (peer(1).await, peer(2).await, peer(3).await);
     let all = vec![b.address(), a.address(), c.address()];
     assert!(a.network.dial(DialTarget::Node(c.id), all.clone()));
     assert_eq!((a.link_up().await, c.link_up().await), (c.id, a.id));
-    // Nobody has the key 4. Others at its addresses show that these are old: that one refuses
-    // proves nothing.
+    // No node has the key 4. Other nodes at its addresses show that these are old, so a refusal at
+    // one proves nothing.
     assert!(a.network.dial(DialTarget::Node(id(4)), all.clone()));
     assert_eq!(a.answered().await, (b.address(), Answerer::Node(b.id)));
     assert_eq!(a.answered().await, (c.address(), Answerer::Node(c.id)));
@@ -83,8 +84,10 @@ async fn at_one_of_its_addresses_a_node_is_found_though_others_answer_at_the_res
     assert_eq!(a.dial_failed().await, DialFailure::Refused);
 }
 
+/// A web server answers, a process stays silent, a name is no address: the failure differs for
+/// each.
 #[tokio::test]
-async fn what_is_not_shoal_is_told_from_a_dead_end() {
+async fn other_program_differs_from_a_silent_address() {
     let mut a = peer(1).await;
     let other = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = other.local_addr().unwrap().to_string();
@@ -95,7 +98,7 @@ async fn what_is_not_shoal_is_told_from_a_dead_end() {
     stream.write_all(page.as_bytes()).await.unwrap();
     let how = a.dial_failed().await;
     assert!(matches!(&how, DialFailure::Stranger(why) if why.contains("not shoal")), "{how:?}");
-    // Takes the connection and never says a word: as a cut looks.
+    // A process that accepts the connection and stays silent looks like a network cut.
     assert!(a.network.dial(DialTarget::Address(address.clone()), vec![address]));
     assert_eq!(a.dial_failed().await, DialFailure::TimedOut);
     assert!(a.network.dial(DialTarget::Address("kitchen".into()), vec!["kitchen".into()]));

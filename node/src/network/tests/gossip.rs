@@ -1,22 +1,23 @@
-//! What is said to all.
+//! Broadcasts.
 
 use super::*;
 
+/// a and c are linked to b alone. b accepts every second message of a; c gets only those.
 #[tokio::test]
-async fn gossip_goes_on_only_after_a_verdict() {
+async fn gossip_is_relayed_only_after_a_verdict() {
     let (mut a, mut b, mut c) = (peer(1).await, peer(2).await, peer(3).await);
     a.dial(&b);
     c.dial(&b);
     a.link_up().await;
     c.link_up().await;
-    // Subscriptions travel after the link: words are repeated until one gets through.
+    // Subscriptions travel after the link: messages are repeated until one gets through.
     let mut number = 0;
     let mut next = |network: &Network| {
         number += 1;
-        network.broadcast(&word(number));
+        network.broadcast(&numbered(number));
         number
     };
-    let heard = |input: Option<Input>| match input {
+    let received = |input: Option<Input>| match input {
         Some(Input::Gossip { ticket, from, message }) => (ticket, from, message),
         other => panic!("gossip was expected, not {other:?}"),
     };
@@ -28,7 +29,7 @@ async fn gossip_goes_on_only_after_a_verdict() {
             tokio::select! {
                 _ = beat.tick() => drop(next(&a.network)),
                 input = b.inbox.gossip.recv() => {
-                    let (ticket, from, message) = heard(input);
+                    let (ticket, from, message) = received(input);
                     assert_eq!(from, a.id);
                     toggle = !toggle;
                     if toggle {
@@ -39,7 +40,7 @@ async fn gossip_goes_on_only_after_a_verdict() {
                     }
                 }
                 input = c.inbox.gossip.recv() => {
-                    let (_, from, message) = heard(input);
+                    let (_, from, message) = received(input);
                     break (from, message);
                 }
             }
@@ -50,10 +51,10 @@ async fn gossip_goes_on_only_after_a_verdict() {
     assert!(accepted.contains(&relayed), "only what was accepted is relayed");
 }
 
-/// As after a change of an address: the peer has lost its old connection without a word, here it
-/// still stands.
+/// After a change of its address, a peer has lost its old connection silently while that still
+/// stands here. It dials anew; its gossip must still arrive.
 #[tokio::test]
-async fn what_a_peer_gossips_is_heard_though_it_came_anew_before_its_old_connection_ended() {
+async fn gossip_arrives_from_a_peer_that_redialled() {
     let mut a = peer(1).await;
     // The lower id decides which connection carries the link.
     let seed = (2..).find(|seed| id(*seed) < a.id).unwrap();
@@ -66,7 +67,7 @@ async fn what_a_peer_gossips_is_heard_though_it_came_anew_before_its_old_connect
     let from = within("gossip", async {
         for number in 0.. {
             tokio::select! {
-                _ = beat.tick() => anew.network.broadcast(&word(number)),
+                _ = beat.tick() => anew.network.broadcast(&numbered(number)),
                 Some(Input::Gossip { from, .. }) = a.inbox.gossip.recv() => return from,
             }
         }
@@ -76,11 +77,12 @@ async fn what_a_peer_gossips_is_heard_though_it_came_anew_before_its_old_connect
     assert_eq!(from, anew.id);
 }
 
+/// Without peers a broadcast is no error.
 #[tokio::test]
 async fn a_lone_node_may_broadcast() {
     let mut a = peer(1).await;
-    a.network.broadcast(&word(1));
-    // Commands are taken in turn: this one's answer means that the broadcast is done.
+    a.network.broadcast(&numbered(1));
+    // Commands are handled in order: this one's answer means that the broadcast is done.
     assert!(a.network.dial(DialTarget::Address("kitchen".into()), vec!["kitchen".into()]));
     a.dial_failed().await;
     assert_eq!((a.count("net_gossip_sent"), a.count("net_gossip_dropped")), (1, 0));

@@ -1,28 +1,27 @@
-//! Bytes a second, shared by all transfers of one direction.
+//! A limit of bytes a second, shared by all transfers of one direction.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Bytes that may go at once after a rest, in seconds of the rate: a small artifact is not slowed
-/// down at all.
+/// The burst after a rest, in time at the full rate: a small artifact is not slowed down at all.
 const BURST: Duration = Duration::from_millis(250);
 
 #[derive(Debug)]
-pub(super) struct Pace {
-    /// Zero: no limit.
+pub(super) struct RateLimit {
+    /// Zero means no limit.
     bytes_per_second: u64,
-    /// Up to when what was taken so far is paid for.
+    /// The time at which the rate has allowed all bytes taken so far.
     paid_until: Mutex<Instant>,
 }
 
-impl Pace {
+impl RateLimit {
     pub(super) fn new(bytes_per_second: u64) -> Self {
-        Pace { bytes_per_second, paid_until: Mutex::new(Instant::now()) }
+        RateLimit { bytes_per_second, paid_until: Mutex::new(Instant::now()) }
     }
 
-    /// Waits until these bytes may go.
+    /// Waits until the limit allows these bytes.
     pub(super) async fn take(&self, bytes: usize) {
         let wait = self.wait(bytes, Instant::now());
         if !wait.is_zero() {
@@ -46,16 +45,17 @@ impl Pace {
 mod tests {
     use super::*;
 
+    /// A small artifact passes at once, and a rest earns one burst only.
     #[test]
-    fn a_burst_is_free_and_the_rest_comes_at_the_rate() {
-        let (pace, start) = (Pace::new(1_000_000), Instant::now());
-        assert_eq!(pace.wait(250_000, start), Duration::ZERO);
-        assert_eq!(pace.wait(500_000, start), Duration::from_millis(500));
-        assert_eq!(pace.wait(500_000, start), Duration::from_secs(1));
+    fn burst_is_immediate_and_the_rest_is_limited() {
+        let (limit, start) = (RateLimit::new(1_000_000), Instant::now());
+        assert_eq!(limit.wait(250_000, start), Duration::ZERO);
+        assert_eq!(limit.wait(500_000, start), Duration::from_millis(500));
+        assert_eq!(limit.wait(500_000, start), Duration::from_secs(1));
         // After a rest there is one burst again, not two.
         let later = start + Duration::from_secs(60);
-        assert_eq!(pace.wait(250_000, later), Duration::ZERO);
-        assert_eq!(pace.wait(100_000, later), Duration::from_millis(100));
-        assert_eq!(Pace::new(0).wait(usize::MAX, start), Duration::ZERO);
+        assert_eq!(limit.wait(250_000, later), Duration::ZERO);
+        assert_eq!(limit.wait(100_000, later), Duration::from_millis(100));
+        assert_eq!(RateLimit::new(0).wait(usize::MAX, start), Duration::ZERO);
     }
 }

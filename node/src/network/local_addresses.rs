@@ -1,7 +1,7 @@
-//! Connections, by the address of this device that they hang on.
+//! Connections by their local address.
 //!
-//! TCP goes on for minutes with a connection whose own address is gone: nothing it sends can leave.
-//! Here it ends at once.
+//! TCP keeps a connection for minutes after the device lost its local address, though nothing can
+//! be sent on it. Here such a connection ends at once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -13,18 +13,17 @@ use std::task::{Context, Poll};
 use futures::{AsyncRead, AsyncWrite};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-/// The addresses that connections hang on. No more than there are connections.
+/// The local addresses of the open connections: no more than there are connections.
 #[derive(Clone, Default)]
-pub(super) struct Locals(Arc<Mutex<BTreeMap<IpAddr, Weak<CancellationToken>>>>);
+pub(super) struct LocalAddresses(Arc<Mutex<BTreeMap<IpAddr, Weak<CancellationToken>>>>);
 
-impl Locals {
-    /// Ties a stream to the address of this device that it leaves by; one whose address is not
-    /// known goes untied.
-    pub(super) fn tie<S>(&self, stream: S, local: Option<IpAddr>) -> Tied<S> {
+impl LocalAddresses {
+    /// Binds a stream to its local address. A stream whose local address is not known stays open.
+    pub(super) fn bind<S>(&self, stream: S, local: Option<IpAddr>) -> BoundStream<S> {
         let token = local.map(|ip| self.token(ip));
-        let gone =
+        let address_gone =
             token.as_ref().map(|token| Box::pin(CancellationToken::clone(token).cancelled_owned()));
-        Tied { stream, gone, _token: token }
+        BoundStream { stream, address_gone, _token: token }
     }
 
     fn token(&self, ip: IpAddr) -> Arc<CancellationToken> {
@@ -38,8 +37,8 @@ impl Locals {
         token
     }
 
-    /// Ends what hangs on an address that is not among these.
-    pub(super) fn keep(&self, local: &BTreeSet<IpAddr>) {
+    /// Ends the streams whose local address is not among these.
+    pub(super) fn close_missing(&self, local: &BTreeSet<IpAddr>) {
         let mut tokens = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         tokens.retain(|ip, token| {
             let Some(token) = token.upgrade() else { return false };
@@ -52,16 +51,16 @@ impl Locals {
     }
 }
 
-/// A stream that fails once the address it leaves by is gone.
-pub(super) struct Tied<S> {
+/// A stream that fails once the device has lost its local address.
+pub(super) struct BoundStream<S> {
     stream: S,
-    gone: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+    address_gone: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     _token: Option<Arc<CancellationToken>>,
 }
 
-impl<S> Tied<S> {
+impl<S> BoundStream<S> {
     fn check(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        match self.gone.as_mut().map(|gone| gone.as_mut().poll(cx)) {
+        match self.address_gone.as_mut().map(|address_gone| address_gone.as_mut().poll(cx)) {
             Some(Poll::Ready(())) => Err(io::Error::new(
                 io::ErrorKind::ConnectionAborted,
                 "this device has lost the address",
@@ -71,7 +70,7 @@ impl<S> Tied<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Tied<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for BoundStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -82,7 +81,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Tied<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Tied<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for BoundStream<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -112,34 +111,36 @@ mod tests {
 
     const HERE: [u8; 4] = [10, 0, 0, 1];
 
+    /// Of two local addresses one is lost: only the stream on it ends.
     #[tokio::test]
-    async fn a_stream_ends_with_its_own_address_and_no_other() {
-        let locals = Locals::default();
+    async fn stream_ends_only_with_its_own_address() {
+        let local_addresses = LocalAddresses::default();
         let stream = || Cursor::new(vec![7; 4]);
         let (mut lost, mut kept) = (
-            locals.tie(stream(), Some(HERE.into())),
-            locals.tie(stream(), Some([10, 0, 0, 2].into())),
+            local_addresses.bind(stream(), Some(HERE.into())),
+            local_addresses.bind(stream(), Some([10, 0, 0, 2].into())),
         );
-        let mut untied = locals.tie(stream(), None);
+        let mut unbound = local_addresses.bind(stream(), None);
         let mut byte = [0];
         lost.read_exact(&mut byte).await.unwrap();
-        locals.keep(&[IpAddr::from([10, 0, 0, 2])].into());
+        local_addresses.close_missing(&[IpAddr::from([10, 0, 0, 2])].into());
         assert_eq!(
             lost.read_exact(&mut byte).await.unwrap_err().kind(),
             io::ErrorKind::ConnectionAborted
         );
         kept.read_exact(&mut byte).await.unwrap();
-        untied.read_exact(&mut byte).await.unwrap();
-        // The address is back, and a connection over it has nothing to do with the one before.
-        let mut anew = locals.tie(stream(), Some(HERE.into()));
+        unbound.read_exact(&mut byte).await.unwrap();
+        // The address is back: a new connection over it is independent of the old one.
+        let mut anew = local_addresses.bind(stream(), Some(HERE.into()));
         anew.read_exact(&mut byte).await.unwrap();
     }
 
+    /// Addresses that come and go for years must not fill the memory.
     #[test]
-    fn what_has_ended_is_forgotten() {
-        let locals = Locals::default();
-        (0..100).for_each(|n| drop(locals.tie((), Some([10, 0, 0, n].into()))));
-        let _one = locals.tie((), Some(HERE.into()));
-        assert!(locals.0.lock().unwrap().len() <= 2);
+    fn ended_streams_are_forgotten() {
+        let local_addresses = LocalAddresses::default();
+        (0..100).for_each(|n| drop(local_addresses.bind((), Some([10, 0, 0, n].into()))));
+        let _one = local_addresses.bind((), Some(HERE.into()));
+        assert!(local_addresses.0.lock().unwrap().len() <= 2);
     }
 }

@@ -1,4 +1,4 @@
-//! A transport whose dials can be given up: libp2p's swarm has no way to end a single dial, and one
+//! A transport whose dials can be cancelled: libp2p's swarm cannot end a single dial, and a dial
 //! that goes on after another address has won makes a second connection at the peer.
 
 use std::io;
@@ -16,13 +16,13 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 type Connection = (PeerId, StreamMuxerBox);
 type Inner = Boxed<Connection>;
 
-/// Ends the next dial when its guard is dropped. The swarm calls its transport within
-/// `Swarm::dial`, on the same task, so what is set just before is that dial's.
+/// Cancels the next dial when the guard is dropped. The swarm calls its transport within
+/// `Swarm::dial`, on the same task, so a token that is set just before belongs to that dial.
 #[derive(Clone, Default)]
-pub(super) struct GivenUp(Arc<Mutex<Option<CancellationToken>>>);
+pub(super) struct DialCanceller(Arc<Mutex<Option<CancellationToken>>>);
 
-impl GivenUp {
-    /// A guard for the dial that is asked for next.
+impl DialCanceller {
+    /// A guard for the next dial.
     pub(super) fn next_dial(&self) -> DropGuard {
         let token = CancellationToken::new();
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(token.clone());
@@ -34,20 +34,20 @@ impl GivenUp {
     }
 }
 
-/// The inner transport, and what ends its dials.
-pub(super) struct GivingUp {
+/// The inner transport, and the source of its dials' tokens.
+pub(super) struct CancellableTransport {
     inner: Inner,
-    given_up: GivenUp,
+    canceller: DialCanceller,
 }
 
-impl GivingUp {
-    pub(super) fn new(inner: Inner) -> (Self, GivenUp) {
-        let given_up = GivenUp::default();
-        (GivingUp { inner, given_up: given_up.clone() }, given_up)
+impl CancellableTransport {
+    pub(super) fn new(inner: Inner) -> (Self, DialCanceller) {
+        let canceller = DialCanceller::default();
+        (CancellableTransport { inner, canceller: canceller.clone() }, canceller)
     }
 }
 
-impl Transport for GivingUp {
+impl Transport for CancellableTransport {
     type Output = Connection;
     type Error = io::Error;
     type ListenerUpgrade = <Inner as Transport>::ListenerUpgrade;
@@ -70,11 +70,11 @@ impl Transport for GivingUp {
         address: Multiaddr,
         options: DialOpts,
     ) -> Result<Self::Dial, TransportError<io::Error>> {
-        let given_up = self.given_up.take();
+        let canceller = self.canceller.take();
         let dial = self.inner.dial(address, options)?;
-        let Some(given_up) = given_up else { return Ok(dial.boxed()) };
+        let Some(canceller) = canceller else { return Ok(dial.boxed()) };
         Ok(async move {
-            match given_up.run_until_cancelled(dial).await {
+            match canceller.run_until_cancelled(dial).await {
                 Some(outcome) => outcome,
                 None => Err(io::Error::new(io::ErrorKind::Interrupted, "given up")),
             }
@@ -87,33 +87,5 @@ impl Transport for GivingUp {
         cx: &mut Context<'_>,
     ) -> Poll<TransportEvent<Self::ListenerUpgrade, io::Error>> {
         Pin::new(&mut self.inner).poll(cx)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use libp2p::core::Endpoint;
-    use libp2p::core::transport::PortUse;
-
-    use super::super::door::Door;
-    use super::super::local::Locals;
-    use super::super::{names, transport::transport};
-    use super::*;
-
-    #[tokio::test]
-    async fn dial_ends_when_its_guard_is_dropped() {
-        let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (keys, carriers) = (names::keypair(&[1; 32]), tokio::sync::mpsc::channel(1).0);
-        let (mut transport, given_up) =
-            transport(&keys, [0; 32], &Arc::default(), &Locals::default(), &Door::new(), carriers)
-                .unwrap();
-        let address = names::multiaddr(&silent.local_addr().unwrap());
-        let guard = given_up.next_dial();
-        let dial = transport
-            .dial(address, DialOpts { role: Endpoint::Dialer, port_use: PortUse::New })
-            .unwrap();
-        drop(guard);
-        // Without that it would be a time-out, two seconds later.
-        assert_eq!(dial.await.err().unwrap().to_string(), "given up");
     }
 }
