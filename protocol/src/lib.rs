@@ -26,6 +26,7 @@
 //! The one rule: **an effect that names a batch of records waits until that batch is on disk.** All
 //! others go at once.
 
+pub mod artifacts;
 pub mod auction;
 pub mod claims;
 pub mod desired;
@@ -34,6 +35,7 @@ pub mod membership;
 pub mod model;
 pub mod node;
 pub mod plan;
+pub mod readiness;
 pub mod ring;
 pub mod rulings;
 pub mod sync;

@@ -1,35 +1,37 @@
 //! From what was saved to a running node. A fresh node is an empty `Saved`; boot and recovery are
 //! one path.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
+use crate::artifacts::Artifacts;
 use crate::auction::Auction;
 use crate::claims::Claims;
 use crate::desired::Desired;
 use crate::holding::Holding;
 use crate::membership::Membership;
-use crate::model::{Bucket, Facts, Key, NodeId, Time, WallClock, filling};
+use crate::model::{Facts, Key, NodeId, Time, WallClock, filling};
 use crate::plan::Pace;
-use crate::ring::Ring;
+use crate::readiness::Readiness;
 use crate::rulings::Rulings;
 use crate::sync::{Repair, Tree};
 use crate::trust;
 
-use super::artifacts::Artifacts;
 use super::asking::Questions;
-use super::carrying::Carrying;
 use super::contract::Saved;
 use super::outbox::Outbox;
+use super::ownership::Ownership;
 use super::pending_sends::PendingSends;
 use super::persisting::Cache;
+use super::planning::Planning;
 use super::reach::Reach;
+use super::reconcile::Due;
+use super::relay::Relay;
 use super::saving::Saving;
-use super::settling::Due;
-use super::spreading::Spreading;
-use super::{Config, Identity, Level, Node, REBUTTALS};
+use super::slot_gossip::SlotGossip;
+use super::{Config, Device, Identity, Level, Node, Shown};
 
 impl Node {
     /// A node that runs from `now` on. `seed` makes its randomness; the same seed and inputs give
@@ -79,8 +81,6 @@ impl Node {
             Auction::new(config.auction.clone(), me, keys(), cluster, incarnation, draw());
         Node {
             membership,
-            ring: Ring::default(),
-            wards: super::wards::Wards::default(),
             desired: Desired::new(config.desired.clone()),
             rulings: Rulings::new(config.rulings.clone()),
             repair: Repair::new(config.repair.clone(), me, draw()),
@@ -88,48 +88,30 @@ impl Node {
             auction,
             holding: Holding::new(config.holding.clone()),
             artifacts: Artifacts::default(),
+            readiness: Readiness::waiting(false, None),
             pace: Pace::new(config.pace.clone()),
-            outbox: Outbox::default(),
-            returned: VecDeque::new(),
-            pending_sends: PendingSends::default(),
-            carrying: Carrying::new(incarnation),
+            ownership: Ownership::default(),
+            planning: Planning::default(),
+            slot_gossip: SlotGossip::default(),
             saving: Saving::default(),
             questions: Questions::default(),
-            telling: Default::default(),
-            rebuttals: Bucket::new(REBUTTALS.0, REBUTTALS.1),
-            is_contested: false,
-            read_only: None,
-            started: now,
-            ready: false,
-            is_newcomer: false,
-            waits_until: None,
-            hears_out_until: None,
-            stood_still: false,
-            leaving: false,
             reach: Reach::new(now, &config.seeds),
-            join_at: None,
-            uploads: BTreeMap::new(),
-            spreading: Spreading::default(),
-            replan: BTreeMap::new(),
-            pacing: Default::default(),
-            hearsay: BTreeMap::new(),
+            relay: Relay::new(incarnation),
+            pending_sends: PendingSends::default(),
+            returned: VecDeque::new(),
             due: Due::default(),
-            routes: Default::default(),
-            views: 0,
-            events: 0,
-            counters: BTreeMap::new(),
-            clock: (wall, now),
-            rng,
+            outbox: Outbox::default(),
+            shown: Shown::default(),
+            device: Device { facts, clock: (wall, now), started: now, rng },
             me,
             cluster,
-            facts,
             identity,
             config,
         }
     }
 
     fn recover(&mut self, now: Time, saved: Saved) {
-        self.auction.set_capacity(self.facts.capacity);
+        self.auction.set_capacity(self.device.facts.capacity);
         let mut unreadable = 0;
         // By key, as they lie on disk.
         for raw in filling(saved.changes) {
@@ -187,10 +169,10 @@ impl Node {
             );
             self.tell(now, Level::Warning, "saved-unreadable", None, Some(self.me), message);
         }
-        self.wait_for_others(now);
+        self.wait_for_others(now, false);
         self.due.all();
         self.mark_all();
-        self.settle(now);
+        self.reconcile(now);
     }
 
     /// The records that were just taken in came from disk: they are old, and need not be written
@@ -217,7 +199,7 @@ impl Node {
         self.with_membership(now, |membership, now, out| membership.set_roster(now, &roster, out));
         self.due.ring.extend(roster.keys().copied());
         self.due.holding = true;
-        self.views += 1;
+        self.shown.version += 1;
     }
 
     /// The key under which a node's admission stands.

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use crate::artifacts::Artifacts;
 use crate::auction::{self, Auction, BidContext, Look, OwnClaim};
 use crate::claims::{self, Claims};
 use crate::desired::Desired;
@@ -19,7 +20,6 @@ use crate::rulings::Rulings;
 use crate::sync::{self, Repair, Source, Tree};
 
 use super::Node;
-use super::artifacts::Artifacts;
 use super::contract::{Action, DialTarget};
 use super::message::Message;
 use super::outlook::{Demand, Outlook};
@@ -227,13 +227,13 @@ impl Node {
                 wall: self.wall(now),
                 claims: &self.claims,
                 membership: &self.membership,
-                is_ready: self.ready,
+                is_ready: self.readiness.is_ready(),
             },
             holding: &self.holding,
             artifacts: &self.artifacts,
-            facts: &self.facts,
-            read_only: self.read_only.is_some(),
-            leaving: self.leaving,
+            facts: &self.device.facts,
+            read_only: self.saving.read_only.is_some(),
+            leaving: self.readiness.is_leaving(),
         };
         let facts = work(&mut self.auction, now, &context, &mut out);
         let mut won = Vec::new();

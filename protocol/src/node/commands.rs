@@ -108,7 +108,7 @@ impl Node {
     }
 
     fn writable(&self) -> Result<(), Refusal> {
-        if let Some(why) = &self.read_only {
+        if let Some(why) = &self.saving.read_only {
             return Err(Refusal::ReadOnly(why.clone()));
         }
         if !self.admitted() {

@@ -1,20 +1,17 @@
 //! Bytes: who has them, and getting those that this node guards or claims, before anybody asks.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use crate::model::{Artifact, Digest, NodeId, Phase, RuntimeKind, Time};
 
-use super::artifacts::Local;
 use super::contract::{Action, FetchOutcome, Refusal, Reply, Verdict};
 use super::message::Message;
 use super::{Level, Node};
+use crate::artifacts::Local;
 
 /// Whom one fetch may ask, the best first. The next try asks again, and others: see
 /// [`Node::candidates`].
 const MAX_CANDIDATES: usize = 16;
-/// How long an upload is kept that nobody published.
-const UPLOAD_KEPT: Duration = Duration::from_secs(600);
 
 impl Node {
     /// Gets an artifact, unless it is here or on its way.
@@ -97,22 +94,19 @@ impl Node {
 
     /// Whether a workload names it, or a user put it here lately.
     pub(super) fn is_wanted(&self, digest: &Digest) -> bool {
-        self.desired.names_artifact(digest) || self.uploads.contains_key(digest)
+        self.desired.names_artifact(digest) || self.artifacts.uploads.contains(digest)
     }
 
     /// Makes room in the book of artifacts, where there is need. Whether there is some.
     pub(super) fn prune_artifacts(&mut self) -> bool {
-        let (desired, uploads) = (&self.desired, &self.uploads);
-        let is_wanted =
-            |digest: &Digest| desired.names_artifact(digest) || uploads.contains_key(digest);
-        self.artifacts.prune(desired.artifacts(), is_wanted)
+        let desired = &self.desired;
+        self.artifacts.prune(desired.artifacts(), |digest| desired.names_artifact(digest))
     }
 
     /// Forgets artifacts that nothing wants any more.
     pub(super) fn forget_unwanted(&mut self) {
-        let (desired, uploads) = (&self.desired, &self.uploads);
-        self.artifacts
-            .retain(|digest| desired.names_artifact(digest) || uploads.contains_key(digest));
+        let desired = &self.desired;
+        self.artifacts.retain(|digest| desired.names_artifact(digest));
     }
 
     /// An artifact was put here by a user. There is always room for one that a workload names.
@@ -124,11 +118,7 @@ impl Node {
                 here, and can be published";
             return Err(Refusal::Busy(why.into()));
         }
-        self.uploads.insert(digest, now);
-        while self.uploads.len() > super::MAX_UPLOADS {
-            let oldest = self.uploads.iter().min_by_key(|(_, at)| **at).map(|(digest, _)| *digest);
-            oldest.map(|digest| self.uploads.remove(&digest));
-        }
+        self.artifacts.uploads.note(now, digest);
         self.fetch(now, artifact);
         if !is_known {
             self.tell(
@@ -141,17 +131,6 @@ impl Node {
             );
         }
         Ok(Reply::Done)
-    }
-
-    pub(super) fn next_upload_end(&self) -> Option<Time> {
-        self.uploads.values().min().map(|at| *at + UPLOAD_KEPT)
-    }
-
-    /// What nobody published for so long gives its room in the store to what is needed.
-    pub(super) fn end_uploads(&mut self, now: Time) {
-        if self.next_upload_end().is_some_and(|end| end <= now) {
-            self.uploads.retain(|_, at| now.since(*at) < UPLOAD_KEPT);
-        }
     }
 
     pub(super) fn on_fetched(&mut self, now: Time, digest: Digest, outcome: FetchOutcome) {
@@ -180,7 +159,7 @@ impl Node {
             }
         }
         self.due.holding = true;
-        self.views += 1;
+        self.shown.version += 1;
     }
 
     pub(super) fn retry_fetches(&mut self, now: Time) {
@@ -209,12 +188,12 @@ impl Node {
 
     /// `node` says that it holds an artifact; it, too, says so without proof. Taken for those alone
     /// that a workload names: a member could speak of any number of others. A word that comes
-    /// before the change which names its artifact is dropped; see [`super::spreading`] how it comes
+    /// before the change which names its artifact is dropped; see [`super::replication`] how it comes
     /// again.
     pub(super) fn on_have(&mut self, node: NodeId, digest: Digest) -> Verdict {
         let counts = self.desired.names_artifact(&digest) && self.is_member(&node);
         if counts && self.artifacts.held_by(digest, node) {
-            self.views += 1;
+            self.shown.version += 1;
             return Verdict::Accept;
         }
         Verdict::Ignore

@@ -13,9 +13,9 @@ use crate::model::{
 };
 use crate::plan::{Step, Surplus};
 
-use super::artifacts::Local;
 use super::contract::{Action, Order, ReplicaState, Report};
 use super::{Level, Node};
+use crate::artifacts::Local;
 
 impl Node {
     /// Awards were taken: the claims are made, put on disk in one batch, told, and run.
@@ -26,7 +26,7 @@ impl Node {
         for award in awards {
             let known = self.desired.by_uid(&award.replica.uid);
             let workload = known.filter(|workload| workload.generation == award.generation);
-            let Some(workload) = workload.filter(|_| self.read_only.is_none()) else {
+            let Some(workload) = workload.filter(|_| self.saving.read_only.is_none()) else {
                 self.unclaimed(now, &award, CHANGED);
                 continue;
             };
@@ -146,14 +146,14 @@ impl Node {
 
     /// The reason why a new revision cannot run here.
     fn no_replacement(&self, replica: &ReplicaId, workload: &Workload) -> Option<String> {
-        if let Err(unfit) = self.facts.fits(&workload.spec) {
+        if let Err(unfit) = self.device.facts.fits(&workload.spec) {
             return Some(format!("the new version does not fit here: {unfit}"));
         }
-        if self.read_only.is_some() {
+        if self.saving.read_only.is_some() {
             return Some("there is a new version, and the disk takes no writes".into());
         }
         let used = self.holding.committed_after(replica, workload.spec.resources);
-        let has_room = self.facts.capacity.holds(used.narrow());
+        let has_room = self.device.facts.capacity.holds(used.narrow());
         (!has_room).then(|| "the new version finds no room here".into())
     }
 
@@ -213,7 +213,7 @@ impl Node {
         }
         self.reroute([replica.uid]);
         if self.may_tell_health(now, replica) {
-            self.telling.note(replica.slot());
+            self.slot_gossip.note(replica.slot());
         }
     }
 
@@ -225,7 +225,7 @@ impl Node {
             .filter(|replica| self.may_tell_health(now, replica))
             .map(|replica| replica.slot())
             .collect();
-        slots.into_iter().for_each(|slot| self.telling.note(slot));
+        slots.into_iter().for_each(|slot| self.slot_gossip.note(slot));
     }
 
     /// Whether a replica may be reported healthy: not while another node that took it over runs it
@@ -339,7 +339,7 @@ impl Node {
         self.due.dirty.insert(replica.uid);
         self.due.duplicates = true;
         self.reroute([replica.uid]);
-        self.views += 1;
+        self.shown.version += 1;
     }
 
     /// The name of a replica, for people.

@@ -102,7 +102,7 @@ impl Node {
         self.count("garbage");
         // One event at the first and then at every power of two: a broken peer shall not fill the
         // log.
-        if self.counters.get("garbage").is_some_and(|count| count.is_power_of_two()) {
+        if self.shown.counters.get("garbage").is_some_and(|count| count.is_power_of_two()) {
             self.tell(
                 now,
                 Level::Warning,
@@ -160,7 +160,7 @@ impl Node {
         let number = slot.slot;
         let is_foreign = node == self.me
             && self.claims.slot(&node, number).is_none_or(|own| own.counter < slot.counter);
-        if is_foreign && self.rebuttals.take(now).is_err() {
+        if is_foreign && self.slot_gossip.rebuttals.take(now).is_err() {
             self.on_contested(now);
             return Verdict::Ignore;
         }
@@ -192,11 +192,11 @@ impl Node {
     /// Another device speaks in this node's name. There is no winning against it, so it is told,
     /// once.
     fn on_contested(&mut self, now: Time) {
-        if !std::mem::replace(&mut self.is_contested, true) {
+        if !std::mem::replace(&mut self.slot_gossip.is_contested, true) {
             let message = "another device runs with this node's identity, as after copying a \
                 disk: wipe the state folder of one of them";
             self.tell(now, Level::Warning, "identity-shared", None, Some(self.me), message.into());
-            self.views += 1;
+            self.shown.version += 1;
         }
     }
 
@@ -221,7 +221,7 @@ impl Node {
         }
         self.due.duplicates = true;
         self.reroute(replicas.iter().map(|replica| replica.uid));
-        self.views += 1;
+        self.shown.version += 1;
     }
 
     fn on_ruled(&mut self, now: Time, ruling: Unverified<Ruling>) -> Verdict {
@@ -260,7 +260,7 @@ impl Node {
         }
         if self.desired.members().contains_key(&from) {
             self.welcome(now, from, record);
-        } else if self.read_only.is_none() {
+        } else if self.saving.read_only.is_none() {
             self.admit(now, from, Some(record));
         }
     }
@@ -306,7 +306,7 @@ impl Node {
                     self.believe(peer);
                 }
                 self.due.ready = true;
-                self.due.duplicates |= self.hears_out_until.is_some();
+                self.due.duplicates |= self.readiness.is_in_grace();
             }
         }
     }
@@ -337,11 +337,11 @@ impl Node {
     }
 
     pub(super) fn on_membership(&mut self, now: Time, fact: membership::Fact) {
-        self.views += 1;
+        self.shown.version += 1;
         match fact {
             membership::Fact::Up { node } => {
                 self.pace.returned(now, &node);
-                self.hear_out_returned(now);
+                self.on_peer_returned(now);
                 self.tell(now, Level::Info, "node-up", None, Some(node), "the node is up".into());
                 self.on_liveness(now, node);
             }
@@ -442,7 +442,7 @@ impl Node {
                 );
             }
             // It would not outlive a restart.
-            claims::Fact::Adopt { .. } if self.read_only.is_some() => {}
+            claims::Fact::Adopt { .. } if self.saving.read_only.is_some() => {}
             claims::Fact::Adopt { replica, token } => {
                 if let Some(slot) = self.claims.adopt(&replica, token) {
                     self.issue(now, &[slot]);

@@ -18,7 +18,7 @@ impl Node {
         // What the peer tells comes before the news that it is up.
         if self.membership.state(&peer) == membership::State::Down {
             self.pace.reached(now);
-            self.hear_out_returned(now);
+            self.on_peer_returned(now);
         }
         self.with_membership(now, |membership, now, out| membership.handle_link_up(now, peer, out));
         self.send_pending(now, peer);
@@ -30,7 +30,7 @@ impl Node {
             self.ask_to_join(now, peer);
         }
         self.due.duplicates = true;
-        self.views += 1;
+        self.shown.version += 1;
     }
 
     pub(super) fn on_link_down(&mut self, now: Time, peer: NodeId) {
@@ -40,7 +40,7 @@ impl Node {
         });
         self.lost_answerer(now, &peer);
         self.due.ready = true;
-        self.views += 1;
+        self.shown.version += 1;
     }
 
     pub(super) fn on_dial_failed(&mut self, now: Time, target: DialTarget, how: DialFailure) {
@@ -76,24 +76,24 @@ impl Node {
         self.with_membership(now, |membership, now, out| {
             membership.handle_answered(now, node, address, by, out)
         });
-        self.views += 1;
+        self.shown.version += 1;
     }
 
     fn ask_to_join(&mut self, now: Time, peer: NodeId) {
         let Some(record) = self.membership.record(&self.me) else { return };
         let message = Message::Join { record: record.wire() };
         self.outbox.push(Action::Send { to: peer, lane: Lane::Urgent, message });
-        self.join_at = Some(now + JOIN_RETRY);
+        self.reach.join_at = Some(now + JOIN_RETRY);
     }
 
     pub(super) fn retry_join(&mut self, now: Time) {
-        if self.join_at.is_none_or(|at| at > now) {
+        if self.reach.join_at.is_none_or(|at| at > now) {
             return;
         }
-        self.join_at = None;
+        self.reach.join_at = None;
         if !self.admitted() {
             let links: Vec<NodeId> = self.membership.links().collect();
-            if let Some(index) = super::planning::pick(&mut self.rng, links.len()) {
+            if let Some(index) = super::planning::pick(&mut self.device.rng, links.len()) {
                 self.ask_to_join(now, links[index]);
             }
         }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::{Digest, NodeId, NodeRecord, RawChange, Ruling, Slot, Unverified};
 use crate::{auction, claims, membership, sync};
 
-use super::carrying::Sealed;
+use super::relay::Sealed;
 
 /// Changes in one message. A key has few siblings, and a joiner is handed its own admission only.
 pub const MAX_CHANGES: usize = 64;

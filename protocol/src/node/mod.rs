@@ -1,66 +1,68 @@
-//! One node's brain: the only room that knows all rooms. It wraps their messages into one
+//! The core of one node: the only room that knows all rooms. It wraps their messages into one
 //! [`Message`], passes facts between them, and decides what none of them can decide alone.
 //!
-//! One file an input, as far as it goes; then `settle` does what became due: it closes gaps, holds
-//! what is claimed, publishes routes.
+//! An input goes to one file; what rooms return goes through one queue (`calls`); then `reconcile`
+//! does what became due: it carries out the plan's steps for this node, auctions free places, and
+//! publishes routes.
 //!
 //! | file | what |
 //! | --- | --- |
 //! | `contract` | the boundary: inputs, effects, records |
-//! | `boot` | from what was saved to a running node |
-//! | `links`, `pending_sends`, `inbox` | the network: links, messages for nodes without one, gossip |
+//! | `calls` | calls into rooms, and the queue of the facts that they return |
+//! | `boot` | from a saved state to a running node |
+//! | `links`, `pending_sends`, `inbox` | the network: links, messages without one, gossip |
 //! | `reach` | where this node can be dialled, and the seeds it dials |
-//! | `carrying` | messages over one common member, to nodes that cannot be dialled |
-//! | `commands`, `asking` | users, and what others are asked before a user is answered |
+//! | `relay`, `reachability` | messages over one common member; members that cannot be dialled |
+//! | `commands`, `asking` | users, and questions to others before a user is answered |
 //! | `writing` | desired state: applying changes, admitting nodes |
-//! | `saving`, `persisting` | the disk: what is not there yet, what it refused, what is written when it recovers |
-//! | `holding` | what this node claims: running, replacing, restarting, releasing it |
-//! | `planning` | what this node owns: finding gaps, opening auctions |
-//! | `fetching`, `artifacts`, `stalls` | bytes, and the paths that lose them |
-//! | `settling` | what follows from any of it: ring, readiness, duplicates, routes |
-//! | `views`, `explaining` | what people are shown |
+//! | `saving`, `persisting` | the disk: what is not there yet, what it refused, when it recovers |
+//! | `outlook` | what should run where: the rooms that decide it, read together |
+//! | `planning`, `planning_throttle` | owner: auctions for free places, and how often |
+//! | `holding` | holder: running, replacing, restarting, releasing own replicas |
+//! | `fetching`, `replication`, `stalls` | artifacts: getting them, who holds them, bad paths |
+//! | `reconcile`, `readiness`, `routes` | what follows from any input |
+//! | `ownership` | the ring, and which workloads may be this node's |
+//! | `slot_gossip` | when this node's claims are told to all |
+//! | `views`, `replica_views`, `explaining` | what people are shown |
 //! | `queues` | what grows, and its bounds |
-//! | `telling` | when this node's claims are told to all |
-//! | `pacing` | how often work is done that costs as much as a workload has replicas |
-//! | `ways` | members without a way to one another |
-//! | `wards` | which workloads may be this node's |
-//! | `likeness` | a node that knows what another knows |
-//! | `imprint` | what tests compare |
+//! | `simulator_clone` | a node that knows what another knows |
+//! | `test_fingerprint` | what tests compare |
 
-mod artifacts;
 mod asking;
 mod boot;
 mod calls;
-mod carrying;
 mod commands;
 mod contract;
 mod explaining;
 mod fetching;
 mod holding;
-mod imprint;
 mod inbox;
-mod likeness;
 mod links;
 mod message;
 mod outbox;
 mod outlook;
-mod pacing;
+mod ownership;
 mod pending_sends;
 mod persisting;
 mod planning;
+mod planning_throttle;
 mod queues;
 mod reach;
+mod reachability;
+mod readiness;
+mod reconcile;
+mod relay;
 mod replica_views;
+mod replication;
+mod routes;
 mod saving;
-mod settling;
-mod spreading;
+mod simulator_clone;
+mod slot_gossip;
 mod stalls;
-mod telling;
+mod test_fingerprint;
 #[cfg(test)]
 mod tests;
 mod views;
-mod wards;
-mod ways;
 mod writing;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -68,33 +70,25 @@ use std::time::Duration;
 
 use rand_chacha::ChaCha8Rng;
 
+use crate::artifacts::Artifacts;
 use crate::auction::{self, Auction};
 use crate::claims::{self, Claims};
 use crate::desired::Desired;
 use crate::holding::{self as holding_room, Holding};
 use crate::membership::{self, Membership};
 use crate::model::view::EventView;
-use crate::model::{Bucket, ClusterId, Digest, Facts, KeyPair, NodeId, Time, WallClock};
+use crate::model::{ClusterId, Digest, Facts, KeyPair, NodeId, Time, WallClock};
 use crate::plan::Pace;
-use crate::ring::Ring;
+use crate::readiness::Readiness;
 use crate::rulings::Rulings;
 use crate::sync::{self, Repair};
 use crate::trust::Genesis;
 
-use artifacts::Artifacts;
 use outbox::Outbox;
 
-pub use carrying::Sealed;
 pub use contract::*;
 pub use message::{MAX_CHANGES, Message};
-
-/// Uploads remembered, as many as one file can describe workloads: a user who uploads more at once
-/// publishes before the oldest is evicted.
-const MAX_UPLOADS: usize = 256;
-
-/// Rebuttals at once, two for each slot of a sheet, and the pause between further ones. Each costs
-/// a disk write.
-const REBUTTALS: (u32, Duration) = (128, Duration::from_secs(10));
+pub use relay::Sealed;
 
 /// What a node is started with.
 #[derive(Clone, Debug, Default)]
@@ -164,8 +158,9 @@ pub enum Reason {
     Plan,
     /// A seed is dialled again.
     Seed,
-    /// This node has waited long enough for those it has not heard of, and acts on what it knows.
-    Patience,
+    /// This node has waited long enough for members that it has not heard of, and acts on what it
+    /// knows.
+    Grace,
     /// What others said is written down, so that a restart without network knows it.
     Cache,
     /// A member is asked again for admission.
@@ -181,22 +176,18 @@ enum Level {
     Warning,
 }
 
-/// One node's brain. A copy of it goes on by itself: a model checker tries every way in which a
-/// state can go on.
+/// The core of one node. A copy goes on by itself: a model checker tries every way in which a state
+/// can go on.
 #[derive(Clone)]
 pub struct Node {
     config: Config,
     identity: Identity,
     me: NodeId,
     cluster: ClusterId,
-    rng: ChaCha8Rng,
-    /// What the device's clock said, and when it said so.
-    clock: (WallClock, Time),
-    facts: Facts,
+    device: Device,
 
+    // Rooms.
     membership: Membership,
-    ring: Ring,
-    wards: wards::Wards,
     desired: Desired,
     rulings: Rulings,
     repair: Repair,
@@ -204,60 +195,46 @@ pub struct Node {
     auction: Auction,
     holding: Holding,
     artifacts: Artifacts,
+    readiness: Readiness,
     pace: Pace,
 
-    outbox: Outbox,
+    // What none of the rooms can do alone.
+    ownership: ownership::Ownership,
+    planning: planning::Planning,
+    slot_gossip: slot_gossip::SlotGossip,
+    saving: saving::Saving,
+    questions: asking::Questions,
+    reach: reach::Reach,
+    relay: relay::Relay,
+    pending_sends: pending_sends::PendingSends,
+
     /// What rooms returned and the node has not acted on. Empty between inputs.
     returned: VecDeque<calls::Returned>,
-    /// What waits for a link.
-    pending_sends: pending_sends::PendingSends,
-    /// What goes over one common member.
-    carrying: carrying::Carrying,
-    /// The books of what is not on disk.
-    saving: saving::Saving,
-    /// Questions to others, asked before a user is told that there is nothing to do.
-    questions: asking::Questions,
-    /// What is still to be told of this node's sheet.
-    telling: telling::Telling,
-    /// How often a slot of this node that it did not write may be outdone: all of a lost disk's at
-    /// once, not a copied disk's for ever.
-    rebuttals: Bucket,
-    /// Another device speaks in this node's name.
-    is_contested: bool,
-    /// Why the disk takes no writes.
-    read_only: Option<String>,
-    /// Since when this node runs.
+    due: reconcile::Due,
+    outbox: Outbox,
+    shown: Shown,
+}
+
+/// The device, as the daemon tells it.
+#[derive(Clone)]
+struct Device {
+    /// What it offers.
+    facts: Facts,
+    /// The latest reading of its clock, and the time of that reading.
+    clock: (WallClock, Time),
+    /// The start of this node.
     started: Time,
-    /// It knows enough to own workloads.
-    ready: bool,
-    /// Admitted in this life, it has not compared with anybody yet that was there before: it knows
-    /// nothing.
-    is_newcomer: bool,
-    /// Until then, and not ready, it waits for members it has not heard of.
-    waits_until: Option<Time>,
-    /// Until then, though ready, it hears out those it has not compared with.
-    hears_out_until: Option<Time>,
-    /// It hears them out because it stood still: before, it plans nothing.
-    stood_still: bool,
-    leaving: bool,
-    reach: reach::Reach,
-    /// When a member is asked (again) for admission.
-    join_at: Option<Time>,
-    /// Artifacts that users put here lately, which nobody may want yet.
-    uploads: BTreeMap<Digest, Time>,
-    /// Artifacts of what was published here, as long as not all guardians have said that they hold
-    /// them.
-    spreading: spreading::Spreading,
-    /// When a workload's gap is looked at again, for no other reason than time.
-    replan: BTreeMap<Digest, Time>,
-    /// How often large workloads are looked at.
-    pacing: pacing::Pacing,
-    /// Workloads that a comparison brought, from whom, and until when it is waited for what it
-    /// brings of who runs them. At most as many as there are.
-    hearsay: BTreeMap<Digest, (NodeId, Time)>,
-    due: settling::Due,
+    rng: ChaCha8Rng,
+}
+
+/// What people and programs are shown.
+#[derive(Clone, Debug, Default)]
+struct Shown {
+    /// The routing table and its version, which grows with each change.
     routes: (u64, Routes),
-    views: u64,
+    /// Grows whenever anything that views show may have changed.
+    version: u64,
+    /// Events so far.
     events: u64,
     counters: BTreeMap<&'static str, u64>,
 }
@@ -286,11 +263,11 @@ impl Node {
             Input::Stored { upto } => self.on_stored(now, upto),
             Input::StoreFailed { why } => self.on_store_failed(now, why),
             Input::StoreRecovered => self.on_store_recovered(now),
-            Input::WallClock(wall) => self.clock = (wall, now),
+            Input::WallClock(wall) => self.device.clock = (wall, now),
             Input::Lag(lag) => self.on_lag(now, lag),
             Input::Goodbye { back_in } => self.on_goodbye(now, back_in),
         }
-        self.settle(now);
+        self.reconcile(now);
     }
 
     /// Looks at what is due. A spurious call is harmless.
@@ -303,8 +280,8 @@ impl Node {
         if self.claims.poll_timeout().is_some_and(|(at, _)| at <= now) {
             self.due.duplicates = true;
         }
-        self.lose_patience(now);
-        self.end_uploads(now);
+        self.end_grace(now);
+        self.artifacts.uploads.handle_timeout(now);
         self.retry_fetches(now);
         self.ask_holders(now);
         self.retry_replicas(now);
@@ -314,7 +291,7 @@ impl Node {
         self.retry_join(now);
         self.flush_cache(now);
         self.close_questions(now);
-        self.settle(now);
+        self.reconcile(now);
     }
 
     /// When to call `handle_timeout`, and why.
@@ -326,18 +303,17 @@ impl Node {
             self.claims.poll_timeout().map(|(at, why)| (at, Reason::Claims(why))),
             self.auction.poll_timeout().map(|(at, why)| (at, Reason::Auction(why))),
             after(self.artifacts.next_retry(), Reason::Fetch),
-            after(self.next_upload_end(), Reason::Upload),
-            after(self.spreading.next(), Reason::Holders),
+            after(self.artifacts.uploads.poll_timeout(), Reason::Upload),
+            after(self.artifacts.replication.poll_timeout(), Reason::Holders),
             after(self.holding.poll_timeout(), Reason::Restart),
-            after(self.telling.due(), Reason::Tell),
-            after(self.pacing.due(), Reason::Plan),
-            after(self.replan.values().min().copied(), Reason::Plan),
+            after(self.slot_gossip.due(), Reason::Tell),
+            after(self.planning.throttle.due(), Reason::Plan),
+            after(self.planning.again.values().min().copied(), Reason::Plan),
             after(self.next_seed(), Reason::Seed),
-            after(self.waits_until, Reason::Patience),
-            after(self.hears_out_until, Reason::Patience),
-            after(self.pace.poll_timeout(), Reason::Patience),
+            after(self.readiness.poll_timeout(), Reason::Grace),
+            after(self.pace.poll_timeout(), Reason::Grace),
             after(self.saving.cache.due(), Reason::Cache),
-            after(self.join_at, Reason::Join),
+            after(self.reach.join_at, Reason::Join),
             after(self.questions.next(), Reason::Question),
         ]
         .into_iter()
@@ -357,7 +333,7 @@ impl Node {
 
     /// What the device's clock would say.
     fn wall(&self, now: Time) -> WallClock {
-        let (wall, at) = self.clock;
+        let (wall, at) = self.device.clock;
         WallClock(
             wall.0.saturating_add(u64::try_from(now.since(at).as_millis()).unwrap_or(u64::MAX)),
         )
@@ -378,7 +354,7 @@ impl Node {
     }
 
     fn count(&mut self, what: &'static str) {
-        *self.counters.entry(what).or_default() += 1;
+        *self.shown.counters.entry(what).or_default() += 1;
     }
 
     /// Tells people.
@@ -391,9 +367,9 @@ impl Node {
         node: Option<NodeId>,
         message: String,
     ) {
-        self.events += 1;
+        self.shown.events += 1;
         let event = EventView {
-            seq: self.events,
+            seq: self.shown.events,
             at: self.wall(now).to_string(),
             level: match level {
                 Level::Info => "info".into(),
@@ -408,7 +384,7 @@ impl Node {
     }
 
     fn on_goodbye(&mut self, now: Time, back_in: Duration) {
-        self.leaving = true;
+        self.readiness.leave();
         self.publish_profile(now);
         self.with_membership(now, |membership, now, out| {
             membership.handle_goodbye(now, back_in, out);
@@ -418,7 +394,7 @@ impl Node {
 
     fn on_facts(&mut self, now: Time, facts: Facts) {
         self.auction.set_capacity(facts.capacity);
-        self.facts = facts;
+        self.device.facts = facts;
         self.publish_profile(now);
         self.due.holding = true;
         self.mark_all();
@@ -430,6 +406,6 @@ impl Node {
         let claimed =
             self.claims.mine().filter_map(|claim| self.desired.by_uid(&claim.replica.uid));
         let wanted = self.guarded().chain(claimed).map(|wish| wish.spec.artifact.digest);
-        wanted.chain(self.uploads.keys().copied()).collect()
+        wanted.chain(self.artifacts.uploads.iter().copied()).collect()
     }
 }

@@ -53,7 +53,7 @@ impl Node {
             wall: self.wall(now),
             claims: &self.claims,
             membership: &self.membership,
-            is_ready: self.ready,
+            is_ready: self.readiness.is_ready(),
         }
     }
 }

@@ -70,7 +70,7 @@ impl Node {
     /// Asks for `records` on disk, with some of what is cached. What depends on them waits for the
     /// answer.
     pub(super) fn persist(&mut self, mut records: Vec<Record>) -> Option<PersistId> {
-        if self.read_only.is_some() {
+        if self.saving.read_only.is_some() {
             self.saving.note(&records, None);
             return None;
         }
@@ -100,7 +100,7 @@ impl Node {
     pub(super) fn flush_cache(&mut self, now: Time) {
         if self.saving.cache.due.is_some_and(|at| at <= now) {
             // A disk that takes no writes has it written when it does again.
-            self.saving.cache.due = self.read_only.is_none().then(|| now + CACHE_AFTER);
+            self.saving.cache.due = self.saving.read_only.is_none().then(|| now + CACHE_AFTER);
             self.persist(Vec::new());
         }
     }
@@ -136,12 +136,12 @@ impl Node {
     /// claims, but lets go of some; that may be said.
     fn tell_slot(&mut self, now: Time, slot: &Signed<Slot>) {
         let is_unwritten = self.holding.slot_batch(slot.slot).is_some();
-        if is_unwritten && self.read_only.is_some() {
+        if is_unwritten && self.saving.read_only.is_some() {
             return; // what never gets to disk is being taken out of it
         }
         if !is_unwritten {
             self.note_slot(now, slot);
-            self.telling.note(slot.slot);
+            self.slot_gossip.note(slot.slot);
         }
     }
 
@@ -166,7 +166,7 @@ impl Node {
         self.saving.rows.retain(|_, batch| batch.is_none_or(|batch| batch > upto));
         let written = self.holding.slots_written(upto);
         for slot in self.note_slots(now, &written) {
-            self.telling.note_written(now, &slot);
+            self.slot_gossip.note_written(now, &slot);
         }
         self.on_claims_written(now, upto);
         let (done, waiting) =
@@ -192,7 +192,7 @@ impl Node {
     }
 
     pub(super) fn on_store_failed(&mut self, now: Time, why: String) {
-        if self.read_only.is_some() {
+        if self.saving.read_only.is_some() {
             return;
         }
         self.tell(
@@ -206,7 +206,7 @@ impl Node {
                 takes nothing new until the disk does"
             ),
         );
-        self.read_only = Some(why.clone());
+        self.saving.read_only = Some(why.clone());
         // None of what was asked for is there.
         self.saving.rows.values_mut().for_each(|batch| *batch = None);
         let refused = self.saving.incarnations.drain(..).map(|(_, incarnation)| incarnation).max();
@@ -219,6 +219,6 @@ impl Node {
         for slot in self.note_slots(now, &dropped) {
             self.outbox.push(super::Action::Broadcast(super::Message::Slot(slot.wire())));
         }
-        self.views += 1;
+        self.shown.version += 1;
     }
 }

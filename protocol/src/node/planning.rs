@@ -14,18 +14,30 @@ use crate::model::{Digest, NodeId, RawChange, ReplicaId, Time, Unfit, WallClock}
 use crate::plan::{Free, Step};
 
 use super::contract::Verdict;
-use super::pacing::Work;
+use super::planning_throttle::{PlanningThrottle, Work};
 use super::{Level, Node};
 
 /// Nodes that answer for a workload: the owner and two heirs.
 pub(super) const GUARDIANS: usize = 3;
 /// The longest wait for who runs what a comparison has brought.
-const HEARSAY: Duration = Duration::from_secs(3);
+const DEFER_AT_MOST: Duration = Duration::from_secs(3);
 /// When a place is looked at again that somebody says to hold whose claim is not known here: one
 /// comparison later.
 pub(super) const HELD_RETRY: Duration = Duration::from_secs(1);
 /// When a workload is looked at again that found all of this node's auctions taken.
 pub(super) const FULL_RETRY: Duration = Duration::from_millis(200);
+
+/// When the workloads that this node owns are planned.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Planning {
+    /// Workloads to plan again, for no other reason than time. At most as many as there are.
+    pub again: BTreeMap<Digest, Time>,
+    /// Limits how often large workloads are planned.
+    pub throttle: PlanningThrottle,
+    /// Deferred plans: workloads that a comparison brought, from which peer, and until when its
+    /// claims are waited for. At most as many as there are.
+    pub deferred: BTreeMap<Digest, (NodeId, Time)>,
+}
 
 impl Node {
     /// Looks at every workload that something happened to, as far as this node owns it.
@@ -37,13 +49,13 @@ impl Node {
             let Some(workload) = self.desired.by_uid(&uid).cloned() else { continue };
             if !self.is_owner(&uid, &workload.name) {
                 // Another node owns it now, and plans it.
-                self.replan.remove(&uid);
+                self.planning.again.remove(&uid);
                 self.close_auctions(now, &uid);
-            } else if let Some(until) = self.is_hearsay(now, &uid) {
+            } else if let Some(until) = self.is_deferred(now, &uid) {
                 self.plan_again(until, uid);
             } else {
                 let places = self.demand().count(&workload);
-                if self.pacing.may(now, Work::Plan, uid, places) {
+                if self.planning.throttle.may(now, Work::Plan, uid, places) {
                     self.auction_free_places(now, &workload);
                 }
             }
@@ -58,12 +70,8 @@ impl Node {
         }
     }
 
-    /// Whether it knows enough. Who stood still hears first what became of what it owned.
     pub(super) fn may_plan(&self) -> bool {
-        self.ready
-            && !self.leaving
-            && self.membership.settled()
-            && (!self.stood_still || self.has_compared())
+        self.membership.settled() && self.readiness.may_plan(|| self.is_in_step())
     }
 
     /// A change that a comparison brought. Who runs its new places comes from the same peer, a
@@ -75,23 +83,23 @@ impl Node {
         let before = places(self);
         let verdict = self.on_changed(now, raw, None);
         if places(self) > before {
-            self.hearsay.insert(uid, (from, now + HEARSAY));
+            self.planning.deferred.insert(uid, (from, now + DEFER_AT_MOST));
         }
         verdict
     }
 
     /// Until when it is waited for who runs a workload.
-    fn is_hearsay(&mut self, now: Time, uid: &Digest) -> Option<Time> {
-        let (_, until) = *self.hearsay.get(uid)?;
+    fn is_deferred(&mut self, now: Time, uid: &Digest) -> Option<Time> {
+        let (_, until) = *self.planning.deferred.get(uid)?;
         if until <= now {
-            self.hearsay.remove(uid);
+            self.planning.deferred.remove(uid);
         }
         (until > now).then_some(until)
     }
 
     /// All that this peer holds is known here.
     pub(super) fn believe(&mut self, peer: &NodeId) {
-        let believed = self.hearsay.extract_if(.., |_, (from, _)| from == peer);
+        let believed = self.planning.deferred.extract_if(.., |_, (from, _)| from == peer);
         self.due.dirty.extend(believed.map(|(uid, _)| uid));
     }
 
@@ -193,7 +201,7 @@ impl Node {
             }
         }
         for index in (1..candidates.len()).rev() {
-            if let Some(other) = pick(&mut self.rng, index + 1) {
+            if let Some(other) = pick(&mut self.device.rng, index + 1) {
                 candidates.swap(index, other);
             }
         }
@@ -222,15 +230,15 @@ impl Node {
 
     /// Looks at a workload again at `at`, or earlier when something happens to it.
     pub(super) fn plan_again(&mut self, at: Time, uid: Digest) {
-        let due = self.replan.entry(uid).or_insert(at);
+        let due = self.planning.again.entry(uid).or_insert(at);
         *due = at.min(*due);
     }
 
     pub(super) fn retry_plans(&mut self, now: Time) {
         let due: Vec<Digest> =
-            self.replan.iter().filter(|(_, at)| **at <= now).map(|(uid, _)| *uid).collect();
+            self.planning.again.iter().filter(|(_, at)| **at <= now).map(|(uid, _)| *uid).collect();
         for uid in due {
-            self.replan.remove(&uid);
+            self.planning.again.remove(&uid);
             self.due.dirty.insert(uid);
         }
     }

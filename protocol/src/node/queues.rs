@@ -1,11 +1,11 @@
 //! What grows in a node with what happens to it, and how far it may. The simulated world looks
 //! after every step.
 
-use crate::model::Queue;
 use crate::model::claim::SLOTS;
+use crate::model::{Digest, Queue};
 
 use super::saving::{MAX_DEFERRED, MAX_STAGED};
-use super::{MAX_UPLOADS, Node, artifacts, asking, carrying, pending_sends, spreading, stalls};
+use super::{Node, asking, pending_sends, relay};
 
 /// Incarnations on their way to disk. Nothing but their pace holds them to it: one each time that
 /// others hold this node down in the last one it asked for. A disk that hangs for so long is given
@@ -23,9 +23,9 @@ impl Node {
         let rows = self.desired.len() + self.rulings.iter().count() + (members + 1) * slots;
         let links = self.membership.links().count();
         let named = self.desired.artifacts();
-        let leaving = self.artifacts.fetching(|digest| self.desired.names_artifact(digest));
-        let ((resting, paced), slots_to_tell) = (self.pacing.len(), self.telling.len());
-        let (authors_heard, authors_carried) = self.carrying.len();
+        let ((resting, paced), slots_to_tell) =
+            (self.planning.throttle.len(), self.slot_gossip.len());
+        let (authors_heard, authors_carried) = self.relay.len();
         let mut queues = vec![
             Queue::new(
                 "incarnations on their way to disk",
@@ -45,32 +45,19 @@ impl Node {
             ),
             Queue::new("messages that wait for one of them", most_to_one, pending_sends::MOST_EACH),
             Queue::new("authors heard over a hop", authors_heard, members + 1),
-            Queue::new("authors carried for", authors_carried, carrying::MOST_AUTHORS),
-            Queue::new("uploads", self.uploads.len(), MAX_UPLOADS),
-            Queue::new("artifacts that spread", self.spreading.len(), spreading::MOST),
-            Queue::new("workloads to be planned again", self.replan.len(), workloads),
+            Queue::new("authors carried for", authors_carried, relay::MOST_AUTHORS),
+            Queue::new("workloads to be planned again", self.planning.again.len(), workloads),
             Queue::new("large workloads just looked at", resting, 2 * workloads),
             Queue::new("large workloads to be looked at again", paced, resting),
             Queue::new("own slots that wait to be told", slots_to_tell, slots),
             Queue::new("facts of rooms not acted on", self.returned.len(), 0),
-            Queue::new("workloads known by hearsay", self.hearsay.len(), workloads),
-            // What is fetched for a version that is not wished for any more ends by itself;
-            // operators set its pace.
-            Queue::new(
-                "artifacts known",
-                self.artifacts.len(),
-                named + artifacts::MAX_SPARE + leaving,
-            ),
-            Queue::new("artifacts waited for", self.artifacts.waiting(), self.artifacts.len()),
-            Queue::new(
-                "paths that lose full-sized packets",
-                self.artifacts.stalls.len(),
-                stalls::MAX_STALLS,
-            ),
+            Queue::new("workloads whose plan is deferred", self.planning.deferred.len(), workloads),
         ];
         queues.extend(self.membership.queues());
         queues.extend(self.claims.queues());
         queues.extend(self.holding.queues(mine));
+        let is_named = |digest: &Digest| self.desired.names_artifact(digest);
+        queues.extend(self.artifacts.queues(named, is_named));
         queues.extend(self.auction.queues());
         queues.extend(self.repair.queues(links));
         queues

@@ -27,6 +27,8 @@ pub(super) struct Reach {
     seeds: BTreeMap<String, Seed>,
     /// Why nobody can connect to this node, and what to do.
     pub trouble: Option<String>,
+    /// The time when a member is asked (again) for admission.
+    pub join_at: Option<Time>,
 }
 
 /// An address whose node is not known.
@@ -48,7 +50,7 @@ impl Seed {
 impl Reach {
     pub(super) fn new(now: Time, seeds: &[String]) -> Self {
         let seeds = seeds.iter().map(|address| (address.clone(), Seed::new(now))).collect();
-        Reach { seeds, trouble: None }
+        Reach { seeds, trouble: None, join_at: None }
     }
 
     /// Takes addresses where a member was seen for seeds.
@@ -84,7 +86,7 @@ impl Node {
     pub(super) fn on_addresses(&mut self, now: Time, own: OwnAddresses) {
         let OwnAddresses { mut addresses, trouble, moved } = own;
         addresses.truncate(MAX_ADDRESSES);
-        self.views += 1;
+        self.shown.version += 1;
         if addresses != self.config.addresses {
             let before = std::mem::replace(&mut self.config.addresses, addresses);
             let message = moved_message("this node", &self.config.addresses, &before);
@@ -144,7 +146,7 @@ impl Node {
                 format!("the seed {address} could not be reached: {why}; it is tried again");
             self.tell(now, Level::Warning, "seed-unreachable", None, None, message);
         }
-        self.views += 1;
+        self.shown.version += 1;
     }
 
     /// A seed's name was looked up.
@@ -184,7 +186,7 @@ impl Node {
     /// not ready may know of nobody but other newcomers.
     fn needs_seeds(&self) -> bool {
         !self.admitted()
-            || self.is_newcomer
+            || self.readiness.is_newcomer()
             || !self.membership.is_whole()
             || self.membership.links().next().is_none()
     }
@@ -223,7 +225,11 @@ impl Node {
     /// With a link there is less need of seeds; when it is lost, members are dialled first. Whoever
     /// is not admitted, or a newcomer, may be linked to nobody but others that are the same.
     pub(super) fn rest_seeds(&mut self, now: Time) {
-        let pause = if self.admitted() && !self.is_newcomer { SEED_RETRY.1 } else { JOIN_RETRY };
+        let pause = if self.admitted() && !self.readiness.is_newcomer() {
+            SEED_RETRY.1
+        } else {
+            JOIN_RETRY
+        };
         for seed in self.reach.seeds.values_mut() {
             *seed = Seed::new(now + pause);
         }

@@ -11,7 +11,7 @@ use crate::model::{Claim, NodeId, Phase, Place, ReplicaName};
 use crate::plan::{Free, Step, Waiting, replacing};
 
 use super::Node;
-use super::artifacts::Local;
+use crate::artifacts::Local;
 
 impl Node {
     /// The number of nodes that say that they hold the artifact, or that run it. Gossip about
@@ -30,7 +30,7 @@ impl Node {
     /// The number of places that need no step: they run the right revision, healthy, on nodes that
     /// are up.
     pub(super) fn healthy_places(&self, workload: &Workload) -> u32 {
-        let steps = self.outlook(self.clock.1).steps(workload);
+        let steps = self.outlook(self.device.clock.1).steps(workload);
         let unhealthy: BTreeSet<Place> =
             steps.iter().filter(|step| step.is_unhealthy()).map(Step::place).collect();
         let places = self.demand().count(workload);
@@ -39,7 +39,7 @@ impl Node {
 
     /// Every place and every claim of a workload, by place.
     pub(super) fn replica_views(&self, workload: &Workload) -> Vec<ReplicaView> {
-        let steps = self.outlook(self.clock.1).steps(workload);
+        let steps = self.outlook(self.device.clock.1).steps(workload);
         let mut views: Vec<(Place, ReplicaView)> = Vec::new();
         for (node, claim) in self.claims.of_workload(&workload.uid) {
             let place = claim.replica.place;

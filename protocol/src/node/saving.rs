@@ -23,6 +23,8 @@ pub(super) const MAX_DEFERRED: usize = 1_024;
 /// The books of what is not on disk.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Saving {
+    /// Why the disk takes no writes.
+    pub read_only: Option<String>,
     /// Facts of others, and phases of own claims, that may be written late.
     pub cache: Cache,
     /// Incarnations on their way to disk.
@@ -120,7 +122,7 @@ impl Node {
             return Ok(());
         };
         let Some(batch) = self.persist(vec![Record::Desired { key: at, changes }]) else {
-            return Err(Refusal::ReadOnly(self.read_only.clone().unwrap_or_default()));
+            return Err(Refusal::ReadOnly(self.saving.read_only.clone().unwrap_or_default()));
         };
         self.saving.staged.insert(at, Staged { batch, change, then });
         Ok(())
@@ -235,7 +237,7 @@ impl Node {
     /// The disk takes writes again: what memory holds otherwise is written, and the node takes part
     /// in everything as before.
     pub(super) fn on_store_recovered(&mut self, now: Time) {
-        if self.read_only.take().is_none() {
+        if self.saving.read_only.take().is_none() {
             return;
         }
         let message = "the disk takes writes again: this node takes changes and new replicas";
@@ -253,7 +255,7 @@ impl Node {
         self.due.all();
         self.due.facts = true;
         self.mark_all();
-        self.views += 1;
+        self.shown.version += 1;
     }
 
     /// A row as memory holds it.

@@ -12,20 +12,20 @@ use super::{Answerer, Node};
 impl Node {
     /// Grows whenever anything that views show may have changed.
     pub fn views_version(&self) -> u64 {
-        self.views
+        self.shown.version
     }
 
     /// This node and the cluster in short.
     pub fn status(&self) -> StatusView {
         let members = self.desired.members();
         let mut counters: std::collections::BTreeMap<String, u64> =
-            self.counters.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect();
+            self.shown.counters.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect();
         counters.insert("incarnation".into(), self.membership.incarnation());
         StatusView {
             cluster: self.cluster.to_string(),
             node: self.me.to_string(),
             name: self.config.name.clone(),
-            ready: self.ready,
+            ready: self.readiness.is_ready(),
             nodes_up: self.nodes_up(),
             nodes: members.len(),
             links: self.membership.links().count(),
@@ -40,7 +40,7 @@ impl Node {
                 .workloads()
                 .map(|wish| u64::from(self.healthy_places(wish)))
                 .sum(),
-            read_only: self.read_only.clone(),
+            read_only: self.saving.read_only.clone(),
             warnings: self.warnings(),
             counters,
             roots: self
@@ -53,13 +53,13 @@ impl Node {
 
     fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
-        if let Some(why) = &self.read_only {
+        if let Some(why) = &self.saving.read_only {
             warnings.push(format!(
                 "the disk takes no writes ({why}): make room, or replace it; this node goes on by \
                     itself then"
             ));
         }
-        if self.is_contested {
+        if self.slot_gossip.is_contested {
             warnings.push(
                 "another device runs with this node's identity: wipe the state folder \
                 of one of them"
@@ -72,7 +72,7 @@ impl Node {
                 can be reached"
                     .into(),
             );
-        } else if !self.ready {
+        } else if !self.readiness.is_ready() {
             warnings.push(
                 "catching up: this node owns nothing until it knows what the others know".into(),
             );
@@ -131,7 +131,11 @@ impl Node {
             .into(),
             reason: self.membership.why_down(node),
             me,
-            ready: if me { self.ready } else { record.is_some_and(|record| record.ready) },
+            ready: if me {
+                self.readiness.is_ready()
+            } else {
+                record.is_some_and(|record| record.ready)
+            },
             incarnation: self.membership.incarnation_of(node).unwrap_or_default(),
             addresses: record.map(|record| record.addresses.clone()).unwrap_or_default(),
             arch: facts.map(|facts| facts.arch.clone()).unwrap_or_default(),
@@ -243,7 +247,7 @@ impl Node {
     /// What this node's claims and reservations take of what it offers.
     pub fn committed(&self) -> Resources {
         let used = self.holding.committed().plus(self.holding.stopping());
-        self.facts.capacity.minus(self.auction.unreserved(used))
+        self.device.facts.capacity.minus(self.auction.unreserved(used))
     }
 
     /// What is committed to claims and reserved for bids, together. Never more than the node
@@ -260,7 +264,7 @@ impl Node {
 
     /// Whether it knows enough to own workloads.
     pub fn is_ready(&self) -> bool {
-        self.ready
+        self.readiness.is_ready()
     }
 
     /// How many members it holds to be up, itself among them.
@@ -297,6 +301,6 @@ impl Node {
 
     /// Since when this node runs, by its own time.
     pub fn started(&self) -> Time {
-        self.started
+        self.device.started
     }
 }

@@ -33,7 +33,7 @@ impl Node {
         if let Some((key, hash)) = self.desired.digest(&key) {
             self.repair.note(now, Tree::Desired, key, hash);
         }
-        self.views += 1;
+        self.shown.version += 1;
         if !effective {
             return Ok(());
         }
@@ -66,8 +66,8 @@ impl Node {
 
     fn forget_workload(&mut self, now: Time, uid: &crate::model::Digest) {
         self.close_auctions(now, uid);
-        self.replan.remove(uid);
-        self.hearsay.remove(uid);
+        self.planning.again.remove(uid);
+        self.planning.deferred.remove(uid);
         self.claims.forget_workload(uid);
         let rulings = self.rulings.forget(uid);
         rulings.iter().for_each(|key| self.repair.forget(now, Tree::Rulings, key));
@@ -83,13 +83,13 @@ impl Node {
         });
         self.due.ring.insert(node);
         self.due.holding = true;
-        self.views += 1;
+        self.shown.version += 1;
         if joined {
             let message =
                 if node == self.me { "this node is a member now" } else { "a node was admitted" };
             self.tell(now, Level::Info, "node-admitted", None, Some(node), message.into());
             if node == self.me {
-                self.join_at = None;
+                self.reach.join_at = None;
                 self.compare_with_all(now);
             }
         } else {
@@ -119,7 +119,7 @@ impl Node {
         }
         let wall = self.wall(now);
         let Ok(context) = self.desired.context(&key, wall) else { return };
-        let salt = self.rng.next_u64();
+        let salt = self.device.rng.next_u64();
         let admission =
             trust::admit(&self.identity.genesis, &self.identity.join, node, salt, context.serial);
         let Ok(change) = admission else { return };

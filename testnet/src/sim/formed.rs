@@ -92,7 +92,7 @@ impl World {
         let it = &mut self.devices[device];
         it.boot += 1;
         it.clock.restart(now);
-        let node = template.like(
+        let node = template.simulator_clone(
             config,
             it.identity.clone(),
             facts(),

@@ -48,7 +48,7 @@ impl Signable for Sealed {
 
 /// What is known of messages over a hop.
 #[derive(Clone, Debug)]
-pub(super) struct Carrying {
+pub(super) struct Relay {
     /// This node's life when it started. What is sealed for that one or a later one was sealed
     /// since.
     first_life: u64,
@@ -59,10 +59,10 @@ pub(super) struct Carrying {
     passed: BTreeMap<NodeId, Bucket>,
 }
 
-impl Carrying {
+impl Relay {
     pub fn new(incarnation: u64) -> Self {
         let next = incarnation.saturating_mul(1 << 32).saturating_add(1);
-        Carrying { first_life: incarnation, next, heard: BTreeMap::new(), passed: BTreeMap::new() }
+        Relay { first_life: incarnation, next, heard: BTreeMap::new(), passed: BTreeMap::new() }
     }
 
     /// Authors heard over a hop, and authors carried for.
@@ -99,8 +99,8 @@ impl Node {
             self.count("sends_undeliverable");
             return true;
         }
-        let number = self.carrying.next;
-        self.carrying.next = number.saturating_add(1);
+        let number = self.relay.next;
+        self.relay.next = number.saturating_add(1);
         let sealed =
             Signed::sign(Sealed { to, life, number, message }, &self.identity.keys, &self.cluster);
         self.membership.note_link_used(now, &hop);
@@ -127,7 +127,7 @@ impl Node {
             && self.is_member(&body.to)
             && self.membership.unreachable(&body.to).is_none();
         let membership = &self.membership;
-        if !is_last || !self.carrying.may_pass(now, author, |node| membership.has_link(node)) {
+        if !is_last || !self.relay.may_pass(now, author, |node| membership.has_link(node)) {
             return self.count("carried_refused");
         }
         self.count("carried_on");
@@ -145,12 +145,12 @@ impl Node {
         let Ok(sealed) = sealed.verify(&self.cluster) else {
             return self.on_garbage(now, from, "a sealed message that its author did not sign");
         };
-        let lives = self.carrying.first_life..=self.membership.incarnation();
-        let is_new = self.carrying.heard.get(&author).is_none_or(|last| sealed.number > *last);
+        let lives = self.relay.first_life..=self.membership.incarnation();
+        let is_new = self.relay.heard.get(&author).is_none_or(|last| sealed.number > *last);
         if !lives.contains(&sealed.life) || !is_new {
             return self.count("carried_stale");
         }
-        self.carrying.heard.insert(author, sealed.number);
+        self.relay.heard.insert(author, sealed.number);
         match codec::decode::<Message>(&sealed.message) {
             Ok(message) if is_carried(&message) => {
                 self.count("carried_received");
@@ -163,8 +163,8 @@ impl Node {
 
     /// A node is no member any more.
     pub(super) fn forget_carried(&mut self, node: &NodeId) {
-        self.carrying.heard.remove(node);
-        self.carrying.passed.remove(node);
+        self.relay.heard.remove(node);
+        self.relay.passed.remove(node);
     }
 }
 

@@ -29,14 +29,14 @@ pub(super) enum Work {
 
 /// Large workloads that were looked at a moment ago. At most two entries a workload.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Pacing {
+pub(super) struct PlanningThrottle {
     /// Not before then again.
     rests: BTreeMap<(Work, Digest), Time>,
     /// Something happened to them meanwhile. All of them rest.
     waiting: BTreeSet<(Work, Digest)>,
 }
 
-impl Pacing {
+impl PlanningThrottle {
     /// Whether it is done now; if not, it comes back when it may be.
     pub fn may(&mut self, now: Time, work: Work, uid: Digest, replicas: u32) -> bool {
         let key = (work, uid);
@@ -83,7 +83,7 @@ impl Pacing {
 impl Node {
     /// What waited for its turn is due again.
     pub(super) fn resume_paced(&mut self, now: Time) {
-        for (work, uid) in self.pacing.resume(now) {
+        for (work, uid) in self.planning.throttle.resume(now) {
             match work {
                 Work::Plan => _ = self.due.dirty.insert(uid),
                 Work::Routes => self.reroute([uid]),
@@ -106,7 +106,7 @@ mod tests {
     /// over.
     #[test]
     fn large_workload_rests_between_looks() {
-        let mut pacing = Pacing::default();
+        let mut pacing = PlanningThrottle::default();
         assert!(pacing.may(at(0), Work::Plan, UID, 3_000));
         assert_eq!(pacing.due(), None, "nothing waits");
         assert!((1..30).all(|millis| !pacing.may(at(millis), Work::Plan, UID, 3_000)));
@@ -120,14 +120,14 @@ mod tests {
     /// A failover of a few replicas waits for nothing.
     #[test]
     fn small_workload_never_waits() {
-        let mut pacing = Pacing::default();
+        let mut pacing = PlanningThrottle::default();
         assert!((0..100).all(|_| pacing.may(at(0), Work::Plan, UID, 50)));
         assert_eq!((pacing.due(), pacing.len()), (None, (0, 0)));
     }
 
     #[test]
     fn removed_workload_is_forgotten() {
-        let mut pacing = Pacing::default();
+        let mut pacing = PlanningThrottle::default();
         pacing.may(at(0), Work::Plan, UID, 3_000);
         pacing.may(at(1), Work::Plan, UID, 3_000);
         pacing.forget(&UID);

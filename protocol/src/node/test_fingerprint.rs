@@ -32,10 +32,13 @@ impl fmt::Debug for Node {
             )
         };
         f.debug_struct("Node")
-            .field("ready", &(self.ready, self.leaving, &self.read_only))
+            .field(
+                "ready",
+                &(self.readiness.is_ready(), self.readiness.is_leaving(), &self.saving.read_only),
+            )
             .field("members", &self.desired.members().keys().map(member).collect::<Vec<_>>())
             .field(
-                "wishes",
+                "workloads",
                 &self
                     .desired
                     .workloads()
@@ -45,7 +48,7 @@ impl fmt::Debug for Node {
             .field("claims", &self.claims)
             .field("auction", &self.auction)
             .field("holding", &self.holding)
-            .field("replan", &self.replan)
+            .field("plan again", &self.planning.again)
             .field(
                 "staged",
                 &self

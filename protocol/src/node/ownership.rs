@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use imbl::OrdMap;
 
 use crate::model::{Artifact, Digest, Key, NodeId, Time, WorkloadName};
-use crate::ring::{self, Probes};
+use crate::ring::{self, Probes, Ring};
 
 use super::Node;
 use super::planning::GUARDIANS;
@@ -19,7 +19,9 @@ const NEARER: u64 = 128;
 
 /// The book of workloads by where they lie on the ring.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Wards {
+pub(super) struct Ownership {
+    /// The members that own workloads.
+    pub ring: Ring,
     /// Where each workload looks for nodes, by uid.
     probes: OrdMap<Digest, Probes>,
     /// This node's point; none while it is no member.
@@ -32,7 +34,7 @@ pub(super) struct Wards {
     near: BTreeMap<Digest, u64>,
 }
 
-impl Wards {
+impl Ownership {
     fn set(&mut self, uid: Digest, probes: Probes) {
         self.near.remove(&uid);
         self.see(uid, &probes);
@@ -79,58 +81,61 @@ impl Node {
     /// A workload came, went, or has another name.
     pub(super) fn ward(&mut self, uid: Digest) {
         match self.desired.by_uid(&uid) {
-            Some(wish) => self.wards.set(uid, Probes::of(&Key::Workload(wish.name.clone()).hash())),
+            Some(wish) => {
+                self.ownership.set(uid, Probes::of(&Key::Workload(wish.name.clone()).hash()))
+            }
             None => {
-                self.wards.forget(&uid);
-                self.hearsay.remove(&uid);
-                self.pacing.forget(&uid);
-                self.replan.remove(&uid);
+                self.ownership.forget(&uid);
+                self.planning.deferred.remove(&uid);
+                self.planning.throttle.forget(&uid);
+                self.planning.again.remove(&uid);
             }
         }
     }
 
     fn probes_of(&self, name: &WorkloadName) -> Probes {
-        let known = self.desired.workload(name).and_then(|wish| self.wards.probes.get(&wish.uid));
+        let known =
+            self.desired.workload(name).and_then(|wish| self.ownership.probes.get(&wish.uid));
         known.cloned().unwrap_or_else(|| Probes::of(&Key::Workload(name.clone()).hash()))
     }
 
     /// The node that closes a workload's gaps.
     pub(super) fn owner(&self, name: &WorkloadName) -> Option<NodeId> {
-        self.ring.owner(&self.probes_of(name))
+        self.ownership.ring.owner(&self.probes_of(name))
     }
 
     /// Whether this node closes them.
     pub(super) fn is_owner(&self, uid: &Digest, name: &WorkloadName) -> bool {
-        self.wards.near.contains_key(uid) && self.owner(name) == Some(self.me)
+        self.ownership.near.contains_key(uid) && self.owner(name) == Some(self.me)
     }
 
     /// The nodes that answer for a workload, its owner first.
     pub(super) fn guardians(&self, name: &WorkloadName) -> Vec<NodeId> {
-        self.ring.guardians(&self.probes_of(name), GUARDIANS)
+        self.ownership.ring.guardians(&self.probes_of(name), GUARDIANS)
     }
 
     /// Whether this node is one of them.
     pub(super) fn is_guardian(&self, uid: &Digest, name: &WorkloadName) -> bool {
-        self.wards.near.contains_key(uid) && self.guardians(name).contains(&self.me)
+        self.ownership.near.contains_key(uid) && self.guardians(name).contains(&self.me)
     }
 
     /// The workloads that this node guards.
     pub(super) fn guarded(&self) -> impl Iterator<Item = &crate::desired::Workload> {
-        let near = self.wards.near.keys().filter_map(|uid| self.desired.by_uid(uid));
+        let near = self.ownership.near.keys().filter_map(|uid| self.desired.by_uid(uid));
         near.filter(|wish| self.is_guardian(&wish.uid, &wish.name))
     }
 
     /// These nodes came to the ring, or left it, with these points: what this node owns and guards
     /// may be something else.
-    pub(super) fn turn_to_wards(&mut self, now: Time, moved: &[u64]) {
+    pub(super) fn on_ring_change(&mut self, now: Time, moved: &[u64]) {
         let salt = self.desired.members().get(&self.me);
         let point = salt.map(|salt| ring::point(&self.me, *salt));
-        let turned: Vec<Digest> = if self.wards.redraw(point, self.ring.len())
+        let turned: Vec<Digest> = if self.ownership.redraw(point, self.ownership.ring.len())
             || moved.iter().any(|at| Some(*at) == point)
         {
-            self.wards.near.keys().copied().collect()
+            self.ownership.near.keys().copied().collect()
         } else {
-            moved.iter().flat_map(|point| self.wards.behind(*point)).collect()
+            moved.iter().flat_map(|point| self.ownership.behind(*point)).collect()
         };
         let guarded = turned.iter().filter_map(|uid| self.desired.by_uid(uid));
         let guarded = guarded.filter(|wish| self.is_guardian(&wish.uid, &wish.name));
@@ -141,37 +146,40 @@ impl Node {
 
     /// Every workload that may be this node's is looked at.
     pub(super) fn mark_all(&mut self) {
-        self.due.dirty.extend(self.wards.near.keys().copied());
+        self.due.dirty.extend(self.ownership.near.keys().copied());
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ring::Ring;
 
     fn node(n: u64) -> NodeId {
         NodeId(Digest::of(&n.to_be_bytes()).0)
     }
 
     /// What a node guards, by asking the ring for every workload.
-    fn guarded(ring: &Ring, wards: &Wards) -> Vec<Digest> {
+    fn guarded(ring: &Ring, ownership: &Ownership) -> Vec<Digest> {
         let mine = |probes: &Probes| ring.guardians(probes, GUARDIANS).contains(&node(0));
-        wards.probes.iter().filter(|(_, probes)| mine(probes)).map(|(uid, _)| *uid).collect()
+        ownership.probes.iter().filter(|(_, probes)| mine(probes)).map(|(uid, _)| *uid).collect()
     }
 
     #[test]
     fn whatever_comes_and_goes_what_a_node_guards_is_among_its_wards_and_every_change_of_it_is_noticed()
      {
         let mut ring = Ring::new((0..300).map(|n| (node(n), n)));
-        let mut wards = Wards::default();
+        let mut ownership = Ownership::default();
         for n in 0..400u64 {
-            wards.set(Digest::of(&n.to_le_bytes()), Probes::of(&Digest::of(&n.to_le_bytes())));
+            ownership.set(Digest::of(&n.to_le_bytes()), Probes::of(&Digest::of(&n.to_le_bytes())));
         }
         let point = ring::point(&node(0), 0);
-        assert!(wards.redraw(Some(point), ring.len()));
-        assert!(wards.near.len() < 250, "{} of 400 are near to one of 300", wards.near.len());
-        let mut known = guarded(&ring, &wards);
+        assert!(ownership.redraw(Some(point), ring.len()));
+        assert!(
+            ownership.near.len() < 250,
+            "{} of 400 are near to one of 300",
+            ownership.near.len()
+        );
+        let mut known = guarded(&ring, &ownership);
         let leaves = (1..200).map(|n| (n, false));
         for (n, comes) in leaves.chain((1..60).map(|n| (n, true))) {
             if comes {
@@ -179,13 +187,13 @@ mod tests {
             } else {
                 ring.remove(&node(n))
             };
-            let noticed = match wards.redraw(Some(point), ring.len()) {
-                true => wards.near.keys().copied().collect(),
-                false => wards.behind(ring::point(&node(n), n)),
+            let noticed = match ownership.redraw(Some(point), ring.len()) {
+                true => ownership.near.keys().copied().collect(),
+                false => ownership.behind(ring::point(&node(n), n)),
             };
-            let now = guarded(&ring, &wards);
+            let now = guarded(&ring, &ownership);
             assert!(
-                now.iter().all(|uid| wards.near.contains_key(uid)),
+                now.iter().all(|uid| ownership.near.contains_key(uid)),
                 "with {} nodes",
                 ring.len()
             );

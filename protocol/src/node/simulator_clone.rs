@@ -3,15 +3,16 @@
 //! from a disk of their own would fill the memory of ten computers.
 
 use crate::model::{Claim, Facts, NodeId, Out, Time, WallClock};
+use crate::readiness::Readiness;
 use crate::ring;
 
-use super::{Config, Identity, Message, Node};
+use super::{Config, Identity, Message, Node, Shown};
 
 impl Node {
     /// Another member, in its first life, that has long been up: it knows of desired state, claims
     /// and members what this node knows and holds none of them to be unknown, it runs what it
     /// claims. Nothing if this node has not heard of it, or is not ready.
-    pub fn like(
+    pub fn simulator_clone(
         &self,
         config: Config,
         identity: Identity,
@@ -33,7 +34,7 @@ impl Node {
             self.drawn(&seed, 1),
             &mut out,
         )?;
-        if !self.ready || membership.record(&me).is_none_or(|record| !record.ready) {
+        if !self.readiness.is_ready() || membership.record(&me).is_none_or(|record| !record.ready) {
             return None;
         }
         let blank = Node::blank(config.clone(), identity, LIFE, facts, wall, seed, now);
@@ -41,17 +42,16 @@ impl Node {
             membership,
             claims: self.claims.like(config.claims.clone(), me, keys, LIFE),
             repair: self.repair.simulator_clone(config.repair.clone(), me, self.drawn(&seed, 3)),
-            ring: self.ring.clone(),
-            wards: self.wards.clone(),
+            ownership: self.ownership.clone(),
             desired: self.desired.clone(),
             rulings: self.rulings.clone(),
-            routes: self.routes.clone(),
-            ready: true,
+            shown: Shown { routes: self.shown.routes.clone(), ..Shown::default() },
+            readiness: Readiness::Ready,
             ..blank
         };
         let point = node.desired.members().get(&me).map(|salt| ring::point(&me, *salt));
-        node.wards.redraw(point, node.ring.len());
-        node.auction.set_capacity(node.facts.capacity);
+        node.ownership.redraw(point, node.ownership.ring.len());
+        node.auction.set_capacity(node.device.facts.capacity);
         let mine: Vec<Claim> = node.claims.mine().cloned().collect();
         for claim in mine {
             let Some(workload) = node.desired.by_uid(&claim.replica.uid) else { continue };
@@ -63,7 +63,7 @@ impl Node {
         let theirs: Vec<_> = self.claims.mine().map(|claim| claim.replica.uid).collect();
         node.reroute(theirs);
         node.post(now, out, Message::Membership);
-        node.settle(now);
+        node.reconcile(now);
         Some(node)
     }
 

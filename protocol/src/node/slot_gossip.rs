@@ -24,9 +24,13 @@ const EVERY: Duration = Duration::from_millis(5);
 /// auction.
 const ABOUT_TO_START: Duration = Duration::from_millis(20);
 
+/// Rebuttals at once, two for each slot of a sheet, and the pause between further ones. Each costs
+/// a disk write.
+const REBUTTALS: (u32, Duration) = (128, Duration::from_secs(10));
+
 /// What is still to be told of this node's sheet.
 #[derive(Clone, Debug)]
-pub(super) struct Telling {
+pub(super) struct SlotGossip {
     pace: Bucket,
     /// Slots that changed since they were told, the longest waiting first. Each stands in it once:
     /// at most as many as a sheet has.
@@ -36,20 +40,27 @@ pub(super) struct Telling {
     later: BTreeMap<u8, Time>,
     /// When the first of them may be told, while the pace holds them back.
     next_at: Option<Time>,
+    /// Limits how often this node re-issues a slot above a version that it did not write: all slots
+    /// of a lost disk at once, and not for ever against a copied disk.
+    pub rebuttals: Bucket,
+    /// Another device uses this node's identity.
+    pub is_contested: bool,
 }
 
-impl Default for Telling {
+impl Default for SlotGossip {
     fn default() -> Self {
-        Telling {
+        SlotGossip {
             pace: Bucket::new(BURST, EVERY),
             waiting: VecDeque::new(),
             later: BTreeMap::new(),
             next_at: None,
+            rebuttals: Bucket::new(REBUTTALS.0, REBUTTALS.1),
+            is_contested: false,
         }
     }
 }
 
-impl Telling {
+impl SlotGossip {
     /// The slot has changed.
     pub fn note(&mut self, slot: u8) {
         self.later.remove(&slot);
@@ -99,12 +110,12 @@ impl Node {
     /// Tells those of the slots that wait whose turn has come: first how their replicas fare, then
     /// the slot.
     pub(super) fn tell_slots(&mut self, now: Time) {
-        while let Some(slot) = self.telling.next(now) {
+        while let Some(slot) = self.slot_gossip.next(now) {
             self.tell_healthy(now, slot);
             let Some(current) = self.claims.slot(&self.me, slot) else { continue };
             let wire = current.wire();
             let batch = self.holding.slot_batch(slot);
-            if batch.is_some() && self.read_only.is_some() {
+            if batch.is_some() && self.saving.read_only.is_some() {
                 continue; // what never gets to disk is being taken out of it
             }
             // A slot is told as a whole, so it waits for everything in it.

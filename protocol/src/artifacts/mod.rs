@@ -1,18 +1,27 @@
-//! Which artifacts this node has, which it is getting, and who else has them.
+//! Artifacts: what is on this device, which nodes hold what, what is being fetched, what users put
+//! here, and which guardians still lack what was published here.
+//!
+//! The bytes themselves are the daemon's; this room keeps the books.
+
+mod replication;
+mod stalls;
+mod uploads;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::model::{Digest, NodeId, Time};
+use crate::model::{Digest, NodeId, Queue, Time};
 
-use super::stalls::Stalls;
+pub use replication::Replication;
+pub use stalls::Stalls;
+pub use uploads::Uploads;
 
 /// Holders remembered of one artifact: enough to fetch from, however large the cluster.
 const MAX_HOLDERS: usize = 16;
 /// Artifacts remembered that no workload names: fresh uploads, all of which fit, and versions of a
 /// moment ago. Those that workloads name come besides, however many: what is to run must never find
 /// the book full.
-pub(super) const MAX_SPARE: usize = 2 * super::MAX_UPLOADS;
+const MAX_SPARE: usize = 2 * uploads::MAX_UPLOADS;
 /// How many of them stay when there are more. So many fewer that a look at all of them pays.
 const KEPT_SPARE: usize = MAX_SPARE / 2;
 /// The first wait before a fetch that failed is tried again, and the longest.
@@ -20,7 +29,7 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_
 
 /// How far an artifact has come here.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub(super) enum Local {
+pub enum Local {
     /// Not here, nobody asked.
     #[default]
     Absent,
@@ -55,20 +64,26 @@ struct Entry {
 /// The book of artifacts: those that workloads name, and at most [`MAX_SPARE`] others, besides what
 /// is being fetched.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Artifacts {
+pub struct Artifacts {
     entries: BTreeMap<Digest, Entry>,
     next: u64,
     /// Those that are waiting, and some that were a moment ago: among the entries, all of them.
     waiting: BTreeSet<Digest>,
     /// Peers from whom no bytes come.
     pub stalls: Stalls,
+    /// What users put here lately.
+    pub uploads: Uploads,
+    /// What was published here, as long as guardians lack it.
+    pub replication: Replication,
 }
 
 impl Artifacts {
+    /// How far an artifact has come on this device.
     pub fn local(&self, digest: &Digest) -> &Local {
         self.entries.get(digest).map_or(&Local::Absent, |entry| &entry.local)
     }
 
+    /// Whether it is on this device, and ready to start.
     pub fn is_ready(&self, digest: &Digest) -> bool {
         *self.local(digest) == Local::Ready
     }
@@ -120,6 +135,7 @@ impl Artifacts {
         due
     }
 
+    /// It is on this device now, verified and ready to start.
     pub fn ready(&mut self, digest: Digest, me: NodeId) {
         let entry = self.entry(digest);
         entry.local = Local::Ready;
@@ -128,10 +144,12 @@ impl Artifacts {
         entry.holders.insert(me);
     }
 
+    /// It is on this device, and can never start.
     pub fn unusable(&mut self, digest: Digest, why: String) {
         self.entry(digest).local = Local::Unusable(why);
     }
 
+    /// A fetch failed; the next try is after a pause that doubles.
     pub fn failed(&mut self, now: Time, digest: Digest, why: String) {
         let entry = self.entry(digest);
         let wait = RETRY.0.saturating_mul(1 << entry.tries.min(8)).min(RETRY.1);
@@ -164,26 +182,27 @@ impl Artifacts {
         self.waiting.iter().filter_map(until).min()
     }
 
-    /// Artifacts that something is known of.
-    pub fn len(&self) -> usize {
-        self.entries.len()
-    }
-
-    /// Those that are waited for, or were.
-    pub fn waiting(&self) -> usize {
-        self.waiting.len()
-    }
-
-    /// Those that are being fetched and not wanted any more: each ends by itself.
-    pub fn fetching(&self, is_wanted: impl Fn(&Digest) -> bool) -> usize {
-        let fetching = |(digest, entry): &(&Digest, &Entry)| {
-            entry.local == Local::Fetching && !is_wanted(digest)
+    /// What grows, with its bound: `named` artifacts are named by workloads.
+    pub fn queues(&self, named: usize, is_named: impl Fn(&Digest) -> bool) -> Vec<Queue> {
+        // A fetch of what nobody wants any more ends by itself; operators set their rate.
+        let leaving = |(digest, entry): &(&Digest, &Entry)| {
+            entry.local == Local::Fetching && !is_named(digest)
         };
-        self.entries.iter().filter(fetching).count()
+        let leaving = self.entries.iter().filter(leaving).count();
+        vec![
+            Queue::new("artifacts known", self.entries.len(), named + MAX_SPARE + leaving),
+            Queue::new("artifacts waited for", self.waiting.len(), self.entries.len()),
+            self.stalls.queue(),
+            self.uploads.queue(),
+            self.replication.queue(),
+        ]
     }
 
-    /// Forgets all that are not wanted, but for those that are being fetched.
-    pub fn retain(&mut self, is_wanted: impl Fn(&Digest) -> bool) {
+    /// Forgets all that neither a workload names nor a user put here lately, but for those that are
+    /// being fetched.
+    pub fn retain(&mut self, is_named: impl Fn(&Digest) -> bool) {
+        let uploads = &self.uploads;
+        let is_wanted = |digest: &Digest| is_named(digest) || uploads.contains(digest);
         self.entries.retain(|digest, entry| is_wanted(digest) || entry.local == Local::Fetching);
         self.waiting.retain(|digest| self.entries.contains_key(digest));
     }
@@ -191,10 +210,12 @@ impl Artifacts {
     /// Forgets the oldest that are not wanted, but for those that are being fetched, when there are
     /// more than `named` and [`MAX_SPARE`]. Whether there is room then. Looks at all of them once
     /// for each [`KEPT_SPARE`] that came.
-    pub fn prune(&mut self, named: usize, is_wanted: impl Fn(&Digest) -> bool) -> bool {
+    pub fn prune(&mut self, named: usize, is_named: impl Fn(&Digest) -> bool) -> bool {
         if self.entries.len() < named + MAX_SPARE {
             return true;
         }
+        let uploads = &self.uploads;
+        let is_wanted = |digest: &Digest| is_named(digest) || uploads.contains(digest);
         let spare = self
             .entries
             .iter()
@@ -208,6 +229,12 @@ impl Artifacts {
             self.waiting.remove(&digest);
         }
         self.entries.len() < named + MAX_SPARE
+    }
+
+    /// The number of artifacts that something is known of.
+    #[cfg(test)]
+    pub fn len(&self) -> usize {
+        self.entries.len()
     }
 
     fn entry(&mut self, digest: Digest) -> &mut Entry {
@@ -224,7 +251,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_workloads_that_are_gone_nothing_is_kept_though_their_bytes_never_came() {
+    fn unwanted_artifacts_are_forgotten_though_never_fetched() {
         let mut artifacts = Artifacts::default();
         for n in 0..100u64 {
             let digest = Digest::of(&n.to_be_bytes());
@@ -240,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_that_nobody_names_go_first() {
+    fn oldest_unnamed_artifacts_are_dropped_first() {
         let digest = |n: u64| Digest::of(&n.to_be_bytes());
         let mut artifacts = Artifacts::default();
         let named: BTreeSet<Digest> = (0..5_000).map(digest).collect();
@@ -253,7 +280,7 @@ mod tests {
                 artifacts.ready(digest(n), NodeId([1; 32]));
             }
         }
-        assert!(artifacts.len() <= most, "{}", artifacts.len());
+        assert!(artifacts.entries.len() <= most, "{}", artifacts.entries.len());
         assert!(named.iter().all(|digest| artifacts.knows(digest)), "what is named stays");
         assert!(artifacts.knows(&digest(5_000)), "what is being fetched stays");
         let kept: Vec<u64> = (5_001..20_000).filter(|n| artifacts.knows(&digest(*n))).collect();

@@ -1,0 +1,66 @@
+//! The routing table that ingress reads: which replicas answer, and where.
+
+use crate::desired::Workload;
+use crate::model::Time;
+use crate::model::{Claim, Digest, NodeId, Phase, WorkloadName};
+
+use super::Node;
+use super::contract::{Route, Routes};
+use super::planning_throttle::Work;
+
+impl Node {
+    pub(super) fn draw_routes(&mut self, now: Time, name: &WorkloadName) {
+        let demand = self.demand();
+        let size = self.desired.workload(name).map(|it| (it.uid, demand.count(it)));
+        if size.is_some_and(|(uid, places)| {
+            !self.planning.throttle.may(now, Work::Routes, uid, places)
+        }) {
+            return;
+        }
+        let found = self.desired.workload(name).map(|wish| self.routes_of(wish));
+        let (version, routes) = &mut self.shown.routes;
+        if routes.get(name).map(|known| &known[..]) != found.as_deref() {
+            *version += 1;
+            match found {
+                Some(found) => drop(routes.insert(name.clone(), found.into())),
+                None => drop(routes.remove(name)),
+            }
+        }
+    }
+
+    fn routes_of(&self, workload: &Workload) -> Vec<Route> {
+        let demand = self.demand();
+        let route = |(node, claim): (NodeId, &Claim)| {
+            let local = node == self.me;
+            let generation = match local {
+                true => self.serving(&claim.replica)?,
+                false => {
+                    let answers = claim.phase == Phase::Healthy && self.is_up(&node);
+                    answers.then_some(claim.generation)?
+                }
+            };
+            let direct = self.membership.unreachable(&node).is_none();
+            Some(Route { replica: claim.replica, generation, node, local, direct })
+        };
+        let claims = self.claims.of_workload(&workload.uid).into_iter();
+        let mut found: Vec<Route> = claims.filter_map(route).collect();
+        // During a replacement the new version is preferred, and the old one better than nothing.
+        let is_current = |route: &Route| demand.revision(&route.replica) == Some(route.generation);
+        if found.iter().any(is_current) {
+            found.retain(is_current);
+        }
+        found
+    }
+
+    /// Where these workloads are found may be something else now.
+    pub(super) fn reroute(&mut self, uids: impl IntoIterator<Item = Digest>) {
+        for uid in uids {
+            self.due.routes.extend(self.desired.by_uid(&uid).map(|wish| wish.name.clone()));
+        }
+    }
+
+    /// The routing table and its version, which grows with each change.
+    pub fn routes(&self) -> (u64, &Routes) {
+        (self.shown.routes.0, &self.shown.routes.1)
+    }
+}
