@@ -11,8 +11,8 @@ use crate::claims::Claims;
 use crate::desired::Desired;
 use crate::holding::Holding;
 use crate::membership::Membership;
-use crate::model::{Bucket, Facts, Key, NodeId, Time, WallClock, filling};
-use crate::plan::Pace;
+use crate::model::{Bucket, Facts, Key, NodeId, Time, WallClock, fill_order};
+use crate::plan::RescueThrottle;
 use crate::ring::Ring;
 use crate::rulings::Rulings;
 use crate::sync::{Repair, Tree};
@@ -88,7 +88,7 @@ impl Node {
             auction,
             holding: Holding::new(config.holding.clone()),
             artifacts: Artifacts::default(),
-            pace: Pace::new(config.pace.clone()),
+            rescue_throttle: RescueThrottle::new(config.rescue_throttle.clone()),
             outbox: Outbox::default(),
             returned: VecDeque::new(),
             pending_sends: PendingSends::default(),
@@ -132,7 +132,7 @@ impl Node {
         self.auction.set_capacity(self.facts.capacity);
         let mut unreadable = 0;
         // By key, as they lie on disk.
-        for raw in filling(saved.changes) {
+        for raw in fill_order(saved.changes) {
             match trust::accept(&self.identity.genesis, raw) {
                 Ok(change) => unreadable += usize::from(self.desired.apply(change).is_err()),
                 Err(_) => unreadable += 1,

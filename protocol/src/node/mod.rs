@@ -75,7 +75,7 @@ use crate::holding::{self as holding_room, Holding};
 use crate::membership::{self, Membership};
 use crate::model::view::EventView;
 use crate::model::{Bucket, ClusterId, Digest, Facts, KeyPair, NodeId, Time, WallClock};
-use crate::plan::Pace;
+use crate::plan::RescueThrottle;
 use crate::ring::Ring;
 use crate::rulings::Rulings;
 use crate::sync::{self, Repair};
@@ -125,7 +125,7 @@ pub struct Config {
     /// Tuning of own replicas.
     pub holding: holding_room::Config,
     /// Tuning of rescue.
-    pub pace: crate::plan::PaceConfig,
+    pub rescue_throttle: crate::plan::RescueThrottleConfig,
 }
 
 /// Who this node is.
@@ -204,7 +204,7 @@ pub struct Node {
     auction: Auction,
     holding: Holding,
     artifacts: Artifacts,
-    pace: Pace,
+    rescue_throttle: RescueThrottle,
 
     outbox: Outbox,
     /// What rooms returned and the node has not acted on. Empty between inputs.
@@ -335,7 +335,7 @@ impl Node {
             after(self.next_seed(), Reason::Seed),
             after(self.waits_until, Reason::Patience),
             after(self.hears_out_until, Reason::Patience),
-            after(self.pace.poll_timeout(), Reason::Patience),
+            after(self.rescue_throttle.poll_timeout(), Reason::Patience),
             after(self.saving.cache.due(), Reason::Cache),
             after(self.join_at, Reason::Join),
             after(self.questions.next(), Reason::Question),

@@ -133,7 +133,7 @@ impl Node {
         self.waits_until = None;
         // With nobody there it has waited already.
         self.hears_out_until = (in_step > 0).then(|| now + PATIENCE);
-        self.pace.reached(now);
+        self.rescue_throttle.reached(now);
         self.due.duplicates = true;
         self.publish_profile(now);
         let message = match in_step {
@@ -163,7 +163,7 @@ impl Node {
             (self.hears_out_until, self.stood_still) = (None, false);
             self.due.duplicates = true;
         }
-        self.due.duplicates |= self.pace.is_healed(now);
+        self.due.duplicates |= self.rescue_throttle.end_healing(now);
     }
 
     /// Whether it knows what everybody knows that it can hear, or has waited for that long enough.
@@ -186,7 +186,7 @@ impl Node {
     /// Somebody is back, and may know of takers on its side of a cut, or bring a new version before
     /// it tells who runs that already.
     pub(super) fn hear_out_returned(&mut self, now: Time) {
-        self.hears_out_until = self.hears_out_until.max(self.pace.heals(now));
+        self.hears_out_until = self.hears_out_until.max(self.rescue_throttle.heals_until(now));
     }
 
     /// This process stood still for so long. If others may have given it up, what it has not said

@@ -258,55 +258,55 @@ fn second(n: u64) -> Time {
 
 #[test]
 fn one_or_two_losses_do_not_slow_moves() {
-    let mut pace = Pace::new(PaceConfig::default());
-    pace.lost(second(0), node(1), 2, true);
-    pace.lost(second(0), node(2), 1, true);
-    assert!((0..100).all(|_| pace.take(second(0), &node(1)).is_ok()));
+    let mut throttle = RescueThrottle::new(RescueThrottleConfig::default());
+    throttle.lost(second(0), node(1), 2, true);
+    throttle.lost(second(0), node(2), 1, true);
+    assert!((0..100).all(|_| throttle.take(second(0), &node(1)).is_ok()));
 }
 
 #[test]
 fn a_mass_loss_paces_moves_but_refuses_none() {
-    let mut pace = Pace::new(PaceConfig::default());
+    let mut throttle = RescueThrottle::new(RescueThrottleConfig::default());
     for n in 0..6 {
-        pace.lost(second(0), node(n), 10 - usize::from(n) - 1, true);
+        throttle.lost(second(0), node(n), 10 - usize::from(n) - 1, true);
     }
-    assert!(pace.is_paced(second(0)));
+    assert!(throttle.is_throttled(second(0)));
     let mut now = second(0);
-    assert_eq!(pace.take(now, &node(1)), Ok(()), "the first is immediate");
+    assert_eq!(throttle.take(now, &node(1)), Ok(()), "the first is immediate");
     for _ in 0..10 {
-        let at = pace.take(now, &node(1)).expect_err("paced");
-        assert!(at > now && at.since(now) <= PaceConfig::default().move_every);
+        let at = throttle.take(now, &node(1)).expect_err("paced");
+        assert!(at > now && at.since(now) <= RescueThrottleConfig::default().move_every);
         now = at;
-        assert_eq!(pace.take(now, &node(1)), Ok(()));
+        assert_eq!(throttle.take(now, &node(1)), Ok(()));
     }
-    assert!(!pace.is_paced(second(31)), "by then the loss is real");
+    assert!(!throttle.is_throttled(second(31)), "by then the loss is real");
 }
 
 #[test]
 fn half_of_many_is_not_over_half_and_losses_far_apart_do_not_add_up() {
-    let mut pace = Pace::new(PaceConfig::default());
+    let mut throttle = RescueThrottle::new(RescueThrottleConfig::default());
     for n in 0..5 {
-        pace.lost(second(0), node(n), 10 - usize::from(n) - 1, true);
+        throttle.lost(second(0), node(n), 10 - usize::from(n) - 1, true);
     }
-    assert!(!pace.is_paced(second(0)));
-    let mut pace = Pace::new(PaceConfig::default());
+    assert!(!throttle.is_throttled(second(0)));
+    let mut throttle = RescueThrottle::new(RescueThrottleConfig::default());
     for n in 0..6 {
-        pace.lost(second(20 * u64::from(n)), node(n), 10 - usize::from(n) - 1, true);
+        throttle.lost(second(20 * u64::from(n)), node(n), 10 - usize::from(n) - 1, true);
     }
-    assert!(!pace.is_paced(second(100)));
+    assert!(!throttle.is_throttled(second(100)));
 }
 
 #[test]
 fn a_healed_cut_ends_the_pace() {
-    let mut pace = Pace::new(PaceConfig::default());
+    let mut throttle = RescueThrottle::new(RescueThrottleConfig::default());
     for n in 0..4 {
-        pace.lost(second(0), node(n), 1, true);
+        throttle.lost(second(0), node(n), 1, true);
     }
-    assert!(pace.is_paced(second(1)));
-    pace.returned(second(1), &node(0));
-    assert!(pace.is_paced(second(1)));
-    pace.returned(second(1), &node(1));
-    assert!(!pace.is_paced(second(1)));
+    assert!(throttle.is_throttled(second(1)));
+    throttle.returned(second(1), &node(0));
+    assert!(throttle.is_throttled(second(1)));
+    throttle.returned(second(1), &node(1));
+    assert!(!throttle.is_throttled(second(1)));
 }
 
 /// Two halves of a cluster met again. The first that heard of a workload of the other half held its
@@ -314,31 +314,42 @@ fn a_healed_cut_ends_the_pace() {
 /// back.
 #[test]
 fn where_one_returns_the_others_are_waited_for_a_moment_but_not_whoever_is_lost_after_it() {
-    let mut pace = Pace::new(PaceConfig::default());
-    pace.lost(second(0), node(1), 4, true);
-    pace.lost(second(0), node(2), 3, true);
-    assert_eq!(pace.take(second(0), &node(2)), Ok(()));
-    pace.returned(second(40), &node(1));
+    let mut throttle = RescueThrottle::new(RescueThrottleConfig::default());
+    throttle.lost(second(0), node(1), 4, true);
+    throttle.lost(second(0), node(2), 3, true);
+    assert_eq!(throttle.take(second(0), &node(2)), Ok(()));
+    throttle.returned(second(40), &node(1));
     assert_eq!(
-        pace.take(second(40), &node(2)),
+        throttle.take(second(40), &node(2)),
         Err(second(42)),
         "it was lost with the one that is back"
     );
-    assert_eq!(pace.take(second(42), &node(2)), Ok(()));
-    pace.lost(second(41), node(3), 3, true);
-    assert_eq!(pace.take(second(41), &node(3)), Ok(()), "it was lost when the others were back");
-    pace.returned(second(45), &node(1));
-    assert_eq!(pace.take(second(45), &node(2)), Ok(()), "one that comes and goes holds up nobody");
-    pace.lost(second(60), node(4), 3, false);
-    pace.reached(second(60));
-    assert_eq!(pace.take(second(60), &node(4)), Ok(()), "it may have been lost just now");
+    assert_eq!(throttle.take(second(42), &node(2)), Ok(()));
+    throttle.lost(second(41), node(3), 3, true);
     assert_eq!(
-        pace.heals_for(second(60), &node(4)),
+        throttle.take(second(41), &node(3)),
+        Ok(()),
+        "it was lost when the others were back"
+    );
+    throttle.returned(second(45), &node(1));
+    assert_eq!(
+        throttle.take(second(45), &node(2)),
+        Ok(()),
+        "one that comes and goes holds up nobody"
+    );
+    throttle.lost(second(60), node(4), 3, false);
+    throttle.reached(second(60));
+    assert_eq!(throttle.take(second(60), &node(4)), Ok(()), "it may have been lost just now");
+    assert_eq!(
+        throttle.may_return_until(second(60), &node(4)),
         Some(second(62)),
         "it may have been lost long ago, and return"
     );
-    assert_eq!(pace.take(second(61), &node(2)), Err(second(62)), "it can be reached again");
-    assert_eq!((pace.heals(second(61)), pace.heals(second(62))), (Some(second(62)), None));
-    assert!(!pace.is_healed(second(61)) && pace.poll_timeout() == Some(second(62)));
-    assert!(pace.is_healed(second(62)) && pace.poll_timeout().is_none());
+    assert_eq!(throttle.take(second(61), &node(2)), Err(second(62)), "it can be reached again");
+    assert_eq!(
+        (throttle.heals_until(second(61)), throttle.heals_until(second(62))),
+        (Some(second(62)), None)
+    );
+    assert!(!throttle.end_healing(second(61)) && throttle.poll_timeout() == Some(second(62)));
+    assert!(throttle.end_healing(second(62)) && throttle.poll_timeout().is_none());
 }

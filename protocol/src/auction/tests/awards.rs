@@ -27,9 +27,9 @@ fn an_award_that_is_lost_is_said_again() {
     world.rule = Box::new(move |_, _, message| match message {
         Message::Award { .. } if lost < 2 => {
             lost += 1;
-            Fate::Lose
+            Delivery::Lose
         }
-        _ => Fate::Deliver,
+        _ => Delivery::Deliver,
     });
     world.open(0, world.offer(0..3));
     world.run(SECOND * 3);
@@ -41,18 +41,15 @@ fn an_award_that_is_lost_is_said_again() {
 #[test]
 fn when_all_awards_are_lost_the_place_is_opened_again_under_a_higher_counter() {
     let mut world = two();
-    world.rule =
-        Box::new(
-            |_, _, message| {
-                if matches!(message, Message::Award { .. }) { Fate::Lose } else { Fate::Deliver }
-            },
-        );
+    world.rule = Box::new(|_, _, message| {
+        if matches!(message, Message::Award { .. }) { Delivery::Lose } else { Delivery::Deliver }
+    });
     world.open(0, world.offer([0]));
     world.run(SECOND * 5);
     assert_eq!(world.count(0, is_reopen), 1);
     assert!(world.holders(0).is_empty());
     world.assert_nothing_reserved();
-    world.rule = Box::new(|_, _, _| Fate::Deliver);
+    world.rule = Box::new(|_, _, _| Delivery::Deliver);
     world.open(0, world.offer([0]));
     world.run(SECOND);
     assert_eq!((world.holders(0), counter(&world, 1)), (vec![1], 2));
@@ -65,9 +62,9 @@ fn a_winner_that_claimed_answers_a_cancel_with_its_claim() {
     world.rule = Box::new(move |_, _, message| match message {
         Message::Claimed { .. } if lost < 3 => {
             lost += 1;
-            Fate::Lose
+            Delivery::Lose
         }
-        _ => Fate::Deliver,
+        _ => Delivery::Deliver,
     });
     world.open(0, world.offer([0]));
     world.run(SECOND * 5);
@@ -83,9 +80,9 @@ fn a_claim_that_shows_late_ends_the_second_auction() {
     // The bid must come in time, what follows it is slow.
     let mut first = true;
     world.rule = Box::new(move |from, to, message| match message {
-        Message::Bid { .. } if from == 1 && std::mem::take(&mut first) => Fate::Deliver,
-        _ if (from, to) == (1, 0) => Fate::Lose,
-        _ => Fate::Deliver,
+        Message::Bid { .. } if from == 1 && std::mem::take(&mut first) => Delivery::Deliver,
+        _ if (from, to) == (1, 0) => Delivery::Lose,
+        _ => Delivery::Deliver,
     });
     world.open(0, world.offer([0]));
     world.run(SECOND * 4);
@@ -114,10 +111,10 @@ fn a_claim_that_is_told_late_ends_the_second_auction() {
         // From the second auction on, node 2 keeps the owner waiting.
         Message::Cancel { .. } => {
             silent = true;
-            Fate::Deliver
+            Delivery::Deliver
         }
-        Message::Bid { .. } if silent && (from, to) == (2, 0) => Fate::After(SECOND / 10),
-        _ => Fate::Deliver,
+        Message::Bid { .. } if silent && (from, to) == (2, 0) => Delivery::After(SECOND / 10),
+        _ => Delivery::Deliver,
     });
     world.open(0, world.offer([0]));
     world.run(SECOND * 299 / 100);
@@ -136,10 +133,10 @@ fn a_claim_that_shows_after_another_was_awarded_stops_that_if_it_can() {
     world.fill(0, 0);
     world.fill(2, 5);
     world.rule = Box::new(|from, to, message| match message {
-        Message::Award { .. } if to == 2 => Fate::After(SECOND / 5),
-        Message::Claimed { .. } if from == 1 => Fate::Lose,
-        Message::Cancel { .. } if to == 1 => Fate::Lose,
-        _ => Fate::Deliver,
+        Message::Award { .. } if to == 2 => Delivery::After(SECOND / 5),
+        Message::Claimed { .. } if from == 1 => Delivery::Lose,
+        Message::Cancel { .. } if to == 1 => Delivery::Lose,
+        _ => Delivery::Deliver,
     });
     world.open(0, world.offer([0]));
     world.run(SECOND * 3);
@@ -179,8 +176,8 @@ fn a_slow_disk_is_waited_for() {
 fn a_bid_that_comes_too_late_is_released_at_once() {
     let mut world = World::new(3, 4);
     world.rule = Box::new(|from, _, message| match message {
-        Message::Bid { .. } if from == 2 => Fate::After(SECOND),
-        _ => Fate::Deliver,
+        Message::Bid { .. } if from == 2 => Delivery::After(SECOND),
+        _ => Delivery::Deliver,
     });
     world.open(0, world.offer([0]));
     world.run(SECOND / 2);
@@ -196,8 +193,8 @@ fn a_winner_that_goes_down_is_not_waited_for() {
     world.fill(0, 0);
     world.fill(2, 5);
     world.rule = Box::new(|_, to, message| match message {
-        Message::Award { .. } if to == 1 => Fate::Lose,
-        _ => Fate::Deliver,
+        Message::Award { .. } if to == 1 => Delivery::Lose,
+        _ => Delivery::Deliver,
     });
     world.open(0, world.offer([0]));
     world.run(Duration::from_millis(20));
@@ -213,7 +210,7 @@ fn a_winner_that_goes_down_is_not_waited_for() {
 #[test]
 fn a_bidder_that_goes_down_is_not_waited_for() {
     let mut world = World::new(3, 6);
-    world.rule = Box::new(|_, to, _| if to == 2 { Fate::Lose } else { Fate::Deliver });
+    world.rule = Box::new(|_, to, _| if to == 2 { Delivery::Lose } else { Delivery::Deliver });
     world.open(0, world.offer([0]));
     world.run(Duration::from_millis(20));
     assert!(world.holders(0).is_empty(), "node 2 has not answered");
@@ -261,8 +258,8 @@ fn an_owner_that_missed_a_scaling_down_finds_no_taker() {
 fn a_place_that_is_wished_away_after_the_bid_is_not_claimed() {
     let mut world = two();
     world.rule = Box::new(|_, _, message| match message {
-        Message::Award { .. } => Fate::After(SECOND / 20),
-        _ => Fate::Deliver,
+        Message::Award { .. } => Delivery::After(SECOND / 20),
+        _ => Delivery::Deliver,
     });
     world.open(0, world.offer([0]));
     world.run(SECOND / 25);
@@ -297,7 +294,7 @@ fn a_claim_that_cannot_be_made_frees_the_room_and_the_place() {
 fn a_winner_that_restarted_still_answers_for_its_claim() {
     let mut world = two();
     world.rule = Box::new(|_, _, message| {
-        if matches!(message, Message::Claimed { .. }) { Fate::Lose } else { Fate::Deliver }
+        if matches!(message, Message::Claimed { .. }) { Delivery::Lose } else { Delivery::Deliver }
     });
     world.open(0, world.offer([0]));
     world.run(SECOND / 10);
@@ -305,7 +302,7 @@ fn a_winner_that_restarted_still_answers_for_its_claim() {
     let mut room = Auction::new(Config::default(), id(1), keys(1), CLUSTER, 2, [0; 32]);
     room.set_capacity(NODE);
     world.nodes[1].room = room;
-    world.rule = Box::new(|_, _, _| Fate::Deliver);
+    world.rule = Box::new(|_, _, _| Delivery::Deliver);
     world.run(SECOND * 5);
     assert_eq!((world.count(0, is_settled), world.count(0, is_reopen)), (1, 0));
 }
@@ -457,8 +454,8 @@ fn guardians_know_of_an_open_award_until_it_is_claimed_or_lapses() {
 fn closing_for_a_workload_releases_everybody() {
     let mut world = World::new(3, 8);
     world.rule = Box::new(|from, _, message| match message {
-        Message::Bid { .. } if from == 2 => Fate::Lose,
-        _ => Fate::Deliver,
+        Message::Bid { .. } if from == 2 => Delivery::Lose,
+        _ => Delivery::Deliver,
     });
     world.open(0, world.offer([0]));
     world.run(Duration::from_millis(20));
@@ -477,8 +474,8 @@ fn two_owners_that_award_one_place_to_one_node_make_one_claim() {
     world.fill(0, 0);
     world.fill(1, 0);
     world.rule = Box::new(|from, _, message| match message {
-        Message::Award { .. } if from == 1 => Fate::After(Duration::from_millis(20)),
-        _ => Fate::Deliver,
+        Message::Award { .. } if from == 1 => Delivery::After(Duration::from_millis(20)),
+        _ => Delivery::Deliver,
     });
     for (owner, counter) in [(0, 3), (1, 8)] {
         let mut offer = world.offer([0]);

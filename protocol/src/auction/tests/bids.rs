@@ -243,8 +243,8 @@ fn room_that_is_only_reserved_is_worth_waiting_for() {
         room.handle_message(now, id(0), Message::Announce(announce), context, out)
     });
     world.rule = Box::new(|_, _, message| match message {
-        Message::Release { auction } if auction.number & 0xffff == 1_000 => Fate::Lose,
-        _ => Fate::Deliver,
+        Message::Release { auction } if auction.number & 0xffff == 1_000 => Delivery::Lose,
+        _ => Delivery::Deliver,
     });
     world.open(0, world.offer([0]));
     world.run(Duration::from_millis(500));
@@ -276,7 +276,7 @@ fn a_bidder_bounds_what_one_owner_can_reserve() {
     assert_eq!(held, [1, 2, 3, 3, 3]);
     let held: Vec<u64> = (100..105).map(|number| reserve(&mut world, 1, number)).collect();
     assert_eq!(held, [4, 5, 5, 5, 5]);
-    world.rule = Box::new(|_, _, _| Fate::Lose);
+    world.rule = Box::new(|_, _, _| Delivery::Lose);
     world.run(Config::default().hold_at_most + SECOND);
     world.assert_nothing_reserved();
 }

@@ -121,9 +121,9 @@ proptest! {
             dice ^= dice >> 7;
             dice ^= dice << 17;
             match dice % 100 {
-                roll if roll < loss => Fate::Lose,
-                roll if roll < loss + 20 => Fate::After(Duration::from_millis(dice % 1_500)),
-                _ => Fate::Deliver,
+                roll if roll < loss => Delivery::Lose,
+                roll if roll < loss + 20 => Delivery::After(Duration::from_millis(dice % 1_500)),
+                _ => Delivery::Deliver,
             }
         });
         for step in steps {

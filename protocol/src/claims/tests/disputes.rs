@@ -18,7 +18,7 @@ struct World {
     mail: Vec<(usize, usize, Message)>,
     now: Time,
     yields: Vec<(usize, NodeId)>,
-    wished: Vec<Option<Digest>>,
+    wanted: Vec<Option<Digest>>,
     unreachable: BTreeSet<(usize, usize)>,
 }
 
@@ -32,13 +32,13 @@ impl World {
             room.claim(claim(replica(0), n, *counter)).unwrap();
             rooms.push(room);
         }
-        let wished = vec![Some(CURRENT); rooms.len()];
+        let wanted = vec![Some(CURRENT); rooms.len()];
         World {
             rooms,
             mail: Vec::new(),
             now: Time::ZERO,
             yields: Vec::new(),
-            wished,
+            wanted,
             unreachable: BTreeSet::new(),
         }
     }
@@ -73,7 +73,7 @@ impl World {
 
     fn reconsider(&mut self, node: usize) {
         let mut out = Out::new();
-        let wished = self.wished[node];
+        let wanted = self.wanted[node];
         let cut: BTreeSet<NodeId> = self
             .unreachable
             .iter()
@@ -83,7 +83,7 @@ impl World {
         let facts = self.rooms[node].reconsider(
             self.now,
             &|other| !cut.contains(other),
-            &|_| wished,
+            &|_| wanted,
             &mut out,
         );
         self.act(node, facts, out);
@@ -337,8 +337,8 @@ enum Step {
     Lose(usize),
     Phase(usize, bool),
     /// It fails for a moment, and asks in that moment.
-    Blink(usize),
-    Wish(usize, bool),
+    Flap(usize),
+    Want(usize, bool),
     Wait(u64),
 }
 
@@ -349,8 +349,8 @@ fn any_step() -> impl Strategy<Value = Step> {
         8 => (0usize..16).prop_map(Step::Deliver),
         1 => (0usize..16).prop_map(Step::Lose),
         2 => (0usize..4, any::<bool>()).prop_map(|(a, b)| Step::Phase(a, b)),
-        3 => (0usize..4).prop_map(Step::Blink),
-        1 => (0usize..4, any::<bool>()).prop_map(|(a, b)| Step::Wish(a, b)),
+        3 => (0usize..4).prop_map(Step::Flap),
+        1 => (0usize..4, any::<bool>()).prop_map(|(a, b)| Step::Want(a, b)),
         2 => (0u64..6_000).prop_map(Step::Wait),
     ]
 }
@@ -373,17 +373,17 @@ proptest! {
                 Step::Deliver(choice) => world.deliver(choice, false),
                 Step::Lose(choice) => world.deliver(choice, true),
                 Step::Phase(a, healthy) => world.set_phase(a % count, healthy),
-                Step::Blink(a) => {
+                Step::Flap(a) => {
                     world.set_phase(a % count, false);
                     world.reconsider(a % count);
                     world.set_phase(a % count, true);
                 }
-                Step::Wish(a, old) => world.wished[a % count] = Some(if old { OLD } else { CURRENT }),
+                Step::Want(a, old) => world.wanted[a % count] = Some(if old { OLD } else { CURRENT }),
                 Step::Wait(ms) => world.now = world.now + Duration::from_millis(ms),
             }
             prop_assert!(!world.holders().is_empty(), "all stopped: {:?}", world.yields);
         }
-        world.wished = vec![Some(CURRENT); count];
+        world.wanted = vec![Some(CURRENT); count];
         (0..count).for_each(|node| world.set_phase(node, true));
         let before = world.holders();
         world.settle();
