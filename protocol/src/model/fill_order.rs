@@ -14,7 +14,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_is_left_out() {
+    fn every_entry_is_in_the_order() {
         assert_eq!(fill_order(vec![1, 2, 3, 4, 5]).collect::<Vec<_>>(), [1, 3, 5, 2, 4]);
         assert_eq!(fill_order(Vec::<u8>::new()).count(), 0);
     }

@@ -41,16 +41,18 @@ fn a_life(seed_of_founder: [u8; 32]) -> Vec<String> {
     harness.effects
 }
 
+/// The effects of two runs are the same, byte for byte.
 #[test]
-fn the_same_seed_and_inputs_give_the_same_effects_byte_for_byte() {
+fn same_seed_and_inputs_give_the_same_effects() {
     let (one, other) = (a_life([7; 32]), a_life([7; 32]));
     assert!(one.len() > 10, "{one:?}");
     assert_eq!(one, other);
     assert_ne!(one, a_life([8; 32]), "the seed is used");
 }
 
+/// A founder alone in its cluster auctions both places, wins them and runs them.
 #[test]
-fn a_lone_founder_places_what_is_published() {
+fn lone_founder_places_what_is_published() {
     let cluster = cluster();
     let mut harness = Harness::new(cluster.founder(Saved::default()));
     let change = harness.signed(&cluster, &spec(2, 32 << 20));
@@ -64,8 +66,10 @@ fn a_lone_founder_places_what_is_published() {
     assert_eq!(explained.auctions[0].winner.as_deref(), Some("a"), "{explained:?}");
 }
 
+/// The disk does not answer. The author of a change is not answered, and nothing of it runs, before
+/// the change is on disk.
 #[test]
-fn an_answer_waits_for_the_disk() {
+fn answer_waits_for_the_disk() {
     let cluster = cluster();
     let mut harness = Harness::new(cluster.founder(Saved::default()));
     let change = harness.signed(&cluster, &spec(1, 32 << 20));
@@ -80,8 +84,9 @@ fn an_answer_waits_for_the_disk() {
     assert!(matches!(&harness.replies[..], [Reply::Accepted { .. }]), "{:?}", harness.replies);
 }
 
+/// A restarted node orders its claimed replicas from what is on its disk, without a peer.
 #[test]
-fn a_restart_runs_what_was_claimed_and_knows_what_was_wished() {
+fn restart_runs_what_was_claimed() {
     let cluster = cluster();
     let mut harness = Harness::new(cluster.founder(Saved::default()));
     harness.publish(&cluster, &spec(2, 32 << 20));
@@ -92,9 +97,9 @@ fn a_restart_runs_what_was_claimed_and_knows_what_was_wished() {
     assert_eq!(again.node.spec(&"web".parse().unwrap()), Some(&spec(2, 32 << 20)));
 }
 
-/// A large roster written anew at each start wears the flash out.
+/// A large roster that is written again at each start wears the flash out.
 #[test]
-fn a_restart_writes_nothing_of_others_that_it_has_just_read() {
+fn restart_does_not_rewrite_records_of_others() {
     let cluster = cluster();
     let mut harness = Harness::new(cluster.founder(Saved::default()));
     let node = cluster.join_member(20, &mut harness).node.id();
@@ -113,8 +118,9 @@ fn a_restart_writes_nothing_of_others_that_it_has_just_read() {
     assert_eq!(others(&again), 0);
 }
 
+/// A replica requires more memory than any node has.
 #[test]
-fn more_than_any_node_has_is_refused_with_the_requirement() {
+fn impossible_requirement_is_refused_with_its_reason() {
     let cluster = cluster();
     let mut harness = Harness::new(cluster.founder(Saved::default()));
     let refusal = harness.draft(Some(spec(1, 1 << 39))).unwrap_err();
@@ -125,8 +131,10 @@ fn more_than_any_node_has_is_refused_with_the_requirement() {
     );
 }
 
+/// Two changes are signed for the same draft. The second one has not seen the first one, and is
+/// refused.
 #[test]
-fn a_change_that_did_not_know_what_is_here_is_stale() {
+fn change_of_an_outdated_state_is_stale() {
     let cluster = cluster();
     let mut harness = Harness::new(cluster.founder(Saved::default()));
     let draft = harness.draft(Some(spec(1, 32 << 20))).unwrap();
@@ -141,8 +149,9 @@ fn a_change_that_did_not_know_what_is_here_is_stale() {
     assert_eq!(harness.node.spec(&"web".parse().unwrap()).unwrap().replicas, 1);
 }
 
+/// A publish changes the digest of desired state, and no other.
 #[test]
-fn the_status_tells_by_digests_what_is_held() {
+fn status_shows_digests_of_what_is_held() {
     let cluster = cluster();
     let mut harness = Harness::new(cluster.founder(Saved::default()));
     let before = harness.node.status().roots;
@@ -153,8 +162,9 @@ fn the_status_tells_by_digests_what_is_held() {
     assert_eq!(after["rulings"], before["rulings"]);
 }
 
+/// The node refuses writes with the disk's reason, and its status shows that.
 #[test]
-fn a_failed_disk_makes_the_node_read_only_and_it_goes_on() {
+fn failed_disk_makes_the_node_read_only() {
     let cluster = cluster();
     let mut harness = Harness::new(cluster.founder(Saved::default()));
     harness.input(Input::StoreFailed { why: "no space left".into() });
@@ -163,8 +173,10 @@ fn a_failed_disk_makes_the_node_read_only_and_it_goes_on() {
     assert_eq!(harness.node.status().read_only.as_deref(), Some("no space left"));
 }
 
+/// The runtime reports a failure that no further try mends. The claim shows the reason before the
+/// replica is released, and the workload's view shows it afterwards.
 #[test]
-fn what_cannot_start_is_given_up_with_its_reason() {
+fn replica_that_cannot_start_is_given_up_with_its_reason() {
     let cluster = cluster();
     let mut harness = Harness::new(cluster.founder(Saved::default()));
     harness.publish(&cluster, &spec(1, 32 << 20));
@@ -187,9 +199,10 @@ fn what_cannot_start_is_given_up_with_its_reason() {
 }
 
 /// A device with a small disk won an auction and could not store the component. It held the place,
-/// `starting`, for good, while others had room.
+/// `starting`, for ever, while other nodes had room. It gives the place up with the reason now, and
+/// takes it again once it has room.
 #[test]
-fn a_replica_whose_bytes_do_not_come_is_given_up_with_the_reason() {
+fn replica_without_its_bytes_is_given_up_with_the_reason() {
     let cluster = cluster();
     let mut harness = Harness::new(cluster.founder(Saved::default()));
     harness.fetch_error = Some("no space left on the disk");
@@ -207,11 +220,11 @@ fn a_replica_whose_bytes_do_not_come_is_given_up_with_the_reason() {
     assert_eq!(harness.node.workload(&"web".parse().unwrap()).unwrap().healthy, 1);
 }
 
-/// A new version was published, and the old one again before the new one's bytes had come. The
-/// runtime was never told of the new one, so the node saw nothing to order, heard of no start, and
-/// the replica stayed `starting` for good, without requests, though it ran.
+/// A new version was published, and the old one again before the bytes of the new one had come. The
+/// runtime had no order for the new version, so the node had nothing to order and waited for a
+/// start that no runtime reported: the replica stayed `starting`, without requests, though it ran.
 #[test]
-fn what_is_taken_back_before_its_bytes_came_leaves_the_old_version_healthy() {
+fn withdrawn_version_leaves_the_old_one_healthy() {
     let cluster = cluster();
     let mut harness = Harness::new(cluster.founder(Saved::default()));
     let web: WorkloadName = "web".parse().unwrap();
@@ -230,17 +243,19 @@ fn what_is_taken_back_before_its_bytes_came_leaves_the_old_version_healthy() {
     assert_eq!(harness.node.routes().1[&web].len(), 1);
 }
 
-/// One that is told of nobody would look for nobody, should its admitter die in the next moment.
+/// A joining node that knew no other member would look for none, should the node that admitted it
+/// die in the next moment.
 #[test]
-fn a_joiner_is_told_of_who_admits_it() {
+fn joiner_learns_which_node_admits_it() {
     let cluster = cluster();
     let joiner = cluster.join_member(20, &mut Harness::new(cluster.founder(Saved::default())));
     assert_eq!(joiner.node.status().nodes, 2);
 }
 
-/// It is handed its own admission alone: who admitted it, and what runs, it has still to hear.
+/// A joining node received its own admission alone. It does not know yet which node admitted it,
+/// nor what runs, so it must not be ready as the only member that it knows.
 #[test]
-fn one_that_was_just_admitted_is_not_ready_by_being_the_only_member_it_knows() {
+fn joiner_that_knows_no_other_member_is_not_ready() {
     let cluster = cluster();
     let config = Config { name: "b".into(), founder: false, ..Config::default() };
     let wall = WallClock(1_800_000_000_000);
@@ -266,8 +281,8 @@ fn one_that_was_just_admitted_is_not_ready_by_being_the_only_member_it_knows() {
     assert_eq!((status.nodes, status.ready), (1, false));
 }
 
-/// The join line may name addresses that lead nowhere from here; members are seen on the local
-/// network.
+/// The join line may name addresses that cannot be reached from here, while members are seen on the
+/// local network. However many are seen, the seeds are bounded.
 #[test]
 fn newcomer_dials_where_a_member_was_seen() {
     let cluster = cluster();
@@ -298,7 +313,8 @@ fn newcomer_dials_where_a_member_was_seen() {
     assert!(harness.node.reach.seeds() <= 48, "however many are seen");
 }
 
-/// The node's old address belongs to another one by now: people see that, and dials go elsewhere.
+/// The node's old address belongs to another node by now. The view names that node until there is a
+/// link to the right one.
 #[test]
 fn view_of_a_node_names_who_answers_at_its_address() {
     let cluster = cluster();

@@ -61,7 +61,7 @@ fn complete_set_has_no_steps() {
     assert_eq!(plan(&run(2), &[holder(1, 5), holder(0, 4)], &never), []);
 }
 
-/// The counter is above all that was seen, so that a claim of the dead node never beats the new
+/// The counter is above all that were seen, so that a claim of the dead node never beats the new
 /// one.
 #[test]
 fn free_place_names_the_dead_node_and_a_higher_counter() {
@@ -81,13 +81,13 @@ fn later_of_two_dead_holders_is_named() {
 }
 
 #[test]
-fn place_that_was_given_up_says_so() {
+fn released_place_is_named_as_given_up() {
     let steps = plan(&run(1), &[], &|_| Some(token(4)));
     assert_eq!(only_auction(&steps), (5, &Free::GivenUp));
 }
 
-/// A place whose holder is away for a moment, starts or fails is not auctioned: its holder goes on
-/// with it.
+/// A place whose holder is away for a moment, starts or fails is not auctioned: the holder keeps
+/// trying.
 #[test]
 fn unhealthy_place_waits_for_its_holder() {
     let until = WallClock(1_000);
@@ -107,8 +107,8 @@ fn unhealthy_place_waits_for_its_holder() {
     }
 }
 
-/// The old revision goes on serving until its holder has the new one ready: the holder replaces,
-/// and nobody auctions the place.
+/// The old revision serves until its holder has the new one ready. The holder replaces it, and the
+/// place is not auctioned.
 #[test]
 fn other_revision_is_replaced_by_its_holder() {
     let failing =
@@ -182,7 +182,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Each place is either auctioned, above every counter that was seen, or held by a node that
-    /// counts; and a place without a step runs the right revision, healthy, on a node that is up.
+    /// counts. A place without a step runs the right revision, healthy, on a node that is up.
     #[test]
     fn every_place_is_auctioned_or_held(
         replicas in 0u32..6,
@@ -231,7 +231,7 @@ proptest! {
         prop_assert_eq!(plan(&places, &before, &never), plan(&places, &after, &never));
     }
 
-    /// A holder asks about its place alone, an owner about all: both get the same steps.
+    /// A holder plans its place alone, an owner all places. Both get the same steps.
     #[test]
     fn one_place_and_all_places_give_the_same_steps(
         replicas in 0u32..6,
@@ -257,7 +257,7 @@ fn second(n: u64) -> Time {
 }
 
 #[test]
-fn one_or_two_losses_do_not_slow_moves() {
+fn one_or_two_losses_do_not_throttle_moves() {
     let mut throttle = RescueThrottle::new(RescueThrottleConfig::default());
     throttle.lost(second(0), node(1), 2, true);
     throttle.lost(second(0), node(2), 1, true);
@@ -265,7 +265,7 @@ fn one_or_two_losses_do_not_slow_moves() {
 }
 
 #[test]
-fn a_mass_loss_paces_moves_but_refuses_none() {
+fn mass_loss_throttles_moves_but_refuses_none() {
     let mut throttle = RescueThrottle::new(RescueThrottleConfig::default());
     for n in 0..6 {
         throttle.lost(second(0), node(n), 10 - usize::from(n) - 1, true);
@@ -282,8 +282,9 @@ fn a_mass_loss_paces_moves_but_refuses_none() {
     assert!(!throttle.is_throttled(second(31)), "by then the loss is real");
 }
 
+/// Half of the nodes is not more than half, and losses that are far apart do not add up.
 #[test]
-fn half_of_many_is_not_over_half_and_losses_far_apart_do_not_add_up() {
+fn only_a_sudden_loss_of_most_nodes_throttles() {
     let mut throttle = RescueThrottle::new(RescueThrottleConfig::default());
     for n in 0..5 {
         throttle.lost(second(0), node(n), 10 - usize::from(n) - 1, true);
@@ -297,7 +298,7 @@ fn half_of_many_is_not_over_half_and_losses_far_apart_do_not_add_up() {
 }
 
 #[test]
-fn a_healed_cut_ends_the_pace() {
+fn healed_cut_ends_throttling() {
     let mut throttle = RescueThrottle::new(RescueThrottleConfig::default());
     for n in 0..4 {
         throttle.lost(second(0), node(n), 1, true);
@@ -309,11 +310,11 @@ fn a_healed_cut_ends_the_pace() {
     assert!(!throttle.is_throttled(second(1)));
 }
 
-/// Two halves of a cluster met again. The first that heard of a workload of the other half held its
-/// holder to be down still, and moved what the holder ran; a tenth of a second later the holder was
-/// back.
+/// Two halves of a cluster met again. An owner still held a node of the other half to be down and
+/// moved what that ran; a tenth of a second later the node was back. After a return the owner waits
+/// a moment for the nodes that were lost before it, and not for those that are lost after it.
 #[test]
-fn where_one_returns_the_others_are_waited_for_a_moment_but_not_whoever_is_lost_after_it() {
+fn nodes_lost_before_a_returned_one_get_a_moment() {
     let mut throttle = RescueThrottle::new(RescueThrottleConfig::default());
     throttle.lost(second(0), node(1), 4, true);
     throttle.lost(second(0), node(2), 3, true);

@@ -39,6 +39,8 @@ fn unheard(harness: &mut Harness) -> Vec<String> {
     }
 }
 
+/// The other member confirms that it holds the same, so the user learns that there is nothing to
+/// do. A change is written in any case, so no member is asked.
 #[test]
 fn unchanged_workload_needs_no_write_when_all_confirm() {
     let (_, mut harness, friend) = with_friend();
@@ -57,7 +59,8 @@ fn unchanged_workload_needs_no_write_when_all_confirm() {
     );
 }
 
-/// A node that had been down said "is up to date"; the change that it had missed came back and won.
+/// A node that had been down answered "is up to date"; the change that it had missed came back and
+/// won. If a member holds something else, does not answer or is away, the workload is written.
 #[test]
 fn unchanged_workload_is_written_when_not_all_confirm() {
     let (cluster, mut harness, friend) = with_friend();
@@ -98,8 +101,8 @@ fn unchanged_workload_is_written_when_not_all_confirm() {
     ));
 }
 
-/// The asked node compares more than the key: a member that the asker does not know of may have
-/// taken a change.
+/// The asked node compares the roster, too: a member that the asker does not know may have taken a
+/// change.
 #[test]
 fn question_is_answered_by_key_and_roster() {
     let (_, mut harness, friend) = with_friend();
@@ -145,10 +148,10 @@ fn question_is_answered_by_key_and_roster() {
     assert!(!answer(&mut harness, holds), "the roster is another");
 }
 
-/// A script removes what is gone from this node's view. While others are away that is not known,
-/// and a slip in a name is not to leave a removal behind for ever.
+/// A script removes a workload that this node does not know. A member that is away may know it, so
+/// the removal needs force: a typing error in a name must not leave a removal behind for ever.
 #[test]
-fn removal_of_the_unknown_is_honest_while_members_are_away() {
+fn removal_of_the_unknown_needs_all_members() {
     let cluster = cluster();
     let mut harness = Harness::new(cluster.founder(Saved::default()));
     ask(&mut harness, None, false);
@@ -185,9 +188,9 @@ fn removal_of_the_unknown_is_honest_while_members_are_away() {
     assert_eq!(unheard(&mut harness).len(), 1);
 }
 
-/// The link to one that has not answered yet is lost: it may hold something else.
+/// The link to an asked member is lost before its answer came. It may hold something else.
 #[test]
-fn who_is_lost_before_it_answers_has_not_confirmed() {
+fn member_lost_before_its_answer_has_not_confirmed() {
     let (_, mut harness, friend) = with_friend();
     ask(&mut harness, Some(spec(1, 32 << 20)), false);
     assert!(harness.replies.is_empty(), "it is asked");
@@ -195,9 +198,10 @@ fn who_is_lost_before_it_answers_has_not_confirmed() {
     assert_eq!(unheard(&mut harness).len(), 1, "at once");
 }
 
-/// Of two one holds something else: nothing that the other says changes the answer.
+/// One of two members holds something else. The answer of the other one would change nothing, so
+/// the user is answered at once.
 #[test]
-fn first_that_holds_something_else_decides() {
+fn first_member_with_another_value_decides() {
     let (cluster, mut harness, friend) = with_friend();
     cluster.join_member(30, &mut harness);
     ask(&mut harness, Some(spec(1, 32 << 20)), false);
@@ -209,10 +213,10 @@ fn first_that_holds_something_else_decides() {
     assert_eq!(unheard(&mut harness).len(), 1);
 }
 
-/// Scripts that publish the same without end while a member hangs: beyond so many nobody is asked,
-/// and it is written.
+/// Scripts publish the same workload without end while a member hangs. Above 64 open questions no
+/// member is asked, and the workload is written.
 #[test]
-fn questions_at_a_time_are_bounded() {
+fn open_questions_are_bounded() {
     let (_, mut harness, _) = with_friend();
     for _ in 0..64 {
         ask(&mut harness, Some(spec(1, 32 << 20)), false);
@@ -222,7 +226,7 @@ fn questions_at_a_time_are_bounded() {
     assert_eq!(unheard(&mut harness).len(), 1);
 }
 
-/// Beyond a full mesh most members have no link with this node, and are up.
+/// In a cluster above the size of a full mesh most members have no link to this node, and are up.
 #[test]
 fn member_without_a_link_in_a_large_cluster_is_not_away() {
     let cluster = cluster();

@@ -106,10 +106,11 @@ impl Bidder {
     }
 }
 
-/// Its flash takes a second, and the owner asks again, then cancels. Were it told "claimed" and
-/// power cut then, the claim would be gone, and the owner would wait for it.
+/// The winner's flash takes a second, while the owner repeats its award, then cancels it. If the
+/// winner answered "claimed" and the power was cut then, the claim would be gone, and the owner
+/// would wait for it.
 #[test]
-fn nobody_hears_of_a_claim_that_is_not_on_disk_however_often_they_ask() {
+fn owner_hears_of_no_claim_before_it_is_on_disk() {
     let mut bidder = Bidder::new();
     bidder.harness.disk_works = false;
     bidder.bid();
@@ -129,9 +130,10 @@ fn nobody_hears_of_a_claim_that_is_not_on_disk_however_often_they_ask() {
     );
 }
 
-/// What was won cannot be started, which is known before the claim is on disk.
+/// The replica cannot be started, which the winner knows before its claim is on disk. A power cut
+/// would take that claim back.
 #[test]
-fn a_phase_is_not_told_before_the_claim_is_on_disk() {
+fn phase_is_not_sent_before_the_claim_is_on_disk() {
     let mut bidder = Bidder::new();
     bidder.harness.disk_works = false;
     bidder.harness.fetch_outcome = FetchOutcome::Unusable("no component".into());
@@ -151,10 +153,10 @@ fn a_phase_is_not_told_before_the_claim_is_on_disk() {
     assert_eq!(told(&bidder), 1);
 }
 
-/// Without that the owner would wait in vain, and the place would stay taken here, where nothing of
-/// it ever runs.
+/// The disk fails over a claim, and the winner refuses the award. Otherwise the owner would wait in
+/// vain, and the place would stay taken by a node that never runs it.
 #[test]
-fn what_a_failing_disk_could_not_take_goes_to_another_node() {
+fn claim_that_the_disk_refused_goes_to_another_node() {
     let mut bidder = Bidder::new();
     bidder.harness.disk_works = false;
     bidder.bid();
@@ -192,10 +194,10 @@ fn auctions() -> (Harness, NodeId, auction::Announce) {
     (owner, from, asked.expect("the other is asked, too"))
 }
 
-/// A bidder says to hold the place in an auction, and is never heard of again: the place is not to
-/// stay empty for that.
+/// A bidder answers that it holds the place, and its claim never comes. The owner waits a second
+/// for it, then auctions the place again.
 #[test]
-fn what_somebody_says_to_hold_is_put_up_again_when_no_claim_comes() {
+fn place_said_to_be_held_is_reopened_without_a_claim() {
     let (mut owner, from, announce) = auctions();
     let without = announce.places.iter().map(|place| (*place, Decline::Holds)).collect();
     let holds = auction::Message::Bid { auction: announce.auction, prices: Vec::new(), without };
@@ -206,10 +208,10 @@ fn what_somebody_says_to_hold_is_put_up_again_when_no_claim_comes() {
     assert_eq!(owner.node.own_claims().count(), 1);
 }
 
-/// The winner says that it has its claim, and gossip of that is late: the place is not put up again
-/// in the meantime, but not left empty for ever either.
+/// The winner answers that it has claimed, and the gossip of its sheet is late. The owner does not
+/// auction the place meanwhile, and does not leave it empty for ever either.
 #[test]
-fn what_its_winner_says_to_have_claimed_is_not_placed_again_before_its_sheet_comes() {
+fn claimed_place_is_not_placed_again_before_its_sheet() {
     let (mut owner, from, announce) = auctions();
     let auction = announce.auction;
     let prices = vec![Price { share: 0, fetch: 0, spread: 0 }];

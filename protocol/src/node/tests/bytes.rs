@@ -31,8 +31,8 @@ fn within_bounds(harness: &Harness) {
     }
 }
 
-/// After 4,096 uploads, of what can never run, the book was full: what was published then stayed
-/// `starting`, and nothing said why.
+/// After 4,096 uploads of artifacts that can never run, the list of artifacts was full: a workload
+/// that was published then stayed `starting`, without a reason.
 #[test]
 fn uploads_do_not_keep_a_workload_from_running() {
     let cluster = cluster();
@@ -47,7 +47,7 @@ fn uploads_do_not_keep_a_workload_from_running() {
     assert_eq!(healthy(&mut harness), 1);
 }
 
-/// Each version of a workload left its artifact behind until some workload was removed.
+/// Each version of a workload left its artifact in the list until some workload was removed.
 #[test]
 fn replaced_versions_are_forgotten() {
     let cluster = cluster();
@@ -59,10 +59,10 @@ fn replaced_versions_are_forgotten() {
     assert_eq!(healthy(&mut harness), 1);
 }
 
-/// What is still being made ready cannot be forgotten, so more than fit are refused; what is wished
-/// for never is.
+/// An artifact that is still being made ready cannot be forgotten, so uploads above the bound are
+/// refused. An artifact that a workload names never is.
 #[test]
-fn too_many_uploads_at_once_are_refused_in_words() {
+fn too_many_uploads_at_once_are_refused_with_a_reason() {
     let cluster = cluster();
     let mut harness = Harness::new(cluster.founder(Saved::default()));
     harness.fetch_hangs = true;
@@ -78,8 +78,9 @@ fn too_many_uploads_at_once_are_refused_in_words() {
     assert_eq!(healthy(&mut harness), 1);
 }
 
+/// An upload that no workload names is pinned for ten minutes.
 #[test]
-fn an_upload_that_nobody_publishes_is_not_pinned_for_ever() {
+fn unpublished_upload_is_not_pinned_for_ever() {
     let mut harness = Harness::new(cluster().founder(Saved::default()));
     harness.command(Command::Uploaded { artifact: artifact(1) });
     harness.run_for(Duration::from_secs(590));
@@ -88,9 +89,10 @@ fn an_upload_that_nobody_publishes_is_not_pinned_for_ever() {
     assert!(harness.node.pinned().is_empty());
 }
 
-/// A member told of 4,096 artifacts that do not exist: the node never fetched anything new again.
+/// A member announced 4,096 artifacts that do not exist, and the node never fetched anything new
+/// again.
 #[test]
-fn words_about_what_nobody_wishes_for_are_dropped() {
+fn announcements_of_unnamed_artifacts_are_dropped() {
     let cluster = cluster();
     let mut harness = Harness::new(cluster.founder(Saved::default()));
     let peer = cluster.join_member(20, &mut harness).node.id();
@@ -106,10 +108,10 @@ fn words_about_what_nobody_wishes_for_are_dropped() {
     assert_eq!(healthy(&mut harness), 1);
 }
 
-/// A holder's word overtook the change that names its artifact, or was lost. It is not repeated by
-/// itself: a node that is asked for the workload asks the holder.
+/// A holder's announcement came before the change that names the artifact, or was lost, and the
+/// holder does not repeat it. A node that is asked for the workload asks the holder.
 #[test]
-fn a_holder_that_was_heard_too_early_is_heard_again() {
+fn holder_that_announced_too_early_is_asked_again() {
     let cluster = cluster();
     let mut harness = Harness::new(cluster.founder(Saved::default()));
     let peer = ready_member(&cluster, 20, &mut harness);
@@ -135,9 +137,10 @@ fn a_holder_that_was_heard_too_early_is_heard_again() {
     assert_eq!(holders(&harness), 2);
 }
 
-/// The words of all holders may be lost: whoever wrote the change asks the guardians for them.
+/// The announcements of all holders may be lost. The node that wrote the change asks the guardians
+/// whether they hold the artifact.
 #[test]
-fn a_node_that_took_a_change_asks_guardians_whether_they_hold_it() {
+fn node_that_wrote_a_change_asks_guardians_for_holders() {
     let cluster = cluster();
     let mut harness = Harness::new(cluster.founder(Saved::default()));
     ready_member(&cluster, 20, &mut harness);
@@ -151,9 +154,9 @@ fn a_node_that_took_a_change_asks_guardians_whether_they_hold_it() {
     );
 }
 
-/// A member may not fill the list of holders with nodes that are none.
+/// A member must not fill the list of holders with nodes that are no members.
 #[test]
-fn a_word_about_a_stranger_is_dropped() {
+fn announcement_about_a_stranger_is_dropped() {
     let cluster = cluster();
     let mut harness = Harness::new(cluster.founder(Saved::default()));
     let peer = ready_member(&cluster, 20, &mut harness);
@@ -166,9 +169,10 @@ fn a_word_about_a_stranger_is_dropped() {
     }
 }
 
-/// It was ready before anybody wished for it, and nobody would have taken its word then.
+/// The artifact was ready before a change named it. Other nodes would have dropped an announcement
+/// at that time.
 #[test]
-fn a_node_that_has_what_a_change_names_says_so() {
+fn node_announces_an_artifact_once_a_change_names_it() {
     let cluster = cluster();
     let mut harness = Harness::new(cluster.founder(Saved::default()));
     let peer = cluster.join_member(20, &mut harness).node.id();
@@ -183,10 +187,10 @@ fn a_node_that_has_what_a_change_names_says_so() {
     assert!(harness.broadcasts.contains(&have));
 }
 
-/// The only holder was no guardian and its word was lost; or sixteen members said falsely that they
-/// held it. The same sixteen were asked for ever.
+/// The only holder was no guardian and its announcement was lost; or sixteen members announced
+/// falsely that they held the artifact. The same sixteen were asked for ever.
 #[test]
-fn a_fetch_that_fails_asks_every_node_in_turn() {
+fn failing_fetch_asks_every_node_in_turn() {
     let cluster = cluster();
     let mut harness = Harness::new(cluster.founder(Saved::default()));
     let members: BTreeSet<NodeId> =
@@ -214,7 +218,7 @@ fn a_fetch_that_fails_asks_every_node_in_turn() {
 }
 
 #[test]
-fn a_replica_that_waits_for_its_bytes_says_why() {
+fn replica_that_waits_for_its_bytes_says_why() {
     let cluster = cluster();
     let mut harness = Harness::new(cluster.founder(Saved::default()));
     harness.fetch_hangs = true;
@@ -233,8 +237,9 @@ fn a_replica_that_waits_for_its_bytes_says_why() {
     );
 }
 
+/// The artifact of the latest version is named after a restart, that of a replaced version is not.
 #[test]
-fn after_a_restart_what_was_published_is_named_again() {
+fn restart_names_the_published_artifact_again() {
     let cluster = cluster();
     let mut harness = Harness::new(cluster.founder(Saved::default()));
     harness.publish(&cluster, &version(1));

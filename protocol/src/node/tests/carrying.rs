@@ -48,10 +48,10 @@ impl ThreeNodes {
     }
 }
 
-/// The member that carries keeps what it carried, and plays it again, or in another life of the
-/// addressee, or changed.
+/// The hop may send a message that it has carried again, in another life of the addressee, or
+/// altered. None of these counts.
 #[test]
-fn carried_messages_are_heard_once_and_from_their_author() {
+fn carried_message_is_taken_once_and_from_its_author() {
     let mut nodes = ThreeNodes::new();
     let (me, hop, cluster) = (nodes.harness.node.id(), nodes.hop, nodes.cluster.genesis.cluster());
     let good = nodes.sealed(me, 7);
@@ -86,9 +86,9 @@ fn carried_messages_are_heard_once_and_from_their_author() {
     );
 }
 
-/// A link's own words over a hop would let one node beat for another.
+/// A beat over a hop would let one node beat for another.
 #[test]
-fn what_speaks_of_a_link_is_not_carried() {
+fn message_about_a_link_is_not_carried() {
     let mut nodes = ThreeNodes::new();
     let (me, hop, cluster) = (nodes.harness.node.id(), nodes.hop, nodes.cluster.genesis.cluster());
     let beat = Message::Membership(crate::membership::Message::Beat { lag_ms: 60_000, view: 0 });
@@ -97,10 +97,10 @@ fn what_speaks_of_a_link_is_not_carried() {
     assert_eq!(nodes.harness.node.status().counters.get("carried_unknown"), Some(&1));
 }
 
-/// A hop never asks another hop: with three members that believe in one another a message would go
-/// round for ever.
+/// A hop never uses another hop. Otherwise a message would circle among three members that each
+/// take the next one for the hop.
 #[test]
-fn a_message_is_carried_over_one_hop() {
+fn message_takes_at_most_one_hop() {
     let mut nodes = ThreeNodes::new();
     let (hop, author, cluster) = (nodes.hop, nodes.author(), nodes.cluster.genesis.cluster());
     let mut carried = |to: NodeId, from: NodeId, number: u64| {
@@ -189,10 +189,10 @@ fn is_announce(message: &Message) -> bool {
     matches!(message, Message::Auction(auction::Message::Announce(_)))
 }
 
-/// An owner asks a bidder that it cannot dial. People are told, once, that the way is missing and
-/// what is done instead.
+/// An owner asks a bidder that it cannot dial. One event says that the way is missing, and that
+/// messages go over a common member.
 #[test]
-fn who_cannot_be_dialled_is_asked_over_a_common_member() {
+fn bidder_that_cannot_be_dialled_is_asked_over_a_hop() {
     let mut nodes = ThreeNodes::new();
     nodes.loses_the_way(Duration::from_secs(7));
     let told: Vec<&String> =
@@ -205,9 +205,9 @@ fn who_cannot_be_dialled_is_asked_over_a_common_member() {
     assert!(numbers.is_sorted_by(|one, next| one < next), "{numbers:?}");
 }
 
-/// The question came over a common member: there is no link for the answer either.
+/// The question came over a common member. There is no link for the answer either.
 #[test]
-fn who_asks_over_a_common_member_is_answered_over_one() {
+fn question_over_a_hop_is_answered_over_a_hop() {
     let mut nodes = ThreeNodes::new();
     nodes.loses_the_way(Duration::from_secs(7));
     let (me, hop, cluster, author) =
@@ -223,7 +223,7 @@ fn who_asks_over_a_common_member_is_answered_over_one() {
 
 /// The question waited for a link, and the dial fails.
 #[test]
-fn what_waits_for_a_link_that_does_not_come_goes_over_a_common_member() {
+fn message_goes_over_a_hop_when_its_dial_fails() {
     let mut nodes = ThreeNodes::new();
     let author = nodes.author();
     nodes.harness.input(Input::LinkDown { peer: author });
@@ -233,9 +233,10 @@ fn what_waits_for_a_link_that_does_not_come_goes_over_a_common_member() {
     assert!(nodes.sealed_for_author().iter().any(|(_, message)| is_announce(message)));
 }
 
-/// Numbers grow over restarts: else what is sealed after one counts as played again.
+/// Numbers grow over restarts. Otherwise a message that is sealed after one would count as sent
+/// again.
 #[test]
-fn what_is_sealed_after_a_restart_is_heard() {
+fn message_sealed_after_a_restart_is_taken() {
     let number = |nodes: &mut ThreeNodes| {
         let (now, author, digest) = (nodes.harness.now, nodes.author(), nodes.digest);
         nodes.harness.sent.clear();
@@ -251,10 +252,10 @@ fn what_is_sealed_after_a_restart_is_heard() {
     assert!(Some(number(&mut nodes)) > before);
 }
 
-/// The node took word of its death back meanwhile: what was sealed for its incarnation of a moment
-/// ago is as good.
+/// The addressee refuted its death meanwhile, and has another incarnation in the same process. A
+/// message for the previous one is as good.
 #[test]
-fn what_was_sealed_for_an_earlier_incarnation_of_this_process_is_heard() {
+fn message_sealed_for_the_previous_incarnation_is_taken() {
     let mut nodes = ThreeNodes::new();
     let (me, hop, cluster) = (nodes.harness.node.id(), nodes.hop, nodes.cluster.genesis.cluster());
     let before = nodes.sealed(me, 7);
@@ -278,9 +279,9 @@ fn holders_without_a_way_are_asked_last() {
     assert_eq!(nodes.harness.node.candidates(&digest), [hop, author]);
 }
 
-/// A member that floods another over a hop gets the hop's share, and no more.
+/// A member that floods another one over a hop gets its share of the hop, and no more.
 #[test]
-fn so_much_is_carried_for_one_author_and_no_more() {
+fn carrying_for_one_author_is_bounded() {
     let mut nodes = ThreeNodes::new();
     let (hop, author, cluster) = (nodes.hop, nodes.author(), nodes.cluster.genesis.cluster());
     for number in 0..600 {
@@ -296,9 +297,9 @@ fn so_much_is_carried_for_one_author_and_no_more() {
     ));
 }
 
-/// A member that this node cannot dial either is no business of it.
+/// This node cannot dial the addressee either, and refuses to carry.
 #[test]
-fn a_node_carries_only_to_whom_it_reaches_itself() {
+fn node_carries_only_to_members_that_it_reaches() {
     let mut nodes = ThreeNodes::new();
     nodes.loses_the_way(Duration::from_secs(1));
     let (hop, author, cluster) = (nodes.hop, nodes.author(), nodes.cluster.genesis.cluster());
@@ -309,9 +310,9 @@ fn a_node_carries_only_to_whom_it_reaches_itself() {
     assert_eq!((nodes.count("carried_on"), nodes.count("carried_refused")), (0, 1));
 }
 
-/// Whoever has a link can name any number of authors.
+/// A peer with a link can name any number of authors.
 #[test]
-fn of_strangers_nothing_is_kept() {
+fn authors_that_are_no_members_leave_no_state() {
     let mut nodes = ThreeNodes::new();
     let (me, hop, cluster) = (nodes.harness.node.id(), nodes.hop, nodes.cluster.genesis.cluster());
     for stranger in 100..120 {

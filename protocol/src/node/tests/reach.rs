@@ -17,9 +17,9 @@ fn asked(harness: &mut Harness, what: &str) -> Vec<String> {
     asked.into_iter().filter(|asked| asked.contains(what)).collect()
 }
 
-/// A node's own addresses were read at its start, and what became of them later nobody was told.
+/// A node read its own addresses at its start, and told no other node when they changed.
 #[test]
-fn a_changed_address_is_told_to_all_and_shown() {
+fn changed_address_is_sent_to_all_and_shown() {
     let cluster = cluster();
     let mut harness = Harness::new(cluster.founder(Saved::default()));
     harness.input(own(&["/ip4/10.0.0.1/tcp/7700"], None));
@@ -45,9 +45,9 @@ fn a_changed_address_is_told_to_all_and_shown() {
     assert!(harness.broadcasts.is_empty() && asked(&mut harness, "addresses-changed").is_empty());
 }
 
-/// A daemon whose address was gone said nothing, and was dead after a restart.
+/// A daemon whose address was gone gave no warning, and did not come back after a restart.
 #[test]
-fn a_node_that_nobody_can_connect_to_warns() {
+fn node_without_an_address_warns() {
     let cluster = cluster();
     let mut harness = Harness::new(cluster.founder(Saved::default()));
     harness.input(own(&[], Some("10.0.0.1:7700 is no address of this device")));
@@ -73,7 +73,7 @@ fn seeded(seed: &str) -> Harness {
 
 /// A name that could not be looked up at the start was left out for good.
 #[test]
-fn a_seeds_name_is_looked_up_at_each_try() {
+fn seed_name_is_looked_up_at_each_try() {
     let mut harness = seeded("first.example:7700");
     assert_eq!(asked(&mut harness, "Resolve").len(), 1);
     let found = |found| Input::Resolved { seed: "first.example:7700".into(), found };
@@ -109,9 +109,10 @@ fn a_seeds_name_is_looked_up_at_each_try() {
     assert!(!asked(&mut harness, "Resolve").is_empty());
 }
 
-/// A device that booted before its network waited up to half a minute after that had come.
+/// A device that booted before its network waited for up to half a minute after the network had
+/// come.
 #[test]
-fn seeds_that_failed_are_dialled_when_the_network_comes() {
+fn failed_seeds_are_dialled_when_the_network_comes() {
     let mut harness = seeded("/ip4/10.0.0.1/tcp/7700");
     for _ in 0..8 {
         let target = DialTarget::Address("/ip4/10.0.0.1/tcp/7700".into());
@@ -124,7 +125,7 @@ fn seeds_that_failed_are_dialled_when_the_network_comes() {
 }
 
 #[test]
-fn no_more_addresses_are_told_than_a_record_takes() {
+fn record_takes_a_bounded_number_of_addresses() {
     let cluster = cluster();
     let mut harness = Harness::new(cluster.founder(Saved::default()));
     let many: Vec<String> = (0..40).map(|n| format!("/ip4/10.0.0.{n}/tcp/7700")).collect();

@@ -21,9 +21,9 @@ fn recovers(harness: &mut Harness) {
 }
 
 /// A scale was refused with "nothing changed", and took effect in the whole cluster some seconds
-/// later: the change was in memory, and was told to whoever compared.
+/// later: the change was in memory, and a comparison gave it to a peer.
 #[test]
-fn refused_change_is_nowhere() {
+fn refused_change_has_no_effect() {
     let cluster = cluster();
     let mut harness = Harness::new(cluster.founder(Saved::default()));
     harness.publish(&cluster, &spec(2, 32 << 20));
@@ -81,7 +81,7 @@ fn asks_to_join(cluster: &harness::Cluster, harness: &mut Harness) -> (NodeId, M
 
 /// A joining node was shown to peers as a member before its admission was on disk.
 #[test]
-fn refused_admission_is_nowhere() {
+fn refused_admission_has_no_effect() {
     let cluster = cluster();
     let mut harness = Harness::new(cluster.founder(Saved::default()));
     let (id, join) = asks_to_join(&cluster, &mut harness);
@@ -100,7 +100,7 @@ fn refused_admission_is_nowhere() {
     assert!(harness.sent.iter().any(is_answer));
 }
 
-/// Two people scale at once. The second was to be told what the disk had not taken yet.
+/// Two people scale at once. The second one was shown a change that the disk had not taken yet.
 #[test]
 fn command_waits_for_the_change_before_it() {
     let cluster = cluster();
@@ -130,9 +130,9 @@ fn command_waits_for_the_change_before_it() {
     assert!(draft.serial > first.signed.serial);
 }
 
-/// Changes that came from others while the disk was full counted here, and were never written.
+/// Changes that came from peers while the disk was full counted here, and were never written.
 #[test]
-fn recovered_disk_holds_what_memory_does() {
+fn recovered_disk_holds_what_memory_holds() {
     let cluster = cluster();
     let mut harness = Harness::new(cluster.founder(Saved::default()));
     let friend = cluster.join_member(20, &mut harness).node.id();
@@ -163,8 +163,8 @@ fn recovered_disk_holds_what_memory_does() {
     assert!(harness.node.own_claims().count() > claims);
 }
 
-/// The disk failed over the incarnation by which a node takes word of its death back, and nobody
-/// asked for it again: the node was down to the others until it was restarted.
+/// The disk failed over the incarnation by which the node refutes its death, and the node did not
+/// ask for it again: to other nodes it was down until its restart.
 #[test]
 fn refused_incarnation_is_written_when_the_disk_recovers() {
     let cluster = cluster();
@@ -184,7 +184,7 @@ fn refused_incarnation_is_written_when_the_disk_recovers() {
     );
 }
 
-/// A disk that recovers and fails at once is as before.
+/// A disk recovers and fails at once, three times. Each time the node is read-only as before.
 #[test]
 fn disk_that_fails_again_makes_the_node_read_only_again() {
     let cluster = cluster();
@@ -204,11 +204,11 @@ fn disk_that_fails_again_makes_the_node_read_only_again() {
     assert!(matches!(harness.publish(&cluster, &spec(2, 32 << 20)), Reply::Accepted { .. }));
 }
 
-/// Somebody else's change of the same workload comes while one is on its way to disk. It was
-/// written as the only one, in the place of the one before, whose author was told that it counts: a
-/// restart knew nothing of that.
+/// A peer's change of a workload comes while another change of it is on its way to disk. The peer's
+/// was written as the only one, over the other, whose author had been answered that it counts: a
+/// restart did not know it.
 #[test]
-fn what_comes_from_a_peer_leaves_a_change_on_its_way_to_disk() {
+fn change_on_its_way_to_disk_outlives_one_from_a_peer() {
     let cluster = cluster();
     let mut harness = Harness::new(cluster.founder(Saved::default()));
     let friend = cluster.join_member(20, &mut harness).node.id();
@@ -230,10 +230,10 @@ fn what_comes_from_a_peer_leaves_a_change_on_its_way_to_disk() {
     assert!(has(&theirs) && has(&mine));
 }
 
-/// A joining node asks every two seconds. Each question was a write of its own, which the next one
-/// put off.
+/// A joining node asks every two seconds. Each request was a write of its own, which the next one
+/// postponed.
 #[test]
-fn who_asks_again_while_the_disk_is_slow_is_let_in_by_the_first_write() {
+fn repeated_join_is_answered_by_the_first_write() {
     let cluster = cluster();
     let mut harness = Harness::new(cluster.founder(Saved::default()));
     let (id, join) = asks_to_join(&cluster, &mut harness);
@@ -246,10 +246,10 @@ fn who_asks_again_while_the_disk_is_slow_is_let_in_by_the_first_write() {
     assert!(harness.sent.iter().any(|message| matches!(message, Message::Admitted { .. })));
 }
 
-/// With a disk that hangs neither changes nor those who wait for them pile up without end: further
-/// ones are told so.
+/// The disk hangs. Neither changes nor the commands that wait for them pile up without end: further
+/// ones are refused.
 #[test]
-fn what_waits_for_a_slow_disk_is_bounded() {
+fn waiting_for_a_slow_disk_is_bounded() {
     let cluster = cluster();
     let mut harness = Harness::new(cluster.founder(Saved::default()));
     let spec = spec(1, 32 << 20);
@@ -277,9 +277,9 @@ fn what_waits_for_a_slow_disk_is_bounded() {
     harness.node.queues().iter().for_each(|queue| assert!(!queue.is_overfull(), "{queue:?}"));
 }
 
-/// Its disk was full when it made the cluster.
+/// The disk was full when the founder made the cluster, and its own admission was refused.
 #[test]
-fn founder_whose_own_admission_was_refused_is_a_member_when_the_disk_recovers() {
+fn founder_is_a_member_once_its_disk_recovers() {
     let mut node = cluster().founder(Saved::default());
     node.handle(Time::ZERO, Input::StoreFailed { why: FULL.into() });
     let mut harness = Harness::new(node);
@@ -288,8 +288,8 @@ fn founder_whose_own_admission_was_refused_is_a_member_when_the_disk_recovers() 
     assert_eq!(harness.node.status().nodes, 1);
 }
 
-/// Were it to start the new version, a restart would know nothing of it and start the old one: it
-/// leaves the place to others.
+/// If a read-only node started a new version, a restart would not know that and start the old one.
+/// It leaves the place to others.
 #[test]
 fn node_that_cannot_write_starts_no_new_version() {
     let cluster = cluster();

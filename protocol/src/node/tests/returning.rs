@@ -4,12 +4,11 @@ use super::bidder::Bidder;
 use super::*;
 use crate::model::{Phase, Token};
 
-/// While it was away a new version was published, and another node took over. It came back,
-/// replaced what it ran in place, said at once that it was healthy, and being the older holder took
-/// the replica back.
+/// While a node was away a new version was published, and another node took over. The node came
+/// back, replaced its replica in place, reported it healthy at once and, as the older holder, took
+/// it back. It compares with the others before it reports.
 #[test]
-fn what_returns_in_an_old_version_is_not_told_to_be_healthy_before_its_node_knows_what_the_others_know()
- {
+fn returned_old_version_is_reported_after_comparing() {
     let cluster = cluster();
     let mut harness = Harness::new(cluster.founder(Saved::default()));
     harness.publish(&cluster, &spec(1, 32 << 20));
@@ -33,11 +32,11 @@ fn what_returns_in_an_old_version_is_not_told_to_be_healthy_before_its_node_know
     );
 }
 
-/// It was cut off, and another took its replica over. When the two met again its own had just
-/// failed; it was started anew, said to be healthy, and being the older holder took the replica
-/// from the one that had run it well all the while.
+/// A node was cut off, and another one took its replica over. When they met again, the first one's
+/// had just failed. It was started again, reported healthy and, being the older, took the replica
+/// from the node that had run it well all the while.
 #[test]
-fn what_recovers_is_not_told_to_be_healthy_while_another_runs_it_well() {
+fn recovered_replica_is_not_reported_beside_a_healthy_one() {
     let mut bidder = Bidder::new();
     bidder.bid();
     bidder.receive(bidder.award());
@@ -73,11 +72,11 @@ fn what_recovers_is_not_told_to_be_healthy_while_another_runs_it_well() {
     assert_eq!(phase(&bidder), "healthy", "with the other gone");
 }
 
-/// It was suspended while a replica was starting, and others took that over. When it woke up, word
-/// from its own runtime was read first: it said that the replica was healthy, and being the older
-/// holder took it back.
+/// A node was suspended while its replica started, and another node took over. When it woke up it
+/// read the report of its runtime first, reported the replica healthy and, as the older holder,
+/// took it back. It compares with the others before it reports.
 #[test]
-fn what_starts_while_its_node_stands_still_is_not_told_before_the_others_are_heard() {
+fn replica_started_in_a_stall_is_reported_after_comparing() {
     let mut bidder = Bidder::new();
     bidder.harness.fetch_error = Some("nobody has it");
     bidder.bid();

@@ -29,8 +29,10 @@ fn asks(bidder: &mut Bidder) -> Price {
     }
 }
 
+/// The view of a node shows that transfers stall on the path to it, and one event reports it. Both
+/// end when transfers pass again.
 #[test]
-fn a_stalling_path_is_shown_until_transfers_pass() {
+fn stalling_path_is_shown_until_transfers_pass() {
     let mut bidder = Bidder::new();
     let owner = bidder.auction().owner;
     let note = |bidder: &Bidder| {
@@ -55,7 +57,8 @@ fn a_stalling_path_is_shown_until_transfers_pass() {
     assert_eq!((note(&bidder), told(&bidder, "transfers-pass")), (None, 1));
 }
 
-/// Two hold the bytes, and transfers from one of them stall: it is asked last, and not left out.
+/// Two nodes hold the bytes, and transfers from one of them stall: it is asked last, and not left
+/// out.
 #[test]
 fn holders_on_stalling_paths_are_asked_last() {
     let asked = |is_stalling: bool| {
@@ -90,10 +93,10 @@ fn holders_on_stalling_paths_are_asked_last() {
     assert!(!asked(true));
 }
 
-/// A node that could not fetch an artifact bids, since it may be the only one that can run it, and
-/// asks the most.
+/// A node that could not fetch an artifact still bids, because it may be the only one that can run
+/// it.
 #[test]
-fn a_bidder_that_could_not_fetch_asks_the_most() {
+fn bidder_that_could_not_fetch_has_the_highest_price() {
     let mut bidder = Bidder::new();
     let dearest = auction::Config::default().price_of_fetch_at_most;
     assert!(asks(&mut bidder).fetch < dearest, "it has not tried");
@@ -105,8 +108,9 @@ fn a_bidder_that_could_not_fetch_asks_the_most() {
     assert_eq!(asks(&mut bidder).fetch, dearest);
 }
 
+/// The views of the workload and of the place show why the replica is still starting.
 #[test]
-fn a_replica_whose_artifact_stalls_says_so() {
+fn replica_whose_artifact_stalls_says_so() {
     let mut bidder = Bidder::new();
     bidder.harness.fetch_error = Some("small messages pass, transfers stall: packets are lost");
     bidder

@@ -20,10 +20,10 @@ fn told(harness: &Harness) -> Vec<Slot> {
     slots.collect()
 }
 
-/// Each claim and each phase was a message to all, with all of its slot in it: hundreds in one
-/// moment for four hundred replicas, and others' inboxes hold 256.
+/// Each claim and each phase was a message to all with its whole slot: hundreds at once for 400
+/// replicas, and the inboxes of others hold 256.
 #[test]
-fn a_step_of_hundreds_is_told_by_few_messages() {
+fn hundreds_of_replicas_take_few_messages() {
     let cluster = cluster();
     let mut harness = Harness::new(cluster.founder(Saved::default()));
     harness.publish(&cluster, &tiny(400));
@@ -41,7 +41,7 @@ fn a_step_of_hundreds_is_told_by_few_messages() {
 /// One replica, as after a failover: neither its claim nor its health waits for anything but the
 /// disk.
 #[test]
-fn a_single_replica_is_told_at_once() {
+fn single_replica_is_reported_at_once() {
     let cluster = cluster();
     let mut harness = Harness::new(cluster.founder(Saved::default()));
     harness.publish(&cluster, &tiny(1));
@@ -49,9 +49,9 @@ fn a_single_replica_is_told_at_once() {
     assert_eq!(told(&harness).last().and_then(phase), Some(Phase::Healthy), "no time has passed");
 }
 
-/// It starts within the moment in which its claim is written: one message says both.
+/// It starts in the moment in which its claim is written. One message shows both.
 #[test]
-fn a_replica_that_starts_at_once_is_told_by_one_message() {
+fn replica_that_starts_at_once_takes_one_message() {
     let cluster = cluster();
     let mut harness = Harness::new(cluster.founder(Saved::default()));
     harness.publish(&cluster, &tiny(1));
@@ -59,9 +59,9 @@ fn a_replica_that_starts_at_once_is_told_by_one_message() {
     assert_eq!(told(&harness).len(), 1);
 }
 
-/// Each of the places of one award was a batch on disk of its own, with all of its slot in it.
+/// Each place of one award was a batch on disk of its own, with its whole slot.
 #[test]
-fn what_is_won_together_is_written_once() {
+fn places_won_together_are_written_once() {
     let cluster = cluster();
     let mut harness = Harness::new(cluster.founder(Saved::default()));
     harness.publish(&cluster, &tiny(64));
@@ -75,10 +75,10 @@ fn what_is_won_together_is_written_once() {
     assert!(written.len() > 1 && written.values().all(|times| *times == 1), "{written:?}");
 }
 
-/// A large workload rests between looks; what happened to it meanwhile is looked at without more
-/// news of it.
+/// A large workload rests between two looks. A change that comes meanwhile is looked at afterwards,
+/// without further news.
 #[test]
-fn what_comes_while_a_large_workload_rests_is_placed() {
+fn change_while_a_large_workload_rests_is_placed() {
     let cluster = cluster();
     let mut harness = Harness::new(cluster.founder(Saved::default()));
     harness.publish(&cluster, &tiny(400));
@@ -92,10 +92,9 @@ fn what_comes_while_a_large_workload_rests_is_placed() {
     assert_eq!(harness.node.routes().1[&name].len(), 420);
 }
 
-/// More changes than are told in one burst: the last of them follow by themselves, without other
-/// news.
+/// More slots change than are sent in one burst. The last of them follow without other news.
 #[test]
-fn what_is_beyond_a_burst_is_told_soon() {
+fn changes_above_a_burst_follow_soon() {
     let cluster = cluster();
     let mut harness = Harness::new(cluster.founder(Saved::default()));
     harness.publish(&cluster, &tiny(400));
@@ -118,10 +117,10 @@ fn what_is_beyond_a_burst_is_told_soon() {
     assert_eq!(failing(&harness), 400);
 }
 
-/// Two workloads of more replicas than an owner has under way: the first takes all the room, and
-/// the other is put up when there is some, though nothing has happened to it.
+/// Two workloads have more replicas than an owner has under way. The first one takes all the room.
+/// The other one is auctioned when there is some, although nothing has happened to it.
 #[test]
-fn a_workload_that_found_no_room_is_put_up_later() {
+fn workload_without_auction_room_is_placed_later() {
     let cluster = cluster();
     let facts = Facts { capacity: Resources { memory: 4 << 30, cpu: 4_000 }, ..facts() };
     let config = Config { name: "a".into(), founder: true, ..Config::default() };

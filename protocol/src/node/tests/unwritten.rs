@@ -24,11 +24,11 @@ fn shown(bidder: &mut Bidder) -> Vec<Vec<u8>> {
     found
 }
 
-/// Many replicas were won, some in one slot, and the disk failed over their claims. They were let
-/// go of one after another, and the word of the first told that the others were claimed: what a
-/// restart would know nothing of.
+/// Many replicas were won, some in one slot, and the disk failed over their claims. The node let go
+/// of one after another, and the slot without the first claim showed the others, which a restart
+/// would not know.
 #[test]
-fn a_node_whose_disk_fails_does_not_tell_of_one_claim_while_it_lets_go_of_another() {
+fn failing_disk_shows_no_claim_that_is_not_on_it() {
     let cluster = cluster();
     let mut harness = Harness::new(cluster.founder(Saved::default()));
     let change = harness.signed(&cluster, &spec(30, 16 << 20));
@@ -42,10 +42,10 @@ fn a_node_whose_disk_fails_does_not_tell_of_one_claim_while_it_lets_go_of_anothe
     assert!(!told.is_empty(), "it may be said that there is nothing");
 }
 
-/// It let go of a replica, and the disk failed over that. The word of it waited for the disk and
-/// was dropped: to the others it ran there until something else changed in the slot.
+/// A node let go of a replica, and the disk failed over that. The message waited for the disk and
+/// was dropped: to others the replica ran until something else changed in its slot.
 #[test]
-fn what_was_let_go_is_told_though_the_disk_failed_over_it() {
+fn release_is_sent_though_the_disk_failed_over_it() {
     let cluster = cluster();
     let mut harness = Harness::new(cluster.founder(Saved::default()));
     harness.publish(&cluster, &spec(1, 32 << 20));
@@ -68,10 +68,10 @@ fn what_was_let_go_is_told_though_the_disk_failed_over_it() {
     assert_ne!(harness.node.roots(), before, "nor do they learn of it by comparison");
 }
 
-/// Gossip waited for the disk, and comparison did not: whoever compared in that moment was given
+/// Gossip waited for the disk, a comparison did not: a peer that compared in that moment received
 /// the claim.
 #[test]
-fn a_claim_is_not_shown_to_those_who_compare_before_it_is_on_disk() {
+fn comparison_shows_no_claim_before_it_is_on_disk() {
     let mut bidder = Bidder::new();
     bidder.harness.disk_works = false;
     bidder.bid();
@@ -84,10 +84,10 @@ fn a_claim_is_not_shown_to_those_who_compare_before_it_is_on_disk() {
     assert_ne!(bidder.harness.node.roots(), before);
 }
 
-/// The keeper of a replica took over the greater token of one that yields, and was killed when it
-/// had told it with the next phase and not yet written it.
+/// The keeper of a replica adopted the greater token of a node that yields. It was killed when it
+/// had sent that token with the next phase and not yet written it.
 #[test]
-fn a_token_that_was_taken_over_is_not_told_before_it_is_on_disk() {
+fn adopted_token_is_not_sent_before_it_is_on_disk() {
     let mut bidder = Bidder::new();
     bidder.bid();
     bidder.receive(bidder.award());
@@ -105,10 +105,10 @@ fn a_token_that_was_taken_over_is_not_told_before_it_is_on_disk() {
     assert_eq!(told(&bidder.harness).len(), before);
 }
 
-/// The claim was on disk while the link to the owner was gone. By the time there was another link
-/// the replica had been let go, and the owner was told that it was claimed.
+/// The claim came on disk while there was no link to the owner. When there was one the replica had
+/// been released, and the owner still received the claim.
 #[test]
-fn an_owner_is_not_told_of_a_claim_that_was_let_go_while_the_link_was_made() {
+fn owner_hears_of_no_claim_released_before_the_link() {
     let mut bidder = Bidder::new();
     bidder.harness.disk_works = false;
     bidder.harness.fetch_outcome = FetchOutcome::Unusable("no component".into());
@@ -130,10 +130,9 @@ fn an_owner_is_not_told_of_a_claim_that_was_let_go_while_the_link_was_made() {
     assert_eq!(bidder.harness.sent.iter().find(is_claimed), None);
 }
 
-/// It is the keeper, and its disk takes no writes: a greater token that it took over would be gone
-/// with the next restart.
+/// The keeper's disk takes no writes. A token that it adopted would be gone after the next restart.
 #[test]
-fn a_node_that_cannot_write_takes_over_no_token() {
+fn read_only_node_adopts_no_token() {
     let mut bidder = Bidder::new();
     bidder.bid();
     bidder.receive(bidder.award());
