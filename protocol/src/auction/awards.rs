@@ -20,12 +20,12 @@ const MAX_PAST: usize = 1_024;
 /// opened, so by what the open ones seek above that.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Awards {
-    open: BTreeMap<ReplicaId, Given>,
+    open: BTreeMap<ReplicaId, PendingAward>,
     past: VecDeque<(ReplicaId, Token, NodeId)>,
 }
 
 #[derive(Clone, Debug)]
-struct Given {
+struct PendingAward {
     award: Signed<Award>,
     summary: Arc<Summary>,
     again_at: Time,
@@ -61,7 +61,7 @@ impl Awards {
 
     /// What generation an open award is for.
     pub(super) fn generation(&self, replica: &ReplicaId) -> Option<Digest> {
-        self.open.get(replica).map(|given| given.award.generation)
+        self.open.get(replica).map(|pending| pending.award.generation)
     }
 
     /// How long a guardian should wait for the claim of an award to `to`.
@@ -71,7 +71,7 @@ impl Awards {
     }
 
     /// Sends awards of one auction to their winner.
-    pub(super) fn give(
+    pub(super) fn send_awards(
         &mut self,
         cx: &mut Cx<'_>,
         to: NodeId,
@@ -87,9 +87,9 @@ impl Awards {
         for award in awards {
             cx.base.timers.set(Reason::AwardUnanswered(award.replica), again_at.min(cancel_at));
             let summary = Arc::clone(summary);
-            let given =
-                Given { summary, again_at, again_after, cancel_at, cancelled: false, award };
-            self.open.insert(given.award.replica, given);
+            let pending =
+                PendingAward { summary, again_at, again_after, cancel_at, cancelled: false, award };
+            self.open.insert(pending.award.replica, pending);
         }
         cx.send(to, Message::Award { awards: wire, summary: Box::new(summary.as_ref().clone()) });
     }
@@ -114,8 +114,9 @@ impl Awards {
         }
         cx.facts.push(Fact::Settled { replica, node, token });
         // Somebody else was awarded it meanwhile: perhaps that can still be stopped.
-        if let Some(given) = self.drop_open(cx, &replica) {
-            let (auction, token, to) = (given.award.auction, given.award.token, given.award.to);
+        if let Some(pending) = self.drop_open(cx, &replica) {
+            let (auction, token, to) =
+                (pending.award.auction, pending.award.token, pending.award.to);
             self.keep_past(replica, token, to);
             cx.send(to, Message::Cancel { auction, replica, token });
         }
@@ -141,43 +142,43 @@ impl Awards {
 
     /// An award is unanswered. Returns its winner and what was awarded if it is given up on.
     pub(super) fn on_due(&mut self, cx: &mut Cx<'_>, replica: ReplicaId) -> Option<Signed<Award>> {
-        let given = self.open.get_mut(&replica)?;
-        let (to, auction, token) = (given.award.to, given.award.auction, given.award.token);
-        if given.cancelled {
+        let pending = self.open.get_mut(&replica)?;
+        let (to, auction, token) = (pending.award.to, pending.award.auction, pending.award.token);
+        if pending.cancelled {
             let award = self.drop_open(cx, &replica)?.award;
             self.keep_past(replica, token, to);
             cx.facts.push(Fact::Reopen { replica, node: to, why: NotTaken::Silent });
             return Some(award);
         }
-        if cx.now >= given.cancel_at {
-            given.cancelled = true;
+        if cx.now >= pending.cancel_at {
+            pending.cancelled = true;
             let until = cx.now + cx.base.config.cancel_within + cx.context.rtt(&to) * 2;
             cx.base.timers.set(Reason::AwardUnanswered(replica), until);
             cx.send(to, Message::Cancel { auction, replica, token });
-        } else if cx.now >= given.again_at {
-            self.say_again(cx, replica);
+        } else if cx.now >= pending.again_at {
+            self.resend(cx, replica);
         } else {
             cx.base
                 .timers
-                .set(Reason::AwardUnanswered(replica), given.again_at.min(given.cancel_at));
+                .set(Reason::AwardUnanswered(replica), pending.again_at.min(pending.cancel_at));
         }
         None
     }
 
     /// All open awards of one auction to one winner go in one message, since it frees what is not
     /// in it.
-    fn say_again(&mut self, cx: &mut Cx<'_>, replica: ReplicaId) {
-        let Some(given) = self.open.get(&replica) else { return };
+    fn resend(&mut self, cx: &mut Cx<'_>, replica: ReplicaId) {
+        let Some(pending) = self.open.get(&replica) else { return };
         let (to, auction, summary) =
-            (given.award.to, given.award.auction, Arc::clone(&given.summary));
+            (pending.award.to, pending.award.auction, Arc::clone(&pending.summary));
         let mut awards = Vec::new();
-        for given in self.open.values_mut() {
-            if given.award.auction == auction && given.award.to == to && !given.cancelled {
-                given.again_after *= 2;
-                given.again_at = cx.now + given.again_after;
-                awards.push(given.award.wire());
-                let reason = Reason::AwardUnanswered(given.award.replica);
-                cx.base.timers.set(reason, given.again_at.min(given.cancel_at));
+        for pending in self.open.values_mut() {
+            if pending.award.auction == auction && pending.award.to == to && !pending.cancelled {
+                pending.again_after *= 2;
+                pending.again_at = cx.now + pending.again_after;
+                awards.push(pending.award.wire());
+                let reason = Reason::AwardUnanswered(pending.award.replica);
+                cx.base.timers.set(reason, pending.again_at.min(pending.cancel_at));
             }
         }
         cx.send(to, Message::Award { awards, summary: Box::new(summary.as_ref().clone()) });
@@ -188,8 +189,8 @@ impl Awards {
         let lost: Vec<(ReplicaId, Token)> = self
             .open
             .values()
-            .filter(|given| given.award.to == *node)
-            .map(|given| (given.award.replica, given.award.token))
+            .filter(|pending| pending.award.to == *node)
+            .map(|pending| (pending.award.replica, pending.award.token))
             .collect();
         for (replica, token) in lost {
             self.lost(cx, *node, replica, token, NotTaken::Down);
@@ -206,19 +207,19 @@ impl Awards {
         let gone: Vec<ReplicaId> =
             self.open.keys().filter(|replica| replica.uid == *uid).copied().collect();
         for replica in gone {
-            if let Some(given) = self.drop_open(cx, &replica) {
-                self.keep_past(replica, given.award.token, given.award.to);
+            if let Some(pending) = self.drop_open(cx, &replica) {
+                self.keep_past(replica, pending.award.token, pending.award.to);
             }
         }
     }
 
-    fn matching(&self, node: &NodeId, replica: &ReplicaId, token: &Token) -> Option<&Given> {
+    fn matching(&self, node: &NodeId, replica: &ReplicaId, token: &Token) -> Option<&PendingAward> {
         self.open
             .get(replica)
-            .filter(|given| given.award.to == *node && given.award.token == *token)
+            .filter(|pending| pending.award.to == *node && pending.award.token == *token)
     }
 
-    fn drop_open(&mut self, cx: &mut Cx<'_>, replica: &ReplicaId) -> Option<Given> {
+    fn drop_open(&mut self, cx: &mut Cx<'_>, replica: &ReplicaId) -> Option<PendingAward> {
         cx.base.timers.cancel(Reason::AwardUnanswered(*replica));
         self.open.remove(replica)
     }

@@ -14,7 +14,7 @@ use super::cx::Cx;
 use super::fact::{Fact, Reason};
 use super::ledger::Ledger;
 use super::message::{Announce, Message, Refusal};
-use super::offer::{Look, MAX_PLACES};
+use super::offer::{Knowledge, MAX_PLACES};
 use super::summary::Summary;
 use super::timers::millis;
 
@@ -116,21 +116,21 @@ impl Bidder {
         if cx.context.leaving() {
             return Err(Decline::Leaving);
         }
-        let known = match cx.context.look(&announce.uid, &announce.generation) {
-            Look::Unknown => {
+        let known = match cx.context.knowledge(&announce.uid, &announce.generation) {
+            Knowledge::Unknown => {
                 return Err(Decline::NotInStep {
                     retry_ms: millis(cx.base.config.not_in_step_retry),
                 });
             }
-            Look::Known { fit: Err(unfit), .. } => return Err(Decline::Unfit(unfit)),
-            Look::Known { resources, fit: Ok(()), fetch_bytes, here } => {
+            Knowledge::Known { fit: Err(unfit), .. } => return Err(Decline::Unfit(unfit)),
+            Knowledge::Known { resources, fit: Ok(()), fetch_bytes, here } => {
                 Known { resources, fetch_bytes, here }
             }
         };
         let without: Vec<(Place, Decline)> = announce
             .places
             .iter()
-            .filter_map(|place| Some((*place, self.unwilling(cx, announce, *place)?)))
+            .filter_map(|place| Some((*place, self.place_decline(cx, announce, *place)?)))
             .collect();
         let mut places: BTreeSet<Place> = announce.places.iter().copied().collect();
         for (place, why) in &without {
@@ -160,7 +160,7 @@ impl Bidder {
         Ok(Message::Bid { auction: announce.auction, prices, without })
     }
 
-    fn unwilling(&self, cx: &Cx<'_>, announce: &Announce, place: Place) -> Option<Decline> {
+    fn place_decline(&self, cx: &Cx<'_>, announce: &Announce, place: Place) -> Option<Decline> {
         let replica = ReplicaId { uid: announce.uid, place };
         match cx.context.own_claim(&replica) {
             Some(claim) if claim.is_written => return Some(Decline::Holds),
@@ -172,7 +172,7 @@ impl Bidder {
         if !cx.context.is_open(&replica) {
             return Some(Decline::NotInStep { retry_ms: millis(cx.base.config.not_in_step_retry) });
         }
-        self.cooling.look(cx.now, &replica, &announce.generation)
+        self.cooling.decline(cx.now, &replica, &announce.generation)
     }
 
     /// How many replicas there is room for, at least one.
@@ -248,7 +248,7 @@ impl Bidder {
             let is_open =
                 |place: &Place| cx.context.is_open(&ReplicaId { uid: *uid, place: *place });
             let knows = |early: &Early| {
-                cx.context.look(uid, &early.announce.generation) != Look::Unknown
+                cx.context.knowledge(uid, &early.announce.generation) != Knowledge::Unknown
                     && early.announce.places.iter().any(is_open)
             };
             if self.early.get(&auction).is_some_and(knows)
@@ -303,7 +303,7 @@ impl Bidder {
                 Err(why) => self.refuse(cx, &award, why, from),
             }
         }
-        say_claimed(cx, claimed.iter().map(Signed::body));
+        send_claimed(cx, claimed.iter().map(Signed::body));
         // What was not awarded is free.
         if summary.auction.owner == from {
             self.release(cx, &summary.auction);
@@ -323,7 +323,8 @@ impl Bidder {
         // Whichever of the two is behind: the owner auctions again, or learns that there is nothing
         // to auction. A claim made now would stay, for what this node knows has been held against
         // its claims already.
-        let known = cx.context.look(&award.replica.uid, &award.generation) != Look::Unknown;
+        let known =
+            cx.context.knowledge(&award.replica.uid, &award.generation) != Knowledge::Unknown;
         if !known || !cx.context.is_open(&award.replica) {
             return Err(Refusal::OtherGeneration);
         }
@@ -416,7 +417,7 @@ fn holds(cx: &Cx<'_>, replica: &ReplicaId) -> bool {
 }
 
 /// Tells the owner of each auction what is claimed of it, in as few messages as possible.
-pub(super) fn say_claimed<'a>(cx: &mut Cx<'_>, awards: impl Iterator<Item = &'a Award>) {
+pub(super) fn send_claimed<'a>(cx: &mut Cx<'_>, awards: impl Iterator<Item = &'a Award>) {
     let mut by_auction: BTreeMap<AuctionId, Vec<(ReplicaId, Token)>> = BTreeMap::new();
     for award in awards {
         by_auction.entry(award.auction).or_default().push((award.replica, award.token));

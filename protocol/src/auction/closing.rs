@@ -19,7 +19,7 @@ use super::timers::millis;
 /// that what is awarded above it is still believed.
 const MAX_SEEN_JUMP: u64 = 1 << 19;
 /// How often a node is asked that does not answer.
-const MAX_TIMES_SILENT: u32 = 2;
+const MAX_UNANSWERED_ASKS: u32 = 2;
 
 impl Owner {
     /// Awards what was bid for; the rest goes on.
@@ -36,7 +36,7 @@ impl Owner {
         }
         let rest = round.after(&assignment);
         if !rest.offer.places.is_empty() {
-            self.go_on(cx, rest);
+            self.continue_round(cx, rest);
         }
     }
 
@@ -60,7 +60,7 @@ impl Owner {
         let mut lines = Vec::new();
         for (place, (to, price)) in assignment {
             let replica = ReplicaId { uid, place: *place };
-            let counter = self.drawn.draw(replica, least(place).max(1));
+            let counter = self.token_counters.draw(replica, least(place).max(1));
             let token = Token { counter, by: cx.base.me, incarnation: cx.base.incarnation };
             lines.push(Won { place: *place, to: *to, token, price: *price });
             let award = Award { auction, replica, generation, token, to: *to };
@@ -87,12 +87,12 @@ impl Owner {
             {
                 cx.send(*guardian, Message::Notice { awards: notice.clone(), open_ms });
             }
-            self.awards.give(cx, to, awards, &summary);
+            self.awards.send_awards(cx, to, awards, &summary);
         }
     }
 
     /// Places are left over: asks further, asks again, waits, or gives up.
-    pub(super) fn go_on(&mut self, cx: &mut Cx<'_>, mut round: Round) {
+    pub(super) fn continue_round(&mut self, cx: &mut Cx<'_>, mut round: Round) {
         if cx.now.since(round.opened_at) >= cx.base.config.give_up_after {
             return self.unplaceable(cx, round);
         }
@@ -115,7 +115,7 @@ impl Owner {
         if !again.is_empty() {
             return self.ask(cx, round, &again);
         }
-        match wake_at.into_iter().chain(round.next_later()).min() {
+        match wake_at.into_iter().chain(round.next_deferred()).min() {
             Some(at) => {
                 round.stage = Stage::Parked;
                 let number = self.enter(round);
@@ -192,12 +192,15 @@ impl Owner {
         if !self.awards.lost(cx, from, replica, token, NotTaken::Refused(why.clone())) {
             return;
         }
-        let lies = |seen: &Token| seen.counter > token.counter.saturating_add(MAX_SEEN_JUMP);
-        if matches!(&why, Refusal::SeenToken { seen } if lies(seen)) {
+        let is_too_far_ahead =
+            |seen: &Token| seen.counter > token.counter.saturating_add(MAX_SEEN_JUMP);
+        if matches!(&why, Refusal::SeenToken { seen } if is_too_far_ahead(seen)) {
             cx.misbehaved(from, "a token that is too far ahead");
         }
         match why {
-            Refusal::SeenToken { seen } if !lies(&seen) => self.drawn.raise(replica, seen.counter),
+            Refusal::SeenToken { seen } if !is_too_far_ahead(&seen) => {
+                self.token_counters.raise(replica, seen.counter)
+            }
             Refusal::SeenToken { .. }
             | Refusal::NoReservation
             | Refusal::CannotClaim(_)
@@ -221,8 +224,8 @@ impl Answer {
     /// Whether another question makes sense now.
     fn is_due(&self, cx: &Cx<'_>) -> bool {
         match self {
-            Answer::Later { at, .. } => *at <= cx.now,
-            Answer::Silent { times } => *times < MAX_TIMES_SILENT,
+            Answer::Deferred { at, .. } => *at <= cx.now,
+            Answer::Silent { times } => *times < MAX_UNANSWERED_ASKS,
             Answer::Waiting { .. } | Answer::Bid(_) | Answer::No(_) => false,
         }
     }

@@ -66,7 +66,7 @@ impl Cooling {
         self.failed.insert(replica, failure);
     }
 
-    pub(super) fn look(
+    pub(super) fn decline(
         &self,
         now: Time,
         replica: &ReplicaId,

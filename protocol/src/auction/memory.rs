@@ -33,7 +33,7 @@ impl Memory {
         node: NodeId,
         why: &NoBid,
     ) {
-        let Some(wait) = how_long(config, why) else { return };
+        let Some(wait) = remember_for(config, why) else { return };
         if self.refusals.len() >= MAX_REMEMBERED {
             self.refusals.retain(|_, (until, _)| now < *until);
         }
@@ -44,7 +44,12 @@ impl Memory {
     }
 
     /// What `node` answered lately about this generation of this workload.
-    pub(super) fn look(&self, now: Time, what: (Digest, Digest), node: NodeId) -> Option<&NoBid> {
+    pub(super) fn recent_answer(
+        &self,
+        now: Time,
+        what: (Digest, Digest),
+        node: NodeId,
+    ) -> Option<&NoBid> {
         self.refusals
             .get(&(what.0, what.1, node))
             .filter(|(until, _)| now < *until)
@@ -75,7 +80,7 @@ impl Memory {
 }
 
 /// Only what says something about the node and the workload, not about a place or the moment.
-fn how_long(config: &Config, why: &NoBid) -> Option<Duration> {
+fn remember_for(config: &Config, why: &NoBid) -> Option<Duration> {
     match why {
         NoBid::Declined(Decline::Unfit(_)) => Some(config.remember_unfit),
         NoBid::Declined(Decline::NoRoom { .. } | Decline::ReadOnly | Decline::Leaving) => {
@@ -95,13 +100,13 @@ fn how_long(config: &Config, why: &NoBid) -> Option<Duration> {
 
 /// The counters of tokens that this node drew: none is drawn twice, whatever became of the award.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Drawn {
+pub(super) struct TokenCounters {
     counters: BTreeMap<ReplicaId, u64>,
     /// Replicas in the order in which they were first drawn for.
     order: VecDeque<ReplicaId>,
 }
 
-impl Drawn {
+impl TokenCounters {
     /// A counter not below `least`, and above every one drawn before.
     pub(super) fn draw(&mut self, replica: ReplicaId, least: u64) -> u64 {
         let counter =

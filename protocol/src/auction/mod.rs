@@ -47,7 +47,7 @@ use timers::Timers;
 pub use config::Config;
 pub use fact::{Excluded, Exclusion, Fact, NotTaken, Reason};
 pub use message::{Announce, Message, Refusal};
-pub use offer::{BidContext, Look, MAX_PLACES, Offer, OfferPlace, OwnClaim};
+pub use offer::{BidContext, Knowledge, MAX_PLACES, Offer, OfferPlace, OwnClaim};
 pub use summary::{MAX_LINES, MAX_PRICES, NoBid, NotAsked, Summary, Won};
 
 /// All auctions that this node holds, bids in, or guards.
@@ -214,7 +214,7 @@ impl Auction {
         out: &mut Out<Message>,
     ) -> Vec<Fact> {
         self.call(now, context, out, |_, cx| {
-            bidder::say_claimed(cx, awards.iter().map(Signed::body));
+            bidder::send_claimed(cx, awards.iter().map(Signed::body));
         })
     }
 

@@ -45,7 +45,7 @@ pub struct OfferPlace {
 /// What the room asks its node while it works. Answers must not change during one call.
 pub trait BidContext {
     /// What this node knows of a generation of a workload, for a bid.
-    fn look(&self, uid: &Digest, generation: &Digest) -> Look;
+    fn knowledge(&self, uid: &Digest, generation: &Digest) -> Knowledge;
     /// Whether this place of a known workload lacks a healthy replica, as far as this node knows.
     /// The generation does not tell: a spec with fewer or more replicas has the same.
     fn is_open(&self, replica: &ReplicaId) -> bool;
@@ -79,7 +79,7 @@ pub struct OwnClaim {
 
 /// What a bidder knows of a workload.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Look {
+pub enum Knowledge {
     /// Not that generation of it (yet).
     Unknown,
     /// It could be run.

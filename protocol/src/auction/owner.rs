@@ -9,7 +9,7 @@ use super::awards::Awards;
 use super::config::Config;
 use super::cx::Cx;
 use super::fact::{Fact, Reason};
-use super::memory::{Drawn, Memory};
+use super::memory::{Memory, TokenCounters};
 use super::message::{Announce, Message};
 use super::offer::{MAX_PLACES, Offer};
 use super::round::{Answer, Bid, Round, Stage};
@@ -26,7 +26,7 @@ pub(super) struct Owner {
     sought: BTreeMap<ReplicaId, u64>,
     pub(super) awards: Awards,
     pub(super) memory: Memory,
-    pub(super) drawn: Drawn,
+    pub(super) token_counters: TokenCounters,
     pub(super) widening: Bucket,
 }
 
@@ -38,7 +38,7 @@ impl Owner {
             sought: BTreeMap::new(),
             awards: Awards::default(),
             memory: Memory::default(),
-            drawn: Drawn::default(),
+            token_counters: TokenCounters::default(),
             widening: Bucket::new(config.widen_burst, config.widen_every),
         }
     }
@@ -49,7 +49,7 @@ impl Owner {
     }
 
     pub(super) fn remembered(&self) -> impl Iterator<Item = Queue> {
-        self.memory.queues().into_iter().chain([self.drawn.queue(), self.awards.past()])
+        self.memory.queues().into_iter().chain([self.token_counters.queue(), self.awards.past()])
     }
 
     /// Places that can be put up now, with so many of whose claims the sheets have not come.
@@ -90,14 +90,14 @@ impl Owner {
         for place in &mut offer.places {
             place.why = short_reason(std::mem::take(&mut place.why));
         }
-        let (unasked, lately) = self.choose(cx, &mut offer);
+        let (unasked, recent) = self.choose(cx, &mut offer);
         let sample = (offer.places.len() * cx.base.config.sample_per_replica)
             .max(cx.base.config.sample_at_least);
         let round = Round {
             offer,
             unasked,
             answers: BTreeMap::new(),
-            lately,
+            recent,
             opened_at: cx.now,
             opened: cx.context.wall(),
             sample,
@@ -114,11 +114,11 @@ impl Owner {
         // In a small cluster a question costs nothing, and room may have come free. Broken promises
         // are remembered anyway.
         let few = candidates.len() <= cx.base.config.sample_at_least;
-        let (mut unasked, mut lately) = (Vec::new(), Vec::new());
+        let (mut unasked, mut recent) = (Vec::new(), Vec::new());
         for node in candidates {
-            match self.memory.look(cx.now, (offer.uid, offer.generation), node) {
+            match self.memory.recent_answer(cx.now, (offer.uid, offer.generation), node) {
                 Some(why) if !few || matches!(why, NoBid::Refused | NoBid::Silent) => {
-                    lately.push((node, why.clone()))
+                    recent.push((node, why.clone()))
                 }
                 Some(_) | None => unasked.push(node),
             }
@@ -130,7 +130,7 @@ impl Owner {
         if let Some(me) = unasked.iter().position(|node| *node == cx.base.me) {
             unasked.swap(0, me);
         }
-        (unasked, lately)
+        (unasked, recent)
     }
 
     pub(super) fn ask_unasked(&mut self, cx: &mut Cx<'_>, mut round: Round) {
@@ -151,7 +151,7 @@ impl Owner {
             let times = match round.answers.get(node) {
                 Some(
                     Answer::Waiting { times }
-                    | Answer::Later { times, .. }
+                    | Answer::Deferred { times, .. }
                     | Answer::Silent { times },
                 ) => times + 1,
                 Some(Answer::Bid(_) | Answer::No(_)) | None => 1,
@@ -270,7 +270,7 @@ impl Owner {
         let what = (round.offer.uid, round.offer.generation);
         let Some(answer) = round.answers.get_mut(&from) else { return };
         // One that asked to be asked again may have found its answer by itself meanwhile.
-        let (Answer::Waiting { times } | Answer::Later { times, .. }) = answer else { return };
+        let (Answer::Waiting { times } | Answer::Deferred { times, .. }) = answer else { return };
         let times = *times;
         *answer = match &why {
             Decline::Busy { retry_ms } | Decline::NotInStep { retry_ms } => {
@@ -278,7 +278,7 @@ impl Owner {
                     .min(cx.base.config.answer_at_most);
                 // Never at once, or two hasty nodes would talk without end.
                 let wait = wait.max(cx.base.config.not_in_step_retry / 4);
-                Answer::Later { at: cx.now + wait, why, times }
+                Answer::Deferred { at: cx.now + wait, why, times }
             }
             Decline::Unfit(_)
             | Decline::NoRoom { .. }
@@ -300,10 +300,10 @@ impl Owner {
         else {
             return;
         };
-        if let Some(at) = round.next_later() {
+        if let Some(at) = round.next_deferred() {
             cx.base.timers.set(Reason::RoundAsksAgain(number), at);
         }
-        if !round.is_waiting() && !round.needs_laters() {
+        if !round.is_waiting() && !round.waits_for_deferred() {
             self.close(cx, number);
         }
     }
@@ -312,20 +312,20 @@ impl Owner {
         let Some(round) = self.rounds.get_mut(&number) else { return };
         if round.stage == Stage::Parked {
             if let Some(round) = self.take_out(cx, number) {
-                self.go_on(cx, round);
+                self.continue_round(cx, round);
             }
             return;
         }
         let mut due = Vec::new();
         for (node, answer) in &mut round.answers {
-            if let Answer::Later { at, times, .. } = answer
+            if let Answer::Deferred { at, times, .. } = answer
                 && *at <= cx.now
             {
                 *answer = Answer::Waiting { times: *times + 1 };
                 due.push(*node);
             }
         }
-        if let Some(at) = round.next_later() {
+        if let Some(at) = round.next_deferred() {
             cx.base.timers.set(Reason::RoundAsksAgain(number), at);
         }
         self.announce(cx, number, &due);
@@ -349,7 +349,7 @@ impl Owner {
         let auction = AuctionId { owner: cx.base.me, number };
         for (node, answer) in &round.answers {
             // Those, too, that may be answering now, or remember that they were asked too early.
-            if matches!(answer, Answer::Waiting { .. } | Answer::Later { .. } | Answer::Bid(_)) {
+            if matches!(answer, Answer::Waiting { .. } | Answer::Deferred { .. } | Answer::Bid(_)) {
                 cx.send(*node, Message::Release { auction });
             }
         }

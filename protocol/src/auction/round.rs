@@ -17,7 +17,7 @@ pub(super) struct Round {
     pub(super) unasked: Vec<NodeId>,
     pub(super) answers: BTreeMap<NodeId, Answer>,
     /// Not asked because of what they answered lately.
-    pub(super) lately: Vec<(NodeId, NoBid)>,
+    pub(super) recent: Vec<(NodeId, NoBid)>,
     pub(super) opened_at: Time,
     pub(super) opened: WallClock,
     /// How many were asked last.
@@ -43,7 +43,7 @@ pub(super) enum Answer {
     Waiting {
         times: u32,
     },
-    Later {
+    Deferred {
         at: Time,
         why: Decline,
         times: u32,
@@ -76,21 +76,22 @@ impl Round {
     }
 
     /// When the first of those that want to be asked again wants it.
-    pub(super) fn next_later(&self) -> Option<Time> {
-        self.laters().map(|(at, ..)| at).min()
+    pub(super) fn next_deferred(&self) -> Option<Time> {
+        self.deferred().map(|(at, ..)| at).min()
     }
 
     /// Whether those that want to be asked again are worth waiting for: nobody else takes it; or
     /// they only have not heard of the workload yet, which right after a publish is everybody but
     /// the owner, and changes within milliseconds.
-    pub(super) fn needs_laters(&self) -> bool {
-        self.laters().any(|(_, why, times)| times <= 1 && matches!(why, Decline::NotInStep { .. }))
-            || (self.laters().next().is_some() && self.assign().len() < self.offer.places.len())
+    pub(super) fn waits_for_deferred(&self) -> bool {
+        self.deferred()
+            .any(|(_, why, times)| times <= 1 && matches!(why, Decline::NotInStep { .. }))
+            || (self.deferred().next().is_some() && self.assign().len() < self.offer.places.len())
     }
 
-    fn laters(&self) -> impl Iterator<Item = (Time, &Decline, u32)> {
+    fn deferred(&self) -> impl Iterator<Item = (Time, &Decline, u32)> {
         self.answers.values().filter_map(|answer| match answer {
-            Answer::Later { at, why, times } => Some((*at, why, *times)),
+            Answer::Deferred { at, why, times } => Some((*at, why, *times)),
             Answer::Waiting { .. } | Answer::Bid(_) | Answer::Silent { .. } | Answer::No(_) => None,
         })
     }
@@ -118,13 +119,13 @@ impl Round {
                 assignment.insert(place, (node, price));
             }
         }
-        self.in_runs(assignment)
+        self.in_contiguous_runs(assignment)
     }
 
     /// The same, with what each node gets following one another where any of them takes any of the
     /// places: such places share a slot of its sheet. Who gets how many, and at which prices,
     /// stays.
-    fn in_runs(&self, assignment: Assignment) -> Assignment {
+    fn in_contiguous_runs(&self, assignment: Assignment) -> Assignment {
         if self.bids().any(|(_, bid)| !bid.without.is_empty()) {
             return assignment;
         }
@@ -137,7 +138,7 @@ impl Round {
         self.answers.iter().filter_map(|(node, answer)| match answer {
             Answer::Bid(bid) => Some((*node, bid)),
             Answer::Waiting { .. }
-            | Answer::Later { .. }
+            | Answer::Deferred { .. }
             | Answer::Silent { .. }
             | Answer::No(_) => None,
         })
@@ -155,7 +156,7 @@ impl Round {
                     let declined = left.iter().find_map(|place| bid.without.get(place)).cloned();
                     Answer::No(declined.map_or(NoBid::Taken, NoBid::Declined))
                 }
-                Answer::Later { .. } | Answer::Silent { .. } | Answer::No(_) => continue,
+                Answer::Deferred { .. } | Answer::Silent { .. } | Answer::No(_) => continue,
             };
             *answer = past;
         }
@@ -175,9 +176,9 @@ impl Round {
             .collect();
         let unfit =
             self.offer.excluded.iter().map(|(node, why)| (*node, NotAsked::Unfit(why.clone())));
-        let lately = self.lately.iter().map(|(node, why)| (*node, NotAsked::Lately(why.clone())));
+        let recent = self.recent.iter().map(|(node, why)| (*node, NotAsked::Lately(why.clone())));
         let others = self.unasked.iter().map(|node| (*node, NotAsked::NotSampled));
-        let not_asked: Vec<(NodeId, NotAsked)> = unfit.chain(lately).chain(others).collect();
+        let not_asked: Vec<(NodeId, NotAsked)> = unfit.chain(recent).chain(others).collect();
         let (bids, more_bids) = cut(bids);
         let (declines, more_declines) = cut(declines);
         let (not_asked, more_not_asked) = cut(not_asked);
@@ -204,9 +205,9 @@ impl Round {
         let mut counts: BTreeMap<Exclusion, usize> = BTreeMap::new();
         let unfit = self.offer.excluded.iter().map(|(_, why)| Exclusion::Unfit(why.clone()));
         let answers = self.answers.values().filter_map(no_bid).map(|why| exclusion(&why));
-        let lately = self.lately.iter().map(|(_, why)| exclusion(why));
+        let recent = self.recent.iter().map(|(_, why)| exclusion(why));
         let others = self.unasked.iter().map(|_| Exclusion::NotAsked);
-        for why in unfit.chain(answers).chain(lately).chain(others) {
+        for why in unfit.chain(answers).chain(recent).chain(others) {
             *counts.entry(why).or_default() += 1;
         }
         let mut excluded: Vec<Excluded> =
@@ -219,7 +220,7 @@ impl Round {
 fn no_bid(answer: &Answer) -> Option<NoBid> {
     match answer {
         Answer::Waiting { .. } | Answer::Silent { .. } => Some(NoBid::Silent),
-        Answer::Later { why, .. } => Some(NoBid::Declined(why.clone())),
+        Answer::Deferred { why, .. } => Some(NoBid::Declined(why.clone())),
         Answer::No(why) => Some(why.clone()),
         Answer::Bid(_) => None,
     }

@@ -60,7 +60,7 @@ impl Duplicates {
     }
 
     /// The holders of a replica changed.
-    pub(super) fn note(&mut self, replica: ReplicaId, mine: bool, holders: usize) {
+    pub(super) fn holders_changed(&mut self, replica: ReplicaId, mine: bool, holders: usize) {
         if mine && holders > 1 {
             self.contested.insert(replica);
         } else {
@@ -83,8 +83,8 @@ impl Duplicates {
         for replica in &self.contested {
             let mut holders = index.of(replica);
             holders.retain(|(node, _)| *node == me || up(node));
-            let wished = current(replica);
-            let kept = keeper(&holders, wished.as_ref());
+            let wanted = current(replica);
+            let kept = keeper(&holders, wanted.as_ref());
             let mine = holders.iter().find(|(node, _)| *node == me);
             let (Some(kept), Some((_, mine)), true) = (kept, mine, holders.len() > 1) else {
                 self.disputes.remove(replica);
@@ -108,7 +108,7 @@ impl Duplicates {
                 adopt(replica, mine, &holders, &mut facts);
             } else if let Some(dispute) = self.disputes.get_mut(replica) {
                 dispute.keeper = kept;
-                dispute.generation = wished.filter(|wished| is_good(mine, Some(wished)));
+                dispute.generation = wanted.filter(|wanted| is_good(mine, Some(wanted)));
                 if dispute.ask_at <= now {
                     due.push((dispute.wait, *replica, mine.token));
                 }

@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 use crate::model::claim::{MAX_SLOT_CLAIMS, SLOTS, Update, short_reason};
 use crate::model::{
     Claim, ClusterId, Digest, KeyPair, NodeId, Out, Phase, Queue, ReplicaId, Revision, Signed,
-    Slot, Time, Token, WallClock, filling,
+    Slot, Time, Token, WallClock, fill_order,
 };
 
 use duplicates::Duplicates;
@@ -131,7 +131,7 @@ impl Claims {
     pub fn restore(&mut self, mut slots: Vec<Signed<Slot>>) -> Vec<(NodeId, u8, Rejection)> {
         let mut left_out = Vec::new();
         slots.sort_by_key(|slot| (slot.by(), slot.slot));
-        for slot in filling(slots) {
+        for slot in fill_order(slots) {
             let node = NodeId(slot.by().0);
             if let Err(invalid) = validity::check_form(&slot) {
                 left_out.push((node, slot.slot, Rejection::Never(invalid)));
@@ -504,7 +504,7 @@ impl Claims {
             let holders = self.index.of(replica);
             self.tokens.note(replica, *before, holders.iter().map(|(_, claim)| claim.token).max());
             let mine = holders.iter().any(|(node, _)| *node == self.me);
-            self.duplicates.note(*replica, mine, holders.len());
+            self.duplicates.holders_changed(*replica, mine, holders.len());
         }
         changed.into_iter().map(|(replica, _)| replica).collect()
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use imbl::OrdMap;
 
-use crate::model::{NodeId, NodeRecord, Signed, Time, Unverified, filling};
+use crate::model::{NodeId, NodeRecord, Signed, Time, Unverified, fill_order};
 
 use super::evidence::{Cause, Evidence, SuspicionCause};
 use super::message::{Goodbye, Message, Notice, are_within_bounds};
@@ -56,7 +56,7 @@ impl Membership {
             self.remove_member(cx, node);
         }
         self.place_me(roster.get(&self.me).copied());
-        for (&node, &salt) in filling(roster.iter().collect()) {
+        for (&node, &salt) in fill_order(roster.iter().collect()) {
             self.place(cx, node, salt);
         }
     }

@@ -161,14 +161,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_form_comes_back() {
+    fn id_parses_from_its_text() {
         let digest = Digest::of(b"shoal");
         assert_eq!(digest.to_string().parse::<Digest>(), Ok(digest));
         assert_eq!(digest.to_string().len(), 64);
     }
 
     #[test]
-    fn what_is_not_an_id_is_named() {
+    fn bad_id_is_named_in_the_error() {
         let error = "xyz".parse::<NodeId>().unwrap_err();
         assert_eq!(error.to_string(), "`xyz` is not a node id: 64 hexadecimal digits are expected");
         assert!("é".repeat(32).parse::<Digest>().is_err());

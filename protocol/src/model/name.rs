@@ -144,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bad_name_is_shown_with_a_better_one() {
+    fn bad_name_is_shown_with_a_valid_one() {
         let error = "My_App".parse::<Label>().unwrap_err().to_string();
         assert!(error.contains("`My_App`") && error.ends_with("Perhaps `my-app`?"), "{error}");
         assert!("".parse::<Label>().is_err());

@@ -12,8 +12,8 @@ use crate::claims::Claims;
 use crate::desired::Desired;
 use crate::holding::Holding;
 use crate::membership::Membership;
-use crate::model::{Facts, Key, NodeId, Time, WallClock, filling};
-use crate::plan::Pace;
+use crate::model::{Facts, Key, NodeId, Time, WallClock, fill_order};
+use crate::plan::RescueThrottle;
 use crate::readiness::Readiness;
 use crate::rulings::Rulings;
 use crate::sync::{Repair, Tree};
@@ -89,7 +89,7 @@ impl Node {
             holding: Holding::new(config.holding.clone()),
             artifacts: Artifacts::default(),
             readiness: Readiness::waiting(false, None),
-            pace: Pace::new(config.pace.clone()),
+            rescue_throttle: RescueThrottle::new(config.rescue_throttle.clone()),
             ownership: Ownership::default(),
             planning: Planning::default(),
             slot_gossip: SlotGossip::default(),
@@ -114,7 +114,7 @@ impl Node {
         self.auction.set_capacity(self.device.facts.capacity);
         let mut unreadable = 0;
         // By key, as they lie on disk.
-        for raw in filling(saved.changes) {
+        for raw in fill_order(saved.changes) {
             match trust::accept(&self.identity.genesis, raw) {
                 Ok(change) => unreadable += usize::from(self.desired.apply(change).is_err()),
                 Err(_) => unreadable += 1,

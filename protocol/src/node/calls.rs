@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use crate::artifacts::Artifacts;
-use crate::auction::{self, Auction, BidContext, Look, OwnClaim};
+use crate::auction::{self, Auction, BidContext, Knowledge, OwnClaim};
 use crate::claims::{self, Claims};
 use crate::desired::Desired;
 use crate::holding::Holding;
@@ -52,10 +52,10 @@ struct Context<'a> {
 }
 
 impl BidContext for Context<'_> {
-    fn look(&self, uid: &Digest, generation: &Digest) -> Look {
+    fn knowledge(&self, uid: &Digest, generation: &Digest) -> Knowledge {
         let known = self.outlook.demand.desired.by_uid(uid);
         let Some(workload) = known.filter(|workload| workload.generation == *generation) else {
-            return Look::Unknown;
+            return Knowledge::Unknown;
         };
         let artifact = workload.spec.artifact;
         let fetch_bytes = match self.artifacts.failure(&artifact.digest) {
@@ -65,7 +65,7 @@ impl BidContext for Context<'_> {
             None => artifact.size,
         };
         let here = self.outlook.claims.mine().filter(|claim| claim.replica.uid == *uid).count();
-        Look::Known {
+        Knowledge::Known {
             resources: workload.spec.resources,
             fit: self.facts.fits(&workload.spec),
             fetch_bytes,

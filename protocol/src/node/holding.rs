@@ -239,7 +239,7 @@ impl Node {
     fn is_taken_over(&self, now: Time, replica: &ReplicaId) -> bool {
         let Some(mine) = self.holding.target(replica) else { return true };
         let counts = |node: &crate::model::NodeId| {
-            self.is_up(node) || self.pace.heals_for(now, node).is_some()
+            self.is_up(node) || self.rescue_throttle.may_return_until(now, node).is_some()
         };
         let is_good = |claim: &Claim| claim.phase == Phase::Healthy && claim.generation == mine;
         self.claims

@@ -340,14 +340,14 @@ impl Node {
         self.shown.version += 1;
         match fact {
             membership::Fact::Up { node } => {
-                self.pace.returned(now, &node);
+                self.rescue_throttle.returned(now, &node);
                 self.on_peer_returned(now);
                 self.tell(now, Level::Info, "node-up", None, Some(node), "the node is up".into());
                 self.on_liveness(now, node);
             }
             membership::Fact::Down { node, why } => {
                 let up = self.membership.up_count();
-                self.pace.lost(now, node, up, why.is_news);
+                self.rescue_throttle.lost(now, node, up, why.is_news);
                 self.count("nodes_down");
                 let why = why.describe(|node| self.name_of(node));
                 self.tell(

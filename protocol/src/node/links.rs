@@ -17,7 +17,7 @@ impl Node {
         self.rest_seeds(now);
         // What the peer tells comes before the news that it is up.
         if self.membership.state(&peer) == membership::State::Down {
-            self.pace.reached(now);
+            self.rescue_throttle.reached(now);
             self.on_peer_returned(now);
         }
         self.with_membership(now, |membership, now, out| membership.handle_link_up(now, peer, out));

@@ -78,7 +78,7 @@ use crate::holding::{self as holding_room, Holding};
 use crate::membership::{self, Membership};
 use crate::model::view::EventView;
 use crate::model::{ClusterId, Digest, Facts, KeyPair, NodeId, Time, WallClock};
-use crate::plan::Pace;
+use crate::plan::RescueThrottle;
 use crate::readiness::Readiness;
 use crate::rulings::Rulings;
 use crate::sync::{self, Repair};
@@ -119,7 +119,7 @@ pub struct Config {
     /// Tuning of own replicas.
     pub holding: holding_room::Config,
     /// Tuning of rescue.
-    pub pace: crate::plan::PaceConfig,
+    pub rescue_throttle: crate::plan::RescueThrottleConfig,
 }
 
 /// Who this node is.
@@ -196,7 +196,7 @@ pub struct Node {
     holding: Holding,
     artifacts: Artifacts,
     readiness: Readiness,
-    pace: Pace,
+    rescue_throttle: RescueThrottle,
 
     // What none of the rooms can do alone.
     ownership: ownership::Ownership,
@@ -311,7 +311,7 @@ impl Node {
             after(self.planning.again.values().min().copied(), Reason::Plan),
             after(self.next_seed(), Reason::Seed),
             after(self.readiness.poll_timeout(), Reason::Grace),
-            after(self.pace.poll_timeout(), Reason::Grace),
+            after(self.rescue_throttle.poll_timeout(), Reason::Grace),
             after(self.saving.cache.due(), Reason::Cache),
             after(self.reach.join_at, Reason::Join),
             after(self.questions.next(), Reason::Question),

@@ -181,8 +181,8 @@ impl Node {
     /// later.
     fn may_move(&mut self, now: Time, why: &Free) -> Result<(), Time> {
         match why {
-            Free::NodeDown { node, .. } => self.pace.take(now, node),
-            Free::GivenUp => self.pace.heals(now).map_or(Ok(()), Err),
+            Free::NodeDown { node, .. } => self.rescue_throttle.take(now, node),
+            Free::GivenUp => self.rescue_throttle.heals_until(now).map_or(Ok(()), Err),
             Free::NeverPlaced | Free::NodeLeft { .. } => Ok(()),
         }
     }

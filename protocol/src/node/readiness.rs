@@ -18,7 +18,7 @@ impl Node {
         if !self.readiness.advance(now, &peers) {
             return;
         }
-        self.pace.reached(now);
+        self.rescue_throttle.reached(now);
         self.due.duplicates = true;
         self.publish_profile(now);
         let message = match peers.in_step {
@@ -70,7 +70,7 @@ impl Node {
             Some(Ended::Grace) => self.due.duplicates = true,
             None => {}
         }
-        self.due.duplicates |= self.pace.is_healed(now);
+        self.due.duplicates |= self.rescue_throttle.end_healing(now);
     }
 
     /// Whether it knows what everybody knows that it can hear, or has waited for that long enough.
@@ -93,7 +93,7 @@ impl Node {
 
     /// A peer is back: others may follow.
     pub(super) fn on_peer_returned(&mut self, now: Time) {
-        self.readiness.peer_returned(self.pace.heals(now));
+        self.readiness.peer_returned(self.rescue_throttle.heals_until(now));
     }
 
     /// This process stood still for so long. If others may have declared it down, whatever it has

@@ -31,7 +31,7 @@ const REBUTTALS: (u32, Duration) = (128, Duration::from_secs(10));
 /// What is still to be told of this node's sheet.
 #[derive(Clone, Debug)]
 pub(super) struct SlotGossip {
-    pace: Bucket,
+    rate: Bucket,
     /// Slots that changed since they were told, the longest waiting first. Each stands in it once:
     /// at most as many as a sheet has.
     waiting: VecDeque<u8>,
@@ -50,7 +50,7 @@ pub(super) struct SlotGossip {
 impl Default for SlotGossip {
     fn default() -> Self {
         SlotGossip {
-            pace: Bucket::new(BURST, EVERY),
+            rate: Bucket::new(BURST, EVERY),
             waiting: VecDeque::new(),
             later: BTreeMap::new(),
             next_at: None,
@@ -86,7 +86,7 @@ impl SlotGossip {
         }
         self.next_at = None;
         self.waiting.front()?;
-        match self.pace.take(now) {
+        match self.rate.take(now) {
             Ok(()) => self.waiting.pop_front(),
             Err(at) => {
                 self.next_at = Some(at);

@@ -5,12 +5,12 @@
 //! holder alone replaces or stops what it claims, and stops a duplicate only after the kept holder
 //! answered (see the room `claims`).
 
-mod pace;
+mod rescue_throttle;
 mod step;
 #[cfg(test)]
 mod tests;
 
-pub use pace::{Pace, PaceConfig};
+pub use rescue_throttle::{RescueThrottle, RescueThrottleConfig};
 pub use step::{
     Free, Holder, NodeState, Step, Surplus, Waiting, Wanted, plan, plan_place, replacing,
 };

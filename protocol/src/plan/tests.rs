@@ -61,7 +61,7 @@ fn complete_set_has_no_steps() {
     assert_eq!(plan(&run(2), &[holder(1, 5), holder(0, 4)], &never), []);
 }
 
-/// The counter is above all that was seen, so that a claim of the dead node never beats the new
+/// The counter is above all that were seen, so that a claim of the dead node never beats the new
 /// one.
 #[test]
 fn free_place_names_the_dead_node_and_a_higher_counter() {
@@ -81,13 +81,13 @@ fn later_of_two_dead_holders_is_named() {
 }
 
 #[test]
-fn place_that_was_given_up_says_so() {
+fn released_place_is_named_as_given_up() {
     let steps = plan(&run(1), &[], &|_| Some(token(4)));
     assert_eq!(only_auction(&steps), (5, &Free::GivenUp));
 }
 
-/// A place whose holder is away for a moment, starts or fails is not auctioned: its holder goes on
-/// with it.
+/// A place whose holder is away for a moment, starts or fails is not auctioned: the holder keeps
+/// trying.
 #[test]
 fn unhealthy_place_waits_for_its_holder() {
     let until = WallClock(1_000);
@@ -107,8 +107,8 @@ fn unhealthy_place_waits_for_its_holder() {
     }
 }
 
-/// The old revision goes on serving until its holder has the new one ready: the holder replaces,
-/// and nobody auctions the place.
+/// The old revision serves until its holder has the new one ready. The holder replaces it, and the
+/// place is not auctioned.
 #[test]
 fn other_revision_is_replaced_by_its_holder() {
     let failing =
@@ -182,7 +182,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Each place is either auctioned, above every counter that was seen, or held by a node that
-    /// counts; and a place without a step runs the right revision, healthy, on a node that is up.
+    /// counts. A place without a step runs the right revision, healthy, on a node that is up.
     #[test]
     fn every_place_is_auctioned_or_held(
         replicas in 0u32..6,
@@ -231,7 +231,7 @@ proptest! {
         prop_assert_eq!(plan(&places, &before, &never), plan(&places, &after, &never));
     }
 
-    /// A holder asks about its place alone, an owner about all: both get the same steps.
+    /// A holder plans its place alone, an owner all places. Both get the same steps.
     #[test]
     fn one_place_and_all_places_give_the_same_steps(
         replicas in 0u32..6,
@@ -257,88 +257,100 @@ fn second(n: u64) -> Time {
 }
 
 #[test]
-fn one_or_two_losses_do_not_slow_moves() {
-    let mut pace = Pace::new(PaceConfig::default());
-    pace.lost(second(0), node(1), 2, true);
-    pace.lost(second(0), node(2), 1, true);
-    assert!((0..100).all(|_| pace.take(second(0), &node(1)).is_ok()));
+fn one_or_two_losses_do_not_throttle_moves() {
+    let mut throttle = RescueThrottle::new(RescueThrottleConfig::default());
+    throttle.lost(second(0), node(1), 2, true);
+    throttle.lost(second(0), node(2), 1, true);
+    assert!((0..100).all(|_| throttle.take(second(0), &node(1)).is_ok()));
 }
 
 #[test]
-fn a_mass_loss_paces_moves_but_refuses_none() {
-    let mut pace = Pace::new(PaceConfig::default());
+fn mass_loss_throttles_moves_but_refuses_none() {
+    let mut throttle = RescueThrottle::new(RescueThrottleConfig::default());
     for n in 0..6 {
-        pace.lost(second(0), node(n), 10 - usize::from(n) - 1, true);
+        throttle.lost(second(0), node(n), 10 - usize::from(n) - 1, true);
     }
-    assert!(pace.is_paced(second(0)));
+    assert!(throttle.is_throttled(second(0)));
     let mut now = second(0);
-    assert_eq!(pace.take(now, &node(1)), Ok(()), "the first is immediate");
+    assert_eq!(throttle.take(now, &node(1)), Ok(()), "the first is immediate");
     for _ in 0..10 {
-        let at = pace.take(now, &node(1)).expect_err("paced");
-        assert!(at > now && at.since(now) <= PaceConfig::default().move_every);
+        let at = throttle.take(now, &node(1)).expect_err("paced");
+        assert!(at > now && at.since(now) <= RescueThrottleConfig::default().move_every);
         now = at;
-        assert_eq!(pace.take(now, &node(1)), Ok(()));
+        assert_eq!(throttle.take(now, &node(1)), Ok(()));
     }
-    assert!(!pace.is_paced(second(31)), "by then the loss is real");
+    assert!(!throttle.is_throttled(second(31)), "by then the loss is real");
 }
 
+/// Half of the nodes is not more than half, and losses that are far apart do not add up.
 #[test]
-fn half_of_many_is_not_over_half_and_losses_far_apart_do_not_add_up() {
-    let mut pace = Pace::new(PaceConfig::default());
+fn only_a_sudden_loss_of_most_nodes_throttles() {
+    let mut throttle = RescueThrottle::new(RescueThrottleConfig::default());
     for n in 0..5 {
-        pace.lost(second(0), node(n), 10 - usize::from(n) - 1, true);
+        throttle.lost(second(0), node(n), 10 - usize::from(n) - 1, true);
     }
-    assert!(!pace.is_paced(second(0)));
-    let mut pace = Pace::new(PaceConfig::default());
+    assert!(!throttle.is_throttled(second(0)));
+    let mut throttle = RescueThrottle::new(RescueThrottleConfig::default());
     for n in 0..6 {
-        pace.lost(second(20 * u64::from(n)), node(n), 10 - usize::from(n) - 1, true);
+        throttle.lost(second(20 * u64::from(n)), node(n), 10 - usize::from(n) - 1, true);
     }
-    assert!(!pace.is_paced(second(100)));
+    assert!(!throttle.is_throttled(second(100)));
 }
 
 #[test]
-fn a_healed_cut_ends_the_pace() {
-    let mut pace = Pace::new(PaceConfig::default());
+fn healed_cut_ends_throttling() {
+    let mut throttle = RescueThrottle::new(RescueThrottleConfig::default());
     for n in 0..4 {
-        pace.lost(second(0), node(n), 1, true);
+        throttle.lost(second(0), node(n), 1, true);
     }
-    assert!(pace.is_paced(second(1)));
-    pace.returned(second(1), &node(0));
-    assert!(pace.is_paced(second(1)));
-    pace.returned(second(1), &node(1));
-    assert!(!pace.is_paced(second(1)));
+    assert!(throttle.is_throttled(second(1)));
+    throttle.returned(second(1), &node(0));
+    assert!(throttle.is_throttled(second(1)));
+    throttle.returned(second(1), &node(1));
+    assert!(!throttle.is_throttled(second(1)));
 }
 
-/// Two halves of a cluster met again. The first that heard of a workload of the other half held its
-/// holder to be down still, and moved what the holder ran; a tenth of a second later the holder was
-/// back.
+/// Two halves of a cluster met again. An owner still held a node of the other half to be down and
+/// moved what that ran; a tenth of a second later the node was back. After a return the owner waits
+/// a moment for the nodes that were lost before it, and not for those that are lost after it.
 #[test]
-fn where_one_returns_the_others_are_waited_for_a_moment_but_not_whoever_is_lost_after_it() {
-    let mut pace = Pace::new(PaceConfig::default());
-    pace.lost(second(0), node(1), 4, true);
-    pace.lost(second(0), node(2), 3, true);
-    assert_eq!(pace.take(second(0), &node(2)), Ok(()));
-    pace.returned(second(40), &node(1));
+fn nodes_lost_before_a_returned_one_get_a_moment() {
+    let mut throttle = RescueThrottle::new(RescueThrottleConfig::default());
+    throttle.lost(second(0), node(1), 4, true);
+    throttle.lost(second(0), node(2), 3, true);
+    assert_eq!(throttle.take(second(0), &node(2)), Ok(()));
+    throttle.returned(second(40), &node(1));
     assert_eq!(
-        pace.take(second(40), &node(2)),
+        throttle.take(second(40), &node(2)),
         Err(second(42)),
         "it was lost with the one that is back"
     );
-    assert_eq!(pace.take(second(42), &node(2)), Ok(()));
-    pace.lost(second(41), node(3), 3, true);
-    assert_eq!(pace.take(second(41), &node(3)), Ok(()), "it was lost when the others were back");
-    pace.returned(second(45), &node(1));
-    assert_eq!(pace.take(second(45), &node(2)), Ok(()), "one that comes and goes holds up nobody");
-    pace.lost(second(60), node(4), 3, false);
-    pace.reached(second(60));
-    assert_eq!(pace.take(second(60), &node(4)), Ok(()), "it may have been lost just now");
+    assert_eq!(throttle.take(second(42), &node(2)), Ok(()));
+    throttle.lost(second(41), node(3), 3, true);
     assert_eq!(
-        pace.heals_for(second(60), &node(4)),
+        throttle.take(second(41), &node(3)),
+        Ok(()),
+        "it was lost when the others were back"
+    );
+    throttle.returned(second(45), &node(1));
+    assert_eq!(
+        throttle.take(second(45), &node(2)),
+        Ok(()),
+        "one that comes and goes holds up nobody"
+    );
+    throttle.lost(second(60), node(4), 3, false);
+    throttle.reached(second(60));
+    assert_eq!(throttle.take(second(60), &node(4)), Ok(()), "it may have been lost just now");
+    assert_eq!(
+        throttle.may_return_until(second(60), &node(4)),
         Some(second(62)),
         "it may have been lost long ago, and return"
     );
-    assert_eq!(pace.take(second(61), &node(2)), Err(second(62)), "it can be reached again");
-    assert_eq!((pace.heals(second(61)), pace.heals(second(62))), (Some(second(62)), None));
-    assert!(!pace.is_healed(second(61)) && pace.poll_timeout() == Some(second(62)));
-    assert!(pace.is_healed(second(62)) && pace.poll_timeout().is_none());
+    assert_eq!(throttle.take(second(61), &node(2)), Err(second(62)), "it can be reached again");
+    assert_eq!(
+        (throttle.heals_until(second(61)), throttle.heals_until(second(62))),
+        (Some(second(62)), None)
+    );
+    assert!(!throttle.end_healing(second(61)) && throttle.poll_timeout() == Some(second(62)));
+    assert!(throttle.end_healing(second(62)) && throttle.poll_timeout().is_none());
 }

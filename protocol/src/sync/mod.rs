@@ -47,7 +47,7 @@ use std::time::Duration;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
-use crate::model::{Digest, NodeId, Out, Time, filling};
+use crate::model::{Digest, NodeId, Out, Time, fill_order};
 
 use compare::MAX_WALKS;
 use index::{Index, Rest, View};
@@ -236,7 +236,7 @@ impl Repair {
     pub fn restore_all(&mut self, tree: Tree, entries: impl Iterator<Item = (Digest, Digest)>) {
         let mut entries: Vec<(Digest, Digest)> = entries.collect();
         entries.sort_unstable();
-        filling(entries).for_each(|(key, hash)| self.restore(tree, key, hash));
+        fill_order(entries).for_each(|(key, hash)| self.restore(tree, key, hash));
     }
 
     /// The entry under `key` is gone.

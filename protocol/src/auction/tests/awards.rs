@@ -20,16 +20,18 @@ fn counter(world: &World, n: usize) -> u64 {
     world.nodes[n].context.claims[&replica(UID, 0)].counter
 }
 
+/// The first two award messages are lost. The owner sends the award again, and all three places are
+/// claimed without a second auction.
 #[test]
-fn an_award_that_is_lost_is_said_again() {
+fn lost_award_is_sent_again() {
     let mut world = two();
     let mut lost = 0;
     world.rule = Box::new(move |_, _, message| match message {
         Message::Award { .. } if lost < 2 => {
             lost += 1;
-            Fate::Lose
+            Delivery::Lose
         }
-        _ => Fate::Deliver,
+        _ => Delivery::Deliver,
     });
     world.open(0, world.offer(0..3));
     world.run(SECOND * 3);
@@ -38,36 +40,37 @@ fn an_award_that_is_lost_is_said_again() {
     world.assert_nothing_reserved();
 }
 
+/// Every award message is lost. The owner gives the award up once, and awards the place again under
+/// a higher counter.
 #[test]
-fn when_all_awards_are_lost_the_place_is_opened_again_under_a_higher_counter() {
+fn place_is_reopened_when_all_awards_are_lost() {
     let mut world = two();
-    world.rule =
-        Box::new(
-            |_, _, message| {
-                if matches!(message, Message::Award { .. }) { Fate::Lose } else { Fate::Deliver }
-            },
-        );
+    world.rule = Box::new(|_, _, message| {
+        if matches!(message, Message::Award { .. }) { Delivery::Lose } else { Delivery::Deliver }
+    });
     world.open(0, world.offer([0]));
     world.run(SECOND * 5);
     assert_eq!(world.count(0, is_reopen), 1);
     assert!(world.holders(0).is_empty());
     world.assert_nothing_reserved();
-    world.rule = Box::new(|_, _, _| Fate::Deliver);
+    world.rule = Box::new(|_, _, _| Delivery::Deliver);
     world.open(0, world.offer([0]));
     world.run(SECOND);
     assert_eq!((world.holders(0), counter(&world, 1)), (vec![1], 2));
 }
 
+/// The winner's first three `Claimed` messages are lost. The fourth one answers the owner's cancel
+/// and settles the award.
 #[test]
-fn a_winner_that_claimed_answers_a_cancel_with_its_claim() {
+fn claimed_winner_answers_a_cancel_with_its_claim() {
     let mut world = two();
     let mut lost = 0;
     world.rule = Box::new(move |_, _, message| match message {
         Message::Claimed { .. } if lost < 3 => {
             lost += 1;
-            Fate::Lose
+            Delivery::Lose
         }
-        _ => Fate::Deliver,
+        _ => Delivery::Deliver,
     });
     world.open(0, world.offer([0]));
     world.run(SECOND * 5);
@@ -75,17 +78,19 @@ fn a_winner_that_claimed_answers_a_cancel_with_its_claim() {
     assert_eq!(world.holders(0), [1]);
 }
 
+/// After its bid the winner's messages are lost, and the owner reopens the place. The winner's
+/// sheet arrives during the second auction and ends it, without a second holder.
 #[test]
-fn a_claim_that_shows_late_ends_the_second_auction() {
+fn late_sheet_ends_the_second_auction() {
     let mut world = World::new(3, 2);
     world.fill(0, 0);
     world.fill(2, 5);
     // The bid must come in time, what follows it is slow.
     let mut first = true;
     world.rule = Box::new(move |from, to, message| match message {
-        Message::Bid { .. } if from == 1 && std::mem::take(&mut first) => Fate::Deliver,
-        _ if (from, to) == (1, 0) => Fate::Lose,
-        _ => Fate::Deliver,
+        Message::Bid { .. } if from == 1 && std::mem::take(&mut first) => Delivery::Deliver,
+        _ if (from, to) == (1, 0) => Delivery::Lose,
+        _ => Delivery::Deliver,
     });
     world.open(0, world.offer([0]));
     world.run(SECOND * 4);
@@ -103,8 +108,10 @@ fn a_claim_that_shows_late_ends_the_second_auction() {
     world.assert_nothing_reserved();
 }
 
+/// The winner's disk takes three seconds, and the owner reopens the place. The winner's `Claimed`
+/// message arrives during the second auction and ends it.
 #[test]
-fn a_claim_that_is_told_late_ends_the_second_auction() {
+fn late_claimed_message_ends_the_second_auction() {
     let mut world = World::new(3, 2);
     world.fill(0, 0);
     world.fill(2, 5);
@@ -114,10 +121,10 @@ fn a_claim_that_is_told_late_ends_the_second_auction() {
         // From the second auction on, node 2 keeps the owner waiting.
         Message::Cancel { .. } => {
             silent = true;
-            Fate::Deliver
+            Delivery::Deliver
         }
-        Message::Bid { .. } if silent && (from, to) == (2, 0) => Fate::After(SECOND / 10),
-        _ => Fate::Deliver,
+        Message::Bid { .. } if silent && (from, to) == (2, 0) => Delivery::After(SECOND / 10),
+        _ => Delivery::Deliver,
     });
     world.open(0, world.offer([0]));
     world.run(SECOND * 299 / 100);
@@ -130,16 +137,18 @@ fn a_claim_that_is_told_late_ends_the_second_auction() {
     world.assert_nothing_reserved();
 }
 
+/// The first winner claims, its answers are lost, and the owner awards the place to node 2. The
+/// first winner's sheet arrives while that award is on its way: the owner cancels it in time.
 #[test]
-fn a_claim_that_shows_after_another_was_awarded_stops_that_if_it_can() {
+fn late_sheet_cancels_a_second_award_in_flight() {
     let mut world = World::new(3, 3);
     world.fill(0, 0);
     world.fill(2, 5);
     world.rule = Box::new(|from, to, message| match message {
-        Message::Award { .. } if to == 2 => Fate::After(SECOND / 5),
-        Message::Claimed { .. } if from == 1 => Fate::Lose,
-        Message::Cancel { .. } if to == 1 => Fate::Lose,
-        _ => Fate::Deliver,
+        Message::Award { .. } if to == 2 => Delivery::After(SECOND / 5),
+        Message::Claimed { .. } if from == 1 => Delivery::Lose,
+        Message::Cancel { .. } if to == 1 => Delivery::Lose,
+        _ => Delivery::Deliver,
     });
     world.open(0, world.offer([0]));
     world.run(SECOND * 3);
@@ -157,8 +166,10 @@ fn a_claim_that_shows_after_another_was_awarded_stops_that_if_it_can() {
     world.assert_nothing_reserved();
 }
 
+/// The winner's disk takes a second, and the owner waits for the claim. With four seconds the owner
+/// gives the award up, and still accepts the claim when it comes.
 #[test]
-fn a_slow_disk_is_waited_for() {
+fn owner_waits_for_a_slow_disk() {
     let mut world = two();
     world.fsync = SECOND;
     world.open(0, world.offer([0]));
@@ -175,12 +186,14 @@ fn a_slow_disk_is_waited_for() {
     assert_eq!(world.holders(0), [1]);
 }
 
+/// A bid arrives after its auction has ended. The owner releases it, so that the bidder's
+/// reservation does not have to lapse.
 #[test]
-fn a_bid_that_comes_too_late_is_released_at_once() {
+fn late_bid_is_released_at_once() {
     let mut world = World::new(3, 4);
     world.rule = Box::new(|from, _, message| match message {
-        Message::Bid { .. } if from == 2 => Fate::After(SECOND),
-        _ => Fate::Deliver,
+        Message::Bid { .. } if from == 2 => Delivery::After(SECOND),
+        _ => Delivery::Deliver,
     });
     world.open(0, world.offer([0]));
     world.run(SECOND / 2);
@@ -190,14 +203,16 @@ fn a_bid_that_comes_too_late_is_released_at_once() {
     world.assert_nothing_reserved();
 }
 
+/// The award to node 1 is lost, and node 1 goes down. The owner gives the award up at once, and
+/// awards the place under a higher counter.
 #[test]
-fn a_winner_that_goes_down_is_not_waited_for() {
+fn winner_that_goes_down_is_not_waited_for() {
     let mut world = World::new(3, 5);
     world.fill(0, 0);
     world.fill(2, 5);
     world.rule = Box::new(|_, to, message| match message {
-        Message::Award { .. } if to == 1 => Fate::Lose,
-        _ => Fate::Deliver,
+        Message::Award { .. } if to == 1 => Delivery::Lose,
+        _ => Delivery::Deliver,
     });
     world.open(0, world.offer([0]));
     world.run(Duration::from_millis(20));
@@ -210,10 +225,11 @@ fn a_winner_that_goes_down_is_not_waited_for() {
     assert_eq!((world.holders(0), counter(&world, 2)), (vec![2], 2));
 }
 
+/// Node 2 does not answer, and goes down. The owner closes the auction without it at once.
 #[test]
-fn a_bidder_that_goes_down_is_not_waited_for() {
+fn bidder_that_goes_down_is_not_waited_for() {
     let mut world = World::new(3, 6);
-    world.rule = Box::new(|_, to, _| if to == 2 { Fate::Lose } else { Fate::Deliver });
+    world.rule = Box::new(|_, to, _| if to == 2 { Delivery::Lose } else { Delivery::Deliver });
     world.open(0, world.offer([0]));
     world.run(Duration::from_millis(20));
     assert!(world.holders(0).is_empty(), "node 2 has not answered");
@@ -223,8 +239,10 @@ fn a_bidder_that_goes_down_is_not_waited_for() {
     assert_eq!(world.holders(0).len(), 1);
 }
 
+/// The winner has seen counter 40 and refuses an award under counter 1. The owner's next award has
+/// counter 41.
 #[test]
-fn a_counter_that_was_seen_elsewhere_is_overtaken() {
+fn counter_seen_elsewhere_is_exceeded() {
     let mut world = two();
     world.nodes[1]
         .context
@@ -242,12 +260,11 @@ fn a_counter_that_was_seen_elsewhere_is_overtaken() {
     assert_eq!((world.holders(0), counter(&world, 1)), (vec![1], 41));
 }
 
-/// A workload was scaled down while its owner still lacked that change (simulated seeds 105 and
-/// 520). The owner saw the surplus claim go, auctioned the place again, and a node that knew better
-/// took it: it had held its claims against what it knew before, and nothing made it look again. The
-/// replica ran for ever, wanted by nobody.
+/// A workload was scaled down while its owner lacked that change (simulated seeds 105 and 520). The
+/// owner saw the surplus claim go and auctioned the place. A node that knew the change took it, and
+/// checked that claim never again: the surplus replica ran for ever. Such a node declines now.
 #[test]
-fn an_owner_that_missed_a_scaling_down_finds_no_taker() {
+fn owner_that_missed_a_scale_down_finds_no_taker() {
     let mut world = two();
     world.nodes[1].context.replicas = Some(1);
     world.open(0, world.offer([0, 1]));
@@ -256,13 +273,13 @@ fn an_owner_that_missed_a_scaling_down_finds_no_taker() {
     world.assert_nothing_reserved();
 }
 
-/// The same, when the change comes between bid and award.
+/// The winner learns of a scale-down between its bid and the award, and refuses the award.
 #[test]
-fn a_place_that_is_wished_away_after_the_bid_is_not_claimed() {
+fn place_scaled_away_after_the_bid_is_not_claimed() {
     let mut world = two();
     world.rule = Box::new(|_, _, message| match message {
-        Message::Award { .. } => Fate::After(SECOND / 20),
-        _ => Fate::Deliver,
+        Message::Award { .. } => Delivery::After(SECOND / 20),
+        _ => Delivery::Deliver,
     });
     world.open(0, world.offer([0]));
     world.run(SECOND / 25);
@@ -276,8 +293,10 @@ fn a_place_that_is_wished_away_after_the_bid_is_not_claimed() {
     world.assert_nothing_reserved();
 }
 
+/// The winner cannot write its claim. It tells the owner the reason, and the owner reopens the
+/// place.
 #[test]
-fn a_claim_that_cannot_be_made_frees_the_room_and_the_place() {
+fn failed_claim_reopens_its_place_with_the_reason() {
     let mut world = two();
     world.fsync = SECOND * 60;
     world.open(0, world.offer([0]));
@@ -293,11 +312,13 @@ fn a_claim_that_cannot_be_made_frees_the_room_and_the_place() {
     assert!(told, "{:?}", world.nodes[0].facts);
 }
 
+/// All `Claimed` messages are lost, and the winner restarts without its auctions. Its claim is on
+/// disk, so it answers the owner's next message.
 #[test]
-fn a_winner_that_restarted_still_answers_for_its_claim() {
+fn restarted_winner_still_answers_for_its_claim() {
     let mut world = two();
     world.rule = Box::new(|_, _, message| {
-        if matches!(message, Message::Claimed { .. }) { Fate::Lose } else { Fate::Deliver }
+        if matches!(message, Message::Claimed { .. }) { Delivery::Lose } else { Delivery::Deliver }
     });
     world.open(0, world.offer([0]));
     world.run(SECOND / 10);
@@ -305,14 +326,15 @@ fn a_winner_that_restarted_still_answers_for_its_claim() {
     let mut room = Auction::new(Config::default(), id(1), keys(1), CLUSTER, 2, [0; 32]);
     room.set_capacity(NODE);
     world.nodes[1].room = room;
-    world.rule = Box::new(|_, _, _| Fate::Deliver);
+    world.rule = Box::new(|_, _, _| Delivery::Deliver);
     world.run(SECOND * 5);
     assert_eq!((world.count(0, is_settled), world.count(0, is_reopen)), (1, 0));
 }
 
-/// The winner's word goes straight to the owner, its sheet goes by gossip and may take longer.
+/// The winner's answer goes straight to the owner, its sheet goes by gossip and may take longer.
+/// Until the sheet arrives the place counts as an open award.
 #[test]
-fn what_was_claimed_is_not_put_up_again_before_its_sheet_came() {
+fn claimed_place_stays_open_until_its_sheet_arrives() {
     let mut world = two();
     world.open(0, world.offer([0]));
     world.run(SECOND / 10);
@@ -329,9 +351,9 @@ fn what_was_claimed_is_not_put_up_again_before_its_sheet_came() {
     assert_eq!(world.nodes[0].room.open_awards(&UID), []);
 }
 
-/// In a mesh that is busy with thousands of claims gossip of one was dropped, and its place was
-/// awarded once more two seconds later, though the winner had said that it held it. A comparison
-/// brings the sheet within seconds, unless the winner goes down.
+/// In a mesh that was busy with thousands of claims, the gossip of one sheet was dropped, and its
+/// place was awarded again two seconds later, although the winner had answered. The owner waits ten
+/// seconds: in that time a comparison brings the sheet, unless the winner goes down.
 #[test]
 fn claimed_place_waits_for_a_late_sheet() {
     let mut world = two();
@@ -347,10 +369,10 @@ fn claimed_place_waits_for_a_late_sheet() {
     assert_eq!((world.count(0, is_settled), lapsed), (1, 1));
 }
 
-/// A disk writes what was won together in one batch. A message for each claim filled the owner's
-/// lane, and what did not fit was dropped.
+/// A disk writes the claims of one award in one batch. A message for each claim filled the owner's
+/// lane, and messages that did not fit were dropped.
 #[test]
-fn claims_written_together_are_told_together() {
+fn claims_written_together_are_sent_together() {
     let mut world = two();
     world.fsync = SECOND / 5;
     world.open(0, world.offer(0..5));
@@ -367,10 +389,10 @@ fn claims_written_together_are_told_together() {
     assert_eq!(world.transcript.iter().filter(|line| line.contains("Claimed")).count(), 1);
 }
 
-/// Of a step of thousands an owner puts up so much that the answers can be digested, and goes on as
-/// claims come in: as their sheets do, which a busy mesh is late with.
+/// When a workload grows by thousands, its owner auctions a bounded number of places, and goes on
+/// as the sheets of the winners arrive, which a busy mesh delays.
 #[test]
-fn an_owner_has_a_bounded_number_of_places_under_way() {
+fn owner_has_a_bounded_number_of_places_under_way() {
     let mut world = World::with(3, 3, Config { max_under_way: 10, ..Config::default() });
     world.open(0, world.offer(0..8));
     world.open(0, world.offer(8..16));
@@ -397,9 +419,9 @@ fn an_owner_has_a_bounded_number_of_places_under_way() {
     assert_eq!(world.count(0, is_settled), 16);
 }
 
-/// Places that follow one another share a slot of a sheet, which is signed and told as a whole.
+/// Consecutive places share a slot of a sheet, which is signed and sent as a whole.
 #[test]
-fn each_winner_gets_places_that_follow_one_another() {
+fn each_winner_gets_consecutive_places() {
     let mut world = World::new(3, 5);
     world.open(0, world.offer(0..30));
     world.run(SECOND);
@@ -412,8 +434,10 @@ fn each_winner_gets_places_that_follow_one_another() {
     );
 }
 
+/// A guardian keeps the notice of an open award until it sees the claim, the notice lapses, or the
+/// winner goes down.
 #[test]
-fn guardians_know_of_an_open_award_until_it_is_claimed_or_lapses() {
+fn guardians_track_an_open_award() {
     let mut world = World::new(4, 7);
     world.fill(0, 0);
     world.fill(2, 0);
@@ -453,12 +477,14 @@ fn guardians_know_of_an_open_award_until_it_is_claimed_or_lapses() {
     assert_eq!(world.count(3, lapsed), 2);
 }
 
+/// An owner closes the auctions of a workload while it waits for a bid. All reservations for them
+/// are released, its own included.
 #[test]
-fn closing_for_a_workload_releases_everybody() {
+fn closing_a_workload_releases_its_bidders() {
     let mut world = World::new(3, 8);
     world.rule = Box::new(|from, _, message| match message {
-        Message::Bid { .. } if from == 2 => Fate::Lose,
-        _ => Fate::Deliver,
+        Message::Bid { .. } if from == 2 => Delivery::Lose,
+        _ => Delivery::Deliver,
     });
     world.open(0, world.offer([0]));
     world.run(Duration::from_millis(20));
@@ -471,14 +497,16 @@ fn closing_for_a_workload_releases_everybody() {
     assert!(world.winners.is_empty());
 }
 
+/// Two owners award the same place to node 2, under different counters. Node 2 claims it once and
+/// refuses the other award.
 #[test]
-fn two_owners_that_award_one_place_to_one_node_make_one_claim() {
+fn two_awards_of_one_place_to_one_node_make_one_claim() {
     let mut world = World::new(3, 10);
     world.fill(0, 0);
     world.fill(1, 0);
     world.rule = Box::new(|from, _, message| match message {
-        Message::Award { .. } if from == 1 => Fate::After(Duration::from_millis(20)),
-        _ => Fate::Deliver,
+        Message::Award { .. } if from == 1 => Delivery::After(Duration::from_millis(20)),
+        _ => Delivery::Deliver,
     });
     for (owner, counter) in [(0, 3), (1, 8)] {
         let mut offer = world.offer([0]);
@@ -496,9 +524,9 @@ fn two_owners_that_award_one_place_to_one_node_make_one_claim() {
     world.assert_nothing_reserved();
 }
 
-/// A link's frame is at most 64 KiB.
+/// A frame of a link is at most 64 KiB.
 #[test]
-fn the_largest_award_fits_a_frame() {
+fn largest_award_fits_a_frame() {
     let mut world = two();
     world.open(0, world.offer([0]));
     world.run(SECOND);
@@ -535,8 +563,10 @@ fn the_largest_award_fits_a_frame() {
     assert_eq!(crate::model::codec::decode(&bytes), Ok(message));
 }
 
+/// Each case names a foreign auction, or has wrong places, prices or signatures. It is reported as
+/// misbehaviour, reserves nothing and opens no award.
 #[test]
-fn what_an_honest_peer_would_not_say_changes_nothing() {
+fn message_no_honest_peer_sends_changes_nothing() {
     let mut world = World::new(3, 9);
     let foreign = AuctionId { owner: id(1), number: 7 };
     let announce = |auction, places: Vec<u32>| {

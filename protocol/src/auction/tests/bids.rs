@@ -19,8 +19,10 @@ fn unplaceable(world: &World, owner: usize) -> (Vec<Place>, Vec<String>) {
     found.expect("it is unplaceable")
 }
 
+/// Three nodes bid, and the emptiest is the cheapest. It claims the place, and nothing stays
+/// reserved.
 #[test]
-fn the_cheapest_wins_and_nothing_stays_reserved() {
+fn cheapest_bid_wins_and_the_others_are_released() {
     let mut world = World::new(3, 1);
     world.fill(0, 50);
     world.fill(1, 70);
@@ -34,8 +36,9 @@ fn the_cheapest_wins_and_nothing_stays_reserved() {
     assert_eq!(world.committed(1).memory, NODE.memory - 69 * SMALL.memory);
 }
 
+/// The order in which nodes are asked is random, the winner among equal prices is not.
 #[test]
-fn equal_prices_go_to_the_lower_id_whatever_the_seed() {
+fn equal_prices_go_to_the_lower_id() {
     let lowest = (0..4).min_by_key(|n| id(*n)).unwrap();
     for seed in 0..10 {
         let mut world = World::new(4, seed);
@@ -45,8 +48,10 @@ fn equal_prices_go_to_the_lower_id_whatever_the_seed() {
     }
 }
 
+/// A node alone in its cluster bids at its own auction and wins within the call. The place stays
+/// under way until the claim is on disk.
 #[test]
-fn a_lone_node_takes_it_within_the_call() {
+fn lone_node_wins_within_the_call() {
     let mut world = World::new(1, 1);
     world.open(0, world.offer([0]));
     assert_eq!(world.holders(0), [0]);
@@ -56,8 +61,10 @@ fn a_lone_node_takes_it_within_the_call() {
     assert!(!world.nodes[0].room.is_under_way(&replica(UID, 0)));
 }
 
+/// Three nodes bid for all three places, and one of them is much emptier than the others. Each gets
+/// one place.
 #[test]
-fn replicas_spread_before_they_pile_up() {
+fn replicas_spread_before_they_share_a_node() {
     let mut world = World::new(3, 2);
     world.fill(0, 90);
     world.fill(1, 20);
@@ -71,8 +78,9 @@ fn replicas_spread_before_they_pile_up() {
     assert_eq!(holders, [0, 1, 2]);
 }
 
+/// Node 0 is a quarter full, and loses by that. It wins where node 1 would have to fetch 500 MiB.
 #[test]
-fn bytes_to_fetch_count() {
+fn bytes_to_fetch_raise_the_price() {
     let mut world = World::new(2, 3);
     for (n, fetch) in [(0, 0), (1, 500 * MIB)] {
         world.nodes[n].context.known.insert((UID, GENERATION), (SMALL, Ok(()), fetch));
@@ -89,8 +97,9 @@ fn bytes_to_fetch_count() {
     }
 }
 
+/// Three owners auction thirty places at the same time, and there is room for fifteen.
 #[test]
-fn nobody_is_filled_beyond_its_capacity() {
+fn no_node_is_filled_beyond_its_capacity() {
     let mut world = World::new(3, 4);
     (0..3).for_each(|n| world.fill(n, 5));
     for round in 0..3 {
@@ -102,8 +111,10 @@ fn nobody_is_filled_beyond_its_capacity() {
     world.assert_nothing_reserved();
 }
 
+/// No node can take the places. The owner reports each reason with the number of nodes that it
+/// excluded, the most frequent first.
 #[test]
-fn what_nobody_can_take_is_told_with_reasons_that_count_nodes() {
+fn unplaceable_places_are_reported_with_reasons() {
     let mut world = World::new(5, 5);
     world.fill(0, 0);
     world.fill(1, 0);
@@ -134,8 +145,9 @@ fn what_nobody_can_take_is_told_with_reasons_that_count_nodes() {
     assert_eq!((summary.declines.len(), summary.not_asked.len()), (5, 3));
 }
 
+/// A workload finds no taker four times. The wait before the next try doubles each time.
 #[test]
-fn each_further_failure_is_tried_again_later() {
+fn each_failed_auction_doubles_the_wait() {
     let mut world = World::new(1, 5);
     world.fill(0, 0);
     for _ in 0..4 {
@@ -156,8 +168,10 @@ fn each_further_failure_is_tried_again_later() {
     assert_eq!(waits, [1, 2, 4, 8]);
 }
 
+/// One of sixty nodes has room. The owner asks a small sample and widens it until it finds that
+/// node. It does not ask the full nodes again soon after.
 #[test]
-fn a_small_sample_is_asked_first_and_widened_until_the_one_with_room_is_found() {
+fn sample_widens_until_a_node_with_room_is_found() {
     let mut world = World::new(60, 6);
     (0..59).for_each(|n| world.fill(n, 0));
     world.open(0, world.offer([0]));
@@ -183,8 +197,10 @@ fn asked(transcript: &[String]) -> Vec<String> {
     transcript.iter().filter_map(to).collect()
 }
 
+/// Right after a publish the other nodes do not know the workload. The owner waits a moment, and
+/// each node bids as soon as it learns of the workload.
 #[test]
-fn whoever_hears_of_the_workload_a_little_later_bids_as_soon_as_it_does() {
+fn bidder_that_learns_a_workload_late_bids_at_once() {
     let mut world = World::new(3, 7);
     for n in 1..3 {
         world.nodes[n].context.known.clear();
@@ -202,8 +218,9 @@ fn whoever_hears_of_the_workload_a_little_later_bids_as_soon_as_it_does() {
     assert_ne!(holders[0], holders[1], "not both on the owner");
 }
 
+/// The bidder knows the workload with fewer replicas. It bids as soon as it learns of the scale-up.
 #[test]
-fn whoever_hears_of_a_scaling_up_a_little_later_bids_as_soon_as_it_does() {
+fn bidder_that_learns_a_scale_up_late_bids_at_once() {
     let mut world = World::new(2, 7);
     world.fill(0, 0);
     world.nodes[1].context.replicas = Some(1);
@@ -216,8 +233,9 @@ fn whoever_hears_of_a_scaling_up_a_little_later_bids_as_soon_as_it_does() {
     assert_eq!(world.holders(1), [1]);
 }
 
+/// Node 2 never learns of the workload. The owner awards the place without it within 100 ms.
 #[test]
-fn who_never_hears_of_it_does_not_hold_the_others_up_for_long() {
+fn bidder_that_never_learns_delays_little() {
     let mut world = World::new(3, 8);
     world.nodes[2].context.known.clear();
     world.open(0, world.offer([0]));
@@ -225,8 +243,10 @@ fn who_never_hears_of_it_does_not_hold_the_others_up_for_long() {
     assert_eq!(world.holders(0).len(), 1);
 }
 
+/// Node 1's last room is reserved for another auction, so it answers that it is busy. The owner
+/// asks it again, and the place is awarded once that reservation has lapsed.
 #[test]
-fn room_that_is_only_reserved_is_worth_waiting_for() {
+fn reserved_room_is_worth_waiting_for() {
     let mut world = World::new(2, 9);
     world.fill(0, 0);
     world.fill(1, 1);
@@ -243,8 +263,8 @@ fn room_that_is_only_reserved_is_worth_waiting_for() {
         room.handle_message(now, id(0), Message::Announce(announce), context, out)
     });
     world.rule = Box::new(|_, _, message| match message {
-        Message::Release { auction } if auction.number & 0xffff == 1_000 => Fate::Lose,
-        _ => Fate::Deliver,
+        Message::Release { auction } if auction.number & 0xffff == 1_000 => Delivery::Lose,
+        _ => Delivery::Deliver,
     });
     world.open(0, world.offer([0]));
     world.run(Duration::from_millis(500));
@@ -254,8 +274,10 @@ fn room_that_is_only_reserved_is_worth_waiting_for() {
     world.assert_nothing_reserved();
 }
 
+/// One owner opens auctions without end. The bidder reserves for three of them, for five of all
+/// owners, and the reservations lapse.
 #[test]
-fn a_bidder_bounds_what_one_owner_can_reserve() {
+fn bidder_bounds_what_one_owner_can_reserve() {
     let config = Config { max_reservations: 5, max_reservations_per_owner: 3, ..Config::default() };
     let mut world = World::with(3, 10, config);
     let reserve = |world: &mut World, owner: usize, number: u64| {
@@ -276,13 +298,15 @@ fn a_bidder_bounds_what_one_owner_can_reserve() {
     assert_eq!(held, [1, 2, 3, 3, 3]);
     let held: Vec<u64> = (100..105).map(|number| reserve(&mut world, 1, number)).collect();
     assert_eq!(held, [4, 5, 5, 5, 5]);
-    world.rule = Box::new(|_, _, _| Fate::Lose);
+    world.rule = Box::new(|_, _, _| Delivery::Lose);
     world.run(Config::default().hold_at_most + SECOND);
     world.assert_nothing_reserved();
 }
 
+/// A replica failed on a node. The node does not bid for that place, for a time that grows with
+/// each failure. It bids for another generation, which may be the cure.
 #[test]
-fn a_replica_that_failed_here_is_left_to_others_longer_and_longer() {
+fn failed_replica_is_left_to_others_longer_each_time() {
     let mut world = World::new(2, 11);
     world.fill(1, 1); // Dear, but it has not failed there.
     let now = world.now;
@@ -320,9 +344,10 @@ fn a_replica_that_failed_here_is_left_to_others_longer_and_longer() {
     assert_eq!(alone.holders(0), [0]);
 }
 
-/// The owner has not heard of its claim, and everybody else bids.
+/// The owner has not seen node 0's claim of place 1. Node 0 answers that it holds the place, and so
+/// it is not awarded, although the other nodes bid for it.
 #[test]
-fn what_somebody_holds_is_awarded_to_nobody() {
+fn place_that_a_bidder_holds_is_not_awarded() {
     for seed in 0..10 {
         let mut world = World::new(3, seed);
         world.hold(0, 1);
@@ -340,9 +365,10 @@ fn what_somebody_holds_is_awarded_to_nobody() {
     }
 }
 
-/// It has no room for the others, or takes no writes: that it holds one is to be said all the same.
+/// The holder of one place has no room for others, or its disk takes no writes. It bids for
+/// nothing, and still reports the place that it holds.
 #[test]
-fn who_bids_for_nothing_still_says_what_it_holds() {
+fn bidder_without_prices_reports_what_it_holds() {
     for is_full in [true, false] {
         let mut world = World::new(2, 12);
         world.hold(0, 1);
@@ -366,9 +392,9 @@ fn who_bids_for_nothing_still_says_what_it_holds() {
     }
 }
 
-/// Whoever leaves lets go of what it holds, and an owner must find another.
+/// A leaving node lets go of what it holds, so its claim does not keep the place from others.
 #[test]
-fn what_a_leaving_node_holds_is_awarded_to_another() {
+fn place_of_a_leaving_node_is_awarded_to_another() {
     let mut world = World::new(2, 12);
     world.hold(0, 0);
     world.nodes[0].context.leaving = true;
@@ -377,9 +403,10 @@ fn what_a_leaving_node_holds_is_awarded_to_another() {
     assert_eq!(world.holders(0), [0, 1]);
 }
 
-/// Its disk hangs, perhaps for good.
+/// Node 0 has won the place, and its disk hangs, perhaps for good. Another owner awards the place
+/// all the same.
 #[test]
-fn a_claim_that_is_not_on_disk_holds_nothing() {
+fn claim_that_is_not_on_disk_holds_nothing() {
     let mut world = World::new(3, 12);
     world.fill(1, 1);
     world.fill(2, 2);
@@ -393,8 +420,10 @@ fn a_claim_that_is_not_on_disk_holds_nothing() {
     assert_eq!(world.holders(0), [0, 2]);
 }
 
+/// The owner and the winner keep a summary: bids, declines, nodes that were not asked, and the
+/// price. A node that did not win keeps none.
 #[test]
-fn owner_and_winner_can_tell_how_it_went() {
+fn owner_and_winner_keep_the_summary() {
     let mut world = World::new(4, 13);
     world.fill(0, 20);
     world.fill(1, 80);
@@ -426,8 +455,9 @@ fn owner_and_winner_can_tell_how_it_went() {
     assert!(world.nodes[2].room.summaries(&replica(UID, 3)).is_empty());
 }
 
+/// The places that do not fit into one auction are reported as `Full`; the next call opens them.
 #[test]
-fn more_places_than_fit_into_one_auction_are_put_up_in_turn() {
+fn too_many_places_take_several_auctions() {
     let mut world = World::new(3, 14);
     let wanted = MAX_PLACES as u32 + 20;
     world.open(0, world.offer(0..wanted));
@@ -442,8 +472,9 @@ fn more_places_than_fit_into_one_auction_are_put_up_in_turn() {
     assert!((0..wanted).all(|index| world.holders(index).len() == 1));
 }
 
+/// The owner opens the same places again while they are sought. Each is won once.
 #[test]
-fn a_place_that_is_under_way_is_not_put_up_twice() {
+fn place_under_way_is_not_opened_twice() {
     let mut world = World::new(3, 15);
     world.open(0, world.offer([0, 1]));
     world.open(0, world.offer([0, 1, 2]));
@@ -453,8 +484,9 @@ fn a_place_that_is_under_way_is_not_put_up_twice() {
     assert_eq!(world.winners.len(), 3);
 }
 
+/// The transcript holds every message and every fact with its time.
 #[test]
-fn the_same_seed_and_inputs_give_the_same_run() {
+fn same_seed_and_inputs_give_the_same_run() {
     let run = |seed| {
         let mut world = World::new(12, seed);
         (0..12).for_each(|n| world.fill(n, n as u64 % 4));

@@ -11,8 +11,10 @@ use crate::model::AuctionId;
 
 const SECOND: Duration = Duration::from_secs(1);
 
+/// The owner dies after each possible number of messages. Nothing stays reserved for it, and the
+/// next owner closes the gap: each place has one holder.
 #[test]
-fn an_owner_may_die_after_any_message() {
+fn owner_may_die_after_any_message() {
     for told in [true, false] {
         for k in 0..60 {
             let mut world = World::new(4, 20);
@@ -43,8 +45,10 @@ fn an_owner_may_die_after_any_message() {
     }
 }
 
+/// One award comes when its reservation is spent, another one has a forged signature. Neither makes
+/// a claim.
 #[test]
-fn a_refused_award_under_a_forged_signature_or_a_spent_reservation_wins_nothing() {
+fn late_or_forged_award_wins_nothing() {
     let mut world = World::new(2, 21);
     world.fill(0, 0);
     world.open(0, world.offer([0]));
@@ -100,9 +104,11 @@ fn any_step() -> impl Strategy<Value = Step> {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, cases: 150, ..ProptestConfig::default() })]
 
-    /// Capacity, and one winner a token, are asserted by the world at every step.
+    /// No node promises more than it has and no token is won twice, whatever is lost, delayed or
+    /// killed; the world asserts both at every step. At the end nothing stays reserved or under
+    /// way.
     #[test]
-    fn whatever_happens_no_node_promises_too_much_and_no_token_is_won_twice(
+    fn random_faults_break_no_promise(
         seed in any::<u64>(),
         loss in 0u64..30,
         left in proptest::collection::vec(0u64..6, 5),
@@ -121,9 +127,9 @@ proptest! {
             dice ^= dice >> 7;
             dice ^= dice << 17;
             match dice % 100 {
-                roll if roll < loss => Fate::Lose,
-                roll if roll < loss + 20 => Fate::After(Duration::from_millis(dice % 1_500)),
-                _ => Fate::Deliver,
+                roll if roll < loss => Delivery::Lose,
+                roll if roll < loss + 20 => Delivery::After(Duration::from_millis(dice % 1_500)),
+                _ => Delivery::Deliver,
             }
         });
         for step in steps {

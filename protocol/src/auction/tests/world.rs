@@ -37,13 +37,13 @@ pub(super) fn replica(uid: Digest, index: u32) -> ReplicaId {
 }
 
 /// What a replica needs, whether the device can run it, bytes to fetch.
-pub(super) type Wish = (Resources, Result<(), Unfit>, u64);
+pub(super) type KnownWorkload = (Resources, Result<(), Unfit>, u64);
 
 /// What a node knows besides its auctions.
 #[derive(Clone, Debug, Default)]
 pub(super) struct TestContext {
     /// By uid and generation.
-    pub(super) known: BTreeMap<(Digest, Digest), Wish>,
+    pub(super) known: BTreeMap<(Digest, Digest), KnownWorkload>,
     /// Replicas wished for; none bounds nothing.
     pub(super) replicas: Option<u32>,
     pub(super) claims: BTreeMap<ReplicaId, Token>,
@@ -57,11 +57,11 @@ pub(super) struct TestContext {
 }
 
 impl BidContext for TestContext {
-    fn look(&self, uid: &Digest, generation: &Digest) -> Look {
+    fn knowledge(&self, uid: &Digest, generation: &Digest) -> Knowledge {
         let here = self.claims.keys().filter(|replica| replica.uid == *uid).count();
         self.known.get(&(*uid, *generation)).map_or(
-            Look::Unknown,
-            |(resources, fit, fetch_bytes)| Look::Known {
+            Knowledge::Unknown,
+            |(resources, fit, fetch_bytes)| Knowledge::Known {
                 resources: *resources,
                 fit: fit.clone(),
                 fetch_bytes: *fetch_bytes,
@@ -119,24 +119,24 @@ pub(super) struct Node {
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Fate {
+pub(super) enum Delivery {
     Deliver,
     Lose,
     After(Duration),
 }
 
 #[derive(PartialEq, Eq, Debug)]
-enum Happening {
-    Message { from: usize, to: usize, message: Message },
+enum Event {
+    Message { from: usize, to: usize, message: Box<Message> },
     Stored { node: usize, award: Signed<Award> },
 }
 
-type Rule = Box<dyn FnMut(usize, usize, &Message) -> Fate>;
+type Rule = Box<dyn FnMut(usize, usize, &Message) -> Delivery>;
 
 pub(super) struct World {
     pub(super) nodes: Vec<Node>,
     pub(super) now: Time,
-    queue: BTreeMap<(Time, u64), Happening>,
+    queue: BTreeMap<(Time, u64), Event>,
     next: u64,
     rng: ChaCha8Rng,
     pub(super) rule: Rule,
@@ -169,7 +169,7 @@ impl World {
             queue: BTreeMap::new(),
             next: 0,
             rng: ChaCha8Rng::seed_from_u64(seed),
-            rule: Box::new(|_, _, _| Fate::Deliver),
+            rule: Box::new(|_, _, _| Delivery::Deliver),
             fsync: Duration::from_millis(2),
             winners: BTreeMap::new(),
             transcript: Vec::new(),
@@ -243,11 +243,11 @@ impl World {
             }
             self.transcript.push(format!("{} {n}->{to} {message:?}", self.now.as_micros()));
             let delay = match (self.rule)(n, to, &message) {
-                Fate::Lose => continue,
-                Fate::Deliver => Duration::from_micros(500 + self.rng.next_u64() % 2_000),
-                Fate::After(delay) => delay,
+                Delivery::Lose => continue,
+                Delivery::Deliver => Duration::from_micros(500 + self.rng.next_u64() % 2_000),
+                Delivery::After(delay) => delay,
             };
-            self.push(delay, Happening::Message { from: n, to, message });
+            self.push(delay, Event::Message { from: n, to, message: Box::new(message) });
         }
         for fact in facts {
             self.transcript.push(format!("{} {n}: {fact:?}", self.now.as_micros()));
@@ -282,7 +282,7 @@ impl World {
         self.nodes[n].context.writing.insert(replica);
         self.nodes[n].context.committed.insert(replica, SMALL);
         self.nodes[n].context.seen.insert(replica, token);
-        self.push(self.fsync, Happening::Stored { node: n, award: award.clone() });
+        self.push(self.fsync, Event::Stored { node: n, award: award.clone() });
     }
 
     /// What must hold whatever happens.
@@ -292,8 +292,8 @@ impl World {
         assert!(NODE.holds(promised), "node {n} promised {promised:?}");
     }
 
-    fn push(&mut self, after: Duration, happening: Happening) {
-        self.queue.insert((self.now + after, self.next), happening);
+    fn push(&mut self, after: Duration, event: Event) {
+        self.queue.insert((self.now + after, self.next), event);
         self.next += 1;
     }
 
@@ -309,29 +309,29 @@ impl World {
             }
             (_, Some(at)) if at <= until => {
                 self.now = self.now.max(at);
-                let (_, happening) = self.queue.pop_first().expect("it was seen");
-                self.happen(happening);
+                let (_, event) = self.queue.pop_first().expect("it was seen");
+                self.handle_event(event);
             }
             _ => return false,
         }
         true
     }
 
-    fn happen(&mut self, happening: Happening) {
-        match happening {
-            Happening::Message { from, to, message } if self.nodes[to].alive => {
+    fn handle_event(&mut self, event: Event) {
+        match event {
+            Event::Message { from, to, message } if self.nodes[to].alive => {
                 self.delivered += 1;
                 self.call(to, |room, now, context, out| {
-                    room.handle_message(now, id(from), message, context, out)
+                    room.handle_message(now, id(from), *message, context, out)
                 });
             }
-            Happening::Stored { node, award } if self.nodes[node].alive => {
+            Event::Stored { node, award } if self.nodes[node].alive => {
                 self.nodes[node].context.writing.remove(&award.replica);
                 self.call(node, |room, now, context, out| {
                     room.claimed(now, std::slice::from_ref(&award), context, out)
                 });
             }
-            Happening::Message { .. } | Happening::Stored { .. } => {}
+            Event::Message { .. } | Event::Stored { .. } => {}
         }
     }
 

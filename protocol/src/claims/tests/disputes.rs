@@ -18,7 +18,7 @@ struct World {
     mail: Vec<(usize, usize, Message)>,
     now: Time,
     yields: Vec<(usize, NodeId)>,
-    wished: Vec<Option<Digest>>,
+    wanted: Vec<Option<Digest>>,
     unreachable: BTreeSet<(usize, usize)>,
 }
 
@@ -32,13 +32,13 @@ impl World {
             room.claim(claim(replica(0), n, *counter)).unwrap();
             rooms.push(room);
         }
-        let wished = vec![Some(CURRENT); rooms.len()];
+        let wanted = vec![Some(CURRENT); rooms.len()];
         World {
             rooms,
             mail: Vec::new(),
             now: Time::ZERO,
             yields: Vec::new(),
-            wished,
+            wanted,
             unreachable: BTreeSet::new(),
         }
     }
@@ -73,7 +73,7 @@ impl World {
 
     fn reconsider(&mut self, node: usize) {
         let mut out = Out::new();
-        let wished = self.wished[node];
+        let wanted = self.wanted[node];
         let cut: BTreeSet<NodeId> = self
             .unreachable
             .iter()
@@ -83,7 +83,7 @@ impl World {
         let facts = self.rooms[node].reconsider(
             self.now,
             &|other| !cut.contains(other),
-            &|_| wished,
+            &|_| wanted,
             &mut out,
         );
         self.act(node, facts, out);
@@ -152,8 +152,10 @@ impl World {
     }
 }
 
+/// Two holders are healthy. The one with the older claim is kept and adopts the greater token,
+/// without a restart; the other one stops.
 #[test]
-fn of_two_healthy_holders_the_older_is_kept_and_takes_the_greater_token() {
+fn older_of_two_healthy_holders_is_kept() {
     let mut world = World::new(&[3, 7]);
     world.settle();
     assert_eq!(world.holders(), [0]);
@@ -162,8 +164,10 @@ fn of_two_healthy_holders_the_older_is_kept_and_takes_the_greater_token() {
     assert_eq!((kept.token.counter, &kept.phase), (7, &Phase::Healthy), "without a restart");
 }
 
+/// The older holder is kept, also after it has adopted the greater token: age is judged by the
+/// token of the award.
 #[test]
-fn the_keeper_is_the_older_also_after_it_adopted_the_greater_token() {
+fn keeper_is_the_same_after_it_adopted_a_token() {
     let (older, newer) = (claim(replica(0), 9, 3), claim(replica(0), 1, 7));
     let adopted = Claim { token: newer.token, ..older.clone() };
     for older in [older, adopted] {
@@ -175,8 +179,9 @@ fn the_keeper_is_the_older_also_after_it_adopted_the_greater_token() {
     }
 }
 
+/// The older claim is still starting, or of another generation than the desired one.
 #[test]
-fn a_healthy_claim_of_the_wished_generation_beats_an_older_one() {
+fn healthy_current_claim_beats_an_older_one() {
     let newer = claim(replica(0), 1, 7);
     let starting = Claim { phase: Phase::Starting, ..claim(replica(0), 2, 3) };
     let outdated = Claim { generation: OLD, ..claim(replica(0), 2, 3) };
@@ -188,8 +193,9 @@ fn a_healthy_claim_of_the_wished_generation_beats_an_older_one() {
     assert_eq!(keeper(&[(id(1), &newer)], None).unwrap().because, KeptBecause::Alone);
 }
 
+/// Two holders fail, and none stops. Once the keeper is healthy, the other one stops.
 #[test]
-fn a_loser_goes_on_until_the_keeper_is_healthy() {
+fn loser_runs_until_the_keeper_is_healthy() {
     let mut world = World::new(&[3, 7]);
     world.set_phase(0, false);
     world.set_phase(1, false);
@@ -201,15 +207,16 @@ fn a_loser_goes_on_until_the_keeper_is_healthy() {
 }
 
 #[test]
-fn the_newer_is_kept_while_the_older_fails() {
+fn newer_holder_is_kept_while_the_older_fails() {
     let mut world = World::new(&[3, 7]);
     world.set_phase(0, false);
     world.settle();
     assert_eq!(world.holders(), [1]);
 }
 
+/// The keeper is not up. The other holder asks nothing, sets no timer and runs on.
 #[test]
-fn a_holder_that_is_not_up_makes_nobody_yield() {
+fn holder_that_is_not_up_makes_none_yield() {
     let mut world = World::new(&[3, 7]);
     world.unreachable = [(1, 0)].into();
     world.tell_all();
@@ -219,8 +226,9 @@ fn a_holder_that_is_not_up_makes_nobody_yield() {
     assert_eq!(world.holders(), [0, 1]);
 }
 
+/// The pause after each unanswered question doubles, up to five seconds.
 #[test]
-fn a_keeper_that_does_not_answer_is_asked_again_less_and_less_often() {
+fn silent_keeper_is_asked_less_and_less_often() {
     let mut world = World::new(&[3, 7]);
     world.tell_all();
     let mut waits = Vec::new();
@@ -237,8 +245,9 @@ fn a_keeper_that_does_not_answer_is_asked_again_less_and_less_often() {
     assert_eq!(world.holders(), [0, 1]);
 }
 
+/// Ten duplicates, and three questions at a time: after four rounds each was asked about.
 #[test]
-fn questions_are_paced_and_everyone_gets_a_turn() {
+fn questions_are_bounded_and_none_starves() {
     let config = Config { max_asks_at_once: 3, ..Config::default() };
     let mut b = Claims::new(config, id(2), keys(2), CLUSTER, 0);
     let mut a = room(1);
@@ -265,8 +274,9 @@ fn questions_are_paced_and_everyone_gets_a_turn() {
     assert_eq!(asked.len(), 10);
 }
 
+/// A holder yields to an answer by the keeper to its latest question, and only once.
 #[test]
-fn an_answer_to_an_older_question_or_from_another_node_stops_nobody() {
+fn outdated_or_foreign_answer_stops_none() {
     let mut world = World::new(&[3, 7]);
     world.tell_all();
     world.reconsider(1);
@@ -284,10 +294,10 @@ fn an_answer_to_an_older_question_or_from_another_node_stops_nobody() {
     assert_eq!(world.rooms[1].handle_message(id(1), answer(0), &mut out), [], "once");
 }
 
-/// Two holders with different views, each the keeper in the other's eyes, ask at the same time and
-/// both are healthy. Without the rule that an answer voids one's own question, both would stop.
+/// Two healthy holders with different views take each other for the keeper and ask at the same
+/// time. Without the rule that an answer voids the own question, both would stop.
 #[test]
-fn two_that_take_each_other_for_the_keeper_do_not_both_stop() {
+fn two_holders_that_defer_to_each_other_do_not_both_stop() {
     let mut world = World::new(&[3, 7]);
     // Node 1 believes that node 0 is older, which it is. Node 0 heard that before its own replica
     // failed a moment ago.
@@ -306,8 +316,10 @@ fn two_that_take_each_other_for_the_keeper_do_not_both_stop() {
     assert_eq!(world.holders(), [0]);
 }
 
+/// A question mentions a token far above all that were seen. The keeper does not adopt it, and
+/// reports the asker. It adopts a token that is a little ahead.
 #[test]
-fn a_token_far_ahead_is_not_adopted_from_hearsay() {
+fn token_far_ahead_is_not_adopted_from_a_question() {
     let mut a = room(1);
     a.claim(claim(replica(0), 1, 3)).unwrap();
     let ask = |counter| Message::AskKeeper {
@@ -337,8 +349,8 @@ enum Step {
     Lose(usize),
     Phase(usize, bool),
     /// It fails for a moment, and asks in that moment.
-    Blink(usize),
-    Wish(usize, bool),
+    Flap(usize),
+    Want(usize, bool),
     Wait(u64),
 }
 
@@ -349,8 +361,8 @@ fn any_step() -> impl Strategy<Value = Step> {
         8 => (0usize..16).prop_map(Step::Deliver),
         1 => (0usize..16).prop_map(Step::Lose),
         2 => (0usize..4, any::<bool>()).prop_map(|(a, b)| Step::Phase(a, b)),
-        3 => (0usize..4).prop_map(Step::Blink),
-        1 => (0usize..4, any::<bool>()).prop_map(|(a, b)| Step::Wish(a, b)),
+        3 => (0usize..4).prop_map(Step::Flap),
+        1 => (0usize..4, any::<bool>()).prop_map(|(a, b)| Step::Want(a, b)),
         2 => (0u64..6_000).prop_map(Step::Wait),
     ]
 }
@@ -358,8 +370,10 @@ fn any_step() -> impl Strategy<Value = Step> {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, cases: 300, ..ProptestConfig::default() })]
 
+    /// Views differ, messages are lost, replicas fail: never have all holders stopped. Once all
+    /// have the same view, one of the holders is left.
     #[test]
-    fn somebody_always_goes_on_and_in_the_end_exactly_one_does(
+    fn some_holder_always_runs_and_finally_exactly_one(
         counters in proptest::collection::vec(1u64..4, 2..5),
         steps in proptest::collection::vec(any_step(), 0..150),
     ) {
@@ -373,17 +387,17 @@ proptest! {
                 Step::Deliver(choice) => world.deliver(choice, false),
                 Step::Lose(choice) => world.deliver(choice, true),
                 Step::Phase(a, healthy) => world.set_phase(a % count, healthy),
-                Step::Blink(a) => {
+                Step::Flap(a) => {
                     world.set_phase(a % count, false);
                     world.reconsider(a % count);
                     world.set_phase(a % count, true);
                 }
-                Step::Wish(a, old) => world.wished[a % count] = Some(if old { OLD } else { CURRENT }),
+                Step::Want(a, old) => world.wanted[a % count] = Some(if old { OLD } else { CURRENT }),
                 Step::Wait(ms) => world.now = world.now + Duration::from_millis(ms),
             }
             prop_assert!(!world.holders().is_empty(), "all stopped: {:?}", world.yields);
         }
-        world.wished = vec![Some(CURRENT); count];
+        world.wanted = vec![Some(CURRENT); count];
         (0..count).for_each(|node| world.set_phase(node, true));
         let before = world.holders();
         world.settle();

@@ -16,8 +16,10 @@ fn neighbours(slot: u8, count: usize) -> Vec<ReplicaId> {
     found
 }
 
+/// A peer takes a claim and its release. An older slot that comes late brings nothing back, and the
+/// token outlives the claim until the workload is forgotten.
 #[test]
-fn a_claim_is_seen_by_a_peer_until_it_is_released() {
+fn peer_sees_a_claim_until_it_is_released() {
     let (mut a, mut b) = (room(1), room(2));
     let slot = a.claim(claim(replica(0), 1, 3)).unwrap();
     let outcome = b.handle_slot(slot.clone(), &everyone).unwrap();
@@ -44,8 +46,10 @@ fn a_claim_is_seen_by_a_peer_until_it_is_released() {
     assert_eq!(b.highest_token(&replica(0)), None);
 }
 
+/// A peer takes changes of phase and generation. A call that changes nothing issues no slot, and a
+/// reason that is too long is cut, because peers would refuse it.
 #[test]
-fn phases_and_generations_travel_and_what_does_not_change_is_not_issued() {
+fn only_a_changed_claim_is_issued() {
     let (mut a, mut b) = (room(1), room(2));
     a.claim(claim(replica(0), 1, 1)).unwrap();
     assert_eq!(a.set_phase(&replica(0), Phase::Healthy, WallClock(5)), None);
@@ -68,8 +72,10 @@ fn phases_and_generations_travel_and_what_does_not_change_is_not_issued() {
     assert_eq!(a.set_generation(&replica(0), OLD, Phase::Starting, WallClock(12)), None);
 }
 
+/// A restarted node restores its sheet. Nothing runs yet, so its claims go back to starting, and a
+/// peer that knows the earlier sheet accepts that.
 #[test]
-fn a_sheet_comes_back_from_disk_and_says_starting() {
+fn restored_claims_are_starting() {
     let mut a = room(1);
     let slots: Vec<_> =
         (0..40).map(|index| a.claim(claim(replica(index), 1, 1)).unwrap()).collect();
@@ -86,8 +92,10 @@ fn a_sheet_comes_back_from_disk_and_says_starting() {
     assert!(again.restarting(WallClock(2)).is_empty());
 }
 
+/// A node lost its disk, and a peer sends it the sheet of its earlier life. The node issues the
+/// slot again, above that one and without the claim.
 #[test]
-fn a_node_that_lost_its_disk_overrules_what_others_remember_of_it() {
+fn node_without_its_disk_overrules_its_old_sheet() {
     let (mut before, mut peer) = (room(1), room(2));
     let slot = before.claim(claim(replica(0), 1, 1)).unwrap();
     peer.handle_slot(slot.clone(), &everyone).unwrap();
@@ -101,8 +109,10 @@ fn a_node_that_lost_its_disk_overrules_what_others_remember_of_it() {
     assert_eq!(after.handle_slot(slot, &everyone), Ok(Outcome::Known), "once is enough");
 }
 
+/// Two versions of a slot have the same counter. All peers keep the same one, in whichever order
+/// they come.
 #[test]
-fn two_versions_with_one_counter_end_as_one_everywhere() {
+fn two_versions_with_one_counter_converge() {
     let one = sign(1, replica(0).slot(), 5, vec![claim(replica(0), 1, 1)]);
     let other = sign(1, replica(0).slot(), 5, vec![]);
     let (mut b, mut c) = (room(2), room(3));
@@ -117,7 +127,7 @@ fn two_versions_with_one_counter_end_as_one_everywhere() {
     assert_eq!(b.of(&replica(0)).len(), c.of(&replica(0)).len());
 }
 
-/// What is awarded together is signed and written together.
+/// Claims that were awarded together are signed and written together.
 #[test]
 fn claims_of_one_slot_are_issued_once() {
     let mut a = room(1);
@@ -142,9 +152,9 @@ fn claims_of_one_slot_are_issued_once() {
     assert_eq!(b.set_healthy(run[0].slot(), &answer, WallClock(8)), None, "no change");
 }
 
-/// One node that holds all of a large workload fills its slots evenly, up to the last.
+/// A node that holds all of a large workload fills its slots evenly, up to the last one.
 #[test]
-fn a_sheet_takes_all_of_a_large_workload() {
+fn sheet_takes_all_of_a_large_workload() {
     let most = u32::from(SLOTS) * MAX_SLOT_CLAIMS as u32;
     let mut filled = std::collections::BTreeMap::<u8, usize>::new();
     (0..most).for_each(|index| *filled.entry(replica(index).slot()).or_default() += 1);
@@ -154,8 +164,9 @@ fn a_sheet_takes_all_of_a_large_workload() {
     );
 }
 
+/// A further claim is refused. A claim that replaces another one needs no room.
 #[test]
-fn a_full_slot_takes_no_more_and_stays_as_it_was() {
+fn full_slot_takes_no_more_and_stays_as_it_was() {
     let mut a = room(1);
     let replicas = neighbours(3, MAX_SLOT_CLAIMS + 1);
     for replica in &replicas[..MAX_SLOT_CLAIMS] {
@@ -169,8 +180,9 @@ fn a_full_slot_takes_no_more_and_stays_as_it_was() {
     a.claim(claim(replicas[0], 1, 2)).expect("replacing one needs no room");
 }
 
+/// Each case is refused for ever, and nothing of it is kept.
 #[test]
-fn what_no_honest_node_says_is_refused_for_ever() {
+fn slot_that_no_honest_node_signs_is_refused() {
     let r = replica(0);
     let slot = r.slot();
     let good = || claim(r, 1, 5);
@@ -208,8 +220,10 @@ fn what_no_honest_node_says_is_refused_for_ever() {
     }
 }
 
+/// The slot is by a node that is no member, has an award by a stranger, or a counter far ahead. Its
+/// sender is not to blame, and the slot may be accepted later.
 #[test]
-fn strangers_and_counters_far_ahead_are_not_believed_but_may_be_later() {
+fn slot_that_cannot_be_judged_yet_is_refused() {
     let slot = sign(1, replica(0).slot(), 1, vec![claim(replica(0), 1, 5)]);
     let mut b = room(2);
     let without = |stranger: NodeId, standing: Standing| {
@@ -233,8 +247,10 @@ fn strangers_and_counters_far_ahead_are_not_believed_but_may_be_later() {
     assert!(b.handle_slot(far(ahead), &everyone).is_ok());
 }
 
+/// The owner of an award is no longer known as a member. A slot with that award is accepted if the
+/// slot before had it, too. An award that differs, even only in its signature, is judged.
 #[test]
-fn an_award_that_was_verified_once_needs_no_membership_of_its_owner_again() {
+fn verified_award_is_not_judged_again() {
     let (mut a, mut b) = (room(1), room(2));
     let slot = a.claim(claim(replica(0), 1, 5)).unwrap();
     b.handle_slot(slot, &everyone).unwrap();
@@ -257,7 +273,7 @@ fn an_award_that_was_verified_once_needs_no_membership_of_its_owner_again() {
 }
 
 #[test]
-fn a_node_that_left_takes_its_claims_along_but_not_its_tokens() {
+fn node_that_left_loses_its_claims_not_its_tokens() {
     let (mut a, mut b) = (room(1), room(2));
     b.handle_slot(a.claim(claim(replica(0), 1, 4)).unwrap(), &everyone).unwrap();
     assert_eq!(b.forget_node(&id(1)), [replica(0)]);
@@ -266,8 +282,9 @@ fn a_node_that_left_takes_its_claims_along_but_not_its_tokens() {
     assert_eq!(b.item(&Claims::key(&id(1), replica(0).slot())), None);
 }
 
+/// Three of four claims are released, and two tokens without a claim may be remembered.
 #[test]
-fn idle_tokens_are_bounded_and_the_longest_idle_goes_first() {
+fn longest_idle_token_is_forgotten_first() {
     let mut a =
         Claims::new(Config { max_idle_tokens: 2, ..Config::default() }, id(1), keys(1), CLUSTER, 0);
     for index in 0..4 {
@@ -280,8 +297,9 @@ fn idle_tokens_are_bounded_and_the_longest_idle_goes_first() {
     assert_eq!(known, [true, true, false, true]);
 }
 
+/// A peer that fetches every slot of the list has the same hashes then.
 #[test]
-fn what_repair_asks_for_is_what_it_gets() {
+fn each_hash_for_repair_has_its_slot() {
     let (mut a, mut b) = (room(1), room(2));
     for index in 0..50 {
         a.claim(claim(replica(index), 1, 1)).unwrap();
@@ -295,8 +313,10 @@ fn what_repair_asks_for_is_what_it_gets() {
     assert_eq!(b.of_node(&id(1)).count(), 50);
 }
 
+/// A phase was sent and not written when the power was cut. The slots of the next life still have
+/// greater counters, because their upper half is the incarnation.
 #[test]
-fn a_life_counts_above_what_the_one_before_told_and_did_not_store() {
+fn counters_grow_over_a_power_cut() {
     let life = |incarnation| Claims::new(Config::default(), id(1), keys(1), CLUSTER, incarnation);
     let mut first = life(1);
     let stored = first.claim(claim(replica(0), 1, 1)).unwrap();

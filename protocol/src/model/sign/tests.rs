@@ -17,15 +17,17 @@ fn note() -> (Signed<Note>, ClusterId) {
 }
 
 #[test]
-fn what_was_signed_verifies_after_a_journey() {
+fn signed_item_verifies_after_encoding() {
     let (signed, cluster) = note();
     let bytes = codec::encode(&signed.wire());
     let arrived: Unverified<Note> = codec::decode(&bytes).unwrap();
     assert_eq!(arrived.verify(&cluster).unwrap(), signed);
 }
 
+/// Another program encodes a body with other bytes than ours. Its signature and its hash cover the
+/// bytes that came, so these are stored and sent on.
 #[test]
-fn bytes_that_no_writer_of_ours_would_write_travel_on_as_they_came() {
+fn bytes_of_another_encoder_are_kept() {
     let (keys, cluster) = (KeyPair::from_seed(&[1; 32]), ClusterId([7; 32]));
     // The length takes three bytes where one would do.
     let raw: Box<[u8]> = [251, 2, 0, b'h', b'i'].into();
@@ -45,7 +47,7 @@ fn bytes_that_no_writer_of_ours_would_write_travel_on_as_they_came() {
 }
 
 #[test]
-fn another_cluster_another_kind_or_another_byte_is_refused() {
+fn signature_of_another_cluster_kind_or_byte_is_refused() {
     let (signed, cluster) = note();
     let (other, arrived) =
         (ClusterId([8; 32]), || codec::decode::<Unverified<Note>>(&codec::encode(&signed.wire())));

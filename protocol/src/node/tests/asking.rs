@@ -1,6 +1,6 @@
 //! A user who asks for what is there already is told so only when all others hold it, too.
 
-use super::bottle::*;
+use super::harness::*;
 use super::*;
 use crate::model::Key;
 
@@ -9,123 +9,126 @@ fn web() -> WorkloadName {
 }
 
 /// A founder that runs `web`, and a friend of its that is up.
-fn with_friend() -> (Cluster, Bottle, NodeId) {
+fn with_friend() -> (Cluster, Harness, NodeId) {
     let cluster = cluster();
-    let mut bottle = Bottle::new(cluster.founder(Saved::default()));
-    let friend = cluster.joins(20, &mut bottle).node.id();
-    bottle.publish(&cluster, &spec(1, 32 << 20));
-    bottle.said.clear();
-    (cluster, bottle, friend)
+    let mut harness = Harness::new(cluster.founder(Saved::default()));
+    let friend = cluster.join_member(20, &mut harness).node.id();
+    harness.publish(&cluster, &spec(1, 32 << 20));
+    harness.sent.clear();
+    (cluster, harness, friend)
 }
 
-fn ask(bottle: &mut Bottle, spec: Option<Spec>, force: bool) {
-    bottle.replies.clear();
-    bottle.request(Command::Prepare { name: web(), spec, force });
+fn ask(harness: &mut Harness, spec: Option<Spec>, force: bool) {
+    harness.replies.clear();
+    harness.request(Command::Prepare { name: web(), spec, force });
 }
 
 /// The number of the question that the others were asked.
-fn question(bottle: &Bottle) -> u64 {
-    let asked = bottle.said.iter().rev().find_map(|message| match message {
+fn question(harness: &Harness) -> u64 {
+    let asked = harness.sent.iter().rev().find_map(|message| match message {
         Message::AskKey { question, .. } => Some(*question),
         _ => None,
     });
     asked.expect("it asks")
 }
 
-fn unheard(bottle: &mut Bottle) -> Vec<String> {
-    match bottle.replies.pop() {
+fn unheard(harness: &mut Harness) -> Vec<String> {
+    match harness.replies.pop() {
         Some(Reply::Prepared { unheard, .. }) => unheard,
         other => panic!("{other:?}"),
     }
 }
 
+/// The other member confirms that it holds the same, so the user learns that there is nothing to
+/// do. A change is written in any case, so no member is asked.
 #[test]
 fn unchanged_workload_needs_no_write_when_all_confirm() {
-    let (_, mut bottle, friend) = with_friend();
-    ask(&mut bottle, Some(spec(1, 32 << 20)), false);
-    assert!(bottle.replies.is_empty(), "it has to ask first");
-    let question = question(&bottle);
-    bottle
+    let (_, mut harness, friend) = with_friend();
+    ask(&mut harness, Some(spec(1, 32 << 20)), false);
+    assert!(harness.replies.is_empty(), "it has to ask first");
+    let question = question(&harness);
+    harness
         .input(Input::Message { from: friend, message: Message::SameKey { question, same: true } });
-    assert_eq!(unheard(&mut bottle), Vec::<String>::new());
+    assert_eq!(unheard(&mut harness), Vec::<String>::new());
     // A change is to be written anyway: nobody is asked.
-    bottle.said.clear();
-    ask(&mut bottle, Some(spec(2, 32 << 20)), false);
+    harness.sent.clear();
+    ask(&mut harness, Some(spec(2, 32 << 20)), false);
     assert!(
-        unheard(&mut bottle).is_empty()
-            && !bottle.said.iter().any(|it| matches!(it, Message::AskKey { .. }))
+        unheard(&mut harness).is_empty()
+            && !harness.sent.iter().any(|it| matches!(it, Message::AskKey { .. }))
     );
 }
 
-/// A node that had been down said "is up to date"; the change that it had missed came back and won.
+/// A node that had been down answered "is up to date"; the change that it had missed came back and
+/// won. If a member holds something else, does not answer or is away, the workload is written.
 #[test]
 fn unchanged_workload_is_written_when_not_all_confirm() {
-    let (cluster, mut bottle, friend) = with_friend();
+    let (cluster, mut harness, friend) = with_friend();
     let same = spec(1, 32 << 20);
-    ask(&mut bottle, Some(same.clone()), false);
-    let asked = question(&bottle);
-    bottle.input(Input::Message {
+    ask(&mut harness, Some(same.clone()), false);
+    let asked = question(&harness);
+    harness.input(Input::Message {
         from: friend,
         message: Message::SameKey { question: asked, same: false },
     });
-    assert_eq!(unheard(&mut bottle).len(), 1, "it holds something else");
+    assert_eq!(unheard(&mut harness).len(), 1, "it holds something else");
 
-    ask(&mut bottle, Some(same.clone()), false);
-    bottle.run_for(Duration::from_millis(900));
-    assert!(bottle.replies.is_empty());
-    bottle.run_for(Duration::from_millis(200));
-    let late = bottle.replies.iter().find_map(|reply| match reply {
+    ask(&mut harness, Some(same.clone()), false);
+    harness.run_for(Duration::from_millis(900));
+    assert!(harness.replies.is_empty());
+    harness.run_for(Duration::from_millis(200));
+    let late = harness.replies.iter().find_map(|reply| match reply {
         Reply::Prepared { unheard, .. } => Some(unheard.len()),
         _ => None,
     });
     assert_eq!(late, Some(1), "it does not answer");
 
-    bottle.said.clear();
-    bottle.input(Input::LinkDown { peer: friend });
-    bottle.run_for(Duration::from_secs(30));
-    ask(&mut bottle, Some(same.clone()), false);
-    let Some(Reply::Prepared { draft, unheard, .. }) = bottle.replies.pop() else {
+    harness.sent.clear();
+    harness.input(Input::LinkDown { peer: friend });
+    harness.run_for(Duration::from_secs(30));
+    ask(&mut harness, Some(same.clone()), false);
+    let Some(Reply::Prepared { draft, unheard, .. }) = harness.replies.pop() else {
         panic!("at once")
     };
     assert_eq!(unheard.len(), 1, "it is away");
     // Written so, the wish outlasts what the one that is away may bring.
-    let older = bottle.node.desired.effective(&Key::Workload(web())).unwrap().signed.serial;
+    let older = harness.node.desired.effective(&Key::Workload(web())).unwrap().signed.serial;
     let change = cluster.sign(draft, &web(), Value::workload(&same));
     assert!(change.signed.serial > older);
     assert!(matches!(
-        bottle.command(Command::Submit { change: change.raw() }),
+        harness.command(Command::Submit { change: change.raw() }),
         Reply::Accepted { .. }
     ));
 }
 
-/// The asked node compares more than the key: a member that the asker does not know of may have
-/// taken a change.
+/// The asked node compares the roster, too: a member that the asker does not know may have taken a
+/// change.
 #[test]
 fn question_is_answered_by_key_and_roster() {
-    let (_, mut bottle, friend) = with_friend();
+    let (_, mut harness, friend) = with_friend();
     let key = Key::Workload(web()).hash();
-    let answer = |bottle: &mut Bottle, holds| {
-        bottle.said.clear();
-        bottle.input(Input::Message {
+    let answer = |harness: &mut Harness, holds| {
+        harness.sent.clear();
+        harness.input(Input::Message {
             from: friend,
             message: Message::AskKey { question: 7, key, holds },
         });
-        match bottle.said.last() {
+        match harness.sent.last() {
             Some(Message::SameKey { question: 7, same }) => *same,
             other => panic!("{other:?}"),
         }
     };
-    ask(&mut bottle, Some(spec(1, 32 << 20)), false);
-    let holds = bottle.said.iter().rev().find_map(|message| match message {
+    ask(&mut harness, Some(spec(1, 32 << 20)), false);
+    let holds = harness.sent.iter().rev().find_map(|message| match message {
         Message::AskKey { holds, .. } => Some(*holds),
         _ => None,
     });
     let holds = holds.expect("it asks");
-    assert!(answer(&mut bottle, holds));
-    bottle.disk = false;
+    assert!(answer(&mut harness, holds));
+    harness.disk_works = false;
     let cluster = cluster();
     let staged = {
-        let draft = match bottle.command(Command::Prepare {
+        let draft = match harness.command(Command::Prepare {
             name: web(),
             spec: Some(spec(2, 32 << 20)),
             force: false,
@@ -135,93 +138,95 @@ fn question_is_answered_by_key_and_roster() {
         };
         cluster.sign(draft, &web(), Value::workload(&spec(2, 32 << 20)))
     };
-    bottle.request(Command::Submit { change: staged.raw() });
-    assert!(!answer(&mut bottle, holds), "another change is being written");
-    bottle.input(Input::StoreFailed { why: "no space left".into() });
-    assert!(answer(&mut bottle, holds), "it was refused");
-    bottle.disk = true;
-    bottle.input(Input::StoreRecovered);
-    cluster.joins(30, &mut bottle);
-    assert!(!answer(&mut bottle, holds), "the roster is another");
+    harness.request(Command::Submit { change: staged.raw() });
+    assert!(!answer(&mut harness, holds), "another change is being written");
+    harness.input(Input::StoreFailed { why: "no space left".into() });
+    assert!(answer(&mut harness, holds), "it was refused");
+    harness.disk_works = true;
+    harness.input(Input::StoreRecovered);
+    cluster.join_member(30, &mut harness);
+    assert!(!answer(&mut harness, holds), "the roster is another");
 }
 
-/// A script removes what is gone from this node's view. While others are away that is not known,
-/// and a slip in a name is not to leave a removal behind for ever.
+/// A script removes a workload that this node does not know. A member that is away may know it, so
+/// the removal needs force: a typing error in a name must not leave a removal behind for ever.
 #[test]
-fn removal_of_the_unknown_is_honest_while_members_are_away() {
+fn removal_of_the_unknown_needs_all_members() {
     let cluster = cluster();
-    let mut bottle = Bottle::new(cluster.founder(Saved::default()));
-    ask(&mut bottle, None, false);
+    let mut harness = Harness::new(cluster.founder(Saved::default()));
+    ask(&mut harness, None, false);
     assert_eq!(
-        bottle.replies.pop(),
+        harness.replies.pop(),
         Some(Reply::Refused(Refusal::NoSuchWorkload(web()))),
         "it is alone"
     );
-    let friend = cluster.joins(20, &mut bottle).node.id();
-    ask(&mut bottle, None, false);
-    let question = question(&bottle);
-    bottle
+    let friend = cluster.join_member(20, &mut harness).node.id();
+    ask(&mut harness, None, false);
+    let question = question(&harness);
+    harness
         .input(Input::Message { from: friend, message: Message::SameKey { question, same: true } });
     assert_eq!(
-        bottle.replies.pop(),
+        harness.replies.pop(),
         Some(Reply::Refused(Refusal::NoSuchWorkload(web()))),
         "all agree"
     );
-    bottle.input(Input::LinkDown { peer: friend });
-    bottle.run_for(Duration::from_secs(30));
-    ask(&mut bottle, None, false);
-    let refused = bottle.replies.pop();
+    harness.input(Input::LinkDown { peer: friend });
+    harness.run_for(Duration::from_secs(30));
+    ask(&mut harness, None, false);
+    let refused = harness.replies.pop();
     assert!(
         matches!(&refused, Some(Reply::Refused(Refusal::MayBeElsewhere { unheard, .. })) if unheard.len() == 1)
     );
-    ask(&mut bottle, None, true);
-    assert_eq!(unheard(&mut bottle).len(), 1, "with force it can be signed");
+    ask(&mut harness, None, true);
+    assert_eq!(unheard(&mut harness).len(), 1, "with force it can be signed");
     // A workload that was removed here is removed once more.
-    bottle.publish(&cluster, &spec(1, 32 << 20));
-    let draft = bottle.draft(None).unwrap();
-    bottle.command(Command::Submit { change: cluster.sign(draft, &web(), Value::Tombstone).raw() });
-    ask(&mut bottle, None, false);
-    assert_eq!(unheard(&mut bottle).len(), 1);
+    harness.publish(&cluster, &spec(1, 32 << 20));
+    let draft = harness.draft(None).unwrap();
+    harness
+        .command(Command::Submit { change: cluster.sign(draft, &web(), Value::Tombstone).raw() });
+    ask(&mut harness, None, false);
+    assert_eq!(unheard(&mut harness).len(), 1);
 }
 
-/// The link to one that has not answered yet is lost: it may hold something else.
+/// The link to an asked member is lost before its answer came. It may hold something else.
 #[test]
-fn who_is_lost_before_it_answers_has_not_confirmed() {
-    let (_, mut bottle, friend) = with_friend();
-    ask(&mut bottle, Some(spec(1, 32 << 20)), false);
-    assert!(bottle.replies.is_empty(), "it is asked");
-    bottle.input(Input::LinkDown { peer: friend });
-    assert_eq!(unheard(&mut bottle).len(), 1, "at once");
+fn member_lost_before_its_answer_has_not_confirmed() {
+    let (_, mut harness, friend) = with_friend();
+    ask(&mut harness, Some(spec(1, 32 << 20)), false);
+    assert!(harness.replies.is_empty(), "it is asked");
+    harness.input(Input::LinkDown { peer: friend });
+    assert_eq!(unheard(&mut harness).len(), 1, "at once");
 }
 
-/// Of two one holds something else: nothing that the other says changes the answer.
+/// One of two members holds something else. The answer of the other one would change nothing, so
+/// the user is answered at once.
 #[test]
-fn first_that_holds_something_else_decides() {
-    let (cluster, mut bottle, friend) = with_friend();
-    cluster.joins(30, &mut bottle);
-    ask(&mut bottle, Some(spec(1, 32 << 20)), false);
-    let question = question(&bottle);
-    bottle.input(Input::Message {
+fn first_member_with_another_value_decides() {
+    let (cluster, mut harness, friend) = with_friend();
+    cluster.join_member(30, &mut harness);
+    ask(&mut harness, Some(spec(1, 32 << 20)), false);
+    let question = question(&harness);
+    harness.input(Input::Message {
         from: friend,
         message: Message::SameKey { question, same: false },
     });
-    assert_eq!(unheard(&mut bottle).len(), 1);
+    assert_eq!(unheard(&mut harness).len(), 1);
 }
 
-/// Scripts that publish the same without end while a member hangs: beyond so many nobody is asked,
-/// and it is written.
+/// Scripts publish the same workload without end while a member hangs. Above 64 open questions no
+/// member is asked, and the workload is written.
 #[test]
-fn questions_at_a_time_are_bounded() {
-    let (_, mut bottle, _) = with_friend();
+fn open_questions_are_bounded() {
+    let (_, mut harness, _) = with_friend();
     for _ in 0..64 {
-        ask(&mut bottle, Some(spec(1, 32 << 20)), false);
-        assert_eq!(bottle.replies, []);
+        ask(&mut harness, Some(spec(1, 32 << 20)), false);
+        assert_eq!(harness.replies, []);
     }
-    ask(&mut bottle, Some(spec(1, 32 << 20)), false);
-    assert_eq!(unheard(&mut bottle).len(), 1);
+    ask(&mut harness, Some(spec(1, 32 << 20)), false);
+    assert_eq!(unheard(&mut harness).len(), 1);
 }
 
-/// Beyond a full mesh most members have no link with this node, and are up.
+/// In a cluster above the size of a full mesh most members have no link to this node, and are up.
 #[test]
 fn member_without_a_link_in_a_large_cluster_is_not_away() {
     let cluster = cluster();
@@ -238,15 +243,15 @@ fn member_without_a_link_in_a_large_cluster_is_not_away() {
         [7; 32],
         Time::ZERO,
     );
-    let mut bottle = Bottle::new(node);
-    let friend = cluster.joins(20, &mut bottle).node.id();
-    let far = cluster.joins(30, &mut bottle).node.id();
-    bottle.publish(&cluster, &spec(1, 32 << 20));
-    bottle.input(Input::LinkDown { peer: far });
-    ask(&mut bottle, Some(spec(1, 32 << 20)), false);
-    assert_eq!(bottle.replies, [], "those with a link are asked");
-    let question = question(&bottle);
-    bottle
+    let mut harness = Harness::new(node);
+    let friend = cluster.join_member(20, &mut harness).node.id();
+    let far = cluster.join_member(30, &mut harness).node.id();
+    harness.publish(&cluster, &spec(1, 32 << 20));
+    harness.input(Input::LinkDown { peer: far });
+    ask(&mut harness, Some(spec(1, 32 << 20)), false);
+    assert_eq!(harness.replies, [], "those with a link are asked");
+    let question = question(&harness);
+    harness
         .input(Input::Message { from: friend, message: Message::SameKey { question, same: true } });
-    assert_eq!(unheard(&mut bottle), Vec::<String>::new());
+    assert_eq!(unheard(&mut harness), Vec::<String>::new());
 }

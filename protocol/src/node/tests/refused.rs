@@ -1,7 +1,7 @@
 //! A change that was refused because the disk takes no writes never happened; a disk that takes
 //! them again is made whole.
 
-use super::bottle::*;
+use super::harness::*;
 use super::*;
 use crate::model::Change;
 
@@ -11,49 +11,51 @@ fn web() -> WorkloadName {
     "web".parse().unwrap()
 }
 
-fn fails(bottle: &mut Bottle) {
-    bottle.input(Input::StoreFailed { why: FULL.into() });
+fn fails(harness: &mut Harness) {
+    harness.input(Input::StoreFailed { why: FULL.into() });
 }
 
-fn recovers(bottle: &mut Bottle) {
-    bottle.disk = true;
-    bottle.input(Input::StoreRecovered);
+fn recovers(harness: &mut Harness) {
+    harness.disk_works = true;
+    harness.input(Input::StoreRecovered);
 }
 
 /// A scale was refused with "nothing changed", and took effect in the whole cluster some seconds
-/// later: the change was in memory, and was told to whoever compared.
+/// later: the change was in memory, and a comparison gave it to a peer.
 #[test]
-fn refused_change_is_nowhere() {
+fn refused_change_has_no_effect() {
     let cluster = cluster();
-    let mut bottle = Bottle::new(cluster.founder(Saved::default()));
-    bottle.publish(&cluster, &spec(2, 32 << 20));
-    bottle.run_for(Duration::from_secs(5));
-    let (roots, orders) = (bottle.node.roots(), bottle.orders.len());
-    bottle.told_all.clear();
-    bottle.disk = false;
-    let change = bottle.signed(&cluster, &spec(0, 32 << 20));
-    bottle.request(Command::Submit { change: change.raw() });
-    let unchanged = |bottle: &Bottle| {
-        assert_eq!(bottle.node.spec(&web()).map(|spec| spec.replicas), Some(2));
-        assert_eq!((bottle.node.roots(), bottle.orders.len()), (roots, orders));
-        assert!(!bottle.node.holds_change(&change.signed.key, &change.hash()));
-        assert!(!bottle.told_all.iter().any(|message| matches!(message, Message::Changed { .. })));
+    let mut harness = Harness::new(cluster.founder(Saved::default()));
+    harness.publish(&cluster, &spec(2, 32 << 20));
+    harness.run_for(Duration::from_secs(5));
+    let (roots, orders) = (harness.node.roots(), harness.orders.len());
+    harness.broadcasts.clear();
+    harness.disk_works = false;
+    let change = harness.signed(&cluster, &spec(0, 32 << 20));
+    harness.request(Command::Submit { change: change.raw() });
+    let unchanged = |harness: &Harness| {
+        assert_eq!(harness.node.spec(&web()).map(|spec| spec.replicas), Some(2));
+        assert_eq!((harness.node.roots(), harness.orders.len()), (roots, orders));
+        assert!(!harness.node.holds_change(&change.signed.key, &change.hash()));
+        assert!(
+            !harness.broadcasts.iter().any(|message| matches!(message, Message::Changed { .. }))
+        );
     };
-    bottle.run_for(Duration::from_secs(1));
-    unchanged(&bottle);
-    fails(&mut bottle);
-    assert_eq!(bottle.replies.pop(), Some(Reply::Refused(Refusal::ReadOnly(FULL.into()))));
-    bottle.run_for(Duration::from_secs(60));
-    unchanged(&bottle);
-    recovers(&mut bottle);
-    unchanged(&bottle);
+    harness.run_for(Duration::from_secs(1));
+    unchanged(&harness);
+    fails(&mut harness);
+    assert_eq!(harness.replies.pop(), Some(Reply::Refused(Refusal::ReadOnly(FULL.into()))));
+    harness.run_for(Duration::from_secs(60));
+    unchanged(&harness);
+    recovers(&mut harness);
+    unchanged(&harness);
     // The disk may have had it all the same; what memory holds is written over that.
-    let again = Bottle::new(cluster.founder(saved(&bottle.records)));
+    let again = Harness::new(cluster.founder(saved(&harness.records)));
     assert_eq!(again.node.spec(&web()).map(|spec| spec.replicas), Some(2));
 }
 
 /// A new node that is linked, and what it says to be let in.
-fn asks_to_join(cluster: &bottle::Cluster, bottle: &mut Bottle) -> (NodeId, Message) {
+fn asks_to_join(cluster: &harness::Cluster, harness: &mut Harness) -> (NodeId, Message) {
     let joiner = cluster.identity(20);
     let id = NodeId(joiner.keys.public().0);
     let node = Node::new(
@@ -65,246 +67,246 @@ fn asks_to_join(cluster: &bottle::Cluster, bottle: &mut Bottle) -> (NodeId, Mess
         [7; 32],
         Time::ZERO,
     );
-    let mut joiner = Bottle::new(node);
-    joiner.input(Input::LinkUp { peer: bottle.node.id() });
+    let mut joiner = Harness::new(node);
+    joiner.input(Input::LinkUp { peer: harness.node.id() });
     let join = joiner
-        .said
+        .sent
         .iter()
         .find(|message| matches!(message, Message::Join { .. }))
         .expect("it asks")
         .clone();
-    bottle.input(Input::LinkUp { peer: id });
+    harness.input(Input::LinkUp { peer: id });
     (id, join)
 }
 
 /// A joining node was shown to peers as a member before its admission was on disk.
 #[test]
-fn refused_admission_is_nowhere() {
+fn refused_admission_has_no_effect() {
     let cluster = cluster();
-    let mut bottle = Bottle::new(cluster.founder(Saved::default()));
-    let (id, join) = asks_to_join(&cluster, &mut bottle);
+    let mut harness = Harness::new(cluster.founder(Saved::default()));
+    let (id, join) = asks_to_join(&cluster, &mut harness);
     let (before, is_answer) =
-        (bottle.node.roots(), |it: &Message| matches!(it, Message::Admitted { .. }));
-    bottle.disk = false;
-    bottle.input(Input::Message { from: id, message: join.clone() });
-    bottle.input(Input::Message { from: id, message: join.clone() });
-    assert_eq!((bottle.node.status().nodes, bottle.node.roots()), (1, before));
-    fails(&mut bottle);
-    assert_eq!((bottle.node.status().nodes, bottle.node.roots()), (1, before));
-    assert!(!bottle.said.iter().any(is_answer));
-    recovers(&mut bottle);
-    bottle.input(Input::Message { from: id, message: join });
-    assert_eq!(bottle.node.status().nodes, 2);
-    assert!(bottle.said.iter().any(is_answer));
+        (harness.node.roots(), |it: &Message| matches!(it, Message::Admitted { .. }));
+    harness.disk_works = false;
+    harness.input(Input::Message { from: id, message: join.clone() });
+    harness.input(Input::Message { from: id, message: join.clone() });
+    assert_eq!((harness.node.status().nodes, harness.node.roots()), (1, before));
+    fails(&mut harness);
+    assert_eq!((harness.node.status().nodes, harness.node.roots()), (1, before));
+    assert!(!harness.sent.iter().any(is_answer));
+    recovers(&mut harness);
+    harness.input(Input::Message { from: id, message: join });
+    assert_eq!(harness.node.status().nodes, 2);
+    assert!(harness.sent.iter().any(is_answer));
 }
 
-/// Two people scale at once. The second was to be told what the disk had not taken yet.
+/// Two people scale at once. The second one was shown a change that the disk had not taken yet.
 #[test]
 fn command_waits_for_the_change_before_it() {
     let cluster = cluster();
-    let mut bottle = Bottle::new(cluster.founder(Saved::default()));
-    bottle.publish(&cluster, &spec(1, 32 << 20));
-    bottle.disk = false;
-    let first = bottle.signed(&cluster, &spec(2, 32 << 20));
-    bottle.request(Command::Submit { change: first.raw() });
-    bottle.request(Command::Prepare { name: web(), spec: Some(spec(2, 32 << 20)), force: false });
-    assert!(bottle.replies.is_empty());
-    fails(&mut bottle);
+    let mut harness = Harness::new(cluster.founder(Saved::default()));
+    harness.publish(&cluster, &spec(1, 32 << 20));
+    harness.disk_works = false;
+    let first = harness.signed(&cluster, &spec(2, 32 << 20));
+    harness.request(Command::Submit { change: first.raw() });
+    harness.request(Command::Prepare { name: web(), spec: Some(spec(2, 32 << 20)), force: false });
+    assert!(harness.replies.is_empty());
+    fails(&mut harness);
     let refused = || Reply::Refused(Refusal::ReadOnly(FULL.into()));
-    assert_eq!(bottle.replies, [refused(), refused()], "each is answered");
-    recovers(&mut bottle);
-    bottle.disk = false;
-    bottle.replies.clear();
-    let first = bottle.signed(&cluster, &spec(2, 32 << 20));
-    bottle.request(Command::Submit { change: first.raw() });
-    bottle.request(Command::Prepare { name: web(), spec: Some(spec(3, 32 << 20)), force: false });
-    bottle.disk = true;
-    bottle.input(Input::Stored { upto: bottle.last_batch });
-    let [Reply::Accepted { .. }, Reply::Prepared { draft, current, .. }] = &bottle.replies[..]
+    assert_eq!(harness.replies, [refused(), refused()], "each is answered");
+    recovers(&mut harness);
+    harness.disk_works = false;
+    harness.replies.clear();
+    let first = harness.signed(&cluster, &spec(2, 32 << 20));
+    harness.request(Command::Submit { change: first.raw() });
+    harness.request(Command::Prepare { name: web(), spec: Some(spec(3, 32 << 20)), force: false });
+    harness.disk_works = true;
+    harness.input(Input::Stored { upto: harness.last_batch });
+    let [Reply::Accepted { .. }, Reply::Prepared { draft, current, .. }] = &harness.replies[..]
     else {
-        panic!("{:?}", bottle.replies)
+        panic!("{:?}", harness.replies)
     };
     assert_eq!(current.as_ref().map(|spec| spec.replicas), Some(2));
     assert!(draft.serial > first.signed.serial);
 }
 
-/// Changes that came from others while the disk was full counted here, and were never written.
+/// Changes that came from peers while the disk was full counted here, and were never written.
 #[test]
-fn recovered_disk_holds_what_memory_does() {
+fn recovered_disk_holds_what_memory_holds() {
     let cluster = cluster();
-    let mut bottle = Bottle::new(cluster.founder(Saved::default()));
-    let friend = cluster.joins(20, &mut bottle).node.id();
-    bottle.publish(&cluster, &spec(2, 32 << 20));
-    bottle.run_for(Duration::from_secs(5));
-    fails(&mut bottle);
-    bottle.disk = false;
-    assert!(bottle.node.status().read_only.is_some());
+    let mut harness = Harness::new(cluster.founder(Saved::default()));
+    let friend = cluster.join_member(20, &mut harness).node.id();
+    harness.publish(&cluster, &spec(2, 32 << 20));
+    harness.run_for(Duration::from_secs(5));
+    fails(&mut harness);
+    harness.disk_works = false;
+    assert!(harness.node.status().read_only.is_some());
     // A peer scales it down: this node lets go of one, and says so.
-    let mut other = Bottle::new(cluster.founder(saved(&bottle.records)));
+    let mut other = Harness::new(cluster.founder(saved(&harness.records)));
     let change = other.signed(&cluster, &spec(1, 32 << 20));
     let message = Message::Changed { change: change.raw(), holder: None };
-    bottle.input(Input::Message { from: friend, message });
-    bottle.run_for(Duration::from_secs(70));
-    assert_eq!(bottle.node.spec(&web()).map(|spec| spec.replicas), Some(1));
-    let claims = bottle.node.own_claims().count();
+    harness.input(Input::Message { from: friend, message });
+    harness.run_for(Duration::from_secs(70));
+    assert_eq!(harness.node.spec(&web()).map(|spec| spec.replicas), Some(1));
+    let claims = harness.node.own_claims().count();
     assert!(claims <= 1, "{claims}");
-    recovers(&mut bottle);
-    bottle.run_for(Duration::from_secs(5));
-    assert_eq!(bottle.node.status().read_only, None);
-    assert!(!bottle.node.status().warnings.iter().any(|warning| warning.contains("disk")));
-    let again = Bottle::new(cluster.founder(saved(&bottle.records)));
+    recovers(&mut harness);
+    harness.run_for(Duration::from_secs(5));
+    assert_eq!(harness.node.status().read_only, None);
+    assert!(!harness.node.status().warnings.iter().any(|warning| warning.contains("disk")));
+    let again = Harness::new(cluster.founder(saved(&harness.records)));
     assert_eq!(again.node.spec(&web()).map(|spec| spec.replicas), Some(1));
     assert_eq!(again.node.own_claims().count(), claims, "also what was let go meanwhile");
     // It takes changes and new replicas.
-    assert!(matches!(bottle.publish(&cluster, &spec(3, 32 << 20)), Reply::Accepted { .. }));
-    bottle.run_for(Duration::from_secs(5));
-    assert!(bottle.node.own_claims().count() > claims);
+    assert!(matches!(harness.publish(&cluster, &spec(3, 32 << 20)), Reply::Accepted { .. }));
+    harness.run_for(Duration::from_secs(5));
+    assert!(harness.node.own_claims().count() > claims);
 }
 
-/// The disk failed over the incarnation by which a node takes word of its death back, and nobody
-/// asked for it again: the node was down to the others until it was restarted.
+/// The disk failed over the incarnation by which the node refutes its death, and the node did not
+/// ask for it again: to other nodes it was down until its restart.
 #[test]
 fn refused_incarnation_is_written_when_the_disk_recovers() {
     let cluster = cluster();
-    let mut bottle = Bottle::new(cluster.founder(Saved::default()));
-    let incarnation = |bottle: &Bottle| bottle.node.nodes()[0].incarnation;
-    let before = incarnation(&bottle);
-    bottle.disk = false;
-    bottle.node.persist_incarnation(before + 5);
-    fails(&mut bottle);
-    recovers(&mut bottle);
-    assert_eq!(incarnation(&bottle), before + 5);
+    let mut harness = Harness::new(cluster.founder(Saved::default()));
+    let incarnation = |harness: &Harness| harness.node.nodes()[0].incarnation;
+    let before = incarnation(&harness);
+    harness.disk_works = false;
+    harness.node.persist_incarnation(before + 5);
+    fails(&mut harness);
+    recovers(&mut harness);
+    assert_eq!(incarnation(&harness), before + 5);
     assert!(
-        bottle
+        harness
             .records
             .iter()
             .any(|record| matches!(record, Record::Incarnation(it) if *it == before + 5))
     );
 }
 
-/// A disk that recovers and fails at once is as before.
+/// A disk recovers and fails at once, three times. Each time the node is read-only as before.
 #[test]
 fn disk_that_fails_again_makes_the_node_read_only_again() {
     let cluster = cluster();
-    let mut bottle = Bottle::new(cluster.founder(Saved::default()));
-    bottle.publish(&cluster, &spec(1, 32 << 20));
+    let mut harness = Harness::new(cluster.founder(Saved::default()));
+    harness.publish(&cluster, &spec(1, 32 << 20));
     for _ in 0..3 {
-        bottle.disk = false;
-        fails(&mut bottle);
-        assert!(bottle.draft(Some(spec(2, 32 << 20))).is_err());
-        bottle.input(Input::StoreRecovered);
-        let change = bottle.signed(&cluster, &spec(2, 32 << 20));
-        bottle.request(Command::Submit { change: change.raw() });
-        fails(&mut bottle);
-        assert!(matches!(bottle.replies.pop(), Some(Reply::Refused(Refusal::ReadOnly(_)))));
+        harness.disk_works = false;
+        fails(&mut harness);
+        assert!(harness.draft(Some(spec(2, 32 << 20))).is_err());
+        harness.input(Input::StoreRecovered);
+        let change = harness.signed(&cluster, &spec(2, 32 << 20));
+        harness.request(Command::Submit { change: change.raw() });
+        fails(&mut harness);
+        assert!(matches!(harness.replies.pop(), Some(Reply::Refused(Refusal::ReadOnly(_)))));
     }
-    recovers(&mut bottle);
-    assert!(matches!(bottle.publish(&cluster, &spec(2, 32 << 20)), Reply::Accepted { .. }));
+    recovers(&mut harness);
+    assert!(matches!(harness.publish(&cluster, &spec(2, 32 << 20)), Reply::Accepted { .. }));
 }
 
-/// Somebody else's change of the same workload comes while one is on its way to disk. It was
-/// written as the only one, in the place of the one before, whose author was told that it counts: a
-/// restart knew nothing of that.
+/// A peer's change of a workload comes while another change of it is on its way to disk. The peer's
+/// was written as the only one, over the other, whose author had been answered that it counts: a
+/// restart did not know it.
 #[test]
-fn what_comes_from_a_peer_leaves_a_change_on_its_way_to_disk() {
+fn change_on_its_way_to_disk_outlives_one_from_a_peer() {
     let cluster = cluster();
-    let mut bottle = Bottle::new(cluster.founder(Saved::default()));
-    let friend = cluster.joins(20, &mut bottle).node.id();
-    bottle.publish(&cluster, &spec(1, 32 << 20));
+    let mut harness = Harness::new(cluster.founder(Saved::default()));
+    let friend = cluster.join_member(20, &mut harness).node.id();
+    harness.publish(&cluster, &spec(1, 32 << 20));
     let (mine, theirs) = (spec(2, 32 << 20), spec(3, 32 << 20));
-    let draft = bottle.draft(Some(mine.clone())).unwrap();
+    let draft = harness.draft(Some(mine.clone())).unwrap();
     let theirs = cluster.sign_on(1, draft.clone(), &web(), Value::workload(&theirs));
     let mine = cluster.sign(draft, &web(), Value::workload(&mine));
-    bottle.disk = false;
-    bottle.request(Command::Submit { change: mine.raw() });
-    bottle.disk = true;
-    bottle.input(Input::Message {
+    harness.disk_works = false;
+    harness.request(Command::Submit { change: mine.raw() });
+    harness.disk_works = true;
+    harness.input(Input::Message {
         from: friend,
         message: Message::Changed { change: theirs.raw(), holder: None },
     });
-    assert!(matches!(bottle.replies.pop(), Some(Reply::Accepted { .. })));
-    let again = cluster.founder(saved(&bottle.records));
+    assert!(matches!(harness.replies.pop(), Some(Reply::Accepted { .. })));
+    let again = cluster.founder(saved(&harness.records));
     let has = |change: &Change| again.holds_change(&change.signed.key, &change.hash());
     assert!(has(&theirs) && has(&mine));
 }
 
-/// A joining node asks every two seconds. Each question was a write of its own, which the next one
-/// put off.
+/// A joining node asks every two seconds. Each request was a write of its own, which the next one
+/// postponed.
 #[test]
-fn who_asks_again_while_the_disk_is_slow_is_let_in_by_the_first_write() {
+fn repeated_join_is_answered_by_the_first_write() {
     let cluster = cluster();
-    let mut bottle = Bottle::new(cluster.founder(Saved::default()));
-    let (id, join) = asks_to_join(&cluster, &mut bottle);
-    bottle.disk = false;
-    bottle.input(Input::Message { from: id, message: join.clone() });
-    let first = bottle.last_batch;
-    bottle.input(Input::Message { from: id, message: join });
-    bottle.input(Input::Stored { upto: first });
-    assert_eq!(bottle.node.status().nodes, 2);
-    assert!(bottle.said.iter().any(|message| matches!(message, Message::Admitted { .. })));
+    let mut harness = Harness::new(cluster.founder(Saved::default()));
+    let (id, join) = asks_to_join(&cluster, &mut harness);
+    harness.disk_works = false;
+    harness.input(Input::Message { from: id, message: join.clone() });
+    let first = harness.last_batch;
+    harness.input(Input::Message { from: id, message: join });
+    harness.input(Input::Stored { upto: first });
+    assert_eq!(harness.node.status().nodes, 2);
+    assert!(harness.sent.iter().any(|message| matches!(message, Message::Admitted { .. })));
 }
 
-/// With a disk that hangs neither changes nor those who wait for them pile up without end: further
-/// ones are told so.
+/// The disk hangs. Neither changes nor the commands that wait for them pile up without end: further
+/// ones are refused.
 #[test]
-fn what_waits_for_a_slow_disk_is_bounded() {
+fn waiting_for_a_slow_disk_is_bounded() {
     let cluster = cluster();
-    let mut bottle = Bottle::new(cluster.founder(Saved::default()));
+    let mut harness = Harness::new(cluster.founder(Saved::default()));
     let spec = spec(1, 32 << 20);
-    let draft = bottle.draft(Some(spec.clone())).unwrap();
-    bottle.disk = false;
-    let submit = |bottle: &mut Bottle, number: usize| {
+    let draft = harness.draft(Some(spec.clone())).unwrap();
+    harness.disk_works = false;
+    let submit = |harness: &mut Harness, number: usize| {
         let name = format!("w{number}").parse().unwrap();
         let spec = Spec::try_from(SpecForm { name, ..spec.clone().into() }).unwrap();
         let change = cluster.sign(draft.clone(), &spec.name, Value::workload(&spec));
-        bottle.request(Command::Submit { change: change.raw() });
-        bottle.request(Command::Prepare {
+        harness.request(Command::Submit { change: change.raw() });
+        harness.request(Command::Prepare {
             name: spec.name.clone(),
             spec: Some(spec),
             force: false,
         });
     };
-    (0..1_024).for_each(|number| submit(&mut bottle, number));
-    assert_eq!(bottle.replies, []);
+    (0..1_024).for_each(|number| submit(&mut harness, number));
+    assert_eq!(harness.replies, []);
     let name: WorkloadName = "w0".parse().unwrap();
-    bottle.request(Command::Prepare { name, spec: None, force: false });
-    submit(&mut bottle, 1_024);
+    harness.request(Command::Prepare { name, spec: None, force: false });
+    submit(&mut harness, 1_024);
     let busy: Vec<bool> =
-        bottle.replies.iter().map(|it| matches!(it, Reply::Refused(Refusal::Busy(_)))).collect();
-    assert_eq!(busy, [true, true, false], "{:?}", bottle.replies);
-    bottle.node.queues().iter().for_each(|queue| assert!(!queue.is_overfull(), "{queue:?}"));
+        harness.replies.iter().map(|it| matches!(it, Reply::Refused(Refusal::Busy(_)))).collect();
+    assert_eq!(busy, [true, true, false], "{:?}", harness.replies);
+    harness.node.queues().iter().for_each(|queue| assert!(!queue.is_overfull(), "{queue:?}"));
 }
 
-/// Its disk was full when it made the cluster.
+/// The disk was full when the founder made the cluster, and its own admission was refused.
 #[test]
-fn founder_whose_own_admission_was_refused_is_a_member_when_the_disk_recovers() {
+fn founder_is_a_member_once_its_disk_recovers() {
     let mut node = cluster().founder(Saved::default());
     node.handle(Time::ZERO, Input::StoreFailed { why: FULL.into() });
-    let mut bottle = Bottle::new(node);
-    assert_eq!(bottle.node.status().nodes, 0);
-    recovers(&mut bottle);
-    assert_eq!(bottle.node.status().nodes, 1);
+    let mut harness = Harness::new(node);
+    assert_eq!(harness.node.status().nodes, 0);
+    recovers(&mut harness);
+    assert_eq!(harness.node.status().nodes, 1);
 }
 
-/// Were it to start the new version, a restart would know nothing of it and start the old one: it
-/// leaves the place to others.
+/// If a read-only node started a new version, a restart would not know that and start the old one.
+/// It leaves the place to others.
 #[test]
 fn node_that_cannot_write_starts_no_new_version() {
     let cluster = cluster();
-    let mut bottle = Bottle::new(cluster.founder(Saved::default()));
-    let friend = cluster.joins(20, &mut bottle).node.id();
-    bottle.publish(&cluster, &spec(1, 32 << 20));
-    bottle.run_for(Duration::from_secs(5));
-    assert_eq!(bottle.node.own_claims().count(), 1);
-    let newer = bottle.signed(&cluster, &spec(1, 64 << 20));
-    bottle.disk = false;
-    fails(&mut bottle);
-    bottle.orders.clear();
-    bottle.input(Input::Message {
+    let mut harness = Harness::new(cluster.founder(Saved::default()));
+    let friend = cluster.join_member(20, &mut harness).node.id();
+    harness.publish(&cluster, &spec(1, 32 << 20));
+    harness.run_for(Duration::from_secs(5));
+    assert_eq!(harness.node.own_claims().count(), 1);
+    let newer = harness.signed(&cluster, &spec(1, 64 << 20));
+    harness.disk_works = false;
+    fails(&mut harness);
+    harness.orders.clear();
+    harness.input(Input::Message {
         from: friend,
         message: Message::Changed { change: newer.raw(), holder: None },
     });
-    bottle.run_for(Duration::from_secs(5));
-    assert!(matches!(bottle.orders[..], [Order::Stop { .. }]), "{:?}", bottle.orders);
-    assert_eq!(bottle.node.own_claims().count(), 0);
+    harness.run_for(Duration::from_secs(5));
+    assert!(matches!(harness.orders[..], [Order::Stop { .. }]), "{:?}", harness.orders);
+    assert_eq!(harness.node.own_claims().count(), 0);
 }

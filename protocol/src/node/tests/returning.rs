@@ -1,29 +1,28 @@
 //! One that was away, and what it says before it knows what the others know.
 
-use super::bidding::Bidding;
+use super::bidder::Bidder;
 use super::*;
 use crate::model::{Phase, Token};
 
-/// While it was away a new version was published, and another node took over. It came back,
-/// replaced what it ran in place, said at once that it was healthy, and being the older holder took
-/// the replica back.
+/// While a node was away a new version was published, and another node took over. The node came
+/// back, replaced its replica in place, reported it healthy at once and, as the older holder, took
+/// it back. It compares with the others before it reports.
 #[test]
-fn what_returns_in_an_old_version_is_not_told_to_be_healthy_before_its_node_knows_what_the_others_know()
- {
+fn returned_old_version_is_reported_after_comparing() {
     let cluster = cluster();
-    let mut bottle = Bottle::new(cluster.founder(Saved::default()));
-    bottle.publish(&cluster, &spec(1, 32 << 20));
-    let newer = bottle.signed(&cluster, &spec(1, 64 << 20));
-    let mut saved = saved(&bottle.records);
+    let mut harness = Harness::new(cluster.founder(Saved::default()));
+    harness.publish(&cluster, &spec(1, 32 << 20));
+    let newer = harness.signed(&cluster, &spec(1, 64 << 20));
+    let mut saved = saved(&harness.records);
     let other = NodeId(cluster.identity(20).keys.public().0);
     saved.changes.push(trust::admit(&cluster.genesis, &cluster.join, other, 1, 1).unwrap().raw());
-    let mut again = Bottle::new(cluster.founder(saved));
+    let mut again = Harness::new(cluster.founder(saved));
     again.input(Input::Message {
         from: other,
         message: Message::Changed { change: newer.raw(), holder: None },
     });
     assert_eq!(again.orders.len(), 2, "the new version starts at once: {:?}", again.orders);
-    let phase = |bottle: &Bottle| bottle.node.own_claims().next().unwrap().phase.clone();
+    let phase = |harness: &Harness| harness.node.own_claims().next().unwrap().phase.clone();
     assert_eq!((again.node.status().ready, phase(&again)), (false, Phase::Starting));
     again.run_for(Duration::from_secs(15));
     assert_eq!(
@@ -33,22 +32,23 @@ fn what_returns_in_an_old_version_is_not_told_to_be_healthy_before_its_node_know
     );
 }
 
-/// It was cut off, and another took its replica over. When the two met again its own had just
-/// failed; it was started anew, said to be healthy, and being the older holder took the replica
-/// from the one that had run it well all the while.
+/// A node was cut off, and another one took its replica over. When they met again, the first one's
+/// had just failed. It was started again, reported healthy and, being the older, took the replica
+/// from the node that had run it well all the while.
 #[test]
-fn what_recovers_is_not_told_to_be_healthy_while_another_runs_it_well() {
-    let mut it = Bidding::new();
-    it.asked();
-    it.hears(it.award());
-    let phase = |it: &Bidding| it.bottle.node.own_claim(&it.replica).unwrap().phase.as_str();
-    assert_eq!(phase(&it), "healthy");
-    let (replica, generation, other) = (it.replica, it.generation, it.auction().owner);
+fn recovered_replica_is_not_reported_beside_a_healthy_one() {
+    let mut bidder = Bidder::new();
+    bidder.bid();
+    bidder.receive(bidder.award());
+    let phase =
+        |bidder: &Bidder| bidder.harness.node.own_claim(&bidder.replica).unwrap().phase.as_str();
+    assert_eq!(phase(&bidder), "healthy");
+    let (replica, generation, other) = (bidder.replica, bidder.generation, bidder.auction().owner);
     let state = ReplicaState::Failed { reason: "trapped".into(), retryable: true };
-    it.bottle.input(Input::Report(Report { replica, generation, state }));
+    bidder.harness.input(Input::Report(Report { replica, generation, state }));
     let token = Token { counter: 2, by: other, incarnation: 1 };
-    let award = Award { auction: it.auction(), replica, generation, token, to: other };
-    let award = Signed::sign(award, &it.owners.keys, &it.genesis.cluster()).wire();
+    let award = Award { auction: bidder.auction(), replica, generation, token, to: other };
+    let award = Signed::sign(award, &bidder.owners.keys, &bidder.genesis.cluster()).wire();
     let since = WallClock(1_800_000_000_000);
     let name = "web".parse().unwrap();
     let claim = crate::model::Claim {
@@ -62,32 +62,33 @@ fn what_recovers_is_not_told_to_be_healthy_while_another_runs_it_well() {
         award,
     };
     let slot = crate::model::Slot { slot: replica.slot(), counter: 1, claims: vec![claim] };
-    let slot = Signed::sign(slot, &it.owners.keys, &it.genesis.cluster()).wire();
-    it.bottle.input(Input::Message { from: other, message: Message::Slot(slot) });
-    it.bottle.run_for(Duration::from_secs(2));
-    assert_eq!(it.bottle.orders.len(), 2, "it is started anew: {:?}", it.bottle.orders);
-    assert_eq!(phase(&it), "failing", "and yields when the other says that it is healthy");
-    it.bottle.input(Input::LinkDown { peer: other });
-    it.bottle.run_for(Duration::from_secs(10));
-    assert_eq!(phase(&it), "healthy", "with the other gone");
+    let slot = Signed::sign(slot, &bidder.owners.keys, &bidder.genesis.cluster()).wire();
+    bidder.harness.input(Input::Message { from: other, message: Message::Slot(slot) });
+    bidder.harness.run_for(Duration::from_secs(2));
+    assert_eq!(bidder.harness.orders.len(), 2, "it is started anew: {:?}", bidder.harness.orders);
+    assert_eq!(phase(&bidder), "failing", "and yields when the other says that it is healthy");
+    bidder.harness.input(Input::LinkDown { peer: other });
+    bidder.harness.run_for(Duration::from_secs(10));
+    assert_eq!(phase(&bidder), "healthy", "with the other gone");
 }
 
-/// It was suspended while a replica was starting, and others took that over. When it woke up, word
-/// from its own runtime was read first: it said that the replica was healthy, and being the older
-/// holder took it back.
+/// A node was suspended while its replica started, and another node took over. When it woke up it
+/// read the report of its runtime first, reported the replica healthy and, as the older holder,
+/// took it back. It compares with the others before it reports.
 #[test]
-fn what_starts_while_its_node_stands_still_is_not_told_before_the_others_are_heard() {
-    let mut it = Bidding::new();
-    it.bottle.no_bytes = Some("nobody has it");
-    it.asked();
-    it.hears(it.award());
-    it.bottle.input(Input::Lag(Duration::from_secs(5)));
-    it.bottle.no_bytes = None;
-    it.bottle.run_for(Duration::from_secs(2));
-    assert_eq!(it.bottle.orders.len(), 1, "it runs: {:?}", it.bottle.orders);
-    let phase = |it: &Bidding| it.bottle.node.own_claim(&it.replica).unwrap().phase.as_str();
-    assert_eq!(phase(&it), "starting");
-    it.bottle.input(Input::LinkDown { peer: it.auction().owner });
-    it.bottle.run_for(Duration::from_secs(15));
-    assert_eq!(phase(&it), "healthy", "with nobody there it is told");
+fn replica_started_in_a_stall_is_reported_after_comparing() {
+    let mut bidder = Bidder::new();
+    bidder.harness.fetch_error = Some("nobody has it");
+    bidder.bid();
+    bidder.receive(bidder.award());
+    bidder.harness.input(Input::Lag(Duration::from_secs(5)));
+    bidder.harness.fetch_error = None;
+    bidder.harness.run_for(Duration::from_secs(2));
+    assert_eq!(bidder.harness.orders.len(), 1, "it runs: {:?}", bidder.harness.orders);
+    let phase =
+        |bidder: &Bidder| bidder.harness.node.own_claim(&bidder.replica).unwrap().phase.as_str();
+    assert_eq!(phase(&bidder), "starting");
+    bidder.harness.input(Input::LinkDown { peer: bidder.auction().owner });
+    bidder.harness.run_for(Duration::from_secs(15));
+    assert_eq!(phase(&bidder), "healthy", "with nobody there it is told");
 }

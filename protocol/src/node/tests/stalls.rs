@@ -1,6 +1,6 @@
 //! Paths that lose what is large: who is asked for bytes, and what people are told.
 
-use super::bidding::Bidding;
+use super::bidder::Bidder;
 use super::*;
 use crate::auction;
 use crate::model::Price;
@@ -12,9 +12,9 @@ fn digest() -> Digest {
 }
 
 /// The price that it asks of its owner.
-fn asks(it: &mut Bidding) -> Price {
-    let (auction, ReplicaId { uid, place }) = (it.auction(), it.replica);
-    let generation = it.generation;
+fn asks(bidder: &mut Bidder) -> Price {
+    let (auction, ReplicaId { uid, place }) = (bidder.auction(), bidder.replica);
+    let generation = bidder.generation;
     let announce = auction::Announce {
         auction,
         uid,
@@ -23,46 +23,51 @@ fn asks(it: &mut Bidding) -> Price {
         answer_ms: 100,
         hold_ms: 5_000,
     };
-    match &it.hears(auction::Message::Announce(announce))[..] {
+    match &bidder.receive(auction::Message::Announce(announce))[..] {
         [Message::Auction(auction::Message::Bid { prices, .. })] => prices[0],
         other => panic!("a bid was expected, not {other:?}"),
     }
 }
 
+/// The view of a node shows that transfers stall on the path to it, and one event reports it. Both
+/// end when transfers pass again.
 #[test]
-fn a_stalling_path_is_shown_until_transfers_pass() {
-    let mut it = Bidding::new();
-    let owner = it.auction().owner;
-    let note = |it: &Bidding| {
-        let nodes = it.bottle.node.nodes();
+fn stalling_path_is_shown_until_transfers_pass() {
+    let mut bidder = Bidder::new();
+    let owner = bidder.auction().owner;
+    let note = |bidder: &Bidder| {
+        let nodes = bidder.harness.node.nodes();
         nodes.into_iter().find(|node| node.id == owner.to_string()).unwrap().path
     };
-    assert_eq!(note(&it), None);
-    let version = it.bottle.node.views_version();
-    it.bottle.input(Input::PathChanged { peer: owner, is_stalling: true });
-    let said = note(&it).unwrap();
+    assert_eq!(note(&bidder), None);
+    let version = bidder.harness.node.views_version();
+    bidder.harness.input(Input::PathChanged { peer: owner, is_stalling: true });
+    let said = note(&bidder).unwrap();
     assert!(said.contains(WORDS) && said.contains("since 08:00 UTC"), "{said}");
-    assert!(it.bottle.node.views_version() > version);
-    let told = |it: &Bidding, kind: &str| {
-        it.bottle.asked.iter().filter(|text| text.contains(kind)).count()
+    assert!(bidder.harness.node.views_version() > version);
+    let told = |bidder: &Bidder, kind: &str| {
+        bidder.harness.effects.iter().filter(|text| text.contains(kind)).count()
     };
-    it.bottle.input(Input::PathChanged { peer: owner, is_stalling: true });
-    assert_eq!(told(&it, "transfers-stall"), 1, "known is no news");
+    bidder.harness.input(Input::PathChanged { peer: owner, is_stalling: true });
+    assert_eq!(told(&bidder, "transfers-stall"), 1, "known is no news");
     let other =
-        it.bottle.node.nodes().into_iter().find(|node| node.id != owner.to_string()).unwrap();
+        bidder.harness.node.nodes().into_iter().find(|node| node.id != owner.to_string()).unwrap();
     assert_eq!((other.path, other.state.as_str()), (None, "up"));
-    it.bottle.input(Input::PathChanged { peer: owner, is_stalling: false });
-    assert_eq!((note(&it), told(&it, "transfers-pass")), (None, 1));
+    bidder.harness.input(Input::PathChanged { peer: owner, is_stalling: false });
+    assert_eq!((note(&bidder), told(&bidder, "transfers-pass")), (None, 1));
 }
 
-/// Two hold the bytes, and transfers from one of them stall: it is asked last, and not left out.
+/// Two nodes hold the bytes, and transfers from one of them stall: it is asked last, and not left
+/// out.
 #[test]
 fn holders_on_stalling_paths_are_asked_last() {
     let asked = |is_stalling: bool| {
         let cluster = cluster();
-        let mut founder = Bottle::new(cluster.founder(Saved::default()));
-        let (one, other) =
-            (cluster.joins(20, &mut founder).node.id(), cluster.joins(30, &mut founder).node.id());
+        let mut founder = Harness::new(cluster.founder(Saved::default()));
+        let (one, other) = (
+            cluster.join_member(20, &mut founder).node.id(),
+            cluster.join_member(30, &mut founder).node.id(),
+        );
         let (first, second) = (one.min(other), one.max(other));
         for node in [one, other] {
             founder.input(Input::Message {
@@ -73,10 +78,10 @@ fn holders_on_stalling_paths_are_asked_last() {
         if is_stalling {
             founder.input(Input::PathChanged { peer: first, is_stalling });
         }
-        founder.no_bytes = Some("not now");
+        founder.fetch_error = Some("not now");
         founder.publish(&cluster, &spec(1, 32 << 20));
         let asked = founder
-            .asked
+            .effects
             .iter()
             .find(|text| text.contains("Fetch"))
             .expect("it wants the bytes")
@@ -88,33 +93,36 @@ fn holders_on_stalling_paths_are_asked_last() {
     assert!(!asked(true));
 }
 
-/// A node that could not fetch an artifact bids, since it may be the only one that can run it, and
-/// asks the most.
+/// A node that could not fetch an artifact still bids, because it may be the only one that can run
+/// it.
 #[test]
-fn a_bidder_that_could_not_fetch_asks_the_most() {
-    let mut it = Bidding::new();
+fn bidder_that_could_not_fetch_has_the_highest_price() {
+    let mut bidder = Bidder::new();
     let dearest = auction::Config::default().price_of_fetch_at_most;
-    assert!(asks(&mut it).fetch < dearest, "it has not tried");
-    let mut it = Bidding::new();
-    it.bottle.no_bytes = Some(WORDS);
-    it.bottle
+    assert!(asks(&mut bidder).fetch < dearest, "it has not tried");
+    let mut bidder = Bidder::new();
+    bidder.harness.fetch_error = Some(WORDS);
+    bidder
+        .harness
         .input(Input::Fetched { digest: digest(), outcome: FetchOutcome::Failed(WORDS.into()) });
-    assert_eq!(asks(&mut it).fetch, dearest);
+    assert_eq!(asks(&mut bidder).fetch, dearest);
 }
 
+/// The views of the workload and of the place show why the replica is still starting.
 #[test]
-fn a_replica_whose_artifact_stalls_says_so() {
-    let mut it = Bidding::new();
-    it.bottle.no_bytes = Some("small messages pass, transfers stall: packets are lost");
-    it.bottle
+fn replica_whose_artifact_stalls_says_so() {
+    let mut bidder = Bidder::new();
+    bidder.harness.fetch_error = Some("small messages pass, transfers stall: packets are lost");
+    bidder
+        .harness
         .input(Input::Fetched { digest: digest(), outcome: FetchOutcome::Failed(WORDS.into()) });
-    asks(&mut it);
-    it.hears(it.award());
-    let view = it.bottle.node.workload(&"web".parse().unwrap()).unwrap();
+    asks(&mut bidder);
+    bidder.receive(bidder.award());
+    let view = bidder.harness.node.workload(&"web".parse().unwrap()).unwrap();
     let mine = &view.replicas[0];
     let reason = mine.reason.clone().unwrap_or_default();
     assert!(mine.phase == "starting" && reason.contains(WORDS), "{mine:?}");
-    let explained = it.bottle.node.explain(&"web/0".parse().unwrap()).unwrap();
+    let explained = bidder.harness.node.explain(&"web/0".parse().unwrap()).unwrap();
     assert!(
         explained.now[0].reason.as_ref().is_some_and(|reason| reason.contains(WORDS)),
         "{explained:?}"

@@ -12,25 +12,25 @@ fn tiny(replicas: u32) -> Spec {
     SpecForm { name, runtime, artifact, replicas, resources, env, require }.try_into().unwrap()
 }
 
-fn told(bottle: &Bottle) -> Vec<Slot> {
-    let slots = bottle.told_all.iter().filter_map(|message| match message {
+fn told(harness: &Harness) -> Vec<Slot> {
+    let slots = harness.broadcasts.iter().filter_map(|message| match message {
         Message::Slot(slot) => Some(slot.peek().unwrap()),
         _ => None,
     });
     slots.collect()
 }
 
-/// Each claim and each phase was a message to all, with all of its slot in it: hundreds in one
-/// moment for four hundred replicas, and others' inboxes hold 256.
+/// Each claim and each phase was a message to all with its whole slot: hundreds at once for 400
+/// replicas, and the inboxes of others hold 256.
 #[test]
-fn a_step_of_hundreds_is_told_by_few_messages() {
+fn hundreds_of_replicas_take_few_messages() {
     let cluster = cluster();
-    let mut bottle = Bottle::new(cluster.founder(Saved::default()));
-    bottle.publish(&cluster, &tiny(400));
-    bottle.run_for(Duration::from_secs(3));
-    let healthy = bottle.node.own_claims().filter(|claim| claim.phase == Phase::Healthy).count();
+    let mut harness = Harness::new(cluster.founder(Saved::default()));
+    harness.publish(&cluster, &tiny(400));
+    harness.run_for(Duration::from_secs(3));
+    let healthy = harness.node.own_claims().filter(|claim| claim.phase == Phase::Healthy).count();
     assert_eq!(healthy, 400);
-    let told = told(&bottle);
+    let told = told(&harness);
     assert!(told.len() < 200, "{} messages", told.len());
     // What was told last is how it is.
     let last: BTreeMap<u8, Slot> = told.into_iter().map(|slot| (slot.slot, slot)).collect();
@@ -41,112 +41,111 @@ fn a_step_of_hundreds_is_told_by_few_messages() {
 /// One replica, as after a failover: neither its claim nor its health waits for anything but the
 /// disk.
 #[test]
-fn a_single_replica_is_told_at_once() {
+fn single_replica_is_reported_at_once() {
     let cluster = cluster();
-    let mut bottle = Bottle::new(cluster.founder(Saved::default()));
-    bottle.publish(&cluster, &tiny(1));
+    let mut harness = Harness::new(cluster.founder(Saved::default()));
+    harness.publish(&cluster, &tiny(1));
     let phase = |slot: &Slot| slot.claims.first().map(|claim| claim.phase.clone());
-    assert_eq!(told(&bottle).last().and_then(phase), Some(Phase::Healthy), "no time has passed");
+    assert_eq!(told(&harness).last().and_then(phase), Some(Phase::Healthy), "no time has passed");
 }
 
-/// It starts within the moment in which its claim is written: one message says both.
+/// It starts in the moment in which its claim is written. One message shows both.
 #[test]
-fn a_replica_that_starts_at_once_is_told_by_one_message() {
+fn replica_that_starts_at_once_takes_one_message() {
     let cluster = cluster();
-    let mut bottle = Bottle::new(cluster.founder(Saved::default()));
-    bottle.publish(&cluster, &tiny(1));
-    bottle.run_for(Duration::from_secs(1));
-    assert_eq!(told(&bottle).len(), 1);
+    let mut harness = Harness::new(cluster.founder(Saved::default()));
+    harness.publish(&cluster, &tiny(1));
+    harness.run_for(Duration::from_secs(1));
+    assert_eq!(told(&harness).len(), 1);
 }
 
-/// Each of the places of one award was a batch on disk of its own, with all of its slot in it.
+/// Each place of one award was a batch on disk of its own, with its whole slot.
 #[test]
-fn what_is_won_together_is_written_once() {
+fn places_won_together_are_written_once() {
     let cluster = cluster();
-    let mut bottle = Bottle::new(cluster.founder(Saved::default()));
-    bottle.publish(&cluster, &tiny(64));
+    let mut harness = Harness::new(cluster.founder(Saved::default()));
+    harness.publish(&cluster, &tiny(64));
     let mut written: BTreeMap<u8, usize> = BTreeMap::new();
-    for record in &bottle.records {
+    for record in &harness.records {
         if let Record::Slot { slot, .. } = record {
             *written.entry(slot.peek().unwrap().slot).or_default() += 1;
         }
     }
-    assert_eq!(bottle.node.own_claims().count(), 64);
+    assert_eq!(harness.node.own_claims().count(), 64);
     assert!(written.len() > 1 && written.values().all(|times| *times == 1), "{written:?}");
 }
 
-/// A large workload rests between looks; what happened to it meanwhile is looked at without more
-/// news of it.
+/// A large workload rests between two looks. A change that comes meanwhile is looked at afterwards,
+/// without further news.
 #[test]
-fn what_comes_while_a_large_workload_rests_is_placed() {
+fn change_while_a_large_workload_rests_is_placed() {
     let cluster = cluster();
-    let mut bottle = Bottle::new(cluster.founder(Saved::default()));
-    bottle.publish(&cluster, &tiny(400));
-    bottle.run_for(Duration::from_secs(3));
-    bottle.publish(&cluster, &tiny(410));
-    bottle.publish(&cluster, &tiny(420));
-    assert_eq!(bottle.node.own_claims().count(), 410, "the set-up: it rests");
-    bottle.run_for(Duration::from_millis(100));
-    assert_eq!(bottle.node.own_claims().count(), 420);
+    let mut harness = Harness::new(cluster.founder(Saved::default()));
+    harness.publish(&cluster, &tiny(400));
+    harness.run_for(Duration::from_secs(3));
+    harness.publish(&cluster, &tiny(410));
+    harness.publish(&cluster, &tiny(420));
+    assert_eq!(harness.node.own_claims().count(), 410, "the set-up: it rests");
+    harness.run_for(Duration::from_millis(100));
+    assert_eq!(harness.node.own_claims().count(), 420);
     let name: WorkloadName = "web".parse().unwrap();
-    assert_eq!(bottle.node.routes().1[&name].len(), 420);
+    assert_eq!(harness.node.routes().1[&name].len(), 420);
 }
 
-/// More changes than are told in one burst: the last of them follow by themselves, without other
-/// news.
+/// More slots change than are sent in one burst. The last of them follow without other news.
 #[test]
-fn what_is_beyond_a_burst_is_told_soon() {
+fn changes_above_a_burst_follow_soon() {
     let cluster = cluster();
-    let mut bottle = Bottle::new(cluster.founder(Saved::default()));
-    bottle.publish(&cluster, &tiny(400));
-    bottle.run_for(Duration::from_secs(3));
-    bottle.told_all.clear();
+    let mut harness = Harness::new(cluster.founder(Saved::default()));
+    harness.publish(&cluster, &tiny(400));
+    harness.run_for(Duration::from_secs(3));
+    harness.broadcasts.clear();
     let replicas: Vec<_> =
-        bottle.node.own_claims().map(|claim| (claim.replica, claim.generation)).collect();
+        harness.node.own_claims().map(|claim| (claim.replica, claim.generation)).collect();
     for (replica, generation) in replicas {
         let state = ReplicaState::Failed { reason: "trapped".into(), retryable: true };
-        bottle.input(Input::Report(Report { replica, generation, state }));
+        harness.input(Input::Report(Report { replica, generation, state }));
     }
-    let failing = |bottle: &Bottle| {
+    let failing = |harness: &Harness| {
         let last: BTreeMap<u8, Slot> =
-            told(bottle).into_iter().map(|slot| (slot.slot, slot)).collect();
+            told(harness).into_iter().map(|slot| (slot.slot, slot)).collect();
         let claims = last.values().flat_map(|slot| &slot.claims);
         claims.filter(|claim| matches!(claim.phase, Phase::Failing { .. })).count()
     };
-    assert!(told(&bottle).len() <= 32 && failing(&bottle) < 400, "the set-up: some wait");
-    bottle.run_for(Duration::from_millis(300));
-    assert_eq!(failing(&bottle), 400);
+    assert!(told(&harness).len() <= 32 && failing(&harness) < 400, "the set-up: some wait");
+    harness.run_for(Duration::from_millis(300));
+    assert_eq!(failing(&harness), 400);
 }
 
-/// Two workloads of more replicas than an owner has under way: the first takes all the room, and
-/// the other is put up when there is some, though nothing has happened to it.
+/// Two workloads have more replicas than an owner has under way. The first one takes all the room.
+/// The other one is auctioned when there is some, although nothing has happened to it.
 #[test]
-fn a_workload_that_found_no_room_is_put_up_later() {
+fn workload_without_auction_room_is_placed_later() {
     let cluster = cluster();
     let facts = Facts { capacity: Resources { memory: 4 << 30, cpu: 4_000 }, ..facts() };
     let config = Config { name: "a".into(), founder: true, ..Config::default() };
     let wall = WallClock(1_800_000_000_000);
     let node =
         Node::new(config, cluster.identity(10), Saved::default(), facts, wall, [7; 32], Time::ZERO);
-    let mut bottle = Bottle::new(node);
-    bottle.disk = false;
+    let mut harness = Harness::new(node);
+    harness.disk_works = false;
     for name in ["one", "two"] {
         let spec =
             Spec::try_from(SpecForm { name: name.parse().unwrap(), ..tiny(600).into() }).unwrap();
         let prepare =
             Command::Prepare { name: spec.name.clone(), spec: Some(spec.clone()), force: false };
-        let Reply::Prepared { draft, .. } = bottle.command(prepare) else {
+        let Reply::Prepared { draft, .. } = harness.command(prepare) else {
             panic!("it is prepared")
         };
         let change = cluster.sign(draft, &spec.name, Value::workload(&spec));
-        bottle.request(Command::Submit { change: change.raw() });
+        harness.request(Command::Submit { change: change.raw() });
     }
-    bottle.input(Input::Stored { upto: bottle.last_batch });
-    assert_eq!(bottle.node.own_claims().count(), 512, "the set-up: there is no room for more");
-    let names: BTreeSet<_> = bottle.node.own_claims().map(|claim| claim.name.clone()).collect();
+    harness.input(Input::Stored { upto: harness.last_batch });
+    assert_eq!(harness.node.own_claims().count(), 512, "the set-up: there is no room for more");
+    let names: BTreeSet<_> = harness.node.own_claims().map(|claim| claim.name.clone()).collect();
     assert_eq!(names.len(), 1, "the set-up: the other has found none");
-    bottle.disk = true;
-    bottle.input(Input::Stored { upto: bottle.last_batch });
-    bottle.run_for(Duration::from_secs(3));
-    assert_eq!(bottle.node.own_claims().count(), 1_200);
+    harness.disk_works = true;
+    harness.input(Input::Stored { upto: harness.last_batch });
+    harness.run_for(Duration::from_secs(3));
+    assert_eq!(harness.node.own_claims().count(), 1_200);
 }

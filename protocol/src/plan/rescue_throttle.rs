@@ -9,7 +9,7 @@ use crate::model::{NodeId, Time};
 
 /// When and how moves are paced.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct PaceConfig {
+pub struct RescueThrottleConfig {
     /// Losses within this time count as one. About the time in which a cut is noticed by all. Sane:
     /// 10 s.
     pub window: Duration,
@@ -27,9 +27,9 @@ pub struct PaceConfig {
     pub heal_after: Duration,
 }
 
-impl Default for PaceConfig {
+impl Default for RescueThrottleConfig {
     fn default() -> Self {
-        PaceConfig {
+        RescueThrottleConfig {
             window: Duration::from_secs(10),
             at_least: 3,
             move_every: Duration::from_millis(200),
@@ -45,28 +45,28 @@ const MAX_LOST: usize = 1024;
 /// Paces moves after a mass loss. The first move always goes at once, none is ever refused for
 /// good.
 #[derive(Clone, Debug)]
-pub struct Pace {
-    config: PaceConfig,
+pub struct RescueThrottle {
+    config: RescueThrottleConfig,
     /// With whether that was news.
     lost: VecDeque<(Time, NodeId, bool)>,
-    paced_until: Option<Time>,
+    throttled_until: Option<Time>,
     next_move_at: Time,
     /// When a node returned, first of some.
-    heals_since: Option<Time>,
+    healing_since: Option<Time>,
     /// Until when others are waited for, until that is over.
-    heals_until: Option<Time>,
+    healing_until: Option<Time>,
 }
 
-impl Pace {
+impl RescueThrottle {
     /// Not paced.
-    pub fn new(config: PaceConfig) -> Self {
-        Pace {
+    pub fn new(config: RescueThrottleConfig) -> Self {
+        RescueThrottle {
             config,
             lost: VecDeque::new(),
-            paced_until: None,
+            throttled_until: None,
             next_move_at: Time::ZERO,
-            heals_since: None,
-            heals_until: None,
+            healing_since: None,
+            healing_until: None,
         }
     }
 
@@ -80,76 +80,76 @@ impl Pace {
         self.lost.push_back((now, node, is_news));
         let gone = self.lost.iter().filter(|(at, ..)| now.since(*at) <= self.config.window).count();
         if gone >= self.config.at_least && gone > up {
-            self.paced_until = Some(now + self.config.calm_after);
+            self.throttled_until = Some(now + self.config.calm_after);
         }
     }
 
     /// A node that was lost can be reached again, and is about to return.
     pub fn reached(&mut self, now: Time) {
         // One that comes and goes all the time holds nobody up for longer.
-        if self.heals_since.is_none_or(|since| now.since(since) > self.config.window) {
-            self.heals_since = Some(now);
-            self.heals_until = Some(now + self.config.heal_after);
+        if self.healing_since.is_none_or(|since| now.since(since) > self.config.window) {
+            self.healing_since = Some(now);
+            self.healing_until = Some(now + self.config.heal_after);
         }
     }
 
-    /// A node is back. When fewer than [`PaceConfig::at_least`] are still gone, the cut has healed.
+    /// A node is back. When fewer than [`RescueThrottleConfig::at_least`] are still gone, the cut has healed.
     pub fn returned(&mut self, now: Time, node: &NodeId) {
         self.reached(now);
         self.lost.retain(|(_, lost, _)| lost != node);
         if self.lost.len() < self.config.at_least {
-            self.paced_until = None;
+            self.throttled_until = None;
         }
     }
 
     /// Until when nodes return that were lost with this one; none if it was lost after the first of
     /// them, or the time is over. A loss of which one was only told may be an old one.
-    pub fn heals_for(&self, now: Time, holder: &NodeId) -> Option<Time> {
-        self.heals(now).filter(|_| !self.is_lost_since(holder, false))
+    pub fn may_return_until(&self, now: Time, holder: &NodeId) -> Option<Time> {
+        self.heals_until(now).filter(|_| !self.is_lost_since(holder, false))
     }
 
     /// Whether a node was lost after the first of those returned, as far as is known.
     fn is_lost_since(&self, holder: &NodeId, is_told: bool) -> bool {
-        let is_later = |at: &Time| Some(*at) >= self.heals_since;
+        let is_later = |at: &Time| Some(*at) >= self.healing_since;
         self.lost
             .iter()
             .any(|(at, lost, is_news)| lost == holder && (is_told || *is_news) && is_later(at))
     }
 
     /// Until when nodes return.
-    pub fn heals(&self, now: Time) -> Option<Time> {
-        self.heals_since.map(|since| since + self.config.heal_after).filter(|until| now < *until)
+    pub fn heals_until(&self, now: Time) -> Option<Time> {
+        self.healing_since.map(|since| since + self.config.heal_after).filter(|until| now < *until)
     }
 
     /// When nobody is waited for any more.
     pub fn poll_timeout(&self) -> Option<Time> {
-        self.heals_until
+        self.healing_until
     }
 
     /// Whether that time has just come.
-    pub fn is_healed(&mut self, now: Time) -> bool {
-        self.heals_until.take_if(|until| *until <= now).is_some()
+    pub fn end_healing(&mut self, now: Time) -> bool {
+        self.healing_until.take_if(|until| *until <= now).is_some()
     }
 
     /// Whether moves are paced now.
-    pub fn is_paced(&self, now: Time) -> bool {
-        self.paced_until.is_some_and(|until| now < until)
+    pub fn is_throttled(&self, now: Time) -> bool {
+        self.throttled_until.is_some_and(|until| now < until)
     }
 
     /// Asks to move one replica that this node held: yes, or when to ask again.
     pub fn take(&mut self, now: Time, holder: &NodeId) -> Result<(), Time> {
         // A loss that was told is acted on at once: it may be of this moment, and a rescue too much
         // is mended.
-        if let Some(healed) = self.heals(now).filter(|_| !self.is_lost_since(holder, true)) {
+        if let Some(healed) = self.heals_until(now).filter(|_| !self.is_lost_since(holder, true)) {
             return Err(healed);
         }
-        if !self.is_paced(now) {
+        if !self.is_throttled(now) {
             self.next_move_at = now;
             return Ok(());
         }
         if now < self.next_move_at {
             return Err(self
-                .paced_until
+                .throttled_until
                 .map_or(self.next_move_at, |until| until.min(self.next_move_at)));
         }
         self.next_move_at = now + self.config.move_every;

@@ -3,7 +3,7 @@
 /// Of what comes in the order of its keys, every second first, then the others. An [`imbl::OrdMap`]
 /// splits a full leaf of sixteen in the middle: filled in order it is left with halves, filled so
 /// they are full again, and what stands for long takes half the memory.
-pub fn filling<T>(sorted: Vec<T>) -> impl Iterator<Item = T> {
+pub fn fill_order<T>(sorted: Vec<T>) -> impl Iterator<Item = T> {
     let (first, then): (Vec<_>, Vec<_>) =
         sorted.into_iter().enumerate().partition(|(at, _)| at % 2 == 0);
     first.into_iter().chain(then).map(|(_, it)| it)
@@ -14,8 +14,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_is_left_out() {
-        assert_eq!(filling(vec![1, 2, 3, 4, 5]).collect::<Vec<_>>(), [1, 3, 5, 2, 4]);
-        assert_eq!(filling(Vec::<u8>::new()).count(), 0);
+    fn every_entry_is_in_the_order() {
+        assert_eq!(fill_order(vec![1, 2, 3, 4, 5]).collect::<Vec<_>>(), [1, 3, 5, 2, 4]);
+        assert_eq!(fill_order(Vec::<u8>::new()).count(), 0);
     }
 }

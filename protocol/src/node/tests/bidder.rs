@@ -4,8 +4,8 @@ use super::*;
 use crate::model::{AuctionId, Decline, Place, Price, Resources, Token, Value};
 
 /// One that may bid: it knows a wish and its owner, who has a place to give.
-pub struct Bidding {
-    pub bottle: Bottle,
+pub struct Bidder {
+    pub harness: Harness,
     pub me: NodeId,
     pub owners: Identity,
     pub genesis: Genesis,
@@ -13,7 +13,7 @@ pub struct Bidding {
     pub generation: Digest,
 }
 
-impl Bidding {
+impl Bidder {
     pub fn new() -> Self {
         let cluster = cluster();
         let (mine, owners) = (cluster.identity(10), cluster.identity(20));
@@ -28,7 +28,7 @@ impl Bidding {
             ..Saved::default()
         };
         let wall = WallClock(1_800_000_000_000);
-        let mut bottle = Bottle::new(Node::new(
+        let mut harness = Harness::new(Node::new(
             Config::default(),
             mine,
             saved,
@@ -37,10 +37,10 @@ impl Bidding {
             [7; 32],
             Time::ZERO,
         ));
-        bottle.input(Input::LinkUp { peer: owner });
+        harness.input(Input::LinkUp { peer: owner });
         let replica = ReplicaId { uid: wish.uid(), place: Place::Ordinal(0) };
         let generation = spec(1, 32 << 20).revision();
-        Bidding { bottle, me, owners, genesis: cluster.genesis, replica, generation }
+        Bidder { harness, me, owners, genesis: cluster.genesis, replica, generation }
     }
 
     pub fn auction(&self) -> AuctionId {
@@ -52,17 +52,17 @@ impl Bidding {
     }
 
     /// What it answers its owner.
-    pub fn hears(&mut self, message: auction::Message) -> Vec<Message> {
-        self.bottle.said.clear();
-        self.bottle.input(Input::Message {
+    pub fn receive(&mut self, message: auction::Message) -> Vec<Message> {
+        self.harness.sent.clear();
+        self.harness.input(Input::Message {
             from: self.auction().owner,
             message: Message::Auction(message),
         });
-        std::mem::take(&mut self.bottle.said)
+        std::mem::take(&mut self.harness.sent)
     }
 
     /// It bids.
-    pub fn asked(&mut self) {
+    pub fn bid(&mut self) {
         let (auction, ReplicaId { uid, place }) = (self.auction(), self.replica);
         let generation = self.generation;
         let announce = auction::Announce {
@@ -73,7 +73,7 @@ impl Bidding {
             answer_ms: 100,
             hold_ms: 5_000,
         };
-        let said = self.hears(auction::Message::Announce(announce));
+        let said = self.receive(auction::Message::Announce(announce));
         assert!(matches!(said[..], [Message::Auction(auction::Message::Bid { .. })]), "{said:?}");
     }
 
@@ -106,86 +106,98 @@ impl Bidding {
     }
 }
 
-/// Its flash takes a second, and the owner asks again, then cancels. Were it told "claimed" and
-/// power cut then, the claim would be gone, and the owner would wait for it.
+/// The winner's flash takes a second, while the owner repeats its award, then cancels it. If the
+/// winner answered "claimed" and the power was cut then, the claim would be gone, and the owner
+/// would wait for it.
 #[test]
-fn nobody_hears_of_a_claim_that_is_not_on_disk_however_often_they_ask() {
-    let mut it = Bidding::new();
-    it.bottle.disk = false;
-    it.asked();
-    let (auction, replica, token, award) = (it.auction(), it.replica, it.token(), it.award());
-    assert_eq!(it.hears(award.clone()), []);
-    assert_eq!(it.hears(award), [], "asked again");
-    assert_eq!(it.hears(auction::Message::Cancel { auction, replica, token }), [], "cancelled");
-    it.bottle.input(Input::Stored { upto: PersistId(u64::MAX) });
+fn owner_hears_of_no_claim_before_it_is_on_disk() {
+    let mut bidder = Bidder::new();
+    bidder.harness.disk_works = false;
+    bidder.bid();
+    let (auction, replica, token, award) =
+        (bidder.auction(), bidder.replica, bidder.token(), bidder.award());
+    assert_eq!(bidder.receive(award.clone()), []);
+    assert_eq!(bidder.receive(award), [], "asked again");
     assert_eq!(
-        it.bottle.said,
+        bidder.receive(auction::Message::Cancel { auction, replica, token }),
+        [],
+        "cancelled"
+    );
+    bidder.harness.input(Input::Stored { upto: PersistId(u64::MAX) });
+    assert_eq!(
+        bidder.harness.sent,
         [Message::Auction(auction::Message::Claimed { auction, claims: vec![(replica, token)] })]
     );
 }
 
-/// What was won cannot be started, which is known before the claim is on disk.
+/// The replica cannot be started, which the winner knows before its claim is on disk. A power cut
+/// would take that claim back.
 #[test]
-fn a_phase_is_not_told_before_the_claim_is_on_disk() {
-    let mut it = Bidding::new();
-    it.bottle.disk = false;
-    it.bottle.fetched = FetchOutcome::Unusable("no component".into());
-    it.asked();
-    it.hears(it.award());
-    let told = |it: &Bidding| {
-        it.bottle.told_all.iter().filter(|message| matches!(message, Message::Slot(_))).count()
+fn phase_is_not_sent_before_the_claim_is_on_disk() {
+    let mut bidder = Bidder::new();
+    bidder.harness.disk_works = false;
+    bidder.harness.fetch_outcome = FetchOutcome::Unusable("no component".into());
+    bidder.bid();
+    bidder.receive(bidder.award());
+    let told = |bidder: &Bidder| {
+        bidder
+            .harness
+            .broadcasts
+            .iter()
+            .filter(|message| matches!(message, Message::Slot(_)))
+            .count()
     };
-    assert_eq!(told(&it), 0, "of a claim that a power cut would take back");
-    it.bottle.input(Input::Stored { upto: PersistId(u64::MAX) });
-    assert_eq!(it.bottle.node.own_claim(&it.replica).unwrap().phase.as_str(), "failing");
-    assert_eq!(told(&it), 1);
+    assert_eq!(told(&bidder), 0, "of a claim that a power cut would take back");
+    bidder.harness.input(Input::Stored { upto: PersistId(u64::MAX) });
+    assert_eq!(bidder.harness.node.own_claim(&bidder.replica).unwrap().phase.as_str(), "failing");
+    assert_eq!(told(&bidder), 1);
 }
 
-/// Without that the owner would wait in vain, and the place would stay taken here, where nothing of
-/// it ever runs.
+/// The disk fails over a claim, and the winner refuses the award. Otherwise the owner would wait in
+/// vain, and the place would stay taken by a node that never runs it.
 #[test]
-fn what_a_failing_disk_could_not_take_goes_to_another_node() {
-    let mut it = Bidding::new();
-    it.bottle.disk = false;
-    it.asked();
-    it.hears(it.award());
-    it.bottle.input(Input::StoreFailed { why: "no space left".into() });
-    let said = &it.bottle.said;
+fn claim_that_the_disk_refused_goes_to_another_node() {
+    let mut bidder = Bidder::new();
+    bidder.harness.disk_works = false;
+    bidder.bid();
+    bidder.receive(bidder.award());
+    bidder.harness.input(Input::StoreFailed { why: "no space left".into() });
+    let said = &bidder.harness.sent;
     let refused = |message: &Message| {
         let Message::Auction(auction::Message::Refused { why, .. }) = message else { return false };
         matches!(why, auction::Refusal::CannotClaim(_))
     };
     assert!(matches!(&said[..], [message] if refused(message)), "{said:?}");
-    assert_eq!(it.bottle.node.own_claim(&it.replica), None);
-    assert_eq!(it.bottle.node.promised(), Resources::default());
+    assert_eq!(bidder.harness.node.own_claim(&bidder.replica), None);
+    assert_eq!(bidder.harness.node.promised(), Resources::default());
     assert!(
-        it.bottle.orders.iter().all(|order| matches!(order, Order::Stop { .. })),
+        bidder.harness.orders.iter().all(|order| matches!(order, Order::Stop { .. })),
         "{:?}",
-        it.bottle.orders
+        bidder.harness.orders
     );
 }
 
 /// An owner with one other node, whom it asks for a replica.
-fn auctions() -> (Bottle, NodeId, auction::Announce) {
+fn auctions() -> (Harness, NodeId, auction::Announce) {
     let cluster = cluster();
-    let mut owner = Bottle::new(cluster.founder(Saved::default()));
-    let mut other = cluster.joins(20, &mut owner);
+    let mut owner = Harness::new(cluster.founder(Saved::default()));
+    let mut other = cluster.join_member(20, &mut owner);
     let from = other.node.id();
-    for message in std::mem::take(&mut other.said) {
+    for message in std::mem::take(&mut other.sent) {
         owner.input(Input::Message { from, message });
     }
     owner.publish(&cluster, &spec(1, 32 << 20));
-    let asked = owner.said.iter().find_map(|message| match message {
+    let asked = owner.sent.iter().find_map(|message| match message {
         Message::Auction(auction::Message::Announce(announce)) => Some(announce.clone()),
         _ => None,
     });
     (owner, from, asked.expect("the other is asked, too"))
 }
 
-/// A bidder says to hold the place in an auction, and is never heard of again: the place is not to
-/// stay empty for that.
+/// A bidder answers that it holds the place, and its claim never comes. The owner waits a second
+/// for it, then auctions the place again.
 #[test]
-fn what_somebody_says_to_hold_is_put_up_again_when_no_claim_comes() {
+fn place_said_to_be_held_is_reopened_without_a_claim() {
     let (mut owner, from, announce) = auctions();
     let without = announce.places.iter().map(|place| (*place, Decline::Holds)).collect();
     let holds = auction::Message::Bid { auction: announce.auction, prices: Vec::new(), without };
@@ -196,27 +208,27 @@ fn what_somebody_says_to_hold_is_put_up_again_when_no_claim_comes() {
     assert_eq!(owner.node.own_claims().count(), 1);
 }
 
-/// The winner says that it has its claim, and gossip of that is late: the place is not put up again
-/// in the meantime, but not left empty for ever either.
+/// The winner answers that it has claimed, and the gossip of its sheet is late. The owner does not
+/// auction the place meanwhile, and does not leave it empty for ever either.
 #[test]
-fn what_its_winner_says_to_have_claimed_is_not_placed_again_before_its_sheet_comes() {
+fn claimed_place_is_not_placed_again_before_its_sheet() {
     let (mut owner, from, announce) = auctions();
     let auction = announce.auction;
     let prices = vec![Price { share: 0, fetch: 0, spread: 0 }];
     let bid = auction::Message::Bid { auction, prices, without: Vec::new() };
     owner.input(Input::Message { from, message: Message::Auction(bid) });
-    let won = owner.said.iter().find_map(|message| match message {
+    let won = owner.sent.iter().find_map(|message| match message {
         Message::Auction(auction::Message::Award { awards, .. }) => Some(awards[0].peek().unwrap()),
         _ => None,
     });
     let won = won.expect("it is the cheapest");
     let claimed = auction::Message::Claimed { auction, claims: vec![(won.replica, won.token)] };
     owner.input(Input::Message { from, message: Message::Auction(claimed) });
-    owner.said.clear();
+    owner.sent.clear();
     owner.run_for(Duration::from_secs(2));
     let is_asked =
         |message: &Message| matches!(message, Message::Auction(auction::Message::Announce(_)));
-    assert!(!owner.said.iter().any(is_asked));
+    assert!(!owner.sent.iter().any(is_asked));
     assert_eq!(owner.node.own_claims().count(), 0, "it took what another has claimed");
     owner.run_for(Duration::from_secs(20));
     assert_eq!(owner.node.own_claims().count(), 1);

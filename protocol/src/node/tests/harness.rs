@@ -1,4 +1,4 @@
-//! A driver in a bottle, a cluster's keys, and what they are given.
+//! A driver for tests, a cluster's keys, and what they are given.
 
 use std::collections::BTreeMap;
 
@@ -42,7 +42,7 @@ impl Cluster {
     }
 
     /// A device with a key of this number asks a founder to be let in, and is.
-    pub fn joins(&self, number: u8, founder: &mut Bottle) -> Bottle {
+    pub fn join_member(&self, number: u8, founder: &mut Harness) -> Harness {
         let joiner = self.identity(number);
         let id = NodeId(joiner.keys.public().0);
         let node = Node::new(
@@ -54,19 +54,19 @@ impl Cluster {
             [7; 32],
             Time::ZERO,
         );
-        let mut joiner = Bottle::new(node);
+        let mut joiner = Harness::new(node);
         founder.input(Input::LinkUp { peer: id });
         joiner.input(Input::LinkUp { peer: founder.node.id() });
         let join = joiner
-            .said
+            .sent
             .iter()
             .find(|message| matches!(message, Message::Join { .. }))
             .expect("it asks")
             .clone();
-        founder.said.clear();
+        founder.sent.clear();
         founder.input(Input::Message { from: id, message: join });
         let is_answer = |message: &&Message| matches!(message, Message::Admitted { .. });
-        let answer = founder.said.iter().find(is_answer).expect("it is answered").clone();
+        let answer = founder.sent.iter().find(is_answer).expect("it is answered").clone();
         joiner.input(Input::Message { from: founder.node.id(), message: answer });
         joiner
     }
@@ -111,52 +111,52 @@ pub fn spec(replicas: u32, memory: u64) -> Spec {
     .unwrap()
 }
 
-/// A driver in a bottle: a disk that syncs at once, a runtime that starts at once, and a record of
+/// A driver for tests: a disk that syncs at once, a runtime that starts at once, and a record of
 /// everything asked for.
-pub struct Bottle {
+pub struct Harness {
     pub node: Node,
     pub now: Time,
-    pub disk: bool,
+    pub disk_works: bool,
     /// Why no bytes come, when none do.
-    pub no_bytes: Option<&'static str>,
+    pub fetch_error: Option<&'static str>,
     stored: PersistId,
     /// The last batch that the disk was asked for.
     pub last_batch: PersistId,
     pub held: Vec<(PersistId, Action)>,
-    pub asked: Vec<String>,
+    pub effects: Vec<String>,
     pub replies: Vec<Reply>,
     pub records: Vec<Record>,
     pub orders: Vec<Order>,
-    pub said: Vec<Message>,
-    pub told_all: Vec<Message>,
-    pub fetched: FetchOutcome,
+    pub sent: Vec<Message>,
+    pub broadcasts: Vec<Message>,
+    pub fetch_outcome: FetchOutcome,
     /// Fetches do not end.
-    pub is_fetching: bool,
+    pub fetch_hangs: bool,
     pub requests: u64,
 }
 
-impl Bottle {
+impl Harness {
     pub fn new(node: Node) -> Self {
-        let mut bottle = Bottle {
+        let mut harness = Harness {
             node,
             now: Time::ZERO,
-            disk: true,
-            no_bytes: None,
+            disk_works: true,
+            fetch_error: None,
             stored: PersistId(0),
             last_batch: PersistId(0),
             held: Vec::new(),
-            asked: Vec::new(),
+            effects: Vec::new(),
             replies: Vec::new(),
             records: Vec::new(),
             orders: Vec::new(),
-            said: Vec::new(),
-            told_all: Vec::new(),
-            fetched: FetchOutcome::Ready,
-            is_fetching: false,
+            sent: Vec::new(),
+            broadcasts: Vec::new(),
+            fetch_outcome: FetchOutcome::Ready,
+            fetch_hangs: false,
             requests: 0,
         };
-        bottle.drain();
-        bottle
+        harness.drain();
+        harness
     }
 
     pub fn input(&mut self, input: Input) {
@@ -207,7 +207,7 @@ impl Bottle {
 
     fn drain(&mut self) {
         while let Some(Effect { after, action }) = self.node.poll_effect() {
-            self.asked.push(written(&after, &action));
+            self.effects.push(written(&after, &action));
             match after {
                 Some(batch) if batch > self.stored => self.held.push((batch, action)),
                 Some(_) => self.act(action),
@@ -218,7 +218,7 @@ impl Bottle {
 
     fn act(&mut self, action: Action) {
         match action {
-            Action::Persist { id, records } if self.disk => {
+            Action::Persist { id, records } if self.disk_works => {
                 self.last_batch = id;
                 self.records.extend(records);
                 self.stored = id;
@@ -237,15 +237,15 @@ impl Bottle {
                     self.input(Input::Report(report));
                 }
             }
-            Action::Fetch { .. } if self.is_fetching => {}
+            Action::Fetch { .. } if self.fetch_hangs => {}
             Action::Fetch { artifact, .. } => {
-                let failed = self.no_bytes.map(|why| FetchOutcome::Failed(why.into()));
-                let outcome = failed.unwrap_or_else(|| self.fetched.clone());
+                let failed = self.fetch_error.map(|why| FetchOutcome::Failed(why.into()));
+                let outcome = failed.unwrap_or_else(|| self.fetch_outcome.clone());
                 self.input(Input::Fetched { digest: artifact.digest, outcome });
             }
             Action::Reply { reply, .. } => self.replies.push(reply),
-            Action::Send { message, .. } => self.said.push(message),
-            Action::Broadcast(message) => self.told_all.push(message),
+            Action::Send { message, .. } => self.sent.push(message),
+            Action::Broadcast(message) => self.broadcasts.push(message),
             Action::Dial { .. }
             | Action::Resolve { .. }
             | Action::Disconnect(_)
